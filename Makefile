@@ -1,0 +1,97 @@
+# Foedus. `make` prints this help.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --warn-undefined-variables
+
+# Node 24 comes with the project (lock-filed platform packages); a Node 24 or newer that is already there is used as it is.
+SYSTEM_NODE_MAJOR := $(shell node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)
+ifeq ($(shell [ $(SYSTEM_NODE_MAJOR) -ge 24 ] && echo yes),yes)
+export PATH := $(PATH):$(CURDIR)/node_modules/.bin
+else
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+endif
+
+STAMP := node_modules/.foedus-installed
+SEED ?=
+RUNS ?=
+HUBS ?=
+ONLY ?=
+
+##@ Use
+.PHONY: help
+help: ## print this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: setup ## start three federated hubs with a live screen and play a short tour
+	@node test/demo/up.ts
+
+.PHONY: tour
+tour: setup ## play the tour, check every step, exit 0 or 1
+	@node test/demo/up.ts --tour
+
+.PHONY: down
+down: setup ## stop what `make up` started
+	@node test/demo/down.ts
+
+.PHONY: certs
+certs: setup ## issue a development PKI into certs/dev
+	@node certs/dev.ts
+
+##@ Build
+.PHONY: setup
+setup: $(STAMP) ## install what is missing (npm packages, Node 24)
+
+$(STAMP): package-lock.json .npmrc
+	@command -v npm >/dev/null || { echo "foedus needs Node 20 or newer with npm to install itself: on Debian, apt-get install nodejs npm" >&2; exit 1; }
+	@[ $(SYSTEM_NODE_MAJOR) -ge 20 ] || { echo "foedus needs Node 20 or newer to install itself; this one is too old: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
+	@echo "installing packages (once)"
+	@# Not npm ci: it insists on lock entries for every platform of every tool. Versions and hashes come from the lock all the same.
+	@npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
+	@node -e 'if (+process.versions.node.split(".")[0] < 24) { console.error("foedus runs on Node 24; none comes with the project for " + process.platform + "-" + process.arch + ", so install Node 24 or newer yourself"); process.exit(1); }'
+	@touch $(STAMP)
+
+.PHONY: generate
+generate: setup ## regenerate proto/gen and the generated pages in docs/
+	@buf format -w && buf generate
+	@node test/tidy/docs.ts --write
+
+.PHONY: proto-baseline
+proto-baseline: setup ## declare today's stable schema the one that must not be broken
+	@buf build proto -o test/tidy/baseline.binpb
+
+.PHONY: build
+build: setup ## bundle the installed command into dist/
+	@node cli/build.ts
+
+##@ Check
+.PHONY: check
+check: setup ## format, types, schema lint and compatibility, generated code, house rules
+	@biome check --error-on-warnings .
+	@tsc --noEmit -p .
+	@buf lint
+	@buf format --diff --exit-code >/dev/null || { echo "schema files are not formatted: run make generate" >&2; exit 1; }
+	@buf breaking proto --against test/tidy/baseline.binpb
+	@rm -rf node_modules/.cache/gen && buf generate -o node_modules/.cache/gen && diff -r node_modules/.cache/gen/proto/gen proto/gen >/dev/null || { echo "proto/gen is not what the schema gives: run make generate" >&2; exit 1; }
+	@vitest run --reporter=dot test/tidy
+
+.PHONY: format
+format: setup ## format the code
+	@biome check --write . && buf format -w
+
+.PHONY: test
+test: setup ## run all tests
+	@node test/run.ts
+
+.PHONY: test-update
+test-update: setup ## rewrite the transcripts in testdata/; look at the diff before you commit it
+	@FOEDUS_UPDATE_TRANSCRIPTS=1 vitest run
+
+.PHONY: simulate
+simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS=)
+	@node test/simulator/main.ts $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(HUBS),--hubs $(HUBS))
+
+.PHONY: bench
+bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHMARKS.md (ONLY=commands,push,...)
+	@node test/bench/main.ts $(if $(ONLY),--only $(ONLY))
