@@ -1,0 +1,75 @@
+import type { Prng } from "./prng.ts";
+
+/** BackoffConfig shapes how long a dialer waits between attempts. */
+export interface BackoffConfig {
+  /** First wait, ms. S0-7: 2 s. */
+  readonly baseMs: number;
+  /** Longest wait, ms. S0-7: 60 s. */
+  readonly maxMs: number;
+  /** Each wait is this many times the one before. */
+  readonly factor: number;
+  /** Part of a wait that is random, 0 to 1: the wait lies in [(1 - jitter) * d, d], so that the bounds above still hold. */
+  readonly jitter: number;
+}
+
+/** S0-7. A quarter of jitter spreads the hubs that lost the same peer at the same moment. */
+export const DEFAULT_BACKOFF: BackoffConfig = { baseMs: 2_000, maxMs: 60_000, factor: 2, jitter: 0.25 };
+
+/**
+ * Backoff decides when to dial again. Times are `mono` ms.
+ *
+ * B1 only a finished handshake resets it (`succeeded`): a peer that accepts and drops at once is not dialled in a tight loop.
+ * B2 a wake (the peer was heard from) makes one dial due at once and resets nothing; the next failure waits longer still.
+ * B3 two wakes are at least `baseMs` apart, so that a chatty peer cannot turn wakes into a tight loop.
+ */
+export class Backoff {
+  readonly #config: BackoffConfig;
+  readonly #prng: Prng;
+  #failures = 0;
+  #dueAt = Number.NEGATIVE_INFINITY;
+  #wokenAt = Number.NEGATIVE_INFINITY;
+
+  constructor(prng: Prng, config: BackoffConfig = DEFAULT_BACKOFF) {
+    this.#prng = prng;
+    this.#config = config;
+  }
+
+  /** dueAt is when the next dial may start; negative infinity before the first failure. */
+  get dueAt(): number {
+    return this.#dueAt;
+  }
+
+  /** failures counts the attempts that failed since the last finished handshake. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** due tells whether a dial may start. */
+  due(mono: number): boolean {
+    return mono >= this.#dueAt;
+  }
+
+  /** failed notes a failed attempt or a lost link, and answers the wait in ms. */
+  failed(mono: number): number {
+    const { baseMs, maxMs, factor, jitter } = this.#config;
+    const full = Math.min(maxMs, baseMs * factor ** this.#failures);
+    const wait = full * (1 - jitter * this.#prng.unit());
+    this.#failures++;
+    this.#dueAt = mono + wait;
+    return wait;
+  }
+
+  /** succeeded notes a finished handshake, and nothing less (B1). */
+  succeeded(): void {
+    this.#failures = 0;
+    this.#dueAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /** wake makes one dial due now (B2); false when the last wake was too recent (B3) or a dial is due anyway. */
+  wake(mono: number): boolean {
+    if (this.due(mono) || mono - this.#wokenAt < this.#config.baseMs) return false;
+    this.#wokenAt = mono;
+    this.#dueAt = mono;
+    return true;
+  }
+}

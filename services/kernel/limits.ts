@@ -1,0 +1,51 @@
+/**
+ * LIMITS are the bounds that hold unless configuration says otherwise. Each exists so that a peer, a node or a mistake can
+ * never use more than its part; exceeding one is answered with a named reason, never by a crash. Bytes are bytes, times ms.
+ */
+export const LIMITS = {
+  /** Characters of a hub id (a DNS label) and of a node id. */
+  idLength: 63,
+  /** Nodes that one peer may share with this hub. */
+  nodesPerPeer: 100_000,
+  /** State keys of one node: the largest published device definition has 276. */
+  keysPerNode: 512,
+  /** KEY_DEF entries of one feed: a key reference is 16 bits wide. */
+  keysPerFeed: 65_536,
+  /** Bytes of a string or bytes value. */
+  stringBytes: 4 * 1024,
+  /** Bytes of a json value. */
+  jsonBytes: 16 * 1024,
+  /** Shares (named audiences) of one hub. */
+  shares: 8,
+  /** Feeds carried by one link. */
+  feedsPerLink: 64,
+  /** Bytes of a frame between hubs. */
+  frameBytes: 256 * 1024,
+  /** Bytes of a snapshot part, and of such parts in flight while commands are open. */
+  snapshotPartBytes: 1024 * 1024,
+  /** Streams that one peer may have open. */
+  streamsPerPeer: 8,
+  /** Commands of one peer that wait for their outcome. */
+  pendingCommandsPerPeer: 4_096,
+  /** State updates in one segment. */
+  segmentUpdates: 4_000,
+  /** Payload bytes of one segment. */
+  segmentPayloadBytes: 240 * 1024,
+  /** The open segment is closed after this long, and at once when this many updates wait (S1-24). */
+  segmentLingerMs: 100,
+  segmentEagerUpdates: 50,
+  /** Bytes of the unary request on the introduction door. */
+  introduceBytes: 64 * 1024,
+  /** How long the pages of a listing stay consistent. */
+  pagingMs: 5 * 60_000,
+  /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED, and those kept for control frames on top (D3). */
+  mailbox: 4_096,
+  mailboxControlReserve: 256,
+  /** How often a commit is tried again while the disk refuses it. */
+  storeRetryMs: 5_000,
+  /** How far a clock reading of another hub may lie in the future (D-9). */
+  clockSkewMs: 60_000,
+} as const;
+
+/** Limits is the shape of LIMITS with the values open, for configuration. */
+export type Limits = { readonly [K in keyof typeof LIMITS]: number };

@@ -1,0 +1,290 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { checkTranscript, type Step } from "../../test/datadriven/index.ts";
+import { SessionWorld, sessionConfig } from "../../test/fakes/session-world.ts";
+import type { Failure, Reason } from "./error.ts";
+import { Prng } from "./prng.ts";
+import { PeerSessions } from "./session.ts";
+import { type SessionEffect, type SessionInput, showId } from "./session-rules.ts";
+
+const WALL = 1_800_000_000_000;
+const TESTDATA = join(import.meta.dirname, "testdata");
+
+function show(effect: SessionEffect): string {
+  switch (effect.kind) {
+    case "send_control": {
+      const { frame } = effect;
+      const detail = frame.case === "open" ? ` ${showId(frame.id)}` : frame.case === "refresh" ? "" : ` ${frame.n}`;
+      return `send #${effect.streamId} ${frame.case}${detail}`;
+    }
+    case "close":
+      return `close #${effect.streamId} ${effect.failure.reason} reconnect=${effect.reconnect}`;
+    case "up":
+      return `up ${effect.peer} ${showId(effect.session.id)} #${effect.session.streamId}${effect.replaced === undefined ? "" : ` replaces #${effect.replaced.streamId}`}`;
+    case "down":
+      return `down ${effect.peer} #${effect.session.streamId} ${effect.failure.reason} retry=${effect.willRetry}`;
+    case "dial":
+      return `dial ${effect.peer} #${effect.streamId}`;
+    case "answered":
+      return `answered ${effect.peer} #${effect.streamId} rtt=${effect.rttMs}`;
+    case "state":
+      return `state ${effect.peer} ${effect.state}`;
+  }
+}
+
+/** Bench runs the commands of a transcript against one state machine without jitter. */
+class Bench {
+  #mono = 0;
+  #fsm: PeerSessions | undefined;
+
+  run({ words, args }: Step): string {
+    const [command, subject] = words as [string, string | undefined];
+    if (command === "hub") {
+      const flags = { needsToken: words.includes("token"), synchronises: words.includes("sync"), minLevel: Number(args["level"] ?? 1) };
+      this.#fsm = new PeerSessions(sessionConfig(subject ?? "a", 7, flags), new Prng(1), {
+        baseMs: 2_000,
+        maxMs: 60_000,
+        factor: 2,
+        jitter: 0,
+      });
+      return "";
+    }
+    const fsm = this.#fsm as PeerSessions;
+    if (command === "describe") return fsm.describe();
+    if (command === "pass") return this.#pass(Number(args["ms"]));
+    if (command === "heard") return String(fsm.heard(Number(args["stream"]), this.#mono));
+    const out: SessionEffect[] = [];
+    fsm.step(this.#now(), this.#input(command, subject, args), out);
+    return out.map(show).join("\n");
+  }
+
+  #now(): { mono: number; wall: number } {
+    return { mono: this.#mono, wall: WALL + this.#mono };
+  }
+
+  #pass(ms: number): string {
+    const fsm = this.#fsm as PeerSessions;
+    const end = this.#mono + ms;
+    const lines: string[] = [];
+    for (let rounds = 0; rounds < 1_000; rounds++) {
+      const due = fsm.deadline();
+      if (due === undefined || due > end) break;
+      this.#mono = Math.max(this.#mono, due);
+      const out: SessionEffect[] = [];
+      fsm.tick(this.#now(), out);
+      lines.push(...out.map((effect) => `${this.#mono} ${show(effect)}`));
+    }
+    this.#mono = end;
+    return lines.join("\n");
+  }
+
+  #input(command: string, subject: string | undefined, args: Readonly<Record<string, string>>): SessionInput {
+    const streamId = args["stream"] === "new" ? (this.#fsm as PeerSessions).allocate() : Number(args["stream"]);
+    const failure: Failure = { reason: (args["reason"] ?? "PEER_UNREACHABLE") as Reason, message: "by the transcript" };
+    const expiresAtWall = args["token"] === undefined ? 0 : WALL + Number(args["token"]);
+    const peer = subject ?? "";
+    const n = Number(args["n"] ?? 0);
+    const reconnect = args["reconnect"] !== "false";
+    switch (command) {
+      case "want":
+        return { kind: "peer_wanted", peer, dialable: args["dialable"] !== "false", level: Number(args["level"] ?? 3), expiresAtWall };
+      case "remove":
+        return { kind: "peer_removed", peer };
+      case "terminate":
+        return { kind: "peer_terminated", peer };
+      case "opened":
+        return { kind: "dial_opened", streamId };
+      case "inbound":
+        return { kind: "inbound_opened", streamId, peer, expiresAtWall };
+      case "open":
+        return {
+          kind: "open_received",
+          streamId,
+          hubId: peer,
+          incarnation: Number(args["inc"]),
+          n,
+          packages: [args["speaks"] ?? "foedus.test.v1"],
+        };
+      case "ping":
+        return { kind: "ping_received", streamId, n };
+      case "pong":
+        return { kind: "pong_received", streamId, n };
+      case "frame":
+        return { kind: "frame_received", streamId };
+      case "terminated":
+        return { kind: "terminated_received", streamId, failure, reconnect };
+      case "ended":
+        return { kind: "stream_ended", streamId, failure };
+      case "refreshed":
+        return { kind: "token_refreshed", streamId, expiresAtWall };
+      case "violated":
+        return { kind: "violated", streamId, failure, reconnect };
+      case "wake":
+      case "redial":
+      case "synced":
+        return { kind: command, peer };
+      case "stop":
+        return { kind: "stop" };
+      default:
+        throw new Error(`no such command: ${command}`);
+    }
+  }
+}
+
+describe("peer sessions, by transcript", () => {
+  const files = readdirSync(TESTDATA).filter((name) => name.startsWith("session-"));
+
+  test("there are transcripts", () => expect(files.length).toBeGreaterThanOrEqual(5));
+
+  test.each(files)("%s", async (name) => {
+    const bench = new Bench();
+    expect(await checkTranscript(join(TESTDATA, name), (step) => bench.run(step))).toBeGreaterThan(3);
+  });
+});
+
+interface Chaos {
+  readonly afterMs: number;
+  readonly hub: "a" | "b";
+  readonly what: "cut" | "half" | "restart" | "half-restart" | "partition" | "heal" | "terminate" | "enable" | "redial" | "wake";
+}
+
+const chaos = fc.array(
+  fc.record({
+    afterMs: fc.integer({ min: 0, max: 20_000 }),
+    hub: fc.constantFrom("a" as const, "b" as const),
+    what: fc.constantFrom<Chaos["what"]>(
+      "cut",
+      "half",
+      "restart",
+      "half-restart",
+      "partition",
+      "heal",
+      "terminate",
+      "enable",
+      "redial",
+      "wake",
+    ),
+  }),
+  { maxLength: 25 },
+);
+
+function happen(world: SessionWorld, { hub, what }: Chaos, index: number): void {
+  const peer = hub === "a" ? "b" : "a";
+  switch (what) {
+    case "cut":
+    case "half":
+      return world.cut(hub, index, what === "half");
+    case "restart":
+    case "half-restart":
+      return world.restart(hub, what === "half-restart");
+    case "partition":
+    case "heal":
+      world.partitioned = what === "partition";
+      return;
+    case "terminate":
+      return world.step(world.hub(hub), { kind: "peer_terminated", peer });
+    case "enable":
+      return world.want(hub, peer, world.hub(hub).dialable);
+    default:
+      return world.step(world.hub(hub), { kind: what, peer });
+  }
+}
+
+/** checkHistory holds P3 against what a hub told its service. */
+function checkHistory(world: SessionWorld, hub: string): void {
+  let current: number | undefined;
+  for (const { effect, hub: at } of world.events) {
+    if (at !== hub) continue;
+    if (effect.kind === "up") {
+      // A restarted hub forgets without a word, so only a claim to replace can be checked.
+      if (effect.replaced !== undefined) expect(effect.replaced.streamId).toBe(current);
+      current = effect.session.streamId;
+    } else if (effect.kind === "down") {
+      expect(effect.session.streamId).toBe(current);
+      current = undefined;
+    }
+  }
+}
+
+describe("two hubs", () => {
+  test("D-17 after any sequence of failures both use the same one session", () => {
+    fc.assert(
+      fc.property(fc.integer(), chaos, fc.constantFrom("both", "a", "b"), (seed, events, dialers) => {
+        const world = new SessionWorld(seed);
+        for (const hub of ["a", "b"]) world.addHub(hub);
+        for (const [hub, peer] of [["a", "b"] as const, ["b", "a"] as const]) {
+          world.hub(hub).dialable = dialers === "both" || dialers === hub;
+          world.want(hub, peer, world.hub(hub).dialable);
+        }
+        events.forEach((event, index) => {
+          world.run(event.afterMs);
+          happen(world, event, index);
+        });
+        world.partitioned = false;
+        for (const [hub, peer] of [["a", "b"] as const, ["b", "a"] as const]) world.want(hub, peer, world.hub(hub).dialable);
+        world.run(300_000);
+        expect(world.current("a", "b"), world.describe()).toBeDefined();
+        expect(world.current("a", "b"), world.describe()).toBe(world.current("b", "a"));
+        expect(world.openWires(), world.describe()).toBe(1);
+        checkHistory(world, "a");
+        checkHistory(world, "b");
+      }),
+      { numRuns: 400 },
+    );
+  });
+
+  test("D-17 hubs that dial each other at the same time never lose their session to the choice between two", () => {
+    fc.assert(
+      fc.property(fc.integer(), fc.integer({ min: 1, max: 4_000 }), fc.integer({ min: 0, max: 3_000 }), (seed, maxDelayMs, laterMs) => {
+        const world = new SessionWorld(seed, maxDelayMs);
+        world.addHub("a", { connectTimeoutMs: 30_000, handshakeTimeoutMs: 30_000 });
+        world.addHub("b", { connectTimeoutMs: 30_000, handshakeTimeoutMs: 30_000 });
+        world.want("a", "b");
+        world.run(laterMs);
+        world.want("b", "a");
+        world.run(90_000);
+        world.step(world.hub("a"), { kind: "redial", peer: "b" });
+        world.step(world.hub("b"), { kind: "redial", peer: "a" });
+        world.run(90_000);
+        const downs = world.events.filter(({ effect }) => effect.kind === "down");
+        const early = downs.filter(({ at }) => at > laterMs + 4 * maxDelayMs);
+        expect(early).toEqual([]);
+        expect(world.current("a", "b")).toBeDefined();
+        expect(world.current("a", "b")).toBe(world.current("b", "a"));
+        expect(world.openWires()).toBe(1);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test("S0-7 B0-1 a peer that is away is dialled with growing waits, not in a tight loop", () => {
+    const world = new SessionWorld(1);
+    world.addHub("a");
+    world.addHub("b");
+    world.hub("a").dialable = false;
+    // The network refuses every dial of a, at once.
+    world.want("a", "b", true);
+    world.run(3_600_000);
+    const dials = world.events.filter(({ effect, hub }) => hub === "a" && effect.kind === "dial");
+    expect(dials.length).toBeGreaterThan(58);
+    expect(dials.length).toBeLessThan(95);
+  });
+
+  test("the same seed gives the same history", () => {
+    const history = (): string => {
+      const world = new SessionWorld(42);
+      world.addHub("a");
+      world.addHub("b");
+      world.want("a", "b");
+      world.want("b", "a");
+      world.run(20_000);
+      world.cut("a", 0, true);
+      world.run(100_000);
+      return world.events.map(({ at, hub, effect }) => `${at} ${hub} ${show(effect)}`).join("\n");
+    };
+    expect(history()).toBe(history());
+    expect(history()).toContain("up a");
+  });
+});

@@ -1,0 +1,151 @@
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import type { Now } from "#kernel/instant.ts";
+
+/** Timer is a pending call of a clock. */
+export interface Timer {
+  /** cancel makes sure that the call does not happen any more. It may be called again, or late. */
+  cancel(): void;
+}
+
+/**
+ * Clock is the only source of time and of delayed calls. This file is the only one that reads the machine's clocks;
+ * everything else is given a Clock, so that tests and the simulator decide what time it is.
+ */
+export interface Clock {
+  /** mono is milliseconds with an arbitrary start; it never goes back. */
+  mono(): number;
+  /** wall is milliseconds since the Unix epoch; it may jump and, on machines without a battery clock, start in 1970. */
+  wall(): number;
+  /** now reads both. */
+  now(): Now;
+  /** setTimer calls `fn` once, `delayMs` or a little more from now. Any length is allowed; below 0 counts as 0. */
+  setTimer(delayMs: number, fn: () => void): Timer;
+  /** setImmediate calls `fn` once, after the I/O that is already waiting in this turn of the event loop. */
+  setImmediate(fn: () => void): Timer;
+}
+
+/** Longest delay that Node's timers hold; beyond it they fire at once. */
+const LONGEST_TIMER_MS = 0x7fff_ffff;
+
+class SystemTimer implements Timer {
+  readonly #fn: () => void;
+  #handle: NodeJS.Timeout | undefined;
+
+  constructor(delayMs: number, fn: () => void) {
+    this.#fn = fn;
+    this.#arm(Number.isNaN(delayMs) ? 0 : Math.max(0, delayMs));
+  }
+
+  cancel(): void {
+    clearTimeout(this.#handle);
+    this.#handle = undefined;
+  }
+
+  #arm(delayMs: number): void {
+    const step = Math.min(delayMs, LONGEST_TIMER_MS);
+    this.#handle = setTimeout(() => {
+      if (delayMs > step) this.#arm(delayMs - step);
+      else this.#fn();
+    }, step);
+  }
+}
+
+/** systemClock reads the machine. */
+export const systemClock: Clock = {
+  mono: () => performance.now(),
+  wall: () => Date.now(),
+  now: () => ({ mono: performance.now(), wall: Date.now() }),
+  setTimer: (delayMs, fn) => new SystemTimer(delayMs, fn),
+  setImmediate: (fn) => {
+    const handle = setImmediate(fn);
+    return { cancel: () => clearImmediate(handle) };
+  },
+};
+
+/** Wall-clock ms before which a reading cannot be true: this software did not exist yet. 2026-11-01T00:00:00Z. */
+export const RELEASED_AT_WALL = 1_793_491_200_000;
+
+/**
+ * clockPlausible refuses readings from before this software's release, as a machine without a battery clock gives until
+ * it has heard from a time server. The answer is a Failure (CLOCK_NOT_SET) to be retried later, or undefined for a good clock;
+ * nothing stops because of it.
+ */
+export function clockPlausible(wall: number): Failure | undefined {
+  if (wall >= RELEASED_AT_WALL) return undefined;
+  return {
+    reason: "CLOCK_NOT_SET",
+    message: "the clock of this machine is not set; certificates and tokens cannot be checked until it is",
+    facts: { wall_ms: String(Math.floor(wall)) },
+  };
+}
+
+/** JumpDetector notices when the wall clock was set, by comparing it with the monotonic one. */
+export class JumpDetector {
+  readonly #thresholdMs: number;
+  #offset: number | undefined;
+
+  /** thresholdMs: smaller differences are drift, not a jump (500 by default). */
+  constructor(thresholdMs = 500) {
+    this.#thresholdMs = thresholdMs;
+  }
+
+  /** check answers by how many ms the wall clock jumped since the last check (negative: back), or 0. */
+  check(now: Now): number {
+    const offset = now.wall - now.mono;
+    const jump = this.#offset === undefined ? 0 : offset - this.#offset;
+    this.#offset = offset;
+    return Math.abs(jump) >= this.#thresholdMs ? jump : 0;
+  }
+}
+
+/** sleep resolves after `delayMs`, or rejects with the signal's reason as soon as it aborts. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(signal.reason);
+    const abort = (): void => {
+      timer.cancel();
+      reject(signal?.reason);
+    };
+    const timer = clock.setTimer(delayMs, () => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    });
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
+
+/**
+ * withTimeout runs `work` and gives it a signal that aborts after `timeoutMs`, or when `outer` does.
+ * It rejects with DEADLINE_EXPIRED at that moment even if the work does not listen to its signal.
+ */
+export async function withTimeout<T>(
+  clock: Clock,
+  timeoutMs: number,
+  work: (signal: AbortSignal) => Promise<T>,
+  outer?: AbortSignal,
+): Promise<T> {
+  const controller = new AbortController();
+  let abort: ((cause: unknown) => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    abort = (cause) => {
+      controller.abort(cause);
+      reject(cause);
+    };
+  });
+  const forward = (): void => abort?.(outer?.reason);
+  if (outer?.aborted) forward();
+  outer?.addEventListener("abort", forward, { once: true });
+  const timer = clock.setTimer(timeoutMs, () => abort?.(fail("DEADLINE_EXPIRED", `no answer within ${timeoutMs} ms`)));
+  try {
+    return await Promise.race([aborted, work(controller.signal)]);
+  } finally {
+    timer.cancel();
+    outer?.removeEventListener("abort", forward);
+    aborted.catch(() => undefined);
+  }
+}
+
+/** isTimeout tells whether an error came from `withTimeout`'s own timer. */
+export function isTimeout(error: unknown): boolean {
+  return error instanceof FoedusError && error.failure.reason === "DEADLINE_EXPIRED";
+}

@@ -1,0 +1,114 @@
+import type * as z from "zod";
+
+/**
+ * Facts that a field of a configuration schema carries in its zod meta, beside `description`:
+ * `unit` ("ms", "bytes"), `restart` (true: takes effect at the next start; otherwise live), `secret` (never printed).
+ */
+export interface FieldFacts {
+  readonly description: string;
+  readonly unit: string;
+  readonly restart: boolean;
+  readonly secret: boolean;
+}
+
+/** Node of a schema, with defaults, optionals and the like peeled off. */
+export interface Shape {
+  readonly kind: "object" | "record" | "leaf";
+  /** Fields of an object. */
+  readonly fields: ReadonlyMap<string, Shape>;
+  /** What a record holds. */
+  readonly item: Shape | undefined;
+  /** Peeled zod type: "number", "string", "boolean", "array", "enum", … */
+  readonly type: string;
+  readonly schema: z.ZodType;
+  readonly optional: boolean;
+  /** Default value; undefined if there is none. */
+  readonly fallback: unknown;
+  readonly facts: FieldFacts;
+}
+
+interface Def {
+  readonly type: string;
+  readonly innerType?: z.ZodType;
+  readonly in?: z.ZodType;
+  readonly defaultValue?: unknown;
+  readonly shape?: Readonly<Record<string, z.ZodType>>;
+  readonly valueType?: z.ZodType;
+}
+
+/** shapeOf reads a zod schema. `restart` and `secret` of an object hold for all of its fields. */
+export function shapeOf(schema: z.ZodType, outer: FieldFacts = { description: "", unit: "", restart: false, secret: false }): Shape {
+  let optional = false;
+  let fallback: unknown;
+  let facts = outer;
+  let at = schema;
+  let def = at.def as Def;
+  for (;;) {
+    facts = { ...facts, ...(at.meta() as Partial<FieldFacts> | undefined) };
+    if (def.type === "optional" || def.type === "nullable") optional = true;
+    if (def.type === "default" || def.type === "prefault") fallback ??= def.defaultValue;
+    const inner = def.innerType ?? (def.type === "pipe" ? def.in : undefined);
+    if (inner === undefined) break;
+    at = inner;
+    def = at.def as Def;
+  }
+  const inherited = { ...facts, description: "", unit: "" };
+  const fields = new Map(
+    def.type === "object" ? Object.entries(def.shape ?? {}).map(([name, field]) => [name, shapeOf(field, inherited)]) : [],
+  );
+  const item = def.type === "record" && def.valueType !== undefined ? shapeOf(def.valueType, inherited) : undefined;
+  const kind = def.type === "object" ? "object" : item === undefined ? "leaf" : "record";
+  return { kind, fields, item, type: def.type, schema: at, optional, fallback, facts };
+}
+
+/** Leaf is a field that holds a value, with its path. `*` stands for any key of a record. */
+export interface Leaf {
+  readonly path: readonly string[];
+  readonly shape: Shape;
+}
+
+/** leavesOf lists all fields, in the order of the schema. */
+export function leavesOf(shape: Shape, path: readonly string[] = []): Leaf[] {
+  if (shape.kind === "object") return [...shape.fields].flatMap(([name, field]) => leavesOf(field, [...path, name]));
+  if (shape.item !== undefined && shape.item.kind !== "leaf") return leavesOf(shape.item, [...path, "*"]);
+  return [{ path, shape }];
+}
+
+/** envName is the environment variable of a field: `discovery.pingIntervalMs` is FOEDUS_DISCOVERY_PING_INTERVAL_MS. */
+export function envName(path: readonly string[]): string {
+  return ["foedus", ...path]
+    .map((part) =>
+      part
+        .replace(/([a-z0-9])([A-Z])/g, "$1_$2")
+        .replace(/[^A-Za-z0-9]+/g, "_")
+        .toUpperCase(),
+    )
+    .join("_");
+}
+
+/** nearest finds the known word that is most like a mistyped one, if any is close (Damerau-Levenshtein, restricted). */
+export function nearest(word: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let least = Math.max(2, Math.floor(word.length / 3)) + 1;
+  for (const candidate of known) {
+    const cost = distance(word.toLowerCase(), candidate.toLowerCase());
+    if (cost < least) [best, least] = [candidate, cost];
+  }
+  return best;
+}
+
+function distance(a: string, b: string): number {
+  let before: number[] = [];
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next[j] = Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1);
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
+      if (swapped) next[j] = Math.min(next[j] ?? 0, (before[j - 2] ?? 0) + 1);
+    }
+    [before, row] = [row, next];
+  }
+  return row[b.length] ?? 0;
+}

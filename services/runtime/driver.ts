@@ -1,0 +1,339 @@
+import type { Registry } from "prom-client";
+import { BoundedQueue } from "#kernel/bounded-queue.ts";
+import type { Core, Effect, Observe, Persist } from "#kernel/core.ts";
+import type { Failure } from "#kernel/error.ts";
+import type { Now } from "#kernel/instant.ts";
+import { LIMITS } from "#kernel/limits.ts";
+import type { Clock, Timer } from "./clock.ts";
+import { Committer } from "./committer.ts";
+import type { Logger } from "./log/log.ts";
+import { sampledGauge } from "./metrics/declare.ts";
+import { OutputGate } from "./output-gate.ts";
+import type { Store } from "./store/port.ts";
+
+/*
+ * The driver runs one core. Besides the contract D1-D6 of `kernel/core.ts`:
+ *
+ * W1 outputs leave in the order in which the core gave them; W7 is the only exception.
+ * W2 an output leaves when every `persist` before it is durable, and at once if there is none that is not.
+ * W3 operations become durable in the order in which the core gave them, each exactly once (committer C1-C4).
+ * When the store refuses a batch (disk full, I/O error):
+ * W4 what was persisted is kept and tried again every `storeRetryMs` until it succeeds, because the core already counts on it.
+ * W5 every output that waits is offered to `reject`, oldest first: "drop" for what is answered with the failure (a caller gets
+ *    STORE_UNAVAILABLE), "keep" for what stays in line until it is true (an acknowledgement, an announcement to peers).
+ * W6 the core learns of it by `onStored` before it sees any other input, so that it can refuse writes while it lasts.
+ * W7 meanwhile steps go on. Outputs of a step that persists nothing leave at once (reads, pings), overtaking what was kept; outputs
+ *    of a step that follow its own `persist` are offered to `reject` as in W5.
+ * W8 when a retry succeeds, kept outputs leave in order, and the core learns of that by `onStored` as well.
+ * W9 nothing grows without bound: when `maxWaiting` outputs or operations wait for the store, inputs stay in the mailbox; it
+ *    fills up, and `post` answers false. A core that refuses writes once it was told (W6) does not get there.
+ */
+
+/** StoreReport is the outcome of one commit, for the core (D5). */
+export type StoreReport = { readonly ok: true; readonly recovered: boolean } | { readonly ok: false; readonly failure: Failure };
+
+/** Output is an effect that leaves through the gate. */
+export type Output<E extends Effect> = Exclude<E, { readonly kind: "persist" | "observe" }>;
+
+/** Measurement is an effect that bypasses the gate. */
+export type Measurement<E extends Effect> = Extract<E, { readonly kind: "observe" }>;
+
+/** DriverOptions join a core to its world. */
+export interface DriverOptions<I, E extends Effect> {
+  /** Name of the service, label of the metrics. */
+  readonly service: string;
+  readonly core: Core<I, E>;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Registry;
+  /** execute does what an output asks for. It does not throw and does not wait; outcomes come back by `post` (D5). */
+  readonly execute: (effect: Output<E>) => void;
+  readonly observe: (effect: Measurement<E>) => void;
+  /** reject is told of an output whose `persist` the store refused (W5). */
+  readonly reject: (effect: Output<E>, failure: Failure) => "drop" | "keep";
+  /** onStored makes the input that tells the core how a commit ended; undefined for nothing to tell. Called after each commit. */
+  readonly onStored?: (report: StoreReport) => I | undefined;
+  /** onFatal is called once, when the core failed an assertion or threw (D6). The driver has stopped. */
+  readonly onFatal: (error: unknown) => void;
+  /** "turn": one commit per turn of the event loop, for throughput. "now": as soon as the mailbox is empty, for latency. */
+  readonly commit: "turn" | "now";
+  /** Inputs that may wait (D3), and control inputs on top. */
+  readonly mailboxCapacity?: number;
+  readonly controlReserve?: number;
+  /** Shortest time between commits while fewer than `paceBelowOps` operations wait, ms. 0 (no pacing) by default. */
+  readonly paceMs?: number;
+  readonly paceBelowOps?: number;
+  /** Time between tries while the store refuses, ms. 5,000 by default. */
+  readonly storeRetryMs?: number;
+  /** Outputs, or operations, that may wait for the store before inputs are held back (W9). 65,536 by default. */
+  readonly maxWaiting?: number;
+}
+
+/** Driver is the running core. */
+export interface Driver<I> {
+  /** post gives the core an input, at once if it is idle. False, and nothing happens, when the mailbox is full or the driver stopped. */
+  post(input: I): boolean;
+  /** postControl is `post` with the reserve for control frames. */
+  postControl(input: I): boolean;
+  /** cork holds inputs back until `uncork` in the same turn, so that those of one frame share one commit in mode "now". Calls nest. */
+  cork(): void;
+  uncork(): void;
+  /** drainSpace resolves when `post` has room again, or the driver stopped. */
+  drainSpace(): Promise<void>;
+  readonly state: "running" | "refusing" | "stopped" | "failed";
+  /** stop takes no more inputs and commits what waits; true when all of it is durable and every output left. */
+  stop(): Promise<boolean>;
+}
+
+/** createDriver starts to drive a core; its timer is armed at once. */
+export function createDriver<I, E extends Effect>(options: DriverOptions<I, E>): Driver<I> {
+  return new CoreDriver(options);
+}
+
+class CoreDriver<I, E extends Effect> implements Driver<I> {
+  readonly #o: DriverOptions<I, E>;
+  readonly #core: Core<I, E>;
+  readonly #committer: Committer;
+  readonly #gate: OutputGate<Output<E>>;
+  readonly #mailbox: BoundedQueue<I>;
+  readonly #capacity: number;
+  readonly #maxWaiting: number;
+  readonly #out: E[] = [];
+  /** Reports of the store: they go before the mailbox (W6). */
+  readonly #reports: I[] = [];
+  readonly #unsample: (() => void)[];
+  #state: "running" | "stopped" | "failed" = "running";
+  #closing = false;
+  #busy = false;
+  #corks = 0;
+  #failure: Failure | undefined;
+  #timer: Timer | undefined;
+  #armedFor = Number.POSITIVE_INFINITY;
+  #spaceWaiters: (() => void)[] = [];
+
+  constructor(options: DriverOptions<I, E>) {
+    this.#o = options;
+    this.#core = options.core;
+    this.#capacity = options.mailboxCapacity ?? LIMITS.mailbox;
+    this.#mailbox = new BoundedQueue(this.#capacity + (options.controlReserve ?? LIMITS.mailboxControlReserve));
+    this.#maxWaiting = options.maxWaiting ?? 65_536;
+    this.#gate = new OutputGate((effect) => options.execute(effect));
+    this.#committer = new Committer({
+      store: options.store,
+      clock: options.clock,
+      mode: options.commit,
+      paceMs: options.paceMs ?? 0,
+      paceBelowOps: options.paceBelowOps ?? 400,
+      retryMs: options.storeRetryMs ?? LIMITS.storeRetryMs,
+      service: options.service,
+      metrics: options.metrics,
+      onDurable: (ticket, recovered) => this.#onDurable(ticket, recovered),
+      onRefused: (failure, first) => this.#onRefused(failure, first),
+      onFatal: (error) => this.#fatal(error),
+    });
+    this.#unsample = this.#sample();
+    this.#arm();
+  }
+
+  get state(): "running" | "refusing" | "stopped" | "failed" {
+    return this.#state === "running" && this.#committer.refusing ? "refusing" : this.#state;
+  }
+
+  post(input: I): boolean {
+    return this.#accept(input, this.#capacity);
+  }
+
+  postControl(input: I): boolean {
+    return this.#accept(input, this.#mailbox.capacity);
+  }
+
+  cork(): void {
+    this.#corks++;
+  }
+
+  uncork(): void {
+    this.#corks--;
+    if (this.#corks === 0) this.#pump();
+  }
+
+  drainSpace(): Promise<void> {
+    if (this.#mailbox.size < this.#capacity || this.#state !== "running" || this.#closing) return Promise.resolve();
+    return new Promise((resolve) => this.#spaceWaiters.push(resolve));
+  }
+
+  async stop(): Promise<boolean> {
+    if (this.#closing || this.#state !== "running") return this.#state !== "failed" && this.#committer.idle;
+    this.#closing = true;
+    this.#corks = 0;
+    this.#pump();
+    if (this.#committer.refusing) this.#o.store.freeReserve?.();
+    const durable = await this.#committer.flush();
+    if (this.#state !== "running") return false;
+    this.#end("stopped");
+    return durable && this.#gate.size === 0;
+  }
+
+  #accept(input: I, capacity: number): boolean {
+    if (this.#state !== "running" || this.#closing || this.#mailbox.size >= capacity) return false;
+    this.#mailbox.push(input);
+    if (!this.#busy && this.#corks === 0) this.#pump();
+    return true;
+  }
+
+  /** pump runs the core until nothing is left to do now. It never runs inside itself (D1). */
+  #pump(): void {
+    if (this.#busy || this.#state !== "running") return;
+    this.#busy = true;
+    try {
+      do this.#drain();
+      while (this.#committer.commitNow());
+      this.#committer.schedule();
+      this.#arm();
+    } catch (error) {
+      this.#fatal(error);
+    } finally {
+      this.#busy = false;
+    }
+    if (this.#spaceWaiters.length > 0 && this.#mailbox.size < this.#capacity) this.#wakeWaiters();
+  }
+
+  #drain(): void {
+    if (this.#reports.length === 0 && this.#mailbox.size === 0) return;
+    const now = this.#o.clock.now();
+    for (let report = this.#reports.shift(); report !== undefined; report = this.#reports.shift()) this.#step(now, report);
+    while (this.#mailbox.size > 0 && !this.#full()) {
+      this.#step(now, this.#mailbox.take() as I);
+      if (this.#state !== "running") return;
+    }
+  }
+
+  /** full holds inputs back while too much waits for the store (W9). */
+  #full(): boolean {
+    return this.#gate.size >= this.#maxWaiting || this.#committer.waiting >= this.#maxWaiting;
+  }
+
+  #step(now: Now, input: I): void {
+    this.#core.step(now, input, this.#out);
+    this.#route();
+  }
+
+  /** route sends the effects of one step on their ways. */
+  #route(): void {
+    const out = this.#out;
+    let persisted = false;
+    for (let i = 0; i < out.length; i++) {
+      const effect = out[i] as E;
+      if (effect.kind === "persist") {
+        this.#gate.raise(this.#committer.add((effect as unknown as Persist).ops));
+        persisted = true;
+      } else if (effect.kind === "observe") this.#o.observe(effect as unknown as Measurement<E> & Observe);
+      else if (this.#failure === undefined) this.#gate.put(effect as unknown as Output<E>);
+      else this.#putRefusing(effect as unknown as Output<E>, persisted, this.#failure);
+    }
+    out.length = 0;
+  }
+
+  #putRefusing(effect: Output<E>, persisted: boolean, failure: Failure): void {
+    if (!persisted) this.#o.execute(effect);
+    else if (this.#o.reject(effect, failure) === "keep") this.#gate.put(effect);
+  }
+
+  #onDurable(ticket: number, recovered: boolean): void {
+    if (recovered) {
+      this.#failure = undefined;
+      this.#o.log.info({ service: this.#o.service }, "store accepts writes again");
+    }
+    this.#settle(() => this.#gate.open(ticket), recovered ? RECOVERED : STORED);
+  }
+
+  #onRefused(failure: Failure, first: boolean): void {
+    this.#failure = failure;
+    if (!first) return;
+    this.#o.log.error({ service: this.#o.service, failure }, "store refuses writes");
+    this.#settle(() => this.#gate.filter((effect) => this.#o.reject(effect, failure) === "keep"), { ok: false, failure });
+  }
+
+  /** settle moves outputs after a commit; what they post waits until it is done (D1). */
+  #settle(move: () => void, report: StoreReport): void {
+    if (this.#state !== "running") return;
+    const inside = this.#busy;
+    this.#busy = true;
+    try {
+      move();
+      const input = this.#o.onStored?.(report);
+      if (input !== undefined) this.#reports.push(input);
+    } catch (error) {
+      this.#fatal(error);
+    } finally {
+      this.#busy = inside;
+    }
+    if (!inside) this.#pump();
+  }
+
+  /** arm keeps one timer for `deadline()` (D4). A deadline that moves later keeps the earlier timer, which then arms again. */
+  #arm(): void {
+    const deadline = this.#core.deadline();
+    if (deadline === undefined || deadline >= this.#armedFor) return;
+    this.#timer?.cancel();
+    this.#armedFor = deadline;
+    this.#timer = this.#o.clock.setTimer(Math.max(0, deadline - this.#o.clock.mono()), () => this.#onTimer());
+  }
+
+  #onTimer(): void {
+    this.#armedFor = Number.POSITIVE_INFINITY;
+    this.#timer = undefined;
+    if (this.#busy || this.#state !== "running") return;
+    this.#busy = true;
+    try {
+      const now = this.#o.clock.now();
+      const deadline = this.#core.deadline();
+      if (deadline !== undefined && deadline <= now.mono) {
+        this.#core.tick(now, this.#out);
+        this.#route();
+      }
+    } catch (error) {
+      this.#fatal(error);
+    } finally {
+      this.#busy = false;
+    }
+    this.#pump();
+  }
+
+  /** fatal stops everything (D6). */
+  #fatal(error: unknown): void {
+    if (this.#state !== "running") return;
+    this.#end("failed");
+    this.#o.log.error({ service: this.#o.service, error }, "core failed");
+    this.#o.onFatal(error);
+  }
+
+  #end(state: "stopped" | "failed"): void {
+    this.#state = state;
+    this.#timer?.cancel();
+    this.#committer.stop();
+    this.#mailbox.clear();
+    for (const remove of this.#unsample) remove();
+    this.#wakeWaiters();
+  }
+
+  #wakeWaiters(): void {
+    const waiters = this.#spaceWaiters;
+    this.#spaceWaiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  #sample(): (() => void)[] {
+    const own = { service: this.#o.service };
+    const series = (name: string, help: string, read: () => number): (() => void) =>
+      sampledGauge(this.#o.metrics, { name, help, labels: ["service"] as const })(own, read);
+    return [
+      series("foedus_mailbox_depth", "Inputs that wait for the core.", () => this.#mailbox.size),
+      series("foedus_gated_outputs", "Outputs that wait for the store.", () => this.#gate.size),
+      series("foedus_store_refusing", "1 while the store refuses writes.", () => (this.#committer.refusing ? 1 : 0)),
+    ];
+  }
+}
+
+const STORED: StoreReport = { ok: true, recovered: false };
+const RECOVERED: StoreReport = { ok: true, recovered: true };

@@ -1,0 +1,92 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { fail } from "#kernel/error.ts";
+import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
+import { createLogger, silentLogger } from "./log.ts";
+import { prettyLine } from "./pretty.ts";
+import { REDACTED, redact } from "./redact.ts";
+
+test("lines are JSON with level, time, message and fields; the level changes while running, for children too", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "foedus-log-"));
+  const file = join(folder, "logs", "hub.log");
+  const log = createLogger({ level: "info", destination: file });
+  const child = log.child({ service: "discovery" });
+  child.debug({}, "hidden");
+  child.info({ peer: "work", authorization: "Bearer abc" }, "peer connected");
+  log.setLevel("debug");
+  child.debug({ peer: "home" }, "shown");
+  await log.flush();
+  const lines = readFileSync(file, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  rmSync(folder, { recursive: true });
+  expect(lines.map((l) => [l["level"], l["message"], l["peer"], l["service"]])).toEqual([
+    ["info", "peer connected", "work", "discovery"],
+    ["debug", "shown", "home", "discovery"],
+  ]);
+  expect(lines[0]?.["authorization"]).toBe(REDACTED);
+  expect(String(lines[0]?.["time"])).toMatch(/^\d{4}-\d\d-\d\dT/);
+});
+
+test("a log that cannot be written does not take the hub down, and flush does not hang", async () => {
+  const log = createLogger({ level: "info", destination: "/dev/full" });
+  for (let i = 0; i < 3; i++) log.info({ i }, "line");
+  await log.flush();
+});
+
+test("what is buffered is written when the process exits", () => {
+  const script = `
+    import { createLogger } from "#runtime/log/log.ts";
+    const log = createLogger({ level: "info", destination: "stdout" });
+    for (let i = 0; i < 500; i++) log.info({ i }, "line");
+    process.exit(0);
+  `;
+  const run = spawnSync(process.execPath, ["--input-type=module-typescript", "-e", script], { encoding: "utf8" });
+  expect(run.stdout.trim().split("\n").length).toBe(500);
+  expect(run.status).toBe(0);
+});
+
+test("secrets are redacted at any depth, whatever the spelling", () => {
+  const secret = {
+    token: "s3",
+    peer: { privateKey: "s3", list: [{ client_secret: "s3", "key-pem": "s3" }] },
+    key: "s3",
+    Password: "s3",
+    refreshToken: "s3",
+  };
+  expect(JSON.stringify(redact({ ...secret, monkey: "banana", keys: 3 }))).not.toContain("s3");
+  expect(redact({ monkey: "banana", keyCount: 3 })).toEqual({ monkey: "banana", keyCount: 3 });
+});
+
+test("errors keep reason and cause, bytes and endless objects are cut", () => {
+  const cause = Object.assign(new Error("refused"), { code: "ECONNREFUSED" });
+  const shown = redact({ error: fail("PEER_UNREACHABLE", "cannot reach work", { cause, facts: { token: "s3" } }) });
+  expect(shown).toMatchObject({ error: { reason: "PEER_UNREACHABLE", facts: { token: REDACTED }, cause: { code: "ECONNREFUSED" } } });
+  const loop: Record<string, unknown> = { bytes: new Uint8Array(5), big: 3n };
+  loop["self"] = loop;
+  expect(JSON.stringify(redact(loop))).toContain("[deep]");
+  expect(redact(loop)).toMatchObject({ bytes: "[5 bytes]", big: "3" });
+});
+
+test("pretty lines are for people", () => {
+  const line = JSON.stringify({
+    level: "warn",
+    time: "2026-11-01T10:20:30.400Z",
+    peer: "work",
+    text: "two words",
+    error: { message: "x", stack: "Error: x\n    at f" },
+    message: "peer lost",
+  });
+  expect(prettyLine(line)).toBe('10:20:30.400 WARN  peer lost  peer=work text="two words" error={"message":"x"}\n    at f\n');
+});
+
+test("the silent logger drops, the memory logger collects", () => {
+  silentLogger.child({ a: 1 }).error({}, "gone");
+  const log = memoryLogger();
+  log.child({ a: 1 }).warn({ secret: "s3" }, "kept");
+  expect(log.lines).toEqual([{ level: "warn", message: "kept", fields: { a: 1, secret: REDACTED } }]);
+});

@@ -1,0 +1,44 @@
+import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { collectDefaultMetrics, type Registry } from "prom-client";
+import { sampledGauge } from "./declare.ts";
+
+/** How often the event loop's delay is sampled, ms; it is also the smallest delay that can be seen. */
+const RESOLUTION_MS = 10;
+
+const NANOS = 1e9;
+
+/**
+ * collectProcessMetrics adds what every process tells about itself (memory, CPU, garbage collection, handles) and how late its
+ * event loop runs. Lag counts our own fsyncs too. Answers how to stop; call it once per registry.
+ */
+export function collectProcessMetrics(registry: Registry): () => void {
+  collectDefaultMetrics({ register: registry });
+  const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+  delay.enable();
+  const lag = sampledGauge(registry, {
+    name: "foedus_event_loop_lag_seconds",
+    help: "Delay of the event loop since the last scrape.",
+    labels: ["quantile"],
+  });
+  const above = (nanos: number): number => Math.max(0, nanos / NANOS - RESOLUTION_MS / 1_000);
+  const known = (nanos: number): number => (Number.isFinite(nanos) && delay.count > 0 ? above(nanos) : 0);
+  lag({ quantile: "0.5" }, () => known(delay.percentile(50)));
+  lag({ quantile: "0.99" }, () => known(delay.percentile(99)));
+  lag({ quantile: "1" }, () => {
+    const max = known(delay.max);
+    delay.reset();
+    return max;
+  });
+  let last = performance.eventLoopUtilization();
+  const utilization = sampledGauge<never>(registry, {
+    name: "foedus_event_loop_utilization_ratio",
+    help: "Part of the time since the last scrape that the event loop was busy.",
+  });
+  utilization({}, () => {
+    const next = performance.eventLoopUtilization();
+    const { utilization: busy } = performance.eventLoopUtilization(next, last);
+    last = next;
+    return busy;
+  });
+  return () => delay.disable();
+}

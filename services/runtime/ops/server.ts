@@ -1,0 +1,163 @@
+import { X509Certificate } from "node:crypto";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
+import { createRequire } from "node:module";
+import type { AddressInfo } from "node:net";
+import type { SecureContextOptions, TLSSocket } from "node:tls";
+import type { Registry } from "prom-client";
+import { fail } from "#kernel/error.ts";
+import type { Logger } from "../log/log.ts";
+
+// `import … from "node:http"` reads every export of it, and one of them loads Node's whole fetch implementation: 12 MiB that a hub
+// never uses. `require` gives the same module and reads nothing.
+const { createServer } = createRequire(import.meta.url)("node:http") as typeof import("node:http");
+
+/** OpsBind is where to listen; port 0 lets the system choose. */
+export interface OpsBind {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** OpsOptions of the HTTP server for kubelets, Prometheus and operators. */
+export interface OpsOptions {
+  /** Plain HTTP. On a loopback address it answers everything, elsewhere only /healthz and /readyz. */
+  readonly health: OpsBind;
+  /** A listener of its own for /metrics and /statusz. Needed when `health` is not on loopback; mutual TLS unless on loopback. */
+  readonly metrics?: OpsBind;
+  /** Certificate, key and CA of this hub; a client certificate from that CA is demanded. */
+  readonly tls?: SecureContextOptions;
+  /** admit looks at the client's certificate after TLS accepted it; false answers 403. All are admitted by default. */
+  readonly admit?: (certificate: X509Certificate) => boolean;
+  readonly registry: Registry;
+  /** readiness is answered as JSON: 200 if ready, else 503. */
+  readonly readiness: () => { readonly ready: boolean };
+  /** describe is what /statusz shows. */
+  readonly describe: () => string;
+  readonly log: Logger;
+}
+
+/** OpsServer is the running server. */
+export interface OpsServer {
+  readonly healthPort: number;
+  /** Port of /metrics; the health port when that serves both, undefined when it is not served. */
+  readonly metricsPort: number | undefined;
+  /** rotate puts a new certificate, key and CA into use for new connections. Invalid ones throw, and the old stay. */
+  rotate(tls: SecureContextOptions): void;
+  stop(): Promise<void>;
+}
+
+type Route = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
+type Routes = ReadonlyMap<string, Route>;
+
+/** isLoopback tells whether an address to listen on is reachable from this machine only. */
+export function isLoopback(host: string): boolean {
+  return LOOPBACK.test(host);
+}
+
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
+
+/** Longest time that a request may take to arrive, ms, and the most connections of a listener: its clients are few and near. */
+const REQUEST_MS = 5_000;
+const CONNECTIONS = 64;
+
+/** startOps starts the listeners. A port that is taken, or metrics in the open without TLS, is NOT_CONFIGURED with the remedy. */
+export async function startOps(options: OpsOptions): Promise<OpsServer> {
+  const { health, metrics, tls } = options;
+  const open = LOOPBACK.test(health.host);
+  const probes = probeRoutes(options);
+  const inside = insideRoutes(options);
+  if (metrics !== undefined && !LOOPBACK.test(metrics.host) && tls === undefined)
+    throw fail("NOT_CONFIGURED", `metrics on ${metrics.host} need TLS; give a certificate, or listen on 127.0.0.1`);
+  const first = createServer(handler(options, open && metrics === undefined ? new Map([...probes, ...inside]) : probes));
+  const servers: Server[] = [first];
+  let secured: TlsServer | undefined;
+  try {
+    const healthPort = await listen(first, health);
+    let metricsPort = open && metrics === undefined ? healthPort : undefined;
+    if (metrics !== undefined) {
+      const second = tls === undefined ? createServer(handler(options, inside)) : mutual(options, tls, inside);
+      secured = tls === undefined ? undefined : (second as TlsServer);
+      servers.push(second);
+      metricsPort = await listen(second, metrics);
+    }
+    const rotate = (next: SecureContextOptions): void => secured?.setSecureContext({ ...next, minVersion: "TLSv1.3" });
+    return { healthPort, metricsPort, rotate, stop: () => stopAll(servers) };
+  } catch (error) {
+    await stopAll(servers);
+    throw error;
+  }
+}
+
+function mutual(options: OpsOptions, tls: SecureContextOptions, routes: Routes): TlsServer {
+  const serve = handler(options, routes);
+  const server = createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" }, (request, response) => {
+    const { raw } = (request.socket as TLSSocket).getPeerCertificate();
+    if (options.admit !== undefined && !options.admit(new X509Certificate(raw)))
+      return answer(response, 403, "this certificate may not read here\n");
+    serve(request, response);
+  });
+  server.on("tlsClientError", (error) => options.log.debug({ error }, "ops connection refused"));
+  return server;
+}
+
+function probeRoutes(options: OpsOptions): Routes {
+  return new Map<string, Route>([
+    ["/healthz", (_, response) => answer(response, 200, "ok\n")],
+    [
+      "/readyz",
+      (_, response) => {
+        const readiness = options.readiness();
+        answer(response, readiness.ready ? 200 : 503, `${JSON.stringify(readiness)}\n`, "application/json");
+      },
+    ],
+  ]);
+}
+
+function insideRoutes(options: OpsOptions): Routes {
+  return new Map<string, Route>([
+    ["/metrics", async (_, response) => answer(response, 200, await options.registry.metrics(), options.registry.contentType)],
+    ["/statusz", (_, response) => answer(response, 200, options.describe())],
+  ]);
+}
+
+function handler(options: OpsOptions, routes: Routes): (request: IncomingMessage, response: ServerResponse) => void {
+  return (request, response) => {
+    const route = routes.get((request.url ?? "").split("?", 1)[0] ?? "");
+    if (route === undefined) return answer(response, 404, "not served here\n");
+    if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, "only GET\n");
+    const served = new Promise<void>((resolve) => resolve(route(request, response)));
+    served.catch((error: unknown) => {
+      options.log.error({ error }, "ops request failed");
+      if (!response.headersSent) answer(response, 500, "failed; see the log\n");
+    });
+  };
+}
+
+function answer(response: ServerResponse, status: number, body: string, type = "text/plain; charset=utf-8"): void {
+  response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(body), "cache-control": "no-store" });
+  response.end(response.req.method === "HEAD" ? undefined : body);
+}
+
+function listen(server: Server, bind: OpsBind): Promise<number> {
+  server.requestTimeout = REQUEST_MS;
+  server.headersTimeout = REQUEST_MS;
+  server.maxConnections = CONNECTIONS;
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => {
+      const taken = error.code === "EADDRINUSE";
+      const why = taken ? "is taken; stop the other program or choose another port" : `cannot be used: ${error.message}`;
+      reject(fail("NOT_CONFIGURED", `ops port ${bind.port} on ${bind.host} ${why}`, { cause: error }));
+    });
+    server.listen(bind.port, bind.host, () => resolve((server.address() as AddressInfo).port));
+  });
+}
+
+async function stopAll(servers: readonly Server[]): Promise<void> {
+  await Promise.all(
+    servers.map((server) => {
+      const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
+      server.closeAllConnections();
+      return closed;
+    }),
+  );
+}

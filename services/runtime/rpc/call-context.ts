@@ -1,0 +1,116 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import { type Failure, FoedusError } from "#kernel/error.ts";
+import type { AccessRule } from "./access.ts";
+import type { CallContext, Caller } from "./call.ts";
+import type { Connection } from "./connections.ts";
+
+/** MethodEntry is an RPC as the server knows it. */
+export interface MethodEntry {
+  readonly method: DescMethod;
+  readonly rule: AccessRule;
+  /** True if each request message is checked against the schema's rules before the handler sees it. */
+  readonly validated: boolean;
+}
+
+/** Outcome is how a call ended. */
+export interface Outcome {
+  /** gRPC code as the caller sees it. */
+  readonly code: number;
+  readonly reason: string;
+  readonly details: string;
+}
+
+/**
+ * ServerCall is one call on its way through the server. Interceptors fill it in and the handler reads it as its CallContext;
+ * it is never carried in metadata, which a caller could write.
+ */
+export class ServerCall implements CallContext {
+  readonly entry: MethodEntry;
+  readonly connection: Connection | undefined;
+  /** Value of the `authorization` header. */
+  readonly authorization: string | undefined;
+  /** `mono` instant of arrival. */
+  readonly startedMono: number;
+  timeoutMs: number | undefined;
+  token: { readonly expiresAtWall: number; readonly id: string } | undefined;
+  /** Messages counted for metrics. */
+  received = 0;
+  sent = 0;
+  /** Set when the handler has given its answer: what happens to the call afterwards is no abort. */
+  answered = false;
+  #caller: Caller | undefined;
+  #controller: AbortController | undefined;
+  #abortReason: FoedusError | undefined;
+  #onAbort: ((error: FoedusError) => void) | undefined;
+  #expire: ((failure: Failure) => void) | undefined;
+
+  constructor(init: {
+    entry: MethodEntry;
+    connection?: Connection | undefined;
+    authorization?: string | undefined;
+    startedMono: number;
+    timeoutMs: number | undefined;
+  }) {
+    this.entry = init.entry;
+    this.connection = init.connection;
+    this.authorization = init.authorization;
+    this.startedMono = init.startedMono;
+    this.timeoutMs = init.timeoutMs;
+  }
+
+  get method(): DescMethod {
+    return this.entry.method;
+  }
+
+  /** caller is known once the identity interceptor has run; handlers always run later. */
+  get caller(): Caller {
+    if (this.#caller === undefined) throw new Error("the caller is asked for before it was identified");
+    return this.#caller;
+  }
+
+  /** identified tells whether `caller` may be read. */
+  get identified(): boolean {
+    return this.#caller !== undefined;
+  }
+
+  identify(caller: Caller): void {
+    this.#caller = caller;
+  }
+
+  /** signal is made when first asked for: most unary handlers never look. */
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#abortReason !== undefined) this.#controller.abort(this.#abortReason);
+    }
+    return this.#controller.signal;
+  }
+
+  get abortReason(): FoedusError | undefined {
+    return this.#abortReason;
+  }
+
+  /** onAbort sets the one listener that the call's stream has. */
+  onAbort(listener: (error: FoedusError) => void): void {
+    if (this.#abortReason !== undefined) listener(this.#abortReason);
+    else this.#onAbort = listener;
+  }
+
+  /** abort tells the handler that nobody waits for it any more. The first reason stays. */
+  abort(failure: Failure): void {
+    if (this.answered || this.#abortReason !== undefined) return;
+    this.#abortReason = new FoedusError(failure);
+    this.#onAbort?.(this.#abortReason);
+    this.#controller?.abort(this.#abortReason);
+  }
+
+  /** onExpire sets how the call is ended from outside the handler. */
+  onExpire(end: (failure: Failure) => void): void {
+    this.#expire = end;
+  }
+
+  /** expire ends the call with a failure and aborts its handler. */
+  expire(failure: Failure): void {
+    this.#expire?.(failure);
+  }
+}

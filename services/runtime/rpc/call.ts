@@ -1,0 +1,125 @@
+import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+
+/** Who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
+export interface Caller {
+  readonly kind: "peer" | "node" | "gateway" | "operator" | "service";
+  /** Trust domain of the certificate. For every kind but `peer` it is this hub. */
+  readonly hubId: string;
+  /** Last part of the SPIFFE id: service, node, gateway or operator name. */
+  readonly name: string;
+  readonly spiffeId: string;
+  /** base64url(SHA-256(DER of the leaf)): what tokens are bound to (RFC 8705 `x5t#S256`). */
+  readonly thumbprint: string;
+  /** Wall-clock ms at which the leaf expires. */
+  readonly notAfterWall: number;
+  /** Only for `peer`: trust level as decided here, 1 MINIMAL, 2 LIMITED, 3 FULL. */
+  readonly level: number;
+  /** Only for `operator`: 1 viewer, 2 admin. */
+  readonly role: number;
+  /** Only for `gateway`: node ids it may speak for start with one of these; empty means all. */
+  readonly prefixes: readonly string[];
+}
+
+/** CallContext is what a handler knows about its call beside the request. */
+export interface CallContext {
+  readonly caller: Caller;
+  readonly method: DescMethod;
+  /** Aborted when the caller cancels, the deadline passes, or the connection is gone. */
+  readonly signal: AbortSignal;
+  /** Milliseconds left until the deadline when the call arrived; undefined without one. */
+  readonly timeoutMs: number | undefined;
+  /** The bearer token that was verified for this call, if any: its expiry (wall ms) and id. */
+  readonly token: { readonly expiresAtWall: number; readonly id: string } | undefined;
+}
+
+/**
+ * RawMessage is a message whose protobuf bytes are already encoded; it is sent as it is.
+ * The hot path encodes a segment once and hands the same buffer to every stream.
+ */
+export class RawMessage {
+  readonly bytes: Buffer;
+  constructor(bytes: Buffer) {
+    this.bytes = bytes;
+  }
+}
+
+/** Outbound is the sending half of a stream. */
+export interface Outbound<T> {
+  /** send queues a message. False when the stream is over; it never throws (S0-9). */
+  send(message: T | RawMessage): boolean;
+  /** bufferedBytes is what was handed to the transport and not yet written; for local streams what was not yet read. */
+  readonly bufferedBytes: number;
+  /** drained resolves when `bufferedBytes` fell below the transport's mark, or the stream is over. */
+  drained(): Promise<void>;
+  readonly closed: boolean;
+}
+
+type In<M> = M extends { input: infer D extends DescMessage } ? MessageShape<D> : never;
+type Out<M> = M extends { output: infer D extends DescMessage } ? MessageShape<D> : never;
+
+/** Handler of one RPC. A handler may throw FoedusError; anything else leaves as INTERNAL with an id, never its text. */
+export type Handler<M extends GenServiceMethods[string], Req = In<M>> = M["methodKind"] extends "unary"
+  ? (request: Req, context: CallContext) => Promise<Out<M>> | Out<M>
+  : M["methodKind"] extends "server_streaming"
+    ? (request: Req, out: Outbound<Out<M>>, context: CallContext) => Promise<void>
+    : M["methodKind"] extends "client_streaming"
+      ? (requests: AsyncIterable<Req>, context: CallContext) => Promise<Out<M>>
+      : (requests: AsyncIterable<Req>, out: Outbound<Out<M>>, context: CallContext) => Promise<void>;
+
+/** Handlers of a service, one per RPC. Those named in `Raw` get the bytes of their requests instead of messages. */
+export type Handlers<S, Raw extends string = never> =
+  S extends GenService<infer M> ? { readonly [K in keyof M]: K extends Raw ? Handler<M[K], RawMessage> : Handler<M[K]> } : never;
+
+/** CallOptions of a client call. */
+export interface CallOptions {
+  /** Relative deadline in ms. Unary calls without one get the client's default. Streams have none unless given. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+  /** Extra metadata, e.g. `authorization`. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** Bidi streams only: responses come as RawMessage, not parsed, which is then the caller's duty. For hot paths only. */
+  readonly rawResponses?: boolean;
+}
+
+/** ClientStream is the client's side of a bidi or client stream. */
+export interface ClientDuplex<Req, Res> extends Outbound<Req> {
+  readonly responses: AsyncIterable<Res>;
+  /** opened resolves when the server's headers arrived, rejects with FoedusError if the call failed before. */
+  readonly opened: Promise<void>;
+  /** end half-closes. */
+  end(): void;
+  cancel(): void;
+}
+
+/** ClientOf a service: what `runtime/rpc/client.ts` (remote) and `local-client.ts` (same process) both give. Failures are FoedusError. */
+export type ClientOf<S> =
+  S extends GenService<infer M>
+    ? {
+        readonly [K in keyof M]: M[K]["methodKind"] extends "unary"
+          ? (request: In<M[K]>, options?: CallOptions) => Promise<Out<M[K]>>
+          : M[K]["methodKind"] extends "server_streaming"
+            ? (request: In<M[K]>, options?: CallOptions) => AsyncIterable<Out<M[K]>>
+            : (options?: CallOptions) => ClientDuplex<In<M[K]>, Out<M[K]>>;
+      } & { close(): void }
+    : never;
+
+/** ServiceBinding pairs a service's descriptor with its handlers. Made by `bind` so that the types match. */
+export interface ServiceBinding {
+  readonly service: DescService;
+  readonly handlers: Readonly<Record<string, unknown>>;
+  /**
+   * Local names of RPCs whose handler gets each request as a RawMessage: neither parsed nor validated, which is then the
+   * handler's duty. For hot paths only.
+   */
+  readonly rawRequests?: ReadonlySet<string>;
+}
+
+/** bind checks handlers against the descriptor at compile time. `rawRequests`: see ServiceBinding. */
+export function bind<S extends GenService<GenServiceMethods>, Raw extends string = never>(
+  service: S,
+  handlers: Handlers<S, Raw>,
+  rawRequests: readonly Raw[] = [],
+): ServiceBinding {
+  return { service, handlers: handlers as Readonly<Record<string, unknown>>, rawRequests: new Set<string>(rawRequests) };
+}

@@ -1,0 +1,290 @@
+import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import * as grpc from "@grpc/grpc-js";
+import { FoedusError } from "#kernel/error.ts";
+import type { Clock } from "#runtime/clock.ts";
+import { PeerChannelCredentials } from "#runtime/tls/credentials.ts";
+import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "./call.ts";
+import { decodeMessage, encodeMessage, isRequestStream, methodPath } from "./definition.ts";
+import { isServiceError, serviceErrorToFoedus } from "./status.ts";
+import { ByteOutbound, Inbound } from "./streams.ts";
+
+/** ClientOptions are what a client is made of. */
+export interface ClientOptions {
+  /** `host:port`, an IPv6 host in brackets. */
+  readonly address: string;
+  /** From `createPeerCredentials`; other channel credentials are for tests. */
+  readonly credentials: grpc.ChannelCredentials;
+  readonly clock: Clock;
+  /** Deadline of unary calls that state none. Default 10 s. */
+  readonly defaultTimeoutMs?: number;
+  /** Largest message received, in bytes. Default 1 MiB + 64 KiB. */
+  readonly maxMessageBytes?: number;
+  /** Receive window of the connection and of each stream, in bytes. Default 4 MiB. */
+  readonly flowControlWindowBytes?: number;
+  /** Further grpc-js channel options; they win. */
+  readonly channelOptions?: Readonly<Record<string, string | number>>;
+}
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+const DEFAULT_MAX_MESSAGE_BYTES = 1024 * 1024 + 64 * 1024;
+const DEFAULT_WINDOW_BYTES = 4 * 1024 * 1024;
+/** Largest part of a call that grpc-js keeps for a transparent retry; what it keeps it calls written, so it must be small. */
+const RETRY_BUFFER_BYTES = 64 * 1024;
+
+function channelOptions(options: ClientOptions): grpc.ClientOptions {
+  return {
+    "grpc.max_receive_message_length": options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
+    "grpc-node.flow_control_window": options.flowControlWindowBytes ?? DEFAULT_WINDOW_BYTES,
+    "grpc.enable_retries": 0,
+    "grpc.per_rpc_retry_buffer_size": RETRY_BUFFER_BYTES,
+    // One socket per client: bulk and control do not share one.
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.keepalive_time_ms": 20_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.initial_reconnect_backoff_ms": 500,
+    "grpc.max_reconnect_backoff_ms": 10_000,
+    "grpc.enable_channelz": 0,
+    "grpc.enable_http_proxy": 0,
+    ...options.channelOptions,
+  };
+}
+
+/** RemoteChannel makes calls over one grpc-js channel and turns every failure into a FoedusError. */
+class RemoteChannel {
+  readonly #client: grpc.Client;
+  readonly #options: ClientOptions;
+
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#client = new grpc.Client(options.address, options.credentials, channelOptions(options));
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  /** error explains a failed call; a server that this client refused is named by the credentials, which know why. */
+  readonly #error = (error: unknown): FoedusError => {
+    if (error instanceof FoedusError) return error;
+    if (!isServiceError(error))
+      return new FoedusError({ reason: "INTERNAL", message: "the call failed in this process" }, { cause: error });
+    const { credentials } = this.#options;
+    const refused =
+      error.code === grpc.status.UNAVAILABLE && credentials instanceof PeerChannelCredentials ? credentials.lastFailure : undefined;
+    // What was refused once must not explain a server that is simply down later.
+    return refused === undefined || !error.details.includes(refused.message)
+      ? serviceErrorToFoedus(error)
+      : new FoedusError(refused, { cause: error });
+  };
+
+  #metadata(options: CallOptions): grpc.Metadata {
+    const metadata = new grpc.Metadata();
+    for (const [key, value] of Object.entries(options.metadata ?? {})) metadata.set(key, value);
+    return metadata;
+  }
+
+  #callOptions(timeoutMs: number | undefined): grpc.CallOptions {
+    return timeoutMs === undefined ? {} : { deadline: this.#options.clock.wall() + timeoutMs };
+  }
+
+  unary(method: DescMethod, request: Message | RawMessage, options: CallOptions = {}): Promise<Message> {
+    return new Promise((resolve, reject) => {
+      if (options.signal?.aborted) return reject(cancelled(options.signal));
+      const timeoutMs = options.timeoutMs ?? this.#options.defaultTimeoutMs ?? DEFAULT_TIMEOUT_MS;
+      const settle = (error: grpc.ServiceError | null, response?: Message): void => {
+        options.signal?.removeEventListener("abort", abort);
+        if (error !== null) reject(this.#error(error));
+        else resolve(response as Message);
+      };
+      const call = this.#client.makeUnaryRequest(
+        methodPath(method),
+        (message: Message | RawMessage) => encodeMessage(method.input, message),
+        (bytes) => decodeMessage(method.output, bytes),
+        request,
+        this.#metadata(options),
+        this.#callOptions(timeoutMs),
+        settle,
+      );
+      const abort = (): void => call.cancel();
+      options.signal?.addEventListener("abort", abort, { once: true });
+    });
+  }
+
+  serverStream(method: DescMethod, request: Message | RawMessage, options: CallOptions = {}): AsyncIterable<Message> {
+    return { [Symbol.asyncIterator]: () => this.#responses(method, request, options) };
+  }
+
+  #responses(method: DescMethod, request: Message | RawMessage, options: CallOptions): AsyncIterator<Message> {
+    const stream = this.#client.makeServerStreamRequest(
+      methodPath(method),
+      (message: Message | RawMessage) => encodeMessage(method.input, message),
+      (bytes) => decodeMessage(method.output, bytes),
+      request,
+      this.#metadata(options),
+      this.#callOptions(options.timeoutMs),
+    );
+    const inbound = new Inbound<Message>(stream, () => stream.cancel());
+    const forget = cancelWith(stream, options.signal);
+    stream.on("error", (error) => inbound.finish(this.#error(error)));
+    stream.on("status", () => {
+      forget();
+      inbound.finish();
+    });
+    return inbound;
+  }
+
+  duplex(method: DescMethod, options: CallOptions = {}): ClientDuplex<Message, Message> {
+    const serialize = (message: Message | RawMessage): Buffer => encodeMessage(method.input, message);
+    const deserialize = (bytes: Buffer): Message =>
+      options.rawResponses === true ? (new RawMessage(bytes) as unknown as Message) : decodeMessage(method.output, bytes);
+    const metadata = this.#metadata(options);
+    const settings = this.#callOptions(options.timeoutMs);
+    if (method.methodKind === "bidi_streaming") {
+      const stream = this.#client.makeBidiStreamRequest(methodPath(method), serialize, deserialize, metadata, settings);
+      const inbound = new Inbound<Message>(stream, () => stream.cancel());
+      const duplex = new RemoteDuplex(method, stream, inbound, options.signal, this.#error);
+      stream.on("error", (error) => duplex.finish(error));
+      stream.on("status", () => duplex.finish());
+      return duplex;
+    }
+    const responses = new Mailbox();
+    const inbound = new Inbound<Message>(responses, () => stream.cancel());
+    const stream = this.#client.makeClientStreamRequest(
+      methodPath(method),
+      serialize,
+      deserialize,
+      metadata,
+      settings,
+      (error, response) => {
+        if (error === null) responses.put(response as Message);
+        duplex.finish(error ?? undefined);
+      },
+    );
+    const duplex = new RemoteDuplex(method, stream, inbound, options.signal, this.#error);
+    return duplex;
+  }
+}
+
+/** Mailbox is a source of at most one message: the response of a client stream. */
+class Mailbox {
+  #message: Message | null = null;
+  put(message: Message): void {
+    this.#message = message;
+  }
+  read(): Message | null {
+    const message = this.#message;
+    this.#message = null;
+    return message;
+  }
+  on(): void {
+    // Nothing arrives but by `put`, which is followed by the end.
+  }
+}
+
+function cancelled(signal: AbortSignal): FoedusError {
+  return new FoedusError({ reason: "CANCELLED", message: "the call was cancelled before it began" }, { cause: signal.reason });
+}
+
+/** cancelWith cancels a call when a signal aborts; the answer unhooks it. */
+function cancelWith(call: { cancel(): void }, signal: AbortSignal | undefined): () => void {
+  if (signal === undefined) return () => undefined;
+  const abort = (): void => call.cancel();
+  if (signal.aborted) abort();
+  signal.addEventListener("abort", abort, { once: true });
+  return () => signal.removeEventListener("abort", abort);
+}
+
+type Writer = grpc.ClientWritableStream<Message | RawMessage> | grpc.ClientDuplexStream<Message | RawMessage, Message>;
+
+class RemoteDuplex implements ClientDuplex<Message, Message> {
+  readonly opened: Promise<void>;
+  readonly responses: AsyncIterable<Message>;
+  readonly #inbound: Inbound<Message>;
+  readonly #stream: Writer;
+  readonly #out: ByteOutbound<Message>;
+  readonly #opened = Promise.withResolvers<void>();
+  readonly #forget: () => void;
+  readonly #error: (error: unknown) => FoedusError;
+  #ended = false;
+
+  constructor(
+    method: DescMethod,
+    stream: Writer,
+    inbound: Inbound<Message>,
+    signal: AbortSignal | undefined,
+    error: (error: unknown) => FoedusError,
+  ) {
+    this.#stream = stream;
+    this.#inbound = inbound;
+    this.responses = inbound;
+    this.#error = error;
+    this.opened = this.#opened.promise;
+    this.opened.catch(() => undefined);
+    this.#out = new ByteOutbound<Message>(
+      (message) => encodeMessage(method.input, message),
+      (raw, done) => stream.write(raw, done),
+      (bug) => {
+        this.finish(bug);
+        stream.cancel();
+      },
+    );
+    this.#forget = cancelWith(stream, signal);
+    stream.on("metadata", () => this.#opened.resolve());
+    // A failed write is followed by the status, which says why.
+    stream.on("error", () => undefined);
+  }
+
+  /** finish ends both halves; the first end counts. */
+  finish(error?: unknown): void {
+    const failure = error === undefined ? undefined : this.#error(error);
+    this.#forget();
+    this.#out.close();
+    this.#inbound.finish(failure);
+    if (failure === undefined) this.#opened.resolve();
+    else this.#opened.reject(failure);
+  }
+
+  send(message: Message | RawMessage): boolean {
+    return this.#ended ? false : this.#out.send(message);
+  }
+  get bufferedBytes(): number {
+    return this.#out.bufferedBytes;
+  }
+  get closed(): boolean {
+    return this.#ended || this.#out.closed;
+  }
+  drained(): Promise<void> {
+    return this.#out.drained();
+  }
+  end(): void {
+    if (this.closed) return;
+    this.#ended = true;
+    this.#stream.end();
+  }
+  cancel(): void {
+    this.#stream.cancel();
+  }
+}
+
+/** createClient makes a typed client of a service at an address. The connection is made with the first call. */
+export function createClient<S extends GenService<GenServiceMethods>>(service: S, options: ClientOptions): ClientOf<S> {
+  const channel = new RemoteChannel(options);
+  const client: Record<string, unknown> = { close: () => channel.close() };
+  for (const method of (service as DescService).methods) client[method.localName] = callOf(channel, method);
+  return client as ClientOf<S>;
+}
+
+/** Caller makes calls: over the network or in this process. */
+export interface Calls {
+  unary(method: DescMethod, request: Message | RawMessage, options?: CallOptions): Promise<Message>;
+  serverStream(method: DescMethod, request: Message | RawMessage, options?: CallOptions): AsyncIterable<Message>;
+  duplex(method: DescMethod, options?: CallOptions): ClientDuplex<Message, Message>;
+}
+
+/** callOf gives the function that a client has for one RPC. */
+export function callOf(calls: Calls, method: DescMethod): unknown {
+  if (isRequestStream(method)) return (options?: CallOptions) => calls.duplex(method, options);
+  if (method.methodKind === "unary") return (request: Message, options?: CallOptions) => calls.unary(method, request, options);
+  return (request: Message, options?: CallOptions) => calls.serverStream(method, request, options);
+}

@@ -1,0 +1,95 @@
+import { type DescMessage, type DescMethod, type DescService, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import type * as grpc from "@grpc/grpc-js";
+import { type FoedusError, fail } from "#kernel/error.ts";
+import { RawMessage } from "./call.ts";
+import { noteSize } from "./message-size.ts";
+
+/** methodPath is the HTTP/2 path of an RPC: `/<package>.<Service>/<Method>`. */
+export function methodPath(method: DescMethod): string {
+  return `/${method.parent.typeName}/${method.name}`;
+}
+
+/** asBuffer views bytes as a Buffer without copying them. */
+export function asBuffer(bytes: Uint8Array): Buffer {
+  return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** encodeMessage gives the protobuf bytes of a message; those of a RawMessage as they are, uncopied. */
+export function encodeMessage(schema: DescMessage, message: Message | RawMessage): Buffer {
+  return message instanceof RawMessage ? message.bytes : asBuffer(toBinary(schema, message));
+}
+
+/**
+ * Malformed stands for a request whose bytes are not a message of the expected type. The deserializer gives it instead of
+ * throwing, because grpc-js would answer a throw with INTERNAL; the guard answers INVALID_ARGUMENT.
+ */
+export class Malformed {
+  readonly error: FoedusError;
+  constructor(error: FoedusError) {
+    this.error = error;
+  }
+}
+
+/** Decoder makes a message of its bytes, or answers undefined to leave it to the generated code. It throws for malformed bytes. */
+export type Decoder = (bytes: Uint8Array) => Message | undefined;
+
+const decoders = new WeakMap<DescMessage, Decoder>();
+
+/**
+ * useDecoder reads messages of one type by hand wherever they arrive, for hot frames whose service wants plain numbers and
+ * views instead of bigints and objects. What it makes is handed on as it is; only that service looks inside.
+ */
+export function useDecoder(schema: DescMessage, decoder: Decoder): void {
+  decoders.set(schema, decoder);
+}
+
+/** decodeMessage parses protobuf bytes; INVALID_FIELD when they do not parse. */
+export function decodeMessage(schema: DescMessage, bytes: Uint8Array): Message {
+  try {
+    const message = decoders.get(schema)?.(bytes) ?? fromBinary(schema, bytes);
+    noteSize(schema, message, bytes.length);
+    return message;
+  } catch (cause) {
+    throw fail("INVALID_FIELD", `the bytes are not a valid ${schema.typeName}`, { cause });
+  }
+}
+
+/** decodeRequest is `decodeMessage` that returns Malformed instead of throwing. */
+export function decodeRequest(schema: DescMessage, bytes: Uint8Array): Message | Malformed {
+  try {
+    return decodeMessage(schema, bytes);
+  } catch (error) {
+    return new Malformed(error as FoedusError);
+  }
+}
+
+/** isRequestStream tells whether a caller sends many messages. */
+export function isRequestStream(method: DescMethod): boolean {
+  return method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming";
+}
+
+/** isResponseStream tells whether a server answers with many messages. */
+export function isResponseStream(method: DescMethod): boolean {
+  return method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
+}
+
+/** toServiceDefinition turns a protobuf-es service descriptor into what grpc-js wants, keyed by the RPCs' local names. */
+export function toServiceDefinition(service: DescService, rawRequests?: ReadonlySet<string>): grpc.ServiceDefinition {
+  const definition: Record<string, grpc.MethodDefinition<Message | RawMessage, Message | RawMessage>> = {};
+  for (const method of service.methods) {
+    const { input, output } = method;
+    definition[method.localName] = {
+      path: methodPath(method),
+      originalName: method.localName,
+      requestStream: isRequestStream(method),
+      responseStream: isResponseStream(method),
+      requestSerialize: (message) => encodeMessage(input, message),
+      requestDeserialize: rawRequests?.has(method.localName)
+        ? (bytes) => new RawMessage(bytes)
+        : (bytes) => decodeRequest(input, bytes) as Message,
+      responseSerialize: (message) => encodeMessage(output, message),
+      responseDeserialize: (bytes) => decodeMessage(output, bytes),
+    };
+  }
+  return definition;
+}

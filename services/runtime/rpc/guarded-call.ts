@@ -1,0 +1,197 @@
+import type { Message } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import type { Failure } from "#kernel/error.ts";
+import type { Outcome, ServerCall } from "./call-context.ts";
+import { Malformed } from "./definition.ts";
+import type { Interceptor } from "./interceptors/interceptor.ts";
+import { type BugReporter, errorToStatus, failureToStatus, type RequestFailure, type Status } from "./status.ts";
+
+type Listener = Parameters<grpc.ServerInterceptingCallInterface["start"]>[0];
+type PartialStatus = Parameters<grpc.ServerInterceptingCallInterface["sendStatus"]>[0];
+
+/** Guard is what every call of a server goes through. */
+export interface Guard {
+  readonly interceptors: readonly Interceptor[];
+  readonly bugs: BugReporter;
+  readonly maxMessageBytes: number;
+  nowMono(): number;
+  /** begin makes the ServerCall of an arriving call. */
+  begin(inner: grpc.ServerInterceptingCallInterface, path: string, metadata: grpc.Metadata): ServerCall;
+  /** over is told when a call has ended, however it ended. */
+  over(call: ServerCall): void;
+}
+
+/** A cancellation this shortly before the deadline is the deadline, as the caller's timer saw it. */
+const DEADLINE_RACE_MS = 20;
+const LATE = { code: grpc.status.DEADLINE_EXCEEDED, details: "the deadline passed" };
+
+/** explain gives the statuses that grpc-js makes itself the same details as ours. */
+function explain(status: PartialStatus, maxMessageBytes: number): Status | PartialStatus {
+  if (status.metadata != null) return status;
+  if (status.code === grpc.status.DEADLINE_EXCEEDED) return failureToStatus({ reason: "DEADLINE_EXPIRED", message: "the deadline passed" });
+  if (status.code === grpc.status.RESOURCE_EXHAUSTED && /larger than/.test(status.details ?? "")) {
+    const facts = { max_bytes: String(maxMessageBytes) };
+    return failureToStatus({ reason: "MESSAGE_TOO_LARGE", message: `the message is larger than ${maxMessageBytes} bytes`, facts });
+  }
+  return status;
+}
+
+/** Failures that a handler hears of when its call is over before it has answered. */
+function abortFailure(status: PartialStatus | undefined): Failure {
+  if (status === undefined) return { reason: "CANCELLED", message: "the caller cancelled or its connection is gone" };
+  if (status.code === grpc.status.DEADLINE_EXCEEDED) return { reason: "DEADLINE_EXPIRED", message: "the deadline passed" };
+  return { reason: "CANCELLED", message: status.details ?? "the call is over" };
+}
+
+/**
+ * GuardedCall stands between grpc-js and a handler and runs the interceptors. One object for all of them, because each
+ * `grpc.ServerInterceptingCall` would cost every message of a stream two more hops.
+ */
+export class GuardedCall implements grpc.ServerInterceptingCallInterface {
+  readonly #inner: grpc.ServerInterceptingCallInterface;
+  readonly #path: string;
+  readonly #guard: Guard;
+  #call: ServerCall | undefined;
+  #opened = 0;
+  #over = false;
+  #checked = false;
+
+  constructor(inner: grpc.ServerInterceptingCallInterface, path: string, guard: Guard) {
+    this.#inner = inner;
+    this.#path = path;
+    this.#guard = guard;
+    // grpc-js ends calls itself (deadline, message too large) by this method of its own object, past every interceptor.
+    const send = inner.sendStatus.bind(inner);
+    inner.sendStatus = (status) => {
+      const full = explain(status, guard.maxMessageBytes);
+      this.#finish(full);
+      send(full);
+    };
+  }
+
+  start(listener: Listener): void {
+    this.#inner.start({
+      onReceiveMetadata: (metadata) => this.#open(metadata, listener),
+      onReceiveMessage: (message) => this.#message(message, listener),
+      onReceiveHalfClose: () => listener.onReceiveHalfClose(),
+      onCancel: () => {
+        this.#finish(this.#late() ? LATE : undefined);
+        if (this.#opened >= this.#guard.interceptors.length) listener.onCancel();
+      },
+    });
+  }
+
+  #open(metadata: grpc.Metadata, listener: Listener): void {
+    const call = this.#guard.begin(this.#inner, this.#path, metadata);
+    this.#call = call;
+    this.#checked = call.entry.validated;
+    call.onExpire((failure) => this.#inner.sendStatus(failureToStatus(failure)));
+    this.#next(call, metadata, listener);
+  }
+
+  /** next runs the remaining `open`s; an asynchronous one (a token's signature) comes back here. */
+  #next(call: ServerCall, metadata: grpc.Metadata, listener: Listener): void {
+    const { interceptors } = this.#guard;
+    while (this.#opened < interceptors.length) {
+      const interceptor = interceptors[this.#opened] as Interceptor;
+      let answer: ReturnType<NonNullable<Interceptor["open"]>>;
+      try {
+        answer = interceptor.open?.(call);
+      } catch (error) {
+        return this.#refuse(error);
+      }
+      if (answer instanceof Promise) {
+        answer.then(
+          (failure) => {
+            if (failure !== undefined) return this.#inner.sendStatus(failureToStatus(failure));
+            this.#opened++;
+            if (!this.#over) this.#next(call, metadata, listener);
+          },
+          (error: unknown) => this.#refuse(error),
+        );
+        return;
+      }
+      if (answer !== undefined) return this.#inner.sendStatus(failureToStatus(answer));
+      this.#opened++;
+    }
+    listener.onReceiveMetadata(metadata);
+  }
+
+  #refuse(error: unknown): void {
+    this.#inner.sendStatus(errorToStatus(error, this.#guard.bugs, { method: this.#path }));
+  }
+
+  #message(message: Message | Malformed, listener: Listener): void {
+    if (this.#over) return;
+    const call = this.#call as ServerCall;
+    call.received++;
+    if (message instanceof Malformed) return this.#inner.sendStatus(failureToStatus(message.error.failure));
+    if (!this.#checked) return listener.onReceiveMessage(message);
+    let failure: RequestFailure | undefined;
+    try {
+      for (const interceptor of this.#guard.interceptors) {
+        failure = interceptor.request?.(call, message);
+        if (failure !== undefined) return this.#inner.sendStatus(failureToStatus(failure));
+      }
+    } catch (error) {
+      return this.#refuse(error);
+    }
+    listener.onReceiveMessage(message);
+  }
+
+  /**
+   * finish closes the books exactly once. grpc-js fires onCancel after a normal end too, and only onCancel when the caller
+   * went away: the status that was seen first counts.
+   */
+  #finish(status: PartialStatus | undefined): void {
+    const call = this.#call;
+    if (this.#over || call === undefined) return;
+    this.#over = true;
+    const failure = call.answered ? undefined : abortFailure(status);
+    const code = status?.code ?? grpc.status.CANCELLED;
+    const outcome: Outcome = { code, reason: grpc.status[code] ?? "", details: status?.details ?? "cancelled" };
+    if (failure !== undefined) call.abort(failure);
+    for (const interceptor of this.#guard.interceptors) interceptor.close?.(call, outcome);
+    this.#guard.over(call);
+  }
+
+  /** late tells a deadline from a cancellation: at the deadline the caller's own timer cancels, a moment before or after ours. */
+  #late(): boolean {
+    const call = this.#call;
+    return call?.timeoutMs !== undefined && this.#guard.nowMono() - call.startedMono >= call.timeoutMs - DEADLINE_RACE_MS;
+  }
+
+  sendMetadata(metadata: grpc.Metadata): void {
+    this.#inner.sendMetadata(metadata);
+  }
+  sendMessage(message: unknown, callback: () => void): void {
+    const call = this.#call;
+    if (call !== undefined) call.sent++;
+    this.#inner.sendMessage(message, callback);
+  }
+  sendStatus(status: PartialStatus): void {
+    this.#inner.sendStatus(status);
+  }
+  startRead(): void {
+    this.#inner.startRead();
+  }
+  /** getPeer tells nothing: an address is not an identity. */
+  getPeer(): string {
+    return "hidden";
+  }
+  getDeadline(): grpc.Deadline {
+    return this.#inner.getDeadline();
+  }
+  getHost(): string {
+    return this.#inner.getHost();
+  }
+  getAuthContext(): ReturnType<grpc.ServerInterceptingCallInterface["getAuthContext"]> {
+    return this.#inner.getAuthContext();
+  }
+  getConnectionInfo(): ReturnType<grpc.ServerInterceptingCallInterface["getConnectionInfo"]> {
+    return this.#inner.getConnectionInfo();
+  }
+  getMetricsRecorder(): ReturnType<grpc.ServerInterceptingCallInterface["getMetricsRecorder"]> {
+    return this.#inner.getMetricsRecorder();
+  }
+}

@@ -1,0 +1,42 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import type { Registry } from "prom-client";
+import type { Clock } from "#runtime/clock.ts";
+import type { Logger } from "#runtime/log/log.ts";
+import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
+import type { TokenCache } from "../token-verifier.ts";
+import { accessInterceptor } from "./access.ts";
+import { deadlineInterceptor } from "./deadline.ts";
+import { identityInterceptor } from "./identity.ts";
+import type { Interceptor } from "./interceptor.ts";
+import { logInterceptor } from "./log.ts";
+import { metricsInterceptor } from "./metrics.ts";
+import { type Rates, rateInterceptor } from "./rate.ts";
+import { validationInterceptor } from "./validation.ts";
+
+/** What the interceptors need. */
+export interface InterceptorOptions {
+  readonly metrics: Registry;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly authority: PeerAuthority;
+  readonly tokens: TokenCache | undefined;
+  readonly rates: Rates;
+  readonly defaultTimeoutMs: number;
+  readonly methods: readonly DescMethod[];
+}
+
+/**
+ * createInterceptors gives the chain in its one order. Metrics and log come first, so that they see refusals too; nobody spends
+ * a rate or has a request parsed before it is known and allowed.
+ */
+export function createInterceptors(options: InterceptorOptions): readonly Interceptor[] {
+  return [
+    metricsInterceptor(options.metrics, options.clock, options.methods),
+    logInterceptor(options.log, options.clock),
+    identityInterceptor(options.authority, options.clock),
+    accessInterceptor(options.tokens, options.clock),
+    deadlineInterceptor(options.clock, options.defaultTimeoutMs),
+    rateInterceptor(options.rates, options.clock),
+    validationInterceptor(),
+  ];
+}

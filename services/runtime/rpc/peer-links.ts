@@ -1,0 +1,569 @@
+import type { SessionControl } from "#gen/foedus/common/v1/session_pb.ts";
+import type { Failure } from "#kernel/error.ts";
+import { PeerSessions } from "#kernel/session.ts";
+import { DEFAULT_SESSION_TIMES, type PeerSession, type SessionEffect, type SessionInput } from "#kernel/session-rules.ts";
+import type { Timer } from "#runtime/clock.ts";
+import type { LinkCounters } from "#runtime/events.ts";
+import type { PeerView, SessionReport } from "#runtime/peers.ts";
+import { boundTo } from "#runtime/tokens/bound-to.ts";
+import { authorise, requireMethodRule } from "./access.ts";
+import type { CallContext, Caller, Outbound, RawMessage } from "./call.ts";
+import type { LinkStatus, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
+import { type Envelope, type Frame, type SessionCodec, sessionCodec } from "./session-codec.ts";
+import { ageOf, NO_COUNTS, SessionMetrics, sumOf } from "./session-metrics.ts";
+import {
+  acceptSession,
+  type ControlInit,
+  dialSession,
+  failureIn,
+  type SessionHandlers,
+  type SessionStream,
+  type StreamCounters,
+  statedFailure,
+} from "./session-stream.ts";
+
+export type { FeedHeadInit, LinkStatus, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
+
+interface Link<F extends Frame> {
+  readonly streamId: number;
+  readonly peer: string;
+  stream: SessionStream<F> | undefined;
+  client: SessionClient<F> | undefined;
+  /** Who called, on inbound streams. */
+  readonly caller: Caller | undefined;
+  /** False until a dial was answered. */
+  opened: boolean;
+  /** Wall ms at which the credentials of the peer were last checked on this stream. */
+  checkedAtWall: number;
+}
+
+interface Known {
+  view: PeerView;
+  lastFrameAt: number;
+  heard: number;
+  lastEvent: string;
+  fatal: number;
+  /** Counts of streams that are over. */
+  past: StreamCounters;
+  readonly unsample: () => void;
+  /** Certificate of ours that the newest token is bound to. */
+  leaf: string | undefined;
+}
+
+const WITHDRAWN: Failure = { reason: "UNKNOWN_IDENTITY", message: "credentials were withdrawn; connect again with valid ones" };
+const BAD_NUMBER: Failure = { reason: "INVALID_FIELD", message: "incarnation and n are too large", field: "open" };
+/** Frames after at least this long a pause count as "heard again". */
+const HEARD_PAUSE_MS = 1_000;
+
+class Links<F extends Frame> implements PeerLinks<F> {
+  readonly #o: PeerLinksOptions<F>;
+  readonly #codec: SessionCodec<F>;
+  readonly #fsm: PeerSessions;
+  readonly #metrics: SessionMetrics;
+  readonly #links = new Map<number, Link<F>>();
+  readonly #known = new Map<string, Known>();
+  /** Inputs that came while one was being handled (D1). */
+  readonly #inputs: SessionInput[] = [];
+  #busy = false;
+  #timer: Timer | undefined;
+  #armedFor = Number.POSITIVE_INFINITY;
+  #reporting = false;
+  #stopped: PromiseWithResolvers<void> | undefined;
+
+  constructor(options: PeerLinksOptions<F>) {
+    this.#o = options;
+    this.#codec = sessionCodec<F>(options.method);
+    const { hubId, incarnation, packages, synchronises = false } = options;
+    const rule = requireMethodRule(options.method);
+    const config = {
+      ...DEFAULT_SESSION_TIMES,
+      hubId,
+      incarnation,
+      packages,
+      synchronises,
+      minLevel: rule.minTrust,
+      needsToken: !rule.tokenless,
+      ...options.times,
+    };
+    this.#fsm = new PeerSessions(config, options.prng, options.backoff);
+    this.#metrics = new SessionMetrics(options.metrics, options.service);
+  }
+
+  setPeers(views: readonly PeerView[]): void {
+    const wanted = new Set(views.map(({ hubId }) => hubId));
+    for (const [hubId, known] of this.#known) {
+      if (wanted.has(hubId)) continue;
+      this.#step({ kind: "peer_removed", peer: hubId });
+      known.unsample();
+      this.#known.delete(hubId);
+    }
+    for (const view of views) this.#setPeer(view);
+    this.#report();
+  }
+
+  #setPeer(view: PeerView): void {
+    const { hubId } = view;
+    const known = this.#known.get(hubId);
+    const before = known?.view;
+    if (known === undefined) this.#known.set(hubId, this.#newKnown(view));
+    else known.view = view;
+    if (before !== undefined) this.#reauthorise(before, view);
+    if (view.terminated) return this.#step({ kind: "peer_terminated", peer: hubId });
+    this.#followLeaf(view);
+    const expiresAtWall = view.token?.expiresAtWall ?? 0;
+    this.#step({ kind: "peer_wanted", peer: hubId, dialable: view.endpoint !== undefined, level: view.level, expiresAtWall });
+    if (before === undefined) return;
+    const { host, port, spiffeId } = view.endpoint ?? {};
+    const old = before.endpoint;
+    if (old !== undefined && host !== undefined && (old.host !== host || old.port !== port || old.spiffeId !== spiffeId))
+      this.#step({ kind: "redial", peer: hubId });
+    if (view.wake > before.wake) this.#step({ kind: "wake", peer: hubId });
+  }
+
+  /** followLeaf replaces the session when the token is for a renewed certificate of ours: the old session rests on the old one. */
+  #followLeaf({ hubId, token }: PeerView): void {
+    const known = this.#known.get(hubId);
+    const leaf = token === undefined ? undefined : boundTo(token.jwt);
+    if (known === undefined || leaf === undefined) return;
+    if (known.leaf !== undefined && known.leaf !== leaf) this.#step({ kind: "redial", peer: hubId });
+    known.leaf = leaf;
+  }
+
+  /** reauthorise ends sessions that rest on something that was withdrawn (D-15): they must prove themselves again. */
+  #reauthorise(before: PeerView, view: PeerView): void {
+    const caGone = before.caPems.some((pem) => !view.caPems.includes(pem));
+    const revoked = new Set(view.revoked.filter((thumbprint) => !before.revoked.includes(thumbprint)));
+    for (const link of this.#links.values()) {
+      if (link.peer !== view.hubId) continue;
+      const { caller } = link;
+      // On dialled sessions the peer's leaf is known to TLS only, so any revocation makes us look again.
+      const leafGone = caller === undefined ? revoked.size > 0 : revoked.has(caller.thumbprint);
+      const tokenVoid = caller !== undefined && link.checkedAtWall < view.minTokenIssuedAtWall;
+      if (caGone || leafGone || tokenVoid) this.#violated(link.streamId, WITHDRAWN, true);
+    }
+  }
+
+  #newKnown(view: PeerView): Known {
+    const { hubId } = view;
+    const unsample = this.#metrics.add(hubId, () => {
+      const status = this.#fsm.status(hubId);
+      return { ...this.#totals(hubId), state: status?.state ?? "INIT", rttMs: status?.rttMs ?? -1, attempts: status?.attempts ?? 0 };
+    });
+    return {
+      view,
+      lastFrameAt: Number.NEGATIVE_INFINITY,
+      heard: 0,
+      lastEvent: "configured",
+      fatal: 0,
+      past: NO_COUNTS,
+      unsample,
+      leaf: view.token === undefined ? undefined : boundTo(view.token.jwt),
+    };
+  }
+
+  async accept(requests: AsyncIterable<Envelope<F>>, out: Outbound<Envelope<F>>, context: CallContext): Promise<void> {
+    const { caller, token } = context;
+    const streamId = this.#fsm.allocate();
+    const link: Link<F> = {
+      streamId,
+      peer: caller.hubId,
+      caller,
+      opened: true,
+      stream: undefined,
+      client: undefined,
+      checkedAtWall: this.#o.clock.wall(),
+    };
+    this.#links.set(streamId, link);
+    const { stream, done } = acceptSession(requests, out, this.#handlers(link), this.#streamOptions());
+    link.stream = stream;
+    this.#step({ kind: "inbound_opened", streamId, peer: caller.hubId, expiresAtWall: token?.expiresAtWall ?? 0 });
+    return done;
+  }
+
+  send(peer: string, frame: F | RawMessage): boolean {
+    return this.#currentStream(peer)?.send(frame) ?? false;
+  }
+
+  coalesce(peer: string, build: () => F | RawMessage | undefined): boolean {
+    const stream = this.#currentStream(peer);
+    stream?.coalesce(build);
+    return stream !== undefined;
+  }
+
+  bufferedBytes(peer: string): number {
+    return this.#currentStream(peer)?.bufferedBytes ?? 0;
+  }
+
+  writable(peer: string): boolean {
+    return this.#currentStream(peer)?.writable ?? false;
+  }
+
+  current(peer: string): PeerSession | undefined {
+    return this.#fsm.current(peer);
+  }
+
+  synced(peer: string): void {
+    this.#step({ kind: "synced", peer });
+  }
+
+  probe(peer: string): void {
+    this.#step({ kind: "probe", peer });
+  }
+
+  terminate(peer: string): void {
+    if (this.#known.has(peer)) this.#step({ kind: "peer_terminated", peer });
+  }
+
+  redial(peer?: string): void {
+    for (const hubId of this.#known.keys()) if (peer === undefined || peer === hubId) this.#step({ kind: "redial", peer: hubId });
+  }
+
+  disconnect(peer: string, failure: Failure): void {
+    const session = this.#fsm.current(peer);
+    if (session !== undefined) this.#violated(session.streamId, failure, true);
+  }
+
+  status(): readonly LinkStatus[] {
+    const mono = this.#o.clock.mono();
+    return [...this.#known].flatMap(([hubId, { lastFrameAt }]) => {
+      const status = this.#fsm.status(hubId);
+      if (status === undefined) return [];
+      const { state, since, current, rttMs, attempts, failure } = status;
+      return [
+        { hubId, state, sinceMs: mono - since, session: current?.id, lastFrameAgeMs: ageOf(mono, lastFrameAt), rttMs, attempts, failure },
+      ];
+    });
+  }
+
+  counters(mount: LinkCounters["mount"]): readonly LinkCounters[] {
+    const mono = this.#o.clock.mono();
+    return [...this.#known].map(([peer, { lastFrameAt, lastEvent, fatal }]) => {
+      const { framesIn, framesOut, bytesIn, bytesOut, stalls, resumes } = this.#totals(peer);
+      const waiting = this.#fsm.current(peer) !== undefined && !this.writable(peer);
+      return {
+        peer,
+        mount,
+        framesIn,
+        framesOut,
+        bytesIn,
+        bytesOut,
+        ready: resumes,
+        backpressure: stalls,
+        fatal,
+        waiting,
+        lastEvent,
+        lastFrameAgeMs: ageOf(mono, lastFrameAt),
+      };
+    });
+  }
+
+  describe(): string {
+    return this.#fsm.describe();
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.#step({ kind: "stop" });
+    if (this.#links.size > 0) {
+      this.#stopped = Promise.withResolvers();
+      const timer = this.#o.clock.setTimer(graceMs, () => {
+        for (const { stream, streamId } of [...this.#links.values()]) {
+          stream?.abort({ reason: "SHUTTING_DOWN", message: "the hub is shutting down; connect again" });
+          if (stream === undefined) this.#ended(streamId, { reason: "SHUTTING_DOWN", message: "the dial was given up" });
+        }
+      });
+      await this.#stopped.promise;
+      timer.cancel();
+    }
+    this.#timer?.cancel();
+    for (const { unsample } of this.#known.values()) unsample();
+    this.#known.clear();
+  }
+
+  #currentStream(peer: string): SessionStream<F> | undefined {
+    const session = this.#fsm.current(peer);
+    return session === undefined ? undefined : this.#links.get(session.streamId)?.stream;
+  }
+
+  #streamOptions() {
+    const { clock, log, windowBytes, closeTimeoutMs } = this.#o;
+    return {
+      codec: this.#codec,
+      clock,
+      log,
+      ...(windowBytes === undefined ? {} : { windowBytes }),
+      ...(closeTimeoutMs === undefined ? {} : { closeTimeoutMs }),
+    };
+  }
+
+  /** step gives the state machine an input and does what it asks for; inputs that this causes wait their turn (D1). */
+  #step(input: SessionInput): void {
+    this.#inputs.push(input);
+    if (!this.#busy) this.#pump();
+  }
+
+  #pump(tick = false): void {
+    this.#busy = true;
+    const out: SessionEffect[] = [];
+    try {
+      if (tick) this.#fsm.tick(this.#o.clock.now(), out);
+      this.#executeAll(out);
+      for (let input = this.#inputs.shift(); input !== undefined; input = this.#inputs.shift()) {
+        this.#fsm.step(this.#o.clock.now(), input, out);
+        this.#executeAll(out);
+      }
+    } finally {
+      this.#busy = false;
+    }
+    this.#arm();
+  }
+
+  #executeAll(out: SessionEffect[]): void {
+    for (const effect of out.splice(0)) this.#execute(effect);
+  }
+
+  #arm(): void {
+    const due = this.#fsm.deadline();
+    if (due === undefined || due >= this.#armedFor) return;
+    this.#timer?.cancel();
+    this.#armedFor = due;
+    this.#timer = this.#o.clock.setTimer(Math.max(0, due - this.#o.clock.mono()), () => {
+      this.#armedFor = Number.POSITIVE_INFINITY;
+      this.#pump(true);
+    });
+  }
+
+  #execute(effect: SessionEffect): void {
+    switch (effect.kind) {
+      case "dial":
+        return this.#dial(effect.peer, effect.streamId);
+      case "send_control":
+        return this.#sendControl(effect.streamId, effect.frame);
+      case "close":
+        return this.#close(effect.streamId, effect.failure, effect.reconnect);
+      case "up":
+        this.#note(effect.peer, "up");
+        this.#o.log.info({ service: this.#o.service, peer: effect.peer, session: effect.session.id }, "session is up");
+        return this.#o.onUp(effect.peer, effect.session, effect.replaced);
+      case "down":
+        this.#note(effect.peer, "down");
+        this.#o.log.warn(
+          { service: this.#o.service, peer: effect.peer, failure: effect.failure, willRetry: effect.willRetry },
+          "session is down",
+        );
+        return this.#o.onDown(effect.peer, effect.session, effect.failure, effect.willRetry);
+      case "answered":
+        return this.#report();
+      case "state":
+        return this.#note(effect.peer, effect.state.toLowerCase());
+    }
+  }
+
+  #note(peer: string, event: string): void {
+    const known = this.#known.get(peer);
+    if (known !== undefined) known.lastEvent = event;
+    this.#report();
+  }
+
+  #dial(peer: string, streamId: number): void {
+    const link: Link<F> = {
+      streamId,
+      peer,
+      caller: undefined,
+      opened: false,
+      stream: undefined,
+      client: undefined,
+      checkedAtWall: this.#o.clock.wall(),
+    };
+    this.#links.set(streamId, link);
+    const view = this.#known.get(peer)?.view;
+    try {
+      if (view === undefined) throw new Error("a peer without a view is dialled");
+      link.client = this.#o.connect(view);
+      const metadata = view.token === undefined ? {} : { metadata: { authorization: `Bearer ${view.token.jwt}` } };
+      const duplex = link.client.session(metadata);
+      link.stream = dialSession(duplex, this.#handlers(link), this.#streamOptions());
+      duplex.opened.then(
+        () => {
+          link.opened = true;
+          this.#step({ kind: "dial_opened", streamId });
+        },
+        () => undefined,
+      );
+    } catch (error) {
+      this.#ended(streamId, failureIn(error));
+    }
+  }
+
+  #sendControl(streamId: number, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): void {
+    const link = this.#links.get(streamId);
+    const control = link === undefined ? undefined : this.#controlOf(link.peer, frame);
+    if (control !== undefined) link?.stream?.sendControl(control);
+  }
+
+  #controlOf(peer: string, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): ControlInit | undefined {
+    const { hubId, packages, software } = this.#o;
+    switch (frame.case) {
+      case "open":
+        return {
+          case: "open",
+          value: { hubId, incarnation: BigInt(frame.id.incarnation), n: BigInt(frame.id.n), packages: [...packages], software },
+        };
+      case "ping":
+      case "pong":
+        return { case: frame.case, value: { n: BigInt(frame.n), heads: [...(this.#o.heads?.(peer) ?? [])] } };
+      case "refresh": {
+        const jwt = this.#known.get(peer)?.view.token?.jwt;
+        return jwt === undefined ? undefined : { case: "refresh", value: { token: jwt } };
+      }
+    }
+  }
+
+  #close(streamId: number, failure: Failure, reconnect: boolean): void {
+    const link = this.#links.get(streamId);
+    if (link === undefined) return;
+    const known = this.#known.get(link.peer);
+    if (known !== undefined && failure.reason !== "SESSION_REPLACED") known.fatal++;
+    this.#o.log.debug({ service: this.#o.service, peer: link.peer, failure }, "session is closed");
+    // A stream on which nothing was said yet is given up: the call may not even be connected.
+    if (link.caller === undefined && !link.opened) link.stream?.abort(failure);
+    else link.stream?.close(failure, reconnect);
+  }
+
+  #ended(streamId: number, failure: Failure): void {
+    const link = this.#links.get(streamId);
+    if (link === undefined) return;
+    const known = this.#known.get(link.peer);
+    if (known !== undefined && link.stream !== undefined) known.past = sumOf(known.past, link.stream.counters);
+    this.#links.delete(streamId);
+    link.client?.close();
+    this.#step({ kind: "stream_ended", streamId, failure });
+    // A dial that failed changes no state, but why it failed is news.
+    this.#report();
+    if (this.#links.size === 0) this.#stopped?.resolve();
+  }
+
+  #violated(streamId: number, failure: Failure, reconnect: boolean): void {
+    this.#step({ kind: "violated", streamId, failure, reconnect });
+  }
+
+  #handlers(link: Link<F>): SessionHandlers<F> {
+    const { streamId, peer } = link;
+    return {
+      onControl: (control) => this.#onControl(link, control),
+      check: (frame) => this.#check(link, frame),
+      onFrame: (frame, bytes) => {
+        const session = this.#fsm.sessionOn(streamId);
+        return session === undefined || !this.#known.has(peer) ? undefined : this.#o.onFrame(peer, session, frame, bytes);
+      },
+      onCredit: () => {
+        if (this.#fsm.current(peer)?.streamId === streamId) this.#o.onCredit?.(peer);
+      },
+      onViolation: (failure) => {
+        this.#o.log.warn({ service: this.#o.service, peer, failure }, "peer broke the rules of a session");
+        this.#violated(streamId, failure, false);
+      },
+      onEnd: (failure) => this.#ended(streamId, failure),
+    };
+  }
+
+  /** check authorises a frame by what the peer may do now, not by what it could when the stream was opened. */
+  #check(link: Link<F>, frame: F): Failure | undefined {
+    const known = this.#known.get(link.peer);
+    const failure = authorise({ kind: "peer", level: known?.view.level ?? 0, role: 0 }, this.#codec.rule(frame));
+    if (failure !== undefined || known === undefined) return failure;
+    if (this.#codec.unwrap(frame) === undefined) this.#heard(link, known, false);
+    return undefined;
+  }
+
+  #heard(link: Link<F>, known: Known, common: boolean): void {
+    const mono = this.#o.clock.mono();
+    if (mono - known.lastFrameAt >= HEARD_PAUSE_MS) {
+      known.heard++;
+      this.#report();
+    }
+    known.lastFrameAt = mono;
+    if (this.#fsm.heard(link.streamId, mono) && !common) this.#step({ kind: "frame_received", streamId: link.streamId });
+  }
+
+  #onControl(link: Link<F>, { frame }: SessionControl): void {
+    const { streamId, peer } = link;
+    const known = this.#known.get(peer);
+    if (known !== undefined) this.#heard(link, known, true);
+    switch (frame.case) {
+      case "open": {
+        const { hubId, packages } = frame.value;
+        const incarnation = Number(frame.value.incarnation);
+        const n = Number(frame.value.n);
+        if (!Number.isSafeInteger(incarnation) || !Number.isSafeInteger(n)) return this.#violated(streamId, BAD_NUMBER, false);
+        return this.#step({ kind: "open_received", streamId, hubId, incarnation, n, packages });
+      }
+      case "ping":
+      case "pong":
+        this.#step({ kind: frame.case === "ping" ? "ping_received" : "pong_received", streamId, n: Number(frame.value.n) });
+        if (this.#known.has(peer)) this.#o.onHeads?.(peer, frame.value.heads, this.#fsm.status(peer)?.rttMs ?? -1);
+        return;
+      case "refresh":
+        return void this.#refreshed(link, frame.value.token);
+      case "terminated":
+        return this.#step({ kind: "terminated_received", streamId, failure: statedFailure(frame.value), reconnect: frame.value.reconnect });
+      default:
+        return;
+    }
+  }
+
+  /** refreshed takes a renewed token. One that does not verify changes nothing: the session lives as long as the old one. */
+  async #refreshed(link: Link<F>, jwt: string): Promise<void> {
+    const { caller, peer, streamId } = link;
+    if (caller === undefined || this.#o.tokens === undefined) return;
+    try {
+      const token = await this.#o.tokens.verify(jwt, caller.thumbprint);
+      if (token.hubId !== peer) throw new Error("the token was issued to another hub");
+      link.checkedAtWall = this.#o.clock.wall();
+      this.#step({ kind: "token_refreshed", streamId, expiresAtWall: token.expiresAtWall });
+    } catch (err) {
+      this.#o.log.warn({ service: this.#o.service, peer, err }, "renewed token was refused");
+    }
+  }
+
+  #totals(peer: string): StreamCounters {
+    let total = this.#known.get(peer)?.past ?? NO_COUNTS;
+    for (const link of this.#links.values())
+      if (link.peer === peer && link.stream !== undefined) total = sumOf(total, link.stream.counters);
+    return total;
+  }
+
+  /** report tells discovery, once per turn however much changed. */
+  #report(): void {
+    if (this.#o.reporter === undefined || this.#reporting) return;
+    this.#reporting = true;
+    this.#o.clock.setImmediate(() => {
+      this.#reporting = false;
+      this.#o.reporter?.report([...this.#known].flatMap(([hubId, known]) => this.#reportOf(hubId, known)));
+    });
+  }
+
+  #reportOf(hubId: string, known: Known): SessionReport[] {
+    const status = this.#fsm.status(hubId);
+    if (status === undefined) return [];
+    const { state, rttMs, failure, current, synced } = status;
+    const up = current !== undefined;
+    const done = up && (synced || this.#o.synchronises !== true);
+    return [
+      {
+        hubId,
+        service: this.#o.service,
+        state,
+        dialer: current?.id.dialer ?? "",
+        rttMs,
+        synced: done,
+        failure: up ? undefined : failure,
+        heard: known.heard,
+      },
+    ];
+  }
+}
+
+/** createPeerLinks makes the sessions of one service; nothing runs before `setPeers`. It throws if the RPC is not of the common shape. */
+export function createPeerLinks<F extends Frame>(options: PeerLinksOptions<F>): PeerLinks<F> {
+  return new Links(options);
+}

@@ -1,0 +1,110 @@
+import {
+  create,
+  createRegistry,
+  type DescFile,
+  type DescService,
+  type MessageInitShape,
+  type Registry,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import * as grpc from "@grpc/grpc-js";
+import { ServerReflection, type ServerReflectionRequest, ServerReflectionResponseSchema } from "#gen/grpc/reflection/v1/reflection_pb.ts";
+import {
+  ServerReflectionResponseSchema as AlphaResponseSchema,
+  ServerReflection as ServerReflectionAlpha,
+} from "#gen/grpc/reflection/v1alpha/reflection_pb.ts";
+import { bind, type ServiceBinding } from "./call.ts";
+
+type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
+
+/** closure is a file and all that it imports. */
+function closure(file: DescFile, seen = new Map<string, DescFile>()): Map<string, DescFile> {
+  if (seen.has(file.proto.name)) return seen;
+  seen.set(file.proto.name, file);
+  for (const dependency of file.dependencies) closure(dependency, seen);
+  return seen;
+}
+
+/** fileOf finds the file that defines a type, or the parent of a method, field or enum value. */
+function fileOf(registry: Registry, symbol: string): DescFile | undefined {
+  return (registry.get(symbol) ?? registry.get(symbol.slice(0, Math.max(0, symbol.lastIndexOf(".")))))?.file;
+}
+
+class Reflector {
+  readonly #names: readonly string[];
+  readonly #files = new Map<string, DescFile>();
+  readonly #registry: Registry;
+
+  constructor(services: readonly DescService[]) {
+    this.#names = services.map((service) => service.typeName).sort();
+    for (const service of services) closure(service.file, this.#files);
+    this.#registry = createRegistry(...this.#files.values());
+  }
+
+  answer(request: ServerReflectionRequest["messageRequest"]): Answer {
+    switch (request.case) {
+      case "listServices":
+        return { case: "listServicesResponse", value: { service: this.#names.map((name) => ({ name })) } };
+      case "fileByFilename":
+        return this.#file(this.#files.get(request.value));
+      case "fileContainingSymbol":
+        return this.#file(fileOf(this.#registry, request.value));
+      case "fileContainingExtension": {
+        const extended = this.#registry.getMessage(request.value.containingType);
+        return this.#file(
+          extended === undefined ? undefined : this.#registry.getExtensionFor(extended, request.value.extensionNumber)?.file,
+        );
+      }
+      case "allExtensionNumbersOfType":
+        return {
+          case: "allExtensionNumbersResponse",
+          value: { baseTypeName: request.value, extensionNumber: this.#extensions(request.value) },
+        };
+      default:
+        return { case: "errorResponse", value: { errorCode: grpc.status.INVALID_ARGUMENT, errorMessage: "the request is empty" } };
+    }
+  }
+
+  #file(file: DescFile | undefined): Answer {
+    if (file === undefined) return { case: "errorResponse", value: { errorCode: grpc.status.NOT_FOUND, errorMessage: "not found" } };
+    const fileDescriptorProto = [...closure(file).values()].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+    return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  }
+
+  #extensions(typeName: string): number[] {
+    const numbers: number[] = [];
+    for (const type of this.#registry) if (type.kind === "extension" && type.extendee.typeName === typeName) numbers.push(type.number);
+    return numbers;
+  }
+}
+
+/**
+ * createReflection serves the schema of some services as grpc.reflection v1 and v1alpha. The descriptors are sent whole, with
+ * custom options, so that tools show who may call what.
+ */
+export function createReflection(services: readonly DescService[]): readonly ServiceBinding[] {
+  const reflector = new Reflector([...services, ServerReflection, ServerReflectionAlpha]);
+  return [
+    bind(ServerReflection, {
+      serverReflectionInfo: async (requests, out) => {
+        for await (const request of requests) {
+          const messageResponse = reflector.answer(request.messageRequest);
+          out.send(create(ServerReflectionResponseSchema, { validHost: request.host, originalRequest: request, messageResponse }));
+          await out.drained();
+        }
+      },
+    }),
+    bind(ServerReflectionAlpha, {
+      serverReflectionInfo: async (requests, out) => {
+        for await (const request of requests) {
+          const messageResponse = reflector.answer(request.messageRequest as ServerReflectionRequest["messageRequest"]);
+          out.send(
+            create(AlphaResponseSchema, { validHost: request.host, originalRequest: request, messageResponse: messageResponse as never }),
+          );
+          await out.drained();
+        }
+      },
+    }),
+  ];
+}

@@ -1,0 +1,237 @@
+import type { DescMethod } from "@bufbuild/protobuf";
+import * as grpc from "@grpc/grpc-js";
+import type { Registry } from "prom-client";
+import { fail } from "#kernel/error.ts";
+import type { Clock } from "#runtime/clock.ts";
+import type { Entropy } from "#runtime/entropy.ts";
+import type { Logger } from "#runtime/log/log.ts";
+import type { RotatingServerCredentials, ServerMaterial } from "#runtime/tls/credentials.ts";
+import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
+import { requireMethodRule } from "./access.ts";
+import type { ServiceBinding } from "./call.ts";
+import { type MethodEntry, ServerCall } from "./call-context.ts";
+import { ConnectionTable, type CutTarget } from "./connections.ts";
+import { methodPath, toServiceDefinition } from "./definition.ts";
+import { type Guard, GuardedCall } from "./guarded-call.ts";
+import { type HandlerEnv, toGrpcHandler } from "./handlers.ts";
+import { createHealth, type HealthService } from "./health.ts";
+import { createInterceptors } from "./interceptors/index.ts";
+import type { Rates } from "./interceptors/rate.ts";
+import { needsValidation, warmUp } from "./interceptors/validation.ts";
+import { createReflection } from "./reflection.ts";
+import { TokenCache, type TokenVerifier } from "./token-verifier.ts";
+
+/** RpcLimits bound what callers can take. */
+export interface RpcLimits {
+  /** Largest message received, in bytes: a snapshot part of 1 MiB and its envelope fit by default. */
+  readonly maxMessageBytes: number;
+  readonly maxConnectionsPerIp: number;
+  /** HTTP/2 receive window of a connection, in bytes; that of a stream is set with the credentials. */
+  readonly flowControlWindowBytes: number;
+  /** Memory that one HTTP/2 session may use, in MB. */
+  readonly maxSessionMemoryMb: number;
+  /** A silent client is pinged after this long, and cut when it does not answer within the timeout. */
+  readonly keepaliveTimeMs: number;
+  readonly keepaliveTimeoutMs: number;
+  /** Deadline of unary calls that come without one. */
+  readonly defaultTimeoutMs: number;
+}
+
+/** DEFAULT_LIMITS are safe for a small machine. */
+export const DEFAULT_LIMITS: RpcLimits = {
+  maxMessageBytes: 1024 * 1024 + 64 * 1024,
+  maxConnectionsPerIp: 256,
+  flowControlWindowBytes: 4 * 1024 * 1024,
+  maxSessionMemoryMb: 128,
+  keepaliveTimeMs: 20_000,
+  keepaliveTimeoutMs: 10_000,
+  defaultTimeoutMs: 10_000,
+};
+
+/** RpcServerOptions are what a server is made of. */
+export interface RpcServerOptions {
+  readonly bindings: readonly ServiceBinding[];
+  readonly credentials: RotatingServerCredentials;
+  readonly authority: PeerAuthority;
+  /** Without a verifier no peer gets past a method that is not `tokenless`. */
+  readonly tokens?: TokenVerifier;
+  readonly metrics: Registry;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly ids: Pick<Entropy, "id">;
+  readonly limits?: Partial<RpcLimits>;
+  readonly rates?: Rates;
+  /** False leaves out reflection and health: for a door that shows nothing to strangers. Default true. */
+  readonly introspection?: boolean;
+}
+
+/** RpcServer serves bindings over mutual TLS. */
+export interface RpcServer {
+  readonly health: HealthService;
+  /** listen binds a port, 0 for a free one, and resolves with its number. */
+  listen(host: string, port: number): Promise<number>;
+  /** rotate puts new certificates and CAs in place for new connections. Bad material throws and changes nothing. */
+  rotate(material: ServerMaterial): void;
+  /** cut destroys the connections of one hub, or those a predicate picks, and answers how many. */
+  cut(target: CutTarget): number;
+  /** drain stops accepting, ends long-lived streams with SHUTTING_DOWN, waits for calls at most `graceMs`, then cuts what is left. */
+  drain(graceMs: number): Promise<void>;
+  /** connections open now. */
+  readonly connections: number;
+  /** calls running now. */
+  readonly calls: number;
+}
+
+const STRIPPED_PREFIX = "x-foedus-";
+
+class Server implements RpcServer {
+  readonly health: HealthService;
+  readonly #options: RpcServerOptions;
+  readonly #limits: RpcLimits;
+  readonly #grpc: grpc.Server;
+  readonly #table: ConnectionTable;
+  readonly #entries = new Map<string, MethodEntry>();
+  readonly #byMetadata = new WeakMap<grpc.Metadata, ServerCall>();
+  readonly #live = new Set<ServerCall>();
+  #draining = false;
+
+  constructor(options: RpcServerOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.health = createHealth(options.bindings.map(({ service }) => service.typeName));
+    const bindings = this.#bindings();
+    const methods = this.#index(bindings);
+    const guard = this.#guard(methods);
+    this.#grpc = new grpc.Server({
+      "grpc.max_receive_message_length": this.#limits.maxMessageBytes,
+      "grpc.keepalive_time_ms": this.#limits.keepaliveTimeMs,
+      "grpc.keepalive_timeout_ms": this.#limits.keepaliveTimeoutMs,
+      "grpc-node.max_session_memory": this.#limits.maxSessionMemoryMb,
+      "grpc.enable_channelz": 0,
+      interceptors: [(method, call) => new GuardedCall(call, method.path, guard) as unknown as grpc.ServerInterceptingCall],
+    });
+    this.#register(bindings);
+    const { credentials, metrics, log } = options;
+    this.#table = new ConnectionTable(this.#grpc, credentials, { limits: this.#limits, metrics, log });
+  }
+
+  #bindings(): readonly ServiceBinding[] {
+    const { bindings, introspection } = this.#options;
+    if (introspection === false) return bindings;
+    const served = [...bindings, this.health.binding];
+    return [...served, ...createReflection(served.map(({ service }) => service))];
+  }
+
+  /** index reads every access rule; a method without one stops the start. */
+  #index(bindings: readonly ServiceBinding[]): DescMethod[] {
+    const methods = bindings.flatMap(({ service }) => service.methods);
+    const raw = new Set(
+      bindings.flatMap(({ service, rawRequests }) => service.methods.filter((method) => rawRequests?.has(method.localName))),
+    );
+    for (const method of methods) {
+      this.#entries.set(methodPath(method), {
+        method,
+        rule: requireMethodRule(method),
+        validated: !raw.has(method) && needsValidation(method),
+      });
+      warmUp(method);
+    }
+    return methods;
+  }
+
+  #guard(methods: readonly DescMethod[]): Guard {
+    const { authority, clock, ids, log, metrics, rates = {}, tokens } = this.#options;
+    const cache = tokens === undefined ? undefined : new TokenCache(tokens, () => authority.version());
+    const { defaultTimeoutMs, maxMessageBytes } = this.#limits;
+    return {
+      interceptors: createInterceptors({ metrics, log, clock, authority, tokens: cache, rates, defaultTimeoutMs, methods }),
+      bugs: { ids, log },
+      maxMessageBytes,
+      nowMono: () => clock.mono(),
+      begin: (inner, path, metadata) => this.#begin(inner, path, metadata),
+      over: (call) => void this.#live.delete(call),
+    };
+  }
+
+  #begin(inner: grpc.ServerInterceptingCallInterface, path: string, metadata: grpc.Metadata): ServerCall {
+    for (const key of Object.keys(metadata.getMap())) if (key.startsWith(STRIPPED_PREFIX)) metadata.remove(key);
+    const deadline = Number(inner.getDeadline());
+    const [authorization] = metadata.get("authorization");
+    const call = new ServerCall({
+      entry: this.#entries.get(path) as MethodEntry,
+      connection: this.#table.of(inner),
+      authorization: typeof authorization === "string" ? authorization : undefined,
+      startedMono: this.#options.clock.mono(),
+      timeoutMs: Number.isFinite(deadline) ? deadline - this.#options.clock.wall() : undefined,
+    });
+    this.#byMetadata.set(metadata, call);
+    this.#live.add(call);
+    if (this.#draining && call.entry.rule.longLived) call.abort(SHUTDOWN);
+    return call;
+  }
+
+  #register(bindings: readonly ServiceBinding[]): void {
+    const { ids, log } = this.#options;
+    const env: HandlerEnv = {
+      bugs: { ids, log },
+      callOf: (metadata) => {
+        const call = this.#byMetadata.get(metadata);
+        if (call === undefined) throw new Error("a call reached its handler past the guard");
+        return call;
+      },
+    };
+    for (const { service, handlers, rawRequests } of bindings) {
+      const implementation: Record<string, grpc.UntypedHandleCall> = {};
+      for (const method of service.methods) {
+        const handler = handlers[method.localName];
+        if (typeof handler !== "function") throw fail("NOT_CONFIGURED", `${service.typeName}.${method.name} has no handler`);
+        implementation[method.localName] = toGrpcHandler(method, handler, env);
+      }
+      this.#grpc.addService(toServiceDefinition(service, rawRequests), implementation);
+    }
+  }
+
+  listen(host: string, port: number): Promise<number> {
+    return this.#table.listen(host, port);
+  }
+
+  rotate(material: ServerMaterial): void {
+    this.#options.credentials.rotate(material);
+  }
+
+  cut(target: CutTarget): number {
+    const count = this.#table.cut(target);
+    if (count > 0) this.#options.log.info({ count, hub: typeof target === "string" ? target : undefined }, "connections cut");
+    return count;
+  }
+
+  async drain(graceMs: number): Promise<void> {
+    const { clock, log } = this.#options;
+    this.#draining = true;
+    this.#table.stopAccepting();
+    this.health.setAll(false);
+    for (const call of this.#live) if (call.entry.rule.longLived) call.abort(SHUTDOWN);
+    const grace = Promise.withResolvers<void>();
+    const timer = clock.setTimer(graceMs, () => grace.resolve());
+    await Promise.race([this.#table.closeSessions(), grace.promise]);
+    timer.cancel();
+    if (this.#live.size > 0) log.warn({ calls: this.#live.size, graceMs }, "calls cut at the end of the grace time");
+    this.#table.destroy();
+    this.#grpc.forceShutdown();
+  }
+
+  get connections(): number {
+    return this.#table.size;
+  }
+
+  get calls(): number {
+    return this.#live.size;
+  }
+}
+
+const SHUTDOWN = { reason: "SHUTTING_DOWN", message: "this hub is shutting down; try again" } as const;
+
+/** createRpcServer makes a server. It throws for an RPC without an access rule or a handler: who may call must be stated. */
+export function createRpcServer(options: RpcServerOptions): RpcServer {
+  return new Server(options);
+}

@@ -1,0 +1,243 @@
+import { create, fromBinary, getOption, hasOption, toBinary } from "@bufbuild/protobuf";
+import { type Any, anyPack, anyUnpack } from "@bufbuild/protobuf/wkt";
+import * as grpc from "@grpc/grpc-js";
+import { ErrorReasonSchema, rule as ruleOption } from "#gen/foedus/common/v1/error_pb.ts";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
+import { StatusSchema } from "#gen/google/rpc/status_pb.ts";
+import { type Failure, FoedusError, REASONS, type Reason } from "#kernel/error.ts";
+import type { Entropy } from "#runtime/entropy.ts";
+import type { Logger } from "#runtime/log/log.ts";
+
+/** Domain of every google.rpc.ErrorInfo that this software sends. */
+export const ERROR_DOMAIN = "foedus";
+
+const PREFIX = "ERROR_REASON_";
+const DETAILS_KEY = "grpc-status-details-bin";
+/** Status details travel as an HTTP/2 header, whose size clients bound at 16 KiB; these keep them well below. */
+const MESSAGE_MAX_CHARS = 1024;
+const DEFAULT_RETRY_DELAY_MS = 1000;
+
+/** Violations that one failure names at most. */
+export const VIOLATIONS_MAX = 16;
+
+/** ReasonRule is what the schema says about a reason. */
+export interface ReasonRule {
+  readonly code: grpc.status;
+  readonly retryable: boolean;
+  readonly remedy: string;
+}
+
+/** FieldViolation is one broken rule of a request. */
+export interface FieldViolation {
+  readonly field: string;
+  readonly message: string;
+}
+
+/** RequestFailure is a Failure that may name several fields; `field` is the first of them. */
+export interface RequestFailure extends Failure {
+  readonly violations?: readonly FieldViolation[];
+}
+
+/** Status is what grpc-js sends at the end of a call. */
+export interface Status {
+  readonly code: grpc.status;
+  readonly details: string;
+  readonly metadata: grpc.Metadata;
+}
+
+/**
+ * PlainStatus is thrown by handlers of protocols that are not ours (grpc.health, grpc.reflection) where their
+ * specification demands a bare code.
+ */
+export class PlainStatus extends Error {
+  readonly code: grpc.status;
+  constructor(code: grpc.status, message: string) {
+    super(message);
+    this.name = "PlainStatus";
+    this.code = code;
+  }
+}
+
+function readRules(): ReadonlyMap<Reason, ReasonRule> {
+  const rules = new Map<Reason, ReasonRule>();
+  const known = new Set<string>(REASONS);
+  for (const value of ErrorReasonSchema.values) {
+    const name = value.name.slice(PREFIX.length);
+    if (!known.has(name) || !hasOption(value, ruleOption)) continue;
+    const { code, retryable, remedy } = getOption(value, ruleOption);
+    rules.set(name as Reason, { code, retryable, remedy });
+  }
+  for (const reason of REASONS) if (!rules.has(reason)) throw new Error(`the schema has no rule for the reason ${reason}`);
+  return rules;
+}
+
+const RULES = readRules();
+
+/** reasonRule reads the schema's rule of a reason: gRPC code, retry answer and remedy. */
+export function reasonRule(reason: Reason): ReasonRule {
+  return RULES.get(reason) as ReasonRule;
+}
+
+/** isReason tells whether a text is a reason of ours. */
+export function isReason(text: string): text is Reason {
+  return RULES.has(text as Reason);
+}
+
+/** fieldViolations lists the fields that a failure names. */
+function fieldViolations(failure: RequestFailure): readonly FieldViolation[] {
+  if (failure.violations !== undefined) return failure.violations.slice(0, VIOLATIONS_MAX);
+  return failure.field === undefined ? [] : [{ field: failure.field, message: failure.message }];
+}
+
+/** retryDelayMs is when a caller may try again: `facts.retry_after_ms`, or one second. */
+function retryDelayMs(failure: Failure): number {
+  const given = Number(failure.facts?.["retry_after_ms"]);
+  return Number.isFinite(given) && given >= 0 ? given : DEFAULT_RETRY_DELAY_MS;
+}
+
+function detailsOf(failure: RequestFailure, rule: ReasonRule): Any[] {
+  const metadata = { ...failure.facts };
+  const details = [anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { reason: failure.reason, domain: ERROR_DOMAIN, metadata }))];
+  const violations = fieldViolations(failure);
+  if (violations.length > 0) {
+    const fieldViolations = violations.map(({ field, message }) => ({ field, description: message }));
+    details.push(anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations })));
+  }
+  if (rule.retryable) {
+    const delayMs = retryDelayMs(failure);
+    const retryDelay = { seconds: BigInt(Math.floor(delayMs / 1000)), nanos: Math.floor(delayMs % 1000) * 1_000_000 };
+    details.push(anyPack(RetryInfoSchema, create(RetryInfoSchema, { retryDelay })));
+  }
+  return details;
+}
+
+/** failureToStatus is how a Failure leaves: the reason's code, the message, and google.rpc details (AIP-193). */
+export function failureToStatus(failure: RequestFailure): Status {
+  const rule = reasonRule(failure.reason);
+  // grpc-js passes the text through encodeURI, which throws for lone surrogates.
+  const details = failure.message.slice(0, MESSAGE_MAX_CHARS).toWellFormed();
+  const status = create(StatusSchema, { code: rule.code, message: details, details: detailsOf(failure, rule) });
+  const metadata = new grpc.Metadata();
+  metadata.set(DETAILS_KEY, Buffer.from(toBinary(StatusSchema, status)));
+  return { code: rule.code, details, metadata };
+}
+
+/** Bug is what unknown exceptions become: logged with an id, of which only the id leaves. */
+export interface BugReporter {
+  readonly ids: Pick<Entropy, "id">;
+  readonly log: Logger;
+}
+
+/** failureOf makes a Failure of anything thrown. What is not a FoedusError is a bug: INTERNAL with an id, its text only in the log. */
+export function failureOf(error: unknown, bugs: BugReporter, where: object = {}): RequestFailure {
+  if (error instanceof FoedusError) return error.failure;
+  const id = bugs.ids.id();
+  bugs.log.error({ ...where, error_id: id, err: error }, "unexpected error in a handler");
+  return { reason: "INTERNAL", message: `internal error ${id}`, facts: { error_id: id } };
+}
+
+/** errorToStatus is `failureOf` and `failureToStatus` in one; a PlainStatus keeps its code. */
+export function errorToStatus(error: unknown, bugs: BugReporter, where: object = {}): Status {
+  if (error instanceof PlainStatus) return { code: error.code, details: error.message, metadata: new grpc.Metadata() };
+  return failureToStatus(failureOf(error, bugs, where));
+}
+
+/** What codes mean that come without our details: from other software, or from grpc-js itself. */
+const REASON_OF_CODE: Readonly<Partial<Record<grpc.status, Reason>>> = {
+  [grpc.status.CANCELLED]: "CANCELLED",
+  [grpc.status.INVALID_ARGUMENT]: "INVALID_FIELD",
+  [grpc.status.DEADLINE_EXCEEDED]: "DEADLINE_EXPIRED",
+  [grpc.status.ALREADY_EXISTS]: "ALREADY_EXISTS",
+  [grpc.status.PERMISSION_DENIED]: "ACCESS_DENIED",
+  [grpc.status.RESOURCE_EXHAUSTED]: "OVERLOADED",
+  [grpc.status.FAILED_PRECONDITION]: "NOT_CONFIGURED",
+  [grpc.status.OUT_OF_RANGE]: "VALUE_OUT_OF_RANGE",
+  [grpc.status.UNIMPLEMENTED]: "UPGRADE_NEEDED",
+  [grpc.status.UNAVAILABLE]: "PEER_UNREACHABLE",
+  [grpc.status.UNAUTHENTICATED]: "UNKNOWN_IDENTITY",
+};
+
+/** TLS errors as OpenSSL and Node name them, in words for people. */
+const TLS_TEXTS: readonly (readonly [RegExp, Reason, string])[] = [
+  [
+    /certificate has expired|CERT_HAS_EXPIRED|alert certificate expired/i,
+    "CERTIFICATE_EXPIRED",
+    "a certificate has expired; renew it and check both clocks",
+  ],
+  [/CERT_NOT_YET_VALID|not yet valid/i, "CERTIFICATE_EXPIRED", "a certificate is not valid yet; check both clocks"],
+  [
+    /self.signed certificate|unable to (verify|get)[a-z ]*(certificate|issuer)|DEPTH_ZERO|UNABLE_TO_/i,
+    "FOREIGN_CA",
+    "the server's certificate is not signed by a CA of that hub",
+  ],
+  [/alert unknown ca/i, "FOREIGN_CA", "the server does not know the CA of this certificate"],
+  [
+    /alert (certificate required|bad certificate|handshake failure)|certificate required/i,
+    "UNKNOWN_IDENTITY",
+    "the server refused this certificate",
+  ],
+  [/alert protocol version|unsupported protocol|wrong version number/i, "PEER_UNREACHABLE", "the server does not speak TLS 1.3"],
+];
+
+/** unavailable explains why there is no connection. */
+function unavailable(details: string): Failure {
+  for (const [pattern, reason, text] of TLS_TEXTS) if (pattern.test(details)) return { reason, message: text };
+  const message = /ECONNREFUSED/.test(details)
+    ? "nothing listens at the address"
+    : /ENOTFOUND|EAI_AGAIN|Name resolution/i.test(details)
+      ? "the host name does not resolve"
+      : "no connection to the server";
+  return { reason: "PEER_UNREACHABLE", message };
+}
+
+/** foreignFailure interprets a status that carries no details of ours. */
+function foreignFailure(error: grpc.ServiceError): Failure {
+  const facts = { grpc_code: grpc.status[error.code] ?? String(error.code) };
+  if (error.code === grpc.status.UNAVAILABLE) return { ...unavailable(error.details), facts };
+  if (error.code === grpc.status.RESOURCE_EXHAUSTED && /larger than/.test(error.details))
+    return { reason: "MESSAGE_TOO_LARGE", message: error.details.toLowerCase(), facts };
+  const reason = REASON_OF_CODE[error.code] ?? "INTERNAL";
+  return { reason, message: error.details === "" ? "the call failed" : error.details, facts };
+}
+
+/** readDetails finds our ErrorInfo in the trailers, or answers undefined. */
+function readDetails(error: grpc.ServiceError): RequestFailure | undefined {
+  const [raw] = error.metadata?.get(DETAILS_KEY) ?? [];
+  if (!(raw instanceof Uint8Array)) return undefined;
+  let info: { reason: string; domain: string; metadata: Record<string, string> } | undefined;
+  const violations: FieldViolation[] = [];
+  try {
+    for (const detail of fromBinary(StatusSchema, raw).details) {
+      const found = anyUnpack(detail, ErrorInfoSchema);
+      if (found?.domain === ERROR_DOMAIN) info = found;
+      for (const { field, description } of anyUnpack(detail, BadRequestSchema)?.fieldViolations ?? [])
+        violations.push({ field, message: description });
+    }
+  } catch {
+    return undefined;
+  }
+  if (info === undefined || !isReason(info.reason)) return undefined;
+  const [first] = violations;
+  return {
+    reason: info.reason,
+    message: error.details,
+    ...(Object.keys(info.metadata).length > 0 ? { facts: info.metadata } : {}),
+    ...(first === undefined ? {} : { field: first.field }),
+    ...(violations.length > 1 ? { violations } : {}),
+  };
+}
+
+/** serviceErrorToFoedus is how a failed call reaches the caller: always a FoedusError, the gRPC error as its cause. */
+export function serviceErrorToFoedus(error: grpc.ServiceError): FoedusError {
+  return new FoedusError(readDetails(error) ?? foreignFailure(error), { cause: error });
+}
+
+/** serviceErrorOf gives a PlainStatus the shape that it has after a way over the network. */
+export function serviceErrorOf({ code, message }: PlainStatus): grpc.ServiceError {
+  return Object.assign(new Error(message), { code, details: message, metadata: new grpc.Metadata() });
+}
+
+/** isServiceError tells a gRPC error from other throwables. */
+export function isServiceError(error: unknown): error is grpc.ServiceError {
+  return error instanceof Error && typeof Reflect.get(error, "code") === "number" && typeof Reflect.get(error, "details") === "string";
+}

@@ -1,0 +1,98 @@
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { fail } from "#kernel/error.ts";
+import { MIGRATIONS } from "./migrations/index.ts";
+
+/** SqliteOptions say where a store lives and what it promises. */
+export interface SqliteOptions {
+  /** Path of the file; missing folders are made. */
+  readonly path: string;
+  /** "full" survives power loss (synchronous FULL), "process" only the end of the process (NORMAL). */
+  readonly durability: "full" | "process";
+  /** How long to wait for another process that holds the file, ms. It blocks; 2,000 by default, for a restart that overlaps. */
+  readonly busyTimeoutMs?: number;
+  /** Disk space set aside so that a full disk still lets the hub stop cleanly, bytes. 1 MiB by default, 0 for none. */
+  readonly reserveBytes?: number;
+  /** Largest size of the file, bytes; beyond it commits answer "full". No bound of its own by default. */
+  readonly maxBytes?: number;
+}
+
+/** Marks our files among all SQLite files: "FDUS". */
+const APPLICATION_ID = 0x46445553;
+
+const PAGE_BYTES = 4_096;
+
+/** Result codes of SQLite (sqlite3.h) that mean something to us. */
+export const SQLITE = { BUSY: 5, READONLY: 8, CORRUPT: 11, FULL: 13, CANTOPEN: 14, CONSTRAINT: 19, NOTADB: 26 } as const;
+
+/** sqliteCode is the primary result code of an error of node:sqlite, or undefined for other errors. */
+export function sqliteCode(error: unknown): number | undefined {
+  const code: unknown = (error as { errcode?: unknown } | null)?.errcode;
+  return typeof code === "number" ? code & 0xff : undefined;
+}
+
+/**
+ * openDatabase opens or makes the file, takes the exclusive lock and brings the schema up to date.
+ * It throws STORE_UNAVAILABLE when another process holds the file or it is damaged, UPGRADE_NEEDED when newer software made it.
+ */
+export function openDatabase(options: SqliteOptions): DatabaseSync {
+  const { path } = options;
+  let db: DatabaseSync | undefined;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    db = new DatabaseSync(path);
+    db.exec(`PRAGMA busy_timeout = ${options.busyTimeoutMs ?? 2_000}`);
+    db.exec("PRAGMA locking_mode = EXCLUSIVE");
+    if (pragma(db, "user_version") === 0) db.exec(`PRAGMA page_size = ${PAGE_BYTES}`);
+    db.exec("PRAGMA journal_mode = WAL");
+    db.exec(`PRAGMA synchronous = ${options.durability === "full" ? "FULL" : "NORMAL"}`);
+    db.exec("PRAGMA wal_autocheckpoint = 1000");
+    if (options.maxBytes !== undefined) db.exec(`PRAGMA max_page_count = ${Math.ceil(options.maxBytes / PAGE_BYTES)}`);
+    db.exec("BEGIN IMMEDIATE");
+    migrate(db, path);
+    db.exec("COMMIT");
+    return db;
+  } catch (error) {
+    db?.close();
+    throw explain(error, path);
+  }
+}
+
+function migrate(db: DatabaseSync, path: string): void {
+  const newest = MIGRATIONS.at(-1)?.version ?? 0;
+  const version = pragma(db, "user_version");
+  const owner = pragma(db, "application_id");
+  if (version > newest)
+    throw fail(
+      "UPGRADE_NEEDED",
+      `${path} was written by newer software (format ${version}, this one knows ${newest}); run that version or restore a backup`,
+    );
+  const tables = db.prepare("SELECT count(*) AS n FROM sqlite_master").get()?.["n"];
+  if (owner !== APPLICATION_ID && tables !== 0)
+    throw fail("STORE_UNAVAILABLE", `${path} is not a file of this software; choose another data folder`);
+  for (const migration of MIGRATIONS) if (migration.version > version) db.exec(migration.sql);
+  if (version < newest) db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${newest}`);
+}
+
+function pragma(db: DatabaseSync, name: string): number {
+  return Number(db.prepare(`PRAGMA ${name}`).get()?.[name] ?? 0);
+}
+
+function explain(error: unknown, path: string): unknown {
+  const code = sqliteCode(error);
+  const text = error instanceof Error ? error.message : String(error);
+  const say = (message: string): Error => fail("STORE_UNAVAILABLE", message, { cause: error, facts: { path } });
+  if (code === SQLITE.BUSY) return say(`another process uses ${path}; stop it, or give this hub its own data folder`);
+  if (code === SQLITE.CORRUPT || code === SQLITE.NOTADB) return say(`${path} is damaged or not a store; restore a backup or move it away`);
+  if (code === SQLITE.FULL) return say(`the disk is full; free some space for ${path}`);
+  if (code !== undefined) return say(`cannot open ${path}: ${text}`);
+  const system = (error as { code?: unknown } | null)?.code;
+  return typeof system === "string" && /^E[A-Z]+$/.test(system) ? say(`cannot open ${path}: ${text}`) : error;
+}
+
+/** bootId names the current start of the operating system, where it tells; it shows whether the machine itself went down. */
+export function bootId(): string | undefined {
+  const file = "/proc/sys/kernel/random/boot_id";
+  return existsSync(file) ? readFileSync(file, "utf8").trim() : undefined;
+}

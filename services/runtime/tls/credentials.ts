@@ -1,0 +1,199 @@
+import { createPrivateKey, X509Certificate } from "node:crypto";
+import type { SecureServerOptions } from "node:http2";
+import { isIP, type Socket } from "node:net";
+import { connect, createSecureContext, type PeerCertificate, type SecureContext, type SecureContextOptions } from "node:tls";
+import * as grpc from "@grpc/grpc-js";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
+
+const MIN_VERSION = "TLSv1.3";
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+
+/** KeyMaterial is a certificate chain and its key, both PEM. */
+export interface KeyMaterial {
+  /** Leaf first. */
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** ServerMaterial is what a server shows and whose callers TLS lets through. */
+export interface ServerMaterial extends KeyMaterial {
+  /** CA certificates (PEM) of this hub and of every known peer; who a caller is, is decided against one hub's bundle only. */
+  readonly ca: readonly string[];
+}
+
+/** PeerMaterial is what a client shows and the bundle of exactly the hub that it calls. */
+export interface PeerMaterial extends KeyMaterial {
+  readonly ca: readonly string[];
+}
+
+/** splitPem takes a PEM text with several certificates apart. */
+export function splitPem(pem: string): string[] {
+  return pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
+}
+
+/** parseCertificates reads all certificates of some PEM texts; INVALID_FIELD when one cannot be read. */
+export function parseCertificates(pems: readonly string[]): X509Certificate[] {
+  try {
+    return pems.flatMap(splitPem).map((pem) => new X509Certificate(pem));
+  } catch (cause) {
+    throw fail("INVALID_FIELD", "a certificate cannot be read; it must be PEM", { cause });
+  }
+}
+
+/** checkPair makes sure that the leaf belongs to the key and that the chain behind it is in order. It answers the leaf. */
+export function checkPair({ cert, key }: KeyMaterial): X509Certificate {
+  const chain = parseCertificates([cert]);
+  const [leaf] = chain;
+  if (leaf === undefined) throw fail("INVALID_FIELD", "there is no certificate in the PEM text");
+  let matches: boolean;
+  try {
+    matches = leaf.checkPrivateKey(createPrivateKey(key));
+  } catch (cause) {
+    throw fail("INVALID_FIELD", "the private key cannot be read; it must be unencrypted PEM", { cause });
+  }
+  if (!matches) throw fail("INVALID_FIELD", "the certificate and the private key do not belong together");
+  for (const [i, issued] of chain.entries()) {
+    const issuer = chain[i + 1];
+    if (issuer !== undefined && !(issued.checkIssued(issuer) && issued.verify(issuer.publicKey)))
+      throw fail("INVALID_FIELD", `certificate ${i + 1} of the chain is not signed by certificate ${i + 2}; put the leaf first`);
+  }
+  return leaf;
+}
+
+/** contextOptions checks material and turns it into TLS options; it throws before anything is published. */
+function contextOptions(material: ServerMaterial | PeerMaterial): SecureContextOptions {
+  checkPair(material);
+  const options: SecureContextOptions = {
+    minVersion: MIN_VERSION,
+    cert: material.cert,
+    key: material.key,
+    ca: parseCertificates(material.ca).map(String),
+  };
+  try {
+    createSecureContext(options);
+  } catch (cause) {
+    throw fail("INVALID_FIELD", "the certificate and key cannot be used for TLS", { cause });
+  }
+  return options;
+}
+
+/** ServerTuning is what the HTTP/2 server is built with. */
+export interface ServerTuning {
+  readonly maxConcurrentStreams: number;
+  /** HTTP/2 receive window of each stream, in bytes. */
+  readonly streamWindowBytes: number;
+}
+
+/**
+ * RotatingServerCredentials are mutual TLS 1.3 for servers. `rotate` checks the new material first and publishes it in one
+ * step; material that is no good throws and the last good one stays. Connections live on with what they began with.
+ */
+export class RotatingServerCredentials extends grpc.ServerCredentials {
+  constructor(material: ServerMaterial, tuning: ServerTuning) {
+    const settings = { maxConcurrentStreams: tuning.maxConcurrentStreams, initialWindowSize: tuning.streamWindowBytes };
+    const options: SecureServerOptions = { requestCert: true, rejectUnauthorized: true, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, settings };
+    super(options, contextOptions(material));
+  }
+
+  rotate(material: ServerMaterial): void {
+    // All options every time: setSecureContext does not merge.
+    this.updateSecureContextOptions(contextOptions(material));
+  }
+
+  override _equals(other: grpc.ServerCredentials): boolean {
+    return this === other;
+  }
+}
+
+type Connector = ReturnType<grpc.ChannelCredentials["_createSecureConnector"]>;
+
+/**
+ * PeerChannelCredentials are mutual TLS 1.3 for a client of one hub: only that hub's CAs are trusted, and the server must
+ * prove the expected SPIFFE id, which stands in for its host name. Rotation takes effect with the next connection.
+ */
+export class PeerChannelCredentials extends grpc.ChannelCredentials {
+  readonly #expected: ExpectedPeer;
+  readonly #wall: () => number;
+  #context: SecureContext;
+  #bundle: readonly X509Certificate[];
+  #lastFailure: Failure | undefined;
+
+  constructor(expected: ExpectedPeer, material: PeerMaterial, wall: () => number) {
+    super();
+    this.#expected = expected;
+    this.#wall = wall;
+    this.#context = createSecureContext(contextOptions(material));
+    this.#bundle = parseCertificates(material.ca);
+  }
+
+  /** rotate replaces key, certificate and bundle. Bad material throws and changes nothing. */
+  rotate(material: PeerMaterial): void {
+    const context = createSecureContext(contextOptions(material));
+    this.#bundle = parseCertificates(material.ca);
+    this.#context = context;
+  }
+
+  /** lastFailure is why the last server was refused, until one is accepted; the gRPC error text alone does not say. */
+  get lastFailure(): Failure | undefined {
+    return this.#lastFailure;
+  }
+
+  #check(certificate: PeerCertificate): Error | undefined {
+    const failure = checkServer(new X509Certificate(certificate.raw), this.#expected, this.#bundle, this.#wall());
+    this.#lastFailure = failure;
+    return failure === undefined ? undefined : new FoedusError(failure);
+  }
+
+  #connect(socket: Socket, host: string): ReturnType<Connector["connect"]> {
+    return new Promise((resolve, reject) => {
+      this.#lastFailure = undefined;
+      const secure = connect({
+        socket,
+        secureContext: this.#context,
+        ALPNProtocols: ["h2"],
+        minVersion: MIN_VERSION,
+        ...(isIP(host) === 0 && host !== "" ? { servername: host } : {}),
+        checkServerIdentity: (_host, certificate) => this.#check(certificate),
+      });
+      secure.once("secureConnect", () => {
+        // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.
+        if (secure.authorized) resolve({ socket: secure, secure: true });
+        else reject(secure.authorizationError);
+      });
+      secure.on("error", reject);
+      secure.once("close", () => reject(new Error("the connection was closed during the TLS handshake")));
+    });
+  }
+
+  override _isSecure(): boolean {
+    return true;
+  }
+
+  override _equals(other: grpc.ChannelCredentials): boolean {
+    return this === other;
+  }
+
+  override _createSecureConnector(
+    ...[target, , callCredentials]: Parameters<grpc.ChannelCredentials["_createSecureConnector"]>
+  ): Connector {
+    const host = /^(.*?)(?::\d+)?$/.exec(target.path)?.[1]?.replace(/^\[|\]$/g, "") ?? "";
+    const calls = callCredentials ?? grpc.CallCredentials.createEmpty();
+    return {
+      connect: (socket) => this.#connect(socket, host),
+      waitForReady: () => Promise.resolve(),
+      getCallCredentials: () => calls,
+      destroy: () => undefined,
+    };
+  }
+}
+
+/** createServerCredentials makes mutual TLS 1.3 credentials for a server. */
+export function createServerCredentials(material: ServerMaterial, tuning: Partial<ServerTuning> = {}): RotatingServerCredentials {
+  return new RotatingServerCredentials(material, { maxConcurrentStreams: 100, streamWindowBytes: 1024 * 1024, ...tuning });
+}
+
+/** createPeerCredentials makes mutual TLS 1.3 credentials for clients of one hub. `clock` dates the certificates. */
+export function createPeerCredentials(expected: ExpectedPeer, material: PeerMaterial, clock: { wall(): number }): PeerChannelCredentials {
+  return new PeerChannelCredentials(expected, material, () => clock.wall());
+}

@@ -1,0 +1,111 @@
+import { createHash, type X509Certificate } from "node:crypto";
+import type { Failure } from "#kernel/error.ts";
+
+/** Kinds of identity that a SPIFFE path may name. */
+export const SPIFFE_KINDS = ["service", "node", "gateway", "operator"] as const;
+
+/** SpiffeKind is the first part of a SPIFFE path. */
+export type SpiffeKind = (typeof SPIFFE_KINDS)[number];
+
+/** SpiffeId is `spiffe://<hubId>/<kind>/<name>`, taken apart. */
+export interface SpiffeId {
+  readonly uri: string;
+  readonly hubId: string;
+  readonly kind: SpiffeKind;
+  readonly name: string;
+}
+
+const SPIFFE_PATTERN = /^spiffe:\/\/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)\/(service|node|gateway|operator)\/([A-Za-z0-9._-]{1,63})$/;
+
+/** parseSpiffeId reads an id strictly; undefined for anything else (SPIFFE-ID specification, sections 2.1 and 2.2). */
+export function parseSpiffeId(uri: string): SpiffeId | undefined {
+  const match = SPIFFE_PATTERN.exec(uri);
+  if (match === null) return undefined;
+  const [, hubId, kind, name] = match as unknown as [string, string, SpiffeKind, string];
+  // Path segments of dots are no names (SPIFFE-ID section 2.2).
+  return name === "." || name === ".." ? undefined : { uri, hubId, kind, name };
+}
+
+/** thumbprintOf is base64url(SHA-256(DER)), what tokens are bound to (RFC 8705 `x5t#S256`). */
+export function thumbprintOf(leaf: X509Certificate): string {
+  return createHash("sha256").update(leaf.raw).digest("base64url");
+}
+
+/**
+ * uriSans lists the URI subject alternative names. Node writes names that contain special characters as JSON strings;
+ * such a name is kept with its quotes and so never parses as a SPIFFE id (CVE-2021-44532).
+ */
+export function uriSans(leaf: X509Certificate): string[] {
+  const uris: string[] = [];
+  for (const [, type, value] of (leaf.subjectAltName ?? "").matchAll(/(?:^|, )([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^,]*)/g)) {
+    if (type === "URI" && value !== undefined) uris.push(value);
+  }
+  return uris;
+}
+
+/** organisationalUnits lists the OU values of the subject, which carry `role:` and `prefix:`. */
+export function organisationalUnits(leaf: X509Certificate): string[] {
+  const subject = leaf.toLegacyObject().subject as unknown as Readonly<Record<string, string | string[] | undefined>>;
+  const ou = subject?.["OU"];
+  return ou === undefined ? [] : Array.isArray(ou) ? ou : [ou];
+}
+
+/** ROLE_VIEWER and ROLE_ADMIN are the numbers of `OperatorRole`. */
+export const ROLE_VIEWER = 1;
+export const ROLE_ADMIN = 2;
+
+/** roleOf reads an operator's role from `OU=role:admin|viewer`; viewer when nothing is said. */
+export function roleOf(units: readonly string[]): number {
+  return units.includes("role:admin") ? ROLE_ADMIN : ROLE_VIEWER;
+}
+
+/** prefixesOf reads a gateway's id prefixes from `OU=prefix:<p>`. */
+export function prefixesOf(units: readonly string[]): string[] {
+  return units.filter((unit) => unit.startsWith("prefix:")).map((unit) => unit.slice("prefix:".length));
+}
+
+/** issuedBy tells whether one of a hub's CA certificates signed this leaf directly. */
+export function issuedBy(leaf: X509Certificate, bundle: readonly X509Certificate[]): boolean {
+  return bundle.some((ca) => ca.ca && leaf.checkIssued(ca) && leaf.verify(ca.publicKey));
+}
+
+/** ExpectedPeer is who a client wants at the other end: a service of one hub, by name or any. */
+export interface ExpectedPeer {
+  readonly hubId: string;
+  /** Exact service name, e.g. `discovery`. Without it any `/service/` identity of the hub is accepted. */
+  readonly name?: string;
+}
+
+/** expectedPeerOf reads from an exact SPIFFE id, as the peer table holds it, whom to expect; undefined if it names no service. */
+export function expectedPeerOf(spiffeId: string): ExpectedPeer | undefined {
+  const id = parseSpiffeId(spiffeId);
+  return id?.kind === "service" ? { hubId: id.hubId, name: id.name } : undefined;
+}
+
+/**
+ * checkServer is the client's decision about a server certificate; it stands in for the host name check, so that hubs can be
+ * reached by address: exactly one SPIFFE id, the expected one, signed by a CA of that very hub and inside its validity.
+ */
+export function checkServer(
+  leaf: X509Certificate,
+  expected: ExpectedPeer,
+  bundle: readonly X509Certificate[],
+  nowWall: number,
+): Failure | undefined {
+  const wanted = `spiffe://${expected.hubId}/service/${expected.name ?? "*"}`;
+  const uris = uriSans(leaf);
+  const id = uris.length === 1 ? parseSpiffeId(uris[0] as string) : undefined;
+  if (id === undefined)
+    return { reason: "UNKNOWN_IDENTITY", message: `the server's certificate has no single SPIFFE id; expected ${wanted}` };
+  if (id.hubId !== expected.hubId || id.kind !== "service" || (expected.name !== undefined && id.name !== expected.name))
+    return {
+      reason: "UNKNOWN_IDENTITY",
+      message: `the server is ${id.uri} and not ${wanted}; check the address`,
+      facts: { presented: id.uri, expected: wanted },
+    };
+  if (!issuedBy(leaf, bundle))
+    return { reason: "FOREIGN_CA", message: `the server's certificate for ${id.uri} is not signed by a CA of ${expected.hubId}` };
+  if (nowWall >= leaf.validToDate.getTime() || nowWall < leaf.validFromDate.getTime())
+    return { reason: "CERTIFICATE_EXPIRED", message: `the certificate of ${id.uri} is valid from ${leaf.validFrom} to ${leaf.validTo}` };
+  return undefined;
+}

@@ -1,0 +1,130 @@
+import { type CryptoKey, calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK } from "jose";
+import { assert } from "#kernel/assert.ts";
+
+/** Algorithm of all token signatures: EdDSA over Ed25519 (RFC 8037). */
+export const TOKEN_ALGORITHM = "EdDSA";
+
+/** SigningKey is one key pair of the ring. It is a secret: it goes to the store of its service and nowhere else, never to a log. */
+export interface SigningKey {
+  /** RFC 7638 thumbprint of the public key. */
+  readonly kid: string;
+  readonly privateJwk: JWK;
+  readonly publicJwk: JWK;
+  /** Wall ms from which it signs. Before that it is only published. */
+  readonly activeAtWall: number;
+}
+
+/** KeyRingConfig shapes the planned rotation. Times are ms. */
+export interface KeyRingConfig {
+  /** How long a key signs. */
+  readonly rotationMs: number;
+  /** How long a key is published before it signs, so that every verifier has it in time. */
+  readonly leadMs: number;
+  /** How long a key stays published after its successor took over: at least the life of a token. */
+  readonly retainMs: number;
+}
+
+/** DEFAULT_KEY_RING: a week of use, an hour of notice, two hours of overlap for tokens of one hour. */
+export const DEFAULT_KEY_RING: KeyRingConfig = { rotationMs: 7 * 86_400_000, leadMs: 3_600_000, retainMs: 2 * 3_600_000 };
+
+/** KeyRingChange is a step of the rotation: to be stored first, then applied. */
+export interface KeyRingChange {
+  readonly added: readonly SigningKey[];
+  readonly removed: readonly string[];
+}
+
+/**
+ * KeyRing holds the keys that sign a hub's tokens.
+ *
+ * K1 a key is stored and published before it signs, `leadMs` earlier unless it is the first (publish before use, D-10).
+ * K2 a key stays published for `retainMs` after its successor took over, so that no token dies before its expiry.
+ * K3 the newest key that is active signs.
+ */
+export class KeyRing {
+  readonly #config: KeyRingConfig;
+  /** In order of activation. */
+  #keys: SigningKey[];
+
+  /** stored: the keys that an earlier run left in the store. */
+  constructor(stored: readonly SigningKey[], config: KeyRingConfig = DEFAULT_KEY_RING) {
+    this.#config = config;
+    this.#keys = [...stored].sort((a, b) => a.activeAtWall - b.activeAtWall);
+  }
+
+  /** jwks is the public half of all keys, JSON (RFC 7517). */
+  get jwks(): string {
+    return JSON.stringify({ keys: this.#keys.map(({ publicJwk }) => publicJwk) });
+  }
+
+  /** kids lists the published keys in order of activation. */
+  get kids(): readonly string[] {
+    return this.#keys.map(({ kid }) => kid);
+  }
+
+  /** current is the key that signs now (K3). */
+  current(nowWall: number): SigningKey {
+    const key = this.#keys.findLast(({ activeAtWall }) => activeAtWall <= nowWall) ?? this.#keys[0];
+    assert(key !== undefined, "the key ring is empty: prepare and apply a first key");
+    return key;
+  }
+
+  /** dueAtWall is when `prepare` wants to be asked next. */
+  dueAtWall(nowWall: number): number {
+    const newest = this.#keys.at(-1);
+    if (newest === undefined) return nowWall;
+    const drops = this.#keys.slice(1).map(({ activeAtWall }) => activeAtWall + this.#config.retainMs);
+    return Math.min(newest.activeAtWall + this.#config.rotationMs - this.#config.leadMs, ...drops);
+  }
+
+  /** prepare makes the next step of the planned rotation, or undefined if none is due. `rotate` asks for a new key now. */
+  async prepare(nowWall: number, rotate = false): Promise<KeyRingChange | undefined> {
+    const { rotationMs, leadMs, retainMs } = this.#config;
+    const newest = this.#keys.at(-1);
+    const added: SigningKey[] = [];
+    if (newest === undefined) added.push(await makeKey(nowWall));
+    else if (rotate || nowWall >= newest.activeAtWall + rotationMs - leadMs)
+      added.push(await makeKey(Math.max(nowWall, newest.activeAtWall) + leadMs));
+    const removed = this.#keys
+      .filter((_key, i) => (this.#keys[i + 1]?.activeAtWall ?? Number.POSITIVE_INFINITY) + retainMs <= nowWall)
+      .map(({ kid }) => kid);
+    return added.length === 0 && removed.length === 0 ? undefined : { added, removed };
+  }
+
+  /** apply publishes a change that is stored. */
+  apply(change: KeyRingChange): void {
+    this.#keys = [...this.#keys.filter(({ kid }) => !change.removed.includes(kid)), ...change.added];
+  }
+}
+
+async function makeKey(activeAtWall: number): Promise<SigningKey> {
+  const pair = await generateKeyPair(TOKEN_ALGORITHM, { extractable: true });
+  const bare = await exportJWK(pair.publicKey);
+  const kid = await calculateJwkThumbprint(bare);
+  const privateJwk = await exportJWK(pair.privateKey);
+  return { kid, privateJwk, publicJwk: { ...bare, kid, alg: TOKEN_ALGORITHM, use: "sig" }, activeAtWall };
+}
+
+/** encodeKey writes a key for the store. */
+export function encodeKey(key: SigningKey): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(key));
+}
+
+/** decodeKey reads a stored key; undefined if it is damaged. */
+export function decodeKey(bytes: Uint8Array): SigningKey | undefined {
+  try {
+    const key = JSON.parse(new TextDecoder().decode(bytes)) as Partial<SigningKey>;
+    const whole =
+      typeof key.kid === "string" &&
+      typeof key.activeAtWall === "number" &&
+      typeof key.privateJwk?.d === "string" &&
+      typeof key.publicJwk?.x === "string";
+    return whole ? (key as SigningKey) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** importSigningKey makes the private half usable. */
+export async function importSigningKey(key: SigningKey): Promise<CryptoKey> {
+  return (await importJWK(key.privateJwk, TOKEN_ALGORITHM)) as CryptoKey;
+}
