@@ -1,0 +1,321 @@
+import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import {
+  type CommandResult,
+  CommandResultSchema,
+  type CommandName as ProtoName,
+} from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
+import {
+  type Invocations,
+  type Results,
+  SessionFrameSchema,
+  SessionRequestSchema,
+  SessionResponseSchema,
+} from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import { ErrorReasonSchema } from "#gen/foedus/common/v1/error_pb.ts";
+import { type Value, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
+import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
+import { LIMITS } from "#kernel/limits.ts";
+import { asBuffer, useDecoder } from "#runtime/rpc/definition.ts";
+import { failureToProto } from "#runtime/rpc/failure.ts";
+import {
+  type Answer,
+  type CommandName,
+  type Invocation,
+  type InvocationsFrame,
+  NO_VALUE,
+  OUTCOME,
+  type Outcome,
+  type ReceivedInvocation,
+  type Reply,
+  type ResultsFrame,
+} from "./messages.ts";
+import { Reader, WireError, Writer } from "./wire.ts";
+
+/*
+ * The hot messages are read and written by hand, field by field as in the schema; property tests compare every one with the
+ * generated code. A tag is field number << 3 | wire type (0 varint, 2 length).
+ */
+
+/** Frames are closed at this size; one item more is at most a value and its names. */
+const FRAME_BYTES = LIMITS.frameBytes - 24 * 1024;
+const MESSAGE_MAX_CHARS = 512;
+
+const NUMBER_OF = new Map<string, number>(ErrorReasonSchema.values.map((value) => [value.name.replace("ERROR_REASON_", ""), value.number]));
+const REASON_OF = new Map<number, Reason>(REASONS.map((reason) => [NUMBER_OF.get(reason) ?? 0, reason]));
+
+/** valueBytes and valueOf turn a Value into the bytes that travel, and back. */
+export function valueBytes(value: Value | undefined): Uint8Array {
+  return value === undefined ? NO_VALUE : toBinary(ValueSchema, value);
+}
+
+export function valueOf(bytes: Uint8Array): Value | undefined {
+  return bytes.length === 0 ? undefined : fromBinary(ValueSchema, bytes);
+}
+
+export function writeFailure(writer: Writer, tag: number, failure: Failure): void {
+  const start = writer.open(tag);
+  writer.uintField(0x08, NUMBER_OF.get(failure.reason) ?? 0);
+  writer.stringField(0x12, failure.message.slice(0, MESSAGE_MAX_CHARS).toWellFormed());
+  writer.stringField(0x1a, (failure.field ?? "").toWellFormed());
+  writer.close(start);
+}
+
+export function readFailure(reader: Reader): Failure {
+  let number = 0;
+  let message = "";
+  let field = "";
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === 0x08) number = reader.uint();
+    else if (tag === 0x12) message = reader.string();
+    else if (tag === 0x1a) field = reader.string();
+    else reader.skip(tag);
+  }
+  const reason = REASON_OF.get(number);
+  return {
+    reason: reason ?? "INTERNAL",
+    message,
+    ...(field === "" ? {} : { field }),
+    ...(reason === undefined ? { facts: { reason: String(number) } } : {}),
+  };
+}
+
+export function writeValue(writer: Writer, tag: number, value: Uint8Array): void {
+  if (value.length === 0) return;
+  writer.uint(tag);
+  writer.bytes(value);
+}
+
+/** numbers reads one element of a repeated number field, packed or not. */
+export function numbers(reader: Reader, packed: boolean, into: number[]): void {
+  if (!packed) return void into.push(reader.uint());
+  for (const inner = reader.sub(); !inner.done; ) into.push(inner.uint());
+}
+
+// --- session frames -----------------------------------------------------------------------------------------------------------
+
+/** InvocationsHead is what frames to one owner have in common. */
+export type InvocationsHead = Omit<InvocationsFrame, "items" | "cancels" | "acks">;
+
+const session = new Writer(64 * 1024);
+
+/** Envelope and frame are open while a session message is written. */
+function openFrame(field: 0x12 | 0x1a): readonly [number, number, number] {
+  session.reset();
+  const a = session.open(0x0a);
+  const b = session.open(field);
+  return [a, b, session.length];
+}
+
+function closeFrame([a, b]: readonly [number, number, number]): Buffer {
+  session.close(b);
+  session.close(a);
+  return asBuffer(session.take());
+}
+
+/** encodeInvocations writes commands as session messages, as many as the size of a frame demands. `mono` turns deadlines into what is left. */
+export function encodeInvocations(
+  head: InvocationsHead,
+  acks: readonly number[],
+  items: readonly Invocation[],
+  cancels: readonly number[],
+  mono: number,
+): Buffer[] {
+  const frames: Buffer[] = [];
+  let next = 0;
+  do {
+    const open = openFrame(0x12);
+    session.uintField(0x08, head.epoch);
+    session.uintField(0x10, head.ackedBelow);
+    for (; next < items.length && session.length < FRAME_BYTES; next++) writeInvocation(items[next] as Invocation, mono);
+    session.uintField(0x28, head.ownerEpoch);
+    if (frames.length === 0) session.packed(0x32, acks);
+    session.uintField(0x38, head.ownerPosition);
+    // Cancels name commands of this frame or of earlier ones.
+    if (next === items.length) session.packed(0x22, cancels);
+    frames.push(closeFrame(open));
+  } while (next < items.length);
+  return frames;
+}
+
+function writeInvocation(item: Invocation, mono: number): void {
+  const start = session.open(0x1a);
+  session.uintField(0x08, item.seq);
+  session.stringField(0x12, item.nodeId);
+  session.stringField(0x1a, item.capability);
+  writeValue(session, 0x22, item.value);
+  session.uintField(0x28, Math.max(0, Math.ceil(item.deadline - mono)));
+  if (item.retry) session.uintField(0x30, 1);
+  for (const hop of item.hops) session.stringField(0x3a, hop);
+  session.close(start);
+}
+
+/** encodeResults writes outcomes as session messages; without any it writes the greeting. */
+export function encodeResults(head: Omit<ResultsFrame, "items">, items: readonly Answer[]): Buffer[] {
+  const frames: Buffer[] = [];
+  let next = 0;
+  do {
+    const open = openFrame(0x1a);
+    session.uintField(0x08, head.epoch);
+    session.uintField(0x10, head.ownerEpoch);
+    for (; next < items.length && session.length < FRAME_BYTES; next++) writeAnswer(items[next] as Answer);
+    session.uintField(0x20, head.ownerPosition);
+    frames.push(closeFrame(open));
+  } while (next < items.length);
+  return frames;
+}
+
+function writeAnswer(item: Answer): void {
+  const start = session.open(0x1a);
+  session.uintField(0x08, item.seq);
+  session.uintField(0x10, item.result.outcome);
+  writeValue(session, 0x1a, item.result.value);
+  if (item.result.failure !== undefined) writeFailure(session, 0x22, item.result.failure);
+  if (item.late) session.uintField(0x28, 1);
+  session.close(start);
+}
+
+function readInvocation(reader: Reader): ReceivedInvocation {
+  let seq = 0;
+  let nodeId = "";
+  let capability = "";
+  let value = NO_VALUE;
+  let timeoutMs = 0;
+  let retry = false;
+  let hops: string[] | undefined;
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === 0x08) seq = reader.uint();
+    else if (tag === 0x12) nodeId = reader.string();
+    else if (tag === 0x1a) capability = reader.string();
+    else if (tag === 0x22) value = reader.view();
+    else if (tag === 0x28) timeoutMs = reader.uint();
+    else if (tag === 0x30) retry = reader.bool();
+    else if (tag === 0x3a) (hops ??= []).push(reader.string());
+    else reader.skip(tag);
+  }
+  return { seq, nodeId, capability, value, timeoutMs, retry, hops: hops ?? NO_HOPS };
+}
+
+export const NO_HOPS: readonly string[] = [];
+
+/** decodeInvocations reads an Invocations message. */
+export function decodeInvocations(reader: Reader): InvocationsFrame {
+  const items: ReceivedInvocation[] = [];
+  const cancels: number[] = [];
+  const acks: number[] = [];
+  let epoch = 0;
+  let ackedBelow = 0;
+  let ownerEpoch = 0;
+  let ownerPosition = 0;
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === 0x1a) items.push(readInvocation(reader.sub()));
+    else if (tag === 0x08) epoch = reader.uint();
+    else if (tag === 0x10) ackedBelow = reader.uint();
+    else if (tag === 0x22 || tag === 0x20) numbers(reader, tag === 0x22, cancels);
+    else if (tag === 0x28) ownerEpoch = reader.uint();
+    else if (tag === 0x32 || tag === 0x30) numbers(reader, tag === 0x32, acks);
+    else if (tag === 0x38) ownerPosition = reader.uint();
+    else reader.skip(tag);
+  }
+  return { epoch, ackedBelow, acks, items, cancels, ownerEpoch, ownerPosition };
+}
+
+export function outcomeOf(number: number): Outcome {
+  return number >= OUTCOME.DONE && number <= OUTCOME.UNKNOWN ? (number as Outcome) : OUTCOME.UNKNOWN;
+}
+
+function readAnswer(reader: Reader): Answer {
+  let seq = 0;
+  let outcome: Outcome = OUTCOME.UNKNOWN;
+  let value = NO_VALUE;
+  let failure: Failure | undefined;
+  let late = false;
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === 0x08) seq = reader.uint();
+    else if (tag === 0x10) outcome = outcomeOf(reader.uint());
+    else if (tag === 0x1a) value = reader.view();
+    else if (tag === 0x22) failure = readFailure(reader.sub());
+    else if (tag === 0x28) late = reader.bool();
+    else reader.skip(tag);
+  }
+  return { seq, result: { outcome, value, failure }, late };
+}
+
+/** decodeResults reads a Results message. */
+export function decodeResults(reader: Reader): ResultsFrame {
+  const items: Answer[] = [];
+  let epoch = 0;
+  let ownerEpoch = 0;
+  let ownerPosition = 0;
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === 0x1a) items.push(readAnswer(reader.sub()));
+    else if (tag === 0x08) epoch = reader.uint();
+    else if (tag === 0x10) ownerEpoch = reader.uint();
+    else if (tag === 0x20) ownerPosition = reader.uint();
+    else reader.skip(tag);
+  }
+  return { epoch, ownerEpoch, ownerPosition, items };
+}
+
+/**
+ * sessionDecoder reads our own frames by hand and leaves the common ones to the generated code. The frames' values are then
+ * an InvocationsFrame or a ResultsFrame; `invocationsIn` and `resultsIn` get them out again.
+ */
+function sessionDecoder(typeName: string): (bytes: Uint8Array) => Message | undefined {
+  return (bytes) => {
+    const reader = new Reader(bytes);
+    if (reader.tag() !== 0x0a) return undefined;
+    const frame = reader.sub();
+    if (!reader.done || frame.done) return undefined;
+    const tag = frame.tag();
+    if (tag !== 0x12 && tag !== 0x1a) return undefined;
+    const body = frame.sub();
+    if (!frame.done) return undefined;
+    const inner = tag === 0x12 ? { case: "invocations", value: decodeInvocations(body) } : { case: "results", value: decodeResults(body) };
+    return { $typeName: typeName, frame: { $typeName: SessionFrameSchema.typeName, frame: inner } } as unknown as Message;
+  };
+}
+
+/** installSessionDecoder makes both ends of sessions in this process read our frames by hand. */
+export function installSessionDecoder(): void {
+  for (const schema of [SessionRequestSchema, SessionResponseSchema]) useDecoder(schema, sessionDecoder(schema.typeName));
+}
+
+/** invocationsIn gives what `sessionDecoder` put into a frame. */
+export function invocationsIn(value: Invocations): InvocationsFrame {
+  return value as unknown as InvocationsFrame;
+}
+
+export function resultsIn(value: Results): ResultsFrame {
+  return value as unknown as ResultsFrame;
+}
+
+// --- unary calls --------------------------------------------------------------------------------------------------------------
+
+/** resultToProto writes a result for a unary answer. */
+export function resultToProto(reply: Pick<Reply, "result" | "name" | "durationMs" | "replayed">): CommandResult {
+  const { result, name, durationMs, replayed } = reply;
+  const value = valueOf(result.value);
+  return create(CommandResultSchema, {
+    outcome: result.outcome,
+    durationMs,
+    replayed,
+    ...(value === undefined ? {} : { value }),
+    ...(result.failure === undefined ? {} : { failure: failureToProto(result.failure) }),
+    ...(name === undefined ? {} : { name: { hubId: name.hubId, epoch: BigInt(name.epoch), seq: BigInt(name.seq) } }),
+  });
+}
+
+/** nameFromProto reads a CommandName; a number beyond 2^53 names nothing that we gave. */
+export function nameFromProto(name: ProtoName): CommandName {
+  return { hubId: name.hubId, epoch: Number(name.epoch), seq: Number(name.seq) };
+}
+
+/** isWireError tells malformed bytes from other errors. */
+export function isWireError(error: unknown): boolean {
+  return error instanceof WireError;
+}

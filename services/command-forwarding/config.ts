@@ -1,0 +1,69 @@
+import * as z from "zod";
+import type { Settings } from "./settings.ts";
+
+const ms = (description: string, fallback: number, min: number, max: number) =>
+  z.int().min(min).max(max).default(fallback).meta({ unit: "ms", description });
+
+/** commandForwardingConfig says how long commands may take and how many may be open. */
+export const commandForwardingConfig = z
+  .strictObject({
+    default_timeout_ms: ms(
+      "deadline of a command that names none; longer hides dead executors, shorter gives up on slow devices",
+      10_000,
+      10,
+      3_600_000,
+    ),
+    late_ms: ms(
+      "how long after its deadline a command of unknown outcome is still corrected by a late report; it stays pending that long",
+      30_000,
+      0,
+      600_000,
+    ),
+    keep_ms: ms(
+      "how long beyond its timeout an outcome is kept for a caller's hub that does not acknowledge it; must outlast a partition's retries",
+      300_000,
+      1_000,
+      86_400_000,
+    ),
+    ack_delay_ms: ms(
+      "longest wait before outcomes are acknowledged to their owners when nothing else is sent; longer saves commits",
+      50,
+      0,
+      10_000,
+    ),
+    pending_per_peer: z
+      .int()
+      .min(1)
+      .max(65_536)
+      .default(4_096)
+      .meta({ unit: "commands", description: "commands without an outcome per peer and direction; more are refused" }),
+    outcomes_per_caller: z.int().min(16).max(1_000_000).default(16_384).meta({
+      unit: "outcomes",
+      description: "outcomes kept for one caller's hub until it acknowledges them; beyond it nothing of it is started",
+    }),
+    idempotency_keys: z
+      .int()
+      .min(0)
+      .max(1_000_000)
+      .default(65_536)
+      .meta({ unit: "keys", description: "idempotency keys in use; about 0.5 KiB of memory each" }),
+    idempotency_key_life_ms: ms("how long a key stands for its command", 24 * 3_600_000, 60_000, 7 * 24 * 3_600_000),
+  })
+  .prefault({});
+
+/** CommandForwardingConfig is the configuration of this service. */
+export type CommandForwardingConfig = z.infer<typeof commandForwardingConfig>;
+
+/** settingsOf gives the core its numbers. */
+export function settingsOf(config: CommandForwardingConfig): Partial<Settings> {
+  return {
+    defaultTimeoutMs: config.default_timeout_ms,
+    lateMs: config.late_ms,
+    keepMs: config.keep_ms,
+    ackDelayMs: config.ack_delay_ms,
+    pendingPerPeer: config.pending_per_peer,
+    outcomesPerCaller: config.outcomes_per_caller,
+    keys: config.idempotency_keys,
+    keyLifeMs: config.idempotency_key_life_ms,
+  };
+}

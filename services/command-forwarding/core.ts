@@ -1,0 +1,422 @@
+import { unreachable } from "#kernel/assert.ts";
+import type { Core } from "#kernel/core.ts";
+import type { Failure } from "#kernel/error.ts";
+import type { Now } from "#kernel/instant.ts";
+import { CallerSide, type Parts } from "./caller.ts";
+import { DeadlineQueue } from "./deadlines.ts";
+import { describeCore } from "./describe.ts";
+import { Keyed, Keys, keyId, payloadOf, sameBytes } from "./idempotency.ts";
+import { Journal } from "./journal.ts";
+import {
+  type Command,
+  type CommandEffect,
+  type CommandName,
+  type Input,
+  type InvocationsFrame,
+  LEVEL_LIMITED,
+  NO_VALUE,
+  OUTCOME,
+  type Result,
+} from "./messages.ts";
+import { Outbox } from "./outbox.ts";
+import { OwnerSide } from "./owner.ts";
+import { NOBODY, nameOf, type Peer, Pending } from "./pending.ts";
+import { META_KEY, META_SPACE, Restoration, readEpochs, type StoredBlob, writeEpochs } from "./restore.ts";
+import { checkHops, checkShape, Directory, isTarget, offline } from "./route.ts";
+import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
+
+/** CommandCoreOptions are what a core is made of. */
+export interface CommandCoreOptions {
+  readonly hubId: string;
+  readonly settings?: Partial<Settings>;
+  /** hash is SHA-256, for the fingerprints of idempotency keys. */
+  readonly hash: (data: Uint8Array) => Uint8Array;
+}
+
+/** Stored is what the store holds at start. */
+export interface Stored {
+  readonly meta: Uint8Array | undefined;
+  readonly blobs: Iterable<StoredBlob>;
+}
+
+/** Known is what GetCommand tells. */
+export interface Known {
+  readonly result: Result | undefined;
+  readonly durationMs: number;
+  readonly replayed: boolean;
+}
+
+type Execute = Extract<Input, { readonly kind: "execute" }>;
+
+/**
+ * CommandCore runs commands at most once: it is the hub of their callers (CallerSide) and the owner of its nodes (OwnerSide)
+ * at the same time, over one journal. What it promises is numbered in the README.
+ */
+export class CommandCore implements Core<Input, CommandEffect> {
+  readonly #p: Parts;
+  readonly #hash: (data: Uint8Array) => Uint8Array;
+  readonly #directory: Directory;
+  readonly #caller: CallerSide;
+  readonly #owner: OwnerSide;
+  /** What each client waits for, by its own numbers. */
+  readonly #clients = new Map<number, Map<number, Pending>>();
+  readonly #ownHops: readonly string[];
+  #stopping = false;
+  #refusing: Failure | undefined;
+
+  constructor(options: CommandCoreOptions) {
+    const journal = new Journal();
+    const settings = { ...DEFAULT_SETTINGS, ...options.settings };
+    const outbox = new Outbox(journal);
+    this.#p = { hubId: options.hubId, settings, journal, outbox, deadlines: new DeadlineQueue(), keys: new Keys(settings.keys, journal) };
+    this.#hash = options.hash;
+    this.#directory = new Directory(options.hubId);
+    this.#caller = new CallerSide(this.#p);
+    this.#owner = new OwnerSide(this.#p, this.#directory);
+    this.#ownHops = [options.hubId];
+    this.#caller.onReply = (client, corr) => void this.#clients.get(client)?.delete(corr);
+    this.#caller.onBehind = (now, epoch) =>
+      this.#setEpochs(this.#owner.epoch, Math.max(epoch + 1, Math.floor(now.wall)), "a peer knows a newer epoch of this hub");
+    this.#owner.onLocal = (now, pending, result, final) => this.#onLocal(now, pending, result, final);
+    this.#owner.onRestored = (now) => this.#onRestored(now);
+  }
+
+  /**
+   * restore takes over what the store holds; it comes before the first step, whose input must be `start`. A lost store means
+   * a new epoch as owner; as caller the epoch is new with every start, so that no name is ever given twice.
+   */
+  restore(now: Now, stored: Stored): void {
+    const epochs = stored.meta === undefined ? { owner: 0, caller: 0 } : readEpochs(stored.meta);
+    this.#caller.epoch = Math.max(Math.floor(now.wall), epochs.caller + 1, 1);
+    this.#owner.epoch = epochs.owner === 0 ? this.#caller.epoch : epochs.owner;
+    this.#p.outbox.ownerEpoch = this.#owner.epoch;
+    const restoration = new Restoration(this.#p, this.#caller, this.#owner);
+    for (const blob of stored.blobs) restoration.blob(now, blob);
+    restoration.finish(now);
+  }
+
+  step(now: Now, input: Input, out: CommandEffect[]): void {
+    this.#handle(now, input);
+    this.#finish(now, out);
+  }
+
+  tick(now: Now, out: CommandEffect[]): void {
+    for (const item of this.#p.deadlines.take(now.mono)) {
+      if (item instanceof Pending) this.#caller.due(now, item);
+      else this.#owner.due(now, item);
+    }
+    this.#p.keys.expire(now.mono);
+    this.#finish(now, out);
+  }
+
+  deadline(): number | undefined {
+    const next = this.#p.deadlines.next();
+    const ackAt = this.#refusing === undefined ? this.#caller.ackAt : undefined;
+    if (next === undefined || ackAt === undefined) return next ?? ackAt;
+    return Math.min(next, ackAt);
+  }
+
+  describe(): string {
+    return describeCore(this.#p, this.#caller, this.#owner, this.#directory, this.#refusing);
+  }
+
+  /** inFlight is how many commands have no outcome yet, of local callers and of peers. */
+  inFlight(): number {
+    let count = this.#caller.pendingCount + this.#owner.localOpen;
+    for (const book of this.#owner.callers.values()) count += book.open;
+    return count;
+  }
+
+  /** lookup tells what is known of a command, as caller or as owner; undefined if nothing is. It changes nothing. */
+  lookup(name: CommandName): Known | undefined {
+    const { hubId, epoch, seq } = name;
+    if (hubId !== this.#p.hubId) {
+      const run = this.#owner.find(hubId, epoch, seq);
+      return run === undefined ? undefined : { result: run.result, durationMs: 0, replayed: false };
+    }
+    const found = this.#caller.find(epoch, seq) ?? this.#caller.recent(epoch, seq);
+    if (found !== undefined) return { result: found.result, durationMs: found.durationMs, replayed: false };
+    for (const keyed of this.#p.keys.all())
+      if (keyed.epoch === epoch && keyed.seq === seq) return { result: keyed.result, durationMs: keyed.durationMs, replayed: true };
+    return undefined;
+  }
+
+  #handle(now: Now, input: Input): void {
+    switch (input.kind) {
+      case "execute":
+        return this.#execute(now, input);
+      case "cancel":
+        for (const corr of input.corrs) this.#cancel(now, input.client, corr);
+        return;
+      case "client-gone":
+        return this.#clientGone(now, input.client);
+      case "invocations":
+        return this.#invocations(now, input.peer, input.session, input.frame);
+      case "results":
+        return this.#caller.results(now, this.#caller.peer(input.peer), input.session, input.frame);
+      case "attach":
+        return this.#owner.attach(now, input.executor, input.name, input.scope, input.offer);
+      case "reports": {
+        const executor = this.#owner.executors.get(input.executor);
+        if (executor !== undefined) this.#owner.reports(now, executor, input.reports);
+        return;
+      }
+      case "executor-gone":
+        return this.#owner.gone(now, input.executor);
+      case "handler":
+        return this.#owner.setHandler(now, input.present);
+      default:
+        return this.#handleRare(now, input);
+    }
+  }
+
+  #handleRare(
+    now: Now,
+    input: Exclude<
+      Input,
+      {
+        readonly kind:
+          | "execute"
+          | "cancel"
+          | "client-gone"
+          | "invocations"
+          | "results"
+          | "attach"
+          | "reports"
+          | "executor-gone"
+          | "handler";
+      }
+    >,
+  ): void {
+    switch (input.kind) {
+      case "start":
+        return this.#setEpochs(this.#owner.epoch, this.#caller.epoch, "start");
+      case "peers":
+        return this.#caller.setPeers(input.peers);
+      case "peer-up":
+        this.#caller.peerUp(now, this.#caller.peer(input.peer), input.session);
+        this.#p.outbox.greet(input.peer, this.#owner.newest(input.peer));
+        return this.#owner.peerUp(input.peer);
+      case "peer-down":
+        return this.#caller.peerDown(this.#caller.peer(input.peer));
+      case "directory":
+        for (const change of input.changes) this.#directory.apply(change);
+        return;
+      case "policy":
+        this.#owner.policy = input.policy;
+        return;
+      case "stored":
+        this.#refusing = input.ok ? undefined : input.failure;
+        this.#owner.refusing = this.#refusing;
+        return;
+      case "stop":
+        this.#stopping = true;
+        this.#caller.ackAt = 0;
+        return;
+      default:
+        return unreachable(input);
+    }
+  }
+
+  #invocations(now: Now, hubId: string, session: number, frame: InvocationsFrame): void {
+    const peer = this.#caller.peer(hubId);
+    if (session === peer.session) this.#owner.invocations(now, peer, frame);
+  }
+
+  /** finish starts what can start, and lets the step's effects out behind its persist. */
+  #finish(now: Now, out: CommandEffect[]): void {
+    this.#owner.dispatch();
+    const { ackAt } = this.#caller;
+    if (this.#p.journal.dirty || (ackAt !== undefined && ackAt <= now.mono && this.#refusing === undefined)) {
+      this.#caller.log();
+      this.#owner.log();
+    }
+    this.#p.outbox.flush(out);
+  }
+
+  #execute(now: Now, input: Execute): void {
+    let waits = this.#clients.get(input.client);
+    if (waits === undefined) this.#clients.set(input.client, (waits = new Map()));
+    for (const command of input.commands) {
+      if (waits.size >= this.#p.settings.pendingPerClient)
+        this.#refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
+      else if (waits.has(command.corr))
+        this.#refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
+      else this.#submit(now, input, waits, command);
+    }
+  }
+
+  #submit(now: Now, input: Execute, waits: Map<number, Pending>, command: Command): void {
+    const { client } = input;
+    let keyed: Keyed | undefined;
+    if (command.key !== "") {
+      const fingerprint = this.#hash(payloadOf(command));
+      const known = this.#p.keys.get(keyId(input.principal, command.key));
+      if (known !== undefined) return this.#join(now, client, waits, command, known, fingerprint);
+      const { keyLifeMs } = this.#p.settings;
+      keyed = new Keyed(keyId(input.principal, command.key), fingerprint, { wall: now.wall + keyLifeMs, mono: now.mono + keyLifeMs });
+    }
+    const failure =
+      this.#refusing ??
+      checkShape(command) ??
+      (this.#stopping ? STOPPING : undefined) ??
+      this.#keysFull(now, keyed) ??
+      this.#route(now, client, waits, command, keyed);
+    if (failure !== undefined) this.#refuse(client, command, failure);
+  }
+
+  /** route finds the target and lets the command go there; it answers what is wrong instead. */
+  #route(now: Now, client: number, waits: Map<number, Pending>, command: Command, keyed: Keyed | undefined): Failure | undefined {
+    const { hubId } = this.#p;
+    if (command.hubId !== "" && command.hubId !== hubId) {
+      const failure = this.#reachable(command.hubId);
+      if (failure !== undefined) return failure;
+    }
+    const node = this.#directory.find(command.hubId, command.nodeId);
+    if ("reason" in node) return node;
+    const target = this.#directory.check(node, command.capability, command.value);
+    if (!isTarget(target)) return target;
+    const looped = checkHops(command.hops, hubId);
+    if (looped !== undefined) return looped;
+    if (node.hubId === hubId) {
+      if (this.#owner.localFull)
+        return { reason: "OVERLOADED", message: `${this.#p.settings.pendingLocal} commands for this hub's nodes are pending` };
+      const pending = this.#caller.name(now, hubId, undefined, command, command.hops);
+      this.#wait(client, waits, command, pending, keyed);
+      this.#owner.local(now, pending, target);
+      return undefined;
+    }
+    const failure = this.#reachable(node.hubId);
+    if (failure !== undefined) return failure;
+    if (!node.online) return offline(node);
+    const peer = this.#caller.peer(node.hubId);
+    if (peer.pendingCount >= this.#p.settings.pendingPerPeer)
+      return { reason: "OVERLOADED", message: `${this.#p.settings.pendingPerPeer} commands for ${peer.hubId} are pending` };
+    const hops = command.hops.length === 0 ? this.#ownHops : [...command.hops, hubId];
+    const tooFar = checkHops(hops, "");
+    if (tooFar !== undefined) return tooFar;
+    const pending = this.#caller.name(now, node.hubId, peer, command, hops);
+    this.#wait(client, waits, command, pending, keyed);
+    this.#caller.send(peer, pending);
+    return undefined;
+  }
+
+  /** reachable tells why commands cannot go to a hub now. */
+  #reachable(hubId: string): Failure | undefined {
+    const peer: Peer | undefined = this.#caller.peers.get(hubId);
+    if (peer === undefined || peer.level === 0)
+      return { reason: "PEER_NOT_FOUND", message: `${hubId} is not a peer of this hub`, field: "command.target.hub_id" };
+    if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: `${hubId} is trusted for discovery only` };
+    return peer.ready ? undefined : { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
+  }
+
+  #wait(client: number, waits: Map<number, Pending>, command: Command, pending: Pending, keyed: Keyed | undefined): void {
+    pending.client = client;
+    waits.set(command.corr, pending);
+    if (keyed === undefined) return;
+    keyed.epoch = pending.epoch;
+    keyed.seq = pending.seq;
+    keyed.pending = pending;
+    pending.keyed = keyed;
+    this.#p.keys.add(keyed);
+  }
+
+  #keysFull(now: Now, keyed: Keyed | undefined): Failure | undefined {
+    if (keyed === undefined) return undefined;
+    this.#p.keys.expire(now.mono);
+    const { keys, settings } = this.#p;
+    return keys.full
+      ? { reason: "LIMIT_EXCEEDED", message: `${settings.keys} idempotency keys are in use`, field: "command.idempotency_key" }
+      : undefined;
+  }
+
+  /** join answers a command whose key is in use: the stored answer, the running one's, or a conflict (K1). */
+  #join(now: Now, client: number, waits: Map<number, Pending>, command: Command, keyed: Keyed, fingerprint: Uint8Array): void {
+    if (!sameBytes(keyed.fingerprint, fingerprint)) {
+      const message = "the idempotency key was used with another payload";
+      return this.#refuse(client, command, { reason: "IDEMPOTENCY_CONFLICT", message, field: "command.idempotency_key" });
+    }
+    const name = { hubId: this.#p.hubId, epoch: keyed.epoch, seq: keyed.seq };
+    const result = keyed.result ?? (keyed.pending?.answered === true ? keyed.pending.result : undefined);
+    if (result !== undefined)
+      return this.#p.outbox.push({ kind: "reply", client, corr: command.corr, result, name, durationMs: keyed.durationMs, replayed: true });
+    const pending = keyed.pending as Pending;
+    waits.set(command.corr, pending);
+    pending.joined ??= [];
+    pending.joined.push({ client, corr: command.corr, startedAt: now.mono });
+  }
+
+  #refuse(client: number, command: Command, failure: Failure): void {
+    const result: Result = { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
+    this.#p.outbox.push({ kind: "reply", client, corr: command.corr, result, name: undefined, durationMs: 0, replayed: false });
+  }
+
+  #cancel(now: Now, client: number, corr: number): void {
+    const pending = this.#clients.get(client)?.get(corr);
+    if (pending === undefined) return;
+    const others = pending.joined?.filter((waiter) => waiter.client !== client || waiter.corr !== corr) ?? [];
+    const primary = pending.client === client && pending.corr === corr;
+    if (!primary || others.length > 0) {
+      this.#leave(pending, client, corr);
+      this.#clients.get(client)?.delete(corr);
+      const failure: Failure = { reason: "CANCELLED", message: "cancelled; the command goes on for another caller" };
+      const result: Result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
+      return this.#p.outbox.push({
+        kind: "reply",
+        client,
+        corr,
+        result,
+        name: nameOf(this.#p.hubId, pending),
+        durationMs: now.mono - pending.startedAt,
+        replayed: false,
+      });
+    }
+    this.#giveUp(now, pending);
+  }
+
+  #giveUp(now: Now, pending: Pending): void {
+    if (pending.run !== undefined) this.#owner.cancel(now, pending.run);
+    else this.#caller.cancel(now, pending);
+  }
+
+  #leave(pending: Pending, client: number, corr: number): void {
+    if (pending.client === client && pending.corr === corr) pending.client = NOBODY;
+    else pending.joined = pending.joined?.filter((waiter) => waiter.client !== client || waiter.corr !== corr);
+  }
+
+  /** A caller that is gone takes its commands with it, except those with a key: it may come back and ask. */
+  #clientGone(now: Now, client: number): void {
+    const waits = this.#clients.get(client);
+    this.#clients.delete(client);
+    for (const [corr, pending] of waits ?? []) {
+      this.#leave(pending, client, corr);
+      if (pending.keyed === undefined) this.#giveUp(now, pending);
+    }
+  }
+
+  #onLocal(now: Now, pending: Pending, result: Result, final: boolean): void {
+    if (final) this.#caller.resolve(now, pending, result);
+    else this.#caller.answerUnknown(now, pending, result.failure as Failure);
+    if (final) pending.run = undefined;
+  }
+
+  #onRestored(now: Now): void {
+    this.#setEpochs(Math.max(this.#owner.epoch + 1, Math.floor(now.wall)), this.#caller.epoch, "the journal was restored from a backup");
+    for (const peer of this.#caller.peers.values()) if (peer.up) this.#p.outbox.greet(peer.hubId, this.#owner.newest(peer.hubId));
+  }
+
+  /** setEpochs makes the epochs durable: everything after it waits for that. */
+  #setEpochs(owner: number, caller: number, why: string): void {
+    if (owner !== this.#owner.epoch || caller !== this.#caller.epoch || why === "start")
+      this.#p.outbox.push({ kind: "observe", what: { event: "journal-epoch", epoch: owner, why } });
+    this.#owner.epoch = owner;
+    this.#caller.epoch = caller;
+    this.#p.outbox.ownerEpoch = owner;
+    this.#p.outbox.before({
+      kind: "persist",
+      ops: [{ op: "put", space: META_SPACE, key: META_KEY, bytes: writeEpochs({ owner, caller }) }],
+    });
+  }
+}
+
+const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping" };

@@ -1,0 +1,54 @@
+import type { Failure } from "#kernel/error.ts";
+import type { CallerSide, Parts } from "./caller.ts";
+import { OUTCOME_NAMES } from "./messages.ts";
+import type { OwnerSide } from "./owner.ts";
+import type { Directory } from "./route.ts";
+import { RUN } from "./run.ts";
+
+/** How many entries of a kind are drawn one by one. */
+const SHOWN = 16;
+
+/** describeCore draws the state as stable text: for transcripts, `/statusz` and people. */
+export function describeCore(
+  parts: Parts,
+  caller: CallerSide,
+  owner: OwnerSide,
+  directory: Directory,
+  refusing: Failure | undefined,
+): string {
+  const lines = [`commands ${parts.hubId}${refusing === undefined ? "" : ` (store refuses: ${refusing.reason})`}`];
+  lines.push(
+    `journal position=${parts.journal.position} blobs=${parts.journal.blobs} owner-epoch=${owner.epoch} caller-epoch=${caller.epoch} keys=${parts.keys.size}`,
+  );
+  for (const peer of [...caller.peers.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1))) {
+    const state = peer.ready ? "ready" : peer.up ? "up" : "down";
+    lines.push(`to ${peer.hubId}: level=${peer.level} ${state} pending=${peer.pendingCount}`);
+    const waiting = [...peer.books.values()].flatMap((book) => [...book.pending.values()]);
+    for (const p of waiting.slice(0, SHOWN))
+      lines.push(
+        `  ${p.epoch}/${p.seq} ${p.nodeId} ${p.capability}${p.answered ? ` answered ${OUTCOME_NAMES[p.result?.outcome ?? 0]}` : ""}`,
+      );
+  }
+  for (const book of [...owner.callers.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1))) {
+    lines.push(`from ${book.hubId}: open=${book.open} kept=${book.kept}`);
+    for (const epoch of book.epochs.values()) {
+      lines.push(`  epoch ${epoch.epoch} floor=${epoch.floor}`);
+      for (const run of [...epoch.runs.values()].slice(0, SHOWN)) lines.push(`    ${run.seq} ${stateOf(run)}`);
+    }
+  }
+  for (const executor of owner.executors.all())
+    lines.push(
+      `executor ${executor.name}: nodes=${executor.nodes.size} running=${executor.running.size}/${executor.maxInFlight} waiting=${executor.waiting.size}`,
+    );
+  lines.push(directory.describe());
+  return lines.join("\n");
+}
+
+function stateOf(run: {
+  readonly state: number;
+  readonly overdue: boolean;
+  readonly result: { readonly outcome: number } | undefined;
+}): string {
+  if (run.state === RUN.DONE) return OUTCOME_NAMES[run.result?.outcome ?? 0] ?? "";
+  return `${run.state === RUN.WAITING ? "waiting" : "running"}${run.overdue ? " overdue" : ""}`;
+}

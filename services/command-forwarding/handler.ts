@@ -1,0 +1,218 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  CommandForwardingService,
+  ExecuteResponseSchema,
+  type ExecuteStreamResponse,
+  GetCommandResponseSchema,
+} from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import type { Command as ProtoCommand } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
+import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { bind, type CallContext, type Outbound, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { decodeMessage } from "#runtime/rpc/definition.ts";
+import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
+import { isWireError, nameFromProto, resultToProto, valueBytes } from "./codec.ts";
+import type { CommandCore } from "./core.ts";
+import type { ExecutorsIo } from "./executors-io.ts";
+import { type Command, type Input, NO_VALUE, OUTCOME, OUTCOME_NAMES, type Reply } from "./messages.ts";
+import { decodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
+import type { Turn } from "./turn.ts";
+
+/** All unary calls are one client of the core. */
+const UNARY_CLIENT = 1;
+/** Results that a client does not read are bounded by this and by what it may have in flight. */
+const UNREAD_BYTES = 1024 * 1024;
+
+interface Stream {
+  readonly out: Outbound<ExecuteStreamResponse>;
+  replies: Reply[];
+  /** Commands without a reply. */
+  open: number;
+  /** Called when the last reply is sent, once the client has finished. */
+  onIdle: (() => void) | undefined;
+}
+
+/** HandlerParts are what the RPCs work with. */
+export interface HandlerParts {
+  readonly core: CommandCore;
+  readonly turn: () => Turn<Input>;
+  readonly drainSpace: () => Promise<void>;
+  readonly executors: ExecutorsIo;
+  readonly links: () => PeerLinks<SessionFrame>;
+}
+
+/** Handler serves callers: it posts their commands and carries the replies back. */
+export class CommandHandler {
+  readonly #p: HandlerParts;
+  readonly #calls = new Map<number, (reply: Reply) => void>();
+  readonly #streams = new Map<number, Stream>();
+  readonly #touched = new Set<number>();
+  #nextCorr = 1;
+  #nextClient = UNARY_CLIENT + 1;
+
+  constructor(parts: HandlerParts) {
+    this.#p = parts;
+  }
+
+  /** binding serves the RPCs. Hot streams come as bytes: their fields are checked here and by the core. */
+  binding(): ServiceBinding {
+    return bind(
+      CommandForwardingService,
+      {
+        execute: async (request, context) => {
+          const reply = await this.run(
+            commandFromProto(request.command as ProtoCommand, deadlineOf(context)),
+            context.caller.spiffeId,
+            context.signal,
+          );
+          if (reply.result.outcome === OUTCOME.DONE) return create(ExecuteResponseSchema, { result: resultToProto(reply) });
+          throw new FoedusError(failureOfReply(reply));
+        },
+        executeStream: (requests, out, context) => this.#stream(requests, out, context),
+        attachExecutor: (requests, out, context) => this.#p.executors.attach(requests, out, context),
+        getCommand: (request) => {
+          const name = nameFromProto(request.name as NonNullable<typeof request.name>);
+          const known = this.#p.core.lookup(name);
+          if (known === undefined) throw fail("POSITION_EXPIRED", "nothing is known of this command any more");
+          const { result, durationMs, replayed } = known;
+          return create(
+            GetCommandResponseSchema,
+            result === undefined ? { pending: true } : { result: resultToProto({ result, name, durationMs, replayed }) },
+          );
+        },
+        session: (requests, out, context) => this.#p.links().accept(decoded(requests), out, context),
+      },
+      ["executeStream", "attachExecutor", "session"],
+    );
+  }
+
+  /** run gives the core one command and resolves with its reply. An abort cancels it. */
+  run(command: Omit<Command, "corr">, principal: string, signal?: AbortSignal): Promise<Reply> {
+    const corr = this.#nextCorr++;
+    return new Promise((resolve, reject) => {
+      const input: Input = { kind: "execute", client: UNARY_CLIENT, principal, commands: [{ ...command, corr }] };
+      if (!this.#p.turn().post(input)) return reject(fail("OVERLOADED", "too many commands at once; retry with backoff"));
+      const abort = (): void => void this.#p.turn().control({ kind: "cancel", client: UNARY_CLIENT, corrs: [corr] });
+      this.#calls.set(corr, (reply) => {
+        signal?.removeEventListener("abort", abort);
+        resolve(reply);
+      });
+      signal?.addEventListener("abort", abort, { once: true });
+      if (signal?.aborted === true) abort();
+    });
+  }
+
+  reply(reply: Reply): void {
+    if (reply.client !== UNARY_CLIENT) {
+      const stream = this.#streams.get(reply.client);
+      if (stream === undefined) return;
+      stream.replies.push(reply);
+      stream.open--;
+      this.#touched.add(reply.client);
+      return;
+    }
+    const done = this.#calls.get(reply.corr);
+    this.#calls.delete(reply.corr);
+    done?.(reply);
+  }
+
+  /** end answers UNKNOWN to every caller that still waits: the hub stops, and nobody may be left hanging (S0-12). */
+  end(failure: Failure): void {
+    const result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
+    for (const [corr, done] of this.#calls)
+      done({ kind: "reply", client: UNARY_CLIENT, corr, result, name: undefined, durationMs: 0, replayed: false });
+    this.#calls.clear();
+  }
+
+  /** flush sends the streams' results of this turn. */
+  flush(): void {
+    for (const client of this.#touched) {
+      const stream = this.#streams.get(client);
+      if (stream === undefined) continue;
+      stream.out.send(new RawMessage(encodeStreamResponse(stream.replies)));
+      stream.replies = [];
+      if (stream.open === 0) stream.onIdle?.();
+    }
+    this.#touched.clear();
+  }
+
+  async #stream(requests: AsyncIterable<RawMessage>, out: Outbound<ExecuteStreamResponse>, context: CallContext): Promise<void> {
+    const client = this.#nextClient++;
+    const stream: Stream = { out, replies: [], open: 0, onIdle: undefined };
+    this.#streams.set(client, stream);
+    try {
+      for await (const { bytes } of requests) {
+        const { commands, cancels } = requestIn(bytes);
+        stream.open += commands.length;
+        if (commands.length > 0) await this.#post({ kind: "execute", client, principal: context.caller.spiffeId, commands });
+        if (cancels.length > 0) await this.#post({ kind: "cancel", client, corrs: cancels });
+        if (out.bufferedBytes > UNREAD_BYTES) await out.drained();
+      }
+      if (stream.open > 0) await answered(stream, context.signal);
+    } finally {
+      this.#streams.delete(client);
+      this.#touched.delete(client);
+      this.#p.turn().control({ kind: "client-gone", client });
+    }
+  }
+
+  /** post waits while the mailbox is full: the stream is then not read, and HTTP/2 pushes back (D3). */
+  async #post(input: Input): Promise<void> {
+    while (!this.#p.turn().post(input)) await this.#p.drainSpace();
+  }
+}
+
+/** answered resolves when every command of a stream has its reply; an abort rejects, and cancels what is left. */
+function answered(stream: Stream, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason);
+    stream.onIdle = () => {
+      signal.removeEventListener("abort", abort);
+      resolve();
+    };
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort, { once: true });
+  });
+}
+
+/** Part of a gRPC deadline that is kept back, so that the answer arrives before the client's own timer fires. */
+const DEADLINE_MARGIN_MS = 100;
+
+function deadlineOf(context: CallContext): number {
+  const { timeoutMs } = context;
+  if (timeoutMs === undefined) return 0;
+  return Math.max(1, Math.floor(timeoutMs - Math.min(DEADLINE_MARGIN_MS, timeoutMs / 5)));
+}
+
+function commandFromProto(command: ProtoCommand, fallbackMs: number): Omit<Command, "corr"> {
+  const { target, capability, value, timeoutMs, idempotencyKey, hops } = command;
+  return {
+    hubId: target?.hubId ?? "",
+    nodeId: target?.nodeId ?? "",
+    capability,
+    value: valueBytes(value),
+    timeoutMs: timeoutMs === 0 ? fallbackMs : timeoutMs,
+    key: idempotencyKey,
+    hops,
+  };
+}
+
+/** failureOfReply is how an outcome other than DONE leaves a unary call: its reason, and the command's name and outcome as facts. */
+export function failureOfReply({ result, name }: Reply): Failure {
+  const failure: Failure = result.failure ?? { reason: "OUTCOME_UNKNOWN", message: "no outcome is known" };
+  const named = name === undefined ? {} : { command: `${name.hubId}/${name.epoch}/${name.seq}` };
+  return { ...failure, facts: { ...failure.facts, outcome: OUTCOME_NAMES[result.outcome], ...named } };
+}
+
+function requestIn(bytes: Uint8Array): ReturnType<typeof decodeStreamRequest> {
+  try {
+    return decodeStreamRequest(bytes);
+  } catch (cause) {
+    if (!isWireError(cause)) throw cause;
+    throw fail("INVALID_FIELD", "the bytes are not a valid ExecuteStreamRequest", { cause });
+  }
+}
+
+async function* decoded(requests: AsyncIterable<RawMessage>): AsyncGenerator<SessionRequest> {
+  for await (const { bytes } of requests) yield decodeMessage(SessionRequestSchema, bytes) as SessionRequest;
+}

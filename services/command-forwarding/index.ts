@@ -1,0 +1,11 @@
+export type { AutomationPort, CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask, ValueInit } from "./automation.ts";
+export { type CommandForwardingConfig, commandForwardingConfig } from "./config.ts";
+export type { CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
+export {
+  type CommandForwarding,
+  type CommandForwardingOptions,
+  type CommandForwardingPorts,
+  createCommandForwarding,
+  type FederationPorts,
+} from "./module.ts";
+export type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";

@@ -1,0 +1,124 @@
+import type { Invocations, Results, SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import type { Clock } from "#runtime/clock.ts";
+import { RawMessage } from "#runtime/rpc/call.ts";
+import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
+import { encodeInvocations, encodeResults } from "./codec.ts";
+import type { Invoke, Respond } from "./messages.ts";
+
+/** Frames of ours. */
+export type CommandFrame = SessionFrame & {
+  readonly frame: { readonly case: "invocations"; readonly value: Invocations } | { readonly case: "results"; readonly value: Results };
+};
+
+interface Outgoing {
+  readonly invokes: Invoke[];
+  readonly responds: Respond[];
+  /** Encoded frames that the session did not take yet. */
+  waiting: Buffer[];
+}
+
+/**
+ * PeerOutbox gathers what goes to peers during a turn and hands it to their sessions, in order. What a session has no room for
+ * waits here; the core's limits on pending commands bound it. When a session ends, what waited is dropped: commands are asked
+ * again on the next one, and so are their outcomes.
+ */
+export class PeerOutbox {
+  readonly #clock: Clock;
+  readonly #links: () => PeerLinks<SessionFrame>;
+  readonly #peers = new Map<string, Outgoing>();
+  readonly #touched = new Set<string>();
+
+  constructor(clock: Clock, links: () => PeerLinks<SessionFrame>) {
+    this.#clock = clock;
+    this.#links = links;
+  }
+
+  invoke(effect: Invoke): void {
+    this.#of(effect.peer).invokes.push(effect);
+  }
+
+  respond(effect: Respond): void {
+    this.#of(effect.peer).responds.push(effect);
+  }
+
+  /** flush encodes and sends what this turn gathered. */
+  flush(): void {
+    const mono = this.#clock.mono();
+    for (const peer of this.#touched) {
+      const outgoing = this.#peers.get(peer);
+      if (outgoing === undefined) continue;
+      for (const frame of encodeResponds(outgoing.responds)) outgoing.waiting.push(frame);
+      for (const frame of encodeInvokes(outgoing.invokes, mono)) outgoing.waiting.push(frame);
+      outgoing.responds.length = 0;
+      outgoing.invokes.length = 0;
+      this.pump(peer);
+    }
+    this.#touched.clear();
+  }
+
+  /** pump sends what waits for a peer, as far as its session takes it. */
+  pump(peer: string): void {
+    const outgoing = this.#peers.get(peer);
+    if (outgoing === undefined || outgoing.waiting.length === 0) return;
+    const links = this.#links();
+    if (links.current(peer) === undefined) {
+      outgoing.waiting = [];
+      return;
+    }
+    let sent = 0;
+    while (sent < outgoing.waiting.length && links.send(peer, new RawMessage(outgoing.waiting[sent] as Buffer))) sent++;
+    outgoing.waiting.splice(0, sent);
+  }
+
+  /** drop forgets what waits for a peer whose session is over. */
+  drop(peer: string): void {
+    this.#peers.delete(peer);
+    this.#touched.delete(peer);
+  }
+
+  #of(peer: string): Outgoing {
+    let outgoing = this.#peers.get(peer);
+    if (outgoing === undefined) this.#peers.set(peer, (outgoing = { invokes: [], responds: [], waiting: [] }));
+    this.#touched.add(peer);
+    return outgoing;
+  }
+}
+
+/** Effects of one turn share a frame when they agree about the epochs; the newest acknowledgement counts. */
+function encodeInvokes(invokes: readonly Invoke[], mono: number): Buffer[] {
+  const frames: Buffer[] = [];
+  for (let i = 0; i < invokes.length; ) {
+    const head = invokes[i] as Invoke;
+    let { acks, items, cancels, ackedBelow, ownerPosition } = head;
+    for (i++; i < invokes.length; i++) {
+      const next = invokes[i] as Invoke;
+      // A cancel must not overtake an item of a later frame, nor an item the cancel of its own seq: one frame has items first.
+      if (next.epoch !== head.epoch || next.ownerEpoch !== head.ownerEpoch) break;
+      acks = acks.concat(next.acks);
+      items = items.concat(next.items);
+      cancels = cancels.concat(next.cancels);
+      ackedBelow = Math.max(ackedBelow, next.ackedBelow);
+      ownerPosition = Math.max(ownerPosition, next.ownerPosition);
+    }
+    const common = { epoch: head.epoch, ownerEpoch: head.ownerEpoch, ackedBelow, ownerPosition };
+    for (const frame of encodeInvocations(common, acks, items, cancels, mono)) frames.push(frame);
+  }
+  return frames;
+}
+
+function encodeResponds(responds: readonly Respond[]): Buffer[] {
+  const frames: Buffer[] = [];
+  for (let i = 0; i < responds.length; ) {
+    const head = responds[i] as Respond;
+    let { items, ownerPosition } = head;
+    for (i++; i < responds.length; i++) {
+      const next = responds[i] as Respond;
+      if (next.epoch !== head.epoch || next.ownerEpoch !== head.ownerEpoch) break;
+      items = items.concat(next.items);
+      ownerPosition = Math.max(ownerPosition, next.ownerPosition);
+    }
+    const { epoch, ownerEpoch } = head;
+    for (const frame of encodeResults({ epoch, ownerEpoch, ownerPosition }, items)) frames.push(frame);
+  }
+  return frames;
+}

@@ -1,0 +1,245 @@
+import type { Effect, Persist } from "#kernel/core.ts";
+import type { Failure } from "#kernel/error.ts";
+import type { Freshness } from "#kernel/freshness.ts";
+
+/** Outcome of a command; the numbers are those of `foedus.command_forwarding.v1alpha1.Outcome`. */
+export const OUTCOME = { DONE: 1, FAILED: 2, REJECTED: 3, EXPIRED: 4, UNKNOWN: 5 } as const;
+
+/** Outcome is one of the five: DONE and FAILED ran, REJECTED and EXPIRED provably did not, UNKNOWN may have and is never run again. */
+export type Outcome = (typeof OUTCOME)[keyof typeof OUTCOME];
+
+/** OUTCOME_NAMES are the words for people, by number. */
+export const OUTCOME_NAMES = ["", "DONE", "FAILED", "REJECTED", "EXPIRED", "UNKNOWN"] as const;
+
+/** NO_VALUE stands for "no value": an empty `foedus.common.v1.Value`. */
+export const NO_VALUE: Uint8Array = new Uint8Array(0);
+
+/** Result is what became of a command. `value` is an encoded `foedus.common.v1.Value`, forwarded as it came. */
+export interface Result {
+  readonly outcome: Outcome;
+  readonly value: Uint8Array;
+  /** Set unless DONE. */
+  readonly failure: Failure | undefined;
+}
+
+/** CommandName names a command for ever: position `seq` in the journal `epoch` of the caller's hub (RIFL, Lee et al., SOSP 2015). */
+export interface CommandName {
+  readonly hubId: string;
+  readonly epoch: number;
+  readonly seq: number;
+}
+
+/** Command is what a caller wants done. */
+export interface Command {
+  /** Matches the reply; unique per client while in flight. */
+  readonly corr: number;
+  /** Hub of the target, or empty: own hub first, else a unique match. */
+  readonly hubId: string;
+  readonly nodeId: string;
+  readonly capability: string;
+  /** Encoded `foedus.common.v1.Value`; empty for none. */
+  readonly value: Uint8Array;
+  /** Relative deadline in ms; 0 means the default. */
+  readonly timeoutMs: number;
+  /** Idempotency key, or empty. */
+  readonly key: string;
+  /** Hubs and automations that led to this command (B0-8). */
+  readonly hops: readonly string[];
+}
+
+/** Invocation is a command on its way to its owner. `deadline` is the sender's `mono`; the encoder writes what is left of it. */
+export interface Invocation {
+  readonly seq: number;
+  readonly nodeId: string;
+  readonly capability: string;
+  readonly value: Uint8Array;
+  readonly deadline: number;
+  readonly retry: boolean;
+  readonly hops: readonly string[];
+}
+
+/** ReceivedInvocation is an Invocation as the owner reads it: ms left instead of a deadline. */
+export interface ReceivedInvocation {
+  readonly seq: number;
+  readonly nodeId: string;
+  readonly capability: string;
+  readonly value: Uint8Array;
+  readonly timeoutMs: number;
+  readonly retry: boolean;
+  readonly hops: readonly string[];
+}
+
+/** InvocationsFrame is what a caller's hub sends. */
+export interface InvocationsFrame {
+  readonly epoch: number;
+  readonly ackedBelow: number;
+  /** Pairs [from, to) of positions above `ackedBelow` whose outcomes the caller holds for good. */
+  readonly acks: readonly number[];
+  readonly items: readonly ReceivedInvocation[];
+  readonly cancels: readonly number[];
+  readonly ownerEpoch: number;
+  readonly ownerPosition: number;
+}
+
+/** Answer is the outcome of an Invocation. */
+export interface Answer {
+  readonly seq: number;
+  readonly result: Result;
+  readonly late: boolean;
+}
+
+/** ResultsFrame is what an owner sends. Without results it is its greeting: `epoch` is then the newest one it knows of the receiver. */
+export interface ResultsFrame {
+  readonly epoch: number;
+  readonly ownerEpoch: number;
+  readonly ownerPosition: number;
+  readonly items: readonly Answer[];
+}
+
+/** Task is a command as its executor sees it. `deadline` is our `mono`. */
+export interface Task {
+  readonly taskId: number;
+  readonly nodeId: string;
+  readonly capability: string;
+  readonly value: Uint8Array;
+  readonly deadline: number;
+  readonly callerHubId: string;
+}
+
+/** TaskReport is what an executor says of a task. */
+export interface TaskReport {
+  readonly taskId: number;
+  readonly value: Uint8Array;
+  readonly failure: Failure | undefined;
+}
+
+/** Offer is what an executor attaches for. */
+export interface Offer {
+  readonly nodeIds: readonly string[];
+  /** Empty means all of the nodes'. */
+  readonly capabilities: readonly string[];
+  readonly maxInFlight: number;
+  readonly shared: boolean;
+}
+
+/** Scope says for which nodes an executor's certificate may speak: one node, or those with a prefix (none means all). */
+export type Scope = { readonly kind: "node"; readonly nodeId: string } | { readonly kind: "gateway"; readonly prefixes: readonly string[] };
+
+/** CapabilityInfo is what routing needs of a capability. `type` is the number of `foedus.common.v1.ValueType`. */
+export interface CapabilityInfo {
+  readonly name: string;
+  readonly type: number;
+  readonly invocable: boolean;
+  readonly readable: boolean;
+  readonly idempotent: boolean;
+  readonly min: number | undefined;
+  readonly max: number | undefined;
+  readonly step: number | undefined;
+  readonly allowed: readonly string[];
+}
+
+/** DirectoryChange is one change of the node directory, pure data. */
+export type DirectoryChange =
+  | {
+      readonly kind: "put";
+      readonly hubId: string;
+      readonly nodeId: string;
+      readonly online: boolean;
+      /** All of them, or a pure function that reads them when the first command for the node comes: most nodes never get one. */
+      readonly capabilities: readonly CapabilityInfo[] | (() => readonly CapabilityInfo[]);
+    }
+  | { readonly kind: "online"; readonly hubId: string; readonly nodeId: string; readonly online: boolean }
+  | { readonly kind: "removed"; readonly hubId: string; readonly nodeId: string }
+  | { readonly kind: "hub-gone"; readonly hubId: string }
+  | { readonly kind: "freshness"; readonly hubId: string; readonly freshness: Freshness }
+  /** A new snapshot begins: everything known before is void. */
+  | { readonly kind: "reset" };
+
+/** SharePolicy answers whether a peer's share lets it invoke a capability. Seeing a node is not the right to invoke it. */
+export type SharePolicy = (peerHubId: string, nodeId: string, capability: string) => boolean;
+
+/** PeerInfo is a configured peer and its trust level: 1 MINIMAL, 2 LIMITED, 3 FULL. */
+export interface PeerInfo {
+  readonly hubId: string;
+  readonly level: number;
+}
+
+/** Least trust level for commands (S4-5). */
+export const LEVEL_LIMITED = 2;
+
+/** Input is everything that can happen to the core. Commands, frames and reports come in batches: one persist per input. */
+export type Input =
+  | { readonly kind: "execute"; readonly client: number; readonly principal: string; readonly commands: readonly Command[] }
+  | { readonly kind: "cancel"; readonly client: number; readonly corrs: readonly number[] }
+  | { readonly kind: "client-gone"; readonly client: number }
+  | { readonly kind: "invocations"; readonly peer: string; readonly session: number; readonly frame: InvocationsFrame }
+  | { readonly kind: "results"; readonly peer: string; readonly session: number; readonly frame: ResultsFrame }
+  | { readonly kind: "peers"; readonly peers: readonly PeerInfo[] }
+  | { readonly kind: "peer-up"; readonly peer: string; readonly session: number }
+  | { readonly kind: "peer-down"; readonly peer: string }
+  | { readonly kind: "attach"; readonly executor: number; readonly name: string; readonly scope: Scope; readonly offer: Offer }
+  | { readonly kind: "reports"; readonly executor: number; readonly reports: readonly TaskReport[] }
+  | { readonly kind: "executor-gone"; readonly executor: number }
+  | { readonly kind: "handler"; readonly present: boolean }
+  | { readonly kind: "directory"; readonly changes: readonly DirectoryChange[] }
+  | { readonly kind: "policy"; readonly policy: SharePolicy }
+  | { readonly kind: "stored"; readonly ok: boolean; readonly failure: Failure | undefined }
+  | { readonly kind: "start" }
+  | { readonly kind: "stop" };
+
+/** LOCAL_EXECUTOR is the number of the in-process command handler (S0-20); attached executors count from 1. */
+export const LOCAL_EXECUTOR = 0;
+
+/** Reply answers a client's command. */
+export interface Reply extends Effect {
+  readonly kind: "reply";
+  readonly client: number;
+  readonly corr: number;
+  readonly result: Result;
+  /** Undefined for a command that was refused before it was named. */
+  readonly name: CommandName | undefined;
+  readonly durationMs: number;
+  readonly replayed: boolean;
+}
+
+/** Invoke sends commands to an owner; several of one turn may share a frame when epochs agree. */
+export interface Invoke extends Effect {
+  readonly kind: "invoke";
+  readonly peer: string;
+  readonly epoch: number;
+  readonly ownerEpoch: number;
+  readonly ownerPosition: number;
+  ackedBelow: number;
+  readonly acks: number[];
+  readonly items: Invocation[];
+  readonly cancels: number[];
+}
+
+/** Respond sends outcomes to a caller's hub. */
+export interface Respond extends Effect {
+  readonly kind: "respond";
+  readonly peer: string;
+  readonly epoch: number;
+  readonly ownerEpoch: number;
+  readonly ownerPosition: number;
+  readonly items: Answer[];
+}
+
+/** CommandEffect is everything the core asks for. */
+export type CommandEffect =
+  | Persist
+  | Reply
+  | Invoke
+  | Respond
+  | { readonly kind: "tasks"; readonly executor: number; readonly items: Task[] }
+  | { readonly kind: "cancel-task"; readonly executor: number; readonly taskId: number }
+  | { readonly kind: "attached"; readonly executor: number; readonly nodes: number; readonly refused: readonly Failure[] }
+  | { readonly kind: "detach"; readonly executor: number; readonly failure: Failure }
+  | { readonly kind: "presence"; readonly nodeIds: readonly string[]; readonly online: boolean }
+  | { readonly kind: "observe"; readonly what: Observation };
+
+/** Observation is something worth counting or telling. */
+export type Observation =
+  | { readonly event: "journal-epoch"; readonly epoch: number; readonly why: string }
+  | { readonly event: "owned"; readonly outcome: Outcome }
+  | { readonly event: "executor"; readonly executor: string; readonly state: "attached" | "detached"; readonly nodes: number };

@@ -1,0 +1,365 @@
+import { createHash } from "node:crypto";
+import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import type { SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import { type Failure, fail } from "#kernel/error.ts";
+import { Prng } from "#kernel/prng.ts";
+import { createDriver, type Driver, type Output } from "#runtime/driver.ts";
+import type { Platform, Readiness, ServiceModule } from "#runtime/module.ts";
+import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
+import type { ClientOf } from "#runtime/rpc/call.ts";
+import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/rpc/peer-links.ts";
+import { failureOf } from "#runtime/rpc/status.ts";
+import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
+import type { Store } from "#runtime/store/port.ts";
+import { type AutomationPort, type CommandOutcome, type CommandRequest, type LocalCommandHandler, valueFrom } from "./automation.ts";
+import { installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
+import { type CommandForwardingConfig, settingsOf } from "./config.ts";
+import { CommandCore } from "./core.ts";
+import { ExecutorsIo } from "./executors-io.ts";
+import { CommandHandler } from "./handler.ts";
+import { LOG } from "./journal.ts";
+import { PeerOutbox } from "./links.ts";
+import { type Command, type CommandEffect, type Input, type Observation, OUTCOME, type Reply } from "./messages.ts";
+import { CommandMetrics } from "./metrics.ts";
+import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
+import { META_KEY, META_SPACE } from "./restore.ts";
+import { Turn } from "./turn.ts";
+
+/** CommandForwardingPorts join the service to the others. Those of the federation are missing when it is not configured (S0-23). */
+export interface CommandForwardingPorts {
+  readonly directory: DirectorySource;
+  readonly presence: PresenceSink;
+  readonly federation?: FederationPorts;
+}
+
+/** FederationPorts are what commands between hubs need. */
+export interface FederationPorts {
+  readonly peers: PeerSource;
+  readonly sessions: SessionReporter;
+  readonly sharePolicy: SharePolicySource;
+  /** connect makes a client for one dial to a peer with an endpoint; its channel is closed with the session. */
+  readonly connect: (view: PeerView) => ClientOf<typeof CommandForwardingService>;
+  /** Checks the tokens of Refresh frames. */
+  readonly tokens?: TokenVerifier;
+  /** Overrides for tests. */
+  readonly links?: Partial<Pick<PeerLinksOptions<SessionFrame>, "times" | "backoff" | "windowBytes" | "closeTimeoutMs">>;
+}
+
+/** CommandForwardingOptions make the service. */
+export interface CommandForwardingOptions {
+  readonly platform: Platform;
+  readonly config: CommandForwardingConfig;
+  readonly ports: CommandForwardingPorts;
+  /** Called once when the core failed an assertion (D6). */
+  readonly onFatal: (error: unknown) => void;
+}
+
+/** CommandForwarding is the running service, with what this process may ask of it. */
+export interface CommandForwarding extends ServiceModule, AutomationPort {
+  /** setLocalCommandHandler wires execution of commands for nodes that have no other executor (S0-20); undefined takes it away. */
+  setLocalCommandHandler(handler: LocalCommandHandler | undefined): void;
+  /** links of this service with its peers; undefined without federation. */
+  readonly peerLinks: PeerLinks<SessionFrame> | undefined;
+}
+
+/** createCommandForwarding makes the service that runs commands at most once, here or at their owners. */
+export function createCommandForwarding(options: CommandForwardingOptions): CommandForwarding {
+  return new Service(options);
+}
+
+const SERVICE = "command-forwarding";
+const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping" };
+
+class Service implements CommandForwarding {
+  readonly name = SERVICE;
+  readonly bindings;
+  readonly #o: CommandForwardingOptions;
+  readonly #core: CommandCore;
+  readonly #handler: CommandHandler;
+  readonly #executors: ExecutorsIo;
+  readonly #outbox: PeerOutbox;
+  readonly #metrics: CommandMetrics;
+  readonly #unsubscribe: (() => void)[] = [];
+  #store: Store | undefined;
+  #driver: Driver<Input> | undefined;
+  #turn: Turn<Input> | undefined;
+  #links: PeerLinks<SessionFrame> | undefined;
+  #onIdle: (() => void) | undefined;
+  #stopping = false;
+
+  constructor(options: CommandForwardingOptions) {
+    this.#o = options;
+    const { platform, config } = options;
+    const hash = (data: Uint8Array): Uint8Array => createHash("sha256").update(data).digest();
+    this.#core = new CommandCore({ hubId: platform.hubId, settings: settingsOf(config), hash });
+    this.#metrics = new CommandMetrics(platform.metrics, () => this.#core.inFlight());
+    this.#executors = new ExecutorsIo(
+      platform.clock,
+      () => this.#running(),
+      (error) => failureOf(error, { ids: platform.entropy, log: platform.log }, { service: SERVICE }),
+    );
+    this.#outbox = new PeerOutbox(platform.clock, () => this.#requireLinks());
+    this.#handler = new CommandHandler({
+      core: this.#core,
+      turn: () => this.#running(),
+      drainSpace: () => this.#driver?.drainSpace() ?? Promise.resolve(),
+      executors: this.#executors,
+      links: () => this.#requireLinks(),
+    });
+    this.bindings = [this.#handler.binding()];
+    installSessionDecoder();
+  }
+
+  get peerLinks(): PeerLinks<SessionFrame> | undefined {
+    return this.#links;
+  }
+
+  async start(): Promise<void> {
+    const { platform, onFatal } = this.#o;
+    const store = platform.store(SERVICE);
+    this.#store = store;
+    this.#core.restore(platform.clock.now(), { meta: store.get(META_SPACE, META_KEY), blobs: store.read(LOG, 0) });
+    const driver = createDriver<Input, CommandEffect>({
+      service: SERVICE,
+      core: this.#core,
+      store,
+      clock: platform.clock,
+      log: platform.log,
+      metrics: platform.metrics,
+      execute: (effect) => this.#execute(effect),
+      observe: (effect) => this.#observe(effect.what),
+      reject: (effect) => this.#rejected(effect),
+      onStored: (report) =>
+        report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
+      onFatal,
+      commit: "now",
+    });
+    this.#driver = driver;
+    this.#turn = new Turn(platform.clock, driver, () => this.#flush());
+    this.#turn.control({ kind: "start" });
+    this.#subscribe();
+  }
+
+  readiness(): Readiness {
+    const state = this.#driver?.state;
+    if (state === "running") return { ready: true };
+    return { ready: false, reason: state === "refusing" ? "the store refuses writes" : `the core is ${state ?? "not started"}` };
+  }
+
+  describe(): string {
+    return this.#links === undefined ? this.#core.describe() : `${this.#core.describe()}\n${this.#links.describe()}`;
+  }
+
+  links() {
+    return this.#links?.counters("invoke") ?? [];
+  }
+
+  setLocalCommandHandler(handler: LocalCommandHandler | undefined): void {
+    this.#executors.setHandler(handler);
+  }
+
+  async submit(command: CommandRequest, origin: string): Promise<CommandOutcome> {
+    const { result, name, durationMs, replayed } = await this.#handler.run(this.#commandOf(command, origin), `automation:${origin}`);
+    return { outcome: result.outcome, failure: result.failure, value: valueOf(result.value), name, durationMs, replayed };
+  }
+
+  forwardToFederation(command: CommandRequest, origin: string): boolean {
+    if (this.#o.ports.federation === undefined || this.#turn === undefined || this.#stopping) return false;
+    if (command.hubId !== undefined && command.hubId !== "" && this.#links?.current(command.hubId) === undefined) return false;
+    // Its outcome is in the metrics and events; whoever needs it uses `submit`.
+    this.#handler
+      .run(this.#commandOf(command, origin), `automation:${origin}`)
+      .catch((err: unknown) => this.#o.platform.log.warn({ err, origin }, "forwarded command was not taken"));
+    return true;
+  }
+
+  /** stop refuses new commands, waits for open ones within the grace, tells executors and peers, and commits. */
+  async stop(graceMs: number): Promise<void> {
+    const driver = this.#driver;
+    if (driver === undefined || this.#stopping) return;
+    this.#stopping = true;
+    for (const end of this.#unsubscribe.splice(0)) end();
+    this.#turn?.control({ kind: "stop" });
+    await this.#idle(graceMs);
+    this.#handler.end(STOPPING);
+    this.#executors.detachAll(STOPPING);
+    await this.#links?.stop(Math.max(0, Math.min(graceMs, 1_000)));
+    await driver.stop();
+    this.#metrics.close();
+    this.#store?.close();
+  }
+
+  async #idle(graceMs: number): Promise<void> {
+    if (this.#core.inFlight() === 0) return;
+    const idle = Promise.withResolvers<void>();
+    this.#onIdle = idle.resolve;
+    const timer = this.#o.platform.clock.setTimer(graceMs, idle.resolve);
+    await idle.promise;
+    timer.cancel();
+  }
+
+  #running(): Turn<Input> {
+    if (this.#turn === undefined) throw fail("SHUTTING_DOWN", "command forwarding is not running; retry in a moment");
+    return this.#turn;
+  }
+
+  #requireLinks(): PeerLinks<SessionFrame> {
+    if (this.#links === undefined) throw fail("NOT_CONFIGURED", "federation is not configured on this hub");
+    return this.#links;
+  }
+
+  #commandOf(command: CommandRequest, origin: string): Omit<Command, "corr"> {
+    const { hubId = "", nodeId, capability, value, timeoutMs = 0, idempotencyKey = "", hops = [] } = command;
+    return {
+      hubId,
+      nodeId,
+      capability,
+      value: valueBytes(valueFrom(value)),
+      timeoutMs,
+      key: idempotencyKey,
+      hops: origin === "" ? hops : [...hops, origin],
+    };
+  }
+
+  #subscribe(): void {
+    const { directory, federation } = this.#o.ports;
+    const turn = this.#running();
+    this.#unsubscribe.push(directory.subscribe((changes) => void turn.control({ kind: "directory", changes })));
+    if (federation === undefined) return;
+    this.#links = this.#createLinks(federation);
+    this.#unsubscribe.push(federation.sharePolicy.subscribe((policy) => void turn.control({ kind: "policy", policy })));
+    this.#unsubscribe.push(federation.peers.subscribe(SERVICE, (views) => this.#setPeers(views)));
+  }
+
+  #setPeers(views: readonly PeerView[]): void {
+    this.#running().control({ kind: "peers", peers: views.map(({ hubId, level }) => ({ hubId, level })) });
+    this.#links?.setPeers(views);
+  }
+
+  #createLinks(federation: FederationPorts): PeerLinks<SessionFrame> {
+    const { hubId, incarnation, packages, software, clock, entropy, log, metrics } = this.#o.platform;
+    const turn = this.#running();
+    return createPeerLinks<SessionFrame>({
+      service: SERVICE,
+      method: CommandForwardingService.method.session,
+      hubId,
+      incarnation,
+      packages,
+      software,
+      clock,
+      prng: new Prng(entropy.seed()),
+      log,
+      metrics,
+      connect: federation.connect,
+      ...(federation.tokens === undefined ? {} : { tokens: federation.tokens }),
+      onUp: (peer, session, replaced) => {
+        if (replaced === undefined) this.#outbox.drop(peer);
+        turn.control({ kind: "peer-up", peer, session: session.streamId });
+      },
+      onDown: (peer) => {
+        if (this.#links?.current(peer) !== undefined) return;
+        this.#outbox.drop(peer);
+        turn.control({ kind: "peer-down", peer });
+      },
+      onFrame: (peer, session, frame) => this.#frame(peer, session.streamId, frame),
+      onCredit: (peer) => this.#outbox.pump(peer),
+      reporter: federation.sessions,
+      ...federation.links,
+    });
+  }
+
+  /** frame takes a peer's frame. While the mailbox is full the session is not read further (D3). */
+  #frame(peer: string, session: number, { frame }: SessionFrame): void | Promise<void> {
+    if (frame.case !== "invocations" && frame.case !== "results") return;
+    const input: Input =
+      frame.case === "invocations"
+        ? { kind: "invocations", peer, session, frame: invocationsIn(frame.value) }
+        : { kind: "results", peer, session, frame: resultsIn(frame.value) };
+    if (this.#running().post(input)) return;
+    return this.#repost(input);
+  }
+
+  async #repost(input: Input): Promise<void> {
+    do await this.#driver?.drainSpace();
+    while (!this.#stopping && !this.#running().post(input));
+  }
+
+  #execute(effect: Output<CommandEffect>): void {
+    switch (effect.kind) {
+      case "reply":
+        this.#reply(effect);
+        break;
+      case "invoke":
+        this.#outbox.invoke(effect);
+        break;
+      case "respond":
+        this.#outbox.respond(effect);
+        break;
+      case "tasks":
+        this.#executors.tasks(effect);
+        break;
+      case "cancel-task":
+        return this.#executors.cancel(effect.executor, effect.taskId);
+      case "attached":
+        return this.#executors.attachedNow(effect.executor, effect.nodes, effect.refused);
+      case "detach":
+        return this.#executors.detach(effect.executor, effect.failure);
+      case "presence":
+        return this.#o.ports.presence.report(effect.nodeIds, effect.online);
+    }
+    this.#turn?.wrote();
+  }
+
+  #reply(reply: Reply): void {
+    this.#metrics.called(reply.result.outcome, reply.durationMs);
+    if (reply.result.outcome === OUTCOME.UNKNOWN && !reply.replayed) this.#tellUnknown(reply);
+    this.#handler.reply(reply);
+  }
+
+  /** An unknown outcome is the one thing that a person may have to look after. */
+  #tellUnknown({ name, result }: Reply): void {
+    const command = name === undefined ? "" : `${name.hubId}/${name.epoch}/${name.seq}`;
+    this.#o.platform.events.report({
+      kind: "COMMAND",
+      severity: "WARNING",
+      text: "the outcome of a command is not known",
+      fields: { command, reason: result.failure?.message ?? "" },
+    });
+  }
+
+  #observe(what: Observation): void {
+    const { events } = this.#o.platform;
+    if (what.event === "owned") return this.#metrics.owned(what.outcome);
+    if (what.event === "journal-epoch") {
+      this.#o.platform.log.info({ service: SERVICE, epoch: what.epoch, why: what.why }, "journal epoch");
+      if (what.why !== "start")
+        events.report({
+          kind: "STORE",
+          severity: "WARNING",
+          text: `command journal has a new epoch: ${what.why}`,
+          fields: { epoch: String(what.epoch) },
+        });
+      return;
+    }
+    events.report({
+      kind: "EXECUTOR",
+      severity: "INFO",
+      text: `executor ${what.executor} ${what.state}`,
+      fields: { nodes: String(what.nodes) },
+    });
+  }
+
+  /** What waits for a store that refuses stays in line; a reply tells the truth already and need not wait. */
+  #rejected(effect: Output<CommandEffect>): "drop" | "keep" {
+    if (effect.kind !== "reply") return "keep";
+    this.#execute(effect);
+    return "drop";
+  }
+
+  #flush(): void {
+    this.#handler.flush();
+    if (this.#links !== undefined) this.#outbox.flush();
+    this.#executors.flush();
+    if (this.#onIdle !== undefined && this.#core.inFlight() === 0) this.#onIdle();
+  }
+}

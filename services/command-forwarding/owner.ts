@@ -1,0 +1,443 @@
+import type { Failure } from "#kernel/error.ts";
+import type { Now } from "#kernel/instant.ts";
+import type { Parts } from "./caller.ts";
+import { type Executor, Executors } from "./executor.ts";
+import {
+  type InvocationsFrame,
+  LEVEL_LIMITED,
+  NO_VALUE,
+  type Offer,
+  OUTCOME,
+  type Outcome,
+  type ReceivedInvocation,
+  type Result,
+  type Scope,
+  type SharePolicy,
+  type TaskReport,
+} from "./messages.ts";
+import type { Peer, Pending } from "./pending.ts";
+import { checkHops, type Directory, isTarget, offline, type RoutedNode, type Target } from "./route.ts";
+import { CallerBook, CallerEpoch, RUN, Run } from "./run.ts";
+
+/** Reasons with which an executor says that nothing was done. */
+const NOT_DONE: ReadonlySet<string> = new Set(["VALUE_OUT_OF_RANGE", "CAPABILITY_ACCESS", "NODE_OFFLINE"]);
+
+/**
+ * OwnerSide runs commands on this hub's nodes, for its own callers and for those of peers.
+ *
+ * O1 a name is started at most once: its INTENT is durable before the executor sees it, unless the capability is idempotent.
+ * O2 an INTENT without an outcome after a restart is UNKNOWN; it is not started again.
+ * O3 an outcome is durable before it is told, and kept until the caller's hub acknowledges it or can no longer ask for it.
+ * O4 an unknown name is started only if it cannot have been started before: not below the floor, not acknowledged, no stray
+ *    copy of an earlier sending, and not sent under another journal epoch of ours.
+ * O5 what waits for an executor's credit has not started: it expires, is cancelled or is refused as such.
+ * O6 only the current session can start anything.
+ */
+export class OwnerSide {
+  readonly #p: Parts;
+  readonly #directory: Directory;
+  readonly executors = new Executors<Run>();
+  readonly callers = new Map<string, CallerBook>();
+  readonly #ready = new Set<Executor<Run>>();
+  /** Callers' epochs with a floor that is not logged. */
+  readonly #floors = new Set<CallerEpoch>();
+  policy: SharePolicy = () => false;
+  epoch = 0;
+  #localOpen = 0;
+
+  /** onLocal is told of outcomes of this hub's own callers' commands. */
+  onLocal: (now: Now, pending: Pending, result: Result, final: boolean) => void = () => undefined;
+
+  constructor(parts: Parts, directory: Directory) {
+    this.#p = parts;
+    this.#directory = directory;
+  }
+
+  /** refusing is set while the store refuses writes: nothing new is started. */
+  refusing: Failure | undefined;
+
+  /** localOpen is how many commands of this hub's callers run or wait here. */
+  get localOpen(): number {
+    return this.#localOpen;
+  }
+
+  get localFull(): boolean {
+    return this.#localOpen >= this.#p.settings.pendingLocal;
+  }
+
+  /** local runs a command of this hub's own callers. */
+  local(now: Now, pending: Pending, target: Target): void {
+    const { seq, nodeId, capability, value, deadline } = pending;
+    const run = new Run(
+      { seq, nodeId, capability, value, deadline, idempotent: target.capability.idempotent, keepMs: 0 },
+      undefined,
+      pending,
+    );
+    pending.run = run;
+    this.#localOpen++;
+    if (pending.keyed !== undefined) this.#p.journal.add(pending);
+    this.#queue(now, run, target.node);
+  }
+
+  /**
+   * invocations takes a caller's message on the current session. Cancels in it count before anything of it is started. What
+   * comes late on another session is not looked at: its sender asked again, and the answer to that must be the last word (O6).
+   */
+  invocations(now: Now, peer: Peer, frame: InvocationsFrame): void {
+    const book = this.#book(peer.hubId);
+    this.#detectRestore(now, frame);
+    const caller = frame.epoch >= book.epochFloor ? book.epoch(frame.epoch) : finishedEpoch(book, frame.epoch);
+    this.#acks(caller, frame);
+    for (const item of frame.items) this.#invocation(now, peer, book, caller, frame, item);
+    for (const seq of frame.cancels) {
+      const run = caller.runs.get(seq);
+      if (run !== undefined) this.cancel(now, run);
+    }
+    this.#forgetEpochs(book);
+  }
+
+  /** cancel gives a run up: at once if it waits, else its executor is told and the caller learns that it came too late. */
+  cancel(now: Now, run: Run): void {
+    if (run.state === RUN.DONE || run.overdue) return;
+    if (run.state === RUN.WAITING)
+      return this.#complete(now, run, refused({ reason: "CANCELLED", message: "cancelled before it was started" }));
+    this.#p.outbox.push({ kind: "cancel-task", executor: (run.executor as Executor<Run>).id, taskId: run.taskId });
+    this.#overdue(now, run, { reason: "CANCELLED", message: "cancelled too late: it was started, and its outcome is not known" });
+  }
+
+  /** due is called at a run's deadline, at the end of the wait for a late report, and when an outcome need not be kept longer. */
+  due(now: Now, run: Run): void {
+    if (run.state === RUN.DONE) return this.#age(run);
+    if (run.state === RUN.WAITING) {
+      const failure: Failure = { reason: "DEADLINE_EXPIRED", message: "deadline passed before it was started" };
+      return this.#complete(now, run, { outcome: OUTCOME.EXPIRED, value: NO_VALUE, failure });
+    }
+    if (run.overdue) return this.#complete(now, run, run.result ?? unknown("the executor never answered"));
+    this.#p.outbox.push({ kind: "cancel-task", executor: (run.executor as Executor<Run>).id, taskId: run.taskId });
+    this.#overdue(now, run, { reason: "OUTCOME_UNKNOWN", message: "deadline passed after it was started" });
+  }
+
+  reports(now: Now, executor: Executor<Run>, reports: readonly TaskReport[]): void {
+    for (const report of reports) {
+      const run = executor.running.get(report.taskId);
+      if (run !== undefined) this.#complete(now, run, resultOf(report));
+    }
+    if (executor.waiting.size > 0) this.#ready.add(executor);
+  }
+
+  attach(now: Now, id: number, name: string, scope: Scope, offer: Offer): void {
+    const { outbox } = this.#p;
+    const { accepted, refused: refusals, replaced } = this.executors.attach(id, name, scope, offer);
+    outbox.push({ kind: "attached", executor: id, nodes: accepted.length, refused: refusals });
+    outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "attached", nodes: accepted.length } });
+    for (const old of replaced) {
+      outbox.push({
+        kind: "detach",
+        executor: old.id,
+        failure: { reason: "SESSION_REPLACED", message: "a newer executor serves the same nodes" },
+      });
+      this.gone(now, old.id);
+    }
+    if (accepted.length > 0) outbox.push({ kind: "presence", nodeIds: accepted, online: true });
+  }
+
+  /** gone ends an executor: what it ran is UNKNOWN, what waited for it goes elsewhere. */
+  gone(now: Now, id: number): void {
+    const detached = this.executors.detach(id);
+    if (detached === undefined) return;
+    const { executor, orphans } = detached;
+    this.#abandon(now, executor);
+    if (orphans.length > 0) this.#p.outbox.push({ kind: "presence", nodeIds: orphans, online: false });
+    this.#p.outbox.push({
+      kind: "observe",
+      what: { event: "executor", executor: executor.name, state: "detached", nodes: orphans.length },
+    });
+  }
+
+  setHandler(now: Now, present: boolean): void {
+    const old = this.executors.setHandler(present);
+    if (old !== undefined) this.#abandon(now, old);
+  }
+
+  /** dispatch gives waiting runs to executors that have credit; called at the end of every step. */
+  dispatch(): void {
+    for (const executor of this.#ready)
+      for (const run of executor.waiting) {
+        if (!executor.credit) break;
+        executor.waiting.delete(run);
+        this.#start(executor, run);
+      }
+    this.#ready.clear();
+  }
+
+  /** peerUp tells a caller's hub what came late while it was away. */
+  peerUp(hubId: string): void {
+    for (const caller of this.callers.get(hubId)?.epochs.values() ?? [])
+      for (const run of caller.runs.values())
+        if (run.late && run.result !== undefined) this.#p.outbox.answer(caller, run.seq, run.result, true);
+  }
+
+  /** log writes floors that moved by age: after a restart those names must still not be run. */
+  log(): void {
+    for (const caller of this.#floors) this.#p.journal.add(caller);
+    this.#floors.clear();
+  }
+
+  /** newest is the highest journal epoch that we know of a caller's hub. */
+  newest(hubId: string): number {
+    return this.callers.get(hubId)?.newest() ?? 0;
+  }
+
+  find(hubId: string, epoch: number, seq: number): Run | undefined {
+    return this.callers.get(hubId)?.epochs.get(epoch)?.runs.get(seq);
+  }
+
+  /** recover takes over a run from before a restart (O2). */
+  recover(now: Now, run: Run): void {
+    const caller = run.origin as CallerEpoch;
+    const known = caller.runs.get(run.seq);
+    if (known === undefined) caller.book.kept++;
+    else this.#p.journal.drop(known);
+    if (known !== undefined) this.#p.deadlines.remove(known);
+    caller.runs.set(run.seq, run);
+    caller.maxSeen = Math.max(caller.maxSeen, run.seq);
+    run.state = RUN.DONE;
+    this.#p.deadlines.add(run, now.mono + run.keepMs);
+  }
+
+  /** finishRecovery gives every INTENT without an outcome its outcome: UNKNOWN. */
+  finishRecovery(): void {
+    for (const book of this.callers.values())
+      for (const caller of book.epochs.values())
+        for (const run of caller.runs.values()) {
+          if (run.result !== undefined) continue;
+          run.result = unknown("the hub stopped after it was started");
+          this.#p.journal.add(run);
+        }
+  }
+
+  bookOf(hubId: string): CallerBook {
+    return this.#book(hubId);
+  }
+
+  #book(hubId: string): CallerBook {
+    let book = this.callers.get(hubId);
+    if (book === undefined) this.callers.set(hubId, (book = new CallerBook(hubId)));
+    return book;
+  }
+
+  /** onEpoch is called when a peer proves that our journal was restored from a backup; the core opens a new epoch. */
+  onRestored: (now: Now) => void = () => undefined;
+
+  #detectRestore(now: Now, frame: InvocationsFrame): void {
+    if (frame.ownerEpoch === this.epoch && frame.ownerPosition > this.#p.journal.position) this.onRestored(now);
+  }
+
+  #acks(caller: CallerEpoch, frame: InvocationsFrame): void {
+    for (let i = 0; i + 1 < frame.acks.length; i += 2) {
+      const from = frame.acks[i] as number;
+      const to = frame.acks[i + 1] as number;
+      caller.settled.add(from, to);
+      if (to - from <= caller.runs.size) for (let seq = from; seq < to; seq++) this.#acked(caller, seq);
+      else for (const seq of [...caller.runs.keys()]) if (seq >= from && seq < to) this.#acked(caller, seq);
+    }
+    if (frame.ackedBelow <= caller.floor) return;
+    caller.floor = frame.ackedBelow;
+    caller.settled.below(caller.floor);
+    for (const seq of caller.runs.keys()) {
+      if (seq >= caller.floor) break;
+      this.#acked(caller, seq);
+    }
+  }
+
+  #acked(caller: CallerEpoch, seq: number): void {
+    const run = caller.runs.get(seq);
+    if (run === undefined) return;
+    if (run.state === RUN.DONE) this.#forget(caller, run);
+    else run.forgotten = true;
+  }
+
+  #forget(caller: CallerEpoch, run: Run): void {
+    if (!caller.runs.delete(run.seq)) return;
+    caller.book.kept--;
+    this.#p.deadlines.remove(run);
+    this.#p.journal.drop(run);
+  }
+
+  #invocation(now: Now, peer: Peer, book: CallerBook, caller: CallerEpoch, frame: InvocationsFrame, item: ReceivedInvocation): void {
+    const known = caller.runs.get(item.seq);
+    if (known !== undefined) {
+      if (known.result !== undefined && (known.state === RUN.DONE || known.overdue))
+        this.#p.outbox.answer(caller, item.seq, known.result, false);
+      return;
+    }
+    // First sendings come in order and once: anything else is a stray copy, and whoever sent it asks again with retry.
+    if (!item.retry && item.seq <= caller.maxSeen) return;
+    const lost = item.retry && frame.ownerEpoch !== this.epoch;
+    if (item.seq < caller.floor || caller.settled.has(item.seq) || lost) {
+      const why = lost ? "the owner's journal is another one than when it was sent" : "the owner knows nothing of it any more";
+      return this.#p.outbox.answer(caller, item.seq, unknown(why), false);
+    }
+    caller.maxSeen = Math.max(caller.maxSeen, item.seq);
+    const perhaps = item.retry && !this.#leavesIntent(item);
+    const target = this.#admit(peer, book, item);
+    if (!isTarget(target)) return this.#p.outbox.answer(caller, item.seq, perhaps ? PERHAPS : refused(target), false);
+    if (item.timeoutMs === 0) return this.#p.outbox.answer(caller, item.seq, perhaps ? PERHAPS : EXPIRED_ON_ARRIVAL, false);
+    const { seq, nodeId, capability, value } = item;
+    const deadline = now.mono + Math.min(item.timeoutMs, this.#p.settings.maxTimeoutMs);
+    const keepMs = item.timeoutMs + this.#p.settings.keepMs;
+    const run = new Run({ seq, nodeId, capability, value, deadline, idempotent: target.capability.idempotent, keepMs }, caller, undefined);
+    run.perhaps = perhaps;
+    caller.runs.set(seq, run);
+    book.kept++;
+    book.open++;
+    this.#queue(now, run, target.node);
+  }
+
+  /** leavesIntent: had it been started before a restart of this hub, its INTENT would be here. An idempotent command leaves none. */
+  #leavesIntent({ nodeId, capability }: ReceivedInvocation): boolean {
+    return this.#directory.node(this.#p.hubId, nodeId)?.capabilities.get(capability)?.idempotent === false;
+  }
+
+  /** admit checks at the owner what the caller's hub checked already, and what only the owner knows: the share's invoke rules. */
+  #admit(peer: Peer, book: CallerBook, item: ReceivedInvocation): Target | Failure {
+    const { settings, hubId } = this.#p;
+    if (this.refusing !== undefined) return this.refusing;
+    if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: "commands need trust level 2" };
+    if (book.open >= settings.pendingPerPeer)
+      return { reason: "OVERLOADED", message: `${settings.pendingPerPeer} commands of ${peer.hubId} are pending` };
+    if (book.kept >= settings.outcomesPerCaller)
+      return { reason: "LIMIT_EXCEEDED", message: `${settings.outcomesPerCaller} outcomes of ${peer.hubId} are not acknowledged` };
+    const node = this.#directory.node(hubId, item.nodeId);
+    // A node that its share does not show is answered like one that does not exist.
+    if (node === undefined) return { reason: "NODE_NOT_FOUND", message: `no node ${item.nodeId}` };
+    if (!this.policy(peer.hubId, item.nodeId, item.capability))
+      return { reason: "NOT_SHARED", message: `${item.capability} of ${item.nodeId} may not be invoked by ${peer.hubId}` };
+    return checkHops(item.hops, hubId) ?? this.#directory.check(node, item.capability, item.value);
+  }
+
+  #queue(now: Now, run: Run, node: RoutedNode | undefined): void {
+    const executor = this.executors.pick(run.nodeId, run.capability);
+    if (executor === undefined)
+      return this.#complete(now, run, refused(node === undefined || node.online ? noExecutor(run) : offline(node)));
+    run.executor = executor;
+    executor.waiting.add(run);
+    this.#ready.add(executor);
+    this.#p.deadlines.add(run, run.deadline);
+  }
+
+  #start(executor: Executor<Run>, run: Run): void {
+    run.state = RUN.RUNNING;
+    run.taskId = executor.start(run);
+    if (!run.idempotent && run.origin !== undefined) this.#p.journal.add(run);
+    const { nodeId, capability, value, deadline, taskId } = run;
+    const callerHubId = run.origin?.book.hubId ?? this.#p.hubId;
+    this.#p.outbox.task(executor.id, { taskId, nodeId, capability, value, deadline, callerHubId });
+  }
+
+  /** overdue answers UNKNOWN while it runs; a report may still correct it once. */
+  #overdue(now: Now, run: Run, failure: Failure): void {
+    run.overdue = true;
+    run.result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
+    this.#p.deadlines.add(run, Math.max(now.mono, run.deadline) + this.#p.settings.lateMs);
+    if (run.origin !== undefined) this.#p.outbox.answer(run.origin, run.seq, run.result, false);
+    else this.onLocal(now, run.pending as Pending, run.result, false);
+  }
+
+  /**
+   * complete ends a run. That it did not start is kept in memory only: a question that is already on its way must get the same
+   * answer, and none outlives this process (O6).
+   */
+  #complete(now: Now, run: Run, outcome: Result): void {
+    const result = run.perhaps && run.state === RUN.WAITING ? PERHAPS : outcome;
+    this.#p.deadlines.remove(run);
+    run.executor?.running.delete(run.taskId);
+    run.executor?.waiting.delete(run);
+    if (run.executor !== undefined && run.executor.waiting.size > 0) this.#ready.add(run.executor);
+    const started = run.state === RUN.RUNNING;
+    run.state = RUN.DONE;
+    run.value = NO_VALUE;
+    this.#p.outbox.push({ kind: "observe", what: { event: "owned", outcome: result.outcome } });
+    if (run.origin === undefined) {
+      this.#localOpen--;
+      this.onLocal(now, run.pending as Pending, result, true);
+      return;
+    }
+    const { origin } = run;
+    origin.book.open--;
+    run.late = run.overdue && result.outcome !== OUTCOME.UNKNOWN;
+    const tell = !run.forgotten && (!run.overdue || run.late);
+    run.result = result;
+    if (tell) this.#p.outbox.answer(origin, run.seq, result, run.late);
+    if (run.forgotten) return this.#forget(origin, run);
+    if (started) this.#p.journal.add(run);
+    this.#p.deadlines.add(run, now.mono + run.keepMs);
+  }
+
+  /** age drops an outcome that its caller can no longer ask for; the floor makes sure that it never runs again (O4). */
+  #age(run: Run): void {
+    const caller = run.origin as CallerEpoch;
+    this.#forget(caller, run);
+    caller.floor = Math.max(caller.floor, run.seq + 1);
+    caller.settled.below(caller.floor);
+    this.#floors.add(caller);
+    this.#forgetEpochs(caller.book);
+  }
+
+  #forgetEpochs(book: CallerBook): void {
+    if (book.epochs.size < 2) return;
+    const newest = book.newest();
+    for (const caller of [...book.epochs.values()].sort((a, b) => a.epoch - b.epoch)) {
+      if (caller.epoch === newest || caller.runs.size > 0) return;
+      book.epochs.delete(caller.epoch);
+      book.epochFloor = Math.max(book.epochFloor, caller.epoch + 1);
+      this.#p.journal.drop(caller);
+      this.#floors.delete(caller);
+      this.#floors.add(book.epoch(newest));
+    }
+  }
+
+  #abandon(now: Now, executor: Executor<Run>): void {
+    for (const run of [...executor.running.values()]) this.#complete(now, run, unknown("the executor went away after it was started"));
+    for (const run of [...executor.waiting]) {
+      executor.waiting.delete(run);
+      run.executor = undefined;
+      this.#queue(now, run, this.#directory.node(this.#p.hubId, run.nodeId));
+    }
+  }
+}
+
+/** finishedEpoch stands for an epoch that is over: every name of it is below its floor. */
+function finishedEpoch(book: CallerBook, epoch: number): CallerEpoch {
+  const caller = new CallerEpoch(book, epoch);
+  caller.floor = Number.MAX_SAFE_INTEGER;
+  return caller;
+}
+
+const EXPIRED_ON_ARRIVAL: Result = {
+  outcome: OUTCOME.EXPIRED,
+  value: NO_VALUE,
+  failure: { reason: "DEADLINE_EXPIRED", message: "deadline passed before it arrived" },
+};
+
+/** Answer to a refusal of what may have been started before a restart: "not started" would be a guess. */
+const PERHAPS = unknown("it is refused now, and may have been started before the hub stopped");
+
+function refused(failure: Failure): Result {
+  return { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
+}
+
+function unknown(message: string): Result {
+  return { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure: { reason: "OUTCOME_UNKNOWN", message } };
+}
+
+function noExecutor(run: Run): Failure {
+  return { reason: "NO_EXECUTOR", message: `nobody runs ${run.capability} of ${run.nodeId}` };
+}
+
+function resultOf(report: TaskReport): Result {
+  const { failure, value } = report;
+  let outcome: Outcome = OUTCOME.DONE;
+  if (failure !== undefined) outcome = NOT_DONE.has(failure.reason) ? OUTCOME.REJECTED : OUTCOME.FAILED;
+  return { outcome, value: value.length === 0 ? NO_VALUE : value, failure };
+}

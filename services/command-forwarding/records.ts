@@ -1,0 +1,51 @@
+import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
+import { NO_VALUE, type Outcome, type Result } from "./messages.ts";
+import { type Reader, WireError, type Writer } from "./wire.ts";
+
+/** Kinds of journal records. A number is never given another meaning. */
+export const RECORD = { SUBMIT: 1, RESOLVED: 2, KEYED: 3, INTENT: 4, OUTCOME: 5, FLOOR: 6 } as const;
+
+/** Reasons are stored by name: their order in the list is not part of the format. */
+const KNOWN: ReadonlySet<string> = new Set(REASONS);
+
+/** writeResult appends an outcome with its value and failure. */
+export function writeResult(writer: Writer, result: Result): void {
+  writer.uint(result.outcome);
+  writer.bytes(result.value);
+  const { failure } = result;
+  writer.string(failure?.reason ?? "");
+  if (failure === undefined) return;
+  writer.string(failure.message);
+  writer.string(failure.field ?? "");
+}
+
+/** readResult reads what `writeResult` wrote. The value is a copy, so that it does not pin the blob. */
+export function readResult(reader: Reader): Result {
+  const outcome = reader.uint() as Outcome;
+  if (outcome < 1 || outcome > 5) throw new WireError("unknown outcome in the journal");
+  const value = copyOf(reader.view());
+  const reason = reader.string();
+  if (reason === "") return { outcome, value, failure: undefined };
+  const message = reader.string();
+  const field = reader.string();
+  const failure: Failure = { reason: KNOWN.has(reason) ? (reason as Reason) : "INTERNAL", message, ...(field === "" ? {} : { field }) };
+  return { outcome, value, failure };
+}
+
+/** copyOf gives bytes a buffer of their own. */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  return bytes.length === 0 ? NO_VALUE : bytes.slice();
+}
+
+/** writeTexts and readTexts: a short list of texts. */
+export function writeTexts(writer: Writer, texts: readonly string[]): void {
+  writer.uint(texts.length);
+  for (const text of texts) writer.string(text);
+}
+
+export function readTexts(reader: Reader): readonly string[] {
+  const count = reader.uint();
+  const texts: string[] = [];
+  for (let i = 0; i < count; i++) texts.push(reader.string());
+  return texts;
+}

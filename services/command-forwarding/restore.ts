@@ -1,0 +1,202 @@
+import type { Now } from "#kernel/instant.ts";
+import type { CallerSide, Parts } from "./caller.ts";
+import { Keyed, leftOf } from "./idempotency.ts";
+import { type Command, NO_VALUE, OUTCOME, type Result } from "./messages.ts";
+import type { OwnerSide } from "./owner.ts";
+import { Pending } from "./pending.ts";
+import { copyOf, RECORD, readResult, readTexts } from "./records.ts";
+import { Run } from "./run.ts";
+import { Reader, WireError, Writer } from "./wire.ts";
+
+/** Space and key of the journal's epochs in the service's store. */
+export const META_SPACE = "meta";
+export const META_KEY = "journal";
+
+/** StoredBlob is one blob of the journal. */
+export interface StoredBlob {
+  readonly seq: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Epochs are the two lineages of a journal: as owner it lives as long as the store, as caller it is new with every start. */
+export interface Epochs {
+  readonly owner: number;
+  readonly caller: number;
+}
+
+export function writeEpochs(epochs: Epochs): Uint8Array {
+  const writer = new Writer(32);
+  writer.uint(epochs.owner);
+  writer.uint(epochs.caller);
+  return writer.take();
+}
+
+export function readEpochs(bytes: Uint8Array): Epochs {
+  const reader = new Reader(bytes);
+  return { owner: reader.uint(), caller: reader.uint() };
+}
+
+/**
+ * Restoration rebuilds both sides of the core from the journal. Records are applied in order, the later one of an entry
+ * replacing the earlier; what is left of the callers' commands is asked again, what was started here and has no outcome is UNKNOWN.
+ */
+export class Restoration {
+  readonly #p: Parts;
+  readonly #caller: CallerSide;
+  readonly #owner: OwnerSide;
+  readonly #pending = new Map<string, Pending>();
+  readonly #keyed = new Map<string, Keyed>();
+
+  constructor(parts: Parts, caller: CallerSide, owner: OwnerSide) {
+    this.#p = parts;
+    this.#caller = caller;
+    this.#owner = owner;
+  }
+
+  /** blob applies one blob. A journal that cannot be read is not guessed at: it throws. */
+  blob(now: Now, blob: StoredBlob): void {
+    this.#p.journal.load(blob.seq, blob.bytes.length);
+    const reader = new Reader(blob.bytes);
+    while (!reader.done) this.#record(now, reader);
+  }
+
+  /** finish hands over what is left. */
+  finish(now: Now): void {
+    for (const keyed of this.#keyed.values()) {
+      if (keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
+      else this.#p.journal.drop(keyed);
+    }
+    for (const pending of this.#pending.values()) this.#resume(now, pending);
+    this.#owner.finishRecovery();
+  }
+
+  #record(now: Now, reader: Reader): void {
+    const kind = reader.uint();
+    switch (kind) {
+      case RECORD.SUBMIT:
+        return this.#submit(now, reader);
+      case RECORD.RESOLVED:
+        return this.#resolved(reader);
+      case RECORD.KEYED:
+        return this.#key(now, reader);
+      case RECORD.INTENT:
+      case RECORD.OUTCOME:
+        return this.#run(now, reader, kind === RECORD.OUTCOME);
+      case RECORD.FLOOR:
+        return this.#floor(reader);
+      default:
+        throw new WireError(`journal has a record of kind ${kind} that this version does not know`);
+    }
+  }
+
+  #submit(now: Now, reader: Reader): void {
+    const name = { epoch: reader.uint(), seq: reader.uint() };
+    const hubId = reader.string();
+    const command: Command = {
+      corr: 0,
+      hubId,
+      nodeId: reader.string(),
+      capability: reader.string(),
+      value: copyOf(reader.view()),
+      timeoutMs: reader.uint(),
+      key: "",
+      hops: [],
+    };
+    const deadlineWall = reader.uint();
+    const ownerEpoch = reader.uint();
+    const hops = readTexts(reader);
+    // Never more than it was given: the wall clock may have been set back meanwhile.
+    const left = Math.min(Math.max(0, deadlineWall - now.wall), command.timeoutMs);
+    const pending = new Pending(name, hubId, command, {
+      startedAt: now.mono,
+      deadline: now.mono + left,
+      deadlineWall,
+      timeoutMs: command.timeoutMs,
+      ownerEpoch,
+      hops,
+    });
+    const id = reader.string();
+    if (id !== "") pending.keyed = this.#keyOf(now, id, reader, pending);
+    const key = `${name.epoch}/${name.seq}`;
+    const older = this.#pending.get(key);
+    if (older !== undefined) this.#p.journal.drop(older);
+    this.#pending.set(key, pending);
+    this.#p.journal.adopt(pending);
+  }
+
+  #keyOf(now: Now, id: string, reader: Reader, pending: Pending): Keyed {
+    const keyed = new Keyed(id, copyOf(reader.view()), this.#expiry(now, reader.uint()));
+    keyed.epoch = pending.epoch;
+    keyed.seq = pending.seq;
+    keyed.pending = pending;
+    return keyed;
+  }
+
+  /** A stored date of expiry, and when that is by this process's clock. */
+  #expiry(now: Now, wall: number): { readonly wall: number; readonly mono: number } {
+    const left = leftOf(wall, now.wall, this.#p.settings.keyLifeMs);
+    return { wall: Math.max(wall, now.wall + left), mono: now.mono + left };
+  }
+
+  #resolved(reader: Reader): void {
+    const epoch = reader.uint();
+    const bounds = reader.uint();
+    for (let i = 0; i < bounds; i += 2) {
+      const from = reader.uint();
+      const to = reader.uint();
+      for (let seq = from; seq < to; seq++) this.#end(`${epoch}/${seq}`);
+    }
+  }
+
+  #end(key: string): void {
+    const pending = this.#pending.get(key);
+    if (pending === undefined) return;
+    this.#p.journal.drop(pending);
+    this.#pending.delete(key);
+  }
+
+  #key(now: Now, reader: Reader): void {
+    const epoch = reader.uint();
+    const seq = reader.uint();
+    const keyed = new Keyed(reader.string(), copyOf(reader.view()), this.#expiry(now, reader.uint()));
+    keyed.epoch = epoch;
+    keyed.seq = seq;
+    keyed.result = readResult(reader);
+    this.#end(`${epoch}/${seq}`);
+    const older = this.#keyed.get(keyed.id);
+    if (older !== undefined) this.#p.journal.drop(older);
+    this.#keyed.set(keyed.id, keyed);
+    this.#p.journal.adopt(keyed);
+  }
+
+  #run(now: Now, reader: Reader, done: boolean): void {
+    const caller = this.#owner.bookOf(reader.string()).epoch(reader.uint());
+    const spec = { seq: reader.uint(), nodeId: "", capability: "", value: NO_VALUE, idempotent: false, deadline: 0, keepMs: reader.uint() };
+    const run = new Run(spec, caller, undefined);
+    if (done) run.result = readResult(reader);
+    this.#owner.recover(now, run);
+    this.#p.journal.adopt(run);
+  }
+
+  #floor(reader: Reader): void {
+    const book = this.#owner.bookOf(reader.string());
+    const caller = book.epoch(reader.uint());
+    caller.floor = Math.max(caller.floor, reader.uint());
+    book.epochFloor = Math.max(book.epochFloor, reader.uint());
+    this.#p.journal.adopt(caller);
+  }
+
+  /** A command of our own node was started, perhaps, and nobody can tell; one for a peer's node is asked again. */
+  #resume(now: Now, pending: Pending): void {
+    const { keyed } = pending;
+    if (keyed !== undefined && keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
+    if (pending.hubId === this.#p.hubId) this.#caller.resolve(now, pending, STOPPED);
+    else this.#caller.recover(now, pending);
+  }
+}
+
+const STOPPED: Result = {
+  outcome: OUTCOME.UNKNOWN,
+  value: NO_VALUE,
+  failure: { reason: "OUTCOME_UNKNOWN", message: "the hub stopped after it was started" },
+};

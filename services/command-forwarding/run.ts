@@ -1,0 +1,135 @@
+import type { Timed } from "./deadlines.ts";
+import type { Executor } from "./executor.ts";
+import { Intervals } from "./intervals.ts";
+import type { Entry } from "./journal.ts";
+import type { Respond, Result } from "./messages.ts";
+import type { Pending } from "./pending.ts";
+import { RECORD, writeResult } from "./records.ts";
+import type { Writer } from "./wire.ts";
+
+/** States of a run: waiting for an executor's credit, given to it, or with an outcome that is kept. */
+export const RUN = { WAITING: 0, RUNNING: 1, DONE: 2 } as const;
+
+/** What a run is about. */
+export interface RunSpec {
+  readonly seq: number;
+  readonly nodeId: string;
+  readonly capability: string;
+  readonly value: Uint8Array;
+  readonly idempotent: boolean;
+  readonly deadline: number;
+  /** How long its outcome is kept if nobody acknowledges it, ms. */
+  readonly keepMs: number;
+}
+
+/** Run is a command at its owner. Its record is INTENT while it runs and OUTCOME afterwards. */
+export class Run implements Entry, Timed {
+  blob = 0;
+  slot = 0;
+  readonly seq: number;
+  readonly nodeId: string;
+  readonly capability: string;
+  value: Uint8Array;
+  readonly idempotent: boolean;
+  readonly deadline: number;
+  readonly keepMs: number;
+  /** Exactly one is set: the caller's hub, or the command of a caller of this hub. */
+  readonly origin: CallerEpoch | undefined;
+  readonly pending: Pending | undefined;
+  state: 0 | 1 | 2 = RUN.WAITING;
+  executor: Executor<Run> | undefined;
+  taskId = 0;
+  result: Result | undefined;
+  /** It was asked again and is idempotent: it may have been started before a restart without leaving a trace. */
+  perhaps = false;
+  /** Its caller was answered UNKNOWN while it runs. */
+  overdue = false;
+  /** Its outcome came after that and is to be told. */
+  late = false;
+  /** Its caller has done with it; the outcome is told to nobody. */
+  forgotten = false;
+
+  constructor(spec: RunSpec, origin: CallerEpoch | undefined, pending: Pending | undefined) {
+    this.seq = spec.seq;
+    this.nodeId = spec.nodeId;
+    this.capability = spec.capability;
+    this.value = spec.value;
+    this.idempotent = spec.idempotent;
+    this.deadline = spec.deadline;
+    this.keepMs = spec.keepMs;
+    this.origin = origin;
+    this.pending = pending;
+  }
+
+  write(writer: Writer): void {
+    const { origin, result } = this;
+    if (origin === undefined) return;
+    writer.uint(result === undefined ? RECORD.INTENT : RECORD.OUTCOME);
+    writer.string(origin.book.hubId);
+    writer.uint(origin.epoch);
+    writer.uint(this.seq);
+    writer.uint(this.keepMs);
+    if (result !== undefined) writeResult(writer, result);
+  }
+}
+
+/** Ranges of acknowledged positions that are remembered per epoch. */
+const RANGES_MAX = 4_096;
+
+/** CallerEpoch is what the owner keeps for one journal epoch of one caller's hub. Its record is FLOOR. */
+export class CallerEpoch implements Entry {
+  blob = 0;
+  readonly book: CallerBook;
+  readonly epoch: number;
+  readonly runs = new Map<number, Run>();
+  /** Names below are finished: they are never run. */
+  floor = 0;
+  /** Finished names above the floor. In memory only: an old frame does not survive a restart. */
+  readonly settled = new Intervals(RANGES_MAX);
+  /** Greatest position seen: first sendings come in order, so a lower one is a stray copy. */
+  maxSeen = -1;
+  /** Effect of the running step. */
+  respond: Respond | undefined;
+
+  constructor(book: CallerBook, epoch: number) {
+    this.book = book;
+    this.epoch = epoch;
+  }
+
+  write(writer: Writer): void {
+    writer.uint(RECORD.FLOOR);
+    writer.string(this.book.hubId);
+    writer.uint(this.epoch);
+    writer.uint(this.floor);
+    writer.uint(this.book.epochFloor);
+  }
+}
+
+/** CallerBook is what the owner keeps for one caller's hub. */
+export class CallerBook {
+  readonly hubId: string;
+  readonly epochs = new Map<number, CallerEpoch>();
+  /** Epochs below are finished as a whole. */
+  epochFloor = 0;
+  /** Runs and outcomes held, over all epochs. */
+  kept = 0;
+  /** Those that have no outcome yet. */
+  open = 0;
+
+  constructor(hubId: string) {
+    this.hubId = hubId;
+  }
+
+  epoch(epoch: number): CallerEpoch {
+    let known = this.epochs.get(epoch);
+    if (known === undefined) this.epochs.set(epoch, (known = new CallerEpoch(this, epoch)));
+    return known;
+  }
+
+  /** newest is the highest epoch known of that hub, 0 for none. */
+  newest(): number {
+    let newest = 0;
+    for (const epoch of this.epochs.keys()) newest = Math.max(newest, epoch);
+    return newest;
+  }
+}

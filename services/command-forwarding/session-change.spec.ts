@@ -1,0 +1,82 @@
+import { expect, test } from "vitest";
+import { capability } from "../../test/commands/hub.ts";
+import { MemoryHub } from "../../test/commands/world.ts";
+import { type CommandEffect, NO_VALUE, OUTCOME, type ResultsFrame } from "./messages.ts";
+
+const OLD = 1;
+const NEW = 2;
+const HELLO: ResultsFrame = { epoch: 0, ownerEpoch: 7, ownerPosition: 0, items: [] };
+
+/** A hub that knows a lamp of another one, with a session to it. */
+function caller(): MemoryHub {
+  const hub = new MemoryHub("home", () => ({ mono: 1_000, wall: 1_800_000_000_000 }));
+  hub.give({ kind: "peers", peers: [{ hubId: "away", level: 3 }] });
+  hub.give({
+    kind: "directory",
+    changes: [{ kind: "put", hubId: "away", nodeId: "lamp", online: true, capabilities: [capability("on", 0)] }],
+  });
+  hub.give({ kind: "peer-up", peer: "away", session: OLD });
+  return hub;
+}
+
+function sends(hub: MemoryHub): boolean {
+  const command = { corr: 1, hubId: "away", nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 1_000, key: "", hops: [] };
+  const effects: CommandEffect[] = hub.give({ kind: "execute", client: 1, principal: "user", commands: [command] });
+  return effects.some((effect) => effect.kind === "invoke");
+}
+
+// The two ends of a link choose among several streams each by itself, one after the other.
+test("D-17 a hello on a session that the owner chose before us counts when we choose it", () => {
+  const hub = caller();
+  hub.give({ kind: "results", peer: "away", session: NEW, frame: HELLO });
+  expect(sends(hub)).toBe(false);
+  hub.give({ kind: "peer-up", peer: "away", session: NEW });
+  expect(sends(hub)).toBe(true);
+});
+
+test("D-17 a hello still counts when we come back to a session that the owner never left", () => {
+  const hub = caller();
+  hub.give({ kind: "results", peer: "away", session: OLD, frame: HELLO });
+  hub.give({ kind: "peer-up", peer: "away", session: NEW });
+  hub.give({ kind: "peer-up", peer: "away", session: OLD });
+  expect(sends(hub)).toBe(true);
+});
+
+test("D-17 a session without a hello is not used", () => {
+  const hub = caller();
+  hub.give({ kind: "results", peer: "away", session: OLD, frame: HELLO });
+  hub.give({ kind: "peer-up", peer: "away", session: NEW });
+  expect(sends(hub)).toBe(false);
+});
+
+test.each([
+  [true, OUTCOME.UNKNOWN],
+  [false, OUTCOME.REJECTED],
+])("O4 a retry that is refused after a restart is said not to have run only if that is known (idempotent: %s)", (idempotent, outcome) => {
+  const now = { mono: 1_000, wall: 1_800_000_000_000 };
+  const hub = new MemoryHub("away", () => now);
+  hub.give({ kind: "peers", peers: [{ hubId: "home", level: 3 }] });
+  hub.give({ kind: "policy", policy: () => true });
+  const capabilities = [capability("on", 0, { idempotent })];
+  hub.give({ kind: "directory", changes: [{ kind: "put", hubId: "away", nodeId: "lamp", online: true, capabilities }] });
+  const greeting = hub.give({ kind: "peer-up", peer: "home", session: 1 }).find((effect) => effect.kind === "respond");
+  if (greeting?.kind !== "respond") throw new Error("no greeting");
+  const { ownerEpoch, ownerPosition } = greeting;
+  const item = { seq: 1, nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 1_000, retry: true, hops: [] };
+  const frame = { epoch: 5, ackedBelow: 0, acks: [], items: [item], cancels: [], ownerEpoch, ownerPosition };
+  // Nobody serves the node: it is refused.
+  const answer = hub.give({ kind: "invocations", peer: "home", session: 1, frame }).find((effect) => effect.kind === "respond");
+  expect(answer?.kind === "respond" ? answer.items[0]?.result.outcome : undefined).toBe(outcome);
+});
+
+test("C1 a peer that knows names of our epoch, of which we sent it none, makes us open a new one: they are from a time that was lost", () => {
+  const hub = caller();
+  const epochOf = (): string => /caller-epoch=(\d+)/.exec(hub.core.describe())?.[1] ?? "";
+  const before = Number(epochOf());
+  hub.give({ kind: "results", peer: "away", session: OLD, frame: { ...HELLO, epoch: before } });
+  expect(Number(epochOf())).toBeGreaterThan(before);
+  expect(sends(hub)).toBe(true);
+  const after = Number(epochOf());
+  hub.give({ kind: "results", peer: "away", session: OLD, frame: { ...HELLO, epoch: after } });
+  expect(Number(epochOf())).toBe(after);
+});

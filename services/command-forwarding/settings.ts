@@ -1,0 +1,41 @@
+/** Settings are the numbers of the core; the configuration fills them. Times in ms. */
+export interface Settings {
+  /** Deadline of a command that names none (S0-19). */
+  readonly defaultTimeoutMs: number;
+  readonly maxTimeoutMs: number;
+  /** How long after a deadline the caller's hub waits for the owner's verdict, which alone can say "not started". */
+  readonly verdictMs: number;
+  /** How long after the deadline a late report still turns UNKNOWN into DONE or FAILED. */
+  readonly lateMs: number;
+  /** Added to a command's timeout: how long the owner keeps an outcome that nobody acknowledges. */
+  readonly keepMs: number;
+  /** Longest wait before an outcome is acknowledged to its owner when nothing else is sent. */
+  readonly ackDelayMs: number;
+  /** Commands without an outcome, per peer, in each direction. */
+  readonly pendingPerPeer: number;
+  /** Commands of one client stream without an outcome; all unary calls together count as one. */
+  readonly pendingPerClient: number;
+  /** Commands of this hub's callers for its own nodes without an outcome. */
+  readonly pendingLocal: number;
+  /** Runs and outcomes that the owner holds for one caller's hub. */
+  readonly outcomesPerCaller: number;
+  /** Idempotency keys, and their life. */
+  readonly keys: number;
+  readonly keyLifeMs: number;
+}
+
+/** DEFAULT_SETTINGS are what the requirements name, and measured choices elsewhere. */
+export const DEFAULT_SETTINGS: Settings = {
+  defaultTimeoutMs: 10_000,
+  maxTimeoutMs: 3_600_000,
+  verdictMs: 250,
+  lateMs: 30_000,
+  keepMs: 300_000,
+  ackDelayMs: 50,
+  pendingPerPeer: 4_096,
+  pendingPerClient: 16_384,
+  pendingLocal: 16_384,
+  outcomesPerCaller: 16_384,
+  keys: 65_536,
+  keyLifeMs: 24 * 3_600_000,
+};

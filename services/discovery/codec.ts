@@ -1,0 +1,185 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
+import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
+import type {
+  HelloRequest,
+  HelloResponse,
+  IssuedToken,
+  SessionReport,
+  WatchPeersResponseSchema,
+} from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import {
+  type Endpoint,
+  type EndpointSchema,
+  type EvidenceSchema,
+  LinkState as LinkStateProto,
+  type PeerSchema,
+  type PeerViewSchema,
+  type SessionInfo,
+} from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import type { Failure, Reason } from "#kernel/error.ts";
+import type { LinkState } from "#kernel/session-rules.ts";
+import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
+import { failureFromProto } from "#runtime/rpc/failure.ts";
+import type { Evidence } from "./evidence.ts";
+import type {
+  Introduction,
+  PeerInfo,
+  PeerRecord,
+  Push,
+  ReceivedToken,
+  RecordCodec,
+  ServiceEndpoint,
+  SessionNote,
+  ViewInfo,
+} from "./messages.ts";
+
+const STATES: readonly LinkState[] = ["INIT", "DISCOVERING", "CONNECTING", "SYNCING", "OPERATIONAL", "RECOVERING", "TERMINATED"];
+
+/** recordCodec stores peer records as JSON: small, seldom written, and readable when something went wrong. */
+export const recordCodec: RecordCodec = { encode: (record) => new TextEncoder().encode(JSON.stringify(record)) };
+
+/** decodeRecord reads a stored record; undefined if it is damaged, and the peer then starts anew. */
+export function decodeRecord(bytes: Uint8Array): PeerRecord | undefined {
+  try {
+    const record = JSON.parse(new TextDecoder().decode(bytes)) as Partial<PeerRecord>;
+    const numbers = [record.certificateAtWall, record.bundleSeq, record.minTokenIssuedAtWall, record.levelThere];
+    const whole =
+      typeof record.enabled === "boolean" &&
+      Array.isArray(record.endpoints) &&
+      Array.isArray(record.caDigests) &&
+      numbers.every((n) => typeof n === "number");
+    return whole ? { ...(record as PeerRecord), lastGood: record.lastGood, software: record.software ?? "" } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** endpointFromProto and endpointToProto convert an endpoint. */
+export function endpointFromProto({ service, host, port, spiffeId }: Endpoint): ServiceEndpoint {
+  return { service, host, port, spiffeId };
+}
+
+export function endpointToProto({ service, host, port, spiffeId }: ServiceEndpoint): MessageInitShape<typeof EndpointSchema> {
+  return { service, host, port, spiffeId };
+}
+
+/** introductionOf reads what a hub says of itself. */
+export function introductionOf(hello: HelloRequest | HelloResponse): Introduction {
+  const { hubId, software, packages, endpoints } = hello;
+  return {
+    hubId,
+    incarnation: Number(hello.incarnation),
+    software,
+    packages,
+    endpoints: endpoints.map(endpointFromProto),
+    wallMs: Number(hello.wallMs),
+  };
+}
+
+/** tokensFromProto reads the tokens of an answer. */
+export function tokensFromProto(tokens: readonly IssuedToken[]): ReceivedToken[] {
+  return tokens.map(({ thumbprint, jwt, expiresInMs }) => ({ thumbprint, jwt, expiresInMs: Number(expiresInMs) }));
+}
+
+/** evidenceToProto writes evidence. */
+export function evidenceToProto({ method, valid, detail, checkedAtWall }: Evidence): MessageInitShape<typeof EvidenceSchema> {
+  return { method, valid, detail, checkedAtMs: BigInt(Math.round(checkedAtWall)) };
+}
+
+function failureToProto({ reason, message }: Failure): { reason: ErrorReason; message: string } {
+  return { reason: ErrorReason[reason], message };
+}
+
+function noteFromProto(service: string, info: SessionInfo): SessionNote {
+  const { dialer, rttMs, synced } = info;
+  const state = STATES[info.state - 1] ?? "INIT";
+  return {
+    service,
+    state,
+    dialer,
+    rttMs,
+    synced,
+    failure: info.failure === undefined ? undefined : failureFromProto(info.failure),
+    heard: Number(info.heard),
+  };
+}
+
+/** reportsFromProto reads session reports; the reporter's name wins over the ones inside. */
+export function reportsFromProto(service: string, reports: readonly SessionReport[]): { hubId: string; session: SessionNote }[] {
+  return reports.flatMap(({ hubId, session }) => (session === undefined ? [] : [{ hubId, session: noteFromProto(service, session) }]));
+}
+
+/** reportsFromPort reads reports of this process's own sessions. */
+export function reportsFromPort(reports: readonly PortReport[]): { hubId: string; session: SessionNote }[] {
+  return reports.map(({ hubId, failure, ...rest }) => ({
+    hubId,
+    session: { ...rest, failure: failure === undefined ? undefined : { reason: failure.reason as Reason, message: failure.message } },
+  }));
+}
+
+/** peerToProto writes a peer for people. */
+export function peerToProto(info: PeerInfo): MessageInitShape<typeof PeerSchema> {
+  const { hubId, level, maxTrust, decision, share, software, attempts, levelThere, failure } = info;
+  return {
+    hubId,
+    level,
+    maxTrust,
+    decision,
+    share,
+    software,
+    attempts,
+    levelThere: levelThere as TrustLevel,
+    evidence: info.evidence.map(evidenceToProto),
+    state: LinkStateProto[info.state],
+    stateAgeMs: BigInt(Math.max(0, Math.round(info.stateAgeMs))),
+    endpoints: info.endpoints.map(endpointToProto),
+    sessions: info.sessions.map(({ service, state, dialer, rttMs, synced, failure: lost, heard }) => ({
+      service,
+      state: LinkStateProto[state],
+      dialer,
+      rttMs,
+      synced,
+      heard: BigInt(heard),
+      ...(lost === undefined ? {} : { failure: failureToProto(lost) }),
+    })),
+    clockSkewMs: BigInt(Math.round(info.clockSkewMs)),
+    retryInMs: BigInt(Math.max(0, Math.round(info.retryInMs))),
+    ...(failure === undefined ? {} : { failure: failureToProto(failure) }),
+  };
+}
+
+/** pushToProto writes a push to a watching service. */
+export function pushToProto(push: Push): NonNullable<MessageInitShape<typeof WatchPeersResponseSchema>["push"]> {
+  if (push.kind === "removed") return { case: "removed", value: push.hubId };
+  if (push.kind === "synced") return { case: "synced", value: true };
+  return { case: "view", value: viewToProto(push.view) };
+}
+
+function viewToProto(view: ViewInfo): MessageInitShape<typeof PeerViewSchema> {
+  const { hubId, level, share, endpoint, token, terminated } = view;
+  return {
+    hubId,
+    level,
+    share,
+    terminated,
+    ...(endpoint === undefined ? {} : { endpoint: endpointToProto(endpoint) }),
+    token: token?.jwt ?? "",
+    tokenIssuedMs: BigInt(Math.round(token?.issuedAtWall ?? 0)),
+    tokenExpiresMs: BigInt(Math.round(token?.expiresAtWall ?? 0)),
+    caPems: [...view.caPems],
+    bundleSeq: BigInt(view.bundleSeq),
+    revoked: [...view.revoked],
+    minTokenIssuedMs: BigInt(Math.ceil(view.minTokenIssuedAtWall)),
+    wake: BigInt(view.wake),
+  };
+}
+
+/** viewToPort is the view that this process's own sessions act on. */
+export function viewToPort(view: ViewInfo): PeerView {
+  const { endpoint } = view;
+  return {
+    ...view,
+    endpoint: endpoint === undefined ? undefined : { host: endpoint.host, port: endpoint.port, spiffeId: endpoint.spiffeId },
+  };
+}

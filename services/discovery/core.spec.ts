@@ -1,0 +1,540 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Failure } from "#kernel/error.ts";
+import { Prng } from "#kernel/prng.ts";
+import type { LinkState } from "#kernel/session-rules.ts";
+import { decodeRecord, recordCodec } from "./codec.ts";
+import { type CoreConfig, DiscoveryCore, PEER_SPACE } from "./core.ts";
+import { decide, weigh } from "./evidence.ts";
+import { LEGAL, linkState, pathTo } from "./link.ts";
+import type { Effect, Input, Introduction, PeerSpec } from "./messages.ts";
+
+const WALL = 1_800_000_000_000;
+const CONFIG: CoreConfig = {
+  hubId: "a",
+  packageName: "foedus.discovery.v1alpha1",
+  minimumEvidence: 2,
+  verificationPeriodMs: 86_400_000,
+  backoff: { baseMs: 2_000, maxMs: 60_000, factor: 2, jitter: 0.25 },
+  expects: ["registry-sync"],
+  leafDelayMs: 100,
+  reintroduceMs: 60_000,
+  releasedAtWall: WALL - 1_000,
+  clockRetryMs: 5_000,
+  skewWarnMs: 60_000,
+};
+const LEAF = { thumbprint: "leaf-of-a", der: new Uint8Array([1]) };
+const LOST: Failure = { reason: "PEER_UNREACHABLE", message: "nobody answers" };
+const B: PeerSpec = {
+  hubId: "b",
+  addresses: [{ host: "b.example", port: 18_800 }],
+  cas: [{ pem: "CA of b", digest: "d1" }],
+  maxTrust: 2,
+  share: "limited",
+};
+
+function from(hubId: string, more: Partial<Introduction> = {}): Introduction {
+  const endpoints = [{ service: "discovery", host: `${hubId}.example`, port: 18_800, spiffeId: `spiffe://${hubId}/service/hub` }];
+  return { hubId, incarnation: 1, software: "1.0", packages: [CONFIG.packageName], endpoints, wallMs: WALL, ...more };
+}
+
+/** Bench drives a core by hand and writes what goes in and comes out as text. */
+class Bench {
+  readonly core: DiscoveryCore;
+  readonly lines: string[] = [];
+  readonly stored = new Map<string, Uint8Array>();
+  effects: Effect[] = [];
+  mono = 0;
+  skew = 0;
+
+  constructor(config: Partial<CoreConfig> = {}, stored?: ReadonlyMap<string, Uint8Array>) {
+    this.core = new DiscoveryCore({ config: { ...CONFIG, ...config }, prng: new Prng(1), codec: recordCodec });
+    this.core.restore([...(stored ?? [])].map(([hubId, bytes]) => [hubId, decodeRecord(bytes)!] as const));
+  }
+
+  get now() {
+    return { mono: this.mono, wall: WALL + this.mono + this.skew };
+  }
+
+  step(input: Input): Effect[] {
+    this.lines.push(`> ${show(input)}`);
+    return this.#run((out) => this.core.step(this.now, input, out));
+  }
+
+  /** until moves time on, ticking whenever the core asks for it. */
+  advance(ms: number): Effect[] {
+    const end = this.mono + ms;
+    const all: Effect[] = [];
+    for (let due = this.core.deadline(); due !== undefined && due <= end; due = this.core.deadline()) {
+      this.mono = Math.max(this.mono, due);
+      this.lines.push(`+ ${Math.round(this.mono)} ms`);
+      all.push(...this.#run((out) => this.core.tick(this.now, out)));
+    }
+    this.mono = end;
+    return all;
+  }
+
+  draw(): void {
+    this.lines.push(
+      ...this.core
+        .describe()
+        .split("\n")
+        .map((line) => `| ${line}`),
+    );
+  }
+
+  /** start configures peers and one watching service that takes its pushes at once. */
+  start(...peers: PeerSpec[]): Effect[] {
+    return [...this.step({ kind: "federation", peers }), ...this.step({ kind: "watch", watch: 1, service: "discovery", leaf: LEAF })];
+  }
+
+  attempt(kind: "hello" | "refresh" = "hello"): number {
+    const call = this.effects.findLast((effect) => effect.kind === kind);
+    if (call?.kind !== kind) throw new Error(`no ${kind} is under way`);
+    return call.attempt;
+  }
+
+  answer(peer = "b", expiresInMs = 3_600_000, more: Partial<Introduction> = {}): Effect[] {
+    const tokens = [{ thumbprint: LEAF.thumbprint, jwt: `jwt-${this.mono}`, expiresInMs }];
+    return this.step({
+      kind: "hello_answered",
+      peer,
+      attempt: this.attempt(),
+      from: from(peer, { wallMs: this.now.wall, ...more }),
+      tokens,
+      level: 2,
+    });
+  }
+
+  sessions(service: string, state: LinkState, synced: boolean, heard = 0, failure?: Failure): Effect[] {
+    return this.step({
+      kind: "sessions",
+      service,
+      reports: [{ hubId: "b", session: { service, state, dialer: "a", rttMs: 4, synced, failure, heard } }],
+    });
+  }
+
+  #run(work: (out: Effect[]) => void): Effect[] {
+    const out: Effect[] = [];
+    work(out);
+    this.effects.push(...out);
+    for (const effect of out) {
+      this.lines.push(`  ${show(effect)}`);
+      if (effect.kind === "persist")
+        for (const op of effect.ops) {
+          if (op.op === "put" && op.space === PEER_SPACE) this.stored.set(op.key, op.bytes);
+          if (op.op === "delete") this.stored.delete(op.key);
+        }
+      if (effect.kind === "push")
+        out.push(...this.#run((more) => this.core.step(this.now, { kind: "watch_ready", watch: effect.watch }, more)));
+    }
+    return out;
+  }
+}
+
+function show(value: Input | Effect): string {
+  switch (value.kind) {
+    case "persist":
+      return `persist ${value.ops.map((op) => `${op.op} ${"key" in op ? op.key : ""}`).join(", ")}`;
+    case "observe":
+      return value.what === "event"
+        ? `event ${value.event} ${value.severity}: ${value.text}`
+        : `${value.what} ${value.peer} ${value.direction ?? ""} ${value.result ?? ""}`.trimEnd();
+    case "push":
+      return `push #${value.watch} ${value.pushes
+        .map((push) => {
+          if (push.kind !== "view") return push.kind === "removed" ? `-${push.hubId}` : "synced";
+          const { hubId, level, endpoint, token, terminated, wake } = push.view;
+          return `${hubId}(level=${level} at=${endpoint === undefined ? "-" : `${endpoint.host}:${endpoint.port}`} token=${token?.jwt ?? "-"} wake=${wake}${terminated ? " terminated" : ""})`;
+        })
+        .join(" ")}`;
+    case "hello":
+    case "refresh":
+      return `${value.kind} ${value.peer} at ${value.address.host}:${value.address.port} leaves=${value.leaves.map(({ thumbprint }) => thumbprint).join(",")}`;
+    case "federation":
+      return `federation ${value.peers.map(({ hubId }) => hubId).join(",")}`;
+    case "watch":
+      return `watch #${value.watch} ${value.service} ${value.leaf?.thumbprint ?? "-"}`;
+    case "sessions":
+      return `sessions ${value.service} ${value.reports.map(({ hubId, session }) => `${hubId}:${session.state}${session.synced ? "+synced" : ""}`).join(",")}`;
+    case "peers":
+      return `peers ${value.peers.map(({ hubId, state }) => `${hubId}:${state}`).join(",")}`;
+    case "grant":
+      return `grant ${value.peer} level=${value.level} leaves=${value.leaves.join(",")}`;
+    case "refuse":
+      return `refuse ${value.failure.reason}`;
+    case "hello_failed":
+    case "refresh_failed":
+      return `${value.kind} ${value.peer} ${value.failure.reason}`;
+    case "hello_received":
+      return `hello_received from ${value.caller} as ${value.from.hubId}`;
+    default:
+      return `${value.kind}${"peer" in value ? ` ${value.peer ?? "*"}` : ""}${"enabled" in value ? ` ${value.enabled}` : ""}`;
+  }
+}
+
+const kinds = (effects: readonly Effect[], kind: Effect["kind"]) => effects.filter((effect) => effect.kind === kind);
+
+describe("transcripts", () => {
+  test("S1-28 S0-7 coming up, being lost, coming back", async () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: LOST });
+    bench.advance(2_000);
+    bench.mono += 40;
+    bench.answer();
+    bench.sessions("discovery", "OPERATIONAL", true, 1);
+    bench.sessions("registry-sync", "SYNCING", false, 1);
+    bench.sessions("registry-sync", "OPERATIONAL", true, 1);
+    bench.draw();
+    bench.sessions("discovery", "RECOVERING", false, 1);
+    bench.advance(0);
+    bench.answer();
+    bench.sessions("discovery", "OPERATIONAL", true, 2);
+    bench.draw();
+    await expect(`${bench.lines.join("\n")}\n`).toMatchFileSnapshot("testdata/link.txt");
+  });
+
+  test("D-4 D-15 termination and tokens", async () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    bench.step({ kind: "set_enabled", call: 7, peer: "b", enabled: false });
+    bench.step({ kind: "set_enabled", call: 8, peer: "b", enabled: false });
+    bench.step({ kind: "hello_received", call: 9, caller: "b", from: from("b"), leaves: ["x"], refused: [] });
+    bench.draw();
+    bench.step({ kind: "set_enabled", call: 10, peer: "b", enabled: true });
+    bench.answer();
+    bench.sessions("discovery", "OPERATIONAL", true, 1);
+    bench.sessions("registry-sync", "OPERATIONAL", true, 1);
+    bench.advance(1_800_000);
+    bench.step({
+      kind: "refresh_failed",
+      peer: "b",
+      attempt: bench.attempt("refresh"),
+      failure: { reason: "TOKEN_INVALID", message: "no" },
+    });
+    bench.draw();
+    await expect(`${bench.lines.join("\n")}\n`).toMatchFileSnapshot("testdata/terminate.txt");
+  });
+
+  test("B0-2 S4-2 being greeted by a hub that can only dial", async () => {
+    const bench = new Bench();
+    bench.start({ ...B, addresses: [] });
+    bench.draw();
+    bench.step({ kind: "hello_received", call: 1, caller: "b", from: from("c"), leaves: [], refused: [] });
+    bench.step({ kind: "hello_received", call: 2, caller: "c", from: from("c"), leaves: [], refused: [] });
+    bench.step({
+      kind: "hello_received",
+      call: 3,
+      caller: "b",
+      from: from("b", { packages: ["foedus.discovery.v9"] }),
+      leaves: [],
+      refused: [],
+    });
+    bench.step({
+      kind: "hello_received",
+      call: 4,
+      caller: "b",
+      from: from("b", { endpoints: [] }),
+      leaves: ["leaf-of-b"],
+      refused: [{ thumbprint: "t", why: "no CA of b signed it" }],
+    });
+    bench.draw();
+    await expect(`${bench.lines.join("\n")}\n`).toMatchFileSnapshot("testdata/greeted.txt");
+  });
+});
+
+describe("dialling", () => {
+  test("S0-7 B0-1 waits grow from 2 s to 60 s and only a finished Hello resets them", () => {
+    const bench = new Bench();
+    bench.start(B);
+    const waits: number[] = [];
+    for (let i = 0; i < 8; i++) {
+      bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: LOST });
+      const before = bench.mono;
+      waits.push(bench.core.deadline()! - before);
+      bench.advance(waits.at(-1)!);
+    }
+    for (const [i, wait] of waits.entries()) {
+      const full = Math.min(60_000, 2_000 * 2 ** i);
+      expect(wait).toBeGreaterThanOrEqual(full * 0.75);
+      expect(wait).toBeLessThanOrEqual(full);
+    }
+    bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: LOST });
+    expect(bench.core.describe()).toContain("attempts=9");
+    bench.advance(60_000);
+    bench.answer();
+    expect(bench.core.describe()).toContain("attempts=0");
+  });
+
+  test("D-18 being heard from wakes one dial and resets nothing", () => {
+    const bench = new Bench();
+    bench.start(B);
+    for (let i = 0; i < 5; i++) {
+      bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: LOST });
+      bench.advance(60_000);
+    }
+    bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: LOST });
+    const out = bench.sessions("registry-sync", "CONNECTING", false, 1);
+    expect(kinds(out, "hello")).toHaveLength(1);
+    expect(bench.core.describe()).toContain("attempts=6");
+    bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: LOST });
+    expect(kinds(bench.sessions("registry-sync", "CONNECTING", false, 2), "hello")).toHaveLength(0);
+  });
+
+  test("S2-15 several addresses are tried in turn without waiting in between, and one where another hub answers not again", () => {
+    const bench = new Bench();
+    const at = (host: string) => ({ host, port: 1 });
+    bench.start({ ...B, addresses: [at("one"), at("two"), at("three")] });
+    const tried: string[] = [];
+    for (let i = 0; i < 6; i++) {
+      const hello = bench.effects.findLast((effect) => effect.kind === "hello")!;
+      if (hello.kind !== "hello") throw new Error("no hello");
+      tried.push(hello.address.host);
+      const foreign: Failure = { reason: "UNKNOWN_IDENTITY", message: "another hub", facts: { presented: "spiffe://c/service/hub" } };
+      bench.step({ kind: "hello_failed", peer: "b", attempt: hello.attempt, failure: hello.address.host === "two" ? foreign : LOST });
+      if (tried.at(-1) === "three") bench.advance(60_000);
+    }
+    expect(tried).toEqual(["one", "two", "three", "one", "three", "one"]);
+  });
+
+  test("no Hello is sent while the clock is not plausible; it is said once and retried", () => {
+    const bench = new Bench();
+    bench.skew = -WALL;
+    const out = [...bench.start(B), ...bench.advance(11_000)];
+    expect(kinds(out, "hello")).toEqual([]);
+    expect(out.filter((effect) => effect.kind === "observe" && effect.event === "CLOCK")).toHaveLength(1);
+    bench.skew = 0;
+    expect(kinds(bench.advance(5_000), "hello")).toHaveLength(1);
+  });
+
+  test("a late answer to a call that was given up changes nothing", () => {
+    const bench = new Bench();
+    bench.start(B);
+    const attempt = bench.attempt();
+    bench.step({ kind: "set_enabled", call: 1, peer: "b", enabled: false });
+    bench.step({ kind: "hello_answered", peer: "b", attempt, from: from("b"), tokens: [], level: 3 });
+    expect(bench.core.describe()).toContain("b TERMINATED level=none");
+  });
+
+  test("a new leaf is offered with a Hello soon; a leaf that the peer refuses is not offered again and again", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    bench.sessions("discovery", "OPERATIONAL", true);
+    bench.sessions("registry-sync", "OPERATIONAL", true);
+    bench.step({ kind: "watch", watch: 2, service: "registry-sync", leaf: { thumbprint: "second", der: new Uint8Array([2]) } });
+    expect(kinds(bench.advance(99), "hello")).toHaveLength(0);
+    const [hello] = kinds(bench.advance(1), "hello");
+    expect(hello).toMatchObject({ leaves: [{ thumbprint: "leaf-of-a" }, { thumbprint: "second" }] });
+    const out = bench.answer();
+    expect(out.some((effect) => effect.kind === "observe" && effect.text?.includes("gave no token for 1 of our certificates"))).toBe(true);
+    expect(kinds(bench.advance(600_000), "hello")).toHaveLength(0);
+  });
+});
+
+describe("trust", () => {
+  const at = (certificateAtWall: number, pinnedCas = 1) => weigh({ certificateAtWall, pinnedCas, pinnedAtWall: WALL }, WALL, CONFIG);
+
+  test("S4-2 S4-3 S4-4 S4-5 S4-6 the level is the least of ceiling and evidence, in one sentence", () => {
+    expect(decide(at(0), 3, CONFIG)).toEqual({ level: 0, sentence: "none: no handshake yet" });
+    expect(decide(at(WALL - 86_400_000), 3, CONFIG)).toEqual({
+      level: 0,
+      sentence: "none: the last handshake is older than the verification period",
+    });
+    expect(decide(at(WALL, 0), 3, CONFIG)).toEqual({ level: 1, sentence: "MINIMAL: only 1 of 2 needed methods hold (certificate)" });
+    expect(decide(at(WALL), 1, CONFIG).level).toBe(1);
+    expect(decide(at(WALL), 2, CONFIG)).toEqual({
+      level: 2,
+      sentence: "LIMITED: 2 of 2 needed methods hold (certificate, operator-pin) and the operator's ceiling is LIMITED",
+    });
+    expect(decide(at(WALL), 3, CONFIG).level).toBe(3);
+    expect(decide(at(WALL), 3, { ...CONFIG, minimumEvidence: 3 }).level).toBe(1);
+  });
+
+  test("S4-3 evidence is renewed by a Hello before it lapses, and without one the level falls", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer("b", 0);
+    bench.sessions("discovery", "OPERATIONAL", true);
+    bench.sessions("registry-sync", "OPERATIONAL", true);
+    expect(kinds(bench.advance(86_400_000 * 0.9 - 1), "hello")).toHaveLength(0);
+    expect(kinds(bench.advance(1), "hello")).toHaveLength(1);
+    const out = bench.advance(86_400_000 * 0.1);
+    expect(out.some((effect) => effect.kind === "observe" && effect.event === "TRUST_DECIDED" && effect.severity === "WARNING")).toBe(true);
+    expect(bench.core.describe()).toContain("level=none");
+  });
+
+  test("S4-3 a lowered ceiling counts at once; a withdrawn CA voids tokens and handshake until the hub proves itself again", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    bench.step({ kind: "federation", peers: [{ ...B, maxTrust: 1 }] });
+    expect(bench.core.describe()).toContain("level=MINIMAL");
+    bench.step({ kind: "federation", peers: [{ ...B, cas: [...B.cas, { pem: "next", digest: "d2" }] }] });
+    expect(bench.core.describe()).toContain("level=LIMITED");
+    bench.mono += 10;
+    const out = bench.step({ kind: "federation", peers: [{ ...B, cas: [{ pem: "next", digest: "d2" }] }] });
+    expect(bench.core.describe()).toContain("level=none attempts=0 tokens=0");
+    expect(kinds(out, "hello")).toHaveLength(1);
+    const push = out.findLast((effect) => effect.kind === "push");
+    expect(push).toMatchObject({ pushes: [{ view: { caPems: ["next"], bundleSeq: 3, minTokenIssuedAtWall: WALL + 10 } }] });
+  });
+
+  test("a restart remembers level, endpoints, termination and bundle version; a removed peer is forgotten", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    const again = new Bench({}, bench.stored);
+    again.start({ ...B, addresses: [] });
+    expect(again.core.describe()).toContain("level=LIMITED");
+    expect(again.effects.findLast((effect) => effect.kind === "hello")).toMatchObject({ address: { host: "b.example" } });
+    bench.step({ kind: "set_enabled", call: 1, peer: "b", enabled: false });
+    const off = new Bench({}, bench.stored);
+    off.start(B);
+    expect(off.core.describe()).toContain("b TERMINATED");
+    off.step({ kind: "federation", peers: [] });
+    expect(off.stored.size).toBe(0);
+    expect(off.core.describe()).toBe("peers=0 watchers=1");
+  });
+
+  test("endpoints outside of the peer's own trust domain are ignored, and that is an event", () => {
+    const bench = new Bench();
+    bench.start(B);
+    const out = bench.answer("b", 3_600_000, {
+      endpoints: [{ service: "registry-sync", host: "evil", port: 1, spiffeId: "spiffe://c/service/hub" }],
+    });
+    expect(out.some((effect) => effect.kind === "observe" && effect.event === "ACCESS_REFUSED")).toBe(true);
+    expect(JSON.stringify(kinds(out, "push"))).not.toContain("evil");
+  });
+
+  test("a clock skew beyond the bound is reported once", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.mono += 100;
+    const out = bench.answer("b", 3_600_000, { wallMs: WALL + 50 + 61_000 });
+    expect(out.filter((effect) => effect.kind === "observe" && effect.event === "CLOCK")).toMatchObject([{ fields: { skew_ms: "61000" } }]);
+    expect(bench.core.gauges("b")?.skewMs).toBe(61_000);
+  });
+});
+
+describe("watchers", () => {
+  test("D7 all views first, then synced, then each change once; unchanged views are not sent", () => {
+    const bench = new Bench();
+    const [first] = kinds(bench.start(B, { ...B, hubId: "c" }), "push");
+    expect(first).toMatchObject({
+      pushes: [{ view: { hubId: "b", level: 0, caPems: ["CA of b"] } }, { view: { hubId: "c" } }, { kind: "synced" }],
+    });
+    expect(kinds(bench.step({ kind: "federation", peers: [B, { ...B, hubId: "c" }] }), "push")).toEqual([]);
+    expect(kinds(bench.step({ kind: "federation", peers: [B] }), "push")).toMatchObject([{ pushes: [{ kind: "removed", hubId: "c" }] }]);
+  });
+
+  test("S1-28 a peer of level MINIMAL needs only discovery's session", () => {
+    const bench = new Bench();
+    bench.start({ ...B, maxTrust: 1 });
+    bench.answer();
+    bench.sessions("discovery", "OPERATIONAL", true);
+    expect(bench.core.describe()).toContain("b OPERATIONAL level=MINIMAL");
+  });
+
+  test("S1-28 a service of this hub that dies takes its sessions along; one that is back soon does not", () => {
+    const bench = new Bench();
+    bench.start(B);
+    const watch = (id: number): Effect[] => bench.step({ kind: "watch", watch: id, service: "registry-sync", leaf: LEAF });
+    watch(2);
+    bench.answer();
+    bench.sessions("discovery", "OPERATIONAL", true);
+    bench.sessions("registry-sync", "OPERATIONAL", true);
+    bench.step({ kind: "watch_end", watch: 2 });
+    bench.advance(4_999);
+    watch(3);
+    bench.advance(10_000);
+    expect(bench.core.describe()).toContain("b OPERATIONAL");
+    bench.step({ kind: "watch_end", watch: 3 });
+    bench.advance(5_000);
+    expect(bench.core.describe()).toContain("b RECOVERING");
+  });
+
+  test("a session that is refused for its token leads to a new Hello, not to a storm of them", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    const refused: Failure = { reason: "TOKEN_INVALID", message: "no such key" };
+    bench.sessions("discovery", "CONNECTING", false, 0, refused);
+    for (let i = 0; i < 5; i++) bench.sessions("discovery", "CONNECTING", false, 0, refused);
+    expect(kinds(bench.advance(1_999), "hello")).toHaveLength(0);
+    expect(kinds(bench.advance(1), "hello")).toHaveLength(1);
+  });
+});
+
+describe("link states", () => {
+  test("D6 S1-28 the path between any two derived states is legal", () => {
+    const bool = fc.boolean();
+    const facts = fc.record({ enabled: bool, dialable: bool, helloing: bool, introduced: bool, up: bool, wasUp: bool });
+    fc.assert(
+      fc.property(fc.array(facts, { maxLength: 30 }), (list) => {
+        let state: LinkState = "INIT";
+        let wasUp = false;
+        for (const given of list) {
+          // As in the core: `wasUp` stays until the operator ends the link.
+          wasUp = given.enabled && (wasUp || given.up);
+          const goal = linkState({ ...given, wasUp });
+          for (const next of pathTo(state, goal)) {
+            expect(LEGAL[state]).toContain(next);
+            state = next;
+          }
+          expect(state).toBe(goal);
+        }
+      }),
+      { seed: 7, numRuns: 500 },
+    );
+  });
+
+  test("D1 D3 D6 any sequence of inputs keeps transitions legal, Hellos single, and the level below the ceiling", () => {
+    const op = fc.nat({ max: 11 });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(op, fc.nat({ max: 70_000 })), { maxLength: 60 }), (ops) => {
+        const bench = new Bench();
+        bench.start(B);
+        let [n, enabled] = [0, true];
+        for (const [what, ms] of ops) {
+          const pending = bench.effects.findLast((effect) => effect.kind === "hello");
+          const attempt = pending?.kind === "hello" ? pending.attempt : 0;
+          n++;
+          if (what === 2) enabled = !enabled;
+          if (what === 0) bench.answer();
+          else if (what === 1) bench.step({ kind: "hello_failed", peer: "b", attempt, failure: LOST });
+          else if (what === 2) bench.step({ kind: "set_enabled", call: n, peer: "b", enabled });
+          else if (what === 3) bench.sessions("discovery", "OPERATIONAL", true, n);
+          else if (what === 4) bench.sessions("discovery", "RECOVERING", false, n);
+          else if (what === 5) bench.sessions("registry-sync", ms % 2 === 0 ? "OPERATIONAL" : "SYNCING", ms % 2 === 0, n);
+          else if (what === 6) bench.step({ kind: "hello_received", call: n, caller: "b", from: from("b"), leaves: [], refused: [] });
+          else if (what === 7)
+            bench.step({ kind: "federation", peers: ms % 5 === 0 ? [] : [{ ...B, maxTrust: ((ms % 3) + 1) as 1 | 2 | 3 }] });
+          else if (what === 8)
+            bench.step({ kind: "watch", watch: 2 + n, service: "registry-sync", leaf: { thumbprint: `leaf-${n}`, der: new Uint8Array() } });
+          else bench.advance(ms);
+        }
+        let state: LinkState | undefined = "INIT";
+        let open: number | undefined;
+        for (const effect of bench.effects) {
+          if (effect.kind === "observe" && effect.what === "peer_added") state = "INIT";
+          if (effect.kind === "observe" && effect.event === "LINK_STATE" && effect.fields?.["to"] !== undefined) {
+            expect(effect.fields["from"]).toBe(state);
+            expect(LEGAL[state!]).toContain(effect.fields["to"]);
+            state = effect.fields["to"] as LinkState;
+          }
+          if (effect.kind === "hello") {
+            expect(effect.attempt).toBeGreaterThan(open ?? 0);
+            open = effect.attempt;
+            expect(state).not.toBe("TERMINATED");
+          }
+          if (effect.kind === "push")
+            for (const push of effect.pushes) if (push.kind === "view") expect(push.view.level).toBeLessThanOrEqual(3);
+        }
+      }),
+      { seed: 11, numRuns: 300 },
+    );
+  });
+});

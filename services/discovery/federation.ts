@@ -1,0 +1,223 @@
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { hubIdProblem } from "#kernel/hub-id.ts";
+import { ConfigError, type ConfigProblem } from "#runtime/config/load.ts";
+import { nearest } from "#runtime/config/shape.ts";
+import { parseCertificates } from "#runtime/tls/credentials.ts";
+import type { Address, Level, PeerSpec, PinnedCa } from "./messages.ts";
+
+/** Port of a hub that names none (S0-2). */
+export const DEFAULT_PORT = 18_800;
+
+/** Interval of the repeated full comparison with peers, ms (S0-3). */
+export const DEFAULT_SYNC_INTERVAL_MS = 30_000;
+
+/** Federation is the parsed federation file. */
+export interface Federation {
+  readonly peers: readonly PeerSpec[];
+  readonly syncIntervalMs: number;
+}
+
+/** NO_FEDERATION is what a hub without a federation file has (S0-23). */
+export const NO_FEDERATION: Federation = { peers: [], syncIntervalMs: DEFAULT_SYNC_INTERVAL_MS };
+
+/** FederationOptions is what a federation file is read with. */
+export interface FederationOptions {
+  /** This hub: it cannot be its own peer. */
+  readonly hubId: string;
+  /** CA certificates by hub id, PEM or path, for peers whose entry has no `ca`. */
+  readonly bundles?: Readonly<Record<string, string>>;
+  /** Further addresses of pinned hubs, tried after the configured one. */
+  readonly seeds?: readonly Address[];
+  /** What holds when the file names no `sync_interval`, ms; 30 s if not given (S0-3). */
+  readonly syncIntervalMs?: number;
+  /** readText reads a file; by default from disk. */
+  readonly readText?: (path: string) => string;
+  /** Folder that paths are relative to, and name of the file in error messages. */
+  readonly folder?: string;
+  readonly source?: string;
+}
+
+const FILE_KEYS = ["peers", "sync_interval"];
+const PEER_KEYS = ["hub_id", "host", "port", "ca", "max_trust", "share"];
+const TRUST: Readonly<Record<string, Level>> = { minimal: 1, limited: 2, full: 3 };
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** parseFederation reads a federation file (S0-2, S0-3). It throws a ConfigError that lists every problem with its path. */
+export function parseFederation(text: string, options: FederationOptions): Federation {
+  return new Parser(options).parse(text);
+}
+
+/** loadFederation reads the file at a path; paths in it are relative to it. `count` is the number of peers (S0-10). */
+export function loadFederation(
+  path: string,
+  options: Omit<FederationOptions, "folder" | "source">,
+): { readonly federation: Federation; readonly count: number } {
+  const readText = options.readText ?? readUtf8;
+  let text: string;
+  try {
+    text = readText(path);
+  } catch (cause) {
+    throw new ConfigError([
+      { path: "", source: `file ${path}`, message: `cannot read it: ${cause instanceof Error ? cause.message : String(cause)}` },
+    ]);
+  }
+  const federation = parseFederation(text, { ...options, folder: dirname(path), source: `file ${path}` });
+  return { federation, count: federation.peers.length };
+}
+
+/**
+ * parseSeeds reads addresses `host[:port]`, from a list or a comma-separated text. Empty items are dropped (S2-15), a scheme in
+ * front and a slash at the end are tolerated. It throws a ConfigError for what is no address.
+ */
+export function parseSeeds(seeds: string | readonly string[]): Address[] {
+  const items = (typeof seeds === "string" ? seeds.split(",") : seeds).map((item) => item.trim()).filter((item) => item !== "");
+  const problems: ConfigProblem[] = [];
+  const addresses = items.flatMap((item, i) => {
+    const address = parseAddress(item);
+    if (address === undefined)
+      problems.push({ path: `seeds[${i}]`, source: "seeds", message: `"${item}" is not an address; write host:port` });
+    return address ?? [];
+  });
+  if (problems.length > 0) throw new ConfigError(problems);
+  return addresses;
+}
+
+function parseAddress(item: string): Address | undefined {
+  const bare = item.replace(/^[a-z][a-z0-9+.-]*:\/\//i, "").replace(/\/+$/, "");
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:/[\]]+))(?::(\d{1,5}))?$/.exec(bare);
+  const host = match?.[1] ?? match?.[2];
+  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3]);
+  return host === undefined || port < 1 || port > 65_535 ? undefined : { host, port };
+}
+
+class Parser {
+  readonly #o: FederationOptions;
+  readonly #problems: ConfigProblem[] = [];
+  readonly #seen = new Set<string>();
+
+  constructor(options: FederationOptions) {
+    this.#o = options;
+  }
+
+  parse(text: string): Federation {
+    let file: unknown;
+    try {
+      file = JSON.parse(text);
+    } catch (cause) {
+      this.#problem("", `it is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`);
+    }
+    const federation = this.#problems.length === 0 ? this.#file(file) : NO_FEDERATION;
+    if (this.#problems.length > 0) throw new ConfigError(this.#problems);
+    return federation;
+  }
+
+  #file(value: unknown): Federation {
+    if (!isObject(value)) {
+      this.#problem("", "must be an object with `peers`");
+      return NO_FEDERATION;
+    }
+    this.#keys("", value, FILE_KEYS);
+    const { peers: list = [], sync_interval: interval = (this.#o.syncIntervalMs ?? DEFAULT_SYNC_INTERVAL_MS) / 1_000 } = value;
+    if (typeof interval !== "number" || !(interval >= 1 && interval <= 86_400))
+      this.#problem("sync_interval", "must be seconds from 1 to 86400");
+    if (!Array.isArray(list)) this.#problem("peers", "must be a list");
+    const peers = (Array.isArray(list) ? list : []).flatMap((item: unknown, i) => this.#peer(`peers[${i}]`, item) ?? []);
+    return { peers, syncIntervalMs: Number(interval) * 1_000 };
+  }
+
+  #peer(path: string, value: unknown): PeerSpec | undefined {
+    if (!isObject(value)) return this.#problem(path, "must be an object with `hub_id`");
+    this.#keys(path, value, PEER_KEYS);
+    const hubId = this.#hubId(path, value["hub_id"]);
+    const addresses = this.#address(path, value);
+    const maxTrust = this.#maxTrust(path, value["max_trust"]);
+    const share = value["share"] ?? (maxTrust === 3 ? "full" : maxTrust === 2 ? "limited" : "");
+    if (typeof share !== "string" || share.length > 63)
+      this.#problem(`${path}.share`, "must be the name of a share, at most 63 characters");
+    const cas = hubId === "" ? [] : this.#cas(path, hubId, value["ca"]);
+    return { hubId, addresses: [...addresses, ...(this.#o.seeds ?? [])], cas, maxTrust, share: String(share) };
+  }
+
+  #hubId(path: string, value: unknown): string {
+    const problem =
+      typeof value !== "string"
+        ? "must be the hub's id"
+        : (hubIdProblem(value) ?? (value === this.#o.hubId ? "is this hub itself" : undefined));
+    if (problem !== undefined) this.#problem(`${path}.hub_id`, problem);
+    if (typeof value !== "string" || problem !== undefined) return "";
+    if (this.#seen.has(value)) this.#problem(`${path}.hub_id`, `"${value}" is listed twice`);
+    this.#seen.add(value);
+    return value;
+  }
+
+  #address(path: string, { host, port = DEFAULT_PORT }: Json): Address[] {
+    const badPort = typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65_535;
+    if (badPort) this.#problem(`${path}.port`, "must be a port from 1 to 65535");
+    if (host === undefined || host === "") return [];
+    if (typeof host !== "string" || /[\s/]/.test(host) || host.length > 253) {
+      this.#problem(`${path}.host`, "must be a host name or address, without scheme or path; leave it out if the peer can only dial us");
+      return [];
+    }
+    return badPort ? [] : [{ host: host.replace(/^\[|\]$/g, ""), port }];
+  }
+
+  #maxTrust(path: string, value: unknown): Level {
+    if (value === undefined) return 2;
+    const level = typeof value === "string" ? TRUST[value] : undefined;
+    if (level === undefined) this.#problem(`${path}.max_trust`, `must be one of ${Object.keys(TRUST).join(", ")}`);
+    return level ?? 1;
+  }
+
+  #cas(path: string, hubId: string, ca: unknown): PinnedCa[] {
+    const bundle = this.#o.bundles?.[hubId];
+    const at = ca === undefined && bundle !== undefined ? `trust.bundles.${hubId}` : `${path}.ca`;
+    const given = ca ?? bundle;
+    if (given === undefined) this.#problem(at, `the CA of ${hubId} is not pinned; give its PEM or a path here, or in trust.bundles`);
+    else if (typeof given !== "string") this.#problem(at, "must be PEM text or the path of a PEM file");
+    else {
+      try {
+        return this.#readCas(at, given);
+      } catch (cause) {
+        this.#problem(at, cause instanceof Error ? cause.message : String(cause));
+      }
+    }
+    return [];
+  }
+
+  #readCas(at: string, given: string): PinnedCa[] {
+    const pem = given.includes("-----BEGIN") ? given : (this.#o.readText ?? readUtf8)(resolve(this.#o.folder ?? ".", given));
+    const certificates = parseCertificates([pem]);
+    if (certificates.length === 0) this.#problem(at, "there is no certificate in it");
+    if (certificates.some(({ ca }) => !ca)) this.#problem(at, "it holds a certificate that is not a CA; pin the hub's CA, not a leaf");
+    return certificates.map((certificate) => ({
+      pem: String(certificate),
+      digest: createHash("sha256").update(certificate.raw).digest("hex"),
+    }));
+  }
+
+  #keys(path: string, value: Json, known: readonly string[]): void {
+    for (const key of Object.keys(value)) {
+      if (known.includes(key)) continue;
+      const near = nearest(key, known);
+      this.#problem(
+        path === "" ? key : `${path}.${key}`,
+        near === undefined ? `is not known; known are ${known.join(", ")}` : `is not known; did you mean ${near}?`,
+      );
+    }
+  }
+
+  #problem(path: string, message: string): undefined {
+    this.#problems.push({ path, source: this.#o.source ?? "federation", message });
+  }
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function readUtf8(path: string): string {
+  return readFileSync(path, "utf8");
+}

@@ -1,0 +1,146 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import {
+  DiscoveryService,
+  GetKeySetResponseSchema,
+  GetPeerResponseSchema,
+  type HelloRequest,
+  HelloResponseSchema,
+  type IssuedTokenSchema,
+  ListPeersResponseSchema,
+  RefreshResponseSchema,
+  ReportSessionsResponseSchema,
+  SetPeerEnabledResponseSchema,
+  WatchPeersResponseSchema,
+} from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import type { Platform } from "#runtime/module.ts";
+import { bind, type CallContext, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { endpointToProto, evidenceToProto, introductionOf, peerToProto, pushToProto, reportsFromProto } from "./codec.ts";
+import type { KeyKeeper } from "./key-keeper.ts";
+import { type Bundles, ownLeaf } from "./leaves.ts";
+import type { Input, Output, Push, ServiceEndpoint } from "./messages.ts";
+
+type Answer = Extract<Output, { readonly call: number }>;
+
+/** Watch is one subscriber outside of the core. */
+export interface Watch {
+  readonly push: (pushes: readonly Push[]) => void;
+  readonly jwks: (jwks: string) => void;
+  readonly end: (failure: Failure) => void;
+}
+
+/** HandlerEnv is what the handlers work with. */
+export interface HandlerEnv {
+  readonly platform: Platform;
+  readonly keys: KeyKeeper;
+  readonly bundles: Bundles;
+  readonly ownEndpoints: () => readonly ServiceEndpoint[];
+  readonly watches: Map<number, Watch>;
+  readonly nextId: () => number;
+  readonly post: (input: Input) => boolean;
+  /** ask posts an input and resolves with its answer; a refusal rejects. */
+  readonly ask: (make: (call: number) => Input) => Promise<Answer>;
+  readonly session: Handlers<typeof DiscoveryService>["session"];
+}
+
+/** createBinding makes the handlers of DiscoveryService. */
+export function createBinding(env: HandlerEnv): ServiceBinding {
+  const { platform, keys, bundles } = env;
+  const peersOf = (answer: Answer) => (answer.kind === "peers" ? answer.peers.map(peerToProto) : []);
+  return bind(DiscoveryService, {
+    hello: (request, context) => hello(env, request, context),
+    refresh: async (request, { caller }) => {
+      const checked = bundles.check(caller.hubId, request.leaves, platform.clock.wall());
+      const answer = await env.ask((call) => ({ kind: "refresh_received", call, caller: caller.hubId, ...checked }));
+      const grant = granted(answer);
+      return create(RefreshResponseSchema, { level: grant.level, tokens: await issueAll(env, grant) });
+    },
+    getKeySet: () => create(GetKeySetResponseSchema, { jwks: keys.jwks }),
+    listPeers: async () =>
+      create(ListPeersResponseSchema, { peers: peersOf(await env.ask((call) => ({ kind: "list", call, peer: undefined }))) }),
+    getPeer: async (request) => {
+      const [peer] = peersOf(await env.ask((call) => ({ kind: "list", call, peer: request.hubId })));
+      return create(GetPeerResponseSchema, peer === undefined ? {} : { peer });
+    },
+    watchPeers: async (request, out, context) => {
+      const leaf = ownLeaf(platform.hubId, request.leaf);
+      const watch = env.nextId();
+      const ended = Promise.withResolvers<void>();
+      const send = (push: MessageInitShape<typeof WatchPeersResponseSchema>["push"]): boolean =>
+        out.send(create(WatchPeersResponseSchema, push === undefined ? {} : { push }));
+      context.signal.addEventListener("abort", () => ended.resolve(), { once: true });
+      env.watches.set(watch, {
+        push: (pushes) => {
+          if (!pushes.every((push) => send(pushToProto(push)))) return ended.resolve();
+          void out.drained().then(() => env.post({ kind: "watch_ready", watch }));
+        },
+        jwks: (jwks) => void send({ case: "jwks", value: jwks }),
+        end: (failure) => ended.reject(new FoedusError(failure)),
+      });
+      try {
+        send({ case: "jwks", value: keys.jwks });
+        if (!env.post({ kind: "watch", watch, service: request.service, leaf }))
+          throw fail("OVERLOADED", "discovery's mailbox is full; retry with backoff");
+        if (context.signal.aborted) ended.resolve();
+        await ended.promise;
+      } finally {
+        env.watches.delete(watch);
+        env.post({ kind: "watch_end", watch });
+      }
+    },
+    reportSessions: (request) => {
+      if (!env.post({ kind: "sessions", service: request.service, reports: reportsFromProto(request.service, request.reports) }))
+        throw fail("OVERLOADED", "discovery's mailbox is full; retry with backoff");
+      return create(ReportSessionsResponseSchema);
+    },
+    setPeerEnabled: async (request) => {
+      const [peer] = peersOf(await env.ask((call) => ({ kind: "set_enabled", call, peer: request.hubId, enabled: request.enabled })));
+      return create(SetPeerEnabledResponseSchema, peer === undefined ? {} : { peer });
+    },
+    session: env.session,
+  });
+}
+
+async function hello(env: HandlerEnv, request: HelloRequest, { caller }: CallContext) {
+  const { platform, bundles, ownEndpoints } = env;
+  const checked = bundles.check(caller.hubId, request.leaves, platform.clock.wall());
+  const answer = await env.ask((call) => ({
+    kind: "hello_received",
+    call,
+    caller: caller.hubId,
+    from: introductionOf(request),
+    ...checked,
+  }));
+  const grant = granted(answer);
+  return create(HelloResponseSchema, {
+    hubId: platform.hubId,
+    incarnation: BigInt(platform.incarnation),
+    software: platform.software,
+    packages: [...platform.packages],
+    endpoints: ownEndpoints().map(endpointToProto),
+    tokens: await issueAll(env, grant),
+    level: grant.level,
+    evidence: grant.evidence.map(evidenceToProto),
+    wallMs: BigInt(Math.round(platform.clock.wall())),
+  });
+}
+
+function granted(answer: Answer): Extract<Output, { kind: "grant" }> {
+  if (answer.kind !== "grant") throw fail("INTERNAL", "discovery answered something else");
+  return answer;
+}
+
+/** issueAll signs a token for each certificate; none for a hub without a level. */
+async function issueAll(
+  { keys }: HandlerEnv,
+  { peer, level, leaves }: Extract<Output, { kind: "grant" }>,
+): Promise<MessageInitShape<typeof IssuedTokenSchema>[]> {
+  if (level < 1) return [];
+  return Promise.all(
+    leaves.map(async (thumbprint) => {
+      const issued = await keys.issue(peer, thumbprint, level);
+      return { thumbprint, jwt: issued.jwt, expiresInMs: BigInt(Math.round(issued.expiresAtWall - issued.issuedAtWall)) };
+    }),
+  );
+}

@@ -1,0 +1,13 @@
+export { type DiscoveryConfig, discoveryConfig } from "./config.ts";
+export {
+  DEFAULT_PORT,
+  type Federation,
+  type FederationOptions,
+  loadFederation,
+  NO_FEDERATION,
+  parseFederation,
+  parseSeeds,
+} from "./federation.ts";
+export type { Address, ServiceEndpoint } from "./messages.ts";
+export { createDiscovery, type Discovery, type DiscoveryOptions, type DiscoveryServicePorts } from "./module.ts";
+export type { DialRequest } from "./ports.ts";

@@ -1,0 +1,86 @@
+import type { Registry } from "prom-client";
+import { REASONS } from "#kernel/error.ts";
+import type { LinkState } from "#kernel/session-rules.ts";
+import { counter, LabelBound, sampledGauge } from "#runtime/metrics/declare.ts";
+import type { DiscoveryCore } from "./core.ts";
+
+const STATES: readonly LinkState[] = ["INIT", "DISCOVERING", "CONNECTING", "SYNCING", "OPERATIONAL", "RECOVERING", "TERMINATED"];
+const PEERS_MAX = 256;
+
+/** DiscoveryMetrics are the numbers of this service; gauges are read from the core when someone scrapes. */
+export class DiscoveryMetrics {
+  readonly #hellos;
+  readonly #core: DiscoveryCore;
+  readonly #gauges;
+  readonly #unsample: (() => void)[];
+  readonly #peers = new Map<string, (() => void)[]>();
+  readonly #label = new LabelBound(PEERS_MAX);
+
+  constructor(registry: Registry, core: DiscoveryCore) {
+    this.#core = core;
+    this.#hellos = counter(registry, {
+      name: "foedus_discovery_hello_total",
+      help: "Hellos by direction and result: ok or the reason of the failure.",
+      labels: ["direction", "result"],
+    });
+    const states = sampledGauge(registry, { name: "foedus_discovery_peers", help: "Configured peers by link state.", labels: ["state"] });
+    this.#unsample = STATES.map((state) => states({ state: state.toLowerCase() }, () => core.count(state)));
+    const labels = ["peer"] as const;
+    this.#gauges = {
+      level: sampledGauge(registry, {
+        name: "foedus_discovery_trust_level",
+        help: "Decided trust level of a peer: 0 none, 1 minimal, 2 limited, 3 full.",
+        labels,
+      }),
+      skew: sampledGauge(registry, {
+        name: "foedus_discovery_clock_skew_seconds",
+        help: "A peer's clock minus ours at its last Hello.",
+        labels,
+      }),
+      expiry: sampledGauge(registry, {
+        name: "foedus_discovery_token_expiry_timestamp_seconds",
+        help: "Unix time at which our first token at a peer expires; 0 for none.",
+        labels,
+      }),
+    };
+  }
+
+  hello(direction: "in" | "out", result: string): void {
+    this.#hellos.inc({ direction, result: result === "ok" || (REASONS as readonly string[]).includes(result) ? result : "other" });
+  }
+
+  added(hubId: string): void {
+    const peer = this.#label.of(hubId);
+    if (peer === "other" || this.#peers.has(hubId)) return;
+    const read = (of: (gauges: NonNullable<ReturnType<DiscoveryCore["gauges"]>>) => number) => () => {
+      const gauges = this.#core.gauges(hubId);
+      return gauges === undefined ? 0 : of(gauges);
+    };
+    const { level, skew, expiry } = this.#gauges;
+    this.#peers.set(hubId, [
+      level(
+        { peer },
+        read((g) => g.level),
+      ),
+      skew(
+        { peer },
+        read((g) => g.skewMs / 1_000),
+      ),
+      expiry(
+        { peer },
+        read((g) => g.tokenExpiresAtWall / 1_000),
+      ),
+    ]);
+  }
+
+  removed(hubId: string): void {
+    for (const unsample of this.#peers.get(hubId) ?? []) unsample();
+    this.#peers.delete(hubId);
+    this.#label.forget(hubId);
+  }
+
+  stop(): void {
+    for (const hubId of [...this.#peers.keys()]) this.removed(hubId);
+    for (const unsample of this.#unsample) unsample();
+  }
+}

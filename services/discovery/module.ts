@@ -1,0 +1,403 @@
+import { create } from "@bufbuild/protobuf";
+import type { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
+import { DiscoveryService, HelloRequestSchema, RefreshRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { AnnounceSchema, type SessionFrame, SessionFrameSchema } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { Prng } from "#kernel/prng.ts";
+import { RELEASED_AT_WALL } from "#runtime/clock.ts";
+import { createDriver, type Driver } from "#runtime/driver.ts";
+import type { LinkCounters } from "#runtime/events.ts";
+import type { Platform, ServiceModule } from "#runtime/module.ts";
+import type { PeerView } from "#runtime/peers.ts";
+import type { ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
+import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/rpc/peer-links.ts";
+import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
+import { decodeRecord, endpointToProto, introductionOf, recordCodec, reportsFromPort, tokensFromProto, viewToPort } from "./codec.ts";
+import type { DiscoveryConfig } from "./config.ts";
+import { DiscoveryCore, PEER_SPACE } from "./core.ts";
+import { type Federation, NO_FEDERATION } from "./federation.ts";
+import { createBinding, type Watch } from "./handler.ts";
+import { KeyKeeper } from "./key-keeper.ts";
+import { Bundles, ownLeaf } from "./leaves.ts";
+import type { Effect, Input, Note, Output, PeerRecord, Push } from "./messages.ts";
+import { DiscoveryMetrics } from "./metrics.ts";
+import type { DialRequest, DiscoveryPorts } from "./ports.ts";
+
+const PACKAGE = "foedus.discovery.v1alpha1";
+const SERVICE = "discovery";
+
+type Client = ClientOf<typeof DiscoveryService>;
+type Answer = Extract<Output, { readonly call: number }>;
+type Outgoing = Extract<Output, { kind: "hello" | "refresh" }>;
+
+/** DiscoveryServicePorts are the ports with their real types. */
+export type DiscoveryServicePorts = DiscoveryPorts<Client, TokenVerifier>;
+
+/** DiscoveryOptions join the service to its process. */
+export interface DiscoveryOptions {
+  readonly platform: Platform;
+  readonly config: DiscoveryConfig;
+  readonly ports: DiscoveryServicePorts;
+  /** Peers of the start; none if federation is off (S0-23). */
+  readonly federation?: Federation;
+  readonly onFatal: (error: unknown) => void;
+}
+
+/** Discovery is the service as the composition root sees it. */
+export interface Discovery extends ServiceModule {
+  /** setFederation makes another set of peers the wanted one, live (D-11), and answers how many there are. */
+  setFederation(federation: Federation): number;
+  /** leafChanged is to be called when this process has a new certificate: it says Hello for it and renews its sessions. */
+  leafChanged(): void;
+  /** keySet is the JWK set of this hub's tokens, JSON; empty before `start`. */
+  keySet(): string;
+  /** rotateKeys starts a planned rotation of the token keys now. */
+  rotateKeys(): Promise<void>;
+  /** sessions are the states of this service's own sessions. */
+  sessions(): readonly LinkStatus[];
+  links(): readonly LinkCounters[];
+}
+
+/** createDiscovery makes the service that finds peers, proves identities and decides trust. Nothing runs before `start`. */
+export function createDiscovery(options: DiscoveryOptions): Discovery {
+  return new DiscoveryModule(options);
+}
+
+class DiscoveryModule implements Discovery {
+  readonly name = SERVICE;
+  readonly bindings: readonly ServiceBinding[];
+  readonly #o: DiscoveryOptions;
+  readonly #core: DiscoveryCore;
+  readonly #keys: KeyKeeper;
+  readonly #bundles = new Bundles();
+  readonly #links: PeerLinks<SessionFrame>;
+  readonly #metrics: DiscoveryMetrics;
+  readonly #store;
+  readonly #calls = new Map<number, PromiseWithResolvers<Answer>>();
+  readonly #watches = new Map<number, Watch>();
+  readonly #views = new Map<string, PeerView>();
+  /** Peers whose sessions must be renewed once there is a token for the new certificate. */
+  readonly #redial = new Set<string>();
+  readonly #abort = new AbortController();
+  #ownWatch = 0;
+  #driver: Driver<Input> | undefined;
+  #federation: Federation;
+  #lastId = 0;
+
+  constructor(options: DiscoveryOptions) {
+    this.#o = options;
+    const { platform, ports } = options;
+    this.#federation = options.federation ?? NO_FEDERATION;
+    this.#store = platform.store(SERVICE);
+    this.#core = new DiscoveryCore({ config: this.#coreConfig(), prng: new Prng(platform.entropy.seed()), codec: recordCodec });
+    this.#metrics = new DiscoveryMetrics(platform.metrics, this.#core);
+    this.#keys = this.#createKeys();
+    this.#links = this.#createLinks();
+    this.bindings = [
+      createBinding({
+        platform,
+        keys: this.#keys,
+        bundles: this.#bundles,
+        ownEndpoints: ports.ownEndpoints,
+        watches: this.#watches,
+        nextId: () => ++this.#lastId,
+        post: (input) => this.#driver?.postControl(input) ?? false,
+        ask: (make) => this.#ask(make),
+        session: (requests, out, context) => this.#links.accept(requests, out, context),
+      }),
+    ];
+  }
+
+  async start(): Promise<void> {
+    const { platform, onFatal } = this.#o;
+    this.#bundles.set(this.#federation.peers);
+    await this.#keys.open(this.#store);
+    this.#core.restore(this.#records());
+    this.#driver = createDriver<Input, Effect>({
+      service: SERVICE,
+      core: this.#core,
+      store: this.#store,
+      clock: platform.clock,
+      log: platform.log,
+      metrics: platform.metrics,
+      execute: (output) => this.#execute(output),
+      observe: (note) => this.#note(note as Note),
+      reject: (output, failure) => this.#reject(output, failure),
+      onFatal,
+      commit: "turn",
+    });
+    this.#driver.post({ kind: "federation", peers: this.#federation.peers });
+    this.leafChanged();
+    this.#keys.run();
+  }
+
+  readiness() {
+    const state = this.#driver?.state ?? "starting";
+    return state === "running" ? { ready: true } : { ready: false, reason: `discovery is ${state}` };
+  }
+
+  describe(): string {
+    return `${this.#core.describe()}\nsessions\n${this.#links.describe()}`;
+  }
+
+  links(): readonly LinkCounters[] {
+    return this.#links.counters("link");
+  }
+
+  sessions(): readonly LinkStatus[] {
+    return this.#links.status();
+  }
+
+  keySet(): string {
+    return this.#keys.jwks;
+  }
+
+  rotateKeys(): Promise<void> {
+    return this.#keys.rotate();
+  }
+
+  setFederation(federation: Federation): number {
+    this.#federation = federation;
+    this.#bundles.set(federation.peers);
+    this.#driver?.postControl({ kind: "federation", peers: federation.peers });
+    return federation.peers.length;
+  }
+
+  leafChanged(): void {
+    const { platform, ports } = this.#o;
+    if (this.#driver === undefined) return;
+    const leaf = ownLeaf(platform.hubId, ports.ownLeaf());
+    const before = this.#ownWatch;
+    const watch = ++this.#lastId;
+    this.#ownWatch = watch;
+    this.#watches.set(watch, { push: (pushes) => this.#ownPush(watch, pushes), jwks: () => undefined, end: () => undefined });
+    for (const hubId of this.#views.keys()) this.#redial.add(hubId);
+    this.#driver.postControl({ kind: "watch", watch, service: SERVICE, leaf });
+    if (before === 0) return;
+    this.#watches.delete(before);
+    this.#driver.postControl({ kind: "watch_end", watch: before });
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.#keys.stop();
+    const failure: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping; watch again in a moment" };
+    await this.#links.stop(graceMs);
+    for (const watch of this.#watches.values()) watch.end(failure);
+    this.#abort.abort(failure);
+    await this.#driver?.stop();
+    for (const call of this.#calls.values()) call.reject(new FoedusError(failure));
+    this.#calls.clear();
+    this.#metrics.stop();
+    this.#store.close();
+  }
+
+  #coreConfig() {
+    const { platform, config } = this.#o;
+    return {
+      hubId: platform.hubId,
+      packageName: PACKAGE,
+      minimumEvidence: config.minimum_evidence,
+      verificationPeriodMs: config.verification_period_ms,
+      backoff: { baseMs: config.backoff_base_ms, maxMs: Math.max(config.backoff_base_ms, config.backoff_max_ms), factor: 2, jitter: 0.25 },
+      expects: config.session_services,
+      leafDelayMs: 100,
+      reintroduceMs: config.reintroduce_ms,
+      releasedAtWall: RELEASED_AT_WALL,
+      clockRetryMs: 5_000,
+      skewWarnMs: config.clock_skew_warn_ms,
+    };
+  }
+
+  #createKeys(): KeyKeeper {
+    const { platform, config } = this.#o;
+    const { hubId, clock, entropy, log } = platform;
+    return new KeyKeeper({
+      hubId,
+      clock,
+      entropy,
+      log,
+      ttlMs: config.token_ttl_ms,
+      ring: {
+        rotationMs: config.key_rotation_ms,
+        leadMs: Math.min(config.key_lead_ms, config.key_rotation_ms),
+        retainMs: 2 * config.token_ttl_ms,
+      },
+      persist: async (put, remove) => void (await this.#ask((call) => ({ kind: "store_keys", call, put, remove }))),
+      published: (jwks) => {
+        for (const watch of this.#watches.values()) watch.jwks(jwks);
+      },
+    });
+  }
+
+  #createLinks(): PeerLinks<SessionFrame> {
+    const { platform, ports, config } = this.#o;
+    const { hubId, incarnation, software, clock, log, metrics, entropy } = platform;
+    return createPeerLinks<SessionFrame>({
+      service: SERVICE,
+      method: DiscoveryService.method.session,
+      hubId,
+      incarnation,
+      packages: [PACKAGE],
+      software,
+      clock,
+      prng: new Prng(entropy.seed()),
+      log,
+      metrics,
+      tokens: ports.tokens,
+      backoff: this.#coreConfig().backoff,
+      times: { connectTimeoutMs: config.hello_timeout_ms },
+      connect: ({ hubId: peer, endpoint, caPems }) => {
+        if (endpoint === undefined) throw fail("PEER_UNREACHABLE", `${peer} can only dial us`);
+        return ports.dialPeer({ address: endpoint, hubId: peer, caPems, spiffeId: endpoint.spiffeId });
+      },
+      onUp: (peer) => this.#announce(peer),
+      onDown: () => undefined,
+      onFrame: (peer, _session, { frame }) => {
+        if (frame.case === "announce") this.#driver?.postControl({ kind: "announced", peer, level: frame.value.level });
+      },
+      reporter: {
+        report: (reports) => void this.#driver?.postControl({ kind: "sessions", service: SERVICE, reports: reportsFromPort(reports) }),
+      },
+    });
+  }
+
+  /** announce tells a peer which level it has here, if its session is up. */
+  #announce(peer: string): void {
+    const level = (this.#views.get(peer)?.level ?? 0) as TrustLevel;
+    const announce = create(AnnounceSchema, { software: this.#o.platform.software, level });
+    this.#links.send(peer, create(SessionFrameSchema, { frame: { case: "announce", value: announce } }));
+  }
+
+  *#records(): Iterable<readonly [string, PeerRecord]> {
+    for (const { key, bytes } of this.#store.space(PEER_SPACE)) {
+      const record = decodeRecord(bytes);
+      if (record !== undefined) yield [key, record];
+      else this.#o.platform.log.error({ peer: key }, "stored peer cannot be read");
+    }
+  }
+
+  #ask(make: (call: number) => Input): Promise<Answer> {
+    const call = ++this.#lastId;
+    const answer = Promise.withResolvers<Answer>();
+    if (this.#driver === undefined) return Promise.reject(fail("SHUTTING_DOWN", "discovery is not running; retry in a moment"));
+    this.#calls.set(call, answer);
+    if (!this.#driver.post(make(call))) {
+      this.#calls.delete(call);
+      return Promise.reject(fail("OVERLOADED", "discovery's mailbox is full; retry with backoff"));
+    }
+    return answer.promise;
+  }
+
+  #execute(output: Output): void {
+    if (output.kind === "push") this.#watches.get(output.watch)?.push(output.pushes);
+    else if (output.kind === "hello" || output.kind === "refresh") void this.#call(output);
+    else this.#answer(output);
+  }
+
+  #answer(output: Answer): void {
+    const call = this.#calls.get(output.call);
+    this.#calls.delete(output.call);
+    if (output.kind === "refuse") call?.reject(new FoedusError(output.failure));
+    else call?.resolve(output);
+  }
+
+  #reject(output: Output, failure: Failure): "drop" | "keep" {
+    if (!("call" in output)) return "keep";
+    this.#calls.get(output.call)?.reject(new FoedusError(failure));
+    this.#calls.delete(output.call);
+    return "drop";
+  }
+
+  /** call says Hello or Refresh to a peer and reports how it went. */
+  async #call(effect: Outgoing): Promise<void> {
+    const { peer, attempt } = effect;
+    const refresh = effect.kind === "refresh";
+    let input: Input;
+    try {
+      const request: DialRequest = { address: effect.address, hubId: peer, caPems: effect.caPems, spiffeId: undefined };
+      const client = this.#o.ports.dialPeer(request);
+      try {
+        input = refresh ? await this.#refresh(client, effect) : await this.#hello(client, effect);
+      } finally {
+        client.close();
+      }
+    } catch (error) {
+      if (this.#abort.signal.aborted) return;
+      const failure: Failure =
+        error instanceof FoedusError ? error.failure : { reason: "INTERNAL", message: "the call failed in this process" };
+      if (!(error instanceof FoedusError)) this.#o.platform.log.error({ peer, error }, "call to a peer failed");
+      input = { kind: refresh ? "refresh_failed" : "hello_failed", peer, attempt, failure };
+    }
+    this.#driver?.postControl(input);
+  }
+
+  async #hello(client: Client, { peer, attempt, leaves }: Outgoing): Promise<Input> {
+    const { platform, ports, config } = this.#o;
+    const request = create(HelloRequestSchema, {
+      hubId: platform.hubId,
+      incarnation: BigInt(platform.incarnation),
+      software: platform.software,
+      packages: [...platform.packages],
+      endpoints: ports.ownEndpoints().map(endpointToProto),
+      leaves: leaves.slice(0, 16).map(({ der }) => der),
+      wallMs: BigInt(Math.round(platform.clock.wall())),
+    });
+    const response = await client.hello(request, { timeoutMs: config.hello_timeout_ms, signal: this.#abort.signal });
+    return {
+      kind: "hello_answered",
+      peer,
+      attempt,
+      from: introductionOf(response),
+      tokens: tokensFromProto(response.tokens),
+      level: response.level,
+    };
+  }
+
+  async #refresh(client: Client, { peer, attempt, leaves, ...more }: Outgoing): Promise<Input> {
+    const jwt = "jwt" in more ? more.jwt : "";
+    const request = create(RefreshRequestSchema, { leaves: leaves.slice(0, 16).map(({ der }) => der) });
+    const metadata = { authorization: `Bearer ${jwt}` };
+    const response = await client.refresh(request, { timeoutMs: this.#o.config.hello_timeout_ms, signal: this.#abort.signal, metadata });
+    return { kind: "refresh_answered", peer, attempt, tokens: tokensFromProto(response.tokens), level: response.level };
+  }
+
+  /** ownPush gives the views to this service's own sessions. */
+  #ownPush(watch: number, pushes: readonly Push[]): void {
+    for (const push of pushes) {
+      if (push.kind === "view") {
+        const before = this.#views.get(push.view.hubId)?.level;
+        this.#views.set(push.view.hubId, this.#keepToken(viewToPort(push.view)));
+        if (before !== push.view.level) this.#announce(push.view.hubId);
+      }
+      if (push.kind === "removed") this.#views.delete(push.hubId);
+    }
+    this.#links.setPeers([...this.#views.values()]);
+    for (const hubId of this.#redial) {
+      const fresh = pushes.some((push) => push.kind === "view" && push.view.hubId === hubId && push.view.token !== undefined);
+      if (!fresh) continue;
+      this.#redial.delete(hubId);
+      this.#links.redial(hubId);
+    }
+    this.#driver?.postControl({ kind: "watch_ready", watch });
+  }
+
+  /** keepToken leaves a running session its token until there is one for the new certificate. */
+  #keepToken(view: PeerView): PeerView {
+    const token = view.terminated || !this.#redial.has(view.hubId) ? undefined : this.#views.get(view.hubId)?.token;
+    return view.token === undefined && token !== undefined ? { ...view, token } : view;
+  }
+
+  #note(note: Note): void {
+    if (note.what === "hello") this.#metrics.hello(note.direction ?? "out", note.result ?? "other");
+    else if (note.what === "peer_added") this.#metrics.added(note.peer);
+    else if (note.what === "peer_removed") this.#metrics.removed(note.peer);
+    else if (note.event !== undefined)
+      this.#o.platform.events.report({
+        kind: note.event,
+        severity: note.severity ?? "INFO",
+        peer: note.peer,
+        text: note.text ?? "",
+        fields: note.fields ?? {},
+      });
+  }
+}

@@ -1,0 +1,194 @@
+import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
+import type { Failure } from "#kernel/error.ts";
+import type { Now } from "#kernel/instant.ts";
+import type { Prng } from "#kernel/prng.ts";
+import type { LinkState } from "#kernel/session-rules.ts";
+import { type Decision, decide, type Evidence, type EvidenceConfig, weigh } from "./evidence.ts";
+import type { Address, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote, ViewInfo } from "./messages.ts";
+
+/** NEVER is the instant of what is not planned. */
+export const NEVER = Number.POSITIVE_INFINITY;
+
+/** Pending is a call of ours that is under way. */
+export interface Pending {
+  readonly attempt: number;
+  readonly address: Address;
+  readonly sentAt: number;
+  readonly sentAtWall: number;
+  readonly leaves: ReadonlySet<string>;
+}
+
+/** Peer is what the core keeps of one peer. Instants are mono ms unless they end in Wall. */
+export interface Peer {
+  readonly hubId: string;
+  spec: PeerSpec;
+  record: PeerRecord;
+  backoff: Backoff;
+  state: LinkState;
+  since: number;
+  hello: Pending | undefined;
+  refresh: Pending | undefined;
+  /** A Hello is wanted from this instant on, subject to the backoff. */
+  helloAt: number;
+  refreshAt: number;
+  /** When its handshake stops counting as evidence. */
+  lapsesAt: number;
+  helloDoneAt: number;
+  /** Addresses that were tried since the last failure of all of them. */
+  tried: number;
+  /** Addresses at which another hub answered. */
+  readonly wrong: Set<string>;
+  /** By thumbprint of our leaf. */
+  tokens: Map<string, HeldToken>;
+  /** Leaves that were in the last finished Hello. */
+  offered: ReadonlySet<string>;
+  introduced: boolean;
+  wasUp: boolean;
+  readonly sessions: Map<string, SessionNote>;
+  skewMs: number;
+  pinnedAtWall: number;
+  decision: Decision;
+  failure: Failure | undefined;
+  clockTold: boolean;
+  wake: number;
+}
+
+/** newPeer starts with what the configuration says and what an earlier run left. */
+export function newPeer(now: Now, spec: PeerSpec, record: PeerRecord | undefined, prng: Prng, backoff: BackoffConfig): Peer {
+  return {
+    hubId: spec.hubId,
+    spec,
+    record: record ?? {
+      enabled: true,
+      endpoints: [],
+      lastGood: undefined,
+      certificateAtWall: 0,
+      bundleSeq: 1,
+      caDigests: spec.cas.map(({ digest }) => digest),
+      minTokenIssuedAtWall: 0,
+      software: "",
+      levelThere: 0,
+    },
+    backoff: new Backoff(prng, backoff),
+    state: "INIT",
+    since: now.mono,
+    hello: undefined,
+    refresh: undefined,
+    helloAt: now.mono,
+    refreshAt: NEVER,
+    lapsesAt: NEVER,
+    helloDoneAt: Number.NEGATIVE_INFINITY,
+    tried: 0,
+    wrong: new Set(),
+    tokens: new Map(),
+    offered: new Set(),
+    introduced: false,
+    wasUp: false,
+    sessions: new Map(),
+    skewMs: 0,
+    pinnedAtWall: now.wall,
+    decision: { level: 0, sentence: "none: not decided yet" },
+    failure: undefined,
+    clockTold: false,
+    wake: 0,
+  };
+}
+
+/** showAddress writes an address as `host:port`. */
+export function showAddress({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** addressesOf lists where the peer's discovery may be, best first: configured, last good, as it advertised itself, without doubles. */
+export function addressesOf(peer: Peer): Address[] {
+  const advertised = peer.record.endpoints.find(({ service }) => service === "discovery");
+  const all = [...peer.spec.addresses, peer.record.lastGood, advertised].filter((address) => address !== undefined);
+  const seen = new Set<string>();
+  return all.filter((address) => {
+    const shown = showAddress(address);
+    if (seen.has(shown) || peer.wrong.has(shown)) return false;
+    seen.add(shown);
+    return true;
+  });
+}
+
+/** acceptEndpoints keeps what a hub may say of itself: one endpoint per service, under its own trust domain. */
+export function acceptEndpoints(hubId: string, endpoints: readonly ServiceEndpoint[]): ServiceEndpoint[] {
+  const kept = new Map<string, ServiceEndpoint>();
+  for (const endpoint of endpoints) {
+    const { service, host, port, spiffeId } = endpoint;
+    const own = spiffeId.startsWith(`spiffe://${hubId}/service/`);
+    if (own && host !== "" && host.length <= 253 && port > 0 && port <= 65_535 && service !== "" && service.length <= 63)
+      kept.set(service, { service, host, port, spiffeId });
+  }
+  return [...kept.values()].sort((a, b) => (a.service < b.service ? -1 : 1));
+}
+
+/** endpointOf is where one service of the peer is dialled. */
+export function endpointOf(peer: Peer, service: string): ServiceEndpoint | undefined {
+  const { endpoints, lastGood } = peer.record;
+  const found = endpoints.find((endpoint) => endpoint.service === service);
+  const discovery = endpoints.find((endpoint) => endpoint.service === "discovery");
+  if (found === undefined) {
+    // It advertises nothing and yet answered where the operator said: one port for all services.
+    if (lastGood === undefined || endpoints.length > 0) return undefined;
+    return { service, ...lastGood, spiffeId: `spiffe://${peer.hubId}/service/hub` };
+  }
+  // The address that answered is better than the advertised one when both mean the same port of the peer.
+  const samePort = discovery !== undefined && discovery.host === found.host && discovery.port === found.port;
+  return samePort && lastGood !== undefined ? { ...found, ...lastGood } : found;
+}
+
+/** evidenceOf weighs what is known of a peer now. */
+export function evidenceOf(peer: Peer, nowWall: number, config: EvidenceConfig): Evidence[] {
+  const { record, spec, pinnedAtWall } = peer;
+  return weigh({ certificateAtWall: record.certificateAtWall, pinnedCas: spec.cas.length, pinnedAtWall }, nowWall, config);
+}
+
+/** decisionOf decides about a peer now. */
+export function decisionOf(peer: Peer, nowWall: number, config: EvidenceConfig): Decision {
+  return decide(evidenceOf(peer, nowWall, config), peer.spec.maxTrust, config);
+}
+
+/** viewOf is what a service that dials with the given leaf needs to know. */
+export function viewOf(peer: Peer, service: string, thumbprint: string | undefined, nowWall: number): ViewInfo {
+  const { record, spec } = peer;
+  const held = thumbprint === undefined ? undefined : peer.tokens.get(thumbprint);
+  return {
+    hubId: peer.hubId,
+    level: peer.decision.level,
+    share: spec.share,
+    // A peer that grants us MINIMAL refuses every session but discovery's; dialling it for others would only be refused.
+    endpoint: record.levelThere === 1 && service !== "discovery" ? undefined : endpointOf(peer, service),
+    token: held !== undefined && held.expiresAtWall > nowWall ? held : undefined,
+    caPems: spec.cas.map(({ pem }) => pem),
+    bundleSeq: record.bundleSeq,
+    revoked: [],
+    minTokenIssuedAtWall: record.minTokenIssuedAtWall,
+    terminated: !record.enabled,
+    wake: peer.wake,
+  };
+}
+
+/** infoOf is a peer for people. `nextAt`: when the next Hello is planned. */
+export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceConfig): PeerInfo {
+  const { record, spec, decision } = peer;
+  return {
+    hubId: peer.hubId,
+    level: decision.level,
+    maxTrust: spec.maxTrust,
+    evidence: evidenceOf(peer, now.wall, config),
+    decision: decision.sentence,
+    share: spec.share,
+    state: peer.state,
+    stateAgeMs: now.mono - peer.since,
+    endpoints: record.endpoints,
+    sessions: [...peer.sessions.values()].sort((a, b) => (a.service < b.service ? -1 : 1)),
+    software: record.software,
+    clockSkewMs: peer.skewMs,
+    attempts: peer.backoff.failures,
+    retryInMs: nextAt === NEVER ? 0 : Math.max(0, nextAt - now.mono),
+    failure: peer.failure,
+    levelThere: record.levelThere,
+  };
+}

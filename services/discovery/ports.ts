@@ -1,0 +1,26 @@
+import type { Address, ServiceEndpoint } from "./messages.ts";
+
+/** DialRequest says which hub is expected where; its discovery is the only one that counts. */
+export interface DialRequest {
+  readonly address: Address;
+  readonly hubId: string;
+  /** CA certificates of that hub, PEM; no other may have signed the server's certificate. */
+  readonly caPems: readonly string[];
+  /** Exact SPIFFE id that the server must prove, if it is known; else any service of the hub. */
+  readonly spiffeId: string | undefined;
+}
+
+/**
+ * DiscoveryPorts is what discovery needs from the process it runs in. `Client` is a client of another hub's discovery; the
+ * caller of `dialPeer` closes it.
+ */
+export interface DiscoveryPorts<Client, Verifier> {
+  /** dialPeer makes a client that shows this process's present certificate. It does not wait. */
+  readonly dialPeer: (request: DialRequest) => Client;
+  /** ownEndpoints is where this hub's services are reached by peers; empty if it can only dial out. Asked for each Hello. */
+  readonly ownEndpoints: () => readonly ServiceEndpoint[];
+  /** ownLeaf is the DER of the certificate that `dialPeer` shows. */
+  readonly ownLeaf: () => Uint8Array;
+  /** tokens checks the renewed tokens of sessions that peers dialled. */
+  readonly tokens: Verifier;
+}

@@ -1,0 +1,215 @@
+import type { Failure } from "#kernel/error.ts";
+import type { Limits } from "#kernel/limits.ts";
+import { isNodeId } from "#kernel/node-name.ts";
+import type { NodeRule } from "./messages.ts";
+import type { Block, NodeInfo, SegmentCodec, ValueType } from "./ports.ts";
+import { ruleFor } from "./share.ts";
+import { NO_SLOT } from "./slots.ts";
+import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
+import { type FeedTable, SECTION } from "./table.ts";
+import { failure, limitFailure } from "./world.ts";
+
+/** Applied says what a payload did. */
+export interface Applied {
+  readonly entries: number;
+  /** Nodes and changes that import rules kept out. */
+  readonly dropped: number;
+}
+
+/** Definitions of the payload that is being checked, in front of those of the table. */
+interface Overlay {
+  readonly keys: Map<number, { readonly name: string; readonly type: ValueType }>;
+  readonly nodes: Map<number, NodeInfo>;
+  readonly ids: Map<string, number>;
+  readonly removed: Set<number>;
+  added: number;
+}
+
+const MAX_REF = 0xffff_fffe;
+
+/**
+ * Applier takes payloads into a table. A payload is checked whole before anything of it is applied, so that a bad one leaves no trace.
+ *
+ * P1 what `check` let pass, `apply` applies without fail.
+ * P2 nodes refused by the import rules never enter the table; what concerns them is counted and skipped.
+ */
+export class Applier {
+  readonly #codec: SegmentCodec;
+  readonly #rules: readonly NodeRule[] | undefined;
+  readonly #limits: Limits;
+  readonly #checker = new BatchChecker();
+  /** Nodes of the checked payload, by block. */
+  #infos: (NodeInfo | undefined)[] = [];
+  #structural = false;
+
+  constructor(codec: SegmentCodec, rules: readonly NodeRule[] | undefined, limits: Limits) {
+    this.#codec = codec;
+    this.#rules = rules;
+    this.#limits = limits;
+  }
+
+  /** check answers why a payload cannot be applied to this table, or undefined. `count` is the header's, undefined for snapshot parts. */
+  check(
+    table: FeedTable,
+    skipped: ReadonlySet<number>,
+    blocks: readonly Block[],
+    count: number | undefined,
+    first: boolean,
+  ): Failure | undefined {
+    const overlay: Overlay = { keys: new Map(), nodes: new Map(), ids: new Map(), removed: new Set(), added: 0 };
+    this.#infos = [];
+    this.#structural = false;
+    this.#checker.begin();
+    let entries = 0;
+    let exact = true;
+    for (let i = 0; i < blocks.length; i++) {
+      const block = blocks[i] as Block;
+      if (block.kind === "unknown") exact = false;
+      if (block.kind === "epoch_open" && (!first || i > 0)) return failure("SEGMENT_INVALID", "an epoch is opened by its first entry only");
+      const problem = this.#checkBlock(table, skipped, overlay, block, i);
+      if (problem !== undefined) return problem;
+      entries += entriesOf(block);
+    }
+    if (count !== undefined && exact && count !== entries)
+      return failure("SEGMENT_INVALID", "the number of entries is not that of the header");
+    return undefined;
+  }
+
+  #checkBlock(table: FeedTable, skipped: ReadonlySet<number>, overlay: Overlay, block: Block, index: number): Failure | undefined {
+    const known = (ref: number): boolean =>
+      skipped.has(ref) || overlay.nodes.has(ref) || (table.node(ref) !== undefined && !overlay.removed.has(ref));
+    switch (block.kind) {
+      case "state":
+        return this.#checkState(table, skipped, overlay, block.batch);
+      case "node_put":
+        this.#structural = true;
+        return this.#checkNode(table, overlay, block.ref, block.node, index);
+      case "key_def": {
+        this.#structural = true;
+        const key = overlay.keys.get(block.kref) ?? table.key(block.kref);
+        if (block.kref >= this.#limits.keysPerFeed) return failure("SEGMENT_INVALID", "a key number has more than 16 bits");
+        if (key !== undefined && (key.name !== block.name || key.type !== block.type))
+          return failure("SEGMENT_INVALID", "a key number got a second meaning");
+        overlay.keys.set(block.kref, block);
+        return undefined;
+      }
+      case "node_del":
+        this.#structural = true;
+        if (!known(block.ref)) return failure("SEGMENT_INVALID", "a node is removed that is not there");
+        overlay.nodes.delete(block.ref);
+        overlay.removed.add(block.ref);
+        return undefined;
+      case "presence":
+        return block.online.every(known) && block.offline.every(known)
+          ? undefined
+          : failure("SEGMENT_INVALID", "presence of a node that is not there");
+      case "unknown":
+        return block.field >= 100
+          ? failure("UPGRADE_NEEDED", "a critical kind of entry is not known here; upgrade this hub", { field: String(block.field) })
+          : undefined;
+      case "epoch_open":
+        return undefined;
+    }
+  }
+
+  #checkState(
+    table: FeedTable,
+    skipped: ReadonlySet<number>,
+    overlay: Overlay,
+    batch: Extract<Block, { kind: "state" }>["batch"],
+  ): Failure | undefined {
+    const problem = this.#checker.check(table, batch, (ref, kref, section) => {
+      if (skipped.has(ref)) return true;
+      const info = overlay.nodes.get(ref);
+      const key = overlay.keys.get(kref) ?? table.key(kref);
+      if (info === undefined || key === undefined || SECTION[key.type] !== section) return false;
+      return info.capabilities.some((capability) => capability.name === key.name && capability.type === key.type);
+    });
+    return problem === PROBLEM.NONE
+      ? undefined
+      : failure("SEGMENT_INVALID", PROBLEM_TEXT[problem] as string, { index: String(this.#checker.index) });
+  }
+
+  #checkNode(table: FeedTable, overlay: Overlay, ref: number, bytes: Uint8Array, index: number): Failure | undefined {
+    const info = this.#codec.readNode(bytes);
+    if (info === undefined || !isNodeId(info.nodeId) || ref < 1 || ref > MAX_REF) return failure("SEGMENT_INVALID", "a node is malformed");
+    const before = overlay.nodes.get(ref) ?? table.named(ref)?.info;
+    if (before !== undefined && before.nodeId !== info.nodeId) return failure("SEGMENT_INVALID", "a ref got a second meaning");
+    const other = table.byId(info.nodeId);
+    if (other !== undefined && other.ref !== ref && !overlay.removed.has(other.ref))
+      return failure("SEGMENT_INVALID", "a node got a second ref");
+    const twin = overlay.ids.get(info.nodeId);
+    if (twin !== undefined && twin !== ref && overlay.nodes.has(twin)) return failure("SEGMENT_INVALID", "a node got a second ref");
+    overlay.ids.set(info.nodeId, ref);
+    if (info.capabilities.length > this.#limits.keysPerNode)
+      return limitFailure("keys_per_node", this.#limits.keysPerNode, "a node has too many capabilities");
+    if (before === undefined) overlay.added++;
+    if (table.size + overlay.added - overlay.removed.size > this.#limits.nodesPerPeer)
+      return limitFailure("nodes_per_peer", this.#limits.nodesPerPeer, "the feed has more nodes than this hub takes from one peer");
+    this.#infos[index] = info;
+    overlay.nodes.set(ref, info);
+    return undefined;
+  }
+
+  /** apply takes the payload that was checked last into the table. `mark` is for names of removed nodes. */
+  apply(table: FeedTable, skipped: Set<number>, blocks: readonly Block[], mark: number): Applied {
+    let at = 0;
+    let dropped = 0;
+    let entries = 0;
+    for (let i = 0; i < blocks.length; i++) {
+      const block = blocks[i] as Block;
+      entries += entriesOf(block);
+      switch (block.kind) {
+        case "state":
+          dropped += this.#applyState(table, skipped, block.batch, at);
+          at += block.batch.count;
+          break;
+        case "node_put":
+          dropped += this.#applyNode(table, skipped, block, this.#infos[i] as NodeInfo, mark);
+          break;
+        case "key_def":
+          table.defineKey(block.kref, block.name, block.type);
+          break;
+        case "node_del":
+          if (!skipped.delete(block.ref)) table.remove(block.ref, mark);
+          break;
+        case "presence":
+          for (const ref of block.online) table.setOnline(ref, true);
+          for (const ref of block.offline) table.setOnline(ref, false);
+          break;
+        case "epoch_open":
+        case "unknown":
+          break;
+      }
+    }
+    return { entries, dropped };
+  }
+
+  #applyState(table: FeedTable, skipped: ReadonlySet<number>, batch: Extract<Block, { kind: "state" }>["batch"], from: number): number {
+    const slots = this.#checker.slots.data;
+    // Definitions in the same payload may have moved slots: look again.
+    if (this.#structural)
+      for (let i = 0; i < batch.count; i++) slots[from + i] = table.slots.find(batch.ref[i] as number, batch.key[i] as number);
+    table.apply(batch, slots, from);
+    let dropped = 0;
+    if (skipped.size > 0) for (let i = 0; i < batch.count; i++) if (slots[from + i] === NO_SLOT) dropped++;
+    return dropped;
+  }
+
+  #applyNode(table: FeedTable, skipped: Set<number>, block: Extract<Block, { kind: "node_put" }>, info: NodeInfo, mark: number): number {
+    if (this.#rules !== undefined && ruleFor(this.#rules, info) === undefined) {
+      if (table.node(block.ref) !== undefined) table.remove(block.ref, mark);
+      skipped.add(block.ref);
+      return 1;
+    }
+    skipped.delete(block.ref);
+    table.put(block.ref, block.node.slice(), info, block.online);
+    return 0;
+  }
+}
+
+/** entriesOf counts the entries of a block. */
+export function entriesOf(block: Block): number {
+  if (block.kind === "state") return block.batch.count;
+  return block.kind === "presence" ? block.online.length + block.offline.length : 1;
+}

@@ -1,0 +1,173 @@
+import type { StoreOp } from "#kernel/core.ts";
+import type { Applier } from "./apply.ts";
+import type { FeedPosition } from "./messages.ts";
+import type { HlcValue, StoreReader } from "./ports.ts";
+import { TableScan } from "./scan.ts";
+import { FeedTable } from "./table.ts";
+import { fromHex, hex } from "./wire.ts";
+import { putMeta, readMeta, type World } from "./world.ts";
+
+/** CheckpointMeta says which checkpoint counts; it is written in the commit of its last part, so that it is whole or not there. */
+export interface CheckpointMeta {
+  readonly share: string;
+  readonly epoch: number;
+  readonly seq: number;
+  readonly digest: string;
+  readonly hlc: HlcValue;
+  readonly gen: number;
+  readonly nextRef: number;
+  /** Refs that import rules keep out. */
+  readonly skipped: readonly number[];
+}
+
+/** At is where a checkpoint stands. */
+export interface CheckpointPlace {
+  readonly position: FeedPosition;
+  readonly hlc: HlcValue;
+  readonly skipped: readonly number[];
+}
+
+/**
+ * Checkpointer writes a feed's table behind its log, a part at a time, while the feed goes on: generation after generation, each in
+ * its own log `ckpt/<name>/<gen>`. The meta record names the one that counts.
+ */
+export class Checkpointer {
+  readonly #world: World;
+  readonly #name: string;
+  #gen = 0;
+  #segments = 0;
+  #since: number | undefined;
+  #running: { readonly scan: TableScan; readonly place: CheckpointPlace; readonly nextRef: number; parts: number } | undefined;
+  /** Position that the newest durable checkpoint covers. */
+  covers: FeedPosition | undefined;
+  /** Its generation. */
+  counted: number | undefined;
+
+  constructor(world: World, name: string) {
+    this.#world = world;
+    this.#name = name;
+  }
+
+  get running(): boolean {
+    return this.#running !== undefined;
+  }
+
+  /** gen is the generation that a new checkpoint must not collide with. */
+  get gen(): number {
+    return this.#gen;
+  }
+
+  /** segment notes that the feed has one more segment that no checkpoint covers. */
+  segment(): void {
+    this.#segments++;
+    this.#since ??= this.#world.now.mono;
+  }
+
+  /** deadline is when `step` wants to be called. */
+  deadline(): number {
+    if (this.#running !== undefined) return this.#world.now.mono;
+    if (this.#segments >= this.#world.o.checkpointSegments) return this.#world.now.mono;
+    return this.#since === undefined ? Number.POSITIVE_INFINITY : this.#since + this.#world.o.checkpointMs;
+  }
+
+  /** due: a checkpoint should begin. */
+  due(): boolean {
+    return this.#running === undefined && this.deadline() <= this.#world.now.mono;
+  }
+
+  /** begin starts one; everything up to `place` must be in the table, and nothing else. */
+  begin(table: FeedTable, place: CheckpointPlace): void {
+    this.cancel();
+    this.#gen++;
+    this.#running = { scan: new TableScan(table), place, nextRef: table.nextRef, parts: 0 };
+    this.#segments = 0;
+    this.#since = undefined;
+  }
+
+  /** step writes one part. When it was the last, `done` is told which logs the checkpoint covers, and adds what may go. */
+  step(done: (place: CheckpointPlace, ops: StoreOp[]) => void): void {
+    const job = this.#running;
+    if (job === undefined) return;
+    const ops: StoreOp[] = [];
+    const { bytes } = job.scan.part(this.#world.o.codec, this.#world.o.partBytes);
+    ops.push({ op: "append", log: this.log(this.#gen), seq: ++job.parts, bytes });
+    if (job.scan.done) {
+      this.#running = undefined;
+      this.conclude(job.place, job.nextRef, ops);
+      done(job.place, ops);
+      this.#world.event("checkpoint", "DEBUG", "checkpoint written", { hub: this.#name, count: job.scan.nodes });
+    }
+    this.#world.persist(ops);
+  }
+
+  /** append adds a part of a checkpoint that comes from elsewhere (a snapshot that is being received) under a new generation. */
+  partOp(gen: number, index: number, bytes: Uint8Array): StoreOp {
+    return { op: "append", log: this.log(gen), seq: index + 1, bytes };
+  }
+
+  /** nextGen reserves a generation for parts from elsewhere. */
+  nextGen(): number {
+    this.cancel();
+    return ++this.#gen;
+  }
+
+  /** conclude makes the newest generation the one that counts. */
+  conclude(place: CheckpointPlace, nextRef: number, ops: StoreOp[], gen = this.#gen): void {
+    const { share, epoch, seq, digest } = place.position;
+    const meta: CheckpointMeta = { share, epoch, seq, digest: hex(digest), hlc: place.hlc, gen, nextRef, skipped: place.skipped };
+    ops.push(putMeta(`table/${this.#name}`, meta));
+    if (this.counted !== undefined && this.counted !== gen) ops.push({ op: "drop", log: this.log(this.counted) });
+    this.covers = place.position;
+    this.counted = gen;
+  }
+
+  /** cancel gives up a checkpoint that is being written, and its parts. */
+  cancel(): void {
+    if (this.#running === undefined) return;
+    this.#running.scan.close();
+    this.#running = undefined;
+    this.#world.persist([{ op: "drop", log: this.log(this.#gen) }]);
+  }
+
+  /** forget removes everything of this checkpointer from the store. */
+  forget(ops: StoreOp[]): void {
+    this.cancel();
+    if (this.counted !== undefined) ops.push({ op: "drop", log: this.log(this.counted) });
+    ops.push({ op: "delete", space: "meta", key: `table/${this.#name}` });
+    this.covers = undefined;
+    this.counted = undefined;
+  }
+
+  /** restore reads the checkpoint that counts into a new table. Undefined if there is none. */
+  restore(reader: StoreReader, applier: Applier): { readonly table: FeedTable; readonly meta: CheckpointMeta } | undefined {
+    const prefix = `ckpt/${this.#name}/`;
+    for (const log of reader.logs()) if (log.startsWith(prefix)) this.#gen = Math.max(this.#gen, Number(log.slice(prefix.length)));
+    const meta = readMeta<CheckpointMeta>(reader.get("meta", `table/${this.#name}`));
+    if (meta === undefined) return undefined;
+    this.#gen = Math.max(this.#gen, meta.gen);
+    const table = new FeedTable();
+    const skipped = new Set(meta.skipped);
+    for (const blob of reader.read(this.log(meta.gen), 0)) {
+      const blocks = this.#world.o.codec.decodePayload(blob.bytes);
+      if (blocks === undefined || applier.check(table, skipped, blocks, undefined, false) !== undefined)
+        throw new Error(`checkpoint ${this.log(meta.gen)} cannot be read`);
+      applier.apply(table, skipped, blocks, 0);
+    }
+    table.reserveRefs(meta.nextRef);
+    this.counted = meta.gen;
+    this.covers = { hubId: "", share: meta.share, epoch: meta.epoch, seq: meta.seq, digest: fromHex(meta.digest) };
+    return { table, meta };
+  }
+
+  /** leftovers are logs of generations that do not count. */
+  leftovers(reader: StoreReader, keep: number | undefined): StoreOp[] {
+    const prefix = `ckpt/${this.#name}/`;
+    const logs = reader.logs().filter((log) => log.startsWith(prefix) && Number(log.slice(prefix.length)) !== keep);
+    return logs.map((log) => ({ op: "drop", log }));
+  }
+
+  /** log names the log of a generation. */
+  log(gen: number): string {
+    return `ckpt/${this.#name}/${gen}`;
+  }
+}

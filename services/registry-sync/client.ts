@@ -1,0 +1,100 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import type { NodeResult, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { fail } from "#kernel/error.ts";
+import type { ClientOf } from "#runtime/rpc/call.ts";
+import { failureFromProto } from "#runtime/rpc/failure.ts";
+import { Mirror, type MirrorOptions } from "./mirror.ts";
+import { Updater, type UpdaterOptions } from "./updater.ts";
+
+export type { MirrorFeed, MirrorHub, MirrorOptions } from "./mirror.ts";
+export { Mirror, NO_SLOT, numbersOf } from "./mirror.ts";
+export type { UpdateBatch, ValueType } from "./ports.ts";
+export { VALUE_TYPE } from "./ports.ts";
+export type { NodeEntry } from "./table.ts";
+export type { Refusal, SetValue, UpdaterOptions } from "./updater.ts";
+export { Updater } from "./updater.ts";
+
+/** NodeInit is a node as it is written in code. */
+export type NodeInit = MessageInitShape<typeof NodeSchema>;
+
+/** Nodes in one RegisterNodes call. */
+const PAGE = 500;
+
+/**
+ * RegistryClient is what nodes, gateways and tools use of a hub's registry: register nodes, send their state, mirror what is known.
+ * Failures are FoedusError.
+ */
+export class RegistryClient {
+  readonly client: ClientOf<typeof RegistrySyncService>;
+  readonly #updaters = new Set<Updater>();
+  readonly #mirrors = new Set<Mirror>();
+
+  private constructor(client: ClientOf<typeof RegistrySyncService>) {
+    this.client = client;
+  }
+
+  /** connect uses a client of the RPC layer, remote or local; it stays the caller's to close. */
+  static connect(client: ClientOf<typeof RegistrySyncService>): RegistryClient {
+    return new RegistryClient(client);
+  }
+
+  /** registerNode adds or replaces one node. */
+  async registerNode(node: NodeInit): Promise<void> {
+    await this.client.registerNode({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodeRequest", node: create(NodeSchema, node) });
+    this.#registered(node.nodeId ?? "");
+  }
+
+  /** registerNodes adds or replaces many; the answer has one result per node, in order. */
+  async registerNodes(nodes: readonly NodeInit[]): Promise<NodeResult[]> {
+    const results: NodeResult[] = [];
+    for (let from = 0; from < nodes.length; from += PAGE) {
+      const page: Node[] = nodes.slice(from, from + PAGE).map((node) => create(NodeSchema, node));
+      const answer = await this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: page });
+      results.push(...answer.results);
+    }
+    for (const { nodeId, failure } of results) if (failure === undefined) this.#registered(nodeId);
+    return results;
+  }
+
+  /** registerAll is `registerNodes` that throws the first failure. */
+  async registerAll(nodes: readonly NodeInit[]): Promise<void> {
+    for (const { nodeId, failure } of await this.registerNodes(nodes)) {
+      if (failure === undefined) continue;
+      const { reason, message, field } = failureFromProto(failure);
+      throw fail(reason, `${nodeId}: ${message}`, field === undefined ? {} : { field });
+    }
+  }
+
+  /** deregisterNode removes a node; false if there was none. */
+  async deregisterNode(nodeId: string): Promise<boolean> {
+    return (await this.client.deregisterNode({ $typeName: "foedus.registry_sync.v1alpha1.DeregisterNodeRequest", nodeId })).existed;
+  }
+
+  /** updater opens a stream of state changes. */
+  updater(options: UpdaterOptions = {}): Updater {
+    const updater = new Updater(this.client, options);
+    this.#updaters.add(updater);
+    return updater;
+  }
+
+  /** mirror keeps a copy of the registry. */
+  mirror(options: MirrorOptions = {}): Mirror {
+    const mirror = new Mirror(this.client, options);
+    this.#mirrors.add(mirror);
+    return mirror;
+  }
+
+  /** close ends the updaters and mirrors that were made here. */
+  close(): void {
+    for (const updater of this.#updaters) updater.close();
+    for (const mirror of this.#mirrors) mirror.close();
+    this.#updaters.clear();
+    this.#mirrors.clear();
+  }
+
+  #registered(nodeId: string): void {
+    for (const updater of this.#updaters) updater.registered(nodeId);
+  }
+}

@@ -1,0 +1,57 @@
+import { describe, expect, test } from "vitest";
+import { coreOptionsOf, importsOf, registrySyncConfig, sharesOf } from "./config.ts";
+
+const parse = (input: unknown) => registrySyncConfig.parse(input);
+const problem = (input: unknown): string => registrySyncConfig.safeParse(input).error?.message ?? "";
+
+describe("the configuration", () => {
+  test("S0-3 the defaults are those that the documents ask for", () => {
+    const config = parse({});
+    expect(config.sync_interval_ms).toBe(30_000);
+    expect(config.gateway_lease_ms).toBe(90_000);
+    expect(sharesOf(config)).toEqual([{ name: "limited", rules: [] }]);
+    expect(importsOf(config)).toBeUndefined();
+    expect(coreOptionsOf(config)).toMatchObject({
+      ackHoldMs: 20,
+      leaseMs: 90_000,
+      limits: { nodesPerPeer: 100_000, segmentUpdates: 4_000 },
+    });
+  });
+
+  test("a rule may be a pattern for the id; keys and invoke come from the share unless a rule says otherwise", () => {
+    const config = parse({
+      shares: { guests: { nodes: ["lamp-*", { types: ["lock"], invoke: ["lock"], allow: false }], keys: ["on"], invoke: [] } },
+    });
+    const none = { ids: [], types: [], kind: 0, labels: {} };
+    expect(sharesOf(config)).toEqual([
+      {
+        name: "guests",
+        rules: [
+          { ...none, ids: ["lamp-*"], allow: true, capabilities: ["on"], invoke: [] },
+          { ...none, types: ["lock"], allow: false, capabilities: ["on"], invoke: ["lock"] },
+        ],
+      },
+    ]);
+    expect(importsOf(parse({ imports: { nodes: [{ kind: "agent" }] } }))).toEqual([
+      { ...none, kind: 2, allow: true, capabilities: ["*"], invoke: [] },
+    ]);
+  });
+
+  test.each([
+    [{ shares: { full: { nodes: [] } } }, "takes no rules"],
+    [{ shares: { Big: {} } }, "a-z, 0-9"],
+    [{ shares: Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`s${i}`, {}])) }, "at most 7 shares besides full"],
+    [{ pace_ms: 3 }, "<=2"],
+    [{ ack_hold_ms: 21 }, "<=20"],
+    [{ unknown: 1 }, "unknown"],
+  ])("%j is refused", (input, words) => {
+    expect(problem(input)).toContain(words);
+  });
+
+  test("every field says what it means", () => {
+    for (const [name, field] of Object.entries(registrySyncConfig.unwrap().shape)) {
+      if (name === "limits") continue;
+      expect(field.meta()?.["description"], name).toMatch(/.{20}/);
+    }
+  });
+});

@@ -1,0 +1,189 @@
+import * as z from "zod";
+import { LIMITS } from "#kernel/limits.ts";
+import type { NodeRule, ShareRules } from "./messages.ts";
+
+/** Share that shows everything and lets everything be invoked; it always exists. */
+export const FULL_SHARE = "full";
+
+const pattern = z.string().min(1).max(255);
+const patterns = (description: string) =>
+  z.array(pattern).max(1_000).meta({ unit: "patterns, * stands for any run of characters", description });
+
+const KINDS = { any: 0, device: 1, agent: 2 } as const;
+
+const nodeRule = z.strictObject({
+  ids: patterns("node ids it selects; empty selects any").default([]),
+  types: patterns("node types it selects; empty selects any").default([]),
+  kind: z.enum(["any", "device", "agent"]).default("any").meta({ description: "kind of node it selects" }),
+  labels: z
+    .record(z.string().min(1).max(63), pattern)
+    .default({})
+    .meta({ description: "labels that a node must have, with a pattern for the value" }),
+  allow: z.boolean().default(true).meta({ description: "false hides what the rule selects from the rules after it" }),
+  keys: patterns("capabilities, with their state, that are shown; default: the keys of the share").optional(),
+  invoke: patterns("capabilities, among those shown, that may be invoked; default: the invoke list of the share").optional(),
+});
+
+/** A rule is written in full, or as a pattern for the node id. */
+const nodeSelector = z.union([pattern, nodeRule]);
+
+const share = z.strictObject({
+  nodes: z
+    .array(nodeSelector)
+    .max(1_000)
+    .default([])
+    .meta({ description: "rules, read in order: the first that matches a node decides; a node that none matches is not shared" }),
+  keys: patterns("capabilities that rules show unless they say otherwise").default(["*"]),
+  invoke: patterns("capabilities that rules allow to be invoked unless they say otherwise; empty: the share is read-only").default([]),
+});
+
+/** Name of a share: a DNS label, as it stands in log names and in peers' stores. */
+const shareName = z
+  .string()
+  .regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, "must be 1 to 63 of a-z, 0-9 and -")
+  .refine((name) => name !== FULL_SHARE, "the share full shows everything and takes no rules; use another name");
+
+const limits = z
+  .strictObject({
+    nodes_per_peer: z
+      .int()
+      .min(1)
+      .max(1_000_000)
+      .default(LIMITS.nodesPerPeer)
+      .meta({ unit: "nodes", description: "most nodes that one peer may share with this hub" }),
+    streams: z
+      .int()
+      .min(1)
+      .max(10_000)
+      .default(256)
+      .meta({ unit: "streams", description: "most UpdateState streams at a time; each may hold a batch in memory" }),
+    watchers: z.int().min(1).max(10_000).default(64).meta({ unit: "streams", description: "most Watch streams at a time" }),
+    segment_updates: z
+      .int()
+      .min(50)
+      .max(16_000)
+      .default(LIMITS.segmentUpdates)
+      .meta({ unit: "updates", description: "most updates in one segment; more saves work per update and adds delay under load" }),
+    tail_segments: z
+      .int()
+      .min(16)
+      .max(65_536)
+      .default(4_096)
+      .meta({ unit: "segments", description: "segments of a feed kept in memory; a peer that is further behind gets a snapshot" }),
+    tail_bytes: z
+      .int()
+      .min(1_048_576)
+      .max(1_073_741_824)
+      .default(33_554_432)
+      .meta({ unit: "bytes", description: "bytes of those segments" }),
+    listings: z
+      .int()
+      .min(1)
+      .max(256)
+      .default(16)
+      .meta({ unit: "listings", description: "listings kept open for their next pages; the oldest gives way and its reader starts again" }),
+    listing_records: z
+      .int()
+      .min(1_000)
+      .max(1_000_000)
+      .default(100_000)
+      .meta({ unit: "nodes", description: "nodes held by all open listings together" }),
+  })
+  .prefault({});
+
+/** registrySyncConfig is the configuration of this service. Durability is the hub's own `durability`. */
+export const registrySyncConfig = z
+  .strictObject({
+    shares: z
+      .record(shareName, share)
+      .refine((shares) => Object.keys(shares).length < LIMITS.shares, `at most ${LIMITS.shares - 1} shares besides full`)
+      .default({ limited: { nodes: [], keys: ["*"], invoke: [] } })
+      .meta({
+        description:
+          "named audiences: what each sees and what it may invoke; besides them there is always full, which sees all; limited sees nothing until it gets rules",
+        reload: "live",
+      }),
+    imports: share
+      .omit({ invoke: true })
+      .optional()
+      .meta({ description: "what is taken in of what peers share; without it everything is", reload: "restart" }),
+    sync_interval_ms: z.int().min(1_000).max(600_000).default(30_000).meta({
+      unit: "ms",
+      description:
+        "how often the heads of the feeds are told to connected peers on an idle link, so that both know that nothing is missing (S0-3, S0-13)",
+    }),
+    gateway_lease_ms: z
+      .int()
+      .min(5_000)
+      .max(3_600_000)
+      .default(90_000)
+      .meta({ unit: "ms", description: "a local node is online so long after the last sign of its gateway; any update renews it" }),
+    pace_ms: z.number().min(0).max(2).default(0).meta({
+      unit: "ms",
+      description: "shortest time between commits at low rates: 2 halves the hub's processor use and adds about 0.65 ms of delay",
+    }),
+    ack_hold_ms: z.int().min(0).max(20).default(20).meta({
+      unit: "ms",
+      description: "how long acknowledgements are held while even the fastest peer is more than 4 segments behind; 0 never",
+    }),
+    checkpoint_ms: z.int().min(100).max(600_000).default(60_000).meta({
+      unit: "ms",
+      description: "how often the table of nodes is written behind the log; longer means a longer start after a crash",
+    }),
+    clock_skew_ms: z
+      .int()
+      .min(1_000)
+      .max(3_600_000)
+      .default(LIMITS.clockSkewMs)
+      .meta({ unit: "ms", description: "how far a peer's clock may run ahead before its segments are refused" }),
+    limits,
+  })
+  .prefault({});
+
+/** RegistrySyncConfig is the configuration of this service. */
+export type RegistrySyncConfig = z.infer<typeof registrySyncConfig>;
+
+type Share = z.infer<typeof share>;
+
+function rulesOf(share: Omit<Share, "invoke"> & { readonly invoke?: readonly string[] }): NodeRule[] {
+  return share.nodes.map((selector) => {
+    const rule = typeof selector === "string" ? nodeRule.parse({ ids: [selector] }) : selector;
+    return {
+      ids: rule.ids,
+      types: rule.types,
+      kind: KINDS[rule.kind],
+      labels: rule.labels,
+      allow: rule.allow,
+      capabilities: rule.keys ?? share.keys,
+      invoke: rule.invoke ?? share.invoke ?? [],
+    };
+  });
+}
+
+/** sharesOf gives the rules of the shares besides full, by name. */
+export function sharesOf(config: RegistrySyncConfig): ShareRules[] {
+  return Object.entries(config.shares)
+    .map(([name, value]) => ({ name, rules: rulesOf(value) }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** importsOf gives the rules for what is taken in of peers; undefined takes everything. */
+export function importsOf(config: RegistrySyncConfig): readonly NodeRule[] | undefined {
+  return config.imports === undefined ? undefined : rulesOf(config.imports);
+}
+
+/** coreOptionsOf gives the numbers of a core. */
+export function coreOptionsOf(config: RegistrySyncConfig) {
+  const { limits } = config;
+  return {
+    limits: { ...LIMITS, nodesPerPeer: limits.nodes_per_peer, segmentUpdates: limits.segment_updates, clockSkewMs: config.clock_skew_ms },
+    shares: sharesOf(config),
+    importRules: importsOf(config),
+    ringSegments: limits.tail_segments,
+    ringBytes: limits.tail_bytes,
+    checkpointMs: config.checkpoint_ms,
+    leaseMs: config.gateway_lease_ms,
+    ackHoldMs: config.ack_hold_ms,
+    watches: limits.watchers,
+  };
+}

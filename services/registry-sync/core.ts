@@ -1,0 +1,467 @@
+import { assert, unreachable } from "#kernel/assert.ts";
+import type { Core, StoreOp } from "#kernel/core.ts";
+import { compareHlc, Hlc } from "#kernel/hlc.ts";
+import type { Now } from "#kernel/instant.ts";
+import { Applier } from "./apply.ts";
+import { Checkpointer } from "./checkpoint.ts";
+import { describeRegistry } from "./describe.ts";
+import { answerQuery, type Source } from "./directory.ts";
+import { Exporter } from "./exporter.ts";
+import { shareChanges } from "./feed.ts";
+import { Importer } from "./importer.ts";
+import { LocalRegistry } from "./local.ts";
+import type { Effect, FeedPosition, FeedStatus, Input, PeerFrame } from "./messages.ts";
+import { OpenSegment } from "./open-segment.ts";
+import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
+import { Payload } from "./segment.ts";
+import { PeerSession } from "./session.ts";
+import { FeedTable } from "./table.ts";
+import { Watches } from "./watch.ts";
+import { putMeta, type RegistryOptions, readMeta, World } from "./world.ts";
+
+/** BootMark is kept to tell an unclean stop. */
+interface BootMark {
+  readonly bootId: string;
+  readonly clean: boolean;
+}
+
+/**
+ * RegistryCore is the federated registry as a state machine. `restore` comes first, then the input `start`.
+ *
+ * G1 what an output is about is durable when the output leaves: it comes after its `persist`, and replies about changes that are
+ *    in the open segment wait in the core until that is closed.
+ * G2 a feed has one writer: its owner; what came from a peer is never written into an own feed (D-5).
+ * G3 nothing here grows with a peer that does not read, a watcher that does not take, or a commit that does not end.
+ */
+export class RegistryCore implements Core<Input, Effect> {
+  readonly #world: World;
+  #table = new FeedTable();
+  readonly #sessions = new Map<number, PeerSession>();
+  #open: OpenSegment;
+  #local: LocalRegistry;
+  #exporter: Exporter;
+  readonly #importer: Importer;
+  readonly #watches: Watches;
+  readonly #checkpoint: Checkpointer;
+  #unclean = false;
+  #rewrite: readonly string[] = [];
+  #leftovers: readonly StoreOp[] = [];
+  #boot: Boot = { bootId: "", durability: "full" };
+  #heldAcks = new Map<number, number>();
+  #ackDeadline: number | undefined;
+  #started = false;
+
+  constructor(options: RegistryOptions) {
+    this.#world = new World(options, new Hlc(options.limits.clockSkewMs));
+    this.#checkpoint = new Checkpointer(this.#world, ".own");
+    this.#importer = new Importer(this.#world);
+    this.#watches = new Watches(
+      this.#world,
+      () => this.sources(),
+      () => this.#close(),
+    );
+    this.#importer.gone = (head) => this.#watches.gone(head);
+    this.#open = new OpenSegment(this.#world);
+    this.#local = this.#makeLocal();
+    this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
+  }
+
+  /** restore reads back what was durable, before the first step. It is the same code for a restart, a crash and a new hub. */
+  restore(reader: StoreReader, boot: Boot): void {
+    assert(!this.#started, "restore comes before start");
+    this.#boot = boot;
+    const mark = readMeta<BootMark>(reader.get("meta", "boot"));
+    this.#unclean = mark !== undefined && !mark.clean && boot.durability === "process" && mark.bootId !== boot.bootId;
+    const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
+    const base = this.#checkpoint.restore(reader, applier);
+    if (base !== undefined) this.#table = base.table;
+    this.#open = new OpenSegment(this.#world);
+    this.#local = this.#makeLocal();
+    this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
+    const { full } = this.#exporter;
+    const skipped = new Set<number>();
+    full.restore(reader, (item) => {
+      const { epoch, seq } = item.header;
+      if (base !== undefined && (epoch < base.meta.epoch || (epoch === base.meta.epoch && seq <= base.meta.seq))) return;
+      const blocks = this.#world.o.codec.decodePayload(item.payload);
+      const problem = blocks === undefined ? "malformed" : applier.check(this.#table, skipped, blocks, undefined, seq === 1)?.message;
+      if (blocks === undefined || problem !== undefined) throw new Error(`own segment ${epoch}/${seq} cannot be applied: ${problem ?? ""}`);
+      applier.apply(this.#table, skipped, blocks, full.ordinal);
+      this.#checkpoint.segment();
+    });
+    this.#rewrite = this.#exporter.restoreDerived(reader).map((feed) => feed.share);
+    this.#leftovers = [...this.#checkpoint.leftovers(reader, base?.meta.gen), ...this.#importer.restore(reader)];
+    for (const feed of this.#exporter.feeds()) this.#follow(feed.hlc);
+  }
+
+  step(now: Now, input: Input, out: Effect[]): void {
+    this.#begin(now, out);
+    assert(this.#started || input.kind === "start" || input.kind === "stored", "the first input is start", { kind: input.kind });
+    this.#step(input);
+    this.#end();
+  }
+
+  tick(now: Now, out: Effect[]): void {
+    this.#begin(now, out);
+    if (!this.#started) return;
+    this.#local.presence.tick();
+    if (!this.#open.empty && now.mono - (this.#open.since as number) >= this.#world.o.limits.segmentLingerMs) this.#close();
+    if (this.#world.storeFailure === undefined) {
+      this.#checkpointOwn();
+      this.#importer.tick();
+    }
+    this.#releaseAcks();
+    this.#exporter.pull();
+    this.#end();
+  }
+
+  deadline(): number | undefined {
+    if (!this.#started) return undefined;
+    let next = Math.min(this.#local.presence.deadline(), this.#exporter.deadline(), this.#ackDeadline ?? Number.POSITIVE_INFINITY);
+    if (this.#world.storeFailure === undefined) next = Math.min(next, this.#checkpoint.deadline(), this.#importer.deadline());
+    if (this.#open.since !== undefined) next = Math.min(next, this.#open.since + this.#world.o.limits.segmentLingerMs);
+    return next === Number.POSITIVE_INFINITY ? undefined : next;
+  }
+
+  describe(): string {
+    return describeRegistry(this.#world, this.#exporter, this.#importer, this.#sessions, this.#local, this.#watches);
+  }
+
+  // ---- what the shell may read between steps: cheap, and never for an answer (G1)
+
+  /** nameOf names a node of an automation's batch; undefined if it is gone. */
+  nameOf(hubId: string, ref: number): string | undefined {
+    return this.#tableOf(hubId)?.named(ref)?.info.nodeId;
+  }
+
+  /** keyOf names a key of an automation's batch. */
+  keyOf(hubId: string, kref: number): { readonly name: string; readonly type: number } | undefined {
+    return this.#tableOf(hubId)?.key(kref);
+  }
+
+  /** heads are what a ping to this peer says: the feed that is offered to it. */
+  heads(peer: string): FeedPosition[] {
+    const share = this.#exporter.shareOf(peer);
+    const feed = share === undefined ? undefined : this.#exporter.feed(share);
+    return feed === undefined || feed.epoch === 0 ? [] : [feed.head];
+  }
+
+  /** feeds are all feeds that are held, own ones first, for metrics. */
+  feeds(): FeedStatus[] {
+    const cursors = [...this.#sessions.values()].filter((session) => session.acked !== undefined);
+    const own = this.#exporter.feeds().map((feed): FeedStatus => {
+      const mine = cursors.filter(({ out }) => out.state !== "idle" && out.state !== "forgetting" && out.share === feed.share);
+      const lag = (acked: FeedPosition): number => (acked.epoch === feed.epoch ? feed.seq - acked.seq : feed.seq);
+      return {
+        head: feed.head,
+        own: true,
+        freshness: "FRESH",
+        ageMs: 0,
+        nodes: feed.share === "full" ? this.#table.size : feed.view.nodes,
+        entries: feed.entries,
+        dropped: 0,
+        frozen: false,
+        cursors: mine.map(({ peer, acked, out }) => ({
+          hubId: peer,
+          acked: acked as FeedPosition,
+          lag: lag(acked as FeedPosition),
+          snapshot: out.state === "snapshot",
+        })),
+      };
+    });
+    const imported = [...this.#importer.feeds.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1));
+    return [
+      ...own,
+      ...imported.map((feed): FeedStatus => {
+        const { head, entries, dropped, frozen } = feed;
+        return {
+          head,
+          own: false,
+          freshness: feed.freshness(),
+          ageMs: feed.ageMs(),
+          nodes: feed.table.size,
+          entries,
+          dropped,
+          frozen,
+          cursors: [],
+        };
+      }),
+    ];
+  }
+
+  /** sources are the hubs' parts of the registry, for readers inside the core. */
+  sources(): Source[] {
+    const { full } = this.#exporter;
+    const sources: Source[] = [
+      {
+        hubId: this.#world.o.hubId,
+        own: true,
+        table: this.#table,
+        head: full.head,
+        ring: full.ring,
+        generation: 0,
+        freshness: "FRESH",
+        ageMs: 0,
+      },
+    ];
+    for (const feed of this.#importer.feeds.values()) {
+      const { hubId, table, head, ring, generation } = feed;
+      sources.push({ hubId, own: false, table, head, ring, generation, freshness: feed.freshness(), ageMs: feed.ageMs() });
+    }
+    return sources;
+  }
+
+  // ---- inputs
+
+  #step(input: Input): void {
+    const local = this.#local;
+    switch (input.kind) {
+      case "start":
+        return this.#start();
+      case "stop":
+        return this.#stop();
+      case "flush":
+        return this.#close();
+      case "stored":
+        this.#world.storeFailure = input.ok
+          ? undefined
+          : (input.failure ?? { reason: "STORE_UNAVAILABLE", message: "the store refuses writes" });
+        return;
+      case "register":
+        return local.register(input.call, input.scope, input.nodes);
+      case "deregister":
+        return local.deregister(input.call, input.scope, input.nodeId, this.#exporter.full.ordinal);
+      case "presence":
+        local.presence.executors(input.attached, input.detached, input.replace);
+        return local.reply({ kind: "presence_noted", call: input.call });
+      case "stream_open":
+        return local.streamOpen(input.stream, input.scope);
+      case "stream_close":
+        this.#heldAcks.delete(input.stream);
+        return local.streamClose(input.stream);
+      case "bind":
+        return local.bind(input.stream, input.id, input.nodeIds, input.keys);
+      case "updates":
+        return local.updates(input.stream, input.seq, input.batch);
+      case "named":
+        return local.named(input.stream, input.seq, input.updates);
+      case "query":
+        return local.reply({
+          kind: "answer",
+          call: input.call,
+          answer: answerQuery(this.#world.o.hubId, this.sources(), input.query, () => this.feeds()),
+        });
+      case "watch_open":
+        return this.#watches.open(input.watch, input.options);
+      case "watch_ready":
+        return this.#watches.ready(input.watch);
+      case "watch_close":
+        return this.#watches.close(input.watch);
+      case "automation":
+        local.automation = input.enabled;
+        this.#importer.automation = input.enabled;
+        return;
+      default:
+        return this.#stepPeer(input);
+    }
+  }
+
+  #stepPeer(
+    input: Exclude<
+      Input,
+      {
+        kind:
+          | "start"
+          | "stop"
+          | "flush"
+          | "stored"
+          | "register"
+          | "deregister"
+          | "presence"
+          | "stream_open"
+          | "stream_close"
+          | "bind"
+          | "updates"
+          | "named"
+          | "query"
+          | "watch_open"
+          | "watch_ready"
+          | "watch_close"
+          | "automation";
+      }
+    >,
+  ): void {
+    switch (input.kind) {
+      case "peers": {
+        this.#exporter.setPeers(input.peers, input.complete);
+        const known = new Set(input.peers.map((peer) => peer.hubId));
+        if (input.complete) for (const hubId of [...this.#importer.feeds.keys()]) if (!known.has(hubId)) this.#importer.removePeer(hubId);
+        return;
+      }
+      case "shares":
+        return this.#exporter.setShares(input.shares);
+      case "own_key":
+        return this.#ownKey(input.serial, input.revoked);
+      case "feed_key": {
+        const { peer, key, serial, notAfterWall, revokesUpTo } = input;
+        return this.#importer.key(peer, { key, serial, notAfterWall }, revokesUpTo);
+      }
+      case "session_up": {
+        const session = new PeerSession(this.#world, input.session, input.peer, input.creditBytes);
+        this.#sessions.set(input.session, session);
+        return this.#exporter.offer(session);
+      }
+      case "session_down":
+        this.#sessions.delete(input.session);
+        return this.#exporter.sessionDown();
+      case "compressed":
+        return this.#exporter.compressed(input.job, input.codec, input.bytes);
+      case "decompressed":
+        return this.#importer.decompressed(input.job, input.bytes, this.#sessions.values());
+      case "credit":
+      case "frame":
+      case "heads": {
+        const session = this.#sessions.get(input.session);
+        if (session === undefined) return;
+        if (input.kind === "heads") {
+          this.#exporter.remind(session);
+          return this.#importer.heads(session, input.heads, input.rttMs);
+        }
+        if (input.kind === "frame") return this.#frame(session, input.frame);
+        session.credit += input.bytes;
+        return this.#exporter.pullOne(session);
+      }
+      default:
+        return unreachable(input);
+    }
+  }
+
+  #frame(session: PeerSession, frame: PeerFrame): void {
+    switch (frame.type) {
+      case "feed_open":
+        return this.#exporter.feedOpen(session, frame.from, frame.heldParts);
+      case "ack":
+        this.#exporter.ack(session, frame.position);
+        return this.#releaseAcks();
+      case "nack":
+        return this.#exporter.nack(session, frame.held, frame.failure, frame.wantSnapshot);
+      case "forget_done":
+        return this.#exporter.forgetDone(session, frame.share);
+      default:
+        return this.#importer.frame(session, frame);
+    }
+  }
+
+  #start(): void {
+    assert(!this.#started, "start comes once");
+    this.#started = true;
+    const world = this.#world;
+    world.persist([putMeta("boot", { bootId: this.#boot.bootId, clean: false } satisfies BootMark), ...this.#leftovers]);
+    this.#leftovers = [];
+    const { full } = this.#exporter;
+    const tick = () => world.hlc.tick(world.now.wall);
+    if (full.epoch === 0) full.openEpoch(EPOCH_REASON.CREATED, 0, tick());
+    else if (this.#unclean) full.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
+    for (const feed of this.#exporter.derived.values()) {
+      if (this.#unclean) feed.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
+      else if (this.#rewrite.includes(feed.share)) feed.openEpoch(EPOCH_REASON.RENUMBERED, 0, tick());
+    }
+    this.#local.presence.start();
+  }
+
+  #stop(): void {
+    this.#close();
+    this.#world.persist([putMeta("boot", { bootId: this.#boot.bootId, clean: true } satisfies BootMark)]);
+    this.#world.emit({ kind: "stopped" });
+  }
+
+  #ownKey(serial: number, revoked: boolean): void {
+    this.#world.keySerial = serial;
+    if (revoked) for (const feed of this.#exporter.feeds()) this.#exporter.openEpoch(feed, EPOCH_REASON.KEY_REVOKED);
+    else
+      for (const session of this.#sessions.values())
+        if (session.out.state === "tail" || session.out.state === "offered") this.#exporter.offer(session);
+  }
+
+  // ---- the open segment
+
+  /** close seals what is open into the feeds, persists it, and lets out what waited for it. */
+  #close(): void {
+    if (this.#open.empty) return;
+    const world = this.#world;
+    const { payload, changes } = this.#open.take();
+    const hlc = world.hlc.tick(world.now.wall);
+    const { full } = this.#exporter;
+    full.append(payload, hlc);
+    this.#checkpoint.segment();
+    this.#table.forgetDead(full.ordinal - full.ring.size);
+    for (const feed of this.#exporter.derived.values()) {
+      const part = new Payload();
+      shareChanges(world, this.#table, feed.view, changes, part);
+      if (part.empty) continue;
+      feed.append(part, hlc);
+      if (feed.logLength > 2 * world.o.tailSegments) {
+        const ops: StoreOp[] = [];
+        feed.trim(undefined, ops);
+        world.persist(ops);
+      }
+    }
+    this.#acknowledge(this.#local.closed());
+    this.#exporter.pull();
+  }
+
+  /** acknowledge sends acknowledgements, or holds them a little while the fastest live peer is too far behind. */
+  #acknowledge(acks: readonly { readonly stream: number; readonly upTo: number }[]): void {
+    if (this.#exporter.behind() <= this.#world.o.ackHoldSegments && this.#heldAcks.size === 0) {
+      for (const { stream, upTo } of acks) this.#world.emit({ kind: "acked", stream, upTo });
+      return;
+    }
+    for (const { stream, upTo } of acks) this.#heldAcks.set(stream, upTo);
+    if (this.#heldAcks.size > 0) this.#ackDeadline ??= this.#world.now.mono + this.#world.o.ackHoldMs;
+    this.#releaseAcks();
+  }
+
+  #releaseAcks(): void {
+    if (this.#heldAcks.size === 0) return;
+    const late = this.#ackDeadline !== undefined && this.#ackDeadline <= this.#world.now.mono;
+    if (!late && this.#exporter.behind() > this.#world.o.ackHoldSegments) return;
+    for (const [stream, upTo] of this.#heldAcks) this.#world.emit({ kind: "acked", stream, upTo });
+    this.#heldAcks.clear();
+    this.#ackDeadline = undefined;
+  }
+
+  #checkpointOwn(): void {
+    if (this.#checkpoint.due()) {
+      this.#close();
+      const { full } = this.#exporter;
+      this.#checkpoint.begin(this.#table, { position: full.head, hlc: full.hlc, skipped: [] });
+    }
+    this.#checkpoint.step((place, ops) => this.#exporter.full.trim(place.position, ops));
+  }
+
+  // ----
+
+  #makeLocal(): LocalRegistry {
+    const local = new LocalRegistry(this.#world, this.#table, this.#open, () => this.#close());
+    local.epoch = () => this.#exporter.full.epoch;
+    return local;
+  }
+
+  #begin(now: Now, out: Effect[]): void {
+    this.#world.now = now;
+    this.#world.out = out;
+  }
+
+  #end(): void {
+    if (this.#watches.size > 0) this.#watches.pullAll();
+  }
+
+  #follow(hlc: { readonly wallMs: number; readonly logical: number }): void {
+    // What this hub itself gave out is believed without a limit: the clock may have been set back meanwhile.
+    if (compareHlc(hlc, this.#world.hlc.last) > 0) this.#world.hlc.receive(hlc, hlc.wallMs);
+  }
+
+  #tableOf(hubId: string): FeedTable | undefined {
+    return hubId === this.#world.o.hubId ? this.#table : this.#importer.feeds.get(hubId)?.table;
+  }
+}

@@ -1,0 +1,112 @@
+import { X509Certificate } from "node:crypto";
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
+import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
+import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";
+import { type KeyCheck, KeyStatement, loadFeedKey, makeKeyStatement, verifyKeyStatement } from "./key.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "foedus-key-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe("the feed key file", () => {
+  test("is made once, private, and read back the same", () => {
+    const path = join(folder, "feed-key.json");
+    const first = loadFeedKey(path);
+    expect(first.serial).toBe(1);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(Buffer.from(loadFeedKey(path).key.publicKey).equals(Buffer.from(first.key.publicKey))).toBe(true);
+    expect(readdirSync(folder).filter((name) => name.startsWith("feed-key"))).toEqual(["feed-key.json"]);
+  });
+
+  test("is made private again if someone opened it", () => {
+    const path = join(folder, "open.json");
+    loadFeedKey(path);
+    chmodSync(path, 0o644);
+    loadFeedKey(path);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  test.each([["not json"], ["{}"], ['{"format":"foedus-feed-key-1","serial":1,"private_key":"AAAA"}']])(
+    "is never replaced when it is damaged: %s",
+    (text) => {
+      const path = join(folder, "damaged.json");
+      writeFileSync(path, text);
+      expect(() => loadFeedKey(path)).toThrowError(
+        expect.objectContaining({ failure: expect.objectContaining({ reason: "FEED_KEY_INVALID" }) }),
+      );
+    },
+  );
+});
+
+describe("key statements", () => {
+  let alpha: TestHub;
+  let beta: TestHub;
+  const held = loadFeedKey(join(folder, "statement.json"));
+  const check = (hub: TestHub, more: Partial<KeyCheck> = {}): KeyCheck => ({
+    hubId: hub.hubId,
+    bundle: [new X509Certificate(hub.caPem)],
+    revoked: [],
+    nowWall: hub.now.getTime(),
+    ...more,
+  });
+  const statement = (credential: Credential, hubId = "alpha"): Buffer =>
+    makeKeyStatement(hubId, held, { cert: credential.chainPem, key: credential.keyPem });
+
+  beforeAll(async () => {
+    [alpha, beta] = await Promise.all([testHub("alpha"), testHub("beta")]);
+  });
+
+  test.each([["hub"], ["registry-sync"]])("one signed by the service %s is believed", (name) => {
+    const key = verifyKeyStatement(statement(alpha.service(name)), check(alpha));
+    expect(key).toMatchObject({ serial: 1, revokesUpTo: 0 });
+    expect("publicKey" in key && Buffer.from(key.publicKey).equals(Buffer.from(held.key.publicKey))).toBe(true);
+  });
+
+  const refused = (bytes: Uint8Array, how: KeyCheck, words: RegExp): void => {
+    const answer = verifyKeyStatement(bytes, how);
+    expect(answer).toMatchObject({ reason: "FEED_KEY_INVALID", message: expect.stringMatching(words) });
+  };
+
+  test("others are not", () => {
+    const good = statement(alpha.service());
+    refused(statement(alpha.service("discovery")), check(alpha), /discovery/);
+    refused(statement(alpha.gateway()), check(alpha), /gateway/);
+    refused(statement(alpha.withoutUri()), check(alpha), /without a single SPIFFE id/);
+    refused(statement(alpha.service(), "beta"), check(alpha), /for beta/);
+    refused(good, check(beta), /not by the registry of beta/);
+    refused(statement(beta.impersonating("alpha")), check(alpha), /not signed by a CA of alpha/);
+    refused(good, check(alpha, { bundle: [] }), /not signed by a CA/);
+    refused(good, check(alpha, { nowWall: alpha.now.getTime() + 400 * 86_400_000 }), /outside its validity/);
+    const credential = alpha.service();
+    refused(statement(credential), check(alpha, { revoked: [thumbprintOf(new X509Certificate(credential.certificatePem))] }), /revoked/);
+    refused(Uint8Array.of(1, 2, 3), check(alpha), /malformed/);
+    refused(new Uint8Array(0), check(alpha), /certificate|malformed/);
+  });
+
+  test("one whose statement was changed after signing is not", () => {
+    const signed = fromBinary(SignedKeyStatementSchema, statement(alpha.service()));
+    const changed = Buffer.from(signed.statement);
+    changed[changed.length - 1] = (changed.at(-1) as number) ^ 1;
+    refused(
+      toBinary(SignedKeyStatementSchema, create(SignedKeyStatementSchema, { ...signed, statement: changed })),
+      check(alpha),
+      /signature|malformed|validity/,
+    );
+  });
+
+  test("a renewed certificate makes a new statement", () => {
+    let credential = alpha.service();
+    const ours = new KeyStatement("alpha", held, () => ({ cert: credential.chainPem, key: credential.keyPem }));
+    const before = ours.bytes;
+    expect(ours.bytes).toBe(before);
+    expect(ours.takeRenewed()).toBe(false);
+    credential = alpha.service();
+    expect([ours.takeRenewed(), ours.takeRenewed()]).toEqual([true, false]);
+    expect(ours.bytes.equals(before)).toBe(false);
+    expect(verifyKeyStatement(ours.bytes, check(alpha))).toMatchObject({ serial: 1 });
+  });
+});

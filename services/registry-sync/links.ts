@@ -1,0 +1,307 @@
+import type { X509Certificate } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import { type FeedHead, FeedHeadSchema } from "#gen/foedus/common/v1/session_pb.ts";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import type { SessionFrame } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import type { Failure } from "#kernel/error.ts";
+import { Prng } from "#kernel/prng.ts";
+import type { PeerSession } from "#kernel/session-rules.ts";
+import type { LinkCounters } from "#runtime/events.ts";
+import type { Platform } from "#runtime/module.ts";
+import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
+import { RawMessage } from "#runtime/rpc/call.ts";
+import { createPeerLinks, type PeerLinks, type PeerLinksOptions, type SessionClient } from "#runtime/rpc/peer-links.ts";
+import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
+import { frameFromProto, frameToProto, segmentMessage } from "./frame-codec.ts";
+import { certificatesOf, verifyKeyStatement } from "./key.ts";
+import type { FeedPosition, Output, PeerFrame } from "./messages.ts";
+import { FRAME_OVERHEAD } from "./session.ts";
+import type { Shell } from "./shell.ts";
+
+/** Bytes that the core may have sent ahead of the transport: also the most of a snapshot that is under way. */
+const CREDIT_BYTES = 1024 * 1024;
+/** Credit is given back in pieces of at least this size. */
+const CREDIT_STEP_BYTES = CREDIT_BYTES / 4;
+/** How long a reader waits for a hub's sign of life. */
+const PROBE_TIMEOUT_MS = 1_000;
+
+/** LinkPorts are what the sessions with peers need of the composition. */
+export interface LinkPorts {
+  readonly peers: PeerSource;
+  readonly sessions: SessionReporter;
+  /** connect makes a client of the peer's registry for one session. */
+  readonly connect: (view: PeerView) => SessionClient<SessionFrame>;
+  /** Checks tokens that peers renew on a session. */
+  readonly tokens?: TokenVerifier;
+  /** Other times than the usual of sessions and backoff, for tests. */
+  readonly tuning?: Pick<PeerLinksOptions<SessionFrame>, "times" | "backoff">;
+}
+
+/** LinksOptions join the sessions to the core. */
+export interface LinksOptions {
+  readonly platform: Platform;
+  readonly ports: LinkPorts;
+  readonly shell: Shell;
+  /** Our SignedKeyStatement, as it is now. */
+  readonly statement: () => Uint8Array;
+  /** renewed is true, once, after the statement changed because the certificate was renewed. */
+  readonly renewed: () => boolean;
+  /** Heads of the feeds that a peer is offered. */
+  readonly heads: (peer: string) => readonly FeedPosition[];
+  /** Told of the peers that are known. */
+  readonly onPeers: (hubIds: readonly string[]) => void;
+  /** Serial of our feed key. */
+  readonly serial: number;
+  readonly heartbeatMs: number;
+}
+
+/** Session is what the core knows as one: it lasts while streams replace each other, but then starts anew. */
+interface Session {
+  readonly id: number;
+  readonly peer: string;
+  /** The newest offer of the peer. */
+  offer: PeerFrame | undefined;
+  /** Bytes that the transport took and for which the core has no credit back yet. */
+  owed: number;
+}
+
+interface Peer {
+  readonly view: PeerView;
+  readonly bundle: readonly X509Certificate[];
+}
+
+/** frameCost is what a frame costs of the core's credit; the same sum as in `session.ts`. */
+function frameCost(frame: PeerFrame): number {
+  if (frame.type === "segment") return frame.segment.length + FRAME_OVERHEAD;
+  if (frame.type === "snapshot") return frame.manifest.length + FRAME_OVERHEAD;
+  return (frame.type === "snapshot_part" ? frame.data.length : 0) + FRAME_OVERHEAD;
+}
+
+/**
+ * Links are the sessions of this registry with those of its peers: frames in and out, heads, and who the peers are.
+ *
+ * K1 while two streams to a peer live side by side, frames of both count; frames go out on the current one.
+ * K2 when the current stream changes, frames may be lost in both directions. The core then gets a fresh session: it offers its feed
+ *    anew, and the peer's last offer is shown to it again, so that both resume from what they hold, whether the peer changed too or not.
+ */
+export class Links {
+  readonly #o: LinksOptions;
+  readonly #links: PeerLinks<SessionFrame>;
+  readonly #sessions = new Map<number, Session>();
+  readonly #byPeer = new Map<string, Session>();
+  readonly #peers = new Map<string, Peer>();
+  readonly #probes = new Map<string, Set<() => void>>();
+  #unsubscribe: (() => void) | undefined;
+  #known = false;
+
+  constructor(options: LinksOptions) {
+    this.#o = options;
+    const { platform, ports } = options;
+    this.#links = createPeerLinks<SessionFrame>({
+      service: "registry-sync",
+      method: RegistrySyncService.method.session,
+      hubId: platform.hubId,
+      incarnation: platform.incarnation,
+      packages: platform.packages.filter((name) => name.startsWith("foedus.registry_sync.")),
+      software: platform.software,
+      clock: platform.clock,
+      prng: new Prng(platform.entropy.seed()),
+      log: platform.log,
+      metrics: platform.metrics,
+      connect: ports.connect,
+      ...(ports.tokens === undefined ? {} : { tokens: ports.tokens }),
+      heads: (peer) => this.#heads(peer),
+      onUp: (peer, session, replaced) => this.#onUp(peer, session, replaced),
+      onDown: (peer) => this.#onDown(peer),
+      onFrame: (peer, _session, frame) => this.#onFrame(peer, frame),
+      onHeads: (peer, heads, rttMs) => this.#onHeads(peer, heads, rttMs),
+      onCredit: (peer) => this.#onCredit(peer),
+      synchronises: true,
+      reporter: ports.sessions,
+      ...ports.tuning,
+      times: { pingIntervalMs: Math.min(15_000, options.heartbeatMs), ...ports.tuning?.times },
+    });
+  }
+
+  /** accept is the handler of Session. */
+  get accept(): PeerLinks<SessionFrame>["accept"] {
+    return (requests, out, context) => this.#links.accept(requests, out, context);
+  }
+
+  /** start follows the peers that discovery knows. */
+  start(): void {
+    this.#unsubscribe = this.#o.ports.peers.subscribe("registry-sync", (views) => this.#onViews(views));
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.#unsubscribe?.();
+    for (const wake of [...this.#probes.values()].flatMap((set) => [...set])) wake();
+    await this.#links.stop(graceMs);
+  }
+
+  counters(): readonly LinkCounters[] {
+    return this.#links.counters("mirror");
+  }
+
+  describe(): string {
+    return this.#links.describe();
+  }
+
+  /** send does what the core asks; a frame for a session that is over is dropped, the next one resumes. */
+  send({ session: id, frame }: Extract<Output, { kind: "send" }>): void {
+    const session = this.#sessions.get(id);
+    if (session === undefined) return;
+    const { peer } = session;
+    const message =
+      frame.type === "segment"
+        ? new RawMessage(bufferOf(frame.message ?? segmentMessage(frame.segment)))
+        : frameToProto(frame, this.#o.statement());
+    if (!this.#links.send(peer, message)) {
+      // The core never sends more than its credit, so this is a stream that is full of something else: start again from the resume vector.
+      this.#links.disconnect(peer, { reason: "OVERLOADED", message: "the session cannot take more; connect again to resume" });
+      return;
+    }
+    session.owed += frameCost(frame);
+    if (session.owed >= CREDIT_STEP_BYTES && this.#links.writable(peer)) this.#repay(session);
+  }
+
+  synced(id: number): void {
+    const session = this.#sessions.get(id);
+    if (session !== undefined) this.#links.synced(session.peer);
+  }
+
+  /** probe asks a hub for a sign of life and resolves when its heads came, or after a second. */
+  async probe(hubId: string): Promise<void> {
+    if (this.#links.current(hubId) === undefined) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const waiting = this.#probes.get(hubId) ?? new Set();
+    this.#probes.set(hubId, waiting.add(resolve));
+    const timer = this.#o.platform.clock.setTimer(PROBE_TIMEOUT_MS, resolve);
+    this.#links.probe(hubId);
+    await promise;
+    timer.cancel();
+    waiting.delete(resolve);
+  }
+
+  /** renew offers our feed anew, with the statement that the renewed certificate signed, and replaces the sessions that rest on the old one. */
+  #renew(): void {
+    for (const session of this.#byPeer.values()) this.#o.platform.log.info({ peer: session.peer }, "feed key statement renewed");
+    this.#o.shell.tell({ kind: "own_key", serial: this.#o.serial, revoked: false });
+    this.#links.redial();
+  }
+
+  #repay(session: Session): void {
+    const bytes = session.owed;
+    session.owed = 0;
+    this.#o.shell.tell({ kind: "credit", session: session.id, bytes });
+  }
+
+  #onCredit(peer: string): void {
+    const session = this.#byPeer.get(peer);
+    if (session !== undefined && session.owed > 0) this.#repay(session);
+  }
+
+  #onViews(views: readonly PeerView[]): void {
+    // Before discovery has told all it knows, what is missing says nothing: empty is not unknown (D-7).
+    this.#known = this.#o.ports.peers.synced ?? (this.#known || views.length > 0);
+    const before = new Map(this.#peers);
+    this.#peers.clear();
+    for (const view of views) {
+      const old = before.get(view.hubId);
+      const same = old !== undefined && old.view.caPems.join() === view.caPems.join();
+      this.#peers.set(view.hubId, { view, bundle: same ? old.bundle : view.caPems.flatMap(certificatesOf) });
+    }
+    const peers = views.map(({ hubId, share, level }) => ({ hubId, share, level }));
+    this.#o.shell.tell({ kind: "peers", peers, complete: this.#known });
+    this.#links.setPeers(views);
+    this.#o.onPeers(views.map(({ hubId }) => hubId));
+    // The new token and the new certificate belong together, so this is the moment.
+    if (this.#o.renewed()) this.#renew();
+  }
+
+  #onUp(peer: string, _session: PeerSession, replaced: PeerSession | undefined): void {
+    const offer = replaced === undefined ? undefined : this.#byPeer.get(peer)?.offer;
+    this.#onDown(peer);
+    const session: Session = { id: this.#o.shell.id(), peer, offer, owed: 0 };
+    this.#sessions.set(session.id, session);
+    this.#byPeer.set(peer, session);
+    this.#o.shell.tell({ kind: "session_up", session: session.id, peer, creditBytes: CREDIT_BYTES });
+    if (offer !== undefined) this.#o.shell.tell({ kind: "frame", session: session.id, frame: offer });
+  }
+
+  #onDown(peer: string): void {
+    const session = this.#byPeer.get(peer);
+    if (session === undefined) return;
+    this.#sessions.delete(session.id);
+    this.#byPeer.delete(peer);
+    this.#o.shell.tell({ kind: "session_down", session: session.id });
+  }
+
+  #onFrame(peer: string, proto: SessionFrame): void | Promise<void> {
+    const frame = frameFromProto(proto);
+    const session = this.#byPeer.get(peer);
+    if (frame === undefined || session === undefined) return;
+    if (frame.type === "feed_offer") {
+      const problem = frame.keyStatement.length > 0 ? this.#takeKey(peer, frame.keyStatement) : undefined;
+      if (problem !== undefined) return this.#refuseOffer(peer, problem);
+      session.offer = frame;
+    }
+    return this.#o.shell.offer({ kind: "frame", session: session.id, frame });
+  }
+
+  #takeKey(peer: string, statement: Uint8Array): Failure | undefined {
+    const known = this.#peers.get(peer);
+    const { clock } = this.#o.platform;
+    const key = verifyKeyStatement(statement, {
+      hubId: peer,
+      bundle: known?.bundle ?? [],
+      revoked: known?.view.revoked ?? [],
+      nowWall: clock.wall(),
+    });
+    if ("reason" in key) return key;
+    const { publicKey, serial, notAfterWall, revokesUpTo } = key;
+    this.#o.shell.tell({ kind: "feed_key", peer, key: publicKey, serial, notAfterWall, revokesUpTo });
+    return undefined;
+  }
+
+  #refuseOffer(peer: string, failure: Failure): void {
+    this.#o.platform.log.warn({ peer, failure }, "feed offer refused");
+    this.#o.platform.events.report({
+      kind: "FEED",
+      severity: "ERROR",
+      peer,
+      text: "the peer's feed key is not valid; nothing is taken from it",
+      fields: { reason: failure.reason, message: failure.message },
+    });
+    const held: FeedPosition = { hubId: peer, share: "", epoch: 0, seq: 0, digest: new Uint8Array(0) };
+    this.#links.send(peer, frameToProto({ type: "nack", held, failure, wantSnapshot: false }, this.#o.statement()));
+  }
+
+  #heads(peer: string): FeedHead[] {
+    return this.#o
+      .heads(peer)
+      .map(({ hubId, share, epoch, seq, digest }) =>
+        create(FeedHeadSchema, { hubId, share, epoch: BigInt(epoch), seq: BigInt(seq), digest }),
+      );
+  }
+
+  #onHeads(peer: string, heads: readonly FeedHead[], rttMs: number): void {
+    const session = this.#byPeer.get(peer);
+    if (session === undefined) return;
+    const positions = heads.map(({ hubId, share, epoch, seq, digest }) => ({
+      hubId,
+      share,
+      epoch: Number(epoch),
+      seq: Number(seq),
+      digest,
+    }));
+    this.#o.shell.tell({ kind: "heads", session: session.id, heads: positions, rttMs: rttMs < 0 ? undefined : rttMs });
+    const waiting = this.#probes.get(peer);
+    this.#probes.delete(peer);
+    for (const wake of waiting ?? []) wake();
+  }
+}
+
+function bufferOf(bytes: Uint8Array): Buffer {
+  return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,199 @@
+import { describe, expect, test } from "vitest";
+import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import type { Effect, Scope } from "./messages.ts";
+import { segmentCodec } from "./segment-codec.ts";
+
+const NODE: Scope = { name: "node/lamp", kind: "node", ids: ["lamp"], prefixes: [] };
+
+function batchOf(ref: number, key: number, value: number) {
+  const bits = new Uint32Array(new Float64Array([value]).buffer);
+  const bytes = segmentCodec.encodeState({
+    count: 1,
+    numCount: 1,
+    intCount: 0,
+    ref: Uint32Array.of(ref),
+    key: Uint32Array.of(key),
+    bits,
+    len: new Uint32Array(0),
+    data: new Uint8Array(0),
+  });
+  return segmentCodec.decodeState(bytes)!;
+}
+
+function online(hub: TestHub): string[] {
+  return hub.ask().map((record) => `${record.name.nodeId} ${record.online ? "on" : "off"}`);
+}
+
+describe("local nodes", () => {
+  test("a batch is refused whole, with the index and the reason; a later one is taken", () => {
+    const hub = new TestHub("alpha", new Instants());
+    hub.register(nodeBytes("lamp", ["watts:double", "on:bool", "name:string"]), nodeBytes("other", ["watts:double"]));
+    hub.post({ kind: "stream_open", stream: 1, scope: NODE });
+    hub.post({
+      kind: "bind",
+      stream: 1,
+      id: 9,
+      nodeIds: ["lamp"],
+      keys: [
+        { name: "watts", type: 3 },
+        { name: "on", type: 1 },
+      ],
+    });
+    hub.settle();
+    expect(hub.bound[0]).toMatchObject({ id: 9, epoch: 1, refs: [1], krefs: [0, 1], failure: undefined });
+    const tries = [batchOf(1, 0, Number.NaN), batchOf(1, 1, 2), batchOf(7, 0, 1), batchOf(1, 9, 1), batchOf(2, 0, 1), batchOf(1, 2, 1)];
+    for (const [index, batch] of tries.entries()) hub.post({ kind: "updates", stream: 1, seq: index + 1, batch });
+    hub.post({ kind: "updates", stream: 1, seq: 20, batch: batchOf(1, 0, 4) });
+    hub.settle();
+    expect(hub.refused.map(({ seq, failure }) => `${seq} ${failure.reason}`)).toEqual([
+      "1 INVALID_FIELD",
+      "2 INVALID_FIELD",
+      "3 NODE_NOT_FOUND",
+      "4 CAPABILITY_NOT_FOUND",
+      "5 OUT_OF_SCOPE",
+      "6 INVALID_FIELD",
+    ]);
+    expect(hub.acked.get(1)).toBe(20);
+    expect(hub.ask()[0]?.state).toEqual([{ key: "watts", type: 3, value: 4 }]);
+    hub.update(1, 21, [{ nodeId: "lamp", key: "name", value: "x".repeat(5_000), type: 4 }]);
+    hub.update(1, 22, [{ nodeId: "lamp", key: "watts", value: true, type: 1 }]);
+    hub.settle();
+    expect(hub.refused.slice(6).map(({ failure }) => failure.reason)).toEqual(["LIMIT_EXCEEDED", "INVALID_FIELD"]);
+  });
+
+  test("S0-17 a caller speaks only for the nodes of its scope", () => {
+    const hub = new TestHub("alpha", new Instants());
+    hub.post({ kind: "register", call: 1, scope: NODE, nodes: [nodeBytes("lamp", []), nodeBytes("door", [])] });
+    hub.post({ kind: "deregister", call: 2, scope: NODE, nodeId: "door" });
+    hub.settle();
+    expect(hub.registered.get(1)?.map((result) => result.failure?.reason)).toEqual([undefined, "OUT_OF_SCOPE"]);
+    expect(
+      hub.others.find((effect): effect is Extract<Effect, { kind: "deregistered" }> => effect.kind === "deregistered")?.failure?.reason,
+    ).toBe("OUT_OF_SCOPE");
+  });
+
+  test("values of capabilities that stay survive a new registration, others go", () => {
+    const hub = new TestHub("alpha", new Instants());
+    hub.register(nodeBytes("lamp", ["a:double", "b:double", "c:double"]));
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    hub.update(
+      1,
+      1,
+      ["a", "b", "c"].map((key, value) => ({ nodeId: "lamp", key, value, type: 3 as const })),
+    );
+    hub.register(nodeBytes("lamp", ["c:double", "b:string", "a:double"]));
+    hub.settle();
+    expect(hub.ask()[0]?.state.map(({ key, value }) => `${key}=${String(value)}`)).toEqual(["a=0", "c=2"]);
+    expect(
+      hub
+        .crash()
+        .ask()[0]
+        ?.state.map(({ key, value }) => `${key}=${String(value)}`),
+    ).toEqual(["a=0", "c=2"]);
+  });
+
+  test("presence: a node by its stream, a gateway's by a lease of 3 x 30 s, and by an executor", () => {
+    const clock = new Instants();
+    const hub = new TestHub("alpha", clock);
+    hub.register(nodeBytes("gated", ["x:double"]));
+    hub.post({ kind: "register", call: 90, scope: NODE, nodes: [nodeBytes("lamp", [])] });
+    hub.settle();
+    hub.post({ kind: "stream_open", stream: 1, scope: NODE });
+    expect(online(hub)).toEqual(["gated on", "lamp on"]);
+    hub.post({ kind: "stream_close", stream: 1 });
+    expect(online(hub)).toEqual(["gated on", "lamp off"]);
+    hub.post({ kind: "presence", call: 91, attached: ["lamp"], detached: [], replace: true });
+    expect(online(hub)).toEqual(["gated on", "lamp on"]);
+    clock.advance(89_000);
+    hub.settle();
+    expect(online(hub)).toEqual(["gated on", "lamp on"]);
+    clock.advance(2_000);
+    hub.settle();
+    expect(online(hub)).toEqual(["gated off", "lamp on"]);
+    hub.post({ kind: "presence", call: 92, attached: [], detached: [], replace: true });
+    expect(online(hub)).toEqual(["gated off", "lamp off"]);
+  });
+
+  test("a restart changes nobody's presence for one lease", () => {
+    const clock = new Instants();
+    const hub = new TestHub("alpha", clock);
+    hub.register(nodeBytes("lamp", []));
+    hub.settle();
+    const after = hub.crash();
+    expect(online(after)).toEqual(["lamp on"]);
+    expect(after.core.describe()).toContain("own full at=1/2");
+    clock.advance(91_000);
+    after.settle();
+    expect(online(after)).toEqual(["lamp off"]);
+  });
+
+  test("S1-24 the open segment is closed after 100 ms at the latest, and when it is full", () => {
+    const clock = new Instants();
+    const hub = new TestHub("alpha", clock);
+    hub.register(nodeBytes("lamp", ["watts:double"]));
+    hub.settle();
+    expect(hub.core.deadline()).toBeGreaterThan(clock.mono + 1_000);
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    hub.post({ kind: "updates", stream: 1, seq: 1, batch: batchOf(1, 0, 1) });
+    expect(hub.core.deadline()).toBe(clock.mono + 100);
+    const full = /own full at=1\/2/;
+    expect(hub.core.describe()).toMatch(full);
+    for (let seq = 2; seq <= 4_001; seq++) hub.post({ kind: "updates", stream: 1, seq, batch: batchOf(1, 0, seq) });
+    expect(hub.core.describe()).toMatch(/own full at=1\/3/);
+  });
+
+  test("an acknowledgement is held for 20 ms at most while the fastest live peer is far behind", () => {
+    const clock = new Instants();
+    const a = new TestHub("alpha", clock);
+    const b = new TestHub("beta", clock);
+    a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+    const link = new TestLink(a, b);
+    a.register(nodeBytes("lamp", ["watts:double"]));
+    settleAll([a, b], [link]);
+    a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    for (let seq = 1; seq <= 6; seq++) {
+      a.post({ kind: "updates", stream: 1, seq, batch: batchOf(1, 0, seq) });
+      a.turn();
+      a.turn();
+    }
+    expect(a.acked.get(1)).toBe(4);
+    clock.advance(20);
+    a.settle();
+    expect(a.acked.get(1)).toBe(6);
+    a.post({ kind: "updates", stream: 1, seq: 7, batch: batchOf(1, 0, 7) });
+    a.turn();
+    a.turn();
+    expect(a.acked.get(1)).toBe(6);
+    settleAll([a, b], [link]);
+    expect(a.acked.get(1)).toBe(7);
+  });
+
+  test("S0-25 S0-26 automation hears of a change before the feed does, with its origin", () => {
+    const clock = new Instants();
+    const a = new TestHub("alpha", clock);
+    a.register(nodeBytes("lamp", ["watts:double"]));
+    a.settle();
+    a.post({ kind: "automation", enabled: true });
+    a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    const out: Effect[] = [];
+    a.core.step({ mono: clock.mono, wall: clock.wall }, { kind: "updates", stream: 1, seq: 1, batch: batchOf(1, 0, 5) }, out);
+    a.core.step({ mono: clock.mono, wall: clock.wall }, { kind: "flush" }, out);
+    expect(out.map((effect) => effect.kind)).toEqual(["automate", "want_flush", "persist", "observe", "advanced", "acked"]);
+    expect(out[0]).toMatchObject({ hub: "alpha" });
+    expect([a.core.nameOf("alpha", 1), a.core.keyOf("alpha", 0)?.name]).toEqual(["lamp", "watts"]);
+  });
+
+  test("while the store refuses, writes are refused and reads go on", () => {
+    const hub = new TestHub("alpha", new Instants());
+    hub.register(nodeBytes("lamp", []));
+    hub.settle();
+    hub.post({ kind: "stored", ok: false });
+    const call = hub.register(nodeBytes("door", []));
+    expect(hub.registered.get(call)?.[0]?.failure?.reason).toBe("STORE_UNAVAILABLE");
+    expect(online(hub)).toEqual(["lamp on"]);
+    hub.post({ kind: "stored", ok: true });
+    const again = hub.register(nodeBytes("door", []));
+    hub.settle();
+    expect(hub.registered.get(again)?.[0]?.failure).toBeUndefined();
+  });
+});

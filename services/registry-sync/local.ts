@@ -1,0 +1,301 @@
+import type { Failure } from "#kernel/error.ts";
+import { isNodeId } from "#kernel/node-name.ts";
+import type { Effect, NamedUpdate, NodeOutcome, Scope } from "./messages.ts";
+import { columnsOfUpdates } from "./named.ts";
+import type { OpenSegment } from "./open-segment.ts";
+import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
+import { covers, LocalPresence, type Principal } from "./presence.ts";
+import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
+import { type FeedTable, SECTION } from "./table.ts";
+import { equalBytes } from "./wire.ts";
+import { failure, limitFailure, type World } from "./world.ts";
+
+/** Most changes in one batch; a frame of this size is far above what pays. */
+export const BATCH_MAX = 16_384;
+
+interface Stream {
+  readonly principal: Principal;
+  /** Newest batch taken. */
+  seq: number;
+  /** True while a batch waits in the open segment for its acknowledgement. */
+  waiting: boolean;
+}
+
+/**
+ * LocalRegistry is this hub's own nodes: who may say what about them, their values, and the open segment that the feed grows by.
+ *
+ * N1 a batch is applied whole or refused whole; a later one is taken all the same.
+ * N2 a caller speaks only for the nodes of its scope.
+ * N3 an acknowledgement or a reply leaves after the segment with what it is about is durable.
+ */
+export class LocalRegistry {
+  readonly #world: World;
+  readonly table: FeedTable;
+  readonly open: OpenSegment;
+  readonly presence: LocalPresence;
+  readonly #close: () => void;
+  readonly #checker = new BatchChecker();
+  readonly #streams = new Map<number, Stream>();
+  /** Streams with a batch in the open segment. */
+  #waiting: number[] = [];
+  /** Replies about what is in the open segment. */
+  #replies: Effect[] = [];
+  automation = false;
+  /** Epoch of the feed, for Bound. */
+  epoch: () => number = () => 1;
+
+  /** close: ends the open segment at once. */
+  constructor(world: World, table: FeedTable, open: OpenSegment, close: () => void) {
+    this.#world = world;
+    this.table = table;
+    this.open = open;
+    this.#close = close;
+    this.presence = new LocalPresence(world, table, open);
+  }
+
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** reply sends an answer behind the segment that is open now, if any. */
+  reply(effect: Effect): void {
+    if (this.open.empty) this.#world.emit(effect);
+    else this.#replies.push(effect);
+  }
+
+  /** closed gives the streams to acknowledge and sends the replies that waited for the segment that was just persisted. */
+  closed(): { readonly stream: number; readonly upTo: number }[] {
+    for (const effect of this.#replies) this.#world.emit(effect);
+    this.#replies = [];
+    const acks: { stream: number; upTo: number }[] = [];
+    for (const id of this.#waiting) {
+      const stream = this.#streams.get(id);
+      if (stream === undefined) continue;
+      stream.waiting = false;
+      acks.push({ stream: id, upTo: stream.seq });
+    }
+    this.#waiting = [];
+    return acks;
+  }
+
+  register(call: number, scope: Scope, nodes: readonly Uint8Array[]): void {
+    const principal = this.presence.principal(scope);
+    const results = nodes.map((bytes) => this.#registerOne(principal, scope, bytes));
+    if (results.some((result) => result.failure === undefined)) this.presence.renew(principal);
+    this.reply({ kind: "registered", call, results });
+  }
+
+  #registerOne(principal: Principal, scope: Scope, bytes: Uint8Array): NodeOutcome {
+    const info = this.#world.o.codec.readNode(bytes);
+    if (info === undefined || !isNodeId(info.nodeId))
+      return {
+        nodeId: info?.nodeId ?? "",
+        ref: 0,
+        failure: { ...failure("INVALID_FIELD", "the node or its id is malformed"), field: "node.node_id" },
+      };
+    const problem = this.#world.storeFailure ?? this.#problemOf(scope, info);
+    if (problem !== undefined) return { nodeId: info.nodeId, ref: 0, failure: problem };
+    const known = this.table.byId(info.nodeId);
+    const ref = known?.ref ?? this.table.nextRef;
+    if (known === undefined || !equalBytes(known.bytes, bytes)) {
+      if (!this.open.fits(info.capabilities.length + 1, bytes.length + 160 * info.capabilities.length)) this.#close();
+      this.#defineKeys(info);
+      const online = known?.online ?? this.presence.hasExecutor(info.nodeId);
+      this.open.nodePut({ ...this.table.put(ref, bytes, info, online) });
+      this.#world.event("node", "INFO", known === undefined ? "node registered" : "node changed", {
+        fields: { node: info.nodeId, by: scope.name },
+      });
+    }
+    this.presence.settle(principal, ref);
+    return { nodeId: info.nodeId, ref, failure: undefined };
+  }
+
+  #problemOf(scope: Scope, info: NodeInfo): Failure | undefined {
+    const { limits } = this.#world.o;
+    if (!covers(scope, info.nodeId))
+      return failure("OUT_OF_SCOPE", "the caller may not speak for this node", { node: info.nodeId, scope: scope.name });
+    if (info.capabilities.length > limits.keysPerNode)
+      return limitFailure("keys_per_node", limits.keysPerNode, "the node has too many capabilities");
+    if (new Set(info.capabilities.map((capability) => capability.name)).size < info.capabilities.length)
+      return { ...failure("INVALID_FIELD", "two capabilities of the node have the same name"), field: "node.capabilities" };
+    if (this.table.byId(info.nodeId) === undefined && this.table.size >= limits.nodesPerPeer)
+      return limitFailure("nodes_per_peer", limits.nodesPerPeer, "this hub has as many nodes as peers would take");
+    const fresh = info.capabilities.filter(
+      (capability) => SECTION[capability.type] !== 3 && this.table.kref(capability.name, capability.type) === undefined,
+    );
+    if (this.table.nextKref + fresh.length > limits.keysPerFeed)
+      return limitFailure("keys_per_feed", limits.keysPerFeed, "the feed has no number left for a new key");
+    return undefined;
+  }
+
+  #defineKeys(info: NodeInfo): void {
+    for (const { name, type } of info.capabilities) {
+      if (SECTION[type] === 3 || this.table.kref(name, type) !== undefined) continue;
+      const kref = this.table.nextKref;
+      this.table.defineKey(kref, name, type);
+      this.open.keyDef({ kref, name, type });
+    }
+  }
+
+  deregister(call: number, scope: Scope, nodeId: string, mark: number): void {
+    const entry = this.table.byId(nodeId);
+    const allowed = covers(scope, nodeId);
+    const problem = !allowed
+      ? failure("OUT_OF_SCOPE", "the caller may not speak for this node", { node: nodeId, scope: scope.name })
+      : entry === undefined
+        ? undefined
+        : this.#world.storeFailure;
+    if (entry !== undefined && problem === undefined) {
+      if (!this.open.fits(1, 16)) this.#close();
+      this.table.remove(entry.ref, mark);
+      this.open.nodeDel(entry.ref);
+      this.#world.event("node", "INFO", "node removed", { fields: { node: nodeId, by: scope.name } });
+    }
+    this.reply({ kind: "deregistered", call, existed: entry !== undefined && problem === undefined, failure: problem });
+  }
+
+  streamOpen(id: number, scope: Scope): void {
+    const principal = this.presence.principal(scope);
+    this.#streams.set(id, { principal, seq: 0, waiting: false });
+    this.presence.streamOpened(principal);
+  }
+
+  streamClose(id: number): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    this.#streams.delete(id);
+    this.presence.streamClosed(stream.principal);
+  }
+
+  bind(id: number, bindId: number, nodeIds: readonly string[], keys: readonly { readonly name: string; readonly type: ValueType }[]): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    const { scope } = stream.principal;
+    let problem: Failure | undefined;
+    const refs = nodeIds.map((nodeId, index) => {
+      const field = `bind.node_ids[${index}]`;
+      if (!covers(scope, nodeId))
+        problem ??= { ...failure("OUT_OF_SCOPE", "the caller may not speak for this node", { node: nodeId, scope: scope.name }), field };
+      const ref = this.table.byId(nodeId)?.ref;
+      if (ref === undefined)
+        problem ??= { ...failure("NODE_NOT_FOUND", "register the node before its state is reported", { node: nodeId }), field };
+      return ref ?? 0;
+    });
+    const krefs = keys.map(({ name, type }, index) => {
+      const kref = this.table.kref(name, type);
+      if (kref === undefined)
+        problem ??= {
+          ...failure("CAPABILITY_NOT_FOUND", "no registered node has a capability of that name and type", { key: name }),
+          field: `bind.keys[${index}]`,
+        };
+      return kref ?? 0;
+    });
+    const ok = problem === undefined;
+    if (ok) for (const ref of refs) this.presence.settle(stream.principal, ref);
+    this.reply({
+      kind: "bound",
+      stream: id,
+      id: bindId,
+      epoch: this.epoch(),
+      refs: ok ? refs : [],
+      krefs: ok ? krefs : [],
+      failure: problem,
+    });
+  }
+
+  updates(id: number, seq: number, batch: UpdateBatch): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    const problem = this.#refusal(stream, seq, batch);
+    if (problem !== undefined) this.reply({ kind: "refused", stream: id, seq, ...problem });
+    else this.#take(id, stream, seq, batch);
+  }
+
+  named(id: number, seq: number, updates: readonly NamedUpdate[]): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    const made = columnsOfUpdates(this.table, updates);
+    if ("failure" in made) {
+      this.reply({ kind: "refused", stream: id, seq, index: made.index, failure: made.failure });
+      return;
+    }
+    const batch = { ...made.columns, bytes: this.#world.o.codec.encodeState(made.columns) };
+    const problem = this.#refusal(stream, seq, batch);
+    if (problem === undefined) this.#take(id, stream, seq, batch);
+    else this.reply({ kind: "refused", stream: id, seq, index: made.order[problem.index] ?? 0, failure: problem.failure });
+  }
+
+  #refusal(stream: Stream, seq: number, batch: UpdateBatch): { readonly index: number; readonly failure: Failure } | undefined {
+    const { limits } = this.#world.o;
+    if (this.#world.storeFailure !== undefined) return { index: 0, failure: this.#world.storeFailure };
+    if (seq <= stream.seq)
+      return { index: 0, failure: failure("INVALID_FIELD", "the number of a batch must be higher than that of the one before") };
+    if (batch.count > BATCH_MAX)
+      return { index: 0, failure: limitFailure("batch_updates", BATCH_MAX, "the batch has too many changes; split it") };
+    if (batch.bytes.length > limits.segmentPayloadBytes - 64)
+      return {
+        index: 0,
+        failure: limitFailure("segment_payload_bytes", limits.segmentPayloadBytes - 64, "the batch is too long; split it"),
+      };
+    this.#checker.begin();
+    const problem = this.#checker.check(this.table, batch);
+    if (problem !== PROBLEM.NONE) return this.#explain(batch, this.#checker.index, problem);
+    const stranger = this.#strangerIn(stream.principal, batch);
+    return stranger < 0 ? undefined : this.#explain(batch, stranger, PROBLEM.NOT_OWNED);
+  }
+
+  /** strangerIn is the index of the first change about a node outside the caller's scope, or -1. */
+  #strangerIn(principal: Principal, batch: UpdateBatch): number {
+    const { ref, count } = batch;
+    const home = this.presence.home.data;
+    const { no } = principal;
+    for (let i = 0; i < count; i++) {
+      if (home[ref[i] as number] === no) continue;
+      // Somebody else spoke last for it, or nobody since the start: ask its scope, then remember.
+      const entry = this.table.node(ref[i] as number);
+      if (entry === undefined || !covers(principal.scope, entry.info.nodeId)) return i;
+    }
+    return -1;
+  }
+
+  #explain(batch: UpdateBatch, index: number, problem: number): { readonly index: number; readonly failure: Failure } {
+    const entry = this.table.node(batch.ref[index] as number);
+    const key = this.table.key(batch.key[index] as number);
+    const facts = { node: entry?.info.nodeId ?? `#${batch.ref[index] ?? ""}`, key: key?.name ?? `#${batch.key[index] ?? ""}` };
+    const text = PROBLEM_TEXT[problem] as string;
+    switch (problem) {
+      case PROBLEM.NO_SLOT:
+        return { index, failure: failure(entry === undefined ? "NODE_NOT_FOUND" : "CAPABILITY_NOT_FOUND", text, facts) };
+      case PROBLEM.TOO_LONG:
+        return { index, failure: failure("LIMIT_EXCEEDED", text, { ...facts, limit: "value_bytes" }) };
+      case PROBLEM.NOT_OWNED:
+        return { index, failure: failure("OUT_OF_SCOPE", text, facts) };
+      default:
+        return { index, failure: failure("INVALID_FIELD", text, facts) };
+    }
+  }
+
+  #take(id: number, stream: Stream, seq: number, batch: UpdateBatch): void {
+    this.presence.renew(stream.principal);
+    if (batch.count > 0) {
+      this.#settleAll(stream.principal, batch);
+      if (this.automation) this.#world.emit({ kind: "automate", hub: this.#world.o.hubId, batch });
+      if (!this.open.fits(batch.count, batch.bytes.length)) this.#close();
+      this.table.apply(batch, this.#checker.slots.data, 0);
+      this.open.state(batch);
+    }
+    // Not before: closing the segment acknowledges what came before this batch.
+    stream.seq = seq;
+    if (this.open.empty) this.#world.emit({ kind: "acked", stream: id, upTo: seq });
+    else if (!stream.waiting) {
+      stream.waiting = true;
+      this.#waiting.push(id);
+    }
+  }
+
+  #settleAll(principal: Principal, batch: UpdateBatch): void {
+    const home = this.presence.home.data;
+    for (let i = 0; i < batch.count; i++)
+      if (home[batch.ref[i] as number] !== principal.no) this.presence.settle(principal, batch.ref[i] as number);
+  }
+}

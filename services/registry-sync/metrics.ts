@@ -1,0 +1,142 @@
+import type { Registry } from "prom-client";
+import type { EventKind, EventSink } from "#runtime/events.ts";
+import { counter, LabelBound, type Sampler, sampledGauge } from "#runtime/metrics/declare.ts";
+import type { Event, FeedStatus } from "./messages.ts";
+
+/** Gauges are what is read from the core when someone scrapes. */
+export interface Gauges {
+  readonly feeds: () => readonly FeedStatus[];
+  readonly watchers: () => number;
+  readonly streams: () => number;
+}
+
+const KINDS: Readonly<Partial<Record<Event["event"], EventKind>>> = {
+  node: "NODE",
+  feed: "FEED",
+  fork: "FEED",
+  snapshot: "FEED",
+  segment_refused: "FEED",
+  limit: "LIMIT",
+  clock: "CLOCK",
+  checkpoint: "STORE",
+};
+
+/** Peers that get series of their own. */
+const MAX_PEERS = 256;
+
+/** RegistryMetrics are the metrics and events of this service. */
+export class RegistryMetrics {
+  readonly #segments;
+  readonly #entries;
+  readonly #bytes;
+  readonly #refused;
+  readonly #snapshots;
+  readonly #peers = new LabelBound(MAX_PEERS);
+  readonly #events: EventSink;
+  readonly #unsample: (() => void)[] = [];
+  readonly #perPeer = new Map<string, (() => void)[]>();
+  readonly #lag: Sampler<"peer">;
+  readonly #age: Sampler<"peer">;
+  readonly #gauges: Gauges;
+
+  constructor(registry: Registry, events: EventSink, gauges: Gauges) {
+    this.#events = events;
+    this.#gauges = gauges;
+    this.#segments = counter(registry, {
+      name: "foedus_registry_sync_segments_total",
+      help: "Segments closed by this hub (peer empty) or taken in from a peer.",
+      labels: ["peer"],
+    });
+    this.#entries = counter(registry, { name: "foedus_registry_sync_entries_total", help: "Entries of those segments.", labels: ["peer"] });
+    this.#bytes = counter(registry, { name: "foedus_registry_sync_bytes_total", help: "Bytes of those segments.", labels: ["peer"] });
+    this.#refused = counter(registry, {
+      name: "foedus_registry_sync_refused_total",
+      help: "Segments and snapshots that were refused, by the peer that they came from or went to.",
+      labels: ["peer"],
+    });
+    this.#snapshots = counter(registry, {
+      name: "foedus_registry_sync_snapshots_total",
+      help: "Snapshots taken in, by peer.",
+      labels: ["peer"],
+    });
+    this.#lag = sampledGauge(registry, {
+      name: "foedus_registry_sync_peer_lag_segments",
+      help: "Segments that a peer has not acknowledged.",
+      labels: ["peer"],
+    });
+    this.#age = sampledGauge(registry, {
+      name: "foedus_registry_sync_freshness_age_seconds",
+      help: "Age of the last proof that what is held of a peer is complete; -1 if never proven.",
+      labels: ["peer"],
+    });
+    const nodes = sampledGauge(registry, {
+      name: "foedus_registry_sync_nodes",
+      help: "Nodes known, own and of peers.",
+      labels: ["origin"],
+    });
+    const count = (own: boolean): number =>
+      gauges.feeds().reduce((sum, feed) => (feed.own === own && (!own || feed.head.share === "full") ? sum + feed.nodes : sum), 0);
+    const open = sampledGauge(registry, { name: "foedus_registry_sync_streams", help: "Streams open now.", labels: ["kind"] });
+    this.#unsample.push(
+      nodes({ origin: "own" }, () => count(true)),
+      nodes({ origin: "peers" }, () => count(false)),
+      open({ kind: "watch" }, gauges.watchers),
+      open({ kind: "update" }, gauges.streams),
+    );
+  }
+
+  /** observe counts what the core did; what people should know goes to telemetry. */
+  observe(event: Event): void {
+    const peer = this.#peers.of(event.hub);
+    switch (event.event) {
+      case "segment_closed":
+      case "segment_applied":
+        this.#segments.inc({ peer });
+        this.#entries.inc({ peer }, event.count);
+        this.#bytes.inc({ peer }, event.bytes);
+        return;
+      case "segment_refused":
+        this.#refused.inc({ peer });
+        break;
+      case "snapshot":
+        this.#snapshots.inc({ peer });
+    }
+    if (event.severity !== "DEBUG") this.#report(event);
+  }
+
+  #report({ event, severity, hub, share, text, count, fields }: Event): void {
+    const more = { ...fields, ...(share === "" ? {} : { share }), ...(count === 0 ? {} : { count: String(count) }) };
+    this.#events.report({ kind: KINDS[event] ?? "FEED", severity, text, fields: more, ...(hub === "" ? {} : { peer: hub }) });
+  }
+
+  /** follow makes series for these peers and ends those of others. */
+  follow(peers: readonly string[]): void {
+    const wanted = new Set(peers.slice(0, MAX_PEERS));
+    for (const [peer, remove] of this.#perPeer) {
+      if (wanted.has(peer)) continue;
+      for (const end of remove) end();
+      this.#perPeer.delete(peer);
+      this.#peers.forget(peer);
+    }
+    for (const peer of wanted) {
+      if (this.#perPeer.has(peer)) continue;
+      this.#perPeer.set(peer, [this.#lag({ peer }, () => this.#lagOf(peer)), this.#age({ peer }, () => this.#ageOf(peer))]);
+    }
+  }
+
+  #lagOf(peer: string): number {
+    for (const feed of this.#gauges.feeds()) for (const cursor of feed.cursors) if (cursor.hubId === peer) return cursor.lag;
+    return 0;
+  }
+
+  #ageOf(peer: string): number {
+    const feed = this.#gauges.feeds().find((candidate) => !candidate.own && candidate.head.hubId === peer);
+    return feed === undefined || !Number.isFinite(feed.ageMs) ? -1 : feed.ageMs / 1_000;
+  }
+
+  /** stop removes the series. */
+  stop(): void {
+    this.follow([]);
+    for (const end of this.#unsample) end();
+  }
+}

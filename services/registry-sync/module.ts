@@ -1,0 +1,243 @@
+import { join } from "node:path";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { type Failure, fail } from "#kernel/error.ts";
+import { createCrypto } from "#runtime/crypto.ts";
+import { createDriver, type Driver, type StoreReport } from "#runtime/driver.ts";
+import type { Platform, ServiceModule } from "#runtime/module.ts";
+import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { bootId } from "#runtime/store/open.ts";
+import type { Store } from "#runtime/store/port.ts";
+import type { KeyMaterial } from "#runtime/tls/credentials.ts";
+import { type AutomationPort, changesOf } from "./automation.ts";
+import { coreOptionsOf, type RegistrySyncConfig, sharesOf } from "./config.ts";
+import { RegistryCore } from "./core.ts";
+import { KeyStatement, loadFeedKey } from "./key.ts";
+import { type LinkPorts, Links } from "./links.ts";
+import type { Effect, Input, Output } from "./messages.ts";
+import { RegistryMetrics } from "./metrics.ts";
+import { createNodeHandlers } from "./node-handler.ts";
+import type { ValueType } from "./ports.ts";
+import { createReadHandlers, Listings } from "./read-handler.ts";
+import { segmentCodec } from "./segment-codec.ts";
+import { Shell } from "./shell.ts";
+import { createStateHandlers } from "./state-handler.ts";
+import { createWatchHandlers } from "./watch-handler.ts";
+import { REGISTRY_DEFAULTS } from "./world.ts";
+import { compressPart, decompressPart } from "./zstd.ts";
+
+const STORE = "registry-sync";
+const KEY_FILE = "feed-key.json";
+const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping; call again in a moment" };
+
+/** RegistrySyncPorts are what this service needs of the composition. */
+export interface RegistrySyncPorts extends LinkPorts {
+  /** identity is the service's certificate and key as they are now; they sign the statement about the feed key. */
+  readonly identity: () => KeyMaterial;
+  readonly automation?: AutomationPort;
+}
+
+/** RegistrySyncOptions are what the service is made of. */
+export interface RegistrySyncOptions {
+  readonly platform: Platform;
+  readonly config: RegistrySyncConfig;
+  readonly ports: RegistrySyncPorts;
+  /** Called once if the core failed an assertion: the process must end with a non-zero code (D6). */
+  readonly onFatal: (error: unknown) => void;
+}
+
+/** RegistrySync is the service, and what can be changed while it runs. */
+export interface RegistrySync extends ServiceModule {
+  /** setShares takes the share rules of a changed configuration: peers see the difference, without a restart. */
+  setShares(config: RegistrySyncConfig): void;
+  /** setAutomation turns the automation port on or off. */
+  setAutomation(enabled: boolean): void;
+}
+
+/** createRegistrySync makes the federated registry; nothing is opened before `start`. */
+export function createRegistrySync(options: RegistrySyncOptions): RegistrySync {
+  return new RegistryModule(options);
+}
+
+/** Running is what exists between start and stop. */
+interface Running {
+  readonly core: RegistryCore;
+  readonly store: Store;
+  readonly driver: Driver<Input>;
+  readonly links: Links;
+  readonly metrics: RegistryMetrics;
+  readonly stopped: PromiseWithResolvers<void>;
+}
+
+class RegistryModule implements RegistrySync {
+  readonly name = "registry-sync";
+  readonly bindings: readonly ServiceBinding[];
+  readonly #o: RegistrySyncOptions;
+  readonly #shell = new Shell();
+  #running: Running | undefined;
+  #state: "starting" | "running" | "stopping" = "starting";
+
+  constructor(options: RegistrySyncOptions) {
+    this.#o = options;
+    const { platform, config } = options;
+    const shell = this.#shell;
+    const listings = new Listings(platform.clock, platform.entropy, config.limits.listings, config.limits.listing_records);
+    const handlers = {
+      ...createNodeHandlers(shell),
+      ...createStateHandlers(shell, config.limits.streams),
+      ...createReadHandlers(shell, listings, async (hubId) => this.#running?.links.probe(hubId)),
+      ...createWatchHandlers(shell),
+      session: (...call: Parameters<Links["accept"]>) => this.#require().links.accept(...call),
+    };
+    this.bindings = [bind(RegistrySyncService, handlers, ["updateState"])];
+  }
+
+  /** start restores what is in the store and then follows the peers. It throws if key or store cannot be used. */
+  async start(): Promise<void> {
+    const { platform, config, ports } = this.#o;
+    const held = loadFeedKey(join(platform.dataDir, KEY_FILE));
+    const statement = new KeyStatement(platform.hubId, held, ports.identity);
+    const store = platform.store(STORE);
+    const core = new RegistryCore({
+      ...REGISTRY_DEFAULTS,
+      ...coreOptionsOf(config),
+      hubId: platform.hubId,
+      codec: segmentCodec,
+      crypto: createCrypto(held.key),
+      keySerial: held.serial,
+    });
+    core.restore(store, { bootId: bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability });
+    const metrics = new RegistryMetrics(platform.metrics, platform.events, {
+      feeds: () => core.feeds(),
+      watchers: () => this.#shell.watches.size,
+      streams: () => this.#shell.streams.size,
+    });
+    const links = new Links({
+      platform,
+      ports,
+      shell: this.#shell,
+      statement: () => statement.bytes,
+      renewed: () => statement.takeRenewed(),
+      heads: (peer) => core.heads(peer),
+      onPeers: (hubIds) => metrics.follow(hubIds),
+      serial: held.serial,
+      heartbeatMs: config.sync_interval_ms,
+    });
+    const driver = this.#drive(core, store, metrics);
+    this.#running = { core, store, driver, links, metrics, stopped: Promise.withResolvers() };
+    this.#shell.attach(driver);
+    this.#shell.tell({ kind: "start" });
+    this.setAutomation(ports.automation?.enabled ?? false);
+    links.start();
+    this.#state = "running";
+  }
+
+  #drive(core: RegistryCore, store: Store, metrics: RegistryMetrics): Driver<Input> {
+    const { platform, config, onFatal } = this.#o;
+    return createDriver<Input, Effect>({
+      service: this.name,
+      core,
+      store,
+      clock: platform.clock,
+      log: platform.log,
+      metrics: platform.metrics,
+      execute: (output) => this.#execute(output),
+      observe: (event) => metrics.observe(event),
+      reject: (output, failure) => this.#shell.reject(output, failure),
+      onStored,
+      onFatal,
+      commit: "turn",
+      paceMs: config.pace_ms,
+    });
+  }
+
+  #execute(output: Output): void {
+    if (this.#shell.route(output)) return;
+    switch (output.kind) {
+      case "want_flush":
+        this.#o.platform.clock.setImmediate(() => this.#shell.tell({ kind: "flush" }));
+        return;
+      case "send":
+        return this.#running?.links.send(output);
+      case "synced":
+        return this.#running?.links.synced(output.session);
+      case "compress":
+        return void this.#compress(output.job, output.raw);
+      case "decompress":
+        return void this.#decompress(output);
+      case "automate":
+        return this.#automate(output);
+      case "stopped":
+        return this.#running?.stopped.resolve();
+    }
+  }
+
+  async #compress(job: number, raw: Uint8Array): Promise<void> {
+    this.#shell.tell({ kind: "compressed", job, ...(await compressPart(raw)) });
+  }
+
+  async #decompress({ job, codec, bytes, rawLen }: Extract<Output, { kind: "decompress" }>): Promise<void> {
+    this.#shell.tell({ kind: "decompressed", job, bytes: await decompressPart(codec, bytes, rawLen) });
+  }
+
+  #automate({ hub, batch }: Extract<Output, { kind: "automate" }>): void {
+    const { automation } = this.#o.ports;
+    const core = this.#running?.core;
+    if (automation === undefined || core === undefined) return;
+    const keyOf = (hubId: string, kref: number) =>
+      core.keyOf(hubId, kref) as { readonly name: string; readonly type: ValueType } | undefined;
+    for (const change of changesOf(hub, batch, { nameOf: (hubId, ref) => core.nameOf(hubId, ref), keyOf })) automation.onChange(change);
+  }
+
+  setShares(config: RegistrySyncConfig): void {
+    this.#shell.tell({ kind: "shares", shares: sharesOf(config) });
+  }
+
+  setAutomation(enabled: boolean): void {
+    this.#shell.tell({ kind: "automation", enabled });
+  }
+
+  readiness(): { readonly ready: boolean; readonly reason?: string } {
+    if (this.#state !== "running") return { ready: false, reason: `the registry is ${this.#state}` };
+    const { state } = this.#require().driver;
+    return state === "running"
+      ? { ready: true }
+      : { ready: false, reason: state === "refusing" ? "the store refuses writes" : `the registry has ${state}` };
+  }
+
+  describe(): string {
+    const running = this.#running;
+    return running === undefined ? `registry-sync ${this.#state}` : `${running.core.describe()}\n\nsessions\n${running.links.describe()}`;
+  }
+
+  links(): ReturnType<Links["counters"]> {
+    return this.#running?.links.counters() ?? [];
+  }
+
+  /** stop says goodbye to peers and callers, commits what waits, and leaves the mark of a clean stop. */
+  async stop(graceMs: number): Promise<void> {
+    const running = this.#running;
+    if (running === undefined || this.#state === "stopping") return;
+    this.#state = "stopping";
+    const { driver, links, metrics, store, stopped } = running;
+    await links.stop(graceMs);
+    this.#shell.stop(STOPPING);
+    if (driver.state === "running" && driver.postControl({ kind: "stop" })) {
+      const timer = this.#o.platform.clock.setTimer(graceMs, () => stopped.resolve());
+      await stopped.promise;
+      timer.cancel();
+    }
+    await driver.stop();
+    metrics.stop();
+    store.close();
+  }
+
+  #require(): Running {
+    if (this.#running === undefined) throw fail("SHUTTING_DOWN", "the registry is not running; retry in a moment");
+    return this.#running;
+  }
+}
+
+function onStored(report: StoreReport): Input | undefined {
+  if (!report.ok) return { kind: "stored", ok: false, failure: report.failure };
+  return report.recovered ? { kind: "stored", ok: true } : undefined;
+}

@@ -1,0 +1,159 @@
+import { Growable } from "#kernel/growable.ts";
+import type { Scope } from "./messages.ts";
+import type { OpenSegment } from "./open-segment.ts";
+import type { FeedTable } from "./table.ts";
+import type { World } from "./world.ts";
+
+/** Principal is a node or gateway that speaks for nodes of this hub. */
+export interface Principal {
+  readonly no: number;
+  readonly scope: Scope;
+  streams: number;
+  /** Its nodes stay online until then without a stream, mono ms. */
+  leaseUntil: number;
+  alive: boolean;
+}
+
+/** covers tells whether a scope includes a node. */
+export function covers(scope: Scope, nodeId: string): boolean {
+  return scope.ids.includes(nodeId) || scope.prefixes.some((prefix) => nodeId.startsWith(prefix));
+}
+
+/**
+ * LocalPresence knows which local nodes are online: those whose own stream is open, whose executor is attached, or whose gateway has
+ * shown life within its lease (3 x 30 s, renewed by any update).
+ *
+ * After a restart nobody has spoken yet: what was online stays so for one lease, so that a restart changes nobody's presence.
+ */
+export class LocalPresence {
+  readonly #world: World;
+  readonly #table: FeedTable;
+  readonly #open: OpenSegment;
+  readonly #byName = new Map<string, Principal>();
+  readonly #principals: Principal[] = [];
+  /** Number of the principal that spoke last for a node; 0: nobody since the start. */
+  readonly home = new Growable(Uint32Array, 256);
+  readonly #executors = new Set<string>();
+  #graceUntil: number | undefined;
+
+  constructor(world: World, table: FeedTable, open: OpenSegment) {
+    this.#world = world;
+    this.#table = table;
+    this.#open = open;
+  }
+
+  /** start begins the grace of one lease for what was online before. */
+  start(): void {
+    if (this.#table.size > 0) this.#graceUntil = this.#world.now.mono + this.#world.o.leaseMs;
+  }
+
+  principal(scope: Scope): Principal {
+    let principal = this.#byName.get(scope.name);
+    if (principal === undefined) {
+      principal = { no: this.#principals.length + 1, scope, streams: 0, leaseUntil: Number.NEGATIVE_INFINITY, alive: false };
+      this.#byName.set(scope.name, principal);
+      this.#principals.push(principal);
+    }
+    return principal;
+  }
+
+  /** renew notes that a principal showed life. */
+  renew(principal: Principal): void {
+    principal.leaseUntil = this.#world.now.mono + this.#world.o.leaseMs;
+    if (!principal.alive) this.#revive(principal);
+  }
+
+  /** settle makes a principal speak for a node. */
+  settle(principal: Principal, ref: number): void {
+    if ((ref < this.home.length ? this.home.data[ref] : 0) === principal.no) return;
+    this.home.set(ref, principal.no);
+    if (principal.alive) this.#open.presence(this.#table, [ref], true);
+  }
+
+  streamOpened(principal: Principal): void {
+    principal.streams++;
+    this.renew(principal);
+  }
+
+  /** streamClosed: a node goes with its last stream, a gateway has its lease. */
+  streamClosed(principal: Principal): void {
+    principal.streams--;
+    if (principal.streams > 0) return;
+    if (principal.scope.kind === "node") principal.leaseUntil = this.#world.now.mono;
+    this.#expire(principal);
+  }
+
+  /** hasExecutor tells whether an executor is attached for a node. */
+  hasExecutor(nodeId: string): boolean {
+    return this.#executors.has(nodeId);
+  }
+
+  /** executors notes attached and detached executors. */
+  executors(attached: readonly string[], detached: readonly string[], replace: boolean): void {
+    const gone = new Set(replace ? this.#executors : []);
+    for (const nodeId of detached) gone.add(nodeId);
+    for (const nodeId of attached) gone.delete(nodeId);
+    const came = attached.filter((nodeId) => !this.#executors.has(nodeId));
+    for (const nodeId of came) this.#executors.add(nodeId);
+    for (const nodeId of gone) this.#executors.delete(nodeId);
+    this.#open.presence(this.#table, this.#refs(came), true);
+    this.#open.presence(
+      this.#table,
+      this.#refs(gone).filter((ref) => !this.#alive(ref)),
+      false,
+    );
+  }
+
+  /** deadline is when the next lease ends. */
+  deadline(): number {
+    let next = this.#graceUntil ?? Number.POSITIVE_INFINITY;
+    for (const principal of this.#principals) if (principal.alive && principal.streams === 0) next = Math.min(next, principal.leaseUntil);
+    return next;
+  }
+
+  tick(): void {
+    const { mono } = this.#world.now;
+    if (this.#graceUntil !== undefined && this.#graceUntil <= mono) {
+      this.#graceUntil = undefined;
+      const silent: number[] = [];
+      for (const entry of this.#table.entries())
+        if (entry.online && !this.#alive(entry.ref) && !this.hasExecutor(entry.info.nodeId)) silent.push(entry.ref);
+      this.#open.presence(this.#table, silent, false);
+    }
+    for (const principal of this.#principals) if (principal.alive) this.#expire(principal);
+  }
+
+  #revive(principal: Principal): void {
+    principal.alive = true;
+    this.#open.presence(this.#table, this.#of(principal), true);
+  }
+
+  #expire(principal: Principal): void {
+    if (principal.streams > 0 || principal.leaseUntil > this.#world.now.mono) return;
+    principal.alive = false;
+    const refs = this.#of(principal).filter((ref) => !this.hasExecutor(this.#table.node(ref)?.info.nodeId ?? ""));
+    this.#open.presence(this.#table, refs, false);
+  }
+
+  #of(principal: Principal): number[] {
+    const refs: number[] = [];
+    for (let ref = 1; ref < this.home.length; ref++)
+      if (this.home.data[ref] === principal.no && this.#table.node(ref) !== undefined) refs.push(ref);
+    return refs;
+  }
+
+  #alive(ref: number): boolean {
+    const no = ref < this.home.length ? (this.home.data[ref] as number) : 0;
+    if (no === 0) return this.#graceUntil !== undefined && (this.#table.node(ref)?.online ?? false);
+    return this.#principals[no - 1]?.alive ?? false;
+  }
+
+  #refs(nodeIds: Iterable<string>): number[] {
+    const refs: number[] = [];
+    for (const nodeId of nodeIds) {
+      const ref = this.#table.byId(nodeId)?.ref;
+      if (ref !== undefined) refs.push(ref);
+    }
+    return refs;
+  }
+}

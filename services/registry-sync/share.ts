@@ -1,0 +1,198 @@
+import { Growable } from "#kernel/growable.ts";
+import type { NodeRule, Pattern, ShareRules } from "./messages.ts";
+import type { NodeInfo, SegmentCodec, UpdateBatch } from "./ports.ts";
+import type { FeedTable, NodeEntry } from "./table.ts";
+import { equalBytes } from "./wire.ts";
+
+/** matchesPattern tells whether a text fits a pattern: `*` stands for any run of characters, everything else for itself. Linear in time. */
+export function matchesPattern(pattern: Pattern, text: string): boolean {
+  const pieces = pattern.split("*");
+  const first = pieces[0] as string;
+  if (pieces.length === 1) return text === pattern;
+  const last = pieces.at(-1) as string;
+  if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last)) return false;
+  let at = first.length;
+  for (const piece of pieces.slice(1, -1)) {
+    const found = text.indexOf(piece, at);
+    if (found < 0 || found + piece.length > text.length - last.length) return false;
+    at = found + piece.length;
+  }
+  return true;
+}
+
+function matchesAny(patterns: readonly Pattern[], text: string): boolean {
+  for (const pattern of patterns) if (matchesPattern(pattern, text)) return true;
+  return false;
+}
+
+/** matchesRule tells whether a rule is about a node. */
+export function matchesRule(rule: NodeRule, info: NodeInfo): boolean {
+  if (rule.ids.length > 0 && !matchesAny(rule.ids, info.nodeId)) return false;
+  if (rule.types.length > 0 && !matchesAny(rule.types, info.type)) return false;
+  if (rule.kind !== 0 && rule.kind !== (info.kind === 2 ? 2 : 1)) return false;
+  for (const [label, pattern] of Object.entries(rule.labels)) {
+    const value = info.labels[label];
+    if (value === undefined || !matchesPattern(pattern, value)) return false;
+  }
+  return true;
+}
+
+/** ruleFor is the first rule that matches; undefined hides the node (a share shows nothing that no rule allows). */
+export function ruleFor(rules: readonly NodeRule[], info: NodeInfo): NodeRule | undefined {
+  const rule = rules.find((candidate) => matchesRule(candidate, info));
+  return rule?.allow === true ? rule : undefined;
+}
+
+/** NodeView is what a share shows of a node. */
+export interface NodeView {
+  readonly bytes: Uint8Array;
+  /** Keys of the shown capabilities, ascending. */
+  readonly krefs: readonly number[];
+  /** True if every key of the node is shown. */
+  readonly whole: boolean;
+}
+
+/** Visible: a node is hidden, or shown with all its keys, or with some. */
+const HIDDEN = 0;
+const WHOLE = 1;
+const PARTIAL = 2;
+
+/**
+ * ShareView is what one share shows of this hub's nodes, and what it has shown so far: which nodes and keys its feed defined.
+ * The rules of the share `full` are undefined: everything, as it is.
+ */
+export class ShareView {
+  readonly name: string;
+  rules: readonly NodeRule[] | undefined;
+  readonly #codec: SegmentCodec;
+  readonly #mode = new Growable(Uint8Array, 256);
+  /** Keys that the feed shows of a node. */
+  readonly #shown = new Map<number, readonly number[]>();
+  readonly #keys = new Set<number>();
+  nodes = 0;
+
+  constructor(share: ShareRules | undefined, codec: SegmentCodec) {
+    this.name = share?.name ?? "full";
+    this.rules = share?.rules;
+    this.#codec = codec;
+  }
+
+  /** viewOf is what the share shows of a node by its rules; undefined hides it. */
+  viewOf(table: FeedTable, entry: NodeEntry): NodeView | undefined {
+    if (this.rules === undefined) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
+    const rule = ruleFor(this.rules, entry.info);
+    if (rule === undefined) return undefined;
+    const keep = (name: string): boolean => matchesAny(rule.capabilities, name);
+    const invoke = (name: string): boolean => matchesAny(rule.invoke, name);
+    const same = entry.info.capabilities.every((capability) => keep(capability.name) && (!capability.invocable || invoke(capability.name)));
+    if (same) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
+    const krefs = entry.krefs.filter((kref) => keep(table.key(kref)?.name ?? ""));
+    return { bytes: this.#codec.limitNode(entry.bytes, keep, invoke), krefs, whole: krefs.length === entry.krefs.length };
+  }
+
+  shows(ref: number): boolean {
+    return ref < this.#mode.length && this.#mode.data[ref] !== HIDDEN;
+  }
+
+  /** shown are the keys that the feed shows of a node now; undefined if it does not show the node. */
+  shown(ref: number): readonly number[] | undefined {
+    return this.#shown.get(ref);
+  }
+
+  /** note remembers that the feed shows a node (or, with undefined, no longer shows it). */
+  note(ref: number, view: NodeView | undefined): void {
+    const before = this.shows(ref);
+    this.#mode.set(ref, view === undefined ? HIDDEN : view.whole ? WHOLE : PARTIAL);
+    if (view === undefined) this.#shown.delete(ref);
+    else this.#shown.set(ref, view.krefs);
+    this.nodes += Number(view !== undefined) - Number(before);
+  }
+
+  /** defines tells whether a key is new to the feed, and remembers it. */
+  defines(kref: number): boolean {
+    if (this.#keys.has(kref)) return false;
+    this.#keys.add(kref);
+    return true;
+  }
+
+  hasKey(kref: number): boolean {
+    return this.#keys.has(kref);
+  }
+
+  /** showsAll tells whether every change of a batch is visible, so that its bytes can go on verbatim. */
+  showsAll(batch: UpdateBatch): boolean {
+    const mode = this.#mode.data;
+    const { ref } = batch;
+    for (let i = 0; i < batch.count; i++) if (mode[ref[i] as number] !== WHOLE) return this.#showsEach(batch);
+    return true;
+  }
+
+  /** showsKey tells whether one (node, key) is visible. */
+  showsKey(ref: number, kref: number): boolean {
+    const mode = ref < this.#mode.length ? this.#mode.data[ref] : HIDDEN;
+    return mode === WHOLE || (mode === PARTIAL && (this.#shown.get(ref)?.includes(kref) ?? false));
+  }
+
+  #showsEach(batch: UpdateBatch): boolean {
+    for (let i = 0; i < batch.count; i++) if (!this.showsKey(batch.ref[i] as number, batch.key[i] as number)) return false;
+    return true;
+  }
+}
+
+/** sameView tells whether two views show the same. */
+export function sameView(a: NodeView | undefined, b: NodeView | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a.krefs.length === b.krefs.length && a.krefs.every((kref, i) => kref === b.krefs[i]) && equalBytes(a.bytes, b.bytes);
+}
+
+/** filterBatch keeps the changes for which `keep` is true, in order. Undefined if none is left. */
+export function filterBatch(
+  batch: UpdateBatch,
+  keep: (ref: number, key: number) => boolean,
+): { count: number; columns: Omit<UpdateBatch, "bytes"> } | undefined {
+  const fixed = batch.numCount + batch.intCount;
+  const refs: number[] = [];
+  const keys: number[] = [];
+  const words: number[] = [];
+  const lens: number[] = [];
+  const chunks: Uint8Array[] = [];
+  let nums = 0;
+  let ints = 0;
+  let at = 0;
+  let bytes = 0;
+  for (let i = 0; i < batch.count; i++) {
+    const length = i < fixed ? 0 : (batch.len[i - fixed] as number);
+    const start = at;
+    at += length;
+    if (!keep(batch.ref[i] as number, batch.key[i] as number)) continue;
+    refs.push(batch.ref[i] as number);
+    keys.push(batch.key[i] as number);
+    if (i < fixed) {
+      words.push(batch.bits[2 * i] as number, batch.bits[2 * i + 1] as number);
+      if (i < batch.numCount) nums++;
+      else ints++;
+      continue;
+    }
+    lens.push(length);
+    chunks.push(batch.data.subarray(start, at));
+    bytes += length;
+  }
+  if (refs.length === 0) return undefined;
+  const data = new Uint8Array(bytes);
+  let end = 0;
+  for (const chunk of chunks) {
+    data.set(chunk, end);
+    end += chunk.length;
+  }
+  const columns = {
+    count: refs.length,
+    numCount: nums,
+    intCount: ints,
+    ref: Uint32Array.from(refs),
+    key: Uint32Array.from(keys),
+    bits: Uint32Array.from(words),
+    len: Uint32Array.from(lens),
+    data,
+  };
+  return { count: refs.length, columns };
+}

@@ -1,0 +1,131 @@
+import { assert } from "#kernel/assert.ts";
+
+/** NO_SLOT is the answer for what is not there. */
+export const NO_SLOT = 0xffff_ffff;
+
+/** Key number in a slot that nobody owns: key numbers have 16 bits. */
+const NO_KEY = 0xffff_ffff;
+
+/**
+ * Slots keep the value of every (node, key) of one feed in flat arrays. The slots of a node lie side by side, in the order of its
+ * keys; where a key was found last is where it is looked for first, which is right whenever nodes of one kind report. Nothing is
+ * allocated and no object is touched per numeric update.
+ *
+ * L1 a slot exists exactly for the keys of live nodes; an update without a slot is invalid.
+ * L2 fixed-width values are raw 64-bit words, low word first; others are bytes in `text`.
+ */
+export class Slots {
+  /** Per ref: first slot, number of slots. */
+  #ranges = new Uint32Array(2 * 64);
+  /** Key number of each slot. */
+  #keys = new Uint32Array(64).fill(NO_KEY);
+  /** Per key: its index within the node where it was found last. */
+  readonly #hint = new Uint16Array(65_536);
+  /** Freed ranges, by length. */
+  readonly #free = new Map<number, number[]>();
+  #next = 0;
+  live = 0;
+  /** Raw words, two per slot. */
+  bits = new Uint32Array(2 * 64);
+  /** 1 when the slot has a value. */
+  has = new Uint8Array(64);
+  /** Value type of the slot. */
+  type = new Uint8Array(64);
+  text: (Uint8Array | undefined)[] = [];
+
+  /** find answers the slot of (ref, key) or NO_SLOT. Any 32-bit numbers may be asked for. */
+  find(ref: number, key: number): number {
+    const ranges = this.#ranges;
+    if (2 * ref >= ranges.length || key > 0xffff) return NO_SLOT;
+    const first = ranges[2 * ref] as number;
+    const length = ranges[2 * ref + 1] as number;
+    const keys = this.#keys;
+    const hint = this.#hint[key] as number;
+    if (hint < length && keys[first + hint] === key) return first + hint;
+    for (let i = 0; i < length; i++) {
+      if (keys[first + i] !== key) continue;
+      this.#hint[key] = i;
+      return first + i;
+    }
+    return NO_SLOT;
+  }
+
+  /** assign gives a node slots for these keys, at most 65,536; values of keys that it had before are kept. */
+  assign(ref: number, keys: readonly number[], types: readonly number[]): void {
+    assert(keys.length <= 65_536, "too many keys for a node", { ref, keys: keys.length });
+    if (2 * ref >= this.#ranges.length) this.#ranges = grown(this.#ranges, 2 * (ref + 1));
+    const oldFirst = this.#ranges[2 * ref] as number;
+    const oldLength = this.#ranges[2 * ref + 1] as number;
+    const first = keys.length === 0 ? 0 : this.#take(keys.length);
+    for (let i = 0; i < keys.length; i++) {
+      const slot = first + i;
+      this.#keys[slot] = keys[i] as number;
+      this.type[slot] = types[i] as number;
+      this.has[slot] = 0;
+      this.text[slot] = undefined;
+      for (let old = oldFirst; old < oldFirst + oldLength; old++) if (this.#keys[old] === keys[i]) this.#copy(old, slot);
+    }
+    this.#release(oldFirst, oldLength);
+    this.#ranges[2 * ref] = first;
+    this.#ranges[2 * ref + 1] = keys.length;
+    this.live += keys.length;
+  }
+
+  /** remove frees the slots of a node. */
+  remove(ref: number): void {
+    if (2 * ref >= this.#ranges.length) return;
+    this.#release(this.#ranges[2 * ref] as number, this.#ranges[2 * ref + 1] as number);
+    this.#ranges[2 * ref] = 0;
+    this.#ranges[2 * ref + 1] = 0;
+  }
+
+  /** setText keeps a copy of the bytes; the old array is reused if it has the right length. */
+  setText(slot: number, data: Uint8Array, start: number, end: number): void {
+    const old = this.text[slot];
+    this.has[slot] = 1;
+    if (old !== undefined && old.length === end - start) old.set(data.subarray(start, end));
+    else this.text[slot] = data.slice(start, end);
+  }
+
+  #copy(from: number, to: number): void {
+    this.bits[2 * to] = this.bits[2 * from] as number;
+    this.bits[2 * to + 1] = this.bits[2 * from + 1] as number;
+    this.has[to] = this.has[from] as number;
+    this.text[to] = this.text[from];
+  }
+
+  #take(length: number): number {
+    const free = this.#free.get(length)?.pop();
+    if (free !== undefined) return free;
+    const first = this.#next;
+    this.#next += length;
+    if (this.#next > this.has.length) {
+      const size = Math.max(2 * this.has.length, this.#next);
+      this.bits = grown(this.bits, 2 * size);
+      this.#keys = grown(this.#keys, size);
+      const has = new Uint8Array(size);
+      const type = new Uint8Array(size);
+      has.set(this.has);
+      type.set(this.type);
+      this.has = has;
+      this.type = type;
+    }
+    return first;
+  }
+
+  #release(first: number, length: number): void {
+    if (length === 0) return;
+    this.#keys.fill(NO_KEY, first, first + length);
+    for (let slot = first; slot < first + length; slot++) this.text[slot] = undefined;
+    this.live -= length;
+    const free = this.#free.get(length);
+    if (free === undefined) this.#free.set(length, [first]);
+    else free.push(first);
+  }
+}
+
+function grown(array: Uint32Array<ArrayBuffer>, length: number): Uint32Array<ArrayBuffer> {
+  const next = new Uint32Array(Math.max(length, 2 * array.length));
+  next.set(array);
+  return next;
+}

@@ -1,0 +1,93 @@
+import type { OwnFeed } from "./feed.ts";
+import type { FeedPosition } from "./messages.ts";
+import type { HlcValue, SnapshotManifest, SnapshotPartInfo } from "./ports.ts";
+import { TableScan } from "./scan.ts";
+import { SNAPSHOT_DOMAIN } from "./segment.ts";
+import type { FeedTable } from "./table.ts";
+import { concat } from "./wire.ts";
+import type { World } from "./world.ts";
+
+/** SnapshotPart is one part, ready to send. */
+export interface SnapshotPart {
+  readonly bytes: Uint8Array;
+  readonly info: SnapshotPartInfo;
+}
+
+/**
+ * SnapshotJob builds the snapshot of one feed, a part per round trip to the shell (which compresses), and keeps it for everyone
+ * who needs it. It shows the feed exactly as it was at `position`, whatever changes meanwhile.
+ */
+export class SnapshotJob {
+  readonly id: number;
+  readonly share: string;
+  readonly position: FeedPosition;
+  readonly #hlc: HlcValue;
+  readonly #world: World;
+  readonly #scan: TableScan;
+  readonly #nodes: number;
+  #rawLen = 0;
+  readonly parts: SnapshotPart[] = [];
+  /** Encoded SignedManifest when all parts are there. */
+  manifest: Uint8Array | undefined;
+
+  /** Nothing may be pending in an open segment: the table must be that of the feed's head. */
+  constructor(world: World, id: number, feed: OwnFeed, table: FeedTable) {
+    this.#world = world;
+    this.id = id;
+    this.share = feed.share;
+    this.position = feed.head;
+    this.#hlc = feed.hlc;
+    this.#scan = new TableScan(table, feed.view);
+    this.#nodes = this.#scan.nodes;
+    this.#next();
+  }
+
+  /** compressed takes a part that came back. */
+  compressed(codec: number, bytes: Uint8Array): void {
+    if (this.manifest !== undefined) return;
+    this.parts.push({ bytes, info: { sha256: this.#world.o.crypto.hash(bytes), len: bytes.length, rawLen: this.#rawLen, codec } });
+    if (this.#scan.done) this.#finish();
+    else this.#next();
+  }
+
+  close(): void {
+    this.#scan.close();
+  }
+
+  #next(): void {
+    const { codec, partBytes } = this.#world.o;
+    const raw = this.#scan.part(codec, partBytes).bytes;
+    this.#rawLen = raw.length;
+    this.#world.emit({ kind: "compress", job: this.id, raw });
+  }
+
+  #finish(): void {
+    const { codec, crypto } = this.#world.o;
+    const { hubId, share, epoch, seq, digest } = this.position;
+    const parts = this.parts.map((part) => part.info);
+    const manifest: SnapshotManifest = {
+      hubId,
+      share,
+      epoch,
+      asOfSeq: seq,
+      headDigest: digest,
+      stateHash: stateHashOf(crypto, parts),
+      parts,
+      keySerial: this.#world.keySerial,
+      hlc: this.#hlc,
+      nodes: this.#nodes,
+    };
+    const body = codec.encodeManifest(manifest);
+    this.manifest = codec.encodeSigned(body, crypto.sign(concat([SNAPSHOT_DOMAIN, body])));
+    this.#world.event("snapshot", "INFO", "snapshot built", {
+      share,
+      count: this.#nodes,
+      bytes: this.parts.reduce((sum, part) => sum + part.bytes.length, 0),
+    });
+  }
+}
+
+/** stateHashOf is SHA-256 over the digests of the parts in order. */
+export function stateHashOf(crypto: { hash(data: Uint8Array): Uint8Array }, parts: readonly SnapshotPartInfo[]): Uint8Array {
+  return crypto.hash(concat(parts.map((part) => part.sha256)));
+}

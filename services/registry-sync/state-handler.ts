@@ -1,0 +1,125 @@
+import { create } from "@bufbuild/protobuf";
+import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";
+import { failureToProto } from "#runtime/rpc/failure.ts";
+import { boundToProto } from "./answer-codec.ts";
+import { decodeUpdateFrame, scopeOf, type UpdateFrame } from "./codec.ts";
+import type { Input } from "./messages.ts";
+import { segmentCodec } from "./segment-codec.ts";
+import type { Shell, StreamOutput } from "./shell.ts";
+
+/**
+ * UpdateStream is one UpdateState stream: frames in, answers out. It reads no further than the core takes, which pushes back to
+ * the sender, and it ends a half-closed stream only after the last batch was answered.
+ */
+class UpdateStream {
+  readonly #shell: Shell;
+  readonly #out: Outbound<UpdateStateResponse>;
+  readonly #stream: number;
+  /** Newest batch that the core has, and newest that was answered. */
+  #given = 0;
+  #answered = 0;
+  #openBinds = 0;
+  readonly #settled = Promise.withResolvers<void>();
+  #ending = false;
+  #stopFailure: Failure | undefined;
+
+  constructor(shell: Shell, out: Outbound<UpdateStateResponse>) {
+    this.#shell = shell;
+    this.#out = out;
+    this.#stream = shell.id();
+  }
+
+  async run(requests: AsyncIterable<RawMessage>, context: CallContext): Promise<void> {
+    const shell = this.#shell;
+    const stream = this.#stream;
+    const stop = (failure: Failure): void => {
+      this.#stopFailure = failure;
+      this.#settled.resolve();
+    };
+    context.signal.addEventListener("abort", () => this.#settled.resolve(), { once: true });
+    shell.streams.set(stream, (output) => this.#answer(output));
+    shell.onStop.add(stop);
+    try {
+      await shell.offer({ kind: "stream_open", stream, scope: scopeOf(context.caller) });
+      for await (const request of requests) {
+        if (this.#stopFailure !== undefined) break;
+        await this.#take(decodeUpdateFrame(request.bytes));
+      }
+      this.#ending = true;
+      this.#settle();
+      if (!context.signal.aborted) await this.#settled.promise;
+      if (this.#stopFailure !== undefined) throw new FoedusError(this.#stopFailure);
+    } finally {
+      shell.onStop.delete(stop);
+      shell.streams.delete(stream);
+      shell.tell({ kind: "stream_close", stream });
+    }
+  }
+
+  #take(frame: UpdateFrame): Promise<void> | undefined {
+    switch (frame.kind) {
+      case "batch":
+        return this.#batch(frame.seq, frame.state);
+      case "named":
+        return this.#give(frame.seq, { kind: "named", stream: this.#stream, seq: frame.seq, updates: frame.updates });
+      case "bind":
+        this.#openBinds++;
+        return this.#shell.offer({ kind: "bind", stream: this.#stream, id: frame.id, nodeIds: frame.nodeIds, keys: frame.keys });
+      case "malformed":
+        throw new FoedusError(frame.failure);
+    }
+  }
+
+  #batch(seq: number, state: Uint8Array): Promise<void> | undefined {
+    const batch = segmentCodec.decodeState(state);
+    if (batch === undefined)
+      throw fail("INVALID_FIELD", "the columns of the batch are malformed or do not fit together", { field: "batch.state" });
+    return this.#give(seq, { kind: "updates", stream: this.#stream, seq, batch });
+  }
+
+  #give(seq: number, input: Input): Promise<void> | undefined {
+    if (seq <= this.#given) throw fail("INVALID_FIELD", `batch numbers must rise; ${seq} came after ${this.#given}`, { field: "seq" });
+    this.#given = seq;
+    return this.#shell.offer(input);
+  }
+
+  #answer(output: StreamOutput): void {
+    switch (output.kind) {
+      case "bound":
+        this.#openBinds--;
+        this.#send({ case: "bound", value: boundToProto(output) });
+        break;
+      case "acked":
+        this.#answered = Math.max(this.#answered, output.upTo);
+        this.#send({ case: "ack", value: { seq: BigInt(output.upTo) } });
+        break;
+      case "refused":
+        this.#answered = Math.max(this.#answered, output.seq);
+        this.#send({ case: "refused", value: { seq: BigInt(output.seq), index: output.index, failure: failureToProto(output.failure) } });
+    }
+    this.#settle();
+  }
+
+  #send(frame: NonNullable<Parameters<typeof create<typeof UpdateStateResponseSchema>>[1]>["frame"] & object): void {
+    this.#out.send(create(UpdateStateResponseSchema, { frame }));
+  }
+
+  #settle(): void {
+    if (this.#ending && this.#answered >= this.#given && this.#openBinds === 0) this.#settled.resolve();
+  }
+}
+
+/** createStateHandlers are the handlers of the ingest stream; at most `maxStreams` run at a time. */
+export function createStateHandlers(shell: Shell, maxStreams: number) {
+  return {
+    updateState(requests: AsyncIterable<RawMessage>, out: Outbound<UpdateStateResponse>, context: CallContext): Promise<void> {
+      if (shell.streams.size >= maxStreams)
+        throw fail("LIMIT_EXCEEDED", `at most ${maxStreams} UpdateState streams may be open`, {
+          facts: { limit: "streams", max: String(maxStreams) },
+        });
+      return new UpdateStream(shell, out).run(requests, context);
+    },
+  };
+}

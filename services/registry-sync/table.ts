@@ -1,0 +1,235 @@
+import { assert } from "#kernel/assert.ts";
+import { LIMITS } from "#kernel/limits.ts";
+import type { StateValue } from "./messages.ts";
+import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
+import { VALUE_TYPE } from "./ports.ts";
+import { NO_SLOT, Slots } from "./slots.ts";
+import { textOf } from "./wire.ts";
+
+/** NodeEntry is a node of a feed. */
+export interface NodeEntry {
+  readonly ref: number;
+  readonly info: NodeInfo;
+  readonly bytes: Uint8Array;
+  online: boolean;
+  /** Keys of its capabilities that have a type and a definition, ascending. */
+  readonly krefs: readonly number[];
+}
+
+/** KeyEntry is a defined key. */
+export interface KeyEntry {
+  readonly kref: number;
+  readonly name: string;
+  readonly type: ValueType;
+}
+
+/** Scan wants to know what a node was before it changes. */
+export interface Scan {
+  before(ref: number): void;
+}
+
+/** Most bytes of a value, by type. */
+export const TEXT_LIMIT = [0, 0, 0, 0, LIMITS.stringBytes, LIMITS.stringBytes, LIMITS.jsonBytes] as const;
+
+/** Section of a StateBlock in which a type stands: 0 num, 1 int, 2 data. */
+export const SECTION = [3, 0, 1, 0, 2, 2, 2] as const;
+
+const view = new DataView(new ArrayBuffer(8));
+
+/**
+ * FeedTable is what one feed says: its nodes, its keys and their values.
+ *
+ * T1 a ref never means another node within the table's life; a removed one is remembered by name until `forgetDead`.
+ * T2 the slots are those of the live nodes' keys.
+ * T3 each scan is told of a node before it changes for the first time since the scan began.
+ */
+export class FeedTable {
+  readonly slots = new Slots();
+  readonly scans = new Set<Scan>();
+  readonly #nodes: (NodeEntry | undefined)[] = [];
+  readonly #byId = new Map<string, NodeEntry>();
+  readonly #keys: (KeyEntry | undefined)[] = [];
+  readonly #krefs = new Map<string, number>();
+  /** Removed nodes by ref, in the order of their removal, with the mark that was given. */
+  readonly #dead = new Map<number, { readonly entry: NodeEntry; readonly mark: number }>();
+  #sorted: string[] | undefined;
+  #nextRef = 1;
+  #nextKref = 0;
+
+  get size(): number {
+    return this.#byId.size;
+  }
+  /** nextRef is greater than every ref ever used. */
+  get nextRef(): number {
+    return this.#nextRef;
+  }
+  get nextKref(): number {
+    return this.#nextKref;
+  }
+
+  node(ref: number): NodeEntry | undefined {
+    return this.#nodes[ref];
+  }
+  byId(nodeId: string): NodeEntry | undefined {
+    return this.#byId.get(nodeId);
+  }
+  /** named is the node of that ref, even if it was removed lately. */
+  named(ref: number): NodeEntry | undefined {
+    return this.#nodes[ref] ?? this.#dead.get(ref)?.entry;
+  }
+  key(kref: number): KeyEntry | undefined {
+    return this.#keys[kref];
+  }
+  kref(name: string, type: ValueType): number | undefined {
+    return this.#krefs.get(`${type}:${name}`);
+  }
+  /** keys are all definitions in order. */
+  keys(): KeyEntry[] {
+    return this.#keys.filter((key) => key !== undefined);
+  }
+  entries(): IterableIterator<NodeEntry> {
+    return this.#byId.values();
+  }
+
+  /** sortedIds are the node ids in order; do not change the array. */
+  sortedIds(): readonly string[] {
+    this.#sorted ??= [...this.#byId.keys()].sort();
+    return this.#sorted;
+  }
+
+  /** reserveRefs makes sure that refs below `next` are not given out again. */
+  reserveRefs(next: number): void {
+    this.#nextRef = Math.max(this.#nextRef, next);
+  }
+
+  /** defineKey keeps a definition. Defining it again in the same way is allowed. */
+  defineKey(kref: number, name: string, type: ValueType): void {
+    const known = this.#keys[kref];
+    assert(known === undefined || (known.name === name && known.type === type), "key number has two meanings", { kref, name });
+    this.#keys[kref] = { kref, name, type };
+    this.#krefs.set(`${type}:${name}`, kref);
+    this.#nextKref = Math.max(this.#nextKref, kref + 1);
+  }
+
+  /** put adds or replaces a node. Values of capabilities that it keeps survive. */
+  put(ref: number, bytes: Uint8Array, info: NodeInfo, online: boolean): NodeEntry {
+    this.touch(ref);
+    const old = this.#nodes[ref];
+    assert(old === undefined || old.info.nodeId === info.nodeId, "ref has two meanings", { ref });
+    const found = new Set<number>();
+    for (const capability of info.capabilities) {
+      const kref = this.kref(capability.name, capability.type);
+      if (kref !== undefined && SECTION[capability.type] !== 3) found.add(kref);
+    }
+    const krefs = [...found].sort((a, b) => a - b);
+    const entry: NodeEntry = { ref, info, bytes, online, krefs };
+    this.slots.assign(
+      ref,
+      krefs,
+      krefs.map((kref) => (this.#keys[kref] as KeyEntry).type),
+    );
+    this.#nodes[ref] = entry;
+    this.#byId.set(info.nodeId, entry);
+    this.#dead.delete(ref);
+    this.#nextRef = Math.max(this.#nextRef, ref + 1);
+    if (old === undefined) this.#insertSorted(info.nodeId);
+    return entry;
+  }
+
+  /** remove deletes a node and its values. `mark` is for `forgetDead`. */
+  remove(ref: number, mark: number): void {
+    this.touch(ref);
+    const entry = this.#nodes[ref];
+    assert(entry !== undefined, "node to remove is not there", { ref });
+    this.slots.remove(ref);
+    this.#nodes[ref] = undefined;
+    this.#byId.delete(entry.info.nodeId);
+    this.#dead.set(ref, { entry, mark });
+    this.#sorted = undefined;
+  }
+
+  setOnline(ref: number, online: boolean): void {
+    const entry = this.#nodes[ref];
+    if (entry === undefined || entry.online === online) return;
+    this.touch(ref);
+    entry.online = online;
+  }
+
+  /** forgetDead drops the names of nodes removed with a mark below `below`. */
+  forgetDead(below: number): void {
+    for (const [ref, dead] of this.#dead) {
+      if (dead.mark >= below) return;
+      this.#dead.delete(ref);
+    }
+  }
+
+  /** touch tells the scans that a node is about to change. */
+  touch(ref: number): void {
+    if (this.scans.size > 0) for (const scan of this.scans) scan.before(ref);
+  }
+
+  /** touchAll is `touch` for a batch. */
+  touchAll(batch: UpdateBatch): void {
+    if (this.scans.size > 0) for (let i = 0; i < batch.count; i++) this.touch(batch.ref[i] as number);
+  }
+
+  /** apply writes the values of a checked batch into their slots; NO_SLOT ones are skipped. `from` is where the batch's slots start. */
+  apply(batch: UpdateBatch, slots: Uint32Array, from: number): void {
+    this.touchAll(batch);
+    const { bits, has } = this.slots;
+    const fixed = batch.numCount + batch.intCount;
+    const words = batch.bits;
+    for (let i = 0; i < fixed; i++) {
+      const slot = slots[from + i] as number;
+      if (slot === NO_SLOT) continue;
+      bits[2 * slot] = words[2 * i] as number;
+      bits[2 * slot + 1] = words[2 * i + 1] as number;
+      has[slot] = 1;
+    }
+    let at = 0;
+    for (let i = fixed; i < batch.count; i++) {
+      const end = at + (batch.len[i - fixed] as number);
+      const slot = slots[from + i] as number;
+      if (slot !== NO_SLOT) this.slots.setText(slot, batch.data, at, end);
+      at = end;
+    }
+  }
+
+  /** state reads all values of a node, in the order of its keys. */
+  state(entry: NodeEntry): StateValue[] {
+    const values: StateValue[] = [];
+    for (const kref of entry.krefs) {
+      const slot = this.slots.find(entry.ref, kref);
+      const key = this.#keys[kref] as KeyEntry;
+      if (slot === NO_SLOT || this.slots.has[slot] === 0) continue;
+      const low = this.slots.bits[2 * slot] as number;
+      values.push(scalarOf(key, low, this.slots.bits[2 * slot + 1] as number, this.slots.text[slot]));
+    }
+    return values;
+  }
+
+  #insertSorted(nodeId: string): void {
+    const sorted = this.#sorted;
+    if (sorted === undefined) return;
+    let low = 0;
+    let high = sorted.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((sorted[middle] as string) < nodeId) low = middle + 1;
+      else high = middle;
+    }
+    sorted.splice(low, 0, nodeId);
+  }
+}
+
+/** scalarOf reads one value: `text` for STRING, BYTES and JSON, else the two words. */
+export function scalarOf(key: KeyEntry, low: number, high: number, text: Uint8Array | undefined): StateValue {
+  const { name, type } = key;
+  if (type === VALUE_TYPE.STRING || type === VALUE_TYPE.JSON) return { key: name, type, value: textOf(text as Uint8Array) };
+  if (type === VALUE_TYPE.BYTES) return { key: name, type, value: (text as Uint8Array).slice() };
+  view.setUint32(0, low, true);
+  view.setUint32(4, high, true);
+  if (type === VALUE_TYPE.SINT64) return { key: name, type, value: view.getBigInt64(0, true) };
+  const number = view.getFloat64(0, true);
+  return { key: name, type, value: type === VALUE_TYPE.BOOL ? number !== 0 : number };
+}

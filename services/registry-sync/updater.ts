@@ -1,0 +1,451 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import type { ValueType as WireType } from "#gen/foedus/common/v1/value_pb.ts";
+import {
+  BindSchema,
+  type RegistrySyncService,
+  type UpdateStateRequest,
+  UpdateStateRequestSchema,
+  type UpdateStateResponse,
+} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { Backoff } from "#kernel/backoff.ts";
+import { BoundedQueue } from "#kernel/bounded-queue.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { Prng } from "#kernel/prng.ts";
+import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
+import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
+import { failureFromProto } from "#runtime/rpc/failure.ts";
+import { reasonRule } from "#runtime/rpc/status.ts";
+import { type BindRequest, Fields } from "./fields.ts";
+import { VALUE_TYPE, type ValueType } from "./ports.ts";
+import { DEAD, UpdateColumns } from "./update-columns.ts";
+import { utf8 } from "./wire.ts";
+
+/** SetValue is what can be written: BOOL boolean, DOUBLE number, SINT64 bigint (or a whole number, if the node says so), STRING and JSON string, BYTES bytes. */
+export type SetValue = boolean | number | bigint | string | Uint8Array;
+
+/** Refusal is an update that the hub did not take, and why. It is not sent again. */
+export interface Refusal {
+  readonly nodeId: string;
+  readonly key: string;
+  readonly failure: Failure;
+}
+
+/** UpdaterOptions shape an updater. */
+export interface UpdaterOptions {
+  readonly clock?: Clock;
+  /** Most updates in a batch. Default 2,000. */
+  readonly batchUpdates?: number;
+  /** Batches that may wait for their acknowledgement. Default 16. */
+  readonly windowBatches?: number;
+  /** Full batches that may wait to be sent; beyond them `set` throws OVERLOADED. Default 256. */
+  readonly maxWaiting?: number;
+  /** Seed of the jitter of reconnects. */
+  readonly seed?: number;
+  readonly onRefused?: (refusal: Refusal) => void;
+  /** Told when the stream is up (undefined) or down, and why. */
+  readonly onLink?: (failure: Failure | undefined) => void;
+}
+
+type Stream = ClientDuplex<UpdateStateRequest, UpdateStateResponse>;
+type Client = ClientOf<typeof RegistrySyncService>;
+
+/** Bytes of text in a batch: with its columns it stays within one segment of the hub. */
+const BATCH_DATA = 128 * 1024;
+const RECONNECT = { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0.5 };
+
+/**
+ * Updater sends state changes of many nodes on one stream. Changes of one turn of the loop go together; a batch is kept until the
+ * hub says that it is durable, and sent again after a cut, so that what `drain` waited for is not lost.
+ *
+ * U1 the newest change of a field reaches the hub last, also when batches are sent again.
+ * U2 at most `windowBatches` are under way; more than `windowBatches` waiting makes `set` answer false: then await `writable()`.
+ * U3 a change that the hub refuses is reported and left out; the rest of its batch is sent again.
+ */
+export class Updater {
+  readonly #client: Client;
+  readonly #clock: Clock;
+  readonly #o: UpdaterOptions;
+  readonly #window: number;
+  readonly #capacity: number;
+  readonly #fields = new Fields();
+  readonly #backoff: Backoff;
+  readonly #pool: UpdateColumns[] = [];
+  readonly #ready: BoundedQueue<UpdateColumns>;
+  /** Batches to be sent before all others: again, after a cut or a refusal. */
+  #again: UpdateColumns[] = [];
+  #flight: UpdateColumns[] = [];
+  #open: UpdateColumns;
+  #lastId = 0;
+  #seq = 0;
+  #acked = 0;
+  #stream: Stream | undefined;
+  #binding: BindRequest | undefined;
+  #scheduled: Timer | undefined;
+  #retry: Timer | undefined;
+  #closed = false;
+  #fatal: FoedusError | undefined;
+  #writableWaiters: (() => void)[] = [];
+  #drainWaiters: { readonly upTo: number; readonly resolve: () => void; readonly reject: (error: FoedusError) => void }[] = [];
+
+  constructor(client: Client, options: UpdaterOptions = {}) {
+    this.#client = client;
+    this.#o = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#window = options.windowBatches ?? 16;
+    this.#capacity = options.batchUpdates ?? 2_000;
+    this.#ready = new BoundedQueue(options.maxWaiting ?? 256);
+    this.#backoff = new Backoff(new Prng(options.seed ?? 1), RECONNECT);
+    this.#open = this.#take();
+  }
+
+  /** ackedSeq is the newest batch that is durable, with all before it. */
+  get ackedSeq(): number {
+    return this.#acked;
+  }
+
+  /** pending is how many batches are not acknowledged yet, the open one included. */
+  get pending(): number {
+    return this.#flight.length + this.#again.length + this.#ready.size + (this.#open.count > 0 ? 1 : 0);
+  }
+
+  /** connect opens the stream now and keeps it open: the nodes that this caller registered are online as long as it is. */
+  connect(): void {
+    this.#pump();
+  }
+
+  /** field gives the number under which a key of a node is set fastest. `type` matters the first time only. */
+  field(nodeId: string, key: string, type: Exclude<ValueType, 0>): number {
+    return this.#fields.find(nodeId, key) ?? this.#fields.add(nodeId, key, type);
+  }
+
+  /**
+   * set writes one value. False when more is waiting than the hub takes: the value is kept all the same; await `writable()`.
+   * Throws VALUE_OUT_OF_RANGE for a value of another type than the key's, OVERLOADED when far too much waits.
+   */
+  set(nodeId: string, key: string, value: SetValue): boolean {
+    const field = this.#fields.find(nodeId, key) ?? this.#fields.add(nodeId, key, typeOf(value));
+    return this.setField(field, value);
+  }
+
+  /** setField is `set` for a number from `field`. */
+  setField(field: number, value: SetValue): boolean {
+    const type = this.#fields.type.data[field] as ValueType;
+    if (typeof value === "number") {
+      if (type === VALUE_TYPE.DOUBLE) return this.setNumber(field, value);
+      if (type === VALUE_TYPE.SINT64 && Number.isSafeInteger(value)) return this.#setInt(field, BigInt(value));
+    } else if (typeof value === "boolean") {
+      if (type === VALUE_TYPE.BOOL) return this.setNumber(field, value ? 1 : 0);
+    } else if (typeof value === "bigint") {
+      if (type === VALUE_TYPE.SINT64) return this.#setInt(field, value);
+    } else if (typeof value === "string") {
+      if (type === VALUE_TYPE.STRING || type === VALUE_TYPE.JSON) return this.#setText(field, utf8(value));
+    } else if (type === VALUE_TYPE.BYTES) return this.#setText(field, value);
+    const { nodeId, key } = this.#fields.name(field);
+    throw fail("VALUE_OUT_OF_RANGE", `the value of ${nodeId} ${key} has another type than the key`);
+  }
+
+  /** setNumber is the fast way for DOUBLE and BOOL (0 or 1) fields; the type is not looked at. */
+  setNumber(field: number, value: number): boolean {
+    const batch = this.#open;
+    if (batch.numCount + batch.intCount + batch.textCount === this.#capacity) return this.#seal(() => this.setNumber(field, value));
+    batch.addNumber(field, value);
+    return this.#added(batch, field);
+  }
+
+  #setInt(field: number, value: bigint): boolean {
+    if (BigInt.asIntN(64, value) !== value) throw fail("VALUE_OUT_OF_RANGE", "the value does not fit into 64 bits");
+    if (this.#open.count === this.#capacity) return this.#seal(() => this.#setInt(field, value));
+    this.#open.addInt(field, value);
+    return this.#added(this.#open, field);
+  }
+
+  #setText(field: number, value: Uint8Array): boolean {
+    if (this.#open.count === this.#capacity || !this.#open.fits(value.length)) return this.#seal(() => this.#setText(field, value));
+    this.#open.addText(field, value);
+    return this.#added(this.#open, field);
+  }
+
+  #added(batch: UpdateColumns, field: number): boolean {
+    this.#fields.lastBatch.data[field] = batch.id;
+    if (this.#scheduled === undefined) this.#scheduled = this.#clock.setImmediate(() => this.#onTurn());
+    return this.#ready.size <= this.#window;
+  }
+
+  /** seal puts the open batch in line, which is full, and goes on with the next. */
+  #seal(next: () => boolean): boolean {
+    if (this.#fatal !== undefined) throw this.#fatal;
+    if (!this.#ready.push(this.#open))
+      throw fail("OVERLOADED", "too many updates wait for the hub; await writable() when set answers false");
+    this.#open = this.#take();
+    this.#pump();
+    return next();
+  }
+
+  #take(): UpdateColumns {
+    const batch = this.#pool.pop() ?? new UpdateColumns(this.#capacity, BATCH_DATA);
+    batch.clear();
+    batch.id = ++this.#lastId;
+    return batch;
+  }
+
+  #release(batch: UpdateColumns): void {
+    if (this.#pool.length < 2 * this.#window) this.#pool.push(batch);
+  }
+
+  #onTurn(): void {
+    this.#scheduled = undefined;
+    this.#pump();
+  }
+
+  /** pump sends what may be sent: batches to be repeated, full ones, and the open one when nothing else waits. */
+  #pump(): void {
+    if (this.#closed || this.#fatal !== undefined || this.#retry !== undefined) return;
+    const stream = this.#stream ?? this.#connect();
+    if (stream === undefined || !this.#bind(stream)) return;
+    while (this.#flight.length < this.#window) {
+      const batch = this.#again.shift() ?? this.#ready.take() ?? this.#takeOpen();
+      if (batch === undefined) break;
+      if (batch.maxField >= this.#fields.bound) {
+        this.#again.unshift(batch);
+        break;
+      }
+      this.#transmit(stream, batch);
+    }
+    this.#wakeWriters();
+  }
+
+  #takeOpen(): UpdateColumns | undefined {
+    const batch = this.#open;
+    if (batch.count === 0) return undefined;
+    this.#open = this.#take();
+    return batch;
+  }
+
+  #transmit(stream: Stream, batch: UpdateColumns): void {
+    const { ref, key } = this.#fields;
+    if (this.#fields.hasDead) batch.retain((field) => ref.data[field] !== DEAD);
+    if (batch.count === 0) {
+      this.#release(batch);
+      return this.#settle();
+    }
+    batch.seq = ++this.#seq;
+    this.#flight.push(batch);
+    stream.send(new RawMessage(batch.encode(ref.data, key.data)));
+  }
+
+  /** bind asks for missing numbers; true when all fields have theirs. */
+  #bind(stream: Stream): boolean {
+    if (this.#binding !== undefined) return this.#fields.bound > 0;
+    const request = this.#fields.next();
+    if (request === undefined) return true;
+    if (request.nodeIds.length === 0) {
+      this.#fields.accept(request, [], []);
+      return this.#bind(stream);
+    }
+    this.#binding = request;
+    const bind = create(BindSchema, {
+      id: request.id,
+      nodeIds: [...request.nodeIds],
+      keys: request.keys.map(({ name, type }) => ({ name, type: type as WireType })),
+    });
+    stream.send(
+      new RawMessage(
+        Buffer.from(toBinary(UpdateStateRequestSchema, create(UpdateStateRequestSchema, { frame: { case: "bind", value: bind } }))),
+      ),
+    );
+    return false;
+  }
+
+  #connect(): Stream | undefined {
+    const stream = this.#client.updateState();
+    this.#stream = stream;
+    void this.#read(stream);
+    return stream;
+  }
+
+  async #read(stream: Stream): Promise<void> {
+    let failure: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
+    try {
+      await stream.opened;
+      this.#o.onLink?.(undefined);
+      for await (const { frame } of stream.responses) {
+        if (this.#stream !== stream) return;
+        this.#backoff.succeeded();
+        if (frame.case === "ack") this.#onAck(Number(frame.value.seq));
+        else if (frame.case === "bound")
+          this.#onBound(frame.value.id, frame.value.refs, frame.value.krefs, frame.value.failure && failureFromProto(frame.value.failure));
+        else if (frame.case === "refused")
+          this.#onRefused(Number(frame.value.seq), frame.value.index, frame.value.failure && failureFromProto(frame.value.failure));
+        this.#pump();
+      }
+    } catch (error) {
+      if (!(error instanceof FoedusError)) throw error;
+      failure = error.failure;
+    }
+    this.#onCut(stream, failure);
+  }
+
+  #onAck(seq: number): void {
+    let done = 0;
+    while (done < this.#flight.length && (this.#flight[done] as UpdateColumns).seq <= seq)
+      this.#release(this.#flight[done++] as UpdateColumns);
+    this.#flight.splice(0, done);
+    this.#acked = Math.max(this.#acked, seq);
+    this.#settle();
+  }
+
+  #onBound(id: number, refs: readonly number[], krefs: readonly number[], failure: Failure | undefined): void {
+    const request = this.#binding;
+    if (request === undefined || request.id !== id) return;
+    this.#binding = undefined;
+    if (failure === undefined) return this.#fields.accept(request, refs, krefs);
+    if (reasonRule(failure.reason).retryable) return this.#pause(failure);
+    for (const field of this.#fields.kill(request, failure.field)) this.#report(field, failure);
+  }
+
+  /** onRefused sends a batch again without the change at fault, and without those that a later batch has overtaken (U1, U3). */
+  #onRefused(
+    seq: number,
+    index: number,
+    failure: Failure = { reason: "INTERNAL", message: "the hub refused the batch and did not say why" },
+  ): void {
+    const at = this.#flight.findIndex((batch) => batch.seq === seq);
+    const batch = this.#flight[at];
+    if (batch === undefined) return;
+    this.#flight.splice(at, 1);
+    const passing = reasonRule(failure.reason).retryable;
+    if (!passing && index < batch.count) this.#report(batch.fieldAt(index), failure);
+    const { lastBatch } = this.#fields;
+    batch.retain((field, i) => (passing || i !== index) && lastBatch.data[field] === batch.id);
+    if (batch.count > 0) this.#again.push(batch);
+    else this.#release(batch);
+    if (passing) this.#pause(failure);
+    this.#settle();
+  }
+
+  #report(field: number, failure: Failure): void {
+    const { nodeId, key } = this.#fields.name(field);
+    this.#o.onRefused?.({ nodeId, key, failure });
+  }
+
+  #onCut(stream: Stream, failure: Failure): void {
+    if (this.#stream !== stream) return;
+    this.#stream = undefined;
+    this.#binding = undefined;
+    this.#fields.unbind();
+    this.#again = [...this.#flight, ...this.#again];
+    this.#flight = [];
+    this.#o.onLink?.(failure);
+    if (this.#closed) return;
+    if (PERMANENT.has(failure.reason)) this.#fail(new FoedusError(failure));
+    else this.#pause(failure);
+  }
+
+  /** pause waits before the next try. */
+  #pause(_failure: Failure): void {
+    if (this.#retry !== undefined || this.#closed) return;
+    this.#retry = this.#clock.setTimer(this.#backoff.failed(this.#clock.mono()), () => {
+      this.#retry = undefined;
+      this.#pump();
+    });
+  }
+
+  #fail(error: FoedusError): void {
+    this.#fatal = error;
+    this.#settle();
+    this.#wakeWriters();
+  }
+
+  /** settle wakes those who wait for batches of which none is left. */
+  #settle(): void {
+    if (this.#drainWaiters.length === 0) return;
+    const oldest = this.#oldestId();
+    const waiters = this.#drainWaiters;
+    this.#drainWaiters = [];
+    for (const waiter of waiters) {
+      if (this.#fatal !== undefined) waiter.reject(this.#fatal);
+      else if (waiter.upTo < oldest) waiter.resolve();
+      else this.#drainWaiters.push(waiter);
+    }
+  }
+
+  /** oldestId is the least id of a batch that is not durable; the one to come if there is none. */
+  #oldestId(): number {
+    let oldest = this.#open.count > 0 ? this.#open.id : this.#lastId + 1;
+    oldest = Math.min(oldest, this.#ready.peek()?.id ?? oldest);
+    for (const batch of this.#flight) oldest = Math.min(oldest, batch.id);
+    for (const batch of this.#again) oldest = Math.min(oldest, batch.id);
+    return oldest;
+  }
+
+  #wakeWriters(): void {
+    if (this.#writableWaiters.length === 0 || (this.#ready.size > this.#window / 2 && this.#fatal === undefined && !this.#closed)) return;
+    const waiters = this.#writableWaiters;
+    this.#writableWaiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  /** writable resolves when `set` would answer true again. */
+  writable(): Promise<void> {
+    if (this.#fatal !== undefined) return Promise.reject(this.#fatal);
+    if (this.#ready.size <= this.#window) return Promise.resolve();
+    return new Promise((resolve) => this.#writableWaiters.push(resolve));
+  }
+
+  /** drain resolves when everything that was set so far is durable at the hub, or was reported as refused. Rejects when the hub will not take anything. */
+  drain(): Promise<void> {
+    if (this.#fatal !== undefined) return Promise.reject(this.#fatal);
+    if (this.#closed && this.pending > 0) return Promise.reject(fail("SHUTTING_DOWN", "the updater is closed"));
+    if (this.pending === 0) return Promise.resolve();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.#drainWaiters.push({ upTo: this.#open.count > 0 ? this.#open.id : this.#open.id - 1, resolve, reject });
+    this.#pump();
+    return promise;
+  }
+
+  /** registered lets updates of a node through again that was unknown to the hub before, or has a new number. */
+  registered(nodeId: string): void {
+    this.#fields.revive(nodeId);
+    if (this.#stream !== undefined) this.#pump();
+  }
+
+  /** close ends the stream; what is not acknowledged by then may be lost: `drain` first. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#scheduled?.cancel();
+    this.#retry?.cancel();
+    this.#stream?.end();
+    this.#stream?.cancel();
+    const waiters = this.#drainWaiters;
+    this.#drainWaiters = [];
+    for (const waiter of waiters) waiter.reject(fail("SHUTTING_DOWN", "the updater was closed"));
+    this.#wakeWriters();
+  }
+}
+
+/** Reasons after which trying again is of no use: someone must change something. */
+const PERMANENT: ReadonlySet<string> = new Set([
+  "ACCESS_DENIED",
+  "UNKNOWN_IDENTITY",
+  "FOREIGN_CA",
+  "CERTIFICATE_EXPIRED",
+  "IDENTITY_MISMATCH",
+  "UPGRADE_NEEDED",
+  "NOT_CONFIGURED",
+]);
+
+function typeOf(value: SetValue): ValueType {
+  switch (typeof value) {
+    case "boolean":
+      return VALUE_TYPE.BOOL;
+    case "number":
+      return VALUE_TYPE.DOUBLE;
+    case "bigint":
+      return VALUE_TYPE.SINT64;
+    case "string":
+      return VALUE_TYPE.STRING;
+    default:
+      return VALUE_TYPE.BYTES;
+  }
+}

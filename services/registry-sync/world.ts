@@ -1,0 +1,113 @@
+import type { StoreOp } from "#kernel/core.ts";
+import type { Crypto } from "#kernel/crypto.ts";
+import type { Failure, Reason } from "#kernel/error.ts";
+import type { Hlc } from "#kernel/hlc.ts";
+import type { Now } from "#kernel/instant.ts";
+import type { Limits } from "#kernel/limits.ts";
+import type { Effect, Event, NodeRule, ShareRules } from "./messages.ts";
+import type { SegmentCodec } from "./ports.ts";
+import { textOf, utf8 } from "./wire.ts";
+
+/** RegistryOptions is what a core is made of. Times are ms, sizes bytes. */
+export interface RegistryOptions {
+  readonly hubId: string;
+  readonly codec: SegmentCodec;
+  readonly crypto: Crypto;
+  readonly limits: Limits;
+  /** Serial of the key that `crypto.sign` uses. */
+  readonly keySerial: number;
+  /** Shares besides `full`. */
+  readonly shares: readonly ShareRules[];
+  /** Rules that a peer's nodes must pass to be taken in; undefined takes all. */
+  readonly importRules: readonly NodeRule[] | undefined;
+  /** Segments and bytes that are kept in memory per feed for those who are behind. */
+  readonly ringSegments: number;
+  readonly ringBytes: number;
+  /** Segments that stay in a log after a checkpoint covers them, for those who resume. */
+  readonly tailSegments: number;
+  /** A checkpoint is written after so many segments, or so long after the first one that it does not cover. */
+  readonly checkpointSegments: number;
+  readonly checkpointMs: number;
+  /** Raw bytes of a snapshot or checkpoint part. */
+  readonly partBytes: number;
+  /** A gateway's nodes stay online so long without an update (3 x 30 s). */
+  readonly leaseMs: number;
+  /** An acknowledgement is held so long while the fastest live peer is more than so many segments behind. */
+  readonly ackHoldMs: number;
+  readonly ackHoldSegments: number;
+  /** Bytes of pushes to a watcher at a time. */
+  readonly watchBytes: number;
+  readonly watches: number;
+}
+
+/** REGISTRY_DEFAULTS are good for a hub; only the hub's own things are missing. */
+export const REGISTRY_DEFAULTS = {
+  keySerial: 1,
+  shares: [] as readonly ShareRules[],
+  importRules: undefined,
+  ringSegments: 4_096,
+  ringBytes: 32 * 1024 * 1024,
+  tailSegments: 256,
+  checkpointSegments: 1_024,
+  checkpointMs: 60_000,
+  partBytes: 512 * 1024,
+  leaseMs: 90_000,
+  ackHoldMs: 20,
+  ackHoldSegments: 4,
+  watchBytes: 128 * 1024,
+  watches: 1_024,
+} as const;
+
+/** World is what the parts of the core share: the options, the clock of this step, and where effects go. */
+export class World {
+  readonly o: RegistryOptions;
+  readonly hlc: Hlc;
+  now: Now = { mono: 0, wall: 0 };
+  out: Effect[] = [];
+  keySerial: number;
+  /** Set while the store refuses writes. */
+  storeFailure: Failure | undefined;
+
+  constructor(options: RegistryOptions, hlc: Hlc) {
+    this.o = options;
+    this.hlc = hlc;
+    this.keySerial = options.keySerial;
+  }
+
+  emit(effect: Effect): void {
+    this.out.push(effect);
+  }
+
+  persist(ops: readonly StoreOp[]): void {
+    if (ops.length > 0) this.out.push({ kind: "persist", ops });
+  }
+
+  event(
+    event: Event["event"],
+    severity: Event["severity"],
+    text: string,
+    more: Partial<Pick<Event, "hub" | "share" | "count" | "bytes" | "fields">> = {},
+  ): void {
+    this.out.push({ kind: "observe", event, severity, text, hub: "", share: "", count: 0, bytes: 0, fields: {}, ...more });
+  }
+}
+
+/** failure makes a Failure in one line. */
+export function failure(reason: Reason, message: string, facts?: Readonly<Record<string, string>>): Failure {
+  return facts === undefined ? { reason, message } : { reason, message, facts };
+}
+
+/** limitFailure names the limit that was exceeded. */
+export function limitFailure(limit: string, max: number, message: string): Failure {
+  return failure("LIMIT_EXCEEDED", message, { limit, max: String(max) });
+}
+
+/** putMeta keeps a small record as JSON. */
+export function putMeta(key: string, value: unknown): StoreOp {
+  return { op: "put", space: "meta", key, bytes: utf8(JSON.stringify(value)) };
+}
+
+/** readMeta reads what `putMeta` wrote. */
+export function readMeta<T>(bytes: Uint8Array | undefined): T | undefined {
+  return bytes === undefined ? undefined : (JSON.parse(textOf(bytes)) as T);
+}

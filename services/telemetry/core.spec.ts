@@ -1,0 +1,135 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { happeningCodec } from "./codec.ts";
+import { EVENT_LOG, TelemetryCore } from "./core.ts";
+import type { Effect, HappeningFilter, HappeningReport } from "./messages.ts";
+
+const NOW = { mono: 0, wall: 1_700_000_000_000 };
+const ALL: HappeningFilter = { kinds: [], minSeverity: 0, peer: "", node: "" };
+const make = (eventsKept = 100): TelemetryCore => new TelemetryCore({ codec: happeningCodec, eventsKept, watchers: 2 });
+const event = (text: string, severity: 1 | 2 | 3 | 4 = 2, peer = ""): HappeningReport => ({
+  wallMs: NOW.wall,
+  kind: 1,
+  severity,
+  service: "discovery",
+  peer,
+  node: "",
+  text,
+  fields: { a: "b" },
+});
+
+function drive(core: TelemetryCore, ...inputs: Parameters<TelemetryCore["step"]>[1][]): Effect[] {
+  const out: Effect[] = [];
+  for (const input of inputs) core.step(NOW, input, out);
+  return out;
+}
+const report = (events: HappeningReport[], dropped = 0) => ({
+  kind: "report" as const,
+  call: 1,
+  service: "discovery",
+  events,
+  links: undefined,
+  dropped,
+});
+const pushes = (out: Effect[]) => out.filter((effect) => effect.kind === "push");
+
+describe("events", () => {
+  test("T1 positions rise by one and go on after a restart", () => {
+    const first = make();
+    const out = drive(first, report([event("a"), event("b")]));
+    const persist = out.find((effect) => effect.kind === "persist")!;
+    const appends = persist.ops.flatMap((op) => (op.op === "append" ? [op] : []));
+    expect(appends.map((op) => [op.log, op.seq])).toEqual([
+      [EVENT_LOG, 1],
+      [EVENT_LOG, 2],
+    ]);
+    const second = make();
+    second.restore(appends);
+    const again = drive(second, report([event("c")]), { kind: "list", call: 2, filter: ALL, limit: 10, beforeSeq: 0 });
+    const listed = again.find((effect) => effect.kind === "listed")!;
+    expect(listed.events.map((found) => [found.seq, found.text])).toEqual([
+      [3, "c"],
+      [2, "b"],
+      [1, "a"],
+    ]);
+    expect(listed.events[2]!.fields).toEqual({ a: "b" });
+  });
+
+  test("T2 only the newest are kept, and the store is trimmed with them", () => {
+    const core = make(100);
+    const out: Effect[] = [];
+    for (let i = 0; i < 250; i++) core.step(NOW, report([event(String(i))]), out);
+    const trims = out.flatMap((effect) => (effect.kind === "persist" ? effect.ops.filter((op) => op.op === "trim") : []));
+    expect(trims.length).toBeGreaterThan(0);
+    const list = drive(core, { kind: "list", call: 1, filter: ALL, limit: 1_000, beforeSeq: 0 });
+    expect(list.find((effect) => effect.kind === "listed")!.events.length).toBeLessThanOrEqual(110);
+  });
+
+  test("T3 a watcher gets each matching event once, in order, whatever the rhythm", () => {
+    fc.assert(
+      fc.property(fc.array(fc.record({ severity: fc.constantFrom(1, 2, 3, 4), ready: fc.boolean() }), { maxLength: 80 }), (steps) => {
+        const core = make(1_000);
+        const out = drive(core, { kind: "watch", watch: 7, filter: { ...ALL, minSeverity: 3 }, fromSeq: 0 });
+        const wanted: string[] = [];
+        steps.forEach((step, index) => {
+          if (step.severity >= 3) wanted.push(String(index));
+          core.step(NOW, report([event(String(index), step.severity as 1 | 2 | 3 | 4)]), out);
+          if (step.ready) core.step(NOW, { kind: "watch_ready", watch: 7 }, out);
+        });
+        for (let i = 0; i < 100; i++) core.step(NOW, { kind: "watch_ready", watch: 7 }, out);
+        expect(pushes(out).flatMap((push) => push.events.map((found) => found.text))).toEqual(wanted);
+      }),
+    );
+  });
+
+  test("T3 what is no longer kept is counted, not hidden", () => {
+    const core = make(100);
+    for (let i = 0; i < 300; i++) drive(core, report([event(String(i))]));
+    const out = drive(core, { kind: "watch", watch: 1, filter: ALL, fromSeq: 1 });
+    const push = pushes(out)[0]!;
+    expect(push.missed).toBeGreaterThanOrEqual(190);
+    expect(push.events[0]!.seq).toBe(push.missed + 1);
+  });
+
+  test("T4 a watcher that takes nothing gets one push and no more", () => {
+    const core = make();
+    const out = drive(core, { kind: "watch", watch: 1, filter: ALL, fromSeq: 0 });
+    for (let i = 0; i < 50; i++) core.step(NOW, report([event(String(i))]), out);
+    expect(pushes(out)).toHaveLength(1);
+  });
+
+  test("T5 dropped events become an event", () => {
+    const core = make();
+    const out = drive(core, report([], 12), { kind: "list", call: 1, filter: { ...ALL, kinds: [14] }, limit: 10, beforeSeq: 0 });
+    const listed = out.find((effect) => effect.kind === "listed")!;
+    expect(listed.events[0]!.text).toBe("12 events of discovery were dropped before they could be kept");
+  });
+
+  test("one watcher too many is refused with the limit's name", () => {
+    const core = make();
+    const out = drive(core, ...[1, 2, 3].map((watch) => ({ kind: "watch" as const, watch, filter: ALL, fromSeq: 0 })));
+    expect(out.at(-1)).toMatchObject({ kind: "refuse", watch: 3, failure: { reason: "LIMIT_EXCEEDED" } });
+  });
+
+  test("S3-22 counters of a link are the last that its service reported", () => {
+    const core = make();
+    const link = {
+      peer: "b",
+      service: "discovery",
+      mount: "link",
+      framesIn: 1,
+      framesOut: 2,
+      bytesIn: 3,
+      bytesOut: 4,
+      ready: 1,
+      backpressure: 0,
+      fatal: 0,
+      waiting: false,
+      lastEvent: "up",
+      lastFrameAgeMs: 5,
+    };
+    drive(core, { ...report([]), links: [link] });
+    const out = drive(core, { ...report([]), links: [{ ...link, framesIn: 9 }] }, { kind: "links", call: 5 });
+    expect(out.find((effect) => effect.kind === "linked")!.links).toEqual([{ ...link, framesIn: 9 }]);
+  });
+});

@@ -1,0 +1,2 @@
+export { type TelemetryConfig, telemetryConfig } from "./config.ts";
+export { createTelemetry } from "./module.ts";

@@ -1,0 +1,172 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  ListEventsResponseSchema,
+  ListLinkCountersResponseSchema,
+  ReportEventsResponseSchema,
+  TelemetryService,
+  WatchEventsResponseSchema,
+} from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { createDriver, type Driver } from "#runtime/driver.ts";
+import { counter, LabelBound } from "#runtime/metrics/declare.ts";
+import type { Platform, ServiceModule } from "#runtime/module.ts";
+import { bind } from "#runtime/rpc/call.ts";
+import { eventToProto, filterFromProto, happeningCodec, linkFromProto, linkToProto, reportFromProto } from "./codec.ts";
+import type { TelemetryConfig } from "./config.ts";
+import { EVENT_LOG, TelemetryCore } from "./core.ts";
+import type { Effect, Happening, Input, LinkCount, Output } from "./messages.ts";
+
+/** Page sizes of ListEvents. */
+const PAGE_DEFAULT = 100;
+const PAGE_MAX = 1_000;
+
+type Push = Extract<Output, { kind: "push" }>;
+
+/** Waiting is a unary call that the core will answer. */
+interface Waiting {
+  readonly resolve: (output: Output) => void;
+  readonly reject: (error: FoedusError) => void;
+}
+
+/** createTelemetry makes the service that keeps events and counters. */
+export function createTelemetry(options: {
+  readonly platform: Platform;
+  readonly config: TelemetryConfig;
+  readonly onFatal: (error: unknown) => void;
+}): ServiceModule {
+  const { platform, config } = options;
+  const store = platform.store("telemetry");
+  const core = new TelemetryCore({ codec: happeningCodec, eventsKept: config.events_kept, watchers: config.watchers });
+  const calls = new Map<number, Waiting>();
+  const watches = new Map<number, { push: (push: Push) => void; end: (failure: Failure) => void }>();
+  const seen = counter(platform.metrics, {
+    name: "foedus_telemetry_events_total",
+    help: "Events that were kept, by reporting service and severity.",
+    labels: ["service", "severity"],
+  });
+  const services = new LabelBound(16);
+  let driver: Driver<Input> | undefined;
+  let nextId = 1;
+
+  const execute = (output: Output): void => {
+    if (output.kind === "push") watches.get(output.watch)?.push(output);
+    else if (output.kind === "refuse") watches.get(output.watch)?.end(output.failure);
+    else {
+      calls.get(output.call)?.resolve(output);
+      calls.delete(output.call);
+    }
+  };
+
+  const running = (): Driver<Input> => {
+    if (driver === undefined) throw fail("SHUTTING_DOWN", "telemetry is not running; retry in a moment");
+    return driver;
+  };
+
+  const ask = <K extends Output["kind"]>(make: (call: number) => Input): Promise<Extract<Output, { kind: K }>> => {
+    const call = nextId++;
+    return new Promise<Output>((resolve, reject) => {
+      calls.set(call, { resolve, reject });
+      if (running().post(make(call))) return;
+      calls.delete(call);
+      reject(fail("OVERLOADED", "telemetry's mailbox is full; retry with backoff"));
+    }) as Promise<Extract<Output, { kind: K }>>;
+  };
+
+  const bindings = [
+    bind(TelemetryService, {
+      reportEvents: async (request) => {
+        const events = request.events.map((event) => reportFromProto(event, request.service));
+        const links: readonly LinkCount[] | undefined =
+          request.links.length > 0 ? request.links.map((link) => linkFromProto(link, request.service)) : undefined;
+        await ask<"reported">((call) => ({
+          kind: "report",
+          call,
+          service: request.service,
+          events,
+          links,
+          dropped: Number(request.dropped),
+        }));
+        return create(ReportEventsResponseSchema);
+      },
+      listEvents: async (request) => {
+        const limit = request.pageSize === 0 ? PAGE_DEFAULT : Math.min(request.pageSize, PAGE_MAX);
+        const filter = filterFromProto(request.filter);
+        const answer = await ask<"listed">((call) => ({ kind: "list", call, filter, limit, beforeSeq: Number(request.beforeSeq) }));
+        return create(ListEventsResponseSchema, { events: answer.events.map(eventToProto), nextBeforeSeq: BigInt(answer.nextBeforeSeq) });
+      },
+      listLinkCounters: async () => {
+        const answer = await ask<"linked">((call) => ({ kind: "links", call }));
+        return create(ListLinkCountersResponseSchema, { links: answer.links.map(linkToProto) });
+      },
+      watchEvents: async (request, out, context) => {
+        const watch = nextId++;
+        let failure: Failure | undefined;
+        await new Promise<void>((resolve) => {
+          context.signal.addEventListener("abort", () => resolve(), { once: true });
+          watches.set(watch, {
+            push: (push) => {
+              const events = push.events.map((event: Happening) => eventToProto(event));
+              if (!out.send(create(WatchEventsResponseSchema, { events, missed: BigInt(push.missed), nextSeq: BigInt(push.nextSeq) })))
+                return resolve();
+              void out.drained().then(() => driver?.postControl({ kind: "watch_ready", watch }));
+            },
+            end: (reason) => {
+              failure = reason;
+              resolve();
+            },
+          });
+          const accepted = running().post({
+            kind: "watch",
+            watch,
+            filter: filterFromProto(request.filter),
+            fromSeq: Number(request.fromSeq),
+          });
+          if (!accepted) {
+            failure = { reason: "OVERLOADED", message: "telemetry's mailbox is full; retry with backoff" };
+            resolve();
+          }
+          if (context.signal.aborted) resolve();
+        });
+        watches.delete(watch);
+        driver?.postControl({ kind: "watch_end", watch });
+        if (failure !== undefined) throw new FoedusError(failure);
+      },
+    }),
+  ];
+
+  return {
+    name: "telemetry",
+    bindings,
+    start: async () => {
+      core.restore(store.read(EVENT_LOG, 0));
+      driver = createDriver<Input, Effect>({
+        service: "telemetry",
+        core,
+        store,
+        clock: platform.clock,
+        log: platform.log,
+        metrics: platform.metrics,
+        execute,
+        observe: (effect) => seen.inc({ service: services.of(effect.service), severity: SEVERITIES[effect.event.severity] }),
+        reject: (output, failure) => {
+          if (output.kind !== "reported") return "keep";
+          calls.get(output.call)?.reject(new FoedusError(failure));
+          calls.delete(output.call);
+          return "drop";
+        },
+        onFatal: options.onFatal,
+        commit: "turn",
+      });
+    },
+    readiness: () =>
+      driver?.state === "running" ? { ready: true } : { ready: false, reason: `telemetry is ${driver?.state ?? "starting"}` },
+    describe: () => core.describe(),
+    stop: async () => {
+      for (const watch of watches.values()) watch.end({ reason: "SHUTTING_DOWN", message: "the hub is stopping; watch again in a moment" });
+      await driver?.stop();
+      store.close();
+    },
+  };
+}
+
+const SEVERITIES = { 1: "debug", 2: "info", 3: "warning", 4: "error" } as const;
