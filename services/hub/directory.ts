@@ -1,0 +1,116 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import type { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import type { Freshness } from "#kernel/freshness.ts";
+import type { Clock, Timer } from "#runtime/clock.ts";
+import type { ClientOf } from "#runtime/rpc/call.ts";
+import type { CapabilityInfo, DirectoryChange, DirectorySource } from "../command-forwarding/index.ts";
+import { type Mirror, type MirrorFeed, type NodeEntry, RegistryClient } from "../registry-sync/index.ts";
+
+/** How often ages are turned into freshness while nothing else happens, ms. */
+const AGE_MS = 1_000;
+
+/**
+ * DirectoryFeed is command-forwarding's read model of the node directory: a mirror of registry-sync without state, told as changes.
+ * It works the same whether registry-sync is in this process or in another.
+ */
+export class DirectoryFeed implements DirectorySource {
+  readonly #clock: Clock;
+  readonly #freshness = new Map<string, Freshness>();
+  #mirror: Mirror | undefined;
+  #listener: ((changes: readonly DirectoryChange[]) => void) | undefined;
+  #pending: DirectoryChange[] = [];
+  #scheduled: Timer | undefined;
+  #ages: Timer | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  subscribe(listener: (changes: readonly DirectoryChange[]) => void): () => void {
+    this.#listener = listener;
+    this.#schedule();
+    return () => {
+      this.#listener = undefined;
+    };
+  }
+
+  /** node gives what is known of a node, for share rules. */
+  node(hubId: string, nodeId: string): NodeEntry | undefined {
+    return this.#mirror?.node(hubId, nodeId)?.entry;
+  }
+
+  start(client: ClientOf<typeof RegistrySyncService>): void {
+    this.#mirror = RegistryClient.connect(client).mirror({
+      clock: this.#clock,
+      nodesOnly: true,
+      onNode: (feed, entry) => this.#add(putOf(feed.hubId, entry)),
+      onRemoved: (feed, nodeId) => this.#add({ kind: "removed", hubId: feed.hubId, nodeId }),
+      onReplaced: (feed, gone) => this.#replaced(feed, gone),
+      onBookmark: () => this.#tellFreshness(),
+    });
+    this.#age();
+  }
+
+  stop(): void {
+    this.#scheduled?.cancel();
+    this.#ages?.cancel();
+    this.#mirror?.close();
+  }
+
+  #replaced(feed: MirrorFeed, gone: boolean): void {
+    this.#add({ kind: "hub-gone", hubId: feed.hubId });
+    this.#freshness.delete(feed.hubId);
+    if (gone) return;
+    for (const entry of feed.table.entries()) this.#add(putOf(feed.hubId, entry));
+    this.#tellFreshness();
+  }
+
+  #age(): void {
+    this.#tellFreshness();
+    this.#ages = this.#clock.setTimer(AGE_MS, () => this.#age());
+  }
+
+  #tellFreshness(): void {
+    for (const { hubId, freshness } of this.#mirror?.hubs() ?? []) {
+      if (this.#freshness.get(hubId) === freshness) continue;
+      this.#freshness.set(hubId, freshness);
+      this.#add({ kind: "freshness", hubId, freshness });
+    }
+  }
+
+  #add(change: DirectoryChange): void {
+    this.#pending.push(change);
+    this.#schedule();
+  }
+
+  /** Changes of one turn go together: the first copy of a registry is one input, not thousands. */
+  #schedule(): void {
+    if (this.#scheduled !== undefined || this.#pending.length === 0) return;
+    this.#scheduled = this.#clock.setImmediate(() => {
+      this.#scheduled = undefined;
+      if (this.#listener === undefined) return;
+      const changes = this.#pending;
+      this.#pending = [];
+      this.#listener(changes);
+    });
+  }
+}
+
+function putOf(hubId: string, entry: NodeEntry): DirectoryChange {
+  return { kind: "put", hubId, nodeId: entry.info.nodeId, online: entry.online, capabilities: () => capabilitiesOf(entry.bytes) };
+}
+
+function capabilitiesOf(bytes: Uint8Array): CapabilityInfo[] {
+  return fromBinary(NodeSchema, bytes).capabilities.map(({ name, type, invocable, readable, idempotent, min, max, step, allowed }) => ({
+    name,
+    type,
+    invocable,
+    readable,
+    idempotent,
+    min,
+    max,
+    step,
+    allowed,
+  }));
+}

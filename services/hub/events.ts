@@ -1,0 +1,166 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  EventKind,
+  type EventSchema,
+  type LinkReportSchema,
+  ReportEventsRequestSchema,
+  Severity,
+  type TelemetryService,
+} from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import type { Clock, Timer } from "#runtime/clock.ts";
+import type { EventReport, EventSink, LinkCounters } from "#runtime/events.ts";
+import type { Logger } from "#runtime/log/log.ts";
+import type { ClientOf } from "#runtime/rpc/call.ts";
+
+/** Events that wait for telemetry; what comes on top is dropped and counted. */
+const QUEUE_MAX = 1_000;
+const FLUSH_MS = 100;
+const LINKS_MS = 1_000;
+const RETRY_MS = 1_000;
+
+type LinkSource = { readonly service: string; links(): readonly LinkCounters[] };
+
+/**
+ * EventForwarder takes the events of this process's services to telemetry, wherever that runs. It never blocks and never throws;
+ * while telemetry is away it keeps the oldest thousand and counts the rest, which telemetry then records as a loss.
+ */
+export class EventForwarder {
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  #client: ClientOf<typeof TelemetryService> | undefined;
+  readonly #queues = new Map<string, { events: MessageInitShape<typeof EventSchema>[]; dropped: number }>();
+  readonly #sources: LinkSource[] = [];
+  #timer: Timer | undefined;
+  #linksTimer: Timer | undefined;
+  #sending = false;
+  #stopped = false;
+
+  constructor(options: { readonly clock: Clock; readonly log: Logger }) {
+    this.#clock = options.clock;
+    this.#log = options.log;
+  }
+
+  /** sink is the port that a service is given. */
+  sink(service: string): EventSink {
+    this.#queues.set(service, { events: [], dropped: 0 });
+    return { report: (event) => this.#add(service, event) };
+  }
+
+  /** connect starts to deliver. */
+  connect(client: ClientOf<typeof TelemetryService>): void {
+    this.#client = client;
+    this.#arm(0);
+    this.#armLinks();
+  }
+
+  /** addLinks makes a service's counters part of what is reported. */
+  addLinks(source: LinkSource): void {
+    this.#sources.push(source);
+  }
+
+  /** stop delivers what waits, once, and ends. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#timer?.cancel();
+    this.#linksTimer?.cancel();
+    await this.#flush();
+  }
+
+  #add(service: string, event: EventReport): void {
+    const queue = this.#queues.get(service)!;
+    this.#logEvent(service, event);
+    if (queue.events.length >= QUEUE_MAX) {
+      queue.dropped++;
+      return;
+    }
+    queue.events.push({
+      wallMs: BigInt(Math.round(this.#clock.wall())),
+      kind: EventKind[event.kind],
+      severity: Severity[event.severity],
+      service,
+      peer: event.peer ?? "",
+      node: event.node ?? "",
+      text: event.text.slice(0, 1_000),
+      fields: { ...event.fields },
+    });
+    this.#arm(FLUSH_MS);
+  }
+
+  #logEvent(service: string, event: EventReport): void {
+    const fields = { service, kind: event.kind, peer: event.peer, node: event.node, text: event.text, ...event.fields };
+    if (event.severity === "ERROR") this.#log.error(fields, "event");
+    else if (event.severity === "WARNING") this.#log.warn(fields, "event");
+    else this.#log.debug(fields, "event");
+  }
+
+  #arm(delayMs: number): void {
+    if (this.#timer !== undefined || this.#stopped || this.#client === undefined) return;
+    this.#timer = this.#clock.setTimer(delayMs, () => {
+      this.#timer = undefined;
+      void this.#flush();
+    });
+  }
+
+  #armLinks(): void {
+    if (this.#stopped) return;
+    this.#linksTimer = this.#clock.setTimer(LINKS_MS, () => {
+      void this.#sendLinks().finally(() => this.#armLinks());
+    });
+  }
+
+  async #flush(): Promise<void> {
+    const client = this.#client;
+    if (this.#sending || client === undefined) return;
+    this.#sending = true;
+    let failed = false;
+    for (const [service, queue] of this.#queues) {
+      if (queue.events.length === 0 && queue.dropped === 0) continue;
+      const { events, dropped } = queue;
+      queue.events = [];
+      queue.dropped = 0;
+      try {
+        await client.reportEvents(create(ReportEventsRequestSchema, { service, events, dropped: BigInt(dropped) }), { timeoutMs: 2_000 });
+      } catch (error) {
+        failed = true;
+        const room = QUEUE_MAX - queue.events.length;
+        queue.events.unshift(...events.slice(0, room));
+        queue.dropped += dropped + Math.max(0, events.length - room);
+        this.#log.debug({ service, error }, "telemetry does not take events");
+      }
+    }
+    this.#sending = false;
+    if ([...this.#queues.values()].some((queue) => queue.events.length > 0)) this.#arm(failed ? RETRY_MS : 0);
+  }
+
+  async #sendLinks(): Promise<void> {
+    const client = this.#client;
+    if (client === undefined) return;
+    for (const source of this.#sources) {
+      const links = source.links().map((link): MessageInitShape<typeof LinkReportSchema> => toProto(source.service, link));
+      if (links.length === 0) continue;
+      try {
+        await client.reportEvents(create(ReportEventsRequestSchema, { service: source.service, links }), { timeoutMs: 2_000 });
+      } catch (error) {
+        this.#log.debug({ service: source.service, error }, "telemetry does not take link counters");
+      }
+    }
+  }
+}
+
+function toProto(service: string, link: LinkCounters): MessageInitShape<typeof LinkReportSchema> {
+  return {
+    peer: link.peer,
+    service,
+    mount: link.mount,
+    framesIn: BigInt(link.framesIn),
+    framesOut: BigInt(link.framesOut),
+    bytesIn: BigInt(link.bytesIn),
+    bytesOut: BigInt(link.bytesOut),
+    ready: BigInt(link.ready),
+    backpressure: BigInt(link.backpressure),
+    fatal: BigInt(link.fatal),
+    waiting: link.waiting,
+    lastEvent: link.lastEvent,
+    lastFrameAgeMs: BigInt(Math.round(link.lastFrameAgeMs)),
+  };
+}

@@ -1,0 +1,31 @@
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
+import { fail } from "#kernel/error.ts";
+
+/** nextIncarnation counts the starts of one process of a hub, in a small file beside its stores; the first start is 1. */
+export function nextIncarnation(file: string): number {
+  let last = 0;
+  try {
+    last = Number(readFileSync(file, "utf8").trim());
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+      throw fail("NOT_CONFIGURED", `cannot read ${file}; give it to the user that runs the hub`, { cause: error });
+  }
+  // A file that was damaged counts as lost: peers then see a higher incarnation by the time, never a lower one.
+  const next = Number.isSafeInteger(last) && last >= 0 ? last + 1 : 1;
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(`${file}.new`, `${next}\n`, { mode: 0o600, flush: true });
+    renameSync(`${file}.new`, file);
+  } catch (error) {
+    throw fail("NOT_CONFIGURED", `cannot write ${file}: make data_dir writable for the user that runs the hub and free some space`, {
+      cause: error,
+    });
+  }
+  return next;
+}
+
+/** resolveFrom reads a path of the configuration: relative ones are relative to the configuration file's folder. */
+export function resolveFrom(folder: string, path: string): string {
+  return isAbsolute(path) ? path : join(folder, path);
+}

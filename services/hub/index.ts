@@ -1,0 +1,135 @@
+import { dirname, resolve } from "node:path";
+import { systemClock } from "#runtime/clock.ts";
+import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
+import { loadConfig } from "#runtime/config/load.ts";
+import { systemEntropy } from "#runtime/entropy.ts";
+import { createLogger } from "#runtime/log/log.ts";
+import type { LocalCommandHandler } from "../command-forwarding/index.ts";
+import type { Automation } from "./automation.ts";
+import { type HubConfig, hubConfig, type ServiceName } from "./config.ts";
+import { resolveFrom } from "./identity.ts";
+import { HubProcess } from "./process.ts";
+
+export type { CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask } from "../command-forwarding/index.ts";
+export type { Federation } from "../discovery/index.ts";
+export type { StateChange } from "../registry-sync/index.ts";
+export type { Automation, AutomationHub } from "./automation.ts";
+export { DEFAULT_PORTS, type HubConfig, hubConfig, SERVICES, type ServiceName } from "./config.ts";
+export { checkFederation } from "./federation-file.ts";
+export { resolveFrom } from "./identity.ts";
+export { SOFTWARE } from "./version.ts";
+
+/** LoadedHubConfig is a configuration and the folder that its relative paths start from. */
+export interface LoadedHubConfig {
+  readonly config: HubConfig;
+  readonly folder: string;
+}
+
+/** Variables of ours that are not configuration. */
+const OTHER_VARIABLES = [
+  "FOEDUS_HUB",
+  "FOEDUS_ADDRESS",
+  "FOEDUS_CA",
+  "FOEDUS_CERT",
+  "FOEDUS_KEY",
+  "FOEDUS_DEBUG",
+  "FOEDUS_CONTEXTS",
+  "FOEDUS_CONFIG",
+  "FOEDUS_KEEP",
+  "FOEDUS_UPDATE_TRANSCRIPTS",
+  "FOEDUS_DEMO_DIR",
+  "FOEDUS_DEMO_PORT",
+];
+
+/** loadHubConfig reads file, environment and flags; SEEDS adds to `seeds`, empty items are dropped (S2-15). Throws ConfigError. */
+export function loadHubConfig(inputs: {
+  readonly file?: string;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly flags?: Readonly<Record<string, unknown>>;
+}): LoadedHubConfig {
+  const { config } = loadConfig(hubConfig, { ...inputs, ignoreEnv: OTHER_VARIABLES });
+  const more = (inputs.env?.["SEEDS"] ?? "").split(",").flatMap((seed) => (seed.trim() === "" ? [] : [seed.trim()]));
+  const folder = inputs.file === undefined ? resolve(".") : dirname(resolve(inputs.file));
+  return { config: { ...config, seeds: [...config.seeds, ...more] }, folder };
+}
+
+/** renderConfig is the effective configuration with secrets redacted. */
+export function renderConfig(config: HubConfig): unknown {
+  return renderEffective(hubConfig, config);
+}
+
+/** configDiff lists what differs between two configurations and whether it takes a restart. */
+export function configDiff(from: HubConfig, to: HubConfig): ReturnType<typeof diffConfig> {
+  return diffConfig(hubConfig, from, to);
+}
+
+/** RunningHub is a started process of a hub. */
+export interface RunningHub {
+  readonly port: number;
+  readonly opsPort: number;
+  /** Where /metrics is served; the ops port if that is on loopback. */
+  readonly metricsPort: number;
+  /** broken resolves with the reason if a core failed an assertion: end the process with a failure (D6). */
+  readonly broken: Promise<unknown>;
+  reload(): Promise<void>;
+  /** stop resolves true if everything that was acknowledged is durable and the stop was clean. */
+  stop(): Promise<boolean>;
+}
+
+/** StartHubOptions say what is run. */
+export interface StartHubOptions extends LoadedHubConfig {
+  readonly runs: "hub" | ServiceName;
+  /** Rules that run in the hub's process ("hub" only): they are told of state changes and run commands (S0-25, S0-26). */
+  readonly automation?: Automation;
+  /** Runs commands for own nodes that have no executor attached, e.g. a bridge to a field bus (S0-20, S0-24). */
+  readonly localCommands?: LocalCommandHandler;
+  /** Aborted to give up a start that waits for the machine's clock. */
+  readonly stopped?: AbortSignal;
+}
+
+/** startHub runs all services of a hub ("hub"), or one of them. It rejects for what an operator must mend. */
+export async function startHub(options: StartHubOptions): Promise<RunningHub> {
+  const { config, folder, runs, automation, localCommands, stopped } = options;
+  const { level, destination, pretty } = config.log;
+  const place = destination === "stdout" || destination === "stderr" ? destination : resolveFrom(folder, destination);
+  const log = createLogger({ level, destination: place, pretty });
+  const { promise: broken, resolve: onFatal } = Promise.withResolvers<unknown>();
+  const hub = new HubProcess({
+    config,
+    folder,
+    runs,
+    clock: systemClock,
+    entropy: systemEntropy,
+    log: log.child({ hub: config.hub_id }),
+    onFatal,
+    ...(automation === undefined ? {} : { automation }),
+    ...(localCommands === undefined ? {} : { localCommands }),
+  });
+  stopped?.addEventListener("abort", () => hub.interrupt(), { once: true });
+  try {
+    await hub.start();
+  } catch (error) {
+    await hub.stop();
+    await log.flush();
+    throw error;
+  }
+  return {
+    get port() {
+      return hub.port;
+    },
+    get opsPort() {
+      return hub.opsPort;
+    },
+    get metricsPort() {
+      return hub.metricsPort;
+    },
+    broken,
+    reload: () => hub.reload(),
+    stop: async () => {
+      const clean = await hub.stop();
+      log.info({ clean }, "hub stopped");
+      await log.flush();
+      return clean;
+    },
+  };
+}

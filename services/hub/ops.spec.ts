@@ -1,0 +1,68 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { request } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { systemClock } from "#runtime/clock.ts";
+import { writePki } from "../../certs/issue.ts";
+import { hubConfig } from "./config.ts";
+import { type RunningHub, startHub } from "./index.ts";
+
+let folder: string;
+let hub: RunningHub | undefined;
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), "foedus-ops-"));
+  const leaves = [
+    { profile: "service" as const, name: "hub" },
+    { profile: "operator" as const, name: "viewer", role: "viewer" as const },
+  ];
+  await writePki(join(folder, "pki"), "home", { now: new Date(systemClock.wall()), leaves });
+});
+afterEach(async () => {
+  await hub?.stop();
+  hub = undefined;
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function start(opsHost: string): Promise<RunningHub> {
+  const config = hubConfig.parse({
+    hub_id: "home",
+    data_dir: "data",
+    listen: { port: 0 },
+    ops: { host: opsHost, port: 0, metrics_port: 0 },
+    tls: { ca: "pki/ca.pem", cert: "pki/service-hub.pem", key: "pki/service-hub.key" },
+    log: { level: "error" },
+  });
+  hub = await startHub({ config, folder, runs: "hub" });
+  return hub;
+}
+
+/** metrics asks over TLS; the answer is the status, or the error's code. */
+function metrics(port: number, certificate: boolean): Promise<number | string> {
+  const pem = (name: string): string => readFileSync(join(folder, "pki", name), "utf8");
+  const own = certificate ? { cert: pem("operator-viewer.pem"), key: pem("operator-viewer.key") } : {};
+  return new Promise((resolve) => {
+    const asked = request({ host: "localhost", port, path: "/metrics", ca: pem("ca.pem"), agent: false, ...own }, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode ?? 0);
+    });
+    asked.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    asked.end();
+  });
+}
+
+test("on loopback one plain port answers everything", async () => {
+  const { opsPort, metricsPort } = await start("127.0.0.1");
+  expect(metricsPort).toBe(opsPort);
+  for (const page of ["healthz", "readyz", "metrics", "statusz"])
+    expect((await fetch(`http://127.0.0.1:${opsPort}/${page}`)).status).toBe(200);
+});
+
+test("beyond loopback metrics have a port of their own, for certificates of this hub only", async () => {
+  const { opsPort, metricsPort } = await start("0.0.0.0");
+  expect(metricsPort).not.toBe(opsPort);
+  const plain = await Promise.all(["healthz", "readyz", "metrics", "statusz"].map((page) => fetch(`http://127.0.0.1:${opsPort}/${page}`)));
+  expect(plain.map((answer) => answer.status)).toEqual([200, 200, 404, 404]);
+  expect(await metrics(metricsPort, true)).toBe(200);
+  expect(await metrics(metricsPort, false)).not.toBe(200);
+});

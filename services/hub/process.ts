@@ -1,0 +1,527 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { Registry } from "prom-client";
+import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { FoedusError, fail } from "#kernel/error.ts";
+import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#runtime/clock.ts";
+import { renderEffective } from "#runtime/config/describe.ts";
+import type { Entropy } from "#runtime/entropy.ts";
+import type { Logger } from "#runtime/log/log.ts";
+import { collectProcessMetrics } from "#runtime/metrics/process.ts";
+import type { Platform, ServiceModule } from "#runtime/module.ts";
+import { isLoopback, type OpsServer, startOps } from "#runtime/ops/server.ts";
+import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
+import { createLocalClient } from "#runtime/rpc/local-client.ts";
+import { createRpcServer, type RpcServer } from "#runtime/rpc/server.ts";
+import { openSqliteStore } from "#runtime/store/sqlite.ts";
+import { type ModuleRow, Supervisor } from "#runtime/supervisor.ts";
+import { createServerCredentials } from "#runtime/tls/credentials.ts";
+import { JwtVerifier } from "#runtime/tokens/verify.ts";
+import type { LocalCommandHandler } from "../command-forwarding/index.ts";
+import { createAdmin } from "./admin.ts";
+import { type Automation, AutomationSeat } from "./automation.ts";
+import { type HubConfig, hubConfig, SERVICES, type ServiceName } from "./config.ts";
+import { Credentials } from "./credentials.ts";
+import { EventForwarder } from "./events.ts";
+import { nextIncarnation, resolveFrom } from "./identity.ts";
+import { createModules, type OwnClients, type Wiring } from "./modules.ts";
+import { createSessionReporter, PeerFeed, ViewAuthority } from "./peers.ts";
+import { SOFTWARE } from "./version.ts";
+
+/** Proto packages that this software speaks, for Hello and SessionOpen. */
+const PACKAGES = [DiscoveryService, RegistrySyncService, CommandForwardingService, TelemetryService, HubService].map(
+  (service) => service.file.proto.package,
+);
+
+const DESCRIPTORS = {
+  discovery: DiscoveryService,
+  "registry-sync": RegistrySyncService,
+  "command-forwarding": CommandForwardingService,
+  telemetry: TelemetryService,
+} as const;
+
+const CLOCK_RETRY_MS = 5_000;
+const CLOCK_CHECK_MS = 1_000;
+const CLOCK_JUMP_MS = 2_000;
+
+function readOwn(file: string, what: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (cause) {
+    throw fail("NOT_CONFIGURED", `cannot read the ${what} ${file}; correct the path in the configuration or make the file readable`, {
+      cause,
+    });
+  }
+}
+
+/** ProcessOptions say what this process runs. */
+export interface ProcessOptions {
+  readonly config: HubConfig;
+  /** Folder that relative paths of the configuration start from. */
+  readonly folder: string;
+  /** "hub": all services on one port; else the one service of a split hub. */
+  readonly runs: "hub" | ServiceName;
+  readonly clock: Clock;
+  readonly entropy: Entropy;
+  readonly log: Logger;
+  /** onFatal is called when a core failed an assertion: the process must end with a failure (D6). */
+  readonly onFatal: (error: unknown) => void;
+  readonly automation?: Automation;
+  readonly localCommands?: LocalCommandHandler;
+}
+
+/**
+ * HubProcess is one process of a hub: its modules, joined to each other here, locally or over gRPC.
+ *
+ * H1 readiness never depends on a peer (D-6).
+ * H2 a module that fails takes no other with it (S0-24), unless its core broke: then the process ends.
+ *    What an operator must mend at the start (a port, a store, a key file) ends it too, with the sentence that says so.
+ * H3 nothing is dialled and nobody is served before the clock is plausible; the process waits and says so.
+ */
+export class HubProcess {
+  readonly #o: ProcessOptions;
+  readonly #registry = new Registry();
+  readonly #startedAt: number;
+  readonly #events: EventForwarder;
+  readonly #feeds = new Map<ServiceName, PeerFeed>();
+  readonly #clients: { close(): void }[] = [];
+  readonly #stops: (() => void)[] = [];
+  #waiting = "starting";
+  #ops: OpsServer | undefined;
+  #credentials: Credentials | undefined;
+  #authority: ViewAuthority | undefined;
+  #verifier: JwtVerifier | undefined;
+  #server: RpcServer | undefined;
+  #supervisor: Supervisor | undefined;
+  #modules: ReadonlyMap<string, ServiceModule> = new Map();
+  #bindings: readonly ServiceBinding[] = [];
+  #port = 0;
+  #clockTimer: Timer | undefined;
+  readonly #interrupted = new AbortController();
+
+  constructor(options: ProcessOptions) {
+    this.#o = options;
+    this.#startedAt = options.clock.mono();
+    this.#events = new EventForwarder({ clock: options.clock, log: options.log });
+  }
+
+  /** port on which gRPC is served. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** registry with this process's metrics. */
+  get metrics(): Registry {
+    return this.#registry;
+  }
+
+  get opsPort(): number {
+    return this.#ops?.healthPort ?? 0;
+  }
+
+  /** metricsPort is where /metrics is served: the ops port on loopback, else a port of its own with mutual TLS. */
+  get metricsPort(): number {
+    return this.#ops?.metricsPort ?? 0;
+  }
+
+  /** start brings the process up. It rejects only for what an operator must mend: configuration, files, ports. */
+  async start(): Promise<void> {
+    const { config, log, clock } = this.#o;
+    this.#stops.push(collectProcessMetrics(this.#registry));
+    this.#ops = await this.#startOps();
+    await this.#plausibleClock();
+    if (this.#interrupted.signal.aborted) return;
+    this.#credentials = await this.#loadCredentials();
+    if (!isLoopback(config.ops.host)) this.#credentials.onRenewed(() => this.#ops?.rotate(this.#opsTls()));
+    this.#authority = new ViewAuthority(config.hub_id, () => this.#credentials?.bundle ?? []);
+    this.#verifier = this.#makeVerifier();
+    this.#build();
+    this.#waiting = "";
+    await this.#supervisor?.start();
+    this.#mustMend();
+    this.#watchClock();
+    log.info(
+      { hub: config.hub_id, runs: this.#o.runs, port: this.#port, ops: this.opsPort, startMs: Math.round(clock.mono() - this.#startedAt) },
+      "hub started",
+    );
+  }
+
+  /** interrupt makes a start that waits for the clock give up; `stop` follows. */
+  interrupt(): void {
+    this.#interrupted.abort();
+  }
+
+  /** stop ends sessions, finishes what runs, commits and marks a clean stop. True if everything is durable. */
+  async stop(): Promise<boolean> {
+    this.#interrupted.abort();
+    this.#clockTimer?.cancel();
+    this.#server?.health.setAll(false);
+    const graceMs = this.#o.config.stop_grace_ms;
+    await this.#events.stop();
+    for (const feed of this.#feeds.values()) feed.stop();
+    const clean = (await this.#supervisor?.stop(graceMs)) ?? true;
+    for (const stop of this.#stops) stop();
+    for (const client of this.#clients) client.close();
+    this.#credentials?.close();
+    await this.#ops?.stop();
+    return clean;
+  }
+
+  /** reload looks for renewed certificates now (SIGHUP); the federation file is looked at every two seconds anyway. */
+  async reload(): Promise<void> {
+    await this.#credentials?.reload();
+  }
+
+  /** describe is what /statusz shows. */
+  describe(): string {
+    const { config, runs, clock } = this.#o;
+    const head = `foedus ${SOFTWARE} hub=${config.hub_id} runs=${runs} port=${this.#port} up=${Math.round((clock.mono() - this.#startedAt) / 1_000)}s`;
+    return `${head}\n\n${this.#supervisor?.describe() ?? this.#waiting}`;
+  }
+
+  get #services(): readonly ServiceName[] {
+    return this.#o.runs === "hub" ? SERVICES : [this.#o.runs];
+  }
+
+  #readiness(): { ready: boolean; reasons: readonly string[] } {
+    if (this.#supervisor === undefined || this.#waiting !== "") return { ready: false, reasons: [this.#waiting || "starting"] };
+    const states = this.#supervisor.states();
+    return {
+      ready: states.every((state) => state.ready),
+      reasons: states.flatMap((state) => (state.ready ? [] : [`${state.name}: ${state.reason ?? state.state}`])),
+    };
+  }
+
+  /**
+   * mustMend throws what the first module failed with, if an operator has to mend it: a hub whose port is taken or whose store is
+   * damaged would else look alive and serve nobody. A module that failed by a bug, or was slow, stays isolated (S0-24).
+   */
+  #mustMend(): void {
+    const error = this.#supervisor?.firstError();
+    if (error instanceof FoedusError && error.failure.reason !== "DEADLINE_EXPIRED") throw error;
+  }
+
+  async #startOps(): Promise<OpsServer> {
+    const { ops } = this.#o.config;
+    // Beyond loopback only /healthz and /readyz are plain; /metrics and /statusz get a port of their own with mutual TLS.
+    const apart = isLoopback(ops.host) ? {} : { metrics: { host: ops.host, port: ops.metrics_port }, tls: this.#opsTls() };
+    return startOps({
+      health: { host: ops.host, port: ops.port },
+      ...apart,
+      registry: this.#registry,
+      readiness: () => this.#readiness(),
+      describe: () => this.describe(),
+      log: this.#o.log,
+    });
+  }
+
+  /** opsTls is the certificate of this process as its files are now, for the ops server, which starts before all else. */
+  #opsTls(): { cert: string; key: string; ca: string } {
+    const { folder, config } = this.#o;
+    const { certFile, keyFile } = this.#certificateFiles();
+    return {
+      cert: readOwn(certFile, "certificate"),
+      key: readOwn(keyFile, "private key"),
+      ca: readOwn(resolveFrom(folder, config.tls.ca), "CA certificate"),
+    };
+  }
+
+  #certificateFiles(): { readonly certFile: string; readonly keyFile: string } {
+    const { config, folder, runs } = this.#o;
+    const own = runs === "hub" ? undefined : config.services[runs];
+    const files = own === undefined || own.cert === "" ? config.tls : own;
+    return { certFile: resolveFrom(folder, files.cert), keyFile: resolveFrom(folder, files.key) };
+  }
+
+  /** plausibleClock waits for a clock that was set; a machine without a battery clock boots in 1970. */
+  async #plausibleClock(): Promise<void> {
+    for (;;) {
+      const failure = clockPlausible(this.#o.clock.wall());
+      if (failure === undefined || this.#interrupted.signal.aborted) return;
+      this.#waiting = failure.message;
+      this.#o.log.error({ failure, retryMs: CLOCK_RETRY_MS }, "clock is not set; waiting for it");
+      await sleep(this.#o.clock, CLOCK_RETRY_MS, this.#interrupted.signal).catch(() => undefined);
+    }
+  }
+
+  #watchClock(): void {
+    const jumps = new JumpDetector(CLOCK_JUMP_MS);
+    const sink = this.#events.sink("hub");
+    const look = (): void => {
+      const jump = jumps.check(this.#o.clock.now());
+      if (Math.abs(jump) >= CLOCK_JUMP_MS)
+        sink.report({
+          kind: "CLOCK",
+          severity: "WARNING",
+          text: `the wall clock jumped by ${Math.round(jump)} ms`,
+          fields: { jump_ms: String(Math.round(jump)) },
+        });
+      this.#clockTimer = this.#o.clock.setTimer(CLOCK_CHECK_MS, look);
+    };
+    look();
+  }
+
+  async #loadCredentials(): Promise<Credentials> {
+    const { config, folder, clock, log } = this.#o;
+    return Credentials.load({
+      caFile: resolveFrom(folder, config.tls.ca),
+      ...this.#certificateFiles(),
+      hubId: config.hub_id,
+      intervalMs: config.tls.reload_ms,
+      clock,
+      log,
+      metrics: this.#registry,
+    });
+  }
+
+  #platform(service: string, incarnation: number): Platform {
+    const { config, folder, clock, entropy, log } = this.#o;
+    const dataDir = resolveFrom(folder, config.data_dir);
+    return {
+      hubId: config.hub_id,
+      clock,
+      entropy,
+      log: log.child({ service }),
+      metrics: this.#registry,
+      events: this.#events.sink(service),
+      incarnation,
+      packages: PACKAGES,
+      software: SOFTWARE,
+      dataDir,
+      store: (name) => openSqliteStore({ path: join(dataDir, `${name}.sqlite`), durability: config.durability }),
+    };
+  }
+
+  /** build makes the modules and joins them. */
+  #build(): void {
+    const { config, folder, runs, clock, log } = this.#o;
+    const credentials = this.#credentials!;
+    const incarnation = nextIncarnation(join(resolveFrom(folder, config.data_dir), `${runs}.incarnation`));
+    for (const service of this.#services) this.#feeds.set(service, this.#makeFeed(service));
+    const wiring: Wiring = {
+      config,
+      folder,
+      credentials,
+      verifier: this.#verifier!,
+      platform: (service) => this.#platform(service, incarnation),
+      peers: (service) => this.#feeds.get(service)!,
+      sessions: (service) => {
+        const reporter = createSessionReporter(service, () => this.#client("discovery"), clock, log);
+        this.#stops.push(() => reporter.stop());
+        return reporter;
+      },
+      client: ((service: ServiceName) => this.#client(service)) as OwnClients,
+      endpoints: () => this.#endpoints(),
+      onFatal: (error) => this.#o.onFatal(error),
+      automation: this.#seat(),
+      localCommands: this.#o.localCommands,
+    };
+    const modules = createModules(wiring, this.#services);
+    this.#modules = new Map(modules.map((module) => [module.name, module]));
+    this.#bindings = [...modules.flatMap((module) => module.bindings), this.#admin()];
+    for (const module of modules)
+      if (module.links !== undefined) this.#events.addLinks({ service: module.name, links: () => module.links!() });
+    this.#supervisor = new Supervisor({ modules: this.#table(modules), clock, log });
+  }
+
+  #seat(): AutomationSeat | undefined {
+    const { automation, config, log } = this.#o;
+    return automation === undefined
+      ? undefined
+      : new AutomationSeat(automation, { hubId: config.hub_id, log, events: this.#events.sink("hub") });
+  }
+
+  /** table orders the start: stores and cores, then the port, then who dials out, then what flows between services. */
+  #table(modules: readonly ServiceModule[]): ModuleRow[] {
+    const before = modules.filter((module) => module.name !== "discovery").map((module) => module.name);
+    return [
+      ...modules.map((module) => ({
+        module,
+        after: module.name === "discovery" ? ["rpc"] : module.name === "command-forwarding" ? ["registry-sync"] : [],
+      })),
+      { module: this.#rpcModule(), after: before },
+      { module: this.#flowModule(), needs: ["rpc"], after: ["discovery"] },
+    ];
+  }
+
+  #rpcModule(): ServiceModule {
+    const { config, runs, clock, entropy, log } = this.#o;
+    const listen = runs === "hub" ? config.listen : config.services[runs];
+    let serving = false;
+    return {
+      name: "rpc",
+      bindings: [],
+      start: async () => {
+        const server = createRpcServer({
+          bindings: this.#bindings,
+          credentials: createServerCredentials(this.#serverMaterial(), { maxConcurrentStreams: 1_000 }),
+          authority: this.#authority!,
+          tokens: this.#verifier!,
+          metrics: this.#registry,
+          log,
+          clock,
+          ids: entropy,
+        });
+        this.#port = await server.listen(listen.host, listen.port);
+        this.#server = server;
+        this.#credentials!.onRenewed(() => {
+          this.#authority!.bump();
+          server.rotate(this.#serverMaterial());
+        });
+        server.health.setAll(true);
+        serving = true;
+      },
+      readiness: () => (serving ? { ready: true } : { ready: false, reason: "not listening" }),
+      describe: () => `connections=${this.#server?.connections ?? 0} calls=${this.#server?.calls ?? 0}`,
+      stop: async (graceMs) => {
+        serving = false;
+        await this.#server?.drain(graceMs);
+      },
+    };
+  }
+
+  /** flowModule starts what flows between services once all of them are there: views of peers, and events. */
+  #flowModule(): ServiceModule {
+    return {
+      name: "flow",
+      bindings: [],
+      start: () => {
+        this.#events.connect(this.#client("telemetry"));
+        for (const feed of this.#feeds.values()) feed.start(this.#client("discovery"));
+        this.#credentials!.onRenewed(() => {
+          for (const feed of this.#feeds.values()) feed.restart(this.#client("discovery"));
+        });
+        return Promise.resolve();
+      },
+      readiness: () => ({ ready: true }),
+      describe: () =>
+        [...this.#feeds]
+          .map(([service, feed]) => `${service}: ${feed.current().length} peers${feed.synced ? "" : ", not told yet"}`)
+          .join("\n"),
+      stop: () => Promise.resolve(),
+    };
+  }
+
+  #makeVerifier(): JwtVerifier {
+    const { config, clock } = this.#o;
+    return new JwtVerifier({
+      hubId: config.hub_id,
+      clock,
+      authority: this.#authority!,
+      fetchKeySet: async () => {
+        const answer = await this.#client("discovery").getKeySet({ $typeName: "foedus.discovery.v1alpha1.GetKeySetRequest" });
+        return answer.jwks;
+      },
+    });
+  }
+
+  #makeFeed(service: ServiceName): PeerFeed {
+    return new PeerFeed({
+      service,
+      leaf: () => this.#credentials!.certificate.leaf.raw,
+      clock: this.#o.clock,
+      log: this.#o.log,
+      onKeySet: (jwks) => this.#verifier!.setKeySet(jwks),
+      onChange: () => this.#peersChanged(),
+    });
+  }
+
+  /** peersChanged follows the views: who may connect, and whose connections end at once (D-15). */
+  #peersChanged(): void {
+    const feed = this.#feeds.values().next().value;
+    const authority = this.#authority;
+    if (feed === undefined || authority === undefined) return;
+    const views = feed.current();
+    const before = authority.pems().join();
+    authority.update(views, this.#o.log);
+    if (authority.pems().join() !== before) this.#server?.rotate(this.#serverMaterial());
+    const gone = new Set(views.filter((view) => view.terminated).map((view) => view.hubId));
+    this.#server?.cut(({ hubId, thumbprint }) => gone.has(hubId) || authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
+  }
+
+  #serverMaterial(): { cert: string; key: string; ca: readonly string[] } {
+    const { cert, key } = this.#credentials!.certificate;
+    return { cert, key, ca: [...this.#credentials!.caPems, ...this.#authority!.pems()] };
+  }
+
+  readonly #made = new Map<ServiceName, { close(): void }>();
+
+  /** client of one of this hub's services: in this process, or wherever the configuration says. */
+  #client<N extends ServiceName>(name: N): ClientOf<(typeof DESCRIPTORS)[N]> {
+    const known = this.#made.get(name);
+    if (known !== undefined) return known as ClientOf<(typeof DESCRIPTORS)[N]>;
+    const made = this.#makeClient(DESCRIPTORS[name] as GenService<GenServiceMethods>, name);
+    this.#made.set(name, made);
+    this.#clients.push(made);
+    return made as unknown as ClientOf<(typeof DESCRIPTORS)[N]>;
+  }
+
+  #makeClient(service: GenService<GenServiceMethods>, name: ServiceName): { close(): void } {
+    const { config, clock, log, entropy } = this.#o;
+    const binding = this.#bindings.find((candidate) => candidate.service.typeName === service.typeName);
+    if (binding !== undefined) return createLocalClient(service, binding, { caller: this.#self(), clock, log, ids: entropy });
+    const { host, port } = config.services[name];
+    return this.#credentials!.client(service, { host, port, expected: { hubId: config.hub_id }, caPems: this.#credentials!.caPems });
+  }
+
+  /** self is this process as a caller of its own services. */
+  #self(): Caller {
+    const { id, thumbprint, notAfterWall } = this.#credentials!.certificate;
+    return {
+      kind: "service",
+      hubId: this.#o.config.hub_id,
+      name: id.name,
+      spiffeId: id.uri,
+      thumbprint,
+      notAfterWall,
+      level: 0,
+      role: 0,
+      prefixes: [],
+    };
+  }
+
+  /** endpoints are what peers are told; none for a hub that only dials out. */
+  #endpoints(): { service: string; host: string; port: number; spiffeId: string }[] {
+    const { config, runs } = this.#o;
+    if (runs === "hub") {
+      if (config.advertise_host === "") return [];
+      const port = config.advertise_port === 0 ? this.#port : config.advertise_port;
+      return SERVICES.map((service) => ({ service, host: config.advertise_host, port, spiffeId: this.#credentials!.certificate.id.uri }));
+    }
+    return SERVICES.flatMap((service) => {
+      const at = config.services[service];
+      const host = at.advertise_host === "" ? config.advertise_host : at.advertise_host;
+      if (host === "") return [];
+      const name = at.cert === "" ? this.#credentials!.certificate.id.name : service;
+      return [
+        {
+          service,
+          host,
+          port: at.advertise_port === 0 ? at.port : at.advertise_port,
+          spiffeId: `spiffe://${config.hub_id}/service/${name}`,
+        },
+      ];
+    });
+  }
+
+  #admin(): ServiceBinding {
+    const { config, runs, clock } = this.#o;
+    return createAdmin({
+      hubId: config.hub_id,
+      software: SOFTWARE,
+      mode: runs === "hub" ? "single" : runs,
+      durability: config.durability,
+      uptimeMs: () => clock.mono() - this.#startedAt,
+      wallMs: () => clock.wall(),
+      certificateExpiresMs: () => this.#credentials?.certificate.notAfterWall ?? 0,
+      supervisor: () => this.#supervisor!,
+      describe: (name) => this.#modules.get(name)?.describe() ?? "",
+      config: () => renderEffective(hubConfig, config),
+    });
+  }
+}

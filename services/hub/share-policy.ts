@@ -1,0 +1,27 @@
+import type { PeerSource, PeerView } from "#runtime/peers.ts";
+import type { SharePolicy, SharePolicySource } from "../command-forwarding/index.ts";
+import { matchesPattern, ruleFor, sharesOf } from "../registry-sync/index.ts";
+import type { HubConfig } from "./config.ts";
+import type { DirectoryFeed } from "./directory.ts";
+
+/**
+ * createSharePolicy turns the rules of the shares into the question that command-forwarding asks as an owner: may this peer invoke
+ * that capability of this node of ours? Seeing a node is not the right to invoke it. The share `full` allows everything.
+ */
+export function createSharePolicy(config: HubConfig, peers: PeerSource, directory: DirectoryFeed): SharePolicySource {
+  const rulesByShare = new Map(sharesOf(config.registry_sync).map((share) => [share.name, share.rules]));
+  const policyFor = (views: readonly PeerView[]): SharePolicy => {
+    const shareOf = new Map(views.map((view) => [view.hubId, view.share]));
+    return (peerHubId, nodeId, capability) => {
+      const share = shareOf.get(peerHubId) ?? "";
+      if (share === "full") return true;
+      const rules = rulesByShare.get(share);
+      const node = directory.node(config.hub_id, nodeId);
+      if (rules === undefined || node === undefined) return false;
+      const rule = ruleFor(rules, node.info);
+      const matches = (patterns: readonly string[]): boolean => patterns.some((pattern) => matchesPattern(pattern, capability));
+      return rule !== undefined && matches(rule.capabilities) && matches(rule.invoke);
+    };
+  };
+  return { subscribe: (listener) => peers.subscribe("command-forwarding", (views) => listener(policyFor(views))) };
+}
