@@ -1,0 +1,86 @@
+import { existsSync } from "node:fs";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import * as z from "zod";
+import { isHubId } from "#kernel/hub-id.ts";
+import { usage } from "./exit.ts";
+import type { Io } from "./io.ts";
+
+const address = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/, "must be host:port, an IPv6 host in brackets");
+
+const context = z.strictObject({
+  hub_id: z.string().refine(isHubId, "must be the id of a hub"),
+  address: address.optional(),
+  ca: z.string().min(1),
+  cert: z.string().min(1),
+  key: z.string().min(1),
+  services: z.record(z.string(), address).optional(),
+});
+
+const contextsFile = z.strictObject({ current: z.string().default(""), contexts: z.record(z.string(), context).default({}) });
+
+/** HubContext is how one hub is reached: its addresses and the operator's credentials for it. Paths are relative to the file. */
+export type HubContext = z.output<typeof context>;
+
+/** ContextsFile is the content of a contexts file, and where it is. */
+export interface ContextsFile {
+  readonly file: string;
+  readonly current: string;
+  readonly contexts: Readonly<Record<string, HubContext>>;
+}
+
+const NAME = join(".foedus", "contexts.json");
+
+/** findContextsFile looks for `.foedus/contexts.json` here and upwards, then in the user's configuration folder. */
+export function findContextsFile(io: Pick<Io, "cwd" | "env">): string | undefined {
+  for (let folder = resolve(io.cwd); ; folder = dirname(folder)) {
+    const file = join(folder, NAME);
+    if (existsSync(file)) return file;
+    if (folder === dirname(folder)) break;
+  }
+  const file = userContextsFile(io.env);
+  return file !== undefined && existsSync(file) ? file : undefined;
+}
+
+/** userContextsFile is the contexts file of the user (XDG Base Directory Specification), whether it exists or not. */
+export function userContextsFile(env: Io["env"]): string | undefined {
+  const { XDG_CONFIG_HOME: config = "", HOME: home = "" } = env;
+  if (config !== "") return join(config, "foedus", "contexts.json");
+  return home === "" ? undefined : join(home, ".config", "foedus", "contexts.json");
+}
+
+/** readContexts reads and checks a contexts file. Throws CliError (usage). */
+export async function readContexts(file: string): Promise<ContextsFile> {
+  let value: unknown;
+  try {
+    value = JSON.parse(await readFile(file, "utf8"));
+  } catch (error) {
+    throw usage(
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+      "Correct it, or name another one with --contexts.",
+      error,
+    );
+  }
+  return { file, ...check(file, value) };
+}
+
+function check(file: string, value: unknown): z.output<typeof contextsFile> {
+  const parsed = contextsFile.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw usage(`${file} is not a contexts file: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`, "The format is in cli/README.md.");
+}
+
+/** writeCurrent makes another context the current one. The rest of the file stays as it is; it appears whole or not at all. */
+export async function writeCurrent(contexts: ContextsFile, name: string): Promise<void> {
+  await writeContexts({ ...contexts, current: name });
+}
+
+/** writeContexts checks and writes a contexts file in one step, with its folder. Throws CliError (usage). */
+export async function writeContexts({ file, current, contexts }: ContextsFile): Promise<void> {
+  check(file, { current, contexts });
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  const temporary = `${file}.tmp`;
+  await writeFile(temporary, `${JSON.stringify({ current, contexts }, undefined, 2)}\n`, { mode: 0o600 });
+  await rename(temporary, file);
+}

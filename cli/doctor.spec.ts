@@ -1,0 +1,387 @@
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#runtime/clock.ts";
+import type { Finding } from "./doctor/ledger.ts";
+import { Ledger } from "./doctor/ledger.ts";
+import { lookAtDisk } from "./doctor/machine.ts";
+import { run } from "./doctor.ts";
+import { init } from "./hub-init.ts";
+import type { Io } from "./io.ts";
+import { add, trust } from "./peer.ts";
+
+const DAY_MS = 86_400_000;
+let root: string;
+let cases = 0;
+
+interface Told extends Io {
+  readonly told: string[];
+}
+
+/** ioAt is an Io that collects what is told; the wall clock may be off. */
+function ioAt(cwd: string, offMs = 0): Told {
+  const told: string[] = [];
+  return {
+    told,
+    out: async (text) => void told.push(text),
+    note: () => undefined,
+    error: () => undefined,
+    style: (_format, text) => text,
+    columns: undefined,
+    env: {},
+    cwd,
+    clock: { ...systemClock, wall: () => systemClock.wall() + offMs },
+    stopped: new AbortController().signal,
+    onHangup: () => undefined,
+  };
+}
+
+interface Examined {
+  readonly code: number | undefined;
+  readonly findings: readonly Finding[];
+  readonly looked_at: number;
+}
+
+async function examine(folder: string, offMs = 0): Promise<Examined> {
+  const io = ioAt(folder, offMs);
+  const code = await run(io, [], { json: true });
+  return { code, ...(JSON.parse(io.told.join("")) as Omit<Examined, "code">) };
+}
+
+/** Nothing listens on these ports of loopback: they are for root, and no hub of a test takes them. */
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), "foedus-doctor-"));
+  await init(ioAt(root), ["a"], { port: "3", quiet: true });
+  await init(ioAt(root), ["b"], { port: "23", quiet: true });
+}, 60_000);
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+/** A folder of its own with the hub a in it, which a case may spoil. */
+function folderOf(spoil: (path: (name: string) => string) => void): string {
+  const folder = join(root, `case-${++cases}`);
+  cpSync(join(root, "a"), folder, { recursive: true });
+  spoil((name) => join(folder, name));
+  return folder;
+}
+
+type Tree = Record<string, unknown>;
+
+function edit(file: string, change: (tree: Tree) => void): void {
+  const tree = JSON.parse(readFileSync(file, "utf8")) as Tree;
+  change(tree);
+  writeFileSync(file, JSON.stringify(tree));
+}
+
+const NOT_STARTED = { severity: "warning", check: "hub", subject: "a" };
+
+const peer = (more: Tree = {}): Tree => ({ hub_id: "b", ca: "../b/pki/ca.pem", share: "full", ...more });
+const peers =
+  (...list: Tree[]) =>
+  (path: (name: string) => string) =>
+    writeFileSync(path("federation.json"), JSON.stringify({ peers: list }));
+const config =
+  (change: (tree: Tree) => void, ...list: Tree[]) =>
+  (path: (name: string) => string) => {
+    edit(path("hub.json"), change);
+    peers(...list)(path);
+  };
+
+describe("foedus doctor on prepared folders", () => {
+  test("a new hub: the only remark is that it was not started; all its files were looked at", async () => {
+    const { code, findings, looked_at } = await examine(folderOf(() => undefined));
+    expect(findings).toEqual([expect.objectContaining(NOT_STARTED)]);
+    expect(code).toBe(0);
+    // Nine certificates with keys, the CA, the configuration and the machine.
+    expect(looked_at).toBeGreaterThan(45);
+  });
+
+  type Case = readonly [
+    name: string,
+    spoil: (path: (name: string) => string) => void,
+    expected: Partial<Finding>,
+    says: RegExp,
+    fix: RegExp,
+    offMs?: number,
+  ];
+  const at = (severity: Finding["severity"], check: Finding["check"], subject: string): Partial<Finding> => ({ severity, check, subject });
+
+  const table: readonly Case[] = [
+    [
+      "a certificate that has ended",
+      () => undefined,
+      at("error", "certificate", "pki/service-hub.pem"),
+      /^it ended 1 d ago$/,
+      /pki renew --dir pki/,
+      91.5 * DAY_MS,
+    ],
+    [
+      "less than a third of a life left",
+      () => undefined,
+      at("warning", "certificate", "pki/operator-admin.pem"),
+      /ends in 8 d, with less than a third/,
+      /pki renew/,
+      21.5 * DAY_MS,
+    ],
+    [
+      "a CA near its end",
+      () => undefined,
+      at("warning", "certificate", "pki/ca.pem"),
+      /less than a third/,
+      /each of them has to pin it/,
+      2_500 * DAY_MS,
+    ],
+    ["a clock that is behind", () => undefined, at("error", "certificate", "pki/service-hub.pem"), /not valid before/, /clock/, -DAY_MS],
+    [
+      "a clock that was never set",
+      () => undefined,
+      at("error", "clock", "this machine"),
+      /is not set.*1970/,
+      /time service/,
+      -systemClock.wall(),
+    ],
+    [
+      "a key that others may read",
+      (path) => chmodSync(path("pki/service-hub.key"), 0o640),
+      at("error", "key-file", "pki/service-hub.key"),
+      /mode 0640/,
+      /^`chmod 600 pki\/service-hub.key`/,
+    ],
+    [
+      "the CA's key that others may read",
+      (path) => chmodSync(path("pki/ca.key"), 0o644),
+      at("error", "key-file", "pki/ca.key"),
+      /mode 0644/,
+      /chmod 600/,
+    ],
+    [
+      "a key that is gone",
+      (path) => rmSync(path("pki/service-hub.key")),
+      at("error", "key-file", "pki/service-hub.key"),
+      /does not exist/,
+      /issue/,
+    ],
+    [
+      "another's key",
+      (path) => cpSync(path("pki/gateway-devices.key"), path("pki/service-hub.key")),
+      at("error", "certificate", "pki/service-hub.pem"),
+      /do not belong together/,
+      /renew --dir pki/,
+    ],
+    [
+      "a leaf for a CA",
+      (path) => cpSync(path("pki/service-hub.pem"), path("pki/ca.pem")),
+      at("error", "certificate", "pki/ca.pem"),
+      /holds a leaf \(spiffe:\/\/a\/service\/hub\), not a CA/,
+      /tls.ca/,
+    ],
+    [
+      "the CA of another hub",
+      (path) => cpSync(join(root, "b/pki/ca.pem"), path("pki/ca.pem")),
+      at("error", "certificate", "pki/service-hub.pem"),
+      /not signed by the CA in pki\/ca.pem/,
+      /renew/,
+    ],
+    [
+      "a certificate of another kind",
+      (path) =>
+        edit(path("hub.json"), (tree) =>
+          Object.assign(tree["tls"] as Tree, { cert: "pki/gateway-devices.pem", key: "pki/gateway-devices.key" }),
+        ),
+      at("error", "certificate", "pki/gateway-devices.pem"),
+      /not for a service of a/,
+      /tls|path/,
+    ],
+    [
+      "a half-written certificate",
+      (path) => writeFileSync(path("pki/service-hub.pem"), "-----BEGIN CERTIFICATE-----\nMIIB"),
+      at("error", "certificate", "pki/service-hub.pem"),
+      /no certificate|cannot be read/,
+      /renew/,
+    ],
+    [
+      "a configuration with mistakes",
+      (path) => edit(path("hub.json"), (tree) => Object.assign(tree, { listn: {} })),
+      at("error", "configuration", "listn"),
+      /hub\.json/,
+      /CONFIG\.md/,
+    ],
+    [
+      "a federation file that is gone",
+      (path) => rmSync(path("federation.json")),
+      at("error", "federation-file", "federation.json"),
+      /cannot be read/,
+      /peers/,
+    ],
+    [
+      "a federation file that is no JSON",
+      (path) => writeFileSync(path("federation.json"), "{"),
+      at("error", "federation-file", "federation.json"),
+      /not JSON/,
+      /last good/,
+    ],
+    [
+      "a peer without CA",
+      peers({ hub_id: "b", host: "127.0.0.1" }),
+      at("error", "federation-file", "peers[0].ca"),
+      /not pinned/,
+      /foedus peer add/,
+    ],
+    [
+      "a leaf pinned for a CA",
+      peers(peer({ ca: "../b/pki/service-hub.pem" })),
+      at("error", "federation-file", "peers[0].ca"),
+      /not a CA/,
+      /foedus peer add/,
+    ],
+    [
+      "the CA of another hub pinned",
+      peers(peer({ ca: "../a/pki/ca.pem" })),
+      at("error", "certificate", "b"),
+      /that of a$/,
+      /foedus peer add b/,
+    ],
+    [
+      "a peer that does not run",
+      peers(peer({ host: "127.0.0.1", port: 23 })),
+      at("error", "reach", "b"),
+      /nothing listens at 127\.0\.0\.1:23/,
+      /foedus peer add b --host/,
+    ],
+    [
+      "a peer whose name is not known",
+      peers(peer({ host: "b.invalid" })),
+      at("error", "reach", "b"),
+      /host name of b\.invalid:18800 is not known/,
+      /name service/,
+    ],
+    [
+      "nobody who could dial",
+      config((tree) => delete tree["advertise_host"], peer()),
+      at("error", "setting", "b"),
+      /neither dials/,
+      /--host/,
+    ],
+    [
+      "loopback told to a peer elsewhere",
+      peers(peer({ host: "b.invalid" })),
+      at("warning", "setting", "advertise_host"),
+      /b is elsewhere/,
+      /advertise_host/,
+    ],
+    [
+      "listening on loopback only",
+      config((tree) => Object.assign(tree, { advertise_host: "a.example" })),
+      at("warning", "setting", "listen.host"),
+      /127\.0\.0\.1 only/,
+      /0\.0\.0\.0/,
+    ],
+    [
+      "a share without rules",
+      peers(peer({ host: "127.0.0.1", share: "limited" })),
+      at("warning", "setting", "share limited"),
+      /b sees no node/,
+      /--share full/,
+    ],
+    [
+      "full trust for all",
+      peers(peer({ max_trust: "full" }), peer({ hub_id: "c", max_trust: "full" })),
+      at("warning", "setting", "max_trust"),
+      /all 2 peers/,
+      /peer trust/,
+    ],
+    [
+      "durability process",
+      config((tree) => Object.assign(tree, { durability: "process" })),
+      at("warning", "setting", "durability"),
+      /loss of power/,
+      /full/,
+    ],
+    [
+      "health in the open",
+      config((tree) => Object.assign(tree, { ops: { host: "0.0.0.0", port: 13 } })),
+      at("warning", "setting", "ops.host"),
+      /without TLS/,
+      /127\.0\.0\.1/,
+    ],
+  ];
+
+  // The offset of the clock is for few of them.
+  test.each(table.map(([name, spoil, expected, says, fix, offMs = 0]) => [name, spoil, expected, says, fix, offMs] as const))(
+    "%s",
+    async (_name, spoil, expected, says, fix, offMs) => {
+      const { code, findings } = await examine(folderOf(spoil), offMs);
+      expect(findings).toContainEqual({ ...expected, message: expect.stringMatching(says), fix: expect.stringMatching(fix) });
+      expect(code).toBe(findings.some(({ severity }) => severity === "error") ? 1 : 0);
+    },
+  );
+
+  test("the disk: little room is a warning, hardly any an error, and a folder of somebody else is one", () => {
+    const found = (freeBytes: number, writable = true): string[] => {
+      const ledger = new Ledger();
+      lookAtDisk(ledger, "data", { freeBytes, writable });
+      expect(ledger.looked).toBe(2);
+      return ledger.findings.map(({ severity, message }) => `${severity} ${message}`);
+    };
+    expect(found(2 ** 30)).toEqual([]);
+    expect(found(2 ** 28)).toEqual(["warning only 256 MiB are free there"]);
+    expect(found(2 ** 20)).toEqual(["error only 1.0 MiB are free there"]);
+    expect(found(2 ** 30, false)).toEqual(["error this user may not write there"]);
+  });
+
+  test("for people: errors first, each with what to do, and a sum", async () => {
+    const folder = folderOf((path) => chmodSync(path("pki/service-hub.key"), 0o644));
+    const io = ioAt(folder);
+    expect(await run(io, [], {})).toBe(1);
+    expect(io.told.join("")).toMatch(
+      /^error {4}pki\/service-hub\.key: others .*\n {9}`chmod 600 .*\nwarning {2}a: it does not run.*\n.*\na: 1 error, 1 warning; \d+ things looked at\n$/,
+    );
+  });
+});
+
+describe("foedus peer on files alone", () => {
+  const adding = (folder: string, more: object): Promise<unknown> =>
+    add(ioAt(folder), ["b"], { ca: "../b/pki/ca.pem", quiet: true, ...more });
+  const CA = (): string => readFileSync(join(root, "b/pki/ca.pem"), "utf8");
+
+  test("copies the CA and nothing else of the file, and is idempotent", async () => {
+    const folder = folderOf((path) => writeFileSync(path("both.pem"), readFileSync(path("pki/ca.key"), "utf8") + CA()));
+    await adding(folder, { ca: "both.pem", host: "127.0.0.1" });
+    expect(readFileSync(join(folder, "peers/b.pem"), "utf8").trim()).toBe(CA().trim());
+    const text = readFileSync(join(folder, "federation.json"), "utf8");
+    expect(JSON.parse(text)).toEqual({ peers: [{ hub_id: "b", host: "127.0.0.1", ca: "peers/b.pem" }] });
+    await adding(folder, {});
+    expect(readFileSync(join(folder, "federation.json"), "utf8")).toBe(text);
+  });
+
+  test.each([
+    ["the CA of another hub", { ca: "pki/ca.pem" }, /is the CA of a, not of b/, 4],
+    ["a leaf", { ca: "../b/pki/service-hub.pem" }, /holds a leaf/, 2],
+    ["a key", { ca: "../b/pki/ca.key" }, /no certificate/, 2],
+    ["no file", { ca: "nowhere.pem" }, /cannot be read/, 5],
+    ["another digest than expected", { fingerprint: ["00".repeat(32)] }, /not the one that you expect/, 4],
+    ["a bad host", { host: "http://b" }, /without scheme/, undefined],
+    ["a bad port", { port: "99999" }, /not a port/, 2],
+    ["no CA at all", { ca: undefined }, /CA of b is needed/, 2],
+  ])("refuses %s and writes nothing", async (_name, more, says, exitCode) => {
+    const folder = folderOf(() => undefined);
+    const before = readFileSync(join(folder, "federation.json"), "utf8");
+    const error = await adding(folder, more).then(
+      () => undefined,
+      (thrown: unknown) => thrown as { message: string; exitCode?: number },
+    );
+    expect(error?.message).toMatch(says);
+    expect(error?.exitCode).toBe(exitCode);
+    expect(readFileSync(join(folder, "federation.json"), "utf8")).toBe(before);
+    expect(() => readFileSync(join(folder, "peers/b.pem"))).toThrow();
+  });
+
+  test("trust never widens the share by the way", async () => {
+    const folder = folderOf(peers(peer({ share: undefined })));
+    await trust(ioAt(folder), ["b", "full"], { quiet: true });
+    const entry = (): unknown => (JSON.parse(readFileSync(join(folder, "federation.json"), "utf8")) as { peers: unknown[] }).peers[0];
+    expect(entry()).toEqual({ hub_id: "b", ca: "../b/pki/ca.pem", max_trust: "full", share: "limited" });
+    await trust(ioAt(folder), ["b", "minimal"], { quiet: true });
+    expect(entry()).toEqual({ hub_id: "b", ca: "../b/pki/ca.pem", max_trust: "minimal", share: "limited" });
+  });
+});

@@ -1,0 +1,129 @@
+import { readFileSync } from "node:fs";
+import { relative } from "node:path";
+import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { ConfigError } from "#runtime/config/load.ts";
+import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
+import { lookAtCertificates, lookAtPeerCas } from "./doctor/certificates.ts";
+import { lookAtOwnDoors, lookAtPeerDoors } from "./doctor/doors.ts";
+import { type Check, type Finding, Ledger } from "./doctor/ledger.ts";
+import { lookAtClock, lookAtDisk, readDisk } from "./doctor/machine.ts";
+import { askHub, lookAtAnswers } from "./doctor/running.ts";
+import { lookAtSettings } from "./doctor/settings.ts";
+import { EXIT, type ExitCode } from "./exit.ts";
+import { clean, count } from "./format.ts";
+import type { Io } from "./io.ts";
+import { configFileOf, connectOwn, type OwnHub, type OwnHubFlags, readOwnHub } from "./own-hub.ts";
+import { printJson } from "./verb.ts";
+
+/** run looks at everything that can be wrong with the hub of a configuration. Fails (1) if something keeps it from working. */
+export async function run(io: Io, _args: readonly string[], flags: OwnHubFlags): Promise<ExitCode | undefined> {
+  const ledger = new Ledger();
+  const hub = readHub(io, flags, ledger);
+  if (hub !== undefined) await examine(io, hub, flags, ledger);
+  await tell(io, hub, ledger, flags);
+  return ledger.findings.some(({ severity }) => severity === "error") ? EXIT.failed : EXIT.ok;
+}
+
+/** readHub reads the configuration; what is wrong with it is found, not thrown, so that all of it is told at once. */
+function readHub(io: Io, flags: OwnHubFlags, ledger: Ledger): OwnHub | undefined {
+  const file = configFileOf(io, flags);
+  try {
+    const hub = readOwnHub(io, flags);
+    ledger.look(undefined);
+    return hub;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    problems(ledger, error, "configuration", relative(io.cwd, file), "Correct it; docs/CONFIG.md lists every field.");
+    return undefined;
+  }
+}
+
+function problems(ledger: Ledger, error: ConfigError, check: Check, file: string, fix: string): void {
+  for (const { path, message } of error.problems) {
+    const ca = check === "federation-file" && path.endsWith(".ca");
+    ledger.look({
+      severity: "error",
+      check,
+      subject: path === "" ? file : path,
+      message: `${message} (${file})`,
+      fix: ca ? "Pin the CA that its operator sent: `foedus peer add <hub-id> --ca <file>`." : fix,
+    });
+  }
+}
+
+const NO_PEERS: Federation = { peers: [], syncIntervalMs: 0 };
+
+function readPeers(hub: OwnHub, ledger: Ledger, shown: (path: string) => string): Federation {
+  const { federation_config_path: name } = hub.config;
+  if (name === "") return NO_PEERS;
+  const path = resolveFrom(hub.folder, name);
+  const fix = "Correct it; a running hub goes on with the last good one.";
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch {
+    ledger.look({
+      severity: "error",
+      check: "federation-file",
+      subject: shown(path),
+      message: "it cannot be read",
+      fix: 'Write {"peers": []} into it, or correct federation_config_path.',
+    });
+    return NO_PEERS;
+  }
+  try {
+    const federation = checkFederation(hub.config, hub.folder, text);
+    ledger.look(undefined);
+    return federation;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    problems(ledger, error, "federation-file", shown(path), fix);
+    return NO_PEERS;
+  }
+}
+
+async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger): Promise<void> {
+  const { config, folder } = hub;
+  const nowWall = io.clock.wall();
+  const shown = (path: string): string => relative(io.cwd, path) || ".";
+  const view = { ledger, hub, nowWall, shown };
+  lookAtClock(ledger, nowWall);
+  const own = lookAtCertificates(view);
+  const federation = readPeers(hub, ledger, shown);
+  lookAtPeerCas(view, federation);
+  lookAtSettings(ledger, config, federation);
+  const data = resolveFrom(folder, config.data_dir);
+  lookAtDisk(ledger, shown(data), readDisk(data));
+  if (own === undefined || own.ca.length === 0) {
+    ledger.skip("the hub itself and its peers: its certificate has to be mended first");
+    return;
+  }
+  const visit = { ledger, config, own, clock: io.clock, caFile: shown(resolveFrom(folder, config.tls.ca)) };
+  const runs = await lookAtOwnDoors(visit);
+  using connection = runs ? await connectOwn(io, hub, flags) : undefined;
+  const answers = connection === undefined ? undefined : await askHub(ledger, connection, io.stopped);
+  const linked = (hubId: string): boolean =>
+    answers?.peers.some((peer) => peer.hubId === hubId && peer.state === LinkState.OPERATIONAL) === true;
+  await lookAtPeerDoors(visit, federation, linked);
+  if (answers !== undefined) lookAtAnswers(ledger, answers, config, federation);
+  else if (!runs) ledger.skip("links, clocks of peers and unacknowledged segments: only the running hub knows them");
+  else if (connection === undefined)
+    ledger.skip("links, clocks of peers and unacknowledged segments: there is no operator's certificate for asking the hub");
+}
+
+async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnHubFlags): Promise<void> {
+  const { findings, looked, skipped } = ledger;
+  if (flags.json) return printJson(io, { hub_id: hub?.config.hub_id ?? null, looked_at: looked, findings, not_looked_at: skipped });
+  if (flags.quiet)
+    return io.out(findings.map(({ severity, subject, message }) => `${severity} ${clean(subject)}: ${clean(message)}\n`).join(""));
+  await io.out(findings.map((finding) => findingText(io, finding)).join(""));
+  for (const what of skipped) io.note(`not looked at: ${what}\n`);
+  const of = (severity: Finding["severity"]): number => findings.filter((finding) => finding.severity === severity).length;
+  const sum = findings.length === 0 ? "nothing found" : `${count(of("error"), "error")}, ${count(of("warning"), "warning")}`;
+  await io.out(`${hub?.config.hub_id ?? "the hub"}: ${sum}; ${count(looked, "thing")} looked at\n`);
+}
+
+function findingText(io: Io, { severity, subject, message, fix }: Finding): string {
+  const head = io.style(severity === "error" ? "red" : "yellow", severity.padEnd(7));
+  return `${head}  ${io.style("bold", clean(subject))}: ${clean(message)}\n         ${clean(fix)}\n`;
+}

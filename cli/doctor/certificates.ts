@@ -1,0 +1,227 @@
+import { X509Certificate } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { checkPair, splitPem } from "#runtime/tls/credentials.ts";
+import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
+import { renewalDueAt } from "../../certs/issue.ts";
+import { type Federation, resolveFrom } from "../../services/hub/index.ts";
+import { since } from "../format.ts";
+import type { OwnHub } from "../own-hub.ts";
+import type { Finding, Ledger } from "./ledger.ts";
+
+/** Material is what this hub shows to others, if it is fit to be shown. */
+export interface Material {
+  readonly ca: readonly X509Certificate[];
+  readonly leaf: X509Certificate;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** CertificateView is what certificates are judged with. */
+export interface CertificateView {
+  readonly ledger: Ledger;
+  readonly hub: OwnHub;
+  /** Unix ms. */
+  readonly nowWall: number;
+  /** Writes a path as the operator would type it. */
+  readonly shown: (path: string) => string;
+}
+
+/** lookAtCertificates looks at the hub's CA, its certificates and keys, and all others that lie beside its CA. It gives what the hub can dial with. */
+export function lookAtCertificates(view: CertificateView): Material | undefined {
+  const { hub } = view;
+  const at = (path: string): string => resolveFrom(hub.folder, path);
+  const { tls, services } = hub.config;
+  const caFile = at(tls.ca);
+  const ca = lookAtOwnCa(view, caFile);
+  const own = lookAtPair(view, { cert: at(tls.cert), key: at(tls.key), kind: "service", bundle: ca });
+  const seen = new Set([at(tls.cert)]);
+  for (const { cert, key } of Object.values(services)) {
+    if (cert === "" || key === "" || seen.has(at(cert))) continue;
+    seen.add(at(cert));
+    lookAtPair(view, { cert: at(cert), key: at(key), kind: "service", bundle: ca });
+  }
+  for (const cert of beside(caFile))
+    if (!seen.has(cert)) lookAtPair(view, { cert, key: cert.replace(/\.pem$/, ".key"), kind: undefined, bundle: ca });
+  const caKey = join(dirname(caFile), "ca.key");
+  if (existsSync(caKey)) lookAtMode(view, caKey);
+  return own === undefined ? undefined : { ...own, ca };
+}
+
+/** lookAtPeerCas looks at the CA that is pinned for each peer. */
+export function lookAtPeerCas({ ledger, nowWall }: CertificateView, { peers }: Federation): void {
+  for (const { hubId, cas } of peers)
+    for (const { pem } of cas) {
+      const certificate = new X509Certificate(pem);
+      const other = uriSans(certificate).find((uri) => uri.startsWith("spiffe://") && uri !== `spiffe://${hubId}`);
+      const bad = (severity: Finding["severity"], message: string, fix: string): Finding => ({
+        severity,
+        check: "certificate",
+        subject: hubId,
+        message,
+        fix,
+      });
+      const again = `\`foedus peer add ${hubId} --ca <its ca.pem> --fingerprint <sha256>\``;
+      if (other !== undefined)
+        ledger.look(
+          bad("error", `the CA that is pinned for it is that of ${other.slice("spiffe://".length)}`, `Pin the right one: ${again}.`),
+        );
+      else if (nowWall >= certificate.validToDate.getTime())
+        ledger.look(
+          bad(
+            "error",
+            `its CA ended ${since(certificate.validToDate.getTime(), nowWall)}`,
+            `Ask its operator for the present one: ${again}.`,
+          ),
+        );
+      else
+        ledger.look(
+          nowWall >= renewalDueAt(certificate).getTime() &&
+            bad(
+              "warning",
+              `its CA ends ${since(certificate.validToDate.getTime(), nowWall)}`,
+              `Agree with its operator when to replace it: ${again}.`,
+            ),
+        );
+    }
+}
+
+function beside(caFile: string): string[] {
+  try {
+    const dir = dirname(caFile);
+    return readdirSync(dir)
+      .filter((name) => /^(service|node|gateway|operator)-.*\.pem$/.test(name))
+      .sort()
+      .map((name) => join(dir, name));
+  } catch {
+    return [];
+  }
+}
+
+function readText({ ledger, shown }: CertificateView, path: string, what: string, fix: string): string | undefined {
+  try {
+    const text = readFileSync(path, "utf8");
+    ledger.look(undefined);
+    return text;
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code === "ENOENT" ? "it does not exist" : "it cannot be read by this user";
+    ledger.look({ severity: "error", check: what === "key" ? "key-file" : "certificate", subject: shown(path), message: why, fix });
+    return undefined;
+  }
+}
+
+function lookAtOwnCa(view: CertificateView, file: string): readonly X509Certificate[] {
+  const { ledger, hub, shown } = view;
+  const subject = shown(file);
+  const error = (message: string, fix: string): Finding => ({ severity: "error", check: "certificate", subject, message, fix });
+  const text = readText(view, file, "ca", "Correct tls.ca; `foedus pki init` makes a CA.");
+  if (text === undefined) return [];
+  let certificates: X509Certificate[];
+  try {
+    certificates = splitPem(text).map((pem) => new X509Certificate(pem));
+  } catch {
+    certificates = [];
+  }
+  if (
+    !ledger.look(
+      certificates.length === 0 && error("there is no certificate in it that can be read", "Correct tls.ca: it names this hub's ca.pem."),
+    )
+  )
+    return [];
+  for (const certificate of certificates) {
+    const [name = "no SPIFFE id"] = uriSans(certificate);
+    if (!certificate.ca)
+      ledger.look(error(`it holds a leaf (${name}), not a CA`, "Correct tls.ca: it names the CA that signed the leaf, not the leaf."));
+    else if (name !== `spiffe://${hub.config.hub_id}`)
+      ledger.look(error(`it is the CA of ${name}, not of spiffe://${hub.config.hub_id}`, "Correct tls.ca or hub_id."));
+    else lookAtLife(view, file, certificate, "Plan a new CA with your peers: each of them has to pin it (certs/README.md, rotation).");
+  }
+  return certificates.filter(({ ca }) => ca);
+}
+
+function lookAtLife({ ledger, nowWall, shown }: CertificateView, file: string, certificate: X509Certificate, fix: string): boolean {
+  const [from, to] = [certificate.validFromDate.getTime(), certificate.validToDate.getTime()];
+  const bad = (severity: Finding["severity"], message: string, how = fix): Finding => ({
+    severity,
+    check: "certificate",
+    subject: shown(file),
+    message,
+    fix: how,
+  });
+  if (nowWall < from)
+    return ledger.look(
+      bad("error", `it is not valid before ${certificate.validFrom}`, "Set the clock of this machine, or wait until then."),
+    );
+  if (nowWall >= to) return ledger.look(bad("error", `it ended ${since(to, nowWall)}`));
+  ledger.look(
+    nowWall >= renewalDueAt(certificate).getTime() &&
+      bad("warning", `it ends ${since(to, nowWall)}, with less than a third of its life left`),
+  );
+  return true;
+}
+
+/** lookAtPair looks at a leaf and its key: together, signed by the CA, for this hub, in its life, and kept secret. */
+function lookAtPair(
+  view: CertificateView,
+  files: { readonly cert: string; readonly key: string; readonly kind: "service" | undefined; readonly bundle: readonly X509Certificate[] },
+): Omit<Material, "ca"> | undefined {
+  const { ledger, hub, shown } = view;
+  const subject = shown(files.cert);
+  const dir = shown(dirname(files.cert));
+  const error = (message: string, fix: string): Finding => ({ severity: "error", check: "certificate", subject, message, fix });
+  const cert = readText(view, files.cert, "certificate", "Correct the path, or issue it with `foedus pki issue`.");
+  if (cert === undefined) return undefined;
+  // A certificate whose key lives elsewhere (a request that was signed here) is in order without it.
+  const key =
+    files.kind === undefined && !existsSync(files.key)
+      ? undefined
+      : readText(view, files.key, "key", "Correct the path, or issue it anew with `foedus pki issue --force`.");
+  if (key !== undefined) lookAtMode(view, files.key);
+  else if (files.kind !== undefined) return undefined;
+  let leaf: X509Certificate;
+  try {
+    leaf = key === undefined ? new X509Certificate(cert) : checkPair({ cert, key });
+  } catch (failure) {
+    ledger.look(
+      error(
+        failure instanceof Error ? failure.message : String(failure),
+        `Issue it again for the key on disk: \`foedus pki renew --dir ${dir}\`.`,
+      ),
+    );
+    return undefined;
+  }
+  const uris = uriSans(leaf);
+  const id = uris.length === 1 ? parseSpiffeId(uris[0] ?? "") : undefined;
+  const right = id !== undefined && id.hubId === hub.config.hub_id && (files.kind === undefined || id.kind === files.kind);
+  const wanted = `${files.kind === undefined ? "anything" : "a service"} of ${hub.config.hub_id}`;
+  if (!ledger.look(!right && error(`it is for ${uris.join(" ") || "no SPIFFE id"} and not for ${wanted}`, "Correct the path or hub_id.")))
+    return undefined;
+  const signed = files.bundle.length === 0 || issuedBy(leaf, files.bundle);
+  if (
+    !ledger.look(
+      !signed &&
+        error(
+          `it is not signed by the CA in ${shown(resolveFrom(hub.folder, hub.config.tls.ca))}`,
+          `Issue it with that CA: \`foedus pki renew --dir ${dir}\`.`,
+        ),
+    )
+  )
+    return undefined;
+  const alive = lookAtLife(view, files.cert, leaf, `\`foedus pki renew --dir ${dir}\`; a running hub takes it up by itself.`);
+  return alive && key !== undefined ? { leaf, cert, key } : undefined;
+}
+
+const OTHERS = 0o077;
+
+function lookAtMode({ ledger, shown }: CertificateView, file: string): void {
+  const mode = statSync(file).mode & 0o777;
+  ledger.look(
+    (mode & OTHERS) !== 0 && {
+      severity: "error",
+      check: "key-file",
+      subject: shown(file),
+      message: `others on this machine may read this key (mode ${mode.toString(8).padStart(4, "0")})`,
+      fix: `\`chmod 600 ${shown(file)}\`; if others had access, make a new key with \`foedus pki issue --force\`.`,
+    },
+  );
+}

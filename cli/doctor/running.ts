@@ -1,0 +1,140 @@
+import { create } from "@bufbuild/protobuf";
+import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { LinkState, LinkStateSchema, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { GetStatusRequestSchema, type GetStatusResponse } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
+import { type Feed, ListFeedsRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { reasonRule } from "#runtime/rpc/status.ts";
+import type { Federation, HubConfig } from "../../services/hub/index.ts";
+import { type Connection, endpointsOf } from "../connect.ts";
+import { toCliError } from "../exit.ts";
+import { count, duration, label } from "../format.ts";
+import { failureError } from "../verb.ts";
+import type { Finding, Ledger } from "./ledger.ts";
+
+/** A peer that is connected is a few segments behind now and then; more than this is worth a word. */
+const LAG_SEGMENTS = 256n;
+/** A link that is on its way gets this long before it counts as broken, ms. */
+const ON_ITS_WAY_MS = 30_000n;
+
+/** Answers are what the running hub says of itself. */
+export interface Answers {
+  readonly processes: readonly GetStatusResponse[];
+  readonly peers: readonly Peer[];
+  readonly feeds: readonly Feed[];
+}
+
+/** askHub asks the running hub; what it refuses to answer is a finding, and undefined comes back. */
+export async function askHub(ledger: Ledger, connection: Connection, signal: AbortSignal): Promise<Answers | undefined> {
+  try {
+    const [processes, { peers }, { feeds }] = await Promise.all([
+      Promise.all(
+        endpointsOf(connection.target).map((endpoint) => connection.hub(endpoint).getStatus(create(GetStatusRequestSchema), { signal })),
+      ),
+      connection.discovery.listPeers(create(ListPeersRequestSchema), { signal }),
+      connection.registry.listFeeds(create(ListFeedsRequestSchema), { signal }),
+    ]);
+    ledger.look(undefined);
+    return { processes, peers, feeds };
+  } catch (error) {
+    const { message, remedy } = toCliError(error, (reason) => reasonRule(reason).remedy);
+    ledger.look({
+      severity: "error",
+      check: "hub",
+      subject: connection.target.hubId,
+      message: `it runs, but does not answer this operator: ${message}`,
+      fix: remedy || "Look at the operator's certificate and at the context (`foedus contexts list`).",
+    });
+    return undefined;
+  }
+}
+
+/** lookAtAnswers judges what the running hub said. */
+export function lookAtAnswers(ledger: Ledger, answers: Answers, config: HubConfig, federation: Federation): void {
+  for (const { modules } of answers.processes)
+    for (const { name, ready, reason } of modules)
+      ledger.look(
+        !ready && {
+          severity: "error",
+          check: "hub",
+          subject: name,
+          message: `it is not ready: ${reason}`,
+          fix: "Look at the hub's log and at `foedus status`.",
+        },
+      );
+  for (const { hubId } of federation.peers) {
+    const peer = answers.peers.find((known) => known.hubId === hubId);
+    if (
+      ledger.look(
+        peer === undefined && {
+          severity: "error",
+          check: "link",
+          subject: hubId,
+          message: "it stands in the federation file, but the running hub does not know it",
+          fix: "Look at the hub's log: it refused the file, or was started with another one or with federation off; then start it again.",
+        },
+      )
+    )
+      lookAtPeer(ledger, peer!, config);
+  }
+  const operational = new Set(answers.peers.filter(({ state }) => state === LinkState.OPERATIONAL).map(({ hubId }) => hubId));
+  for (const { head, own, cursors } of answers.feeds)
+    if (own)
+      for (const { hubId, lag, snapshot } of cursors)
+        ledger.look(lagFinding(hubId, head?.share ?? "", lag, operational.has(hubId) && !snapshot));
+}
+
+function lagFinding(hubId: string, share: string, lag: bigint, connected: boolean): Finding | undefined {
+  if (lag === 0n || (connected && lag < LAG_SEGMENTS)) return undefined;
+  return {
+    severity: "warning",
+    check: "lag",
+    subject: hubId,
+    message: `${count(lag, "segment")} of the share ${share} ${lag === 1n ? "is" : "are"} not acknowledged by it`,
+    fix: connected
+      ? "It takes them in more slowly than they are made: look at its machine and at `foedus links`."
+      : "They wait until it is back; if it does not come back, `foedus peer remove` lets them go.",
+  };
+}
+
+function lookAtPeer(ledger: Ledger, peer: Peer, config: HubConfig): void {
+  const { hubId, clockSkewMs } = peer;
+  const skewMs = clockSkewMs < 0n ? -clockSkewMs : clockSkewMs;
+  ledger.look(
+    skewMs > BigInt(config.discovery.clock_skew_warn_ms) && {
+      severity: skewMs > BigInt(config.registry_sync.clock_skew_ms) ? "error" : "warning",
+      check: "clock",
+      subject: hubId,
+      message: `its clock is ${duration(skewMs)} ${clockSkewMs > 0n ? "ahead of" : "behind"} ours`,
+      fix: "Have both machines set their clocks by a time service; find out which of the two is wrong first.",
+    },
+  );
+  // One finding per peer: why it cannot be reached says more than that there is no link.
+  if (!ledger.has("reach", hubId)) ledger.look(linkFinding(peer));
+}
+
+function linkFinding(peer: Peer): Finding | undefined {
+  const { hubId, state, stateAgeMs, failure } = peer;
+  if (state === LinkState.OPERATIONAL) return undefined;
+  const found = { check: "link", subject: hubId } as const;
+  if (state === LinkState.TERMINATED)
+    return {
+      ...found,
+      severity: "warning",
+      message: "the link was ended by an operator",
+      fix: `\`foedus peers enable ${hubId}\` brings it back.`,
+    };
+  const words = `the link is ${label(LinkStateSchema, state)} for ${duration(stateAgeMs)}`;
+  if (failure === undefined)
+    return {
+      ...found,
+      severity: stateAgeMs < ON_ITS_WAY_MS ? "warning" : "error",
+      message: words,
+      fix: `Give it a moment; then see \`foedus peers ${hubId}\` and the log of both hubs.`,
+    };
+  return {
+    ...found,
+    severity: "error",
+    message: `${words}: ${failure.message}`,
+    fix: reasonRule(failureError(failure).failure.reason).remedy,
+  };
+}

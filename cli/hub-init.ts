@@ -1,0 +1,173 @@
+import { X509Certificate } from "node:crypto";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { isIP } from "node:net";
+import { join, relative, resolve } from "node:path";
+import { writePki } from "../certs/issue.ts";
+import type { IssueRequest } from "../certs/profiles.ts";
+import { writeContexts } from "./contexts-file.ts";
+import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
+import { count } from "./format.ts";
+import type { Io } from "./io.ts";
+import { parseHub } from "./parse.ts";
+import { type OutputFlags, printJson, SERVICE_NAMES } from "./verb.ts";
+
+/** InitFlags are the options of `hub init`. */
+export interface InitFlags extends OutputFlags {
+  readonly dir?: string;
+  readonly port?: string;
+  readonly advertise?: string;
+}
+
+/** Port of a hub that names none; services of split mode have the ones after it, health has the tenth after it. */
+const DEFAULT_PORT = 18_800;
+const OPS_OFFSET = 10;
+/** Without --advertise a hub is for this machine: right for trying things out, and `doctor` says so when it is not. */
+const LOCAL_HOST = "127.0.0.1";
+const MAX_PORT = 65_535 - OPS_OFFSET - 1;
+
+/** What makes a folder a hub: none of it may be there already. */
+const MADE = ["hub.json", "federation.json", "pki", ".foedus/contexts.json", "data"] as const;
+
+interface Plan {
+  readonly hubId: string;
+  readonly dir: string;
+  readonly port: number;
+  /** What peers are told; empty: this hub only dials out. */
+  readonly advertise: string;
+}
+
+/**
+ * init makes the folder of a new hub: configuration, an empty federation file, certificates and a context. It overwrites nothing:
+ * a key or a CA that peers have pinned cannot be brought back.
+ */
+export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitFlags): Promise<ExitCode | undefined> {
+  const plan: Plan = {
+    hubId: parseHub(hubId),
+    dir: resolve(io.cwd, flags.dir ?? hubId),
+    port: portOf(flags.port),
+    advertise: hostOf(flags.advertise ?? LOCAL_HOST),
+  };
+  const there = MADE.filter((name) => existsSync(join(plan.dir, name)));
+  if (there.length > 0)
+    throw new CliError(
+      EXIT.failed,
+      `${join(plan.dir, there[0] ?? "")} exists already, and nothing is overwritten`,
+      "Choose another folder with --dir.",
+    );
+  await mkdir(plan.dir, { recursive: true, mode: 0o700 });
+  await writePki(join(plan.dir, "pki"), plan.hubId, { now: new Date(io.clock.wall()), leaves: leavesOf(plan) });
+  await writeContexts({
+    file: join(plan.dir, ".foedus", "contexts.json"),
+    current: plan.hubId,
+    contexts: { [plan.hubId]: contextOf(plan) },
+  });
+  const json = (value: object): string => `${JSON.stringify(value, undefined, 2)}\n`;
+  await writeFile(join(plan.dir, "federation.json"), json({ peers: [] }), { flag: "wx" });
+  // Last, so that a run that was cut off is not taken for a hub.
+  await writeFile(join(plan.dir, "hub.json"), json(configOf(plan)), { flag: "wx" });
+  await tell(io, plan, flags);
+  return EXIT.ok;
+}
+
+function portOf(text: string | undefined): number {
+  const port = text === undefined ? DEFAULT_PORT : Number(text);
+  if (!Number.isInteger(port) || port < 1 || port > MAX_PORT)
+    throw usage(`"${text}" is not a port for a hub`, `Give 1 to ${MAX_PORT}: health and metrics take the ports 10 and 11 above it.`);
+  return port;
+}
+
+function hostOf(text: string): string {
+  if (/[\s/]/.test(text) || text.length > 253 || (text.includes(":") && isIP(text) === 0))
+    throw usage(`"${text}" is not a host`, "Give --advertise a host name or an address, without scheme and port; the port is --port.");
+  return text;
+}
+
+/** Whoever advertises an address of this machine only is not opened to the network. */
+function listenHostOf({ advertise }: Plan): string {
+  if (isOwn(advertise)) return LOCAL_HOST;
+  return isIP(advertise) === 6 ? "::" : "0.0.0.0";
+}
+
+/** isOwn tells hosts that are in every service certificate anyway. */
+function isOwn(host: string): boolean {
+  return host === "" || host === LOCAL_HOST || host === "localhost";
+}
+
+function leavesOf({ advertise }: Plan): IssueRequest[] {
+  const names = isOwn(advertise) ? {} : isIP(advertise) === 0 ? { dnsNames: [advertise.toLowerCase()] } : { ips: [advertise] };
+  return [
+    ...["hub", ...SERVICE_NAMES].map((name): IssueRequest => ({ profile: "service", name, ...names })),
+    { profile: "operator", name: "admin", role: "admin" },
+    { profile: "operator", name: "viewer", role: "viewer" },
+    { profile: "gateway", name: "devices" },
+  ];
+}
+
+function contextOf({ hubId, port }: Plan): { hub_id: string; address: string; ca: string; cert: string; key: string } {
+  const pki = (file: string): string => join("..", "pki", file);
+  return {
+    hub_id: hubId,
+    address: `${LOCAL_HOST}:${port}`,
+    ca: pki("ca.pem"),
+    cert: pki("operator-admin.pem"),
+    key: pki("operator-admin.key"),
+  };
+}
+
+function configOf(plan: Plan): object {
+  const { hubId, port, advertise } = plan;
+  const host = listenHostOf(plan);
+  const elsewhere = port !== DEFAULT_PORT;
+  const service = (name: string, i: number): object => ({
+    ...(elsewhere ? { port: port + i } : {}),
+    ...(host === LOCAL_HOST ? {} : { host }),
+    cert: `pki/service-${name}.pem`,
+    key: `pki/service-${name}.key`,
+  });
+  return {
+    hub_id: hubId,
+    ...(advertise === "" ? {} : { advertise_host: advertise }),
+    listen: { host, port },
+    tls: { ca: "pki/ca.pem", cert: "pki/service-hub.pem", key: "pki/service-hub.key" },
+    federation_config_path: "federation.json",
+    ...(elsewhere ? { ops: { port: port + OPS_OFFSET, metrics_port: port + OPS_OFFSET + 1 } } : {}),
+    services: Object.fromEntries(SERVICE_NAMES.map((name, i) => [name, service(name, i)])),
+  };
+}
+
+async function tell(io: Io, plan: Plan, flags: InitFlags): Promise<void> {
+  const { hubId, dir, port, advertise } = plan;
+  const folder = relative(io.cwd, dir) || ".";
+  const sha256 = new X509Certificate(await readFile(join(dir, "pki", "ca.pem"))).fingerprint256.replaceAll(":", "").toLowerCase();
+  const next = [
+    "foedus hub --config hub.json",
+    `foedus status --hub ${hubId}`,
+    "foedus peer add <their-hub-id> --ca <their-ca.pem> --host <their-host>",
+  ];
+  if (flags.json) {
+    await printJson(io, {
+      hub_id: hubId,
+      dir,
+      config_file: join(dir, "hub.json"),
+      port,
+      advertise_host: advertise,
+      ca_sha256: sha256,
+      next,
+    });
+    return;
+  }
+  if (flags.quiet) return io.out(`${join(dir, "hub.json")}\n`);
+  const reach =
+    advertise === ""
+      ? "It only dials out: peers need an address that it can reach."
+      : advertise === LOCAL_HOST
+        ? "Only hubs on this machine reach it; --advertise <host> makes one that others reach."
+        : `Peers reach it at ${advertise}, port ${port}.`;
+  await io.out(
+    `${folder}/ is the hub ${hubId}: hub.json, federation.json, a context, and in pki/ a CA with ${count(leavesOf(plan).length, "certificate")}.\n` +
+      `${reach}\n\n` +
+      `Give partners ${join(folder, "pki", "ca.pem")}, and tell them over another channel that its SHA-256 is\n  ${sha256}\n\n` +
+      `Next${folder === "." ? "" : `, in ${folder}/`}:\n${next.map((line) => `  ${line}\n`).join("")}`,
+  );
+}

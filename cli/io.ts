@@ -1,0 +1,65 @@
+import { styleText } from "node:util";
+import { type Clock, systemClock } from "#runtime/clock.ts";
+
+/** Style is how a text stands out. */
+export type Style = "bold" | "dim" | "green" | "yellow" | "red";
+
+/** Io is everything of the process that a verb may touch; specs of helpers make their own. */
+export interface Io {
+  /** out writes to stdout and resolves when more may be written. */
+  out(text: string): Promise<void>;
+  /** note writes to stderr, for people; nothing with `--quiet`. */
+  note(text: string): void;
+  /** error writes to stderr, always. */
+  error(text: string): void;
+  /** style colours text for stdout, if stdout is a terminal that wants colours (NO_COLOR, FORCE_COLOR). */
+  style(format: Style, text: string): string;
+  /** Columns of the terminal; undefined if stdout is none, and then nothing is cut. */
+  readonly columns: number | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
+  readonly clock: Clock;
+  /** Aborted by SIGINT, SIGTERM, and when nobody reads stdout any more. */
+  readonly stopped: AbortSignal;
+  /** onHangup calls back at each SIGHUP, which asks a running hub to look at its files again. */
+  onHangup(listener: () => void): void;
+}
+
+const STOP_SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
+/** Exit code of a second signal, or of a signal while nothing listens to `stopped`. */
+const FORCED_EXIT_CODE = 1;
+
+/** processIo is the Io of this process. It takes over SIGINT and SIGTERM: the first stops gracefully, the second exits at once. */
+export function processIo(options: { readonly quiet: boolean }): Io {
+  const controller = new AbortController();
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (controller.signal.aborted) process.exit(FORCED_EXIT_CODE);
+    controller.abort(signal);
+  };
+  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  // `foedus nodes | head` closes the pipe: that is an end, not an error.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    controller.abort("EPIPE");
+  });
+  return {
+    out: (text) => {
+      if (controller.signal.reason === "EPIPE") return Promise.resolve();
+      return process.stdout.write(text)
+        ? Promise.resolve()
+        : new Promise((resolve) => process.stdout.once("drain", resolve).once("error", () => resolve()));
+    },
+    note: (text) => {
+      if (!options.quiet) process.stderr.write(text);
+    },
+    error: (text) => void process.stderr.write(text),
+    style: (format, text) => styleText(format, text, { stream: process.stdout, validateStream: true }),
+    columns: process.stdout.isTTY ? process.stdout.columns : undefined,
+    env: process.env,
+    cwd: process.cwd(),
+    clock: systemClock,
+    stopped: controller.signal,
+    onHangup: (listener) => void process.on("SIGHUP", listener),
+  };
+}

@@ -1,0 +1,215 @@
+// From empty folders to a federation, with the commands that an operator types; then things break, and doctor says what.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#runtime/clock.ts";
+import { issue, loadAuthority } from "../certs/authority.ts";
+import { type Finished, type Running, start } from "../test/cli/fixture.ts";
+import { until } from "../test/support/federation.ts";
+import type { Finding } from "./doctor/ledger.ts";
+
+const DAY_MS = 86_400_000;
+/** Ports below the ephemeral ones, apart from those of other specs. */
+const PORT = 30_000 + (process.pid % 50) * 40;
+const PORTS = { a: PORT, b: PORT + 20 } as const;
+
+let root: string;
+const running = new Map<string, Running>();
+
+const foedus = (cwd: string, ...args: readonly string[]): Promise<Finished> => start(args, { cwd: join(root, cwd) }).done;
+
+async function startHub(id: "a" | "b"): Promise<void> {
+  const hub = start(["hub", "--config", "hub.json", "--json"], { cwd: join(root, id) });
+  running.set(id, hub);
+  await hub.printed("ops_port");
+}
+
+async function stopHub(id: string): Promise<void> {
+  running.get(id)?.child.kill("SIGTERM");
+  expect((await running.get(id)?.done)?.code).toBe(0);
+  running.delete(id);
+}
+
+interface Examined {
+  readonly code: number | null;
+  readonly findings: readonly Finding[];
+  readonly not_looked_at: readonly string[];
+}
+
+async function doctor(id: string): Promise<Examined> {
+  const { code, out, err } = await foedus(id, "doctor", "--json");
+  expect(err).toBe("");
+  return { code, ...(JSON.parse(out) as Omit<Examined, "code">) };
+}
+
+interface Change {
+  readonly changed: boolean;
+  readonly running: boolean;
+  readonly link: { readonly state: string; readonly max_trust: string; readonly share: string } | null;
+}
+
+async function peer(id: string, ...args: readonly string[]): Promise<Change> {
+  const { out, err, code } = await foedus(id, "peer", ...args, "--json");
+  expect({ code, err }).toEqual({ code: 0, err: "" });
+  return JSON.parse(out) as Change;
+}
+
+const linkOf = async (id: string): Promise<string | undefined> => (await foedus(id, "peers", id === "a" ? "b" : "a", "-q")).out.trim();
+const operational = (id: string): Promise<unknown> => until(`the link of ${id}`, async () => (await linkOf(id)) === "operational", 30_000);
+
+const fingerprints = new Map<string, string>();
+
+beforeAll(() => {
+  root = mkdtempSync(join(tmpdir(), "foedus-operate-"));
+});
+afterAll(async () => {
+  for (const { child, done } of running.values()) {
+    child.kill("SIGKILL");
+    await done;
+  }
+  rmSync(root, { recursive: true, force: true });
+});
+
+describe("from empty folders to a federation", () => {
+  test("hub init makes two hubs, says what to type next, and does not do it twice", async () => {
+    for (const id of ["a", "b"] as const) {
+      const { code, out, err } = await foedus(".", "hub", "init", id, "--port", String(PORTS[id]));
+      expect({ code, err }).toEqual({ code: 0, err: "" });
+      expect(out).toMatch(
+        new RegExp(`Next, in ${id}/:\n {2}foedus hub --config hub.json\n {2}foedus status --hub ${id}\n {2}foedus peer add `),
+      );
+      fingerprints.set(id, /\n {2}([0-9a-f]{64})\n/.exec(out)?.[1] ?? "");
+      const shown = JSON.parse((await foedus(id, "pki", "show", "pki/ca.pem", "--json")).out) as { files: { sha256: string }[] };
+      expect(shown.files[0]?.sha256).toBe(fingerprints.get(id));
+    }
+    const before = readFileSync(join(root, "a/hub.json"), "utf8");
+    expect(await foedus(".", "hub", "init", "a")).toMatchObject({ code: 1, err: expect.stringContaining("nothing is overwritten") });
+    expect(await foedus(".", "hub", "init", "c", "--dir", "a")).toMatchObject({ code: 1 });
+    expect(readFileSync(join(root, "a/hub.json"), "utf8")).toBe(before);
+    for (const wrong of [["A!"], ["c", "--port", "0"], ["c", "--port", "65535"], ["c", "--advertise", "https://c"]])
+      expect(await foedus(".", "hub", "init", ...wrong)).toMatchObject({ code: 2 });
+  });
+
+  test("peers are added by file before and after the start; the link becomes operational and doctor finds nothing", async () => {
+    const added = await peer(
+      "a",
+      "add",
+      "b",
+      "--ca",
+      "../b/pki/ca.pem",
+      "--host",
+      "127.0.0.1",
+      "--port",
+      String(PORTS.b),
+      "--share",
+      "full",
+    );
+    expect(added).toMatchObject({ changed: true, running: false, link: null });
+    await Promise.all([startHub("a"), startHub("b")]);
+    expect(await foedus("a", "status", "--hub", "a")).toMatchObject({ code: 0, err: "" });
+
+    // One side is not enough: b does not know a.
+    const half = await doctor("a");
+    expect(half.findings).toEqual([
+      expect.objectContaining({
+        severity: "error",
+        check: "reach",
+        subject: "b",
+        fix: expect.stringMatching(/pki\/ca\.pem \(SHA-256 [0-9a-f]{64}\).*foedus peer add a/),
+      }),
+    ]);
+    expect(half.findings[0]?.fix).toContain(fingerprints.get("a"));
+    expect(half.code).toBe(1);
+
+    const args = ["add", "a", "--ca", "../a/pki/ca.pem", "--host", "127.0.0.1", "--port", String(PORTS.a), "--share", "full"];
+    const wrong = await foedus("b", "peer", ...args, "--fingerprint", fingerprints.get("b") ?? "");
+    expect(wrong).toMatchObject({ code: 4, err: expect.stringContaining("Do not pin it") });
+    const right = await peer("b", ...args, "--fingerprint", (fingerprints.get("a") ?? "").toUpperCase());
+    expect(right).toMatchObject({ changed: true, running: true, link: { share: "full" } });
+    await Promise.all([operational("a"), operational("b")]);
+    expect(await peer("b", ...args)).toMatchObject({ changed: false, running: true, link: { state: "LINK_STATE_OPERATIONAL" } });
+    for (const id of ["a", "b"]) expect(await doctor(id)).toMatchObject({ code: 0, findings: [], not_looked_at: [] });
+    expect((await foedus("a", "peer", "list")).out).toMatch(/^b +127\.0\.0\.1:\d+ +limited +full +[0-9a-f]{16}… +operational$/m);
+  }, 90_000);
+
+  test("trust changes at run time, without widening the share", async () => {
+    expect(await peer("a", "trust", "b", "full")).toMatchObject({ changed: true, link: { max_trust: "TRUST_LEVEL_FULL", share: "full" } });
+    expect(await peer("a", "trust", "b", "full")).toMatchObject({ changed: false });
+    expect(await peer("a", "trust", "b", "limited")).toMatchObject({
+      changed: true,
+      link: { max_trust: "TRUST_LEVEL_LIMITED", share: "full" },
+    });
+    expect(await foedus("a", "peer", "trust", "b", "blindly")).toMatchObject({ code: 2 });
+    expect(await foedus("a", "peer", "trust", "mars", "full")).toMatchObject({ code: 5 });
+  }, 60_000);
+});
+
+describe("when things break, doctor says what", () => {
+  const finding = async (id: string, check: string, subject: string): Promise<Finding | undefined> =>
+    (await doctor(id)).findings.find((found) => found.check === check && found.subject === subject);
+
+  test("a peer that was stopped", async () => {
+    await stopHub("b");
+    expect(await finding("a", "reach", "b")).toMatchObject({
+      severity: "error",
+      message: expect.stringMatching(/nothing listens at 127\.0\.0\.1:/),
+    });
+    await startHub("b");
+    await Promise.all([operational("a"), operational("b")]);
+    expect(await doctor("a")).toMatchObject({ code: 0, findings: [] });
+  }, 90_000);
+
+  test("the wrong CA: pinned only when it is named, then told apart from a hub that is away, and mended the same way", async () => {
+    await foedus("b", "pki", "init", "a", "--dir", "fake");
+    const fake = JSON.parse((await foedus("b", "pki", "show", "fake/ca.pem", "--json")).out) as { files: { sha256: string }[] };
+    const pin = (...more: readonly string[]): Promise<Finished> => foedus("b", "peer", "add", "a", "--ca", "fake/ca.pem", "-q", ...more);
+    expect(await pin()).toMatchObject({
+      code: 4,
+      err: expect.stringContaining(`another CA is pinned for a (SHA-256 ${fingerprints.get("a")})`),
+    });
+    expect(await pin("--fingerprint", fake.files[0]?.sha256 ?? "")).toMatchObject({ code: 0 });
+    expect(await finding("b", "reach", "a")).toMatchObject({
+      severity: "error",
+      message: expect.stringContaining("is not signed by a CA of a"),
+    });
+    const back = await peer("b", "add", "a", "--ca", "../a/pki/ca.pem", "--fingerprint", fingerprints.get("a") ?? "");
+    expect(back.changed).toBe(true);
+    await Promise.all([operational("a"), operational("b")]);
+    expect(await doctor("b")).toMatchObject({ code: 0, findings: [] });
+  }, 90_000);
+
+  test("a certificate that has ended, until it is renewed", async () => {
+    const authority = await loadAuthority(join(root, "a/pki"));
+    const notBefore = new Date(systemClock.wall() - 3 * DAY_MS);
+    const keyPem = readFileSync(join(root, "a/pki/service-hub.key"), "utf8");
+    const old = await issue(authority, { profile: "service", name: "hub", notBefore, lifetimeMs: DAY_MS }, new Date(systemClock.wall()), {
+      keyPem,
+    });
+    writeFileSync(join(root, "a/pki/service-hub.pem"), old.certificatePem);
+    const { code, findings } = await doctor("a");
+    expect(findings).toEqual([
+      expect.objectContaining({
+        severity: "error",
+        check: "certificate",
+        subject: "pki/service-hub.pem",
+        message: expect.stringMatching(/^it ended \d+ (h|d) ago$/),
+        fix: expect.stringContaining("`foedus pki renew --dir pki`"),
+      }),
+    ]);
+    expect(code).toBe(1);
+    expect(await foedus("a", "pki", "renew", "--dir", "pki")).toMatchObject({ code: 0 });
+    await until("a clean bill", async () => (await doctor("a")).code === 0);
+  }, 60_000);
+
+  test("peer remove says what goes and what stays, and the hub follows", async () => {
+    const said = await foedus("a", "peer", "remove", "b", "--dry-run");
+    expect(said.out).toMatch(/^delete {2}the entry of b in .*\n(?:delete .*\n)+(?:keep .*\n)+$/);
+    expect((await foedus("a", "peers", "-q")).out).toBe("b\n");
+    expect(await foedus("a", "peer", "remove", "b")).toMatchObject({ code: 0, out: expect.stringContaining("the hub has ended the link") });
+    expect((await foedus("a", "peers", "-q")).out).toBe("");
+    expect(await foedus("a", "peer", "remove", "b")).toMatchObject({ code: 0, err: "b is not a peer; nothing to do\n" });
+    expect(await doctor("a")).toMatchObject({ code: 0, findings: [] });
+    for (const id of ["a", "b"]) await stopHub(id);
+  }, 60_000);
+});

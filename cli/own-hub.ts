@@ -1,0 +1,92 @@
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { type LoadedHubConfig, resolveFrom } from "../services/hub/index.ts";
+import { readConfig } from "./config-file.ts";
+import { type Connection, type ConnectionFlags, connect } from "./connect.ts";
+import { findContextsFile, readContexts } from "./contexts-file.ts";
+import { CliError, EXIT, usage } from "./exit.ts";
+import type { Io } from "./io.ts";
+import type { OutputFlags } from "./verb.ts";
+
+/** Name of a hub's configuration file, unless --config says otherwise. */
+export const CONFIG_FILE = "hub.json";
+
+/** OwnHubFlags are the options of verbs that work on a hub's own files, and on the hub itself if it runs. */
+export interface OwnHubFlags extends OutputFlags, Pick<ConnectionFlags, "hub" | "contexts" | "timeout"> {
+  readonly config?: string;
+}
+
+/** OwnHub is a hub whose configuration is at hand. */
+export interface OwnHub extends LoadedHubConfig {
+  /** The configuration file, absolute. */
+  readonly file: string;
+}
+
+/** configFileOf finds the configuration file: --config, FOEDUS_CONFIG, else hub.json here. Throws CliError (notFound). */
+export function configFileOf(io: Pick<Io, "cwd" | "env">, flags: { readonly config?: string }): string {
+  const file = resolve(io.cwd, flags.config ?? (io.env["FOEDUS_CONFIG"] || CONFIG_FILE));
+  if (!existsSync(file))
+    throw new CliError(
+      EXIT.notFound,
+      `there is no configuration file ${file}`,
+      "Go to the hub's folder, give --config, or make a hub with `foedus hub init <hub-id>`.",
+    );
+  return file;
+}
+
+/** readOwnHub reads the configuration of the hub in this folder, or of --config. Throws CliError (notFound) and ConfigError. */
+export function readOwnHub(io: Pick<Io, "cwd" | "env">, flags: { readonly config?: string }): OwnHub {
+  const file = configFileOf(io, flags);
+  return { ...readConfig(io, { config: file }), file };
+}
+
+/**
+ * connectOwn prepares a connection to the hub of a configuration: with --hub, else with the context that names this
+ * hub in the nearest contexts file, else at the address where it listens with the admin's certificate beside its CA.
+ * Undefined if there is no operator's certificate. Throws CliError (usage), also when the flags name another hub.
+ */
+export async function connectOwn(io: Io, hub: OwnHub, { hub: name, contexts, timeout }: OwnHubFlags): Promise<Connection | undefined> {
+  const { hub_id: hubId } = hub.config;
+  const wait = timeout === undefined ? {} : { timeout };
+  if (name !== undefined) {
+    const connection = await connect({ ...wait, hub: name, ...(contexts === undefined ? {} : { contexts }) }, io);
+    if (connection.target.hubId === hubId) return connection;
+    throw usage(`${hub.file} is the configuration of ${hubId}, not of ${connection.target.hubId}`, "Correct --hub or --config.");
+  }
+  const context = await contextFor(io, hub, contexts);
+  if (context !== undefined) return connect({ ...wait, ...context }, io);
+  const { listen, tls } = hub.config;
+  const ca = resolveFrom(hub.folder, tls.ca);
+  const [cert, key] = [join(dirname(ca), "operator-admin.pem"), join(dirname(ca), "operator-admin.key")];
+  if (listen.port === 0 || !existsSync(ca) || !existsSync(cert) || !existsSync(key)) return undefined;
+  return connect({ ...wait, address: [addressText(dialable(listen.host), listen.port)], ca, cert, key }, io);
+}
+
+async function contextFor(
+  io: Io,
+  { config, folder }: OwnHub,
+  given: string | undefined,
+): Promise<{ readonly hub: string; readonly contexts: string } | undefined> {
+  const named = given ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
+  const file = named === undefined ? findContextsFile({ cwd: folder, env: io.env }) : resolve(io.cwd, named);
+  if (file === undefined) return undefined;
+  const { contexts } = await readContexts(file);
+  const found = Object.entries(contexts).find(([, context]) => context.hub_id === config.hub_id);
+  return found === undefined ? undefined : { hub: found[0], contexts: file };
+}
+
+/** dialable gives the address at which something on this machine reaches a listening address: loopback for a wildcard. */
+export function dialable(host: string): string {
+  if (host === "0.0.0.0") return "127.0.0.1";
+  return host === "::" ? "::1" : host;
+}
+
+/** addressText writes host:port, an IPv6 host in brackets. */
+export function addressText(host: string, port: number): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/** isLoopback tells whether a host is only this machine. */
+export function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i.test(host);
+}

@@ -1,0 +1,397 @@
+import { X509Certificate } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readFile, unlink } from "node:fs/promises";
+import { dirname, join, relative, resolve } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { sleep } from "#runtime/clock.ts";
+import { splitPem } from "#runtime/tls/credentials.ts";
+import { uriSans } from "#runtime/tls/peer-identity.ts";
+import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
+import type { Connection } from "./connect.ts";
+import { CliError, EXIT, type ExitCode, toCliError, usage } from "./exit.ts";
+import { EMPTY, type PeerChange, peerEntry, withoutPeer, withPeer } from "./federation-text.ts";
+import { label } from "./format.ts";
+import type { Io } from "./io.ts";
+import { addressText, connectOwn, type OwnHub, type OwnHubFlags, readOwnHub } from "./own-hub.ts";
+import { parseHub } from "./parse.ts";
+import { levelText, stateCell } from "./peers.ts";
+import { type Cell, table } from "./table.ts";
+import { messageJson, printJson } from "./verb.ts";
+import { writeWhole } from "./whole-file.ts";
+
+/** AddFlags are the options of `peer add`. */
+export interface PeerAddFlags extends OwnHubFlags {
+  /** File with the peer's CA certificate. */
+  readonly ca?: string;
+  readonly fingerprint?: readonly string[];
+  readonly host?: string;
+  readonly port?: string;
+  readonly maxTrust?: string;
+  readonly share?: string;
+}
+
+/** RemoveFlags are the options of `peer remove`. */
+export interface PeerRemoveFlags extends OwnHubFlags {
+  readonly dryRun?: boolean;
+}
+
+const LEVELS = ["full", "limited", "minimal"];
+/** A link that is on its way gets this long before its state is printed, ms; the hub looks at the file every 2 s. */
+const SETTLE_MS = 6_000;
+const LOOK_MS = 200;
+
+/** Desk is the federation file of a hub, ready to be changed. */
+interface Desk {
+  readonly hub: OwnHub;
+  readonly path: string;
+  readonly text: string;
+}
+
+async function openDesk(io: Io, flags: OwnHubFlags): Promise<Desk> {
+  const hub = readOwnHub(io, flags);
+  if (hub.config.federation_config_path === "")
+    throw usage(`${hub.file} has federation off`, 'Set "federation_config_path": "federation.json" in it and start the hub again.');
+  const path = resolveFrom(hub.folder, hub.config.federation_config_path);
+  try {
+    return { hub, path, text: await readFile(path, "utf8") };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { hub, path, text: EMPTY };
+    throw error;
+  }
+}
+
+function judge({ hub }: Desk, text: string): Federation {
+  return checkFederation(hub.config, hub.folder, text);
+}
+
+/** save writes the file if it differs and is valid. Throws ConfigError. True if it was written. */
+async function save(desk: Desk, text: string): Promise<boolean> {
+  judge(desk, text);
+  if (text === desk.text && existsSync(desk.path)) return false;
+  await writeWhole(desk.path, text);
+  return true;
+}
+
+/** list prints the peers of the federation file and, if the hub runs, their links. */
+export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags): Promise<ExitCode | undefined> {
+  const desk = await openDesk(io, flags);
+  const { peers } = judge(desk, desk.text);
+  if (flags.quiet) {
+    await io.out(peers.map(({ hubId }) => `${hubId}\n`).join(""));
+    return EXIT.ok;
+  }
+  const live = await running(io, desk.hub, flags, (connection) => peersOf(connection, io));
+  const linkOf = (hubId: string): Peer | undefined => live?.find((peer) => peer.hubId === hubId);
+  if (flags.json)
+    await printJson(io, {
+      file: desk.path,
+      running: live !== undefined,
+      peers: peers.map(({ hubId, addresses, cas, maxTrust, share }) => ({
+        hub_id: hubId,
+        addresses: addresses.map(({ host, port }) => addressText(host, port)),
+        ca_sha256: cas.map(({ digest }) => digest),
+        max_trust: levelText(maxTrust),
+        share,
+        link: linkOf(hubId) === undefined ? null : messageJson(PeerSchema, linkOf(hubId)!),
+      })),
+    });
+  else if (peers.length === 0) io.note(`no peers in ${desk.path}; add one with \`foedus peer add\`\n`);
+  else {
+    const columns = [
+      { title: "PEER" },
+      { title: "ADDRESS", flexible: true },
+      { title: "CEILING" },
+      { title: "SHARE" },
+      { title: "CA SHA-256" },
+      { title: "LINK" },
+    ];
+    const rows = peers.map(({ hubId, addresses: [address], cas, maxTrust, share }): Cell[] => [
+      hubId,
+      address === undefined ? "dials us" : addressText(address.host, address.port),
+      levelText(maxTrust),
+      share || "-",
+      cas.map(({ digest }) => `${digest.slice(0, 16)}…`).join(" "),
+      live === undefined ? "-" : stateCell(linkOf(hubId)?.state ?? LinkState.UNSPECIFIED),
+    ]);
+    await io.out(table(io, columns, rows));
+    if (live === undefined) io.note("the hub does not run, or could not be asked: there are no links to show\n");
+  }
+  return EXIT.ok;
+}
+
+/** add pins a hub's CA and lists the hub as a peer, or changes its entry. What is not given stays as it is. */
+export async function add(io: Io, [hubId = ""]: readonly string[], flags: PeerAddFlags): Promise<ExitCode | undefined> {
+  parseHub(hubId);
+  const desk = await openDesk(io, flags);
+  const present = peerEntry(desk.text, hubId);
+  const change = changeOf(flags);
+  const pinned = flags.ca === undefined ? undefined : await readCa(io, hubId, flags.ca);
+  if (pinned === undefined && present === undefined)
+    throw usage(
+      `the CA of ${hubId} is needed`,
+      "Give --ca with the ca.pem that its operator sent, and compare its SHA-256 over another channel.",
+    );
+  const copy = join("peers", `${hubId}.pem`);
+  let replaced = false;
+  if (pinned !== undefined) {
+    if (!flags.json) for (const { sha256 } of pinned) io.note(`CA of ${hubId}: SHA-256 ${sha256}\n`);
+    checkFingerprints(hubId, pinned, flags.fingerprint);
+    const before = pinnedBefore(desk, hubId);
+    replaced = before !== undefined && pinned.map(({ sha256 }) => sha256).join() !== before.join();
+    if (replaced && flags.fingerprint === undefined)
+      throw new CliError(
+        EXIT.refused,
+        `another CA is pinned for ${hubId} (SHA-256 ${before?.join(" ")})`,
+        "Ask its operator over another channel whether the CA was replaced, then repeat with --fingerprint and the new SHA-256.",
+      );
+    // An entry that has this very CA keeps it where it is.
+    if (before === undefined || replaced) {
+      // The whole file is judged before anything is written, the copy included.
+      judge(desk, withPeer(desk.text, hubId, { ...change, ca: pinned.map(({ pem }) => pem).join("") }));
+      await writeWhole(join(dirname(desk.path), copy), pinned.map(({ pem }) => pem).join(""));
+      change.ca = copy;
+    }
+  }
+  const changed = (await save(desk, withPeer(desk.text, hubId, change))) || replaced;
+  const what = present === undefined ? `${hubId} is a peer now` : changed ? `${hubId} was changed` : `${hubId} is as asked for already`;
+  await report(io, desk, flags, { hubId, what, changed, sha256: pinned?.map(({ sha256 }) => sha256) ?? [] });
+  return EXIT.ok;
+}
+
+/**
+ * trust sets the ceiling of a peer's trust level. An entry that names no share gets one by its ceiling; raising the ceiling must not
+ * show more of this hub by the way, so the share is then written out as it was.
+ */
+export async function trust(io: Io, [hubId = "", level = ""]: readonly string[], flags: OwnHubFlags): Promise<ExitCode | undefined> {
+  parseHub(hubId);
+  checkLevel(level);
+  const desk = await openDesk(io, flags);
+  const entry = mustBePeer(desk, hubId);
+  const keepsShare = level === "full" && entry["share"] === undefined && entry["max_trust"] !== "full";
+  const changed = await save(desk, withPeer(desk.text, hubId, { max_trust: level, ...(keepsShare ? { share: "limited" } : {}) }));
+  if (keepsShare) io.note(`its share stays limited; \`foedus peer add ${hubId} --share full\` shows it everything\n`);
+  const what = changed ? `${hubId} is trusted up to ${level} now` : `${hubId} is trusted up to ${level} already`;
+  await report(io, desk, flags, { hubId, what, changed, sha256: [] });
+  return EXIT.ok;
+}
+
+/** remove takes a peer out of the federation file and deletes the copy of its CA that `add` made. It says what goes and what stays. */
+export async function remove(io: Io, [hubId = ""]: readonly string[], flags: PeerRemoveFlags): Promise<ExitCode | undefined> {
+  parseHub(hubId);
+  const desk = await openDesk(io, flags);
+  const present = peerEntry(desk.text, hubId);
+  const copy = join(dirname(desk.path), "peers", `${hubId}.pem`);
+  const ours = existsSync(copy) && (present === undefined || present["ca"] === join("peers", `${hubId}.pem`));
+  const deleted = [
+    ...(present === undefined ? [] : [`the entry of ${hubId} in ${desk.path}`]),
+    ...(ours ? [`the copy of its CA, ${copy}`] : []),
+    ...(present === undefined ? [] : [`what this hub knows of its nodes, its link and its trust`]),
+  ];
+  const foreign =
+    typeof present?.["ca"] === "string" && !ours
+      ? [`its CA file ${present["ca"].includes("-----BEGIN") ? "(it stood in the entry)" : present["ca"]}`]
+      : [];
+  const kept = [...foreign, "this hub's own nodes, keys and shares", `what ${hubId} has of us: its operator removes that there`];
+  if (deleted.length === 0) {
+    if (flags.json) await printJson(io, { hub_id: hubId, changed: false, deleted: [], kept: [] });
+    else io.note(`${hubId} is not a peer; nothing to do\n`);
+    return EXIT.ok;
+  }
+  if (!flags.json && !flags.quiet)
+    await io.out([...deleted.map((what) => `delete  ${what}\n`), ...kept.map((what) => `keep    ${what}\n`)].join(""));
+  const dryRun = flags.dryRun === true;
+  if (!dryRun) {
+    await save(desk, withoutPeer(desk.text, hubId));
+    if (ours) await unlink(copy);
+  }
+  const gone = dryRun ? undefined : await running(io, desk.hub, flags, (connection) => untilGone(io, connection, hubId));
+  if (flags.json) await printJson(io, { hub_id: hubId, changed: !dryRun, deleted, kept, running: gone !== undefined });
+  else if (dryRun) io.note("nothing was changed: --dry-run\n");
+  else if (!flags.quiet)
+    await io.out(
+      gone === undefined
+        ? `${hubId} is removed; the hub does not run, or could not be asked\n`
+        : `${hubId} is removed; the hub has ended the link\n`,
+    );
+  return EXIT.ok;
+}
+
+function mustBePeer({ text, path }: Desk, hubId: string): Readonly<Record<string, unknown>> {
+  const entry = peerEntry(text, hubId);
+  if (entry === undefined)
+    throw new CliError(EXIT.notFound, `there is no peer ${hubId} in ${path}`, "See `foedus peer list`; add it with `foedus peer add`.");
+  return entry;
+}
+
+function checkLevel(level: string): void {
+  if (!LEVELS.includes(level)) throw usage(`there is no trust level "${level}"`, `Levels are ${LEVELS.join(", ")}.`);
+}
+
+function changeOf({ host, port: text, maxTrust, share }: PeerAddFlags): { -readonly [Key in keyof PeerChange]: PeerChange[Key] } {
+  const port = Number(text);
+  if (text !== undefined && !(Number.isInteger(port) && port >= 1 && port <= 65_535))
+    throw usage(`"${text}" is not a port`, "Give 1 to 65535.");
+  if (maxTrust !== undefined) checkLevel(maxTrust);
+  return {
+    ...(host === undefined ? {} : { host }),
+    ...(text === undefined ? {} : { port }),
+    ...(maxTrust === undefined ? {} : { max_trust: maxTrust }),
+    ...(share === undefined ? {} : { share }),
+  };
+}
+
+interface PinnedCertificate {
+  readonly pem: string;
+  /** SHA-256 of the DER, hex. */
+  readonly sha256: string;
+}
+
+/** readCa reads the certificates of a CA file and nothing else of it, and refuses what cannot be the CA of that hub. Throws CliError. */
+async function readCa(io: Io, hubId: string, path: string): Promise<readonly PinnedCertificate[]> {
+  const file = resolve(io.cwd, path);
+  let certificates: X509Certificate[];
+  try {
+    certificates = splitPem(await readFile(file, "utf8")).map((pem) => new X509Certificate(pem));
+  } catch (error) {
+    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    throw new CliError(
+      missing ? EXIT.notFound : EXIT.usage,
+      `${file} cannot be read as a certificate`,
+      "Give the ca.pem of the other hub.",
+      { cause: error },
+    );
+  }
+  if (certificates.length === 0) throw usage(`there is no certificate in ${file}`, "Give the ca.pem of the other hub.");
+  for (const certificate of certificates) {
+    const names = uriSans(certificate);
+    if (!certificate.ca) throw usage(`${file} holds a leaf (${names.join(" ")}), not a CA`, "Give the ca.pem of the other hub.");
+    const other = names.find((name) => name.startsWith("spiffe://") && name !== `spiffe://${hubId}`);
+    if (other !== undefined)
+      throw new CliError(
+        EXIT.refused,
+        `${file} is the CA of ${other.slice("spiffe://".length)}, not of ${hubId}`,
+        "Give the CA of that hub, or correct the id.",
+      );
+    if (certificate.validToDate.getTime() <= io.clock.wall())
+      throw new CliError(EXIT.refused, `the CA in ${file} ended at ${certificate.validTo}`, "Ask its operator for the present one.");
+  }
+  return certificates.map((certificate) => ({ pem: String(certificate), sha256: hex(certificate.fingerprint256) }));
+}
+
+function hex(text: string): string {
+  return text.toLowerCase().replaceAll(":", "").trim();
+}
+
+function checkFingerprints(hubId: string, pinned: readonly PinnedCertificate[], expected: readonly string[] | undefined): void {
+  if (expected === undefined) return;
+  const known = expected.map(hex);
+  const wrong = pinned.find(({ sha256 }) => !known.includes(sha256));
+  if (wrong !== undefined)
+    throw new CliError(
+      EXIT.refused,
+      `the file has the CA ${wrong.sha256}, not the one that you expect`,
+      `Do not pin it; ask the operator of ${hubId} for the file again.`,
+    );
+}
+
+/** pinnedBefore gives the digests that the file pins for a hub; undefined if none, or if the file cannot be read as it is. */
+function pinnedBefore(desk: Desk, hubId: string): readonly string[] | undefined {
+  try {
+    const found = judge(desk, desk.text).peers.find((peer) => peer.hubId === hubId);
+    return found === undefined ? undefined : found.cas.map(({ digest }) => digest);
+  } catch {
+    // The entry may be what is wrong with it; the changed file is judged before it is written.
+    return undefined;
+  }
+}
+
+/** running asks the hub, if it runs and there is a certificate for it; undefined otherwise, with a note why. */
+async function running<T>(io: Io, hub: OwnHub, flags: OwnHubFlags, ask: (connection: Connection) => Promise<T>): Promise<T | undefined> {
+  const connection = await connectOwn(io, hub, flags);
+  if (connection === undefined) return undefined;
+  using asked = connection;
+  try {
+    return await ask(asked);
+  } catch (error) {
+    const failure = toCliError(error, () => "");
+    if (failure.exitCode !== EXIT.connect) io.note(`the hub could not be asked: ${failure.message}\n`);
+    return undefined;
+  }
+}
+
+async function peersOf(connection: Connection, io: Io): Promise<readonly Peer[]> {
+  return (await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal: io.stopped })).peers;
+}
+
+/** untilSeen looks at the hub's peers until `done` says so, or `limitMs` passed; it gives what it saw last. */
+async function untilSeen(
+  io: Io,
+  connection: Connection,
+  limitMs: number,
+  done: (peers: readonly Peer[]) => boolean,
+): Promise<readonly Peer[]> {
+  const end = io.clock.mono() + limitMs;
+  for (;;) {
+    const peers = await peersOf(connection, io);
+    if (done(peers) || io.clock.mono() >= end) return peers;
+    await sleep(io.clock, LOOK_MS, io.stopped);
+  }
+}
+
+const NOT_TAKEN = "See its log: it may have refused the federation file, or it was started with another one.";
+
+async function untilGone(io: Io, connection: Connection, hubId: string): Promise<true> {
+  const peers = await untilSeen(io, connection, connection.timeoutMs, (seen) => seen.every((peer) => peer.hubId !== hubId));
+  if (peers.every((peer) => peer.hubId !== hubId)) return true;
+  throw new CliError(EXIT.failed, `the hub still has ${hubId} as a peer`, NOT_TAKEN);
+}
+
+/** untilTaken waits until the hub shows a peer as the file has it, then a little for its link. */
+async function untilTaken(io: Io, connection: Connection, wanted: Federation["peers"][number], changed: boolean): Promise<Peer> {
+  const find = (peers: readonly Peer[]): Peer | undefined =>
+    peers.find(({ hubId, maxTrust, share }) => hubId === wanted.hubId && maxTrust === wanted.maxTrust && share === wanted.share);
+  const taken = find(await untilSeen(io, connection, connection.timeoutMs, (peers) => find(peers) !== undefined));
+  if (taken === undefined) throw new CliError(EXIT.failed, `the hub does not show the change of ${wanted.hubId}`, NOT_TAKEN);
+  if (!changed) return taken;
+  const settled = (peer: Peer | undefined): boolean =>
+    peer === undefined || peer.state === LinkState.OPERATIONAL || peer.state === LinkState.TERMINATED || peer.failure !== undefined;
+  return find(await untilSeen(io, connection, SETTLE_MS, (peers) => settled(find(peers)))) ?? taken;
+}
+
+async function report(
+  io: Io,
+  desk: Desk,
+  flags: OwnHubFlags,
+  done: { readonly hubId: string; readonly what: string; readonly changed: boolean; readonly sha256: readonly string[] },
+): Promise<void> {
+  const { hubId, what, changed, sha256 } = done;
+  const wanted = judge(desk, await readFile(desk.path, "utf8")).peers.find((peer) => peer.hubId === hubId)!;
+  let refusal: CliError | undefined;
+  const live = await running(io, desk.hub, flags, (connection) =>
+    untilTaken(io, connection, wanted, changed).catch((error: unknown) => {
+      if (!(error instanceof CliError)) throw error;
+      refusal = error;
+      return undefined;
+    }),
+  );
+  if (refusal !== undefined) throw refusal;
+  if (flags.json) {
+    const link = live === undefined ? null : messageJson(PeerSchema, live);
+    await printJson(io, {
+      hub_id: hubId,
+      changed,
+      file: desk.path,
+      ...(sha256.length === 0 ? {} : { ca_sha256: sha256 }),
+      running: live !== undefined,
+      link,
+    });
+    return;
+  }
+  if (flags.quiet) return;
+  const file = relative(io.cwd, desk.path);
+  if (live === undefined) return io.out(`${what} (${file}); the hub does not run, or could not be asked\n`);
+  const problem = live.failure === undefined || live.state === LinkState.OPERATIONAL ? "" : `: ${live.failure.message}`;
+  await io.out(`${what} (${file}); the link is ${label(LinkStateSchema, live.state)}${problem.replace(/\p{Cc}/gu, " ")}\n`);
+}

@@ -1,0 +1,254 @@
+import { Command, Option } from "commander";
+import type { ExitCode } from "./exit.ts";
+import type { Io } from "./io.ts";
+
+/** Loaded is a verb whose code was just loaded. */
+export type Loaded = (io: Io, args: readonly string[], options: never) => Promise<ExitCode | undefined>;
+
+/** Handle runs a verb; main.ts gives it. The code of a verb is loaded when it is run: `foedus version` does not load gRPC. */
+export type Handle = (command: Command, load: () => Promise<Loaded>) => Promise<void>;
+
+const many = (text: string, list: readonly string[] = []): string[] => [...list, text];
+
+const HELP_FOOTER = `
+Connect with --hub <context>, or with --address, --ca, --cert and --key; without either the current context counts.
+Environment: FOEDUS_HUB, FOEDUS_ADDRESS, FOEDUS_CA, FOEDUS_CERT, FOEDUS_KEY, FOEDUS_CONTEXTS, NO_COLOR, FOEDUS_DEBUG=1.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 cannot connect, 4 refused, 5 not found, 6 timeout.`;
+
+function output(command: Command): Command {
+  return command
+    .option("--json", "machine output: one JSON document, or one per line for streams")
+    .option("-q, --quiet", "names or values only, and no notes");
+}
+
+function operator(command: Command): Command {
+  return output(command)
+    .option("--hub <context>", "context from the contexts file")
+    .option("--address <address>", "host:port, or service=host:port for each service in split mode (repeatable)", many)
+    .option("--ca <file>", "CA certificate of the hub, PEM")
+    .option("--cert <file>", "operator's certificate, PEM")
+    .option("--key <file>", "operator's key, PEM")
+    .option("--contexts <file>", "contexts file (default: the nearest .foedus/contexts.json, then the user's)")
+    .option("--timeout <duration>", "how long to wait for an answer, e.g. 500ms, 10s, 2m (default: 10s)");
+}
+
+function nodeFilter(command: Command): Command {
+  return command
+    .option("--hub-id <hub>", "only nodes of this hub (repeatable)", many)
+    .option("--type <type>", "only nodes of this type")
+    .option("--kind <kind>", "device or agent")
+    .option("--capability <name>", "only nodes that have this capability")
+    .option("--online", "only nodes that are online")
+    .option("--label <key=value>", "only nodes with this label (repeatable)", many)
+    .option("--prefix <text>", "only nodes whose id begins so");
+}
+
+/** buildProgram declares every verb. */
+export function buildProgram(handle: Handle): Command {
+  const program = new Command("foedus");
+  program
+    .description("Hubs of different owners work as one without giving up control.")
+    .addHelpText("after", HELP_FOOTER)
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined });
+  const verb = (parent: Command, signature: string, description: string, load: () => Promise<Loaded>): Command => {
+    const command = parent.command(signature).description(description);
+    return command.action(() => handle(command, load));
+  };
+  hubVerbs(verb, program);
+  ownHubVerbs(verb, program);
+  operatorVerbs(verb, program);
+  pkiVerbs(verb, program);
+  otherVerbs(verb, program, handle);
+  return program;
+}
+
+type Declare = (parent: Command, signature: string, description: string, load: () => Promise<Loaded>) => Command;
+
+function hubVerbs(verb: Declare, program: Command): void {
+  const config = (command: Command): Command =>
+    command
+      .option("--config <file>", "configuration file (default: FOEDUS_CONFIG)")
+      .option("--set <path=value>", "set a field of the configuration, e.g. listen.port=0 (repeatable)", many)
+      .option("--json", "print the addresses as one JSON line when ready")
+      .option("-q, --quiet", "print nothing when ready");
+  const hub = config(verb(program, "hub", "run all services of a hub in this process", async () => (await import("./hub.ts")).run));
+  output(
+    verb(
+      hub,
+      "init <hub-id>",
+      "make the folder of a new hub: configuration, certificates, a context",
+      async () => (await import("./hub-init.ts")).init,
+    ),
+  )
+    .option("--dir <folder>", "folder of the hub (default: its id)")
+    .option("--port <n>", "port that it listens on (default: 18800); split mode, health and metrics take ports after it")
+    .option(
+      "--advertise <host>",
+      "host name or address that peers are told (default: 127.0.0.1, this machine only; empty: it only dials out)",
+    );
+  config(verb(program, "serve <service>", "run one service of a hub in this process", async () => (await import("./serve.ts")).run));
+}
+
+/** Verbs on a hub's own files, which also ask the hub if it runs. */
+function ownHub(command: Command): Command {
+  return output(command)
+    .option("--config <file>", "configuration file of the hub (default: FOEDUS_CONFIG, then hub.json)")
+    .option("--hub <context>", "context for asking the running hub (default: the one that names it)")
+    .option("--contexts <file>", "contexts file (default: the nearest .foedus/contexts.json to the configuration)")
+    .option("--timeout <duration>", "how long to wait for the running hub (default: 10s)");
+}
+
+function ownHubVerbs(verb: Declare, program: Command): void {
+  const peer = program.command("peer").description("who the peers of the hub in this folder are; a running hub follows at once");
+  const load = async (): Promise<typeof import("./peer.ts")> => import("./peer.ts");
+  ownHub(verb(peer, "list", "list the peers of the federation file, with their links if the hub runs", async () => (await load()).list));
+  ownHub(verb(peer, "add <hub-id>", "pin a hub's CA and make it a peer, or change its entry", async () => (await load()).add))
+    .option("--ca <file>", "CA certificate of that hub, PEM; it is copied")
+    .option("--fingerprint <sha256>", "SHA-256 that the CA must have, as its operator told you (repeatable)", many)
+    .option("--host <host>", "host name or address to dial; without it the peer dials us")
+    .option("--port <n>", "its port (default: 18800)")
+    .addOption(new Option("--max-trust <level>", "ceiling of its trust level (default: limited)").choices(["full", "limited", "minimal"]))
+    .option("--share <name>", "share that it gets (default: full or limited, as its ceiling)");
+  ownHub(verb(peer, "remove <hub-id>", "remove a peer; says what is deleted and what is kept", async () => (await load()).remove)).option(
+    "--dry-run",
+    "only say it",
+  );
+  ownHub(
+    verb(peer, "trust <hub-id> <level>", "set the ceiling of a peer's trust: full, limited or minimal", async () => (await load()).trust),
+  );
+  ownHub(
+    verb(
+      program,
+      "doctor",
+      "look for what is wrong with the hub in this folder, and say how to mend it",
+      async () => (await import("./doctor.ts")).run,
+    ),
+  );
+}
+
+function operatorVerbs(verb: Declare, program: Command): void {
+  operator(
+    verb(
+      program,
+      "status",
+      "how the hub is: modules, peers, nodes and how current they are",
+      async () => (await import("./status.ts")).run,
+    ),
+  );
+  const peers = operator(
+    verb(program, "peers [hub]", "list peers, or show one with the evidence for its trust", async () => (await import("./peers.ts")).run),
+  );
+  operator(verb(peers, "enable <hub>", "enable the link to a peer again", async () => (await import("./peers.ts")).enable));
+  operator(
+    verb(peers, "disable <hub>", "end the link to a peer until it is enabled again", async () => (await import("./peers.ts")).disable),
+  );
+  nodeFilter(
+    operator(verb(program, "nodes", "list nodes of this hub and of its peers", async () => (await import("./nodes.ts")).run)),
+  ).option("--limit <n>", "at most so many");
+  operator(
+    verb(
+      program,
+      "node <node>",
+      "show one node (hub/node, or a bare id): capabilities, state, freshness",
+      async () => (await import("./node.ts")).run,
+    ),
+  ).option("--max-staleness <duration>", "fail rather than answer with something older");
+  operator(
+    verb(
+      program,
+      "send <node> <capability> [value]",
+      "run a command on a node and wait for its outcome",
+      async () => (await import("./send.ts")).run,
+    ),
+  )
+    .option("--idempotency-key <key>", "same key and same command within 24 h: the stored outcome, no second run")
+    .option("--type <type>", "type of the value, instead of asking the hub for the capability's");
+  nodeFilter(operator(verb(program, "watch [node]", "print changes of nodes as they happen", async () => (await import("./watch.ts")).run)))
+    .option("--snapshot", "print what there is first")
+    .option("--nodes-only", "leave out state changes");
+  operator(verb(program, "events", "list what happened, oldest first", async () => (await import("./events.ts")).run))
+    .option("-f, --follow", "go on with new events")
+    .option("--kind <kind>", "only this kind, e.g. link-state (repeatable)", many)
+    .option("--severity <severity>", "at least debug, info, warning or error")
+    .option("--peer <hub>", "only about this peer")
+    .option("--node <hub/node>", "only about this node")
+    .option("--limit <n>", "at most so many (default: 50; 10 before following)");
+  operator(verb(program, "links", "counters of each link", async () => (await import("./links.ts")).run));
+  operator(
+    verb(program, "feeds", "feeds that the hub holds, their positions and who has them", async () => (await import("./feeds.ts")).run),
+  );
+  operator(verb(program, "config", "effective configuration, secrets redacted", async () => (await import("./config.ts")).run))
+    .option("--file <file>", "read this file instead of asking the running hub")
+    .option("--diff <file>", "show what another file would change, and what of it needs a restart");
+}
+
+function pkiVerbs(verb: Declare, program: Command): void {
+  const pki = program.command("pki").description("certificates: the hub's authority and what it issues");
+  const dir = (command: Command): Command => output(command).option("--dir <folder>", "folder with ca.pem and ca.key (default: pki)");
+  const keys = (command: Command): Command =>
+    command
+      .option("--key-bits <n>", "size of new RSA keys (default: 2048)")
+      .option("--force", "new keys and certificates even if the present ones are good");
+  const sans = (command: Command): Command =>
+    command
+      .option("--dns <name>", "service: further host name (repeatable)", many)
+      .option("--ip <address>", "service: further address (repeatable)", many);
+  const rights = (command: Command): Command =>
+    command
+      .addOption(new Option("--role <role>", "operator: what it may do").choices(["viewer", "admin"]))
+      .option("--prefix <prefix>", "gateway: beginning of the node ids it may speak for (repeatable)", many)
+      .option("--life <duration>", "shorter life than the profile's, e.g. 7d");
+  keys(
+    sans(
+      dir(verb(pki, "init <hub-id>", "make a hub's authority, service certificate and admin", async () => (await import("./pki.ts")).init)),
+    ),
+  )
+    .option("--split", "also one certificate for each service")
+    .option("--new-authority", "replace the CA: peers that pinned it no longer know this hub");
+  keys(
+    rights(
+      sans(
+        dir(
+          verb(
+            pki,
+            "issue <kind> <name>",
+            "issue a certificate: service, node, gateway or operator",
+            async () => (await import("./pki.ts")).issue,
+          ),
+        ),
+      ),
+    ),
+  );
+  output(verb(pki, "show <files...>", "say what certificates and requests are", async () => (await import("./pki.ts")).showFiles));
+  keys(dir(verb(pki, "renew", "renew what is near its end", async () => (await import("./pki.ts")).renew)));
+  keys(
+    sans(output(verb(pki, "csr <kind> <name>", "make a key and a certificate request here", async () => (await import("./pki.ts")).csr))),
+  )
+    .option("--hub-id <hub>", "the hub whose authority will sign")
+    .option("--out <path>", "path of the files without .key and .csr (default: <kind>-<name>)");
+  rights(sans(dir(verb(pki, "sign <request> <kind> <name>", "sign a certificate request", async () => (await import("./pki.ts")).sign))))
+    .option("--key-sha256 <digest>", "digest of the key, as its sender told you")
+    .option("--out <file>", "certificate file (default: <kind>-<name>.pem beside the request)");
+}
+
+function otherVerbs(verb: Declare, program: Command, handle: Handle): void {
+  const contexts = program.command("contexts").description("hubs that this command knows by name");
+  const file = (command: Command): Command => output(command).option("--contexts <file>", "contexts file");
+  file(verb(contexts, "list", "list the contexts", async () => (await import("./contexts.ts")).list));
+  file(verb(contexts, "use <context>", "make a context the current one", async () => (await import("./contexts.ts")).use));
+  file(verb(contexts, "add <context>", "add or replace a context", async () => (await import("./contexts.ts")).add))
+    .option("--hub-id <hub>", "the hub (default: the name of the context)")
+    .option("--address <address>", "host:port, or service=host:port for each service in split mode (repeatable)", many)
+    .option("--ca <file>", "CA certificate of the hub")
+    .option("--cert <file>", "operator's certificate")
+    .option("--key <file>", "operator's key");
+  const completion = program.command("completion <shell>").description("print a completion script for bash, zsh or fish");
+  completion.action(() =>
+    handle(completion, async () => {
+      const { completion: print } = await import("./completion.ts");
+      return (io, [shell = ""]) => print(io, program, shell);
+    }),
+  );
+  output(verb(program, "version", "print the version", async () => (await import("./version.ts")).run));
+}

@@ -1,0 +1,49 @@
+import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
+import { ErrorReasonSchema, type Failure } from "#gen/foedus/common/v1/error_pb.ts";
+import { Freshness, FreshnessSchema } from "#gen/foedus/common/v1/value_pb.ts";
+import { FoedusError, REASONS } from "#kernel/error.ts";
+import type { ConnectionFlags } from "./connect.ts";
+import type { ExitCode } from "./exit.ts";
+import { label } from "./format.ts";
+import type { Io } from "./io.ts";
+import type { Cell } from "./table.ts";
+
+/** SERVICE_NAMES are the services that have an address and a certificate of their own in split mode. */
+export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
+
+/** OutputFlags are the options that every verb has. */
+export interface OutputFlags {
+  /** Machine output: one JSON document, or one per line for streams. */
+  readonly json?: boolean;
+  /** Names or values only, and no notes. */
+  readonly quiet?: boolean;
+}
+
+/** OperatorFlags are the options of verbs that talk to a hub. */
+export type OperatorFlags = ConnectionFlags & OutputFlags;
+
+/** Verb is what a verb's file exports as `run`. Nothing returned means EXIT.ok. */
+export type Verb<Options> = (io: Io, args: readonly string[], options: Options) => Promise<ExitCode | undefined>;
+
+/** messageJson gives a message as JSON (ProtoJSON) with the field names of the schema, fields with default values included. */
+export function messageJson<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): object {
+  return toJson(schema, message, { useProtoFieldName: true, alwaysEmitImplicit: true }) as object;
+}
+
+/** printJson writes one document: indented for lists and details, on one line for streams. */
+export function printJson(io: Io, value: object, shape: "document" | "line" = "document"): Promise<void> {
+  return io.out(`${JSON.stringify(value, undefined, shape === "line" ? undefined : 2)}\n`);
+}
+
+/** failureError turns a Failure inside an answer into what an RPC would have thrown. */
+export function failureError(failure: Failure): FoedusError {
+  const name = ErrorReasonSchema.value[failure.reason]?.name.slice("ERROR_REASON_".length) ?? "";
+  const reason = REASONS.find((known) => known === name) ?? "INTERNAL";
+  return new FoedusError({ reason, message: failure.message, ...(failure.field === "" ? {} : { field: failure.field }) });
+}
+
+/** freshnessCell shows how far an answer may be trusted: what is not fresh stands out. */
+export function freshnessCell(freshness: Freshness): Cell {
+  const style = freshness === Freshness.FRESH ? "green" : freshness === Freshness.STALE ? "yellow" : "red";
+  return { text: label(FreshnessSchema, freshness), style };
+}

@@ -1,0 +1,451 @@
+import { create } from "@bufbuild/protobuf";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ExecuteResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { type Command, Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
+import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
+import { NodeKind } from "#gen/foedus/common/v1/node_pb.ts";
+import { Freshness, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
+import {
+  GetPeerResponseSchema,
+  ListPeersResponseSchema,
+  SetPeerEnabledResponseSchema,
+} from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { LinkState, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { GetConfigResponseSchema, GetStatusResponseSchema } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
+import {
+  GetNodeResponseSchema,
+  ListFeedsResponseSchema,
+  type ListNodesRequest,
+  ListNodesResponseSchema,
+  type NodeRecord,
+  NodeRecordSchema,
+  WatchResponseSchema,
+} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import {
+  EventKind,
+  ListEventsResponseSchema,
+  ListLinkCountersResponseSchema,
+  Severity,
+  WatchEventsResponseSchema,
+} from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { fail } from "#kernel/error.ts";
+import { systemClock } from "#runtime/clock.ts";
+import { type FixedHub, fixedHub } from "../test/cli/fixture.ts";
+import { testHub } from "../test/testca/index.ts";
+
+const lamp = create(NodeRecordSchema, {
+  name: { hubId: "home", nodeId: "lamp" },
+  node: {
+    nodeId: "lamp",
+    kind: NodeKind.DEVICE,
+    type: "light",
+    name: "Desk \u001b[31mlamp",
+    capabilities: [
+      { name: "state", type: ValueType.BOOL, readable: true, invocable: true, idempotent: true },
+      { name: "brightness", type: ValueType.SINT64, readable: true, invocable: true, min: 0, max: 254, unit: "lvl" },
+      { name: "mode", type: ValueType.STRING, invocable: true, allowed: ["day", "night"] },
+    ],
+  },
+  state: [{ key: "brightness", value: { kind: { case: "intValue", value: 200n } } }],
+  online: true,
+  freshness: Freshness.FRESH,
+});
+
+const press = create(NodeRecordSchema, {
+  name: { hubId: "factory", nodeId: "press-1" },
+  node: { nodeId: "press-1", kind: NodeKind.DEVICE, type: "press" },
+  freshness: Freshness.UNKNOWN,
+  ageMs: 150_000n,
+});
+
+const factory = create(PeerSchema, {
+  hubId: "factory",
+  level: TrustLevel.LIMITED,
+  maxTrust: TrustLevel.FULL,
+  state: LinkState.RECOVERING,
+  stateAgeMs: 7_000n,
+  share: "limited",
+  decision: "two methods hold",
+  evidence: [{ method: "certificate", valid: true, detail: "chain ends in the pinned CA" }],
+  sessions: [{ service: "registry-sync", state: LinkState.RECOVERING, synced: true }],
+  failure: { message: "nothing listens at the address" },
+  retryInMs: 4_000n,
+});
+
+const filters: ListNodesRequest[] = [];
+const commands: Command[] = [];
+const enabled: [string, boolean][] = [];
+let watches = 0;
+
+function page(request: ListNodesRequest): readonly [NodeRecord[], string] {
+  filters.push(request);
+  return request.pageToken === "" ? [[press], "next"] : [[lamp], ""];
+}
+
+/** execute answers as a hub does: DONE in the response, all else as an error (see the schema). */
+function execute(command: Command | undefined): ReturnType<typeof create<typeof ExecuteResponseSchema>> {
+  if (command === undefined) throw fail("INVALID_FIELD", "no command");
+  commands.push(command);
+  if (command.capability === "brightness") throw fail("VALUE_OUT_OF_RANGE", "999 is above 254", { field: "command.value" });
+  if (command.capability === "mode") throw fail("OUTCOME_UNKNOWN", "the executor went away while it ran");
+  return create(ExecuteResponseSchema, {
+    result: { outcome: Outcome.DONE, durationMs: 12.4, value: { kind: { case: "boolValue", value: true } } },
+  });
+}
+
+let home: FixedHub;
+
+beforeAll(async () => {
+  home = await fixedHub({
+    hub: {
+      getStatus: () =>
+        create(GetStatusResponseSchema, {
+          hubId: "home",
+          software: "0.1.0",
+          mode: "single",
+          uptimeMs: 3_700_000n,
+          durability: "full",
+          wallMs: BigInt(Math.round(systemClock.wall())),
+          certificateExpiresMs: BigInt(Math.round(systemClock.wall())) + 40n * 86_400_000n,
+          modules: [
+            { name: "discovery", ready: true },
+            { name: "telemetry", ready: false, reason: "its store failed" },
+          ],
+        }),
+      getConfig: () => create(GetConfigResponseSchema, { json: '{"hub_id":"home","listen":{"port":18800}}' }),
+    },
+    discovery: {
+      listPeers: () => create(ListPeersResponseSchema, { peers: [factory] }),
+      getPeer: ({ hubId }) => {
+        if (hubId !== "factory") throw fail("PEER_NOT_FOUND", `no peer ${hubId}`);
+        return create(GetPeerResponseSchema, { peer: factory });
+      },
+      setPeerEnabled: ({ hubId, enabled: on }) => {
+        enabled.push([hubId, on]);
+        return create(SetPeerEnabledResponseSchema, { peer: { ...factory, state: on ? LinkState.INIT : LinkState.TERMINATED } });
+      },
+    },
+    registry: {
+      listNodes: (request) => {
+        const [records, nextPageToken] = page(request);
+        const hubs = [
+          { hubId: "factory", freshness: Freshness.UNKNOWN, ageMs: 150_000n, nodes: 1 },
+          { hubId: "home", freshness: Freshness.FRESH, nodes: 1 },
+        ];
+        return create(ListNodesResponseSchema, { records, nextPageToken, hubs, total: 2 });
+      },
+      getNode: ({ name }) => {
+        if (name?.nodeId !== "lamp") throw fail("NODE_NOT_FOUND", `no node ${name?.hubId}/${name?.nodeId}`);
+        return create(GetNodeResponseSchema, { record: lamp });
+      },
+      listFeeds: () =>
+        create(ListFeedsResponseSchema, {
+          feeds: [
+            {
+              head: { hubId: "home", share: "full", epoch: 2n, seq: 41n },
+              own: true,
+              freshness: Freshness.FRESH,
+              nodes: 1,
+              entries: 1_234n,
+              cursors: [{ hubId: "factory", acked: { hubId: "home", share: "full", epoch: 2n, seq: 40n }, lag: 1n }],
+            },
+          ],
+        }),
+      watch: async (_request, out, context) => {
+        watches++;
+        const name = { hubId: "home", nodeId: "lamp" };
+        const state = (value: bigint) => ({
+          case: "state" as const,
+          value: { key: "brightness", value: { kind: { case: "intValue" as const, value } } },
+        });
+        out.send(create(WatchResponseSchema, { push: { case: "events", value: { events: [{ name, change: state(1n) }] } } }));
+        out.send(
+          create(WatchResponseSchema, {
+            push: { case: "bookmark", value: { positions: [{ hubId: "home", share: "full", epoch: 2n, seq: 41n }] } },
+          }),
+        );
+        const events = [
+          { name, change: state(2n) },
+          { name: { hubId: "home", nodeId: "lamp2" }, change: state(9n) },
+          { name, change: { case: "online" as const, value: false } },
+        ];
+        out.send(create(WatchResponseSchema, { push: { case: "events", value: { events } } }));
+        await new Promise((resolve) => context.signal.addEventListener("abort", resolve, { once: true }));
+      },
+    },
+    commands: { execute: ({ command }) => execute(command) },
+    telemetry: {
+      listEvents: ({ filter }) => {
+        const wallMs = BigInt(Math.round(systemClock.wall())) - 90_000n;
+        const events = [
+          {
+            seq: 8n,
+            wallMs,
+            kind: EventKind.FEED,
+            severity: Severity.WARNING,
+            service: "registry-sync",
+            peer: "factory",
+            text: "snapshot was refused",
+          },
+          {
+            seq: 7n,
+            wallMs,
+            kind: EventKind.LINK_STATE,
+            severity: Severity.INFO,
+            service: "discovery",
+            peer: "factory",
+            text: "recovering",
+          },
+        ];
+        return create(ListEventsResponseSchema, { events: events.filter(({ severity }) => severity >= (filter?.minSeverity ?? 0)) });
+      },
+      watchEvents: async ({ fromSeq }, out, context) => {
+        out.send(
+          create(WatchEventsResponseSchema, {
+            events: [{ seq: fromSeq, wallMs: 0n, kind: EventKind.NODE, node: "home/lamp", text: `from ${fromSeq}` }],
+            nextSeq: fromSeq + 1n,
+          }),
+        );
+        await new Promise((resolve) => context.signal.addEventListener("abort", resolve, { once: true }));
+      },
+      listLinkCounters: () =>
+        create(ListLinkCountersResponseSchema, {
+          links: [
+            { peer: "factory", service: "registry-sync", mount: "mirror", bytesIn: 2_048n, framesIn: 12n, fatal: 1n, lastEvent: "lost" },
+          ],
+        }),
+    },
+  });
+});
+
+afterAll(() => home.close());
+
+describe("verbs against a hub", () => {
+  test("status shows modules, peers and hubs, and fails when a module is not ready", async () => {
+    const { code, out, err } = await home.foedus("status");
+    expect(err).toBe("");
+    expect(out).toMatch(/hub +home/);
+    expect(out).toMatch(/running for +1 h/);
+    expect(out).toMatch(/certificate +ends in \d+ d/);
+    expect(out).toMatch(/telemetry +not ready +its store failed/);
+    expect(out).toMatch(/factory +recovering +7 s +limited/);
+    expect(out).toMatch(/factory +1 +unknown +2 min ago/);
+    expect(code).toBe(1);
+  });
+
+  test("peers lists the problem and the next attempt; one peer shows its evidence", async () => {
+    const list = await home.foedus("peers");
+    expect(list).toMatchObject({ code: 0, err: "" });
+    expect(list.out).toMatch(/factory +recovering +7 s +limited +limited +- +1\/1 +nothing listens at the address; next attempt in 4 s/);
+    const one = await home.foedus("peers", "factory");
+    expect(one.out).toMatch(/trust +limited \(ceiling full, it grants us none\)/);
+    expect(one.out).toMatch(/certificate +yes +never +chain ends in the pinned CA/);
+  });
+
+  test("D-4 peers disable and enable say what became of the link; options may stand before or after", async () => {
+    const off = await home.foedus("peers", "disable", "factory");
+    expect(off).toEqual({ code: 0, out: "factory is disabled; the link is terminated\n", err: "" });
+    const on = await home.foedus("peers", "--json", "enable", "factory");
+    expect(JSON.parse(on.out)).toMatchObject({ peer: { hub_id: "factory", state: "LINK_STATE_INIT" } });
+    expect(enabled).toEqual([
+      ["factory", false],
+      ["factory", true],
+    ]);
+  });
+
+  test("S0-21 nodes reads all pages, sends the filter, and D-7 says which hub is unknown", async () => {
+    filters.length = 0;
+    const { code, out, err } = await home.foedus(
+      "nodes",
+      "--hub-id",
+      "home",
+      "--hub-id",
+      "factory",
+      "--kind",
+      "device",
+      "--label",
+      "room=hall",
+      "--online",
+      "--prefix",
+      "p",
+    );
+    expect(code).toBe(0);
+    expect(out.split("\n").slice(1, 3)).toEqual([
+      expect.stringMatching(/^factory\/press-1 +device +press/),
+      expect.stringMatching(/^home\/lamp +device +light/),
+    ]);
+    expect(err).toContain("2 nodes\n");
+    expect(err).toContain("factory is unknown: last confirmed 2 min ago\n");
+    expect(filters.map(({ pageToken }) => pageToken)).toEqual(["", "next"]);
+    expect(filters[0]?.filter).toMatchObject({
+      hubIds: ["home", "factory"],
+      kind: NodeKind.DEVICE,
+      labels: { room: "hall" },
+      onlineOnly: true,
+      nodeIdPrefix: "p",
+    });
+  });
+
+  test("nodes --limit stops early, --quiet gives names, --json one document", async () => {
+    filters.length = 0;
+    expect(await home.foedus("nodes", "--limit", "1", "-q")).toEqual({ code: 0, out: "factory/press-1\n", err: "" });
+    expect(filters).toHaveLength(1);
+    const { out } = await home.foedus("nodes", "--json");
+    const document = JSON.parse(out) as { nodes: object[] };
+    expect(document).toMatchObject({ total: 2, hubs: [{ hub_id: "factory", age_ms: "150000" }, {}] });
+    expect(document.nodes).toHaveLength(2);
+  });
+
+  test("control characters in names of others do not reach the terminal", async () => {
+    const { out } = await home.foedus("nodes");
+    expect(out).toContain("Desk \\u{1b}[31mlamp");
+    expect(out).not.toContain("\u001b");
+  });
+
+  test("node shows capabilities with type, range, access and state", async () => {
+    const { code, out } = await home.foedus("node", "home/lamp");
+    expect(code).toBe(0);
+    expect(out).toMatch(/brightness +sint64 +lvl +0 to 254 +read, invoke +200 lvl/);
+    expect(out).toMatch(/mode +string +day \| night +invoke/);
+    expect(out).toMatch(/freshness +fresh/);
+  });
+
+  test("S0-15 send reads the value by the capability's type and prints outcome, time and value", async () => {
+    commands.length = 0;
+    const { code, out } = await home.foedus("send", "lamp", "state", "on", "--timeout", "3s", "--idempotency-key", "k1");
+    expect(out).toBe("home/lamp state: done in 12 ms, value true\n");
+    expect(code).toBe(0);
+    expect(commands[0]).toMatchObject({
+      target: { hubId: "home", nodeId: "lamp" },
+      capability: "state",
+      value: { kind: { case: "boolValue", value: true } },
+      timeoutMs: 3_000,
+      idempotencyKey: "k1",
+    });
+  });
+
+  test("send refuses a value of another type, a capability that is not there, and passes on the owner's verdict", async () => {
+    const wrong = await home.foedus("send", "lamp", "state", "perhaps");
+    expect(wrong).toEqual({ code: 2, out: "", err: 'foedus: "perhaps" is not a value of lamp state. Give true or false.\n' });
+    const missing = await home.foedus("send", "lamp", "colour", "red");
+    expect(missing).toEqual({
+      code: 5,
+      out: "",
+      err: 'foedus: home/lamp has no capability "colour". It can do: state, brightness, mode.\n',
+    });
+    const range = await home.foedus("send", "lamp", "brightness", "999", "--json");
+    expect(range.code).toBe(2);
+    expect(JSON.parse(range.err)).toMatchObject({ error: { reason: "VALUE_OUT_OF_RANGE", field: "command.value", exit_code: 2 } });
+    const unknown = await home.foedus("send", "lamp", "mode", "day");
+    expect(unknown.code).toBe(1);
+    expect(unknown.err).toContain("Read the device's state before deciding");
+  });
+
+  test("watch prints changes of exactly one node, not what was there before, and SIGINT ends it with 0", async () => {
+    const watch = home.start("watch", "home/lamp");
+    await watch.printed("offline");
+    watch.child.kill("SIGINT");
+    const { code, out, err } = await watch.done;
+    const lines = out.trim().split("\n");
+    expect(lines).toEqual([
+      expect.stringMatching(/^\d\d:\d\d:\d\d {2}home\/lamp {2}brightness = 2$/),
+      expect.stringMatching(/home\/lamp {2}offline$/),
+    ]);
+    expect(err).toContain("watching for changes");
+    expect(code).toBe(0);
+    expect(watches).toBe(1);
+  });
+
+  test("watch --json --snapshot prints one document per line, with what was there", async () => {
+    const watch = home.start("watch", "--json", "--snapshot");
+    await watch.printed('"online":false');
+    watch.child.kill("SIGTERM");
+    const { code, out } = await watch.done;
+    const events = out
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as object);
+    expect(events).toHaveLength(4);
+    expect(events[0]).toMatchObject({ name: { hub_id: "home", node_id: "lamp" }, state: { key: "brightness", value: { int_value: "1" } } });
+    expect(code).toBe(0);
+  });
+
+  test("events are listed oldest first with their age, filtered by severity", async () => {
+    const { out } = await home.foedus("events");
+    expect(out.split("\n").slice(1, 3)).toEqual([
+      expect.stringMatching(/^1 min ago +info +link-state +discovery +factory +recovering/),
+      expect.stringMatching(/^1 min ago +warning +feed/),
+    ]);
+    const { out: grave } = await home.foedus("events", "--severity", "warning", "--json");
+    expect(JSON.parse(grave)).toMatchObject({ events: [{ seq: "8", severity: "SEVERITY_WARNING" }] });
+    expect((await home.foedus("events", "--kind", "weather")).err).toContain("Kinds are link-state, trust-decided,");
+  });
+
+  test("events --follow goes on where the list ended", async () => {
+    const events = home.start("events", "--follow");
+    await events.printed("from 9");
+    events.child.kill("SIGINT");
+    const { code, out } = await events.done;
+    expect(out).toMatch(/snapshot was refused\n.* info +node {2}home\/lamp {2}from 9\n/);
+    expect(code).toBe(0);
+  });
+
+  test("S3-22 links and feeds", async () => {
+    expect((await home.foedus("links")).out).toMatch(/factory +mirror +2\.0 KiB +0 B +12 +0 +0 +1 +0 +now +lost/);
+    const { out } = await home.foedus("feeds");
+    expect(out).toMatch(/home\/full +this hub +2:41 +1 +1,234 +0 +fresh +now/);
+    expect(out).toMatch(/home\/full +factory +2:40 +1\n/);
+  });
+
+  test("config prints what the running hub gives", async () => {
+    expect(JSON.parse((await home.foedus("config")).out)).toEqual({ hub_id: "home", listen: { port: 18800 } });
+  });
+});
+
+describe("exit codes", () => {
+  test("5 for what does not exist, with what to do and without a stack", async () => {
+    const { code, err } = await home.foedus("node", "home/nothing");
+    expect(code).toBe(5);
+    expect(err).toBe("foedus: no node home/nothing. List the nodes and use an existing (hub_id, node_id).\n");
+    expect((await home.foedus("peers", "mars")).code).toBe(5);
+  });
+
+  test("4 for a caller without the right: a viewer cannot send (ACCESS_DENIED)", async () => {
+    const flags = await home.flags("viewer", home.hub.operator("viewer", "viewer"));
+    const { code, err } = await home.foedus("send", "lamp", "state", "on", ...flags);
+    expect(err).toContain("foedus: ");
+    expect(code).toBe(4);
+  });
+
+  test("4 for a server that is another hub: its certificate is checked by name and CA", async () => {
+    const other = await testHub("home");
+    const flags = await home.flags("stranger", other.operator());
+    const { code, err } = await home.foedus("nodes", ...flags);
+    expect(err).toMatch(/^foedus: .*CA/);
+    expect(code).toBe(4);
+  });
+
+  test("4 for a certificate of another CA: the hub refuses it in the handshake", async () => {
+    const stranger = (await testHub("home")).operator();
+    const flags = await home.flags("forged", { ...stranger, caPem: home.hub.caPem });
+    const { code, err } = await home.foedus("nodes", ...flags);
+    expect(err).toMatch(/^foedus: .*certificate/);
+    expect(code).toBe(4);
+  });
+
+  test("2 for what was typed wrongly", async () => {
+    for (const args of [
+      ["nodes", "--kind", "ghost"],
+      ["node"],
+      ["fly"],
+      ["node", "a/b/c"],
+      ["nodes", "--limit", "0"],
+      ["status", "--hub", "mars"],
+    ])
+      expect(await home.foedus(...args), args.join(" ")).toMatchObject({
+        code: 2,
+        out: "",
+        err: expect.stringMatching(/^foedus: [^\n]+\n$/),
+      });
+  });
+});
