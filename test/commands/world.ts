@@ -1,0 +1,112 @@
+// Cores, disks and wires in memory: what the property tests and transcripts of command-forwarding run on.
+import { createHash } from "node:crypto";
+import type { StoreOp } from "#kernel/core.ts";
+import type { Now } from "#kernel/instant.ts";
+import { CommandCore } from "../../services/command-forwarding/core.ts";
+import { LOG } from "../../services/command-forwarding/journal.ts";
+import type {
+  CommandEffect,
+  Input,
+  InvocationsFrame,
+  Invoke,
+  Reply,
+  Respond,
+  ResultsFrame,
+  Task,
+} from "../../services/command-forwarding/messages.ts";
+import { META_KEY, META_SPACE } from "../../services/command-forwarding/restore.ts";
+import type { Settings } from "../../services/command-forwarding/settings.ts";
+
+/** MemoryDisk holds what was committed; it can be copied, as a backup is. */
+export class MemoryDisk {
+  blobs = new Map<number, Uint8Array>();
+  meta: Uint8Array | undefined;
+
+  apply(ops: readonly StoreOp[]): void {
+    for (const op of ops) {
+      if (op.op === "append" && op.log === LOG) this.blobs.set(op.seq, op.bytes);
+      else if (op.op === "trim") for (const seq of [...this.blobs.keys()]) if (seq < op.below) this.blobs.delete(seq);
+      if (op.op === "put" && op.space === META_SPACE && op.key === META_KEY) this.meta = op.bytes;
+    }
+  }
+
+  copy(): MemoryDisk {
+    const copy = new MemoryDisk();
+    copy.blobs = new Map(this.blobs);
+    copy.meta = this.meta;
+    return copy;
+  }
+}
+
+/** MemoryHub drives one core over a disk. A crash between two steps loses what was not committed, and everything in memory. */
+export class MemoryHub {
+  readonly hubId: string;
+  disk = new MemoryDisk();
+  core: CommandCore;
+  /** Everything that left, in order. */
+  readonly out: CommandEffect[] = [];
+  readonly #settings: Partial<Settings>;
+  readonly #now: () => Now;
+
+  constructor(hubId: string, now: () => Now, settings: Partial<Settings> = {}) {
+    this.hubId = hubId;
+    this.#now = now;
+    this.#settings = settings;
+    this.core = this.#boot();
+  }
+
+  /** give steps the core. `crashAt`: the process dies right before ("before") or right after ("after") the step's commit. */
+  give(input: Input, crashAt?: "before" | "after"): CommandEffect[] {
+    return this.#settle((effects) => this.core.step(this.#now(), input, effects), crashAt);
+  }
+
+  /** tick lets due things happen. */
+  tick(crashAt?: "before" | "after"): CommandEffect[] {
+    const deadline = this.core.deadline();
+    if (deadline === undefined || deadline > this.#now().mono) return [];
+    return this.#settle((effects) => this.core.tick(this.#now(), effects), crashAt);
+  }
+
+  /** restart is a crash between steps. */
+  restart(): void {
+    this.core = this.#boot();
+  }
+
+  #boot(): CommandCore {
+    const hash = (data: Uint8Array): Uint8Array => createHash("sha256").update(data).digest();
+    const core = new CommandCore({ hubId: this.hubId, settings: this.#settings, hash });
+    const blobs = [...this.disk.blobs].sort(([x], [y]) => x - y).map(([seq, bytes]) => ({ seq, bytes }));
+    core.restore(this.#now(), { meta: this.disk.meta, blobs });
+    const effects: CommandEffect[] = [];
+    core.step(this.#now(), { kind: "start" }, effects);
+    for (const effect of effects) if (effect.kind === "persist") this.disk.apply(effect.ops);
+    return core;
+  }
+
+  #settle(run: (effects: CommandEffect[]) => void, crashAt: "before" | "after" | undefined): CommandEffect[] {
+    const effects: CommandEffect[] = [];
+    run(effects);
+    if (crashAt !== "before") for (const effect of effects) if (effect.kind === "persist") this.disk.apply(effect.ops);
+    if (crashAt !== undefined) {
+      this.restart();
+      return [];
+    }
+    const left = effects.filter((effect) => effect.kind !== "persist" && effect.kind !== "observe");
+    this.out.push(...left);
+    return left;
+  }
+}
+
+/** invocationsOf is what arrives of an Invoke effect. */
+export function invocationsOf(effect: Invoke, mono: number): InvocationsFrame {
+  const { epoch, ackedBelow, acks, cancels, ownerEpoch, ownerPosition } = effect;
+  const items = effect.items.map(({ deadline, ...item }) => ({ ...item, timeoutMs: Math.max(0, Math.ceil(deadline - mono)) }));
+  return { epoch, ackedBelow, acks: [...acks], items, cancels: [...cancels], ownerEpoch, ownerPosition };
+}
+
+/** resultsOf is what arrives of a Respond effect. */
+export function resultsOf({ epoch, ownerEpoch, ownerPosition, items }: Respond): ResultsFrame {
+  return { epoch, ownerEpoch, ownerPosition, items: [...items] };
+}
+
+export type { Reply, Task };

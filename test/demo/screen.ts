@@ -1,0 +1,190 @@
+// The live screen: a pure function from what the hubs say to lines of text.
+import { stripVTControlCharacters, styleText } from "node:util";
+
+/** LinkRow is one link as one hub sees it. */
+export interface LinkRow {
+  readonly from: string;
+  readonly to: string;
+  readonly state: string;
+  readonly level: string;
+  readonly share: string;
+  readonly rttMs: number;
+}
+
+/** HubRow is one hub. */
+export interface HubRow {
+  readonly id: string;
+  readonly address: string;
+  readonly up: boolean;
+  readonly own: number;
+  /** Nodes that it sees of others, by hub, with freshness. */
+  readonly seen: readonly { readonly hub: string; readonly nodes: number; readonly freshness: string; readonly ageMs: number }[];
+  readonly updatesPerSecond: number;
+  readonly rssMiB: number;
+  readonly cpuPercent: number;
+}
+
+/** Model is everything that is shown. */
+export interface Model {
+  readonly hubs: readonly HubRow[];
+  readonly links: readonly LinkRow[];
+  /** Lines of the tour; like commands and events, oldest first. */
+  readonly story: readonly string[];
+  readonly commands: readonly { readonly age: string; readonly caller: string; readonly what: string; readonly refused: string }[];
+  readonly events: readonly { readonly age: string; readonly hub: string; readonly severity: string; readonly text: string }[];
+  readonly hints: readonly string[];
+}
+
+type Style = Parameters<typeof styleText>[0];
+
+const STATES: Readonly<Record<string, Style>> = {
+  OPERATIONAL: "green",
+  RECOVERING: "yellow",
+  SYNCING: "yellow",
+  CONNECTING: "yellow",
+  DISCOVERING: "yellow",
+};
+const FRESH: Readonly<Record<string, Style>> = { FRESH: "green", STALE: "yellow", UNKNOWN: "red" };
+
+const ESC = "\u001b";
+/** A colour or weight; the capture keeps it in `split`. */
+const SGR = new RegExp(`(${ESC}\\[[0-9;]*m)`);
+
+/** width of a text on the screen. */
+function width(text: string): number {
+  return stripVTControlCharacters(text).length;
+}
+
+function pad(text: string, columns: number): string {
+  return width(text) >= columns ? text : text + " ".repeat(columns - width(text));
+}
+
+/** cut shortens a line to the screen without breaking colours. */
+function cut(line: string, columns: number): string {
+  if (width(line) <= columns) return line;
+  let shown = 0;
+  let out = "";
+  for (const part of line.split(SGR)) {
+    if (part.startsWith(ESC)) out += part;
+    else {
+      out += part.slice(0, Math.max(0, columns - shown));
+      shown += part.length;
+    }
+  }
+  return out;
+}
+
+/** wrap breaks a line of plain text at spaces, the rest indented. */
+function wrap(line: string, columns: number, indent: string): string[] {
+  const lines: string[] = [];
+  let rest = line;
+  while (rest.length > columns) {
+    const at = rest.lastIndexOf(" ", columns);
+    if (at <= indent.length) break;
+    lines.push(rest.slice(0, at));
+    rest = `${indent}${rest.slice(at + 1)}`;
+  }
+  return [...lines, rest];
+}
+
+type Styler = (format: Style, text: string) => string;
+
+function hubLines(model: Model, style: Styler): string[] {
+  const head = `  ${pad("hub", 10)}${pad("address", 18)}${pad("own nodes", 12)}${pad("sees of others", 42)}${pad("updates/s", 11)}${pad("memory", 10)}cpu`;
+  const rows = model.hubs.map((hub) => {
+    const seen = hub.seen
+      .map((other) => `${other.hub} ${other.nodes} ${style(FRESH[other.freshness] ?? "white", other.freshness.toLowerCase())}`)
+      .join(", ");
+    const name = `${style(hub.up ? "green" : "red", "●")} ${pad(style("bold", hub.id), 10)}${pad(hub.address, 18)}`;
+    if (!hub.up) return `${name}${style("red", "down")}`;
+    const numbers = `${pad(String(Math.round(hub.updatesPerSecond)), 11)}${pad(`${hub.rssMiB.toFixed(0)} MiB`, 10)}${hub.cpuPercent.toFixed(0)} %`;
+    return `${name}${pad(String(hub.own), 12)}${pad(seen === "" ? "nothing" : seen, 42)}${numbers}`;
+  });
+  return [style("dim", head), ...rows];
+}
+
+function linkLines(model: Model, style: Styler): string[] {
+  const head = style("dim", `  ${pad("link", 20)}${pad("state", 15)}${pad("trusts it", 12)}${pad("shows it", 12)}round trip`);
+  const rows = model.links.map((link) => {
+    const color = STATES[link.state] ?? "red";
+    const shows = link.level === "MINIMAL" || link.share === "" ? "nothing" : link.share;
+    const rtt = link.rttMs > 0 ? `${link.rttMs.toFixed(1)} ms` : "";
+    return `${style(color, "●")} ${pad(`${link.from} → ${link.to}`, 20)}${pad(style(color, link.state), 15)}${pad(link.level.toLowerCase(), 12)}${pad(shows, 12)}${rtt}`;
+  });
+  return [head, ...rows];
+}
+
+/** How many lines of story, commands and events are shown; the first that fits the terminal is taken. */
+const SIZES = [
+  [9, 5, 6],
+  [6, 4, 4],
+  [4, 3, 3],
+  [3, 2, 2],
+  [2, 1, 1],
+] as const;
+
+/** render draws the screen: lines of at most `columns` characters, at most `rows` of them. */
+export function render(model: Model, columns: number, rows: number, color = true): string[] {
+  const drawn = SIZES.map((size) => draw(model, columns, size, color));
+  const lines = drawn.find(({ length }) => length <= rows) ?? drawn.at(-1)!;
+  return lines.slice(0, rows).map((line) => cut(line, columns));
+}
+
+function draw(model: Model, columns: number, [stories, commands, events]: (typeof SIZES)[number], color: boolean): string[] {
+  const style: Styler = (format, text) => (color ? styleText(format, text, { validateStream: false }) : text);
+  const title = (text: string): string =>
+    `${style(["bold", "cyan"], text)} ${style("dim", "─".repeat(Math.max(0, columns - text.length - 1)))}`;
+  const commandLines = model.commands.slice(-commands).map(({ age, caller, what, refused }) => {
+    const outcome = refused === "" ? style("green", "done") : style("yellow", refused);
+    return `  ${style("dim", pad(age, 8))}${pad(caller, 9)}→ ${what}  ${outcome}`;
+  });
+  const eventLines = model.events.slice(-events).map(({ age, hub, severity, text }) => {
+    return `  ${style("dim", pad(age, 8))}${pad(hub, 9)}${severity === "INFO" ? text : style("yellow", text)}`;
+  });
+  const parts: readonly (readonly [string, readonly string[]])[] = [
+    ["hubs", hubLines(model, style)],
+    ["links", linkLines(model, style)],
+    ["what happens", model.story.slice(-stories).flatMap((line) => wrap(`  ${line}`, columns, "    "))],
+    ["last commands", commandLines],
+    ["last events", eventLines],
+    ["try it in another terminal", model.hints.flatMap((hint) => wrap(`  ${hint}`, columns, "    "))],
+  ];
+  const lines = [`${style(["bold", "inverse"], " FOEDUS ")} ${style("dim", "hubs of different owners, working as one")}`];
+  for (const [name, content] of parts) lines.push("", title(name), ...content);
+  return lines;
+}
+
+const COLORS: Readonly<Record<string, string>> = { "31": "#f85149", "32": "#3fb950", "33": "#d29922", "36": "#39c5cf", "37": "#c9d1d9" };
+
+/** toSvg draws lines with colours as a picture, for the README. */
+export function toSvg(lines: readonly string[], columns: number): string {
+  const [cw, ch, margin] = [8.4, 19, 16];
+  const escaped = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+  const rows = lines.map((line, row) => {
+    let [fill, weight, opacity, inverse, column] = ["#c9d1d9", "normal", 1, false, 0];
+    const spans: string[] = [];
+    for (const part of line.split(SGR)) {
+      const code = SGR.exec(part)?.[1]?.slice(2, -1);
+      if (code !== undefined) {
+        if (code === "1") weight = "bold";
+        else if (code === "2") opacity = 0.6;
+        else if (code === "7") inverse = true;
+        else if (code === "22") [weight, opacity] = ["normal", 1];
+        else if (code === "27") inverse = false;
+        else fill = COLORS[code] ?? "#c9d1d9";
+        continue;
+      }
+      if (part === "") continue;
+      const x = margin + column * cw;
+      const y = margin + row * ch;
+      if (inverse) spans.push(`<rect x="${x}" y="${y}" width="${part.length * cw}" height="${ch}" fill="#39c5cf"/>`);
+      spans.push(
+        `<text x="${x}" y="${y + 14}" fill="${inverse ? "#0d1117" : fill}" font-weight="${weight}" opacity="${opacity}" textLength="${part.length * cw}" xml:space="preserve">${escaped(part)}</text>`,
+      );
+      column += part.length;
+    }
+    return spans.join("");
+  });
+  const [w, h] = [columns * cw + 2 * margin, lines.length * ch + 2 * margin];
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${w} ${h}" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,monospace" font-size="14" role="img"><title>Three hubs, live: their links, nodes, commands and events</title><rect width="100%" height="100%" rx="8" fill="#0d1117"/>${rows.join("\n")}</svg>\n`;
+}

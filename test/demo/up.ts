@@ -1,0 +1,279 @@
+// `make up`: three hubs as processes of their own, federated, with real nodes; a tour; then a live screen.
+// `make tour`: the same, but it ends after the tour, with 0 if every step held and 1 if not.
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, relative } from "node:path";
+import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
+import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
+import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { Severity } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { systemClock } from "#runtime/clock.ts";
+import { type Clients, Federation, type HubProcess, ROOT } from "../support/federation.ts";
+import { agentNodes } from "./agents.ts";
+import { demoLamp, Gateway, type RanCommand } from "./gateways.ts";
+import { dealByVendor, loadInventory } from "./inventory.ts";
+import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, stopDemo } from "./running.ts";
+import { type HubRow, type LinkRow, type Model, render, toSvg } from "./screen.ts";
+import { tour } from "./tour.ts";
+
+const HUBS = ["home", "factory", "lab"] as const;
+const RUN_DIR = join(DEMO_DIR, "demo");
+const REFRESH_MS = 500;
+const COLUMNS = 118;
+const SCREENSHOT_ROWS = 56;
+/** Before the picture for the README is taken: the next pings show round trips of a system at rest. */
+const SETTLE_MS = 18_000;
+
+const HINTS = [
+  'alias foedus="$PWD/node_modules/.bin/node $PWD/cli/main.ts"',
+  "foedus status --hub home          foedus peers --hub lab           foedus events --hub factory",
+  "foedus send factory/demo-lamp state ON --hub home",
+  "foedus watch factory/demo-lamp --hub lab",
+  `cd ${relative(ROOT, join(DEMO_PKI, "home"))}`,
+  `grpcurl -cacert ca.pem -cert operator-admin.pem -key operator-admin.key localhost:${DEMO_PORT} list`,
+  `${relative(join(DEMO_PKI, "home"), join(ROOT, "node_modules/.bin/buf"))} curl --protocol grpc --cacert ca.pem --cert operator-admin.pem --key operator-admin.key https://localhost:${DEMO_PORT}/foedus.hub.v1alpha1.HubService/GetStatus`,
+  `curl http://127.0.0.1:${DEMO_PORT + 10}/metrics       home; factory ${DEMO_PORT + 30}, lab ${DEMO_PORT + 50}`,
+];
+
+const only = process.argv.includes("--tour");
+const screenshot = process.argv.find((argument) => argument.startsWith("--screenshot="))?.slice("--screenshot=".length);
+const live = process.stdout.isTTY === true && !only;
+const startedAt = systemClock.mono();
+const story: string[] = [];
+const commands: (RanCommand & { readonly at: number })[] = [];
+const events: { at: number; hub: string; severity: string; text: string }[] = [];
+
+function say(line: string): void {
+  story.push(line);
+  if (!live) process.stdout.write(`${((systemClock.mono() - startedAt) / 1_000).toFixed(1).padStart(6)} s  ${line}\n`);
+}
+
+/** startHubs issues the PKI into certs/dev, starts the hubs and writes the contexts for the command line. */
+async function startHubs(): Promise<Federation> {
+  rmSync(RUN_DIR, { recursive: true, force: true });
+  mkdirSync(RUN_DIR, { recursive: true });
+  const federation = await Federation.prepare({
+    dir: RUN_DIR,
+    pkiDir: DEMO_PKI,
+    basePort: DEMO_PORT,
+    hubs: [
+      { id: "home", peers: [{ hub: "factory" }, { hub: "lab" }] },
+      { id: "factory", peers: [{ hub: "home" }, { hub: "lab", maxTrust: "full" }] },
+      { id: "lab", reachable: false, peers: [{ hub: "home", maxTrust: "minimal" }, { hub: "factory" }] },
+    ],
+  });
+  const contexts = Object.fromEntries(
+    [...federation.hubs.values()].map((hub) => [
+      hub.id,
+      { hub_id: hub.id, address: hub.address("discovery"), ...hub.pki("operator-admin") },
+    ]),
+  );
+  writeFileSync(join(DEMO_DIR, "contexts.json"), `${JSON.stringify({ current: "home", contexts }, undefined, 2)}\n`);
+  writeFileSync(PID_FILE, `${JSON.stringify({ pid: process.pid })}\n`);
+  const started = systemClock.mono();
+  try {
+    await Promise.all([...federation.hubs.values()].map((hub) => hub.start()));
+    await federation.operational();
+  } catch (error) {
+    await federation.stop();
+    throw error;
+  }
+  say(`three hubs started, proved who they are and are OPERATIONAL (${((systemClock.mono() - started) / 1_000).toFixed(1)} s)`);
+  return federation;
+}
+
+async function startNodes(federation: Federation): Promise<Gateway[]> {
+  const inventory = await loadInventory();
+  const dealt = dealByVendor(inventory.nodes, HUBS);
+  const agents = agentNodes();
+  const gateways = HUBS.map((id, index) => {
+    const nodes = [demoLamp(id), ...dealt.get(id)!, ...agents.filter((_, agent) => agent % HUBS.length === index)];
+    return new Gateway(federation.hub(id), nodes, index + 1, (command) => {
+      commands.push({ ...command, at: systemClock.wall() });
+      commands.splice(0, commands.length - 100);
+    });
+  });
+  await Promise.all(gateways.map((gateway) => gateway.start()));
+  const registered = gateways.map((gateway) => `${gateway.hub.id} ${gateway.devices.size + 4}`).join(", ");
+  say(
+    `${inventory.definitions} published device definitions with ${inventory.features} features and ${agents.length} agents registered (${registered})`,
+  );
+  return gateways;
+}
+
+/** Watcher follows one hub for the screen; while the hub is down it says so and keeps trying. */
+class Watcher {
+  readonly hub: HubProcess;
+  readonly #clients: Clients;
+  #entries = 0;
+  #at = 0;
+  #cpu = 0;
+  row: HubRow;
+  links: LinkRow[] = [];
+
+  constructor(hub: HubProcess) {
+    this.hub = hub;
+    this.#clients = hub.clients();
+    this.row = this.#down();
+  }
+
+  async look(): Promise<void> {
+    try {
+      const [{ feeds }, { peers }, metrics] = await Promise.all([
+        this.#clients.registry.listFeeds({ $typeName: "foedus.registry_sync.v1alpha1.ListFeedsRequest" }, { timeoutMs: 400 }),
+        this.#clients.discovery.listPeers({ $typeName: "foedus.discovery.v1alpha1.ListPeersRequest" }, { timeoutMs: 400 }),
+        this.hub.ops("/metrics", "hub"),
+      ]);
+      const now = systemClock.mono();
+      const entries = feeds.reduce((sum, feed) => sum + Number(feed.entries), 0);
+      const cpu = metric(metrics, "process_cpu_seconds_total");
+      const seconds = (now - this.#at) / 1_000;
+      const fresh = this.#at > 0 && entries >= this.#entries && cpu >= this.#cpu;
+      this.row = {
+        id: this.hub.id,
+        address: this.hub.spec.reachable === false ? "dials out only" : this.hub.address("discovery"),
+        up: true,
+        own: feeds.find((feed) => feed.own && feed.head?.share === "full")?.nodes ?? 0,
+        seen: feeds.flatMap((feed) =>
+          feed.own
+            ? []
+            : [{ hub: feed.head?.hubId ?? "", nodes: feed.nodes, freshness: nameOf(Freshness, feed.freshness), ageMs: Number(feed.ageMs) }],
+        ),
+        updatesPerSecond: fresh ? (entries - this.#entries) / seconds : 0,
+        rssMiB: metric(metrics, "process_resident_memory_bytes") / 1_048_576,
+        cpuPercent: fresh ? ((cpu - this.#cpu) / seconds) * 100 : 0,
+      };
+      this.links = peers.map((peer) => ({
+        from: this.hub.id,
+        to: peer.hubId,
+        state: nameOf(LinkState, peer.state),
+        level: nameOf(TrustLevel, peer.level),
+        share: peer.share,
+        rttMs: Math.max(...peer.sessions.map((session) => session.rttMs), 0),
+      }));
+      [this.#entries, this.#at, this.#cpu] = [entries, now, cpu];
+    } catch {
+      this.row = this.#down();
+      this.links = [];
+      this.#at = 0;
+    }
+  }
+
+  /** follow collects the hub's events; a cut stream is opened again. */
+  async follow(until: AbortSignal): Promise<void> {
+    while (!until.aborted) {
+      try {
+        const request = { $typeName: "foedus.telemetry.v1alpha1.WatchEventsRequest" as const, fromSeq: 0n };
+        for await (const push of this.#clients.telemetry.watchEvents(request, { signal: until })) {
+          for (const event of push.events) {
+            if (event.severity < Severity.INFO) continue;
+            events.push({ at: Number(event.wallMs), hub: this.hub.id, severity: nameOf(Severity, event.severity), text: event.text });
+          }
+          events.splice(0, events.length - 100);
+        }
+      } catch {
+        // The hub is down; the screen shows it.
+      }
+      await new Promise<void>((resolve) => systemClock.setTimer(REFRESH_MS, resolve));
+    }
+  }
+
+  #down(): HubRow {
+    const address = this.hub.spec.reachable === false ? "dials out only" : this.hub.address("discovery");
+    return { id: this.hub.id, address, up: false, own: 0, seen: [], updatesPerSecond: 0, rssMiB: 0, cpuPercent: 0 };
+  }
+}
+
+function nameOf(values: Readonly<Record<string, number | string>>, value: number): string {
+  return Object.entries(values).find(([, number]) => number === value)?.[0] ?? "";
+}
+
+function metric(page: string, name: string): number {
+  return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? ([0-9.e+]+)$`, "m").exec(page)?.[1] ?? 0);
+}
+
+function ageOf(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1_000));
+  return seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
+}
+
+function model(watchers: readonly Watcher[]): Model {
+  const now = systemClock.wall();
+  return {
+    hubs: watchers.map((watcher) => watcher.row),
+    links: watchers.flatMap((watcher) => watcher.links),
+    story,
+    commands: commands.map(({ at, caller, what, refused }) => ({ age: ageOf(now - at), caller, what, refused })),
+    events: events
+      .toSorted((a, b) => a.at - b.at)
+      .map((event) => ({ age: ageOf(now - event.at), hub: event.hub, severity: event.severity, text: event.text })),
+    hints: HINTS,
+  };
+}
+
+async function main(): Promise<number> {
+  if (existsSync(PID_FILE) && (await stopDemo())) say("stopped the hubs of an earlier `make up`");
+  const stop = new AbortController();
+  const stopped = new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve(), { once: true }));
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+  const federation = await startHubs();
+  try {
+    return await run(federation, stop, stopped);
+  } finally {
+    await federation.stop();
+    rmSync(PID_FILE, { force: true });
+  }
+}
+
+async function run(federation: Federation, stop: AbortController, stopped: Promise<void>): Promise<number> {
+  const watchers = [...federation.hubs.values()].map((hub) => new Watcher(hub));
+  const following = Promise.all(watchers.map((watcher) => watcher.follow(stop.signal)));
+  const draw = async (): Promise<void> => {
+    await Promise.all(watchers.map((watcher) => watcher.look()));
+    if (!live || stop.signal.aborted) return;
+    const lines = render(model(watchers), process.stdout.columns ?? COLUMNS, (process.stdout.rows ?? 50) - 1);
+    // Lines are overwritten in place and only what is left of the last picture is cleared: no flicker.
+    process.stdout.write(`\u001b[H${lines.map((line) => `${line}\u001b[K`).join("\n")}\u001b[J`);
+  };
+  const loop = async (): Promise<void> => {
+    while (!stop.signal.aborted) {
+      await draw();
+      await new Promise<void>((resolve) => systemClock.setTimer(REFRESH_MS, resolve));
+    }
+  };
+  if (live) process.stdout.write("\u001b[2J");
+  const drawing = loop();
+  let code = 0;
+  const gateways = await startNodes(federation);
+  try {
+    const steps = await tour(federation, say);
+    say(`the tour is over: ${steps} steps, all as promised`);
+  } catch (error) {
+    code = 1;
+    say(`the tour failed: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  if (screenshot !== undefined) {
+    await new Promise<void>((resolve) => systemClock.setTimer(SETTLE_MS, resolve));
+    writeFileSync(screenshot, toSvg(render(model(watchers), COLUMNS, SCREENSHOT_ROWS), COLUMNS));
+  }
+  if (!only && code === 0) {
+    if (!live)
+      for (const line of ["", "it stays up; `make down` or ctrl-c stops it. In another terminal:", ...HINTS])
+        process.stdout.write(`          ${line}\n`);
+    await stopped;
+  }
+  stop.abort();
+  for (const gateway of gateways) gateway.stop();
+  await Promise.all([drawing, following]);
+  if (live) process.stdout.write("\nall hubs stopped\n");
+  return code;
+}
+
+main().then(
+  (code) => process.exit(code),
+  async (error: unknown) => {
+    process.stderr.write(`make up failed: ${error instanceof Error ? error.message : String(error)}\n`);
+    const log = join(RUN_DIR, "home/log/hub.log");
+    if (existsSync(log)) process.stderr.write(`the log of home ends:\n${readFileSync(log, "utf8").slice(-1_000)}\n`);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,251 @@
+// Every command of the README is run here, as it stands there, against `make up` without a terminal.
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ROOT, until } from "../support/federation.ts";
+
+const README = readFileSync(join(ROOT, "README.md"), "utf8");
+
+interface Section {
+  readonly title: string;
+  readonly commands: readonly string[];
+  readonly json: readonly string[];
+}
+
+/** sections takes the README apart: the commands of its sh blocks, continued lines joined and comments left out, and its JSON. */
+function sections(): ReadonlyMap<string, Section> {
+  const found = README.split(/^## /m)
+    .slice(1)
+    .map((text): Section => {
+      const blocks = [...text.matchAll(/^```(sh|json)\n([\s\S]*?)^```/gm)];
+      const lines = blocks
+        .filter(([, language]) => language === "sh")
+        .flatMap(([, , body]) => body!.replaceAll("\\\n", " ").split("\n"))
+        .map((line) => line.replace(/\s+# .*$/, "").trim());
+      return {
+        title: text.slice(0, text.indexOf("\n")),
+        commands: lines.filter((line) => line !== ""),
+        json: blocks.flatMap(([, language, body]) => (language === "json" ? [body!] : [])),
+      };
+    });
+  return new Map(found.map((section) => [section.title, section]));
+}
+
+const SECTIONS = sections();
+const TWO = SECTIONS.get("Two commands")!;
+const FIVE = SECTIONS.get("Five minutes to a first federated command")!;
+const OWN = SECTIONS.get("Run a hub of your own")!;
+const ALIAS = FIVE.commands[0]!;
+
+/** Started is a command that runs, with its output so far. */
+class Started {
+  readonly child: ChildProcess;
+  readonly ended: Promise<number | null>;
+  text = "";
+
+  constructor(command: string, args: readonly string[], options: { readonly cwd: string; readonly env?: NodeJS.ProcessEnv }) {
+    this.child = spawn(command, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [this.child.stdout!, this.child.stderr!])
+      stream.setEncoding("utf8").on("data", (text: string) => (this.text += text));
+    this.ended = new Promise((resolve) => this.child.once("close", resolve));
+  }
+
+  async prints(words: string, timeoutMs = 20_000): Promise<void> {
+    const here = (): boolean => {
+      if (this.text.includes(words)) return true;
+      if (this.child.exitCode !== null) throw new Error(`it ended with ${this.child.exitCode}`);
+      return false;
+    };
+    await until(`"${words}" being printed`, here, timeoutMs).catch((error: unknown) => {
+      throw new Error(`${String(error)}; it printed:\n${this.text.slice(-2_000)}`, { cause: error });
+    });
+  }
+}
+
+/** aliased runs a line as a person's shell would after the README's alias, which is defined in the project's folder. */
+function aliased(line: string): string[] {
+  return ["-c", `cd '${ROOT}'\nshopt -s expand_aliases\n${ALIAS}\ncd "$OLDPWD"\n${line}`];
+}
+
+/** Without `exec`, a signal would end the shell and not the command. */
+const replaced = (line: string): string => line.replace(/^foedus /, `exec ${ROOT}/node_modules/.bin/node ${ROOT}/cli/main.ts `);
+
+describe("the README", () => {
+  test("has commands in these sections and nowhere else, so that none is left out here", () => {
+    const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
+    expect(with_).toEqual([TWO.title, FIVE.title, OWN.title]);
+    expect([TWO.commands.length, FIVE.commands.length, OWN.commands.length]).toEqual([2, 9, 7]);
+  });
+
+  test("names only files that exist", () => {
+    const links = [...README.matchAll(/\]\(([^)#:]+)\)/g)].map((match) => match[1]!);
+    expect(links.length).toBeGreaterThan(5);
+    const missing = links.filter((link) => spawnSync("test", ["-e", join(ROOT, link)]).status !== 0);
+    // This one is written by `make bench`.
+    expect(missing.filter((link) => link !== "docs/BENCHMARKS.md")).toEqual([]);
+  });
+
+  test("names only targets that `make` lists, and they run what is tested here", () => {
+    const help = execFileSync("make", [], { cwd: ROOT, encoding: "utf8" });
+    const named = [...README.matchAll(/(?:^|`)make ([a-z-]+)/gm)].map((match) => match[1]!);
+    expect(named).toEqual(expect.arrayContaining(["up", "test", "down"]));
+    expect(named.filter((target) => !help.includes(`  make ${target} `))).toEqual([]);
+    const plan = (target: string): string => execFileSync("make", ["-n", target], { cwd: ROOT, encoding: "utf8" }).trim();
+    expect([plan("up"), plan("down"), plan("test")].map((text) => text.split("\n").at(-1))).toEqual([
+      "node test/demo/up.ts",
+      "node test/demo/down.ts",
+      "node test/run.ts",
+    ]);
+  });
+});
+
+describe("`make up` without a terminal", () => {
+  const dir = mkdtempSync(join(tmpdir(), "foedus-demo-"));
+  const port = 20_000 + (process.pid % 150) * 64;
+  const env = { ...process.env, FOEDUS_DEMO_DIR: dir, FOEDUS_DEMO_PORT: String(port), FOEDUS_CONTEXTS: join(dir, "contexts.json") };
+  let up: Started;
+
+  const run = (line: string): string => execFileSync("bash", aliased(line), { cwd: ROOT, env, encoding: "utf8", timeout: 20_000 });
+
+  beforeAll(async () => {
+    up = new Started(process.execPath, ["test/demo/up.ts"], { cwd: ROOT, env });
+    await up.prints("it stays up", 150_000);
+  }, 160_000);
+  afterAll(() => {
+    up.child.kill("SIGKILL");
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  test("prints the tour in words and then what to type", () => {
+    for (const words of [
+      "OPERATIONAL",
+      "4516 published device definitions",
+      "DONE in",
+      "the lab saw the state change",
+      "MINIMAL",
+      "SIGKILL",
+      "the tour is over",
+    ])
+      expect(up.text).toContain(words);
+    expect(up.text).toContain("foedus send factory/demo-lamp state ON --hub home");
+    expect(up.text).toContain(`localhost:${port} list`);
+  });
+
+  const shown: Readonly<Record<string, RegExp>> = {
+    "foedus peers --hub home": /factory +operational[\s\S]*lab +operational/,
+    "foedus nodes --hub home --hub-id factory --type light": /demo-lamp/,
+    "foedus node factory/demo-lamp --hub home": /brightness/,
+    "foedus send factory/demo-lamp state ON --hub home": /DONE/i,
+    "foedus events --hub factory": /link to home/,
+  };
+  const plain = FIVE.commands.filter((line) => line.startsWith("foedus ") && !line.startsWith("foedus watch"));
+
+  test.each(plain)("%s", (line) => {
+    expect(shown[line]).toBeDefined();
+    expect(run(line)).toMatch(shown[line]!);
+  });
+
+  test("foedus watch shows the change until ctrl-c", async () => {
+    const [line] = FIVE.commands.filter((command) => command.startsWith("foedus watch"));
+    const watch = new Started("bash", aliased(replaced(line!)), { cwd: ROOT, env });
+    await watch.prints("watching for changes");
+    const before = watch.text.length;
+    run("foedus send factory/demo-lamp brightness 17 --hub home");
+    await until("the change", () => watch.text.slice(before).includes("17"));
+    watch.child.kill("SIGINT");
+    expect(await watch.ended).toBe(0);
+  }, 40_000);
+
+  const here = (line: string): string => line.replace("../../../node_modules", `${ROOT}/node_modules`).replaceAll("18800", String(port));
+
+  test("buf curl, from the folder with the certificates", () => {
+    const [cd, call] = FIVE.commands.slice(-2) as [string, string];
+    expect([cd, call.split(" ").slice(0, 2).join(" ")]).toEqual(["cd certs/dev/home", "../../../node_modules/.bin/buf curl"]);
+    const out = execFileSync("bash", ["-c", here(call)], { cwd: join(dir, "certs/home"), encoding: "utf8", timeout: 30_000 });
+    expect(JSON.parse(out)).toMatchObject({ result: { outcome: "OUTCOME_DONE", value: { stringValue: "OFF" } } });
+  }, 40_000);
+
+  const hasGrpcurl = spawnSync("grpcurl", ["-version"]).error === undefined;
+  test.skipIf(!hasGrpcurl)("grpcurl lists the services (skipped where grpcurl is not installed)", () => {
+    const line = /`(grpcurl [^`]+)`/.exec(README)![1]!;
+    const out = execFileSync("bash", ["-c", here(line)], { cwd: join(dir, "certs/home"), encoding: "utf8", timeout: 30_000 });
+    expect(out).toContain("foedus.registry_sync.v1alpha1.RegistrySyncService");
+  });
+
+  test("metrics, readiness and status are at the addresses that it prints", async () => {
+    for (const [page, words] of [
+      ["readyz", "ready"],
+      ["metrics", "grpc_server_handled_total"],
+      ["statusz", "hub=home"],
+    ])
+      expect(await (await fetch(`http://127.0.0.1:${port + 10}/${page}`)).text()).toContain(words);
+  });
+
+  test("it stays up until `make down`, which stops every hub", async () => {
+    expect(up.child.exitCode).toBeNull();
+    const down = execFileSync(process.execPath, ["test/demo/down.ts"], { cwd: ROOT, env, encoding: "utf8", timeout: 30_000 });
+    expect(down).toBe("all hubs stopped\n");
+    expect(await up.ended).toBe(0);
+    for (const offset of [10, 30, 50]) await expect(fetch(`http://127.0.0.1:${port + offset}/readyz`)).rejects.toThrow();
+  }, 40_000);
+});
+
+describe("a hub of one's own", () => {
+  const dir = mkdtempSync(join(tmpdir(), "foedus-own-"));
+  // An address of our own, so that the README's ports are free.
+  const host = `127.${1 + (process.pid % 250)}.${1 + (Math.floor(process.pid / 250) % 250)}.201`;
+  const env = { ...process.env, FOEDUS_LISTEN_HOST: host, FOEDUS_OPS_HOST: host };
+  const [init, cd, hub, serve, status, add, doctor] = OWN.commands as [string, string, string, string, string, string, string];
+  const own = join(dir, "my-hub");
+  const run = (line: string, cwd: string): string => execFileSync("bash", aliased(line), { cwd, env, encoding: "utf8", timeout: 60_000 });
+
+  beforeAll(() => {
+    expect(cd).toBe("cd my-hub");
+    run(init, dir);
+    run("foedus pki init partner --dir partner", dir);
+    copyFileSync(join(dir, "partner/ca.pem"), join(dir, "partner-ca.pem"));
+    const contexts = join(own, ".foedus/contexts.json");
+    writeFileSync(contexts, readFileSync(contexts, "utf8").replace("127.0.0.1", host));
+  }, 120_000);
+  afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+  test("status, peer add and doctor with a hub that runs", async () => {
+    const started = new Started("bash", ["-c", replaced(hub)], { cwd: own, env });
+    try {
+      await started.prints("on port");
+      expect(run(status, own)).toMatch(/hub +my-hub[\s\S]*discovery +ready/);
+      expect(run(add, own)).toMatch(/^partner is a peer now \(federation\.json\); the link is /);
+      const { stdout, status: code } = spawnSync("bash", aliased(doctor), { cwd: own, env, encoding: "utf8", timeout: 60_000 });
+      expect(stdout).toMatch(/error +partner: the host name of partner\.example\.org:18800 is not known/);
+      expect(code).toBe(1);
+      // README: the other words for a peer.
+      expect(run("foedus peer trust partner minimal", own)).toContain("partner is trusted up to minimal now");
+    } finally {
+      started.child.kill("SIGTERM");
+    }
+    expect(await started.ended).toBe(0);
+  }, 90_000);
+
+  test.each([hub, serve])(
+    "%s",
+    async (line) => {
+      expect(line).toMatch(/^foedus (hub|serve \S+) --config hub\.json$/);
+      const more = { FOEDUS_SERVICES_REGISTRY_SYNC_HOST: host };
+      const started = new Started("bash", ["-c", replaced(line)], { cwd: own, env: line === hub ? env : { ...env, ...more } });
+      try {
+        await started.prints("on port");
+        // README: health and metrics at these paths of the ops port.
+        for (const page of ["readyz", "metrics", "statusz"]) {
+          const answer = await fetch(`http://${host}:18810/${page}`);
+          expect([page, answer.status]).toEqual([page, 200]);
+        }
+      } finally {
+        started.child.kill("SIGTERM");
+      }
+      expect(await started.ended).toBe(0);
+    },
+    60_000,
+  );
+});

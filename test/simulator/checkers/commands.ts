@@ -1,0 +1,86 @@
+import { OUTCOME, OUTCOME_NAMES } from "../../../services/command-forwarding/messages.ts";
+import type { CommandOp, Oracle } from "../oracle.ts";
+import type { Checker } from "./checker.ts";
+
+/** Capability that may run twice: it says of itself that twice is as good as once. */
+const IDEMPOTENT = "set";
+
+/** atMostOnce: what a user wants done once has at most one effect, at the node that was named and nowhere else. */
+export const atMostOnce: Checker = {
+  name: "at-most-once",
+  check({ oracle }) {
+    for (const op of oracle.commands.values()) {
+      for (const { hub, nodeId } of op.effects)
+        if (hub !== op.target || nodeId !== op.nodeId)
+          oracle.violate("at-most-once", "correctness", `${op.id} for hub-${op.target}/${op.nodeId} was diverted to hub-${hub}/${nodeId}`);
+      if (op.effects.length > 1 && op.capability !== IDEMPOTENT && !op.tainted)
+        oracle.violate(
+          "at-most-once",
+          "correctness",
+          `${op.id} (${op.capability}) had ${op.effects.length} effects, at ${op.effects.map(({ at }) => at.toFixed(1)).join(" and ")}`,
+        );
+    }
+  },
+};
+
+/** answers: what callers were told is true, and they were told one thing. */
+export const answers: Checker = {
+  name: "answers",
+  check({ oracle }) {
+    for (const op of oracle.commands.values()) {
+      for (const { answer } of op.calls) if (answer !== undefined) checkAnswer(oracle, op, answer.outcome);
+      checkConsistency(oracle, op);
+    }
+  },
+};
+
+function checkAnswer(oracle: Oracle, op: CommandOp, outcome: number): void {
+  const name = OUTCOME_NAMES[outcome];
+  const { effects } = op;
+  if (outcome === OUTCOME.DONE && effects.length === 0)
+    oracle.violate("answers", "correctness", `${op.id} was answered ${name} and had no effect`);
+  const single = op.calls.length === 1;
+  const provably = outcome === OUTCOME.EXPIRED || (outcome === OUTCOME.REJECTED && !op.declined);
+  if (provably && single && effects.length > 0) oracle.violate("answers", "correctness", `${op.id} was answered ${name} and had an effect`);
+}
+
+/** One key has one final outcome: once DONE or FAILED, always that; UNKNOWN may become one of them. */
+function checkConsistency(oracle: Oracle, op: CommandOp): void {
+  if (op.key === "" || op.tainted) return;
+  const told = op.calls.flatMap(({ answer }) => (answer === undefined ? [] : [answer])).sort((a, b) => a.at - b.at);
+  let final: number | undefined;
+  for (const { outcome, reason } of told) {
+    const settled = outcome === OUTCOME.DONE || outcome === OUTCOME.FAILED;
+    // Refused for reasons of the moment, or cancelled for this caller only: nothing is said about the command.
+    if (!settled && (outcome === OUTCOME.REJECTED || reason === "CANCELLED")) continue;
+    if (final !== undefined && outcome !== final)
+      oracle.violate(
+        "answers",
+        "correctness",
+        `${op.id} was answered ${OUTCOME_NAMES[final]} and later ${OUTCOME_NAMES[outcome]} (${reason})`,
+      );
+    if (settled) final = outcome;
+  }
+}
+
+/** Time after its deadline within which a command has its answer, when nothing stands in the way; and with a disk that is away. */
+const GRACE_MS = 3_000;
+const DISK_GRACE_MS = 30_000;
+
+/** answered: every caller that waited got exactly one answer, by its deadline and a grace. */
+export const answered: Checker = {
+  name: "answered",
+  check({ oracle, options }) {
+    const grace = options.faults.has("disk") ? DISK_GRACE_MS : GRACE_MS;
+    for (const op of oracle.commands.values()) {
+      for (const call of op.calls) {
+        if (call.answers > 1) oracle.violate("answered", "correctness", `a call of ${op.id} was answered ${call.answers} times`);
+        const due = call.at + op.timeoutMs * 1.02 + grace;
+        if (call.answer !== undefined && call.answer.at > due)
+          oracle.violate("answered", "liveness", `${op.id} was answered ${Math.round(call.answer.at - due)} ms too late`);
+        if (call.answer === undefined && !call.void)
+          oracle.violate("answered", "liveness", `${op.id} (to hub-${op.target}, at ${call.at.toFixed(0)}) was never answered`);
+      }
+    }
+  },
+};

@@ -1,0 +1,107 @@
+// Runs seeds of the simulator: `make simulate SEED= RUNS= HUBS=`, TRACE=1 for a transcript. Exit code: 0 all is well,
+// 1 a promise was broken, 2 something did not happen in time, 3 a core failed or threw.
+import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
+import { Worker } from "node:worker_threads";
+import { systemEntropy } from "#runtime/entropy.ts";
+import { drawOptions, FAULTS, type Fault } from "./options.ts";
+import { explain, type Summary, summarise } from "./report.ts";
+import { runSeed } from "./run.ts";
+
+const EXIT = { correctness: 1, liveness: 2, crash: 3 } as const;
+/** Fewer runs than this are not worth a second thread. */
+const SPREAD_FROM = 20;
+
+interface Arguments {
+  readonly seed: number;
+  readonly runs: number;
+  readonly hubs: number;
+  readonly faults: readonly Fault[];
+  readonly trace: boolean;
+}
+
+function number(text: string | undefined, fallback: number, min: number, max: number, name: string): number {
+  if (text === undefined) return fallback;
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min || value > max) throw new Error(`--${name} is a whole number from ${min} to ${max}`);
+  return value;
+}
+
+function readArguments(): Arguments {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({ options: { seed: text, runs: text, hubs: text, faults: text, trace: { type: "boolean" } } });
+  const faults =
+    values.faults === undefined
+      ? FAULTS
+      : values.faults === "none"
+        ? []
+        : FAULTS.filter((fault) => values.faults?.split(",").includes(fault));
+  const unknown = (values.faults ?? "")
+    .split(",")
+    .filter((word) => word !== "" && word !== "none" && !FAULTS.some((fault) => fault === word));
+  if (unknown.length > 0) throw new Error(`unknown faults ${unknown.join(", ")}; there are ${FAULTS.join(", ")} and none`);
+  const seed = number(values.seed, systemEntropy.seed() % 1_000_000_000, 0, 0xffff_ffff, "seed");
+  const runs = number(values.runs, values.seed === undefined ? 200 : 1, 1, 10_000_000, "runs");
+  return { seed, runs, hubs: number(values.hubs, 5, 2, 16, "hubs"), faults, trace: values.trace ?? process.env["TRACE"] === "1" };
+}
+
+/** inline runs seeds one after the other in this thread. */
+async function inline({ seed, runs, hubs, faults, trace }: Arguments, each: (summary: Summary) => void): Promise<void> {
+  for (let i = 0; i < runs; i++) {
+    const result = await runSeed(drawOptions(seed + i, hubs, new Set(faults)), { trace });
+    if (trace) process.stdout.write(`${result.trace.join("\n")}\n\n${result.description}\n`);
+    each(summarise(result));
+  }
+}
+
+/** spread runs seeds on all processors. Which thread runs a seed changes nothing in it. */
+async function spread(all: Arguments, each: (summary: Summary) => void): Promise<void> {
+  const threads = Math.min(availableParallelism(), 16);
+  let next = 0;
+  const one = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData: { hubs: all.hubs, faults: all.faults } });
+      const more = (): void => {
+        if (next < all.runs) worker.postMessage(all.seed + next++);
+        else void worker.terminate().then(() => resolve());
+      };
+      worker.on("message", (summary: Summary) => {
+        each(summary);
+        more();
+      });
+      worker.on("error", reject);
+      more();
+    });
+  await Promise.all(Array.from({ length: threads }, one));
+}
+
+async function main(): Promise<number> {
+  const all = readArguments();
+  process.stdout.write(
+    `simulating seeds ${all.seed} to ${all.seed + all.runs - 1}, ${all.hubs} hubs, faults: ${all.faults.join(" ") || "none"}\n`,
+  );
+  const startedAt = process.hrtime.bigint();
+  const failed: Summary[] = [];
+  const totals = { steps: 0, commands: 0, writes: 0, commits: 0 };
+  let hash = "";
+  await (all.runs >= SPREAD_FROM && !all.trace ? spread : inline)(all, (summary) => {
+    for (const key of ["steps", "commands", "writes", "commits"] as const) totals[key] += summary[key];
+    hash = summary.hash;
+    if (summary.violations.length === 0) return;
+    failed.push(summary);
+    process.stdout.write(explain(summary, all.hubs, all.faults));
+  });
+  const seconds = Number(process.hrtime.bigint() - startedAt) / 1e9;
+  const { steps, commands, writes, commits } = totals;
+  const rate = `${seconds.toFixed(1)} s, ${(all.runs / seconds).toFixed(1)} runs/s`;
+  const traced = all.runs === 1 ? `, trace ${hash}` : "";
+  process.stdout.write(
+    `${all.runs - failed.length} of ${all.runs} runs kept every promise (${rate}; ${steps} steps, ${writes} writes, ${commands} commands, ${commits} commits${traced})\n`,
+  );
+  const kinds = new Set(failed.flatMap(({ violations }) => violations.map(({ kind }) => kind)));
+  if (kinds.has("crash")) return EXIT.crash;
+  if (kinds.has("correctness")) return EXIT.correctness;
+  return kinds.has("liveness") ? EXIT.liveness : 0;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,146 @@
+import type { Prng } from "#kernel/prng.ts";
+import type { Federation } from "./federation.ts";
+import type { SimHub } from "./hub.ts";
+import { LIMITED_RULES } from "./nodes.ts";
+import type { Fault } from "./options.ts";
+
+/** Nemesis brings the trouble: faults of the kinds that the run allows, drawn from the seed. `heal` ends all of it. */
+export class Nemesis {
+  readonly #f: Federation;
+  readonly #prng: Prng;
+  readonly #kinds: readonly Fault[];
+
+  constructor(f: Federation, prng: Prng) {
+    this.#f = f;
+    this.#prng = prng;
+    const passive: readonly Fault[] = ["nat", "executor", "hostile"];
+    this.#kinds = [...f.options.faults].filter((fault) => !passive.includes(fault));
+  }
+
+  schedule(): void {
+    const { scheduler, options } = this.#f;
+    if (this.#kinds.length === 0) return;
+    for (let i = 0; i < options.faultCount; i++) scheduler.after(300 + options.chaosMs * this.#prng.unit(), () => this.#strike());
+    if (options.faults.has("restore"))
+      for (const hub of this.#f.hubs)
+        if (this.#prng.chance(0.3)) scheduler.after(options.chaosMs * this.#prng.unit() * 0.5, () => this.#backup(hub));
+  }
+
+  /** heal puts everything right: what is down starts, what is cut is joined, what is full is emptied. Dead links are not told. */
+  heal(): void {
+    const f = this.#f;
+    f.troubled = false;
+    f.trace.note(f.scheduler.now, -1, "heal");
+    f.network.heal();
+    for (const hub of f.hubs) {
+      hub.slowUntil = 0;
+      hub.disks.registry.fill(undefined);
+      hub.disks.commands.fill(undefined);
+      hub.start();
+      for (let peer = 0; peer < f.options.hubs; peer++)
+        if (f.trustOf(hub.no, peer).terminated) f.setTrust(hub.no, peer, { terminated: false });
+    }
+  }
+
+  #strike(): void {
+    const prng = this.#prng;
+    const kind = this.#kinds[prng.below(this.#kinds.length)] as Fault;
+    const hub = this.#f.hub(prng.below(this.#f.options.hubs));
+    this.#f.trace.note(this.#f.scheduler.now, hub.no, `fault ${kind}`);
+    switch (kind) {
+      case "cut":
+        for (let i = 1 + prng.below(3); i > 0; i--) this.#f.network.cut(hub.no, prng.u32() >>> 1, "both");
+        return;
+      case "half":
+        this.#f.network.cut(hub.no, prng.u32() >>> 1, prng.chance(0.7) ? "one" : "none");
+        return;
+      case "partition":
+        return this.#partition(hub.no);
+      case "clock":
+        return hub.machine.step((prng.chance(0.5) ? 1 : -1) * prng.below(prng.chance(0.8) ? 5_000 : 3_600_000));
+      case "crash":
+        return this.#crash(hub, "process");
+      case "power":
+        return this.#crash(hub, "machine");
+      case "restore":
+        if (hub.disks.registry.backedUpAt < 0) this.#backup(hub);
+        this.#f.scheduler.after(prng.chance(0.3) ? 0 : 10_000 * prng.unit(), () => this.#crash(hub, "restore"));
+        return;
+      case "disk":
+        return this.#disk(hub);
+      case "slow":
+        hub.slowUntil = this.#f.scheduler.now + 2_000 + prng.below(15_000);
+        return;
+      case "share":
+        return this.#share(hub);
+      default:
+        return;
+    }
+  }
+
+  #partition(hub: number): void {
+    const prng = this.#prng;
+    const { network, options, scheduler } = this.#f;
+    const others = Array.from({ length: options.hubs }, (_, i) => i).filter((i) => i !== hub && prng.chance(0.6));
+    const symmetric = prng.chance(0.6);
+    const outward = prng.chance(0.5);
+    const paths = others.flatMap((other): [number, number][] =>
+      symmetric
+        ? [
+            [hub, other],
+            [other, hub],
+          ]
+        : outward
+          ? [[hub, other]]
+          : [[other, hub]],
+    );
+    for (const [from, to] of paths) network.block(from, to);
+    scheduler.after(1_000 + prng.below(40_000), () => {
+      for (const [from, to] of paths) network.unblock(from, to);
+    });
+  }
+
+  #crash(hub: SimHub, what: "process" | "machine" | "restore"): void {
+    const prng = this.#prng;
+    const backMs = prng.chance(0.5) ? 50 + prng.below(2_000) : prng.below(30_000);
+    if (what === "process" && prng.chance(0.3)) hub.stop(() => this.#f.scheduler.after(backMs, () => hub.start()));
+    else {
+      hub.crash(what);
+      this.#f.scheduler.after(backMs, () => hub.start());
+    }
+  }
+
+  #disk(hub: SimHub): void {
+    const prng = this.#prng;
+    const { registry, commands } = hub.disks;
+    if (prng.chance(0.4)) {
+      registry.tear();
+      commands.tear();
+      return;
+    }
+    const reason = prng.chance(0.7) ? "full" : "io";
+    registry.fill(reason);
+    commands.fill(reason);
+    this.#f.scheduler.after(500 + prng.below(12_000), () => {
+      registry.fill(undefined);
+      commands.fill(undefined);
+    });
+  }
+
+  #backup(hub: SimHub): void {
+    hub.disks.registry.backup();
+    hub.disks.commands.backup();
+  }
+
+  #share(hub: SimHub): void {
+    const prng = this.#prng;
+    const peer = prng.below(this.#f.options.hubs);
+    const die = prng.unit();
+    if (die < 0.4 || peer === hub.no) {
+      hub.rules = (hub.rules + 1) % LIMITED_RULES.length;
+      hub.running?.registry.setShares();
+    } else if (die < 0.75) this.#f.setTrust(hub.no, peer, { share: this.#f.trustOf(hub.no, peer).share === "full" ? "limited" : "full" });
+    else if (die < 0.9) this.#f.setTrust(hub.no, peer, { level: this.#f.trustOf(hub.no, peer).level === 1 ? 3 : 1 });
+    else this.#f.setTrust(hub.no, peer, { terminated: true });
+  }
+}

@@ -1,0 +1,167 @@
+// Cores that are wrong on purpose: each breaks one promise, and one checker must notice. Used by simulator.spec.ts only.
+import type { Core, Effect } from "#kernel/core.ts";
+import type { Now } from "#kernel/instant.ts";
+import { NO_VALUE, OUTCOME } from "../../services/command-forwarding/messages.ts";
+import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
+import type { Sabotage } from "./host.ts";
+
+/** bend wraps a core: `input` may change or swallow what goes in, `output` may change, add or drop what comes out. */
+function bend<I, E extends Effect>(
+  core: Core<I, E>,
+  change: { readonly input?: (input: I) => I | undefined; readonly output?: (effect: E) => readonly E[] },
+): Core<I, E> {
+  const { input = (same) => same, output } = change;
+  const through = (out: E[], run: (inner: E[]) => void): void => {
+    const inner: E[] = [];
+    run(inner);
+    for (const effect of inner) out.push(...(output?.(effect) ?? [effect]));
+  };
+  return {
+    step: (now: Now, given: I, out: E[]) => {
+      const taken = input(given);
+      if (taken !== undefined) through(out, (inner) => core.step(now, taken, inner));
+    },
+    tick: (now: Now, out: E[]) => through(out, (inner) => core.tick(now, inner)),
+    deadline: () => core.deadline(),
+    describe: () => core.describe(),
+  };
+}
+
+/** Acknowledges what it refuses. */
+export const lyingAcks: Sabotage = {
+  registry: (core) =>
+    bend(core, {
+      output: (effect) => (effect.kind === "refused" ? [{ kind: "acked", stream: effect.stream, upTo: effect.seq }] : [effect]),
+    }),
+};
+
+/** Answers before what it says is durable: the store never hears of some of it. */
+export const forgetfulStore: Sabotage = {
+  registry: (core) => {
+    let appended = 0;
+    const keep = (op: { readonly op: string; readonly log?: string }): boolean =>
+      !(op.op === "append" && op.log?.startsWith("own/full/") === true && ++appended > 6);
+    return bend(core, { output: (effect) => (effect.kind === "persist" ? [{ ...effect, ops: effect.ops.filter(keep) }] : [effect]) });
+  },
+};
+
+/** Never takes in a segment. */
+export const deafImporter: Sabotage = {
+  registry: (core, hub) =>
+    bend(core, { input: (input) => (hub === 0 && input.kind === "frame" && input.frame.type === "segment" ? undefined : input) }),
+};
+
+/** Shows every peer everything. */
+export const openHouse: Sabotage = {
+  registry: (core) =>
+    bend(core, {
+      input: (input) => (input.kind === "peers" ? { ...input, peers: input.peers.map((peer) => ({ ...peer, share: "full" })) } : input),
+    }),
+};
+
+/** Brings a removed or replaced node back to watchers as it was first. */
+export const necromancer: Sabotage = {
+  registry: (core) => {
+    const first = new Map<string, ChangeEvent>();
+    return bend(core, {
+      output: (effect) => {
+        if (effect.kind !== "watch_send") return [effect];
+        const again: ChangeEvent[] = [];
+        for (const push of effect.pushes) {
+          if (push.kind !== "events") continue;
+          for (const event of push.events) {
+            const name = `${event.name.hubId}/${event.name.nodeId}`;
+            const known = first.get(name);
+            if (event.change.kind !== "put") continue;
+            if (known === undefined) first.set(name, event);
+            else again.push(known);
+          }
+        }
+        return [{ ...effect, pushes: [...effect.pushes, { kind: "events", events: again }] }];
+      },
+    });
+  },
+};
+
+/** Does not tell watchers of removals. */
+export const mutedWatch: Sabotage = {
+  registry: (core) =>
+    bend(core, {
+      output: (effect) => {
+        if (effect.kind !== "watch_send") return [effect];
+        const pushes = effect.pushes.map((push) =>
+          push.kind === "events" ? { ...push, events: push.events.filter(({ change }) => change.kind !== "removed") } : push,
+        );
+        return [{ ...effect, pushes }];
+      },
+    }),
+};
+
+/** Keeps every segment for ever. */
+export const hoarder: Sabotage = {
+  registry: (core) =>
+    bend(core, {
+      output: (effect) => (effect.kind === "persist" ? [{ ...effect, ops: effect.ops.filter(({ op }) => op !== "trim") }] : [effect]),
+    }),
+};
+
+/** Gives each task to its executor twice. */
+export const stutter: Sabotage = {
+  commands: (core) =>
+    bend(core, { output: (effect) => (effect.kind === "tasks" ? [{ ...effect, items: [...effect.items, ...effect.items] }] : [effect]) }),
+};
+
+/** Gives tasks to another node. */
+export const misdirection: Sabotage = {
+  commands: (core) =>
+    bend(core, {
+      output: (effect) =>
+        effect.kind === "tasks"
+          ? [{ ...effect, items: effect.items.map((task) => ({ ...task, nodeId: `${task.nodeId}-neighbour` })) }]
+          : [effect],
+    }),
+};
+
+/** Says DONE whatever happened. */
+export const flattery: Sabotage = {
+  commands: (core) =>
+    bend(core, {
+      output: (effect) =>
+        effect.kind === "reply" ? [{ ...effect, result: { outcome: OUTCOME.DONE, value: NO_VALUE, failure: undefined } }] : [effect],
+    }),
+};
+
+/** Says something else when it is asked again. */
+export const fickle: Sabotage = {
+  commands: (core) =>
+    bend(core, {
+      output: (effect) =>
+        effect.kind === "reply" && effect.replayed ? [{ ...effect, result: { ...effect.result, outcome: OUTCOME.FAILED } }] : [effect],
+    }),
+};
+
+/** Never hears a hello, so that no link is ever good enough. */
+export const unmoved: Sabotage = {
+  commands: (core) => bend(core, { input: (input) => (input.kind === "results" && input.frame.items.length === 0 ? undefined : input) }),
+};
+
+/** Answers nobody. */
+export const silence: Sabotage = {
+  commands: (core) => bend(core, { output: (effect) => (effect.kind === "reply" ? [] : [effect]) }),
+};
+
+/** Fails an assertion. */
+export const bug: Sabotage = {
+  commands: (core) =>
+    bend(core, {
+      input: (input) => {
+        if (input.kind === "execute") throw new Error("this core is broken on purpose");
+        return input;
+      },
+    }),
+};
+
+/** Wants to be called again at once, for ever. */
+export const spin: Sabotage = {
+  commands: (core, hub) => (hub === 0 ? { ...bend(core, {}), deadline: () => 0 } : core),
+};

@@ -1,0 +1,139 @@
+import { describe, expect, test } from "vitest";
+import { systemEntropy } from "#runtime/entropy.ts";
+import type { Sabotage } from "./host.ts";
+import { drawOptions, FAULTS, type Fault } from "./options.ts";
+import { explain, summarise } from "./report.ts";
+import { runSeed } from "./run.ts";
+import * as broken from "./sabotage.ts";
+import { Scheduler } from "./scheduler.ts";
+
+const HUBS = 4;
+
+/** broke runs seeds and answers what they broke, with the commands that repeat them. */
+async function broke(seeds: readonly number[]): Promise<string> {
+  let text = "";
+  for (const seed of seeds) {
+    const result = await runSeed(drawOptions(seed, HUBS));
+    if (result.violations.length > 0) text += explain(summarise(result), HUBS, FAULTS);
+  }
+  return text;
+}
+
+const range = (from: number, count: number): number[] => Array.from({ length: count }, (_, i) => from + i);
+
+describe("a federation in trouble keeps its promises", () => {
+  test("D-3 D-8 D-9 D-17 D-18 B0-3 B0-7 B2-4 sixty seeds that were run before", { timeout: 60_000 }, async () => {
+    expect(await broke(range(1, 60))).toBe("");
+  });
+
+  test("and forty that nobody ran", { timeout: 60_000 }, async () => {
+    expect(await broke(range(systemEntropy.seed() % 1_000_000_000, 40))).toBe("");
+  });
+
+  // Each of these once showed a promise broken.
+  test.each([2053, 4104, 10282, 30494, 50248])("seed %i with five hubs", { timeout: 20_000 }, async (seed) => {
+    expect((await runSeed(drawOptions(seed, 5))).violations).toEqual([]);
+  });
+
+  test("without faults nothing is lost, refused for want of a peer at rest, or late", async () => {
+    const result = await runSeed(drawOptions(3, HUBS, new Set()));
+    expect(result.violations).toEqual([]);
+    expect(result.counts.get("reply DONE")).toBeGreaterThan(5);
+    expect(result.counts.get("compared")).toBeGreaterThan(10);
+  });
+
+  test("the runs are about something: each fault strikes, commands have every outcome, feeds are sent as segments and as snapshots", {
+    timeout: 60_000,
+  }, async () => {
+    const counts = new Map<string, number>();
+    for (const seed of range(1, 25))
+      for (const [what, count] of (await runSeed(drawOptions(seed, HUBS))).counts) counts.set(what, (counts.get(what) ?? 0) + count);
+    const passive: readonly Fault[] = ["nat", "executor", "hostile"];
+    const struck = FAULTS.filter((fault) => !passive.includes(fault)).map((fault) => `fault ${fault}`);
+    const events = [
+      "crash process",
+      "crash machine",
+      "crash restore",
+      "stop",
+      "reply DONE",
+      "reply FAILED EXECUTOR_FAILED",
+      "reply UNKNOWN OUTCOME_UNKNOWN",
+      "send segment",
+      "send snapshot_part",
+      "send nack",
+      "send forget",
+      "compared",
+      "effect",
+    ];
+    for (const event of [...struck, ...events])
+      expect([event, counts.get(event) ?? 0]).toEqual([event, expect.toSatisfy((count: number) => count > 0)]);
+  });
+});
+
+describe("the simulator is deterministic", () => {
+  test("a seed gives the same trace twice, and another seed another one", async () => {
+    const [first, again, other] = [
+      await runSeed(drawOptions(7, HUBS)),
+      await runSeed(drawOptions(7, HUBS)),
+      await runSeed(drawOptions(8, HUBS)),
+    ];
+    expect(again.hash).toBe(first.hash);
+    expect(again.steps).toBe(first.steps);
+    expect(other.hash).not.toBe(first.hash);
+  });
+
+  test("keeping the transcript changes nothing", async () => {
+    const quiet = await runSeed(drawOptions(9, HUBS));
+    const loud = await runSeed(drawOptions(9, HUBS), { trace: true });
+    expect(loud.hash).toBe(quiet.hash);
+    expect(loud.trace.length).toBeGreaterThan(100);
+    expect(loud.description).toContain("hub-0");
+  });
+
+  test("calls at the same instant run in the order in which they were asked for", () => {
+    const scheduler = new Scheduler();
+    const ran: string[] = [];
+    scheduler.after(5, () => ran.push("c"));
+    scheduler.after(1, () => ran.push("a"));
+    scheduler.after(1, () => ran.push("b"));
+    const dropped = scheduler.after(2, () => ran.push("never"));
+    scheduler.cancel(dropped);
+    while (scheduler.next(10));
+    expect(ran).toEqual(["a", "b", "c"]);
+    expect(scheduler.now).toBe(10);
+  });
+});
+
+/** noticed runs seeds with a broken core until a checker of that name objects; undefined if none does. */
+async function noticed(sabotage: Sabotage, checker: string, kind: string, faults: ReadonlySet<Fault>): Promise<string | undefined> {
+  for (const seed of range(100, 12)) {
+    const { violations } = await runSeed(drawOptions(seed, 3, faults), { sabotage });
+    const found = violations.find((violation) => violation.checker === checker && violation.kind === kind);
+    if (found !== undefined) return found.text;
+  }
+  return undefined;
+}
+
+describe("each checker can fail", () => {
+  const none = new Set<Fault>();
+  const crash = new Set<Fault>(["crash"]);
+  test.each<[string, Sabotage, string, string, ReadonlySet<Fault>]>([
+    ["a refused write that is acknowledged", broken.lyingAcks, "durability", "correctness", none],
+    ["a record that never reaches the store", broken.forgetfulStore, "durability", "correctness", crash],
+    ["a hub that takes nothing in", broken.deafImporter, "convergence", "liveness", none],
+    ["a share that shows too much", broken.openHouse, "convergence", "correctness", none],
+    ["a node that comes back", broken.necromancer, "resurrection", "correctness", none],
+    ["a removal that watchers do not hear of", broken.mutedWatch, "watchers", "correctness", none],
+    ["a log that is never trimmed", broken.hoarder, "memory", "correctness", crash],
+    ["a command that is run twice", broken.stutter, "at-most-once", "correctness", none],
+    ["a command that goes elsewhere", broken.misdirection, "at-most-once", "correctness", none],
+    ["an answer that is not true", broken.flattery, "answers", "correctness", none],
+    ["two answers for one key", broken.fickle, "answers", "correctness", none],
+    ["a link that stays up and says no for ever", broken.unmoved, "reachable", "liveness", none],
+    ["a caller who waits for ever", broken.silence, "answered", "liveness", none],
+    ["a core that throws", broken.bug, "crash", "crash", none],
+    ["a core that spins", broken.spin, "spin", "liveness", none],
+  ])("%s is noticed", { timeout: 30_000 }, async (_what, sabotage, checker, kind, faults) => {
+    expect(await noticed(sabotage, checker, kind, faults)).toBeDefined();
+  });
+});

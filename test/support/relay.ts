@@ -1,0 +1,80 @@
+// A TCP relay between two hubs that a test can cut, stall and slow. It moves bytes and knows nothing of what they mean.
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { systemClock } from "#runtime/clock.ts";
+
+/** Mode of a relay: `pass` moves bytes; `stall` swallows them, so that both ends believe in a connection; `cut` ends connections and refuses new ones. */
+export type Mode = "pass" | "stall" | "cut";
+
+/** Relay listens at one address and connects to another. */
+export class Relay {
+  readonly #server: Server;
+  readonly #pairs = new Set<readonly [Socket, Socket]>();
+  readonly #target: { readonly host: string; readonly port: number };
+  #mode: Mode = "pass";
+  #delayMs = 0;
+  /** Connections that were taken so far. */
+  accepted = 0;
+
+  private constructor(target: { readonly host: string; readonly port: number }) {
+    this.#target = target;
+    this.#server = createServer((socket) => this.#accept(socket));
+  }
+
+  static async listen(
+    at: { readonly host: string; readonly port: number },
+    target: { readonly host: string; readonly port: number },
+  ): Promise<Relay> {
+    const relay = new Relay(target);
+    await new Promise<void>((resolve, reject) => {
+      relay.#server.once("error", reject);
+      relay.#server.listen(at.port, at.host, resolve);
+    });
+    return relay;
+  }
+
+  /** set changes the mode. From `stall` to `pass` connections that lost bytes are reset, as a network forgets what it dropped. */
+  set(mode: Mode, delayMs = 0): void {
+    const lossy = this.#mode === "stall" && mode !== "stall";
+    this.#mode = mode;
+    this.#delayMs = delayMs;
+    if (mode === "cut" || lossy) this.#reset();
+  }
+
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#reset();
+    await closed;
+  }
+
+  #reset(): void {
+    for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
+    this.#pairs.clear();
+  }
+
+  #accept(near: Socket): void {
+    if (this.#mode === "cut") return void near.destroy();
+    this.accepted++;
+    const far = connect(this.#target);
+    const pair = [near, far] as const;
+    this.#pairs.add(pair);
+    this.#pipe(near, far);
+    this.#pipe(far, near);
+    for (const [socket, other] of [pair, [far, near] as const])
+      socket
+        .setNoDelay(true)
+        .on("error", () => other.destroy())
+        .on("close", () => {
+          this.#pairs.delete(pair);
+          // A network that swallows bytes swallows the end of a connection as well.
+          if (this.#mode !== "stall") other.destroy();
+        });
+  }
+
+  #pipe(from: Socket, to: Socket): void {
+    from.on("data", (bytes: Buffer) => {
+      if (this.#mode !== "pass") return;
+      if (this.#delayMs === 0) return void to.write(bytes);
+      systemClock.setTimer(this.#delayMs, () => this.#mode === "pass" && to.writable && to.write(bytes));
+    });
+  }
+}

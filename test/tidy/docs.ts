@@ -1,0 +1,115 @@
+// Pages of docs/ that are generated from the code. `--write` writes them; without it they are compared.
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type DescMessage, getOption } from "@bufbuild/protobuf";
+import { access, CostClass, frame_access, OperatorRole, Principal, TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
+import { ErrorReasonSchema, rule } from "#gen/foedus/common/v1/error_pb.ts";
+import { configTable, describeConfig } from "#runtime/config/describe.ts";
+import { hubConfig } from "../../services/hub/config.ts";
+import { ROOT, read } from "./files.ts";
+import { declaredMetrics, metricsPage } from "./metrics.ts";
+import { FRAMES, SERVICES } from "./schema.ts";
+
+const CODES = [
+  "OK",
+  "CANCELLED",
+  "UNKNOWN",
+  "INVALID_ARGUMENT",
+  "DEADLINE_EXCEEDED",
+  "NOT_FOUND",
+  "ALREADY_EXISTS",
+  "PERMISSION_DENIED",
+  "RESOURCE_EXHAUSTED",
+  "FAILED_PRECONDITION",
+  "ABORTED",
+  "OUT_OF_RANGE",
+  "UNIMPLEMENTED",
+  "INTERNAL",
+  "UNAVAILABLE",
+  "DATA_LOSS",
+  "UNAUTHENTICATED",
+] as const;
+
+const nameOf = (object: Readonly<Record<string, number | string>>, value: number): string =>
+  (Object.entries(object).find(([, number]) => number === value)?.[0] ?? "").toLowerCase();
+
+function errorsPage(): string {
+  const rows = ErrorReasonSchema.values
+    .filter((value) => value.number !== 0)
+    .map((value) => {
+      const { code, retryable, remedy } = getOption(value, rule);
+      return `| \`${value.name.replace("ERROR_REASON_", "")}\` | ${CODES[code]} | ${retryable ? "yes" : "no"} | ${remedy} |`;
+    });
+  return [
+    "# Errors",
+    "",
+    "Generated from `proto/foedus/common/v1/error.proto` by `make generate`; a test fails when this page lies.",
+    "",
+    "An error over gRPC has a code, a sentence, and a `google.rpc.ErrorInfo` in its details with the reason below and the domain",
+    "`foedus`; `BadRequest` names fields, `RetryInfo` is there when the same call may succeed later.",
+    "",
+    "| reason | gRPC code | retry | what to do |",
+    "|---|---|---|---|",
+    ...rows,
+    "",
+  ].join("\n");
+}
+
+function protocolSection(): string {
+  const lines: string[] = [];
+  for (const service of SERVICES) {
+    lines.push(`### ${service.typeName}`, "", "| RPC | kind | who | least trust | cost |", "|---|---|---|---|---|");
+    for (const method of service.methods) {
+      const { principals, minTrust, cost, minRole, tokenless } = getOption(method, access);
+      const who = principals.map(
+        (principal) =>
+          nameOf(Principal, principal) + (principal === Principal.OPERATOR && minRole === OperatorRole.ADMIN ? " (admin)" : ""),
+      );
+      const trust = minTrust === 0 ? (tokenless ? "before trust is decided" : "") : nameOf(TrustLevel, minTrust);
+      lines.push(
+        `| ${method.name} | ${method.methodKind.replace("_", " ")} | ${who.join(", ")} | ${trust} | ${nameOf(CostClass, cost || CostClass.NORMAL)} |`,
+      );
+    }
+    lines.push("");
+  }
+  lines.push("### Frames between hubs", "", "| frame | least trust |", "|---|---|");
+  const frame = (message: DescMessage): string =>
+    `| ${message.typeName} | ${nameOf(TrustLevel, getOption(message, frame_access).minTrust)} |`;
+  lines.push(...FRAMES.map(frame), "");
+  return lines.join("\n");
+}
+
+function configPage(): string {
+  return [
+    "# Configuration",
+    "",
+    "Generated from the schemas in `services/*/config.ts` by `make generate`; a test fails when this page lies.",
+    "",
+    "A file (`--config hub.json`), the environment (`FOEDUS_<SECTION>_<FIELD>`) and flags (`--set section.field=value`) are read in this",
+    "order; later ones win. An unknown key is an error. `foedus config` prints the effective configuration with secrets redacted.",
+    "",
+    configTable(describeConfig(hubConfig)),
+  ].join("\n");
+}
+
+const BEGIN = "<!-- generated: rpcs -->";
+const END = "<!-- end generated -->";
+
+function withSection(page: string, section: string): string {
+  const start = page.indexOf(BEGIN);
+  const end = page.indexOf(END);
+  if (start < 0 || end < start) return `${page.trimEnd()}\n\n## RPCs and frames\n\n${BEGIN}\n\n${section}\n${END}\n`;
+  return `${page.slice(0, start)}${BEGIN}\n\n${section}\n${page.slice(end)}`;
+}
+
+/** pages gives each generated page as it must be. */
+export async function pages(): Promise<ReadonlyMap<string, string>> {
+  return new Map([
+    ["docs/METRICS.md", metricsPage(await declaredMetrics())],
+    ["docs/ERRORS.md", errorsPage()],
+    ["docs/CONFIG.md", configPage()],
+    ["docs/PROTOCOL.md", withSection(read("docs/PROTOCOL.md"), protocolSection())],
+  ]);
+}
+
+if (process.argv.includes("--write")) for (const [path, text] of await pages()) writeFileSync(join(ROOT, path), text);

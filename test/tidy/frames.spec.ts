@@ -1,0 +1,36 @@
+import { describe, expect, test } from "vitest";
+import { FRAMES, SERVICES } from "./schema.ts";
+
+/** Where each of the seven messages of the first federation protocol went. */
+const SEVEN: Readonly<Record<string, readonly string[]>> = {
+  FEDERATION_HELLO: ["SessionOpen"],
+  FEDERATION_SYNC: ["FeedOffer", "FeedOpen", "Segment", "Snapshot", "SnapshotPart", "Ack", "Nack", "Forget", "ForgetDone"],
+  FEDERATION_COMMAND: ["Invocations"],
+  FEDERATION_RESPONSE: ["Results"],
+  FEDERATION_STATE: ["Segment"],
+  FEDERATION_PING: ["Ping"],
+  FEDERATION_PONG: ["Pong"],
+};
+
+/** Frames without a counterpart there: flow control, token renewal, an end that is said, news of the sender. */
+const FURTHER = ["Credit", "Refresh", "Terminated", "Announce"];
+
+describe("what hubs say to each other", () => {
+  test("S0-18 S0-4 the seven messages are frames of the schema, and there is no frame that has no purpose here", () => {
+    const names = new Set(FRAMES.map(({ name }) => name));
+    const known = new Set([...Object.values(SEVEN).flat(), ...FURTHER]);
+    expect([...names].filter((name) => !known.has(name))).toEqual([]);
+    expect([...known].filter((name) => !names.has(name))).toEqual([]);
+    expect(SERVICES.flatMap(({ methods }) => methods).some(({ name }) => name === "Hello")).toBe(true);
+  });
+
+  test("S0-14 S0-15 S0-16 S0-17 the fields of the seed are there, under the names of this schema", () => {
+    const fields = (name: string): string[] =>
+      FRAMES.find((frame) => frame.name === name)!.fields.flatMap((field) => [
+        field.name,
+        ...(field.message?.fields.map((inner) => inner.name) ?? []),
+      ]);
+    expect(fields("Invocations")).toEqual(expect.arrayContaining(["node_id", "capability", "value"]));
+    expect(fields("Results")).toEqual(expect.arrayContaining(["outcome", "value", "failure"]));
+  });
+});

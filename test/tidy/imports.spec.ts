@@ -1,0 +1,138 @@
+import { dirname, join, normalize } from "node:path";
+import { describe, expect, test } from "vitest";
+import { isTest, read, sources } from "./files.ts";
+
+const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination"];
+/** Files of a service that are pure: they may import the kernel and each other. All others of the service are its shell. */
+const PURE_NAMES = ["core", "messages", "describe", "ports"];
+
+type Area = "gen" | "kernel" | "runtime" | "hub" | "cli" | "certs" | "test" | "npm" | "node" | `service:${string}`;
+
+function areaOf(path: string): Area {
+  if (path.startsWith("proto/gen/")) return "gen";
+  if (path.startsWith("services/kernel/")) return "kernel";
+  if (path.startsWith("services/runtime/")) return "runtime";
+  if (path.startsWith("services/hub/")) return "hub";
+  for (const service of SERVICES) if (path.startsWith(`services/${service}/`)) return `service:${service}`;
+  if (path.startsWith("cli/")) return "cli";
+  if (path.startsWith("certs/")) return "certs";
+  if (path.startsWith("test/")) return "test";
+  throw new Error(`${path} has no room in the house`);
+}
+
+interface Import {
+  readonly from: string;
+  readonly line: number;
+  readonly target: string;
+  readonly area: Area;
+}
+
+function importsOf(path: string): Import[] {
+  const text = read(path);
+  const found: Import[] = [];
+  for (const match of text.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+"([^"]+)"|(?:^|\n)\s*import\s+"([^"]+)"|import\("([^"]+)"\)/g,
+  )) {
+    const name = match[1] ?? match[2] ?? match[3]!;
+    const line = text.slice(0, match.index).split("\n").length + 1;
+    if (name.startsWith("node:")) found.push({ from: path, line, target: name, area: "node" });
+    else if (name.startsWith("#")) {
+      const target = name.replace("#gen/", "proto/gen/").replace(/^#(kernel|runtime)\//, "services/$1/");
+      found.push({ from: path, line, target, area: areaOf(target) });
+    } else if (name.startsWith(".")) {
+      const target = normalize(join(dirname(path), name));
+      if (target.endsWith(".json")) continue;
+      found.push({ from: path, line, target, area: areaOf(target) });
+    } else found.push({ from: path, line, target: name, area: "npm" });
+  }
+  return found;
+}
+
+/** pure tells whether a file of a service belongs to its core: it is named so, or it imports nothing impure itself and a pure file imports it. */
+function allowed(item: Import): string | undefined {
+  const from = areaOf(item.from);
+  if (from === "test" || item.from.endsWith(".spec.ts")) return undefined;
+  if (item.area === "test") return "nothing that ships imports test/";
+  switch (from) {
+    case "gen":
+      return undefined;
+    case "kernel":
+      return item.area === "kernel" ? undefined : "the kernel imports nothing outside itself";
+    case "runtime": {
+      if (["kernel", "runtime", "npm", "node"].includes(item.area)) return undefined;
+      if (item.area === "gen" && !/proto\/gen\/foedus\/(?!common\/)/.test(item.target)) return undefined;
+      return "the runtime knows the kernel, the common schema and packages, and no service";
+    }
+    case "hub":
+      if (item.area.startsWith("service:") && !item.target.endsWith("/index.ts") && !item.target.endsWith("/config.ts"))
+        return "the hub enters a service through its index.ts";
+      if (item.area === "cli") return "the hub does not know the command line";
+      return undefined;
+    case "cli":
+      if (item.area.startsWith("service:") && !/\/(index|client|config)\.ts$/.test(item.target))
+        return "the command line uses a service's client, not its insides";
+      return undefined;
+    case "certs":
+      return ["certs", "npm", "node", "kernel"].includes(item.area) ? undefined : "the PKI stands alone";
+    default: {
+      if (item.area.startsWith("service:") && item.area !== from)
+        return "services do not import each other: declare a port, the hub wires it";
+      if (item.area === "hub" || item.area === "cli" || item.area === "certs") return "a service does not know what it is composed into";
+      const name = item.from.split("/").at(-1)!.replace(/\.ts$/, "");
+      if (PURE_NAMES.includes(name) && item.area !== "kernel" && item.area !== from)
+        return "a core imports the kernel and its own pure files";
+      return undefined;
+    }
+  }
+}
+
+describe("who may import whom", () => {
+  const files = sources();
+  const all = files.flatMap(importsOf);
+
+  test("the check sees the whole house", () => {
+    expect(files.length).toBeGreaterThan(100);
+    expect(all.length).toBeGreaterThan(300);
+    for (const service of ["discovery", "registry-sync", "command-forwarding", "telemetry"])
+      expect(files).toContain(`services/${service}/core.ts`);
+  });
+
+  test("every import goes where the house allows it", () => {
+    const wrong = all.flatMap((item) => {
+      const rule = allowed(item);
+      return rule === undefined ? [] : [`${item.from}:${item.line} imports ${item.target}: ${rule}`];
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  test("what a core imports is pure to the last file", () => {
+    const byFile = new Map<string, Import[]>();
+    for (const item of all) byFile.set(item.from, [...(byFile.get(item.from) ?? []), item]);
+    const wrong: string[] = [];
+    for (const start of files.filter((path) => /^services\/[^/]+\/core\.ts$/.test(path) && !path.startsWith("services/kernel/"))) {
+      const seen = new Set<string>();
+      const visit = (path: string): void => {
+        if (seen.has(path)) return;
+        seen.add(path);
+        for (const item of byFile.get(path) ?? []) {
+          if (["npm", "node", "gen", "runtime", "hub", "cli", "certs", "test"].includes(item.area))
+            wrong.push(`${path}:${item.line} imports ${item.target}, and ${start} reaches it: a core is pure`);
+          else visit(item.target);
+        }
+      };
+      visit(start);
+    }
+    expect(wrong).toEqual([]);
+  });
+
+  test("a broken rule is found", () => {
+    expect(allowed({ from: "services/kernel/x.ts", line: 1, target: "node:fs", area: "node" })).toBeDefined();
+    expect(
+      allowed({ from: "services/telemetry/module.ts", line: 1, target: "services/discovery/core.ts", area: "service:discovery" }),
+    ).toBeDefined();
+    expect(
+      allowed({ from: "services/runtime/x.ts", line: 1, target: "proto/gen/foedus/hub/v1alpha1/hub_service_pb.ts", area: "gen" }),
+    ).toBeDefined();
+    expect(isTest("services/kernel/x.spec.ts")).toBe(true);
+  });
+});

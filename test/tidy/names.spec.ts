@@ -1,0 +1,35 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { filesUnder, ROOT, read } from "./files.ts";
+import { SERVICES } from "./schema.ts";
+
+const FOLDERS = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
+const snake = (kebab: string): string => kebab.replaceAll("-", "_");
+const pascal = (kebab: string): string => kebab.replaceAll(/(^|-)(\w)/g, (_all, _dash, letter: string) => letter.toUpperCase());
+
+describe("one word per service, spelled by rule", () => {
+  test.each(FOLDERS)("%s has the same name everywhere", (folder) => {
+    const service = SERVICES.find((candidate) => candidate.typeName === `foedus.${snake(folder)}.v1alpha1.${pascal(folder)}Service`);
+    expect(service).toBeDefined();
+    expect(existsSync(join(ROOT, `proto/foedus/${snake(folder)}/v1alpha1/${snake(folder)}_service.proto`))).toBe(true);
+    const metrics = filesUnder(`services/${folder}`, (path) => path.endsWith(".ts") && !path.endsWith(".spec.ts")).flatMap((path) =>
+      [...read(path).matchAll(/name: "(foedus_\w+)"/g)].map((match) => match[1]!),
+    );
+    expect(metrics.length).toBeGreaterThan(0);
+    expect(metrics.filter((name) => !name.startsWith(`foedus_${snake(folder)}_`))).toEqual([]);
+  });
+
+  test.each(FOLDERS)("%s has the files that every service has", (folder) => {
+    const wanted = ["README.md", "index.ts", "config.ts", "core.ts", "codec.ts", "module.ts"];
+    expect(wanted.filter((file) => !existsSync(join(ROOT, "services", folder, file)))).toEqual([]);
+    expect(filesUnder(`services/${folder}`, (path) => path.endsWith(".spec.ts")).length).toBeGreaterThan(0);
+  });
+
+  test("files are in kebab case", () => {
+    const odd = ["services", "cli", "certs", "test"]
+      .flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")))
+      .filter((path) => !/^[a-z0-9-]+(\.[a-z0-9-]+)*\.ts$/.test(path.split("/").at(-1)!));
+    expect(odd).toEqual([]);
+  });
+});
