@@ -34,6 +34,7 @@ export interface Parts {
  *    journal epoch means UNKNOWN.
  * C6 "refused", "expired" and "unknown" count only on the current session: elsewhere they are older than the last question.
  * C7 after a restart of this hub the outcomes of what was pending are asked for; nothing is started by that.
+ * C8 a command that is named while the session moves waits for the owner's greeting on the new one; if none comes it is refused.
  */
 export class CallerSide {
   readonly #p: Parts;
@@ -81,7 +82,8 @@ export class CallerSide {
     peer.pendingCount++;
     journal.add(pending);
     deadlines.add(pending, pending.deadline + this.#p.settings.verdictMs);
-    this.#item(peer, book, pending, false);
+    pending.unsent = !peer.ready;
+    if (peer.ready) this.#item(peer, book, pending, false);
   }
 
   setPeers(infos: readonly PeerInfo[]): void {
@@ -99,19 +101,23 @@ export class CallerSide {
 
   peerUp(now: Now, peer: Peer, session: number): void {
     peer.session = session;
+    peer.moving ||= peer.ready;
     peer.ready = false;
     const hello = peer.hellos.get(session);
     if (hello !== undefined) this.results(now, peer, session, hello);
   }
 
-  peerDown(peer: Peer): void {
+  peerDown(now: Now, peer: Peer): void {
     peer.session = 0;
     peer.ready = false;
+    peer.moving = false;
+    for (const book of peer.books.values())
+      for (const pending of [...book.pending.values()]) if (pending.unsent) this.resolve(now, pending, unsent(pending));
   }
 
   /** results takes an owner's message: its greeting makes the peer ready, outcomes resolve commands. */
   results(now: Now, peer: Peer, session: number, frame: ResultsFrame): void {
-    if (frame.items.length === 0) peer.hello(session, frame);
+    peer.hello(session, frame);
     if (session !== peer.session) return this.#stale(now, peer, frame);
     // Also when it knows names of the current epoch and was sent none: they were given in a time that this store has lost.
     if (frame.epoch > this.epoch || (frame.epoch === this.epoch && !peer.books.has(frame.epoch))) this.onBehind(now, frame.epoch);
@@ -126,6 +132,7 @@ export class CallerSide {
     }
     if (!peer.ready || renewed) this.#resend(now, peer);
     peer.ready = peer.up;
+    peer.moving = false;
   }
 
   /**
@@ -146,7 +153,8 @@ export class CallerSide {
     const peer = this.peers.get(pending.hubId);
     const book = peer?.books.get(pending.epoch);
     if (peer === undefined || book === undefined) return;
-    if (peer.ready) this.#p.outbox.invoke(peer, book).cancels.push(pending.seq);
+    if (pending.unsent) this.resolve(now, pending, cancelled());
+    else if (peer.ready) this.#p.outbox.invoke(peer, book).cancels.push(pending.seq);
     else
       this.answerUnknown(now, pending, { reason: "CANCELLED", message: "cancelled without a link to the owner; it may have been started" });
   }
@@ -235,7 +243,10 @@ export class CallerSide {
     if (!peer.up) return;
     for (const book of peer.books.values())
       for (const pending of [...book.pending.values()]) {
-        if (pending.ownerEpoch === peer.ownerEpoch) this.#item(peer, book, pending, true);
+        const { unsent: first } = pending;
+        pending.unsent = false;
+        if (pending.ownerEpoch === peer.ownerEpoch) this.#item(peer, book, pending, !first);
+        else if (first) this.resolve(now, pending, unsent(pending));
         else this.resolve(now, pending, unknown("the owner lost its journal; the command may have run"));
       }
   }
@@ -263,6 +274,7 @@ export class CallerSide {
 
   #overdue(now: Now, pending: Pending): void {
     if (pending.answered) return;
+    if (pending.unsent) return this.resolve(now, pending, unsent(pending));
     this.answerUnknown(now, pending, { reason: "OUTCOME_UNKNOWN", message: "no outcome by the deadline; it may have been started" });
   }
 
@@ -335,4 +347,14 @@ const UNKNOWN_FAILURE: Failure = { reason: "OUTCOME_UNKNOWN", message: "the owne
 
 function unknown(message: string): Result {
   return { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure: { reason: "OUTCOME_UNKNOWN", message } };
+}
+
+/** What never left this hub was not started (C8). */
+function unsent({ hubId }: Pending): Result {
+  const failure: Failure = { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
+  return { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
+}
+
+function cancelled(): Result {
+  return { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure: { reason: "CANCELLED", message: "cancelled before it was sent" } };
 }

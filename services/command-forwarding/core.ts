@@ -198,7 +198,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
         this.#p.outbox.greet(input.peer, this.#owner.newest(input.peer));
         return this.#owner.peerUp(input.peer);
       case "peer-down":
-        return this.#caller.peerDown(this.#caller.peer(input.peer));
+        return this.#caller.peerDown(now, this.#caller.peer(input.peer));
       case "directory":
         for (const change of input.changes) this.#directory.apply(change);
         return;
@@ -307,7 +307,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (peer === undefined || peer.level === 0)
       return { reason: "PEER_NOT_FOUND", message: `${hubId} is not a peer of this hub`, field: "command.target.hub_id" };
     if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: `${hubId} is trusted for discovery only` };
-    return peer.ready ? undefined : { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
+    return peer.ready || peer.moving ? undefined : { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
   }
 
   #wait(client: number, waits: Map<number, Pending>, command: Command, pending: Pending, keyed: Keyed | undefined): void {

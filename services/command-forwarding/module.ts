@@ -23,6 +23,7 @@ import { type Command, type CommandEffect, type Input, type Observation, OUTCOME
 import { CommandMetrics } from "./metrics.ts";
 import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
 import { META_KEY, META_SPACE } from "./restore.ts";
+import { isAnswer, overtakes } from "./store-refusal.ts";
 import { Turn } from "./turn.ts";
 
 /** CommandForwardingPorts join the service to the others. Those of the federation are missing when it is not configured (S0-23). */
@@ -129,6 +130,7 @@ class Service implements CommandForwarding {
       execute: (effect) => this.#execute(effect),
       observe: (effect) => this.#observe(effect.what),
       reject: (effect) => this.#rejected(effect),
+      overtakes,
       onStored: (report) =>
         report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
       onFatal,
@@ -351,7 +353,7 @@ class Service implements CommandForwarding {
 
   /** What waits for a store that refuses stays in line; a reply tells the truth already and need not wait. */
   #rejected(effect: Output<CommandEffect>): "drop" | "keep" {
-    if (effect.kind !== "reply") return "keep";
+    if (!isAnswer(effect)) return "keep";
     this.#execute(effect);
     return "drop";
   }

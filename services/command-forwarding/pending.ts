@@ -43,6 +43,8 @@ export class Pending implements Entry, Timed {
   run: Run | undefined;
   /** It is from before a restart: its outcome is asked for, and nothing is started by that. */
   recovered = false;
+  /** It was named while the session was moving, and has not left this hub since: it cannot have been started. */
+  unsent = false;
   /** Callers were answered UNKNOWN, and a late report may still correct it once. */
   answered = false;
   /** The outcome, final or so far. */
@@ -133,9 +135,11 @@ export class Peer {
   session = 0;
   /** The owner said hello on it: its journal epoch is known, and commands may go. */
   ready = false;
+  /** The session replaced one that was ready: commands wait for the hello on it, which is under way (D-13). */
+  moving = false;
   /**
-   * The owner's newest hello by session. It says hello once on each session, when it chooses that, which may be before we do; and
-   * we may come back to a session that it never left.
+   * What the owner's newest hello said, by session. It says hello once on each session, when it chooses that, which may be before
+   * we do; and we may come back to a session that it never left.
    */
   readonly hellos = new Map<number, ResultsFrame>();
   ownerEpoch = 0;
@@ -152,10 +156,15 @@ export class Peer {
     return this.session !== 0;
   }
 
-  /** hello keeps a greeting; a peer has few streams at a time, and those that are over are the oldest. */
-  hello(session: number, frame: ResultsFrame): void {
+  /**
+   * hello keeps what a frame says of its sender, if that is new on its session: a hello may share a frame with outcomes. A peer has
+   * few streams at a time, and those that are over are the oldest.
+   */
+  hello(session: number, { epoch, ownerEpoch, ownerPosition, items }: ResultsFrame): void {
+    const known = this.hellos.get(session);
+    if (items.length > 0 && known !== undefined && known.ownerEpoch === ownerEpoch && known.epoch >= epoch) return;
     this.hellos.delete(session);
-    this.hellos.set(session, frame);
+    this.hellos.set(session, { epoch, ownerEpoch, ownerPosition, items: [] });
     for (const oldest of this.hellos.keys()) if (this.hellos.size > LIMITS.streamsPerPeer) this.hellos.delete(oldest);
   }
 

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { capability } from "../../test/commands/hub.ts";
 import { MemoryHub } from "../../test/commands/world.ts";
 import { type CommandEffect, NO_VALUE, OUTCOME, type ResultsFrame } from "./messages.ts";
@@ -8,8 +8,8 @@ const NEW = 2;
 const HELLO: ResultsFrame = { epoch: 0, ownerEpoch: 7, ownerPosition: 0, items: [] };
 
 /** A hub that knows a lamp of another one, with a session to it. */
-function caller(): MemoryHub {
-  const hub = new MemoryHub("home", () => ({ mono: 1_000, wall: 1_800_000_000_000 }));
+function caller(clock = { mono: 1_000 }): MemoryHub {
+  const hub = new MemoryHub("home", () => ({ mono: clock.mono, wall: 1_800_000_000_000 + clock.mono }));
   hub.give({ kind: "peers", peers: [{ hubId: "away", level: 3 }] });
   hub.give({
     kind: "directory",
@@ -79,4 +79,58 @@ test("C1 a peer that knows names of our epoch, of which we sent it none, makes u
   const after = Number(epochOf());
   hub.give({ kind: "results", peer: "away", session: OLD, frame: { ...HELLO, epoch: after } });
   expect(Number(epochOf())).toBe(after);
+});
+
+test("D-17 a hello that shares a frame with outcomes counts when we choose its session later", () => {
+  const hub = caller();
+  const answered = { seq: 77, result: { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure: undefined }, late: false };
+  hub.give({ kind: "results", peer: "away", session: NEW, frame: { ...HELLO, items: [answered] } });
+  hub.give({ kind: "peer-up", peer: "away", session: NEW });
+  expect(sends(hub)).toBe(true);
+});
+
+describe("C8 D-13 a command that comes while the session moves", () => {
+  const command = { corr: 1, hubId: "away", nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 1_000, key: "", hops: [] };
+  const outcomes = (effects: readonly CommandEffect[]) =>
+    effects.flatMap((effect) => (effect.kind === "reply" ? [[effect.result.outcome, effect.result.failure?.reason]] : []));
+
+  /** A hub whose session has just been replaced, and a command that came since. */
+  function moving(clock = { mono: 1_000 }): MemoryHub {
+    const hub = caller(clock);
+    hub.give({ kind: "results", peer: "away", session: OLD, frame: HELLO });
+    hub.give({ kind: "peer-up", peer: "away", session: NEW });
+    const effects = hub.give({ kind: "execute", client: 1, principal: "user", commands: [command] });
+    expect(effects.filter(({ kind }) => kind === "reply" || kind === "invoke")).toEqual([]);
+    return hub;
+  }
+
+  test("goes out with the hello on the new one, as what is sent for the first time", () => {
+    const effects = moving().give({ kind: "results", peer: "away", session: NEW, frame: HELLO });
+    const items = effects.flatMap((effect) => (effect.kind === "invoke" ? effect.items : []));
+    expect(items.map(({ seq, retry }) => ({ seq, retry }))).toEqual([{ seq: 1, retry: false }]);
+  });
+
+  test("is refused when the session goes, since it never left", () => {
+    const effects = moving().give({ kind: "peer-down", peer: "away" });
+    expect(outcomes(effects)).toEqual([[OUTCOME.REJECTED, "PEER_UNREACHABLE"]]);
+  });
+
+  test("is refused when it is cancelled, and at its deadline", () => {
+    expect(outcomes(moving().give({ kind: "cancel", client: 1, corrs: [1] }))).toEqual([[OUTCOME.REJECTED, "CANCELLED"]]);
+    const clock = { mono: 1_000 };
+    const hub = moving(clock);
+    clock.mono = 60_000;
+    expect(outcomes(hub.tick())).toEqual([[OUTCOME.REJECTED, "PEER_UNREACHABLE"]]);
+  });
+
+  test("is refused when the owner's journal is another one than before", () => {
+    const effects = moving().give({ kind: "results", peer: "away", session: NEW, frame: { ...HELLO, ownerEpoch: 8 } });
+    expect(outcomes(effects)).toEqual([[OUTCOME.REJECTED, "PEER_UNREACHABLE"]]);
+  });
+
+  test("is refused at once when there was no session before", () => {
+    const hub = caller();
+    const effects = hub.give({ kind: "execute", client: 1, principal: "user", commands: [command] });
+    expect(outcomes(effects)).toEqual([[OUTCOME.REJECTED, "PEER_UNREACHABLE"]]);
+  });
 });

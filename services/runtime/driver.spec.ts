@@ -345,6 +345,21 @@ describe("driver on a full disk", () => {
     expect(r.left).toContain("wrote 3");
   });
 
+  test("W7 what may speak of something that is not durable waits in line, although its step persists nothing", () => {
+    const store = new MemoryStore();
+    const r = rig(store, { overtakes: (effect) => (effect as Reply).text !== "read 2" });
+    store.failAll("full");
+    r.driver.post(write(1));
+    r.clock.turn();
+    r.left.length = 0;
+    r.driver.post(read(2));
+    r.driver.post(read(3));
+    expect(r.left).toEqual(["read 3"]);
+    store.failAll(undefined);
+    r.clock.advance(5_000);
+    expect(r.left).toEqual(["read 3", "head 1", "read 2"]);
+  });
+
   test("W4 a retry that fails again changes nothing, and is tried again", () => {
     const store = new MemoryStore();
     const r = rig(store);

@@ -22,8 +22,9 @@ import type { Store } from "./store/port.ts";
  * W5 every output that waits is offered to `reject`, oldest first: "drop" for what is answered with the failure (a caller gets
  *    STORE_UNAVAILABLE), "keep" for what stays in line until it is true (an acknowledgement, an announcement to peers).
  * W6 the core learns of it by `onStored` before it sees any other input, so that it can refuse writes while it lasts.
- * W7 meanwhile steps go on. Outputs of a step that persists nothing leave at once (reads, pings), overtaking what was kept; outputs
- *    of a step that follow its own `persist` are offered to `reject` as in W5.
+ * W7 meanwhile steps go on. Outputs of a step that persists nothing leave at once (reads, pings), overtaking what was kept, unless
+ *    `overtakes` says that they may speak of something that is not durable; those wait in line. Outputs of a step that follow its
+ *    own `persist` are offered to `reject` as in W5.
  * W8 when a retry succeeds, kept outputs leave in order, and the core learns of that by `onStored` as well.
  * W9 nothing grows without bound: when `maxWaiting` outputs or operations wait for the store, inputs stay in the mailbox; it
  *    fills up, and `post` answers false. A core that refuses writes once it was told (W6) does not get there.
@@ -52,6 +53,8 @@ export interface DriverOptions<I, E extends Effect> {
   readonly observe: (effect: Measurement<E>) => void;
   /** reject is told of an output whose `persist` the store refused (W5). */
   readonly reject: (effect: Output<E>, failure: Failure) => "drop" | "keep";
+  /** overtakes tells whether an output may leave while something older waits for the store (W7); every one by default. */
+  readonly overtakes?: (effect: Output<E>) => boolean;
   /** onStored makes the input that tells the core how a commit ended; undefined for nothing to tell. Called after each commit. */
   readonly onStored?: (report: StoreReport) => I | undefined;
   /** onFatal is called once, when the core failed an assertion or threw (D6). The driver has stopped. */
@@ -235,8 +238,10 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   }
 
   #putRefusing(effect: Output<E>, persisted: boolean, failure: Failure): void {
-    if (!persisted) this.#o.execute(effect);
-    else if (this.#o.reject(effect, failure) === "keep") this.#gate.put(effect);
+    if (!persisted) {
+      if (this.#o.overtakes?.(effect) === false) this.#gate.put(effect);
+      else this.#o.execute(effect);
+    } else if (this.#o.reject(effect, failure) === "keep") this.#gate.put(effect);
   }
 
   #onDurable(ticket: number, recovered: boolean): void {

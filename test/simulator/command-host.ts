@@ -18,6 +18,7 @@ import {
   type TaskReport,
 } from "../../services/command-forwarding/messages.ts";
 import { META_KEY, META_SPACE } from "../../services/command-forwarding/restore.ts";
+import { isAnswer, overtakes } from "../../services/command-forwarding/store-refusal.ts";
 import { Turn } from "../../services/command-forwarding/turn.ts";
 import { Reader } from "../../services/command-forwarding/wire.ts";
 import { fastHash } from "./crypto.ts";
@@ -102,10 +103,11 @@ export class CommandHost implements Service {
       execute: (effect) => this.#execute(effect),
       observe: () => undefined,
       reject: (effect) => {
-        if (effect.kind !== "reply") return "keep";
+        if (!isAnswer(effect)) return "keep";
         this.#execute(effect);
         return "drop";
       },
+      overtakes,
       onStored: (report) =>
         report.ok
           ? report.recovered

@@ -31,7 +31,7 @@ describe("a federation in trouble keeps its promises", () => {
   });
 
   // Each of these once showed a promise broken.
-  test.each([2053, 4104, 10282, 30494, 50248])("seed %i with five hubs", { timeout: 20_000 }, async (seed) => {
+  test.each([2053, 4104, 10282, 30494, 50248, 90823, 90903, 100342])("seed %i with five hubs", { timeout: 20_000 }, async (seed) => {
     expect((await runSeed(drawOptions(seed, 5))).violations).toEqual([]);
   });
 
