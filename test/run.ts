@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 
 interface Assertion {
   readonly status: string;
@@ -36,11 +37,7 @@ function failures(report: Report): string[] {
 
 /** brief is the start of a message on one line, without colours. */
 function brief(message: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control sequences.
-  return message
-    .replaceAll(/\u001b\[[0-9;]*m/g, "")
-    .replaceAll(/\s+/g, " ")
-    .slice(0, 300);
+  return stripVTControlCharacters(message).replaceAll(/\s+/g, " ").slice(0, 300);
 }
 
 const folder = mkdtempSync(join(tmpdir(), "foedus-test-"));
