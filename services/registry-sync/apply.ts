@@ -151,8 +151,11 @@ export class Applier {
     return undefined;
   }
 
-  /** apply takes the payload that was checked last into the table. `mark` is for names of removed nodes. */
-  apply(table: FeedTable, skipped: Set<number>, blocks: readonly Block[], mark: number): Applied {
+  /**
+   * apply takes the payload that was checked last into the table. `mark` is for names of removed nodes. With `whole` the nodes go on
+   * standing in the payload's own bytes, instead of being copied out of it: right for one that is nodes and little else.
+   */
+  apply(table: FeedTable, skipped: Set<number>, blocks: readonly Block[], mark: number, whole = false): Applied {
     let at = 0;
     let dropped = 0;
     let entries = 0;
@@ -165,7 +168,7 @@ export class Applier {
           at += block.batch.count;
           break;
         case "node_put":
-          dropped += this.#applyNode(table, skipped, block, this.#infos[i] as NodeInfo, mark);
+          dropped += this.#applyNode(table, skipped, block, this.#infos[i] as NodeInfo, mark, whole);
           break;
         case "key_def":
           table.defineKey(block.kref, block.name, block.type);
@@ -196,14 +199,21 @@ export class Applier {
     return dropped;
   }
 
-  #applyNode(table: FeedTable, skipped: Set<number>, block: Extract<Block, { kind: "node_put" }>, info: NodeInfo, mark: number): number {
+  #applyNode(
+    table: FeedTable,
+    skipped: Set<number>,
+    block: Extract<Block, { kind: "node_put" }>,
+    info: NodeInfo,
+    mark: number,
+    whole: boolean,
+  ): number {
     if (this.#rules !== undefined && ruleFor(this.#rules, info) === undefined) {
       if (table.node(block.ref) !== undefined) table.remove(block.ref, mark);
       skipped.add(block.ref);
       return 1;
     }
     skipped.delete(block.ref);
-    table.put(block.ref, block.node.slice(), info, block.online);
+    table.put(block.ref, whole ? block.node : block.node.slice(), info, block.online);
     return 0;
   }
 }

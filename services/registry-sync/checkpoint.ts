@@ -151,7 +151,7 @@ export class Checkpointer {
       const blocks = this.#world.o.codec.decodePayload(blob.bytes);
       if (blocks === undefined || applier.check(table, skipped, blocks, undefined, false) !== undefined)
         throw new Error(`checkpoint ${this.log(meta.gen)} cannot be read`);
-      applier.apply(table, skipped, blocks, 0);
+      applier.apply(table, skipped, blocks, 0, true);
     }
     table.reserveRefs(meta.nextRef);
     this.counted = meta.gen;

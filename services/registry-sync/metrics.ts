@@ -37,6 +37,8 @@ export class RegistryMetrics {
   readonly #perPeer = new Map<string, (() => void)[]>();
   readonly #lag: Sampler<"peer">;
   readonly #age: Sampler<"peer">;
+  readonly #frozen: Sampler<"peer">;
+  readonly #dropped: Sampler<"peer">;
   readonly #gauges: Gauges;
 
   constructor(registry: Registry, events: EventSink, gauges: Gauges) {
@@ -66,7 +68,17 @@ export class RegistryMetrics {
     });
     this.#age = sampledGauge(registry, {
       name: "foedus_registry_sync_freshness_age_seconds",
-      help: "Age of the last proof that what is held of a peer is complete; -1 if never proven.",
+      help: "Age of the last proof that what is held of a peer is complete; -1 if never proven, NaN if nothing is held of it.",
+      labels: ["peer"],
+    });
+    this.#frozen = sampledGauge(registry, {
+      name: "foedus_registry_sync_feed_frozen",
+      help: "1 while a peer's feed is not taken in any more, because two different segments were signed for one place in it.",
+      labels: ["peer"],
+    });
+    this.#dropped = sampledGauge(registry, {
+      name: "foedus_registry_sync_dropped_entries",
+      help: "Entries of a peer's feed that are not held because of limits.",
       labels: ["peer"],
     });
     const nodes = sampledGauge(registry, {
@@ -120,7 +132,14 @@ export class RegistryMetrics {
     }
     for (const peer of wanted) {
       if (this.#perPeer.has(peer)) continue;
-      this.#perPeer.set(peer, [this.#lag({ peer }, () => this.#lagOf(peer)), this.#age({ peer }, () => this.#ageOf(peer))]);
+      // A counter that appears with its first event hides that event from rate() and increase().
+      for (const count of [this.#segments, this.#refused, this.#snapshots]) count.inc({ peer: this.#peers.of(peer) }, 0);
+      this.#perPeer.set(peer, [
+        this.#lag({ peer }, () => this.#lagOf(peer)),
+        this.#age({ peer }, () => this.#ageOf(peer)),
+        this.#frozen({ peer }, () => (this.#feedOf(peer)?.frozen === true ? 1 : 0)),
+        this.#dropped({ peer }, () => this.#feedOf(peer)?.dropped ?? 0),
+      ]);
     }
   }
 
@@ -129,9 +148,14 @@ export class RegistryMetrics {
     return 0;
   }
 
+  #feedOf(peer: string): FeedStatus | undefined {
+    return this.#gauges.feeds().find((feed) => !feed.own && feed.head.hubId === peer);
+  }
+
   #ageOf(peer: string): number {
-    const feed = this.#gauges.feeds().find((candidate) => !candidate.own && candidate.head.hubId === peer);
-    return feed === undefined || !Number.isFinite(feed.ageMs) ? -1 : feed.ageMs / 1_000;
+    const feed = this.#feedOf(peer);
+    if (feed === undefined) return Number.NaN;
+    return Number.isFinite(feed.ageMs) ? feed.ageMs / 1_000 : -1;
   }
 
   /** stop removes the series. */

@@ -135,7 +135,7 @@ export class Receiver {
       if (blocks === undefined) return failure("SEGMENT_INVALID", "a part of the snapshot is malformed");
       const problem = this.#applier.check(this.#table, this.#skipped, blocks, undefined, false);
       if (problem !== undefined) return problem;
-      this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, blocks, 0).dropped;
+      this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, blocks, 0, true).dropped;
       this.#applied++;
     }
     return undefined;

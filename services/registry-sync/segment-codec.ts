@@ -1,6 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
-import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { HlcSchema, type ValueType as ProtoValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   BlockSchema,
@@ -11,11 +10,11 @@ import {
   SnapshotPartInfoSchema,
   StateBlockSchema,
 } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
+import { limitNode, readNode } from "./node-codec.ts";
 import type {
   Block,
   Columns,
   HlcValue,
-  NodeInfo,
   SegmentCodec,
   SegmentHeader,
   SegmentParts,
@@ -307,26 +306,6 @@ function decodePayload(bytes: Uint8Array): Block[] | undefined {
     for (const item of fields(bytes)) if (item.field === 1) blocks.push(decodeBlock(item.bytes));
     return blocks;
   });
-}
-
-function readNode(bytes: Uint8Array): NodeInfo | undefined {
-  return guarded(() => {
-    const { nodeId, kind, type, name, labels, capabilities } = fromBinary(NodeSchema, bytes);
-    const infos = capabilities.map((c) => ({
-      name: c.name,
-      type: (c.type > 6 ? 0 : c.type) as ValueType,
-      readable: c.readable,
-      invocable: c.invocable,
-    }));
-    return { nodeId, kind, type, name, labels, capabilities: infos };
-  });
-}
-
-function limitNode(bytes: Uint8Array, keep: (capability: string) => boolean, invoke: (capability: string) => boolean): Uint8Array {
-  const node = fromBinary(NodeSchema, bytes);
-  node.capabilities = node.capabilities.filter((capability) => keep(capability.name));
-  for (const capability of node.capabilities) capability.invocable &&= invoke(capability.name);
-  return toBinary(NodeSchema, node);
 }
 
 function encodeManifest(m: SnapshotManifest): Uint8Array {

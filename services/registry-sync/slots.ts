@@ -51,7 +51,7 @@ export class Slots {
   }
 
   /** assign gives a node slots for these keys, at most 65,536; values of keys that it had before are kept. */
-  assign(ref: number, keys: readonly number[], types: readonly number[]): void {
+  assign(ref: number, keys: readonly number[], typeOf: (key: number) => number): void {
     assert(keys.length <= 65_536, "too many keys for a node", { ref, keys: keys.length });
     if (2 * ref >= this.#ranges.length) this.#ranges = grown(this.#ranges, 2 * (ref + 1));
     const oldFirst = this.#ranges[2 * ref] as number;
@@ -60,7 +60,7 @@ export class Slots {
     for (let i = 0; i < keys.length; i++) {
       const slot = first + i;
       this.#keys[slot] = keys[i] as number;
-      this.type[slot] = types[i] as number;
+      this.type[slot] = typeOf(keys[i] as number);
       this.has[slot] = 0;
       this.text[slot] = undefined;
       for (let old = oldFirst; old < oldFirst + oldLength; old++) if (this.#keys[old] === keys[i]) this.#copy(old, slot);

@@ -49,7 +49,8 @@ export class FeedTable {
   readonly #nodes: (NodeEntry | undefined)[] = [];
   readonly #byId = new Map<string, NodeEntry>();
   readonly #keys: (KeyEntry | undefined)[] = [];
-  readonly #krefs = new Map<string, number>();
+  /** Key numbers by type and name. */
+  readonly #krefs = Array.from({ length: SECTION.length }, () => new Map<string, number>());
   /** Removed nodes by ref, in the order of their removal, with the mark that was given. */
   readonly #dead = new Map<number, { readonly entry: NodeEntry; readonly mark: number }>();
   #sorted: string[] | undefined;
@@ -81,7 +82,7 @@ export class FeedTable {
     return this.#keys[kref];
   }
   kref(name: string, type: ValueType): number | undefined {
-    return this.#krefs.get(`${type}:${name}`);
+    return this.#krefs[type]?.get(name);
   }
   /** keys are all definitions in order. */
   keys(): KeyEntry[] {
@@ -107,7 +108,7 @@ export class FeedTable {
     const known = this.#keys[kref];
     assert(known === undefined || (known.name === name && known.type === type), "key number has two meanings", { kref, name });
     this.#keys[kref] = { kref, name, type };
-    this.#krefs.set(`${type}:${name}`, kref);
+    (this.#krefs[type] as Map<string, number>).set(name, kref);
     this.#nextKref = Math.max(this.#nextKref, kref + 1);
   }
 
@@ -116,24 +117,28 @@ export class FeedTable {
     this.touch(ref);
     const old = this.#nodes[ref];
     assert(old === undefined || old.info.nodeId === info.nodeId, "ref has two meanings", { ref });
-    const found = new Set<number>();
-    for (const capability of info.capabilities) {
-      const kref = this.kref(capability.name, capability.type);
-      if (kref !== undefined && SECTION[capability.type] !== 3) found.add(kref);
-    }
-    const krefs = [...found].sort((a, b) => a - b);
+    const krefs = this.#krefsOf(info);
     const entry: NodeEntry = { ref, info, bytes, online, krefs };
-    this.slots.assign(
-      ref,
-      krefs,
-      krefs.map((kref) => (this.#keys[kref] as KeyEntry).type),
-    );
+    this.slots.assign(ref, krefs, (kref) => (this.#keys[kref] as KeyEntry).type);
     this.#nodes[ref] = entry;
     this.#byId.set(info.nodeId, entry);
     this.#dead.delete(ref);
     this.#nextRef = Math.max(this.#nextRef, ref + 1);
     if (old === undefined) this.#insertSorted(info.nodeId);
     return entry;
+  }
+
+  /** krefsOf are the keys of capabilities that have a type and a definition, ascending, each once. */
+  #krefsOf(info: NodeInfo): number[] {
+    const krefs: number[] = [];
+    let ascending = true;
+    for (const { name, type } of info.capabilities) {
+      const kref = SECTION[type] === 3 ? undefined : this.kref(name, type);
+      if (kref === undefined) continue;
+      ascending &&= krefs.length === 0 || kref > (krefs.at(-1) as number);
+      krefs.push(kref);
+    }
+    return ascending ? krefs : [...new Set(krefs)].sort((a, b) => a - b);
   }
 
   /** remove deletes a node and its values. `mark` is for `forgetDead`. */

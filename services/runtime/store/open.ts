@@ -14,7 +14,7 @@ export interface SqliteOptions {
   readonly busyTimeoutMs?: number;
   /** Disk space set aside so that a full disk still lets the hub stop cleanly, bytes. 1 MiB by default, 0 for none. */
   readonly reserveBytes?: number;
-  /** Room in the redo log beside the file, bytes, if it is made now; 4 MiB by default. Under "full" durability only. */
+  /** Most room in the redo log beside the file, bytes; 4 MiB by default. Under "full" durability only. */
   readonly redoBytes?: number;
   /** Largest size of the file, bytes; beyond it commits answer "full". No bound of its own by default. */
   readonly maxBytes?: number;

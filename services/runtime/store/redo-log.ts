@@ -4,8 +4,12 @@ import { crc32 } from "node:zlib";
 import type { StoreOp } from "#kernel/core.ts";
 import { fail } from "#kernel/error.ts";
 
-/** Room for records by default, bytes: at 10,000 state changes per second it is used up in some ten seconds. */
-const CAPACITY = 4 * 1024 * 1024;
+/**
+ * Room for records, bytes: a new file has little, and doubles it each time it is used up until there is plenty. At 10,000 state
+ * changes per second the most lasts some ten seconds.
+ */
+const FIRST_ROOM = 256 * 1024;
+const MOST_ROOM = 4 * 1024 * 1024;
 /** The first block says whose file it is. */
 const HEAD = 4_096;
 const MAGIC = "FDUSREDO";
@@ -31,8 +35,9 @@ export class RedoLog {
   readonly #path: string;
   readonly #file: number;
   readonly #synced: boolean;
-  /** Where the room ends. A file keeps the size with which it was made. */
-  readonly #end: number;
+  /** Where the room ends. */
+  #end: number;
+  readonly #most: number;
   readonly #seed: number;
   #next: number;
   #offset = HEAD;
@@ -40,14 +45,15 @@ export class RedoLog {
   #length = 0;
 
   /**
-   * The file of a store, made with that much room if it is missing. `storeId` ties both together, `next` is the number of the next
+   * The file of a store, made if it is missing; it may grow to that much room, bytes. `storeId` ties both together, `next` is the number of the next
    * batch. It throws STORE_UNAVAILABLE for a file of another store, UPGRADE_NEEDED for one of newer software.
    */
-  constructor(path: string, storeId: string, next: number, capacity = CAPACITY) {
+  constructor(path: string, storeId: string, next: number, mostRoom = MOST_ROOM) {
     this.#path = path;
+    this.#most = mostRoom;
     this.#seed = crc32(storeId);
     this.#next = next;
-    if (!existsSync(path)) layOut(path, storeId, capacity);
+    if (!existsSync(path)) layOut(path, storeId, Math.min(FIRST_ROOM, mostRoom));
     // Where the flag is missing, a call follows each write instead.
     const sync: number | undefined = constants.O_DSYNC;
     this.#synced = sync !== undefined;
@@ -144,6 +150,20 @@ export class RedoLog {
     throw fail(version > VERSION && magic === MAGIC ? "UPGRADE_NEEDED" : "STORE_UNAVAILABLE", `${this.#path} ${wrong}`);
   }
 
+  /** widen doubles the room, once it was too little. A disk that refuses leaves it as it is. */
+  widen(): void {
+    const room = this.#end - HEAD;
+    const more = Math.min(room, this.#most - room);
+    if (more <= 0) return;
+    try {
+      fill(this.#file, this.#end, more);
+      fsyncSync(this.#file);
+      this.#end += more;
+    } catch {
+      // What could be laid out is used after the next start.
+    }
+  }
+
   /** erase makes sure that what was refused is not replayed. If even that fails, the next batch takes its place. */
   #erase(): void {
     try {
@@ -202,7 +222,7 @@ export class RedoLog {
 }
 
 /** layOut writes the whole file once: blocks that are only promised would have to be allocated by the writes that follow. */
-function layOut(path: string, storeId: string, capacity: number): void {
+function layOut(path: string, storeId: string, room: number): void {
   const draft = `${path}.new`;
   const file = openSync(draft, "w", 0o600);
   try {
@@ -211,9 +231,7 @@ function layOut(path: string, storeId: string, capacity: number): void {
     head.writeUInt32LE(VERSION, MAGIC.length);
     head.writeUInt8(storeId.length, MAGIC.length + 4);
     head.write(storeId, MAGIC.length + 5, "latin1");
-    const zeros = Buffer.alloc(256 * 1024);
-    for (let left = capacity; left > 0; left -= zeros.length)
-      writeSync(file, zeros, 0, Math.min(left, zeros.length), HEAD + capacity - left);
+    fill(file, HEAD, room);
     writeSync(file, head, 0, HEAD, 0);
     fsyncSync(file);
   } finally {
@@ -226,6 +244,11 @@ function layOut(path: string, storeId: string, capacity: number): void {
   } finally {
     closeSync(folder);
   }
+}
+
+function fill(file: number, from: number, bytes: number): void {
+  const zeros = Buffer.alloc(Math.min(bytes, 256 * 1024));
+  for (let at = from; at < from + bytes; at += zeros.length) writeSync(file, zeros, 0, Math.min(zeros.length, from + bytes - at), at);
 }
 
 function decode(record: Buffer): StoreOp[] {

@@ -114,6 +114,7 @@ export class SqliteStore implements Store {
       this.#q.metaPut.run("redo", String(redo.next));
       this.#q.commit.run();
       redo.restart();
+      if (ops.length > 0) redo.widen();
     } finally {
       if (this.#db.isTransaction) this.#q.rollback.run();
       this.#db.exec(SYNC_LAZY);

@@ -1,0 +1,99 @@
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { readNode } from "./node-codec.ts";
+
+type Init = Exclude<MessageInitShape<typeof NodeSchema>, { readonly $typeName: string }>;
+
+/** generated is what the generated code makes of the bytes. */
+function generated(bytes: Uint8Array): unknown {
+  try {
+    const { nodeId, kind, type, name, labels, capabilities } = fromBinary(NodeSchema, bytes);
+    const infos = capabilities.map((c) => ({ name: c.name, type: c.type > 6 ? 0 : c.type, readable: c.readable, invocable: c.invocable }));
+    return { nodeId, kind, type, name, labels: { ...labels }, capabilities: infos };
+  } catch {
+    return undefined;
+  }
+}
+
+function read(bytes: Uint8Array): unknown {
+  const info = readNode(bytes);
+  return info === undefined ? undefined : { ...info, labels: { ...info.labels } };
+}
+
+const text = fc.oneof(
+  fc.string({ maxLength: 12 }),
+  fc.string({ unit: "binary", maxLength: 6 }),
+  fc.constantFrom("power", "\uFEFFmark", "ä🧀"),
+);
+const capability = fc.record(
+  {
+    name: text,
+    type: fc.nat(9),
+    unit: text,
+    readable: fc.boolean(),
+    invocable: fc.boolean(),
+    idempotent: fc.boolean(),
+    min: fc.double({ noNaN: true }),
+    max: fc.double({ noNaN: true }),
+    step: fc.double({ noNaN: true }),
+    allowed: fc.array(text, { maxLength: 3 }),
+    description: fc.string({ maxLength: 200 }),
+    schema: text,
+  },
+  { requiredKeys: [] },
+);
+const node = fc.record(
+  {
+    nodeId: text,
+    kind: fc.constantFrom(0, 1, 2, 3, 200),
+    type: text,
+    name: text,
+    vendor: text,
+    description: fc.string({ maxLength: 300 }),
+    capabilities: fc.array(capability, { maxLength: 5 }),
+    labels: fc.oneof({ weight: 4, arbitrary: fc.constant({}) }, { weight: 1, arbitrary: fc.dictionary(fc.string(), text) }),
+    agent: fc.option(fc.record({ version: text, models: fc.array(text) }), { nil: undefined, freq: 4 }),
+  },
+  { requiredKeys: ["nodeId"] },
+);
+const encoded = node.map((init) => toBinary(NodeSchema, create(NodeSchema, init as Init)));
+
+test("a node is read as the generated code reads it", () => {
+  fc.assert(
+    fc.property(encoded, (bytes) => {
+      expect(read(bytes)).toEqual(generated(bytes));
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test("and so are bytes that are cut, changed, joined or noise", () => {
+  let whole = 0;
+  const damaged = fc.oneof(
+    fc.tuple(encoded, fc.nat()).map(([bytes, at]) => bytes.subarray(0, at % (bytes.length + 1))),
+    fc.tuple(encoded, fc.nat(), fc.nat(255)).map(([bytes, at, value]) => {
+      const changed = bytes.slice();
+      if (changed.length > 0) changed[at % changed.length] = value;
+      return changed;
+    }),
+    fc.tuple(encoded, encoded).map(([a, b]) => Uint8Array.of(...a, ...b)),
+    fc.uint8Array({ maxLength: 60 }),
+  );
+  fc.assert(
+    fc.property(damaged, (bytes) => {
+      const info = generated(bytes);
+      if (info !== undefined) whole++;
+      expect(read(bytes)).toEqual(info);
+    }),
+    { numRuns: 3_000 },
+  );
+  expect(whole).toBeGreaterThan(300);
+});
+
+test("nodes of one kind share what is said of their capabilities", () => {
+  const bytes = (nodeId: string) =>
+    toBinary(NodeSchema, create(NodeSchema, { nodeId, capabilities: [{ name: "power", type: 3, readable: true }] }));
+  expect(readNode(bytes("a"))?.capabilities[0]).toBe(readNode(bytes("b"))?.capabilities[0]);
+});
