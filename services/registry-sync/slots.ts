@@ -19,8 +19,8 @@ export class Slots {
   #ranges = new Uint32Array(2 * 64);
   /** Key number of each slot. */
   #keys = new Uint32Array(64).fill(NO_KEY);
-  /** Per key: its index within the node where it was found last. */
-  readonly #hint = new Uint16Array(65_536);
+  /** Per key that any node ever had: its index within the node where it was found last. */
+  #hint = new Uint16Array(64);
   /** Freed ranges, by length. */
   readonly #free = new Map<number, number[]>();
   #next = 0;
@@ -36,7 +36,7 @@ export class Slots {
   /** find answers the slot of (ref, key) or NO_SLOT. Any 32-bit numbers may be asked for. */
   find(ref: number, key: number): number {
     const ranges = this.#ranges;
-    if (2 * ref >= ranges.length || key > 0xffff) return NO_SLOT;
+    if (2 * ref >= ranges.length || key >= this.#hint.length) return NO_SLOT;
     const first = ranges[2 * ref] as number;
     const length = ranges[2 * ref + 1] as number;
     const keys = this.#keys;
@@ -54,6 +54,7 @@ export class Slots {
   assign(ref: number, keys: readonly number[], typeOf: (key: number) => number): void {
     assert(keys.length <= 65_536, "too many keys for a node", { ref, keys: keys.length });
     if (2 * ref >= this.#ranges.length) this.#ranges = grown(this.#ranges, 2 * (ref + 1));
+    for (const key of keys) if (key >= this.#hint.length) this.#widenHint(key);
     const oldFirst = this.#ranges[2 * ref] as number;
     const oldLength = this.#ranges[2 * ref + 1] as number;
     const first = keys.length === 0 ? 0 : this.#take(keys.length);
@@ -85,6 +86,13 @@ export class Slots {
     this.has[slot] = 1;
     if (old !== undefined && old.length === end - start) old.set(data.subarray(start, end));
     else this.text[slot] = data.slice(start, end);
+  }
+
+  #widenHint(key: number): void {
+    assert(key <= 0xffff, "key numbers have 16 bits", { key });
+    const next = new Uint16Array(Math.min(65_536, Math.max(key + 1, 2 * this.#hint.length)));
+    next.set(this.#hint);
+    this.#hint = next;
   }
 
   #copy(from: number, to: number): void {

@@ -1,23 +1,17 @@
-import { create, type DescMessage, type DescMethod, type Message } from "@bufbuild/protobuf";
-import { pathToString } from "@bufbuild/protobuf/reflect";
-import { CompilationError, createValidator } from "@bufbuild/protovalidate";
+import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
 import { type RequestFailure, VIOLATIONS_MAX } from "../status.ts";
+import { brokenRules, compileRules } from "./field-rules.ts";
 import type { Interceptor } from "./interceptor.ts";
-
-const validator = createValidator();
 
 /** validateRequest checks a message against the rules in its schema (buf.validate); INVALID_FIELD names every broken field. */
 export function validateRequest(schema: DescMessage, message: Message): RequestFailure | undefined {
-  const result = validator.validate(schema, message);
-  if (result.kind === "valid") return undefined;
-  if (result.kind === "error") throw result.error;
-  const violations = result.violations.map((violation) => ({ field: pathToString(violation.field), message: violation.message }));
+  const violations = brokenRules(schema, message);
   const [first] = violations;
-  const text = violations.map(({ field, message: what }) => (field === "" ? what : `${field}: ${what}`)).join("; ");
+  if (first === undefined) return undefined;
   return {
     reason: "INVALID_FIELD",
-    message: text,
-    ...(first === undefined ? {} : { field: first.field }),
+    message: violations.map(({ field, message: what }) => `${field}: ${what}`).join("; "),
+    field: first.field,
     ...(violations.length > 1 ? { violations: violations.slice(0, VIOLATIONS_MAX) } : {}),
   };
 }
@@ -30,10 +24,9 @@ export function needsValidation(method: DescMethod): boolean {
   return !method.input.oneofs.some((oneof) => oneof.name === "frame");
 }
 
-/** warmUp compiles the rules of a request type at start-up: a bad rule fails there, and the first call is not slow. */
+/** warmUp compiles the rules of a request type at start-up: a bad rule fails there. */
 export function warmUp(method: DescMethod): void {
-  const result = validator.validate(method.input, create(method.input));
-  if (result.kind === "error" && result.error instanceof CompilationError) throw result.error;
+  compileRules(method.input);
 }
 
 /** Callers whose software comes with this hub's, or later: what they send and this hub does not know would be dropped silently. */
