@@ -17,6 +17,8 @@ SEED ?=
 RUNS ?=
 HUBS ?=
 ONLY ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
 
 ##@ Use
 .PHONY: help
@@ -61,9 +63,33 @@ generate: setup ## regenerate proto/gen and the generated pages in docs/
 proto-baseline: setup ## declare today's stable schema the one that must not be broken
 	@buf build proto -o test/tidy/baseline.binpb
 
+.PHONY: proto-image
+proto-image: setup ## write the schema with its comments as a descriptor set, dist/foedus.binpb, for clients and grpcurl -protoset
+	@mkdir -p dist && buf build --as-file-descriptor-set -o dist/foedus.binpb
+
+.PHONY: upgrade-baseline
+upgrade-baseline: setup ## at a release: record the committed version, which the next one must be upgradable from
+	@node test/upgrade/record.ts --commit HEAD
+
 .PHONY: build
 build: setup ## bundle the installed command into dist/
 	@node cli/build.ts
+
+.PHONY: image
+image: setup ## build the container image into dist/, without a registry or a daemon (needs buildah)
+	@ops/image/build.sh
+
+.PHONY: install
+install: setup ## install the command, its Node and the systemd units (PREFIX=/usr/local DESTDIR=)
+	@ops/install.sh install "$(PREFIX)" "$(DESTDIR)"
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` put there; configuration and data stay
+	@ops/install.sh uninstall "$(PREFIX)" "$(DESTDIR)"
+
+.PHONY: tools
+tools: setup ## get the programs that tests and charts need: helm, grpcurl, promtool ... (once; needs Go, and root for Debian packages)
+	@node tools/install.ts
 
 ##@ Check
 .PHONY: check
@@ -83,6 +109,10 @@ format: setup ## format the code
 .PHONY: test
 test: setup ## run all tests
 	@node test/run.ts
+
+.PHONY: chart
+chart: setup ## check the Helm chart with Helm 4 and 3, Kubernetes' schemas and an API server (make tools gets them)
+	@node test/run.ts test/chart
 
 .PHONY: test-update
 test-update: setup ## rewrite the transcripts in testdata/; look at the diff before you commit it

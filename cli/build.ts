@@ -1,6 +1,7 @@
-// Bundles the command into one file, dist/foedus.mjs: `npm run build`.
-import { chmod, readFile, stat, writeFile } from "node:fs/promises";
+// Bundles the command into one file, dist/foedus.mjs: `npm run build`. `--out <file>` and `--shebang <line>` are for packagers.
+import { appendFile, chmod, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { build } from "esbuild";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -14,14 +15,20 @@ const BANNER = 'import { createRequire as __createRequire } from "node:module"; 
  */
 const SHEBANG = "#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=2 --optimize-for-size";
 
+/** Files that say under which terms a package may be passed on. */
+const TERMS = /^(?:licen[cs]e|notice|copying)(?:[.-].*)?$/i;
+
 /** Bundled is what was written. */
 export interface Bundled {
   readonly sizeBytes: number;
   readonly inputs: number;
 }
 
-/** bundle writes the command with everything it needs into one file. A verb's code is evaluated when the verb runs, as without a bundle. */
-export async function bundle(outfile: string): Promise<Bundled> {
+/**
+ * bundle writes the command with everything it needs into one file. A verb's code is evaluated when the verb runs, as without a bundle.
+ * Beside it, `<outfile>.LEGAL.txt` has the terms of every package in it.
+ */
+export async function bundle(outfile: string, shebang: string = SHEBANG): Promise<Bundled> {
   const { metafile } = await build({
     entryPoints: [join(ROOT, "cli", "main.ts")],
     outfile,
@@ -36,13 +43,28 @@ export async function bundle(outfile: string): Promise<Bundled> {
     logLevel: "warning",
   });
   const code = await readFile(outfile, "utf8");
-  await writeFile(outfile, code.replace(/^#!.*\n/, `${SHEBANG}\n`));
+  await writeFile(outfile, code.replace(/^#!.*\n/, `${shebang}\n`));
   await chmod(outfile, 0o755);
+  await appendFile(`${outfile}.LEGAL.txt`, await termsOf(Object.keys(metafile.inputs)));
   return { sizeBytes: (await stat(outfile)).size, inputs: Object.keys(metafile.inputs).length };
 }
 
+/** termsOf gives the licences and notices of the packages that these files come from. */
+async function termsOf(inputs: readonly string[]): Promise<string> {
+  const packages = new Set(inputs.flatMap((input) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input)?.[0] ?? []));
+  const parts: string[] = [];
+  for (const folder of [...packages].sort()) {
+    const { name, version, license } = JSON.parse(await readFile(join(ROOT, folder, "package.json"), "utf8")) as Record<string, unknown>;
+    parts.push(`\n${"=".repeat(78)}\n${name} ${version} (${license})\n`);
+    const files = (await readdir(join(ROOT, folder))).filter((file) => TERMS.test(file)).sort();
+    for (const file of files) parts.push(`\n${(await readFile(join(ROOT, folder, file), "utf8")).trim()}\n`);
+  }
+  return parts.join("");
+}
+
 if (import.meta.main) {
-  const outfile = join(ROOT, "dist", "foedus.mjs");
-  const { sizeBytes, inputs } = await bundle(outfile);
+  const { values } = parseArgs({ options: { out: { type: "string" }, shebang: { type: "string" } } });
+  const outfile = values.out ?? join(ROOT, "dist", "foedus.mjs");
+  const { sizeBytes, inputs } = await bundle(outfile, values.shebang);
   console.log(`${outfile}: ${Math.round(sizeBytes / 1024)} KiB from ${inputs} files`);
 }

@@ -27,6 +27,7 @@ function ioAt(cwd: string, offMs = 0): Told {
     out: async (text) => void told.push(text),
     note: () => undefined,
     error: () => undefined,
+    ask: async () => undefined,
     style: (_format, text) => text,
     columns: undefined,
     env: {},

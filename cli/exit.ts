@@ -22,6 +22,8 @@ const CODE_OF_REASON: Readonly<Partial<Record<Reason, ExitCode>>> = {
   TOKEN_EXPIRED: EXIT.refused,
   NOT_SHARED: EXIT.refused,
   OUT_OF_SCOPE: EXIT.refused,
+  INVITE_CLOSED: EXIT.refused,
+  PIN_MISMATCH: EXIT.refused,
   NODE_NOT_FOUND: EXIT.notFound,
   PEER_NOT_FOUND: EXIT.notFound,
   CAPABILITY_NOT_FOUND: EXIT.notFound,

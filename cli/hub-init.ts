@@ -140,11 +140,7 @@ async function tell(io: Io, plan: Plan, flags: InitFlags): Promise<void> {
   const { hubId, dir, port, advertise } = plan;
   const folder = relative(io.cwd, dir) || ".";
   const sha256 = new X509Certificate(await readFile(join(dir, "pki", "ca.pem"))).fingerprint256.replaceAll(":", "").toLowerCase();
-  const next = [
-    "foedus hub --config hub.json",
-    `foedus status --hub ${hubId}`,
-    "foedus peer add <their-hub-id> --ca <their-ca.pem> --host <their-host>",
-  ];
+  const next = ["foedus hub --config hub.json", `foedus status --hub ${hubId}`, "foedus peer invite"];
   if (flags.json) {
     await printJson(io, {
       hub_id: hubId,
@@ -167,7 +163,7 @@ async function tell(io: Io, plan: Plan, flags: InitFlags): Promise<void> {
   await io.out(
     `${folder}/ is the hub ${hubId}: hub.json, federation.json, a context, and in pki/ a CA with ${count(leavesOf(plan).length, "certificate")}.\n` +
       `${reach}\n\n` +
-      `Give partners ${join(folder, "pki", "ca.pem")}, and tell them over another channel that its SHA-256 is\n  ${sha256}\n\n` +
+      `Its CA has the SHA-256\n  ${sha256}\n\n` +
       `Next${folder === "." ? "" : `, in ${folder}/`}:\n${next.map((line) => `  ${line}\n`).join("")}`,
   );
 }

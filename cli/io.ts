@@ -1,3 +1,4 @@
+import { createInterface, type Interface } from "node:readline";
 import { styleText } from "node:util";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 
@@ -12,6 +13,8 @@ export interface Io {
   note(text: string): void;
   /** error writes to stderr, always. */
   error(text: string): void;
+  /** ask writes a question to stderr and reads one line from stdin; undefined if there is none, or if `stopped` came first. */
+  ask(question: string): Promise<string | undefined>;
   /** style colours text for stdout, if stdout is a terminal that wants colours (NO_COLOR, FORCE_COLOR). */
   style(format: Style, text: string): string;
   /** Columns of the terminal; undefined if stdout is none, and then nothing is cut. */
@@ -43,6 +46,7 @@ export function processIo(options: { readonly quiet: boolean }): Io {
     if (error.code !== "EPIPE") throw error;
     controller.abort("EPIPE");
   });
+  let questions: Questions | undefined;
   return {
     out: (text) => {
       if (controller.signal.reason === "EPIPE") return Promise.resolve();
@@ -54,6 +58,10 @@ export function processIo(options: { readonly quiet: boolean }): Io {
       if (!options.quiet) process.stderr.write(text);
     },
     error: (text) => void process.stderr.write(text),
+    ask: (question) => {
+      questions ??= new Questions(controller.signal);
+      return questions.ask(question);
+    },
     style: (format, text) => styleText(format, text, { stream: process.stdout, validateStream: true }),
     columns: process.stdout.isTTY ? process.stdout.columns : undefined,
     env: process.env,
@@ -62,4 +70,44 @@ export function processIo(options: { readonly quiet: boolean }): Io {
     stopped: controller.signal,
     onHangup: (listener) => void process.on("SIGHUP", listener),
   };
+}
+
+/** Questions reads lines from stdin, one for each question; what was typed or piped ahead waits for the next. */
+class Questions {
+  readonly #lines: Interface;
+  readonly #ahead: string[] = [];
+  #answer: ((line: string | undefined) => void) | undefined;
+  #ended = false;
+
+  constructor(stopped: AbortSignal) {
+    // Without `output`: nothing that is typed or pasted is drawn again.
+    this.#lines = createInterface({ input: process.stdin, terminal: false });
+    this.#lines.on("line", (line) => {
+      if (this.#answer === undefined) this.#ahead.push(line);
+      else this.#settle(line);
+    });
+    this.#lines.once("close", () => {
+      this.#ended = true;
+      this.#settle(undefined);
+    });
+    stopped.addEventListener("abort", () => this.#lines.close(), { once: true });
+  }
+
+  ask(question: string): Promise<string | undefined> {
+    process.stderr.write(question);
+    const line = this.#ahead.shift();
+    if (line !== undefined || this.#ended) return Promise.resolve(line);
+    this.#lines.resume();
+    return new Promise((resolve) => {
+      this.#answer = resolve;
+    });
+  }
+
+  #settle(line: string | undefined): void {
+    const answer = this.#answer;
+    this.#answer = undefined;
+    // A process that asks nothing more is not kept alive by its stdin.
+    if (!this.#ended) this.#lines.pause();
+    answer?.(line);
+  }
 }

@@ -2,34 +2,40 @@ import { X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, unlink } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
-import { create } from "@bufbuild/protobuf";
-import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
-import { sleep } from "#runtime/clock.ts";
 import { splitPem } from "#runtime/tls/credentials.ts";
 import { uriSans } from "#runtime/tls/peer-identity.ts";
-import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
+import type { Federation } from "../services/hub/index.ts";
 import type { Connection } from "./connect.ts";
-import { CliError, EXIT, type ExitCode, toCliError, usage } from "./exit.ts";
-import { EMPTY, type PeerChange, peerEntry, withoutPeer, withPeer } from "./federation-text.ts";
+import {
+  changeOf,
+  checkLevel,
+  type Desk,
+  judge,
+  openDesk,
+  type PeerFlags,
+  type PinnedCertificate,
+  peersOf,
+  pin,
+  running,
+  save,
+  untilSeen,
+} from "./desk.ts";
+import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
+import { peerEntry, withoutPeer, withPeer } from "./federation-text.ts";
 import { label } from "./format.ts";
 import type { Io } from "./io.ts";
-import { addressText, connectOwn, type OwnHub, type OwnHubFlags, readOwnHub } from "./own-hub.ts";
+import { addressText, type OwnHubFlags } from "./own-hub.ts";
 import { parseHub } from "./parse.ts";
 import { levelText, stateCell } from "./peers.ts";
 import { type Cell, table } from "./table.ts";
 import { messageJson, printJson } from "./verb.ts";
-import { writeWhole } from "./whole-file.ts";
 
 /** AddFlags are the options of `peer add`. */
-export interface PeerAddFlags extends OwnHubFlags {
+export interface PeerAddFlags extends OwnHubFlags, PeerFlags {
   /** File with the peer's CA certificate. */
   readonly ca?: string;
   readonly fingerprint?: readonly string[];
-  readonly host?: string;
-  readonly port?: string;
-  readonly maxTrust?: string;
-  readonly share?: string;
 }
 
 /** RemoveFlags are the options of `peer remove`. */
@@ -37,42 +43,8 @@ export interface PeerRemoveFlags extends OwnHubFlags {
   readonly dryRun?: boolean;
 }
 
-const LEVELS = ["full", "limited", "minimal"];
 /** A link that is on its way gets this long before its state is printed, ms; the hub looks at the file every 2 s. */
 const SETTLE_MS = 6_000;
-const LOOK_MS = 200;
-
-/** Desk is the federation file of a hub, ready to be changed. */
-interface Desk {
-  readonly hub: OwnHub;
-  readonly path: string;
-  readonly text: string;
-}
-
-async function openDesk(io: Io, flags: OwnHubFlags): Promise<Desk> {
-  const hub = readOwnHub(io, flags);
-  if (hub.config.federation_config_path === "")
-    throw usage(`${hub.file} has federation off`, 'Set "federation_config_path": "federation.json" in it and start the hub again.');
-  const path = resolveFrom(hub.folder, hub.config.federation_config_path);
-  try {
-    return { hub, path, text: await readFile(path, "utf8") };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return { hub, path, text: EMPTY };
-    throw error;
-  }
-}
-
-function judge({ hub }: Desk, text: string): Federation {
-  return checkFederation(hub.config, hub.folder, text);
-}
-
-/** save writes the file if it differs and is valid. Throws ConfigError. True if it was written. */
-async function save(desk: Desk, text: string): Promise<boolean> {
-  judge(desk, text);
-  if (text === desk.text && existsSync(desk.path)) return false;
-  await writeWhole(desk.path, text);
-  return true;
-}
 
 /** list prints the peers of the federation file and, if the hub runs, their links. */
 export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags): Promise<ExitCode | undefined> {
@@ -133,26 +105,14 @@ export async function add(io: Io, [hubId = ""]: readonly string[], flags: PeerAd
       `the CA of ${hubId} is needed`,
       "Give --ca with the ca.pem that its operator sent, and compare its SHA-256 over another channel.",
     );
-  const copy = join("peers", `${hubId}.pem`);
   let replaced = false;
   if (pinned !== undefined) {
     if (!flags.json) for (const { sha256 } of pinned) io.note(`CA of ${hubId}: SHA-256 ${sha256}\n`);
     checkFingerprints(hubId, pinned, flags.fingerprint);
-    const before = pinnedBefore(desk, hubId);
-    replaced = before !== undefined && pinned.map(({ sha256 }) => sha256).join() !== before.join();
-    if (replaced && flags.fingerprint === undefined)
-      throw new CliError(
-        EXIT.refused,
-        `another CA is pinned for ${hubId} (SHA-256 ${before?.join(" ")})`,
-        "Ask its operator over another channel whether the CA was replaced, then repeat with --fingerprint and the new SHA-256.",
-      );
-    // An entry that has this very CA keeps it where it is.
-    if (before === undefined || replaced) {
-      // The whole file is judged before anything is written, the copy included.
-      judge(desk, withPeer(desk.text, hubId, { ...change, ca: pinned.map(({ pem }) => pem).join("") }));
-      await writeWhole(join(dirname(desk.path), copy), pinned.map(({ pem }) => pem).join(""));
-      change.ca = copy;
-    }
+    replaced = await pin(desk, hubId, pinned, change, {
+      allowed: flags.fingerprint !== undefined,
+      remedy: "Ask its operator over another channel whether the CA was replaced, then repeat with --fingerprint and the new SHA-256.",
+    });
   }
   const changed = (await save(desk, withPeer(desk.text, hubId, change))) || replaced;
   const what = present === undefined ? `${hubId} is a peer now` : changed ? `${hubId} was changed` : `${hubId} is as asked for already`;
@@ -225,29 +185,6 @@ function mustBePeer({ text, path }: Desk, hubId: string): Readonly<Record<string
   return entry;
 }
 
-function checkLevel(level: string): void {
-  if (!LEVELS.includes(level)) throw usage(`there is no trust level "${level}"`, `Levels are ${LEVELS.join(", ")}.`);
-}
-
-function changeOf({ host, port: text, maxTrust, share }: PeerAddFlags): { -readonly [Key in keyof PeerChange]: PeerChange[Key] } {
-  const port = Number(text);
-  if (text !== undefined && !(Number.isInteger(port) && port >= 1 && port <= 65_535))
-    throw usage(`"${text}" is not a port`, "Give 1 to 65535.");
-  if (maxTrust !== undefined) checkLevel(maxTrust);
-  return {
-    ...(host === undefined ? {} : { host }),
-    ...(text === undefined ? {} : { port }),
-    ...(maxTrust === undefined ? {} : { max_trust: maxTrust }),
-    ...(share === undefined ? {} : { share }),
-  };
-}
-
-interface PinnedCertificate {
-  readonly pem: string;
-  /** SHA-256 of the DER, hex. */
-  readonly sha256: string;
-}
-
 /** readCa reads the certificates of a CA file and nothing else of it, and refuses what cannot be the CA of that hub. Throws CliError. */
 async function readCa(io: Io, hubId: string, path: string): Promise<readonly PinnedCertificate[]> {
   const file = resolve(io.cwd, path);
@@ -294,50 +231,6 @@ function checkFingerprints(hubId: string, pinned: readonly PinnedCertificate[], 
       `the file has the CA ${wrong.sha256}, not the one that you expect`,
       `Do not pin it; ask the operator of ${hubId} for the file again.`,
     );
-}
-
-/** pinnedBefore gives the digests that the file pins for a hub; undefined if none, or if the file cannot be read as it is. */
-function pinnedBefore(desk: Desk, hubId: string): readonly string[] | undefined {
-  try {
-    const found = judge(desk, desk.text).peers.find((peer) => peer.hubId === hubId);
-    return found === undefined ? undefined : found.cas.map(({ digest }) => digest);
-  } catch {
-    // The entry may be what is wrong with it; the changed file is judged before it is written.
-    return undefined;
-  }
-}
-
-/** running asks the hub, if it runs and there is a certificate for it; undefined otherwise, with a note why. */
-async function running<T>(io: Io, hub: OwnHub, flags: OwnHubFlags, ask: (connection: Connection) => Promise<T>): Promise<T | undefined> {
-  const connection = await connectOwn(io, hub, flags);
-  if (connection === undefined) return undefined;
-  using asked = connection;
-  try {
-    return await ask(asked);
-  } catch (error) {
-    const failure = toCliError(error, () => "");
-    if (failure.exitCode !== EXIT.connect) io.note(`the hub could not be asked: ${failure.message}\n`);
-    return undefined;
-  }
-}
-
-async function peersOf(connection: Connection, io: Io): Promise<readonly Peer[]> {
-  return (await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal: io.stopped })).peers;
-}
-
-/** untilSeen looks at the hub's peers until `done` says so, or `limitMs` passed; it gives what it saw last. */
-async function untilSeen(
-  io: Io,
-  connection: Connection,
-  limitMs: number,
-  done: (peers: readonly Peer[]) => boolean,
-): Promise<readonly Peer[]> {
-  const end = io.clock.mono() + limitMs;
-  for (;;) {
-    const peers = await peersOf(connection, io);
-    if (done(peers) || io.clock.mono() >= end) return peers;
-    await sleep(io.clock, LOOK_MS, io.stopped);
-  }
 }
 
 const NOT_TAKEN = "See its log: it may have refused the federation file, or it was started with another one.";

@@ -110,6 +110,29 @@ function ownHubVerbs(verb: Declare, program: Command): void {
     .option("--port <n>", "its port (default: 18800)")
     .addOption(new Option("--max-trust <level>", "ceiling of its trust level (default: limited)").choices(["full", "limited", "minimal"]))
     .option("--share <name>", "share that it gets (default: full or limited, as its ceiling)");
+  const introduction = async (): Promise<typeof import("./introduction.ts")> => import("./introduction.ts");
+  const grants = (command: Command): Command =>
+    command
+      .addOption(new Option("--max-trust <level>", "ceiling of its trust level (default: limited)").choices(["full", "limited", "minimal"]))
+      .option("--share <name>", "share that it gets (default: full or limited, as its ceiling)");
+  grants(
+    ownHub(
+      verb(peer, "invite", "invite one hub: print an invite and a PIN, wait for it, pin its CA", async () => (await introduction()).invite),
+    ),
+  )
+    .option("--ttl <duration>", "life of the invite, 10s to 1h (default: 300s)")
+    .option("--listen <host:port>", "where the introduction door listens (default: the hub's address, fifth port after its own)")
+    .option("--advertise <host:port>", "where the other hub reaches the door, if it is not there");
+  grants(
+    ownHub(
+      verb(
+        peer,
+        "accept <invite>",
+        "accept an invite: pin the CA of the inviting hub, and let it pin ours",
+        async () => (await introduction()).accept,
+      ),
+    ),
+  ).option("--pin <digits>", "the PIN, instead of being asked for it");
   ownHub(verb(peer, "remove <hub-id>", "remove a peer; says what is deleted and what is kept", async () => (await load()).remove)).option(
     "--dry-run",
     "only say it",
@@ -163,7 +186,8 @@ function operatorVerbs(verb: Declare, program: Command): void {
     ),
   )
     .option("--idempotency-key <key>", "same key and same command within 24 h: the stored outcome, no second run")
-    .option("--type <type>", "type of the value, instead of asking the hub for the capability's");
+    .option("--type <type>", "type of the value, instead of asking the hub for the capability's")
+    .option("--traceparent <context>", "W3C trace context that the command belongs to (default: TRACEPARENT and TRACESTATE)");
   nodeFilter(operator(verb(program, "watch [node]", "print changes of nodes as they happen", async () => (await import("./watch.ts")).run)))
     .option("--snapshot", "print what there is first")
     .option("--nodes-only", "leave out state changes");
@@ -221,6 +245,14 @@ function pkiVerbs(verb: Declare, program: Command): void {
     ),
   );
   output(verb(pki, "show <files...>", "say what certificates and requests are", async () => (await import("./pki.ts")).showFiles));
+  output(
+    verb(
+      pki,
+      "secrets <plan>",
+      "keep certificates in Secrets of the Kubernetes cluster that this runs in, as the chart's Job does",
+      async () => (await import("./pki-secrets.ts")).secrets,
+    ),
+  ).option("--service-account <folder>", "folder with token, ca.crt and namespace (default: where a pod has them)");
   keys(dir(verb(pki, "renew", "renew what is near its end", async () => (await import("./pki.ts")).renew)));
   keys(
     sans(output(verb(pki, "csr <kind> <name>", "make a key and a certificate request here", async () => (await import("./pki.ts")).csr))),

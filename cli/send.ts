@@ -3,6 +3,7 @@ import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/co
 import { type CommandResult, CommandResultSchema, Outcome, OutcomeSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type Value, ValueTypeSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
+import { formatParent, parseTrace } from "#kernel/trace-context.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { type Connection, connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode, fromTransport, neverConnected, usage } from "./exit.ts";
@@ -16,6 +17,7 @@ import { failureError, messageJson, type OperatorFlags, printJson } from "./verb
 export interface SendFlags extends OperatorFlags {
   readonly idempotencyKey?: string;
   readonly type?: string;
+  readonly traceparent?: string;
 }
 
 /** Deadline of a command, ms, unless --timeout says otherwise (S0-19). */
@@ -41,6 +43,7 @@ export async function run(
   const timeoutMs = Math.ceil(options.timeout === undefined ? DEFAULT_TIMEOUT_MS : parseDuration(options.timeout));
   if (timeoutMs > MAX_TIMEOUT_MS)
     throw usage(`a command cannot wait ${duration(timeoutMs)}`, `The longest deadline is ${duration(MAX_TIMEOUT_MS)}.`);
+  const metadata = traceMetadata(io, options.traceparent);
   // A key even if none is given: a lost answer can then be asked for again without running the command twice.
   const idempotencyKey = options.idempotencyKey ?? `cli-${systemEntropy.id()}`;
   using connection = await connect(options, io);
@@ -54,7 +57,7 @@ export async function run(
   };
   let result: CommandResult | undefined;
   try {
-    const call = { timeoutMs: timeoutMs + ANSWER_MARGIN_MS, signal: io.stopped };
+    const call = { timeoutMs: timeoutMs + ANSWER_MARGIN_MS, signal: io.stopped, metadata };
     ({ result } = await connection.commands.execute(create(ExecuteRequestSchema, { command }), call));
   } catch (error) {
     throw explain(error, idempotencyKey);
@@ -64,6 +67,18 @@ export async function run(
   if (result.outcome === Outcome.DONE) return EXIT.ok;
   if (result.failure !== undefined) throw failureError(result.failure);
   return result.outcome === Outcome.EXPIRED ? EXIT.timeout : EXIT.failed;
+}
+
+/**
+ * traceMetadata is what tells the hub which trace the command belongs to: --traceparent, else TRACEPARENT, as other tools set it. A
+ * wrong flag is an error; what is wrong in the environment, which may be meant for others, is left out.
+ */
+function traceMetadata({ env }: Io, flag: string | undefined): Readonly<Record<string, string>> {
+  const trace = parseTrace(flag ?? env["TRACEPARENT"] ?? "", env["TRACESTATE"]);
+  if (flag !== undefined && trace === undefined)
+    throw usage(`"${flag}" is not a trace context`, "Write 00-<32 hex digits>-<16 hex digits>-<2 hex digits> (W3C Trace Context).");
+  if (trace === undefined) return {};
+  return { traceparent: formatParent(trace), ...(trace.state === "" ? {} : { tracestate: trace.state }) };
 }
 
 /** orderOf reads the value as the capability's type asks; --type says it without asking the hub. */

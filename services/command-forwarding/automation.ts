@@ -18,6 +18,9 @@ export interface CommandRequest {
   readonly idempotencyKey?: string;
   /** Hubs and automations that led to it (B0-8). */
   readonly hops?: readonly string[];
+  /** Trace that it belongs to (W3C Trace Context); what is malformed is ignored. */
+  readonly traceparent?: string;
+  readonly tracestate?: string;
 }
 
 /** CommandOutcome is what became of it, as programs read it. */
@@ -38,6 +41,9 @@ export interface LocalTask {
   readonly timeoutMs: number;
   /** Aborted when the caller gave up or the deadline passed; an answer is still welcome. */
   readonly signal: AbortSignal;
+  /** Trace to go on with (W3C Trace Context), if there is one. */
+  readonly traceparent?: string | undefined;
+  readonly tracestate?: string | undefined;
 }
 
 /**

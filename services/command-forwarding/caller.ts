@@ -179,6 +179,7 @@ export class CallerSide {
     if (pending.answered) pending.result = result;
     else this.#answer(now, pending, result);
     pending.value = NO_VALUE;
+    pending.trace = undefined;
     this.#keep(pending, result);
     if (pending.blob !== 0 && pending.hubId === this.#p.hubId)
       journal.note((writer) => writeResolved(writer, pending.epoch, [pending.seq, pending.seq + 1]));
@@ -252,9 +253,9 @@ export class CallerSide {
   }
 
   #item(peer: Peer, book: Book, pending: Pending, retry: boolean): void {
-    const { seq, nodeId, capability, value, hops } = pending;
+    const { seq, nodeId, capability, value, hops, trace } = pending;
     const deadline = pending.recovered ? 0 : pending.deadline;
-    this.#p.outbox.invoke(peer, book).items.push({ seq, nodeId, capability, value, deadline, retry, hops });
+    this.#p.outbox.invoke(peer, book).items.push({ seq, nodeId, capability, value, deadline, retry, hops, trace });
   }
 
   #verdict(now: Now, pending: Pending, item: Answer): void {
@@ -291,12 +292,13 @@ export class CallerSide {
         name,
         durationMs: pending.durationMs,
         replayed: false,
+        trace: pending.trace,
       });
     if (pending.client !== NOBODY) this.onReply(pending.client, pending.corr);
     pending.client = NOBODY;
     if (pending.joined === undefined) return;
-    for (const { client, corr, startedAt } of pending.joined) {
-      this.#p.outbox.push({ kind: "reply", client, corr, result, name, durationMs: now.mono - startedAt, replayed: true });
+    for (const { client, corr, startedAt, trace } of pending.joined) {
+      this.#p.outbox.push({ kind: "reply", client, corr, result, name, durationMs: now.mono - startedAt, replayed: true, trace });
       this.onReply(client, corr);
     }
     pending.joined = undefined;

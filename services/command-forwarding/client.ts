@@ -7,6 +7,7 @@ import { type Value, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
+import { formatParent, parseTrace } from "#kernel/trace-context.ts";
 import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
@@ -102,9 +103,10 @@ export class CommandStream {
 
   /** send is `execute` with a callback, for those who count microseconds; the answer is the command's number, for `cancel`. */
   send(command: PlainCommand, onResult: OnResult): number {
-    const { hubId = "", nodeId, capability, value, timeoutMs = 0, idempotencyKey = "", hops = [] } = command;
+    const { hubId = "", nodeId, capability, value, timeoutMs = 0, idempotencyKey = "", hops = [], traceparent, tracestate } = command;
+    const trace = traceparent === undefined ? undefined : parseTrace(traceparent, tracestate);
     return this.sendEncoded(
-      { hubId, nodeId, capability, value: valueBytes(valueOfPlain(value)), timeoutMs, key: idempotencyKey, hops },
+      { hubId, nodeId, capability, value: valueBytes(valueOfPlain(value)), timeoutMs, key: idempotencyKey, hops, trace },
       onResult,
     );
   }
@@ -123,8 +125,8 @@ export class CommandStream {
       return corr;
     }
     this.#waiting.set(corr, onResult);
-    const { hubId, nodeId, capability, value, timeoutMs, key, hops } = command;
-    this.#commands.push({ corr, hubId, nodeId, capability, value, timeoutMs, key, hops });
+    const { hubId, nodeId, capability, value, timeoutMs, key, hops, trace } = command;
+    this.#commands.push({ corr, hubId, nodeId, capability, value, timeoutMs, key, hops, trace });
     this.#schedule();
     return corr;
   }
@@ -241,6 +243,9 @@ export interface ExecutorTask {
   readonly callerHubId: string;
   /** Aborted when the caller gave up or the deadline passed; an answer is still welcome. */
   readonly signal: AbortSignal;
+  /** Trace to go on with (W3C Trace Context), if there is one. */
+  readonly traceparent?: string | undefined;
+  readonly tracestate?: string | undefined;
 }
 
 /** ExecutorAnswer is what became of a task. Reasons VALUE_OUT_OF_RANGE, CAPABILITY_ACCESS and NODE_OFFLINE say that nothing was done. */
@@ -345,7 +350,7 @@ export class ExecutorClient {
 
   #run(duplex: ClientDuplex<unknown, unknown>, task: ReceivedTask): void {
     const controller = new AbortController();
-    const { taskId, nodeId, capability, timeoutMs, callerHubId } = task;
+    const { taskId, nodeId, capability, timeoutMs, callerHubId, trace } = task;
     this.#controllers.set(taskId, controller);
     const done = (report: Omit<TaskReport, "taskId">): void => {
       this.#controllers.delete(taskId);
@@ -367,6 +372,7 @@ export class ExecutorClient {
         timeoutMs,
         callerHubId,
         signal: controller.signal,
+        ...(trace === undefined ? {} : { traceparent: formatParent(trace), tracestate: trace.state }),
       });
       if (answer instanceof Promise) answer.then(answered, failed);
       else answered(answer);

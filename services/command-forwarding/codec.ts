@@ -3,6 +3,7 @@ import {
   type CommandResult,
   CommandResultSchema,
   type CommandName as ProtoName,
+  type TraceContext as ProtoTrace,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import {
   type Invocations,
@@ -15,6 +16,7 @@ import { ErrorReasonSchema } from "#gen/foedus/common/v1/error_pb.ts";
 import { type Value, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import { formatParent, parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer, useDecoder } from "#runtime/rpc/definition.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
 import {
@@ -86,6 +88,27 @@ export function writeValue(writer: Writer, tag: number, value: Uint8Array): void
   writer.bytes(value);
 }
 
+/** writeTrace writes a TraceContext; callers ask first whether there is one, so that a command without costs one comparison. */
+export function writeTrace(writer: Writer, tag: number, trace: TraceContext): void {
+  const start = writer.open(tag);
+  writer.stringField(0x0a, formatParent(trace));
+  writer.stringField(0x12, trace.state);
+  writer.close(start);
+}
+
+/** readTrace reads a TraceContext; undefined if it is malformed, as if there were none. */
+export function readTrace(reader: Reader): TraceContext | undefined {
+  let parent = "";
+  let state = "";
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (tag === 0x0a) parent = reader.string();
+    else if (tag === 0x12) state = reader.string();
+    else reader.skip(tag);
+  }
+  return parseTrace(parent, state);
+}
+
 /** numbers reads one element of a repeated number field, packed or not. */
 export function numbers(reader: Reader, packed: boolean, into: number[]): void {
   if (!packed) return void into.push(reader.uint());
@@ -147,6 +170,7 @@ function writeInvocation(item: Invocation, mono: number): void {
   session.uintField(0x28, Math.max(0, Math.ceil(item.deadline - mono)));
   if (item.retry) session.uintField(0x30, 1);
   for (const hop of item.hops) session.stringField(0x3a, hop);
+  if (item.trace !== undefined) writeTrace(session, 0x42, item.trace);
   session.close(start);
 }
 
@@ -183,6 +207,7 @@ function readInvocation(reader: Reader): ReceivedInvocation {
   let timeoutMs = 0;
   let retry = false;
   let hops: string[] | undefined;
+  let trace: TraceContext | undefined;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) seq = reader.uint();
@@ -192,9 +217,10 @@ function readInvocation(reader: Reader): ReceivedInvocation {
     else if (tag === 0x28) timeoutMs = reader.uint();
     else if (tag === 0x30) retry = reader.bool();
     else if (tag === 0x3a) (hops ??= []).push(reader.string());
+    else if (tag === 0x42) trace = readTrace(reader.sub());
     else reader.skip(tag);
   }
-  return { seq, nodeId, capability, value, timeoutMs, retry, hops: hops ?? NO_HOPS };
+  return { seq, nodeId, capability, value, timeoutMs, retry, hops: hops ?? NO_HOPS, trace };
 }
 
 export const NO_HOPS: readonly string[] = [];
@@ -241,7 +267,7 @@ function readAnswer(reader: Reader): Answer {
     else if (tag === 0x28) late = reader.bool();
     else reader.skip(tag);
   }
-  return { seq, result: { outcome, value, failure }, late };
+  return { seq, result: { outcome, value, failure }, late, trace: undefined };
 }
 
 /** decodeResults reads a Results message. */
@@ -308,6 +334,11 @@ export function resultToProto(reply: Pick<Reply, "result" | "name" | "durationMs
     ...(result.failure === undefined ? {} : { failure: failureToProto(result.failure) }),
     ...(name === undefined ? {} : { name: { hubId: name.hubId, epoch: BigInt(name.epoch), seq: BigInt(name.seq) } }),
   });
+}
+
+/** traceFromProto reads a TraceContext; undefined if there is none or it is malformed. */
+export function traceFromProto(trace: ProtoTrace | undefined): TraceContext | undefined {
+  return trace === undefined ? undefined : parseTrace(trace.traceparent, trace.tracestate);
 }
 
 /** nameFromProto reads a CommandName; a number beyond 2^53 names nothing that we gave. */

@@ -338,23 +338,26 @@ export class CommandCore implements Core<Input, CommandEffect> {
     }
     const name = { hubId: this.#p.hubId, epoch: keyed.epoch, seq: keyed.seq };
     const result = keyed.result ?? (keyed.pending?.answered === true ? keyed.pending.result : undefined);
+    const { corr, trace } = command;
     if (result !== undefined)
-      return this.#p.outbox.push({ kind: "reply", client, corr: command.corr, result, name, durationMs: keyed.durationMs, replayed: true });
+      return this.#p.outbox.push({ kind: "reply", client, corr, result, name, durationMs: keyed.durationMs, replayed: true, trace });
     const pending = keyed.pending as Pending;
-    waits.set(command.corr, pending);
+    waits.set(corr, pending);
     pending.joined ??= [];
-    pending.joined.push({ client, corr: command.corr, startedAt: now.mono });
+    pending.joined.push({ client, corr, startedAt: now.mono, trace });
   }
 
   #refuse(client: number, command: Command, failure: Failure): void {
     const result: Result = { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
-    this.#p.outbox.push({ kind: "reply", client, corr: command.corr, result, name: undefined, durationMs: 0, replayed: false });
+    const { corr, trace } = command;
+    this.#p.outbox.push({ kind: "reply", client, corr, result, name: undefined, durationMs: 0, replayed: false, trace });
   }
 
   #cancel(now: Now, client: number, corr: number): void {
     const pending = this.#clients.get(client)?.get(corr);
     if (pending === undefined) return;
-    const others = pending.joined?.filter((waiter) => waiter.client !== client || waiter.corr !== corr) ?? [];
+    const own = pending.joined?.find((waiter) => waiter.client === client && waiter.corr === corr);
+    const others = pending.joined?.filter((waiter) => waiter !== own) ?? [];
     const primary = pending.client === client && pending.corr === corr;
     if (!primary || others.length > 0) {
       this.#leave(pending, client, corr);
@@ -369,6 +372,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
         name: nameOf(this.#p.hubId, pending),
         durationMs: now.mono - pending.startedAt,
         replayed: false,
+        trace: primary ? pending.trace : own?.trace,
       });
     }
     this.#giveUp(now, pending);

@@ -1,9 +1,10 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { AttachExecutorResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { Failure } from "#kernel/error.ts";
+import type { TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
-import { readFailure, writeFailure, writeValue } from "./codec.ts";
+import { readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { NO_VALUE, type Task, type TaskReport } from "./messages.ts";
 import { Reader, Writer } from "./wire.ts";
 
@@ -22,6 +23,7 @@ export function encodeTasks(tasks: readonly Task[], mono: number): Buffer {
     writeValue(stream, 0x22, task.value);
     stream.uintField(0x28, Math.max(0, Math.ceil(task.deadline - mono)));
     stream.stringField(0x32, task.callerHubId);
+    if (task.trace !== undefined) writeTrace(stream, 0x3a, task.trace);
     stream.close(start);
   }
   stream.close(frame);
@@ -80,6 +82,7 @@ export interface ReceivedTask {
   readonly value: Uint8Array;
   readonly timeoutMs: number;
   readonly callerHubId: string;
+  readonly trace?: TraceContext | undefined;
 }
 
 /** TaskFrame is an AttachExecutorResponse as an executor reads it. */
@@ -126,6 +129,7 @@ function readTask(reader: Reader): ReceivedTask {
   let value = NO_VALUE;
   let timeoutMs = 0;
   let callerHubId = "";
+  let trace: TraceContext | undefined;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) taskId = reader.uint();
@@ -134,7 +138,8 @@ function readTask(reader: Reader): ReceivedTask {
     else if (tag === 0x22) value = reader.view();
     else if (tag === 0x28) timeoutMs = reader.uint();
     else if (tag === 0x32) callerHubId = reader.string();
+    else if (tag === 0x3a) trace = readTrace(reader.sub());
     else reader.skip(tag);
   }
-  return { taskId, nodeId, capability, value, timeoutMs, callerHubId };
+  return { taskId, nodeId, capability, value, timeoutMs, callerHubId, trace };
 }

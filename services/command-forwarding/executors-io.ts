@@ -6,6 +6,7 @@ import {
   AttachExecutorResponseSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { formatParent, type TraceContext } from "#kernel/trace-context.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
@@ -32,7 +33,7 @@ const TASKS_PER_MESSAGE = 256;
 export class ExecutorsIo {
   readonly #clock: Clock;
   readonly #turn: () => Turn<Input>;
-  readonly #onBug: (error: unknown) => Failure;
+  readonly #onBug: (error: unknown, trace: TraceContext | undefined) => Failure;
   readonly #attached = new Map<number, Attached>();
   readonly #touched = new Set<number>();
   #next = LOCAL_EXECUTOR + 1;
@@ -41,7 +42,7 @@ export class ExecutorsIo {
   #local: Task[] = [];
   #reports: TaskReport[] = [];
 
-  constructor(clock: Clock, turn: () => Turn<Input>, onBug: (error: unknown) => Failure) {
+  constructor(clock: Clock, turn: () => Turn<Input>, onBug: (error: unknown, trace: TraceContext | undefined) => Failure) {
     this.#clock = clock;
     this.#turn = turn;
     this.#onBug = onBug;
@@ -159,7 +160,7 @@ export class ExecutorsIo {
         value: NO_VALUE,
         failure: { reason: "NO_EXECUTOR", message: "the handler was taken away" },
       });
-    const { taskId, nodeId, capability, callerHubId } = task;
+    const { taskId, nodeId, capability, callerHubId, trace } = task;
     const signals = this.#signals;
     const clock = this.#clock;
     const input = {
@@ -170,6 +171,12 @@ export class ExecutorsIo {
         return valueOf(task.value);
       },
       timeoutMs: Math.max(0, task.deadline - clock.mono()),
+      get traceparent() {
+        return trace === undefined ? undefined : formatParent(trace);
+      },
+      get tracestate() {
+        return trace?.state === "" ? undefined : trace?.state;
+      },
       // Made when it is asked for: most handlers are done before anyone could give up.
       get signal() {
         let controller = signals.get(taskId);
@@ -182,11 +189,11 @@ export class ExecutorsIo {
       if (answer instanceof Promise)
         answer.then(
           (value) => this.#done(taskId, value),
-          (error) => this.#failed(taskId, error),
+          (error) => this.#failed(task, error),
         );
       else this.#done(taskId, answer);
     } catch (error) {
-      this.#failed(taskId, error);
+      this.#failed(task, error);
     }
   }
 
@@ -194,8 +201,8 @@ export class ExecutorsIo {
     this.#report({ taskId, value: valueBytes(valueFrom(value)), failure: undefined });
   }
 
-  #failed(taskId: number, error: unknown): void {
-    this.#report({ taskId, value: NO_VALUE, failure: error instanceof FoedusError ? error.failure : this.#onBug(error) });
+  #failed({ taskId, trace }: Task, error: unknown): void {
+    this.#report({ taskId, value: NO_VALUE, failure: error instanceof FoedusError ? error.failure : this.#onBug(error, trace) });
   }
 
   #report(report: TaskReport): void {

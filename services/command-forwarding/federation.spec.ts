@@ -224,6 +224,25 @@ describe("two hubs over mutual TLS, the owner behind a dial-only link", () => {
     b.service.setLocalCommandHandler(undefined);
   });
 
+  test("while tracing is off an automation's trace reaches the in-process handler of another hub as it came", async () => {
+    const seen: unknown[] = [];
+    b.service.setLocalCommandHandler(({ nodeId, traceparent, tracestate }) => {
+      if (nodeId === "traced") seen.push([traceparent, tracestate]);
+      return undefined;
+    });
+    for (const hub of [a, b]) hub.directory({ kind: "put", hubId: "beta", nodeId: "traced", online: true, capabilities: CAPABILITIES });
+    const given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const command = { hubId: "beta", nodeId: "traced", capability: "say", value: { kind: { case: "stringValue" as const, value: "x" } } };
+    for (const trace of [{ traceparent: given, tracestate: "a=1" }, { traceparent: "nonsense" }, {}])
+      expect(await a.service.submit({ ...command, ...trace }, "rule-1")).toMatchObject({ outcome: OUTCOME.DONE });
+    expect(seen).toEqual([
+      [given, "a=1"],
+      [undefined, undefined],
+      [undefined, undefined],
+    ]);
+    b.service.setLocalCommandHandler(undefined);
+  });
+
   test("a bare node id means the only hub that has it", async () => {
     expect((await stream.execute({ nodeId: "lamp", capability: "say", value: "bare" })).outcome).toBe(OUTCOME.DONE);
   });

@@ -11,11 +11,12 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { bind, type CallContext, type Outbound, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
 import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
-import { isWireError, nameFromProto, resultToProto, valueBytes } from "./codec.ts";
+import { isWireError, nameFromProto, resultToProto, traceFromProto, valueBytes } from "./codec.ts";
 import type { CommandCore } from "./core.ts";
 import type { ExecutorsIo } from "./executors-io.ts";
 import { type Command, type Input, NO_VALUE, OUTCOME, OUTCOME_NAMES, type Reply } from "./messages.ts";
 import { decodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
+import type { CommandTraces } from "./traces.ts";
 import type { Turn } from "./turn.ts";
 
 /** All unary calls are one client of the core. */
@@ -39,6 +40,8 @@ export interface HandlerParts {
   readonly drainSpace: () => Promise<void>;
   readonly executors: ExecutorsIo;
   readonly links: () => PeerLinks<SessionFrame>;
+  /** Undefined while tracing is off. */
+  readonly traces: CommandTraces | undefined;
 }
 
 /** Handler serves callers: it posts their commands and carries the replies back. */
@@ -60,11 +63,7 @@ export class CommandHandler {
       CommandForwardingService,
       {
         execute: async (request, context) => {
-          const reply = await this.run(
-            commandFromProto(request.command as ProtoCommand, deadlineOf(context)),
-            context.caller.spiffeId,
-            context.signal,
-          );
+          const reply = await this.run(commandFromProto(request.command as ProtoCommand, context), context.caller.spiffeId, context.signal);
           if (reply.result.outcome === OUTCOME.DONE) return create(ExecuteResponseSchema, { result: resultToProto(reply) });
           throw new FoedusError(failureOfReply(reply));
         },
@@ -89,8 +88,10 @@ export class CommandHandler {
   /** run gives the core one command and resolves with its reply. An abort cancels it. */
   run(command: Omit<Command, "corr">, principal: string, signal?: AbortSignal): Promise<Reply> {
     const corr = this.#nextCorr++;
+    const submitted: Command = { ...command, corr };
+    this.#p.traces?.accepted([submitted]);
     return new Promise((resolve, reject) => {
-      const input: Input = { kind: "execute", client: UNARY_CLIENT, principal, commands: [{ ...command, corr }] };
+      const input: Input = { kind: "execute", client: UNARY_CLIENT, principal, commands: [submitted] };
       if (!this.#p.turn().post(input)) return reject(fail("OVERLOADED", "too many commands at once; retry with backoff"));
       const abort = (): void => void this.#p.turn().control({ kind: "cancel", client: UNARY_CLIENT, corrs: [corr] });
       this.#calls.set(corr, (reply) => {
@@ -143,6 +144,7 @@ export class CommandHandler {
     try {
       for await (const { bytes } of requests) {
         const { commands, cancels } = requestIn(bytes);
+        this.#p.traces?.accepted(commands);
         stream.open += commands.length;
         if (commands.length > 0) await this.#post({ kind: "execute", client, principal: context.caller.spiffeId, commands });
         if (cancels.length > 0) await this.#post({ kind: "cancel", client, corrs: cancels });
@@ -184,16 +186,18 @@ function deadlineOf(context: CallContext): number {
   return Math.max(1, Math.floor(timeoutMs - Math.min(DEADLINE_MARGIN_MS, timeoutMs / 5)));
 }
 
-function commandFromProto(command: ProtoCommand, fallbackMs: number): Omit<Command, "corr"> {
-  const { target, capability, value, timeoutMs, idempotencyKey, hops } = command;
+/** What the command itself says of its trace wins over the metadata of the call. */
+function commandFromProto(command: ProtoCommand, context: CallContext): Omit<Command, "corr"> {
+  const { target, capability, value, timeoutMs, idempotencyKey, hops, trace } = command;
   return {
     hubId: target?.hubId ?? "",
     nodeId: target?.nodeId ?? "",
     capability,
     value: valueBytes(value),
-    timeoutMs: timeoutMs === 0 ? fallbackMs : timeoutMs,
+    timeoutMs: timeoutMs === 0 ? deadlineOf(context) : timeoutMs,
     key: idempotencyKey,
     hops,
+    trace: traceFromProto(trace) ?? context.trace,
   };
 }
 

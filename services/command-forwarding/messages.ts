@@ -1,6 +1,7 @@
 import type { Effect, Persist } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
+import type { TraceContext } from "#kernel/trace-context.ts";
 
 /** Outcome of a command; the numbers are those of `foedus.command_forwarding.v1alpha1.Outcome`. */
 export const OUTCOME = { DONE: 1, FAILED: 2, REJECTED: 3, EXPIRED: 4, UNKNOWN: 5 } as const;
@@ -45,6 +46,8 @@ export interface Command {
   readonly key: string;
   /** Hubs and automations that led to this command (B0-8). */
   readonly hops: readonly string[];
+  /** Trace that it belongs to; the shell puts a span of this hub in its place. The core hands it on and never looks inside. */
+  trace?: TraceContext | undefined;
 }
 
 /** Invocation is a command on its way to its owner. `deadline` is the sender's `mono`; the encoder writes what is left of it. */
@@ -56,6 +59,7 @@ export interface Invocation {
   readonly deadline: number;
   readonly retry: boolean;
   readonly hops: readonly string[];
+  readonly trace?: TraceContext | undefined;
 }
 
 /** ReceivedInvocation is an Invocation as the owner reads it: ms left instead of a deadline. */
@@ -67,6 +71,8 @@ export interface ReceivedInvocation {
   readonly timeoutMs: number;
   readonly retry: boolean;
   readonly hops: readonly string[];
+  /** As in Command. */
+  trace?: TraceContext | undefined;
 }
 
 /** InvocationsFrame is what a caller's hub sends. */
@@ -86,6 +92,8 @@ export interface Answer {
   readonly seq: number;
   readonly result: Result;
   readonly late: boolean;
+  /** What came with the invocation. It does not travel: the shell ends its span with it. */
+  readonly trace?: TraceContext | undefined;
 }
 
 /** ResultsFrame is what an owner sends. Without results it is its greeting: `epoch` is then the newest one it knows of the receiver. */
@@ -104,6 +112,7 @@ export interface Task {
   readonly value: Uint8Array;
   readonly deadline: number;
   readonly callerHubId: string;
+  readonly trace?: TraceContext | undefined;
 }
 
 /** TaskReport is what an executor says of a task. */
@@ -200,6 +209,8 @@ export interface Reply extends Effect {
   readonly name: CommandName | undefined;
   readonly durationMs: number;
   readonly replayed: boolean;
+  /** What came with the command. It does not travel. */
+  readonly trace?: TraceContext | undefined;
 }
 
 /** Invoke sends commands to an owner; several of one turn may share a frame when epochs agree. */

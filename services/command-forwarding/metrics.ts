@@ -1,5 +1,6 @@
 import type { Registry } from "prom-client";
-import { counter, histogram, sampledGauge } from "#runtime/metrics/declare.ts";
+import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
+import { type Traced, type TracedHistogram, tracedHistogram } from "#runtime/metrics/exemplars.ts";
 import { OUTCOME_NAMES, type Outcome } from "./messages.ts";
 
 const words = OUTCOME_NAMES.map((name) => name.toLowerCase());
@@ -8,7 +9,7 @@ const words = OUTCOME_NAMES.map((name) => name.toLowerCase());
 export class CommandMetrics {
   readonly #called: readonly { inc(): void }[];
   readonly #owned: readonly { inc(): void }[];
-  readonly #seconds: { observe(value: number): void };
+  readonly #seconds: TracedHistogram;
   readonly #unsample: () => void;
 
   constructor(registry: Registry, inFlight: () => number) {
@@ -23,9 +24,14 @@ export class CommandMetrics {
       help: "Commands for this hub's nodes, by outcome.",
       labels,
     });
+    // A counter that appears with its first event hides that event from rate() and increase().
+    for (const outcome of words.filter((word) => word !== "")) {
+      called.inc({ outcome }, 0);
+      owned.inc({ outcome }, 0);
+    }
     this.#called = words.map((outcome) => called.labels({ outcome }));
     this.#owned = words.map((outcome) => owned.labels({ outcome }));
-    this.#seconds = histogram(registry, {
+    this.#seconds = tracedHistogram(registry, {
       name: "foedus_command_forwarding_command_seconds",
       help: "Time from acceptance of a command to its outcome, at the caller's hub.",
     });
@@ -35,9 +41,10 @@ export class CommandMetrics {
     );
   }
 
-  called(outcome: Outcome, durationMs: number): void {
+  /** called counts a command of ours that ended. With a trace, scrapers that ask for OpenMetrics see it at the latency. */
+  called(outcome: Outcome, durationMs: number, traced?: Traced): void {
     this.#called[outcome]?.inc();
-    this.#seconds.observe(durationMs / 1_000);
+    this.#seconds.observe(durationMs / 1_000, traced);
   }
 
   owned(outcome: Outcome): void {

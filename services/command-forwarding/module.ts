@@ -3,7 +3,9 @@ import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha
 import type { SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
+import { parseTrace } from "#kernel/trace-context.ts";
 import { createDriver, type Driver, type Output } from "#runtime/driver.ts";
+import type { Traced } from "#runtime/metrics/exemplars.ts";
 import type { Platform, Readiness, ServiceModule } from "#runtime/module.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
@@ -11,6 +13,7 @@ import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime
 import { failureOf } from "#runtime/rpc/status.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import type { Store } from "#runtime/store/port.ts";
+import { traceFields } from "#runtime/trace/span.ts";
 import { type AutomationPort, type CommandOutcome, type CommandRequest, type LocalCommandHandler, valueFrom } from "./automation.ts";
 import { installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
 import { type CommandForwardingConfig, settingsOf } from "./config.ts";
@@ -24,6 +27,7 @@ import { CommandMetrics } from "./metrics.ts";
 import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
 import { META_KEY, META_SPACE } from "./restore.ts";
 import { isAnswer, overtakes } from "./store-refusal.ts";
+import { CommandTraces } from "./traces.ts";
 import { Turn } from "./turn.ts";
 
 /** CommandForwardingPorts join the service to the others. Those of the federation are missing when it is not configured (S0-23). */
@@ -80,6 +84,8 @@ class Service implements CommandForwarding {
   readonly #executors: ExecutorsIo;
   readonly #outbox: PeerOutbox;
   readonly #metrics: CommandMetrics;
+  /** Undefined while tracing is off. */
+  readonly #traces: CommandTraces | undefined;
   readonly #unsubscribe: (() => void)[] = [];
   #store: Store | undefined;
   #driver: Driver<Input> | undefined;
@@ -94,10 +100,11 @@ class Service implements CommandForwarding {
     const hash = (data: Uint8Array): Uint8Array => createHash("sha256").update(data).digest();
     this.#core = new CommandCore({ hubId: platform.hubId, settings: settingsOf(config), hash });
     this.#metrics = new CommandMetrics(platform.metrics, () => this.#core.inFlight());
+    this.#traces = platform.tracer === undefined ? undefined : new CommandTraces(platform.tracer);
     this.#executors = new ExecutorsIo(
       platform.clock,
       () => this.#running(),
-      (error) => failureOf(error, { ids: platform.entropy, log: platform.log }, { service: SERVICE }),
+      (error, trace) => failureOf(error, { ids: platform.entropy, log: platform.log }, { service: SERVICE, ...traceFields(trace) }),
     );
     this.#outbox = new PeerOutbox(platform.clock, () => this.#requireLinks());
     this.#handler = new CommandHandler({
@@ -106,6 +113,7 @@ class Service implements CommandForwarding {
       drainSpace: () => this.#driver?.drainSpace() ?? Promise.resolve(),
       executors: this.#executors,
       links: () => this.#requireLinks(),
+      traces: this.#traces,
     });
     this.bindings = [this.#handler.binding()];
     installSessionDecoder();
@@ -211,7 +219,7 @@ class Service implements CommandForwarding {
   }
 
   #commandOf(command: CommandRequest, origin: string): Omit<Command, "corr"> {
-    const { hubId = "", nodeId, capability, value, timeoutMs = 0, idempotencyKey = "", hops = [] } = command;
+    const { hubId = "", nodeId, capability, value, timeoutMs = 0, idempotencyKey = "", hops = [], traceparent, tracestate } = command;
     return {
       hubId,
       nodeId,
@@ -220,6 +228,7 @@ class Service implements CommandForwarding {
       timeoutMs,
       key: idempotencyKey,
       hops: origin === "" ? hops : [...hops, origin],
+      trace: traceparent === undefined ? undefined : parseTrace(traceparent, tracestate),
     };
   }
 
@@ -277,6 +286,7 @@ class Service implements CommandForwarding {
       frame.case === "invocations"
         ? { kind: "invocations", peer, session, frame: invocationsIn(frame.value) }
         : { kind: "results", peer, session, frame: resultsIn(frame.value) };
+    if (input.kind === "invocations") this.#traces?.arrived(peer, input.frame);
     if (this.#running().post(input)) return;
     return this.#repost(input);
   }
@@ -295,9 +305,11 @@ class Service implements CommandForwarding {
         this.#outbox.invoke(effect);
         break;
       case "respond":
+        this.#traces?.responded(effect);
         this.#outbox.respond(effect);
         break;
       case "tasks":
+        this.#traces?.handed(effect.items);
         this.#executors.tasks(effect);
         break;
       case "cancel-task":
@@ -313,9 +325,15 @@ class Service implements CommandForwarding {
   }
 
   #reply(reply: Reply): void {
-    this.#metrics.called(reply.result.outcome, reply.durationMs);
+    this.#traces?.replied(reply);
+    this.#metrics.called(reply.result.outcome, reply.durationMs, this.#tracedBy(reply));
     if (reply.result.outcome === OUTCOME.UNKNOWN && !reply.replayed) this.#tellUnknown(reply);
     this.#handler.reply(reply);
+  }
+
+  /** tracedBy is the trace that explains a command's latency, for the exemplar of its histogram: only of one that somebody records. */
+  #tracedBy({ trace }: Reply): Traced | undefined {
+    return trace?.sampled === true ? { traceId: trace.traceId, wallMs: this.#o.platform.clock.wall() } : undefined;
   }
 
   /** An unknown outcome is the one thing that a person may have to look after. */

@@ -1,3 +1,4 @@
+import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Journal } from "./journal.ts";
 import type { Answer, CommandEffect, Invoke, Result, Task } from "./messages.ts";
 import type { Book, Peer } from "./pending.ts";
@@ -51,12 +52,12 @@ export class Outbox {
   }
 
   /** answer tells a caller's hub an outcome. */
-  answer(caller: CallerEpoch, seq: number, result: Result, late: boolean): void {
+  answer(caller: CallerEpoch, seq: number, result: Result, late: boolean, trace: TraceContext | undefined): void {
     if (caller.respond === undefined) {
       caller.respond = this.#respond(caller.book.hubId, caller.epoch, []);
       this.#responding.push(caller);
     }
-    caller.respond.items.push({ seq, result, late });
+    caller.respond.items.push({ seq, result, late, trace });
   }
 
   /** greet tells a peer our journal epoch, and the newest of its own that we know. */

@@ -67,9 +67,9 @@ export class OwnerSide {
 
   /** local runs a command of this hub's own callers. */
   local(now: Now, pending: Pending, target: Target): void {
-    const { seq, nodeId, capability, value, deadline } = pending;
+    const { seq, nodeId, capability, value, deadline, trace } = pending;
     const run = new Run(
-      { seq, nodeId, capability, value, deadline, idempotent: target.capability.idempotent, keepMs: 0 },
+      { seq, nodeId, capability, value, deadline, idempotent: target.capability.idempotent, keepMs: 0, trace },
       undefined,
       pending,
     );
@@ -174,7 +174,7 @@ export class OwnerSide {
   peerUp(hubId: string): void {
     for (const caller of this.callers.get(hubId)?.epochs.values() ?? [])
       for (const run of caller.runs.values())
-        if (run.late && run.result !== undefined) this.#p.outbox.answer(caller, run.seq, run.result, true);
+        if (run.late && run.result !== undefined) this.#p.outbox.answer(caller, run.seq, run.result, true, run.trace);
   }
 
   /** log writes floors that moved by age: after a restart those names must still not be run. */
@@ -268,7 +268,7 @@ export class OwnerSide {
     const known = caller.runs.get(item.seq);
     if (known !== undefined) {
       if (known.result !== undefined && (known.state === RUN.DONE || known.overdue))
-        this.#p.outbox.answer(caller, item.seq, known.result, false);
+        this.#p.outbox.answer(caller, item.seq, known.result, false, item.trace);
       return;
     }
     // First sendings come in order and once: anything else is a stray copy, and whoever sent it asks again with retry.
@@ -276,17 +276,18 @@ export class OwnerSide {
     const lost = item.retry && frame.ownerEpoch !== this.epoch;
     if (item.seq < caller.floor || caller.settled.has(item.seq) || lost) {
       const why = lost ? "the owner's journal is another one than when it was sent" : "the owner knows nothing of it any more";
-      return this.#p.outbox.answer(caller, item.seq, unknown(why), false);
+      return this.#p.outbox.answer(caller, item.seq, unknown(why), false, item.trace);
     }
     caller.maxSeen = Math.max(caller.maxSeen, item.seq);
     const perhaps = item.retry && !this.#leavesIntent(item);
     const target = this.#admit(peer, book, item);
-    if (!isTarget(target)) return this.#p.outbox.answer(caller, item.seq, perhaps ? PERHAPS : refused(target), false);
-    if (item.timeoutMs === 0) return this.#p.outbox.answer(caller, item.seq, perhaps ? PERHAPS : EXPIRED_ON_ARRIVAL, false);
-    const { seq, nodeId, capability, value } = item;
+    const { seq, nodeId, capability, value, trace } = item;
+    if (!isTarget(target)) return this.#p.outbox.answer(caller, seq, perhaps ? PERHAPS : refused(target), false, trace);
+    if (item.timeoutMs === 0) return this.#p.outbox.answer(caller, seq, perhaps ? PERHAPS : EXPIRED_ON_ARRIVAL, false, trace);
     const deadline = now.mono + Math.min(item.timeoutMs, this.#p.settings.maxTimeoutMs);
     const keepMs = item.timeoutMs + this.#p.settings.keepMs;
-    const run = new Run({ seq, nodeId, capability, value, deadline, idempotent: target.capability.idempotent, keepMs }, caller, undefined);
+    const { idempotent } = target.capability;
+    const run = new Run({ seq, nodeId, capability, value, deadline, idempotent, keepMs, trace }, caller, undefined);
     run.perhaps = perhaps;
     caller.runs.set(seq, run);
     book.kept++;
@@ -330,9 +331,9 @@ export class OwnerSide {
     run.state = RUN.RUNNING;
     run.taskId = executor.start(run);
     if (!run.idempotent && run.origin !== undefined) this.#p.journal.add(run);
-    const { nodeId, capability, value, deadline, taskId } = run;
+    const { nodeId, capability, value, deadline, taskId, trace } = run;
     const callerHubId = run.origin?.book.hubId ?? this.#p.hubId;
-    this.#p.outbox.task(executor.id, { taskId, nodeId, capability, value, deadline, callerHubId });
+    this.#p.outbox.task(executor.id, { taskId, nodeId, capability, value, deadline, callerHubId, trace });
   }
 
   /** overdue answers UNKNOWN while it runs; a report may still correct it once. */
@@ -340,7 +341,7 @@ export class OwnerSide {
     run.overdue = true;
     run.result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
     this.#p.deadlines.add(run, Math.max(now.mono, run.deadline) + this.#p.settings.lateMs);
-    if (run.origin !== undefined) this.#p.outbox.answer(run.origin, run.seq, run.result, false);
+    if (run.origin !== undefined) this.#p.outbox.answer(run.origin, run.seq, run.result, false, run.trace);
     else this.onLocal(now, run.pending as Pending, run.result, false);
   }
 
@@ -368,7 +369,8 @@ export class OwnerSide {
     run.late = run.overdue && result.outcome !== OUTCOME.UNKNOWN;
     const tell = !run.forgotten && (!run.overdue || run.late);
     run.result = result;
-    if (tell) this.#p.outbox.answer(origin, run.seq, result, run.late);
+    if (tell) this.#p.outbox.answer(origin, run.seq, result, run.late, run.trace);
+    run.trace = undefined;
     if (run.forgotten) return this.#forget(origin, run);
     if (started) this.#p.journal.add(run);
     this.#p.deadlines.add(run, now.mono + run.keepMs);

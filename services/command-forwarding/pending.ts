@@ -1,4 +1,5 @@
 import { LIMITS } from "#kernel/limits.ts";
+import type { TraceContext } from "#kernel/trace-context.ts";
 import type { DeadlineQueue, Timed } from "./deadlines.ts";
 import type { Keyed } from "./idempotency.ts";
 import type { Entry } from "./journal.ts";
@@ -15,6 +16,7 @@ export interface Waiter {
   readonly client: number;
   readonly corr: number;
   readonly startedAt: number;
+  readonly trace: TraceContext | undefined;
 }
 
 /** Pending is a command of this hub's callers that has no final outcome. Its record says all that a retry after a restart needs. */
@@ -38,6 +40,8 @@ export class Pending implements Entry, Timed {
   client: number;
   corr: number;
   joined: Waiter[] | undefined;
+  /** In memory only: after a restart nobody waits for it, and its trace ends there. */
+  trace: TraceContext | undefined;
   keyed: Keyed | undefined;
   /** Set while it runs on this hub. */
   run: Run | undefined;
@@ -71,6 +75,7 @@ export class Pending implements Entry, Timed {
     this.ownerEpoch = at.ownerEpoch;
     this.client = NOBODY;
     this.corr = command.corr;
+    this.trace = command.trace;
   }
 
   write(writer: Writer): void {

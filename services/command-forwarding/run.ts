@@ -1,3 +1,4 @@
+import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Timed } from "./deadlines.ts";
 import type { Executor } from "./executor.ts";
 import { Intervals } from "./intervals.ts";
@@ -20,6 +21,7 @@ export interface RunSpec {
   readonly deadline: number;
   /** How long its outcome is kept if nobody acknowledges it, ms. */
   readonly keepMs: number;
+  readonly trace?: TraceContext | undefined;
 }
 
 /** Run is a command at its owner. Its record is INTENT while it runs and OUTCOME afterwards. */
@@ -36,6 +38,7 @@ export class Run implements Entry, Timed {
   /** Exactly one is set: the caller's hub, or the command of a caller of this hub. */
   readonly origin: CallerEpoch | undefined;
   readonly pending: Pending | undefined;
+  trace: TraceContext | undefined;
   state: 0 | 1 | 2 = RUN.WAITING;
   executor: Executor<Run> | undefined;
   taskId = 0;
@@ -59,6 +62,7 @@ export class Run implements Entry, Timed {
     this.keepMs = spec.keepMs;
     this.origin = origin;
     this.pending = pending;
+    this.trace = spec.trace;
   }
 
   write(writer: Writer): void {

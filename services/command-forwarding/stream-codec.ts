@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
+import type { TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
-import { NO_HOPS, numbers, outcomeOf, readFailure, writeFailure, writeValue } from "./codec.ts";
+import { NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { type Command, type CommandName, NO_VALUE, OUTCOME, type Outcome, type Reply, type Result } from "./messages.ts";
 import { Reader, Writer } from "./wire.ts";
 
@@ -26,6 +27,7 @@ function readCommand(reader: Reader, corr: number): Command {
   let timeoutMs = 0;
   let key = "";
   let hops: string[] | undefined;
+  let trace: TraceContext | undefined;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x0a) [hubId, nodeId] = readTarget(reader.sub());
@@ -34,9 +36,10 @@ function readCommand(reader: Reader, corr: number): Command {
     else if (tag === 0x20) timeoutMs = reader.uint();
     else if (tag === 0x2a) key = reader.string();
     else if (tag === 0x32) (hops ??= []).push(reader.string());
+    else if (tag === 0x3a) trace = readTrace(reader.sub());
     else reader.skip(tag);
   }
-  return { corr, hubId, nodeId, capability, value, timeoutMs, key, hops: hops ?? NO_HOPS };
+  return { corr, hubId, nodeId, capability, value, timeoutMs, key, hops: hops ?? NO_HOPS, trace };
 }
 
 /** StreamRequest is an ExecuteStreamRequest. */
@@ -90,6 +93,7 @@ export function encodeStreamRequest(commands: readonly Command[], cancels: reado
     stream.uintField(0x20, command.timeoutMs);
     stream.stringField(0x2a, command.key);
     for (const hop of command.hops) stream.stringField(0x32, hop);
+    if (command.trace !== undefined) writeTrace(stream, 0x3a, command.trace);
     stream.close(inner);
     stream.close(start);
   }

@@ -140,11 +140,18 @@ export class DiscoveryCore implements Core<Input, Effect> {
   }
 
   /** gauges are numbers of one peer for metrics; undefined for an unknown one. */
-  gauges(hubId: string): { readonly level: number; readonly skewMs: number; readonly tokenExpiresAtWall: number } | undefined {
+  gauges(
+    hubId: string,
+  ): { readonly state: LinkState; readonly level: number; readonly skewMs: number; readonly tokenExpiresAtWall: number } | undefined {
     const peer = this.#peers.get(hubId);
     if (peer === undefined) return undefined;
     const expiries = [...peer.tokens.values()].map(({ expiresAtWall }) => expiresAtWall);
-    return { level: peer.decision.level, skewMs: peer.skewMs, tokenExpiresAtWall: expiries.length === 0 ? 0 : Math.min(...expiries) };
+    return {
+      state: peer.state,
+      level: peer.decision.level,
+      skewMs: peer.skewMs,
+      tokenExpiresAtWall: expiries.length === 0 ? 0 : Math.min(...expiries),
+    };
   }
 
   #take(now: Now, input: Input, out: Effect[]): void {

@@ -1,11 +1,22 @@
 import type { Registry } from "prom-client";
-import { REASONS } from "#kernel/error.ts";
+import { REASONS, type Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
 import { counter, LabelBound, sampledGauge } from "#runtime/metrics/declare.ts";
 import type { DiscoveryCore } from "./core.ts";
 
 const STATES: readonly LinkState[] = ["INIT", "DISCOVERING", "CONNECTING", "SYNCING", "OPERATIONAL", "RECOVERING", "TERMINATED"];
 const PEERS_MAX = 256;
+
+/** Results of a Hello that say: this one is not who it must be, or may not do what it asks. */
+const VIOLATIONS: readonly Reason[] = [
+  "UNKNOWN_IDENTITY",
+  "FOREIGN_CA",
+  "CERTIFICATE_EXPIRED",
+  "IDENTITY_MISMATCH",
+  "ACCESS_DENIED",
+  "TRUST_TOO_LOW",
+  "TOKEN_INVALID",
+];
 
 /** DiscoveryMetrics are the numbers of this service; gauges are read from the core when someone scrapes. */
 export class DiscoveryMetrics {
@@ -23,10 +34,17 @@ export class DiscoveryMetrics {
       help: "Hellos by direction and result: ok or the reason of the failure.",
       labels: ["direction", "result"],
     });
+    // A counter that appears with its first event hides that event from rate() and increase().
+    for (const direction of ["in", "out"]) for (const result of ["ok", ...VIOLATIONS]) this.#hellos.inc({ direction, result }, 0);
     const states = sampledGauge(registry, { name: "foedus_discovery_peers", help: "Configured peers by link state.", labels: ["state"] });
     this.#unsample = STATES.map((state) => states({ state: state.toLowerCase() }, () => core.count(state)));
     const labels = ["peer"] as const;
     this.#gauges = {
+      state: sampledGauge(registry, {
+        name: "foedus_discovery_link_state",
+        help: `State of the link with a peer, over all services: ${STATES.map((name, value) => `${value} ${name}`).join(", ")}.`,
+        labels,
+      }),
       level: sampledGauge(registry, {
         name: "foedus_discovery_trust_level",
         help: "Decided trust level of a peer: 0 none, 1 minimal, 2 limited, 3 full.",
@@ -56,8 +74,12 @@ export class DiscoveryMetrics {
       const gauges = this.#core.gauges(hubId);
       return gauges === undefined ? 0 : of(gauges);
     };
-    const { level, skew, expiry } = this.#gauges;
+    const { state, level, skew, expiry } = this.#gauges;
     this.#peers.set(hubId, [
+      state(
+        { peer },
+        read((g) => STATES.indexOf(g.state)),
+      ),
       level(
         { peer },
         read((g) => g.level),

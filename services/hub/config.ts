@@ -23,6 +23,16 @@ export const DEFAULT_PORTS: Readonly<Record<ServiceName, number>> = {
   telemetry: 18_803,
 };
 
+const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
+
+/** isCollector tells what may be a collector's address: what callers do leaves this machine encrypted only. Empty is none. */
+function isCollector(text: string): boolean {
+  if (text === "") return true;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") return false;
+  return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
+}
+
 const keyPair = z.strictObject({ cert: path("certificate chain, PEM, leaf first"), key: path("private key, PEM, mode 0600") });
 
 const serviceAddress = (name: ServiceName) =>
@@ -112,7 +122,56 @@ export const hubShape = {
     .strictObject({
       host: z.string().min(1).default("127.0.0.1").meta({ description: "address of /healthz, /readyz, /metrics and /statusz" }),
       port: port(18_810, "ops port; 0 takes a free one"),
-      metrics_port: port(18_811, "with a host that is not loopback: port of /metrics and /statusz over mutual TLS"),
+      metrics_host: z.string().default("").meta({
+        description:
+          "address of a port for /metrics and /statusz over mutual TLS, which then are not on the plain port; empty: ops.host if that is not loopback, else no such port",
+      }),
+      metrics_port: port(18_811, "that port; operators and services of this hub may read there"),
+    })
+    .prefault({})
+    .meta({ restart: true }),
+  tracing: z
+    .strictObject({
+      endpoint: z
+        .string()
+        .refine(isCollector, "must be an https:// URL without credentials or query; http:// only to this machine (127.0.0.1, localhost)")
+        .default("")
+        .meta({ unit: "URL", description: "where spans go over OTLP/HTTP (protobuf), e.g. https://collector:4318; empty: tracing is off" }),
+      ratio: z.number().min(0).max(1).default(0.01).meta({
+        description: "share of the traces that begin at this hub which is recorded; a call that comes with a trace follows its sender",
+      }),
+      ca: z.string().default("").meta({
+        unit: "path",
+        description:
+          "CA certificates of the collector, PEM; empty: this hub's own CA, and the hub shows its certificate; public: the CAs that come with Node",
+      }),
+      headers_file: z
+        .string()
+        .default("")
+        .meta({ unit: "path", description: "file with headers for the collector, one `name: value` a line; read again for each request" }),
+      service_name: z.string().max(127).default("").meta({ description: "service.name of the spans; empty: foedus-<hub_id>" }),
+      spans_per_second: z.int().min(1).max(100_000).default(200).meta({
+        unit: "spans/s",
+        description: "most spans begun, whatever callers ask for; more are dropped and counted; 2 per forwarded command, over both hubs",
+      }),
+      queue_spans: z
+        .int()
+        .min(512)
+        .max(65_536)
+        .default(2_048)
+        .meta({ unit: "spans", description: "ended spans that wait for the collector; more are dropped and counted; about 1 KiB each" }),
+      interval_ms: z
+        .int()
+        .min(100)
+        .max(60_000)
+        .default(5_000)
+        .meta({ unit: "ms", description: "longest wait before ended spans are sent" }),
+      timeout_ms: z
+        .int()
+        .min(100)
+        .max(60_000)
+        .default(10_000)
+        .meta({ unit: "ms", description: "time that the collector has to take spans, repetitions included; then they are dropped" }),
     })
     .prefault({})
     .meta({ restart: true }),

@@ -5,9 +5,11 @@ import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import { sampledGauge } from "#runtime/metrics/declare.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
+import { rpcStats } from "#runtime/rpc/rpc-metrics.ts";
 import { type Certificate, type CertificateSource, createCertificateSource } from "#runtime/tls/certificate-source.ts";
 import { createPeerCredentials, type PeerChannelCredentials, parseCertificates, splitPem } from "#runtime/tls/credentials.ts";
 import { expectedPeerOf, issuedBy } from "#runtime/tls/peer-identity.ts";
@@ -27,18 +29,26 @@ export interface Target {
 export class Credentials {
   readonly #source: CertificateSource;
   readonly #clock: Clock;
+  readonly #metrics: Registry;
   readonly #caFile: string;
   #ca: readonly string[];
   #bundle: readonly X509Certificate[];
   readonly #clients = new Set<{ readonly credentials: PeerChannelCredentials; readonly caPems: () => readonly string[] }>();
 
-  private constructor(source: CertificateSource, clock: Clock, caFile: string, ca: CaSet) {
+  private constructor(source: CertificateSource, clock: Clock, metrics: Registry, caFile: string, ca: CaSet) {
     this.#source = source;
     this.#clock = clock;
+    this.#metrics = metrics;
+    // So that the metrics of calls to others are there before the first call.
+    rpcStats(metrics, "client");
     this.#caFile = caFile;
     this.#ca = ca.pems;
     this.#bundle = ca.bundle;
     source.subscribe(() => this.#renewed());
+    sampledGauge<never>(metrics, {
+      name: "foedus_ca_expiry_seconds",
+      help: "Seconds until the last of this hub's CA certificates expires.",
+    })({}, () => (Math.max(...this.#bundle.map((certificate) => certificate.validToDate.getTime())) - clock.wall()) / 1_000);
   }
 
   /** load reads certificate, key and CAs; NOT_CONFIGURED if they cannot be used, or are not those of a service of `hubId`. */
@@ -62,7 +72,7 @@ export class Credentials {
       source.close();
       throw error;
     }
-    return new Credentials(source, clock, caFile, ca);
+    return new Credentials(source, clock, metrics, caFile, ca);
   }
 
   /** certificate of this process. */
@@ -92,7 +102,7 @@ export class Credentials {
     const entry = { credentials, caPems: () => target.caPems };
     this.#clients.add(entry);
     const host = target.host.includes(":") ? `[${target.host}]` : target.host;
-    const client = createClient(service, { address: `${host}:${target.port}`, credentials, clock: this.#clock });
+    const client = createClient(service, { address: `${host}:${target.port}`, credentials, clock: this.#clock, metrics: this.#metrics });
     return {
       ...client,
       close: () => {

@@ -1,4 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { Registry } from "prom-client";
 import {
   EventKind,
   type EventSchema,
@@ -10,6 +11,7 @@ import {
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { EventReport, EventSink, LinkCounters } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import { type Sampler, sampledCounter } from "#runtime/metrics/declare.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 
 /** Events that wait for telemetry; what comes on top is dropped and counted. */
@@ -28,21 +30,32 @@ export class EventForwarder {
   readonly #clock: Clock;
   readonly #log: Logger;
   #client: ClientOf<typeof TelemetryService> | undefined;
-  readonly #queues = new Map<string, { events: MessageInitShape<typeof EventSchema>[]; dropped: number }>();
+  /** `lost` is all that was ever dropped, `dropped` what telemetry has not been told of yet. */
+  readonly #queues = new Map<string, { events: MessageInitShape<typeof EventSchema>[]; dropped: number; lost: number }>();
+  readonly #losses: Sampler<"service">;
   readonly #sources: LinkSource[] = [];
   #timer: Timer | undefined;
   #linksTimer: Timer | undefined;
   #sending = false;
   #stopped = false;
 
-  constructor(options: { readonly clock: Clock; readonly log: Logger }) {
+  constructor(options: { readonly clock: Clock; readonly log: Logger; readonly metrics: Registry }) {
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#losses = sampledCounter(options.metrics, {
+      name: "foedus_events_dropped_total",
+      help: "Events that were dropped because telemetry did not take them in time, by reporting service.",
+      labels: ["service"],
+    });
   }
 
   /** sink is the port that a service is given. */
   sink(service: string): EventSink {
-    this.#queues.set(service, { events: [], dropped: 0 });
+    if (!this.#queues.has(service)) {
+      const queue = { events: [], dropped: 0, lost: 0 };
+      this.#queues.set(service, queue);
+      this.#losses({ service }, () => queue.lost);
+    }
     return { report: (event) => this.#add(service, event) };
   }
 
@@ -71,6 +84,7 @@ export class EventForwarder {
     this.#logEvent(service, event);
     if (queue.events.length >= QUEUE_MAX) {
       queue.dropped++;
+      queue.lost++;
       return;
     }
     queue.events.push({
@@ -124,7 +138,9 @@ export class EventForwarder {
         failed = true;
         const room = QUEUE_MAX - queue.events.length;
         queue.events.unshift(...events.slice(0, room));
-        queue.dropped += dropped + Math.max(0, events.length - room);
+        const over = Math.max(0, events.length - room);
+        queue.dropped += dropped + over;
+        queue.lost += over;
         this.#log.debug({ service, error }, "telemetry does not take events");
       }
     }

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
+import { Registry } from "prom-client";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { RegistrySyncService, ReportPresenceRequest } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { ReportPresenceResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
@@ -153,7 +154,8 @@ describe("events on their way to telemetry", () => {
   test("while telemetry is away the oldest are kept and the rest is counted as dropped", async () => {
     const clock = new ManualClock();
     const { client, got, fail } = telemetry();
-    const forwarder = new EventForwarder({ clock, log: silentLogger });
+    const metrics = new Registry();
+    const forwarder = new EventForwarder({ clock, log: silentLogger, metrics });
     const sink = forwarder.sink("discovery");
     fail(true);
     forwarder.connect(client);
@@ -165,6 +167,7 @@ describe("events on their way to telemetry", () => {
     const events = got.flatMap((request) => request.events);
     expect(events.map((event) => event.text)).toEqual(Array.from({ length: 1_000 }, (_, i) => `event ${i}`));
     expect(got.reduce((sum, request) => sum + Number(request.dropped), 0)).toBe(200);
+    expect(await metrics.metrics()).toContain('foedus_events_dropped_total{service="discovery"} 200');
     await forwarder.stop();
   });
 });

@@ -15,6 +15,7 @@ beforeEach(async () => {
   const leaves = [
     { profile: "service" as const, name: "hub" },
     { profile: "operator" as const, name: "viewer", role: "viewer" as const },
+    { profile: "gateway" as const, name: "devices" },
   ];
   await writePki(join(folder, "pki"), "home", { now: new Date(systemClock.wall()), leaves });
 });
@@ -24,12 +25,12 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function start(opsHost: string): Promise<RunningHub> {
+async function start(opsHost: string, metricsHost = ""): Promise<RunningHub> {
   const config = hubConfig.parse({
     hub_id: "home",
     data_dir: "data",
     listen: { port: 0 },
-    ops: { host: opsHost, port: 0, metrics_port: 0 },
+    ops: { host: opsHost, port: 0, metrics_host: metricsHost, metrics_port: 0 },
     tls: { ca: "pki/ca.pem", cert: "pki/service-hub.pem", key: "pki/service-hub.key" },
     log: { level: "error" },
   });
@@ -38,9 +39,9 @@ async function start(opsHost: string): Promise<RunningHub> {
 }
 
 /** metrics asks over TLS; the answer is the status, or the error's code. */
-function metrics(port: number, certificate: boolean): Promise<number | string> {
+function metrics(port: number, certificate = ""): Promise<number | string> {
   const pem = (name: string): string => readFileSync(join(folder, "pki", name), "utf8");
-  const own = certificate ? { cert: pem("operator-viewer.pem"), key: pem("operator-viewer.key") } : {};
+  const own = certificate === "" ? {} : { cert: pem(`${certificate}.pem`), key: pem(`${certificate}.key`) };
   return new Promise((resolve) => {
     const asked = request({ host: "localhost", port, path: "/metrics", ca: pem("ca.pem"), agent: false, ...own }, (answer) => {
       answer.resume();
@@ -63,6 +64,17 @@ test("beyond loopback metrics have a port of their own, for certificates of this
   expect(metricsPort).not.toBe(opsPort);
   const plain = await Promise.all(["healthz", "readyz", "metrics", "statusz"].map((page) => fetch(`http://127.0.0.1:${opsPort}/${page}`)));
   expect(plain.map((answer) => answer.status)).toEqual([200, 200, 404, 404]);
-  expect(await metrics(metricsPort, true)).toBe(200);
-  expect(await metrics(metricsPort, false)).not.toBe(200);
+  expect(await metrics(metricsPort, "operator-viewer")).toBe(200);
+  expect(await metrics(metricsPort)).not.toBe(200);
+});
+
+test("a port of its own for metrics can be had on loopback too; operators and services read there, gateways do not", async () => {
+  const { opsPort, metricsPort } = await start("127.0.0.1", "127.0.0.1");
+  expect(metricsPort).not.toBe(opsPort);
+  const plain = await Promise.all(["readyz", "metrics", "statusz"].map((page) => fetch(`http://127.0.0.1:${opsPort}/${page}`)));
+  expect(plain.map((answer) => answer.status)).toEqual([200, 404, 404]);
+  expect(await metrics(metricsPort, "operator-viewer")).toBe(200);
+  expect(await metrics(metricsPort, "service-hub")).toBe(200);
+  expect(await metrics(metricsPort, "gateway-devices")).toBe(403);
+  expect(await metrics(metricsPort)).not.toBe(200);
 });

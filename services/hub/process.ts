@@ -1,3 +1,4 @@
+import type { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
@@ -12,6 +13,7 @@ import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#ru
 import { renderEffective } from "#runtime/config/describe.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import { sampledGauge } from "#runtime/metrics/declare.ts";
 import { collectProcessMetrics } from "#runtime/metrics/process.ts";
 import type { Platform, ServiceModule } from "#runtime/module.ts";
 import { isLoopback, type OpsServer, startOps } from "#runtime/ops/server.ts";
@@ -19,9 +21,12 @@ import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/local-client.ts";
 import { createRpcServer, type RpcServer } from "#runtime/rpc/server.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
+import { showDisk, showStoreSize } from "#runtime/store/usage.ts";
 import { type ModuleRow, Supervisor } from "#runtime/supervisor.ts";
 import { createServerCredentials } from "#runtime/tls/credentials.ts";
+import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
+import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
 import { createAdmin } from "./admin.ts";
 import { type Automation, AutomationSeat } from "./automation.ts";
@@ -48,6 +53,10 @@ const DESCRIPTORS = {
 const CLOCK_RETRY_MS = 5_000;
 const CLOCK_CHECK_MS = 1_000;
 const CLOCK_JUMP_MS = 2_000;
+/** Readiness is told to watchers of grpc.health.v1 this late at most. */
+const HEALTH_MS = 500;
+/** Time that a stopping hub gives its collector. */
+const TRACES_MS = 1_000;
 
 function readOwn(file: string, what: string): string {
   try {
@@ -57,6 +66,14 @@ function readOwn(file: string, what: string): string {
       cause,
     });
   }
+}
+
+/** Kinds of this hub's own certificates that may read metrics and status: a device or a gateway has no business there. */
+const READERS: ReadonlySet<string> = new Set(["operator", "service"]);
+
+function admit(certificate: X509Certificate): boolean {
+  const [uri = "", ...more] = uriSans(certificate);
+  return more.length === 0 && READERS.has(parseSpiffeId(uri)?.kind ?? "");
 }
 
 /** ProcessOptions say what this process runs. */
@@ -96,18 +113,20 @@ export class HubProcess {
   #credentials: Credentials | undefined;
   #authority: ViewAuthority | undefined;
   #verifier: JwtVerifier | undefined;
+  #tracer: Tracer | undefined;
   #server: RpcServer | undefined;
   #supervisor: Supervisor | undefined;
   #modules: ReadonlyMap<string, ServiceModule> = new Map();
   #bindings: readonly ServiceBinding[] = [];
   #port = 0;
   #clockTimer: Timer | undefined;
+  #healthTimer: Timer | undefined;
   readonly #interrupted = new AbortController();
 
   constructor(options: ProcessOptions) {
     this.#o = options;
     this.#startedAt = options.clock.mono();
-    this.#events = new EventForwarder({ clock: options.clock, log: options.log });
+    this.#events = new EventForwarder({ clock: options.clock, log: options.log, metrics: this.#registry });
   }
 
   /** port on which gRPC is served. */
@@ -132,18 +151,24 @@ export class HubProcess {
   /** start brings the process up. It rejects only for what an operator must mend: configuration, files, ports. */
   async start(): Promise<void> {
     const { config, log, clock } = this.#o;
-    this.#stops.push(collectProcessMetrics(this.#registry));
+    this.#stops.push(collectProcessMetrics(this.#registry), this.#showSelf());
     this.#ops = await this.#startOps();
     await this.#plausibleClock();
     if (this.#interrupted.signal.aborted) return;
     this.#credentials = await this.#loadCredentials();
-    if (!isLoopback(config.ops.host)) this.#credentials.onRenewed(() => this.#ops?.rotate(this.#opsTls()));
+    if (this.#metricsHost !== undefined) this.#credentials.onRenewed(() => this.#ops?.rotate(this.#opsTls()));
     this.#authority = new ViewAuthority(config.hub_id, () => this.#credentials?.bundle ?? []);
     this.#verifier = this.#makeVerifier();
+    // A hub that does not trace loads nothing of it.
+    if (config.tracing.endpoint !== "") {
+      const { startTracing } = await import("./tracing.ts");
+      this.#tracer = await startTracing({ ...this.#o, credentials: this.#credentials, metrics: this.#registry });
+    }
     this.#build();
     this.#waiting = "";
     await this.#supervisor?.start();
     this.#mustMend();
+    this.#followHealth();
     this.#watchClock();
     log.info(
       { hub: config.hub_id, runs: this.#o.runs, port: this.#port, ops: this.opsPort, startMs: Math.round(clock.mono() - this.#startedAt) },
@@ -160,6 +185,7 @@ export class HubProcess {
   async stop(): Promise<boolean> {
     this.#interrupted.abort();
     this.#clockTimer?.cancel();
+    this.#healthTimer?.cancel();
     this.#server?.health.setAll(false);
     const graceMs = this.#o.config.stop_grace_ms;
     await this.#events.stop();
@@ -167,6 +193,7 @@ export class HubProcess {
     const clean = (await this.#supervisor?.stop(graceMs)) ?? true;
     for (const stop of this.#stops) stop();
     for (const client of this.#clients) client.close();
+    await this.#tracer?.stop(Math.min(graceMs, TRACES_MS));
     this.#credentials?.close();
     await this.#ops?.stop();
     return clean;
@@ -197,6 +224,18 @@ export class HubProcess {
     };
   }
 
+  /** followHealth says by grpc.health.v1 what /readyz says: each service as its module is, the empty name as the whole process. */
+  #followHealth(): void {
+    const health = this.#server?.health;
+    if (health === undefined || this.#interrupted.signal.aborted) return;
+    const ready = new Map(this.#supervisor?.states().map((state) => [state.name, state.ready]));
+    for (const { name, bindings } of this.#modules.values())
+      for (const { service } of bindings) health.set(service.typeName, ready.get(name) === true);
+    health.set(HubService.typeName, true);
+    health.set("", this.#readiness().ready);
+    this.#healthTimer = this.#o.clock.setTimer(HEALTH_MS, () => this.#followHealth());
+  }
+
   /**
    * mustMend throws what the first module failed with, if an operator has to mend it: a hub whose port is taken or whose store is
    * damaged would else look alive and serve nobody. A module that failed by a bug, or was slow, stays isolated (S0-24).
@@ -208,8 +247,8 @@ export class HubProcess {
 
   async #startOps(): Promise<OpsServer> {
     const { ops } = this.#o.config;
-    // Beyond loopback only /healthz and /readyz are plain; /metrics and /statusz get a port of their own with mutual TLS.
-    const apart = isLoopback(ops.host) ? {} : { metrics: { host: ops.host, port: ops.metrics_port }, tls: this.#opsTls() };
+    const host = this.#metricsHost;
+    const apart = host === undefined ? {} : { metrics: { host, port: ops.metrics_port }, tls: this.#opsTls(), admit };
     return startOps({
       health: { host: ops.host, port: ops.port },
       ...apart,
@@ -218,6 +257,40 @@ export class HubProcess {
       describe: () => this.describe(),
       log: this.#o.log,
     });
+  }
+
+  /** metricsHost is where /metrics and /statusz have a port of their own with mutual TLS: beyond loopback only probes are plain. */
+  get #metricsHost(): string | undefined {
+    const { host, metrics_host: own } = this.#o.config.ops;
+    if (own !== "") return own;
+    return isLoopback(host) ? undefined : host;
+  }
+
+  /** showSelf adds what this process is, how its modules fare and the disk that it writes to. */
+  #showSelf(): () => void {
+    const { config, folder, runs } = this.#o;
+    const labels = ["hub", "runs", "version"] as const;
+    const self = {
+      name: "foedus_build_info",
+      help: "1; labels say which hub this is, what the process runs of it, and the version.",
+      labels,
+    };
+    const ready = sampledGauge(this.#registry, {
+      name: "foedus_module_ready",
+      help: "1 while a module of this process is ready.",
+      labels: ["module"],
+    });
+    const dataDir = resolveFrom(folder, config.data_dir);
+    const ends = [
+      sampledGauge(this.#registry, self)({ hub: config.hub_id, runs, version: SOFTWARE }, () => 1),
+      showDisk(this.#registry, dataDir),
+      ...[...this.#services, "rpc", "flow"].map((module) =>
+        ready({ module }, () => (this.#supervisor?.states().find(({ name }) => name === module)?.ready === true ? 1 : 0)),
+      ),
+    ];
+    return () => {
+      for (const end of ends) end();
+    };
   }
 
   /** opsTls is the certificate of this process as its files are now, for the ops server, which starts before all else. */
@@ -293,7 +366,12 @@ export class HubProcess {
       packages: PACKAGES,
       software: SOFTWARE,
       dataDir,
-      store: (name) => openSqliteStore({ path: join(dataDir, `${name}.sqlite`), durability: config.durability }),
+      tracer: this.#tracer,
+      store: (name) => {
+        const path = join(dataDir, `${name}.sqlite`);
+        this.#stops.push(showStoreSize(this.#registry, name, path));
+        return openSqliteStore({ path, durability: config.durability });
+      },
     };
   }
 
@@ -366,6 +444,7 @@ export class HubProcess {
           log,
           clock,
           ids: entropy,
+          tracer: this.#tracer,
         });
         this.#port = await server.listen(listen.host, listen.port);
         this.#server = server;
@@ -373,7 +452,6 @@ export class HubProcess {
           this.#authority!.bump();
           server.rotate(this.#serverMaterial());
         });
-        server.health.setAll(true);
         serving = true;
       },
       readiness: () => (serving ? { ready: true } : { ready: false, reason: "not listening" }),

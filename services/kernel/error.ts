@@ -47,6 +47,8 @@ export const REASONS = [
   "INTERNAL",
   "CANCELLED",
   "MESSAGE_TOO_LARGE",
+  "INVITE_CLOSED",
+  "PIN_MISMATCH",
 ] as const;
 
 /** Reason is why something failed. */

@@ -62,6 +62,8 @@ export class Committer {
       labels: ["service", "reason"] as const,
     };
     this.#failures = counter(options.metrics, failed);
+    // A counter that appears with its first event hides that event from rate() and increase().
+    for (const reason of ["full", "io"]) this.#failures.inc({ ...own, reason }, 0);
   }
 
   /** open is the ticket under which operations are collected now. */

@@ -242,7 +242,10 @@ describe("driver", () => {
     r.driver.cork();
     expect([1, 2, 3].map((id) => r.driver.post(read(id)))).toEqual([true, true, false]);
     expect([4, 5].map((id) => r.driver.postControl(read(id)))).toEqual([true, false]);
-    expect(await r.metrics.metrics()).toContain('foedus_mailbox_depth{service="test"} 3');
+    const page = await r.metrics.metrics();
+    expect(page).toContain('foedus_mailbox_depth{service="test"} 3');
+    expect(page).toContain('foedus_mailbox_capacity{service="test"} 2');
+    expect(page).toContain('foedus_mailbox_refused_total{service="test"} 2');
     let space = false;
     const waiting = r.driver.drainSpace().then(() => {
       space = true;

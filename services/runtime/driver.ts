@@ -7,7 +7,7 @@ import { LIMITS } from "#kernel/limits.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { Committer } from "./committer.ts";
 import type { Logger } from "./log/log.ts";
-import { sampledGauge } from "./metrics/declare.ts";
+import { type Sampler, sampledCounter, sampledGauge } from "./metrics/declare.ts";
 import { OutputGate } from "./output-gate.ts";
 import type { Store } from "./store/port.ts";
 
@@ -110,6 +110,8 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   #closing = false;
   #busy = false;
   #corks = 0;
+  /** Inputs that found the mailbox full. */
+  #turnedAway = 0;
   #failure: Failure | undefined;
   #timer: Timer | undefined;
   #armedFor = Number.POSITIVE_INFINITY;
@@ -178,7 +180,11 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   }
 
   #accept(input: I, capacity: number): boolean {
-    if (this.#state !== "running" || this.#closing || this.#mailbox.size >= capacity) return false;
+    if (this.#state !== "running" || this.#closing) return false;
+    if (this.#mailbox.size >= capacity) {
+      this.#turnedAway++;
+      return false;
+    }
     this.#mailbox.push(input);
     if (!this.#busy && this.#corks === 0) this.#pump();
     return true;
@@ -330,12 +336,26 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
 
   #sample(): (() => void)[] {
     const own = { service: this.#o.service };
-    const series = (name: string, help: string, read: () => number): (() => void) =>
-      sampledGauge(this.#o.metrics, { name, help, labels: ["service"] as const })(own, read);
+    const labels = ["service"] as const;
+    const { metrics } = this.#o;
+    const show = (sampler: Sampler<"service">, read: () => number): (() => void) => sampler(own, read);
+    const mailbox = { name: "foedus_mailbox_depth", help: "Inputs that wait for the core.", labels };
+    const capacity = {
+      name: "foedus_mailbox_capacity",
+      help: "Inputs that may wait for the core; control frames have a reserve on top.",
+      labels,
+    };
+    const refused = { name: "foedus_mailbox_refused_total", help: "Inputs turned away because the mailbox was full.", labels };
+    const gated = { name: "foedus_gated_outputs", help: "Outputs that wait for the store.", labels };
+    const waiting = { name: "foedus_commit_waiting_ops", help: "Operations that wait for the next commit.", labels };
+    const refusing = { name: "foedus_store_refusing", help: "1 while the store refuses writes.", labels };
     return [
-      series("foedus_mailbox_depth", "Inputs that wait for the core.", () => this.#mailbox.size),
-      series("foedus_gated_outputs", "Outputs that wait for the store.", () => this.#gate.size),
-      series("foedus_store_refusing", "1 while the store refuses writes.", () => (this.#committer.refusing ? 1 : 0)),
+      show(sampledGauge(metrics, mailbox), () => this.#mailbox.size),
+      show(sampledGauge(metrics, capacity), () => this.#capacity),
+      show(sampledCounter(metrics, refused), () => this.#turnedAway),
+      show(sampledGauge(metrics, gated), () => this.#gate.size),
+      show(sampledGauge(metrics, waiting), () => this.#committer.waiting),
+      show(sampledGauge(metrics, refusing), () => (this.#committer.refusing ? 1 : 0)),
     ];
   }
 }

@@ -5,6 +5,7 @@ import type { EventSink, LinkCounters } from "./events.ts";
 import type { Logger } from "./log/log.ts";
 import type { ServiceBinding } from "./rpc/call.ts";
 import type { Store } from "./store/port.ts";
+import type { Tracer } from "./trace/tracer.ts";
 
 /** Platform is what the runtime gives to every service: each impure thing, once. */
 export interface Platform {
@@ -23,6 +24,8 @@ export interface Platform {
   readonly software: string;
   /** dataDir is this hub's folder for files that are not stores (keys). */
   readonly dataDir: string;
+  /** tracer records spans; undefined while tracing is off, which costs nothing. */
+  readonly tracer?: Tracer | undefined;
   /** store opens the one SQLite file of a service. */
   store(service: string): Store;
 }

@@ -81,13 +81,24 @@ export class Running {
 /** start runs the command as people do: a process of its own, without a terminal. */
 export function start(
   args: readonly string[],
-  options: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>>; readonly main?: string } = {},
+  options: {
+    readonly cwd?: string;
+    readonly env?: Readonly<Record<string, string>>;
+    readonly main?: string;
+    /** What it reads from stdin; nothing by default. */
+    readonly input?: string;
+  } = {},
 ): Running {
   const { PATH = "", HOME = "" } = process.env;
   const env = { PATH, HOME, XDG_CONFIG_HOME: "/nonexistent", ...options.env };
-  return new Running(
-    spawn(process.execPath, [options.main ?? MAIN, ...args], { cwd: options.cwd ?? tmpdir(), env, stdio: ["ignore", "pipe", "pipe"] }),
-  );
+  const stdin = options.input === undefined ? "ignore" : "pipe";
+  const child = spawn(process.execPath, [options.main ?? MAIN, ...args], {
+    cwd: options.cwd ?? tmpdir(),
+    env,
+    stdio: [stdin, "pipe", "pipe"],
+  });
+  child.stdin?.on("error", () => undefined).end(options.input);
+  return new Running(child);
 }
 
 /** FixedHub is a server with real mutual TLS that answers from handlers, and a folder with a contexts file for it. */

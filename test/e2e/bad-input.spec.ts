@@ -138,7 +138,7 @@ describe("messages that are wrong", () => {
     [
       "a required field is missing",
       () => gateway.registry.registerNode(create(RegisterNodeRequestSchema)),
-      { reason: "INVALID_FIELD", says: /node: value is required/, field: "node", method: "RegisterNode" },
+      { reason: "INVALID_FIELD", says: /node: is required/, field: "node", method: "RegisterNode" },
     ],
     [
       "a node id that is too long",

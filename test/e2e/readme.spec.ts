@@ -2,9 +2,10 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ROOT, until } from "../support/federation.ts";
+import { tool } from "../support/tools.ts";
 
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
 
@@ -37,6 +38,7 @@ const SECTIONS = sections();
 const TWO = SECTIONS.get("Two commands")!;
 const FIVE = SECTIONS.get("Five minutes to a first federated command")!;
 const OWN = SECTIONS.get("Run a hub of your own")!;
+const WATCH = SECTIONS.get("Watch it")!;
 const ALIAS = FIVE.commands[0]!;
 
 /** Started is a command that runs, with its output so far. */
@@ -75,8 +77,9 @@ const replaced = (line: string): string => line.replace(/^foedus /, `exec ${ROOT
 describe("the README", () => {
   test("has commands in these sections and nowhere else, so that none is left out here", () => {
     const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
-    expect(with_).toEqual([TWO.title, FIVE.title, OWN.title]);
-    expect([TWO.commands.length, FIVE.commands.length, OWN.commands.length]).toEqual([2, 9, 7]);
+    // test/chart/cluster.spec.ts runs those of the last one, against an API server.
+    expect(with_).toEqual([TWO.title, FIVE.title, OWN.title, WATCH.title, "Deploy"]);
+    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 9, 10, 4]);
   });
 
   test("names only files that exist", () => {
@@ -167,10 +170,11 @@ describe("`make up` without a terminal", () => {
     expect(JSON.parse(out)).toMatchObject({ result: { outcome: "OUTCOME_DONE", value: { stringValue: "OFF" } } });
   }, 40_000);
 
-  const hasGrpcurl = spawnSync("grpcurl", ["-version"]).error === undefined;
-  test.skipIf(!hasGrpcurl)("grpcurl lists the services (skipped where grpcurl is not installed)", () => {
+  const grpcurl = tool("grpcurl");
+  test.skipIf(grpcurl.reason !== undefined)("grpcurl lists the services", () => {
     const line = /`(grpcurl [^`]+)`/.exec(README)![1]!;
-    const out = execFileSync("bash", ["-c", here(line)], { cwd: join(dir, "certs/home"), encoding: "utf8", timeout: 30_000 });
+    const path = `PATH="${dirname(grpcurl.path)}:$PATH"`;
+    const out = execFileSync("bash", ["-c", `${path}\n${here(line)}`], { cwd: join(dir, "certs/home"), encoding: "utf8", timeout: 30_000 });
     expect(out).toContain("foedus.registry_sync.v1alpha1.RegistrySyncService");
   });
 
@@ -196,37 +200,74 @@ describe("a hub of one's own", () => {
   const dir = mkdtempSync(join(tmpdir(), "foedus-own-"));
   // An address of our own, so that the README's ports are free.
   const host = `127.${1 + (process.pid % 250)}.${1 + (Math.floor(process.pid / 250) % 250)}.201`;
-  const env = { ...process.env, FOEDUS_LISTEN_HOST: host, FOEDUS_OPS_HOST: host };
-  const [init, cd, hub, serve, status, add, doctor] = OWN.commands as [string, string, string, string, string, string, string];
+  const env = { ...process.env, FOEDUS_LISTEN_HOST: host, FOEDUS_OPS_HOST: host, FOEDUS_ADVERTISE_HOST: host };
+  const [init, cd, hub, serve, status, invite, partnerInit, partnerHub, accept, doctor] = OWN.commands as [
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+    string,
+  ];
   const own = join(dir, "my-hub");
+  const partner = join(dir, "partner");
   const run = (line: string, cwd: string): string => execFileSync("bash", aliased(line), { cwd, env, encoding: "utf8", timeout: 60_000 });
+  const atOurAddress = (folder: string): void => {
+    const contexts = join(folder, ".foedus/contexts.json");
+    writeFileSync(contexts, readFileSync(contexts, "utf8").replace("127.0.0.1", host));
+  };
 
   beforeAll(() => {
     expect(cd).toBe("cd my-hub");
     run(init, dir);
-    run("foedus pki init partner --dir partner", dir);
-    copyFileSync(join(dir, "partner/ca.pem"), join(dir, "partner-ca.pem"));
-    const contexts = join(own, ".foedus/contexts.json");
-    writeFileSync(contexts, readFileSync(contexts, "utf8").replace("127.0.0.1", host));
+    atOurAddress(own);
   }, 120_000);
   afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-  test("status, peer add and doctor with a hub that runs", async () => {
-    const started = new Started("bash", ["-c", replaced(hub)], { cwd: own, env });
+  test("two hubs of one's own federate by invite and PIN, and the other words for a peer", async () => {
+    const started: Started[] = [];
+    const begin = (line: string, cwd: string): Started => {
+      const process = new Started("bash", ["-c", replaced(line)], { cwd, env });
+      started.push(process);
+      return process;
+    };
     try {
-      await started.prints("on port");
+      await begin(hub, own).prints("on port");
       expect(run(status, own)).toMatch(/hub +my-hub[\s\S]*discovery +ready/);
-      expect(run(add, own)).toMatch(/^partner is a peer now \(federation\.json\); the link is /);
-      const { stdout, status: code } = spawnSync("bash", aliased(doctor), { cwd: own, env, encoding: "utf8", timeout: 60_000 });
-      expect(stdout).toMatch(/error +partner: the host name of partner\.example\.org:18800 is not known/);
-      expect(code).toBe(1);
-      // README: the other words for a peer.
+      const waiting = begin(invite, own);
+      await waiting.prints("waiting at");
+      run(partnerInit, own);
+      atOurAddress(partner);
+      await begin(partnerHub, partner).prints("on port");
+      const [, text = ""] = /foedus peer accept (\S+)/.exec(waiting.text) ?? [];
+      const [, pin = ""] = /^ {2}(\d{3} \d{3})$/m.exec(waiting.text) ?? [];
+      const accepted = execFileSync("bash", aliased(accept), {
+        cwd: partner,
+        env: { ...env, INVITE: text },
+        input: `${pin}\n`,
+        encoding: "utf8",
+        timeout: 100_000,
+      });
+      expect(accepted).toBe("my-hub is a peer now (federation.json); the link is operational\n");
+      expect(await waiting.ended).toBe(0);
+      expect(waiting.text).toContain("partner is a peer now (federation.json); the link is operational");
+      const { stdout } = spawnSync("bash", aliased(doctor), { cwd: partner, env, encoding: "utf8", timeout: 60_000 });
+      // README: limited shows nothing until it gets rules.
+      expect(stdout).toMatch(/^warning +share limited: it has no rules[\s\S]*^partner: 0 errors, 1 warning;/m);
+      // README: the same without an invite, and the ceiling.
+      copyFileSync(join(partner, "pki/ca.pem"), join(own, "partner-ca.pem"));
+      const [, add = ""] = /`(foedus peer add [^`]+)`/.exec(README) ?? [];
+      expect(run(add, own)).toMatch(/^partner was changed \(federation\.json\); the link is /);
       expect(run("foedus peer trust partner minimal", own)).toContain("partner is trusted up to minimal now");
     } finally {
-      started.child.kill("SIGTERM");
+      for (const { child } of started) child.kill("SIGTERM");
     }
-    expect(await started.ended).toBe(0);
-  }, 90_000);
+    expect(await Promise.all(started.map(({ ended }) => ended))).toEqual([0, 0, 0]);
+  }, 240_000);
 
   test.each([hub, serve])(
     "%s",
@@ -247,5 +288,49 @@ describe("a hub of one's own", () => {
       expect(await started.ended).toBe(0);
     },
     60_000,
+  );
+
+  const prometheus = tool("prometheus");
+  test.skipIf(prometheus.reason !== undefined)(
+    "a Prometheus that reads it",
+    async () => {
+      const [issue, copy, hubLine, watch] = WATCH.commands as [string, string, string, string];
+      // A port of our own: the README's may be in use on this machine. It is below those that systems give to clients.
+      const port = 10_000 + (process.pid % 10_000);
+      run(issue, own);
+      execFileSync("bash", ["-c", copy.replaceAll("../ops", `${ROOT}/ops`)], { cwd: own });
+      const file = join(own, "prometheus.yml");
+      expect(readFileSync(file, "utf8")).toContain('["127.0.0.1:18811"]');
+      writeFileSync(file, readFileSync(file, "utf8").replace("127.0.0.1:18811", `127.0.0.1:${port}`).replaceAll("15s", "1s"));
+      const hubProcess = new Started("bash", ["-c", `${replaced(hubLine)} --set ops.metrics_port=${port}`], { cwd: own, env });
+      try {
+        await hubProcess.prints("on port");
+        const flags = `--web.listen-address=${host}:9090 --storage.tsdb.path=prometheus-data`;
+        const line = `exec ${watch.replace(/^prometheus/, prometheus.path)} ${flags}`;
+        const reader = new Started("bash", ["-c", line], { cwd: own, env });
+        try {
+          await until(
+            "the hub being read",
+            async () => {
+              const answer = await fetch(
+                `http://${host}:9090/api/v1/query?query=${encodeURIComponent("foedus_build_info and on (instance) up == 1")}`,
+              );
+              return (await answer.text()).includes('"hub":"my-hub"');
+            },
+            40_000,
+          ).catch((error: unknown) => {
+            throw new Error(`${String(error)}; Prometheus wrote:\n${reader.text.slice(-2_000)}`, { cause: error });
+          });
+          expect((await fetch(`http://${host}:9090/`)).status).toBe(200);
+        } finally {
+          reader.child.kill("SIGKILL");
+          await reader.ended;
+        }
+      } finally {
+        hubProcess.child.kill("SIGTERM");
+      }
+      expect(await hubProcess.ended).toBe(0);
+    },
+    120_000,
   );
 });

@@ -37,6 +37,8 @@ export interface HubSpec {
   /** False: it has no address that peers could dial; it only dials out. */
   readonly reachable?: boolean;
   readonly mode?: "single" | "split";
+  /** True: /metrics and /statusz are not on the plain port but on one of their own, over mutual TLS. */
+  readonly metricsTls?: boolean;
   /** Further configuration, merged over what the harness writes. */
   readonly config?: Readonly<Record<string, unknown>>;
 }
@@ -103,7 +105,8 @@ export class HubProcess {
   readonly host: string;
   readonly basePort: number;
   readonly pkiDir: string;
-  readonly #entry: readonly string[];
+  /** Arguments of node before the verb; a test of upgrades changes them between two starts. */
+  entry: readonly string[];
   readonly #children = new Map<string, ChildProcess>();
   readonly #clients: Clients[] = [];
 
@@ -113,7 +116,7 @@ export class HubProcess {
     this.pkiDir = pkiDir;
     this.host = host;
     this.basePort = basePort;
-    this.#entry = entry;
+    this.entry = entry;
   }
 
   get id(): string {
@@ -143,6 +146,11 @@ export class HubProcess {
     return this.basePort + 10 + (process === "hub" ? 0 : SERVICES.indexOf(process as Service));
   }
 
+  /** metricsPort of a process of a hub with `metricsTls`. */
+  metricsPort(process: string): number {
+    return this.opsPort(process) + SERVICES.length;
+  }
+
   pki(name: string): { readonly ca: string; readonly cert: string; readonly key: string } {
     return { ca: join(this.pkiDir, "ca.pem"), cert: join(this.pkiDir, `${name}.pem`), key: join(this.pkiDir, `${name}.key`) };
   }
@@ -161,7 +169,8 @@ export class HubProcess {
     const log = openSync(file, "a");
     const verb = name === "hub" ? ["hub"] : ["serve", name];
     const flags = ["--config", join(this.dir, "hub.json"), "--set", `ops.port=${this.opsPort(name)}`];
-    const child = spawn(process.execPath, [...this.#entry, ...verb, ...flags], { cwd: this.dir, stdio: ["ignore", log, log] });
+    if (this.spec.metricsTls === true) flags.push("--set", `ops.metrics_port=${this.metricsPort(name)}`);
+    const child = spawn(process.execPath, [...this.entry, ...verb, ...flags], { cwd: this.dir, stdio: ["ignore", log, log] });
     closeSync(log);
     this.#children.set(name, child);
   }
@@ -377,7 +386,7 @@ function writeConfig(hub: HubProcess, hubs: ReadonlyMap<string, HubProcess>, log
     listen: { host: hub.host, port: hub.basePort },
     advertise_host: reachable ? hub.host : "",
     tls: { ca: hub.pki("ca").ca, ...own("hub") },
-    ops: { host: hub.host, port: hub.basePort + 10 },
+    ops: { host: hub.host, port: hub.basePort + 10, metrics_host: hub.spec.metricsTls === true ? hub.host : "" },
     federation_config_path: "federation.json",
     log: { level: logLevel },
     ...(hub.split

@@ -41,6 +41,17 @@ describe("who may call what stands in the schema", () => {
     expect(tokenless.map((method) => method.name)).toEqual(["Hello"]);
   });
 
+  test("only the introduction door is open to strangers, and to nobody else", () => {
+    const open = SERVICES.flatMap((service) => service.methods).filter((method) =>
+      getOption(method, access).principals.includes(Principal.STRANGER),
+    );
+    expect(open.map((method) => `${method.parent.name}.${method.name}`)).toEqual([
+      "IntroductionService.Begin",
+      "IntroductionService.Introduce",
+    ]);
+    expect(open.map((method) => getOption(method, access).principals)).toEqual([[Principal.STRANGER], [Principal.STRANGER]]);
+  });
+
   test("every unary RPC says whether it may be repeated, except those that act", () => {
     const unknown = SERVICES.flatMap((service) => service.methods).filter(
       (method) => method.methodKind === "unary" && method.idempotency === MethodOptions_IdempotencyLevel.IDEMPOTENCY_UNKNOWN,

@@ -6,6 +6,7 @@ import { access, CostClass, frame_access, OperatorRole, Principal, TrustLevel } 
 import { ErrorReasonSchema, rule } from "#gen/foedus/common/v1/error_pb.ts";
 import { configTable, describeConfig } from "#runtime/config/describe.ts";
 import { hubConfig } from "../../services/hub/config.ts";
+import { chartFiles } from "../chart/generate.ts";
 import { ROOT, read } from "./files.ts";
 import { declaredMetrics, metricsPage } from "./metrics.ts";
 import { FRAMES, SERVICES } from "./schema.ts";
@@ -109,6 +110,7 @@ export async function pages(): Promise<ReadonlyMap<string, string>> {
     ["docs/ERRORS.md", errorsPage()],
     ["docs/CONFIG.md", configPage()],
     ["docs/PROTOCOL.md", withSection(read("docs/PROTOCOL.md"), protocolSection())],
+    ...chartFiles(),
   ]);
 }
 

@@ -30,7 +30,7 @@ export function read(path: string): string {
 
 /** sources lists the TypeScript files of the project, generated code left out. */
 export function sources(): string[] {
-  return ["services", "cli", "certs", "test"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")));
+  return ["services", "cli", "certs", "test", "tools"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")));
 }
 
 /** isSpec tells tests and what only tests use from what ships. */

@@ -2,11 +2,11 @@ import { dirname, join, normalize } from "node:path";
 import { describe, expect, test } from "vitest";
 import { isTest, read, sources } from "./files.ts";
 
-const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination"];
+const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination", "introduction"];
 /** Files of a service that are pure: they may import the kernel and each other. All others of the service are its shell. */
 const PURE_NAMES = ["core", "messages", "describe", "ports"];
 
-type Area = "gen" | "kernel" | "runtime" | "hub" | "cli" | "certs" | "test" | "npm" | "node" | `service:${string}`;
+type Area = "gen" | "kernel" | "runtime" | "hub" | "cli" | "certs" | "test" | "tools" | "npm" | "node" | `service:${string}`;
 
 function areaOf(path: string): Area {
   if (path.startsWith("proto/gen/")) return "gen";
@@ -17,6 +17,7 @@ function areaOf(path: string): Area {
   if (path.startsWith("cli/")) return "cli";
   if (path.startsWith("certs/")) return "certs";
   if (path.startsWith("test/")) return "test";
+  if (path.startsWith("tools/")) return "tools";
   throw new Error(`${path} has no room in the house`);
 }
 
@@ -52,7 +53,8 @@ function importsOf(path: string): Import[] {
 function allowed(item: Import): string | undefined {
   const from = areaOf(item.from);
   if (from === "test" || item.from.endsWith(".spec.ts")) return undefined;
-  if (item.area === "test") return "nothing that ships imports test/";
+  if (from === "tools") return undefined;
+  if (item.area === "test" || item.area === "tools") return "nothing that ships imports test/ or tools/";
   switch (from) {
     case "gen":
       return undefined;
@@ -115,7 +117,7 @@ describe("who may import whom", () => {
         if (seen.has(path)) return;
         seen.add(path);
         for (const item of byFile.get(path) ?? []) {
-          if (["npm", "node", "gen", "runtime", "hub", "cli", "certs", "test"].includes(item.area))
+          if (["npm", "node", "gen", "runtime", "hub", "cli", "certs", "test", "tools"].includes(item.area))
             wrong.push(`${path}:${item.line} imports ${item.target}, and ${start} reaches it: a core is pure`);
           else visit(item.target);
         }

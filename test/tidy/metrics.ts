@@ -25,7 +25,9 @@ export async function declaredMetrics(): Promise<Declared[]> {
     writeFileSync(join(folder, "federation.json"), '{ "peers": [] }');
     const tls = { ca: "pki/ca.pem", cert: "pki/service-hub.pem", key: "pki/service-hub.key" };
     const ports = { listen: { port: 0 }, ops: { port: 0 }, federation_config_path: "federation.json" };
-    writeFileSync(join(folder, "hub.json"), JSON.stringify({ hub_id: "docs", tls, ...ports }));
+    // Metrics of tracing are declared where it is on; nothing is sent.
+    const tracing = { endpoint: "http://127.0.0.1:9", ratio: 0 };
+    writeFileSync(join(folder, "hub.json"), JSON.stringify({ hub_id: "docs", tls, ...ports, tracing }));
     const loaded = loadHubConfig({ file: join(folder, "hub.json") });
     const onFatal = (error: unknown): never => {
       throw error;
@@ -57,8 +59,11 @@ export function metricsPage(metrics: readonly Declared[]): string {
     "",
     "Generated from the registry of a running hub by `make generate`; a test fails when this page lies.",
     "",
-    "`GET http://127.0.0.1:18810/metrics` (Prometheus text format). Each process of a split hub has its own page. Labels that outsiders could",
-    "choose, such as peers, show configured peers only.",
+    "`GET http://127.0.0.1:18810/metrics`; over mutual TLS on `ops.metrics_port` when `ops.metrics_host` is set or `ops.host` is not loopback, for",
+    "certificates of this hub's operators and services. Prometheus text format, or OpenMetrics with exemplars for scrapers that ask for it. Each",
+    "process of a split hub has its own page. Labels that outsiders could choose, such as peers, show configured peers only.",
+    "",
+    "`ops/prometheus` has a configuration and alerts, [RUNBOOK.md](RUNBOOK.md) says what to do about each, `ops/grafana/foedus.json` is a dashboard.",
   ];
   const left = new Set(metrics);
   for (const [title, belongs] of GROUPS) {

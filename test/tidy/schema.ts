@@ -5,6 +5,7 @@ import { SessionControlSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { file_foedus_discovery_v1alpha1_discovery_service } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { SessionFrameSchema as DiscoveryFrame } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
 import { file_foedus_hub_v1alpha1_hub_service } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
+import { file_foedus_introduction_v1alpha1_introduction_service } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { file_foedus_registry_sync_v1alpha1_registry_sync_service } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { SessionFrameSchema as RegistryFrame } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { file_foedus_telemetry_v1alpha1_telemetry_service } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
@@ -16,6 +17,7 @@ export const FILES: readonly DescFile[] = [
   file_foedus_command_forwarding_v1alpha1_command_forwarding_service,
   file_foedus_telemetry_v1alpha1_telemetry_service,
   file_foedus_hub_v1alpha1_hub_service,
+  file_foedus_introduction_v1alpha1_introduction_service,
 ];
 
 /** SERVICES of the schema. */

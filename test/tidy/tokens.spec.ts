@@ -8,7 +8,7 @@ interface Ban {
   readonly home: (path: string) => boolean;
 }
 
-const inCli = (path: string): boolean => path.startsWith("cli/") || path === "certs/dev.ts";
+const inCli = (path: string): boolean => path.startsWith("cli/") || path.startsWith("tools/") || path === "certs/dev.ts";
 
 const BANS: readonly Ban[] = [
   {

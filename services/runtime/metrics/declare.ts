@@ -38,7 +38,7 @@ export function histogram<L extends string>(
   return once(registry, spec, Histogram, () => new Histogram<L>({ ...shape(spec), buckets: [...buckets], registers: [registry] }));
 }
 
-/** Sampler adds one series to a sampled gauge; the answer removes it again. */
+/** Sampler adds one series to a sampled metric; the answer removes it again. */
 export type Sampler<L extends string> = (labels: Record<L, string>, read: () => number) => () => void;
 
 const samplers = new WeakMap<object, Set<() => void>>();
@@ -57,10 +57,39 @@ export function sampledGauge<L extends string>(registry: Registry, spec: MetricS
     samplers.set(fresh, readers);
     return fresh;
   });
+  return samplerOf(made, spec.name, (labels, read) => made.set(labels, read()));
+}
+
+/**
+ * sampledCounter declares a counter whose series are read when someone scrapes: what is counted is a plain number elsewhere, one
+ * addition per event. A read must never give less than the one before.
+ */
+export function sampledCounter<L extends string>(registry: Registry, spec: MetricSpec<L>): Sampler<L> {
+  const made = once(registry, spec, Counter, () => {
+    const readers = new Set<() => void>();
+    const fresh = new Counter<L>({
+      ...shape(spec),
+      registers: [registry],
+      collect() {
+        this.reset();
+        for (const read of readers) read();
+      },
+    });
+    samplers.set(fresh, readers);
+    return fresh;
+  });
+  return samplerOf(made, spec.name, (labels, read) => made.inc(labels, read()));
+}
+
+function samplerOf<L extends string>(
+  made: Gauge<L> | Counter<L>,
+  name: string,
+  show: (labels: Record<L, string>, read: () => number) => void,
+): Sampler<L> {
   const readers = samplers.get(made);
-  if (readers === undefined) throw new AssertionFailure("metric was declared as a plain gauge before", { name: spec.name });
+  if (readers === undefined) throw new AssertionFailure("metric was declared as one that is not sampled before", { name });
   return (labels, read) => {
-    const sample = (): void => made.set(labels, read());
+    const sample = (): void => show(labels, read);
     readers.add(sample);
     return () => {
       readers.delete(sample);

@@ -1,4 +1,5 @@
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
+import { getHeapStatistics } from "node:v8";
 import { collectDefaultMetrics, type Registry } from "prom-client";
 import { sampledGauge } from "./declare.ts";
 
@@ -7,24 +8,28 @@ const RESOLUTION_MS = 10;
 
 const NANOS = 1e9;
 
+/** Gauges of prom-client that are named like counters, against the conventions; each is the sum of one that stays, over its types. */
+const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total", "nodejs_active_resources_total"] as const;
+
 /**
  * collectProcessMetrics adds what every process tells about itself (memory, CPU, garbage collection, handles) and how late its
  * event loop runs. Lag counts our own fsyncs too. Answers how to stop; call it once per registry.
  */
 export function collectProcessMetrics(registry: Registry): () => void {
   collectDefaultMetrics({ register: registry });
+  for (const name of MISNAMED) registry.removeSingleMetric(name);
   const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delay.enable();
   const lag = sampledGauge(registry, {
     name: "foedus_event_loop_lag_seconds",
     help: "Delay of the event loop since the last scrape.",
-    labels: ["quantile"],
+    labels: ["stat"],
   });
   const above = (nanos: number): number => Math.max(0, nanos / NANOS - RESOLUTION_MS / 1_000);
   const known = (nanos: number): number => (Number.isFinite(nanos) && delay.count > 0 ? above(nanos) : 0);
-  lag({ quantile: "0.5" }, () => known(delay.percentile(50)));
-  lag({ quantile: "0.99" }, () => known(delay.percentile(99)));
-  lag({ quantile: "1" }, () => {
+  lag({ stat: "p50" }, () => known(delay.percentile(50)));
+  lag({ stat: "p99" }, () => known(delay.percentile(99)));
+  lag({ stat: "max" }, () => {
     const max = known(delay.max);
     delay.reset();
     return max;
@@ -40,5 +45,9 @@ export function collectProcessMetrics(registry: Registry): () => void {
     last = next;
     return busy;
   });
+  sampledGauge<never>(registry, {
+    name: "foedus_heap_limit_bytes",
+    help: "Heap at which this process ends with out of memory (--max-old-space-size).",
+  })({}, () => getHeapStatistics().heap_size_limit);
   return () => delay.disable();
 }

@@ -7,6 +7,7 @@ import type { SecureContextOptions, TLSSocket } from "node:tls";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
 import type { Logger } from "../log/log.ts";
+import { expose } from "../metrics/exposition.ts";
 
 // `import … from "node:http"` reads every export of it, and one of them loads Node's whole fetch implementation: 12 MiB that a hub
 // never uses. `require` gives the same module and reads nothing.
@@ -115,7 +116,13 @@ function probeRoutes(options: OpsOptions): Routes {
 
 function insideRoutes(options: OpsOptions): Routes {
   return new Map<string, Route>([
-    ["/metrics", async (_, response) => answer(response, 200, await options.registry.metrics(), options.registry.contentType)],
+    [
+      "/metrics",
+      async (request, response) => {
+        const { body, contentType } = await expose(options.registry, request.headers.accept);
+        answer(response, 200, body, contentType);
+      },
+    ],
     ["/statusz", (_, response) => answer(response, 200, options.describe())],
   ]);
 }

@@ -28,6 +28,7 @@ const KINDS: Readonly<Record<number, Caller["kind"]>> = {
   [Principal.GATEWAY]: "gateway",
   [Principal.OPERATOR]: "operator",
   [Principal.SERVICE]: "service",
+  [Principal.STRANGER]: "stranger",
 };
 
 function costOf(cost: CostClass): Cost {

@@ -1,5 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { type Failure, FoedusError } from "#kernel/error.ts";
+import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import type { AccessRule } from "./access.ts";
 import type { CallContext, Caller } from "./call.ts";
 import type { Connection } from "./connections.ts";
@@ -39,6 +40,10 @@ export class ServerCall implements CallContext {
   /** Set when the handler has given its answer: what happens to the call afterwards is no abort. */
   answered = false;
   #caller: Caller | undefined;
+  /** The metadata `traceparent` and `tracestate`, until somebody asks for them. */
+  #traceparent: string | undefined;
+  readonly #tracestate: string | undefined;
+  #trace: TraceContext | undefined;
   #controller: AbortController | undefined;
   #abortReason: FoedusError | undefined;
   #onAbort: ((error: FoedusError) => void) | undefined;
@@ -50,12 +55,30 @@ export class ServerCall implements CallContext {
     authorization?: string | undefined;
     startedMono: number;
     timeoutMs: number | undefined;
+    traceparent?: string | undefined;
+    tracestate?: string | undefined;
   }) {
     this.entry = init.entry;
     this.connection = init.connection;
     this.authorization = init.authorization;
     this.startedMono = init.startedMono;
     this.timeoutMs = init.timeoutMs;
+    this.#traceparent = init.traceparent;
+    this.#tracestate = init.tracestate;
+  }
+
+  /** trace is the caller's trace as its metadata says, or this server's span in it. */
+  get trace(): TraceContext | undefined {
+    if (this.#traceparent !== undefined) {
+      this.#trace = parseTrace(this.#traceparent, this.#tracestate);
+      this.#traceparent = undefined;
+    }
+    return this.#trace;
+  }
+
+  set trace(trace: TraceContext | undefined) {
+    this.#traceparent = undefined;
+    this.#trace = trace;
   }
 
   get method(): DescMethod {

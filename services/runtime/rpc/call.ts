@@ -1,10 +1,11 @@
 import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { TraceContext } from "#kernel/trace-context.ts";
 
 /** Who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
 export interface Caller {
-  readonly kind: "peer" | "node" | "gateway" | "operator" | "service";
-  /** Trust domain of the certificate. For every kind but `peer` it is this hub. */
+  readonly kind: "peer" | "node" | "gateway" | "operator" | "service" | "stranger";
+  /** Trust domain of the certificate. For every kind but `peer` and `stranger` it is this hub; a stranger only claims it. */
   readonly hubId: string;
   /** Last part of the SPIFFE id: service, node, gateway or operator name. */
   readonly name: string;
@@ -31,6 +32,8 @@ export interface CallContext {
   readonly timeoutMs: number | undefined;
   /** The bearer token that was verified for this call, if any: its expiry (wall ms) and id. */
   readonly token: { readonly expiresAtWall: number; readonly id: string } | undefined;
+  /** The trace that the call belongs to (W3C Trace Context, metadata `traceparent`); undefined for none, or a malformed one. */
+  readonly trace?: TraceContext | undefined;
 }
 
 /**

@@ -1,11 +1,13 @@
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import * as grpc from "@grpc/grpc-js";
+import type { Registry } from "prom-client";
 import { FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { PeerChannelCredentials } from "#runtime/tls/credentials.ts";
 import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "./call.ts";
 import { decodeMessage, encodeMessage, isRequestStream, methodPath } from "./definition.ts";
+import { ClientCall, type RpcStats, rpcStats } from "./rpc-metrics.ts";
 import { isServiceError, serviceErrorToFoedus } from "./status.ts";
 import { ByteOutbound, Inbound } from "./streams.ts";
 
@@ -16,6 +18,8 @@ export interface ClientOptions {
   /** From `createPeerCredentials`; other channel credentials are for tests. */
   readonly credentials: grpc.ChannelCredentials;
   readonly clock: Clock;
+  /** Where calls are counted (`grpc_client_*`); without it they are not. */
+  readonly metrics?: Registry;
   /** Deadline of unary calls that state none. Default 10 s. */
   readonly defaultTimeoutMs?: number;
   /** Largest message received, in bytes. Default 1 MiB + 64 KiB. */
@@ -54,9 +58,11 @@ function channelOptions(options: ClientOptions): grpc.ClientOptions {
 class RemoteChannel {
   readonly #client: grpc.Client;
   readonly #options: ClientOptions;
+  readonly #stats: RpcStats | undefined;
 
   constructor(options: ClientOptions) {
     this.#options = options;
+    this.#stats = options.metrics === undefined ? undefined : rpcStats(options.metrics, "client");
     this.#client = new grpc.Client(options.address, options.credentials, channelOptions(options));
   }
 
@@ -88,6 +94,10 @@ class RemoteChannel {
     return timeoutMs === undefined ? {} : { deadline: this.#options.clock.wall() + timeoutMs };
   }
 
+  #measure(method: DescMethod): ClientCall | undefined {
+    return this.#stats === undefined ? undefined : new ClientCall(this.#stats.of(method), this.#options.clock);
+  }
+
   unary(method: DescMethod, request: Message | RawMessage, options: CallOptions = {}): Promise<Message> {
     return new Promise((resolve, reject) => {
       if (options.signal?.aborted) return reject(cancelled(options.signal));
@@ -97,15 +107,17 @@ class RemoteChannel {
         if (error !== null) reject(this.#error(error));
         else resolve(response as Message);
       };
+      const measured = this.#measure(method);
       const call = this.#client.makeUnaryRequest(
         methodPath(method),
-        (message: Message | RawMessage) => encodeMessage(method.input, message),
-        (bytes) => decodeMessage(method.output, bytes),
+        encoderOf(method, measured),
+        decoderOf(method, measured),
         request,
         this.#metadata(options),
         this.#callOptions(timeoutMs),
         settle,
       );
+      measured?.follow(call);
       const abort = (): void => call.cancel();
       options.signal?.addEventListener("abort", abort, { once: true });
     });
@@ -116,14 +128,16 @@ class RemoteChannel {
   }
 
   #responses(method: DescMethod, request: Message | RawMessage, options: CallOptions): AsyncIterator<Message> {
+    const measured = this.#measure(method);
     const stream = this.#client.makeServerStreamRequest(
       methodPath(method),
-      (message: Message | RawMessage) => encodeMessage(method.input, message),
-      (bytes) => decodeMessage(method.output, bytes),
+      encoderOf(method, measured),
+      decoderOf(method, measured),
       request,
       this.#metadata(options),
       this.#callOptions(options.timeoutMs),
     );
+    measured?.follow(stream);
     const inbound = new Inbound<Message>(stream, () => stream.cancel());
     const forget = cancelWith(stream, options.signal);
     stream.on("error", (error) => inbound.finish(this.#error(error)));
@@ -135,13 +149,14 @@ class RemoteChannel {
   }
 
   duplex(method: DescMethod, options: CallOptions = {}): ClientDuplex<Message, Message> {
-    const serialize = (message: Message | RawMessage): Buffer => encodeMessage(method.input, message);
-    const deserialize = (bytes: Buffer): Message =>
-      options.rawResponses === true ? (new RawMessage(bytes) as unknown as Message) : decodeMessage(method.output, bytes);
+    const measured = this.#measure(method);
+    const serialize = encoderOf(method, measured);
+    const deserialize = decoderOf(method, measured, options.rawResponses);
     const metadata = this.#metadata(options);
     const settings = this.#callOptions(options.timeoutMs);
     if (method.methodKind === "bidi_streaming") {
       const stream = this.#client.makeBidiStreamRequest(methodPath(method), serialize, deserialize, metadata, settings);
+      measured?.follow(stream);
       const inbound = new Inbound<Message>(stream, () => stream.cancel());
       const duplex = new RemoteDuplex(method, stream, inbound, options.signal, this.#error);
       stream.on("error", (error) => duplex.finish(error));
@@ -161,9 +176,26 @@ class RemoteChannel {
         duplex.finish(error ?? undefined);
       },
     );
+    measured?.follow(stream);
     const duplex = new RemoteDuplex(method, stream, inbound, options.signal, this.#error);
     return duplex;
   }
+}
+
+/** encoderOf makes the bytes of a request, and counts it. */
+function encoderOf(method: DescMethod, measured: ClientCall | undefined): (message: Message | RawMessage) => Buffer {
+  return (message) => {
+    if (measured !== undefined) measured.sent++;
+    return encodeMessage(method.input, message);
+  };
+}
+
+/** decoderOf reads a response, or passes its bytes on, and counts it. */
+function decoderOf(method: DescMethod, measured: ClientCall | undefined, raw = false): (bytes: Buffer) => Message {
+  return (bytes) => {
+    if (measured !== undefined) measured.received++;
+    return raw ? (new RawMessage(bytes) as unknown as Message) : decodeMessage(method.output, bytes);
+  };
 }
 
 /** Mailbox is a source of at most one message: the response of a client stream. */

@@ -23,6 +23,8 @@ export interface Connection {
 /** ConnectionLimits bound what strangers can take. */
 export interface ConnectionLimits {
   readonly maxConnectionsPerIp: number;
+  /** Connections altogether; no limit if not given. */
+  readonly maxConnections?: number;
   /** Connection-level HTTP/2 receive window in bytes. */
   readonly flowControlWindowBytes: number;
 }
@@ -30,8 +32,23 @@ export interface ConnectionLimits {
 /** Target says which connections to cut: those of a hub, or those that a predicate picks. */
 export type CutTarget = string | ((connection: { readonly hubId: string; readonly thumbprint: string }) => boolean);
 
+/** Reasons of failed handshakes. */
+const TLS_REASONS = [
+  "certificate_expired",
+  "certificate_not_yet_valid",
+  "no_certificate",
+  "unknown_ca",
+  "bad_certificate",
+  "protocol_version",
+  "not_tls",
+  "timeout",
+  "reset",
+  "other",
+] as const;
+type TlsReason = (typeof TLS_REASONS)[number];
+
 function metricsOf(registry: Registry) {
-  return {
+  const made = {
     open: gauge(registry, { name: "foedus_connections", help: "Open gRPC connections." }),
     tls: counter(registry, {
       name: "foedus_tls_handshake_failures_total",
@@ -44,10 +61,14 @@ function metricsOf(registry: Registry) {
       labels: ["reason"],
     }),
   };
+  // A counter that appears with its first event hides that event from rate() and increase().
+  for (const reason of TLS_REASONS) made.tls.inc({ reason }, 0);
+  for (const reason of ["per_ip_limit", "limit"]) made.refused.inc({ reason }, 0);
+  return made;
 }
 
 /** tlsReason gives a failed handshake one of a few words, so that the label stays small. */
-export function tlsReason(error: NodeJS.ErrnoException, socket?: { readonly authorizationError?: unknown }): string {
+export function tlsReason(error: NodeJS.ErrnoException, socket?: { readonly authorizationError?: unknown }): TlsReason {
   const text = `${String(socket?.authorizationError ?? "")} ${error.code ?? ""} ${error.message}`;
   if (/CERT_HAS_EXPIRED|certificate has expired|certificate_expired/i.test(text)) return "certificate_expired";
   if (/CERT_NOT_YET_VALID/i.test(text)) return "certificate_not_yet_valid";
@@ -131,6 +152,12 @@ export class ConnectionTable {
     if (count > this.#limits.maxConnectionsPerIp) {
       this.#metrics.refused.inc({ reason: "per_ip_limit" });
       this.#log.warn({ remote: ip, limit: this.#limits.maxConnectionsPerIp }, "connection refused, too many from one address");
+      socket.destroy();
+      return;
+    }
+    if (this.#byKey.size >= (this.#limits.maxConnections ?? Number.POSITIVE_INFINITY)) {
+      this.#metrics.refused.inc({ reason: "limit" });
+      this.#log.warn({ remote: ip, limit: this.#limits.maxConnections }, "connection refused, too many");
       socket.destroy();
       return;
     }

@@ -1,5 +1,6 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { traceFields } from "../trace/span.ts";
 import { type CallContext, type Outbound, RawMessage } from "./call.ts";
 import type { ServerCall } from "./call-context.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
@@ -26,7 +27,7 @@ function answer(env: HandlerEnv, call: ServerCall, work: () => Promise<Message> 
   const { method } = call;
   const refuse = (error: unknown): void => {
     call.answered = true;
-    callback(errorToStatus(error, env.bugs, { method: methodPath(method) }));
+    callback(errorToStatus(error, env.bugs, { method: methodPath(method), ...traceFields(call.trace) }));
   };
   const respond = (response: Message): void => {
     try {

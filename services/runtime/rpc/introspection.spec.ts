@@ -93,6 +93,17 @@ describe("reflection", () => {
     expect((await ask({})).value).toMatchObject({ errorCode: 3 });
   });
 
+  test.each(["google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo", "google.rpc.Status"])(
+    "knows the details of errors, which no RPC names: %s",
+    async (symbol) => {
+      const answer = await ask({ messageRequest: { case: "fileContainingSymbol", value: symbol } });
+      if (answer.case !== "fileDescriptorResponse") throw new Error(`answered with ${answer.case}`);
+      const files = answer.value.fileDescriptorProto.map((bytes) => fromBinary(FileDescriptorProtoSchema, bytes));
+      const registry = createFileRegistry(files[0]!, (name) => files.find((file) => file.name === name));
+      expect(registry.getMessage(symbol)?.fields.length).toBeGreaterThan(0);
+    },
+  );
+
   test("v1alpha answers too", async () => {
     const client = createClient(AlphaReflection, options);
     closing.push(client);

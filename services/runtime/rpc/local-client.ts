@@ -1,6 +1,7 @@
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { type Failure, FoedusError } from "#kernel/error.ts";
+import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
@@ -70,16 +71,19 @@ class LocalCall implements CallContext {
   readonly method: DescMethod;
   readonly timeoutMs: number | undefined;
   readonly token = undefined;
+  readonly trace: TraceContext | undefined;
   readonly #controller = new AbortController();
   readonly #timer: Timer | undefined;
   readonly #outer: AbortSignal | undefined;
   readonly #forward = (): void => this.abort({ reason: "CANCELLED", message: "the call was cancelled" });
 
-  constructor(caller: Caller, method: DescMethod, timeoutMs: number | undefined, clock: Clock, outer: AbortSignal | undefined) {
+  constructor(caller: Caller, method: DescMethod, timeoutMs: number | undefined, clock: Clock, { signal: outer, metadata }: CallOptions) {
     this.caller = caller;
     this.method = method;
     this.timeoutMs = timeoutMs;
     this.#outer = outer;
+    const parent = metadata?.["traceparent"];
+    if (parent !== undefined) this.trace = parseTrace(parent, metadata?.["tracestate"]);
     if (timeoutMs !== undefined)
       this.#timer = clock.setTimer(timeoutMs, () => this.abort({ reason: "DEADLINE_EXPIRED", message: "the deadline passed" }));
     if (outer?.aborted) this.#forward();
@@ -131,7 +135,7 @@ class LocalChannel implements Calls {
   #open(method: DescMethod, options: CallOptions, defaultTimeoutMs?: number): LocalCall {
     const denied = authorise(this.#options.caller, this.#rules.get(method));
     if (denied !== undefined) throw new FoedusError(denied);
-    return new LocalCall(this.#options.caller, method, options.timeoutMs ?? defaultTimeoutMs, this.#options.clock, options.signal);
+    return new LocalCall(this.#options.caller, method, options.timeoutMs ?? defaultTimeoutMs, this.#options.clock, options);
   }
 
   /** parse makes the handler's own copy of a request, checked like one from the network. */

@@ -54,6 +54,8 @@ const WITHDRAWN: Failure = { reason: "UNKNOWN_IDENTITY", message: "credentials w
 const BAD_NUMBER: Failure = { reason: "INVALID_FIELD", message: "incarnation and n are too large", field: "open" };
 /** Frames after at least this long a pause count as "heard again". */
 const HEARD_PAUSE_MS = 1_000;
+/** That a peer was heard of is told this late: on idle links it is all there is to tell, and each telling costs a call. */
+const HEARD_REPORT_MS = 5_000;
 
 class Links<F extends Frame> implements PeerLinks<F> {
   readonly #o: PeerLinksOptions<F>;
@@ -68,6 +70,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
   #timer: Timer | undefined;
   #armedFor = Number.POSITIVE_INFINITY;
   #reporting = false;
+  #heardTimer: Timer | undefined;
   #stopped: PromiseWithResolvers<void> | undefined;
 
   constructor(options: PeerLinksOptions<F>) {
@@ -147,7 +150,13 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const { hubId } = view;
     const unsample = this.#metrics.add(hubId, () => {
       const status = this.#fsm.status(hubId);
-      return { ...this.#totals(hubId), state: status?.state ?? "INIT", rttMs: status?.rttMs ?? -1, attempts: status?.attempts ?? 0 };
+      return {
+        ...this.#totals(hubId),
+        state: status?.state ?? "INIT",
+        rttMs: status?.rttMs ?? -1,
+        attempts: status?.attempts ?? 0,
+        lastFrameAgeMs: ageOf(this.#o.clock.mono(), this.#known.get(hubId)?.lastFrameAt ?? Number.NEGATIVE_INFINITY),
+      };
     });
     return {
       view,
@@ -275,6 +284,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       timer.cancel();
     }
     this.#timer?.cancel();
+    this.#heardTimer?.cancel();
     for (const { unsample } of this.#known.values()) unsample();
     this.#known.clear();
   }
@@ -479,7 +489,10 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const mono = this.#o.clock.mono();
     if (mono - known.lastFrameAt >= HEARD_PAUSE_MS) {
       known.heard++;
-      this.#report();
+      this.#heardTimer ??= this.#o.clock.setTimer(HEARD_REPORT_MS, () => {
+        this.#heardTimer = undefined;
+        this.#report();
+      });
     }
     known.lastFrameAt = mono;
     if (this.#fsm.heard(link.streamId, mono) && !common) this.#step({ kind: "frame_received", streamId: link.streamId });

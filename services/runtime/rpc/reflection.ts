@@ -9,12 +9,17 @@ import {
 } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
+import { file_google_rpc_error_details } from "#gen/google/rpc/error_details_pb.ts";
+import { file_google_rpc_status } from "#gen/google/rpc/status_pb.ts";
 import { ServerReflection, type ServerReflectionRequest, ServerReflectionResponseSchema } from "#gen/grpc/reflection/v1/reflection_pb.ts";
 import {
   ServerReflectionResponseSchema as AlphaResponseSchema,
   ServerReflection as ServerReflectionAlpha,
 } from "#gen/grpc/reflection/v1alpha/reflection_pb.ts";
 import { bind, type ServiceBinding } from "./call.ts";
+
+/** What errors carry in their details (google.rpc): no RPC names these types, yet a tool that prints an error asks for them. */
+const DETAIL_FILES: readonly DescFile[] = [file_google_rpc_error_details, file_google_rpc_status];
 
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
@@ -38,7 +43,7 @@ class Reflector {
 
   constructor(services: readonly DescService[]) {
     this.#names = services.map((service) => service.typeName).sort();
-    for (const service of services) closure(service.file, this.#files);
+    for (const file of [...services.map((service) => service.file), ...DETAIL_FILES]) closure(file, this.#files);
     this.#registry = createRegistry(...this.#files.values());
   }
 
@@ -81,7 +86,7 @@ class Reflector {
 
 /**
  * createReflection serves the schema of some services as grpc.reflection v1 and v1alpha. The descriptors are sent whole, with
- * custom options, so that tools show who may call what.
+ * custom options, so that tools show who may call what, and so are the types of error details, so that tools can print them.
  */
 export function createReflection(services: readonly DescService[]): readonly ServiceBinding[] {
   const reflector = new Reflector([...services, ServerReflection, ServerReflectionAlpha]);

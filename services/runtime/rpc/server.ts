@@ -6,7 +6,9 @@ import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { RotatingServerCredentials, ServerMaterial } from "#runtime/tls/credentials.ts";
+import type { admit } from "#runtime/tls/peer-admission.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
+import type { Tracer } from "#runtime/trace/tracer.ts";
 import { requireMethodRule } from "./access.ts";
 import type { ServiceBinding } from "./call.ts";
 import { type MethodEntry, ServerCall } from "./call-context.ts";
@@ -26,6 +28,10 @@ export interface RpcLimits {
   /** Largest message received, in bytes: a snapshot part of 1 MiB and its envelope fit by default. */
   readonly maxMessageBytes: number;
   readonly maxConnectionsPerIp: number;
+  /** Connections altogether. Default: no limit, as those of peers and nodes are bounded by who they are. */
+  readonly maxConnections?: number;
+  /** Age at which a connection is ended, calls on it given as long again. Default: none. */
+  readonly maxConnectionAgeMs?: number;
   /** HTTP/2 receive window of a connection, in bytes; that of a stream is set with the credentials. */
   readonly flowControlWindowBytes: number;
   /** Memory that one HTTP/2 session may use, in MB. */
@@ -53,6 +59,8 @@ export interface RpcServerOptions {
   readonly bindings: readonly ServiceBinding[];
   readonly credentials: RotatingServerCredentials;
   readonly authority: PeerAuthority;
+  /** Who a certificate is; by default a service, node, gateway or operator of a known hub. For a door that takes strangers. */
+  readonly admission?: typeof admit;
   /** Without a verifier no peer gets past a method that is not `tokenless`. */
   readonly tokens?: TokenVerifier;
   readonly metrics: Registry;
@@ -63,6 +71,8 @@ export interface RpcServerOptions {
   readonly rates?: Rates;
   /** False leaves out reflection and health: for a door that shows nothing to strangers. Default true. */
   readonly introspection?: boolean;
+  /** Makes spans of unary calls; without one, tracing is off, and contexts pass through. */
+  readonly tracer?: Tracer | undefined;
 }
 
 /** RpcServer serves bindings over mutual TLS. */
@@ -102,12 +112,16 @@ class Server implements RpcServer {
     const bindings = this.#bindings();
     const methods = this.#index(bindings);
     const guard = this.#guard(methods);
+    const { maxConnectionAgeMs } = this.#limits;
     this.#grpc = new grpc.Server({
       "grpc.max_receive_message_length": this.#limits.maxMessageBytes,
       "grpc.keepalive_time_ms": this.#limits.keepaliveTimeMs,
       "grpc.keepalive_timeout_ms": this.#limits.keepaliveTimeoutMs,
       "grpc-node.max_session_memory": this.#limits.maxSessionMemoryMb,
       "grpc.enable_channelz": 0,
+      ...(maxConnectionAgeMs === undefined
+        ? {}
+        : { "grpc.max_connection_age_ms": maxConnectionAgeMs, "grpc.max_connection_age_grace_ms": maxConnectionAgeMs }),
       interceptors: [(method, call) => new GuardedCall(call, method.path, guard) as unknown as grpc.ServerInterceptingCall],
     });
     this.#register(bindings);
@@ -140,11 +154,22 @@ class Server implements RpcServer {
   }
 
   #guard(methods: readonly DescMethod[]): Guard {
-    const { authority, clock, ids, log, metrics, rates = {}, tokens } = this.#options;
+    const { authority, admission, clock, ids, log, metrics, rates = {}, tokens, tracer } = this.#options;
     const cache = tokens === undefined ? undefined : new TokenCache(tokens, () => authority.version());
     const { defaultTimeoutMs, maxMessageBytes } = this.#limits;
     return {
-      interceptors: createInterceptors({ metrics, log, clock, authority, tokens: cache, rates, defaultTimeoutMs, methods }),
+      interceptors: createInterceptors({
+        metrics,
+        log,
+        clock,
+        authority,
+        admission,
+        tokens: cache,
+        rates,
+        defaultTimeoutMs,
+        methods,
+        tracer,
+      }),
       bugs: { ids, log },
       maxMessageBytes,
       nowMono: () => clock.mono(),
@@ -156,13 +181,14 @@ class Server implements RpcServer {
   #begin(inner: grpc.ServerInterceptingCallInterface, path: string, metadata: grpc.Metadata): ServerCall {
     for (const key of Object.keys(metadata.getMap())) if (key.startsWith(STRIPPED_PREFIX)) metadata.remove(key);
     const deadline = Number(inner.getDeadline());
-    const [authorization] = metadata.get("authorization");
     const call = new ServerCall({
       entry: this.#entries.get(path) as MethodEntry,
       connection: this.#table.of(inner),
-      authorization: typeof authorization === "string" ? authorization : undefined,
+      authorization: textOf(metadata, "authorization"),
       startedMono: this.#options.clock.mono(),
       timeoutMs: Number.isFinite(deadline) ? deadline - this.#options.clock.wall() : undefined,
+      traceparent: textOf(metadata, "traceparent"),
+      tracestate: textOf(metadata, "tracestate"),
     });
     this.#byMetadata.set(metadata, call);
     this.#live.add(call);
@@ -227,6 +253,12 @@ class Server implements RpcServer {
   get calls(): number {
     return this.#live.size;
   }
+}
+
+/** textOf is the first value of a header, if it is text. */
+function textOf(metadata: grpc.Metadata, name: string): string | undefined {
+  const [value] = metadata.get(name);
+  return typeof value === "string" ? value : undefined;
 }
 
 const SHUTDOWN = { reason: "SHUTTING_DOWN", message: "this hub is shutting down; try again" } as const;

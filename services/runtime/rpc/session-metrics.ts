@@ -20,6 +20,8 @@ export interface PeerTotals extends StreamCounters {
   /** ms; negative while unknown. */
   readonly rttMs: number;
   readonly attempts: number;
+  /** Age of the peer's last frame, ms; negative before the first. */
+  readonly lastFrameAgeMs: number;
 }
 
 const PEER_LABELS = ["service", "peer"] as const;
@@ -33,6 +35,8 @@ export class SessionMetrics {
   readonly #frames: Counter<"service" | "peer" | "direction">;
   readonly #bytes: Counter<"service" | "peer" | "direction">;
   readonly #dials: Counter<"service" | "peer">;
+  readonly #stalls: Counter<"service" | "peer">;
+  readonly #age;
 
   constructor(registry: Registry, service: string) {
     this.#service = service;
@@ -54,12 +58,22 @@ export class SessionMetrics {
       labels: DIRECTION_LABELS,
     });
     this.#dials = counter(registry, { name: "foedus_session_reconnects_total", help: "Dials after the first.", labels: PEER_LABELS });
+    this.#stalls = counter(registry, {
+      name: "foedus_session_stalls_total",
+      help: "Times that sending had to wait because the peer's credit was used up.",
+      labels: PEER_LABELS,
+    });
+    this.#age = sampledGauge(registry, {
+      name: "foedus_session_last_frame_age_seconds",
+      help: "Age of the last frame of the peer; -1 before the first.",
+      labels: PEER_LABELS,
+    });
   }
 
   /** add shows a peer; the answer removes its series. Totals are read when someone scrapes, so that a frame costs nothing here. */
   add(peer: string, read: () => PeerTotals): () => void {
     const labels = { service: this.#service, peer };
-    let shown = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, redials: 0 };
+    let shown = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, stalls: 0, redials: 0 };
     // The registry asks gauges declared earlier first, so the counters are current when their turn comes.
     const flush = (totals: PeerTotals): void => {
       const redials = Math.max(0, totals.attempts - 1);
@@ -68,6 +82,7 @@ export class SessionMetrics {
       this.#bytes.inc({ ...labels, direction: "in" }, totals.bytesIn - shown.bytesIn);
       this.#bytes.inc({ ...labels, direction: "out" }, totals.bytesOut - shown.bytesOut);
       this.#dials.inc(labels, redials - shown.redials);
+      this.#stalls.inc(labels, totals.stalls - shown.stalls);
       shown = { ...totals, redials };
     };
     const removals = [
@@ -80,6 +95,10 @@ export class SessionMetrics {
         const { rttMs } = read();
         return rttMs < 0 ? -1 : rttMs / 1000;
       }),
+      this.#age(labels, () => {
+        const { lastFrameAgeMs } = read();
+        return lastFrameAgeMs < 0 ? -1 : lastFrameAgeMs / 1000;
+      }),
     ];
     return () => {
       for (const remove of removals) remove();
@@ -88,6 +107,7 @@ export class SessionMetrics {
         this.#bytes.remove({ ...labels, direction });
       }
       this.#dials.remove(labels);
+      this.#stalls.remove(labels);
     };
   }
 }

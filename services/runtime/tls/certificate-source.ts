@@ -108,11 +108,11 @@ class PollingSource implements CertificateSource {
     this.#options = options;
     this.#current = first;
     this.#failures = counter(options.metrics, {
-      name: "foedus_certificate_reload_failures_total",
+      name: "foedus_cert_reload_failures_total",
       help: "Certificates on disk that could not be used; the last good one is kept.",
     });
     const expiry = sampledGauge(options.metrics, {
-      name: "foedus_certificate_expiry_seconds",
+      name: "foedus_cert_expiry_seconds",
       help: "Seconds until the certificate in use expires.",
       labels: ["spiffe_id"],
     });

@@ -6,8 +6,10 @@ import * as grpc from "@grpc/grpc-js";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
 
-const MIN_VERSION = "TLSv1.3";
-const HANDSHAKE_TIMEOUT_MS = 10_000;
+/** MIN_VERSION of TLS, everywhere. */
+export const MIN_VERSION = "TLSv1.3";
+/** HANDSHAKE_TIMEOUT_MS is what a TLS handshake may take. */
+export const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 /** KeyMaterial is a certificate chain and its key, both PEM. */
 export interface KeyMaterial {
@@ -99,6 +101,31 @@ export class RotatingServerCredentials extends grpc.ServerCredentials {
   rotate(material: ServerMaterial): void {
     // All options every time: setSecureContext does not merge.
     this.updateSecureContextOptions(contextOptions(material));
+  }
+
+  override _equals(other: grpc.ServerCredentials): boolean {
+    return this === other;
+  }
+}
+
+/** Streams that one connection to a door may have open, and the receive window of each: strangers get little. */
+const DOOR_STREAMS = 2;
+const DOOR_WINDOW_BYTES = 64 * 1024;
+
+/**
+ * DoorServerCredentials are TLS 1.3 for the introduction door. A client must show a certificate and prove its key, but who signed
+ * it is not asked: the host cannot know. What is served with these takes only callers of the kind `stranger`, and proves by
+ * itself who is there; for everything else there is `createServerCredentials`.
+ */
+export class DoorServerCredentials extends grpc.ServerCredentials {
+  constructor(material: KeyMaterial) {
+    const settings = { maxConcurrentStreams: DOOR_STREAMS, initialWindowSize: DOOR_WINDOW_BYTES };
+    const options: SecureServerOptions = { requestCert: true, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, settings };
+    super(options, contextOptions({ ...material, ca: [] }));
+  }
+
+  rotate(material: KeyMaterial): void {
+    this.updateSecureContextOptions(contextOptions({ ...material, ca: [] }));
   }
 
   override _equals(other: grpc.ServerCredentials): boolean {

@@ -111,3 +111,26 @@ export function admit(leaf: X509Certificate, authority: PeerAuthority, nowWall: 
     },
   };
 }
+
+/** Checks that need to know nothing of the caller's hub. */
+const STRANGER_CHECKS = ["one-spiffe-id", "leaf", "validity"];
+
+/**
+ * admitStranger lets in a service of any hub, known or not, whoever signed its certificate: TLS has proved the key and nothing
+ * else. For the introduction door only, which proves the rest itself; a stranger may call what `PRINCIPAL_STRANGER` stands at.
+ */
+export function admitStranger(leaf: X509Certificate, authority: PeerAuthority, nowWall: number): Admission {
+  const candidate = candidateOf(leaf);
+  for (const { name, check } of ADMISSION) {
+    const failure = STRANGER_CHECKS.includes(name) ? check(candidate, authority, nowWall) : undefined;
+    if (failure !== undefined) return { refusedBy: name, failure };
+  }
+  const id = candidate.id as SpiffeId;
+  if (id.kind !== "service")
+    return {
+      refusedBy: "services-only",
+      failure: { reason: "ACCESS_DENIED", message: `a ${id.kind} cannot introduce its hub; use a service's certificate` },
+    };
+  const caller = { kind: "stranger", hubId: id.hubId, name: id.name, spiffeId: id.uri, level: 0, role: 0, prefixes: [] } as const;
+  return { caller: { ...caller, thumbprint: candidate.thumbprint, notAfterWall: leaf.validToDate.getTime() } };
+}

@@ -197,7 +197,7 @@ describe("certificates from files", () => {
     const first = source.current();
     const heard: string[] = [];
     source.subscribe(({ thumbprint }) => heard.push(thumbprint));
-    const failures = async () => (await metrics.getSingleMetric("foedus_certificate_reload_failures_total")?.get())?.values[0]?.value ?? 0;
+    const failures = async () => (await metrics.getSingleMetric("foedus_cert_reload_failures_total")?.get())?.values[0]?.value ?? 0;
     await writeFile(files.certFile, "torn");
     await until(async () => (await failures()) > 0);
     expect(source.current()).toBe(first);
@@ -212,7 +212,7 @@ describe("certificates from files", () => {
     expect(heard).toEqual([thumbprintOf(leafOf(next))]);
     expect(source.current().thumbprint).toBe(heard[0]);
     const text = await metrics.metrics();
-    expect(text).toMatch(/foedus_certificate_expiry_seconds\{spiffe_id="spiffe:\/\/alpha\/service\/hub"\} \d+/);
+    expect(text).toMatch(/foedus_cert_expiry_seconds\{spiffe_id="spiffe:\/\/alpha\/service\/hub"\} \d+/);
     source.close();
   });
 

@@ -9,8 +9,9 @@ const CACHE_MAX = 8192;
 /**
  * identityInterceptor decides who calls, from the client's certificate alone. The decision is kept per fingerprint until the
  * authority's version moves; validity and revocation are looked at on every call, because connections outlive certificates.
+ * `decide` is another rule than `admit`, for a door that takes strangers.
  */
-export function identityInterceptor(authority: PeerAuthority, clock: Clock): Interceptor {
+export function identityInterceptor(authority: PeerAuthority, clock: Clock, decide: typeof admit = admit): Interceptor {
   const admitted = new Map<string, Caller>();
   let version = -1;
   const admission = (leaf: Parameters<typeof admit>[0], thumbprint: string): Admission => {
@@ -19,7 +20,7 @@ export function identityInterceptor(authority: PeerAuthority, clock: Clock): Int
     const now = clock.wall();
     const known = admitted.get(thumbprint);
     if (known !== undefined && now < known.notAfterWall && !authority.revoked(thumbprint)) return { caller: known };
-    const answer = admit(leaf, authority, now);
+    const answer = decide(leaf, authority, now);
     if (!("caller" in answer)) admitted.delete(thumbprint);
     else if (admitted.size < CACHE_MAX) admitted.set(thumbprint, answer.caller);
     return answer;

@@ -2,7 +2,9 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
 import type { Clock } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import type { admit } from "#runtime/tls/peer-admission.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
+import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { TokenCache } from "../token-verifier.ts";
 import { accessInterceptor } from "./access.ts";
 import { deadlineInterceptor } from "./deadline.ts";
@@ -11,6 +13,7 @@ import type { Interceptor } from "./interceptor.ts";
 import { logInterceptor } from "./log.ts";
 import { metricsInterceptor } from "./metrics.ts";
 import { type Rates, rateInterceptor } from "./rate.ts";
+import { traceInterceptor } from "./trace.ts";
 import { validationInterceptor } from "./validation.ts";
 
 /** What the interceptors need. */
@@ -19,10 +22,13 @@ export interface InterceptorOptions {
   readonly log: Logger;
   readonly clock: Clock;
   readonly authority: PeerAuthority;
+  readonly admission: typeof admit | undefined;
   readonly tokens: TokenCache | undefined;
   readonly rates: Rates;
   readonly defaultTimeoutMs: number;
   readonly methods: readonly DescMethod[];
+  /** Undefined while tracing is off. */
+  readonly tracer: Tracer | undefined;
 }
 
 /**
@@ -33,8 +39,9 @@ export function createInterceptors(options: InterceptorOptions): readonly Interc
   return [
     metricsInterceptor(options.metrics, options.clock, options.methods),
     logInterceptor(options.log, options.clock),
-    identityInterceptor(options.authority, options.clock),
+    identityInterceptor(options.authority, options.clock, options.admission),
     accessInterceptor(options.tokens, options.clock),
+    ...(options.tracer === undefined ? [] : [traceInterceptor(options.tracer)]),
     deadlineInterceptor(options.clock, options.defaultTimeoutMs),
     rateInterceptor(options.rates, options.clock),
     validationInterceptor(),

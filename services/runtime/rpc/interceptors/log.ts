@@ -1,6 +1,7 @@
 import * as grpc from "@grpc/grpc-js";
 import type { Clock } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import { traceFields } from "#runtime/trace/span.ts";
 import { methodPath } from "../definition.ts";
 import type { Interceptor } from "./interceptor.ts";
 
@@ -19,7 +20,9 @@ export function logInterceptor(log: Logger, clock: Clock): Interceptor {
       const caller = call.identified ? call.caller.spiffeId : undefined;
       const remote = call.connection?.socket.remoteAddress;
       const durationMs = Math.round((clock.mono() - call.startedMono) * 1000) / 1000;
-      log[level]({ method: methodPath(call.method), caller, remote, code: grpc.status[code], reason, details, durationMs }, "rpc ended");
+      const method = methodPath(call.method);
+      const trace = traceFields(call.trace);
+      log[level]({ method, caller, remote, code: grpc.status[code], reason, details, durationMs, ...trace }, "rpc ended");
     },
   };
 }

@@ -1,0 +1,284 @@
+import { relative } from "node:path";
+import { Registry } from "prom-client";
+import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { FoedusError, fail } from "#kernel/error.ts";
+import { systemEntropy } from "#runtime/entropy.ts";
+import { silentLogger } from "#runtime/log/log.ts";
+import { authorityAt } from "#runtime/tls/door.ts";
+import {
+  type Candidate,
+  DOOR,
+  decodeInvite,
+  encodeInvite,
+  type Invite,
+  introduce,
+  newPin,
+  newSecret,
+  openDoor,
+  PIN_PATTERN,
+} from "../services/introduction/index.ts";
+import {
+  changeOf,
+  type Desk,
+  judge,
+  mustBeWritable,
+  openDesk,
+  type PeerFlags,
+  pin,
+  pinnedBefore,
+  running,
+  save,
+  untilSeen,
+} from "./desk.ts";
+import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
+import { peerEntry, withPeer } from "./federation-text.ts";
+import { clean, label } from "./format.ts";
+import type { Io } from "./io.ts";
+import { type DoorFlags, doorAddresses, modeOf, ownSide } from "./own-door.ts";
+import { addressText, type OwnHubFlags } from "./own-hub.ts";
+import { parseDuration } from "./parse.ts";
+import { messageJson, printJson } from "./verb.ts";
+
+/** InviteFlags are the options of `peer invite`. */
+export interface InviteFlags extends OwnHubFlags, Pick<PeerFlags, "maxTrust" | "share">, DoorFlags {
+  /** Life of the invite. */
+  readonly ttl?: string;
+}
+
+/** AcceptFlags are the options of `peer accept`. */
+export interface AcceptFlags extends OwnHubFlags, Pick<PeerFlags, "maxTrust" | "share"> {
+  readonly pin?: string;
+}
+
+const TTL_MIN_MS = 10_000;
+const TTL_MAX_MS = 3_600_000;
+/** How often a person may mistype the PIN; the host counts by itself. */
+const PIN_TRIES = 3;
+/** How long a new link is waited for, ms: both hubs look at their files every 2 s, and a first dial that came too early is repeated. */
+const LINK_MS = 60_000;
+const CALL_MS = 10_000;
+
+/** invite opens the introduction door for one guest, prints the invite and the PIN, and waits for the guest and then for the link. */
+export async function invite(io: Io, _args: readonly string[], flags: InviteFlags): Promise<ExitCode | undefined> {
+  changeOf(flags);
+  const lifeMs = ttlOf(flags.ttl);
+  const desk = await openDesk(io, flags);
+  judge(desk, desk.text);
+  await mustBeWritable(desk);
+  const { hub_id: hubId } = desk.hub.config;
+  const mode = await modeOf(io, desk, flags);
+  const own = await ownSide(io, desk, mode);
+  const at = doorAddresses(desk.hub.config, mode, flags);
+  const secret = newSecret(systemEntropy);
+  const pinCode = newPin(systemEntropy);
+  let guest: Candidate | undefined;
+  let refusal: unknown;
+  let told = false;
+  const door = await openDoor({
+    ...own,
+    secret,
+    pin: pinCode,
+    listen: at.listen,
+    config: { lifeMs },
+    clock: io.clock,
+    entropy: systemEntropy,
+    log: silentLogger,
+    metrics: new Registry(),
+    admit: async (candidate) => {
+      await makePeer(io, flags, candidate).catch((error: unknown) => {
+        refusal = error;
+        throw toldToGuest(error, hubId, candidate.hubId);
+      });
+      guest = candidate;
+    },
+    onRefused: (error) => (refusal ??= error),
+    onNote: ({ what, attemptsLeft }) => {
+      if (what === "wrong_proof") io.note(`somebody with the invite gave a wrong PIN; attempts left: ${attemptsLeft}\n`);
+      else if (!told) io.note("somebody without the invite was at the door and was sent away; that is said once\n");
+      told ||= what === "uninvited";
+    },
+  });
+  const withdraw = (): void => door.withdraw();
+  io.stopped.addEventListener("abort", withdraw, { once: true });
+  if (io.stopped.aborted) withdraw();
+  const advertise = { ...at.advertise, port: at.advertise.port === 0 ? door.port : at.advertise.port };
+  await tell(io, flags, { hubId, secret, caDigest: door.caDigest, ...advertise }, pinCode, lifeMs);
+  const end = await door.closed;
+  io.stopped.removeEventListener("abort", withdraw);
+  if (guest !== undefined) return report(io, flags, guest);
+  if (refusal !== undefined) throw refusal;
+  if (end === "attempts")
+    throw new CliError(
+      EXIT.refused,
+      `the invite is closed: ${DOOR.attempts} wrong PINs`,
+      "If your partner mistyped it, make a new invite; if not, somebody else has the invite, so send the next one another way.",
+    );
+  if (end === "expired")
+    throw new CliError(EXIT.timeout, `nobody came within ${Math.round(lifeMs / 1_000)} s: the invite is closed`, "Make a new one.");
+  throw new CliError(EXIT.failed, "the invite was withdrawn", "Make a new one when you need it.");
+}
+
+/** accept goes through the door of an invite: says what will be trusted, asks for the PIN, writes the peer and waits for the link. */
+export async function accept(io: Io, [text = ""]: readonly string[], flags: AcceptFlags): Promise<ExitCode | undefined> {
+  const change = changeOf(flags);
+  const invitation = decodeInvite(text);
+  if (flags.pin !== undefined && !PIN_PATTERN.test(flags.pin))
+    throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
+  const desk = await openDesk(io, flags);
+  mayTrust(desk, invitation);
+  await mustBeWritable(desk);
+  const mode = await modeOf(io, desk, flags);
+  const own = await ownSide(io, desk, mode);
+  const authority = await authorityAt(invitation, io.clock, io.stopped).catch((error: unknown) => {
+    if (!(error instanceof FoedusError) || error.failure.reason !== "PEER_UNREACHABLE") throw error;
+    const { failure } = error;
+    throw new CliError(EXIT.connect, failure.message, "Ask for a new invite, with an address that this hub can reach.", {
+      failure,
+      cause: error,
+    });
+  });
+  const { maxTrust, share } = entryOf(desk, invitation, change);
+  io.note(
+    `${invitation.hubId} at ${addressText(invitation.host, invitation.port)} invites ${own.offer.hubId}.\n` +
+      `Its CA has the SHA-256 ${Buffer.from(invitation.caDigest).toString("hex")}, as the invite says.\n` +
+      `With the PIN, each hub pins the other's CA. Here ${invitation.hubId} is trusted up to ${maxTrust} and sees the share ${share || "(none)"}.\n`,
+  );
+  const host = await withPin(io, flags, (pinCode) =>
+    introduce({
+      invite: invitation,
+      pin: pinCode,
+      authority,
+      ...own,
+      clock: io.clock,
+      entropy: systemEntropy,
+      timeoutMs: CALL_MS,
+      signal: io.stopped,
+    }),
+  );
+  if (host.address === undefined && own.offer.address === undefined)
+    io.note("neither hub has an address that the other can dial; give one of them an advertise_host\n");
+  await makePeer(io, flags, host);
+  return report(io, flags, host);
+}
+
+/** withPin asks for the PIN until it is right, some times at most; with --pin once. */
+async function withPin(io: Io, flags: AcceptFlags, attempt: (pin: string) => Promise<Candidate>): Promise<Candidate> {
+  for (let tries = flags.pin === undefined ? PIN_TRIES : 1; ; tries--) {
+    const pinCode = flags.pin ?? (await io.ask("PIN (six digits, from the operator who invited you): "))?.replace(/[\s-]/g, "");
+    if (pinCode === undefined) throw usage("there is no PIN", "Type it, or give --pin.");
+    if (!PIN_PATTERN.test(pinCode)) {
+      if (tries <= 1) throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
+      io.note("a PIN has six digits\n");
+      continue;
+    }
+    try {
+      return await attempt(pinCode);
+    } catch (error) {
+      const wrong = error instanceof FoedusError && error.failure.reason === "PIN_MISMATCH";
+      if (!wrong || tries <= 1 || error.failure.facts?.["attempts_left"] === "0") throw error;
+      io.note(`${error.failure.message}\n`);
+    }
+  }
+}
+
+function ttlOf(text: string | undefined): number {
+  const ms = text === undefined ? DOOR.lifeMs : parseDuration(text);
+  if (ms < TTL_MIN_MS || ms > TTL_MAX_MS) throw usage(`an invite cannot live for ${text}`, "Give --ttl 10s to 1h; the default is 300s.");
+  return ms;
+}
+
+async function tell(io: Io, flags: InviteFlags, invitation: Invite, pinCode: string, lifeMs: number): Promise<void> {
+  const text = encodeInvite(invitation);
+  const seconds = Math.round(lifeMs / 1_000);
+  if (flags.json) {
+    const { hubId, caDigest, host, port } = invitation;
+    const ca = Buffer.from(caDigest).toString("hex");
+    return printJson(
+      io,
+      { invite: text, pin: pinCode, hub_id: hubId, ca_sha256: ca, door: addressText(host, port), expires_in_ms: lifeMs },
+      "line",
+    );
+  }
+  if (flags.quiet) return io.out(`${text}\n${pinCode}\n`);
+  await io.out(
+    `Send your partner this invite; it is good for one hub, ${seconds} s and ${DOOR.attempts} attempts:\n\n` +
+      `  foedus peer accept ${text}\n\n` +
+      `Tell them the PIN over another channel, best by voice:\n\n  ${pinCode.slice(0, 3)} ${pinCode.slice(3)}\n\n`,
+  );
+  io.note(`waiting at ${addressText(invitation.host, invitation.port)}; ctrl-c withdraws the invite\n`);
+}
+
+/** mayTrust refuses what the file forbids, before anybody is contacted. */
+function mayTrust(desk: Desk, { hubId, caDigest }: Invite): void {
+  if (hubId === desk.hub.config.hub_id)
+    throw usage(`this invite is ${hubId}'s own`, "Accept it in the folder of the hub that it was made for.");
+  const before = pinnedBefore(desk, hubId);
+  const digest = Buffer.from(caDigest).toString("hex");
+  if (before !== undefined && !before.includes(digest))
+    throw new CliError(EXIT.refused, `another CA is pinned for ${hubId} (SHA-256 ${before.join(" ")})`, replaceRemedy(hubId));
+}
+
+function replaceRemedy(hubId: string): string {
+  return `Ask its operator over another channel whether the CA was replaced; then \`foedus peer remove ${hubId}\`, and begin again.`;
+}
+
+/** entryOf tells what the entry of a peer will say; what nobody says is what the hub reads from an entry without it. */
+function entryOf(desk: Desk, { hubId }: Invite, change: object): { readonly maxTrust: string; readonly share: string } {
+  const entry: Readonly<Record<string, unknown>> = { ...peerEntry(desk.text, hubId), ...change };
+  const maxTrust = String(entry["max_trust"] ?? "limited");
+  return { maxTrust, share: String(entry["share"] ?? (maxTrust === "minimal" ? "" : maxTrust)) };
+}
+
+/** makePeer writes a hub that was introduced into the federation file as it is now: another verb may have changed it meanwhile. */
+async function makePeer(io: Io, flags: OwnHubFlags & PeerFlags, { hubId, cas, address }: Candidate): Promise<void> {
+  const desk = await openDesk(io, flags);
+  if (hubId === desk.hub.config.hub_id)
+    throw fail("IDENTITY_MISMATCH", `the other hub is named ${hubId} as well; one of them needs another id`);
+  const change = { ...changeOf(flags), ...address };
+  await pin(desk, hubId, cas, change, { allowed: false, remedy: replaceRemedy(hubId) });
+  await save(desk, withPeer(desk.text, hubId, change));
+}
+
+/** toldToGuest is what a guest hears of why this hub did not take it. */
+function toldToGuest(error: unknown, hubId: string, guest: string): unknown {
+  if (error instanceof FoedusError) return error;
+  if (error instanceof CliError && error.exitCode === EXIT.refused)
+    return fail("FOREIGN_CA", `${hubId} has another CA pinned for ${guest}; its operator must remove that peer first`);
+  return fail("NOT_CONFIGURED", `${hubId} could not write its federation file; its operator sees why`);
+}
+
+/** report waits until the link stands, and says so, or says what is in the way. */
+async function report(io: Io, flags: OwnHubFlags, { hubId, cas }: Candidate): Promise<ExitCode> {
+  const desk = await openDesk(io, flags);
+  const find = (peers: readonly Peer[]): Peer | undefined => peers.find((peer) => peer.hubId === hubId);
+  const live = await running(io, desk.hub, flags, async (connection) => ({
+    peer: find(await untilSeen(io, connection, LINK_MS, (peers) => find(peers)?.state === LinkState.OPERATIONAL)),
+  }));
+  const file = relative(io.cwd, desk.path);
+  const link = live?.peer;
+  const stands = link?.state === LinkState.OPERATIONAL;
+  if (flags.json)
+    await printJson(
+      io,
+      {
+        hub_id: hubId,
+        file: desk.path,
+        ca_sha256: cas.map(({ sha256 }) => sha256),
+        running: live !== undefined,
+        link: link === undefined ? null : messageJson(PeerSchema, link),
+      },
+      "line",
+    );
+  else if (flags.quiet) await io.out(`${hubId}\n`);
+  else {
+    const now =
+      live === undefined
+        ? "this hub does not run, or could not be asked: the link comes up when it runs"
+        : `the link is ${label(LinkStateSchema, link?.state ?? LinkState.UNSPECIFIED)}`;
+    await io.out(`${hubId} is a peer now (${file}); ${now}\n`);
+  }
+  if (live === undefined || stands) return EXIT.ok;
+  const why =
+    link === undefined ? "this hub does not show the peer; see its log" : clean(link.failure?.message ?? "the other hub may not run");
+  throw new CliError(EXIT.timeout, `the link to ${hubId} did not come up within ${LINK_MS / 1_000} s: ${why}`, "See `foedus doctor`.");
+}

@@ -1,0 +1,380 @@
+"""A client of a Foedus hub for nodes, gateways and operators, written from docs/PROTOCOL.md and docs/CLIENTS.md.
+
+It shows what a client has to do, in as few lines as that takes: mutual TLS, deadlines, errors with reasons, retries that cannot run a
+command twice, and streams that go on where they were after the hub was away. Each stream has a thread of its own.
+"""
+
+import collections
+import queue
+import random
+import threading
+import time
+
+import grpc
+from foedus.command_forwarding.v1alpha1 import command_forwarding_service_pb2 as commands_pb
+from foedus.command_forwarding.v1alpha1 import command_forwarding_service_pb2_grpc as commands_grpc
+from foedus.common.v1 import error_pb2
+from foedus.common.v1 import value_pb2
+from foedus.discovery.v1alpha1 import discovery_service_pb2_grpc as discovery_grpc
+from foedus.registry_sync.v1alpha1 import registry_sync_service_pb2 as registry_pb
+from foedus.registry_sync.v1alpha1 import registry_sync_service_pb2_grpc as registry_grpc
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2_grpc
+from grpc_status import rpc_status
+
+# PROTOCOL.md, Connections.
+CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 10_000),
+    ("grpc.max_receive_message_length", 1024 * 1024 + 64 * 1024),
+    ("grpc.enable_retries", 0),
+)
+BACKOFF_S = (0.2, 10.0)
+
+# Reasons after which a stream is not opened again by itself.
+FINAL = ("SESSION_REPLACED", "ACCESS_DENIED", "OUT_OF_SCOPE", "UNKNOWN_IDENTITY", "FOREIGN_CA")
+
+
+class FoedusError(Exception):
+    """A refusal of the hub: gRPC code, reason of docs/ERRORS.md, fields at fault, and seconds to wait if a retry may help."""
+
+    def __init__(self, code, reason, message, fields=(), retry_after=None):
+        super().__init__(f"{reason or code.name}: {message}")
+        self.code, self.reason, self.message = code, reason, message
+        self.fields, self.retry_after = tuple(fields), retry_after
+
+
+def error_of(error):
+    """Reads the google.rpc details of a failed call."""
+    reason, fields, retry_after = "", [], None
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info) and info.domain == "foedus":
+            reason = info.reason
+        elif detail.Unpack(bad):
+            fields += [violation.field for violation in bad.field_violations]
+        elif detail.Unpack(retry):
+            retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    if not reason and error.code() == grpc.StatusCode.UNAVAILABLE:
+        # No hub answered: nothing was said about the request, so the same call may be made again if it is idempotent.
+        retry_after = 0.0
+    return FoedusError(error.code(), reason, error.details() or "", fields, retry_after)
+
+
+def failure_of(failure):
+    """Reads a Failure that stands in a message instead of a status."""
+    return FoedusError(None, error_pb2.ErrorReason.Name(failure.reason).removeprefix("ERROR_REASON_"), failure.message)
+
+
+def value(content):
+    """Makes a Value of a Python value."""
+    kinds = {bool: "bool_value", int: "int_value", float: "double_value", str: "string_value", bytes: "bytes_value"}
+    return value_pb2.Value(**{kinds[type(content)]: content})
+
+
+def content(message):
+    """Gives the Python value of a Value; None for none."""
+    kind = message.WhichOneof("kind")
+    return None if kind is None else getattr(message, kind)
+
+
+class Backoff:
+    """Waits longer each time, at random, until something worked (docs/PROTOCOL.md, Coming back)."""
+
+    def __init__(self):
+        self.reset()
+
+    def reset(self):
+        self._next = BACKOFF_S[0]
+
+    def delay(self):
+        delay = self._next * random.uniform(0.5, 1.0)
+        self._next = min(BACKOFF_S[1], self._next * 2)
+        return delay
+
+
+class Hub:
+    """A hub as one identity sees it. `addresses` may name a port per service; else all are at `address`."""
+
+    def __init__(self, address, ca, cert, key, **addresses):
+        with open(ca, "rb") as roots, open(key, "rb") as private, open(cert, "rb") as chain:
+            # The hub's own CA and nothing else: only certificates that it gave to its services pass as a server.
+            self._credentials = grpc.ssl_channel_credentials(roots.read(), private.read(), chain.read())
+        self._channels = {}
+        at = lambda service: self._channel(addresses.get(service, address))
+        self.discovery = discovery_grpc.DiscoveryServiceStub(at("discovery"))
+        self.registry = registry_grpc.RegistrySyncServiceStub(at("registry_sync"))
+        self.commands = commands_grpc.CommandForwardingServiceStub(at("command_forwarding"))
+        self.health = health_pb2_grpc.HealthStub(at("registry_sync"))
+
+    def _channel(self, address):
+        if address not in self._channels:
+            self._channels[address] = grpc.secure_channel(address, self._credentials, CHANNEL_OPTIONS)
+        return self._channels[address]
+
+    def close(self):
+        for channel in self._channels.values():
+            channel.close()
+
+    def call(self, method, request, timeout=10.0, again=False, metadata=()):
+        """Makes a unary call. `again`: it may be repeated within the timeout, as RPCs that are idempotent and commands with a key may."""
+        end, backoff = time.monotonic() + timeout, Backoff()
+        while True:
+            left = end - time.monotonic()
+            try:
+                return method(request, timeout=max(0.001, left), metadata=metadata)
+            except grpc.RpcError as cause:
+                error = error_of(cause)
+                wait = None if error.retry_after is None else max(error.retry_after, backoff.delay())
+                if not again or wait is None or end - time.monotonic() < wait:
+                    raise error from cause
+                time.sleep(wait)
+
+
+class Stream(threading.Thread):
+    """A long stream that is opened again whenever it ends, until it is closed or refused for good.
+
+    `turns` and `cuts` count how often it worked and ended; `last_error` is why it ended last.
+    """
+
+    def __init__(self, name):
+        super().__init__(name=name, daemon=True)
+        self.turns, self.cuts = 0, 0
+        self.last_error = None
+        self._stopped = threading.Event()
+        self._call = None
+        self._backoff = Backoff()
+
+    def open(self):
+        """Opens the stream and returns its call; overridden."""
+        raise NotImplementedError
+
+    def take(self, message):
+        """Takes a message of the hub; overridden."""
+        raise NotImplementedError
+
+    def cut(self):
+        """Told when the stream ended; overridden where that matters."""
+
+    def run(self):
+        while not self._stopped.is_set():
+            self.last_error = None
+            try:
+                self._call = self.open()
+                for message in self._call:
+                    self.take(message)
+            except grpc.RpcError as cause:
+                self.last_error = error_of(cause)
+            self.cuts += 1
+            self.cut()
+            if self.last_error is not None and self.last_error.reason in FINAL:
+                return
+            self._stopped.wait(self._backoff.delay())
+
+    def worked(self):
+        """The hub answered as it should: the next cut waits briefly again."""
+        self.turns += 1
+        self._backoff.reset()
+
+    def close(self):
+        self._stopped.set()
+        if self._call is not None:
+            self._call.cancel()
+        self.join(timeout=10)
+
+
+class Updates(Stream):
+    """Sends states by name. What was not acknowledged goes again after a cut, the newest value of a key last."""
+
+    def __init__(self, hub):
+        super().__init__("updates")
+        self._hub, self._lock = hub, threading.Condition()
+        self._waiting = collections.OrderedDict()
+        self._sent = collections.OrderedDict()
+        self._turn, self._seq = 0, 0
+        self.refused = []
+        self.start()
+
+    def set(self, node_id, key, new):
+        with self._lock:
+            self._waiting.pop((node_id, key), None)
+            self._waiting[(node_id, key)] = new
+            self._lock.notify_all()
+
+    def drain(self, timeout=30.0):
+        """Waits until all that was set is durable at the hub, or refused; False if it takes longer."""
+        with self._lock:
+            return self._lock.wait_for(lambda: not self._waiting and not self._sent, timeout)
+
+    def open(self):
+        with self._lock:
+            self._turn += 1
+            self._seq = 0
+        return self._hub.registry.UpdateState(self._batches(self._turn))
+
+    def _batches(self, turn):
+        while True:
+            with self._lock:
+                self._lock.wait_for(lambda: self._waiting or turn != self._turn or self._stopped.is_set())
+                if turn != self._turn or self._stopped.is_set():
+                    return
+                self._seq += 1
+                batch = registry_pb.NamedUpdates(seq=self._seq)
+                self._sent[self._seq], self._waiting = self._waiting, collections.OrderedDict()
+                for (node_id, key), new in self._sent[self._seq].items():
+                    batch.updates.add(node_id=node_id, key=key, value=value(new))
+            yield registry_pb.UpdateStateRequest(named=batch)
+
+    def take(self, message):
+        with self._lock:
+            if message.HasField("ack"):
+                for seq in [seq for seq in self._sent if seq <= message.ack.seq]:
+                    del self._sent[seq]
+                self.worked()
+            elif message.HasField("refused"):
+                # A batch is refused whole: the change at fault is left out, the others go again.
+                changes = list(self._sent.pop(message.refused.seq).items())
+                self.refused.append((changes.pop(message.refused.index)[0], failure_of(message.refused.failure)))
+                self._again(changes)
+            self._lock.notify_all()
+
+    def cut(self):
+        with self._lock:
+            self._turn += 1
+            unanswered = [change for batch in self._sent.values() for change in batch.items()]
+            self._sent.clear()
+            self._again(unanswered)
+
+    def _again(self, changes):
+        newer, self._waiting = self._waiting, collections.OrderedDict()
+        for key, new in [*changes, *newer.items()]:
+            self._waiting.pop(key, None)
+            self._waiting[key] = new
+        self._lock.notify_all()
+
+    def close(self):
+        with self._lock:
+            self._stopped.set()
+            self._lock.notify_all()
+        super().close()
+
+
+class Watch(Stream):
+    """Keeps a copy of the nodes that a filter selects. After a cut it goes on from the last bookmark."""
+
+    def __init__(self, hub, node_filter=None):
+        super().__init__("watch")
+        self._hub, self._filter = hub, node_filter
+        self._positions = {}
+        self.changed = threading.Condition()
+        self.nodes = {}
+        self.bookmarks, self.resets = 0, 0
+        self.start()
+
+    def open(self):
+        request = registry_pb.WatchRequest(filter=self._filter, resume=self._positions.values())
+        return self._hub.registry.Watch(request)
+
+    def take(self, message):
+        with self.changed:
+            getattr(self, f"_{message.WhichOneof('push')}")(message)
+            self.changed.notify_all()
+
+    def _events(self, message):
+        for event in message.events.events:
+            name, change = (event.name.hub_id, event.name.node_id), event.WhichOneof("change")
+            if change == "removed":
+                self.nodes.pop(name, None)
+            elif change == "put":
+                before = self.nodes.get(name, {}).get("state", {})
+                # A node that is put again keeps the values of the capabilities that stay.
+                names = {capability.name for capability in event.put.capabilities}
+                kept = {key: known for key, known in before.items() if key in names}
+                self.nodes[name] = {"node": event.put, "state": kept, "online": self.nodes.get(name, {}).get("online", False)}
+            elif name in self.nodes and change == "state":
+                self.nodes[name]["state"][event.state.key] = content(event.state.value)
+            elif name in self.nodes and change == "online":
+                self.nodes[name]["online"] = event.online
+
+    def _bookmark(self, message):
+        self._positions = {position.hub_id: position for position in message.bookmark.positions}
+        self.bookmarks += 1
+        self.worked()
+
+    def _reset(self, message):
+        self.resets += 1
+        self._forget(message.reset.position.hub_id)
+
+    def _gone(self, message):
+        self._forget(message.gone.position.hub_id)
+
+    def _forget(self, hub_id):
+        self._positions.pop(hub_id, None)
+        self.nodes = {name: node for name, node in self.nodes.items() if name[0] != hub_id}
+
+    def until(self, condition, timeout=30.0):
+        """Waits until a condition on the copy holds; False if it takes longer."""
+        with self.changed:
+            return self.changed.wait_for(lambda: condition(self), timeout)
+
+    def state(self, hub_id, node_id, key):
+        node = self.nodes.get((hub_id, node_id))
+        return None if node is None else node["state"].get(key)
+
+
+class Executor(Stream):
+    """Runs commands of nodes: `run(task)` returns the value to answer with, or raises to say that it failed."""
+
+    def __init__(self, hub, node_ids, run):
+        super().__init__("executor")
+        self._hub, self._attach, self._run = hub, commands_pb.Attach(node_ids=node_ids), run
+        self._results = queue.SimpleQueue()
+        self._attached = threading.Condition()
+        self.refused = []
+        self.start()
+
+    def open(self):
+        self._results = results = queue.SimpleQueue()
+        return self._hub.commands.AttachExecutor(self._frames(results))
+
+    def _frames(self, results):
+        yield commands_pb.AttachExecutorRequest(attach=self._attach)
+        # The iterator must not end before the stream: half a stream closed would detach the executor.
+        for result in iter(results.get, None):
+            yield commands_pb.AttachExecutorRequest(results=commands_pb.TaskResults(results=[result]))
+
+    def take(self, message):
+        frame = message.WhichOneof("frame")
+        if frame == "attached":
+            with self._attached:
+                self.refused = [failure_of(failure) for failure in message.attached.refused]
+                self.worked()
+                self._attached.notify_all()
+        elif frame == "tasks":
+            for task in message.tasks.tasks:
+                self._results.put(self._result(task))
+        elif frame == "detached":
+            self.last_error = failure_of(message.detached.failure)
+
+    def _result(self, task):
+        result = commands_pb.TaskResult(task_id=task.task_id)
+        try:
+            answer = self._run(task)
+            if answer is not None:
+                result.value.CopyFrom(value(answer))
+        except Exception as error:  # what the device's code throws is the command's failure, not this stream's
+            result.failure.reason = error_pb2.ERROR_REASON_EXECUTOR_FAILED
+            result.failure.message = str(error)
+        return result
+
+    def cut(self):
+        self._results.put(None)
+
+    def attached(self, turns=1, timeout=30.0):
+        """Waits until the hub took the offer for the nth time; False if it takes longer."""
+        with self._attached:
+            return self._attached.wait_for(lambda: self.turns >= turns, timeout)

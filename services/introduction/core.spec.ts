@@ -1,0 +1,170 @@
+import { join } from "node:path";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { checkTranscript } from "../../test/datadriven/index.ts";
+import { DOOR, DoorCore, type Effect, type Input } from "./core.ts";
+
+const at = (mono: number) => ({ mono, wall: 1_800_000_000_000 + mono });
+
+function show(effect: Effect): string {
+  const { kind, ...rest } = effect;
+  const words = Object.entries(rest).map(([key, value]) =>
+    key === "failure" ? `${(value as { reason: string }).reason} "${(value as { message: string }).message}"` : `${key}=${String(value)}`,
+  );
+  return `  ${[kind, ...words].join(" ")}`;
+}
+
+describe("the life of an invite", () => {
+  test.each(["introduced", "wrong-pin", "expired", "strangers", "not-admitted"])("%s", async (name) => {
+    let mono = 0;
+    const core = new DoorCore(DOOR, at(0));
+    const commands = await checkTranscript(join(import.meta.dirname, "testdata", `${name}.txt`), ({ words: [kind = ""], args }) => {
+      const call = Number(args["call"]);
+      const out: Effect[] = [];
+      const caller = args["caller"] ?? "guest";
+      if (kind === "after") {
+        mono += Number(args["ms"]);
+        core.tick(at(mono), out);
+      } else
+        core.step(
+          at(mono),
+          {
+            begin: { kind: "begin", call, caller, invited: args["invited"] !== "no" },
+            introduce: { kind: "introduce", call, caller, exchange: Number(args["exchange"]) },
+            judged: { kind: "judged", call, proven: args["proven"] === "yes" },
+            admitted: {
+              kind: "admitted",
+              call,
+              ...(args["failure"] === undefined ? {} : { failure: { reason: "FOREIGN_CA", message: args["failure"] } }),
+            },
+            withdraw: { kind: "withdraw" },
+          }[kind] as Input,
+          out,
+        );
+      return [...out.map(show), `| ${core.describe()} deadline=${core.deadline() ?? "-"}`].join("\n");
+    });
+    expect(commands).toBeGreaterThan(3);
+  });
+
+  /** Anything that guests, strangers and time can do, in any order; the shell's answers come at once, or late for admissions. */
+  type Act =
+    | { readonly act: "begin"; readonly caller: string; readonly invited: boolean }
+    | { readonly act: "introduce"; readonly caller: string; readonly exchange: number; readonly proven: boolean }
+    | { readonly act: "settle"; readonly ok: boolean }
+    | { readonly act: "wait"; readonly ms: number }
+    | { readonly act: "withdraw" };
+  const caller = fc.constantFrom("guest", "other");
+  const acts: fc.Arbitrary<Act> = fc.oneof(
+    { weight: 4, arbitrary: fc.record({ act: fc.constant("begin" as const), caller, invited: fc.boolean() }) },
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        act: fc.constant("introduce" as const),
+        caller,
+        exchange: fc.integer({ min: 0, max: 12 }),
+        proven: fc.boolean(),
+      }),
+    },
+    { weight: 2, arbitrary: fc.record({ act: fc.constant("settle" as const), ok: fc.boolean() }) },
+    { weight: 2, arbitrary: fc.record({ act: fc.constant("wait" as const), ms: fc.integer({ min: 1, max: 40_000 }) }) },
+    { weight: 1, arbitrary: fc.record({ act: fc.constant("withdraw" as const) }) },
+  );
+
+  test("I1 I2 I3 I5 whatever happens: three wrong proofs at most, one guest at most, no exchange twice, nothing after the end", () => {
+    fc.assert(
+      fc.property(fc.array(acts, { maxLength: 120 }), (list) => {
+        const core = new DoorCore(DOOR, at(0));
+        let mono = 0;
+        let call = 0;
+        let proven = false;
+        let admitting: number | undefined;
+        let ended = false;
+        const answered = new Set<number>();
+        const asked = new Set<number>();
+        const judged = new Set<number>();
+        const begun = new Map<number, { readonly by: string; readonly mono: number }>();
+        const count = { wrong: 0, admits: 0, welcomes: 0, closed: 0 };
+        let by = "";
+        const feed = (input: Input | undefined): void => {
+          const out: Effect[] = [];
+          if (input === undefined) core.tick(at(mono), out);
+          else core.step(at(mono), input, out);
+          for (const effect of out) {
+            if (effect.kind === "begun") {
+              expect(ended).toBe(false);
+              begun.set(effect.exchange, { by, mono });
+            }
+            if (effect.kind === "judge") {
+              expect({ ended, again: judged.has(effect.exchange) }).toEqual({ ended: false, again: false });
+              expect(begun.get(effect.exchange)?.by).toBe(by);
+              expect(mono - begun.get(effect.exchange)!.mono).toBeLessThan(DOOR.exchangeMs);
+              expect(mono).toBeLessThan(DOOR.lifeMs);
+              judged.add(effect.exchange);
+              if (!proven) count.wrong++;
+              feed({ kind: "judged", call: effect.call, proven });
+            }
+            if (effect.kind === "admit") {
+              count.admits++;
+              admitting = effect.call;
+            }
+            if (effect.kind === "welcome") count.welcomes++;
+            if (effect.kind === "welcome" || effect.kind === "refuse" || effect.kind === "begun") {
+              expect(answered.has(effect.call)).toBe(false);
+              answered.add(effect.call);
+            }
+            if (effect.kind === "closed") {
+              count.closed++;
+              ended = true;
+            }
+          }
+        };
+        for (const act of list) {
+          if (act.act === "wait") {
+            mono += act.ms;
+            feed(undefined);
+          } else if (act.act === "withdraw") feed({ kind: "withdraw" });
+          else if (act.act === "settle") {
+            if (admitting === undefined) continue;
+            const done = admitting;
+            admitting = undefined;
+            feed({ kind: "admitted", call: done, ...(act.ok ? {} : { failure: { reason: "FOREIGN_CA", message: "no" } as const }) });
+          } else {
+            by = act.caller;
+            asked.add(++call);
+            if (act.act === "begin") feed({ kind: "begin", call, caller: by, invited: act.invited });
+            else {
+              proven = act.proven;
+              feed({ kind: "introduce", call, caller: by, exchange: act.exchange });
+            }
+          }
+          expect(count.wrong).toBeLessThanOrEqual(DOOR.attempts);
+          expect(count.admits).toBeLessThanOrEqual(1);
+          expect(count.welcomes).toBeLessThanOrEqual(count.admits);
+          expect(count.closed).toBeLessThanOrEqual(1);
+          expect(/exchanges=([\d,]*)/.exec(core.describe())?.[1]?.split(",").filter(Boolean).length ?? 0).toBeLessThanOrEqual(
+            DOOR.exchanges,
+          );
+          if (ended) {
+            expect(core.describe()).toContain("exchanges=-");
+            expect(core.deadline()).toBeUndefined();
+          }
+        }
+        // Every call has its answer, but the one that is being admitted.
+        for (const id of asked) expect(answered.has(id) || id === admitting).toBe(true);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("I4 strangers, however many, take nothing from the guest", () => {
+    const core = new DoorCore(DOOR, at(0));
+    const out: Effect[] = [];
+    for (let call = 1; call <= 10_000; call++)
+      core.step(at(call), { kind: "begin", call, caller: `stranger-${call}`, invited: false }, out);
+    expect(out.filter(({ kind }) => kind === "refuse")).toHaveLength(10_000);
+    out.length = 0;
+    core.step(at(10_001), { kind: "begin", call: 10_001, caller: "guest", invited: true }, out);
+    expect(out).toEqual([{ kind: "begun", call: 10_001, exchange: 1 }]);
+    expect(core.describe()).toBe("open wrong=0/3 exchanges=1");
+  });
+});

@@ -1,0 +1,142 @@
+// A client in another language, written from docs/PROTOCOL.md, against real hubs: clients/python.
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
+import { systemClock } from "#runtime/clock.ts";
+import { writePki } from "../../certs/issue.ts";
+import { execute, get, text } from "../support/acts.ts";
+import { type Clients, Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
+import { run } from "../support/grpcurl.ts";
+import { tool } from "../support/tools.ts";
+
+const python = tool("foedus-python");
+const CLIENT = join(ROOT, "clients/python");
+/** How long a step of the script may take, ms: it waits at most 60 s for anything itself. */
+const STEP_MS = 90_000;
+
+describe.skipIf(python.reason !== undefined)("the Python client", () => {
+  const generated = mkdtempSync(join(tmpdir(), "foedus-python-"));
+  const env = { ...process.env, PYTHONPATH: [generated, CLIENT].join(delimiter), PYTHONDONTWRITEBYTECODE: "1", GRPC_VERBOSITY: "ERROR" };
+  let script: ChildProcess | undefined;
+
+  beforeAll(async () => {
+    expect(await run(python.path, [join(CLIENT, "generate.py"), generated])).toMatchObject({ code: 0 });
+  }, 60_000);
+  afterAll(() => {
+    script?.kill("SIGKILL");
+    rmSync(generated, { recursive: true, force: true });
+  });
+
+  /** play starts the script; `says` waits for a line of it, and `ended` for its end. */
+  function play(role: string, hub: HubProcess, files: { readonly cert: string; readonly key: string }, hubId: string) {
+    const address = (service: "registry-sync" | "command-forwarding") => [`--${service}`, hub.address(service)];
+    const at = [
+      "--address",
+      hub.address("discovery"),
+      ...(hub.split ? [...address("registry-sync"), ...address("command-forwarding")] : []),
+    ];
+    const identity = ["--ca", hub.pki("ca").ca, "--cert", files.cert, "--key", files.key];
+    const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], { env });
+    script = child;
+    let printed = "";
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part: string) => (printed += part));
+    const exit = new Promise<number | null>((resolve) => child.once("close", resolve));
+    const lines = (): string[] => printed.split("\n");
+    const says = async (line: string): Promise<void> => {
+      await until(`the script saying "${line}"`, () => lines().includes(line) || child.exitCode !== null, STEP_MS);
+      if (!lines().includes(line)) throw new Error(`the script ended with ${child.exitCode} before it said "${line}":\n${printed}`);
+    };
+    return { says, ended: async () => [await exit, printed] as const };
+  }
+
+  describe.each(["single", "split"] as const)("with a hub in %s mode", (mode) => {
+    let federation: Federation;
+    let home: HubProcess;
+    let factory: Clients;
+
+    beforeAll(async () => {
+      federation = await Federation.prepare({
+        hubs: [
+          { id: "home", peers: [{ hub: "factory" }, { hub: "lab" }], mode },
+          { id: "factory", peers: [{ hub: "home" }] },
+          { id: "lab", peers: [{ hub: "home" }], reachable: false },
+        ],
+      });
+      home = federation.hub("home");
+      const leaves = [{ profile: "node" as const, name: "python-lamp" }];
+      await writePki(home.pkiDir, "home", { now: new Date(systemClock.wall()), leaves });
+      await Promise.all([home.start(), federation.hub("factory").start()]);
+      factory = federation.hub("factory").clients();
+      await federation.operational();
+    }, 120_000);
+    afterAll(() => federation?.stop(), 60_000);
+
+    test("the commands of its README", async () => {
+      const [, block] = /^```sh\n([\s\S]*?)^```/m.exec(readFileSync(join(CLIENT, "README.md"), "utf8"))!;
+      const lines = block!.trim().replaceAll("\\\n", " ").split("\n");
+      expect(lines.slice(0, 2)).toEqual(["python3 -m venv venv", "venv/bin/pip install --require-hashes -r requirements.txt"]);
+      // The environment of `make tools` came about by these two, so they are not run again here: that needs a network.
+      for (const line of lines.slice(2)) {
+        const here = line
+          .replaceAll("venv/bin/python", python.path)
+          .replaceAll("generated", join(generated, "by-readme"))
+          .replaceAll(" smoke.py", ` ${join(CLIENT, "smoke.py")}`)
+          .replaceAll(" generate.py", ` ${join(CLIENT, "generate.py")}`)
+          .replace("localhost:18800", home.address("discovery"))
+          .replace("--hub-id my-hub", "--hub-id home")
+          .replaceAll("my-hub/pki/", `${home.pkiDir}/`)
+          .replaceAll("gateway-devices", "gateway-zigbee");
+        const bare = `cd '${generated}'; export PYTHONDONTWRITEBYTECODE=1; unset PYTHONPATH; ${here}`;
+        // The page has one port for all; in split mode there is more to say.
+        const more = home.split
+          ? ` --registry-sync ${home.address("registry-sync")} --command-forwarding ${home.address("command-forwarding")}`
+          : "";
+        const { code, stdout, stderr } = await run("bash", ["-c", line.includes("smoke.py") ? `${bare}${more}` : bare]);
+        expect([line, code, stderr]).toEqual([line, 0, ""]);
+        if (line.includes("smoke.py")) expect(stdout).toMatch(/executed\nderegistered\ndone\n$/);
+      }
+    }, 90_000);
+
+    test("registers, updates, watches, executes, and goes on after the hub was killed", async () => {
+      const gateway = play("gateway", home, home.pki(mode === "single" ? "gateway-zigbee" : "node-python-lamp"), "home");
+      await gateway.says("waiting for a peer's command");
+      await until("its node at the factory", async () => (await get(factory, "home", "python-lamp"))?.online === true);
+      const { result } = await execute(factory, "home", "python-lamp", "state", text("ON"), 30_000);
+      expect([result?.outcome, result?.value?.kind.value]).toEqual([Outcome.DONE, "ON for factory"]);
+      await gateway.says("waiting for a restart");
+      await home.end("SIGKILL");
+      await home.start();
+      await gateway.says("came back after a restart");
+      const [code, printed] = await gateway.ended();
+      expect([code, printed.trim().split("\n")]).toEqual([0, expect.arrayContaining(["deregistered", "done"])]);
+      await until("its node gone at the factory", async () => {
+        const gone = await get(factory, "home", "python-lamp").catch((error: unknown) => error);
+        return (gone as { failure?: { reason?: string } }).failure?.reason === "NODE_NOT_FOUND";
+      });
+    }, 240_000);
+
+    test("says Hello as a peer, renews its token and opens a session", async () => {
+      const peer = play("peer", home, federation.hub("lab").pki("service-hub"), "lab");
+      const [code, printed] = await peer.ended();
+      expect([code, printed.trim().split("\n")]).toEqual([
+        0,
+        ["home answered Hello", "the token was renewed", "a session was opened, proved alive and ended", "done"],
+      ]);
+    }, 90_000);
+  });
+
+  test("every part of the schema compiles to Python and imports", async () => {
+    const program = [
+      "import importlib, pathlib, sys",
+      "names = ['.'.join(p.relative_to(sys.argv[1]).with_suffix('').parts) for p in pathlib.Path(sys.argv[1]).rglob('*_pb2*.py')]",
+      "[importlib.import_module(name) for name in names]",
+      "print(len(names))",
+    ].join("\n");
+    const { code, stdout } = await run("env", [`PYTHONPATH=${generated}`, python.path, "-c", program, generated]);
+    expect(code).toBe(0);
+    expect(Number(stdout)).toBeGreaterThan(30);
+  }, 60_000);
+});
