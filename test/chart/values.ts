@@ -1,0 +1,342 @@
+// What may stand in the chart's values: the one source of values.yaml, values.schema.json and the table in the chart's README.
+import * as z from "zod";
+import { hubConfig } from "../../services/hub/config.ts";
+
+/** Fields of hub.json that the chart sets from other values. They are refused in `config`, by the chart itself, with the remedy. */
+export const OWNED = [
+  "hub_id",
+  "data_dir",
+  "listen",
+  "advertise_host",
+  "advertise_port",
+  "services",
+  "tls",
+  "ops",
+  "federation_config_path",
+];
+
+const text = (description: string, fallback = "") => z.string().default(fallback).meta({ description });
+const flag = (fallback: boolean, description: string) => z.boolean().default(fallback).meta({ description });
+const map = (description: string) => z.record(z.string(), z.string()).default({}).meta({ description });
+const objects = (description: string) => z.array(z.looseObject({})).default([]).meta({ description });
+const port = (fallback: number, description: string) => z.int().min(1).max(65_535).default(fallback).meta({ description });
+const zeroOrPort = (description: string) => z.int().min(0).max(65_535).default(0).meta({ description });
+
+const quantity = z.union([z.string().regex(/^[0-9.]+(?:m|k|M|G|T|Ki|Mi|Gi|Ti)?$/), z.number()]);
+const amounts = z.strictObject({ cpu: quantity.optional(), memory: quantity.optional(), "ephemeral-storage": quantity.optional() });
+const resources = (requests: z.input<typeof amounts>, limits: z.input<typeof amounts>, source: string) =>
+  z
+    .strictObject({ requests: amounts.default(requests), limits: amounts.default(limits) })
+    .prefault({})
+    .meta({ description: source });
+
+const size = (fallback: string) =>
+  z
+    .string()
+    .regex(/^[0-9]+(?:Mi|Gi|Ti)$/)
+    .default(fallback)
+    .meta({ description: "size of its volume" });
+
+/**
+ * Measured: 137.4 MiB resident and 1.35 % of a core with 10 idle links in one process (docs/BENCHMARKS.md, "idle"). In split mode, with
+ * the bundle, the image's flags and 3 idle links, 89 to 92 MiB and 0.6 to 0.9 % of a core for each service.
+ */
+const HUB_RESOURCES = resources(
+  { cpu: "50m", memory: "160Mi" },
+  { memory: "512Mi" },
+  "requests from docs/BENCHMARKS.md (idle: 137 MiB and 1.4 % of a core with 10 links, one process); no limit of cpu, which only adds latency",
+);
+const SPLIT_RESOURCES = resources(
+  { cpu: "25m", memory: "128Mi" },
+  { memory: "512Mi" },
+  "requests as measured (idle: 92 MiB and 1 % of a core with 3 links); no limit of cpu, which only adds latency",
+);
+
+const common = (name: string, number: number, memory: typeof HUB_RESOURCES, volume: string) => ({
+  port: port(number, `port of ${name}`),
+  resources: memory,
+  persistence: z.strictObject({ size: size(volume) }).prefault({}),
+});
+
+const advertise = (whose: string) =>
+  z
+    .strictObject({
+      host: text(`host name or address that peers are told of ${whose}; empty: advertise.host, with TLSRoute a host name made of it`),
+      port: zeroOrPort("port that peers are told; 0: that of the Service, of the node or of the Gateway"),
+    })
+    .prefault({});
+
+const peerFacing = (name: string, number: number, memory: typeof HUB_RESOURCES, volume: string) =>
+  z
+    .strictObject({
+      ...common(name, number, memory, volume),
+      nodePort: zeroOrPort("with expose.type NodePort: its port on every node; 0 for other types"),
+      advertise: advertise(name),
+    })
+    .prefault({});
+
+const secret = (whose: string) => text(`Secret (ca.crt, tls.crt, tls.key) of ${whose}, with certificates.source existing`);
+
+const leaf = z.strictObject({
+  secret: z.string().min(1).meta({ description: "name of the Secret to make" }),
+  kind: z.enum(["service", "node", "gateway", "operator"]),
+  name: z.string().min(1),
+  role: z.enum(["viewer", "admin"]).optional(),
+  prefixes: z.array(z.string()).optional(),
+});
+
+const peer = z.strictObject({
+  hub_id: z.string(),
+  host: z.string().optional(),
+  port: z.int().min(1).max(65_535).optional(),
+  ca: z.string().regex(/-----BEGIN CERTIFICATE-----/),
+  max_trust: z.enum(["full", "limited", "minimal"]).optional(),
+  share: z.string().optional(),
+});
+
+/** hubSettings is hub.json without required fields: what the chart owns is refused in its templates, where the remedy can be said. */
+function hubSettings(): Record<string, unknown> {
+  const schema = z.toJSONSchema(hubConfig, { io: "input", unrepresentable: "any", target: "draft-7" });
+  const { $schema: _, required: _required, ...rest } = schema;
+  const properties = { ...(rest["properties"] as Record<string, unknown>) };
+  for (const key of OWNED) properties[key] = {};
+  return { ...rest, properties };
+}
+
+const chartValues = z.strictObject({
+  hubId: z
+    .string()
+    .regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?$/)
+    .default("")
+    .meta({ description: "name of the hub, needed; its certificates carry spiffe://<hubId>, so it stays as it is for the hub's life" }),
+  mode: z.enum(["split", "single"]).default("split").meta({
+    description:
+      "split: a workload per service; single: one workload with all of them, for small hubs. A change keeps no data: volumes belong to workloads",
+  }),
+  image: z
+    .strictObject({
+      repository: text("image without tag; `make image` builds it", "foedus"),
+      tag: text("tag; empty: the chart's appVersion"),
+      digest: text("sha256:… pins the image whatever the tag says"),
+      pullPolicy: z.enum(["IfNotPresent", "Always", "Never"]).default("IfNotPresent"),
+    })
+    .prefault({}),
+  imagePullSecrets: z.array(z.strictObject({ name: z.string() })).default([]),
+  nameOverride: text("instead of the chart's name in object names"),
+  fullnameOverride: text("instead of release and chart name in object names"),
+  advertise: z
+    .strictObject({
+      host: text("host name or address that peers are told; empty: this hub only dials out and is fully usable all the same"),
+    })
+    .prefault({}),
+  expose: z
+    .strictObject({
+      type: z.enum(["ClusterIP", "NodePort", "LoadBalancer", "TLSRoute"]).default("ClusterIP").meta({
+        description:
+          "how peers outside the cluster reach the peer-facing services; mutual TLS must reach the pod, so never through a proxy that ends TLS. ClusterIP: not at all",
+      }),
+      annotations: map("of the Services of type NodePort or LoadBalancer"),
+      loadBalancerClass: text("with LoadBalancer: which implementation; empty: the cluster's own"),
+      loadBalancerSourceRanges: z.array(z.string()).default([]).meta({ description: "with LoadBalancer: CIDRs that may connect" }),
+      externalTrafficPolicy: z.enum(["Cluster", "Local"]).default("Local").meta({
+        description: "Local keeps the address of the peer, for NetworkPolicy and logs; Cluster also takes traffic on other nodes",
+      }),
+      gateway: z
+        .strictObject({
+          name: text("with TLSRoute: Gateway with a TLS listener in mode Passthrough"),
+          namespace: text("its namespace; empty: the release's"),
+          sectionName: text("its listener; empty: all that fit"),
+          port: port(443, "port of that listener, which peers are told"),
+          apiVersion: text("version of TLSRoute in the cluster", "gateway.networking.k8s.io/v1"),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  services: z
+    .strictObject({
+      hub: peerFacing("the hub in single mode", 18_800, HUB_RESOURCES, "4Gi"),
+      discovery: peerFacing("discovery", 18_800, SPLIT_RESOURCES, "1Gi"),
+      "registry-sync": peerFacing("registry-sync", 18_801, SPLIT_RESOURCES, "2Gi"),
+      "command-forwarding": peerFacing("command-forwarding", 18_802, SPLIT_RESOURCES, "1Gi"),
+      telemetry: z.strictObject(common("telemetry", 18_803, SPLIT_RESOURCES, "1Gi")).prefault({}),
+    })
+    .prefault({})
+    .meta({ description: "hub counts in single mode, the others in split mode" }),
+  ops: z
+    .strictObject({
+      port: port(18_810, "plain HTTP for the kubelet's probes: /healthz and /readyz, nothing else"),
+      metricsPort: port(18_811, "mutual TLS for Prometheus and operators: /metrics and /statusz"),
+    })
+    .prefault({}),
+  config: z
+    .unknown()
+    .default({})
+    .meta({ description: "further fields of hub.json, as in docs/CONFIG.md; a wrong name or bound fails at render" }),
+  federation: z
+    .strictObject({
+      managedBy: z.enum(["values", "hub"]).default("values").meta({
+        description:
+          "values: peers below are the peers, and a change reaches the hub without a restart. hub: they are the first ones; afterwards `foedus peer` in the pod of discovery keeps the list on its volume",
+      }),
+      peers: z
+        .array(peer)
+        .default([])
+        .meta({ description: "entries of the federation file: hub_id and ca (PEM), and host, port, max_trust, share" }),
+    })
+    .prefault({}),
+  certificates: z
+    .strictObject({
+      source: z.enum(["bootstrap", "cert-manager", "existing"]).default("bootstrap").meta({
+        description:
+          "bootstrap: a Job makes a CA and certificates before the first install, a CronJob renews them. cert-manager: Certificate resources. existing: Secrets that you make",
+      }),
+      extraDnsNames: z
+        .array(z.string())
+        .default([])
+        .meta({ description: "further names in the service certificates; advertised ones are in them" }),
+      extraIps: z
+        .array(z.string())
+        .default([])
+        .meta({ description: "further addresses in the service certificates; advertised ones are in them" }),
+      extra: z
+        .array(leaf)
+        .default([])
+        .meta({ description: "further certificates, e.g. of gateways: secret, kind, name, and role or prefixes" }),
+      bootstrap: z
+        .strictObject({
+          schedule: text("cron line of the renewal; certificates are renewed when a third of their life is left", "17 3 * * *"),
+          resources: resources({ cpu: "50m", memory: "96Mi" }, { memory: "256Mi" }, "of the Job, which runs for some seconds"),
+        })
+        .prefault({}),
+      certManager: z
+        .strictObject({
+          issuerRef: z
+            .strictObject({
+              name: text("CA issuer that signs leaves with the hub's own CA directly; empty: the chart makes such a CA and Issuer"),
+              kind: z.enum(["Issuer", "ClusterIssuer"]).default("Issuer"),
+              group: text("", "cert-manager.io"),
+            })
+            .prefault({}),
+          caDuration: text("life of the CA that the chart makes", "87600h"),
+          duration: text("life of service certificates", "2160h"),
+          renewBefore: text("how long before their end they are renewed", "720h"),
+        })
+        .prefault({}),
+      existing: z
+        .strictObject({
+          hub: secret("the hub in single mode"),
+          discovery: secret("discovery"),
+          "registry-sync": secret("registry-sync"),
+          "command-forwarding": secret("command-forwarding"),
+          telemetry: secret("telemetry"),
+          metrics: secret("the operator (viewer) as whom Prometheus scrapes"),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  persistence: z
+    .strictObject({
+      enabled: flag(true, "false, for trials: Deployments that forget all at each restart: peers see a new hub, commands may run twice"),
+      storageClass: text("empty: the cluster's default. A local disk or block device; SQLite must not be on NFS"),
+      accessMode: z.enum(["ReadWriteOnce", "ReadWriteOncePod"]).default("ReadWriteOnce"),
+      annotations: map("of the volume claims"),
+      whenDeleted: z
+        .enum(["Retain", "Delete"])
+        .default("Retain")
+        .meta({ description: "what becomes of the volumes when the release is deleted" }),
+    })
+    .prefault({}),
+  serviceAccount: z.strictObject({ annotations: map("of the hub's account, which has no rights and no token") }).prefault({}),
+  podAnnotations: map("of the hub's pods"),
+  podLabels: map("of the hub's pods"),
+  env: objects("further environment variables, as in a pod"),
+  nodeSelector: map("of all pods"),
+  tolerations: objects("of all pods"),
+  affinity: z.looseObject({}).default({}).meta({ description: "of the hub's pods" }),
+  priorityClassName: text("of the hub's pods"),
+  spread: z
+    .strictObject({
+      enabled: flag(false, "put the services of a split hub on different nodes"),
+      topologyKey: text("what counts as different", "kubernetes.io/hostname"),
+      whenUnsatisfiable: z.enum(["ScheduleAnyway", "DoNotSchedule"]).default("ScheduleAnyway"),
+    })
+    .prefault({}),
+  unreachableSeconds: z
+    .int()
+    .min(0)
+    .max(3_600)
+    .default(300)
+    .meta({ description: "how long after a node is lost its pods are given up and started elsewhere" }),
+  terminationGracePeriodSeconds: z.int().min(1).max(600).default(30).meta({ description: "more than config.stop_grace_ms" }),
+  startupSeconds: z
+    .int()
+    .min(10)
+    .max(3_600)
+    .default(300)
+    .meta({ description: "longest start: a large store is read before the port opens" }),
+  podDisruptionBudget: z
+    .strictObject({
+      enabled: flag(true, "of all pods of the hub together"),
+      maxUnavailable: z.int().min(0).max(4).default(1).meta({ description: "1: a drain takes one service at a time; 0 stops drains" }),
+    })
+    .prefault({}),
+  networkPolicy: z
+    .strictObject({
+      enabled: flag(true, "who may reach what; needs a network plugin that enforces it"),
+      peersFrom: objects("who connects as a peer (`from` of a NetworkPolicy); empty: anyone if expose.type is not ClusterIP, else nobody"),
+      clientsFrom: objects("gateways, nodes, executors and operators; empty: every pod of the namespace"),
+      metricsFrom: objects("who scrapes; empty: pods labelled app.kubernetes.io/name=prometheus in any namespace"),
+      dnsTo: z
+        .array(z.looseObject({}))
+        .default([{ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } } }])
+        .meta({ description: "where names are looked up" }),
+      peersTo: objects("where peers are; empty: anywhere except the ranges of peersToExcept"),
+      peersToExcept: z
+        .array(z.string())
+        .default(["169.254.0.0/16"])
+        .meta({ description: "IPv4 ranges that are never a peer, such as the metadata of clouds" }),
+      peersPorts: z
+        .array(z.strictObject({ port: z.int().min(1).max(65_535), endPort: z.int().min(1).max(65_535).optional() }))
+        .min(1)
+        .default([{ port: 443 }, { port: 18_800, endPort: 18_803 }, { port: 30_000, endPort: 32_767 }])
+        .meta({ description: "ports that peers advertise: by default those of a Gateway, of a hub as it is delivered, and node ports" }),
+      extraEgress: objects("further egress rules, e.g. to an OpenTelemetry collector"),
+    })
+    .prefault({}),
+  metrics: z
+    .strictObject({
+      serviceMonitor: z
+        .strictObject({
+          enabled: flag(false, "scrape over mutual TLS; needs the prometheus-operator"),
+          interval: text("", "30s"),
+          scrapeTimeout: text("", "10s"),
+          labels: map("that your Prometheus selects by"),
+        })
+        .prefault({}),
+      prometheusRule: z
+        .strictObject({ enabled: flag(false, "alerts; needs the prometheus-operator"), labels: map("that your Prometheus selects by") })
+        .prefault({}),
+      dashboard: z
+        .strictObject({
+          enabled: flag(false, "Grafana dashboard as a ConfigMap for its sidecar"),
+          labels: z.record(z.string(), z.string()).default({ grafana_dashboard: "1" }).meta({ description: "that the sidecar selects by" }),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+});
+
+/** valuesSchema is the JSON schema of the values, with hub.json's own schema for `config`. */
+export function valuesSchema(): Record<string, unknown> {
+  const schema = z.toJSONSchema(chartValues, { io: "input", unrepresentable: "any", target: "draft-7" });
+  const properties = { ...(schema["properties"] as Record<string, Record<string, unknown>>) };
+  properties["config"] = { ...hubSettings(), description: properties["config"]?.["description"], default: {} };
+  // Helm adds it for charts that are part of others.
+  properties["global"] = { type: "object" };
+  return { ...schema, properties };
+}
+
+/** defaultValues are the values of a chart that nothing is said to. */
+export function defaultValues(): Record<string, unknown> {
+  return chartValues.parse({}) as Record<string, unknown>;
+}

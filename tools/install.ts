@@ -1,0 +1,295 @@
+// Builds and installs the programs that tests and charts need: `make tools`. What is there already is left alone; what cannot be had
+// gets one line that says why, and the tests that need it are skipped. It ends with 0 either way: a machine without Go still tests.
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { systemClock } from "#runtime/clock.ts";
+
+const SOURCES = import.meta.dirname;
+const HOME = join(SOURCES, "..", ".tools");
+const BIN = join(HOME, "bin");
+const STAMPS = join(HOME, "stamps");
+
+/** A build or an installation that takes longer hangs, ms. */
+const LONGEST_MS = 900_000;
+
+/** DebianPackages: `unpack` lists programs that run from anywhere, by package; `install` a command or file that shows that a package is there. */
+interface DebianPackages {
+  readonly unpack: Readonly<Record<string, readonly string[]>>;
+  readonly install: Readonly<Record<string, string>>;
+}
+
+interface Outcome {
+  readonly status: number;
+  readonly text: string;
+}
+
+function run(command: string, args: readonly string[], cwd: string, env: NodeJS.ProcessEnv = process.env): Outcome {
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    cwd,
+    env,
+    encoding: "utf8",
+    timeout: LONGEST_MS,
+    maxBuffer: 64 << 20,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  return { status: status ?? 1, text: error === undefined ? `${stdout}${stderr}` : error.message };
+}
+
+/** found tells whether a command is on the path, or a file is there. */
+function found(name: string): boolean {
+  const places = name.startsWith("/")
+    ? [name]
+    : (process.env["PATH"] ?? "")
+        .split(delimiter)
+        .concat("/usr/sbin", "/sbin")
+        .map((dir) => join(dir, name));
+  return places.some((place) => {
+    try {
+      accessSync(place, constants.R_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** lastLine of what a program said is where compilers and apt put the reason. */
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1) ?? "";
+}
+
+/** reason shortens the output of a failed download or build to the line that says why. */
+function reason(text: string): string {
+  const lines = text.trim().split("\n");
+  return (lines.find((line) => /^(E:|go: )/.test(line) && !line.startsWith("go: downloading")) ?? lastLine(text)).slice(0, 300);
+}
+
+const missing: string[] = [];
+let made = 0;
+let kept = 0;
+
+function give(name: string, why: string): void {
+  missing.push(name);
+  process.stdout.write(`  ${name}: not here, its tests will be skipped: ${why}\n`);
+}
+
+function say(what: string): void {
+  process.stdout.write(`  ${what}\n`);
+}
+
+/** digest of a tool's folder: what decides whether the program built from it is the present one. */
+function digest(folder: string): string {
+  const hash = createHash("sha256").update(`${process.platform} ${process.arch}\n`);
+  for (const file of readdirSync(folder).sort()) hash.update(`${file}\n`).update(readFileSync(join(folder, file)));
+  return hash.digest("hex");
+}
+
+function stamped(name: string, wanted: string): boolean {
+  const stamp = join(STAMPS, name);
+  return existsSync(stamp) && readFileSync(stamp, "utf8") === wanted;
+}
+
+/**
+ * goTools builds each folder with a go.mod: the program that its `tool` line names, or else the one in the folder. A file `ldflags`
+ * beside it says what the project's own build would tell the linker, such as the version.
+ */
+function goTools(): void {
+  const names = readdirSync(SOURCES).filter((name) => existsSync(join(SOURCES, name, "go.mod")));
+  const digests = new Map(names.map((name) => [name, digest(join(SOURCES, name))]));
+  const stale = names.filter((name) => !existsSync(join(BIN, name)) || !stamped(name, digests.get(name)!));
+  kept += names.length - stale.length;
+  if (stale.length === 0) return;
+  const go = goCommand();
+  // One after another: the linker of a Kubernetes client takes 1.2 GB.
+  for (const name of stale) {
+    if (go === undefined) give(name, "Go is not installed (Debian: apt-get install golang-go; version 1.26 or newer)");
+    else build(go, name, digests.get(name)!);
+  }
+}
+
+function goCommand(): string | undefined {
+  return found("go") ? "go" : existsSync("/usr/local/go/bin/go") ? "/usr/local/go/bin/go" : undefined;
+}
+
+/** schemas writes the JSON schemas of Kubernetes and of the extensions that the chart uses, for kubeconform. */
+function schemas(): void {
+  const name = "schemas";
+  const wanted = digest(join(SOURCES, "kube-schemas"));
+  const program = join(BIN, "kube-schemas");
+  if (!existsSync(program)) return;
+  if (existsSync(join(HOME, name)) && stamped(name, wanted)) {
+    kept++;
+    return;
+  }
+  const go = goCommand();
+  if (go === undefined) return give(name, "Go is not installed");
+  const fresh = join(HOME, `.${name}.new`);
+  for (const folder of [fresh, join(HOME, name)]) rmSync(folder, { recursive: true, force: true });
+  const env = { ...process.env, PATH: `${dirname(go)}${delimiter}${process.env["PATH"] ?? ""}` };
+  const { status, text } = run(program, [fresh], SOURCES, env);
+  if (status !== 0) return give(name, reason(text));
+  renameSync(fresh, join(HOME, name));
+  writeFileSync(join(STAMPS, name), wanted);
+  made++;
+  say(`${name}: ${lastLine(text)}`);
+}
+
+function build(go: string, name: string, wanted: string): void {
+  const folder = join(SOURCES, name);
+  const program = /^tool (\S+)$/m.exec(readFileSync(join(folder, "go.mod"), "utf8"))?.[1] ?? ".";
+  const started = systemClock.mono();
+  const fresh = join(BIN, `.${name}.new`);
+  const env = { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-trimpath -buildvcs=false -mod=readonly", GOWORK: "off" };
+  const flags = existsSync(join(folder, "ldflags")) ? readFileSync(join(folder, "ldflags"), "utf8").trim() : "";
+  const { status, text } = run(go, ["build", `-ldflags=-s -w ${flags}`, "-o", fresh, program], folder, env);
+  if (status !== 0) return give(name, reason(text));
+  renameSync(fresh, join(BIN, name));
+  writeFileSync(join(STAMPS, name), wanted);
+  made++;
+  say(`${name}: built in ${Math.round((systemClock.mono() - started) / 1000)} s`);
+}
+
+/** asRoot is how to run a command as root without being asked anything; undefined when there is no way. */
+function asRoot(): readonly string[] | undefined {
+  if (process.getuid?.() === 0) return [];
+  return found("sudo") && run("sudo", ["-n", "true"], SOURCES).status === 0 ? ["sudo", "-n"] : undefined;
+}
+
+let listsFresh = false;
+
+/** refreshLists asks the archive what there is, once, if that is allowed: a machine made from an image has no lists, or old ones. */
+function refreshLists(root: readonly string[] | undefined): void {
+  if (listsFresh || root === undefined) return;
+  listsFresh = true;
+  const [command, ...args] = [...root, "apt-get", "update", "-qq"];
+  run(command!, args, SOURCES);
+}
+
+function debianTools(): void {
+  const { unpack, install } = JSON.parse(readFileSync(join(SOURCES, "debian.json"), "utf8")) as DebianPackages;
+  const toUnpack = Object.entries(unpack).filter(([, programs]) => !programs.every((name) => existsSync(join(BIN, name)) || found(name)));
+  const toInstall = Object.entries(install).filter(([, sign]) => !found(sign));
+  kept += Object.keys(unpack).length + Object.keys(install).length - toUnpack.length - toInstall.length;
+  if (toUnpack.length + toInstall.length === 0) return;
+  if (!found("apt-get")) {
+    for (const [name] of [...toUnpack, ...toInstall]) give(name, "this is not a Debian; install it yourself");
+    return;
+  }
+  const root = asRoot();
+  refreshLists(root);
+  for (const [name, programs] of toUnpack) unpackPackage(name, programs);
+  if (toInstall.length > 0) installPackages(toInstall, root);
+}
+
+/** unpackPackage takes programs out of a package instead of installing it, for its installation would start a daemon. It needs no root. */
+function unpackPackage(name: string, programs: readonly string[]): void {
+  const folder = mkdtempSync(join(HOME, "deb-"));
+  try {
+    const download = run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=", name], folder);
+    if (download.status !== 0) return give(name, reason(download.text));
+    const unpacked = run("dpkg-deb", ["-x", readdirSync(folder).find((file) => file.endsWith(".deb"))!, "."], folder);
+    if (unpacked.status !== 0) return give(name, reason(unpacked.text));
+    for (const program of programs)
+      renameSync(join(folder, "usr", existsSync(join(folder, "usr/bin", program)) ? "bin" : "sbin", program), join(BIN, program));
+    made++;
+    say(`${name}: taken from its Debian package`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function installPackages(packages: readonly (readonly [string, string])[], root: readonly string[] | undefined): void {
+  const names = packages.map(([name]) => name);
+  if (root === undefined) {
+    for (const name of names) give(name, `as root: apt-get install ${names.join(" ")}`);
+    return;
+  }
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const [command, ...args] = [...root, "apt-get", "install", "-y", "-qq", "--no-install-recommends", ...names];
+  const { text } = run(command!, args, SOURCES, env);
+  for (const [name, sign] of packages) {
+    if (!found(sign)) give(name, reason(text));
+    else {
+      made++;
+      say(`${name}: installed`);
+    }
+  }
+}
+
+/** python makes a virtual environment for the client in clients/python, its packages pinned by hash, and `foedus-python`, which runs in it. */
+function python(): void {
+  const name = "foedus-python";
+  const home = join(HOME, "python");
+  const requirements = join(SOURCES, "..", "clients", "python", "requirements.txt");
+  const wanted = createHash("sha256").update(`${process.platform} ${process.arch}\n`).update(readFileSync(requirements)).digest("hex");
+  if (existsSync(join(BIN, name)) && existsSync(join(home, "bin", "python")) && stamped(name, wanted)) {
+    kept++;
+    return;
+  }
+  const interpreter = ["/usr/bin/python3", "python3"].find(found);
+  if (interpreter === undefined) return give(name, "Python is not installed (Debian: apt-get install python3-venv)");
+  rmSync(home, { recursive: true, force: true });
+  const steps: readonly (readonly [string, readonly string[]])[] = [
+    [interpreter, ["-m", "venv", home]],
+    [join(home, "bin", "pip"), ["install", "-q", "--require-hashes", "--only-binary", ":all:", "-r", requirements]],
+  ];
+  for (const [command, args] of steps) {
+    const { status, text } = run(command, args, SOURCES);
+    if (status !== 0) return give(name, reason(text));
+  }
+  writeFileSync(join(BIN, name), '#!/bin/sh\nexec "$(dirname "$0")/../python/bin/python" "$@"\n', { mode: 0o755 });
+  writeFileSync(join(STAMPS, name), wanted);
+  made++;
+  say(`${name}: a virtual environment with the packages of clients/python`);
+}
+
+/** wheelTools installs the programs of wheels.txt into a Python environment that is thrown away, and keeps the programs. */
+function wheelTools(): void {
+  const list = join(SOURCES, "wheels.txt");
+  const programs = [...readFileSync(list, "utf8").matchAll(/^# program=(\S+):/gm)].map((match) => match[1]!);
+  const wanted = createHash("sha256").update(readFileSync(list)).digest("hex");
+  if (programs.every((name) => existsSync(join(BIN, name))) && stamped("wheels", wanted)) {
+    kept += programs.length;
+    return;
+  }
+  const folder = mkdtempSync(join(HOME, "wheels-"));
+  try {
+    const environment = run("python3", ["-m", "venv", folder], SOURCES);
+    const install = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r", list];
+    const { status, text } = environment.status === 0 ? run(join(folder, "bin/pip"), install, SOURCES) : environment;
+    for (const name of programs) {
+      if (status === 0) renameSync(join(folder, "bin", name), join(BIN, name));
+      else give(name, reason(text));
+    }
+    if (status !== 0) return;
+    writeFileSync(join(STAMPS, "wheels"), wanted);
+    made += programs.length;
+    say(`${programs.join(", ")}: taken from Python wheels`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const started = systemClock.mono();
+for (const folder of [BIN, STAMPS]) mkdirSync(folder, { recursive: true });
+goTools();
+schemas();
+debianTools();
+wheelTools();
+python();
+const seconds = ((systemClock.mono() - started) / 1000).toFixed(1);
+const rest = missing.length === 0 ? "none missing" : `${missing.length} missing: ${missing.join(", ")}`;
+process.stdout.write(`tools: ${made} made, ${kept} already there, ${rest} (${seconds} s)\n`);
