@@ -37,6 +37,8 @@ export interface CommandCoreOptions {
 export interface Stored {
   readonly meta: Uint8Array | undefined;
   readonly blobs: Iterable<StoredBlob>;
+  /** Power was lost under a durability that does not cover it: records may be missing from the end. */
+  readonly tailAtRisk?: boolean;
 }
 
 /** Known is what GetCommand tells. */
@@ -82,13 +84,14 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   /**
-   * restore takes over what the store holds; it comes before the first step, whose input must be `start`. A lost store means
-   * a new epoch as owner; as caller the epoch is new with every start, so that no name is ever given twice.
+   * restore takes over what the store holds; it comes before the first step, whose input must be `start`. A lost store, or one that
+   * may lack its tail, means a new epoch as owner: what a peer asks again may have been started, and is not started a second time; as caller the epoch is new with every start, so that no name is ever given twice.
    */
   restore(now: Now, stored: Stored): void {
     const epochs = stored.meta === undefined ? { owner: 0, caller: 0 } : readEpochs(stored.meta);
     this.#caller.epoch = Math.max(Math.floor(now.wall), epochs.caller + 1, 1);
-    this.#owner.epoch = epochs.owner === 0 ? this.#caller.epoch : epochs.owner;
+    if (epochs.owner === 0) this.#owner.epoch = this.#caller.epoch;
+    else this.#owner.epoch = stored.tailAtRisk === true ? Math.max(Math.floor(now.wall), epochs.owner + 1) : epochs.owner;
     this.#p.outbox.ownerEpoch = this.#owner.epoch;
     const restoration = new Restoration(this.#p, this.#caller, this.#owner);
     for (const blob of stored.blobs) restoration.blob(now, blob);

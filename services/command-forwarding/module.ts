@@ -127,7 +127,11 @@ class Service implements CommandForwarding {
     const { platform, onFatal } = this.#o;
     const store = platform.store(SERVICE);
     this.#store = store;
-    this.#core.restore(platform.clock.now(), { meta: store.get(META_SPACE, META_KEY), blobs: store.read(LOG, 0) });
+    this.#core.restore(platform.clock.now(), {
+      meta: store.get(META_SPACE, META_KEY),
+      blobs: store.read(LOG, 0),
+      tailAtRisk: store.tailAtRisk === true,
+    });
     const driver = createDriver<Input, CommandEffect>({
       service: SERVICE,
       core: this.#core,

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { capability } from "../../test/commands/hub.ts";
 import { MemoryHub } from "../../test/commands/world.ts";
+import { CommandCore } from "./core.ts";
 import { type CommandEffect, NO_VALUE, OUTCOME, type ResultsFrame } from "./messages.ts";
+import { writeEpochs } from "./restore.ts";
 
 const OLD = 1;
 const NEW = 2;
@@ -133,4 +135,32 @@ describe("C8 D-13 a command that comes while the session moves", () => {
     const effects = hub.give({ kind: "execute", client: 1, principal: "user", commands: [command] });
     expect(outcomes(effects)).toEqual([[OUTCOME.REJECTED, "PEER_UNREACHABLE"]]);
   });
+});
+
+test("O1 after a loss of power that may have taken the journal's tail, what a peer asks again is not started: nobody can tell whether it was", () => {
+  const hub = (tailAtRisk: boolean): { readonly core: CommandCore; readonly epoch: number } => {
+    const core = new CommandCore({ hubId: "away", hash: (data) => data });
+    const meta = writeEpochs({ owner: 7, caller: 7 });
+    core.restore({ mono: 0, wall: 1_800_000_000_000 }, { meta, blobs: [], tailAtRisk });
+    return { core, epoch: Number(/owner-epoch=(\d+)/.exec(core.describe())?.[1]) };
+  };
+  expect(hub(false).epoch).toBe(7);
+  const { core, epoch } = hub(true);
+  expect(epoch).toBeGreaterThan(7);
+  const effects: CommandEffect[] = [];
+  const now = { mono: 1, wall: 1_800_000_000_001 };
+  const capabilities = [capability("on", 0)];
+  core.step(now, { kind: "start" }, effects);
+  core.step(now, { kind: "peers", peers: [{ hubId: "home", level: 3 }] }, effects);
+  core.step(now, { kind: "policy", policy: () => true }, effects);
+  core.step(now, { kind: "directory", changes: [{ kind: "put", hubId: "away", nodeId: "lamp", online: true, capabilities }] }, effects);
+  const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 1, shared: false };
+  core.step(now, { kind: "attach", executor: 1, name: "gateway/one", scope: { kind: "gateway", prefixes: [] }, offer }, effects);
+  core.step(now, { kind: "peer-up", peer: "home", session: 1 }, effects);
+  const item = { seq: 1, nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 1_000, retry: true, hops: [] };
+  const frame = { epoch: 5, ackedBelow: 0, acks: [], items: [item], cancels: [], ownerEpoch: 7, ownerPosition: 0 };
+  core.step(now, { kind: "invocations", peer: "home", session: 1, frame }, effects);
+  expect(effects.filter(({ kind }) => kind === "tasks")).toEqual([]);
+  const answers = effects.flatMap((effect) => (effect.kind === "respond" ? effect.items : []));
+  expect(answers.map(({ result }) => result.outcome)).toEqual([OUTCOME.UNKNOWN]);
 });

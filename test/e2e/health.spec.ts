@@ -11,6 +11,7 @@ import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { lamp, number, register, text, update } from "../support/acts.ts";
 import { Federation, type HubProcess, until } from "../support/federation.ts";
 import { run } from "../support/grpcurl.ts";
+import { tool } from "../support/tools.ts";
 
 const SERVICES = {
   discovery: "foedus.discovery.v1alpha1.DiscoveryService",
@@ -21,7 +22,7 @@ const SERVICES = {
 type Service = keyof typeof SERVICES;
 const HUB = "foedus.hub.v1alpha1.HubService";
 
-const hasProbe = spawnSync("grpc-health-probe", ["-version"]).error === undefined;
+const probeTool = tool("grpc-health-probe");
 
 const closing: { close(): void }[] = [];
 afterAll(() => {
@@ -79,13 +80,13 @@ describe.each(["single", "split"] as const)("health of a hub in %s mode", (mode)
     }
   }, 30_000);
 
-  test.skipIf(!hasProbe)(
-    "as grpc-health-probe sees it (skipped where it is not on the path)",
+  test.skipIf(probeTool.reason !== undefined)(
+    `as grpc-health-probe sees it (${probeTool.reason ?? "it is there"})`,
     async () => {
       const { ca, cert, key } = home.pki("operator-viewer");
       const tls = ["-tls", "-tls-ca-cert", ca, "-tls-client-cert", cert, "-tls-client-key", key];
       const probe = async (service: string): Promise<number | null> =>
-        (await run("grpc-health-probe", ["-addr", home.address("registry-sync"), ...tls, "-service", service])).code;
+        (await run(probeTool.path, ["-addr", home.address("registry-sync"), ...tls, "-service", service])).code;
       expect([await probe(""), await probe(SERVICES["registry-sync"])]).toEqual([0, 0]);
       // Its exit code 3: the RPC failed, with NOT_FOUND here.
       expect(await probe("nope")).toBe(3);

@@ -1,6 +1,6 @@
 // New certificates written into place while calls run: nothing fails, new connections show the new one, sessions move over.
 import { X509Certificate } from "node:crypto";
-import { readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -15,12 +15,50 @@ import {
 } from "../../services/command-forwarding/client.ts";
 import { Updater } from "../../services/registry-sync/client.ts";
 import { get, isOperational, lamp, peer, register, stateOf } from "../support/acts.ts";
-import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
+import { type Clients, Federation, type HubProcess, SERVICES, until } from "../support/federation.ts";
 
 /** How often the hubs look at their files, ms. */
 const RELOAD_MS = 200;
 
-describe("D-13 certificates renewed under load", () => {
+type Mode = "single" | "split";
+
+/** How new certificates come: written over the old ones, or as a mounted secret is changed, by swapping the link to a folder. */
+type Delivery = "files" | "mounted secret";
+
+/** mount puts a hub's files behind a link, as Kubernetes mounts a secret. */
+function mount(hub: HubProcess): void {
+  const first = `${hub.pkiDir}-0`;
+  renameSync(hub.pkiDir, first);
+  mkdirSync(hub.pkiDir, { mode: 0o700 });
+  symlinkSync(first, join(hub.pkiDir, "..data"));
+  for (const file of readdirSync(first)) symlinkSync(join("..data", file), join(hub.pkiDir, file));
+}
+
+let renewals = 0;
+
+/** renew issues new keys and certificates for all processes of a hub and delivers them. */
+async function renew(hub: HubProcess, delivery: Delivery): Promise<void> {
+  const dir = delivery === "files" ? hub.pkiDir : `${hub.pkiDir}-${++renewals}`;
+  if (delivery === "mounted secret") cpSync(join(hub.pkiDir, "..data"), dir, { recursive: true, dereference: true });
+  await writePki(dir, hub.id, {
+    now: new Date(systemClock.wall()),
+    leaves: leavesOf(hub).map((name) => ({ profile: "service", name, ips: [hub.host] })),
+    force: true,
+  });
+  if (delivery === "files") return;
+  const link = join(hub.pkiDir, "..data_tmp");
+  symlinkSync(dir, link);
+  renameSync(link, join(hub.pkiDir, "..data"));
+}
+
+/** leavesOf names the certificates that a hub's processes show. */
+const leavesOf = (hub: HubProcess): readonly string[] => (hub.split ? SERVICES : ["hub"]);
+
+describe.each<[Mode, Delivery]>([
+  ["single", "files"],
+  ["single", "mounted secret"],
+  ["split", "mounted secret"],
+])("D-13 certificates renewed under load, %s mode, %s", (mode, delivery) => {
   let federation: Federation;
   let home: Clients;
   let factory: Clients;
@@ -43,14 +81,15 @@ describe("D-13 certificates renewed under load", () => {
     federation = await Federation.prepare({
       hubs: [
         // Home dials all sessions, so it is home's certificate that they rest on.
-        { id: "home", reachable: false, peers: [{ hub: "factory" }] },
-        { id: "factory", peers: [{ hub: "home" }] },
+        { id: "home", mode, reachable: false, peers: [{ hub: "factory" }] },
+        { id: "factory", mode, peers: [{ hub: "home" }] },
       ],
     });
     for (const hub of federation.hubs.values()) {
       const file = join(hub.dir, "hub.json");
       const config = JSON.parse(readFileSync(file, "utf8")) as { tls: object };
       writeFileSync(file, JSON.stringify({ ...config, tls: { ...config.tls, reload_ms: RELOAD_MS } }));
+      if (delivery === "mounted secret") mount(hub);
     }
     await Promise.all([...federation.hubs.values()].map((hub) => hub.start()));
     await federation.operational();
@@ -99,20 +138,14 @@ describe("D-13 certificates renewed under load", () => {
     updater.close();
   }
 
-  /** shown is the fingerprint of the certificate that a hub shows to a new connection. */
-  function shown(hub: HubProcess): Promise<string> {
+  /** shown are the fingerprints of the certificates that a hub's processes show to new connections. */
+  const shown = (hub: HubProcess): Promise<string[]> => Promise.all(leavesOf(hub).map((_, index) => shownAt(hub, hub.basePort + index)));
+
+  function shownAt(hub: HubProcess, port: number): Promise<string> {
     const files = hub.pki("operator-admin");
     const [ca, cert, key] = [files.ca, files.cert, files.key].map((file) => readFileSync(file, "utf8"));
     return new Promise((resolve, reject) => {
-      const socket = connect({
-        host: hub.host,
-        port: hub.basePort,
-        ca,
-        cert,
-        key,
-        ALPNProtocols: ["h2"],
-        checkServerIdentity: () => undefined,
-      });
+      const socket = connect({ host: hub.host, port, ca, cert, key, ALPNProtocols: ["h2"], checkServerIdentity: () => undefined });
       socket.once("secureConnect", () => {
         resolve(socket.getPeerX509Certificate()?.fingerprint256 ?? "");
         socket.destroy();
@@ -121,18 +154,15 @@ describe("D-13 certificates renewed under load", () => {
     });
   }
 
-  const onDisk = (hub: HubProcess): string => new X509Certificate(readFileSync(hub.pki("service-hub").cert)).fingerprint256;
+  const onDisk = (hub: HubProcess): string[] =>
+    leavesOf(hub).map((name) => new X509Certificate(readFileSync(hub.pki(`service-${name}`).cert)).fingerprint256);
 
   /** sessionsUp counts how often a session of each service came up at a hub so far. */
-  const sessionsUp = (hub: HubProcess): readonly number[] => {
-    const lines = hub
-      .log("hub")
-      .split("\n")
-      .filter((line) => line.includes('"session is up"'));
-    return ["discovery", "registry-sync", "command-forwarding"].map(
-      (service) => lines.filter((line) => line.includes(`"service":"${service}"`)).length,
-    );
-  };
+  const sessionsUp = (hub: HubProcess): readonly number[] =>
+    ["discovery", "registry-sync", "command-forwarding"].map((service) => {
+      const lines = hub.log(hub.split ? service : "hub").split("\n");
+      return lines.filter((line) => line.includes('"session is up"') && line.includes(`"service":"${service}"`)).length;
+    });
 
   test.each([
     ["factory, which accepts the sessions: they go on as they are", "factory"],
@@ -141,19 +171,15 @@ describe("D-13 certificates renewed under load", () => {
     "a new key and certificate for %s",
     async (_name, id) => {
       const hub = federation.hub(id);
-      const before = await shown(hub);
-      expect(before).toBe(onDisk(hub));
+      const before = onDisk(hub);
+      expect(await shown(hub)).toEqual(before);
       const sessions = sessionsUp(hub);
       expect(sessions.every((times) => times > 0)).toBe(true);
       const at = { answered, acknowledged };
-      await writePki(hub.pkiDir, id, {
-        now: new Date(systemClock.wall()),
-        leaves: [{ profile: "service", name: "hub", ips: [hub.host] }],
-        force: true,
-      });
+      await renew(hub, delivery);
       const renewed = onDisk(hub);
-      expect(renewed).not.toBe(before);
-      await until("new connections showing it", async () => (await shown(hub)) === renewed, 10_000);
+      for (const [index, fingerprint] of renewed.entries()) expect(fingerprint).not.toBe(before[index]);
+      await until("new connections showing it", async () => String(await shown(hub)) === String(renewed), 20_000);
       // Hello for the new leaf gives a new token, and every service's session is dialled again with both.
       if (id === "home")
         await until(
@@ -161,9 +187,9 @@ describe("D-13 certificates renewed under load", () => {
           () =>
             sessionsUp(hub).every((times, service) => times > (sessions[service] ?? 0)) ||
             Promise.reject(new Error(sessionsUp(hub).join())),
-          20_000,
+          30_000,
         );
-      await until("the load going on", () => answered > at.answered + 50 && acknowledged > at.acknowledged + 50, 20_000);
+      await until("the load going on", () => answered > at.answered + 50 && acknowledged > at.acknowledged + 50, 30_000);
       await until("both links", async () => (await isOperational(home, "factory")) && (await isOperational(factory, "home")));
       expect(failures).toEqual([]);
     },
@@ -181,11 +207,12 @@ describe("D-13 certificates renewed under load", () => {
 
   test("a certificate that cannot be used is not taken, and the last good one stays", async () => {
     const hub = federation.hub("factory");
+    const [name] = leavesOf(hub);
     const good = onDisk(hub);
-    const { key } = hub.pki("service-hub");
-    writeFileSync(key, readFileSync(federation.hub("home").pki("service-hub").key), { mode: 0o600 });
-    await until("the warning", () => hub.log("hub").includes("certificate on disk not usable, last good one kept"));
-    expect(await shown(hub)).toBe(good);
+    const { key } = hub.pki(`service-${name}`);
+    writeFileSync(key, readFileSync(federation.hub("home").pki(`service-${name}`).key), { mode: 0o600 });
+    await until("the warning", () => hub.log(name!).includes("certificate on disk not usable, last good one kept"));
+    expect(await shown(hub)).toEqual(good);
     expect(await isOperational(home, "factory")).toBe(true);
   });
 });

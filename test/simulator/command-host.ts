@@ -91,7 +91,11 @@ export class CommandHost implements Service {
   start(): void {
     const { store } = this.disk;
     const { clock, metrics, log } = this.#p;
-    this.core.restore(clock.now(), { meta: store.get(META_SPACE, META_KEY), blobs: store.read("journal", 0) });
+    this.core.restore(clock.now(), {
+      meta: store.get(META_SPACE, META_KEY),
+      blobs: store.read("journal", 0),
+      tailAtRisk: store.tailAtRisk,
+    });
     this.#driver = createDriver<Input, CommandEffect>({
       service: "command-forwarding",
       core: this.#p.sabotage.commands?.(this.core, this.#p.hub) ?? this.core,

@@ -20,7 +20,7 @@ import { writePki } from "../../certs/issue.ts";
 export const ROOT = join(import.meta.dirname, "../..");
 
 /** SERVICES of a hub, with the offset of their port in split mode. */
-const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
+export const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
 type Service = (typeof SERVICES)[number];
 
 /** PeerSpec is a line of a hub's federation file. */

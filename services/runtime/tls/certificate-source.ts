@@ -50,7 +50,7 @@ const DEFAULT_INTERVAL_MS = 10_000;
 const KEY_MODES: ReadonlySet<number> = new Set([0o600, 0o400, 0o640, 0o440]);
 
 const FIXES: Readonly<Record<string, string>> = {
-  ENOENT: "it does not exist; create it with `foedus certs` or correct the path in the configuration",
+  ENOENT: "it does not exist; create it with `foedus pki` or correct the path in the configuration",
   EACCES: "this user may not read it; give it to the user that runs the hub (chown) with mode 0600",
   EISDIR: "it is a folder and not a file; correct the path in the configuration",
 };
