@@ -34,7 +34,7 @@ export interface Parts {
  *    journal epoch means UNKNOWN.
  * C6 "refused", "expired" and "unknown" count only on the current session: elsewhere they are older than the last question.
  * C7 after a restart of this hub the outcomes of what was pending are asked for; nothing is started by that.
- * C8 a command that is named while the session moves waits for the owner's greeting on the new one; if none comes it is refused.
+ * C8 a command that is named before the owner greeted on a new session waits for that; if the session goes instead it is refused.
  */
 export class CallerSide {
   readonly #p: Parts;
@@ -101,7 +101,6 @@ export class CallerSide {
 
   peerUp(now: Now, peer: Peer, session: number): void {
     peer.session = session;
-    peer.moving ||= peer.ready;
     peer.ready = false;
     const hello = peer.hellos.get(session);
     if (hello !== undefined) this.results(now, peer, session, hello);
@@ -110,7 +109,6 @@ export class CallerSide {
   peerDown(now: Now, peer: Peer): void {
     peer.session = 0;
     peer.ready = false;
-    peer.moving = false;
     for (const book of peer.books.values())
       for (const pending of [...book.pending.values()]) if (pending.unsent) this.resolve(now, pending, unsent(pending));
   }
@@ -132,7 +130,6 @@ export class CallerSide {
     }
     if (!peer.ready || renewed) this.#resend(now, peer);
     peer.ready = peer.up;
-    peer.moving = false;
   }
 
   /**
@@ -246,8 +243,9 @@ export class CallerSide {
       for (const pending of [...book.pending.values()]) {
         const { unsent: first } = pending;
         pending.unsent = false;
+        // What never left is sent to whatever journal is there; its record may name another, which after a crash here means UNKNOWN.
+        if (first) pending.ownerEpoch = peer.ownerEpoch;
         if (pending.ownerEpoch === peer.ownerEpoch) this.#item(peer, book, pending, !first);
-        else if (first) this.resolve(now, pending, unsent(pending));
         else this.resolve(now, pending, unknown("the owner lost its journal; the command may have run"));
       }
   }

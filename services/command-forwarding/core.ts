@@ -310,7 +310,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (peer === undefined || peer.level === 0)
       return { reason: "PEER_NOT_FOUND", message: `${hubId} is not a peer of this hub`, field: "command.target.hub_id" };
     if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: `${hubId} is trusted for discovery only` };
-    return peer.ready || peer.moving ? undefined : { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
+    return peer.up ? undefined : { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
   }
 
   #wait(client: number, waits: Map<number, Pending>, command: Command, pending: Pending, keyed: Keyed | undefined): void {

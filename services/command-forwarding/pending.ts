@@ -35,8 +35,8 @@ export class Pending implements Entry, Timed {
   readonly startedAt: number;
   readonly deadline: number;
   readonly deadlineWall: number;
-  /** Journal epoch of the owner when it was sent. */
-  readonly ownerEpoch: number;
+  /** Journal epoch of the owner when it was sent first. */
+  ownerEpoch: number;
   client: number;
   corr: number;
   joined: Waiter[] | undefined;
@@ -47,7 +47,7 @@ export class Pending implements Entry, Timed {
   run: Run | undefined;
   /** It is from before a restart: its outcome is asked for, and nothing is started by that. */
   recovered = false;
-  /** It was named while the session was moving, and has not left this hub since: it cannot have been started. */
+  /** It was named before the owner said hello on the session, and has not left this hub since: it cannot have been started. */
   unsent = false;
   /** Callers were answered UNKNOWN, and a late report may still correct it once. */
   answered = false;
@@ -140,8 +140,6 @@ export class Peer {
   session = 0;
   /** The owner said hello on it: its journal epoch is known, and commands may go. */
   ready = false;
-  /** The session replaced one that was ready: commands wait for the hello on it, which is under way (D-13). */
-  moving = false;
   /**
    * What the owner's newest hello said, by session. It says hello once on each session, when it chooses that, which may be before
    * we do; and we may come back to a session that it never left.

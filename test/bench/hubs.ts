@@ -1,5 +1,5 @@
 // Families about hubs themselves: snapshot to a new peer, an idle hub, and how fast hubs start.
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
@@ -8,7 +8,7 @@ import { Prng } from "#kernel/prng.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
 import { RegistryClient } from "../../services/registry-sync/client.ts";
 import { Federation, type HubProcess } from "../support/federation.ts";
-import { belowRow, cpuOf, type Row, rssMiBOf } from "./measure.ts";
+import { belowRow, context, cpuOf, type Row, rssMiBOf } from "./measure.ts";
 import { hubEntry } from "./rig.ts";
 import { median } from "./worker.ts";
 
@@ -96,37 +96,64 @@ const IDLE_LINKS = 10;
 const IDLE_SECONDS = 20;
 const SETTLE_SECONDS = 5;
 
-/** idle measures the memory and the processor time of a bundled hub with links on which nothing happens. */
-export async function idle(): Promise<Row[]> {
+/** launch is how the installed command starts itself, from its first line: flags of node, and the environment. */
+function launch(): { readonly flags: readonly string[]; readonly env: Readonly<Record<string, string>> } {
+  if (process.env["BENCH_ENTRY"] !== undefined) return { flags: [], env: {} };
+  const [entry] = hubEntry();
+  const line = /^#!\S+ -S (.*?)\bnode\b(.*)$/m.exec(readFileSync(entry!, "utf8").slice(0, 500));
+  if (line === null) return { flags: [], env: {} };
+  const words = (text: string | undefined): string[] => (text ?? "").split(" ").filter((word) => word !== "");
+  return { flags: words(line[2]), env: Object.fromEntries(words(line[1]).map((word) => word.split("=", 2) as [string, string])) };
+}
+
+/** idleHub answers what a hub with idle links takes: MiB and percent of a core, by process. */
+async function idleHub(mode: "single" | "split"): Promise<Record<string, { readonly rssMiB: number; readonly percent: number }>> {
   const others = Array.from({ length: IDLE_LINKS }, (_, index) => `peer-${index}`);
+  const { flags, env } = launch();
   const federation = await Federation.start({
-    hubs: [{ id: "hub", peers: others.map((hub) => ({ hub })) }, ...others.map((id) => ({ id, peers: [{ hub: "hub" }] }))],
-    entry: hubEntry(),
+    hubs: [{ id: "hub", mode, env, peers: others.map((hub) => ({ hub })) }, ...others.map((id) => ({ id, peers: [{ hub: "hub" }] }))],
+    entry: [...flags, ...hubEntry()],
     logLevel: "warn",
   });
   try {
     await federation.operational(60_000);
-    const pid = federation.hub("hub").pids.get("hub")!;
+    const { pids } = federation.hub("hub");
     await sleep(systemClock, SETTLE_SECONDS * 1_000);
-    const [cpu, start] = [cpuOf(pid), systemClock.mono()];
+    const started = systemClock.mono();
+    const before = new Map([...pids].map(([name, pid]) => [name, cpuOf(pid)]));
     await sleep(systemClock, IDLE_SECONDS * 1_000);
-    const seconds = (systemClock.mono() - start) / 1_000;
-    const percent = ((cpuOf(pid) - cpu) / seconds) * 100;
-    return [
-      belowRow(
-        "idle",
-        `resident memory with ${IDLE_LINKS} idle links, bundled`,
-        90,
-        "MiB",
-        rssMiBOf(pid),
-        "VmRSS, all services in one process",
-        1,
-      ),
-      belowRow("idle", `processor with ${IDLE_LINKS} idle links`, 1, "% of a core", percent, `over ${IDLE_SECONDS} s`),
-    ];
+    const seconds = (systemClock.mono() - started) / 1_000;
+    return Object.fromEntries(
+      [...pids].map(([name, pid]) => [name, { rssMiB: rssMiBOf(pid), percent: ((cpuOf(pid) - before.get(name)!) / seconds) * 100 }]),
+    );
   } finally {
     await federation.stop();
   }
+}
+
+/** idle measures a hub that has links and nothing to do, started as the installed command starts itself. */
+export async function idle(): Promise<Row[]> {
+  const { hub } = await idleHub("single");
+  const split = Object.entries(await idleHub("split"));
+  const show = (read: (one: { readonly rssMiB: number; readonly percent: number }) => string): string =>
+    split.map(([name, one]) => `${name} ${read(one)}`).join(", ");
+  const note = "VmRSS, all services in one process, with the flags of the installed command";
+  return [
+    belowRow("idle", `resident memory with ${IDLE_LINKS} idle links, bundled`, 90, "MiB", hub!.rssMiB, note, 1),
+    belowRow("idle", `processor with ${IDLE_LINKS} idle links`, 1, "% of a core", hub!.percent, `over ${IDLE_SECONDS} s`),
+    context(
+      "idle",
+      "the same in split mode, MiB",
+      show(({ rssMiB }) => rssMiB.toFixed(1)),
+      "a process per service",
+    ),
+    context(
+      "idle",
+      "the same in split mode, % of a core",
+      show(({ percent }) => percent.toFixed(2)),
+      `over ${IDLE_SECONDS} s`,
+    ),
+  ];
 }
 
 /** start measures how long three hubs take from their processes' start until every link is OPERATIONAL, seen from both ends. */

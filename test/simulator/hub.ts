@@ -161,7 +161,7 @@ export class SimHub {
     const backedUpAt = Math.min(registry.backedUpAt, commands.backedUpAt);
     const syncedAt = Math.min(registry.syncedAt, commands.syncedAt);
     const lost = [registry.crash(what), commands.crash(what)].some((missing) => missing);
-    if (lost) f.oracle.rewind(this.no, what === "restore" && backedUpAt >= 0 ? backedUpAt : syncedAt);
+    if (lost) f.oracle.rewind(this.no, what === "restore" && backedUpAt >= 0 ? backedUpAt : syncedAt, what === "restore");
     if (what === "process") return;
     this.boots++;
     this.machine.reboot(this.options.battery);
@@ -261,7 +261,17 @@ export class SimHub {
   newOp(spec: Pick<CommandOp, "target" | "nodeId" | "capability" | "timeoutMs"> & { readonly keyed: boolean }): CommandOp {
     const { keyed, ...rest } = spec;
     const id = `${this.hubId}:${this.incarnation}:${this.#op++}`;
-    const op: CommandOp = { ...rest, id, caller: this.no, key: keyed ? id : "", calls: [], effects: [], declined: false, tainted: false };
+    const op: CommandOp = {
+      ...rest,
+      id,
+      caller: this.no,
+      key: keyed ? id : "",
+      calls: [],
+      effects: [],
+      declined: false,
+      tainted: false,
+      restored: false,
+    };
     this.#f.oracle.commands.set(id, op);
     return op;
   }

@@ -32,6 +32,8 @@ export interface CommandOp {
   declined: boolean;
   /** A backup of the caller's or the owner's store came back, or a power loss took its tail: what was promised before may be forgotten. */
   tainted: boolean;
+  /** It was a backup: an owner cannot know by itself that it started something in a time that its store never saw. */
+  restored: boolean;
 }
 
 /** CommandCall is one call for it. */
@@ -109,10 +111,14 @@ export class Oracle {
   }
 
   /** rewind notes that what a hub acknowledged between two instants may be gone. */
-  rewind(hub: number, from: number): void {
+  rewind(hub: number, from: number, restored: boolean): void {
     this.lostAfter[hub]?.push({ from, to: this.now });
     this.rewound[hub] = true;
-    for (const op of this.commands.values()) if (op.caller === hub || op.target === hub) op.tainted = true;
+    for (const op of this.commands.values())
+      if (op.caller === hub || op.target === hub) {
+        op.tainted = true;
+        op.restored ||= restored;
+      }
   }
 
   /** promised tells whether an acknowledged write must still be there. */

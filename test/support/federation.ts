@@ -41,6 +41,8 @@ export interface HubSpec {
   readonly metricsTls?: boolean;
   /** Further configuration, merged over what the harness writes. */
   readonly config?: Readonly<Record<string, unknown>>;
+  /** Added to the environment of its processes. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** FederationOptions say what to start. */
@@ -170,7 +172,11 @@ export class HubProcess {
     const verb = name === "hub" ? ["hub"] : ["serve", name];
     const flags = ["--config", join(this.dir, "hub.json"), "--set", `ops.port=${this.opsPort(name)}`];
     if (this.spec.metricsTls === true) flags.push("--set", `ops.metrics_port=${this.metricsPort(name)}`);
-    const child = spawn(process.execPath, [...this.entry, ...verb, ...flags], { cwd: this.dir, stdio: ["ignore", log, log] });
+    const child = spawn(process.execPath, [...this.entry, ...verb, ...flags], {
+      cwd: this.dir,
+      env: { ...process.env, ...this.spec.env },
+      stdio: ["ignore", log, log],
+    });
     closeSync(log);
     this.#children.set(name, child);
   }

@@ -41,7 +41,8 @@ function checkAnswer(oracle: Oracle, op: CommandOp, outcome: number): void {
     oracle.violate("answers", "correctness", `${op.id} was answered ${name} and had no effect`);
   const single = op.calls.length === 1;
   const provably = outcome === OUTCOME.EXPIRED || (outcome === OUTCOME.REJECTED && !op.declined);
-  if (provably && single && effects.length > 0) oracle.violate("answers", "correctness", `${op.id} was answered ${name} and had an effect`);
+  if (provably && single && !op.restored && effects.length > 0)
+    oracle.violate("answers", "correctness", `${op.id} was answered ${name} and had an effect`);
 }
 
 /** One key has one final outcome: once DONE or FAILED, always that; UNKNOWN may become one of them. */
