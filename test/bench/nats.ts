@@ -7,11 +7,14 @@ import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { systemClock } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { until } from "../support/federation.ts";
+import { tool } from "../support/tools.ts";
 import { type Part, preciseWall, quantiles, runRole, startPart } from "./worker.ts";
+
+const SERVER = tool("nats-server");
 
 /** natsVersion is what `nats-server` says, or undefined if it is not installed. */
 export function natsVersion(): string | undefined {
-  const asked = spawnSync("nats-server", ["--version"], { encoding: "utf8" });
+  const asked = spawnSync(SERVER.path, ["--version"], { encoding: "utf8" });
   return asked.status === 0 ? asked.stdout.trim().replace("nats-server: ", "") : undefined;
 }
 
@@ -52,7 +55,7 @@ export class NatsPair {
       confA,
       `server_name: a\nlisten: "127.0.0.1:${portA}"\nleafnodes { remotes: [ { url: "tls://localhost:${leafPort}", tls: ${tls("nats-a", "nats-b")} } ] }\n`,
     );
-    const children = [confB, confA].map((conf) => spawn("nats-server", ["-c", conf], { stdio: "ignore" }));
+    const children = [confB, confA].map((conf) => spawn(SERVER.path, ["-c", conf], { stdio: "ignore" }));
     const pair = new NatsPair(portA, portB, children);
     // The leaf link is up when a message published at A arrives at B.
     const [a, b] = await Promise.all([until("nats a", () => connect({ port: portA })), until("nats b", () => connect({ port: portB }))]);

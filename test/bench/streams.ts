@@ -17,7 +17,7 @@ const COMMAND_SECONDS = 1.5;
 const WARM_SECONDS = 1;
 const NATS_BYTES = 64;
 
-const NO_NATS = "nats-server is not installed (Debian package nats-server)";
+const NO_NATS = "nats-server is not on this machine (make tools gets it)";
 
 const mid = (values: readonly number[]): number => median(values);
 

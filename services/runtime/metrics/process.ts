@@ -3,8 +3,12 @@ import { getHeapStatistics } from "node:v8";
 import { collectDefaultMetrics, type Registry } from "prom-client";
 import { sampledGauge } from "./declare.ts";
 
-/** How often the event loop's delay is sampled, ms; it is also the smallest delay that can be seen. */
-const RESOLUTION_MS = 10;
+/** How often the event loop's delay is sampled, ms; it is also the smallest delay that can be seen. Each sample wakes an idle process. */
+const RESOLUTION_MS = 50;
+
+/** prom-client samples the same delay for gauges of its own, which are left out; it cannot be told not to, only to do it once an hour. */
+const NEVER_MS = 3_600_000;
+const TWICE = ["", "_min", "_max", "_mean", "_stddev", "_p50", "_p90", "_p99"].map((kind) => `nodejs_eventloop_lag${kind}_seconds`);
 
 const NANOS = 1e9;
 
@@ -16,8 +20,8 @@ const MISNAMED = ["nodejs_active_handles_total", "nodejs_active_requests_total",
  * event loop runs. Lag counts our own fsyncs too. Answers how to stop; call it once per registry.
  */
 export function collectProcessMetrics(registry: Registry): () => void {
-  collectDefaultMetrics({ register: registry });
-  for (const name of MISNAMED) registry.removeSingleMetric(name);
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: NEVER_MS });
+  for (const name of [...MISNAMED, ...TWICE]) registry.removeSingleMetric(name);
   const delay = monitorEventLoopDelay({ resolution: RESOLUTION_MS });
   delay.enable();
   const lag = sampledGauge(registry, {

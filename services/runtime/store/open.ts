@@ -14,8 +14,6 @@ export interface SqliteOptions {
   readonly busyTimeoutMs?: number;
   /** Disk space set aside so that a full disk still lets the hub stop cleanly, bytes. 1 MiB by default, 0 for none. */
   readonly reserveBytes?: number;
-  /** Most room in the redo log beside the file, bytes; 4 MiB by default. Under "full" durability only. */
-  readonly redoBytes?: number;
   /** Largest size of the file, bytes; beyond it commits answer "full". No bound of its own by default. */
   readonly maxBytes?: number;
 }
@@ -57,7 +55,7 @@ export function openDatabase(options: SqliteOptions): DatabaseSync {
     return db;
   } catch (error) {
     db?.close();
-    throw storeFailure(error, path);
+    throw explain(error, path);
   }
 }
 
@@ -81,8 +79,7 @@ function pragma(db: DatabaseSync, name: string): number {
   return Number(db.prepare(`PRAGMA ${name}`).get()?.[name] ?? 0);
 }
 
-/** storeFailure says in a sentence why a store cannot be opened; errors that say it already go on as they are. */
-export function storeFailure(error: unknown, path: string): unknown {
+function explain(error: unknown, path: string): unknown {
   const code = sqliteCode(error);
   const text = error instanceof Error ? error.message : String(error);
   const say = (message: string): Error => fail("STORE_UNAVAILABLE", message, { cause: error, facts: { path } });

@@ -107,8 +107,8 @@ describe("sqlite store", () => {
       db.exec(`UPDATE meta SET value = '${durability}' WHERE name = 'durability'`);
       db.close();
     };
+    openSqliteStore({ path, durability: "process" }).close();
     for (const durability of ["process", "full"] as const) {
-      openSqliteStore({ path, durability }).close();
       doctor(durability);
       const store = openSqliteStore({ path, durability: "process" });
       expect(store.tailAtRisk).toBe(durability === "process");

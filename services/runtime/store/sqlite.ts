@@ -1,11 +1,9 @@
-import { closeSync, existsSync, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { assert } from "#kernel/assert.ts";
 import type { StoreOp } from "#kernel/core.ts";
-import { fail } from "#kernel/error.ts";
-import { bootId, openDatabase, SQLITE, type SqliteOptions, sqliteCode, storeFailure } from "./open.ts";
+import { bootId, openDatabase, SQLITE, type SqliteOptions, sqliteCode } from "./open.ts";
 import type { Blob, CommitOutcome, Store } from "./port.ts";
-import { RedoLog } from "./redo-log.ts";
 
 /** Numbers of one log: 0 .. 2^40 - 1. */
 const SEQ_LIMIT = 2 ** 40;
@@ -26,11 +24,7 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
 
 /**
  * SqliteStore keeps a service's records in one SQLite file, in write-ahead mode, locked against other processes.
- * A commit is one transaction on the calling thread; S1, S2 and S4 of the port hold by SQLite's own guarantees.
- *
- * Under "full" durability (S3) the transaction itself is not synced: its batch is in the redo log first, which takes one short
- * write where SQLite's sync takes several and waits for other files of the same disk. Only when that log is full is a transaction
- * synced, and the log begins anew; an unclean start plays it back.
+ * A commit is one transaction on the calling thread; S1-S4 of the port hold by SQLite's own guarantees.
  */
 export class SqliteStore implements Store {
   readonly durability: "full" | "process";
@@ -39,7 +33,6 @@ export class SqliteStore implements Store {
   readonly tailAtRisk: boolean;
   readonly #db: DatabaseSync;
   readonly #reservePath: string;
-  readonly #redo: RedoLog | undefined;
   readonly #logs = new Map<string, number>();
   readonly #q: Statements;
   #open = true;
@@ -55,96 +48,27 @@ export class SqliteStore implements Store {
     this.lastStop = mark === undefined ? "none" : mark === "clean" ? "clean" : "unclean";
     const sameBoot = boot !== "unknown" && this.#q.metaGet.get("boot")?.["value"] === boot;
     this.tailAtRisk = this.lastStop === "unclean" && !sameBoot && this.#lastDurability() === "process";
-    try {
-      this.#redo = this.#recover(`${options.path}-redo`, options.redoBytes);
-      for (const [name, value] of [
-        ["stop", "running"],
-        ["boot", boot],
-        ["durability", options.durability],
-      ] as const)
-        this.#q.metaPut.run(name, value);
-    } catch (error) {
-      this.#db.close();
-      throw storeFailure(error, options.path);
-    }
-    if (this.#redo !== undefined) this.#db.exec(SYNC_LAZY);
+    for (const [name, value] of [
+      ["stop", "running"],
+      ["boot", boot],
+      ["durability", options.durability],
+    ] as const)
+      this.#q.metaPut.run(name, value);
     this.#reserve(options.reserveBytes ?? 1024 * 1024);
   }
 
   commit(ops: readonly StoreOp[]): CommitOutcome {
     assert(this.#open, "commit on a closed store");
-    if (ops.length === 0) return OK;
     try {
-      if (this.#redo === undefined) this.#plain(ops);
-      else if (this.#redo.fits(ops)) this.#logged(ops, this.#redo);
-      else this.#synced(ops, this.#redo);
+      this.#q.begin.run();
+      for (let i = 0; i < ops.length; i++) this.#apply(ops[i] as StoreOp);
+      this.#q.commit.run();
       return OK;
     } catch (error) {
       if (this.#db.isTransaction) this.#q.rollback.run();
       this.#loadLogs();
       return outcomeOf(error);
     }
-  }
-
-  #plain(ops: readonly StoreOp[]): void {
-    this.#q.begin.run();
-    for (let i = 0; i < ops.length; i++) this.#apply(ops[i] as StoreOp);
-    this.#q.commit.run();
-  }
-
-  /** logged makes a batch durable in the redo log once SQLite has taken all of it, and then final in SQLite. */
-  #logged(ops: readonly StoreOp[], redo: RedoLog): void {
-    this.#q.begin.run();
-    for (let i = 0; i < ops.length; i++) this.#apply(ops[i] as StoreOp);
-    redo.append(ops);
-    try {
-      this.#q.commit.run();
-    } catch (error) {
-      redo.undo();
-      throw error;
-    }
-  }
-
-  /** synced makes a batch, and with it all before, durable in SQLite; the redo log begins anew. */
-  #synced(ops: readonly StoreOp[], redo: RedoLog): void {
-    this.#db.exec(SYNC_FULL);
-    try {
-      this.#q.begin.run();
-      for (let i = 0; i < ops.length; i++) this.#apply(ops[i] as StoreOp);
-      this.#q.metaPut.run("redo", String(redo.next));
-      this.#q.commit.run();
-      redo.restart();
-      if (ops.length > 0) redo.widen();
-    } finally {
-      if (this.#db.isTransaction) this.#q.rollback.run();
-      this.#db.exec(SYNC_LAZY);
-    }
-  }
-
-  /** recover plays back what the store may have lost, and answers the redo log to go on with; none under "process" durability. */
-  #recover(path: string, capacity: number | undefined): RedoLog | undefined {
-    const wanted = this.durability === "full";
-    const base = String(this.#q.metaGet.get("redo")?.["value"]);
-    if (base !== "" && this.lastStop === "unclean" && !existsSync(path))
-      throw fail(
-        "STORE_UNAVAILABLE",
-        `${path} is missing, and the last stop was not clean; put it back, or restore a backup of the folder`,
-      );
-    if (!wanted && !existsSync(path)) return undefined;
-    const redo = new RedoLog(path, String(this.#q.metaGet.get("store")?.["value"]), Number(base), capacity);
-    try {
-      this.#q.begin.run();
-      for (const ops of redo.replay()) for (const op of ops) this.#apply(op, this.#q.append.again);
-      this.#q.metaPut.run("redo", wanted ? String(redo.next) : "");
-      this.#q.commit.run();
-    } catch (error) {
-      redo.close();
-      throw error;
-    }
-    if (wanted) return redo;
-    redo.close();
-    rmSync(path);
-    return undefined;
   }
 
   logs(): string[] {
@@ -192,13 +116,10 @@ export class SqliteStore implements Store {
     this.#open = false;
     this.freeReserve();
     try {
-      if (this.#redo !== undefined) this.#synced([], this.#redo);
-      this.#db.exec(SYNC_FULL);
       this.#q.metaPut.run("stop", "clean");
     } catch (error) {
       if (outcomeOf(error).ok) throw error;
     } finally {
-      this.#redo?.close();
       this.#db.close();
     }
   }
@@ -208,11 +129,11 @@ export class SqliteStore implements Store {
     for (const row of this.#q.logNames.all()) this.#logs.set(row["name"] as string, row["id"] as number);
   }
 
-  #apply(op: StoreOp, append = this.#q.append.first): void {
+  #apply(op: StoreOp): void {
     switch (op.op) {
       case "append":
         assert(op.seq >= 0 && op.seq < SEQ_LIMIT && Number.isInteger(op.seq), "log position out of range", { seq: op.seq });
-        append.run(this.#logId(op.log) * SEQ_LIMIT + op.seq, op.bytes);
+        this.#q.append.run(this.#logId(op.log) * SEQ_LIMIT + op.seq, op.bytes);
         return;
       case "trim":
         this.#remove(this.#logs.get(op.log), Math.min(op.below, SEQ_LIMIT));
@@ -275,15 +196,9 @@ export class SqliteStore implements Store {
 
 const OK: CommitOutcome = { ok: true };
 
-/** What SQLite syncs: every transaction, or only when it moves its write-ahead log into the file. */
-const SYNC_FULL = "PRAGMA synchronous = FULL";
-const SYNC_LAZY = "PRAGMA synchronous = NORMAL";
-
-/** outcomeOf turns errors of SQLite and of the file system into outcomes; any other is a bug and goes on as an exception. */
+/** outcomeOf turns SQLite's errors into outcomes; what is not SQLite's is a bug and goes on as an exception. */
 function outcomeOf(error: unknown): CommitOutcome {
-  const system =
-    (error as { readonly errno?: unknown; readonly code?: unknown }).errno === undefined ? undefined : (error as { code: string }).code;
-  const code = system === "ENOSPC" || system === "EDQUOT" ? SQLITE.FULL : (sqliteCode(error) ?? (system === undefined ? undefined : -1));
+  const code = sqliteCode(error);
   if (code === undefined) throw error;
   const text = error instanceof Error ? error.message : String(error);
   if (code === SQLITE.CONSTRAINT) return { ok: false, reason: "conflict", message: `position is taken: ${text}` };
@@ -299,10 +214,7 @@ function prepare(db: DatabaseSync) {
     begin: p("BEGIN IMMEDIATE"),
     commit: p("COMMIT"),
     rollback: p("ROLLBACK"),
-    append: {
-      first: p("INSERT INTO log_entry (position, bytes) VALUES (?, ?)"),
-      again: p("INSERT OR REPLACE INTO log_entry (position, bytes) VALUES (?, ?)"),
-    },
+    append: p("INSERT INTO log_entry (position, bytes) VALUES (?, ?)"),
     trim: p("DELETE FROM log_entry WHERE position >= ? AND position < ?"),
     page: p("SELECT position, bytes FROM log_entry WHERE position >= ? AND position < ? ORDER BY position LIMIT ?"),
     any: p("SELECT 1 FROM log_entry WHERE position >= ? AND position < ? LIMIT 1"),

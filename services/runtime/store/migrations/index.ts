@@ -20,10 +20,4 @@ export const MIGRATIONS: readonly Migration[] = [
       CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     `,
   },
-  {
-    // The redo log beside the file: which file it belongs to, and the number of its first batch that the store may lack; '' while
-    // there is no such log.
-    version: 2,
-    sql: "INSERT INTO meta (name, value) VALUES ('store', hex(randomblob(8))), ('redo', '')",
-  },
 ];
