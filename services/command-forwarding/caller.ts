@@ -3,7 +3,16 @@ import type { Now } from "#kernel/instant.ts";
 import type { Keyed, Keys } from "./idempotency.ts";
 import { rangesOf } from "./intervals.ts";
 import type { Journal } from "./journal.ts";
-import { type Answer, type Command, NO_VALUE, OUTCOME, type PeerInfo, type Result, type ResultsFrame } from "./messages.ts";
+import {
+  type Answer,
+  type Command,
+  type Invocation,
+  NO_VALUE,
+  OUTCOME,
+  type PeerInfo,
+  type Result,
+  type ResultsFrame,
+} from "./messages.ts";
 import type { Outbox } from "./outbox.ts";
 import { type Book, type Deadlines, NOBODY, nameOf, Peer, Pending } from "./pending.ts";
 import { RECORD } from "./records.ts";
@@ -26,7 +35,8 @@ export interface Parts {
 /**
  * CallerSide names commands, journals them, sends them to their owners and resolves them.
  *
- * C1 a command leaves only after its record is durable, and its name is never used again.
+ * C1 a command's name is never used again; one with an idempotency key leaves only after its record is durable, any other while it
+ *    is being written: nobody can ask for that one again.
  * C2 a command is pending until its outcome is known, or until `lateMs` after its deadline.
  * C3 each waiting caller is answered exactly once.
  * C4 an outcome is acknowledged to the owner only after it is durable here that the command is resolved.
@@ -74,7 +84,7 @@ export class CallerSide {
     return new Pending({ epoch: this.epoch, seq: this.#next++ }, hubId, command, at);
   }
 
-  /** send journals a command and lets it out to its owner (C1). */
+  /** send journals a command and lets it out to its owner (C1). Its idempotency key, if it has one, is set already. */
   send(peer: Peer, pending: Pending): void {
     const { journal, deadlines } = this.#p;
     const book = peer.book(pending.epoch, pending.seq);
@@ -83,7 +93,7 @@ export class CallerSide {
     journal.add(pending);
     deadlines.add(pending, pending.deadline + this.#p.settings.verdictMs);
     pending.unsent = !peer.ready;
-    if (peer.ready) this.#item(peer, book, pending, false);
+    if (peer.ready) this.#p.outbox.submit(peer, book, itemOf(pending, false), pending.keyed !== undefined);
   }
 
   setPeers(infos: readonly PeerInfo[]): void {
@@ -245,15 +255,9 @@ export class CallerSide {
         pending.unsent = false;
         // What never left is sent to whatever journal is there; its record may name another, which after a crash here means UNKNOWN.
         if (first) pending.ownerEpoch = peer.ownerEpoch;
-        if (pending.ownerEpoch === peer.ownerEpoch) this.#item(peer, book, pending, !first);
+        if (pending.ownerEpoch === peer.ownerEpoch) this.#p.outbox.invoke(peer, book).items.push(itemOf(pending, !first));
         else this.resolve(now, pending, unknown("the owner lost its journal; the command may have run"));
       }
-  }
-
-  #item(peer: Peer, book: Book, pending: Pending, retry: boolean): void {
-    const { seq, nodeId, capability, value, hops, trace } = pending;
-    const deadline = pending.recovered ? 0 : pending.deadline;
-    this.#p.outbox.invoke(peer, book).items.push({ seq, nodeId, capability, value, deadline, retry, hops, trace });
   }
 
   #verdict(now: Now, pending: Pending, item: Answer): void {
@@ -333,6 +337,11 @@ export class CallerSide {
     this.#unlogged.add(book);
     this.ackAt ??= now.mono + this.#p.settings.ackDelayMs;
   }
+}
+
+function itemOf(pending: Pending, retry: boolean): Invocation {
+  const { seq, nodeId, capability, value, hops, trace } = pending;
+  return { seq, nodeId, capability, value, deadline: pending.recovered ? 0 : pending.deadline, retry, hops, trace };
 }
 
 /** writeResolved notes that commands are done: pairs [from, to) of positions. */

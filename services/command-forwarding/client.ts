@@ -60,6 +60,12 @@ export type OnResult = (result: ReceivedResult) => void;
 
 const LOST: Failure = { reason: "OUTCOME_UNKNOWN", message: "the stream to the hub was lost before the outcome came" };
 
+/**
+ * A burst leaves in two parts, a turn of the event loop apart, so that the hubs and the executor do not wait for each other: one works
+ * on the first part while the next has the second. Below this many commands a message of its own costs more than that gains.
+ */
+const SMALLEST_PART = 64;
+
 const CLOSED: Failure = { reason: "PEER_UNREACHABLE", message: "the channel to the hub was closed" };
 
 /**
@@ -140,7 +146,8 @@ export class CommandStream {
 
   /** close ends the stream after what is in flight is answered. */
   close(): void {
-    this.#flush();
+    do this.#flush();
+    while (this.#commands.length > 0);
     this.#closed = true;
     this.#duplex?.end();
   }
@@ -154,9 +161,12 @@ export class CommandStream {
   #flush(): void {
     this.#scheduled = false;
     if (this.#commands.length + this.#cancels.length === 0) return;
-    const bytes = encodeStreamRequest(this.#commands, this.#cancels);
-    this.#commands = [];
-    this.#cancels = [];
+    // Cancels go with the last part: none may overtake its command.
+    const part = this.#commands.splice(0, Math.max(SMALLEST_PART, Math.ceil(this.#waiting.size / 2)));
+    const last = this.#commands.length === 0;
+    const bytes = encodeStreamRequest(part, last ? this.#cancels : []);
+    if (last) this.#cancels = [];
+    else this.#schedule();
     try {
       this.#duplex ??= this.#open();
       if (!this.#duplex.send(new RawMessage(bytes))) this.#lost(this.#duplex);

@@ -167,8 +167,9 @@ class Stage {
   #give(who: "a" | "b", input: Input): void {
     const before = this.hubs[who].disk.blobs.size;
     const effects = this.hubs[who].give(input);
+    this.#take(who, effects.slice(0, this.hubs[who].early));
     if (this.hubs[who].disk.blobs.size !== before) this.lines.push(`${who} commits`);
-    this.#take(who, effects);
+    this.#take(who, effects.slice(this.hubs[who].early));
   }
 
   #deliver(most: number): void {

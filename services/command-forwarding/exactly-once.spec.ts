@@ -32,6 +32,8 @@ class World {
   readonly owner = new MemoryHub("owner", this.now, { lateMs: 500, keepMs: 1_000 });
   readonly effects = new Map<string, number>();
   readonly calls: Call[] = [];
+  /** Calls with keys whose hub died while it took them: they are asked again. */
+  lost: Call[] = [];
   /** Two directions, each in order. */
   wires: Packet[][] = [[], []];
   session = 0;
@@ -79,8 +81,8 @@ class World {
   }
 
   /** dies decides whether the hub that is given something dies right before or after its commit. */
-  #dies(): "before" | "after" | undefined {
-    if (this.calm || !this.prng.chance(0.01)) return undefined;
+  #dies(chance = 0.01): "before" | "after" | undefined {
+    if (this.calm || !this.prng.chance(chance)) return undefined;
     return this.prng.chance(0.5) ? "before" : "after";
   }
 
@@ -134,7 +136,7 @@ class World {
     if (this.prng.chance(0.1) && !this.up) return;
     const commands = Array.from({ length: 1 + this.prng.below(4) }, () => {
       const corr = this.calls.length;
-      const earlier = this.prng.chance(0.15) ? this.calls[this.prng.below(corr)] : undefined;
+      const earlier = this.lost.pop() ?? (this.prng.chance(0.15) ? this.calls[this.prng.below(corr)] : undefined);
       const again = earlier !== undefined && earlier.key !== "" ? earlier : undefined;
       const id = again?.id ?? `c${corr}`;
       const key = again?.key ?? (this.prng.chance(0.3) ? id : "");
@@ -142,9 +144,11 @@ class World {
       const value = new Uint8Array([0x22, id.length, ...new TextEncoder().encode(id)]);
       return { corr, hubId: "owner", nodeId: "lamp", capability: "say", value, timeoutMs: 20 + this.prng.below(300), key, hops: [] };
     });
-    const crash = this.#dies();
+    const crash = this.#dies(0.05);
     this.#route("caller", this.caller.give({ kind: "execute", client: this.client, principal: "p", commands }, crash));
-    if (crash !== undefined) this.#crashed("caller");
+    if (crash === undefined) return;
+    this.#crashed("caller");
+    this.lost = commands.filter(({ key }) => key !== "").map(({ corr }) => this.calls[corr] as Call);
   }
 
   #cancel(): void {
@@ -207,6 +211,9 @@ class World {
 
   #crashed(who: "caller" | "owner"): void {
     const other = who === "caller" ? "owner" : "caller";
+    // What had left may arrive before the other side notices.
+    const wire = this.wires[other === "owner" ? 0 : 1] as Packet[];
+    while (this.up && wire.length > 0 && this.prng.chance(0.7)) this.#route(other, this[other].give((wire.shift() as Packet).input));
     // Nothing of an old session reaches a new process.
     this.wires = this.wires.map((wire) => wire.filter((packet) => packet.to !== who));
     this.up = false;

@@ -1,5 +1,5 @@
 import type { Invocations, Results, SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock, Timer } from "#runtime/clock.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
 import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
 import { encodeInvocations, encodeResults } from "./codec.ts";
@@ -15,7 +15,12 @@ interface Outgoing {
   readonly responds: Respond[];
   /** Encoded frames that the session did not take yet. */
   waiting: Buffer[];
+  /** Acknowledgements that wait for a frame to ride on. */
+  riders: Timer | undefined;
 }
+
+/** How long acknowledgements wait for a frame to ride on, ms: the owner only wants them before its memory fills. */
+const RIDE_MS = 20;
 
 /**
  * PeerOutbox gathers what goes to peers during a turn and hands it to their sessions, in order. What a session has no room for
@@ -34,11 +39,15 @@ export class PeerOutbox {
   }
 
   invoke(effect: Invoke): void {
-    this.#of(effect.peer).invokes.push(effect);
+    const outgoing = this.#of(effect.peer);
+    outgoing.invokes.push(effect);
+    if (effect.items.length + effect.cancels.length > 0) this.#touched.add(effect.peer);
+    else outgoing.riders ??= this.#clock.setTimer(RIDE_MS, () => this.#ride(effect.peer));
   }
 
   respond(effect: Respond): void {
     this.#of(effect.peer).responds.push(effect);
+    this.#touched.add(effect.peer);
   }
 
   /** flush encodes and sends what this turn gathered. */
@@ -51,6 +60,8 @@ export class PeerOutbox {
       for (const frame of encodeInvokes(outgoing.invokes, mono)) outgoing.waiting.push(frame);
       outgoing.responds.length = 0;
       outgoing.invokes.length = 0;
+      outgoing.riders?.cancel();
+      outgoing.riders = undefined;
       this.pump(peer);
     }
     this.#touched.clear();
@@ -72,15 +83,20 @@ export class PeerOutbox {
 
   /** drop forgets what waits for a peer whose session is over. */
   drop(peer: string): void {
+    this.#peers.get(peer)?.riders?.cancel();
     this.#peers.delete(peer);
     this.#touched.delete(peer);
   }
 
   #of(peer: string): Outgoing {
     let outgoing = this.#peers.get(peer);
-    if (outgoing === undefined) this.#peers.set(peer, (outgoing = { invokes: [], responds: [], waiting: [] }));
-    this.#touched.add(peer);
+    if (outgoing === undefined) this.#peers.set(peer, (outgoing = { invokes: [], responds: [], waiting: [], riders: undefined }));
     return outgoing;
+  }
+
+  #ride(peer: string): void {
+    this.#touched.add(peer);
+    this.flush();
   }
 }
 

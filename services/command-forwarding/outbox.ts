@@ -1,6 +1,6 @@
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Journal } from "./journal.ts";
-import type { Answer, CommandEffect, Invoke, Result, Task } from "./messages.ts";
+import type { Answer, CommandEffect, Invocation, Invoke, Result, Task } from "./messages.ts";
 import type { Book, Peer } from "./pending.ts";
 import type { CallerEpoch } from "./run.ts";
 
@@ -15,6 +15,7 @@ export class Outbox {
   readonly #first: CommandEffect[] = [];
   readonly #effects: CommandEffect[] = [];
   readonly #books: Book[] = [];
+  readonly #early: Book[] = [];
   readonly #responding: CallerEpoch[] = [];
   readonly #tasks = new Map<number, Tasks>();
   ownerEpoch = 0;
@@ -32,23 +33,26 @@ export class Outbox {
     this.#effects.push(effect);
   }
 
-  /** invoke is this step's message to an owner, under one journal epoch of ours. */
+  /** invoke is this step's message to an owner, under one journal epoch of ours. It waits for the step's persist. */
   invoke(peer: Peer, book: Book): Invoke {
-    if (book.invoke !== undefined) return book.invoke;
-    const { ownerEpoch, ownerPosition } = peer;
-    book.invoke = {
-      kind: "invoke",
-      peer: peer.hubId,
-      epoch: book.epoch,
-      ownerEpoch,
-      ownerPosition,
-      ackedBelow: book.low,
-      acks: [],
-      items: [],
-      cancels: [],
-    };
-    this.#books.push(book);
+    if (book.invoke === undefined) {
+      book.invoke = newInvoke(peer, book);
+      this.#books.push(book);
+    }
     return book.invoke;
+  }
+
+  /**
+   * submit sends a new command. It does not wait for its own record if nobody could ask for it again (C1), unless one before it waits:
+   * an owner takes first sendings in their order only. Records of earlier steps are durable when it leaves, because outputs stay in line.
+   */
+  submit(peer: Peer, book: Book, item: Invocation, asksAgain: boolean): void {
+    if (asksAgain || book.invoke !== undefined) return void this.invoke(peer, book).items.push(item);
+    if (book.early === undefined) {
+      book.early = newInvoke(peer, book);
+      this.#early.push(book);
+    }
+    book.early.items.push(item);
   }
 
   /** answer tells a caller's hub an outcome. */
@@ -75,6 +79,11 @@ export class Outbox {
   flush(out: CommandEffect[]): void {
     for (const effect of this.#first) out.push(effect);
     this.#first.length = 0;
+    for (const book of this.#early) {
+      out.push(book.early as Invoke);
+      book.early = undefined;
+    }
+    this.#early.length = 0;
     this.#journal.flush(out);
     for (const effect of this.#effects) out.push(effect);
     this.#effects.length = 0;
@@ -96,4 +105,8 @@ export class Outbox {
   #respond(peer: string, epoch: number, items: Answer[]): Extract<CommandEffect, { readonly kind: "respond" }> {
     return { kind: "respond", peer, epoch, ownerEpoch: this.ownerEpoch, ownerPosition: this.#journal.position, items };
   }
+}
+
+function newInvoke({ hubId, ownerEpoch, ownerPosition }: Peer, { epoch, low }: Book): Invoke {
+  return { kind: "invoke", peer: hubId, epoch, ownerEpoch, ownerPosition, ackedBelow: low, acks: [], items: [], cancels: [] };
 }

@@ -112,7 +112,8 @@ export class Book {
   unlogged: number[] = [];
   /** Everything below is resolved, durably. */
   low: number;
-  /** Effect of the running step. */
+  /** Effects of the running step: what leaves before its persist, and what leaves after it. */
+  early: Invoke | undefined;
   invoke: Invoke | undefined;
 
   constructor(peer: Peer, epoch: number, low: number) {

@@ -99,8 +99,9 @@ export class Committer {
 
   /** commitNow starts a commit if one may start; true if it also ended (a synchronous store). Only in mode "now". */
   commitNow(): boolean {
-    if (this.#o.mode !== "now" || this.#timer !== undefined || !this.#mayStart() || this.#refusing) return false;
-    if (this.#pace() > 0) return false;
+    if (this.#o.mode !== "now" || !this.#mayStart() || this.#refusing || this.#pace() > 0) return false;
+    this.#timer?.cancel();
+    this.#timer = undefined;
     this.#start();
     return !this.#inFlight;
   }

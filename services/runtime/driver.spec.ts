@@ -12,7 +12,7 @@ import { silentLogger } from "./log/log.ts";
 import type { CommitOutcome, Store } from "./store/port.ts";
 
 type Input =
-  | { readonly kind: "write"; readonly id: number }
+  | { readonly kind: "write" | "note"; readonly id: number }
   | { readonly kind: "read"; readonly id: number }
   | { readonly kind: "then"; readonly id: number; readonly run: () => void }
   | { readonly kind: "stored"; readonly report: StoreReport }
@@ -39,6 +39,10 @@ class Notebook implements Core<Input, TestEffect> {
 
   #take(input: Input, out: TestEffect[]): void {
     switch (input.kind) {
+      case "note":
+        out.push({ kind: "reply", text: `noting ${input.id}` });
+        out.push({ kind: "persist", ops: [{ op: "append", log: "n", seq: input.id, bytes: new Uint8Array(1) }] });
+        return;
       case "write":
         this.seen.push(`write ${input.id}`);
         out.push({ kind: "persist", ops: [{ op: "append", log: "n", seq: input.id, bytes: new Uint8Array(1) }] });
@@ -221,6 +225,20 @@ describe("driver", () => {
     expect(held.core.seen).toEqual([]);
     held.driver.uncork();
     expect(store.batches).toEqual([["1", "2", "3"]]);
+  });
+
+  const written = (store: MemoryStore): number => [...store.read("n", 0)].length;
+
+  test("mode now lets what does not wait for a commit leave first, and commits in the next turn", () => {
+    const store = new MemoryStore();
+    const { clock, driver, left } = rig(store, { commit: "now" });
+    driver.post({ kind: "note", id: 1 });
+    expect([left, written(store)]).toEqual([["noting 1"], 0]);
+    driver.post({ kind: "read", id: 2 });
+    expect([left, written(store)], "what comes later waits for what was persisted").toEqual([["noting 1", "read 2"], 1]);
+    driver.post({ kind: "note", id: 3 });
+    clock.turn();
+    expect([left.at(-1), written(store)]).toEqual(["noting 3", 2]);
   });
 
   test("pacing holds the next small commit back, not a large one", () => {

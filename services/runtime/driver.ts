@@ -59,7 +59,10 @@ export interface DriverOptions<I, E extends Effect> {
   readonly onStored?: (report: StoreReport) => I | undefined;
   /** onFatal is called once, when the core failed an assertion or threw (D6). The driver has stopped. */
   readonly onFatal: (error: unknown) => void;
-  /** "turn": one commit per turn of the event loop, for throughput. "now": as soon as the mailbox is empty, for latency. */
+  /**
+   * "turn": one commit per turn of the event loop, for throughput. "now": as soon as the mailbox is empty, for latency; in the next
+   * turn if no output waits for it.
+   */
   readonly commit: "turn" | "now";
   /** Inputs that may wait (D3), and control inputs on top. */
   readonly mailboxCapacity?: number;
@@ -195,8 +198,9 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     if (this.#busy || this.#state !== "running") return;
     this.#busy = true;
     try {
+      // What no output waits for is committed in the next turn, when that which has left is on its way.
       do this.#drain();
-      while (this.#committer.commitNow());
+      while (this.#gate.size > 0 && this.#committer.commitNow());
       this.#committer.schedule();
       this.#arm();
     } catch (error) {

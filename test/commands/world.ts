@@ -45,6 +45,8 @@ export class MemoryHub {
   core: CommandCore;
   /** Everything that left, in order. */
   readonly out: CommandEffect[] = [];
+  /** How many of the last step's effects left before its commit. */
+  early = 0;
   readonly #settings: Partial<Settings>;
   readonly #now: () => Now;
 
@@ -55,7 +57,10 @@ export class MemoryHub {
     this.core = this.#boot();
   }
 
-  /** give steps the core. `crashAt`: the process dies right before ("before") or right after ("after") the step's commit. */
+  /**
+   * give steps the core and answers what left. `crashAt`: the process dies right before ("before") or right after ("after") the step's
+   * commit; what the step let out in front of its persist has left all the same.
+   */
   give(input: Input, crashAt?: "before" | "after"): CommandEffect[] {
     return this.#settle((effects) => this.core.step(this.#now(), input, effects), crashAt);
   }
@@ -87,11 +92,12 @@ export class MemoryHub {
     const effects: CommandEffect[] = [];
     run(effects);
     if (crashAt !== "before") for (const effect of effects) if (effect.kind === "persist") this.disk.apply(effect.ops);
-    if (crashAt !== undefined) {
-      this.restart();
-      return [];
-    }
-    const left = effects.filter((effect) => effect.kind !== "persist" && effect.kind !== "observe");
+    const commit = effects.findIndex(({ kind }) => kind === "persist");
+    const leaves = (effect: CommandEffect): boolean => effect.kind !== "persist" && effect.kind !== "observe";
+    const early = effects.slice(0, Math.max(0, commit)).filter(leaves);
+    this.early = early.length;
+    const left = crashAt === undefined ? effects.filter(leaves) : early;
+    if (crashAt !== undefined) this.restart();
     this.out.push(...left);
     return left;
   }
