@@ -7,6 +7,9 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { CapabilityInfo, DirectoryChange, DirectorySource } from "../command-forwarding/index.ts";
 import { type Mirror, type MirrorFeed, type NodeEntry, RegistryClient } from "../registry-sync/index.ts";
 
+/** Changes that are told in one turn: some milliseconds of work for who listens. */
+const CHANGES_MAX = 1_000;
+
 /** How often ages are turned into freshness while nothing else happens, ms. */
 const AGE_MS = 1_000;
 
@@ -16,6 +19,8 @@ const AGE_MS = 1_000;
  */
 export class DirectoryFeed implements DirectorySource {
   readonly #clock: Clock;
+  /** Hubs whose nodes were told. */
+  readonly #told = new Set<string>();
   readonly #freshness = new Map<string, Freshness>();
   #mirror: Mirror | undefined;
   #listener: ((changes: readonly DirectoryChange[]) => void) | undefined;
@@ -59,9 +64,11 @@ export class DirectoryFeed implements DirectorySource {
   }
 
   #replaced(feed: MirrorFeed, gone: boolean): void {
-    this.#add({ kind: "hub-gone", hubId: feed.hubId });
+    if (this.#told.has(feed.hubId)) this.#add({ kind: "hub-gone", hubId: feed.hubId });
     this.#freshness.delete(feed.hubId);
+    this.#told.delete(feed.hubId);
     if (gone) return;
+    this.#told.add(feed.hubId);
     for (const entry of feed.table.entries()) this.#add(putOf(feed.hubId, entry));
     this.#tellFreshness();
   }
@@ -84,15 +91,18 @@ export class DirectoryFeed implements DirectorySource {
     this.#schedule();
   }
 
-  /** Changes of one turn go together: the first copy of a registry is one input, not thousands. */
+  /**
+   * Changes go together, but a first copy of a large registry in parts, so that it does not hold up everything else. One that takes the
+   * place of another goes at once: between the parts nodes would be missing that were there.
+   */
   #schedule(): void {
     if (this.#scheduled !== undefined || this.#pending.length === 0) return;
     this.#scheduled = this.#clock.setImmediate(() => {
       this.#scheduled = undefined;
       if (this.#listener === undefined) return;
-      const changes = this.#pending;
-      this.#pending = [];
-      this.#listener(changes);
+      const replaces = this.#pending.some(({ kind }) => kind === "hub-gone");
+      this.#listener(this.#pending.splice(0, replaces ? Number.POSITIVE_INFINITY : CHANGES_MAX));
+      this.#schedule();
     });
   }
 }

@@ -157,6 +157,8 @@ export class Mirror {
         if (this.#closed) return;
         if (this.#backoff.failures > 0) this.#backoff.succeeded();
         this.#take(response);
+        // A snapshot comes as fast as it can be read, in this process without a turn of the event loop in between: others must get theirs.
+        if (response.push.case === "blocks" && response.push.value.snapshot) await this.#turn();
       }
     } catch (error) {
       if (!(error instanceof FoedusError)) throw error;
@@ -169,6 +171,10 @@ export class Mirror {
       for (const feed of this.#feeds.values()) feed.complete = false;
     this.#o.onLink?.(failure);
     this.#retry = this.#clock.setTimer(this.#backoff.failed(this.#clock.mono()), () => void this.#run());
+  }
+
+  #turn(): Promise<void> {
+    return new Promise((resolve) => void this.#clock.setImmediate(resolve));
   }
 
   #take({ push }: WatchResponse): void {
