@@ -13,6 +13,13 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 endif
 
 STAMP := node_modules/.foedus-installed
+# What a released format looks like is written once: `make test-update` leaves this spec's vectors alone.
+GOLDEN_VECTORS := services/registry-sync/segment-codec.spec.ts
+# The service that tests of the runtime call, generated to stdout: protoc-gen-es writes the extension .ts only into relative imports.
+ECHO := test/proto/echo-service.gen.ts
+ECHO_OUT := node_modules/.cache/echo
+generate_echo = rm -rf $(ECHO_OUT) && buf generate --template buf.gen.test.yaml --config buf.test.yaml -o $(ECHO_OUT) \
+  && sed -E 's|("\#gen/[^"]*)\.js"|\1.ts"|' $(ECHO_OUT)/foedus/test/v1/echo_service_pb.ts | biome check --write --stdin-file-path=$(ECHO)
 SEED ?=
 RUNS ?=
 HUBS ?=
@@ -57,6 +64,7 @@ $(STAMP): package-lock.json .npmrc
 .PHONY: generate
 generate: setup ## regenerate proto/gen and the generated pages in docs/
 	@buf format -w && buf generate
+	@$(generate_echo) >$(ECHO_OUT).ts && mv $(ECHO_OUT).ts $(ECHO)
 	@node test/tidy/docs.ts --write
 
 .PHONY: proto-baseline
@@ -88,7 +96,7 @@ uninstall: ## remove what `make install` put there; configuration and data stay
 	@ops/install.sh uninstall "$(PREFIX)" "$(DESTDIR)"
 
 .PHONY: tools
-tools: setup ## get the programs that tests and charts need: helm, grpcurl, promtool ... (once; needs Go, and root for Debian packages)
+tools: setup ## get the programs that tests and charts need: helm, grpcurl, promtool ... (once; as root also Debian packages, such as Go)
 	@node tools/install.ts
 
 ##@ Check
@@ -100,6 +108,7 @@ check: setup ## format, types, schema lint and compatibility, generated code, ho
 	@buf format --diff --exit-code >/dev/null || { echo "schema files are not formatted: run make generate" >&2; exit 1; }
 	@buf breaking proto --against test/tidy/baseline.binpb
 	@rm -rf node_modules/.cache/gen && buf generate -o node_modules/.cache/gen && diff -r node_modules/.cache/gen/proto/gen proto/gen >/dev/null || { echo "proto/gen is not what the schema gives: run make generate" >&2; exit 1; }
+	@$(generate_echo) | diff - $(ECHO) >/dev/null || { echo "$(ECHO) is not what its schema gives: run make generate" >&2; exit 1; }
 	@vitest run --reporter=dot test/tidy
 
 .PHONY: format
@@ -115,8 +124,9 @@ chart: setup ## check the Helm chart with Helm 4 and 3, Kubernetes' schemas and 
 	@node test/run.ts test/chart
 
 .PHONY: test-update
-test-update: setup ## rewrite the transcripts in testdata/; look at the diff before you commit it
-	@FOEDUS_UPDATE_TRANSCRIPTS=1 vitest run
+test-update: setup ## rewrite the transcripts in testdata/ and the chart's goldens; look at the diff before you commit it
+	@FOEDUS_UPDATE_TRANSCRIPTS=1 vitest run --update=all test/chart/chart.spec.ts \
+	  $$(grep -rlE 'checkTranscript\(|toMatchFileSnapshot\(' --include='*.spec.ts' services test | grep -vxF '$(GOLDEN_VECTORS)')
 
 .PHONY: simulate
 simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS=)

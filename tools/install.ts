@@ -1,10 +1,13 @@
 // Builds and installs the programs that tests and charts need: `make tools`. What is there already is left alone; what cannot be had
 // gets one line that says why, and the tests that need it are skipped. It ends with 0 either way: a machine without Go still tests.
+// Debian's packages come first, for they bring the Go that builds the others.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   accessSync,
+  chmodSync,
   constants,
+  copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -54,15 +57,15 @@ function run(command: string, args: readonly string[], cwd: string, env: NodeJS.
   return { status: status ?? 1, text: error === undefined ? `${stdout}${stderr}` : error.message };
 }
 
-/** found tells whether a command is on the path, or a file is there. */
-function found(name: string): boolean {
+/** whereIs is the path of a command, or of a file, if it is there. */
+function whereIs(name: string): string | undefined {
   const places = name.startsWith("/")
     ? [name]
     : (process.env["PATH"] ?? "")
         .split(delimiter)
-        .concat("/usr/sbin", "/sbin")
+        .concat("/usr/sbin", "/sbin", "/usr/local/go/bin")
         .map((dir) => join(dir, name));
-  return places.some((place) => {
+  return places.find((place) => {
     try {
       accessSync(place, constants.R_OK);
       return true;
@@ -71,6 +74,8 @@ function found(name: string): boolean {
     }
   });
 }
+
+const found = (name: string): boolean => whereIs(name) !== undefined;
 
 /** lastLine of what a program said is where compilers and apt put the reason. */
 function lastLine(text: string): string {
@@ -118,16 +123,76 @@ function goTools(): void {
   const stale = names.filter((name) => !existsSync(join(BIN, name)) || !stamped(name, digests.get(name)!));
   kept += names.length - stale.length;
   if (stale.length === 0) return;
-  const go = goCommand();
   // One after another: the linker of a Kubernetes client takes 1.2 GB.
   for (const name of stale) {
-    if (go === undefined) give(name, "Go is not installed (Debian: apt-get install golang-go; version 1.26 or newer)");
+    const go = goCommand();
+    if ("missing" in go) give(name, go.missing);
     else build(go, name, digests.get(name)!);
   }
 }
 
-function goCommand(): string | undefined {
-  return found("go") ? "go" : existsSync("/usr/local/go/bin/go") ? "/usr/local/go/bin/go" : undefined;
+/** Go is a Go that is new enough for all modules here, and the environment to run it in; or why there is none. */
+type Go = { readonly path: string; readonly env: NodeJS.ProcessEnv } | { readonly missing: string };
+
+let knownGo: Go | undefined;
+
+/** goCommand finds Go: the one of this machine, or else the one of `go-version`, which any older one can fetch. */
+function goCommand(): Go {
+  knownGo ??= findGo();
+  return knownGo;
+}
+
+function findGo(): Go {
+  const path = whereIs("go");
+  if (path === undefined) return { missing: "Go is not installed (Debian: apt-get install golang-go)" };
+  // A Go that would fetch another by itself is asked for its own version.
+  const env = { ...process.env, GOTOOLCHAIN: "local" };
+  const [version = "", os = "", arch = "", cache = ""] = run(
+    path,
+    ["env", "GOVERSION", "GOOS", "GOARCH", "GOMODCACHE"],
+    SOURCES,
+    env,
+  ).text.split("\n");
+  const needed = readdirSync(SOURCES)
+    .map((name) => join(SOURCES, name, "go.mod"))
+    .filter((file) => existsSync(file))
+    .map((file) => /^go (\S+)$/m.exec(readFileSync(file, "utf8"))?.[1] ?? "");
+  if (needed.every((least) => atLeast(version, least))) return { path, env: process.env };
+  const wanted = readFileSync(join(SOURCES, "go-version"), "utf8").trim();
+  const toolchain = `golang.org/toolchain@v0.0.1-go${wanted}.${os}-${arch}`;
+  const { status, text } = run(path, ["mod", "download", toolchain], SOURCES, { ...env, GOFLAGS: "-modcacherw" });
+  const tooOld = `${version} is too old, and go${wanted} cannot be had`;
+  if (status !== 0) return { missing: `${tooOld}: ${reason(text)}` };
+  const home = join(cache, toolchain);
+  try {
+    makeRunnable(home, `${os}_${arch}`);
+  } catch (error) {
+    return { missing: `${tooOld}: ${error instanceof Error ? error.message : String(error)}` };
+  }
+  say(`go: ${version} is too old for some programs and fetched go${wanted}`);
+  return { path: join(home, "bin", "go"), env: { ...env, GOROOT: home } };
+}
+
+/** atLeast compares versions such as go1.26.8 and 1.26. */
+function atLeast(version: string, least: string): boolean {
+  const parts = (text: string): number[] => (/(\d+)\.(\d+)(?:\.(\d+))?/.exec(text)?.slice(1) ?? []).map((part) => Number(part ?? 0));
+  const [have, want] = [parts(version), parts(least)];
+  const at = want.findIndex((part, i) => part !== have[i]);
+  return at < 0 || (have[at] ?? -1) > want[at]!;
+}
+
+/**
+ * makeRunnable does what a Go of version 1.21 or newer does when it fetches another one: a module has no executable files and no second
+ * go.mod in it, so those of the toolchain were packed as others.
+ */
+function makeRunnable(home: string, target: string): void {
+  for (const folder of [join(home, "bin"), join(home, "pkg", "tool", target)])
+    for (const file of readdirSync(folder)) chmodSync(join(folder, file), 0o755);
+  for (const folder of [join(home, "src"), join(home, "src", "cmd")]) {
+    if (existsSync(join(folder, "go.mod"))) continue;
+    chmodSync(folder, 0o755);
+    copyFileSync(join(folder, "_go.mod"), join(folder, "go.mod"));
+  }
 }
 
 /** schemas writes the JSON schemas of Kubernetes and of the extensions that the chart uses, for kubeconform. */
@@ -141,10 +206,10 @@ function schemas(): void {
     return;
   }
   const go = goCommand();
-  if (go === undefined) return give(name, "Go is not installed");
+  if ("missing" in go) return give(name, go.missing);
   const fresh = join(HOME, `.${name}.new`);
   for (const folder of [fresh, join(HOME, name)]) rmSync(folder, { recursive: true, force: true });
-  const env = { ...process.env, PATH: `${dirname(go)}${delimiter}${process.env["PATH"] ?? ""}` };
+  const env = { ...go.env, PATH: `${dirname(go.path)}${delimiter}${go.env["PATH"] ?? ""}` };
   const { status, text } = run(program, [fresh], SOURCES, env);
   if (status !== 0) return give(name, reason(text));
   renameSync(fresh, join(HOME, name));
@@ -153,14 +218,14 @@ function schemas(): void {
   say(`${name}: ${lastLine(text)}`);
 }
 
-function build(go: string, name: string, wanted: string): void {
+function build(go: Exclude<Go, { readonly missing: string }>, name: string, wanted: string): void {
   const folder = join(SOURCES, name);
   const program = /^tool (\S+)$/m.exec(readFileSync(join(folder, "go.mod"), "utf8"))?.[1] ?? ".";
   const started = systemClock.mono();
   const fresh = join(BIN, `.${name}.new`);
-  const env = { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-trimpath -buildvcs=false -mod=readonly", GOWORK: "off", ...UNLISTED };
+  const env = { ...go.env, CGO_ENABLED: "0", GOFLAGS: "-trimpath -buildvcs=false -mod=readonly", GOWORK: "off", ...UNLISTED };
   const flags = existsSync(join(folder, "ldflags")) ? readFileSync(join(folder, "ldflags"), "utf8").trim() : "";
-  const { status, text } = run(go, ["build", `-ldflags=-s -w ${flags}`, "-o", fresh, program], folder, env);
+  const { status, text } = run(go.path, ["build", `-ldflags=-s -w ${flags}`, "-o", fresh, program], folder, env);
   if (status !== 0) return give(name, reason(text));
   renameSync(fresh, join(BIN, name));
   writeFileSync(join(STAMPS, name), wanted);
@@ -291,9 +356,9 @@ function wheelTools(): void {
 
 const started = systemClock.mono();
 for (const folder of [BIN, STAMPS]) mkdirSync(folder, { recursive: true });
+debianTools();
 goTools();
 schemas();
-debianTools();
 wheelTools();
 python();
 const seconds = ((systemClock.mono() - started) / 1000).toFixed(1);

@@ -26,11 +26,26 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** NatsPair is leaf A and hub B, each with a client port on loopback. */
+interface PushParts {
+  readonly subscriber: Part<PushResult>;
+  readonly publisher: Part<{ count: number }>;
+}
+
+interface RequestParts {
+  readonly responder: Part<void>;
+  readonly requester: Part<RequestResult>;
+}
+
+/**
+ * NatsPair is leaf A and hub B, each with a client port on loopback, and on demand their users. Those stay for all rounds, as the
+ * users of the hubs do, so that none is measured with code that V8 sees for the first time.
+ */
 export class NatsPair {
   readonly portA: number;
   readonly portB: number;
   readonly #children: readonly ChildProcess[];
+  #push: PushParts | undefined;
+  #requests: RequestParts | undefined;
 
   private constructor(portA: number, portB: number, children: readonly ChildProcess[]) {
     this.portA = portA;
@@ -74,11 +89,28 @@ export class NatsPair {
     return pair;
   }
 
-  get pids(): number[] {
-    return this.#children.map((child) => child.pid!);
+  /** push publishes for some seconds as fast as the client can in its best mode (flush per 1,000, 16 in flight). */
+  async push(load: PushLoad): Promise<PushResult> {
+    this.#push ??= {
+      subscriber: await startPart<PushResult>(import.meta.filename, "subscriber", { port: this.portB }),
+      publisher: await startPart<{ count: number }>(import.meta.filename, "publisher", { port: this.portA }),
+    };
+    const received = this.#push.subscriber.go();
+    await this.#push.publisher.go(load);
+    return received;
+  }
+
+  /** request keeps requests of 64 B in flight from A to a responder at B. */
+  async request(run: RequestRun): Promise<RequestResult> {
+    this.#requests ??= {
+      responder: await startPart<void>(import.meta.filename, "responder", { port: this.portB }),
+      requester: await startPart<RequestResult>(import.meta.filename, "requester", { port: this.portA }),
+    };
+    return this.#requests.requester.go(run);
   }
 
   async stop(): Promise<void> {
+    await Promise.all([...Object.values(this.#push ?? {}), ...Object.values(this.#requests ?? {})].map((part) => part.stop()));
     for (const child of this.#children) {
       const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
       child.kill("SIGTERM");
@@ -87,7 +119,13 @@ export class NatsPair {
   }
 }
 
-/** PushResult is what one saturated or paced push run gave. */
+/** PushLoad is how long messages are published, and how long each is. */
+export interface PushLoad {
+  readonly seconds: number;
+  readonly bytes: number;
+}
+
+/** PushResult is what one push run gave. */
 export interface PushResult {
   readonly count: number;
   readonly seconds: number;
@@ -96,20 +134,10 @@ export interface PushResult {
   readonly p99Ms: number;
 }
 
-/** natsPush publishes for some seconds as fast as the client can in its best mode (flush per 1,000, 16 in flight), 64 B each. */
-export async function natsPush(
-  pair: NatsPair,
-  options: { readonly seconds: number; readonly bytes: number; readonly rate?: number },
-): Promise<PushResult> {
-  const subscriber: Part<PushResult> = await startPart(import.meta.filename, "subscriber", { port: pair.portB });
-  const publisher: Part<{ count: number }> = await startPart(import.meta.filename, "publisher", { port: pair.portA, ...options });
-  try {
-    const received = subscriber.go();
-    await publisher.go();
-    return await received;
-  } finally {
-    await Promise.all([publisher.stop(), subscriber.stop()]);
-  }
+/** RequestRun is how long requests are made, and how many at once. */
+export interface RequestRun {
+  readonly seconds: number;
+  readonly inFlight: number;
 }
 
 /** RequestResult is what one request/reply run gave. */
@@ -117,20 +145,6 @@ export interface RequestResult {
   readonly perSecond: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
-}
-
-/** natsRequest keeps `inFlight` requests of 64 B in flight from A to a responder at B. */
-export async function natsRequest(
-  pair: NatsPair,
-  options: { readonly seconds: number; readonly inFlight: number },
-): Promise<RequestResult> {
-  const responder: Part<void> = await startPart(import.meta.filename, "responder", { port: pair.portB });
-  const requester: Part<RequestResult> = await startPart(import.meta.filename, "requester", { port: pair.portA, ...options });
-  try {
-    return await requester.go();
-  } finally {
-    await Promise.all([requester.stop(), responder.stop()]);
-  }
 }
 
 const END = "push.end";
@@ -141,10 +155,7 @@ async function subscriber(argument: { port: number }): Promise<() => Promise<Pus
   let count = 0;
   let first = 0;
   let latencies: number[] = [];
-  let finish: (total: number) => void;
-  const ended = new Promise<number>((resolve) => {
-    finish = resolve;
-  });
+  let ended = Promise.withResolvers<number>();
   nc.subscribe(SUBJECT, {
     callback: (_error, message) => {
       if (count === 0) first = preciseWall();
@@ -154,48 +165,39 @@ async function subscriber(argument: { port: number }): Promise<() => Promise<Pus
       if (latencies.length > 2_000_000) latencies = latencies.slice(-1_000_000);
     },
   });
-  nc.subscribe(END, { callback: (_error, message) => finish(Number(message.string())) });
+  nc.subscribe(END, { callback: (_error, message) => ended.resolve(Number(message.string())) });
   await nc.flush();
   return async () => {
-    const total = await ended;
+    const total = await ended.promise;
     await until("all messages", () => count >= total, 30_000);
     const seconds = (preciseWall() - first) / 1_000;
     const { p50, p99 } = quantiles(latencies);
-    return { count, seconds, perSecond: count / seconds, p50Ms: p50, p99Ms: p99 };
+    const result = { count, seconds, perSecond: count / seconds, p50Ms: p50, p99Ms: p99 };
+    // Nothing of the next run comes before this result was told.
+    count = 0;
+    latencies = [];
+    ended = Promise.withResolvers<number>();
+    return result;
   };
 }
 
-async function publisher(argument: {
-  port: number;
-  seconds: number;
-  bytes: number;
-  rate?: number;
-}): Promise<() => Promise<{ count: number }>> {
+async function publisher(argument: { port: number }): Promise<(load: PushLoad) => Promise<{ count: number }>> {
   const nc = await connect({ port: argument.port });
-  return async () => {
+  return async ({ seconds, bytes }) => {
     let count = 0;
     const inFlight: Promise<void>[] = [];
-    const end = systemClock.mono() + argument.seconds * 1_000;
+    const end = systemClock.mono() + seconds * 1_000;
     const send = (n: number): void => {
       for (let i = 0; i < n; i++) {
-        const data = Buffer.alloc(argument.bytes);
+        const data = Buffer.alloc(bytes);
         if ((count++ & 15) === 0) data.writeDoubleLE(preciseWall(), 0);
         nc.publish(SUBJECT, data);
       }
     };
-    if (argument.rate === undefined) {
-      while (systemClock.mono() < end) {
-        send(1_000);
-        inFlight.push(nc.flush());
-        if (inFlight.length >= 16) await inFlight.shift();
-      }
-    } else {
-      const start = systemClock.mono();
-      while (systemClock.mono() < end) {
-        const due = Math.floor(((systemClock.mono() - start) / 1_000) * argument.rate) - count;
-        if (due > 0) send(due);
-        await new Promise<void>((resolve) => systemClock.setTimer(1, resolve));
-      }
+    while (systemClock.mono() < end) {
+      send(1_000);
+      inFlight.push(nc.flush());
+      if (inFlight.length >= 16) await inFlight.shift();
     }
     await Promise.all(inFlight);
     await nc.flush();
@@ -216,13 +218,13 @@ async function responder(argument: { port: number }): Promise<() => Promise<void
   return () => Promise.resolve();
 }
 
-async function requester(argument: { port: number; seconds: number; inFlight: number }): Promise<() => Promise<RequestResult>> {
+async function requester(argument: { port: number }): Promise<(run: RequestRun) => Promise<RequestResult>> {
   const nc = await connect({ port: argument.port });
   const payload = Buffer.alloc(64, 7);
   await until("the responder", () => nc.request("request", payload, { timeout: 200 }).then(() => true));
-  return async () => {
+  return async ({ seconds, inFlight }) => {
     const start = systemClock.mono();
-    const end = start + argument.seconds * 1_000;
+    const end = start + seconds * 1_000;
     const latencies: number[] = [];
     const one = async (): Promise<void> => {
       while (systemClock.mono() < end) {
@@ -231,7 +233,7 @@ async function requester(argument: { port: number; seconds: number; inFlight: nu
         latencies.push(systemClock.mono() - sent);
       }
     };
-    await Promise.all(Array.from({ length: argument.inFlight }, one));
+    await Promise.all(Array.from({ length: inFlight }, one));
     const { p50, p99 } = quantiles(latencies);
     return { perSecond: latencies.length / ((systemClock.mono() - start) / 1_000), p50Ms: p50, p99Ms: p99 };
   };

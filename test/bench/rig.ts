@@ -1,17 +1,7 @@
 // Two hubs that are joined, with the parts that use them: what the push and command benches run on.
 import { Federation, ROOT } from "../support/federation.ts";
 import { cpuDuring } from "./measure.ts";
-import {
-  type CommandResult,
-  type CommandRun,
-  doorOf,
-  type Expected,
-  type Load,
-  PARTS_FILE,
-  type PushKind,
-  type Seen,
-  type Sent,
-} from "./parts.ts";
+import { type CommandResult, type CommandRun, doorOf, type Expected, type Load, PARTS_FILE, type Seen, type Sent } from "./parts.ts";
 import { type Part, startPart } from "./worker.ts";
 
 export const NODES = 5_000;
@@ -117,5 +107,3 @@ export function showCpu(cpuUs: Readonly<Record<string, number>>): string {
     .map(([name, us]) => `${name} ${us.toFixed(2)}`)
     .join(", ");
 }
-
-export type { PushKind };

@@ -3,14 +3,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { alternate, belowRow, context, notMeasured, type Row, ratioRow, showRate } from "./measure.ts";
-import { NatsPair, natsPush, natsRequest, natsVersion } from "./nats.ts";
+import { NatsPair, natsVersion, type RequestResult } from "./nats.ts";
 import { type CommandResult, doorOf, OPAQUE_BYTES, type PushKind } from "./parts.ts";
 import { RawPair } from "./raw.ts";
 import { type PushRun, Rig, showCpu } from "./rig.ts";
 import { UNARY_FILE } from "./unary.ts";
 import { median, startPart } from "./worker.ts";
 
-/** Rounds of each alternation; the first call of each kind is warm-up and not counted. */
+/** Rounds of each alternation. Each side of it is called once before, for WARM_SECONDS, which is not counted. */
 const ROUNDS = 3;
 const PUSH_SECONDS = 2;
 const COMMAND_SECONDS = 1.5;
@@ -52,7 +52,7 @@ async function withNats<R>(work: (nats: NatsPair | undefined) => Promise<R>): Pr
   });
 }
 
-const showCommand = ({ perSecond, p50Ms, p99Ms }: CommandResult | Awaited<ReturnType<typeof natsRequest>>): string =>
+const showCommand = ({ perSecond, p50Ms, p99Ms }: CommandResult | RequestResult): string =>
   `${showRate(perSecond)}, p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(1)} ms`;
 
 /** middle is the run of median throughput. */
@@ -110,10 +110,12 @@ async function commandsAgainstNats(rig: Rig, nats: NatsPair | undefined): Promis
       continue;
     }
     const run = { seconds: COMMAND_SECONDS, inFlight };
+    await rig.command({ ...run, seconds: WARM_SECONDS });
+    await nats.request({ ...run, seconds: WARM_SECONDS });
     const rounds = await alternate(
       ROUNDS,
       () => rig.command(run),
-      () => natsRequest(nats, run),
+      () => nats.request(run),
     );
     const note = `${showCommand(middle(rounds.map(({ a }) => a)))}; NATS ${showCommand(middle(rounds.map(({ b }) => b)))}`;
     rows.push(
@@ -151,10 +153,11 @@ async function pushes(rig: Rig, nats: NatsPair | undefined): Promise<Row[]> {
       rows.push(notMeasured("push", name, `>= ${floor} x`, `${NO_NATS}; ${showPush(run)}`));
       continue;
     }
+    await nats.push({ seconds: WARM_SECONDS, bytes: NATS_BYTES });
     const rounds = await alternate(
       ROUNDS,
       () => rig.push(load),
-      () => natsPush(nats, { seconds: PUSH_SECONDS, bytes: NATS_BYTES }),
+      () => nats.push({ seconds: PUSH_SECONDS, bytes: NATS_BYTES }),
     );
     const ours: PushRun = middle(rounds.map(({ a }) => a));
     rows.push(

@@ -74,12 +74,6 @@ export async function runRole(roles: Readonly<Record<string, Role>>): Promise<bo
   return true;
 }
 
-/** cpuSeconds is user and system time of this process so far. */
-export function cpuSeconds(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6;
-}
-
 /** quantiles of an unsorted list of numbers. */
 export function quantiles(values: readonly number[] | Float64Array): { p50: number; p99: number; p999: number; max: number } {
   const sorted = Float64Array.from(values).sort();

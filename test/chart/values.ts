@@ -38,18 +38,18 @@ const size = (fallback: string) =>
     .meta({ description: "size of its volume" });
 
 /**
- * Measured with 10 idle links (docs/BENCHMARKS.md, "idle"): some 102 MiB resident and 1.5 % of a core in one process; in split mode 86 to
- * 94 MiB and 1.3 to 1.5 % of a core for each service. What a hub needs under load is beyond that, so memory has room above it.
+ * The requests are for a hub with 10 idle links, as docs/BENCHMARKS.md ("idle") measures it. What a hub needs under load is
+ * beyond that, so memory has room above it.
  */
 const HUB_RESOURCES = resources(
   { cpu: "50m", memory: "160Mi" },
   { memory: "512Mi" },
-  "requests from docs/BENCHMARKS.md (idle: 102 MiB and 1.5 % of a core with 10 links, one process); no limit of cpu, which only adds latency",
+  "requests for an idle hub with 10 links in one process, with room (docs/BENCHMARKS.md); no limit of cpu, which only adds latency",
 );
 const SPLIT_RESOURCES = resources(
   { cpu: "25m", memory: "128Mi" },
   { memory: "512Mi" },
-  "requests from docs/BENCHMARKS.md (idle: 86 to 94 MiB and 1.5 % of a core with 10 links); no limit of cpu, which only adds latency",
+  "requests for the service of an idle hub with 10 links, with room (docs/BENCHMARKS.md); no limit of cpu, which only adds latency",
 );
 
 const common = (name: string, number: number, memory: typeof HUB_RESOURCES, volume: string) => ({

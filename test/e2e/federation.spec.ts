@@ -1,60 +1,15 @@
 // The whole line, with real processes over real mutual TLS: discover, prove, share, see change, command, survive.
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  AttachExecutorRequestSchema,
-  ExecuteRequestSchema,
-} from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { AttachExecutorRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
-import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { Freshness, type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
+import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetPeerRequestSchema, ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import {
-  DeregisterNodeRequestSchema,
-  GetNodeRequestSchema,
-  ListNodesRequestSchema,
-  type NodeRecord,
-  RegisterNodesRequestSchema,
-  UpdateStateRequestSchema,
-} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { ListEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { deregister, execute, get, lamp, number, register, stateOf, text, update } from "../support/acts.ts";
 import { type Clients, Federation, until } from "../support/federation.ts";
-
-const lamp = (nodeId: string): Node =>
-  create(NodeSchema, {
-    nodeId,
-    type: "light",
-    name: `Lamp ${nodeId}`,
-    capabilities: [
-      { name: "state", type: ValueType.STRING, readable: true, invocable: true, allowed: ["ON", "OFF"] },
-      { name: "brightness", type: ValueType.DOUBLE, readable: true, invocable: true, min: 0, max: 254 },
-      { name: "power", type: ValueType.DOUBLE, readable: true, unit: "W" },
-    ],
-  });
-
-const text = (value: string): Value => create(ValueSchema, { kind: { case: "stringValue", value } });
-const number = (value: number): Value => create(ValueSchema, { kind: { case: "doubleValue", value } });
-
-async function get(clients: Clients, hubId: string, nodeId: string): Promise<NodeRecord | undefined> {
-  const answer = await clients.registry.getNode(create(GetNodeRequestSchema, { name: { hubId, nodeId } }));
-  return answer.record;
-}
-
-const stateOf = (record: NodeRecord | undefined, key: string): unknown =>
-  record?.state.find((state) => state.key === key)?.value?.kind.value;
-
-/** update sends one batch by name and resolves when it is acknowledged as durable. */
-async function update(clients: Clients, nodeId: string, values: Readonly<Record<string, Value>>): Promise<void> {
-  const stream = clients.registry.updateState();
-  const updates = Object.entries(values).map(([key, value]) => ({ nodeId, key, value }));
-  stream.send(create(UpdateStateRequestSchema, { frame: { case: "named", value: { seq: 1n, updates } } }));
-  for await (const { frame } of stream.responses) {
-    if (frame.case === "refused") throw new Error(`refused: ${frame.value.failure?.message}`);
-    if (frame.case === "ack") break;
-  }
-  stream.cancel();
-}
 
 /** attach serves commands for nodes; what ran is counted, and each sets the state that it commands. */
 function attach(clients: Clients, nodeIds: string[]): { readonly ran: string[]; stop(): void } {
@@ -75,9 +30,6 @@ function attach(clients: Clients, nodeIds: string[]): { readonly ran: string[]; 
   serve().catch(() => undefined);
   return { ran, stop: () => stream.cancel() };
 }
-
-const execute = (clients: Clients, hubId: string, nodeId: string, capability: string, value: Value, timeoutMs = 5_000) =>
-  clients.commands.execute(create(ExecuteRequestSchema, { command: { target: { hubId, nodeId }, capability, value, timeoutMs } }));
 
 describe.each(["single", "split"] as const)("three hubs in %s mode", (mode) => {
   let federation: Federation;
@@ -126,7 +78,7 @@ describe.each(["single", "split"] as const)("three hubs in %s mode", (mode) => {
   });
 
   test("S0-14 S0-17 S0-21 nodes and state changes of one hub are seen at the others, with their freshness", async () => {
-    await gateways.factory.registry.registerNodes(create(RegisterNodesRequestSchema, { nodes: [lamp("lamp-1"), lamp("lamp-2")] }));
+    await register(gateways.factory, lamp("lamp-1"), lamp("lamp-2"));
     await update(gateways.factory, "lamp-1", { state: text("OFF"), power: number(0.5) });
     const record = await until("lamp-1 at home", async () => {
       const found = await get(home, "factory", "lamp-1");
@@ -147,7 +99,7 @@ describe.each(["single", "split"] as const)("three hubs in %s mode", (mode) => {
   });
 
   test("B0-1 a hub that can only dial out is commanded like any other", async () => {
-    await gateways.lab.registry.registerNodes(create(RegisterNodesRequestSchema, { nodes: [lamp("bench")] }));
+    await register(gateways.lab, lamp("bench"));
     const executor = attach(gateways.lab, ["bench"]);
     await until("bench at home", () => get(home, "lab", "bench"));
     const { result } = await until("the executor", () => execute(home, "lab", "bench", "brightness", number(100)));
@@ -177,7 +129,7 @@ describe.each(["single", "split"] as const)("three hubs in %s mode", (mode) => {
   test("D-3 what is removed while a hub is away is gone when it is back; the rest is resumed; nothing acknowledged is lost", async () => {
     await update(gateways.factory, "lamp-2", { power: number(41) });
     await federation.hub("home").end("SIGKILL");
-    await gateways.factory.registry.deregisterNode(create(DeregisterNodeRequestSchema, { nodeId: "lamp-1" }));
+    expect(await deregister(gateways.factory, "lamp-1")).toBe(true);
     await update(gateways.factory, "lamp-2", { power: number(42) });
     await federation.hub("home").start();
     await until("the change at home", async () => stateOf(await get(home, "factory", "lamp-2"), "power") === 42, 30_000);

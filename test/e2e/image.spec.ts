@@ -1,6 +1,7 @@
 // The container image as an operator runs it: without root's rights, on a read-only root, in network namespaces of their own.
 import { execFile, spawnSync } from "node:child_process";
-import { chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -14,6 +15,7 @@ import { ExecutorClient } from "../../services/command-forwarding/client.ts";
 import { RegistryClient } from "../../services/registry-sync/client.ts";
 import { lamp } from "../support/acts.ts";
 import { ROOT, until } from "../support/federation.ts";
+import { allOf } from "../support/processes.ts";
 import { tool } from "../support/tools.ts";
 
 const LARGEST_BYTES = 200_000_000;
@@ -38,7 +40,8 @@ const tlsOf = (pki: string, name = "service-hub") => ({
 });
 
 describe.skipIf(why !== undefined)(title, () => {
-  const folder = mkdtempSync(join(tmpdir(), "foedus-image-"));
+  // podman takes no path of more than 50 characters.
+  const folder = join(tmpdir(), `foedus-image-${randomUUID().slice(0, 8)}`);
   const version = (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string }).version;
   const image = `localhost/foedus:${version}`;
   const archive = join(folder, "foedus.oci.tar");
@@ -52,7 +55,6 @@ describe.skipIf(why !== undefined)(title, () => {
   const factoryFromHere = `${net}.130`;
   type Hub = keyof typeof hubs;
   const names = Object.keys(hubs) as Hub[];
-  const started: Hub[] = [];
 
   const podman = (...args: readonly string[]): Promise<string> => run("podman", [...storage, "--runtime", RUNC, ...args]);
   const place = (hub: Hub): string => join(folder, hub);
@@ -70,6 +72,7 @@ describe.skipIf(why !== undefined)(title, () => {
   }
 
   beforeAll(async () => {
+    mkdirSync(folder, { mode: 0o700 });
     await run(join(ROOT, "ops/image/build.sh"), [archive]);
     await podman("pull", "--quiet", `oci-archive:${archive}`);
     const [home, factory] = names.map((hub) => `f${id}${hub}`) as [string, string];
@@ -97,10 +100,13 @@ describe.skipIf(why !== undefined)(title, () => {
   }, 300_000);
 
   afterAll(async () => {
-    for (const hub of started) await podman("rm", "--force", "--time", "20", container(hub));
-    for (const hub of names) spawnSync("ip", ["netns", "delete", `f${id}${hub}`]);
-    spawnSync("ip", ["link", "delete", cable]);
-    rmSync(folder, { recursive: true, force: true });
+    try {
+      await allOf(names.map((hub) => podman("rm", "--force", "--ignore", "--time", "20", container(hub))));
+    } finally {
+      for (const hub of names) spawnSync("ip", ["netns", "delete", `f${id}${hub}`]);
+      spawnSync("ip", ["link", "delete", cable]);
+      rmSync(folder, { recursive: true, force: true });
+    }
   }, 120_000);
 
   test("is small, and is configured as the Dockerfile says", async () => {
@@ -166,7 +172,6 @@ describe.skipIf(why !== undefined)(title, () => {
     for (const hub of names) {
       await podman("run", "--rm", ...limited, ...of(hub), image, "hub", "init", hub, "--dir", ".", "--advertise", hubs[hub]);
       await podman("run", "--detach", "--name", container(hub), ...limited, ...of(hub), image, "hub", "--config", "hub.json");
-      started.push(hub);
     }
     for (const [hub, other] of [names, [...names].reverse()] as [Hub, Hub][]) {
       cpSync(join(place(other), "pki/ca.pem"), join(place(hub), "their-ca.pem"));

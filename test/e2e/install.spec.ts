@@ -1,12 +1,16 @@
 // `make install`, and a hub under systemd's rules: what is installed runs, and the units are correct, tight, and not too tight for a hub.
-import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import type { IncomingMessage } from "node:http";
+import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ROOT, until } from "../support/federation.ts";
+import { ROOT, SERVICES, until } from "../support/federation.ts";
 import { tool } from "../support/tools.ts";
 
+const INSTALL = readFileSync(join(ROOT, "docs/INSTALL.md"), "utf8");
 const UNITS = ["foedus-hub.service", "foedus@.service"] as const;
 /** Tenths of systemd's exposure level (0 nothing, 100 everything): what is left is the network, which a hub is for, and V8's compiler. */
 const MOST_EXPOSED = 12;
@@ -78,8 +82,8 @@ describe("the systemd units, as a hub meets them", () => {
   beforeAll(() => void foedus(["hub", "init", "unit", "--dir", etc]));
 
   /** commandOf is the unit's command line, with the folders of this test in place of the system's. */
-  function commandOf(unit: string, instance: string): string[] {
-    const state = join(folder, "state", instance);
+  function commandOf(unit: string, instance: string, stateOf = instance): string[] {
+    const state = join(folder, "state", stateOf);
     const credentials = join(folder, "credentials", instance);
     mkdirSync(join(state, "foedus"), { recursive: true, mode: 0o700 });
     mkdirSync(credentials, { recursive: true, mode: 0o700 });
@@ -92,21 +96,33 @@ describe("the systemd units, as a hub meets them", () => {
     return put(line).replaceAll("%S", state).replaceAll("%d", credentials).split(" ");
   }
 
-  /** lifeOf starts a process, waits until it is ready, ends it, and gives its exit code. */
-  async function lifeOf([program = "", ...args]: readonly string[]): Promise<{ readonly code: number | null; readonly said: string }> {
-    const child = spawn(program, args, { env: environment, stdio: ["ignore", "pipe", "pipe"] });
+  interface Life {
+    readonly child: ChildProcess;
+    readonly ended: Promise<number | null>;
+    readonly out: () => string;
+    readonly said: () => string;
+  }
+
+  function begin([program = "", ...args]: readonly string[], env: NodeJS.ProcessEnv = environment): Life {
+    const child = spawn(program, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     let out = "";
     let err = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => (out += text));
     child.stderr.setEncoding("utf8").on("data", (text: string) => (err += text));
     const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+    return { child, ended, out: () => out, said: () => out + err };
+  }
+
+  /** lifeOf starts a process, waits until it is ready, ends it, and gives its exit code. */
+  async function lifeOf(line: readonly string[]): Promise<{ readonly code: number | null; readonly said: string }> {
+    const { child, ended, out, said } = begin(line);
     try {
-      const port = await until("its ops port", () => (child.exitCode === null ? /"ops_port":(\d+)/.exec(out)?.[1] : "0"), 60_000);
+      const port = await until("its ops port", () => (child.exitCode === null ? /"ops_port":(\d+)/.exec(out())?.[1] : "0"), 60_000);
       if (port !== "0") await until("readiness", async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).ok, 60_000);
     } finally {
       child.kill("SIGTERM");
     }
-    return { code: await ended, said: out + err };
+    return { code: await ended, said: said() };
   }
 
   const anyPort = ["--json", "--set", "listen.port=0", "--set", "ops.port=0", "--set", "services.discovery.port=0"];
@@ -125,6 +141,58 @@ describe("the systemd units, as a hub meets them", () => {
     },
     120_000,
   );
+
+  describe("foedus.target", () => {
+    // An address of our own, so that the ports are those that `hub init` leaves and docs/INSTALL.md names.
+    const host = `127.${1 + (process.pid % 250)}.${1 + (Math.floor(process.pid / 250) % 250)}.202`;
+    const here = Object.fromEntries(SERVICES.map((name) => [`FOEDUS_SERVICES_${name.replace("-", "_").toUpperCase()}_HOST`, host]));
+    const env = { ...environment, ...here, FOEDUS_OPS_HOST: host, FOEDUS_OPS_METRICS_HOST: host };
+    const lives = new Map<string, Life>();
+    afterAll(async () => {
+      for (const { child, ended } of lives.values()) {
+        child.kill("SIGKILL");
+        await ended;
+      }
+    });
+
+    /** metrics reads them as an operator who may look and no more. */
+    async function metrics(port: number): Promise<string> {
+      const pem = (name: string): string => readFileSync(join(etc, "pki", name), "utf8");
+      const tls = { ca: pem("ca.pem"), cert: pem("operator-viewer.pem"), key: pem("operator-viewer.key"), servername: "localhost" };
+      const asked = request({ host, port, path: "/metrics", agent: false, ...tls });
+      const [answer] = (await once(asked.end(), "response")) as [IncomingMessage];
+      return (await answer.setEncoding("utf8").toArray()).join("");
+    }
+
+    test("its services run side by side on one machine, with health and metrics where the documentation says", async () => {
+      const [wanted = ""] = settingsOf("foedus.target", "Wants");
+      expect(wanted.split(" ")).toEqual(SERVICES.map((name) => `foedus@${name}.service`));
+      for (const name of SERVICES) lives.set(name, begin(commandOf("foedus@.service", name, "target"), env));
+      const rows = [...INSTALL.matchAll(/^\| `foedus@([a-z-]+)` \| \d+ \| (\d+) \| (\d+) \|$/gm)];
+      expect(rows.map(([, name]) => name)).toEqual(SERVICES);
+      for (const [, name = "", health, port] of rows) {
+        const { child, said } = lives.get(name)!;
+        const ready = async (): Promise<boolean> => child.exitCode !== null || (await fetch(`http://${host}:${health}/readyz`)).ok;
+        await until(`readiness of ${name}`, ready, 90_000);
+        expect(child.exitCode, said()).toBeNull();
+        expect(await metrics(Number(port))).toMatch(new RegExp(`^foedus_build_info\\{[^}]*runs="${name}"`, "m"));
+      }
+    }, 180_000);
+
+    test("the context that the documentation adds reaches each of them", () => {
+      const [, text = ""] = /^```sh\n(sudo foedus contexts add [\s\S]*?)^```/m.exec(INSTALL) ?? [];
+      const line = (sudo: string): string =>
+        sudo.replaceAll("sudo foedus", command).replaceAll("/etc/foedus", etc).replaceAll("127.0.0.1", host).replaceAll("my-hub", "unit");
+      const shown = execFileSync("sh", ["-ec", line(text)], { env: environment, encoding: "utf8", timeout: 60_000 });
+      for (const name of SERVICES) expect(shown).toMatch(new RegExp(`${name} +ready`));
+    }, 90_000);
+
+    test("they stop cleanly on SIGTERM", async () => {
+      for (const { child } of lives.values()) child.kill("SIGTERM");
+      const codes = await Promise.all([...lives].map(async ([name, { ended }]) => [name, await ended]));
+      expect(codes).toEqual(SERVICES.map((name) => [name, 0]));
+    }, 60_000);
+  });
 
   const analyze = tool("systemd-analyze");
   const version = Number(/systemd (\d+)/.exec(spawnSync(analyze.path, ["--version"], { encoding: "utf8" }).stdout ?? "")?.[1] ?? 0);

@@ -57,10 +57,8 @@ async function startHub(id: Id, mode: Mode): Promise<void> {
   const own = ["--ca", "pki/ca.pem", "--cert", "pki/operator-admin.pem", "--key", "pki/operator-admin.key"];
   await ok(id, "contexts", "add", "-q", id, "--contexts", ".foedus/contexts.json", ...at, ...own);
   await Promise.all(
-    SERVICES.map((service, i) => {
-      const child = start(["serve", service, "--config", "hub.json", "--set", `ops.port=${PORTS[id] + 10 + i}`, "--json"], {
-        cwd: join(root, id),
-      });
+    SERVICES.map((service) => {
+      const child = start(["serve", service, "--config", "hub.json", "--json"], { cwd: join(root, id) });
       running.push(child);
       return child.printed("ops_port");
     }),

@@ -1,5 +1,6 @@
 // Two hubs with a network between them that is cut, stalled and slowed.
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -28,6 +29,8 @@ describe("a network that fails", () => {
   let factory: Clients;
   let gateway: Clients;
   let executor: ExecutorClient;
+  let folder: string;
+  /** The file that moves home's clocks, so that staleness does not take minutes of this test. */
   let shift: string;
   const ran: string[] = [];
   /** record is the executor: it notes what ran and answers with its argument. */
@@ -41,10 +44,14 @@ describe("a network that fails", () => {
       discovery: { backoff_base_ms: 100, backoff_max_ms: 1_000 },
       registry_sync: { sync_interval_ms: PING_MS, checkpoint_ms: 500, limits: { tail_segments: TAIL_SEGMENTS } },
     };
+    folder = mkdtempSync(join(tmpdir(), "foedus-link-cut-"));
+    shift = join(folder, "shift.json");
+    writeFileSync(shift, "{}");
+    const env = { [SHIFT_VARIABLE]: shift, NODE_OPTIONS: `--import=${join(ROOT, "test/support/shifted-clock.ts")}` };
     federation = await Federation.prepare({
       hubs: [
         // Home only dials out: every connection between the two goes through the relay.
-        { id: "home", reachable: false, peers: [{ hub: "factory" }], config },
+        { id: "home", reachable: false, peers: [{ hub: "factory" }], config, env },
         { id: "factory", peers: [{ hub: "home" }], config },
       ],
     });
@@ -55,14 +62,7 @@ describe("a network that fails", () => {
     edit(join(federation.hub("home").dir, "federation.json"), ({ peers }) => ({
       peers: (peers as object[]).map((line) => ({ ...line, port: at.port })),
     }));
-    // Home's clocks can be moved: so staleness does not take minutes of this test.
-    shift = join(federation.dir, "shift.json");
-    writeFileSync(shift, "{}");
-    process.env[SHIFT_VARIABLE] = shift;
-    process.env["NODE_OPTIONS"] = `--import=${join(ROOT, "test/support/shifted-clock.ts")}`;
     await federation.hub("home").start();
-    delete process.env[SHIFT_VARIABLE];
-    delete process.env["NODE_OPTIONS"];
     await far.start();
     await federation.operational(30_000);
     home = federation.hub("home").clients();
@@ -81,6 +81,7 @@ describe("a network that fails", () => {
     executor?.close();
     await federation?.stop();
     await relay?.close();
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   }, 30_000);
 
   function edit(file: string, change: (value: Record<string, unknown>) => unknown): void {

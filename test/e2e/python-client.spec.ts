@@ -1,6 +1,7 @@
 // A client in another language, written from docs/PROTOCOL.md, against real hubs: clients/python.
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -18,15 +19,16 @@ const CLIENT = join(ROOT, "clients/python");
 const STEP_MS = 90_000;
 
 describe.skipIf(python.reason !== undefined)("the Python client", () => {
-  const generated = mkdtempSync(join(tmpdir(), "foedus-python-"));
+  const generated = join(tmpdir(), `foedus-python-${randomUUID()}`);
   const env = { ...process.env, PYTHONPATH: [generated, CLIENT].join(delimiter), PYTHONDONTWRITEBYTECODE: "1", GRPC_VERBOSITY: "ERROR" };
-  let script: ChildProcess | undefined;
+  const scripts: ChildProcess[] = [];
 
   beforeAll(async () => {
+    mkdirSync(generated);
     expect(await run(python.path, [join(CLIENT, "generate.py"), generated])).toMatchObject({ code: 0 });
   }, 60_000);
   afterAll(() => {
-    script?.kill("SIGKILL");
+    for (const script of scripts) script.kill("SIGKILL");
     rmSync(generated, { recursive: true, force: true });
   });
 
@@ -40,7 +42,7 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
     ];
     const identity = ["--ca", hub.pki("ca").ca, "--cert", files.cert, "--key", files.key];
     const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], { env });
-    script = child;
+    scripts.push(child);
     let printed = "";
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part: string) => (printed += part));
     const exit = new Promise<number | null>((resolve) => child.once("close", resolve));

@@ -2,10 +2,11 @@
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ROOT, until } from "../support/federation.ts";
+import { ROOT, SERVICES, until } from "../support/federation.ts";
 import { tool } from "../support/tools.ts";
+import { GivenUp } from "../support/until.ts";
 
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
 
@@ -46,18 +47,25 @@ class Started {
   readonly child: ChildProcess;
   readonly ended: Promise<number | null>;
   text = "";
+  /** True when it has ended and all that it printed is in `text`. */
+  #closed = false;
 
   constructor(command: string, args: readonly string[], options: { readonly cwd: string; readonly env?: NodeJS.ProcessEnv }) {
     this.child = spawn(command, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
     for (const stream of [this.child.stdout!, this.child.stderr!])
       stream.setEncoding("utf8").on("data", (text: string) => (this.text += text));
-    this.ended = new Promise((resolve) => this.child.once("close", resolve));
+    this.ended = new Promise((resolve) =>
+      this.child.once("close", (code) => {
+        this.#closed = true;
+        resolve(code);
+      }),
+    );
   }
 
   async prints(words: string, timeoutMs = 20_000): Promise<void> {
     const here = (): boolean => {
       if (this.text.includes(words)) return true;
-      if (this.child.exitCode !== null) throw new Error(`it ended with ${this.child.exitCode}`);
+      if (this.#closed) throw new GivenUp(`it ended with ${this.child.exitCode ?? this.child.signalCode}`);
       return false;
     };
     await until(`"${words}" being printed`, here, timeoutMs).catch((error: unknown) => {
@@ -79,7 +87,7 @@ describe("the README", () => {
     const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
     // test/chart/cluster.spec.ts runs those of the last one, against an API server.
     expect(with_).toEqual([TWO.title, FIVE.title, OWN.title, WATCH.title, "Deploy"]);
-    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 9, 10, 4]);
+    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 9, 17, 5]);
   });
 
   test("names only files that exist", () => {
@@ -105,7 +113,8 @@ describe("the README", () => {
 
 describe("`make up` without a terminal", () => {
   const dir = mkdtempSync(join(tmpdir(), "foedus-demo-"));
-  const port = 20_000 + (process.pid % 150) * 64;
+  // Ports below the ephemeral ones, apart from those of other specs.
+  const port = 24_100 + (process.pid % 80) * 64;
   const env = { ...process.env, FOEDUS_DEMO_DIR: dir, FOEDUS_DEMO_PORT: String(port), FOEDUS_CONTEXTS: join(dir, "contexts.json") };
   let up: Started;
 
@@ -115,10 +124,16 @@ describe("`make up` without a terminal", () => {
     up = new Started(process.execPath, ["test/demo/up.ts"], { cwd: ROOT, env });
     await up.prints("it stays up", 150_000);
   }, 160_000);
-  afterAll(() => {
-    up.child.kill("SIGKILL");
-    rmSync(dir, { recursive: true, force: true });
-  });
+  afterAll(async () => {
+    try {
+      // Killed alone, it would leave its hubs behind. After the last test there is nothing to stop.
+      execFileSync(process.execPath, ["test/demo/down.ts"], { cwd: ROOT, env, timeout: 60_000 });
+    } finally {
+      up.child.kill("SIGKILL");
+      await up.ended;
+      rmSync(dir, { recursive: true, force: true });
+    }
+  }, 90_000);
 
   test("prints the tour in words and then what to type", () => {
     for (const words of [
@@ -160,21 +175,22 @@ describe("`make up` without a terminal", () => {
     expect(await watch.ended).toBe(0);
   }, 40_000);
 
-  const here = (line: string): string => line.replace("../../../node_modules", `${ROOT}/node_modules`).replaceAll("18800", String(port));
+  /** withPki runs a line after the one that says where the certificates are: here below the demo's folder, and the hub at our port. */
+  const [pki, curl] = FIVE.commands.slice(-2) as [string, string];
+  const withPki = (line: string): string => {
+    const script = `${pki.replace("certs/dev", `'${dir}'/certs`)}\n${line.replaceAll("18800", String(port))}`;
+    return execFileSync("bash", ["-c", script], { cwd: ROOT, encoding: "utf8", timeout: 30_000 });
+  };
 
-  test("buf curl, from the folder with the certificates", () => {
-    const [cd, call] = FIVE.commands.slice(-2) as [string, string];
-    expect([cd, call.split(" ").slice(0, 2).join(" ")]).toEqual(["cd certs/dev/home", "../../../node_modules/.bin/buf curl"]);
-    const out = execFileSync("bash", ["-c", here(call)], { cwd: join(dir, "certs/home"), encoding: "utf8", timeout: 30_000 });
-    expect(JSON.parse(out)).toMatchObject({ result: { outcome: "OUTCOME_DONE", value: { stringValue: "OFF" } } });
+  test("buf curl, with the certificates that the demo issued", () => {
+    expect([pki, curl.split(" ").slice(0, 2).join(" ")]).toEqual(["pki=certs/dev/home", "node_modules/.bin/buf curl"]);
+    expect(JSON.parse(withPki(curl))).toMatchObject({ result: { outcome: "OUTCOME_DONE", value: { stringValue: "OFF" } } });
   }, 40_000);
 
   const grpcurl = tool("grpcurl");
   test.skipIf(grpcurl.reason !== undefined)("grpcurl lists the services", () => {
-    const line = /`(grpcurl [^`]+)`/.exec(README)![1]!;
-    const path = `PATH="${dirname(grpcurl.path)}:$PATH"`;
-    const out = execFileSync("bash", ["-c", `${path}\n${here(line)}`], { cwd: join(dir, "certs/home"), encoding: "utf8", timeout: 30_000 });
-    expect(out).toContain("foedus.registry_sync.v1alpha1.RegistrySyncService");
+    const [, line = ""] = /`(\.tools\/bin\/grpcurl [^`]+)`/.exec(README) ?? [];
+    expect(withPki(line.replace(".tools/bin/grpcurl", grpcurl.path))).toContain("foedus.registry_sync.v1alpha1.RegistrySyncService");
   });
 
   test("metrics, readiness and status are at the addresses that it prints", async () => {
@@ -199,29 +215,34 @@ describe("a hub of one's own", () => {
   const dir = mkdtempSync(join(tmpdir(), "foedus-own-"));
   // An address of our own, so that the README's ports are free.
   const host = `127.${1 + (process.pid % 250)}.${1 + (Math.floor(process.pid / 250) % 250)}.201`;
-  const env = { ...process.env, FOEDUS_LISTEN_HOST: host, FOEDUS_OPS_HOST: host, FOEDUS_ADVERTISE_HOST: host };
-  const [init, cd, hub, serve, status, invite, partnerInit, partnerHub, accept, doctor] = OWN.commands as [
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-    string,
-  ];
+  const everyService = SERVICES.map((name) => [`FOEDUS_SERVICES_${name.replace("-", "_").toUpperCase()}_HOST`, host]);
+  const env = { ...process.env, ...Object.fromEntries(everyService), FOEDUS_OPS_HOST: host };
   const own = join(dir, "my-hub");
   const partner = join(dir, "partner");
   const run = (line: string, cwd: string): string => execFileSync("bash", aliased(line), { cwd, env, encoding: "utf8", timeout: 60_000 });
+  /** What `hub init` wrote for this machine is for our address of it; a hub that is told to others by a name stays at that name. */
   const atOurAddress = (folder: string): void => {
-    const contexts = join(folder, ".foedus/contexts.json");
-    writeFileSync(contexts, readFileSync(contexts, "utf8").replace("127.0.0.1", host));
+    for (const file of ["hub.json", ".foedus/contexts.json"].map((name) => join(folder, name)))
+      writeFileSync(file, readFileSync(file, "utf8").replaceAll("127.0.0.1", host));
   };
 
+  /** Terminals of the section: each after the first begins with the alias, and stays in the folder that it goes to. */
+  const [first, second, third, fourth] = OWN.commands
+    .join("\n")
+    .split(`\n${ALIAS}\n`)
+    .map((text) => text.split("\n")) as [string[], string[], string[], string[]];
+  const [down, init, cd, hub] = first as [string, string, string, string];
+  const [cdForInvite, status, invite] = second as [string, string, string];
+  const [partnerInit, cdPartner, partnerHub] = third as [string, string, string];
+  const [cdForAccept, given, accept, doctor] = fourth as [string, string, string, string];
+
+  test("is set up in one terminal after `make down`, and each other one gets the alias and goes to its folder", () => {
+    expect([first, second, third, fourth].map(({ length }) => length)).toEqual([4, 3, 3, 4]);
+    expect(down).toBe("make down");
+    expect([cd, cdForInvite, cdPartner, cdForAccept]).toEqual(["cd my-hub", "cd my-hub", "cd partner", "cd partner"]);
+  });
+
   beforeAll(() => {
-    expect(cd).toBe("cd my-hub");
     run(init, dir);
     atOurAddress(own);
   }, 120_000);
@@ -239,14 +260,15 @@ describe("a hub of one's own", () => {
       expect(run(status, own)).toMatch(/hub +my-hub[\s\S]*discovery +ready/);
       const waiting = begin(invite, own);
       await waiting.prints("waiting at");
-      run(partnerInit, own);
+      run(partnerInit, dir);
       atOurAddress(partner);
       await begin(partnerHub, partner).prints("on port");
-      const [, text = ""] = /foedus peer accept (\S+)/.exec(waiting.text) ?? [];
+      const [, text = ""] = /foedus peer accept (foedus-invite:\S+)/.exec(waiting.text) ?? [];
+      expect(given).toBe("INVITE='foedus-invite:...'");
       const [, pin = ""] = /^ {2}(\d{3} \d{3})$/m.exec(waiting.text) ?? [];
-      const accepted = execFileSync("bash", aliased(accept), {
+      const accepted = execFileSync("bash", aliased(`${given.replace("foedus-invite:...", text)}\n${accept}`), {
         cwd: partner,
-        env: { ...env, INVITE: text },
+        env,
         input: `${pin}\n`,
         encoding: "utf8",
         timeout: 100_000,
@@ -268,12 +290,12 @@ describe("a hub of one's own", () => {
     expect(await Promise.all(started.map(({ ended }) => ended))).toEqual([0, 0, 0]);
   }, 240_000);
 
+  const [, serve = ""] = /`(foedus serve [^`]+)`/.exec(README) ?? [];
   test.each([hub, serve])(
     "%s",
     async (line) => {
-      expect(line).toMatch(/^foedus (hub|serve \S+) --config hub\.json$/);
-      const more = { FOEDUS_SERVICES_REGISTRY_SYNC_HOST: host };
-      const started = new Started("bash", ["-c", replaced(line)], { cwd: own, env: line === hub ? env : { ...env, ...more } });
+      expect(line).toMatch(/^foedus (hub|serve discovery) --config hub\.json$/);
+      const started = new Started("bash", ["-c", replaced(line)], { cwd: own, env });
       try {
         await started.prints("on port");
         // README: health and metrics at these paths of the ops port.
@@ -293,7 +315,7 @@ describe("a hub of one's own", () => {
   test.skipIf(prometheus.reason !== undefined)(
     "a Prometheus that reads it",
     async () => {
-      const [issue, copy, hubLine, watch] = WATCH.commands as [string, string, string, string];
+      const [issue, copy, hubLine, , watch] = WATCH.commands as [string, string, string, string, string];
       // A port of our own: the README's may be in use on this machine. It is below those that systems give to clients.
       const port = 10_000 + (process.pid % 10_000);
       run(issue, own);

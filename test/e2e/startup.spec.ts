@@ -8,8 +8,10 @@ import { DatabaseSync } from "node:sqlite";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { RELEASED_AT_WALL, systemClock } from "#runtime/clock.ts";
 import { type Finished, type Running, start } from "../cli/fixture.ts";
-import { ROOT, until } from "../support/federation.ts";
+import { ROOT } from "../support/federation.ts";
+import { isRunning } from "../support/processes.ts";
 import { SHIFT_VARIABLE } from "../support/shifted-clock.ts";
+import { GivenUp, until } from "../support/until.ts";
 import { type Credential, type TestHub, testHub } from "../testca/index.ts";
 
 const HOST = `127.${1 + (process.pid % 250)}.${1 + (Math.floor(process.pid / 250) % 250)}.200`;
@@ -32,7 +34,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   for (const { child, done } of running.splice(0)) {
-    if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+    if (isRunning(child)) child.kill("SIGKILL");
     await done;
   }
   await Promise.all(servers.splice(0).map((server) => new Promise((resolve) => server.close(resolve))));
@@ -86,16 +88,22 @@ async function taken(): Promise<number> {
   return address.port;
 }
 
-/** up waits until a hub of this folder is ready. */
-async function up(started: Running): Promise<void> {
-  await until(
-    "the hub getting ready",
+/** answering waits until a hub of this folder answers at its ops port, and fails at once when it ends. */
+function answering(started: Running, page: string, holds: (answer: Response) => boolean): Promise<Response> {
+  return until(
+    `the hub answering ${page}`,
     async () => {
-      if (started.child.exitCode !== null) throw new Error(`it ended: ${started.err}`);
-      return (await fetch(`http://${HOST}:${OPS_PORT}/readyz`)).ok;
+      if (!isRunning(started.child)) throw new GivenUp(`the hub ended: ${(await started.done).err}`);
+      const answer = await fetch(`http://${HOST}:${OPS_PORT}${page}`);
+      return holds(answer) && answer;
     },
     60_000,
   );
+}
+
+/** up waits until a hub of this folder is ready. */
+async function up(started: Running): Promise<void> {
+  await answering(started, "/readyz", ({ ok }) => ok);
 }
 
 async function stop(child: ChildProcess, done: Promise<Finished>): Promise<Finished> {
@@ -337,7 +345,7 @@ describe("a clock that is not set", () => {
     from1970(-systemClock.wall());
     config({ log: { destination: "stderr" } });
     const started = launch({ [SHIFT_VARIABLE]: shift, NODE_OPTIONS: `--import=${join(ROOT, "test/support/shifted-clock.ts")}` });
-    const answer = await until("the ops port", () => fetch(`http://${HOST}:${OPS_PORT}/healthz`), 60_000);
+    const answer = await answering(started, "/healthz", () => true);
     expect(answer.status).toBe(200);
     const ready = await fetch(`http://${HOST}:${OPS_PORT}/readyz`);
     expect(ready.status).toBe(503);
@@ -358,7 +366,7 @@ describe("a clock that is not set", () => {
     const shift = join(folder, "shift.json");
     writeFileSync(shift, JSON.stringify({ wallMs: -systemClock.wall() }));
     const started = launch({ [SHIFT_VARIABLE]: shift, NODE_OPTIONS: `--import=${join(ROOT, "test/support/shifted-clock.ts")}` });
-    await until("the ops port", () => fetch(`http://${HOST}:${OPS_PORT}/healthz`), 60_000);
+    await answering(started, "/healthz", () => true);
     expect(await stop(started.child, started.done)).toMatchObject({ code: 0, out: "" });
   }, 60_000);
 });

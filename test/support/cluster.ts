@@ -7,8 +7,10 @@ import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
-import { ROOT, until } from "./federation.ts";
+import { ROOT } from "./federation.ts";
+import { endProcess, isRunning } from "./processes.ts";
 import type { Tool } from "./tools.ts";
+import { GivenUp, until } from "./until.ts";
 
 const PORT = 6_443;
 const ETCD_PORT = 2_379;
@@ -92,13 +94,23 @@ export class Cluster {
       `--service-account-signing-key-file=${join(dir, "accounts.key")}`,
       `--service-account-key-file=${join(dir, "accounts.pub")}`,
     ]);
-    await until("the API server getting ready", async () => (await this.call("GET", "/readyz")).status === 200, STARTED_MS);
+    const ready = async (): Promise<boolean> => {
+      const ended = this.#children.find((child) => !isRunning(child));
+      if (ended !== undefined)
+        throw new GivenUp(`${ended.spawnfile} ended:\n${readFileSync(this.#log(ended.spawnfile), "utf8").slice(-2_000)}`);
+      return (await this.call("GET", "/readyz")).status === 200;
+    };
+    await until("the API server getting ready", ready, STARTED_MS);
     writeFileSync(this.kubeconfig, JSON.stringify(this.#kubeconfig()), { mode: 0o600 });
     await this.#define();
   }
 
+  #log(command: string): string {
+    return join(this.dir, `${command.split("/").at(-1)}.log`);
+  }
+
   #spawn(command: string, args: readonly string[]): void {
-    const log = openSync(join(this.dir, `${command.split("/").at(-1)}.log`), "a");
+    const log = openSync(this.#log(command), "a");
     this.#children.push(spawn(command, args, { cwd: this.dir, stdio: ["ignore", log, log] }));
   }
 
@@ -172,12 +184,7 @@ export class Cluster {
 
   /** stop ends the processes and removes their folder. */
   async stop(): Promise<void> {
-    for (const child of this.#children.splice(0).reverse()) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-      child.kill("SIGKILL");
-      await gone;
-    }
+    for (const child of this.#children.splice(0).reverse()) await endProcess(child, child.spawnfile, "SIGKILL");
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

@@ -15,6 +15,10 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { writePki } from "../../certs/issue.ts";
+import { allOf, endProcess, isRunning } from "./processes.ts";
+import { GivenUp, until } from "./until.ts";
+
+export { until } from "./until.ts";
 
 /** ROOT is the project's folder. */
 export const ROOT = join(import.meta.dirname, "../..");
@@ -80,26 +84,6 @@ function loopbackAddress(federation: number, hub: number): string {
   return `127.${1 + (n % 250)}.${1 + Math.floor(n / 250)}.${1 + hub}`;
 }
 
-/** until polls a condition, each 20 ms, until it gives something other than undefined or false; it fails with `what` after the timeout. */
-export async function until<T>(
-  what: string,
-  condition: () => Promise<T | undefined | false> | T | undefined | false,
-  timeoutMs = 15_000,
-): Promise<T> {
-  const end = systemClock.mono() + timeoutMs;
-  let last: unknown;
-  for (;;) {
-    try {
-      const value = await condition();
-      if (value !== undefined && value !== false) return value;
-    } catch (error) {
-      last = error;
-    }
-    if (systemClock.mono() > end) throw new Error(`${what} did not happen within ${timeoutMs} ms`, { cause: last });
-    await new Promise<void>((resolve) => systemClock.setTimer(20, resolve));
-  }
-}
-
 /** HubProcess is one hub: one process, or one per service. */
 export class HubProcess {
   readonly spec: HubSpec;
@@ -131,11 +115,7 @@ export class HubProcess {
 
   /** pids of the running processes, by service ("hub" in single mode). */
   get pids(): ReadonlyMap<string, number> {
-    return new Map(
-      [...this.#children]
-        .filter(([, child]) => child.exitCode === null && child.signalCode === null)
-        .map(([name, child]) => [name, child.pid!]),
-    );
+    return new Map([...this.#children].filter(([, child]) => isRunning(child)).map(([name, child]) => [name, child.pid!]));
   }
 
   /** address of a service. */
@@ -181,24 +161,26 @@ export class HubProcess {
     this.#children.set(name, child);
   }
 
-  /** ready resolves when a process answers that it is ready. */
+  /** ready resolves when a process answers that it is ready; it fails at once when the process ends. */
   async ready(name: string, timeoutMs = 60_000): Promise<void> {
     const child = this.#children.get(name)!;
     await until(
       `${this.id} ${name} getting ready`,
       async () => {
-        if (child.exitCode !== null || child.signalCode !== null)
-          throw new Error(`${this.id} ${name} ended (${child.exitCode ?? child.signalCode}):\n${this.log(name).slice(-2_000)}`);
+        if (!isRunning(child)) throw new GivenUp(`${this.id} ${name} ended (${child.exitCode ?? child.signalCode})`);
         const answer = await fetch(`http://${this.host}:${this.opsPort(name)}/readyz`);
         if (!answer.ok) throw new Error(await answer.text());
         return true;
       },
       timeoutMs,
     ).catch((error: unknown) => {
-      throw new Error(`${error instanceof Error ? error.message : String(error)}; its log ends:\n${this.log(name).slice(-2_000)}`, {
-        cause: error,
-      });
+      throw this.#withLog(name, error);
     });
+  }
+
+  #withLog(name: string, error: unknown): Error {
+    const message = error instanceof Error ? error.message : String(error);
+    return new Error(`${message}; its log ends:\n${this.log(name).slice(-2_000)}`, { cause: error });
   }
 
   /** log is what a process wrote. */
@@ -212,19 +194,22 @@ export class HubProcess {
     return (await fetch(`http://${this.host}:${this.opsPort(name)}${page}`)).text();
   }
 
-  /** end sends a signal to the processes and resolves with their exit codes when they are gone. */
+  /**
+   * end sends a signal to the processes and resolves with their exit codes when they are gone. One that does not end in time is
+   * killed, and then end fails.
+   */
   async end(signal: NodeJS.Signals = "SIGTERM", only?: string): Promise<ReadonlyMap<string, number | null>> {
     const ended = [...this.#children].filter(([name]) => only === undefined || only === name);
     return new Map(
-      await Promise.all(
+      await allOf(
         ended.map(async ([name, child]) => {
-          if (child.exitCode === null && child.signalCode === null) {
-            const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()));
-            child.kill(signal);
-            await gone;
+          try {
+            return [name, await endProcess(child, `${this.id} ${name}`, signal)] as const;
+          } catch (error) {
+            throw this.#withLog(name, error);
+          } finally {
+            this.#children.delete(name);
           }
-          this.#children.delete(name);
-          return [name, child.exitCode] as const;
         }),
       ),
     );
@@ -353,13 +338,16 @@ export class Federation {
 
   /** stop ends every process of this federation and removes its folder if it is a temporary one. */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
-    await Promise.all(
-      [...this.hubs.values()].map(async (hub) => {
-        hub.closeClients();
-        await hub.end(signal);
-      }),
-    );
-    if (this.#temporary && process.env["FOEDUS_KEEP"] === undefined) rmSync(this.dir, { recursive: true, force: true });
+    try {
+      await allOf(
+        [...this.hubs.values()].map(async (hub) => {
+          hub.closeClients();
+          await hub.end(signal);
+        }),
+      );
+    } finally {
+      if (this.#temporary && process.env["FOEDUS_KEEP"] === undefined) rmSync(this.dir, { recursive: true, force: true });
+    }
   }
 }
 

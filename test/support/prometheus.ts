@@ -3,7 +3,9 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
-import { type HubProcess, ROOT, until } from "./federation.ts";
+import { type HubProcess, ROOT } from "./federation.ts";
+import { endProcess, isRunning } from "./processes.ts";
+import { GivenUp, until } from "./until.ts";
 
 /** Sample is one series of an answer to an instant query. */
 export interface Sample {
@@ -94,22 +96,26 @@ export class Prometheus {
     const flags = [`--config.file=${file}`, `--storage.tsdb.path=${join(dir, "data")}`, `--web.listen-address=${listen}`];
     const child = spawn(path, [...flags, "--enable-feature=exemplar-storage"], { stdio: ["ignore", "pipe", "pipe"] });
     const prometheus = new Prometheus(child, `http://${listen}`);
-    await until(
-      "Prometheus getting ready",
-      async () => {
-        if (child.exitCode !== null) throw new Error(`it ended:\n${prometheus.#log.slice(-2_000)}`);
-        return (await fetch(`${prometheus.#url}/-/ready`)).ok;
-      },
-      60_000,
-    );
+    try {
+      await until(
+        "Prometheus getting ready",
+        async () => {
+          if (!isRunning(child)) throw new GivenUp("Prometheus ended");
+          return (await fetch(`${prometheus.#url}/-/ready`)).ok;
+        },
+        60_000,
+      );
+    } catch (error) {
+      await prometheus.stop();
+      throw new Error(`${error instanceof Error ? error.message : String(error)}; it wrote:\n${prometheus.#log.slice(-2_000)}`, {
+        cause: error,
+      });
+    }
     return prometheus;
   }
 
   async stop(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    const gone = new Promise((resolve) => this.#child.once("exit", resolve));
-    this.#child.kill("SIGKILL");
-    await gone;
+    await endProcess(this.#child, "Prometheus", "SIGKILL");
   }
 
   async #get<T>(path: string, parameters: Readonly<Record<string, string>> = {}): Promise<T> {

@@ -59,9 +59,10 @@ export function metricsPage(metrics: readonly Declared[]): string {
     "",
     "Generated from the registry of a running hub by `make generate`; a test fails when this page lies.",
     "",
-    "`GET http://127.0.0.1:18810/metrics`; over mutual TLS on `ops.metrics_port` when `ops.metrics_host` is set or `ops.host` is not loopback, for",
+    "`GET http://127.0.0.1:18810/metrics`; over mutual TLS on port 18811 when `ops.metrics_host` is set or `ops.host` is not loopback, for",
     "certificates of this hub's operators and services. Prometheus text format, or OpenMetrics with exemplars for scrapers that ask for it. Each",
-    "process of a split hub has its own page. Labels that outsiders could choose, such as peers, show configured peers only.",
+    "process of a split hub has its own page, at ports of its own ([INSTALL.md](INSTALL.md)). Labels that outsiders could choose, such as peers,",
+    "show configured peers only.",
     "",
     "`ops/prometheus` has a configuration and alerts, [RUNBOOK.md](RUNBOOK.md) says what to do about each, `ops/grafana/foedus.json` is a dashboard.",
   ];
