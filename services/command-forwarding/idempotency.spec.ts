@@ -74,6 +74,13 @@ describe("idempotency keys and the date", () => {
     expect(bench.runs).toBe(1);
   });
 
+  test("S3-27 two hubs in one process, even of the same name, find duplicates each among its own keys", () => {
+    const [one, two] = [new Bench(), new Bench()];
+    for (const bench of [one, two]) expect(bench.open("k")).toMatchObject({ replayed: false, result: { outcome: OUTCOME.DONE } });
+    for (const bench of [one, two]) expect(bench.open("k")).toMatchObject({ replayed: true, result: { outcome: OUTCOME.DONE } });
+    expect([one.runs, two.runs]).toEqual([1, 1]);
+  });
+
   test("a key is forgotten after its life, by the clock that cannot be set", () => {
     const bench = new Bench();
     bench.wall = WALL;

@@ -8,7 +8,7 @@ const LATE_MS = 0.01;
 /** MachineClock is the hardware of one hub: how fast its oscillator runs, and what it believes the date is. It outlives processes. */
 export class MachineClock {
   readonly #scheduler: Scheduler;
-  /** Ms that its monotonic clock counts per virtual ms: 0.98 to 1.02. */
+  /** Ms that its monotonic clock counts per virtual ms: 0.99 to 1.01. */
   readonly rate: number;
   /** Its wall clock when its monotonic one reads 0. */
   #wallOffset: number;

@@ -20,7 +20,7 @@ import {
 import { META_KEY, META_SPACE } from "../../services/command-forwarding/restore.ts";
 import { isAnswer, overtakes } from "../../services/command-forwarding/store-refusal.ts";
 import { Turn } from "../../services/command-forwarding/turn.ts";
-import { Reader } from "../../services/command-forwarding/wire.ts";
+import { FieldError, Reader } from "../../services/command-forwarding/wire.ts";
 import { fastHash } from "./crypto.ts";
 import type { Disk } from "./disk.ts";
 import { linksBase, type Process, type Service } from "./host.ts";
@@ -38,11 +38,23 @@ export interface CommandHooks {
   readonly nodeIds: readonly string[];
   readonly behave: () => Behaviour;
   readonly prng: Prng;
+  /** tamper may add to what a hostile hub sends, or put something else in its place. */
+  readonly tamper: (peer: string, bytes: Uint8Array) => readonly Uint8Array[];
   readonly onReply: (reply: Reply) => void;
   readonly onPresence: (attached: readonly string[], detached: readonly string[]) => void;
 }
 
 const EXECUTOR = "gateway/sim";
+
+/** readFrame reads what a session carries. */
+export function readFrame(bytes: Uint8Array) {
+  const envelope = new Reader(bytes);
+  envelope.tag();
+  const frame = envelope.sub();
+  return frame.tag() === 0x12
+    ? { kind: "invocations" as const, frame: decodeInvocations(frame.sub()) }
+    : { kind: "results" as const, frame: decodeResults(frame.sub()) };
+}
 
 /** CommandHost runs the shipping command core of one process, with the shipping driver, turns and outbox. */
 export class CommandHost implements Service {
@@ -82,7 +94,7 @@ export class CommandHost implements Service {
       current: (peer) => this.links.current(peer),
       send: (peer, message) => {
         const { bytes } = message as RawMessage;
-        return this.links.send(peer, bytes, bytes.length);
+        return hooks.tamper(peer, bytes).every((each) => this.links.send(peer, each, each.length));
       },
     };
     this.#outbox = new PeerOutbox(p.clock, () => facade as PeerLinks<SessionFrame>);
@@ -181,13 +193,15 @@ export class CommandHost implements Service {
     this.#turn?.control(input);
   }
 
+  /** A hostile hub may send numbers that nobody can mean. What cannot be read at all is a bug of the hub that wrote it, or of this one. */
   #frame(peer: string, session: number, bytes: Uint8Array): void {
-    const frame = new Reader(bytes);
-    frame.tag();
-    const inner = frame.sub();
-    const tag = inner.tag();
-    if (tag === 0x12) this.#tell({ kind: "invocations", peer, session, frame: decodeInvocations(inner.sub()) });
-    else this.#tell({ kind: "results", peer, session, frame: decodeResults(inner.sub()) });
+    try {
+      this.#tell({ ...readFrame(bytes), peer, session });
+    } catch (error) {
+      if (!(error instanceof FieldError)) return this.#p.fatal("command-forwarding", error);
+      this.#p.trace.note(this.#p.scheduler.now, this.#p.hub, "refused frame", () => `${error.field} from ${peer}`);
+      this.links.violate(session, { reason: "INVALID_FIELD", message: error.message, field: error.field });
+    }
   }
 
   #execute(effect: Output<CommandEffect>): void {

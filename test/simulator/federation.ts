@@ -1,7 +1,7 @@
 import { Prng } from "#kernel/prng.ts";
 import type { PeerFrame } from "../../services/registry-sync/messages.ts";
 import type { Sabotage } from "./host.ts";
-import { tamper } from "./hostile.ts";
+import { tamper, tamperCommands } from "./hostile.ts";
 import { SimHub } from "./hub.ts";
 import type { Message, Trust } from "./links.ts";
 import { Network } from "./network.ts";
@@ -75,7 +75,22 @@ export class Federation {
   }
 
   tamper(hub: number, peer: string, frame: PeerFrame): readonly PeerFrame[] {
-    return hub === this.options.hostile && this.troubled ? tamper(this.prng, peer, frame) : [frame];
+    if (hub !== this.options.hostile || !this.troubled) return [frame];
+    const frames = tamper(this.prng, peer, frame);
+    if (frames.length !== 1 || frames[0] !== frame) this.#tampered(hub, peer, frame.type, frames.length);
+    return frames;
+  }
+
+  tamperCommands(hub: number, peer: string, bytes: Uint8Array): readonly Uint8Array[] {
+    const lie = hub === this.options.hostile && this.troubled ? tamperCommands(this.prng, bytes) : undefined;
+    if (lie === undefined) return [bytes];
+    this.#tampered(hub, peer, lie.what, lie.frames.length);
+    return lie.frames;
+  }
+
+  #tampered(hub: number, peer: string, what: string, frames: number): void {
+    this.trace.note(this.scheduler.now, hub, "fault hostile");
+    this.trace.note(this.scheduler.now, hub, `tamper ${what}`, () => `to ${peer}, ${frames} frames instead`);
   }
 
   /** run lets `ms` of virtual time pass. */

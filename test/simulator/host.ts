@@ -65,7 +65,8 @@ export const SILENT: Logger = { debug: nothing, info: nothing, warn: nothing, er
 export function linksBase(
   p: Process,
   service: string,
-): Pick<LinksOptions, "service" | "hub" | "hubIds" | "incarnation" | "seed" | "clock" | "network" | "windowBytes" | "dialable" | "slowMs"> {
-  const { hub, hubIds, incarnation, seed, clock, network, windowBytes, dialable, slowMs } = p;
-  return { service, hub, hubIds, incarnation, seed: seed + service.length, clock, network, windowBytes, dialable, slowMs };
+): Omit<LinksOptions, "synchronises" | "heads" | "onUp" | "onDown" | "onFrame" | "onHeads" | "onCredit"> {
+  const { hub, hubIds, incarnation, seed, clock, network, windowBytes, dialable, slowMs, trace, scheduler } = p;
+  const note = (what: string, peer: string): void => trace.note(scheduler.now, hub, what, () => `${service} to ${peer}`);
+  return { service, hub, hubIds, incarnation, seed: seed + service.length, clock, network, windowBytes, dialable, slowMs, note };
 }

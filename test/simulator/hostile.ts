@@ -1,5 +1,8 @@
 import type { Prng } from "#kernel/prng.ts";
+import { encodeInvocations, encodeResults } from "../../services/command-forwarding/codec.ts";
+import { type InvocationsFrame, NUMBER_END, type ResultsFrame, TIMEOUT_END } from "../../services/command-forwarding/messages.ts";
 import type { PeerFrame } from "../../services/registry-sync/messages.ts";
+import { readFrame } from "./command-host.ts";
 
 /** flip changes one byte of a copy. */
 function flip(prng: Prng, bytes: Uint8Array): Uint8Array {
@@ -48,4 +51,48 @@ export function tamper(prng: Prng, peer: string, frame: PeerFrame): readonly Pee
     default:
       return [frame];
   }
+}
+
+/** Numbers that no frame may have. */
+const IMPOSSIBLE = [NUMBER_END, Number.MAX_SAFE_INTEGER];
+
+/** Lie is what goes out in the place of a frame, and its name in the trace. */
+export interface Lie {
+  readonly what: string;
+  readonly frames: readonly Uint8Array[];
+}
+
+/**
+ * tamperCommands does the same to the frames of commands; undefined for nothing. A hostile hub lies about what it knows of others: what
+ * it makes of its own commands and its own journal is its own loss.
+ */
+export function tamperCommands(prng: Prng, bytes: Uint8Array): Lie | undefined {
+  if (!prng.chance(0.2)) return undefined;
+  const { kind, frame } = readFrame(bytes);
+  return kind === "results" ? lieInResults(prng, frame, bytes) : lieInInvocations(prng, frame);
+}
+
+function lieInResults(prng: Prng, frame: ResultsFrame, bytes: Uint8Array): Lie {
+  const impossible = IMPOSSIBLE[prng.below(2)] as number;
+  switch (prng.below(3)) {
+    case 0:
+      return { what: "epoch that cannot be", frames: encodeResults({ ...frame, epoch: impossible }, frame.items) };
+    case 1:
+      return { what: "owner position that cannot be", frames: encodeResults({ ...frame, ownerPosition: impossible }, frame.items) };
+    default: {
+      // It says what it never heard: that the other hub was further than it is, by a little or by all there is.
+      const epoch = prng.chance(0.7) ? frame.epoch + 1 + prng.below(5_000) : NUMBER_END - 1;
+      return { what: "epoch that never was", frames: [...encodeResults({ ...frame, epoch }, []), bytes] };
+    }
+  }
+}
+
+function lieInInvocations(prng: Prng, frame: InvocationsFrame): Lie | undefined {
+  const kind = prng.below(3);
+  const items = frame.items.map(({ timeoutMs, ...item }) => ({ ...item, deadline: kind === 0 ? TIMEOUT_END : timeoutMs }));
+  if (kind === 0 && items.length === 0) return undefined;
+  const position = kind === 1 ? (IMPOSSIBLE[prng.below(2)] as number) : frame.ownerPosition + 1 + prng.below(1_000);
+  const head = kind === 0 ? frame : { ...frame, ownerPosition: position };
+  const what = (["timeout that cannot be", "position that cannot be", "position that never was"] as const)[kind] as string;
+  return { what, frames: encodeInvocations(head, frame.acks, items, frame.cancels, 0) };
 }

@@ -87,7 +87,7 @@ export class SimHub {
       log: SILENT,
       windowBytes: f.options.windowBytes,
       bootId: `boot-${this.boots}`,
-      dialable: (peer) => !f.network.natted(peer),
+      dialable: (peer) => this.#dialable(peer),
       slowMs: () => (f.scheduler.now < this.slowUntil ? 150 : 0),
       trust: (peer) => f.trustOf(this.no, peer),
       sabotage: f.sabotage,
@@ -120,6 +120,7 @@ export class SimHub {
       nodeIds: this.nodeIds,
       prng: this.#prng,
       behave: () => this.#behave(),
+      tamper: (peer, bytes) => f.tamperCommands(this.no, peer, bytes),
       onReply: (reply) => this.#onReply(reply),
       onPresence: (attached, detached) => registry.tell({ kind: "presence", call: registry.id(), attached, detached, replace: false }),
     });
@@ -237,7 +238,7 @@ export class SimHub {
   command(op: CommandOp): void {
     const { running } = this;
     if (running === undefined) return;
-    const call: CommandCall = { at: this.#f.scheduler.now, incarnation: this.incarnation, answer: undefined, void: false, answers: 0 };
+    const call: CommandCall = { at: this.#f.scheduler.now, answer: undefined, void: false, answers: 0 };
     const corr = ++running.corr;
     const command: Command = {
       corr,
@@ -338,14 +339,20 @@ export class SimHub {
       `reply ${OUTCOME_NAMES[outcome]} ${failure?.reason ?? ""}`.trim(),
       () => `${op.id} ${failure?.message ?? ""}`,
     );
-    call.answer = {
+    // The entry stays: a second answer to the same call must be seen. What the caller was told is the first one.
+    call.answer ??= {
       at: this.#f.scheduler.now,
       outcome,
       reason: failure?.reason ?? "",
       value: value.length === 0 ? "" : textIn(value),
-      replayed: reply.replayed,
     };
-    this.running?.commandCalls.delete(reply.corr);
+  }
+
+  #dialable(peer: number): boolean {
+    const { network, trace, scheduler } = this.#f;
+    if (!network.natted(peer)) return true;
+    trace.note(scheduler.now, this.no, "fault nat", () => `cannot dial hub-${peer}`);
+    return false;
   }
 
   #behave(): Behaviour {
@@ -353,6 +360,7 @@ export class SimHub {
     if (!this.#f.troubled || !this.#f.options.faults.has("executor")) return { what: "done", delayMs: Math.min(delayMs, 200) };
     const die = this.#prng.unit();
     const what = die < 0.7 ? "done" : die < 0.8 ? "fail" : die < 0.87 ? "decline" : die < 0.94 ? "hang" : "crash";
+    if (what !== "done") this.#f.trace.note(this.#f.scheduler.now, this.no, "fault executor", () => what);
     return { what, delayMs };
   }
 

@@ -4,7 +4,6 @@ import { PeerSessions } from "#kernel/session.ts";
 import {
   type ControlFrame,
   DEFAULT_SESSION_TIMES,
-  type LinkState,
   type PeerSession,
   type SessionEffect,
   type SessionInput,
@@ -53,6 +52,8 @@ export interface LinksOptions {
   readonly onHeads: (peer: string, heads: readonly unknown[], rttMs: number) => void;
   /** The other side gave credit on a session. */
   readonly onCredit: (peer: string, streamId: number, bytes: number) => void;
+  /** note puts into the trace what happened on the link with a peer. */
+  readonly note: (what: string, peer: string) => void;
   /** slowMs: how long this process takes to consume a frame now; 0 unless it is a slow reader. */
   readonly slowMs: () => number;
 }
@@ -89,10 +90,6 @@ export class Links {
   readonly #links = new Map<number, Link>();
   readonly #inputs: SessionInput[] = [];
   readonly #trust = new Map<string, Trust>();
-  readonly states = new Map<string, LinkState>();
-  /** Greatest number of bytes that ever waited for credit on one stream. */
-  peakOutboxBytes = 0;
-  refusedSends = 0;
   #busy = false;
   #timer: Timer | undefined;
   #armedFor = Number.POSITIVE_INFINITY;
@@ -115,6 +112,11 @@ export class Links {
 
   get size(): number {
     return this.#links.size;
+  }
+
+  /** Bytes that wait for credit now, on all streams. */
+  get waitingBytes(): number {
+    return [...this.#links.values()].reduce((sum, { outboxBytes }) => sum + outboxBytes, 0);
   }
 
   setTrust(peer: string, trust: Trust): void {
@@ -152,13 +154,10 @@ export class Links {
       link.socket?.send({ m: "data", frame, bytes });
       return true;
     }
-    if (link.outboxBytes + bytes > this.#o.windowBytes) {
-      this.refusedSends++;
-      return false;
-    }
+    if (link.outboxBytes + bytes > this.#o.windowBytes) return false;
     link.outbox.push({ frame, bytes });
     link.outboxBytes += bytes;
-    this.peakOutboxBytes = Math.max(this.peakOutboxBytes, link.outboxBytes);
+    this.#o.note("wait for credit", link.peer);
     return true;
   }
 
@@ -173,6 +172,11 @@ export class Links {
   disconnect(peer: string, failure: Failure): void {
     const session = this.#fsm.current(peer);
     if (session !== undefined) this.#step({ kind: "violated", streamId: session.streamId, failure, reconnect: true });
+  }
+
+  /** violate ends a session whose other side broke the rules. */
+  violate(streamId: number, failure: Failure): void {
+    this.#step({ kind: "violated", streamId, failure, reconnect: false });
   }
 
   stop(): void {
@@ -226,8 +230,6 @@ export class Links {
       case "down":
         return this.#o.onDown(effect.peer, effect.session);
       case "state":
-        this.states.set(effect.peer, effect.state);
-        return;
       case "answered":
         return;
     }

@@ -42,43 +42,52 @@ export class Nemesis {
     }
   }
 
+  /** Only what met something is noted: a cut without a connection, or the crash of a hub that is down, did not happen. */
+  #note(hub: SimHub, fault: Fault): void {
+    this.#f.trace.note(this.#f.scheduler.now, hub.no, `fault ${fault}`);
+  }
+
   #strike(): void {
     const prng = this.#prng;
     const kind = this.#kinds[prng.below(this.#kinds.length)] as Fault;
     const hub = this.#f.hub(prng.below(this.#f.options.hubs));
-    this.#f.trace.note(this.#f.scheduler.now, hub.no, `fault ${kind}`);
     switch (kind) {
       case "cut":
-        for (let i = 1 + prng.below(3); i > 0; i--) this.#f.network.cut(hub.no, prng.u32() >>> 1, "both");
+        for (let i = 1 + prng.below(3); i > 0; i--) if (this.#f.network.cut(hub.no, prng.u32() >>> 1, "both")) this.#note(hub, kind);
         return;
       case "half":
-        this.#f.network.cut(hub.no, prng.u32() >>> 1, prng.chance(0.7) ? "one" : "none");
+        if (this.#f.network.cut(hub.no, prng.u32() >>> 1, prng.chance(0.7) ? "one" : "none")) this.#note(hub, kind);
         return;
       case "partition":
-        return this.#partition(hub.no);
-      case "clock":
-        return hub.machine.step((prng.chance(0.5) ? 1 : -1) * prng.below(prng.chance(0.8) ? 5_000 : 3_600_000));
+        return this.#partition(hub);
       case "crash":
-        return this.#crash(hub, "process");
+        return this.#crash(hub, kind, "process");
       case "power":
-        return this.#crash(hub, "machine");
+        return this.#crash(hub, kind, "machine");
       case "restore":
         if (hub.disks.registry.backedUpAt < 0) this.#backup(hub);
-        this.#f.scheduler.after(prng.chance(0.3) ? 0 : 10_000 * prng.unit(), () => this.#crash(hub, "restore"));
+        this.#f.scheduler.after(prng.chance(0.3) ? 0 : 10_000 * prng.unit(), () => this.#crash(hub, kind, "restore"));
         return;
+      case "clock":
+        this.#note(hub, kind);
+        return hub.machine.step((prng.chance(0.5) ? 1 : -1) * prng.below(prng.chance(0.8) ? 5_000 : 3_600_000));
       case "disk":
+        this.#note(hub, kind);
         return this.#disk(hub);
       case "slow":
+        this.#note(hub, kind);
         hub.slowUntil = this.#f.scheduler.now + 2_000 + prng.below(15_000);
         return;
       case "share":
+        this.#note(hub, kind);
         return this.#share(hub);
       default:
         return;
     }
   }
 
-  #partition(hub: number): void {
+  #partition(struck: SimHub): void {
+    const hub = struck.no;
     const prng = this.#prng;
     const { network, options, scheduler } = this.#f;
     const others = Array.from({ length: options.hubs }, (_, i) => i).filter((i) => i !== hub && prng.chance(0.6));
@@ -94,14 +103,16 @@ export class Nemesis {
           ? [[hub, other]]
           : [[other, hub]],
     );
+    if (paths.length > 0) this.#note(struck, "partition");
     for (const [from, to] of paths) network.block(from, to);
     scheduler.after(1_000 + prng.below(40_000), () => {
       for (const [from, to] of paths) network.unblock(from, to);
     });
   }
 
-  #crash(hub: SimHub, what: "process" | "machine" | "restore"): void {
+  #crash(hub: SimHub, fault: Fault, what: "process" | "machine" | "restore"): void {
     const prng = this.#prng;
+    if (hub.running !== undefined) this.#note(hub, fault);
     const backMs = prng.chance(0.5) ? 50 + prng.below(2_000) : prng.below(30_000);
     if (what === "process" && prng.chance(0.3)) hub.stop(() => this.#f.scheduler.after(backMs, () => hub.start()));
     else {

@@ -74,10 +74,6 @@ export class Network<M> {
     this.options = options;
   }
 
-  get open(): number {
-    return this.#connections.size;
-  }
-
   listen(hub: number, service: string, listener: Listener<M> | undefined): void {
     const key = `${hub}/${service}`;
     if (listener === undefined) this.#listeners.delete(key);

@@ -50,6 +50,7 @@ export interface RunOptions {
   readonly tailSegments: number;
   readonly checkpointSegments: number;
   readonly partBytes: number;
+  /** Credit of a session: the smallest is what a few commands fill, so that senders wait. */
   readonly windowBytes: number;
   /** Hub that also forges frames; -1 for none. */
   readonly hostile: number;
@@ -102,7 +103,7 @@ export function drawOptions(seed: number, hubs: number, faults: ReadonlySet<Faul
     tailSegments: pick(prng, [2, 8, 32]),
     checkpointSegments: pick(prng, [4, 16, 64]),
     partBytes: pick(prng, [256, 1_024, 8_192]),
-    windowBytes: pick(prng, [32_768, 65_536, 262_144]),
+    windowBytes: pick(prng, [2_048, 65_536, 262_144]),
     hostile: faults.has("hostile") && prng.chance(0.3) ? prng.below(hubs) : -1,
   };
 }

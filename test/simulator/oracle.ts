@@ -39,21 +39,12 @@ export interface CommandOp {
 /** CommandCall is one call for it. */
 export interface CommandCall {
   readonly at: number;
-  readonly incarnation: number;
-  answer:
-    | { readonly at: number; readonly outcome: Outcome; readonly reason: string; readonly value: string; readonly replayed: boolean }
-    | undefined;
+  /** The first answer; `value` is the text in it, empty if there is none. */
+  answer: { readonly at: number; readonly outcome: Outcome; readonly reason: string; readonly value: string } | undefined;
   /** The caller went away, or its hub crashed: nobody can answer it. */
   void: boolean;
+  /** How often it was answered. */
   answers: number;
-}
-
-/** Seen is what one hub's watcher was told of one node of another hub. */
-export interface Seen {
-  version: number;
-  present: boolean;
-  /** Version at its last removal, 0 if it was never removed. */
-  gone: number;
 }
 
 /** Violation of a promise. */

@@ -154,7 +154,7 @@ export class RegistryHost implements Service {
     const call = this.id();
     this.#answers.set(call, done);
     const filter = { hubIds: [hubId], nodeIdPrefix: "", type: "", kind: 0, capability: "", onlineOnly: false, labels: {} };
-    const query: Query = { type: "list", filter, limit: 1_000, after: undefined };
+    const query: Query = { type: "list", filter, limit: 1_000 };
     this.tell({ kind: "query", call, query });
   }
 

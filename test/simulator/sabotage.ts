@@ -1,7 +1,7 @@
 // Cores that are wrong on purpose: each breaks one promise, and one checker must notice. Used by simulator.spec.ts only.
 import type { Core, Effect } from "#kernel/core.ts";
 import type { Now } from "#kernel/instant.ts";
-import { NO_VALUE, OUTCOME } from "../../services/command-forwarding/messages.ts";
+import { NO_VALUE, OUTCOME, type Reply } from "../../services/command-forwarding/messages.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
 import type { Sabotage } from "./host.ts";
 
@@ -97,6 +97,20 @@ export const mutedWatch: Sabotage = {
     }),
 };
 
+/** Does not tell watchers that a node came, only what becomes of it. */
+export const absentee: Sabotage = {
+  registry: (core) =>
+    bend(core, {
+      output: (effect) => {
+        if (effect.kind !== "watch_send") return [effect];
+        const pushes = effect.pushes.map((push) =>
+          push.kind === "events" ? { ...push, events: push.events.filter(({ change }) => change.kind !== "put") } : push,
+        );
+        return [{ ...effect, pushes }];
+      },
+    }),
+};
+
 /** Keeps every segment for ever. */
 export const hoarder: Sabotage = {
   registry: (core) =>
@@ -122,13 +136,56 @@ export const misdirection: Sabotage = {
     }),
 };
 
-/** Says DONE whatever happened. */
+/** Says DONE whatever happened, with the value that a true executor would have answered. */
 export const flattery: Sabotage = {
+  commands: (core) => {
+    const values = new Map<number, Uint8Array>();
+    return bend(core, {
+      input: (input) => {
+        if (input.kind === "execute") for (const { corr, value } of input.commands) values.set(corr, value);
+        return input;
+      },
+      output: (effect) => {
+        if (effect.kind !== "reply") return [effect];
+        return [{ ...effect, result: { outcome: OUTCOME.DONE, value: values.get(effect.corr) ?? NO_VALUE, failure: undefined } }];
+      },
+    });
+  },
+};
+
+/** Says of what it did that it came too late for it. */
+export const denial: Sabotage = {
   commands: (core) =>
     bend(core, {
       output: (effect) =>
-        effect.kind === "reply" ? [{ ...effect, result: { outcome: OUTCOME.DONE, value: NO_VALUE, failure: undefined } }] : [effect],
+        effect.kind === "reply" && effect.result.outcome === OUTCOME.DONE
+          ? [{ ...effect, result: { ...effect.result, outcome: OUTCOME.EXPIRED } }]
+          : [effect],
     }),
+};
+
+/** Gives two callers each other's values. */
+export const crossed: Sabotage = {
+  commands: (core) => {
+    let held: Reply | undefined;
+    return bend(core, {
+      output: (effect) => {
+        if (effect.kind !== "reply" || effect.result.outcome !== OUTCOME.DONE) return [effect];
+        const first = held;
+        held = first === undefined ? effect : undefined;
+        if (first === undefined) return [];
+        return [
+          { ...first, result: { ...first.result, value: effect.result.value } },
+          { ...effect, result: { ...effect.result, value: first.result.value } },
+        ];
+      },
+    });
+  },
+};
+
+/** Answers each call twice. */
+export const echo: Sabotage = {
+  commands: (core) => bend(core, { output: (effect) => (effect.kind === "reply" ? [effect, effect] : [effect]) }),
 };
 
 /** Says something else when it is asked again. */

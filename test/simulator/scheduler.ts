@@ -18,10 +18,6 @@ export class Scheduler {
   readonly #heap: Task[] = [];
   #order = 0;
 
-  get size(): number {
-    return this.#heap.length;
-  }
-
   /** after runs `run` once, `delayMs` from now. */
   after(delayMs: number, run: () => void): Task {
     const task: Task = { at: this.now + Math.max(0, delayMs), order: this.#order++, run };

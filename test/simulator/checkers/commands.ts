@@ -1,5 +1,5 @@
 import { OUTCOME, OUTCOME_NAMES } from "../../../services/command-forwarding/messages.ts";
-import type { CommandOp, Oracle } from "../oracle.ts";
+import type { CommandCall, CommandOp, Oracle } from "../oracle.ts";
 import type { Checker } from "./checker.ts";
 
 /** Capability that may run twice: it says of itself that twice is as good as once. */
@@ -28,15 +28,18 @@ export const answers: Checker = {
   name: "answers",
   check({ oracle }) {
     for (const op of oracle.commands.values()) {
-      for (const { answer } of op.calls) if (answer !== undefined) checkAnswer(oracle, op, answer.outcome);
+      for (const { answer } of op.calls) if (answer !== undefined) checkAnswer(oracle, op, answer);
       checkConsistency(oracle, op);
     }
   },
 };
 
-function checkAnswer(oracle: Oracle, op: CommandOp, outcome: number): void {
+function checkAnswer(oracle: Oracle, op: CommandOp, { outcome, value }: NonNullable<CommandCall["answer"]>): void {
   const name = OUTCOME_NAMES[outcome];
   const { effects } = op;
+  // An executor answers with the value that it was given, which names the command: another value is another command's answer.
+  if (outcome === OUTCOME.DONE && value !== op.id)
+    oracle.violate("answers", "correctness", `${op.id} was answered ${name} with the value "${value}"`);
   if (outcome === OUTCOME.DONE && effects.length === 0)
     oracle.violate("answers", "correctness", `${op.id} was answered ${name} and had no effect`);
   const single = op.calls.length === 1;
