@@ -10,8 +10,8 @@ const ROOT = join(import.meta.dirname, "..");
 const BANNER = 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);';
 
 /**
- * The installed command is for small machines: one malloc arena, a small young generation and compact code take about a fifth off
- * the memory of an idle hub. On a large machine start it as `node foedus.mjs`, which runs at full speed.
+ * The installed command is for small machines: one malloc arena, a small young generation and compact code save memory
+ * (docs/INSTALL.md says how much). On a large machine start it as `node foedus.mjs`, which runs at full speed.
  */
 const SHEBANG = "#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=2 --optimize-for-size";
 

@@ -52,11 +52,11 @@ _foedus() {
   done
   if [[ "$previous" == "--hub" || "$path" == "contexts use" ]]; then
     words="$(foedus contexts list -q 2>/dev/null)"
-  elif [[ "$previous" == "$last" && "$current" != -* && ("$path" == "peer remove" || "$path" == "peer trust" || "$path" == "peer add") ]]; then
+  elif [[ "$previous" == "$last" && "$current" != -* && "$path" =~ ^peer (add|remove|revoke|trust)$ ]]; then
     words="$(foedus peer list -q 2>/dev/null)"
   elif [[ "$path" == "peer trust" && "$current" != -* ]]; then
     words="full limited minimal"
-  elif [[ "$previous" =~ ^--(ca|cert|key|config|contexts|file|diff|dir|out)$ ]]; then
+  elif [[ "$previous" =~ ^--(ca|cert|certificate|key|config|contexts|file|diff|dir|out)$ ]]; then
     compopt -o default
     return
   else
@@ -84,11 +84,11 @@ _foedus() {
   done
   if [[ "$previous" == "--hub" || "$route" == "contexts use" ]]; then
     compadd -- \${(f)"$(foedus contexts list -q 2>/dev/null)"}
-  elif [[ "$previous" == "$last" && "$PREFIX" != -* && "$route" == (peer\\ add|peer\\ remove|peer\\ trust) ]]; then
+  elif [[ "$previous" == "$last" && "$PREFIX" != -* && "$route" == (peer\\ add|peer\\ remove|peer\\ revoke|peer\\ trust) ]]; then
     compadd -- \${(f)"$(foedus peer list -q 2>/dev/null)"}
   elif [[ "$route" == "peer trust" && "$PREFIX" != -* ]]; then
     compadd -- full limited minimal
-  elif [[ "$previous" =~ ^--(ca|cert|key|config|contexts|file|diff|dir|out)$ ]]; then
+  elif [[ "$previous" =~ ^--(ca|cert|certificate|key|config|contexts|file|diff|dir|out)$ ]]; then
     _files
   else
     case "$route" in
@@ -123,7 +123,7 @@ function __foedus_at
 end
 ${lines.join("\n")}
 complete -c foedus -l hub -x -a '(foedus contexts list -q 2>/dev/null)'
-complete -c foedus -f -n '__foedus_at "peer add"; or __foedus_at "peer remove"; or __foedus_at "peer trust"' -a '(foedus peer list -q 2>/dev/null)'
+complete -c foedus -f -n '__foedus_at "peer add"; or __foedus_at "peer remove"; or __foedus_at "peer revoke"; or __foedus_at "peer trust"' -a '(foedus peer list -q 2>/dev/null)'
 complete -c foedus -f -n '__foedus_at "peer trust"' -a 'full limited minimal'
 complete -c foedus -f -n '__foedus_at "contexts use"' -a '(foedus contexts list -q 2>/dev/null)'
 `;

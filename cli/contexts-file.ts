@@ -1,8 +1,9 @@
 import { existsSync } from "node:fs";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
+import { writeWhole } from "#runtime/whole-file.ts";
 import { usage } from "./exit.ts";
 import type { Io } from "./io.ts";
 
@@ -80,7 +81,5 @@ export async function writeCurrent(contexts: ContextsFile, name: string): Promis
 export async function writeContexts({ file, current, contexts }: ContextsFile): Promise<void> {
   check(file, { current, contexts });
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const temporary = `${file}.tmp`;
-  await writeFile(temporary, `${JSON.stringify({ current, contexts }, undefined, 2)}\n`, { mode: 0o600 });
-  await rename(temporary, file);
+  writeWhole(file, `${JSON.stringify({ current, contexts }, undefined, 2)}\n`, 0o600);
 }

@@ -5,13 +5,13 @@ import { create } from "@bufbuild/protobuf";
 import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { sleep } from "#runtime/clock.ts";
+import { writeWhole } from "#runtime/whole-file.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
 import type { Connection } from "./connect.ts";
 import { CliError, EXIT, toCliError, usage } from "./exit.ts";
 import { EMPTY, type PeerChange, withPeer } from "./federation-text.ts";
 import type { Io } from "./io.ts";
 import { connectOwn, type OwnHub, type OwnHubFlags, readOwnHub } from "./own-hub.ts";
-import { writeWhole } from "./whole-file.ts";
 
 /**
  * What the verbs on a hub's federation file have in common: the file is judged as the hub would judge it before it is written, whole,
@@ -70,7 +70,7 @@ export function judge({ hub }: Desk, text: string): Federation {
 export async function save(desk: Desk, text: string): Promise<boolean> {
   judge(desk, text);
   if (text === desk.text && existsSync(desk.path)) return false;
-  await writeWhole(desk.path, text);
+  writeWhole(desk.path, text);
   return true;
 }
 
@@ -130,7 +130,7 @@ export async function pin(
   const copy = join("peers", `${hubId}.pem`);
   const pems = pinned.map(({ pem }) => pem).join("");
   judge(desk, withPeer(desk.text, hubId, { ...change, ca: pems }));
-  await writeWhole(join(dirname(desk.path), copy), pems);
+  writeWhole(join(dirname(desk.path), copy), pems);
   change.ca = copy;
   return replaced;
 }

@@ -9,6 +9,7 @@ export interface PeerChange {
   readonly ca?: string;
   readonly max_trust?: string;
   readonly share?: string;
+  readonly revoked?: readonly string[];
 }
 
 type Json = Record<string, unknown>;
@@ -17,7 +18,7 @@ type Json = Record<string, unknown>;
 export const EMPTY = '{\n  "peers": []\n}\n';
 
 /** Order in which a new entry's fields are written. */
-const ORDER = ["hub_id", "host", "port", "ca", "max_trust", "share"];
+const ORDER = ["hub_id", "host", "port", "ca", "max_trust", "share", "revoked"];
 
 function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);

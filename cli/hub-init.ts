@@ -19,12 +19,14 @@ export interface InitFlags extends OutputFlags {
   readonly advertise?: string;
 }
 
-/** Port of a hub that names none; services of split mode have the ones after it, health has the tenth after it. */
+/** Port of a hub that names none; services of split mode have the ones after it. From the tenth on, each process has health and metrics. */
 const DEFAULT_PORT = 18_800;
 const OPS_OFFSET = 10;
+const OPS_STEP = 2;
 /** Without --advertise a hub is for this machine: right for trying things out, and `doctor` says so when it is not. */
 const LOCAL_HOST = "127.0.0.1";
-const MAX_PORT = 65_535 - OPS_OFFSET - 1;
+const LAST_OFFSET = OPS_OFFSET + OPS_STEP * SERVICE_NAMES.length - 1;
+const MAX_PORT = 65_535 - LAST_OFFSET;
 
 /** What makes a folder a hub: none of it may be there already. */
 const MADE = ["hub.json", "federation.json", "pki", ".foedus/contexts.json", "data"] as const;
@@ -73,7 +75,10 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitF
 function portOf(text: string | undefined): number {
   const port = text === undefined ? DEFAULT_PORT : Number(text);
   if (!Number.isInteger(port) || port < 1 || port > MAX_PORT)
-    throw usage(`"${text}" is not a port for a hub`, `Give 1 to ${MAX_PORT}: health and metrics take the ports 10 and 11 above it.`);
+    throw usage(
+      `"${text}" is not a port for a hub`,
+      `Give 1 to ${MAX_PORT}: health and metrics take the ports from 10 to ${LAST_OFFSET} above it.`,
+    );
   return port;
 }
 
@@ -119,8 +124,9 @@ function configOf(plan: Plan): object {
   const { hubId, port, advertise } = plan;
   const host = listenHostOf(plan);
   const elsewhere = port !== DEFAULT_PORT;
+  const ops = (i: number): number => port + OPS_OFFSET + i * OPS_STEP;
   const service = (name: string, i: number): object => ({
-    ...(elsewhere ? { port: port + i } : {}),
+    ...(elsewhere ? { port: port + i, ops_port: ops(i), metrics_port: ops(i) + 1 } : {}),
     ...(host === LOCAL_HOST ? {} : { host }),
     cert: `pki/service-${name}.pem`,
     key: `pki/service-${name}.key`,
@@ -131,7 +137,6 @@ function configOf(plan: Plan): object {
     listen: { host, port },
     tls: { ca: "pki/ca.pem", cert: "pki/service-hub.pem", key: "pki/service-hub.key" },
     federation_config_path: "federation.json",
-    ...(elsewhere ? { ops: { port: port + OPS_OFFSET, metrics_port: port + OPS_OFFSET + 1 } } : {}),
     services: Object.fromEntries(SERVICE_NAMES.map((name, i) => [name, service(name, i)])),
   };
 }

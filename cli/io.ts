@@ -1,4 +1,5 @@
 import { createInterface, type Interface } from "node:readline";
+import type { Writable } from "node:stream";
 import { styleText } from "node:util";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 
@@ -33,6 +34,18 @@ const STOP_SIGNALS = ["SIGINT", "SIGTERM"] as const;
 /** Exit code of a second signal, or of a signal while nothing listens to `stopped`. */
 const FORCED_EXIT_CODE = 1;
 
+/** writeTo writes and resolves when more may be written, or when nothing more can be: the listener for errors is somebody else's. */
+export function writeTo(stream: Writable, text: string): Promise<void> {
+  if (stream.write(text)) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = (): void => {
+      stream.off("drain", done).off("error", done).off("close", done);
+      resolve();
+    };
+    stream.on("drain", done).on("error", done).on("close", done);
+  });
+}
+
 /** processIo is the Io of this process. It takes over SIGINT and SIGTERM: the first stops gracefully, the second exits at once. */
 export function processIo(options: { readonly quiet: boolean }): Io {
   const controller = new AbortController();
@@ -50,9 +63,7 @@ export function processIo(options: { readonly quiet: boolean }): Io {
   return {
     out: (text) => {
       if (controller.signal.reason === "EPIPE") return Promise.resolve();
-      return process.stdout.write(text)
-        ? Promise.resolve()
-        : new Promise((resolve) => process.stdout.once("drain", resolve).once("error", () => resolve()));
+      return writeTo(process.stdout, text);
     },
     note: (text) => {
       if (!options.quiet) process.stderr.write(text);

@@ -1,10 +1,12 @@
 // From empty folders to a federation, with the commands that an operator types; then things break, and doctor says what.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
 import { issue, loadAuthority } from "../certs/authority.ts";
+import { loadHubConfig, SERVICES } from "../services/hub/index.ts";
 import { type Finished, type Running, start } from "../test/cli/fixture.ts";
 import { until } from "../test/support/federation.ts";
 import type { Finding } from "./doctor/ledger.ts";
@@ -71,11 +73,20 @@ afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
+/** portsIn are all the ports of a hub's configuration, of both modes. */
+function portsIn(id: string): number[] {
+  const { listen, ops, services } = loadHubConfig({ file: join(root, id, "hub.json") }).config;
+  expect(ops).not.toHaveProperty("port");
+  return [listen.port, ...SERVICES.flatMap((name) => [services[name].port, services[name].ops_port, services[name].metrics_port])];
+}
+
 describe("from empty folders to a federation", () => {
   test("hub init makes two hubs, says what to type next, and does not do it twice", async () => {
+    expect(await foedus(".", "hub", "init", "new")).toMatchObject({ code: 0 });
     for (const id of ["a", "b"] as const) {
       const { code, out, err } = await foedus(".", "hub", "init", id, "--port", String(PORTS[id]));
       expect({ code, err }).toEqual({ code: 0, err: "" });
+      expect(portsIn(id)).toEqual(portsIn("new").map((port) => port - 18_800 + PORTS[id]));
       expect(out).toMatch(
         new RegExp(`Next, in ${id}/:\n {2}foedus hub --config hub.json\n {2}foedus status --hub ${id}\n {2}foedus peer invite\n`),
       );
@@ -87,9 +98,9 @@ describe("from empty folders to a federation", () => {
     expect(await foedus(".", "hub", "init", "a")).toMatchObject({ code: 1, err: expect.stringContaining("nothing is overwritten") });
     expect(await foedus(".", "hub", "init", "c", "--dir", "a")).toMatchObject({ code: 1 });
     expect(readFileSync(join(root, "a/hub.json"), "utf8")).toBe(before);
-    for (const wrong of [["A!"], ["c", "--port", "0"], ["c", "--port", "65535"], ["c", "--advertise", "https://c"]])
+    for (const wrong of [["A!"], ["c", "--port", "0"], ["c", "--port", "65519"], ["c", "--advertise", "https://c"]])
       expect(await foedus(".", "hub", "init", ...wrong)).toMatchObject({ code: 2 });
-  });
+  }, 60_000);
 
   test("peers are added by file before and after the start; the link becomes operational and doctor finds nothing", async () => {
     const added = await peer(
@@ -168,15 +179,54 @@ describe("when things break, doctor says what", () => {
       code: 4,
       err: expect.stringContaining(`another CA is pinned for a (SHA-256 ${fingerprints.get("a")})`),
     });
+    // A running hub no longer trusts the CA that it came up with: what rests on that ends when the command says that it is done.
     expect(await pin("--fingerprint", fake.files[0]?.sha256 ?? "")).toMatchObject({ code: 0 });
+    expect(await linkOf("b")).not.toBe("operational");
+    expect((await foedus("b", "peers", "a", "--json")).out).toContain(fake.files[0]?.sha256);
+    await until("the link of a going down too", async () => (await linkOf("a")) !== "operational");
     expect(await finding("b", "reach", "a")).toMatchObject({
       severity: "error",
       message: expect.stringContaining("is not signed by a CA of a"),
+    });
+    // The hub follows another file than the one that this changes: the change is not reported as done.
+    mkdirSync(join(root, "b/other"));
+    const config = JSON.parse(readFileSync(join(root, "b/hub.json"), "utf8")) as object;
+    writeFileSync(join(root, "b/other.json"), JSON.stringify({ ...config, federation_config_path: "other/federation.json" }));
+    writeFileSync(join(root, "b/other/federation.json"), readFileSync(join(root, "b/federation.json")));
+    const elsewhere = [
+      "--config",
+      "other.json",
+      "--ca",
+      "../a/pki/ca.pem",
+      "--fingerprint",
+      fingerprints.get("a") ?? "",
+      "--timeout",
+      "2s",
+    ];
+    expect(await foedus("b", "peer", "add", "a", ...elsewhere)).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("the hub does not show the change of a"),
     });
     const back = await peer("b", "add", "a", "--ca", "../a/pki/ca.pem", "--fingerprint", fingerprints.get("a") ?? "");
     expect(back.changed).toBe(true);
     await Promise.all([operational("a"), operational("b")]);
     expect(await doctor("b")).toMatchObject({ code: 0, findings: [] });
+  }, 90_000);
+
+  test("a certificate of a peer that is revoked, by its file or its fingerprint, and taken back in the file", async () => {
+    const before = readFileSync(join(root, "b/federation.json"), "utf8");
+    expect(await foedus("b", "peer", "revoke", "a", "--certificate", "../a/pki/ca.pem")).toMatchObject({ code: 2 });
+    expect(await foedus("b", "peer", "revoke", "a", "--certificate", "pki/service-hub.pem")).toMatchObject({ code: 4 });
+    expect(await foedus("b", "peer", "revoke", "a", "--fingerprint", "0a0b")).toMatchObject({ code: 2 });
+    expect(await foedus("b", "peer", "revoke", "mars", "--fingerprint", "0a".repeat(32))).toMatchObject({ code: 5 });
+    expect(readFileSync(join(root, "b/federation.json"), "utf8")).toBe(before);
+    const leaf = new X509Certificate(readFileSync(join(root, "a/pki/service-hub.pem")));
+    const revoked = await peer("b", "revoke", "a", "--certificate", "../a/pki/service-hub.pem");
+    expect(revoked).toMatchObject({ changed: true, running: true });
+    await until("the end of the link", async () => (await linkOf("b")) !== "operational" && (await linkOf("a")) !== "operational");
+    expect(await peer("b", "revoke", "a", "--fingerprint", leaf.fingerprint256)).toMatchObject({ changed: false });
+    writeFileSync(join(root, "b/federation.json"), before);
+    await Promise.all([operational("a"), operational("b")]);
   }, 90_000);
 
   test("a certificate that has ended, until it is renewed", async () => {

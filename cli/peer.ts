@@ -38,6 +38,13 @@ export interface PeerAddFlags extends OwnHubFlags, PeerFlags {
   readonly fingerprint?: readonly string[];
 }
 
+/** RevokeFlags are the options of `peer revoke`. */
+export interface PeerRevokeFlags extends OwnHubFlags {
+  /** File with the certificate. */
+  readonly certificate?: string;
+  readonly fingerprint?: readonly string[];
+}
+
 /** RemoveFlags are the options of `peer remove`. */
 export interface PeerRemoveFlags extends OwnHubFlags {
   readonly dryRun?: boolean;
@@ -137,6 +144,45 @@ export async function trust(io: Io, [hubId = "", level = ""]: readonly string[],
   return EXIT.ok;
 }
 
+/**
+ * revoke makes certificates of a peer's services worthless here: one that was stolen, and is not yet over. The peer goes on with another
+ * one of the same CA.
+ */
+export async function revoke(io: Io, [hubId = ""]: readonly string[], flags: PeerRevokeFlags): Promise<ExitCode | undefined> {
+  parseHub(hubId);
+  const desk = await openDesk(io, flags);
+  const entry = mustBePeer(desk, hubId);
+  const given = [...(flags.fingerprint ?? []).map(fingerprint), ...(await leafDigests(io, hubId, flags.certificate))];
+  if (given.length === 0) throw usage("a certificate is needed", "Give --certificate with its file, or --fingerprint with its SHA-256.");
+  const before = (Array.isArray(entry["revoked"]) ? entry["revoked"] : []) as readonly unknown[];
+  const known = new Set(before.map((digest) => hex(String(digest))));
+  const more = [...new Set(given)].filter((digest) => !known.has(digest));
+  const changed = more.length > 0 && (await save(desk, withPeer(desk.text, hubId, { revoked: [...before.map(String), ...more] })));
+  const many = given.length === 1 ? "the certificate" : `${given.length} certificates`;
+  const what = changed ? `${many} of ${hubId} revoked` : `${many} of ${hubId} revoked already`;
+  await report(io, desk, flags, { hubId, what, changed, sha256: [] });
+  return EXIT.ok;
+}
+
+/** fingerprint reads a SHA-256. Throws CliError (usage). */
+function fingerprint(text: string): string {
+  const digest = hex(text);
+  if (!/^[0-9a-f]{64}$/.test(digest)) throw usage(`"${text}" is not a SHA-256 fingerprint`, "Give 64 hex digits, with or without colons.");
+  return digest;
+}
+
+/** leafDigests reads the leaf of a certificate file, and refuses what is not one of that hub's. Throws CliError. */
+async function leafDigests(io: Io, hubId: string, path: string | undefined): Promise<readonly string[]> {
+  if (path === undefined) return [];
+  const { file, certificates } = await readCertificates(io, path, "Give the certificate file of the peer's service.");
+  const [leaf] = certificates;
+  if (leaf === undefined || leaf.ca)
+    throw usage(`there is no certificate of a service in ${file}`, "To stop trusting a CA, pin another one with `foedus peer add`.");
+  if (!uriSans(leaf).some((name) => name.startsWith(`spiffe://${hubId}/`)))
+    throw new CliError(EXIT.refused, `${file} is not a certificate of ${hubId}`, "Give its certificate, or correct the id.");
+  return [hex(leaf.fingerprint256)];
+}
+
 /** remove takes a peer out of the federation file and deletes the copy of its CA that `add` made. It says what goes and what stays. */
 export async function remove(io: Io, [hubId = ""]: readonly string[], flags: PeerRemoveFlags): Promise<ExitCode | undefined> {
   parseHub(hubId);
@@ -185,21 +231,23 @@ function mustBePeer({ text, path }: Desk, hubId: string): Readonly<Record<string
   return entry;
 }
 
-/** readCa reads the certificates of a CA file and nothing else of it, and refuses what cannot be the CA of that hub. Throws CliError. */
-async function readCa(io: Io, hubId: string, path: string): Promise<readonly PinnedCertificate[]> {
+async function readCertificates(
+  io: Io,
+  path: string,
+  remedy: string,
+): Promise<{ readonly file: string; readonly certificates: readonly X509Certificate[] }> {
   const file = resolve(io.cwd, path);
-  let certificates: X509Certificate[];
   try {
-    certificates = splitPem(await readFile(file, "utf8")).map((pem) => new X509Certificate(pem));
+    return { file, certificates: splitPem(await readFile(file, "utf8")).map((pem) => new X509Certificate(pem)) };
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    throw new CliError(
-      missing ? EXIT.notFound : EXIT.usage,
-      `${file} cannot be read as a certificate`,
-      "Give the ca.pem of the other hub.",
-      { cause: error },
-    );
+    throw new CliError(missing ? EXIT.notFound : EXIT.usage, `${file} cannot be read as a certificate`, remedy, { cause: error });
   }
+}
+
+/** readCa reads the certificates of a CA file and nothing else of it, and refuses what cannot be the CA of that hub. Throws CliError. */
+async function readCa(io: Io, hubId: string, path: string): Promise<readonly PinnedCertificate[]> {
+  const { file, certificates } = await readCertificates(io, path, "Give the ca.pem of the other hub.");
   if (certificates.length === 0) throw usage(`there is no certificate in ${file}`, "Give the ca.pem of the other hub.");
   for (const certificate of certificates) {
     const names = uriSans(certificate);
@@ -235,6 +283,8 @@ function checkFingerprints(hubId: string, pinned: readonly PinnedCertificate[], 
 
 const NOT_TAKEN = "See its log: it may have refused the federation file, or it was started with another one.";
 
+const digestsOf = (certificates: readonly { readonly digest: string }[]): string => certificates.map(({ digest }) => digest).join();
+
 async function untilGone(io: Io, connection: Connection, hubId: string): Promise<true> {
   const peers = await untilSeen(io, connection, connection.timeoutMs, (seen) => seen.every((peer) => peer.hubId !== hubId));
   if (peers.every((peer) => peer.hubId !== hubId)) return true;
@@ -243,8 +293,16 @@ async function untilGone(io: Io, connection: Connection, hubId: string): Promise
 
 /** untilTaken waits until the hub shows a peer as the file has it, then a little for its link. */
 async function untilTaken(io: Io, connection: Connection, wanted: Federation["peers"][number], changed: boolean): Promise<Peer> {
+  const [cas, revoked] = [digestsOf(wanted.cas), digestsOf(wanted.revoked)];
   const find = (peers: readonly Peer[]): Peer | undefined =>
-    peers.find(({ hubId, maxTrust, share }) => hubId === wanted.hubId && maxTrust === wanted.maxTrust && share === wanted.share);
+    peers.find(
+      ({ hubId, maxTrust, share, caSha256, revokedSha256 }) =>
+        hubId === wanted.hubId &&
+        maxTrust === wanted.maxTrust &&
+        share === wanted.share &&
+        caSha256.join() === cas &&
+        revokedSha256.join() === revoked,
+    );
   const taken = find(await untilSeen(io, connection, connection.timeoutMs, (peers) => find(peers) !== undefined));
   if (taken === undefined) throw new CliError(EXIT.failed, `the hub does not show the change of ${wanted.hubId}`, NOT_TAKEN);
   if (!changed) return taken;

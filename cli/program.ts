@@ -140,6 +140,9 @@ function ownHubVerbs(verb: Declare, program: Command): void {
   ownHub(
     verb(peer, "trust <hub-id> <level>", "set the ceiling of a peer's trust: full, limited or minimal", async () => (await load()).trust),
   );
+  ownHub(verb(peer, "revoke <hub-id>", "refuse a certificate of a peer's service that was stolen", async () => (await load()).revoke))
+    .option("--certificate <file>", "its file")
+    .option("--fingerprint <sha256>", "its SHA-256 instead (repeatable)", many);
   ownHub(
     verb(
       program,

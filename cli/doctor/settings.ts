@@ -33,7 +33,7 @@ export function lookAtSettings(ledger: Ledger, config: HubConfig, federation: Fe
       severity: "warning",
       check: "setting",
       subject: "ops.host",
-      message: `health is answered on ${config.ops.host} without TLS; /metrics and /statusz are on port ${config.ops.metrics_port}, with a certificate of this hub`,
+      message: `health is answered on ${config.ops.host} without TLS; /metrics and /statusz are on a port of their own, with a certificate of this hub`,
       fix: 'Set "ops": {"host": "127.0.0.1"} and read them on this machine, unless probes have to come from outside.',
     },
   );

@@ -1,6 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
-import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
 import type {
   HelloRequest,
   HelloResponse,
@@ -17,10 +16,10 @@ import {
   type PeerViewSchema,
   type SessionInfo,
 } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
-import type { Failure, Reason } from "#kernel/error.ts";
+import type { Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
 import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
-import { failureFromProto } from "#runtime/rpc/failure.ts";
+import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import type { Evidence } from "./evidence.ts";
 import type {
   Introduction,
@@ -87,10 +86,6 @@ export function evidenceToProto({ method, valid, detail, checkedAtWall }: Eviden
   return { method, valid, detail, checkedAtMs: BigInt(Math.round(checkedAtWall)) };
 }
 
-function failureToProto({ reason, message }: Failure): { reason: ErrorReason; message: string } {
-  return { reason: ErrorReason[reason], message };
-}
-
 function noteFromProto(service: string, info: SessionInfo): SessionNote {
   const { dialer, rttMs, synced } = info;
   const state = STATES[info.state - 1] ?? "INIT";
@@ -145,6 +140,8 @@ export function peerToProto(info: PeerInfo): MessageInitShape<typeof PeerSchema>
     })),
     clockSkewMs: BigInt(Math.round(info.clockSkewMs)),
     retryInMs: BigInt(Math.max(0, Math.round(info.retryInMs))),
+    caSha256: [...info.caDigests],
+    revokedSha256: [...info.revokedDigests],
     ...(failure === undefined ? {} : { failure: failureToProto(failure) }),
   };
 }

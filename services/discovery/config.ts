@@ -31,10 +31,11 @@ export const discoveryConfig = z
       .meta({ description: "services whose sessions must stand before a link to a peer of level LIMITED or more is operational" }),
     trust: z
       .strictObject({
-        bundles: z
-          .record(z.string().refine(isHubId, "must be a hub id"), z.string().min(1))
-          .default({})
-          .meta({ unit: "path", description: "CA certificates (PEM) of hubs that the federation file names without `ca`, by hub id" }),
+        bundles: z.record(z.string().refine(isHubId, "must be a hub id"), z.string().min(1)).default({}).meta({
+          unit: "path",
+          description: "CA certificates (PEM) of hubs that the federation file names without `ca`, by hub id",
+          live: true,
+        }),
       })
       .prefault({}),
   })

@@ -29,6 +29,7 @@ const B: PeerSpec = {
   hubId: "b",
   addresses: [{ host: "b.example", port: 18_800 }],
   cas: [{ pem: "CA of b", digest: "d1" }],
+  revoked: [],
   maxTrust: 2,
   share: "limited",
 };
@@ -380,6 +381,29 @@ describe("trust", () => {
     expect(kinds(out, "hello")).toHaveLength(1);
     const push = out.findLast((effect) => effect.kind === "push");
     expect(push).toMatchObject({ pushes: [{ view: { caPems: ["next"], bundleSeq: 3, minTokenIssuedAtWall: WALL + 10 } }] });
+  });
+
+  test("D-15 a revoked leaf is told to every service and to the next dial at once; an answer that is under way no longer counts", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    const leaf = { thumbprint: "stolen", digest: "0a" };
+    const out = bench.step({ kind: "federation", peers: [{ ...B, revoked: [leaf] }] });
+    expect(out.findLast((effect) => effect.kind === "push")).toMatchObject({ pushes: [{ view: { hubId: "b", revoked: ["stolen"] } }] });
+    expect(kinds(out, "hello")).toMatchObject([{ revoked: ["stolen"] }]);
+    expect(out.find((effect) => effect.kind === "observe" && effect.event === "CREDENTIAL")).toMatchObject({
+      severity: "WARNING",
+      fields: { revoked: "0a" },
+    });
+    // Another one while the Hello is under way: what the first server says is not listened to any more.
+    const again = bench.step({ kind: "federation", peers: [{ ...B, revoked: [leaf, { thumbprint: "other", digest: "0b" }] }] });
+    expect(kinds(again, "hello")).toMatchObject([{ revoked: ["stolen", "other"] }]);
+    const [first] = kinds(out, "hello");
+    const attempt = (first as { attempt: number }).attempt;
+    bench.step({ kind: "hello_answered", peer: "b", attempt, from: from("b", { software: "of the thief" }), tokens: [], level: 3 });
+    const listed = kinds(bench.step({ kind: "list", call: 7, peer: "b" }), "peers");
+    expect(listed).toMatchObject([{ peers: [{ software: "1.0", caDigests: ["d1"], revokedDigests: ["0a", "0b"] }] }]);
+    expect(kinds(bench.step({ kind: "federation", peers: [{ ...B, revoked: [leaf] }] }), "hello")).toEqual([]);
   });
 
   test("a restart remembers level, endpoints, termination and bundle version; a removed peer is forgotten", () => {

@@ -33,6 +33,7 @@ import {
   type Peer,
   type Pending,
   showAddress,
+  thumbprintsOf,
 } from "./peer-table.ts";
 import { Watchers } from "./watchers.ts";
 
@@ -245,6 +246,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
     peer.pinnedAtWall = now.wall;
     peer.wrong.clear();
     this.#adoptBundle(now, peer, out);
+    this.#adoptRevocations(now, peer, before, out);
     if (before.addresses.map(showAddress).join() !== spec.addresses.map(showAddress).join()) {
       peer.tried = 0;
       peer.backoff.wake(now.mono);
@@ -271,6 +273,23 @@ export class DiscoveryCore implements Core<Input, Effect> {
       "INFO",
       `the pinned CA certificates of ${peer.hubId} changed${withdrawn ? "; it must prove itself again" : ""}`,
     );
+  }
+
+  /**
+   * adoptRevocations makes a revoked leaf worth nothing: what is being asked of it is not waited for, and the peer is greeted anew, so
+   * that it is seen at once whether it has another one. Sessions and tokens of the leaf end where the view is acted on (D-15).
+   */
+  #adoptRevocations(now: Now, peer: Peer, before: PeerSpec, out: Effect[]): void {
+    const known = new Set(before.revoked.map(({ digest }) => digest));
+    const revoked = peer.spec.revoked.filter(({ digest }) => !known.has(digest));
+    if (revoked.length === 0) return;
+    peer.hello = peer.refresh = undefined;
+    peer.helloAt = now.mono;
+    peer.backoff.wake(now.mono);
+    const what = revoked.length === 1 ? "a certificate" : `${revoked.length} certificates`;
+    this.#event(peer, out, "CREDENTIAL", "WARNING", `${what} of ${peer.hubId} revoked by an operator`, {
+      revoked: revoked.map(({ digest }) => digest).join(" "),
+    });
   }
 
   #removePeer(hubId: string, out: Effect[]): void {
@@ -349,6 +368,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
       attempt: this.#attempt,
       address,
       caPems: peer.spec.cas.map(({ pem }) => pem),
+      revoked: thumbprintsOf(peer.spec),
       leaves: [...this.#watchers.leaves.values()],
     });
   }
@@ -370,6 +390,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
       attempt: this.#attempt,
       address: lastGood,
       caPems: peer.spec.cas.map(({ pem }) => pem),
+      revoked: thumbprintsOf(peer.spec),
       leaves,
       jwt: token.jwt,
     });

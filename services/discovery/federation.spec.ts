@@ -1,8 +1,10 @@
+import { X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ConfigError } from "#runtime/config/load.ts";
+import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
 import { discoveryConfig } from "./config.ts";
 import { type FederationOptions, loadFederation, parseFederation, parseSeeds } from "./federation.ts";
@@ -47,6 +49,21 @@ describe("federation file", () => {
       { addresses: [], maxTrust: 3, share: "neighbours" },
     ]);
     expect(parse({ peers: [{ hub_id: "b", ca: b.caPem, max_trust: "minimal" }] }).peers).toMatchObject([{ maxTrust: 1, share: "" }]);
+  });
+
+  test("D-15 revoked leaves are fingerprints with or without colons; anything else is refused with its place", () => {
+    const leaf = new X509Certificate(b.service().certificatePem);
+    const bare = leaf.fingerprint256.replaceAll(":", "").toLowerCase();
+    const { peers } = parse({ peers: [{ hub_id: "b", ca: b.caPem, revoked: [leaf.fingerprint256, bare] }] });
+    expect(peers[0]?.revoked).toEqual([
+      { digest: bare, thumbprint: thumbprintOf(leaf) },
+      { digest: bare, thumbprint: thumbprintOf(leaf) },
+    ]);
+    expect(problemsOf({ peers: [{ hub_id: "b", ca: b.caPem, revoked: [bare, bare.slice(1), 7] }] })).toEqual([
+      expect.stringMatching(/^peers\[0\]\.revoked\[1\]: must be the SHA-256/),
+      expect.stringMatching(/^peers\[0\]\.revoked\[2\]: must be the SHA-256/),
+    ]);
+    expect(problemsOf({ peers: [{ hub_id: "b", ca: b.caPem, revoked: bare }] })).toEqual([expect.stringContaining("must be a list")]);
   });
 
   test("S0-10 load reads the file, with paths relative to it, and answers the count", () => {

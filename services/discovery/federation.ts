@@ -5,7 +5,7 @@ import { hubIdProblem } from "#kernel/hub-id.ts";
 import { ConfigError, type ConfigProblem } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
-import type { Address, Level, PeerSpec, PinnedCa } from "./messages.ts";
+import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "./messages.ts";
 
 /** Port of a hub that names none (S0-2). */
 export const DEFAULT_PORT = 18_800;
@@ -40,7 +40,9 @@ export interface FederationOptions {
 }
 
 const FILE_KEYS = ["peers", "sync_interval"];
-const PEER_KEYS = ["hub_id", "host", "port", "ca", "max_trust", "share"];
+const PEER_KEYS = ["hub_id", "host", "port", "ca", "max_trust", "share", "revoked"];
+/** Revoked leaves of one peer. They end by themselves, after 90 days as a rule, and may be taken out then. */
+const REVOKED_MAX = 256;
 const TRUST: Readonly<Record<string, Level>> = { minimal: 1, limited: 2, full: 3 };
 
 type Json = Readonly<Record<string, unknown>>;
@@ -138,7 +140,8 @@ class Parser {
     if (typeof share !== "string" || share.length > 63)
       this.#problem(`${path}.share`, "must be the name of a share, at most 63 characters");
     const cas = hubId === "" ? [] : this.#cas(path, hubId, value["ca"]);
-    return { hubId, addresses: [...addresses, ...(this.#o.seeds ?? [])], cas, maxTrust, share: String(share) };
+    const revoked = this.#revoked(path, value["revoked"] ?? []);
+    return { hubId, addresses: [...addresses, ...(this.#o.seeds ?? [])], cas, revoked, maxTrust, share: String(share) };
   }
 
   #hubId(path: string, value: unknown): string {
@@ -198,6 +201,19 @@ class Parser {
     }));
   }
 
+  #revoked(path: string, value: unknown): RevokedLeaf[] {
+    if (!Array.isArray(value) || value.length > REVOKED_MAX) {
+      this.#problem(`${path}.revoked`, `must be a list of at most ${REVOKED_MAX} SHA-256 fingerprints`);
+      return [];
+    }
+    return value.flatMap((item: unknown, i) => {
+      const digest = fingerprintOf(item);
+      if (digest === undefined)
+        this.#problem(`${path}.revoked[${i}]`, "must be the SHA-256 fingerprint of a certificate: 64 hex digits, with or without colons");
+      return digest === undefined ? [] : { digest, thumbprint: Buffer.from(digest, "hex").toString("base64url") };
+    });
+  }
+
   #keys(path: string, value: Json, known: readonly string[]): void {
     for (const key of Object.keys(value)) {
       if (known.includes(key)) continue;
@@ -212,6 +228,12 @@ class Parser {
   #problem(path: string, message: string): undefined {
     this.#problems.push({ path, source: this.#o.source ?? "federation", message });
   }
+}
+
+/** fingerprintOf reads a SHA-256 in hex, with or without colons; undefined for anything else. */
+function fingerprintOf(value: unknown): string | undefined {
+  const digest = typeof value === "string" ? value.replaceAll(":", "").trim().toLowerCase() : "";
+  return /^[0-9a-f]{64}$/.test(digest) ? digest : undefined;
 }
 
 function isObject(value: unknown): value is Json {

@@ -25,12 +25,21 @@ export interface PinnedCa {
   readonly digest: string;
 }
 
+/** RevokedLeaf is a certificate of a peer's service that an operator revoked: whoever shows it is nobody. */
+export interface RevokedLeaf {
+  /** base64url of the SHA-256 of the certificate (`x5t#S256`), as connections and tokens are compared. */
+  readonly thumbprint: string;
+  /** The same in hex, for people. */
+  readonly digest: string;
+}
+
 /** PeerSpec is a peer as the configuration wants it. */
 export interface PeerSpec {
   readonly hubId: string;
   /** Addresses in the order in which they are tried; empty if it can only dial us. */
   readonly addresses: readonly Address[];
   readonly cas: readonly PinnedCa[];
+  readonly revoked: readonly RevokedLeaf[];
   readonly maxTrust: Level;
   readonly share: string;
 }
@@ -135,6 +144,9 @@ export interface PeerInfo {
   readonly retryInMs: number;
   readonly failure: Failure | undefined;
   readonly levelThere: number;
+  /** SHA-256 of the pinned CA certificates and of the revoked leaves, hex. */
+  readonly caDigests: readonly string[];
+  readonly revokedDigests: readonly string[];
 }
 
 /** Input of the core. `call` and `watch` are numbers that the shell gave; `attempt` comes from the effect that is answered. */
@@ -208,6 +220,8 @@ export type Output =
       readonly attempt: number;
       readonly address: Address;
       readonly caPems: readonly string[];
+      /** Thumbprints of leaves that the answering server must not have. */
+      readonly revoked: readonly string[];
       readonly leaves: readonly Leaf[];
     }
   | {
@@ -216,6 +230,8 @@ export type Output =
       readonly attempt: number;
       readonly address: Address;
       readonly caPems: readonly string[];
+      /** Thumbprints of leaves that the answering server must not have. */
+      readonly revoked: readonly string[];
       readonly leaves: readonly Leaf[];
       readonly jwt: string;
     }

@@ -7,7 +7,7 @@ import { Prng } from "#kernel/prng.ts";
 import { RELEASED_AT_WALL } from "#runtime/clock.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import type { LinkCounters } from "#runtime/events.ts";
-import type { Platform, ServiceModule } from "#runtime/module.ts";
+import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/rpc/peer-links.ts";
@@ -184,11 +184,12 @@ class DiscoveryModule implements Discovery {
     await this.#links.stop(graceMs);
     for (const watch of this.#watches.values()) watch.end(failure);
     this.#abort.abort(failure);
-    await this.#driver?.stop();
+    const durable = (await this.#driver?.stop()) ?? true;
     for (const call of this.#calls.values()) call.reject(new FoedusError(failure));
     this.#calls.clear();
     this.#metrics.stop();
     this.#store.close();
+    if (!durable) throw notDurable(SERVICE);
   }
 
   #coreConfig() {
@@ -246,9 +247,9 @@ class DiscoveryModule implements Discovery {
       tokens: ports.tokens,
       backoff: this.#coreConfig().backoff,
       times: { connectTimeoutMs: config.hello_timeout_ms },
-      connect: ({ hubId: peer, endpoint, caPems }) => {
+      connect: ({ hubId: peer, endpoint, caPems, revoked }) => {
         if (endpoint === undefined) throw fail("PEER_UNREACHABLE", `${peer} can only dial us`);
-        return ports.dialPeer({ address: endpoint, hubId: peer, caPems, spiffeId: endpoint.spiffeId });
+        return ports.dialPeer({ address: endpoint, hubId: peer, caPems, revoked, spiffeId: endpoint.spiffeId });
       },
       onUp: (peer) => this.#announce(peer),
       onDown: () => undefined,
@@ -314,7 +315,8 @@ class DiscoveryModule implements Discovery {
     const refresh = effect.kind === "refresh";
     let input: Input;
     try {
-      const request: DialRequest = { address: effect.address, hubId: peer, caPems: effect.caPems, spiffeId: undefined };
+      const { address, caPems, revoked } = effect;
+      const request: DialRequest = { address, hubId: peer, caPems, revoked, spiffeId: undefined };
       const client = this.#o.ports.dialPeer(request);
       try {
         input = refresh ? await this.#refresh(client, effect) : await this.#hello(client, effect);

@@ -150,6 +150,11 @@ export function decisionOf(peer: Peer, nowWall: number, config: EvidenceConfig):
   return decide(evidenceOf(peer, nowWall, config), peer.spec.maxTrust, config);
 }
 
+/** thumbprintsOf lists the revoked leaves of a peer as connections are compared with them. */
+export function thumbprintsOf({ revoked }: PeerSpec): string[] {
+  return revoked.map(({ thumbprint }) => thumbprint);
+}
+
 /** viewOf is what a service that dials with the given leaf needs to know. */
 export function viewOf(peer: Peer, service: string, thumbprint: string | undefined, nowWall: number): ViewInfo {
   const { record, spec } = peer;
@@ -163,7 +168,7 @@ export function viewOf(peer: Peer, service: string, thumbprint: string | undefin
     token: held !== undefined && held.expiresAtWall > nowWall ? held : undefined,
     caPems: spec.cas.map(({ pem }) => pem),
     bundleSeq: record.bundleSeq,
-    revoked: [],
+    revoked: thumbprintsOf(spec),
     minTokenIssuedAtWall: record.minTokenIssuedAtWall,
     terminated: !record.enabled,
     wake: peer.wake,
@@ -190,5 +195,7 @@ export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceCon
     retryInMs: nextAt === NEVER ? 0 : Math.max(0, nextAt - now.mono),
     failure: peer.failure,
     levelThere: record.levelThere,
+    caDigests: spec.cas.map(({ digest }) => digest),
+    revokedDigests: spec.revoked.map(({ digest }) => digest),
   };
 }

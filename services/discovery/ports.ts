@@ -6,6 +6,8 @@ export interface DialRequest {
   readonly hubId: string;
   /** CA certificates of that hub, PEM; no other may have signed the server's certificate. */
   readonly caPems: readonly string[];
+  /** Thumbprints of revoked leaves: a server that shows one of them is refused. */
+  readonly revoked: readonly string[];
   /** Exact SPIFFE id that the server must prove, if it is known; else any service of the hub. */
   readonly spiffeId: string | undefined;
 }

@@ -1,3 +1,4 @@
+import { fail } from "#kernel/error.ts";
 import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { CommandOutcome, AutomationPort as CommandPort, CommandRequest } from "../command-forwarding/index.ts";
@@ -8,7 +9,8 @@ export interface AutomationHub {
   readonly hubId: string;
   /**
    * submit runs a command and gives its outcome: at a local executor, at the in-process handler, or at the owning hub, as its target
-   * says (S0-26). The automation's name is counted as a hop, so that two hubs cannot command each other for ever (B0-8).
+   * says (S0-26). The automation's name is counted as a hop, so that two hubs cannot command each other for ever (B0-8). It rejects
+   * with the reason why there is no outcome, OVERLOADED for instance; a rule that does not wait for it need not catch that.
    */
   submit(command: CommandRequest): Promise<CommandOutcome>;
   /** forwardToFederation sends a command to a peer's node; false when federation is off or no session leads there (S0-27). It never throws. */
@@ -19,7 +21,7 @@ export interface AutomationHub {
 export interface Automation {
   /** Names it in hops, journals and events. */
   readonly name: string;
-  /** onChange is told each state change of own nodes before any peer is (S0-25), and each of peers' nodes when it was applied (S0-26). It must not wait. */
+  /** onChange is told each state change of own nodes before any peer is (S0-25), and each of peers' nodes when it was applied (S0-26). It may be async; nobody waits for it. */
   onChange(change: StateChange, hub: AutomationHub): void;
 }
 
@@ -43,7 +45,7 @@ export class AutomationSeat {
     const { name } = automation;
     this.#hub = {
       hubId: options.hubId,
-      submit: (command) => this.#commands?.submit(command, name) ?? Promise.reject(new Error("command forwarding is not running")),
+      submit: (command) => this.#submit(command),
       forwardToFederation: (command) => this.#commands?.forwardToFederation(command, name) ?? false,
     };
   }
@@ -55,17 +57,33 @@ export class AutomationSeat {
 
   onChange(change: StateChange): void {
     try {
-      this.#automation.onChange(change, this.#hub);
+      const pending: unknown = this.#automation.onChange(change, this.#hub);
+      if (pending instanceof Promise) pending.catch((error: unknown) => this.#failed(error));
     } catch (error) {
-      if (this.#failures++ % TELL_EVERY !== 0) return;
-      const { name } = this.#automation;
-      this.#log.error({ automation: name, failures: this.#failures, error }, "automation failed");
-      this.#events.report({
-        kind: "MODULE",
-        severity: "ERROR",
-        text: `the automation ${name} failed`,
-        fields: { failures: String(this.#failures) },
-      });
+      this.#failed(error);
     }
+  }
+
+  /** submit hands out a promise that somebody listens to already: one that nobody awaits and that rejects would end the process. */
+  #submit(command: CommandRequest): Promise<CommandOutcome> {
+    const { name } = this.#automation;
+    const outcome =
+      this.#commands === undefined
+        ? Promise.reject<CommandOutcome>(fail("SHUTTING_DOWN", "command forwarding is not running"))
+        : this.#commands.submit(command, name);
+    outcome.catch((error: unknown) => this.#log.warn({ automation: name, error }, "command of an automation was not taken"));
+    return outcome;
+  }
+
+  #failed(error: unknown): void {
+    if (this.#failures++ % TELL_EVERY !== 0) return;
+    const { name } = this.#automation;
+    this.#log.error({ automation: name, failures: this.#failures, error }, "automation failed");
+    this.#events.report({
+      kind: "MODULE",
+      severity: "ERROR",
+      text: `the automation ${name} failed`,
+      fields: { failures: String(this.#failures) },
+    });
   }
 }

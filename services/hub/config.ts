@@ -6,8 +6,10 @@ import { registrySyncConfig } from "../registry-sync/config.ts";
 import { telemetryConfig } from "../telemetry/config.ts";
 
 const path = (description: string) => z.string().min(1).meta({ description, unit: "path, relative to the configuration file" });
-const port = (fallback: number, description: string) =>
-  z.int().min(0).max(65_535).default(fallback).meta({ unit: "TCP port", description });
+const anyPort = z.int().min(0).max(65_535);
+const port = (fallback: number, description: string) => anyPort.default(fallback).meta({ unit: "TCP port", description });
+/** A port of every process of the hub, whatever it runs; not given, each service has the one of its own in `services`. */
+const portOfAll = (description: string) => anyPort.optional().meta({ unit: "TCP port", description });
 
 /** SERVICES in the order of their default ports in split mode. */
 export const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
@@ -23,6 +25,14 @@ export const DEFAULT_PORTS: Readonly<Record<ServiceName, number>> = {
   telemetry: 18_803,
 };
 
+/** Ports of health, and right after each that of metrics: services on one machine need one each. Single mode uses those of discovery. */
+const DEFAULT_OPS_PORTS: Readonly<Record<ServiceName, number>> = {
+  discovery: 18_810,
+  "registry-sync": 18_812,
+  "command-forwarding": 18_814,
+  telemetry: 18_816,
+};
+
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
 
 /** isCollector tells what may be a collector's address: what callers do leaves this machine encrypted only. Empty is none. */
@@ -33,7 +43,26 @@ function isCollector(text: string): boolean {
   return url.protocol === "https:" || (url.protocol === "http:" && LOOPBACK.test(url.hostname));
 }
 
+/** A token bucket of each caller; what a class of calls is, stands at each RPC in the schema. */
+const rate = (perSecond: number, burst: number, what: string) =>
+  z
+    .strictObject({
+      per_second: z
+        .int()
+        .min(1)
+        .max(1_000_000)
+        .default(perSecond)
+        .meta({
+          unit: "calls/s",
+          description: `${what}: so many from one certificate in the long run; more are refused with RATE_LIMITED`,
+        }),
+      burst: z.int().min(1).max(1_000_000).default(burst).meta({ unit: "calls", description: "and so many at once" }),
+    })
+    .prefault({});
+
 const keyPair = z.strictObject({ cert: path("certificate chain, PEM, leaf first"), key: path("private key, PEM, mode 0600") });
+
+const single = (name: ServiceName) => (name === "discovery" ? ", and of a hub in single mode" : "");
 
 const serviceAddress = (name: ServiceName) =>
   z
@@ -44,6 +73,8 @@ const serviceAddress = (name: ServiceName) =>
         .default("127.0.0.1")
         .meta({ description: "address it listens on, and at which this hub's other services reach it" }),
       port: port(DEFAULT_PORTS[name], "port it listens on in split mode"),
+      ops_port: port(DEFAULT_OPS_PORTS[name], `ops port of its process${single(name)}; 0 takes a free one; ops.port wins`),
+      metrics_port: port(DEFAULT_OPS_PORTS[name] + 1, `port for metrics of its process${single(name)}; ops.metrics_port wins`),
       advertise_host: z.string().default("").meta({ description: "host name that peers are told; empty: the hub's advertise_host" }),
       advertise_port: z
         .int()
@@ -61,15 +92,14 @@ export const hubShape = {
   hub_id: z
     .string()
     .refine(isHubId, "must be a DNS label: 1 to 63 of a-z, 0-9 and -, not starting or ending with -")
-    .meta({ description: "name of this hub; its certificates carry spiffe://<hub_id>", restart: true }),
-  data_dir: path("folder of the stores and keys; created with mode 0700").default("data").meta({ restart: true }),
+    .meta({ description: "name of this hub; its certificates carry spiffe://<hub_id>" }),
+  data_dir: path("folder of the stores and keys; created with mode 0700").default("data"),
   listen: z
     .strictObject({
       host: z.string().min(1).default("127.0.0.1").meta({ description: "address of the single port in single mode" }),
       port: port(18_800, "the single port in single mode; 0 takes a free one"),
     })
-    .prefault({})
-    .meta({ restart: true }),
+    .prefault({}),
   advertise_host: z
     .string()
     .default("")
@@ -88,7 +118,7 @@ export const hubShape = {
       telemetry: serviceAddress("telemetry"),
     })
     .prefault({})
-    .meta({ description: "where each service is in split mode", restart: true }),
+    .meta({ description: "where each service is in split mode" }),
   tls: z.strictObject({
     ca: path("CA certificates of this hub, PEM"),
     ...keyPair.shape,
@@ -106,14 +136,13 @@ export const hubShape = {
   seeds: z
     .array(z.string())
     .default([])
-    .meta({ unit: "host:port", description: "further addresses of pinned hubs; SEEDS in the environment adds to it (S2-15)" }),
+    .meta({ unit: "host:port", description: "further addresses of pinned hubs; SEEDS in the environment adds to it (S2-15)", live: true }),
   durability: z.enum(["full", "process"]).default("full").meta({
     description: "what an acknowledged write survives: power loss (full), or only the end of the process (process, for slow disks)",
-    restart: true,
   }),
   log: z
     .strictObject({
-      level: z.enum(["debug", "info", "warn", "error"]).default("info").meta({ description: "least level that is logged" }),
+      level: z.enum(["debug", "info", "warn", "error"]).default("info").meta({ description: "least level that is logged", live: true }),
       destination: z.string().default("stderr").meta({ description: "stdout, stderr or the path of a file" }),
       pretty: z.boolean().default(false).meta({ description: "lines for people instead of JSON" }),
     })
@@ -121,15 +150,18 @@ export const hubShape = {
   ops: z
     .strictObject({
       host: z.string().min(1).default("127.0.0.1").meta({ description: "address of /healthz, /readyz, /metrics and /statusz" }),
-      port: port(18_810, "ops port; 0 takes a free one"),
+      port: portOfAll(
+        "ops port of every process of this hub, for services that share no machine; 0 takes a free one; none: services.*.ops_port",
+      ),
       metrics_host: z.string().default("").meta({
         description:
           "address of a port for /metrics and /statusz over mutual TLS, which then are not on the plain port; empty: ops.host if that is not loopback, else no such port",
       }),
-      metrics_port: port(18_811, "that port; operators and services of this hub may read there"),
+      metrics_port: portOfAll(
+        "that port, of every process; operators and services of this hub may read there; none: services.*.metrics_port",
+      ),
     })
-    .prefault({})
-    .meta({ restart: true }),
+    .prefault({}),
   tracing: z
     .strictObject({
       endpoint: z
@@ -173,14 +205,21 @@ export const hubShape = {
         .default(10_000)
         .meta({ unit: "ms", description: "time that the collector has to take spans, repetitions included; then they are dropped" }),
     })
-    .prefault({})
-    .meta({ restart: true }),
+    .prefault({}),
   stop_grace_ms: z
     .int()
     .min(0)
     .max(600_000)
     .default(5_000)
-    .meta({ unit: "ms", description: "time that running calls get when the hub stops" }),
+    .meta({ unit: "ms", description: "time that running calls get when the hub stops", live: true }),
+  rates: z
+    .strictObject({
+      cheap: rate(10_000, 20_000, "lookups in memory"),
+      normal: rate(10_000, 20_000, "ordinary calls; a stream is one call, however much flows on it"),
+      expensive: rate(200, 2_000, "calls that sign, verify or write: Hello, Refresh, RegisterNodes"),
+    })
+    .prefault({})
+    .meta({ live: true }),
 } as const;
 
 /** hubConfig is the whole configuration of a hub's process: its own and one section per service. */
@@ -194,3 +233,24 @@ export const hubConfig = z.strictObject({
 
 /** HubConfig is the effective configuration. */
 export type HubConfig = z.infer<typeof hubConfig>;
+
+/** OpsPort is a port for operators, and the fields of the configuration by which another one is chosen. */
+export interface OpsPort {
+  readonly port: number;
+  readonly setting: string;
+}
+
+/** opsPorts are where a process answers probes (`health`) and, if they have a listener of their own, `metrics`. Port 0 is any free one. */
+export function opsPorts({ ops, services }: HubConfig, runs: "hub" | ServiceName): { readonly health: OpsPort; readonly metrics: OpsPort } {
+  const name = runs === "hub" ? "discovery" : runs;
+  const own = services[name];
+  const pick = (ofAll: number | undefined, fieldOfAll: string, port: number, field: string): OpsPort => {
+    const ownField = `services.${name}.${field}`;
+    if (ofAll === undefined) return { port, setting: ownField };
+    return { port: ofAll, setting: runs === "hub" ? fieldOfAll : `${ownField} instead of ${fieldOfAll}` };
+  };
+  return {
+    health: pick(ops.port, "ops.port", own.ops_port, "ops_port"),
+    metrics: pick(ops.metrics_port, "ops.metrics_port", own.metrics_port, "metrics_port"),
+  };
+}

@@ -11,7 +11,13 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
 import { rpcStats } from "#runtime/rpc/rpc-metrics.ts";
 import { type Certificate, type CertificateSource, createCertificateSource } from "#runtime/tls/certificate-source.ts";
-import { createPeerCredentials, type PeerChannelCredentials, parseCertificates, splitPem } from "#runtime/tls/credentials.ts";
+import {
+  createPeerCredentials,
+  type PeerChannelCredentials,
+  type PeerMaterial,
+  parseCertificates,
+  splitPem,
+} from "#runtime/tls/credentials.ts";
 import { expectedPeerOf, issuedBy } from "#runtime/tls/peer-identity.ts";
 
 /** Target is a server to call: where it is, who it must be, and under which CAs. */
@@ -19,24 +25,38 @@ export interface Target {
   readonly host: string;
   readonly port: number;
   readonly expected: { readonly hubId: string; readonly name?: string };
-  readonly caPems: readonly string[];
+  readonly caPems: CaPems;
+  /** Thumbprints of leaves that the server must not show. */
+  readonly revoked?: readonly string[];
 }
 
+/** CaPems are CA certificates, PEM: those of the moment, or asked for again at each renewal. */
+export type CaPems = readonly string[] | (() => readonly string[]);
+
+const pemsOf = (pems: CaPems): readonly string[] => (typeof pems === "function" ? pems() : pems);
+
 /**
- * Credentials are this process's own certificate, followed as its files are renewed, and its hub's CA set. Every client that was
- * made here learns of a renewal; connections that are open live on with the old one until they are dialled again.
+ * Credentials are this process's own certificate and its hub's CA set, both followed as their files change, together or alone. Every
+ * client that was made here learns of a renewal; connections that are open live on with the old one until they are dialled again.
  */
 export class Credentials {
   readonly #source: CertificateSource;
   readonly #clock: Clock;
   readonly #metrics: Registry;
+  readonly #log: Logger;
   readonly #caFile: string;
+  #caProblem = "";
   #ca: readonly string[];
   #bundle: readonly X509Certificate[];
-  readonly #clients = new Set<{ readonly credentials: PeerChannelCredentials; readonly caPems: () => readonly string[] }>();
+  readonly #clients = new Set<{ readonly credentials: PeerChannelCredentials; readonly target: Target }>();
 
-  private constructor(source: CertificateSource, clock: Clock, metrics: Registry, caFile: string, ca: CaSet) {
+  private constructor(
+    source: CertificateSource,
+    { clock, metrics, log, caFile }: Pick<CredentialsOptions, "clock" | "metrics" | "log" | "caFile">,
+    ca: CaSet,
+  ) {
     this.#source = source;
+    this.#log = log;
     this.#clock = clock;
     this.#metrics = metrics;
     // So that the metrics of calls to others are there before the first call.
@@ -52,19 +72,12 @@ export class Credentials {
   }
 
   /** load reads certificate, key and CAs; NOT_CONFIGURED if they cannot be used, or are not those of a service of `hubId`. */
-  static async load(options: {
-    readonly hubId: string;
-    readonly caFile: string;
-    readonly certFile: string;
-    readonly keyFile: string;
-    readonly intervalMs: number;
-    readonly clock: Clock;
-    readonly log: Logger;
-    readonly metrics: Registry;
-  }): Promise<Credentials> {
+  static async load(options: CredentialsOptions): Promise<Credentials> {
     const { hubId, caFile, certFile, keyFile, intervalMs, clock, log, metrics } = options;
     const ca = readCa(caFile);
-    const source = await createCertificateSource({ files: { certFile, keyFile }, clock, log, metrics, intervalMs });
+    let made: Credentials | undefined;
+    const beside = (): boolean => made?.adoptCa(made.certificate.leaf) ?? false;
+    const source = await createCertificateSource({ files: { certFile, keyFile }, clock, log, metrics, intervalMs, beside });
     try {
       checkOwn(source.current(), certFile, hubId, caFile, ca.bundle);
     } catch (error) {
@@ -72,7 +85,8 @@ export class Credentials {
       source.close();
       throw error;
     }
-    return new Credentials(source, clock, metrics, caFile, ca);
+    made = new Credentials(source, options, ca);
+    return made;
   }
 
   /** certificate of this process. */
@@ -90,16 +104,25 @@ export class Credentials {
     return this.#bundle;
   }
 
-  /** onRenewed is called after each renewal. */
+  /** onRenewed is called after each renewal of the certificate, and after each change of the CA set. */
   onRenewed(listener: () => void): void {
     this.#source.subscribe(listener);
   }
 
+  /** onLeaf is called after each renewal of the certificate itself. */
+  onLeaf(listener: () => void): void {
+    let { thumbprint } = this.certificate;
+    this.#source.subscribe((next) => {
+      if (next.thumbprint === thumbprint) return;
+      thumbprint = next.thumbprint;
+      listener();
+    });
+  }
+
   /** client makes a client of one server. */
   client<S extends GenService<GenServiceMethods>>(service: S, target: Target): ClientOf<S> {
-    const { cert, key } = this.certificate;
-    const credentials = createPeerCredentials(target.expected, { cert, key, ca: target.caPems }, this.#clock);
-    const entry = { credentials, caPems: () => target.caPems };
+    const credentials = createPeerCredentials(target.expected, this.#materialFor(target), this.#clock);
+    const entry = { credentials, target };
     this.#clients.add(entry);
     const host = target.host.includes(":") ? `[${target.host}]` : target.host;
     const client = createClient(service, { address: `${host}:${target.port}`, credentials, clock: this.#clock, metrics: this.#metrics });
@@ -119,7 +142,7 @@ export class Credentials {
     const expected = expectedPeerOf(endpoint.spiffeId);
     if (expected?.hubId !== view.hubId)
       throw fail("IDENTITY_MISMATCH", `${view.hubId} advertises an endpoint that is not its own: ${endpoint.spiffeId}`);
-    return this.client(service, { ...endpoint, expected, caPems: view.caPems });
+    return this.client(service, { ...endpoint, expected, caPems: view.caPems, revoked: view.revoked });
   }
 
   /** reload looks at the files now. */
@@ -131,17 +154,55 @@ export class Credentials {
     this.#source.close();
   }
 
-  #renewed(): void {
+  /**
+   * adoptCa reads the CA file and takes what changed in it; true if something did. A set that did not issue the certificate `leaf`, which
+   * this process shows, would make its own services refuse it: like one that cannot be read it is told once, and the last good set stays.
+   */
+  adoptCa(leaf: X509Certificate): boolean {
     try {
       const { pems, bundle } = readCa(this.#caFile);
-      this.#bundle = bundle;
+      const same = pems.join() === this.#ca.join();
+      if (same) this.#caProblem = "";
+      if (same) return false;
+      if (!issuedBy(leaf, bundle))
+        throw fail(
+          "FOREIGN_CA",
+          `${this.#caFile} no longer has the CA that issued the certificate in use; put both into it until that is renewed`,
+        );
       this.#ca = pems;
-    } catch {
-      // The CA file is being replaced as well; the last good set stays, and the next renewal reads it again.
+      this.#bundle = bundle;
+      this.#caProblem = "";
+      this.#log.info({ file: this.#caFile, certificates: pems.length }, "CA certificates replaced");
+      return true;
+    } catch (error) {
+      const text = (error as Error).message;
+      if (text !== this.#caProblem) this.#log.warn({ error }, "CA certificates on disk not usable, last good ones kept");
+      this.#caProblem = text;
+      return false;
     }
-    const { cert, key } = this.certificate;
-    for (const { credentials, caPems } of this.#clients) credentials.rotate({ cert, key, ca: caPems() });
   }
+
+  #materialFor({ caPems, revoked = [] }: Target): PeerMaterial {
+    const { cert, key } = this.certificate;
+    return { cert, key, ca: pemsOf(caPems), revoked };
+  }
+
+  #renewed(): void {
+    this.adoptCa(this.certificate.leaf);
+    for (const { credentials, target } of this.#clients) credentials.rotate(this.#materialFor(target));
+  }
+}
+
+/** CredentialsOptions are the files of this process's identity. */
+export interface CredentialsOptions {
+  readonly hubId: string;
+  readonly caFile: string;
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly intervalMs: number;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Registry;
 }
 
 /** CaSet is a hub's CA certificates, as they stand in the file and parsed. */

@@ -1,7 +1,6 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import type { Freshness } from "#kernel/freshness.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { CapabilityInfo, DirectoryChange, DirectorySource } from "../command-forwarding/index.ts";
@@ -9,9 +8,6 @@ import { type Mirror, type MirrorFeed, type NodeEntry, RegistryClient } from "..
 
 /** Changes that are told in one turn: some milliseconds of work for who listens. */
 const CHANGES_MAX = 1_000;
-
-/** How often ages are turned into freshness while nothing else happens, ms. */
-const AGE_MS = 1_000;
 
 /**
  * DirectoryFeed is command-forwarding's read model of the node directory: a mirror of registry-sync without state, told as changes.
@@ -21,12 +17,10 @@ export class DirectoryFeed implements DirectorySource {
   readonly #clock: Clock;
   /** Hubs whose nodes were told. */
   readonly #told = new Set<string>();
-  readonly #freshness = new Map<string, Freshness>();
   #mirror: Mirror | undefined;
   #listener: ((changes: readonly DirectoryChange[]) => void) | undefined;
   #pending: DirectoryChange[] = [];
   #scheduled: Timer | undefined;
-  #ages: Timer | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -52,38 +46,20 @@ export class DirectoryFeed implements DirectorySource {
       onNode: (feed, entry) => this.#add(putOf(feed.hubId, entry)),
       onRemoved: (feed, nodeId) => this.#add({ kind: "removed", hubId: feed.hubId, nodeId }),
       onReplaced: (feed, gone) => this.#replaced(feed, gone),
-      onBookmark: () => this.#tellFreshness(),
     });
-    this.#age();
   }
 
   stop(): void {
     this.#scheduled?.cancel();
-    this.#ages?.cancel();
     this.#mirror?.close();
   }
 
   #replaced(feed: MirrorFeed, gone: boolean): void {
     if (this.#told.has(feed.hubId)) this.#add({ kind: "hub-gone", hubId: feed.hubId });
-    this.#freshness.delete(feed.hubId);
     this.#told.delete(feed.hubId);
     if (gone) return;
     this.#told.add(feed.hubId);
     for (const entry of feed.table.entries()) this.#add(putOf(feed.hubId, entry));
-    this.#tellFreshness();
-  }
-
-  #age(): void {
-    this.#tellFreshness();
-    this.#ages = this.#clock.setTimer(AGE_MS, () => this.#age());
-  }
-
-  #tellFreshness(): void {
-    for (const { hubId, freshness } of this.#mirror?.hubs() ?? []) {
-      if (this.#freshness.get(hubId) === freshness) continue;
-      this.#freshness.set(hubId, freshness);
-      this.#add({ kind: "freshness", hubId, freshness });
-    }
   }
 
   #add(change: DirectoryChange): void {

@@ -1,17 +1,27 @@
-import { type Stats, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock } from "#runtime/clock.ts";
+import { FollowedFiles, type Noted } from "#runtime/config/follow.ts";
+import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type Federation, type FederationOptions, loadFederation, parseFederation, parseSeeds } from "../discovery/index.ts";
 import type { HubConfig } from "./config.ts";
 import { resolveFrom } from "./identity.ts";
 
-const LOOK_MS = 2_000;
+/** Short enough that what an operator withdraws has ended everywhere within two seconds (D-15). */
+const LOOK_MS = 1_000;
 
-/** readFederation reads the federation file of a configuration; undefined when federation is off (S0-23). Throws ConfigError. */
-export function readFederation(config: HubConfig, folder: string): Federation | undefined {
+/**
+ * readFederation reads the federation file of a configuration; undefined when federation is off (S0-23). `noted` is told of each file
+ * before it is read. Throws ConfigError.
+ */
+export function readFederation(config: HubConfig, folder: string, noted: Noted = () => undefined): Federation | undefined {
   if (config.federation_config_path === "") return undefined;
-  return loadFederation(resolveFrom(folder, config.federation_config_path), optionsOf(config, folder)).federation;
+  const readText = (path: string): string => {
+    noted(path);
+    return readFileSync(path, "utf8");
+  };
+  return loadFederation(resolveFrom(folder, config.federation_config_path), { ...optionsOf(config, folder), readText }).federation;
 }
 
 /**
@@ -44,67 +54,83 @@ export function syncIntervalMs(config: HubConfig, folder: string, log: Logger): 
   }
 }
 
+/** FederationFileOptions say which file is followed, and by whom. */
+export interface FederationFileOptions {
+  readonly folder: string;
+  /** config is the configuration as it is now: bundles and seeds in it may change too. */
+  readonly config: () => HubConfig;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly events: EventSink;
+  /** apply takes the peers of a changed file. */
+  readonly apply: (federation: Federation) => void;
+}
+
 /**
- * FederationFile follows the federation file while the hub runs (D-11): a changed file takes effect within two seconds, a bad
- * one is reported and the last good one stays.
+ * FederationFile follows the federation file and every CA file that it or `discovery.trust.bundles` names while the hub runs (D-11): a
+ * change takes effect within two seconds, a bad one is reported and the last good one stays.
  */
 export class FederationFile {
-  readonly #path: string;
-  readonly #clock: Clock;
-  readonly #log: Logger;
-  readonly #read: () => Federation | undefined;
-  readonly #apply: (federation: Federation) => void;
-  #seen: string;
-  #timer: Timer | undefined;
+  readonly #o: FederationFileOptions;
+  readonly #files: FollowedFiles<Federation | undefined>;
 
-  constructor(options: {
-    readonly path: string;
-    readonly clock: Clock;
-    readonly log: Logger;
-    readonly read: () => Federation | undefined;
-    readonly apply: (federation: Federation) => void;
-  }) {
-    this.#path = options.path;
-    this.#clock = options.clock;
-    this.#log = options.log;
-    this.#read = options.read;
-    this.#apply = options.apply;
-    this.#seen = this.#stamp();
-  }
-
-  start(): void {
-    this.#timer = this.#clock.setTimer(LOOK_MS, () => {
-      this.look();
-      this.start();
+  constructor(options: FederationFileOptions) {
+    this.#o = options;
+    this.#files = new FollowedFiles({
+      clock: options.clock,
+      intervalMs: LOOK_MS,
+      read: (noted) => readFederation(options.config(), options.folder, noted),
+      apply: (federation) => this.#apply(federation),
+      failed: (error) => this.#failed(error),
     });
   }
 
+  /** first reads the file at the start; undefined when federation is off. Throws ConfigError. */
+  first(): Federation | undefined {
+    return this.#files.first();
+  }
+
+  start(): void {
+    this.#files.start();
+  }
+
   stop(): void {
-    this.#timer?.cancel();
+    this.#files.stop();
   }
 
-  /** look reads the file if it changed. */
+  /** look reads the file if it, or a CA that it names, changed. */
   look(): void {
-    const stamp = this.#stamp();
-    if (stamp === this.#seen) return;
-    this.#seen = stamp;
-    try {
-      const federation = this.#read();
-      if (federation === undefined) return;
-      this.#apply(federation);
-      this.#log.info({ peers: federation.peers.length }, "federation file was read again");
-    } catch (error) {
-      this.#log.error({ file: this.#path, error }, "federation file is not valid; the last good one stays");
-    }
+    this.#files.look();
   }
 
-  #stamp(): string {
-    let stats: Stats;
-    try {
-      stats = statSync(this.#path);
-    } catch {
-      return "missing";
-    }
-    return `${stats.mtimeMs} ${stats.size} ${stats.ino}`;
+  /** reread reads the file because what it is read with changed. */
+  reread(): void {
+    this.#files.reread();
   }
+
+  #apply(federation: Federation | undefined): void {
+    if (federation === undefined) return;
+    const { log, events, apply } = this.#o;
+    apply(federation);
+    log.info({ peers: federation.peers.length }, "federation file was read again");
+    events.report({
+      kind: "CONFIGURATION",
+      severity: "INFO",
+      text: `the federation file was read again: ${federation.peers.length} peers`,
+    });
+  }
+
+  #failed(error: unknown): void {
+    const { config, log, events } = this.#o;
+    const file = config().federation_config_path;
+    log.error({ file, error }, "federation file is not valid; the last good one stays");
+    const text = `the federation file is not valid; the last good one stays: ${oneLine(error)}`;
+    events.report({ kind: "CONFIGURATION", severity: "ERROR", text });
+  }
+}
+
+/** oneLine is what went wrong as part of a sentence; a log has it in full. */
+export function oneLine(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replaceAll(/\s+/g, " ").slice(0, 400);
 }

@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -11,16 +12,19 @@ import {
   ReportEventsResponseSchema,
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { describeConfig } from "#runtime/config/describe.ts";
+import type { EventReport } from "#runtime/events.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { hubConfig } from "./config.ts";
+import { type HubConfig, hubConfig, opsPorts, SERVICES } from "./config.ts";
 import { EventForwarder } from "./events.ts";
 import { FederationFile } from "./federation-file.ts";
 import { nextIncarnation, resolveFrom } from "./identity.ts";
 import { loadHubConfig } from "./index.ts";
+import { LiveConfig } from "./live-config.ts";
 import { ViewAuthority } from "./peers.ts";
 import { createPresence } from "./presence.ts";
 
@@ -70,9 +74,48 @@ describe("configuration of a process", () => {
       federation_config_path: "",
       durability: "full",
       advertise_host: "",
-      ops: { port: 18_810 },
     });
     expect(config.services["command-forwarding"].port).toBe(18_802);
+    expect(opsPorts(config, "hub").health.port).toBe(18_810);
+  });
+
+  const [own, all] = [{ services: { telemetry: { ops_port: 1, metrics_port: 0 } } }, { ops: { port: 0, metrics_port: 2 } }];
+  test.each([
+    [
+      "without a word each service has its own, and single mode that of discovery",
+      {},
+      [18_810, 18_811],
+      [18_810, 18_811],
+      [18_816, 18_817],
+    ],
+    ["a service has another one", own, [18_810, 18_811], [18_810, 18_811], [1, 0]],
+    ["ops.port and ops.metrics_port are for all, and win", { ...own, ...all }, [0, 2], [0, 2], [0, 2]],
+  ])("ports of health and metrics: %s", (_name, more, hub, discovery, telemetry) => {
+    const config = hubConfig.parse({ ...minimal, ...more });
+    const portsOf = (runs: "hub" | "discovery" | "telemetry"): number[] => {
+      const { health, metrics } = opsPorts(config, runs);
+      return [health.port, metrics.port];
+    };
+    expect([portsOf("hub"), portsOf("discovery"), portsOf("telemetry")]).toEqual([hub, discovery, telemetry]);
+  });
+
+  test("no two ports of a split hub on one machine are the same unless they are configured so", () => {
+    const config = hubConfig.parse(minimal);
+    const ports = SERVICES.flatMap((service) => {
+      const { health, metrics } = opsPorts(config, service);
+      return [config.services[service].port, health.port, metrics.port];
+    });
+    expect(new Set(ports).size).toBe(3 * SERVICES.length);
+  });
+
+  test("a port that is taken names the field to change: in split mode not the one that is for all", () => {
+    const settings = (more: object, runs: "hub" | "telemetry"): string =>
+      opsPorts(hubConfig.parse({ ...minimal, ...more }), runs).health.setting;
+    expect([settings({}, "hub"), settings(all, "hub")]).toEqual(["services.discovery.ops_port", "ops.port"]);
+    expect([settings({}, "telemetry"), settings(all, "telemetry")]).toEqual([
+      "services.telemetry.ops_port",
+      "services.telemetry.ops_port instead of ops.port",
+    ]);
   });
 
   test("S2-15 SEEDS adds addresses, empty items are dropped", () => {
@@ -87,6 +130,8 @@ describe("configuration of a process", () => {
     [{ ...minimal, hub_idd: "x" }, /hub_idd/],
     [{ ...minimal, hub_id: "Not A Label" }, /DNS label/],
     [{ ...minimal, listen: { port: 70_000 } }, /listen\.port/],
+    [{ ...minimal, ops: { port: 65_536 } }, /ops\.port/],
+    [{ ...minimal, services: { telemetry: { ops_port: 65_536, metrics_port: -1 } } }, /telemetry\.ops_port.*\n.*telemetry\.metrics_port/],
     [{ ...minimal, durability: "none" }, /durability/],
     ["not an object", /object/],
   ])("a malformed file is refused with the field's path: %j", (content, message) => {
@@ -184,6 +229,23 @@ describe("presence on its way to the registry", () => {
     return { client: { reportPresence } as unknown as ClientOf<typeof RegistrySyncService>, got, state };
   }
 
+  test("the whole list is repeated every 20 s although something changes all the time", async () => {
+    const clock = new ManualClock();
+    const { client, got } = registry();
+    const presence = createPresence(() => client, clock, silentLogger);
+    presence.report(["steady", "flapping"], true);
+    for (let i = 0; i < 100; i++) {
+      await clock.advance(1_000);
+      presence.report(["flapping"], i % 2 === 0);
+    }
+    await clock.advance(10);
+    const whole = got.flatMap(({ replace, attached }, i) => (replace ? [{ i, attached }] : []));
+    expect(whole.length).toBeGreaterThanOrEqual(5);
+    expect(whole.length).toBeLessThanOrEqual(7);
+    expect(whole.every(({ attached }) => attached.includes("steady"))).toBe(true);
+    presence.stop();
+  });
+
   test("changes are told at once; after a failure and after a pause the whole list", async () => {
     const clock = new ManualClock();
     const { client, got, state } = registry();
@@ -209,30 +271,120 @@ describe("presence on its way to the registry", () => {
 });
 
 describe("the federation file while the hub runs", () => {
-  test("D-11 a changed file takes effect, a bad one is reported and the last good one stays", async () => {
+  const minimal = { hub_id: "home", tls: { ca: "ca.pem", cert: "c.pem", key: "k.pem" }, federation_config_path: "federation.json" };
+  const entry = (hubId: string, ca: string) => ({ hub_id: hubId, ca });
+  const write = (...peers: readonly object[]): void => writeFileSync(join(folder, "federation.json"), JSON.stringify({ peers }));
+
+  /** follow gives the digests of the peers' CAs as they are applied, and the events. */
+  function follow(config: () => HubConfig) {
     const clock = new ManualClock();
-    const path = join(folder, "federation.json");
-    writeFileSync(path, "1");
-    const applied: number[] = [];
-    const read = () => {
-      const n = Number(readFileSync(path, "utf8"));
-      if (Number.isNaN(n)) throw new Error("bad");
-      return { peers: Array.from({ length: n }), syncIntervalMs: 30_000 } as unknown as ReturnType<
-        ConstructorParameters<typeof FederationFile>[0]["read"]
-      >;
-    };
-    const file = new FederationFile({ path, clock, log: silentLogger, read, apply: (federation) => applied.push(federation.peers.length) });
+    const applied: string[] = [];
+    const told: EventReport[] = [];
+    const file = new FederationFile({
+      folder,
+      config,
+      clock,
+      log: silentLogger,
+      events: { report: (event) => told.push(event) },
+      apply: ({ peers }) => applied.push(peers.map(({ hubId, cas }) => `${hubId} ${cas.map(({ digest }) => digest).join("+")}`).join()),
+    });
+    return { clock, applied, told, file };
+  }
+  const digestOf = (pem: string): string => new X509Certificate(pem).fingerprint256.replaceAll(":", "").toLowerCase();
+
+  test("D-11 a changed file takes effect, a bad one is reported and the last good one stays", async () => {
+    const b = await testHub("b");
+    write(entry("b", b.caPem));
+    const { clock, applied, told, file } = follow(() => hubConfig.parse(minimal));
+    expect(file.first()?.peers.map(({ hubId }) => hubId)).toEqual(["b"]);
     file.start();
     await clock.advance(5_000);
     expect(applied).toEqual([]);
-    writeFileSync(path, "22");
-    await clock.advance(2_500);
-    writeFileSync(path, "bad");
-    await clock.advance(2_500);
-    expect(applied).toEqual([22]);
-    writeFileSync(path, "3333");
-    await clock.advance(2_500);
-    expect(applied).toEqual([22, 3_333]);
+    write(entry("b", b.caPem), entry("c", b.caPem));
+    await clock.advance(2_000);
+    writeFileSync(join(folder, "federation.json"), "bad");
+    await clock.advance(2_000);
+    expect(applied).toEqual([`b ${digestOf(b.caPem)},c ${digestOf(b.caPem)}`]);
+    expect(told.map(({ kind, severity }) => `${kind} ${severity}`)).toEqual(["CONFIGURATION INFO", "CONFIGURATION ERROR"]);
+    write();
+    await clock.advance(2_000);
+    expect(applied).toHaveLength(2);
     file.stop();
+  });
+
+  test("D-10 a CA file is followed, whether the entry or trust.bundles names it, and also when it changes between two starts of reading", async () => {
+    const [b, next] = [await testHub("b"), await testHub("b")];
+    write(entry("b", "b.pem"), { hub_id: "c" });
+    writeFileSync(join(folder, "b.pem"), b.caPem);
+    writeFileSync(join(folder, "c.pem"), b.caPem);
+    const config = hubConfig.parse({ ...minimal, discovery: { trust: { bundles: { c: "c.pem" } } } });
+    const { clock, applied, file } = follow(() => config);
+    file.first();
+    // Before the first look, as between reading at the start and following.
+    writeFileSync(join(folder, "b.pem"), next.caPem);
+    file.start();
+    await clock.advance(2_000);
+    expect(applied).toEqual([`b ${digestOf(next.caPem)},c ${digestOf(b.caPem)}`]);
+    writeFileSync(join(folder, "c.pem"), next.caPem);
+    await clock.advance(2_000);
+    expect(applied.at(-1)).toBe(`b ${digestOf(next.caPem)},c ${digestOf(next.caPem)}`);
+    file.stop();
+  });
+});
+
+describe("the configuration while the hub runs", () => {
+  const minimal = { hub_id: "home", tls: { ca: "ca.pem", cert: "c.pem", key: "k.pem" } };
+
+  test("only what is followed is marked live; a bad edit changes nothing and is said; what waits for a restart is said", async () => {
+    const live = describeConfig(hubConfig).flatMap(({ path, applies }) => (applies === "live" ? [path.replace(/\.\*\..*/, ".*")] : []));
+    expect([...new Set(live)]).toEqual([
+      "seeds",
+      "log.level",
+      "stop_grace_ms",
+      "rates.cheap.per_second",
+      "rates.cheap.burst",
+      "rates.normal.per_second",
+      "rates.normal.burst",
+      "rates.expensive.per_second",
+      "rates.expensive.burst",
+      "discovery.trust.bundles",
+      "registry_sync.shares.*",
+    ]);
+    const file = join(folder, "hub.json");
+    const write = (more: object): void => writeFileSync(file, JSON.stringify({ ...minimal, ...more }));
+    write({});
+    const { config, again } = loadHubConfig({ file, env: { FOEDUS_STOP_GRACE_MS: "77" } });
+    const clock = new ManualClock();
+    const told: EventReport[] = [];
+    const following = new LiveConfig({ config, again, clock, log: silentLogger, events: { report: (event) => told.push(event) } });
+    const levels: string[] = [];
+    following.onChange(({ log }) => levels.push(log.level));
+    following.onChange(() => {
+      throw new Error("a listener that fails keeps nothing from the others");
+    });
+    following.onChange(({ log }) => levels.push(log.level));
+    following.start();
+    await clock.advance(5_000);
+    expect(told).toEqual([]);
+    write({ log: { level: "debug", pretty: true }, rates: { cheap: { burst: 3 } }, stop_grace_ms: 5 });
+    await clock.advance(2_000);
+    expect(levels).toEqual(["debug", "debug"]);
+    expect(following.current).toEqual({ ...config, log: { ...config.log, level: "debug" }, rates: following.current.rates });
+    expect(following.current.stop_grace_ms).toBe(77);
+    expect(following.rates.cheap).toEqual({ perSecond: 10_000, burst: 3 });
+    expect(told.map(({ severity, fields }) => [severity, fields?.["fields"]])).toEqual([
+      ["INFO", "log.level rates.cheap.burst"],
+      ["WARNING", "log.pretty"],
+    ]);
+    write({ log: { level: "loud" } });
+    await clock.advance(4_000);
+    expect(following.current.log.level).toBe("debug");
+    expect(told.slice(2)).toEqual([
+      expect.objectContaining({ kind: "CONFIGURATION", severity: "ERROR", text: expect.stringContaining("log.level") }),
+    ]);
+    write({});
+    following.look();
+    expect(following.current).toEqual(config);
+    following.stop();
   });
 });

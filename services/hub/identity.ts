@@ -1,6 +1,7 @@
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { fail } from "#kernel/error.ts";
+import { writeWhole } from "#runtime/whole-file.ts";
 
 /** nextIncarnation counts the starts of one process of a hub, in a small file beside its stores; the first start is 1. */
 export function nextIncarnation(file: string): number {
@@ -15,8 +16,7 @@ export function nextIncarnation(file: string): number {
   const next = Number.isSafeInteger(last) && last >= 0 ? last + 1 : 1;
   try {
     mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-    writeFileSync(`${file}.new`, `${next}\n`, { mode: 0o600, flush: true });
-    renameSync(`${file}.new`, file);
+    writeWhole(file, `${next}\n`, 0o600);
   } catch (error) {
     throw fail("NOT_CONFIGURED", `cannot write ${file}: make data_dir writable for the user that runs the hub and free some space`, {
       cause: error,

@@ -1,6 +1,7 @@
 import { dirname, resolve } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
 import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
+import type { Noted } from "#runtime/config/follow.ts";
 import { loadConfig } from "#runtime/config/load.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { createLogger } from "#runtime/log/log.ts";
@@ -23,6 +24,8 @@ export { SOFTWARE } from "./version.ts";
 export interface LoadedHubConfig {
   readonly config: HubConfig;
   readonly folder: string;
+  /** again reads it from the same places when its file changed, for a running hub; without it nothing changes. Throws ConfigError. */
+  readonly again?: (noted: Noted) => HubConfig;
 }
 
 /** Variables of ours that are not configuration. */
@@ -47,10 +50,18 @@ export function loadHubConfig(inputs: {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly flags?: Readonly<Record<string, unknown>>;
 }): LoadedHubConfig {
-  const { config } = loadConfig(hubConfig, { ...inputs, ignoreEnv: OTHER_VARIABLES });
   const more = (inputs.env?.["SEEDS"] ?? "").split(",").flatMap((seed) => (seed.trim() === "" ? [] : [seed.trim()]));
-  const folder = inputs.file === undefined ? resolve(".") : dirname(resolve(inputs.file));
-  return { config: { ...config, seeds: [...config.seeds, ...more] }, folder };
+  const read = (): HubConfig => {
+    const { config } = loadConfig(hubConfig, { ...inputs, ignoreEnv: OTHER_VARIABLES });
+    return { ...config, seeds: [...config.seeds, ...more] };
+  };
+  const { file } = inputs;
+  if (file === undefined) return { config: read(), folder: resolve(".") };
+  const again = (noted: Noted): HubConfig => {
+    noted(file);
+    return read();
+  };
+  return { config: read(), folder: dirname(resolve(file)), again };
 }
 
 /** renderConfig is the effective configuration with secrets redacted. */
@@ -71,6 +82,7 @@ export interface RunningHub {
   readonly metricsPort: number;
   /** broken resolves with the reason if a core failed an assertion: end the process with a failure (D6). */
   readonly broken: Promise<unknown>;
+  /** reload looks at configuration, federation file and certificates now, instead of within seconds. */
   reload(): Promise<void>;
   /** stop resolves true if everything that was acknowledged is durable and the stop was clean. */
   stop(): Promise<boolean>;
@@ -89,7 +101,7 @@ export interface StartHubOptions extends LoadedHubConfig {
 
 /** startHub runs all services of a hub ("hub"), or one of them. It rejects for what an operator must mend. */
 export async function startHub(options: StartHubOptions): Promise<RunningHub> {
-  const { config, folder, runs, automation, localCommands, stopped } = options;
+  const { config, folder, again, runs, automation, localCommands, stopped } = options;
   const { level, destination, pretty } = config.log;
   const place = destination === "stdout" || destination === "stderr" ? destination : resolveFrom(folder, destination);
   const log = createLogger({ level, destination: place, pretty });
@@ -97,6 +109,8 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
   const hub = new HubProcess({
     config,
     folder,
+    again,
+    setLogLevel: (level) => log.setLevel(level),
     runs,
     clock: systemClock,
     entropy: systemEntropy,

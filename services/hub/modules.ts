@@ -15,8 +15,8 @@ import type { AutomationSeat } from "./automation.ts";
 import type { HubConfig, ServiceName } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
 import { DirectoryFeed } from "./directory.ts";
-import { FederationFile, readFederation, syncIntervalMs } from "./federation-file.ts";
-import { resolveFrom } from "./identity.ts";
+import { FederationFile, syncIntervalMs } from "./federation-file.ts";
+import type { LiveConfig } from "./live-config.ts";
 import { createPresence } from "./presence.ts";
 import { createSharePolicy } from "./share-policy.ts";
 
@@ -30,7 +30,9 @@ export interface OwnClients {
 
 /** Wiring is what the process gives to its modules. */
 export interface Wiring {
+  /** The configuration of the start; what may change while the process runs is asked of `live`. */
   readonly config: HubConfig;
+  readonly live: LiveConfig;
   readonly folder: string;
   readonly credentials: Credentials;
   readonly verifier: JwtVerifier;
@@ -40,6 +42,8 @@ export interface Wiring {
   readonly client: OwnClients;
   readonly endpoints: () => readonly ServiceEndpoint[];
   readonly onFatal: (error: unknown) => void;
+  /** What is to be looked at anew when an operator asks for it (SIGHUP). */
+  readonly reloads: (() => void)[];
   /** Rules that run in this process, if there are any. */
   readonly automation: AutomationSeat | undefined;
   /** Runs commands for own nodes that have no other executor (S0-20). */
@@ -61,16 +65,24 @@ export function createModules(wiring: Wiring, services: readonly ServiceName[]):
 }
 
 function discovery(wiring: Wiring): ServiceModule {
-  const { config, folder, credentials } = wiring;
+  const { config, live, folder, credentials, reloads } = wiring;
   const platform = wiring.platform("discovery");
-  const federation = readFederation(config, folder);
+  const file = new FederationFile({
+    folder,
+    config: () => live.current,
+    clock: platform.clock,
+    log: platform.log,
+    events: platform.events,
+    apply: (next) => module.setFederation(next),
+  });
+  const federation = file.first();
   const module = createDiscovery({
     platform,
     config: config.discovery,
     ports: {
-      dialPeer: ({ address, hubId, caPems, spiffeId }) => {
+      dialPeer: ({ address, hubId, caPems, revoked, spiffeId }) => {
         const expected = spiffeId === undefined ? { hubId } : (expectedPeerOf(spiffeId) ?? { hubId });
-        return credentials.client(DiscoveryService, { ...address, expected, caPems });
+        return credentials.client(DiscoveryService, { ...address, expected, caPems, revoked });
       },
       ownEndpoints: wiring.endpoints,
       ownLeaf: () => credentials.certificate.leaf.raw,
@@ -79,15 +91,12 @@ function discovery(wiring: Wiring): ServiceModule {
     ...(federation === undefined ? {} : { federation }),
     onFatal: wiring.onFatal,
   });
-  credentials.onRenewed(() => module.leafChanged());
+  credentials.onLeaf(() => module.leafChanged());
   if (federation === undefined) return module;
-  const file = new FederationFile({
-    path: resolveFrom(folder, config.federation_config_path),
-    clock: platform.clock,
-    log: platform.log,
-    read: () => readFederation(config, folder),
-    apply: (next) => module.setFederation(next),
+  live.onChange(({ seeds, discovery: { trust } }, before) => {
+    if (JSON.stringify([seeds, trust]) !== JSON.stringify([before.seeds, before.discovery.trust])) file.reread();
   });
+  reloads.push(() => file.look());
   return extend(
     module,
     () => file.start(),
@@ -96,9 +105,9 @@ function discovery(wiring: Wiring): ServiceModule {
 }
 
 function registrySync(wiring: Wiring): ServiceModule {
-  const { config, folder, credentials, automation } = wiring;
+  const { config, live, folder, credentials, automation } = wiring;
   const platform = wiring.platform("registry-sync");
-  return createRegistrySync({
+  const module = createRegistrySync({
     platform,
     config: { ...config.registry_sync, sync_interval_ms: syncIntervalMs(config, folder, platform.log) },
     ports: {
@@ -111,6 +120,10 @@ function registrySync(wiring: Wiring): ServiceModule {
     },
     onFatal: wiring.onFatal,
   });
+  live.onChange(({ registry_sync }, before) => {
+    if (JSON.stringify(registry_sync.shares) !== JSON.stringify(before.registry_sync.shares)) module.setShares(registry_sync);
+  });
+  return module;
 }
 
 function commandForwarding(wiring: Wiring): ServiceModule {
@@ -140,14 +153,14 @@ function commandForwarding(wiring: Wiring): ServiceModule {
 
 /** commandFederation is what commands between hubs need; nothing while federation is off (S0-23). */
 function commandFederation(wiring: Wiring, directory: DirectoryFeed): Pick<CommandForwardingPorts, "federation"> {
-  const { config, credentials } = wiring;
+  const { config, live, credentials } = wiring;
   if (config.federation_config_path === "") return {};
   const peers = wiring.peers("command-forwarding");
   return {
     federation: {
       peers,
       sessions: wiring.sessions("command-forwarding"),
-      sharePolicy: createSharePolicy(config, peers, directory),
+      sharePolicy: createSharePolicy(live, peers, directory),
       connect: (view) => credentials.peerClient(CommandForwardingService, view),
       tokens: wiring.verifier,
     },

@@ -6,12 +6,12 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { PresenceSink } from "../command-forwarding/index.ts";
 
 const RETRY_MS = 500;
-/** registry-sync counts an attachment as gone when it is not repeated for long; repeated this often it never lapses. */
+/** registry-sync counts all attachments as gone that were not repeated for three times as long. */
 const REPEAT_MS = 20_000;
 
 /**
- * createPresence tells registry-sync which nodes have an executor. It tells the whole list first and after every failure, then
- * what changed; so it is right again whichever of the two services was restarted.
+ * createPresence tells registry-sync which nodes have an executor. It tells the whole list first, after every failure and every 20 s,
+ * whatever changes in between, else what changed; so it is right again whichever of the two services was restarted.
  */
 export function createPresence(
   client: () => ClientOf<typeof RegistrySyncService>,
@@ -21,38 +21,37 @@ export function createPresence(
   const attached = new Set<string>();
   let changed = new Map<string, boolean>();
   let whole = true;
-  let repeat = false;
   let busy = false;
+  let wholeAt = Number.NEGATIVE_INFINITY;
   let timer: Timer | undefined;
   let stopped = false;
 
   const arm = (delayMs: number): void => {
     timer?.cancel();
-    // What comes after a pause is the whole list again, so that a registry that was restarted meanwhile is told.
-    if (delayMs === REPEAT_MS) repeat = true;
     if (!stopped) timer = clock.setTimer(delayMs, () => void send());
   };
+  const request = (told: ReadonlyMap<string, boolean>) =>
+    whole
+      ? { attached: [...attached], replace: true }
+      : { attached: [...told].flatMap(([id, on]) => (on ? [id] : [])), detached: [...told].flatMap(([id, on]) => (on ? [] : [id])) };
   const send = async (): Promise<void> => {
     if (busy || stopped) return;
     busy = true;
-    const told = changed;
-    if (repeat && told.size === 0) whole = true;
-    repeat = false;
-    const request = whole
-      ? { attached: [...attached], replace: true }
-      : { attached: [...told].flatMap(([id, on]) => (on ? [id] : [])), detached: [...told].flatMap(([id, on]) => (on ? [] : [id])) };
+    whole ||= clock.mono() - wholeAt >= REPEAT_MS;
+    const message = create(ReportPresenceRequestSchema, request(changed));
+    if (whole) wholeAt = clock.mono();
     changed = new Map();
     whole = false;
-    let delayMs = REPEAT_MS;
+    let failed = false;
     try {
-      await client().reportPresence(create(ReportPresenceRequestSchema, request), { timeoutMs: 5_000 });
+      await client().reportPresence(message, { timeoutMs: 5_000 });
     } catch (error) {
+      failed = true;
       whole = true;
-      delayMs = RETRY_MS;
       log.debug({ error }, "presence was not taken");
     }
     busy = false;
-    arm(changed.size > 0 && !whole ? 0 : delayMs);
+    arm(failed ? RETRY_MS : changed.size > 0 ? 0 : Math.max(0, wholeAt + REPEAT_MS - clock.mono()));
   };
 
   return {

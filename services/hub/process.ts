@@ -11,8 +11,9 @@ import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_servi
 import { FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#runtime/clock.ts";
 import { renderEffective } from "#runtime/config/describe.ts";
+import type { Noted } from "#runtime/config/follow.ts";
 import type { Entropy } from "#runtime/entropy.ts";
-import type { Logger } from "#runtime/log/log.ts";
+import type { Logger, LogLevel } from "#runtime/log/log.ts";
 import { sampledGauge } from "#runtime/metrics/declare.ts";
 import { collectProcessMetrics } from "#runtime/metrics/process.ts";
 import type { Platform, ServiceModule } from "#runtime/module.ts";
@@ -30,10 +31,11 @@ import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
 import { createAdmin } from "./admin.ts";
 import { type Automation, AutomationSeat } from "./automation.ts";
-import { type HubConfig, hubConfig, SERVICES, type ServiceName } from "./config.ts";
+import { type HubConfig, hubConfig, opsPorts, SERVICES, type ServiceName } from "./config.ts";
 import { Credentials } from "./credentials.ts";
 import { EventForwarder } from "./events.ts";
 import { nextIncarnation, resolveFrom } from "./identity.ts";
+import { LiveConfig } from "./live-config.ts";
 import { createModules, type OwnClients, type Wiring } from "./modules.ts";
 import { createSessionReporter, PeerFeed, ViewAuthority } from "./peers.ts";
 import { SOFTWARE } from "./version.ts";
@@ -81,6 +83,10 @@ export interface ProcessOptions {
   readonly config: HubConfig;
   /** Folder that relative paths of the configuration start from. */
   readonly folder: string;
+  /** again reads the configuration when its file changed; undefined: it stays as it is. */
+  readonly again?: ((noted: Noted) => HubConfig) | undefined;
+  /** setLogLevel follows `log.level`. */
+  readonly setLogLevel?: (level: LogLevel) => void;
   /** "hub": all services on one port; else the one service of a split hub. */
   readonly runs: "hub" | ServiceName;
   readonly clock: Clock;
@@ -106,6 +112,8 @@ export class HubProcess {
   readonly #startedAt: number;
   readonly #events: EventForwarder;
   readonly #feeds = new Map<ServiceName, PeerFeed>();
+  readonly #live: LiveConfig;
+  readonly #reloads: (() => void)[] = [];
   readonly #clients: { close(): void }[] = [];
   readonly #stops: (() => void)[] = [];
   #waiting = "starting";
@@ -126,7 +134,10 @@ export class HubProcess {
   constructor(options: ProcessOptions) {
     this.#o = options;
     this.#startedAt = options.clock.mono();
-    this.#events = new EventForwarder({ clock: options.clock, log: options.log, metrics: this.#registry });
+    const { config, again, clock, log } = options;
+    this.#events = new EventForwarder({ clock, log, metrics: this.#registry });
+    this.#live = new LiveConfig({ config, again, clock, log, events: this.#events.sink("hub") });
+    this.#live.onChange(({ log: { level } }) => options.setLogLevel?.(level));
   }
 
   /** port on which gRPC is served. */
@@ -170,6 +181,7 @@ export class HubProcess {
     this.#mustMend();
     this.#followHealth();
     this.#watchClock();
+    this.#live.start();
     log.info(
       { hub: config.hub_id, runs: this.#o.runs, port: this.#port, ops: this.opsPort, startMs: Math.round(clock.mono() - this.#startedAt) },
       "hub started",
@@ -186,8 +198,9 @@ export class HubProcess {
     this.#interrupted.abort();
     this.#clockTimer?.cancel();
     this.#healthTimer?.cancel();
+    this.#live.stop();
     this.#server?.health.setAll(false);
-    const graceMs = this.#o.config.stop_grace_ms;
+    const graceMs = this.#live.current.stop_grace_ms;
     await this.#events.stop();
     for (const feed of this.#feeds.values()) feed.stop();
     const clean = (await this.#supervisor?.stop(graceMs)) ?? true;
@@ -199,8 +212,10 @@ export class HubProcess {
     return clean;
   }
 
-  /** reload looks for renewed certificates now (SIGHUP); the federation file is looked at every two seconds anyway. */
+  /** reload looks at the configuration, the federation file and the certificates now (SIGHUP); else they are looked at within seconds. */
   async reload(): Promise<void> {
+    this.#live.look();
+    for (const look of this.#reloads) look();
     await this.#credentials?.reload();
   }
 
@@ -246,11 +261,12 @@ export class HubProcess {
   }
 
   async #startOps(): Promise<OpsServer> {
-    const { ops } = this.#o.config;
+    const { config, runs } = this.#o;
+    const { health, metrics } = opsPorts(config, runs);
     const host = this.#metricsHost;
-    const apart = host === undefined ? {} : { metrics: { host, port: ops.metrics_port }, tls: this.#opsTls(), admit };
+    const apart = host === undefined ? {} : { metrics: { host, ...metrics }, tls: this.#opsTls(), admit };
     return startOps({
-      health: { host: ops.host, port: ops.port },
+      health: { host: config.ops.host, ...health },
       ...apart,
       registry: this.#registry,
       readiness: () => this.#readiness(),
@@ -383,6 +399,7 @@ export class HubProcess {
     for (const service of this.#services) this.#feeds.set(service, this.#makeFeed(service));
     const wiring: Wiring = {
       config,
+      live: this.#live,
       folder,
       credentials,
       verifier: this.#verifier!,
@@ -396,6 +413,7 @@ export class HubProcess {
       client: ((service: ServiceName) => this.#client(service)) as OwnClients,
       endpoints: () => this.#endpoints(),
       onFatal: (error) => this.#o.onFatal(error),
+      reloads: this.#reloads,
       automation: this.#seat(),
       localCommands: this.#o.localCommands,
     };
@@ -444,6 +462,7 @@ export class HubProcess {
           log,
           clock,
           ids: entropy,
+          rates: () => this.#live.rates,
           tracer: this.#tracer,
         });
         this.#port = await server.listen(listen.host, listen.port);
@@ -471,7 +490,7 @@ export class HubProcess {
       start: () => {
         this.#events.connect(this.#client("telemetry"));
         for (const feed of this.#feeds.values()) feed.start(this.#client("discovery"));
-        this.#credentials!.onRenewed(() => {
+        this.#credentials!.onLeaf(() => {
           for (const feed of this.#feeds.values()) feed.restart(this.#client("discovery"));
         });
         return Promise.resolve();
@@ -544,7 +563,7 @@ export class HubProcess {
     const binding = this.#bindings.find((candidate) => candidate.service.typeName === service.typeName);
     if (binding !== undefined) return createLocalClient(service, binding, { caller: this.#self(), clock, log, ids: entropy });
     const { host, port } = config.services[name];
-    return this.#credentials!.client(service, { host, port, expected: { hubId: config.hub_id }, caPems: this.#credentials!.caPems });
+    return this.#credentials!.client(service, { host, port, expected: { hubId: config.hub_id }, caPems: () => this.#credentials!.caPems });
   }
 
   /** self is this process as a caller of its own services. */
@@ -599,7 +618,7 @@ export class HubProcess {
       certificateExpiresMs: () => this.#credentials?.certificate.notAfterWall ?? 0,
       supervisor: () => this.#supervisor!,
       describe: (name) => this.#modules.get(name)?.describe() ?? "",
-      config: () => renderEffective(hubConfig, config),
+      config: () => renderEffective(hubConfig, this.#live.current),
     });
   }
 }

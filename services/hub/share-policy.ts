@@ -3,25 +3,43 @@ import type { SharePolicy, SharePolicySource } from "../command-forwarding/index
 import { matchesPattern, ruleFor, sharesOf } from "../registry-sync/index.ts";
 import type { HubConfig } from "./config.ts";
 import type { DirectoryFeed } from "./directory.ts";
+import type { LiveConfig } from "./live-config.ts";
 
 /**
  * createSharePolicy turns the rules of the shares into the question that command-forwarding asks as an owner: may this peer invoke
- * that capability of this node of ours? Seeing a node is not the right to invoke it. The share `full` allows everything.
+ * that capability of this node of ours? Seeing a node is not the right to invoke it. The share `full` allows everything. The answer
+ * follows the peers and the configuration.
  */
-export function createSharePolicy(config: HubConfig, peers: PeerSource, directory: DirectoryFeed): SharePolicySource {
-  const rulesByShare = new Map(sharesOf(config.registry_sync).map((share) => [share.name, share.rules]));
-  const policyFor = (views: readonly PeerView[]): SharePolicy => {
+export function createSharePolicy(
+  live: Pick<LiveConfig, "current" | "onChange">,
+  peers: PeerSource,
+  directory: Pick<DirectoryFeed, "node">,
+): SharePolicySource {
+  const policyFor = ({ hub_id: hubId, registry_sync }: HubConfig, views: readonly PeerView[]): SharePolicy => {
+    const rulesByShare = new Map(sharesOf(registry_sync).map((share) => [share.name, share.rules]));
     const shareOf = new Map(views.map((view) => [view.hubId, view.share]));
     return (peerHubId, nodeId, capability) => {
       const share = shareOf.get(peerHubId) ?? "";
       if (share === "full") return true;
       const rules = rulesByShare.get(share);
-      const node = directory.node(config.hub_id, nodeId);
+      const node = directory.node(hubId, nodeId);
       if (rules === undefined || node === undefined) return false;
       const rule = ruleFor(rules, node.info);
       const matches = (patterns: readonly string[]): boolean => patterns.some((pattern) => matchesPattern(pattern, capability));
       return rule !== undefined && matches(rule.capabilities) && matches(rule.invoke);
     };
   };
-  return { subscribe: (listener) => peers.subscribe("command-forwarding", (views) => listener(policyFor(views))) };
+  return {
+    subscribe: (listener) => {
+      let over = false;
+      live.onChange((config) => {
+        if (!over) listener(policyFor(config, peers.current()));
+      });
+      const end = peers.subscribe("command-forwarding", (views) => listener(policyFor(live.current, views)));
+      return () => {
+        over = true;
+        end();
+      };
+    },
+  };
 }

@@ -1,6 +1,7 @@
 import type { Core, Observe } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
+import { TokenBucket } from "#kernel/token-bucket.ts";
 
 /** DoorConfig bounds one invite. Times are ms. */
 export interface DoorConfig {
@@ -78,14 +79,12 @@ export class DoorCore implements Core<Input, Effect> {
   #judging: { readonly call: number; readonly exchange: number } | undefined;
   #admitting: number | undefined;
   #end: End | undefined;
-  #tokens: number;
-  #tokensAt: number;
+  readonly #bucket: TokenBucket;
 
   constructor(config: DoorConfig, now: Now) {
     this.#config = config;
     this.#endsAt = now.mono + config.lifeMs;
-    this.#tokens = config.burst;
-    this.#tokensAt = now.mono;
+    this.#bucket = new TokenBucket(config, now.mono);
   }
 
   step(now: Now, input: Input, out: Effect[]): void {
@@ -132,7 +131,7 @@ export class DoorCore implements Core<Input, Effect> {
       return;
     }
     if (this.#end !== undefined) return void out.push(refuse(call, CLOSED));
-    const waitMs = this.#take(now);
+    const waitMs = this.#bucket.take(this.#config, now.mono);
     if (waitMs > 0 || this.#exchanges.size >= this.#config.exchanges) {
       const message = `too many introductions begin at this door; wait ${Math.max(waitMs, 1_000)} ms`;
       return void out.push(refuse(call, { reason: "RATE_LIMITED", message, facts: { retry_after_ms: String(Math.max(waitMs, 1_000)) } }));
@@ -187,16 +186,6 @@ export class DoorCore implements Core<Input, Effect> {
     for (const exchange of this.#exchanges.keys()) out.push({ kind: "forget", exchange });
     this.#exchanges.clear();
     out.push({ kind: "closed", why });
-  }
-
-  /** take uses up one token of the rate; 0 if there was one, else the ms until there is one. */
-  #take({ mono }: Now): number {
-    const { burst, perSecond } = this.#config;
-    this.#tokens = Math.min(burst, this.#tokens + ((mono - this.#tokensAt) * perSecond) / 1_000);
-    this.#tokensAt = mono;
-    if (this.#tokens < 1) return Math.ceil(((1 - this.#tokens) * 1_000) / perSecond);
-    this.#tokens--;
-    return 0;
   }
 
   #note(what: Note["what"]): Note {

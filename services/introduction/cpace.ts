@@ -8,8 +8,6 @@ import { ristretto255, ristretto255_hasher } from "@noble/curves/ed25519.js";
  * against the test vectors of the draft.
  */
 
-/** SHARE_BYTES is the length of an encoded group element. */
-export const SHARE_BYTES = 32;
 const HASH_BLOCK_BYTES = 128;
 const DSI = Buffer.from("CPaceRistretto255");
 const DSI_ISK = Buffer.from("CPaceRistretto255_ISK");

@@ -1,4 +1,4 @@
-import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { type Failure, fail } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 
 /** Timer is a pending call of a clock. */
@@ -143,9 +143,4 @@ export async function withTimeout<T>(
     outer?.removeEventListener("abort", forward);
     aborted.catch(() => undefined);
   }
-}
-
-/** isTimeout tells whether an error came from `withTimeout`'s own timer. */
-export function isTimeout(error: unknown): boolean {
-  return error instanceof FoedusError && error.failure.reason === "DEADLINE_EXPIRED";
 }

@@ -13,7 +13,8 @@ export type EventKind =
   | "CREDENTIAL"
   | "LIMIT"
   | "CLOCK"
-  | "EVENTS_DROPPED";
+  | "EVENTS_DROPPED"
+  | "CONFIGURATION";
 
 /** EventReport is something that happened, for people and programs. Never secrets. */
 export interface EventReport {

@@ -1,4 +1,5 @@
 import type { Registry } from "prom-client";
+import { type FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "./clock.ts";
 import type { Entropy } from "./entropy.ts";
 import type { EventSink, LinkCounters } from "./events.ts";
@@ -47,6 +48,11 @@ export interface ServiceModule {
   describe(): string;
   /** links are the counters of this service's links, if it has any. */
   links?(): readonly LinkCounters[];
-  /** stop ends sessions, finishes in-flight work within `graceMs`, commits and marks a clean stop. */
+  /** stop ends sessions, finishes in-flight work within `graceMs`, commits and marks a clean stop. It rejects if not all of it is durable. */
   stop(graceMs: number): Promise<void>;
+}
+
+/** notDurable is what a stop rejects with whose last commits did not reach the disk. */
+export function notDurable(module: string): FoedusError {
+  return fail("STORE_UNAVAILABLE", `${module} stopped, and its store did not take all that it was given last`);
 }

@@ -3,25 +3,26 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import * as z from "zod";
-import { configTable, describeConfig, diffConfig, renderEffective } from "./describe.ts";
+import { configTable, describeConfig, diffConfig, renderEffective, withLive } from "./describe.ts";
 import { ConfigError, type ConfigInputs, loadConfig } from "./load.ts";
 import { envName, nearest } from "./shape.ts";
 
 const schema = z.object({
-  hubId: z.string().min(1).max(63).meta({ description: "name of this hub", restart: true }),
+  hubId: z.string().min(1).max(63).meta({ description: "name of this hub" }),
   discovery: z.object({
-    port: z.number().int().min(0).max(65_535).default(18_800).meta({ description: "port to listen on", restart: true }),
-    pingIntervalMs: z.number().min(100).default(15_000).meta({ description: "time between pings", unit: "ms" }),
+    port: z.number().int().min(0).max(65_535).default(18_800).meta({ description: "port to listen on" }),
+    pingIntervalMs: z.number().min(100).default(15_000).meta({ description: "time between pings", unit: "ms", live: true }),
     seeds: z.array(z.string()).default([]).meta({ description: "where to look for peers" }),
     enabled: z.boolean().default(true).meta({ description: "look for peers at all" }),
   }),
   log: z
     .object({ level: z.enum(["debug", "info"]).default("info").meta({ description: "how much to log" }) })
-    .meta({ description: "logging" }),
+    .meta({ description: "logging", live: true }),
   invite: z.object({ secret: z.string().default("hunter2").meta({ description: "one-time secret", secret: true }) }),
   peers: z
     .record(z.string(), z.object({ host: z.string(), port: z.number().default(18_800), pin: z.string().optional().meta({ secret: true }) }))
-    .default({}),
+    .default({})
+    .meta({ live: true }),
 });
 
 describe("config", () => {
@@ -136,9 +137,24 @@ describe("config", () => {
     expect(diffConfig(schema, a, b)).toEqual([
       { path: "discovery.port", from: 18_800, to: 9, applies: "restart" },
       { path: "log.level", from: "info", to: "debug", applies: "live" },
-      { path: "invite.secret", from: "[redacted]", to: "[redacted]", applies: "live" },
+      { path: "invite.secret", from: "[redacted]", to: "[redacted]", applies: "restart" },
       { path: "peers.w", from: undefined, to: { host: "x", port: 18_800 }, applies: "live" },
     ]);
+  });
+
+  test("what may change while running is taken from the new configuration, all else stays; a fact that nobody reads is a mistake", () => {
+    const a = loadConfig(schema, { flags: { hubId: "h", "peers.w.host": "x" } }).config;
+    const b = loadConfig(schema, {
+      flags: { hubId: "other", "discovery.port": 9, "discovery.pingIntervalMs": 700, "log.level": "debug", "peers.v.host": "y" },
+    }).config;
+    expect(withLive(schema, a, b)).toEqual({
+      ...a,
+      discovery: { ...a.discovery, pingIntervalMs: 700 },
+      log: { level: "debug" },
+      peers: { v: { host: "y", port: 18_800 } },
+    });
+    expect(withLive(schema, a, a)).toEqual(a);
+    expect(() => describeConfig(z.object({ port: z.number().meta({ reload: "live" }) }))).toThrow("unknown fact reload");
   });
 
   test("names", () => {

@@ -24,7 +24,7 @@ export function describeConfig(schema: z.ZodType): ConfigRow[] {
     unit: shape.facts.unit,
     fallback: shape.fallback !== undefined ? JSON.stringify(shape.fallback) : shape.optional ? "none" : "",
     bounds: boundsOf(shape),
-    applies: shape.facts.restart ? "restart" : "live",
+    applies: shape.facts.live ? "live" : "restart",
     description: shape.facts.description,
   }));
 }
@@ -90,17 +90,30 @@ export function diffConfig(schema: z.ZodType, from: unknown, to: unknown): Confi
   return diff(shapeOf(schema), from, to, []);
 }
 
+/** withLive is the configuration `from` with what of `to` can be followed while running. */
+export function withLive<T>(schema: z.ZodType<T>, from: T, to: T): T {
+  return followed(shapeOf(schema), from, to) as T;
+}
+
+function followed(shape: Shape, from: unknown, to: unknown): unknown {
+  if (shape.facts.live) return to;
+  if (shape.kind !== "object" || !isTree(from) || !isTree(to)) return from;
+  const fields = [...shape.fields].map(([key, field]) => [key, followed(field, from[key], to[key])] as const);
+  return Object.fromEntries(fields.filter(([, value]) => value !== undefined));
+}
+
+function isTree(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 function diff(shape: Shape, from: unknown, to: unknown, path: readonly string[]): ConfigChange[] {
   if (JSON.stringify(from) === JSON.stringify(to)) return [];
-  const tree = (v: unknown): v is Record<string, unknown> => typeof v === "object" && v !== null && !Array.isArray(v);
-  if (shape.kind !== "leaf" && tree(from) && tree(to)) {
+  if (shape.kind !== "leaf" && isTree(from) && isTree(to)) {
     const keys = [...new Set([...Object.keys(from), ...Object.keys(to)])];
     return keys.flatMap((key) => {
       const field = shape.kind === "record" ? shape.item : shape.fields.get(key);
       return field === undefined ? [] : diff(field, from[key], to[key], [...path, key]);
     });
   }
-  return [
-    { path: path.join("."), from: redacted(shape, from), to: redacted(shape, to), applies: shape.facts.restart ? "restart" : "live" },
-  ];
+  return [{ path: path.join("."), from: redacted(shape, from), to: redacted(shape, to), applies: shape.facts.live ? "live" : "restart" }];
 }

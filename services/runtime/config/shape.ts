@@ -2,12 +2,13 @@ import type * as z from "zod";
 
 /**
  * Facts that a field of a configuration schema carries in its zod meta, beside `description`:
- * `unit` ("ms", "bytes"), `restart` (true: takes effect at the next start; otherwise live), `secret` (never printed).
+ * `unit` ("ms", "bytes"), `live` (true: a change is followed while running; otherwise it takes effect at the next start), `secret` (never
+ * printed). Any other key is a mistake.
  */
 export interface FieldFacts {
   readonly description: string;
   readonly unit: string;
-  readonly restart: boolean;
+  readonly live: boolean;
   readonly secret: boolean;
 }
 
@@ -36,15 +37,17 @@ interface Def {
   readonly valueType?: z.ZodType;
 }
 
-/** shapeOf reads a zod schema. `restart` and `secret` of an object hold for all of its fields. */
-export function shapeOf(schema: z.ZodType, outer: FieldFacts = { description: "", unit: "", restart: false, secret: false }): Shape {
+const NO_FACTS: FieldFacts = { description: "", unit: "", live: false, secret: false };
+
+/** shapeOf reads a zod schema. `live` and `secret` of an object hold for all of its fields. It throws for a fact that is not known. */
+export function shapeOf(schema: z.ZodType, outer: FieldFacts = NO_FACTS): Shape {
   let optional = false;
   let fallback: unknown;
   let facts = outer;
   let at = schema;
   let def = at.def as Def;
   for (;;) {
-    facts = { ...facts, ...(at.meta() as Partial<FieldFacts> | undefined) };
+    facts = { ...facts, ...factsOf(at) };
     if (def.type === "optional" || def.type === "nullable") optional = true;
     if (def.type === "default" || def.type === "prefault") fallback ??= def.defaultValue;
     const inner = def.innerType ?? (def.type === "pipe" ? def.in : undefined);
@@ -59,6 +62,14 @@ export function shapeOf(schema: z.ZodType, outer: FieldFacts = { description: ""
   const item = def.type === "record" && def.valueType !== undefined ? shapeOf(def.valueType, inherited) : undefined;
   const kind = def.type === "object" ? "object" : item === undefined ? "leaf" : "record";
   return { kind, fields, item, type: def.type, schema: at, optional, fallback, facts };
+}
+
+/** factsOf reads the meta of a schema; a key that nobody reads would promise what does not happen. */
+function factsOf(schema: z.ZodType): Partial<FieldFacts> {
+  const meta = schema.meta() ?? {};
+  const unknown = Object.keys(meta).find((key) => !(key in NO_FACTS));
+  if (unknown !== undefined) throw new Error(`a configuration schema has the unknown fact ${unknown}; known are ${Object.keys(NO_FACTS)}`);
+  return meta as Partial<FieldFacts>;
 }
 
 /** Leaf is a field that holds a value, with its path. `*` stands for any key of a record. */

@@ -65,7 +65,7 @@ describe("ops server", () => {
   const start = async (more: Partial<OpsOptions> = {}): Promise<OpsServer> => {
     const readiness = () => ({ ready, modules: [{ name: "discovery", reason: "starting" }] });
     const server = await startOps({
-      health: { host: "127.0.0.1", port: 0 },
+      health: { host: "127.0.0.1", port: 0, setting: "ops.port" },
       registry,
       readiness,
       describe: () => "all is well\n",
@@ -113,7 +113,7 @@ describe("ops server", () => {
   });
 
   test("on other addresses the plain port only answers probes", async () => {
-    const { healthPort, metricsPort } = await start({ health: { host: "0.0.0.0", port: 0 } });
+    const { healthPort, metricsPort } = await start({ health: { host: "0.0.0.0", port: 0, setting: "ops.port" } });
     expect(metricsPort).toBeUndefined();
     expect((await fetchFrom(healthPort, "/healthz")).status).toBe(200);
     expect((await fetchFrom(healthPort, "/readyz")).status).toBe(200);
@@ -122,10 +122,10 @@ describe("ops server", () => {
   });
 
   test("metrics in the open without TLS, and taken ports, are refused with the remedy", async () => {
-    await expect(start({ metrics: { host: "0.0.0.0", port: 0 } })).rejects.toThrow("metrics on 0.0.0.0 need TLS");
+    await expect(start({ metrics: { host: "0.0.0.0", port: 0, setting: "ops.port" } })).rejects.toThrow("metrics on 0.0.0.0 need TLS");
     const { healthPort } = await start();
-    await expect(start({ health: { host: "127.0.0.1", port: healthPort } })).rejects.toThrow(
-      `ops port ${healthPort} on 127.0.0.1 is taken`,
+    await expect(start({ health: { host: "127.0.0.1", port: healthPort, setting: "services.discovery.ops_port" } })).rejects.toThrow(
+      `ops port ${healthPort} on 127.0.0.1 is taken; stop the other program or choose another port with services.discovery.ops_port`,
     );
   });
 
@@ -143,8 +143,8 @@ describe("ops server", () => {
 
     test("metrics demand a certificate of the own CA that is admitted, and rotate without a restart", async () => {
       const ops = await start({
-        health: { host: "0.0.0.0", port: 0 },
-        metrics: { host: "0.0.0.0", port: 0 },
+        health: { host: "0.0.0.0", port: 0, setting: "ops.port" },
+        metrics: { host: "0.0.0.0", port: 0, setting: "ops.port" },
         tls: { ...server, ca: own.cert },
         admit: (certificate) => certificate.subject === "CN=operator",
       });

@@ -17,6 +17,8 @@ const { createServer } = createRequire(import.meta.url)("node:http") as typeof i
 export interface OpsBind {
   readonly host: string;
   readonly port: number;
+  /** Fields of the configuration by which another port is chosen, for the sentence that says what to do when this one is taken. */
+  readonly setting: string;
 }
 
 /** OpsOptions of the HTTP server for kubelets, Prometheus and operators. */
@@ -152,7 +154,9 @@ function listen(server: Server, bind: OpsBind): Promise<number> {
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const taken = error.code === "EADDRINUSE";
-      const why = taken ? "is taken; stop the other program or choose another port" : `cannot be used: ${error.message}`;
+      const why = taken
+        ? `is taken; stop the other program or choose another port with ${bind.setting}`
+        : `cannot be used: ${error.message}`;
       reject(fail("NOT_CONFIGURED", `ops port ${bind.port} on ${bind.host} ${why}`, { cause: error }));
     });
     server.listen(bind.port, bind.host, () => resolve((server.address() as AddressInfo).port));

@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
+import type { Timer } from "#runtime/clock.ts";
 import type { AccessRule } from "./access.ts";
 import type { CallContext, Caller } from "./call.ts";
 import type { Connection } from "./connections.ts";
@@ -47,6 +48,8 @@ export class ServerCall implements CallContext {
   #controller: AbortController | undefined;
   #abortReason: FoedusError | undefined;
   #onAbort: ((error: FoedusError) => void) | undefined;
+  #over = false;
+  #lastTimer: Timer | undefined;
   #expire: ((failure: Failure) => void) | undefined;
 
   constructor(init: {
@@ -125,6 +128,18 @@ export class ServerCall implements CallContext {
     this.#abortReason = new FoedusError(failure);
     this.#onAbort?.(this.#abortReason);
     this.#controller?.abort(this.#abortReason);
+  }
+
+  /** onOver hands over the timer that watches the end of the call: it is cancelled when that has come. */
+  onOver(timer: Timer): void {
+    if (this.#over) timer.cancel();
+    else this.#lastTimer = timer;
+  }
+
+  /** over is called once, when the call has ended. */
+  over(): void {
+    this.#over = true;
+    this.#lastTimer?.cancel();
   }
 
   /** onExpire sets how the call is ended from outside the handler. */

@@ -46,6 +46,8 @@ export interface PeerLinksOptions<F extends Frame> {
   /** Send on this session from now on; frames of `replaced` may still arrive. */
   readonly onUp: (peer: string, session: PeerSession, replaced: PeerSession | undefined) => void;
   readonly onDown: (peer: string, session: PeerSession, failure: Failure, willRetry: boolean) => void;
+  /** check tells what is wrong with a frame that its access rule allows: the failure ends the session. Undefined for nothing. */
+  readonly check?: (frame: F) => Failure | undefined;
   /** A frame that its access rule allows, in order per session. A pending promise holds the session's next frames and its credit back. */
   readonly onFrame: (peer: string, session: PeerSession, frame: F, bytes: number) => void | Promise<void>;
   /** The peer's heads arrived, with a ping (`rttMs` is the last known, -1 for none) or as the answer to one of ours. */
@@ -84,17 +86,12 @@ export interface PeerLinks<F extends Frame> {
   accept(requests: AsyncIterable<Envelope<F>>, out: Outbound<Envelope<F>>, context: CallContext): Promise<void>;
   /** send on the current session; false when there is none or it is full. It never throws (S0-9). */
   send(peer: string, frame: F | RawMessage): boolean;
-  /** coalesce asks for a frame at the end of this turn, once per function; nothing happens while the peer is down. */
-  coalesce(peer: string, build: () => F | RawMessage | undefined): boolean;
-  bufferedBytes(peer: string): number;
   writable(peer: string): boolean;
   current(peer: string): PeerSession | undefined;
   /** synced says that the first synchronisation on the current session is done. */
   synced(peer: string): void;
   /** probe sends a ping at once, if none is under way; its answer comes by `onHeads`. */
   probe(peer: string): void;
-  /** terminate ends the link at an operator's word; a PeerView that is not terminated enables it again. */
-  terminate(peer: string): void;
   /** redial replaces the sessions that we dialled, of one peer or all, by fresh ones: our certificate changed. */
   redial(peer?: string): void;
   /** disconnect ends the current session with a failure; the peer is told to come back. */

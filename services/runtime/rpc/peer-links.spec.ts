@@ -182,7 +182,6 @@ describe("peer links", () => {
     expect(a.frames).toEqual(["b segment"]);
     expect(b.frames).toEqual(["a segment"]);
     expect(a.links.writable("b")).toBe(true);
-    expect(a.links.bufferedBytes("b")).toBe(0);
     expect(a.heads).toEqual(["b 42 -1", "b 42 0"]);
     expect(a.links.describe()).toContain("b OPERATIONAL a/7.1");
     await world.pass(60_000);
@@ -223,7 +222,6 @@ describe("peer links", () => {
   test("S0-9 sending answers false without a session", async () => {
     const { world, a } = await twoHubs();
     expect(a.links.send("nobody", segment())).toBe(false);
-    expect(a.links.coalesce("nobody", () => segment())).toBe(false);
     world.wires[0]?.wire.cut();
     await world.turn();
     expect(a.events.at(-1)).toBe("down b PEER_UNREACHABLE true");
@@ -232,7 +230,7 @@ describe("peer links", () => {
     expect(a.links.status()[0]).toMatchObject({ state: "RECOVERING", failure: { reason: "PEER_UNREACHABLE" }, attempts: 1 });
     await world.pass(2_000);
     expect(a.links.status()[0]).toMatchObject({ state: "OPERATIONAL", attempts: 2, session: { n: 2 } });
-    expect(a.links.coalesce("b", () => segment())).toBe(true);
+    expect(a.links.send("b", segment())).toBe(true);
   });
 
   test("B0-5 a half-open link is found by both and replaced", async () => {
@@ -323,9 +321,7 @@ describe("peer links", () => {
 
   test("D-4 termination by an operator holds until the peer is enabled again", async () => {
     const { world, a, b } = await twoHubs();
-    a.links.terminate("b");
-    a.links.terminate("b");
-    a.links.terminate("nobody");
+    for (let i = 0; i < 2; i++) a.links.setPeers([world.view("a", "b", { terminated: true })]);
     await world.turn();
     expect(b.events.at(-1)).toBe("down a TERMINATED false");
     await world.pass(300_000, 10_000);

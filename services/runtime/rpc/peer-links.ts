@@ -193,16 +193,6 @@ class Links<F extends Frame> implements PeerLinks<F> {
     return this.#currentStream(peer)?.send(frame) ?? false;
   }
 
-  coalesce(peer: string, build: () => F | RawMessage | undefined): boolean {
-    const stream = this.#currentStream(peer);
-    stream?.coalesce(build);
-    return stream !== undefined;
-  }
-
-  bufferedBytes(peer: string): number {
-    return this.#currentStream(peer)?.bufferedBytes ?? 0;
-  }
-
   writable(peer: string): boolean {
     return this.#currentStream(peer)?.writable ?? false;
   }
@@ -217,10 +207,6 @@ class Links<F extends Frame> implements PeerLinks<F> {
 
   probe(peer: string): void {
     this.#step({ kind: "probe", peer });
-  }
-
-  terminate(peer: string): void {
-    if (this.#known.has(peer)) this.#step({ kind: "peer_terminated", peer });
   }
 
   redial(peer?: string): void {
@@ -481,8 +467,9 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const known = this.#known.get(link.peer);
     const failure = authorise({ kind: "peer", level: known?.view.level ?? 0, role: 0 }, this.#codec.rule(frame));
     if (failure !== undefined || known === undefined) return failure;
-    if (this.#codec.unwrap(frame) === undefined) this.#heard(link, known, false);
-    return undefined;
+    if (this.#codec.unwrap(frame) !== undefined) return undefined;
+    this.#heard(link, known, false);
+    return this.#o.check?.(frame);
   }
 
   #heard(link: Link<F>, known: Known, common: boolean): void {

@@ -4,7 +4,7 @@ import { connect } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FoedusError } from "#kernel/error.ts";
-import { systemClock } from "#runtime/clock.ts";
+import { type Clock, systemClock } from "#runtime/clock.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import {
@@ -128,6 +128,24 @@ describe("back-pressure", () => {
     // 16 messages in the reader's buffer, and the mark and the window in between.
     expect(mostAhead).toBeLessThan(30);
     expect(mostBuffered).toBeLessThan(256 * 1024 + 2 * 100_020);
+    await other.close();
+  });
+  test("a stream that failed does not stay open because its client does not read what came before", async () => {
+    const padding = new Uint8Array(100_000);
+    const count = async (_request: unknown, out: Outbound<CountResponse>): Promise<void> => {
+      for (let n = 1; n <= 80; n++) out.send(create(CountResponseSchema, { n, padding }));
+      throw new FoedusError({ reason: "NODE_OFFLINE", message: "the node went away" });
+    };
+    const binding = echoBinding();
+    // Ten seconds are a tenth of a second here.
+    const { setTimer } = systemClock;
+    const clock: Clock = { ...systemClock, setTimer: (delayMs, fn) => setTimer(delayMs / 100, fn) };
+    const bindings = [{ ...binding, handlers: { ...binding.handlers, count } }];
+    const other = await serve(alpha, [beta], { bindings, clock, limits: { defaultTimeoutMs: 1e9 } });
+    const unread = other.dial(peer, { flowControlWindowBytes: 65_535 }).count(create(CountRequestSchema), token)[Symbol.asyncIterator]();
+    expect((await unread.next()).value?.n).toBe(1);
+    expect(other.server.calls).toBe(1);
+    await until(() => other.server.calls === 0);
     await other.close();
   });
 });
@@ -377,7 +395,7 @@ describe("access", () => {
   });
 
   test("rates are per caller", async () => {
-    const other = await serve(alpha, [beta, gamma], { rates: { cheap: { perSecond: 0.001, burst: 2 } } });
+    const other = await serve(alpha, [beta, gamma], { rates: () => ({ cheap: { perSecond: 0.001, burst: 2 } }) });
     const client = other.dial(peer);
     await client.greet(create(GreetRequestSchema));
     await client.greet(create(GreetRequestSchema));

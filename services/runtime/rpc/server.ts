@@ -68,7 +68,8 @@ export interface RpcServerOptions {
   readonly clock: Clock;
   readonly ids: Pick<Entropy, "id">;
   readonly limits?: Partial<RpcLimits>;
-  readonly rates?: Rates;
+  /** Asked at each call, so that a changed configuration counts at once. Without it nothing is limited. */
+  readonly rates?: () => Rates;
   /** False leaves out reflection and health: for a door that shows nothing to strangers. Default true. */
   readonly introspection?: boolean;
   /** Makes spans of unary calls; without one, tracing is off, and contexts pass through. */
@@ -154,7 +155,7 @@ class Server implements RpcServer {
   }
 
   #guard(methods: readonly DescMethod[]): Guard {
-    const { authority, admission, clock, ids, log, metrics, rates = {}, tokens, tracer } = this.#options;
+    const { authority, admission, clock, ids, log, metrics, rates = () => ({}), tokens, tracer } = this.#options;
     const cache = tokens === undefined ? undefined : new TokenCache(tokens, () => authority.version());
     const { defaultTimeoutMs, maxMessageBytes } = this.#limits;
     return {
@@ -174,7 +175,10 @@ class Server implements RpcServer {
       maxMessageBytes,
       nowMono: () => clock.mono(),
       begin: (inner, path, metadata) => this.#begin(inner, path, metadata),
-      over: (call) => void this.#live.delete(call),
+      over: (call) => {
+        this.#live.delete(call);
+        call.over();
+      },
     };
   }
 
@@ -197,9 +201,10 @@ class Server implements RpcServer {
   }
 
   #register(bindings: readonly ServiceBinding[]): void {
-    const { ids, log } = this.#options;
+    const { ids, log, clock } = this.#options;
     const env: HandlerEnv = {
       bugs: { ids, log },
+      clock,
       callOf: (metadata) => {
         const call = this.#byMetadata.get(metadata);
         if (call === undefined) throw new Error("a call reached its handler past the guard");

@@ -1,7 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { SessionControl, SessionControlSchema, Terminated } from "#gen/foedus/common/v1/session_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
+import { type Clock, type Timer, withTimeout } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type ClientDuplex, type Outbound, RawMessage } from "./call.ts";
 import { failureFromProto, failureToProto } from "./failure.ts";
@@ -58,12 +58,8 @@ export interface SessionStream<F> {
   send(frame: F | RawMessage): boolean;
   /** sendControl sends a common frame past the credit; false when the stream is over or hopelessly stuck. */
   sendControl(frame: ControlInit): boolean;
-  /** coalesce asks for a frame at the end of this turn; the same function is asked once however often it was named. */
-  coalesce(build: () => F | RawMessage | undefined): void;
   /** writable: the next frame would leave at once. `onCredit` says when it became true. */
   readonly writable: boolean;
-  /** bufferedBytes is what was taken and not yet written to the transport. */
-  readonly bufferedBytes: number;
   readonly counters: Readonly<StreamCounters>;
   /** close says TERMINATED, unless the other side said it, and finishes: within `closeTimeoutMs` at the latest. */
   close(failure: Failure, reconnect: boolean): void;
@@ -108,7 +104,6 @@ class Stream<F extends Frame> implements SessionStream<F> {
   readonly #half: Half;
   readonly #handlers: SessionHandlers<F>;
   readonly #window: number;
-  readonly #builders = new Set<() => F | RawMessage | undefined>();
   /** Frames that wait for credit. */
   #outbox: Buffer[] = [];
   #outboxBytes = 0;
@@ -142,10 +137,6 @@ class Stream<F extends Frame> implements SessionStream<F> {
     );
   }
 
-  get bufferedBytes(): number {
-    return this.#over ? 0 : this.#outboxBytes + this.#half.out.bufferedBytes;
-  }
-
   send(frame: F | RawMessage): boolean {
     if (this.#closing || this.#over) return false;
     const bytes = this.#encode(frame);
@@ -165,11 +156,6 @@ class Stream<F extends Frame> implements SessionStream<F> {
       return this.#control({ case: "open", value: { ...frame.value, credit: this.#window } as never });
     }
     return this.#control(frame);
-  }
-
-  coalesce(build: () => F | RawMessage | undefined): void {
-    if (this.#builders.size === 0) this.#o.clock.setImmediate(() => this.#flushBuilders());
-    this.#builders.add(build);
   }
 
   close(failure: Failure, reconnect: boolean): void {
@@ -240,16 +226,6 @@ class Stream<F extends Frame> implements SessionStream<F> {
       return false;
     }
     return this.#write(this.#o.codec.encode(this.#o.codec.control({ frame })));
-  }
-
-  #flushBuilders(): void {
-    const builders = [...this.#builders];
-    this.#builders.clear();
-    for (const build of builders) {
-      if (this.#closing || this.#over) return;
-      const frame = build();
-      if (frame !== undefined) this.send(frame);
-    }
   }
 
   #addCredit(bytes: number): void {
@@ -376,7 +352,8 @@ export function dialSession<F extends Frame>(
 
 /**
  * acceptSession runs the acceptor's end. `done` is what the RPC's handler returns: it settles when the call may end, which
- * is when the dialer has finished or gave up, and everything that was said was handed to the transport.
+ * is when the dialer has finished or gave up, and everything that was said was handed to the transport, or was not taken within
+ * `closeTimeoutMs` (DEADLINE_EXPIRED).
  */
 export function acceptSession<F extends Frame>(
   requests: AsyncIterable<Envelope<F>>,
@@ -387,9 +364,11 @@ export function acceptSession<F extends Frame>(
   const done = Promise.withResolvers<void>();
   const half: Half = { out: out as Outbound<never>, finish: () => undefined, abort: (failure) => done.reject(new FoedusError(failure)) };
   const stream = new Stream(half, handlers, options);
+  const { clock, closeTimeoutMs = CLOSE_TIMEOUT_MS } = options;
   void stream
     .read(requests)
-    .then(() => out.drained())
+    // A dialer that has finished and does not read would keep the call for as long as it likes, with nothing that counts it.
+    .then(() => withTimeout(clock, closeTimeoutMs, () => out.drained()))
     .then(done.resolve, done.reject);
   return { stream, done: done.promise };
 }

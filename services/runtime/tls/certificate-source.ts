@@ -30,7 +30,7 @@ export interface CertificateSource {
   current(): Certificate;
   /** subscribe is told of each later certificate; the answer ends it. */
   subscribe(listener: (certificate: Certificate) => void): () => void;
-  /** reload reads the files now, as the poll does. True if a new certificate was published. */
+  /** reload reads the files now, as the poll does. True if subscribers were told. */
   reload(): Promise<boolean>;
   close(): void;
 }
@@ -43,6 +43,11 @@ export interface CertificateSourceOptions {
   readonly metrics: Registry;
   /** Time between looks at the files. Default 10 s: short against any life of a certificate, nothing against the disk. */
   readonly intervalMs?: number;
+  /**
+   * beside is asked at each look, before the certificate itself: true when something that belongs to it (the CA file) changed and was
+   * taken. Subscribers are told then too, with the certificate that stays. It does not throw.
+   */
+  readonly beside?: () => boolean;
 }
 
 const DEFAULT_INTERVAL_MS = 10_000;
@@ -137,11 +142,19 @@ class PollingSource implements CertificateSource {
   }
 
   async reload(): Promise<boolean> {
+    const beside = !this.#closed && (this.#options.beside?.() ?? false);
+    const renewed = await this.#renewed();
+    if (beside && renewed === undefined) this.#publish(this.#current);
+    return beside || renewed !== undefined;
+  }
+
+  /** renewed takes a new certificate from the files and publishes it; undefined if there is none. */
+  async #renewed(): Promise<Certificate | undefined> {
     const { files, clock, log } = this.#options;
     try {
       const next = await loadCertificate(files, clock.wall());
       this.#lastError = "";
-      if (this.#closed || (next.cert === this.#current.cert && next.key === this.#current.key)) return false;
+      if (this.#closed || (next.cert === this.#current.cert && next.key === this.#current.key)) return undefined;
       if (next.id.uri !== this.#current.id.uri)
         throw fail(
           "INVALID_FIELD",
@@ -149,14 +162,14 @@ class PollingSource implements CertificateSource {
         );
       this.#publish(next);
       log.info({ spiffeId: next.id.uri, notAfter: next.leaf.validTo }, "certificate replaced");
-      return true;
+      return next;
     } catch (error) {
       this.#failures.inc();
       const text = (error as Error).message;
       // Two files are never swapped at once: one torn read is normal, so the same problem is told once.
       if (text !== this.#lastError) log.warn({ err: error }, "certificate on disk not usable, last good one kept");
       this.#lastError = text;
-      return false;
+      return undefined;
     }
   }
 

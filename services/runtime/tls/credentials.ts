@@ -27,6 +27,8 @@ export interface ServerMaterial extends KeyMaterial {
 /** PeerMaterial is what a client shows and the bundle of exactly the hub that it calls. */
 export interface PeerMaterial extends KeyMaterial {
   readonly ca: readonly string[];
+  /** Thumbprints of leaves that the server must not show. */
+  readonly revoked?: readonly string[];
 }
 
 /** splitPem takes a PEM text with several certificates apart. */
@@ -144,6 +146,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   readonly #wall: () => number;
   #context: SecureContext;
   #bundle: readonly X509Certificate[];
+  #revoked: readonly string[];
   #lastFailure: Failure | undefined;
 
   constructor(expected: ExpectedPeer, material: PeerMaterial, wall: () => number) {
@@ -152,12 +155,14 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     this.#wall = wall;
     this.#context = createSecureContext(contextOptions(material));
     this.#bundle = parseCertificates(material.ca);
+    this.#revoked = material.revoked ?? [];
   }
 
-  /** rotate replaces key, certificate and bundle. Bad material throws and changes nothing. */
+  /** rotate replaces key, certificate, bundle and what was revoked. Bad material throws and changes nothing. */
   rotate(material: PeerMaterial): void {
     const context = createSecureContext(contextOptions(material));
     this.#bundle = parseCertificates(material.ca);
+    this.#revoked = material.revoked ?? [];
     this.#context = context;
   }
 
@@ -167,7 +172,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   }
 
   #check(certificate: PeerCertificate): Error | undefined {
-    const failure = checkServer(new X509Certificate(certificate.raw), this.#expected, this.#bundle, this.#wall());
+    const failure = checkServer(new X509Certificate(certificate.raw), this.#expected, this.#bundle, this.#wall(), this.#revoked);
     this.#lastFailure = failure;
     return failure === undefined ? undefined : new FoedusError(failure);
   }

@@ -84,13 +84,15 @@ export function expectedPeerOf(spiffeId: string): ExpectedPeer | undefined {
 
 /**
  * checkServer is the client's decision about a server certificate; it stands in for the host name check, so that hubs can be
- * reached by address: exactly one SPIFFE id, the expected one, signed by a CA of that very hub and inside its validity.
+ * reached by address: exactly one SPIFFE id, the expected one, signed by a CA of that very hub, inside its validity and not among
+ * the `revoked` thumbprints.
  */
 export function checkServer(
   leaf: X509Certificate,
   expected: ExpectedPeer,
   bundle: readonly X509Certificate[],
   nowWall: number,
+  revoked: readonly string[] = [],
 ): Failure | undefined {
   const wanted = `spiffe://${expected.hubId}/service/${expected.name ?? "*"}`;
   const uris = uriSans(leaf);
@@ -107,5 +109,7 @@ export function checkServer(
     return { reason: "FOREIGN_CA", message: `the server's certificate for ${id.uri} is not signed by a CA of ${expected.hubId}` };
   if (nowWall >= leaf.validToDate.getTime() || nowWall < leaf.validFromDate.getTime())
     return { reason: "CERTIFICATE_EXPIRED", message: `the certificate of ${id.uri} is valid from ${leaf.validFrom} to ${leaf.validTo}` };
+  if (revoked.includes(thumbprintOf(leaf)))
+    return { reason: "UNKNOWN_IDENTITY", message: `the certificate that ${id.uri} shows was revoked by an operator of this hub` };
   return undefined;
 }

@@ -123,6 +123,16 @@ describe("the server's certificate", () => {
     expect(check(beta.service("hub"), beta, "hub")).toBeUndefined();
   });
 
+  test("D-15 a revoked one is refused, another of the same service is not", () => {
+    const [stolen, next] = [beta.service("hub"), beta.service("hub")];
+    const check = (credential: Credential) =>
+      checkServer(leafOf(credential), { hubId: "beta" }, [new X509Certificate(beta.caPem)], systemClock.wall(), [
+        thumbprintOf(leafOf(stolen)),
+      ]);
+    expect(check(stolen)).toMatchObject({ reason: "UNKNOWN_IDENTITY", message: expect.stringContaining("was revoked") });
+    expect(check(next)).toBeUndefined();
+  });
+
   test.each([
     ["another service", "UNKNOWN_IDENTITY", () => check(beta.service("telemetry"), beta, "hub")],
     ["another hub", "UNKNOWN_IDENTITY", () => check(gamma.service())],

@@ -1,6 +1,7 @@
 import type { Registry } from "prom-client";
 import { BoundedQueue } from "#kernel/bounded-queue.ts";
 import { Prng } from "#kernel/prng.ts";
+import { TokenBucket } from "#kernel/token-bucket.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Clock, Timer } from "../clock.ts";
 import type { Entropy } from "../entropy.ts";
@@ -50,8 +51,7 @@ export class Tracer {
   readonly #queue: BoundedQueue<Span>;
   readonly #dropped: Readonly<Record<(typeof DROPS)[number], { inc(n?: number): void }>>;
   readonly #exported: { inc(n?: number): void };
-  #tokens: number;
-  #refilledAt: number;
+  readonly #bucket: TokenBucket;
   /** Wall minus mono, ms. */
   #offset: number;
   #timer: Timer | undefined;
@@ -64,9 +64,8 @@ export class Tracer {
     const { clock, entropy, metrics, queueSpans, spansPerSecond } = options;
     this.#prng = new Prng(entropy.seed());
     this.#queue = new BoundedQueue(queueSpans);
-    this.#tokens = spansPerSecond;
     const { mono, wall } = clock.now();
-    this.#refilledAt = mono;
+    this.#bucket = new TokenBucket({ perSecond: spansPerSecond, burst: spansPerSecond }, mono);
     this.#offset = wall - mono;
     const dropped = counter(metrics, {
       name: "foedus_trace_spans_dropped_total",
@@ -175,12 +174,7 @@ export class Tracer {
 
   #allowed(): boolean {
     const { clock, spansPerSecond } = this.#o;
-    const now = clock.mono();
-    this.#tokens = Math.min(spansPerSecond, this.#tokens + ((now - this.#refilledAt) * spansPerSecond) / 1_000);
-    this.#refilledAt = now;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
-    return true;
+    return this.#bucket.take({ perSecond: spansPerSecond, burst: spansPerSecond }, clock.mono()) === 0;
   }
 
   #id(bytes: number): string {

@@ -24,7 +24,7 @@ export interface InterceptorOptions {
   readonly authority: PeerAuthority;
   readonly admission: typeof admit | undefined;
   readonly tokens: TokenCache | undefined;
-  readonly rates: Rates;
+  readonly rates: () => Rates;
   readonly defaultTimeoutMs: number;
   readonly methods: readonly DescMethod[];
   /** Undefined while tracing is off. */

@@ -1,54 +1,36 @@
+import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Cost } from "../access.ts";
 import type { Interceptor } from "./interceptor.ts";
 
-/** Rate is a token bucket: `perSecond` calls in the long run, `burst` at once. */
-export interface Rate {
-  readonly perSecond: number;
-  readonly burst: number;
-}
-
 /** Rates per cost class; a class without one is not limited. */
 export type Rates = Readonly<Partial<Record<Cost, Rate>>>;
-
-interface Bucket {
-  tokens: number;
-  atMono: number;
-}
 
 /** Callers remembered at once; beyond it the one that was quiet longest is forgotten and starts with a full bucket. */
 const BUCKETS_MAX = 10_000;
 
-/** What floating point may add to a wait. */
-const ROUNDING_MS = 1e-6;
-
 /** TokenBuckets are the rates of many callers. Pure but for the Map: time is an argument. */
 export class TokenBuckets {
-  readonly #buckets = new Map<string, Bucket>();
+  readonly #buckets = new Map<string, TokenBucket>();
 
   /** take uses up one token; 0 if there was one, else the ms until there is one. */
   take(key: string, rate: Rate, nowMono: number): number {
-    const known = this.#buckets.get(key);
-    const tokens =
-      known === undefined ? rate.burst : Math.min(rate.burst, known.tokens + ((nowMono - known.atMono) * rate.perSecond) / 1000);
-    const bucket = known ?? { tokens, atMono: nowMono };
-    bucket.atMono = nowMono;
-    bucket.tokens = tokens >= 1 ? tokens - 1 : tokens;
+    const bucket = this.#buckets.get(key) ?? new TokenBucket(rate, nowMono);
     // Delete and set keeps the Map in order of last use.
     this.#buckets.delete(key);
     this.#buckets.set(key, bucket);
     if (this.#buckets.size > BUCKETS_MAX) this.#buckets.delete(this.#buckets.keys().next().value as string);
-    return tokens >= 1 ? 0 : Math.ceil(((1 - tokens) * 1000) / rate.perSecond - ROUNDING_MS);
+    return bucket.take(rate, nowMono);
   }
 }
 
-/** rateInterceptor limits calls per caller and cost class. This hub's own services are not limited: they are this hub. */
-export function rateInterceptor(rates: Rates, clock: Clock): Interceptor {
+/** rateInterceptor limits calls per caller and cost class, by the rates of the moment. This hub's own services are not limited: they are this hub. */
+export function rateInterceptor(rates: () => Rates, clock: Clock): Interceptor {
   const buckets = new TokenBuckets();
   return {
     name: "rate",
     open({ caller, entry }) {
-      const rate = rates[entry.rule.cost];
+      const rate = rates()[entry.rule.cost];
       if (rate === undefined || caller.kind === "service") return undefined;
       const waitMs = buckets.take(`${entry.rule.cost} ${caller.spiffeId}`, rate, clock.mono());
       if (waitMs === 0) return undefined;
