@@ -28,10 +28,11 @@ LABEL org.opencontainers.image.title="foedus" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /rootfs/usr /usr
 COPY --from=build --chown=65532:65532 /rootfs/var/lib/foedus /var/lib/foedus
-# A small young generation and one malloc arena take a sixth off an idle hub's memory (docs/INSTALL.md); empty them for full speed.
+# A small young generation and one malloc arena, for less memory at the price of more frequent collections (docs/INSTALL.md); empty both for
+# full speed.
 ENV PATH=/usr/bin NODE_OPTIONS=--max-semi-space-size=2 MALLOC_ARENA_MAX=1
-# Services in split mode (18800 is also the one port of single mode), health, metrics.
-EXPOSE 18800 18801 18802 18803 18810 18811
+# Services in split mode (18800 is also the one port of single mode), then health and metrics of each (18810 and 18811 also in single mode).
+EXPOSE 18800 18801 18802 18803 18810 18811 18812 18813 18814 18815 18816 18817
 USER 65532:65532
 WORKDIR /var/lib/foedus
 # The hub ends its sessions, finishes what runs and commits within stop_grace_ms.
