@@ -1,5 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
+import { Claims } from "./claims.ts";
 import type { Keyed, Keys } from "./idempotency.ts";
 import { rangesOf } from "./intervals.ts";
 import type { Journal } from "./journal.ts";
@@ -8,19 +9,26 @@ import {
   type Command,
   type Invocation,
   NO_VALUE,
+  NUMBER_END,
   OUTCOME,
   type PeerInfo,
   type Result,
   type ResultsFrame,
 } from "./messages.ts";
 import type { Outbox } from "./outbox.ts";
+import { refused, unknown } from "./outcomes.ts";
 import { type Book, type Deadlines, NOBODY, nameOf, Peer, Pending } from "./pending.ts";
-import { RECORD } from "./records.ts";
+import { writeResolved } from "./records.ts";
 import type { Settings } from "./settings.ts";
-import type { Writer } from "./wire.ts";
 
 /** Outcomes remembered for GetCommand and for late corrections. */
 const RECENT = 1_024;
+
+/**
+ * Epochs of ours that a peer may claim to know are below this. What it gets instead rises with each start, and must stay below NUMBER_END
+ * for ever: a link must not be beyond mending because of one word.
+ */
+const EPOCH_BELIEVED = NUMBER_END / 2;
 
 /** CallerParts are what both sides of the core share. */
 export interface Parts {
@@ -45,6 +53,8 @@ export interface Parts {
  * C6 "refused", "expired" and "unknown" count only on the current session: elsewhere they are older than the last question.
  * C7 after a restart of this hub the outcomes of what was pending are asked for; nothing is started by that.
  * C8 a command that is named before the owner greeted on a new session waits for that; if the session goes instead it is refused.
+ * C9 a peer that knows a newer epoch of ours than we do gets one that is newer still, for the names that go there and nowhere else:
+ *    whoever makes that up has only itself to blame.
  */
 export class CallerSide {
   readonly #p: Parts;
@@ -53,9 +63,12 @@ export class CallerSide {
   /** Books with positions that are resolved and not yet logged. */
   readonly #unlogged = new Set<Book>();
   #keyedUnlogged: Keyed[] = [];
+  readonly #claims = new Claims();
   /** When what is unlogged must be logged, mono ms; 0 for in this very step. */
   ackAt: number | undefined;
   epoch = 0;
+  /** Newer epochs than that, for single peers (C9). */
+  readonly raised = new Map<string, number>();
   #next = 1;
 
   constructor(parts: Parts) {
@@ -67,6 +80,17 @@ export class CallerSide {
     let count = 0;
     for (const peer of this.peers.values()) count += peer.pendingCount;
     return count;
+  }
+
+  /**
+   * restoreEpochs sets the epochs of this start: each is newer than that of the start before, and the one for all peers is none that was
+   * raised for a single one then.
+   */
+  restoreEpochs(epoch: number, raised: ReadonlyMap<string, number>): void {
+    const taken = new Set(raised.values());
+    this.epoch = epoch;
+    while (taken.has(this.epoch)) this.epoch++;
+    for (const [hubId, before] of raised) if (before > this.epoch) this.raised.set(hubId, before + 1);
   }
 
   /** name gives a command its name and makes it pending. `peer` is undefined for a command of this hub's own nodes. */
@@ -81,7 +105,7 @@ export class CallerSide {
       ownerEpoch: peer?.ownerEpoch ?? 0,
       hops,
     };
-    return new Pending({ epoch: this.epoch, seq: this.#next++ }, hubId, command, at);
+    return new Pending({ epoch: peer?.epoch ?? this.epoch, seq: this.#next++ }, hubId, command, at);
   }
 
   /** send journals a command and lets it out to its owner (C1). Its idempotency key, if it has one, is set already. */
@@ -105,7 +129,7 @@ export class CallerSide {
 
   peer(hubId: string): Peer {
     let peer = this.peers.get(hubId);
-    if (peer === undefined) this.peers.set(hubId, (peer = new Peer(hubId)));
+    if (peer === undefined) this.peers.set(hubId, (peer = new Peer(hubId, this.raised.get(hubId) ?? this.epoch)));
     return peer;
   }
 
@@ -119,16 +143,21 @@ export class CallerSide {
   peerDown(now: Now, peer: Peer): void {
     peer.session = 0;
     peer.ready = false;
+    this.#refuseUnsent(now, peer);
+  }
+
+  #refuseUnsent(now: Now, peer: Peer): void {
     for (const book of peer.books.values())
       for (const pending of [...book.pending.values()]) if (pending.unsent) this.resolve(now, pending, unsent(pending));
   }
 
   /** results takes an owner's message: its greeting makes the peer ready, outcomes resolve commands. */
   results(now: Now, peer: Peer, session: number, frame: ResultsFrame): void {
-    peer.hello(session, frame);
+    const { epoch: newest } = peer.hello(session, frame);
     if (session !== peer.session) return this.#stale(now, peer, frame);
     // Also when it knows names of the current epoch and was sent none: they were given in a time that this store has lost.
-    if (frame.epoch > this.epoch || (frame.epoch === this.epoch && !peer.books.has(frame.epoch))) this.onBehind(now, frame.epoch);
+    const behind = newest > peer.epoch || (newest === peer.epoch && peer.books.get(newest)?.sent !== true);
+    if (behind && newest < EPOCH_BELIEVED && this.#claims.believe(peer.hubId, now.mono)) this.#raise(now, peer, newest + 1);
     const renewed = frame.ownerEpoch !== peer.ownerEpoch;
     peer.ownerPosition = renewed ? frame.ownerPosition : Math.max(peer.ownerPosition, frame.ownerPosition);
     peer.ownerEpoch = frame.ownerEpoch;
@@ -203,14 +232,14 @@ export class CallerSide {
       const ranges = rangesOf(book.unlogged);
       book.unlogged = [];
       journal.note((writer) => writeResolved(writer, book.epoch, ranges));
-      book.settle(book.epoch === this.epoch ? this.#next : Number.MAX_SAFE_INTEGER);
       const { peer } = book;
+      book.settle(book.epoch === peer.epoch ? this.#next : Number.MAX_SAFE_INTEGER);
       if (peer.ready) {
         const invoke = outbox.invoke(peer, book);
         invoke.ackedBelow = book.low;
         for (const bound of ranges) invoke.acks.push(bound);
       }
-      if (book.pending.size === 0 && book.epoch !== this.epoch) peer.books.delete(book.epoch);
+      if (book.pending.size === 0 && book.epoch !== peer.epoch) peer.books.delete(book.epoch);
     }
     this.#unlogged.clear();
     for (const keyed of this.#keyedUnlogged) if (keyed.result !== undefined) journal.add(keyed);
@@ -245,6 +274,14 @@ export class CallerSide {
     book.pending.set(pending.seq, pending);
     peer.pendingCount++;
     this.#p.deadlines.add(pending, Math.max(now.mono, pending.deadline) + this.#p.settings.verdictMs);
+  }
+
+  /** raise gives a peer a newer epoch. What was named and has not left may have the name of something that it knows. */
+  #raise(now: Now, peer: Peer, epoch: number): void {
+    this.#refuseUnsent(now, peer);
+    peer.epoch = epoch;
+    this.raised.set(peer.hubId, epoch);
+    this.onRaised(peer.hubId, epoch);
   }
 
   #resend(now: Now, peer: Peer): void {
@@ -294,13 +331,15 @@ export class CallerSide {
         name,
         durationMs: pending.durationMs,
         replayed: false,
+        keyed: pending.keyed !== undefined,
         trace: pending.trace,
       });
     if (pending.client !== NOBODY) this.onReply(pending.client, pending.corr);
     pending.client = NOBODY;
     if (pending.joined === undefined) return;
     for (const { client, corr, startedAt, trace } of pending.joined) {
-      this.#p.outbox.push({ kind: "reply", client, corr, result, name, durationMs: now.mono - startedAt, replayed: true, trace });
+      const durationMs = now.mono - startedAt;
+      this.#p.outbox.push({ kind: "reply", client, corr, result, name, durationMs, replayed: true, keyed: true, trace });
       this.onReply(client, corr);
     }
     pending.joined = undefined;
@@ -309,8 +348,8 @@ export class CallerSide {
   /** onReply is set by the core, which forgets what the client waited for. */
   onReply: (client: number, corr: number) => void = () => undefined;
 
-  /** onBehind is called when a peer knows a newer journal epoch of ours than we do: our journal was lost. */
-  onBehind: (now: Now, epoch: number) => void = () => undefined;
+  /** onRaised is called when a peer knew a newer epoch of ours than we did, and `raised` has changed: our journal was lost (C9). */
+  onRaised: (hubId: string, epoch: number) => void = () => undefined;
 
   /** keep remembers an outcome: for a while, or for the life of its idempotency key (K2). */
   #keep(pending: Pending, result: Result): void {
@@ -344,26 +383,13 @@ function itemOf(pending: Pending, retry: boolean): Invocation {
   return { seq, nodeId, capability, value, deadline: pending.recovered ? 0 : pending.deadline, retry, hops, trace };
 }
 
-/** writeResolved notes that commands are done: pairs [from, to) of positions. */
-function writeResolved(writer: Writer, epoch: number, ranges: readonly number[]): void {
-  writer.uint(RECORD.RESOLVED);
-  writer.uint(epoch);
-  writer.uint(ranges.length);
-  for (const bound of ranges) writer.uint(bound);
-}
-
 const UNKNOWN_FAILURE: Failure = { reason: "OUTCOME_UNKNOWN", message: "the owner does not know the outcome" };
-
-function unknown(message: string): Result {
-  return { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure: { reason: "OUTCOME_UNKNOWN", message } };
-}
 
 /** What never left this hub was not started (C8). */
 function unsent({ hubId }: Pending): Result {
-  const failure: Failure = { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
-  return { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
+  return refused({ reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` });
 }
 
 function cancelled(): Result {
-  return { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure: { reason: "CANCELLED", message: "cancelled before it was sent" } };
+  return refused({ reason: "CANCELLED", message: "cancelled before it was sent" });
 }

@@ -8,6 +8,7 @@ import {
 import {
   type Invocations,
   type Results,
+  type SessionFrame,
   SessionFrameSchema,
   SessionRequestSchema,
   SessionResponseSchema,
@@ -22,24 +23,27 @@ import { failureToProto } from "#runtime/rpc/failure.ts";
 import {
   type Answer,
   type CommandName,
+  FLOOR_END,
   type Invocation,
   type InvocationsFrame,
   NO_VALUE,
+  NUMBER_END,
   OUTCOME,
   type Outcome,
   type ReceivedInvocation,
   type Reply,
   type ResultsFrame,
+  TIMEOUT_END,
 } from "./messages.ts";
-import { Reader, WireError, Writer } from "./wire.ts";
+import { FieldError, Reader, WireError, Writer } from "./wire.ts";
 
 /*
  * The hot messages are read and written by hand, field by field as in the schema; property tests compare every one with the
  * generated code. A tag is field number << 3 | wire type (0 varint, 2 length).
  */
 
-/** Frames are closed at this size; one item more is at most a value and its names. */
-const FRAME_BYTES = LIMITS.frameBytes - 24 * 1024;
+/** FRAME_BYTES is the size at which frames and messages of streams are closed; one item more is at most a value and its names. */
+export const FRAME_BYTES = LIMITS.frameBytes - 24 * 1024;
 const MESSAGE_MAX_CHARS = 512;
 
 const NUMBER_OF = new Map<string, number>(ErrorReasonSchema.values.map((value) => [value.name.replace("ERROR_REASON_", ""), value.number]));
@@ -58,7 +62,7 @@ export function writeFailure(writer: Writer, tag: number, failure: Failure): voi
   const start = writer.open(tag);
   writer.uintField(0x08, NUMBER_OF.get(failure.reason) ?? 0);
   writer.stringField(0x12, failure.message.slice(0, MESSAGE_MAX_CHARS).toWellFormed());
-  writer.stringField(0x1a, (failure.field ?? "").toWellFormed());
+  writer.stringField(0x1a, (failure.field ?? "").slice(0, MESSAGE_MAX_CHARS).toWellFormed());
   writer.close(start);
 }
 
@@ -115,6 +119,12 @@ export function numbers(reader: Reader, packed: boolean, into: number[]): void {
   for (const inner = reader.sub(); !inner.done; ) into.push(inner.uint());
 }
 
+/** positions is `numbers` for positions in a journal. */
+function positions(reader: Reader, packed: boolean, into: number[], field: string): void {
+  if (!packed) return void into.push(reader.below(NUMBER_END, field));
+  for (const inner = reader.sub(); !inner.done; ) into.push(inner.below(NUMBER_END, field));
+}
+
 // --- session frames -----------------------------------------------------------------------------------------------------------
 
 /** InvocationsHead is what frames to one owner have in common. */
@@ -146,18 +156,21 @@ export function encodeInvocations(
 ): Buffer[] {
   const frames: Buffer[] = [];
   let next = 0;
+  let acked = 0;
+  let cancelled = 0;
   do {
     const open = openFrame(0x12);
     session.uintField(0x08, head.epoch);
     session.uintField(0x10, head.ackedBelow);
     for (; next < items.length && session.length < FRAME_BYTES; next++) writeInvocation(items[next] as Invocation, mono);
     session.uintField(0x28, head.ownerEpoch);
-    if (frames.length === 0) session.packed(0x32, acks);
+    // Pairs stay together.
+    acked = session.packedUpTo(0x32, acks, acked, 2, FRAME_BYTES);
     session.uintField(0x38, head.ownerPosition);
     // Cancels name commands of this frame or of earlier ones.
-    if (next === items.length) session.packed(0x22, cancels);
+    if (next === items.length) cancelled = session.packedUpTo(0x22, cancels, cancelled, 1, FRAME_BYTES);
     frames.push(closeFrame(open));
-  } while (next < items.length);
+  } while (next < items.length || acked < acks.length || cancelled < cancels.length);
   return frames;
 }
 
@@ -210,11 +223,11 @@ function readInvocation(reader: Reader): ReceivedInvocation {
   let trace: TraceContext | undefined;
   while (!reader.done) {
     const tag = reader.tag();
-    if (tag === 0x08) seq = reader.uint();
+    if (tag === 0x08) seq = reader.below(NUMBER_END, "invocations.invocations.seq");
     else if (tag === 0x12) nodeId = reader.string();
     else if (tag === 0x1a) capability = reader.string();
     else if (tag === 0x22) value = reader.view();
-    else if (tag === 0x28) timeoutMs = reader.uint();
+    else if (tag === 0x28) timeoutMs = reader.below(TIMEOUT_END, "invocations.invocations.timeout_ms");
     else if (tag === 0x30) retry = reader.bool();
     else if (tag === 0x3a) (hops ??= []).push(reader.string());
     else if (tag === 0x42) trace = readTrace(reader.sub());
@@ -225,7 +238,7 @@ function readInvocation(reader: Reader): ReceivedInvocation {
 
 export const NO_HOPS: readonly string[] = [];
 
-/** decodeInvocations reads an Invocations message. */
+/** decodeInvocations reads an Invocations message; a number that can mean nothing is a FieldError. */
 export function decodeInvocations(reader: Reader): InvocationsFrame {
   const items: ReceivedInvocation[] = [];
   const cancels: number[] = [];
@@ -237,12 +250,12 @@ export function decodeInvocations(reader: Reader): InvocationsFrame {
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x1a) items.push(readInvocation(reader.sub()));
-    else if (tag === 0x08) epoch = reader.uint();
-    else if (tag === 0x10) ackedBelow = reader.uint();
-    else if (tag === 0x22 || tag === 0x20) numbers(reader, tag === 0x22, cancels);
-    else if (tag === 0x28) ownerEpoch = reader.uint();
-    else if (tag === 0x32 || tag === 0x30) numbers(reader, tag === 0x32, acks);
-    else if (tag === 0x38) ownerPosition = reader.uint();
+    else if (tag === 0x08) epoch = reader.below(NUMBER_END, "invocations.epoch");
+    else if (tag === 0x10) ackedBelow = reader.below(FLOOR_END, "invocations.acked_below");
+    else if (tag === 0x22 || tag === 0x20) positions(reader, tag === 0x22, cancels, "invocations.cancels");
+    else if (tag === 0x28) ownerEpoch = reader.below(NUMBER_END, "invocations.owner_epoch");
+    else if (tag === 0x32 || tag === 0x30) positions(reader, tag === 0x32, acks, "invocations.acks");
+    else if (tag === 0x38) ownerPosition = reader.below(NUMBER_END, "invocations.owner_position");
     else reader.skip(tag);
   }
   return { epoch, ackedBelow, acks, items, cancels, ownerEpoch, ownerPosition };
@@ -260,7 +273,7 @@ function readAnswer(reader: Reader): Answer {
   let late = false;
   while (!reader.done) {
     const tag = reader.tag();
-    if (tag === 0x08) seq = reader.uint();
+    if (tag === 0x08) seq = reader.below(NUMBER_END, "results.results.seq");
     else if (tag === 0x10) outcome = outcomeOf(reader.uint());
     else if (tag === 0x1a) value = reader.view();
     else if (tag === 0x22) failure = readFailure(reader.sub());
@@ -270,7 +283,7 @@ function readAnswer(reader: Reader): Answer {
   return { seq, result: { outcome, value, failure }, late, trace: undefined };
 }
 
-/** decodeResults reads a Results message. */
+/** decodeResults reads a Results message, as `decodeInvocations` does. */
 export function decodeResults(reader: Reader): ResultsFrame {
   const items: Answer[] = [];
   let epoch = 0;
@@ -279,17 +292,42 @@ export function decodeResults(reader: Reader): ResultsFrame {
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x1a) items.push(readAnswer(reader.sub()));
-    else if (tag === 0x08) epoch = reader.uint();
-    else if (tag === 0x10) ownerEpoch = reader.uint();
-    else if (tag === 0x20) ownerPosition = reader.uint();
+    else if (tag === 0x08) epoch = reader.below(NUMBER_END, "results.epoch");
+    else if (tag === 0x10) ownerEpoch = reader.below(NUMBER_END, "results.owner_epoch");
+    else if (tag === 0x20) ownerPosition = reader.below(NUMBER_END, "results.owner_position");
     else reader.skip(tag);
   }
   return { epoch, ownerEpoch, ownerPosition, items };
 }
 
+/** BadFrame stands in the place of a frame that cannot be meant. */
+class BadFrame {
+  readonly failure: Failure;
+
+  constructor({ message, field }: FieldError) {
+    this.failure = { reason: "INVALID_FIELD", message, field };
+  }
+}
+
+/** readBody gives a BadFrame for a number that can mean nothing, so that the session can end with the field's name. */
+function readBody<F>(read: (reader: Reader) => F, body: Reader): F | BadFrame {
+  try {
+    return read(body);
+  } catch (error) {
+    if (error instanceof FieldError) return new BadFrame(error);
+    throw error;
+  }
+}
+
+/** checkFrame tells what is wrong with a frame that `sessionDecoder` read; undefined for nothing. */
+export function checkFrame({ frame: { value } }: SessionFrame): Failure | undefined {
+  const read: unknown = value;
+  return read instanceof BadFrame ? read.failure : undefined;
+}
+
 /**
  * sessionDecoder reads our own frames by hand and leaves the common ones to the generated code. The frames' values are then
- * an InvocationsFrame or a ResultsFrame; `invocationsIn` and `resultsIn` get them out again.
+ * an InvocationsFrame or a ResultsFrame, unless `checkFrame` says otherwise; `invocationsIn` and `resultsIn` get them out again.
  */
 function sessionDecoder(typeName: string): (bytes: Uint8Array) => Message | undefined {
   return (bytes) => {
@@ -301,7 +339,10 @@ function sessionDecoder(typeName: string): (bytes: Uint8Array) => Message | unde
     if (tag !== 0x12 && tag !== 0x1a) return undefined;
     const body = frame.sub();
     if (!frame.done) return undefined;
-    const inner = tag === 0x12 ? { case: "invocations", value: decodeInvocations(body) } : { case: "results", value: decodeResults(body) };
+    const inner =
+      tag === 0x12
+        ? { case: "invocations", value: readBody(decodeInvocations, body) }
+        : { case: "results", value: readBody(decodeResults, body) };
     return { $typeName: typeName, frame: { $typeName: SessionFrameSchema.typeName, frame: inner } } as unknown as Message;
   };
 }

@@ -21,7 +21,7 @@ import {
 import { Outbox } from "./outbox.ts";
 import { OwnerSide } from "./owner.ts";
 import { NOBODY, nameOf, type Peer, Pending } from "./pending.ts";
-import { META_KEY, META_SPACE, Restoration, readEpochs, type StoredBlob, writeEpochs } from "./restore.ts";
+import { type Epochs, META_KEY, META_SPACE, Restoration, readEpochs, type StoredBlob, writeEpochs } from "./restore.ts";
 import { checkHops, checkShape, Directory, isTarget, offline } from "./route.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
 
@@ -77,10 +77,9 @@ export class CommandCore implements Core<Input, CommandEffect> {
     this.#owner = new OwnerSide(this.#p, this.#directory);
     this.#ownHops = [options.hubId];
     this.#caller.onReply = (client, corr) => void this.#clients.get(client)?.delete(corr);
-    this.#caller.onBehind = (now, epoch) =>
-      this.#setEpochs(this.#owner.epoch, Math.max(epoch + 1, Math.floor(now.wall)), "a peer knows a newer epoch of this hub");
+    this.#caller.onRaised = (peer, epoch) => this.#saveEpochs(epoch, "a peer knows a newer epoch of this hub", peer);
     this.#owner.onLocal = (now, pending, result, final) => this.#onLocal(now, pending, result, final);
-    this.#owner.onRestored = (now) => this.#onRestored(now);
+    this.#owner.onRestored = (now, peer) => this.#onRestored(now, peer);
   }
 
   /**
@@ -88,8 +87,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
    * may lack its tail, means a new epoch as owner: what a peer asks again may have been started, and is not started a second time; as caller the epoch is new with every start, so that no name is ever given twice.
    */
   restore(now: Now, stored: Stored): void {
-    const epochs = stored.meta === undefined ? { owner: 0, caller: 0 } : readEpochs(stored.meta);
-    this.#caller.epoch = Math.max(Math.floor(now.wall), epochs.caller + 1, 1);
+    const epochs = stored.meta === undefined ? NO_EPOCHS : readEpochs(stored.meta);
+    this.#caller.restoreEpochs(Math.max(Math.floor(now.wall), epochs.caller + 1, 1), epochs.raised);
     if (epochs.owner === 0) this.#owner.epoch = this.#caller.epoch;
     else this.#owner.epoch = stored.tailAtRisk === true ? Math.max(Math.floor(now.wall), epochs.owner + 1) : epochs.owner;
     this.#p.outbox.ownerEpoch = this.#owner.epoch;
@@ -193,7 +192,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   ): void {
     switch (input.kind) {
       case "start":
-        return this.#setEpochs(this.#owner.epoch, this.#caller.epoch, "start");
+        return this.#saveEpochs(this.#owner.epoch, "start");
       case "peers":
         return this.#caller.setPeers(input.peers);
       case "peer-up":
@@ -343,7 +342,17 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const result = keyed.result ?? (keyed.pending?.answered === true ? keyed.pending.result : undefined);
     const { corr, trace } = command;
     if (result !== undefined)
-      return this.#p.outbox.push({ kind: "reply", client, corr, result, name, durationMs: keyed.durationMs, replayed: true, trace });
+      return this.#p.outbox.push({
+        kind: "reply",
+        client,
+        corr,
+        result,
+        name,
+        durationMs: keyed.durationMs,
+        replayed: true,
+        keyed: true,
+        trace,
+      });
     const pending = keyed.pending as Pending;
     waits.set(corr, pending);
     pending.joined ??= [];
@@ -407,23 +416,20 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (final) pending.run = undefined;
   }
 
-  #onRestored(now: Now): void {
-    this.#setEpochs(Math.max(this.#owner.epoch + 1, Math.floor(now.wall)), this.#caller.epoch, "the journal was restored from a backup");
+  #onRestored(now: Now, by: string): void {
+    this.#owner.epoch = Math.max(this.#owner.epoch + 1, Math.floor(now.wall));
+    this.#p.outbox.ownerEpoch = this.#owner.epoch;
+    this.#saveEpochs(this.#owner.epoch, "the journal was restored from a backup", by);
     for (const peer of this.#caller.peers.values()) if (peer.up) this.#p.outbox.greet(peer.hubId, this.#owner.newest(peer.hubId));
   }
 
-  /** setEpochs makes the epochs durable: everything after it waits for that. */
-  #setEpochs(owner: number, caller: number, why: string): void {
-    if (owner !== this.#owner.epoch || caller !== this.#caller.epoch || why === "start")
-      this.#p.outbox.push({ kind: "observe", what: { event: "journal-epoch", epoch: owner, why } });
-    this.#owner.epoch = owner;
-    this.#caller.epoch = caller;
-    this.#p.outbox.ownerEpoch = owner;
-    this.#p.outbox.before({
-      kind: "persist",
-      ops: [{ op: "put", space: META_SPACE, key: META_KEY, bytes: writeEpochs({ owner, caller }) }],
-    });
+  /** saveEpochs makes the epochs durable: everything after it waits for that. `epoch` is the one that is new. */
+  #saveEpochs(epoch: number, why: string, peer?: string): void {
+    this.#p.outbox.push({ kind: "observe", what: { event: "journal-epoch", epoch, why, peer } });
+    const bytes = writeEpochs({ owner: this.#owner.epoch, caller: this.#caller.epoch, raised: this.#caller.raised });
+    this.#p.outbox.before({ kind: "persist", ops: [{ op: "put", space: META_SPACE, key: META_KEY, bytes }] });
   }
 }
 
+const NO_EPOCHS: Epochs = { owner: 0, caller: 0, raised: new Map() };
 const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping" };

@@ -22,7 +22,8 @@ export function describeCore(
   );
   for (const peer of [...caller.peers.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1))) {
     const state = peer.ready ? "ready" : peer.up ? "up" : "down";
-    lines.push(`to ${peer.hubId}: level=${peer.level} ${state} pending=${peer.pendingCount}`);
+    const raised = peer.epoch === caller.epoch ? "" : ` caller-epoch=${peer.epoch}`;
+    lines.push(`to ${peer.hubId}: level=${peer.level} ${state} pending=${peer.pendingCount}${raised}`);
     const waiting = [...peer.books.values()].flatMap((book) => [...book.pending.values()]);
     for (const p of waiting.slice(0, SHOWN))
       lines.push(

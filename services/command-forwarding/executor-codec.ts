@@ -4,30 +4,36 @@ import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
-import { readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
+import { FRAME_BYTES, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { NO_VALUE, type Task, type TaskReport } from "./messages.ts";
 import { Reader, Writer } from "./wire.ts";
 
 /** Executors' streams: the hot frames of AttachExecutor by hand, both halves. */
 const stream = new Writer(64 * 1024);
 
-/** encodeTasks writes an AttachExecutorResponse with tasks. */
-export function encodeTasks(tasks: readonly Task[], mono: number): Buffer {
-  stream.reset();
-  const frame = stream.open(0x12);
-  for (const task of tasks) {
-    const start = stream.open(0x0a);
-    stream.uintField(0x08, task.taskId);
-    stream.stringField(0x12, task.nodeId);
-    stream.stringField(0x1a, task.capability);
-    writeValue(stream, 0x22, task.value);
-    stream.uintField(0x28, Math.max(0, Math.ceil(task.deadline - mono)));
-    stream.stringField(0x32, task.callerHubId);
-    if (task.trace !== undefined) writeTrace(stream, 0x3a, task.trace);
-    stream.close(start);
+/** encodeTasks writes AttachExecutorResponses with tasks, as many as the size of a message demands. */
+export function encodeTasks(tasks: readonly Task[], mono: number): Buffer[] {
+  const messages: Buffer[] = [];
+  for (let next = 0; next < tasks.length; ) {
+    stream.reset();
+    const frame = stream.open(0x12);
+    while (next < tasks.length && stream.length < FRAME_BYTES) writeTask(tasks[next++] as Task, mono);
+    stream.close(frame);
+    messages.push(asBuffer(stream.take()));
   }
-  stream.close(frame);
-  return asBuffer(stream.take());
+  return messages;
+}
+
+function writeTask(task: Task, mono: number): void {
+  const start = stream.open(0x0a);
+  stream.uintField(0x08, task.taskId);
+  stream.stringField(0x12, task.nodeId);
+  stream.stringField(0x1a, task.capability);
+  writeValue(stream, 0x22, task.value);
+  stream.uintField(0x28, Math.max(0, Math.ceil(task.deadline - mono)));
+  stream.stringField(0x32, task.callerHubId);
+  if (task.trace !== undefined) writeTrace(stream, 0x3a, task.trace);
+  stream.close(start);
 }
 
 /** decodeReports reads the results in an AttachExecutorRequest; undefined if it is another frame. */
@@ -59,19 +65,25 @@ function readReport(reader: Reader): TaskReport {
   return { taskId, value, failure };
 }
 
-/** encodeReports writes an AttachExecutorRequest with results: the executor's half. */
-export function encodeReports(reports: readonly TaskReport[]): Buffer {
-  stream.reset();
-  const frame = stream.open(0x12);
-  for (const report of reports) {
-    const start = stream.open(0x0a);
-    stream.uintField(0x08, report.taskId);
-    writeValue(stream, 0x12, report.value);
-    if (report.failure !== undefined) writeFailure(stream, 0x1a, report.failure);
-    stream.close(start);
+/** encodeReports writes AttachExecutorRequests with results, as many as the size of a message demands: the executor's half. */
+export function encodeReports(reports: readonly TaskReport[]): Buffer[] {
+  const messages: Buffer[] = [];
+  for (let next = 0; next < reports.length; ) {
+    stream.reset();
+    const frame = stream.open(0x12);
+    while (next < reports.length && stream.length < FRAME_BYTES) writeReport(reports[next++] as TaskReport);
+    stream.close(frame);
+    messages.push(asBuffer(stream.take()));
   }
-  stream.close(frame);
-  return asBuffer(stream.take());
+  return messages;
+}
+
+function writeReport(report: TaskReport): void {
+  const start = stream.open(0x0a);
+  stream.uintField(0x08, report.taskId);
+  writeValue(stream, 0x12, report.value);
+  if (report.failure !== undefined) writeFailure(stream, 0x1a, report.failure);
+  stream.close(start);
 }
 
 /** ReceivedTask is a task as an executor reads it. */

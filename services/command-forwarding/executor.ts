@@ -58,6 +58,8 @@ export interface Attachment<T> {
   readonly refused: readonly Failure[];
   /** Executors that serve nothing any more because this one replaced them. */
   readonly replaced: readonly Executor<T>[];
+  /** Nodes of its older offer that nobody serves any more. */
+  readonly orphans: readonly string[];
 }
 
 /**
@@ -99,7 +101,8 @@ export class Executors<T> {
     const known = this.#all.get(id);
     const executor = known ?? new Executor<T>(id, name, scope, offer.maxInFlight);
     this.#all.set(id, executor);
-    for (const nodeId of executor.nodes.keys()) this.#unbind(executor, nodeId);
+    const before = [...executor.nodes.keys()];
+    for (const nodeId of before) this.#unbind(executor, nodeId);
     const refused: Failure[] = [];
     const accepted: string[] = [];
     const touched = new Set<Executor<T>>();
@@ -113,7 +116,7 @@ export class Executors<T> {
       }
     }
     const replaced = [...touched].filter((other) => other !== executor && other.nodes.size === 0);
-    return { executor, accepted, refused, replaced };
+    return { executor, accepted, refused, replaced, orphans: this.#orphansOf(before) };
   }
 
   /** detach forgets an executor and answers the nodes that nobody serves any more. */
@@ -123,7 +126,11 @@ export class Executors<T> {
     this.#all.delete(id);
     const nodes = [...executor.nodes.keys()];
     for (const nodeId of nodes) this.#unbind(executor, nodeId);
-    return { executor, orphans: nodes.filter((nodeId) => !this.#byNode.has(nodeId)) };
+    return { executor, orphans: this.#orphansOf(nodes) };
+  }
+
+  #orphansOf(nodeIds: readonly string[]): readonly string[] {
+    return nodeIds.filter((nodeId) => !this.#byNode.has(nodeId));
   }
 
   /** pick chooses who runs a command now: the newest attach, or the least loaded of those that share (X1). */

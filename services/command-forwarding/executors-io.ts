@@ -26,9 +26,6 @@ interface Attached {
   end(failure: Failure): void;
 }
 
-/** Bytes of tasks per message. */
-const TASKS_PER_MESSAGE = 256;
-
 /** ExecutorsIo carries tasks to executors, attached or in this process, and their reports back. */
 export class ExecutorsIo {
   readonly #clock: Clock;
@@ -141,8 +138,7 @@ export class ExecutorsIo {
     for (const id of this.#touched) {
       const attached = this.#attached.get(id);
       if (attached === undefined) continue;
-      for (let i = 0; i < attached.tasks.length; i += TASKS_PER_MESSAGE)
-        attached.out.send(new RawMessage(encodeTasks(attached.tasks.slice(i, i + TASKS_PER_MESSAGE), mono)));
+      for (const bytes of encodeTasks(attached.tasks, mono)) attached.out.send(new RawMessage(bytes));
       attached.tasks = [];
     }
     this.#touched.clear();
@@ -188,17 +184,24 @@ export class ExecutorsIo {
       const answer = handler(input);
       if (answer instanceof Promise)
         answer.then(
-          (value) => this.#done(taskId, value),
+          (value) => this.#done(task, value),
           (error) => this.#failed(task, error),
         );
-      else this.#done(taskId, answer);
+      else this.#done(task, answer);
     } catch (error) {
       this.#failed(task, error);
     }
   }
 
-  #done(taskId: number, value: Parameters<typeof valueFrom>[0]): void {
-    this.#report({ taskId, value: valueBytes(valueFrom(value)), failure: undefined });
+  /** done takes what the handler answered; what is no value, such as a fraction for an integer, is a failure of the handler. */
+  #done(task: Task, answer: Parameters<typeof valueFrom>[0]): void {
+    let value: Uint8Array;
+    try {
+      value = valueBytes(valueFrom(answer));
+    } catch (error) {
+      return this.#failed(task, error);
+    }
+    this.#report({ taskId: task.taskId, value, failure: undefined });
   }
 
   #failed({ taskId, trace }: Task, error: unknown): void {

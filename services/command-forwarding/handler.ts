@@ -37,7 +37,6 @@ interface Stream {
 export interface HandlerParts {
   readonly core: CommandCore;
   readonly turn: () => Turn<Input>;
-  readonly drainSpace: () => Promise<void>;
   readonly executors: ExecutorsIo;
   readonly links: () => PeerLinks<SessionFrame>;
   /** Undefined while tracing is off. */
@@ -130,7 +129,7 @@ export class CommandHandler {
     for (const client of this.#touched) {
       const stream = this.#streams.get(client);
       if (stream === undefined) continue;
-      stream.out.send(new RawMessage(encodeStreamResponse(stream.replies)));
+      for (const bytes of encodeStreamResponse(stream.replies)) stream.out.send(new RawMessage(bytes));
       stream.replies = [];
       if (stream.open === 0) stream.onIdle?.();
     }
@@ -158,9 +157,9 @@ export class CommandHandler {
     }
   }
 
-  /** post waits while the mailbox is full: the stream is then not read, and HTTP/2 pushes back (D3). */
+  /** post waits while the mailbox is full: the stream is then not read, and HTTP/2 pushes back (D3). It throws when the core is no more. */
   async #post(input: Input): Promise<void> {
-    while (!this.#p.turn().post(input)) await this.#p.drainSpace();
+    if (!(await this.#p.turn().offer(input))) throw fail("SHUTTING_DOWN", "command forwarding has stopped; retry in a moment");
   }
 }
 

@@ -12,6 +12,18 @@ export type Outcome = (typeof OUTCOME)[keyof typeof OUTCOME];
 /** OUTCOME_NAMES are the words for people, by number. */
 export const OUTCOME_NAMES = ["", "DONE", "FAILED", "REJECTED", "EXPIRED", "UNKNOWN"] as const;
 
+/**
+ * NUMBER_END bounds epochs and positions that come from others. They begin as milliseconds of a clock and rise one by one, so that none
+ * gets there before the year 10,000; what is larger is no number of ours or theirs, and one more of it may not fit where it is kept.
+ */
+export const NUMBER_END = 2 ** 48;
+
+/** FLOOR_END bounds `acked_below`, which is the last number that a double counts to for an epoch that is over as a whole. */
+export const FLOOR_END = Number.MAX_SAFE_INTEGER + 1;
+
+/** TIMEOUT_END bounds milliseconds left: the field has 32 bits. */
+export const TIMEOUT_END = 2 ** 32;
+
 /** NO_VALUE stands for "no value": an empty `foedus.common.v1.Value`. */
 export const NO_VALUE: Uint8Array = new Uint8Array(0);
 
@@ -209,6 +221,8 @@ export interface Reply extends Effect {
   readonly name: CommandName | undefined;
   readonly durationMs: number;
   readonly replayed: boolean;
+  /** It has an idempotency key: who asks again, even after a crash, must hear the same. */
+  readonly keyed?: boolean;
   /** What came with the command. It does not travel. */
   readonly trace?: TraceContext | undefined;
 }
@@ -251,6 +265,7 @@ export type CommandEffect =
 
 /** Observation is something worth counting or telling. */
 export type Observation =
-  | { readonly event: "journal-epoch"; readonly epoch: number; readonly why: string }
+  /** `peer` is whose word it rests on, if it does. */
+  | { readonly event: "journal-epoch"; readonly epoch: number; readonly why: string; readonly peer: string | undefined }
   | { readonly event: "owned"; readonly outcome: Outcome }
   | { readonly event: "executor"; readonly executor: string; readonly state: "attached" | "detached"; readonly nodes: number };

@@ -6,7 +6,7 @@ import { Prng } from "#kernel/prng.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
 import { createDriver, type Driver, type Output } from "#runtime/driver.ts";
 import type { Traced } from "#runtime/metrics/exemplars.ts";
-import type { Platform, Readiness, ServiceModule } from "#runtime/module.ts";
+import { notDurable, type Platform, type Readiness, type ServiceModule } from "#runtime/module.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/rpc/peer-links.ts";
@@ -15,7 +15,7 @@ import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import type { Store } from "#runtime/store/port.ts";
 import { traceFields } from "#runtime/trace/span.ts";
 import { type AutomationPort, type CommandOutcome, type CommandRequest, type LocalCommandHandler, valueFrom } from "./automation.ts";
-import { installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
+import { checkFrame, installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
 import { type CommandForwardingConfig, settingsOf } from "./config.ts";
 import { CommandCore } from "./core.ts";
 import { ExecutorsIo } from "./executors-io.ts";
@@ -110,7 +110,6 @@ class Service implements CommandForwarding {
     this.#handler = new CommandHandler({
       core: this.#core,
       turn: () => this.#running(),
-      drainSpace: () => this.#driver?.drainSpace() ?? Promise.resolve(),
       executors: this.#executors,
       links: () => this.#requireLinks(),
       traces: this.#traces,
@@ -198,9 +197,10 @@ class Service implements CommandForwarding {
     this.#handler.end(STOPPING);
     this.#executors.detachAll(STOPPING);
     await this.#links?.stop(Math.max(0, Math.min(graceMs, 1_000)));
-    await driver.stop();
+    const durable = await driver.stop();
     this.#metrics.close();
     this.#store?.close();
+    if (!durable) throw notDurable(this.name);
   }
 
   async #idle(graceMs: number): Promise<void> {
@@ -276,6 +276,7 @@ class Service implements CommandForwarding {
         this.#outbox.drop(peer);
         turn.control({ kind: "peer-down", peer });
       },
+      check: checkFrame,
       onFrame: (peer, session, frame) => this.#frame(peer, session.streamId, frame),
       onCredit: (peer) => this.#outbox.pump(peer),
       reporter: federation.sessions,
@@ -291,13 +292,8 @@ class Service implements CommandForwarding {
         ? { kind: "invocations", peer, session, frame: invocationsIn(frame.value) }
         : { kind: "results", peer, session, frame: resultsIn(frame.value) };
     if (input.kind === "invocations") this.#traces?.arrived(peer, input.frame);
-    if (this.#running().post(input)) return;
-    return this.#repost(input);
-  }
-
-  async #repost(input: Input): Promise<void> {
-    do await this.#driver?.drainSpace();
-    while (!this.#stopping && !this.#running().post(input));
+    const turn = this.#running();
+    return turn.post(input) ? undefined : turn.offer(input).then(() => undefined);
   }
 
   #execute(effect: Output<CommandEffect>): void {
@@ -355,11 +351,12 @@ class Service implements CommandForwarding {
     const { events } = this.#o.platform;
     if (what.event === "owned") return this.#metrics.owned(what.outcome);
     if (what.event === "journal-epoch") {
-      this.#o.platform.log.info({ service: SERVICE, epoch: what.epoch, why: what.why }, "journal epoch");
+      this.#o.platform.log.info({ service: SERVICE, epoch: what.epoch, why: what.why, peer: what.peer }, "journal epoch");
       if (what.why !== "start")
         events.report({
           kind: "STORE",
           severity: "WARNING",
+          ...(what.peer === undefined ? {} : { peer: what.peer }),
           text: `command journal has a new epoch: ${what.why}`,
           fields: { epoch: String(what.epoch) },
         });

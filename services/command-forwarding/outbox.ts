@@ -107,6 +107,8 @@ export class Outbox {
   }
 }
 
-function newInvoke({ hubId, ownerEpoch, ownerPosition }: Peer, { epoch, low }: Book): Invoke {
+function newInvoke({ hubId, ownerEpoch, ownerPosition }: Peer, book: Book): Invoke {
+  const { epoch, low } = book;
+  book.sent = true;
   return { kind: "invoke", peer: hubId, epoch, ownerEpoch, ownerPosition, ackedBelow: low, acks: [], items: [], cancels: [] };
 }

@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Parts } from "./caller.ts";
+import { Claims } from "./claims.ts";
 import { type Executor, Executors } from "./executor.ts";
 import {
   type InvocationsFrame,
@@ -8,19 +9,16 @@ import {
   NO_VALUE,
   type Offer,
   OUTCOME,
-  type Outcome,
   type ReceivedInvocation,
   type Result,
   type Scope,
   type SharePolicy,
   type TaskReport,
 } from "./messages.ts";
+import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./outcomes.ts";
 import type { Peer, Pending } from "./pending.ts";
 import { checkHops, type Directory, isTarget, offline, type RoutedNode, type Target } from "./route.ts";
-import { CallerBook, CallerEpoch, RUN, Run } from "./run.ts";
-
-/** Reasons with which an executor says that nothing was done. */
-const NOT_DONE: ReadonlySet<string> = new Set(["VALUE_OUT_OF_RANGE", "CAPABILITY_ACCESS", "NODE_OFFLINE"]);
+import { CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
 
 /**
  * OwnerSide runs commands on this hub's nodes, for its own callers and for those of peers.
@@ -32,6 +30,7 @@ const NOT_DONE: ReadonlySet<string> = new Set(["VALUE_OUT_OF_RANGE", "CAPABILITY
  *    copy of an earlier sending, and not sent under another journal epoch of ours.
  * O5 what waits for an executor's credit has not started: it expires, is cancelled or is refused as such.
  * O6 only the current session can start anything.
+ * O7 a peer that proves this journal to be a restored backup is believed, within bounds; its own retries are not run in any case.
  */
 export class OwnerSide {
   readonly #p: Parts;
@@ -41,6 +40,7 @@ export class OwnerSide {
   readonly #ready = new Set<Executor<Run>>();
   /** Callers' epochs with a floor that is not logged. */
   readonly #floors = new Set<CallerEpoch>();
+  readonly #claims = new Claims();
   policy: SharePolicy = () => false;
   epoch = 0;
   #localOpen = 0;
@@ -85,10 +85,10 @@ export class OwnerSide {
    */
   invocations(now: Now, peer: Peer, frame: InvocationsFrame): void {
     const book = this.#book(peer.hubId);
-    this.#detectRestore(now, frame);
+    const known = this.#knowsJournal(now, peer.hubId, frame);
     const caller = frame.epoch >= book.epochFloor ? book.epoch(frame.epoch) : finishedEpoch(book, frame.epoch);
     this.#acks(caller, frame);
-    for (const item of frame.items) this.#invocation(now, peer, book, caller, frame, item);
+    for (const item of frame.items) this.#invocation(now, peer, book, caller, known, item);
     for (const seq of frame.cancels) {
       const run = caller.runs.get(seq);
       if (run !== undefined) this.cancel(now, run);
@@ -127,7 +127,7 @@ export class OwnerSide {
 
   attach(now: Now, id: number, name: string, scope: Scope, offer: Offer): void {
     const { outbox } = this.#p;
-    const { accepted, refused: refusals, replaced } = this.executors.attach(id, name, scope, offer);
+    const { accepted, refused: refusals, replaced, orphans } = this.executors.attach(id, name, scope, offer);
     outbox.push({ kind: "attached", executor: id, nodes: accepted.length, refused: refusals });
     outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "attached", nodes: accepted.length } });
     for (const old of replaced) {
@@ -138,6 +138,7 @@ export class OwnerSide {
       });
       this.gone(now, old.id);
     }
+    if (orphans.length > 0) outbox.push({ kind: "presence", nodeIds: orphans, online: false });
     if (accepted.length > 0) outbox.push({ kind: "presence", nodeIds: accepted, online: true });
   }
 
@@ -226,11 +227,18 @@ export class OwnerSide {
     return book;
   }
 
-  /** onEpoch is called when a peer proves that our journal was restored from a backup; the core opens a new epoch. */
-  onRestored: (now: Now) => void = () => undefined;
+  /** onRestored is called when a peer says that our journal was restored from a backup, and is believed; the core opens a new epoch. */
+  onRestored: (now: Now, hubId: string) => void = () => undefined;
 
-  #detectRestore(now: Now, frame: InvocationsFrame): void {
-    if (frame.ownerEpoch === this.epoch && frame.ownerPosition > this.#p.journal.position) this.onRestored(now);
+  /**
+   * knowsJournal tells whether a frame's sender knows this journal: its epoch, and no position that is not there yet. Such a position
+   * is the word of one peer, and the new epoch that it calls for costs all the others, so it is believed within bounds (O7).
+   */
+  #knowsJournal(now: Now, hubId: string, { ownerEpoch, ownerPosition }: InvocationsFrame): boolean {
+    if (ownerEpoch !== this.epoch) return false;
+    if (ownerPosition <= this.#p.journal.position) return true;
+    if (this.#claims.believe(hubId, now.mono)) this.onRestored(now, hubId);
+    return false;
   }
 
   #acks(caller: CallerEpoch, frame: InvocationsFrame): void {
@@ -264,7 +272,7 @@ export class OwnerSide {
     this.#p.journal.drop(run);
   }
 
-  #invocation(now: Now, peer: Peer, book: CallerBook, caller: CallerEpoch, frame: InvocationsFrame, item: ReceivedInvocation): void {
+  #invocation(now: Now, peer: Peer, book: CallerBook, caller: CallerEpoch, knowsJournal: boolean, item: ReceivedInvocation): void {
     const known = caller.runs.get(item.seq);
     if (known !== undefined) {
       if (known.result !== undefined && (known.state === RUN.DONE || known.overdue))
@@ -273,7 +281,7 @@ export class OwnerSide {
     }
     // First sendings come in order and once: anything else is a stray copy, and whoever sent it asks again with retry.
     if (!item.retry && item.seq <= caller.maxSeen) return;
-    const lost = item.retry && frame.ownerEpoch !== this.epoch;
+    const lost = item.retry && !knowsJournal;
     if (item.seq < caller.floor || caller.settled.has(item.seq) || lost) {
       const why = lost ? "the owner's journal is another one than when it was sent" : "the owner knows nothing of it any more";
       return this.#p.outbox.answer(caller, item.seq, unknown(why), false, item.trace);
@@ -284,8 +292,9 @@ export class OwnerSide {
     const { seq, nodeId, capability, value, trace } = item;
     if (!isTarget(target)) return this.#p.outbox.answer(caller, seq, perhaps ? PERHAPS : refused(target), false, trace);
     if (item.timeoutMs === 0) return this.#p.outbox.answer(caller, seq, perhaps ? PERHAPS : EXPIRED_ON_ARRIVAL, false, trace);
-    const deadline = now.mono + Math.min(item.timeoutMs, this.#p.settings.maxTimeoutMs);
-    const keepMs = item.timeoutMs + this.#p.settings.keepMs;
+    const timeoutMs = Math.min(item.timeoutMs, this.#p.settings.maxTimeoutMs);
+    const deadline = now.mono + timeoutMs;
+    const keepMs = timeoutMs + this.#p.settings.keepMs;
     const { idempotent } = target.capability;
     const run = new Run({ seq, nodeId, capability, value, deadline, idempotent, keepMs, trace }, caller, undefined);
     run.perhaps = perhaps;
@@ -409,37 +418,6 @@ export class OwnerSide {
   }
 }
 
-/** finishedEpoch stands for an epoch that is over: every name of it is below its floor. */
-function finishedEpoch(book: CallerBook, epoch: number): CallerEpoch {
-  const caller = new CallerEpoch(book, epoch);
-  caller.floor = Number.MAX_SAFE_INTEGER;
-  return caller;
-}
-
-const EXPIRED_ON_ARRIVAL: Result = {
-  outcome: OUTCOME.EXPIRED,
-  value: NO_VALUE,
-  failure: { reason: "DEADLINE_EXPIRED", message: "deadline passed before it arrived" },
-};
-
-/** Answer to a refusal of what may have been started before a restart: "not started" would be a guess. */
-const PERHAPS = unknown("it is refused now, and may have been started before the hub stopped");
-
-function refused(failure: Failure): Result {
-  return { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
-}
-
-function unknown(message: string): Result {
-  return { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure: { reason: "OUTCOME_UNKNOWN", message } };
-}
-
 function noExecutor(run: Run): Failure {
   return { reason: "NO_EXECUTOR", message: `nobody runs ${run.capability} of ${run.nodeId}` };
-}
-
-function resultOf(report: TaskReport): Result {
-  const { failure, value } = report;
-  let outcome: Outcome = OUTCOME.DONE;
-  if (failure !== undefined) outcome = NOT_DONE.has(failure.reason) ? OUTCOME.REJECTED : OUTCOME.FAILED;
-  return { outcome, value: value.length === 0 ? NO_VALUE : value, failure };
 }

@@ -112,6 +112,8 @@ export class Book {
   unlogged: number[] = [];
   /** Everything below is resolved, durably. */
   low: number;
+  /** Something of it has left this hub. */
+  sent = false;
   /** Effects of the running step: what leaves before its persist, and what leaves after it. */
   early: Invoke | undefined;
   invoke: Invoke | undefined;
@@ -136,6 +138,8 @@ export class Book {
 /** Peer is a hub to which commands go. */
 export class Peer {
   readonly hubId: string;
+  /** Journal epoch of ours in the names that we give to commands for it (C9). */
+  epoch: number;
   level = 0;
   /** Number of the current session; 0 for none. Frames of others are stale: their commands were asked again on this one. */
   session = 0;
@@ -152,8 +156,9 @@ export class Peer {
   pendingCount = 0;
   readonly books = new Map<number, Book>();
 
-  constructor(hubId: string) {
+  constructor(hubId: string, epoch: number) {
     this.hubId = hubId;
+    this.epoch = epoch;
   }
 
   get up(): boolean {
@@ -162,14 +167,16 @@ export class Peer {
 
   /**
    * hello keeps what a frame says of its sender, if that is new on its session: a hello may share a frame with outcomes. A peer has
-   * few streams at a time, and those that are over are the oldest.
+   * few streams at a time, and those that are over are the oldest. It answers what the session's hello says now.
    */
-  hello(session: number, { epoch, ownerEpoch, ownerPosition, items }: ResultsFrame): void {
+  hello(session: number, { epoch, ownerEpoch, ownerPosition, items }: ResultsFrame): ResultsFrame {
     const known = this.hellos.get(session);
-    if (items.length > 0 && known !== undefined && known.ownerEpoch === ownerEpoch && known.epoch >= epoch) return;
+    if (items.length > 0 && known !== undefined && known.ownerEpoch === ownerEpoch && known.epoch >= epoch) return known;
+    const hello: ResultsFrame = { epoch, ownerEpoch, ownerPosition, items: [] };
     this.hellos.delete(session);
-    this.hellos.set(session, { epoch, ownerEpoch, ownerPosition, items: [] });
+    this.hellos.set(session, hello);
     for (const oldest of this.hellos.keys()) if (this.hellos.size > LIMITS.streamsPerPeer) this.hellos.delete(oldest);
+    return hello;
   }
 
   book(epoch: number, low: number): Book {

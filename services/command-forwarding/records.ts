@@ -49,3 +49,11 @@ export function readTexts(reader: Reader): readonly string[] {
   for (let i = 0; i < count; i++) texts.push(reader.string());
   return texts;
 }
+
+/** writeResolved notes that commands are done: pairs [from, to) of positions. */
+export function writeResolved(writer: Writer, epoch: number, ranges: readonly number[]): void {
+  writer.uint(RECORD.RESOLVED);
+  writer.uint(epoch);
+  writer.uint(ranges.length);
+  for (const bound of ranges) writer.uint(bound);
+}

@@ -22,18 +22,27 @@ export interface StoredBlob {
 export interface Epochs {
   readonly owner: number;
   readonly caller: number;
+  /** Newer ones as caller, of single peers (C9); what was stored before there were any has none. */
+  readonly raised: ReadonlyMap<string, number>;
 }
 
 export function writeEpochs(epochs: Epochs): Uint8Array {
   const writer = new Writer(32);
   writer.uint(epochs.owner);
   writer.uint(epochs.caller);
+  for (const [hubId, epoch] of epochs.raised) {
+    writer.string(hubId);
+    writer.uint(epoch);
+  }
   return writer.take();
 }
 
 export function readEpochs(bytes: Uint8Array): Epochs {
   const reader = new Reader(bytes);
-  return { owner: reader.uint(), caller: reader.uint() };
+  const raised = new Map<string, number>();
+  const epochs = { owner: reader.uint(), caller: reader.uint(), raised };
+  while (!reader.done) raised.set(reader.string(), reader.uint());
+  return epochs;
 }
 
 /**

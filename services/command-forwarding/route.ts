@@ -180,12 +180,16 @@ export function offline(node: RoutedNode): Failure {
 }
 
 const HOPS_MAX = 8;
+/** Characters of a hop: a hub, or the name of an automation. */
+const HOP_MAX_CHARS = 127;
 /** A command may come back to a hub once (it asked, the other's automation answered), but not run in circles. */
 const VISITS_MAX = 2;
 
 /** checkHops is the loop guard (B0-8): at most 8 hops, and no hub more than twice among them. */
 export function checkHops(hops: readonly string[], ownHubId: string): Failure | undefined {
   if (hops.length === 0) return undefined;
+  if (hops.some((hop) => hop.length > HOP_MAX_CHARS))
+    return { reason: "INVALID_FIELD", message: `a hop is longer than ${HOP_MAX_CHARS} characters`, field: "command.hops" };
   const visits = hops.reduce((n, hop) => n + (hop === ownHubId ? 1 : 0), 0);
   if (hops.length <= HOPS_MAX && visits < VISITS_MAX) return undefined;
   const message = hops.length > HOPS_MAX ? `command made more than ${HOPS_MAX} hops` : "command runs in a loop of hubs";

@@ -137,3 +137,10 @@ export class CallerBook {
     return newest;
   }
 }
+
+/** finishedEpoch stands for an epoch that is over: every name of it is below its floor. */
+export function finishedEpoch(book: CallerBook, epoch: number): CallerEpoch {
+  const caller = new CallerEpoch(book, epoch);
+  caller.floor = Number.MAX_SAFE_INTEGER;
+  return caller;
+}

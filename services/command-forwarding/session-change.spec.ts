@@ -21,6 +21,12 @@ function caller(clock = { mono: 1_000 }): MemoryHub {
   return hub;
 }
 
+/** epochFor is the journal epoch in the names of commands that go there. */
+function epochFor(hub: MemoryHub): number {
+  const text = hub.core.describe();
+  return Number((/^to away: .* caller-epoch=(\d+)$/m.exec(text) ?? /caller-epoch=(\d+)/.exec(text))?.[1]);
+}
+
 let corr = 0;
 
 function sends(hub: MemoryHub): boolean {
@@ -74,15 +80,27 @@ test.each([
 });
 
 test("C1 a peer that knows names of our epoch, of which we sent it none, makes us open a new one: they are from a time that was lost", () => {
-  const hub = caller();
-  const epochOf = (): string => /caller-epoch=(\d+)/.exec(hub.core.describe())?.[1] ?? "";
-  const before = Number(epochOf());
+  const clock = { mono: 1_000 };
+  const hub = caller(clock);
+  const before = epochFor(hub);
   hub.give({ kind: "results", peer: "away", session: OLD, frame: { ...HELLO, epoch: before } });
-  expect(Number(epochOf())).toBeGreaterThan(before);
+  const after = epochFor(hub);
+  expect(after).toBeGreaterThan(before);
   expect(sends(hub)).toBe(true);
-  const after = Number(epochOf());
+  clock.mono += 60_000;
   hub.give({ kind: "results", peer: "away", session: OLD, frame: { ...HELLO, epoch: after } });
-  expect(Number(epochOf())).toBe(after);
+  expect(epochFor(hub)).toBe(after);
+});
+
+test("C1 C8 so it does when a command waits for its greeting: that one never left, and its name may be one from then", () => {
+  const hub = caller();
+  const before = epochFor(hub);
+  expect(sends(hub)).toBe(false);
+  const effects = hub.give({ kind: "results", peer: "away", session: OLD, frame: { ...HELLO, epoch: before } });
+  expect(effects.filter(({ kind }) => kind === "invoke")).toEqual([]);
+  expect(effects.flatMap((effect) => (effect.kind === "reply" ? [effect.result.outcome] : []))).toEqual([OUTCOME.REJECTED]);
+  expect(epochFor(hub)).toBeGreaterThan(before);
+  expect(sends(hub)).toBe(true);
 });
 
 test("D-17 a hello that shares a frame with outcomes counts when we choose its session later", () => {
@@ -151,7 +169,7 @@ describe("C8 D-13 a command that comes before the owner greeted on the session",
 test("O1 after a loss of power that may have taken the journal's tail, what a peer asks again is not started: nobody can tell whether it was", () => {
   const hub = (tailAtRisk: boolean): { readonly core: CommandCore; readonly epoch: number } => {
     const core = new CommandCore({ hubId: "away", hash: (data) => data });
-    const meta = writeEpochs({ owner: 7, caller: 7 });
+    const meta = writeEpochs({ owner: 7, caller: 7, raised: new Map() });
     core.restore({ mono: 0, wall: 1_800_000_000_000 }, { meta, blobs: [], tailAtRisk });
     return { core, epoch: Number(/owner-epoch=(\d+)/.exec(core.describe())?.[1]) };
   };

@@ -128,3 +128,24 @@ test("O3 an outcome that met a full disk is not told before it is durable, howev
   const all = left.flatMap((effect) => (effect.kind === "respond" ? effect.items : []));
   expect(all.some(({ seq, result }) => seq === 1 && result.outcome === OUTCOME.DONE)).toBe(true);
 });
+
+test("K2 the outcome of a command with a key is not told before it is durable, nor told again", () => {
+  const { store, give, left, recover } = rig();
+  give({ kind: "results", peer: "away", session: OLD, frame: HELLO }, EXECUTE);
+  const invoke = left.find((effect) => effect.kind === "invoke");
+  if (invoke?.kind !== "invoke") throw new Error("nothing was sent");
+  const told = (): unknown[] => left.flatMap((effect) => (effect.kind === "reply" ? [[effect.corr, effect.result.outcome]] : []));
+  store.failAll("full");
+  const done = { seq: invoke.items[0]?.seq ?? 0, result: { outcome: OUTCOME.DONE, value: NO_VALUE, failure: undefined }, late: false };
+  give({ kind: "results", peer: "away", session: OLD, frame: { ...HELLO, epoch: invoke.epoch, items: [{ ...done, trace: undefined }] } });
+  give({ kind: "execute", client: 1, principal: "user", commands: [{ ...COMMAND, corr: 2 }] });
+  // What never ran is told at once.
+  give({ kind: "execute", client: 1, principal: "user", commands: [{ ...COMMAND, corr: 3, key: "other" }] });
+  expect(told()).toEqual([[3, OUTCOME.REJECTED]]);
+  recover();
+  expect(told()).toEqual([
+    [3, OUTCOME.REJECTED],
+    [1, OUTCOME.DONE],
+    [2, OUTCOME.DONE],
+  ]);
+});

@@ -1,9 +1,16 @@
 import type { Output } from "#runtime/driver.ts";
-import { type CommandEffect, OUTCOME } from "./messages.ts";
+import { type CommandEffect, OUTCOME, type Outcome } from "./messages.ts";
 
-/** isAnswer: while the store refuses writes, callers are answered at once; all else waits until what it rests on is durable (W5). */
+/**
+ * isAnswer: while the store refuses writes, callers are answered at once; all else waits until what it rests on is durable (W5). So does
+ * the outcome of a command with a key: after a crash the same key must not be told anything else (K2).
+ */
 export function isAnswer(effect: Output<CommandEffect>): boolean {
-  return effect.kind === "reply";
+  return effect.kind === "reply" && !(effect.keyed === true && isFinal(effect.result.outcome));
+}
+
+function isFinal(outcome: Outcome): boolean {
+  return outcome === OUTCOME.DONE || outcome === OUTCOME.FAILED;
 }
 
 /**
@@ -19,7 +26,9 @@ export function overtakes(effect: Output<CommandEffect>): boolean {
     case "cancel-task":
       return false;
     case "respond":
-      return effect.items.every(({ result: { outcome } }) => outcome !== OUTCOME.DONE && outcome !== OUTCOME.FAILED);
+      return effect.items.every(({ result }) => !isFinal(result.outcome));
+    case "reply":
+      return isAnswer(effect);
     default:
       return true;
   }

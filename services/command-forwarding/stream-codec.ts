@@ -1,7 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
-import { NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
+import { FRAME_BYTES, NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { type Command, type CommandName, NO_VALUE, OUTCOME, type Outcome, type Reply, type Result } from "./messages.ts";
 import { Reader, Writer } from "./wire.ts";
 
@@ -77,47 +77,60 @@ function readStreamCommand(reader: Reader): Command {
 
 const stream = new Writer(64 * 1024);
 
-/** encodeStreamRequest writes commands of a caller: the client's half. */
-export function encodeStreamRequest(commands: readonly Command[], cancels: readonly number[]): Buffer {
-  stream.reset();
-  for (const command of commands) {
-    const start = stream.open(0x0a);
-    stream.uintField(0x08, command.corr);
-    const inner = stream.open(0x12);
-    const target = stream.open(0x0a);
-    stream.stringField(0x0a, command.hubId);
-    stream.stringField(0x12, command.nodeId);
-    stream.close(target);
-    stream.stringField(0x12, command.capability);
-    writeValue(stream, 0x1a, command.value);
-    stream.uintField(0x20, command.timeoutMs);
-    stream.stringField(0x2a, command.key);
-    for (const hop of command.hops) stream.stringField(0x32, hop);
-    if (command.trace !== undefined) writeTrace(stream, 0x3a, command.trace);
-    stream.close(inner);
-    stream.close(start);
-  }
-  stream.packed(0x12, cancels);
-  return asBuffer(stream.take());
+/** encodeStreamRequest writes commands of a caller, as many messages as their size demands; cancels go with the last: the client's half. */
+export function encodeStreamRequest(commands: readonly Command[], cancels: readonly number[]): Buffer[] {
+  const messages: Buffer[] = [];
+  let next = 0;
+  do {
+    stream.reset();
+    while (next < commands.length && stream.length < FRAME_BYTES) writeCommand(commands[next++] as Command);
+    if (next === commands.length) stream.packed(0x12, cancels);
+    messages.push(asBuffer(stream.take()));
+  } while (next < commands.length);
+  return messages;
 }
 
-/** encodeStreamResponse writes results for a caller. */
-export function encodeStreamResponse(replies: readonly Reply[]): Buffer {
-  stream.reset();
-  for (const reply of replies) {
-    const start = stream.open(0x0a);
-    stream.uintField(0x08, reply.corr);
-    const result = stream.open(0x12);
-    stream.uintField(0x08, reply.result.outcome);
-    writeValue(stream, 0x12, reply.result.value);
-    if (reply.result.failure !== undefined) writeFailure(stream, 0x1a, reply.result.failure);
-    if (reply.name !== undefined) writeName(reply.name);
-    stream.doubleField(0x29, reply.durationMs);
-    if (reply.replayed) stream.uintField(0x30, 1);
-    stream.close(result);
-    stream.close(start);
+function writeCommand(command: Command): void {
+  const start = stream.open(0x0a);
+  stream.uintField(0x08, command.corr);
+  const inner = stream.open(0x12);
+  const target = stream.open(0x0a);
+  stream.stringField(0x0a, command.hubId);
+  stream.stringField(0x12, command.nodeId);
+  stream.close(target);
+  stream.stringField(0x12, command.capability);
+  writeValue(stream, 0x1a, command.value);
+  stream.uintField(0x20, command.timeoutMs);
+  stream.stringField(0x2a, command.key);
+  for (const hop of command.hops) stream.stringField(0x32, hop);
+  if (command.trace !== undefined) writeTrace(stream, 0x3a, command.trace);
+  stream.close(inner);
+  stream.close(start);
+}
+
+/** encodeStreamResponse writes results for a caller, as many messages as their size demands. */
+export function encodeStreamResponse(replies: readonly Reply[]): Buffer[] {
+  const messages: Buffer[] = [];
+  for (let next = 0; next < replies.length; ) {
+    stream.reset();
+    while (next < replies.length && stream.length < FRAME_BYTES) writeReply(replies[next++] as Reply);
+    messages.push(asBuffer(stream.take()));
   }
-  return asBuffer(stream.take());
+  return messages;
+}
+
+function writeReply(reply: Reply): void {
+  const start = stream.open(0x0a);
+  stream.uintField(0x08, reply.corr);
+  const result = stream.open(0x12);
+  stream.uintField(0x08, reply.result.outcome);
+  writeValue(stream, 0x12, reply.result.value);
+  if (reply.result.failure !== undefined) writeFailure(stream, 0x1a, reply.result.failure);
+  if (reply.name !== undefined) writeName(reply.name);
+  stream.doubleField(0x29, reply.durationMs);
+  if (reply.replayed) stream.uintField(0x30, 1);
+  stream.close(result);
+  stream.close(start);
 }
 
 function writeName(name: CommandName): void {

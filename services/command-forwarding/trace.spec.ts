@@ -50,6 +50,12 @@ const task = (trace?: TraceContext): Task => {
 const HEAD = { epoch: 3, ackedBelow: 6, ownerEpoch: 2, ownerPosition: 9 };
 const frameOf = (items: readonly Invocation[]): Buffer => encodeInvocations(HEAD, [], items, [], 0)[0] as Buffer;
 
+/** one is the message of which there is one. */
+function one([message, ...more]: readonly Buffer[]): Buffer {
+  expect(more).toEqual([]);
+  return message as Buffer;
+}
+
 installSessionDecoder();
 
 describe("trace context on the wire", () => {
@@ -57,10 +63,12 @@ describe("trace context on the wire", () => {
     expect(frameOf([invocation()]).toString("hex")).toBe(
       "0aae800012aa8000080310061a9e8000080712046c616d701a057374617465220422024f4e2888273a04686f6d6528023809",
     );
-    expect(encodeStreamRequest([command()], []).toString("hex")).toBe(
+    expect(encodeStreamRequest([command()], [])[0]?.toString("hex")).toBe(
       "0aa68000080112a080000a8f80000a07666163746f727912046c616d70120573746174651a0422024f4e",
     );
-    expect(encodeTasks([task()], 0).toString("hex")).toBe("12a280000a9e8000080412046c616d701a057374617465220422024f4e2888273204686f6d65");
+    expect(encodeTasks([task()], 0)[0]?.toString("hex")).toBe(
+      "12a280000a9e8000080412046c616d701a057374617465220422024f4e2888273204686f6d65",
+    );
   });
 
   test("with and without, the hand-written frames are what the generated code reads and writes", () => {
@@ -76,9 +84,11 @@ describe("trace context on the wire", () => {
 
         const request = fromBinary(
           ExecuteStreamRequestSchema,
-          encodeStreamRequest(
-            traces.map((trace) => command(trace)),
-            [],
+          one(
+            encodeStreamRequest(
+              traces.map((trace) => command(trace)),
+              [],
+            ),
           ),
         );
         expect(request.commands.map((item) => written(item.command?.trace))).toEqual(traces.map(wanted));
@@ -87,9 +97,11 @@ describe("trace context on the wire", () => {
 
         const response = fromBinary(
           AttachExecutorResponseSchema,
-          encodeTasks(
-            traces.map((trace) => task(trace)),
-            0,
+          one(
+            encodeTasks(
+              traces.map((trace) => task(trace)),
+              0,
+            ),
           ),
         );
         if (response.frame.case !== "tasks") throw new Error("not tasks");

@@ -28,6 +28,12 @@ export class Turn<I> {
     return this.#driver.post(input);
   }
 
+  /** offer is `post` that waits for room. False when the driver takes nothing any more: the core is over. */
+  async offer(input: I): Promise<boolean> {
+    while (!this.post(input)) if (!(await this.#driver.drainSpace())) return false;
+    return true;
+  }
+
   /** control is `post` for inputs that must not be refused: what ended, and who came or went. */
   control(input: I): boolean {
     this.#begin();

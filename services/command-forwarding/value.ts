@@ -8,6 +8,9 @@ export const VALUE_TYPE = { NONE: 0, BOOL: 1, SINT64: 2, DOUBLE: 3, STRING: 4, B
 
 const TYPE_NAMES = ["no value", "a bool", "an integer", "a double", "a string", "bytes", "json"];
 
+/** VALUE_MAX_BYTES bounds an encoded Value: the longest JSON, its tag and its length. */
+export const VALUE_MAX_BYTES = LIMITS.jsonBytes + 4;
+
 /** ParsedValue is what checks need of an encoded Value. `num` is NaN unless it is a number, `text` empty unless a string. */
 export interface ParsedValue {
   readonly type: number;

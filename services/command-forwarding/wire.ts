@@ -7,6 +7,16 @@
 /** WireError says that bytes are not what they should be. */
 export class WireError extends Error {}
 
+/** FieldError says which field it is: its number is larger than anything that the field can mean. */
+export class FieldError extends WireError {
+  readonly field: string;
+
+  constructor(field: string, end: number) {
+    super(`${field} is not below ${end}`);
+    this.field = field;
+  }
+}
+
 const HIGH = 0x1_0000_0000;
 const decoder = new TextDecoder("utf-8", { fatal: true });
 const encoder = new TextEncoder();
@@ -14,6 +24,8 @@ const encoder = new TextEncoder();
 const SHORT = 48;
 /** Bytes kept for the length of an inner message: up to 2 MiB. */
 const LENGTH_BYTES = 3;
+/** Weight of the last byte that a varint may have, the tenth. */
+const LAST_SCALE = 2 ** 63;
 
 /** Reader walks over one message. Lengths are checked; what is malformed throws WireError. */
 export class Reader {
@@ -38,6 +50,22 @@ export class Reader {
 
   /** uint reads a varint up to 2^53 - 1. */
   uint(): number {
+    const byte = this.bytes[this.pos] ?? 0x100;
+    if (byte < 0x80) return this.#moved(this.pos + 1, byte);
+    const value = this.#varint();
+    if (value > Number.MAX_SAFE_INTEGER) throw new WireError("number is too large");
+    return value;
+  }
+
+  /** below reads a varint that must be smaller than `end`; a larger one is a FieldError that names the field. */
+  below(end: number, field: string): number {
+    const value = this.#varint();
+    if (value >= end) throw new FieldError(field, end);
+    return value;
+  }
+
+  /** varint reads any varint of at most ten bytes; what is larger than 2^53 - 1 comes rounded. */
+  #varint(): number {
     const { bytes } = this;
     let pos = this.pos;
     let byte = bytes[pos++] ?? 0x100;
@@ -53,8 +81,8 @@ export class Reader {
     for (let scale = 0x8_0000_0000; byte >= 0x80; scale *= 0x80) {
       byte = bytes[pos++] ?? 0x100;
       if (byte > 0xff) break;
+      if (scale > LAST_SCALE) throw new WireError("number has more than ten bytes");
       value += (byte & 0x7f) * scale;
-      if (value > Number.MAX_SAFE_INTEGER) throw new WireError("number is too large");
     }
     return this.#moved(pos, value);
   }
@@ -230,6 +258,22 @@ export class Writer {
     const start = this.open(tag);
     for (const n of numbers) this.uint(n);
     this.close(start);
+  }
+
+  /**
+   * packedUpTo is `packed` from one index on, in groups of `group` numbers, until the message is `limit` bytes long. It answers the index
+   * at which it stopped.
+   */
+  packedUpTo(tag: number, numbers: readonly number[], from: number, group: number, limit: number): number {
+    if (from >= numbers.length || this.length >= limit) return from;
+    const start = this.open(tag);
+    let next = from;
+    while (next < numbers.length && this.length < limit) {
+      const end = Math.min(next + group, numbers.length);
+      while (next < end) this.uint(numbers[next++] as number);
+    }
+    this.close(start);
+    return next;
   }
 
   /** open begins a message inside this one and keeps room for its length; `close` with the answer ends it. */

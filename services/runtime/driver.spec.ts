@@ -264,15 +264,38 @@ describe("driver", () => {
     expect(page).toContain('foedus_mailbox_depth{service="test"} 3');
     expect(page).toContain('foedus_mailbox_capacity{service="test"} 2');
     expect(page).toContain('foedus_mailbox_refused_total{service="test"} 2');
-    let space = false;
-    const waiting = r.driver.drainSpace().then(() => {
-      space = true;
+    let space: boolean | undefined;
+    const waiting = r.driver.drainSpace().then((room) => {
+      space = room;
     });
     await Promise.resolve();
-    expect(space).toBe(false);
+    expect(space).toBe(undefined);
     r.driver.uncork();
     await waiting;
+    expect(space).toBe(true);
     expect(r.left).toEqual(["read 1", "read 2", "read 4"]);
+  });
+
+  test("D3 D6 who waits for space learns that there will be none: the core failed, the driver stops, or it has stopped", async () => {
+    const full = (store: Store): Rig => {
+      const r = rig(store, { mailboxCapacity: 1 });
+      r.driver.cork();
+      r.driver.post({ kind: "bug" });
+      return r;
+    };
+    const failed = full(new MemoryStore());
+    const waiting = failed.driver.drainSpace();
+    failed.driver.uncork();
+    expect([await waiting, await failed.driver.drainSpace()]).toEqual([false, false]);
+
+    const store = new HeldStore();
+    const stopping = rig(store);
+    stopping.driver.post(write(1));
+    const stopped = stopping.driver.stop();
+    expect([stopping.driver.state, await stopping.driver.drainSpace()]).toEqual(["running", false]);
+    await store.finish();
+    await stopped;
+    expect(await stopping.driver.drainSpace()).toBe(false);
   });
 
   test("W9 inputs stay in the mailbox while too much waits for the store", async () => {

@@ -85,8 +85,8 @@ export interface Driver<I> {
   /** cork holds inputs back until `uncork` in the same turn, so that those of one frame share one commit in mode "now". Calls nest. */
   cork(): void;
   uncork(): void;
-  /** drainSpace resolves when `post` has room again, or the driver stopped. */
-  drainSpace(): Promise<void>;
+  /** drainSpace resolves with true when `post` has room again, with false when the driver takes nothing any more: it stops or has failed. */
+  drainSpace(): Promise<boolean>;
   readonly state: "running" | "refusing" | "stopped" | "failed";
   /** stop takes no more inputs and commits what waits; true when all of it is durable and every output left. */
   stop(): Promise<boolean>;
@@ -148,6 +148,11 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     return this.#state === "running" && this.#committer.refusing ? "refusing" : this.#state;
   }
 
+  /** takes: there will be room for another input, if there is none now. */
+  get #takes(): boolean {
+    return this.#state === "running" && !this.#closing;
+  }
+
   post(input: I): boolean {
     return this.#accept(input, this.#capacity);
   }
@@ -165,9 +170,9 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     if (this.#corks === 0) this.#pump();
   }
 
-  drainSpace(): Promise<void> {
-    if (this.#mailbox.size < this.#capacity || this.#state !== "running" || this.#closing) return Promise.resolve();
-    return new Promise((resolve) => this.#spaceWaiters.push(resolve));
+  async drainSpace(): Promise<boolean> {
+    if (this.#takes && this.#mailbox.size >= this.#capacity) await new Promise<void>((resolve) => this.#spaceWaiters.push(resolve));
+    return this.#takes;
   }
 
   async stop(): Promise<boolean> {
@@ -183,7 +188,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   }
 
   #accept(input: I, capacity: number): boolean {
-    if (this.#state !== "running" || this.#closing) return false;
+    if (!this.#takes) return false;
     if (this.#mailbox.size >= capacity) {
       this.#turnedAway++;
       return false;

@@ -1,0 +1,117 @@
+import { Registry } from "prom-client";
+import { describe, expect, test } from "vitest";
+import { AssertionFailure } from "#kernel/assert.ts";
+import type { Core } from "#kernel/core.ts";
+import type { Failure } from "#kernel/error.ts";
+import { createDriver, type Driver } from "#runtime/driver.ts";
+import { silentLogger } from "#runtime/log/log.ts";
+import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
+import { ManualClock } from "../../test/fakes/manual-clock.ts";
+import { MemoryStore } from "../../test/fakes/memory-store.ts";
+import { failureOfCall } from "../../test/rpc/fixture.ts";
+import { CommandCore } from "./core.ts";
+import { CommandHandler } from "./handler.ts";
+import { type Command, type CommandEffect, type Input, NO_VALUE } from "./messages.ts";
+import { encodeStreamRequest } from "./stream-codec.ts";
+import { Turn } from "./turn.ts";
+
+/** A core that is wrong about everything but its start. */
+const broken: Core<Input, CommandEffect> = {
+  step: (_now, { kind }) => {
+    if (kind !== "start") throw new AssertionFailure("the core is wrong");
+  },
+  tick: () => undefined,
+  deadline: () => undefined,
+  describe: () => "",
+};
+
+/** Posts that are refused in a row before somebody has to have noticed that it is for ever. */
+const PATIENCE = 100;
+
+function stage(core: Core<Input, CommandEffect>, mailboxCapacity: number) {
+  const clock = new ManualClock();
+  const driver = createDriver<Input, CommandEffect>({
+    service: "command-forwarding",
+    core,
+    store: new MemoryStore(),
+    clock,
+    log: silentLogger,
+    metrics: new Registry(),
+    execute: () => undefined,
+    observe: () => undefined,
+    reject: () => "keep",
+    onFatal: () => undefined,
+    commit: "now",
+    mailboxCapacity,
+  });
+  let refused = 0;
+  const counted: Driver<Input> = Object.assign(Object.create(driver) as Driver<Input>, {
+    post: (input: Input) => {
+      if (driver.post(input)) return true;
+      if (++refused > PATIENCE) throw new Error(`posted ${refused} times to a core that is over`);
+      return false;
+    },
+    postControl: (input: Input) => driver.postControl(input),
+    drainSpace: () => driver.drainSpace(),
+    cork: () => driver.cork(),
+    uncork: () => driver.uncork(),
+  });
+  return { clock, driver, turn: new Turn<Input>(clock, counted, () => undefined), seen: () => refused };
+}
+
+const cancel = (corr: number): Input => ({ kind: "cancel", client: 1, corrs: [corr] });
+
+describe("D6 after the core failed", () => {
+  test("an input that is offered is not tried for ever", async () => {
+    const { clock, driver, turn } = stage(broken, 1);
+    turn.post(cancel(1));
+    const waiting = turn.offer(cancel(2));
+    clock.turn();
+    expect(driver.state).toBe("failed");
+    expect([await waiting, await turn.offer(cancel(3))]).toEqual([false, false]);
+  });
+
+  test("the stream of a caller ends, also one that waited for room", async () => {
+    const { clock, driver, turn, seen } = stage(broken, 1);
+    const command: Command = { corr: 1, hubId: "", nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 0, key: "", hops: [] };
+    const handler = new CommandHandler({
+      core: new CommandCore({ hubId: "home", hash: (data) => data }),
+      turn: () => turn,
+      executors: undefined as never,
+      links: () => undefined as never,
+      traces: undefined,
+    });
+    async function* requests(): AsyncGenerator<RawMessage> {
+      for (const bytes of encodeStreamRequest([command], [])) for (let i = 0; i < 2; i++) yield new RawMessage(bytes);
+    }
+    const context = { caller: { spiffeId: "spiffe://home/operator/user" }, signal: new AbortController().signal } as CallContext;
+    const call = (): Promise<Failure> => {
+      const { executeStream } = handler.binding().handlers as Record<
+        string,
+        (requests: unknown, out: unknown, context: CallContext) => Promise<void>
+      >;
+      const out: Pick<Outbound<never>, "bufferedBytes"> = { bufferedBytes: 0 };
+      return failureOfCall((executeStream as NonNullable<typeof executeStream>)(requests(), out, context));
+    };
+    const first = call();
+    while (seen() === 0) await Promise.resolve();
+    clock.turn();
+    expect((await first).reason).toBe("SHUTTING_DOWN");
+    expect(driver.state).toBe("failed");
+    expect((await call()).reason).toBe("SHUTTING_DOWN");
+  });
+});
+
+test("D3 an input that is offered to a full mailbox is taken when there is room, with the others of its turn", async () => {
+  const taken: number[] = [];
+  const core = { ...broken, step: (_now: unknown, input: Input) => void (input.kind === "cancel" && taken.push(...input.corrs)) };
+  const { clock, turn } = stage(core, 1);
+  expect(turn.post(cancel(1))).toBe(true);
+  const waiting = turn.offer(cancel(2));
+  expect(taken).toEqual([]);
+  clock.turn();
+  expect(await waiting).toBe(true);
+  expect(taken, "it waits for the end of the next turn").toEqual([1]);
+  clock.turn();
+  expect(taken).toEqual([1, 2]);
+});
