@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { clampHlc, compareHlc, Hlc, type HlcReading, MAX_LOGICAL, validHlc } from "./hlc.ts";
+import { compareHlc, Hlc, type HlcReading, MAX_LOGICAL, validHlc } from "./hlc.ts";
 
 const SKEW = 60_000;
 const reading = fc.record({ wallMs: fc.integer({ min: 0, max: 2 ** 45 }), logical: fc.integer({ min: 0, max: MAX_LOGICAL }) });
@@ -37,17 +37,6 @@ describe("hlc", () => {
     expect(clock.last).toEqual({ wallMs: 1_000, logical: 0 });
     expect(clock.receive({ wallMs: 1_000 + SKEW, logical: 7 }, 1_000)).toBe(true);
     expect(clock.tick(1_001)).toEqual({ wallMs: 1_000 + SKEW, logical: 8 });
-    expect(clock.aheadMs(1_001)).toBe(SKEW - 1);
-  });
-
-  test("D-9 clamping never leaves a reading beyond the skew and keeps the others", () => {
-    fc.assert(
-      fc.property(reading, fc.integer({ min: 0, max: 2 ** 44 }), (remote, wall) => {
-        const clamped = clampHlc(remote, wall, SKEW);
-        expect(clamped.wallMs).toBeLessThanOrEqual(wall + SKEW);
-        if (remote.wallMs <= wall + SKEW) expect(clamped).toBe(remote);
-      }),
-    );
   });
 
   test("malformed readings are refused", () => {

@@ -27,12 +27,6 @@ export function tooFarAhead(reading: HlcReading, wall: number, maxSkewMs: number
   return reading.wallMs > wall + maxSkewMs;
 }
 
-/** clampHlc pulls a reading from the far future back to the edge of what is believed (D-9); others are answered unchanged. */
-export function clampHlc(reading: HlcReading, wall: number, maxSkewMs: number): HlcReading {
-  if (!tooFarAhead(reading, wall, maxSkewMs)) return reading;
-  return { wallMs: Math.floor(wall + maxSkewMs), logical: 0 };
-}
-
 /**
  * Hlc is a hybrid logical clock: close to wall time, yet it never repeats and never goes back, and what happened after a
  * message was received reads later than the message (Kulkarni et al., "Logical Physical Clocks", 2014).
@@ -57,11 +51,6 @@ export class Hlc {
   /** last is the greatest reading seen or given out. */
   get last(): HlcReading {
     return { wallMs: this.#wallMs, logical: this.#logical };
-  }
-
-  /** aheadMs is how far the readings run before the wall clock: more than the skew means that this clock was set back. */
-  aheadMs(wall: number): number {
-    return Math.max(0, this.#wallMs - wall);
   }
 
   /** tick gives a new reading for something that happens now. */

@@ -5,8 +5,16 @@
 export const LIMITS = {
   /** Characters of a hub id (a DNS label) and of a node id. */
   idLength: 63,
+  /** Nodes of this hub itself. */
+  ownNodes: 100_000,
   /** Nodes that one peer may share with this hub. */
   nodesPerPeer: 100_000,
+  /** Numbers of nodes in a feed of a peer. They are never used twice, and tables are as long as the greatest one. */
+  refsPerFeed: 2 ** 24,
+  /** Encoded bytes of one node, without its state: with its framing it fits into a segment. */
+  nodeBytes: 192 * 1024,
+  /** Characters of a capability's name, which is also that of its state key. */
+  nameLength: 127,
   /** State keys of one node: the largest published device definition has 276. */
   keysPerNode: 512,
   /** KEY_DEF entries of one feed: a key reference is 16 bits wide. */
@@ -23,8 +31,12 @@ export const LIMITS = {
   frameBytes: 256 * 1024,
   /** Bytes of a snapshot part, and of such parts in flight while commands are open. */
   snapshotPartBytes: 1024 * 1024,
+  /** Bytes of all parts of a snapshot before the codec: 100,000 nodes of 2.6 KiB with their state. */
+  snapshotBytes: 256 * 1024 * 1024,
   /** Streams that one peer may have open. */
   streamsPerPeer: 8,
+  /** Streams of one kind that one caller of this hub may have open at least, if there are so many; else an eighth of all. */
+  streamsPerCaller: 8,
   /** Commands of one peer that wait for their outcome. */
   pendingCommandsPerPeer: 4_096,
   /** State updates in one segment. */
@@ -38,6 +50,10 @@ export const LIMITS = {
   introduceBytes: 64 * 1024,
   /** How long the pages of a listing stay consistent. */
   pagingMs: 5 * 60_000,
+  /** Bytes of nodes that are kept as they were, because they changed, for the pages of all open listings. */
+  listingBytes: 64 * 1024 * 1024,
+  /** Bytes of what is cut to fit into a message (the pages of a list, nodes that are registered together): one has at most 1 MiB + 64 KiB. */
+  messageBytes: 768 * 1024,
   /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED, and those kept for control frames on top (D3). */
   mailbox: 4_096,
   mailboxControlReserve: 256,

@@ -90,6 +90,7 @@ export function recordToProto(record: NodeRecord, summary = false): MessageInitS
     name: record.name,
     node,
     state: record.state.map(stateToProto),
+    stateOmitted: record.omitted,
     online: record.online,
     freshness: FRESHNESS[record.freshness],
     ageMs: ageToProto(record.ageMs),

@@ -22,7 +22,15 @@ interface Overlay {
   readonly nodes: Map<number, NodeInfo>;
   readonly ids: Map<string, number>;
   readonly removed: Set<number>;
-  added: number;
+  /** Whether the table has a node after the payload so far, where that changed; and by how many nodes it has grown. */
+  readonly held: Map<number, boolean>;
+  grown: number;
+}
+
+/** Intake is what may come in of one peer; without it a payload is our own, or was taken in before. */
+export interface Intake {
+  /** Most nodes that the table may grow to. One that is larger already stays so, but does not grow. */
+  readonly nodes: number;
 }
 
 const MAX_REF = 0xffff_fffe;
@@ -55,8 +63,9 @@ export class Applier {
     blocks: readonly Block[],
     count: number | undefined,
     first: boolean,
+    intake?: Intake,
   ): Failure | undefined {
-    const overlay: Overlay = { keys: new Map(), nodes: new Map(), ids: new Map(), removed: new Set(), added: 0 };
+    const overlay: Overlay = { keys: new Map(), nodes: new Map(), ids: new Map(), removed: new Set(), held: new Map(), grown: 0 };
     this.#infos = [];
     this.#structural = false;
     this.#checker.begin();
@@ -72,7 +81,23 @@ export class Applier {
     }
     if (count !== undefined && exact && count !== entries)
       return failure("SEGMENT_INVALID", "the number of entries is not that of the header");
-    return undefined;
+    return intake === undefined ? undefined : this.#checkIntake(table, overlay, blocks, intake);
+  }
+
+  /** checkIntake keeps a peer within its part. What is held already is never above a limit: one that was lowered stops what comes. */
+  #checkIntake(table: FeedTable, overlay: Overlay, blocks: readonly Block[], intake: Intake): Failure | undefined {
+    const { nodeBytes, nameLength, refsPerFeed } = this.#limits;
+    for (const block of blocks) {
+      if (block.kind === "node_put" && block.ref > refsPerFeed)
+        return limitFailure("refs_per_feed", refsPerFeed, "the number of a node is greater than this hub takes");
+      if (block.kind === "node_put" && block.node.length > nodeBytes) return limitFailure("node_bytes", nodeBytes, "a node is too long");
+      if (block.kind === "key_def" && block.name.length > nameLength)
+        return limitFailure("name_length", nameLength, "a key's name is too long");
+    }
+    const nodes = table.size + overlay.grown;
+    return overlay.grown > 0 && nodes > intake.nodes
+      ? limitFailure("nodes_per_peer", intake.nodes, "the feed has more nodes than this hub takes from one peer")
+      : undefined;
   }
 
   #checkBlock(table: FeedTable, skipped: ReadonlySet<number>, overlay: Overlay, block: Block, index: number): Failure | undefined {
@@ -96,6 +121,7 @@ export class Applier {
       case "node_del":
         this.#structural = true;
         if (!known(block.ref)) return failure("SEGMENT_INVALID", "a node is removed that is not there");
+        hold(table, overlay, block.ref, false);
         overlay.nodes.delete(block.ref);
         overlay.removed.add(block.ref);
         return undefined;
@@ -143,9 +169,7 @@ export class Applier {
     overlay.ids.set(info.nodeId, ref);
     if (info.capabilities.length > this.#limits.keysPerNode)
       return limitFailure("keys_per_node", this.#limits.keysPerNode, "a node has too many capabilities");
-    if (before === undefined) overlay.added++;
-    if (table.size + overlay.added - overlay.removed.size > this.#limits.nodesPerPeer)
-      return limitFailure("nodes_per_peer", this.#limits.nodesPerPeer, "the feed has more nodes than this hub takes from one peer");
+    hold(table, overlay, ref, this.#rules === undefined || ruleFor(this.#rules, info) !== undefined);
     this.#infos[index] = info;
     overlay.nodes.set(ref, info);
     return undefined;
@@ -216,6 +240,12 @@ export class Applier {
     table.put(block.ref, whole ? block.node : block.node.slice(), info, block.online);
     return 0;
   }
+}
+
+/** hold notes whether the table will have a node. */
+function hold(table: FeedTable, overlay: Overlay, ref: number, held: boolean): void {
+  overlay.grown += Number(held) - Number(overlay.held.get(ref) ?? table.node(ref) !== undefined);
+  overlay.held.set(ref, held);
 }
 
 /** entriesOf counts the entries of a block. */

@@ -4,7 +4,7 @@ import type { FeedPosition } from "./messages.ts";
 import type { HlcValue, StoreReader } from "./ports.ts";
 import { TableScan } from "./scan.ts";
 import { FeedTable } from "./table.ts";
-import { fromHex, hex } from "./wire.ts";
+import { hex } from "./wire.ts";
 import { putMeta, readMeta, type World } from "./world.ts";
 
 /** CheckpointMeta says which checkpoint counts; it is written in the commit of its last part, so that it is whole or not there. */
@@ -38,9 +38,7 @@ export class Checkpointer {
   #segments = 0;
   #since: number | undefined;
   #running: { readonly scan: TableScan; readonly place: CheckpointPlace; readonly nextRef: number; parts: number } | undefined;
-  /** Position that the newest durable checkpoint covers. */
-  covers: FeedPosition | undefined;
-  /** Its generation. */
+  /** Generation of the newest durable checkpoint. */
   counted: number | undefined;
 
   constructor(world: World, name: string) {
@@ -50,11 +48,6 @@ export class Checkpointer {
 
   get running(): boolean {
     return this.#running !== undefined;
-  }
-
-  /** gen is the generation that a new checkpoint must not collide with. */
-  get gen(): number {
-    return this.#gen;
   }
 
   /** segment notes that the feed has one more segment that no checkpoint covers. */
@@ -117,7 +110,6 @@ export class Checkpointer {
     const meta: CheckpointMeta = { share, epoch, seq, digest: hex(digest), hlc: place.hlc, gen, nextRef, skipped: place.skipped };
     ops.push(putMeta(`table/${this.#name}`, meta));
     if (this.counted !== undefined && this.counted !== gen) ops.push({ op: "drop", log: this.log(this.counted) });
-    this.covers = place.position;
     this.counted = gen;
   }
 
@@ -134,7 +126,6 @@ export class Checkpointer {
     this.cancel();
     if (this.counted !== undefined) ops.push({ op: "drop", log: this.log(this.counted) });
     ops.push({ op: "delete", space: "meta", key: `table/${this.#name}` });
-    this.covers = undefined;
     this.counted = undefined;
   }
 
@@ -155,7 +146,6 @@ export class Checkpointer {
     }
     table.reserveRefs(meta.nextRef);
     this.counted = meta.gen;
-    this.covers = { hubId: "", share: meta.share, epoch: meta.epoch, seq: meta.seq, digest: fromHex(meta.digest) };
     return { table, meta };
   }
 

@@ -1,8 +1,9 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { NodeResult, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { fail } from "#kernel/error.ts";
+import { LIMITS } from "#kernel/limits.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { Mirror, type MirrorOptions } from "./mirror.ts";
@@ -19,8 +20,27 @@ export { Updater } from "./updater.ts";
 /** NodeInit is a node as it is written in code. */
 export type NodeInit = MessageInitShape<typeof NodeSchema>;
 
-/** Nodes in one RegisterNodes call. */
+/** Nodes in one RegisterNodes call, and the bytes that each may take besides its own. */
 const PAGE = 500;
+const NODE_OVERHEAD = 8;
+
+/** pagesOf cuts nodes into calls that are small enough; a node that is too long goes alone, and is refused alone. */
+function* pagesOf(nodes: readonly NodeInit[]): Iterable<Node[]> {
+  let page: Node[] = [];
+  let bytes = 0;
+  for (const init of nodes) {
+    const node = create(NodeSchema, init);
+    const length = toBinary(NodeSchema, node).length + NODE_OVERHEAD;
+    if (page.length === PAGE || (page.length > 0 && bytes + length > LIMITS.messageBytes)) {
+      yield page;
+      page = [];
+      bytes = 0;
+    }
+    page.push(node);
+    bytes += length;
+  }
+  if (page.length > 0) yield page;
+}
 
 /**
  * RegistryClient is what nodes, gateways and tools use of a hub's registry: register nodes, send their state, mirror what is known.
@@ -49,8 +69,7 @@ export class RegistryClient {
   /** registerNodes adds or replaces many; the answer has one result per node, in order. */
   async registerNodes(nodes: readonly NodeInit[]): Promise<NodeResult[]> {
     const results: NodeResult[] = [];
-    for (let from = 0; from < nodes.length; from += PAGE) {
-      const page: Node[] = nodes.slice(from, from + PAGE).map((node) => create(NodeSchema, node));
+    for (const page of pagesOf(nodes)) {
       const answer = await this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: page });
       results.push(...answer.results);
     }

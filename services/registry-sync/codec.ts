@@ -125,6 +125,11 @@ export function scalarOfValue(value: Value | undefined): { readonly value: Scala
   return kind?.case === undefined ? { value: undefined, type: 0 } : { value: kind.value, type: TYPES[kind.case] };
 }
 
+/** callerName names who calls, the same for all its connections. */
+export function callerName({ kind, name }: Caller): string {
+  return `${kind}/${name}`;
+}
+
 /**
  * scopeOf says which nodes a caller may speak for: a node for itself only, a gateway for the prefixes in its certificate
  * (without any: for all). Other callers speak for none.

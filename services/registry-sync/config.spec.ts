@@ -18,6 +18,23 @@ describe("the configuration", () => {
     });
   });
 
+  test("what one peer may share does not bound this hub's own nodes, unless it is more", () => {
+    const own = (nodes: number): number[] => {
+      const { limits } = coreOptionsOf(parse({ limits: { nodes_per_peer: nodes } }));
+      return [limits.nodesPerPeer, limits.ownNodes];
+    };
+    expect([own(10), own(500_000)]).toEqual([
+      [10, 100_000],
+      [500_000, 500_000],
+    ]);
+    const { limits, listings, listingRecords } = coreOptionsOf(
+      parse({ limits: { snapshot_bytes: 20_000_000, listings: 3, listing_records: 5_000 } }),
+    );
+    expect([limits.snapshotBytes, listings, listingRecords]).toEqual([20_000_000, 3, 5_000]);
+    // The manifest of the longest snapshot must fit into a frame: 46 bytes for each part of at least 320 KiB.
+    expect(problem({ limits: { snapshot_bytes: 2_000_000_000 } })).toContain("<=1073741824");
+  });
+
   test("a rule may be a pattern for the id; keys and invoke come from the share unless a rule says otherwise", () => {
     const config = parse({
       shares: { guests: { nodes: ["lamp-*", { types: ["lock"], invoke: ["lock"], allow: false }], keys: ["on"], invoke: [] } },

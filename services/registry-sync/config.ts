@@ -45,19 +45,26 @@ const shareName = z
 
 const limits = z
   .strictObject({
-    nodes_per_peer: z
-      .int()
-      .min(1)
-      .max(1_000_000)
-      .default(LIMITS.nodesPerPeer)
-      .meta({ unit: "nodes", description: "most nodes that one peer may share with this hub" }),
-    streams: z
+    nodes_per_peer: z.int().min(1).max(1_000_000).default(LIMITS.nodesPerPeer).meta({
+      unit: "nodes",
+      description:
+        "most nodes that one peer may share with this hub; what is held when it is lowered is kept, but does not grow. This hub itself may have 100,000, or as many as this if that is more",
+    }),
+    snapshot_bytes: z.int().min(16_777_216).max(1_073_741_824).default(LIMITS.snapshotBytes).meta({
+      unit: "bytes",
+      description:
+        "most bytes of a snapshot before it is compressed, taken from one peer or built for peers: 2.6 KiB for each of 100,000 nodes with its state. While one comes in, so much memory may be needed",
+    }),
+    streams: z.int().min(1).max(10_000).default(256).meta({
+      unit: "streams",
+      description: "most UpdateState streams at a time, an eighth of them (at least 8) for one caller; each may hold a batch in memory",
+    }),
+    watchers: z
       .int()
       .min(1)
       .max(10_000)
-      .default(256)
-      .meta({ unit: "streams", description: "most UpdateState streams at a time; each may hold a batch in memory" }),
-    watchers: z.int().min(1).max(10_000).default(64).meta({ unit: "streams", description: "most Watch streams at a time" }),
+      .default(64)
+      .meta({ unit: "streams", description: "most Watch streams at a time, an eighth of them (at least 8) for one caller" }),
     segment_updates: z
       .int()
       .min(50)
@@ -86,8 +93,8 @@ const limits = z
       .int()
       .min(1_000)
       .max(1_000_000)
-      .default(100_000)
-      .meta({ unit: "nodes", description: "nodes held by all open listings together" }),
+      .default(1_000_000)
+      .meta({ unit: "nodes", description: "nodes named by all open listings together, about 10 bytes of memory each" }),
   })
   .prefault({});
 
@@ -101,12 +108,12 @@ export const registrySyncConfig = z
       .meta({
         description:
           "named audiences: what each sees and what it may invoke; besides them there is always full, which sees all; limited sees nothing until it gets rules",
-        reload: "live",
+        live: true,
       }),
     imports: share
       .omit({ invoke: true })
       .optional()
-      .meta({ description: "what is taken in of what peers share; without it everything is", reload: "restart" }),
+      .meta({ description: "what is taken in of what peers share; without it everything is" }),
     sync_interval_ms: z.int().min(1_000).max(600_000).default(30_000).meta({
       unit: "ms",
       description:
@@ -176,7 +183,14 @@ export function importsOf(config: RegistrySyncConfig): readonly NodeRule[] | und
 export function coreOptionsOf(config: RegistrySyncConfig) {
   const { limits } = config;
   return {
-    limits: { ...LIMITS, nodesPerPeer: limits.nodes_per_peer, segmentUpdates: limits.segment_updates, clockSkewMs: config.clock_skew_ms },
+    limits: {
+      ...LIMITS,
+      ownNodes: Math.max(LIMITS.ownNodes, limits.nodes_per_peer),
+      nodesPerPeer: limits.nodes_per_peer,
+      snapshotBytes: limits.snapshot_bytes,
+      segmentUpdates: limits.segment_updates,
+      clockSkewMs: config.clock_skew_ms,
+    },
     shares: sharesOf(config),
     importRules: importsOf(config),
     ringSegments: limits.tail_segments,
@@ -185,5 +199,7 @@ export function coreOptionsOf(config: RegistrySyncConfig) {
     leaseMs: config.gateway_lease_ms,
     ackHoldMs: config.ack_hold_ms,
     watches: limits.watchers,
+    listings: limits.listings,
+    listingRecords: limits.listing_records,
   };
 }

@@ -1,7 +1,12 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import { createCrypto } from "#runtime/crypto.ts";
 import { GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import type { NamedUpdate, NodeRecord } from "./messages.ts";
+import type { FeedPosition, NamedUpdate, NodeRecord } from "./messages.ts";
+import { Payload, sealSegment } from "./segment.ts";
+import { segmentCodec } from "./segment-codec.ts";
 
 function double(nodeId: string, key: string, value: number): NamedUpdate {
   return { nodeId, key, value, type: 3 };
@@ -48,6 +53,35 @@ describe("two hubs", () => {
     a.deregister("lamp");
     settleAll([a, b], [link]);
     expect(seen(b.ask(), "alpha")).toEqual(["door on FRESH name=front"]);
+  });
+
+  test("S0-14 a peer has of a node what its hub has: type, name, capabilities, state, and whether it is online", () => {
+    const node = create(NodeSchema, {
+      nodeId: "lamp",
+      kind: 1,
+      type: "light",
+      name: "Kitchen",
+      labels: { room: "kitchen" },
+      capabilities: [{ name: "watts", type: 3, readable: true, unit: "W", max: 60 }],
+    });
+    // As a segment when the link is there first, as a snapshot when it comes later.
+    for (const linked of [true, false]) {
+      const { a, b } = pair();
+      const links = linked ? [new TestLink(a, b)] : [];
+      settleAll([a, b], links);
+      a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+      a.register(toBinary(NodeSchema, node));
+      a.update(1, 1, [double("lamp", "watts", 4.5)]);
+      settleAll([a, b], links);
+      if (!linked) settleAll([a, b], [new TestLink(a, b)]);
+      const [record] = b.ask();
+      expect(fromBinary(NodeSchema, record!.node)).toEqual(node);
+      expect(record).toMatchObject({
+        name: { hubId: "alpha", nodeId: "lamp" },
+        online: true,
+        state: [{ key: "watts", type: 3, value: 4.5 }],
+      });
+    }
   });
 
   test("S0-17 an acknowledgement, a reply and a segment leave only when durable", () => {
@@ -118,6 +152,81 @@ describe("two hubs", () => {
     settleAll([a, b], [link]);
     link.ping();
     expect(seen(b.ask(), "alpha")).toEqual(["lamp on FRESH"]);
+  });
+
+  test("S1-15 a hub whose heartbeats of 30 s stay out three times is suspect: UNKNOWN and offline until the next one", () => {
+    const { clock, a, b } = pair();
+    const link = new TestLink(a, b);
+    a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    a.register(nodeBytes("lamp", []));
+    settleAll([a, b], [link]);
+    // A proof is as old as half a round trip when it comes, which is 1 ms here.
+    for (let beat = 0; beat < 4; beat++) {
+      link.ping();
+      expect(seen(b.ask(), "alpha")).toEqual(["lamp on FRESH"]);
+      clock.advance(29_999);
+      expect(seen(b.ask(), "alpha")).toEqual(["lamp on FRESH"]);
+    }
+    clock.advance(1);
+    expect(seen(b.ask(), "alpha")).toEqual(["lamp on STALE"]);
+    clock.advance(59_999);
+    expect(seen(b.ask(), "alpha")).toEqual(["lamp on STALE"]);
+    clock.advance(1);
+    expect(seen(b.ask(), "alpha")).toEqual(["lamp off UNKNOWN"]);
+    link.ping();
+    expect(seen(b.ask(), "alpha")).toEqual(["lamp on FRESH"]);
+  });
+
+  test("B0-6 a peer that takes nothing holds up no other, and gets all of it later", () => {
+    const { clock, a, b } = pair();
+    const c = new TestHub("gamma", clock);
+    c.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    a.post({
+      kind: "peers",
+      peers: [
+        { hubId: "beta", share: "full", level: 3 },
+        { hubId: "gamma", share: "full", level: 3 },
+      ],
+      complete: true,
+    });
+    a.register(nodeBytes("lamp", ["text:string"]));
+    a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    const credit = 4_096;
+    const [quick, slow] = [new TestLink(a, b), new TestLink(a, c, credit)];
+    settleAll([a, b, c], [quick, slow]);
+    for (let i = 1; i <= 40; i++) {
+      a.update(1, i, [{ nodeId: "lamp", key: "text", value: `${i} `.repeat(100), type: 4 }]);
+      settleAll([a, b], [quick]);
+    }
+    const newest = `lamp on FRESH text=${"40 ".repeat(100)}`.trim();
+    expect([seen(b.ask(), "alpha"), a.acked.get(1)]).toEqual([[newest], 40]);
+    const waiting = a.outbox.filter(({ session }) => session === slow.id);
+    expect(waiting.length).toBeGreaterThan(0);
+    expect(waiting.length).toBeLessThan(credit / 200);
+    settleAll([a, b, c], [quick, slow]);
+    expect(seen(c.ask(), "alpha")).toEqual([newest]);
+  });
+
+  test("B0-7 a node that moved is not taken from its new hub when the old one removes it", () => {
+    const { clock, a, b } = pair();
+    const c = new TestHub("gamma", clock);
+    c.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+    b.post({
+      kind: "peers",
+      peers: [
+        { hubId: "alpha", share: "full", level: 3 },
+        { hubId: "gamma", share: "full", level: 3 },
+      ],
+      complete: true,
+    });
+    const links = [new TestLink(a, b), new TestLink(c, b)];
+    a.register(nodeBytes("robot", []));
+    settleAll([a, b, c], links);
+    c.register(nodeBytes("robot", []));
+    settleAll([a, b, c], links);
+    a.deregister("robot");
+    settleAll([a, b, c], links);
+    expect(b.ask().map(({ name }) => `${name.hubId}/${name.nodeId}`)).toEqual(["gamma/robot"]);
   });
 
   test("B0-2 a segment of another hub than the sender's is refused and changes nothing", () => {
@@ -222,6 +331,24 @@ describe("two hubs", () => {
     expect(other.crash({}, { bootId: "three", durability: "process" }).core.describe()).toContain("own full at=2/1");
   });
 
+  test("what counts of an unclean stop is the durability that was promised before it, and a start that failed changes nothing", () => {
+    const clock = new Instants();
+    for (const [before, after, epoch] of [
+      ["process", "full", 2],
+      ["full", "process", 1],
+    ] as const) {
+      const a = new TestHub("alpha", clock, {}, undefined, { bootId: "one", durability: before });
+      a.register(nodeBytes("lamp", []));
+      a.settle();
+      // It starts, and is gone before anything of that is durable.
+      a.crash({}, { bootId: "two", durability: after });
+      const other = a.crash({}, { bootId: "two", durability: after });
+      expect(other.core.describe()).toContain(`own full at=${epoch}/`);
+      other.settle();
+      expect(other.crash({}, { bootId: "two", durability: after }).core.describe()).toContain(`own full at=${epoch}/`);
+    }
+  });
+
   test("a feed key that is unknown, revoked or expired is refused, and the last good state kept", () => {
     const { a, b } = pair();
     const link = new TestLink(a, b);
@@ -241,6 +368,77 @@ describe("two hubs", () => {
     b.settle();
     expect(refusals(b)).toEqual(["FEED_KEY_INVALID"]);
     expect(refusals(a)).toEqual(["FEED_KEY_INVALID"]);
+    expect(seen(b.ask(), "alpha")).toEqual(["lamp on FRESH"]);
+  });
+
+  test("a limit for peers that is lowered stops neither this hub's own nodes nor its start; what is held of a peer stays, and does not grow", () => {
+    for (const ringSegments of [4_096, 1]) {
+      const { clock, a, b } = pair({ ringSegments });
+      const names = (hub: TestHub, origin: string) => seen(hub.ask(), origin).map((text) => text.split(" ")[0]);
+      a.register(nodeBytes("one", ["watts:double"]), nodeBytes("two", []), nodeBytes("three", []));
+      b.register(nodeBytes("own-1", []), nodeBytes("own-2", []), nodeBytes("own-3", []));
+      settleAll([a, b], [new TestLink(a, b)]);
+      clock.advance(61_000);
+      b.settle();
+      const low = b.crash({ limits: { ...LIMITS, nodesPerPeer: 2 } });
+      expect([names(low, "beta"), names(low, "alpha")]).toEqual([
+        ["own-1", "own-2", "own-3"],
+        ["one", "three", "two"],
+      ]);
+      const limits = low.events.filter(({ event }) => event === "limit").map(({ hub, count, fields }) => [hub, count, fields]);
+      expect(limits).toEqual([["alpha", 3, { limit: "nodes_per_peer", max: "2" }]]);
+      low.register(nodeBytes("own-4", []));
+      low.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+      // What changes without growing is taken: by segments, and (with the small ring) by a snapshot.
+      a.register(nodeBytes("two", [], { type: "light" }));
+      a.settle();
+      a.deregister("three");
+      a.register(nodeBytes("four", []));
+      const link = new TestLink(a, low);
+      settleAll([a, low], [link]);
+      expect([names(low, "beta").length, names(low, "alpha")]).toEqual([4, ["four", "one", "two"]]);
+      a.register(nodeBytes("five", []));
+      a.settle();
+      link.deliver();
+      low.settle();
+      expect([refusals(low).at(-1), names(low, "alpha")]).toEqual(["LIMIT_EXCEEDED", ["four", "one", "two"]]);
+    }
+  });
+
+  test("what a peer says of one node is bounded: its number, its length, and the names of its keys", () => {
+    const { clock, a, b } = pair();
+    const link = new TestLink(a, b);
+    a.register(nodeBytes("lamp", []));
+    settleAll([a, b], [link]);
+    const { epoch, seq, digest } = a.core.heads("beta")[0] as FeedPosition;
+    const place = {
+      hubId: "alpha",
+      share: "full",
+      epoch,
+      seq: seq + 1,
+      prev: digest,
+      hlc: { wallMs: 1, logical: 0 },
+      beat: 1,
+      keySerial: 1,
+    };
+    const watts = { kind: "key_def", kref: 0, name: "watts", type: 3 } as const;
+    const far = nodeBytes("far", ["watts:double"]);
+    const cases = [
+      ["refs_per_feed", [watts, { kind: "node_put", ref: 4_294_967_294, node: far, online: false }]],
+      ["refs_per_feed", [watts, { kind: "node_put", ref: LIMITS.refsPerFeed + 1, node: far, online: false }]],
+      ["node_bytes", [{ kind: "node_put", ref: 2, node: nodeBytes("far", [], { name: "n".repeat(LIMITS.nodeBytes) }), online: false }]],
+      ["name_length", [{ ...watts, name: "k".repeat(128) }]],
+    ] as const;
+    for (const [limit, blocks] of cases) {
+      const payload = new Payload();
+      for (const block of blocks) payload.block(segmentCodec.encodeBlock(block));
+      clock.advance(1_000);
+      const { segment } = sealSegment(segmentCodec, createCrypto(keyOf("alpha")), place, payload);
+      b.post({ kind: "frame", session: link.id, frame: { type: "segment", segment } });
+      b.settle();
+      const nacks = b.outbox.splice(0).flatMap(({ frame }) => (frame.type === "nack" ? [frame.failure] : []));
+      expect(nacks).toMatchObject([{ reason: "LIMIT_EXCEEDED", facts: { limit } }]);
+    }
     expect(seen(b.ask(), "alpha")).toEqual(["lamp on FRESH"]);
   });
 

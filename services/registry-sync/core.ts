@@ -4,25 +4,30 @@ import { compareHlc, Hlc } from "#kernel/hlc.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Applier } from "./apply.ts";
 import { Checkpointer } from "./checkpoint.ts";
-import { describeRegistry } from "./describe.ts";
-import { answerQuery, type Source } from "./directory.ts";
+import { describeRegistry, feedStatuses } from "./describe.ts";
+import { getNode, type Source } from "./directory.ts";
 import { Exporter } from "./exporter.ts";
-import { shareChanges } from "./feed.ts";
+import { FeedWriter, shareChanges } from "./feed.ts";
 import { Importer } from "./importer.ts";
+import { Listings } from "./listing.ts";
 import { LocalRegistry } from "./local.ts";
-import type { Effect, FeedPosition, FeedStatus, Input, PeerFrame } from "./messages.ts";
+import type { Answer, Effect, FeedPosition, FeedStatus, Input, PeerFrame, Query } from "./messages.ts";
 import { OpenSegment } from "./open-segment.ts";
 import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
-import { Payload } from "./segment.ts";
 import { PeerSession } from "./session.ts";
 import { FeedTable } from "./table.ts";
 import { Watches } from "./watch.ts";
 import { putMeta, type RegistryOptions, readMeta, World } from "./world.ts";
 
-/** BootMark is kept to tell an unclean stop. */
+/**
+ * BootMark is kept to tell an unclean stop. It is written in the commit that opens the new epoch, so that a start which fails before that
+ * does not use it up.
+ */
 interface BootMark {
   readonly bootId: string;
   readonly clean: boolean;
+  /** What was promised while it ran, which need not be what is promised now. Absent in marks of older versions. */
+  readonly durability?: Boot["durability"];
 }
 
 /**
@@ -42,6 +47,7 @@ export class RegistryCore implements Core<Input, Effect> {
   #exporter: Exporter;
   readonly #importer: Importer;
   readonly #watches: Watches;
+  readonly #listings: Listings;
   readonly #checkpoint: Checkpointer;
   #unclean = false;
   #rewrite: readonly string[] = [];
@@ -60,8 +66,9 @@ export class RegistryCore implements Core<Input, Effect> {
       () => this.sources(),
       () => this.#close(),
     );
+    this.#listings = new Listings(this.#world);
     this.#importer.gone = (head) => this.#watches.gone(head);
-    this.#open = new OpenSegment(this.#world);
+    this.#open = new OpenSegment(this.#world, () => this.#close());
     this.#local = this.#makeLocal();
     this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
   }
@@ -71,11 +78,12 @@ export class RegistryCore implements Core<Input, Effect> {
     assert(!this.#started, "restore comes before start");
     this.#boot = boot;
     const mark = readMeta<BootMark>(reader.get("meta", "boot"));
-    this.#unclean = mark !== undefined && !mark.clean && boot.durability === "process" && mark.bootId !== boot.bootId;
+    const promised = mark?.durability ?? boot.durability;
+    this.#unclean = mark !== undefined && !mark.clean && promised === "process" && mark.bootId !== boot.bootId;
     const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
     const base = this.#checkpoint.restore(reader, applier);
     if (base !== undefined) this.#table = base.table;
-    this.#open = new OpenSegment(this.#world);
+    this.#open = new OpenSegment(this.#world, () => this.#close());
     this.#local = this.#makeLocal();
     this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
     const { full } = this.#exporter;
@@ -111,13 +119,17 @@ export class RegistryCore implements Core<Input, Effect> {
       this.#importer.tick();
     }
     this.#releaseAcks();
+    this.#exporter.tick();
     this.#exporter.pull();
+    this.#watches.tick();
+    this.#listings.tick();
     this.#end();
   }
 
   deadline(): number | undefined {
     if (!this.#started) return undefined;
-    let next = Math.min(this.#local.presence.deadline(), this.#exporter.deadline(), this.#ackDeadline ?? Number.POSITIVE_INFINITY);
+    let next = Math.min(this.#local.presence.deadline(), this.#exporter.deadline(), this.#watches.deadline());
+    next = Math.min(next, this.#listings.deadline(), this.#ackDeadline ?? Number.POSITIVE_INFINITY);
     if (this.#world.storeFailure === undefined) next = Math.min(next, this.#checkpoint.deadline(), this.#importer.deadline());
     if (this.#open.since !== undefined) next = Math.min(next, this.#open.since + this.#world.o.limits.segmentLingerMs);
     return next === Number.POSITIVE_INFINITY ? undefined : next;
@@ -148,45 +160,7 @@ export class RegistryCore implements Core<Input, Effect> {
 
   /** feeds are all feeds that are held, own ones first, for metrics. */
   feeds(): FeedStatus[] {
-    const cursors = [...this.#sessions.values()].filter((session) => session.acked !== undefined);
-    const own = this.#exporter.feeds().map((feed): FeedStatus => {
-      const mine = cursors.filter(({ out }) => out.state !== "idle" && out.state !== "forgetting" && out.share === feed.share);
-      const lag = (acked: FeedPosition): number => (acked.epoch === feed.epoch ? feed.seq - acked.seq : feed.seq);
-      return {
-        head: feed.head,
-        own: true,
-        freshness: "FRESH",
-        ageMs: 0,
-        nodes: feed.share === "full" ? this.#table.size : feed.view.nodes,
-        entries: feed.entries,
-        dropped: 0,
-        frozen: false,
-        cursors: mine.map(({ peer, acked, out }) => ({
-          hubId: peer,
-          acked: acked as FeedPosition,
-          lag: lag(acked as FeedPosition),
-          snapshot: out.state === "snapshot",
-        })),
-      };
-    });
-    const imported = [...this.#importer.feeds.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1));
-    return [
-      ...own,
-      ...imported.map((feed): FeedStatus => {
-        const { head, entries, dropped, frozen } = feed;
-        return {
-          head,
-          own: false,
-          freshness: feed.freshness(),
-          ageMs: feed.ageMs(),
-          nodes: feed.table.size,
-          entries,
-          dropped,
-          frozen,
-          cursors: [],
-        };
-      }),
-    ];
+    return feedStatuses(this.#exporter, this.#importer, this.#sessions, this.#table.size);
   }
 
   /** sources are the hubs' parts of the registry, for readers inside the core. */
@@ -246,11 +220,7 @@ export class RegistryCore implements Core<Input, Effect> {
       case "named":
         return local.named(input.stream, input.seq, input.updates);
       case "query":
-        return local.reply({
-          kind: "answer",
-          call: input.call,
-          answer: answerQuery(this.#world.o.hubId, this.sources(), input.query, () => this.feeds()),
-        });
+        return local.reply({ kind: "answer", call: input.call, answer: this.#answer(input.query) });
       case "watch_open":
         return this.#watches.open(input.watch, input.options);
       case "watch_ready":
@@ -263,6 +233,20 @@ export class RegistryCore implements Core<Input, Effect> {
         return;
       default:
         return this.#stepPeer(input);
+    }
+  }
+
+  /** answer answers from memory. */
+  #answer(query: Query): Answer {
+    switch (query.type) {
+      case "get":
+        return getNode(this.#world.o.hubId, this.sources(), query.name, query.maxStalenessMs);
+      case "list":
+        return this.#listings.list(this.sources(), query);
+      case "page":
+        return this.#listings.page(query);
+      case "feeds":
+        return { type: "feeds", feeds: this.feeds() };
     }
   }
 
@@ -356,7 +340,7 @@ export class RegistryCore implements Core<Input, Effect> {
     assert(!this.#started, "start comes once");
     this.#started = true;
     const world = this.#world;
-    world.persist([putMeta("boot", { bootId: this.#boot.bootId, clean: false } satisfies BootMark), ...this.#leftovers]);
+    world.persist([putMeta("boot", { ...this.#boot, clean: false } satisfies BootMark), ...this.#leftovers]);
     this.#leftovers = [];
     const { full } = this.#exporter;
     const tick = () => world.hlc.tick(world.now.wall);
@@ -367,11 +351,12 @@ export class RegistryCore implements Core<Input, Effect> {
       else if (this.#rewrite.includes(feed.share)) feed.openEpoch(EPOCH_REASON.RENUMBERED, 0, tick());
     }
     this.#local.presence.start();
+    this.#importer.start();
   }
 
   #stop(): void {
     this.#close();
-    this.#world.persist([putMeta("boot", { bootId: this.#boot.bootId, clean: true } satisfies BootMark)]);
+    this.#world.persist([putMeta("boot", { ...this.#boot, clean: true } satisfies BootMark)]);
     this.#world.emit({ kind: "stopped" });
   }
 
@@ -396,10 +381,9 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#checkpoint.segment();
     this.#table.forgetDead(full.ordinal - full.ring.size);
     for (const feed of this.#exporter.derived.values()) {
-      const part = new Payload();
-      shareChanges(world, this.#table, feed.view, changes, part);
-      if (part.empty) continue;
-      feed.append(part, hlc);
+      const writer = new FeedWriter(world, feed, () => hlc);
+      shareChanges(world, this.#table, feed.view, changes, writer);
+      writer.end();
       if (feed.logLength > 2 * world.o.tailSegments) {
         const ops: StoreOp[] = [];
         feed.trim(undefined, ops);
@@ -442,7 +426,7 @@ export class RegistryCore implements Core<Input, Effect> {
   // ----
 
   #makeLocal(): LocalRegistry {
-    const local = new LocalRegistry(this.#world, this.#table, this.#open, () => this.#close());
+    const local = new LocalRegistry(this.#world, this.#table, this.#open);
     local.epoch = () => this.#exporter.full.epoch;
     return local;
   }

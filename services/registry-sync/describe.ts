@@ -1,6 +1,7 @@
 import type { Exporter } from "./exporter.ts";
 import type { Importer } from "./importer.ts";
 import type { LocalRegistry } from "./local.ts";
+import type { FeedPosition, FeedStatus } from "./messages.ts";
 import type { PeerSession } from "./session.ts";
 import type { Watches } from "./watch.ts";
 import { hex } from "./wire.ts";
@@ -48,4 +49,52 @@ export function describeRegistry(
     );
   }
   return lines.join("\n");
+}
+
+/** feedStatuses say how all feeds that are held stand, own ones first. `nodes` is how many this hub has. */
+export function feedStatuses(
+  exporter: Exporter,
+  importer: Importer,
+  sessions: ReadonlyMap<number, PeerSession>,
+  nodes: number,
+): FeedStatus[] {
+  const cursors = [...sessions.values()].filter((session) => session.acked !== undefined);
+  const own = exporter.feeds().map((feed): FeedStatus => {
+    const mine = cursors.filter(({ out }) => out.state !== "idle" && out.state !== "forgetting" && out.share === feed.share);
+    const lag = (acked: FeedPosition): number => (acked.epoch === feed.epoch ? feed.seq - acked.seq : feed.seq);
+    return {
+      head: feed.head,
+      own: true,
+      freshness: "FRESH",
+      ageMs: 0,
+      nodes: feed.share === "full" ? nodes : feed.view.nodes,
+      entries: feed.entries,
+      dropped: 0,
+      frozen: false,
+      cursors: mine.map(({ peer, acked, out }) => ({
+        hubId: peer,
+        acked: acked as FeedPosition,
+        lag: lag(acked as FeedPosition),
+        snapshot: out.state === "snapshot",
+      })),
+    };
+  });
+  const imported = [...importer.feeds.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1));
+  return [
+    ...own,
+    ...imported.map((feed): FeedStatus => {
+      const { head, entries, dropped, frozen, table } = feed;
+      return {
+        head,
+        own: false,
+        freshness: feed.freshness(),
+        ageMs: feed.ageMs(),
+        nodes: table.size,
+        entries,
+        dropped,
+        frozen,
+        cursors: [],
+      };
+    }),
+  ];
 }

@@ -1,10 +1,13 @@
 import type { Freshness } from "#kernel/freshness.ts";
+import { LIMITS } from "#kernel/limits.ts";
 import { type NodeName, resolveNode } from "#kernel/node-name.ts";
 import type { Ring } from "#kernel/ring.ts";
-import type { Answer, FeedPosition, FeedStatus, HubFreshness, NodeFilter, NodeRecord, Query } from "./messages.ts";
+import type { Answer, FeedPosition, HubFreshness, NodeFilter, NodeRecord, Scalar, StateValue } from "./messages.ts";
 import type { NodeInfo } from "./ports.ts";
+import { imageOf, type NodeImage } from "./scan.ts";
 import type { SegmentItem } from "./segment.ts";
-import type { FeedTable, NodeEntry } from "./table.ts";
+import { type FeedTable, type KeyEntry, type NodeEntry, scalarOf } from "./table.ts";
+import { utf8Length } from "./wire.ts";
 import { failure } from "./world.ts";
 
 /** Source is one hub's part of the registry, own or imported, as readers see it. */
@@ -47,17 +50,44 @@ export function onlineIn(source: Source, entry: NodeEntry): boolean {
   return entry.online && source.freshness !== "UNKNOWN";
 }
 
-/** recordOf describes one node. */
-export function recordOf(source: Source, entry: NodeEntry): NodeRecord {
-  return {
-    name: { hubId: source.hubId, nodeId: entry.info.nodeId },
-    node: entry.bytes,
-    state: source.table.state(entry),
-    online: onlineIn(source, entry),
+/** Bytes of a record besides its node and state. */
+const RECORD_BYTES = 512;
+/** Bytes of a value besides its key and content. */
+const VALUE_BYTES = 24;
+
+/** Recorded is a record and the bytes that it takes in an answer. */
+export interface Recorded {
+  readonly record: NodeRecord;
+  readonly bytes: number;
+}
+
+/** recordOf describes one node as it was in an image. State that does not fit into an answer beside the longest node is left out. */
+export function recordOf(source: Source, image: NodeImage): Recorded {
+  const room = LIMITS.messageBytes - LIMITS.nodeBytes - RECORD_BYTES;
+  const state: StateValue[] = [];
+  let stateBytes = 0;
+  for (const { kref, low, high, text } of image.values) {
+    const value = scalarOf(source.table.key(kref) as KeyEntry, low, high, text);
+    const bytes = VALUE_BYTES + utf8Length(value.key) + contentBytes(value.value);
+    if (stateBytes + bytes > room) continue;
+    stateBytes += bytes;
+    state.push(value);
+  }
+  const record: NodeRecord = {
+    name: { hubId: source.hubId, nodeId: image.entry.info.nodeId },
+    node: image.bytes,
+    state,
+    omitted: image.values.length - state.length,
+    online: image.online && source.freshness !== "UNKNOWN",
     freshness: source.freshness,
     ageMs: source.ageMs,
     version: source.head,
   };
+  return { record, bytes: RECORD_BYTES + image.bytes.length + stateBytes };
+}
+
+function contentBytes(value: Scalar): number {
+  return typeof value === "string" ? utf8Length(value) : value instanceof Uint8Array ? value.length : 0;
 }
 
 /** hubOf says how current one hub's part is. */
@@ -71,19 +101,8 @@ export function selected(sources: readonly Source[], hubIds: readonly string[]):
   return chosen.sort((a, b) => (a.hubId < b.hubId ? -1 : 1));
 }
 
-/** answerQuery answers from memory. */
-export function answerQuery(ownHubId: string, sources: readonly Source[], query: Query, feeds: () => readonly FeedStatus[]): Answer {
-  switch (query.type) {
-    case "get":
-      return getNode(ownHubId, sources, query.name, query.maxStalenessMs);
-    case "list":
-      return listNodes(sources, query);
-    case "feeds":
-      return { type: "feeds", feeds: feeds() };
-  }
-}
-
-function getNode(ownHubId: string, sources: readonly Source[], name: NodeName, maxStalenessMs: number | undefined): Answer {
+/** getNode finds a node by its name and answers what is known of it. */
+export function getNode(ownHubId: string, sources: readonly Source[], name: NodeName, maxStalenessMs: number | undefined): Answer {
   const holders = sources.filter((source) => source.table.byId(name.nodeId) !== undefined);
   const resolution = resolveNode(
     name.hubId,
@@ -104,46 +123,6 @@ function getNode(ownHubId: string, sources: readonly Source[], name: NodeName, m
     const facts = { age_ms: String(source.ageMs), freshness: source.freshness };
     return { type: "failed", failure: failure("TOO_STALE", "what is held of the node is older than allowed", facts) };
   }
-  return { type: "node", record: recordOf(source, source.table.byId(name.nodeId) as NodeEntry) };
-}
-
-/** listNodes gives one page in the order (hub, node), after a name: a node that is there all the time is on exactly one page. */
-function listNodes(sources: readonly Source[], query: Extract<Query, { type: "list" }>): Answer {
-  const { filter, after } = query;
-  const limit = Math.max(1, query.limit);
-  const all = filtersNothing(filter);
-  const records: NodeRecord[] = [];
-  const chosen = selected(sources, filter.hubIds);
-  let total = 0;
-  let more = false;
-  for (const source of chosen) {
-    const ids = source.table.sortedIds();
-    if (all) total += ids.length;
-    const past = after !== undefined && source.hubId < after.hubId;
-    let index = after !== undefined && source.hubId === after.hubId ? firstAfter(ids, after.nodeId) : past ? ids.length : 0;
-    if (!all) for (const nodeId of ids) if (passes(source, filter, nodeId)) total++;
-    for (; index < ids.length && !more; index++) {
-      const nodeId = ids[index] as string;
-      if (!all && !passes(source, filter, nodeId)) continue;
-      if (records.length === limit) more = true;
-      else records.push(recordOf(source, source.table.byId(nodeId) as NodeEntry));
-    }
-  }
-  return { type: "nodes", records, more, total, hubs: chosen.map(hubOf) };
-}
-
-function passes(source: Source, filter: NodeFilter, nodeId: string): boolean {
-  const entry = source.table.byId(nodeId) as NodeEntry;
-  return matchesFilter(filter, entry.info) && (!filter.onlineOnly || onlineIn(source, entry));
-}
-
-function firstAfter(ids: readonly string[], nodeId: string): number {
-  let low = 0;
-  let high = ids.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((ids[middle] as string) <= nodeId) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+  const entry = source.table.byId(name.nodeId) as NodeEntry;
+  return { type: "node", record: recordOf(source, imageOf(source.table, entry, entry)).record };
 }

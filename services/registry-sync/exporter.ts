@@ -1,7 +1,7 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { changeRules, type FeedMeta, OwnFeed } from "./feed.ts";
-import type { FeedPosition, PeerFrame, PeerShare, ShareRules } from "./messages.ts";
+import type { FeedPosition, PeerShare, ShareRules } from "./messages.ts";
 import { EPOCH_REASON, type EpochReason, type StoreReader } from "./ports.ts";
 import type { PeerSession } from "./session.ts";
 import { ShareView } from "./share.ts";
@@ -19,6 +19,8 @@ const NACK_PAUSE_MS = 100;
 const NACK_PAUSE_MAX_MS = 30_000;
 /** A peer may make us open a new epoch (by knowing more of us than we do) once in this time. */
 const RESTORE_EVERY_MS = 10_000;
+/** A feed that is too long for a snapshot is looked at again after this. */
+const TOO_LONG_PAUSE_MS = 600_000;
 /** Largest epoch that is believed. */
 const MAX_EPOCH = 2 ** 48;
 
@@ -45,6 +47,8 @@ export class Exporter {
   readonly #jobs = new Map<number, SnapshotJob>();
   #nextJob = 1;
   readonly #restoredAt = new Map<string, number>();
+  /** Shares that are too long for a snapshot, and until when none is built: 8 at most. */
+  readonly #tooLongUntil = new Map<string, number>();
 
   constructor(world: World, table: FeedTable, sessions: ReadonlyMap<number, PeerSession>, close: () => void) {
     this.#world = world;
@@ -284,7 +288,8 @@ export class Exporter {
     if (feed === undefined) return;
     while (session.credit > 0 && out.next <= feed.seq) {
       const item = feed.ring.get(out.next);
-      if (item === undefined) {
+      // One that no peer takes (written before there was a bound) would end the session each time that it is sent.
+      if (item === undefined || item.byteLength > this.#world.o.limits.frameBytes) {
         this.#startSnapshot(session, feed, new Set());
         return;
       }
@@ -297,6 +302,10 @@ export class Exporter {
   }
 
   #startSnapshot(session: PeerSession, feed: OwnFeed, held: ReadonlySet<string>): void {
+    if (this.#tooLongUntil.has(feed.share)) {
+      session.out = { state: "offered", share: feed.share };
+      return;
+    }
     this.#close();
     const usable = [...this.#jobs.values()].find(
       (job) => job.share === feed.share && job.position.epoch === feed.epoch && job.position.seq + 1 >= feed.ring.first,
@@ -307,7 +316,8 @@ export class Exporter {
       this.#jobs.set(job.id, job);
     }
     session.out = { state: "snapshot", share: feed.share, held, job: job.id, manifestSent: false, nextPart: 0 };
-    this.#dropIdleJobs();
+    if (job.tooLong) this.#giveUp(job);
+    else this.#dropIdleJobs();
   }
 
   /** compressed takes a part of a snapshot; false if the job is not of this exporter. */
@@ -315,7 +325,21 @@ export class Exporter {
     const job = this.#jobs.get(jobId);
     if (job === undefined) return;
     job.compressed(codec, bytes);
-    if (job.manifest !== undefined) this.pull();
+    if (job.tooLong) this.#giveUp(job);
+    else if (job.manifest !== undefined) this.pull();
+  }
+
+  /** giveUp: no peer takes so long a snapshot. Those who ask again get none for a while. */
+  #giveUp(job: SnapshotJob): void {
+    this.#tooLongUntil.set(job.share, this.#world.now.mono + TOO_LONG_PAUSE_MS);
+    for (const session of this.#sessions.values())
+      if (session.out.state === "snapshot" && session.out.job === job.id) session.out = { state: "offered", share: job.share };
+    this.#dropIdleJobs();
+    const fields = { limit: "snapshot_bytes", max: String(this.#world.o.limits.snapshotBytes) };
+    this.#world.event("limit", "ERROR", "the feed is longer than a snapshot may be; peers that need one get none", {
+      share: job.share,
+      fields,
+    });
   }
 
   #sendSnapshot(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): void {
@@ -378,9 +402,20 @@ export class Exporter {
     return least === Number.POSITIVE_INFINITY ? 0 : least;
   }
 
-  /** deadline is when a paused session goes on. */
+  /** tick offers again what was too long for a snapshot. */
+  tick(): void {
+    for (const [share, until] of this.#tooLongUntil) {
+      if (until > this.#world.now.mono) continue;
+      this.#tooLongUntil.delete(share);
+      for (const session of this.#sessions.values())
+        if (session.out.state === "offered" && session.out.share === share) this.offer(session);
+    }
+  }
+
+  /** deadline is when a paused session goes on, or a feed is offered again. */
   deadline(): number {
     let next = Number.POSITIVE_INFINITY;
+    if (this.#tooLongUntil.size > 0) for (const until of this.#tooLongUntil.values()) next = Math.min(next, until);
     for (const session of this.#sessions.values())
       if (session.pausedUntil > this.#world.now.mono) next = Math.min(next, session.pausedUntil);
     return next;
@@ -419,9 +454,4 @@ export class Exporter {
     }
     return changed;
   }
-}
-
-/** isExportFrame tells which frames are about our feed. */
-export function isExportFrame(frame: PeerFrame): boolean {
-  return frame.type === "feed_open" || frame.type === "ack" || frame.type === "nack" || frame.type === "forget_done";
 }

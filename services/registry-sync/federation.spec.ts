@@ -96,6 +96,20 @@ describe("two hubs over mutual TLS", { timeout: 30_000 }, () => {
     expect(changes.every(({ hubId }) => hubId === "alpha")).toBe(true);
   });
 
+  test("reading as often as one likes does not end the session with the hub that is asked for a sign of life", async () => {
+    const service = b.local({ kind: "service" });
+    const ended = [a, b].map((hub) => hub.module.links?.().map(({ fatal }) => fatal));
+    const now = create(GetNodeRequestSchema, { name: { nodeId: "open-1" }, maxStalenessMs: 0n });
+    const reads: Promise<unknown>[] = [];
+    for (let i = 0; i < 200; i++) {
+      reads.push(failureOfCall(service.getNode(now)));
+      // As long as it takes the other hub to answer.
+      await gateway.client.getNode(create(GetNodeRequestSchema, { name: { nodeId: "open-1" } }));
+    }
+    await Promise.all(reads);
+    expect([a, b].map((hub) => hub.module.links?.().map(({ fatal }) => fatal))).toEqual(ended);
+  });
+
   test("S0-21 D-7 bare names are looked up, staleness is checked with one ping before it is an error", async () => {
     const service = b.local({ kind: "service" });
     const get = (nodeId: string, maxStalenessMs?: bigint) =>

@@ -3,9 +3,9 @@ import type { HlcReading } from "#kernel/hlc.ts";
 import { beatOf } from "#kernel/instant.ts";
 import { Ring } from "#kernel/ring.ts";
 import type { FeedPosition } from "./messages.ts";
-import { EPOCH_REASON, type EpochReason, type StoreReader, type UpdateBatch } from "./ports.ts";
-import { imageOf, putImages } from "./scan.ts";
-import { Payload, readSegment, type SegmentItem, sealSegment, ZERO_DIGEST } from "./segment.ts";
+import { type Block, EPOCH_REASON, type EpochReason, type StoreReader, type UpdateBatch } from "./ports.ts";
+import { columnsOf, imageOf, valuesWithin } from "./scan.ts";
+import { BLOCK_OVERHEAD, Payload, readSegment, type SegmentItem, sealSegment, ZERO_DIGEST } from "./segment.ts";
 import { filterBatch, type NodeView, type ShareView, sameView } from "./share.ts";
 import type { FeedTable, KeyEntry, NodeEntry } from "./table.ts";
 import { putMeta, type World } from "./world.ts";
@@ -26,8 +26,8 @@ export interface FeedMeta {
   readonly active: boolean;
 }
 
-/** Most payload bytes of a segment that repeats state (a change of rules). */
-const REPEAT_BYTES = 200 * 1024;
+/** Bytes of a block of values that are shown anew (a node that was hidden). */
+const REPEAT_BYTES = 64 * 1024;
 
 /**
  * OwnFeed is one feed of this hub: a hash chain of segments, each durable before it leaves.
@@ -166,22 +166,6 @@ export class OwnFeed {
     }
   }
 
-  /** repeat writes payload blocks in as many segments as it takes. */
-  writer(hlc: () => HlcReading): { readonly payload: () => Payload; readonly end: () => void } {
-    let payload = new Payload();
-    const flush = (): void => {
-      if (!payload.empty) this.append(payload, hlc());
-      payload = new Payload();
-    };
-    return {
-      payload: () => {
-        if (payload.length > REPEAT_BYTES) flush();
-        return payload;
-      },
-      end: flush,
-    };
-  }
-
   #take(item: SegmentItem): void {
     this.seq = item.header.seq;
     this.epoch = item.header.epoch;
@@ -196,6 +180,43 @@ export class OwnFeed {
   }
 }
 
+/** FeedWriter writes blocks into as many segments of a feed as it takes, so that each can be sent (O1). */
+export class FeedWriter {
+  readonly #world: World;
+  readonly #feed: OwnFeed;
+  readonly #hlc: () => HlcReading;
+  #payload = new Payload();
+
+  constructor(world: World, feed: OwnFeed, hlc: () => HlcReading) {
+    this.#world = world;
+    this.#feed = feed;
+    this.#hlc = hlc;
+  }
+
+  block(block: Exclude<Block, { kind: "state" | "unknown" }>, count = 1): void {
+    const bytes = this.#world.o.codec.encodeBlock(block);
+    this.#room(count, bytes.length).block(bytes, count);
+  }
+
+  /** state writes an encoded StateBlock, verbatim. */
+  state(bytes: Uint8Array, count: number): void {
+    this.#room(count, bytes.length).state(bytes, count);
+  }
+
+  /** end seals what was written last. */
+  end(): void {
+    if (!this.#payload.empty) this.#feed.append(this.#payload, this.#hlc());
+    this.#payload = new Payload();
+  }
+
+  #room(count: number, bytes: number): Payload {
+    const { segmentUpdates, segmentPayloadBytes } = this.#world.o.limits;
+    const { length, count: written } = this.#payload;
+    if (written + count > segmentUpdates || length + bytes + BLOCK_OVERHEAD > segmentPayloadBytes) this.end();
+    return this.#payload;
+  }
+}
+
 /** showNode writes what a share's feed must say because a node is now seen as `view`. */
 export function showNode(
   world: World,
@@ -203,30 +224,32 @@ export function showNode(
   share: ShareView,
   entry: NodeEntry,
   view: NodeView | undefined,
-  payload: Payload,
+  writer: FeedWriter,
 ): void {
-  const { codec } = world.o;
   const { ref } = entry;
   const before = share.shown(ref);
   share.note(ref, view);
   if (view === undefined) {
-    if (before !== undefined) payload.block(codec.encodeBlock({ kind: "node_del", ref }));
+    if (before !== undefined) writer.block({ kind: "node_del", ref });
     return;
   }
   for (const kref of view.krefs) {
     const key = table.key(kref) as KeyEntry;
-    if (share.defines(kref)) payload.block(codec.encodeBlock({ kind: "key_def", kref, name: key.name, type: key.type }));
+    if (share.defines(kref)) writer.block({ kind: "key_def", kref, name: key.name, type: key.type });
   }
-  payload.block(codec.encodeBlock({ kind: "node_put", ref, node: view.bytes, online: table.node(ref)?.online ?? entry.online }));
+  writer.block({ kind: "node_put", ref, node: view.bytes, online: table.node(ref)?.online ?? entry.online });
   // Values that were there before but not seen.
   const seen = new Set(before);
   const fresh = view.krefs.filter((kref) => !seen.has(kref));
   const image = imageOf(table, entry, { bytes: view.bytes, krefs: fresh });
-  if (image.values.length > 0) putImages(codec, payload, [image], false);
+  for (const values of valuesWithin(image.values, REPEAT_BYTES)) {
+    const columns = columnsOf([{ image, put: false, values }]);
+    writer.state(world.o.codec.encodeState(columns), columns.count);
+  }
 }
 
 /** shareChanges writes the part of the open segment's changes that a share shows. */
-export function shareChanges(world: World, table: FeedTable, share: ShareView, changes: readonly Change[], payload: Payload): void {
+export function shareChanges(world: World, table: FeedTable, share: ShareView, changes: readonly Change[], writer: FeedWriter): void {
   const { codec } = world.o;
   for (const change of changes) {
     switch (change.kind) {
@@ -234,26 +257,25 @@ export function shareChanges(world: World, table: FeedTable, share: ShareView, c
         break;
       case "node_put": {
         const view = share.viewOf(table, change.entry);
-        showNode(world, table, share, change.entry, view, payload);
+        showNode(world, table, share, change.entry, view, writer);
         break;
       }
       case "node_del":
-        if (share.shows(change.ref)) payload.block(codec.encodeBlock({ kind: "node_del", ref: change.ref }));
+        if (share.shows(change.ref)) writer.block({ kind: "node_del", ref: change.ref });
         share.note(change.ref, undefined);
         break;
       case "presence": {
         const online = change.online.filter((ref) => share.shows(ref));
         const offline = change.offline.filter((ref) => share.shows(ref));
-        if (online.length + offline.length > 0)
-          payload.block(codec.encodeBlock({ kind: "presence", online, offline }), online.length + offline.length);
+        if (online.length + offline.length > 0) writer.block({ kind: "presence", online, offline }, online.length + offline.length);
         break;
       }
       case "state": {
         const { batch } = change;
-        if (share.showsAll(batch)) payload.state(batch.bytes, batch.count);
+        if (share.showsAll(batch)) writer.state(batch.bytes, batch.count);
         else {
           const rest = filterBatch(batch, (ref, key) => share.showsKey(ref, key));
-          if (rest !== undefined) payload.state(codec.encodeState(rest.columns), rest.count);
+          if (rest !== undefined) writer.state(codec.encodeState(rest.columns), rest.count);
         }
         break;
       }
@@ -264,13 +286,13 @@ export function shareChanges(world: World, table: FeedTable, share: ShareView, c
 /** changeRules writes the difference that new rules make in a share's feed. */
 export function changeRules(world: World, table: FeedTable, feed: OwnFeed, rules: ShareView["rules"], hlc: () => HlcReading): void {
   const share = feed.view;
-  const writer = feed.writer(hlc);
+  const writer = new FeedWriter(world, feed, hlc);
   for (const entry of table.entries()) {
     const before = share.shows(entry.ref) ? share.viewOf(table, entry) : undefined;
     const old = share.rules;
     share.rules = rules;
     const view = share.viewOf(table, entry);
-    if (!sameView(before, view)) showNode(world, table, share, entry, view, writer.payload());
+    if (!sameView(before, view)) showNode(world, table, share, entry, view, writer);
     share.rules = old;
   }
   share.rules = rules;

@@ -105,6 +105,19 @@ describe("registration", () => {
     expect(await failureOfCall(register(lamp("lamp-9"), operator()))).toMatchObject({ reason: "ACCESS_DENIED" });
   });
 
+  test("a node that is too long is refused with the limit and the field; others of its call are taken", async () => {
+    const schema = "s".repeat(16_000);
+    const capabilities = Array.from({ length: 20 }, (_, i) => ({ name: `c${i}`, type: ValueType.JSON, readable: true, schema }));
+    const failure = { reason: "LIMIT_EXCEEDED", field: "node", facts: { limit: "node_bytes", max: "196608" } };
+    expect(await failureOfCall(register(lamp("long-1", { capabilities })))).toMatchObject(failure);
+    const nodes = [lamp("short-1"), lamp("long-1", { capabilities })];
+    const { results } = await as({}).registerNodes(create(RegisterNodesRequestSchema, { nodes }));
+    expect(results.map((result) => [result.failure?.reason, result.failure?.field])).toEqual([
+      [undefined, undefined],
+      [ErrorReason.LIMIT_EXCEEDED, "nodes[1]"],
+    ]);
+  });
+
   test("deregistration removes it, and says whether it was there", async () => {
     await register(lamp("short-lived"));
     const gone = () => as({}).deregisterNode({ $typeName: "foedus.registry_sync.v1alpha1.DeregisterNodeRequest", nodeId: "short-lived" });
@@ -334,6 +347,48 @@ describe("reading", () => {
         })(),
       ),
     ).toMatchObject({ reason: "INVALID_FIELD", field: "filter" });
+  });
+});
+
+describe("streams", () => {
+  test("nobody can take more than a part of the streams: others still get theirs", async () => {
+    const read = async (responses: AsyncIterable<unknown>): Promise<void> => {
+      for await (const _response of responses);
+    };
+    const streams = Array.from({ length: 32 }, () => as({ kind: "node", name: "greedy" }).updateState());
+    const ends = streams.map((stream) => failureOfCall(read(stream.responses)));
+    expect(await failureOfCall(read(as({ kind: "node", name: "greedy" }).updateState().responses))).toMatchObject({
+      reason: "LIMIT_EXCEEDED",
+      facts: { limit: "streams_per_caller", max: "32" },
+    });
+    await register(lamp("modest"));
+    const modest = as({ kind: "node", name: "modest" }).updateState();
+    modest.end();
+    await read(modest.responses);
+    streams[0]?.cancel();
+    await ends[0];
+    const again = as({ kind: "node", name: "greedy" }).updateState();
+    again.end();
+    await read(again.responses);
+    for (const stream of streams) stream.cancel();
+    await Promise.all(ends);
+
+    const abort = new AbortController();
+    const watch = (name: string) => as({ kind: "operator", name }).watch(create(WatchRequestSchema), { signal: abort.signal });
+    let bookmarks = 0;
+    const follow = async (name: string): Promise<void> => {
+      for await (const { push } of watch(name)) if (push.case === "bookmark") bookmarks++;
+    };
+    const watches = Array.from({ length: 8 }, () => failureOfCall(follow("viewer")));
+    await until(() => bookmarks >= 8);
+    expect(await failureOfCall(follow("viewer"))).toMatchObject({
+      reason: "LIMIT_EXCEEDED",
+      facts: { limit: "watchers_per_caller", max: "8" },
+    });
+    const other = failureOfCall(follow("other"));
+    await until(() => bookmarks >= 9);
+    abort.abort();
+    expect(await Promise.all([...watches, other])).toMatchObject(Array.from({ length: 9 }, () => ({ reason: "CANCELLED" })));
   });
 });
 

@@ -92,6 +92,7 @@ export class ImportFeed {
   replace(table: FeedTable, skipped: Set<number>, position: FeedPosition, hlc: HlcValue, gen: number): void {
     const ops: StoreOp[] = [];
     if (this.epoch > 0) ops.push({ op: "drop", log: this.#log() });
+    this.table.retire();
     this.table = table;
     this.skipped = skipped;
     this.share = position.share;
@@ -123,6 +124,7 @@ export class ImportFeed {
 
   /** forget removes everything from the store. */
   forget(ops: StoreOp[]): void {
+    this.table.retire();
     if (this.epoch > 0) ops.push({ op: "drop", log: this.#log() });
     this.checkpoint.forget(ops);
   }

@@ -1,11 +1,11 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { tooFarAhead } from "#kernel/hlc.ts";
-import { Applier } from "./apply.ts";
+import { Applier, type Intake } from "./apply.ts";
 import { ImportFeed, type PeerKey } from "./import-feed.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import { CODEC, type StoreReader } from "./ports.ts";
-import { Receiver, restoreStage } from "./receive.ts";
+import { type HeldPart, Receiver, restoreStage } from "./receive.ts";
 import { readSegment, SNAPSHOT_DOMAIN, verifySegment } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { concat, equalBytes, fromHex } from "./wire.ts";
@@ -23,11 +23,12 @@ const REOPEN_MS = 10_000;
 export class Importer {
   readonly #world: World;
   readonly #applier: Applier;
+  readonly #intake: Intake;
   readonly feeds = new Map<string, ImportFeed>();
   readonly #keys = new Map<string, Map<number, PeerKey>>();
   readonly #receivers = new Map<string, Receiver>();
   /** Parts held from transfers that were interrupted by a restart. */
-  readonly #staged = new Map<string, { readonly raw: Map<string, Uint8Array>; readonly gen: number }>();
+  readonly #staged = new Map<string, { readonly parts: ReadonlyMap<string, HeldPart>; readonly gen: number }>();
   #nextJob = 1;
   automation = false;
   /** gone is told of feeds that were forgotten. */
@@ -36,6 +37,7 @@ export class Importer {
   constructor(world: World) {
     this.#world = world;
     this.#applier = new Applier(world.o.codec, world.o.importRules, world.o.limits);
+    this.#intake = { nodes: world.o.limits.nodesPerPeer };
   }
 
   key(peer: string, key: PeerKey, revokesUpTo: number): void {
@@ -127,7 +129,7 @@ export class Importer {
     const same = feed !== undefined && feed.epoch > 0 && feed.share === head.share;
     const from = same ? feed.head : { hubId: session.peer, share: head.share, epoch: 0, seq: 0, digest: new Uint8Array(0) };
     const heldParts =
-      this.#receivers.get(session.peer)?.heldDigests() ?? [...(this.#staged.get(session.peer)?.raw.keys() ?? [])].map(fromHex);
+      this.#receivers.get(session.peer)?.heldDigests() ?? [...(this.#staged.get(session.peer)?.parts.keys() ?? [])].map(fromHex);
     session.send({ type: "feed_open", from, heldParts });
   }
 
@@ -167,7 +169,7 @@ export class Importer {
     if (!equalBytes(header.prev, feed.digest)) return this.#fork(session, feed, "a segment follows another history than what is held");
     const blocks = codec.decodePayload(item.payload);
     if (blocks === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the payload is malformed"), true);
-    const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1);
+    const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, this.#intake);
     if (wrong !== undefined) return this.#refuse(session, feed, wrong, wrong.reason === "SEGMENT_INVALID");
     this.#clock(session, header.hlc);
     if (this.automation)
@@ -276,14 +278,15 @@ export class Importer {
       held.share === manifest.share &&
       (manifest.epoch < held.epoch || (manifest.epoch === held.epoch && manifest.asOfSeq < held.seq));
     if (older) return this.#refuse(session, held, failure("FEED_GAP", "the snapshot is older than what is held"), false);
-    const problem = Receiver.problemOf(this.#world, manifest);
+    const problem = Receiver.problemOf(this.#world, manifest, held);
     if (problem !== undefined) return this.#refuse(session, held, problem, false);
     const feed = held ?? new ImportFeed(this.#world, session.peer);
     this.feeds.set(session.peer, feed);
     const before = this.#receivers.get(session.peer);
     const staged = this.#staged.get(session.peer);
-    const raw = before === undefined ? (staged?.raw ?? new Map<string, Uint8Array>()) : before.heldRaw(new Map());
-    const receiver = new Receiver(this.#world, this.#applier, feed, manifest, raw, before?.gen ?? staged?.gen);
+    const known = before?.heldParts() ?? staged?.parts ?? new Map<string, HeldPart>();
+    const stale = before?.gen ?? staged?.gen;
+    const receiver = new Receiver(this.#world, this.#applier, feed, manifest, known, stale, () => this.#nextJob++);
     this.#staged.delete(session.peer);
     this.#receivers.set(session.peer, receiver);
     session.openedAt = this.#world.now.mono;
@@ -295,7 +298,7 @@ export class Importer {
     const feed = this.feeds.get(session.peer);
     if (receiver === undefined || feed === undefined) return;
     session.openedAt = this.#world.now.mono;
-    this.#conclude(session, feed, receiver, receiver.part(index, data, this.#nextJob++));
+    this.#conclude(session, feed, receiver, receiver.part(index, data));
   }
 
   decompressed(job: number, raw: Uint8Array | undefined, sessions: Iterable<PeerSession>): void {
@@ -365,6 +368,17 @@ export class Importer {
   }
 
   // ---- time and store
+
+  /** start says what is held above a limit that was lowered: it is kept, and does not grow. */
+  start(): void {
+    const max = this.#world.o.limits.nodesPerPeer;
+    for (const { hubId, share, table } of this.feeds.values()) {
+      if (table.size <= max) continue;
+      const fields = { limit: "nodes_per_peer", max: String(max) };
+      const text = "a peer's feed has more nodes than this hub takes now; they are kept, and no more come";
+      this.#world.event("limit", "WARNING", text, { hub: hubId, share, count: table.size, fields });
+    }
+  }
 
   deadline(): number {
     let next = Number.POSITIVE_INFINITY;

@@ -15,6 +15,7 @@ import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import { frameFromProto, frameToProto, segmentMessage } from "./frame-codec.ts";
 import { certificatesOf, verifyKeyStatement } from "./key.ts";
 import type { FeedPosition, Output, PeerFrame } from "./messages.ts";
+import { Probes } from "./probes.ts";
 import { FRAME_OVERHEAD } from "./session.ts";
 import type { Shell } from "./shell.ts";
 
@@ -22,8 +23,6 @@ import type { Shell } from "./shell.ts";
 const CREDIT_BYTES = 1024 * 1024;
 /** Credit is given back in pieces of at least this size. */
 const CREDIT_STEP_BYTES = CREDIT_BYTES / 4;
-/** How long a reader waits for a hub's sign of life. */
-const PROBE_TIMEOUT_MS = 1_000;
 
 /** LinkPorts are what the sessions with peers need of the composition. */
 export interface LinkPorts {
@@ -90,13 +89,14 @@ export class Links {
   readonly #sessions = new Map<number, Session>();
   readonly #byPeer = new Map<string, Session>();
   readonly #peers = new Map<string, Peer>();
-  readonly #probes = new Map<string, Set<() => void>>();
+  readonly #probes: Probes;
   #unsubscribe: (() => void) | undefined;
   #known = false;
 
   constructor(options: LinksOptions) {
     this.#o = options;
     const { platform, ports } = options;
+    this.#probes = new Probes(platform.clock, (peer) => this.#links.probe(peer));
     this.#links = createPeerLinks<SessionFrame>({
       service: "registry-sync",
       method: RegistrySyncService.method.session,
@@ -135,7 +135,7 @@ export class Links {
 
   async stop(graceMs: number): Promise<void> {
     this.#unsubscribe?.();
-    for (const wake of [...this.#probes.values()].flatMap((set) => [...set])) wake();
+    this.#probes.stop();
     await this.#links.stop(graceMs);
   }
 
@@ -170,17 +170,9 @@ export class Links {
     if (session !== undefined) this.#links.synced(session.peer);
   }
 
-  /** probe asks a hub for a sign of life and resolves when its heads came, or after a second. */
+  /** probe asks a hub for a sign of life and resolves when its heads came, or after a second. Whoever asks at the same time shares it. */
   async probe(hubId: string): Promise<void> {
-    if (this.#links.current(hubId) === undefined) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const waiting = this.#probes.get(hubId) ?? new Set();
-    this.#probes.set(hubId, waiting.add(resolve));
-    const timer = this.#o.platform.clock.setTimer(PROBE_TIMEOUT_MS, resolve);
-    this.#links.probe(hubId);
-    await promise;
-    timer.cancel();
-    waiting.delete(resolve);
+    if (this.#links.current(hubId) !== undefined) await this.#probes.ask(hubId);
   }
 
   /** renew offers our feed anew, with the statement that the renewed certificate signed, and replaces the sessions that rest on the old one. */
@@ -234,6 +226,7 @@ export class Links {
     if (session === undefined) return;
     this.#sessions.delete(session.id);
     this.#byPeer.delete(peer);
+    this.#probes.forget(peer);
     this.#o.shell.tell({ kind: "session_down", session: session.id });
   }
 
@@ -296,9 +289,7 @@ export class Links {
       digest,
     }));
     this.#o.shell.tell({ kind: "heads", session: session.id, heads: positions, rttMs: rttMs < 0 ? undefined : rttMs });
-    const waiting = this.#probes.get(peer);
-    this.#probes.delete(peer);
-    for (const wake of waiting ?? []) wake();
+    this.#probes.answered(peer);
   }
 }
 

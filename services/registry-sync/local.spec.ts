@@ -72,6 +72,38 @@ describe("local nodes", () => {
     ).toBe("OUT_OF_SCOPE");
   });
 
+  test("a renewed certificate changes what a gateway may speak for: fewer prefixes, or more, from its next stream or registration on", () => {
+    const gateway = (...prefixes: string[]): Scope => ({ name: "gateway/zigbee", kind: "gateway", ids: [], prefixes });
+    const hub = new TestHub("alpha", new Instants());
+    const refusedBy = (seq: number): string | undefined => hub.refused.find((refusal) => refusal.seq === seq)?.failure.reason;
+    const bind = (id: number, nodeId: string): string | undefined => {
+      hub.post({ kind: "bind", stream: 2, id, nodeIds: [nodeId], keys: [] });
+      hub.settle();
+      return hub.bound.find((bound) => bound.id === id)?.failure?.reason;
+    };
+    const nodes = ["zb-1", "zw-1", "kn-1"].map((nodeId) => nodeBytes(nodeId, ["x:double"]));
+    hub.post({ kind: "register", call: 1, scope: gateway("zb-", "zw-"), nodes: nodes.slice(0, 2) });
+    hub.register(nodes[2]!);
+    hub.post({ kind: "stream_open", stream: 1, scope: gateway("zb-", "zw-") });
+    hub.post({ kind: "updates", stream: 1, seq: 1, batch: batchOf(2, 0, 1) });
+    expect([refusedBy(1), online(hub)]).toEqual([undefined, ["kn-1 on", "zb-1 on", "zw-1 on"]]);
+
+    hub.post({ kind: "stream_open", stream: 2, scope: gateway("zb-") });
+    expect(online(hub)).toEqual(["kn-1 on", "zb-1 on", "zw-1 off"]);
+    expect([bind(1, "zw-1"), bind(2, "zb-1")]).toEqual(["OUT_OF_SCOPE", undefined]);
+    hub.post({ kind: "updates", stream: 2, seq: 2, batch: batchOf(2, 0, 2) });
+    hub.post({ kind: "updates", stream: 1, seq: 3, batch: batchOf(2, 0, 3) });
+    hub.post({ kind: "updates", stream: 2, seq: 4, batch: batchOf(1, 0, 4) });
+    hub.settle();
+    expect([refusedBy(2), refusedBy(3), refusedBy(4)]).toEqual(["OUT_OF_SCOPE", "OUT_OF_SCOPE", undefined]);
+
+    hub.post({ kind: "register", call: 2, scope: gateway("zb-", "kn-"), nodes: [nodes[2]!] });
+    expect(bind(3, "kn-1")).toBeUndefined();
+    hub.post({ kind: "updates", stream: 2, seq: 5, batch: batchOf(3, 0, 5) });
+    hub.settle();
+    expect(refusedBy(5)).toBeUndefined();
+  });
+
   test("values of capabilities that stay survive a new registration, others go", () => {
     const hub = new TestHub("alpha", new Instants());
     hub.register(nodeBytes("lamp", ["a:double", "b:double", "c:double"]));
@@ -92,7 +124,7 @@ describe("local nodes", () => {
     ).toEqual(["a=0", "c=2"]);
   });
 
-  test("presence: a node by its stream, a gateway's by a lease of 3 x 30 s, and by an executor", () => {
+  test("presence: a node by its stream, a gateway's by a lease of 3 x 30 s, and by an executor, as long as executors are told of", () => {
     const clock = new Instants();
     const hub = new TestHub("alpha", clock);
     hub.register(nodeBytes("gated", ["x:double"]));
@@ -104,13 +136,23 @@ describe("local nodes", () => {
     expect(online(hub)).toEqual(["gated on", "lamp off"]);
     hub.post({ kind: "presence", call: 91, attached: ["lamp"], detached: [], replace: true });
     expect(online(hub)).toEqual(["gated on", "lamp on"]);
-    clock.advance(89_000);
+    clock.advance(55_000);
+    hub.post({ kind: "presence", call: 92, attached: [], detached: ["other"], replace: false });
+    clock.advance(34_000);
     hub.settle();
     expect(online(hub)).toEqual(["gated on", "lamp on"]);
     clock.advance(2_000);
     hub.settle();
     expect(online(hub)).toEqual(["gated off", "lamp on"]);
-    hub.post({ kind: "presence", call: 92, attached: [], detached: [], replace: true });
+    clock.advance(23_000);
+    hub.settle();
+    expect(online(hub)).toEqual(["gated off", "lamp on"]);
+    clock.advance(2_000);
+    hub.settle();
+    expect(online(hub)).toEqual(["gated off", "lamp off"]);
+    hub.post({ kind: "presence", call: 93, attached: ["lamp"], detached: [], replace: true });
+    expect(online(hub)).toEqual(["gated off", "lamp on"]);
+    hub.post({ kind: "presence", call: 94, attached: [], detached: [], replace: true });
     expect(online(hub)).toEqual(["gated off", "lamp off"]);
   });
 
@@ -191,6 +233,12 @@ describe("local nodes", () => {
     const call = hub.register(nodeBytes("door", []));
     expect(hub.registered.get(call)?.[0]?.failure?.reason).toBe("STORE_UNAVAILABLE");
     expect(online(hub)).toEqual(["lamp on"]);
+    // A removal that may not be durable is not confirmed to who asks again: a crash would bring the node back.
+    const out: Effect[] = [];
+    hub.core.step({ mono: 1, wall: 1 }, { kind: "deregister", call: 77, scope: GATEWAY, nodeId: "gone" }, out);
+    expect(out).toContainEqual(
+      expect.objectContaining({ kind: "deregistered", call: 77, failure: expect.objectContaining({ reason: "STORE_UNAVAILABLE" }) }),
+    );
     hub.post({ kind: "stored", ok: true });
     const again = hub.register(nodeBytes("door", []));
     hub.settle();

@@ -33,7 +33,6 @@ export class LocalRegistry {
   readonly table: FeedTable;
   readonly open: OpenSegment;
   readonly presence: LocalPresence;
-  readonly #close: () => void;
   readonly #checker = new BatchChecker();
   readonly #streams = new Map<number, Stream>();
   /** Streams with a batch in the open segment. */
@@ -44,12 +43,10 @@ export class LocalRegistry {
   /** Epoch of the feed, for Bound. */
   epoch: () => number = () => 1;
 
-  /** close: ends the open segment at once. */
-  constructor(world: World, table: FeedTable, open: OpenSegment, close: () => void) {
+  constructor(world: World, table: FeedTable, open: OpenSegment) {
     this.#world = world;
     this.table = table;
     this.open = open;
-    this.#close = close;
     this.presence = new LocalPresence(world, table, open);
   }
 
@@ -93,13 +90,13 @@ export class LocalRegistry {
         ref: 0,
         failure: { ...failure("INVALID_FIELD", "the node or its id is malformed"), field: "node.node_id" },
       };
-    const problem = this.#world.storeFailure ?? this.#problemOf(scope, info);
+    const problem = this.#world.storeFailure ?? this.#problemOf(scope, info, bytes.length);
     if (problem !== undefined) return { nodeId: info.nodeId, ref: 0, failure: problem };
     const known = this.table.byId(info.nodeId);
     const ref = known?.ref ?? this.table.nextRef;
     if (known === undefined || !equalBytes(known.bytes, bytes)) {
-      if (!this.open.fits(info.capabilities.length + 1, bytes.length + 160 * info.capabilities.length)) this.#close();
       this.#defineKeys(info);
+      this.open.room(1, bytes.length);
       const online = known?.online ?? this.presence.hasExecutor(info.nodeId);
       this.open.nodePut({ ...this.table.put(ref, bytes, info, online) });
       this.#world.event("node", "INFO", known === undefined ? "node registered" : "node changed", {
@@ -110,16 +107,18 @@ export class LocalRegistry {
     return { nodeId: info.nodeId, ref, failure: undefined };
   }
 
-  #problemOf(scope: Scope, info: NodeInfo): Failure | undefined {
+  #problemOf(scope: Scope, info: NodeInfo, size: number): Failure | undefined {
     const { limits } = this.#world.o;
     if (!covers(scope, info.nodeId))
       return failure("OUT_OF_SCOPE", "the caller may not speak for this node", { node: info.nodeId, scope: scope.name });
+    if (size > limits.nodeBytes)
+      return { ...limitFailure("node_bytes", limits.nodeBytes, `the node is ${size} bytes long; describe it in fewer`), field: "node" };
     if (info.capabilities.length > limits.keysPerNode)
       return limitFailure("keys_per_node", limits.keysPerNode, "the node has too many capabilities");
     if (new Set(info.capabilities.map((capability) => capability.name)).size < info.capabilities.length)
       return { ...failure("INVALID_FIELD", "two capabilities of the node have the same name"), field: "node.capabilities" };
-    if (this.table.byId(info.nodeId) === undefined && this.table.size >= limits.nodesPerPeer)
-      return limitFailure("nodes_per_peer", limits.nodesPerPeer, "this hub has as many nodes as peers would take");
+    if (this.table.byId(info.nodeId) === undefined && this.table.size >= limits.ownNodes)
+      return limitFailure("own_nodes", limits.ownNodes, "this hub has as many nodes of its own as it may; raise nodes_per_peer for more");
     const fresh = info.capabilities.filter(
       (capability) => SECTION[capability.type] !== 3 && this.table.kref(capability.name, capability.type) === undefined,
     );
@@ -131,6 +130,7 @@ export class LocalRegistry {
   #defineKeys(info: NodeInfo): void {
     for (const { name, type } of info.capabilities) {
       if (SECTION[type] === 3 || this.table.kref(name, type) !== undefined) continue;
+      this.open.room(1, 3 * name.length);
       const kref = this.table.nextKref;
       this.table.defineKey(kref, name, type);
       this.open.keyDef({ kref, name, type });
@@ -142,11 +142,10 @@ export class LocalRegistry {
     const allowed = covers(scope, nodeId);
     const problem = !allowed
       ? failure("OUT_OF_SCOPE", "the caller may not speak for this node", { node: nodeId, scope: scope.name })
-      : entry === undefined
-        ? undefined
-        : this.#world.storeFailure;
+      : // Also when it is gone already: that may not be durable yet, and a crash would bring it back.
+        this.#world.storeFailure;
     if (entry !== undefined && problem === undefined) {
-      if (!this.open.fits(1, 16)) this.#close();
+      this.open.room(1, 16);
       this.table.remove(entry.ref, mark);
       this.open.nodeDel(entry.ref);
       this.#world.event("node", "INFO", "node removed", { fields: { node: nodeId, by: scope.name } });
@@ -280,7 +279,7 @@ export class LocalRegistry {
     if (batch.count > 0) {
       this.#settleAll(stream.principal, batch);
       if (this.automation) this.#world.emit({ kind: "automate", hub: this.#world.o.hubId, batch });
-      if (!this.open.fits(batch.count, batch.bytes.length)) this.#close();
+      this.open.room(batch.count, batch.bytes.length);
       this.table.apply(batch, this.#checker.slots.data, 0);
       this.open.state(batch);
     }

@@ -51,6 +51,8 @@ export interface NodeRecord {
   /** Encoded foedus.common.v1.Node. */
   readonly node: Uint8Array;
   readonly state: readonly StateValue[];
+  /** Values that were left out, because the record would not fit into a message. */
+  readonly omitted: number;
   /** False too when `freshness` is UNKNOWN (B0-5). */
   readonly online: boolean;
   readonly freshness: Freshness;
@@ -171,8 +173,10 @@ export type WatchPush =
 /** Query is a question that is answered from memory. */
 export type Query =
   | { readonly type: "get"; readonly name: NodeName; readonly maxStalenessMs: number | undefined }
-  /** `after` is the last name of the page before. */
-  | { readonly type: "list"; readonly filter: NodeFilter; readonly limit: number; readonly after: NodeName | undefined }
+  /** The first page. What is left for others is kept as it is now, for so long as LIMITS says, under the name `keep`, if there is one. */
+  | { readonly type: "list"; readonly filter: NodeFilter; readonly limit: number; readonly keep?: string }
+  /** A page of what was kept, from a node on. */
+  | { readonly type: "page"; readonly listing: string; readonly from: number; readonly limit: number }
   | { readonly type: "feeds" };
 
 /** Answer to a query. */
@@ -181,7 +185,8 @@ export type Answer =
   | {
       readonly type: "nodes";
       readonly records: readonly NodeRecord[];
-      readonly more: boolean;
+      /** Where the next page starts; 0 after the last. */
+      readonly next: number;
       readonly total: number;
       readonly hubs: readonly HubFreshness[];
     }

@@ -3,7 +3,7 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { type Failure, fail } from "#kernel/error.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { createDriver, type Driver, type StoreReport } from "#runtime/driver.ts";
-import type { Platform, ServiceModule } from "#runtime/module.ts";
+import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { bootId } from "#runtime/store/open.ts";
 import type { Store } from "#runtime/store/port.ts";
@@ -17,7 +17,7 @@ import type { Effect, Input, Output } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
 import { createNodeHandlers } from "./node-handler.ts";
 import type { ValueType } from "./ports.ts";
-import { createReadHandlers, Listings } from "./read-handler.ts";
+import { createReadHandlers } from "./read-handler.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { Shell } from "./shell.ts";
 import { createStateHandlers } from "./state-handler.ts";
@@ -80,12 +80,11 @@ class RegistryModule implements RegistrySync {
     this.#o = options;
     const { platform, config } = options;
     const shell = this.#shell;
-    const listings = new Listings(platform.clock, platform.entropy, config.limits.listings, config.limits.listing_records);
     const handlers = {
       ...createNodeHandlers(shell),
       ...createStateHandlers(shell, config.limits.streams),
-      ...createReadHandlers(shell, listings, async (hubId) => this.#running?.links.probe(hubId)),
-      ...createWatchHandlers(shell),
+      ...createReadHandlers(shell, platform.entropy, async (hubId) => this.#running?.links.probe(hubId)),
+      ...createWatchHandlers(shell, config.limits.watchers),
       session: (...call: Parameters<Links["accept"]>) => this.#require().links.accept(...call),
     };
     this.bindings = [bind(RegistrySyncService, handlers, ["updateState"])];
@@ -226,9 +225,10 @@ class RegistryModule implements RegistrySync {
       await stopped.promise;
       timer.cancel();
     }
-    await driver.stop();
+    const durable = await driver.stop();
     metrics.stop();
     store.close();
+    if (!durable) throw notDurable(this.name);
   }
 
   #require(): Running {

@@ -47,7 +47,9 @@ export function createNodeHandlers(shell: Shell) {
         if (!(bytes instanceof Uint8Array)) return { nodeId, ref: 0, failure: bytes };
         const outcome = results[next++];
         if (outcome === undefined) return { nodeId, ref: 0, failure: { reason: "INTERNAL", message: "no result for this node" } };
-        return outcome.failure === undefined ? outcome : { ...outcome, failure: { field: `nodes[${index}].node_id`, ...outcome.failure } };
+        if (outcome.failure === undefined) return outcome;
+        const { field = "node.node_id" } = outcome.failure;
+        return { ...outcome, failure: { ...outcome.failure, field: field.replace(/^node\b/, `nodes[${index}]`) } };
       });
       return create(RegisterNodesResponseSchema, { results: all.map(outcomeToProto) });
     },

@@ -1,38 +1,43 @@
 import type { Change } from "./feed.ts";
 import type { UpdateBatch } from "./ports.ts";
-import { Payload } from "./segment.ts";
+import { BLOCK_OVERHEAD, Payload } from "./segment.ts";
 import type { FeedTable, KeyEntry, NodeEntry } from "./table.ts";
 import type { World } from "./world.ts";
 
-/** Bytes that framing may add to a block. */
-const BLOCK_OVERHEAD = 16;
+/** Nodes in one block of presence. */
+const PRESENCE_MAX = 4_096;
 
 /**
  * OpenSegment collects local changes until the committer is free. It is closed by `flush`, at the latest when it is full or
  * `segmentLingerMs` old (S1-24): nothing waits longer, and while a commit is in flight everything joins the next one.
+ *
+ * O1 no segment is longer than a frame carries: what is put in has room, and no single block is longer than a segment.
  */
 export class OpenSegment {
   readonly #world: World;
+  readonly #close: () => void;
   payload = new Payload();
   changes: Change[] = [];
   /** When the first change came. */
   since: number | undefined;
 
-  constructor(world: World) {
+  /** close: ends it at once, which calls `take`. */
+  constructor(world: World, close: () => void) {
     this.#world = world;
+    this.#close = close;
   }
 
   get empty(): boolean {
     return this.since === undefined;
   }
 
-  /** fits tells whether so many more entries and bytes fit; an empty segment takes any one block. */
-  fits(count: number, bytes: number): boolean {
-    if (this.empty) return true;
+  /** room closes the segment if so many more entries and bytes would not fit; an empty one takes any one block. Then the change is made. */
+  room(count: number, bytes: number): void {
+    if (this.empty) return;
     const { limits } = this.#world.o;
-    return (
-      this.payload.count + count <= limits.segmentUpdates && this.payload.length + bytes + BLOCK_OVERHEAD <= limits.segmentPayloadBytes
-    );
+    const fits =
+      this.payload.count + count <= limits.segmentUpdates && this.payload.length + bytes + BLOCK_OVERHEAD <= limits.segmentPayloadBytes;
+    if (!fits) this.#close();
   }
 
   state(batch: UpdateBatch): void {
@@ -59,15 +64,19 @@ export class OpenSegment {
     this.changes.push({ kind: "node_del", ref });
   }
 
-  /** presence marks nodes online or offline, in the table too. */
+  /** presence marks nodes online or offline, in the table too, in as many blocks and segments as it takes. */
   presence(table: FeedTable, refs: readonly number[], online: boolean): void {
     const changed = refs.filter((ref) => table.node(ref) !== undefined && table.node(ref)?.online !== online);
-    if (changed.length === 0) return;
-    this.#start();
-    for (const ref of changed) table.setOnline(ref, online);
-    const block = { kind: "presence", online: online ? changed : [], offline: online ? [] : changed } as const;
-    this.payload.block(this.#world.o.codec.encodeBlock(block), changed.length);
-    this.changes.push(block);
+    const most = Math.min(this.#world.o.limits.segmentUpdates, PRESENCE_MAX);
+    for (let from = 0; from < changed.length; from += most) {
+      const part = changed.slice(from, from + most);
+      this.room(part.length, 4 * part.length);
+      this.#start();
+      for (const ref of part) table.setOnline(ref, online);
+      const block = { kind: "presence", online: online ? part : [], offline: online ? [] : part } as const;
+      this.payload.block(this.#world.o.codec.encodeBlock(block), part.length);
+      this.changes.push(block);
+    }
   }
 
   /** take gives what was collected and starts anew. */

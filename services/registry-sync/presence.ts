@@ -4,10 +4,14 @@ import type { OpenSegment } from "./open-segment.ts";
 import type { FeedTable } from "./table.ts";
 import type { World } from "./world.ts";
 
+/** Executors that nobody has told of for so long are gone, ms: whoever has them tells all of them three times as often. */
+const EXECUTORS_LEASE_MS = 60_000;
+
 /** Principal is a node or gateway that speaks for nodes of this hub. */
 export interface Principal {
   readonly no: number;
-  readonly scope: Scope;
+  /** As its certificate said when it last opened a stream or registered a node. */
+  scope: Scope;
   streams: number;
   /** Its nodes stay online until then without a stream, mono ms. */
   leaseUntil: number;
@@ -19,9 +23,14 @@ export function covers(scope: Scope, nodeId: string): boolean {
   return scope.ids.includes(nodeId) || scope.prefixes.some((prefix) => nodeId.startsWith(prefix));
 }
 
+function sameScope(a: Scope, b: Scope): boolean {
+  return a === b || (a.ids.join() === b.ids.join() && a.prefixes.join() === b.prefixes.join());
+}
+
 /**
  * LocalPresence knows which local nodes are online: those whose own stream is open, whose executor is attached, or whose gateway has
- * shown life within its lease (3 x 30 s, renewed by any update).
+ * shown life within its lease (3 x 30 s, renewed by any update). The set of executors has a lease of its own, 3 x 20 s, for when
+ * command-forwarding is away.
  *
  * After a restart nobody has spoken yet: what was online stays so for one lease, so that a restart changes nobody's presence.
  */
@@ -34,6 +43,7 @@ export class LocalPresence {
   /** Number of the principal that spoke last for a node; 0: nobody since the start. */
   readonly home = new Growable(Uint32Array, 256);
   readonly #executors = new Set<string>();
+  #executorsUntil = Number.POSITIVE_INFINITY;
   #graceUntil: number | undefined;
 
   constructor(world: World, table: FeedTable, open: OpenSegment) {
@@ -53,8 +63,17 @@ export class LocalPresence {
       principal = { no: this.#principals.length + 1, scope, streams: 0, leaseUntil: Number.NEGATIVE_INFINITY, alive: false };
       this.#byName.set(scope.name, principal);
       this.#principals.push(principal);
-    }
+    } else if (!sameScope(principal.scope, scope)) this.#rescope(principal, scope);
     return principal;
+  }
+
+  /** rescope: a renewed certificate may speak for other nodes. Those that it no longer may are nobody's, until somebody speaks for them. */
+  #rescope(principal: Principal, scope: Scope): void {
+    principal.scope = scope;
+    const lost = this.#of(principal).filter((ref) => !covers(scope, this.#table.node(ref)?.info.nodeId ?? ""));
+    for (const ref of lost) this.home.set(ref, 0);
+    const offline = lost.filter((ref) => !this.hasExecutor(this.#table.node(ref)?.info.nodeId ?? ""));
+    this.#open.presence(this.#table, offline, false);
   }
 
   /** renew notes that a principal showed life. */
@@ -90,6 +109,7 @@ export class LocalPresence {
 
   /** executors notes attached and detached executors. */
   executors(attached: readonly string[], detached: readonly string[], replace: boolean): void {
+    this.#executorsUntil = this.#world.now.mono + EXECUTORS_LEASE_MS;
     const gone = new Set(replace ? this.#executors : []);
     for (const nodeId of detached) gone.add(nodeId);
     for (const nodeId of attached) gone.delete(nodeId);
@@ -107,12 +127,14 @@ export class LocalPresence {
   /** deadline is when the next lease ends. */
   deadline(): number {
     let next = this.#graceUntil ?? Number.POSITIVE_INFINITY;
+    if (this.#executors.size > 0) next = Math.min(next, this.#executorsUntil);
     for (const principal of this.#principals) if (principal.alive && principal.streams === 0) next = Math.min(next, principal.leaseUntil);
     return next;
   }
 
   tick(): void {
     const { mono } = this.#world.now;
+    if (this.#executors.size > 0 && this.#executorsUntil <= mono) this.executors([], [], true);
     if (this.#graceUntil !== undefined && this.#graceUntil <= mono) {
       this.#graceUntil = undefined;
       const silent: number[] = [];

@@ -1,9 +1,9 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Applier } from "./apply.ts";
+import type { Applier, Intake } from "./apply.ts";
 import type { ImportFeed } from "./import-feed.ts";
 import type { FeedPosition } from "./messages.ts";
-import type { SnapshotManifest, SnapshotPartInfo, StoreReader } from "./ports.ts";
+import { CODEC, type SnapshotManifest, type SnapshotPartInfo, type StoreReader } from "./ports.ts";
 import { stateHashOf } from "./snapshot.ts";
 import { FeedTable } from "./table.ts";
 import { equalBytes, hex } from "./wire.ts";
@@ -17,6 +17,14 @@ interface Stage {
 
 /** Bytes of a part before the codec, at most. */
 const PART_MAX = 1024 * 1024;
+/** Parts that are decompressed at a time, ahead of the one that is applied next: so much is kept of what is long. */
+const AHEAD = 4;
+
+/** HeldPart is a part that has come: as it was sent, or as it was before the codec. */
+export interface HeldPart {
+  readonly bytes: Uint8Array;
+  readonly raw: boolean;
+}
 
 /**
  * Receiver takes in a snapshot: parts are checked against the signed manifest, kept in the store as the parts of a checkpoint that does
@@ -24,6 +32,7 @@ const PART_MAX = 1024 * 1024;
  * transaction; until then the feed stays as it was.
  *
  * R1 parts that are held from an interrupted transfer, known by their content, are not sent again.
+ * R2 what has come stays as it was sent; it is decompressed in order, a few parts at a time, however many come and whichever is missing.
  */
 export class Receiver {
   readonly #world: World;
@@ -31,12 +40,17 @@ export class Receiver {
   readonly #feed: ImportFeed;
   readonly manifest: SnapshotManifest;
   readonly gen: number;
+  readonly #intake: Intake;
   readonly #table = new FeedTable();
   readonly #skipped = new Set<number>();
+  readonly #held = new Map<number, HeldPart>();
+  /** Parts that are decompressed and wait for their turn. */
   readonly #raw = new Map<number, Uint8Array>();
   /** Parts that are being decompressed, by job. */
   readonly #jobs = new Map<number, number>();
-  readonly #arrived = new Set<number>();
+  readonly #nextJob: () => number;
+  /** The part that is decompressed next, and the one that is applied next. */
+  #next = 0;
   #applied = 0;
 
   constructor(
@@ -44,37 +58,43 @@ export class Receiver {
     applier: Applier,
     feed: ImportFeed,
     manifest: SnapshotManifest,
-    held: ReadonlyMap<string, Uint8Array>,
+    held: ReadonlyMap<string, HeldPart>,
     staleGen: number | undefined,
+    nextJob: () => number,
   ) {
     this.#world = world;
     this.#applier = applier;
     this.#feed = feed;
     this.manifest = manifest;
+    this.#nextJob = nextJob;
+    this.#intake = { nodes: nodesFor(world, manifest, feed) };
     this.gen = feed.checkpoint.nextGen();
     const ops: StoreOp[] = [];
     if (staleGen !== undefined) ops.push({ op: "drop", log: feed.checkpoint.log(staleGen) });
     const stage: Stage = { gen: this.gen, parts: manifest.parts.map((part) => hex(part.sha256)) };
     ops.push(putMeta(`stage/${feed.hubId}`, stage));
     manifest.parts.forEach((part, index) => {
-      const raw = held.get(hex(part.sha256));
-      if (raw === undefined || this.#arrived.has(index)) return;
-      this.#arrived.add(index);
-      this.#raw.set(index, raw);
-      ops.push(feed.checkpoint.partOp(this.gen, index, raw));
+      const known = held.get(hex(part.sha256));
+      if (known === undefined || (known.raw && known.bytes.length !== part.rawLen)) return;
+      this.#held.set(index, known);
+      // What a restart has read from the store goes back there at once.
+      if (known.raw) ops.push(feed.checkpoint.partOp(this.gen, index, known.bytes));
     });
     world.persist(ops);
   }
 
   /** problemOf answers why a manifest cannot be taken. */
-  static problemOf(world: World, manifest: SnapshotManifest): Failure | undefined {
+  static problemOf(world: World, manifest: SnapshotManifest, feed: ImportFeed | undefined): Failure | undefined {
     const { limits, crypto } = world.o;
     if (!equalBytes(manifest.stateHash, stateHashOf(crypto, manifest.parts)))
       return failure("SEGMENT_INVALID", "the state hash of the snapshot does not fit its parts");
-    if (manifest.nodes > limits.nodesPerPeer)
+    if (manifest.nodes > nodesFor(world, manifest, feed))
       return limitFailure("nodes_per_peer", limits.nodesPerPeer, "the snapshot has more nodes than this hub takes from one peer");
     if (manifest.parts.some((part) => part.len > limits.snapshotPartBytes || part.rawLen > PART_MAX))
       return limitFailure("snapshot_part_bytes", limits.snapshotPartBytes, "a part of the snapshot is too long");
+    const bytes = manifest.parts.reduce((sum, part) => sum + Math.max(part.len, part.rawLen), 0);
+    if (bytes > limits.snapshotBytes)
+      return limitFailure("snapshot_bytes", limits.snapshotBytes, "the snapshot is longer than this hub takes from one peer");
     return undefined;
   }
 
@@ -85,29 +105,27 @@ export class Receiver {
 
   /** heldDigests names the parts that need not be sent again. */
   heldDigests(): Uint8Array[] {
-    return [...this.#arrived].map((index) => (this.manifest.parts[index] as SnapshotPartInfo).sha256);
+    return [...this.#held.keys()].map((index) => this.#part(index).sha256);
   }
 
-  /** heldRaw are the parts by digest, for a newer manifest. */
-  heldRaw(reader: ReadonlyMap<string, Uint8Array>): Map<string, Uint8Array> {
-    const held = new Map(reader);
-    for (const [index, raw] of this.#raw) held.set(hex((this.manifest.parts[index] as SnapshotPartInfo).sha256), raw);
-    return held;
+  /** heldParts are the parts by digest, for a newer manifest. */
+  heldParts(): Map<string, HeldPart> {
+    return new Map([...this.#held].map(([index, part]) => [hex(this.#part(index).sha256), part]));
   }
 
-  /** part takes a part as it came; `job` is a fresh number for its decompression. */
-  part(index: number, data: Uint8Array, job: number): Failure | undefined {
+  /** part takes a part as it came. */
+  part(index: number, data: Uint8Array): Failure | undefined {
     const info = this.manifest.parts[index];
     if (info === undefined) return failure("SEGMENT_INVALID", "the snapshot has no part of that index");
-    if (this.#arrived.has(index)) return undefined;
+    if (this.#held.has(index)) return undefined;
     if (data.length !== info.len || !equalBytes(this.#world.o.crypto.hash(data), info.sha256))
       return failure("SEGMENT_INVALID", "a part of the snapshot is not what the manifest says");
-    this.#arrived.add(index);
-    if (info.codec === 1) return this.#store(index, data);
-    if (info.codec !== 2) return failure("UPGRADE_NEEDED", "a part of the snapshot has a codec that is not known here");
-    this.#jobs.set(job, index);
-    this.#world.emit({ kind: "decompress", job, codec: info.codec, bytes: data, rawLen: info.rawLen });
-    return undefined;
+    if (info.codec !== CODEC.IDENTITY && info.codec !== CODEC.ZSTD)
+      return failure("UPGRADE_NEEDED", "a part of the snapshot has a codec that is not known here");
+    if (info.codec === CODEC.IDENTITY && info.rawLen !== info.len)
+      return failure("SEGMENT_INVALID", "a part of the snapshot has another length than the manifest says");
+    this.#held.set(index, { bytes: data, raw: false });
+    return this.advance();
   }
 
   owns(job: number): boolean {
@@ -117,28 +135,51 @@ export class Receiver {
   decompressed(job: number, raw: Uint8Array | undefined): Failure | undefined {
     const index = this.#jobs.get(job) as number;
     this.#jobs.delete(job);
-    if (raw === undefined || raw.length !== this.manifest.parts[index]?.rawLen)
+    if (raw === undefined || raw.length !== this.#part(index).rawLen)
       return failure("SEGMENT_INVALID", "a part of the snapshot cannot be decompressed");
-    return this.#store(index, raw);
-  }
-
-  #store(index: number, raw: Uint8Array): Failure | undefined {
     this.#raw.set(index, raw);
-    this.#world.persist([this.#feed.checkpoint.partOp(this.gen, index, raw)]);
     return this.advance();
   }
 
-  /** advance puts the parts that are there, in order, into the table; when all are, the feed is replaced. */
+  /** advance decompresses the parts that are next, and puts them, in order, into the table; when all are there, the feed is replaced. */
   advance(): Failure | undefined {
-    for (let raw = this.#raw.get(this.#applied); raw !== undefined; raw = this.#raw.get(this.#applied)) {
-      const blocks = this.#world.o.codec.decodePayload(raw);
-      if (blocks === undefined) return failure("SEGMENT_INVALID", "a part of the snapshot is malformed");
-      const problem = this.#applier.check(this.#table, this.#skipped, blocks, undefined, false);
+    for (;;) {
+      this.#decompress();
+      const raw = this.#raw.get(this.#applied);
+      if (raw === undefined) return undefined;
+      const problem = this.#apply(raw);
       if (problem !== undefined) return problem;
-      this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, blocks, 0, true).dropped;
-      this.#applied++;
+      this.#raw.delete(this.#applied++);
     }
+  }
+
+  #decompress(): void {
+    for (; this.#next < this.#applied + AHEAD; this.#next++) {
+      const part = this.#held.get(this.#next);
+      if (part === undefined) return;
+      const { codec, rawLen } = this.#part(this.#next);
+      if (part.raw || codec === CODEC.IDENTITY) {
+        this.#raw.set(this.#next, part.bytes);
+        continue;
+      }
+      const job = this.#nextJob();
+      this.#jobs.set(job, this.#next);
+      this.#world.emit({ kind: "decompress", job, codec: CODEC.ZSTD, bytes: part.bytes, rawLen });
+    }
+  }
+
+  #apply(raw: Uint8Array): Failure | undefined {
+    const blocks = this.#world.o.codec.decodePayload(raw);
+    if (blocks === undefined) return failure("SEGMENT_INVALID", "a part of the snapshot is malformed");
+    const problem = this.#applier.check(this.#table, this.#skipped, blocks, undefined, false, this.#intake);
+    if (problem !== undefined) return problem;
+    this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, blocks, 0, true).dropped;
+    if (this.#held.get(this.#applied)?.raw === false) this.#world.persist([this.#feed.checkpoint.partOp(this.gen, this.#applied, raw)]);
     return undefined;
+  }
+
+  #part(index: number): SnapshotPartInfo {
+    return this.manifest.parts[index] as SnapshotPartInfo;
   }
 
   get complete(): boolean {
@@ -152,19 +193,24 @@ export class Receiver {
   }
 }
 
+/** nodesFor is how many nodes a snapshot may have: not fewer than are held of that share, when the limit was lowered meanwhile. */
+function nodesFor(world: World, manifest: SnapshotManifest, feed: ImportFeed | undefined): number {
+  return Math.max(world.o.limits.nodesPerPeer, feed?.share === manifest.share ? feed.table.size : 0);
+}
+
 /** restoreStage reads back what is held of an interrupted transfer, by digest. */
 export function restoreStage(
   world: World,
   reader: StoreReader,
   hubId: string,
-): { readonly raw: Map<string, Uint8Array>; readonly gen: number } | undefined {
+): { readonly parts: Map<string, HeldPart>; readonly gen: number } | undefined {
   const stage = readMeta<Stage>(reader.get("meta", `stage/${hubId}`));
   if (stage === undefined) return undefined;
-  const raw = new Map<string, Uint8Array>();
+  const parts = new Map<string, HeldPart>();
   for (const blob of reader.read(`ckpt/${hubId}/${stage.gen}`, 0)) {
     const digest = stage.parts[blob.seq - 1];
-    if (digest !== undefined) raw.set(digest, blob.bytes);
+    if (digest !== undefined) parts.set(digest, { bytes: blob.bytes, raw: true });
   }
-  world.event("snapshot", "INFO", "interrupted snapshot found", { hub: hubId, count: raw.size });
-  return { raw, gen: stage.gen };
+  world.event("snapshot", "INFO", "interrupted snapshot found", { hub: hubId, count: parts.size });
+  return { parts, gen: stage.gen };
 }

@@ -1,5 +1,5 @@
 import type { Columns, SegmentCodec } from "./ports.ts";
-import { Payload } from "./segment.ts";
+import { BLOCK_OVERHEAD, Payload } from "./segment.ts";
 import type { ShareView } from "./share.ts";
 import { NO_SLOT } from "./slots.ts";
 import { type FeedTable, type KeyEntry, type NodeEntry, type Scan, SECTION } from "./table.ts";
@@ -21,9 +21,20 @@ export interface NodeImage {
   readonly values: readonly ImageValue[];
 }
 
-/** Rough bytes of a node image besides its own, for cutting parts. */
+/** Piece is a node as it goes into one part: with `put` the node itself, and the values that fit behind it. */
+export interface Piece {
+  readonly image: NodeImage;
+  readonly put: boolean;
+  readonly values: readonly ImageValue[];
+}
+
+/** Bytes that a node, a value and the columns of a part take besides their own, at most. */
 const NODE_OVERHEAD = 24;
 const VALUE_BYTES = 17;
+const COLUMNS_OVERHEAD = 64;
+/** Memory of an image and of each of its values besides bytes and texts. */
+const IMAGE_BYTES = 200;
+const IMAGE_VALUE_BYTES = 80;
 
 /**
  * TableScan reads a whole table as it was when the scan began, a piece at a time, while the table goes on changing: a node that is
@@ -34,9 +45,11 @@ export class TableScan implements Scan {
   readonly #view: ShareView | undefined;
   readonly #captured = new Map<number, NodeImage | undefined>();
   readonly #keys: readonly KeyEntry[];
+  #nextKey = 0;
   readonly #end: number;
   #next = 1;
-  #keysGiven = false;
+  /** The node that did not fit whole into the last part: its values from `from` on, or, if that is -1, all of it. */
+  #rest: { readonly image: NodeImage; readonly from: number } | undefined;
   /** Nodes of the table, or share, when the scan began. */
   readonly nodes: number;
 
@@ -51,7 +64,7 @@ export class TableScan implements Scan {
   }
 
   get done(): boolean {
-    return this.#keysGiven && this.#next >= this.#end;
+    return this.#nextKey === this.#keys.length && this.#rest === undefined && this.#next >= this.#end;
   }
 
   close(): void {
@@ -60,50 +73,93 @@ export class TableScan implements Scan {
   }
 
   before(ref: number): void {
-    if (ref >= this.#next && ref < this.#end && !this.#captured.has(ref)) this.#captured.set(ref, this.#image(ref));
+    if (ref < this.#next || ref >= this.#end || this.#captured.has(ref)) return;
+    this.#captured.set(ref, this.#view === undefined ? sharedImage(this.#table, ref) : this.#image(ref));
   }
 
-  /** keys gives the definitions, once, before the first images. */
-  keys(): readonly KeyEntry[] {
-    if (this.#keysGiven) return [];
-    this.#keysGiven = true;
-    return this.#keys;
+  /** retired: who scans learns of it elsewhere, and closes. */
+  retired(): void {}
+
+  /** pieces gives the next nodes, without the definitions of keys: at most `maxBytes` of them, or one node or value that alone is longer. */
+  pieces(maxBytes: number): Piece[] {
+    this.#nextKey = this.#keys.length;
+    return this.#pieces(maxBytes, false);
   }
 
-  /** images gives the next nodes, about `maxBytes` of them; at least one unless none is left. */
-  images(maxBytes: number): NodeImage[] {
-    const images: NodeImage[] = [];
-    for (let bytes = 0; this.#next < this.#end && bytes < maxBytes; ) {
+  /** part gives the next piece as an encoded SegmentPayload of at most `maxBytes`, or one definition, node or value that alone is longer. */
+  part(codec: SegmentCodec, maxBytes: number): { readonly bytes: Uint8Array; readonly count: number } {
+    const payload = new Payload();
+    for (; this.#nextKey < this.#keys.length; this.#nextKey++) {
+      const { kref, name, type } = this.#keys[this.#nextKey] as KeyEntry;
+      const block = codec.encodeBlock({ kind: "key_def", kref, name, type });
+      if (!payload.empty && payload.length + block.length + BLOCK_OVERHEAD > maxBytes) break;
+      payload.block(block);
+    }
+    if (this.#nextKey === this.#keys.length) putPieces(codec, payload, this.#pieces(maxBytes - payload.length, !payload.empty));
+    return { bytes: payload.bytes(), count: payload.count };
+  }
+
+  #pieces(maxBytes: number, begun: boolean): Piece[] {
+    const pieces: Piece[] = [];
+    let bytes = COLUMNS_OVERHEAD;
+    let some = begun;
+    for (let node = this.#take(); node !== undefined; node = this.#take()) {
+      const { image } = node;
+      const put = node.from < 0;
+      const size = put ? image.bytes.length + NODE_OVERHEAD : 0;
+      if (some && bytes + size > maxBytes) {
+        this.#rest = node;
+        break;
+      }
+      bytes += size;
+      some ||= put;
+      const from = Math.max(0, node.from);
+      let to = from;
+      for (; to < image.values.length; to++) {
+        const length = valueBytes(image.values[to] as ImageValue);
+        if (some && bytes + length > maxBytes) break;
+        bytes += length;
+        some = true;
+      }
+      pieces.push({ image, put, values: image.values.slice(from, to) });
+      if (to === image.values.length) continue;
+      this.#rest = { image, from: to };
+      break;
+    }
+    if (this.done) this.close();
+    return pieces;
+  }
+
+  /** take gives the node that is next; undefined after the last. */
+  #take(): { readonly image: NodeImage; readonly from: number } | undefined {
+    const rest = this.#rest;
+    this.#rest = undefined;
+    if (rest !== undefined) return rest;
+    while (this.#next < this.#end) {
       const ref = this.#next++;
       const image = this.#captured.has(ref) ? this.#captured.get(ref) : this.#image(ref);
       this.#captured.delete(ref);
-      if (image === undefined) continue;
-      images.push(image);
-      bytes += imageBytes(image);
+      if (image !== undefined) return { image, from: -1 };
     }
-    if (this.done) this.close();
-    return images;
-  }
-
-  /** part gives the next piece as an encoded SegmentPayload of at most about `maxBytes` plus one node. */
-  part(codec: SegmentCodec, maxBytes: number): { readonly bytes: Uint8Array; readonly count: number } {
-    const payload = new Payload();
-    for (const key of this.keys()) payload.block(codec.encodeBlock({ kind: "key_def", kref: key.kref, name: key.name, type: key.type }));
-    if (payload.length < maxBytes) putImages(codec, payload, this.images(maxBytes - payload.length));
-    return { bytes: payload.bytes(), count: payload.count };
+    return undefined;
   }
 
   #image(ref: number): NodeImage | undefined {
     const entry = this.#table.node(ref);
-    if (entry === undefined) return undefined;
-    const view =
-      this.#view === undefined
-        ? { bytes: entry.bytes, krefs: entry.krefs }
-        : this.#view.shows(ref)
-          ? this.#view.viewOf(this.#table, entry)
-          : undefined;
+    if (entry === undefined || this.#view === undefined) return entry && imageOf(this.#table, entry, entry);
+    const view = this.#view.shows(ref) ? this.#view.viewOf(this.#table, entry) : undefined;
     return view === undefined ? undefined : imageOf(this.#table, entry, view);
   }
+}
+
+/** sharedImage is the image of a node that is about to change, the same for all scans that are told of it (T3); undefined if there is no such node. */
+export function sharedImage(table: FeedTable, ref: number): NodeImage | undefined {
+  const known = table.images.get(ref);
+  const entry = known === undefined ? table.node(ref) : undefined;
+  if (entry === undefined) return known;
+  const image = imageOf(table, entry, entry);
+  table.images.set(ref, image);
+  return image;
 }
 
 /** imageOf copies what a table says about a node. */
@@ -129,21 +185,35 @@ export function imageOf(
   return { entry, online: entry.online, bytes: view.bytes, values };
 }
 
-/** putImages writes nodes (unless told not to), then their values in one state block. */
-export function putImages(codec: SegmentCodec, payload: Payload, images: readonly NodeImage[], nodes = true): void {
-  if (nodes)
-    for (const image of images)
-      payload.block(codec.encodeBlock({ kind: "node_put", ref: image.entry.ref, node: image.bytes, online: image.online }));
-  const columns = columnsOf(images);
+/** valuesWithin cuts values into runs of at most `maxBytes`, or one that alone is longer. */
+export function* valuesWithin(values: readonly ImageValue[], maxBytes: number): Iterable<readonly ImageValue[]> {
+  let from = 0;
+  let bytes = 0;
+  for (let to = 0; to < values.length; to++) {
+    const length = valueBytes(values[to] as ImageValue);
+    if (to > from && bytes + length > maxBytes) {
+      yield values.slice(from, to);
+      from = to;
+      bytes = 0;
+    }
+    bytes += length;
+  }
+  if (from < values.length) yield values.slice(from);
+}
+
+/** putPieces writes nodes, then their values in one state block. */
+function putPieces(codec: SegmentCodec, payload: Payload, pieces: readonly Piece[]): void {
+  for (const { image, put } of pieces)
+    if (put) payload.block(codec.encodeBlock({ kind: "node_put", ref: image.entry.ref, node: image.bytes, online: image.online }));
+  const columns = columnsOf(pieces);
   if (columns.count > 0) payload.state(codec.encodeState(columns), columns.count);
 }
 
-/** columnsOf sorts the values of images into the three sections. */
-export function columnsOf(images: readonly NodeImage[]): Columns {
+/** columnsOf sorts the values of pieces into the three sections. */
+export function columnsOf(pieces: readonly Piece[]): Columns {
   const sections: { ref: number; value: ImageValue }[][] = [[], [], []];
-  for (const image of images)
-    for (const value of image.values)
-      (sections[value.section] as { ref: number; value: ImageValue }[]).push({ ref: image.entry.ref, value });
+  for (const { image, values } of pieces)
+    for (const value of values) (sections[value.section] as { ref: number; value: ImageValue }[]).push({ ref: image.entry.ref, value });
   const all = sections.flat();
   const fixed = (sections[0] as unknown[]).length + (sections[1] as unknown[]).length;
   const bits = new Uint32Array(2 * fixed);
@@ -174,8 +244,11 @@ export function columnsOf(images: readonly NodeImage[]): Columns {
   };
 }
 
-function imageBytes(image: NodeImage): number {
-  let bytes = image.bytes.length + NODE_OVERHEAD + image.values.length * VALUE_BYTES;
-  for (const value of image.values) bytes += value.text?.length ?? 0;
-  return bytes;
+function valueBytes(value: ImageValue): number {
+  return VALUE_BYTES + (value.text?.length ?? 0);
+}
+
+/** imageBytes is about how much memory an image takes. */
+export function imageBytes(image: NodeImage): number {
+  return image.values.reduce((bytes, value) => bytes + IMAGE_VALUE_BYTES + (value.text?.length ?? 0), image.bytes.length + IMAGE_BYTES);
 }

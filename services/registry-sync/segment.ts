@@ -15,6 +15,9 @@ export const ZERO_DIGEST = new Uint8Array(32);
 const HEAD_ROOM = 512;
 const SIGNATURE_BYTES = 64;
 
+/** Bytes that framing may add to a block: its tag and length, and those of what is in it. */
+export const BLOCK_OVERHEAD = 32;
+
 /** Field numbers that the framing needs. */
 const FIELD = { HEADER: 1, SIGNATURE: 2, PAYLOAD: 3, BLOCKS: 1, BLOCK_STATE: 3, FRAME: 1, FRAME_SEGMENT: 4, SEGMENT_BYTES: 1 } as const;
 

@@ -69,8 +69,8 @@ export class Shell {
 
   async #offerLater(input: Input): Promise<void> {
     do {
-      await this.driver.drainSpace();
-      if (this.#over()) throw fail("SHUTTING_DOWN", "the registry is stopping");
+      const room = await this.driver.drainSpace();
+      if (!room || this.#over()) throw fail("SHUTTING_DOWN", "the registry is stopping");
     } while (!this.driver.post(input));
   }
 
@@ -78,7 +78,7 @@ export class Shell {
   tell(input: Input): void {
     const driver = this.#driver;
     if (driver === undefined || driver.postControl(input) || this.#over()) return;
-    void driver.drainSpace().then(() => this.tell(input));
+    void driver.drainSpace().then((room) => room && this.tell(input));
   }
 
   /** over: nothing is taken any more, so that waiting for room would wait for ever. */

@@ -26,9 +26,13 @@ export class SnapshotJob {
   readonly #scan: TableScan;
   readonly #nodes: number;
   #rawLen = 0;
+  /** Bytes of all parts so far, before the codec. */
+  #rawBytes = 0;
   readonly parts: SnapshotPart[] = [];
   /** Encoded SignedManifest when all parts are there. */
   manifest: Uint8Array | undefined;
+  /** tooLong: the feed does not fit into a snapshot that anybody would take (snapshot_bytes); nothing more of it is built. */
+  tooLong = false;
 
   /** Nothing may be pending in an open segment: the table must be that of the feed's head. */
   constructor(world: World, id: number, feed: OwnFeed, table: FeedTable) {
@@ -44,7 +48,7 @@ export class SnapshotJob {
 
   /** compressed takes a part that came back. */
   compressed(codec: number, bytes: Uint8Array): void {
-    if (this.manifest !== undefined) return;
+    if (this.manifest !== undefined || this.tooLong) return;
     this.parts.push({ bytes, info: { sha256: this.#world.o.crypto.hash(bytes), len: bytes.length, rawLen: this.#rawLen, codec } });
     if (this.#scan.done) this.#finish();
     else this.#next();
@@ -55,9 +59,16 @@ export class SnapshotJob {
   }
 
   #next(): void {
-    const { codec, partBytes } = this.#world.o;
+    const { codec, partBytes, limits } = this.#world.o;
     const raw = this.#scan.part(codec, partBytes).bytes;
     this.#rawLen = raw.length;
+    this.#rawBytes += raw.length;
+    this.tooLong = this.#rawBytes > limits.snapshotBytes;
+    if (this.tooLong) {
+      this.parts.length = 0;
+      this.close();
+      return;
+    }
     this.#world.emit({ kind: "compress", job: this.id, raw });
   }
 

@@ -1,10 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { Parts } from "#kernel/parts.ts";
 import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
 import { boundToProto } from "./answer-codec.ts";
-import { decodeUpdateFrame, scopeOf, type UpdateFrame } from "./codec.ts";
+import { callerName, decodeUpdateFrame, scopeOf, type UpdateFrame } from "./codec.ts";
 import type { Input } from "./messages.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import type { Shell, StreamOutput } from "./shell.ts";
@@ -111,15 +112,19 @@ class UpdateStream {
   }
 }
 
-/** createStateHandlers are the handlers of the ingest stream; at most `maxStreams` run at a time. */
+/** createStateHandlers are the handlers of the ingest stream; at most `maxStreams` run at a time, and a part of them for one caller. */
 export function createStateHandlers(shell: Shell, maxStreams: number) {
+  const parts = new Parts("streams", maxStreams);
   return {
-    updateState(requests: AsyncIterable<RawMessage>, out: Outbound<UpdateStateResponse>, context: CallContext): Promise<void> {
-      if (shell.streams.size >= maxStreams)
-        throw fail("LIMIT_EXCEEDED", `at most ${maxStreams} UpdateState streams may be open`, {
-          facts: { limit: "streams", max: String(maxStreams) },
-        });
-      return new UpdateStream(shell, out).run(requests, context);
+    async updateState(requests: AsyncIterable<RawMessage>, out: Outbound<UpdateStateResponse>, context: CallContext): Promise<void> {
+      const caller = callerName(context.caller);
+      const failure = parts.take(caller);
+      if (failure !== undefined) throw new FoedusError(failure);
+      try {
+        await new UpdateStream(shell, out).run(requests, context);
+      } finally {
+        parts.give(caller);
+      }
     },
   };
 }

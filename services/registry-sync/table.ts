@@ -3,6 +3,7 @@ import { LIMITS } from "#kernel/limits.ts";
 import type { StateValue } from "./messages.ts";
 import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
 import { VALUE_TYPE } from "./ports.ts";
+import type { NodeImage } from "./scan.ts";
 import { NO_SLOT, Slots } from "./slots.ts";
 import { textOf } from "./wire.ts";
 
@@ -26,6 +27,8 @@ export interface KeyEntry {
 /** Scan wants to know what a node was before it changes. */
 export interface Scan {
   before(ref: number): void;
+  /** retired: another table takes the place of this one, which nobody changes any more. */
+  retired(): void;
 }
 
 /** Most bytes of a value, by type. */
@@ -46,6 +49,8 @@ const view = new DataView(new ArrayBuffer(8));
 export class FeedTable {
   readonly slots = new Slots();
   readonly scans = new Set<Scan>();
+  /** Images that the scans make of nodes that are about to change, until the change is made: one for all of them. */
+  readonly images = new Map<number, NodeImage>();
   readonly #nodes: (NodeEntry | undefined)[] = [];
   readonly #byId = new Map<string, NodeEntry>();
   readonly #keys: (KeyEntry | undefined)[] = [];
@@ -170,12 +175,22 @@ export class FeedTable {
 
   /** touch tells the scans that a node is about to change. */
   touch(ref: number): void {
-    if (this.scans.size > 0) for (const scan of this.scans) scan.before(ref);
+    if (this.scans.size === 0) return;
+    for (const scan of this.scans) scan.before(ref);
+    this.images.clear();
   }
 
   /** touchAll is `touch` for a batch. */
   touchAll(batch: UpdateBatch): void {
-    if (this.scans.size > 0) for (let i = 0; i < batch.count; i++) this.touch(batch.ref[i] as number);
+    if (this.scans.size === 0) return;
+    const { ref, count } = batch;
+    for (const scan of this.scans) for (let i = 0; i < count; i++) scan.before(ref[i] as number);
+    this.images.clear();
+  }
+
+  /** retire tells the scans that the table is replaced or given up. */
+  retire(): void {
+    for (const scan of this.scans) scan.retired();
   }
 
   /** apply writes the values of a checked batch into their slots; NO_SLOT ones are skipped. `from` is where the batch's slots start. */

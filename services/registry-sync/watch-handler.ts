@@ -1,42 +1,58 @@
 import type { WatchRequest, WatchResponse } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
+import { Parts } from "#kernel/parts.ts";
 import type { CallContext, Outbound } from "#runtime/rpc/call.ts";
 import { BlocksCache, pushToProto } from "./answer-codec.ts";
-import { watchFromProto } from "./codec.ts";
-import type { WatchPush } from "./messages.ts";
+import { callerName, watchFromProto } from "./codec.ts";
+import type { WatchOptions, WatchPush } from "./messages.ts";
 import type { Shell } from "./shell.ts";
 
-/** createWatchHandlers are the handlers of Watch: the next push comes only when the transport has taken the last one. */
-export function createWatchHandlers(shell: Shell) {
+/**
+ * createWatchHandlers are the handlers of Watch: the next push comes only when the transport has taken the last one. At most `maxWatches`
+ * run at a time, and a part of them for one caller.
+ */
+export function createWatchHandlers(shell: Shell, maxWatches: number) {
   const cache = new BlocksCache();
+  const parts = new Parts("watchers", maxWatches);
   const send = (out: Outbound<WatchResponse>, push: WatchPush): boolean =>
     out.send(push.kind === "blocks" ? cache.of(push) : pushToProto(push));
+
+  const run = async (options: WatchOptions, out: Outbound<WatchResponse>, context: CallContext): Promise<void> => {
+    const watch = shell.id();
+    const over = Promise.withResolvers<Failure | undefined>();
+    const stop = (failure: Failure): void => over.resolve(failure);
+    context.signal.addEventListener("abort", () => over.resolve(undefined), { once: true });
+    shell.onStop.add(stop);
+    shell.watches.set(watch, (output) => {
+      if (output.kind === "watch_refused") return over.resolve(output.failure);
+      for (const push of output.pushes) if (!send(out, push)) return over.resolve(undefined);
+      void out.drained().then(() => {
+        if (shell.watches.has(watch)) shell.tell({ kind: "watch_ready", watch });
+      });
+    });
+    try {
+      await shell.offer({ kind: "watch_open", watch, options });
+      if (context.signal.aborted) over.resolve(undefined);
+      const failure = await over.promise;
+      if (failure !== undefined) throw new FoedusError(failure);
+    } finally {
+      shell.onStop.delete(stop);
+      shell.watches.delete(watch);
+      shell.tell({ kind: "watch_close", watch });
+    }
+  };
 
   return {
     async watch(request: WatchRequest, out: Outbound<WatchResponse>, context: CallContext): Promise<void> {
       const options = watchFromProto(request);
       if ("reason" in options) throw new FoedusError(options);
-      const watch = shell.id();
-      const over = Promise.withResolvers<Failure | undefined>();
-      const stop = (failure: Failure): void => over.resolve(failure);
-      context.signal.addEventListener("abort", () => over.resolve(undefined), { once: true });
-      shell.onStop.add(stop);
-      shell.watches.set(watch, (output) => {
-        if (output.kind === "watch_refused") return over.resolve(output.failure);
-        for (const push of output.pushes) if (!send(out, push)) return over.resolve(undefined);
-        void out.drained().then(() => {
-          if (shell.watches.has(watch)) shell.tell({ kind: "watch_ready", watch });
-        });
-      });
+      const caller = callerName(context.caller);
+      const failure = parts.take(caller);
+      if (failure !== undefined) throw new FoedusError(failure);
       try {
-        await shell.offer({ kind: "watch_open", watch, options });
-        if (context.signal.aborted) over.resolve(undefined);
-        const failure = await over.promise;
-        if (failure !== undefined) throw new FoedusError(failure);
+        await run(options, out, context);
       } finally {
-        shell.onStop.delete(stop);
-        shell.watches.delete(watch);
-        shell.tell({ kind: "watch_close", watch });
+        parts.give(caller);
       }
     },
   };

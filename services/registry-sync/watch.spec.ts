@@ -1,7 +1,13 @@
+import { toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { WatchResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { LIMITS } from "#kernel/limits.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { pushToProto } from "./answer-codec.ts";
 import type { FeedPosition, WatchOptions, WatchPush } from "./messages.ts";
+import { TableScan } from "./scan.ts";
 import { segmentCodec } from "./segment-codec.ts";
+import { textOf } from "./wire.ts";
 
 const ALL: WatchOptions = { filter: ANY_NODE, encoding: "events", nodesOnly: false, latestOnly: false, resume: [] };
 
@@ -167,6 +173,105 @@ describe("watching", () => {
       .filter((block) => block.kind === "node_put");
     expect(puts.map((block) => block.ref)).toEqual([1, 2]);
     expect(take(1)).not.toEqual([]);
+  });
+
+  test("V1 G3 a watcher that stops reading its first copy loses it after 10 s, and gets a reset when it reads again", () => {
+    const clock = new Instants();
+    const hub = new TestHub("alpha", clock, { watchBytes: 40 });
+    hub.register(...Array.from({ length: 20 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    hub.settle();
+    const scans = (): number => hub.core.sources()[0]!.table.scans.size;
+    hub.eager = false;
+    hub.post({ kind: "watch_open", watch: 1, options: ALL });
+    hub.settle();
+    expect([words(hub.pushes.get(1)!), scans()]).toEqual([["reset alpha", "alpha/n-0 put", "alpha/n-0 online=true"], 1]);
+    // One that reads slowly, but reads, keeps it.
+    clock.advance(9_000);
+    hub.settle();
+    hub.post({ kind: "watch_ready", watch: 1 });
+    hub.settle();
+    clock.advance(9_000);
+    hub.settle();
+    expect(scans()).toBe(1);
+    clock.advance(1_000);
+    hub.settle();
+    expect(scans()).toBe(0);
+    hub.update(1, 1, [{ nodeId: "n-3", key: "watts", value: 7, type: 3 }]);
+    hub.settle();
+    hub.pushes.delete(1);
+    hub.eager = true;
+    hub.post({ kind: "watch_ready", watch: 1 });
+    hub.settle();
+    const rest = words(hub.pushes.get(1)!);
+    expect([rest[0], rest.at(-1), rest.filter((word) => word.endsWith(" put")).length]).toEqual(["reset alpha", "bookmark alpha:1/3", 20]);
+    expect(rest).toContain("alpha/n-3 watts=7");
+    expect(scans()).toBe(0);
+    expect(hub.core.deadline()).toBeGreaterThan(clock.mono);
+  });
+
+  test("G3 however many watchers have stopped reading, a node that changes is kept for all of them once", () => {
+    const hub = new TestHub("alpha", new Instants());
+    hub.register(nodeBytes("a", ["text:string"]), nodeBytes("b", ["text:string"]));
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    hub.update(1, 1, [{ nodeId: "b", key: "text", value: "before", type: 4 }]);
+    hub.settle();
+    const { table } = hub.core.sources()[0]!;
+    const scans = Array.from({ length: 5 }, () => new TableScan(table));
+    hub.update(1, 2, [{ nodeId: "b", key: "text", value: "after", type: 4 }]);
+    hub.update(1, 3, [{ nodeId: "b", key: "text", value: "later", type: 4 }]);
+    hub.settle();
+    const images = scans.map((scan) => scan.pieces(10_000)[1]!.image);
+    expect(textOf(images[0]!.values[0]!.text!)).toBe("before");
+    expect(new Set(images).size).toBe(1);
+    expect([table.images.size, table.scans.size]).toEqual([0, 0]);
+    const again = new TableScan(table);
+    expect(textOf(again.pieces(10_000)[1]!.image.values[0]!.text!)).toBe("later");
+  });
+
+  test("V4 however long the values are, and however many changes a segment has, each push fits into a message and none is left out", () => {
+    const hub = new TestHub("alpha", new Instants(), { limits: { ...LIMITS, segmentUpdates: 16_000 } });
+    const keys = Array.from({ length: 300 }, (_, i) => `${"key".repeat(40)}${i}`);
+    hub.register(nodeBytes("lamp", ["text:string", ...keys.map((key) => `${key}:bool`)]), nodeBytes("long", ["text:string"]));
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    hub.post({ kind: "watch_open", watch: 1, options: ALL });
+    hub.settle();
+    hub.pushes.delete(1);
+    hub.eager = false;
+    const sent: string[] = [];
+    let seq = 0;
+    const texts = (): void => {
+      for (let i = 0; i < 2_500; i++) {
+        const value = `${i}`.padEnd(1_000, "x");
+        hub.update(1, ++seq, [{ nodeId: "long", key: "text", value, type: 4 }]);
+        sent.push(`long ${value}`);
+      }
+    };
+    const bools = (): void => {
+      for (let i = 0; i < 30; i++) {
+        const updates = keys.map((key) => ({ nodeId: "lamp", key, value: i % 2 === 0, type: 1 as const }));
+        hub.update(1, ++seq, updates);
+        for (const { key, value } of updates) sent.push(`${key} ${value}`);
+      }
+    };
+    bools();
+    hub.settle();
+    texts();
+    hub.settle();
+    hub.eager = true;
+    hub.post({ kind: "watch_ready", watch: 1 });
+    hub.settle();
+    const pushes = hub.pushes.get(1)!;
+    const events = pushes.flatMap((push) => (push.kind === "events" ? push.events : []));
+    const got = events.flatMap(({ change }) =>
+      change.kind === "state" ? [`${change.state.key === "text" ? "long" : change.state.key} ${String(change.state.value)}`] : [],
+    );
+    expect(got).toEqual(sent);
+    const longest = Math.max(
+      ...pushes.map((push) => (push.kind === "blocks" ? 0 : toBinary(WatchResponseSchema, pushToProto(push)).length)),
+    );
+    expect(longest).toBeGreaterThan(100_000);
+    expect(longest).toBeLessThan(1_114_112);
   });
 
   test("imported feeds are watched too, and a forgotten one is gone", () => {

@@ -1,14 +1,16 @@
 import { filtersNothing, hubOf, matchesFilter, type Source, selected } from "./directory.ts";
-import type { ChangeEvent, FeedPosition, WatchOptions, WatchPush } from "./messages.ts";
-import type { Block, HlcValue, UpdateBatch } from "./ports.ts";
-import { type NodeImage, TableScan } from "./scan.ts";
+import type { FeedPosition, WatchOptions, WatchPush } from "./messages.ts";
+import type { HlcValue } from "./ports.ts";
+import { TableScan } from "./scan.ts";
 import { positionOf, type SegmentItem, withoutState } from "./segment.ts";
-import { type FeedTable, type KeyEntry, type NodeEntry, scalarOf } from "./table.ts";
+import { EventList } from "./watch-events.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, type World } from "./world.ts";
 
-/** Rough bytes of one event in a push. */
-const EVENT_BYTES = 48;
+/** Bytes that a push takes besides its content, and the least that one counts. */
+const PUSH_BYTES = 64;
+/** A copy of a feed that a watcher does not go on reading is held for it so long. */
+const SCAN_IDLE_MS = 10_000;
 /** A watcher of nodes only is told at most so often that only state has changed, ms. */
 const NODES_BOOKMARK_MS = 1_000;
 
@@ -22,8 +24,11 @@ interface Cursor {
   next: number;
   /** Position that was bookmarked last. */
   bookmarked: number;
-  /** The snapshot that comes first. */
+  /** The snapshot that comes first, and when the watcher took something of it last. */
   scan: TableScan | undefined;
+  movedAt: number;
+  /** The snapshot was given up: everything must be sent anew. */
+  lost: boolean;
   readonly start: FeedPosition;
   readonly hlc: HlcValue;
   resetSent: boolean;
@@ -43,13 +48,17 @@ interface Watch {
 /**
  * Watches sends what there is, then what changes, feed by feed, at the pace of each watcher.
  *
- * V1 a watcher has one cursor per feed and no queue: between two pushes it costs nothing, however slow it is.
- * V2 a cursor that falls off the ring, or whose feed was replaced or opened an epoch, gets a reset and a snapshot.
+ * V1 a watcher has one cursor per feed and no queue: between two pushes it costs nothing, however slow it is. While its first copy of a
+ *    feed is on the way, nodes that change are kept as they were; one that stops reading loses that copy after 10 s.
+ * V2 a cursor that falls off the ring, that lost its copy, or whose feed was replaced or opened an epoch, gets a reset and a snapshot.
  * V3 everything that a watcher sees is durable here: cursors move over closed segments, and pushes leave behind the commit.
+ * V4 every push fits into a message, whatever is in it.
  */
 export class Watches {
   readonly #world: World;
   readonly #watches = new Map<number, Watch>();
+  /** Cursors whose snapshot is on the way. */
+  readonly #scanning = new Set<Cursor>();
   readonly #sources: () => readonly Source[];
   /** close ends the open segment, so that the own table is that of its head. */
   readonly #close: () => void;
@@ -91,7 +100,7 @@ export class Watches {
   }
 
   close(id: number): void {
-    for (const cursor of this.#watches.get(id)?.cursors.values() ?? []) cursor.scan?.close();
+    for (const cursor of this.#watches.get(id)?.cursors.values() ?? []) this.#endScan(cursor);
     this.#watches.delete(id);
   }
 
@@ -100,10 +109,32 @@ export class Watches {
     for (const watch of this.#watches.values()) {
       const cursor = watch.cursors.get(head.hubId);
       if (cursor === undefined) continue;
-      cursor.scan?.close();
+      this.#endScan(cursor);
       watch.cursors.delete(head.hubId);
       watch.pending.push({ kind: "gone", position: head });
     }
+  }
+
+  /** deadline is when the next copy that nobody reads is given up. */
+  deadline(): number {
+    let next = Number.POSITIVE_INFINITY;
+    if (this.#scanning.size === 0) return next;
+    for (const cursor of this.#scanning) next = Math.min(next, cursor.movedAt + SCAN_IDLE_MS);
+    return next;
+  }
+
+  tick(): void {
+    for (const cursor of this.#scanning) {
+      if (cursor.movedAt + SCAN_IDLE_MS > this.#world.now.mono) continue;
+      this.#endScan(cursor);
+      cursor.lost = true;
+    }
+  }
+
+  #endScan(cursor: Cursor): void {
+    cursor.scan?.close();
+    cursor.scan = undefined;
+    this.#scanning.delete(cursor);
   }
 
   /** pullAll lets every watcher that is ready take what is new. */
@@ -134,7 +165,7 @@ export class Watches {
     let news = false;
     for (const source of sources) {
       const cursor = watch.cursors.get(source.hubId);
-      if (cursor === undefined || cursor.scan !== undefined) continue;
+      if (cursor === undefined || cursor.lost || cursor.scan !== undefined) continue;
       const item = source.ring.get(cursor.next - 1);
       positions.push(item === undefined ? cursor.start : positionOf(item));
       if (cursor.bookmarked !== cursor.next - 1) news = true;
@@ -148,12 +179,13 @@ export class Watches {
   #pullSource(watch: Watch, source: Source, pushes: WatchPush[], budget: number): number {
     let cursor = watch.cursors.get(source.hubId);
     if (cursor !== undefined && !this.#follows(cursor, source)) {
-      cursor.scan?.close();
+      this.#endScan(cursor);
       cursor = undefined;
     }
     if (cursor === undefined) {
       cursor = this.#start(watch, source, watch.cursors.has(source.hubId));
       watch.cursors.set(source.hubId, cursor);
+      if (cursor.scan !== undefined) this.#scanning.add(cursor);
     }
     if (cursor.scan !== undefined && !cursor.resetSent) {
       pushes.push({ kind: "reset", position: cursor.start });
@@ -172,7 +204,7 @@ export class Watches {
 
   #follows(cursor: Cursor, source: Source): boolean {
     const same = cursor.generation === source.generation && cursor.epoch === source.head.epoch && cursor.share === source.head.share;
-    return same && (cursor.scan !== undefined || cursor.next >= source.ring.first);
+    return same && !cursor.lost && (cursor.scan !== undefined || cursor.next >= source.ring.first);
   }
 
   #start(watch: Watch, source: Source, again: boolean): Cursor {
@@ -189,6 +221,8 @@ export class Watches {
       resetSent: false,
       known,
       bookmarked: -1,
+      movedAt: this.#world.now.mono,
+      lost: false,
     };
     const from = again
       ? undefined
@@ -210,18 +244,26 @@ export class Watches {
   }
 
   #pullScan(watch: Watch, source: Source, cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
-    if (watch.options.encoding === "blocks") {
-      const payload = scan.part(this.#world.o.codec, budget).bytes;
-      pushes.push({ kind: "blocks", position: cursor.start, hlc: cursor.hlc, payload, snapshot: true, last: scan.done });
-      if (scan.done) cursor.scan = undefined;
-      return payload.length + 64;
-    }
-    scan.keys();
-    const events: ChangeEvent[] = [];
-    for (const image of scan.images(budget)) imageEvents(watch.options, source, cursor, image, events);
-    if (scan.done) cursor.scan = undefined;
-    if (events.length > 0) pushes.push({ kind: "events", events });
-    return events.length * EVENT_BYTES + EVENT_BYTES;
+    const used =
+      watch.options.encoding === "blocks"
+        ? this.#scanBlocks(cursor, scan, pushes, budget)
+        : this.#scanEvents(watch, source, cursor, scan, pushes, budget);
+    cursor.movedAt = this.#world.now.mono;
+    if (scan.done) this.#endScan(cursor);
+    return used + PUSH_BYTES;
+  }
+
+  #scanBlocks(cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
+    const payload = scan.part(this.#world.o.codec, budget).bytes;
+    pushes.push({ kind: "blocks", position: cursor.start, hlc: cursor.hlc, payload, snapshot: true, last: scan.done });
+    return payload.length;
+  }
+
+  #scanEvents(watch: Watch, source: Source, cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
+    const events = new EventList(this.#world.o.codec, watch.options, source, cursor.known);
+    for (const piece of scan.pieces(budget)) events.piece(piece);
+    events.flush(pushes);
+    return events.bytes;
   }
 
   #pullBlocks(watch: Watch, source: Source, cursor: Cursor, pushes: WatchPush[], budget: number): number {
@@ -231,117 +273,19 @@ export class Watches {
       const payload = watch.options.nodesOnly ? withoutState(item.payload) : item.payload;
       if (payload.length === 0) continue;
       pushes.push({ kind: "blocks", position: positionOf(item), hlc: item.header.hlc, payload, snapshot: false, last: false });
-      used += payload.length + 64;
+      used += payload.length + PUSH_BYTES;
     }
     return used;
   }
 
   #pullEvents(watch: Watch, source: Source, cursor: Cursor, pushes: WatchPush[], budget: number): number {
-    const latest = watch.options.latestOnly ? new Map<number, number>() : undefined;
-    const events: (ChangeEvent | undefined)[] = [];
-    for (; events.length * EVENT_BYTES < budget && cursor.next <= source.head.seq; cursor.next++) {
+    if (cursor.next > source.head.seq) return 0;
+    const events = new EventList(this.#world.o.codec, watch.options, source, cursor.known);
+    for (; events.bytes < budget && cursor.next <= source.head.seq; cursor.next++) {
       const item = source.ring.get(cursor.next) as SegmentItem;
-      for (const block of this.#world.o.codec.decodePayload(item.payload) ?? [])
-        blockEvents(this.#world, watch.options, source, cursor, block, events, latest);
+      for (const block of this.#world.o.codec.decodePayload(item.payload) ?? []) events.block(block);
     }
-    const kept = events.filter((event) => event !== undefined);
-    if (kept.length > 0) pushes.push({ kind: "events", events: kept });
-    return kept.length * EVENT_BYTES;
-  }
-}
-
-function nameIn(source: Source, entry: NodeEntry): ChangeEvent["name"] {
-  return { hubId: source.hubId, nodeId: entry.info.nodeId };
-}
-
-function imageEvents(options: WatchOptions, source: Source, cursor: Cursor, image: NodeImage, events: (ChangeEvent | undefined)[]): void {
-  const { entry } = image;
-  if (!matchesFilter(options.filter, entry.info)) return;
-  cursor.known?.add(entry.ref);
-  const name = nameIn(source, entry);
-  events.push({ name, change: { kind: "put", node: entry.bytes } });
-  events.push({ name, change: { kind: "online", online: image.online } });
-  if (options.nodesOnly) return;
-  for (const value of image.values) {
-    const key = source.table.key(value.kref) as KeyEntry;
-    events.push({ name, change: { kind: "state", state: scalarOf(key, value.low, value.high, value.text) } });
-  }
-}
-
-function blockEvents(
-  world: World,
-  options: WatchOptions,
-  source: Source,
-  cursor: Cursor,
-  block: Block,
-  events: (ChangeEvent | undefined)[],
-  latest: Map<number, number> | undefined,
-): void {
-  const { table } = source;
-  switch (block.kind) {
-    case "state":
-      if (!options.nodesOnly) stateEvents(table, source, cursor, block.batch, events, latest);
-      return;
-    case "node_put": {
-      const info = world.o.codec.readNode(block.node);
-      if (info === undefined || (!source.own && table.named(block.ref) === undefined)) return;
-      const name = { hubId: source.hubId, nodeId: info.nodeId };
-      if (!matchesFilter(options.filter, info)) {
-        if (cursor.known?.delete(block.ref) === true) events.push({ name, change: { kind: "removed" } });
-        return;
-      }
-      cursor.known?.add(block.ref);
-      events.push({ name, change: { kind: "put", node: block.node } }, { name, change: { kind: "online", online: block.online } });
-      return;
-    }
-    case "node_del": {
-      const entry = table.named(block.ref);
-      if (entry === undefined || cursor.known?.delete(block.ref) === false) return;
-      events.push({ name: nameIn(source, entry), change: { kind: "removed" } });
-      return;
-    }
-    case "presence":
-      for (const [refs, online] of [
-        [block.online, true],
-        [block.offline, false],
-      ] as const) {
-        for (const ref of refs) {
-          const entry = table.named(ref);
-          if (entry !== undefined && cursor.known?.has(ref) !== false)
-            events.push({ name: nameIn(source, entry), change: { kind: "online", online } });
-        }
-      }
-      return;
-    default:
-      return;
-  }
-}
-
-function stateEvents(
-  table: FeedTable,
-  source: Source,
-  cursor: Cursor,
-  batch: UpdateBatch,
-  events: (ChangeEvent | undefined)[],
-  latest: Map<number, number> | undefined,
-): void {
-  const fixed = batch.numCount + batch.intCount;
-  let at = 0;
-  for (let i = 0; i < batch.count; i++) {
-    const start = at;
-    if (i >= fixed) at += batch.len[i - fixed] as number;
-    const ref = batch.ref[i] as number;
-    const kref = batch.key[i] as number;
-    const entry = table.named(ref);
-    const key = table.key(kref);
-    if (entry === undefined || key === undefined || cursor.known?.has(ref) === false) continue;
-    const text = i >= fixed ? batch.data.subarray(start, at) : undefined;
-    const state = scalarOf(key, batch.bits[2 * i] ?? 0, batch.bits[2 * i + 1] ?? 0, text);
-    if (latest !== undefined) {
-      const before = latest.get(ref * 65_536 + kref);
-      if (before !== undefined) events[before] = undefined;
-      latest.set(ref * 65_536 + kref, events.length);
-    }
-    events.push({ name: nameIn(source, entry), change: { kind: "state", state } });
+    events.flush(pushes);
+    return events.bytes;
   }
 }

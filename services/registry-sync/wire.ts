@@ -81,6 +81,17 @@ export function utf8(text: string): Uint8Array {
   return encoder.encode(text);
 }
 
+/** utf8Length is how many bytes a text takes, without encoding it. */
+export function utf8Length(text: string): number {
+  let length = text.length;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    // Half of a surrogate pair stands for two of its four bytes.
+    if (code >= 0x80) length += code < 0x800 || (code >= 0xd800 && code < 0xe000) ? 1 : 2;
+  }
+  return length;
+}
+
 /** textOf reads UTF-8; malformed sequences become U+FFFD. */
 export function textOf(bytes: Uint8Array): string {
   return decoder.decode(bytes);

@@ -38,6 +38,9 @@ export interface RegistryOptions {
   /** Bytes of pushes to a watcher at a time. */
   readonly watchBytes: number;
   readonly watches: number;
+  /** Lists that are kept for their next pages, and the nodes in all of them. */
+  readonly listings: number;
+  readonly listingRecords: number;
 }
 
 /** REGISTRY_DEFAULTS are good for a hub; only the hub's own things are missing. */
@@ -56,6 +59,8 @@ export const REGISTRY_DEFAULTS = {
   ackHoldSegments: 4,
   watchBytes: 128 * 1024,
   watches: 1_024,
+  listings: 16,
+  listingRecords: 1_000_000,
 } as const;
 
 /** World is what the parts of the core share: the options, the clock of this step, and where effects go. */

@@ -9,7 +9,12 @@ export const telemetryConfig = z
       .max(1_000_000)
       .default(10_000)
       .meta({ unit: "events", description: "events kept on disk and in memory; the oldest go first; each takes about 0.5 KiB of memory" }),
-    watchers: z.int().min(1).max(10_000).default(64).meta({ unit: "streams", description: "most WatchEvents streams at a time" }),
+    watchers: z
+      .int()
+      .min(1)
+      .max(10_000)
+      .default(64)
+      .meta({ unit: "streams", description: "most WatchEvents streams at a time, an eighth of them (at least 8) for one caller" }),
   })
   .prefault({});
 

@@ -69,7 +69,7 @@ describe("events", () => {
     fc.assert(
       fc.property(fc.array(fc.record({ severity: fc.constantFrom(1, 2, 3, 4), ready: fc.boolean() }), { maxLength: 80 }), (steps) => {
         const core = make(1_000);
-        const out = drive(core, { kind: "watch", watch: 7, filter: { ...ALL, minSeverity: 3 }, fromSeq: 0 });
+        const out = drive(core, { kind: "watch", watch: 7, caller: "operator/op", filter: { ...ALL, minSeverity: 3 }, fromSeq: 0 });
         const wanted: string[] = [];
         steps.forEach((step, index) => {
           if (step.severity >= 3) wanted.push(String(index));
@@ -85,7 +85,7 @@ describe("events", () => {
   test("T3 what is no longer kept is counted, not hidden", () => {
     const core = make(100);
     for (let i = 0; i < 300; i++) drive(core, report([event(String(i))]));
-    const out = drive(core, { kind: "watch", watch: 1, filter: ALL, fromSeq: 1 });
+    const out = drive(core, { kind: "watch", watch: 1, caller: "operator/op", filter: ALL, fromSeq: 1 });
     const push = pushes(out)[0]!;
     expect(push.missed).toBeGreaterThanOrEqual(190);
     expect(push.events[0]!.seq).toBe(push.missed + 1);
@@ -93,7 +93,7 @@ describe("events", () => {
 
   test("T4 a watcher that takes nothing gets one push and no more", () => {
     const core = make();
-    const out = drive(core, { kind: "watch", watch: 1, filter: ALL, fromSeq: 0 });
+    const out = drive(core, { kind: "watch", watch: 1, caller: "operator/op", filter: ALL, fromSeq: 0 });
     for (let i = 0; i < 50; i++) core.step(NOW, report([event(String(i))]), out);
     expect(pushes(out)).toHaveLength(1);
   });
@@ -107,8 +107,22 @@ describe("events", () => {
 
   test("one watcher too many is refused with the limit's name", () => {
     const core = make();
-    const out = drive(core, ...[1, 2, 3].map((watch) => ({ kind: "watch" as const, watch, filter: ALL, fromSeq: 0 })));
-    expect(out.at(-1)).toMatchObject({ kind: "refuse", watch: 3, failure: { reason: "LIMIT_EXCEEDED" } });
+    const out = drive(
+      core,
+      ...[1, 2, 3].map((watch) => ({ kind: "watch" as const, watch, caller: `operator/${watch}`, filter: ALL, fromSeq: 0 })),
+    );
+    expect(out.at(-1)).toMatchObject({ kind: "refuse", watch: 3, failure: { reason: "LIMIT_EXCEEDED", facts: { limit: "watchers" } } });
+  });
+
+  test("one viewer cannot take all event streams from the others", () => {
+    const core = new TelemetryCore({ codec: happeningCodec, eventsKept: 100, watchers: 64 });
+    const open = (watch: number, caller: string): Effect[] => drive(core, { kind: "watch", watch, caller, filter: ALL, fromSeq: 0 });
+    const refused = Array.from({ length: 64 }, (_, i) => open(i, "operator/greedy")).flat();
+    expect(refused).toHaveLength(56);
+    expect(refused[0]).toMatchObject({ kind: "refuse", watch: 8, failure: { facts: { limit: "watchers_per_caller", max: "8" } } });
+    expect(open(100, "operator/other")).toEqual([]);
+    drive(core, { kind: "watch_end", watch: 0 }, { kind: "watch_end", watch: 50 });
+    expect([open(101, "operator/greedy"), open(102, "operator/greedy")]).toMatchObject([[], [{ kind: "refuse" }]]);
   });
 
   test("S3-22 counters of a link are the last that its service reported", () => {

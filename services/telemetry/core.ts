@@ -1,5 +1,6 @@
 import type { Core, StoreOp } from "#kernel/core.ts";
 import type { Now } from "#kernel/instant.ts";
+import { Parts } from "#kernel/parts.ts";
 import type { Effect, Happening, HappeningCodec, HappeningFilter, HappeningReport, Input, LinkCount } from "./messages.ts";
 
 /** Log that holds the events, one blob each, at the event's seq. */
@@ -12,6 +13,7 @@ const PUSH_MAX = 200;
 const KIND_EVENTS_DROPPED = 14;
 
 interface Watcher {
+  readonly caller: string;
   readonly filter: HappeningFilter;
   nextSeq: number;
   /** True when the last push was taken, so that the next may go. */
@@ -38,7 +40,7 @@ export function matches(event: HappeningReport, filter: HappeningFilter): boolea
 export class TelemetryCore implements Core<Input, Effect> {
   readonly #codec: HappeningCodec;
   readonly #kept: number;
-  readonly #watchersMax: number;
+  readonly #parts: Parts;
   /** The newest events, oldest first; `#events[0]` has seq `#nextSeq - #events.length`. */
   #events: Happening[] = [];
   #nextSeq = 1;
@@ -48,7 +50,7 @@ export class TelemetryCore implements Core<Input, Effect> {
   constructor(options: { readonly codec: HappeningCodec; readonly eventsKept: number; readonly watchers: number }) {
     this.#codec = options.codec;
     this.#kept = options.eventsKept;
-    this.#watchersMax = options.watchers;
+    this.#parts = new Parts("watchers", options.watchers);
   }
 
   /** restore takes the stored events in order, before the first step. */
@@ -83,12 +85,13 @@ export class TelemetryCore implements Core<Input, Effect> {
         });
         return;
       case "watch": {
-        if (this.#watchers.size >= this.#watchersMax) {
-          const message = `${this.#watchersMax} event streams are open already; close one or raise telemetry.watchers`;
-          out.push({ kind: "refuse", watch: input.watch, failure: { reason: "LIMIT_EXCEEDED", message } });
+        const { caller, filter } = input;
+        const failure = this.#parts.take(caller);
+        if (failure !== undefined) {
+          out.push({ kind: "refuse", watch: input.watch, failure });
           return;
         }
-        const watcher: Watcher = { filter: input.filter, nextSeq: input.fromSeq === 0 ? this.#nextSeq : input.fromSeq, ready: true };
+        const watcher: Watcher = { caller, filter, nextSeq: input.fromSeq === 0 ? this.#nextSeq : input.fromSeq, ready: true };
         this.#watchers.set(input.watch, watcher);
         this.#push(input.watch, watcher, out);
         return;
@@ -100,9 +103,13 @@ export class TelemetryCore implements Core<Input, Effect> {
         this.#push(input.watch, watcher, out);
         return;
       }
-      case "watch_end":
+      case "watch_end": {
+        const watcher = this.#watchers.get(input.watch);
+        if (watcher === undefined) return;
+        this.#parts.give(watcher.caller);
         this.#watchers.delete(input.watch);
         return;
+      }
     }
   }
 

@@ -59,7 +59,14 @@ export type Input =
     }
   | { readonly kind: "list"; readonly call: number; readonly filter: HappeningFilter; readonly limit: number; readonly beforeSeq: number }
   | { readonly kind: "links"; readonly call: number }
-  | { readonly kind: "watch"; readonly watch: number; readonly filter: HappeningFilter; readonly fromSeq: number }
+  /** `caller` names who watches: nobody gets more than a part of the streams. */
+  | {
+      readonly kind: "watch";
+      readonly watch: number;
+      readonly caller: string;
+      readonly filter: HappeningFilter;
+      readonly fromSeq: number;
+    }
   | { readonly kind: "watch_ready"; readonly watch: number }
   | { readonly kind: "watch_end"; readonly watch: number };
 

@@ -9,7 +9,7 @@ import {
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import { counter, LabelBound } from "#runtime/metrics/declare.ts";
-import type { Platform, ServiceModule } from "#runtime/module.ts";
+import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind } from "#runtime/rpc/call.ts";
 import { eventToProto, filterFromProto, happeningCodec, linkFromProto, linkToProto, reportFromProto } from "./codec.ts";
 import type { TelemetryConfig } from "./config.ts";
@@ -118,6 +118,7 @@ export function createTelemetry(options: {
           const accepted = running().post({
             kind: "watch",
             watch,
+            caller: `${context.caller.kind}/${context.caller.name}`,
             filter: filterFromProto(request.filter),
             fromSeq: Number(request.fromSeq),
           });
@@ -163,8 +164,9 @@ export function createTelemetry(options: {
     describe: () => core.describe(),
     stop: async () => {
       for (const watch of watches.values()) watch.end({ reason: "SHUTTING_DOWN", message: "the hub is stopping; watch again in a moment" });
-      await driver?.stop();
+      const durable = (await driver?.stop()) ?? true;
       store.close();
+      if (!durable) throw notDurable("telemetry");
     },
   };
 }

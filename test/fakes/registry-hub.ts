@@ -286,7 +286,7 @@ export class TestHub {
     this.post({
       kind: "query",
       call: ++this.call,
-      query: { type: "list", filter: { ...ANY_NODE, ...filter }, limit: 1_000, after: undefined },
+      query: { type: "list", filter: { ...ANY_NODE, ...filter }, limit: 1_000 },
     });
     this.settle();
     const answer = this.answers.get(this.call);

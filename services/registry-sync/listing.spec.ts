@@ -1,0 +1,152 @@
+import { describe, expect, test } from "vitest";
+import { LIMITS } from "#kernel/limits.ts";
+import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import type { Answer, NodeFilter } from "./messages.ts";
+
+/** lister asks a hub for lists page by page. */
+function lister(hub: TestHub) {
+  const ask = (query: Parameters<TestHub["post"]>[0] & { kind: "query" }): Answer => {
+    hub.post(query);
+    hub.settle();
+    return hub.answers.get(query.call)!;
+  };
+  const words = (answer: Answer): { readonly nodes: string[]; readonly next: number; readonly total: number } | string => {
+    if (answer.type === "failed") return answer.failure.reason;
+    if (answer.type !== "nodes") return answer.type;
+    const nodes = answer.records.map((r) =>
+      `${r.name.hubId}/${r.name.nodeId} ${r.online ? "on" : "off"} ${r.state.map((s) => `${s.key}=${String(s.value).slice(0, 9)}`).join(" ")}`.trim(),
+    );
+    return { nodes, next: answer.next, total: answer.total };
+  };
+  return {
+    first: (keep: string, limit: number, filter: Partial<NodeFilter> = {}) =>
+      words(ask({ kind: "query", call: ++hub.call, query: { type: "list", filter: { ...ANY_NODE, ...filter }, limit, keep } })),
+    page: (listing: string, from: number, limit: number) =>
+      words(ask({ kind: "query", call: ++hub.call, query: { type: "page", listing, from, limit } })),
+  };
+}
+
+function hubWithNodes(options = {}) {
+  const clock = new Instants();
+  const hub = new TestHub("alpha", clock, options);
+  hub.register(...["a", "b", "c", "d"].map((id) => nodeBytes(id, ["watts:double", "text:string"])));
+  hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+  let seq = 0;
+  const set = (nodeId: string, key: "watts" | "text", value: number | string): void => {
+    hub.update(1, ++seq, [{ nodeId, key, value, type: key === "watts" ? 3 : 4 }]);
+    hub.settle();
+  };
+  for (const [i, id] of ["a", "b", "c", "d"].entries()) set(id, "watts", i);
+  const scans = (): number => hub.core.sources().reduce((sum, { table }) => sum + table.scans.size, 0);
+  return { clock, hub, set, scans, ...lister(hub) };
+}
+
+describe("lists in pages", () => {
+  test("B2-1 all pages show one instant: state, presence, removed and new nodes, as often as a page is asked for", () => {
+    const { hub, set, first, page } = hubWithNodes();
+    expect(first("x", 1)).toEqual({ nodes: ["alpha/a on watts=0"], next: 1, total: 4 });
+    set("b", "watts", 71);
+    set("b", "watts", 72);
+    hub.deregister("c");
+    hub.register(nodeBytes("bb", []), nodeBytes("d", ["other:double"]));
+    hub.settle();
+    hub.deregister("d");
+    hub.register(nodeBytes("c", ["watts:double"]));
+    hub.post({ kind: "stream_close", stream: 1 });
+    hub.settle();
+    for (let i = 0; i < 2; i++) {
+      expect(page("x", 1, 2)).toEqual({ nodes: ["alpha/b on watts=1", "alpha/c on watts=2"], next: 3, total: 4 });
+      expect(page("x", 3, 2)).toEqual({ nodes: ["alpha/d on watts=3"], next: 0, total: 4 });
+    }
+    expect(first("y", 10)).toMatchObject({ nodes: ["alpha/a on watts=0", "alpha/b on watts=72", "alpha/bb on", "alpha/c on"], next: 0 });
+  });
+
+  test("of what a filter leaves out nothing is kept, and a list that fits on one page keeps nothing", () => {
+    const { set, scans, first, page } = hubWithNodes();
+    expect([first("whole", 4), scans()]).toMatchObject([{ next: 0 }, 0]);
+    expect(page("whole", 1, 1)).toBe("POSITION_EXPIRED");
+    expect([first("x", 1, { nodeIdPrefix: "b" }), scans()]).toMatchObject([{ next: 0, total: 1 }, 0]);
+    expect(first("y", 2, { capability: "watts" })).toMatchObject({ next: 2 });
+    set("d", "watts", 9);
+    expect(page("y", 2, 2)).toMatchObject({ nodes: ["alpha/c on watts=2", "alpha/d on watts=3"] });
+  });
+
+  test("a page ends where an answer would be too long, and the next one goes on there", () => {
+    const { hub, set, first, page } = hubWithNodes();
+    const many = Array.from({ length: 100 }, (_, i) => `t${i}:string`);
+    for (const id of ["a", "b", "c", "d"]) {
+      hub.register(nodeBytes(id, many));
+      const updates = many.map((key) => ({ nodeId: id, key: key.slice(0, -7), value: "v".repeat(4_096), type: 4 as const }));
+      for (const update of updates) hub.update(1, 1_000 + Number(update.key.slice(1)) + 200 * id.charCodeAt(0), [update]);
+    }
+    hub.settle();
+    set("a", "text", "gone with its capability");
+    expect(first("x", 10)).toMatchObject({ nodes: { length: 1 }, next: 1, total: 4 });
+    expect(page("x", 1, 10)).toMatchObject({ nodes: { length: 1 }, next: 2 });
+    expect(page("x", 3, 10)).toMatchObject({ nodes: { length: 1 }, next: 0 });
+  });
+
+  test("a list is kept for five minutes, and then costs nothing any more", () => {
+    const { clock, hub, scans, first, page } = hubWithNodes();
+    first("x", 1);
+    clock.advance(LIMITS.pagingMs - 1);
+    hub.settle();
+    expect([scans(), page("x", 3, 1)]).toMatchObject([1, { nodes: ["alpha/d on watts=3"] }]);
+    clock.advance(1);
+    hub.settle();
+    expect([scans(), page("x", 3, 1)]).toEqual([0, "POSITION_EXPIRED"]);
+  });
+
+  test("older lists give way to newer ones: by their number, by their nodes, and by what changes cost", () => {
+    const cases = [{ listings: 2 }, { listingRecords: 8 }];
+    for (const options of cases) {
+      const { scans, first, page } = hubWithNodes(options);
+      for (const name of ["x", "y", "z"]) first(name, 1);
+      expect(scans()).toBe(2);
+      expect(["x", "y", "z"].map((name) => typeof page(name, 1, 1))).toEqual(["string", "object", "object"]);
+    }
+    const { hub, set, scans, first, page } = hubWithNodes({ limits: { ...LIMITS, listingBytes: 8_000 } });
+    for (const id of ["a", "b", "c", "d"]) set(id, "text", id.repeat(1_000));
+    first("older", 1);
+    first("newer", 1);
+    for (const id of ["a", "b"]) set(id, "text", "short");
+    expect([scans(), page("older", 1, 1)]).toMatchObject([2, { nodes: ["alpha/b on watts=1 text=bbbbbbbbb"] }]);
+    set("c", "text", "short");
+    expect([scans(), page("older", 1, 1)]).toEqual([1, "POSITION_EXPIRED"]);
+    expect(page("newer", 1, 1)).toMatchObject({ nodes: ["alpha/b on watts=1 text=bbbbbbbbb"] });
+    hub.register(nodeBytes("a", ["watts:double"], { name: "n".repeat(255) }));
+    for (const id of ["a", "b", "c", "d"]) set(id, "text", id.repeat(4_000));
+    first("newest", 1);
+    for (const id of ["a", "b", "c", "d"]) set(id, "text", "short");
+    expect([page("newer", 1, 1), page("newest", 1, 1), scans()]).toEqual(["POSITION_EXPIRED", "POSITION_EXPIRED", 0]);
+  });
+
+  test("a list that has nodes of a hub whose registry is replaced by a snapshot, or forgotten, is over", () => {
+    for (const how of ["snapshot", "removed"]) {
+      const clock = new Instants();
+      const a = new TestHub("alpha", clock, { ringSegments: 1 });
+      const b = new TestHub("beta", clock);
+      const peers = { alpha: [{ hubId: "beta", share: "full", level: 3 }], beta: [{ hubId: "alpha", share: "full", level: 3 }] };
+      a.post({ kind: "peers", peers: peers.alpha, complete: true });
+      b.post({ kind: "peers", peers: peers.beta, complete: true });
+      a.register(nodeBytes("a", []), nodeBytes("b", []), nodeBytes("c", []));
+      b.register(nodeBytes("own", []), nodeBytes("own-2", []));
+      const link = new TestLink(a, b);
+      settleAll([a, b], [link]);
+      const { first, page } = lister(b);
+      expect(first("all", 2)).toMatchObject({ total: 5, next: 2 });
+      expect(first("own", 1, { hubIds: ["beta"] })).toMatchObject({ total: 2, next: 1 });
+      if (how === "removed") b.post({ kind: "peers", peers: [], complete: true });
+      else {
+        link.down();
+        for (const id of ["d", "e"]) {
+          a.register(nodeBytes(id, []));
+          a.settle();
+        }
+        settleAll([a, b], [new TestLink(a, b)]);
+      }
+      expect(page("all", 2, 2)).toBe("POSITION_EXPIRED");
+      expect(page("own", 1, 1)).toMatchObject({ nodes: ["beta/own-2 on"] });
+    }
+  });
+});

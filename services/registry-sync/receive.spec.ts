@@ -1,0 +1,200 @@
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { describe, expect, test } from "vitest";
+import { LIMITS } from "#kernel/limits.ts";
+import { createCrypto } from "#runtime/crypto.ts";
+import { Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import type { Effect, FeedPosition, PeerFrame } from "./messages.ts";
+import { CODEC, type SnapshotManifest, type SnapshotPartInfo } from "./ports.ts";
+import { SNAPSHOT_DOMAIN } from "./segment.ts";
+import { segmentCodec } from "./segment-codec.ts";
+import { stateHashOf } from "./snapshot.ts";
+import { concat, hex } from "./wire.ts";
+
+const crypto = createCrypto(keyOf("alpha"));
+const MIB = 1024 * 1024;
+
+/** snapshotOf is the frame that announces these parts, signed by alpha. */
+function snapshotOf(head: FeedPosition, parts: readonly SnapshotPartInfo[], nodes: number): PeerFrame {
+  const { hubId, share, epoch, seq, digest } = head;
+  const manifest: SnapshotManifest = {
+    hubId,
+    share,
+    epoch,
+    asOfSeq: seq,
+    headDigest: digest,
+    stateHash: stateHashOf(crypto, parts),
+    parts,
+    keySerial: 1,
+    hlc: { wallMs: 1_700_000_000_000, logical: 0 },
+    nodes,
+  };
+  const body = segmentCodec.encodeManifest(manifest);
+  return { type: "snapshot", manifest: segmentCodec.encodeSigned(body, crypto.sign(concat([SNAPSHOT_DOMAIN, body]))) };
+}
+
+/** transfer is a hub that has asked alpha for its feed, and the parts of alpha's snapshot as they are before the codec. */
+function transfer(limits = LIMITS) {
+  const clock = new Instants();
+  const a = new TestHub("alpha", clock, { partBytes: 2_000 });
+  const b = new TestHub("beta", clock, { limits });
+  a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+  b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+  a.register(...Array.from({ length: 500 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
+  a.settle();
+  const link = new TestLink(a, b);
+  const raws: Uint8Array[] = [];
+  settleAll([a, b], [link], (frame) => {
+    // Alpha's come first.
+    if (frame.type === "snapshot_part") raws[frame.index] ??= frame.data;
+    return frame.type === "snapshot" || frame.type === "snapshot_part" ? 0 : 1;
+  });
+  const head = a.core.heads("beta")[0] as FeedPosition;
+  const take = (frame: PeerFrame): void => {
+    b.post({ kind: "frame", session: link.id, frame });
+    b.settle();
+  };
+  const asked = (): Extract<Effect, { kind: "decompress" }>[] =>
+    b.others.splice(0).filter((effect): effect is Extract<Effect, { kind: "decompress" }> => effect.kind === "decompress");
+  const refusals = (): unknown[] =>
+    b.outbox.splice(0).flatMap(({ frame }) => (frame.type === "nack" ? [{ ...frame.failure, wantSnapshot: frame.wantSnapshot }] : []));
+  b.outbox.splice(0);
+  b.others.splice(0);
+  return { clock, a, b, link, raws, head, take, asked, refusals };
+}
+
+function zstdParts(raws: readonly Uint8Array[]): { readonly infos: SnapshotPartInfo[]; readonly data: Uint8Array[] } {
+  const data = raws.map((raw) => zstdCompressSync(raw) as Uint8Array);
+  const infos = data.map((bytes, i) => ({ sha256: crypto.hash(bytes), len: bytes.length, rawLen: raws[i]!.length, codec: CODEC.ZSTD }));
+  return { infos, data };
+}
+
+const stored = (hub: TestHub): number =>
+  hub.disk
+    .logs()
+    .filter((log) => log.startsWith("ckpt/alpha/"))
+    .reduce((sum, log) => sum + [...hub.disk.read(log, 0)].length, 0);
+
+describe("a snapshot that comes in", () => {
+  test("is refused by the limit's name when its parts together are too long, however long each is", () => {
+    const { b, head, take, refusals, clock } = transfer();
+    const part = (i: number, more: Partial<SnapshotPartInfo> = {}) => ({
+      sha256: crypto.hash(Uint8Array.of(i >> 8, i)),
+      len: 100,
+      rawLen: MIB,
+      codec: CODEC.ZSTD,
+      ...more,
+    });
+    const parts = (count: number, more: Partial<SnapshotPartInfo> = {}) => Array.from({ length: count }, (_, i) => part(i, more));
+    const cases = [
+      [parts(257), { limit: "snapshot_bytes", max: String(LIMITS.snapshotBytes) }],
+      [parts(5_000), { limit: "snapshot_bytes", max: String(LIMITS.snapshotBytes) }],
+      [parts(300, { len: MIB, rawLen: 0, codec: CODEC.IDENTITY }), { limit: "snapshot_bytes", max: String(LIMITS.snapshotBytes) }],
+      [parts(1, { rawLen: MIB + 1 }), { limit: "snapshot_part_bytes", max: String(MIB) }],
+    ] as const;
+    for (const [infos, facts] of cases) {
+      clock.advance(1_000);
+      take(snapshotOf(head, infos, 10));
+      expect(refusals()).toMatchObject([{ reason: "LIMIT_EXCEEDED", facts, wantSnapshot: false }]);
+    }
+    clock.advance(1_000);
+    take(snapshotOf(head, parts(256), 10));
+    expect(refusals()).toEqual([]);
+    expect(b.ask({ hubIds: ["alpha"] })).toEqual([]);
+  });
+
+  test("R2 keeps what comes as it was sent, and decompresses a few parts in order, whichever is missing", () => {
+    const { b, head, take, asked, raws, refusals } = transfer();
+    const { infos, data } = zstdParts(raws);
+    expect(raws.length).toBeGreaterThan(8);
+    take(snapshotOf(head, infos, 500));
+    for (let index = data.length - 1; index > 0; index--) take({ type: "snapshot_part", index, data: data[index]! });
+    expect([asked(), stored(b)]).toEqual([[], 0]);
+    take({ type: "snapshot_part", index: 0, data: data[0]! });
+    let open = asked();
+    for (let applied = 0; applied < data.length; applied++) {
+      expect([stored(b), open.length <= 4]).toEqual([applied, true]);
+      const [next, ...rest] = open;
+      b.post({ kind: "decompressed", job: next!.job, bytes: zstdDecompressSync(next!.bytes) });
+      b.settle();
+      open = [...rest, ...asked()];
+    }
+    expect(refusals()).toEqual([]);
+    expect(b.ask({ hubIds: ["alpha"] })).toHaveLength(500);
+    expect(b.crash().ask({ hubIds: ["alpha"] })).toHaveLength(500);
+  });
+
+  test("a part that does not become what the manifest says is refused", () => {
+    const { b, head, take, asked, raws, refusals, clock } = transfer();
+    const lying = raws.map((bytes) => ({ sha256: crypto.hash(bytes), len: bytes.length, rawLen: bytes.length - 1, codec: CODEC.IDENTITY }));
+    take(snapshotOf(head, lying, 500));
+    take({ type: "snapshot_part", index: 0, data: raws[0]! });
+    expect(refusals()).toMatchObject([{ reason: "SEGMENT_INVALID" }]);
+    clock.advance(1_000);
+    const { infos, data } = zstdParts(raws);
+    take(snapshotOf(head, infos, 500));
+    take({ type: "snapshot_part", index: 0, data: data[0]! });
+    b.post({ kind: "decompressed", job: asked()[0]!.job, bytes: undefined });
+    b.settle();
+    expect(refusals()).toMatchObject([{ reason: "SEGMENT_INVALID" }]);
+    expect([b.ask({ hubIds: ["alpha"] }), stored(b)]).toEqual([[], 0]);
+  });
+
+  test("R1 what came before the link was cut, or this hub stopped, is not sent again", () => {
+    for (const restart of [false, true]) {
+      const { a, b, link, head, take, asked, raws } = transfer();
+      const { infos, data } = zstdParts(raws);
+      take(snapshotOf(head, infos, 500));
+      // The first three are decompressed and applied, two more wait behind a gap.
+      for (const index of [0, 1, 2, 4, 5]) take({ type: "snapshot_part", index, data: data[index]! });
+      for (const { job, bytes } of asked()) b.post({ kind: "decompressed", job, bytes: zstdDecompressSync(bytes) });
+      b.settle();
+      link.down();
+      const b2 = restart ? b.crash() : b;
+      if (restart) b2.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+      b2.outbox.splice(0);
+      const again = new TestLink(a, b2);
+      b2.post({ kind: "frame", session: again.id, frame: { type: "feed_offer", head, keyStatement: new Uint8Array(0) } });
+      b2.settle();
+      const [open] = b2.outbox.flatMap(({ frame }) => (frame.type === "feed_open" ? [frame] : []));
+      const held = restart ? [0, 1, 2] : [0, 1, 2, 4, 5];
+      expect(open?.heldParts.map(hex)).toEqual(held.map((index) => hex(infos[index]!.sha256)));
+      b2.post({ kind: "frame", session: again.id, frame: snapshotOf(head, infos, 500) });
+      const missing = infos.map((_, index) => index).filter((index) => !held.includes(index));
+      for (const index of missing)
+        b2.post({ kind: "frame", session: again.id, frame: { type: "snapshot_part", index, data: data[index]! } });
+      for (let jobs = 1; jobs > 0; ) {
+        b2.settle();
+        const due = b2.others.splice(0).filter((effect) => effect.kind === "decompress");
+        jobs = due.length;
+        for (const { job, bytes } of due) b2.post({ kind: "decompressed", job, bytes: zstdDecompressSync(bytes) });
+      }
+      expect(b2.ask({ hubIds: ["alpha"] })).toHaveLength(500);
+    }
+  });
+});
+
+describe("a feed that is longer than a snapshot may be", () => {
+  test("is not sent, is told of once, and goes when it is shorter", () => {
+    const clock = new Instants();
+    const limits = { ...LIMITS, snapshotBytes: 10_000 };
+    const a = new TestHub("alpha", clock, { limits, partBytes: 2_000, ringSegments: 2 });
+    const b = new TestHub("beta", clock);
+    a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+    b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    const ids = Array.from({ length: 1_000 }, (_, i) => `n-${i}`);
+    a.register(...ids.map((id) => nodeBytes(id, [])));
+    const link = new TestLink(a, b);
+    const told = (): unknown[] =>
+      a.events.filter(({ event }) => event === "limit").map(({ severity, fields }) => [severity, fields["limit"]]);
+    for (let i = 0; i < 5; i++) {
+      settleAll([a, b], [link]);
+      clock.advance(15_000);
+      link.ping();
+    }
+    expect([b.ask({ hubIds: ["alpha"] }), told()]).toEqual([[], [["ERROR", "snapshot_bytes"]]]);
+    for (const id of ids.slice(50)) a.deregister(id);
+    clock.advance(600_000);
+    settleAll([a, b], [link]);
+    expect(b.ask({ hubIds: ["alpha"] })).toHaveLength(50);
+  });
+});
