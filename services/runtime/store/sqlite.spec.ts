@@ -116,6 +116,25 @@ describe("sqlite store", () => {
     }
   });
 
+  test("a tail stays at risk until a commit has dealt with it, however often the start fails before", () => {
+    openSqliteStore({ path, durability: "process" }).close();
+    const db = new DatabaseSync(path);
+    db.exec("UPDATE meta SET value = 'running' WHERE name = 'stop'; UPDATE meta SET value = 'another' WHERE name = 'boot'");
+    db.close();
+    const open = () => openSqliteStore({ path, durability: "process" });
+    for (let round = 0; round < 2; round++) {
+      const store = open();
+      expect(store.tailAtRisk).toBe(true);
+      store.close();
+    }
+    const store = open();
+    expect(store.commit([{ op: "put", space: "s", key: "k", bytes: new Uint8Array(1) }])).toEqual({ ok: true });
+    store.close();
+    const last = open();
+    expect([last.tailAtRisk, last.lastStop]).toEqual([false, "clean"]);
+    last.close();
+  });
+
   test("a full file answers full, keeps what it had, reads on, and accepts again when there is room", () => {
     const store = openSqliteStore({ path, durability: "full", maxBytes: 400_000, reserveBytes: 0 });
     let seq = 0;

@@ -35,6 +35,9 @@ export class SqliteStore implements Store {
   readonly #reservePath: string;
   readonly #logs = new Map<string, number>();
   readonly #q: Statements;
+  readonly #boot: string;
+  /** False while a tail at risk is not dealt with: that takes a commit, and a start that ends before it must find it at risk again. */
+  #marked: boolean;
   #open = true;
 
   constructor(options: SqliteOptions) {
@@ -48,12 +51,9 @@ export class SqliteStore implements Store {
     this.lastStop = mark === undefined ? "none" : mark === "clean" ? "clean" : "unclean";
     const sameBoot = boot !== "unknown" && this.#q.metaGet.get("boot")?.["value"] === boot;
     this.tailAtRisk = this.lastStop === "unclean" && !sameBoot && this.#lastDurability() === "process";
-    for (const [name, value] of [
-      ["stop", "running"],
-      ["boot", boot],
-      ["durability", options.durability],
-    ] as const)
-      this.#q.metaPut.run(name, value);
+    this.#boot = boot;
+    this.#marked = !this.tailAtRisk;
+    if (this.#marked) this.#mark();
     this.#reserve(options.reserveBytes ?? 1024 * 1024);
   }
 
@@ -62,7 +62,9 @@ export class SqliteStore implements Store {
     try {
       this.#q.begin.run();
       for (let i = 0; i < ops.length; i++) this.#apply(ops[i] as StoreOp);
+      if (!this.#marked) this.#mark();
       this.#q.commit.run();
+      this.#marked = true;
       return OK;
     } catch (error) {
       if (this.#db.isTransaction) this.#q.rollback.run();
@@ -116,12 +118,18 @@ export class SqliteStore implements Store {
     this.#open = false;
     this.freeReserve();
     try {
-      this.#q.metaPut.run("stop", "clean");
+      if (this.#marked) this.#q.metaPut.run("stop", "clean");
     } catch (error) {
       if (outcomeOf(error).ok) throw error;
     } finally {
       this.#db.close();
     }
+  }
+
+  #mark(): void {
+    this.#q.metaPut.run("stop", "running");
+    this.#q.metaPut.run("boot", this.#boot);
+    this.#q.metaPut.run("durability", this.durability);
   }
 
   #loadLogs(): void {
