@@ -9,6 +9,11 @@ export function isAnswer(effect: Output<CommandEffect>): boolean {
   return effect.kind === "reply" && !(effect.keyed === true && isFinal(effect.result.outcome));
 }
 
+/** isUrgent: acknowledgements of outcomes wait for a commit that is made anyway; with everything else somebody waits. */
+export function isUrgent(effect: Output<CommandEffect>): boolean {
+  return effect.kind !== "invoke" || effect.items.length + effect.cancels.length > 0;
+}
+
 function isFinal(outcome: Outcome): boolean {
   return outcome === OUTCOME.DONE || outcome === OUTCOME.FAILED;
 }

@@ -239,6 +239,11 @@ describe("driver", () => {
     driver.post({ kind: "note", id: 3 });
     clock.turn();
     expect([left.at(-1), written(store)]).toEqual(["noting 3", 2]);
+    const lazy = rig(new MemoryStore(), { commit: "now", urgent: (effect) => effect.kind === "reply" && effect.text !== "wrote 4" });
+    lazy.driver.post(write(4));
+    expect(lazy.left, "nobody waits for what is written").toEqual(["measured 4"]);
+    lazy.driver.post({ kind: "read", id: 5 });
+    expect(lazy.left.slice(1)).toEqual(["wrote 4", "head 4", "read 5"]);
   });
 
   test("pacing holds the next small commit back, not a large one", () => {

@@ -55,13 +55,15 @@ export interface DriverOptions<I, E extends Effect> {
   readonly reject: (effect: Output<E>, failure: Failure) => "drop" | "keep";
   /** overtakes tells whether an output may leave while something older waits for the store (W7); every one by default. */
   readonly overtakes?: (effect: Output<E>) => boolean;
+  /** urgent tells whether somebody waits for an output; every one by default. It decides in mode "now" when to commit, nothing else. */
+  readonly urgent?: (effect: Output<E>) => boolean;
   /** onStored makes the input that tells the core how a commit ended; undefined for nothing to tell. Called after each commit. */
   readonly onStored?: (report: StoreReport) => I | undefined;
   /** onFatal is called once, when the core failed an assertion or threw (D6). The driver has stopped. */
   readonly onFatal: (error: unknown) => void;
   /**
    * "turn": one commit per turn of the event loop, for throughput. "now": as soon as the mailbox is empty, for latency; in the next
-   * turn if no output waits for it.
+   * turn if no output waits for it, or none that is urgent.
    */
   readonly commit: "turn" | "now";
   /** Inputs that may wait (D3), and control inputs on top. */
@@ -113,6 +115,8 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   #closing = false;
   #busy = false;
   #corks = 0;
+  /** An urgent output waits for the next commit. */
+  #urgent = false;
   /** Inputs that found the mailbox full. */
   #turnedAway = 0;
   #failure: Failure | undefined;
@@ -203,9 +207,9 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     if (this.#busy || this.#state !== "running") return;
     this.#busy = true;
     try {
-      // What no output waits for is committed in the next turn, when that which has left is on its way.
+      // What no urgent output waits for is committed in the next turn, when that which has left is on its way.
       do this.#drain();
-      while (this.#gate.size > 0 && this.#committer.commitNow());
+      while (this.#urgent && this.#committer.commitNow());
       this.#committer.schedule();
       this.#arm();
     } catch (error) {
@@ -246,10 +250,16 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
         this.#gate.raise(this.#committer.add((effect as unknown as Persist).ops));
         persisted = true;
       } else if (effect.kind === "observe") this.#o.observe(effect as unknown as Measurement<E> & Observe);
-      else if (this.#failure === undefined) this.#gate.put(effect as unknown as Output<E>);
+      else if (this.#failure === undefined) this.#put(effect as unknown as Output<E>);
       else this.#putRefusing(effect as unknown as Output<E>, persisted, this.#failure);
     }
     out.length = 0;
+  }
+
+  #put(effect: Output<E>): void {
+    const waited = this.#gate.size;
+    this.#gate.put(effect);
+    if (!this.#urgent && this.#gate.size > waited) this.#urgent = this.#o.urgent?.(effect) ?? true;
   }
 
   #putRefusing(effect: Output<E>, persisted: boolean, failure: Failure): void {
@@ -264,7 +274,11 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
       this.#failure = undefined;
       this.#o.log.info({ service: this.#o.service }, "store accepts writes again");
     }
-    this.#settle(() => this.#gate.open(ticket), recovered ? RECOVERED : STORED);
+    const open = (): void => {
+      this.#gate.open(ticket);
+      this.#urgent = this.#gate.size > 0;
+    };
+    this.#settle(open, recovered ? RECOVERED : STORED);
   }
 
   #onRefused(failure: Failure, first: boolean): void {

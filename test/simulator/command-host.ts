@@ -18,7 +18,7 @@ import {
   type TaskReport,
 } from "../../services/command-forwarding/messages.ts";
 import { META_KEY, META_SPACE } from "../../services/command-forwarding/restore.ts";
-import { isAnswer, overtakes } from "../../services/command-forwarding/store-refusal.ts";
+import { isAnswer, isUrgent, overtakes } from "../../services/command-forwarding/store-refusal.ts";
 import { Turn } from "../../services/command-forwarding/turn.ts";
 import { FieldError, Reader } from "../../services/command-forwarding/wire.ts";
 import { fastHash } from "./crypto.ts";
@@ -124,6 +124,7 @@ export class CommandHost implements Service {
         return "drop";
       },
       overtakes,
+      urgent: isUrgent,
       onStored: (report) =>
         report.ok
           ? report.recovered
