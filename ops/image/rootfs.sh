@@ -27,9 +27,9 @@ install -d -m 755 "$target/etc/foedus"
 
 if [ "$libs" = --with-libs ]; then
   ldd "$node/bin/node" | grep -o '/[^ ]*' | while read -r lib; do install -D -m 755 "$(readlink -f "$lib")" "$target$lib"; done
-  # Host names are looked up with these two, which no program links.
+  # Host names are looked up with these, which no program links. All that ldconfig says is read: ended early, it would fail by SIGPIPE.
   for lib in libnss_dns.so.2 libnss_files.so.2 libresolv.so.2; do
-    found=$(ldconfig -p | awk -v lib="$lib" '$1 == lib {print $NF; exit}')
+    found=$(ldconfig -p | awk -v lib="$lib" '$1 == lib && !seen++ {print $NF}')
     [ -z "$found" ] || install -D -m 755 "$(readlink -f "$found")" "$target$found"
   done
   printf 'hosts: files dns\n' >"$target/etc/nsswitch.conf"
