@@ -8,6 +8,7 @@ import { describeRegistry, feedStatuses } from "./describe.ts";
 import { getNode, type Source } from "./directory.ts";
 import { Exporter } from "./exporter.ts";
 import { FeedWriter, shareChanges } from "./feed.ts";
+import { type Ack, HeldAcks } from "./held-acks.ts";
 import { Importer } from "./importer.ts";
 import { Listings } from "./listing.ts";
 import { LocalRegistry } from "./local.ts";
@@ -53,8 +54,7 @@ export class RegistryCore implements Core<Input, Effect> {
   #rewrite: readonly string[] = [];
   #leftovers: readonly StoreOp[] = [];
   #boot: Boot = { bootId: "", durability: "full" };
-  #heldAcks = new Map<number, number>();
-  #ackDeadline: number | undefined;
+  readonly #heldAcks: HeldAcks;
   #started = false;
 
   constructor(options: RegistryOptions) {
@@ -67,6 +67,7 @@ export class RegistryCore implements Core<Input, Effect> {
       () => this.#close(),
     );
     this.#listings = new Listings(this.#world);
+    this.#heldAcks = new HeldAcks(options.ackHoldMs);
     this.#importer.gone = (head) => this.#watches.gone(head);
     this.#open = new OpenSegment(this.#world, () => this.#close());
     this.#local = this.#makeLocal();
@@ -129,7 +130,7 @@ export class RegistryCore implements Core<Input, Effect> {
   deadline(): number | undefined {
     if (!this.#started) return undefined;
     let next = Math.min(this.#local.presence.deadline(), this.#exporter.deadline(), this.#watches.deadline());
-    next = Math.min(next, this.#listings.deadline(), this.#ackDeadline ?? Number.POSITIVE_INFINITY);
+    next = Math.min(next, this.#listings.deadline(), this.#heldAcks.deadline);
     if (this.#world.storeFailure === undefined) next = Math.min(next, this.#checkpoint.deadline(), this.#importer.deadline());
     if (this.#open.since !== undefined) next = Math.min(next, this.#open.since + this.#world.o.limits.segmentLingerMs);
     return next === Number.POSITIVE_INFINITY ? undefined : next;
@@ -211,7 +212,7 @@ export class RegistryCore implements Core<Input, Effect> {
       case "stream_open":
         return local.streamOpen(input.stream, input.scope);
       case "stream_close":
-        this.#heldAcks.delete(input.stream);
+        this.#heldAcks.forget(input.stream);
         return local.streamClose(input.stream);
       case "bind":
         return local.bind(input.stream, input.id, input.nodeIds, input.keys);
@@ -394,24 +395,21 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#exporter.pull();
   }
 
-  /** acknowledge sends acknowledgements, or holds them a little while the fastest live peer is too far behind. */
-  #acknowledge(acks: readonly { readonly stream: number; readonly upTo: number }[]): void {
-    if (this.#exporter.behind() <= this.#world.o.ackHoldSegments && this.#heldAcks.size === 0) {
-      for (const { stream, upTo } of acks) this.#world.emit({ kind: "acked", stream, upTo });
-      return;
-    }
-    for (const { stream, upTo } of acks) this.#heldAcks.set(stream, upTo);
-    if (this.#heldAcks.size > 0) this.#ackDeadline ??= this.#world.now.mono + this.#world.o.ackHoldMs;
+  /** acknowledge sends acknowledgements, or holds them while the fastest live peer is too far behind. */
+  #acknowledge(acks: readonly Ack[]): void {
+    if (this.#heldAcks.empty && this.#exporter.behind() <= this.#world.o.ackHoldSegments) return this.#emitAcks(acks);
+    for (const ack of acks) this.#heldAcks.hold(this.#world.now.mono, ack);
     this.#releaseAcks();
   }
 
   #releaseAcks(): void {
-    if (this.#heldAcks.size === 0) return;
-    const late = this.#ackDeadline !== undefined && this.#ackDeadline <= this.#world.now.mono;
-    if (!late && this.#exporter.behind() > this.#world.o.ackHoldSegments) return;
-    for (const [stream, upTo] of this.#heldAcks) this.#world.emit({ kind: "acked", stream, upTo });
-    this.#heldAcks.clear();
-    this.#ackDeadline = undefined;
+    if (this.#heldAcks.empty) return;
+    const followed = this.#exporter.behind() <= this.#world.o.ackHoldSegments;
+    this.#emitAcks(followed ? this.#heldAcks.all() : this.#heldAcks.due(this.#world.now.mono));
+  }
+
+  #emitAcks(acks: readonly Ack[]): void {
+    for (const { stream, upTo } of acks) this.#world.emit({ kind: "acked", stream, upTo });
   }
 
   #checkpointOwn(): void {
