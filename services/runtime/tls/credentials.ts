@@ -65,8 +65,8 @@ export function checkPair({ cert, key }: KeyMaterial): X509Certificate {
   return leaf;
 }
 
-/** contextOptions checks material and turns it into TLS options; it throws before anything is published. */
-function contextOptions(material: ServerMaterial | PeerMaterial): SecureContextOptions {
+/** contextOf checks material and makes it ready for TLS; it throws before anything is published. */
+function contextOf(material: ServerMaterial | PeerMaterial): { readonly options: SecureContextOptions; readonly context: SecureContext } {
   checkPair(material);
   const options: SecureContextOptions = {
     minVersion: MIN_VERSION,
@@ -75,11 +75,10 @@ function contextOptions(material: ServerMaterial | PeerMaterial): SecureContextO
     ca: parseCertificates(material.ca).map(String),
   };
   try {
-    createSecureContext(options);
+    return { options, context: createSecureContext(options) };
   } catch (cause) {
     throw fail("INVALID_FIELD", "the certificate and key cannot be used for TLS", { cause });
   }
-  return options;
 }
 
 /** ServerTuning is what the HTTP/2 server is built with. */
@@ -97,12 +96,12 @@ export class RotatingServerCredentials extends grpc.ServerCredentials {
   constructor(material: ServerMaterial, tuning: ServerTuning) {
     const settings = { maxConcurrentStreams: tuning.maxConcurrentStreams, initialWindowSize: tuning.streamWindowBytes };
     const options: SecureServerOptions = { requestCert: true, rejectUnauthorized: true, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, settings };
-    super(options, contextOptions(material));
+    super(options, contextOf(material).options);
   }
 
   rotate(material: ServerMaterial): void {
     // All options every time: setSecureContext does not merge.
-    this.updateSecureContextOptions(contextOptions(material));
+    this.updateSecureContextOptions(contextOf(material).options);
   }
 
   override _equals(other: grpc.ServerCredentials): boolean {
@@ -123,11 +122,11 @@ export class DoorServerCredentials extends grpc.ServerCredentials {
   constructor(material: KeyMaterial) {
     const settings = { maxConcurrentStreams: DOOR_STREAMS, initialWindowSize: DOOR_WINDOW_BYTES };
     const options: SecureServerOptions = { requestCert: true, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, settings };
-    super(options, contextOptions({ ...material, ca: [] }));
+    super(options, contextOf({ ...material, ca: [] }).options);
   }
 
   rotate(material: KeyMaterial): void {
-    this.updateSecureContextOptions(contextOptions({ ...material, ca: [] }));
+    this.updateSecureContextOptions(contextOf({ ...material, ca: [] }).options);
   }
 
   override _equals(other: grpc.ServerCredentials): boolean {
@@ -153,14 +152,14 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     super();
     this.#expected = expected;
     this.#wall = wall;
-    this.#context = createSecureContext(contextOptions(material));
+    this.#context = contextOf(material).context;
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
   }
 
   /** rotate replaces key, certificate, bundle and what was revoked. Bad material throws and changes nothing. */
   rotate(material: PeerMaterial): void {
-    const context = createSecureContext(contextOptions(material));
+    const { context } = contextOf(material);
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
     this.#context = context;
