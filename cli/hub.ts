@@ -1,3 +1,4 @@
+import { tuneHeap } from "#runtime/heap.ts";
 import { type RunningHub, SERVICES, type ServiceName, startHub } from "../services/hub/index.ts";
 import { type ConfigFlags, readConfig } from "./config-file.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
@@ -22,6 +23,7 @@ export function run(io: Io, _args: readonly string[], options: HubFlags): Promis
  * core failed an assertion (D6), or when not everything was durable at the end. SIGHUP makes it look at its files again.
  */
 export async function runProcess(io: Io, runs: "hub" | ServiceName, options: HubFlags): Promise<ExitCode> {
+  tuneHeap();
   const loaded = readConfig(io, options);
   const hub = await startHub({ ...loaded, runs, stopped: io.stopped });
   io.onHangup(() => void hub.reload().catch((error: unknown) => io.error(`foedus: reload failed: ${String(error)}\n`)));
