@@ -58,8 +58,9 @@ const READING = `## How to read this
 - \`make bench\` measures this on your machine and writes this page. It fails when a floor is missed.
 - Ratios are what counts. Both sides of a ratio run in turn in the same run (A B A B A B), each in processes of its own; the
   ratio is taken per pair, the table shows the median with the smallest and the largest. The processes of both sides stay for
-  all rounds, and each side runs once before them uncounted, so that neither is measured cold. Absolute numbers say how fast this
-  machine was that day.
+  all rounds. Before them each side runs ten times for a second, uncounted: a process under load gets faster for some ten seconds,
+  until V8 has compiled what it needs. Absolute numbers say how fast this machine was that day.
+- Hubs run the bundle on plain Node; those of \`idle\` start as the installed command starts itself, which is for small machines.
 - Everything is durable: SQLite with synchronous FULL. A hub acknowledges after its own commit and sends a segment only after
   it is durable; a watcher sees an update after the commit of its own hub.
 - Push: one SDK call per update, batched by the SDK; the mirror at B counts every update and compares a checksum over the last

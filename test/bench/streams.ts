@@ -10,10 +10,12 @@ import { type PushRun, Rig, showCpu } from "./rig.ts";
 import { UNARY_FILE } from "./unary.ts";
 import { median, startPart } from "./worker.ts";
 
-/** Rounds of each alternation. Each side of it is called once before, for WARM_SECONDS, which is not counted. */
+/** Rounds of each alternation. */
 const ROUNDS = 3;
 const PUSH_SECONDS = 2;
 const COMMAND_SECONDS = 1.5;
+/** Before them each side runs so many times uncounted: V8 takes some ten seconds under load until its code no longer gets faster. */
+const WARM_RUNS = 10;
 const WARM_SECONDS = 1;
 const NATS_BYTES = 64;
 
@@ -55,6 +57,11 @@ async function withNats<R>(work: (nats: NatsPair | undefined) => Promise<R>): Pr
 const showCommand = ({ perSecond, p50Ms, p99Ms }: CommandResult | RequestResult): string =>
   `${showRate(perSecond)}, p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(1)} ms`;
 
+/** warm calls each side in turn, uncounted, for WARM_RUNS times. */
+async function warm(...sides: readonly (() => Promise<unknown>)[]): Promise<void> {
+  for (let i = 0; i < WARM_RUNS; i++) for (const side of sides) await side();
+}
+
 /** middle is the run of median throughput. */
 function middle<T extends { readonly perSecond: number }>(runs: readonly T[]): T {
   return [...runs].sort((a, b) => a.perSecond - b.perSecond)[runs.length >> 1] as T;
@@ -64,6 +71,7 @@ function middle<T extends { readonly perSecond: number }>(runs: readonly T[]): T
 export async function commands(): Promise<Row[]> {
   return withRig(await Rig.start("single"), (rig) =>
     withDir(async (dir) => {
+      // The unary caller calls the executor that this starts.
       await rig.command({ seconds: WARM_SECONDS, inFlight: 64 });
       const rows = await againstUnary(rig, dir);
       return [...rows, ...(await withNats((nats) => commandsAgainstNats(rig, nats)))];
@@ -74,8 +82,12 @@ export async function commands(): Promise<Row[]> {
 async function againstUnary(rig: Rig, dir: string): Promise<Row[]> {
   const unary = await startPart<CommandResult>(UNARY_FILE, "caller", { door: doorOf(rig.federation.hub("b"), "gateway-zigbee"), dir });
   try {
-    await unary.go({ seconds: WARM_SECONDS, inFlight: 64 });
     const run = { seconds: COMMAND_SECONDS, inFlight: 64 };
+    const short = { ...run, seconds: WARM_SECONDS };
+    await warm(
+      () => rig.command(short),
+      () => unary.go(short),
+    );
     const rounds = await alternate(
       ROUNDS,
       () => rig.command(run),
@@ -110,8 +122,11 @@ async function commandsAgainstNats(rig: Rig, nats: NatsPair | undefined): Promis
       continue;
     }
     const run = { seconds: COMMAND_SECONDS, inFlight };
-    await rig.command({ ...run, seconds: WARM_SECONDS });
-    await nats.request({ ...run, seconds: WARM_SECONDS });
+    const short = { ...run, seconds: WARM_SECONDS };
+    await warm(
+      () => rig.command(short),
+      () => nats.request(short),
+    );
     const rounds = await alternate(
       ROUNDS,
       () => rig.command(run),
@@ -147,13 +162,14 @@ async function pushes(rig: Rig, nats: NatsPair | undefined): Promise<Row[]> {
   ] as const) {
     const name = `${what}, against NATS messages of ${NATS_BYTES} B`;
     const load = { kind: kind as PushKind, seconds: PUSH_SECONDS };
-    await rig.push({ kind, seconds: WARM_SECONDS });
+    const ownWarmUp = (): Promise<PushRun> => rig.push({ kind, seconds: WARM_SECONDS });
     if (nats === undefined) {
+      await warm(ownWarmUp);
       const run = await rig.push(load);
       rows.push(notMeasured("push", name, `>= ${floor} x`, `${NO_NATS}; ${showPush(run)}`));
       continue;
     }
-    await nats.push({ seconds: WARM_SECONDS, bytes: NATS_BYTES });
+    await warm(ownWarmUp, () => nats.push({ seconds: WARM_SECONDS, bytes: NATS_BYTES }));
     const rounds = await alternate(
       ROUNDS,
       () => rig.push(load),
@@ -178,7 +194,7 @@ async function pushes(rig: Rig, nats: NatsPair | undefined): Promise<Row[]> {
 export async function latency(): Promise<Row[]> {
   return withRig(await Rig.start("single"), async (rig) => {
     const rate = 10_000;
-    await rig.push({ kind: "numeric", seconds: WARM_SECONDS, rate });
+    await warm(() => rig.push({ kind: "numeric", seconds: WARM_SECONDS, rate }));
     const runs: PushRun[] = [];
     for (let i = 0; i < ROUNDS; i++) runs.push(await rig.push({ kind: "numeric", seconds: 3, rate }));
     const each = (read: (run: PushRun) => number): string => `each run ${runs.map((run) => read(run).toFixed(2)).join(", ")} ms`;
@@ -211,13 +227,13 @@ export async function split(): Promise<Row[]> {
     withRig(await Rig.start("split"), async (apart) => {
       const load = { kind: "numeric", seconds: PUSH_SECONDS } as const;
       const run = { seconds: COMMAND_SECONDS, inFlight: 64 };
-      for (const rig of [single, apart]) await rig.push({ ...load, seconds: WARM_SECONDS });
+      await warm(...[apart, single].map((rig) => () => rig.push({ ...load, seconds: WARM_SECONDS })));
       const pushed = await alternate(
         ROUNDS,
         () => apart.push(load),
         () => single.push(load),
       );
-      for (const rig of [single, apart]) await rig.command({ ...run, seconds: WARM_SECONDS });
+      await warm(...[apart, single].map((rig) => () => rig.command({ ...run, seconds: WARM_SECONDS })));
       const commanded = await alternate(
         ROUNDS,
         () => apart.command(run),
@@ -251,8 +267,10 @@ export async function raw(): Promise<Row[]> {
     withDir(async (dir) => {
       const pair = await RawPair.start(dir);
       try {
-        await rig.push({ kind: "numeric", seconds: WARM_SECONDS });
-        await pair.push(WARM_SECONDS);
+        await warm(
+          () => rig.push({ kind: "numeric", seconds: WARM_SECONDS }),
+          () => pair.push(WARM_SECONDS),
+        );
         const rounds = await alternate(
           ROUNDS,
           () => rig.push({ kind: "numeric", seconds: PUSH_SECONDS }),
