@@ -127,7 +127,8 @@ export const registrySyncConfig = z
       .meta({ unit: "ms", description: "a local node is online so long after the last sign of its gateway; any update renews it" }),
     pace_ms: z.number().min(0).max(2).default(0).meta({
       unit: "ms",
-      description: "shortest time between commits at low rates: 2 halves the hub's processor use and adds about 0.65 ms of delay",
+      description:
+        "shortest time between commits at low rates: with 2 a steady stream takes a fifth less of the processor, and a change is about 2 ms later",
     }),
     ack_hold_ms: z.int().min(0).max(20).default(20).meta({
       unit: "ms",

@@ -217,6 +217,37 @@ describe("local nodes", () => {
     expect(a.acked.get(1)).toBe(7);
   });
 
+  test("a sender at full speed does not push a slower peer off the ring", () => {
+    const clock = new Instants();
+    const a = new TestHub("alpha", clock, { ringSegments: 64 });
+    const b = new TestHub("beta", clock);
+    a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+    const link = new TestLink(a, b);
+    a.register(nodeBytes("lamp", ["watts:double"]));
+    settleAll([a, b], [link]);
+    a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    const kinds = new Map<string, number>();
+    let seq = 0;
+    // The sender has 16 batches under way, each a segment; the peer takes one in 2 ms.
+    for (let ms = 0; ms < 1_000; ms++) {
+      clock.advance(1);
+      while (seq - (a.acked.get(1) ?? 0) < 16) {
+        a.post({ kind: "updates", stream: 1, seq: ++seq, batch: batchOf(1, 0, seq) });
+        a.settle();
+      }
+      a.settle();
+      const sent = ms % 2 === 0 ? a.outbox.shift() : undefined;
+      if (sent === undefined) continue;
+      kinds.set(sent.frame.type, (kinds.get(sent.frame.type) ?? 0) + 1);
+      b.post({ kind: "frame", session: link.id, frame: sent.frame });
+      b.settle();
+      for (const { frame } of b.outbox.splice(0)) a.post({ kind: "frame", session: link.id, frame });
+    }
+    expect([...kinds.keys()]).toEqual(["segment"]);
+    expect(kinds.get("segment")).toBeGreaterThan(450);
+    expect(a.outbox.length).toBeLessThan(32);
+  });
+
   test("S0-25 S0-26 automation hears of a change before the feed does, with its origin", () => {
     const clock = new Instants();
     const a = new TestHub("alpha", clock);
