@@ -7,6 +7,9 @@ import { FeedTable } from "./table.ts";
 import { hex } from "./wire.ts";
 import { putMeta, readMeta, type World } from "./world.ts";
 
+/** Largest part of a checkpoint, bytes: it is encoded and committed between two segments, which wait for it (a millisecond or so). */
+const PART_BYTES = 64 * 1024;
+
 /** CheckpointMeta says which checkpoint counts; it is written in the commit of its last part, so that it is whole or not there. */
 export interface CheckpointMeta {
   readonly share: string;
@@ -82,7 +85,8 @@ export class Checkpointer {
     const job = this.#running;
     if (job === undefined) return;
     const ops: StoreOp[] = [];
-    const { bytes } = job.scan.part(this.#world.o.codec, this.#world.o.partBytes);
+    const { codec, partBytes } = this.#world.o;
+    const { bytes } = job.scan.part(codec, Math.min(partBytes, PART_BYTES));
     ops.push({ op: "append", log: this.log(this.#gen), seq: ++job.parts, bytes });
     if (job.scan.done) {
       this.#running = undefined;

@@ -62,6 +62,8 @@ export class Watches {
   readonly #sources: () => readonly Source[];
   /** close ends the open segment, so that the own table is that of its head. */
   readonly #close: () => void;
+  /** A watcher that began the own feed closed the open segment, so that heads are not what they were. */
+  #closed = false;
 
   constructor(world: World, sources: () => readonly Source[], close: () => void) {
     this.#world = world;
@@ -139,14 +141,21 @@ export class Watches {
 
   /** pullAll lets every watcher that is ready take what is new. */
   pullAll(): void {
-    for (const watch of this.#watches.values()) this.#pull(watch);
+    let all: readonly Source[] | undefined;
+    for (const watch of this.#watches.values()) {
+      if (!watch.ready) continue;
+      all ??= this.#sources();
+      this.#closed = false;
+      this.#pull(watch, all);
+      if (this.#closed) all = undefined;
+    }
   }
 
-  #pull(watch: Watch): void {
+  #pull(watch: Watch, all: readonly Source[] = this.#sources()): void {
     if (!watch.ready) return;
     const pushes = watch.pending.splice(0);
     let budget = this.#world.o.watchBytes;
-    const sources = selected(this.#sources(), watch.options.filter.hubIds).filter((source) => source.head.epoch > 0);
+    const sources = selected(all, watch.options.filter.hubIds).filter((source) => source.head.epoch > 0);
     for (const source of sources) {
       if (budget <= 0) break;
       budget -= this.#pullSource(watch, source, pushes, budget);
@@ -161,17 +170,21 @@ export class Watches {
   #bookmark(watch: Watch, sources: readonly Source[], pushes: WatchPush[]): void {
     const { mono } = this.#world.now;
     if (watch.options.nodesOnly && pushes.length === 0 && mono - watch.bookmarkedAt < NODES_BOOKMARK_MS) return;
+    const following = (cursor: Cursor | undefined): cursor is Cursor => cursor !== undefined && !cursor.lost && cursor.scan === undefined;
+    // Looked at first: this runs at each step of the core for each watcher, and there seldom is any.
+    const isNews = ({ hubId }: Source): boolean => {
+      const cursor = watch.cursors.get(hubId);
+      return following(cursor) && cursor.bookmarked !== cursor.next - 1;
+    };
+    if (!sources.some(isNews)) return;
     const positions: FeedPosition[] = [];
-    let news = false;
     for (const source of sources) {
       const cursor = watch.cursors.get(source.hubId);
-      if (cursor === undefined || cursor.lost || cursor.scan !== undefined) continue;
+      if (!following(cursor)) continue;
       const item = source.ring.get(cursor.next - 1);
       positions.push(item === undefined ? cursor.start : positionOf(item));
-      if (cursor.bookmarked !== cursor.next - 1) news = true;
       cursor.bookmarked = cursor.next - 1;
     }
-    if (!news) return;
     watch.bookmarkedAt = mono;
     pushes.push({ kind: "bookmark", positions, hubs: sources.map(hubOf) });
   }
@@ -208,7 +221,10 @@ export class Watches {
   }
 
   #start(watch: Watch, source: Source, again: boolean): Cursor {
-    if (source.own) this.#close();
+    if (source.own) {
+      this.#close();
+      this.#closed = true;
+    }
     const { head } = source;
     const { options } = watch;
     const known =

@@ -28,7 +28,7 @@ export interface RegistryOptions {
   /** A checkpoint is written after so many segments, or so long after the first one that it does not cover. */
   readonly checkpointSegments: number;
   readonly checkpointMs: number;
-  /** Raw bytes of a snapshot or checkpoint part. */
+  /** Raw bytes of a part of a snapshot; one of a checkpoint is no longer, but may be shorter. */
   readonly partBytes: number;
   /** A gateway's nodes stay online so long without an update (3 x 30 s). */
   readonly leaseMs: number;
