@@ -18,9 +18,30 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 const QUEUE_MAX = 1_000;
 const FLUSH_MS = 100;
 const LINKS_MS = 1_000;
+/** Counters of links at which nothing but pings happens are told this seldom: on an idle hub telling them is most of what there is to do. */
+const QUIET_MS = 5_000;
+/** So many frames since the counters were told last are more than pings. */
+const QUIET_FRAMES = 20;
 const RETRY_MS = 1_000;
 
 type LinkSource = { readonly service: string; links(): readonly LinkCounters[] };
+
+/** Told is what telemetry was told of a service's links last, and when. */
+interface Told {
+  readonly frames: number;
+  readonly marks: string;
+  readonly at: number;
+}
+
+function toldOf(links: readonly LinkCounters[], at: number): Told {
+  const frames = links.reduce((sum, { framesIn, framesOut }) => sum + framesIn + framesOut, 0);
+  return { frames, marks: links.map(({ peer, lastEvent, fatal, waiting }) => `${peer} ${lastEvent} ${fatal} ${waiting}`).join("\n"), at };
+}
+
+/** quiet: there is no news yet. */
+function quiet(before: Told | undefined, now: Told): boolean {
+  return before !== undefined && before.marks === now.marks && now.frames - before.frames < QUIET_FRAMES && now.at - before.at < QUIET_MS;
+}
 
 /**
  * EventForwarder takes the events of this process's services to telemetry, wherever that runs. It never blocks and never throws;
@@ -34,6 +55,7 @@ export class EventForwarder {
   readonly #queues = new Map<string, { events: MessageInitShape<typeof EventSchema>[]; dropped: number; lost: number }>();
   readonly #losses: Sampler<"service">;
   readonly #sources: LinkSource[] = [];
+  readonly #told = new Map<string, Told>();
   #timer: Timer | undefined;
   #linksTimer: Timer | undefined;
   #sending = false;
@@ -152,10 +174,13 @@ export class EventForwarder {
     const client = this.#client;
     if (client === undefined) return;
     for (const source of this.#sources) {
-      const links = source.links().map((link): MessageInitShape<typeof LinkReportSchema> => toProto(source.service, link));
-      if (links.length === 0) continue;
+      const counters = source.links();
+      const told = toldOf(counters, this.#clock.mono());
+      if (counters.length === 0 || quiet(this.#told.get(source.service), told)) continue;
+      const links = counters.map((link) => toProto(source.service, link));
       try {
         await client.reportEvents(create(ReportEventsRequestSchema, { service: source.service, links }), { timeoutMs: 2_000 });
+        this.#told.set(source.service, told);
       } catch (error) {
         this.#log.debug({ service: source.service, error }, "telemetry does not take link counters");
       }

@@ -13,7 +13,7 @@ import {
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { describeConfig } from "#runtime/config/describe.ts";
-import type { EventReport } from "#runtime/events.ts";
+import type { EventReport, LinkCounters } from "#runtime/events.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
@@ -213,6 +213,54 @@ describe("events on their way to telemetry", () => {
     expect(events.map((event) => event.text)).toEqual(Array.from({ length: 1_000 }, (_, i) => `event ${i}`));
     expect(got.reduce((sum, request) => sum + Number(request.dropped), 0)).toBe(200);
     expect(await metrics.metrics()).toContain('foedus_events_dropped_total{service="discovery"} 200');
+    await forwarder.stop();
+  });
+});
+
+describe("link counters on their way to telemetry", () => {
+  const LINK = {
+    peer: "beta",
+    mount: "link",
+    framesIn: 0,
+    framesOut: 0,
+    bytesIn: 0,
+    bytesOut: 0,
+    ready: 0,
+    backpressure: 0,
+    fatal: 0,
+    waiting: false,
+    lastEvent: "up",
+    lastFrameAgeMs: 0,
+  } as const;
+
+  test("are told each second while something happens, every 5 s while it is quiet, and again after a failure", async () => {
+    const clock = new ManualClock();
+    let link: LinkCounters = LINK;
+    let failing = false;
+    const told: string[] = [];
+    const reportEvents = ({ links }: { links: { framesIn: bigint; lastEvent: string }[] }): Promise<unknown> => {
+      if (failing) return Promise.reject(new Error("away"));
+      told.push(...links.map(({ framesIn, lastEvent }) => `${clock.mono()} ${framesIn} ${lastEvent}`));
+      return Promise.resolve({});
+    };
+    const forwarder = new EventForwarder({ clock, log: silentLogger, metrics: new Registry() });
+    forwarder.addLinks({ service: "discovery", links: () => [link] });
+    forwarder.connect({ reportEvents } as unknown as ClientOf<typeof TelemetryService>);
+    const start = clock.mono();
+    const during = async (seconds: number): Promise<string[]> => {
+      told.length = 0;
+      for (let i = 0; i < seconds; i++) await clock.advance(1_000);
+      return told.map((line) => line.replace(/^\d+/, (at) => String((Number(at) - start) / 1_000)));
+    };
+    expect(await during(4)).toEqual(["1 0 up"]);
+    expect(await during(8)).toEqual(["6 0 up", "11 0 up"]);
+    link = { ...LINK, framesIn: 20 };
+    expect(await during(2)).toEqual(["13 20 up"]);
+    link = { ...LINK, framesIn: 20, lastEvent: "down" };
+    failing = true;
+    expect(await during(2)).toEqual([]);
+    failing = false;
+    expect(await during(2)).toEqual(["17 20 down"]);
     await forwarder.stop();
   });
 });
