@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import type { Core } from "#kernel/core.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
@@ -57,6 +58,8 @@ export interface CommandForwardingOptions {
   readonly ports: CommandForwardingPorts;
   /** Called once when the core failed an assertion (D6). */
   readonly onFatal: (error: unknown) => void;
+  /** drive gives the core that the driver runs, for who wants to look on: the simulator. */
+  readonly drive?: (core: CommandCore) => Core<Input, CommandEffect>;
 }
 
 /** CommandForwarding is the running service, with what this process may ask of it. */
@@ -133,7 +136,7 @@ class Service implements CommandForwarding {
     });
     const driver = createDriver<Input, CommandEffect>({
       service: SERVICE,
-      core: this.#core,
+      core: this.#o.drive?.(this.#core) ?? this.#core,
       store,
       clock: platform.clock,
       log: platform.log,

@@ -11,18 +11,19 @@ import type { Platform } from "#runtime/module.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type PeerLinks, type PeerLinksOptions, type SessionClient } from "#runtime/rpc/peer-links.ts";
+import { DEFAULT_WINDOW_BYTES } from "#runtime/rpc/session-stream.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import { frameFromProto, frameToProto, segmentMessage } from "./frame-codec.ts";
-import { certificatesOf, verifyKeyStatement } from "./key.ts";
+import { certificatesOf, type verifyKeyStatement } from "./key.ts";
 import type { FeedPosition, Output, PeerFrame } from "./messages.ts";
 import { Probes } from "./probes.ts";
 import { FRAME_OVERHEAD } from "./session.ts";
 import type { Shell } from "./shell.ts";
 
-/** Bytes that the core may have sent ahead of the transport: also the most of a snapshot that is under way. */
-const CREDIT_BYTES = 1024 * 1024;
-/** Credit is given back in pieces of at least this size. */
-const CREDIT_STEP_BYTES = CREDIT_BYTES / 4;
+/** Part of a session's window that the core may have sent ahead of the transport: also the most of a snapshot that is under way. */
+const CREDIT_PART = 4;
+/** Credit is given back in pieces of at least this part of it. */
+const CREDIT_STEPS = 4;
 
 /** LinkPorts are what the sessions with peers need of the composition. */
 export interface LinkPorts {
@@ -33,7 +34,7 @@ export interface LinkPorts {
   /** Checks tokens that peers renew on a session. */
   readonly tokens?: TokenVerifier;
   /** Other times than the usual of sessions and backoff, for tests. */
-  readonly tuning?: Pick<PeerLinksOptions<SessionFrame>, "times" | "backoff">;
+  readonly tuning?: Pick<PeerLinksOptions<SessionFrame>, "times" | "backoff" | "windowBytes" | "closeTimeoutMs">;
 }
 
 /** LinksOptions join the sessions to the core. */
@@ -45,6 +46,7 @@ export interface LinksOptions {
   readonly statement: () => Uint8Array;
   /** renewed is true, once, after the statement changed because the certificate was renewed. */
   readonly renewed: () => boolean;
+  readonly verifyKeyStatement: typeof verifyKeyStatement;
   /** Heads of the feeds that a peer is offered. */
   readonly heads: (peer: string) => readonly FeedPosition[];
   /** Told of the peers that are known. */
@@ -90,12 +92,15 @@ export class Links {
   readonly #byPeer = new Map<string, Session>();
   readonly #peers = new Map<string, Peer>();
   readonly #probes: Probes;
+  /** Bytes that the core may have sent ahead of the transport. */
+  readonly #creditBytes: number;
   #unsubscribe: (() => void) | undefined;
   #known = false;
 
   constructor(options: LinksOptions) {
     this.#o = options;
     const { platform, ports } = options;
+    this.#creditBytes = (ports.tuning?.windowBytes ?? DEFAULT_WINDOW_BYTES) / CREDIT_PART;
     this.#probes = new Probes(platform.clock, (peer) => this.#links.probe(peer));
     this.#links = createPeerLinks<SessionFrame>({
       service: "registry-sync",
@@ -162,7 +167,7 @@ export class Links {
       return;
     }
     session.owed += frameCost(frame);
-    if (session.owed >= CREDIT_STEP_BYTES && this.#links.writable(peer)) this.#repay(session);
+    if (session.owed >= this.#creditBytes / CREDIT_STEPS && this.#links.writable(peer)) this.#repay(session);
   }
 
   synced(id: number): void {
@@ -217,7 +222,7 @@ export class Links {
     const session: Session = { id: this.#o.shell.id(), peer, offer, owed: 0 };
     this.#sessions.set(session.id, session);
     this.#byPeer.set(peer, session);
-    this.#o.shell.tell({ kind: "session_up", session: session.id, peer, creditBytes: CREDIT_BYTES });
+    this.#o.shell.tell({ kind: "session_up", session: session.id, peer, creditBytes: this.#creditBytes });
     if (offer !== undefined) this.#o.shell.tell({ kind: "frame", session: session.id, frame: offer });
   }
 
@@ -245,7 +250,7 @@ export class Links {
   #takeKey(peer: string, statement: Uint8Array): Failure | undefined {
     const known = this.#peers.get(peer);
     const { clock } = this.#o.platform;
-    const key = verifyKeyStatement(statement, {
+    const key = this.#o.verifyKeyStatement(statement, {
       hubId: peer,
       bundle: known?.bundle ?? [],
       revoked: known?.view.revoked ?? [],

@@ -1,17 +1,14 @@
-import { join } from "node:path";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
-import { createCrypto } from "#runtime/crypto.ts";
 import { createDriver, type Driver, type StoreReport } from "#runtime/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
-import { bootId } from "#runtime/store/open.ts";
 import type { Store } from "#runtime/store/port.ts";
 import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import { type AutomationPort, changesOf } from "./automation.ts";
 import { coreOptionsOf, type RegistrySyncConfig, sharesOf } from "./config.ts";
 import { RegistryCore } from "./core.ts";
-import { KeyStatement, loadFeedKey } from "./key.ts";
+import { type Ground, SYSTEM_GROUND } from "./ground.ts";
 import { type LinkPorts, Links } from "./links.ts";
 import type { Effect, Input, Output } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
@@ -23,10 +20,8 @@ import { Shell } from "./shell.ts";
 import { createStateHandlers } from "./state-handler.ts";
 import { createWatchHandlers } from "./watch-handler.ts";
 import { REGISTRY_DEFAULTS } from "./world.ts";
-import { compressPart, decompressPart } from "./zstd.ts";
 
 const STORE = "registry-sync";
-const KEY_FILE = "feed-key.json";
 const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping; call again in a moment" };
 
 /** RegistrySyncPorts are what this service needs of the composition. */
@@ -43,6 +38,8 @@ export interface RegistrySyncOptions {
   readonly ports: RegistrySyncPorts;
   /** Called once if the core failed an assertion: the process must end with a non-zero code (D6). */
   readonly onFatal: (error: unknown) => void;
+  /** What it takes from the machine; the machine itself by default. */
+  readonly ground?: Ground;
 }
 
 /** RegistrySync is the service, and what can be changed while it runs. */
@@ -72,12 +69,14 @@ class RegistryModule implements RegistrySync {
   readonly name = "registry-sync";
   readonly bindings: readonly ServiceBinding[];
   readonly #o: RegistrySyncOptions;
+  readonly #ground: Ground;
   readonly #shell = new Shell();
   #running: Running | undefined;
   #state: "starting" | "running" | "stopping" = "starting";
 
   constructor(options: RegistrySyncOptions) {
     this.#o = options;
+    this.#ground = options.ground ?? SYSTEM_GROUND;
     const { platform, config } = options;
     const shell = this.#shell;
     const handlers = {
@@ -93,18 +92,19 @@ class RegistryModule implements RegistrySync {
   /** start restores what is in the store and then follows the peers. It throws if key or store cannot be used. */
   async start(): Promise<void> {
     const { platform, config, ports } = this.#o;
-    const held = loadFeedKey(join(platform.dataDir, KEY_FILE));
-    const statement = new KeyStatement(platform.hubId, held, ports.identity);
+    const ground = this.#ground;
+    const feedKey = ground.openFeedKey({ hubId: platform.hubId, dataDir: platform.dataDir, identity: ports.identity });
     const store = platform.store(STORE);
     const core = new RegistryCore({
       ...REGISTRY_DEFAULTS,
       ...coreOptionsOf(config),
+      ...ground.core,
       hubId: platform.hubId,
       codec: segmentCodec,
-      crypto: createCrypto(held.key),
-      keySerial: held.serial,
+      crypto: feedKey.crypto,
+      keySerial: feedKey.serial,
     });
-    core.restore(store, { bootId: bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability });
+    core.restore(store, { bootId: ground.bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability });
     const metrics = new RegistryMetrics(platform.metrics, platform.events, {
       feeds: () => core.feeds(),
       watchers: () => this.#shell.watches.size,
@@ -114,11 +114,12 @@ class RegistryModule implements RegistrySync {
       platform,
       ports,
       shell: this.#shell,
-      statement: () => statement.bytes,
-      renewed: () => statement.takeRenewed(),
+      statement: () => feedKey.statement(),
+      renewed: () => feedKey.takeRenewed(),
+      verifyKeyStatement: ground.verifyKeyStatement,
       heads: (peer) => core.heads(peer),
       onPeers: (hubIds) => metrics.follow(hubIds),
-      serial: held.serial,
+      serial: feedKey.serial,
       heartbeatMs: config.sync_interval_ms,
     });
     const driver = this.#drive(core, store, metrics);
@@ -134,7 +135,7 @@ class RegistryModule implements RegistrySync {
     const { platform, config, onFatal } = this.#o;
     return createDriver<Input, Effect>({
       service: this.name,
-      core,
+      core: this.#ground.drive(core),
       store,
       clock: platform.clock,
       log: platform.log,
@@ -171,11 +172,11 @@ class RegistryModule implements RegistrySync {
   }
 
   async #compress(job: number, raw: Uint8Array): Promise<void> {
-    this.#shell.tell({ kind: "compressed", job, ...(await compressPart(raw)) });
+    this.#shell.tell({ kind: "compressed", job, ...(await this.#ground.compress(raw)) });
   }
 
   async #decompress({ job, codec, bytes, rawLen }: Extract<Output, { kind: "decompress" }>): Promise<void> {
-    this.#shell.tell({ kind: "decompressed", job, bytes: await decompressPart(codec, bytes, rawLen) });
+    this.#shell.tell({ kind: "decompressed", job, bytes: await this.#ground.decompress(codec, bytes, rawLen) });
   }
 
   #automate({ hub, batch }: Extract<Output, { kind: "automate" }>): void {

@@ -1,0 +1,68 @@
+import { join } from "node:path";
+import type { Core } from "#kernel/core.ts";
+import type { Crypto } from "#kernel/crypto.ts";
+import { createCrypto } from "#runtime/crypto.ts";
+import { bootId } from "#runtime/store/open.ts";
+import type { KeyMaterial } from "#runtime/tls/credentials.ts";
+import type { RegistryCore } from "./core.ts";
+import { KeyStatement, loadFeedKey, verifyKeyStatement } from "./key.ts";
+import type { Effect, Input } from "./messages.ts";
+import type { RegistryOptions } from "./world.ts";
+import { compressPart, decompressPart } from "./zstd.ts";
+
+const KEY_FILE = "feed-key.json";
+
+/** OwnFeedKey is this hub's feed key, with the statement of its service certificate about it. */
+export interface OwnFeedKey {
+  readonly serial: number;
+  /** Signs with the key. */
+  readonly crypto: Crypto;
+  /** The SignedKeyStatement as it is now. */
+  statement(): Uint8Array;
+  /** takeRenewed is true, once, after the certificate was renewed. */
+  takeRenewed(): boolean;
+}
+
+/** FeedKeySource says where the feed key is kept, and what vouches for it. */
+export interface FeedKeySource {
+  readonly hubId: string;
+  readonly dataDir: string;
+  readonly identity: () => KeyMaterial;
+}
+
+/**
+ * Ground is what the registry takes from the machine besides the platform: keys, the pool of threads that compresses, the mark of a boot.
+ * The simulator has its own, in virtual time; `core` and `drive` let it choose sizes that no configuration allows, and look on.
+ */
+export interface Ground {
+  openFeedKey(source: FeedKeySource): OwnFeedKey;
+  readonly verifyKeyStatement: typeof verifyKeyStatement;
+  /** Changes when the machine starts; undefined where nobody can tell. */
+  bootId(): string | undefined;
+  readonly compress: typeof compressPart;
+  readonly decompress: typeof decompressPart;
+  /** Options of the core that go before those of the configuration. */
+  readonly core: Partial<RegistryOptions>;
+  /** drive gives the core that the driver runs. */
+  drive(core: RegistryCore): Core<Input, Effect>;
+}
+
+/** SYSTEM_GROUND is the machine itself. */
+export const SYSTEM_GROUND: Ground = {
+  openFeedKey: ({ hubId, dataDir, identity }) => {
+    const held = loadFeedKey(join(dataDir, KEY_FILE));
+    const statement = new KeyStatement(hubId, held, identity);
+    return {
+      serial: held.serial,
+      crypto: createCrypto(held.key),
+      statement: () => statement.bytes,
+      takeRenewed: () => statement.takeRenewed(),
+    };
+  },
+  verifyKeyStatement,
+  bootId,
+  compress: compressPart,
+  decompress: decompressPart,
+  core: {},
+  drive: (core) => core,
+};
