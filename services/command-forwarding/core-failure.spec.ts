@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { AssertionFailure } from "#kernel/assert.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
+import { Calls } from "#runtime/calls.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
@@ -11,9 +12,9 @@ import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { failureOfCall } from "../../test/rpc/fixture.ts";
 import { CommandCore } from "./core.ts";
 import { CommandHandler } from "./handler.ts";
-import { type Command, type CommandEffect, type Input, NO_VALUE } from "./messages.ts";
+import { type Command, type CommandEffect, type Input, NO_VALUE, type Reply } from "./messages.ts";
 import { encodeStreamRequest } from "./stream-codec.ts";
-import { Turn } from "./turn.ts";
+import { type CommandCalls, Turn } from "./turn.ts";
 
 /** A core that is wrong about everything but its start. */
 const broken: Core<Input, CommandEffect> = {
@@ -51,32 +52,38 @@ function stage(core: Core<Input, CommandEffect>, mailboxCapacity: number) {
       if (++refused > PATIENCE) throw new Error(`posted ${refused} times to a core that is over`);
       return false;
     },
-    postControl: (input: Input) => driver.postControl(input),
+    tell: (input: Input) => driver.tell(input),
     drainSpace: () => driver.drainSpace(),
     cork: () => driver.cork(),
     uncork: () => driver.uncork(),
   });
-  return { clock, driver, turn: new Turn<Input>(clock, counted, () => undefined), seen: () => refused };
+  const turn = new Turn<Input>(clock, counted, () => undefined);
+  const calls: CommandCalls = new Calls<Input, Reply>("command forwarding");
+  calls.attach(turn);
+  return { clock, driver, turn, calls, seen: () => refused };
 }
 
 const cancel = (corr: number): Input => ({ kind: "cancel", client: 1, corrs: [corr] });
 
 describe("D6 after the core failed", () => {
   test("an input that is offered is not tried for ever", async () => {
-    const { clock, driver, turn } = stage(broken, 1);
+    const { clock, driver, turn, calls } = stage(broken, 1);
     turn.post(cancel(1));
-    const waiting = turn.offer(cancel(2));
+    const waiting = failureOfCall(calls.offer(cancel(2)) as Promise<void>);
     clock.turn();
     expect(driver.state).toBe("failed");
-    expect([await waiting, await turn.offer(cancel(3))]).toEqual([false, false]);
+    expect([(await waiting).reason, (await failureOfCall(calls.offer(cancel(3)) as Promise<void>)).reason]).toEqual([
+      "SHUTTING_DOWN",
+      "SHUTTING_DOWN",
+    ]);
   });
 
   test("the stream of a caller ends, also one that waited for room", async () => {
-    const { clock, driver, turn, seen } = stage(broken, 1);
+    const { clock, driver, calls, seen } = stage(broken, 1);
     const command: Command = { corr: 1, hubId: "", nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 0, key: "", hops: [] };
     const handler = new CommandHandler({
       core: new CommandCore({ hubId: "home", hash: (data) => data }),
-      turn: () => turn,
+      calls,
       executors: undefined as never,
       links: () => undefined as never,
       traces: undefined,
@@ -105,12 +112,12 @@ describe("D6 after the core failed", () => {
 test("D3 an input that is offered to a full mailbox is taken when there is room, with the others of its turn", async () => {
   const taken: number[] = [];
   const core = { ...broken, step: (_now: unknown, input: Input) => void (input.kind === "cancel" && taken.push(...input.corrs)) };
-  const { clock, turn } = stage(core, 1);
+  const { clock, turn, calls } = stage(core, 1);
   expect(turn.post(cancel(1))).toBe(true);
-  const waiting = turn.offer(cancel(2));
+  const waiting = calls.offer(cancel(2));
   expect(taken).toEqual([]);
   clock.turn();
-  expect(await waiting).toBe(true);
+  await waiting;
   expect(taken, "it waits for the end of the next turn").toEqual([1]);
   clock.turn();
   expect(taken).toEqual([1, 2]);

@@ -16,7 +16,7 @@ import { type LocalCommandHandler, valueFrom } from "./automation.ts";
 import { isWireError, valueBytes, valueOf } from "./codec.ts";
 import { decodeReports, encodeTasks } from "./executor-codec.ts";
 import { type CommandEffect, type Input, LOCAL_EXECUTOR, NO_VALUE, type Scope, type Task, type TaskReport } from "./messages.ts";
-import type { Turn } from "./turn.ts";
+import type { CommandCalls } from "./turn.ts";
 
 type Tasks = Extract<CommandEffect, { readonly kind: "tasks" }>;
 
@@ -29,7 +29,9 @@ interface Attached {
 /** ExecutorsIo carries tasks to executors, attached or in this process, and their reports back. */
 export class ExecutorsIo {
   readonly #clock: Clock;
-  readonly #turn: () => Turn<Input>;
+  readonly #calls: CommandCalls;
+  /** atEnd calls back before the inputs of this turn are taken. */
+  readonly #atEnd: (run: () => void) => void;
   readonly #onBug: (error: unknown, trace: TraceContext | undefined) => Failure;
   readonly #attached = new Map<number, Attached>();
   readonly #touched = new Set<number>();
@@ -39,16 +41,22 @@ export class ExecutorsIo {
   #local: Task[] = [];
   #reports: TaskReport[] = [];
 
-  constructor(clock: Clock, turn: () => Turn<Input>, onBug: (error: unknown, trace: TraceContext | undefined) => Failure) {
-    this.#clock = clock;
-    this.#turn = turn;
-    this.#onBug = onBug;
+  constructor(parts: {
+    readonly clock: Clock;
+    readonly calls: CommandCalls;
+    readonly atEnd: (run: () => void) => void;
+    readonly onBug: (error: unknown, trace: TraceContext | undefined) => Failure;
+  }) {
+    this.#clock = parts.clock;
+    this.#calls = parts.calls;
+    this.#atEnd = parts.atEnd;
+    this.#onBug = parts.onBug;
   }
 
   /** setHandler puts the in-process handler in place, or takes it away. */
   setHandler(handler: LocalCommandHandler | undefined): void {
     this.#handler = handler;
-    this.#turn().control({ kind: "handler", present: handler !== undefined });
+    this.#calls.tell({ kind: "handler", present: handler !== undefined }, "handler");
   }
 
   /** attach serves one AttachExecutor stream until it ends. */
@@ -69,7 +77,7 @@ export class ExecutorsIo {
     } finally {
       this.#attached.delete(id);
       this.#touched.delete(id);
-      this.#turn().control({ kind: "executor-gone", executor: id });
+      this.#calls.tell({ kind: "executor-gone", executor: id });
     }
     if (ended === undefined) return;
     out.send(create(AttachExecutorResponseSchema, { frame: { case: "detached", value: { failure: failureToProto(ended) } } }));
@@ -79,8 +87,8 @@ export class ExecutorsIo {
     for await (const { bytes } of requests) {
       const reports = reportsIn(bytes);
       const input: Input = reports === undefined ? this.#offer(id, bytes, context) : { kind: "reports", executor: id, reports };
-      // Reports free credit and must get through; the executor's credit bounds them.
-      if (!this.#turn().control(input)) throw fail("OVERLOADED", "too much at once; attach again in a moment");
+      const room = this.#calls.offer(input);
+      if (room !== undefined) await room;
     }
   }
 
@@ -211,10 +219,10 @@ export class ExecutorsIo {
   #report(report: TaskReport): void {
     this.#signals.delete(report.taskId);
     if (this.#reports.length === 0)
-      this.#turn().atEnd(() => {
+      this.#atEnd(() => {
         const reports = this.#reports;
         this.#reports = [];
-        this.#turn().control({ kind: "reports", executor: LOCAL_EXECUTOR, reports });
+        this.#calls.tell({ kind: "reports", executor: LOCAL_EXECUTOR, reports });
       });
     this.#reports.push(report);
   }

@@ -14,10 +14,10 @@ import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
 import { isWireError, nameFromProto, resultToProto, traceFromProto, valueBytes } from "./codec.ts";
 import type { CommandCore } from "./core.ts";
 import type { ExecutorsIo } from "./executors-io.ts";
-import { type Command, type Input, NO_VALUE, OUTCOME, OUTCOME_NAMES, type Reply } from "./messages.ts";
+import { type Command, NO_VALUE, OUTCOME, OUTCOME_NAMES, type Reply } from "./messages.ts";
 import { decodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
 import type { CommandTraces } from "./traces.ts";
-import type { Turn } from "./turn.ts";
+import type { CommandCalls } from "./turn.ts";
 
 /** All unary calls are one client of the core. */
 const UNARY_CLIENT = 1;
@@ -36,7 +36,7 @@ interface Stream {
 /** HandlerParts are what the RPCs work with. */
 export interface HandlerParts {
   readonly core: CommandCore;
-  readonly turn: () => Turn<Input>;
+  readonly calls: CommandCalls;
   readonly executors: ExecutorsIo;
   readonly links: () => PeerLinks<SessionFrame>;
   /** Undefined while tracing is off. */
@@ -46,10 +46,8 @@ export interface HandlerParts {
 /** Handler serves callers: it posts their commands and carries the replies back. */
 export class CommandHandler {
   readonly #p: HandlerParts;
-  readonly #calls = new Map<number, (reply: Reply) => void>();
   readonly #streams = new Map<number, Stream>();
   readonly #touched = new Set<number>();
-  #nextCorr = 1;
   #nextClient = UNARY_CLIENT + 1;
 
   constructor(parts: HandlerParts) {
@@ -85,21 +83,24 @@ export class CommandHandler {
   }
 
   /** run gives the core one command and resolves with its reply. An abort cancels it. */
-  run(command: Omit<Command, "corr">, principal: string, signal?: AbortSignal): Promise<Reply> {
-    const corr = this.#nextCorr++;
-    const submitted: Command = { ...command, corr };
-    this.#p.traces?.accepted([submitted]);
-    return new Promise((resolve, reject) => {
-      const input: Input = { kind: "execute", client: UNARY_CLIENT, principal, commands: [submitted] };
-      if (!this.#p.turn().post(input)) return reject(fail("OVERLOADED", "too many commands at once; retry with backoff"));
-      const abort = (): void => void this.#p.turn().control({ kind: "cancel", client: UNARY_CLIENT, corrs: [corr] });
-      this.#calls.set(corr, (reply) => {
-        signal?.removeEventListener("abort", abort);
-        resolve(reply);
-      });
-      signal?.addEventListener("abort", abort, { once: true });
-      if (signal?.aborted === true) abort();
+  async run(command: Omit<Command, "corr">, principal: string, signal?: AbortSignal): Promise<Reply> {
+    const { calls, traces } = this.#p;
+    let corr = 0;
+    const reply = calls.ask((call) => {
+      corr = call;
+      const submitted: Command = { ...command, corr };
+      traces?.accepted([submitted]);
+      return { kind: "execute", client: UNARY_CLIENT, principal, commands: [submitted] };
     });
+    if (signal === undefined) return reply;
+    const abort = (): void => calls.tell({ kind: "cancel", client: UNARY_CLIENT, corrs: [corr] });
+    signal.addEventListener("abort", abort, { once: true });
+    if (signal.aborted) abort();
+    try {
+      return await reply;
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
   }
 
   reply(reply: Reply): void {
@@ -111,17 +112,22 @@ export class CommandHandler {
       this.#touched.add(reply.client);
       return;
     }
-    const done = this.#calls.get(reply.corr);
-    this.#calls.delete(reply.corr);
-    done?.(reply);
+    this.#p.calls.answer(reply.corr, reply);
   }
 
   /** end answers UNKNOWN to every caller that still waits: the hub stops, and nobody may be left hanging (S0-12). */
   end(failure: Failure): void {
     const result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
-    for (const [corr, done] of this.#calls)
-      done({ kind: "reply", client: UNARY_CLIENT, corr, result, name: undefined, durationMs: 0, replayed: false });
-    this.#calls.clear();
+    const replyTo = (corr: number): Reply => ({
+      kind: "reply",
+      client: UNARY_CLIENT,
+      corr,
+      result,
+      name: undefined,
+      durationMs: 0,
+      replayed: false,
+    });
+    this.#p.calls.end(failure, replyTo);
   }
 
   /** flush sends the streams' results of this turn. */
@@ -137,29 +143,25 @@ export class CommandHandler {
   }
 
   async #stream(requests: AsyncIterable<RawMessage>, out: Outbound<ExecuteStreamResponse>, context: CallContext): Promise<void> {
+    const { calls, traces } = this.#p;
     const client = this.#nextClient++;
     const stream: Stream = { out, replies: [], open: 0, onIdle: undefined };
     this.#streams.set(client, stream);
     try {
       for await (const { bytes } of requests) {
         const { commands, cancels } = requestIn(bytes);
-        this.#p.traces?.accepted(commands);
+        traces?.accepted(commands);
         stream.open += commands.length;
-        if (commands.length > 0) await this.#post({ kind: "execute", client, principal: context.caller.spiffeId, commands });
-        if (cancels.length > 0) await this.#post({ kind: "cancel", client, corrs: cancels });
+        if (commands.length > 0) await calls.offer({ kind: "execute", client, principal: context.caller.spiffeId, commands });
+        if (cancels.length > 0) await calls.offer({ kind: "cancel", client, corrs: cancels });
         if (out.bufferedBytes > UNREAD_BYTES) await out.drained();
       }
       if (stream.open > 0) await answered(stream, context.signal);
     } finally {
       this.#streams.delete(client);
       this.#touched.delete(client);
-      this.#p.turn().control({ kind: "client-gone", client });
+      calls.tell({ kind: "client-gone", client });
     }
-  }
-
-  /** post waits while the mailbox is full: the stream is then not read, and HTTP/2 pushes back (D3). It throws when the core is no more. */
-  async #post(input: Input): Promise<void> {
-    if (!(await this.#p.turn().offer(input))) throw fail("SHUTTING_DOWN", "command forwarding has stopped; retry in a moment");
   }
 }
 

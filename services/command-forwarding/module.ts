@@ -5,6 +5,7 @@ import type { Core } from "#kernel/core.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
+import { Calls } from "#runtime/calls.ts";
 import { createDriver, type Driver, type Output } from "#runtime/driver.ts";
 import type { Traced } from "#runtime/metrics/exemplars.ts";
 import { notDurable, type Platform, type Readiness, type ServiceModule } from "#runtime/module.ts";
@@ -19,6 +20,7 @@ import { type AutomationPort, type CommandOutcome, type CommandRequest, type Loc
 import { checkFrame, installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
 import { type CommandForwardingConfig, settingsOf } from "./config.ts";
 import { CommandCore } from "./core.ts";
+import { mergeChanges } from "./directory-changes.ts";
 import { ExecutorsIo } from "./executors-io.ts";
 import { CommandHandler } from "./handler.ts";
 import { LOG } from "./journal.ts";
@@ -29,7 +31,7 @@ import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.t
 import { META_KEY, META_SPACE } from "./restore.ts";
 import { isAnswer, isUrgent, overtakes } from "./store-refusal.ts";
 import { CommandTraces } from "./traces.ts";
-import { Turn } from "./turn.ts";
+import { type CommandCalls, Turn } from "./turn.ts";
 
 /** CommandForwardingPorts join the service to the others. Those of the federation are missing when it is not configured (S0-23). */
 export interface CommandForwardingPorts {
@@ -83,6 +85,7 @@ class Service implements CommandForwarding {
   readonly bindings;
   readonly #o: CommandForwardingOptions;
   readonly #core: CommandCore;
+  readonly #calls: CommandCalls = new Calls<Input, Reply>("command forwarding");
   readonly #handler: CommandHandler;
   readonly #executors: ExecutorsIo;
   readonly #outbox: PeerOutbox;
@@ -104,15 +107,16 @@ class Service implements CommandForwarding {
     this.#core = new CommandCore({ hubId: platform.hubId, settings: settingsOf(config), hash });
     this.#metrics = new CommandMetrics(platform.metrics, () => this.#core.inFlight());
     this.#traces = platform.tracer === undefined ? undefined : new CommandTraces(platform.tracer);
-    this.#executors = new ExecutorsIo(
-      platform.clock,
-      () => this.#running(),
-      (error, trace) => failureOf(error, { ids: platform.entropy, log: platform.log }, { service: SERVICE, ...traceFields(trace) }),
-    );
+    this.#executors = new ExecutorsIo({
+      clock: platform.clock,
+      calls: this.#calls,
+      atEnd: (run) => this.#turn?.atEnd(run),
+      onBug: (error, trace) => failureOf(error, { ids: platform.entropy, log: platform.log }, { service: SERVICE, ...traceFields(trace) }),
+    });
     this.#outbox = new PeerOutbox(platform.clock, () => this.#requireLinks());
     this.#handler = new CommandHandler({
       core: this.#core,
-      turn: () => this.#running(),
+      calls: this.#calls,
       executors: this.#executors,
       links: () => this.#requireLinks(),
       traces: this.#traces,
@@ -150,10 +154,12 @@ class Service implements CommandForwarding {
         report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
       onFatal,
       commit: "now",
+      ...platform.mailbox,
     });
     this.#driver = driver;
     this.#turn = new Turn(platform.clock, driver, () => this.#flush());
-    this.#turn.control({ kind: "start" });
+    this.#calls.attach(this.#turn);
+    this.#calls.tell({ kind: "start" });
     this.#subscribe();
   }
 
@@ -181,7 +187,7 @@ class Service implements CommandForwarding {
   }
 
   forwardToFederation(command: CommandRequest, origin: string): boolean {
-    if (this.#o.ports.federation === undefined || this.#turn === undefined || this.#stopping) return false;
+    if (this.#o.ports.federation === undefined || !this.#calls.running || this.#stopping) return false;
     if (command.hubId !== undefined && command.hubId !== "" && this.#links?.current(command.hubId) === undefined) return false;
     // Its outcome is in the metrics and events; whoever needs it uses `submit`.
     this.#handler
@@ -196,7 +202,7 @@ class Service implements CommandForwarding {
     if (driver === undefined || this.#stopping) return;
     this.#stopping = true;
     for (const end of this.#unsubscribe.splice(0)) end();
-    this.#turn?.control({ kind: "stop" });
+    this.#calls.tell({ kind: "stop" });
     await this.#idle(graceMs);
     this.#handler.end(STOPPING);
     this.#executors.detachAll(STOPPING);
@@ -214,11 +220,6 @@ class Service implements CommandForwarding {
     const timer = this.#o.platform.clock.setTimer(graceMs, idle.resolve);
     await idle.promise;
     timer.cancel();
-  }
-
-  #running(): Turn<Input> {
-    if (this.#turn === undefined) throw fail("SHUTTING_DOWN", "command forwarding is not running; retry in a moment");
-    return this.#turn;
   }
 
   #requireLinks(): PeerLinks<SessionFrame> {
@@ -242,22 +243,21 @@ class Service implements CommandForwarding {
 
   #subscribe(): void {
     const { directory, federation } = this.#o.ports;
-    const turn = this.#running();
-    this.#unsubscribe.push(directory.subscribe((changes) => void turn.control({ kind: "directory", changes })));
+    const calls = this.#calls;
+    this.#unsubscribe.push(directory.subscribe((changes) => calls.tell({ kind: "directory", changes }, "directory", bothDirectories)));
     if (federation === undefined) return;
     this.#links = this.#createLinks(federation);
-    this.#unsubscribe.push(federation.sharePolicy.subscribe((policy) => void turn.control({ kind: "policy", policy })));
+    this.#unsubscribe.push(federation.sharePolicy.subscribe((policy) => calls.tell({ kind: "policy", policy }, "policy")));
     this.#unsubscribe.push(federation.peers.subscribe(SERVICE, (views) => this.#setPeers(views)));
   }
 
   #setPeers(views: readonly PeerView[]): void {
-    this.#running().control({ kind: "peers", peers: views.map(({ hubId, level }) => ({ hubId, level })) });
+    this.#calls.tell({ kind: "peers", peers: views.map(({ hubId, level }) => ({ hubId, level })) }, "peers");
     this.#links?.setPeers(views);
   }
 
   #createLinks(federation: FederationPorts): PeerLinks<SessionFrame> {
     const { hubId, incarnation, packages, software, clock, entropy, log, metrics } = this.#o.platform;
-    const turn = this.#running();
     return createPeerLinks<SessionFrame>({
       service: SERVICE,
       method: CommandForwardingService.method.session,
@@ -273,12 +273,12 @@ class Service implements CommandForwarding {
       ...(federation.tokens === undefined ? {} : { tokens: federation.tokens }),
       onUp: (peer, session, replaced) => {
         if (replaced === undefined) this.#outbox.drop(peer);
-        turn.control({ kind: "peer-up", peer, session: session.streamId });
+        this.#calls.tell({ kind: "peer-up", peer, session: session.streamId });
       },
       onDown: (peer) => {
         if (this.#links?.current(peer) !== undefined) return;
         this.#outbox.drop(peer);
-        turn.control({ kind: "peer-down", peer });
+        this.#calls.tell({ kind: "peer-down", peer });
       },
       check: checkFrame,
       onFrame: (peer, session, frame) => this.#frame(peer, session.streamId, frame),
@@ -296,8 +296,7 @@ class Service implements CommandForwarding {
         ? { kind: "invocations", peer, session, frame: invocationsIn(frame.value) }
         : { kind: "results", peer, session, frame: resultsIn(frame.value) };
     if (input.kind === "invocations") this.#traces?.arrived(peer, input.frame);
-    const turn = this.#running();
-    return turn.post(input) ? undefined : turn.offer(input).then(() => undefined);
+    return this.#calls.offer(input);
   }
 
   #execute(effect: Output<CommandEffect>): void {
@@ -387,4 +386,10 @@ class Service implements CommandForwarding {
     this.#executors.flush();
     if (this.#onIdle !== undefined && this.#core.inFlight() === 0) this.#onIdle();
   }
+}
+
+function bothDirectories(older: Input, newer: Input): Input {
+  return older.kind === "directory" && newer.kind === "directory"
+    ? { ...newer, changes: mergeChanges(older.changes, newer.changes) }
+    : newer;
 }

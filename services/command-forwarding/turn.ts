@@ -1,5 +1,10 @@
+import type { Calls } from "#runtime/calls.ts";
 import type { Clock } from "#runtime/clock.ts";
-import type { Driver } from "#runtime/driver.ts";
+import type { Driver, Inlet } from "#runtime/driver.ts";
+import type { Input, Reply } from "./messages.ts";
+
+/** CommandCalls are the calls of this service: a reply answers a question by its `corr`. */
+export type CommandCalls = Calls<Input, Reply>;
 
 /**
  * Turn makes everything that one turn of the event loop brings one transaction, and everything that it gives one message per
@@ -8,7 +13,7 @@ import type { Driver } from "#runtime/driver.ts";
  * T1 inputs of a turn are held until its end; then the core takes them all, and they are committed together.
  * T2 what the core lets out is gathered and leaves by `flush`, once.
  */
-export class Turn<I> {
+export class Turn<I> implements Inlet<I> {
   readonly #clock: Clock;
   readonly #driver: Driver<I>;
   readonly #flush: () => void;
@@ -22,22 +27,18 @@ export class Turn<I> {
     this.#flush = flush;
   }
 
-  /** post gives the core an input with this turn's. False when its mailbox is full. */
   post(input: I): boolean {
     this.#begin();
     return this.#driver.post(input);
   }
 
-  /** offer is `post` that waits for room. False when the driver takes nothing any more: the core is over. */
-  async offer(input: I): Promise<boolean> {
-    while (!this.post(input)) if (!(await this.#driver.drainSpace())) return false;
-    return true;
+  tell(input: I, key?: string, merge?: (older: I, newer: I) => I): boolean {
+    this.#begin();
+    return this.#driver.tell(input, key, merge);
   }
 
-  /** control is `post` for inputs that must not be refused: what ended, and who came or went. */
-  control(input: I): boolean {
-    this.#begin();
-    return this.#driver.postControl(input);
+  drainSpace(): Promise<boolean> {
+    return this.#driver.drainSpace();
   }
 
   /** atEnd calls back at the end of this turn, before the core takes its inputs. */

@@ -14,6 +14,7 @@ import {
   WatchPeersResponseSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import type { Calls } from "#runtime/calls.ts";
 import type { Platform } from "#runtime/module.ts";
 import { bind, type CallContext, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { endpointToProto, evidenceToProto, introductionOf, peerToProto, pushToProto, reportsFromProto } from "./codec.ts";
@@ -21,7 +22,8 @@ import type { KeyKeeper } from "./key-keeper.ts";
 import { type Bundles, ownLeaf } from "./leaves.ts";
 import type { Input, Output, Push, ServiceEndpoint } from "./messages.ts";
 
-type Answer = Extract<Output, { readonly call: number }>;
+/** Answer is what the core says to a call. */
+export type Answer = Extract<Output, { readonly call: number }>;
 
 /** Watch is one subscriber outside of the core. */
 export interface Watch {
@@ -37,10 +39,7 @@ export interface HandlerEnv {
   readonly bundles: Bundles;
   readonly ownEndpoints: () => readonly ServiceEndpoint[];
   readonly watches: Map<number, Watch>;
-  readonly nextId: () => number;
-  readonly post: (input: Input) => boolean;
-  /** ask posts an input and resolves with its answer; a refusal rejects. */
-  readonly ask: (make: (call: number) => Input) => Promise<Answer>;
+  readonly calls: Calls<Input, Answer>;
   readonly session: Handlers<typeof DiscoveryService>["session"];
 }
 
@@ -52,50 +51,50 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
     hello: (request, context) => hello(env, request, context),
     refresh: async (request, { caller }) => {
       const checked = bundles.check(caller.hubId, request.leaves, platform.clock.wall());
-      const answer = await env.ask((call) => ({ kind: "refresh_received", call, caller: caller.hubId, ...checked }));
+      const answer = await env.calls.ask((call) => ({ kind: "refresh_received", call, caller: caller.hubId, ...checked }));
       const grant = granted(answer);
       return create(RefreshResponseSchema, { level: grant.level, tokens: await issueAll(env, grant) });
     },
     getKeySet: () => create(GetKeySetResponseSchema, { jwks: keys.jwks }),
     listPeers: async () =>
-      create(ListPeersResponseSchema, { peers: peersOf(await env.ask((call) => ({ kind: "list", call, peer: undefined }))) }),
+      create(ListPeersResponseSchema, { peers: peersOf(await env.calls.ask((call) => ({ kind: "list", call, peer: undefined }))) }),
     getPeer: async (request) => {
-      const [peer] = peersOf(await env.ask((call) => ({ kind: "list", call, peer: request.hubId })));
+      const [peer] = peersOf(await env.calls.ask((call) => ({ kind: "list", call, peer: request.hubId })));
       return create(GetPeerResponseSchema, peer === undefined ? {} : { peer });
     },
     watchPeers: async (request, out, context) => {
       const leaf = ownLeaf(platform.hubId, request.leaf);
-      const watch = env.nextId();
-      const ended = Promise.withResolvers<void>();
+      const { calls } = env;
+      const watch = calls.id();
+      const over = Promise.withResolvers<Failure | undefined>();
       const send = (push: MessageInitShape<typeof WatchPeersResponseSchema>["push"]): boolean =>
         out.send(create(WatchPeersResponseSchema, push === undefined ? {} : { push }));
-      context.signal.addEventListener("abort", () => ended.resolve(), { once: true });
+      context.signal.addEventListener("abort", () => over.resolve(undefined), { once: true });
       env.watches.set(watch, {
         push: (pushes) => {
-          if (!pushes.every((push) => send(pushToProto(push)))) return ended.resolve();
-          void out.drained().then(() => env.post({ kind: "watch_ready", watch }));
+          if (!pushes.every((push) => send(pushToProto(push)))) return over.resolve(undefined);
+          void out.drained().then(() => calls.tell({ kind: "watch_ready", watch }, `watch_ready ${watch}`));
         },
         jwks: (jwks) => void send({ case: "jwks", value: jwks }),
-        end: (failure) => ended.reject(new FoedusError(failure)),
+        end: over.resolve,
       });
       try {
         send({ case: "jwks", value: keys.jwks });
-        if (!env.post({ kind: "watch", watch, service: request.service, leaf }))
-          throw fail("OVERLOADED", "discovery's mailbox is full; retry with backoff");
-        if (context.signal.aborted) ended.resolve();
-        await ended.promise;
+        await calls.offer({ kind: "watch", watch, service: request.service, leaf });
+        if (context.signal.aborted) over.resolve(undefined);
+        const failure = await over.promise;
+        if (failure !== undefined) throw new FoedusError(failure);
       } finally {
         env.watches.delete(watch);
-        env.post({ kind: "watch_end", watch });
+        calls.tell({ kind: "watch_end", watch });
       }
     },
-    reportSessions: (request) => {
-      if (!env.post({ kind: "sessions", service: request.service, reports: reportsFromProto(request.service, request.reports) }))
-        throw fail("OVERLOADED", "discovery's mailbox is full; retry with backoff");
+    reportSessions: async (request) => {
+      await env.calls.offer({ kind: "sessions", service: request.service, reports: reportsFromProto(request.service, request.reports) });
       return create(ReportSessionsResponseSchema);
     },
     setPeerEnabled: async (request) => {
-      const [peer] = peersOf(await env.ask((call) => ({ kind: "set_enabled", call, peer: request.hubId, enabled: request.enabled })));
+      const [peer] = peersOf(await env.calls.ask((call) => ({ kind: "set_enabled", call, peer: request.hubId, enabled: request.enabled })));
       return create(SetPeerEnabledResponseSchema, peer === undefined ? {} : { peer });
     },
     session: env.session,
@@ -105,7 +104,7 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
 async function hello(env: HandlerEnv, request: HelloRequest, { caller }: CallContext) {
   const { platform, bundles, ownEndpoints } = env;
   const checked = bundles.check(caller.hubId, request.leaves, platform.clock.wall());
-  const answer = await env.ask((call) => ({
+  const answer = await env.calls.ask((call) => ({
     kind: "hello_received",
     call,
     caller: caller.hubId,

@@ -4,6 +4,7 @@ import { DiscoveryService, HelloRequestSchema, RefreshRequestSchema } from "#gen
 import { AnnounceSchema, type SessionFrame, SessionFrameSchema } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
+import { Calls } from "#runtime/calls.ts";
 import { RELEASED_AT_WALL } from "#runtime/clock.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import type { LinkCounters } from "#runtime/events.ts";
@@ -16,7 +17,7 @@ import { decodeRecord, endpointToProto, introductionOf, recordCodec, reportsFrom
 import type { DiscoveryConfig } from "./config.ts";
 import { DiscoveryCore, PEER_SPACE } from "./core.ts";
 import { type Federation, NO_FEDERATION } from "./federation.ts";
-import { createBinding, type Watch } from "./handler.ts";
+import { type Answer, createBinding, type Watch } from "./handler.ts";
 import { KeyKeeper } from "./key-keeper.ts";
 import { Bundles, ownLeaf } from "./leaves.ts";
 import type { Effect, Input, Note, Output, PeerRecord, Push } from "./messages.ts";
@@ -27,7 +28,6 @@ const PACKAGE = "foedus.discovery.v1alpha1";
 const SERVICE = "discovery";
 
 type Client = ClientOf<typeof DiscoveryService>;
-type Answer = Extract<Output, { readonly call: number }>;
 type Outgoing = Extract<Output, { kind: "hello" | "refresh" }>;
 
 /** DiscoveryServicePorts are the ports with their real types. */
@@ -73,7 +73,7 @@ class DiscoveryModule implements Discovery {
   readonly #links: PeerLinks<SessionFrame>;
   readonly #metrics: DiscoveryMetrics;
   readonly #store;
-  readonly #calls = new Map<number, PromiseWithResolvers<Answer>>();
+  readonly #calls = new Calls<Input, Answer>(SERVICE);
   readonly #watches = new Map<number, Watch>();
   readonly #views = new Map<string, PeerView>();
   /** Peers whose sessions must be renewed once there is a token for the new certificate. */
@@ -82,7 +82,6 @@ class DiscoveryModule implements Discovery {
   #ownWatch = 0;
   #driver: Driver<Input> | undefined;
   #federation: Federation;
-  #lastId = 0;
 
   constructor(options: DiscoveryOptions) {
     this.#o = options;
@@ -100,9 +99,7 @@ class DiscoveryModule implements Discovery {
         bundles: this.#bundles,
         ownEndpoints: ports.ownEndpoints,
         watches: this.#watches,
-        nextId: () => ++this.#lastId,
-        post: (input) => this.#driver?.postControl(input) ?? false,
-        ask: (make) => this.#ask(make),
+        calls: this.#calls,
         session: (requests, out, context) => this.#links.accept(requests, out, context),
       }),
     ];
@@ -125,8 +122,10 @@ class DiscoveryModule implements Discovery {
       reject: (output, failure) => this.#reject(output, failure),
       onFatal,
       commit: "turn",
+      ...platform.mailbox,
     });
-    this.#driver.post({ kind: "federation", peers: this.#federation.peers });
+    this.#calls.attach(this.#driver);
+    this.#tellFederation();
     this.leafChanged();
     this.#keys.run();
   }
@@ -159,8 +158,12 @@ class DiscoveryModule implements Discovery {
   setFederation(federation: Federation): number {
     this.#federation = federation;
     this.#bundles.set(federation.peers);
-    this.#driver?.postControl({ kind: "federation", peers: federation.peers });
+    this.#tellFederation();
     return federation.peers.length;
+  }
+
+  #tellFederation(): void {
+    this.#calls.tell({ kind: "federation", peers: this.#federation.peers }, "federation");
   }
 
   leafChanged(): void {
@@ -168,14 +171,14 @@ class DiscoveryModule implements Discovery {
     if (this.#driver === undefined) return;
     const leaf = ownLeaf(platform.hubId, ports.ownLeaf());
     const before = this.#ownWatch;
-    const watch = ++this.#lastId;
+    const watch = this.#calls.id();
     this.#ownWatch = watch;
     this.#watches.set(watch, { push: (pushes) => this.#ownPush(watch, pushes), jwks: () => undefined, end: () => undefined });
     for (const hubId of this.#views.keys()) this.#redial.add(hubId);
-    this.#driver.postControl({ kind: "watch", watch, service: SERVICE, leaf });
+    this.#calls.tell({ kind: "watch", watch, service: SERVICE, leaf });
     if (before === 0) return;
     this.#watches.delete(before);
-    this.#driver.postControl({ kind: "watch_end", watch: before });
+    this.#calls.tell({ kind: "watch_end", watch: before });
   }
 
   async stop(graceMs: number): Promise<void> {
@@ -185,8 +188,7 @@ class DiscoveryModule implements Discovery {
     for (const watch of this.#watches.values()) watch.end(failure);
     this.#abort.abort(failure);
     const durable = (await this.#driver?.stop()) ?? true;
-    for (const call of this.#calls.values()) call.reject(new FoedusError(failure));
-    this.#calls.clear();
+    this.#calls.end(failure);
     this.#metrics.stop();
     this.#store.close();
     if (!durable) throw notDurable(SERVICE);
@@ -223,7 +225,7 @@ class DiscoveryModule implements Discovery {
         leadMs: Math.min(config.key_lead_ms, config.key_rotation_ms),
         retainMs: 2 * config.token_ttl_ms,
       },
-      persist: async (put, remove) => void (await this.#ask((call) => ({ kind: "store_keys", call, put, remove }))),
+      persist: async (put, remove) => void (await this.#calls.ask((call) => ({ kind: "store_keys", call, put, remove }))),
       published: (jwks) => {
         for (const watch of this.#watches.values()) watch.jwks(jwks);
       },
@@ -253,11 +255,11 @@ class DiscoveryModule implements Discovery {
       },
       onUp: (peer) => this.#announce(peer),
       onDown: () => undefined,
-      onFrame: (peer, _session, { frame }) => {
-        if (frame.case === "announce") this.#driver?.postControl({ kind: "announced", peer, level: frame.value.level });
-      },
+      onFrame: (peer, _session, { frame }) =>
+        frame.case === "announce" ? this.#calls.offer({ kind: "announced", peer, level: frame.value.level }) : undefined,
       reporter: {
-        report: (reports) => void this.#driver?.postControl({ kind: "sessions", service: SERVICE, reports: reportsFromPort(reports) }),
+        report: (reports) =>
+          this.#calls.tell({ kind: "sessions", service: SERVICE, reports: reportsFromPort(reports) }, "sessions", bothReports),
       },
     });
   }
@@ -277,18 +279,6 @@ class DiscoveryModule implements Discovery {
     }
   }
 
-  #ask(make: (call: number) => Input): Promise<Answer> {
-    const call = ++this.#lastId;
-    const answer = Promise.withResolvers<Answer>();
-    if (this.#driver === undefined) return Promise.reject(fail("SHUTTING_DOWN", "discovery is not running; retry in a moment"));
-    this.#calls.set(call, answer);
-    if (!this.#driver.post(make(call))) {
-      this.#calls.delete(call);
-      return Promise.reject(fail("OVERLOADED", "discovery's mailbox is full; retry with backoff"));
-    }
-    return answer.promise;
-  }
-
   #execute(output: Output): void {
     if (output.kind === "push") this.#watches.get(output.watch)?.push(output.pushes);
     else if (output.kind === "hello" || output.kind === "refresh") void this.#call(output);
@@ -296,16 +286,13 @@ class DiscoveryModule implements Discovery {
   }
 
   #answer(output: Answer): void {
-    const call = this.#calls.get(output.call);
-    this.#calls.delete(output.call);
-    if (output.kind === "refuse") call?.reject(new FoedusError(output.failure));
-    else call?.resolve(output);
+    if (output.kind === "refuse") this.#calls.refuse(output.call, output.failure);
+    else this.#calls.answer(output.call, output);
   }
 
   #reject(output: Output, failure: Failure): "drop" | "keep" {
     if (!("call" in output)) return "keep";
-    this.#calls.get(output.call)?.reject(new FoedusError(failure));
-    this.#calls.delete(output.call);
+    this.#calls.refuse(output.call, failure);
     return "drop";
   }
 
@@ -330,7 +317,7 @@ class DiscoveryModule implements Discovery {
       if (!(error instanceof FoedusError)) this.#o.platform.log.error({ peer, error }, "call to a peer failed");
       input = { kind: refresh ? "refresh_failed" : "hello_failed", peer, attempt, failure };
     }
-    this.#driver?.postControl(input);
+    this.#calls.tell(input);
   }
 
   async #hello(client: Client, { peer, attempt, leaves }: Outgoing): Promise<Input> {
@@ -380,7 +367,7 @@ class DiscoveryModule implements Discovery {
       this.#redial.delete(hubId);
       this.#links.redial(hubId);
     }
-    this.#driver?.postControl({ kind: "watch_ready", watch });
+    this.#calls.tell({ kind: "watch_ready", watch }, `watch_ready ${watch}`);
   }
 
   /** keepToken leaves a running session its token until there is one for the new certificate. */
@@ -402,4 +389,11 @@ class DiscoveryModule implements Discovery {
         fields: note.fields ?? {},
       });
   }
+}
+
+/** bothReports: of each peer the newer report counts. */
+function bothReports(older: Input, newer: Input): Input {
+  if (older.kind !== "sessions" || newer.kind !== "sessions") return newer;
+  const told = new Set(newer.reports.map(({ hubId }) => hubId));
+  return { ...newer, reports: [...older.reports.filter(({ hubId }) => !told.has(hubId)), ...newer.reports] };
 }

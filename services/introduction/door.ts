@@ -11,6 +11,7 @@ import {
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import { Calls } from "#runtime/calls.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
@@ -104,13 +105,14 @@ class OpenDoor implements Door {
   readonly #offer: Uint8Array;
   readonly #hostLeaf: string;
   readonly #visits = new Map<number, Visit>();
+  /** Requests of the calls whose proof is being judged. */
+  readonly #requests = new Map<number, IntroduceRequest>();
   /** Exchanges by their name on the wire. */
   readonly #named = new Map<string, number>();
-  /** Calls that wait for their answer: the number of their exchange. */
-  readonly #calls = new Map<number, PromiseWithResolvers<number>>();
+  /** Calls are answered with the number of their exchange. */
+  readonly #calls = new Calls<Input, number>("the introduction door");
   readonly #closed = Promise.withResolvers<End>();
   #port = 0;
-  #lastCall = 0;
   #timer: Timer | undefined;
 
   constructor(options: DoorOptions) {
@@ -124,6 +126,12 @@ class OpenDoor implements Door {
     this.#inviteId = inviteIdOf(secret);
     this.#offer = encodeOffer(offer);
     this.#hostLeaf = thumbprintOf(offer.leaf);
+    const take = (input: Input): boolean => {
+      this.#step(input);
+      return true;
+    };
+    // Nothing here is durable and nothing waits, so that the core takes each input at once and there is no mailbox.
+    this.#calls.attach({ post: take, tell: take, drainSpace: () => Promise.resolve(true) });
     this.#server = createRpcServer({
       bindings: [this.#binding()],
       // The CA goes along, because the guest knows no more of it than its digest.
@@ -150,7 +158,7 @@ class OpenDoor implements Door {
   }
 
   withdraw(): void {
-    this.#step({ kind: "withdraw" });
+    this.#calls.tell({ kind: "withdraw" });
   }
 
   describe(): string {
@@ -161,13 +169,16 @@ class OpenDoor implements Door {
     return bind(IntroductionService, {
       begin: async (request, { caller }) => {
         const invited = timingSafeEqual(request.inviteId, this.#inviteId);
-        const exchange = await this.#ask((call) => ({ kind: "begin", call, caller: caller.thumbprint, invited }));
+        const exchange = await this.#calls.ask((call) => ({ kind: "begin", call, caller: caller.thumbprint, invited }));
         return this.#begin(exchange, request, caller.thumbprint);
       },
       introduce: async (request, { caller }) => {
         const exchange = this.#named.get(nameOf(request.exchange)) ?? 0;
         const visit = this.#visits.get(exchange);
-        await this.#ask((call) => ({ kind: "introduce", call, caller: caller.thumbprint, exchange }), request);
+        await this.#calls.ask((call) => {
+          this.#requests.set(call, request);
+          return { kind: "introduce", call, caller: caller.thumbprint, exchange };
+        });
         if (visit === undefined) throw new Error("a guest was welcomed that never began");
         return create(IntroduceResponseSchema, { proof: visit.proof.proof(), offer: this.#offer });
       },
@@ -186,21 +197,12 @@ class OpenDoor implements Door {
     return create(BeginResponseSchema, { exchange: wire, ...proof.half });
   }
 
-  /** ask gives an input to the core and resolves with its exchange when the core says yes; a refusal rejects. */
-  #ask(make: (call: number) => Input, request?: IntroduceRequest): Promise<number> {
-    const call = ++this.#lastCall;
-    const answer = Promise.withResolvers<number>();
-    this.#calls.set(call, answer);
-    this.#step(make(call), request);
-    return answer.promise;
-  }
-
-  #step(input: Input | undefined, request?: IntroduceRequest): void {
+  #step(input: Input | undefined): void {
     const out: Effect[] = [];
     const now = this.#o.clock.now();
     if (input === undefined) this.#core.tick(now, out);
     else this.#core.step(now, input, out);
-    for (const effect of out) this.#execute(effect, request);
+    for (const effect of out) this.#execute(effect);
     this.#arm();
   }
 
@@ -210,20 +212,23 @@ class OpenDoor implements Door {
     if (at !== undefined) this.#timer = this.#o.clock.setTimer(Math.max(0, at - this.#o.clock.mono()), () => this.#step(undefined));
   }
 
-  #execute(effect: Effect, request: IntroduceRequest | undefined): void {
+  #execute(effect: Effect): void {
     switch (effect.kind) {
       case "begun":
-        return this.#answer(effect.call, (call) => call.resolve(effect.exchange));
+        return void this.#calls.answer(effect.call, effect.exchange);
       case "welcome":
-        return this.#answer(effect.call, (call) => call.resolve(0));
+        this.#requests.delete(effect.call);
+        return void this.#calls.answer(effect.call, 0);
       case "refuse":
-        return this.#answer(effect.call, (call) => call.reject(new FoedusError(effect.failure)));
+        this.#requests.delete(effect.call);
+        return void this.#calls.refuse(effect.call, effect.failure);
       case "judge": {
+        const request = this.#requests.get(effect.call);
         const proven = request !== undefined && this.#visits.get(effect.exchange)?.proof.proven(request.proof, request.offer) === true;
-        return this.#step({ kind: "judged", call: effect.call, proven }, request);
+        return this.#calls.tell({ kind: "judged", call: effect.call, proven });
       }
       case "admit":
-        return void this.#admit(effect, request);
+        return void this.#admit(effect, this.#requests.get(effect.call));
       case "forget": {
         const visit = this.#visits.get(effect.exchange);
         if (visit !== undefined) this.#named.delete(visit.wireId);
@@ -237,12 +242,6 @@ class OpenDoor implements Door {
     }
   }
 
-  #answer(call: number, settle: (call: PromiseWithResolvers<number>) => void): void {
-    const waiting = this.#calls.get(call);
-    this.#calls.delete(call);
-    if (waiting !== undefined) settle(waiting);
-  }
-
   async #admit({ call, exchange }: Extract<Output, { kind: "admit" }>, request: IntroduceRequest | undefined): Promise<void> {
     let failure: Failure | undefined;
     try {
@@ -253,7 +252,7 @@ class OpenDoor implements Door {
       failure = error instanceof FoedusError ? error.failure : REFUSED;
       this.#o.onRefused?.(error);
     }
-    this.#step({ kind: "admitted", call, ...(failure === undefined ? {} : { failure }) });
+    this.#calls.tell({ kind: "admitted", call, ...(failure === undefined ? {} : { failure }) });
   }
 
   /** close lets the last answers leave, then stops listening. */
@@ -262,6 +261,7 @@ class OpenDoor implements Door {
     await this.#server.drain(DRAIN_MS);
     this.#visits.clear();
     this.#named.clear();
+    this.#calls.end({ reason: "INVITE_CLOSED", message: "this invite is not open here any more; ask for a new one" });
     this.#closed.resolve(why);
   }
 }

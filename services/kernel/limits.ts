@@ -54,9 +54,8 @@ export const LIMITS = {
   listingBytes: 64 * 1024 * 1024,
   /** Bytes of what is cut to fit into a message (the pages of a list, nodes that are registered together): one has at most 1 MiB + 64 KiB. */
   messageBytes: 768 * 1024,
-  /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED, and those kept for control frames on top (D3). */
+  /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED (D3). */
   mailbox: 4_096,
-  mailboxControlReserve: 256,
   /** How often a commit is tried again while the disk refuses it. */
   storeRetryMs: 5_000,
   /** How far a clock reading of another hub may lie in the future (D-9). */

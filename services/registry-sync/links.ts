@@ -15,7 +15,7 @@ import { DEFAULT_WINDOW_BYTES } from "#runtime/rpc/session-stream.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import { frameFromProto, frameToProto, segmentMessage } from "./frame-codec.ts";
 import { certificatesOf, type verifyKeyStatement } from "./key.ts";
-import type { FeedPosition, Output, PeerFrame } from "./messages.ts";
+import type { FeedPosition, Input, Output, PeerFrame } from "./messages.ts";
 import { Probes } from "./probes.ts";
 import { FRAME_OVERHEAD } from "./session.ts";
 import type { Shell } from "./shell.ts";
@@ -183,14 +183,14 @@ export class Links {
   /** renew offers our feed anew, with the statement that the renewed certificate signed, and replaces the sessions that rest on the old one. */
   #renew(): void {
     for (const session of this.#byPeer.values()) this.#o.platform.log.info({ peer: session.peer }, "feed key statement renewed");
-    this.#o.shell.tell({ kind: "own_key", serial: this.#o.serial, revoked: false });
+    this.#o.shell.tell({ kind: "own_key", serial: this.#o.serial, revoked: false }, "own_key");
     this.#links.redial();
   }
 
   #repay(session: Session): void {
     const bytes = session.owed;
     session.owed = 0;
-    this.#o.shell.tell({ kind: "credit", session: session.id, bytes });
+    this.#o.shell.tell({ kind: "credit", session: session.id, bytes }, `credit ${session.id}`, bothCredits);
   }
 
   #onCredit(peer: string): void {
@@ -209,7 +209,7 @@ export class Links {
       this.#peers.set(view.hubId, { view, bundle: same ? old.bundle : view.caPems.flatMap(certificatesOf) });
     }
     const peers = views.map(({ hubId, share, level }) => ({ hubId, share, level }));
-    this.#o.shell.tell({ kind: "peers", peers, complete: this.#known });
+    this.#o.shell.tell({ kind: "peers", peers, complete: this.#known }, "peers");
     this.#links.setPeers(views);
     this.#o.onPeers(views.map(({ hubId }) => hubId));
     // The new token and the new certificate belong together, so this is the moment.
@@ -258,7 +258,7 @@ export class Links {
     });
     if ("reason" in key) return key;
     const { publicKey, serial, notAfterWall, revokesUpTo } = key;
-    this.#o.shell.tell({ kind: "feed_key", peer, key: publicKey, serial, notAfterWall, revokesUpTo });
+    this.#o.shell.tell({ kind: "feed_key", peer, key: publicKey, serial, notAfterWall, revokesUpTo }, `feed_key ${peer} ${serial}`);
     return undefined;
   }
 
@@ -293,9 +293,14 @@ export class Links {
       seq: Number(seq),
       digest,
     }));
-    this.#o.shell.tell({ kind: "heads", session: session.id, heads: positions, rttMs: rttMs < 0 ? undefined : rttMs });
+    const heard: Input = { kind: "heads", session: session.id, heads: positions, rttMs: rttMs < 0 ? undefined : rttMs };
+    this.#o.shell.tell(heard, `heads ${session.id}`);
     this.#probes.answered(peer);
   }
+}
+
+function bothCredits(older: Input, newer: Input): Input {
+  return older.kind === "credit" && newer.kind === "credit" ? { ...newer, bytes: older.bytes + newer.bytes } : newer;
 }
 
 function bufferOf(bytes: Uint8Array): Buffer {

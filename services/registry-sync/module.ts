@@ -147,6 +147,7 @@ class RegistryModule implements RegistrySync {
       onFatal,
       commit: "turn",
       paceMs: config.pace_ms,
+      ...platform.mailbox,
     });
   }
 
@@ -189,11 +190,11 @@ class RegistryModule implements RegistrySync {
   }
 
   setShares(config: RegistrySyncConfig): void {
-    this.#shell.tell({ kind: "shares", shares: sharesOf(config) });
+    this.#shell.tell({ kind: "shares", shares: sharesOf(config) }, "shares");
   }
 
   setAutomation(enabled: boolean): void {
-    this.#shell.tell({ kind: "automation", enabled });
+    this.#shell.tell({ kind: "automation", enabled }, "automation");
   }
 
   readiness(): { readonly ready: boolean; readonly reason?: string } {
@@ -221,7 +222,7 @@ class RegistryModule implements RegistrySync {
     const { driver, links, metrics, store, stopped } = running;
     await links.stop(graceMs);
     this.#shell.stop(STOPPING);
-    if (driver.state === "running" && driver.postControl({ kind: "stop" })) {
+    if (driver.state === "running" && driver.tell({ kind: "stop" })) {
       const timer = this.#o.platform.clock.setTimer(graceMs, () => stopped.resolve());
       await stopped.promise;
       timer.cancel();

@@ -260,13 +260,14 @@ describe("driver", () => {
     expect(r.left).toContain("wrote 5");
   });
 
-  test("D3 the mailbox is bounded, control inputs have a reserve, and space is announced", async () => {
-    const r = rig(new MemoryStore(), { mailboxCapacity: 2, controlReserve: 1 });
+  test("D3 the mailbox is bounded, what is told is not refused, and space is announced", async () => {
+    const r = rig(new MemoryStore(), { mailboxCapacity: 2 });
     r.driver.cork();
     expect([1, 2, 3].map((id) => r.driver.post(read(id)))).toEqual([true, true, false]);
-    expect([4, 5].map((id) => r.driver.postControl(read(id)))).toEqual([true, false]);
+    expect([4, 5].map((id) => r.driver.tell(read(id)))).toEqual([true, true]);
+    expect(r.driver.post(read(6)), "nothing overtakes what was told").toBe(false);
     const page = await r.metrics.metrics();
-    expect(page).toContain('foedus_mailbox_depth{service="test"} 3');
+    expect(page).toContain('foedus_mailbox_depth{service="test"} 4');
     expect(page).toContain('foedus_mailbox_capacity{service="test"} 2');
     expect(page).toContain('foedus_mailbox_refused_total{service="test"} 2');
     let space: boolean | undefined;
@@ -278,7 +279,7 @@ describe("driver", () => {
     r.driver.uncork();
     await waiting;
     expect(space).toBe(true);
-    expect(r.left).toEqual(["read 1", "read 2", "read 4"]);
+    expect(r.left).toEqual(["read 1", "read 2", "read 4", "read 5"]);
   });
 
   test("D3 D6 who waits for space learns that there will be none: the core failed, the driver stops, or it has stopped", async () => {

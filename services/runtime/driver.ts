@@ -66,9 +66,8 @@ export interface DriverOptions<I, E extends Effect> {
    * turn if no output waits for it, or none that is urgent.
    */
   readonly commit: "turn" | "now";
-  /** Inputs that may wait (D3), and control inputs on top. */
+  /** Inputs that may wait before `post` refuses more (D3). */
   readonly mailboxCapacity?: number;
-  readonly controlReserve?: number;
   /** Shortest time between commits while fewer than `paceBelowOps` operations wait, ms. 0 (no pacing) by default. */
   readonly paceMs?: number;
   readonly paceBelowOps?: number;
@@ -78,17 +77,25 @@ export interface DriverOptions<I, E extends Effect> {
   readonly maxWaiting?: number;
 }
 
-/** Driver is the running core. */
-export interface Driver<I> {
+/** Inlet is the way into a core. Handlers do not use it themselves: `calls.ts` gives it its guarantees. */
+export interface Inlet<I> {
   /** post gives the core an input, at once if it is idle. False, and nothing happens, when the mailbox is full or the driver stopped. */
   post(input: I): boolean;
-  /** postControl is `post` with the reserve for control frames. */
-  postControl(input: I): boolean;
+  /**
+   * tell gives the core an input that must not be lost: a full mailbox does not refuse it, and it keeps its place among all that is
+   * posted and told after it. While it waits beyond the mailbox, a newer one with the same `key` takes its place at the end, so that
+   * repeated news of one thing costs the memory of one; `merge` says what then stands for both. False only when the driver stopped.
+   */
+  tell(input: I, key?: string, merge?: (older: I, newer: I) => I): boolean;
+  /** drainSpace resolves with true when `post` has room again, with false when the driver takes nothing any more: it stops or has failed. */
+  drainSpace(): Promise<boolean>;
+}
+
+/** Driver is the running core. */
+export interface Driver<I> extends Inlet<I> {
   /** cork holds inputs back until `uncork` in the same turn, so that those of one frame share one commit in mode "now". Calls nest. */
   cork(): void;
   uncork(): void;
-  /** drainSpace resolves with true when `post` has room again, with false when the driver takes nothing any more: it stops or has failed. */
-  drainSpace(): Promise<boolean>;
   readonly state: "running" | "refusing" | "stopped" | "failed";
   /** stop takes no more inputs and commits what waits; true when all of it is durable and every output left. */
   stop(): Promise<boolean>;
@@ -105,7 +112,9 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   readonly #committer: Committer;
   readonly #gate: OutputGate<Output<E>>;
   readonly #mailbox: BoundedQueue<I>;
-  readonly #capacity: number;
+  /** What was told while the mailbox was full, oldest first; it moves up as the mailbox empties, and `post` finds no room before. */
+  readonly #told = new Map<string | number, I>();
+  #nextTold = 0;
   readonly #maxWaiting: number;
   readonly #out: E[] = [];
   /** Reports of the store: they go before the mailbox (W6). */
@@ -127,8 +136,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   constructor(options: DriverOptions<I, E>) {
     this.#o = options;
     this.#core = options.core;
-    this.#capacity = options.mailboxCapacity ?? LIMITS.mailbox;
-    this.#mailbox = new BoundedQueue(this.#capacity + (options.controlReserve ?? LIMITS.mailboxControlReserve));
+    this.#mailbox = new BoundedQueue(options.mailboxCapacity ?? LIMITS.mailbox);
     this.#maxWaiting = options.maxWaiting ?? 65_536;
     this.#gate = new OutputGate((effect) => options.execute(effect));
     this.#committer = new Committer({
@@ -157,12 +165,30 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     return this.#state === "running" && !this.#closing;
   }
 
-  post(input: I): boolean {
-    return this.#accept(input, this.#capacity);
+  /** crowded: another input finds no room. */
+  get #crowded(): boolean {
+    return this.#mailbox.size === this.#mailbox.capacity;
   }
 
-  postControl(input: I): boolean {
-    return this.#accept(input, this.#mailbox.capacity);
+  post(input: I): boolean {
+    if (!this.#takes) return false;
+    if (!this.#mailbox.push(input)) {
+      this.#turnedAway++;
+      return false;
+    }
+    if (!this.#busy && this.#corks === 0) this.#pump();
+    return true;
+  }
+
+  tell(input: I, key?: string, merge?: (older: I, newer: I) => I): boolean {
+    if (!this.#takes) return false;
+    if (!this.#mailbox.push(input)) {
+      const at = key ?? this.#nextTold++;
+      const older = this.#told.get(at);
+      this.#told.delete(at);
+      this.#told.set(at, older === undefined || merge === undefined ? input : merge(older, input));
+    } else if (!this.#busy && this.#corks === 0) this.#pump();
+    return true;
   }
 
   cork(): void {
@@ -175,7 +201,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   }
 
   async drainSpace(): Promise<boolean> {
-    if (this.#takes && this.#mailbox.size >= this.#capacity) await new Promise<void>((resolve) => this.#spaceWaiters.push(resolve));
+    if (this.#takes && this.#crowded) await new Promise<void>((resolve) => this.#spaceWaiters.push(resolve));
     return this.#takes;
   }
 
@@ -189,17 +215,6 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     if (this.#state !== "running") return false;
     this.#end("stopped");
     return durable && this.#gate.size === 0;
-  }
-
-  #accept(input: I, capacity: number): boolean {
-    if (!this.#takes) return false;
-    if (this.#mailbox.size >= capacity) {
-      this.#turnedAway++;
-      return false;
-    }
-    this.#mailbox.push(input);
-    if (!this.#busy && this.#corks === 0) this.#pump();
-    return true;
   }
 
   /** pump runs the core until nothing is left to do now. It never runs inside itself (D1). */
@@ -217,7 +232,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     } finally {
       this.#busy = false;
     }
-    if (this.#spaceWaiters.length > 0 && this.#mailbox.size < this.#capacity) this.#wakeWaiters();
+    if (this.#spaceWaiters.length > 0 && !this.#crowded) this.#wakeWaiters();
   }
 
   #drain(): void {
@@ -225,8 +240,19 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     const now = this.#o.clock.now();
     for (let report = this.#reports.shift(); report !== undefined; report = this.#reports.shift()) this.#step(now, report);
     while (this.#mailbox.size > 0 && !this.#full()) {
-      this.#step(now, this.#mailbox.take() as I);
+      const input = this.#mailbox.take() as I;
+      if (this.#told.size > 0) this.#moveUp();
+      this.#step(now, input);
       if (this.#state !== "running") return;
+    }
+  }
+
+  /** moveUp lets the oldest of what was told beyond the mailbox into the place that became free. */
+  #moveUp(): void {
+    for (const [at, input] of this.#told) {
+      this.#told.delete(at);
+      this.#mailbox.push(input);
+      return;
     }
   }
 
@@ -347,6 +373,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     this.#timer?.cancel();
     this.#committer.stop();
     this.#mailbox.clear();
+    this.#told.clear();
     for (const remove of this.#unsample) remove();
     this.#wakeWaiters();
   }
@@ -365,7 +392,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     const mailbox = { name: "foedus_mailbox_depth", help: "Inputs that wait for the core.", labels };
     const capacity = {
       name: "foedus_mailbox_capacity",
-      help: "Inputs that may wait for the core; control frames have a reserve on top.",
+      help: "Inputs that may wait for the core. What must not be lost waits beyond it, and counts in the depth.",
       labels,
     };
     const refused = { name: "foedus_mailbox_refused_total", help: "Inputs turned away because the mailbox was full.", labels };
@@ -373,8 +400,8 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     const waiting = { name: "foedus_commit_waiting_ops", help: "Operations that wait for the next commit.", labels };
     const refusing = { name: "foedus_store_refusing", help: "1 while the store refuses writes.", labels };
     return [
-      show(sampledGauge(metrics, mailbox), () => this.#mailbox.size),
-      show(sampledGauge(metrics, capacity), () => this.#capacity),
+      show(sampledGauge(metrics, mailbox), () => this.#mailbox.size + this.#told.size),
+      show(sampledGauge(metrics, capacity), () => this.#mailbox.capacity),
       show(sampledCounter(metrics, refused), () => this.#turnedAway),
       show(sampledGauge(metrics, gated), () => this.#gate.size),
       show(sampledGauge(metrics, waiting), () => this.#committer.waiting),

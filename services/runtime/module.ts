@@ -1,6 +1,7 @@
 import type { Registry } from "prom-client";
 import { type FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "./clock.ts";
+import type { DriverOptions } from "./driver.ts";
 import type { Entropy } from "./entropy.ts";
 import type { EventSink, LinkCounters } from "./events.ts";
 import type { Logger } from "./log/log.ts";
@@ -25,6 +26,8 @@ export interface Platform {
   readonly software: string;
   /** dataDir is this hub's folder for files that are not stores (keys). */
   readonly dataDir: string;
+  /** mailbox overrides the bounds of every service's mailbox; tests fill small ones. */
+  readonly mailbox?: Pick<DriverOptions<never, never>, "mailboxCapacity" | "maxWaiting">;
   /** tracer records spans; undefined while tracing is off, which costs nothing. */
   readonly tracer?: Tracer | undefined;
   /** store opens the one SQLite file of a service. */

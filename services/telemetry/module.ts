@@ -6,7 +6,8 @@ import {
   TelemetryService,
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { type Failure, FoedusError } from "#kernel/error.ts";
+import { Calls } from "#runtime/calls.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import { counter, LabelBound } from "#runtime/metrics/declare.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
@@ -22,11 +23,10 @@ const PAGE_MAX = 1_000;
 
 type Push = Extract<Output, { kind: "push" }>;
 
-/** Waiting is a unary call that the core will answer. */
-interface Waiting {
-  readonly resolve: (output: Output) => void;
-  readonly reject: (error: FoedusError) => void;
-}
+/** Answer is what the core says to a unary call. */
+type Answer = Extract<Output, { readonly call: number }>;
+
+const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping; watch again in a moment" };
 
 /** createTelemetry makes the service that keeps events and counters. */
 export function createTelemetry(options: {
@@ -37,7 +37,7 @@ export function createTelemetry(options: {
   const { platform, config } = options;
   const store = platform.store("telemetry");
   const core = new TelemetryCore({ codec: happeningCodec, eventsKept: config.events_kept, watchers: config.watchers });
-  const calls = new Map<number, Waiting>();
+  const calls = new Calls<Input, Answer>("telemetry");
   const watches = new Map<number, { push: (push: Push) => void; end: (failure: Failure) => void }>();
   const seen = counter(platform.metrics, {
     name: "foedus_telemetry_events_total",
@@ -46,31 +46,14 @@ export function createTelemetry(options: {
   });
   const services = new LabelBound(16);
   let driver: Driver<Input> | undefined;
-  let nextId = 1;
 
   const execute = (output: Output): void => {
     if (output.kind === "push") watches.get(output.watch)?.push(output);
     else if (output.kind === "refuse") watches.get(output.watch)?.end(output.failure);
-    else {
-      calls.get(output.call)?.resolve(output);
-      calls.delete(output.call);
-    }
+    else calls.answer(output.call, output);
   };
 
-  const running = (): Driver<Input> => {
-    if (driver === undefined) throw fail("SHUTTING_DOWN", "telemetry is not running; retry in a moment");
-    return driver;
-  };
-
-  const ask = <K extends Output["kind"]>(make: (call: number) => Input): Promise<Extract<Output, { kind: K }>> => {
-    const call = nextId++;
-    return new Promise<Output>((resolve, reject) => {
-      calls.set(call, { resolve, reject });
-      if (running().post(make(call))) return;
-      calls.delete(call);
-      reject(fail("OVERLOADED", "telemetry's mailbox is full; retry with backoff"));
-    }) as Promise<Extract<Output, { kind: K }>>;
-  };
+  const ask = <K extends Answer["kind"]>(make: (call: number) => Input) => calls.ask<Extract<Answer, { kind: K }>>(make);
 
   const bindings = [
     bind(TelemetryService, {
@@ -99,38 +82,33 @@ export function createTelemetry(options: {
         return create(ListLinkCountersResponseSchema, { links: answer.links.map(linkToProto) });
       },
       watchEvents: async (request, out, context) => {
-        const watch = nextId++;
-        let failure: Failure | undefined;
-        await new Promise<void>((resolve) => {
-          context.signal.addEventListener("abort", () => resolve(), { once: true });
-          watches.set(watch, {
-            push: (push) => {
-              const events = push.events.map((event: Happening) => eventToProto(event));
-              if (!out.send(create(WatchEventsResponseSchema, { events, missed: BigInt(push.missed), nextSeq: BigInt(push.nextSeq) })))
-                return resolve();
-              void out.drained().then(() => driver?.postControl({ kind: "watch_ready", watch }));
-            },
-            end: (reason) => {
-              failure = reason;
-              resolve();
-            },
-          });
-          const accepted = running().post({
+        const watch = calls.id();
+        const over = Promise.withResolvers<Failure | undefined>();
+        context.signal.addEventListener("abort", () => over.resolve(undefined), { once: true });
+        watches.set(watch, {
+          push: (push) => {
+            const events = push.events.map((event: Happening) => eventToProto(event));
+            if (!out.send(create(WatchEventsResponseSchema, { events, missed: BigInt(push.missed), nextSeq: BigInt(push.nextSeq) })))
+              return over.resolve(undefined);
+            void out.drained().then(() => calls.tell({ kind: "watch_ready", watch }, `watch_ready ${watch}`));
+          },
+          end: over.resolve,
+        });
+        try {
+          await calls.offer({
             kind: "watch",
             watch,
             caller: `${context.caller.kind}/${context.caller.name}`,
             filter: filterFromProto(request.filter),
             fromSeq: Number(request.fromSeq),
           });
-          if (!accepted) {
-            failure = { reason: "OVERLOADED", message: "telemetry's mailbox is full; retry with backoff" };
-            resolve();
-          }
-          if (context.signal.aborted) resolve();
-        });
-        watches.delete(watch);
-        driver?.postControl({ kind: "watch_end", watch });
-        if (failure !== undefined) throw new FoedusError(failure);
+          if (context.signal.aborted) over.resolve(undefined);
+          const failure = await over.promise;
+          if (failure !== undefined) throw new FoedusError(failure);
+        } finally {
+          watches.delete(watch);
+          calls.tell({ kind: "watch_end", watch });
+        }
       },
     }),
   ];
@@ -151,20 +129,22 @@ export function createTelemetry(options: {
         observe: (effect) => seen.inc({ service: services.of(effect.service), severity: SEVERITIES[effect.event.severity] }),
         reject: (output, failure) => {
           if (output.kind !== "reported") return "keep";
-          calls.get(output.call)?.reject(new FoedusError(failure));
-          calls.delete(output.call);
+          calls.refuse(output.call, failure);
           return "drop";
         },
         onFatal: options.onFatal,
         commit: "turn",
+        ...platform.mailbox,
       });
+      calls.attach(driver);
     },
     readiness: () =>
       driver?.state === "running" ? { ready: true } : { ready: false, reason: `telemetry is ${driver?.state ?? "starting"}` },
     describe: () => core.describe(),
     stop: async () => {
-      for (const watch of watches.values()) watch.end({ reason: "SHUTTING_DOWN", message: "the hub is stopping; watch again in a moment" });
+      for (const watch of watches.values()) watch.end(STOPPING);
       const durable = (await driver?.stop()) ?? true;
+      calls.end(STOPPING);
       store.close();
       if (!durable) throw notDurable("telemetry");
     },

@@ -191,7 +191,7 @@ export class CommandHost implements Service {
   }
 
   #tell(input: Input): void {
-    this.#turn?.control(input);
+    this.#turn?.tell(input);
   }
 
   /** A hostile hub may send numbers that nobody can mean. What cannot be read at all is a bug of the hub that wrote it, or of this one. */

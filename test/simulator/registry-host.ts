@@ -130,7 +130,7 @@ export class RegistryHost implements Service {
   }
 
   tell(input: Input): void {
-    this.#driver?.postControl(input);
+    this.#driver?.tell(input);
   }
 
   /** post gives an input of a client; false when the mailbox is full. */
