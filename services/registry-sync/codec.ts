@@ -1,6 +1,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import type { Value } from "#gen/foedus/common/v1/value_pb.ts";
 import { StateBlockSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import {
@@ -20,16 +21,21 @@ import type { FeedPosition, NamedUpdate, NodeFilter, Scalar, Scope, WatchOptions
 import type { ValueType } from "./ports.ts";
 import { EMPTY } from "./wire.ts";
 
+/** Numbered is what a first message may say beside its frame. */
+interface Numbered {
+  readonly open?: StreamOpen | undefined;
+}
+
 /** UpdateFrame is one message of an UpdateState stream. `state` is an encoded StateBlock, a view into the message. */
 export type UpdateFrame =
-  | { readonly kind: "batch"; readonly seq: number; readonly state: Uint8Array }
-  | {
+  | ({ readonly kind: "batch"; readonly seq: number; readonly state: Uint8Array } & Numbered)
+  | ({
       readonly kind: "bind";
       readonly id: number;
       readonly nodeIds: readonly string[];
       readonly keys: readonly { readonly name: string; readonly type: ValueType }[];
-    }
-  | { readonly kind: "named"; readonly seq: number; readonly updates: readonly NamedUpdate[] }
+    } & Numbered)
+  | ({ readonly kind: "named"; readonly seq: number; readonly updates: readonly NamedUpdate[] } & Numbered)
   | { readonly kind: "malformed"; readonly failure: Failure };
 
 /** Cursor over protobuf bytes; `at` is -1 after a varint that is cut off or beyond 2^53. */
@@ -85,14 +91,14 @@ export function decodeUpdateFrame(bytes: Uint8Array): UpdateFrame {
     const request = fromBinary(UpdateStateRequestSchema, bytes);
     const failure = validateRequest(UpdateStateRequestSchema, request);
     if (failure !== undefined) return { kind: "malformed", failure };
-    const { frame } = request;
+    const { frame, stream: open } = request;
     switch (frame.case) {
       case "bind":
-        return bindOf(frame.value);
+        return { ...bindOf(frame.value), open };
       case "batch":
-        return batchOf(frame.value);
+        return { ...batchOf(frame.value), open };
       case "named":
-        return namedOf(frame.value);
+        return { ...namedOf(frame.value), open };
       default:
         return malformed("the frame is empty or of a kind that this hub does not know", "frame");
     }
@@ -101,15 +107,15 @@ export function decodeUpdateFrame(bytes: Uint8Array): UpdateFrame {
   }
 }
 
-function bindOf(bind: Bind): UpdateFrame {
+function bindOf(bind: Bind): Extract<UpdateFrame, { kind: "bind" }> {
   return { kind: "bind", id: bind.id, nodeIds: bind.nodeIds, keys: bind.keys.map(({ name, type }) => ({ name, type: type as ValueType })) };
 }
 
-function batchOf(batch: ProtoBatch): UpdateFrame {
+function batchOf(batch: ProtoBatch): Extract<UpdateFrame, { kind: "batch" }> {
   return { kind: "batch", seq: Number(batch.seq), state: batch.state === undefined ? EMPTY : toBinary(StateBlockSchema, batch.state) };
 }
 
-function namedOf(named: NamedUpdates): UpdateFrame {
+function namedOf(named: NamedUpdates): Extract<UpdateFrame, { kind: "named" }> {
   return {
     kind: "named",
     seq: Number(named.seq),

@@ -1,6 +1,6 @@
 import { Growable } from "#kernel/growable.ts";
 import type { ValueType } from "./ports.ts";
-import { DEAD } from "./update-columns.ts";
+import { DEAD, type UpdateColumns } from "./update-columns.ts";
 
 /** FieldName says what a field is. */
 export interface FieldName {
@@ -38,6 +38,8 @@ export class Fields {
   /** Batch that has the newest change of a field. */
   readonly lastBatch = new Growable(Float64Array, 1_024);
   bound = 0;
+  /** Scratch of `retainNewest`: the last change of a field in the batch at hand. */
+  readonly #lastAt = new Growable(Uint32Array, 1_024);
   #dead = 0;
   #nextId = 1;
 
@@ -125,6 +127,23 @@ export class Fields {
       this.ref.set(field, 0);
       this.bound = Math.min(this.bound, field);
     }
+  }
+
+  /** retainNewest leaves in a batch, of each field that no later batch has, the newest change; `except` goes in any case. */
+  retainNewest(batch: UpdateColumns, except = -1): void {
+    const last = this.#lastAt;
+    for (let at = 0; at < batch.count; at++) last.set(batch.fieldAt(at), at);
+    batch.retain((field, at) => at !== except && this.lastBatch.data[field] === batch.id && last.data[field] === at);
+  }
+
+  /** overtakenBy is the newest batch that has a newer change of something in this one; 0 for none. */
+  overtakenBy(batch: UpdateColumns): number {
+    let newest = 0;
+    for (let at = 0; at < batch.count; at++) {
+      const last = this.lastBatch.data[batch.fieldAt(at)] as number;
+      if (last !== batch.id) newest = Math.max(newest, last);
+    }
+    return newest;
   }
 
   /** unbind forgets all numbers: the stream is over. */

@@ -8,13 +8,13 @@ import {
   WatchRequestSchema,
   type WatchResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { Backoff } from "#kernel/backoff.ts";
-import { type Failure, FoedusError } from "#kernel/error.ts";
+import type { BackoffConfig } from "#kernel/backoff.ts";
+import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
-import { Prng } from "#kernel/prng.ts";
-import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
+import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
+import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { positionToProto } from "./answer-codec.ts";
 import { positionFromProto } from "./codec.ts";
 import type { FeedPosition, StateValue } from "./messages.ts";
@@ -33,13 +33,14 @@ export interface MirrorFeed {
   complete: boolean;
 }
 
-/** MirrorOptions say what is mirrored and who is told. Callbacks must not throw; they see the state after the change. */
+/** MirrorOptions say what is mirrored and who is told. Callbacks see the state after the change. */
 export interface MirrorOptions {
   readonly clock?: Clock;
   readonly hubIds?: readonly string[];
   /** True leaves out the state. */
   readonly nodesOnly?: boolean;
   readonly seed?: number;
+  readonly backoff?: BackoffConfig;
   /** A batch of state changes was applied; those with `slots[i]` = NO_SLOT were not. Valid during the call only. */
   readonly onBatch?: (feed: MirrorFeed, batch: UpdateBatch, slots: Uint32Array) => void;
   readonly onNode?: (feed: MirrorFeed, entry: NodeEntry) => void;
@@ -49,6 +50,8 @@ export interface MirrorOptions {
   readonly onBookmark?: (hubs: readonly MirrorHub[]) => void;
   /** Told when the watch is up (undefined) or was cut, and why; it is opened again by itself. */
   readonly onLink?: (failure: Failure | undefined) => void;
+  /** Told what a callback threw. */
+  readonly onError?: OnError;
 }
 
 /** MirrorHub is how current a hub's part was when the mirror last heard. */
@@ -61,7 +64,10 @@ export interface MirrorHub {
 
 type Client = ClientOf<typeof RegistrySyncService>;
 
-const RECONNECT = { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0.5 };
+/** A mirror gives up for nothing that the hub says: what it holds is worth more the longer the hub is away. */
+const NEVER: ReadonlySet<Reason> = new Set();
+/** The positions were at fault, or what came and was perhaps applied in part: nothing of what is held can be resumed from. */
+const START_OVER: ReadonlySet<Reason> = new Set<Reason>(["POSITION_EXPIRED", "SEGMENT_INVALID", "INTERNAL"]);
 const FRESHNESS: Readonly<Record<number, Freshness>> = { [ProtoFreshness.FRESH]: "FRESH", [ProtoFreshness.STALE]: "STALE" };
 
 /** numbersOf views the BOOL and DOUBLE values of a batch as doubles. */
@@ -83,21 +89,31 @@ export class Mirror {
   readonly #feeds = new Map<string, MirrorFeed>();
   /** Copies that are not complete yet, in place of those in `#feeds`. */
   readonly #staged = new Map<string, MirrorFeed>();
-  readonly #backoff: Backoff;
+  readonly #kept: KeptStream<Streamable<WatchResponse>, WatchResponse>;
   #hubs: readonly MirrorHub[] = [];
   #hubsAt = 0;
   #slots = new Uint32Array(4_096);
-  #abort: AbortController | undefined;
-  #retry: Timer | undefined;
-  #closed = false;
+  /** False: the next watch gives no positions, so that everything is sent anew. */
+  #resumes = true;
   #ready = Promise.withResolvers<void>();
 
   constructor(client: Client, options: MirrorOptions = {}) {
     this.#client = client;
     this.#o = options;
     this.#clock = options.clock ?? systemClock;
-    this.#backoff = new Backoff(new Prng(options.seed ?? 1), RECONNECT);
-    void this.#run();
+    this.#kept = new KeptStream({
+      clock: this.#clock,
+      backoff: options.backoff,
+      seed: options.seed,
+      open: (number) => this.#watch(number),
+      onMessage: (message) => this.#onMessage(message),
+      onCut: (failure, final) => this.#onCut(failure, final),
+      onReady: () => this.#kept.open(),
+      final: NEVER,
+      onError: options.onError,
+    });
+    this.#ready.promise.catch(() => undefined);
+    this.#kept.open();
   }
 
   /** ready resolves with the first bookmark: everything that the hub had is here. */
@@ -139,38 +155,33 @@ export class Mirror {
   }
 
   close(): void {
-    this.#closed = true;
-    this.#retry?.cancel();
-    this.#abort?.abort();
-    this.#ready.promise.catch(() => undefined);
+    this.#kept.close();
     this.#ready.reject(new FoedusError({ reason: "CANCELLED", message: "the mirror was closed" }));
   }
 
-  async #run(): Promise<void> {
-    this.#abort = new AbortController();
-    const resume = [...this.#feeds.values()].filter((feed) => feed.complete).map((feed) => positionToProto(feed.position));
+  #watch(number: StreamOpenInit): Streamable<WatchResponse> {
+    const held = this.#resumes ? [...this.#feeds.values()] : [];
+    this.#resumes = true;
+    const resume = held.filter((feed) => feed.complete).map((feed) => positionToProto(feed.position));
     const { hubIds = [], nodesOnly = false } = this.#o;
-    const request = create(WatchRequestSchema, { filter: { hubIds: [...hubIds] }, encoding: WatchEncoding.BLOCKS, nodesOnly, resume });
-    let failure: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the watch" };
-    try {
-      for await (const response of this.#client.watch(request, { signal: this.#abort.signal })) {
-        if (this.#closed) return;
-        if (this.#backoff.failures > 0) this.#backoff.succeeded();
-        this.#take(response);
-        // A snapshot comes as fast as it can be read, in this process without a turn of the event loop in between: others must get theirs.
-        if (response.push.case === "blocks" && response.push.value.snapshot) await this.#turn();
-      }
-    } catch (error) {
-      if (!(error instanceof FoedusError)) throw error;
-      failure = error.failure;
-    }
-    if (this.#closed) return;
+    const filter = { hubIds: [...hubIds] };
+    const request = create(WatchRequestSchema, { filter, encoding: WatchEncoding.BLOCKS, nodesOnly, resume, stream: number });
+    const abort = new AbortController();
+    return { responses: this.#client.watch(request, { signal: abort.signal }), cancel: () => abort.abort() };
+  }
+
+  #onMessage(response: WatchResponse): Promise<void> | undefined {
+    this.#take(response);
+    // A snapshot comes as fast as it can be read, in this process without a turn of the event loop in between: others must get theirs.
+    return response.push.case === "blocks" && response.push.value.snapshot ? this.#turn() : undefined;
+  }
+
+  #onCut(failure: Failure, final: boolean): void {
     this.#staged.clear();
     for (const [name, feed] of this.#feeds) if (!feed.complete) this.#feeds.delete(name);
-    if (failure.reason === "POSITION_EXPIRED" || failure.reason === "SEGMENT_INVALID")
-      for (const feed of this.#feeds.values()) feed.complete = false;
-    this.#o.onLink?.(failure);
-    this.#retry = this.#clock.setTimer(this.#backoff.failed(this.#clock.mono()), () => void this.#run());
+    this.#resumes = !START_OVER.has(failure.reason);
+    callProgram(this.#o.onError, this.#o.onLink, failure);
+    if (final) this.#ready.reject(new FoedusError(CLOSED));
   }
 
   #turn(): Promise<void> {
@@ -206,9 +217,13 @@ export class Mirror {
       const feed = this.#feeds.get(`${position.hubId}/${position.share}`);
       if (feed !== undefined) feed.position = positionFromProto(position);
     }
+    // A hub that went while the watch was cut is not mentioned any more.
+    const known = new Set(bookmark.hubs.map(({ hubId }) => hubId));
+    this.#drop(({ hubId }) => !known.has(hubId));
+    this.#kept.worked();
     this.#ready.resolve();
-    this.#o.onLink?.(undefined);
-    this.#o.onBookmark?.(this.#hubs);
+    callProgram(this.#o.onError, this.#o.onLink, undefined);
+    callProgram(this.#o.onError, this.#o.onBookmark, this.#hubs);
   }
 
   #reset(position: FeedPosition): void {
@@ -223,7 +238,11 @@ export class Mirror {
     const feed = this.#feeds.get(name);
     this.#feeds.delete(name);
     this.#staged.delete(name);
-    if (feed !== undefined) this.#o.onReplaced?.(feed, true);
+    if (feed?.complete === true) callProgram(this.#o.onError, this.#o.onReplaced, feed, true);
+  }
+
+  #drop(which: (feed: MirrorFeed) => boolean): void {
+    for (const feed of [...this.#feeds.values()]) if (which(feed)) this.#gone(feed.position);
   }
 
   #blocks(blocks: WatchBlocks): void {
@@ -247,7 +266,9 @@ export class Mirror {
       this.#staged.delete(name);
       this.#feeds.set(name, feed);
     }
-    this.#o.onReplaced?.(feed, false);
+    // Of each hub there is one feed; one of another share was in its place before.
+    this.#drop((other) => other !== feed && other.hubId === feed.hubId);
+    callProgram(this.#o.onError, this.#o.onReplaced, feed, false);
   }
 
   #apply(feed: MirrorFeed, block: Block, silent: boolean): void {
@@ -261,7 +282,7 @@ export class Mirror {
         const info = segmentCodec.readNode(block.node);
         if (info === undefined) return;
         const entry = table.put(block.ref, block.node, info, block.online);
-        if (!silent) this.#o.onNode?.(feed, entry);
+        if (!silent) callProgram(this.#o.onError, this.#o.onNode, feed, entry);
         return;
       }
       case "node_del": {
@@ -269,7 +290,7 @@ export class Mirror {
         if (entry === undefined) return;
         table.remove(block.ref, 0);
         table.forgetDead(1);
-        if (!silent) this.#o.onRemoved?.(feed, entry.info.nodeId);
+        if (!silent) callProgram(this.#o.onError, this.#o.onRemoved, feed, entry.info.nodeId);
         return;
       }
       case "presence":
@@ -281,7 +302,7 @@ export class Mirror {
             const entry = table.node(ref);
             if (entry === undefined) continue;
             table.setOnline(ref, online);
-            if (!silent) this.#o.onNode?.(feed, entry);
+            if (!silent) callProgram(this.#o.onError, this.#o.onNode, feed, entry);
           }
         }
         return;
@@ -297,7 +318,7 @@ export class Mirror {
     const index = feed.table.slots;
     for (let i = 0; i < count; i++) slots[i] = index.find(ref[i] as number, key[i] as number);
     feed.table.apply(batch, slots, 0);
-    if (!silent) this.#o.onBatch?.(feed, batch, slots);
+    if (!silent) callProgram(this.#o.onError, this.#o.onBatch, feed, batch, slots);
   }
 }
 

@@ -81,9 +81,9 @@ class RegistryModule implements RegistrySync {
     const shell = this.#shell;
     const handlers = {
       ...createNodeHandlers(shell),
-      ...createStateHandlers(shell, config.limits.streams),
+      ...createStateHandlers(shell, config.limits.streams, platform.clock),
       ...createReadHandlers(shell, platform.entropy, async (hubId) => this.#running?.links.probe(hubId)),
-      ...createWatchHandlers(shell, config.limits.watchers),
+      ...createWatchHandlers(shell, config.limits.watchers, platform.clock),
       session: (...call: Parameters<Links["accept"]>) => this.#require().links.accept(...call),
     };
     this.bindings = [bind(RegistrySyncService, handlers, ["updateState"])];

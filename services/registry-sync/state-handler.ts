@@ -1,9 +1,12 @@
 import { create } from "@bufbuild/protobuf";
+import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { Parts } from "#kernel/parts.ts";
+import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
+import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
 import { boundToProto } from "./answer-codec.ts";
 import { callerName, decodeUpdateFrame, scopeOf, type UpdateFrame } from "./codec.ts";
 import type { Input } from "./messages.ts";
@@ -12,42 +15,43 @@ import type { Shell, StreamOutput } from "./shell.ts";
 
 /**
  * UpdateStream is one UpdateState stream: frames in, answers out. It reads no further than the core takes, which pushes back to
- * the sender, and it ends a half-closed stream only after the last batch was answered.
+ * the sender, and it ends a half-closed stream only after the last batch was answered. A newer stream of its group ends it: what the
+ * core has of it by then is older than all that the newer one brings, and what comes later is not read.
  */
-class UpdateStream {
+class UpdateStream implements Fenced {
   readonly #shell: Shell;
+  readonly #fences: FencedStreams<UpdateStream>;
   readonly #out: Outbound<UpdateStateResponse>;
   readonly #stream: number;
   /** Newest batch that the core has, and newest that was answered. */
   #given = 0;
   #answered = 0;
   #openBinds = 0;
+  /** The next message is the first. */
+  #first = true;
+  #leave: (() => void) | undefined;
   readonly #settled = Promise.withResolvers<void>();
+  readonly #stopped = Promise.withResolvers<void>();
   #ending = false;
   #stopFailure: Failure | undefined;
 
-  constructor(shell: Shell, out: Outbound<UpdateStateResponse>) {
+  constructor(shell: Shell, out: Outbound<UpdateStateResponse>, fences: FencedStreams<UpdateStream>) {
     this.#shell = shell;
     this.#out = out;
+    this.#fences = fences;
     this.#stream = shell.id();
   }
 
   async run(requests: AsyncIterable<RawMessage>, context: CallContext): Promise<void> {
     const shell = this.#shell;
     const stream = this.#stream;
-    const stop = (failure: Failure): void => {
-      this.#stopFailure = failure;
-      this.#settled.resolve();
-    };
+    const stop = (failure: Failure): void => this.fence(failure);
     context.signal.addEventListener("abort", () => this.#settled.resolve(), { once: true });
     shell.streams.set(stream, (output) => this.#answer(output));
     shell.onStop.add(stop);
     try {
       await shell.offer({ kind: "stream_open", stream, scope: scopeOf(context.caller) });
-      for await (const request of requests) {
-        if (this.#stopFailure !== undefined) break;
-        await this.#take(decodeUpdateFrame(request.bytes));
-      }
+      await Promise.race([this.#read(requests, context), this.#stopped.promise]);
       this.#ending = true;
       this.#settle();
       if (!context.signal.aborted) await this.#settled.promise;
@@ -55,8 +59,33 @@ class UpdateStream {
     } finally {
       shell.onStop.delete(stop);
       shell.streams.delete(stream);
+      this.#leave?.();
       shell.tell({ kind: "stream_close", stream });
     }
+  }
+
+  fence(failure: Failure): void {
+    this.#stopFailure ??= failure;
+    this.#settled.resolve();
+    this.#stopped.resolve();
+  }
+
+  async #read(requests: AsyncIterable<RawMessage>, context: CallContext): Promise<void> {
+    for await (const request of requests) {
+      if (this.#stopFailure !== undefined) return;
+      const frame = decodeUpdateFrame(request.bytes);
+      if ("open" in frame && frame.open !== undefined) await this.#number(frame.open, context);
+      this.#first = false;
+      await this.#take(frame);
+    }
+  }
+
+  /** number enters the stream among those of its group; the core takes nothing more from the one before when this one's first frame comes. */
+  async #number(open: StreamOpen, { caller }: CallContext): Promise<void> {
+    if (!this.#first) throw fail("INVALID_FIELD", "a stream is numbered by its first message", { field: "stream" });
+    const { replaced, leave } = this.#fences.enter(caller, open, this);
+    this.#leave = leave;
+    if (replaced !== undefined) await this.#shell.offer({ kind: "stream_close", stream: replaced.#stream });
   }
 
   #take(frame: UpdateFrame): Promise<void> | undefined {
@@ -113,15 +142,16 @@ class UpdateStream {
 }
 
 /** createStateHandlers are the handlers of the ingest stream; at most `maxStreams` run at a time, and a part of them for one caller. */
-export function createStateHandlers(shell: Shell, maxStreams: number) {
+export function createStateHandlers(shell: Shell, maxStreams: number, clock: Clock) {
   const parts = new Parts("streams", maxStreams);
+  const fences = new FencedStreams<UpdateStream>(clock);
   return {
     async updateState(requests: AsyncIterable<RawMessage>, out: Outbound<UpdateStateResponse>, context: CallContext): Promise<void> {
       const caller = callerName(context.caller);
       const failure = parts.take(caller);
       if (failure !== undefined) throw new FoedusError(failure);
       try {
-        await new UpdateStream(shell, out).run(requests, context);
+        await new UpdateStream(shell, out, fences).run(requests, context);
       } finally {
         parts.give(caller);
       }

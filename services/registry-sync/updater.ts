@@ -7,13 +7,13 @@ import {
   UpdateStateRequestSchema,
   type UpdateStateResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { Backoff } from "#kernel/backoff.ts";
+import type { BackoffConfig } from "#kernel/backoff.ts";
 import { BoundedQueue } from "#kernel/bounded-queue.ts";
-import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { Prng } from "#kernel/prng.ts";
+import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
+import { callProgram, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
 import { type BindRequest, Fields } from "./fields.ts";
 import { VALUE_TYPE, type ValueType } from "./ports.ts";
@@ -41,9 +41,18 @@ export interface UpdaterOptions {
   readonly maxWaiting?: number;
   /** Seed of the jitter of reconnects. */
   readonly seed?: number;
+  readonly backoff?: BackoffConfig;
+  /**
+   * Streams that replace one another at the hub. By default those of this updater: whatever the network still holds of its older streams
+   * counts for nothing once a newer one is answered. A program that keeps its group, and raises the incarnation with each start, has
+   * the same across its own restarts.
+   */
+  readonly identity?: StreamIdentity;
   readonly onRefused?: (refusal: Refusal) => void;
   /** Told when the stream is up (undefined) or down, and why. */
   readonly onLink?: (failure: Failure | undefined) => void;
+  /** Told what a callback threw. */
+  readonly onError?: OnError;
 }
 
 type Stream = ClientDuplex<UpdateStateRequest, UpdateStateResponse>;
@@ -51,13 +60,13 @@ type Client = ClientOf<typeof RegistrySyncService>;
 
 /** Bytes of text in a batch: with its columns it stays within one segment of the hub. */
 const BATCH_DATA = 128 * 1024;
-const RECONNECT = { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0.5 };
 
 /**
  * Updater sends state changes of many nodes on one stream. Changes of one turn of the loop go together; a batch is kept until the
  * hub says that it is durable, and sent again after a cut, so that what `drain` waited for is not lost.
  *
- * U1 the newest change of a field reaches the hub last, also when batches are sent again.
+ * U1 the newest change of a field reaches the hub last, also when batches are sent again: what a newer change has overtaken is not sent
+ *    again, and a stream that was cut is fenced off by the next one before that is answered.
  * U2 at most `windowBatches` are under way; more than `windowBatches` waiting makes `set` answer false: then await `writable()`.
  * U3 a change that the hub refuses is reported and left out; the rest of its batch is sent again.
  */
@@ -68,7 +77,7 @@ export class Updater {
   readonly #window: number;
   readonly #capacity: number;
   readonly #fields = new Fields();
-  readonly #backoff: Backoff;
+  readonly #kept: KeptStream<Stream, UpdateStateResponse>;
   readonly #pool: UpdateColumns[] = [];
   readonly #ready: BoundedQueue<UpdateColumns>;
   /** Batches to be sent before all others: again, after a cut or a refusal. */
@@ -78,14 +87,12 @@ export class Updater {
   #lastId = 0;
   #seq = 0;
   #acked = 0;
-  #stream: Stream | undefined;
   #binding: BindRequest | undefined;
   #scheduled: Timer | undefined;
-  #retry: Timer | undefined;
   #closed = false;
   #fatal: FoedusError | undefined;
   #writableWaiters: (() => void)[] = [];
-  #drainWaiters: { readonly upTo: number; readonly resolve: () => void; readonly reject: (error: FoedusError) => void }[] = [];
+  #drainWaiters: { upTo: number; readonly resolve: () => void; readonly reject: (error: FoedusError) => void }[] = [];
 
   constructor(client: Client, options: UpdaterOptions = {}) {
     this.#client = client;
@@ -94,7 +101,19 @@ export class Updater {
     this.#window = options.windowBatches ?? 16;
     this.#capacity = options.batchUpdates ?? 2_000;
     this.#ready = new BoundedQueue(options.maxWaiting ?? 256);
-    this.#backoff = new Backoff(new Prng(options.seed ?? 1), RECONNECT);
+    this.#kept = new KeptStream({
+      clock: this.#clock,
+      backoff: options.backoff,
+      seed: options.seed,
+      identity: options.identity,
+      open: (number) => this.#connect(number),
+      onOpened: () => callProgram(options.onError, options.onLink, undefined),
+      onMessage: (message) => this.#onMessage(message),
+      onCut: (failure, final) => this.#onCut(failure, final),
+      onReady: () => this.#pump(),
+      final: FINAL,
+      onError: options.onError,
+    });
     this.#open = this.#take();
   }
 
@@ -199,8 +218,8 @@ export class Updater {
 
   /** pump sends what may be sent: batches to be repeated, full ones, and the open one when nothing else waits. */
   #pump(): void {
-    if (this.#closed || this.#fatal !== undefined || this.#retry !== undefined) return;
-    const stream = this.#stream ?? this.#connect();
+    if (this.#closed || this.#kept.waiting) return;
+    const stream = this.#kept.open();
     if (stream === undefined || !this.#bind(stream)) return;
     while (this.#flight.length < this.#window) {
       const batch = this.#again.shift() ?? this.#ready.take() ?? this.#takeOpen();
@@ -256,33 +275,21 @@ export class Updater {
     return false;
   }
 
-  #connect(): Stream | undefined {
+  #connect(number: StreamOpenInit): Stream {
     const stream = this.#client.updateState();
-    this.#stream = stream;
-    void this.#read(stream);
+    // A bind of nothing: hubs that do not know the number answer it all the same.
+    stream.send(create(UpdateStateRequestSchema, { stream: number, frame: { case: "bind", value: {} } }));
     return stream;
   }
 
-  async #read(stream: Stream): Promise<void> {
-    let failure: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
-    try {
-      await stream.opened;
-      this.#o.onLink?.(undefined);
-      for await (const { frame } of stream.responses) {
-        if (this.#stream !== stream) return;
-        this.#backoff.succeeded();
-        if (frame.case === "ack") this.#onAck(Number(frame.value.seq));
-        else if (frame.case === "bound")
-          this.#onBound(frame.value.id, frame.value.refs, frame.value.krefs, frame.value.failure && failureFromProto(frame.value.failure));
-        else if (frame.case === "refused")
-          this.#onRefused(Number(frame.value.seq), frame.value.index, frame.value.failure && failureFromProto(frame.value.failure));
-        this.#pump();
-      }
-    } catch (error) {
-      if (!(error instanceof FoedusError)) throw error;
-      failure = error.failure;
-    }
-    this.#onCut(stream, failure);
+  #onMessage({ frame }: UpdateStateResponse): void {
+    this.#kept.worked();
+    if (frame.case === "ack") this.#onAck(Number(frame.value.seq));
+    else if (frame.case === "bound")
+      this.#onBound(frame.value.id, frame.value.refs, frame.value.krefs, frame.value.failure && failureFromProto(frame.value.failure));
+    else if (frame.case === "refused")
+      this.#onRefused(Number(frame.value.seq), frame.value.index, frame.value.failure && failureFromProto(frame.value.failure));
+    this.#pump();
   }
 
   #onAck(seq: number): void {
@@ -299,7 +306,7 @@ export class Updater {
     if (request === undefined || request.id !== id) return;
     this.#binding = undefined;
     if (failure === undefined) return this.#fields.accept(request, refs, krefs);
-    if (reasonRule(failure.reason).retryable) return this.#pause(failure);
+    if (reasonRule(failure.reason).retryable) return this.#kept.pause();
     for (const field of this.#fields.kill(request, failure.field)) this.#report(field, failure);
   }
 
@@ -315,39 +322,36 @@ export class Updater {
     this.#flight.splice(at, 1);
     const passing = reasonRule(failure.reason).retryable;
     if (!passing && index < batch.count) this.#report(batch.fieldAt(index), failure);
-    const { lastBatch } = this.#fields;
-    batch.retain((field, i) => (passing || i !== index) && lastBatch.data[field] === batch.id);
-    if (batch.count > 0) this.#again.push(batch);
-    else this.#release(batch);
-    if (passing) this.#pause(failure);
+    if (this.#keepNewest(batch, passing ? undefined : index)) this.#again.push(batch);
+    if (passing) this.#kept.pause();
     this.#settle();
   }
 
   #report(field: number, failure: Failure): void {
     const { nodeId, key } = this.#fields.name(field);
-    this.#o.onRefused?.({ nodeId, key, failure });
+    callProgram(this.#o.onError, this.#o.onRefused, { nodeId, key, failure });
   }
 
-  #onCut(stream: Stream, failure: Failure): void {
-    if (this.#stream !== stream) return;
-    this.#stream = undefined;
+  /** onCut puts what was under way in line again, of each field the newest change only: the hub may have taken those before (U1). */
+  #onCut(failure: Failure, final: boolean): void {
     this.#binding = undefined;
     this.#fields.unbind();
-    this.#again = [...this.#flight, ...this.#again];
+    const before = [...this.#flight, ...this.#again];
     this.#flight = [];
-    this.#o.onLink?.(failure);
-    if (this.#closed) return;
-    if (PERMANENT.has(failure.reason)) this.#fail(new FoedusError(failure));
-    else this.#pause(failure);
+    this.#again = before.filter((batch) => this.#keepNewest(batch));
+    callProgram(this.#o.onError, this.#o.onLink, failure);
+    if (final && !this.#closed) this.#fail(new FoedusError(failure));
+    else this.#settle();
   }
 
-  /** pause waits before the next try. */
-  #pause(_failure: Failure): void {
-    if (this.#retry !== undefined || this.#closed) return;
-    this.#retry = this.#clock.setTimer(this.#backoff.failed(this.#clock.mono()), () => {
-      this.#retry = undefined;
-      this.#pump();
-    });
+  /** keepNewest takes out of a batch what must not be sent again; false if nothing is left. Who waits for it waits for what overtook it. */
+  #keepNewest(batch: UpdateColumns, except?: number): boolean {
+    const newer = this.#fields.overtakenBy(batch);
+    for (const waiter of this.#drainWaiters) if (waiter.upTo >= batch.id) waiter.upTo = Math.max(waiter.upTo, newer);
+    this.#fields.retainNewest(batch, except);
+    if (batch.count > 0) return true;
+    this.#release(batch);
+    return false;
   }
 
   #fail(error: FoedusError): void {
@@ -406,7 +410,7 @@ export class Updater {
   /** registered lets updates of a node through again that was unknown to the hub before, or has a new number. */
   registered(nodeId: string): void {
     this.#fields.revive(nodeId);
-    if (this.#stream !== undefined) this.#pump();
+    if (this.#kept.current !== undefined) this.#pump();
   }
 
   /** close ends the stream; what is not acknowledged by then may be lost: `drain` first. */
@@ -414,9 +418,7 @@ export class Updater {
     if (this.#closed) return;
     this.#closed = true;
     this.#scheduled?.cancel();
-    this.#retry?.cancel();
-    this.#stream?.end();
-    this.#stream?.cancel();
+    this.#kept.close();
     const waiters = this.#drainWaiters;
     this.#drainWaiters = [];
     for (const waiter of waiters) waiter.reject(fail("SHUTTING_DOWN", "the updater was closed"));
@@ -424,12 +426,12 @@ export class Updater {
   }
 }
 
-/** Reasons after which trying again is of no use: someone must change something. */
-const PERMANENT: ReadonlySet<string> = new Set([
+/** Reasons after which trying again is of no use: someone must change something. A certificate that has expired is being renewed. */
+const FINAL: ReadonlySet<Reason> = new Set<Reason>([
+  "SESSION_REPLACED",
   "ACCESS_DENIED",
   "UNKNOWN_IDENTITY",
   "FOREIGN_CA",
-  "CERTIFICATE_EXPIRED",
   "IDENTITY_MISMATCH",
   "UPGRADE_NEEDED",
   "NOT_CONFIGURED",
