@@ -14,7 +14,7 @@ FROM ${BUILD} AS build
 WORKDIR /src
 COPY package.json package-lock.json .npmrc ./
 # Versions and hashes come from the lock, the Node that ships as well.
-RUN npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
+RUN npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 COPY . .
 RUN ops/image/rootfs.sh /rootfs
 

@@ -23,6 +23,7 @@ generate_echo = rm -rf $(ECHO_OUT) && buf generate --template buf.gen.test.yaml 
 SEED ?=
 RUNS ?=
 HUBS ?=
+DEBIAN ?= bookworm trixie
 ONLY ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -53,11 +54,10 @@ certs: setup ## issue a development PKI into certs/dev
 setup: $(STAMP) ## install what is missing (npm packages, Node 24)
 
 $(STAMP): package-lock.json .npmrc
-	@command -v npm >/dev/null || { echo "foedus needs Node 20 or newer with npm to install itself: on Debian, apt-get install nodejs npm" >&2; exit 1; }
-	@[ $(SYSTEM_NODE_MAJOR) -ge 20 ] || { echo "foedus needs Node 20 or newer to install itself; this one is too old: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "foedus needs Node 18 or newer with npm to install itself: on Debian, apt-get install nodejs npm" >&2; exit 1; }
+	@[ $(SYSTEM_NODE_MAJOR) -ge 18 ] || { echo "foedus needs Node 18 or newer to install itself; this one is too old: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
 	@echo "installing packages (once)"
-	@# Not npm ci: it insists on lock entries for every platform of every tool. Versions and hashes come from the lock all the same.
-	@npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
 	@node -e 'if (+process.versions.node.split(".")[0] < 24) { console.error("foedus runs on Node 24; none comes with the project for " + process.platform + "-" + process.arch + ", so install Node 24 or newer yourself"); process.exit(1); }'
 	@touch $(STAMP)
 
@@ -122,6 +122,10 @@ test: setup ## run all tests
 .PHONY: chart
 chart: setup ## check the Helm chart with Helm 4 and 3, Kubernetes' schemas and an API server (make tools gets them)
 	@node test/run.ts test/chart
+
+.PHONY: fresh
+fresh: ## follow the README on bare Debian systems: make tour, make test (DEBIAN="bookworm trixie"; as root, needs debootstrap)
+	@tools/fresh.sh $(DEBIAN)
 
 .PHONY: test-update
 test-update: setup ## rewrite the transcripts in testdata/ and the chart's goldens; look at the diff before you commit it

@@ -24,6 +24,9 @@ const SOURCES = import.meta.dirname;
 const HOME = join(SOURCES, "..", ".tools");
 const BIN = join(HOME, "bin");
 const STAMPS = join(HOME, "stamps");
+const SHARE = join(HOME, "share");
+/** Programs that are started by a script in BIN. */
+const LIB = join(HOME, "lib");
 
 /** Go modules that are not wanted, by name: an API server alone takes five minutes to build on two cores. */
 const WITHOUT: ReadonlySet<string> = new Set((process.env["FOEDUS_TOOLS_WITHOUT"] ?? "").split(/[\s,]+/).filter((name) => name !== ""));
@@ -34,9 +37,19 @@ const LONGEST_MS = 900_000;
 /** What the checksum database does not know; its go.sum here pins it all the same. */
 const UNLISTED = { GONOSUMDB: "github.com/grpc-ecosystem/*" };
 
-/** DebianPackages: `unpack` lists programs that run from anywhere, by package; `install` a command or file that shows that a package is there. */
+/** Unpacked says what is taken out of a Debian package that is not installed. */
+interface Unpacked {
+  /** Programs that run from anywhere. */
+  readonly programs: readonly string[];
+  /** Folder of /usr/share that they read, kept in .tools/share. */
+  readonly share?: string;
+  /** A flag that tells a program where `$share` is, by program: it would look in /usr/share, where nothing is. */
+  readonly flags?: Readonly<Record<string, string>>;
+}
+
+/** DebianPackages: `unpack` lists what is taken out of packages; `install` a command or file that shows that a package is there. */
 interface DebianPackages {
-  readonly unpack: Readonly<Record<string, readonly string[]>>;
+  readonly unpack: Readonly<Record<string, Unpacked>>;
   readonly install: Readonly<Record<string, string>>;
 }
 
@@ -251,7 +264,7 @@ function refreshLists(root: readonly string[] | undefined): void {
 
 function debianTools(): void {
   const { unpack, install } = JSON.parse(readFileSync(join(SOURCES, "debian.json"), "utf8")) as DebianPackages;
-  const toUnpack = Object.entries(unpack).filter(([, programs]) => !programs.every((name) => existsSync(join(BIN, name)) || found(name)));
+  const toUnpack = Object.entries(unpack).filter(([, wanted]) => !isUnpacked(wanted));
   const toInstall = Object.entries(install).filter(([, sign]) => !found(sign));
   kept += Object.keys(unpack).length + Object.keys(install).length - toUnpack.length - toInstall.length;
   if (toUnpack.length + toInstall.length === 0) return;
@@ -261,20 +274,41 @@ function debianTools(): void {
   }
   const root = asRoot();
   refreshLists(root);
-  for (const [name, programs] of toUnpack) unpackPackage(name, programs);
+  for (const [name, wanted] of toUnpack) unpackPackage(name, wanted);
   if (toInstall.length > 0) installPackages(toInstall, root);
 }
 
+/** isUnpacked tells whether the programs of a package are here with what they read, or installed on this machine. */
+function isUnpacked({ programs, share }: Unpacked): boolean {
+  const shareHere = share === undefined || existsSync(join(SHARE, share));
+  return programs.every((name) => (existsSync(join(BIN, name)) ? shareHere : found(name)));
+}
+
+/** wrap puts a program into .tools/lib and a script in its place that tells it where its files are. */
+function wrap(program: string, unpacked: string, flag: string, share: string): void {
+  renameSync(unpacked, join(LIB, program));
+  const script = `#!/bin/sh\nhere=$(dirname "$0")\nshare=$here/../share/${share}\nexec "$here/../lib/${program}" "$@" "${flag}"\n`;
+  rmSync(join(BIN, program), { force: true });
+  writeFileSync(join(BIN, program), script, { mode: 0o755 });
+}
+
 /** unpackPackage takes programs out of a package instead of installing it, for its installation would start a daemon. It needs no root. */
-function unpackPackage(name: string, programs: readonly string[]): void {
+function unpackPackage(name: string, { programs, share, flags = {} }: Unpacked): void {
   const folder = mkdtempSync(join(HOME, "deb-"));
   try {
     const download = run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=", name], folder);
     if (download.status !== 0) return give(name, reason(download.text));
     const unpacked = run("dpkg-deb", ["-x", readdirSync(folder).find((file) => file.endsWith(".deb"))!, "."], folder);
     if (unpacked.status !== 0) return give(name, reason(unpacked.text));
-    for (const program of programs)
-      renameSync(join(folder, "usr", existsSync(join(folder, "usr/bin", program)) ? "bin" : "sbin", program), join(BIN, program));
+    for (const program of programs) {
+      const unpacked = join(folder, "usr", existsSync(join(folder, "usr/bin", program)) ? "bin" : "sbin", program);
+      if (flags[program] === undefined) renameSync(unpacked, join(BIN, program));
+      else wrap(program, unpacked, flags[program], share!);
+    }
+    if (share !== undefined) {
+      rmSync(join(SHARE, share), { recursive: true, force: true });
+      renameSync(join(folder, "usr/share", share), join(SHARE, share));
+    }
     made++;
     say(`${name}: taken from its Debian package`);
   } finally {
@@ -355,7 +389,7 @@ function wheelTools(): void {
 }
 
 const started = systemClock.mono();
-for (const folder of [BIN, STAMPS]) mkdirSync(folder, { recursive: true });
+for (const folder of [BIN, STAMPS, SHARE, LIB]) mkdirSync(folder, { recursive: true });
 debianTools();
 goTools();
 schemas();

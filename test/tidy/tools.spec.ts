@@ -6,9 +6,10 @@ import { ROOT, read, sources } from "./files.ts";
 
 const folders = readdirSync(join(ROOT, "tools")).filter((name) => existsSync(join(ROOT, "tools", name, "go.mod")));
 const { unpack, install } = JSON.parse(read("tools/debian.json")) as {
-  readonly unpack: Readonly<Record<string, readonly string[]>>;
+  readonly unpack: Readonly<Record<string, { readonly programs: readonly string[] }>>;
   readonly install: Readonly<Record<string, string>>;
 };
+const unpacked = Object.values(unpack).flatMap(({ programs }) => programs);
 const wheels = [...read("tools/wheels.txt").matchAll(/^# program=(\S+):/gm)].map(([, name]) => name!);
 
 /** Asked for by name in tests; the spec of `tool` itself asks for what is everywhere and for what is nowhere. */
@@ -20,14 +21,14 @@ const asked = new Set(
 
 describe("programs of other people", () => {
   test("each that a test asks for is got by make tools", () => {
-    const got = new Set([...folders, ...wheels, ...Object.values(unpack).flat(), ...Object.values(install), "foedus-python"]);
+    const got = new Set([...folders, ...wheels, ...unpacked, ...Object.values(install), "foedus-python"]);
     expect(asked.size).toBeGreaterThan(15);
     expect([...asked].filter((name) => !got.has(name))).toEqual([]);
   });
 
   test("none is built, unpacked or taken from a wheel that no test asks for", () => {
     // What writes the schemas for kubeconform is run by make tools itself.
-    const wanted = [...folders, ...wheels, ...Object.values(unpack).flat()].filter((name) => name !== "kube-schemas");
+    const wanted = [...folders, ...wheels, ...unpacked].filter((name) => name !== "kube-schemas");
     expect(wanted.filter((name) => !asked.has(name))).toEqual([]);
   });
 
