@@ -21,8 +21,16 @@ export type LeafProfile = "service" | "node" | "gateway" | "operator";
 /** ProfileName is a kind of certificate. */
 export type ProfileName = "ca" | LeafProfile;
 
-/** OperatorRole limits what an operator's certificate may do: a viewer reads, an admin reads and changes. */
-export type OperatorRole = "viewer" | "admin";
+/** OPERATOR_ROLES limit what an operator's certificate may do: metrics reads /metrics only, a viewer reads, an admin reads and changes. */
+export const OPERATOR_ROLES = ["metrics", "viewer", "admin"] as const;
+
+/** OperatorRole is one of OPERATOR_ROLES. */
+export type OperatorRole = (typeof OPERATOR_ROLES)[number];
+
+/** isOperatorRole tells whether a text names a role. */
+export function isOperatorRole(text: string | undefined): text is OperatorRole {
+  return OPERATOR_ROLES.some((role) => role === text);
+}
 
 /** Profile is what all certificates of one kind have in common. */
 export interface Profile {
@@ -173,8 +181,8 @@ function checkSans(request: IssueRequest): void {
 }
 
 function checkScope(request: IssueRequest): void {
-  if (request.profile === "operator" && request.role !== "admin" && request.role !== "viewer") {
-    throw new PkiError("an operator certificate needs the role viewer or admin", { field: "role" });
+  if (request.profile === "operator" && !isOperatorRole(request.role)) {
+    throw new PkiError("an operator certificate needs the role metrics, viewer or admin", { field: "role" });
   }
   const prefixes = request.prefixes ?? [];
   if (prefixes.length > MAX_PREFIXES) throw new PkiError(`more than ${MAX_PREFIXES} id prefixes`, { field: "prefixes" });
@@ -258,8 +266,8 @@ export function readIdentity(certificate: X509Certificate): Identity {
   if (profile !== "operator") return { hubId, kind: profile, name, role: undefined, prefixes };
   const roles = valuesOf("role:");
   const role = roles[0];
-  if (roles.length !== 1 || (role !== "viewer" && role !== "admin")) {
-    throw new PkiError("operator certificate does not have exactly one role, viewer or admin", { field: "role" });
+  if (roles.length !== 1 || !isOperatorRole(role)) {
+    throw new PkiError("operator certificate does not have exactly one role: metrics, viewer or admin", { field: "role" });
   }
   return { hubId, kind: profile, name, role, prefixes };
 }

@@ -31,7 +31,7 @@ const planSchema = z.strictObject({
         name: z.string(),
         dns_names: z.array(z.string()).optional(),
         ips: z.array(z.string()).optional(),
-        role: z.enum(["viewer", "admin"]).optional(),
+        role: z.enum(["metrics", "viewer", "admin"]).optional(),
         prefixes: z.array(z.string()).optional(),
       }),
     )

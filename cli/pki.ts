@@ -3,7 +3,16 @@ import { readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { createRequest, loadAuthority, readRequest, signRequest } from "../certs/authority.ts";
 import { fileStem, type PkiEntry, type PkiReport, renewalDueAt, writeCertificate, writeKey, writePki } from "../certs/issue.ts";
-import { type IssueRequest, LEAF_PROFILES, readIdentity, readSans, SKEW_MS, sansOf } from "../certs/profiles.ts";
+import {
+  type IssueRequest,
+  isOperatorRole,
+  LEAF_PROFILES,
+  OPERATOR_ROLES,
+  readIdentity,
+  readSans,
+  SKEW_MS,
+  sansOf,
+} from "../certs/profiles.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { since } from "./format.ts";
 import type { Io } from "./io.ts";
@@ -48,7 +57,7 @@ function requestOf(kind: string, name: string, flags: PkiFlags): IssueRequest {
   const profile = LEAF_PROFILES.find((candidate) => candidate === kind);
   if (profile === undefined) throw usage(`there is no kind "${kind}"`, `Kinds are ${LEAF_PROFILES.join(", ")}.`);
   const { role, prefix, dns, ip, life } = flags;
-  if (role !== undefined && role !== "admin" && role !== "viewer") throw usage(`there is no role "${role}"`, "Roles are viewer and admin.");
+  if (role !== undefined && !isOperatorRole(role)) throw usage(`there is no role "${role}"`, `Roles are ${OPERATOR_ROLES.join(", ")}.`);
   return {
     profile,
     name,

@@ -223,7 +223,7 @@ function pkiVerbs(verb: Declare, program: Command): void {
       .option("--ip <address>", "service: further address (repeatable)", many);
   const rights = (command: Command): Command =>
     command
-      .addOption(new Option("--role <role>", "operator: what it may do").choices(["viewer", "admin"]))
+      .addOption(new Option("--role <role>", "operator: what it may do").choices(["metrics", "viewer", "admin"]))
       .option("--prefix <prefix>", "gateway: beginning of the node ids it may speak for (repeatable)", many)
       .option("--life <duration>", "shorter life than the profile's, e.g. 7d");
   keys(

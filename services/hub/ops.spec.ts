@@ -1,9 +1,12 @@
+import { X509Certificate } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
+import { authorise } from "#runtime/rpc/access.ts";
+import { organisationalUnits, roleOf } from "#runtime/tls/peer-identity.ts";
 import { writePki } from "../../certs/issue.ts";
 import { hubConfig } from "./config.ts";
 import { type RunningHub, startHub } from "./index.ts";
@@ -15,6 +18,7 @@ beforeEach(async () => {
   const leaves = [
     { profile: "service" as const, name: "hub" },
     { profile: "operator" as const, name: "viewer", role: "viewer" as const },
+    { profile: "operator" as const, name: "prometheus", role: "metrics" as const },
     { profile: "gateway" as const, name: "devices" },
   ];
   await writePki(join(folder, "pki"), "home", { now: new Date(systemClock.wall()), leaves });
@@ -39,11 +43,11 @@ async function start(opsHost: string, metricsHost = ""): Promise<RunningHub> {
 }
 
 /** metrics asks over TLS; the answer is the status, or the error's code. */
-function metrics(port: number, certificate = ""): Promise<number | string> {
+function metrics(port: number, certificate = "", path = "/metrics"): Promise<number | string> {
   const pem = (name: string): string => readFileSync(join(folder, "pki", name), "utf8");
   const own = certificate === "" ? {} : { cert: pem(`${certificate}.pem`), key: pem(`${certificate}.key`) };
   return new Promise((resolve) => {
-    const asked = request({ host: "localhost", port, path: "/metrics", ca: pem("ca.pem"), agent: false, ...own }, (answer) => {
+    const asked = request({ host: "localhost", port, path, ca: pem("ca.pem"), agent: false, ...own }, (answer) => {
       answer.resume();
       resolve(answer.statusCode ?? 0);
     });
@@ -77,4 +81,20 @@ test("a port of its own for metrics can be had on loopback too; operators and se
   expect(await metrics(metricsPort, "service-hub")).toBe(200);
   expect(await metrics(metricsPort, "gateway-devices")).toBe(403);
   expect(await metrics(metricsPort)).not.toBe(200);
+});
+
+test("an operator with the role metrics reads /metrics, not /statusz, and no RPC admits it", async () => {
+  const { metricsPort } = await start("127.0.0.1", "127.0.0.1");
+  expect(await metrics(metricsPort, "operator-prometheus")).toBe(200);
+  expect(await metrics(metricsPort, "operator-prometheus", "/statusz")).toBe(403);
+  expect(await metrics(metricsPort, "operator-prometheus", "/metrics/../statusz")).toBe(403);
+  expect(await metrics(metricsPort, "operator-viewer", "/statusz")).toBe(200);
+  const units = organisationalUnits(new X509Certificate(readFileSync(join(folder, "pki/operator-prometheus.pem"))));
+  for (const minRole of [1, 2])
+    expect(
+      authorise(
+        { kind: "operator", level: 0, role: roleOf(units) },
+        { principals: new Set(["operator"]), minTrust: 0, minRole, cost: "cheap", longLived: false, tokenless: false },
+      ),
+    ).toMatchObject({ reason: "ACCESS_DENIED", facts: { role: "metrics" } });
 });

@@ -25,7 +25,7 @@ import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { showDisk, showStoreSize } from "#runtime/store/usage.ts";
 import { type ModuleRow, Supervisor } from "#runtime/supervisor.ts";
 import { createServerCredentials } from "#runtime/tls/credentials.ts";
-import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
+import { organisationalUnits, parseSpiffeId, ROLE_VIEWER, roleOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
@@ -73,9 +73,12 @@ function readOwn(file: string, what: string): string {
 /** Kinds of this hub's own certificates that may read metrics and status: a device or a gateway has no business there. */
 const READERS: ReadonlySet<string> = new Set(["operator", "service"]);
 
-function admit(certificate: X509Certificate): boolean {
+/** admit decides who reads what on the metrics port; the role metrics is for /metrics alone. */
+function admit(certificate: X509Certificate, path: string): boolean {
   const [uri = "", ...more] = uriSans(certificate);
-  return more.length === 0 && READERS.has(parseSpiffeId(uri)?.kind ?? "");
+  const kind = parseSpiffeId(uri)?.kind ?? "";
+  if (more.length > 0 || !READERS.has(kind)) return false;
+  return kind !== "operator" || path === "/metrics" || roleOf(organisationalUnits(certificate)) >= ROLE_VIEWER;
 }
 
 /** ProcessOptions say what this process runs. */

@@ -29,8 +29,8 @@ export interface OpsOptions {
   readonly metrics?: OpsBind;
   /** Certificate, key and CA of this hub; a client certificate from that CA is demanded. */
   readonly tls?: SecureContextOptions;
-  /** admit looks at the client's certificate after TLS accepted it; false answers 403. All are admitted by default. */
-  readonly admit?: (certificate: X509Certificate) => boolean;
+  /** admit looks at the client's certificate and the path after TLS accepted it; false answers 403. All are admitted by default. */
+  readonly admit?: (certificate: X509Certificate, path: string) => boolean;
   readonly registry: Registry;
   /** readiness is answered as JSON: 200 if ready, else 503. */
   readonly readiness: () => { readonly ready: boolean };
@@ -95,7 +95,7 @@ function mutual(options: OpsOptions, tls: SecureContextOptions, routes: Routes):
   const serve = handler(options, routes);
   const server = createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" }, (request, response) => {
     const { raw } = (request.socket as TLSSocket).getPeerCertificate();
-    if (options.admit !== undefined && !options.admit(new X509Certificate(raw)))
+    if (options.admit !== undefined && !options.admit(new X509Certificate(raw), pathOf(request)))
       return answer(response, 403, "this certificate may not read here\n");
     serve(request, response);
   });
@@ -129,9 +129,13 @@ function insideRoutes(options: OpsOptions): Routes {
   ]);
 }
 
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? "").split("?", 1)[0] ?? "";
+}
+
 function handler(options: OpsOptions, routes: Routes): (request: IncomingMessage, response: ServerResponse) => void {
   return (request, response) => {
-    const route = routes.get((request.url ?? "").split("?", 1)[0] ?? "");
+    const route = routes.get(pathOf(request));
     if (route === undefined) return answer(response, 404, "not served here\n");
     if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, "only GET\n");
     const served = new Promise<void>((resolve) => resolve(route(request, response)));

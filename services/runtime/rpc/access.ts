@@ -116,7 +116,9 @@ export function authorise(caller: Principals, rule: AccessRule | undefined): Fai
     const facts = { level: String(caller.level), needed: String(rule.minTrust) };
     return { reason: "TRUST_TOO_LOW", message: `this needs trust level ${rule.minTrust} and yours is ${caller.level}`, facts };
   }
-  if (caller.kind === "operator" && caller.role < rule.minRole)
-    return { reason: "ACCESS_DENIED", message: "this needs an operator with the role admin", facts: { role: "viewer" } };
+  if (caller.kind === "operator" && caller.role < rule.minRole) {
+    const [needed, role] = [rule.minRole > OperatorRole.VIEWER ? "admin" : "viewer", caller.role > 0 ? "viewer" : "metrics"];
+    return { reason: "ACCESS_DENIED", message: `this needs an operator with the role ${needed}`, facts: { role } };
+  }
   return undefined;
 }

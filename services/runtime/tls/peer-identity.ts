@@ -50,13 +50,15 @@ export function organisationalUnits(leaf: X509Certificate): string[] {
   return ou === undefined ? [] : Array.isArray(ou) ? ou : [ou];
 }
 
-/** ROLE_VIEWER and ROLE_ADMIN are the numbers of `OperatorRole`. */
+/** ROLE_VIEWER and ROLE_ADMIN are the numbers of `OperatorRole`; ROLE_METRICS is below both, so no RPC admits it. */
+export const ROLE_METRICS = 0;
 export const ROLE_VIEWER = 1;
 export const ROLE_ADMIN = 2;
 
-/** roleOf reads an operator's role from `OU=role:admin|viewer`; viewer when nothing is said. */
+/** roleOf reads an operator's role from `OU=role:admin|viewer|metrics`; viewer when nothing is said. Of several, the least counts. */
 export function roleOf(units: readonly string[]): number {
-  return units.includes("role:admin") ? ROLE_ADMIN : ROLE_VIEWER;
+  if (units.includes("role:metrics")) return ROLE_METRICS;
+  return units.includes("role:admin") && !units.includes("role:viewer") ? ROLE_ADMIN : ROLE_VIEWER;
 }
 
 /** prefixesOf reads a gateway's id prefixes from `OU=prefix:<p>`. */
