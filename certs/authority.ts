@@ -1,6 +1,6 @@
 import { createHash, createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { readText } from "#runtime/files.ts";
 import {
   checkHubId,
   checkRequest,
@@ -105,7 +105,7 @@ export function openAuthority(certificatePem: string, keyPem: string): Authority
 export async function loadAuthority(dir: string): Promise<Authority> {
   const read = async (file: string): Promise<string> => {
     try {
-      return await readFile(join(dir, file), "utf8");
+      return readText(join(dir, file));
     } catch (error) {
       throw new PkiError(`${join(dir, file)} cannot be read`, { cause: error });
     }

@@ -1,6 +1,7 @@
 import { type KeyObject, randomBytes, X509Certificate } from "node:crypto";
-import { chmod, link, mkdir, open, readFile, rename, unlink } from "node:fs/promises";
+import { chmod, open, rename, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { makeFolder, placeNew, readText } from "#runtime/files.ts";
 import { type Authority, type Certified, createAuthority, type Issued, issue, openAuthority } from "./authority.ts";
 import {
   checkHubId,
@@ -78,7 +79,7 @@ export async function writePki(dir: string, hubId: string, options: PkiOptions):
     if (stems.has(fileStem(leaf))) throw new PkiError(`${fileStem(leaf)} is asked for twice`, { field: "leaves" });
     stems.add(fileStem(leaf));
   }
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  makeFolder(dir, 0o700);
   await chmod(dir, 0o700);
   const { authority, entry } = await writeAuthority(dir, hubId, options);
   const leaves = await Promise.all(options.leaves.map((leaf) => writeLeaf(dir, authority, leaf, options)));
@@ -205,7 +206,7 @@ function inFile<T>(file: string, work: () => T): T {
 
 async function readOptional(file: string): Promise<string | undefined> {
   try {
-    return await readFile(file, "utf8");
+    return readText(file);
   } catch (error) {
     if (codeOf(error) === "ENOENT") return undefined;
     throw new PkiError(`${file} cannot be read`, { cause: error });
@@ -228,7 +229,7 @@ async function writeWhole(file: string, text: string, mode: number, replace: boo
       await handle.close();
     }
     if (replace) await rename(temporary, file);
-    else await linkNew(temporary, file);
+    else linkNew(temporary, file);
   } catch (error) {
     await unlink(temporary).catch(() => undefined);
     throw error;
@@ -236,14 +237,13 @@ async function writeWhole(file: string, text: string, mode: number, replace: boo
   await syncFolder(dirname(file));
 }
 
-async function linkNew(temporary: string, file: string): Promise<void> {
+function linkNew(temporary: string, file: string): void {
   try {
-    await link(temporary, file);
+    placeNew(temporary, file);
   } catch (error) {
     if (codeOf(error) === "EEXIST") throw new PkiError(`${file} exists already and is not overwritten without force`, { cause: error });
     throw error;
   }
-  await unlink(temporary);
 }
 
 async function syncFolder(dir: string): Promise<void> {

@@ -13,7 +13,7 @@ const BANNER = 'import { createRequire as __createRequire } from "node:module"; 
  * The installed command is for small machines: one malloc arena, a small young generation and compact code save memory
  * (docs/INSTALL.md says how much). On a large machine start it as `node foedus.mjs`, which runs at full speed.
  */
-const SHEBANG = "#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --max-semi-space-size=2 --optimize-for-size";
+const SHEBANG = "#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --disable-sigusr1 --max-semi-space-size=2 --optimize-for-size";
 
 /** Files that say under which terms a package may be passed on. */
 const TERMS = /^(?:licen[cs]e|notice|copying)(?:[.-].*)?$/i;

@@ -9,6 +9,7 @@ import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { isHubId } from "#kernel/hub-id.ts";
+import { withoutBom } from "#runtime/files.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
 import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
@@ -49,7 +50,7 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 
 async function readPem(file: string, what: string): Promise<string> {
   try {
-    return await readFile(file, "utf8");
+    return withoutBom(await readFile(file, "utf8"));
   } catch (error) {
     throw usage(`${what} ${file} cannot be read`, "Check the path; `foedus pki init` and `foedus pki issue` make certificates.", error);
   }

@@ -1,9 +1,8 @@
 import { existsSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
-import { writeWhole } from "#runtime/whole-file.ts";
+import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
 import { usage } from "./exit.ts";
 import type { Io } from "./io.ts";
 
@@ -54,7 +53,7 @@ export function userContextsFile(env: Io["env"]): string | undefined {
 export async function readContexts(file: string): Promise<ContextsFile> {
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(file, "utf8"));
+    value = JSON.parse(readText(file));
   } catch (error) {
     throw usage(
       `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
@@ -80,6 +79,6 @@ export async function writeCurrent(contexts: ContextsFile, name: string): Promis
 /** writeContexts checks and writes a contexts file in one step, with its folder. Throws CliError (usage). */
 export async function writeContexts({ file, current, contexts }: ContextsFile): Promise<void> {
   check(file, { current, contexts });
-  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(file), 0o700);
   writeWhole(file, `${JSON.stringify({ current, contexts }, undefined, 2)}\n`, 0o600);
 }

@@ -1,7 +1,7 @@
-import { readFileSync } from "node:fs";
 import { relative } from "node:path";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ConfigError } from "#runtime/config/load.ts";
+import { readText } from "#runtime/files.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
 import { lookAtCertificates, lookAtPeerCas } from "./doctor/certificates.ts";
 import { lookAtOwnDoors, lookAtPeerDoors } from "./doctor/doors.ts";
@@ -60,7 +60,7 @@ function readPeers(hub: OwnHub, ledger: Ledger, shown: (path: string) => string)
   const fix = "Correct it; a running hub goes on with the last good one.";
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = readText(path);
   } catch {
     ledger.look({
       severity: "error",

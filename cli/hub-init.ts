@@ -1,8 +1,9 @@
 import { X509Certificate } from "node:crypto";
-import { existsSync } from "node:fs";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { existsSync, rmSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join, relative, resolve } from "node:path";
+import { makeFolder } from "#runtime/files.ts";
 import { writePki } from "../certs/issue.ts";
 import type { IssueRequest } from "../certs/profiles.ts";
 import { writeContexts } from "./contexts-file.ts";
@@ -57,17 +58,14 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitF
       `${join(plan.dir, there[0] ?? "")} exists already, and nothing is overwritten`,
       "Choose another folder with --dir.",
     );
-  await mkdir(plan.dir, { recursive: true, mode: 0o700 });
-  await writePki(join(plan.dir, "pki"), plan.hubId, { now: new Date(io.clock.wall()), leaves: leavesOf(plan) });
-  await writeContexts({
-    file: join(plan.dir, ".foedus", "contexts.json"),
-    current: plan.hubId,
-    contexts: { [plan.hubId]: contextOf(plan) },
-  });
-  const json = (value: object): string => `${JSON.stringify(value, undefined, 2)}\n`;
-  await writeFile(join(plan.dir, "federation.json"), json({ peers: [] }), { flag: "wx" });
-  // Last, so that a run that was cut off is not taken for a hub.
-  await writeFile(join(plan.dir, "hub.json"), json(configOf(plan)), { flag: "wx" });
+  makeFolder(plan.dir, 0o700);
+  try {
+    await make(io, plan);
+  } catch (error) {
+    // None of these was there before, and half of them would be in the way of the next try.
+    for (const name of MADE) rmSync(join(plan.dir, name), { recursive: true, force: true });
+    throw error;
+  }
   await tell(io, plan, flags);
   return EXIT.ok;
 }
@@ -171,4 +169,18 @@ async function tell(io: Io, plan: Plan, flags: InitFlags): Promise<void> {
       `Its CA has the SHA-256\n  ${sha256}\n\n` +
       `Next${folder === "." ? "" : `, in ${folder}/`}:\n${next.map((line) => `  ${line}\n`).join("")}`,
   );
+}
+
+/** make writes everything that a hub needs into its folder. */
+async function make(io: Io, plan: Plan): Promise<void> {
+  await writePki(join(plan.dir, "pki"), plan.hubId, { now: new Date(io.clock.wall()), leaves: leavesOf(plan) });
+  await writeContexts({
+    file: join(plan.dir, ".foedus", "contexts.json"),
+    current: plan.hubId,
+    contexts: { [plan.hubId]: contextOf(plan) },
+  });
+  const json = (value: object): string => `${JSON.stringify(value, undefined, 2)}\n`;
+  await writeFile(join(plan.dir, "federation.json"), json({ peers: [] }), { flag: "wx" });
+  // Last, so that a run that was cut off is not taken for a hub.
+  await writeFile(join(plan.dir, "hub.json"), json(configOf(plan)), { flag: "wx" });
 }

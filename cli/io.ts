@@ -2,6 +2,7 @@ import { createInterface, type Interface } from "node:readline";
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
 import { type Clock, systemClock } from "#runtime/clock.ts";
+import { onHangup } from "./signals.ts";
 
 /** Style is how a text stands out. */
 export type Style = "bold" | "dim" | "green" | "yellow" | "red";
@@ -25,7 +26,7 @@ export interface Io {
   readonly clock: Clock;
   /** Aborted by SIGINT, SIGTERM, and when nobody reads stdout any more. */
   readonly stopped: AbortSignal;
-  /** onHangup calls back at each SIGHUP, which asks a running hub to look at its files again. */
+  /** onHangup calls back at each SIGHUP, which asks a running hub to look at its files again; once for those that came before. */
   onHangup(listener: () => void): void;
 }
 
@@ -59,6 +60,8 @@ export function processIo(options: { readonly quiet: boolean }): Io {
     if (error.code !== "EPIPE") throw error;
     controller.abort("EPIPE");
   });
+  // Asked for here, so that writing to it never blocks; when nobody reads it any more, there is nothing to do about it.
+  process.stderr.on("error", () => undefined);
   let questions: Questions | undefined;
   return {
     out: (text) => {
@@ -74,12 +77,13 @@ export function processIo(options: { readonly quiet: boolean }): Io {
       return questions.ask(question);
     },
     style: (format, text) => styleText(format, text, { stream: process.stdout, validateStream: true }),
-    columns: process.stdout.isTTY ? process.stdout.columns : undefined,
+    // A terminal that does not know its width says 0.
+    columns: process.stdout.isTTY && process.stdout.columns > 0 ? process.stdout.columns : undefined,
     env: process.env,
     cwd: process.cwd(),
     clock: systemClock,
     stopped: controller.signal,
-    onHangup: (listener) => void process.on("SIGHUP", listener),
+    onHangup,
   };
 }
 

@@ -1,54 +1,6 @@
-#!/usr/bin/env node
-import { type Command, CommanderError } from "commander";
-import { type CliError, EXIT, type ExitCode, errorJson, errorText, toCliError, usage } from "./exit.ts";
-import { processIo } from "./io.ts";
-import { buildProgram, type Handle } from "./program.ts";
+#!/usr/bin/env -S node --disable-sigusr1
+import "./signals.ts";
 
-/** report writes an error as people or programs want it; FOEDUS_DEBUG=1 adds the stacks. */
-function report(error: CliError, json: boolean): ExitCode {
-  process.stderr.write(json ? errorJson(error) : errorText(error));
-  if (process.env["FOEDUS_DEBUG"] === "1")
-    process.stderr.write(`${String(error.stack)}\n${error.cause instanceof Error ? `caused by ${error.cause.stack}\n` : ""}`);
-  return error.exitCode;
-}
-
-/** fromCommander turns a complaint of the parser into ours; help and version are no complaints. */
-function fromCommander(error: CommanderError): CliError | undefined {
-  if (error.exitCode === 0 || error.code === "commander.help") return undefined;
-  const message = error.message
-    .replace(/^error: /, "")
-    .replace(/\n/g, " ")
-    .trim();
-  return usage(message, "See `foedus --help`, or --help after the command.");
-}
-
-async function main(argv: readonly string[]): Promise<ExitCode> {
-  let exitCode: ExitCode = EXIT.ok;
-  const json = argv.includes("--json");
-  const handle: Handle = async (command: Command, load) => {
-    // A verb with subcommands takes its options before and after them.
-    const options = { ...command.parent?.opts(), ...command.opts() } as { readonly quiet?: boolean };
-    const io = processIo({ quiet: options.quiet === true });
-    const run = await load();
-    const result = await run(io, command.args, options as never);
-    exitCode = result ?? EXIT.ok;
-  };
-  try {
-    const program = buildProgram(handle);
-    if (argv.length === 0) program.outputHelp();
-    else await program.parseAsync(argv as string[], { from: "user" });
-    return exitCode;
-  } catch (error) {
-    if (error instanceof CommanderError) {
-      const complaint = fromCommander(error);
-      return complaint === undefined ? (error.exitCode === 0 ? EXIT.ok : EXIT.usage) : report(complaint, json);
-    }
-    const { reasonRule } = await import("#runtime/rpc/status.ts");
-    return report(
-      toCliError(error, (reason) => reasonRule(reason).remedy),
-      json,
-    );
-  }
-}
-
+// All else is loaded after the signals are handled: an import statement would load it before.
+const { main } = await import("./command.ts");
 process.exitCode = await main(process.argv.slice(2));

@@ -1,7 +1,7 @@
 import type { X509Certificate } from "node:crypto";
-import { readFile } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 import { GetStatusRequestSchema } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
+import { readText } from "#runtime/files.ts";
 import { loadCertificate } from "#runtime/tls/certificate-source.ts";
 import { parseCertificates, splitPem } from "#runtime/tls/credentials.ts";
 import { type HubConfig, resolveFrom } from "../services/hub/index.ts";
@@ -45,7 +45,7 @@ export async function ownSide(io: Io, { hub: { config, folder } }: Desk, mode: M
   const { tls, hub_id: hubId } = config;
   const files = { certFile: resolveFrom(folder, tls.cert), keyFile: resolveFrom(folder, tls.key) };
   const { leaf, key } = await loadCertificate(files, io.clock.wall());
-  const caPems = splitPem(await readFile(resolveFrom(folder, tls.ca), "utf8"));
+  const caPems = splitPem(readText(resolveFrom(folder, tls.ca)));
   return { offer: { hubId, caPems, leaf, address: peerAddress(config, mode) }, key, bundle: parseCertificates(caPems) };
 }
 

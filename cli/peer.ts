@@ -1,8 +1,9 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
-import { readFile, unlink } from "node:fs/promises";
+import { unlink } from "node:fs/promises";
 import { dirname, join, relative, resolve } from "node:path";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { readText } from "#runtime/files.ts";
 import { splitPem } from "#runtime/tls/credentials.ts";
 import { uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Federation } from "../services/hub/index.ts";
@@ -238,7 +239,7 @@ async function readCertificates(
 ): Promise<{ readonly file: string; readonly certificates: readonly X509Certificate[] }> {
   const file = resolve(io.cwd, path);
   try {
-    return { file, certificates: splitPem(await readFile(file, "utf8")).map((pem) => new X509Certificate(pem)) };
+    return { file, certificates: splitPem(readText(file)).map((pem) => new X509Certificate(pem)) };
   } catch (error) {
     const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
     throw new CliError(missing ? EXIT.notFound : EXIT.usage, `${file} cannot be read as a certificate`, remedy, { cause: error });
@@ -318,7 +319,7 @@ async function report(
   done: { readonly hubId: string; readonly what: string; readonly changed: boolean; readonly sha256: readonly string[] },
 ): Promise<void> {
   const { hubId, what, changed, sha256 } = done;
-  const wanted = judge(desk, await readFile(desk.path, "utf8")).peers.find((peer) => peer.hubId === hubId)!;
+  const wanted = judge(desk, readText(desk.path)).peers.find((peer) => peer.hubId === hubId)!;
   let refusal: CliError | undefined;
   const live = await running(io, desk.hub, flags, (connection) =>
     untilTaken(io, connection, wanted, changed).catch((error: unknown) => {

@@ -1,7 +1,8 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import * as z from "zod";
+import { readText } from "#runtime/files.ts";
 import { fileStem, type PkiEntry, writePki } from "../certs/issue.ts";
 import { type IssueRequest, LEAF_PROFILES } from "../certs/profiles.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
@@ -67,7 +68,7 @@ export async function secrets(io: Io, [file = ""]: readonly string[], flags: Sec
 async function readPlan(path: string): Promise<Plan> {
   let text: string;
   try {
-    text = await readFile(path, "utf8");
+    text = readText(path);
   } catch (cause) {
     throw new CliError(EXIT.notFound, `${path} cannot be read`, "Give the file that says which certificates are wanted.", { cause });
   }
@@ -108,13 +109,13 @@ async function bring(cluster: Secrets, plan: Plan, dir: string, now: Date): Prom
     await writeFile(`${stem}.key`, part(leaf, "tls.key"), { mode: 0o600 });
   }
   const report = await writePki(dir, plan.hub_id, { now, leaves: requests });
-  const caPem = await readFile(report.authority.certificateFile, "utf8");
+  const caPem = readText(report.authority.certificateFile);
   // The authority first: a run that is cut off here leaves nothing that the next one could not go on with.
   const row = async (secret: string, entry: PkiEntry, before: Secret | undefined): Promise<Row> => {
     const data = {
       "ca.crt": caPem,
-      "tls.crt": await readFile(entry.certificateFile, "utf8"),
-      "tls.key": await readFile(entry.keyFile, "utf8"),
+      "tls.crt": readText(entry.certificateFile),
+      "tls.key": readText(entry.keyFile),
     };
     const written = before === undefined || Object.entries(data).some(([key, text]) => before.data[key] !== text);
     if (written)

@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { readText } from "#runtime/files.ts";
 import { createRequest, loadAuthority, readRequest, signRequest } from "../certs/authority.ts";
 import { fileStem, type PkiEntry, type PkiReport, renewalDueAt, writeCertificate, writeKey, writePki } from "../certs/issue.ts";
 import {
@@ -104,7 +105,7 @@ async function leavesOf(dir: string, hubId: string): Promise<IssueRequest[]> {
   const leaves: IssueRequest[] = [];
   for (const file of (await readdir(dir)).sort()) {
     if (!/^(service|node|gateway|operator)-.*\.pem$/.test(file)) continue;
-    const certificate = readCertificate(await readFile(join(dir, file), "utf8"), join(dir, file));
+    const certificate = readCertificate(readText(join(dir, file)), join(dir, file));
     const identity = readIdentity(certificate);
     if (identity.hubId !== hubId || `${fileStem({ profile: identity.kind, name: identity.name })}.pem` !== file)
       throw new CliError(
@@ -168,7 +169,7 @@ export async function csr(io: Io, [kind = "", name = ""]: readonly string[], fla
  * than the request's, which key that must be: --key-sha256.
  */
 export async function sign(io: Io, [file = "", kind = "", name = ""]: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
-  const csrPem = await readText(resolve(io.cwd, file));
+  const csrPem = readOrFail(resolve(io.cwd, file));
   const { keySha256 } = readRequest(csrPem);
   const request = requestOf(kind, name, flags);
   if (flags.keySha256 === undefined)
@@ -194,9 +195,9 @@ export async function sign(io: Io, [file = "", kind = "", name = ""]: readonly s
   return EXIT.ok;
 }
 
-async function readText(file: string): Promise<string> {
+function readOrFail(file: string): string {
   try {
-    return await readFile(file, "utf8");
+    return readText(file);
   } catch (error) {
     throw new CliError(EXIT.notFound, `${file} cannot be read`, "Check the path.", { cause: error });
   }
@@ -213,7 +214,7 @@ function readCertificate(pem: string, file: string): X509Certificate {
 /** showFiles says what certificates and requests are: whose, for what, how long. */
 export async function showFiles(io: Io, files: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
   const described: (readonly (readonly [string, Cell])[])[] = [];
-  for (const file of files) described.push(describeFile(file, await readText(resolve(io.cwd, file)), io.clock.wall()));
+  for (const file of files) described.push(describeFile(file, readOrFail(resolve(io.cwd, file)), io.clock.wall()));
   if (flags.json)
     await printJson(io, {
       files: described.map((pairs) =>

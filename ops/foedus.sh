@@ -8,4 +8,4 @@ flags=${FOEDUS_NODE_FLAGS---max-semi-space-size=2 --optimize-for-size}
 unset FOEDUS_NODE_FLAGS
 # Split on purpose: it is a list.
 # shellcheck disable=SC2086
-exec "$lib/node" $flags "$lib/foedus.mjs" "$@"
+exec "$lib/node" --disable-sigusr1 $flags "$lib/foedus.mjs" "$@"

@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { readText } from "#runtime/files.ts";
 import { checkPair, splitPem } from "#runtime/tls/credentials.ts";
 import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { renewalDueAt } from "../../certs/issue.ts";
@@ -98,9 +99,9 @@ function beside(caFile: string): string[] {
   }
 }
 
-function readText({ ledger, shown }: CertificateView, path: string, what: string, fix: string): string | undefined {
+function readLooked({ ledger, shown }: CertificateView, path: string, what: string, fix: string): string | undefined {
   try {
-    const text = readFileSync(path, "utf8");
+    const text = readText(path);
     ledger.look(undefined);
     return text;
   } catch (error) {
@@ -114,7 +115,7 @@ function lookAtOwnCa(view: CertificateView, file: string): readonly X509Certific
   const { ledger, hub, shown } = view;
   const subject = shown(file);
   const error = (message: string, fix: string): Finding => ({ severity: "error", check: "certificate", subject, message, fix });
-  const text = readText(view, file, "ca", "Correct tls.ca; `foedus pki init` makes a CA.");
+  const text = readLooked(view, file, "ca", "Correct tls.ca; `foedus pki init` makes a CA.");
   if (text === undefined) return [];
   let certificates: X509Certificate[];
   try {
@@ -169,13 +170,13 @@ function lookAtPair(
   const subject = shown(files.cert);
   const dir = shown(dirname(files.cert));
   const error = (message: string, fix: string): Finding => ({ severity: "error", check: "certificate", subject, message, fix });
-  const cert = readText(view, files.cert, "certificate", "Correct the path, or issue it with `foedus pki issue`.");
+  const cert = readLooked(view, files.cert, "certificate", "Correct the path, or issue it with `foedus pki issue`.");
   if (cert === undefined) return undefined;
   // A certificate whose key lives elsewhere (a request that was signed here) is in order without it.
   const key =
     files.kind === undefined && !existsSync(files.key)
       ? undefined
-      : readText(view, files.key, "key", "Correct the path, or issue it anew with `foedus pki issue --force`.");
+      : readLooked(view, files.key, "key", "Correct the path, or issue it anew with `foedus pki issue --force`.");
   if (key !== undefined) lookAtMode(view, files.key);
   else if (files.kind !== undefined) return undefined;
   let leaf: X509Certificate;

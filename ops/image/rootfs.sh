@@ -16,7 +16,7 @@ esac
 
 install -D -m 755 "$node/bin/node" "$target/usr/bin/node"
 # `env` is not there to find Node, so the first line names it. The suffix .mjs says what it is, the link gives it its name.
-"$node/bin/node" cli/build.ts --out "$target/usr/lib/foedus/foedus.mjs" --shebang '#!/usr/bin/node'
+"$node/bin/node" cli/build.ts --out "$target/usr/lib/foedus/foedus.mjs" --shebang '#!/usr/bin/node --disable-sigusr1'
 ln -sf ../lib/foedus/foedus.mjs "$target/usr/bin/foedus"
 install -D -m 644 LICENSE "$target/usr/share/doc/foedus/LICENSE"
 install -D -m 644 "$node/LICENSE" "$target/usr/share/doc/foedus/LICENSE.node"

@@ -135,4 +135,20 @@ describe("federation file", () => {
       token_ttl_ms: 3_600_000,
     });
   });
+
+  test.each([
+    ["127.0.0.1:28800", /without a port: write 127\.0\.0\.1 here, and 28800 into `port`/],
+    ["[::1]:18800", /without a port: write \[::1\] here/],
+    ["a:b:c", /is no host name, IPv4 or IPv6 address/],
+    ["a,b", /must be one host/],
+    ["https://a", /without scheme or path/],
+    ["a@b", /host name or address/],
+  ])("F-27 host %s is refused with what to do", (host, words) => {
+    expect(() => parse({ peers: [{ hub_id: "b", host, ca: b.caPem }] })).toThrow(words);
+  });
+
+  test.each(["10.1.2.3", "::1", "[fe80::1]", "hub.example.org", "hub_1"])("F-27 host %s is taken", (host) => {
+    const { peers } = parse({ peers: [{ hub_id: "b", host, ca: b.caPem }] });
+    expect(peers[0]?.addresses[0]?.host).toBe(host.replace(/^\[|\]$/g, ""));
+  });
 });

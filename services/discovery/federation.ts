@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
 import { dirname, resolve } from "node:path";
 import { hubIdProblem } from "#kernel/hub-id.ts";
 import { ConfigError, type ConfigProblem } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";
+import { readText } from "#runtime/files.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "./messages.ts";
 
@@ -57,10 +58,10 @@ export function loadFederation(
   path: string,
   options: Omit<FederationOptions, "folder" | "source">,
 ): { readonly federation: Federation; readonly count: number } {
-  const readText = options.readText ?? readUtf8;
+  const read = options.readText ?? readText;
   let text: string;
   try {
-    text = readText(path);
+    text = read(path);
   } catch (cause) {
     throw new ConfigError([
       { path: "", source: `file ${path}`, message: `cannot read it: ${cause instanceof Error ? cause.message : String(cause)}` },
@@ -160,11 +161,9 @@ class Parser {
     const badPort = typeof port !== "number" || !Number.isInteger(port) || port < 1 || port > 65_535;
     if (badPort) this.#problem(`${path}.port`, "must be a port from 1 to 65535");
     if (host === undefined || host === "") return [];
-    if (typeof host !== "string" || /[\s/]/.test(host) || host.length > 253) {
-      this.#problem(`${path}.host`, "must be a host name or address, without scheme or path; leave it out if the peer can only dial us");
-      return [];
-    }
-    return badPort ? [] : [{ host: host.replace(/^\[|\]$/g, ""), port }];
+    const problem = hostProblem(host);
+    if (problem !== undefined) this.#problem(`${path}.host`, problem);
+    return badPort || problem !== undefined ? [] : [{ host: String(host).replace(/^\[|\]$/g, ""), port }];
   }
 
   #maxTrust(path: string, value: unknown): Level {
@@ -191,7 +190,7 @@ class Parser {
   }
 
   #readCas(at: string, given: string): PinnedCa[] {
-    const pem = given.includes("-----BEGIN") ? given : (this.#o.readText ?? readUtf8)(resolve(this.#o.folder ?? ".", given));
+    const pem = given.includes("-----BEGIN") ? given : (this.#o.readText ?? readText)(resolve(this.#o.folder ?? ".", given));
     const certificates = parseCertificates([pem]);
     if (certificates.length === 0) this.#problem(at, "there is no certificate in it");
     if (certificates.some(({ ca }) => !ca)) this.#problem(at, "it holds a certificate that is not a CA; pin the hub's CA, not a leaf");
@@ -230,6 +229,17 @@ class Parser {
   }
 }
 
+/** hostProblem says why something is not one host name or address that can be dialled. */
+function hostProblem(host: unknown): string | undefined {
+  if (typeof host !== "string" || /[\s/@?#]/.test(host) || host.length > 253)
+    return "must be a host name or address, without scheme or path; leave it out if the peer can only dial us";
+  if (/[,;]/.test(host)) return "must be one host; further addresses of a peer are seeds (SEEDS, or `seeds` in the configuration)";
+  if (isIP(host.replace(/^\[(.*)\]$/, "$1")) !== 0) return undefined;
+  const [, name, port] = /^(\[[^\]]*\]|[^:]*):(\d+)$/.exec(host) ?? [];
+  if (port !== undefined) return `must be a host without a port: write ${name} here, and ${port} into \`port\` (--port)`;
+  return /[:[\]]/.test(host) ? "is no host name, IPv4 or IPv6 address" : undefined;
+}
+
 /** fingerprintOf reads a SHA-256 in hex, with or without colons; undefined for anything else. */
 function fingerprintOf(value: unknown): string | undefined {
   const digest = typeof value === "string" ? value.replaceAll(":", "").trim().toLowerCase() : "";
@@ -238,8 +248,4 @@ function fingerprintOf(value: unknown): string | undefined {
 
 function isObject(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function readUtf8(path: string): string {
-  return readFileSync(path, "utf8");
 }

@@ -144,7 +144,7 @@ export const hubShape = {
     .strictObject({
       level: z.enum(["debug", "info", "warn", "error"]).default("info").meta({ description: "least level that is logged", live: true }),
       destination: z.string().default("stderr").meta({ description: "stdout, stderr or the path of a file" }),
-      pretty: z.boolean().default(false).meta({ description: "lines for people instead of JSON" }),
+      pretty: z.boolean().default(false).meta({ description: "lines for people instead of JSON; a terminal always gets them" }),
     })
     .prefault({}),
   ops: z

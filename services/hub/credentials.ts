@@ -1,9 +1,9 @@
 import type { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
+import { notFile, readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { sampledGauge } from "#runtime/metrics/declare.ts";
 import type { PeerView } from "#runtime/peers.ts";
@@ -222,9 +222,11 @@ function checkOwn({ leaf, id }: Certificate, certFile: string, hubId: string, ca
 function readCa(file: string): CaSet {
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    text = readText(file);
   } catch (cause) {
-    throw fail("NOT_CONFIGURED", `cannot read the CA certificates ${file}; correct tls.ca or make the file readable`, { cause });
+    throw fail("NOT_CONFIGURED", `cannot read the CA certificates ${file}${notFile(cause)}; correct tls.ca or make the file readable`, {
+      cause,
+    });
   }
   const pems = splitPem(text);
   if (pems.length === 0) throw fail("NOT_CONFIGURED", `${file} holds no certificate; tls.ca must name this hub's CA in PEM`);

@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Clock } from "#runtime/clock.ts";
 import { FollowedFiles, type Noted } from "#runtime/config/follow.ts";
 import type { EventSink } from "#runtime/events.ts";
+import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type Federation, type FederationOptions, loadFederation, parseFederation, parseSeeds } from "../discovery/index.ts";
 import type { HubConfig } from "./config.ts";
@@ -17,11 +17,11 @@ const LOOK_MS = 1_000;
  */
 export function readFederation(config: HubConfig, folder: string, noted: Noted = () => undefined): Federation | undefined {
   if (config.federation_config_path === "") return undefined;
-  const readText = (path: string): string => {
+  const read = (path: string): string => {
     noted(path);
-    return readFileSync(path, "utf8");
+    return readText(path);
   };
-  return loadFederation(resolveFrom(folder, config.federation_config_path), { ...optionsOf(config, folder), readText }).federation;
+  return loadFederation(resolveFrom(folder, config.federation_config_path), { ...optionsOf(config, folder), readText: read }).federation;
 }
 
 /**

@@ -1,13 +1,12 @@
-import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
 import { fail } from "#kernel/error.ts";
-import { writeWhole } from "#runtime/whole-file.ts";
+import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
 
 /** nextIncarnation counts the starts of one process of a hub, in a small file beside its stores; the first start is 1. */
 export function nextIncarnation(file: string): number {
   let last = 0;
   try {
-    last = Number(readFileSync(file, "utf8").trim());
+    last = Number(readText(file).trim());
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT")
       throw fail("NOT_CONFIGURED", `cannot read ${file}; give it to the user that runs the hub`, { cause: error });
@@ -15,7 +14,7 @@ export function nextIncarnation(file: string): number {
   // A file that was damaged counts as lost: peers then see a higher incarnation by the time, never a lower one.
   const next = Number.isSafeInteger(last) && last >= 0 ? last + 1 : 1;
   try {
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(file), 0o700);
     writeWhole(file, `${next}\n`, 0o600);
   } catch (error) {
     throw fail("NOT_CONFIGURED", `cannot write ${file}: make data_dir writable for the user that runs the hub and free some space`, {

@@ -5,6 +5,7 @@ import type { Noted } from "#runtime/config/follow.ts";
 import { loadConfig } from "#runtime/config/load.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { createLogger } from "#runtime/log/log.ts";
+import { isTerminal, type SinkState, tellStderr } from "#runtime/log/sink.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
 import type { Automation } from "./automation.ts";
 import { type HubConfig, hubConfig, type ServiceName } from "./config.ts";
@@ -82,7 +83,7 @@ export interface RunningHub {
   readonly metricsPort: number;
   /** broken resolves with the reason if a core failed an assertion: end the process with a failure (D6). */
   readonly broken: Promise<unknown>;
-  /** reload looks at configuration, federation file and certificates now, instead of within seconds. */
+  /** reload opens the log again and looks at configuration, federation file and certificates now, instead of within seconds. */
   reload(): Promise<void>;
   /** stop resolves true if everything that was acknowledged is durable and the stop was clean. */
   stop(): Promise<boolean>;
@@ -104,7 +105,13 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
   const { config, folder, again, runs, automation, localCommands, stopped } = options;
   const { level, destination, pretty } = config.log;
   const place = destination === "stdout" || destination === "stderr" ? destination : resolveFrom(folder, destination);
-  const log = createLogger({ level, destination: place, pretty });
+  let tell: ((state: SinkState) => void) | undefined;
+  const onState = (state: SinkState): void => {
+    // Where else: the log is what fails. A log on stderr has nowhere else to go but the event and the metric.
+    if (place !== "stderr") tellStderr(`foedus: ${state.text}`);
+    tell?.(state);
+  };
+  const log = createLogger({ level, destination: place, pretty: pretty || isTerminal(place), onState });
   const { promise: broken, resolve: onFatal } = Promise.withResolvers<unknown>();
   const hub = new HubProcess({
     config,
@@ -115,16 +122,18 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
     clock: systemClock,
     entropy: systemEntropy,
     log: log.child({ hub: config.hub_id }),
+    logSink: log.sink,
     onFatal,
     ...(automation === undefined ? {} : { automation }),
     ...(localCommands === undefined ? {} : { localCommands }),
   });
+  tell = (state) => hub.logState(state);
   stopped?.addEventListener("abort", () => hub.interrupt(), { once: true });
   try {
     await hub.start();
   } catch (error) {
     await hub.stop();
-    await log.flush();
+    await log.close();
     throw error;
   }
   return {
@@ -138,11 +147,14 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
       return hub.metricsPort;
     },
     broken,
-    reload: () => hub.reload(),
+    reload: async () => {
+      log.reopen();
+      await hub.reload();
+    },
     stop: async () => {
       const clean = await hub.stop();
       log.info({ clean }, "hub stopped");
-      await log.flush();
+      await log.close();
       return clean;
     },
   };

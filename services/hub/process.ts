@@ -1,5 +1,4 @@
 import type { X509Certificate } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { Registry } from "prom-client";
@@ -13,8 +12,10 @@ import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#ru
 import { renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
 import type { Entropy } from "#runtime/entropy.ts";
+import { closeToOthers, notFile, readText } from "#runtime/files.ts";
 import type { Logger, LogLevel } from "#runtime/log/log.ts";
-import { sampledGauge } from "#runtime/metrics/declare.ts";
+import type { SinkState } from "#runtime/log/sink.ts";
+import { sampledCounter, sampledGauge } from "#runtime/metrics/declare.ts";
 import { collectProcessMetrics } from "#runtime/metrics/process.ts";
 import type { Platform, ServiceModule } from "#runtime/module.ts";
 import { isLoopback, type OpsServer, startOps } from "#runtime/ops/server.ts";
@@ -62,11 +63,15 @@ const TRACES_MS = 1_000;
 
 function readOwn(file: string, what: string): string {
   try {
-    return readFileSync(file, "utf8");
+    return readText(file);
   } catch (cause) {
-    throw fail("NOT_CONFIGURED", `cannot read the ${what} ${file}; correct the path in the configuration or make the file readable`, {
-      cause,
-    });
+    throw fail(
+      "NOT_CONFIGURED",
+      `cannot read the ${what} ${file}${notFile(cause)}; correct the path in the configuration or make the file readable`,
+      {
+        cause,
+      },
+    );
   }
 }
 
@@ -95,6 +100,8 @@ export interface ProcessOptions {
   readonly clock: Clock;
   readonly entropy: Entropy;
   readonly log: Logger;
+  /** How the output of the log fares, for the metrics. */
+  readonly logSink?: { readonly failing: string | undefined; readonly lost: number };
   /** onFatal is called when a core failed an assertion: the process must end with a failure (D6). */
   readonly onFatal: (error: unknown) => void;
   readonly automation?: Automation;
@@ -189,6 +196,12 @@ export class HubProcess {
       { hub: config.hub_id, runs: this.#o.runs, port: this.#port, ops: this.opsPort, startMs: Math.round(clock.mono() - this.#startedAt) },
       "hub started",
     );
+  }
+
+  /** logState tells of a log that begins to fail, or is written again: where people look who cannot see it there. */
+  logState({ code, text }: SinkState): void {
+    const fields = code === undefined ? {} : { code };
+    this.#events.sink("hub").report({ kind: "MODULE", severity: code === undefined ? "INFO" : "ERROR", text, fields });
   }
 
   /** interrupt makes a start that waits for the clock give up; `stop` follows. */
@@ -300,7 +313,15 @@ export class HubProcess {
       labels: ["module"],
     });
     const dataDir = resolveFrom(folder, config.data_dir);
+    const sink = this.#o.logSink;
+    const failing = { name: "foedus_log_failing", help: "1 while the log cannot be written; the hub runs on without it." };
+    const lost = {
+      name: "foedus_log_lines_lost_total",
+      help: "Log lines that were never written, because the log failed or its reader was too slow.",
+    };
     const ends = [
+      sampledGauge<never>(this.#registry, failing)({}, () => (sink?.failing === undefined ? 0 : 1)),
+      sampledCounter<never>(this.#registry, lost)({}, () => sink?.lost ?? 0),
       sampledGauge(this.#registry, self)({ hub: config.hub_id, runs, version: SOFTWARE }, () => 1),
       showDisk(this.#registry, dataDir),
       ...[...this.#services, "rpc", "flow"].map((module) =>
@@ -398,6 +419,9 @@ export class HubProcess {
   #build(): void {
     const { config, folder, runs, clock, log } = this.#o;
     const credentials = this.#credentials!;
+    const dataDir = resolveFrom(folder, config.data_dir);
+    // Keys of tokens and of the feed are in it. A folder that was made by hand is often open to all.
+    if (!closeToOthers(dataDir)) log.warn({ folder: dataDir, fix: "chmod o-rwx" }, "data folder is open to other users of this machine");
     const incarnation = nextIncarnation(join(resolveFrom(folder, config.data_dir), `${runs}.incarnation`));
     for (const service of this.#services) this.#feeds.set(service, this.#makeFeed(service));
     const wiring: Wiring = {

@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
+import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { createOtlpSink, type OtlpTls } from "#runtime/trace/otlp.ts";
 import { Tracer } from "#runtime/trace/tracer.ts";
@@ -87,7 +87,7 @@ function tlsOf({ config, folder, credentials }: TracingParts): () => OtlpTls | u
       return { ca: credentials.caPems, cert, key };
     };
   const file = resolveFrom(folder, ca);
-  return follow(() => ({ ca: [readText(file, "the collector's CA", "tracing.ca")] }));
+  return follow(() => ({ ca: [readOrFail(file, "the collector's CA", "tracing.ca")] }));
 }
 
 function headersOf({ config, folder, log }: TracingParts): () => Readonly<Record<string, string>> {
@@ -95,7 +95,7 @@ function headersOf({ config, folder, log }: TracingParts): () => Readonly<Record
   if (headers_file === "") return () => ({});
   const file = resolveFrom(folder, headers_file);
   return follow(
-    () => parseHeaders(readText(file, "the collector's headers", "tracing.headers_file"), file),
+    () => parseHeaders(readOrFail(file, "the collector's headers", "tracing.headers_file"), file),
     (err) => log.warn({ err }, "headers of the collector are not renewed; the last good ones are used"),
   );
 }
@@ -126,9 +126,9 @@ export function parseHeaders(text: string, file: string): Readonly<Record<string
   return headers;
 }
 
-function readText(file: string, what: string, field: string): string {
+function readOrFail(file: string, what: string, field: string): string {
   try {
-    return readFileSync(file, "utf8");
+    return readText(file);
   } catch (cause) {
     throw fail("NOT_CONFIGURED", `cannot read ${what} ${file}; correct ${field} or make the file readable`, { cause });
   }

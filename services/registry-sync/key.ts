@@ -1,10 +1,10 @@
 import { constants, sign, verify, X509Certificate } from "node:crypto";
-import { chmodSync, closeSync, fsyncSync, linkSync, openSync, readFileSync, rmSync, statSync, writeSync } from "node:fs";
-import { dirname } from "node:path";
+import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#runtime/crypto.ts";
+import { placeNew, readText } from "#runtime/files.ts";
 import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 
@@ -51,7 +51,7 @@ export function loadFeedKey(path: string): HeldKey {
 function readKey(path: string): HeldKey | undefined {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = readText(path);
     if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
@@ -84,24 +84,12 @@ function createKey(path: string): HeldKey {
     closeSync(handle);
   }
   try {
-    // A link does not replace: whoever was first wins, and the file is complete the moment it has its name.
-    linkSync(fresh, path);
+    // Whoever was first wins, and the file is complete the moment it has its name.
+    placeNew(fresh, path);
   } catch (cause) {
     if (!(cause instanceof Error && "code" in cause && cause.code === "EEXIST")) throw cause;
-  } finally {
-    rmSync(fresh, { force: true });
   }
-  syncFolder(dirname(path));
   return readKey(path) as HeldKey;
-}
-
-function syncFolder(path: string): void {
-  const handle = openSync(path, "r");
-  try {
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
-  }
 }
 
 /** certificatesOf splits a PEM text with several certificates, leaf first. */

@@ -28,6 +28,16 @@ describe("shell scripts", () => {
   );
 });
 
+test("F-9 wherever a hub is started, its Node takes no debugger by a signal", () => {
+  const starts = ["ops/foedus.sh", "ops/image/rootfs.sh", "cli/build.ts", "cli/main.ts"];
+  expect(starts.filter((path) => !/(?:node"?|bin\/node|-S node|MAX=1 node) --disable-sigusr1/.test(read(path)))).toEqual([]);
+  // Whatever else starts Node by name has to be added above.
+  const units = filesUnder("ops", (path) => /\.(?:service|sh)$/.test(path)).filter((path) =>
+    /exec .*node\b|^#!.*node|ExecStart=.*node/m.test(read(path)),
+  );
+  expect(units).toEqual(["ops/foedus.sh"]);
+});
+
 describe("the Dockerfile", () => {
   const text = read("Dockerfile");
   const lines = text

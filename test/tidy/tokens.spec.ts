@@ -27,7 +27,12 @@ const BANS: readonly Ban[] = [
   {
     token: /\bprocess\.(?!versions|hrtime)/,
     instead: "only the command line and the configuration know the process",
-    home: (p) => inCli(p) || p.startsWith("services/runtime/config/") || p.startsWith("services/runtime/metrics/"),
+    home: (p) =>
+      inCli(p) ||
+      p.startsWith("services/runtime/config/") ||
+      p.startsWith("services/runtime/metrics/") ||
+      // Its last lines are written when the process ends.
+      p === "services/runtime/log/sink.ts",
   },
   {
     token: /\bgrpc\.experimental\b|\bupdateSecureContextOptions\b/,

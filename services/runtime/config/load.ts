@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import type * as z from "zod";
 import { FoedusError } from "#kernel/error.ts";
+import { readText } from "#runtime/files.ts";
 import { envName, type Leaf, leavesOf, nearest, type Shape, shapeOf } from "./shape.ts";
 
 /** ConfigInputs are the places a configuration comes from; later ones win: defaults, file, environment, flags. */
@@ -78,7 +78,7 @@ class Loader {
     const source = `file ${file}`;
     let value: unknown;
     try {
-      value = JSON.parse(readFileSync(file, "utf8"));
+      value = JSON.parse(readText(file));
     } catch (error) {
       this.#problem([], source, `cannot read it: ${error instanceof Error ? error.message : String(error)}`);
       return;

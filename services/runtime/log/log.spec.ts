@@ -1,13 +1,15 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, constants, mkdtempSync, openSync, readdirSync, readFileSync, readSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { fail } from "#kernel/error.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
+import { until } from "../../../test/support/until.ts";
 import { createLogger, silentLogger } from "./log.ts";
 import { prettyLine } from "./pretty.ts";
 import { REDACTED, redact } from "./redact.ts";
+import type { SinkState } from "./sink.ts";
 
 test("lines are JSON with level, time, message and fields; the level changes while running, for children too", async () => {
   const folder = mkdtempSync(join(tmpdir(), "foedus-log-"));
@@ -35,7 +37,62 @@ test("lines are JSON with level, time, message and fields; the level changes whi
 test("a log that cannot be written does not take the hub down, and flush does not hang", async () => {
   const log = createLogger({ level: "info", destination: "/dev/full" });
   for (let i = 0; i < 3; i++) log.info({ i }, "line");
+  await log.close();
+});
+
+test("F-10 a log that fails is told once, and its lines are counted; a flush after the failure does not wait", async () => {
+  const states: SinkState[] = [];
+  const log = createLogger({ level: "info", destination: "/dev/full", onState: (state) => states.push(state) });
+  log.info({}, "line");
   await log.flush();
+  for (let i = 0; i < 50; i++) log.info({ text: "x".repeat(100_000) }, "line");
+  await log.flush();
+  expect(states).toEqual([{ code: "ENOSPC", text: expect.stringContaining("/dev/full cannot be written: the disk is full") }]);
+  expect(log.sink.failing).toBe("ENOSPC");
+  expect(log.sink.lost).toBeGreaterThan(0);
+  await log.close();
+});
+
+test("F-10 a reader that does not read holds neither a line nor the end, and what it reads later is whole", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "foedus-log-"));
+  const fifo = join(folder, "fifo");
+  expect(spawnSync("mkfifo", [fifo]).status).toBe(0);
+  expect(() => createLogger({ level: "info", destination: fifo })).toThrow(/pipe that nobody reads/);
+  const reader = openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK);
+  const log = createLogger({ level: "info", destination: fifo });
+  for (let i = 0; i < 20; i++) log.info({ i, text: "x".repeat(10_000) }, "line");
+  const before = performance.now();
+  await log.flush();
+  expect(performance.now() - before).toBeLessThan(5_000);
+  expect(log.sink.failing).toBeUndefined();
+  const taken = Buffer.alloc(1 << 20);
+  let length = 0;
+  await until("all is read", () => {
+    length += readSync(reader, taken, length, taken.length - length, null);
+    return taken.subarray(0, length).toString().split("\n").length > 20;
+  });
+  for (const line of taken.subarray(0, length).toString().trim().split("\n")) expect(JSON.parse(line)).toMatchObject({ message: "line" });
+  await log.close();
+  closeSync(reader);
+  rmSync(folder, { recursive: true });
+});
+
+test("F-9 a log is opened again after it was rotated; no line is lost or written twice", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "foedus-log-"));
+  const file = join(folder, "hub.log");
+  const log = createLogger({ level: "info", destination: file });
+  for (let i = 0; i < 300; i++) {
+    log.info({ i }, "line");
+    if (i % 100 !== 50) continue;
+    renameSync(file, `${file}.${i}`);
+    log.reopen();
+  }
+  await log.close();
+  const all = readdirSync(folder)
+    .flatMap((name) => readFileSync(join(folder, name), "utf8").split("\n"))
+    .filter((line) => line !== "");
+  expect(all.map((line) => (JSON.parse(line) as { i: number }).i).sort((a, b) => a - b)).toEqual(Array.from({ length: 300 }, (_, i) => i));
+  rmSync(folder, { recursive: true });
 });
 
 test("what is buffered is written when the process exits", () => {

@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { prettyLine } from "./pretty.ts";
 import { redact } from "./redact.ts";
+import { type LogSink, openSink, type SinkState } from "./sink.ts";
 
 /** Levels of a log line, from chatty to grave. */
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -25,8 +26,14 @@ export interface Logger {
 export interface RootLogger extends Logger {
   /** setLevel changes the threshold of this logger and of all its children while running. */
   setLevel(level: LogLevel): void;
-  /** flush resolves when every line so far was handed to the operating system, or cannot be. */
+  /** flush resolves when every line so far was handed to the operating system, cannot be, or was not taken in time. */
   flush(): Promise<void>;
+  /** reopen opens a log file of that name again, after a rotation. */
+  reopen(): void;
+  /** close flushes and gives a log file back; no line is written after it. */
+  close(): Promise<void>;
+  /** sink tells how the output fares. */
+  readonly sink: Pick<LogSink, "failing" | "lost">;
 }
 
 /** LogOptions say what is logged and where to. */
@@ -36,6 +43,8 @@ export interface LogOptions {
   readonly destination: string;
   /** pretty writes lines for people instead of JSON. */
   readonly pretty?: boolean;
+  /** onState is told once when the output begins to fail, and once when it is written again; it must not log. */
+  readonly onState?: (state: SinkState) => void;
 }
 
 type Write = (level: LogLevel, fields: object, message: string) => void;
@@ -55,11 +64,11 @@ export function makeLogger(write: Write, enabled: (level: LogLevel) => boolean, 
 }
 
 /**
- * createLogger writes through pino's asynchronous destination: a slow pipe never blocks the event loop, and what is buffered
- * is flushed when the process exits.
+ * createLogger writes without ever blocking the event loop; what waits is written when the process exits. NOT_CONFIGURED if the file
+ * cannot be written at all.
  */
 export function createLogger(options: LogOptions): RootLogger {
-  const sink = openSink(options.destination);
+  const sink = openSink(options.destination, options.onState);
   const stream = { write: (line: string): void => sink.write(options.pretty ? prettyLine(line) : line) };
   const formatters = { level: (label: string) => ({ level: label }) };
   const out = pino({ level: "debug", base: null, timestamp: pino.stdTimeFunctions.isoTime, messageKey: "message", formatters }, stream);
@@ -74,33 +83,9 @@ export function createLogger(options: LogOptions): RootLogger {
       threshold = LOG_LEVELS.indexOf(level);
     },
     flush: () => sink.flush(),
-  };
-}
-
-/** openSink counts bytes in and out, because the destination's own flush does not wait when it writes without a minimum length. */
-function openSink(destination: string): { write(text: string): void; flush(): Promise<void> } {
-  const dest = destination === "stdout" ? 1 : destination === "stderr" ? 2 : destination;
-  const sink = pino.destination({ dest, sync: false, mkdir: true });
-  let taken = 0;
-  let written = 0;
-  let waiters: { readonly until: number; readonly done: () => void }[] = [];
-  const settle = (all: boolean): void => {
-    const ready = waiters.filter((w) => all || w.until <= written);
-    waiters = waiters.filter((w) => !ready.includes(w));
-    for (const w of ready) w.done();
-  };
-  sink.on("write", (bytes: number) => {
-    written += bytes;
-    settle(false);
-  });
-  // A log that cannot be written (full disk, closed pipe) must not take the hub down; nobody waits for it then.
-  sink.on("error", () => settle(true));
-  return {
-    write(text) {
-      taken += Buffer.byteLength(text);
-      sink.write(text);
-    },
-    flush: () => (taken <= written ? Promise.resolve() : new Promise((done) => waiters.push({ until: taken, done }))),
+    reopen: () => sink.reopen(),
+    close: () => sink.close(),
+    sink,
   };
 }
 

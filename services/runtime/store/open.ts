@@ -1,7 +1,8 @@
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fail } from "#kernel/error.ts";
+import { makeFolder } from "../files.ts";
 import { MIGRATIONS } from "./migrations/index.ts";
 
 /** SqliteOptions say where a store lives and what it promises. */
@@ -40,7 +41,8 @@ export function openDatabase(options: SqliteOptions): DatabaseSync {
   const { path } = options;
   let db: DatabaseSync | undefined;
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path), 0o700);
+    refuseForeign(path);
     db = new DatabaseSync(path);
     db.exec(`PRAGMA busy_timeout = ${options.busyTimeoutMs ?? 2_000}`);
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
@@ -59,6 +61,28 @@ export function openDatabase(options: SqliteOptions): DatabaseSync {
   }
 }
 
+/** Of the header of every SQLite file (fileformat2.html, section 1.3). */
+const HEADER = { bytes: 100, magic: "SQLite format 3\0", pagesAt: 28, applicationAt: 68 } as const;
+
+const foreign = (path: string): Error => fail("STORE_UNAVAILABLE", `${path} is not a file of this software; choose another data folder`);
+
+/**
+ * refuseForeign looks whose file it is before SQLite opens it, which would change it (journal, locks). A file of one page may be ours, from
+ * a process that was killed before the first transaction was in the file itself; `migrate` looks again.
+ */
+function refuseForeign(path: string): void {
+  if (!existsSync(path)) return;
+  const header = Buffer.alloc(HEADER.bytes);
+  const handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    if (!fstatSync(handle).isFile()) throw foreign(path);
+    if (readSync(handle, header) < HEADER.bytes || header.toString("latin1", 0, HEADER.magic.length) !== HEADER.magic) return;
+  } finally {
+    closeSync(handle);
+  }
+  if (header.readUInt32BE(HEADER.applicationAt) !== APPLICATION_ID && header.readUInt32BE(HEADER.pagesAt) > 1) throw foreign(path);
+}
+
 function migrate(db: DatabaseSync, path: string): void {
   const newest = MIGRATIONS.at(-1)?.version ?? 0;
   const version = pragma(db, "user_version");
@@ -69,8 +93,7 @@ function migrate(db: DatabaseSync, path: string): void {
       `${path} was written by newer software (format ${version}, this one knows ${newest}); run that version or restore a backup`,
     );
   const tables = db.prepare("SELECT count(*) AS n FROM sqlite_master").get()?.["n"];
-  if (owner !== APPLICATION_ID && tables !== 0)
-    throw fail("STORE_UNAVAILABLE", `${path} is not a file of this software; choose another data folder`);
+  if (owner !== APPLICATION_ID && tables !== 0) throw foreign(path);
   for (const migration of MIGRATIONS) if (migration.version > version) db.exec(migration.sql);
   if (version < newest) db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${newest}`);
 }

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -157,7 +157,7 @@ describe("sqlite store", () => {
     store.close();
   });
 
-  test("files of newer software, of others, and damaged ones are refused with a reason", () => {
+  test("F-27 files of newer software, of others, and damaged ones are refused with a reason", () => {
     openSqliteStore({ path, durability: "full" }).close();
     const db = new DatabaseSync(path);
     db.exec("PRAGMA user_version = 99");
@@ -168,7 +168,11 @@ describe("sqlite store", () => {
     const other = new DatabaseSync(foreign);
     other.exec("CREATE TABLE holiday (photo BLOB)");
     other.close();
+    const before = readFileSync(foreign);
     expect(failureOf(() => openSqliteStore({ path: foreign, durability: "full" })).message).toContain("not a file of this software");
+    // F-27: not a byte of it, and nothing beside it.
+    expect(readFileSync(foreign).equals(before)).toBe(true);
+    expect(readdirSync(folder).filter((name) => name.startsWith("foreign.db"))).toEqual(["foreign.db"]);
 
     const broken = join(folder, "broken.db");
     writeFileSync(broken, Buffer.alloc(10_000, 0x41));

@@ -1,8 +1,9 @@
 import type { X509Certificate } from "node:crypto";
-import { readFile, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import type { Registry } from "prom-client";
 import { FoedusError, fail } from "#kernel/error.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
+import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
 import { checkPair, type KeyMaterial } from "./credentials.ts";
@@ -57,12 +58,13 @@ const KEY_MODES: ReadonlySet<number> = new Set([0o600, 0o400, 0o640, 0o440]);
 const FIXES: Readonly<Record<string, string>> = {
   ENOENT: "it does not exist; create it with `foedus pki` or correct the path in the configuration",
   EACCES: "this user may not read it; give it to the user that runs the hub (chown) with mode 0600",
+  ENOTFILE: "it is a pipe or a device and not a file; correct the path in the configuration",
   EISDIR: "it is a folder and not a file; correct the path in the configuration",
 };
 
-async function readPem(what: string, file: string): Promise<string> {
+function readPem(what: string, file: string): string {
   try {
-    return await readFile(file, "utf8");
+    return readText(file);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? "";
     throw fail("NOT_CONFIGURED", `cannot read the ${what} ${file}: ${FIXES[code] ?? code}`, { cause, facts: { file } });
@@ -77,7 +79,8 @@ function named(error: unknown, { certFile, keyFile }: CertificateFiles): FoedusE
 
 /** loadCertificate reads a certificate and its key and checks that they fit, are in date and name one SPIFFE id. */
 export async function loadCertificate(files: CertificateFiles, nowWall: number): Promise<Certificate> {
-  const [cert, key] = await Promise.all([readPem("certificate", files.certFile), readPem("private key", files.keyFile)]);
+  const cert = readPem("certificate", files.certFile);
+  const key = readPem("private key", files.keyFile);
   try {
     const leaf = checkPair({ cert, key });
     const uris = uriSans(leaf);

@@ -1,0 +1,200 @@
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  copyFileSync,
+  fchmodSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname } from "node:path";
+
+/** Largest file of settings, certificates or keys that is read. */
+const READ_MAX_BYTES = 16 * 1024 * 1024;
+
+const BOM = "\ufeff";
+
+const codeOf = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : "");
+
+/** notAFile is what readText says of pipes, devices, sockets and folders; its code is one that no system call gives. */
+function notAFile(path: string, what: string): Error {
+  return Object.assign(new Error(`${path} is ${what} and not a file`), { code: "ENOTFILE", syscall: "read", path });
+}
+
+/**
+ * readText reads a whole text file that people wrote or another program made: without the mark that some editors put before UTF-8. It
+ * throws what the system says, and for what is no file (a pipe would hold the process until somebody writes, a device may have no end)
+ * an error with the code ENOTFILE.
+ */
+export function readText(path: string): string {
+  // Without O_NONBLOCK the open itself waits for a pipe's other end.
+  const handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const stats = fstatSync(handle);
+    if (stats.isDirectory())
+      throw Object.assign(new Error(`${path} is a folder and not a file`), { code: "EISDIR", syscall: "read", path });
+    if (!stats.isFile()) throw notAFile(path, stats.isFIFO() ? "a pipe" : stats.isSocket() ? "a socket" : "a device");
+    if (stats.size > READ_MAX_BYTES) throw notAFile(path, `${stats.size} bytes long, too large for a file of settings or certificates,`);
+    return withoutBom(readFileSync(handle, "utf8"));
+  } finally {
+    closeSync(handle);
+  }
+}
+
+/** notFile says, as a part of a sentence, that what was to be read is no file; empty for any other error. */
+export function notFile(error: unknown): string {
+  return codeOf(error) === "ENOTFILE" || codeOf(error) === "EISDIR" ? `: ${(error as Error).message}` : "";
+}
+
+/** withoutBom is a text without the byte order mark before it. */
+export function withoutBom(text: string): string {
+  return text.startsWith(BOM) ? text.slice(BOM.length) : text;
+}
+
+/**
+ * makeFolder makes a folder and those above it that are missing. Unlike Node's own recursive mkdir it ends where the file system takes
+ * no folders (in /proc that one tries for ever).
+ */
+export function makeFolder(path: string, mode = 0o777): void {
+  try {
+    mkdirSync(path, { mode });
+  } catch (error) {
+    if (codeOf(error) === "EEXIST" && statSync(path).isDirectory()) return;
+    const parent = dirname(path);
+    // A parent that is there is no reason to try again.
+    if (codeOf(error) !== "ENOENT" || parent === path || statSync(parent, { throwIfNoEntry: false }) !== undefined) throw error;
+    makeFolder(parent, mode);
+    makeFolder(path, mode);
+  }
+}
+
+/**
+ * closeToOthers takes a folder's rights from everybody but its owner and group; false if this user may not and others still have some.
+ * Missing folders are nobody's.
+ */
+export function closeToOthers(path: string): boolean {
+  const mode = modeOf(path);
+  if (mode === undefined || (mode & 0o007) === 0) return true;
+  try {
+    chmodSync(path, mode & 0o770);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * writeWhole replaces a file in one step: written beside it, flushed, renamed and the rename flushed too, so that a reader, and whoever
+ * comes after a loss of power, sees the old or the new content. A symbolic link stays one, an existing file keeps its mode, and the folder
+ * is made if it is missing. It throws what the file system says; nothing is left beside the file then.
+ */
+export function writeWhole(path: string, text: string, mode = 0o644): void {
+  const file = realOf(path);
+  makeFolder(dirname(file));
+  const temporary = `${file}.new`;
+  write(temporary, text, modeOf(file) ?? mode);
+  try {
+    renameSync(temporary, file);
+  } catch (error) {
+    remove(temporary);
+    throw error;
+  }
+  syncFolder(dirname(file));
+}
+
+/** Codes of file systems without hard links (FAT, some network and container mounts). */
+const NO_LINKS: ReadonlySet<string> = new Set(["EPERM", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EMLINK", "EINVAL", "EACCES"]);
+
+/**
+ * placeNew gives a finished file its name if that is free, and removes the temporary one; EEXIST if it is taken. A hard link does both in
+ * one step. Where there are none, the file is copied to a name that is made for it alone: only a loss of power may leave a part then.
+ */
+export function placeNew(temporary: string, path: string, link: (from: string, to: string) => void = linkSync): void {
+  try {
+    link(temporary, path);
+  } catch (error) {
+    if (!NO_LINKS.has(codeOf(error))) {
+      remove(temporary);
+      throw error;
+    }
+    copyNew(temporary, path);
+  }
+  remove(temporary);
+  syncFolder(dirname(path));
+}
+
+function copyNew(temporary: string, path: string): void {
+  try {
+    copyFileSync(temporary, path, constants.COPYFILE_EXCL);
+  } catch (error) {
+    if (codeOf(error) !== "EEXIST") remove(path);
+    remove(temporary);
+    throw error;
+  }
+  const handle = openSync(path, "r");
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+function realOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
+function modeOf(file: string): number | undefined {
+  return statSync(file, { throwIfNoEntry: false })?.mode;
+}
+
+/**
+ * The temporary file is always a new one: whoever may write in the folder could have put a link there, and the text would go where it
+ * points. One that a crash left is removed first; a link is removed and not followed.
+ */
+function write(file: string, text: string, mode: number): void {
+  remove(file);
+  const handle = openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, mode & 0o777);
+  try {
+    fchmodSync(handle, mode & 0o777);
+    writeFileSync(handle, text);
+    fsyncSync(handle);
+  } catch (error) {
+    remove(file);
+    throw error;
+  } finally {
+    closeSync(handle);
+  }
+}
+
+function remove(file: string): void {
+  try {
+    unlinkSync(file);
+  } catch {
+    // It was not made, or is a folder, which the open then says.
+  }
+}
+
+/** syncFolder makes a rename outlive a loss of power. Systems that cannot flush a folder do it in their own time. */
+export function syncFolder(folder: string): void {
+  const handle = openSync(folder, "r");
+  try {
+    fsyncSync(handle);
+  } catch (error) {
+    if (!["EINVAL", "EPERM", "EISDIR", "ENOTSUP"].includes(codeOf(error))) throw error;
+  } finally {
+    closeSync(handle);
+  }
+}
