@@ -119,6 +119,10 @@ format: setup ## format the code
 test: setup ## run all tests
 	@node test/run.ts
 
+.PHONY: hostile-network
+hostile-network: setup ## two hubs on a network that loses, cuts and slows, in network namespaces (root; ONLY=words of a scenario)
+	@node test/hostile-network/main.ts $(if $(ONLY),--only "$(ONLY)")
+
 .PHONY: chart
 chart: setup ## check the Helm chart with Helm 4 and 3, Kubernetes' schemas and an API server (make tools gets them)
 	@node test/run.ts test/chart

@@ -47,6 +47,10 @@ export interface HubSpec {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Added to the environment of its processes. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Address that it listens at and is reached at, if not one of the loopback interface. */
+  readonly host?: string;
+  /** Command that its processes are started with, which must become them: a network namespace to enter, for example. */
+  readonly launch?: readonly string[];
 }
 
 /** FederationOptions say what to start. */
@@ -152,7 +156,8 @@ export class HubProcess {
     const verb = name === "hub" ? ["hub"] : ["serve", name];
     const flags = ["--config", join(this.dir, "hub.json"), "--set", `ops.port=${this.opsPort(name)}`];
     if (this.spec.metricsTls === true) flags.push("--set", `ops.metrics_port=${this.metricsPort(name)}`);
-    const child = spawn(process.execPath, [...this.entry, ...verb, ...flags], {
+    const [program = process.execPath, ...before] = [...(this.spec.launch ?? []), process.execPath];
+    const child = spawn(program, [...before, ...this.entry, ...verb, ...flags], {
       cwd: this.dir,
       env: { ...process.env, ...this.spec.env },
       stdio: ["ignore", log, log],
@@ -271,7 +276,7 @@ export class Federation {
     const entry = options.entry ?? [join(ROOT, "cli/main.ts")];
     const hubs = new Map(
       options.hubs.map((spec, index) => {
-        const host = options.basePort === undefined ? loopbackAddress(number, index) : "127.0.0.1";
+        const host = spec.host ?? (options.basePort === undefined ? loopbackAddress(number, index) : "127.0.0.1");
         const basePort = options.basePort === undefined ? 18_800 : options.basePort + 20 * index;
         return [
           spec.id,

@@ -1,0 +1,145 @@
+// Two hubs as real processes in a network of their own, and the users that they have.
+import { sleep, systemClock } from "#runtime/clock.ts";
+import { doorOf } from "../bench/parts.ts";
+import { type Part, startPart } from "../bench/worker.ts";
+import { Federation } from "../support/federation.ts";
+import { allOf } from "../support/processes.ts";
+import { HUBS, type Hub, Net } from "./net.ts";
+import { type Answered, PARTS_FILE, type Seen, type Sent } from "./parts.ts";
+import type { Scenario } from "./scenarios.ts";
+
+/** Both is one of something at each hub. */
+export type Both<T> = Readonly<Record<Hub, T>>;
+
+/** Stage is where a scenario runs. */
+export class Stage {
+  readonly short: boolean;
+  readonly #net: Net;
+  readonly #federation: Federation;
+  readonly #parts: Part<unknown>[] = [];
+
+  private constructor(short: boolean, net: Net, federation: Federation) {
+    this.short = short;
+    this.#net = net;
+    this.#federation = federation;
+  }
+
+  static async make({ bufferBytes, mode, network }: Scenario, entry: readonly string[], short: boolean): Promise<Stage> {
+    const net = await Net.make({ bufferBytes });
+    let federation: Federation | undefined;
+    try {
+      const config = { discovery: { backoff_base_ms: 100, backoff_max_ms: 1_000 } };
+      const hubs = HUBS.map((id) => ({ id, mode, peers: [{ hub: otherOf(id) }], config, host: net.address(id), launch: net.launch(id) }));
+      federation = await Federation.start({ hubs, entry, logLevel: "info" });
+      await federation.operational(60_000);
+      network?.(net);
+      return new Stage(short, net, federation);
+    } catch (error) {
+      await federation?.stop();
+      await net.close();
+      throw error;
+    }
+  }
+
+  other(hub: Hub): Hub {
+    return otherOf(hub);
+  }
+
+  /** each does something for both hubs at once. */
+  async each<T>(work: (hub: Hub) => Promise<T>): Promise<Both<T>> {
+    const [a, b] = await Promise.all([work("a"), work("b")]);
+    return { a, b };
+  }
+
+  #start<R>(role: string, argument: (hub: Hub) => object): Promise<Both<Part<R>>> {
+    return this.each(async (hub) => {
+      const part = await startPart<R>(PARTS_FILE, role, argument(hub));
+      this.#parts.push(part);
+      return part;
+    });
+  }
+
+  /** pushers register nodes at both hubs and send their state. */
+  pushers(nodes: { nodes: number; fill: number }): Promise<Both<Part<Sent>>> {
+    return this.#start("pusher", (hub) => ({ door: doorOf(this.#federation.hub(hub), "gateway-zigbee"), ...nodes }));
+  }
+
+  /** viewers watch at each hub what comes of the other one. */
+  viewers(): Promise<Both<Part<Seen>>> {
+    return this.#start("viewer", (hub) => ({ door: doorOf(this.#federation.hub(hub), "operator-admin"), hub: otherOf(hub) }));
+  }
+
+  /** devices run commands at both hubs. */
+  devices(): Promise<Both<Part<number>>> {
+    return this.#start("device", (hub) => ({ door: doorOf(this.#federation.hub(hub), "gateway-agents") }));
+  }
+
+  /** callers command at each hub the device of the other one; they are here when that works. */
+  callers(): Promise<Both<Part<Answered>>> {
+    return this.#start("caller", (hub) => ({ door: doorOf(this.#federation.hub(hub), "gateway-agents"), hub: otherOf(hub) }));
+  }
+
+  /** reconnects counts the dials of registry and commands after the first ones. */
+  async reconnects(): Promise<number> {
+    let count = 0;
+    for (const hub of this.#federation.hubs.values())
+      for (const process of hub.pids.keys())
+        for (const line of (await hub.ops("/metrics", process)).split("\n"))
+          if (/^foedus_session_reconnects_total\{.*(registry-sync|command-forwarding)/.test(line)) count += Number(line.split(" ").at(-1));
+    return count;
+  }
+
+  /** freeze stops all processes of a hub and lets them go on. */
+  async freeze(hub: Hub, ms: number): Promise<void> {
+    await pause(1_000);
+    const pids = [...this.#federation.hub(hub).pids.values()];
+    for (const pid of pids) process.kill(pid, "SIGSTOP");
+    await pause(ms);
+    for (const pid of pids) process.kill(pid, "SIGCONT");
+  }
+
+  /** deafen cuts what arrives at a hub, and lets it through again. */
+  async deafen(hub: Hub, ms: number): Promise<void> {
+    await pause(1_000);
+    this.#net.deafen(hub);
+    await pause(ms);
+    this.#net.heal();
+  }
+
+  /** apart ends the links between the hubs. */
+  async apart(): Promise<void> {
+    await this.#enable(false);
+  }
+
+  async together(): Promise<void> {
+    await this.#enable(true);
+  }
+
+  /** enable does to the link, at both ends, what an operator does. */
+  async #enable(enabled: boolean): Promise<void> {
+    await this.each(async (hub) => {
+      const clients = this.#federation.hub(hub).clients();
+      await clients.discovery.setPeerEnabled({
+        $typeName: "foedus.discovery.v1alpha1.SetPeerEnabledRequest",
+        hubId: otherOf(hub),
+        enabled,
+      });
+      clients.close();
+    });
+  }
+
+  async close(): Promise<void> {
+    await allOf(this.#parts.map((part) => part.stop()));
+    await this.#federation.stop();
+    await this.#net.close();
+  }
+}
+
+function otherOf(hub: Hub): Hub {
+  return hub === "a" ? "b" : "a";
+}
+
+/** pause lets the load go on: how long a hub stands still or a link is cut is what a scenario is about. */
+async function pause(ms: number): Promise<void> {
+  await sleep(systemClock, ms);
+}
