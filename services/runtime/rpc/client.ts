@@ -10,6 +10,7 @@ import { decodeMessage, encodeMessage, isRequestStream, methodPath } from "./def
 import { ClientCall, type RpcStats, rpcStats } from "./rpc-metrics.ts";
 import { isServiceError, serviceErrorToFoedus } from "./status.ts";
 import { ByteOutbound, Inbound } from "./streams.ts";
+import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
 /** ClientOptions are what a client is made of. */
 export interface ClientOptions {
@@ -24,7 +25,7 @@ export interface ClientOptions {
   readonly defaultTimeoutMs?: number;
   /** Largest message received, in bytes. Default 1 MiB + 64 KiB. */
   readonly maxMessageBytes?: number;
-  /** Receive window of the connection and of each stream, in bytes. Default 4 MiB. */
+  /** Receive window of the connection and of each stream, in bytes; see `windows.ts`. Default: the narrow one. */
   readonly flowControlWindowBytes?: number;
   /** Further grpc-js channel options; they win. */
   readonly channelOptions?: Readonly<Record<string, string | number>>;
@@ -32,14 +33,13 @@ export interface ClientOptions {
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 const DEFAULT_MAX_MESSAGE_BYTES = 1024 * 1024 + 64 * 1024;
-const DEFAULT_WINDOW_BYTES = 4 * 1024 * 1024;
 /** Largest part of a call that grpc-js keeps for a transparent retry; what it keeps it calls written, so it must be small. */
 const RETRY_BUFFER_BYTES = 64 * 1024;
 
 function channelOptions(options: ClientOptions): grpc.ClientOptions {
   return {
     "grpc.max_receive_message_length": options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
-    "grpc-node.flow_control_window": options.flowControlWindowBytes ?? DEFAULT_WINDOW_BYTES,
+    "grpc-node.flow_control_window": options.flowControlWindowBytes ?? NARROW_WINDOW_BYTES,
     "grpc.enable_retries": 0,
     "grpc.per_rpc_retry_buffer_size": RETRY_BUFFER_BYTES,
     // One socket per client: bulk and control do not share one.

@@ -8,6 +8,7 @@ import { fail } from "#kernel/error.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter, gauge } from "#runtime/metrics/declare.ts";
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
+import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
 /** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */
 export interface Connection {
@@ -18,6 +19,7 @@ export interface Connection {
   thumbprint: string;
   /** Trust domain that the leaf claims (not yet checked against a bundle). */
   hubId: string;
+  http2: ServerHttp2Session | undefined;
 }
 
 /** ConnectionLimits bound what strangers can take. */
@@ -25,7 +27,7 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerIp: number;
   /** Connections altogether; no limit if not given. */
   readonly maxConnections?: number;
-  /** Connection-level HTTP/2 receive window in bytes. */
+  /** HTTP/2 receive window of a connection that is not a narrow one, in bytes. */
   readonly flowControlWindowBytes: number;
 }
 
@@ -95,6 +97,7 @@ export class ConnectionTable {
   readonly #perIp = new Map<string, number>();
   readonly #injector: ReturnType<grpc.Server["createConnectionInjector"]>;
   readonly #listeners = new Set<net.Server>();
+  readonly #hubId: string;
   readonly #limits: ConnectionLimits;
   readonly #log: Logger;
   readonly #metrics: ReturnType<typeof metricsOf>;
@@ -103,8 +106,9 @@ export class ConnectionTable {
   constructor(
     server: grpc.Server,
     credentials: grpc.ServerCredentials,
-    options: { limits: ConnectionLimits; metrics: Registry; log: Logger },
+    options: { hubId: string; limits: ConnectionLimits; metrics: Registry; log: Logger },
   ) {
+    this.#hubId = options.hubId;
     this.#limits = options.limits;
     this.#log = options.log;
     this.#metrics = metricsOf(options.metrics);
@@ -121,7 +125,15 @@ export class ConnectionTable {
       this.#log.warn({ reason, remote: socket.remoteAddress, code: error.code }, "tls handshake failed");
     });
     http2.on("secureConnection", (socket: TLSSocket) => this.#identify(socket));
-    http2.on("session", (session: ServerHttp2Session) => session.setLocalWindowSize(this.#limits.flowControlWindowBytes));
+    // It comes before the event that tells of the certificate: whose connection it is, is not known yet.
+    http2.on("session", (session: ServerHttp2Session) => this.#sized(session));
+  }
+
+  #sized(session: ServerHttp2Session): void {
+    const { remoteAddress, remotePort } = session.socket;
+    const connection = this.#byKey.get(keyOf(remoteAddress, remotePort));
+    if (connection !== undefined) connection.http2 = session;
+    session.setLocalWindowSize(Math.min(NARROW_WINDOW_BYTES, this.#limits.flowControlWindowBytes));
   }
 
   #identify(socket: TLSSocket): void {
@@ -131,6 +143,13 @@ export class ConnectionTable {
     connection.leaf = leaf;
     connection.thumbprint = thumbprintOf(leaf);
     connection.hubId = parseSpiffeId(uriSans(leaf)[0] ?? "")?.hubId ?? "";
+    // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
+    if (connection.hubId === this.#hubId) this.widen(connection);
+  }
+
+  /** widen lets a connection carry more to us at a time: for one on which this hub does not send in bulk (W2). */
+  widen({ http2 }: Connection): void {
+    if (http2 !== undefined && !http2.destroyed) http2.setLocalWindowSize(this.#limits.flowControlWindowBytes);
   }
 
   /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do. */
@@ -163,7 +182,7 @@ export class ConnectionTable {
     }
     this.#perIp.set(ip, count);
     const key = keyOf(ip, socket.remotePort);
-    this.#byKey.set(key, { key, socket, leaf: undefined, thumbprint: "", hubId: "" });
+    this.#byKey.set(key, { key, socket, leaf: undefined, thumbprint: "", hubId: "", http2: undefined });
     this.#metrics.open.inc();
     socket.on("error", (err) => this.#log.debug({ remote: ip, err }, "connection failed"));
     socket.once("close", () => this.#forget(key, ip));

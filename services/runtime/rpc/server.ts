@@ -22,6 +22,7 @@ import type { Rates } from "./interceptors/rate.ts";
 import { needsValidation, warmUp } from "./interceptors/validation.ts";
 import { createReflection } from "./reflection.ts";
 import { TokenCache, type TokenVerifier } from "./token-verifier.ts";
+import { WIDE_WINDOW_BYTES } from "./windows.ts";
 
 /** RpcLimits bound what callers can take. */
 export interface RpcLimits {
@@ -32,7 +33,10 @@ export interface RpcLimits {
   readonly maxConnections?: number;
   /** Age at which a connection is ended, calls on it given as long again. Default: none. */
   readonly maxConnectionAgeMs?: number;
-  /** HTTP/2 receive window of a connection, in bytes; that of a stream is set with the credentials. */
+  /**
+   * HTTP/2 receive window of a connection of this hub's own callers, in bytes; one of another hub has the narrow one until it is widened
+   * (`windows.ts`). That of a stream is set with the credentials.
+   */
   readonly flowControlWindowBytes: number;
   /** Memory that one HTTP/2 session may use, in MB. */
   readonly maxSessionMemoryMb: number;
@@ -47,7 +51,7 @@ export interface RpcLimits {
 export const DEFAULT_LIMITS: RpcLimits = {
   maxMessageBytes: 1024 * 1024 + 64 * 1024,
   maxConnectionsPerIp: 256,
-  flowControlWindowBytes: 4 * 1024 * 1024,
+  flowControlWindowBytes: WIDE_WINDOW_BYTES,
   maxSessionMemoryMb: 128,
   keepaliveTimeMs: 20_000,
   keepaliveTimeoutMs: 10_000,
@@ -126,8 +130,8 @@ class Server implements RpcServer {
       interceptors: [(method, call) => new GuardedCall(call, method.path, guard) as unknown as grpc.ServerInterceptingCall],
     });
     this.#register(bindings);
-    const { credentials, metrics, log } = options;
-    this.#table = new ConnectionTable(this.#grpc, credentials, { limits: this.#limits, metrics, log });
+    const { authority, credentials, metrics, log } = options;
+    this.#table = new ConnectionTable(this.#grpc, credentials, { hubId: authority.hubId, limits: this.#limits, metrics, log });
   }
 
   #bindings(): readonly ServiceBinding[] {
