@@ -497,6 +497,7 @@ export class HubProcess {
         this.#credentials!.onRenewed(() => {
           this.#authority!.bump();
           server.rotate(this.#serverMaterial());
+          server.recheck();
         });
         serving = true;
       },
@@ -566,6 +567,7 @@ export class HubProcess {
     if (authority.pems().join() !== before) this.#server?.rotate(this.#serverMaterial());
     const gone = new Set(views.filter((view) => view.terminated).map((view) => view.hubId));
     this.#server?.cut(({ hubId, thumbprint }) => gone.has(hubId) || authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
+    this.#server?.recheck();
   }
 
   #serverMaterial(): { cert: string; key: string; ca: readonly string[] } {

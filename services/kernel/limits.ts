@@ -37,6 +37,15 @@ export const LIMITS = {
   streamsPerPeer: 8,
   /** Streams of one kind that one caller of this hub may have open at least, if there are so many; else an eighth of all. */
   streamsPerCaller: 8,
+  /** Connections of one peer, whatever its certificates are called, and of one caller of this hub. */
+  connectionsPerPeer: 64,
+  connectionsPerCaller: 256,
+  /** Calls of one peer, or of one caller of this hub, that are open on all its connections, also those whose answer is not read. */
+  callsPerPeer: 256,
+  callsPerCaller: 4_096,
+  /** Bytes of answers that one peer, or one caller of this hub, has not read yet, on all its connections. */
+  unreadBytesPerPeer: 32 * 1024 * 1024,
+  unreadBytesPerCaller: 64 * 1024 * 1024,
   /** Commands of one peer that wait for their outcome. */
   pendingCommandsPerPeer: 4_096,
   /** State updates in one segment. */

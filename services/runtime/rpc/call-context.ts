@@ -1,8 +1,8 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
-import type { Timer } from "#runtime/clock.ts";
 import type { AccessRule } from "./access.ts";
+import type { Account } from "./accounts.ts";
 import type { CallContext, Caller } from "./call.ts";
 import type { Connection } from "./connections.ts";
 
@@ -22,6 +22,20 @@ export interface Outcome {
   readonly details: string;
 }
 
+/** CallControl acts upon a call from outside its handler. */
+export interface CallControl {
+  /** expire ends it with a failure. */
+  expire(failure: Failure): void;
+  /** giveUp ends it and drops what waits to be read. */
+  giveUp(failure: Failure): void;
+  /** charged is told when the call has an account. */
+  charged(): void;
+  /** answered is told when the handler is done. */
+  answered(): void;
+}
+
+const UNREAD: Failure = { reason: "OVERLOADED", message: "too many answers wait to be read; read them, or ask for fewer at once" };
+
 /**
  * ServerCall is one call on its way through the server. Interceptors fill it in and the handler reads it as its CallContext;
  * it is never carried in metadata, which a caller could write.
@@ -38,8 +52,6 @@ export class ServerCall implements CallContext {
   /** Messages counted for metrics. */
   received = 0;
   sent = 0;
-  /** Set when the handler has given its answer: what happens to the call afterwards is no abort. */
-  answered = false;
   #caller: Caller | undefined;
   /** The metadata `traceparent` and `tracestate`, until somebody asks for them. */
   #traceparent: string | undefined;
@@ -48,9 +60,10 @@ export class ServerCall implements CallContext {
   #controller: AbortController | undefined;
   #abortReason: FoedusError | undefined;
   #onAbort: ((error: FoedusError) => void) | undefined;
-  #over = false;
-  #lastTimer: Timer | undefined;
-  #expire: ((failure: Failure) => void) | undefined;
+  #control: CallControl | undefined;
+  #answered = false;
+  #account: Account | undefined;
+  #unread = 0;
 
   constructor(init: {
     entry: MethodEntry;
@@ -130,25 +143,64 @@ export class ServerCall implements CallContext {
     this.#controller?.abort(this.#abortReason);
   }
 
-  /** onOver hands over the timer that watches the end of the call: it is cancelled when that has come. */
-  onOver(timer: Timer): void {
-    if (this.#over) timer.cancel();
-    else this.#lastTimer = timer;
+  /** attach sets how the call is acted upon from outside its handler. */
+  attach(control: CallControl): void {
+    this.#control = control;
   }
 
-  /** over is called once, when the call has ended. */
-  over(): void {
-    this.#over = true;
-    this.#lastTimer?.cancel();
+  /** answered is set when the handler has given its answer: what happens to the call afterwards is no abort. */
+  get answered(): boolean {
+    return this.#answered;
   }
 
-  /** onExpire sets how the call is ended from outside the handler. */
-  onExpire(end: (failure: Failure) => void): void {
-    this.#expire = end;
+  set answered(answered: boolean) {
+    this.#answered = answered;
+    if (answered) this.#control?.answered();
   }
 
   /** expire ends the call with a failure and aborts its handler. */
   expire(failure: Failure): void {
-    this.#expire?.(failure);
+    this.#control?.expire(failure);
+  }
+
+  /** charge counts the call with an account, from now until `settle`. */
+  charge(account: Account): void {
+    this.#account = account;
+    account.calls++;
+    this.#control?.charged();
+  }
+
+  /** hold counts bytes that wait to be read; false ends the call, because its caller has too many of them on all its calls. */
+  hold(bytes: number): boolean {
+    const account = this.#account;
+    if (account === undefined) return true;
+    if (account.unreadBytes > 0 && account.unreadBytes + bytes > account.bounds.unreadBytes) {
+      this.#control?.giveUp(UNREAD);
+      return false;
+    }
+    account.unreadBytes += bytes;
+    this.#unread += bytes;
+    return true;
+  }
+
+  /** gone says that bytes were written, or will never be. */
+  gone(bytes: number): void {
+    const given = Math.min(bytes, this.#unread);
+    this.#unread -= given;
+    if (this.#account !== undefined) this.#account.unreadBytes -= given;
+  }
+
+  /** unread bytes of answers of this call. */
+  get unread(): number {
+    return this.#unread;
+  }
+
+  /** settle gives back all that the call holds, and answers whose that was. */
+  settle(): Account | undefined {
+    this.gone(this.#unread);
+    const account = this.#account;
+    if (account !== undefined) account.calls--;
+    this.#account = undefined;
+    return account;
   }
 }

@@ -1,117 +1,98 @@
 import type { X509Certificate } from "node:crypto";
-import type { Http2SecureServer, ServerHttp2Session } from "node:http2";
+import type { Http2SecureServer, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import net from "node:net";
 import type { TLSSocket } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
+import type { Clock, Timer } from "#runtime/clock.ts";
+import { type LimitedLogger, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import { counter, gauge } from "#runtime/metrics/declare.ts";
+import { HANDSHAKE_TIMEOUT_MS } from "#runtime/tls/credentials.ts";
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
+import type { Account, Accounts } from "./accounts.ts";
+import { type ClosedReason, connectionMetrics, tlsReason } from "./handshakes.ts";
+import type { Identities } from "./identities.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
 /** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */
 export interface Connection {
-  readonly key: string;
   readonly socket: net.Socket;
+  /** Remote address, also when the socket is gone. */
+  readonly address: string;
   /** The client's leaf certificate; undefined until the handshake is done. */
   leaf: X509Certificate | undefined;
   thumbprint: string;
   /** Trust domain that the leaf claims (not yet checked against a bundle). */
   hubId: string;
-  http2: ServerHttp2Session | undefined;
+  /** Who pays for it, once that is known. */
+  account: Account | undefined;
+  session: ServerHttp2Session | undefined;
+  /** Bytes that were read when it was last looked at, and the `mono` instant since which no more came. */
+  bytesRead: number;
+  quietSince: number;
+  /** The client has answered a ping of ours, so its connection is one that Node still serves. */
+  proved: boolean;
 }
 
-/** ConnectionLimits bound what strangers can take. */
+/** ConnectionLimits bound what clients can take. */
 export interface ConnectionLimits {
   readonly maxConnectionsPerIp: number;
-  /** Connections altogether; no limit if not given. */
+  /** Connections altogether; no limit if not given. A quarter of them is kept for callers of this hub. */
   readonly maxConnections?: number;
   /** HTTP/2 receive window of a connection that is not a narrow one, in bytes. */
   readonly flowControlWindowBytes: number;
+  readonly keepaliveTimeMs: number;
+  readonly keepaliveTimeoutMs: number;
+}
+
+/** ConnectionOptions are what a table needs beside its limits. */
+export interface ConnectionOptions {
+  readonly limits: ConnectionLimits;
+  readonly metrics: Registry;
+  readonly log: Logger;
+  readonly clock: Clock;
+  readonly identities: Identities;
+  readonly accounts: Accounts;
 }
 
 /** Target says which connections to cut: those of a hub, or those that a predicate picks. */
 export type CutTarget = string | ((connection: { readonly hubId: string; readonly thumbprint: string }) => boolean);
 
-/** Reasons of failed handshakes. */
-const TLS_REASONS = [
-  "certificate_expired",
-  "certificate_not_yet_valid",
-  "no_certificate",
-  "unknown_ca",
-  "bad_certificate",
-  "protocol_version",
-  "not_tls",
-  "timeout",
-  "reset",
-  "other",
-] as const;
-type TlsReason = (typeof TLS_REASONS)[number];
-
-function metricsOf(registry: Registry) {
-  const made = {
-    open: gauge(registry, { name: "foedus_connections", help: "Open gRPC connections." }),
-    tls: counter(registry, {
-      name: "foedus_tls_handshake_failures_total",
-      help: "TLS handshakes that clients did not complete, by reason.",
-      labels: ["reason"],
-    }),
-    refused: counter(registry, {
-      name: "foedus_connections_refused_total",
-      help: "Connections closed before TLS, by reason.",
-      labels: ["reason"],
-    }),
-  };
-  // A counter that appears with its first event hides that event from rate() and increase().
-  for (const reason of TLS_REASONS) made.tls.inc({ reason }, 0);
-  for (const reason of ["per_ip_limit", "limit"]) made.refused.inc({ reason }, 0);
-  return made;
-}
-
-/** tlsReason gives a failed handshake one of a few words, so that the label stays small. */
-export function tlsReason(error: NodeJS.ErrnoException, socket?: { readonly authorizationError?: unknown }): TlsReason {
-  const text = `${String(socket?.authorizationError ?? "")} ${error.code ?? ""} ${error.message}`;
-  if (/CERT_HAS_EXPIRED|certificate has expired|certificate_expired/i.test(text)) return "certificate_expired";
-  if (/CERT_NOT_YET_VALID/i.test(text)) return "certificate_not_yet_valid";
-  if (/PEER_DID_NOT_RETURN|certificate required/i.test(text)) return "no_certificate";
-  if (/UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|CERT_SIGNATURE|unknown ca/i.test(text)) return "unknown_ca";
-  if (/INVALID_PURPOSE|bad certificate|CERT_/i.test(text)) return "bad_certificate";
-  if (/PROTOCOL|UNSUPPORTED|VERSION/i.test(text)) return "protocol_version";
-  if (/HTTP_REQUEST|WRONG_VERSION/i.test(text)) return "not_tls";
-  if (/TIMEOUT/i.test(text)) return "timeout";
-  return /ECONNRESET|EPIPE/.test(text) ? "reset" : "other";
-}
-
-/** keyOf identifies a connection by its remote end, the only thing that a call tells about its socket. */
-function keyOf(address: string | undefined, port: number | undefined): string {
-  return `${address ?? "?"} ${port ?? 0}`;
-}
+/** How long the calls of a connection that is retired have to end by themselves, ms. */
+const RETIRE_MS = 5_000;
+/** Part of all connections that those who are not of this hub may have, and part that may be in their handshake. */
+const FOREIGN_PART = 0.75;
+const HANDSHAKING_PART = 0.25;
 
 /**
- * ConnectionTable accepts connections itself and hands them to grpc-js. So it can count them per address before TLS, see
- * handshakes fail (grpc-js does not tell), and cut exactly the connections of one hub.
+ * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
+ * after it, see handshakes fail (grpc-js does not tell), and cut exactly the connections of one hub.
  */
 export class ConnectionTable {
-  readonly #byKey = new Map<string, Connection>();
+  readonly #bySocket = new Map<net.Socket, Connection>();
+  readonly #bySession = new WeakMap<object, Connection>();
+  /** Those whose handshake is not done, oldest first. */
+  readonly #fresh = new Set<Connection>();
   readonly #perIp = new Map<string, number>();
   readonly #injector: ReturnType<grpc.Server["createConnectionInjector"]>;
   readonly #listeners = new Set<net.Server>();
-  readonly #hubId: string;
+  readonly #o: ConnectionOptions;
   readonly #limits: ConnectionLimits;
-  readonly #log: Logger;
-  readonly #metrics: ReturnType<typeof metricsOf>;
+  readonly #max: number;
+  readonly #log: LimitedLogger;
+  readonly #metrics: ReturnType<typeof connectionMetrics>;
+  /** Connections of those who are not of this hub. */
+  #foreign = 0;
+  #watchTimer: Timer | undefined;
   #empty: PromiseWithResolvers<void> | undefined;
 
-  constructor(
-    server: grpc.Server,
-    credentials: grpc.ServerCredentials,
-    options: { hubId: string; limits: ConnectionLimits; metrics: Registry; log: Logger },
-  ) {
-    this.#hubId = options.hubId;
+  constructor(server: grpc.Server, credentials: grpc.ServerCredentials, options: ConnectionOptions) {
+    this.#o = options;
     this.#limits = options.limits;
-    this.#log = options.log;
-    this.#metrics = metricsOf(options.metrics);
+    this.#max = options.limits.maxConnections ?? Number.POSITIVE_INFINITY;
+    this.#log = limitedLogger(options.log, options.clock);
+    this.#metrics = connectionMetrics(options.metrics);
     this.#injector = server.createConnectionInjector(credentials);
     // grpc-js keeps its HTTP/2 server to itself, but it is the only one that tells about TLS failures and sessions.
     const servers = Reflect.get(server, "http2Servers") as Map<Http2SecureServer, unknown>;
@@ -119,37 +100,80 @@ export class ConnectionTable {
   }
 
   #watch(http2: Http2SecureServer): void {
-    http2.on("tlsClientError", (error: NodeJS.ErrnoException, socket: TLSSocket) => {
-      const reason = tlsReason(error, socket);
-      this.#metrics.tls.inc({ reason });
-      this.#log.warn({ reason, remote: socket.remoteAddress, code: error.code }, "tls handshake failed");
+    let current: Connection | undefined;
+    http2.on("tlsClientError", (error: NodeJS.ErrnoException, socket: TLSSocket) => this.#failed(error, socket));
+    // Before Node's own listener, which makes the session and tells of it at once: so each session is known by its connection.
+    http2.prependListener("secureConnection", (socket: TLSSocket) => {
+      current = this.#under(socket);
+      if (current !== undefined) this.#identify(current, socket);
     });
-    http2.on("secureConnection", (socket: TLSSocket) => this.#identify(socket));
-    // It comes before the event that tells of the certificate: whose connection it is, is not known yet.
-    http2.on("session", (session: ServerHttp2Session) => this.#sized(session));
+    http2.on("session", (session: ServerHttp2Session) => {
+      session.setLocalWindowSize(Math.min(NARROW_WINDOW_BYTES, this.#limits.flowControlWindowBytes));
+      if (current !== undefined) this.#begin(current, session);
+      current = undefined;
+    });
   }
 
-  #sized(session: ServerHttp2Session): void {
-    const { remoteAddress, remotePort } = session.socket;
-    const connection = this.#byKey.get(keyOf(remoteAddress, remotePort));
-    if (connection !== undefined) connection.http2 = session;
-    session.setLocalWindowSize(Math.min(NARROW_WINDOW_BYTES, this.#limits.flowControlWindowBytes));
+  /** under finds the connection below a TLS socket: by the socket itself, as an address may be used again while it is still known. */
+  #under(secure: TLSSocket): Connection | undefined {
+    return this.#bySocket.get(Reflect.get(secure, "_parent") as net.Socket);
   }
 
-  #identify(socket: TLSSocket): void {
-    const connection = this.#byKey.get(keyOf(socket.remoteAddress, socket.remotePort));
+  #failed(error: NodeJS.ErrnoException, secure: TLSSocket): void {
+    const raw = Reflect.get(secure, "_parent") as net.Socket | undefined;
+    const known = raw === undefined ? undefined : this.#bySocket.get(raw);
+    const reason = tlsReason(error, { authorizationError: secure.authorizationError, bytesRead: raw?.bytesRead ?? 0 });
+    this.#metrics.tls.inc({ reason });
+    const level = reason === "probe" ? "debug" : "warn";
+    this.#log.log(
+      level,
+      reason,
+      { reason, remote: known?.address, code: error.code, why: secure.authorizationError },
+      "tls handshake failed",
+    );
+  }
+
+  #identify(connection: Connection, socket: TLSSocket): void {
+    this.#fresh.delete(connection);
+    connection.quietSince = this.#o.clock.mono();
     const leaf = socket.getPeerX509Certificate();
-    if (connection === undefined || leaf === undefined) return;
+    if (leaf === undefined) return;
     connection.leaf = leaf;
     connection.thumbprint = thumbprintOf(leaf);
     connection.hubId = parseSpiffeId(uriSans(leaf)[0] ?? "")?.hubId ?? "";
+    const { accounts, identities } = this.#o;
+    const answer = identities.admission(leaf, connection.thumbprint);
+    const account = accounts.of("caller" in answer ? answer.caller : undefined);
+    connection.account = account;
+    account.connections++;
+    if (account.foreign) this.#foreign++;
+  }
+
+  /** begin takes the session of a connection, or closes it if its caller, or all who are not of this hub, have too many. */
+  #begin(connection: Connection, session: ServerHttp2Session): void {
+    connection.session = session;
+    this.#bySession.set(session, connection);
+    const { account } = connection;
+    if (account !== undefined && account.connections > account.bounds.connections)
+      return this.#refuse(connection, "per_caller_limit", { caller: account.key, limit: account.bounds.connections });
+    if (account?.foreign === true && this.#foreign > this.#max * FOREIGN_PART)
+      return this.#refuse(connection, "foreign_limit", { caller: account.key, limit: Math.floor(this.#max * FOREIGN_PART) });
     // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
-    if (connection.hubId === this.#hubId) this.widen(connection);
+    if (connection.hubId === this.#o.identities.authority.hubId) this.widen(connection);
+    session.ping((error) => {
+      if (error === null) connection.proved = true;
+    });
   }
 
   /** widen lets a connection carry more to us at a time: for one on which this hub does not send in bulk (W2). */
-  widen({ http2 }: Connection): void {
-    if (http2 !== undefined && !http2.destroyed) http2.setLocalWindowSize(this.#limits.flowControlWindowBytes);
+  widen({ session }: Connection): void {
+    if (session !== undefined && !session.destroyed) session.setLocalWindowSize(this.#limits.flowControlWindowBytes);
+  }
+
+  #refuse(connection: Connection, reason: ClosedReason, fields: object): void {
+    this.#metrics.refused.inc({ reason });
+    this.#log.log("warn", reason, { reason, remote: connection.address, ...fields }, "connection closed");
+    connection.socket.destroy();
   }
 
   /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do. */
@@ -159,61 +183,115 @@ export class ConnectionTable {
       listener.once("error", (cause: NodeJS.ErrnoException) => reject(listenError(host, port, cause)));
       listener.listen(port, host, () => {
         this.#listeners.add(listener);
-        listener.on("error", (err) => this.#log.error({ err }, "listener failed"));
+        listener.on("error", (err) => this.#log.log("error", "", { err }, "listener failed"));
         resolve((listener.address() as net.AddressInfo).port);
       });
     });
   }
 
   #accept(socket: net.Socket): void {
-    const ip = socket.remoteAddress ?? "?";
-    const count = (this.#perIp.get(ip) ?? 0) + 1;
-    if (count > this.#limits.maxConnectionsPerIp) {
-      this.#metrics.refused.inc({ reason: "per_ip_limit" });
-      this.#log.warn({ remote: ip, limit: this.#limits.maxConnectionsPerIp }, "connection refused, too many from one address");
-      socket.destroy();
-      return;
-    }
-    if (this.#byKey.size >= (this.#limits.maxConnections ?? Number.POSITIVE_INFINITY)) {
-      this.#metrics.refused.inc({ reason: "limit" });
-      this.#log.warn({ remote: ip, limit: this.#limits.maxConnections }, "connection refused, too many");
-      socket.destroy();
-      return;
-    }
-    this.#perIp.set(ip, count);
-    const key = keyOf(ip, socket.remotePort);
-    this.#byKey.set(key, { key, socket, leaf: undefined, thumbprint: "", hubId: "", http2: undefined });
+    const address = socket.remoteAddress ?? "?";
+    const mono = this.#o.clock.mono();
+    const state = { leaf: undefined, thumbprint: "", hubId: "", account: undefined, session: undefined };
+    const connection: Connection = { socket, address, ...state, bytesRead: 0, quietSince: mono, proved: false };
+    socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
+    const count = (this.#perIp.get(address) ?? 0) + 1;
+    if (count > this.#limits.maxConnectionsPerIp)
+      return this.#refuse(connection, "per_ip_limit", { limit: this.#limits.maxConnectionsPerIp });
+    if (!this.#makeRoom()) return this.#refuse(connection, "limit", { limit: this.#max });
+    this.#perIp.set(address, count);
+    this.#bySocket.set(socket, connection);
+    this.#fresh.add(connection);
     this.#metrics.open.inc();
-    socket.on("error", (err) => this.#log.debug({ remote: ip, err }, "connection failed"));
-    socket.once("close", () => this.#forget(key, ip));
+    socket.once("close", () => this.#forget(connection));
+    this.#arm();
     this.#injector.injectConnection(socket);
   }
 
-  #forget(key: string, ip: string): void {
-    this.#byKey.delete(key);
+  /**
+   * makeRoom closes the oldest handshake that is under way when there are too many of them or of all: one takes milliseconds, so
+   * whoever keeps many open does nothing else, and must not keep this hub's own callers out.
+   */
+  #makeRoom(): boolean {
+    const full = this.#bySocket.size >= this.#max;
+    if (!full && this.#fresh.size < Math.max(1, this.#max * HANDSHAKING_PART)) return true;
+    const [oldest] = this.#fresh;
+    if (oldest === undefined) return !full;
+    this.#refuse(oldest, "handshake_limit", { limit: Math.floor(this.#max * HANDSHAKING_PART) });
+    this.#forget(oldest);
+    return true;
+  }
+
+  #forget(connection: Connection): void {
+    const { socket, address, account } = connection;
+    if (!this.#bySocket.delete(socket)) return;
+    this.#fresh.delete(connection);
     this.#metrics.open.dec();
-    const left = (this.#perIp.get(ip) ?? 1) - 1;
-    if (left > 0) this.#perIp.set(ip, left);
-    else this.#perIp.delete(ip);
-    if (this.#byKey.size === 0) this.#empty?.resolve();
+    const left = (this.#perIp.get(address) ?? 1) - 1;
+    if (left > 0) this.#perIp.set(address, left);
+    else this.#perIp.delete(address);
+    if (account !== undefined) {
+      account.connections--;
+      if (account.foreign) this.#foreign--;
+      this.#o.accounts.settle(account);
+    }
+    if (this.#bySocket.size > 0) return;
+    this.#watchTimer?.cancel();
+    this.#watchTimer = undefined;
+    this.#empty?.resolve();
+  }
+
+  /** arm looks at the connections again and again while there are any. */
+  #arm(): void {
+    this.#watchTimer ??= this.#o.clock.setTimer(this.#limits.keepaliveTimeoutMs / 4, () => {
+      this.#watchTimer = undefined;
+      this.#look();
+      if (this.#bySocket.size > 0) this.#arm();
+    });
+  }
+
+  /**
+   * look closes the connections on which nothing is heard any more. grpc-js pings sessions, but Node loses track of some whose client
+   * leaves right after the handshake: their socket neither reads nor ends, and no event tells (seen with Node 24). Bytes do not lie.
+   */
+  #look(): void {
+    const { keepaliveTimeMs, keepaliveTimeoutMs } = this.#limits;
+    const now = this.#o.clock.mono();
+    for (const connection of this.#bySocket.values()) {
+      const { bytesRead } = connection.socket;
+      if (bytesRead !== connection.bytesRead && (connection.proved || connection.leaf === undefined)) connection.quietSince = now;
+      connection.bytesRead = bytesRead;
+      const quietMs = now - connection.quietSince;
+      const wait = connection.proved ? keepaliveTimeMs : connection.leaf === undefined ? HANDSHAKE_TIMEOUT_MS : 0;
+      if (quietMs > wait + keepaliveTimeoutMs) this.#refuse(connection, "silent", { caller: connection.account?.key, quietMs });
+    }
   }
 
   /** of finds the connection that a call came on. */
   of(call: grpc.ServerInterceptingCallInterface): Connection | undefined {
-    const { remoteAddress, remotePort } = call.getConnectionInfo();
-    return this.#byKey.get(keyOf(remoteAddress, remotePort));
+    const session = (Reflect.get(call, "stream") as ServerHttp2Stream | undefined)?.session;
+    return session === undefined ? undefined : this.#bySession.get(session);
   }
 
   /** cut destroys the connections of one hub, or those that a predicate picks, and answers how many. Calls on them end at once. */
   cut(target: CutTarget): number {
     const picks = typeof target === "string" ? (connection: Connection) => connection.hubId === target : target;
-    const chosen = [...this.#byKey.values()].filter((connection) => connection.leaf !== undefined && picks(connection));
+    const chosen = [...this.#bySocket.values()].filter((connection) => connection.leaf !== undefined && picks(connection));
     for (const { socket } of chosen) socket.destroy();
     return chosen.length;
   }
 
+  /** retire says GOAWAY on a connection, so that its client makes a new one, and destroys it when its calls do not end. */
+  retire(connection: Connection): void {
+    const { session, socket } = connection;
+    if (session === undefined || session.destroyed) return void socket.destroy();
+    session.close();
+    const timer = this.#o.clock.setTimer(RETIRE_MS, () => socket.destroy());
+    socket.once("close", () => timer.cancel());
+  }
+
   get size(): number {
-    return this.#byKey.size;
+    return this.#bySocket.size;
   }
 
   /** stopAccepting closes the listening ports; connections live on. */
@@ -225,15 +303,16 @@ export class ConnectionTable {
   /** closeSessions says GOAWAY to every client; sessions close when their calls are over. Resolves when all are closed. */
   closeSessions(): Promise<void> {
     this.#injector.destroy();
-    for (const { leaf, socket } of this.#byKey.values()) if (leaf === undefined) socket.destroy();
-    if (this.#byKey.size === 0) return Promise.resolve();
+    for (const { leaf, socket } of this.#bySocket.values()) if (leaf === undefined) socket.destroy();
+    if (this.#bySocket.size === 0) return Promise.resolve();
     this.#empty ??= Promise.withResolvers();
     return this.#empty.promise;
   }
 
   /** destroy cuts everything. */
   destroy(): void {
-    for (const { socket } of this.#byKey.values()) socket.destroy();
+    for (const { socket } of this.#bySocket.values()) socket.destroy();
+    this.#log.flush();
   }
 }
 

@@ -1,6 +1,9 @@
+import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import type { Failure } from "#kernel/error.ts";
+import type { Timer } from "#runtime/clock.ts";
+import type { Account } from "./accounts.ts";
 import type { Outcome, ServerCall } from "./call-context.ts";
 import { Malformed } from "./definition.ts";
 import type { Interceptor } from "./interceptors/interceptor.ts";
@@ -15,15 +18,23 @@ export interface Guard {
   readonly bugs: BugReporter;
   readonly maxMessageBytes: number;
   nowMono(): number;
+  setTimer(delayMs: number, fn: () => void): Timer;
+  setImmediate(fn: () => void): Timer;
   /** begin makes the ServerCall of an arriving call. */
   begin(inner: grpc.ServerInterceptingCallInterface, path: string, metadata: grpc.Metadata): ServerCall;
   /** over is told when a call has ended, however it ended. */
   over(call: ServerCall): void;
+  /** closed is told when nothing of the call is left in this process: its status was read, or its stream was reset. */
+  closed(account: Account): void;
 }
 
 /** A cancellation this shortly before the deadline is the deadline, as the caller's timer saw it. */
 const DEADLINE_RACE_MS = 20;
 const LATE = { code: grpc.status.DEADLINE_EXCEEDED, details: "the deadline passed" };
+
+/** How long the client of a call that is over may take to read its answer, ms; after it the stream is reset all the same. */
+const UNREAD_MS = 10_000;
+const UNREAD: Failure = { reason: "OVERLOADED", message: "the caller does not read the answer" };
 
 /** explain gives the statuses that grpc-js makes itself the same details as ours. */
 function explain(status: PartialStatus, maxMessageBytes: number): Status | PartialStatus {
@@ -43,6 +54,13 @@ function abortFailure(status: PartialStatus | undefined): Failure {
   return { reason: "CANCELLED", message: status.details ?? "the call is over" };
 }
 
+/** resetNow resets a stream whose answer waits. Node holds such a reset back until it writes something else, so a ping follows. */
+function resetNow(stream: ServerHttp2Stream): void {
+  const { session } = stream;
+  stream.close(constants.NGHTTP2_CANCEL);
+  if (session !== undefined && !session.destroyed) session.ping(() => undefined);
+}
+
 /**
  * GuardedCall stands between grpc-js and a handler and runs the interceptors. One object for all of them, because each
  * `grpc.ServerInterceptingCall` would cost every message of a stream two more hops.
@@ -52,6 +70,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
   readonly #path: string;
   readonly #guard: Guard;
   #call: ServerCall | undefined;
+  #unreadTimer: Timer | undefined;
   #opened = 0;
   #over = false;
   #checked = false;
@@ -66,6 +85,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
       const full = explain(status, guard.maxMessageBytes);
       this.#finish(full);
       send(full);
+      this.#release();
     };
   }
 
@@ -85,7 +105,12 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     const call = this.#guard.begin(this.#inner, this.#path, metadata);
     this.#call = call;
     this.#checked = call.entry.validated;
-    call.onExpire((failure) => this.#inner.sendStatus(failureToStatus(failure)));
+    call.attach({
+      expire: (failure) => this.#inner.sendStatus(failureToStatus(failure)),
+      giveUp: (failure) => this.#giveUp(failure),
+      charged: () => this.#charged(call),
+      answered: () => this.#awaitReader(call),
+    });
     this.#next(call, metadata, listener);
   }
 
@@ -155,6 +180,47 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     this.#guard.over(call);
   }
 
+  /** charged gives back what the call holds when the last of it is gone from this process. */
+  #charged(call: ServerCall): void {
+    this.#stream.once("close", () => {
+      this.#unreadTimer?.cancel();
+      const account = call.settle();
+      if (account !== undefined) this.#guard.closed(account);
+    });
+  }
+
+  /** giveUp ends the call and drops what waits to be read: a status would wait behind it. */
+  #giveUp(failure: Failure): void {
+    this.#inner.sendStatus(failureToStatus(failure));
+    if (!this.#stream.closed) resetNow(this.#stream);
+  }
+
+  /** awaitReader gives the client of a call that was answered some time to read it, whatever deadline it named. */
+  #awaitReader(call: ServerCall): void {
+    if (call.unread > 0) this.#unreadTimer ??= this.#guard.setTimer(UNREAD_MS, () => this.#giveUp(UNREAD));
+  }
+
+  get #stream(): ServerHttp2Stream {
+    return Reflect.get(this.#inner, "stream") as ServerHttp2Stream;
+  }
+
+  /**
+   * release gives back what a call holds after its status. A client that keeps its half open, or does not read, would else keep the
+   * stream, and grpc-js and Node keep all that belongs to it: a refused caller must not hold more than one that was let in.
+   */
+  #release(): void {
+    const stream = this.#stream;
+    const call = this.#call;
+    if (call !== undefined) this.#awaitReader(call);
+    // After the whole answer "no error" is what asks the client to stop sending (RFC 9113, 8.1). nghttp2 drops trailers that wait when
+    // a reset is queued, so it is queued in the turn after they were.
+    const reset = (): void => {
+      if (!stream.closed && Reflect.get(this.#inner, "receivedHalfClose") !== true) stream.close(constants.NGHTTP2_NO_ERROR);
+    };
+    if (Reflect.get(this.#inner, "wantTrailers") === true) stream.once("wantTrailers", () => this.#guard.setImmediate(reset));
+    else reset();
+  }
+
   /** late tells a deadline from a cancellation: at the deadline the caller's own timer cancels, a moment before or after ours. */
   #late(): boolean {
     const call = this.#call;
@@ -169,6 +235,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     if (call !== undefined) call.sent++;
     this.#inner.sendMessage(message, callback);
   }
+
   sendStatus(status: PartialStatus): void {
     this.#inner.sendStatus(status);
   }

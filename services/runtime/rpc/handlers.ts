@@ -1,7 +1,5 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
-import type { Failure } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { traceFields } from "../trace/span.ts";
 import { type CallContext, type Outbound, RawMessage } from "./call.ts";
 import type { ServerCall } from "./call-context.ts";
@@ -12,7 +10,6 @@ import { ByteOutbound, Inbound } from "./streams.ts";
 /** HandlerEnv is what turns our handlers into those of grpc-js. */
 export interface HandlerEnv {
   readonly bugs: BugReporter;
-  readonly clock: Clock;
   /** callOf finds the ServerCall by the identity of the metadata object, not by anything in it. */
   callOf(metadata: grpc.Metadata): ServerCall;
 }
@@ -22,10 +19,6 @@ export type UnaryHandler = (request: Message, context: CallContext) => Promise<M
 export type ServerStreamHandler = (request: Message, out: Outbound<Message>, context: CallContext) => Promise<void>;
 export type ClientStreamHandler = (requests: AsyncIterable<Message>, context: CallContext) => Promise<Message>;
 export type BidiHandler = (requests: AsyncIterable<Message>, out: Outbound<Message>, context: CallContext) => Promise<void>;
-
-/** How long a failed stream's client may take to read what came before the failure, ms; after it the call is over all the same. */
-const UNREAD_MS = 10_000;
-const UNREAD: Failure = { reason: "OVERLOADED", message: "the caller does not read its stream" };
 
 type Callback = grpc.sendUnaryData<RawMessage>;
 
@@ -39,6 +32,7 @@ function answer(env: HandlerEnv, call: ServerCall, work: () => Promise<Message> 
   const respond = (response: Message): void => {
     try {
       const raw = new RawMessage(encodeMessage(method.output, response));
+      if (!call.hold(raw.bytes.length)) return;
       call.answered = true;
       callback(null, raw);
     } catch (error) {
@@ -91,19 +85,27 @@ function runStream(
 ): void {
   const where = { method: methodPath(call.method) };
   const end = (status: Status | undefined): void => {
-    const unread = out.bufferedBytes > 0;
     out.close();
     if (call.answered) return;
     call.answered = true;
     requests?.finish();
     if (status === undefined) return void surface.end();
     surface.emit("error", status);
-    // A status goes behind what was written: a client that never reads that would keep the call open.
-    if (unread) call.onOver(env.clock.setTimer(UNREAD_MS, () => call.expire(UNREAD)));
   };
   const fail = (error: unknown): void => end(errorToStatus(error, env.bugs, where));
   const encode = (message: Message): Buffer => encodeMessage(call.method.output, message);
-  const out = new ByteOutbound<Message>(encode, (raw, done) => surface.write(raw, done), fail);
+  const out = new ByteOutbound<Message>(
+    encode,
+    (raw, done) => {
+      const { length } = raw.bytes;
+      if (!call.hold(length)) return;
+      surface.write(raw, () => {
+        call.gone(length);
+        done();
+      });
+    },
+    fail,
+  );
   // Until headers arrive the client holds every message back for a transparent retry.
   surface.sendMetadata(new grpc.Metadata());
   surface.on("cancelled", () => out.close());

@@ -10,6 +10,7 @@ import type { admit } from "#runtime/tls/peer-admission.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import { requireMethodRule } from "./access.ts";
+import { Accounts } from "./accounts.ts";
 import type { ServiceBinding } from "./call.ts";
 import { type MethodEntry, ServerCall } from "./call-context.ts";
 import { ConnectionTable, type CutTarget } from "./connections.ts";
@@ -17,9 +18,11 @@ import { methodPath, toServiceDefinition } from "./definition.ts";
 import { type Guard, GuardedCall } from "./guarded-call.ts";
 import { type HandlerEnv, toGrpcHandler } from "./handlers.ts";
 import { createHealth, type HealthService } from "./health.ts";
+import { Identities } from "./identities.ts";
 import { createInterceptors } from "./interceptors/index.ts";
 import type { Rates } from "./interceptors/rate.ts";
 import { needsValidation, warmUp } from "./interceptors/validation.ts";
+import { LongLived } from "./long-lived.ts";
 import { createReflection } from "./reflection.ts";
 import { TokenCache, type TokenVerifier } from "./token-verifier.ts";
 import { WIDE_WINDOW_BYTES } from "./windows.ts";
@@ -29,7 +32,7 @@ export interface RpcLimits {
   /** Largest message received, in bytes: a snapshot part of 1 MiB and its envelope fit by default. */
   readonly maxMessageBytes: number;
   readonly maxConnectionsPerIp: number;
-  /** Connections altogether. Default: no limit, as those of peers and nodes are bounded by who they are. */
+  /** Connections altogether, of which a quarter is kept for callers of this hub. Default: no limit. */
   readonly maxConnections?: number;
   /** Age at which a connection is ended, calls on it given as long again. Default: none. */
   readonly maxConnectionAgeMs?: number;
@@ -89,12 +92,22 @@ export interface RpcServer {
   rotate(material: ServerMaterial): void;
   /** cut destroys the connections of one hub, or those a predicate picks, and answers how many. */
   cut(target: CutTarget): number;
+  /**
+   * recheck decides again who may stay, and answers how many calls it ended. It is called when the authority changed (a CA set, a
+   * revocation): long-lived calls of callers who are no longer admitted end with the reason, and their connections get GOAWAY. The
+   * server looks by itself too, each second, at the authority's version and at the ends of certificates.
+   */
+  recheck(): number;
   /** drain stops accepting, ends long-lived streams with SHUTTING_DOWN, waits for calls at most `graceMs`, then cuts what is left. */
   drain(graceMs: number): Promise<void>;
   /** connections open now. */
   readonly connections: number;
   /** calls running now. */
   readonly calls: number;
+  /** held is how many calls take room now, those included that are over and whose stream is not closed yet. */
+  readonly held: number;
+  /** unreadBytes of answers that callers have not read yet. */
+  readonly unreadBytes: number;
 }
 
 const STRIPPED_PREFIX = "x-foedus-";
@@ -108,12 +121,26 @@ class Server implements RpcServer {
   readonly #entries = new Map<string, MethodEntry>();
   readonly #byMetadata = new WeakMap<grpc.Metadata, ServerCall>();
   readonly #live = new Set<ServerCall>();
+  readonly #accounts = new Accounts();
+  readonly #identities: Identities;
+  readonly #longLived: LongLived;
   #draining = false;
 
   constructor(options: RpcServerOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.health = createHealth(options.bindings.map(({ service }) => service.typeName));
+    const { authority, clock, admission } = options;
+    this.#identities = new Identities(authority, clock, admission);
+    this.#longLived = new LongLived({
+      identities: this.#identities,
+      clock,
+      onRefused: (connection, failure) => {
+        const { address, hubId, account } = connection;
+        this.#options.log.warn({ remote: address, hub: hubId, caller: account?.key, failure }, "caller is no longer admitted");
+        this.#table.retire(connection);
+      },
+    });
     const bindings = this.#bindings();
     const methods = this.#index(bindings);
     const guard = this.#guard(methods);
@@ -130,8 +157,9 @@ class Server implements RpcServer {
       interceptors: [(method, call) => new GuardedCall(call, method.path, guard) as unknown as grpc.ServerInterceptingCall],
     });
     this.#register(bindings);
-    const { authority, credentials, metrics, log } = options;
-    this.#table = new ConnectionTable(this.#grpc, credentials, { hubId: authority.hubId, limits: this.#limits, metrics, log });
+    const { credentials, metrics, log } = options;
+    const shared = { identities: this.#identities, accounts: this.#accounts };
+    this.#table = new ConnectionTable(this.#grpc, credentials, { limits: this.#limits, metrics, log, clock, ...shared });
   }
 
   #bindings(): readonly ServiceBinding[] {
@@ -159,7 +187,7 @@ class Server implements RpcServer {
   }
 
   #guard(methods: readonly DescMethod[]): Guard {
-    const { authority, admission, clock, ids, log, metrics, rates = () => ({}), tokens, tracer } = this.#options;
+    const { authority, clock, ids, log, metrics, rates = () => ({}), tokens, tracer } = this.#options;
     const cache = tokens === undefined ? undefined : new TokenCache(tokens, () => authority.version());
     const { defaultTimeoutMs, maxMessageBytes } = this.#limits;
     return {
@@ -167,8 +195,8 @@ class Server implements RpcServer {
         metrics,
         log,
         clock,
-        authority,
-        admission,
+        identities: this.#identities,
+        accounts: this.#accounts,
         tokens: cache,
         rates,
         defaultTimeoutMs,
@@ -178,11 +206,14 @@ class Server implements RpcServer {
       bugs: { ids, log },
       maxMessageBytes,
       nowMono: () => clock.mono(),
+      setTimer: (delayMs, fn) => clock.setTimer(delayMs, fn),
+      setImmediate: (fn) => clock.setImmediate(fn),
       begin: (inner, path, metadata) => this.#begin(inner, path, metadata),
       over: (call) => {
         this.#live.delete(call);
-        call.over();
+        this.#longLived.remove(call);
       },
+      closed: (account) => this.#accounts.settle(account),
     };
   }
 
@@ -200,15 +231,15 @@ class Server implements RpcServer {
     });
     this.#byMetadata.set(metadata, call);
     this.#live.add(call);
+    this.#longLived.add(call);
     if (this.#draining && call.entry.rule.longLived) call.abort(SHUTDOWN);
     return call;
   }
 
   #register(bindings: readonly ServiceBinding[]): void {
-    const { ids, log, clock } = this.#options;
+    const { ids, log } = this.#options;
     const env: HandlerEnv = {
       bugs: { ids, log },
-      clock,
       callOf: (metadata) => {
         const call = this.#byMetadata.get(metadata);
         if (call === undefined) throw new Error("a call reached its handler past the guard");
@@ -240,17 +271,22 @@ class Server implements RpcServer {
     return count;
   }
 
+  recheck(): number {
+    return this.#longLived.recheck();
+  }
+
   async drain(graceMs: number): Promise<void> {
     const { clock, log } = this.#options;
     this.#draining = true;
     this.#table.stopAccepting();
     this.health.setAll(false);
-    for (const call of this.#live) if (call.entry.rule.longLived) call.abort(SHUTDOWN);
+    for (const call of this.#longLived) call.abort(SHUTDOWN);
     const grace = Promise.withResolvers<void>();
     const timer = clock.setTimer(graceMs, () => grace.resolve());
     await Promise.race([this.#table.closeSessions(), grace.promise]);
     timer.cancel();
     if (this.#live.size > 0) log.warn({ calls: this.#live.size, graceMs }, "calls cut at the end of the grace time");
+    this.#longLived.stop();
     this.#table.destroy();
     this.#grpc.forceShutdown();
   }
@@ -261,6 +297,14 @@ class Server implements RpcServer {
 
   get calls(): number {
     return this.#live.size;
+  }
+
+  get held(): number {
+    return this.#accounts.sum(({ calls }) => calls);
+  }
+
+  get unreadBytes(): number {
+    return this.#accounts.sum(({ unreadBytes }) => unreadBytes);
   }
 }
 

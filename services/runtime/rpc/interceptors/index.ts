@@ -2,11 +2,12 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
 import type { Clock } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import type { admit } from "#runtime/tls/peer-admission.ts";
-import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
+import type { Accounts } from "../accounts.ts";
+import type { Identities } from "../identities.ts";
 import type { TokenCache } from "../token-verifier.ts";
 import { accessInterceptor } from "./access.ts";
+import { accountInterceptor } from "./account.ts";
 import { deadlineInterceptor } from "./deadline.ts";
 import { identityInterceptor } from "./identity.ts";
 import type { Interceptor } from "./interceptor.ts";
@@ -21,8 +22,8 @@ export interface InterceptorOptions {
   readonly metrics: Registry;
   readonly log: Logger;
   readonly clock: Clock;
-  readonly authority: PeerAuthority;
-  readonly admission: typeof admit | undefined;
+  readonly identities: Identities;
+  readonly accounts: Accounts;
   readonly tokens: TokenCache | undefined;
   readonly rates: () => Rates;
   readonly defaultTimeoutMs: number;
@@ -39,7 +40,8 @@ export function createInterceptors(options: InterceptorOptions): readonly Interc
   return [
     metricsInterceptor(options.metrics, options.clock, options.methods),
     logInterceptor(options.log, options.clock),
-    identityInterceptor(options.authority, options.clock, options.admission),
+    identityInterceptor(options.identities),
+    accountInterceptor(options.accounts),
     accessInterceptor(options.tokens, options.clock),
     ...(options.tracer === undefined ? [] : [traceInterceptor(options.tracer)]),
     deadlineInterceptor(options.clock, options.defaultTimeoutMs),

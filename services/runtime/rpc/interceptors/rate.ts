@@ -1,6 +1,9 @@
+import type { Failure } from "#kernel/error.ts";
 import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Cost } from "../access.ts";
+import type { ServerCall } from "../call-context.ts";
+import { principalOf } from "../principal.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** Rates per cost class; a class without one is not limited. */
@@ -27,15 +30,18 @@ export class TokenBuckets {
 /** rateInterceptor limits calls per caller and cost class, by the rates of the moment. This hub's own services are not limited: they are this hub. */
 export function rateInterceptor(rates: () => Rates, clock: Clock): Interceptor {
   const buckets = new TokenBuckets();
+  const take = ({ caller, entry }: ServerCall): Failure | undefined => {
+    const rate = rates()[entry.rule.cost];
+    if (rate === undefined || caller.kind === "service") return undefined;
+    const waitMs = buckets.take(`${entry.rule.cost} ${principalOf(caller)}`, rate, clock.mono());
+    if (waitMs === 0) return undefined;
+    const facts = { retry_after_ms: String(waitMs), cost: entry.rule.cost };
+    return { reason: "RATE_LIMITED", message: `more than ${rate.perSecond} ${entry.rule.cost} calls a second; wait ${waitMs} ms`, facts };
+  };
   return {
     name: "rate",
-    open({ caller, entry }) {
-      const rate = rates()[entry.rule.cost];
-      if (rate === undefined || caller.kind === "service") return undefined;
-      const waitMs = buckets.take(`${entry.rule.cost} ${caller.spiffeId}`, rate, clock.mono());
-      if (waitMs === 0) return undefined;
-      const facts = { retry_after_ms: String(waitMs), cost: entry.rule.cost };
-      return { reason: "RATE_LIMITED", message: `more than ${rate.perSecond} ${entry.rule.cost} calls a second; wait ${waitMs} ms`, facts };
-    },
+    open: take,
+    // The first message was paid for with the call. Messages that are not validated are those of hot streams, which have bounds of their own.
+    request: (call) => (call.received > 1 ? take(call) : undefined),
   };
 }

@@ -1,0 +1,45 @@
+import { expect, test } from "vitest";
+import { ManualClock } from "../../../test/fakes/manual-clock.ts";
+import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
+import type { EventReport } from "../events.ts";
+import { limitedEvents, limitedLogger } from "./limited.ts";
+
+test("S-11 a line per key and second: the first at once, the others as one with their number", () => {
+  const clock = new ManualClock();
+  const log = memoryLogger();
+  const limited = limitedLogger(log, clock);
+  for (let i = 0; i < 1_200; i++) limited.log("warn", "reset", { remote: `10.0.0.${i % 256}` }, "refused");
+  limited.log("warn", "limit", { remote: "::1" }, "refused");
+  expect(log.lines.map(({ fields }) => fields)).toEqual([{ remote: "10.0.0.0" }, { remote: "::1" }]);
+  clock.advance(1_000);
+  expect(log.lines[2]).toMatchObject({ level: "warn", message: "refused", fields: { remote: "10.0.0.175", times: 1_199 } });
+  clock.advance(5_000);
+  expect(log.lines).toHaveLength(3);
+  expect(clock.pending).toBe(0);
+  limited.log("warn", "reset", { remote: "a" }, "refused");
+  expect(log.lines[3]?.fields).toEqual({ remote: "a" });
+});
+
+test("S-11 keys that somebody invents share one line", () => {
+  const clock = new ManualClock();
+  const log = memoryLogger();
+  const limited = limitedLogger(log, clock);
+  for (let i = 0; i < 10_000; i++) limited.log("warn", `k${i}`, { i }, "refused");
+  expect(log.lines).toHaveLength(65);
+  limited.flush();
+  expect(log.lines).toHaveLength(66);
+  expect(log.lines.at(-1)?.fields).toEqual({ i: 9_999, times: 10_000 - 65 });
+  expect(clock.pending).toBe(0);
+});
+
+test("F-6 an event per key and minute", () => {
+  const clock = new ManualClock();
+  const seen: EventReport[] = [];
+  const events = limitedEvents({ report: (event) => void seen.push(event) }, clock);
+  for (let i = 0; i < 500; i++)
+    events.report("beta", { kind: "LIMIT", severity: "WARNING", peer: "beta", text: "too many", fields: { n: "1" } });
+  clock.advance(59_999);
+  expect(seen).toHaveLength(1);
+  clock.advance(1);
+  expect(seen[1]?.fields).toEqual({ n: "1", times: "499" });
+});

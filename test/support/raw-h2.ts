@@ -1,0 +1,78 @@
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
+import type { Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import type { Credential } from "../testca/index.ts";
+
+/** RawOptions say how a bare client behaves. */
+export interface RawOptions {
+  readonly port: number;
+  readonly credential: Credential;
+  /** CA of the server. */
+  readonly ca: string;
+  /** Receive window of each stream; 0 reads nothing. */
+  readonly windowBytes?: number;
+  readonly localAddress?: string;
+  readonly localPort?: number;
+}
+
+/** rawH2 is a bare HTTP/2 client over mutual TLS, for what a gRPC client would never do. */
+export function rawH2(options: RawOptions): Promise<ClientHttp2Session> {
+  const { port, credential, ca, windowBytes, localAddress, localPort } = options;
+  const settings = windowBytes === undefined ? {} : { settings: { initialWindowSize: windowBytes } };
+  const socket = connectTls({
+    host: "127.0.0.1",
+    port,
+    ca,
+    cert: credential.certificatePem,
+    key: credential.keyPem,
+    ALPNProtocols: ["h2"],
+    checkServerIdentity: () => undefined,
+    ...(localAddress === undefined ? {} : { localAddress }),
+    ...(localPort === undefined ? {} : { localPort }),
+  });
+  return new Promise((resolve, reject) => {
+    socket.once("error", reject);
+    socket.once("secureConnect", () => {
+      const session = connect(`https://127.0.0.1:${port}`, { createConnection: () => socket as Socket as never, ...settings });
+      session.on("error", () => undefined);
+      session.once("remoteSettings", () => resolve(session));
+    });
+  });
+}
+
+/** grpcStream opens a stream as a gRPC client does, and keeps its own half open. */
+export function grpcStream(session: ClientHttp2Session, path: string, extra: Readonly<Record<string, string>> = {}): ClientHttp2Stream {
+  const stream = session.request(
+    { ":method": "POST", ":path": path, "content-type": "application/grpc", te: "trailers", ...extra },
+    { endStream: false },
+  );
+  stream.on("error", () => undefined);
+  return stream;
+}
+
+/** grpcMessage frames the bytes of a message. */
+export function grpcMessage(bytes: Uint8Array, compressed = false): Buffer {
+  const head = Buffer.alloc(5);
+  head.writeUInt8(compressed ? 1 : 0, 0);
+  head.writeUInt32BE(bytes.length, 1);
+  return Buffer.concat([head, bytes]);
+}
+
+/** End is how a stream ended: its gRPC status, and the code with which it was reset. */
+export interface End {
+  readonly status: string | undefined;
+  readonly resetCode: number;
+}
+
+/** endOf waits until a stream is closed on both sides. */
+export function endOf(stream: ClientHttp2Stream): Promise<End> {
+  let status: string | undefined;
+  const note = (headers: Record<string, unknown>): void => {
+    const value = headers["grpc-status"];
+    if (value !== undefined) status = String(value);
+  };
+  stream.on("response", note);
+  stream.on("trailers", note);
+  stream.resume();
+  return new Promise((resolve) => stream.once("close", () => resolve({ status, resetCode: stream.rstCode ?? constants.NGHTTP2_NO_ERROR })));
+}
