@@ -1,14 +1,15 @@
 import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { type Failure, FoedusError } from "#kernel/error.ts";
+import type { BackoffConfig } from "#kernel/backoff.ts";
+import type { Failure } from "#kernel/error.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
+import { ENDED, KeptStream, type OnError, type StreamOpenInit, tellError } from "#runtime/rpc/kept-stream.ts";
 import type { CommandOutcome, CommandRequest } from "./automation.ts";
 import { valueBytes, valueOf } from "./codec.ts";
-import { CLOSED } from "./executor-client.ts";
-import { type Command, NO_VALUE, OUTCOME } from "./messages.ts";
+import { type Command, NO_VALUE, OUTCOME, type Outcome } from "./messages.ts";
 import { type PlainValue, valueOfPlain } from "./plain.ts";
-import { decodeStreamResponse, encodeStreamRequest, type ReceivedResult } from "./stream-codec.ts";
+import { decodeStreamResponse, encodeStreamOpen, encodeStreamRequest, type ReceivedResult } from "./stream-codec.ts";
 import { VALUE_MAX_BYTES } from "./value.ts";
 
 export type { CommandOutcome, CommandRequest } from "./automation.ts";
@@ -23,8 +24,17 @@ export interface PlainCommand extends Omit<CommandRequest, "value"> {
   readonly value?: PlainValue;
 }
 
-/** OnResult is told what became of a command; it must not throw. */
+/** OnResult is told what became of a command. */
 export type OnResult = (result: ReceivedResult) => void;
+
+/** CommandStreamOptions shape a stream of commands. */
+export interface CommandStreamOptions {
+  readonly backoff?: BackoffConfig;
+  /** Told what a callback threw. */
+  readonly onError?: OnError;
+}
+
+type Duplex = ClientDuplex<unknown, unknown>;
 
 const LOST: Failure = { reason: "OUTCOME_UNKNOWN", message: "the stream to the hub was lost before the outcome came" };
 
@@ -34,29 +44,54 @@ const LOST: Failure = { reason: "OUTCOME_UNKNOWN", message: "the stream to the h
  */
 const SMALLEST_PART = 64;
 
-const ENDED: Failure = { reason: "CANCELLED", message: "the stream is closed" };
+/** Commands have deadlines: those that wait for a hub that is away are better told so soon. */
+const BACKOFF: BackoffConfig = { baseMs: 200, maxMs: 2_000, factor: 2, jitter: 0.5 };
+const NEVER: ReadonlySet<never> = new Set();
+
+const STREAM_CLOSED: Failure = { reason: "CANCELLED", message: "the stream is closed" };
+const TOO_LATE: Failure = {
+  reason: "DEADLINE_EXPIRED",
+  message: "the hub did not come back before the deadline; the command was not sent",
+};
 /** The hub would say the same, of the whole message if the value is longer than one may be. */
 const TOO_LONG: Failure = { reason: "VALUE_OUT_OF_RANGE", message: "value is too long", field: "command.value" };
 
 /**
  * CommandStream runs many commands over one ExecuteStream: those of one turn of the event loop travel in one message, and so do
- * their results. A lost stream ends what was in flight as UNKNOWN (use idempotency keys to ask again); the next command opens
- * a new one.
+ * their results. A lost stream ends what it had sent as UNKNOWN (use idempotency keys to ask again). What was not sent yet goes on
+ * the next stream, which a wait separates from a lost one: its deadline runs meanwhile.
+ *
+ * C1 each command has one outcome, and is sent once at most; never after its outcome was told.
  */
 export class CommandStream {
   readonly #client: Pick<Client, "executeStream">;
   readonly #clock: Clock;
+  readonly #onError: OnError | undefined;
+  readonly #kept: KeptStream<Duplex, unknown>;
   readonly #waiting = new Map<number, OnResult>();
-  #duplex: ClientDuplex<unknown, unknown> | undefined;
+  /** Commands that were not sent yet, in order. */
   #commands: Command[] = [];
+  /** Since when commands wait for the next stream, mono ms, for those that do. */
+  readonly #since = new Map<number, number>();
   #cancels: number[] = [];
   #scheduled = false;
   #closed = false;
   #next = 1;
 
-  constructor(client: Pick<Client, "executeStream">, clock: Clock = systemClock) {
+  constructor(client: Pick<Client, "executeStream">, clock: Clock = systemClock, options: CommandStreamOptions = {}) {
     this.#client = client;
     this.#clock = clock;
+    this.#onError = options.onError;
+    this.#kept = new KeptStream({
+      clock,
+      backoff: options.backoff ?? BACKOFF,
+      open: (number) => this.#open(number),
+      onMessage: (message) => this.#onMessage(message as RawMessage),
+      onCut: (failure, final) => this.#onCut(failure, final),
+      onReady: () => this.#flush(),
+      final: NEVER,
+      onError: options.onError,
+    });
   }
 
   /** inFlight is how many commands have no outcome yet. */
@@ -97,21 +132,16 @@ export class CommandStream {
   /** sendEncoded is `send` of a command whose value is already encoded. */
   sendEncoded(command: Omit<Command, "corr">, onResult: OnResult): number {
     const corr = this.#next++;
-    const failure = this.#closed ? ENDED : command.value.length > VALUE_MAX_BYTES ? TOO_LONG : undefined;
+    const failure = this.#closed ? STREAM_CLOSED : command.value.length > VALUE_MAX_BYTES ? TOO_LONG : undefined;
+    this.#waiting.set(corr, onResult);
     if (failure !== undefined) {
-      onResult({
-        corr,
-        result: { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure },
-        name: undefined,
-        durationMs: 0,
-        replayed: false,
-      });
+      this.#tell(corr, OUTCOME.REJECTED, failure);
       return corr;
     }
-    this.#waiting.set(corr, onResult);
     const { hubId, nodeId, capability, value, timeoutMs, key, hops, trace } = command;
     this.#commands.push({ corr, hubId, nodeId, capability, value, timeoutMs, key, hops, trace });
-    this.#schedule();
+    if (this.#kept.waiting) this.#since.set(corr, this.#clock.mono());
+    else this.#schedule();
     return corr;
   }
 
@@ -124,10 +154,13 @@ export class CommandStream {
 
   /** close ends the stream after what is in flight is answered. */
   close(): void {
-    do this.#flush();
-    while (this.#commands.length > 0);
+    if (this.#closed) return;
+    while (this.#commands.length > 0 && this.#kept.open() !== undefined) this.#flush();
+    this.#flush();
     this.#closed = true;
-    this.#duplex?.end();
+    this.#endUnsent(OUTCOME.REJECTED, STREAM_CLOSED);
+    if (this.#kept.current === undefined) this.#kept.close();
+    else this.#kept.current.end();
   }
 
   #schedule(): void {
@@ -138,61 +171,79 @@ export class CommandStream {
 
   #flush(): void {
     this.#scheduled = false;
+    if (this.#since.size > 0 && !this.#kept.waiting) this.#age();
+    if (this.#cancels.length > 0) this.#cancels = this.#cancels.filter((corr) => this.#waiting.has(corr));
     if (this.#commands.length + this.#cancels.length === 0) return;
+    const stream = this.#kept.open();
+    if (stream === undefined) return;
     // Cancels go with the last part: none may overtake its command.
     const part = this.#commands.splice(0, Math.max(SMALLEST_PART, Math.ceil(this.#waiting.size / 2)));
     const last = this.#commands.length === 0;
     const messages = encodeStreamRequest(part, last ? this.#cancels : []);
     if (last) this.#cancels = [];
     else this.#schedule();
-    try {
-      const duplex = (this.#duplex ??= this.#open());
-      if (!messages.every((bytes) => duplex.send(new RawMessage(bytes)))) this.#lost(duplex);
-    } catch {
-      this.#closed = true;
-      this.#end(CLOSED);
-    }
+    // What cannot be sent is lost like what was under way.
+    if (!messages.every((bytes) => stream.send(new RawMessage(bytes)))) stream.cancel();
   }
 
-  #open(): ClientDuplex<unknown, unknown> {
-    const duplex = this.#client.executeStream({ rawResponses: true }) as ClientDuplex<unknown, unknown>;
-    void this.#read(duplex);
+  /** age takes the time that commands have waited off their deadlines. */
+  #age(): void {
+    const mono = this.#clock.mono();
+    const commands: Command[] = [];
+    for (const command of this.#commands) {
+      const waited = mono - (this.#since.get(command.corr) ?? mono);
+      if (command.timeoutMs === 0 || waited === 0) commands.push(command);
+      else if (waited < command.timeoutMs) commands.push({ ...command, timeoutMs: Math.max(1, Math.floor(command.timeoutMs - waited)) });
+      else this.#tell(command.corr, OUTCOME.EXPIRED, TOO_LATE);
+    }
+    this.#commands = commands;
+    this.#since.clear();
+  }
+
+  #open(number: StreamOpenInit): Duplex {
+    const duplex = this.#client.executeStream({ rawResponses: true }) as Duplex;
+    duplex.send(new RawMessage(encodeStreamOpen(number)));
     return duplex;
   }
 
-  async #read(duplex: ClientDuplex<unknown, unknown>): Promise<void> {
-    try {
-      for await (const message of duplex.responses)
-        for (const received of decodeStreamResponse((message as RawMessage).bytes)) this.#received(received);
-      this.#lost(duplex);
-    } catch (error) {
-      this.#lost(duplex, error);
-    }
+  #onMessage({ bytes }: RawMessage): void {
+    this.#kept.worked();
+    for (const received of decodeStreamResponse(bytes)) this.#received(received);
   }
 
   #received(received: ReceivedResult): void {
     const onResult = this.#waiting.get(received.corr);
+    if (onResult === undefined) return;
     this.#waiting.delete(received.corr);
-    onResult?.(received);
+    try {
+      const answer: unknown = onResult(received);
+      if (answer instanceof Promise) answer.catch((error: unknown) => tellError(this.#onError, error));
+    } catch (error) {
+      tellError(this.#onError, error);
+    }
   }
 
-  #lost(duplex: ClientDuplex<unknown, unknown>, error?: unknown): void {
-    if (this.#duplex !== duplex) return;
-    this.#duplex = undefined;
-    const failure: Failure =
-      error instanceof FoedusError ? { ...error.failure, facts: { ...error.failure.facts, outcome: "UNKNOWN" } } : LOST;
-    this.#end(failure);
+  /** onCut tells UNKNOWN to what was sent. What was not is sent on the next stream, if there will be one. */
+  #onCut(failure: Failure, final: boolean): void {
+    const unsent = new Set(this.#commands.map(({ corr }) => corr));
+    const lost = failure === ENDED ? LOST : { ...failure, facts: { ...failure.facts, outcome: "UNKNOWN" } };
+    for (const corr of [...this.#waiting.keys()]) if (!unsent.has(corr)) this.#tell(corr, OUTCOME.UNKNOWN, lost);
+    if (final) this.#closed = true;
+    if (this.#closed) {
+      this.#kept.close();
+      return this.#endUnsent(OUTCOME.REJECTED, final ? failure : STREAM_CLOSED);
+    }
+    const mono = this.#clock.mono();
+    for (const corr of unsent) if (!this.#since.has(corr)) this.#since.set(corr, mono);
   }
 
-  #end(failure: Failure): void {
-    for (const corr of [...this.#waiting.keys()])
-      this.#received({
-        corr,
-        result: { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure },
-        name: undefined,
-        durationMs: 0,
-        replayed: false,
-      });
+  #endUnsent(outcome: Outcome, failure: Failure): void {
+    for (const { corr } of this.#commands.splice(0)) this.#tell(corr, outcome, failure);
+    this.#since.clear();
+  }
+
+  #tell(corr: number, outcome: Outcome, failure: Failure): void {
+    this.#received({ corr, result: { outcome, value: NO_VALUE, failure }, name: undefined, durationMs: 0, replayed: false });
   }
 }
 

@@ -83,6 +83,7 @@ describe("D6 after the core failed", () => {
     const command: Command = { corr: 1, hubId: "", nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 0, key: "", hops: [] };
     const handler = new CommandHandler({
       core: new CommandCore({ hubId: "home", hash: (data) => data }),
+      clock,
       calls,
       executors: undefined as never,
       links: () => undefined as never,

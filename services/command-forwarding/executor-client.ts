@@ -3,13 +3,12 @@ import {
   AttachExecutorRequestSchema,
   type CommandForwardingService,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
-import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { Prng } from "#kernel/prng.ts";
+import type { BackoffConfig } from "#kernel/backoff.ts";
+import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import { formatParent } from "#kernel/trace-context.ts";
-import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
+import { type Clock, systemClock } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
+import { callProgram, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { valueBytes, valueOf } from "./codec.ts";
 import { decodeTaskFrame, encodeReports, type ReceivedTask } from "./executor-codec.ts";
 import { NO_VALUE, type TaskReport } from "./messages.ts";
@@ -18,8 +17,7 @@ import { VALUE_MAX_BYTES } from "./value.ts";
 
 type Client = ClientOf<typeof CommandForwardingService>;
 
-/** CLOSED is why nothing comes back when whoever made the channel to the hub has closed it. */
-export const CLOSED: Failure = { reason: "PEER_UNREACHABLE", message: "the channel to the hub was closed" };
+type Duplex = ClientDuplex<unknown, unknown>;
 
 /** ExecutorTask is a task as a program gets it. */
 export interface ExecutorTask {
@@ -54,6 +52,10 @@ export interface ExecutorOptions {
   readonly onAttached?: (nodes: number, refused: readonly Failure[]) => void;
   /** onDetached is called when the attachment ended; false means that it will not come back by itself. */
   readonly onDetached?: (failure: Failure, willRetry: boolean) => void;
+  /** Attachments that replace one another at the hub; by default those of this client. */
+  readonly identity?: StreamIdentity;
+  /** Told what onAttached or onDetached threw. */
+  readonly onError?: OnError;
   readonly clock?: Clock;
   readonly backoff?: BackoffConfig;
 }
@@ -66,91 +68,93 @@ function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
   return { value, failure: undefined };
 }
 
-const RECONNECT: BackoffConfig = { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0.25 };
+/** Reasons after which it does not attach again by itself. */
+const FINAL: ReadonlySet<Reason> = new Set<Reason>(["SESSION_REPLACED", "ACCESS_DENIED"]);
+/** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
+const EARLY_MAX = 4_096;
 
 /** ExecutorClient serves commands of nodes over AttachExecutor. It attaches again after a lost stream, but not after it was replaced. */
 export class ExecutorClient {
   readonly #client: Pick<Client, "attachExecutor">;
   readonly #o: ExecutorOptions;
   readonly #clock: Clock;
-  readonly #backoff: Backoff;
-  #duplex: ClientDuplex<unknown, unknown> | undefined;
+  readonly #kept: KeptStream<Duplex, unknown>;
   #controllers = new Map<number, AbortController>();
+  /** Highest task that came, and tasks beyond it that were given up already: a hub may say so first. */
+  #newest = 0;
+  #early = new Set<number>();
   #reports: TaskReport[] = [];
   #scheduled = false;
-  #timer: Timer | undefined;
-  #detached: Failure | undefined;
   #closed = false;
 
   constructor(client: Pick<Client, "attachExecutor">, options: ExecutorOptions) {
     this.#client = client;
     this.#o = options;
     this.#clock = options.clock ?? systemClock;
-    this.#backoff = new Backoff(new Prng(systemEntropy.seed()), options.backoff ?? RECONNECT);
-    this.#attach();
+    this.#kept = new KeptStream({
+      clock: this.#clock,
+      backoff: options.backoff,
+      identity: options.identity,
+      open: (number) => this.#attach(number),
+      onMessage: (message, duplex) => this.#frame(duplex, (message as RawMessage).bytes),
+      onCut: (failure, final) => this.#onCut(failure, !final),
+      onReady: () => this.#kept.open(),
+      final: FINAL,
+      onError: options.onError,
+    });
+    this.#kept.open();
   }
 
   /** close detaches; what still runs becomes UNKNOWN to its callers. */
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
-    this.#timer?.cancel();
     this.#flush();
-    this.#duplex?.end();
+    if (this.#kept.current === undefined) this.#kept.close();
+    else this.#kept.current.end();
   }
 
-  #attach(): void {
-    let duplex: ClientDuplex<unknown, unknown>;
-    try {
-      duplex = this.#client.attachExecutor({ rawResponses: true }) as ClientDuplex<unknown, unknown>;
-    } catch {
-      // The channel was closed by its owner: nothing will ever come of it.
-      this.#closed = true;
-      return this.#o.onDetached?.(CLOSED, false);
-    }
+  #attach(stream: StreamOpenInit): Duplex {
+    const duplex = this.#client.attachExecutor({ rawResponses: true }) as Duplex;
     const { nodeIds, capabilities = [], maxInFlight = 0, shared = false } = this.#o;
-    const value = { nodeIds: [...nodeIds], capabilities: [...capabilities], maxInFlight, shared };
-    this.#duplex = duplex;
-    this.#detached = undefined;
+    const value = { nodeIds: [...nodeIds], capabilities: [...capabilities], maxInFlight, shared, stream };
     duplex.send(create(AttachExecutorRequestSchema, { frame: { case: "attach", value } }));
-    void this.#read(duplex);
+    return duplex;
   }
 
-  async #read(duplex: ClientDuplex<unknown, unknown>): Promise<void> {
-    let failure: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
-    try {
-      for await (const message of duplex.responses) this.#frame(duplex, (message as RawMessage).bytes);
-    } catch (error) {
-      if (error instanceof FoedusError) failure = error.failure;
-    }
-    this.#ended(this.#detached ?? failure);
-  }
-
-  #frame(duplex: ClientDuplex<unknown, unknown>, bytes: Buffer): void {
+  #frame(duplex: Duplex, bytes: Buffer): void {
     const frame = decodeTaskFrame(bytes);
     switch (frame.kind) {
       case "tasks":
         for (const task of frame.tasks) this.#run(duplex, task);
         return;
       case "attached":
-        this.#backoff.succeeded();
-        return this.#o.onAttached?.(frame.nodes, frame.refused);
+        this.#kept.worked();
+        return callProgram(this.#o.onError, this.#o.onAttached, frame.nodes, frame.refused);
       case "cancel":
-        return this.#controllers.get(frame.taskId)?.abort();
+        return this.#cancel(frame.taskId);
       case "detached":
-        this.#detached = frame.failure;
+        this.#kept.said(frame.failure);
         return duplex.end();
       case "other":
         return;
     }
   }
 
-  #run(duplex: ClientDuplex<unknown, unknown>, task: ReceivedTask): void {
+  #cancel(taskId: number): void {
+    if (taskId <= this.#newest) this.#controllers.get(taskId)?.abort();
+    else if (this.#early.size < EARLY_MAX) this.#early.add(taskId);
+  }
+
+  #run(duplex: Duplex, task: ReceivedTask): void {
     const controller = new AbortController();
     const { taskId, nodeId, capability, timeoutMs, callerHubId, trace } = task;
     this.#controllers.set(taskId, controller);
+    this.#newest = Math.max(this.#newest, taskId);
+    if (this.#early.size > 0 && this.#early.delete(taskId)) controller.abort();
     const done = (report: Omit<TaskReport, "taskId">): void => {
       this.#controllers.delete(taskId);
-      if (duplex === this.#duplex) this.#report({ taskId, ...report });
+      if (duplex === this.#kept.current) this.#report({ taskId, ...report });
     };
     const failed = (error: unknown): void => {
       const failure: Failure = error instanceof FoedusError ? error.failure : { reason: "EXECUTOR_FAILED", message: "the executor failed" };
@@ -190,17 +194,17 @@ export class ExecutorClient {
   #flush(): void {
     this.#scheduled = false;
     if (this.#reports.length === 0) return;
-    for (const bytes of encodeReports(this.#reports)) this.#duplex?.send(new RawMessage(bytes));
+    for (const bytes of encodeReports(this.#reports)) this.#kept.current?.send(new RawMessage(bytes));
     this.#reports = [];
   }
 
-  #ended(failure: Failure): void {
-    this.#duplex = undefined;
+  #onCut(failure: Failure, willRetry: boolean): void {
     for (const controller of this.#controllers.values()) controller.abort();
     this.#controllers = new Map();
+    this.#newest = 0;
+    this.#early.clear();
     this.#reports = [];
-    const willRetry = !this.#closed && failure.reason !== "SESSION_REPLACED" && failure.reason !== "ACCESS_DENIED";
-    if (!this.#closed) this.#o.onDetached?.(failure, willRetry);
-    if (willRetry) this.#timer = this.#clock.setTimer(this.#backoff.failed(this.#clock.mono()), () => this.#attach());
+    if (this.#closed) return this.#kept.close();
+    callProgram(this.#o.onError, this.#o.onDetached, failure, willRetry);
   }
 }

@@ -11,6 +11,7 @@ import type { Clock } from "#runtime/clock.ts";
 import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
+import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { type LocalCommandHandler, valueFrom } from "./automation.ts";
 import { isWireError, valueBytes, valueOf } from "./codec.ts";
@@ -20,9 +21,13 @@ import type { CommandCalls } from "./turn.ts";
 
 type Tasks = Extract<CommandEffect, { readonly kind: "tasks" }>;
 
-interface Attached {
+interface Attached extends Fenced {
+  readonly id: number;
   readonly out: Outbound<AttachExecutorResponse>;
   tasks: Task[];
+  /** Tasks that were given up: said after the tasks of the same turn, which may be among them. */
+  cancels: number[];
+  leave: (() => void) | undefined;
   end(failure: Failure): void;
 }
 
@@ -35,6 +40,7 @@ export class ExecutorsIo {
   readonly #onBug: (error: unknown, trace: TraceContext | undefined) => Failure;
   readonly #attached = new Map<number, Attached>();
   readonly #touched = new Set<number>();
+  readonly #fences: FencedStreams<Attached>;
   #next = LOCAL_EXECUTOR + 1;
   #handler: LocalCommandHandler | undefined;
   readonly #signals = new Map<number, AbortController>();
@@ -48,6 +54,7 @@ export class ExecutorsIo {
     readonly onBug: (error: unknown, trace: TraceContext | undefined) => Failure;
   }) {
     this.#clock = parts.clock;
+    this.#fences = new FencedStreams(parts.clock);
     this.#calls = parts.calls;
     this.#atEnd = parts.atEnd;
     this.#onBug = parts.onBug;
@@ -64,17 +71,16 @@ export class ExecutorsIo {
     const id = this.#next++;
     let ended: Failure | undefined;
     const over = Promise.withResolvers<void>();
-    this.#attached.set(id, {
-      out,
-      tasks: [],
-      end: (failure) => {
-        ended = failure;
-        over.resolve();
-      },
-    });
+    const end = (failure: Failure): void => {
+      ended ??= failure;
+      over.resolve();
+    };
+    const attached: Attached = { id, out, tasks: [], cancels: [], leave: undefined, end, fence: end };
+    this.#attached.set(id, attached);
     try {
-      await Promise.race([this.#read(id, requests, context), over.promise]);
+      await Promise.race([this.#read(attached, requests, context), over.promise]);
     } finally {
+      attached.leave?.();
       this.#attached.delete(id);
       this.#touched.delete(id);
       this.#calls.tell({ kind: "executor-gone", executor: id });
@@ -83,27 +89,43 @@ export class ExecutorsIo {
     out.send(create(AttachExecutorResponseSchema, { frame: { case: "detached", value: { failure: failureToProto(ended) } } }));
   }
 
-  async #read(id: number, requests: AsyncIterable<RawMessage>, context: CallContext): Promise<void> {
+  async #read(attached: Attached, requests: AsyncIterable<RawMessage>, context: CallContext): Promise<void> {
+    const { id } = attached;
+    // What waits for room when the stream ends must not come after its end: nobody would ever take the attachment back.
+    const stands = (): boolean => this.#attached.get(id) === attached;
+    let first = true;
     for await (const { bytes } of requests) {
+      if (!stands()) return;
       const reports = reportsIn(bytes);
-      const input: Input = reports === undefined ? this.#offer(id, bytes, context) : { kind: "reports", executor: id, reports };
-      const room = this.#calls.offer(input);
+      const replaced = reports === undefined ? this.#offer(attached, bytes, context, first) : undefined;
+      const input: Input = replaced === undefined ? { kind: "reports", executor: id, reports: reports ?? [] } : replaced.input;
+      const room = this.#calls.offer(input, stands);
       if (room !== undefined) await room;
+      // After the new offer: so the nodes are never without an executor.
+      if (replaced?.older !== undefined) this.#calls.tell({ kind: "executor-gone", executor: replaced.older.id });
+      first = false;
     }
   }
 
-  #offer(id: number, bytes: Uint8Array, context: CallContext): Input {
+  /** offer reads an attach. The first one may be numbered; it then takes the place of the one before it in its group. */
+  #offer(
+    attached: Attached,
+    bytes: Uint8Array,
+    context: CallContext,
+    first: boolean,
+  ): { readonly input: Input; readonly older: Attached | undefined } {
     const message = decodeMessage(AttachExecutorRequestSchema, bytes) as AttachExecutorRequest;
     const failure = validateRequest(AttachExecutorRequestSchema, message);
     if (failure !== undefined) throw new FoedusError(failure);
     if (message.frame.case !== "attach") throw fail("INVALID_FIELD", "the first frame must be attach", { field: "frame" });
-    const { nodeIds, capabilities, maxInFlight, shared } = message.frame.value;
+    const { nodeIds, capabilities, maxInFlight, shared, stream } = message.frame.value;
+    if (stream !== undefined && !first) throw fail("INVALID_FIELD", "a stream is numbered by its first frame", { field: "attach.stream" });
+    const entered = stream === undefined ? undefined : this.#fences.enter(context.caller, stream, attached);
+    if (entered !== undefined) attached.leave = entered.leave;
+    const offer = { nodeIds, capabilities, maxInFlight, shared };
     return {
-      kind: "attach",
-      executor: id,
-      name: context.caller.name,
-      scope: scopeOf(context),
-      offer: { nodeIds, capabilities, maxInFlight, shared },
+      input: { kind: "attach", executor: attached.id, name: context.caller.name, scope: scopeOf(context), offer },
+      older: entered?.replaced,
     };
   }
 
@@ -119,11 +141,22 @@ export class ExecutorsIo {
   }
 
   cancel(executor: number, taskId: number): void {
-    if (executor === LOCAL_EXECUTOR) this.#signals.get(taskId)?.abort();
-    else
-      this.#attached
-        .get(executor)
-        ?.out.send(create(AttachExecutorResponseSchema, { frame: { case: "cancel", value: { taskId: BigInt(taskId) } } }));
+    if (executor === LOCAL_EXECUTOR) return this.#cancelLocal(taskId);
+    const attached = this.#attached.get(executor);
+    if (attached === undefined) return;
+    attached.cancels.push(taskId);
+    this.#touched.add(executor);
+  }
+
+  /** cancelLocal aborts the handler's signal, also if the handler has not asked for it yet, or does not run yet. */
+  #cancelLocal(taskId: number): void {
+    const known = this.#signals.get(taskId);
+    if (known !== undefined) return known.abort();
+    // It has answered in this turn, and the core does not know yet.
+    if (this.#reports.some((report) => report.taskId === taskId)) return;
+    const controller = new AbortController();
+    controller.abort();
+    this.#signals.set(taskId, controller);
   }
 
   attachedNow(executor: number, nodes: number, refused: readonly Failure[]): void {
@@ -148,6 +181,9 @@ export class ExecutorsIo {
       if (attached === undefined) continue;
       for (const bytes of encodeTasks(attached.tasks, mono)) attached.out.send(new RawMessage(bytes));
       attached.tasks = [];
+      for (const taskId of attached.cancels)
+        attached.out.send(create(AttachExecutorResponseSchema, { frame: { case: "cancel", value: { taskId: BigInt(taskId) } } }));
+      attached.cancels = [];
     }
     this.#touched.clear();
     if (this.#local.length === 0) return;

@@ -8,8 +8,10 @@ import {
 import type { Command as ProtoCommand } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import type { Clock } from "#runtime/clock.ts";
 import { bind, type CallContext, type Outbound, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
+import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
 import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
 import { isWireError, nameFromProto, resultToProto, traceFromProto, valueBytes } from "./codec.ts";
 import type { CommandCore } from "./core.ts";
@@ -24,18 +26,23 @@ const UNARY_CLIENT = 1;
 /** Results that a client does not read are bounded by this and by what it may have in flight. */
 const UNREAD_BYTES = 1024 * 1024;
 
-interface Stream {
+interface Stream extends Fenced {
+  readonly client: number;
   readonly out: Outbound<ExecuteStreamResponse>;
   replies: Reply[];
   /** Commands without a reply. */
   open: number;
   /** Called when the last reply is sent, once the client has finished. */
   onIdle: (() => void) | undefined;
+  /** Set when a newer stream took its place: nothing more is taken from it. */
+  fenced: Failure | undefined;
+  leave: (() => void) | undefined;
 }
 
 /** HandlerParts are what the RPCs work with. */
 export interface HandlerParts {
   readonly core: CommandCore;
+  readonly clock: Clock;
   readonly calls: CommandCalls;
   readonly executors: ExecutorsIo;
   readonly links: () => PeerLinks<SessionFrame>;
@@ -48,10 +55,12 @@ export class CommandHandler {
   readonly #p: HandlerParts;
   readonly #streams = new Map<number, Stream>();
   readonly #touched = new Set<number>();
+  readonly #fences: FencedStreams<Stream>;
   #nextClient = UNARY_CLIENT + 1;
 
   constructor(parts: HandlerParts) {
     this.#p = parts;
+    this.#fences = new FencedStreams(parts.clock);
   }
 
   /** binding serves the RPCs. Hot streams come as bytes: their fields are checked here and by the core. */
@@ -143,25 +152,47 @@ export class CommandHandler {
   }
 
   async #stream(requests: AsyncIterable<RawMessage>, out: Outbound<ExecuteStreamResponse>, context: CallContext): Promise<void> {
-    const { calls, traces } = this.#p;
+    const { calls } = this.#p;
     const client = this.#nextClient++;
-    const stream: Stream = { out, replies: [], open: 0, onIdle: undefined };
+    const over = Promise.withResolvers<never>();
+    const fence = (failure: Failure): void => {
+      stream.fenced = failure;
+      // Now, and not when its handler has ended: what of it waits for its turn must not run after what the newer stream brings.
+      calls.tell({ kind: "client-gone", client });
+      over.reject(new FoedusError(failure));
+    };
+    const stream: Stream = { client, out, replies: [], open: 0, onIdle: undefined, fenced: undefined, leave: undefined, fence };
     this.#streams.set(client, stream);
     try {
-      for await (const { bytes } of requests) {
-        const { commands, cancels } = requestIn(bytes);
-        traces?.accepted(commands);
-        stream.open += commands.length;
-        if (commands.length > 0) await calls.offer({ kind: "execute", client, principal: context.caller.spiffeId, commands });
-        if (cancels.length > 0) await calls.offer({ kind: "cancel", client, corrs: cancels });
-        if (out.bufferedBytes > UNREAD_BYTES) await out.drained();
-      }
-      if (stream.open > 0) await answered(stream, context.signal);
+      await Promise.race([this.#serve(stream, requests, context), over.promise]);
     } finally {
+      stream.leave?.();
       this.#streams.delete(client);
       this.#touched.delete(client);
       calls.tell({ kind: "client-gone", client });
     }
+  }
+
+  async #serve(stream: Stream, requests: AsyncIterable<RawMessage>, { caller, signal }: CallContext): Promise<void> {
+    const { calls, traces } = this.#p;
+    const { client, out } = stream;
+    const stands = (): boolean => this.#streams.get(client) === stream && stream.fenced === undefined;
+    let first = true;
+    for await (const { bytes } of requests) {
+      if (!stands()) return;
+      const { commands, cancels, open } = requestIn(bytes);
+      if (open !== undefined) {
+        if (!first) throw fail("INVALID_FIELD", "a stream is numbered by its first message", { field: "stream" });
+        stream.leave = this.#fences.enter(caller, open, stream).leave;
+      }
+      first = false;
+      traces?.accepted(commands);
+      stream.open += commands.length;
+      if (commands.length > 0) await calls.offer({ kind: "execute", client, principal: caller.spiffeId, commands }, stands);
+      if (cancels.length > 0) await calls.offer({ kind: "cancel", client, corrs: cancels }, stands);
+      if (out.bufferedBytes > UNREAD_BYTES) await out.drained();
+    }
+    if (stream.open > 0) await answered(stream, signal);
   }
 }
 

@@ -116,6 +116,7 @@ class Service implements CommandForwarding {
     this.#outbox = new PeerOutbox(platform.clock, () => this.#requireLinks());
     this.#handler = new CommandHandler({
       core: this.#core,
+      clock: platform.clock,
       calls: this.#calls,
       executors: this.#executors,
       links: () => this.#requireLinks(),
@@ -316,7 +317,8 @@ class Service implements CommandForwarding {
         this.#executors.tasks(effect);
         break;
       case "cancel-task":
-        return this.#executors.cancel(effect.executor, effect.taskId);
+        this.#executors.cancel(effect.executor, effect.taskId);
+        break;
       case "attached":
         return this.#executors.attachedNow(effect.executor, effect.nodes, effect.refused);
       case "detach":

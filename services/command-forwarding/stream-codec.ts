@@ -1,9 +1,13 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { ExecuteStreamRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
+import type { StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { FRAME_BYTES, NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { type Command, type CommandName, NO_VALUE, OUTCOME, type Outcome, type Reply, type Result } from "./messages.ts";
-import { Reader, Writer } from "./wire.ts";
+import { Reader, WireError, Writer } from "./wire.ts";
 
 /** Callers' streams: ExecuteStreamRequest and ExecuteStreamResponse by hand, both halves. */
 
@@ -46,6 +50,16 @@ function readCommand(reader: Reader, corr: number): Command {
 export interface StreamRequest {
   readonly commands: Command[];
   readonly cancels: number[];
+  /** In a first message, which stream of its group this is. */
+  readonly open: StreamOpen | undefined;
+}
+
+function readOpen(bytes: Uint8Array): StreamOpen {
+  try {
+    return fromBinary(StreamOpenSchema, bytes);
+  } catch (cause) {
+    throw new WireError("not a StreamOpen", { cause });
+  }
 }
 
 /** decodeStreamRequest reads an ExecuteStreamRequest. */
@@ -53,13 +67,15 @@ export function decodeStreamRequest(bytes: Uint8Array): StreamRequest {
   const reader = new Reader(bytes);
   const commands: Command[] = [];
   const cancels: number[] = [];
+  let open: StreamOpen | undefined;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x0a) commands.push(readStreamCommand(reader.sub()));
     else if (tag === 0x12 || tag === 0x10) numbers(reader, tag === 0x12, cancels);
+    else if (tag === 0x1a) open = readOpen(reader.view());
     else reader.skip(tag);
   }
-  return { commands, cancels };
+  return { commands, cancels, open };
 }
 
 /** A corr that comes after its command, which a writer may do, makes a second look necessary. */
@@ -76,6 +92,11 @@ function readStreamCommand(reader: Reader): Command {
 }
 
 const stream = new Writer(64 * 1024);
+
+/** encodeStreamOpen writes the first message of a stream: the client's half. */
+export function encodeStreamOpen(open: StreamOpenInit): Buffer {
+  return Buffer.from(toBinary(ExecuteStreamRequestSchema, create(ExecuteStreamRequestSchema, { stream: open })));
+}
 
 /** encodeStreamRequest writes commands of a caller, as many messages as their size demands; cancels go with the last: the client's half. */
 export function encodeStreamRequest(commands: readonly Command[], cancels: readonly number[]): Buffer[] {

@@ -74,18 +74,18 @@ class UpdateStream implements Fenced {
     for await (const request of requests) {
       if (this.#stopFailure !== undefined) return;
       const frame = decodeUpdateFrame(request.bytes);
-      if ("open" in frame && frame.open !== undefined) await this.#number(frame.open, context);
+      if ("open" in frame && frame.open !== undefined) this.#number(frame.open, context);
       this.#first = false;
       await this.#take(frame);
     }
   }
 
   /** number enters the stream among those of its group; the core takes nothing more from the one before when this one's first frame comes. */
-  async #number(open: StreamOpen, { caller }: CallContext): Promise<void> {
+  #number(open: StreamOpen, { caller }: CallContext): void {
     if (!this.#first) throw fail("INVALID_FIELD", "a stream is numbered by its first message", { field: "stream" });
     const { replaced, leave } = this.#fences.enter(caller, open, this);
     this.#leave = leave;
-    if (replaced !== undefined) await this.#shell.offer({ kind: "stream_close", stream: replaced.#stream });
+    if (replaced !== undefined) this.#shell.tell({ kind: "stream_close", stream: replaced.#stream });
   }
 
   #take(frame: UpdateFrame): Promise<void> | undefined {

@@ -14,6 +14,7 @@ interface Waiting<A> {
  *    so does the stop of the service (SHUTTING_DOWN), also while it waits.
  * Q2 `offer` is what its sender can hold back: while the mailbox is full it waits, and whoever reads the stream it came from reads no
  *    further, so that HTTP/2 pushes back. It costs no promise when there is room. It throws once the service takes nothing any more.
+ *    What does not stand any more when there is room, because its sender was replaced meanwhile, is dropped.
  * Q3 `tell` is what must not be lost: who came and went, what ended, what is configured, how something that the core asked for went.
  *    A full mailbox does not stop it. Its source is bounded (one end per stream, one outcome per effect), or it says by `key` which
  *    older news it makes worthless, and by `merge` what stands for both.
@@ -61,13 +62,15 @@ export class Calls<I, A> {
   }
 
   /** offer gives the core an input and waits for room if there is none (Q2). Undefined when it was taken at once. */
-  offer(input: I): Promise<void> | undefined {
-    return this.#require().post(input) ? undefined : this.#offerLater(input);
+  offer(input: I, stands?: () => boolean): Promise<void> | undefined {
+    return this.#require().post(input) ? undefined : this.#offerLater(input, stands);
   }
 
-  async #offerLater(input: I): Promise<void> {
-    do if (!(await this.#require().drainSpace())) throw this.#over();
-    while (!this.#require().post(input));
+  async #offerLater(input: I, stands?: () => boolean): Promise<void> {
+    do {
+      if (!(await this.#require().drainSpace())) throw this.#over();
+      if (stands?.() === false) return;
+    } while (!this.#require().post(input));
   }
 
   /** tell gives the core an input that must not be lost (Q3). After the stop there is nobody to tell. */

@@ -13,7 +13,8 @@ export const STREAM_BACKOFF: BackoffConfig = { baseMs: 200, maxMs: 10_000, facto
 /** CLOSED is why nothing comes back when whoever made the channel to the hub has closed it. */
 export const CLOSED: Failure = { reason: "PEER_UNREACHABLE", message: "the channel to the hub was closed" };
 
-const ENDED: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
+/** ENDED is why a stream is over that the hub ended without a word. */
+export const ENDED: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
 
 /** StreamOpenInit numbers a stream; it goes into the first message. */
 export type StreamOpenInit = MessageInitShape<typeof StreamOpenSchema>;
@@ -98,6 +99,8 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   #n = 0;
   #stream: S | undefined;
   #timer: Timer | undefined;
+  /** Why the hub ends the stream, as it said on it. */
+  #said: Failure | undefined;
   #over = false;
 
   constructor(options: KeptStreamOptions<S, Res>) {
@@ -138,6 +141,11 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   /** worked notes that the hub answered as it should: the next cut waits briefly again. */
   worked(): void {
     if (this.#backoff.failures > 0) this.#backoff.succeeded();
+  }
+
+  /** said notes why the hub is about to end the stream. */
+  said(failure: Failure): void {
+    this.#said = failure;
   }
 
   /** pause waits as after a cut, with the stream open: the hub asked for patience. */
@@ -181,6 +189,8 @@ export class KeptStream<S extends Streamable<Res>, Res> {
     }
     if (this.#stream !== stream) return;
     this.#stream = undefined;
+    failure = this.#said ?? failure;
+    this.#said = undefined;
     this.#end(failure, this.#o.final.has(failure.reason));
   }
 
