@@ -33,6 +33,12 @@ export const LIMITS = {
   snapshotPartBytes: 1024 * 1024,
   /** Bytes of all parts of a snapshot before the codec: 100,000 nodes of 2.6 KiB with their state. */
   snapshotBytes: 256 * 1024 * 1024,
+  /** Bytes that are kept of all snapshots that are coming in, until each is whole. */
+  incomingBytes: 256 * 1024 * 1024,
+  /** Bytes of what is held of one peer: nodes with what was read out of them, and texts. */
+  bytesPerPeer: 256 * 1024 * 1024,
+  /** The same of all nodes for which one caller of this hub speaks. */
+  bytesPerCaller: 192 * 1024 * 1024,
   /** Streams that one peer may have open. */
   streamsPerPeer: 8,
   /** Streams of one kind that one caller of this hub may have open at least, if there are so many; else an eighth of all. */

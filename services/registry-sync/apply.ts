@@ -3,10 +3,10 @@ import type { Limits } from "#kernel/limits.ts";
 import { isNodeId } from "#kernel/node-name.ts";
 import type { NodeRule } from "./messages.ts";
 import type { Block, NodeInfo, SegmentCodec, ValueType } from "./ports.ts";
-import { ruleFor } from "./share.ts";
+import { filterBatch, ruleFor } from "./share.ts";
 import { NO_SLOT } from "./slots.ts";
 import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
-import { type FeedTable, SECTION } from "./table.ts";
+import { costOf, type FeedTable, SECTION } from "./table.ts";
 import { failure, limitFailure } from "./world.ts";
 
 /** Applied says what a payload did. */
@@ -14,7 +14,12 @@ export interface Applied {
   readonly entries: number;
   /** Nodes and changes that import rules kept out. */
   readonly dropped: number;
+  /** What the rules let in, if that is not all: readers get this instead of the payload. */
+  readonly kept: readonly Block[] | undefined;
 }
+
+/** Skipped are the refs of nodes that import rules keep out, with their node ids ("" in what older versions stored). */
+export type Skipped = Map<number, string>;
 
 /** Definitions of the payload that is being checked, in front of those of the table. */
 interface Overlay {
@@ -29,17 +34,21 @@ interface Overlay {
 
 /** Intake is what may come in of one peer; without it a payload is our own, or was taken in before. */
 export interface Intake {
-  /** Most nodes that the table may grow to. One that is larger already stays so, but does not grow. */
+  /** Most nodes, and bytes, that the table may grow to. One that is larger already stays so, but does not grow. */
   readonly nodes: number;
+  readonly bytes: number;
 }
 
 const MAX_REF = 0xffff_fffe;
+/** More than a node costs that has next to no bytes. */
+const LEAST_NODE = 512;
 
 /**
  * Applier takes payloads into a table. A payload is checked whole before anything of it is applied, so that a bad one leaves no trace.
  *
  * P1 what `check` let pass, `apply` applies without fail.
- * P2 nodes refused by the import rules never enter the table; what concerns them is counted and skipped.
+ * P2 nodes refused by the import rules never enter the table, and what concerns them is in nothing that leaves here: it is counted
+ *    and skipped. This is the one place where the rules are applied, to segments, snapshots and what a restart reads alike.
  */
 export class Applier {
   readonly #codec: SegmentCodec;
@@ -59,7 +68,7 @@ export class Applier {
   /** check answers why a payload cannot be applied to this table, or undefined. `count` is the header's, undefined for snapshot parts. */
   check(
     table: FeedTable,
-    skipped: ReadonlySet<number>,
+    skipped: ReadonlyMap<number, string>,
     blocks: readonly Block[],
     count: number | undefined,
     first: boolean,
@@ -95,12 +104,41 @@ export class Applier {
         return limitFailure("name_length", nameLength, "a key's name is too long");
     }
     const nodes = table.size + overlay.grown;
-    return overlay.grown > 0 && nodes > intake.nodes
-      ? limitFailure("nodes_per_peer", intake.nodes, "the feed has more nodes than this hub takes from one peer")
+    if (overlay.grown > 0 && nodes > intake.nodes)
+      return limitFailure("nodes_per_peer", intake.nodes, "the feed has more nodes than this hub takes from one peer");
+    return this.#tooManyBytes(table, overlay, blocks, intake)
+      ? limitFailure("bytes_per_peer", intake.bytes, "the feed has more bytes than this hub takes from one peer")
       : undefined;
   }
 
-  #checkBlock(table: FeedTable, skipped: ReadonlySet<number>, overlay: Overlay, block: Block, index: number): Failure | undefined {
+  /** tooManyBytes tells whether the table would grow beyond its bytes; how much it grows is summed up only when it is close. */
+  #tooManyBytes(table: FeedTable, overlay: Overlay, blocks: readonly Block[], intake: Intake): boolean {
+    let most = table.bytes;
+    for (const block of blocks) {
+      if (block.kind === "node_put") most += 2 * LEAST_NODE + 64 * block.node.length;
+      else if (block.kind === "state") most += block.batch.data.length;
+    }
+    if (most <= intake.bytes) return false;
+    let grown = 0;
+    for (const [ref, held] of overlay.held) {
+      const old = table.node(ref);
+      if (old !== undefined) grown -= costOf(old.info, old.bytes) + (held ? 0 : table.textBytesOf(old));
+    }
+    for (const [i, block] of blocks.entries()) {
+      const info = this.#infos[i];
+      // The last one of a ref counts, and those before it are gone: a payload that writes a node twice is counted too high.
+      if (block.kind === "node_put" && info !== undefined && overlay.held.get(block.ref) === true) grown += costOf(info, block.node);
+    }
+    let at = 0;
+    for (const block of blocks) {
+      if (block.kind !== "state") continue;
+      grown += this.#checker.textGrowth(table, block.batch, at);
+      at += block.batch.count;
+    }
+    return grown > 0 && table.bytes + grown > intake.bytes;
+  }
+
+  #checkBlock(table: FeedTable, skipped: ReadonlyMap<number, string>, overlay: Overlay, block: Block, index: number): Failure | undefined {
     const known = (ref: number): boolean =>
       skipped.has(ref) || overlay.nodes.has(ref) || (table.node(ref) !== undefined && !overlay.removed.has(ref));
     switch (block.kind) {
@@ -108,7 +146,7 @@ export class Applier {
         return this.#checkState(table, skipped, overlay, block.batch);
       case "node_put":
         this.#structural = true;
-        return this.#checkNode(table, overlay, block.ref, block.node, index);
+        return this.#checkNode(table, skipped, overlay, block.ref, block.node, index);
       case "key_def": {
         this.#structural = true;
         const key = overlay.keys.get(block.kref) ?? table.key(block.kref);
@@ -140,7 +178,7 @@ export class Applier {
 
   #checkState(
     table: FeedTable,
-    skipped: ReadonlySet<number>,
+    skipped: ReadonlyMap<number, string>,
     overlay: Overlay,
     batch: Extract<Block, { kind: "state" }>["batch"],
   ): Failure | undefined {
@@ -156,11 +194,18 @@ export class Applier {
       : failure("SEGMENT_INVALID", PROBLEM_TEXT[problem] as string, { index: String(this.#checker.index) });
   }
 
-  #checkNode(table: FeedTable, overlay: Overlay, ref: number, bytes: Uint8Array, index: number): Failure | undefined {
+  #checkNode(
+    table: FeedTable,
+    skipped: ReadonlyMap<number, string>,
+    overlay: Overlay,
+    ref: number,
+    bytes: Uint8Array,
+    index: number,
+  ): Failure | undefined {
     const info = this.#codec.readNode(bytes);
     if (info === undefined || !isNodeId(info.nodeId) || ref < 1 || ref > MAX_REF) return failure("SEGMENT_INVALID", "a node is malformed");
-    const before = overlay.nodes.get(ref) ?? table.named(ref)?.info;
-    if (before !== undefined && before.nodeId !== info.nodeId) return failure("SEGMENT_INVALID", "a ref got a second meaning");
+    const before = overlay.nodes.get(ref)?.nodeId ?? table.named(ref)?.info.nodeId ?? (skipped.get(ref) || undefined);
+    if (before !== undefined && before !== info.nodeId) return failure("SEGMENT_INVALID", "a ref got a second meaning");
     const other = table.byId(info.nodeId);
     if (other !== undefined && other.ref !== ref && !overlay.removed.has(other.ref))
       return failure("SEGMENT_INVALID", "a node got a second ref");
@@ -179,13 +224,21 @@ export class Applier {
    * apply takes the payload that was checked last into the table. `mark` is for names of removed nodes. With `whole` the nodes go on
    * standing in the payload's own bytes, instead of being copied out of it: right for one that is nodes and little else.
    */
-  apply(table: FeedTable, skipped: Set<number>, blocks: readonly Block[], mark: number, whole = false): Applied {
+  apply(table: FeedTable, skipped: Skipped, blocks: readonly Block[], mark: number, whole = false): Applied {
+    // Without rules nothing is ever kept out, and nothing is copied.
+    const kept: Block[] | undefined = this.#rules === undefined ? undefined : [];
     let at = 0;
     let dropped = 0;
     let entries = 0;
+    let same = true;
     for (let i = 0; i < blocks.length; i++) {
       const block = blocks[i] as Block;
       entries += entriesOf(block);
+      if (kept !== undefined) {
+        const rest = this.#keep(table, skipped, block, this.#infos[i]);
+        if (rest !== undefined) kept.push(rest);
+        same &&= rest === block;
+      }
       switch (block.kind) {
         case "state":
           dropped += this.#applyState(table, skipped, block.batch, at);
@@ -209,10 +262,43 @@ export class Applier {
           break;
       }
     }
-    return { entries, dropped };
+    return { entries, dropped, kept: same ? undefined : kept };
   }
 
-  #applyState(table: FeedTable, skipped: ReadonlySet<number>, batch: Extract<Block, { kind: "state" }>["batch"], from: number): number {
+  /** keep is what the rules let in of a block that is applied next: the block itself, another one, or nothing. */
+  #keep(table: FeedTable, skipped: Skipped, block: Block, info: NodeInfo | undefined): Block | undefined {
+    switch (block.kind) {
+      case "node_put":
+        if (ruleFor(this.#rules as readonly NodeRule[], info as NodeInfo) !== undefined) return block;
+        return table.node(block.ref) === undefined ? undefined : { kind: "node_del", ref: block.ref };
+      case "node_del":
+        return skipped.has(block.ref) ? undefined : block;
+      case "presence": {
+        const online = block.online.filter((ref) => !skipped.has(ref));
+        const offline = block.offline.filter((ref) => !skipped.has(ref));
+        if (online.length === block.online.length && offline.length === block.offline.length) return block;
+        return online.length + offline.length === 0 ? undefined : { kind: "presence", online, offline };
+      }
+      case "state": {
+        if (skipped.size === 0) return block;
+        const rest = filterBatch(block.batch, (ref) => !skipped.has(ref));
+        if (rest === undefined || rest.count === block.batch.count) return rest && block;
+        return { kind: "state", batch: { ...rest.columns, bytes: this.#codec.encodeState(rest.columns) } };
+      }
+      case "unknown":
+        // What is not understood cannot be judged.
+        return undefined;
+      default:
+        return block;
+    }
+  }
+
+  #applyState(
+    table: FeedTable,
+    skipped: ReadonlyMap<number, string>,
+    batch: Extract<Block, { kind: "state" }>["batch"],
+    from: number,
+  ): number {
     const slots = this.#checker.slots.data;
     // Definitions in the same payload may have moved slots: look again.
     if (this.#structural)
@@ -225,7 +311,7 @@ export class Applier {
 
   #applyNode(
     table: FeedTable,
-    skipped: Set<number>,
+    skipped: Skipped,
     block: Extract<Block, { kind: "node_put" }>,
     info: NodeInfo,
     mark: number,
@@ -233,7 +319,7 @@ export class Applier {
   ): number {
     if (this.#rules !== undefined && ruleFor(this.#rules, info) === undefined) {
       if (table.node(block.ref) !== undefined) table.remove(block.ref, mark);
-      skipped.add(block.ref);
+      skipped.set(block.ref, info.nodeId);
       return 1;
     }
     skipped.delete(block.ref);

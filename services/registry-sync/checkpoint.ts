@@ -1,10 +1,10 @@
 import type { StoreOp } from "#kernel/core.ts";
-import type { Applier } from "./apply.ts";
+import type { Applier, Skipped } from "./apply.ts";
 import type { FeedPosition } from "./messages.ts";
 import type { HlcValue, StoreReader } from "./ports.ts";
 import { TableScan } from "./scan.ts";
 import { FeedTable } from "./table.ts";
-import { hex } from "./wire.ts";
+import { hex, utf8 } from "./wire.ts";
 import { putMeta, readMeta, type World } from "./world.ts";
 
 /** Largest part of a checkpoint, bytes: it is encoded and committed between two segments, which wait for it (a millisecond or so). */
@@ -19,15 +19,21 @@ export interface CheckpointMeta {
   readonly hlc: HlcValue;
   readonly gen: number;
   readonly nextRef: number;
-  /** Refs that import rules keep out. */
+  /** Refs that import rules keep out; the ids of those nodes, and which rules they were, are absent in what older versions wrote. */
   readonly skipped: readonly number[];
+  readonly skippedIds?: readonly string[];
+  readonly rules?: string;
 }
 
-/** At is where a checkpoint stands. */
-export interface CheckpointPlace {
+/** CheckpointPlace is where a checkpoint stands. */
+export interface CheckpointPlace extends Pick<CheckpointMeta, "skipped" | "skippedIds" | "rules"> {
   readonly position: FeedPosition;
   readonly hlc: HlcValue;
-  readonly skipped: readonly number[];
+}
+
+/** rulesDigest names the import rules of now. */
+export function rulesDigest(world: World): string {
+  return hex(world.o.crypto.hash(utf8(JSON.stringify(world.o.importRules ?? null))).subarray(0, 8));
 }
 
 /**
@@ -40,7 +46,9 @@ export class Checkpointer {
   #gen = 0;
   #segments = 0;
   #since: number | undefined;
-  #running: { readonly scan: TableScan; readonly place: CheckpointPlace; readonly nextRef: number; parts: number } | undefined;
+  #running:
+    | { readonly scan: TableScan; readonly place: CheckpointPlace; readonly nextRef: number; readonly gen: number; parts: number }
+    | undefined;
   /** Generation of the newest durable checkpoint. */
   counted: number | undefined;
 
@@ -74,8 +82,7 @@ export class Checkpointer {
   /** begin starts one; everything up to `place` must be in the table, and nothing else. */
   begin(table: FeedTable, place: CheckpointPlace): void {
     this.cancel();
-    this.#gen++;
-    this.#running = { scan: new TableScan(table), place, nextRef: table.nextRef, parts: 0 };
+    this.#running = { scan: new TableScan(table), place, nextRef: table.nextRef, gen: ++this.#gen, parts: 0 };
     this.#segments = 0;
     this.#since = undefined;
   }
@@ -87,31 +94,43 @@ export class Checkpointer {
     const ops: StoreOp[] = [];
     const { codec, partBytes } = this.#world.o;
     const { bytes } = job.scan.part(codec, Math.min(partBytes, PART_BYTES));
-    ops.push({ op: "append", log: this.log(this.#gen), seq: ++job.parts, bytes });
+    ops.push({ op: "append", log: this.log(job.gen), seq: ++job.parts, bytes });
     if (job.scan.done) {
       this.#running = undefined;
-      this.conclude(job.place, job.nextRef, ops);
+      this.conclude(job.place, job.nextRef, ops, job.gen);
       done(job.place, ops);
       this.#world.event("checkpoint", "DEBUG", "checkpoint written", { hub: this.#name, count: job.scan.nodes });
     }
     this.#world.persist(ops);
   }
 
-  /** append adds a part of a checkpoint that comes from elsewhere (a snapshot that is being received) under a new generation. */
+  /** partOp adds a part of a checkpoint that comes from elsewhere (a snapshot that is being received) under a generation of its own. */
   partOp(gen: number, index: number, bytes: Uint8Array): StoreOp {
     return { op: "append", log: this.log(gen), seq: index + 1, bytes };
   }
 
-  /** nextGen reserves a generation for parts from elsewhere. */
+  /** nextGen gives a generation for parts from elsewhere; nothing else is ever written under it. */
   nextGen(): number {
-    this.cancel();
     return ++this.#gen;
   }
 
-  /** conclude makes the newest generation the one that counts. */
-  conclude(place: CheckpointPlace, nextRef: number, ops: StoreOp[], gen = this.#gen): void {
-    const { share, epoch, seq, digest } = place.position;
-    const meta: CheckpointMeta = { share, epoch, seq, digest: hex(digest), hlc: place.hlc, gen, nextRef, skipped: place.skipped };
+  /** reserve makes sure that a generation, and those below, are not given out: parts from elsewhere are kept under it. */
+  reserve(gen: number): void {
+    this.#gen = Math.max(this.#gen, gen);
+  }
+
+  /** replaced: the table is another one. A checkpoint of the one before must not count any more, and begins none. */
+  replaced(): void {
+    this.cancel();
+    this.#segments = 0;
+    this.#since = undefined;
+  }
+
+  /** conclude makes a generation the one that counts. */
+  conclude(place: CheckpointPlace, nextRef: number, ops: StoreOp[], gen: number): void {
+    const { position, ...rest } = place;
+    const { share, epoch, seq, digest } = position;
+    const meta: CheckpointMeta = { ...rest, share, epoch, seq, digest: hex(digest), gen, nextRef };
     ops.push(putMeta(`table/${this.#name}`, meta));
     if (this.counted !== undefined && this.counted !== gen) ops.push({ op: "drop", log: this.log(this.counted) });
     this.counted = gen;
@@ -121,8 +140,8 @@ export class Checkpointer {
   cancel(): void {
     if (this.#running === undefined) return;
     this.#running.scan.close();
+    this.#world.persist([{ op: "drop", log: this.log(this.#running.gen) }]);
     this.#running = undefined;
-    this.#world.persist([{ op: "drop", log: this.log(this.#gen) }]);
   }
 
   /** forget removes everything of this checkpointer from the store. */
@@ -134,14 +153,17 @@ export class Checkpointer {
   }
 
   /** restore reads the checkpoint that counts into a new table. Undefined if there is none. */
-  restore(reader: StoreReader, applier: Applier): { readonly table: FeedTable; readonly meta: CheckpointMeta } | undefined {
+  restore(
+    reader: StoreReader,
+    applier: Applier,
+  ): { readonly table: FeedTable; readonly skipped: Skipped; readonly meta: CheckpointMeta } | undefined {
     const prefix = `ckpt/${this.#name}/`;
     for (const log of reader.logs()) if (log.startsWith(prefix)) this.#gen = Math.max(this.#gen, Number(log.slice(prefix.length)));
     const meta = readMeta<CheckpointMeta>(reader.get("meta", `table/${this.#name}`));
     if (meta === undefined) return undefined;
     this.#gen = Math.max(this.#gen, meta.gen);
     const table = new FeedTable();
-    const skipped = new Set(meta.skipped);
+    const skipped: Skipped = new Map(meta.skipped.map((ref, i) => [ref, meta.skippedIds?.[i] ?? ""]));
     for (const blob of reader.read(this.log(meta.gen), 0)) {
       const blocks = this.#world.o.codec.decodePayload(blob.bytes);
       if (blocks === undefined || applier.check(table, skipped, blocks, undefined, false) !== undefined)
@@ -150,7 +172,7 @@ export class Checkpointer {
     }
     table.reserveRefs(meta.nextRef);
     this.counted = meta.gen;
-    return { table, meta };
+    return { table, skipped, meta };
   }
 
   /** leftovers are logs of generations that do not count. */

@@ -55,6 +55,20 @@ const limits = z
       description:
         "most bytes of a snapshot before it is compressed, taken from one peer or built for peers: 2.6 KiB for each of 100,000 nodes with its state. While one comes in, so much memory may be needed",
     }),
+    bytes_per_peer: z.int().min(1_048_576).max(8_589_934_592).default(LIMITS.bytesPerPeer).meta({
+      unit: "bytes",
+      description:
+        "most memory for the nodes and texts of one peer, counted as the encoded nodes, 512 bytes for each and 64 for each capability, and the texts; the process needs two to three times as much. What is held when it is lowered is kept, but does not grow",
+    }),
+    bytes_per_caller: z.int().min(1_048_576).max(8_589_934_592).default(LIMITS.bytesPerCaller).meta({
+      unit: "bytes",
+      description: "the same for all nodes for which one gateway or node of this hub speaks",
+    }),
+    incoming_bytes: z.int().min(16_777_216).max(8_589_934_592).default(LIMITS.incomingBytes).meta({
+      unit: "bytes",
+      description:
+        "most bytes of snapshots that are coming in, of all peers together, kept as they were sent until each is whole; when it is more, the longest is given up",
+    }),
     streams: z.int().min(1).max(10_000).default(256).meta({
       unit: "streams",
       description: "most UpdateState streams at a time, an eighth of them (at least 8) for one caller; each may hold a batch in memory",
@@ -190,6 +204,9 @@ export function coreOptionsOf(config: RegistrySyncConfig) {
       ownNodes: Math.max(LIMITS.ownNodes, limits.nodes_per_peer),
       nodesPerPeer: limits.nodes_per_peer,
       snapshotBytes: limits.snapshot_bytes,
+      bytesPerPeer: limits.bytes_per_peer,
+      bytesPerCaller: limits.bytes_per_caller,
+      incomingBytes: limits.incoming_bytes,
       segmentUpdates: limits.segment_updates,
       clockSkewMs: config.clock_skew_ms,
     },

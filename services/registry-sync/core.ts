@@ -2,7 +2,7 @@ import { assert, unreachable } from "#kernel/assert.ts";
 import type { Core, StoreOp } from "#kernel/core.ts";
 import { compareHlc, Hlc } from "#kernel/hlc.ts";
 import type { Now } from "#kernel/instant.ts";
-import { Applier } from "./apply.ts";
+import { Applier, type Skipped } from "./apply.ts";
 import { Checkpointer } from "./checkpoint.ts";
 import { describeRegistry, feedStatuses } from "./describe.ts";
 import { getNode, type Source } from "./directory.ts";
@@ -12,7 +12,7 @@ import { type Ack, HeldAcks } from "./held-acks.ts";
 import { Importer } from "./importer.ts";
 import { Listings } from "./listing.ts";
 import { LocalRegistry } from "./local.ts";
-import type { Answer, Effect, FeedPosition, FeedStatus, Input, PeerFrame, Query } from "./messages.ts";
+import type { Answer, Effect, FeedPosition, FeedStatus, Input, LocalKind, PeerFrame, Query } from "./messages.ts";
 import { OpenSegment } from "./open-segment.ts";
 import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
 import { PeerSession } from "./session.ts";
@@ -60,7 +60,7 @@ export class RegistryCore implements Core<Input, Effect> {
   constructor(options: RegistryOptions) {
     this.#world = new World(options, new Hlc(options.limits.clockSkewMs));
     this.#checkpoint = new Checkpointer(this.#world, ".own");
-    this.#importer = new Importer(this.#world);
+    this.#importer = new Importer(this.#world, this.#sessions);
     this.#watches = new Watches(
       this.#world,
       () => this.sources(),
@@ -88,7 +88,7 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#local = this.#makeLocal();
     this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
     const { full } = this.#exporter;
-    const skipped = new Set<number>();
+    const skipped: Skipped = new Map();
     full.restore(reader, (item) => {
       const { epoch, seq } = item.header;
       if (base !== undefined && (epoch < base.meta.epoch || (epoch === base.meta.epoch && seq <= base.meta.seq))) return;
@@ -161,7 +161,12 @@ export class RegistryCore implements Core<Input, Effect> {
 
   /** feeds are all feeds that are held, own ones first, for metrics. */
   feeds(): FeedStatus[] {
-    return feedStatuses(this.#exporter, this.#importer, this.#sessions, this.#table.size);
+    return feedStatuses(this.#exporter, this.#importer, this.#sessions, this.#table);
+  }
+
+  /** callers are those who speak for nodes of this hub, with the memory that their nodes take, for metrics. */
+  callers(): readonly { readonly name: string; readonly bytes: number }[] {
+    return this.#local.presence.callers();
   }
 
   /** sources are the hubs' parts of the registry, for readers inside the core. */
@@ -251,36 +256,12 @@ export class RegistryCore implements Core<Input, Effect> {
     }
   }
 
-  #stepPeer(
-    input: Exclude<
-      Input,
-      {
-        kind:
-          | "start"
-          | "stop"
-          | "flush"
-          | "stored"
-          | "register"
-          | "deregister"
-          | "presence"
-          | "stream_open"
-          | "stream_close"
-          | "bind"
-          | "updates"
-          | "named"
-          | "query"
-          | "watch_open"
-          | "watch_ready"
-          | "watch_close"
-          | "automation";
-      }
-    >,
-  ): void {
+  #stepPeer(input: Exclude<Input, { kind: LocalKind }>): void {
     switch (input.kind) {
       case "peers": {
         this.#exporter.setPeers(input.peers, input.complete);
         const known = new Set(input.peers.map((peer) => peer.hubId));
-        if (input.complete) for (const hubId of [...this.#importer.feeds.keys()]) if (!known.has(hubId)) this.#importer.removePeer(hubId);
+        if (input.complete) for (const hubId of this.#importer.hubs()) if (!known.has(hubId)) this.#importer.removePeer(hubId);
         return;
       }
       case "shares":
@@ -302,7 +283,7 @@ export class RegistryCore implements Core<Input, Effect> {
       case "compressed":
         return this.#exporter.compressed(input.job, input.codec, input.bytes);
       case "decompressed":
-        return this.#importer.decompressed(input.job, input.bytes, this.#sessions.values());
+        return this.#importer.decompressed(input.job, input.bytes);
       case "credit":
       case "frame":
       case "heads": {

@@ -3,6 +3,7 @@ import type { Importer } from "./importer.ts";
 import type { LocalRegistry } from "./local.ts";
 import type { FeedPosition, FeedStatus } from "./messages.ts";
 import type { PeerSession } from "./session.ts";
+import type { FeedTable } from "./table.ts";
 import type { Watches } from "./watch.ts";
 import { hex } from "./wire.ts";
 import type { World } from "./world.ts";
@@ -51,12 +52,12 @@ export function describeRegistry(
   return lines.join("\n");
 }
 
-/** feedStatuses say how all feeds that are held stand, own ones first. `nodes` is how many this hub has. */
+/** feedStatuses say how all feeds that are held stand, own ones first. `table` is that of this hub. */
 export function feedStatuses(
   exporter: Exporter,
   importer: Importer,
   sessions: ReadonlyMap<number, PeerSession>,
-  nodes: number,
+  table: FeedTable,
 ): FeedStatus[] {
   const cursors = [...sessions.values()].filter((session) => session.acked !== undefined);
   const own = exporter.feeds().map((feed): FeedStatus => {
@@ -67,10 +68,12 @@ export function feedStatuses(
       own: true,
       freshness: "FRESH",
       ageMs: 0,
-      nodes: feed.share === "full" ? nodes : feed.view.nodes,
+      nodes: feed.share === "full" ? table.size : feed.view.nodes,
       entries: feed.entries,
       dropped: 0,
       frozen: false,
+      bytes: feed.share === "full" ? table.bytes : 0,
+      incoming: 0,
       cursors: mine.map(({ peer, acked, out }) => ({
         hubId: peer,
         acked: acked as FeedPosition,
@@ -83,16 +86,18 @@ export function feedStatuses(
   return [
     ...own,
     ...imported.map((feed): FeedStatus => {
-      const { head, entries, dropped, frozen, table } = feed;
+      const { head, entries, dropped, frozen, table: held } = feed;
       return {
         head,
         own: false,
         freshness: feed.freshness(),
         ageMs: feed.ageMs(),
-        nodes: table.size,
+        nodes: held.size,
         entries,
         dropped,
         frozen,
+        bytes: held.bytes,
+        incoming: importer.receives.bytesOf(feed.hubId),
         cursors: [],
       };
     }),

@@ -1,16 +1,19 @@
 import type { StoreOp } from "#kernel/core.ts";
 import { type Freshness, freshnessOf } from "#kernel/freshness.ts";
 import { Ring } from "#kernel/ring.ts";
-import type { Applier } from "./apply.ts";
-import { Checkpointer } from "./checkpoint.ts";
-import type { FeedPosition } from "./messages.ts";
-import type { HlcValue, StoreReader } from "./ports.ts";
-import { readSegment, type SegmentItem, ZERO_DIGEST } from "./segment.ts";
+import type { Applier, Skipped } from "./apply.ts";
+import { Checkpointer, type CheckpointPlace, rulesDigest } from "./checkpoint.ts";
+import type { FeedPosition, FeedProof } from "./messages.ts";
+import type { Block, HlcValue, StoreReader } from "./ports.ts";
+import { Payload, readSegment, type SegmentItem, ZERO_DIGEST } from "./segment.ts";
 import { FeedTable } from "./table.ts";
-import { fromHex } from "./wire.ts";
+import { EMPTY, fromHex } from "./wire.ts";
 import type { World } from "./world.ts";
 
-/** FeedKey is a verified key of a peer. */
+/** Space of the store with the signed manifest of the snapshot that each peer's feed was last replaced by. */
+const PROOFS = "proofs";
+
+/** PeerKey is a verified key of a peer. */
 export interface PeerKey {
   readonly key: Uint8Array;
   readonly serial: number;
@@ -30,17 +33,18 @@ export class ImportFeed {
   readonly ring: Ring<SegmentItem>;
   readonly checkpoint: Checkpointer;
   table = new FeedTable();
-  skipped = new Set<number>();
+  skipped: Skipped = new Map();
+  /** Nodes that the rules of before kept out may be let in by those of now, and are not here: a snapshot is wanted. */
+  refetch = false;
   share = "";
   epoch = 0;
   seq = 0;
   digest: Uint8Array = ZERO_DIGEST;
   hlc: HlcValue = { wallMs: 0, logical: 0 };
-  /** When the feed was last proven complete to its head (mono), and what must be added to its age. */
+  /** As of when what is held was complete (mono), as far as that is proven. */
   #provenAt: number | undefined;
-  #provenExtraMs = 0;
-  /** Newest head that the owner spoke of. */
-  headSeq = 0;
+  /** Newest head that the owner spoke of, and when it said so (mono). */
+  #heard = { epoch: 0, seq: 0, at: Number.NEGATIVE_INFINITY };
   frozen = false;
   entries = 0;
   dropped = 0;
@@ -48,6 +52,8 @@ export class ImportFeed {
   /** Rises when the table is replaced: readers must start anew. */
   generation = 0;
   #logFirst = 1;
+  /** The snapshot that the feed was last replaced by. */
+  #manifest: { readonly epoch: number; readonly seq: number; readonly signed: Uint8Array } = { epoch: 0, seq: 0, signed: EMPTY };
 
   constructor(world: World, hubId: string) {
     this.#world = world;
@@ -66,14 +72,25 @@ export class ImportFeed {
     };
   }
 
-  /** proven notes that the feed is complete to its head, as of `extraMs` ago. */
-  proven(extraMs: number): void {
-    this.#provenAt = this.#world.now.mono;
-    this.#provenExtraMs = extraMs;
+  /** heard notes that the owner's head was here at that time (mono). */
+  heard(epoch: number, seq: number, at: number): void {
+    const { epoch: lastEpoch, seq: lastSeq, at: lastAt } = this.#heard;
+    if (epoch < lastEpoch || (epoch === lastEpoch && seq < lastSeq)) return;
+    this.#heard = { epoch, seq, at: epoch === lastEpoch && seq === lastSeq ? Math.max(at, lastAt) : at };
+    this.reached();
+  }
+
+  /**
+   * reached notes, when all is held that was heard of, that it was complete when that was said. That is the age of what is held,
+   * and not when it came: behind a backlog the two are far apart.
+   */
+  reached(): void {
+    const { epoch, seq, at } = this.#heard;
+    if (this.epoch === epoch && this.seq >= seq && !this.frozen) this.#provenAt = Math.max(this.#provenAt ?? at, at);
   }
 
   ageMs(): number {
-    return this.#provenAt === undefined ? Number.POSITIVE_INFINITY : this.#world.now.mono - this.#provenAt + this.#provenExtraMs;
+    return this.#provenAt === undefined ? Number.POSITIVE_INFINITY : this.#world.now.mono - this.#provenAt;
   }
 
   freshness(): Freshness {
@@ -81,18 +98,19 @@ export class ImportFeed {
   }
 
   /** take moves the position to a segment that was applied, and persists it. */
-  take(item: SegmentItem): void {
-    this.#move(item);
+  take(item: SegmentItem, kept?: readonly Block[]): void {
+    this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) });
     this.#world.persist([{ op: "append", log: this.#log(), seq: this.seq, bytes: item.segment }]);
     this.checkpoint.segment();
     this.table.forgetDead(this.ordinal - this.ring.size);
   }
 
   /** replace puts a snapshot in place of everything; its parts are in the store under `gen` already. One transaction. */
-  replace(table: FeedTable, skipped: Set<number>, position: FeedPosition, hlc: HlcValue, gen: number): void {
+  replace(table: FeedTable, skipped: Skipped, position: FeedPosition, hlc: HlcValue, gen: number, signed: Uint8Array = EMPTY): void {
     const ops: StoreOp[] = [];
     if (this.epoch > 0) ops.push({ op: "drop", log: this.#log() });
     this.table.retire();
+    this.checkpoint.replaced();
     this.table = table;
     this.skipped = skipped;
     this.share = position.share;
@@ -101,18 +119,21 @@ export class ImportFeed {
     this.digest = position.digest;
     this.hlc = hlc;
     this.frozen = false;
+    this.refetch = false;
+    this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
+    ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });
     this.generation++;
     this.ring.reset(this.seq + 1);
     this.#logFirst = this.seq + 1;
     // A log of the same epoch may have been dropped just now; the next append starts it again at seq + 1.
-    this.checkpoint.conclude({ position, hlc, skipped: [...skipped] }, table.nextRef, ops, gen);
+    this.checkpoint.conclude({ position, hlc, ...this.#rulesAndSkipped() }, table.nextRef, ops, gen);
     this.#world.persist(ops);
   }
 
   /** checkpointStep writes a part of a checkpoint if it is time. */
   checkpointStep(): void {
     if (this.epoch > 0 && this.checkpoint.due())
-      this.checkpoint.begin(this.table, { position: this.head, hlc: this.hlc, skipped: [...this.skipped] });
+      this.checkpoint.begin(this.table, { position: this.head, hlc: this.hlc, ...this.#rulesAndSkipped() });
     if (!this.checkpoint.running) return;
     this.checkpoint.step((place, ops) => {
       const below = Math.min(place.position.seq + 1, this.seq + 1 - this.#world.o.tailSegments);
@@ -127,6 +148,31 @@ export class ImportFeed {
     this.table.retire();
     if (this.epoch > 0) ops.push({ op: "drop", log: this.#log() });
     this.checkpoint.forget(ops);
+    ops.push({ op: "delete", space: PROOFS, key: this.hubId });
+  }
+
+  /** proof shows that the owner signed the head: the signed header of the segment, or the manifest of the snapshot, that led to it. */
+  proof(): FeedProof | undefined {
+    const item = this.ring.get(this.seq);
+    const parts = item === undefined ? undefined : this.#world.o.codec.decodeSegment(item.segment);
+    if (parts !== undefined) return { header: parts.header, signature: parts.signature, manifest: EMPTY };
+    const { epoch, seq, signed } = this.#manifest;
+    if (epoch !== this.epoch || seq !== this.seq || signed.length === 0) return undefined;
+    return { header: EMPTY, signature: EMPTY, manifest: signed };
+  }
+
+  #rulesAndSkipped(): Pick<CheckpointPlace, "rules" | "skipped" | "skippedIds"> {
+    return { rules: rulesDigest(this.#world), skipped: [...this.skipped.keys()], skippedIds: [...this.skipped.values()] };
+  }
+
+  /** payloadOf encodes what import rules let in of a segment. */
+  #payloadOf(kept: readonly Block[]): Uint8Array {
+    const payload = new Payload();
+    for (const block of kept) {
+      if (block.kind === "state") payload.state(block.batch.bytes, block.batch.count);
+      else if (block.kind !== "unknown") payload.block(this.#world.o.codec.encodeBlock(block));
+    }
+    return payload.bytes();
   }
 
   /** restore reads checkpoint and tail back. False if there is nothing. Logs that nobody needs are answered for removal. */
@@ -134,7 +180,9 @@ export class ImportFeed {
     const base = this.checkpoint.restore(reader, applier);
     if (base === undefined) return this.checkpoint.leftovers(reader, undefined);
     this.table = base.table;
-    this.skipped = new Set(base.meta.skipped);
+    this.skipped = base.skipped;
+    this.refetch = base.meta.skipped.length > 0 && base.meta.rules !== rulesDigest(this.#world);
+    this.#manifest = { epoch: base.meta.epoch, seq: base.meta.seq, signed: reader.get(PROOFS, this.hubId) ?? EMPTY };
     this.share = base.meta.share;
     this.epoch = base.meta.epoch;
     this.seq = base.meta.seq;
@@ -153,8 +201,8 @@ export class ImportFeed {
         const blocks = this.#world.o.codec.decodePayload(item.payload);
         if (blocks === undefined || applier.check(this.table, this.skipped, blocks, undefined, item.header.seq === 1) !== undefined)
           throw new Error(`imported segment ${this.#log()}/${blob.seq} cannot be applied`);
-        applier.apply(this.table, this.skipped, blocks, this.ordinal);
-        this.#move(item);
+        const { kept } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
+        this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) });
         this.checkpoint.segment();
       } else this.ring.push(blob.seq, item);
     }

@@ -1,15 +1,18 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { tooFarAhead } from "#kernel/hlc.ts";
+import { BEAT_MS } from "#kernel/instant.ts";
 import { Applier, type Intake } from "./apply.ts";
 import { ImportFeed, type PeerKey } from "./import-feed.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
-import { CODEC, type StoreReader } from "./ports.ts";
-import { type HeldPart, Receiver, restoreStage } from "./receive.ts";
-import { readSegment, SNAPSHOT_DOMAIN, verifySegment } from "./segment.ts";
+import { PeerKeys } from "./peer-keys.ts";
+import type { StoreReader } from "./ports.ts";
+import { Receiver } from "./receive.ts";
+import { Receives } from "./receives.ts";
+import { readSegment } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
-import { concat, equalBytes, fromHex } from "./wire.ts";
-import { failure, type World } from "./world.ts";
+import { equalBytes } from "./wire.ts";
+import { failure, limitFailure, type World } from "./world.ts";
 
 /** At most one refusal per session in this time, so that a burst after a gap is answered once. */
 const NACK_EVERY_MS = 100;
@@ -25,34 +28,40 @@ export class Importer {
   readonly #applier: Applier;
   readonly #intake: Intake;
   readonly feeds = new Map<string, ImportFeed>();
-  readonly #keys = new Map<string, Map<number, PeerKey>>();
-  readonly #receivers = new Map<string, Receiver>();
-  /** Parts held from transfers that were interrupted by a restart. */
-  readonly #staged = new Map<string, { readonly parts: ReadonlyMap<string, HeldPart>; readonly gen: number }>();
+  readonly #keys: PeerKeys;
+  readonly receives: Receives;
+  readonly #sessions: ReadonlyMap<number, PeerSession>;
   #nextJob = 1;
   automation = false;
   /** gone is told of feeds that were forgotten. */
   gone: (head: FeedPosition) => void = () => {};
 
-  constructor(world: World) {
+  constructor(world: World, sessions: ReadonlyMap<number, PeerSession>) {
     this.#world = world;
+    this.#keys = new PeerKeys(world);
+    this.#sessions = sessions;
+    this.receives = new Receives(world, (peer) => this.feeds.get(peer));
     this.#applier = new Applier(world.o.codec, world.o.importRules, world.o.limits);
-    this.#intake = { nodes: world.o.limits.nodesPerPeer };
+    this.#intake = { nodes: world.o.limits.nodesPerPeer, bytes: world.o.limits.bytesPerPeer };
   }
 
   key(peer: string, key: PeerKey, revokesUpTo: number): void {
-    const keys = this.#keys.get(peer) ?? new Map<number, PeerKey>();
-    this.#keys.set(peer, keys);
-    for (const serial of [...keys.keys()]) if (serial <= revokesUpTo) keys.delete(serial);
-    if (key.serial > revokesUpTo) keys.set(key.serial, key);
-    // Two keys are enough for a planned rotation; older ones go.
-    while (keys.size > 4) keys.delete(Math.min(...keys.keys()));
+    this.#keys.take(peer, key, revokesUpTo);
+    const receiver = this.receives.get(peer);
+    if (receiver !== undefined && this.#keys.good(peer, receiver.manifest.keySerial) === undefined)
+      this.#giveUp(peer, "its key was revoked");
+  }
+
+  /** hubs are those of which something is kept here. */
+  hubs(): string[] {
+    return [...new Set([...this.feeds.keys(), ...this.#keys.peers()])];
   }
 
   /** removePeer deletes what is held of a hub that is no longer a peer. */
   removePeer(hubId: string): void {
+    for (const session of this.#sessions.values()) if (session.peer === hubId) unask(session);
     this.#forget(hubId);
-    this.#keys.delete(hubId);
+    this.#keys.forget(hubId);
   }
 
   frame(session: PeerSession, frame: PeerFrame): void {
@@ -70,7 +79,7 @@ export class Importer {
         this.#part(session, frame.index, frame.data);
         break;
       case "forget":
-        if (this.feeds.get(session.peer)?.share === frame.share) this.#forget(session.peer);
+        this.#forgetShare(session, frame.share);
         session.send({ type: "forget_done", share: frame.share });
         break;
       default:
@@ -83,14 +92,15 @@ export class Importer {
   heads(session: PeerSession, heads: readonly FeedPosition[], rttMs: number | undefined): void {
     session.rttMs = rttMs ?? session.rttMs;
     const feed = this.feeds.get(session.peer);
-    if (feed === undefined || feed.epoch === 0) return;
-    const head = heads.find((candidate) => candidate.hubId === session.peer && candidate.share === feed.share);
+    if (feed === undefined) return;
+    const share = feed.epoch === 0 ? session.offered?.share : feed.share;
+    const head = heads.find((candidate) => candidate.hubId === session.peer && candidate.share === share);
     if (head === undefined || feed.frozen) return;
-    if (head.epoch === feed.epoch) feed.headSeq = Math.max(feed.headSeq, head.seq);
-    if (head.epoch === feed.epoch && head.seq === feed.seq) {
-      if (equalBytes(head.digest, feed.digest)) feed.proven((session.rttMs ?? 0) / 2);
-      else this.#fork(session, feed, "the owner's head has another digest than what is held at that position");
-    } else if (
+    if (head.epoch === feed.epoch && head.seq === feed.seq && !equalBytes(head.digest, feed.digest))
+      return this.#fork(session, feed, "the owner's head has another digest than what is held at that position");
+    feed.heard(head.epoch, head.seq, saidAt(this.#world, session));
+    if (
+      feed.epoch > 0 &&
       (head.epoch > feed.epoch || head.seq > feed.seq) &&
       this.#world.now.mono - (session.openedAt ?? 0) > REOPEN_MS &&
       session.openedAt !== undefined
@@ -115,22 +125,25 @@ export class Importer {
       return;
     }
     const feed = this.feeds.get(session.peer);
-    if (feed !== undefined && feed.epoch === head.epoch && feed.share === head.share) {
-      feed.headSeq = Math.max(feed.headSeq, head.seq);
-      if (!feed.frozen && head.seq === feed.seq && equalBytes(head.digest, feed.digest)) feed.proven((session.rttMs ?? 0) / 2);
-    }
+    if (feed !== undefined && feed.share === head.share) this.#hear(session, feed, head);
     this.#open(session, head);
+  }
+
+  /** hear notes where the owner's head is, unless what is held there is something else: that is for the segments to show. */
+  #hear(session: PeerSession, feed: ImportFeed, head: FeedPosition): void {
+    const differs = head.epoch === feed.epoch && head.seq === feed.seq && !equalBytes(head.digest, feed.digest);
+    if (!differs) feed.heard(head.epoch, head.seq, saidAt(this.#world, session));
   }
 
   #open(session: PeerSession, head: FeedPosition): void {
     session.openedAt = this.#world.now.mono;
     session.nackedAt = Number.NEGATIVE_INFINITY;
     const feed = this.feeds.get(session.peer);
-    const same = feed !== undefined && feed.epoch > 0 && feed.share === head.share;
+    const same = feed !== undefined && feed.epoch > 0 && feed.share === head.share && !feed.refetch;
     const from = same ? feed.head : { hubId: session.peer, share: head.share, epoch: 0, seq: 0, digest: new Uint8Array(0) };
-    const heldParts =
-      this.#receivers.get(session.peer)?.heldDigests() ?? [...(this.#staged.get(session.peer)?.parts.keys() ?? [])].map(fromHex);
-    session.send({ type: "feed_open", from, heldParts });
+    const heldParts = this.receives.heldDigests(session.peer);
+    const proof = same ? feed.proof() : undefined;
+    session.send({ type: "feed_open", from, heldParts, ...(proof === undefined ? {} : { proof }) });
   }
 
   // ---- segments
@@ -164,7 +177,7 @@ export class Importer {
         }),
         header.epoch !== feed.epoch,
       );
-    const problem = this.#verify(session, item);
+    const problem = this.#keys.problemOf(session.peer, item);
     if (problem !== undefined) return this.#refuse(session, feed, problem, problem.reason === "SEGMENT_INVALID");
     if (!equalBytes(header.prev, feed.digest)) return this.#fork(session, feed, "a segment follows another history than what is held");
     const blocks = codec.decodePayload(item.payload);
@@ -172,13 +185,16 @@ export class Importer {
     const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, this.#intake);
     if (wrong !== undefined) return this.#refuse(session, feed, wrong, wrong.reason === "SEGMENT_INVALID");
     this.#clock(session, header.hlc);
+    const { entries, dropped, kept } = this.#applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
     if (this.automation)
-      for (const block of blocks) if (block.kind === "state") this.#world.emit({ kind: "automate", hub: feed.hubId, batch: block.batch });
-    const { entries, dropped } = this.#applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
+      for (const block of kept ?? blocks)
+        if (block.kind === "state") this.#world.emit({ kind: "automate", hub: feed.hubId, batch: block.batch });
     feed.entries += entries;
     feed.dropped += dropped;
-    feed.take(item);
-    if (feed.seq >= feed.headSeq) feed.proven((session.rttMs ?? 0) / 2);
+    feed.take(item, kept);
+    feed.heard(feed.epoch, feed.seq, saidAt(this.#world, session) - session.delayOf(header.beat * BEAT_MS));
+    feed.reached();
+    this.#overtaken(feed);
     session.openedAt = this.#world.now.mono;
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     this.#world.event("segment_applied", "DEBUG", "segment applied", {
@@ -190,29 +206,18 @@ export class Importer {
     session.send({ type: "ack", position: feed.head });
   }
 
+  /** overtaken: the feed went past the snapshot that is coming in, which must not take back what was acknowledged since. */
+  #overtaken(feed: ImportFeed): void {
+    const position = this.receives.get(feed.hubId)?.position;
+    if (position?.share === feed.share && position.epoch === feed.epoch && position.seq < feed.seq) this.receives.cancel(feed.hubId);
+  }
+
   /** again: a segment at a position that is held. The same one is acknowledged again, another one is a fork. */
   #again(session: PeerSession, feed: ImportFeed, item: NonNullable<ReturnType<typeof readSegment>>): void {
     const held = item.header.seq === feed.seq ? feed.digest : feed.ring.get(item.header.seq)?.digest;
     if (held === undefined || equalBytes(held, item.digest)) return session.send({ type: "ack", position: feed.head });
-    if (this.#verify(session, item) === undefined) this.#fork(session, feed, "two valid segments have the same position");
+    if (this.#keys.problemOf(session.peer, item) === undefined) this.#fork(session, feed, "two valid segments have the same position");
     else this.#refuse(session, feed, failure("SEGMENT_INVALID", "the signature is not valid"), false);
-  }
-
-  #verify(session: PeerSession, item: NonNullable<ReturnType<typeof readSegment>>): Failure | undefined {
-    const { header } = item;
-    const key = this.#keys.get(session.peer)?.get(header.keySerial);
-    if (key === undefined || key.notAfterWall < this.#world.now.wall)
-      return failure("FEED_KEY_INVALID", "the segment is signed by a key that is not known, revoked or expired", {
-        serial: String(header.keySerial),
-      });
-    if (header.codec !== CODEC.IDENTITY)
-      return failure("UPGRADE_NEEDED", "the codec of the payload is not known here", { codec: String(header.codec) });
-    const { crypto } = this.#world.o;
-    if (header.rawLen !== item.payload.length || !equalBytes(crypto.hash(item.payload), header.payloadDigest))
-      return failure("SEGMENT_INVALID", "the payload is not what the header says");
-    return verifySegment(crypto, key.key, item.headerBytes, item.signature)
-      ? undefined
-      : failure("SEGMENT_INVALID", "the signature is not valid");
   }
 
   /** clock takes in the owner's clock. One that is too far ahead is not believed, but what it says is: order is that of the feed (D-9). */
@@ -255,23 +260,18 @@ export class Importer {
   // ---- snapshots
 
   #snapshot(session: PeerSession, signed: Uint8Array): void {
-    const { codec, crypto } = this.#world.o;
+    const { codec } = this.#world.o;
     const parts = codec.decodeSigned(signed);
     const manifest = parts === undefined ? undefined : codec.decodeManifest(parts.body);
     const held = this.feeds.get(session.peer);
-    if (parts === undefined || manifest === undefined || manifest.hubId !== session.peer || session.openedAt === undefined)
+    if (parts === undefined || manifest === undefined || manifest.hubId !== session.peer || !asked(session, manifest.share))
       return this.#refuse(
         session,
         held,
         failure("SEGMENT_INVALID", "the snapshot is malformed, of another hub, or was not asked for"),
         false,
       );
-    const key = this.#keys.get(session.peer)?.get(manifest.keySerial);
-    if (
-      key === undefined ||
-      key.notAfterWall < this.#world.now.wall ||
-      !crypto.verify(key.key, concat([SNAPSHOT_DOMAIN, parts.body]), parts.signature)
-    )
+    if (!this.#keys.signedManifest(session.peer, manifest, parts))
       return this.#refuse(session, held, failure("FEED_KEY_INVALID", "the snapshot is not signed by a key of the hub"), false);
     const older =
       held !== undefined &&
@@ -282,56 +282,72 @@ export class Importer {
     if (problem !== undefined) return this.#refuse(session, held, problem, false);
     const feed = held ?? new ImportFeed(this.#world, session.peer);
     this.feeds.set(session.peer, feed);
-    const before = this.#receivers.get(session.peer);
-    const staged = this.#staged.get(session.peer);
-    const known = before?.heldParts() ?? staged?.parts ?? new Map<string, HeldPart>();
-    const stale = before?.gen ?? staged?.gen;
-    const receiver = new Receiver(this.#world, this.#applier, feed, manifest, known, stale, () => this.#nextJob++);
-    this.#staged.delete(session.peer);
-    this.#receivers.set(session.peer, receiver);
+    const { parts: known, gen: stale } = this.receives.known(session.peer);
+    const receiver = new Receiver(this.#world, this.#applier, feed, manifest, signed, known, stale, () => this.#nextJob++);
+    this.receives.begin(session.peer, receiver);
     session.openedAt = this.#world.now.mono;
     this.#conclude(session, feed, receiver, receiver.advance());
   }
 
   #part(session: PeerSession, index: number, data: Uint8Array): void {
-    const receiver = this.#receivers.get(session.peer);
+    const receiver = this.receives.get(session.peer);
     const feed = this.feeds.get(session.peer);
     if (receiver === undefined || feed === undefined) return;
     session.openedAt = this.#world.now.mono;
     this.#conclude(session, feed, receiver, receiver.part(index, data));
+    for (let most = this.receives.tooMuch(); most !== undefined; most = this.receives.tooMuch()) {
+      const max = this.#world.o.limits.incomingBytes;
+      this.#giveUp(
+        most,
+        "too much is kept of snapshots",
+        limitFailure("incoming_bytes", max, "too much is kept of snapshots that come in"),
+      );
+    }
   }
 
-  decompressed(job: number, raw: Uint8Array | undefined, sessions: Iterable<PeerSession>): void {
-    for (const [peer, receiver] of this.#receivers) {
-      if (!receiver.owns(job)) continue;
-      const problem = receiver.decompressed(job, raw);
-      const session = [...sessions].find((candidate) => candidate.peer === peer);
-      this.#conclude(session, this.feeds.get(peer) as ImportFeed, receiver, problem);
-      if (session !== undefined) this.#noteSynced(session);
-      return;
-    }
+  decompressed(job: number, raw: Uint8Array | undefined): void {
+    const found = this.receives.byJob(job);
+    if (found === undefined) return;
+    const [peer, receiver] = found;
+    const problem = receiver.decompressed(job, raw);
+    const session = this.#sessionOf(peer);
+    this.#conclude(session, this.feeds.get(peer) as ImportFeed, receiver, problem);
+    if (session !== undefined) this.#noteSynced(session);
+  }
+
+  #sessionOf(peer: string): PeerSession | undefined {
+    for (const session of this.#sessions.values()) if (session.peer === peer) return session;
+    return undefined;
   }
 
   #conclude(session: PeerSession | undefined, feed: ImportFeed, receiver: Receiver, problem: Failure | undefined): void {
     if (problem !== undefined) {
-      this.#receivers.delete(feed.hubId);
-      this.#staged.delete(feed.hubId);
-      this.#world.persist([
-        { op: "drop", log: feed.checkpoint.log(receiver.gen) },
-        { op: "delete", space: "meta", key: `stage/${feed.hubId}` },
-      ]);
+      this.#drop(feed.hubId);
       if (session !== undefined) this.#refuse(session, feed, problem, false);
       return;
     }
     if (!receiver.complete) return;
     receiver.finish();
-    this.#receivers.delete(feed.hubId);
-    if (feed.epoch === session?.offered?.epoch) feed.headSeq = session.offered.seq;
-    else feed.headSeq = feed.seq;
-    if (feed.seq >= feed.headSeq) feed.proven((session?.rttMs ?? 0) / 2);
+    this.receives.done(feed.hubId);
+    if (session?.offered?.share === feed.share) this.#hear(session, feed, { ...session.offered });
+    feed.reached();
     this.#world.event("snapshot", "INFO", "snapshot taken in", { hub: feed.hubId, share: feed.share, count: feed.table.size });
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     session?.send({ type: "ack", position: feed.head });
+  }
+
+  /** giveUp ends a snapshot that comes in for a reason of this hub's own; if there is a session, it is asked for again later. */
+  #giveUp(peer: string, why: string, problem?: Failure): void {
+    const session = this.#sessionOf(peer);
+    this.#world.event("snapshot", "WARNING", "a snapshot that was coming in was given up", { hub: peer, fields: { why } });
+    this.#drop(peer);
+    if (session !== undefined && problem !== undefined) this.#refuse(session, this.feeds.get(peer), problem, false);
+  }
+
+  /** drop gives up what is half here of a peer, and the feed with it that would have come of it. */
+  #drop(peer: string): void {
+    this.receives.cancel(peer);
+    if (this.feeds.get(peer)?.epoch === 0) this.feeds.delete(peer);
   }
 
   #noteSynced(session: PeerSession): void {
@@ -350,19 +366,24 @@ export class Importer {
     this.#world.emit({ kind: "synced", session: session.id });
   }
 
+  /** forgetShare deletes all that there is of a share, also what is only half here: nothing of it may come back after the answer. */
+  #forgetShare(session: PeerSession, share: string): void {
+    if (session.offered?.share === share) unask(session);
+    const { peer } = session;
+    if (this.feeds.get(peer)?.share === share) return this.#forget(peer);
+    const half = this.receives.shareOf(peer);
+    if (half === share || half === "") this.#drop(peer);
+  }
+
   #forget(hubId: string): void {
     const feed = this.feeds.get(hubId);
+    this.#drop(hubId);
+    if (feed === undefined) return;
     const ops: StoreOp[] = [];
-    const receiver = this.#receivers.get(hubId);
-    const stale = receiver?.gen ?? this.#staged.get(hubId)?.gen;
-    if (feed !== undefined && stale !== undefined) ops.push({ op: "drop", log: feed.checkpoint.log(stale) });
-    ops.push({ op: "delete", space: "meta", key: `stage/${hubId}` });
-    feed?.forget(ops);
-    this.#receivers.delete(hubId);
-    this.#staged.delete(hubId);
+    feed.forget(ops);
     this.feeds.delete(hubId);
     this.#world.persist(ops);
-    if (feed === undefined) return;
+    if (feed.epoch === 0) return;
     this.#world.event("feed", "INFO", "a peer's feed was deleted", { hub: hubId, share: feed.share, count: feed.table.size });
     this.gone(feed.head);
   }
@@ -371,6 +392,7 @@ export class Importer {
 
   /** start says what is held above a limit that was lowered: it is kept, and does not grow. */
   start(): void {
+    this.receives.start();
     const max = this.#world.o.limits.nodesPerPeer;
     for (const { hubId, share, table } of this.feeds.values()) {
       if (table.size <= max) continue;
@@ -381,12 +403,13 @@ export class Importer {
   }
 
   deadline(): number {
-    let next = Number.POSITIVE_INFINITY;
+    let next = this.receives.deadline();
     for (const feed of this.feeds.values()) if (feed.epoch > 0) next = Math.min(next, feed.checkpoint.deadline());
     return next;
   }
 
   tick(): void {
+    for (const peer of this.receives.overdue()) this.#giveUp(peer, "nothing came for too long");
     for (const feed of this.feeds.values()) feed.checkpointStep();
   }
 
@@ -399,15 +422,31 @@ export class Importer {
     }
     const ops: StoreOp[] = [];
     for (const hubId of hubs) {
-      const staged = restoreStage(this.#world, reader, hubId);
-      if (staged !== undefined) this.#staged.set(hubId, staged);
       const feed = new ImportFeed(this.#world, hubId);
+      const gen = this.receives.restore(reader, hubId);
+      if (gen !== undefined) feed.checkpoint.reserve(gen);
       const leftovers = feed
         .restore(reader, this.#applier)
-        .filter((op) => op.op !== "drop" || staged === undefined || op.log !== feed.checkpoint.log(staged.gen));
+        .filter((op) => op.op !== "drop" || gen === undefined || op.log !== feed.checkpoint.log(gen));
       ops.push(...leftovers);
       this.feeds.set(hubId, feed);
     }
     return ops;
   }
+}
+
+/** saidAt is when what comes now was said (mono), as far as the round trip tells. */
+function saidAt(world: World, session: PeerSession): number {
+  return world.now.mono - (session.rttMs ?? 0) / 2;
+}
+
+/** asked tells whether a snapshot of a share was asked for on a session. */
+function asked(session: PeerSession, share: string): boolean {
+  return session.openedAt !== undefined && session.offered?.share === share;
+}
+
+/** unask: what the peer still sends of what it offered is not taken any more. */
+function unask(session: PeerSession): void {
+  session.offered = undefined;
+  session.openedAt = undefined;
 }

@@ -6,7 +6,7 @@ import type { OpenSegment } from "./open-segment.ts";
 import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
 import { covers, LocalPresence, type Principal } from "./presence.ts";
 import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
-import { type FeedTable, SECTION } from "./table.ts";
+import { costOf, type FeedTable, SECTION } from "./table.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, limitFailure, type World } from "./world.ts";
 
@@ -90,14 +90,16 @@ export class LocalRegistry {
         ref: 0,
         failure: { ...failure("INVALID_FIELD", "the node or its id is malformed"), field: "node.node_id" },
       };
-    const problem = this.#world.storeFailure ?? this.#problemOf(scope, info, bytes.length);
+    const problem = this.#world.storeFailure ?? this.#problemOf(principal, info, bytes);
     if (problem !== undefined) return { nodeId: info.nodeId, ref: 0, failure: problem };
     const known = this.table.byId(info.nodeId);
     const ref = known?.ref ?? this.table.nextRef;
     if (known === undefined || !equalBytes(known.bytes, bytes)) {
       this.#defineKeys(info);
       this.open.room(1, bytes.length);
+      if (known !== undefined) this.presence.settle(principal, ref);
       const online = known?.online ?? this.presence.hasExecutor(info.nodeId);
+      if (this.presence.homeOf(ref) === principal.no) principal.bytes += this.#growthOf(principal, info, bytes);
       this.open.nodePut({ ...this.table.put(ref, bytes, info, online) });
       this.#world.event("node", "INFO", known === undefined ? "node registered" : "node changed", {
         fields: { node: info.nodeId, by: scope.name },
@@ -107,8 +109,18 @@ export class LocalRegistry {
     return { nodeId: info.nodeId, ref, failure: undefined };
   }
 
-  #problemOf(scope: Scope, info: NodeInfo, size: number): Failure | undefined {
+  /** growthOf is by how much a node makes what a caller's nodes take greater: all of it, if it was not counted for this caller before. */
+  #growthOf(principal: Principal, info: NodeInfo, bytes: Uint8Array): number {
+    const known = this.table.byId(info.nodeId);
+    if (known === undefined) return costOf(info, bytes);
+    const counted = this.presence.homeOf(known.ref) === principal.no;
+    return costOf(info, bytes) + (counted ? -costOf(known.info, known.bytes) : this.table.textBytesOf(known));
+  }
+
+  #problemOf(principal: Principal, info: NodeInfo, bytes: Uint8Array): Failure | undefined {
     const { limits } = this.#world.o;
+    const { scope } = principal;
+    const size = bytes.length;
     if (!covers(scope, info.nodeId))
       return failure("OUT_OF_SCOPE", "the caller may not speak for this node", { node: info.nodeId, scope: scope.name });
     if (size > limits.nodeBytes)
@@ -119,6 +131,8 @@ export class LocalRegistry {
       return { ...failure("INVALID_FIELD", "two capabilities of the node have the same name"), field: "node.capabilities" };
     if (this.table.byId(info.nodeId) === undefined && this.table.size >= limits.ownNodes)
       return limitFailure("own_nodes", limits.ownNodes, "this hub has as many nodes of its own as it may; raise nodes_per_peer for more");
+    const growth = this.#growthOf(principal, info, bytes);
+    if (growth > 0 && principal.bytes + growth > limits.bytesPerCaller) return tooManyBytes(scope, limits.bytesPerCaller);
     const fresh = info.capabilities.filter(
       (capability) => SECTION[capability.type] !== 3 && this.table.kref(capability.name, capability.type) === undefined,
     );
@@ -146,6 +160,7 @@ export class LocalRegistry {
         this.#world.storeFailure;
     if (entry !== undefined && problem === undefined) {
       this.open.room(1, 16);
+      this.presence.removing(entry.ref);
       this.table.remove(entry.ref, mark);
       this.open.nodeDel(entry.ref);
       this.#world.event("node", "INFO", "node removed", { fields: { node: nodeId, by: scope.name } });
@@ -240,7 +255,12 @@ export class LocalRegistry {
     const problem = this.#checker.check(this.table, batch);
     if (problem !== PROBLEM.NONE) return this.#explain(batch, this.#checker.index, problem);
     const stranger = this.#strangerIn(stream.principal, batch);
-    return stranger < 0 ? undefined : this.#explain(batch, stranger, PROBLEM.NOT_OWNED);
+    if (stranger >= 0) return this.#explain(batch, stranger, PROBLEM.NOT_OWNED);
+    const { principal } = stream;
+    // How much the texts grow is summed up only when it is close.
+    const close = batch.data.length > 0 && principal.bytes + batch.data.length > limits.bytesPerCaller;
+    const over = close && principal.bytes + this.#checker.textGrowth(this.table, batch) > limits.bytesPerCaller;
+    return over ? { index: 0, failure: tooManyBytes(principal.scope, limits.bytesPerCaller) } : undefined;
   }
 
   /** strangerIn is the index of the first change about a node outside the caller's scope, or -1. */
@@ -280,7 +300,9 @@ export class LocalRegistry {
       this.#settleAll(stream.principal, batch);
       if (this.automation) this.#world.emit({ kind: "automate", hub: this.#world.o.hubId, batch });
       this.open.room(batch.count, batch.bytes.length);
+      const before = this.table.slots.textBytes;
       this.table.apply(batch, this.#checker.slots.data, 0);
+      stream.principal.bytes += this.table.slots.textBytes - before;
       this.open.state(batch);
     }
     // Not before: closing the segment acknowledges what came before this batch.
@@ -297,4 +319,10 @@ export class LocalRegistry {
     for (let i = 0; i < batch.count; i++)
       if (home[batch.ref[i] as number] !== principal.no) this.presence.settle(principal, batch.ref[i] as number);
   }
+}
+
+function tooManyBytes(scope: Scope, max: number): Failure {
+  const text = "the nodes and values of this caller take as much memory as they may; raise bytes_per_caller for more";
+  const { reason, message, facts } = limitFailure("bytes_per_caller", max, text);
+  return { reason, message, facts: { ...facts, caller: scope.name } };
 }

@@ -79,14 +79,33 @@ export interface FeedStatus {
   readonly entries: number;
   readonly dropped: number;
   readonly frozen: boolean;
+  /** About how much memory its nodes and texts take, and what is kept of a snapshot that is coming in, bytes. */
+  readonly bytes: number;
+  readonly incoming: number;
   readonly cursors: readonly { readonly hubId: string; readonly acked: FeedPosition; readonly lag: number; readonly snapshot: boolean }[];
+}
+
+/**
+ * FeedProof shows that a hub signed a position of its feed: the signed header of the segment there, or the signed manifest of a snapshot
+ * as of there. The other is empty.
+ */
+export interface FeedProof {
+  readonly header: Uint8Array;
+  readonly signature: Uint8Array;
+  readonly manifest: Uint8Array;
 }
 
 /** PeerFrame is a frame between two registries, in either direction. */
 export type PeerFrame =
   /** `keyStatement` is empty in what the core sends: the shell puts its own there. The shell verifies a received one first. */
   | { readonly type: "feed_offer"; readonly head: FeedPosition | undefined; readonly keyStatement: Uint8Array }
-  | { readonly type: "feed_open"; readonly from: FeedPosition; readonly heldParts: readonly Uint8Array[] }
+  | {
+      readonly type: "feed_open";
+      readonly from: FeedPosition;
+      readonly heldParts: readonly Uint8Array[];
+      /** Shows that the owner signed `from`. Peers of older versions send none. */
+      readonly proof?: FeedProof;
+    }
   /** `message` is the whole encoded SessionRequest or SessionResponse (both have the same bytes), if it is at hand: send it as it is. */
   | { readonly type: "segment"; readonly segment: Uint8Array; readonly message?: Uint8Array }
   | { readonly type: "ack"; readonly position: FeedPosition }
@@ -265,6 +284,26 @@ export type Input =
   | { readonly kind: "watch_ready"; readonly watch: number }
   | { readonly kind: "watch_close"; readonly watch: number }
   | { readonly kind: "automation"; readonly enabled: boolean };
+
+/** LocalKind are the kinds of inputs that have nothing to do with peers. */
+export type LocalKind =
+  | "start"
+  | "stop"
+  | "flush"
+  | "stored"
+  | "register"
+  | "deregister"
+  | "presence"
+  | "stream_open"
+  | "stream_close"
+  | "bind"
+  | "updates"
+  | "named"
+  | "query"
+  | "watch_open"
+  | "watch_ready"
+  | "watch_close"
+  | "automation";
 
 /** Event is something to tell telemetry and metrics, at once. */
 export interface Event extends Observe {

@@ -7,7 +7,20 @@ const EMPTY = { share: "full", epoch: 1, seq: 0, digest: new Uint8Array(32) };
 
 function feed(hubId: string, more: Partial<FeedStatus>): FeedStatus {
   const head = { ...EMPTY, hubId } as FeedStatus["head"];
-  return { head, own: false, freshness: "UNKNOWN", ageMs: 0, nodes: 3, entries: 3, dropped: 0, frozen: false, cursors: [], ...more };
+  return {
+    head,
+    own: false,
+    freshness: "UNKNOWN",
+    ageMs: 0,
+    nodes: 3,
+    entries: 3,
+    dropped: 0,
+    frozen: false,
+    bytes: 0,
+    incoming: 0,
+    cursors: [],
+    ...more,
+  };
 }
 
 test("D-1 freshness per peer: its age, -1 for data that was never proven, NaN where there is no data", async () => {
@@ -20,7 +33,11 @@ test("D-1 freshness per peer: its age, -1 for data that was never proven, NaN wh
       cursors: [{ hubId: "shy", acked: { ...EMPTY, hubId: "home" } as FeedStatus["head"], lag: 12, snapshot: false }],
     }),
   ];
-  const metrics = new RegistryMetrics(registry, { report: () => undefined }, { feeds: () => feeds, watchers: () => 0, streams: () => 0 });
+  const metrics = new RegistryMetrics(
+    registry,
+    { report: () => undefined },
+    { feeds: () => feeds, watchers: () => 0, streams: () => 0, callers: () => [] },
+  );
   metrics.follow(["factory", "lab", "shy"]);
   const page = await registry.metrics();
   const value = (name: string, peer: string): number =>

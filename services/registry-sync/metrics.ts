@@ -8,6 +8,8 @@ export interface Gauges {
   readonly feeds: () => readonly FeedStatus[];
   readonly watchers: () => number;
   readonly streams: () => number;
+  /** Memory that the nodes of this hub's callers take, bytes. */
+  readonly callers: () => readonly { readonly bytes: number }[];
 }
 
 const KINDS: Readonly<Partial<Record<Event["event"], EventKind>>> = {
@@ -89,7 +91,18 @@ export class RegistryMetrics {
     const count = (own: boolean): number =>
       gauges.feeds().reduce((sum, feed) => (feed.own === own && (!own || feed.head.share === "full") ? sum + feed.nodes : sum), 0);
     const open = sampledGauge(registry, { name: "foedus_registry_sync_streams", help: "Streams open now.", labels: ["kind"] });
+    const memory = sampledGauge(registry, {
+      name: "foedus_registry_sync_memory_bytes",
+      help: "Memory that nodes and their texts take, about: of this hub, of the caller of this hub with most, of peers, of the peer with most, and snapshots that are coming in.",
+      labels: ["what"],
+    });
+    const peersBytes = (): number[] => gauges.feeds().flatMap(({ own, bytes }) => (own ? [] : [bytes]));
     this.#unsample.push(
+      memory({ what: "own" }, () => sumOf(gauges.feeds().flatMap(({ own, bytes }) => (own ? [bytes] : [])))),
+      memory({ what: "largest_caller" }, () => mostOf(gauges.callers().map(({ bytes }) => bytes))),
+      memory({ what: "peers" }, () => sumOf(peersBytes())),
+      memory({ what: "largest_peer" }, () => mostOf(peersBytes())),
+      memory({ what: "incoming" }, () => sumOf(gauges.feeds().map(({ incoming }) => incoming))),
       nodes({ origin: "own" }, () => count(true)),
       nodes({ origin: "peers" }, () => count(false)),
       open({ kind: "watch" }, gauges.watchers),
@@ -163,4 +176,12 @@ export class RegistryMetrics {
     this.follow([]);
     for (const end of this.#unsample) end();
   }
+}
+
+function sumOf(numbers: readonly number[]): number {
+  return numbers.reduce((sum, number) => sum + number, 0);
+}
+
+function mostOf(numbers: readonly number[]): number {
+  return numbers.reduce((most, number) => Math.max(most, number), 0);
 }

@@ -109,6 +109,7 @@ class RegistryModule implements RegistrySync {
       feeds: () => core.feeds(),
       watchers: () => this.#shell.watches.size,
       streams: () => this.#shell.streams.size,
+      callers: () => core.callers(),
     });
     const links = new Links({
       platform,

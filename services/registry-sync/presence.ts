@@ -1,7 +1,7 @@
 import { Growable } from "#kernel/growable.ts";
 import type { Scope } from "./messages.ts";
 import type { OpenSegment } from "./open-segment.ts";
-import type { FeedTable } from "./table.ts";
+import { costOf, type FeedTable } from "./table.ts";
 import type { World } from "./world.ts";
 
 /** Executors that nobody has told of for so long are gone, ms: whoever has them tells all of them three times as often. */
@@ -16,6 +16,8 @@ export interface Principal {
   /** Its nodes stay online until then without a stream, mono ms. */
   leaseUntil: number;
   alive: boolean;
+  /** About how much memory the nodes take that it spoke for last, with their texts. */
+  bytes: number;
 }
 
 /** covers tells whether a scope includes a node. */
@@ -60,7 +62,7 @@ export class LocalPresence {
   principal(scope: Scope): Principal {
     let principal = this.#byName.get(scope.name);
     if (principal === undefined) {
-      principal = { no: this.#principals.length + 1, scope, streams: 0, leaseUntil: Number.NEGATIVE_INFINITY, alive: false };
+      principal = { no: this.#principals.length + 1, scope, streams: 0, leaseUntil: Number.NEGATIVE_INFINITY, alive: false, bytes: 0 };
       this.#byName.set(scope.name, principal);
       this.#principals.push(principal);
     } else if (!sameScope(principal.scope, scope)) this.#rescope(principal, scope);
@@ -71,7 +73,7 @@ export class LocalPresence {
   #rescope(principal: Principal, scope: Scope): void {
     principal.scope = scope;
     const lost = this.#of(principal).filter((ref) => !covers(scope, this.#table.node(ref)?.info.nodeId ?? ""));
-    for (const ref of lost) this.home.set(ref, 0);
+    for (const ref of lost) this.#move(ref, 0);
     const offline = lost.filter((ref) => !this.hasExecutor(this.#table.node(ref)?.info.nodeId ?? ""));
     this.#open.presence(this.#table, offline, false);
   }
@@ -84,9 +86,34 @@ export class LocalPresence {
 
   /** settle makes a principal speak for a node. */
   settle(principal: Principal, ref: number): void {
-    if ((ref < this.home.length ? this.home.data[ref] : 0) === principal.no) return;
-    this.home.set(ref, principal.no);
+    if (this.homeOf(ref) === principal.no) return;
+    this.#move(ref, principal.no);
     if (principal.alive) this.#open.presence(this.#table, [ref], true);
+  }
+
+  /** homeOf is the number of the principal that spoke last for a node. */
+  homeOf(ref: number): number {
+    return ref < this.home.length ? (this.home.data[ref] as number) : 0;
+  }
+
+  /** removing: the node goes, and what it took is given back to whom it was counted for. */
+  removing(ref: number): void {
+    this.#move(ref, 0);
+  }
+
+  /** callers are the principals with what their nodes take. */
+  callers(): { readonly name: string; readonly bytes: number }[] {
+    return this.#principals.map(({ scope, bytes }) => ({ name: scope.name, bytes }));
+  }
+
+  #move(ref: number, to: number): void {
+    const entry = this.#table.node(ref);
+    const bytes = entry === undefined ? 0 : costOf(entry.info, entry.bytes) + this.#table.textBytesOf(entry);
+    const from = this.#principals[this.homeOf(ref) - 1];
+    if (from !== undefined) from.bytes -= bytes;
+    const next = this.#principals[to - 1];
+    if (next !== undefined) next.bytes += bytes;
+    this.home.set(ref, to);
   }
 
   streamOpened(principal: Principal): void {

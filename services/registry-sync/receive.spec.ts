@@ -173,6 +173,47 @@ describe("a snapshot that comes in", () => {
   });
 });
 
+describe("F-7 a snapshot that never becomes whole", () => {
+  const logs = (hub: TestHub): string[] => hub.disk.logs().filter((log) => log.startsWith("ckpt/alpha/"));
+  const bytes = (hub: TestHub): number | undefined => hub.core.feeds().find(({ own }) => !own)?.incoming;
+
+  test.each(["on its session", "after its session", "over a restart"])(
+    "is given up after a while %s, and nothing is left of it",
+    (when) => {
+      const { b, link, head, take, asked, raws, clock } = transfer();
+      const { infos, data } = zstdParts(raws);
+      take(snapshotOf(head, infos, 500));
+      take({ type: "snapshot_part", index: 0, data: data[0]! });
+      for (const { job, bytes: part } of asked()) b.post({ kind: "decompressed", job, bytes: zstdDecompressSync(part) });
+      b.settle();
+      expect([logs(b).length, bytes(b)]).toEqual([1, data[0]!.length]);
+      if (when === "after its session") link.down();
+      const b2 = when === "over a restart" ? b.crash() : b;
+      clock.advance(119_000);
+      b2.settle();
+      expect(logs(b2)).toHaveLength(1);
+      clock.advance(2_000);
+      b2.settle();
+      expect([logs(b2), b2.disk.get("meta", "stage/alpha"), bytes(b2)]).toEqual([[], undefined, undefined]);
+      expect(b2.core.deadline() ?? clock.mono + 1).toBeGreaterThan(clock.mono);
+    },
+  );
+
+  test("has a bound in bytes over all peers: the one that holds most gives way, by the limit's name", () => {
+    const { b, head, take, raws, refusals } = transfer({ ...LIMITS, incomingBytes: 600 });
+    const { infos, data } = zstdParts(raws);
+    take(snapshotOf(head, infos, 500));
+    let held = 0;
+    for (let index = 1; held <= 600; index++) {
+      take({ type: "snapshot_part", index, data: data[index]! });
+      held += data[index]!.length;
+      expect(bytes(b) ?? 0).toBeLessThanOrEqual(600);
+    }
+    expect(refusals()).toMatchObject([{ reason: "LIMIT_EXCEEDED", facts: { limit: "incoming_bytes", max: "600" } }]);
+    expect(b.disk.get("meta", "stage/alpha")).toBeUndefined();
+  });
+});
+
 describe("a feed that is longer than a snapshot may be", () => {
   test("is not sent, is told of once, and goes when it is shorter", () => {
     const clock = new Instants();

@@ -12,6 +12,8 @@ import { failure, limitFailure, putMeta, readMeta, type World } from "./world.ts
 /** Stage is what is kept of an interrupted transfer: the digests of the parts in the log of that generation. */
 interface Stage {
   readonly gen: number;
+  /** Absent in what older versions wrote. */
+  readonly share?: string;
   readonly parts: readonly string[];
 }
 
@@ -19,6 +21,14 @@ interface Stage {
 const PART_MAX = 1024 * 1024;
 /** Parts that are decompressed at a time, ahead of the one that is applied next: so much is kept of what is long. */
 const AHEAD = 4;
+
+/** Staged is what a restart found of an interrupted transfer. */
+export interface Staged {
+  readonly parts: ReadonlyMap<string, HeldPart>;
+  readonly gen: number;
+  readonly share: string;
+  readonly bytes: number;
+}
 
 /** HeldPart is a part that has come: as it was sent, or as it was before the codec. */
 export interface HeldPart {
@@ -42,13 +52,19 @@ export class Receiver {
   readonly gen: number;
   readonly #intake: Intake;
   readonly #table = new FeedTable();
-  readonly #skipped = new Set<number>();
+  readonly #skipped = new Map<number, string>();
   readonly #held = new Map<number, HeldPart>();
   /** Parts that are decompressed and wait for their turn. */
   readonly #raw = new Map<number, Uint8Array>();
   /** Parts that are being decompressed, by job. */
   readonly #jobs = new Map<number, number>();
   readonly #nextJob: () => number;
+  /** SignedManifest, as it came: it proves the position that the feed has afterwards. */
+  readonly signed: Uint8Array;
+  /** Bytes of all parts that are held. */
+  bytes = 0;
+  /** When something of it came last (mono). */
+  movedAt: number;
   /** The part that is decompressed next, and the one that is applied next. */
   #next = 0;
   #applied = 0;
@@ -58,7 +74,8 @@ export class Receiver {
     applier: Applier,
     feed: ImportFeed,
     manifest: SnapshotManifest,
-    held: ReadonlyMap<string, HeldPart>,
+    signed: Uint8Array,
+    known: ReadonlyMap<string, HeldPart>,
     staleGen: number | undefined,
     nextJob: () => number,
   ) {
@@ -66,19 +83,23 @@ export class Receiver {
     this.#applier = applier;
     this.#feed = feed;
     this.manifest = manifest;
+    this.signed = signed;
+    this.movedAt = world.now.mono;
     this.#nextJob = nextJob;
-    this.#intake = { nodes: nodesFor(world, manifest, feed) };
+    // What is held already may be sent anew, also when a limit was lowered meanwhile.
+    const held = feed.share === manifest.share ? feed.table.bytes : 0;
+    this.#intake = { nodes: nodesFor(world, manifest, feed), bytes: Math.max(world.o.limits.bytesPerPeer, held) };
     this.gen = feed.checkpoint.nextGen();
     const ops: StoreOp[] = [];
     if (staleGen !== undefined) ops.push({ op: "drop", log: feed.checkpoint.log(staleGen) });
-    const stage: Stage = { gen: this.gen, parts: manifest.parts.map((part) => hex(part.sha256)) };
+    const stage: Stage = { gen: this.gen, share: manifest.share, parts: manifest.parts.map((part) => hex(part.sha256)) };
     ops.push(putMeta(`stage/${feed.hubId}`, stage));
     manifest.parts.forEach((part, index) => {
-      const known = held.get(hex(part.sha256));
-      if (known === undefined || (known.raw && known.bytes.length !== part.rawLen)) return;
-      this.#held.set(index, known);
+      const old = known.get(hex(part.sha256));
+      if (old === undefined || (old.raw && old.bytes.length !== part.rawLen)) return;
+      this.#hold(index, old);
       // What a restart has read from the store goes back there at once.
-      if (known.raw) ops.push(feed.checkpoint.partOp(this.gen, index, known.bytes));
+      if (old.raw) ops.push(feed.checkpoint.partOp(this.gen, index, old.bytes));
     });
     world.persist(ops);
   }
@@ -124,8 +145,14 @@ export class Receiver {
       return failure("UPGRADE_NEEDED", "a part of the snapshot has a codec that is not known here");
     if (info.codec === CODEC.IDENTITY && info.rawLen !== info.len)
       return failure("SEGMENT_INVALID", "a part of the snapshot has another length than the manifest says");
-    this.#held.set(index, { bytes: data, raw: false });
+    this.#hold(index, { bytes: data, raw: false });
     return this.advance();
+  }
+
+  #hold(index: number, part: HeldPart): void {
+    this.#held.set(index, part);
+    this.bytes += part.bytes.length;
+    this.movedAt = this.#world.now.mono;
   }
 
   owns(job: number): boolean {
@@ -135,6 +162,7 @@ export class Receiver {
   decompressed(job: number, raw: Uint8Array | undefined): Failure | undefined {
     const index = this.#jobs.get(job) as number;
     this.#jobs.delete(job);
+    this.movedAt = this.#world.now.mono;
     if (raw === undefined || raw.length !== this.#part(index).rawLen)
       return failure("SEGMENT_INVALID", "a part of the snapshot cannot be decompressed");
     this.#raw.set(index, raw);
@@ -188,7 +216,7 @@ export class Receiver {
 
   /** finish replaces the feed. */
   finish(): void {
-    this.#feed.replace(this.#table, this.#skipped, this.position, this.manifest.hlc, this.gen);
+    this.#feed.replace(this.#table, this.#skipped, this.position, this.manifest.hlc, this.gen, this.signed);
     this.#world.persist([{ op: "delete", space: "meta", key: `stage/${this.#feed.hubId}` }]);
   }
 }
@@ -199,18 +227,17 @@ function nodesFor(world: World, manifest: SnapshotManifest, feed: ImportFeed | u
 }
 
 /** restoreStage reads back what is held of an interrupted transfer, by digest. */
-export function restoreStage(
-  world: World,
-  reader: StoreReader,
-  hubId: string,
-): { readonly parts: Map<string, HeldPart>; readonly gen: number } | undefined {
+export function restoreStage(world: World, reader: StoreReader, hubId: string): Staged | undefined {
   const stage = readMeta<Stage>(reader.get("meta", `stage/${hubId}`));
   if (stage === undefined) return undefined;
   const parts = new Map<string, HeldPart>();
+  let bytes = 0;
   for (const blob of reader.read(`ckpt/${hubId}/${stage.gen}`, 0)) {
     const digest = stage.parts[blob.seq - 1];
-    if (digest !== undefined) parts.set(digest, { bytes: blob.bytes, raw: true });
+    if (digest === undefined) continue;
+    parts.set(digest, { bytes: blob.bytes, raw: true });
+    bytes += blob.bytes.length;
   }
   world.event("snapshot", "INFO", "interrupted snapshot found", { hub: hubId, count: parts.size });
-  return { parts, gen: stage.gen };
+  return { parts, gen: stage.gen, share: stage.share ?? "", bytes };
 }

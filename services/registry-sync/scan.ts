@@ -28,6 +28,9 @@ export interface Piece {
   readonly values: readonly ImageValue[];
 }
 
+/** A table whose refs are more than so many times its nodes, and more than that, is sparse. */
+const SPARSE = 8;
+const SPARSE_LEAST = 65_536;
 /** Bytes that a node, a value and the columns of a part take besides their own, at most. */
 const NODE_OVERHEAD = 24;
 const VALUE_BYTES = 17;
@@ -48,6 +51,9 @@ export class TableScan implements Scan {
   #nextKey = 0;
   readonly #end: number;
   #next = 1;
+  /** Where refs lie far apart: those of the nodes that were there, so that looking for them is not as long as the greatest. */
+  readonly #sparse: Uint32Array | undefined;
+  #nextSparse = 0;
   /** The node that did not fit whole into the last part: its values from `from` on, or, if that is -1, all of it. */
   #rest: { readonly image: NodeImage; readonly from: number } | undefined;
   /** Nodes of the table, or share, when the scan began. */
@@ -58,7 +64,8 @@ export class TableScan implements Scan {
     this.#view = view?.rules === undefined ? undefined : view;
     const shown = this.#view;
     this.#keys = shown === undefined ? table.keys() : table.keys().filter((key) => shown.hasKey(key.kref));
-    this.#end = table.nextRef;
+    this.#sparse = table.nextRef > SPARSE * table.size + SPARSE_LEAST ? table.liveRefs() : undefined;
+    this.#end = this.#sparse === undefined ? table.nextRef : (this.#sparse.at(-1) ?? 0) + 1;
     this.nodes = shown === undefined ? table.size : shown.nodes;
     table.scans.add(this);
   }
@@ -136,7 +143,8 @@ export class TableScan implements Scan {
     this.#rest = undefined;
     if (rest !== undefined) return rest;
     while (this.#next < this.#end) {
-      const ref = this.#next++;
+      const ref = this.#sparse === undefined ? this.#next : (this.#sparse[this.#nextSparse++] as number);
+      this.#next = ref + 1;
       const image = this.#captured.has(ref) ? this.#captured.get(ref) : this.#image(ref);
       this.#captured.delete(ref);
       if (image !== undefined) return { image, from: -1 };

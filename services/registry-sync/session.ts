@@ -45,6 +45,8 @@ export class PeerSession {
   synced = false;
   clockWarned = false;
   rttMs: number | undefined;
+  /** Least difference between this hub's clock and that of the peer, as its segments said: what is above it is delay. */
+  #lead = Number.POSITIVE_INFINITY;
 
   constructor(world: World, id: number, peer: string, credit: number) {
     this.#world = world;
@@ -52,6 +54,13 @@ export class PeerSession {
     this.peer = peer;
     this.credit = credit;
     this.ackedAt = world.now.mono;
+  }
+
+  /** delayOf is how much longer a segment that was made at that time (mono of the peer) took than the fastest one on this session. */
+  delayOf(madeAt: number): number {
+    const lag = this.#world.now.mono - madeAt;
+    if (lag < this.#lead) this.#lead = lag;
+    return lag - this.#lead;
   }
 
   /** send gives a frame to the shell and pays for it. */

@@ -6,6 +6,10 @@ export const NO_SLOT = 0xffff_ffff;
 /** Key number in a slot that nobody owns: key numbers have 16 bits. */
 const NO_KEY = 0xffff_ffff;
 
+/** Refs up to so many times the nodes that have slots, and at least up to NEAR_LEAST, are found in an array. */
+const NEAR = 8;
+const NEAR_LEAST = 65_536;
+
 /**
  * Slots keep the value of every (node, key) of one feed in flat arrays. The slots of a node lie side by side, in the order of its
  * keys; where a key was found last is where it is looked for first, which is right whenever nodes of one kind report. Nothing is
@@ -13,10 +17,13 @@ const NO_KEY = 0xffff_ffff;
  *
  * L1 a slot exists exactly for the keys of live nodes; an update without a slot is invalid.
  * L2 fixed-width values are raw 64-bit words, low word first; others are bytes in `text`.
+ * L3 refs that lie close together are found in an array; it is never longer than what is held asks for.
  */
 export class Slots {
   /** Per ref: first slot, number of slots. */
   #ranges = new Uint32Array(2 * 64);
+  /** The same of refs that are far above what is held, so that memory is that of the nodes and not of the greatest ref (L3). */
+  readonly #far = new Map<number, { first: number; length: number }>();
   /** Key number of each slot. */
   #keys = new Uint32Array(64).fill(NO_KEY);
   /** Per key that any node ever had: its index within the node where it was found last. */
@@ -32,11 +39,15 @@ export class Slots {
   /** Value type of the slot. */
   type = new Uint8Array(64);
   text: (Uint8Array | undefined)[] = [];
+  /** Bytes of all texts. */
+  textBytes = 0;
+  /** Nodes that have slots. */
+  #nodes = 0;
 
   /** find answers the slot of (ref, key) or NO_SLOT. Any 32-bit numbers may be asked for. */
   find(ref: number, key: number): number {
     const ranges = this.#ranges;
-    if (2 * ref >= ranges.length || key >= this.#hint.length) return NO_SLOT;
+    if (2 * ref >= ranges.length || key >= this.#hint.length) return this.#far.size === 0 ? NO_SLOT : this.#findFar(ref, key);
     const first = ranges[2 * ref] as number;
     const length = ranges[2 * ref + 1] as number;
     const keys = this.#keys;
@@ -50,13 +61,18 @@ export class Slots {
     return NO_SLOT;
   }
 
+  #findFar(ref: number, key: number): number {
+    const range = this.#far.get(ref);
+    if (range === undefined) return NO_SLOT;
+    const at = this.#keys.subarray(range.first, range.first + range.length).indexOf(key);
+    return at < 0 ? NO_SLOT : range.first + at;
+  }
+
   /** assign gives a node slots for these keys, at most 65,536; values of keys that it had before are kept. */
   assign(ref: number, keys: readonly number[], typeOf: (key: number) => number): void {
     assert(keys.length <= 65_536, "too many keys for a node", { ref, keys: keys.length });
-    if (2 * ref >= this.#ranges.length) this.#ranges = grown(this.#ranges, 2 * (ref + 1));
     for (const key of keys) if (key >= this.#hint.length) this.#widenHint(key);
-    const oldFirst = this.#ranges[2 * ref] as number;
-    const oldLength = this.#ranges[2 * ref + 1] as number;
+    const [oldFirst, oldLength] = this.#rangeOf(ref);
     const first = keys.length === 0 ? 0 : this.#take(keys.length);
     for (let i = 0; i < keys.length; i++) {
       const slot = first + i;
@@ -67,23 +83,50 @@ export class Slots {
       for (let old = oldFirst; old < oldFirst + oldLength; old++) if (this.#keys[old] === keys[i]) this.#copy(old, slot);
     }
     this.#release(oldFirst, oldLength);
-    this.#ranges[2 * ref] = first;
-    this.#ranges[2 * ref + 1] = keys.length;
+    this.#setRange(ref, first, keys.length);
+    this.#nodes += Number(keys.length > 0) - Number(oldLength > 0);
     this.live += keys.length;
+  }
+
+  #rangeOf(ref: number): readonly [number, number] {
+    if (2 * ref < this.#ranges.length) return [this.#ranges[2 * ref] as number, this.#ranges[2 * ref + 1] as number];
+    const range = this.#far.get(ref);
+    return range === undefined ? [0, 0] : [range.first, range.length];
+  }
+
+  #setRange(ref: number, first: number, length: number): void {
+    if (2 * ref >= this.#ranges.length && length > 0 && ref < NEAR * (this.#nodes + 1) + NEAR_LEAST) this.#widenRanges(ref);
+    if (2 * ref < this.#ranges.length) {
+      this.#ranges[2 * ref] = first;
+      this.#ranges[2 * ref + 1] = length;
+    } else if (length > 0) this.#far.set(ref, { first, length });
+    else this.#far.delete(ref);
+  }
+
+  #widenRanges(ref: number): void {
+    this.#ranges = grown(this.#ranges, 2 * (ref + 1));
+    for (const [other, { first, length }] of this.#far) {
+      if (2 * other >= this.#ranges.length) continue;
+      this.#ranges[2 * other] = first;
+      this.#ranges[2 * other + 1] = length;
+      this.#far.delete(other);
+    }
   }
 
   /** remove frees the slots of a node. */
   remove(ref: number): void {
-    if (2 * ref >= this.#ranges.length) return;
-    this.#release(this.#ranges[2 * ref] as number, this.#ranges[2 * ref + 1] as number);
-    this.#ranges[2 * ref] = 0;
-    this.#ranges[2 * ref + 1] = 0;
+    const [first, length] = this.#rangeOf(ref);
+    if (length === 0) return;
+    this.#release(first, length);
+    this.#setRange(ref, 0, 0);
+    this.#nodes--;
   }
 
   /** setText keeps a copy of the bytes; the old array is reused if it has the right length. */
   setText(slot: number, data: Uint8Array, start: number, end: number): void {
     const old = this.text[slot];
     this.has[slot] = 1;
+    this.textBytes += end - start - (old === undefined ? 0 : old.length);
     if (old !== undefined && old.length === end - start) old.set(data.subarray(start, end));
     else this.text[slot] = data.slice(start, end);
   }
@@ -100,6 +143,7 @@ export class Slots {
     this.bits[2 * to + 1] = this.bits[2 * from + 1] as number;
     this.has[to] = this.has[from] as number;
     this.text[to] = this.text[from];
+    this.textBytes += this.text[to]?.length ?? 0;
   }
 
   #take(length: number): number {
@@ -124,7 +168,10 @@ export class Slots {
   #release(first: number, length: number): void {
     if (length === 0) return;
     this.#keys.fill(NO_KEY, first, first + length);
-    for (let slot = first; slot < first + length; slot++) this.text[slot] = undefined;
+    for (let slot = first; slot < first + length; slot++) {
+      this.textBytes -= this.text[slot]?.length ?? 0;
+      this.text[slot] = undefined;
+    }
     this.live -= length;
     const free = this.#free.get(length);
     if (free === undefined) this.#free.set(length, [first]);

@@ -76,6 +76,17 @@ export class BatchChecker {
     return fixed === count ? (batch.data.length === 0 ? PROBLEM.NONE : PROBLEM.SHAPE) : this.#checkTexts(table, batch, from, fixed);
   }
 
+  /** textGrowth is by how much the texts of a table become longer through the batch that was checked last since `begin`, as if each slot came once. */
+  textGrowth(table: FeedTable, batch: UpdateBatch, from = 0): number {
+    const fixed = batch.numCount + batch.intCount;
+    let grown = 0;
+    for (let i = fixed; i < batch.count; i++) {
+      const slot = this.slots.data[from + i] as number;
+      grown += (batch.len[i - fixed] as number) - (slot === NO_SLOT ? 0 : (table.slots.text[slot]?.length ?? 0));
+    }
+    return grown;
+  }
+
   #checkTexts(table: FeedTable, batch: UpdateBatch, from: number, fixed: number): number {
     let bytes = 0;
     for (let i = fixed; i < batch.count; i++) {

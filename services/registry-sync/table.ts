@@ -59,11 +59,16 @@ export class FeedTable {
   /** Removed nodes by ref, in the order of their removal, with the mark that was given. */
   readonly #dead = new Map<number, { readonly entry: NodeEntry; readonly mark: number }>();
   #sorted: string[] | undefined;
+  #nodeBytes = 0;
   #nextRef = 1;
   #nextKref = 0;
 
   get size(): number {
     return this.#byId.size;
+  }
+  /** bytes is about how much memory the nodes and texts take: as they are encoded, and what was read out of them. */
+  get bytes(): number {
+    return this.#nodeBytes + this.slots.textBytes;
   }
   /** nextRef is greater than every ref ever used. */
   get nextRef(): number {
@@ -97,6 +102,21 @@ export class FeedTable {
     return this.#byId.values();
   }
 
+  /** liveRefs are the refs of all nodes, ascending. */
+  liveRefs(): Uint32Array {
+    return Uint32Array.from(this.#byId.values(), (entry) => entry.ref).sort();
+  }
+
+  /** textBytesOf is how long the texts of a node are together. */
+  textBytesOf(entry: NodeEntry): number {
+    let bytes = 0;
+    for (const kref of entry.krefs) {
+      const slot = this.slots.find(entry.ref, kref);
+      if (slot !== NO_SLOT) bytes += this.slots.text[slot]?.length ?? 0;
+    }
+    return bytes;
+  }
+
   /** sortedIds are the node ids in order; do not change the array. */
   sortedIds(): readonly string[] {
     this.#sorted ??= [...this.#byId.keys()].sort();
@@ -125,6 +145,7 @@ export class FeedTable {
     const krefs = this.#krefsOf(info);
     const entry: NodeEntry = { ref, info, bytes, online, krefs };
     this.slots.assign(ref, krefs, (kref) => (this.#keys[kref] as KeyEntry).type);
+    this.#nodeBytes += costOf(info, bytes) - (old === undefined ? 0 : costOf(old.info, old.bytes));
     this.#nodes[ref] = entry;
     this.#byId.set(info.nodeId, entry);
     this.#dead.delete(ref);
@@ -152,6 +173,7 @@ export class FeedTable {
     const entry = this.#nodes[ref];
     assert(entry !== undefined, "node to remove is not there", { ref });
     this.slots.remove(ref);
+    this.#nodeBytes -= costOf(entry.info, entry.bytes);
     this.#nodes[ref] = undefined;
     this.#byId.delete(entry.info.nodeId);
     this.#dead.set(ref, { entry, mark });
@@ -240,6 +262,15 @@ export class FeedTable {
     }
     sorted.splice(low, 0, nodeId);
   }
+}
+
+/** Bytes that a node, and each of its capabilities, take in memory besides the encoded node. */
+const NODE_BYTES = 512;
+const CAPABILITY_BYTES = 64;
+
+/** costOf is about how much memory a node takes, without its texts. */
+export function costOf(info: NodeInfo, bytes: Uint8Array): number {
+  return NODE_BYTES + bytes.length + CAPABILITY_BYTES * info.capabilities.length;
 }
 
 /** scalarOf reads one value: `text` for STRING, BYTES and JSON, else the two words. */

@@ -288,4 +288,30 @@ describe("watching", () => {
     b.settle();
     expect(words(b.pushes.get(1)!).at(-1)).toBe("gone alpha");
   });
+
+  test("F-22 a new watcher never sees a value go back, however many changes wait in the open segment", () => {
+    for (const encoding of ["events", "blocks"] as const) {
+      const clock = new Instants();
+      const hub = new TestHub("alpha", clock);
+      hub.register(nodeBytes("n", ["v:double"]));
+      hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+      hub.settle();
+      for (const value of [1, 2, 3]) hub.update(1, value, [{ nodeId: "n", key: "v", value, type: 3 }]);
+      hub.post({
+        kind: "watch_open",
+        watch: 1,
+        options: { filter: ANY_NODE, encoding, nodesOnly: false, latestOnly: false, resume: [] },
+      });
+      hub.settle();
+      const seen = (hub.pushes.get(1) ?? []).flatMap((push): number[] => {
+        if (push.kind === "events")
+          return push.events.flatMap(({ change }) => (change.kind === "state" ? [change.state.value as number] : []));
+        if (push.kind !== "blocks") return [];
+        return (segmentCodec.decodePayload(push.payload) ?? []).flatMap((block) =>
+          block.kind === "state" ? [...new Float64Array(block.batch.bits.slice(0, 2 * block.batch.numCount).buffer)] : [],
+        );
+      });
+      expect(seen).toEqual([3]);
+    }
+  });
 });

@@ -189,13 +189,15 @@ export class Watches {
     pushes.push({ kind: "bookmark", positions, hubs: sources.map(hubOf) });
   }
 
-  #pullSource(watch: Watch, source: Source, pushes: WatchPush[], budget: number): number {
+  #pullSource(watch: Watch, known: Source, pushes: WatchPush[], budget: number): number {
+    let source = known;
     let cursor = watch.cursors.get(source.hubId);
     if (cursor !== undefined && !this.#follows(cursor, source)) {
       this.#endScan(cursor);
       cursor = undefined;
     }
     if (cursor === undefined) {
+      if (source.own) source = this.#closedOwn(source);
       cursor = this.#start(watch, source, watch.cursors.has(source.hubId));
       watch.cursors.set(source.hubId, cursor);
       if (cursor.scan !== undefined) this.#scanning.add(cursor);
@@ -220,11 +222,14 @@ export class Watches {
     return same && !cursor.lost && (cursor.scan !== undefined || cursor.next >= source.ring.first);
   }
 
+  /** closedOwn is the own feed after the open segment: its head is then that of the table, so that nothing comes twice after the copy. */
+  #closedOwn(source: Source): Source {
+    this.#close();
+    this.#closed = true;
+    return this.#sources().find(({ own }) => own) ?? source;
+  }
+
   #start(watch: Watch, source: Source, again: boolean): Cursor {
-    if (source.own) {
-      this.#close();
-      this.#closed = true;
-    }
     const { head } = source;
     const { options } = watch;
     const known =

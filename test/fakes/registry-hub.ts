@@ -1,3 +1,4 @@
+import { zstdCompressSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { CapabilitySchema, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
@@ -140,6 +141,10 @@ export class TestHub {
   call = 0;
   /** Watches that take every push at once. */
   eager = true;
+  /** Parts of snapshots are compressed with zstd, as by the shell; who receives them answers `decompress` in `others`. */
+  zstd = false;
+  /** The disk takes nothing: what was persisted waits, as in the driver. */
+  stuck = false;
 
   constructor(
     id: string,
@@ -187,7 +192,7 @@ export class TestHub {
 
   /** commit makes durable what was persisted, and lets out what waited for it. */
   commit(): boolean {
-    if (this.#ops.length === 0) return false;
+    if (this.#ops.length === 0 || this.stuck) return false;
     this.disk.apply(this.#ops);
     this.#ops = [];
     const done = this.#ticket++;
@@ -205,7 +210,8 @@ export class TestHub {
     }
     const part = this.#compressing.shift();
     if (part !== undefined) {
-      this.post({ kind: "compressed", job: part.job, codec: 1, bytes: part.raw });
+      const bytes = this.zstd ? new Uint8Array(zstdCompressSync(part.raw)) : part.raw;
+      this.post({ kind: "compressed", job: part.job, codec: this.zstd ? 2 : 1, bytes });
       busy = true;
     }
     for (const watch of [...this.#unready]) {

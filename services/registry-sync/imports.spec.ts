@@ -1,0 +1,176 @@
+import { zstdDecompressSync } from "node:zlib";
+import { describe, expect, test } from "vitest";
+import { LIMITS } from "#kernel/limits.ts";
+import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { Applier, type Skipped } from "./apply.ts";
+import type { NodeRule } from "./messages.ts";
+import { Payload } from "./segment.ts";
+import { segmentCodec } from "./segment-codec.ts";
+import { FeedTable } from "./table.ts";
+
+const RULE: NodeRule = { ids: [], types: ["lamp"], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: [] };
+
+function pair(importRules: readonly NodeRule[] | undefined = [RULE]) {
+  const clock = new Instants();
+  const a = new TestHub("alpha", clock);
+  const b = new TestHub("beta", clock, { importRules });
+  a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+  b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+  a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+  let seq = 0;
+  const set = (nodeId: string, value: number): void => a.update(1, ++seq, [{ nodeId, key: "p", value, type: 3 }]);
+  const put = (nodeId: string, type: string): void => void a.register(nodeBytes(nodeId, ["p:double"], { type }));
+  return { clock, a, b, set, put };
+}
+
+/** everything is what a hub has given a watcher of blocks, as bytes: names that are nowhere in it were not let out. */
+function everything(hub: TestHub): string {
+  const pushes = hub.pushes.get(1) ?? [];
+  return pushes.map((push) => (push.kind === "blocks" ? Buffer.from(push.payload).toString("latin1") : "")).join();
+}
+
+function watch(hub: TestHub): void {
+  hub.post({
+    kind: "watch_open",
+    watch: 1,
+    options: { filter: { ...ANY_NODE, hubIds: ["alpha"] }, encoding: "blocks", nodesOnly: false, latestOnly: false, resume: [] },
+  });
+}
+
+/** mirrored applies what a watcher was given to a table, as mirrors do. */
+function mirrored(hub: TestHub): string[] {
+  let table = new FeedTable();
+  const applier = new Applier(segmentCodec, undefined, LIMITS);
+  for (const push of hub.pushes.get(1) ?? []) {
+    if (push.kind === "reset") table = new FeedTable();
+    if (push.kind !== "blocks") continue;
+    const blocks = segmentCodec.decodePayload(push.payload)!;
+    expect(applier.check(table, new Map(), blocks, undefined, true)).toBeUndefined();
+    applier.apply(table, new Map(), blocks, 0);
+  }
+  return [...table.entries()].map(({ info, ref }) => `${info.nodeId} ${String(table.state(table.node(ref)!)[0]?.value)}`).sort();
+}
+
+describe("F-16 what import rules keep out", () => {
+  test("is in nothing that readers get: snapshot, live segments, and what a restart replays", () => {
+    const { a, b, set, put } = pair();
+    put("spy-1", "camera");
+    put("lamp-1", "lamp");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    watch(b);
+    put("spy-2", "camera");
+    put("lamp-2", "lamp");
+    for (const id of ["spy-1", "lamp-1", "spy-2", "lamp-2"]) set(id, 7);
+    settleAll([a, b], [link]);
+    // One that was let in changes so that it no longer is, and one the other way round.
+    put("lamp-2", "camera");
+    put("spy-2", "lamp");
+    set("spy-2", 9);
+    set("lamp-2", 9);
+    a.deregister("spy-1");
+    settleAll([a, b], [link]);
+    const now = ["lamp-1 7", "spy-2 9"];
+    expect(mirrored(b)).toEqual(now);
+    expect(everything(b)).not.toContain("spy-1");
+    expect(b.ask({ hubIds: ["alpha"] }).map(({ name }) => name.nodeId)).toEqual(["lamp-1", "spy-2"]);
+    const after = b.crash();
+    watch(after);
+    after.settle();
+    expect(mirrored(after)).toEqual(now);
+  });
+
+  test("a ref that is kept out may not get a second meaning", () => {
+    const applier = new Applier(segmentCodec, [RULE], LIMITS);
+    const table = new FeedTable();
+    const skipped: Skipped = new Map();
+    const put = (id: string, type: string) => {
+      const payload = new Payload();
+      payload.block(segmentCodec.encodeBlock({ kind: "node_put", ref: 5, node: nodeBytes(id, [], { type }), online: true }));
+      const blocks = segmentCodec.decodePayload(payload.bytes())!;
+      const problem = applier.check(table, skipped, blocks, undefined, false);
+      if (problem === undefined) applier.apply(table, skipped, blocks, 0);
+      return problem?.message;
+    };
+    expect([put("bad-a", "camera"), put("bad-b", "camera"), put("lamp-b", "lamp"), put("bad-a", "lamp")]).toEqual([
+      undefined,
+      "a ref got a second meaning",
+      "a ref got a second meaning",
+      undefined,
+    ]);
+  });
+
+  test("other rules after a restart hold for what is held, and what they let in comes", () => {
+    const { clock, a, b, put } = pair();
+    put("lamp-1", "lamp");
+    put("cam-1", "camera");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    clock.advance(61_000);
+    settleAll([a, b], [link]);
+    link.down();
+    const ids = (hub: TestHub): string[] => hub.ask({ hubIds: ["alpha"] }).map(({ name }) => name.nodeId);
+    const tighter = b.crash({ importRules: [{ ...RULE, types: ["none"] }] });
+    expect(ids(tighter)).toEqual([]);
+    const wider = tighter.crash({ importRules: [{ ...RULE, types: ["lamp", "camera"] }] });
+    wider.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    settleAll([a, wider], [new TestLink(a, wider)]);
+    expect(ids(wider)).toEqual(["cam-1", "lamp-1"]);
+  });
+});
+
+describe("F-22 how old what is held is", () => {
+  test("a feed behind a backlog is as old as the head that it has reached, not as the moment when it came", () => {
+    const { clock, a, b, set, put } = pair(undefined);
+    put("lamp-1", "lamp");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const age = (): number => b.core.feeds().find(({ own }) => !own)!.ageMs;
+    expect(age()).toBeLessThan(1_000);
+    // Segments are made, and wait on the way.
+    for (let i = 0; i < 5; i++) {
+      clock.advance(20_000);
+      set("lamp-1", i);
+      a.settle();
+    }
+    link.deliver();
+    b.settle();
+    expect(b.core.feeds().find(({ own }) => !own)!.head.seq).toBe(a.core.heads("beta")[0]!.seq);
+    // The newest was made just now, those before it long ago.
+    expect(age()).toBeLessThan(1_000);
+    clock.advance(1_000);
+    set("lamp-1", 9);
+    a.settle();
+    clock.advance(60_000);
+    link.deliver();
+    b.settle();
+    expect(age()).toBeGreaterThanOrEqual(60_000);
+    expect(b.ask({ hubIds: ["alpha"] })[0]!.freshness).toBe("STALE");
+    link.ping();
+    expect(age()).toBeLessThan(1_000);
+  });
+
+  test("a snapshot is as old as the head that its owner offered, and not FRESH while its owner is known to be ahead", () => {
+    const { clock, a, b, set, put } = pair(undefined);
+    a.zstd = true;
+    put("lamp-1", "lamp");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    expect(b.ask({ hubIds: ["alpha"] })).toEqual([]);
+    set("lamp-1", 1);
+    a.settle();
+    link.ping();
+    clock.advance(40_000);
+    for (const effect of b.others.splice(0))
+      if (effect.kind === "decompress") {
+        const { bytes, job } = effect;
+        b.post({ kind: "decompressed", job, bytes: new Uint8Array(zstdDecompressSync(bytes)) });
+      }
+    b.settle();
+    const feed = b.core.feeds().find(({ own }) => !own)!;
+    expect([feed.head.epoch > 0, feed.freshness]).toEqual([true, "UNKNOWN"]);
+    settleAll([a, b], [link]);
+    link.ping();
+    expect(b.core.feeds().find(({ own }) => !own)!.freshness).toBe("FRESH");
+  });
+});

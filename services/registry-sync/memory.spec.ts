@@ -1,0 +1,128 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { LIMITS } from "#kernel/limits.ts";
+import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { Slots } from "./slots.ts";
+
+const text = (nodeId: string, length: number) => ({ nodeId, key: "s", value: "x".repeat(length), type: 4 as const });
+
+describe("S-7 what one caller's nodes may take", () => {
+  const limits = { ...LIMITS, bytesPerCaller: 40_000 };
+
+  test("is bounded for nodes and for texts, refused by the limit's name, and given back; others have their own part", () => {
+    const hub = new TestHub("alpha", new Instants(), { limits });
+    const other = { ...GATEWAY, name: "gateway/other" };
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    const long = (i: number) => nodeBytes(`n-${i}`, ["s:string"], { name: "y".repeat(4_000) });
+    const call = hub.register(...Array.from({ length: 20 }, (_, i) => long(i)));
+    hub.settle();
+    const refused = hub.registered.get(call)!.filter(({ failure }) => failure !== undefined);
+    expect(refused.length).toBeGreaterThan(8);
+    expect(refused[0]!.failure).toMatchObject({
+      reason: "LIMIT_EXCEEDED",
+      facts: { limit: "bytes_per_caller", max: "40000", caller: "gateway/test" },
+    });
+    hub.post({ kind: "register", call: 99, scope: other, nodes: [long(50)] });
+    hub.settle();
+    expect(hub.registered.get(99)![0]!.failure).toBeUndefined();
+    hub.update(1, 1, [text("n-0", 3_000)]);
+    hub.update(1, 2, [text("n-1", 4_000)]);
+    hub.settle();
+    expect(hub.refused.map(({ seq, failure }) => [seq, failure.reason])).toEqual([[2, "LIMIT_EXCEEDED"]]);
+    // What takes no more than before is taken, and what was given back can be used again.
+    hub.update(1, 3, [text("n-0", 3_000)]);
+    hub.deregister("n-1");
+    hub.update(1, 4, [text("n-0", 4_000)]);
+    hub.settle();
+    expect([hub.refused.length, hub.acked.get(1)]).toEqual([1, 4]);
+  });
+
+  test("what is counted is what the nodes take, whoever spoke for them and whatever went", () => {
+    const scopes = ["gateway/a", "gateway/b"].map((name) => ({ ...GATEWAY, name }));
+    const step = fc.record({ who: fc.nat(1), node: fc.nat(3), what: fc.constantFrom("put", "set", "del"), length: fc.nat(50) });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        const hub = new TestHub("alpha", new Instants());
+        for (const stream of [1, 2]) hub.post({ kind: "stream_open", stream, scope: scopes[stream - 1]! });
+        for (const [i, { who, node, what, length }] of steps.entries()) {
+          const scope = scopes[who]!;
+          const id = `n-${node}`;
+          if (what === "put")
+            hub.post({ kind: "register", call: i, scope, nodes: [nodeBytes(id, ["s:string"], { name: "x".repeat(length) })] });
+          else if (what === "set") hub.update(who + 1, i + 1, [text(id, length)]);
+          else hub.post({ kind: "deregister", call: i, scope, nodeId: id });
+        }
+        hub.settle();
+        const [own] = hub.core.feeds();
+        const counted = hub.core.callers().reduce((sum, { bytes }) => sum + bytes, 0);
+        expect(counted).toBe(own!.bytes);
+      }),
+    );
+  });
+});
+
+describe("S-7 what is held of one peer", () => {
+  test("is bounded, live and as a snapshot: the segment is refused by the limit's name, and what changes in place goes on", () => {
+    const clock = new Instants();
+    const limits = { ...LIMITS, bytesPerPeer: 40_000 };
+    const a = new TestHub("alpha", clock);
+    const b = new TestHub("beta", clock, { limits });
+    a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 2 }], complete: true });
+    b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 2 }], complete: true });
+    a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    let link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const held = () => b.core.feeds().find(({ own }) => !own);
+    for (let i = 0; i < 20; i++) {
+      a.register(nodeBytes(`n-${i}`, ["s:string"], { name: "y".repeat(4_000) }));
+      a.update(1, i + 1, [text("n-0", 100)]);
+      settleAll([a, b], [link]);
+      expect(held()?.bytes ?? 0).toBeLessThanOrEqual(40_000);
+    }
+    expect(held()!.nodes).toBeGreaterThan(6);
+    const limit = { reason: "LIMIT_EXCEEDED" };
+    expect(b.events.filter(({ event }) => event === "segment_refused").map(({ fields }) => fields)).toContainEqual(limit);
+    link.down();
+    const c = new TestHub("gamma", clock, { limits });
+    a.post({ kind: "peers", peers: [{ hubId: "gamma", share: "full", level: 2 }], complete: true });
+    c.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 2 }], complete: true });
+    link = new TestLink(a, c);
+    settleAll([a, c], [link]);
+    expect(c.core.feeds().find(({ own }) => !own)?.nodes ?? 0).toBe(0);
+    expect(c.events.filter(({ event }) => event === "segment_refused").map(({ fields }) => fields)).toContainEqual(limit);
+  });
+});
+
+describe("F-11 L3 slots", () => {
+  test("one high ref costs a receiver what a node costs, not what all refs below it would", () => {
+    const before = process.memoryUsage().arrayBuffers;
+    const slots = new Slots();
+    for (const ref of [2 ** 24, 2 ** 24 - 1_000, 5_000_000]) slots.assign(ref, [1, 2], () => 3);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(1_000_000);
+    expect(slots.find(2 ** 24, 2)).not.toBe(0xffff_ffff);
+  });
+
+  test("any refs and keys are found as a map would find them", () => {
+    const ref = fc.oneof(fc.nat(40), fc.integer({ min: 65_500, max: 65_600 }), fc.integer({ min: 70_000, max: 2 ** 24 }));
+    const step = fc.record({ ref, keys: fc.uniqueArray(fc.nat(6), { maxLength: 4 }), remove: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        const slots = new Slots();
+        const model = new Map<number, readonly number[]>();
+        for (const { ref, keys, remove } of steps) {
+          if (remove) slots.remove(ref);
+          else slots.assign(ref, keys, () => 3);
+          model.set(ref, remove ? [] : keys);
+        }
+        const used = new Set<number>();
+        for (const [ref, keys] of model)
+          for (let key = 0; key < 8; key++) {
+            const slot = slots.find(ref, key);
+            expect(slot !== 0xffff_ffff).toBe(keys.includes(key));
+            if (slot !== 0xffff_ffff) used.add(slot);
+          }
+        expect(used.size).toBe(slots.live);
+      }),
+    );
+  });
+});

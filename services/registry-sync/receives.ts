@@ -1,0 +1,121 @@
+import type { StoreOp } from "#kernel/core.ts";
+import type { ImportFeed } from "./import-feed.ts";
+import type { StoreReader } from "./ports.ts";
+import { type HeldPart, type Receiver, restoreStage, type Staged } from "./receive.ts";
+import { fromHex } from "./wire.ts";
+import type { World } from "./world.ts";
+
+/** A snapshot of which nothing came for so long is given up, ms: a peer that lost its link is back sooner (S0-7). */
+const IDLE_MS = 120_000;
+
+/**
+ * Receives are the snapshots that are half here: those that come in, and the parts that a restart found. At most one for each peer.
+ *
+ * H1 each belongs to one feed of one peer, and goes with it: with the share, the peer and the key that it rests on.
+ * H2 the bytes of all of them have a bound; whoever holds most gives way, so that nobody keeps another from its part.
+ * H3 each has an end: it becomes the feed, is refused, is overtaken, or is given up when nothing comes for two minutes, whether its
+ *    session goes on, is over, or was cut by a restart. Then nothing of it is left, in memory and in the store.
+ */
+export class Receives {
+  readonly #world: World;
+  readonly #feedOf: (peer: string) => ImportFeed | undefined;
+  readonly #receivers = new Map<string, Receiver>();
+  readonly #staged = new Map<string, Staged>();
+  /** Until when what a restart found is kept. */
+  #stagedUntil = Number.POSITIVE_INFINITY;
+
+  constructor(world: World, feedOf: (peer: string) => ImportFeed | undefined) {
+    this.#world = world;
+    this.#feedOf = feedOf;
+  }
+
+  get(peer: string): Receiver | undefined {
+    return this.#receivers.get(peer);
+  }
+
+  /** byJob finds the receive that has a part decompressed. */
+  byJob(job: number): readonly [string, Receiver] | undefined {
+    for (const entry of this.#receivers) if (entry[1].owns(job)) return entry;
+    return undefined;
+  }
+
+  /** heldDigests names the parts that need not be sent again. */
+  heldDigests(peer: string): Uint8Array[] {
+    return this.#receivers.get(peer)?.heldDigests() ?? [...(this.#staged.get(peer)?.parts.keys() ?? [])].map(fromHex);
+  }
+
+  /** known is what a new snapshot of a peer may take over, and the generation that it is kept under. */
+  known(peer: string): { readonly parts: ReadonlyMap<string, HeldPart>; readonly gen: number | undefined } {
+    const before = this.#receivers.get(peer);
+    const staged = this.#staged.get(peer);
+    return { parts: before?.heldParts() ?? staged?.parts ?? new Map<string, HeldPart>(), gen: before?.gen ?? staged?.gen };
+  }
+
+  /** begin takes the place of what was half here of the peer. */
+  begin(peer: string, receiver: Receiver): void {
+    this.#staged.delete(peer);
+    this.#receivers.set(peer, receiver);
+  }
+
+  /** done: it has become the feed. */
+  done(peer: string): void {
+    this.#receivers.delete(peer);
+  }
+
+  /** shareOf is the share of what is half here of a peer; undefined if nothing is. One that an older version left has no name. */
+  shareOf(peer: string): string | undefined {
+    return this.#receivers.get(peer)?.manifest.share ?? this.#staged.get(peer)?.share;
+  }
+
+  /** cancel gives up what is half here of a peer. */
+  cancel(peer: string): void {
+    const gen = this.#receivers.get(peer)?.gen ?? this.#staged.get(peer)?.gen;
+    if (gen === undefined) return;
+    this.#receivers.delete(peer);
+    this.#staged.delete(peer);
+    const ops: StoreOp[] = [{ op: "delete", space: "meta", key: `stage/${peer}` }];
+    const feed = this.#feedOf(peer);
+    if (feed !== undefined) ops.unshift({ op: "drop", log: feed.checkpoint.log(gen) });
+    this.#world.persist(ops);
+  }
+
+  /** bytesOf is what is kept of a peer's snapshot in memory until it is whole. */
+  bytesOf(peer: string): number {
+    return this.#receivers.get(peer)?.bytes ?? this.#staged.get(peer)?.bytes ?? 0;
+  }
+
+  /** tooMuch is the peer with most, if all together are too many bytes. */
+  tooMuch(): string | undefined {
+    let sum = 0;
+    let most: string | undefined;
+    for (const peer of [...this.#receivers.keys(), ...this.#staged.keys()]) {
+      sum += this.bytesOf(peer);
+      if (most === undefined || this.bytesOf(peer) > this.bytesOf(most)) most = peer;
+    }
+    return sum > this.#world.o.limits.incomingBytes ? most : undefined;
+  }
+
+  deadline(): number {
+    let next = this.#staged.size > 0 ? this.#stagedUntil : Number.POSITIVE_INFINITY;
+    for (const receiver of this.#receivers.values()) next = Math.min(next, receiver.movedAt + IDLE_MS);
+    return next;
+  }
+
+  /** overdue are the peers of whose snapshot nothing came for too long. */
+  overdue(): string[] {
+    const { mono } = this.#world.now;
+    const late = [...this.#receivers].filter(([, receiver]) => receiver.movedAt + IDLE_MS <= mono).map(([peer]) => peer);
+    return mono < this.#stagedUntil ? late : [...late, ...this.#staged.keys()];
+  }
+
+  start(): void {
+    this.#stagedUntil = this.#world.now.mono + IDLE_MS;
+  }
+
+  /** restore finds what was half here of a peer; its generation is answered. */
+  restore(reader: StoreReader, peer: string): number | undefined {
+    const staged = restoreStage(this.#world, reader, peer);
+    if (staged !== undefined) this.#staged.set(peer, staged);
+    return staged?.gen;
+  }
+}
