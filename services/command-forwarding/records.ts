@@ -1,3 +1,4 @@
+import { copyOf } from "#kernel/bytes.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
 import { NO_VALUE, type Outcome, type Result } from "./messages.ts";
 import { type Reader, WireError, type Writer } from "./wire.ts";
@@ -32,9 +33,9 @@ export function readResult(reader: Reader): Result {
   return { outcome, value, failure };
 }
 
-/** copyOf gives bytes a buffer of their own. */
-export function copyOf(bytes: Uint8Array): Uint8Array {
-  return bytes.length === 0 ? NO_VALUE : bytes.slice();
+/** ownValue gives the bytes of a value a buffer of their own. */
+export function ownValue(bytes: Uint8Array): Uint8Array {
+  return bytes.length === 0 ? NO_VALUE : copyOf(bytes);
 }
 
 /** writeTexts and readTexts: a short list of texts. */

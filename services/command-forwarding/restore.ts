@@ -4,7 +4,7 @@ import { Keyed, leftOf } from "./idempotency.ts";
 import { type Command, NO_VALUE, OUTCOME, type Result } from "./messages.ts";
 import type { OwnerSide } from "./owner.ts";
 import { Pending } from "./pending.ts";
-import { copyOf, RECORD, readResult, readTexts } from "./records.ts";
+import { ownValue, RECORD, readResult, readTexts } from "./records.ts";
 import { Run } from "./run.ts";
 import { Reader, WireError, Writer } from "./wire.ts";
 
@@ -106,7 +106,7 @@ export class Restoration {
       hubId,
       nodeId: reader.string(),
       capability: reader.string(),
-      value: copyOf(reader.view()),
+      value: ownValue(reader.view()),
       timeoutMs: reader.uint(),
       key: "",
       hops: [],
@@ -134,7 +134,7 @@ export class Restoration {
   }
 
   #keyOf(now: Now, id: string, reader: Reader, pending: Pending): Keyed {
-    const keyed = new Keyed(id, copyOf(reader.view()), this.#expiry(now, reader.uint()));
+    const keyed = new Keyed(id, ownValue(reader.view()), this.#expiry(now, reader.uint()));
     keyed.epoch = pending.epoch;
     keyed.seq = pending.seq;
     keyed.pending = pending;
@@ -167,7 +167,7 @@ export class Restoration {
   #key(now: Now, reader: Reader): void {
     const epoch = reader.uint();
     const seq = reader.uint();
-    const keyed = new Keyed(reader.string(), copyOf(reader.view()), this.#expiry(now, reader.uint()));
+    const keyed = new Keyed(reader.string(), ownValue(reader.view()), this.#expiry(now, reader.uint()));
     keyed.epoch = epoch;
     keyed.seq = seq;
     keyed.result = readResult(reader);

@@ -3,6 +3,7 @@
  * Generated code reads 64-bit fields as bigint and makes an object per message; here they are plain numbers.
  * (https://protobuf.dev/programming-guides/encoding)
  */
+import { copyOf } from "#kernel/bytes.ts";
 
 /** WireError says that bytes are not what they should be. */
 export class WireError extends Error {}
@@ -178,7 +179,7 @@ export class Writer {
 
   /** take copies what was written and starts a new message. */
   take(): Uint8Array {
-    const copy = this.#bytes.slice(0, this.length);
+    const copy = copyOf(this.#bytes, 0, this.length);
     this.length = 0;
     return copy;
   }

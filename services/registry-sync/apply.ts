@@ -1,3 +1,4 @@
+import { copyOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Limits } from "#kernel/limits.ts";
 import { isNodeId } from "#kernel/node-name.ts";
@@ -323,7 +324,7 @@ export class Applier {
       return 1;
     }
     skipped.delete(block.ref);
-    table.put(block.ref, whole ? block.node : block.node.slice(), info, block.online);
+    table.put(block.ref, whole ? block.node : copyOf(block.node), info, block.online);
     return 0;
   }
 }

@@ -1,3 +1,4 @@
+import { copyOf } from "#kernel/bytes.ts";
 import type { Columns, SegmentCodec } from "./ports.ts";
 import { BLOCK_OVERHEAD, Payload } from "./segment.ts";
 import type { ShareView } from "./share.ts";
@@ -182,12 +183,13 @@ export function imageOf(
     const slot = slots.find(entry.ref, kref);
     if (slot === NO_SLOT || slots.has[slot] === 0) continue;
     const section = SECTION[slots.type[slot] as number] as number;
+    const text = slots.text[slot];
     values.push({
       kref,
       section,
       low: slots.bits[2 * slot] as number,
       high: slots.bits[2 * slot + 1] as number,
-      text: slots.text[slot]?.slice(),
+      text: text === undefined ? undefined : copyOf(text),
     });
   }
   return { entry, online: entry.online, bytes: view.bytes, values };

@@ -1,4 +1,5 @@
 import { assert } from "#kernel/assert.ts";
+import { copyOf } from "#kernel/bytes.ts";
 
 /** NO_SLOT is the answer for what is not there. */
 export const NO_SLOT = 0xffff_ffff;
@@ -128,7 +129,7 @@ export class Slots {
     this.has[slot] = 1;
     this.textBytes += end - start - (old === undefined ? 0 : old.length);
     if (old !== undefined && old.length === end - start) old.set(data.subarray(start, end));
-    else this.text[slot] = data.slice(start, end);
+    else this.text[slot] = copyOf(data, start, end);
   }
 
   #widenHint(key: number): void {

@@ -1,4 +1,5 @@
 import { assert } from "#kernel/assert.ts";
+import { copyOf } from "#kernel/bytes.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import type { StateValue } from "./messages.ts";
 import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
@@ -277,7 +278,7 @@ export function costOf(info: NodeInfo, bytes: Uint8Array): number {
 export function scalarOf(key: KeyEntry, low: number, high: number, text: Uint8Array | undefined): StateValue {
   const { name, type } = key;
   if (type === VALUE_TYPE.STRING || type === VALUE_TYPE.JSON) return { key: name, type, value: textOf(text as Uint8Array) };
-  if (type === VALUE_TYPE.BYTES) return { key: name, type, value: (text as Uint8Array).slice() };
+  if (type === VALUE_TYPE.BYTES) return { key: name, type, value: copyOf(text as Uint8Array) };
   view.setUint32(0, low, true);
   view.setUint32(4, high, true);
   if (type === VALUE_TYPE.SINT64) return { key: name, type, value: view.getBigInt64(0, true) };

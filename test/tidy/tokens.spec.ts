@@ -39,6 +39,11 @@ const BANS: readonly Ban[] = [
     instead: "use runtime/tls/credentials.ts",
     home: (p) => p === "services/runtime/tls/credentials.ts",
   },
+  {
+    token: /\b(?:bytes|data|node|payload|text\[\w+\]|text as Uint8Array\)?)\??\.slice\(/,
+    instead: "use copyOf of kernel/bytes.ts: the slice of a Buffer is a view",
+    home: () => false,
+  },
   { token: /\.getPeer\(\)/, instead: "an address is not an identity: use the CallContext's caller", home: () => false },
   { token: /\bcreateInsecure\(/, instead: "everything is mutual TLS", home: () => false },
   {

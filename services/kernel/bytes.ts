@@ -1,0 +1,7 @@
+/**
+ * copyOf gives bytes [from, to) an array of their own. Not so `slice`: what comes from the network is a Buffer, whose `slice` is a view of
+ * the same memory, which then stays as long as the copy does and changes with it.
+ */
+export function copyOf(bytes: Uint8Array, from = 0, to = bytes.length): Uint8Array {
+  return new Uint8Array(bytes.subarray(from, to));
+}
