@@ -58,6 +58,10 @@ $(STAMP): package-lock.json .npmrc
 	@[ $(SYSTEM_NODE_MAJOR) -ge 18 ] || { echo "foedus needs Node 18 or newer to install itself; this one is too old: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
 	@echo "installing packages (once)"
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
+	@# npm 9 (Debian 12) does not link a program that is called node.
+	@for node in node_modules/node-linux-*/bin/node; do \
+	  [ ! -x "$$node" ] || [ -e node_modules/.bin/node ] || ln -s "../../$$node" node_modules/.bin/node; \
+	done
 	@node -e 'if (+process.versions.node.split(".")[0] < 24) { console.error("foedus runs on Node 24; none comes with the project for " + process.platform + "-" + process.arch + ", so install Node 24 or newer yourself"); process.exit(1); }'
 	@touch $(STAMP)
 

@@ -18,6 +18,19 @@ const PEER = { hub_id: "home", ca: "-----BEGIN CERTIFICATE-----\nMA==\n-----END 
 /** Values over ci/split-values.yaml, and what Helm says. */
 const WRONG: readonly (readonly [what: string, values: Values, says: string])[] = [
   ["no hub id", { hubId: "" }, "hubId is missing: give the hub its name"],
+  ["no image", { image: { repository: "" } }, "image.repository is missing: build the image"],
+  [
+    "a name that StatefulSets cannot have",
+    { fullnameOverride: "a".repeat(34) },
+    "has 34 characters, and with the names of the services that is more than Kubernetes takes: use at most 33",
+  ],
+  [
+    "one address for three load balancers",
+    { expose: { type: "LoadBalancer" }, advertise: { host: "h.example.org" } },
+    "set services.registry-sync.advertise.host, or mode single, or expose.sharedAddress",
+  ],
+  ["a shared address without load balancers", { expose: { sharedAddress: true } }, "take it out"],
+  ["a fingerprint that is none", { federation: { peers: [{ ...PEER, revoked: ["stolen"] }] } }, "/federation/peers/0/revoked/0"],
   ["a hub id that is no DNS label", { hubId: "Not A Hub" }, "/hubId"],
   ["an unknown value", { replicaCount: 3 }, "replicaCount"],
   ["a mode that does not exist", { mode: "both" }, "/mode"],
@@ -67,7 +80,7 @@ const WRONG: readonly (readonly [what: string, values: Values, says: string])[] 
   [
     "an operator without a role",
     { certificates: { extra: [{ secret: "x", kind: "operator", name: "eve" }] } },
-    "needs a role, viewer or admin",
+    "needs a role: metrics, viewer or admin",
   ],
   [
     "a gateway with a role",
@@ -172,7 +185,7 @@ describe.skipIf(anyMissing(helm))("what the hub is given", () => {
         return `${at.advertise_host || advertise_host}:${at.advertise_port || at.port}`;
       });
     };
-    expect(told("ha")).toEqual(["factory.example.org:18800", "198.51.100.7:18801", "factory.example.org:18802"]);
+    expect(told("ha")).toEqual(["factory.example.org:18800", "198.51.100.7:18801", "commands.factory.example.org:18802"]);
     expect(told("cert-manager")).toEqual(["203.0.113.10:30800", "203.0.113.10:30801", "203.0.113.10:30802"]);
     const routes = ["discovery", "registry-sync", "command-forwarding"].map((name) => `${name}.factory.example.org:443`);
     expect(told("gateway")).toEqual(routes);
@@ -200,11 +213,14 @@ describe.skipIf(anyMissing(helm))("what the hub is given", () => {
       ca: readFileSync(join(dir, "pki/ca.pem"), "utf8"),
       max_trust: "limited",
       share: "full",
+      // A stolen certificate is taken out of use without touching the pinned CA.
+      revoked: ["AB".repeat(32)],
     };
     const objects = render({ federation: { peers: [peer] } }, SPLIT);
     const text = find(objects, "ConfigMap", "example-foedus-federation")["data"]["federation.json"] as string;
     const { peers } = parseFederation(text, { hubId: "factory" });
     expect(peers).toMatchObject([{ hubId: "home", addresses: [{ host: "home.example.org", port: 443 }], maxTrust: 2, share: "full" }]);
+    expect(peers[0]!.revoked).toHaveLength(1);
     expect(peers[0]?.cas).toHaveLength(1);
     const pods = (from: readonly K8sObject[]) => from.filter(({ kind }) => kind === "StatefulSet");
     expect(pods(objects)).toEqual(pods(render({}, SPLIT)));

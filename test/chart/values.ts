@@ -81,7 +81,7 @@ const leaf = z.strictObject({
   secret: z.string().min(1).meta({ description: "name of the Secret to make" }),
   kind: z.enum(["service", "node", "gateway", "operator"]),
   name: z.string().min(1),
-  role: z.enum(["viewer", "admin"]).optional(),
+  role: z.enum(["metrics", "viewer", "admin"]).optional(),
   prefixes: z.array(z.string()).optional(),
 });
 
@@ -92,7 +92,14 @@ const peer = z.strictObject({
   ca: z.string().regex(/-----BEGIN CERTIFICATE-----/),
   max_trust: z.enum(["full", "limited", "minimal"]).optional(),
   share: z.string().optional(),
+  revoked: z
+    .array(z.string().regex(/^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$/))
+    .optional()
+    .meta({ description: "SHA-256 fingerprints of the peer's certificates that are no longer to be believed" }),
 });
+
+/** userOrGroup is an id of the pod's processes; null leaves it to the cluster. */
+const userOrGroup = (description: string) => z.int().min(1).nullable().default(65_532).meta({ description });
 
 /** hubSettings is hub.json without required fields: what the chart owns is refused in its templates, where the remedy can be said. */
 function hubSettings(): Record<string, unknown> {
@@ -109,13 +116,13 @@ const chartValues = z.strictObject({
     .regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?$/)
     .default("")
     .meta({ description: "name of the hub, needed; its certificates carry spiffe://<hubId>, so it stays as it is for the hub's life" }),
-  mode: z.enum(["split", "single"]).default("split").meta({
+  mode: z.enum(["split", "single"]).default("single").meta({
     description:
-      "split: a workload per service; single: one workload with all of them, for small hubs. A change keeps no data: volumes belong to workloads",
+      "single: one workload with all services, and one address; split: a workload per service. A change keeps no data: volumes belong to workloads, so an upgrade that would change the mode is refused",
   }),
   image: z
     .strictObject({
-      repository: text("image without tag; `make image` builds it", "foedus"),
+      repository: text("image without tag, needed: `make image` builds it; push it to a registry of yours"),
       tag: text("tag; empty: the chart's appVersion"),
       digest: text("sha256:… pins the image whatever the tag says"),
       pullPolicy: z.enum(["IfNotPresent", "Always", "Never"]).default("IfNotPresent"),
@@ -123,7 +130,11 @@ const chartValues = z.strictObject({
     .prefault({}),
   imagePullSecrets: z.array(z.strictObject({ name: z.string() })).default([]),
   nameOverride: text("instead of the chart's name in object names"),
-  fullnameOverride: text("instead of release and chart name in object names"),
+  fullnameOverride: z
+    .string()
+    .regex(/^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/)
+    .default("")
+    .meta({ description: "instead of release and chart name in object names; at most 33 characters in mode split, 39 in mode single" }),
   advertise: z
     .strictObject({
       host: text("host name or address that peers are told; empty: this hub only dials out and is fully usable all the same"),
@@ -136,6 +147,10 @@ const chartValues = z.strictObject({
           "how peers outside the cluster reach the peer-facing services; mutual TLS must reach the pod, so never through a proxy that ends TLS. ClusterIP: not at all",
       }),
       annotations: map("of the Services of type NodePort or LoadBalancer"),
+      sharedAddress: flag(
+        false,
+        "with LoadBalancer in mode split: your implementation puts the Services on one address (by annotations); else each has an address of its own, and each needs a services.<name>.advertise.host",
+      ),
       loadBalancerClass: text("with LoadBalancer: which implementation; empty: the cluster's own"),
       loadBalancerSourceRanges: z.array(z.string()).default([]).meta({ description: "with LoadBalancer: CIDRs that may connect" }),
       externalTrafficPolicy: z.enum(["Cluster", "Local"]).default("Local").meta({
@@ -162,6 +177,19 @@ const chartValues = z.strictObject({
     })
     .prefault({})
     .meta({ description: "hub counts in single mode, the others in split mode" }),
+  ip: z
+    .strictObject({
+      families: z
+        .array(z.enum(["IPv4", "IPv6"]))
+        .max(2)
+        .default([])
+        .meta({ description: "ipFamilies of all Services; empty: the cluster's default. With IPv6 the hub listens on ::" }),
+      policy: z
+        .enum(["", "SingleStack", "PreferDualStack", "RequireDualStack"])
+        .default("")
+        .meta({ description: "ipFamilyPolicy of all Services; empty: the cluster's default" }),
+    })
+    .prefault({}),
   ops: z
     .strictObject({
       port: port(18_810, "plain HTTP for the kubelet's probes: /healthz and /readyz, nothing else"),
@@ -229,7 +257,7 @@ const chartValues = z.strictObject({
           "registry-sync": secret("registry-sync"),
           "command-forwarding": secret("command-forwarding"),
           telemetry: secret("telemetry"),
-          metrics: secret("the operator (viewer) as whom Prometheus scrapes"),
+          metrics: secret("the operator (role metrics) as whom Prometheus scrapes"),
         })
         .prefault({}),
     })
@@ -250,6 +278,15 @@ const chartValues = z.strictObject({
   podAnnotations: map("of the hub's pods"),
   podLabels: map("of the hub's pods"),
   env: objects("further environment variables, as in a pod"),
+  extraVolumes: objects("further volumes of the hub's pods, such as a Secret that config.tracing.headers_file points into"),
+  extraVolumeMounts: objects("where they are mounted in the hub's containers"),
+  podSecurity: z
+    .strictObject({
+      runAsUser: userOrGroup("user of the processes; null: the cluster's choice. OpenShift is recognised and chooses by itself"),
+      runAsGroup: userOrGroup("their group; null: the cluster's choice"),
+      fsGroup: userOrGroup("group that volumes and Secrets belong to; null: the cluster's choice"),
+    })
+    .prefault({}),
   nodeSelector: map("of all pods"),
   tolerations: objects("of all pods"),
   affinity: z.looseObject({}).default({}).meta({ description: "of the hub's pods" }),
@@ -259,6 +296,10 @@ const chartValues = z.strictObject({
       enabled: flag(false, "put the services of a split hub on different nodes"),
       topologyKey: text("what counts as different", "kubernetes.io/hostname"),
       whenUnsatisfiable: z.enum(["ScheduleAnyway", "DoNotSchedule"]).default("ScheduleAnyway"),
+      nodeTaintsPolicy: z
+        .enum(["Honor", "Ignore"])
+        .default("Honor")
+        .meta({ description: "Honor: a node that no pod of the hub may run on, such as a control plane, does not count as empty" }),
     })
     .prefault({}),
   unreachableSeconds: z
@@ -294,7 +335,7 @@ const chartValues = z.strictObject({
       peersToExcept: z
         .array(z.string())
         .default(["169.254.0.0/16"])
-        .meta({ description: "IPv4 ranges that are never a peer, such as the metadata of clouds" }),
+        .meta({ description: "ranges, IPv4 and IPv6, that are never a peer, such as the metadata of clouds" }),
       peersPorts: z
         .array(z.strictObject({ port: z.int().min(1).max(65_535), endPort: z.int().min(1).max(65_535).optional() }))
         .min(1)

@@ -7,6 +7,11 @@
 {{- if not $v.hubId -}}
 {{- fail "hubId is missing: give the hub its name, e.g. --set hubId=factory; its certificates carry it, so choose it once" -}}
 {{- end -}}
+{{- if not $v.image.repository -}}
+{{- fail "image.repository is missing: build the image with make image, push it to a registry of yours, and name it, e.g. --set image.repository=registry.example.org/foedus" -}}
+{{- end -}}
+{{- include "foedus.checkNames" . -}}
+{{- include "foedus.checkMode" . -}}
 {{- range $key := list "hub_id" "data_dir" "listen" "advertise_host" "advertise_port" "services" "ops" "federation_config_path" -}}
 {{- if hasKey $v.config $key -}}
 {{- fail (printf "config.%s is set by the chart: use hubId, services, advertise, expose, ops, federation or certificates instead, and take it out of config" $key) -}}
@@ -43,6 +48,39 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Kubernetes refuses the pods of a StatefulSet, and the CronJob, whose name has more than 52 characters. */}}
+{{- define "foedus.checkNames" -}}
+{{- $full := include "foedus.fullname" . -}}
+{{- $longest := 0 -}}
+{{- range $part := append (splitList " " (include "foedus.components" .)) "certificates" -}}
+{{- $longest = max $longest (len $part) -}}
+{{- end -}}
+{{- $most := int (sub 51 $longest) -}}
+{{- if gt (len $full) $most -}}
+{{- fail (printf "fullnameOverride %s has %d characters, and with the names of the services that is more than Kubernetes takes: use at most %d" $full (len $full) $most) -}}
+{{- end -}}
+{{- $before := include "foedus.wholeName" . | trunc 40 | trimSuffix "-" -}}
+{{- if and (not .Values.fullnameOverride) (ne $before $full) -}}
+{{- range $component := splitList " " (include "foedus.components" .) -}}
+{{- if lookup "apps/v1" "StatefulSet" $.Release.Namespace (printf "%s-%s" $before $component) -}}
+{{- fail (printf "this release was installed as %s and would now be named %s, with new volumes: set fullnameOverride to %s" $before $full $before) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An upgrade that changes the mode would start on empty volumes: the running workloads say which mode it is. */}}
+{{- define "foedus.checkMode" -}}
+{{- $full := include "foedus.fullname" . -}}
+{{- $other := ternary "discovery" "hub" (eq .Values.mode "single") -}}
+{{- $running := ternary "split" "single" (eq .Values.mode "single") -}}
+{{- range $kind := list "StatefulSet" "Deployment" -}}
+{{- if lookup "apps/v1" $kind $.Release.Namespace (printf "%s-%s" $full $other) -}}
+{{- fail (printf "this release runs in mode %s, and a change to %s keeps no data: set mode to %s, or delete the %s %s-%s first if its data may go" $running $.Values.mode $running $kind $full $other) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "foedus.checkExposure" -}}
 {{- $v := .Values -}}
 {{- $root := . -}}
@@ -76,10 +114,16 @@
 {{- if and (ne $type "LoadBalancer") (or $v.expose.loadBalancerClass $v.expose.loadBalancerSourceRanges) -}}
 {{- fail (printf "expose.loadBalancerClass and loadBalancerSourceRanges need expose.type LoadBalancer, not %s" $type) -}}
 {{- end -}}
-{{- if and (eq $type "TLSRoute") (eq $v.mode "split") -}}
+{{- if and $v.expose.sharedAddress (not (and (eq $type "LoadBalancer") (eq $v.mode "split"))) -}}
+{{- fail (printf "expose.sharedAddress is for expose.type LoadBalancer in mode split, not for %s in mode %s: take it out" $type $v.mode) -}}
+{{- end -}}
+{{- if and (has $type (list "TLSRoute" "LoadBalancer")) (eq $v.mode "split") (not $v.expose.sharedAddress) -}}
 {{- $hosts := dict -}}
 {{- range $component := $facing -}}
 {{- $told := include "foedus.advertised" (list $root $component) | fromJson -}}
+{{- if and (hasKey $hosts $told.host) (eq $type "LoadBalancer") -}}
+{{- fail (printf "%s and %s are both advertised as %s, but each of their load balancers gets an address of its own: set services.%s.advertise.host, or mode single, or expose.sharedAddress if yours share one" (get $hosts $told.host) $component $told.host $component) -}}
+{{- end -}}
 {{- if hasKey $hosts $told.host -}}
 {{- fail (printf "%s and %s are both advertised as %s, but a TLSRoute tells them apart by host name: leave services.%s.advertise.host empty, or give each its own" (get $hosts $told.host) $component $told.host $component) -}}
 {{- end -}}
@@ -99,7 +143,7 @@
 {{- end -}}
 {{- end -}}
 {{- if and $v.metrics.serviceMonitor.enabled (not $certificates.existing.metrics) -}}
-{{- fail "metrics.serviceMonitor is enabled with existing certificates: set certificates.existing.metrics to the Secret of an operator (viewer) for Prometheus" -}}
+{{- fail "metrics.serviceMonitor is enabled with existing certificates: set certificates.existing.metrics to the Secret of an operator (role metrics) for Prometheus" -}}
 {{- end -}}
 {{- if $certificates.extra -}}
 {{- fail "certificates.extra is made by bootstrap or cert-manager, but certificates.source is existing: make those Secrets yourself and take the list out" -}}
@@ -121,7 +165,7 @@
 {{- end -}}
 {{- $_ := set $seen .secret true -}}
 {{- if and (eq .kind "operator") (not .role) -}}
-{{- fail (printf "certificates.extra: the operator %s needs a role, viewer or admin" .name) -}}
+{{- fail (printf "certificates.extra: the operator %s needs a role: metrics, viewer or admin" .name) -}}
 {{- end -}}
 {{- if and .role (ne .kind "operator") -}}
 {{- fail (printf "certificates.extra: %s is a %s, and only operators have a role: take it out" .name .kind) -}}

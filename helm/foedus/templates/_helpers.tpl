@@ -1,13 +1,20 @@
-{{- define "foedus.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
+{{- define "foedus.wholeName" -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- if contains $name .Release.Name -}}{{- .Release.Name -}}{{- else -}}{{- printf "%s-%s" .Release.Name $name -}}{{- end -}}
 {{- end -}}
+
+{{/*
+Beginning of the names of all objects, at most 33 characters: a StatefulSet's name becomes a label of its pods with 11 more, so
+<this>-command-forwarding must have at most 52. What is longer is cut and ends in a digest, so that two long names stay two.
+*/}}
+{{- define "foedus.fullname" -}}
+{{- $full := include "foedus.wholeName" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else if gt (len $full) 33 -}}
+{{- printf "%s-%s" ($full | trunc 26 | trimSuffix "-") (sha256sum $full | trunc 6) -}}
+{{- else -}}
+{{- $full | trimSuffix "-" -}}
 {{- end -}}
 {{- end -}}
 
@@ -32,6 +39,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: foedus
+{{- end -}}
+
+{{/* Address that the hub listens on: :: takes IPv4 as well. */}}
+{{- define "foedus.anyAddress" -}}
+{{- if or (has "IPv6" .Values.ip.families) (hasSuffix "DualStack" .Values.ip.policy) -}}::{{- else -}}0.0.0.0{{- end -}}
+{{- end -}}
+
+{{- define "foedus.ipFamilies" -}}
+{{- with .Values.ip.policy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.ip.families }}
+ipFamilies: [{{ join ", " . }}]
+{{- end }}
 {{- end -}}
 
 {{- define "foedus.image" -}}
@@ -79,12 +100,12 @@ app.kubernetes.io/part-of: foedus
   "hub_id" .Values.hubId
   "data_dir" "/var/lib/foedus/data"
   "tls" $tls
-  "ops" (dict "host" "0.0.0.0" "port" (int .Values.ops.port) "metrics_port" (int .Values.ops.metricsPort))
+  "ops" (dict "host" (include "foedus.anyAddress" .) "port" (int .Values.ops.port) "metrics_port" (int .Values.ops.metricsPort))
   "federation_config_path" "/etc/foedus/federation/federation.json"
 -}}
 {{- if eq .Values.mode "single" -}}
 {{- $told := include "foedus.advertised" (list . "hub") | fromJson -}}
-{{- $_ := set $config "listen" (dict "host" "0.0.0.0" "port" (int .Values.services.hub.port)) -}}
+{{- $_ := set $config "listen" (dict "host" (include "foedus.anyAddress" .) "port" (int .Values.services.hub.port)) -}}
 {{- with $told.host -}}{{- $_ := set $config "advertise_host" . -}}{{- end -}}
 {{- with int $told.port -}}{{- $_ := set $config "advertise_port" . -}}{{- end -}}
 {{- else -}}
@@ -129,16 +150,21 @@ app.kubernetes.io/part-of: foedus
 {{- $leaves = append $leaves $leaf -}}
 {{- end -}}
 {{- $leaves = append $leaves (dict "secret" (printf "%s-admin-tls" $full) "kind" "operator" "name" "admin" "role" "admin") -}}
-{{- $leaves = append $leaves (dict "secret" (printf "%s-metrics-tls" $full) "kind" "operator" "name" "prometheus" "role" "viewer") -}}
+{{- $leaves = append $leaves (dict "secret" (printf "%s-metrics-tls" $full) "kind" "operator" "name" "prometheus" "role" "metrics") -}}
 {{- range .Values.certificates.extra -}}{{- $leaves = append $leaves . -}}{{- end -}}
 {{- dict "leaves" $leaves | toJson -}}
 {{- end -}}
 
 {{- define "foedus.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- /* OpenShift gives each namespace a range of its own and refuses ids outside of it. */ -}}
+{{- if not (.Capabilities.APIVersions.Has "security.openshift.io/v1") }}
+{{- range $key, $id := .Values.podSecurity }}
+{{- if not (kindIs "invalid" $id) }}
+{{ $key }}: {{ int64 $id }}
+{{- end }}
+{{- end }}
+{{- end }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile:
   type: RuntimeDefault
