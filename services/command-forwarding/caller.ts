@@ -18,7 +18,8 @@ import {
 import type { Outbox } from "./outbox.ts";
 import { refused, unknown } from "./outcomes.ts";
 import { type Book, type Deadlines, NOBODY, nameOf, Peer, Pending } from "./pending.ts";
-import { writeResolved } from "./records.ts";
+import { PendingRooms } from "./pending-rooms.ts";
+import { compact, writeResolved } from "./records.ts";
 import type { Settings } from "./settings.ts";
 
 /** Outcomes remembered for GetCommand and for late corrections. */
@@ -71,8 +72,12 @@ export class CallerSide {
   readonly raised = new Map<string, number>();
   #next = 1;
 
+  /** Commands for this hub's own nodes. */
+  readonly localRooms: PendingRooms;
+
   constructor(parts: Parts) {
     this.#p = parts;
+    this.localRooms = new PendingRooms("pending_local", parts.settings.pendingLocal, parts.settings.pendingLocalBytes);
   }
 
   /** pendingCount is how many commands have no final outcome. */
@@ -129,7 +134,10 @@ export class CallerSide {
 
   peer(hubId: string): Peer {
     let peer = this.peers.get(hubId);
-    if (peer === undefined) this.peers.set(hubId, (peer = new Peer(hubId, this.raised.get(hubId) ?? this.epoch)));
+    if (peer === undefined) {
+      const rooms = new PendingRooms("pending_per_peer", this.#p.settings.pendingPerPeer);
+      this.peers.set(hubId, (peer = new Peer(hubId, this.raised.get(hubId) ?? this.epoch, rooms)));
+    }
     return peer;
   }
 
@@ -214,6 +222,7 @@ export class CallerSide {
     deadlines.remove(pending);
     if (pending.answered) pending.result = result;
     else this.#answer(now, pending, result);
+    pending.uncount();
     pending.value = NO_VALUE;
     pending.trace = undefined;
     this.#keep(pending, result);
@@ -242,7 +251,7 @@ export class CallerSide {
       if (book.pending.size === 0 && book.epoch !== peer.epoch) peer.books.delete(book.epoch);
     }
     this.#unlogged.clear();
-    for (const keyed of this.#keyedUnlogged) if (keyed.result !== undefined) journal.add(keyed);
+    for (const keyed of this.#keyedUnlogged) if (keyed.result !== undefined && this.#p.keys.holds(keyed)) journal.add(keyed);
     this.#keyedUnlogged = [];
     this.ackAt = undefined;
   }
@@ -306,10 +315,11 @@ export class CallerSide {
   #correct(epoch: number, item: Answer): void {
     const pending = this.recent(epoch, item.seq);
     if (pending === undefined || pending.result?.outcome !== OUTCOME.UNKNOWN || item.result.outcome === OUTCOME.UNKNOWN) return;
-    pending.result = item.result;
-    if (pending.keyed === undefined || pending.keyed.seq !== pending.seq) return;
-    pending.keyed.result = item.result;
-    this.#logKeyed(pending.keyed);
+    pending.result = compact(item.result);
+    const { keyed } = pending;
+    if (keyed === undefined || keyed.seq !== pending.seq || !this.#p.keys.holds(keyed)) return;
+    this.#p.keys.settle(keyed, item.result);
+    this.#logKeyed(keyed);
   }
 
   #overdue(now: Now, pending: Pending): void {
@@ -354,11 +364,12 @@ export class CallerSide {
   /** keep remembers an outcome: for a while, or for the life of its idempotency key (K2). */
   #keep(pending: Pending, result: Result): void {
     this.#recent[pending.seq % RECENT] = pending;
+    pending.result = compact(result);
     const { keyed } = pending;
     if (keyed === undefined) return;
     keyed.pending = undefined;
     if (result.outcome === OUTCOME.REJECTED || result.outcome === OUTCOME.EXPIRED) return this.#p.keys.remove(keyed);
-    keyed.result = result;
+    this.#p.keys.settle(keyed, result);
     keyed.durationMs = pending.durationMs;
     this.#logKeyed(keyed);
   }

@@ -66,6 +66,11 @@ export function writeFailure(writer: Writer, tag: number, failure: Failure): voi
   writer.close(start);
 }
 
+/** clipped is a text as long as it may travel; a copy, because a part of a text keeps all of it in memory. */
+function clipped(text: string): string {
+  return text.length <= MESSAGE_MAX_CHARS ? text : Buffer.from(text.slice(0, MESSAGE_MAX_CHARS)).toString();
+}
+
 export function readFailure(reader: Reader): Failure {
   let number = 0;
   let message = "";
@@ -73,8 +78,8 @@ export function readFailure(reader: Reader): Failure {
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) number = reader.uint();
-    else if (tag === 0x12) message = reader.string();
-    else if (tag === 0x1a) field = reader.string();
+    else if (tag === 0x12) message = clipped(reader.string());
+    else if (tag === 0x1a) field = clipped(reader.string());
     else reader.skip(tag);
   }
   const reason = REASON_OF.get(number);

@@ -46,7 +46,32 @@ export const commandForwardingConfig = z
       .min(0)
       .max(1_000_000)
       .default(65_536)
-      .meta({ unit: "keys", description: "idempotency keys in use; about 0.5 KiB of memory each" }),
+      .meta({ unit: "keys", description: "idempotency keys in use; one caller may have an eighth" }),
+    idempotency_bytes: z
+      .int()
+      .min(1024 * 1024)
+      .max(4 * 1024 * 1024 * 1024)
+      .default(128 * 1024 * 1024)
+      .meta({
+        unit: "bytes",
+        description:
+          "memory of idempotency keys with the outcomes kept for them, 0.5 to 20 KiB each; one caller may have an eighth, and a key whose command runs counts as 20 KiB",
+      }),
+    executors: z
+      .int()
+      .min(8)
+      .max(65_536)
+      .default(4_096)
+      .meta({ unit: "executors", description: "attached executors; one caller may have an eighth" }),
+    outcome_bytes_per_caller: z
+      .int()
+      .min(1024 * 1024)
+      .max(1024 * 1024 * 1024)
+      .default(32 * 1024 * 1024)
+      .meta({
+        unit: "bytes",
+        description: "outcomes kept for one caller's hub until it acknowledges them; beyond it nothing of it is started",
+      }),
     idempotency_key_life_ms: ms("how long a key stands for its command", 24 * 3_600_000, 60_000, 7 * 24 * 3_600_000),
   })
   .prefault({});
@@ -64,6 +89,9 @@ export function settingsOf(config: CommandForwardingConfig): Partial<Settings> {
     pendingPerPeer: config.pending_per_peer,
     outcomesPerCaller: config.outcomes_per_caller,
     keys: config.idempotency_keys,
+    keyBytes: config.idempotency_bytes,
+    executors: config.executors,
+    outcomeBytesPerCaller: config.outcome_bytes_per_caller,
     keyLifeMs: config.idempotency_key_life_ms,
   };
 }

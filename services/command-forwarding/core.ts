@@ -2,9 +2,10 @@ import { unreachable } from "#kernel/assert.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
+import type { RoomUse } from "#kernel/room.ts";
 import { CallerSide, type Parts } from "./caller.ts";
 import { DeadlineQueue } from "./deadlines.ts";
-import { describeCore } from "./describe.ts";
+import { describeCore, roomsOf } from "./describe.ts";
 import { Keyed, Keys, keyId, payloadOf, sameBytes } from "./idempotency.ts";
 import { Journal } from "./journal.ts";
 import {
@@ -48,6 +49,9 @@ export interface Known {
   readonly replayed: boolean;
 }
 
+/** Callers that may wait for one running command by its idempotency key, beside the one that sent it. */
+const JOINED_MAX = 64;
+
 type Execute = Extract<Input, { readonly kind: "execute" }>;
 
 /**
@@ -70,7 +74,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const journal = new Journal();
     const settings = { ...DEFAULT_SETTINGS, ...options.settings };
     const outbox = new Outbox(journal);
-    this.#p = { hubId: options.hubId, settings, journal, outbox, deadlines: new DeadlineQueue(), keys: new Keys(settings.keys, journal) };
+    this.#p = { hubId: options.hubId, settings, journal, outbox, deadlines: new DeadlineQueue(), keys: new Keys(settings, journal) };
     this.#hash = options.hash;
     this.#directory = new Directory(options.hubId);
     this.#caller = new CallerSide(this.#p);
@@ -112,10 +116,10 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   deadline(): number | undefined {
-    const next = this.#p.deadlines.next();
-    const ackAt = this.#refusing === undefined ? this.#caller.ackAt : undefined;
-    if (next === undefined || ackAt === undefined) return next ?? ackAt;
-    return Math.min(next, ackAt);
+    const next = this.#p.deadlines.next() ?? Number.POSITIVE_INFINITY;
+    const ackAt = (this.#refusing === undefined ? this.#caller.ackAt : undefined) ?? Number.POSITIVE_INFINITY;
+    const least = Math.min(next, ackAt, this.#p.keys.nextAt ?? Number.POSITIVE_INFINITY);
+    return least === Number.POSITIVE_INFINITY ? undefined : least;
   }
 
   describe(): string {
@@ -127,6 +131,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
     let count = this.#caller.pendingCount + this.#owner.localOpen;
     for (const book of this.#owner.callers.values()) count += book.open;
     return count;
+  }
+
+  /** rooms is what callers use up, and how much of it there is. Of rooms of which each peer has one, the fullest is told. */
+  rooms(): RoomUse[] {
+    return roomsOf(this.#p, this.#caller, this.#owner);
   }
 
   /** lookup tells what is known of a command, as caller or as owner; undefined if nothing is. It changes nothing. */
@@ -227,7 +236,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
 
   /** finish starts what can start, and lets the step's effects out behind its persist. */
   #finish(now: Now, out: CommandEffect[]): void {
-    this.#owner.dispatch();
+    this.#owner.dispatch(now);
     const { ackAt } = this.#caller;
     if (this.#p.journal.dirty || (ackAt !== undefined && ackAt <= now.mono && this.#refusing === undefined)) {
       this.#caller.log();
@@ -253,7 +262,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     let keyed: Keyed | undefined;
     if (command.key !== "") {
       const fingerprint = this.#hash(payloadOf(command));
-      const known = this.#p.keys.get(keyId(input.principal, command.key));
+      const known = this.#p.keys.get(keyId(input.principal, command.key), now.mono);
       if (known !== undefined) return this.#join(now, client, waits, command, known, fingerprint);
       const { keyLifeMs } = this.#p.settings;
       keyed = new Keyed(keyId(input.principal, command.key), fingerprint, { wall: now.wall + keyLifeMs, mono: now.mono + keyLifeMs });
@@ -263,13 +272,14 @@ export class CommandCore implements Core<Input, CommandEffect> {
       checkShape(command) ??
       (this.#stopping ? STOPPING : undefined) ??
       this.#keysFull(now, keyed) ??
-      this.#route(now, client, waits, command, keyed);
+      this.#route(now, input, waits, command, keyed);
     if (failure !== undefined) this.#refuse(client, command, failure);
   }
 
   /** route finds the target and lets the command go there; it answers what is wrong instead. */
-  #route(now: Now, client: number, waits: Map<number, Pending>, command: Command, keyed: Keyed | undefined): Failure | undefined {
+  #route(now: Now, input: Execute, waits: Map<number, Pending>, command: Command, keyed: Keyed | undefined): Failure | undefined {
     const { hubId } = this.#p;
+    const { client, principal } = input;
     if (command.hubId !== "" && command.hubId !== hubId) {
       const failure = this.#reachable(command.hubId);
       if (failure !== undefined) return failure;
@@ -281,9 +291,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const looped = checkHops(command.hops, hubId);
     if (looped !== undefined) return looped;
     if (node.hubId === hubId) {
-      if (this.#owner.localFull)
-        return { reason: "OVERLOADED", message: `${this.#p.settings.pendingLocal} commands for this hub's nodes are pending` };
+      const { localRooms } = this.#caller;
+      const full = localRooms.refusal(principal, node.nodeId, command.value.length);
+      if (full !== undefined) return full;
       const pending = this.#caller.name(now, hubId, undefined, command, command.hops);
+      pending.count(localRooms, principal);
       this.#wait(client, waits, command, pending, keyed);
       this.#owner.local(now, pending, target);
       return undefined;
@@ -292,12 +304,13 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (failure !== undefined) return failure;
     if (!node.online) return offline(node);
     const peer = this.#caller.peer(node.hubId);
-    if (peer.pendingCount >= this.#p.settings.pendingPerPeer)
-      return { reason: "OVERLOADED", message: `${this.#p.settings.pendingPerPeer} commands for ${peer.hubId} are pending` };
+    const full = peer.rooms.refusal(principal, node.nodeId, command.value.length);
+    if (full !== undefined) return full;
     const hops = command.hops.length === 0 ? this.#ownHops : [...command.hops, hubId];
     const tooFar = checkHops(hops, "");
     if (tooFar !== undefined) return tooFar;
     const pending = this.#caller.name(now, node.hubId, peer, command, hops);
+    pending.count(peer.rooms, principal);
     this.#wait(client, waits, command, pending, keyed);
     this.#caller.send(peer, pending);
     return undefined;
@@ -326,10 +339,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   #keysFull(now: Now, keyed: Keyed | undefined): Failure | undefined {
     if (keyed === undefined) return undefined;
     this.#p.keys.expire(now.mono);
-    const { keys, settings } = this.#p;
-    return keys.full
-      ? { reason: "LIMIT_EXCEEDED", message: `${settings.keys} idempotency keys are in use`, field: "command.idempotency_key" }
-      : undefined;
+    return this.#p.keys.refusal(keyed);
   }
 
   /** join answers a command whose key is in use: the stored answer, the running one's, or a conflict (K1). */
@@ -354,6 +364,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
         trace,
       });
     const pending = keyed.pending as Pending;
+    if ((pending.joined?.length ?? 0) >= JOINED_MAX)
+      return this.#refuse(client, command, { reason: "OVERLOADED", message: `${JOINED_MAX} callers wait for this idempotency key` });
     waits.set(corr, pending);
     pending.joined ??= [];
     pending.joined.push({ client, corr, startedAt: now.mono, trace });

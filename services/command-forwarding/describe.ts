@@ -1,4 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
+import type { RoomUse } from "#kernel/room.ts";
 import type { CallerSide, Parts } from "./caller.ts";
 import { OUTCOME_NAMES } from "./messages.ts";
 import type { OwnerSide } from "./owner.ts";
@@ -43,6 +44,24 @@ export function describeCore(
     );
   lines.push(directory.describe());
   return lines.join("\n");
+}
+
+/** roomsOf is what callers use up. */
+export function roomsOf({ settings, keys }: Parts, caller: CallerSide, owner: OwnerSide): RoomUse[] {
+  const books = [...owner.callers.values()];
+  const fullest = (values: readonly number[]): number => Math.max(0, ...values);
+  return [
+    ...keys.room.use(),
+    ...caller.localRooms.use(),
+    ...owner.executors.room.use(),
+    {
+      limit: "pending_per_peer",
+      used: fullest([...caller.peers.values()].map((peer) => peer.pendingCount)),
+      max: settings.pendingPerPeer,
+    },
+    { limit: "outcomes_per_caller", used: fullest(books.map((book) => book.kept)), max: settings.outcomesPerCaller },
+    { limit: "outcome_bytes_per_caller", used: fullest(books.map((book) => book.keptBytes)), max: settings.outcomeBytesPerCaller },
+  ];
 }
 
 function stateOf(run: {

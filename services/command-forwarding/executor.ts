@@ -1,5 +1,6 @@
 import { assert } from "#kernel/assert.ts";
 import type { Failure } from "#kernel/error.ts";
+import { Room } from "#kernel/room.ts";
 import { LOCAL_EXECUTOR, type Offer, type Scope } from "./messages.ts";
 
 /** Tasks in flight of an executor that names no number, and the most that it may name. */
@@ -68,12 +69,18 @@ export interface Attachment<T> {
  * X1 for one (node, capability) the newest attach wins; older ones serve it only if both are shared.
  * X2 an executor is offered only nodes in its certificate's scope.
  * X3 the in-process handler (S0-20) serves every node that nobody else serves.
+ * X4 there is room for so many executors, and a part of it for each caller.
  */
 export class Executors<T> {
   readonly #all = new Map<number, Executor<T>>();
   /** Newest first. */
   readonly #byNode = new Map<string, Binding<T>[]>();
+  readonly room: Room;
   #handler: Executor<T> | undefined;
+
+  constructor(max: number) {
+    this.room = new Room({ limit: "executors", max });
+  }
 
   get size(): number {
     return this.#all.size;
@@ -95,10 +102,12 @@ export class Executors<T> {
     return present ? undefined : old;
   }
 
-  /** attach makes an offer stand; an executor that attached before replaces its own offer and keeps its tasks. */
-  attach(id: number, name: string, scope: Scope, offer: Offer): Attachment<T> {
+  /** attach makes an offer stand; an executor that attached before replaces its own offer and keeps its tasks. A failure if there is no room. */
+  attach(id: number, name: string, scope: Scope, offer: Offer): Attachment<T> | Failure {
     assert(id !== LOCAL_EXECUTOR, "the number of the in-process handler is taken");
     const known = this.#all.get(id);
+    const full = known === undefined ? this.room.take(holderOf(name, scope), 0, false) : undefined;
+    if (full !== undefined) return full;
     const executor = known ?? new Executor<T>(id, name, scope, offer.maxInFlight);
     this.#all.set(id, executor);
     const before = [...executor.nodes.keys()];
@@ -124,6 +133,7 @@ export class Executors<T> {
     const executor = this.#all.get(id);
     if (executor === undefined) return undefined;
     this.#all.delete(id);
+    this.room.give(holderOf(executor.name, executor.scope), 0);
     const nodes = [...executor.nodes.keys()];
     for (const nodeId of nodes) this.#unbind(executor, nodeId);
     return { executor, orphans: this.#orphansOf(nodes) };
@@ -147,14 +157,15 @@ export class Executors<T> {
   }
 
   #bind(binding: Binding<T>, nodeId: string, touched: Set<Executor<T>>): void {
-    const others = this.#byNode.get(nodeId) ?? [];
-    const kept = others.filter((old) => !covers(binding, old));
-    for (const old of others)
-      if (!kept.includes(old)) {
+    const bindings = [binding];
+    for (const old of this.#byNode.get(nodeId) ?? []) {
+      if (!covers(binding, old)) bindings.push(old);
+      else {
         old.executor.nodes.delete(nodeId);
         touched.add(old.executor);
       }
-    this.#byNode.set(nodeId, [binding, ...kept]);
+    }
+    this.#byNode.set(nodeId, bindings);
     binding.executor.nodes.set(nodeId, binding);
   }
 
@@ -164,6 +175,10 @@ export class Executors<T> {
     if (rest.length === 0) this.#byNode.delete(nodeId);
     else this.#byNode.set(nodeId, rest);
   }
+}
+
+function holderOf(name: string, scope: Scope): string {
+  return `${scope.kind}/${name}`;
 }
 
 /** covers tells whether a new binding leaves nothing to an older one. */

@@ -1,7 +1,9 @@
+import type { Failure } from "#kernel/error.ts";
+import { Room } from "#kernel/room.ts";
 import type { Entry, Journal } from "./journal.ts";
 import type { Command, Result } from "./messages.ts";
 import type { Pending } from "./pending.ts";
-import { RECORD, writeResult } from "./records.ts";
+import { KEPT_BYTES_MAX, keptBytes, keptResult, RECORD, writeResult } from "./records.ts";
 import { Writer } from "./wire.ts";
 
 /** Keyed is an idempotency key in use: the name it stands for, the payload that it was used with, and the outcome if there is one. */
@@ -19,12 +21,20 @@ export class Keyed implements Entry {
   pending: Pending | undefined;
   result: Result | undefined;
   durationMs = 0;
+  /** Bytes that it counts for. While its command runs that is what its outcome may come to at most. */
+  bytes: number;
 
   constructor(id: string, fingerprint: Uint8Array, expires: { readonly wall: number; readonly mono: number }) {
     this.id = id;
     this.fingerprint = fingerprint;
     this.expiresWall = Math.ceil(expires.wall);
     this.expiresMono = expires.mono;
+    this.bytes = keyBytes(id) + KEPT_BYTES_MAX;
+  }
+
+  /** principal is whose key it is. */
+  get principal(): string {
+    return this.id.slice(0, this.id.indexOf("\n"));
   }
 
   write(writer: Writer): void {
@@ -37,6 +47,13 @@ export class Keyed implements Entry {
     writer.uint(this.expiresWall);
     writeResult(writer, this.result);
   }
+}
+
+/** Bytes of a key in memory without its texts and its outcome: objects, the entries of two maps and the fingerprint, measured. */
+const KEY_OVERHEAD = 512;
+
+function keyBytes(id: string): number {
+  return KEY_OVERHEAD + 2 * id.length;
 }
 
 /** No hub ran before 2020: an earlier date is that of a clock which was not set. */
@@ -68,21 +85,42 @@ export function payloadOf(command: Command): Uint8Array {
   return scratch.take();
 }
 
+/** isOwn tells the principals that operate this hub from nodes and gateways: the last part of a room is theirs. */
+export function isOwn(principal: string): boolean {
+  return !principal.includes("/node/") && !principal.includes("/gateway/");
+}
+
+/** Keys that are forgotten in one go, so that a day's worth does not hold the core up. */
+const FORGOTTEN_AT_ONCE = 4_096;
+
+/** When a key whose time is over is looked at again because its command still runs, ms. */
+const LOOK_AGAIN_MS = 1_000;
+
 /**
  * Keys remembers idempotency keys for their lifetime (24 h), per principal. Within a process that is measured by the monotonic
  * clock, so that setting the date makes nobody forget what was done.
  *
  * K1 one key stands for one command; another payload under it is a conflict.
  * K2 a key whose command provably did not start is free again: the same call may be tried anew.
- * K3 at most `max` keys; beyond it new ones are refused, never old ones forgotten early.
+ * K3 there is room for so many keys and bytes, and a part of it for each caller; beyond it new ones are refused, never old ones
+ *    forgotten early.
+ * K4 a key whose time is over stands for nothing, whether or not it was forgotten already, unless its command still runs.
  */
 export class Keys {
+  /** Oldest first. */
   readonly #byId = new Map<string, Keyed>();
-  readonly #max: number;
   readonly #journal: Journal;
+  readonly room: Room;
+  /** No key is past its time before this instant, mono ms. */
+  #nextAt = Number.POSITIVE_INFINITY;
 
-  constructor(max: number, journal: Journal) {
-    this.#max = max;
+  constructor(bounds: { readonly keys: number; readonly keyBytes: number }, journal: Journal) {
+    this.room = new Room({
+      limit: "idempotency_keys",
+      max: bounds.keys,
+      maxBytes: bounds.keyBytes,
+      field: "command.idempotency_key",
+    });
     this.#journal = journal;
   }
 
@@ -90,30 +128,72 @@ export class Keys {
     return this.#byId.size;
   }
 
-  get full(): boolean {
-    return this.#byId.size >= this.#max;
+  /** nextAt is when something may be forgotten, mono ms; undefined for never. */
+  get nextAt(): number | undefined {
+    return this.#nextAt === Number.POSITIVE_INFINITY ? undefined : this.#nextAt;
   }
 
-  get(id: string): Keyed | undefined {
-    return this.#byId.get(id);
+  /** get finds the key that stands for something now (K4). */
+  get(id: string, nowMono: number): Keyed | undefined {
+    const keyed = this.#byId.get(id);
+    if (keyed === undefined || keyed.pending !== undefined || keyed.expiresMono > nowMono) return keyed;
+    this.remove(keyed);
+    return undefined;
   }
 
+  /** refusal tells why a new key may not be used; undefined if it may (K3). */
+  refusal(keyed: Keyed): Failure | undefined {
+    const { principal } = keyed;
+    return this.room.refusal(principal, keyed.bytes, isOwn(principal));
+  }
+
+  /** add remembers a key. Those that were stored are added from the one that expires first to the last. */
   add(keyed: Keyed): void {
     this.#byId.set(keyed.id, keyed);
+    this.room.add(keyed.principal, keyed.bytes);
+    this.#nextAt = Math.min(this.#nextAt, keyed.expiresMono);
+  }
+
+  /** holds tells whether a key is still remembered. */
+  holds(keyed: Keyed): boolean {
+    return this.#byId.get(keyed.id) === keyed;
+  }
+
+  /** settle keeps the outcome of a key's command. */
+  settle(keyed: Keyed, result: Result): void {
+    keyed.result = keptResult(result);
+    const bytes = keyBytes(keyed.id) + keptBytes(keyed.result);
+    if (this.#byId.get(keyed.id) === keyed) this.room.resize(keyed.principal, bytes - keyed.bytes);
+    keyed.bytes = bytes;
   }
 
   /** remove forgets a key. */
   remove(keyed: Keyed): void {
-    if (this.#byId.get(keyed.id) === keyed) this.#byId.delete(keyed.id);
+    if (this.#byId.get(keyed.id) === keyed) {
+      this.#byId.delete(keyed.id);
+      this.room.give(keyed.principal, keyed.bytes);
+    }
     this.#journal.drop(keyed);
   }
 
-  /** expire forgets what is past its time. Keys live equally long, so the oldest come first; at most a few per call. */
+  /** expire forgets what is past its time, some of it at a time, and plans the next look. */
   expire(nowMono: number): void {
+    if (nowMono < this.#nextAt) return;
+    let forgotten = 0;
+    let again = Number.POSITIVE_INFINITY;
     for (const keyed of this.#byId.values()) {
-      if (keyed.expiresMono > nowMono || keyed.pending !== undefined) return;
-      this.remove(keyed);
+      if (keyed.expiresMono > nowMono) {
+        again = Math.min(again, keyed.expiresMono);
+        break;
+      }
+      if (keyed.pending !== undefined) again = nowMono + LOOK_AGAIN_MS;
+      else if (forgotten++ < FORGOTTEN_AT_ONCE) this.remove(keyed);
+      else {
+        again = nowMono;
+        break;
+      }
     }
+    this.#nextAt = again;
   }
 
   all(): Iterable<Keyed> {

@@ -1,6 +1,8 @@
 import type { Registry } from "prom-client";
+import type { RoomUse } from "#kernel/room.ts";
 import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
 import { type Traced, type TracedHistogram, tracedHistogram } from "#runtime/metrics/exemplars.ts";
+import { sampleRooms } from "#runtime/metrics/rooms.ts";
 import { OUTCOME_NAMES, type Outcome } from "./messages.ts";
 
 const words = OUTCOME_NAMES.map((name) => name.toLowerCase());
@@ -12,7 +14,10 @@ export class CommandMetrics {
   readonly #seconds: TracedHistogram;
   readonly #unsample: () => void;
 
-  constructor(registry: Registry, inFlight: () => number) {
+  readonly #removeRooms: () => void;
+
+  constructor(registry: Registry, inFlight: () => number, rooms: () => readonly RoomUse[]) {
+    this.#removeRooms = sampleRooms(registry, "command-forwarding", rooms);
     const labels = ["outcome"] as const;
     const called = counter(registry, {
       name: "foedus_command_forwarding_commands_total",
@@ -53,5 +58,6 @@ export class CommandMetrics {
 
   close(): void {
     this.#unsample();
+    this.#removeRooms();
   }
 }

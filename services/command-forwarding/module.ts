@@ -105,7 +105,11 @@ class Service implements CommandForwarding {
     const { platform, config } = options;
     const hash = (data: Uint8Array): Uint8Array => createHash("sha256").update(data).digest();
     this.#core = new CommandCore({ hubId: platform.hubId, settings: settingsOf(config), hash });
-    this.#metrics = new CommandMetrics(platform.metrics, () => this.#core.inFlight());
+    this.#metrics = new CommandMetrics(
+      platform.metrics,
+      () => this.#core.inFlight(),
+      () => this.#core.rooms(),
+    );
     this.#traces = platform.tracer === undefined ? undefined : new CommandTraces(platform.tracer);
     this.#executors = new ExecutorsIo({
       clock: platform.clock,

@@ -1,5 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import { NO_VALUE, OUTCOME, type Outcome, type Result, type TaskReport } from "./messages.ts";
+import { unpinned } from "./records.ts";
 import { VALUE_MAX_BYTES } from "./value.ts";
 
 /** Reasons with which an executor says that nothing was done. */
@@ -34,5 +35,5 @@ export function resultOf(report: TaskReport): Result {
   const { failure, value } = report;
   let outcome: Outcome = OUTCOME.DONE;
   if (failure !== undefined) outcome = NOT_DONE.has(failure.reason) ? OUTCOME.REJECTED : OUTCOME.FAILED;
-  return { outcome, value: value.length === 0 ? NO_VALUE : value, failure };
+  return { outcome, value: value.length === 0 ? NO_VALUE : unpinned(value), failure };
 }

@@ -17,6 +17,7 @@ import {
 } from "./messages.ts";
 import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./outcomes.ts";
 import type { Peer, Pending } from "./pending.ts";
+import { keptBytes, unpinned } from "./records.ts";
 import { checkHops, type Directory, isTarget, offline, type RoutedNode, type Target } from "./route.ts";
 import { CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
 
@@ -31,11 +32,13 @@ import { CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts"
  * O5 what waits for an executor's credit has not started: it expires, is cancelled or is refused as such.
  * O6 only the current session can start anything.
  * O7 a peer that proves this journal to be a restored backup is believed, within bounds; its own retries are not run in any case.
+ * O8 of one caller's hub there are at most `epochsPerCaller` journal epochs, `outcomesPerCaller` outcomes and as many bytes of them as
+ *    settings say; what is over an epoch that had to go is answered with UNKNOWN, and is not run again.
  */
 export class OwnerSide {
   readonly #p: Parts;
   readonly #directory: Directory;
-  readonly executors = new Executors<Run>();
+  readonly executors: Executors<Run>;
   readonly callers = new Map<string, CallerBook>();
   readonly #ready = new Set<Executor<Run>>();
   /** Callers' epochs with a floor that is not logged. */
@@ -51,6 +54,7 @@ export class OwnerSide {
   constructor(parts: Parts, directory: Directory) {
     this.#p = parts;
     this.#directory = directory;
+    this.executors = new Executors(parts.settings.executors);
   }
 
   /** refusing is set while the store refuses writes: nothing new is started. */
@@ -59,10 +63,6 @@ export class OwnerSide {
   /** localOpen is how many commands of this hub's callers run or wait here. */
   get localOpen(): number {
     return this.#localOpen;
-  }
-
-  get localFull(): boolean {
-    return this.#localOpen >= this.#p.settings.pendingLocal;
   }
 
   /** local runs a command of this hub's own callers. */
@@ -127,7 +127,9 @@ export class OwnerSide {
 
   attach(now: Now, id: number, name: string, scope: Scope, offer: Offer): void {
     const { outbox } = this.#p;
-    const { accepted, refused: refusals, replaced, orphans } = this.executors.attach(id, name, scope, offer);
+    const attached = this.executors.attach(id, name, scope, offer);
+    if ("reason" in attached) return outbox.push({ kind: "detach", executor: id, failure: attached });
+    const { accepted, refused: refusals, replaced, orphans } = attached;
     outbox.push({ kind: "attached", executor: id, nodes: accepted.length, refused: refusals });
     outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "attached", nodes: accepted.length } });
     for (const old of replaced) {
@@ -160,11 +162,15 @@ export class OwnerSide {
     if (old !== undefined) this.#abandon(now, old);
   }
 
-  /** dispatch gives waiting runs to executors that have credit; called at the end of every step. */
-  dispatch(): void {
+  /** dispatch gives waiting runs to executors that have credit; called at the end of every step. None is started after its deadline. */
+  dispatch(now: Now): void {
     for (const executor of this.#ready)
       for (const run of executor.waiting) {
         if (!executor.credit) break;
+        if (run.deadline <= now.mono) {
+          this.due(now, run);
+          continue;
+        }
         executor.waiting.delete(run);
         this.#start(executor, run);
       }
@@ -199,6 +205,9 @@ export class OwnerSide {
     const known = caller.runs.get(run.seq);
     if (known === undefined) caller.book.kept++;
     else this.#p.journal.drop(known);
+    caller.book.keptBytes -= known?.bytes ?? 0;
+    run.bytes = run.result === undefined ? 0 : keptBytes(run.result);
+    caller.book.keptBytes += run.bytes;
     if (known !== undefined) this.#p.deadlines.remove(known);
     caller.runs.set(run.seq, run);
     caller.maxSeen = Math.max(caller.maxSeen, run.seq);
@@ -268,6 +277,7 @@ export class OwnerSide {
   #forget(caller: CallerEpoch, run: Run): void {
     if (!caller.runs.delete(run.seq)) return;
     caller.book.kept--;
+    caller.book.keptBytes -= run.bytes;
     this.#p.deadlines.remove(run);
     this.#p.journal.drop(run);
   }
@@ -296,7 +306,7 @@ export class OwnerSide {
     const deadline = now.mono + timeoutMs;
     const keepMs = timeoutMs + this.#p.settings.keepMs;
     const { idempotent } = target.capability;
-    const run = new Run({ seq, nodeId, capability, value, deadline, idempotent, keepMs, trace }, caller, undefined);
+    const run = new Run({ seq, nodeId, capability, value: unpinned(value), deadline, idempotent, keepMs, trace }, caller, undefined);
     run.perhaps = perhaps;
     caller.runs.set(seq, run);
     book.kept++;
@@ -316,8 +326,8 @@ export class OwnerSide {
     if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: "commands need trust level 2" };
     if (book.open >= settings.pendingPerPeer)
       return { reason: "OVERLOADED", message: `${settings.pendingPerPeer} commands of ${peer.hubId} are pending` };
-    if (book.kept >= settings.outcomesPerCaller)
-      return { reason: "LIMIT_EXCEEDED", message: `${settings.outcomesPerCaller} outcomes of ${peer.hubId} are not acknowledged` };
+    const full = book.refusal(settings);
+    if (full !== undefined) return full;
     const node = this.#directory.node(hubId, item.nodeId);
     // A node that its share does not show is answered like one that does not exist.
     if (node === undefined) return { reason: "NODE_NOT_FOUND", message: `no node ${item.nodeId}` };
@@ -381,6 +391,8 @@ export class OwnerSide {
     if (tell) this.#p.outbox.answer(origin, run.seq, result, run.late, run.trace);
     run.trace = undefined;
     if (run.forgotten) return this.#forget(origin, run);
+    run.bytes = keptBytes(result);
+    origin.book.keptBytes += run.bytes;
     if (started) this.#p.journal.add(run);
     this.#p.deadlines.add(run, now.mono + run.keepMs);
   }
@@ -399,12 +411,24 @@ export class OwnerSide {
     if (book.epochs.size < 2) return;
     const newest = book.newest();
     for (const caller of [...book.epochs.values()].sort((a, b) => a.epoch - b.epoch)) {
-      if (caller.epoch === newest || caller.runs.size > 0) return;
+      if (caller.epoch === newest) return;
+      if (caller.runs.size > 0) {
+        if (book.epochs.size <= this.#p.settings.epochsPerCaller) return;
+        this.#abandonEpoch(caller);
+      }
       book.epochs.delete(caller.epoch);
       book.epochFloor = Math.max(book.epochFloor, caller.epoch + 1);
       this.#p.journal.drop(caller);
       this.#floors.delete(caller);
       this.#floors.add(book.epoch(newest));
+    }
+  }
+
+  /** abandonEpoch keeps outcomes of an epoch no longer: only a hub that began a great many epochs since can miss them (O8). */
+  #abandonEpoch(caller: CallerEpoch): void {
+    for (const run of [...caller.runs.values()]) {
+      if (run.state === RUN.DONE) this.#forget(caller, run);
+      else run.forgotten = true;
     }
   }
 

@@ -4,7 +4,8 @@ import type { DeadlineQueue, Timed } from "./deadlines.ts";
 import type { Keyed } from "./idempotency.ts";
 import type { Entry } from "./journal.ts";
 import type { Command, CommandName, Invoke, Result, ResultsFrame } from "./messages.ts";
-import { RECORD, writeTexts } from "./records.ts";
+import type { PendingRooms } from "./pending-rooms.ts";
+import { RECORD, unpinned, writeTexts } from "./records.ts";
 import type { Run } from "./run.ts";
 import type { Writer } from "./wire.ts";
 
@@ -51,6 +52,9 @@ export class Pending implements Entry, Timed {
   unsent = false;
   /** Callers were answered UNKNOWN, and a late report may still correct it once. */
   answered = false;
+  /** Where it is counted, for whom; undefined for one from before a restart, whose caller is not known any more. */
+  rooms: PendingRooms | undefined;
+  principal = "";
   /** The outcome, final or so far. */
   result: Result | undefined;
   durationMs = 0;
@@ -66,7 +70,7 @@ export class Pending implements Entry, Timed {
     this.hubId = hubId;
     this.nodeId = command.nodeId;
     this.capability = command.capability;
-    this.value = command.value;
+    this.value = unpinned(command.value);
     this.hops = at.hops;
     this.timeoutMs = at.timeoutMs;
     this.startedAt = at.startedAt;
@@ -76,6 +80,19 @@ export class Pending implements Entry, Timed {
     this.client = NOBODY;
     this.corr = command.corr;
     this.trace = command.trace;
+  }
+
+  /** count takes the room that it needs until it has its outcome. */
+  count(rooms: PendingRooms, principal: string): void {
+    this.rooms = rooms;
+    this.principal = principal;
+    rooms.add(principal, this.nodeId, this.value.length);
+  }
+
+  /** uncount gives that back. */
+  uncount(): void {
+    this.rooms?.give(this.principal, this.nodeId, this.value.length);
+    this.rooms = undefined;
   }
 
   write(writer: Writer): void {
@@ -154,11 +171,13 @@ export class Peer {
   /** Newest journal position of the owner that we saw: proof against a restored backup. */
   ownerPosition = 0;
   pendingCount = 0;
+  readonly rooms: PendingRooms;
   readonly books = new Map<number, Book>();
 
-  constructor(hubId: string, epoch: number) {
+  constructor(hubId: string, epoch: number, rooms: PendingRooms) {
     this.hubId = hubId;
     this.epoch = epoch;
+    this.rooms = rooms;
   }
 
   get up(): boolean {

@@ -1,6 +1,7 @@
 import { copyOf } from "#kernel/bytes.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
 import { NO_VALUE, type Outcome, type Result } from "./messages.ts";
+import { VALUE_MAX_BYTES } from "./value.ts";
 import { type Reader, WireError, type Writer } from "./wire.ts";
 
 /** Kinds of journal records. A number is never given another meaning. */
@@ -36,6 +37,47 @@ export function readResult(reader: Reader): Result {
 /** ownValue gives the bytes of a value a buffer of their own. */
 export function ownValue(bytes: Uint8Array): Uint8Array {
   return bytes.length === 0 ? NO_VALUE : copyOf(bytes);
+}
+
+/** Bytes that a kept value may pin beside itself. */
+const PINNED_BYTES = 16 * 1024;
+
+/**
+ * unpinned gives bytes that are kept a buffer of their own if they would keep a much larger one alive: what is read from a message is
+ * a view into all of it, and who sent it chose what else is in there.
+ */
+export function unpinned(bytes: Uint8Array): Uint8Array {
+  const whole = bytes.buffer.byteLength;
+  return whole > PINNED_BYTES && whole > 8 * bytes.length ? ownValue(bytes) : bytes;
+}
+
+/** compact is a result that is kept for a while: its value pins nothing beside itself. */
+export function compact(result: Result): Result {
+  const value = unpinned(result.value);
+  return value === result.value ? result : { ...result, value };
+}
+
+/** Characters of a failure's texts that are kept; as many travel. */
+const TEXT_KEPT = 512;
+
+/** KEPT_BYTES_MAX bounds `keptBytes`: the longest value, and both texts at two bytes a character. */
+export const KEPT_BYTES_MAX = VALUE_MAX_BYTES + 4 * TEXT_KEPT;
+
+/** keptResult is a result as it is kept for long: nothing of it can be longer than it would travel, and it pins nothing. */
+export function keptResult({ outcome, value, failure }: Result): Result {
+  if (failure === undefined) return { outcome, value: ownValue(value), failure };
+  const { reason, message, field } = failure;
+  const kept: Failure = {
+    reason,
+    message: message.slice(0, TEXT_KEPT),
+    ...(field === undefined ? {} : { field: field.slice(0, TEXT_KEPT) }),
+  };
+  return { outcome, value: ownValue(value), failure: kept };
+}
+
+/** keptBytes is what a result takes in memory: at most KEPT_BYTES_MAX for one that is kept. */
+export function keptBytes({ value, failure }: Result): number {
+  return value.length + (failure === undefined ? 0 : 2 * (failure.message.length + (failure.field?.length ?? 0)));
 }
 
 /** writeTexts and readTexts: a short list of texts. */

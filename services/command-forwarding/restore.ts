@@ -71,10 +71,11 @@ export class Restoration {
 
   /** finish hands over what is left. */
   finish(now: Now): void {
-    for (const keyed of this.#keyed.values()) {
-      if (keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
-      else this.#p.journal.drop(keyed);
-    }
+    const keys = [...this.#keyed.values()];
+    for (const keyed of keys) if (keyed.expiresMono <= now.mono) this.#p.journal.drop(keyed);
+    for (const { keyed } of this.#pending.values()) if (keyed !== undefined) keys.push(keyed);
+    keys.sort((a, b) => a.expiresMono - b.expiresMono);
+    for (const keyed of keys) if (keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
     for (const pending of this.#pending.values()) this.#resume(now, pending);
     this.#owner.finishRecovery();
   }
@@ -170,7 +171,7 @@ export class Restoration {
     const keyed = new Keyed(reader.string(), ownValue(reader.view()), this.#expiry(now, reader.uint()));
     keyed.epoch = epoch;
     keyed.seq = seq;
-    keyed.result = readResult(reader);
+    this.#p.keys.settle(keyed, readResult(reader));
     this.#end(`${epoch}/${seq}`);
     const older = this.#keyed.get(keyed.id);
     if (older !== undefined) this.#p.journal.drop(older);
@@ -197,8 +198,6 @@ export class Restoration {
 
   /** A command of our own node was started, perhaps, and nobody can tell; one for a peer's node is asked again. */
   #resume(now: Now, pending: Pending): void {
-    const { keyed } = pending;
-    if (keyed !== undefined && keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
     if (pending.hubId === this.#p.hubId) this.#caller.resolve(now, pending, STOPPED);
     else this.#caller.recover(now, pending);
   }

@@ -1,3 +1,4 @@
+import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Timed } from "./deadlines.ts";
 import type { Executor } from "./executor.ts";
@@ -6,6 +7,7 @@ import type { Entry } from "./journal.ts";
 import type { Respond, Result } from "./messages.ts";
 import type { Pending } from "./pending.ts";
 import { RECORD, writeResult } from "./records.ts";
+import type { Settings } from "./settings.ts";
 import type { Writer } from "./wire.ts";
 
 /** States of a run: waiting for an executor's credit, given to it, or with an outcome that is kept. */
@@ -49,6 +51,8 @@ export class Run implements Entry, Timed {
   overdue = false;
   /** Its outcome came after that and is to be told. */
   late = false;
+  /** Bytes of its outcome while that is kept for its caller's hub. */
+  bytes = 0;
   /** Its caller has done with it; the outcome is told to nobody. */
   forgotten = false;
 
@@ -117,11 +121,27 @@ export class CallerBook {
   epochFloor = 0;
   /** Runs and outcomes held, over all epochs. */
   kept = 0;
+  /** Bytes of the outcomes among them. */
+  keptBytes = 0;
   /** Those that have no outcome yet. */
   open = 0;
 
   constructor(hubId: string) {
     this.hubId = hubId;
+  }
+
+  /** refusal tells why no more of its commands may be started; undefined if they may. */
+  refusal({ outcomesPerCaller, outcomeBytesPerCaller }: Settings): Failure | undefined {
+    return (
+      this.#outcomesFull("outcomes_per_caller", "outcomes", this.kept, outcomesPerCaller) ??
+      this.#outcomesFull("outcome_bytes_per_caller", "bytes of outcomes", this.keptBytes, outcomeBytesPerCaller)
+    );
+  }
+
+  #outcomesFull(limit: string, what: string, used: number, max: number): Failure | undefined {
+    if (used < max) return undefined;
+    const message = `${used} ${what} of ${this.hubId} are not acknowledged; at most ${max} may be`;
+    return { reason: "LIMIT_EXCEEDED", message, facts: { limit, max: String(max) } };
   }
 
   epoch(epoch: number): CallerEpoch {

@@ -19,8 +19,17 @@ export interface Settings {
   readonly pendingLocal: number;
   /** Runs and outcomes that the owner holds for one caller's hub. */
   readonly outcomesPerCaller: number;
-  /** Idempotency keys, and their life. */
+  /** Bytes of the values of commands of this hub's callers for its own nodes without an outcome. */
+  readonly pendingLocalBytes: number;
+  /** Bytes of the outcomes that the owner holds for one caller's hub; what is under way when they are used up still gets its outcome. */
+  readonly outcomeBytesPerCaller: number;
+  /** Journal epochs of one caller's hub of which the owner holds something: one begins with each of its starts. */
+  readonly epochsPerCaller: number;
+  /** Executors that are attached. */
+  readonly executors: number;
+  /** Idempotency keys, their bytes with all that is kept for them, and their life. */
   readonly keys: number;
+  readonly keyBytes: number;
   readonly keyLifeMs: number;
 }
 
@@ -36,6 +45,11 @@ export const DEFAULT_SETTINGS: Settings = {
   pendingPerClient: 16_384,
   pendingLocal: 16_384,
   outcomesPerCaller: 16_384,
+  pendingLocalBytes: 64 * 1024 * 1024,
+  outcomeBytesPerCaller: 32 * 1024 * 1024,
+  epochsPerCaller: 64,
+  executors: 4_096,
   keys: 65_536,
+  keyBytes: 128 * 1024 * 1024,
   keyLifeMs: 24 * 3_600_000,
 };

@@ -318,6 +318,24 @@ describe("driver", () => {
     expect(r.left).toContain("head 4");
   });
 
+  test("F-17 W10 what is due comes before an input, however late its timer is", () => {
+    const r = rig(new MemoryStore());
+    r.driver.post({ kind: "wake", at: 700 });
+    // The process was stopped: a socket is read before any timer fires.
+    r.clock.pass(5_000);
+    r.driver.post(read(1));
+    expect(r.left).toEqual(["tick 5000", "read 1"]);
+    r.clock.advance(10);
+    expect(r.left, "and is not done twice").toEqual(["tick 5000", "read 1"]);
+    r.driver.post({ kind: "wake", at: 5_500 });
+    r.driver.post({ kind: "wake", at: 9_000 });
+    r.clock.pass(1_000);
+    r.driver.post(read(2));
+    expect(r.left.slice(2), "what was put off is not due").toEqual(["read 2"]);
+    r.clock.advance(4_000);
+    expect(r.left.slice(3)).toEqual(["tick 9000"]);
+  });
+
   test("D4 one timer, from deadline()", () => {
     const r = rig(new MemoryStore());
     r.driver.post({ kind: "wake", at: 500 });

@@ -28,6 +28,7 @@ import type { Store } from "./store/port.ts";
  * W8 when a retry succeeds, kept outputs leave in order, and the core learns of that by `onStored` as well.
  * W9 nothing grows without bound: when `maxWaiting` outputs or operations wait for the store, inputs stay in the mailbox; it
  *    fills up, and `post` answers false. A core that refuses writes once it was told (W6) does not get there.
+ * W10 what is due is done before an input is taken, however late the timer is.
  */
 
 /** StoreReport is the outcome of one commit, for the core (D5). */
@@ -238,6 +239,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   #drain(): void {
     if (this.#reports.length === 0 && this.#mailbox.size === 0) return;
     const now = this.#o.clock.now();
+    if (now.mono >= this.#armedFor) this.#tick(now);
     for (let report = this.#reports.shift(); report !== undefined; report = this.#reports.shift()) this.#step(now, report);
     while (this.#mailbox.size > 0 && !this.#full()) {
       const input = this.#mailbox.take() as I;
@@ -346,18 +348,27 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     if (this.#busy || this.#state !== "running") return;
     this.#busy = true;
     try {
-      const now = this.#o.clock.now();
-      const deadline = this.#core.deadline();
-      if (deadline !== undefined && deadline <= now.mono) {
-        this.#core.tick(now, this.#out);
-        this.#route();
-      }
+      this.#tick(this.#o.clock.now());
     } catch (error) {
       this.#fatal(error);
     } finally {
       this.#busy = false;
     }
     this.#pump();
+  }
+
+  /**
+   * tick lets the core do what is due. It comes before any input of the same or a later instant: after a pause of the process (a
+   * suspended machine, a long collection) timers and sockets fire in any order, and what has expired must not be used by then (W10).
+   */
+  #tick(now: Now): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#armedFor = Number.POSITIVE_INFINITY;
+    const deadline = this.#core.deadline();
+    if (deadline === undefined || deadline > now.mono) return;
+    this.#core.tick(now, this.#out);
+    this.#route();
   }
 
   /** fatal stops everything (D6). */

@@ -75,6 +75,11 @@ export class ManualClock implements Clock {
     this.#mono = end;
   }
 
+  /** pass lets time go by without any timer firing: the process was stopped. What fell due meanwhile fires with the next `advance`. */
+  pass(ms: number): void {
+    this.#mono += ms;
+  }
+
   /** jump sets the wall clock forward or back by `ms`. */
   jump(ms: number): void {
     this.#offset += ms;

@@ -1,0 +1,275 @@
+import { describe, expect, test } from "vitest";
+import { capability } from "../../test/commands/hub.ts";
+import { MemoryHub, type Reply } from "../../test/commands/world.ts";
+import { type Command, type CommandEffect, NO_VALUE, OUTCOME, type Scope, type Task } from "./messages.ts";
+import type { Settings } from "./settings.ts";
+
+const EVIL = "spiffe://home/node/evil";
+const GATEWAY = "spiffe://home/gateway/bridge";
+const ADMIN = "spiffe://home/operator/admin";
+const ANY: Scope = { kind: "gateway", prefixes: [] };
+
+/** A hub with nodes of its own whose executors answer when the test says so. */
+class Bench {
+  mono = 1_000;
+  readonly hub: MemoryHub;
+  readonly replies: Reply[] = [];
+  readonly tasks: Task[] = [];
+  #corr = 0;
+
+  constructor(settings: Partial<Settings> = {}, nodes: readonly string[] = ["lamp", "door", "evil"], maxInFlight = 4_096) {
+    this.hub = new MemoryHub("home", () => ({ mono: this.mono, wall: 1_800_000_000_000 + this.mono }), settings);
+    this.attach(nodes, maxInFlight);
+  }
+
+  attach(nodes: readonly string[], maxInFlight = 4_096): void {
+    const changes = nodes.map((nodeId) => ({
+      kind: "put" as const,
+      hubId: "home",
+      nodeId,
+      online: true,
+      capabilities: [capability("open", 0)],
+    }));
+    this.hub.give({ kind: "directory", changes });
+    const offer = { nodeIds: nodes, capabilities: [], maxInFlight, shared: false };
+    this.take(this.hub.give({ kind: "attach", executor: 1, name: "bridge", scope: ANY, offer }));
+  }
+
+  take(effects: readonly CommandEffect[]): CommandEffect[] {
+    for (const effect of effects) {
+      if (effect.kind === "reply") this.replies.push(effect);
+      if (effect.kind === "tasks") this.tasks.push(...effect.items);
+    }
+    return [...effects];
+  }
+
+  /** send gives a command and answers its reply if there is one at once. */
+  send(principal: string, nodeId: string, key = "", more: Partial<Command> = {}): Reply | undefined {
+    const corr = ++this.#corr;
+    const command: Command = { corr, hubId: "home", nodeId, capability: "open", value: NO_VALUE, timeoutMs: 1_000, key, hops: [], ...more };
+    // Each caller has streams of its own, as many as it likes.
+    this.take(this.hub.give({ kind: "execute", client: 10 + Math.floor(corr / 8), principal, commands: [command] }));
+    return this.replies.findLast((reply) => reply.corr === corr);
+  }
+
+  /** finish lets every task end, with values of so many bytes. */
+  finish(bytes = 0): void {
+    const reports = this.tasks.splice(0).map(({ taskId }) => ({ taskId, value: new Uint8Array(bytes), failure: undefined }));
+    this.take(this.hub.give({ kind: "reports", executor: 1, reports }));
+  }
+
+  tick(): void {
+    this.take(this.hub.tick());
+  }
+
+  /** run sends a command and lets it end. */
+  run(principal: string, nodeId: string, key = "", bytes = 0): Reply | undefined {
+    const refused = this.send(principal, nodeId, key);
+    if (refused !== undefined) return refused;
+    this.finish(bytes);
+    return this.replies.at(-1);
+  }
+}
+
+const limitOf = (reply: Reply | undefined): string | undefined => reply?.result.failure?.facts?.["limit"];
+
+describe("S-3 F-12 idempotency keys", () => {
+  test("one caller takes its part and no more: others, and operators most of all, still find room, also after a restart", () => {
+    const bench = new Bench({ keys: 80 });
+    for (let i = 0; i < 10; i++) expect(bench.run(EVIL, "evil", `k${i}`)?.result.outcome).toBe(OUTCOME.DONE);
+    const refused = bench.run(EVIL, "evil", "one more");
+    expect(refused?.result.failure).toMatchObject({ reason: "LIMIT_EXCEEDED", field: "command.idempotency_key" });
+    expect(refused?.result.failure?.message).toContain(EVIL);
+    expect(limitOf(refused)).toBe("idempotency_keys_per_caller");
+    expect(bench.run(EVIL, "evil", "k3"), "a key that it has still answers").toMatchObject({ replayed: true });
+    for (let node = 0; node < 6; node++)
+      for (let i = 0; i < 10; i++) expect(bench.run(`spiffe://home/node/n${node}`, "lamp", `k${i}`)?.result.outcome).toBe(OUTCOME.DONE);
+    expect(limitOf(bench.run(GATEWAY, "lamp", "late"))).toBe("idempotency_keys");
+    expect(bench.run(ADMIN, "lamp", "first")?.result.outcome).toBe(OUTCOME.DONE);
+
+    bench.hub.restart();
+    bench.attach(["lamp", "evil"]);
+    expect(limitOf(bench.run(EVIL, "evil", "after"))).toBe("idempotency_keys_per_caller");
+    expect(limitOf(bench.run(GATEWAY, "lamp", "after"))).toBe("idempotency_keys");
+    expect(bench.run(ADMIN, "lamp", "second")?.result.outcome).toBe(OUTCOME.DONE);
+  });
+
+  test("bytes count as they are: a key whose command runs counts as its longest outcome, one that has an outcome as that", () => {
+    const bench = new Bench({ keys: 10_000, keyBytes: 1024 * 1024 });
+    let taken = 0;
+    while (limitOf(bench.send(EVIL, "evil", `k${taken}`)) === undefined) taken++;
+    // An eighth of 1 MiB holds seven outcomes of 16 KiB, were all of them that long.
+    expect(taken).toBe(6);
+    expect(limitOf(bench.replies.at(-1))).toBe("idempotency_keys_bytes_per_caller");
+    bench.finish(0);
+    const small = bench.hub.core.rooms().find(({ limit }) => limit === "idempotency_keys_bytes");
+    expect(small?.used).toBeLessThan(6 * 1_024);
+    for (; limitOf(bench.run(EVIL, "evil", `k${taken}`, 16_000)) === undefined; taken++);
+    const held = bench.hub.core.rooms().find(({ limit }) => limit === "idempotency_keys_bytes");
+    expect(held?.used).toBeLessThanOrEqual((1024 * 1024) / 8);
+    expect(held?.used, "and what is kept is what counts").toBeGreaterThan((taken - 6) * 16_000);
+    expect(bench.run(ADMIN, "lamp", "k", 16_000)?.result.outcome).toBe(OUTCOME.DONE);
+  });
+
+  test("what a key keeps does not keep the message that it came in", () => {
+    const bench = new Bench();
+    bench.send(EVIL, "evil", "k");
+    const message = new Uint8Array(256 * 1024);
+    const reports = bench.tasks.splice(0).map(({ taskId }) => ({ taskId, value: message.subarray(5, 25), failure: undefined }));
+    bench.take(bench.hub.give({ kind: "reports", executor: 1, reports }));
+    const { value } = bench.replies.at(-1)?.result ?? { value: message };
+    expect([value.length, value.buffer.byteLength]).toEqual([20, 20]);
+  });
+});
+
+describe("F-17 what has expired", () => {
+  test("a key whose day is over stands for nothing on a hub where nothing else happens", () => {
+    const bench = new Bench({ keyLifeMs: 60_000 });
+    expect(bench.run(EVIL, "evil", "daily")?.result.outcome).toBe(OUTCOME.DONE);
+    bench.mono += 600_000;
+    expect(bench.run(EVIL, "evil", "daily"), "without a tick in between").toMatchObject({
+      replayed: false,
+      result: { outcome: OUTCOME.DONE },
+    });
+  });
+
+  test("a key's end is in the deadline, and a whole day's keys are forgotten some at a time", () => {
+    const bench = new Bench({ keyLifeMs: 60_000, keys: 100_000 });
+    for (let i = 0; i < 10_000; i++) bench.run(ADMIN, "lamp", `k${i}`);
+    bench.mono += 59_000;
+    for (let i = 0; i < 50; i++) bench.tick();
+    expect(bench.hub.core.deadline()).toBeLessThanOrEqual(61_000);
+    bench.mono += 2_000;
+    const held = (): number | undefined => bench.hub.core.rooms().find(({ limit }) => limit === "idempotency_keys")?.used;
+    expect(held()).toBe(10_000);
+    bench.tick();
+    expect(held(), "one tick does not do all the work").toBe(10_000 - 4_096);
+    for (let i = 0; i < 3; i++) bench.tick();
+    expect(held()).toBe(0);
+    expect(bench.hub.core.deadline()).toBe(undefined);
+  });
+
+  test("a key whose command still runs stays, and its core does not spin", () => {
+    const bench = new Bench({ keyLifeMs: 60_000 });
+    bench.send(ADMIN, "lamp", "long", { timeoutMs: 3_600_000 });
+    bench.mono += 70_000;
+    bench.tick();
+    expect(bench.hub.core.deadline()).toBeGreaterThan(bench.mono);
+    expect(bench.send(ADMIN, "lamp", "long", { timeoutMs: 3_600_000 }), "it joins the one that runs").toBe(undefined);
+    expect(bench.tasks.length).toBe(1);
+  });
+
+  test("a command that waited for credit beyond its deadline is not started, although no tick came first", () => {
+    const bench = new Bench({}, ["lamp"], 1);
+    bench.send(ADMIN, "lamp", "", { timeoutMs: 60_000 });
+    bench.send(ADMIN, "lamp", "", { timeoutMs: 1_000 });
+    bench.mono += 5_000;
+    bench.finish();
+    expect(bench.tasks).toEqual([]);
+    expect(bench.replies.map(({ result }) => result.outcome).sort()).toEqual([OUTCOME.DONE, OUTCOME.EXPIRED]);
+  });
+});
+
+describe("S-4 commands that wait", () => {
+  test("neither one caller nor one node takes the room of the others", () => {
+    const bench = new Bench({ pendingLocal: 160 });
+    for (let i = 0; i < 20; i++) expect(bench.send(EVIL, "evil")).toBe(undefined);
+    const refused = bench.send(EVIL, "door");
+    expect(refused?.result.failure).toMatchObject({ reason: "OVERLOADED", facts: { limit: "pending_local_per_caller", max: "20" } });
+    expect(limitOf(bench.send(GATEWAY, "evil"))).toBe("pending_local_per_node");
+    expect(bench.send(GATEWAY, "lamp")).toBe(undefined);
+    expect(bench.send(ADMIN, "evil"), "an operator reaches also a node that is flooded").toBe(undefined);
+    bench.finish();
+    expect(bench.send(EVIL, "evil"), "and all of it comes back").toBe(undefined);
+  });
+
+  test("bytes of values count too", () => {
+    const bench = new Bench({ pendingLocalBytes: 8_000 });
+    const more = { value: new Uint8Array(600) };
+    // `open` takes no value: the refusal for it comes after the one for room.
+    bench.hub.give({
+      kind: "directory",
+      changes: [{ kind: "put", hubId: "home", nodeId: "lamp", online: true, capabilities: [capability("open", 5)] }],
+    });
+    const value = Uint8Array.of(0x2a, 0xd5, 0x04, ...more.value.subarray(3));
+    expect(bench.send(EVIL, "lamp", "", { value })?.result.failure).toBe(undefined);
+    expect(limitOf(bench.send(EVIL, "lamp", "", { value }))).toBe("pending_local_bytes_per_caller");
+  });
+
+  test("callers that join one key are bounded", () => {
+    const bench = new Bench();
+    for (let i = 0; i < 65; i++) expect(bench.send(ADMIN, "lamp", "k", { timeoutMs: 60_000 })).toBe(undefined);
+    expect(bench.send(ADMIN, "lamp", "k", { timeoutMs: 60_000 })?.result.failure?.reason).toBe("OVERLOADED");
+  });
+});
+
+describe("F-12 a caller's hub", () => {
+  const arrive = (bench: Bench, epoch: number, seqs: readonly number[], timeoutMs = 3_600_000) => {
+    const items = seqs.map((seq) => ({ seq, nodeId: "lamp", capability: "open", value: NO_VALUE, timeoutMs, retry: false, hops: [] }));
+    const frame = { epoch, ackedBelow: 0, acks: [], items, cancels: [], ownerEpoch: ownerEpoch(bench), ownerPosition: 0 };
+    return bench.take(bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame }));
+  };
+  const ownerEpoch = (bench: Bench): number => Number(/owner-epoch=(\d+)/.exec(bench.hub.core.describe())?.[1]);
+  const befriend = (bench: Bench): void => {
+    bench.hub.give({ kind: "policy", policy: () => true });
+    bench.hub.give({ kind: "peers", peers: [{ hubId: "away", level: 2 }] });
+    bench.hub.give({ kind: "peer-up", peer: "away", session: 1 });
+  };
+  const epochs = (bench: Bench): number =>
+    bench.hub.core
+      .describe()
+      .split("\n")
+      .filter((line) => line.startsWith("  epoch")).length;
+
+  test("epochs of its journal are bounded, whatever it keeps open in each, and no name of an epoch that went runs again", () => {
+    const bench = new Bench({ epochsPerCaller: 8 });
+    befriend(bench);
+    for (let epoch = 1; epoch <= 1_500; epoch++) {
+      arrive(bench, epoch, epoch % 3 === 0 ? [] : [1]);
+      if (epoch % 2 === 0) bench.finish();
+    }
+    expect(epochs(bench)).toBeLessThanOrEqual(8);
+    bench.finish();
+    arrive(bench, 7, [1, 2]);
+    expect(bench.tasks, "epoch 7 is over").toEqual([]);
+    expect(bench.hub.core.inFlight()).toBe(0);
+    bench.hub.restart();
+    bench.attach(["lamp"]);
+    befriend(bench);
+    arrive(bench, 7, [1, 2]);
+    expect(bench.tasks, "also after a restart").toEqual([]);
+  });
+
+  test("bytes of outcomes that it does not acknowledge are bounded", () => {
+    const bench = new Bench({ outcomeBytesPerCaller: 20_000 });
+    befriend(bench);
+    for (let seq = 1; seq <= 2; seq++) {
+      arrive(bench, 1, [seq]);
+      bench.finish(12_000);
+    }
+    const refused = arrive(bench, 1, [3]).find((effect) => effect.kind === "respond");
+    expect(refused?.items[0]?.result.failure).toMatchObject({ reason: "LIMIT_EXCEEDED", facts: { limit: "outcome_bytes_per_caller" } });
+  });
+});
+
+describe("F-12 S-5 executors", () => {
+  const attach = (bench: Bench, executor: number, name: string, shared = true) =>
+    bench.hub.give({
+      kind: "attach",
+      executor,
+      name,
+      scope: { kind: "node", nodeId: "evil" },
+      offer: { nodeIds: ["evil"], capabilities: [], maxInFlight: 1, shared },
+    });
+
+  test("one caller attaches its part of them, and a stream that ended counts no more", () => {
+    const bench = new Bench({ executors: 64 });
+    for (let i = 0; i < 8; i++) expect(attach(bench, 10 + i, "evil").some(({ kind }) => kind === "attached")).toBe(true);
+    const refused = attach(bench, 20, "evil");
+    expect(refused).toMatchObject([{ kind: "detach", executor: 20, failure: { reason: "LIMIT_EXCEEDED" } }]);
+    expect(attach(bench, 21, "other").some(({ kind }) => kind === "attached")).toBe(true);
+    bench.hub.give({ kind: "executor-gone", executor: 20 });
+    bench.hub.give({ kind: "executor-gone", executor: 12 });
+    expect(attach(bench, 22, "evil").some(({ kind }) => kind === "attached")).toBe(true);
+  });
+});

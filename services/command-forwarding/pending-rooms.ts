@@ -1,0 +1,37 @@
+import type { Failure } from "#kernel/error.ts";
+import { Room, type RoomUse } from "#kernel/room.ts";
+import { isOwn } from "./idempotency.ts";
+
+/** PendingRooms bound the commands that wait for an outcome in one direction: a part for each caller, and a part for each node. */
+export class PendingRooms {
+  readonly #callers: Room;
+  readonly #nodes: Room;
+
+  /** `limit` is the name of the bound. */
+  constructor(limit: string, max: number, maxBytes?: number) {
+    const bytes = maxBytes === undefined ? {} : { maxBytes };
+    // It passes by itself, so that trying again later is right: OVERLOADED.
+    this.#callers = new Room({ limit, max, ...bytes, reason: "OVERLOADED" });
+    this.#nodes = new Room({ limit, max, ...bytes, reason: "OVERLOADED", per: "per_node" });
+  }
+
+  /** refusal tells why a caller may not have another command for a node under way. */
+  refusal(principal: string, nodeId: string, bytes: number): Failure | undefined {
+    const own = isOwn(principal);
+    return this.#callers.refusal(principal, bytes, own) ?? this.#nodes.refusal(nodeId, bytes, own);
+  }
+
+  add(principal: string, nodeId: string, bytes: number): void {
+    this.#callers.add(principal, bytes);
+    this.#nodes.add(nodeId, bytes);
+  }
+
+  give(principal: string, nodeId: string, bytes: number): void {
+    this.#callers.give(principal, bytes);
+    this.#nodes.give(nodeId, bytes);
+  }
+
+  use(): RoomUse[] {
+    return this.#callers.use();
+  }
+}

@@ -1,0 +1,63 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { Room } from "./room.ts";
+
+const operation = fc.record({
+  do: fc.constantFrom("take" as const, "take" as const, "give" as const),
+  holder: fc.constantFrom("a", "b", "c", "d", "admin"),
+  bytes: fc.integer({ min: 1, max: 400 }),
+});
+
+describe("room", () => {
+  test("S-3 R1 R2 whatever is taken and given back, no holder has more than its part, and the hub's own find an eighth", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 120 }), fc.array(operation, { maxLength: 400 }), (max, operations) => {
+        const maxBytes = 100 * max;
+        const room = new Room({ limit: "things", max, maxBytes });
+        const held = new Map<string, number[]>();
+        const ordinary = Math.min(max, Math.max(8, Math.ceil(max / 8)));
+        for (const { do: what, holder, bytes } of operations) {
+          const entries = held.get(holder) ?? [];
+          held.set(holder, entries);
+          if (what === "give") {
+            const last = entries.pop();
+            if (last !== undefined) room.give(holder, last);
+          } else {
+            const others = [...held].filter(([name]) => name !== "admin").flatMap(([, all]) => all);
+            const failure = room.take(holder, bytes, holder === "admin");
+            if (failure === undefined) entries.push(bytes);
+            else
+              expect(failure.facts).toMatchObject({ limit: expect.stringMatching(/^things/) as string, max: expect.any(String) as string });
+            const factor = holder === "admin" ? 2 : 1;
+            expect(entries.length, "R1").toBeLessThanOrEqual(ordinary * factor);
+            if (entries.length > 1)
+              expect(
+                entries.reduce((sum, each) => sum + each, 0),
+                "R1",
+              ).toBeLessThanOrEqual((maxBytes / 8) * factor);
+            if (failure !== undefined && holder !== "admin" && entries.length === 0 && bytes <= maxBytes / 8)
+              expect(room.count >= max - Math.floor(max / 8) || room.bytes + bytes > maxBytes * (7 / 8), "refused for a reason").toBe(true);
+            if (holder !== "admin" && failure === undefined) expect(others.length, "R2").toBeLessThan(max - Math.floor(max / 8));
+          }
+          const all = [...held.values()].flat();
+          expect([room.count, room.bytes]).toEqual([all.length, all.reduce((sum, each) => sum + each, 0)]);
+          expect(room.holders).toBe([...held.values()].filter((each) => each.length > 0).length);
+        }
+      }),
+    );
+  });
+
+  test("S-3 R3 a refusal says which bound it is, and whose", () => {
+    const room = new Room({ limit: "idempotency_keys", max: 80, field: "command.idempotency_key" });
+    for (let i = 0; i < 10; i++) expect(room.take("spiffe://home/node/lamp", 1, false)).toBe(undefined);
+    expect(room.take("spiffe://home/node/lamp", 1, false)).toEqual({
+      reason: "LIMIT_EXCEEDED",
+      message: "10 idempotency keys of spiffe://home/node/lamp are in use; at most 10 may be",
+      field: "command.idempotency_key",
+      facts: { limit: "idempotency_keys_per_caller", max: "10" },
+    });
+    for (let i = 0; i < 60; i++) expect(room.take(`node ${i}`, 1, false)).toBe(undefined);
+    expect(room.take("node 60", 1, false)?.facts).toEqual({ limit: "idempotency_keys", max: "80" });
+    expect(room.take("operator", 1, true), "an eighth is left").toBe(undefined);
+  });
+});

@@ -1,0 +1,153 @@
+import type { Failure, Reason } from "./error.ts";
+
+/** One holder may take an eighth of a room, and an eighth is kept for this hub's own people and services. */
+const SHARE = 8;
+
+/** Entries that one holder may have at least, if the room has so many. */
+const LEAST = 8;
+
+/** RoomBounds say how much there is of something that callers use up. */
+export interface RoomBounds {
+  /** Name of the bound in failures and metrics, such as `idempotency_keys`. */
+  readonly limit: string;
+  /** Entries. */
+  readonly max: number;
+  /** Bytes of all entries; unbounded by default. */
+  readonly maxBytes?: number;
+  /** What the holders are, as the end of the name of their bound; `per_caller` by default. */
+  readonly per?: string;
+  /** What a refusal is called: LIMIT_EXCEEDED unless the room empties again shortly. */
+  readonly reason?: Reason;
+  /** Field that a refusal names. */
+  readonly field?: string;
+}
+
+/** RoomUse is what of a room is taken, for metrics. */
+export interface RoomUse {
+  readonly limit: string;
+  readonly used: number;
+  readonly max: number;
+}
+
+interface Held {
+  count: number;
+  bytes: number;
+}
+
+/**
+ * Room counts what callers use up, by who holds it, so that nobody can take it away from the others.
+ *
+ * R1 one holder has at most an eighth of the entries, or eight if that is more, and at most an eighth of the bytes.
+ * R2 the last eighth is for the hub's own (operators, automations, its services), who may also have twice the part of one holder: a
+ *    hub whose nodes use up a room can still be operated, and a node that is flooded can still be commanded.
+ * R3 a refusal says which bound it is and whose, in its text and in `limit` and `max` among its facts.
+ * R4 what was there before (after a restart, or counted late) is added without being asked, and counts.
+ */
+export class Room {
+  readonly #bounds: RoomBounds;
+  readonly #held = new Map<string, Held>();
+  readonly #part: number;
+  readonly #partBytes: number;
+  readonly #maxBytes: number;
+  #count = 0;
+  #bytes = 0;
+
+  constructor(bounds: RoomBounds) {
+    const { max, maxBytes = Number.POSITIVE_INFINITY } = bounds;
+    this.#bounds = bounds;
+    this.#maxBytes = maxBytes;
+    this.#part = Math.min(max, Math.max(LEAST, Math.ceil(max / SHARE)));
+    this.#partBytes = maxBytes / SHARE;
+  }
+
+  /** count and bytes are what is taken. */
+  get count(): number {
+    return this.#count;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** holders is how many hold something. */
+  get holders(): number {
+    return this.#held.size;
+  }
+
+  /** refusal tells why a holder may not have another entry of so many bytes; undefined if it may. It takes nothing. */
+  refusal(holder: string, bytes: number, own: boolean): Failure | undefined {
+    const { limit, max, per = "per_caller" } = this.#bounds;
+    const held = this.#held.get(holder);
+    if (held !== undefined) {
+      const part = own ? this.#part * 2 : this.#part;
+      if (held.count >= part) return this.#refuse(`${limit}_${per}`, part, `${held.count} ${words(limit)} of ${holder}`);
+      const bytesPart = own ? this.#partBytes * 2 : this.#partBytes;
+      if (held.bytes + bytes > bytesPart)
+        return this.#refuse(`${limit}_bytes_${per}`, bytesPart, `${held.bytes} bytes of ${words(limit)} of ${holder}`);
+    }
+    const reserved = own ? 0 : 1 / SHARE;
+    if (this.#count >= max - Math.floor(max * reserved)) return this.#refuse(limit, max, `${this.#count} ${words(limit)}`);
+    if (this.#bytes + bytes > this.#maxBytes * (1 - reserved))
+      return this.#refuse(`${limit}_bytes`, this.#maxBytes, `${this.#bytes} bytes of ${words(limit)}`);
+    return undefined;
+  }
+
+  /** take adds an entry if its holder may have it, and answers why not otherwise. */
+  take(holder: string, bytes: number, own: boolean): Failure | undefined {
+    const failure = this.refusal(holder, bytes, own);
+    if (failure === undefined) this.add(holder, bytes);
+    return failure;
+  }
+
+  /** add counts an entry without asking (R4). */
+  add(holder: string, bytes: number): void {
+    const held = this.#held.get(holder);
+    if (held === undefined) this.#held.set(holder, { count: 1, bytes });
+    else {
+      held.count++;
+      held.bytes += bytes;
+    }
+    this.#count++;
+    this.#bytes += bytes;
+  }
+
+  /** resize corrects the bytes of an entry by `delta`. */
+  resize(holder: string, delta: number): void {
+    const held = this.#held.get(holder);
+    if (held === undefined) return;
+    held.bytes += delta;
+    this.#bytes += delta;
+  }
+
+  /** give takes an entry out again. */
+  give(holder: string, bytes: number): void {
+    const held = this.#held.get(holder);
+    if (held === undefined) return;
+    this.#count--;
+    this.#bytes -= bytes;
+    held.bytes -= bytes;
+    if (--held.count === 0) this.#held.delete(holder);
+  }
+
+  /** use is what is taken, for metrics: entries, and bytes where they are bounded. */
+  use(): RoomUse[] {
+    const { limit, max } = this.#bounds;
+    const entries = { limit, used: this.#count, max };
+    if (this.#maxBytes === Number.POSITIVE_INFINITY) return [entries];
+    return [entries, { limit: `${limit}_bytes`, used: this.#bytes, max: this.#maxBytes }];
+  }
+
+  #refuse(limit: string, max: number, what: string): Failure {
+    const { reason = "LIMIT_EXCEEDED", field } = this.#bounds;
+    return {
+      reason,
+      message: `${what} are in use; at most ${max} may be`,
+      ...(field === undefined ? {} : { field }),
+      facts: { limit, max: String(max) },
+    };
+  }
+}
+
+function words(limit: string): string {
+  return limit.replaceAll("_", " ");
+}
