@@ -1,5 +1,5 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants } from "node:http2";
-import type { Socket } from "node:net";
+import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { Credential } from "../testca/index.ts";
 
@@ -15,26 +15,43 @@ export interface RawOptions {
   readonly localPort?: number;
 }
 
+const below = new WeakMap<ClientHttp2Session, Socket>();
+
+/** resetTcp ends the connection of a session with a reset, so that its port is free at once; it resolves when that has happened. */
+export function resetTcp(session: ClientHttp2Session): Promise<void> {
+  const socket = below.get(session);
+  if (socket === undefined) throw new Error("not a session of rawH2");
+  return new Promise((resolve) => {
+    socket.once("close", () => resolve());
+    socket.resetAndDestroy();
+  });
+}
+
 /** rawH2 is a bare HTTP/2 client over mutual TLS, for what a gRPC client would never do. */
 export function rawH2(options: RawOptions): Promise<ClientHttp2Session> {
   const { port, credential, ca, windowBytes, localAddress, localPort } = options;
   const settings = windowBytes === undefined ? {} : { settings: { initialWindowSize: windowBytes } };
-  const socket = connectTls({
+  const tcp = connectTcp({
     host: "127.0.0.1",
     port,
+    ...(localAddress === undefined ? {} : { localAddress }),
+    ...(localPort === undefined ? {} : { localPort }),
+  });
+  const socket = connectTls({
+    socket: tcp,
     ca,
     cert: credential.certificatePem,
     key: credential.keyPem,
     ALPNProtocols: ["h2"],
     checkServerIdentity: () => undefined,
-    ...(localAddress === undefined ? {} : { localAddress }),
-    ...(localPort === undefined ? {} : { localPort }),
   });
   return new Promise((resolve, reject) => {
+    tcp.once("error", reject);
     socket.once("error", reject);
     socket.once("secureConnect", () => {
       const session = connect(`https://127.0.0.1:${port}`, { createConnection: () => socket as Socket as never, ...settings });
       session.on("error", () => undefined);
+      below.set(session, tcp);
       session.once("remoteSettings", () => resolve(session));
     });
   });

@@ -64,6 +64,7 @@ const RETIRE_MS = 5_000;
 /** Part of all connections that those who are not of this hub may have, and part that may be in their handshake. */
 const FOREIGN_PART = 0.75;
 const HANDSHAKING_PART = 0.25;
+const HANDSHAKING_MIN = 16;
 
 /**
  * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
@@ -71,7 +72,9 @@ const HANDSHAKING_PART = 0.25;
  */
 export class ConnectionTable {
   readonly #bySocket = new Map<net.Socket, Connection>();
-  readonly #bySession = new WeakMap<object, Connection>();
+  /** Also those that are gone: what a handshake failed with is told after the end of its socket. */
+  readonly #ever = new WeakMap<net.Socket, Connection>();
+  readonly #bySession = new WeakMap<ServerHttp2Session, Connection>();
   /** Those whose handshake is not done, oldest first. */
   readonly #fresh = new Set<Connection>();
   readonly #perIp = new Map<string, number>();
@@ -80,6 +83,7 @@ export class ConnectionTable {
   readonly #o: ConnectionOptions;
   readonly #limits: ConnectionLimits;
   readonly #max: number;
+  readonly #maxFresh: number;
   readonly #log: LimitedLogger;
   readonly #metrics: ReturnType<typeof connectionMetrics>;
   /** Connections of those who are not of this hub. */
@@ -91,6 +95,7 @@ export class ConnectionTable {
     this.#o = options;
     this.#limits = options.limits;
     this.#max = options.limits.maxConnections ?? Number.POSITIVE_INFINITY;
+    this.#maxFresh = Math.max(HANDSHAKING_MIN, Math.floor(this.#max * HANDSHAKING_PART));
     this.#log = limitedLogger(options.log, options.clock);
     this.#metrics = connectionMetrics(options.metrics);
     this.#injector = server.createConnectionInjector(credentials);
@@ -121,7 +126,7 @@ export class ConnectionTable {
 
   #failed(error: NodeJS.ErrnoException, secure: TLSSocket): void {
     const raw = Reflect.get(secure, "_parent") as net.Socket | undefined;
-    const known = raw === undefined ? undefined : this.#bySocket.get(raw);
+    const known = raw === undefined ? undefined : this.#ever.get(raw);
     const reason = tlsReason(error, { authorizationError: secure.authorizationError, bytesRead: raw?.bytesRead ?? 0 });
     this.#metrics.tls.inc({ reason });
     const level = reason === "probe" ? "debug" : "warn";
@@ -201,6 +206,7 @@ export class ConnectionTable {
     if (!this.#makeRoom()) return this.#refuse(connection, "limit", { limit: this.#max });
     this.#perIp.set(address, count);
     this.#bySocket.set(socket, connection);
+    this.#ever.set(socket, connection);
     this.#fresh.add(connection);
     this.#metrics.open.inc();
     socket.once("close", () => this.#forget(connection));
@@ -214,10 +220,10 @@ export class ConnectionTable {
    */
   #makeRoom(): boolean {
     const full = this.#bySocket.size >= this.#max;
-    if (!full && this.#fresh.size < Math.max(1, this.#max * HANDSHAKING_PART)) return true;
+    if (!full && this.#fresh.size < this.#maxFresh) return true;
     const [oldest] = this.#fresh;
     if (oldest === undefined) return !full;
-    this.#refuse(oldest, "handshake_limit", { limit: Math.floor(this.#max * HANDSHAKING_PART) });
+    this.#refuse(oldest, "handshake_limit", { limit: this.#maxFresh });
     this.#forget(oldest);
     return true;
   }
@@ -270,7 +276,7 @@ export class ConnectionTable {
   /** of finds the connection that a call came on. */
   of(call: grpc.ServerInterceptingCallInterface): Connection | undefined {
     const session = (Reflect.get(call, "stream") as ServerHttp2Stream | undefined)?.session;
-    return session === undefined ? undefined : this.#bySession.get(session);
+    return session === undefined ? undefined : this.#bySession.get(session as ServerHttp2Session);
   }
 
   /** cut destroys the connections of one hub, or those that a predicate picks, and answers how many. Calls on them end at once. */
