@@ -262,7 +262,7 @@ class Service implements CommandForwarding {
   }
 
   #createLinks(federation: FederationPorts): PeerLinks<SessionFrame> {
-    const { hubId, incarnation, packages, software, clock, entropy, log, metrics } = this.#o.platform;
+    const { hubId, incarnation, packages, software, clock, entropy, log, events, metrics } = this.#o.platform;
     return createPeerLinks<SessionFrame>({
       service: SERVICE,
       method: CommandForwardingService.method.session,
@@ -273,6 +273,7 @@ class Service implements CommandForwarding {
       clock,
       prng: new Prng(entropy.seed()),
       log,
+      events,
       metrics,
       connect: federation.connect,
       ...(federation.tokens === undefined ? {} : { tokens: federation.tokens }),

@@ -245,6 +245,7 @@ class DiscoveryModule implements Discovery {
       clock,
       prng: new Prng(entropy.seed()),
       log,
+      events: this.#o.platform.events,
       metrics,
       tokens: ports.tokens,
       backoff: this.#coreConfig().backoff,

@@ -112,6 +112,7 @@ export class Links {
       clock: platform.clock,
       prng: new Prng(platform.entropy.seed()),
       log: platform.log,
+      events: platform.events,
       metrics: platform.metrics,
       connect: ports.connect,
       ...(ports.tokens === undefined ? {} : { tokens: ports.tokens }),

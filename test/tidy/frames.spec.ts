@@ -1,4 +1,6 @@
+import { getOption } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { CostClass, frame_access } from "#gen/foedus/common/v1/access_pb.ts";
 import { FRAMES, SERVICES } from "./schema.ts";
 
 /** Where each of the seven messages of the first federation protocol went. */
@@ -22,6 +24,15 @@ describe("what hubs say to each other", () => {
     expect([...names].filter((name) => !known.has(name))).toEqual([]);
     expect([...known].filter((name) => !names.has(name))).toEqual([]);
     expect(SERVICES.flatMap(({ methods }) => methods).some(({ name }) => name === "Hello")).toBe(true);
+  });
+
+  test("F-6 every frame of a service states what it costs: cheap is only what carries data and has its bytes bounded by credit", () => {
+    const own = FRAMES.filter((frame) => frame.file.name !== "foedus/common/v1/session");
+    expect(own.length).toBeGreaterThan(10);
+    const costs = own.map((frame) => [frame.name, getOption(frame, frame_access).cost] as const);
+    expect(costs.filter(([, cost]) => cost === CostClass.UNSPECIFIED)).toEqual([]);
+    const cheap = costs.filter(([, cost]) => cost === CostClass.CHEAP).map(([name]) => name);
+    expect(cheap.sort()).toEqual(["Ack", "Invocations", "Results", "Segment", "SnapshotPart"]);
   });
 
   test("S0-14 S0-15 S0-16 S0-17 the fields of the seed are there, under the names of this schema", () => {

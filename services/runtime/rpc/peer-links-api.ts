@@ -6,7 +6,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { LinkState, PeerSession, SessionConfig, SessionId } from "#kernel/session-rules.ts";
 import type { Clock } from "#runtime/clock.ts";
-import type { LinkCounters } from "#runtime/events.ts";
+import type { EventSink, LinkCounters } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { PeerView, SessionReporter } from "#runtime/peers.ts";
 import type { CallContext, CallOptions, ClientDuplex, Outbound, RawMessage } from "./call.ts";
@@ -36,6 +36,8 @@ export interface PeerLinksOptions<F extends Frame> {
   readonly clock: Clock;
   readonly prng: Prng;
   readonly log: Logger;
+  /** Told, once per peer and minute, of a peer that sends more than it may. */
+  readonly events?: EventSink;
   readonly metrics: Registry;
   /** connect makes a client for one dial to a peer that has an endpoint. It does not wait; throwing counts as a failed dial. */
   readonly connect: (view: PeerView) => SessionClient<F>;

@@ -6,8 +6,10 @@ import type { Timer } from "#runtime/clock.ts";
 import type { LinkCounters } from "#runtime/events.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";
 import { boundTo } from "#runtime/tokens/bound-to.ts";
+import { type LimitedLogger, limitedEvents, limitedLogger } from "../log/limited.ts";
 import { authorise, requireMethodRule } from "./access.ts";
 import type { CallContext, Caller, Outbound, RawMessage } from "./call.ts";
+import { FramePace } from "./frame-pace.ts";
 import type { LinkStatus, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
 import { type Envelope, type Frame, type SessionCodec, sessionCodec } from "./session-codec.ts";
 import { ageOf, NO_COUNTS, SessionMetrics, sumOf } from "./session-metrics.ts";
@@ -46,6 +48,7 @@ interface Known {
   /** Counts of streams that are over. */
   past: StreamCounters;
   readonly unsample: () => void;
+  readonly pace: FramePace;
   /** Certificate of ours that the newest token is bound to. */
   leaf: string | undefined;
 }
@@ -62,6 +65,9 @@ class Links<F extends Frame> implements PeerLinks<F> {
   readonly #codec: SessionCodec<F>;
   readonly #fsm: PeerSessions;
   readonly #metrics: SessionMetrics;
+  /** For what a peer can cause as often as it likes. */
+  readonly #log: LimitedLogger;
+  readonly #events: ReturnType<typeof limitedEvents> | undefined;
   readonly #links = new Map<number, Link<F>>();
   readonly #known = new Map<string, Known>();
   /** Inputs that came while one was being handled (D1). */
@@ -90,6 +96,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
     };
     this.#fsm = new PeerSessions(config, options.prng, options.backoff);
     this.#metrics = new SessionMetrics(options.metrics, options.service);
+    this.#log = limitedLogger(options.log, options.clock);
+    this.#events = options.events === undefined ? undefined : limitedEvents(options.events, options.clock);
   }
 
   setPeers(views: readonly PeerView[]): void {
@@ -155,6 +163,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
         state: status?.state ?? "INIT",
         rttMs: status?.rttMs ?? -1,
         attempts: status?.attempts ?? 0,
+        limited: this.#known.get(hubId)?.pace.limited ?? 0,
         lastFrameAgeMs: ageOf(this.#o.clock.mono(), this.#known.get(hubId)?.lastFrameAt ?? Number.NEGATIVE_INFINITY),
       };
     });
@@ -166,6 +175,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       fatal: 0,
       past: NO_COUNTS,
       unsample,
+      pace: new FramePace(this.#o.clock, (type) => this.#limited(hubId, type)),
       leaf: view.token === undefined ? undefined : boundTo(view.token.jwt),
     };
   }
@@ -272,6 +282,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
     this.#timer?.cancel();
     this.#heardTimer?.cancel();
     for (const { unsample } of this.#known.values()) unsample();
+    this.#log.flush();
+    this.#events?.flush();
     this.#known.clear();
   }
 
@@ -342,10 +354,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
         return this.#o.onUp(effect.peer, effect.session, effect.replaced);
       case "down":
         this.#note(effect.peer, "down");
-        this.#o.log.warn(
-          { service: this.#o.service, peer: effect.peer, failure: effect.failure, willRetry: effect.willRetry },
-          "session is down",
-        );
+        this.#warn(effect.peer, { failure: effect.failure, willRetry: effect.willRetry }, "session is down");
         return this.#o.onDown(effect.peer, effect.session, effect.failure, effect.willRetry);
       case "answered":
         return this.#report();
@@ -447,6 +456,10 @@ class Links<F extends Frame> implements PeerLinks<F> {
     return {
       onControl: (control) => this.#onControl(link, control),
       check: (frame) => this.#check(link, frame),
+      pace: (frame, bytes) => {
+        const common = this.#codec.unwrap(frame) !== undefined;
+        return this.#known.get(peer)?.pace.took(common ? undefined : frame.frame.case, this.#codec.rule(frame)?.cost ?? "normal", bytes);
+      },
       onFrame: (frame, bytes) => {
         const session = this.#fsm.sessionOn(streamId);
         return session === undefined || !this.#known.has(peer) ? undefined : this.#o.onFrame(peer, session, frame, bytes);
@@ -455,11 +468,28 @@ class Links<F extends Frame> implements PeerLinks<F> {
         if (this.#fsm.current(peer)?.streamId === streamId) this.#o.onCredit?.(peer);
       },
       onViolation: (failure) => {
-        this.#o.log.warn({ service: this.#o.service, peer, failure }, "peer broke the rules of a session");
+        this.#warn(peer, { failure }, "peer broke the rules of a session");
         this.#violated(streamId, failure, false);
       },
       onEnd: (failure) => this.#ended(streamId, failure),
     };
+  }
+
+  #warn(peer: string, fields: object, message: string): void {
+    this.#log.log("warn", peer, { service: this.#o.service, peer, ...fields }, message);
+  }
+
+  /** limited tells of a peer that is read more slowly than it sends. */
+  #limited(peer: string, type: string): void {
+    this.#warn(peer, { frame: type }, "peer sends too many frames and is read more slowly");
+    const text = `${peer} sends more ${type} frames than it may and is read more slowly`;
+    this.#events?.report(`${peer} ${type}`, {
+      kind: "LIMIT",
+      severity: "WARNING",
+      peer,
+      text,
+      fields: { service: this.#o.service, frame: type },
+    });
   }
 
   /** check authorises a frame by what the peer may do now, not by what it could when the stream was opened. */
@@ -521,7 +551,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       link.checkedAtWall = this.#o.clock.wall();
       this.#step({ kind: "token_refreshed", streamId, expiresAtWall: token.expiresAtWall });
     } catch (err) {
-      this.#o.log.warn({ service: this.#o.service, peer, err }, "renewed token was refused");
+      this.#warn(peer, { err }, "renewed token was refused");
     }
   }
 

@@ -20,6 +20,8 @@ export interface PeerTotals extends StreamCounters {
   /** ms; negative while unknown. */
   readonly rttMs: number;
   readonly attempts: number;
+  /** Frames that were held back because the peer sent too many of their type. */
+  readonly limited: number;
   /** Age of the peer's last frame, ms; negative before the first. */
   readonly lastFrameAgeMs: number;
 }
@@ -36,6 +38,7 @@ export class SessionMetrics {
   readonly #bytes: Counter<"service" | "peer" | "direction">;
   readonly #dials: Counter<"service" | "peer">;
   readonly #stalls: Counter<"service" | "peer">;
+  readonly #limited: Counter<"service" | "peer">;
   readonly #age;
 
   constructor(registry: Registry, service: string) {
@@ -63,6 +66,11 @@ export class SessionMetrics {
       help: "Times that sending had to wait because the peer's credit was used up.",
       labels: PEER_LABELS,
     });
+    this.#limited = counter(registry, {
+      name: "foedus_session_frames_limited_total",
+      help: "Frames of a peer that were read late, because it sends more of their type than it may.",
+      labels: PEER_LABELS,
+    });
     this.#age = sampledGauge(registry, {
       name: "foedus_session_last_frame_age_seconds",
       help: "Age of the last frame of the peer; -1 before the first.",
@@ -73,7 +81,7 @@ export class SessionMetrics {
   /** add shows a peer; the answer removes its series. Totals are read when someone scrapes, so that a frame costs nothing here. */
   add(peer: string, read: () => PeerTotals): () => void {
     const labels = { service: this.#service, peer };
-    let shown = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, stalls: 0, redials: 0 };
+    let shown = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, stalls: 0, redials: 0, limited: 0 };
     // The registry asks gauges declared earlier first, so the counters are current when their turn comes.
     const flush = (totals: PeerTotals): void => {
       const redials = Math.max(0, totals.attempts - 1);
@@ -83,6 +91,7 @@ export class SessionMetrics {
       this.#bytes.inc({ ...labels, direction: "out" }, totals.bytesOut - shown.bytesOut);
       this.#dials.inc(labels, redials - shown.redials);
       this.#stalls.inc(labels, totals.stalls - shown.stalls);
+      this.#limited.inc(labels, totals.limited - shown.limited);
       shown = { ...totals, redials };
     };
     const removals = [
@@ -108,6 +117,7 @@ export class SessionMetrics {
       }
       this.#dials.remove(labels);
       this.#stalls.remove(labels);
+      this.#limited.remove(labels);
     };
   }
 }

@@ -16,6 +16,8 @@ export interface SessionHandlers<F> {
   onControl(control: SessionControl): void;
   /** check decides whether a frame may come in, before it is queued; a failure ends the stream. */
   check(frame: F): Failure | undefined;
+  /** pace is told of each frame that came; while the promise is pending the stream is not read further. */
+  pace?(frame: F, bytes: number): Promise<void> | undefined;
   /**
    * A frame of the service, in order, one at a time: the next comes when the promise is settled, and the sender gets
    * credit for `bytes` then. Meanwhile at most a window of frames waits, and common frames still come through.
@@ -179,7 +181,10 @@ class Stream<F extends Frame> implements SessionStream<F> {
   /** read takes what arrives until the other side ends; it resolves when the end was told. */
   async read(messages: AsyncIterable<Envelope>): Promise<void> {
     try {
-      for await (const message of messages) if (!this.#over) this.#receive(message);
+      for await (const message of messages) {
+        const pause = this.#over ? undefined : this.#receive(message);
+        if (pause !== undefined) await pause;
+      }
     } catch (error) {
       const failure = failureIn(error);
       // The server shuts down: nothing is read any more, but a goodbye still goes out.
@@ -245,10 +250,14 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#handlers.onCredit();
   }
 
-  #receive(message: Envelope): void {
+  #receive(message: Envelope): Promise<void> | undefined {
     const opened = this.#o.codec.open(message);
-    if (opened === undefined) return this.#violate("INVALID_FIELD", "a session message without a frame");
-    const { frame, bytes } = opened;
+    if (opened === undefined) this.#violate("INVALID_FIELD", "a session message without a frame");
+    else this.#take(opened.frame as F, opened.bytes);
+    return opened === undefined ? undefined : this.#handlers.pace?.(opened.frame as F, opened.bytes);
+  }
+
+  #take(frame: F, bytes: number): void {
     this.counters.framesIn++;
     this.counters.bytesIn += bytes;
     const control = this.#o.codec.unwrap(frame);
