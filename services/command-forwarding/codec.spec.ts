@@ -38,7 +38,7 @@ const kind: fc.Arbitrary<Kind> = fc.oneof(
   fc.double({ noNaN: true }).map((value): Kind => ({ case: "doubleValue", value })),
   text.map((value): Kind => ({ case: "stringValue", value })),
   fc.uint8Array({ maxLength: 200 }).map((value): Kind => ({ case: "bytesValue", value })),
-  text.map((value): Kind => ({ case: "jsonValue", value })),
+  fc.json().map((value): Kind => ({ case: "jsonValue", value })),
 );
 const value = fc.option(kind, { nil: undefined }).map((k) => (k === undefined ? NO_VALUE : valueBytes(create(ValueSchema, { kind: k }))));
 const failure: fc.Arbitrary<Failure | undefined> = fc
@@ -300,7 +300,8 @@ describe("hand-written wire format against the generated code", () => {
         else if (want?.case === "doubleValue") expect(parsed?.num).toBe(want.value);
         else if (want?.case === "stringValue") expect(parsed?.text).toBe(want.value);
         else if (want?.case === "boolValue") expect(parsed?.num).toBe(want.value ? 1 : 0);
-        else expect(parsed?.bytes).toBe(want?.case === "jsonValue" ? new TextEncoder().encode(want.value).length : want?.value?.length);
+        else if (want?.case === "jsonValue") expect(new TextDecoder().decode(parsed?.bytes)).toBe(want.value);
+        else expect(parsed?.bytes).toEqual(new Uint8Array(want?.value ?? []));
       }),
       { numRuns: 500 },
     );

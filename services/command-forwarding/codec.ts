@@ -35,6 +35,7 @@ import {
   type ResultsFrame,
   TIMEOUT_END,
 } from "./messages.ts";
+import { sound } from "./value.ts";
 import { FieldError, Reader, WireError, Writer } from "./wire.ts";
 
 /*
@@ -77,7 +78,7 @@ export function readFailure(reader: Reader): Failure {
   let field = "";
   while (!reader.done) {
     const tag = reader.tag();
-    if (tag === 0x08) number = reader.uint();
+    if (tag === 0x08) number = reader.enumeration();
     else if (tag === 0x12) message = clipped(reader.string());
     else if (tag === 0x1a) field = clipped(reader.string());
     else reader.skip(tag);
@@ -279,13 +280,13 @@ function readAnswer(reader: Reader): Answer {
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) seq = reader.below(NUMBER_END, "results.results.seq");
-    else if (tag === 0x10) outcome = outcomeOf(reader.uint());
+    else if (tag === 0x10) outcome = outcomeOf(reader.enumeration());
     else if (tag === 0x1a) value = reader.view();
     else if (tag === 0x22) failure = readFailure(reader.sub());
     else if (tag === 0x28) late = reader.bool();
     else reader.skip(tag);
   }
-  return { seq, result: { outcome, value, failure }, late, trace: undefined };
+  return { seq, result: sound({ outcome, value, failure }), late, trace: undefined };
 }
 
 /** decodeResults reads a Results message, as `decodeInvocations` does. */

@@ -1,11 +1,11 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { VALUE_TYPE } from "#kernel/value.ts";
 import { capability } from "../../test/commands/hub.ts";
 import { invocationsOf, MemoryDisk, MemoryHub, resultsOf } from "../../test/commands/world.ts";
 import { checkTranscript, type Step } from "../../test/datadriven/index.ts";
 import { type CommandEffect, type Input, NO_VALUE, OUTCOME_NAMES, type Result } from "./messages.ts";
-import { VALUE_TYPE } from "./value.ts";
 
 /*
  * Two hubs, a (the caller's) and b (the owner's), with a wire between them that a transcript operates: frames wait until

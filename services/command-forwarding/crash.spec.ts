@@ -7,6 +7,7 @@ import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { CommandForwardingService as Service } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { VALUE_TYPE } from "#kernel/value.ts";
 import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
@@ -16,7 +17,6 @@ import type { OwnerArguments } from "../../test/commands/owner-process.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
 import { CommandStream, type ExecutorAnswer, ExecutorClient, OUTCOME } from "./client.ts";
-import { VALUE_TYPE } from "./value.ts";
 
 let dir: string;
 let alpha: TestHub;

@@ -5,6 +5,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import { VALUE_TYPE } from "#kernel/value.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { until } from "../../test/rpc/fixture.ts";
@@ -14,7 +15,6 @@ import { encodeInvocations, valueBytes } from "./codec.ts";
 import { decodeReports, decodeTaskFrame, encodeReports, encodeTasks } from "./executor-codec.ts";
 import { NO_VALUE, type Reply } from "./messages.ts";
 import { decodeStreamRequest, decodeStreamResponse, encodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
-import { VALUE_TYPE } from "./value.ts";
 
 /** The longest value that there may be. */
 const LONG: PlainValue = { json: JSON.stringify("x".repeat(LIMITS.jsonBytes - 2)) };

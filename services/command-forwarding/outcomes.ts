@@ -1,7 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import { NO_VALUE, OUTCOME, type Outcome, type Result, type TaskReport } from "./messages.ts";
 import { unpinned } from "./records.ts";
-import { VALUE_MAX_BYTES } from "./value.ts";
+import { sound } from "./value.ts";
 
 /** Reasons with which an executor says that nothing was done. */
 const NOT_DONE: ReadonlySet<string> = new Set(["VALUE_OUT_OF_RANGE", "CAPABILITY_ACCESS", "NODE_OFFLINE"]);
@@ -26,14 +26,10 @@ export function unknown(message: string): Result {
   return { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure: { reason: "OUTCOME_UNKNOWN", message } };
 }
 
-/** What an executor says is carried on only if it fits into every message that it may be in. */
-const TOO_LONG: Failure = { reason: "EXECUTOR_FAILED", message: "it ran, and answered with a value that is too long" };
-
 /** resultOf is what an executor's report makes of a run. */
 export function resultOf(report: TaskReport): Result {
-  if (report.value.length > VALUE_MAX_BYTES) return { outcome: OUTCOME.FAILED, value: NO_VALUE, failure: TOO_LONG };
   const { failure, value } = report;
   let outcome: Outcome = OUTCOME.DONE;
   if (failure !== undefined) outcome = NOT_DONE.has(failure.reason) ? OUTCOME.REJECTED : OUTCOME.FAILED;
-  return { outcome, value: value.length === 0 ? NO_VALUE : unpinned(value), failure };
+  return sound({ outcome, value: value.length === 0 ? NO_VALUE : unpinned(value), failure });
 }

@@ -1,7 +1,7 @@
 import { copyOf } from "#kernel/bytes.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
 import { NO_VALUE, type Outcome, type Result } from "./messages.ts";
-import { VALUE_MAX_BYTES } from "./value.ts";
+import { sound, VALUE_MAX_BYTES } from "./value.ts";
 import { type Reader, WireError, type Writer } from "./wire.ts";
 
 /** Kinds of journal records. A number is never given another meaning. */
@@ -21,17 +21,20 @@ export function writeResult(writer: Writer, result: Result): void {
   writer.string(failure.field ?? "");
 }
 
-/** readResult reads what `writeResult` wrote. The value is a copy, so that it does not pin the blob. */
+/**
+ * readResult reads what `writeResult` wrote. The value is a copy, so that it does not pin the blob; one that a version before took without
+ * a look is not given to anybody.
+ */
 export function readResult(reader: Reader): Result {
   const outcome = reader.uint() as Outcome;
   if (outcome < 1 || outcome > 5) throw new WireError("unknown outcome in the journal");
   const value = copyOf(reader.view());
   const reason = reader.string();
-  if (reason === "") return { outcome, value, failure: undefined };
+  if (reason === "") return sound({ outcome, value, failure: undefined });
   const message = reader.string();
   const field = reader.string();
   const failure: Failure = { reason: KNOWN.has(reason) ? (reason as Reason) : "INTERNAL", message, ...(field === "" ? {} : { field }) };
-  return { outcome, value, failure };
+  return sound({ outcome, value, failure });
 }
 
 /** ownValue gives the bytes of a value a buffer of their own. */

@@ -209,7 +209,7 @@ function readResult(reader: Reader): Omit<ReceivedResult, "corr"> {
   let replayed = false;
   while (!reader.done) {
     const tag = reader.tag();
-    if (tag === 0x08) outcome = outcomeOf(reader.uint());
+    if (tag === 0x08) outcome = outcomeOf(reader.enumeration());
     else if (tag === 0x12) value = reader.view();
     else if (tag === 0x1a) failure = readFailure(reader.sub());
     else if (tag === 0x22) name = readName(reader.sub());

@@ -1,44 +1,25 @@
 import type { Failure } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
-import type { CapabilityInfo } from "./messages.ts";
+import { checkBytes, onStep, VALUE_TYPE, valueFailure } from "#kernel/value.ts";
+import { type CapabilityInfo, NO_VALUE, OUTCOME, type Result } from "./messages.ts";
 import { Reader, WireError } from "./wire.ts";
-
-/** Numbers of `foedus.common.v1.ValueType`; the field numbers of `Value.kind` are the same. */
-export const VALUE_TYPE = { NONE: 0, BOOL: 1, SINT64: 2, DOUBLE: 3, STRING: 4, BYTES: 5, JSON: 6 } as const;
 
 const TYPE_NAMES = ["no value", "a bool", "an integer", "a double", "a string", "bytes", "json"];
 
 /** VALUE_MAX_BYTES bounds an encoded Value: the longest JSON, its tag and its length. */
 export const VALUE_MAX_BYTES = LIMITS.jsonBytes + 4;
 
-/** ParsedValue is what checks need of an encoded Value. `num` is NaN unless it is a number, `text` empty unless a string. */
+/** ParsedValue is what checks need of an encoded Value. `num` is NaN unless it is a number; `text` is empty unless it is a string. */
 export interface ParsedValue {
   readonly type: number;
   readonly num: number;
   readonly text: string;
-  readonly bytes: number;
+  /** Content of a string, bytes or json. */
+  readonly bytes: Uint8Array;
 }
 
-const NOTHING: ParsedValue = { type: VALUE_TYPE.NONE, num: Number.NaN, text: "", bytes: 0 };
-
-/** zigzag reads a sint64 as a number; beyond 2^53 it is rounded, which is near enough for a range check. */
-function zigzag(reader: Reader): number {
-  let raw = 0n;
-  for (let shift = 0n; ; shift += 7n) {
-    const byte = reader.bytes[reader.pos++];
-    if (byte === undefined || reader.pos > reader.end || shift > 63n) throw new WireError("number is cut short");
-    raw |= BigInt(byte & 0x7f) << shift;
-    if (byte < 0x80) break;
-  }
-  return Number((raw >> 1n) ^ -(raw & 1n));
-}
-
-function smallZigzag(reader: Reader): number {
-  const byte = reader.bytes[reader.pos] as number;
-  if (byte >= 0x80) return zigzag(reader);
-  reader.pos++;
-  return (byte >>> 1) ^ -(byte & 1);
-}
+const NO_BYTES = new Uint8Array(0);
+const NOTHING: ParsedValue = { type: VALUE_TYPE.NONE, num: Number.NaN, text: "", bytes: NO_BYTES };
 
 /** parseValue reads an encoded `foedus.common.v1.Value`; the last kind counts, as protobuf has it. Undefined if it is malformed. */
 export function parseValue(raw: Uint8Array): ParsedValue | undefined {
@@ -54,26 +35,49 @@ export function parseValue(raw: Uint8Array): ParsedValue | undefined {
   return value;
 }
 
+function number(type: number, num: number): ParsedValue {
+  return { type, num, text: "", bytes: NO_BYTES };
+}
+
 function readKind(reader: Reader, tag: number): ParsedValue | undefined {
   switch (tag) {
     case 0x08:
-      return { type: VALUE_TYPE.BOOL, num: reader.bool() ? 1 : 0, text: "", bytes: 0 };
+      return number(VALUE_TYPE.BOOL, reader.bool() ? 1 : 0);
     case 0x10:
-      return { type: VALUE_TYPE.SINT64, num: smallZigzag(reader), text: "", bytes: 0 };
+      return number(VALUE_TYPE.SINT64, reader.zigzag());
     case 0x19:
-      return { type: VALUE_TYPE.DOUBLE, num: reader.double(), text: "", bytes: 0 };
+      return number(VALUE_TYPE.DOUBLE, reader.double());
     case 0x22: {
+      const start = reader.pos;
       const text = reader.string();
-      return { type: VALUE_TYPE.STRING, num: Number.NaN, text, bytes: text.length };
+      return { type: VALUE_TYPE.STRING, num: Number.NaN, text, bytes: new Reader(reader.bytes, start, reader.end).view() };
     }
     case 0x2a:
-      return { type: VALUE_TYPE.BYTES, num: Number.NaN, text: "", bytes: reader.view().length };
-    case 0x32:
-      return { type: VALUE_TYPE.JSON, num: Number.NaN, text: "", bytes: reader.view().length };
+      return { type: VALUE_TYPE.BYTES, num: Number.NaN, text: "", bytes: reader.view() };
+    case 0x32: {
+      const start = reader.pos;
+      reader.string();
+      return { type: VALUE_TYPE.JSON, num: Number.NaN, text: "", bytes: new Reader(reader.bytes, start, reader.end).view() };
+    }
     default:
       reader.skip(tag);
       return undefined;
   }
+}
+
+/** problemOf tells what is wrong with a value, whatever it is for: the same for arguments, results, and state. */
+function problemOf(raw: Uint8Array, value: ParsedValue | undefined, field: string): Failure | undefined {
+  // What a later version adds to a Value goes on as it came, so that all of it counts.
+  if (raw.length > VALUE_MAX_BYTES) return valueFailure("TOO_LONG", field);
+  if (value === undefined) return { reason: "INVALID_FIELD", message: "value is not a valid Value", field };
+  if (value.type === VALUE_TYPE.DOUBLE) return Number.isNaN(value.num) ? valueFailure("NOT_A_NUMBER", field) : undefined;
+  const problem = value.type < VALUE_TYPE.STRING ? undefined : checkBytes(value.type, value.bytes, true);
+  return problem === undefined ? undefined : valueFailure(problem, field);
+}
+
+/** checkResult tells what is wrong with the value of a result; nothing for none. */
+function checkResult(raw: Uint8Array): Failure | undefined {
+  return raw.length === 0 ? undefined : problemOf(raw, parseValue(raw), "result.value");
 }
 
 const outOfRange = (message: string): Failure => ({ reason: "VALUE_OUT_OF_RANGE", message, field: "command.value" });
@@ -84,25 +88,32 @@ const outOfRange = (message: string): Failure => ({ reason: "VALUE_OUT_OF_RANGE"
  */
 export function checkValue(capability: CapabilityInfo, raw: Uint8Array): Failure | undefined {
   const value = parseValue(raw);
-  if (value === undefined) return { reason: "INVALID_FIELD", message: "value is not a valid Value", field: "command.value" };
-  if (value.bytes > (value.type === VALUE_TYPE.JSON ? LIMITS.jsonBytes : LIMITS.stringBytes)) return outOfRange("value is too long");
-  if (value.type === VALUE_TYPE.DOUBLE && Number.isNaN(value.num)) return outOfRange("value is not a number");
+  const problem = problemOf(raw, value, "command.value");
+  if (problem !== undefined || value === undefined) return problem;
   const { type, min, max } = capability;
   if (type === VALUE_TYPE.NONE) return undefined;
   const fits = value.type === type || (type === VALUE_TYPE.DOUBLE && value.type === VALUE_TYPE.SINT64);
   if (!fits) return outOfRange(`${capability.name} takes ${TYPE_NAMES[type] ?? "another type"}, not ${TYPE_NAMES[value.type]}`);
   if (min !== undefined && value.num < min) return outOfRange(`${capability.name} is at least ${min}`);
   if (max !== undefined && value.num > max) return outOfRange(`${capability.name} is at most ${max}`);
-  if (!onStep(capability, value.num)) return outOfRange(`${capability.name} goes in steps of ${capability.step}`);
+  if (!stands(capability, value.num)) return outOfRange(`${capability.name} goes in steps of ${capability.step}`);
   if (type === VALUE_TYPE.STRING && capability.allowed.length > 0 && !capability.allowed.includes(value.text))
     return outOfRange(`${capability.name} is one of ${capability.allowed.slice(0, 16).join(", ")}`);
   return undefined;
 }
 
-/** onStep allows for the rounding of decimal steps such as 0.1. */
-function onStep(capability: CapabilityInfo, num: number): boolean {
-  const { step } = capability;
-  if (step === undefined || step <= 0 || Number.isNaN(num)) return true;
-  const steps = (num - (capability.min ?? 0)) / step;
-  return Math.abs(steps - Math.round(steps)) < 1e-6;
+function stands({ step, min }: CapabilityInfo, num: number): boolean {
+  return step === undefined || step <= 0 || Number.isNaN(num) || onStep(num, step, min ?? 0);
+}
+
+/**
+ * sound gives a result whose value every reader can read: in what an executor or a peer says, a value that is malformed, too long, no text
+ * or no JSON would end the stream of everybody it is carried to. It ran all the same.
+ */
+export function sound(result: Result): Result {
+  const problem = checkResult(result.value);
+  if (problem === undefined) return result;
+  const message = `it ran, and answered with a value that is not taken: ${problem.message}`;
+  const outcome = result.outcome === OUTCOME.DONE ? OUTCOME.FAILED : result.outcome;
+  return { outcome, value: NO_VALUE, failure: result.failure ?? { reason: "EXECUTOR_FAILED", message, field: "result.value" } };
 }

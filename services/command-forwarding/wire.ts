@@ -89,7 +89,24 @@ export class Reader {
   }
 
   bool(): boolean {
-    return this.uint() !== 0;
+    return this.#varint() !== 0;
+  }
+
+  /** enumeration reads the number of an enum: negative ones, which no enum of ours has, count as 2^31 - 1. */
+  enumeration(): number {
+    return Math.min(this.#varint(), 0x7fff_ffff);
+  }
+
+  /** zigzag reads a sint64; beyond 2^53 it comes rounded. */
+  zigzag(): number {
+    const { pos } = this;
+    const byte = this.bytes[pos] ?? 0x100;
+    if (byte < 0x80 && pos < this.end) return this.#moved(pos + 1, (byte >>> 1) ^ -(byte & 1));
+    this.#varint();
+    let raw = 0n;
+    for (let at = this.pos - 1; at >= pos; at--) raw = (raw << 7n) | BigInt((this.bytes[at] as number) & 0x7f);
+    raw = BigInt.asUintN(64, raw);
+    return Number((raw >> 1n) ^ -(raw & 1n));
   }
 
   double(): number {

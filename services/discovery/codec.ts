@@ -33,6 +33,9 @@ import type {
   ViewInfo,
 } from "./messages.ts";
 
+/** Endpoints of one hub: as many as the schema lets it name. */
+const ENDPOINTS_MAX = 16;
+
 const STATES: readonly LinkState[] = ["INIT", "DISCOVERING", "CONNECTING", "SYNCING", "OPERATIONAL", "RECOVERING", "TERMINATED"];
 
 /** recordCodec stores peer records as JSON: small, seldom written, and readable when something went wrong. */
@@ -47,8 +50,11 @@ export function decodeRecord(bytes: Uint8Array): PeerRecord | undefined {
       typeof record.enabled === "boolean" &&
       Array.isArray(record.endpoints) &&
       Array.isArray(record.caDigests) &&
-      numbers.every((n) => typeof n === "number");
-    return whole ? { ...(record as PeerRecord), lastGood: record.lastGood, software: record.software ?? "" } : undefined;
+      numbers.every((n) => typeof n === "number" && n >= 0 && n <= Number.MAX_SAFE_INTEGER);
+    if (!whole) return undefined;
+    const held = record as PeerRecord;
+    // A version before took any number of endpoints, and what has become of them stands in each answer about the peer.
+    return { ...held, endpoints: held.endpoints.slice(0, ENDPOINTS_MAX), lastGood: record.lastGood, software: record.software ?? "" };
   } catch {
     return undefined;
   }

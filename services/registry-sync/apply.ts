@@ -25,6 +25,8 @@ export type Skipped = Map<number, string>;
 /** Definitions of the payload that is being checked, in front of those of the table. */
 interface Overlay {
   readonly keys: Map<number, { readonly name: string; readonly type: ValueType }>;
+  /** Key numbers by type and name. */
+  readonly krefs: Map<string, number>;
   readonly nodes: Map<number, NodeInfo>;
   readonly ids: Map<string, number>;
   readonly removed: Set<number>;
@@ -75,7 +77,15 @@ export class Applier {
     first: boolean,
     intake?: Intake,
   ): Failure | undefined {
-    const overlay: Overlay = { keys: new Map(), nodes: new Map(), ids: new Map(), removed: new Set(), held: new Map(), grown: 0 };
+    const overlay: Overlay = {
+      keys: new Map(),
+      krefs: new Map(),
+      nodes: new Map(),
+      ids: new Map(),
+      removed: new Set(),
+      held: new Map(),
+      grown: 0,
+    };
     this.#infos = [];
     this.#structural = false;
     this.#checker.begin();
@@ -148,15 +158,9 @@ export class Applier {
       case "node_put":
         this.#structural = true;
         return this.#checkNode(table, skipped, overlay, block.ref, block.node, index);
-      case "key_def": {
+      case "key_def":
         this.#structural = true;
-        const key = overlay.keys.get(block.kref) ?? table.key(block.kref);
-        if (block.kref >= this.#limits.keysPerFeed) return failure("SEGMENT_INVALID", "a key number has more than 16 bits");
-        if (key !== undefined && (key.name !== block.name || key.type !== block.type))
-          return failure("SEGMENT_INVALID", "a key number got a second meaning");
-        overlay.keys.set(block.kref, block);
-        return undefined;
-      }
+        return this.#checkKey(table, overlay, block);
       case "node_del":
         this.#structural = true;
         if (!known(block.ref)) return failure("SEGMENT_INVALID", "a node is removed that is not there");
@@ -175,6 +179,21 @@ export class Applier {
       case "epoch_open":
         return undefined;
     }
+  }
+
+  #checkKey(table: FeedTable, overlay: Overlay, block: Extract<Block, { kind: "key_def" }>): Failure | undefined {
+    const { kref, name, type } = block;
+    if (SECTION[type] === undefined) return unknownType(name, type);
+    if (kref >= this.#limits.keysPerFeed) return failure("SEGMENT_INVALID", "a key number has more than 16 bits");
+    const key = overlay.keys.get(kref) ?? table.key(kref);
+    if (key !== undefined && (key.name !== name || key.type !== type))
+      return failure("SEGMENT_INVALID", "a key number got a second meaning");
+    // Nodes keep their values under the number that counted when they came: read back in another order they would be under the other one.
+    const other = overlay.krefs.get(`${type}:${name}`) ?? table.kref(name, type);
+    if (other !== undefined && other !== kref) return failure("SEGMENT_INVALID", "a key got a second number");
+    overlay.keys.set(kref, block);
+    overlay.krefs.set(`${type}:${name}`, kref);
+    return undefined;
   }
 
   #checkState(
@@ -327,6 +346,11 @@ export class Applier {
     table.put(block.ref, whole ? block.node : copyOf(block.node), info, block.online);
     return 0;
   }
+}
+
+/** unknownType: where values of a type of a later version stand in the columns is not known here, so that nothing after them can be read. */
+export function unknownType(key: string, type: number): Failure {
+  return failure("UPGRADE_NEEDED", "a key has a value type that is not known here; upgrade this side", { key, type: String(type) });
 }
 
 /** hold notes whether the table will have a node. */

@@ -82,7 +82,8 @@ class World {
   fill(id: string, type: 4 | 6, count: number, length: number, nameLength = 1): void {
     for (let i = 0; i < count; i++) {
       const key = `c${type}-${i}`.padEnd(nameLength, "x");
-      this.a.update(1, ++this.#seq, [{ nodeId: id, key, value: `${i}`.padEnd(length, "v"), type }]);
+      const text = `${i}`.padEnd(length - (type === 6 ? 2 : 0), "v");
+      this.a.update(1, ++this.#seq, [{ nodeId: id, key, value: type === 6 ? JSON.stringify(text) : text, type }]);
     }
   }
 

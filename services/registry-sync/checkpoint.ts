@@ -25,6 +25,9 @@ export interface CheckpointMeta {
   readonly rules?: string;
 }
 
+/** Unreadable says that what is stored of a feed cannot be used. For a feed of a peer that is no reason to end: the peer has it too. */
+export class Unreadable extends Error {}
+
 /** CheckpointPlace is where a checkpoint stands. */
 export interface CheckpointPlace extends Pick<CheckpointMeta, "skipped" | "skippedIds" | "rules"> {
   readonly position: FeedPosition;
@@ -167,7 +170,7 @@ export class Checkpointer {
     for (const blob of reader.read(this.log(meta.gen), 0)) {
       const blocks = this.#world.o.codec.decodePayload(blob.bytes);
       if (blocks === undefined || applier.check(table, skipped, blocks, undefined, false) !== undefined)
-        throw new Error(`checkpoint ${this.log(meta.gen)} cannot be read`);
+        throw new Unreadable(`checkpoint ${this.log(meta.gen)} cannot be read`);
       applier.apply(table, skipped, blocks, 0, true);
     }
     table.reserveRefs(meta.nextRef);

@@ -53,6 +53,8 @@ export class RegistryCore implements Core<Input, Effect> {
   #unclean = false;
   #rewrite: readonly string[] = [];
   #leftovers: readonly StoreOp[] = [];
+  /** What `restore` has to tell: there is nobody to tell it to before the start. */
+  #told: readonly Effect[] = [];
   #boot: Boot = { bootId: "", durability: "full" };
   readonly #heldAcks: HeldAcks;
   #started = false;
@@ -101,6 +103,7 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#rewrite = this.#exporter.restoreDerived(reader).map((feed) => feed.share);
     this.#leftovers = [...this.#checkpoint.leftovers(reader, base?.meta.gen), ...this.#importer.restore(reader)];
     for (const feed of this.#exporter.feeds()) this.#follow(feed.hlc);
+    this.#told = this.#world.out;
   }
 
   step(now: Now, input: Input, out: Effect[]): void {
@@ -322,6 +325,8 @@ export class RegistryCore implements Core<Input, Effect> {
     assert(!this.#started, "start comes once");
     this.#started = true;
     const world = this.#world;
+    for (const effect of this.#told) world.emit(effect);
+    this.#told = [];
     world.persist([putMeta("boot", { ...this.#boot, clean: false } satisfies BootMark), ...this.#leftovers]);
     this.#leftovers = [];
     const { full } = this.#exporter;

@@ -1,8 +1,9 @@
 import type { StoreOp } from "#kernel/core.ts";
 import { type Freshness, freshnessOf } from "#kernel/freshness.ts";
+import { validHlc } from "#kernel/hlc.ts";
 import { Ring } from "#kernel/ring.ts";
 import type { Applier, Skipped } from "./apply.ts";
-import { Checkpointer, type CheckpointPlace, rulesDigest } from "./checkpoint.ts";
+import { Checkpointer, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
 import type { Block, HlcValue, StoreReader } from "./ports.ts";
 import { Payload, readSegment, type SegmentItem, ZERO_DIGEST } from "./segment.ts";
@@ -175,10 +176,43 @@ export class ImportFeed {
     return payload.bytes();
   }
 
-  /** restore reads checkpoint and tail back. False if there is nothing. Logs that nobody needs are answered for removal. */
+  /**
+   * restore reads checkpoint and tail back; logs that nobody needs are answered for removal. What cannot be read, or may not be as it is
+   * (a version before took it in), is given up as a whole: nothing is held of the feed then, and its owner is asked for a snapshot.
+   */
   restore(reader: StoreReader, applier: Applier): readonly StoreOp[] {
+    try {
+      return this.#restore(reader, applier);
+    } catch (error) {
+      if (!(error instanceof Unreadable)) throw error;
+      return this.#giveUp(reader, error.message);
+    }
+  }
+
+  #giveUp(reader: StoreReader, problem: string): readonly StoreOp[] {
+    this.table = new FeedTable();
+    this.skipped = new Map();
+    [this.share, this.epoch, this.seq, this.ordinal] = ["", 0, 0, 0];
+    this.digest = ZERO_DIGEST;
+    this.hlc = { wallMs: 0, logical: 0 };
+    this.ring.reset(1);
+    this.#logFirst = 1;
+    this.checkpoint.counted = undefined;
+    const text = "what is stored of a peer's feed cannot be used; it is asked for anew";
+    this.#world.event("feed", "ERROR", text, { hub: this.hubId, fields: { problem } });
+    const logs = reader.logs().filter((log) => log.startsWith(`import/${this.hubId}/`));
+    return [
+      ...logs.map((log): StoreOp => ({ op: "drop", log })),
+      ...this.checkpoint.leftovers(reader, undefined),
+      { op: "delete", space: "meta", key: `table/${this.hubId}` },
+      { op: "delete", space: PROOFS, key: this.hubId },
+    ];
+  }
+
+  #restore(reader: StoreReader, applier: Applier): readonly StoreOp[] {
     const base = this.checkpoint.restore(reader, applier);
     if (base === undefined) return this.checkpoint.leftovers(reader, undefined);
+    if (!validHlc(base.meta.hlc)) throw new Unreadable("the clock reading of the checkpoint is out of bounds");
     this.table = base.table;
     this.skipped = base.skipped;
     this.refetch = base.meta.skipped.length > 0 && base.meta.rules !== rulesDigest(this.#world);
@@ -191,7 +225,8 @@ export class ImportFeed {
     let first = true;
     for (const blob of reader.read(this.#log(), 0)) {
       const item = readSegment(this.#world.o.codec, this.#world.o.crypto, blob.bytes);
-      if (item === undefined) throw new Error(`imported segment ${this.#log()}/${blob.seq} cannot be read`);
+      if (item === undefined) throw new Unreadable(`imported segment ${this.#log()}/${blob.seq} cannot be read`);
+      if (item.header.broken !== undefined) throw new Unreadable(`imported segment ${this.#log()}/${blob.seq}: ${item.header.broken}`);
       if (first) {
         this.ring.reset(blob.seq);
         this.#logFirst = blob.seq;
@@ -199,8 +234,9 @@ export class ImportFeed {
       }
       if (item.header.seq > base.meta.seq) {
         const blocks = this.#world.o.codec.decodePayload(item.payload);
-        if (blocks === undefined || applier.check(this.table, this.skipped, blocks, undefined, item.header.seq === 1) !== undefined)
-          throw new Error(`imported segment ${this.#log()}/${blob.seq} cannot be applied`);
+        const wrong = blocks && applier.check(this.table, this.skipped, blocks, undefined, item.header.seq === 1);
+        if (blocks === undefined || wrong !== undefined)
+          throw new Unreadable(`imported segment ${this.#log()}/${blob.seq} cannot be applied: ${wrong?.message ?? "malformed"}`);
         const { kept } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
         this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) });
         this.checkpoint.segment();

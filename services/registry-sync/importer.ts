@@ -154,6 +154,7 @@ export class Importer {
     const feed = this.feeds.get(session.peer);
     if (item === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the segment is malformed"), true);
     const { header } = item;
+    if (header.broken !== undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", header.broken), true);
     if (header.hubId !== session.peer)
       return this.#refuse(
         session,
@@ -271,6 +272,7 @@ export class Importer {
         failure("SEGMENT_INVALID", "the snapshot is malformed, of another hub, or was not asked for"),
         false,
       );
+    if (manifest.broken !== undefined) return this.#refuse(session, held, failure("SEGMENT_INVALID", manifest.broken), false);
     if (!this.#keys.signedManifest(session.peer, manifest, parts))
       return this.#refuse(session, held, failure("FEED_KEY_INVALID", "the snapshot is not signed by a key of the hub"), false);
     const older =

@@ -33,7 +33,7 @@ export class LocalRegistry {
   readonly table: FeedTable;
   readonly open: OpenSegment;
   readonly presence: LocalPresence;
-  readonly #checker = new BatchChecker();
+  readonly #checker: BatchChecker;
   readonly #streams = new Map<number, Stream>();
   /** Streams with a batch in the open segment. */
   #waiting: number[] = [];
@@ -45,6 +45,7 @@ export class LocalRegistry {
 
   constructor(world: World, table: FeedTable, open: OpenSegment) {
     this.#world = world;
+    this.#checker = new BatchChecker(world.o.codec.isUtf8);
     this.table = table;
     this.open = open;
     this.presence = new LocalPresence(world, table, open);

@@ -16,12 +16,13 @@ import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { positionToProto } from "./answer-codec.ts";
+import { unknownType } from "./apply.ts";
 import { positionFromProto } from "./codec.ts";
 import type { FeedPosition, StateValue } from "./messages.ts";
 import type { Block, UpdateBatch } from "./ports.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { NO_SLOT } from "./slots.ts";
-import { FeedTable, type NodeEntry } from "./table.ts";
+import { FeedTable, type NodeEntry, SECTION } from "./table.ts";
 
 /** MirrorFeed is one feed as the mirror holds it. `table` is replaced when the feed is sent anew. */
 export interface MirrorFeed {
@@ -253,6 +254,8 @@ export class Mirror {
     const feed = staged ?? (this.#feeds.get(name) as MirrorFeed);
     const decoded = segmentCodec.decodePayload(blocks.payload);
     if (decoded === undefined) throw new FoedusError({ reason: "SEGMENT_INVALID", message: "the hub sent blocks that cannot be read" });
+    const later = decoded.find((block) => block.kind === "key_def" && SECTION[block.type] === undefined);
+    if (later?.kind === "key_def") throw new FoedusError(unknownType(later.name, later.type));
     const silent = staged !== undefined || (blocks.snapshot && !feed.complete);
     for (const block of decoded) this.#apply(feed, block, silent);
     feed.position = positionFromProto(blocks.position);

@@ -3,11 +3,9 @@
  * `segment-codec.ts` implements SegmentCodec with the generated schema; the numbers of enums are those of the schema.
  */
 
-/** Types of values, as `foedus.common.v1.ValueType`. */
-export const VALUE_TYPE = { BOOL: 1, SINT64: 2, DOUBLE: 3, STRING: 4, BYTES: 5, JSON: 6 } as const;
+import type { ValueType } from "#kernel/value.ts";
 
-/** ValueType is the number of a value type; 0 is none. */
-export type ValueType = 0 | 1 | 2 | 3 | 4 | 5 | 6;
+export { VALUE_TYPE, type ValueType } from "#kernel/value.ts";
 
 /** Reasons of an epoch, as `foedus.registry_sync.segment.v1.EpochReason`. */
 export const EPOCH_REASON = { CREATED: 1, RESTORED: 2, UNCLEAN_STOP: 3, KEY_REVOKED: 4, RENUMBERED: 5 } as const;
@@ -81,6 +79,8 @@ export interface SegmentHeader {
   readonly payloadDigest: Uint8Array;
   readonly rawLen: number;
   readonly keySerial: number;
+  /** What in it breaks a rule of the schema, for people: it is not taken from others. What this hub wrote before the rule stays readable. */
+  readonly broken?: string;
 }
 
 /** SegmentParts are views into one encoded segment. */
@@ -120,6 +120,8 @@ export interface SnapshotManifest {
   readonly keySerial: number;
   readonly hlc: HlcValue;
   readonly nodes: number;
+  /** As in SegmentHeader. */
+  readonly broken?: string;
 }
 
 /** SegmentCodec turns the stable formats into records and back. Decoders answer undefined for what is malformed and never throw. */
@@ -133,6 +135,8 @@ export interface SegmentCodec {
   /** encodeState gives the bytes of a StateBlock. */
   encodeState(columns: Columns): Uint8Array;
   decodeState(bytes: Uint8Array): UpdateBatch | undefined;
+  /** isUtf8 tells whether all of the bytes are UTF-8, at memory speed: asked once per batch. */
+  isUtf8(bytes: Uint8Array): boolean;
   /** decodePayload reads a SegmentPayload. Batches own their columns; byte fields are views. */
   decodePayload(bytes: Uint8Array): Block[] | undefined;
   readNode(bytes: Uint8Array): NodeInfo | undefined;

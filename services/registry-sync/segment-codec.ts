@@ -1,4 +1,5 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { isUtf8 } from "node:buffer";
+import { create, type DescMessage, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { HlcSchema, type ValueType as ProtoValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
@@ -10,6 +11,7 @@ import {
   SnapshotPartInfoSchema,
   StateBlockSchema,
 } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
+import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { limitNode, readNode } from "./node-codec.ts";
 import type {
   Block,
@@ -29,6 +31,12 @@ export const LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 function hlcOf(hlc: { wallMs: bigint; logical: number } | undefined): HlcValue {
   return { wallMs: Number(hlc?.wallMs ?? 0n), logical: hlc?.logical ?? 0 };
+}
+
+/** brokenIn says what in a signed message breaks a rule of the schema, such as the bounds of its numbers: beyond 2^53 they come rounded. */
+function brokenIn(desc: DescMessage, message: Message, name: string): { readonly broken?: string } {
+  const failure = validateRequest(desc, message);
+  return failure === undefined ? {} : { broken: `${name}.${failure.message}` };
 }
 
 function hlcMessage(hlc: HlcValue) {
@@ -277,16 +285,17 @@ function decodeHeader(bytes: Uint8Array): SegmentHeader | undefined {
     return {
       hubId,
       share,
-      epoch: safe(h.epoch),
-      seq: safe(h.seq),
+      epoch: Number(h.epoch),
+      seq: Number(h.seq),
       prev,
       hlc: hlcOf(h.hlc),
-      beat: safe(h.beat),
+      beat: Number(h.beat),
       count,
       codec,
       payloadDigest,
       rawLen,
       keySerial,
+      ...brokenIn(SegmentHeaderSchema, h, "header"),
     };
   });
 }
@@ -329,14 +338,15 @@ function decodeManifest(bytes: Uint8Array): SnapshotManifest | undefined {
     return {
       hubId,
       share,
-      epoch: safe(m.epoch),
-      asOfSeq: safe(m.asOfSeq),
+      epoch: Number(m.epoch),
+      asOfSeq: Number(m.asOfSeq),
       headDigest,
       stateHash,
       parts,
       keySerial,
       hlc: hlcOf(m.hlc),
       nodes,
+      ...brokenIn(SnapshotManifestSchema, m, "manifest"),
     };
   });
 }
@@ -364,6 +374,7 @@ export const segmentCodec: SegmentCodec = {
   encodeBlock,
   encodeState,
   decodeState,
+  isUtf8,
   decodePayload,
   readNode,
   limitNode,

@@ -1,29 +1,43 @@
 import { Growable } from "#kernel/growable.ts";
+import { checkBytes, isNaNWords, TEXT_LIMIT, VALUE_PROBLEM_TEXT, VALUE_TYPE, type ValueProblem } from "#kernel/value.ts";
 import type { UpdateBatch } from "./ports.ts";
-import { VALUE_TYPE } from "./ports.ts";
 import { NO_SLOT } from "./slots.ts";
-import { type FeedTable, SECTION, TEXT_LIMIT } from "./table.ts";
+import { type FeedTable, SECTION } from "./table.ts";
 
 /** Problem of one change of a batch, as a number: no object is made for it before somebody must be told. */
-export const PROBLEM = { NONE: 0, NO_SLOT: 1, WRONG_TYPE: 2, NOT_A_NUMBER: 3, NOT_A_BOOL: 4, TOO_LONG: 5, SHAPE: 6, NOT_OWNED: 7 } as const;
+export const PROBLEM = {
+  NONE: 0,
+  NO_SLOT: 1,
+  WRONG_TYPE: 2,
+  NOT_A_NUMBER: 3,
+  NOT_A_BOOL: 4,
+  TOO_LONG: 5,
+  SHAPE: 6,
+  NOT_OWNED: 7,
+  NOT_UTF8: 8,
+  NOT_JSON: 9,
+} as const satisfies Record<ValueProblem, number> & Record<string, number>;
 
 /** PROBLEM_TEXT says what is wrong, for people. */
 export const PROBLEM_TEXT = [
   "nothing is wrong",
   "there is no such node, or it has no such capability",
   "the value has another type than the key",
-  "the value is not a number",
+  VALUE_PROBLEM_TEXT.NOT_A_NUMBER,
   "a bool is 0 or 1",
-  "the value is too long",
+  VALUE_PROBLEM_TEXT.TOO_LONG,
   "the columns do not fit together",
   "the node does not belong to the caller",
+  VALUE_PROBLEM_TEXT.NOT_UTF8,
+  VALUE_PROBLEM_TEXT.NOT_JSON,
 ] as const;
 
-/** Exponent bits of a double's high word. */
-const EXPONENT = 0x7ff0_0000;
+/** TextCheck tells whether bytes are UTF-8. */
+export type TextCheck = (bytes: Uint8Array) => boolean;
 
-function notANumber(low: number, high: number): boolean {
-  return (high & EXPONENT) === EXPONENT && ((high & 0xf_ffff) !== 0 || low !== 0);
+/** cuts tells whether a position lies within a character: the byte there goes on with one. */
+function cuts(data: Uint8Array, at: number): boolean {
+  return ((data[at] ?? 0) & 0xc0) === 0x80;
 }
 
 /**
@@ -35,6 +49,15 @@ export class BatchChecker {
   readonly slots = new Growable(Uint32Array, 4_096);
   /** Index of the change at fault. */
   index = 0;
+  readonly #isUtf8: TextCheck | undefined;
+
+  /**
+   * With `isUtf8` texts are looked into, as is due for what callers write. Without it they are not: a feed of a hub that took them before is
+   * no worse for the rest of what is in it, and readers put U+FFFD in the place of what is no text.
+   */
+  constructor(isUtf8?: TextCheck) {
+    this.#isUtf8 = isUtf8;
+  }
 
   /** begin forgets the slots. */
   begin(): void {
@@ -61,7 +84,7 @@ export class BatchChecker {
       const section = i < numCount ? 0 : i < fixed ? 1 : 2;
       if (slot === NO_SLOT) {
         if (miss?.(ref[i] as number, key[i] as number, section) !== true) return this.#at(i, PROBLEM.NO_SLOT);
-        if (section === 0 && notANumber(bits[2 * i] as number, bits[2 * i + 1] as number)) return this.#at(i, PROBLEM.NOT_A_NUMBER);
+        if (section === 0 && isNaNWords(bits[2 * i] as number, bits[2 * i + 1] as number)) return this.#at(i, PROBLEM.NOT_A_NUMBER);
         continue;
       }
       const type = types[slot] as number;
@@ -70,7 +93,7 @@ export class BatchChecker {
       const high = bits[2 * i + 1] as number;
       if (type === VALUE_TYPE.BOOL) {
         if (bits[2 * i] !== 0 || (high !== 0 && high !== 0x3ff0_0000)) return this.#at(i, PROBLEM.NOT_A_BOOL);
-      } else if (notANumber(bits[2 * i] as number, high)) return this.#at(i, PROBLEM.NOT_A_NUMBER);
+      } else if (isNaNWords(bits[2 * i] as number, high)) return this.#at(i, PROBLEM.NOT_A_NUMBER);
     }
     this.slots.length = from + count;
     return fixed === count ? (batch.data.length === 0 ? PROBLEM.NONE : PROBLEM.SHAPE) : this.#checkTexts(table, batch, from, fixed);
@@ -88,15 +111,23 @@ export class BatchChecker {
   }
 
   #checkTexts(table: FeedTable, batch: UpdateBatch, from: number, fixed: number): number {
-    let bytes = 0;
+    const { data } = batch;
+    // One look at the whole column tells nearly always that all texts in it are sound.
+    const whole = this.#isUtf8?.(data) === true;
+    let at = 0;
     for (let i = fixed; i < batch.count; i++) {
-      const length = batch.len[i - fixed] as number;
+      const end = at + (batch.len[i - fixed] as number);
       const slot = this.slots.data[from + i] as number;
       const type = slot === NO_SLOT ? VALUE_TYPE.JSON : (table.slots.type[slot] as number);
-      if (length > (TEXT_LIMIT[type] as number)) return this.#at(i, PROBLEM.TOO_LONG);
-      bytes += length;
+      if (end - at > (TEXT_LIMIT[type] as number)) return this.#at(i, PROBLEM.TOO_LONG);
+      if (end > data.length) return this.#at(i, PROBLEM.SHAPE);
+      if (this.#isUtf8 !== undefined && type !== VALUE_TYPE.BYTES) {
+        const problem = checkBytes(type, data.subarray(at, end), whole && !cuts(data, at) && !cuts(data, end));
+        if (problem !== undefined) return this.#at(i, PROBLEM[problem]);
+      }
+      at = end;
     }
-    return bytes === batch.data.length ? PROBLEM.NONE : this.#at(batch.count - 1, PROBLEM.SHAPE);
+    return at === data.length ? PROBLEM.NONE : this.#at(batch.count - 1, PROBLEM.SHAPE);
   }
 
   #at(index: number, problem: number): number {

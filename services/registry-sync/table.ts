@@ -1,6 +1,5 @@
 import { assert } from "#kernel/assert.ts";
 import { copyOf } from "#kernel/bytes.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import type { StateValue } from "./messages.ts";
 import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
 import { VALUE_TYPE } from "./ports.ts";
@@ -31,9 +30,6 @@ export interface Scan {
   /** retired: another table takes the place of this one, which nobody changes any more. */
   retired(): void;
 }
-
-/** Most bytes of a value, by type. */
-export const TEXT_LIMIT = [0, 0, 0, 0, LIMITS.stringBytes, LIMITS.stringBytes, LIMITS.jsonBytes] as const;
 
 /** Section of a StateBlock in which a type stands: 0 num, 1 int, 2 data. */
 export const SECTION = [3, 0, 1, 0, 2, 2, 2] as const;

@@ -6,7 +6,7 @@ import { FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { PeerChannelCredentials } from "#runtime/tls/credentials.ts";
 import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "./call.ts";
-import { decodeMessage, encodeMessage, isRequestStream, methodPath } from "./definition.ts";
+import { decodeAnswer, encodeMessage, isRequestStream, Malformed, methodPath } from "./definition.ts";
 import { ClientCall, type RpcStats, rpcStats } from "./rpc-metrics.ts";
 import { isServiceError, serviceErrorToFoedus } from "./status.ts";
 import { ByteOutbound, Inbound } from "./streams.ts";
@@ -105,6 +105,7 @@ class RemoteChannel {
       const settle = (error: grpc.ServiceError | null, response?: Message): void => {
         options.signal?.removeEventListener("abort", abort);
         if (error !== null) reject(this.#error(error));
+        else if (response instanceof Malformed) reject(response.error);
         else resolve(response as Message);
       };
       const measured = this.#measure(method);
@@ -194,7 +195,8 @@ function encoderOf(method: DescMethod, measured: ClientCall | undefined): (messa
 function decoderOf(method: DescMethod, measured: ClientCall | undefined, raw = false): (bytes: Buffer) => Message {
   return (bytes) => {
     if (measured !== undefined) measured.received++;
-    return raw ? (new RawMessage(bytes) as unknown as Message) : decodeMessage(method.output, bytes);
+    // What was refused comes out as Malformed: grpc-js would make INTERNAL of a throw here.
+    return (raw ? new RawMessage(bytes) : decodeAnswer(method, bytes)) as Message;
   };
 }
 

@@ -2,6 +2,7 @@ import { type DescMessage, type DescMethod, type DescService, fromBinary, type M
 import type * as grpc from "@grpc/grpc-js";
 import { type FoedusError, fail } from "#kernel/error.ts";
 import { RawMessage } from "./call.ts";
+import { validateRequest } from "./interceptors/validation.ts";
 import { noteSize } from "./message-size.ts";
 
 /** methodPath is the HTTP/2 path of an RPC: `/<package>.<Service>/<Method>`. */
@@ -61,6 +62,24 @@ export function decodeRequest(schema: DescMessage, bytes: Uint8Array): Message |
   } catch (error) {
     return new Malformed(error as FoedusError);
   }
+}
+
+/**
+ * decodeAnswer reads what another process answered, which is judged by the rules of the schema as a request is: a peer may answer
+ * anything. Frames of sessions and ingest streams are judged where they are handled.
+ */
+export function decodeAnswer(method: DescMethod, bytes: Uint8Array): Message | Malformed {
+  const message = decodeRequest(method.output, bytes);
+  if (message instanceof Malformed || !answersAreChecked(method)) return message;
+  const failure = validateRequest(method.output, message);
+  if (failure === undefined) return message;
+  return new Malformed(
+    fail("INVALID_FIELD", `the answer of ${method.name} breaks its schema: ${failure.message}`, { field: failure.field ?? "" }),
+  );
+}
+
+function answersAreChecked(method: DescMethod): boolean {
+  return !method.output.oneofs.some((oneof) => oneof.name === "frame") && method.name !== "Session";
 }
 
 /** isRequestStream tells whether a caller sends many messages. */

@@ -4,6 +4,8 @@ import type { Failure, Reason } from "#kernel/error.ts";
 import { isReason } from "./status.ts";
 
 const PREFIX = "ERROR_REASON_";
+/** What another hub says goes into logs and events; ours are shorter. */
+const TEXT_MAX_CHARS = 512;
 
 const NUMBERS = new Map<string, ErrorReason>(
   ErrorReasonSchema.values.map((value) => [value.name.slice(PREFIX.length), value.number as ErrorReason]),
@@ -20,6 +22,11 @@ export function failureFromProto(failure: ProtoFailure): Failure {
   const name = ErrorReasonSchema.value[failure.reason]?.name.slice(PREFIX.length) ?? "";
   const known = isReason(name);
   const reason: Reason = known ? name : "INTERNAL";
-  const field = failure.field === "" ? {} : { field: failure.field };
-  return { reason, message: failure.message, ...field, ...(known ? {} : { facts: { reason: String(failure.reason) } }) };
+  const field = failure.field === "" ? {} : { field: failure.field.slice(0, TEXT_MAX_CHARS) };
+  return {
+    reason,
+    message: failure.message.slice(0, TEXT_MAX_CHARS),
+    ...field,
+    ...(known ? {} : { facts: { reason: String(failure.reason) } }),
+  };
 }

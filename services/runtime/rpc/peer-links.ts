@@ -54,7 +54,6 @@ interface Known {
 }
 
 const WITHDRAWN: Failure = { reason: "UNKNOWN_IDENTITY", message: "credentials were withdrawn; connect again with valid ones" };
-const BAD_NUMBER: Failure = { reason: "INVALID_FIELD", message: "incarnation and n are too large", field: "open" };
 /** Frames after at least this long a pause count as "heard again". */
 const HEARD_PAUSE_MS = 1_000;
 /** That a peer was heard of is told this late: on idle links it is all there is to tell, and each telling costs a call. */
@@ -497,7 +496,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const known = this.#known.get(link.peer);
     const failure = authorise({ kind: "peer", level: known?.view.level ?? 0, role: 0 }, this.#codec.rule(frame));
     if (failure !== undefined || known === undefined) return failure;
-    if (this.#codec.unwrap(frame) !== undefined) return undefined;
+    const problem = this.#codec.problem(frame);
+    if (problem !== undefined || this.#codec.unwrap(frame) !== undefined) return problem;
     this.#heard(link, known, false);
     return this.#o.check?.(frame);
   }
@@ -522,9 +522,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
     switch (frame.case) {
       case "open": {
         const { hubId, packages } = frame.value;
-        const incarnation = Number(frame.value.incarnation);
-        const n = Number(frame.value.n);
-        if (!Number.isSafeInteger(incarnation) || !Number.isSafeInteger(n)) return this.#violated(streamId, BAD_NUMBER, false);
+        const [incarnation, n] = [Number(frame.value.incarnation), Number(frame.value.n)];
         return this.#step({ kind: "open_received", streamId, hubId, incarnation, n, packages });
       }
       case "ping":

@@ -1,9 +1,12 @@
 import { create, type DescMessage, type DescMethodBiDiStreaming, type Message, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type SessionControl, SessionControlSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { AssertionFailure } from "#kernel/assert.ts";
+import type { Failure } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { type AccessRule, frameRule } from "./access.ts";
 import { asBuffer } from "./definition.ts";
+import { compileRules } from "./interceptors/field-rules.ts";
+import { validateRequest } from "./interceptors/validation.ts";
 import { encodedSize, trackSize } from "./message-size.ts";
 
 /** Frame is a service's `SessionFrame`: one `oneof frame`, with the common frames under `control`. */
@@ -32,6 +35,8 @@ export interface SessionCodec<F extends Frame> {
   encode(frame: F): Buffer;
   /** open takes a received envelope apart; undefined for an empty one. */
   open(message: Envelope): { readonly frame: F; readonly bytes: number } | undefined;
+  /** problem names the field of a received frame that breaks a rule of the schema. Frames that were read by hand were bounded there. */
+  problem(frame: F): Failure | undefined;
   /** rule is the access rule of the frame's type; undefined for a type that this software does not know. */
   rule(frame: F): AccessRule | undefined;
   /** maxBytes bounds the envelope that carries this frame. */
@@ -48,6 +53,7 @@ export function sessionCodec<F extends Frame>(method: DescMethodBiDiStreaming): 
   for (const field of frameSchema.fields) if (field.fieldKind === "message") types.set(field.localName, field.message);
   if (types.get("control")?.typeName !== SessionControlSchema.typeName)
     throw new AssertionFailure("a session frame has no control field", { frame: frameSchema.typeName });
+  compileRules(frameSchema);
   trackSize(input);
   trackSize(output);
   const controls = new Map(
@@ -66,6 +72,7 @@ export function sessionCodec<F extends Frame>(method: DescMethodBiDiStreaming): 
       const schema = message.$typeName === input.typeName ? input : output;
       return { frame: message.frame as F, bytes: encodedSize(schema, message) };
     },
+    problem: (frame) => (byHand(frame) ? undefined : validateRequest(frameSchema, frame)),
     rule: (frame) => {
       const type = typeOf(frame);
       return type === undefined ? undefined : frameRule(type);
@@ -75,6 +82,11 @@ export function sessionCodec<F extends Frame>(method: DescMethodBiDiStreaming): 
       return (frame.case === "snapshotPart" ? LIMITS.snapshotPartBytes : LIMITS.frameBytes) + ENVELOPE_BYTES;
     },
   };
+}
+
+/** byHand tells frames that a service's own decoder made: they are no messages. */
+function byHand({ frame }: Frame): boolean {
+  return typeof frame.value === "object" && frame.value !== null && !("$typeName" in frame.value);
 }
 
 /** LONGEST_FRAME_BYTES bounds any envelope. */

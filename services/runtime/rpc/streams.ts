@@ -1,5 +1,6 @@
 import type { Message } from "@bufbuild/protobuf";
 import { type Outbound, RawMessage } from "./call.ts";
+import { Malformed } from "./definition.ts";
 
 /** Bytes above which `drained()` waits: about what keeps a fast link busy for one turn of the loop. */
 export const DRAIN_MARK_BYTES = 256 * 1024;
@@ -53,7 +54,7 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
   #wake(): void {
     const waiting = this.#waiting;
     if (waiting === undefined) return;
-    const message = this.#source.read() as T | null;
+    const message = this.#pull();
     if (message === null && !this.#over) return;
     this.#waiting = undefined;
     if (message !== null) waiting.resolve({ value: message, done: false });
@@ -61,11 +62,20 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
     else waiting.reject(this.#error);
   }
 
+  /** pull takes one message; one that breaks the rules of its schema ends the stream, with what is wrong. */
+  #pull(): T | null {
+    const message = this.#source.read() as T | Malformed | null;
+    if (!(message instanceof Malformed)) return message;
+    this.finish(message.error);
+    this.#onReturn();
+    return null;
+  }
+
   next(): Promise<IteratorResult<T, undefined>> {
     this.#start();
     let message: T | null;
     try {
-      message = this.#source.read() as T | null;
+      message = this.#pull();
     } catch (error) {
       return Promise.reject(error);
     }

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file buf/validate/validate.proto.
  */
 export const file_buf_validate_validate: GenFile = /*@__PURE__*/
-  fileDesc("ChtidWYvdmFsaWRhdGUvdmFsaWRhdGUucHJvdG8SDGJ1Zi52YWxpZGF0ZSKVAgoKRmllbGRSdWxlcxIVCghyZXF1aXJlZBgZIAEoCEgBiAEBEisKBnVpbnQzMhgFIAEoCzIZLmJ1Zi52YWxpZGF0ZS5VSW50MzJSdWxlc0gAEisKBnN0cmluZxgOIAEoCzIZLmJ1Zi52YWxpZGF0ZS5TdHJpbmdSdWxlc0gAEikKBWJ5dGVzGA8gASgLMhguYnVmLnZhbGlkYXRlLkJ5dGVzUnVsZXNIABIvCghyZXBlYXRlZBgSIAEoCzIbLmJ1Zi52YWxpZGF0ZS5SZXBlYXRlZFJ1bGVzSAASJQoDbWFwGBMgASgLMhYuYnVmLnZhbGlkYXRlLk1hcFJ1bGVzSABCBgoEdHlwZUILCglfcmVxdWlyZWQiJwoLVUludDMyUnVsZXMSEAoDbHRlGAMgASgNSACIAQFCBgoEX2x0ZSKZAQoLU3RyaW5nUnVsZXMSFAoHbWluX2xlbhgCIAEoBEgAiAEBEhQKB21heF9sZW4YAyABKARIAYgBARIWCgltYXhfYnl0ZXMYBSABKARIAogBARIUCgdwYXR0ZXJuGAYgASgJSAOIAQFCCgoIX21pbl9sZW5CCgoIX21heF9sZW5CDAoKX21heF9ieXRlc0IKCghfcGF0dGVybiJqCgpCeXRlc1J1bGVzEhAKA2xlbhgNIAEoBEgAiAEBEhQKB21pbl9sZW4YAiABKARIAYgBARIUCgdtYXhfbGVuGAMgASgESAKIAQFCBgoEX2xlbkIKCghfbWluX2xlbkIKCghfbWF4X2xlbiKTAQoNUmVwZWF0ZWRSdWxlcxIWCgltaW5faXRlbXMYASABKARIAIgBARIWCgltYXhfaXRlbXMYAiABKARIAYgBARIsCgVpdGVtcxgEIAEoCzIYLmJ1Zi52YWxpZGF0ZS5GaWVsZFJ1bGVzSAKIAQFCDAoKX21pbl9pdGVtc0IMCgpfbWF4X2l0ZW1zQggKBl9pdGVtcyKgAQoITWFwUnVsZXMSFgoJbWF4X3BhaXJzGAIgASgESACIAQESKwoEa2V5cxgEIAEoCzIYLmJ1Zi52YWxpZGF0ZS5GaWVsZFJ1bGVzSAGIAQESLQoGdmFsdWVzGAUgASgLMhguYnVmLnZhbGlkYXRlLkZpZWxkUnVsZXNIAogBAUIMCgpfbWF4X3BhaXJzQgcKBV9rZXlzQgkKB192YWx1ZXM6UQoFZmllbGQSHS5nb29nbGUucHJvdG9idWYuRmllbGRPcHRpb25zGIcJIAEoCzIYLmJ1Zi52YWxpZGF0ZS5GaWVsZFJ1bGVzUgVmaWVsZIgBAWIGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("ChtidWYvdmFsaWRhdGUvdmFsaWRhdGUucHJvdG8SDGJ1Zi52YWxpZGF0ZSLJAwoKRmllbGRSdWxlcxIVCghyZXF1aXJlZBgZIAEoCEgBiAEBEisKBmRvdWJsZRgCIAEoCzIZLmJ1Zi52YWxpZGF0ZS5Eb3VibGVSdWxlc0gAEikKBWludDY0GAQgASgLMhguYnVmLnZhbGlkYXRlLkludDY0UnVsZXNIABIrCgZ1aW50MzIYBSABKAsyGS5idWYudmFsaWRhdGUuVUludDMyUnVsZXNIABIrCgZ1aW50NjQYBiABKAsyGS5idWYudmFsaWRhdGUuVUludDY0UnVsZXNIABItCgdmaXhlZDY0GAogASgLMhouYnVmLnZhbGlkYXRlLkZpeGVkNjRSdWxlc0gAEisKBnN0cmluZxgOIAEoCzIZLmJ1Zi52YWxpZGF0ZS5TdHJpbmdSdWxlc0gAEikKBWJ5dGVzGA8gASgLMhguYnVmLnZhbGlkYXRlLkJ5dGVzUnVsZXNIABIvCghyZXBlYXRlZBgSIAEoCzIbLmJ1Zi52YWxpZGF0ZS5SZXBlYXRlZFJ1bGVzSAASJQoDbWFwGBMgASgLMhYuYnVmLnZhbGlkYXRlLk1hcFJ1bGVzSABCBgoEdHlwZUILCglfcmVxdWlyZWQiLQoLRG91YmxlUnVsZXMSEwoGZmluaXRlGAggASgISACIAQFCCQoHX2Zpbml0ZSJYCgpJbnQ2NFJ1bGVzEg8KAmx0GAIgASgDSACIAQESEAoDbHRlGAMgASgDSAGIAQESEAoDZ3RlGAUgASgDSAKIAQFCBQoDX2x0QgYKBF9sdGVCBgoEX2d0ZSI/CgtVSW50NjRSdWxlcxIPCgJsdBgCIAEoBEgAiAEBEhAKA2x0ZRgDIAEoBEgBiAEBQgUKA19sdEIGCgRfbHRlIiYKDEZpeGVkNjRSdWxlcxIPCgJsdBgCIAEoBkgAiAEBQgUKA19sdCInCgtVSW50MzJSdWxlcxIQCgNsdGUYAyABKA1IAIgBAUIGCgRfbHRlIpkBCgtTdHJpbmdSdWxlcxIUCgdtaW5fbGVuGAIgASgESACIAQESFAoHbWF4X2xlbhgDIAEoBEgBiAEBEhYKCW1heF9ieXRlcxgFIAEoBEgCiAEBEhQKB3BhdHRlcm4YBiABKAlIA4gBAUIKCghfbWluX2xlbkIKCghfbWF4X2xlbkIMCgpfbWF4X2J5dGVzQgoKCF9wYXR0ZXJuImoKCkJ5dGVzUnVsZXMSEAoDbGVuGA0gASgESACIAQESFAoHbWluX2xlbhgCIAEoBEgBiAEBEhQKB21heF9sZW4YAyABKARIAogBAUIGCgRfbGVuQgoKCF9taW5fbGVuQgoKCF9tYXhfbGVuIpMBCg1SZXBlYXRlZFJ1bGVzEhYKCW1pbl9pdGVtcxgBIAEoBEgAiAEBEhYKCW1heF9pdGVtcxgCIAEoBEgBiAEBEiwKBWl0ZW1zGAQgASgLMhguYnVmLnZhbGlkYXRlLkZpZWxkUnVsZXNIAogBAUIMCgpfbWluX2l0ZW1zQgwKCl9tYXhfaXRlbXNCCAoGX2l0ZW1zIqABCghNYXBSdWxlcxIWCgltYXhfcGFpcnMYAiABKARIAIgBARIrCgRrZXlzGAQgASgLMhguYnVmLnZhbGlkYXRlLkZpZWxkUnVsZXNIAYgBARItCgZ2YWx1ZXMYBSABKAsyGC5idWYudmFsaWRhdGUuRmllbGRSdWxlc0gCiAEBQgwKCl9tYXhfcGFpcnNCBwoFX2tleXNCCQoHX3ZhbHVlczpRCgVmaWVsZBIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYhwkgASgLMhguYnVmLnZhbGlkYXRlLkZpZWxkUnVsZXNSBWZpZWxkiAEBYgZwcm90bzM", [file_google_protobuf_descriptor]);
 
 /**
  * @generated from message buf.validate.FieldRules
@@ -31,10 +31,34 @@ export type FieldRules = Message<"buf.validate.FieldRules"> & {
    */
   type: {
     /**
+     * @generated from field: buf.validate.DoubleRules double = 2;
+     */
+    value: DoubleRules;
+    case: "double";
+  } | {
+    /**
+     * @generated from field: buf.validate.Int64Rules int64 = 4;
+     */
+    value: Int64Rules;
+    case: "int64";
+  } | {
+    /**
      * @generated from field: buf.validate.UInt32Rules uint32 = 5;
      */
     value: UInt32Rules;
     case: "uint32";
+  } | {
+    /**
+     * @generated from field: buf.validate.UInt64Rules uint64 = 6;
+     */
+    value: UInt64Rules;
+    case: "uint64";
+  } | {
+    /**
+     * @generated from field: buf.validate.Fixed64Rules fixed64 = 10;
+     */
+    value: Fixed64Rules;
+    case: "fixed64";
   } | {
     /**
      * @generated from field: buf.validate.StringRules string = 14;
@@ -70,6 +94,89 @@ export const FieldRulesSchema: GenMessage<FieldRules> = /*@__PURE__*/
   messageDesc(file_buf_validate_validate, 0);
 
 /**
+ * @generated from message buf.validate.DoubleRules
+ */
+export type DoubleRules = Message<"buf.validate.DoubleRules"> & {
+  /**
+   * @generated from field: optional bool finite = 8;
+   */
+  finite?: boolean | undefined;
+};
+
+/**
+ * Describes the message buf.validate.DoubleRules.
+ * Use `create(DoubleRulesSchema)` to create a new message.
+ */
+export const DoubleRulesSchema: GenMessage<DoubleRules> = /*@__PURE__*/
+  messageDesc(file_buf_validate_validate, 1);
+
+/**
+ * @generated from message buf.validate.Int64Rules
+ */
+export type Int64Rules = Message<"buf.validate.Int64Rules"> & {
+  /**
+   * @generated from field: optional int64 lt = 2;
+   */
+  lt?: bigint | undefined;
+
+  /**
+   * @generated from field: optional int64 lte = 3;
+   */
+  lte?: bigint | undefined;
+
+  /**
+   * @generated from field: optional int64 gte = 5;
+   */
+  gte?: bigint | undefined;
+};
+
+/**
+ * Describes the message buf.validate.Int64Rules.
+ * Use `create(Int64RulesSchema)` to create a new message.
+ */
+export const Int64RulesSchema: GenMessage<Int64Rules> = /*@__PURE__*/
+  messageDesc(file_buf_validate_validate, 2);
+
+/**
+ * @generated from message buf.validate.UInt64Rules
+ */
+export type UInt64Rules = Message<"buf.validate.UInt64Rules"> & {
+  /**
+   * @generated from field: optional uint64 lt = 2;
+   */
+  lt?: bigint | undefined;
+
+  /**
+   * @generated from field: optional uint64 lte = 3;
+   */
+  lte?: bigint | undefined;
+};
+
+/**
+ * Describes the message buf.validate.UInt64Rules.
+ * Use `create(UInt64RulesSchema)` to create a new message.
+ */
+export const UInt64RulesSchema: GenMessage<UInt64Rules> = /*@__PURE__*/
+  messageDesc(file_buf_validate_validate, 3);
+
+/**
+ * @generated from message buf.validate.Fixed64Rules
+ */
+export type Fixed64Rules = Message<"buf.validate.Fixed64Rules"> & {
+  /**
+   * @generated from field: optional fixed64 lt = 2;
+   */
+  lt?: bigint | undefined;
+};
+
+/**
+ * Describes the message buf.validate.Fixed64Rules.
+ * Use `create(Fixed64RulesSchema)` to create a new message.
+ */
+export const Fixed64RulesSchema: GenMessage<Fixed64Rules> = /*@__PURE__*/
+  messageDesc(file_buf_validate_validate, 4);
+
+/**
  * @generated from message buf.validate.UInt32Rules
  */
 export type UInt32Rules = Message<"buf.validate.UInt32Rules"> & {
@@ -84,7 +191,7 @@ export type UInt32Rules = Message<"buf.validate.UInt32Rules"> & {
  * Use `create(UInt32RulesSchema)` to create a new message.
  */
 export const UInt32RulesSchema: GenMessage<UInt32Rules> = /*@__PURE__*/
-  messageDesc(file_buf_validate_validate, 1);
+  messageDesc(file_buf_validate_validate, 5);
 
 /**
  * @generated from message buf.validate.StringRules
@@ -116,7 +223,7 @@ export type StringRules = Message<"buf.validate.StringRules"> & {
  * Use `create(StringRulesSchema)` to create a new message.
  */
 export const StringRulesSchema: GenMessage<StringRules> = /*@__PURE__*/
-  messageDesc(file_buf_validate_validate, 2);
+  messageDesc(file_buf_validate_validate, 6);
 
 /**
  * @generated from message buf.validate.BytesRules
@@ -143,7 +250,7 @@ export type BytesRules = Message<"buf.validate.BytesRules"> & {
  * Use `create(BytesRulesSchema)` to create a new message.
  */
 export const BytesRulesSchema: GenMessage<BytesRules> = /*@__PURE__*/
-  messageDesc(file_buf_validate_validate, 3);
+  messageDesc(file_buf_validate_validate, 7);
 
 /**
  * @generated from message buf.validate.RepeatedRules
@@ -170,7 +277,7 @@ export type RepeatedRules = Message<"buf.validate.RepeatedRules"> & {
  * Use `create(RepeatedRulesSchema)` to create a new message.
  */
 export const RepeatedRulesSchema: GenMessage<RepeatedRules> = /*@__PURE__*/
-  messageDesc(file_buf_validate_validate, 4);
+  messageDesc(file_buf_validate_validate, 8);
 
 /**
  * @generated from message buf.validate.MapRules
@@ -197,7 +304,7 @@ export type MapRules = Message<"buf.validate.MapRules"> & {
  * Use `create(MapRulesSchema)` to create a new message.
  */
 export const MapRulesSchema: GenMessage<MapRules> = /*@__PURE__*/
-  messageDesc(file_buf_validate_validate, 5);
+  messageDesc(file_buf_validate_validate, 9);
 
 /**
  * @generated from extension: optional buf.validate.FieldRules field = 1159;

@@ -169,11 +169,15 @@ function checksOf(rules: FieldRules | undefined, field: DescField): readonly Che
       ];
     }
     case "uint32":
-      return limit(
-        type.value.lte,
-        (value: number, most) => value <= most,
-        (most) => `must be at most ${most}`,
-      );
+      return atMost(type.value.lte);
+    case "uint64":
+      return [...below(type.value.lt), ...atMost(type.value.lte)];
+    case "fixed64":
+      return below(type.value.lt);
+    case "int64":
+      return [...below(type.value.lt), ...atMost(type.value.lte), ...atLeast(type.value.gte)];
+    case "double":
+      return type.value.finite ? [(value: number) => (Number.isFinite(value) ? undefined : "must be a finite number")] : [];
     case "repeated": {
       const { minItems, maxItems } = type.value;
       return [
@@ -198,6 +202,18 @@ function checksOf(rules: FieldRules | undefined, field: DescField): readonly Che
     default:
       return [];
   }
+}
+
+function below(bound: bigint | undefined): Check[] {
+  return bound === undefined ? [] : [(value: bigint) => (value < bound ? undefined : `must be less than ${bound}`)];
+}
+
+function atMost(bound: bigint | number | undefined): Check[] {
+  return bound === undefined ? [] : [(value: bigint | number) => (value <= bound ? undefined : `must be at most ${bound}`)];
+}
+
+function atLeast(bound: bigint | undefined): Check[] {
+  return bound === undefined ? [] : [(value: bigint) => (value >= bound ? undefined : `must be at least ${bound}`)];
 }
 
 /** limit is a check against a bound, if the rule sets one. */

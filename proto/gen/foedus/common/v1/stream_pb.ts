@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/common/v1/stream.proto.
  */
 export const file_foedus_common_v1_stream: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mb2VkdXMvY29tbW9uL3YxL3N0cmVhbS5wcm90bxIQZm9lZHVzLmNvbW1vbi52MSJGCgpTdHJlYW1PcGVuEhgKBWdyb3VwGAEgASgMQgm6SAZ6BBAIGEASEwoLaW5jYXJuYXRpb24YAiABKAQSCQoBbhgDIAEoBGIGcHJvdG8z", [file_buf_validate_validate]);
+  fileDesc("Ch1mb2VkdXMvY29tbW9uL3YxL3N0cmVhbS5wcm90bxIQZm9lZHVzLmNvbW1vbi52MSJmCgpTdHJlYW1PcGVuEhgKBWdyb3VwGAEgASgMQgm6SAZ6BBAIGEASIwoLaW5jYXJuYXRpb24YAiABKARCDrpICzIJGP////////8PEhkKAW4YAyABKARCDrpICzIJGP////////8PYgZwcm90bzM", [file_buf_validate_validate]);
 
 /**
  * StreamOpen numbers the streams of one program. The hub takes nothing more from an older stream of a group once a newer one is open,

@@ -6,6 +6,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_buf_validate_validate } from "../../../buf/validate/validate_pb.ts";
 import type { TrustLevel } from "../../common/v1/access_pb.ts";
 import { file_foedus_common_v1_access } from "../../common/v1/access_pb.ts";
 import type { SessionControl } from "../../common/v1/session_pb.ts";
@@ -16,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/discovery/v1alpha1/session.proto.
  */
 export const file_foedus_discovery_v1alpha1_session: GenFile = /*@__PURE__*/
-  fileDesc("Cidmb2VkdXMvZGlzY292ZXJ5L3YxYWxwaGExL3Nlc3Npb24ucHJvdG8SGWZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEiZQoIQW5ub3VuY2USEAoIc29mdHdhcmUYASABKAkSDQoFbm9kZXMYAiABKA0SKwoFbGV2ZWwYAyABKA4yHC5mb2VkdXMuY29tbW9uLnYxLlRydXN0TGV2ZWw6C5LbGAcKAQEQARgDIoUBCgxTZXNzaW9uRnJhbWUSMwoHY29udHJvbBgBIAEoCzIgLmZvZWR1cy5jb21tb24udjEuU2Vzc2lvbkNvbnRyb2xIABI3Cghhbm5vdW5jZRgCIAEoCzIjLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuQW5ub3VuY2VIAEIHCgVmcmFtZSJICg5TZXNzaW9uUmVxdWVzdBI2CgVmcmFtZRgBIAEoCzInLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuU2Vzc2lvbkZyYW1lIkkKD1Nlc3Npb25SZXNwb25zZRI2CgVmcmFtZRgBIAEoCzInLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuU2Vzc2lvbkZyYW1lYgZwcm90bzM", [file_foedus_common_v1_access, file_foedus_common_v1_session]);
+  fileDesc("Cidmb2VkdXMvZGlzY292ZXJ5L3YxYWxwaGExL3Nlc3Npb24ucHJvdG8SGWZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEibwoIQW5ub3VuY2USGgoIc29mdHdhcmUYASABKAlCCLpIBXIDKP8BEg0KBW5vZGVzGAIgASgNEisKBWxldmVsGAMgASgOMhwuZm9lZHVzLmNvbW1vbi52MS5UcnVzdExldmVsOguS2xgHCgEBEAEYAyKFAQoMU2Vzc2lvbkZyYW1lEjMKB2NvbnRyb2wYASABKAsyIC5mb2VkdXMuY29tbW9uLnYxLlNlc3Npb25Db250cm9sSAASNwoIYW5ub3VuY2UYAiABKAsyIy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkFubm91bmNlSABCBwoFZnJhbWUiSAoOU2Vzc2lvblJlcXVlc3QSNgoFZnJhbWUYASABKAsyJy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNlc3Npb25GcmFtZSJJCg9TZXNzaW9uUmVzcG9uc2USNgoFZnJhbWUYASABKAsyJy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNlc3Npb25GcmFtZWIGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_session]);
 
 /**
  * Announce says what changed about the sender since Hello.
