@@ -13,6 +13,7 @@ import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity
 import type { Account, Accounts } from "./accounts.ts";
 import { type ClosedReason, connectionMetrics, tlsReason } from "./handshakes.ts";
 import type { Identities } from "./identities.ts";
+import { capTimeout } from "./timeout-header.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
 /** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */
@@ -48,6 +49,8 @@ export interface ConnectionLimits {
 
 /** ConnectionOptions are what a table needs beside its limits. */
 export interface ConnectionOptions {
+  /** unary tells whether a path is that of a unary call. */
+  readonly unary: (path: string) => boolean;
   readonly limits: ConnectionLimits;
   readonly metrics: Registry;
   readonly log: Logger;
@@ -112,6 +115,8 @@ export class ConnectionTable {
       current = this.#under(socket);
       if (current !== undefined) this.#identify(current, socket);
     });
+    // Before grpc-js reads the headers.
+    http2.prependListener("stream", (_stream, headers) => capTimeout(headers, this.#o.unary));
     http2.on("session", (session: ServerHttp2Session) => {
       session.setLocalWindowSize(Math.min(NARROW_WINDOW_BYTES, this.#limits.flowControlWindowBytes));
       if (current !== undefined) this.#begin(current, session);

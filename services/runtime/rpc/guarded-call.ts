@@ -40,6 +40,12 @@ const UNREAD: Failure = { reason: "OVERLOADED", message: "the caller does not re
 function explain(status: PartialStatus, maxMessageBytes: number): Status | PartialStatus {
   if (status.metadata != null) return status;
   if (status.code === grpc.status.DEADLINE_EXCEEDED) return failureToStatus({ reason: "DEADLINE_EXPIRED", message: "the deadline passed" });
+  if (status.code === grpc.status.INTERNAL && /^Invalid grpc-timeout/.test(status.details ?? ""))
+    return failureToStatus({
+      reason: "INVALID_FIELD",
+      message: "grpc-timeout is no number of at most eight digits with a unit",
+      field: "grpc-timeout",
+    });
   if (status.code === grpc.status.RESOURCE_EXHAUSTED && /larger than/.test(status.details ?? "")) {
     const facts = { max_bytes: String(maxMessageBytes) };
     return failureToStatus({ reason: "MESSAGE_TOO_LARGE", message: `the message is larger than ${maxMessageBytes} bytes`, facts });

@@ -419,6 +419,17 @@ describe("deadlines, cancellation and their counts", () => {
     expect(fixture.seen.aborts.at(-1)).toBe("DEADLINE_EXPIRED");
   });
 
+  test("F-3 deadlines of 25 and of 50 days are deadlines, and not in the past", async () => {
+    const client = fixture.dial(peer);
+    for (const timeoutMs of [2 ** 31 + 1_000, 2 ** 32 + 1_000])
+      await expect(client.echo(echo("hello"), { ...token, timeoutMs })).resolves.toMatchObject({ text: "hello" });
+    const controller = new AbortController();
+    const fails = failureOfCall(client.echo(echo("!hang"), { ...token, timeoutMs: 2 ** 32 + 1_000, signal: controller.signal }));
+    await until(() => (fixture.seen.contexts.at(-1)?.timeoutMs ?? 0) > 2 ** 30);
+    controller.abort();
+    expect((await fails).reason).toBe("CANCELLED");
+  });
+
   test("calls without a deadline get the default one", async () => {
     const other = await serve(alpha, [beta], { limits: { defaultTimeoutMs: 100 } });
     const failure = await failureOfCall(other.dial(peer).echo(echo("!hang"), { ...token, timeoutMs: Infinity }));

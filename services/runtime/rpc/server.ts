@@ -158,7 +158,8 @@ class Server implements RpcServer {
     });
     this.#register(bindings);
     const { credentials, metrics, log } = options;
-    const shared = { identities: this.#identities, accounts: this.#accounts };
+    const unary = (path: string) => this.#entries.get(path)?.method.methodKind === "unary";
+    const shared = { identities: this.#identities, accounts: this.#accounts, unary };
     this.#table = new ConnectionTable(this.#grpc, credentials, { limits: this.#limits, metrics, log, clock, ...shared });
   }
 
