@@ -21,6 +21,7 @@ ECHO_OUT := node_modules/.cache/echo
 generate_echo = rm -rf $(ECHO_OUT) && buf generate --template buf.gen.test.yaml --config buf.test.yaml -o $(ECHO_OUT) \
   && sed -E 's|("\#gen/[^"]*)\.js"|\1.ts"|' $(ECHO_OUT)/foedus/test/v1/echo_service_pb.ts | biome check --write --stdin-file-path=$(ECHO)
 SEED ?=
+SECONDS ?=
 RUNS ?=
 HUBS ?=
 DEBIAN ?= bookworm trixie
@@ -143,6 +144,10 @@ test-update: setup ## rewrite the transcripts in testdata/ and the chart's golde
 .PHONY: simulate
 simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS=)
 	@node test/simulator/main.ts $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(HUBS),--hubs $(HUBS))
+
+.PHONY: soak
+soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; as root also with a full disk)
+	@node test/soak/main.ts $(if $(SEED),--seed=$(SEED)) $(if $(SECONDS),--seconds=$(SECONDS))
 
 .PHONY: bench
 bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHMARKS.md (ONLY=commands,push,...)

@@ -1,0 +1,98 @@
+// A soak: four hubs under load and faults for a while. It answers with what was wrong, which should be nothing, and with what it counted.
+import { Prng } from "#kernel/prng.ts";
+import { systemClock } from "#runtime/clock.ts";
+import { metric } from "../support/acts.ts";
+import { ROOT } from "../support/federation.ts";
+import { Nemesis } from "./faults.ts";
+import { HUBS, type HubName, logLines, Stage } from "./hubs.ts";
+import { type Counts, Load } from "./load.ts";
+
+/** SoakOptions shape a run. */
+export interface SoakOptions {
+  readonly seed: number;
+  readonly ms: number;
+  readonly everyMs?: readonly [number, number];
+  readonly entry?: readonly string[];
+  readonly say?: (line: string) => void;
+}
+
+/** Memory of the steady hub at a moment, bytes. */
+interface Memory {
+  readonly atMs: number;
+  readonly rss: number;
+  readonly external: number;
+}
+
+/** SoakReport is what a run found. */
+export interface SoakReport {
+  readonly wrong: readonly string[];
+  readonly counts: Counts;
+  readonly faults: ReadonlyMap<string, number>;
+  /** ERROR lines by message, over all hubs. */
+  readonly errors: ReadonlyMap<string, number>;
+  readonly memory: readonly Memory[];
+}
+
+const SAMPLE_MS = 5_000;
+
+/** soak runs one. */
+export async function soak(options: SoakOptions): Promise<SoakReport> {
+  const { seed, ms, everyMs = [5_000, 10_000], entry = [`${ROOT}/cli/main.ts`], say = () => undefined } = options;
+  const stage = await Stage.start(entry);
+  const load = new Load(stage, seed);
+  const memory: Memory[] = [];
+  const startedAt = systemClock.mono();
+  const sampler = setSampler(stage, memory, startedAt);
+  try {
+    await load.start();
+    say("load is running");
+    const nemesis = new Nemesis(stage, new Prng(seed), say);
+    await nemesis.run(ms, everyMs);
+    await stage.federation.operational(60_000);
+    await load.stop();
+    return { wrong: load.wrong, counts: load.counts, faults: nemesis.counts, errors: errorsOf(stage), memory };
+  } finally {
+    sampler.stop();
+    load.close();
+    await stage.stop();
+  }
+}
+
+function setSampler(stage: Stage, memory: Memory[], startedAt: number): { stop(): void } {
+  const steady = stage.hub("steady");
+  let stopped = false;
+  const sample = async (): Promise<void> => {
+    if (stopped) return;
+    const read = (name: string): Promise<number> => metric(steady, name).catch(() => 0);
+    const [rss, external] = [await read("process_resident_memory_bytes"), await read("nodejs_external_memory_bytes")];
+    if (rss > 0) memory.push({ atMs: systemClock.mono() - startedAt, rss, external });
+    if (!stopped) timer = systemClock.setTimer(SAMPLE_MS, () => void sample());
+  };
+  let timer = systemClock.setTimer(SAMPLE_MS, () => void sample());
+  return {
+    stop: () => {
+      stopped = true;
+      timer.cancel();
+    },
+  };
+}
+
+function errorsOf(stage: Stage): ReadonlyMap<string, number> {
+  const errors = new Map<string, number>();
+  for (const hub of HUBS)
+    for (const line of logLines(stage.hub(hub as HubName)))
+      if (Number(line["level"]) >= 50 || line["level"] === "error") {
+        const key = `${hub}: ${String(line["msg"])}`;
+        errors.set(key, (errors.get(key) ?? 0) + 1);
+      }
+  return errors;
+}
+
+/** growth compares the third quarter of a run with the last one: 1.05 is 5 % more. The first half is for filling rings and caches. */
+export function growth(memory: readonly Memory[], of: "rss" | "external"): number {
+  const quarter = (from: number): number => {
+    const values = memory.slice(Math.floor((memory.length * from) / 4), Math.ceil((memory.length * (from + 1)) / 4)).map((at) => at[of]);
+    return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+  };
+  return quarter(3) / quarter(2);
+}
