@@ -10,6 +10,7 @@ import {
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { EventReport, EventSink, LinkCounters } from "#runtime/events.ts";
+import { limitedHistory } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type Sampler, sampledCounter } from "#runtime/metrics/declare.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
@@ -55,6 +56,7 @@ export class EventForwarder {
   readonly #queues = new Map<string, { events: MessageInitShape<typeof EventSchema>[]; dropped: number; lost: number }>();
   readonly #losses: Sampler<"service">;
   readonly #sources: LinkSource[] = [];
+  readonly #limited: { flush(): void }[] = [];
   readonly #told = new Map<string, Told>();
   #timer: Timer | undefined;
   #linksTimer: Timer | undefined;
@@ -78,7 +80,9 @@ export class EventForwarder {
       this.#queues.set(service, queue);
       this.#losses({ service }, () => queue.lost);
     }
-    return { report: (event) => this.#add(service, event) };
+    const sink = limitedHistory({ report: (event) => this.#add(service, event) }, this.#clock);
+    this.#limited.push(sink);
+    return sink;
   }
 
   /** connect starts to deliver. */
@@ -98,6 +102,7 @@ export class EventForwarder {
     this.#stopped = true;
     this.#timer?.cancel();
     this.#linksTimer?.cancel();
+    for (const sink of this.#limited) sink.flush();
     await this.#flush();
   }
 

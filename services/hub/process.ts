@@ -11,13 +11,16 @@ import { FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#runtime/clock.ts";
 import { renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
+import { connectionsFor, descriptorLimit } from "#runtime/descriptors.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import { closeToOthers, notFile, readText } from "#runtime/files.ts";
+import { limitedLog } from "#runtime/log/limited.ts";
 import type { Logger, LogLevel } from "#runtime/log/log.ts";
 import type { SinkState } from "#runtime/log/sink.ts";
 import { sampledCounter, sampledGauge } from "#runtime/metrics/declare.ts";
 import { collectProcessMetrics } from "#runtime/metrics/process.ts";
 import type { Platform, ServiceModule } from "#runtime/module.ts";
+import { admitReader } from "#runtime/ops/readers.ts";
 import { isLoopback, type OpsServer, startOps } from "#runtime/ops/server.ts";
 import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/local-client.ts";
@@ -26,7 +29,6 @@ import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { showDisk, showStoreSize } from "#runtime/store/usage.ts";
 import { type ModuleRow, Supervisor } from "#runtime/supervisor.ts";
 import { createServerCredentials } from "#runtime/tls/credentials.ts";
-import { organisationalUnits, parseSpiffeId, ROLE_VIEWER, roleOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
@@ -75,17 +77,6 @@ function readOwn(file: string, what: string): string {
   }
 }
 
-/** Kinds of this hub's own certificates that may read metrics and status: a device or a gateway has no business there. */
-const READERS: ReadonlySet<string> = new Set(["operator", "service"]);
-
-/** admit decides who reads what on the metrics port; the role metrics is for /metrics alone. */
-function admit(certificate: X509Certificate, path: string): boolean {
-  const [uri = "", ...more] = uriSans(certificate);
-  const kind = parseSpiffeId(uri)?.kind ?? "";
-  if (more.length > 0 || !READERS.has(kind)) return false;
-  return kind !== "operator" || path === "/metrics" || roleOf(organisationalUnits(certificate)) >= ROLE_VIEWER;
-}
-
 /** ProcessOptions say what this process runs. */
 export interface ProcessOptions {
   readonly config: HubConfig;
@@ -126,6 +117,8 @@ export class HubProcess {
   readonly #reloads: (() => void)[] = [];
   readonly #clients: { close(): void }[] = [];
   readonly #stops: (() => void)[] = [];
+  /** For services and servers: what others can cause does not fill it. */
+  readonly #log: Logger & { flush(): void };
   #waiting = "starting";
   #ops: OpsServer | undefined;
   #credentials: Credentials | undefined;
@@ -145,6 +138,7 @@ export class HubProcess {
     this.#o = options;
     this.#startedAt = options.clock.mono();
     const { config, again, clock, log } = options;
+    this.#log = limitedLog(log, clock);
     this.#events = new EventForwarder({ clock, log, metrics: this.#registry });
     this.#live = new LiveConfig({ config, again, clock, log, events: this.#events.sink("hub") });
     this.#live.onChange(({ log: { level } }) => options.setLogLevel?.(level));
@@ -224,6 +218,7 @@ export class HubProcess {
     for (const client of this.#clients) client.close();
     await this.#tracer?.stop(Math.min(graceMs, TRACES_MS));
     this.#credentials?.close();
+    this.#log.flush();
     await this.#ops?.stop();
     return clean;
   }
@@ -278,6 +273,7 @@ export class HubProcess {
 
   async #startOps(): Promise<OpsServer> {
     const { config, runs } = this.#o;
+    const admit = (certificate: X509Certificate, path: string) => admitReader(config.hub_id, certificate, path);
     const { health, metrics } = opsPorts(config, runs);
     const host = this.#metricsHost;
     const apart = host === undefined ? {} : { metrics: { host, ...metrics }, tls: this.#opsTls(), admit };
@@ -393,13 +389,13 @@ export class HubProcess {
   }
 
   #platform(service: string, incarnation: number): Platform {
-    const { config, folder, clock, entropy, log } = this.#o;
+    const { config, folder, clock, entropy } = this.#o;
     const dataDir = resolveFrom(folder, config.data_dir);
     return {
       hubId: config.hub_id,
       clock,
       entropy,
-      log: log.child({ service }),
+      log: this.#log.child({ service }),
       metrics: this.#registry,
       events: this.#events.sink(service),
       incarnation,
@@ -473,7 +469,7 @@ export class HubProcess {
   }
 
   #rpcModule(): ServiceModule {
-    const { config, runs, clock, entropy, log } = this.#o;
+    const { config, runs, clock, entropy } = this.#o;
     const listen = runs === "hub" ? config.listen : config.services[runs];
     let serving = false;
     return {
@@ -486,9 +482,11 @@ export class HubProcess {
           authority: this.#authority!,
           tokens: this.#verifier!,
           metrics: this.#registry,
-          log,
+          log: this.#log,
+          events: this.#events.sink("hub"),
           clock,
           ids: entropy,
+          limits: { maxConnections: connectionsFor(descriptorLimit()) },
           rates: () => this.#live.rates,
           tracer: this.#tracer,
         });

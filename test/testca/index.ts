@@ -49,6 +49,8 @@ export interface TestHub {
   impersonating(otherHubId: string, kind?: LeafProfile, name?: string): Credential;
   /** Two URI SANs: this hub's service and a second one (default: another service of this hub). */
   twoUris(second?: string): Credential;
+  /** A CA certificate with the name of this hub's service, signed by its CA. */
+  caAsService(): Credential;
   /** Host names, but no URI SAN. */
   withoutUri(): Credential;
   /** Another authority with this hub's id and name, but its own key. */
@@ -108,13 +110,14 @@ export async function testHub(hubId: string, options: { readonly now?: Date } = 
     notYetValid: (request = SERVICE) => issue({ ...request, notBefore: new Date(now.getTime() + HOUR_MS), lifetimeMs: HOUR_MS }),
     impersonating: (otherHubId, kind = "service", name = "hub") => odd({ ...service, uris: [spiffeId(otherHubId, kind, name)] }, kind),
     twoUris: (second = spiffeId(hubId, "service", "discovery")) => odd({ ...service, uris: [...service.uris, second] }),
+    caAsService: () => signOdd(authority, nextKey(), service, "service", now, true),
     withoutUri: () => odd({ ...service, uris: [] }),
     otherAuthority: () => testHub(hubId, { now }),
   };
 }
 
 /** signOdd signs what `certify` refuses. The rest is as in a regular leaf, so that a test can fail for one reason only. */
-function signOdd(authority: Authority, key: TestKey, sans: Sans, kind: LeafProfile, now: Date): Credential {
+function signOdd(authority: Authority, key: TestKey, sans: Sans, kind: LeafProfile, now: Date, ca = false): Credential {
   const issuer = issuerFactsOf(authority.certificatePem);
   const certificatePem = encodeCertificate(
     {
@@ -127,8 +130,8 @@ function signOdd(authority: Authority, key: TestKey, sans: Sans, kind: LeafProfi
       publicKey: key.publicKey,
       notBefore: new Date(now.getTime() - SKEW_MS),
       notAfter: new Date(now.getTime() + HOUR_MS),
-      ca: false,
-      keyUsage: PROFILES[kind].keyUsage,
+      ca,
+      keyUsage: ca ? [...PROFILES[kind].keyUsage, "keyCertSign"] : PROFILES[kind].keyUsage,
       extKeyUsage: PROFILES[kind].extKeyUsage,
       sans,
     },

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import type { EventReport } from "../events.ts";
-import { limitedEvents, limitedLogger } from "./limited.ts";
+import { limitedEvents, limitedHistory, limitedLog, limitedLogger } from "./limited.ts";
 
 test("S-11 a line per key and second: the first at once, the others as one with their number", () => {
   const clock = new ManualClock();
@@ -42,4 +42,26 @@ test("F-6 an event per key and minute", () => {
   expect(seen).toHaveLength(1);
   clock.advance(1);
   expect(seen[1]?.fields).toEqual({ n: "1", times: "499" });
+});
+
+test("F-6 F-8 warnings of a service about one peer do not fill the log, nor push history out; other peers and infos are told", () => {
+  const clock = new ManualClock();
+  const log = memoryLogger();
+  const seen: EventReport[] = [];
+  const limited = limitedLog(log, clock);
+  const events = limitedHistory({ report: (event) => void seen.push(event) }, clock);
+  const child = limited.child({ service: "registry-sync" });
+  for (let i = 0; i < 21_119; i++) {
+    child.error({ peer: "beta", i }, "feed offer was refused");
+    events.report({ kind: "FEED", severity: "ERROR", peer: "beta", text: "refused" });
+  }
+  child.error({ peer: "gamma" }, "feed offer was refused");
+  for (let i = 0; i < 20; i++) child.info({ peer: "beta" }, "session is up");
+  events.report({ kind: "FEED", severity: "ERROR", peer: "gamma", text: "refused" });
+  expect(log.lines).toHaveLength(10 + 1 + 20);
+  expect(seen).toHaveLength(11);
+  limited.flush();
+  events.flush();
+  expect(log.lines.at(-1)).toMatchObject({ level: "error", fields: { service: "registry-sync", peer: "beta", i: 21_118, times: 21_109 } });
+  expect(seen.at(-1)).toMatchObject({ peer: "beta", fields: { times: "21109" } });
 });

@@ -12,23 +12,26 @@ const OTHERS = "(others)";
 
 interface Entry<T> {
   last: T;
+  told: number;
   suppressed: number;
 }
 
 /**
- * Limited tells of the first of many alike at once, and of the others once per period, with their number and the last of them. It is
+ * Limited tells of the first `burst` of many alike at once, and of the others once per period, with their number and the last of them. It is
  * for whatever somebody else can cause as often as they like: what they cause costs this hub one line per key and period.
  */
 export class Limited<T> {
   readonly #clock: Clock;
   readonly #periodMs: number;
   readonly #tell: (item: T, suppressed: number) => void;
+  readonly #burst: number;
   readonly #entries = new Map<string, Entry<T>>();
   #timer: Timer | undefined;
 
   /** tell is called with the item and how many were left out before it. */
-  constructor(clock: Clock, periodMs: number, tell: (item: T, suppressed: number) => void) {
+  constructor(clock: Clock, periodMs: number, tell: (item: T, suppressed: number) => void, burst = 1) {
     this.#clock = clock;
+    this.#burst = burst;
     this.#periodMs = periodMs;
     this.#tell = tell;
   }
@@ -37,12 +40,15 @@ export class Limited<T> {
     const known = this.#entries.has(key) || this.#entries.size < KEYS_MAX ? key : OTHERS;
     const entry = this.#entries.get(known);
     if (entry === undefined) {
-      this.#entries.set(known, { last: item, suppressed: 0 });
-      this.#tell(item, 0);
+      this.#entries.set(known, { last: item, told: 1, suppressed: 0 });
       this.#timer ??= this.#clock.setTimer(this.#periodMs, () => this.#period());
-      return;
+      return this.#tell(item, 0);
     }
     entry.last = item;
+    if (entry.told < this.#burst) {
+      entry.told++;
+      return this.#tell(item, 0);
+    }
     entry.suppressed++;
   }
 
@@ -59,9 +65,12 @@ export class Limited<T> {
   #period(): void {
     this.#timer = undefined;
     for (const [key, entry] of this.#entries) {
-      if (entry.suppressed === 0) this.#entries.delete(key);
-      else this.#tell(entry.last, entry.suppressed);
+      const { last, suppressed } = entry;
+      if (suppressed === 0) this.#entries.delete(key);
+      // What is told now counts for the period that begins.
+      entry.told = 1;
       entry.suppressed = 0;
+      if (suppressed > 0) this.#tell(last, suppressed);
     }
     if (this.#entries.size > 0) this.#timer = this.#clock.setTimer(this.#periodMs, () => this.#period());
   }
@@ -93,4 +102,52 @@ export function limitedEvents(sink: EventSink, clock: Clock): { report(key: stri
     sink.report(suppressed === 0 ? event : { ...event, fields: { ...event.fields, times: String(suppressed) } }),
   );
   return { report: (key, event) => limited.note(`${event.kind} ${key}`, event), flush: () => limited.flush() };
+}
+
+/** Lines of one message about one peer or caller that are written in a second before the others are counted. */
+const LOG_BURST = 10;
+/** Events alike, and the time in which they are. */
+const HISTORY_BURST = 10;
+const HISTORY_MS = 10_000;
+
+/** keyOf says whose a line is: by what others cannot invent. */
+function keyOf(message: string, fields: Readonly<Record<string, unknown>>): string {
+  return `${message} ${String(fields["service"] ?? "")} ${String(fields["kind"] ?? "")} ${String(fields["peer"] ?? fields["hub"] ?? "")}`;
+}
+
+/** limitedLog is a Logger whose warnings and errors cost at most ten lines per message, peer and second, whoever causes them. */
+export function limitedLog(log: Logger, clock: Clock): Logger & { flush(): void } {
+  const limited = new Limited<(times: number) => void>(clock, LINE_MS, (line, suppressed) => line(suppressed), LOG_BURST);
+  const wrap = (inner: Logger, bound: object): Logger => {
+    const at = (level: "warn" | "error") => (fields: object, message: string) =>
+      limited.note(keyOf(message, { ...bound, ...fields }), (times) => inner[level](times === 0 ? fields : { ...fields, times }, message));
+    return {
+      debug: (fields, message) => inner.debug(fields, message),
+      info: (fields, message) => inner.info(fields, message),
+      warn: at("warn"),
+      error: at("error"),
+      child: (fields) => wrap(inner.child(fields), { ...bound, ...fields }),
+    };
+  };
+  return { ...wrap(log, {}), flush: () => limited.flush() };
+}
+
+/**
+ * limitedHistory is an EventSink in which warnings and errors of one kind about one peer do not push the history of everything else
+ * out: ten in ten seconds are kept, and the others as one with their number.
+ */
+export function limitedHistory(sink: EventSink, clock: Clock): EventSink & { flush(): void } {
+  const limited = new Limited<EventReport>(
+    clock,
+    HISTORY_MS,
+    (event, suppressed) => sink.report(suppressed === 0 ? event : { ...event, fields: { ...event.fields, times: String(suppressed) } }),
+    HISTORY_BURST,
+  );
+  return {
+    report: (event) => {
+      if (event.severity === "DEBUG" || event.severity === "INFO") return sink.report(event);
+      limited.note(`${event.kind} ${event.peer ?? ""}`, event);
+    },
+    flush: () => limited.flush(),
+  };
 }

@@ -1,6 +1,7 @@
 import { generateKeyPairSync } from "node:crypto";
 import { get, request as httpRequest } from "node:http";
 import { type RequestOptions, get as tlsGet } from "node:https";
+import { connect, type Socket } from "node:net";
 import forge from "node-forge";
 import { Registry } from "prom-client";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
@@ -172,4 +173,49 @@ describe("ops server", () => {
       await expect(by({})).rejects.toThrow();
     });
   });
+});
+
+describe("connections that say nothing", () => {
+  const issuer = issue("ca", "01");
+  const leaf = issue("localhost", "02", issuer);
+  const options = (more: Partial<OpsOptions> = {}): OpsOptions => ({
+    health: { host: "127.0.0.1", port: 0, setting: "ops.port" },
+    metrics: { host: "127.0.0.1", port: 0, setting: "ops.metrics_port" },
+    tls: { cert: leaf.cert, key: leaf.key, ca: issuer.cert },
+    registry: new Registry(),
+    readiness: () => ({ ready: true }),
+    describe: () => "",
+    log: silentLogger,
+    ...more,
+  });
+  const silent = (port: number, count: number): Promise<Socket[]> =>
+    Promise.all(
+      Array.from(
+        { length: count },
+        () =>
+          new Promise<Socket>((resolve) => {
+            const socket = connect({ port, host: "127.0.0.1" }, () => resolve(socket));
+            socket.on("error", () => undefined);
+          }),
+      ),
+    );
+
+  test("S-10 200 of them on both ports: probes and metrics answer at once", async () => {
+    const server = await startOps(options());
+    const sockets = [...(await silent(server.healthPort, 200)), ...(await silent(server.metricsPort!, 200))];
+    const started = performance.now();
+    expect((await fetchFrom(server.healthPort, "/readyz")).status).toBe(200);
+    const scraped = await fetchFrom(server.metricsPort!, "/metrics", { ca: issuer.cert, cert: leaf.cert, key: leaf.key });
+    expect(scraped.status).toBe(200);
+    expect(performance.now() - started).toBeLessThan(2_000);
+    for (const socket of sockets) socket.destroy();
+    await server.stop();
+  });
+
+  test("S-10 one that says nothing is closed within seconds, on both ports", async () => {
+    const server = await startOps(options());
+    const sockets = [...(await silent(server.healthPort, 1)), ...(await silent(server.metricsPort!, 1))];
+    await Promise.all(sockets.map((socket) => new Promise((resolve) => socket.once("close", resolve).resume())));
+    await server.stop();
+  }, 15_000);
 });

@@ -2,7 +2,7 @@ import { X509Certificate } from "node:crypto";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { createServer as createTlsServer, type Server as TlsServer } from "node:https";
 import { createRequire } from "node:module";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { SecureContextOptions, TLSSocket } from "node:tls";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
@@ -62,6 +62,8 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
 /** Longest time that a request may take to arrive, ms, and the most connections of a listener: its clients are few and near. */
 const REQUEST_MS = 5_000;
 const CONNECTIONS = 64;
+/** Node looks every 30 s whether a request is late, unless told otherwise. */
+const CHECKED = { connectionsCheckingInterval: 1_000 };
 
 /** startOps starts the listeners. A port that is taken, or metrics in the open without TLS, is NOT_CONFIGURED with the remedy. */
 export async function startOps(options: OpsOptions): Promise<OpsServer> {
@@ -71,14 +73,14 @@ export async function startOps(options: OpsOptions): Promise<OpsServer> {
   const inside = insideRoutes(options);
   if (metrics !== undefined && !LOOPBACK.test(metrics.host) && tls === undefined)
     throw fail("NOT_CONFIGURED", `metrics on ${metrics.host} need TLS; give a certificate, or listen on 127.0.0.1`);
-  const first = createServer(handler(options, open && metrics === undefined ? new Map([...probes, ...inside]) : probes));
+  const first = createServer(CHECKED, handler(options, open && metrics === undefined ? new Map([...probes, ...inside]) : probes));
   const servers: Server[] = [first];
   let secured: TlsServer | undefined;
   try {
     const healthPort = await listen(first, health);
     let metricsPort = open && metrics === undefined ? healthPort : undefined;
     if (metrics !== undefined) {
-      const second = tls === undefined ? createServer(handler(options, inside)) : mutual(options, tls, inside);
+      const second = tls === undefined ? createServer(CHECKED, handler(options, inside)) : mutual(options, tls, inside);
       secured = tls === undefined ? undefined : (second as TlsServer);
       servers.push(second);
       metricsPort = await listen(second, metrics);
@@ -93,12 +95,15 @@ export async function startOps(options: OpsOptions): Promise<OpsServer> {
 
 function mutual(options: OpsOptions, tls: SecureContextOptions, routes: Routes): TlsServer {
   const serve = handler(options, routes);
-  const server = createTlsServer({ ...tls, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" }, (request, response) => {
-    const { raw } = (request.socket as TLSSocket).getPeerCertificate();
-    if (options.admit !== undefined && !options.admit(new X509Certificate(raw), pathOf(request)))
-      return answer(response, 403, "this certificate may not read here\n");
-    serve(request, response);
-  });
+  const server = createTlsServer(
+    { ...tls, ...CHECKED, handshakeTimeout: REQUEST_MS, requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3" },
+    (request, response) => {
+      const { raw } = (request.socket as TLSSocket).getPeerCertificate();
+      if (options.admit !== undefined && !options.admit(new X509Certificate(raw), pathOf(request)))
+        return answer(response, 403, "this certificate may not read here\n");
+      serve(request, response);
+    },
+  );
   server.on("tlsClientError", (error) => options.log.debug({ error }, "ops connection refused"));
   return server;
 }
@@ -151,10 +156,26 @@ function answer(response: ServerResponse, status: number, body: string, type = "
   response.end(response.req.method === "HEAD" ? undefined : body);
 }
 
+/**
+ * bound closes the oldest connection when there are too many, not the newest: a probe takes milliseconds, so whoever keeps many open and
+ * says nothing (a port scan, a client that leaks) keeps nobody else out.
+ */
+function bound(server: Server): void {
+  const open = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    const [oldest] = open;
+    if (open.size > CONNECTIONS) oldest?.destroy();
+  });
+}
+
 function listen(server: Server, bind: OpsBind): Promise<number> {
   server.requestTimeout = REQUEST_MS;
   server.headersTimeout = REQUEST_MS;
-  server.maxConnections = CONNECTIONS;
+  // Covers those who say nothing at all, also before TLS.
+  server.timeout = REQUEST_MS;
+  bound(server);
   return new Promise((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
       const taken = error.code === "EADDRINUSE";

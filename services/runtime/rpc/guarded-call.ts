@@ -50,8 +50,14 @@ function explain(status: PartialStatus, maxMessageBytes: number): Status | Parti
     const facts = { max_bytes: String(maxMessageBytes) };
     return failureToStatus({ reason: "MESSAGE_TOO_LARGE", message: `the message is larger than ${maxMessageBytes} bytes`, facts });
   }
+  // Not a bug of this server: somebody sent a broken header or broken gzip.
+  if (status.code === grpc.status.INTERNAL && CLIENT_FAULT.test(status.details ?? ""))
+    return failureToStatus({ reason: "INVALID_FIELD", message: (status.details ?? "").slice(0, 200).toLowerCase() });
   return status;
 }
+
+/** What grpc-js calls INTERNAL though the caller caused it. */
+const CLIENT_FAULT = /^(Failed to decompress message|Invalid grpc-timeout value)/;
 
 /** Failures that a handler hears of when its call is over before it has answered. */
 function abortFailure(status: PartialStatus | undefined): Failure {

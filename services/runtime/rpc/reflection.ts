@@ -21,6 +21,9 @@ import { bind, type ServiceBinding } from "./call.ts";
 /** What errors carry in their details (google.rpc): no RPC names these types, yet a tool that prints an error asks for them. */
 const DETAIL_FILES: readonly DescFile[] = [file_google_rpc_error_details, file_google_rpc_status];
 
+/** Characters of a name that is looked up. */
+const NAME_MAX = 1_024;
+
 type Answer = NonNullable<MessageInitShape<typeof ServerReflectionResponseSchema>["messageResponse"]>;
 
 /** closure is a file and all that it imports. */
@@ -40,6 +43,9 @@ class Reflector {
   readonly #names: readonly string[];
   readonly #files = new Map<string, DescFile>();
   readonly #registry: Registry;
+  /** Encoded once: a file, and a file with all that it imports. As many as the schema has. */
+  readonly #bytes = new Map<DescFile, Uint8Array>();
+  readonly #encoded = new Map<DescFile, Uint8Array[]>();
 
   constructor(services: readonly DescService[]) {
     this.#names = services.map((service) => service.typeName).sort();
@@ -48,6 +54,8 @@ class Reflector {
   }
 
   answer(request: ServerReflectionRequest["messageRequest"]): Answer {
+    if (typeof request.value === "string" && request.value.length > NAME_MAX)
+      return { case: "errorResponse", value: { errorCode: grpc.status.INVALID_ARGUMENT, errorMessage: "the name is too long" } };
     switch (request.case) {
       case "listServices":
         return { case: "listServicesResponse", value: { service: this.#names.map((name) => ({ name })) } };
@@ -73,8 +81,18 @@ class Reflector {
 
   #file(file: DescFile | undefined): Answer {
     if (file === undefined) return { case: "errorResponse", value: { errorCode: grpc.status.NOT_FOUND, errorMessage: "not found" } };
-    const fileDescriptorProto = [...closure(file).values()].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+    let fileDescriptorProto = this.#encoded.get(file);
+    if (fileDescriptorProto === undefined) {
+      fileDescriptorProto = [...closure(file).values()].map((each) => this.#bytesOf(each));
+      this.#encoded.set(file, fileDescriptorProto);
+    }
     return { case: "fileDescriptorResponse", value: { fileDescriptorProto } };
+  }
+
+  #bytesOf(file: DescFile): Uint8Array {
+    let bytes = this.#bytes.get(file);
+    if (bytes === undefined) this.#bytes.set(file, (bytes = toBinary(FileDescriptorProtoSchema, file.proto)));
+    return bytes;
   }
 
   #extensions(typeName: string): number[] {

@@ -1,10 +1,12 @@
 import { X509Certificate } from "node:crypto";
 import net from "node:net";
 import { connect } from "node:tls";
+import { gzipSync } from "node:zlib";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FoedusError } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
+import type { EventReport } from "#runtime/events.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import {
@@ -31,10 +33,11 @@ import {
   tokenFor,
   until,
 } from "../../../test/rpc/fixture.ts";
+import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
 import { bind, type Outbound, RawMessage } from "./call.ts";
 import { createClient } from "./client.ts";
-import { encodeMessage } from "./definition.ts";
+import { encodeMessage, methodPath } from "./definition.ts";
 
 let alpha: TestHub;
 let beta: TestHub;
@@ -200,6 +203,19 @@ describe("failures", () => {
     expect(failure).toMatchObject({ reason: "INVALID_FIELD", message: "the bytes are not a valid foedus.test.v1.EchoRequest" });
   });
 
+  test.each([
+    ["gzip that is cut off", { "grpc-encoding": "gzip" }, gzipSync(Buffer.alloc(1_000)).subarray(0, 12)],
+    ["bytes that are no gzip", { "grpc-encoding": "gzip" }, Buffer.from("no gzip at all")],
+  ])("S-20 %s is the caller's fault and no error of this server", async (_name, headers, bytes) => {
+    const before = fixture.lines.filter(({ level }) => level === "error").length;
+    const session = await rawH2({ port: fixture.port, credential: peer, ca: alpha.caPem });
+    const stream = grpcStream(session, methodPath(EchoService.method.echo), { ...token.metadata, ...headers });
+    stream.end(grpcMessage(bytes, true));
+    expect((await endOf(stream)).status).toBe("3");
+    expect(fixture.lines.filter(({ level }) => level === "error")).toHaveLength(before);
+    session.destroy();
+  });
+
   test("a message above the limit is MESSAGE_TOO_LARGE and a snapshot part of 1 MiB fits", async () => {
     const client = fixture.dial(peer);
     await expect(client.echo(echo("x".repeat(1024 * 1024)), token)).resolves.toBeDefined();
@@ -305,6 +321,23 @@ describe("identity", () => {
     expect((await failureOfCall(client.greet(create(GreetRequestSchema)))).reason).toBe("FOREIGN_CA");
     client.close();
     await impostor.close();
+  });
+
+  test("S-15 a caller who passes TLS and is refused by who it is, is an event with its address, once a minute", async () => {
+    const events: EventReport[] = [];
+    const other = await serve(alpha, [beta], { events: { report: (event) => void events.push(event) } });
+    const impostor = other.dial(beta.impersonating("alpha", "operator", "root"));
+    for (let i = 0; i < 5; i++) await failureOfCall(impostor.echo(echo("x")));
+    const revoked = beta.service("revoked");
+    const client = other.dial(revoked);
+    await client.greet(create(GreetRequestSchema));
+    other.authority.withdrawn.add(thumbprintOf(new X509Certificate(revoked.certificatePem)));
+    await failureOfCall(client.greet(create(GreetRequestSchema)));
+    expect(events).toEqual([
+      expect.objectContaining({ kind: "ACCESS_REFUSED", fields: expect.objectContaining({ remote: "127.0.0.1", claims: "alpha" }) }),
+      expect.objectContaining({ kind: "ACCESS_REFUSED", text: expect.stringContaining("was revoked") }),
+    ]);
+    await other.close();
   });
 
   test("a client refuses another service than it expects and names both", async () => {
@@ -476,7 +509,8 @@ describe("deadlines, cancellation and their counts", () => {
     const before = await handled(fixture, "Unauthenticated");
     await failureOfCall(fixture.dial(peer).echo(echo("x")));
     expect(await handled(fixture, "Unauthenticated")).toBe(before + 1);
-    expect(fixture.lines.at(-1)).toMatchObject({ level: "warn", message: "rpc ended", fields: { caller: "spiffe://beta/service/hub" } });
+    const last = fixture.lines.findLast(({ message, level }) => message === "rpc ended" && level === "warn");
+    expect(last).toMatchObject({ fields: { caller: "spiffe://beta/service/hub" } });
   });
 });
 

@@ -4,6 +4,7 @@ import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
+import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { RotatingServerCredentials, ServerMaterial } from "#runtime/tls/credentials.ts";
 import type { admit } from "#runtime/tls/peer-admission.ts";
@@ -72,6 +73,8 @@ export interface RpcServerOptions {
   readonly tokens?: TokenVerifier;
   readonly metrics: Registry;
   readonly log: Logger;
+  /** Told of callers who are refused by who they are: once per check, caller and minute. */
+  readonly events?: EventSink;
   readonly clock: Clock;
   readonly ids: Pick<Entropy, "id">;
   readonly limits?: Partial<RpcLimits>;
@@ -195,6 +198,7 @@ class Server implements RpcServer {
       interceptors: createInterceptors({
         metrics,
         log,
+        events: this.#options.events,
         clock,
         identities: this.#identities,
         accounts: this.#accounts,

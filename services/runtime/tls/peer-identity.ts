@@ -107,6 +107,7 @@ export function checkServer(
       message: `the server is ${id.uri} and not ${wanted}; check the address`,
       facts: { presented: id.uri, expected: wanted },
     };
+  if (leaf.ca) return { reason: "UNKNOWN_IDENTITY", message: `the server shows a CA certificate for ${id.uri}; it must show a leaf` };
   if (!issuedBy(leaf, bundle))
     return { reason: "FOREIGN_CA", message: `the server's certificate for ${id.uri} is not signed by a CA of ${expected.hubId}` };
   if (nowWall >= leaf.validToDate.getTime() || nowWall < leaf.validFromDate.getTime())

@@ -137,6 +137,7 @@ describe("the server's certificate", () => {
     ["another service", "UNKNOWN_IDENTITY", () => check(beta.service("telemetry"), beta, "hub")],
     ["another hub", "UNKNOWN_IDENTITY", () => check(gamma.service())],
     ["no service", "UNKNOWN_IDENTITY", () => check(beta.gateway())],
+    ["S-19 a CA that names itself a service", "UNKNOWN_IDENTITY", () => check(beta.caAsService())],
     ["two ids", "UNKNOWN_IDENTITY", () => check(beta.twoUris())],
     ["no id", "UNKNOWN_IDENTITY", () => check(beta.withoutUri())],
     ["foreign CA", "FOREIGN_CA", () => check(gamma.impersonating("beta"))],

@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
 import type { Clock } from "#runtime/clock.ts";
+import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { Accounts } from "../accounts.ts";
@@ -21,6 +22,7 @@ import { validationInterceptor } from "./validation.ts";
 export interface InterceptorOptions {
   readonly metrics: Registry;
   readonly log: Logger;
+  readonly events: EventSink | undefined;
   readonly clock: Clock;
   readonly identities: Identities;
   readonly accounts: Accounts;
@@ -39,7 +41,7 @@ export interface InterceptorOptions {
 export function createInterceptors(options: InterceptorOptions): readonly Interceptor[] {
   return [
     metricsInterceptor(options.metrics, options.clock, options.methods),
-    logInterceptor(options.log, options.clock),
+    logInterceptor(options.log, options.clock, options.events),
     identityInterceptor(options.identities),
     accountInterceptor(options.accounts),
     accessInterceptor(options.tokens, options.clock),

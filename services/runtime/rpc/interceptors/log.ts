@@ -1,7 +1,10 @@
 import * as grpc from "@grpc/grpc-js";
 import type { Clock } from "#runtime/clock.ts";
+import type { EventSink } from "#runtime/events.ts";
+import { limitedEvents, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { traceFields } from "#runtime/trace/span.ts";
+import type { Outcome, ServerCall } from "../call-context.ts";
 import { methodPath } from "../definition.ts";
 import type { Interceptor } from "./interceptor.ts";
 
@@ -11,18 +14,46 @@ const GRAVE: ReadonlySet<number> = new Set([grpc.status.INTERNAL, grpc.status.UN
 /** Codes that say that somebody was not let in. */
 const REFUSED: ReadonlySet<number> = new Set([grpc.status.UNAUTHENTICATED, grpc.status.PERMISSION_DENIED]);
 
-/** logInterceptor writes one line per ended call: bugs as errors, refusals as warnings, the rest for debugging. */
-export function logInterceptor(log: Logger, clock: Clock): Interceptor {
+/** fieldsOf is what a line says about a call. */
+function fieldsOf(call: ServerCall, { code, reason, details }: Outcome, clock: Clock): object {
+  const caller = call.identified ? call.caller.spiffeId : undefined;
+  const durationMs = Math.round((clock.mono() - call.startedMono) * 1000) / 1000;
+  const method = methodPath(call.method);
+  return {
+    method,
+    caller,
+    remote: call.connection?.address,
+    code: grpc.status[code],
+    reason,
+    details,
+    durationMs,
+    ...traceFields(call.trace),
+  };
+}
+
+/**
+ * logInterceptor writes one line per ended call: bugs as errors, refusals as warnings, the rest for debugging. Refusals are one line per
+ * method, code and second. Somebody whose certificate passed TLS and was refused by who it is (a revoked one, one that a peer's CA signed
+ * in another's name) is an event, too: that does not happen by mistake.
+ */
+export function logInterceptor(log: Logger, clock: Clock, sink?: EventSink): Interceptor {
+  const limited = limitedLogger(log, clock);
+  const events = sink === undefined ? undefined : limitedEvents(sink, clock);
+  const tell = (call: ServerCall, details: string): void => {
+    const { connection } = call;
+    if (call.identified || connection?.leaf === undefined) return;
+    const fields = { remote: connection.address, claims: connection.hubId, fingerprint: connection.thumbprint };
+    const text = `a caller from ${connection.address} was refused: ${details}`;
+    events?.report(`${connection.hubId} ${details}`, { kind: "ACCESS_REFUSED", severity: "WARNING", text, fields });
+  };
   return {
     name: "log",
-    close(call, { code, reason, details }) {
-      const level = GRAVE.has(code) ? "error" : REFUSED.has(code) ? "warn" : "debug";
-      const caller = call.identified ? call.caller.spiffeId : undefined;
-      const remote = call.connection?.socket.remoteAddress;
-      const durationMs = Math.round((clock.mono() - call.startedMono) * 1000) / 1000;
-      const method = methodPath(call.method);
-      const trace = traceFields(call.trace);
-      log[level]({ method, caller, remote, code: grpc.status[code], reason, details, durationMs, ...trace }, "rpc ended");
+    close(call, outcome) {
+      const { code } = outcome;
+      if (!GRAVE.has(code) && !REFUSED.has(code)) return log.debug(fieldsOf(call, outcome, clock), "rpc ended");
+      const level = GRAVE.has(code) ? "error" : "warn";
+      limited.log(level, `${methodPath(call.method)} ${code}`, fieldsOf(call, outcome, clock), "rpc ended");
+      if (REFUSED.has(code)) tell(call, outcome.details);
     },
   };
 }
