@@ -11,7 +11,7 @@ import type { Traced } from "#runtime/metrics/exemplars.ts";
 import { notDurable, type Platform, type Readiness, type ServiceModule } from "#runtime/module.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/rpc/peer-links.ts";
+import { type ConnectOptions, createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/rpc/peer-links.ts";
 import { failureOf } from "#runtime/rpc/status.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import type { Store } from "#runtime/store/port.ts";
@@ -46,7 +46,7 @@ export interface FederationPorts {
   readonly sessions: SessionReporter;
   readonly sharePolicy: SharePolicySource;
   /** connect makes a client for one dial to a peer with an endpoint; its channel is closed with the session. */
-  readonly connect: (view: PeerView) => ClientOf<typeof CommandForwardingService>;
+  readonly connect: (view: PeerView, options: ConnectOptions) => ClientOf<typeof CommandForwardingService>;
   /** Checks the tokens of Refresh frames. */
   readonly tokens?: TokenVerifier;
   /** Overrides for tests. */

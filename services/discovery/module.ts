@@ -242,6 +242,8 @@ class DiscoveryModule implements Discovery {
       incarnation,
       packages: [PACKAGE],
       software,
+      // A few frames in the life of a session are not worth another connection.
+      two: false,
       clock,
       prng: new Prng(entropy.seed()),
       log,

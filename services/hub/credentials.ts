@@ -9,6 +9,7 @@ import { sampledGauge } from "#runtime/metrics/declare.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
+import type { ConnectOptions } from "#runtime/rpc/peer-links-api.ts";
 import { rpcStats } from "#runtime/rpc/rpc-metrics.ts";
 import { type Certificate, type CertificateSource, createCertificateSource } from "#runtime/tls/certificate-source.ts";
 import {
@@ -120,12 +121,18 @@ export class Credentials {
   }
 
   /** client makes a client of one server. */
-  client<S extends GenService<GenServiceMethods>>(service: S, target: Target): ClientOf<S> {
+  client<S extends GenService<GenServiceMethods>>(service: S, target: Target, options?: ConnectOptions): ClientOf<S> {
     const credentials = createPeerCredentials(target.expected, this.#materialFor(target), this.#clock);
     const entry = { credentials, target };
     this.#clients.add(entry);
     const host = target.host.includes(":") ? `[${target.host}]` : target.host;
-    const client = createClient(service, { address: `${host}:${target.port}`, credentials, clock: this.#clock, metrics: this.#metrics });
+    const client = createClient(service, {
+      address: `${host}:${target.port}`,
+      credentials,
+      clock: this.#clock,
+      metrics: this.#metrics,
+      ...(options === undefined ? {} : { flowControlWindowBytes: options.windowBytes }),
+    });
     return {
       ...client,
       close: () => {
@@ -136,13 +143,13 @@ export class Credentials {
   }
 
   /** peerClient makes a client of the counterpart that a view names; NOT_CONFIGURED if it has no endpoint. */
-  peerClient<S extends GenService<GenServiceMethods>>(service: S, view: PeerView): ClientOf<S> {
+  peerClient<S extends GenService<GenServiceMethods>>(service: S, view: PeerView, options?: ConnectOptions): ClientOf<S> {
     const { endpoint } = view;
     if (endpoint === undefined) throw fail("NOT_CONFIGURED", `${view.hubId} has no address; it can only dial this hub`);
     const expected = expectedPeerOf(endpoint.spiffeId);
     if (expected?.hubId !== view.hubId)
       throw fail("IDENTITY_MISMATCH", `${view.hubId} advertises an endpoint that is not its own: ${endpoint.spiffeId}`);
-    return this.client(service, { ...endpoint, expected, caPems: view.caPems, revoked: view.revoked });
+    return this.client(service, { ...endpoint, expected, caPems: view.caPems, revoked: view.revoked }, options);
   }
 
   /** reload looks at the files now. */

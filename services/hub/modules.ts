@@ -113,7 +113,7 @@ function registrySync(wiring: Wiring): ServiceModule {
     ports: {
       peers: wiring.peers("registry-sync"),
       sessions: wiring.sessions("registry-sync"),
-      connect: (view) => credentials.peerClient(RegistrySyncService, view),
+      connect: (view, options) => credentials.peerClient(RegistrySyncService, view, options),
       tokens: wiring.verifier,
       identity: () => credentials.certificate,
       ...(automation === undefined ? {} : { automation }),
@@ -161,7 +161,7 @@ function commandFederation(wiring: Wiring, directory: DirectoryFeed): Pick<Comma
       peers,
       sessions: wiring.sessions("command-forwarding"),
       sharePolicy: createSharePolicy(live, peers, directory),
-      connect: (view) => credentials.peerClient(CommandForwardingService, view),
+      connect: (view, options) => credentials.peerClient(CommandForwardingService, view, options),
       tokens: wiring.verifier,
     },
   };

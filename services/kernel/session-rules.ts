@@ -86,6 +86,7 @@ export type SessionInput =
   | { readonly kind: "peer_removed"; readonly peer: string }
   /** An operator ended the link; `peer_wanted` enables it again. Both are idempotent (D-4). */
   | { readonly kind: "peer_terminated"; readonly peer: string }
+  /** The dialled stream is answered. The dialer's open need not wait for it. */
   | { readonly kind: "dial_opened"; readonly streamId: number }
   /** `expiresAtWall`: expiry of the peer's token; 0 for none. */
   | { readonly kind: "inbound_opened"; readonly streamId: number; readonly peer: string; readonly expiresAtWall: number }
@@ -106,6 +107,8 @@ export type SessionInput =
   | { readonly kind: "token_refreshed"; readonly streamId: number; readonly expiresAtWall: number }
   /** The shell found that the stream must end: a forbidden or malformed frame, a withdrawn credential. */
   | { readonly kind: "violated"; readonly streamId: number; readonly failure: Failure; readonly reconnect: boolean }
+  /** The inbound stream carries the other half of a session that is known by its first stream: it is none by itself. */
+  | { readonly kind: "joined"; readonly streamId: number }
   /** The stream is over, or could not be opened. */
   | { readonly kind: "stream_ended"; readonly streamId: number; readonly failure: Failure }
   /** The peer was heard from elsewhere (D-18). */
@@ -121,7 +124,8 @@ export type SessionInput =
 
 /** SessionEffect is what must be done. */
 export type SessionEffect =
-  | { readonly kind: "dial"; readonly peer: string; readonly streamId: number }
+  /** Dial, and say the open with this id at once: some acceptors answer nothing before it. */
+  | { readonly kind: "dial"; readonly peer: string; readonly streamId: number; readonly id: SessionId }
   | { readonly kind: "send_control"; readonly streamId: number; readonly frame: ControlFrame }
   /** Say TERMINATED, finish, and report `stream_ended`. A dial in progress is given up. */
   | { readonly kind: "close"; readonly streamId: number; readonly failure: Failure; readonly reconnect: boolean }

@@ -245,8 +245,8 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     const stream = this.#streams.get(input.streamId);
     if (stream === undefined) return undefined;
     const peer = this.#peers.get(stream.peer);
-    if (input.kind === "stream_ended") {
-      if (stream.phase !== "draining") this.#lose(now, stream, input.failure);
+    if (input.kind === "stream_ended" || input.kind === "joined") {
+      if (stream.phase !== "draining" && input.kind === "stream_ended") this.#lose(now, stream, input.failure);
       this.#streams.delete(stream.streamId);
       peer?.streams.delete(stream);
       return peer;
@@ -263,7 +263,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
 
   #onLiveStream(
     now: Now,
-    input: Exclude<Extract<SessionInput, { readonly streamId: number }>, { kind: "stream_ended" }>,
+    input: Exclude<Extract<SessionInput, { readonly streamId: number }>, { kind: "stream_ended" | "joined" }>,
     stream: Stream,
     peer: Peer,
     out: SessionEffect[],
@@ -450,7 +450,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     stream.tokenEndsAt = this.#config.needsToken ? peer.tokenEndsAt + this.#config.tokenGraceMs : NEVER;
     peer.streams.add(stream);
     peer.attempts++;
-    out.push({ kind: "dial", peer: peer.hubId, streamId });
+    out.push({ kind: "dial", peer: peer.hubId, streamId, id: stream.id });
   }
 
   #dueOf(peer: Peer): number {

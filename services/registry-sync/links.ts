@@ -10,7 +10,7 @@ import type { LinkCounters } from "#runtime/events.ts";
 import type { Platform } from "#runtime/module.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
-import { createPeerLinks, type PeerLinks, type PeerLinksOptions, type SessionClient } from "#runtime/rpc/peer-links.ts";
+import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/rpc/peer-links.ts";
 import { DEFAULT_WINDOW_BYTES } from "#runtime/rpc/session-stream.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import { frameFromProto, frameToProto, segmentMessage } from "./frame-codec.ts";
@@ -30,7 +30,7 @@ export interface LinkPorts {
   readonly peers: PeerSource;
   readonly sessions: SessionReporter;
   /** connect makes a client of the peer's registry for one session. */
-  readonly connect: (view: PeerView) => SessionClient<SessionFrame>;
+  readonly connect: PeerLinksOptions<SessionFrame>["connect"];
   /** Checks tokens that peers renew on a session. */
   readonly tokens?: TokenVerifier;
   /** Other times than the usual of sessions and backoff, for tests. */

@@ -158,6 +158,10 @@ export class ServerCall implements CallContext {
     if (answered) this.#control?.answered();
   }
 
+  widen(): void {
+    this.connection?.widen();
+  }
+
   /** expire ends the call with a failure and aborts its handler. */
   expire(failure: Failure): void {
     this.#control?.expire(failure);

@@ -34,6 +34,8 @@ export interface Connection {
   quietSince: number;
   /** The client has answered a ping of ours, so its connection is one that Node still serves. */
   proved: boolean;
+  /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
+  widen(): void;
 }
 
 /** ConnectionLimits bound what clients can take. */
@@ -169,15 +171,10 @@ export class ConnectionTable {
     if (account?.foreign === true && this.#foreign > this.#max * FOREIGN_PART)
       return this.#refuse(connection, "foreign_limit", { caller: account.key, limit: Math.floor(this.#max * FOREIGN_PART) });
     // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
-    if (connection.hubId === this.#o.identities.authority.hubId) this.widen(connection);
+    if (connection.hubId === this.#o.identities.authority.hubId) connection.widen();
     session.ping((error) => {
       if (error === null) connection.proved = true;
     });
-  }
-
-  /** widen lets a connection carry more to us at a time: for one on which this hub does not send in bulk (W2). */
-  widen({ session }: Connection): void {
-    if (session !== undefined && !session.destroyed) session.setLocalWindowSize(this.#limits.flowControlWindowBytes);
   }
 
   #refuse(connection: Connection, reason: ClosedReason, fields: object): void {
@@ -203,7 +200,10 @@ export class ConnectionTable {
     const address = socket.remoteAddress ?? "?";
     const mono = this.#o.clock.mono();
     const state = { leaf: undefined, thumbprint: "", hubId: "", account: undefined, session: undefined };
-    const connection: Connection = { socket, address, ...state, bytesRead: 0, quietSince: mono, proved: false };
+    const widen = (): void => {
+      if (connection.session?.destroyed === false) connection.session.setLocalWindowSize(this.#limits.flowControlWindowBytes);
+    };
+    const connection: Connection = { socket, address, ...state, bytesRead: 0, quietSince: mono, proved: false, widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
     const count = (this.#perIp.get(address) ?? 0) + 1;
     if (count > this.#limits.maxConnectionsPerIp)

@@ -19,6 +19,12 @@ export interface SessionClient<F extends Frame> {
   close(): void;
 }
 
+/** ConnectOptions are what a connection of a session is made with. */
+export interface ConnectOptions {
+  /** Bytes of which the peer may have sent so many before they are read. */
+  readonly windowBytes: number;
+}
+
 /** FeedHeadInit is the newest position of a feed of ours. */
 export type FeedHeadInit = MessageInitShape<typeof FeedHeadSchema>;
 
@@ -40,7 +46,7 @@ export interface PeerLinksOptions<F extends Frame> {
   readonly events?: EventSink;
   readonly metrics: Registry;
   /** connect makes a client for one dial to a peer that has an endpoint. It does not wait; throwing counts as a failed dial. */
-  readonly connect: (view: PeerView) => SessionClient<F>;
+  readonly connect: (view: PeerView, options: ConnectOptions) => SessionClient<F>;
   /** Checks the tokens of Refresh frames. Without it they are ignored. */
   readonly tokens?: TokenVerifier;
   /** Heads of the feeds that we offer to a peer: they travel with pings and pongs. */
@@ -56,6 +62,8 @@ export interface PeerLinksOptions<F extends Frame> {
   readonly onHeads?: (peer: string, heads: readonly FeedHead[], rttMs: number) => void;
   /** The current session became writable. */
   readonly onCredit?: (peer: string) => void;
+  /** False keeps a session on one stream, as for a service that sends little. Default true: two streams, with each peer that can have them. */
+  readonly two?: boolean;
   /** True if the service calls `synced` after its first synchronisation on a session. */
   readonly synchronises?: boolean;
   /** Told of all peers whenever something about one changed. */

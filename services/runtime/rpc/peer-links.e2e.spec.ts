@@ -64,8 +64,9 @@ async function start(hub: TestHub, peer: TestHub): Promise<Hub> {
     log: memoryLogger(),
     metrics: new Registry(),
     tokens,
-    connect: (view) =>
+    connect: (view, { windowBytes }) =>
       createClient(RegistrySyncService, {
+        flowControlWindowBytes: windowBytes,
         address: `${view.endpoint?.host}:${view.endpoint?.port}`,
         credentials: createPeerCredentials(
           { hubId: view.hubId, name: "hub" },
@@ -121,7 +122,7 @@ test("S0-1 B0-1 two hubs over mutual TLS: dial each other, settle on one session
   b.links.setPeers([viewOf(b, a)]);
   const agreed = (): boolean =>
     a.links.current("beta") !== undefined && JSON.stringify(a.links.current("beta")?.id) === JSON.stringify(b.links.current("alpha")?.id);
-  await until(() => agreed() && a.fixture.server.calls + b.fixture.server.calls === 1);
+  await until(() => agreed() && a.fixture.server.calls + b.fixture.server.calls === 2);
 
   const raw = new RawMessage(
     sessionCodec<SessionFrame>(SESSION).encode(

@@ -186,7 +186,8 @@ describe("peer links", () => {
     expect(a.links.describe()).toContain("b OPERATIONAL a/7.1");
     await world.pass(60_000);
     expect(a.heads.length).toBe(10);
-    expect(world.wires.length).toBe(1);
+    // One session, which has two streams.
+    expect(world.wires.length).toBe(2);
   });
 
   test("S0-6 a link is pinged every 15 s and each ping is answered at once", async () => {
@@ -210,7 +211,7 @@ describe("peer links", () => {
     await world.pass(20_000);
     expect(a.links.current("b")?.id).toEqual(b.links.current("a")?.id);
     expect([...a.events, ...b.events].filter((event) => event.startsWith("down"))).toEqual([]);
-    expect(world.wires.filter(({ wire }) => !wire.client.closed).length).toBe(1);
+    expect(world.wires.filter(({ wire }) => !wire.client.closed).length).toBe(2);
     expect(a.links.redial("b")).toBeUndefined();
     await world.turn();
     const current = a.links.current("b")?.id;
@@ -345,7 +346,7 @@ describe("peer links", () => {
     expect(a.events).toEqual(["up b a/7.1", "up b a/7.2 replacing"]);
     expect(b.events).toEqual(["up a a/7.1", "up a a/7.2 replacing"]);
     expect(world.wires[0]?.closed).toBe(true);
-    expect(world.wires[1]?.options?.metadata?.["authorization"]).toMatch(/^Bearer a@/);
+    expect(world.wires[2]?.options?.metadata?.["authorization"]).toMatch(/^Bearer a@/);
   });
 
   test("D-13 a token for a renewed certificate is dialled with, and replaces the session that rests on the old one", async () => {
@@ -364,7 +365,7 @@ describe("peer links", () => {
     await world.turn();
     expect(a.events).toEqual(["up b a/7.1", "up b a/7.2 replacing"]);
     expect(b.events).toEqual(["up a a/7.1", "up a a/7.2 replacing"]);
-    expect(world.wires[1]?.options?.metadata?.["authorization"]).toBe(`Bearer ${bound("new").token.jwt}`);
+    expect(world.wires[2]?.options?.metadata?.["authorization"]).toBe(`Bearer ${bound("new").token.jwt}`);
   });
 
   test("S0-12 stop says SHUTTING_DOWN, and cuts who does not finish within the grace", async () => {

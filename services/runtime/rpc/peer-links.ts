@@ -1,7 +1,7 @@
-import type { SessionControl } from "#gen/foedus/common/v1/session_pb.ts";
+import type { SessionControl, SessionOpen } from "#gen/foedus/common/v1/session_pb.ts";
 import type { Failure } from "#kernel/error.ts";
 import { PeerSessions } from "#kernel/session.ts";
-import { DEFAULT_SESSION_TIMES, type PeerSession, type SessionEffect, type SessionInput } from "#kernel/session-rules.ts";
+import { DEFAULT_SESSION_TIMES, type PeerSession, type SessionEffect, type SessionId, type SessionInput } from "#kernel/session-rules.ts";
 import type { Timer } from "#runtime/clock.ts";
 import type { LinkCounters } from "#runtime/events.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";
@@ -23,15 +23,18 @@ import {
   type StreamCounters,
   statedFailure,
 } from "./session-stream.ts";
+import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
 
-export type { FeedHeadInit, LinkStatus, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
+export type { ConnectOptions, FeedHeadInit, LinkStatus, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
 
 interface Link<F extends Frame> {
   readonly streamId: number;
   readonly peer: string;
   stream: SessionStream<F> | undefined;
-  client: SessionClient<F> | undefined;
-  /** Who called, on inbound streams. */
+  /** Clients of the connections that we dialled. */
+  readonly clients: SessionClient<F>[];
+  /** The call, on inbound streams, and who called. */
+  readonly context: CallContext | undefined;
   readonly caller: Caller | undefined;
   /** False until a dial was answered. */
   opened: boolean;
@@ -54,6 +57,11 @@ interface Known {
 }
 
 const WITHDRAWN: Failure = { reason: "UNKNOWN_IDENTITY", message: "credentials were withdrawn; connect again with valid ones" };
+const NOT_WAITED_FOR: Failure = {
+  reason: "INVALID_FIELD",
+  message: "no session of this name and certificate waits for its second stream",
+  field: "open.second",
+};
 /** Frames after at least this long a pause count as "heard again". */
 const HEARD_PAUSE_MS = 1_000;
 /** That a peer was heard of is told this late: on idle links it is all there is to tell, and each telling costs a call. */
@@ -185,10 +193,11 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const link: Link<F> = {
       streamId,
       peer: caller.hubId,
+      context,
       caller,
       opened: true,
       stream: undefined,
-      client: undefined,
+      clients: [],
       checkedAtWall: this.#o.clock.wall(),
     };
     this.#links.set(streamId, link);
@@ -292,11 +301,12 @@ class Links<F extends Frame> implements PeerLinks<F> {
   }
 
   #streamOptions() {
-    const { clock, log, windowBytes, closeTimeoutMs } = this.#o;
+    const { clock, log, windowBytes, closeTimeoutMs, two = true } = this.#o;
     return {
       codec: this.#codec,
       clock,
       log,
+      two,
       ...(windowBytes === undefined ? {} : { windowBytes }),
       ...(closeTimeoutMs === undefined ? {} : { closeTimeoutMs }),
     };
@@ -342,7 +352,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
   #execute(effect: SessionEffect): void {
     switch (effect.kind) {
       case "dial":
-        return this.#dial(effect.peer, effect.streamId);
+        return this.#dial(effect.peer, effect.streamId, effect.id);
       case "send_control":
         return this.#sendControl(effect.streamId, effect.frame);
       case "close":
@@ -368,34 +378,43 @@ class Links<F extends Frame> implements PeerLinks<F> {
     this.#report();
   }
 
-  #dial(peer: string, streamId: number): void {
+  #dial(peer: string, streamId: number, id: SessionId): void {
     const link: Link<F> = {
       streamId,
       peer,
+      context: undefined,
       caller: undefined,
       opened: false,
       stream: undefined,
-      client: undefined,
+      clients: [],
       checkedAtWall: this.#o.clock.wall(),
     };
     this.#links.set(streamId, link);
     const view = this.#known.get(peer)?.view;
     try {
       if (view === undefined) throw new Error("a peer without a view is dialled");
-      link.client = this.#o.connect(view);
-      const metadata = view.token === undefined ? {} : { metadata: { authorization: `Bearer ${view.token.jwt}` } };
-      const duplex = link.client.session(metadata);
-      link.stream = dialSession(duplex, this.#handlers(link), this.#streamOptions());
+      const dial = (windowBytes: number) => {
+        const client = this.#o.connect(view, { windowBytes });
+        link.clients.push(client);
+        return client.session(view.token === undefined ? {} : { metadata: { authorization: `Bearer ${view.token.jwt}` } });
+      };
+      const duplex = dial(NARROW_WINDOW_BYTES);
+      const options = this.#streamOptions();
+      link.stream = dialSession(duplex, this.#handlers(link), options, options.two ? () => dial(WIDE_WINDOW_BYTES) : undefined);
+      this.#sendControl(streamId, { case: "open", id });
       duplex.opened.then(
-        () => {
-          link.opened = true;
-          this.#step({ kind: "dial_opened", streamId });
-        },
+        () => this.#answered(link),
         () => undefined,
       );
     } catch (error) {
       this.#ended(streamId, failureIn(error));
     }
+  }
+
+  #answered(link: Link<F>): void {
+    if (link.opened) return;
+    link.opened = true;
+    this.#step({ kind: "dial_opened", streamId: link.streamId });
   }
 
   #sendControl(streamId: number, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): void {
@@ -439,7 +458,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const known = this.#known.get(link.peer);
     if (known !== undefined && link.stream !== undefined) known.past = sumOf(known.past, link.stream.counters);
     this.#links.delete(streamId);
-    link.client?.close();
+    for (const client of link.clients) client.close();
     this.#step({ kind: "stream_ended", streamId, failure });
     // A dial that failed changes no state, but why it failed is news.
     this.#report();
@@ -521,6 +540,9 @@ class Links<F extends Frame> implements PeerLinks<F> {
     if (known !== undefined) this.#heard(link, known, true);
     switch (frame.case) {
       case "open": {
+        if (frame.value.second && link.caller !== undefined) return this.#join(link, frame.value);
+        // What a peer says is its answer as well, should the transport tell of that later.
+        this.#answered(link);
         const { hubId, packages } = frame.value;
         const [incarnation, n] = [Number(frame.value.incarnation), Number(frame.value.n)];
         return this.#step({ kind: "open_received", streamId, hubId, incarnation, n, packages });
@@ -537,6 +559,25 @@ class Links<F extends Frame> implements PeerLinks<F> {
       default:
         return;
     }
+  }
+
+  /**
+   * join takes an accepted stream as the second one of a session. It must come with the certificate of the first, name the session of
+   * the first, and be the one that the first waits for; so nobody else can become a half of it, and there is one half for each at most.
+   */
+  #join(link: Link<F>, { hubId, incarnation, n }: SessionOpen): void {
+    const { streamId, peer, caller } = link;
+    const first = [...this.#links.values()].find(({ stream, caller: other, streamId: candidate }) => {
+      if (stream?.waiting !== true || other?.hubId !== peer || other.thumbprint !== caller?.thumbprint) return false;
+      const id = this.#fsm.sessionOn(candidate)?.id;
+      return id?.dialer === hubId && BigInt(id.incarnation) === incarnation && BigInt(id.n) === n;
+    });
+    if (first === undefined || link.stream === undefined) return this.#violated(streamId, NOT_WAITED_FOR, true);
+    this.#links.delete(streamId);
+    this.#step({ kind: "joined", streamId });
+    first.stream?.join(link.stream);
+    // From now on little goes back on the first connection, and little comes on the second.
+    first.context?.widen?.();
   }
 
   /** refreshed takes a renewed token. One that does not verify changes nothing: the session lives as long as the old one. */

@@ -1,46 +1,13 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { SessionControl, SessionControlSchema, Terminated } from "#gen/foedus/common/v1/session_pb.ts";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { type SessionControl, type SessionOpen, SessionOpenSchema, type Terminated } from "#gen/foedus/common/v1/session_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { type Clock, type Timer, withTimeout } from "#runtime/clock.ts";
-import type { Logger } from "#runtime/log/log.ts";
+import { type Timer, withTimeout } from "#runtime/clock.ts";
 import { type ClientDuplex, type Outbound, RawMessage } from "./call.ts";
 import { failureFromProto, failureToProto } from "./failure.ts";
-import { type Envelope, type Frame, LONGEST_FRAME_BYTES, type SessionCodec } from "./session-codec.ts";
+import { type Envelope, type Frame, LONGEST_FRAME_BYTES } from "./session-codec.ts";
+import type { ControlInit, SessionHandlers, SessionStream, SessionStreamOptions, StreamCounters } from "./session-stream-api.ts";
 
-/** ControlInit is a common frame to be sent. */
-export type ControlInit = NonNullable<MessageInitShape<typeof SessionControlSchema>["frame"]>;
-
-/** SessionHandlers are told what arrives. */
-export interface SessionHandlers<F> {
-  /** A common frame other than credit. */
-  onControl(control: SessionControl): void;
-  /** check decides whether a frame may come in, before it is queued; a failure ends the stream. */
-  check(frame: F): Failure | undefined;
-  /** pace is told of each frame that came; while the promise is pending the stream is not read further. */
-  pace?(frame: F, bytes: number): Promise<void> | undefined;
-  /**
-   * A frame of the service, in order, one at a time: the next comes when the promise is settled, and the sender gets
-   * credit for `bytes` then. Meanwhile at most a window of frames waits, and common frames still come through.
-   */
-  onFrame(frame: F, bytes: number): void | Promise<void>;
-  /** The stream became writable again. */
-  onCredit(): void;
-  /** The other side broke the rules; `close` should follow. */
-  onViolation(failure: Failure): void;
-  /** Called once, at the very end. */
-  onEnd(failure: Failure): void;
-}
-
-/** SessionStreamOptions shape a stream. */
-export interface SessionStreamOptions<F extends Frame> {
-  readonly codec: SessionCodec<F>;
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** Bytes of own frames that the other side may have under way to us. Default 4 MiB. */
-  readonly windowBytes?: number;
-  /** How long `close` waits for the other side. Default 5 s. */
-  readonly closeTimeoutMs?: number;
-}
+export type { ControlInit, SessionHandlers, SessionStream, SessionStreamOptions, StreamCounters } from "./session-stream-api.ts";
 
 export const DEFAULT_WINDOW_BYTES = 4 * 1024 * 1024;
 const CLOSE_TIMEOUT_MS = 5_000;
@@ -51,42 +18,18 @@ const CONTROL_MAX = 64;
 const CONTROL_PERIOD_MS = 10_000;
 const U32_MAX = 0xffff_ffff;
 
-/** SessionStream is one session's stream, the same for both ends. */
-export interface SessionStream<F> {
-  /**
-   * send takes a frame of the service, or its encoded envelope. It waits here while the other side gives no credit; false
-   * when the stream is over, the waiting room (one window) is full or the frame is too large. It never throws (S0-9).
-   */
-  send(frame: F | RawMessage): boolean;
-  /** sendControl sends a common frame past the credit; false when the stream is over or hopelessly stuck. */
-  sendControl(frame: ControlInit): boolean;
-  /** writable: the next frame would leave at once. `onCredit` says when it became true. */
-  readonly writable: boolean;
-  readonly counters: Readonly<StreamCounters>;
-  /** close says TERMINATED, unless the other side said it, and finishes: within `closeTimeoutMs` at the latest. */
-  close(failure: Failure, reconnect: boolean): void;
-  /** abort ends it without a word. */
-  abort(failure: Failure): void;
-}
-
-/** StreamCounters count both directions, common frames included. */
-export interface StreamCounters {
-  framesIn: number;
-  framesOut: number;
-  bytesIn: number;
-  bytesOut: number;
-  /** How often a frame had to wait for credit, and how often the stream became writable again. */
-  stalls: number;
-  resumes: number;
-}
-
-/** Half is what differs between dialer and acceptor. */
+/** Half is one stream that carries a session, or a half of one; it is also what differs between dialer and acceptor. */
 interface Half {
   readonly out: Outbound<never>;
+  /** Nothing more arrives on it. */
+  ended: boolean;
   /** finish says that we send no more. */
   finish(): void;
   abort(failure: Failure): void;
 }
+
+/** What the dialer does to open the second stream. */
+type DialSecond = () => ClientDuplex<Envelope, Envelope>;
 
 /** failureIn makes a Failure of what a transport threw. */
 export function failureIn(error: unknown): Failure {
@@ -100,12 +43,37 @@ export function statedFailure({ failure }: Terminated): Failure {
   return failure === undefined ? SILENT_END : failureFromProto(failure);
 }
 
+/**
+ * Stream is one session on one stream or on two (`windows.ts` says why).
+ *
+ * H1 all that a side says in a session of two, save its opens and Credit, is on one stream, in order: the dialer's on the first, the
+ *    acceptor's on the second. So the order of frames is that of a session of one.
+ * H2 Credit goes the opposite way on the stream of the frames that it is for, where nothing is in front of it.
+ * H3 nobody sends a frame before both streams stand: the dialer takes the first open as said when the second stream is answered.
+ * H4 the streams end together. One that ends in order leaves the other `closeTimeoutMs` to say why, one that fails leaves nothing.
+ */
 class Stream<F extends Frame> implements SessionStream<F> {
   readonly counters: StreamCounters = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, stalls: 0, resumes: 0 };
   readonly #o: SessionStreamOptions<F>;
   readonly #half: Half;
   readonly #handlers: SessionHandlers<F>;
   readonly #window: number;
+  readonly #dialSecond: DialSecond | undefined;
+  readonly #finished = Promise.withResolvers<void>();
+  #second: Half | undefined;
+  /** The session that this stream, the second one, belongs to; and the other way round. */
+  #main: Stream<F> | undefined;
+  #joined: Stream<F> | undefined;
+  /** Our open, once it was said. */
+  #own: SessionOpen | undefined;
+  /** The acceptor's open, until the second stream is answered. */
+  #answer: { readonly control: SessionControl; readonly open: SessionOpen } | undefined;
+  /** The other side can have two streams. */
+  #offered = false;
+  #waiting = false;
+  /** Where frames go, and where Credit goes (H1, H2). */
+  #data: Outbound<never>;
+  #back: Outbound<never>;
   /** Frames that wait for credit. */
   #outbox: Buffer[] = [];
   #outboxBytes = 0;
@@ -126,17 +94,28 @@ class Stream<F extends Frame> implements SessionStream<F> {
   #over = false;
   #timer: Timer | undefined;
 
-  constructor(half: Half, handlers: SessionHandlers<F>, options: SessionStreamOptions<F>) {
+  constructor(half: Half, handlers: SessionHandlers<F>, options: SessionStreamOptions<F>, dialSecond?: DialSecond) {
     this.#half = half;
     this.#handlers = handlers;
     this.#o = options;
     this.#window = options.windowBytes ?? DEFAULT_WINDOW_BYTES;
+    this.#dialSecond = dialSecond;
+    this.#data = half.out;
+    this.#back = half.out;
+  }
+
+  get waiting(): boolean {
+    return this.#waiting && !this.#closing && !this.#over;
+  }
+
+  /** finished resolves when the session is over, and with it every stream of it. */
+  get finished(): Promise<void> {
+    return this.#finished.promise;
   }
 
   get writable(): boolean {
-    return (
-      !this.#closing && !this.#over && this.#credit > 0 && this.#outbox.length === 0 && this.#half.out.bufferedBytes < TRANSPORT_MARK_BYTES
-    );
+    const ready = this.#credit > 0 && this.#outbox.length === 0 && this.#data.bufferedBytes < TRANSPORT_MARK_BYTES;
+    return ready && !this.#closing && !this.#over;
   }
 
   send(frame: F | RawMessage): boolean {
@@ -153,11 +132,47 @@ class Stream<F extends Frame> implements SessionStream<F> {
 
   sendControl(frame: ControlInit): boolean {
     if (this.#over || this.#closing) return false;
-    if (frame.case === "open") {
-      this.#allowance = this.#window;
-      return this.#control({ case: "open", value: { ...frame.value, credit: this.#window } as never });
-    }
+    if (frame.case === "open") return this.#own !== undefined || this.#open(frame.value);
     return this.#control(frame);
+  }
+
+  #open(value: MessageInitShape<typeof SessionOpenSchema>): boolean {
+    this.#allowance = this.#window;
+    const dialer = this.#dialSecond !== undefined;
+    const two = this.#o.two === true && (dialer || this.#offered);
+    this.#own = create(SessionOpenSchema, { ...value, credit: this.#window, streams: two ? 2 : 0 });
+    this.#waiting = two && !dialer;
+    return this.#control({ case: "open", value: this.#own });
+  }
+
+  join(second: SessionStream<F>): void {
+    if (!(second instanceof Stream) || !this.waiting) return;
+    this.#waiting = false;
+    this.#second = second.#half;
+    this.#data = second.#half.out;
+    this.#joined = second;
+    second.#main = this;
+    this.#openSecond(second.#half);
+  }
+
+  /** openSecond says our open on the second stream. */
+  #openSecond({ out }: Half): void {
+    const { hubId, incarnation, n, packages, software } = this.#own ?? create(SessionOpenSchema);
+    this.#control({ case: "open", value: { hubId, incarnation, n, packages, software, streams: 2, second: true } }, out);
+  }
+
+  /** dial opens the second stream of a session whose acceptor can have two. */
+  #dial(dialSecond: DialSecond): void {
+    try {
+      const duplex = dialSecond();
+      const half = dialledHalf(duplex);
+      this.#second = half;
+      this.#back = half.out;
+      this.#openSecond(half);
+      void this.#readHalf(half, duplex.responses);
+    } catch (error) {
+      this.abort(failureIn(error));
+    }
   }
 
   close(failure: Failure, reconnect: boolean): void {
@@ -167,31 +182,53 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#closing = true;
     this.#outbox = [];
     this.#outboxBytes = 0;
-    this.#timer = this.#o.clock.setTimer(this.#o.closeTimeoutMs ?? CLOSE_TIMEOUT_MS, () => this.abort(failure));
+    this.#limit(failure);
     this.#half.finish();
+    this.#second?.finish();
+  }
+
+  /** limit ends the session if the other side has not done so in time. */
+  #limit(failure: Failure): void {
+    this.#timer ??= this.#o.clock.setTimer(this.#o.closeTimeoutMs ?? CLOSE_TIMEOUT_MS, () => this.abort(failure));
   }
 
   abort(failure: Failure): void {
     if (this.#over) return;
     this.#reason ??= failure;
     this.#half.abort(this.#reason);
+    this.#second?.abort(this.#reason);
     this.#finish();
   }
 
-  /** read takes what arrives until the other side ends; it resolves when the end was told. */
-  async read(messages: AsyncIterable<Envelope>): Promise<void> {
+  /** read takes what arrives on the first stream, or on one that is joined to another, until it ends. */
+  read(messages: AsyncIterable<Envelope>): Promise<void> {
+    return this.#readHalf(this.#half, messages);
+  }
+
+  async #readHalf(half: Half, messages: AsyncIterable<Envelope>): Promise<void> {
+    let failure: Failure | undefined;
     try {
       for await (const message of messages) {
-        const pause = this.#over ? undefined : this.#receive(message);
+        const session = this.#main ?? this;
+        const pause = session.#over ? undefined : session.#receive(message, half);
         if (pause !== undefined) await pause;
       }
     } catch (error) {
-      const failure = failureIn(error);
-      // The server shuts down: nothing is read any more, but a goodbye still goes out.
-      if (failure.reason === "SHUTTING_DOWN" && !this.#closing) this.close(failure, true);
-      this.#reason ??= failure;
+      failure = failureIn(error);
     }
-    this.#finish();
+    (this.#main ?? this).#halfEnded(half, failure);
+  }
+
+  #halfEnded(half: Half, failure: Failure | undefined): void {
+    half.ended = true;
+    if (this.#over) return;
+    const stopping = failure?.reason === "SHUTTING_DOWN";
+    // The server shuts down: nothing is read any more, but a goodbye still goes out.
+    if (stopping && !this.#closing) this.close(failure, true);
+    if (failure !== undefined) this.#reason ??= failure;
+    const other = half === this.#half ? this.#second : this.#half;
+    if (other === undefined || other.ended || (failure !== undefined && !stopping)) this.#finish();
+    else this.#limit(this.#reason ?? SILENT_END);
   }
 
   #encode(frame: F | RawMessage): Buffer | undefined {
@@ -208,9 +245,9 @@ class Stream<F extends Frame> implements SessionStream<F> {
   #transmit(bytes: Buffer): boolean {
     this.#credit -= bytes.length;
     const taken = this.#write(bytes);
-    if (!this.#awaitingDrain && this.#half.out.bufferedBytes >= TRANSPORT_MARK_BYTES) {
+    if (!this.#awaitingDrain && this.#data.bufferedBytes >= TRANSPORT_MARK_BYTES) {
       this.#awaitingDrain = true;
-      void this.#half.out.drained().then(() => {
+      void this.#data.drained().then(() => {
         this.#awaitingDrain = false;
         this.#resume();
       });
@@ -218,19 +255,19 @@ class Stream<F extends Frame> implements SessionStream<F> {
     return taken;
   }
 
-  #write(bytes: Buffer): boolean {
-    if (!this.#half.out.send(new RawMessage(bytes))) return false;
+  #write(bytes: Buffer, out = this.#data): boolean {
+    if (!out.send(new RawMessage(bytes))) return false;
     this.counters.framesOut++;
     this.counters.bytesOut += bytes.length;
     return true;
   }
 
-  #control(frame: ControlInit): boolean {
-    if (this.#half.out.bufferedBytes > this.#window + TRANSPORT_MARK_BYTES) {
+  #control(frame: ControlInit, out = this.#data): boolean {
+    if (out.bufferedBytes > this.#window + TRANSPORT_MARK_BYTES) {
       this.abort({ reason: "OVERLOADED", message: "the peer does not read its session" });
       return false;
     }
-    return this.#write(this.#o.codec.encode(this.#o.codec.control({ frame })));
+    return this.#write(this.#o.codec.encode(this.#o.codec.control({ frame })), out);
   }
 
   #addCredit(bytes: number): void {
@@ -250,27 +287,28 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#handlers.onCredit();
   }
 
-  #receive(message: Envelope): Promise<void> | undefined {
+  #receive(message: Envelope, half: Half): Promise<void> | undefined {
     const opened = this.#o.codec.open(message);
     if (opened === undefined) this.#violate("INVALID_FIELD", "a session message without a frame");
-    else this.#take(opened.frame as F, opened.bytes);
+    else this.#take(opened.frame as F, opened.bytes, half);
     return opened === undefined ? undefined : this.#handlers.pace?.(opened.frame as F, opened.bytes);
   }
 
-  #take(frame: F, bytes: number): void {
+  #take(frame: F, bytes: number, half: Half): void {
     this.counters.framesIn++;
     this.counters.bytesIn += bytes;
     const control = this.#o.codec.unwrap(frame);
     const refused = bytes > this.#o.codec.maxBytes(frame) ? TOO_LARGE : this.#handlers.check(frame);
     if (refused !== undefined) return this.#handlers.onViolation(refused);
-    if (control !== undefined) return this.#receiveControl(control);
+    if (this.#waiting && control?.frame.case !== "terminated") return this.#violate("INVALID_FIELD", "a frame before the second stream");
+    if (control !== undefined) return this.#receiveControl(control, half);
     if (this.#allowance <= 0) return this.#violate("LIMIT_EXCEEDED", "a frame was sent without credit");
     this.#allowance -= bytes;
     this.#inbox.push({ frame, bytes });
     if (!this.#consuming) this.#consume();
   }
 
-  #receiveControl(control: SessionControl): void {
+  #receiveControl(control: SessionControl, half: Half): void {
     const { frame } = control;
     if (frame.case === "credit") return this.#addCredit(frame.value.bytes);
     const now = this.#o.clock.mono();
@@ -280,13 +318,33 @@ class Stream<F extends Frame> implements SessionStream<F> {
     }
     if (++this.#controls > CONTROL_MAX)
       return this.#violate("RATE_LIMITED", `more than ${CONTROL_MAX} common frames in ${CONTROL_PERIOD_MS} ms`);
-    if (frame.case === "open") this.#credit = frame.value.credit;
+    if (frame.case === "open") return this.#receiveOpen(control, frame.value, half);
     if (frame.case === "terminated") {
       this.#told = true;
       this.#reason ??= statedFailure(frame.value);
     }
     this.#handlers.onControl(control);
-    if (frame.case === "open") this.#addCredit(0);
+  }
+
+  #receiveOpen(control: SessionControl, open: SessionOpen, half: Half): void {
+    if (half === this.#second) {
+      const answer = this.#answer;
+      this.#answer = undefined;
+      if (answer !== undefined && open.second && sameSession(open, answer.open)) return this.#opened(answer.control);
+      return this.#violate("INVALID_FIELD", "the open on the second stream is not of this session");
+    }
+    this.#offered = open.streams >= 2;
+    if (!this.#offered || this.#own?.streams !== 2 || this.#dialSecond === undefined || this.#second !== undefined)
+      return this.#opened(control);
+    this.#answer = { control, open };
+    this.#dial(this.#dialSecond);
+  }
+
+  /** opened takes the other side's open as said. */
+  #opened(control: SessionControl): void {
+    if (control.frame.case === "open") this.#credit = control.frame.value.credit;
+    this.#handlers.onControl(control);
+    this.#addCredit(0);
   }
 
   /** consume hands frames on, one at a time. */
@@ -319,7 +377,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#consumed += bytes;
     if (this.#consumed < this.#window / 4 || this.#closing || this.#over) return;
     this.#allowance += this.#consumed;
-    this.#control({ case: "credit", value: { bytes: this.#consumed } });
+    this.#control({ case: "credit", value: { bytes: this.#consumed } }, this.#back);
     this.#consumed = 0;
   }
 
@@ -340,21 +398,38 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#timer?.cancel();
     this.#outbox = [];
     this.#outboxBytes = 0;
-    this.#half.finish();
+    for (const half of [this.#half, this.#second])
+      if (half?.ended === false) half.abort(this.#reason ?? SILENT_END);
+      else half?.finish();
+    this.#finished.resolve();
+    if (this.#joined !== undefined) this.#joined.#finished.resolve();
     this.#handlers.onEnd(this.#reason ?? SILENT_END);
   }
 }
 
 const TOO_LARGE: Failure = { reason: "MESSAGE_TOO_LARGE", message: "a frame is larger than its type allows" };
 
-/** dialSession runs the dialer's end over an open call. */
+function sameSession(a: SessionOpen, b: SessionOpen): boolean {
+  return a.hubId === b.hubId && a.incarnation === b.incarnation && a.n === b.n;
+}
+
+function dialledHalf(duplex: ClientDuplex<Envelope, Envelope>): Half {
+  return { out: duplex as Outbound<never>, ended: false, finish: () => duplex.end(), abort: () => duplex.cancel() };
+}
+
+/** dialSession runs the dialer's end over an open call. `dialSecond` opens another one, on a connection of its own, if the acceptor can have two. */
 export function dialSession<F extends Frame>(
   duplex: ClientDuplex<Envelope<F>, Envelope<F>>,
   handlers: SessionHandlers<F>,
   options: SessionStreamOptions<F>,
+  dialSecond?: () => ClientDuplex<Envelope<F>, Envelope<F>>,
 ): SessionStream<F> {
-  const half: Half = { out: duplex as Outbound<never>, finish: () => duplex.end(), abort: () => duplex.cancel() };
-  const stream = new Stream(half, handlers, options);
+  const stream = new Stream(
+    dialledHalf(duplex as ClientDuplex<Envelope, Envelope>),
+    handlers,
+    options,
+    dialSecond as DialSecond | undefined,
+  );
   void stream.read(duplex.responses);
   return stream;
 }
@@ -371,11 +446,11 @@ export function acceptSession<F extends Frame>(
   options: SessionStreamOptions<F>,
 ): { readonly stream: SessionStream<F>; readonly done: Promise<void> } {
   const done = Promise.withResolvers<void>();
-  const half: Half = { out: out as Outbound<never>, finish: () => undefined, abort: (failure) => done.reject(new FoedusError(failure)) };
-  const stream = new Stream(half, handlers, options);
+  const abort = (failure: Failure): void => done.reject(new FoedusError(failure));
+  const stream = new Stream({ out: out as Outbound<never>, ended: false, finish: () => undefined, abort }, handlers, options);
   const { clock, closeTimeoutMs = CLOSE_TIMEOUT_MS } = options;
-  void stream
-    .read(requests)
+  void stream.read(requests);
+  void stream.finished
     // A dialer that has finished and does not read would keep the call for as long as it likes, with nothing that counts it.
     .then(() => withTimeout(clock, closeTimeoutMs, () => out.drained()))
     .then(done.resolve, done.reject);

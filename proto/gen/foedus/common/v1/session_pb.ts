@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/common/v1/session.proto.
  */
 export const file_foedus_common_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("Ch5mb2VkdXMvY29tbW9uL3YxL3Nlc3Npb24ucHJvdG8SEGZvZWR1cy5jb21tb24udjEiwAEKC1Nlc3Npb25PcGVuEhcKBmh1Yl9pZBgBIAEoCUIHukgEcgIoPxIjCgtpbmNhcm5hdGlvbhgCIAEoBEIOukgLMgkY/////////w8SGQoBbhgDIAEoBEIOukgLMgkY/////////w8SIQoIcGFja2FnZXMYBCADKAlCD7pIDJIBCRBAIgVyAyj/ARIaCghzb2Z0d2FyZRgFIAEoCUIIukgFcgMo/wESDgoGY3JlZGl0GAYgASgNOgmS2xgFCgEBEAEiYQoEUGluZxIZCgFuGAEgASgEQg66SAsyCRj/////////DxIzCgVoZWFkcxgCIAMoCzIaLmZvZWR1cy5jb21tb24udjEuRmVlZEhlYWRCCLpIBZIBAhBAOgmS2xgFCgEBEAEiYQoEUG9uZxIZCgFuGAEgASgEQg66SAsyCRj/////////DxIzCgVoZWFkcxgCIAMoCzIaLmZvZWR1cy5jb21tb24udjEuRmVlZEhlYWRCCLpIBZIBAhBAOgmS2xgFCgEBEAEijgEKCEZlZWRIZWFkEhcKBmh1Yl9pZBgBIAEoCUIHukgEcgIoPxIWCgVzaGFyZRgCIAEoCUIHukgEcgIoPxIcCgVlcG9jaBgDIAEoBEINukgKMggQgICAgICAQBIaCgNzZXEYBCABKARCDbpICjIIEICAgICAgEASFwoGZGlnZXN0GAUgASgMQge6SAR6AhggIiIKBkNyZWRpdBINCgVieXRlcxgBIAEoDToJktsYBQoBARABIiMKB1JlZnJlc2gSDQoFdG9rZW4YASABKAk6CZLbGAUKAQEQASJWCgpUZXJtaW5hdGVkEioKB2ZhaWx1cmUYASABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUSEQoJcmVjb25uZWN0GAIgASgIOgmS2xgFCgEBEAEipgIKDlNlc3Npb25Db250cm9sEi0KBG9wZW4YASABKAsyHS5mb2VkdXMuY29tbW9uLnYxLlNlc3Npb25PcGVuSAASJgoEcGluZxgCIAEoCzIWLmZvZWR1cy5jb21tb24udjEuUGluZ0gAEiYKBHBvbmcYAyABKAsyFi5mb2VkdXMuY29tbW9uLnYxLlBvbmdIABIqCgZjcmVkaXQYBCABKAsyGC5mb2VkdXMuY29tbW9uLnYxLkNyZWRpdEgAEiwKB3JlZnJlc2gYBSABKAsyGS5mb2VkdXMuY29tbW9uLnYxLlJlZnJlc2hIABIyCgp0ZXJtaW5hdGVkGAYgASgLMhwuZm9lZHVzLmNvbW1vbi52MS5UZXJtaW5hdGVkSABCBwoFZnJhbWViBnByb3RvMw", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_error]);
+  fileDesc("Ch5mb2VkdXMvY29tbW9uL3YxL3Nlc3Npb24ucHJvdG8SEGZvZWR1cy5jb21tb24udjEi4QEKC1Nlc3Npb25PcGVuEhcKBmh1Yl9pZBgBIAEoCUIHukgEcgIoPxIjCgtpbmNhcm5hdGlvbhgCIAEoBEIOukgLMgkY/////////w8SGQoBbhgDIAEoBEIOukgLMgkY/////////w8SIQoIcGFja2FnZXMYBCADKAlCD7pIDJIBCRBAIgVyAyj/ARIaCghzb2Z0d2FyZRgFIAEoCUIIukgFcgMo/wESDgoGY3JlZGl0GAYgASgNEg8KB3N0cmVhbXMYByABKA0SDgoGc2Vjb25kGAggASgIOgmS2xgFCgEBEAEiYQoEUGluZxIZCgFuGAEgASgEQg66SAsyCRj/////////DxIzCgVoZWFkcxgCIAMoCzIaLmZvZWR1cy5jb21tb24udjEuRmVlZEhlYWRCCLpIBZIBAhBAOgmS2xgFCgEBEAEiYQoEUG9uZxIZCgFuGAEgASgEQg66SAsyCRj/////////DxIzCgVoZWFkcxgCIAMoCzIaLmZvZWR1cy5jb21tb24udjEuRmVlZEhlYWRCCLpIBZIBAhBAOgmS2xgFCgEBEAEijgEKCEZlZWRIZWFkEhcKBmh1Yl9pZBgBIAEoCUIHukgEcgIoPxIWCgVzaGFyZRgCIAEoCUIHukgEcgIoPxIcCgVlcG9jaBgDIAEoBEINukgKMggQgICAgICAQBIaCgNzZXEYBCABKARCDbpICjIIEICAgICAgEASFwoGZGlnZXN0GAUgASgMQge6SAR6AhggIiIKBkNyZWRpdBINCgVieXRlcxgBIAEoDToJktsYBQoBARABIiMKB1JlZnJlc2gSDQoFdG9rZW4YASABKAk6CZLbGAUKAQEQASJWCgpUZXJtaW5hdGVkEioKB2ZhaWx1cmUYASABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUSEQoJcmVjb25uZWN0GAIgASgIOgmS2xgFCgEBEAEipgIKDlNlc3Npb25Db250cm9sEi0KBG9wZW4YASABKAsyHS5mb2VkdXMuY29tbW9uLnYxLlNlc3Npb25PcGVuSAASJgoEcGluZxgCIAEoCzIWLmZvZWR1cy5jb21tb24udjEuUGluZ0gAEiYKBHBvbmcYAyABKAsyFi5mb2VkdXMuY29tbW9uLnYxLlBvbmdIABIqCgZjcmVkaXQYBCABKAsyGC5mb2VkdXMuY29tbW9uLnYxLkNyZWRpdEgAEiwKB3JlZnJlc2gYBSABKAsyGS5mb2VkdXMuY29tbW9uLnYxLlJlZnJlc2hIABIyCgp0ZXJtaW5hdGVkGAYgASgLMhwuZm9lZHVzLmNvbW1vbi52MS5UZXJtaW5hdGVkSABCBwoFZnJhbWViBnByb3RvMw", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_error]);
 
 /**
  * SessionOpen is the first frame that each side sends on a session.
@@ -65,6 +65,20 @@ export type SessionOpen = Message<"foedus.common.v1.SessionOpen"> & {
    * @generated from field: uint32 credit = 6;
    */
   credit: number;
+
+  /**
+   * Streams that the sender can run this session over; 0 is 1. If both say 2, the dialer opens a second one: see docs/PROTOCOL.md.
+   *
+   * @generated from field: uint32 streams = 7;
+   */
+  streams: number;
+
+  /**
+   * True for the opens on the second stream of a session. It gives no credit: what the first ones gave holds for the session.
+   *
+   * @generated from field: bool second = 8;
+   */
+  second: boolean;
 };
 
 /**

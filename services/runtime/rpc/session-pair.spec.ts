@@ -1,0 +1,390 @@
+import { create } from "@bufbuild/protobuf";
+import { Registry } from "prom-client";
+import { afterEach, describe, expect, test } from "vitest";
+import type { SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import {
+  type SessionFrame,
+  SessionFrameSchema,
+  type SessionRequest,
+  type SessionResponse,
+} from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import type { FoedusError } from "#kernel/error.ts";
+import { Prng } from "#kernel/prng.ts";
+import { type DuplexPair, duplexPair } from "../../../test/fakes/duplex-pair.ts";
+import { ManualClock } from "../../../test/fakes/manual-clock.ts";
+import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
+import { type CallContext, RawMessage } from "./call.ts";
+import { failureToProto } from "./failure.ts";
+import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
+import { sessionCodec } from "./session-codec.ts";
+import type { ControlInit } from "./session-stream.ts";
+import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
+
+const METHOD = RegistrySyncService.method.session;
+const codec = sessionCodec<SessionFrame>(METHOD);
+type Wire = DuplexPair<SessionRequest, SessionResponse>;
+type Open = NonNullable<Parameters<typeof create<typeof SessionOpenSchema>>[1]>;
+
+const control = (frame: ControlInit): RawMessage => new RawMessage(codec.encode(codec.control({ frame })));
+const segment = (mark: number, bytes = 1): RawMessage =>
+  new RawMessage(
+    codec.encode(create(SessionFrameSchema, { frame: { case: "segment", value: { segment: new Uint8Array(bytes).fill(mark) } } })),
+  );
+
+/** wordOf says what a frame is: that of a control frame, or the mark of a segment. */
+function wordOf({ frame }: { frame?: SessionFrame | undefined }): string {
+  if (frame?.frame.case === "control") {
+    const { frame: common } = frame.frame.value;
+    return common.case === "open" && common.value.second ? "open second" : (common.case ?? "");
+  }
+  return frame?.frame.case === "segment" ? `segment ${frame.frame.value.segment[0]}` : (frame?.frame.case ?? "");
+}
+
+/** Raw is a stream whose other end the test plays itself. */
+interface Raw {
+  readonly wire: Wire;
+  readonly heard: string[];
+  windowBytes: number;
+  ended: string;
+  widened: boolean;
+}
+
+function listen(raw: Raw, messages: AsyncIterable<{ frame?: SessionFrame | undefined }>): void {
+  const read = async (): Promise<void> => {
+    for await (const message of messages) raw.heard.push(wordOf(message));
+    raw.ended = "ended";
+  };
+  read().catch((error: FoedusError) => {
+    raw.ended = error.failure.reason;
+  });
+}
+
+const newRaw = (): Raw => ({
+  wire: duplexPair<SessionRequest, SessionResponse>(METHOD),
+  heard: [],
+  windowBytes: 0,
+  ended: "",
+  widened: false,
+});
+
+/** One hub, "b", with the links under test; its peer "a" is played by the test. */
+class World {
+  readonly clock = new ManualClock();
+  readonly frames: string[] = [];
+  readonly events: string[] = [];
+  /** Dials of the hub, in order. */
+  readonly dials: Raw[] = [];
+  readonly links: PeerLinks<SessionFrame>;
+
+  constructor(two = true, dialable = false) {
+    this.links = createPeerLinks<SessionFrame>({
+      service: "registry-sync",
+      method: METHOD,
+      hubId: "b",
+      incarnation: 3,
+      packages: ["p"],
+      software: "test",
+      clock: this.clock,
+      prng: new Prng(1),
+      log: memoryLogger(),
+      metrics: new Registry(),
+      two,
+      connect: (_view, { windowBytes }) => {
+        const raw = newRaw();
+        raw.windowBytes = windowBytes;
+        this.dials.push(raw);
+        listen(raw, raw.wire.requests);
+        return { session: () => raw.wire.client, close: () => undefined };
+      },
+      onUp: (peer) => this.events.push(`up ${peer}`),
+      onDown: (peer, _session, { reason }) => this.events.push(`down ${peer} ${reason}`),
+      onFrame: (_peer, _session, frame) => void this.frames.push(wordOf({ frame })),
+    });
+    this.links.setPeers(["a", "m"].map((hubId) => this.#view(hubId, dialable && hubId === "a")));
+  }
+
+  #view(hubId: string, dialable: boolean) {
+    const expiresAtWall = this.clock.wall() + 3_600_000;
+    return {
+      hubId,
+      level: 3,
+      share: "full",
+      endpoint: dialable ? { host: hubId, port: 1, spiffeId: `spiffe://${hubId}/service/hub` } : undefined,
+      token: { jwt: "t", issuedAtWall: this.clock.wall(), expiresAtWall },
+      caPems: [],
+      bundleSeq: 1,
+      revoked: [],
+      minTokenIssuedAtWall: 0,
+      terminated: false,
+      wake: 0,
+    };
+  }
+
+  /** call opens a stream to the hub, as some peer with some certificate. */
+  async call(open: Open, hubId = "a", thumbprint = "leaf"): Promise<Raw> {
+    const raw = newRaw();
+    listen(raw, raw.wire.client.responses);
+    const caller = {
+      kind: "peer",
+      hubId,
+      name: "hub",
+      spiffeId: "",
+      thumbprint,
+      notAfterWall: Infinity,
+      level: 3,
+      role: 0,
+      prefixes: [],
+    } as const;
+    const context: CallContext = {
+      caller,
+      method: METHOD,
+      signal: new AbortController().signal,
+      timeoutMs: undefined,
+      token: { expiresAtWall: this.clock.wall() + 3_600_000, id: "t" },
+      widen: () => {
+        raw.widened = true;
+      },
+    };
+    const done = this.links.accept(raw.wire.requests, raw.wire.out, context);
+    done.catch(() => undefined);
+    raw.wire.serve(done);
+    raw.wire.client.send(control({ case: "open", value: { hubId, incarnation: 7n, n: 1n, packages: ["p"], credit: 1_000_000, ...open } }));
+    await this.turn();
+    return raw;
+  }
+
+  async turn(): Promise<void> {
+    for (let i = 0; i < 8; i++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      this.clock.turn();
+    }
+  }
+
+  async pass(ms: number): Promise<void> {
+    for (let left = ms; left > 0; left -= 1_000) {
+      this.clock.advance(Math.min(1_000, left));
+      await this.turn();
+    }
+  }
+}
+
+const worlds: World[] = [];
+function world(...args: ConstructorParameters<typeof World>): World {
+  const made = new World(...args);
+  worlds.push(made);
+  return made;
+}
+afterEach(() => worlds.splice(0));
+
+/** paired is a hub with a session of two streams that "a" dialled. */
+async function paired(): Promise<{ hub: World; first: Raw; second: Raw }> {
+  const hub = world();
+  const first = await hub.call({ streams: 2 });
+  const second = await hub.call({ streams: 2, second: true, credit: 0 });
+  first.wire.client.send(control({ case: "ping", value: { n: 1n } }));
+  await hub.turn();
+  return { hub, first, second };
+}
+
+describe("F-0 a session of two streams, at its acceptor", () => {
+  test("everything that the acceptor says but Credit and its first open is on the second stream, and the first is widened", async () => {
+    const { hub, first, second } = await paired();
+    expect(hub.events).toEqual(["up a"]);
+    for (let mark = 1; mark <= 8; mark++) first.wire.client.send(segment(mark, 200_000));
+    expect(hub.links.send("a", segment(9))).toBe(true);
+    await hub.turn();
+    expect(hub.frames).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((mark) => `segment ${mark}`));
+    expect(first.heard).toEqual(["open", "credit"]);
+    expect(second.heard).toEqual(["open second", "ping", "pong", "segment 9"]);
+    expect([first.widened, second.widened]).toEqual([true, false]);
+  });
+
+  test("Credit on the second stream counts for what is sent on it", async () => {
+    const { hub, second } = await paired();
+    while (hub.links.writable("a")) hub.links.send("a", segment(1, 100_000));
+    await hub.turn();
+    const { length } = second.heard;
+    expect(hub.links.send("a", segment(2, 100_000))).toBe(true);
+    await hub.turn();
+    expect(second.heard.length).toBe(length);
+    second.wire.client.send(control({ case: "credit", value: { bytes: 500_000 } }));
+    await hub.turn();
+    expect(second.heard.at(-1)).toBe("segment 2");
+  });
+
+  test.each([
+    ["another hub", { second: true, streams: 2 }, "m", "leaf"],
+    ["another certificate of the same hub", { second: true, streams: 2 }, "a", "other leaf"],
+    ["another session", { second: true, streams: 2, n: 2n }, "a", "leaf"],
+    ["another incarnation", { second: true, streams: 2, incarnation: 8n }, "a", "leaf"],
+  ])("no hijack: a second stream of %s is refused, and the right one still comes", async (_what, open, hubId, leaf) => {
+    const hub = world();
+    const first = await hub.call({ streams: 2 });
+    const stranger = await hub.call(open, hubId, leaf);
+    expect(stranger.heard).toEqual(["terminated"]);
+    expect(first.heard).toEqual(["open"]);
+    const second = await hub.call({ streams: 2, second: true });
+    expect(second.heard).toEqual(["open second"]);
+    const third = await hub.call({ streams: 2, second: true });
+    expect(third.heard).toEqual(["terminated"]);
+    first.wire.client.send(control({ case: "ping", value: { n: 1n } }));
+    await hub.turn();
+    expect(hub.events).toEqual(["up a"]);
+  });
+
+  test("half-open pairs are bounded in number and in time, like streams", async () => {
+    const hub = world();
+    const firsts: Raw[] = [];
+    for (let n = 1n; n <= 20n; n++) firsts.push(await hub.call({ streams: 2, n }));
+    expect(firsts.filter(({ heard }) => heard[0] === "open").length).toBe(8);
+    await hub.pass(11_000);
+    expect(firsts.filter(({ heard }) => heard.at(-1) === "terminated").length).toBe(20);
+    const late = await hub.call({ streams: 2, second: true });
+    expect(late.heard).toEqual(["terminated"]);
+    expect(hub.events).toEqual([]);
+  });
+
+  test("a frame on the first stream before the second stands ends the session", async () => {
+    const hub = world();
+    const first = await hub.call({ streams: 2 });
+    first.wire.client.send(control({ case: "ping", value: { n: 1n } }));
+    await hub.turn();
+    expect(first.heard).toEqual(["open", "terminated"]);
+    expect(hub.events).toEqual([]);
+  });
+
+  test.each(["first", "second"] as const)("when the %s stream breaks, the session ends as a whole, at once", async (which) => {
+    const pair = await paired();
+    pair[which].wire.cut();
+    await pair.hub.turn();
+    expect(pair.hub.events).toEqual(["up a", "down a PEER_UNREACHABLE"]);
+    expect([pair.first.ended, pair.second.ended]).toEqual(["PEER_UNREACHABLE", "PEER_UNREACHABLE"]);
+  });
+
+  test.each(["first", "second"] as const)("when only the %s stream ends in order, the other has five seconds", async (which) => {
+    const pair = await paired();
+    pair[which].wire.client.end();
+    await pair.hub.pass(4_000);
+    expect(pair.hub.events).toEqual(["up a"]);
+    await pair.hub.pass(2_000);
+    expect(pair.hub.events).toEqual(["up a", "down a PEER_UNREACHABLE"]);
+  });
+
+  test("the second stream may end before the goodbye on the first is read: the goodbye counts", async () => {
+    const { hub, first, second } = await paired();
+    second.wire.client.end();
+    await hub.turn();
+    const failure = failureToProto({ reason: "SHUTTING_DOWN", message: "bye" });
+    first.wire.client.send(control({ case: "terminated", value: { failure, reconnect: true } }));
+    first.wire.client.end();
+    await hub.turn();
+    expect(hub.events).toEqual(["up a", "down a SHUTTING_DOWN"]);
+    expect([first.ended, second.ended]).toEqual(["ended", "ended"]);
+  });
+
+  test("a dialer of the version before has one stream, both ways", async () => {
+    const hub = world();
+    const first = await hub.call({});
+    first.wire.client.send(control({ case: "ping", value: { n: 1n } }));
+    await hub.turn();
+    hub.links.send("a", segment(1));
+    await hub.turn();
+    expect(first.heard).toEqual(["open", "ping", "pong", "segment 1"]);
+    expect(first.widened).toBe(false);
+  });
+
+  test("a service that needs only one stream does not offer two", async () => {
+    const hub = world(false);
+    const first = await hub.call({ streams: 2 });
+    first.wire.client.send(control({ case: "ping", value: { n: 1n } }));
+    await hub.turn();
+    expect(hub.events).toEqual(["up a"]);
+    expect(first.heard).toEqual(["open", "ping", "pong"]);
+  });
+});
+
+/** answer plays the acceptor "a" on a dialled stream. */
+function answer(raw: Raw | undefined, open: Open): void {
+  raw?.wire.out.send(control({ case: "open", value: { hubId: "a", incarnation: 3n, n: 1n, packages: ["p"], credit: 1_000_000, ...open } }));
+}
+
+describe("F-0 a session of two streams, at its dialer", () => {
+  test("the open is said at once, before the acceptor's headers: some acceptors send none before it", async () => {
+    const hub = world(true, true);
+    await hub.turn();
+    expect(hub.dials.map(({ heard }) => heard)).toEqual([["open"]]);
+  });
+
+  test("nothing is sent before both streams stand; then all but Credit goes on the first", async () => {
+    const hub = world(true, true);
+    await hub.turn();
+    answer(hub.dials[0], { streams: 2 });
+    await hub.turn();
+    expect(hub.dials.map(({ heard, windowBytes }) => [heard, windowBytes])).toEqual([
+      [["open"], NARROW_WINDOW_BYTES],
+      [["open second"], WIDE_WINDOW_BYTES],
+    ]);
+    expect(hub.events).toEqual([]);
+    answer(hub.dials[1], { second: true });
+    await hub.turn();
+    expect(hub.events).toEqual(["up a"]);
+    hub.links.send("a", segment(1));
+    for (let mark = 2; mark <= 8; mark++) hub.dials[1]?.wire.out.send(segment(mark, 200_000));
+    await hub.turn();
+    expect(hub.frames).toEqual([2, 3, 4, 5, 6, 7, 8].map((mark) => `segment ${mark}`));
+    expect(hub.dials.map(({ heard }) => heard)).toEqual([
+      ["open", "ping", "segment 1"],
+      ["open second", "credit"],
+    ]);
+  });
+
+  test("an acceptor of the version before has one stream, both ways", async () => {
+    const hub = world(true, true);
+    await hub.turn();
+    answer(hub.dials[0], {});
+    await hub.turn();
+    hub.links.send("a", segment(1));
+    hub.dials[0]?.wire.out.send(segment(2));
+    await hub.turn();
+    expect(hub.dials.map(({ heard }) => heard)).toEqual([["open", "ping", "segment 1"]]);
+    expect(hub.frames).toEqual(["segment 2"]);
+  });
+
+  test.each([
+    ["another session", { second: true, n: 2n }],
+    ["another hub", { second: true, hubId: "m" }],
+    ["no second open", {}],
+  ])("a second stream that answers with %s ends the session", async (_what, open) => {
+    const hub = world(true, true);
+    await hub.turn();
+    answer(hub.dials[0], { streams: 2 });
+    await hub.turn();
+    answer(hub.dials[1], open);
+    await hub.turn();
+    expect(hub.events).toEqual([]);
+    expect(hub.dials[0]?.heard).toEqual(["open", "terminated"]);
+  });
+
+  test("a second stream that is not answered ends the session in the time of a handshake", async () => {
+    const hub = world(true, true);
+    await hub.turn();
+    answer(hub.dials[0], { streams: 2 });
+    await hub.pass(11_000);
+    expect(hub.dials[0]?.heard).toEqual(["open", "terminated"]);
+    expect(hub.events).toEqual([]);
+  });
+
+  test.each([0, 1])("when stream %i breaks, the session ends as a whole, at once", async (which) => {
+    const hub = world(true, true);
+    await hub.turn();
+    answer(hub.dials[0], { streams: 2 });
+    await hub.turn();
+    answer(hub.dials[1], { second: true });
+    await hub.turn();
+    hub.dials[which]?.wire.cut();
+    await hub.turn();
+    expect(hub.events).toEqual(["up a", "down a PEER_UNREACHABLE"]);
+    expect(hub.dials[1 - which]?.ended).toBe("CANCELLED");
+  });
+});
