@@ -80,7 +80,7 @@ export class RegistryHub {
         connect: (view) => this.#connect(view),
         tokens,
         identity: () => ({ cert: this.identity.chainPem, key: this.identity.keyPem }),
-        tuning: { backoff: { baseMs: 20, maxMs: 100, factor: 2, jitter: 0.25 }, times: { settleMs: 50 } },
+        tuning: { backoff: { baseMs: 20, maxMs: 100, factor: 2, jitter: 0.25 }, times: { settleMs: 500 } },
         ...(this.#o.automation === undefined ? {} : { automation: this.#o.automation }),
       },
       onFatal: (error) => this.fatal.push(error),
