@@ -3,7 +3,7 @@ import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ConfigError } from "#runtime/config/load.ts";
 import { readText } from "#runtime/files.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
-import { lookAtCertificates, lookAtPeerCas } from "./doctor/certificates.ts";
+import { lookAtCertificates, lookAtPeerCas, lookAtTls } from "./doctor/certificates.ts";
 import { lookAtOwnDoors, lookAtPeerDoors } from "./doctor/doors.ts";
 import { type Check, type Finding, Ledger } from "./doctor/ledger.ts";
 import { lookAtClock, lookAtDisk, readDisk } from "./doctor/machine.ts";
@@ -91,6 +91,7 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
   const own = lookAtCertificates(view);
   const federation = readPeers(hub, ledger, shown);
   lookAtPeerCas(view, federation);
+  if (own !== undefined) await lookAtTls(view, own, federation);
   lookAtSettings(ledger, config, federation);
   const data = resolveFrom(folder, config.data_dir);
   lookAtDisk(ledger, shown(data), readDisk(data));

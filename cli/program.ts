@@ -248,6 +248,19 @@ function pkiVerbs(verb: Declare, program: Command): void {
     ),
   );
   output(verb(pki, "show <files...>", "say what certificates and requests are", async () => (await import("./pki.ts")).showFiles));
+  ownHub(verb(pki, "list", "list the hub's certificates, and those that are revoked", async () => (await import("./pki-revoke.ts")).list));
+  ownHub(
+    verb(
+      pki,
+      "revoke [files...]",
+      "refuse certificates of this hub (node, gateway, operator, service) that were stolen or are no longer wanted",
+      async () => (await import("./pki-revoke.ts")).revoke,
+    ),
+  )
+    .option("--fingerprint <sha256>", "SHA-256 of a certificate instead of its file (repeatable)", many)
+    .option("--reason <text>", "why; it is kept in the list and in the event")
+    .option("--undo", "take them again")
+    .option("--force", "also the certificate that the hub itself shows");
   output(
     verb(
       pki,

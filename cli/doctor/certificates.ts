@@ -1,8 +1,10 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { systemClock } from "#runtime/clock.ts";
 import { readText } from "#runtime/files.ts";
-import { checkPair, splitPem } from "#runtime/tls/credentials.ts";
+import { checkPair, parseCertificates, splitPem } from "#runtime/tls/credentials.ts";
+import { judgeMaterial } from "#runtime/tls/judge.ts";
 import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { renewalDueAt } from "../../certs/issue.ts";
 import { type Federation, resolveFrom } from "../../services/hub/index.ts";
@@ -16,6 +18,8 @@ export interface Material {
   readonly leaf: X509Certificate;
   readonly cert: string;
   readonly key: string;
+  /** Every certificate that a service of this hub shows, with its file. */
+  readonly services: readonly { readonly file: string; readonly cert: string; readonly key: string }[];
 }
 
 /** CertificateView is what certificates are judged with. */
@@ -36,17 +40,36 @@ export function lookAtCertificates(view: CertificateView): Material | undefined 
   const caFile = at(tls.ca);
   const ca = lookAtOwnCa(view, caFile);
   const own = lookAtPair(view, { cert: at(tls.cert), key: at(tls.key), kind: "service", bundle: ca });
+  const shownByServices = own === undefined ? [] : [{ file: at(tls.cert), ...own }];
   const seen = new Set([at(tls.cert)]);
   for (const { cert, key } of Object.values(services)) {
     if (cert === "" || key === "" || seen.has(at(cert))) continue;
     seen.add(at(cert));
-    lookAtPair(view, { cert: at(cert), key: at(key), kind: "service", bundle: ca });
+    const more = lookAtPair(view, { cert: at(cert), key: at(key), kind: "service", bundle: ca });
+    if (more !== undefined) shownByServices.push({ file: at(cert), ...more });
   }
   for (const cert of beside(caFile))
     if (!seen.has(cert)) lookAtPair(view, { cert, key: cert.replace(/\.pem$/, ".key"), kind: undefined, bundle: ca });
   const caKey = join(dirname(caFile), "ca.key");
   if (existsSync(caKey)) lookAtMode(view, caKey);
-  return own === undefined ? undefined : { ...own, ca };
+  return own === undefined ? undefined : { ...own, ca, services: shownByServices };
+}
+
+/** lookAtTls asks the TLS stack, as the hub does at its start, whether others will take what its services show. */
+export async function lookAtTls({ ledger, shown }: CertificateView, own: Material, { peers }: Federation): Promise<void> {
+  const ca = [...own.ca.map(String), ...peers.flatMap(({ cas }) => cas.map(({ pem }) => pem))];
+  for (const { file, cert, key } of own.services) {
+    const failure = await judgeMaterial({ cert, key, ca }, systemClock);
+    ledger.look(
+      failure !== undefined && {
+        severity: "error",
+        check: "certificate",
+        subject: shown(file),
+        message: failure.message,
+        fix: "Correct it and look again; the hub asks the same at its start.",
+      },
+    );
+  }
 }
 
 /** lookAtPeerCas looks at the CA that is pinned for each peer. */
@@ -130,7 +153,8 @@ function lookAtOwnCa(view: CertificateView, file: string): readonly X509Certific
   )
     return [];
   for (const certificate of certificates) {
-    const [name = "no SPIFFE id"] = uriSans(certificate);
+    // A CA of another program may name no hub at all: what is pinned counts, not what it says of itself.
+    const [name = `spiffe://${hub.config.hub_id}`] = uriSans(certificate);
     if (!certificate.ca)
       ledger.look(error(`it holds a leaf (${name}), not a CA`, "Correct tls.ca: it names the CA that signed the leaf, not the leaf."));
     else if (name !== `spiffe://${hub.config.hub_id}`)
@@ -165,7 +189,7 @@ function lookAtLife({ ledger, nowWall, shown }: CertificateView, file: string, c
 function lookAtPair(
   view: CertificateView,
   files: { readonly cert: string; readonly key: string; readonly kind: "service" | undefined; readonly bundle: readonly X509Certificate[] },
-): Omit<Material, "ca"> | undefined {
+): Omit<Material, "ca" | "services"> | undefined {
   const { ledger, hub, shown } = view;
   const subject = shown(files.cert);
   const dir = shown(dirname(files.cert));
@@ -197,7 +221,7 @@ function lookAtPair(
   const wanted = `${files.kind === undefined ? "anything" : "a service"} of ${hub.config.hub_id}`;
   if (!ledger.look(!right && error(`it is for ${uris.join(" ") || "no SPIFFE id"} and not for ${wanted}`, "Correct the path or hub_id.")))
     return undefined;
-  const signed = files.bundle.length === 0 || issuedBy(leaf, files.bundle);
+  const signed = files.bundle.length === 0 || issuedBy(leaf, files.bundle, parseCertificates([cert]).slice(1));
   if (
     !ledger.look(
       !signed &&

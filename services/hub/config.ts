@@ -122,6 +122,10 @@ export const hubShape = {
   tls: z.strictObject({
     ca: path("CA certificates of this hub, PEM"),
     ...keyPair.shape,
+    revoked: z.string().min(1).default("revoked.json").meta({
+      unit: "path",
+      description: "list of this hub's own certificates that are refused (`foedus pki revoke`), followed while the hub runs; missing: none",
+    }),
     reload_ms: z
       .int()
       .min(100)

@@ -1,7 +1,7 @@
 import type { X509Certificate } from "node:crypto";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import type { Registry } from "prom-client";
-import { fail } from "#kernel/error.ts";
+import { FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { notFile, readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
@@ -19,6 +19,7 @@ import {
   parseCertificates,
   splitPem,
 } from "#runtime/tls/credentials.ts";
+import { judgeMaterial } from "#runtime/tls/judge.ts";
 import { expectedPeerOf, issuedBy } from "#runtime/tls/peer-identity.ts";
 
 /** Target is a server to call: where it is, who it must be, and under which CAs. */
@@ -28,7 +29,7 @@ export interface Target {
   readonly expected: { readonly hubId: string; readonly name?: string };
   readonly caPems: CaPems;
   /** Thumbprints of leaves that the server must not show. */
-  readonly revoked?: readonly string[];
+  readonly revoked?: readonly string[] | (() => readonly string[]);
 }
 
 /** CaPems are CA certificates, PEM: those of the moment, or asked for again at each renewal. */
@@ -77,10 +78,13 @@ export class Credentials {
     const { hubId, caFile, certFile, keyFile, intervalMs, clock, log, metrics } = options;
     const ca = readCa(caFile);
     let made: Credentials | undefined;
-    const beside = (): boolean => made?.adoptCa(made.certificate.leaf) ?? false;
+    const beside = (): boolean => made?.adoptCa(made.certificate) ?? false;
     const source = await createCertificateSource({ files: { certFile, keyFile }, clock, log, metrics, intervalMs, beside });
     try {
       checkOwn(source.current(), certFile, hubId, caFile, ca.bundle);
+      const { cert, key } = source.current();
+      const failure = await judgeMaterial({ cert, key, ca: ca.pems }, clock);
+      if (failure !== undefined) throw new FoedusError({ ...failure, message: `${certFile}: ${failure.message}` });
     } catch (error) {
       // It looks at the files again and again, which would keep a process alive that has nothing left to do.
       source.close();
@@ -103,6 +107,12 @@ export class Credentials {
   /** bundle is `caPems`, parsed. */
   get bundle(): readonly X509Certificate[] {
     return this.#bundle;
+  }
+
+  /** trusted is `bundle` with the intermediates through which this process's own certificate leads to it: they sign for callers too. */
+  get trusted(): readonly X509Certificate[] {
+    const { issuers } = this.certificate;
+    return [...this.#bundle, ...issuers.filter((ca) => !ca.checkIssued(ca) && issuedBy(ca, this.#bundle, issuers))];
   }
 
   /** onRenewed is called after each renewal of the certificate, and after each change of the CA set. */
@@ -152,6 +162,11 @@ export class Credentials {
     return this.client(service, { ...endpoint, expected, caPems: view.caPems, revoked: view.revoked }, options);
   }
 
+  /** again gives every client what it dials with anew, because what a server must not show changed. */
+  again(): void {
+    for (const { credentials, target } of this.#clients) credentials.rotate(this.#materialFor(target));
+  }
+
   /** reload looks at the files now. */
   async reload(): Promise<boolean> {
     return this.#source.reload();
@@ -162,16 +177,16 @@ export class Credentials {
   }
 
   /**
-   * adoptCa reads the CA file and takes what changed in it; true if something did. A set that did not issue the certificate `leaf`, which
+   * adoptCa reads the CA file and takes what changed in it; true if something did. A set that did not issue the certificate, which
    * this process shows, would make its own services refuse it: like one that cannot be read it is told once, and the last good set stays.
    */
-  adoptCa(leaf: X509Certificate): boolean {
+  adoptCa({ leaf, issuers }: Pick<Certificate, "leaf" | "issuers">): boolean {
     try {
       const { pems, bundle } = readCa(this.#caFile);
       const same = pems.join() === this.#ca.join();
       if (same) this.#caProblem = "";
       if (same) return false;
-      if (!issuedBy(leaf, bundle))
+      if (!issuedBy(leaf, bundle, issuers))
         throw fail(
           "FOREIGN_CA",
           `${this.#caFile} no longer has the CA that issued the certificate in use; put both into it until that is renewed`,
@@ -191,12 +206,12 @@ export class Credentials {
 
   #materialFor({ caPems, revoked = [] }: Target): PeerMaterial {
     const { cert, key } = this.certificate;
-    return { cert, key, ca: pemsOf(caPems), revoked };
+    return { cert, key, ca: pemsOf(caPems), revoked: pemsOf(revoked) };
   }
 
   #renewed(): void {
-    this.adoptCa(this.certificate.leaf);
-    for (const { credentials, target } of this.#clients) credentials.rotate(this.#materialFor(target));
+    this.adoptCa(this.certificate);
+    this.again();
   }
 }
 
@@ -219,10 +234,16 @@ interface CaSet {
 }
 
 /** checkOwn makes sure that this hub's callers and peers will take the certificate for what the configuration says. */
-function checkOwn({ leaf, id }: Certificate, certFile: string, hubId: string, caFile: string, bundle: readonly X509Certificate[]): void {
+function checkOwn(
+  { leaf, id, issuers }: Certificate,
+  certFile: string,
+  hubId: string,
+  caFile: string,
+  bundle: readonly X509Certificate[],
+): void {
   if (id.hubId !== hubId || id.kind !== "service")
     throw fail("NOT_CONFIGURED", `${certFile} is for ${id.uri} and not for a service of ${hubId}; correct tls.cert or hub_id`);
-  if (!issuedBy(leaf, bundle))
+  if (!issuedBy(leaf, bundle, issuers))
     throw fail("NOT_CONFIGURED", `${certFile} is not signed by a CA in ${caFile}; correct tls.ca, or issue the certificate with that CA`);
 }
 

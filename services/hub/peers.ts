@@ -135,6 +135,7 @@ export class ViewAuthority implements PeerAuthority {
   readonly hubId: string;
   readonly #own: () => readonly X509Certificate[];
   #views = new Map<string, { readonly view: PeerView; readonly bundle: readonly X509Certificate[] }>();
+  #revoked: ReadonlySet<string> = new Set();
   #version = 1;
 
   constructor(hubId: string, own: () => readonly X509Certificate[]) {
@@ -166,6 +167,17 @@ export class ViewAuthority implements PeerAuthority {
     this.#version++;
   }
 
+  /** revokeOwn replaces the thumbprints of this hub's own certificates that are refused. */
+  revokeOwn(thumbprints: ReadonlySet<string>): void {
+    this.#revoked = thumbprints;
+    this.#version++;
+  }
+
+  /** ownRevoked are those thumbprints. */
+  get ownRevoked(): readonly string[] {
+    return [...this.#revoked];
+  }
+
   /** pems are the CA certificates of all known peers, for the TLS layer: who a caller is, is decided per bundle. */
   pems(): string[] {
     return [...this.#views.values()].flatMap(({ view }) => (view.terminated ? [] : view.caPems));
@@ -180,6 +192,7 @@ export class ViewAuthority implements PeerAuthority {
   }
 
   revoked(thumbprint: string): boolean {
+    if (this.#revoked.has(thumbprint)) return true;
     for (const { view } of this.#views.values()) if (view.revoked.includes(thumbprint)) return true;
     return false;
   }

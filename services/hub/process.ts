@@ -29,6 +29,8 @@ import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { showDisk, showStoreSize } from "#runtime/store/usage.ts";
 import { type ModuleRow, Supervisor } from "#runtime/supervisor.ts";
 import { createServerCredentials } from "#runtime/tls/credentials.ts";
+import { judgeMaterial } from "#runtime/tls/judge.ts";
+import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
@@ -41,6 +43,7 @@ import { nextIncarnation, resolveFrom } from "./identity.ts";
 import { LiveConfig } from "./live-config.ts";
 import { createModules, type OwnClients, type Wiring } from "./modules.ts";
 import { createSessionReporter, PeerFeed, ViewAuthority } from "./peers.ts";
+import { RevokedFile } from "./revoked-file.ts";
 import { SOFTWARE } from "./version.ts";
 
 /** Proto packages that this software speaks, for Hello and SessionOpen. */
@@ -172,7 +175,8 @@ export class HubProcess {
     if (this.#interrupted.signal.aborted) return;
     this.#credentials = await this.#loadCredentials();
     if (this.#metricsHost !== undefined) this.#credentials.onRenewed(() => this.#ops?.rotate(this.#opsTls()));
-    this.#authority = new ViewAuthority(config.hub_id, () => this.#credentials?.bundle ?? []);
+    this.#authority = new ViewAuthority(config.hub_id, () => this.#credentials?.trusted ?? []);
+    this.#followRevoked();
     this.#verifier = this.#makeVerifier();
     // A hub that does not trace loads nothing of it.
     if (config.tracing.endpoint !== "") {
@@ -273,7 +277,8 @@ export class HubProcess {
 
   async #startOps(): Promise<OpsServer> {
     const { config, runs } = this.#o;
-    const admit = (certificate: X509Certificate, path: string) => admitReader(config.hub_id, certificate, path);
+    const admit = (certificate: X509Certificate, path: string): boolean =>
+      admitReader(config.hub_id, certificate, path) && this.#authority?.revoked(thumbprintOf(certificate)) !== true;
     const { health, metrics } = opsPorts(config, runs);
     const host = this.#metricsHost;
     const apart = host === undefined ? {} : { metrics: { host, ...metrics }, tls: this.#opsTls(), admit };
@@ -356,6 +361,25 @@ export class HubProcess {
       this.#o.log.error({ failure, retryMs: CLOCK_RETRY_MS }, "clock is not set; waiting for it");
       await sleep(this.#o.clock, CLOCK_RETRY_MS, this.#interrupted.signal).catch(() => undefined);
     }
+  }
+
+  /** followRevoked refuses this hub's own certificates that an operator revoked, and cuts what they have open. */
+  #followRevoked(): void {
+    const { config, folder, clock, log } = this.#o;
+    const file = new RevokedFile({
+      path: resolveFrom(folder, config.tls.revoked),
+      clock,
+      log,
+      events: this.#events.sink("hub"),
+      apply: (thumbprints) => {
+        this.#authority?.revokeOwn(thumbprints);
+        this.#credentials?.again();
+        this.#server?.cut(({ thumbprint }) => thumbprints.has(thumbprint));
+      },
+    });
+    file.start();
+    this.#reloads.push(() => file.look());
+    this.#stops.push(() => file.stop());
   }
 
   #watchClock(): void {
@@ -562,10 +586,22 @@ export class HubProcess {
     const views = feed.current();
     const before = authority.pems().join();
     authority.update(views, this.#o.log);
-    if (authority.pems().join() !== before) this.#server?.rotate(this.#serverMaterial());
+    if (authority.pems().join() !== before) {
+      this.#server?.rotate(this.#serverMaterial());
+      void this.#judge();
+    }
     const gone = new Set(views.filter((view) => view.terminated).map((view) => view.hubId));
     this.#server?.cut(({ hubId, thumbprint }) => gone.has(hubId) || authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
     this.#server?.recheck();
+  }
+
+  /** judge says when a peer's CA keeps TLS from taking our own certificate: two CAs of one name cannot always be told apart. */
+  async #judge(): Promise<void> {
+    const failure = await judgeMaterial(this.#serverMaterial(), this.#o.clock);
+    if (failure === undefined) return;
+    this.#o.log.error({ failure }, "certificate is not taken beside the CAs of the peers");
+    const text = `with the CAs of the peers: ${failure.message}`;
+    this.#events.sink("hub").report({ kind: "CREDENTIAL", severity: "ERROR", text });
   }
 
   #serverMaterial(): { cert: string; key: string; ca: readonly string[] } {
@@ -590,7 +626,13 @@ export class HubProcess {
     const binding = this.#bindings.find((candidate) => candidate.service.typeName === service.typeName);
     if (binding !== undefined) return createLocalClient(service, binding, { caller: this.#self(), clock, log, ids: entropy });
     const { host, port } = config.services[name];
-    return this.#credentials!.client(service, { host, port, expected: { hubId: config.hub_id }, caPems: () => this.#credentials!.caPems });
+    return this.#credentials!.client(service, {
+      host,
+      port,
+      expected: { hubId: config.hub_id },
+      caPems: () => this.#credentials!.caPems,
+      revoked: () => this.#authority!.ownRevoked,
+    });
   }
 
   /** self is this process as a caller of its own services. */

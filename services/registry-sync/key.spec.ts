@@ -1,11 +1,13 @@
 import { X509Certificate } from "node:crypto";
-import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
+import { systemClock } from "#runtime/clock.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
+import { type ForeignOptions, foreignPki, hasOpenssl } from "../../test/testca/foreign.ts";
 import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";
 import { type KeyCheck, KeyStatement, loadFeedKey, makeKeyStatement, verifyKeyStatement } from "./key.ts";
 
@@ -60,11 +62,14 @@ describe("key statements", () => {
     [alpha, beta] = await Promise.all([testHub("alpha"), testHub("beta")]);
   });
 
-  test.each([["hub"], ["registry-sync"]])("one signed by the service %s is believed", (name) => {
-    const key = verifyKeyStatement(statement(alpha.service(name)), check(alpha));
-    expect(key).toMatchObject({ serial: 1, revokesUpTo: 0 });
-    expect("publicKey" in key && Buffer.from(key.publicKey).equals(Buffer.from(held.key.publicKey))).toBe(true);
-  });
+  test.each([["hub"], ["registry-sync"], ["discovery"], ["command-forwarding"], ["telemetry"]])(
+    "one signed by the service %s is believed",
+    (name) => {
+      const key = verifyKeyStatement(statement(alpha.service(name)), check(alpha));
+      expect(key).toMatchObject({ serial: 1, revokesUpTo: 0 });
+      expect("publicKey" in key && Buffer.from(key.publicKey).equals(Buffer.from(held.key.publicKey))).toBe(true);
+    },
+  );
 
   const refused = (bytes: Uint8Array, how: KeyCheck, words: RegExp): void => {
     const answer = verifyKeyStatement(bytes, how);
@@ -73,11 +78,11 @@ describe("key statements", () => {
 
   test("others are not", () => {
     const good = statement(alpha.service());
-    refused(statement(alpha.service("discovery")), check(alpha), /discovery/);
+    refused(statement(alpha.service("printer")), check(alpha), /printer/);
     refused(statement(alpha.gateway()), check(alpha), /gateway/);
     refused(statement(alpha.withoutUri()), check(alpha), /without a single SPIFFE id/);
     refused(statement(alpha.service(), "beta"), check(alpha), /for beta/);
-    refused(good, check(beta), /not by the registry of beta/);
+    refused(good, check(beta), /not by a service of beta/);
     refused(statement(beta.impersonating("alpha")), check(alpha), /not signed by a CA of alpha/);
     refused(good, check(alpha, { bundle: [] }), /not signed by a CA/);
     refused(good, check(alpha, { nowWall: alpha.now.getTime() + 400 * 86_400_000 }), /outside its validity/);
@@ -85,6 +90,35 @@ describe("key statements", () => {
     refused(statement(credential), check(alpha, { revoked: [thumbprintOf(new X509Certificate(credential.certificatePem))] }), /revoked/);
     refused(Uint8Array.of(1, 2, 3), check(alpha), /malformed/);
     refused(new Uint8Array(0), check(alpha), /certificate|malformed/);
+  });
+
+  const kinds: readonly ForeignOptions[] = [
+    { ca: "rsa", leaf: "rsa" },
+    { ca: "p256", leaf: "p256" },
+    { ca: "p384", leaf: "p384" },
+    { ca: "ed25519", leaf: "ed25519" },
+    { ca: "p384", leaf: "ed25519", intermediate: true },
+    { ca: "ed25519", leaf: "rsa", intermediate: true },
+  ];
+  describe.skipIf(!hasOpenssl).each(kinds)("F-8 with a certificate of %j (skipped without openssl)", (options) => {
+    test("it is believed, and no changed byte of it", () => {
+      const dir = mkdtempSync(join(folder, "foreign-"));
+      foreignPki(dir, "gamma", { ...options, services: ["discovery"] });
+      const read = (file: string): string => readFileSync(join(dir, file), "utf8");
+      const credential = { cert: read("service-discovery.pem"), key: read("service-discovery.key") };
+      const how: KeyCheck = { hubId: "gamma", bundle: [new X509Certificate(read("ca.pem"))], revoked: [], nowWall: systemClock.wall() };
+      const bytes = makeKeyStatement("gamma", held, credential);
+      expect(verifyKeyStatement(bytes, how)).toMatchObject({ serial: 1 });
+      const signed = fromBinary(SignedKeyStatementSchema, bytes);
+      for (const at of [0, 10, signed.signature.length - 1]) {
+        const signature = Buffer.from(signed.signature);
+        signature[at] = (signature[at] as number) ^ 1;
+        refused(toBinary(SignedKeyStatementSchema, create(SignedKeyStatementSchema, { ...signed, signature })), how, /signature/);
+      }
+      // Without the intermediate nobody can know who signed.
+      const alone = toBinary(SignedKeyStatementSchema, create(SignedKeyStatementSchema, { ...signed, chain: signed.chain.slice(0, 1) }));
+      if (options.intermediate === true) refused(alone, how, /not signed by a CA of gamma/);
+    });
   });
 
   test("one whose statement was changed after signing is not", () => {

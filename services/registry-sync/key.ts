@@ -1,12 +1,12 @@
-import { constants, sign, verify, X509Certificate } from "node:crypto";
+import { constants, type KeyObject, sign, verify, X509Certificate } from "node:crypto";
 import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#runtime/crypto.ts";
 import { placeNew, readText } from "#runtime/files.ts";
-import type { KeyMaterial } from "#runtime/tls/credentials.ts";
-import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
+import { type KeyMaterial, parseCertificates } from "#runtime/tls/credentials.ts";
+import { INTERMEDIATES_MAX, issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 
 /** Context of the signature over a statement: no signature made for another purpose can pass for it. */
 const CONTEXT = Buffer.from("foedus.feed-key.v1\0");
@@ -14,8 +14,35 @@ const CONTEXT = Buffer.from("foedus.feed-key.v1\0");
 /** RSASSA-PSS with SHA-256 and a salt as long as the hash (RFC 8017, section 8.1). */
 const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 } as const;
 
-/** Names of services whose certificate may sign for the hub's feeds: the registry itself, or the one process of single mode. */
-const SIGNERS: readonly string[] = ["registry-sync", "hub"];
+/** Names of services whose certificate may sign for the hub's feeds: any that the schema knows, or the one process of single mode. */
+const SIGNERS: readonly string[] = ["hub", "registry-sync", "discovery", "command-forwarding", "telemetry"];
+
+/** Most certificates of a statement: the leaf and what stands between it and the pinned CA. */
+const CHAIN_MAX = 1 + INTERMEDIATES_MAX;
+
+/** Scheme is how a certificate's key signs a statement; the key alone decides, so that nothing can be negotiated down. */
+interface Scheme {
+  readonly hash: "sha256" | null;
+  readonly options: object;
+}
+
+/**
+ * SCHEMES, by the type of the certificate's key: RSASSA-PSS with SHA-256; ECDSA with SHA-256, the signature in DER as in TLS; Ed25519
+ * (RFC 8032), which hashes by itself.
+ */
+const SCHEMES: Readonly<Record<string, Scheme>> = {
+  rsa: { hash: "sha256", options: PSS },
+  ec: { hash: "sha256", options: { dsaEncoding: "der" } },
+  ed25519: { hash: null, options: {} },
+};
+
+const schemeOf = (key: KeyObject): Scheme | undefined => {
+  const type = key.asymmetricKeyType ?? "";
+  return Object.hasOwn(SCHEMES, type) ? SCHEMES[type] : undefined;
+};
+
+/** noScheme says which keys can be used instead. */
+const noScheme = (key: KeyObject): string => `has a key of type ${key.asymmetricKeyType}; RSA, ECDSA and Ed25519 keys can sign`;
 
 /** HeldKey is this hub's feed key as it is kept. */
 export interface HeldKey {
@@ -92,18 +119,12 @@ function createKey(path: string): HeldKey {
   return readKey(path) as HeldKey;
 }
 
-/** certificatesOf splits a PEM text with several certificates, leaf first. */
-export function certificatesOf(pem: string): X509Certificate[] {
-  return (pem.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []).map((one) => new X509Certificate(one));
-}
-
 /**
  * makeKeyStatement says, signed with the service's certificate, which key signs this hub's feeds: the bytes of a
  * SignedKeyStatement. It is valid as long as that certificate; make a new one when the certificate is renewed.
  */
 export function makeKeyStatement(hubId: string, held: HeldKey, credential: KeyMaterial): Buffer {
-  const chain = certificatesOf(credential.cert);
-  const [leaf] = chain;
+  const [leaf, ...issuers] = parseCertificates([credential.cert]);
   if (leaf === undefined) throw fail("FEED_KEY_INVALID", "the service certificate is missing, so nobody could check this hub's feeds");
   const statement = toBinary(
     FeedKeyStatementSchema,
@@ -115,8 +136,12 @@ export function makeKeyStatement(hubId: string, held: HeldKey, credential: KeyMa
       notAfterMs: BigInt(leaf.validToDate.getTime()),
     }),
   );
-  const signature = sign("sha256", Buffer.concat([CONTEXT, statement]), { key: credential.key, ...PSS });
-  const signed = create(SignedKeyStatementSchema, { statement, signature, chain: [leaf.raw] });
+  const scheme = schemeOf(leaf.publicKey);
+  if (scheme === undefined) throw fail("FEED_KEY_INVALID", `the certificate of this service ${noScheme(leaf.publicKey)} feeds`);
+  const signature = sign(scheme.hash, Buffer.concat([CONTEXT, statement]), { key: credential.key, ...scheme.options });
+  // A root proves nothing: who checks this has pinned it.
+  const between = issuers.filter((ca) => !ca.checkIssued(ca)).slice(0, INTERMEDIATES_MAX);
+  const signed = create(SignedKeyStatementSchema, { statement, signature, chain: [leaf, ...between].map(({ raw }) => raw) });
   return Buffer.from(toBinary(SignedKeyStatementSchema, signed));
 }
 
@@ -138,12 +163,14 @@ export function verifyKeyStatement(bytes: Uint8Array, check: KeyCheck): PeerKey 
   try {
     const signed = fromBinary(SignedKeyStatementSchema, bytes);
     const statement = fromBinary(FeedKeyStatementSchema, signed.statement);
-    const [der] = signed.chain;
-    if (der === undefined) return invalid("the feed key statement has no certificate");
-    const leaf = new X509Certificate(der);
-    const problem = leafProblem(leaf, check);
+    const [leaf, ...issuers] = signed.chain.slice(0, CHAIN_MAX).map((der) => new X509Certificate(der));
+    if (leaf === undefined) return invalid("the feed key statement has no certificate");
+    const problem = leafProblem(leaf, issuers, check);
     if (problem !== undefined) return invalid(problem);
-    if (!verify("sha256", Buffer.concat([CONTEXT, signed.statement]), { key: leaf.publicKey, ...PSS }, signed.signature))
+    const scheme = schemeOf(leaf.publicKey);
+    if (scheme === undefined) return invalid(`the certificate of the feed key statement ${noScheme(leaf.publicKey)} statements`);
+    const signedText = Buffer.concat([CONTEXT, signed.statement]);
+    if (!verify(scheme.hash, signedText, { key: leaf.publicKey, ...scheme.options }, signed.signature))
       return invalid("the signature of the feed key statement is wrong");
     const key: PeerKey = {
       publicKey: statement.key,
@@ -163,16 +190,17 @@ export function verifyKeyStatement(bytes: Uint8Array, check: KeyCheck): PeerKey 
   }
 }
 
-function leafProblem(leaf: X509Certificate, check: KeyCheck): string | undefined {
+function leafProblem(leaf: X509Certificate, issuers: readonly X509Certificate[], check: KeyCheck): string | undefined {
   const uris = uriSans(leaf);
   const id = uris.length === 1 ? parseSpiffeId(uris[0] as string) : undefined;
   if (id === undefined || id.hubId !== check.hubId || id.kind !== "service" || !SIGNERS.includes(id.name))
-    return `the feed key statement is signed by ${id?.uri ?? "a certificate without a single SPIFFE id"} and not by the registry of ${check.hubId}`;
+    return `the feed key statement is signed by ${id?.uri ?? "a certificate without a single SPIFFE id"} and not by a service of ${check.hubId}`;
   if (leaf.ca) return "the feed key statement is signed by a CA and not by a service";
-  if (!issuedBy(leaf, check.bundle)) return `the certificate of the feed key statement is not signed by a CA of ${check.hubId}`;
-  if (check.nowWall < leaf.validFromDate.getTime() || check.nowWall >= leaf.validToDate.getTime())
-    return "the certificate of the feed key statement is outside its validity";
-  if (leaf.publicKey.asymmetricKeyType !== "rsa") return "the certificate of the feed key statement has no RSA key";
+  const inDate = ({ validFromDate, validToDate }: X509Certificate): boolean =>
+    check.nowWall >= validFromDate.getTime() && check.nowWall < validToDate.getTime();
+  if (!issuedBy(leaf, check.bundle, issuers.filter(inDate)))
+    return `the certificate of the feed key statement is not signed by a CA of ${check.hubId}`;
+  if (!inDate(leaf)) return "the certificate of the feed key statement is outside its validity";
   if (check.revoked.includes(thumbprintOf(leaf))) return "the certificate of the feed key statement is revoked";
   return undefined;
 }

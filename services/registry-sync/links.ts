@@ -13,8 +13,9 @@ import { RawMessage } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/rpc/peer-links.ts";
 import { DEFAULT_WINDOW_BYTES } from "#runtime/rpc/session-stream.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
+import { parseCertificates } from "#runtime/tls/credentials.ts";
 import { frameFromProto, frameToProto, segmentMessage } from "./frame-codec.ts";
-import { certificatesOf, type verifyKeyStatement } from "./key.ts";
+import type { verifyKeyStatement } from "./key.ts";
 import type { FeedPosition, Input, Output, PeerFrame } from "./messages.ts";
 import { Probes } from "./probes.ts";
 import { FRAME_OVERHEAD } from "./session.ts";
@@ -207,7 +208,7 @@ export class Links {
     for (const view of views) {
       const old = before.get(view.hubId);
       const same = old !== undefined && old.view.caPems.join() === view.caPems.join();
-      this.#peers.set(view.hubId, { view, bundle: same ? old.bundle : view.caPems.flatMap(certificatesOf) });
+      this.#peers.set(view.hubId, { view, bundle: same ? old.bundle : parseCertificates(view.caPems) });
     }
     const peers = views.map(({ hubId, share, level }) => ({ hubId, share, level }));
     this.#o.shell.tell({ kind: "peers", peers, complete: this.#known }, "peers");

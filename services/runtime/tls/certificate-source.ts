@@ -6,7 +6,7 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
-import { checkPair, type KeyMaterial } from "./credentials.ts";
+import { checkPair, type KeyMaterial, parseCertificates } from "./credentials.ts";
 import { parseSpiffeId, type SpiffeId, thumbprintOf, uriSans } from "./peer-identity.ts";
 
 /** CertificateFiles are the two files of an identity. */
@@ -20,6 +20,8 @@ export interface CertificateFiles {
 /** Certificate is an identity of this hub that was read and checked. */
 export interface Certificate extends KeyMaterial {
   readonly leaf: X509Certificate;
+  /** What follows the leaf in the file. */
+  readonly issuers: readonly X509Certificate[];
   readonly thumbprint: string;
   readonly id: SpiffeId;
   /** Wall-clock ms at which it expires. */
@@ -89,7 +91,15 @@ export async function loadCertificate(files: CertificateFiles, nowWall: number):
     if (nowWall >= leaf.validToDate.getTime()) throw fail("CERTIFICATE_EXPIRED", `the certificate expired at ${leaf.validTo}; renew it`);
     if (nowWall < leaf.validFromDate.getTime())
       throw fail("CERTIFICATE_EXPIRED", `the certificate is not valid before ${leaf.validFrom}; check the clock`);
-    return { cert, key, leaf, id, thumbprint: thumbprintOf(leaf), notAfterWall: leaf.validToDate.getTime() };
+    return {
+      cert,
+      key,
+      leaf,
+      issuers: parseCertificates([cert]).slice(1),
+      id,
+      thumbprint: thumbprintOf(leaf),
+      notAfterWall: leaf.validToDate.getTime(),
+    };
   } catch (error) {
     throw named(error, files);
   }

@@ -1,7 +1,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import type { SecureServerOptions } from "node:http2";
 import { isIP, type Socket } from "node:net";
-import { connect, createSecureContext, type PeerCertificate, type SecureContext, type SecureContextOptions } from "node:tls";
+import { connect, createSecureContext, type SecureContext, type SecureContextOptions, type TLSSocket } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
@@ -31,9 +31,19 @@ export interface PeerMaterial extends KeyMaterial {
   readonly revoked?: readonly string[];
 }
 
-/** splitPem takes a PEM text with several certificates apart. */
+const PEM_BEGIN = "-----BEGIN CERTIFICATE-----";
+const PEM_END = "-----END CERTIFICATE-----";
+
+/** splitPem takes a PEM text with several certificates apart, in one pass whatever the text is. */
 export function splitPem(pem: string): string[] {
-  return pem.match(/-----BEGIN CERTIFICATE-----[\s\S]+?-----END CERTIFICATE-----/g) ?? [];
+  const found: string[] = [];
+  for (let from = pem.indexOf(PEM_BEGIN); from >= 0; ) {
+    const end = pem.indexOf(PEM_END, from);
+    if (end < 0) break;
+    found.push(pem.slice(from, end + PEM_END.length));
+    from = pem.indexOf(PEM_BEGIN, end);
+  }
+  return found;
 }
 
 /** parseCertificates reads all certificates of some PEM texts; INVALID_FIELD when one cannot be read. */
@@ -66,13 +76,18 @@ export function checkPair({ cert, key }: KeyMaterial): X509Certificate {
 }
 
 /** contextOf checks material and makes it ready for TLS; it throws before anything is published. */
-function contextOf(material: ServerMaterial | PeerMaterial): { readonly options: SecureContextOptions; readonly context: SecureContext } {
+export function contextOf(material: ServerMaterial | PeerMaterial): {
+  readonly options: SecureContextOptions;
+  readonly context: SecureContext;
+} {
   checkPair(material);
   const options: SecureContextOptions = {
     minVersion: MIN_VERSION,
     cert: material.cert,
     key: material.key,
     ca: parseCertificates(material.ca).map(String),
+    // What an operator pins is trusted as it is: an intermediate may be pinned without the root above it.
+    allowPartialTrustChain: true,
   };
   try {
     return { options, context: createSecureContext(options) };
@@ -170,8 +185,8 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return this.#lastFailure;
   }
 
-  #check(certificate: PeerCertificate): Error | undefined {
-    const failure = checkServer(new X509Certificate(certificate.raw), this.#expected, this.#bundle, this.#wall(), this.#revoked);
+  #check(leaf: X509Certificate): Error | undefined {
+    const failure = checkServer(leaf, this.#expected, this.#bundle, this.#wall(), this.#revoked);
     this.#lastFailure = failure;
     return failure === undefined ? undefined : new FoedusError(failure);
   }
@@ -179,13 +194,14 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #connect(socket: Socket, host: string): ReturnType<Connector["connect"]> {
     return new Promise((resolve, reject) => {
       this.#lastFailure = undefined;
-      const secure = connect({
+      const secure: TLSSocket = connect({
         socket,
         secureContext: this.#context,
         ALPNProtocols: ["h2"],
         minVersion: MIN_VERSION,
         ...(isIP(host) === 0 && host !== "" ? { servername: host } : {}),
-        checkServerIdentity: (_host, certificate) => this.#check(certificate),
+        // The certificate as the socket has it comes with its intermediates.
+        checkServerIdentity: (_host, { raw }) => this.#check(secure.getPeerX509Certificate() ?? new X509Certificate(raw)),
       });
       secure.once("secureConnect", () => {
         // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.

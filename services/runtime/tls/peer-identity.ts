@@ -66,9 +66,43 @@ export function prefixesOf(units: readonly string[]): string[] {
   return units.filter((unit) => unit.startsWith("prefix:")).map((unit) => unit.slice("prefix:".length));
 }
 
-/** issuedBy tells whether one of a hub's CA certificates signed this leaf directly. */
-export function issuedBy(leaf: X509Certificate, bundle: readonly X509Certificate[]): boolean {
-  return bundle.some((ca) => ca.ca && leaf.checkIssued(ca) && leaf.verify(ca.publicKey));
+/** Most certificates between a leaf and the CA that is pinned. */
+export const INTERMEDIATES_MAX = 4;
+
+/**
+ * issuersOf lists what came with a leaf in TLS, next issuer first; nothing for one that was read from a file. Servers are not told either
+ * by Node 24.21 (nodejs/node#65579), so that callers under an intermediate need that CA pinned beside, or instead of, its root.
+ */
+export function issuersOf(leaf: X509Certificate): X509Certificate[] {
+  const found: X509Certificate[] = [];
+  let next = leaf.issuerCertificate;
+  while (next !== undefined && found.length <= INTERMEDIATES_MAX) {
+    found.push(next);
+    next = next.issuerCertificate;
+  }
+  return found;
+}
+
+const signedBy = (one: X509Certificate, ca: X509Certificate): boolean => ca.ca && one.checkIssued(ca) && one.verify(ca.publicKey);
+
+/**
+ * issuedBy tells whether one of a hub's pinned CA certificates signed this leaf, itself or through intermediates that came with the leaf
+ * (`between`). Only what is pinned is trusted: an intermediate counts for nothing but the signature that a pinned CA put under it.
+ */
+export function issuedBy(
+  leaf: X509Certificate,
+  bundle: readonly X509Certificate[],
+  between: readonly X509Certificate[] = issuersOf(leaf),
+): boolean {
+  let at = leaf;
+  for (let steps = 0; steps <= INTERMEDIATES_MAX; steps++) {
+    const one = at;
+    if (bundle.some((ca) => signedBy(one, ca))) return true;
+    const next = between.find((ca) => signedBy(one, ca));
+    if (next === undefined || next.checkIssued(next)) return false;
+    at = next;
+  }
+  return false;
 }
 
 /** ExpectedPeer is who a client wants at the other end: a service of one hub, by name or any. */

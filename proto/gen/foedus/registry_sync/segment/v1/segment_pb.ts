@@ -622,14 +622,15 @@ export type SignedKeyStatement = Message<"foedus.registry_sync.segment.v1.Signed
   statement: Uint8Array;
 
   /**
-   * RSASSA-PSS (SHA-256, salt 32) over "foedus.feed-key.v1\0" followed by `statement`, by the first certificate of `chain`.
+   * Signature over "foedus.feed-key.v1\0" followed by `statement`, by the key of the first certificate of `chain`. The type of that key
+   * decides: RSA: RSASSA-PSS (SHA-256, salt 32); EC: ECDSA with SHA-256, DER; Ed25519: RFC 8032.
    *
    * @generated from field: bytes signature = 2;
    */
   signature: Uint8Array;
 
   /**
-   * Certificate of the hub's service, DER, leaf first.
+   * Certificate of a service of the hub, DER, leaf first, and up to four intermediates between it and the CA that peers have pinned.
    *
    * @generated from field: repeated bytes chain = 3;
    */

@@ -1,0 +1,143 @@
+import { existsSync } from "node:fs";
+import * as z from "zod";
+import { fail } from "#kernel/error.ts";
+import type { Clock } from "#runtime/clock.ts";
+import { FollowedFiles } from "#runtime/config/follow.ts";
+import type { EventSink } from "#runtime/events.ts";
+import { readText } from "#runtime/files.ts";
+import type { Logger } from "#runtime/log/log.ts";
+import { oneLine } from "./federation-file.ts";
+
+/** A revoked certificate is refused within two seconds (D-15). */
+const LOOK_MS = 1_000;
+
+/** Entries that count; a certificate that has expired needs none. */
+const REVOKED_MAX = 10_000;
+
+/** RevokedEntry is one certificate of this hub that is refused: what it was and why is for people. */
+export interface RevokedEntry {
+  /** SHA-256 of its DER, 64 hex digits. */
+  readonly sha256: string;
+  readonly spiffe_id?: string | undefined;
+  readonly reason?: string | undefined;
+  /** ISO 8601. */
+  readonly at?: string | undefined;
+}
+
+const revokedFile = z.strictObject({
+  revoked: z
+    .array(
+      z.strictObject({
+        sha256: z.string().regex(/^[0-9a-f]{64}$/, "must be a SHA-256 in 64 hex digits"),
+        spiffe_id: z.string().max(200).optional(),
+        reason: z.string().max(200).optional(),
+        at: z.string().max(40).optional(),
+      }),
+    )
+    .max(REVOKED_MAX),
+});
+
+/** readRevoked reads the list of this hub's own revoked certificates; a missing file is an empty one. NOT_CONFIGURED if it is damaged. */
+export function readRevoked(path: string): readonly RevokedEntry[] {
+  if (!existsSync(path)) return [];
+  let parsed: z.ZodSafeParseResult<z.output<typeof revokedFile>>;
+  try {
+    parsed = revokedFile.safeParse(JSON.parse(readText(path)));
+  } catch (cause) {
+    throw fail("NOT_CONFIGURED", `the list of revoked certificates ${path} cannot be read: ${oneLine(cause)}`, { cause });
+  }
+  if (parsed.success) return parsed.data.revoked;
+  const [issue] = parsed.error.issues;
+  throw fail(
+    "NOT_CONFIGURED",
+    `the list of revoked certificates ${path} is not valid: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`,
+  );
+}
+
+/** encodeRevoked writes the list as it stands in the file. */
+export function encodeRevoked(revoked: readonly RevokedEntry[]): string {
+  return `${JSON.stringify({ revoked }, undefined, 2)}\n`;
+}
+
+/** thumbprintFrom is a SHA-256 in hex as certificates are compared by. */
+const thumbprintFrom = (sha256: string): string => Buffer.from(sha256, "hex").toString("base64url");
+
+/** RevokedFileOptions say which file is followed, and by whom. */
+export interface RevokedFileOptions {
+  readonly path: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly events: EventSink;
+  /** apply takes the thumbprints of a changed file, at the start too. */
+  readonly apply: (thumbprints: ReadonlySet<string>) => void;
+}
+
+/** RevokedFile follows the list of this hub's own revoked certificates while the hub runs. A damaged one changes nothing and is told. */
+export class RevokedFile {
+  readonly #o: RevokedFileOptions;
+  readonly #files: FollowedFiles<readonly RevokedEntry[]>;
+  #known: ReadonlySet<string> = new Set();
+
+  constructor(options: RevokedFileOptions) {
+    this.#o = options;
+    this.#files = new FollowedFiles({
+      clock: options.clock,
+      intervalMs: LOOK_MS,
+      read: (noted) => {
+        noted(options.path);
+        return readRevoked(options.path);
+      },
+      apply: (entries) => this.#apply(entries),
+      failed: (error) => this.#failed(error),
+    });
+  }
+
+  /** start reads the file and follows it. A damaged one throws: a hub that forgot whom it refuses would let them in. */
+  start(): void {
+    this.#apply(this.#files.first());
+    this.#files.start();
+  }
+
+  stop(): void {
+    this.#files.stop();
+  }
+
+  /** look reads the file if it changed. */
+  look(): void {
+    this.#files.look();
+  }
+
+  #apply(entries: readonly RevokedEntry[]): void {
+    const { apply, log, events } = this.#o;
+    const next = new Set(entries.map(({ sha256 }) => sha256));
+    const fresh = entries.filter(({ sha256 }) => !this.#known.has(sha256));
+    const back = [...this.#known].filter((sha256) => !next.has(sha256));
+    this.#known = next;
+    apply(new Set([...next].map(thumbprintFrom)));
+    for (const { sha256, spiffe_id, reason } of fresh) {
+      log.warn({ sha256, spiffeId: spiffe_id, reason }, "certificate of this hub is revoked");
+      const what = `${spiffe_id ?? "a certificate of this hub"} (SHA-256 ${sha256}) is refused`;
+      events.report({
+        kind: "CREDENTIAL",
+        severity: "WARNING",
+        text: reason === undefined ? what : `${what}: ${reason}`,
+        fields: { sha256 },
+      });
+    }
+    for (const sha256 of back) {
+      log.warn({ sha256 }, "certificate of this hub is no longer revoked");
+      events.report({
+        kind: "CREDENTIAL",
+        severity: "WARNING",
+        text: `the certificate with SHA-256 ${sha256} is no longer refused`,
+        fields: { sha256 },
+      });
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#o.log.error({ error }, "list of revoked certificates is not valid; the last good one stays");
+    const text = `the list of revoked certificates is not valid; the last good one stays: ${oneLine(error)}`;
+    this.#o.events.report({ kind: "CREDENTIAL", severity: "ERROR", text });
+  }
+}
