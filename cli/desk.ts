@@ -10,6 +10,7 @@ import { checkFederation, type Federation, resolveFrom } from "../services/hub/i
 import type { Connection } from "./connect.ts";
 import { CliError, EXIT, toCliError, usage } from "./exit.ts";
 import { EMPTY, type PeerChange, withPeer } from "./federation-text.ts";
+import { clean } from "./format.ts";
 import type { Io } from "./io.ts";
 import { connectOwn, type OwnHub, type OwnHubFlags, readOwnHub } from "./own-hub.ts";
 
@@ -160,7 +161,7 @@ export async function running<T>(
     return await ask(asked);
   } catch (error) {
     const failure = toCliError(error, () => "");
-    if (failure.exitCode !== EXIT.connect) io.note(`the hub could not be asked: ${failure.message}\n`);
+    if (failure.exitCode !== EXIT.connect) io.note(`the hub could not be asked: ${clean(failure.message)}\n`);
     return undefined;
   }
 }

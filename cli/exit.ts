@@ -1,4 +1,5 @@
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
+import { printableJson, printableLines } from "#kernel/printable.ts";
 import { clean } from "./format.ts";
 
 /** EXIT are the exit codes of the command; cli/README.md explains them and a test keeps the two equal. */
@@ -119,21 +120,27 @@ function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): str
 export function errorText(error: CliError): string {
   const { failure } = error;
   const field = failure?.field !== undefined && !error.message.includes(failure.field) ? ` (${clean(failure.field)})` : "";
-  const message = error.message.split("\n").map(clean).join("\n");
+  // Only a list of problems with our own configuration has lines; from elsewhere they would look like ours.
+  const message =
+    (error.cause instanceof Error && error.cause.name === "ConfigError") || failure === undefined
+      ? printableLines(error.message)
+      : clean(error.message);
   return `foedus: ${message}${field}${error.remedy === "" ? "" : `. ${error.remedy}`}\n`;
 }
 
 /** errorJson is the error for programs, on one line. */
 export function errorJson(error: CliError): string {
   const { failure } = error;
-  return `${JSON.stringify({
-    error: {
-      reason: failure?.reason ?? (error.exitCode === EXIT.usage ? "USAGE" : "FAILED"),
-      message: error.message,
-      remedy: error.remedy,
-      exit_code: error.exitCode,
-      ...(failure?.field === undefined ? {} : { field: failure.field }),
-      ...(failure?.facts === undefined ? {} : { facts: failure.facts }),
-    },
-  })}\n`;
+  return `${printableJson(
+    JSON.stringify({
+      error: {
+        reason: failure?.reason ?? (error.exitCode === EXIT.usage ? "USAGE" : "FAILED"),
+        message: error.message,
+        remedy: error.remedy,
+        exit_code: error.exitCode,
+        ...(failure?.field === undefined ? {} : { field: failure.field }),
+        ...(failure?.facts === undefined ? {} : { facts: failure.facts }),
+      },
+    }),
+  )}\n`;
 }

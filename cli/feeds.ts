@@ -3,7 +3,7 @@ import { type Feed, FeedSchema, ListFeedsRequestSchema } from "#gen/foedus/regis
 import type { FeedPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { connect } from "./connect.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
-import { ago } from "./format.ts";
+import { ago, clean } from "./format.ts";
 import type { Io } from "./io.ts";
 import { type Cell, table } from "./table.ts";
 import { freshnessCell, messageJson, type OperatorFlags, printJson } from "./verb.ts";
@@ -13,7 +13,7 @@ export async function run(io: Io, _args: readonly string[], options: OperatorFla
   using connection = await connect(options, io);
   const { feeds } = await connection.registry.listFeeds(create(ListFeedsRequestSchema), { signal: io.stopped });
   if (options.json) await printJson(io, { feeds: feeds.map((feed) => messageJson(FeedSchema, feed)) });
-  else if (options.quiet) await io.out(feeds.map(({ head }) => `${nameOf(head)}\n`).join(""));
+  else if (options.quiet) await io.out(feeds.map(({ head }) => `${clean(nameOf(head))}\n`).join(""));
   else if (feeds.length === 0) io.note("no feeds: nothing is shared in either direction yet\n");
   else await io.out(feedsText(io, feeds));
   return EXIT.ok;

@@ -1,5 +1,6 @@
 import { sleep } from "#runtime/clock.ts";
 import { EXIT, toCliError } from "./exit.ts";
+import { clean } from "./format.ts";
 import type { Io } from "./io.ts";
 
 const FIRST_WAIT_MS = 500;
@@ -24,7 +25,7 @@ export async function follow<T>(io: Io, open: () => AsyncIterable<T>, onMessage:
       if (io.stopped.aborted) return;
       const { exitCode, message } = toCliError(error, () => "");
       if (!arrived || exitCode !== EXIT.connect) throw error;
-      io.note(`foedus: connection lost (${message}); trying again in ${waitMs / 1000} s\n`);
+      io.note(`foedus: connection lost (${clean(message)}); trying again in ${waitMs / 1000} s\n`);
     }
     if (io.stopped.aborted) return;
     await sleep(io.clock, waitMs, io.stopped).catch(() => undefined);

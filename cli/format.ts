@@ -1,21 +1,15 @@
 import type { DescEnum } from "@bufbuild/protobuf";
 import type { GenEnum } from "@bufbuild/protobuf/codegenv2";
 import type { Value } from "#gen/foedus/common/v1/value_pb.ts";
+import { printable } from "#kernel/printable.ts";
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 86_400_000;
 
-/**
- * clean makes text from elsewhere safe to print: names and errors come from other hubs, and control characters, line ends or
- * bidirectional overrides in them could rewrite what the operator sees.
- */
-export function clean(text: string): string {
-  return text.replace(/[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, (character) =>
-    character === "\n" || character === "\t" ? " " : `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
-  );
-}
+/** clean makes text from elsewhere safe to print, on one line. */
+export const clean = printable;
 
 /** duration writes milliseconds in the largest unit that leaves at least one: "870 ms", "3 s", "12 min", "4 h", "9 d". */
 export function duration(ms: number | bigint): string {

@@ -164,7 +164,9 @@ export async function accept(io: Io, [text = ""]: readonly string[], flags: Acce
 /** withPin asks for the PIN until it is right, some times at most; with --pin once. */
 async function withPin(io: Io, flags: AcceptFlags, attempt: (pin: string) => Promise<Candidate>): Promise<Candidate> {
   for (let tries = flags.pin === undefined ? PIN_TRIES : 1; ; tries--) {
-    const pinCode = flags.pin ?? (await io.ask("PIN (six digits, from the operator who invited you): "))?.replace(/[\s-]/g, "");
+    // As it is printed, in two groups, it is taken as well.
+    const typed = flags.pin ?? (await io.ask("PIN (six digits, from the operator who invited you): "));
+    const pinCode = typed?.replace(/[\s-]/g, "");
     if (pinCode === undefined) throw usage("there is no PIN", "Type it, or give --pin.");
     if (!PIN_PATTERN.test(pinCode)) {
       if (tries <= 1) throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
@@ -176,7 +178,7 @@ async function withPin(io: Io, flags: AcceptFlags, attempt: (pin: string) => Pro
     } catch (error) {
       const wrong = error instanceof FoedusError && error.failure.reason === "PIN_MISMATCH";
       if (!wrong || tries <= 1 || error.failure.facts?.["attempts_left"] === "0") throw error;
-      io.note(`${error.failure.message}\n`);
+      io.note(`${clean(error.failure.message)}\n`);
     }
   }
 }

@@ -1,6 +1,7 @@
 import { createInterface, type Interface } from "node:readline";
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
+import { printableOutput } from "#kernel/printable.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { onHangup } from "./signals.ts";
 
@@ -66,12 +67,12 @@ export function processIo(options: { readonly quiet: boolean }): Io {
   return {
     out: (text) => {
       if (controller.signal.reason === "EPIPE") return Promise.resolve();
-      return writeTo(process.stdout, text);
+      return writeTo(process.stdout, printableOutput(text));
     },
     note: (text) => {
-      if (!options.quiet) process.stderr.write(text);
+      if (!options.quiet) process.stderr.write(printableOutput(text));
     },
-    error: (text) => void process.stderr.write(text),
+    error: (text) => void process.stderr.write(printableOutput(text)),
     ask: (question) => {
       questions ??= new Questions(controller.signal);
       return questions.ask(question);
@@ -109,7 +110,7 @@ class Questions {
   }
 
   ask(question: string): Promise<string | undefined> {
-    process.stderr.write(question);
+    process.stderr.write(printableOutput(question));
     const line = this.#ahead.shift();
     if (line !== undefined || this.#ended) return Promise.resolve(line);
     this.#lines.resume();

@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type LinkReport, LinkReportSchema, ListLinkCountersRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { connect } from "./connect.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
-import { ago, bytes } from "./format.ts";
+import { ago, bytes, clean } from "./format.ts";
 import type { Io } from "./io.ts";
 import { type Cell, table } from "./table.ts";
 import { messageJson, type OperatorFlags, printJson } from "./verb.ts";
@@ -12,7 +12,7 @@ export async function run(io: Io, _args: readonly string[], options: OperatorFla
   using connection = await connect(options, io);
   const { links } = await connection.telemetry.listLinkCounters(create(ListLinkCountersRequestSchema), { signal: io.stopped });
   if (options.json) await printJson(io, { links: links.map((link) => messageJson(LinkReportSchema, link)) });
-  else if (options.quiet) await io.out(links.map(({ peer, mount }) => `${peer} ${mount}\n`).join(""));
+  else if (options.quiet) await io.out(links.map(({ peer, mount }) => `${clean(peer)} ${mount}\n`).join(""));
   else if (links.length === 0) io.note("no links: there was no session with a peer yet\n");
   else await io.out(linksText(io, links));
   return EXIT.ok;

@@ -4,7 +4,7 @@ import { ValueTypeSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetNodeRequestSchema, type NodeRecord, NodeRecordSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Connection, connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
-import { ago, label, nodeText, valueText } from "./format.ts";
+import { ago, clean, label, nodeText, valueText } from "./format.ts";
 import type { Io } from "./io.ts";
 import { parseDuration, parseNode } from "./parse.ts";
 import { type Cell, facts, table } from "./table.ts";
@@ -29,7 +29,7 @@ export async function run(
   using connection = await connect(options, io);
   const record = await getNode(connection, text, io.stopped, maxStalenessMs);
   if (options.json) await printJson(io, messageJson(NodeRecordSchema, record));
-  else if (options.quiet) await io.out(record.state.map(({ key, value }) => `${key}=${valueText(value)}\n`).join(""));
+  else if (options.quiet) await io.out(record.state.map(({ key, value }) => `${clean(`${key}=${valueText(value)}`)}\n`).join(""));
   else await io.out(details(io, record));
   return EXIT.ok;
 }

@@ -13,7 +13,7 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Connection, connect } from "./connect.ts";
 import { EXIT, type ExitCode, usage } from "./exit.ts";
-import { ago, count, enumLabels, enumValue, label, nodeText } from "./format.ts";
+import { ago, clean, count, enumLabels, enumValue, label, nodeText } from "./format.ts";
 import type { Io } from "./io.ts";
 import { parseCount, parseHub, parseLabel } from "./parse.ts";
 import { type Cell, table } from "./table.ts";
@@ -72,7 +72,7 @@ export async function run(
       total,
     };
     await printJson(io, document);
-  } else if (options.quiet) await io.out(records.map((record) => `${nodeText(record.name)}\n`).join(""));
+  } else if (options.quiet) await io.out(records.map((record) => `${clean(nodeText(record.name))}\n`).join(""));
   else await show(io, found);
   return EXIT.ok;
 }

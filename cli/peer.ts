@@ -24,7 +24,7 @@ import {
 } from "./desk.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { peerEntry, withoutPeer, withPeer } from "./federation-text.ts";
-import { label } from "./format.ts";
+import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
 import { addressText, type OwnHubFlags } from "./own-hub.ts";
 import { parseHub } from "./parse.ts";
@@ -345,5 +345,5 @@ async function report(
   const file = relative(io.cwd, desk.path);
   if (live === undefined) return io.out(`${what} (${file}); the hub does not run, or could not be asked\n`);
   const problem = live.failure === undefined || live.state === LinkState.OPERATIONAL ? "" : `: ${live.failure.message}`;
-  await io.out(`${what} (${file}); the link is ${label(LinkStateSchema, live.state)}${problem.replace(/\p{Cc}/gu, " ")}\n`);
+  await io.out(`${what} (${file}); the link is ${label(LinkStateSchema, live.state)}${clean(problem)}\n`);
 }

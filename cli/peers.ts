@@ -8,7 +8,7 @@ import {
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
-import { count, duration, label, since } from "./format.ts";
+import { clean, count, duration, label, since } from "./format.ts";
 import type { Io } from "./io.ts";
 import { parseHub } from "./parse.ts";
 import { type Cell, facts, table } from "./table.ts";
@@ -38,7 +38,7 @@ export async function run(io: Io, [hubId]: readonly string[], options: OperatorF
   }
   const { peers } = await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal: io.stopped });
   if (options.json) await printJson(io, { peers: peers.map((peer) => messageJson(PeerSchema, peer)) });
-  else if (options.quiet) await io.out(peers.map((peer) => `${peer.hubId}\n`).join(""));
+  else if (options.quiet) await io.out(peers.map((peer) => `${clean(peer.hubId)}\n`).join(""));
   else if (peers.length === 0) io.note("no peers: this hub is not federated; its configuration names none\n");
   else await io.out(listText(io, peers));
   return EXIT.ok;

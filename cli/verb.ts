@@ -2,6 +2,7 @@ import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf"
 import { ErrorReasonSchema, type Failure } from "#gen/foedus/common/v1/error_pb.ts";
 import { Freshness, FreshnessSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { FoedusError, REASONS } from "#kernel/error.ts";
+import { printableJson } from "#kernel/printable.ts";
 import type { ConnectionFlags } from "./connect.ts";
 import type { ExitCode } from "./exit.ts";
 import { label } from "./format.ts";
@@ -32,7 +33,7 @@ export function messageJson<Desc extends DescMessage>(schema: Desc, message: Mes
 
 /** printJson writes one document: indented for lists and details, on one line for streams. */
 export function printJson(io: Io, value: object, shape: "document" | "line" = "document"): Promise<void> {
-  return io.out(`${JSON.stringify(value, undefined, shape === "line" ? undefined : 2)}\n`);
+  return io.out(`${printableJson(JSON.stringify(value, undefined, shape === "line" ? undefined : 2))}\n`);
 }
 
 /** failureError turns a Failure inside an answer into what an RPC would have thrown. */

@@ -1,5 +1,6 @@
 // The live screen: a pure function from what the hubs say to lines of text.
 import { stripVTControlCharacters, styleText } from "node:util";
+import { printable, printableOutput } from "#kernel/printable.ts";
 
 /** LinkRow is one link as one hub sees it. */
 export interface LinkRow {
@@ -127,7 +128,7 @@ const SIZES = [
 export function render(model: Model, columns: number, rows: number, color = true): string[] {
   const drawn = SIZES.map((size) => draw(model, columns, size, color));
   const lines = drawn.find(({ length }) => length <= rows) ?? drawn.at(-1)!;
-  return lines.slice(0, rows).map((line) => cut(line, columns));
+  return lines.slice(0, rows).map((line) => printableOutput(cut(line.replace(/[\n\t]/g, " "), columns)));
 }
 
 function draw(model: Model, columns: number, [stories, commands, events]: (typeof SIZES)[number], color: boolean): string[] {
@@ -135,16 +136,16 @@ function draw(model: Model, columns: number, [stories, commands, events]: (typeo
   const title = (text: string): string =>
     `${style(["bold", "cyan"], text)} ${style("dim", "─".repeat(Math.max(0, columns - text.length - 1)))}`;
   const commandLines = model.commands.slice(-commands).map(({ age, caller, what, refused }) => {
-    const outcome = refused === "" ? style("green", "done") : style("yellow", refused);
-    return `  ${style("dim", pad(age, 8))}${pad(caller, 9)}→ ${what}  ${outcome}`;
+    const outcome = refused === "" ? style("green", "done") : style("yellow", printable(refused));
+    return `  ${style("dim", pad(age, 8))}${pad(printable(caller), 9)}→ ${printable(what)}  ${outcome}`;
   });
   const eventLines = model.events.slice(-events).map(({ age, hub, severity, text }) => {
-    return `  ${style("dim", pad(age, 8))}${pad(hub, 9)}${severity === "INFO" ? text : style("yellow", text)}`;
+    return `  ${style("dim", pad(age, 8))}${pad(hub, 9)}${severity === "INFO" ? printable(text) : style("yellow", printable(text))}`;
   });
   const parts: readonly (readonly [string, readonly string[]])[] = [
     ["hubs", hubLines(model, style)],
     ["links", linkLines(model, style)],
-    ["what happens", model.story.slice(-stories).flatMap((line) => wrap(`  ${line}`, columns, "    "))],
+    ["what happens", model.story.slice(-stories).flatMap((line) => wrap(`  ${printable(line)}`, columns, "    "))],
     ["last commands", commandLines],
     ["last events", eventLines],
     ["try it in another terminal", model.hints.flatMap((hint) => wrap(`  ${hint}`, columns, "    "))],

@@ -11,7 +11,7 @@ describe("revoking a certificate of one's own hub", () => {
   let address: string;
   const foedus = (...args: readonly string[]): Promise<Finished> => start(args, { cwd: folder }).done;
   const as = (who: string): readonly string[] => [
-    ...["--hub", "home", "--address", address, "--ca", "pki/ca.pem"],
+    ...["--address", address, "--ca", "pki/ca.pem"],
     ...["--cert", `pki/operator-${who}.pem`, "--key", `pki/operator-${who}.key`],
   ];
 

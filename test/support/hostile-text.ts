@@ -1,0 +1,22 @@
+/** What must never reach a terminal from elsewhere, written out once more by name. */
+export const HOSTILE: readonly string[] = [
+  "\u001b[2J",
+  "\u001b]8;;http://x\u0007",
+  "\u009b31m",
+  "\r",
+  "\b",
+  "\u0000",
+  "\u007f",
+  "\u202e",
+  "\u2066",
+  "\u200f",
+  "\u061c",
+  "\u200b",
+  "\u2060",
+  "\ufeff",
+  "\u00ad",
+  "\u2028",
+  "\u3164",
+  "\u{e0041}",
+  "\ud800",
+];
