@@ -23,6 +23,7 @@ generate_echo = rm -rf $(ECHO_OUT) && buf generate --template buf.gen.test.yaml 
 SEED ?=
 SECONDS ?=
 RUNS ?=
+MESSAGES ?=
 HUBS ?=
 DEBIAN ?= bookworm trixie
 ONLY ?=
@@ -148,6 +149,10 @@ simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS=)
 .PHONY: soak
 soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; as root also with a full disk)
 	@node test/soak/main.ts $(if $(SEED),--seed=$(SEED)) $(if $(SECONDS),--seconds=$(SECONDS))
+
+.PHONY: fuzz
+fuzz: setup ## give hubs generated messages and look what becomes of them (SEED= MESSAGES=1000000 ONLY=registry)
+	@node --expose-gc test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench
 bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHMARKS.md (ONLY=commands,push,...)

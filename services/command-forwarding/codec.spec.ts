@@ -7,13 +7,27 @@ import {
   ExecuteStreamRequestSchema,
   ExecuteStreamResponseSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { type SessionRequest, SessionRequestSchema, SessionResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import {
+  type SessionFrame,
+  type SessionRequest,
+  SessionRequestSchema,
+  SessionResponseSchema,
+} from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import type { Failure, Reason } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
-import { encodeInvocations, encodeResults, installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
+import {
+  checkFrame,
+  encodeInvocations,
+  encodeResults,
+  installSessionDecoder,
+  invocationsIn,
+  resultsIn,
+  valueBytes,
+  valueOf,
+} from "./codec.ts";
 import { decodeReports, decodeTaskFrame, encodeReports, encodeTasks } from "./executor-codec.ts";
 import { type Answer, type Command, type Invocation, NO_VALUE, NUMBER_END, type Outcome, type Reply } from "./messages.ts";
 import { decodeStreamRequest, decodeStreamResponse, encodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
@@ -288,6 +302,19 @@ describe("hand-written wire format against the generated code", () => {
     });
     expect(values.flatMap((v) => v.invocations.map((i) => Number(i.seq)))).toEqual(items.map((i) => i.seq));
     expect(values.map((v) => v.cancels.length)).toEqual([...values.slice(1).map(() => 0), 1]);
+  });
+
+  test("a frame is read beside fields of a later version, and one that comes in pieces is refused, not misread", () => {
+    installSessionDecoder();
+    const [plain] = encodeInvocations({ epoch: 1, ackedBelow: 1, ownerEpoch: 0, ownerPosition: 0 }, [], [], [7], 0) as [Buffer];
+    const later = Buffer.from([0x98, 0x06, 0x01]);
+    const read = (bytes: Uint8Array) => (decodeMessage(SessionRequestSchema, bytes) as SessionRequest).frame as SessionFrame;
+    const beside = read(Buffer.concat([later, plain, later]));
+    expect(checkFrame(beside)).toBeUndefined();
+    expect(invocationsIn(beside.frame.value as never).cancels).toEqual([7]);
+    // Protobuf puts the pieces of a message together: the second one says nothing about which frame it is.
+    const pieces = read(Buffer.concat([plain, Buffer.from([0x0a, 0x00])]));
+    expect(checkFrame(pieces)).toMatchObject({ reason: "INVALID_FIELD", field: "frame" });
   });
 
   test("a Value is read as the generated code reads it", () => {

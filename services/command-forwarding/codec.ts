@@ -326,10 +326,15 @@ function readBody<F>(read: (reader: Reader) => F, body: Reader): F | BadFrame {
 }
 
 /** checkFrame tells what is wrong with a frame that `sessionDecoder` read; undefined for nothing. */
-export function checkFrame({ frame: { value } }: SessionFrame): Failure | undefined {
-  const read: unknown = value;
-  return read instanceof BadFrame ? read.failure : undefined;
+export function checkFrame({ frame }: SessionFrame): Failure | undefined {
+  const read: unknown = frame.value;
+  if (read instanceof BadFrame) return read.failure;
+  // What the generated code made of a frame in pieces is of another shape than what is read by hand.
+  const generated = typeof read === "object" && read !== null && "$typeName" in read;
+  return generated && frame.case !== "control" ? IN_PIECES : undefined;
 }
+
+const IN_PIECES: Failure = { reason: "INVALID_FIELD", message: "the frame comes in pieces; send it as one", field: "frame" };
 
 /**
  * sessionDecoder reads our own frames by hand and leaves the common ones to the generated code. The frames' values are then
@@ -337,20 +342,34 @@ export function checkFrame({ frame: { value } }: SessionFrame): Failure | undefi
  */
 function sessionDecoder(typeName: string): (bytes: Uint8Array) => Message | undefined {
   return (bytes) => {
-    const reader = new Reader(bytes);
-    if (reader.tag() !== 0x0a) return undefined;
-    const frame = reader.sub();
-    if (!reader.done || frame.done) return undefined;
-    const tag = frame.tag();
-    if (tag !== 0x12 && tag !== 0x1a) return undefined;
-    const body = frame.sub();
-    if (!frame.done) return undefined;
+    const frame = last(new Reader(bytes), isFrame);
+    const found = frame === undefined ? undefined : last(frame.body, isMember);
+    if (found === undefined || found.tag === CONTROL) return undefined;
     const inner =
-      tag === 0x12
-        ? { case: "invocations", value: readBody(decodeInvocations, body) }
-        : { case: "results", value: readBody(decodeResults, body) };
+      found.tag === INVOCATIONS
+        ? { case: "invocations", value: readBody(decodeInvocations, found.body) }
+        : { case: "results", value: readBody(decodeResults, found.body) };
     return { $typeName: typeName, frame: { $typeName: SessionFrameSchema.typeName, frame: inner } } as unknown as Message;
   };
+}
+
+/** Tags of SessionFrame.control, .invocations and .results. */
+const CONTROL = 0x0a;
+const INVOCATIONS = 0x12;
+const RESULTS = 0x1a;
+
+const isFrame = (tag: number): boolean => tag === 0x0a;
+const isMember = (tag: number): boolean => tag === CONTROL || tag === INVOCATIONS || tag === RESULTS;
+
+/** last finds the last of certain messages, which counts if there are several. Other fields are passed over: a later version may have more. */
+function last(reader: Reader, wanted: (tag: number) => boolean): { readonly tag: number; readonly body: Reader } | undefined {
+  let found: { readonly tag: number; readonly body: Reader } | undefined;
+  while (!reader.done) {
+    const tag = reader.tag();
+    if (wanted(tag)) found = { tag, body: reader.sub() };
+    else reader.skip(tag);
+  }
+  return found;
 }
 
 /** installSessionDecoder makes both ends of sessions in this process read our frames by hand. */

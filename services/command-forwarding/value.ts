@@ -60,6 +60,8 @@ function readKind(reader: Reader, tag: number): ParsedValue | undefined {
       return { type: VALUE_TYPE.JSON, num: Number.NaN, text: "", bytes: new Reader(reader.bytes, start, reader.end).view() };
     }
     default:
+      // One of its fields in the clothes of another type is no field of a later version: others do not read it.
+      if (tag >>> 3 <= VALUE_TYPE.JSON) throw new WireError("a field has the wrong wire type");
       reader.skip(tag);
       return undefined;
   }

@@ -25,6 +25,7 @@ const encoder = new TextEncoder();
 const SHORT = 48;
 /** Bytes kept for the length of an inner message: up to 2 MiB. */
 const LENGTH_BYTES = 3;
+const VARINT_BYTES = 10;
 /** Weight of the last byte that a varint may have, the tenth. */
 const LAST_SCALE = 2 ** 63;
 
@@ -149,6 +150,7 @@ export class Reader {
   /** skip passes over a field of the given tag. */
   skip(tag: number): void {
     const type = tag & 7;
+    if (tag < 8 || tag > 0xffff_ffff) throw new WireError("there is no such field");
     if (type === 0) this.#skipVarint();
     else if (type === 1) this.#moved(this.pos + 8, 0);
     else if (type === 2) this.sub();
@@ -160,6 +162,7 @@ export class Reader {
   #skipVarint(): void {
     let pos = this.pos;
     while ((this.bytes[pos] ?? 0) >= 0x80) pos++;
+    if (pos - this.pos >= VARINT_BYTES) throw new WireError("number has more than ten bytes");
     this.#moved(pos + 1, 0);
   }
 

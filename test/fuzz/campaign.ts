@@ -1,0 +1,49 @@
+import { Prng } from "#kernel/prng.ts";
+import type { Target } from "./target.ts";
+
+/** Messages after which a target starts anew. */
+const WORLD = 400;
+
+/** Fault is a message that was neither applied nor refused with a reason. `at` with the seed gives it again. */
+export interface Fault {
+  readonly target: string;
+  readonly at: number;
+  readonly error: unknown;
+}
+
+/** CampaignOptions are how far a campaign goes. */
+export interface CampaignOptions {
+  readonly seed: number;
+  readonly messages: number;
+  readonly targets: readonly Target[];
+  /** Stop after so many faults. */
+  readonly faults?: number;
+  /** Told now and then how far it is. */
+  readonly each?: (done: number) => void;
+}
+
+/**
+ * runCampaign gives the targets generated messages. Each world of a target has a seed of its own, made of the campaign's and the number
+ * of its first message, so that a fault comes again without all that came before.
+ */
+export async function runCampaign(options: CampaignOptions): Promise<readonly Fault[]> {
+  const { seed, messages, targets, faults = 1, each } = options;
+  const found: Fault[] = [];
+  const turns = targets.flatMap((target) => Array.from({ length: target.weight }, () => target));
+  for (let done = 0, world = 0; done < messages && found.length < faults; world++) {
+    const target = turns[world % turns.length] as Target;
+    const prng = new Prng(seed + done);
+    target.renew();
+    for (let i = 0; i < WORLD && done < messages; i++, done++) {
+      try {
+        await target.take(prng);
+      } catch (error) {
+        found.push({ target: target.name, at: done, error });
+        done += WORLD - i;
+        break;
+      }
+    }
+    each?.(done);
+  }
+  return found;
+}

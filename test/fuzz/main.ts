@@ -1,0 +1,51 @@
+// Gives hubs generated messages: `make fuzz MESSAGES= SEED= ONLY=`. Exit code: 0 all were refused with a reason or applied, 1 one was
+// neither, 2 memory grew.
+import { parseArgs } from "node:util";
+import { systemEntropy } from "#runtime/entropy.ts";
+import { runCampaign } from "./campaign.ts";
+import { createTargets } from "./targets.ts";
+
+/** Memory is measured first when everything is warm, and again at the end. */
+const WARM = 100_000;
+const GROWTH_MAX = 0.1;
+
+const text = { type: "string" } as const;
+const { values } = parseArgs({ options: { seed: text, messages: text, only: text } });
+const seed = Number(values.seed ?? systemEntropy.seed() % 1_000_000_000);
+const messages = Number(values.messages ?? 1_000_000);
+const targets = createTargets().filter(({ name }) => name.startsWith(values.only ?? ""));
+process.stdout.write(`seed ${seed}, ${messages} messages\n`);
+
+function residentMb(): number {
+  globalThis.gc?.();
+  return process.memoryUsage.rss() / 2 ** 20;
+}
+
+let warm: number | undefined;
+const started = process.hrtime.bigint();
+const faults = await runCampaign({
+  seed,
+  messages,
+  targets,
+  faults: 10,
+  each: (done) => {
+    if (warm !== undefined || done < WARM) return;
+    warm = residentMb();
+    process.stdout.write(`${done} messages: ${warm.toFixed(0)} MiB\n`);
+  },
+});
+const seconds = Number(process.hrtime.bigint() - started) / 1e9;
+const end = residentMb();
+for (const { target, at, error } of faults) {
+  process.stdout.write(
+    `FAULT in ${target}, --seed ${seed + at} gives its world: ${error instanceof Error ? error.stack : String(error)}\n`,
+  );
+}
+for (const { name, applied, refused } of targets)
+  process.stdout.write(`${name}: ${applied} applied, refused ${JSON.stringify(Object.fromEntries(refused))}\n`);
+process.stdout.write(
+  `${messages} messages in ${seconds.toFixed(0)} s, ${(messages / seconds).toFixed(0)}/s, ${end.toFixed(0)} MiB at the end\n`,
+);
+const grew = warm !== undefined && end > warm * (1 + GROWTH_MAX);
+if (grew) process.stdout.write(`memory grew by more than ${GROWTH_MAX * 100} %\n`);
+process.exitCode = faults.length > 0 ? 1 : grew ? 2 : 0;
