@@ -35,6 +35,8 @@ export interface Peer {
   tokenEndsAt: number;
   expiresAtWall: number;
   current: Live | undefined;
+  /** The stream that the peer's newest frame of the service came on, of those that beat the others. */
+  speaker: Live | undefined;
   /** A fresh session is wanted although there is one. */
   redial: boolean;
   /** No dial before this instant: the peer said not to come back. */
@@ -60,6 +62,7 @@ export function newPeer(now: Now, hubId: string, backoff: Backoff): Peer {
     tokenEndsAt: Number.NEGATIVE_INFINITY,
     expiresAtWall: 0,
     current: undefined,
+    speaker: undefined,
     redial: false,
     quietUntil: Number.NEGATIVE_INFINITY,
     everUp: false,

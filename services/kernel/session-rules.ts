@@ -182,8 +182,13 @@ export function showId(id: SessionId): string {
   return `${id.dialer}/${id.incarnation}.${id.n}`;
 }
 
+/** Identified is a stream whose session is known. */
+export interface Identified {
+  readonly id: SessionId;
+}
+
 /** Live is a stream that may carry data. */
-export type Live = Stream & { readonly id: SessionId };
+export type Live = Stream & Identified;
 
 /** liveOf picks the streams that may carry data. */
 export function liveOf(streams: Iterable<Stream>): Live[] {
@@ -193,7 +198,7 @@ export function liveOf(streams: Iterable<Stream>): Live[] {
 }
 
 /** beats tells whether session `a` should outlive `b`: of one dialer the newer, of two dialers that of the smaller hub id. */
-function beats(a: Live, b: Live): boolean {
+function beats(a: Identified, b: Identified): boolean {
   return a.id.dialer === b.id.dialer ? newerThan(a.id, b.id) : a.id.dialer < b.id.dialer;
 }
 
@@ -217,4 +222,14 @@ export function endsAt(loser: Live, winner: Live, config: SessionConfig): number
   if (moves === Number.POSITIVE_INFINITY) return moves;
   if (winner.id.dialer !== config.hubId) return moves + config.handshakeTimeoutMs;
   return winner.confirmed ? moves : Number.POSITIVE_INFINITY;
+}
+
+/** isIdentified tells whether a stream's session is known. */
+export function isIdentified(stream: Stream): stream is Live {
+  return stream.id !== undefined;
+}
+
+/** overtakes tells whether `speaker`, on which the peer has sent, still counts and has the newer frames. */
+export function overtakes(speaker: Live | undefined, stream: Live): boolean {
+  return speaker !== undefined && speaker.phase !== "draining" && speaker !== stream && beats(speaker, stream);
 }

@@ -208,6 +208,69 @@ function checkHistory(world: SessionWorld, hub: string): void {
   }
 }
 
+describe("frames of sessions that were replaced", () => {
+  /** A hub that its peer dials: it sends opens by hand. */
+  const stage = () => {
+    const fsm = new PeerSessions(sessionConfig("a", 1), new Prng(1));
+    const out: SessionEffect[] = [];
+    const now = { mono: 0, wall: WALL };
+    const step = (input: SessionInput): void => fsm.step({ ...now }, input, out);
+    step({ kind: "peer_wanted", peer: "b", dialable: false, level: 3, expiresAtWall: 0 });
+    const open = (incarnation: number, n: number): number => {
+      const streamId = fsm.allocate();
+      step({ kind: "inbound_opened", streamId, peer: "b", expiresAtWall: 0 });
+      step({ kind: "open_received", streamId, hubId: "b", incarnation, n, packages: ["foedus.test.v1"] });
+      step({ kind: "frame_received", streamId });
+      return streamId;
+    };
+    return { fsm, step, open };
+  };
+
+  test("F-28 what comes on the older session after a frame on the newer is not taken, by number and by incarnation", () => {
+    for (const [incarnation, n] of [
+      [1, 2],
+      [2, 1],
+    ] as const) {
+      const { fsm, open } = stage();
+      const older = open(1, 1);
+      expect(fsm.frameOn(older)).toMatchObject({ streamId: older });
+      const newer = open(incarnation, n);
+      // Nothing came on the newer one yet: what the peer sent before it moved still counts.
+      expect(fsm.frameOn(older)).toMatchObject({ streamId: older });
+      expect(fsm.overtaken(older)).toBe(false);
+      expect(fsm.frameOn(newer)).toMatchObject({ streamId: newer });
+      expect(fsm.frameOn(older)).toBeUndefined();
+      expect([fsm.overtaken(older), fsm.overtaken(newer)]).toEqual([true, false]);
+    }
+  });
+
+  test("a peer whose newer session ends may go back to the older one", () => {
+    const { fsm, step, open } = stage();
+    const [older, newer] = [open(1, 1), open(1, 2)];
+    fsm.frameOn(newer);
+    step({ kind: "stream_ended", streamId: newer, failure: { reason: "PEER_UNREACHABLE", message: "cut" } });
+    expect(fsm.frameOn(older)).toMatchObject({ streamId: older });
+  });
+
+  test("F-28 whatever arrives when, of one dialer frames are taken in the order of its sessions", () => {
+    const arrival = fc.record({ session: fc.nat(3), opens: fc.boolean() });
+    fc.assert(
+      fc.property(fc.array(arrival, { maxLength: 40 }), (arrivals) => {
+        const { fsm, open } = stage();
+        const streams: number[] = [];
+        let newest = -1;
+        for (const { session, opens } of arrivals) {
+          if (opens && streams.length < 4) streams.push(open(1, streams.length + 1));
+          const streamId = streams[session];
+          if (streamId === undefined || fsm.frameOn(streamId) === undefined) continue;
+          expect(session).toBeGreaterThanOrEqual(newest);
+          newest = session;
+        }
+      }),
+    );
+  });
+});
+
 describe("two hubs", () => {
   test("D-17 after any sequence of failures both use the same one session", () => {
     fc.assert(

@@ -23,9 +23,11 @@ import {
 } from "./session-peer.ts";
 import {
   endsAt,
+  isIdentified,
   type Live,
   liveOf,
   movesAt,
+  overtakes,
   type PeerSession,
   type PeerSessionStatus,
   type SessionConfig,
@@ -51,6 +53,8 @@ import {
  *    peer is shaking hands on a stream of its own, none to a terminated or removed peer.
  * P8 the backoff is reset by a finished handshake of our own dial only; frames from the peer wake one dial (D-18).
  * P9 every stream ends within bounded time when the other side is silent: connecting, handshake, ping (B0-5).
+ * P10 once the peer has sent on a session, what comes on one that this beats is late, and is not taken while the newer one lives: its
+ *    sender began anew when it moved.
  */
 export class PeerSessions implements Core<SessionInput, SessionEffect> {
   readonly #config: SessionConfig;
@@ -92,7 +96,24 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
   /** sessionOn is the session of a stream whose opens were exchanged, also of one that is about to end. */
   sessionOn(streamId: number): PeerSession | undefined {
     const stream = this.#streams.get(streamId);
-    return stream?.id === undefined || stream.phase === "dialing" ? undefined : { id: stream.id, streamId };
+    return stream === undefined || !isIdentified(stream) || stream.phase === "dialing" ? undefined : sessionOf(stream);
+  }
+
+  /** frameOn is `sessionOn` for a frame of the service that has come: undefined also if that is late (P10). */
+  frameOn(streamId: number): PeerSession | undefined {
+    const stream = this.#streams.get(streamId);
+    const peer = stream === undefined ? undefined : this.#peers.get(stream.peer);
+    if (stream !== undefined && stream.phase !== "dialing" && isIdentified(stream) && peer !== undefined && peer.speaker !== stream) {
+      if (overtakes(peer.speaker, stream)) return undefined;
+      peer.speaker = stream;
+    }
+    return this.sessionOn(streamId);
+  }
+
+  /** overtaken tells whether the peer has sent on a session that beats the one of this stream. */
+  overtaken(streamId: number): boolean {
+    const stream = this.#streams.get(streamId);
+    return stream !== undefined && isIdentified(stream) && overtakes(this.#peers.get(stream.peer)?.speaker, stream);
   }
 
   /** status of a peer; undefined for one that is not configured. */
@@ -249,6 +270,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
       if (stream.phase !== "draining" && input.kind === "stream_ended") this.#lose(now, stream, input.failure);
       this.#streams.delete(stream.streamId);
       peer?.streams.delete(stream);
+      if (peer?.speaker === stream) peer.speaker = undefined;
       return peer;
     }
     if (peer === undefined || stream.phase === "draining") {

@@ -82,7 +82,8 @@ function frameCost(frame: PeerFrame): number {
 /**
  * Links are the sessions of this registry with those of its peers: frames in and out, heads, and who the peers are.
  *
- * K1 while two streams to a peer live side by side, frames of both count; frames go out on the current one.
+ * K1 while two streams to a peer live side by side, frames of both count, of the older one until the first on the newer: what comes
+ *    on it later is late (P10). Frames go out on the current one.
  * K2 when the current stream changes, frames may be lost in both directions. The core then gets a fresh session: it offers its feed
  *    anew, and the peer's last offer is shown to it again, so that both resume from what they hold, whether the peer changed too or not.
  */

@@ -389,7 +389,7 @@ export class Links {
   #consumeOne(link: Link): void {
     const next = link.inbox.shift();
     if (next === undefined || link.over) return;
-    const session = this.#fsm.sessionOn(link.streamId);
+    const session = this.#fsm.frameOn(link.streamId);
     if (session !== undefined && this.#trust.has(link.peer)) this.#o.onFrame(link.peer, session, next.frame, next.bytes);
     link.consumed += next.bytes;
     if (link.consumed < this.#o.windowBytes / 4 || link.closing || link.over) return;

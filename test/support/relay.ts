@@ -5,10 +5,22 @@ import { systemClock } from "#runtime/clock.ts";
 /** Mode of a relay: `pass` moves bytes; `stall` swallows them, so that both ends believe in a connection; `cut` ends connections and refuses new ones. */
 export type Mode = "pass" | "stall" | "cut";
 
+/** Held is what a relay keeps of the connections that there were when it was told to hold. */
+export interface Held {
+  /** Bytes that are held, on their way to the target. */
+  readonly bytes: number;
+  /** cut ends the connections for who opened them; the target does not learn of it. */
+  cut(): void;
+  /** release delivers what was held; it resolves when the target's machine has all of it. */
+  release(): Promise<void>;
+}
+
 /** Relay listens at one address and connects to another. */
 export class Relay {
   readonly #server: Server;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
+  /** By the socket that they came from: bytes that are held back. */
+  readonly #held = new Map<Socket, Buffer[]>();
   readonly #target: { readonly host: string; readonly port: number };
   #mode: Mode = "pass";
   #delayMs = 0;
@@ -40,6 +52,30 @@ export class Relay {
     if (mode === "cut" || lossy) this.#reset();
   }
 
+  /** hold keeps back what is sent to the target on the connections that there are now; on others everything passes. */
+  hold(): Held {
+    const pairs = [...this.#pairs];
+    const chunks = pairs.map(([near]) => {
+      const mine: Buffer[] = [];
+      this.#held.set(near, mine);
+      return mine;
+    });
+    return {
+      get bytes() {
+        return chunks.flat().reduce((sum, { length }) => sum + length, 0);
+      },
+      cut: () => {
+        for (const [near] of pairs) near.destroy();
+      },
+      release: async () => {
+        const writes = pairs.flatMap(([, far], i) =>
+          (chunks[i] ?? []).splice(0).map((bytes) => new Promise<void>((resolve) => far.write(bytes, () => resolve()))),
+        );
+        await Promise.all(writes);
+      },
+    };
+  }
+
   async close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#reset();
@@ -66,13 +102,15 @@ export class Relay {
         .on("close", () => {
           this.#pairs.delete(pair);
           // A network that swallows bytes swallows the end of a connection as well.
-          if (this.#mode !== "stall") other.destroy();
+          if (this.#mode !== "stall" && !this.#held.has(socket)) other.destroy();
         });
   }
 
   #pipe(from: Socket, to: Socket): void {
     from.on("data", (bytes: Buffer) => {
       if (this.#mode !== "pass") return;
+      const held = this.#held.get(from);
+      if (held !== undefined) return void held.push(bytes);
       if (this.#delayMs === 0) return void to.write(bytes);
       systemClock.setTimer(this.#delayMs, () => this.#mode === "pass" && to.writable && to.write(bytes));
     });

@@ -305,11 +305,17 @@ describe("peer links", () => {
     a.links.setPeers([world.view("a", "b", token(`forged`, short + 3_600_000))]);
     await world.turn();
     expect(b.tokens).toEqual(["forged"]);
+    a.links.setPeers([world.view("a", "b", token(`forged`, short + 3_700_000))]);
+    await world.turn();
+    // F-31: said once, as what it is, and without a stack.
+    const said = world.log.lines.filter(({ message }) => message.startsWith("renewed token"));
+    expect(said.map(({ level }) => level)).toEqual(["info", "debug"]);
+    expect(said.every(({ fields }) => "failure" in fields && !("err" in fields))).toBe(true);
     expect(b.events).toEqual(["up a a/7.1"]);
     const later = world.clock.wall() + 7_200_000;
     a.links.setPeers([world.view("a", "b", token(`a@${later}`, later))]);
     await world.turn();
-    expect(b.tokens).toEqual(["forged", `a@${later}`]);
+    expect(b.tokens).toEqual(["forged", "forged", `a@${later}`]);
     await world.pass(7_200_000 + 29_000, 15_000);
     expect(b.events).toEqual(["up a a/7.1"]);
     await world.pass(2_000);
@@ -365,6 +371,8 @@ describe("peer links", () => {
     await world.turn();
     expect(a.events).toEqual(["up b a/7.1", "up b a/7.2 replacing"]);
     expect(b.events).toEqual(["up a a/7.1", "up a a/7.2 replacing"]);
+    // F-31: the session that it cannot be for does not get it.
+    expect(b.tokens).toEqual([]);
     expect(world.wires[2]?.options?.metadata?.["authorization"]).toBe(`Bearer ${bound("new").token.jwt}`);
   });
 

@@ -1,5 +1,5 @@
 import type { SessionControl, SessionOpen } from "#gen/foedus/common/v1/session_pb.ts";
-import type { Failure } from "#kernel/error.ts";
+import { type Failure, fail } from "#kernel/error.ts";
 import { PeerSessions } from "#kernel/session.ts";
 import { DEFAULT_SESSION_TIMES, type PeerSession, type SessionEffect, type SessionId, type SessionInput } from "#kernel/session-rules.ts";
 import type { Timer } from "#runtime/clock.ts";
@@ -40,6 +40,10 @@ interface Link<F extends Frame> {
   opened: boolean;
   /** Wall ms at which the credentials of the peer were last checked on this stream. */
   checkedAtWall: number;
+  /** Certificate that the token was bound to with which this was dialled; others are of no use on it. */
+  readonly boundTo: string | undefined;
+  /** A renewed token was refused on it, and that was said. */
+  refused: boolean;
 }
 
 interface Known {
@@ -199,6 +203,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
       stream: undefined,
       clients: [],
       checkedAtWall: this.#o.clock.wall(),
+      boundTo: undefined,
+      refused: false,
     };
     this.#links.set(streamId, link);
     const { stream, done } = acceptSession(requests, out, this.#handlers(link), this.#streamOptions());
@@ -379,6 +385,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
   }
 
   #dial(peer: string, streamId: number, id: SessionId): void {
+    const view = this.#known.get(peer)?.view;
     const link: Link<F> = {
       streamId,
       peer,
@@ -388,9 +395,10 @@ class Links<F extends Frame> implements PeerLinks<F> {
       stream: undefined,
       clients: [],
       checkedAtWall: this.#o.clock.wall(),
+      boundTo: view?.token === undefined ? undefined : boundTo(view.token.jwt),
+      refused: false,
     };
     this.#links.set(streamId, link);
-    const view = this.#known.get(peer)?.view;
     try {
       if (view === undefined) throw new Error("a peer without a view is dialled");
       const dial = (windowBytes: number) => {
@@ -419,11 +427,11 @@ class Links<F extends Frame> implements PeerLinks<F> {
 
   #sendControl(streamId: number, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): void {
     const link = this.#links.get(streamId);
-    const control = link === undefined ? undefined : this.#controlOf(link.peer, frame);
+    const control = link === undefined ? undefined : this.#controlOf(link, frame);
     if (control !== undefined) link?.stream?.sendControl(control);
   }
 
-  #controlOf(peer: string, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): ControlInit | undefined {
+  #controlOf({ peer, boundTo: bound }: Link<F>, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): ControlInit | undefined {
     const { hubId, packages, software } = this.#o;
     switch (frame.case) {
       case "open":
@@ -436,7 +444,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
         return { case: frame.case, value: { n: BigInt(frame.n), heads: [...(this.#o.heads?.(peer) ?? [])] } };
       case "refresh": {
         const jwt = this.#known.get(peer)?.view.token?.jwt;
-        return jwt === undefined ? undefined : { case: "refresh", value: { token: jwt } };
+        // For a renewed certificate the session that was dialled with the old one is replaced.
+        return jwt === undefined || boundTo(jwt) !== bound ? undefined : { case: "refresh", value: { token: jwt } };
       }
     }
   }
@@ -479,7 +488,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
         return this.#known.get(peer)?.pace.took(common ? undefined : frame.frame.case, this.#codec.rule(frame)?.cost ?? "normal", bytes);
       },
       onFrame: (frame, bytes) => {
-        const session = this.#fsm.sessionOn(streamId);
+        const session = this.#fsm.frameOn(streamId);
         return session === undefined || !this.#known.has(peer) ? undefined : this.#o.onFrame(peer, session, frame, bytes);
       },
       onCredit: () => {
@@ -550,7 +559,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
       case "ping":
       case "pong":
         this.#step({ kind: frame.case === "ping" ? "ping_received" : "pong_received", streamId, n: Number(frame.value.n) });
-        if (this.#known.has(peer)) this.#o.onHeads?.(peer, frame.value.heads, this.#fsm.status(peer)?.rttMs ?? -1);
+        if (this.#known.has(peer) && !this.#fsm.overtaken(streamId))
+          this.#o.onHeads?.(peer, frame.value.heads, this.#fsm.status(peer)?.rttMs ?? -1);
         return;
       case "refresh":
         return void this.#refreshed(link, frame.value.token);
@@ -580,17 +590,22 @@ class Links<F extends Frame> implements PeerLinks<F> {
     first.context?.widen?.();
   }
 
-  /** refreshed takes a renewed token. One that does not verify changes nothing: the session lives as long as the old one. */
+  /**
+   * refreshed takes a renewed token. One that does not verify changes nothing: the session lives as long as the old one. A peer that has
+   * renewed its certificate sends one that this session cannot have, until it has dialled again: that is said once, and is no fault.
+   */
   async #refreshed(link: Link<F>, jwt: string): Promise<void> {
     const { caller, peer, streamId } = link;
     if (caller === undefined || this.#o.tokens === undefined) return;
     try {
       const token = await this.#o.tokens.verify(jwt, caller.thumbprint);
-      if (token.hubId !== peer) throw new Error("the token was issued to another hub");
+      if (token.hubId !== peer) throw fail("TOKEN_INVALID", "the token was issued to another hub");
       link.checkedAtWall = this.#o.clock.wall();
       this.#step({ kind: "token_refreshed", streamId, expiresAtWall: token.expiresAtWall });
-    } catch (err) {
-      this.#warn(peer, { err }, "renewed token was refused");
+    } catch (error) {
+      const level = link.refused ? "debug" : "info";
+      link.refused = true;
+      this.#o.log[level]({ service: this.#o.service, peer, failure: failureIn(error) }, "renewed token is not for this session");
     }
   }
 

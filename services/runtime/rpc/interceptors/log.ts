@@ -1,4 +1,5 @@
 import * as grpc from "@grpc/grpc-js";
+import type { Reason } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { limitedEvents, limitedLogger } from "#runtime/log/limited.ts";
@@ -10,6 +11,9 @@ import type { Interceptor } from "./interceptor.ts";
 
 /** Codes that point at this server rather than at its caller. */
 const GRAVE: ReadonlySet<number> = new Set([grpc.status.INTERNAL, grpc.status.UNKNOWN, grpc.status.DATA_LOSS]);
+
+/** Reasons with such a code that are answers like others: what became of a command is not known here, and its caller is told so. */
+const EXPECTED: ReadonlySet<string> = new Set<Reason>(["OUTCOME_UNKNOWN"]);
 
 /** Codes that say that somebody was not let in. */
 const REFUSED: ReadonlySet<number> = new Set([grpc.status.UNAUTHENTICATED, grpc.status.PERMISSION_DENIED]);
@@ -49,10 +53,10 @@ export function logInterceptor(log: Logger, clock: Clock, sink?: EventSink): Int
   return {
     name: "log",
     close(call, outcome) {
-      const { code } = outcome;
-      if (!GRAVE.has(code) && !REFUSED.has(code)) return log.debug(fieldsOf(call, outcome, clock), "rpc ended");
-      const level = GRAVE.has(code) ? "error" : "warn";
-      limited.log(level, `${methodPath(call.method)} ${code}`, fieldsOf(call, outcome, clock), "rpc ended");
+      const { code, reason } = outcome;
+      const grave = GRAVE.has(code) && !EXPECTED.has(reason);
+      if (!grave && !REFUSED.has(code)) return log.debug(fieldsOf(call, outcome, clock), "rpc ended");
+      limited.log(grave ? "error" : "warn", `${methodPath(call.method)} ${code}`, fieldsOf(call, outcome, clock), "rpc ended");
       if (REFUSED.has(code)) tell(call, outcome.details);
     },
   };
