@@ -103,6 +103,11 @@ export function toCliError(error: unknown, remedyOf: RemedyOf): CliError {
   });
 }
 
+/** fromHub tells whether a hub answered with it, over gRPC, and not this process. */
+function fromHub({ cause }: FoedusError): boolean {
+  return cause instanceof Error && "details" in cause && "code" in cause;
+}
+
 function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): string {
   const { failure } = error;
   // The schema's remedies are written for a hub that refuses a caller; in TLS it may be this command that refuses the server.
@@ -112,6 +117,9 @@ function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): str
   if (fromTransport(failure, "DEADLINE_EXCEEDED")) return "Try again, or allow more time with --timeout.";
   if (fromTransport(failure, "UNIMPLEMENTED"))
     return "The hub does not serve this here: upgrade it, or name the service's own address in the context.";
+  // What is wrong with our own configuration is listed; the schema's remedies are for callers of a hub.
+  if (error.name === "ConfigError") return "Correct it and try again.";
+  if (failure.reason === "NOT_CONFIGURED" && !fromHub(error)) return "";
   // A message may say what to do by itself, after a semicolon; twice would be noise.
   return failure.message.includes("; ") ? "" : remedyOf(failure.reason);
 }

@@ -6,6 +6,10 @@ import { LinkState, LinkStateSchema } from "#gen/foedus/discovery/v1alpha1/peer_
 import { ago, bytes, clean, count, duration, enumLabels, enumValue, label, since, valueText } from "./format.ts";
 
 describe("format", () => {
+  test("an age that is the largest number is never", () => {
+    expect([ago(BigInt(Number.MAX_SAFE_INTEGER)), ago(3_000)]).toEqual(["never", "3 s ago"]);
+  });
+
   test.each([
     [0, "0 ms"],
     [0.27, "0.3 ms"],

@@ -22,8 +22,12 @@ export function duration(ms: number | bigint): string {
   return `${sign}${Math.floor(value / DAY_MS)} d`;
 }
 
-/** ago writes an age: "now" below one second, else "3 s ago". */
+/** Ages above this are none: the hub gives its largest number for what was never confirmed. */
+const NEVER_MS = 1_000 * 365 * DAY_MS;
+
+/** ago writes an age: "now" below one second, else "3 s ago"; "never" for what did not happen. */
 export function ago(ms: number | bigint): string {
+  if (Number(ms) > NEVER_MS) return "never";
   return Number(ms) < SECOND_MS ? "now" : `${duration(ms)} ago`;
 }
 

@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import type { ExitCode } from "./exit.ts";
 import type { Io } from "./io.ts";
+import { VERSION } from "./version.ts";
 
 /** Loaded is a verb whose code was just loaded. */
 export type Loaded = (io: Io, args: readonly string[], options: never) => Promise<ExitCode | undefined>;
@@ -48,6 +49,7 @@ export function buildProgram(handle: Handle): Command {
   const program = new Command("foedus");
   program
     .description("Hubs of different owners work as one without giving up control.")
+    .version(`foedus ${VERSION}`, "-V, --version", "print the version")
     .addHelpText("after", HELP_FOOTER)
     .exitOverride()
     .configureOutput({ outputError: () => undefined });

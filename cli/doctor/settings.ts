@@ -86,7 +86,7 @@ function lookAtShares(ledger: Ledger, { registry_sync: { shares } }: HubConfig, 
         check: "setting",
         subject: `share ${share}`,
         message: `it has no rules, so ${names(who)} ${who.length === 1 ? "sees" : "see"} no node of this hub`,
-        fix: `Give it rules in the configuration, e.g. "registry_sync": {"shares": {"${share}": {"nodes": ["*"]}}}, or use another: \`foedus peer add ${who[0]?.hubId} --share full\`.`,
+        fix: `Give it rules in the configuration, e.g. "registry_sync": {"shares": {"${share}": {"nodes": ["*"], "invoke": ["*"]}}} (without "invoke" it is read-only), or use another: \`foedus peer add ${who[0]?.hubId} --share full\`.`,
       },
     );
   }

@@ -135,9 +135,15 @@ export class Directory {
         message: `${nodeKey(node.hubId, node.nodeId)} has no capability ${name}`,
         field: "command.capability",
       };
-    if (!capability.invocable)
-      return { reason: "CAPABILITY_ACCESS", message: `${name} may be read and not invoked`, field: "command.capability" };
+    if (!capability.invocable) return { reason: "CAPABILITY_ACCESS", message: this.#readOnly(node, name), field: "command.capability" };
     return checkValue(capability, value) ?? { node, capability };
+  }
+
+  /** readOnly says why a capability is not invoked: at another hub it may be the share, which shows it and does not let it be invoked. */
+  #readOnly({ hubId, nodeId }: RoutedNode, name: string): string {
+    const what = `${name} of ${nodeKey(hubId, nodeId)} may be read and not invoked`;
+    if (hubId === this.#own) return what;
+    return `${what}; either the node does not take it, or the share that ${hubId} gives this hub does not let it be invoked (ask its operator for "invoke")`;
   }
 
   /** describe lists hubs with their counts, and no nodes: they may be many. */

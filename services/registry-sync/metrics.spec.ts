@@ -1,5 +1,6 @@
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
+import type { EventReport } from "#runtime/events.ts";
 import type { FeedStatus } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
 
@@ -34,6 +35,7 @@ test("D-1 freshness per peer: its age, -1 for data that was never proven, NaN wh
     }),
   ];
   const metrics = new RegistryMetrics(
+    "home",
     registry,
     { report: () => undefined },
     { feeds: () => feeds, watchers: () => 0, streams: () => 0, callers: () => [] },
@@ -52,4 +54,26 @@ test("D-1 freshness per peer: its age, -1 for data that was never proven, NaN wh
   metrics.follow(["lab"]);
   expect(await registry.metrics()).not.toContain('age_seconds{peer="factory"}');
   metrics.stop();
+});
+
+test("events about own nodes name the node", () => {
+  const events: EventReport[] = [];
+  const metrics = new RegistryMetrics(
+    "home",
+    new Registry(),
+    { report: (event) => events.push(event) },
+    { feeds: () => [], watchers: () => 0, streams: () => 0, callers: () => [] },
+  );
+  const event = {
+    kind: "observe",
+    event: "node",
+    severity: "INFO",
+    text: "node registered",
+    hub: "",
+    share: "",
+    count: 0,
+    bytes: 0,
+  } as const;
+  metrics.observe({ ...event, fields: { node: "lamp", by: "zigbee" } });
+  expect(events).toMatchObject([{ kind: "NODE", text: "node registered", node: "home/lamp" }]);
 });

@@ -34,6 +34,7 @@ export class RegistryMetrics {
   readonly #refused;
   readonly #snapshots;
   readonly #peers = new LabelBound(MAX_PEERS);
+  readonly #hubId: string;
   readonly #events: EventSink;
   readonly #unsample: (() => void)[] = [];
   readonly #perPeer = new Map<string, (() => void)[]>();
@@ -43,7 +44,8 @@ export class RegistryMetrics {
   readonly #dropped: Sampler<"peer">;
   readonly #gauges: Gauges;
 
-  constructor(registry: Registry, events: EventSink, gauges: Gauges) {
+  constructor(hubId: string, registry: Registry, events: EventSink, gauges: Gauges) {
+    this.#hubId = hubId;
     this.#events = events;
     this.#gauges = gauges;
     this.#segments = counter(registry, {
@@ -130,8 +132,10 @@ export class RegistryMetrics {
   }
 
   #report({ event, severity, hub, share, text, count, fields }: Event): void {
+    // The core names nodes of this hub by their id alone.
+    const node = fields["node"] === undefined || hub !== "" ? {} : { node: `${this.#hubId}/${fields["node"]}` };
     const more = { ...fields, ...(share === "" ? {} : { share }), ...(count === 0 ? {} : { count: String(count) }) };
-    this.#events.report({ kind: KINDS[event] ?? "FEED", severity, text, fields: more, ...(hub === "" ? {} : { peer: hub }) });
+    this.#events.report({ kind: KINDS[event] ?? "FEED", severity, text, fields: more, ...node, ...(hub === "" ? {} : { peer: hub }) });
   }
 
   /** follow makes series for these peers and ends those of others. */

@@ -105,7 +105,7 @@ class RegistryModule implements RegistrySync {
       keySerial: feedKey.serial,
     });
     core.restore(store, { bootId: ground.bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability });
-    const metrics = new RegistryMetrics(platform.metrics, platform.events, {
+    const metrics = new RegistryMetrics(platform.hubId, platform.metrics, platform.events, {
       feeds: () => core.feeds(),
       watchers: () => this.#shell.watches.size,
       streams: () => this.#shell.streams.size,

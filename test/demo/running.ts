@@ -1,5 +1,6 @@
 // Knows which processes `make up` started, and stops those and no others.
 import { existsSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { ROOT, until } from "../support/federation.ts";
 
@@ -14,6 +15,21 @@ export const DEMO_PORT = Number(process.env["FOEDUS_DEMO_PORT"] ?? 18_800);
 
 /** PID_FILE names the process of `make up`. */
 export const PID_FILE = join(DEMO_DIR, "demo.json");
+
+/** takenPorts lists those of some ports on this machine that somebody listens on. */
+export async function takenPorts(ports: readonly number[]): Promise<number[]> {
+  const taken = await Promise.all(
+    ports.map(
+      (port) =>
+        new Promise<boolean>((resolve) => {
+          const server = createServer();
+          server.once("error", () => resolve(true));
+          server.listen(port, "127.0.0.1", () => server.close(() => resolve(false)));
+        }),
+    ),
+  );
+  return ports.filter((_, i) => taken[i]);
+}
 
 /** isDemo tells whether a process is `make up` of this folder: a pid alone may belong to somebody else by now. */
 function isDemo(pid: number): boolean {

@@ -11,7 +11,7 @@ import { type Clients, Federation, type HubProcess, ROOT } from "../support/fede
 import { agentNodes } from "./agents.ts";
 import { demoLamp, Gateway, type RanCommand } from "./gateways.ts";
 import { dealByVendor, loadInventory } from "./inventory.ts";
-import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, stopDemo } from "./running.ts";
+import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, stopDemo, takenPorts } from "./running.ts";
 import { type HubRow, type LinkRow, type Model, render, toSvg } from "./screen.ts";
 import { tour } from "./tour.ts";
 
@@ -49,6 +49,12 @@ function say(line: string): void {
 
 /** startHubs issues the PKI into certs/dev, starts the hubs and writes the contexts for the command line. */
 async function startHubs(): Promise<Federation> {
+  const ports = HUBS.flatMap((_, i) => [DEMO_PORT + 20 * i, DEMO_PORT + 20 * i + 10]);
+  const taken = await takenPorts(ports);
+  if (taken.length > 0)
+    throw new Error(
+      `port${taken.length === 1 ? "" : "s"} ${taken.join(", ")} on this machine ${taken.length === 1 ? "is" : "are"} in use; stop what listens there, or choose others with FOEDUS_DEMO_PORT=<first port>`,
+    );
   rmSync(RUN_DIR, { recursive: true, force: true });
   mkdirSync(RUN_DIR, { recursive: true });
   const federation = await Federation.prepare({

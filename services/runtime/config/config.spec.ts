@@ -74,7 +74,7 @@ describe("config", () => {
       "hubID: unknown key; did you mean hubId? (file)",
       "discovery.prot: unknown key; did you mean port? (file)",
       "peers.work.hots: unknown key; did you mean host? (file)",
-      ": unknown variable; did you mean FOEDUS_DISCOVERY_PING_INTERVAL_MS? (env)",
+      ": unknown variable; did you mean FOEDUS_DISCOVERY_PING_INTERVAL_MS, or unset it (env)",
       "log.levle: unknown key; did you mean log.level? (flag)",
       expect.stringMatching(/^hubId: .*expected string.* \(not\)$/),
       expect.stringMatching(/^discovery.port: .*65535 \(file\)$/),

@@ -93,7 +93,8 @@ class Loader {
       if (!name.startsWith("FOEDUS_") || text === undefined || ignored.has(name)) continue;
       const leaf = byName.get(name);
       if (leaf !== undefined) this.#take(leaf.shape, read(leaf.shape, text), leaf.path, `env ${name}`);
-      else if (!SERVICE_LINK.test(name)) this.#problem([], `env ${name}`, `unknown variable${hint(name, [...byName.keys()])}`);
+      else if (!SERVICE_LINK.test(name))
+        this.#problem([], `env ${name}`, `unknown variable${hint(name, [...byName.keys()]).replace(/\?$/, ", or unset it")}`);
     }
   }
 
