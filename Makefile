@@ -129,6 +129,10 @@ test: setup ## run all tests
 hostile-network: setup ## two hubs on a network that loses, cuts and slows, in network namespaces (root; ONLY=words of a scenario)
 	@node test/hostile-network/main.ts $(if $(ONLY),--only "$(ONLY)")
 
+.PHONY: flood
+flood: setup ## a hub flooded by five peers with each type of frame in turn (SECONDS=30 each, ONLY=types)
+	@node test/flood/main.ts --seconds "$(or $(SECONDS),30)" --only "$(ONLY)"
+
 .PHONY: chart
 chart: setup ## check the Helm chart with Helm 4 and 3, Kubernetes' schemas and an API server (make tools gets them)
 	@node test/run.ts test/chart

@@ -25,8 +25,6 @@ export const LIMITS = {
   jsonBytes: 16 * 1024,
   /** Shares (named audiences) of one hub. */
   shares: 8,
-  /** Feeds carried by one link. */
-  feedsPerLink: 64,
   /** Bytes of a frame between hubs. */
   frameBytes: 256 * 1024,
   /** Bytes of a snapshot part, and of such parts in flight while commands are open. */
@@ -52,15 +50,12 @@ export const LIMITS = {
   /** Bytes of answers that one peer, or one caller of this hub, has not read yet, on all its connections. */
   unreadBytesPerPeer: 32 * 1024 * 1024,
   unreadBytesPerCaller: 64 * 1024 * 1024,
-  /** Commands of one peer that wait for their outcome. */
-  pendingCommandsPerPeer: 4_096,
   /** State updates in one segment. */
   segmentUpdates: 4_000,
   /** Payload bytes of one segment. */
   segmentPayloadBytes: 240 * 1024,
-  /** The open segment is closed after this long, and at once when this many updates wait (S1-24). */
+  /** The open segment is closed after this long at the latest (S1-24). */
   segmentLingerMs: 100,
-  segmentEagerUpdates: 50,
   /** Bytes of the unary request on the introduction door. */
   introduceBytes: 64 * 1024,
   /** How long the pages of a listing stay consistent. */

@@ -5,8 +5,10 @@ import type { Credential } from "../testca/index.ts";
 
 /** RawOptions say how a bare client behaves. */
 export interface RawOptions {
+  /** Default: 127.0.0.1. */
+  readonly host?: string;
   readonly port: number;
-  readonly credential: Credential;
+  readonly credential: Pick<Credential, "certificatePem" | "keyPem">;
   /** CA of the server. */
   readonly ca: string;
   /** Receive window of each stream; 0 reads nothing. */
@@ -29,10 +31,10 @@ export function resetTcp(session: ClientHttp2Session): Promise<void> {
 
 /** rawH2 is a bare HTTP/2 client over mutual TLS, for what a gRPC client would never do. */
 export function rawH2(options: RawOptions): Promise<ClientHttp2Session> {
-  const { port, credential, ca, windowBytes, localAddress, localPort } = options;
+  const { host = "127.0.0.1", port, credential, ca, windowBytes, localAddress, localPort } = options;
   const settings = windowBytes === undefined ? {} : { settings: { initialWindowSize: windowBytes } };
   const tcp = connectTcp({
-    host: "127.0.0.1",
+    host,
     port,
     ...(localAddress === undefined ? {} : { localAddress }),
     ...(localPort === undefined ? {} : { localPort }),
@@ -49,7 +51,7 @@ export function rawH2(options: RawOptions): Promise<ClientHttp2Session> {
     tcp.once("error", reject);
     socket.once("error", reject);
     socket.once("secureConnect", () => {
-      const session = connect(`https://127.0.0.1:${port}`, { createConnection: () => socket as Socket as never, ...settings });
+      const session = connect(`https://${host}:${port}`, { createConnection: () => socket as Socket as never, ...settings });
       session.on("error", () => undefined);
       below.set(session, tcp);
       session.once("remoteSettings", () => resolve(session));

@@ -8,6 +8,7 @@ import { configTable, describeConfig } from "#runtime/config/describe.ts";
 import { hubConfig } from "../../services/hub/config.ts";
 import { chartFiles } from "../chart/generate.ts";
 import { ROOT, read } from "./files.ts";
+import { boundsPage } from "./kept-maps.ts";
 import { declaredMetrics, metricsPage } from "./metrics.ts";
 import { FRAMES, SERVICES } from "./schema.ts";
 
@@ -128,6 +129,7 @@ function withSection(page: string, section: string): string {
 export async function pages(): Promise<ReadonlyMap<string, string>> {
   return new Map([
     ["docs/METRICS.md", metricsPage(await declaredMetrics())],
+    ["docs/BOUNDS.md", boundsPage()],
     ["docs/ERRORS.md", errorsPage()],
     ["docs/CONFIG.md", configPage()],
     ["docs/PROTOCOL.md", withSection(read("docs/PROTOCOL.md"), protocolSection())],
