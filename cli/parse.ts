@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { type NodeName, parseNodeText } from "#kernel/node-name.ts";
+import { own } from "#kernel/own.ts";
 import { usage } from "./exit.ts";
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, min: 60_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -9,7 +10,7 @@ const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, min: 60_000
 /** parseDuration reads "500ms", "10s", "2m", "1h", "90d"; a bare number is seconds. Throws CliError (usage). Gives ms. */
 export function parseDuration(text: string): number {
   const [, number = "", unit = "s"] = /^(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d)?$/.exec(text.trim()) ?? [];
-  const ms = Number(number) * (UNIT_MS[unit] ?? 0);
+  const ms = Number(number) * (own(UNIT_MS, unit) ?? 0);
   if (number === "" || !Number.isFinite(ms) || ms <= 0)
     throw usage(`"${text}" is not a duration`, "Write for example 500ms, 10s, 2m or 1h.");
   return ms;

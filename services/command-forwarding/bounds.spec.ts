@@ -211,7 +211,7 @@ describe("F-12 a caller's hub", () => {
   };
   const ownerEpoch = (bench: Bench): number => Number(/owner-epoch=(\d+)/.exec(bench.hub.core.describe())?.[1]);
   const befriend = (bench: Bench): void => {
-    bench.hub.give({ kind: "policy", policy: () => true });
+    bench.hub.give({ kind: "policy", policy: () => "invoke" });
     bench.hub.give({ kind: "peers", peers: [{ hubId: "away", level: 2 }] });
     bench.hub.give({ kind: "peer-up", peer: "away", session: 1 });
   };
@@ -238,6 +238,30 @@ describe("F-12 a caller's hub", () => {
     befriend(bench);
     arrive(bench, 7, [1, 2]);
     expect(bench.tasks, "also after a restart").toEqual([]);
+  });
+
+  test("S-8 a node that its share hides is answered as one that does not exist, and NOT_SHARED only says no to what it sees", () => {
+    const bench = new Bench({}, ["lamp", "hidden", "seen"]);
+    befriend(bench);
+    const asked: string[] = [];
+    bench.hub.give({
+      kind: "policy",
+      policy: (_peer, nodeId) => {
+        asked.push(nodeId);
+        return nodeId === "seen" ? "see" : "none";
+      },
+    });
+    const failureOf = (seq: number, nodeId: string) => {
+      const items = [{ seq, nodeId, capability: "open", value: NO_VALUE, timeoutMs: 1_000, retry: false, hops: [] }];
+      const frame = { epoch: 1, ackedBelow: 0, acks: [], items, cancels: [], ownerEpoch: ownerEpoch(bench), ownerPosition: 0 };
+      const respond = bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame }).find((effect) => effect.kind === "respond");
+      return respond?.items[0]?.result.failure;
+    };
+    const [hidden, absent] = [failureOf(1, "hidden"), failureOf(2, "absent")];
+    expect(absent).toMatchObject({ reason: "NODE_NOT_FOUND" });
+    expect(JSON.stringify(hidden).replace("hidden", "absent")).toBe(JSON.stringify(absent));
+    expect(asked, "the same work is done for both").toEqual(["hidden", "absent"]);
+    expect(failureOf(3, "seen")).toMatchObject({ reason: "NOT_SHARED" });
   });
 
   test("bytes of outcomes that it does not acknowledge are bounded", () => {

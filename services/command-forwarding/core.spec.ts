@@ -65,7 +65,8 @@ class Stage {
         { hubId: "low", level: 1 },
       ],
     });
-    if (who === "b") this.hubs.b.give({ kind: "policy", policy: (peer, nodeId) => peer === "a" && nodeId !== "twin" });
+    if (who === "b")
+      this.hubs.b.give({ kind: "policy", policy: (peer, nodeId) => (peer !== "a" ? "none" : nodeId === "twin" ? "see" : "invoke") });
   }
 
   #run({ words, args }: Step): void {

@@ -61,7 +61,7 @@ class World {
     } as const;
     this[who].give({ kind: "directory", changes: [put] });
     this[who].give({ kind: "peers", peers: [{ hubId: who === "caller" ? "owner" : "caller", level: 3 }] });
-    if (who === "owner") this.owner.give({ kind: "policy", policy: () => true });
+    if (who === "owner") this.owner.give({ kind: "policy", policy: () => "invoke" });
   }
 
   act(): void {

@@ -62,7 +62,7 @@ beforeAll(async () => {
     hub.directory({ kind: "reset" }, { kind: "put", hubId: "beta", nodeId: "lamp", online: true, capabilities: CAPABILITIES });
     hub.directory({ kind: "put", hubId: "beta", nodeId: "away", online: false, capabilities: CAPABILITIES });
   }
-  b.policy((peer, _node, name) => peer === "alpha" && name !== "secret");
+  b.policy((peer, _node, name) => (peer === "alpha" && name !== "secret" ? "invoke" : "see"));
   // Only beta dials: alpha, the caller, has no address of beta, so the owner is the dial-only side.
   a.peer("beta");
   b.peer("alpha", { port: a.port });

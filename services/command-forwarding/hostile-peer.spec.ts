@@ -126,7 +126,7 @@ class Stage {
 
   meet(): void {
     this.hub.give({ kind: "peers", peers: this.peers.map((hubId) => ({ hubId, level: 3 })) });
-    this.hub.give({ kind: "policy", policy: () => true });
+    this.hub.give({ kind: "policy", policy: () => "invoke" });
     const node = (hubId: string) => ({ kind: "put", hubId, nodeId: "lamp", online: true, capabilities: [capability("on", 0)] }) as const;
     this.hub.give({ kind: "directory", changes: ["home", ...this.peers].map(node) });
     const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 8, shared: false };

@@ -149,7 +149,7 @@ describe("two hubs over mutual TLS", () => {
         { kind: "reset" },
         ...["lamp", "panel"].map((nodeId) => ({ kind: "put", hubId: "beta", nodeId, online: true, capabilities }) as const),
       );
-    b.policy(() => true);
+    b.policy(() => "invoke");
     a.peer("beta");
     b.peer("alpha", { port: a.port });
     await until(() => a.service.describe().includes("to beta: level=3 ready"));

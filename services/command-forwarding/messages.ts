@@ -176,8 +176,11 @@ export type DirectoryChange =
   /** A new snapshot begins: everything known before is void. */
   | { readonly kind: "reset" };
 
-/** SharePolicy answers whether a peer's share lets it invoke a capability. Seeing a node is not the right to invoke it. */
-export type SharePolicy = (peerHubId: string, nodeId: string, capability: string) => boolean;
+/** Right is what a peer may do with a capability of a node: not even know of the node, see that node, or invoke the capability. */
+export type Right = "none" | "see" | "invoke";
+
+/** SharePolicy answers what a peer's share lets it do. Seeing a node is not the right to invoke it. */
+export type SharePolicy = (peerHubId: string, nodeId: string, capability: string) => Right;
 
 /** PeerInfo is a configured peer and its trust level: 1 MINIMAL, 2 LIMITED, 3 FULL. */
 export interface PeerInfo {

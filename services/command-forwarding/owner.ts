@@ -44,7 +44,7 @@ export class OwnerSide {
   /** Callers' epochs with a floor that is not logged. */
   readonly #floors = new Set<CallerEpoch>();
   readonly #claims = new Claims();
-  policy: SharePolicy = () => false;
+  policy: SharePolicy = () => "none";
   epoch = 0;
   #localOpen = 0;
 
@@ -329,9 +329,10 @@ export class OwnerSide {
     const full = book.refusal(settings);
     if (full !== undefined) return full;
     const node = this.#directory.node(hubId, item.nodeId);
-    // A node that its share does not show is answered like one that does not exist.
-    if (node === undefined) return { reason: "NODE_NOT_FOUND", message: `no node ${item.nodeId}` };
-    if (!this.policy(peer.hubId, item.nodeId, item.capability))
+    // The policy is asked in any case: a node that its share does not show is answered like one that does not exist, after as much work.
+    const right = this.policy(peer.hubId, item.nodeId, item.capability);
+    if (node === undefined || right === "none") return { reason: "NODE_NOT_FOUND", message: `no node ${item.nodeId}` };
+    if (right !== "invoke")
       return { reason: "NOT_SHARED", message: `${item.capability} of ${item.nodeId} may not be invoked by ${peer.hubId}` };
     return checkHops(item.hops, hubId) ?? this.#directory.check(node, item.capability, item.value);
   }

@@ -66,7 +66,7 @@ test.each([
   const now = { mono: 1_000, wall: 1_800_000_000_000 };
   const hub = new MemoryHub("away", () => now);
   hub.give({ kind: "peers", peers: [{ hubId: "home", level: 3 }] });
-  hub.give({ kind: "policy", policy: () => true });
+  hub.give({ kind: "policy", policy: () => "invoke" });
   const capabilities = [capability("on", 0, { idempotent })];
   hub.give({ kind: "directory", changes: [{ kind: "put", hubId: "away", nodeId: "lamp", online: true, capabilities }] });
   const greeting = hub.give({ kind: "peer-up", peer: "home", session: 1 }).find((effect) => effect.kind === "respond");
@@ -181,7 +181,7 @@ test("O1 after a loss of power that may have taken the journal's tail, what a pe
   const capabilities = [capability("on", 0)];
   core.step(now, { kind: "start" }, effects);
   core.step(now, { kind: "peers", peers: [{ hubId: "home", level: 3 }] }, effects);
-  core.step(now, { kind: "policy", policy: () => true }, effects);
+  core.step(now, { kind: "policy", policy: () => "invoke" }, effects);
   core.step(now, { kind: "directory", changes: [{ kind: "put", hubId: "away", nodeId: "lamp", online: true, capabilities }] }, effects);
   const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 1, shared: false };
   core.step(now, { kind: "attach", executor: 1, name: "gateway/one", scope: { kind: "gateway", prefixes: [] }, offer }, effects);

@@ -52,7 +52,7 @@ function rig() {
   give(
     { kind: "start" },
     { kind: "peers", peers: [{ hubId: "away", level: 3 }] },
-    { kind: "policy", policy: () => true },
+    { kind: "policy", policy: () => "invoke" },
     {
       kind: "directory",
       changes: ["away", "home"].map((hubId) => ({

@@ -142,7 +142,7 @@ function coreOf(hubId: string): (input: Input) => CommandEffect[] {
   step({ kind: "start" });
   step({ kind: "directory", changes: [{ kind: "put", hubId: "factory", nodeId: "lamp", online: true, capabilities }] });
   const peer = hubId === "home" ? "factory" : "home";
-  step({ kind: "policy", policy: () => true });
+  step({ kind: "policy", policy: () => "invoke" });
   step({ kind: "peers", peers: [{ hubId: peer, level: 3 }] });
   step({ kind: "peer-up", peer, session: 1 });
   step({ kind: "results", peer, session: 1, frame: { epoch: 0, ownerEpoch: 5, ownerPosition: 0, items: [] } });

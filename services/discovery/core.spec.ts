@@ -1,13 +1,15 @@
+import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { GetPeerResponseSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Failure } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
-import { decodeRecord, recordCodec } from "./codec.ts";
+import { decodeRecord, peerToProto, recordCodec } from "./codec.ts";
 import { type CoreConfig, DiscoveryCore, PEER_SPACE } from "./core.ts";
 import { decide, weigh } from "./evidence.ts";
 import { LEGAL, linkState, pathTo } from "./link.ts";
-import type { Effect, Input, Introduction, PeerSpec } from "./messages.ts";
+import type { Effect, Input, Introduction, PeerInfo, PeerSpec } from "./messages.ts";
 
 const WALL = 1_800_000_000_000;
 const CONFIG: CoreConfig = {
@@ -411,9 +413,10 @@ describe("trust", () => {
     bench.start(B);
     bench.answer();
     const again = new Bench({}, bench.stored);
-    again.start({ ...B, addresses: [] });
+    again.start({ ...B, addresses: [{ host: "moved.example", port: 18_800 }] });
     expect(again.core.describe()).toContain("level=LIMITED");
-    expect(again.effects.findLast((effect) => effect.kind === "hello")).toMatchObject({ address: { host: "b.example" } });
+    const listed = kinds(again.step({ kind: "list", call: 7, peer: "b" }), "peers");
+    expect(listed).toMatchObject([{ peers: [{ endpoints: [{ service: "discovery", host: "b.example" }] }] }]);
     bench.step({ kind: "set_enabled", call: 1, peer: "b", enabled: false });
     const off = new Bench({}, bench.stored);
     off.start(B);
@@ -560,5 +563,120 @@ describe("link states", () => {
       }),
       { seed: 11, numRuns: 300 },
     );
+  });
+});
+
+describe("what a peer says of itself", () => {
+  const many = Array.from({ length: 2_600 }, (_, i) => ({
+    service: `s${i}`,
+    host: "b.example",
+    port: 18_800,
+    spiffeId: "spiffe://b/service/hub",
+  }));
+  const own = from("b").endpoints;
+  const endpointsOf = (bench: Bench) => {
+    const [answer] = kinds(bench.step({ kind: "list", call: 7, peer: "b" }), "peers");
+    return (answer as { peers: readonly PeerInfo[] }).peers[0]!.endpoints;
+  };
+
+  test("S-9 endpoints are bounded and shaped in an answer as in a call, and in a table that was stored before they were", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer("b", 3_600_000, { endpoints: [...own, ...many] });
+    expect(endpointsOf(bench).length).toBe(16);
+    const odd = ["", "a b", "\u001b[31m", "x".repeat(300), "[::1"].map((host) => ({ ...own[0]!, host }));
+    const names = ["", "Hub", "a/b", "\u202e"].map((service) => ({ ...own[0]!, service }));
+    bench.step({
+      kind: "hello_received",
+      call: 1,
+      caller: "b",
+      from: from("b", { endpoints: [...odd, ...names] }),
+      leaves: [],
+      refused: [],
+    });
+    expect(endpointsOf(bench)).toEqual([]);
+    const poisoned = decodeRecord(bench.stored.get("b")!)!;
+    const bytes = recordCodec.encode({ ...poisoned, endpoints: many, software: "x".repeat(10_000), lastGood: { host: "a b", port: 1 } });
+    const again = new Bench({}, new Map([["b", bytes]]));
+    again.start(B);
+    expect(endpointsOf(again).length).toBe(16);
+    const [answer] = kinds(again.step({ kind: "list", call: 8, peer: "b" }), "peers");
+    expect((answer as { peers: readonly PeerInfo[] }).peers[0]!.software.length).toBe(63);
+  });
+
+  test("S-9 F-8 tokens that expire at once, and renewals that are refused, do not make calls tighter than the backoff", () => {
+    for (const life of [1, 50, 900, 3_999]) {
+      const bench = new Bench();
+      bench.start(B);
+      let calls = 0;
+      let seen = 0;
+      // An answer takes 100 ms.
+      for (let ms = 0; ms < 600_000; ms += 100) {
+        bench.advance(100);
+        const fresh = bench.effects.slice(seen);
+        seen = bench.effects.length;
+        for (const effect of fresh) {
+          if (effect.kind !== "hello" && effect.kind !== "refresh") continue;
+          calls++;
+          const tokens = [{ thumbprint: LEAF.thumbprint, jwt: "j", expiresInMs: life }];
+          const { peer, attempt } = effect;
+          if (effect.kind === "hello") bench.step({ kind: "hello_answered", peer, attempt, from: from("b"), tokens, level: 2 });
+          else bench.step({ kind: "refresh_failed", peer, attempt, failure: { reason: "TOKEN_INVALID", message: "no" } });
+        }
+      }
+      // Waits of 2, 4, 8 … 60 s: some fifteen in ten minutes, and at most as many refreshes before them.
+      expect(calls, `tokens of ${life} ms`).toBeLessThan(40);
+    }
+  });
+
+  test("F-17 a token that expired without renewal is withdrawn from the services, without another input", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer("b", 60_000);
+    bench.advance(30_001);
+    const out = bench.advance(30_000);
+    const views = kinds(out, "push").flatMap((push) => (push as { pushes: readonly { view?: { token: unknown } }[] }).pushes);
+    expect(views.at(-1)?.view?.token).toBe(undefined);
+    expect(views.length).toBeGreaterThan(0);
+  });
+
+  test("F-3 any clock reading can be shown", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer("b", 3_600_000, { wallMs: -(2 ** 63) });
+    const [answer] = kinds(bench.step({ kind: "list", call: 7, peer: "b" }), "peers");
+    const [info] = (answer as { peers: readonly PeerInfo[] }).peers;
+    expect(toBinary(GetPeerResponseSchema, create(GetPeerResponseSchema, { peer: peerToProto(info!) })).length).toBeGreaterThan(10);
+  });
+
+  test("F-24 a peer without a configured address is not dialled, whatever it advertises", () => {
+    const bench = new Bench();
+    bench.start({ ...B, addresses: [] });
+    bench.step({ kind: "hello_received", call: 1, caller: "b", from: from("b"), leaves: [], refused: [] });
+    const out = bench.advance(3_600_000);
+    expect(kinds(bench.effects, "hello")).toEqual([]);
+    const views = [...bench.effects, ...out].filter((effect) => effect.kind === "push").flatMap((push) => push.pushes);
+    expect(views.filter((push) => push.kind === "view" && push.view.endpoint !== undefined)).toEqual([]);
+  });
+
+  test("F-24 an address that neither the operator nor the peer names any more is not dialled", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: { reason: "PEER_UNREACHABLE", message: "no" } });
+    const elsewhere = [{ ...own[0]!, host: "elsewhere.example" }];
+    bench.step({ kind: "hello_received", call: 1, caller: "b", from: from("b", { endpoints: elsewhere }), leaves: [], refused: [] });
+    for (let i = 0; i < 4 && !bench.effects.some((e) => e.kind === "hello" && e.address.host === "elsewhere.example"); i++) {
+      bench.advance(70_000);
+      if (bench.effects.findLast((e) => e.kind === "hello")?.address.host !== "elsewhere.example")
+        bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: { reason: "PEER_UNREACHABLE", message: "no" } });
+    }
+    bench.answer("b", 3_600_000, { endpoints: elsewhere });
+    expect(bench.effects.findLast((e) => e.kind === "hello")?.address.host).toBe("elsewhere.example");
+    const before = bench.effects.length;
+    bench.step({ kind: "hello_received", call: 2, caller: "b", from: from("b", { endpoints: [] }), leaves: [], refused: [] });
+    bench.advance(3_600_000);
+    const dialled = bench.effects.slice(before).flatMap((e) => (e.kind === "hello" || e.kind === "refresh" ? [e.address.host] : []));
+    expect(dialled.length).toBeGreaterThan(0);
+    expect(new Set(dialled)).toEqual(new Set(["b.example"]));
   });
 });

@@ -27,11 +27,13 @@ import {
   addressesOf,
   decisionOf,
   evidenceOf,
+  goodOf,
   infoOf,
   NEVER,
   newPeer,
   type Peer,
   type Pending,
+  SOFTWARE_MAX,
   showAddress,
   thumbprintsOf,
 } from "./peer-table.ts";
@@ -63,6 +65,9 @@ export interface CoreConfig extends EvidenceConfig {
 /** Longest life of a token that is believed: what a peer claims beyond is cut, so that a refresh is never forgotten. */
 const TOKEN_LIFE_MAX_MS = 24 * 3_600_000;
 
+/** Largest skew that is told apart: some three hundred years. */
+const SKEW_SHOWN_MS = 1e13;
+
 /** How long a service of this hub may be away (a restart, a reconnect) before its sessions count as lost. */
 const SERVICE_GONE_MS = 5_000;
 
@@ -77,7 +82,8 @@ const TOKEN_TROUBLE_MS = 2_000;
  * D3 at most one Hello per peer is under way, none to a terminated one, none while the clock is not plausible; each peer has its
  *    own backoff and nothing waits for another peer (D-6).
  * D4 only a finished Hello resets the backoff (S0-7, B0-1); being heard from wakes one dial (D-18).
- * D5 tokens are refreshed at half life; a refused refresh leads to a Hello, and the old tokens stay until they expire.
+ * D5 tokens are refreshed at half life, but a peer whose tokens do not last, or that does not renew them, is asked no more often than
+ *    the backoff allows; a refused refresh leads to a Hello, and the old tokens stay until they expire.
  * D6 a link changes its state only along `LEGAL` (S1-28).
  * D7 a watcher gets all views, then `synced`, then each change once; one that does not take its pushes costs a set of names.
  * D8 tokens issued before a termination or before a CA was withdrawn are void from then on (D-15).
@@ -116,7 +122,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
 
   deadline(): number | undefined {
     let least = Math.min(NEVER, ...this.#gone.values());
-    for (const peer of this.#peers.values()) least = Math.min(least, this.#helloDueAt(peer), this.#refreshDueAt(peer), peer.lapsesAt);
+    for (const peer of this.#peers.values())
+      least = Math.min(least, this.#helloDueAt(peer), this.#refreshDueAt(peer), peer.lapsesAt, peer.tokensEndAt);
     return least === NEVER ? undefined : least;
   }
 
@@ -175,7 +182,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
       case "hello_failed":
         return this.#helloFailed(now, input.peer, input.attempt, input.failure, out);
       case "refresh_answered":
-        return this.#refreshAnswered(input, out);
+        return this.#refreshAnswered(now, input, out);
       case "refresh_failed":
         return this.#refreshFailed(now, input.peer, input.attempt, input.failure, out);
       case "hello_received":
@@ -209,6 +216,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
     for (const peer of this.#peers.values()) {
       if (now.mono >= this.#helloDueAt(peer)) this.#sayHello(now, peer, out);
       if (now.mono >= this.#refreshDueAt(peer)) this.#sayRefresh(now, peer, out);
+      if (now.mono >= peer.tokensEndAt) this.#tokensEnded(now, peer);
       this.#decide(now, peer, out);
       this.#move(now, peer, out);
     }
@@ -330,6 +338,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
   #forgetTokens(now: Now, peer: Peer): void {
     peer.tokens = new Map();
     peer.offered = new Set();
+    peer.tokensEndAt = NEVER;
     peer.hello = peer.refresh = undefined;
     peer.refreshAt = NEVER;
     peer.helloAt = now.mono;
@@ -377,18 +386,18 @@ export class DiscoveryCore implements Core<Input, Effect> {
     peer.refreshAt = NEVER;
     const own = this.#watchers.leafOf("discovery");
     const token = own === undefined ? undefined : peer.tokens.get(own.thumbprint);
-    const { lastGood } = peer.record;
-    if (token === undefined || token.expiresAtWall <= now.wall || lastGood === undefined) {
+    const good = goodOf(peer);
+    if (token === undefined || token.expiresAtWall <= now.wall || good === undefined) {
       peer.helloAt = now.mono;
       return;
     }
-    peer.refresh = this.#pending(now, lastGood);
+    peer.refresh = this.#pending(now, good);
     const leaves = [...this.#watchers.leaves.values()];
     out.push({
       kind: "refresh",
       peer: peer.hubId,
       attempt: this.#attempt,
-      address: lastGood,
+      address: good,
       caPems: peer.spec.cas.map(({ pem }) => pem),
       revoked: thumbprintsOf(peer.spec),
       leaves,
@@ -425,7 +434,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
     this.#noteSkew(peer, input.from.wallMs - (pending.sentAtWall + rttMs / 2), out);
     peer.record = { ...peer.record, lastGood: pending.address, levelThere: input.level };
     this.#introduce(now, peer, input.from, out);
-    this.#takeTokens(peer, pending, input.tokens, out);
+    this.#takeTokens(now, peer, pending, input.tokens, out);
     peer.offered = pending.leaves;
     this.#count(peer, out, "out", "ok");
   }
@@ -461,13 +470,13 @@ export class DiscoveryCore implements Core<Input, Effect> {
     peer.tried--;
   }
 
-  #refreshAnswered(input: Extract<Input, { kind: "refresh_answered" }>, out: Effect[]): void {
+  #refreshAnswered(now: Now, input: Extract<Input, { kind: "refresh_answered" }>, out: Effect[]): void {
     const peer = this.#peers.get(input.peer);
     const pending = peer?.refresh;
     if (peer === undefined || pending === undefined || pending.attempt !== input.attempt) return;
     peer.refresh = undefined;
     peer.record = { ...peer.record, levelThere: input.level };
-    this.#takeTokens(peer, pending, input.tokens, out);
+    this.#takeTokens(now, peer, pending, input.tokens, out);
   }
 
   #refreshFailed(now: Now, hubId: string, attempt: number, failure: Failure, out: Effect[]): void {
@@ -475,13 +484,15 @@ export class DiscoveryCore implements Core<Input, Effect> {
     if (peer?.refresh?.attempt !== attempt) return;
     peer.refresh = undefined;
     peer.failure = failure;
-    peer.helloAt = now.mono;
+    // At once the first time, as the peer may only have lost its keys.
+    peer.helloAt = Math.max(now.mono, peer.renewal.dueAt);
+    peer.renewal.failed(now.mono);
     this.#event(peer, out, "CREDENTIAL", "WARNING", `${hubId} did not renew our tokens: ${failure.message}; saying Hello again`, {
       reason: failure.reason,
     });
   }
 
-  #takeTokens(peer: Peer, pending: Pending, tokens: readonly ReceivedToken[], out: Effect[]): void {
+  #takeTokens(now: Now, peer: Peer, pending: Pending, tokens: readonly ReceivedToken[], out: Effect[]): void {
     const held = new Map<string, HeldToken>();
     let least = NEVER;
     for (const { thumbprint, jwt, expiresInMs } of tokens) {
@@ -499,7 +510,22 @@ export class DiscoveryCore implements Core<Input, Effect> {
         leaves: refused.join(" "),
       });
     peer.tokens = held;
-    peer.refreshAt = least === NEVER ? NEVER : pending.sentAt + least / 2;
+    peer.refreshAt = least === NEVER ? NEVER : pending.sentAt + this.#renewalWait(now, peer, least / 2);
+    peer.tokensEndAt = least === NEVER ? NEVER : pending.sentAt + least;
+    this.#dirty.add(peer.hubId);
+  }
+
+  /** renewalWait is half the life of a token; where that is shorter than the first wait of the backoff, the backoff decides (D5). */
+  #renewalWait(now: Now, peer: Peer, halfLifeMs: number): number {
+    if (halfLifeMs < this.#config.backoff.baseMs) return Math.max(halfLifeMs, peer.renewal.failed(now.mono));
+    peer.renewal.succeeded();
+    return halfLifeMs;
+  }
+
+  /** tokensEnded: a token expired without being renewed. The services are told that they have it no more. */
+  #tokensEnded(now: Now, peer: Peer): void {
+    const left = [...peer.tokens.values()].map(({ expiresAtWall }) => expiresAtWall - now.wall).filter((ms) => ms > 0);
+    peer.tokensEndAt = left.length === 0 ? NEVER : now.mono + Math.min(...left);
     this.#dirty.add(peer.hubId);
   }
 
@@ -590,7 +616,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
         "WARNING",
         `${from.endpoints.length - endpoints.length} endpoints that ${peer.hubId} advertised were ignored: they are not its own or not an address`,
       );
-    peer.record = { ...peer.record, endpoints, software: from.software.slice(0, 63) };
+    peer.record = { ...peer.record, endpoints, software: from.software.slice(0, SOFTWARE_MAX) };
     this.#proved(now, peer, out);
     this.#dirty.add(peer.hubId);
   }
@@ -608,8 +634,10 @@ export class DiscoveryCore implements Core<Input, Effect> {
     this.#dirty.add(peer.hubId);
   }
 
-  #noteSkew(peer: Peer, skewMs: number, out: Effect[]): void {
+  #noteSkew(peer: Peer, measuredMs: number, out: Effect[]): void {
     const { skewWarnMs } = this.#config;
+    // Any number may have been said; what is shown must fit everywhere.
+    const skewMs = Math.max(-SKEW_SHOWN_MS, Math.min(SKEW_SHOWN_MS, measuredMs));
     if (Math.abs(skewMs) > skewWarnMs && Math.abs(peer.skewMs) <= skewWarnMs)
       this.#event(peer, out, "CLOCK", "WARNING", `the clock of ${peer.hubId} is ${Math.round(skewMs)} ms off ours`, {
         skew_ms: String(Math.round(skewMs)),

@@ -36,6 +36,14 @@ describe("federation file", () => {
     expect(parse({}).peers).toEqual([]);
   });
 
+  test("S-16 words that every object knows are no trust levels and no pinned hubs", () => {
+    for (const word of Object.getOwnPropertyNames(Object.prototype))
+      expect(problemsOf({ peers: [{ hub_id: "b", host: "b.example", ca: b.caPem, max_trust: word }] }), word).toEqual([
+        "peers[0].max_trust: must be one of minimal, limited, full",
+      ]);
+    expect(problemsOf({ peers: [{ hub_id: "constructor" }] })[0]).toContain("the CA of constructor is not pinned");
+  });
+
   test("S0-2 the three-field form is enough when the CA is pinned elsewhere", () => {
     const { peers } = parse({ peers: [{ hub_id: "b", host: "10.0.0.2", port: 9 }], sync_interval: 5 }, { bundles: { b: b.caPem } });
     expect(peers).toMatchObject([{ addresses: [{ host: "10.0.0.2", port: 9 }] }]);

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import { dirname, resolve } from "node:path";
 import { hubIdProblem } from "#kernel/hub-id.ts";
+import { own } from "#kernel/own.ts";
 import { ConfigError, type ConfigProblem } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";
 import { readText } from "#runtime/files.ts";
@@ -168,13 +169,13 @@ class Parser {
 
   #maxTrust(path: string, value: unknown): Level {
     if (value === undefined) return 2;
-    const level = typeof value === "string" ? TRUST[value] : undefined;
+    const level = typeof value === "string" ? own(TRUST, value) : undefined;
     if (level === undefined) this.#problem(`${path}.max_trust`, `must be one of ${Object.keys(TRUST).join(", ")}`);
     return level ?? 1;
   }
 
   #cas(path: string, hubId: string, ca: unknown): PinnedCa[] {
-    const bundle = this.#o.bundles?.[hubId];
+    const bundle = own(this.#o.bundles ?? {}, hubId);
     const at = ca === undefined && bundle !== undefined ? `trust.bundles.${hubId}` : `${path}.ca`;
     const given = ca ?? bundle;
     if (given === undefined) this.#problem(at, `the CA of ${hubId} is not pinned; give its PEM or a path here, or in trust.bundles`);

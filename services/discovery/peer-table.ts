@@ -6,6 +6,15 @@ import type { LinkState } from "#kernel/session-rules.ts";
 import { type Decision, decide, type Evidence, type EvidenceConfig, weigh } from "./evidence.ts";
 import type { Address, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote, ViewInfo } from "./messages.ts";
 
+/** Characters of what a hub says of its software. */
+export const SOFTWARE_MAX = 63;
+
+/** Endpoints that a hub may advertise: it has one per service, and a later version may have more services. */
+export const ENDPOINTS_MAX = 16;
+
+/** Characters of a SPIFFE id of a service. */
+const SPIFFE_MAX = 255;
+
 /** NEVER is the instant of what is not planned. */
 export const NEVER = Number.POSITIVE_INFINITY;
 
@@ -34,6 +43,10 @@ export interface Peer {
   /** When its handshake stops counting as evidence. */
   lapsesAt: number;
   helloDoneAt: number;
+  /** Spaces out the renewal of tokens that a peer lets expire at once, or does not renew. */
+  readonly renewal: Backoff;
+  /** When the first of our tokens expires. */
+  tokensEndAt: number;
   /** Addresses that were tried since the last failure of all of them. */
   tried: number;
   /** Addresses at which another hub answered. */
@@ -53,23 +66,37 @@ export interface Peer {
   wake: number;
 }
 
+function newRecord(spec: PeerSpec): PeerRecord {
+  return {
+    enabled: true,
+    endpoints: [],
+    lastGood: undefined,
+    certificateAtWall: 0,
+    bundleSeq: 1,
+    caDigests: spec.cas.map(({ digest }) => digest),
+    minTokenIssuedAtWall: 0,
+    software: "",
+    levelThere: 0,
+  };
+}
+
+/** acceptRecord takes of a stored record what would be taken from the peer today. */
+function acceptRecord(hubId: string, record: PeerRecord): PeerRecord {
+  const { lastGood, endpoints, software } = record;
+  const good = lastGood !== undefined && isAddress(lastGood) ? lastGood : undefined;
+  return { ...record, endpoints: acceptEndpoints(hubId, endpoints), lastGood: good, software: software.slice(0, SOFTWARE_MAX) };
+}
+
 /** newPeer starts with what the configuration says and what an earlier run left. */
 export function newPeer(now: Now, spec: PeerSpec, record: PeerRecord | undefined, prng: Prng, backoff: BackoffConfig): Peer {
   return {
     hubId: spec.hubId,
     spec,
-    record: record ?? {
-      enabled: true,
-      endpoints: [],
-      lastGood: undefined,
-      certificateAtWall: 0,
-      bundleSeq: 1,
-      caDigests: spec.cas.map(({ digest }) => digest),
-      minTokenIssuedAtWall: 0,
-      software: "",
-      levelThere: 0,
-    },
+    // What an earlier version stored was not checked when it came in.
+    record: record === undefined ? newRecord(spec) : acceptRecord(spec.hubId, record),
     backoff: new Backoff(prng, backoff),
+    renewal: new Backoff(prng, backoff),
+    tokensEndAt: NEVER,
     state: "INIT",
     since: now.mono,
     hello: undefined,
@@ -99,10 +126,32 @@ export function showAddress({ host, port }: Address): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** addressesOf lists where the peer's discovery may be, best first: configured, last good, as it advertised itself, without doubles. */
+/** isAddress tells whether something can be dialled and shown: one host name or address, and a port. */
+function isAddress({ host, port }: Address): boolean {
+  return /^[A-Za-z0-9._:%-]{1,253}$/.test(host) && Number.isInteger(port) && port > 0 && port <= 65_535;
+}
+
+/** advertisedOf is where a peer says that its discovery is. */
+function advertisedOf({ record }: Peer): ServiceEndpoint | undefined {
+  return record.endpoints.find(({ service }) => service === "discovery");
+}
+
+/** goodOf is the address that answered last, as long as the operator or the peer still names it. */
+export function goodOf(peer: Peer): Address | undefined {
+  const { lastGood } = peer.record;
+  if (lastGood === undefined) return undefined;
+  const advertised = advertisedOf(peer);
+  const named = advertised === undefined ? peer.spec.addresses : [...peer.spec.addresses, advertised];
+  return named.some((address) => showAddress(address) === showAddress(lastGood)) ? lastGood : undefined;
+}
+
+/**
+ * addressesOf lists where the peer's discovery may be, best first: configured, last good, as it advertised itself, without doubles.
+ * A peer without a configured address is not dialled, whatever it advertises: that is what the operator said.
+ */
 export function addressesOf(peer: Peer): Address[] {
-  const advertised = peer.record.endpoints.find(({ service }) => service === "discovery");
-  const all = [...peer.spec.addresses, peer.record.lastGood, advertised].filter((address) => address !== undefined);
+  if (peer.spec.addresses.length === 0) return [];
+  const all = [...peer.spec.addresses, goodOf(peer), advertisedOf(peer)].filter((address) => address !== undefined);
   const seen = new Set<string>();
   return all.filter((address) => {
     const shown = showAddress(address);
@@ -112,31 +161,33 @@ export function addressesOf(peer: Peer): Address[] {
   });
 }
 
-/** acceptEndpoints keeps what a hub may say of itself: one endpoint per service, under its own trust domain. */
+/** acceptEndpoints keeps what a hub may say of itself: one endpoint per service, under its own trust domain, and not too many. */
 export function acceptEndpoints(hubId: string, endpoints: readonly ServiceEndpoint[]): ServiceEndpoint[] {
   const kept = new Map<string, ServiceEndpoint>();
   for (const endpoint of endpoints) {
-    const { service, host, port, spiffeId } = endpoint;
-    const own = spiffeId.startsWith(`spiffe://${hubId}/service/`);
-    if (own && host !== "" && host.length <= 253 && port > 0 && port <= 65_535 && service !== "" && service.length <= 63)
-      kept.set(service, { service, host, port, spiffeId });
+    const { service, spiffeId } = endpoint;
+    if (kept.size >= ENDPOINTS_MAX && !kept.has(service)) continue;
+    const own = spiffeId.startsWith(`spiffe://${hubId}/service/`) && spiffeId.length <= SPIFFE_MAX;
+    if (own && isAddress(endpoint) && /^[a-z][a-z0-9-]{0,62}$/.test(service)) kept.set(service, endpoint);
   }
   return [...kept.values()].sort((a, b) => (a.service < b.service ? -1 : 1));
 }
 
-/** endpointOf is where one service of the peer is dialled. */
+/** endpointOf is where one service of the peer is dialled; undefined if it is not (see `addressesOf`). */
 export function endpointOf(peer: Peer, service: string): ServiceEndpoint | undefined {
-  const { endpoints, lastGood } = peer.record;
+  const { endpoints } = peer.record;
+  if (peer.spec.addresses.length === 0) return undefined;
+  const good = goodOf(peer);
   const found = endpoints.find((endpoint) => endpoint.service === service);
-  const discovery = endpoints.find((endpoint) => endpoint.service === "discovery");
+  const discovery = advertisedOf(peer);
   if (found === undefined) {
     // It advertises nothing and yet answered where the operator said: one port for all services.
-    if (lastGood === undefined || endpoints.length > 0) return undefined;
-    return { service, ...lastGood, spiffeId: `spiffe://${peer.hubId}/service/hub` };
+    if (good === undefined || endpoints.length > 0) return undefined;
+    return { service, ...good, spiffeId: `spiffe://${peer.hubId}/service/hub` };
   }
   // The address that answered is better than the advertised one when both mean the same port of the peer.
   const samePort = discovery !== undefined && discovery.host === found.host && discovery.port === found.port;
-  return samePort && lastGood !== undefined ? { ...found, ...lastGood } : found;
+  return samePort && good !== undefined ? { ...found, ...good } : found;
 }
 
 /** evidenceOf weighs what is known of a peer now. */

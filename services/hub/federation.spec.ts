@@ -10,6 +10,7 @@ import {
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { access, Principal } from "#gen/foedus/common/v1/access_pb.ts";
+import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
@@ -413,4 +414,43 @@ describe("a hub by itself", () => {
     }
     expect(systemClock.mono() - before).toBeLessThan(9_000);
   }, 40_000);
+});
+
+describe("a link that an operator ends", () => {
+  let hubs: Hubs;
+  beforeAll(async () => {
+    hubs = await Hubs.prepare([
+      { id: "home", peers: [{ hub: "factory" }] },
+      { id: "factory", peers: [{ hub: "home" }] },
+    ]);
+    // Only home dials: factory has no address of it.
+    const file = join(hubs.federation.hub("factory").dir, "federation.json");
+    const { peers } = JSON.parse(readFileSync(file, "utf8")) as { peers: { host?: string; port?: number }[] };
+    writeFileSync(file, JSON.stringify({ peers: peers.map(({ host: _host, port: _port, ...peer }) => peer) }));
+    await hubs.start("home");
+    await hubs.start("factory");
+    await hubs.linked("home", "factory");
+    await hubs.linked("factory", "home");
+  }, 60_000);
+  afterAll(() => hubs?.stop());
+
+  test("F-24 the peer that dialled is told on every session, and is not dialled by a hub that has no address of it", async () => {
+    const at = async (id: string, peer: string) => {
+      const { peers } = await hubs
+        .clients(id, "operator-admin")
+        .discovery.listPeers({ $typeName: "foedus.discovery.v1alpha1.ListPeersRequest" });
+      return peers.find(({ hubId }) => hubId === peer);
+    };
+    expect((await at("home", "factory"))?.sessions.map(({ dialer }) => dialer)).toEqual(["home", "home", "home"]);
+    await hubs
+      .clients("factory", "operator-admin")
+      .discovery.setPeerEnabled({ $typeName: "foedus.discovery.v1alpha1.SetPeerEnabledRequest", hubId: "home", enabled: false });
+    const told = new Map<string, Set<number>>();
+    await until("the word of factory on all sessions", async () => {
+      for (const { service, failure } of (await at("home", "factory"))?.sessions ?? [])
+        told.set(service, (told.get(service) ?? new Set()).add(failure?.reason ?? 0));
+      return [...told.values()].every((reasons) => reasons.has(ErrorReason.TERMINATED));
+    });
+    expect(told.size).toBe(3);
+  });
 });

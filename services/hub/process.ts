@@ -58,6 +58,8 @@ const DESCRIPTORS = {
   telemetry: TelemetryService,
 } as const;
 
+/** How long the connections of a peer that an operator ended stay, so that its sessions can say so. */
+const GOODBYE_MS = 1_000;
 const CLOCK_RETRY_MS = 5_000;
 const CLOCK_CHECK_MS = 1_000;
 const CLOCK_JUMP_MS = 2_000;
@@ -590,9 +592,12 @@ export class HubProcess {
       this.#server?.rotate(this.#serverMaterial());
       void this.#judge();
     }
-    const gone = new Set(views.filter((view) => view.terminated).map((view) => view.hubId));
-    this.#server?.cut(({ hubId, thumbprint }) => gone.has(hubId) || authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
+    this.#server?.cut(({ hubId, thumbprint }) => authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
     this.#server?.recheck();
+    const terminated = (hubId: string): boolean => feed.current().some((view) => view.terminated && view.hubId === hubId);
+    if (views.some((view) => view.terminated))
+      // Its tokens are void already; its sessions get the time to say why they end.
+      this.#o.clock.setTimer(GOODBYE_MS, () => this.#server?.cut(({ hubId }) => terminated(hubId)));
   }
 
   /** judge says when a peer's CA keeps TLS from taking our own certificate: two CAs of one name cannot always be told apart. */

@@ -45,16 +45,16 @@ test("S4-5 the owner's own rule for invoking follows the configuration, without 
   const end = createSharePolicy(live, peers, directory).subscribe((next) => {
     policy = next;
   });
-  const asked = (): (boolean | undefined)[] => ["state", "power"].map((capability) => policy?.("home", "press-1", capability));
-  expect(asked()).toEqual([true, false]);
+  const asked = (): (string | undefined)[] => ["state", "power"].map((capability) => policy?.("home", "press-1", capability));
+  expect(asked()).toEqual(["invoke", "see"]);
   write([]);
   live.look();
-  expect(asked()).toEqual([false, false]);
+  expect(asked()).toEqual(["see", "see"]);
   write(["power"]);
   live.look();
-  expect(asked()).toEqual([false, true]);
+  expect(asked()).toEqual(["see", "invoke"]);
   end();
   write(["state", "power"]);
   live.look();
-  expect(asked()).toEqual([false, true]);
+  expect(asked()).toEqual(["see", "invoke"]);
 });

@@ -7,7 +7,7 @@ import type { LiveConfig } from "./live-config.ts";
 
 /**
  * createSharePolicy turns the rules of the shares into the question that command-forwarding asks as an owner: may this peer invoke
- * that capability of this node of ours? Seeing a node is not the right to invoke it. The share `full` allows everything. The answer
+ * that capability of this node of ours, or at least know of the node? Seeing a node is not the right to invoke it. The share `full` allows everything. The answer
  * follows the peers and the configuration.
  */
 export function createSharePolicy(
@@ -20,13 +20,13 @@ export function createSharePolicy(
     const shareOf = new Map(views.map((view) => [view.hubId, view.share]));
     return (peerHubId, nodeId, capability) => {
       const share = shareOf.get(peerHubId) ?? "";
-      if (share === "full") return true;
+      if (share === "full") return "invoke";
       const rules = rulesByShare.get(share);
       const node = directory.node(hubId, nodeId);
-      if (rules === undefined || node === undefined) return false;
-      const rule = ruleFor(rules, node.info);
+      const rule = rules === undefined || node === undefined ? undefined : ruleFor(rules, node.info);
+      if (rule === undefined) return "none";
       const matches = (patterns: readonly string[]): boolean => patterns.some((pattern) => matchesPattern(pattern, capability));
-      return rule !== undefined && matches(rule.capabilities) && matches(rule.invoke);
+      return matches(rule.capabilities) && matches(rule.invoke) ? "invoke" : "see";
     };
   };
   return {

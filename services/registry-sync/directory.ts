@@ -1,6 +1,7 @@
 import type { Freshness } from "#kernel/freshness.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { type NodeName, resolveNode } from "#kernel/node-name.ts";
+import { own } from "#kernel/own.ts";
 import type { Ring } from "#kernel/ring.ts";
 import type { Answer, FeedPosition, HubFreshness, NodeFilter, NodeRecord, Scalar, StateValue } from "./messages.ts";
 import type { NodeInfo } from "./ports.ts";
@@ -29,7 +30,7 @@ export function matchesFilter(filter: NodeFilter, info: NodeInfo): boolean {
   if (filter.type !== "" && info.type !== filter.type) return false;
   if (filter.kind !== 0 && filter.kind !== (info.kind === 2 ? 2 : 1)) return false;
   if (filter.capability !== "" && !info.capabilities.some((capability) => capability.name === filter.capability)) return false;
-  for (const label in filter.labels) if (info.labels[label] !== filter.labels[label]) return false;
+  for (const label in filter.labels) if (own(info.labels, label) !== own(filter.labels, label)) return false;
   return true;
 }
 

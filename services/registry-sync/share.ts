@@ -1,4 +1,5 @@
 import { Growable } from "#kernel/growable.ts";
+import { own } from "#kernel/own.ts";
 import type { NodeRule, Pattern, ShareRules } from "./messages.ts";
 import type { NodeInfo, SegmentCodec, UpdateBatch } from "./ports.ts";
 import type { FeedTable, NodeEntry } from "./table.ts";
@@ -31,7 +32,7 @@ export function matchesRule(rule: NodeRule, info: NodeInfo): boolean {
   if (rule.types.length > 0 && !matchesAny(rule.types, info.type)) return false;
   if (rule.kind !== 0 && rule.kind !== (info.kind === 2 ? 2 : 1)) return false;
   for (const [label, pattern] of Object.entries(rule.labels)) {
-    const value = info.labels[label];
+    const value = own(info.labels, label);
     if (value === undefined || !matchesPattern(pattern, value)) return false;
   }
   return true;

@@ -17,7 +17,7 @@ export interface OwnerArguments {
 const { hubId, credential, caller, callerCaPem, callerPort, dataDir, handler } = JSON.parse(process.argv[2] ?? "{}") as OwnerArguments;
 const hub = await new CommandHub({ hubId, credential, peerCaPems: { [caller]: callerCaPem }, dataDir }).start();
 hub.directory({ kind: "put", hubId, nodeId: "lamp", online: true, capabilities: [capability("say", VALUE_TYPE.STRING)] });
-hub.policy(() => true);
+hub.policy(() => "invoke");
 if (handler === true) hub.service.setLocalCommandHandler(({ value }) => value);
 hub.peer(caller, { port: callerPort });
 process.stdout.write(`port ${hub.port}\n`);

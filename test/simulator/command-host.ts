@@ -142,7 +142,10 @@ export class CommandHost implements Service {
 
   setPolicy(): void {
     const { hubIds, trust } = this.#p;
-    this.#tell({ kind: "policy", policy: (peer, _nodeId, capability) => mayInvoke(trust(hubIds.indexOf(peer)).share, capability) });
+    this.#tell({
+      kind: "policy",
+      policy: (peer, _nodeId, capability) => (mayInvoke(trust(hubIds.indexOf(peer)).share, capability) ? "invoke" : "see"),
+    });
   }
 
   setPeers(): void {

@@ -2,6 +2,7 @@ import { close, constants, fstatSync, openSync, write, writeSync } from "node:fs
 import { dirname } from "node:path";
 import { isatty } from "node:tty";
 import { FoedusError, fail } from "#kernel/error.ts";
+import { own } from "#kernel/own.ts";
 import { systemClock, type Timer } from "#runtime/clock.ts";
 import { makeFolder } from "#runtime/files.ts";
 
@@ -63,7 +64,7 @@ function openLogFile(path: string): number {
     throw fail("NOT_CONFIGURED", "it is a folder");
   } catch (cause) {
     const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-    const why = cause instanceof FoedusError ? cause.message : (FIXES[code] ?? code);
+    const why = cause instanceof FoedusError ? cause.message : (own(FIXES, code) ?? code);
     throw fail("NOT_CONFIGURED", `cannot open the log ${path}: ${why}; correct log.destination, or make the folder writable for the hub`, {
       cause,
     });
@@ -214,7 +215,7 @@ class FileSink implements LogSink {
   #later(error: NodeJS.ErrnoException): void {
     const code = error.code ?? error.message;
     const busy = isBusy(code);
-    if (!busy) this.#failed(code, `the log ${this.#name} cannot be written: ${FIXES[code] ?? code}; the hub goes on without it`);
+    if (!busy) this.#failed(code, `the log ${this.#name} cannot be written: ${own(FIXES, code) ?? code}; the hub goes on without it`);
     this.#retry = systemClock.setTimer(busy ? BUSY_RETRY_MS : FAILED_RETRY_MS, () => {
       this.#retry = undefined;
       this.#pump();

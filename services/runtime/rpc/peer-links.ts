@@ -129,8 +129,9 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const before = known?.view;
     if (known === undefined) this.#known.set(hubId, this.#newKnown(view));
     else known.view = view;
-    if (before !== undefined) this.#reauthorise(before, view);
+    // The end comes first: it voids the tokens too, and a peer that is told so instead would connect again.
     if (view.terminated) return this.#step({ kind: "peer_terminated", peer: hubId });
+    if (before !== undefined) this.#reauthorise(before, view);
     this.#followLeaf(view);
     const expiresAtWall = view.token?.expiresAtWall ?? 0;
     this.#step({ kind: "peer_wanted", peer: hubId, dialable: view.endpoint !== undefined, level: view.level, expiresAtWall });

@@ -2,6 +2,7 @@ import type { X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
 import type { Registry } from "prom-client";
 import { FoedusError, fail } from "#kernel/error.ts";
+import { own } from "#kernel/own.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
@@ -69,7 +70,7 @@ function readPem(what: string, file: string): string {
     return readText(file);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code ?? "";
-    throw fail("NOT_CONFIGURED", `cannot read the ${what} ${file}: ${FIXES[code] ?? code}`, { cause, facts: { file } });
+    throw fail("NOT_CONFIGURED", `cannot read the ${what} ${file}: ${own(FIXES, code) ?? code}`, { cause, facts: { file } });
   }
 }
 
