@@ -65,7 +65,7 @@ export class CommandsTarget extends Tally implements Target {
         { ...own, hubId: "peer" },
       ],
     });
-    this.#give({ kind: "policy", policy: () => true });
+    this.#give({ kind: "policy", policy: () => "invoke" });
     this.#give({ kind: "peers", peers: [{ hubId: "peer", level: 2 }] });
     this.#give({
       kind: "attach",
