@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { isTest, read, sources, withoutComments } from "./files.ts";
 
 /** Maps whose keys others choose, by the names they have everywhere. */
-const OUTSIDE = ["labels", "bundles", "contexts", "facts", "headers", "metadata"];
+const OUTSIDE = ["labels", "bundles", "contexts", "facts"];
 
 /** Where a key has been looked at before, and how. */
 const LOOKED_AT: readonly string[] = [

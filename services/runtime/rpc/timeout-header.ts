@@ -1,4 +1,5 @@
 import type { IncomingHttpHeaders } from "node:http2";
+import { own } from "#kernel/own.ts";
 
 const HEADER = "grpc-timeout";
 /** Milliseconds of the units of a gRPC timeout, by letter. */
@@ -13,7 +14,7 @@ const LONGEST = `${Math.floor(LONGEST_MS / 1_000)}S`;
  */
 export function capTimeout(headers: IncomingHttpHeaders, unary: (path: string) => boolean): void {
   const match = /^(\d{1,8})\s*([HMSmun])$/.exec(String(headers[HEADER] ?? ""));
-  if (match === null || Number(match[1]) * (UNITS[match[2] as string] as number) <= LONGEST_MS) return;
+  if (match === null || Number(match[1]) * (own(UNITS, match[2] as string) ?? 1) <= LONGEST_MS) return;
   if (unary(headers[":path"] ?? "")) headers[HEADER] = LONGEST;
   else delete headers[HEADER];
 }

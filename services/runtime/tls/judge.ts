@@ -1,6 +1,7 @@
 import { duplexPair } from "node:stream";
 import { connect, createSecureContext, DEFAULT_MAX_VERSION, TLSSocket } from "node:tls";
 import type { Failure } from "#kernel/error.ts";
+import { own } from "#kernel/own.ts";
 import { type Clock, withTimeout } from "#runtime/clock.ts";
 import { contextOf, MIN_VERSION, type ServerMaterial } from "./credentials.ts";
 
@@ -51,11 +52,11 @@ export async function judgeMaterial(material: ServerMaterial, clock: Clock): Pro
       ["a server", client],
       ["a client", server],
     ] as const)
-      if (code !== "") return bad(`TLS does not take the certificate of ${role}: ${WORDS[code] ?? code}`, code);
+      if (code !== "") return bad(`TLS does not take the certificate of ${role}: ${own(WORDS, code) ?? code}`, code);
     return undefined;
   } catch (error) {
     const code = codeOf(error);
-    return bad(`TLS does not take this certificate and key: ${WORDS[code] ?? (error as Error).message}`, code);
+    return bad(`TLS does not take this certificate and key: ${own(WORDS, code) ?? (error as Error).message}`, code);
   }
 }
 
