@@ -176,7 +176,23 @@ const TLS_TEXTS: readonly (readonly [RegExp, Reason, string])[] = [
     "UNKNOWN_IDENTITY",
     "the server refused this certificate",
   ],
-  [/alert protocol version|unsupported protocol|wrong version number/i, "PEER_UNREACHABLE", "the server does not speak TLS 1.3"],
+  [/alert protocol version|unsupported protocol/i, "PEER_UNREACHABLE", "the server does not speak TLS 1.3"],
+  [
+    /wrong version number|packet length|record length/i,
+    "PEER_UNREACHABLE",
+    "what listens at the address does not speak TLS; check host and port",
+  ],
+  // In TLS 1.3 a client's certificate is judged after the client is done, and Node's servers close without an alert. grpc-js says no more.
+  [
+    /Last error: Failed to connect/,
+    "PEER_UNREACHABLE",
+    "the server closed the connection right after the handshake; it may refuse this certificate (its CA, its dates) or have too many connections",
+  ],
+  [
+    /disconnected before secure TLS|ECONNRESET|socket hang up/i,
+    "PEER_UNREACHABLE",
+    "the server closed the connection during the handshake",
+  ],
 ];
 
 /** unavailable explains why there is no connection. */
