@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
 import type { Finding } from "./doctor/ledger.ts";
 import { Ledger } from "./doctor/ledger.ts";
-import { lookAtDisk } from "./doctor/machine.ts";
+import { lookAtDisk, readDisk } from "./doctor/machine.ts";
 import { run } from "./doctor.ts";
 import { init } from "./hub-init.ts";
 import type { Io } from "./io.ts";
@@ -317,17 +317,31 @@ describe("foedus doctor on prepared folders", () => {
     },
   );
 
-  test("the disk: little room is a warning, hardly any an error, and a folder of somebody else is one", () => {
-    const found = (freeBytes: number, writable = true): string[] => {
+  test("S-18 the disk: little room is a warning, hardly any an error, and a folder of somebody else is one", () => {
+    const found = (freeBytes: number, writable = true, open = false): string[] => {
       const ledger = new Ledger();
-      lookAtDisk(ledger, "data", { freeBytes, writable });
-      expect(ledger.looked).toBe(2);
+      lookAtDisk(ledger, "data", { freeBytes, writable, open });
+      expect(ledger.looked).toBe(3);
       return ledger.findings.map(({ severity, message }) => `${severity} ${message}`);
     };
     expect(found(2 ** 30)).toEqual([]);
     expect(found(2 ** 28)).toEqual(["warning only 256 MiB are free there"]);
     expect(found(2 ** 20)).toEqual(["error only 1.0 MiB are free there"]);
     expect(found(2 ** 30, false)).toEqual(["error this user may not write there"]);
+    expect(found(2 ** 30, true, true)).toEqual([
+      "error other users of this machine may read what is in it, and the keys of tokens and feeds are",
+    ]);
+    const folder = mkdtempSync(join(tmpdir(), "foedus-open-"));
+    for (const [mode, open] of [
+      [0o700, false],
+      [0o750, false],
+      [0o755, true],
+    ] as const) {
+      chmodSync(folder, mode);
+      expect(readDisk(folder).open).toBe(open);
+    }
+    expect(readDisk(join(folder, "absent")).open).toBe(false);
+    rmSync(folder, { recursive: true });
   });
 
   test("for people: errors first, each with what to do, and a sum", async () => {

@@ -120,7 +120,7 @@ describe("verbs that need no hub", () => {
       code: 2,
       err: expect.stringContaining("Kinds are service, node, gateway, operator"),
     });
-    expect(await foedus("pki", "issue", "operator", "x")).toMatchObject({ code: 2, err: expect.stringContaining("role viewer or admin") });
+    expect(await foedus("pki", "issue", "operator", "x")).toMatchObject({ code: 2, err: expect.stringContaining("viewer or admin") });
   });
 
   test("pki csr and sign: the operator has to name the key, and another key is refused", async () => {

@@ -1,6 +1,9 @@
 #!/usr/bin/env -S node --disable-sigusr1
-import "./signals.ts";
+import { stays } from "./signals.ts";
 
 // All else is loaded after the signals are handled: an import statement would load it before.
 const { main } = await import("./command.ts");
-process.exitCode = await main(process.argv.slice(2));
+const argv = process.argv.slice(2);
+process.exitCode = await main(argv);
+// A hub that has stopped is over: a timer that somebody forgot must not hold it.
+if (stays(argv)) process.exit();

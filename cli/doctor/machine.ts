@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, statfsSync } from "node:fs";
+import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { clockPlausible } from "#runtime/clock.ts";
 import { bytes } from "../format.ts";
@@ -13,6 +13,8 @@ const FREE_WARNING_BYTES = 512 * 1024 * 1024;
 export interface Disk {
   readonly freeBytes: number;
   readonly writable: boolean;
+  /** Whether users who are neither its owner nor in its group may get in; false for a folder that is not made yet. */
+  readonly open: boolean;
 }
 
 /** readDisk asks the file system of a folder, or of the nearest one above it that exists: a hub makes its data folder itself. */
@@ -26,11 +28,20 @@ export function readDisk(folder: string): Disk {
   } catch {
     writable = false;
   }
-  return { freeBytes: bavail * bsize, writable };
+  return { freeBytes: bavail * bsize, writable, open: place === folder && (statSync(folder).mode & 0o007) !== 0 };
 }
 
 /** lookAtDisk judges the place of the data. */
-export function lookAtDisk(ledger: Ledger, subject: string, { freeBytes, writable }: Disk): void {
+export function lookAtDisk(ledger: Ledger, subject: string, { freeBytes, writable, open }: Disk): void {
+  ledger.look(
+    open && {
+      severity: "error",
+      check: "disk",
+      subject,
+      message: "other users of this machine may read what is in it, and the keys of tokens and feeds are",
+      fix: `\`chmod o-rwx ${subject}\`; the hub does it at its start if the folder is its own.`,
+    },
+  );
   ledger.look(
     !writable && {
       severity: "error",

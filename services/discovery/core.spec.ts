@@ -385,6 +385,21 @@ describe("trust", () => {
     expect(push).toMatchObject({ pushes: [{ view: { caPems: ["next"], bundleSeq: 3, minTokenIssuedAtWall: WALL + 10 } }] });
   });
 
+  test("F-27 a change of trust while the clock was ahead does not void the tokens of after it was set right", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.skew = 365 * 86_400_000;
+    bench.step({ kind: "set_enabled", call: 7, peer: "b", enabled: false });
+    bench.step({ kind: "set_enabled", call: 8, peer: "b", enabled: true });
+    bench.skew = 0;
+    bench.mono += 5;
+    const out = bench.step({ kind: "hello_received", call: 9, caller: "b", from: from("b"), leaves: ["x"], refused: [] });
+    expect(kinds(out, "grant")).toHaveLength(1);
+    const told = [...out, ...bench.advance(1_000)].flatMap((effect) => (effect.kind === "push" ? effect.pushes : []));
+    const views = told.flatMap((push) => ("view" in push && push.view !== undefined ? [push.view] : []));
+    expect(views.at(-1)?.minTokenIssuedAtWall).toBeLessThanOrEqual(WALL + 5);
+  });
+
   test("D-15 a revoked leaf is told to every service and to the next dial at once; an answer that is under way no longer counts", () => {
     const bench = new Bench();
     bench.start(B);

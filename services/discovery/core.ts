@@ -560,6 +560,12 @@ export class DiscoveryCore implements Core<Input, Effect> {
       this.#event(peer, out, "ACCESS_REFUSED", "WARNING", `no token for a certificate that ${peer.hubId} offered: ${why}`, {
         leaf: thumbprint,
       });
+    // Set while the clock was ahead, it would void every token until that time has come; those of then are refused as issued in the future.
+    if (peer.record.minTokenIssuedAtWall > now.wall) {
+      peer.record = { ...peer.record, minTokenIssuedAtWall: now.wall };
+      this.#persist(peer, out);
+      this.#dirty.add(peer.hubId);
+    }
     const evidence = evidenceOf(peer, now.wall, this.#config);
     out.push({ kind: "grant", call, peer: peer.hubId, level: peer.decision.level, evidence, leaves });
   }

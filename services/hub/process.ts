@@ -29,7 +29,7 @@ import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { showDisk, showStoreSize } from "#runtime/store/usage.ts";
 import { type ModuleRow, Supervisor } from "#runtime/supervisor.ts";
 import { createServerCredentials } from "#runtime/tls/credentials.ts";
-import { judgeMaterial } from "#runtime/tls/judge.ts";
+import { judgeMaterial, tlsProblem } from "#runtime/tls/judge.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
@@ -171,6 +171,8 @@ export class HubProcess {
   /** start brings the process up. It rejects only for what an operator must mend: configuration, files, ports. */
   async start(): Promise<void> {
     const { config, log, clock } = this.#o;
+    const unable = tlsProblem();
+    if (unable !== undefined) throw new FoedusError(unable);
     this.#stops.push(collectProcessMetrics(this.#registry), this.#showSelf());
     this.#ops = await this.#startOps();
     await this.#plausibleClock();

@@ -81,5 +81,5 @@ describe.skipIf(!hasOpenssl)("certificates of other authorities (skipped without
       const { findings } = JSON.parse(out) as { findings: { check: string; severity: string; message: string }[] };
       expect(findings.filter(({ check }) => check === "certificate" || check === "trust")).toEqual([]);
     }
-  }, 60_000);
+  }, 180_000);
 });

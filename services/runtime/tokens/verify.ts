@@ -79,6 +79,8 @@ export class JwtVerifier implements TokenVerifier {
       this.#known.delete(key);
       throw fail("TOKEN_EXPIRED", "the token has expired; refresh it");
     }
+    if (known.issuedAtWall > nowWall + this.#o.toleranceMs)
+      throw fail("TOKEN_INVALID", "the token was issued in the future; say Hello again");
     if (this.#o.authority.revoked(thumbprint)) throw fail("TOKEN_INVALID", "the certificate that the token is bound to was revoked");
     if (known.issuedAtWall < this.#o.authority.minTokenIssuedAt(known.hubId))
       throw fail("TOKEN_INVALID", "tokens issued to this hub before its last change of trust are void; say Hello again");
