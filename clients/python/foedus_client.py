@@ -5,6 +5,7 @@ command twice, and streams that go on where they were after the hub was away. Ea
 """
 
 import collections
+import os
 import queue
 import random
 import threading
@@ -14,6 +15,7 @@ import grpc
 from foedus.command_forwarding.v1alpha1 import command_forwarding_service_pb2 as commands_pb
 from foedus.command_forwarding.v1alpha1 import command_forwarding_service_pb2_grpc as commands_grpc
 from foedus.common.v1 import error_pb2
+from foedus.common.v1 import stream_pb2
 from foedus.common.v1 import value_pb2
 from foedus.discovery.v1alpha1 import discovery_service_pb2_grpc as discovery_grpc
 from foedus.registry_sync.v1alpha1 import registry_sync_service_pb2 as registry_pb
@@ -143,11 +145,17 @@ class Stream(threading.Thread):
 
     def __init__(self, name):
         super().__init__(name=name, daemon=True)
+        self._group, self._opened = os.urandom(16), 0
         self.turns, self.cuts = 0, 0
         self.last_error = None
         self._stopped = threading.Event()
         self._call = None
         self._backoff = Backoff()
+
+    def number(self):
+        """Numbers the stream that is opened next, for its first message: what the network still holds of the one before then counts for nothing."""
+        self._opened += 1
+        return stream_pb2.StreamOpen(group=self._group, incarnation=1, n=self._opened)
 
     def open(self):
         """Opens the stream and returns its call; overridden."""
@@ -188,7 +196,7 @@ class Stream(threading.Thread):
 
 
 class Updates(Stream):
-    """Sends states by name. What was not acknowledged goes again after a cut, the newest value of a key last."""
+    """Sends states by name. After a cut, what was not acknowledged goes again: of each key the newest value only."""
 
     def __init__(self, hub):
         super().__init__("updates")
@@ -214,9 +222,11 @@ class Updates(Stream):
         with self._lock:
             self._turn += 1
             self._seq = 0
-        return self._hub.registry.UpdateState(self._batches(self._turn))
+        return self._hub.registry.UpdateState(self._batches(self._turn, self.number()))
 
-    def _batches(self, turn):
+    def _batches(self, turn, number):
+        # A bind of nothing: hubs that do not know the number answer it all the same.
+        yield registry_pb.UpdateStateRequest(stream=number, bind=registry_pb.Bind())
         while True:
             with self._lock:
                 self._lock.wait_for(lambda: self._waiting or turn != self._turn or self._stopped.is_set())
@@ -236,10 +246,11 @@ class Updates(Stream):
                     del self._sent[seq]
                 self.worked()
             elif message.HasField("refused"):
-                # A batch is refused whole: the change at fault is left out, the others go again.
+                # A batch is refused whole: the change at fault is left out, the others go again unless a later batch has newer values.
                 changes = list(self._sent.pop(message.refused.seq).items())
                 self.refused.append((changes.pop(message.refused.index)[0], failure_of(message.refused.failure)))
-                self._again(changes)
+                newer = {key for seq, batch in self._sent.items() if seq > message.refused.seq for key in batch}
+                self._again([(key, new) for key, new in changes if key not in newer])
             self._lock.notify_all()
 
     def cut(self):
@@ -276,7 +287,7 @@ class Watch(Stream):
         self.start()
 
     def open(self):
-        request = registry_pb.WatchRequest(filter=self._filter, resume=self._positions.values())
+        request = registry_pb.WatchRequest(filter=self._filter, resume=self._positions.values(), stream=self.number())
         return self._hub.registry.Watch(request)
 
     def take(self, message):
@@ -331,7 +342,7 @@ class Executor(Stream):
 
     def __init__(self, hub, node_ids, run):
         super().__init__("executor")
-        self._hub, self._attach, self._run = hub, commands_pb.Attach(node_ids=node_ids), run
+        self._hub, self._node_ids, self._run = hub, node_ids, run
         self._results = queue.SimpleQueue()
         self._attached = threading.Condition()
         self.refused = []
@@ -339,10 +350,11 @@ class Executor(Stream):
 
     def open(self):
         self._results = results = queue.SimpleQueue()
-        return self._hub.commands.AttachExecutor(self._frames(results))
+        attach = commands_pb.Attach(node_ids=self._node_ids, stream=self.number())
+        return self._hub.commands.AttachExecutor(self._frames(attach, results))
 
-    def _frames(self, results):
-        yield commands_pb.AttachExecutorRequest(attach=self._attach)
+    def _frames(self, attach, results):
+        yield commands_pb.AttachExecutorRequest(attach=attach)
         # The iterator must not end before the stream: half a stream closed would detach the executor.
         for result in iter(results.get, None):
             yield commands_pb.AttachExecutorRequest(results=commands_pb.TaskResults(results=[result]))

@@ -38,12 +38,14 @@ describe("the directory of command-forwarding", { timeout: 30_000 }, () => {
       told.push(changes);
       turns.push(turn);
     });
-    feed.start(hub.local({ kind: "operator" }));
+    const errors: unknown[] = [];
+    feed.start(hub.local({ kind: "operator" }), (error) => errors.push(error));
     const puts = (): Set<string> => new Set(told.flat().flatMap((change) => (change.kind === "put" ? [change.nodeId] : [])));
     await until(() => puts().size === NODES);
     counting = false;
     feed.stop();
     expect(told.flat().filter(({ kind }) => kind === "hub-gone")).toEqual([]);
+    expect(errors).toEqual([]);
     expect(Math.max(...told.map(({ length }) => length))).toBeLessThanOrEqual(1_000);
     expect(new Set(turns).size, "each part came in a turn of its own").toBe(turns.length);
   });

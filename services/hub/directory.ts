@@ -39,10 +39,12 @@ export class DirectoryFeed implements DirectorySource {
     return this.#mirror?.node(hubId, nodeId)?.entry;
   }
 
-  start(client: ClientOf<typeof RegistrySyncService>): void {
+  /** start follows the registry; `onError` is told of faults in here, which must not end the hub. */
+  start(client: ClientOf<typeof RegistrySyncService>, onError: (error: unknown) => void): void {
     this.#mirror = RegistryClient.connect(client).mirror({
       clock: this.#clock,
       nodesOnly: true,
+      onError,
       onNode: (feed, entry) => this.#add(putOf(feed.hubId, entry)),
       onRemoved: (feed, nodeId) => this.#add({ kind: "removed", hubId: feed.hubId, nodeId }),
       onReplaced: (feed, gone) => this.#replaced(feed, gone),

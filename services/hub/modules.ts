@@ -141,7 +141,7 @@ function commandForwarding(wiring: Wiring): ServiceModule {
   return extend(
     module,
     () => {
-      directory.start(wiring.client("registry-sync"));
+      directory.start(wiring.client("registry-sync"), (err) => platform.log.error({ err }, "directory of nodes: a change was not told"));
       if (localCommands !== undefined) module.setLocalCommandHandler(localCommands);
     },
     () => {
