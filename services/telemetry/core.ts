@@ -1,4 +1,5 @@
 import type { Core, StoreOp } from "#kernel/core.ts";
+import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Parts } from "#kernel/parts.ts";
 import type { Effect, Happening, HappeningCodec, HappeningFilter, HappeningReport, Input, LinkCount } from "./messages.ts";
@@ -8,6 +9,9 @@ export const EVENT_LOG = "events";
 
 /** Most events in one push to a watcher. */
 const PUSH_MAX = 200;
+
+/** Events that are taken while the store refuses them: they wait in memory. What is more waits where it happened. */
+const UNWRITTEN_MAX = 1_000;
 
 /** Number of EVENT_KIND_EVENTS_DROPPED in the schema. */
 const KIND_EVENTS_DROPPED = 14;
@@ -36,6 +40,8 @@ export function matches(event: HappeningReport, filter: HappeningFilter): boolea
  * T3 a watcher sees each matching event once, in order; what it asked for and is no longer kept is counted in `missed`.
  * T4 a watcher that does not take its pushes costs one cursor, no queue.
  * T5 events that a reporter had to drop become an event themselves: a loss is never silent.
+ * T6 an event that was reported once is kept once, whatever the store does: a report is either taken, and then written as soon as the
+ *    store accepts it, or declined as a whole. While the store refuses, at most `UNWRITTEN_MAX` events push older ones out.
  */
 export class TelemetryCore implements Core<Input, Effect> {
   readonly #codec: HappeningCodec;
@@ -45,6 +51,9 @@ export class TelemetryCore implements Core<Input, Effect> {
   #events: Happening[] = [];
   #nextSeq = 1;
   readonly #watchers = new Map<number, Watcher>();
+  /** Why the store refuses, and how many events were taken since it does. */
+  #refusing: Failure | undefined;
+  #unwritten = 0;
   readonly #links = new Map<string, readonly LinkCount[]>();
 
   constructor(options: { readonly codec: HappeningCodec; readonly eventsKept: number; readonly watchers: number }) {
@@ -70,6 +79,11 @@ export class TelemetryCore implements Core<Input, Effect> {
     switch (input.kind) {
       case "report":
         if (input.links !== undefined) this.#links.set(input.service, input.links);
+        if (this.#refusing !== undefined && input.events.length > 0) {
+          if (this.#unwritten + input.events.length > UNWRITTEN_MAX)
+            return void out.push({ kind: "declined", call: input.call, failure: this.#refusing });
+          this.#unwritten += input.events.length;
+        }
         this.#add(now, input.service, input.events, input.dropped, out);
         out.push({ kind: "reported", call: input.call });
         this.#pushAll(out);
@@ -96,6 +110,10 @@ export class TelemetryCore implements Core<Input, Effect> {
         this.#push(input.watch, watcher, out);
         return;
       }
+      case "stored":
+        this.#refusing = input.ok ? undefined : input.failure;
+        if (input.ok) this.#unwritten = 0;
+        return;
       case "watch_ready": {
         const watcher = this.#watchers.get(input.watch);
         if (watcher === undefined) return;

@@ -68,11 +68,15 @@ export type Input =
       readonly fromSeq: number;
     }
   | { readonly kind: "watch_ready"; readonly watch: number }
+  /** The store began to refuse, or accepts again. */
+  | { readonly kind: "stored"; readonly ok: boolean; readonly failure: Failure | undefined }
   | { readonly kind: "watch_end"; readonly watch: number };
 
 /** Output that leaves the core through the gate. */
 export type Output =
   | { readonly kind: "reported"; readonly call: number }
+  /** Nothing of the report is kept; its reporter keeps it. */
+  | { readonly kind: "declined"; readonly call: number; readonly failure: Failure }
   | { readonly kind: "listed"; readonly call: number; readonly events: readonly Happening[]; readonly nextBeforeSeq: number }
   | { readonly kind: "linked"; readonly call: number; readonly links: readonly LinkCount[] }
   | {

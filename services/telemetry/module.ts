@@ -50,6 +50,7 @@ export function createTelemetry(options: {
   const execute = (output: Output): void => {
     if (output.kind === "push") watches.get(output.watch)?.push(output);
     else if (output.kind === "refuse") watches.get(output.watch)?.end(output.failure);
+    else if (output.kind === "declined") calls.refuse(output.call, output.failure);
     else calls.answer(output.call, output);
   };
 
@@ -127,11 +128,14 @@ export function createTelemetry(options: {
         metrics: platform.metrics,
         execute,
         observe: (effect) => seen.inc({ service: services.of(effect.service), severity: SEVERITIES[effect.event.severity] }),
-        reject: (output, failure) => {
+        // Events are taken with their report: the committer writes them as soon as it can. A refusal would only bring them again (T6).
+        reject: (output) => {
           if (output.kind !== "reported") return "keep";
-          calls.refuse(output.call, failure);
+          execute(output);
           return "drop";
         },
+        onStored: (report) =>
+          report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
         onFatal: options.onFatal,
         commit: "turn",
         ...platform.mailbox,
