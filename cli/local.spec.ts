@@ -1,3 +1,4 @@
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -18,6 +19,7 @@ describe("verbs that need no hub", () => {
   test("version, help and an unknown word", async () => {
     expect(await foedus("version", "-q")).toEqual({ code: 0, out: `${manifest.version}\n`, err: "" });
     expect(JSON.parse((await foedus("version", "--json")).out)).toMatchObject({ version: manifest.version });
+    expect(await foedus("--version")).toEqual({ code: 0, out: `foedus ${manifest.version}\n`, err: "" });
     const help = await foedus("--help");
     expect(help.code).toBe(0);
     for (const verb of [
@@ -121,6 +123,16 @@ describe("verbs that need no hub", () => {
       err: expect.stringContaining("Kinds are service, node, gateway, operator"),
     });
     expect(await foedus("pki", "issue", "operator", "x")).toMatchObject({ code: 2, err: expect.stringContaining("viewer or admin") });
+  });
+
+  test("F-27 a hub init that fails leaves nothing that is in the way of the next", async () => {
+    // A folder where a file has to come makes it fail after the PKI was written.
+    mkdirSync(join(folder, "half", ".foedus", "contexts.json.new"), { recursive: true });
+    const failed = await foedus("hub", "init", "half", "--dir", "half");
+    expect(failed.code).not.toBe(0);
+    expect(readdirSync(join(folder, "half"))).toEqual([".foedus"]);
+    rmSync(join(folder, "half", ".foedus"), { recursive: true });
+    expect(await foedus("hub", "init", "half", "--dir", "half")).toMatchObject({ code: 0 });
   });
 
   test("pki csr and sign: the operator has to name the key, and another key is refused", async () => {
