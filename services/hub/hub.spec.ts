@@ -175,6 +175,11 @@ describe("who is who, from the last views", () => {
     authority.update([view("a", { caPems: [a.caPem], terminated: true })], silentLogger);
     expect(authority.pems()).toEqual([]);
     expect(authority.version()).toBeGreaterThan(before + 1);
+    // A new token comes often, and would else have every caller's certificate verified again.
+    const settled = authority.version();
+    const token = { jwt: "next", issuedAtWall: 1, expiresAtWall: 2 };
+    authority.update([view("a", { caPems: [a.caPem], terminated: true, token })], silentLogger);
+    expect(authority.version()).toBe(settled);
   });
 });
 

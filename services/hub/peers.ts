@@ -137,6 +137,7 @@ export class ViewAuthority implements PeerAuthority {
   #views = new Map<string, { readonly view: PeerView; readonly bundle: readonly X509Certificate[] }>();
   #revoked: ReadonlySet<string> = new Set();
   #version = 1;
+  #rests = "";
 
   constructor(hubId: string, own: () => readonly X509Certificate[]) {
     this.hubId = hubId;
@@ -159,7 +160,12 @@ export class ViewAuthority implements PeerAuthority {
       }
     }
     this.#views = next;
-    this.#version++;
+    // Views come with each new token, too: what was decided about callers stays, unless what it rests on changed.
+    const rests = JSON.stringify(
+      views.map((view) => [view.hubId, view.level, view.caPems, view.revoked, view.terminated, view.minTokenIssuedAtWall]),
+    );
+    if (rests !== this.#rests) this.#version++;
+    this.#rests = rests;
   }
 
   /** bump drops caches after the own CA set changed. */

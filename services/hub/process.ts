@@ -589,13 +589,14 @@ export class HubProcess {
     if (feed === undefined || authority === undefined) return;
     const views = feed.current();
     const before = authority.pems().join();
+    const version = authority.version();
     authority.update(views, this.#o.log);
     if (authority.pems().join() !== before) {
       this.#server?.rotate(this.#serverMaterial());
       void this.#judge();
     }
     this.#server?.cut(({ hubId, thumbprint }) => authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
-    this.#server?.recheck();
+    if (authority.version() !== version) this.#server?.recheck();
     const terminated = (hubId: string): boolean => feed.current().some((view) => view.terminated && view.hubId === hubId);
     if (views.some((view) => view.terminated))
       // Its tokens are void already; its sessions get the time to say why they end.
