@@ -7,6 +7,7 @@ import { asBuffer } from "#runtime/rpc/definition.ts";
 import type { StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { FRAME_BYTES, NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { type Command, type CommandName, NO_VALUE, OUTCOME, type Outcome, type Reply, type Result } from "./messages.ts";
+import { sound } from "./value.ts";
 import { Reader, WireError, Writer } from "./wire.ts";
 
 /** Callers' streams: ExecuteStreamRequest and ExecuteStreamResponse by hand, both halves. */
@@ -217,7 +218,7 @@ function readResult(reader: Reader): Omit<ReceivedResult, "corr"> {
     else if (tag === 0x30) replayed = reader.bool();
     else reader.skip(tag);
   }
-  return { result: { outcome, value, failure }, name, durationMs, replayed };
+  return { result: sound({ outcome, value, failure }), name, durationMs, replayed };
 }
 
 function readName(reader: Reader): CommandName {

@@ -45,7 +45,7 @@ export const recordCodec: RecordCodec = { encode: (record) => new TextEncoder().
 export function decodeRecord(bytes: Uint8Array): PeerRecord | undefined {
   try {
     const record = JSON.parse(new TextDecoder().decode(bytes)) as Partial<PeerRecord>;
-    const numbers = [record.certificateAtWall, record.bundleSeq, record.minTokenIssuedAtWall, record.levelThere];
+    const numbers = [record.certificateAtWall, record.bundleSeq, record.minTokenIssuedAtWall];
     const whole =
       typeof record.enabled === "boolean" &&
       Array.isArray(record.endpoints) &&
@@ -53,11 +53,17 @@ export function decodeRecord(bytes: Uint8Array): PeerRecord | undefined {
       numbers.every((n) => typeof n === "number" && n >= 0 && n <= Number.MAX_SAFE_INTEGER);
     if (!whole) return undefined;
     const held = record as PeerRecord;
-    // A version before took any number of endpoints, and what has become of them stands in each answer about the peer.
-    return { ...held, endpoints: held.endpoints.slice(0, ENDPOINTS_MAX), lastGood: record.lastGood, software: record.software ?? "" };
+    // A version before took any number of endpoints, and any level; what has become of them stands in each answer about the peer.
+    const [endpoints, levelThere] = [held.endpoints.slice(0, ENDPOINTS_MAX), levelFromProto(held.levelThere)];
+    return { ...held, endpoints, levelThere, lastGood: record.lastGood, software: record.software ?? "" };
   } catch {
     return undefined;
   }
+}
+
+/** levelFromProto reads a level that a peer states; one that this version does not know counts as none stated. */
+export function levelFromProto(level: number): number {
+  return level >= 0 && level <= 3 ? level : 0;
 }
 
 /** endpointFromProto and endpointToProto convert an endpoint. */

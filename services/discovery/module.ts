@@ -13,7 +13,16 @@ import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/rpc/peer-links.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
-import { decodeRecord, endpointToProto, introductionOf, recordCodec, reportsFromPort, tokensFromProto, viewToPort } from "./codec.ts";
+import {
+  decodeRecord,
+  endpointToProto,
+  introductionOf,
+  levelFromProto,
+  recordCodec,
+  reportsFromPort,
+  tokensFromProto,
+  viewToPort,
+} from "./codec.ts";
 import type { DiscoveryConfig } from "./config.ts";
 import { DiscoveryCore, PEER_SPACE } from "./core.ts";
 import { type Federation, NO_FEDERATION } from "./federation.ts";
@@ -259,7 +268,7 @@ class DiscoveryModule implements Discovery {
       onUp: (peer) => this.#announce(peer),
       onDown: () => undefined,
       onFrame: (peer, _session, { frame }) =>
-        frame.case === "announce" ? this.#calls.offer({ kind: "announced", peer, level: frame.value.level }) : undefined,
+        frame.case === "announce" ? this.#calls.offer({ kind: "announced", peer, level: levelFromProto(frame.value.level) }) : undefined,
       reporter: {
         report: (reports) =>
           this.#calls.tell({ kind: "sessions", service: SERVICE, reports: reportsFromPort(reports) }, "sessions", bothReports),
@@ -341,7 +350,7 @@ class DiscoveryModule implements Discovery {
       attempt,
       from: introductionOf(response),
       tokens: tokensFromProto(response.tokens),
-      level: response.level,
+      level: levelFromProto(response.level),
     };
   }
 
@@ -350,7 +359,7 @@ class DiscoveryModule implements Discovery {
     const request = create(RefreshRequestSchema, { leaves: leaves.slice(0, 16).map(({ der }) => der) });
     const metadata = { authorization: `Bearer ${jwt}` };
     const response = await client.refresh(request, { timeoutMs: this.#o.config.hello_timeout_ms, signal: this.#abort.signal, metadata });
-    return { kind: "refresh_answered", peer, attempt, tokens: tokensFromProto(response.tokens), level: response.level };
+    return { kind: "refresh_answered", peer, attempt, tokens: tokensFromProto(response.tokens), level: levelFromProto(response.level) };
   }
 
   /** ownPush gives the views to this service's own sessions. */

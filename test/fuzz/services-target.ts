@@ -24,6 +24,7 @@ import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import {
   decodeRecord,
   introductionOf,
+  levelFromProto,
   peerToProto,
   pushToProto,
   recordCodec,
@@ -134,7 +135,8 @@ export class ServicesTarget extends Tally implements Target {
   #answer(generator: Generator): void {
     const response = this.#decode<HelloResponse>(HelloResponseSchema, generator.message(HelloResponseSchema));
     if (response === undefined) return;
-    const { level, tokens } = response;
+    const { tokens } = response;
+    const level = levelFromProto(response.level);
     this.#give({
       kind: "hello_answered",
       peer: "peer",
@@ -147,7 +149,7 @@ export class ServicesTarget extends Tally implements Target {
 
   #announce(generator: Generator): void {
     const frame = this.#decode<SessionFrame>(SessionFrameSchema, generator.message(SessionFrameSchema, 0, "announce"))?.frame;
-    if (frame?.case === "announce") this.#give({ kind: "announced", peer: "peer", level: frame.value.level });
+    if (frame?.case === "announce") this.#give({ kind: "announced", peer: "peer", level: levelFromProto(frame.value.level) });
   }
 
   #sessions(generator: Generator): void {
