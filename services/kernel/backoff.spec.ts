@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Backoff, DEFAULT_BACKOFF } from "./backoff.ts";
+import { Backoff, DEFAULT_BACKOFF, Retry } from "./backoff.ts";
 import { Prng } from "./prng.ts";
 
 describe("S0-7 backoff", () => {
@@ -57,5 +57,31 @@ describe("S0-7 backoff", () => {
       }
     }
     expect(dials).toBe(5);
+  });
+});
+
+describe("F-8 B4 a retry", () => {
+  test("is never tighter than its wait, which grows up to the longest, however often something fails", () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(400), { maxLength: 200 }), (steps) => {
+        const retry = new Retry({ baseMs: 100, maxMs: 60_000, factor: 2 });
+        const tries: number[] = [];
+        let mono = 0;
+        for (const step of steps) {
+          mono += step;
+          if (retry.due(mono)) tries.push(mono);
+          retry.failed(mono);
+        }
+        for (let i = 1; i < tries.length; i++)
+          expect(tries[i]! - tries[i - 1]!).toBeGreaterThanOrEqual(Math.min(60_000, 100 * 2 ** (i - 1)));
+      }),
+    );
+  });
+
+  test("starts at once after a success or a change", () => {
+    const retry = new Retry({ baseMs: 100, maxMs: 60_000, factor: 2 });
+    expect([retry.failed(0), retry.failed(50), retry.failed(100), retry.failures]).toEqual([100, 100, 300, 2]);
+    retry.reset();
+    expect([retry.due(101), retry.failures, retry.failed(101)]).toEqual([true, 0, 201]);
   });
 });

@@ -73,3 +73,47 @@ export class Backoff {
     return true;
   }
 }
+
+/**
+ * Retry is the same for what a core tries again: the wait after a failure, without jitter. Times are `mono` ms.
+ *
+ * B4 between two tries that failed lies at least the wait after the first of them; only success, or a change of what is tried, ends that.
+ */
+export class Retry {
+  readonly #config: Omit<BackoffConfig, "jitter">;
+  #dueAt = Number.NEGATIVE_INFINITY;
+  #failures = 0;
+
+  constructor(config: Omit<BackoffConfig, "jitter">) {
+    this.#config = config;
+  }
+
+  /** dueAt is when the next try may start; negative infinity when nothing has failed. */
+  get dueAt(): number {
+    return this.#dueAt;
+  }
+
+  /** failures counts those in a row. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  due(mono: number): boolean {
+    return mono >= this.#dueAt;
+  }
+
+  /** failed notes a failure and answers when to try again. One that comes before that is a part of the same. */
+  failed(mono: number): number {
+    if (!this.due(mono)) return this.#dueAt;
+    const { baseMs, maxMs, factor } = this.#config;
+    this.#dueAt = mono + Math.min(maxMs, baseMs * factor ** Math.min(this.#failures, 64));
+    this.#failures++;
+    return this.#dueAt;
+  }
+
+  /** reset notes success, or that what is tried has changed: the next try may start at once. */
+  reset(): void {
+    this.#failures = 0;
+    this.#dueAt = Number.NEGATIVE_INFINITY;
+  }
+}

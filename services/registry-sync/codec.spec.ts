@@ -136,6 +136,12 @@ const peerFrame: fc.Arbitrary<PeerFrame> = fc.oneof(
     keyStatement: fc.constant(Uint8Array.of(1, 2)),
   }),
   fc.record({ type: fc.constant("feed_open" as const), from: position, heldParts: fc.array(bytes, { maxLength: 4 }) }),
+  fc.record({
+    type: fc.constant("feed_open" as const),
+    from: position,
+    heldParts: fc.constant([]),
+    proof: fc.record({ segment: bytes.filter(({ length }) => length > 0), manifest: bytes }),
+  }),
   fc.record({ type: fc.constant("segment" as const), segment: bytes }),
   fc.record({ type: fc.constant("ack" as const), position }),
   fc.record({ type: fc.constant("nack" as const), held: position, failure, wantSnapshot: fc.boolean() }),

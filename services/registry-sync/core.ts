@@ -308,7 +308,7 @@ export class RegistryCore implements Core<Input, Effect> {
   #frame(session: PeerSession, frame: PeerFrame): void {
     switch (frame.type) {
       case "feed_open":
-        return this.#exporter.feedOpen(session, frame.from, frame.heldParts);
+        return this.#exporter.feedOpen(session, frame.from, frame.heldParts, frame.proof);
       case "ack":
         this.#exporter.ack(session, frame.position);
         return this.#releaseAcks();

@@ -1,36 +1,32 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
+import { claimFields, signedByUs } from "./claims.ts";
 import { changeRules, type FeedMeta, OwnFeed } from "./feed.ts";
-import type { FeedPosition, PeerShare, ShareRules } from "./messages.ts";
+import { Holds } from "./holds.ts";
+import type { FeedPosition, FeedProof, PeerShare, ShareRules } from "./messages.ts";
 import { EPOCH_REASON, type EpochReason, type StoreReader } from "./ports.ts";
 import type { PeerSession } from "./session.ts";
-import { ShareView } from "./share.ts";
+import { fillView, ShareView } from "./share.ts";
 import { SnapshotJob } from "./snapshot.ts";
 import type { FeedTable } from "./table.ts";
-import { EMPTY, equalBytes, hex, textOf, utf8 } from "./wire.ts";
+import { EMPTY, equalBytes, hex } from "./wire.ts";
 import { readMeta, type World } from "./world.ts";
 
 /** Level from which a peer is offered a feed: LIMITED. */
 const LEVEL_LIMITED = 2;
 /** A peer whose acknowledgements stand still for so long does not count as live for the backlog rule. */
 const LIVE_MS = 1_000;
-/** Pause after a refusal, doubled with each in a row up to the maximum. */
-const NACK_PAUSE_MS = 100;
-const NACK_PAUSE_MAX_MS = 30_000;
-/** A peer may make us open a new epoch (by knowing more of us than we do) once in this time. */
-const RESTORE_EVERY_MS = 10_000;
 /** A feed that is too long for a snapshot is looked at again after this. */
 const TOO_LONG_PAUSE_MS = 600_000;
-/** Largest epoch that is believed. */
-const MAX_EPOCH = 2 ** 48;
-
 /**
  * Exporter offers each peer the feed of its share and serves cursors over it.
  *
  * E1 a peer gets one share; another one is offered only after it has forgotten the old one durably.
  * E2 nothing is queued per peer: a cursor reads the feed's ring while it has credit; one that falls off gets the snapshot.
  * E3 nothing that came from a peer is ever in a feed (D-5).
- * E4 a peer that knows more of a feed than its owner makes the owner open an epoch higher than any heard.
+ * E4 a peer that shows, signed by this hub, a position that this hub does not have, makes it open an epoch above that: the store fell
+ *    back in time. One that only says so is told to forget what it holds and takes the feed anew, which concerns nobody else.
+ * E5 what a peer refuses is tried again after a pause that grows up to a minute, and at once when something changed.
  */
 export class Exporter {
   readonly #world: World;
@@ -41,12 +37,10 @@ export class Exporter {
   readonly derived = new Map<string, OwnFeed>();
   #rules = new Map<string, ShareRules>();
   readonly #peers = new Map<string, PeerShare>();
-  /** Shares that a peer may hold something of. */
-  readonly #holds = new Map<string, Set<string>>();
+  readonly #holds: Holds;
   readonly #sessions: ReadonlyMap<number, PeerSession>;
   readonly #jobs = new Map<number, SnapshotJob>();
   #nextJob = 1;
-  readonly #restoredAt = new Map<string, number>();
   /** Shares that are too long for a snapshot, and until when none is built: 8 at most. */
   readonly #tooLongUntil = new Map<string, number>();
 
@@ -55,6 +49,7 @@ export class Exporter {
     this.#table = table;
     this.#sessions = sessions;
     this.#close = close;
+    this.#holds = new Holds(world);
     this.full = new OwnFeed(world, new ShareView(undefined, world.o.codec));
     for (const share of world.o.shares) this.#rules.set(share.name, share);
   }
@@ -122,28 +117,19 @@ export class Exporter {
     this.#close();
     const feed = new OwnFeed(this.#world, new ShareView(this.#rules.get(share), this.#world.o.codec));
     feed.epoch = this.#dropped.get(share) ?? 0;
-    this.#fill(feed);
+    fillView(feed.view, this.#table);
     this.derived.set(share, feed);
     feed.openEpoch(feed.epoch === 0 ? EPOCH_REASON.CREATED : EPOCH_REASON.RENUMBERED, 0, this.#world.hlc.tick(this.#world.now.wall));
     return feed;
-  }
-
-  /** fill notes what the rules show of the nodes that are there. */
-  #fill(feed: OwnFeed): void {
-    for (const entry of this.#table.entries()) {
-      const view = feed.view.viewOf(this.#table, entry);
-      if (view === undefined) continue;
-      feed.view.note(entry.ref, view);
-      for (const kref of view.krefs) feed.view.defines(kref);
-    }
   }
 
   // ---- sessions
 
   /** offer tells a session what there is for its peer; shares that it must not see any more go first (E1). */
   offer(session: PeerSession): void {
+    session.offerAt = Number.POSITIVE_INFINITY;
     const share = this.shareOf(session.peer);
-    const others = [...(this.#holds.get(session.peer) ?? [])].filter((held) => held !== share).sort();
+    const others = this.#holds.of(session.peer).filter((held) => held !== share);
     if (others.length > 0) {
       session.out = { state: "forgetting", shares: new Set(others) };
       for (const held of others) session.send({ type: "forget", share: held });
@@ -164,6 +150,7 @@ export class Exporter {
     const { out } = session;
     const current = out.state === "idle" || out.state === "forgetting" ? undefined : out.share;
     if (out.state !== "forgetting" && current === share && (share === undefined || this.feed(share) !== undefined)) return;
+    if (current !== share) session.retry.reset();
     this.offer(session);
   }
 
@@ -176,27 +163,24 @@ export class Exporter {
   }
 
   forgetDone(session: PeerSession, share: string): void {
-    const holds = this.#holds.get(session.peer);
-    if (holds?.delete(share) === true) this.#persistHolds(session.peer);
+    this.#holds.remove(session.peer, share);
     if (session.out.state !== "forgetting") return;
     session.out.shares.delete(share);
     if (session.out.shares.size === 0) this.offer(session);
   }
 
-  feedOpen(session: PeerSession, from: FeedPosition, heldParts: readonly Uint8Array[]): void {
+  feedOpen(session: PeerSession, from: FeedPosition, heldParts: readonly Uint8Array[], proof?: FeedProof): void {
     const { out } = session;
     if (out.state === "idle" || out.state === "forgetting") return;
     const feed = this.feed(out.share);
     if (feed === undefined || from.hubId !== this.#world.o.hubId || (from.epoch > 0 && from.share !== feed.share)) {
-      this.offer(session);
+      this.#offerLater(session, out.share);
       return;
     }
-    if (!this.#holds.get(session.peer)?.has(feed.share)) {
-      this.#holds.set(session.peer, (this.#holds.get(session.peer) ?? new Set()).add(feed.share));
-      this.#persistHolds(session.peer);
-    }
+    this.#holds.add(session.peer, feed.share);
     if (this.#knowsMore(feed, from)) {
-      this.#restored(session, feed, from);
+      if (signedByUs(this.#world, from, proof)) this.#restored(session, feed, from);
+      else this.#distrust(session, feed, from);
       return;
     }
     session.acked = from;
@@ -209,26 +193,41 @@ export class Exporter {
 
   /** knowsMore: the peer holds a position that this feed does not have (E4). */
   #knowsMore(feed: OwnFeed, from: FeedPosition): boolean {
-    if (from.epoch !== feed.epoch) return from.epoch > feed.epoch && from.epoch < MAX_EPOCH;
+    if (from.epoch !== feed.epoch) return from.epoch > feed.epoch;
     if (from.seq > feed.seq) return true;
     const digest = from.seq === feed.seq ? feed.digest : feed.ring.get(from.seq)?.digest;
     return from.seq > 0 && digest !== undefined && !equalBytes(digest, from.digest);
   }
 
   #restored(session: PeerSession, feed: OwnFeed, from: FeedPosition): void {
-    const last = this.#restoredAt.get(session.peer) ?? Number.NEGATIVE_INFINITY;
-    if (this.#world.now.mono - last < RESTORE_EVERY_MS) {
-      this.#startSnapshot(session, feed, new Set());
-      return;
-    }
-    this.#restoredAt.set(session.peer, this.#world.now.mono);
-    const fields = { peer_epoch: String(from.epoch), peer_seq: String(from.seq), epoch: String(feed.epoch), seq: String(feed.seq) };
-    this.#world.event("feed", "WARNING", "a peer knows more of this hub's feed than this hub does", {
+    this.#world.event("feed", "WARNING", "a peer showed that it holds more of this hub's feed than this hub does", {
       hub: session.peer,
       share: feed.share,
-      fields,
+      fields: claimFields(feed, from),
     });
     this.openEpoch(feed, EPOCH_REASON.RESTORED, from.epoch);
+  }
+
+  /** distrust makes a peer that says it knows more, and cannot show it, take the feed anew. */
+  #distrust(session: PeerSession, feed: OwnFeed, from: FeedPosition): void {
+    const { mono } = this.#world.now;
+    if (!session.retry.due(mono)) return this.#offerLater(session, feed.share);
+    session.retry.failed(mono);
+    if (session.refusedFor !== "claim")
+      this.#world.event("feed", "WARNING", "a peer says that it knows more of this hub's feed, without proof; it is to take it anew", {
+        hub: session.peer,
+        share: feed.share,
+        fields: claimFields(feed, from),
+      });
+    session.refusedFor = "claim";
+    session.out = { state: "forgetting", shares: new Set([feed.share]) };
+    session.send({ type: "forget", share: feed.share });
+  }
+
+  /** offerLater offers a feed again when the pause after a refusal is over. */
+  #offerLater(session: PeerSession, share: string): void {
+    session.out = { state: "offered", share };
+    session.offerAt = session.retry.failed(this.#world.now.mono);
   }
 
   /** openEpoch starts a new epoch of a feed and offers it to all who have the feed. */
@@ -246,26 +245,34 @@ export class Exporter {
     const { out } = session;
     const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.feed(out.share);
     if (feed === undefined || position.epoch !== feed.epoch || position.seq > feed.seq) return;
+    const { acked } = session;
     session.acked = position;
     session.ackedAt = this.#world.now.mono;
-    session.nacks = 0;
+    // Only what the peer did not have before is a success: saying the same again ends no pause.
+    if (acked !== undefined && acked.epoch === position.epoch && acked.seq >= position.seq) return;
+    session.retry.reset();
+    session.refusedFor = "";
+    session.trouble.given(undefined);
   }
 
   nack(session: PeerSession, held: FeedPosition, problem: Failure, wantSnapshot: boolean): void {
     const { out } = session;
     const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.feed(out.share);
     if (feed === undefined) return;
-    session.nacks++;
-    session.pausedUntil = this.#world.now.mono + Math.min(NACK_PAUSE_MAX_MS, NACK_PAUSE_MS * 2 ** Math.min(20, session.nacks - 1));
-    this.#world.event("segment_refused", "WARNING", "a peer refused what it was sent", {
+    const { retry } = session;
+    retry.failed(this.#world.now.mono);
+    session.trouble.given(problem, retry.failures);
+    this.#world.event("segment_refused", session.refusedFor === problem.reason ? "DEBUG" : "WARNING", "a peer refused what it was sent", {
       hub: session.peer,
       share: feed.share,
       fields: { reason: problem.reason, message: problem.message },
     });
-    if (problem.reason === "FEED_FORK" && held.epoch === feed.epoch) this.#restored(session, feed, held);
+    session.refusedFor = problem.reason;
+    // After a fork the peer says in its answer to the offer what it holds, and shows it.
+    if (problem.reason === "FEED_FORK") this.#offerLater(session, feed.share);
     else if (wantSnapshot) this.#startSnapshot(session, feed, new Set());
     else if (held.epoch === feed.epoch && held.seq <= feed.seq) session.out = { state: "tail", share: feed.share, next: held.seq + 1 };
-    else this.offer(session);
+    else this.#offerLater(session, feed.share);
   }
 
   // ---- sending
@@ -280,7 +287,7 @@ export class Exporter {
   }
 
   #pullOne(session: PeerSession): void {
-    if (session.pausedUntil > this.#world.now.mono) return;
+    if (!session.retry.due(this.#world.now.mono)) return;
     if (session.out.state === "snapshot") this.#sendSnapshot(session, session.out);
     if (session.out.state !== "tail") return;
     const { out } = session;
@@ -344,17 +351,7 @@ export class Exporter {
 
   #sendSnapshot(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): void {
     const job = this.#jobs.get(out.job);
-    if (job?.manifest === undefined) return;
-    if (!out.manifestSent && session.credit > 0) {
-      session.send({ type: "snapshot", manifest: job.manifest }, job.manifest.length);
-      out.manifestSent = true;
-    }
-    while (out.manifestSent && out.nextPart < job.parts.length && session.credit > 0) {
-      const index = out.nextPart++;
-      const part = job.parts[index] as SnapshotJob["parts"][0];
-      if (!out.held.has(hex(part.info.sha256))) session.send({ type: "snapshot_part", index, data: part.bytes }, part.bytes.length);
-    }
-    if (!out.manifestSent || out.nextPart < job.parts.length) return;
+    if (job === undefined || !job.sendTo(session, out)) return;
     session.out = { state: "tail", share: out.share, next: job.position.seq + 1 };
     this.#dropIdleJobs();
   }
@@ -402,8 +399,9 @@ export class Exporter {
     return least === Number.POSITIVE_INFINITY ? 0 : least;
   }
 
-  /** tick offers again what was too long for a snapshot. */
+  /** tick offers again what was refused, or was too long for a snapshot. */
   tick(): void {
+    for (const session of this.#sessions.values()) if (session.offerAt <= this.#world.now.mono) this.offer(session);
     for (const [share, until] of this.#tooLongUntil) {
       if (until > this.#world.now.mono) continue;
       this.#tooLongUntil.delete(share);
@@ -416,25 +414,18 @@ export class Exporter {
   deadline(): number {
     let next = Number.POSITIVE_INFINITY;
     if (this.#tooLongUntil.size > 0) for (const until of this.#tooLongUntil.values()) next = Math.min(next, until);
-    for (const session of this.#sessions.values())
-      if (session.pausedUntil > this.#world.now.mono) next = Math.min(next, session.pausedUntil);
+    for (const { retry, offerAt } of this.#sessions.values()) {
+      if (!retry.due(this.#world.now.mono)) next = Math.min(next, retry.dueAt);
+      next = Math.min(next, offerAt);
+    }
     return next;
   }
 
   // ---- store
 
-  #persistHolds(peer: string): void {
-    const holds = [...(this.#holds.get(peer) ?? [])].sort();
-    this.#world.persist([
-      holds.length === 0
-        ? { op: "delete", space: "holds", key: peer }
-        : { op: "put", space: "holds", key: peer, bytes: utf8(JSON.stringify(holds)) },
-    ]);
-  }
-
   /** restoreDerived brings back the feeds that were active, after the table is there. */
   restoreDerived(reader: StoreReader): OwnFeed[] {
-    for (const { key, bytes } of reader.space("holds")) this.#holds.set(key, new Set(JSON.parse(textOf(bytes)) as string[]));
+    this.#holds.restore(reader);
     const changed: OwnFeed[] = [];
     for (const { key, bytes } of reader.space("meta")) {
       const share = key.startsWith("feed/") ? key.slice(5) : "full";
@@ -448,7 +439,7 @@ export class Exporter {
       const feed = new OwnFeed(this.#world, new ShareView(rules, this.#world.o.codec));
       feed.restore(reader, () => {});
       feed.epoch = Math.max(feed.epoch, meta.epoch);
-      this.#fill(feed);
+      fillView(feed.view, this.#table);
       this.derived.set(share, feed);
       if (meta.rules !== JSON.stringify(rules.rules) || feed.seq === 0) changed.push(feed);
     }

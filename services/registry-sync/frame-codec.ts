@@ -1,5 +1,5 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type SessionFrame, SessionFrameSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import { type FeedOpen, type SessionFrame, SessionFrameSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import { positionToProto } from "./answer-codec.ts";
 import { positionFromProto } from "./codec.ts";
@@ -37,7 +37,15 @@ function kindOf(frame: PeerFrame, keyStatement: Uint8Array): Kind {
     case "feed_offer":
       return { case: "feedOffer", value: { ...(frame.head === undefined ? {} : { head: positionToProto(frame.head) }), keyStatement } };
     case "feed_open":
-      return { case: "feedOpen", value: { from: positionToProto(frame.from), heldParts: [...frame.heldParts] } };
+      return {
+        case: "feedOpen",
+        value: {
+          from: positionToProto(frame.from),
+          heldParts: [...frame.heldParts],
+          signedHeader: frame.proof?.segment ?? EMPTY,
+          signedManifest: frame.proof?.manifest ?? EMPTY,
+        },
+      };
     case "segment":
       return { case: "segment", value: { segment: frame.segment } };
     case "ack":
@@ -68,11 +76,7 @@ export function frameFromProto({ frame }: SessionFrame): PeerFrame | undefined {
         keyStatement: frame.value.keyStatement,
       };
     case "feedOpen":
-      return {
-        type: "feed_open",
-        from: frame.value.from === undefined ? NOTHING : positionFromProto(frame.value.from),
-        heldParts: frame.value.heldParts,
-      };
+      return openFromProto(frame.value);
     case "segment":
       return { type: "segment", segment: frame.value.segment };
     case "ack":
@@ -98,4 +102,9 @@ export function frameFromProto({ frame }: SessionFrame): PeerFrame | undefined {
     default:
       return undefined;
   }
+}
+
+function openFromProto({ from, heldParts, signedHeader, signedManifest }: FeedOpen): PeerFrame {
+  const proof = signedHeader.length + signedManifest.length > 0 ? { proof: { segment: signedHeader, manifest: signedManifest } } : {};
+  return { type: "feed_open", from: from === undefined ? NOTHING : positionFromProto(from), heldParts, ...proof };
 }

@@ -6,7 +6,7 @@ import type { Applier, Skipped } from "./apply.ts";
 import { Checkpointer, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
 import type { Block, HlcValue, StoreReader } from "./ports.ts";
-import { Payload, readSegment, type SegmentItem, ZERO_DIGEST } from "./segment.ts";
+import { Payload, readSegment, type SegmentItem, signedHeader, ZERO_DIGEST } from "./segment.ts";
 import { FeedTable } from "./table.ts";
 import { EMPTY, fromHex } from "./wire.ts";
 import type { World } from "./world.ts";
@@ -73,11 +73,17 @@ export class ImportFeed {
     };
   }
 
-  /** heard notes that the owner's head was here at that time (mono). */
+  /** heard notes that the owner said its head was here at that time (mono). What it said last counts, also if it said more before. */
   heard(epoch: number, seq: number, at: number): void {
-    const { epoch: lastEpoch, seq: lastSeq, at: lastAt } = this.#heard;
-    if (epoch < lastEpoch || (epoch === lastEpoch && seq < lastSeq)) return;
-    this.#heard = { epoch, seq, at: epoch === lastEpoch && seq === lastSeq ? Math.max(at, lastAt) : at };
+    const same = epoch === this.#heard.epoch && seq === this.#heard.seq;
+    this.#heard = { epoch, seq, at: same ? Math.max(at, this.#heard.at) : at };
+    this.reached();
+  }
+
+  /** advanced notes that the owner was here at that time, as a segment shows: its head may be further. */
+  advanced(at: number): void {
+    const { epoch, seq } = this.#heard;
+    if (epoch !== this.epoch || seq < this.seq) this.#heard = { epoch: this.epoch, seq: this.seq, at };
     this.reached();
   }
 
@@ -156,10 +162,10 @@ export class ImportFeed {
   proof(): FeedProof | undefined {
     const item = this.ring.get(this.seq);
     const parts = item === undefined ? undefined : this.#world.o.codec.decodeSegment(item.segment);
-    if (parts !== undefined) return { header: parts.header, signature: parts.signature, manifest: EMPTY };
+    if (parts !== undefined) return { segment: signedHeader(parts.header, parts.signature), manifest: EMPTY };
     const { epoch, seq, signed } = this.#manifest;
     if (epoch !== this.epoch || seq !== this.seq || signed.length === 0) return undefined;
-    return { header: EMPTY, signature: EMPTY, manifest: signed };
+    return { segment: EMPTY, manifest: signed };
   }
 
   #rulesAndSkipped(): Pick<CheckpointPlace, "rules" | "skipped" | "skippedIds"> {

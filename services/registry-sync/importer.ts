@@ -59,7 +59,7 @@ export class Importer {
 
   /** removePeer deletes what is held of a hub that is no longer a peer. */
   removePeer(hubId: string): void {
-    for (const session of this.#sessions.values()) if (session.peer === hubId) unask(session);
+    for (const session of this.#sessions.values()) if (session.peer === hubId) session.unask();
     this.#forget(hubId);
     this.#keys.forget(hubId);
   }
@@ -98,7 +98,7 @@ export class Importer {
     if (head === undefined || feed.frozen) return;
     if (head.epoch === feed.epoch && head.seq === feed.seq && !equalBytes(head.digest, feed.digest))
       return this.#fork(session, feed, "the owner's head has another digest than what is held at that position");
-    feed.heard(head.epoch, head.seq, saidAt(this.#world, session));
+    feed.heard(head.epoch, head.seq, session.saidAt());
     if (
       feed.epoch > 0 &&
       (head.epoch > feed.epoch || head.seq > feed.seq) &&
@@ -114,6 +114,7 @@ export class Importer {
   #offer(session: PeerSession, head: FeedPosition | undefined): void {
     session.offerSeen = true;
     session.offered = head;
+    session.offeredAt = session.saidAt();
     if (head === undefined) return;
     if (head.hubId !== session.peer) {
       this.#refuse(session, undefined, failure("SEGMENT_INVALID", "a hub offers its own feeds only", { hub: head.hubId }), false);
@@ -132,7 +133,7 @@ export class Importer {
   /** hear notes where the owner's head is, unless what is held there is something else: that is for the segments to show. */
   #hear(session: PeerSession, feed: ImportFeed, head: FeedPosition): void {
     const differs = head.epoch === feed.epoch && head.seq === feed.seq && !equalBytes(head.digest, feed.digest);
-    if (!differs) feed.heard(head.epoch, head.seq, saidAt(this.#world, session));
+    if (!differs) feed.heard(head.epoch, head.seq, session.saidAt());
   }
 
   #open(session: PeerSession, head: FeedPosition): void {
@@ -193,10 +194,10 @@ export class Importer {
     feed.entries += entries;
     feed.dropped += dropped;
     feed.take(item, kept);
-    feed.heard(feed.epoch, feed.seq, saidAt(this.#world, session) - session.delayOf(header.beat * BEAT_MS));
-    feed.reached();
+    feed.advanced(session.saidAt() - session.delayOf(header.beat * BEAT_MS));
     this.#overtaken(feed);
     session.openedAt = this.#world.now.mono;
+    session.trouble.taken(undefined);
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     this.#world.event("segment_applied", "DEBUG", "segment applied", {
       hub: feed.hubId,
@@ -247,6 +248,7 @@ export class Importer {
   #refuse(session: PeerSession, feed: ImportFeed | undefined, problem: Failure, wantSnapshot: boolean, always = false): void {
     if (!always && this.#world.now.mono - session.nackedAt < NACK_EVERY_MS) return;
     session.nackedAt = this.#world.now.mono;
+    session.trouble.taken(problem);
     const held = feed?.head ?? { hubId: session.peer, share: session.offered?.share ?? "", epoch: 0, seq: 0, digest: new Uint8Array(0) };
     this.#world.event("segment_refused", "WARNING", problem.message, {
       hub: session.peer,
@@ -265,7 +267,7 @@ export class Importer {
     const parts = codec.decodeSigned(signed);
     const manifest = parts === undefined ? undefined : codec.decodeManifest(parts.body);
     const held = this.feeds.get(session.peer);
-    if (parts === undefined || manifest === undefined || manifest.hubId !== session.peer || !asked(session, manifest.share))
+    if (parts === undefined || manifest === undefined || manifest.hubId !== session.peer || !session.asked(manifest.share))
       return this.#refuse(
         session,
         held,
@@ -284,6 +286,8 @@ export class Importer {
     if (problem !== undefined) return this.#refuse(session, held, problem, false);
     const feed = held ?? new ImportFeed(this.#world, session.peer);
     this.feeds.set(session.peer, feed);
+    if (held?.share !== manifest.share && session.offered !== undefined)
+      feed.heard(session.offered.epoch, session.offered.seq, session.offeredAt);
     const { parts: known, gen: stale } = this.receives.known(session.peer);
     const receiver = new Receiver(this.#world, this.#applier, feed, manifest, signed, known, stale, () => this.#nextJob++);
     this.receives.begin(session.peer, receiver);
@@ -331,10 +335,10 @@ export class Importer {
     if (!receiver.complete) return;
     receiver.finish();
     this.receives.done(feed.hubId);
-    if (session?.offered?.share === feed.share) this.#hear(session, feed, { ...session.offered });
     feed.reached();
     this.#world.event("snapshot", "INFO", "snapshot taken in", { hub: feed.hubId, share: feed.share, count: feed.table.size });
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
+    session?.trouble.taken(undefined);
     session?.send({ type: "ack", position: feed.head });
   }
 
@@ -370,7 +374,7 @@ export class Importer {
 
   /** forgetShare deletes all that there is of a share, also what is only half here: nothing of it may come back after the answer. */
   #forgetShare(session: PeerSession, share: string): void {
-    if (session.offered?.share === share) unask(session);
+    if (session.offered?.share === share) session.unask();
     const { peer } = session;
     if (this.feeds.get(peer)?.share === share) return this.#forget(peer);
     const half = this.receives.shareOf(peer);
@@ -435,20 +439,4 @@ export class Importer {
     }
     return ops;
   }
-}
-
-/** saidAt is when what comes now was said (mono), as far as the round trip tells. */
-function saidAt(world: World, session: PeerSession): number {
-  return world.now.mono - (session.rttMs ?? 0) / 2;
-}
-
-/** asked tells whether a snapshot of a share was asked for on a session. */
-function asked(session: PeerSession, share: string): boolean {
-  return session.openedAt !== undefined && session.offered?.share === share;
-}
-
-/** unask: what the peer still sends of what it offered is not taken any more. */
-function unask(session: PeerSession): void {
-  session.offered = undefined;
-  session.openedAt = undefined;
 }

@@ -3,12 +3,14 @@ import { create } from "@bufbuild/protobuf";
 import { type FeedHead, FeedHeadSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { SessionFrame } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import { Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { PeerSession } from "#kernel/session-rules.ts";
+import type { Timer } from "#runtime/clock.ts";
 import type { LinkCounters } from "#runtime/events.ts";
 import type { Platform } from "#runtime/module.ts";
-import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
+import type { PeerSource, PeerView, SessionReport, SessionReporter } from "#runtime/peers.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/rpc/peer-links.ts";
 import { DEFAULT_WINDOW_BYTES } from "#runtime/rpc/session-stream.ts";
@@ -67,6 +69,17 @@ interface Session {
   owed: number;
 }
 
+/** Pause before an offer that cannot be taken is answered again. */
+const ANSWER = { baseMs: 1_000, maxMs: 60_000, factor: 2 };
+
+/** Refusal is an offer that cannot be taken, and why. */
+interface Refusal {
+  failure: Failure;
+  offer: SessionFrame;
+  readonly retry: Retry;
+  timer: Timer | undefined;
+}
+
 interface Peer {
   readonly view: PeerView;
   readonly bundle: readonly X509Certificate[];
@@ -86,6 +99,9 @@ function frameCost(frame: PeerFrame): number {
  *    on it later is late (P10). Frames go out on the current one.
  * K2 when the current stream changes, frames may be lost in both directions. The core then gets a fresh session: it offers its feed
  *    anew, and the peer's last offer is shown to it again, so that both resume from what they hold, whether the peer changed too or not.
+ * K3 a link counts as operational only while feeds are taken over it, both ways; else its report says why not.
+ * K4 an offer that cannot be taken is told of once, answered after a pause that grows up to a minute, and looked at again at once when
+ *    what is known of the peer changes.
  */
 export class Links {
   readonly #o: LinksOptions;
@@ -98,6 +114,10 @@ export class Links {
   readonly #creditBytes: number;
   #unsubscribe: (() => void) | undefined;
   #known = false;
+  /** Why feeds are not taken, by peer: as the core says, and for want of a good key. */
+  readonly #troubles = new Map<string, Failure>();
+  readonly #refusals = new Map<string, Refusal>();
+  #reports: readonly SessionReport[] = [];
 
   constructor(options: LinksOptions) {
     this.#o = options;
@@ -125,7 +145,7 @@ export class Links {
       onHeads: (peer, heads, rttMs) => this.#onHeads(peer, heads, rttMs),
       onCredit: (peer) => this.#onCredit(peer),
       synchronises: true,
-      reporter: ports.sessions,
+      reporter: { report: (reports) => this.#report(reports) },
       ...ports.tuning,
       times: { pingIntervalMs: Math.min(15_000, options.heartbeatMs), ...ports.tuning?.times },
     });
@@ -144,6 +164,7 @@ export class Links {
   async stop(graceMs: number): Promise<void> {
     this.#unsubscribe?.();
     this.#probes.stop();
+    for (const { timer } of this.#refusals.values()) timer?.cancel();
     await this.#links.stop(graceMs);
   }
 
@@ -178,6 +199,26 @@ export class Links {
     if (session !== undefined) this.#links.synced(session.peer);
   }
 
+  /** trouble notes why the feeds of a session are not taken, or that they are again. */
+  trouble({ session: id, failure }: Extract<Output, { kind: "trouble" }>): void {
+    const session = this.#sessions.get(id);
+    if (session === undefined) return;
+    if (failure === undefined) this.#troubles.delete(session.peer);
+    else this.#troubles.set(session.peer, failure);
+    this.#report(this.#reports);
+  }
+
+  /** report tells discovery of the sessions. One over which nothing is taken is not operational, however well it stands (K3). */
+  #report(reports: readonly SessionReport[]): void {
+    this.#reports = reports;
+    this.#o.ports.sessions.report(
+      reports.map((report) => {
+        const failure = this.#refusals.get(report.hubId)?.failure ?? this.#troubles.get(report.hubId);
+        return failure === undefined || report.state !== "OPERATIONAL" ? report : { ...report, state: "SYNCING", synced: false, failure };
+      }),
+    );
+  }
+
   /** probe asks a hub for a sign of life and resolves when its heads came, or after a second. Whoever asks at the same time shares it. */
   async probe(hubId: string): Promise<void> {
     if (this.#links.current(hubId) !== undefined) await this.#probes.ask(hubId);
@@ -210,7 +251,9 @@ export class Links {
       const old = before.get(view.hubId);
       const same = old !== undefined && old.view.caPems.join() === view.caPems.join();
       this.#peers.set(view.hubId, { view, bundle: same ? old.bundle : parseCertificates(view.caPems) });
+      if (!same || old.view.revoked.join() !== view.revoked.join()) this.#lookAgain(view.hubId);
     }
+    for (const peer of this.#refusals.keys()) if (!this.#peers.has(peer)) this.#accepted(peer);
     const peers = views.map(({ hubId, share, level }) => ({ hubId, share, level }));
     this.#o.shell.tell({ kind: "peers", peers, complete: this.#known }, "peers");
     this.#links.setPeers(views);
@@ -235,6 +278,7 @@ export class Links {
     this.#sessions.delete(session.id);
     this.#byPeer.delete(peer);
     this.#probes.forget(peer);
+    this.#troubles.delete(peer);
     this.#o.shell.tell({ kind: "session_down", session: session.id });
   }
 
@@ -244,9 +288,13 @@ export class Links {
     if (frame === undefined || session === undefined) return;
     if (frame.type === "feed_offer") {
       const problem = frame.keyStatement.length > 0 ? this.#takeKey(peer, frame.keyStatement) : undefined;
-      if (problem !== undefined) return this.#refuseOffer(peer, problem);
+      if (problem !== undefined) return this.#refuseOffer(peer, problem, proto);
+      this.#accepted(peer);
       session.offer = frame;
     }
+    // What the peer withdrew is not shown again to a session that takes the place of this one.
+    if (frame.type === "forget" && session.offer?.type === "feed_offer" && session.offer.head?.share === frame.share)
+      session.offer = undefined;
     return this.#o.shell.offer({ kind: "frame", session: session.id, frame });
   }
 
@@ -265,17 +313,57 @@ export class Links {
     return undefined;
   }
 
-  #refuseOffer(peer: string, failure: Failure): void {
-    this.#o.platform.log.warn({ peer, failure }, "feed offer refused");
-    this.#o.platform.events.report({
-      kind: "FEED",
-      severity: "ERROR",
-      peer,
-      text: "the peer's feed key is not valid; nothing is taken from it",
-      fields: { reason: failure.reason, message: failure.message },
-    });
+  #refuseOffer(peer: string, failure: Failure, offer: SessionFrame): void {
+    const known = this.#refusals.get(peer);
+    const refusal: Refusal = known ?? { failure, offer, retry: new Retry(ANSWER), timer: undefined };
+    const said = known?.failure.message === failure.message;
+    refusal.failure = failure;
+    refusal.offer = offer;
+    this.#refusals.set(peer, refusal);
+    if (!said) {
+      this.#o.platform.log.warn({ peer, failure }, "feed offer refused");
+      this.#o.platform.events.report({
+        kind: "FEED",
+        severity: "ERROR",
+        peer,
+        text: "the peer's feed key is not valid; nothing is taken from it",
+        fields: { reason: failure.reason, message: failure.message },
+      });
+      this.#report(this.#reports);
+    }
+    this.#answer(peer, refusal);
+  }
+
+  /** answer says no. A peer of an older version offers again as soon as it hears that, so the answer is what has to wait. */
+  #answer(peer: string, refusal: Refusal): void {
+    const { clock } = this.#o.platform;
+    if (refusal.timer !== undefined) return;
+    const wait = refusal.retry.dueAt - clock.mono();
+    if (wait > 0) {
+      refusal.timer = clock.setTimer(wait, () => {
+        refusal.timer = undefined;
+        if (this.#refusals.get(peer) === refusal) this.#answer(peer, refusal);
+      });
+      return;
+    }
+    refusal.retry.failed(clock.mono());
     const held: FeedPosition = { hubId: peer, share: "", epoch: 0, seq: 0, digest: new Uint8Array(0) };
-    this.#links.send(peer, frameToProto({ type: "nack", held, failure, wantSnapshot: false }, this.#o.statement()));
+    this.#links.send(peer, frameToProto({ type: "nack", held, failure: refusal.failure, wantSnapshot: false }, this.#o.statement()));
+  }
+
+  /** accepted: the peer's key is good now. */
+  #accepted(peer: string): void {
+    const refusal = this.#refusals.get(peer);
+    if (refusal === undefined) return;
+    refusal.timer?.cancel();
+    this.#refusals.delete(peer);
+    this.#report(this.#reports);
+  }
+
+  /** lookAgain takes an offer that was refused as if it came now: what is known of the peer has changed. */
+  #lookAgain(peer: string): void {
+    const offer = this.#refusals.get(peer)?.offer;
+    if (offer !== undefined && this.#byPeer.has(peer)) void this.#onFrame(peer, offer);
   }
 
   #heads(peer: string): FeedHead[] {

@@ -85,13 +85,11 @@ export interface FeedStatus {
   readonly cursors: readonly { readonly hubId: string; readonly acked: FeedPosition; readonly lag: number; readonly snapshot: boolean }[];
 }
 
-/**
- * FeedProof shows that a hub signed a position of its feed: the signed header of the segment there, or the signed manifest of a snapshot
- * as of there. The other is empty.
- */
+/** FeedProof shows that a hub signed a position of its feed. One of the two is empty. */
 export interface FeedProof {
-  readonly header: Uint8Array;
-  readonly signature: Uint8Array;
+  /** The encoded segment.v1.Segment of that position, without its payload. */
+  readonly segment: Uint8Array;
+  /** The SignedManifest of a snapshot as of that position. */
   readonly manifest: Uint8Array;
 }
 
@@ -355,6 +353,8 @@ export type Output =
   | { readonly kind: "send"; readonly session: number; readonly frame: PeerFrame }
   /** First synchronisation of the session is finished: what was offered was received, and what the peer opened was sent. */
   | { readonly kind: "synced"; readonly session: number }
+  /** Why the feeds of a session are not taken, in either direction; undefined when they are again. */
+  | { readonly kind: "trouble"; readonly session: number; readonly failure: Failure | undefined }
   | { readonly kind: "compress"; readonly job: number; readonly raw: Uint8Array }
   | { readonly kind: "decompress"; readonly job: number; readonly codec: Codec; readonly bytes: Uint8Array; readonly rawLen: number }
   | { readonly kind: "answer"; readonly call: CallId; readonly answer: Answer }

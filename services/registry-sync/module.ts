@@ -162,6 +162,8 @@ class RegistryModule implements RegistrySync {
         return this.#running?.links.send(output);
       case "synced":
         return this.#running?.links.synced(output.session);
+      case "trouble":
+        return this.#running?.links.trouble(output);
       case "compress":
         return void this.#compress(output.job, output.raw);
       case "decompress":

@@ -144,6 +144,13 @@ export function readSegment(
   return { header, headerBytes, signature, digest, segment: bytes, payload, message: undefined, byteLength: bytes.length };
 }
 
+/** signedHeader encodes a segment without its payload: what shows that its position was signed. */
+export function signedHeader(header: Uint8Array, signature: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(fieldLength(header.length) + fieldLength(signature.length));
+  putField(bytes, putField(bytes, 0, FIELD.HEADER, header), FIELD.SIGNATURE, signature);
+  return bytes;
+}
+
 /** verifySegment checks signature and payload digest of a segment. */
 export function verifySegment(crypto: Crypto, publicKey: Uint8Array, headerBytes: Uint8Array, signature: Uint8Array): boolean {
   return crypto.verify(publicKey, concat([SEGMENT_DOMAIN, headerBytes]), signature);

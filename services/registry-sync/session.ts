@@ -1,3 +1,5 @@
+import { Retry } from "#kernel/backoff.ts";
+import type { Failure } from "#kernel/error.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import type { World } from "./world.ts";
 
@@ -23,6 +25,46 @@ export type Outgoing =
   /** Segments from `next` on are sent while there is credit. */
   | { readonly state: "tail"; readonly share: string; next: number };
 
+/** Pause after a refusal, longer with each in a row. */
+const REFUSED = { baseMs: 100, maxMs: 60_000, factor: 2 };
+/** So many refusals in a row are no accident, whatever they say. */
+const MANY = 4;
+/** Reasons for which the same is refused again until somebody does something. */
+const LASTING: ReadonlySet<string> = new Set(["FEED_KEY_INVALID", "LIMIT_EXCEEDED", "UPGRADE_NEEDED", "FEED_FORK"]);
+
+/** Trouble is why feeds of a session are not taken, in either direction: such a link is not what people call operational. */
+export class Trouble {
+  readonly #tell: (failure: Failure | undefined) => void;
+  #incoming: Failure | undefined;
+  #outgoing: Failure | undefined;
+  #told: string | undefined;
+
+  constructor(tell: (failure: Failure | undefined) => void) {
+    this.#tell = tell;
+  }
+
+  /** taken: what the peer sent was taken, or refused for a reason that lasts. Other reasons change nothing. */
+  taken(problem: Failure | undefined): void {
+    if (problem === undefined ? this.#incoming === undefined : !LASTING.has(problem.reason)) return;
+    this.#incoming = problem && { ...problem, message: `this hub takes nothing from it: ${problem.message}` };
+    this.#changed();
+  }
+
+  /** given: the peer took what it was sent, or refused it, for the so-many-th time in a row. */
+  given(problem: Failure | undefined, times = 0): void {
+    if (problem === undefined ? this.#outgoing === undefined : !LASTING.has(problem.reason) && times < MANY) return;
+    this.#outgoing = problem && { ...problem, message: `it takes nothing from this hub: ${problem.message}` };
+    this.#changed();
+  }
+
+  #changed(): void {
+    const now = this.#incoming ?? this.#outgoing;
+    if (now?.message === this.#told) return;
+    this.#told = now?.message;
+    this.#tell(now);
+  }
+}
+
 /** PeerSession is one link to one peer. */
 export class PeerSession {
   readonly id: number;
@@ -34,17 +76,22 @@ export class PeerSession {
   /** Position that the peer acknowledged on this session, and when it last moved (mono). */
   acked: FeedPosition | undefined;
   ackedAt: number;
-  /** Refusals in a row, and until when nothing is sent after one. */
-  nacks = 0;
-  pausedUntil = Number.NEGATIVE_INFINITY;
+  /** When what was refused, or did not fit, is tried again: nothing is sent before that, and no offer is repeated. */
+  readonly retry = new Retry(REFUSED);
+  /** The feed is offered again at that time (mono). */
+  offerAt = Number.POSITIVE_INFINITY;
+  /** What was refused last, so that the same is told once. */
+  refusedFor = "";
   /** Incoming: what the peer offered, and when we asked for it. */
   offered: FeedPosition | undefined;
+  offeredAt = Number.NEGATIVE_INFINITY;
   offerSeen = false;
   openedAt: number | undefined;
   nackedAt = Number.NEGATIVE_INFINITY;
   synced = false;
   clockWarned = false;
   rttMs: number | undefined;
+  readonly trouble: Trouble;
   /** Least difference between this hub's clock and that of the peer, as its segments said: what is above it is delay. */
   #lead = Number.POSITIVE_INFINITY;
 
@@ -54,6 +101,23 @@ export class PeerSession {
     this.peer = peer;
     this.credit = credit;
     this.ackedAt = world.now.mono;
+    this.trouble = new Trouble((failure) => world.emit({ kind: "trouble", session: id, failure }));
+  }
+
+  /** saidAt is when what comes now was said (mono), as far as the round trip tells. */
+  saidAt(): number {
+    return this.#world.now.mono - (this.rttMs ?? 0) / 2;
+  }
+
+  /** asked tells whether a snapshot of a share was asked for. */
+  asked(share: string): boolean {
+    return this.openedAt !== undefined && this.offered?.share === share;
+  }
+
+  /** unask: what the peer still sends of what it offered is not taken any more. */
+  unask(): void {
+    this.offered = undefined;
+    this.openedAt = undefined;
   }
 
   /** delayOf is how much longer a segment that was made at that time (mono of the peer) took than the fastest one on this session. */

@@ -197,3 +197,13 @@ export function filterBatch(
   };
   return { count: refs.length, columns };
 }
+
+/** fillView notes what the rules show of the nodes that are there. */
+export function fillView(view: ShareView, table: FeedTable): void {
+  for (const entry of table.entries()) {
+    const shown = view.viewOf(table, entry);
+    if (shown === undefined) continue;
+    view.note(entry.ref, shown);
+    for (const kref of shown.krefs) view.defines(kref);
+  }
+}

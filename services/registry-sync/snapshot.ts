@@ -3,8 +3,9 @@ import type { FeedPosition } from "./messages.ts";
 import type { HlcValue, SnapshotManifest, SnapshotPartInfo } from "./ports.ts";
 import { TableScan } from "./scan.ts";
 import { SNAPSHOT_DOMAIN } from "./segment.ts";
+import type { PeerSession } from "./session.ts";
 import type { FeedTable } from "./table.ts";
-import { concat } from "./wire.ts";
+import { concat, hex } from "./wire.ts";
 import type { World } from "./world.ts";
 
 /** SnapshotPart is one part, ready to send. */
@@ -52,6 +53,21 @@ export class SnapshotJob {
     this.parts.push({ bytes, info: { sha256: this.#world.o.crypto.hash(bytes), len: bytes.length, rawLen: this.#rawLen, codec } });
     if (this.#scan.done) this.#finish();
     else this.#next();
+  }
+
+  /** sendTo sends a session what it has credit for and does not hold; true when all went. */
+  sendTo(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): boolean {
+    if (this.manifest === undefined) return false;
+    if (!out.manifestSent && session.credit > 0) {
+      session.send({ type: "snapshot", manifest: this.manifest }, this.manifest.length);
+      out.manifestSent = true;
+    }
+    while (out.manifestSent && out.nextPart < this.parts.length && session.credit > 0) {
+      const index = out.nextPart++;
+      const { info, bytes } = this.parts[index] as SnapshotPart;
+      if (!out.held.has(hex(info.sha256))) session.send({ type: "snapshot_part", index, data: bytes }, bytes.length);
+    }
+    return out.manifestSent && out.nextPart === this.parts.length;
   }
 
   close(): void {

@@ -163,6 +163,7 @@ export class TestHub {
       hubId: id,
       codec: segmentCodec,
       crypto: createCrypto(keyOf(id)),
+      publicKey: keyOf(id).publicKey,
       limits: LIMITS,
       ...options,
     });

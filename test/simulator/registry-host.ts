@@ -76,6 +76,7 @@ export class RegistryHost implements Service {
       hubId: p.hubId,
       codec: segmentCodec,
       crypto: simCrypto(p.hubId),
+      publicKey: feedKeyOf(p.hubId),
       limits: LIMITS,
       shares: hooks.shares(),
     });

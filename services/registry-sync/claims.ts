@@ -1,0 +1,32 @@
+import type { OwnFeed } from "./feed.ts";
+import type { FeedPosition, FeedProof } from "./messages.ts";
+import { readSegment, SNAPSHOT_DOMAIN, verifySegment } from "./segment.ts";
+import { concat, equalBytes } from "./wire.ts";
+import type { World } from "./world.ts";
+
+/** signedByUs tells whether a position is shown to be one that this hub signed: nobody else can make such a claim. */
+export function signedByUs(world: World, from: FeedPosition, proof: FeedProof | undefined): boolean {
+  const { codec, crypto, publicKey, hubId } = world.o;
+  if (proof === undefined || publicKey === undefined) return false;
+  const segment = readSegment(codec, crypto, proof.segment);
+  if (segment !== undefined) {
+    const { header, digest, headerBytes, signature } = segment;
+    const same = header.hubId === hubId && samePlace(from, { ...header, digest });
+    return same && verifySegment(crypto, publicKey, headerBytes, signature);
+  }
+  const parts = codec.decodeSigned(proof.manifest);
+  const manifest = parts === undefined ? undefined : codec.decodeManifest(parts.body);
+  if (parts === undefined || manifest === undefined || manifest.hubId !== hubId) return false;
+  const { share, epoch, asOfSeq, headDigest } = manifest;
+  if (!samePlace(from, { share, epoch, seq: asOfSeq, digest: headDigest })) return false;
+  return crypto.verify(publicKey, concat([SNAPSHOT_DOMAIN, parts.body]), parts.signature);
+}
+
+/** claimFields say what a peer claims to know of a feed, and what this hub knows. */
+export function claimFields(feed: OwnFeed, from: FeedPosition): Record<string, string> {
+  return { peer_epoch: String(from.epoch), peer_seq: String(from.seq), epoch: String(feed.epoch), seq: String(feed.seq) };
+}
+
+function samePlace(a: FeedPosition, b: Omit<FeedPosition, "hubId">): boolean {
+  return a.share === b.share && a.epoch === b.epoch && a.seq === b.seq && equalBytes(a.digest, b.digest);
+}
