@@ -50,7 +50,7 @@ describe("a federation in trouble keeps its promises", () => {
     timeout: 60_000,
   }, async () => {
     const counts = new Map<string, number>();
-    for (const seed of range(1, 25))
+    for (const seed of range(1, 40))
       for (const [what, count] of (await runSeed(drawOptions(seed, HUBS))).counts) counts.set(what, (counts.get(what) ?? 0) + count);
     const struck = FAULTS.map((fault) => `fault ${fault}`);
     const events = [
