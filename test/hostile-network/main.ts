@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bundle } from "../../cli/build.ts";
+import { previous } from "../upgrade/previous.ts";
 import { inside, startInside, whyNot } from "./net.ts";
 import { SCENARIOS, type Scenario } from "./scenarios.ts";
-import { Stage } from "./stage.ts";
+import { type Entries, Stage } from "./stage.ts";
 
 /** Told is the line per scenario that this program prints as JSON with `--json`. */
 export interface Told {
@@ -25,11 +26,11 @@ const { values } = parseArgs({
 });
 
 /** play runs one scenario on a stage of its own. */
-async function play(scenario: Scenario, entry: readonly string[]): Promise<Told> {
+async function play(scenario: Scenario, entries: Entries): Promise<Told> {
   const { name } = scenario;
   let stage: Stage | undefined;
   try {
-    stage = await Stage.make(scenario, entry, values.short);
+    stage = await Stage.make(scenario, entries, values.short);
     return { name, ok: true, text: await scenario.run(stage) };
   } catch (error) {
     return { name, ok: false, text: error instanceof Error ? error.message : String(error) };
@@ -38,16 +39,23 @@ async function play(scenario: Scenario, entry: readonly string[]): Promise<Told>
   }
 }
 
+/** skipped says why a scenario cannot be played here, as other tests of upgrades do. */
+function skipped({ name }: Scenario, reason: string): Told {
+  return { name, ok: true, text: `skipped: ${reason}` };
+}
+
 async function runAll(): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "foedus-hostile-"));
   try {
     // What ships, made once: no edit of a source changes it half-way.
     const entry = values.entry === "" ? [join(folder, "foedus.mjs")] : values.entry.split(" ");
     if (values.entry === "") await bundle(entry[0]!);
+    const old = previous();
     let failed = 0;
     for (const scenario of SCENARIOS) {
       if ((values.short && !scenario.short) || !scenario.name.includes(values.only)) continue;
-      const told = await play(scenario, entry);
+      const reason = scenario.old === undefined ? undefined : old.reason;
+      const told = reason === undefined ? await play(scenario, { present: entry, previous: [old.entry ?? ""] }) : skipped(scenario, reason);
       if (!told.ok) failed++;
       process.stdout.write(values.json ? `${JSON.stringify(told)}\n` : `${told.ok ? "ok    " : "FAILED"} ${told.name}: ${told.text}\n`);
     }

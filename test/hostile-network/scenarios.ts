@@ -9,6 +9,8 @@ export interface Scenario {
   /** Most that the kernel keeps per socket, bytes. */
   readonly bufferBytes: number;
   readonly mode: "single" | "split";
+  /** A hub that is of the version before, which keeps one stream and has wide windows. */
+  readonly old?: Hub;
   /** Part of the short form, which runs with all other tests. */
   readonly short: boolean;
   /** The network before the hubs know each other. */
@@ -105,6 +107,18 @@ const push = MODES.flatMap((mode) =>
   ),
 );
 
+// Who dials is decided by the names, so each hub is the old one once: it is the dialer in one scenario and the acceptor in the other.
+const previous = HUBS.map(
+  (old): Scenario => ({
+    name: `F-0 state both ways at full speed, hub ${old} is of the version before`,
+    bufferBytes: 128 * KIB,
+    mode: "single",
+    old,
+    short: false,
+    run: (stage) => whole(stage, () => pushBoth(stage, { seconds: stage.short ? 4 : 10 })),
+  }),
+);
+
 const snapshots = MODES.map(
   (mode): Scenario => ({
     name: `F-0 snapshots both ways, with commands, ${mode}`,
@@ -172,4 +186,4 @@ const unkind: Scenario[] = [
 ];
 
 /** SCENARIOS are all there are. */
-export const SCENARIOS: readonly Scenario[] = [...push, ...snapshots, ...commands, ...unkind];
+export const SCENARIOS: readonly Scenario[] = [...push, ...previous, ...snapshots, ...commands, ...unkind];

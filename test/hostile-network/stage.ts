@@ -1,15 +1,23 @@
 // Two hubs as real processes in a network of their own, and the users that they have.
+import { join } from "node:path";
 import { sleep, systemClock } from "#runtime/clock.ts";
 import { doorOf } from "../bench/parts.ts";
 import { type Part, startPart } from "../bench/worker.ts";
 import { Federation } from "../support/federation.ts";
 import { allOf } from "../support/processes.ts";
+import { forgetNewFields } from "../upgrade/previous.ts";
 import { HUBS, type Hub, Net } from "./net.ts";
 import { type Answered, PARTS_FILE, type Seen, type Sent } from "./parts.ts";
 import type { Scenario } from "./scenarios.ts";
 
 /** Both is one of something at each hub. */
 export type Both<T> = Readonly<Record<Hub, T>>;
+
+/** Entries are what node is started with, for a hub of today and for one of the version before. */
+export interface Entries {
+  readonly present: readonly string[];
+  readonly previous: readonly string[];
+}
 
 /** Stage is where a scenario runs. */
 export class Stage {
@@ -24,13 +32,19 @@ export class Stage {
     this.#federation = federation;
   }
 
-  static async make({ bufferBytes, mode, network }: Scenario, entry: readonly string[], short: boolean): Promise<Stage> {
+  static async make({ bufferBytes, mode, network, old }: Scenario, entries: Entries, short: boolean): Promise<Stage> {
     const net = await Net.make({ bufferBytes });
     let federation: Federation | undefined;
     try {
       const config = { discovery: { backoff_base_ms: 100, backoff_max_ms: 1_000 } };
       const hubs = HUBS.map((id) => ({ id, mode, peers: [{ hub: otherOf(id) }], config, host: net.address(id), launch: net.launch(id) }));
-      federation = await Federation.start({ hubs, entry, logLevel: "info" });
+      federation = await Federation.prepare({ hubs, entry: entries.present, logLevel: "info" });
+      if (old !== undefined) {
+        const hub = federation.hub(old);
+        hub.entry = entries.previous;
+        forgetNewFields(join(hub.dir, "hub.json"), hub.entry);
+      }
+      await allOf([...federation.hubs.values()].map((hub) => hub.start()));
       await federation.operational(60_000);
       network?.(net);
       return new Stage(short, net, federation);

@@ -172,6 +172,28 @@ describe("session stream", () => {
     expect(dialer.ended[0]?.reason).toBe("LIMIT_EXCEEDED");
   });
 
+  test.each([1_000, 10_000, 60_000, 250_000])("credit may be overdrawn by one frame, of %i bytes, and not by a second", async (bytes) => {
+    const { clock, wire, acceptor } = await pair();
+    acceptor.hold = new Promise(() => undefined);
+    const raw = new RawMessage(codec.encode(segment(bytes)));
+    const allowed = Math.ceil(WINDOW / raw.bytes.length);
+    for (let n = 0; n < allowed; n++) wire.client.send(raw);
+    await turn(clock);
+    expect(acceptor.failures).toEqual([]);
+    wire.client.send(raw);
+    await turn(clock);
+    expect(acceptor.failures.map(({ reason }) => reason)).toEqual(["LIMIT_EXCEEDED"]);
+  });
+
+  test("a reader with a small window gives credit as often as it must: Credit is not among the few common frames", async () => {
+    const { clock, wire, dialer, acceptor } = await pair();
+    for (let n = 0; n < 1_000; n++)
+      wire.client.send(new RawMessage(codec.encode(codec.control({ frame: { case: "credit", value: { bytes: 64 } } }))));
+    await turn(clock);
+    expect([...acceptor.failures, ...dialer.ended]).toEqual([]);
+    expect(acceptor.stream.writable).toBe(true);
+  });
+
   test("B0-6 a frame that is too large neither leaves nor enters; snapshot parts may be larger", async () => {
     const { clock, wire, log, dialer, acceptor } = await pair();
     expect(dialer.stream.send(segment(300_000))).toBe(false);
