@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { systemClock, withTimeout } from "#runtime/clock.ts";
 import { bundle } from "../../cli/build.ts";
 import { previous } from "../upgrade/previous.ts";
 import { inside, startInside, whyNot } from "./net.ts";
@@ -25,13 +26,17 @@ const { values } = parseArgs({
   },
 });
 
+/** Longest time for a scenario, once its hubs stand: what hangs is a failure as well. */
+const LONGEST_MS = 180_000;
+
 /** play runs one scenario on a stage of its own. */
 async function play(scenario: Scenario, entries: Entries): Promise<Told> {
   const { name } = scenario;
   let stage: Stage | undefined;
   try {
     stage = await Stage.make(scenario, entries, values.short);
-    return { name, ok: true, text: await scenario.run(stage) };
+    const made = stage;
+    return { name, ok: true, text: await withTimeout(systemClock, LONGEST_MS, () => scenario.run(made)) };
   } catch (error) {
     return { name, ok: false, text: error instanceof Error ? error.message : String(error) };
   } finally {

@@ -1,8 +1,14 @@
 // The users of the hubs under test: each is a process of its own with the SDK that a user would have.
 
+import { create } from "@bufbuild/protobuf";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
-import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import {
+  ListNodesRequestSchema,
+  NamedUpdateSchema,
+  RegistrySyncService,
+  UpdateStateRequestSchema,
+} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { CommandStream, ExecutorClient, OUTCOME } from "../../services/command-forwarding/client.ts";
 import { type NodeInit, RegistryClient, type UpdateBatch, VALUE_TYPE } from "../../services/registry-sync/client.ts";
@@ -25,6 +31,8 @@ export interface Nodes {
   readonly door: Door;
   readonly nodes: number;
   readonly fill: number;
+  /** Only with what the version before knows: a hub refuses requests with fields of a later one. */
+  readonly plain: boolean;
 }
 
 function sensor(index: number, fill: number): NodeInit {
@@ -41,9 +49,10 @@ export interface Sent {
   readonly last: readonly number[];
 }
 
-async function pusher({ door, nodes, fill }: Nodes): Promise<(run: { seconds: number }) => Promise<Sent>> {
+async function pusher({ door, nodes, fill, plain }: Nodes): Promise<(run: { seconds: number }) => Promise<Sent>> {
   const registry = RegistryClient.connect(openDoor(RegistrySyncService, "registry-sync", door));
   await registry.registerAll(Array.from({ length: nodes }, (_, index) => sensor(index, fill)));
+  if (plain) return ({ seconds }) => pushPlain(registry, nodes, seconds);
   const updater = registry.updater();
   const fields = Array.from({ length: nodes }, (_, index) => updater.field(idOf(index), KEY, VALUE_TYPE.BYTES));
   const last = new Float64Array(nodes);
@@ -64,6 +73,43 @@ async function pusher({ door, nodes, fill }: Nodes): Promise<(run: { seconds: nu
   };
 }
 
+/** Batches that a plain pusher has under way. */
+const PLAIN_AHEAD = 8;
+
+/** pushPlain names nodes and keys in every update. */
+async function pushPlain({ client }: RegistryClient, nodes: number, seconds: number): Promise<Sent> {
+  const stream = client.updateState();
+  const last = new Float64Array(nodes);
+  const end = systemClock.mono() + seconds * 1_000;
+  let [sent, acked] = [0, 0];
+  let room = Promise.withResolvers<void>();
+  const read = (async () => {
+    for await (const { frame } of stream.responses) {
+      if (frame.case === "refused") throw new Error(`refused: ${frame.value.failure?.message}`);
+      if (frame.case !== "ack") continue;
+      acked = Number(frame.value.seq);
+      room.resolve();
+    }
+  })();
+  for (let count = 1; systemClock.mono() < end; ) {
+    const updates = Array.from({ length: 500 }, () => {
+      const node = count % nodes;
+      const bytes = Buffer.alloc(READING_BYTES, 7);
+      bytes.writeDoubleLE(count, 0);
+      last[node] = count++;
+      return create(NamedUpdateSchema, { nodeId: idOf(node), key: KEY, value: { kind: { case: "bytesValue", value: bytes } } });
+    });
+    stream.send(create(UpdateStateRequestSchema, { frame: { case: "named", value: { seq: BigInt(++sent), updates } } }));
+    while (sent - acked >= PLAIN_AHEAD) {
+      room = Promise.withResolvers();
+      await Promise.race([room.promise, read]);
+    }
+  }
+  stream.end();
+  await read;
+  return { count: sent * 500, last: [...last] };
+}
+
 /** Look tells a viewer to begin to measure, or what it must come to see and by when. */
 export type Look = { readonly do: "begin" } | { readonly do: "finish"; readonly last: readonly number[]; readonly withinMs: number };
 
@@ -77,8 +123,32 @@ export interface Seen {
   readonly updates: number;
 }
 
-async function viewer({ door, hub }: { door: Door; hub: string }): Promise<(look: Look) => Promise<Seen>> {
+/** plainViewer looks only whether in the end everything is there. */
+function plainViewer({ client }: RegistryClient, hub: string): (look: Look) => Promise<Seen> {
+  const missing = async (last: readonly number[]): Promise<number> => {
+    const values = new Map<string, number>();
+    for (let pageToken = "", more = true; more; more = pageToken !== "") {
+      const page = await client.listNodes(create(ListNodesRequestSchema, { filter: { hubIds: [hub] }, pageSize: 1_000, pageToken }));
+      for (const { name, state } of page.records) values.set(name?.nodeId ?? "", numberIn(state[0]?.value?.kind.value));
+      pageToken = page.nextPageToken;
+    }
+    return last.filter((value, index) => values.get(idOf(index)) !== value).length;
+  };
+  return async (look) => {
+    const seen = { p50Ms: Number.NaN, p99Ms: Number.NaN, silentMs: 0, missing: 0, updates: 0 };
+    if (look.do === "begin") return seen;
+    await until("everything that was acknowledged", async () => (await missing(look.last)) === 0, look.withinMs).catch(() => undefined);
+    return { ...seen, missing: await missing(look.last) };
+  };
+}
+
+function numberIn(value: unknown): number {
+  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, 8).readDoubleLE(0) : 0;
+}
+
+async function viewer({ door, hub, plain }: { door: Door; hub: string; plain: boolean }): Promise<(look: Look) => Promise<Seen>> {
   const registry = RegistryClient.connect(openDoor(RegistrySyncService, "registry-sync", door));
+  if (plain) return plainViewer(registry, hub);
   let delays: number[] = [];
   let [heardAt, silentMs, updates] = [systemClock.mono(), 0, 0];
   const heard = (): void => {
@@ -99,8 +169,7 @@ async function viewer({ door, hub }: { door: Door; hub: string }): Promise<(look
   await mirror.ready;
   const valueOf = (index: number): number => {
     if (mirror.node(hub, idOf(index)) === undefined) return Number.NaN;
-    const value = mirror.state(hub, idOf(index)).find(({ key }) => key === KEY)?.value;
-    return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, 8).readDoubleLE(0) : 0;
+    return numberIn(mirror.state(hub, idOf(index)).find(({ key }) => key === KEY)?.value);
   };
   return async (look) => {
     if (look.do === "begin") {

@@ -24,10 +24,12 @@ export class Stage {
   readonly short: boolean;
   readonly #net: Net;
   readonly #federation: Federation;
+  readonly #old: Hub | undefined;
   readonly #parts: Part<unknown>[] = [];
 
-  private constructor(short: boolean, net: Net, federation: Federation) {
+  private constructor(short: boolean, net: Net, federation: Federation, old: Hub | undefined) {
     this.short = short;
+    this.#old = old;
     this.#net = net;
     this.#federation = federation;
   }
@@ -47,7 +49,7 @@ export class Stage {
       await allOf([...federation.hubs.values()].map((hub) => hub.start()));
       await federation.operational(60_000);
       network?.(net);
-      return new Stage(short, net, federation);
+      return new Stage(short, net, federation, old);
     } catch (error) {
       await federation?.stop();
       await net.close();
@@ -75,12 +77,20 @@ export class Stage {
 
   /** pushers register nodes at both hubs and send their state. */
   pushers(nodes: { nodes: number; fill: number }): Promise<Both<Part<Sent>>> {
-    return this.#start("pusher", (hub) => ({ door: doorOf(this.#federation.hub(hub), "gateway-zigbee"), ...nodes }));
+    return this.#start("pusher", (hub) => ({
+      door: doorOf(this.#federation.hub(hub), "gateway-zigbee"),
+      plain: hub === this.#old,
+      ...nodes,
+    }));
   }
 
   /** viewers watch at each hub what comes of the other one. */
   viewers(): Promise<Both<Part<Seen>>> {
-    return this.#start("viewer", (hub) => ({ door: doorOf(this.#federation.hub(hub), "operator-admin"), hub: otherOf(hub) }));
+    return this.#start("viewer", (hub) => ({
+      door: doorOf(this.#federation.hub(hub), "operator-admin"),
+      hub: otherOf(hub),
+      plain: hub === this.#old,
+    }));
   }
 
   /** devices run commands at both hubs. */
@@ -93,13 +103,13 @@ export class Stage {
     return this.#start("caller", (hub) => ({ door: doorOf(this.#federation.hub(hub), "gateway-agents"), hub: otherOf(hub) }));
   }
 
-  /** reconnects counts the dials of registry and commands after the first ones. */
-  async reconnects(): Promise<number> {
+  /** downs counts how often a session of registry or commands was lost, as the hubs' logs tell. */
+  downs(): number {
     let count = 0;
     for (const hub of this.#federation.hubs.values())
       for (const process of hub.pids.keys())
-        for (const line of (await hub.ops("/metrics", process)).split("\n"))
-          if (/^foedus_session_reconnects_total\{.*(registry-sync|command-forwarding)/.test(line)) count += Number(line.split(" ").at(-1));
+        for (const line of hub.log(process).split("\n"))
+          if (/"service":"(registry-sync|command-forwarding)"/.test(line) && line.includes('"message":"session is down"')) count++;
     return count;
   }
 

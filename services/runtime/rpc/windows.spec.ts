@@ -1,0 +1,58 @@
+import { type ClientHttp2Session, connect } from "node:http2";
+import { afterEach, expect, test } from "vitest";
+import { systemClock } from "#runtime/clock.ts";
+import { echoBinding, type Fixture, type Seen, serve, testTokens, tokenFor, until } from "../../../test/rpc/fixture.ts";
+import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
+import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+async function hubs(): Promise<{ own: TestHub; other: TestHub; fixture: Fixture; seen: Seen }> {
+  const [own, other] = await Promise.all([testHub("alpha"), testHub("beta")]);
+  const seen: Seen = { contexts: [], aborts: [] };
+  const fixture = await serve(own, [other], { bindings: [echoBinding(seen)], tokens: testTokens() });
+  closing.push(() => fixture.close());
+  return { own, other, fixture, seen };
+}
+
+/** dial makes a connection that tells what it may send. */
+async function dial({ port }: Fixture, hub: TestHub, { certificatePem, keyPem }: Credential): Promise<ClientHttp2Session> {
+  const client = connect(`https://127.0.0.1:${port}`, {
+    cert: certificatePem,
+    key: keyPem,
+    ca: hub.caPem,
+    checkServerIdentity: () => undefined,
+  });
+  closing.push(() => client.destroy());
+  await new Promise((resolve, reject) => client.once("remoteSettings", resolve).once("error", reject));
+  return client;
+}
+
+test("F-0 what another hub may have under way on a connection is narrow, until the call's session has a connection for the other direction", async () => {
+  const { own, other, fixture, seen } = await hubs();
+  const credential = other.service();
+  const client = await dial(fixture, own, credential);
+  const window = (): number | undefined => client.state.remoteWindowSize;
+  await until(() => window() === NARROW_WINDOW_BYTES);
+  const authorization = `Bearer ${tokenFor("beta", credential, systemClock.wall() + 60_000)}`;
+  client.request({
+    ":method": "POST",
+    ":path": "/foedus.test.v1.EchoService/Session",
+    "content-type": "application/grpc",
+    te: "trailers",
+    authorization,
+  });
+  await until(() => seen.contexts.length === 1);
+  expect(window()).toBe(NARROW_WINDOW_BYTES);
+  seen.contexts[0]?.widen?.();
+  await until(() => window() === WIDE_WINDOW_BYTES);
+});
+
+test("what callers of this hub send comes in a wide window at once", async () => {
+  const { own, fixture } = await hubs();
+  const client = await dial(fixture, own, own.gateway("zigbee"));
+  await until(() => client.state.remoteWindowSize === WIDE_WINDOW_BYTES);
+});
