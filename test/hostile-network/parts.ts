@@ -135,7 +135,7 @@ function plainViewer({ client }: RegistryClient, hub: string): (look: Look) => P
     return last.filter((value, index) => values.get(idOf(index)) !== value).length;
   };
   return async (look) => {
-    const seen = { p50Ms: Number.NaN, p99Ms: Number.NaN, silentMs: 0, missing: 0, updates: 0 };
+    const seen = { p50Ms: 0, p99Ms: 0, silentMs: 0, missing: 0, updates: 0 };
     if (look.do === "begin") return seen;
     await until("everything that was acknowledged", async () => (await missing(look.last)) === 0, look.withinMs).catch(() => undefined);
     return { ...seen, missing: await missing(look.last) };
@@ -181,7 +181,7 @@ async function viewer({ door, hub, plain }: { door: Door; hub: string; plain: bo
     await until("everything that was acknowledged", () => missing() === 0, look.withinMs).catch(() => undefined);
     const left = missing();
     if (left > 0) heard();
-    const { p50, p99 } = quantiles(delays);
+    const { p50, p99 } = delays.length === 0 ? { p50: 0, p99: 0 } : quantiles(delays);
     return { p50Ms: p50, p99Ms: p99, silentMs, missing: left, updates };
   };
 }

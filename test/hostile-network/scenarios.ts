@@ -30,6 +30,7 @@ function checkSeen(hub: Hub, seen: Seen, silenceMs: number): string {
   if (seen.missing > 0)
     throw new Error(`at ${hub}, ${seen.missing} nodes have not the value that was acknowledged; silent for ${seen.silentMs.toFixed(0)} ms`);
   if (seen.silentMs > silenceMs) throw new Error(`nothing arrived at ${hub} for ${seen.silentMs.toFixed(0)} ms`);
+  if (seen.updates === 0) return `at ${hub} all of it arrived`;
   return `at ${hub} ${seen.updates} updates, ${figures(seen.p50Ms, seen.p99Ms)}, longest silence ${seen.silentMs.toFixed(0)} ms`;
 }
 
