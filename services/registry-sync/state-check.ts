@@ -122,7 +122,8 @@ export class BatchChecker {
       if (end - at > (TEXT_LIMIT[type] as number)) return this.#at(i, PROBLEM.TOO_LONG);
       if (end > data.length) return this.#at(i, PROBLEM.SHAPE);
       if (this.#isUtf8 !== undefined && type !== VALUE_TYPE.BYTES) {
-        const problem = checkBytes(type, data.subarray(at, end), whole && !cuts(data, at) && !cuts(data, end));
+        const utf8 = whole && !cuts(data, at) && !cuts(data, end);
+        const problem = utf8 && type === VALUE_TYPE.STRING ? undefined : checkBytes(type, data.subarray(at, end), utf8);
         if (problem !== undefined) return this.#at(i, PROBLEM[problem]);
       }
       at = end;
