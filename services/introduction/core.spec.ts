@@ -46,6 +46,23 @@ describe("the life of an invite", () => {
     expect(commands).toBeGreaterThan(3);
   });
 
+  test("S-17 I6 others that hold the invite and let exchanges lie do not keep a guest out", () => {
+    const core = new DoorCore(DOOR, at(0));
+    const out: Effect[] = [];
+    // As many as there are, each with a certificate of its own.
+    for (let i = 1; i <= DOOR.exchanges; i++) core.step(at(0), { kind: "begin", call: i, caller: `idle ${i}`, invited: true }, out);
+    core.step(at(2_000), { kind: "begin", call: 100, caller: "guest", invited: true }, out);
+    const begun = out.find((effect) => effect.kind === "begun" && effect.call === 100);
+    const exchange = begun?.kind === "begun" ? begun.exchange : 0;
+    expect(exchange).toBe(DOOR.exchanges + 1);
+    expect(out, "the oldest is over").toContainEqual({ kind: "forget", exchange: 1 });
+    core.step(at(3_000), { kind: "begin", call: 101, caller: "idle again", invited: true }, out);
+    core.step(at(3_100), { kind: "introduce", call: 102, caller: "guest", exchange }, out);
+    core.step(at(3_100), { kind: "judged", call: 102, proven: true }, out);
+    core.step(at(3_100), { kind: "admitted", call: 102 }, out);
+    expect(out).toContainEqual({ kind: "welcome", call: 102 });
+  });
+
   /** Anything that guests, strangers and time can do, in any order; the shell's answers come at once, or late for admissions. */
   type Act =
     | { readonly act: "begin"; readonly caller: string; readonly invited: boolean }

@@ -69,6 +69,8 @@ interface Exchange {
  * I3 at most one guest is admitted, and nobody after the end; while one is being admitted no other proof is judged.
  * I4 whoever does not have the invite takes nothing from those who do: neither attempts, nor exchanges, nor rate.
  * I5 everything held is bounded, and after the end nothing is held.
+ * I6 nobody keeps the door busy by waiting: when all exchanges are taken, a new one ends the oldest. A guest needs its own for two calls
+ *    in a row.
  */
 export class DoorCore implements Core<Input, Effect> {
   readonly #config: DoorConfig;
@@ -132,13 +134,24 @@ export class DoorCore implements Core<Input, Effect> {
     }
     if (this.#end !== undefined) return void out.push(refuse(call, CLOSED));
     const waitMs = this.#bucket.take(this.#config, now.mono);
-    if (waitMs > 0 || this.#exchanges.size >= this.#config.exchanges) {
+    if (waitMs > 0) {
       const message = `too many introductions begin at this door; wait ${Math.max(waitMs, 1_000)} ms`;
       return void out.push(refuse(call, { reason: "RATE_LIMITED", message, facts: { retry_after_ms: String(Math.max(waitMs, 1_000)) } }));
     }
+    this.#makeRoom(caller, out);
     const exchange = ++this.#lastExchange;
     this.#exchanges.set(exchange, { caller, endsAt: now.mono + this.#config.exchangeMs });
     out.push({ kind: "begun", call, exchange });
+  }
+
+  /** makeRoom ends the oldest exchange for a new one when all are taken: of the same caller, if it has any (I6). */
+  #makeRoom(caller: string, out: Effect[]): void {
+    if (this.#exchanges.size < this.#config.exchanges) return;
+    const open = [...this.#exchanges];
+    const oldest = (open.find(([, exchange]) => exchange.caller === caller) ?? open[0])?.[0];
+    if (oldest === undefined) return;
+    this.#exchanges.delete(oldest);
+    out.push({ kind: "forget", exchange: oldest });
   }
 
   #introduce({ call, caller, exchange }: Extract<Input, { kind: "introduce" }>, out: Effect[]): void {
