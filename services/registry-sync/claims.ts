@@ -4,7 +4,7 @@ import { readSegment, SNAPSHOT_DOMAIN, verifySegment } from "./segment.ts";
 import { concat, equalBytes } from "./wire.ts";
 import type { World } from "./world.ts";
 
-/** signedByUs tells whether a position is shown to be one that this hub signed: nobody else can make such a claim. */
+/** signedByUs tells whether a position is shown to be one that this hub signed: nobody else can make such a claim (PROTOCOL O4, O5). */
 export function signedByUs(world: World, from: FeedPosition, proof: FeedProof | undefined): boolean {
   const { codec, crypto, publicKey, hubId } = world.o;
   if (proof === undefined || publicKey === undefined) return false;

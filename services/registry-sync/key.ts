@@ -14,7 +14,7 @@ const CONTEXT = Buffer.from("foedus.feed-key.v1\0");
 /** RSASSA-PSS with SHA-256 and a salt as long as the hash (RFC 8017, section 8.1). */
 const PSS = { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 } as const;
 
-/** Names of services whose certificate may sign for the hub's feeds: any that the schema knows, or the one process of single mode. */
+/** SIGNERS are the services whose certificate may sign for the hub's feeds: any that the schema knows, or the one process of single mode (PROTOCOL K2). */
 const SIGNERS: readonly string[] = ["hub", "registry-sync", "discovery", "command-forwarding", "telemetry"];
 
 /** Most certificates of a statement: the leaf and what stands between it and the pinned CA. */
@@ -27,7 +27,7 @@ interface Scheme {
 }
 
 /**
- * SCHEMES, by the type of the certificate's key: RSASSA-PSS with SHA-256; ECDSA with SHA-256, the signature in DER as in TLS; Ed25519
+ * SCHEMES, by the type of the certificate's key (PROTOCOL K3): RSASSA-PSS with SHA-256; ECDSA with SHA-256, the signature in DER as in TLS; Ed25519
  * (RFC 8032), which hashes by itself.
  */
 const SCHEMES: Readonly<Record<string, Scheme>> = {

@@ -74,9 +74,11 @@ function protocolSection(): string {
     }
     lines.push("");
   }
-  lines.push("### Frames between hubs", "", "| frame | least trust |", "|---|---|");
-  const frame = (message: DescMessage): string =>
-    `| ${message.typeName} | ${nameOf(TrustLevel, getOption(message, frame_access).minTrust)} |`;
+  lines.push("### Frames between hubs", "", "| frame | least trust | cost |", "|---|---|---|");
+  const frame = (message: DescMessage): string => {
+    const { minTrust, cost } = getOption(message, frame_access);
+    return `| ${message.typeName} | ${nameOf(TrustLevel, minTrust)} | ${cost === CostClass.UNSPECIFIED ? "S12" : nameOf(CostClass, cost)} |`;
+  };
   lines.push(...FRAMES.map(frame), "");
   return lines.join("\n");
 }

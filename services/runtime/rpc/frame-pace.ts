@@ -4,7 +4,7 @@ import type { Cost } from "./access.ts";
 import { type Lane, turnsOf } from "./turns.ts";
 
 /**
- * Rates per peer and type of frame, by the cost class that its `frame_access` states. `cheap` are the frames that carry data: their
+ * FRAME_RATES per peer and type of frame (PROTOCOL S15), by the cost class that its `frame_access` states. `cheap` are the frames that carry data: their
  * credit bounds them in bytes, and they go by their lane alone. No honest hub comes near the others: offers, openings and announcements
  * come with a session or a change of the federation.
  */
