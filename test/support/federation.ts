@@ -155,7 +155,8 @@ export class HubProcess {
     const log = openSync(file, "a");
     const verb = name === "hub" ? ["hub"] : ["serve", name];
     const flags = ["--config", join(this.dir, "hub.json"), "--set", `ops.port=${this.opsPort(name)}`];
-    if (this.spec.metricsTls === true) flags.push("--set", `ops.metrics_port=${this.metricsPort(name)}`);
+    // A hub that does not listen on loopback has that port as well, by default next to the plain one, where another process has its own.
+    if (this.spec.metricsTls === true || this.spec.host !== undefined) flags.push("--set", `ops.metrics_port=${this.metricsPort(name)}`);
     const [program = process.execPath, ...before] = [...(this.spec.launch ?? []), process.execPath];
     const child = spawn(program, [...before, ...this.entry, ...verb, ...flags], {
       cwd: this.dir,
