@@ -174,6 +174,7 @@ export class Checkpointer {
       applier.apply(table, skipped, blocks, 0, true);
     }
     table.reserveRefs(meta.nextRef);
+    table.restoredAt = { epoch: meta.epoch, seq: meta.seq };
     this.counted = meta.gen;
     return { table, skipped, meta };
   }

@@ -4,7 +4,7 @@ import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import type { FeedPosition, NamedUpdate, NodeRecord } from "./messages.ts";
+import type { FeedPosition, NamedUpdate, NodeRecord, PeerFrame } from "./messages.ts";
 import { Payload, sealSegment } from "./segment.ts";
 import { segmentCodec } from "./segment-codec.ts";
 
@@ -455,5 +455,26 @@ describe("two hubs", () => {
     expect(refusals(b)).toEqual(["LIMIT_EXCEEDED"]);
     expect(b.events.find((event) => event.event === "limit")?.fields).toEqual({ limit: "nodes_per_peer", max: "2" });
     expect(b.ask()).toHaveLength(2);
+  });
+});
+
+describe("what an owner says of its head", () => {
+  test("F-22 is taken from its newest offer: one that said too much, or lost its newest to a backup, is believed again", () => {
+    const clock = new Instants();
+    const [a, b] = [new TestHub("alpha", clock), new TestHub("beta", clock)];
+    for (const [self, peer] of [
+      [a, "beta"],
+      [b, "alpha"],
+    ] as const)
+      self.post({ kind: "peers", peers: [{ hubId: peer, share: "full", level: 3 }], complete: true });
+    a.register(nodeBytes("lamp", []));
+    const first = new TestLink(a, b);
+    settleAll([a, b], [first]);
+    const head = a.core.heads("beta")[0] as FeedPosition;
+    const lie: PeerFrame = { type: "feed_offer", head: { ...head, seq: head.seq + 5 }, keyStatement: new Uint8Array(0) };
+    b.post({ kind: "frame", session: first.id, frame: lie });
+    clock.advance(30_000);
+    settleAll([a, b], [new TestLink(a, b)]);
+    expect(b.ask()[0]?.ageMs).toBeLessThan(1_000);
   });
 });

@@ -21,6 +21,8 @@ export interface PeerKey {
   readonly notAfterWall: number;
 }
 
+const UNHEARD = { epoch: 0, seq: 0, at: Number.NEGATIVE_INFINITY };
+
 /**
  * ImportFeed is what this hub holds of one peer's feed.
  *
@@ -45,7 +47,7 @@ export class ImportFeed {
   /** As of when what is held was complete (mono), as far as that is proven. */
   #provenAt: number | undefined;
   /** Newest head that the owner spoke of, and when it said so (mono). */
-  #heard = { epoch: 0, seq: 0, at: Number.NEGATIVE_INFINITY };
+  #heard = UNHEARD;
   frozen = false;
   entries = 0;
   dropped = 0;
@@ -85,6 +87,11 @@ export class ImportFeed {
     const { epoch, seq } = this.#heard;
     if (epoch !== this.epoch || seq < this.seq) this.#heard = { epoch: this.epoch, seq: this.seq, at };
     this.reached();
+  }
+
+  /** unheard forgets what was heard last, for something newer that may be less. */
+  unheard(): void {
+    this.#heard = UNHEARD;
   }
 
   /**

@@ -126,7 +126,11 @@ export class Importer {
       return;
     }
     const feed = this.feeds.get(session.peer);
-    if (feed !== undefined && feed.share === head.share) this.#hear(session, feed, head);
+    if (feed !== undefined && feed.share === head.share) {
+      // An offer says anew where the owner is. It may be less than what was said before, by mistake or before a backup came back.
+      feed.unheard();
+      this.#hear(session, feed, head);
+    }
     this.#open(session, head);
   }
 

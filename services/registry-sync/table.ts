@@ -44,6 +44,8 @@ const view = new DataView(new ArrayBuffer(8));
  * T3 each scan is told of a node before it changes for the first time since the scan began.
  */
 export class FeedTable {
+  /** Position of the checkpoint that it was read from. What was removed before has no name here. */
+  restoredAt: { readonly epoch: number; readonly seq: number } | undefined;
   readonly slots = new Slots();
   readonly scans = new Set<Scan>();
   /** Images that the scans make of nodes that are about to change, until the change is made: one for all of them. */

@@ -105,6 +105,56 @@ describe("watching", () => {
     expect(take(2)[0]).toBe("reset alpha");
   });
 
+  test("a resume from before the checkpoint that a restart read gets a reset: nodes that were removed since have no name any more", () => {
+    const { hub, watts, take } = hubWithLamp({ checkpointSegments: 4 });
+    watts(1);
+    const from = hub.core.feeds()[0]!.head as FeedPosition;
+    hub.deregister("door");
+    hub.settle();
+    for (let i = 2; i < 6; i++) watts(i);
+    const again = hub.crash();
+    again.post({ kind: "watch_open", watch: 1, options: { ...ALL, resume: [from] } });
+    again.settle();
+    expect(words(again.pushes.get(1) ?? [])[0]).toBe("reset alpha");
+    again.post({ kind: "watch_open", watch: 2, options: { ...ALL, encoding: "blocks", resume: [from] } });
+    again.settle();
+    expect(words(again.pushes.get(2) ?? [])[0]).toBe(`blocks ${from.seq + 1}`);
+    expect(take(1)).toEqual([]);
+  });
+
+  test("a watcher that comes back is told of a feed that went, or that it gets another share of, while it was away", () => {
+    const { hub, take } = hubWithLamp();
+    const own = hub.core.feeds()[0]!.head as FeedPosition;
+    const resume = [
+      { ...own, hubId: "beta" },
+      { ...own, share: "other" },
+    ];
+    hub.post({ kind: "watch_open", watch: 1, options: { ...ALL, resume } });
+    hub.settle();
+    expect(take(1).slice(0, 3)).toEqual(["gone beta", "gone alpha", "reset alpha"]);
+  });
+
+  test("and gets all of it when it comes back, even if that is the feed at the position which the watcher once had", () => {
+    const clock = new Instants();
+    const [a, b] = [new TestHub("alpha", clock), new TestHub("beta", clock)];
+    for (const [self, peer] of [
+      [a, "beta"],
+      [b, "alpha"],
+    ] as const)
+      self.post({ kind: "peers", peers: [{ hubId: peer, share: "full", level: 3 }], complete: true });
+    a.register(nodeBytes("lamp", []));
+    a.settle();
+    b.post({ kind: "watch_open", watch: 1, options: { ...ALL, resume: [a.core.heads("beta")[0] as FeedPosition] } });
+    settleAll([a, b], [new TestLink(a, b)]);
+    expect(words(b.pushes.get(1) ?? []).filter((word) => word.includes("alpha"))).toEqual([
+      "gone alpha",
+      "reset alpha",
+      "alpha/lamp put",
+      "alpha/lamp online=true",
+      expect.stringContaining("alpha:1/"),
+    ]);
+  });
+
   test("a watcher that does not take costs nothing and gets a reset when it is too late", () => {
     const { hub, watts, take } = hubWithLamp({ ringSegments: 3 });
     hub.post({ kind: "watch_open", watch: 1, options: ALL });

@@ -89,9 +89,26 @@ export class Watches {
       this.#world.emit({ kind: "watch_refused", watch: id, failure: failure("INVALID_FIELD", "blocks are filtered by hub only") });
       return;
     }
-    const watch: Watch = { id, options, cursors: new Map(), ready: true, pending: [], bookmarkedAt: Number.NEGATIVE_INFINITY };
+    const pending = this.#goneSince(options.resume);
+    // What was told to be gone is not resumed when it comes back.
+    const resume = options.resume.filter((from) => !pending.some(({ position }) => position === from));
+    const watch: Watch = {
+      id,
+      options: { ...options, resume },
+      cursors: new Map(),
+      ready: true,
+      pending,
+      bookmarkedAt: Number.NEGATIVE_INFINITY,
+    };
     this.#watches.set(id, watch);
     this.#pull(watch);
+  }
+
+  /** goneSince tells a watcher that comes back of the feeds that went while it was away: nothing else would. */
+  #goneSince(resume: readonly FeedPosition[]): Extract<WatchPush, { kind: "gone" }>[] {
+    if (resume.length === 0) return [];
+    const shares = new Map(this.#sources().flatMap(({ hubId, head }) => (head.epoch > 0 ? [[hubId, head.share]] : [])));
+    return resume.filter(({ hubId, share }) => shares.get(hubId) !== share).map((position) => ({ kind: "gone", position }));
   }
 
   ready(id: number): void {
@@ -248,7 +265,7 @@ export class Watches {
     const from = again
       ? undefined
       : options.resume.find((position) => position.hubId === head.hubId && position.share === head.share && position.epoch === head.epoch);
-    if (from !== undefined && this.#holds(source, from)) {
+    if (from !== undefined && this.#holds(source, from, options.encoding === "blocks")) {
       for (const entry of source.table.entries()) if (matchesFilter(options.filter, entry.info)) known?.add(entry.ref);
       return { ...base, next: from.seq + 1, scan: undefined, start: from, hlc: { wallMs: 0, logical: 0 } };
     }
@@ -257,8 +274,11 @@ export class Watches {
   }
 
   /** holds: everything after the position is in the ring, and it is the same history. */
-  #holds(source: Source, from: FeedPosition): boolean {
+  #holds(source: Source, from: FeedPosition, blocks: boolean): boolean {
     if (from.seq > source.head.seq || from.seq + 1 < source.ring.first) return false;
+    const { restoredAt } = source.table;
+    // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it.
+    if (!blocks && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return false;
     const item = from.seq === source.head.seq ? undefined : source.ring.get(from.seq);
     const digest = from.seq === source.head.seq ? source.head.digest : item?.digest;
     return digest === undefined || from.digest.length === 0 || equalBytes(digest, from.digest);
