@@ -19,8 +19,6 @@ export class Disk {
   readonly #scheduler: Scheduler;
   readonly #prng: Prng;
   readonly #o: DiskOptions;
-  /** settle is called when a commit ended: promises must run before the next call of the scheduler. */
-  readonly #settle: () => void;
   store: MemoryStore;
   #backup: MemoryStore | undefined;
   /** Virtual instants until which what was answered survives a loss of power, and at which the backup was taken. */
@@ -29,11 +27,10 @@ export class Disk {
   commits = 0;
   #torn = false;
 
-  constructor(scheduler: Scheduler, prng: Prng, options: DiskOptions, settle: () => void) {
+  constructor(scheduler: Scheduler, prng: Prng, options: DiskOptions) {
     this.#scheduler = scheduler;
     this.#prng = prng;
     this.#o = options;
-    this.#settle = settle;
     this.store = new MemoryStore(this.#options());
     if (options.durability === "process") this.#scheduleSync();
   }
@@ -42,9 +39,13 @@ export class Disk {
     return this.#o.durability;
   }
 
+  /** full: commits fail for want of room, until something is done about it. */
+  full = false;
+
   /** fill makes commits fail until it is called with undefined. */
   fill(reason: "full" | "io" | undefined): void {
     this.#torn = false;
+    this.full = reason === "full";
     this.store.failAll(reason);
   }
 
@@ -81,7 +82,6 @@ export class Disk {
         this.#scheduler.after(commitMinMs + commitJitterMs * this.#prng.unit(), () => {
           complete();
           if (this.#torn) this.fill(undefined);
-          this.#settle();
         });
       },
     };

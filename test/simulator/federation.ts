@@ -1,9 +1,11 @@
+import { nextTick } from "node:process";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { Prng } from "#kernel/prng.ts";
-import type { PeerFrame } from "../../services/registry-sync/messages.ts";
-import type { Sabotage } from "./host.ts";
-import { tamper, tamperCommands } from "./hostile.ts";
+import type { Activity } from "./activities.ts";
+import type { Wire } from "./channel.ts";
+import type { Sabotage, Trust } from "./host.ts";
+import { tamper } from "./hostile.ts";
 import { SimHub } from "./hub.ts";
-import type { Message, Trust } from "./links.ts";
 import { Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import { Oracle } from "./oracle.ts";
@@ -20,7 +22,7 @@ export class Federation {
   readonly trace: Trace;
   readonly oracle: Oracle;
   readonly prng: Prng;
-  readonly network: Network<Message>;
+  readonly network: Network<Wire>;
   readonly hubIds: readonly string[];
   readonly hubs: SimHub[] = [];
   /** How hubs see each other: trust[a][b] is b as a knows it. */
@@ -28,7 +30,8 @@ export class Federation {
   /** True while faults happen. */
   troubled = true;
   readonly sabotage: Sabotage;
-  #settling = false;
+  /** onActivity is told of what begins at a hub's registry. */
+  onActivity: (hub: SimHub, activity: Activity) => void = () => undefined;
 
   constructor(options: RunOptions, keepTrace: boolean, sabotage: Sabotage) {
     this.options = options;
@@ -36,7 +39,7 @@ export class Federation {
     this.trace = new Trace(keepTrace);
     this.prng = new Prng(options.seed ^ 0x5eed);
     this.oracle = new Oracle(this.scheduler, options.hubs);
-    this.network = new Network<Message>(this.scheduler, new Prng(options.seed ^ 0x17e7), options.network);
+    this.network = new Network<Wire>(this.scheduler, new Prng(options.seed ^ 0x17e7), options.network, options.hubs);
     this.hubIds = Array.from({ length: options.hubs }, (_, i) => `hub-${i}`);
     const share = (): string => (this.prng.chance(0.6) ? "full" : "limited");
     this.#trust = this.hubIds.map(() =>
@@ -48,11 +51,6 @@ export class Federation {
     });
   }
 
-  /** settle notes that a promise was resolved: what waits for it runs before the next call of the scheduler. */
-  readonly settle = (): void => {
-    this.#settling = true;
-  };
-
   hub(no: number): SimHub {
     return this.hubs[no] as SimHub;
   }
@@ -63,9 +61,7 @@ export class Federation {
 
   setTrust(hub: number, peer: number, trust: Partial<Trust>): void {
     (this.#trust[hub] as Trust[])[peer] = { ...this.trustOf(hub, peer), ...trust };
-    const { running } = this.hub(hub);
-    running?.registry.setPeers();
-    running?.commands.setPeers();
+    this.hub(hub).running?.changed();
   }
 
   /** fatal: a core failed an assertion, or could not start. */
@@ -74,28 +70,21 @@ export class Federation {
     this.oracle.violate("crash", "crash", `hub-${hub} ${service}: ${text}`);
   }
 
-  tamper(hub: number, peer: string, frame: PeerFrame): readonly PeerFrame[] {
-    if (hub !== this.options.hostile || !this.troubled) return [frame];
-    const frames = tamper(this.prng, peer, frame);
-    if (frames.length !== 1 || frames[0] !== frame) this.#tampered(hub, peer, frame.type, frames.length);
-    return frames;
-  }
-
-  tamperCommands(hub: number, peer: string, bytes: Uint8Array): readonly Uint8Array[] {
-    const lie = hub === this.options.hostile && this.troubled ? tamperCommands(this.prng, bytes) : undefined;
+  /** tamper is what a hub really sends to another in the place of a frame. */
+  tamper(hub: number, peer: number, method: DescMethod, bytes: Buffer): readonly Buffer[] {
+    this.trace.note(this.scheduler.now, hub, `frame to ${peer}`);
+    if (hub !== this.options.hostile || !this.troubled) return [bytes];
+    const lie = tamper(this.prng, this.hubIds[peer] as string, method, bytes);
     if (lie === undefined) return [bytes];
-    this.#tampered(hub, peer, lie.what, lie.frames.length);
-    return lie.frames;
-  }
-
-  #tampered(hub: number, peer: string, what: string, frames: number): void {
     this.trace.note(this.scheduler.now, hub, "fault hostile");
-    this.trace.note(this.scheduler.now, hub, `tamper ${what}`, () => `to ${peer}, ${frames} frames instead`);
+    this.trace.note(this.scheduler.now, hub, `tamper ${lie.what}`, () => `to hub-${peer}, ${lie.frames.length} frames instead`);
+    return lie.frames;
   }
 
   /** run lets `ms` of virtual time pass. */
   async run(ms: number): Promise<void> {
     const until = this.scheduler.now + ms;
+    await settled();
     for (;;) {
       if (!this.scheduler.next(until)) return;
       if (this.scheduler.steps > MAX_STEPS) {
@@ -103,14 +92,17 @@ export class Federation {
         return;
       }
       if (this.oracle.violations.some(({ kind }) => kind === "crash")) return;
-      if (!this.#settling) continue;
-      this.#settling = false;
-      // A commit's promise and what is chained to it: a few turns of the microtask queue.
-      for (let i = 0; i < 6; i++) await undefined;
+      // What was promised runs before the next call: the queue of promises is empty when this one is kept.
+      await settled();
     }
   }
 
   describe(): string {
     return this.hubs.map((hub) => hub.describe()).join("\n\n");
   }
+}
+
+/** settled resolves when no promise is left that could go on by itself: Node empties their queue before it takes the next tick. */
+function settled(): Promise<void> {
+  return new Promise((resolve) => nextTick(resolve));
 }

@@ -1,12 +1,18 @@
+import { create, type DescMethod, toBinary } from "@bufbuild/protobuf";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { type SessionRequest, SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { encodeInvocations, encodeResults } from "../../services/command-forwarding/codec.ts";
+import { decodeMessage } from "#runtime/rpc/definition.ts";
+import { decodeInvocations, decodeResults, encodeInvocations, encodeResults } from "../../services/command-forwarding/codec.ts";
 import { type InvocationsFrame, NUMBER_END, type ResultsFrame, TIMEOUT_END } from "../../services/command-forwarding/messages.ts";
+import { Reader } from "../../services/command-forwarding/wire.ts";
+import { frameFromProto, frameToProto } from "../../services/registry-sync/frame-codec.ts";
 import type { PeerFrame } from "../../services/registry-sync/messages.ts";
-import { readFrame } from "./command-host.ts";
 
 /** flip changes one byte of a copy. */
 function flip(prng: Prng, bytes: Uint8Array): Uint8Array {
-  const copy = bytes.slice();
+  // Not `slice`: that of a Buffer is a view.
+  const copy = Uint8Array.from(bytes);
   const at = prng.below(copy.length);
   copy[at] = (copy[at] as number) ^ (1 + prng.below(255));
   return copy;
@@ -18,9 +24,35 @@ function replace(bytes: Uint8Array, from: string, to: string): Uint8Array {
   return Uint8Array.from(Buffer.from(text.replaceAll(from, to), "latin1"));
 }
 
-/** tamper is what a hostile hub does to the frames that it sends: now and then it forges, repeats, drops or invents something. */
-export function tamper(prng: Prng, peer: string, frame: PeerFrame): readonly PeerFrame[] {
-  if (!prng.chance(0.2)) return [frame];
+/** Lie is what goes out in the place of a frame, and its name in the trace. */
+export interface Lie {
+  readonly what: string;
+  readonly frames: readonly Buffer[];
+}
+
+/**
+ * tamper is what a hostile hub does to the frames that it sends: now and then it forges, repeats, drops or invents something; undefined for
+ * nothing.
+ */
+export function tamper(prng: Prng, peer: string, method: DescMethod, bytes: Buffer): Lie | undefined {
+  return method === RegistrySyncService.method.session ? tamperRegistry(prng, peer, bytes) : tamperCommands(prng, bytes);
+}
+
+function tamperRegistry(prng: Prng, peer: string, bytes: Buffer): Lie | undefined {
+  if (!prng.chance(0.2)) return undefined;
+  const message = decodeMessage(SessionRequestSchema, bytes) as SessionRequest;
+  const frame = message.frame === undefined ? undefined : frameFromProto(message.frame);
+  if (frame === undefined) return undefined;
+  const frames = bend(prng, peer, frame);
+  if (frames.length === 1 && frames[0] === frame) return undefined;
+  const statement = frame.type === "feed_offer" ? frame.keyStatement : new Uint8Array(0);
+  const encoded = frames.map((each) =>
+    Buffer.from(toBinary(SessionRequestSchema, create(SessionRequestSchema, { frame: frameToProto(each, statement) }))),
+  );
+  return { what: frame.type, frames: encoded };
+}
+
+function bend(prng: Prng, peer: string, frame: PeerFrame): readonly PeerFrame[] {
   const kind = prng.below(4);
   switch (frame.type) {
     case "segment": {
@@ -56,24 +88,27 @@ export function tamper(prng: Prng, peer: string, frame: PeerFrame): readonly Pee
 /** Numbers that no frame may have. */
 const IMPOSSIBLE = [NUMBER_END, Number.MAX_SAFE_INTEGER];
 
-/** Lie is what goes out in the place of a frame, and its name in the trace. */
-export interface Lie {
-  readonly what: string;
-  readonly frames: readonly Uint8Array[];
-}
+/** Tags of SessionFrame.invocations and .results; 1 is for common frames. */
+const INVOCATIONS_TAG = 0x12;
+const RESULTS_TAG = 0x1a;
 
 /**
- * tamperCommands does the same to the frames of commands; undefined for nothing. A hostile hub lies about what it knows of others: what
- * it makes of its own commands and its own journal is its own loss.
+ * tamperCommands does the same to the frames of commands. A hostile hub lies about what it knows of others: what it makes of its own
+ * commands and its own journal is its own loss.
  */
-export function tamperCommands(prng: Prng, bytes: Uint8Array): Lie | undefined {
-  const { kind, frame } = readFrame(bytes);
+function tamperCommands(prng: Prng, bytes: Buffer): Lie | undefined {
+  const envelope = new Reader(bytes);
+  envelope.tag();
+  const frame = envelope.sub();
+  const tag = frame.tag();
+  if (tag === RESULTS_TAG) return prng.chance(0.2) ? lieInResults(prng, decodeResults(frame.sub()), bytes) : undefined;
+  if (tag !== INVOCATIONS_TAG) return undefined;
+  const invocations = decodeInvocations(frame.sub());
   // Few of its frames have commands: who lies about feeds is told to forget them, and knows of few nodes.
-  if (!prng.chance(kind !== "results" && frame.items.length > 0 ? 0.6 : 0.2)) return undefined;
-  return kind === "results" ? lieInResults(prng, frame, bytes) : lieInInvocations(prng, frame);
+  return prng.chance(invocations.items.length > 0 ? 0.6 : 0.2) ? lieInInvocations(prng, invocations) : undefined;
 }
 
-function lieInResults(prng: Prng, frame: ResultsFrame, bytes: Uint8Array): Lie {
+function lieInResults(prng: Prng, frame: ResultsFrame, bytes: Buffer): Lie {
   const impossible = IMPOSSIBLE[prng.below(2)] as number;
   switch (prng.below(3)) {
     case 0:

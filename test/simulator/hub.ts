@@ -1,37 +1,15 @@
-import { Registry } from "prom-client";
-import type { Prng } from "#kernel/prng.ts";
-import { type Command, OUTCOME_NAMES, type Reply } from "../../services/command-forwarding/messages.ts";
-import type { NamedUpdate, Output, WatchPush } from "../../services/registry-sync/messages.ts";
+import { Prng } from "#kernel/prng.ts";
+import { Clients } from "./clients.ts";
 import { MachineClock, ProcessClock } from "./clock.ts";
-import { type Behaviour, CommandHost } from "./command-host.ts";
 import { Disk } from "./disk.ts";
 import type { Federation } from "./federation.ts";
-import { type Process, SILENT } from "./host.ts";
-import { encodeNode, LIMITED_RULES, type NodeSpec, STATE_KEYS, stringValue, textIn } from "./nodes.ts";
 import type { HubOptions } from "./options.ts";
-import type { CommandCall, CommandOp, Write } from "./oracle.ts";
-import { GATEWAY, RegistryHost } from "./registry-host.ts";
-import { Watcher } from "./watcher.ts";
+import type { CommandOp } from "./oracle.ts";
+import { HubProcess } from "./process.ts";
 
 const WALL = 1_800_000_000_000;
 
-/** Running is one process of a hub, from start to crash. */
-interface Running {
-  readonly process: Process;
-  readonly registry: RegistryHost;
-  readonly commands: CommandHost;
-  readonly watcher: Watcher;
-  readonly stream: number;
-  /** Client number of the hub's user in the command service. */
-  client: number;
-  batch: number;
-  corr: number;
-  readonly calls: Map<number, readonly Write[]>;
-  readonly batches: Map<number, readonly Write[]>;
-  readonly commandCalls: Map<number, { readonly op: CommandOp; readonly call: CommandCall }>;
-}
-
-/** SimHub is one hub: a machine with a clock and two disks, which outlive the processes that run on it one after the other. */
+/** SimHub is one hub: a machine with a clock and two disks, which outlive the processes that run on it one after the other, and its clients. */
 export class SimHub {
   readonly no: number;
   readonly hubId: string;
@@ -40,14 +18,20 @@ export class SimHub {
   readonly options: HubOptions;
   readonly #f: Federation;
   readonly #prng: Prng;
-  running: Running | undefined;
-  /** Number of the newest process; nodes' versions rise with every registration. */
+  #clients: Clients | undefined;
+  running: HubProcess | undefined;
+  /** Number of the newest process. */
   incarnation = 0;
   boots = 0;
   slowUntil = 0;
+  /** Version of the limited share's rules, and whether there are rules for what is taken in. */
   rules = 0;
-  readonly versions = new Map<string, number>();
-  readonly areas = new Map<string, string>();
+  readonly imports: boolean;
+  keySerial = 1;
+  revokesUpTo = 0;
+  certificate = 1;
+  /** Nodes' versions rise with every registration. */
+  readonly #versions = new Map<string, number>();
   #op = 0;
 
   constructor(f: Federation, no: number, options: HubOptions, prng: Prng) {
@@ -55,14 +39,24 @@ export class SimHub {
     this.no = no;
     this.hubId = f.hubIds[no] as string;
     this.options = options;
+    this.imports = options.imports;
     this.#prng = prng;
     this.machine = new MachineClock(f.scheduler, options.clockRate, WALL + options.wallSkewMs);
-    const disk = () => new Disk(f.scheduler, prng, options.disk, f.settle);
+    const disk = () => new Disk(f.scheduler, prng, options.disk);
     this.disks = { registry: disk(), commands: disk() };
   }
 
   get nodeIds(): string[] {
     return Array.from({ length: this.#f.options.nodesPerHub }, (_, i) => `n${i}`);
+  }
+
+  /** Clients come to life with the hub's first process. */
+  get clients(): Clients {
+    if (this.#clients === undefined) {
+      const clock = new ProcessClock(this.#f.scheduler, new MachineClock(this.#f.scheduler, 1, WALL));
+      this.#clients = new Clients(this.#f, this, clock, new Prng(this.#prng.u32()));
+    }
+    return this.#clients;
   }
 
   // ---- life
@@ -72,82 +66,15 @@ export class SimHub {
     const f = this.#f;
     const clock = new ProcessClock(f.scheduler, this.machine);
     this.incarnation++;
-    const process: Process = {
-      hub: this.no,
-      hubId: this.hubId,
-      hubIds: f.hubIds,
-      incarnation: this.incarnation,
-      seed: this.#prng.u32(),
-      clock,
-      scheduler: f.scheduler,
-      network: f.network,
-      oracle: f.oracle,
-      trace: f.trace,
-      metrics: new Registry(),
-      log: SILENT,
-      windowBytes: f.options.windowBytes,
-      bootId: `boot-${this.boots}`,
-      dialable: (peer) => this.#dialable(peer),
-      slowMs: () => (f.scheduler.now < this.slowUntil ? 150 : 0),
-      trust: (peer) => f.trustOf(this.no, peer),
-      sabotage: f.sabotage,
-      settle: f.settle,
-      fatal: (service, error) => f.fatal(this.no, service, error),
-    };
     f.trace.note(f.scheduler.now, this.no, "start");
     try {
-      this.running = this.#boot(process);
+      this.running = new HubProcess(f, this, clock, this.#prng.u32());
+      this.running.start();
+      void this.clients;
     } catch (error) {
       clock.alive = false;
       f.fatal(this.no, "start", error);
     }
-  }
-
-  #boot(process: Process): Running {
-    const f = this.#f;
-    const { ringSegments, tailSegments, checkpointSegments, partBytes } = f.options;
-    const watcher = new Watcher(f.oracle, this.no, f.hubIds);
-    const registry = new RegistryHost(process, this.disks.registry, {
-      options: { ringSegments, tailSegments, checkpointSegments, partBytes },
-      shares: () => [LIMITED_RULES[this.rules] as (typeof LIMITED_RULES)[number]],
-      workMs: () => 1 + 20 * this.#prng.unit(),
-      tamper: (peer, frame) => f.tamper(this.no, peer, frame),
-      onOutput: (output) => this.#onOutput(output),
-      onRejected: (call) => this.#onRejected(call),
-      onWatch: (_watch, pushes) => this.#onWatch(pushes),
-    });
-    const commands = new CommandHost(process, this.disks.commands, {
-      nodeIds: this.nodeIds,
-      prng: this.#prng,
-      behave: () => this.#behave(),
-      tamper: (peer, bytes) => f.tamperCommands(this.no, peer, bytes),
-      onReply: (reply) => this.#onReply(reply),
-      onPresence: (attached, detached) => registry.tell({ kind: "presence", call: registry.id(), attached, detached, replace: false }),
-    });
-    const running: Running = {
-      process,
-      registry,
-      commands,
-      watcher,
-      stream: registry.id(),
-      client: 1,
-      batch: 0,
-      corr: 0,
-      calls: new Map(),
-      batches: new Map(),
-      commandCalls: new Map(),
-    };
-    this.running = running;
-    registry.start();
-    commands.start();
-    registry.tell({ kind: "stream_open", stream: running.stream, scope: GATEWAY });
-    const filter = { hubIds: [], nodeIdPrefix: "", type: "", kind: 0, capability: "", onlineOnly: false, labels: {} };
-    registry.tell({
-      kind: "watch_open",
-      watch: registry.id(),
-      options: { filter, encoding: "events", nodesOnly: false, latestOnly: this.#prng.chance(0.3), resume: [] },
-    });
-    return running;
   }
 
   /** crash ends the process at once. `what`: the process, the machine, or the machine with a backup of its store afterwards. */
@@ -175,7 +102,7 @@ export class SimHub {
     if (running === undefined) return;
     const f = this.#f;
     f.trace.note(f.scheduler.now, this.no, "stop");
-    void Promise.all([running.registry.stop(), running.commands.stop()]).then(() => {
+    void running.stop().then(() => {
       if (this.running !== running) return;
       this.#end(running);
       f.network.kill(this.no, true);
@@ -185,77 +112,50 @@ export class SimHub {
     });
   }
 
-  #end(running: Running): void {
+  #end(running: HubProcess): void {
     const f = this.#f;
+    f.trace.add("wait for credit", running.stalls());
     this.running = undefined;
-    running.process.clock.alive = false;
-    f.network.listen(this.no, "registry", undefined);
-    f.network.listen(this.no, "commands", undefined);
-    for (const { call } of running.commandCalls.values()) call.void = true;
+    running.clock.alive = false;
+    f.network.listen(this.no, undefined);
   }
 
-  // ---- what this hub's clients do
+  /** fill makes the disks full, or fail; undefined mends them. */
+  fill(reason: "full" | "io" | undefined): void {
+    const { registry, commands } = this.disks;
+    registry.fill(reason);
+    commands.fill(reason);
+    const activities = this.running?.activities;
+    if (reason === "full") activities?.begin("disk full");
+    else activities?.end("disk full");
+  }
 
-  /** register puts a node, or replaces it. */
+  /** renew gives the service another certificate, as a renewal does: it is seen with the next look at the peers. */
+  renew(): void {
+    this.certificate++;
+    this.running?.changed();
+  }
+
+  // ---- what the simulated world asks of it
+
+  /** slowMs: how long this process takes to read a message now. */
+  slowMs(): number {
+    return this.#f.scheduler.now < this.slowUntil ? 150 : 0;
+  }
+
+  dialable(peer: number): boolean {
+    const { network, trace, scheduler } = this.#f;
+    if (!network.natted(peer)) return true;
+    trace.note(scheduler.now, this.no, "fault nat", () => `cannot dial hub-${peer}`);
+    return false;
+  }
+
+  // ---- what its people do
+
   register(nodeId: string, area: string): void {
-    const { running } = this;
-    if (running === undefined) return;
-    const version = (this.versions.get(nodeId) ?? 0) + 1;
-    this.versions.set(nodeId, version);
-    this.areas.set(`${nodeId}/${version}`, area);
-    const spec: NodeSpec = { nodeId, version, area };
-    const call = running.registry.id();
-    const write = this.#f.oracle.write(this.no, nodeId, String(version));
-    running.calls.set(call, [write]);
-    if (!running.registry.post({ kind: "register", call, scope: GATEWAY, nodes: [encodeNode(spec)] })) write.refused = true;
-  }
-
-  deregister(nodeId: string): void {
-    const { running } = this;
-    if (running === undefined) return;
-    const call = running.registry.id();
-    // Its state goes with it.
-    const subjects = [nodeId, ...STATE_KEYS.map(({ name }) => `${nodeId}.${name}`)];
-    const writes = subjects.map((name) => this.#f.oracle.write(this.no, name, undefined));
-    running.calls.set(call, writes);
-    if (running.registry.post({ kind: "deregister", call, scope: GATEWAY, nodeId })) return;
-    for (const write of writes) write.refused = true;
-  }
-
-  /** update reports state changes as one batch. */
-  update(updates: readonly NamedUpdate[]): void {
-    const { running } = this;
-    if (running === undefined) return;
-    const seq = ++running.batch;
-    const writes = updates.map(({ nodeId, key, value }) => this.#f.oracle.write(this.no, `${nodeId}.${key}`, String(value)));
-    running.batches.set(seq, writes);
-    if (running.registry.post({ kind: "named", stream: running.stream, seq, updates })) return;
-    for (const write of writes) write.refused = true;
-    running.batches.delete(seq);
-  }
-
-  /** command calls for something to be done at a hub, again if it is known already. */
-  command(op: CommandOp): void {
-    const { running } = this;
-    if (running === undefined) return;
-    const call: CommandCall = { at: this.#f.scheduler.now, answer: undefined, void: false, answers: 0 };
-    const corr = ++running.corr;
-    const command: Command = {
-      corr,
-      hubId: this.#f.hubIds[op.target] as string,
-      nodeId: op.nodeId,
-      capability: op.capability,
-      value: stringValue(op.id),
-      timeoutMs: op.timeoutMs,
-      key: op.key,
-      hops: [],
-    };
-    op.calls.push(call);
-    running.commandCalls.set(corr, { op, call });
-    if (!running.commands.execute(running.client, command)) {
-      call.void = true;
-      running.commandCalls.delete(corr);
-    }
+    const version = (this.#versions.get(nodeId) ?? 0) + 1;
+    this.#versions.set(nodeId, version);
+    this.clients.register(nodeId, area, version);
   }
 
   /** newOp makes something new to be done. */
@@ -277,96 +177,8 @@ export class SimHub {
     return op;
   }
 
-  cancelLast(): void {
-    if (this.running !== undefined) this.running.commands.cancel(this.running.client, this.running.corr);
-  }
-
-  /** clientGone cuts the user's stream: nobody waits any more. */
-  clientGone(): void {
-    const { running } = this;
-    if (running === undefined) return;
-    for (const { call } of running.commandCalls.values()) call.void = true;
-    running.commandCalls.clear();
-    running.commands.clientGone(running.client);
-    running.client++;
-  }
-
-  // ---- what they are told
-
-  #onOutput(output: Extract<Output, { kind: "registered" | "deregistered" | "acked" | "refused" | "bound" | "presence_noted" }>): void {
-    const { running } = this;
-    if (running === undefined) return;
-    const { oracle } = this.#f;
-    if (output.kind === "registered" || output.kind === "deregistered") {
-      const failed = output.kind === "registered" ? output.results[0]?.failure : output.failure;
-      for (const write of running.calls.get(output.call) ?? []) {
-        if (failed === undefined) oracle.ack(write);
-        else write.refused = true;
-      }
-      running.calls.delete(output.call);
-    } else if (output.kind === "acked") {
-      for (const [seq, writes] of running.batches) {
-        if (seq > output.upTo) break;
-        for (const write of writes) oracle.ack(write);
-        running.batches.delete(seq);
-      }
-    } else if (output.kind === "refused") {
-      for (const write of running.batches.get(output.seq) ?? []) write.refused = true;
-      running.batches.delete(output.seq);
-    }
-  }
-
-  /** The store refused it for now: it may still become true, so it stays among what may be there. */
-  #onRejected(call: number): void {
-    this.running?.calls.delete(call);
-  }
-
-  #onWatch(pushes: readonly WatchPush[]): void {
-    const { running } = this;
-    if (running === undefined) return;
-    running.commands.directory(running.watcher.take(pushes));
-  }
-
-  #onReply(reply: Reply): void {
-    const entry = this.running?.commandCalls.get(reply.corr);
-    if (entry === undefined || reply.client !== this.running?.client) return;
-    const { op, call } = entry;
-    const { outcome, failure, value } = reply.result;
-    call.answers++;
-    this.#f.trace.note(
-      this.#f.scheduler.now,
-      this.no,
-      `reply ${OUTCOME_NAMES[outcome]} ${failure?.reason ?? ""}`.trim(),
-      () => `${op.id} ${failure?.message ?? ""}`,
-    );
-    // The entry stays: a second answer to the same call must be seen. What the caller was told is the first one.
-    call.answer ??= {
-      at: this.#f.scheduler.now,
-      outcome,
-      reason: failure?.reason ?? "",
-      value: value.length === 0 ? "" : textIn(value),
-    };
-  }
-
-  #dialable(peer: number): boolean {
-    const { network, trace, scheduler } = this.#f;
-    if (!network.natted(peer)) return true;
-    trace.note(scheduler.now, this.no, "fault nat", () => `cannot dial hub-${peer}`);
-    return false;
-  }
-
-  #behave(): Behaviour {
-    const delayMs = this.#prng.chance(0.8) ? 200 * this.#prng.unit() : 4_000 * this.#prng.unit();
-    if (!this.#f.troubled || !this.#f.options.faults.has("executor")) return { what: "done", delayMs: Math.min(delayMs, 200) };
-    const die = this.#prng.unit();
-    const what = die < 0.7 ? "done" : die < 0.8 ? "fail" : die < 0.87 ? "decline" : die < 0.94 ? "hang" : "crash";
-    if (what !== "done") this.#f.trace.note(this.#f.scheduler.now, this.no, "fault executor", () => what);
-    return { what, delayMs };
-  }
-
   describe(): string {
     const { running } = this;
-    if (running === undefined) return `${this.hubId} is down`;
-    return `== ${this.hubId}\n${running.registry.describe()}\n${running.commands.describe()}`;
+    return running === undefined ? `${this.hubId} is down` : `== ${this.hubId}\n${running.describe()}`;
   }
 }

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { drawOptions, FAULTS, type Fault } from "./options.ts";
-import { explain, type Summary, summarise } from "./report.ts";
+import { explain, overlapTable, type Summary, summarise } from "./report.ts";
 import { runSeed } from "./run.ts";
 
 const EXIT = { correctness: 1, liveness: 2, crash: 3 } as const;
@@ -83,9 +83,11 @@ async function main(): Promise<number> {
   const startedAt = process.hrtime.bigint();
   const failed: Summary[] = [];
   const totals = { steps: 0, commands: 0, writes: 0, commits: 0 };
+  const overlaps: number[] = [];
   let hash = "";
   await (all.runs >= SPREAD_FROM && !all.trace ? spread : inline)(all, (summary) => {
     for (const key of ["steps", "commands", "writes", "commits"] as const) totals[key] += summary[key];
+    for (const [i, count] of summary.overlaps.entries()) overlaps[i] = (overlaps[i] ?? 0) + count;
     hash = summary.hash;
     if (summary.violations.length === 0) return;
     failed.push(summary);
@@ -98,6 +100,7 @@ async function main(): Promise<number> {
   process.stdout.write(
     `${all.runs - failed.length} of ${all.runs} runs kept every promise (${rate}; ${steps} steps, ${writes} writes, ${commands} commands, ${commits} commits${traced})\n`,
   );
+  process.stdout.write(`${overlapTable(overlaps)}\n`);
   const kinds = new Set(failed.flatMap(({ violations }) => violations.map(({ kind }) => kind)));
   if (kinds.has("crash")) return EXIT.crash;
   if (kinds.has("correctness")) return EXIT.correctness;

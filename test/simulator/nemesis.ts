@@ -1,8 +1,22 @@
 import type { Prng } from "#kernel/prng.ts";
+import type { Activity } from "./activities.ts";
 import type { Federation } from "./federation.ts";
 import type { SimHub } from "./hub.ts";
-import { LIMITED_RULES } from "./nodes.ts";
+import { RULE_VERSIONS } from "./nodes.ts";
 import type { Fault } from "./options.ts";
+
+/** How often something else comes while this is half done. */
+const MEETING: Readonly<Record<Activity, number>> = {
+  "snapshot in": 0.02,
+  "snapshot out": 0.02,
+  checkpoint: 0.02,
+  forget: 0.15,
+  "share change": 0.06,
+  "epoch change": 0.06,
+  "key rotation": 0.2,
+  "disk full": 0.6,
+  stop: 0.5,
+};
 
 /** Nemesis brings the trouble: faults of the kinds that the run allows, drawn from the seed. `heal` ends all of it. */
 export class Nemesis {
@@ -13,7 +27,7 @@ export class Nemesis {
   constructor(f: Federation, prng: Prng) {
     this.#f = f;
     this.#prng = prng;
-    const passive: readonly Fault[] = ["nat", "executor", "hostile"];
+    const passive: readonly Fault[] = ["nat", "executor", "hostile", "overlap"];
     this.#kinds = [...f.options.faults].filter((fault) => !passive.includes(fault));
   }
 
@@ -34,8 +48,7 @@ export class Nemesis {
     f.network.heal();
     for (const hub of f.hubs) {
       hub.slowUntil = 0;
-      hub.disks.registry.fill(undefined);
-      hub.disks.commands.fill(undefined);
+      hub.fill(undefined);
       hub.start();
       for (let peer = 0; peer < f.options.hubs; peer++)
         if (f.trustOf(hub.no, peer).terminated) f.setTrust(hub.no, peer, { terminated: false });
@@ -54,6 +67,9 @@ export class Nemesis {
     switch (kind) {
       case "cut":
         for (let i = 1 + prng.below(3); i > 0; i--) if (this.#f.network.cut(hub.no, prng.u32() >>> 1, "both")) this.#note(hub, kind);
+        return;
+      case "late":
+        for (let i = 1 + prng.below(3); i > 0; i--) if (this.#f.network.cut(hub.no, prng.u32() >>> 1, "late")) this.#note(hub, kind);
         return;
       case "half":
         if (this.#f.network.cut(hub.no, prng.u32() >>> 1, prng.chance(0.7) ? "one" : "none")) this.#note(hub, kind);
@@ -78,6 +94,9 @@ export class Nemesis {
         this.#note(hub, kind);
         hub.slowUntil = this.#f.scheduler.now + 2_000 + prng.below(15_000);
         return;
+      case "rotate":
+        this.#note(hub, kind);
+        return hub.renew();
       case "share":
         this.#note(hub, kind);
         return this.#share(hub);
@@ -129,13 +148,34 @@ export class Nemesis {
       commands.tear();
       return;
     }
-    const reason = prng.chance(0.7) ? "full" : "io";
-    registry.fill(reason);
-    commands.fill(reason);
-    this.#f.scheduler.after(500 + prng.below(12_000), () => {
-      registry.fill(undefined);
-      commands.fill(undefined);
-    });
+    hub.fill(prng.chance(0.7) ? "full" : "io");
+    this.#f.scheduler.after(500 + prng.below(12_000), () => hub.fill(undefined));
+  }
+
+  /** meet brings something else while something is half done: by itself it would seldom come just then. */
+  meet(hub: SimHub, activity: Activity): void {
+    const prng = this.#prng;
+    if (!this.#f.troubled || !this.#f.options.faults.has("overlap") || !prng.chance(MEETING[activity])) return;
+    this.#f.scheduler.after(prng.chance(0.5) ? 0 : 15 * prng.unit(), () => this.#meet(hub, prng.below(6)));
+  }
+
+  #meet(hub: SimHub, kind: number): void {
+    const { running } = hub;
+    if (running === undefined || !this.#f.troubled) return;
+    const prng = this.#prng;
+    this.#note(hub, "overlap");
+    if (kind === 0) return hub.stop(() => this.#f.scheduler.after(50 + prng.below(2_000), () => hub.start()));
+    if (kind === 1) return this.#disk(hub);
+    if (kind === 2) return hub.renew();
+    if (kind === 3) return this.#share(hub);
+    if (kind === 4) return this.#toggleAll(hub);
+    this.#f.network.cut(hub.no, prng.u32() >>> 1, "both");
+  }
+
+  /** toggleAll gives all peers of a hub the other share: what nobody gets any more goes, and comes back with a new epoch. */
+  #toggleAll(hub: SimHub): void {
+    const share = this.#f.trustOf(hub.no, hub.no === 0 ? 1 : 0).share === "full" ? "limited" : "full";
+    for (let peer = 0; peer < this.#f.options.hubs; peer++) if (peer !== hub.no) this.#f.setTrust(hub.no, peer, { share });
   }
 
   #backup(hub: SimHub): void {
@@ -148,8 +188,8 @@ export class Nemesis {
     const peer = prng.below(this.#f.options.hubs);
     const die = prng.unit();
     if (die < 0.4 || peer === hub.no) {
-      hub.rules = (hub.rules + 1) % LIMITED_RULES.length;
-      hub.running?.registry.setShares();
+      hub.rules = (hub.rules + 1) % RULE_VERSIONS;
+      hub.running?.reconfigure();
     } else if (die < 0.75) this.#f.setTrust(hub.no, peer, { share: this.#f.trustOf(hub.no, peer).share === "full" ? "limited" : "full" });
     else if (die < 0.9) this.#f.setTrust(hub.no, peer, { level: this.#f.trustOf(hub.no, peer).level === 1 ? 3 : 1 });
     else this.#f.setTrust(hub.no, peer, { terminated: true });

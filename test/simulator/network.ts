@@ -3,6 +3,8 @@ import type { Prng } from "#kernel/prng.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 export const GONE: Failure = { reason: "PEER_UNREACHABLE", message: "the connection is gone" };
+/** How soon the client of a hub notices a connection on which nothing comes any more, and at most twice as late. */
+const KEEPALIVE_MS = 15_000;
 const REFUSED: Failure = { reason: "PEER_UNREACHABLE", message: "nothing listens at the address" };
 
 /** NetworkOptions are drawn from the seed of a run. */
@@ -21,8 +23,8 @@ export interface End<M> {
   ended(failure: Failure): void;
 }
 
-/** Listener accepts connections for a service of a hub; undefined while the process is down. */
-export type Listener<M> = (from: number, socket: Socket<M>) => End<M>;
+/** Listener accepts connections of a hub; undefined while the process is down. `first` is what the dialer said with the dial. */
+export type Listener<M> = (from: number, socket: Socket<M>, first: M) => End<M>;
 
 /** Direction is one half of a connection: what is under way arrives in order, whatever the delays are. */
 interface Direction<M> {
@@ -41,17 +43,31 @@ class Connection<M> {
   ];
   /** Half-open: nothing arrives any more, and at least one side was not told. */
   silent = false;
+  /** What is under way to this side is held back, until it all comes at once: the other side was told long ago that it is over. */
+  held: 0 | 1 | undefined;
 
-  constructor(from: number, to: number) {
+  readonly first: M;
+
+  constructor(from: number, to: number, first: M) {
     this.hubs = [from, to];
+    this.first = first;
   }
 }
+
+/** Cut says which sides of a connection learn of its end, and when: "late" one does at once, the other after all that was under way. */
+export type Cut = "both" | "one" | "none" | "late";
+
+/** How long a cut connection's bytes lie somewhere before they arrive: longer than a client takes to connect again and go on. */
+const LATE_MIN_MS = 500;
+const LATE_JITTER_MS = 20_000;
 
 /** Socket is one end of a connection, for its owner. */
 export interface Socket<M> {
   send(message: M): void;
   /** abort ends this side at once; the other side learns of it when the news arrives. */
   abort(failure: Failure): void;
+  /** leave ends this side after what it has said; it hears nothing more. */
+  leave(): void;
 }
 
 /**
@@ -61,23 +77,29 @@ export interface Socket<M> {
 export class Network<M> {
   readonly #scheduler: Scheduler;
   readonly #prng: Prng;
-  readonly #listeners = new Map<string, Listener<M>>();
+  readonly #listeners = new Map<number, Listener<M>>();
   readonly #connections = new Set<Connection<M>>();
   readonly #blocked = new Set<string>();
   readonly #unreachable = new Set<number>();
+  readonly #hubs: number;
   options: NetworkOptions;
   delivered = 0;
 
-  constructor(scheduler: Scheduler, prng: Prng, options: NetworkOptions) {
+  constructor(scheduler: Scheduler, prng: Prng, options: NetworkOptions, hubs: number) {
+    this.#hubs = hubs;
     this.#scheduler = scheduler;
     this.#prng = prng;
     this.options = options;
   }
 
-  listen(hub: number, service: string, listener: Listener<M> | undefined): void {
-    const key = `${hub}/${service}`;
-    if (listener === undefined) this.#listeners.delete(key);
-    else this.#listeners.set(key, listener);
+  listen(hub: number, listener: Listener<M> | undefined): void {
+    if (listener === undefined) this.#listeners.delete(hub);
+    else this.#listeners.set(hub, listener);
+  }
+
+  /** count is how many connections a hub has, as far as it knows, that began like this. */
+  count(hub: number, like: (first: M) => boolean): number {
+    return [...this.#connections].filter(({ hubs, first, over }) => hubs.includes(hub) && !over[hubs.indexOf(hub)] && like(first)).length;
   }
 
   /** nat makes a hub one that can only dial out. */
@@ -121,32 +143,49 @@ export class Network<M> {
   }
 
   /** dial opens a connection; `end.ended` is called if that fails, unless packets just vanish. `opened` when it is accepted. */
-  dial(from: number, to: number, service: string, end: End<M>, opened: () => void): Socket<M> {
-    const connection = new Connection<M>(from, to);
+  dial(from: number, to: number, first: M, end: End<M>, opened: () => void): Socket<M> {
+    const connection = new Connection<M>(from, to, first);
     connection.ends[0] = end;
     this.#connections.add(connection);
-    this.#scheduler.after(this.#delay(), () => {
+    const delay = this.#delay();
+    // What is said at once comes behind the dial.
+    connection.directions[1].arrivesFrom = this.#scheduler.now + delay;
+    this.#scheduler.at(connection.directions[1].arrivesFrom, () => {
       if (connection.over[0]) return;
-      if (this.blocked(from, to) || this.#unreachable.has(to)) return;
-      const listener = this.#listeners.get(`${to}/${service}`);
+      if (this.blocked(from, to) || (this.#unreachable.has(to) && this.#isHub(from))) return;
+      const listener = this.#listeners.get(to);
       if (listener === undefined) return this.#tellOver(connection, 0, REFUSED);
-      connection.ends[1] = listener(from, this.#socket(connection, 1));
+      connection.ends[1] = listener(from, this.#socket(connection, 1), first);
       this.#deliver(connection, 0, () => opened());
     });
     return this.#socket(connection, 0);
   }
 
-  /** cut ends one connection of a hub, chosen by `index`. "told": which sides learn of it. */
-  cut(hub: number, index: number, told: "both" | "one" | "none"): boolean {
-    const own = [...this.#connections].filter((c) => c.hubs.includes(hub) && c.ends[1] !== undefined && !c.silent);
+  /** cut ends one connection of a hub, chosen by `index`. */
+  cut(hub: number, index: number, told: Cut): boolean {
+    const own = [...this.#connections].filter((c) => c.hubs.includes(hub) && c.ends[1] !== undefined && !c.silent && c.held === undefined);
     const connection = own[index % Math.max(1, own.length)];
     if (connection === undefined) return false;
+    const side = (index & 1) as 0 | 1;
     if (told === "both") this.#giveUp(connection);
+    else if (told === "late") this.#hold(connection, side);
     else {
-      connection.silent = true;
-      if (told === "one") this.#tellOver(connection, (index & 1) as 0 | 1, GONE);
+      this.#silence(connection);
+      if (told === "one") this.#tellOver(connection, side, GONE);
     }
     return true;
+  }
+
+  /** hold tells one side that the connection is over, while what it has sent is still on its way, and for a long time. */
+  #hold(connection: Connection<M>, told: 0 | 1): void {
+    const other = told === 0 ? 1 : 0;
+    connection.held = other;
+    this.#tellOver(connection, told, GONE);
+    this.#scheduler.after(LATE_MIN_MS + LATE_JITTER_MS * this.#prng.unit() ** 2, () => {
+      connection.held = undefined;
+      this.#release(connection, other);
+      this.#tellOver(connection, other, GONE);
+    });
   }
 
   /** kill ends all connections of a process. `told`: a process that dies is seen by its peers, a machine that loses power is not. */
@@ -156,9 +195,16 @@ export class Network<M> {
       if (side === undefined) continue;
       connection.over[side] = true;
       if (told) this.#deliver(connection, side === 0 ? 1 : 0, () => this.#tellOver(connection, side === 0 ? 1 : 0, GONE));
-      else connection.silent = true;
+      else this.#silence(connection);
       this.#forgetIfOver(connection);
     }
+  }
+
+  /** silence: nothing arrives any more. A client of a hub has the keepalive of its connection; hubs have their sessions' pings. */
+  #silence(connection: Connection<M>): void {
+    connection.silent = true;
+    if (connection.hubs.every((end) => this.#isHub(end))) return;
+    this.#scheduler.after(KEEPALIVE_MS * (1 + this.#prng.unit()), () => this.#giveUp(connection));
   }
 
   #socket(connection: Connection<M>, side: 0 | 1): Socket<M> {
@@ -168,7 +214,11 @@ export class Network<M> {
         if (connection.over[side] || connection.silent) return;
         const direction = connection.directions[other];
         direction.arrivesFrom = Math.max(this.#scheduler.now + this.#delay(), direction.arrivesFrom);
-        this.#scheduler.after(direction.arrivesFrom - this.#scheduler.now, () => this.#arrive(connection, other, message));
+        this.#scheduler.at(direction.arrivesFrom, () => this.#arrive(connection, other, message));
+      },
+      leave: () => {
+        connection.over[side] = true;
+        this.#forgetIfOver(connection);
       },
       abort: (failure) => {
         this.#tellOver(connection, side, failure);
@@ -181,7 +231,7 @@ export class Network<M> {
     if (connection.over[side] || connection.silent) return;
     const { stalled } = connection.directions[side];
     const [from, to] = side === 1 ? connection.hubs : [connection.hubs[1], connection.hubs[0]];
-    if (stalled.length > 0 || this.blocked(from, to)) {
+    if (stalled.length > 0 || connection.held === side || this.blocked(from, to)) {
       stalled.push(message);
       return;
     }
@@ -193,7 +243,7 @@ export class Network<M> {
     const { stalled } = connection.directions[side];
     if (stalled.length === 0) return;
     const [from, to] = side === 1 ? connection.hubs : [connection.hubs[1], connection.hubs[0]];
-    if (this.blocked(from, to)) return;
+    if (connection.held === side || this.blocked(from, to)) return;
     for (const message of stalled.splice(0)) {
       if (connection.over[side] || connection.silent) return;
       this.delivered++;
@@ -201,11 +251,16 @@ export class Network<M> {
     }
   }
 
+  /** isHub: numbers above those of hubs are their clients. */
+  #isHub(end: number): boolean {
+    return end < this.#hubs;
+  }
+
   /** deliver runs something at the other side after what is under way to it. */
   #deliver(connection: Connection<M>, side: 0 | 1, run: () => void): void {
     const direction = connection.directions[side];
     direction.arrivesFrom = Math.max(this.#scheduler.now + this.#delay(), direction.arrivesFrom);
-    this.#scheduler.after(direction.arrivesFrom - this.#scheduler.now, () => {
+    this.#scheduler.at(direction.arrivesFrom, () => {
       if (!connection.over[side]) run();
     });
   }

@@ -1,8 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { CapabilitySchema, type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
-import type { CapabilityInfo } from "../../services/command-forwarding/messages.ts";
-import type { NodeRule, ShareRules } from "../../services/registry-sync/messages.ts";
+import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
+import { type Value, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
+import { type NodeInit, type RegistrySyncConfig, registrySyncConfig } from "../../services/registry-sync/index.ts";
 import { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
 
 /** AREAS are the labels by which the limited share chooses. */
@@ -27,50 +26,39 @@ export interface NodeSpec {
   readonly area: string;
 }
 
-/** encodeNode makes the bytes of a node. */
-export function encodeNode(spec: NodeSpec): Uint8Array {
-  const states = STATE_KEYS.map(({ name, type }) => create(CapabilitySchema, { name, type, readable: true }));
-  const commands = INVOCABLE.map((name) =>
-    create(CapabilitySchema, { name, type: VALUE_TYPE.STRING, invocable: true, idempotent: name === "set" }),
-  );
-  const node = create(NodeSchema, {
+/** nodeOf makes a node. */
+export function nodeOf(spec: NodeSpec): NodeInit {
+  const states = STATE_KEYS.map(({ name, type }) => ({ name, type, readable: true }));
+  const commands = INVOCABLE.map((name) => ({ name, type: VALUE_TYPE.STRING, invocable: true, idempotent: name === "set" }));
+  return {
     nodeId: spec.nodeId,
     kind: 1,
     type: "sim",
     name: String(spec.version),
     labels: { area: spec.area },
     capabilities: [...states, ...commands],
-  });
-  return toBinary(NodeSchema, node);
-}
-
-const decoded = new WeakMap<Uint8Array, Node>();
-
-/** decodeNode reads a node again. */
-export function decodeNode(bytes: Uint8Array): Node {
-  const node = decoded.get(bytes) ?? fromBinary(NodeSchema, bytes);
-  decoded.set(bytes, node);
-  return node;
+  };
 }
 
 /** versionOf is the number of the registration that made a node. */
-export function versionOf(bytes: Uint8Array): number {
-  return Number(decodeNode(bytes).name);
+export function versionOf(node: Node): number {
+  return Number(node.name);
 }
 
-/** capabilitiesOf is what routing needs of a node. */
-export function capabilitiesOf(bytes: Uint8Array): CapabilityInfo[] {
-  return decodeNode(bytes).capabilities.map(({ name, type, invocable, readable, idempotent, min, max, step, allowed }) => ({
-    name,
-    type,
-    invocable,
-    readable,
-    idempotent,
-    min,
-    max,
-    step,
-    allowed,
-  }));
+/** areaOf is the label by which shares choose. */
+export function areaOf(node: Node): string {
+  return node.labels["area"] ?? "";
+}
+
+/** valueText writes a value for comparison. */
+export function valueText(value: Value | undefined): string {
+  return String(value?.kind.value);
+}
+
+/** rankOf is the place of a value in the order in which its hub got all values of the run; undefined for one that does not tell. */
+export function rankOf(key: string, text: string): number | undefined {
+  if (key === "on") return undefined;
+  return Math.floor(Number(/[\d.]+$/.exec(text)?.[0]));
 }
 
 /** stringValue is an encoded Value with a text. */
@@ -84,23 +72,38 @@ export function textIn(value: Uint8Array): string {
   return kind.case === "stringValue" ? kind.value : "";
 }
 
-function allow(area: string): NodeRule {
-  return {
-    ids: [],
-    types: [],
-    kind: 0,
-    labels: { area },
-    allow: true,
-    capabilities: ["temp", "count", "text", "on", ...INVOCABLE],
-    invoke: ["do", "set"],
-  };
+const LIMITED_KEYS = ["temp", "count", "text", "on", ...INVOCABLE];
+const configs = new Map<string, RegistrySyncConfig>();
+
+/**
+ * configOf is the configuration of a hub's registry: the limited share in one of two versions, between which it changes, and rules for what
+ * is taken in of peers, or none.
+ */
+export function configOf(rules: number, imports: boolean): RegistrySyncConfig {
+  const name = `${rules} ${imports}`;
+  const areas = rules === 1 ? ["public", "garden"] : ["public"];
+  const config =
+    configs.get(name) ??
+    registrySyncConfig.parse({
+      shares: { limited: { nodes: areas.map((area) => ({ labels: { area } })), keys: LIMITED_KEYS, invoke: ["do", "set"] } },
+      ...(imports ? { imports: { nodes: [{ labels: { area: "private" }, allow: false }, "*"], keys: LIMITED_KEYS } } : {}),
+    });
+  configs.set(name, config);
+  return config;
 }
 
-/** LIMITED_RULES are the two versions between which the limited share changes. */
-export const LIMITED_RULES: readonly ShareRules[] = [
-  { name: "limited", rules: [allow("public")] },
-  { name: "limited", rules: [allow("public"), allow("garden")] },
-];
+/** RULE_VERSIONS is how many versions the limited share has. */
+export const RULE_VERSIONS = 2;
+
+/** takes: what a hub with import rules takes in of its peers' nodes, in the checkers' own words. */
+export function takes(imports: boolean, area: string): boolean {
+  return !imports || area !== "private";
+}
+
+/** takesKey: import rules leave one key out. */
+export function takesKey(imports: boolean, key: string): boolean {
+  return !imports || key !== "secret";
+}
 
 /** shows is the same in few words, written again: what a share must show of a node. It is the checkers' own opinion. */
 export function shows(share: string, rules: number, area: string): boolean {

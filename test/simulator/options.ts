@@ -5,6 +5,7 @@ import type { NetworkOptions } from "./network.ts";
 /** FAULTS are the kinds of trouble that can be switched on and off; `--faults` names them. */
 export const FAULTS = [
   "cut",
+  "late",
   "half",
   "partition",
   "nat",
@@ -15,6 +16,8 @@ export const FAULTS = [
   "disk",
   "slow",
   "share",
+  "rotate",
+  "overlap",
   "executor",
   "hostile",
 ] as const;
@@ -29,6 +32,8 @@ export interface HubOptions {
   /** Without a battery the date is 1970 after a loss of power, until somebody sets it. */
   readonly battery: boolean;
   readonly natted: boolean;
+  /** Whether it has rules for what it takes in of its peers. */
+  readonly imports: boolean;
   readonly disk: DiskOptions;
 }
 
@@ -52,6 +57,10 @@ export interface RunOptions {
   readonly partBytes: number;
   /** Credit of a session: the smallest is what a few commands fill, so that senders wait. */
   readonly windowBytes: number;
+  /** What may be under way in one direction of a connection before the other side reads. */
+  readonly transportBytes: number;
+  /** True compresses for real; it costs time, and changes only the bytes. */
+  readonly zstd: boolean;
   /** Hub that also forges frames; -1 for none. */
   readonly hostile: number;
 }
@@ -70,6 +79,7 @@ function machine(prng: Prng, faults: ReadonlySet<Fault>): HubOptions {
     wallSkewMs: clock ? Math.floor((prng.unit() - 0.5) * 40_000) : 0,
     battery: !clock || prng.chance(0.6),
     natted: faults.has("nat") && prng.chance(0.3),
+    imports: prng.chance(0),
     disk: {
       durability: faults.has("power") && prng.chance(0.4) ? "process" : "full",
       commitMinMs: pick(prng, [0.2, 1, 1, 5]),
@@ -104,6 +114,8 @@ export function drawOptions(seed: number, hubs: number, faults: ReadonlySet<Faul
     checkpointSegments: pick(prng, [4, 16, 64]),
     partBytes: pick(prng, [256, 1_024, 8_192]),
     windowBytes: pick(prng, [2_048, 65_536, 262_144]),
+    transportBytes: pick(prng, [4_096, 65_536, 262_144]),
+    zstd: prng.chance(0.1),
     hostile: faults.has("hostile") && prng.chance(0.3) ? prng.below(hubs) : -1,
   };
 }

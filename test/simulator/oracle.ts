@@ -7,6 +7,8 @@ export interface Write {
   /** Virtual instant of its acknowledgement. */
   ackedAt: number | undefined;
   refused: boolean;
+  /** Its outcome is not known, and it may still happen, at any time: what was cut may arrive late. */
+  floating: boolean;
 }
 
 /** Subject is something that has a value at one hub: a node's registration (version or gone) or one of its state keys. */
@@ -39,10 +41,10 @@ export interface CommandOp {
 /** CommandCall is one call for it. */
 export interface CommandCall {
   readonly at: number;
-  /** The first answer; `value` is the text in it, empty if there is none. */
-  answer: { readonly at: number; readonly outcome: Outcome; readonly reason: string; readonly value: string } | undefined;
-  /** The caller went away, or its hub crashed: nobody can answer it. */
-  void: boolean;
+  /** The first answer; `value` is the text in it, empty if there is none. `lost`: not the hub's, its stream was lost. */
+  answer:
+    | { readonly at: number; readonly outcome: Outcome; readonly reason: string; readonly value: string; readonly lost: boolean }
+    | undefined;
   /** How often it was answered. */
   answers: number;
 }
@@ -92,7 +94,7 @@ export class Oracle {
 
   /** write notes that a client asked for a value. */
   write(hub: number, name: string, value: string | undefined): Write {
-    const write: Write = { value, ackedAt: undefined, refused: false };
+    const write: Write = { value, ackedAt: undefined, refused: false, floating: false };
     this.subject(hub, name).writes.push(write);
     return write;
   }
@@ -126,7 +128,7 @@ export class Oracle {
     for (let i = 0; i < writes.length; i++) if (this.promised(hub, writes[i] as Write)) first = i;
     const values = new Set<string | undefined>();
     if (first < 0) values.add(undefined);
-    for (const write of writes.slice(Math.max(0, first))) if (!write.refused) values.add(write.value);
+    for (const [i, write] of writes.entries()) if (i >= first ? !write.refused : write.floating) values.add(write.value);
     // What a rewind brings back is older than the last promise only if that promise is void, which `first` respects.
     return values;
   }

@@ -38,6 +38,7 @@ export async function runSeed(options: RunOptions, settings: RunSettings = {}): 
   new Workload(federation, new Prng(options.seed ^ 0x10ad)).schedule();
   const nemesis = new Nemesis(federation, new Prng(options.seed ^ 0xbad));
   nemesis.schedule();
+  federation.onActivity = (hub, activity) => nemesis.meet(hub, activity);
   await federation.run(options.chaosMs + 1_500);
   nemesis.heal();
   await federation.run(options.healMs);

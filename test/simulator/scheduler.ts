@@ -20,7 +20,12 @@ export class Scheduler {
 
   /** after runs `run` once, `delayMs` from now. */
   after(delayMs: number, run: () => void): Task {
-    const task: Task = { at: this.now + Math.max(0, delayMs), order: this.#order++, run };
+    return this.at(this.now + Math.max(0, delayMs), run);
+  }
+
+  /** at runs `run` once, at an instant: two calls for the same one run in the order in which they were asked for, whatever `now` is. */
+  at(at: number, run: () => void): Task {
+    const task: Task = { at: Math.max(this.now, at), order: this.#order++, run };
     this.#push(task);
     return task;
   }

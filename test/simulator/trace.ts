@@ -24,6 +24,11 @@ export class Trace {
     if (this.#keep) this.lines.push(`${at.toFixed(2).padStart(10)} ${hub < 0 ? "-" : `hub-${hub}`} ${what} ${detail()}`.trimEnd());
   }
 
+  /** add counts something that has no instant. */
+  add(what: string, count: number): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + count);
+  }
+
   /** mix adds a number. */
   #mix(value: number): void {
     this.#a = Math.imul(this.#a ^ (value & 0xffff), 0x01000193);

@@ -1,87 +1,150 @@
-import type { DirectoryChange } from "../../services/command-forwarding/messages.ts";
-import type { ChangeEvent, WatchPush } from "../../services/registry-sync/messages.ts";
-import { capabilitiesOf, versionOf } from "./nodes.ts";
+import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
+import {
+  type RegistrySyncService,
+  WatchEncoding,
+  type WatchEvent,
+  type WatchResponse,
+} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import type { FeedPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
+import type { Clock } from "#runtime/clock.ts";
+import type { ClientOf } from "#runtime/rpc/call.ts";
+import { rankOf, valueText, versionOf } from "./nodes.ts";
 import type { Oracle } from "./oracle.ts";
 
 /** Copy is a node as the watcher has put it together. */
 export interface Copy {
-  node: Uint8Array;
+  node: Node;
   online: boolean;
   readonly state: Map<string, string>;
 }
 
+/** WatcherOptions say who watches what. */
+export interface WatcherOptions {
+  readonly client: Pick<ClientOf<typeof RegistrySyncService>, "watch">;
+  readonly clock: Clock;
+  readonly oracle: Oracle;
+  readonly hub: number;
+  readonly hubIds: readonly string[];
+  readonly latestOnly: boolean;
+  readonly onBug: (error: unknown) => void;
+}
+
+const RETRY_MS = 700;
+const MONOTONIC = true;
+const REQUEST = "foedus.registry_sync.v1alpha1.WatchRequest";
+
 /**
- * Watcher follows one hub's registry by its Watch, in events, and keeps a copy of it. It is at the same time what feeds the node
- * directory of the command service, and the checker of what watchers are shown: whether events make sense in their order.
+ * Watcher is a client that follows one hub's registry by its Watch, in events, and keeps a copy of it. After a cut it goes on from the last
+ * bookmark. It is the checker of what watchers are shown: whether events make sense in their order, and whether anything goes back in time.
  */
 export class Watcher {
-  readonly #oracle: Oracle;
-  readonly #hub: number;
-  readonly #hubIds: readonly string[];
+  readonly #o: WatcherOptions;
   /** Copies by hub and node. */
   readonly hubs = new Map<string, Map<string, Copy>>();
-  /** Highest version ever shown of a node, and the version at its last removal outside of a reset. */
+  /** Version of a node at its last removal outside of a reset. */
   readonly #removed = new Map<string, number>();
+  /** Newest place seen of what has an order, by hub, node and key; and how it was at the last bookmark, from which a resume goes on. */
+  #newest = new Map<string, number>();
+  #marked = new Map<string, number>();
+  #positions = new Map<string, FeedPosition>();
+  #closed = false;
+  #calls = 0;
 
-  constructor(oracle: Oracle, hub: number, hubIds: readonly string[]) {
-    this.#oracle = oracle;
-    this.#hub = hub;
-    this.#hubIds = hubIds;
+  constructor(options: WatcherOptions) {
+    this.#o = options;
+    void this.#follow();
   }
 
-  /** take follows pushes and answers what they mean for the node directory. */
-  take(pushes: readonly WatchPush[]): DirectoryChange[] {
-    const changes: DirectoryChange[] = [];
-    for (const push of pushes) {
-      if (push.kind === "events") for (const event of push.events) this.#event(event, changes);
-      else if (push.kind === "reset" || push.kind === "gone") {
-        this.hubs.delete(push.position.hubId);
-        changes.push({ kind: "hub-gone", hubId: push.position.hubId });
-      } else if (push.kind === "bookmark")
-        for (const { hubId, freshness } of push.hubs) changes.push({ kind: "freshness", hubId, freshness });
+  close(): void {
+    this.#closed = true;
+  }
+
+  async #follow(): Promise<void> {
+    const { client, clock, latestOnly, onBug } = this.#o;
+    if (this.#closed) return;
+    this.#calls++;
+    this.#newest = new Map(this.#marked);
+    const resume = [...this.#positions.values()];
+    // What came without a bookmark may be half of it: without a position it comes anew, or is gone.
+    for (const hubId of this.hubs.keys()) if (!this.#positions.has(hubId)) this.hubs.delete(hubId);
+    try {
+      const pushes = client.watch({ $typeName: REQUEST, encoding: WatchEncoding.EVENTS, nodesOnly: false, latestOnly, resume });
+      for await (const push of pushes) {
+        if (this.#closed) return;
+        this.#take(push);
+      }
+    } catch (error) {
+      if (!(error instanceof FoedusError)) return onBug(error);
     }
-    return changes;
+    clock.setTimer(RETRY_MS, () => void this.#follow());
   }
 
-  #event({ name, change }: ChangeEvent, changes: DirectoryChange[]): void {
-    const { hubId, nodeId } = name;
+  #take({ push }: WatchResponse): void {
+    switch (push.case) {
+      case "events":
+        for (const event of push.value.events) this.#event(event);
+        return;
+      case "reset":
+      case "gone": {
+        const hubId = push.value.position?.hubId ?? "";
+        this.hubs.delete(hubId);
+        this.#positions.delete(hubId);
+        return;
+      }
+      case "bookmark":
+        this.#positions = new Map(push.value.positions.map((position) => [position.hubId, position]));
+        this.#marked = new Map(this.#newest);
+    }
+  }
+
+  #event({ name, change }: WatchEvent): void {
+    const { hubId = "", nodeId = "" } = name ?? {};
     const copies = this.hubs.get(hubId) ?? new Map<string, Copy>();
     this.hubs.set(hubId, copies);
     const copy = copies.get(nodeId);
-    if (change.kind === "put") {
-      this.#checkVersion(hubId, nodeId, versionOf(change.node), copy);
-      const online = copy?.online ?? false;
-      copies.set(nodeId, { node: change.node, online, state: copy?.state ?? new Map() });
-      changes.push({ kind: "put", hubId, nodeId, online, capabilities: capabilitiesOf(change.node) });
+    if (change.case === "put") {
+      this.#checkVersion(hubId, nodeId, versionOf(change.value), copy);
+      copies.set(nodeId, { node: change.value, online: copy?.online ?? false, state: copy?.state ?? new Map() });
       return;
     }
-    if (copy === undefined) {
-      this.#oracle.violate(
-        "watch",
-        "correctness",
-        `hub-${this.#hub} was shown ${change.kind} of ${hubId}/${nodeId}, which it had not been shown`,
-      );
-      return;
-    }
-    if (change.kind === "removed") {
+    if (copy === undefined) return this.#violate("watch", `was shown ${change.case} of ${hubId}/${nodeId}, which it had not been shown`);
+    if (change.case === "removed") {
       this.#removed.set(`${hubId}/${nodeId}`, versionOf(copy.node));
       copies.delete(nodeId);
-      changes.push({ kind: "removed", hubId, nodeId });
-    } else if (change.kind === "online") {
-      copy.online = change.online;
-      changes.push({ kind: "online", hubId, nodeId, online: change.online });
-    } else copy.state.set(change.state.key, String(change.state.value));
+    } else if (change.case === "online") copy.online = change.value;
+    else if (change.case === "state") {
+      const { key, value } = change.value;
+      const text = valueText(value);
+      this.#checkRank(hubId, nodeId, key, text);
+      copy.state.set(key, text);
+    }
+  }
+
+  #violate(checker: string, text: string): void {
+    this.#o.oracle.violate(checker, "correctness", `hub-${this.#o.hub} ${text}`);
+  }
+
+  /** Time went back at one of the two, and nobody is asked to hide it. */
+  #rewound(hubId: string): boolean {
+    const { oracle, hub, hubIds } = this.#o;
+    return oracle.rewound[hub] === true || oracle.rewound[hubIds.indexOf(hubId)] === true;
   }
 
   /** An older version after a newer one, or after a removal, is a node that came back from the dead (B2-4). */
   #checkVersion(hubId: string, nodeId: string, version: number, copy: Copy | undefined): void {
-    if (this.#oracle.rewound[this.#hubIds.indexOf(hubId)] || this.#oracle.rewound[this.#hub]) return;
+    if (this.#rewound(hubId) || this.#calls > 1) return;
     const newest = Math.max(copy === undefined ? 0 : versionOf(copy.node), this.#removed.get(`${hubId}/${nodeId}`) ?? 0);
-    if (version < newest)
-      this.#oracle.violate(
-        "resurrection",
-        "correctness",
-        `hub-${this.#hub} was shown ${hubId}/${nodeId} version ${version} after version ${newest}`,
-      );
+    if (version < newest) this.#violate("resurrection", `was shown ${hubId}/${nodeId} version ${version} after version ${newest}`);
+  }
+
+  /** A value that its hub got before the one that was shown already is a step back in time (F-22, F-29). */
+  #checkRank(hubId: string, nodeId: string, key: string, text: string): void {
+    const rank = MONOTONIC ? rankOf(key, text) : undefined;
+    if (rank === undefined || this.#rewound(hubId)) return;
+    const name = `${hubId}/${nodeId}.${key}`;
+    const newest = this.#newest.get(name) ?? 0;
+    if (rank < newest) this.#violate("monotonic", `was shown ${name} = ${text} after something of place ${newest}`);
+    else this.#newest.set(name, rank);
   }
 }

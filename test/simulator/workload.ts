@@ -1,6 +1,6 @@
 import type { Prng } from "#kernel/prng.ts";
-import type { NamedUpdate } from "../../services/registry-sync/messages.ts";
 import { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
+import type { Update } from "./clients.ts";
 import type { Federation } from "./federation.ts";
 import type { SimHub } from "./hub.ts";
 import { AREAS, INVOCABLE, STATE_KEYS } from "./nodes.ts";
@@ -34,11 +34,11 @@ export class Workload {
     const hub = this.#f.hub(prng.below(this.#f.options.hubs));
     const die = prng.unit();
     if (die < 0.08) hub.register(pick(prng, hub.nodeIds), pick(prng, AREAS));
-    else if (die < 0.14) hub.deregister(pick(prng, hub.nodeIds));
+    else if (die < 0.14) hub.clients.deregister(pick(prng, hub.nodeIds));
     else if (die < 0.5) this.#burst(hub);
     else if (die < 0.95) this.#command(hub);
-    else if (die < 0.98) hub.cancelLast();
-    else hub.clientGone();
+    else if (die < 0.98) hub.clients.cancelLast();
+    else hub.clients.clientGone();
   }
 
   /** burst is a few batches, some within one turn. */
@@ -46,10 +46,10 @@ export class Workload {
     const prng = this.#prng;
     const batches = 1 + prng.below(4);
     for (let i = 0; i < batches; i++)
-      this.#f.scheduler.after(prng.chance(0.5) ? 0 : 30 * prng.unit(), () => hub.update(this.#updates(hub)));
+      this.#f.scheduler.after(prng.chance(0.5) ? 0 : 30 * prng.unit(), () => hub.clients.update(this.#updates(hub)));
   }
 
-  #updates(hub: SimHub): NamedUpdate[] {
+  #updates(hub: SimHub): Update[] {
     const prng = this.#prng;
     return Array.from({ length: 1 + prng.below(4) }, () => {
       const { name, type } = pick(prng, STATE_KEYS);
@@ -62,7 +62,7 @@ export class Workload {
             : type === VALUE_TYPE.BOOL
               ? n % 2 === 0
               : `${name} ${n}`;
-      return { nodeId: pick(prng, hub.nodeIds), key: name, value, type };
+      return { nodeId: pick(prng, hub.nodeIds), key: name, value };
     });
   }
 
@@ -78,10 +78,10 @@ export class Workload {
     const count = prng.chance(0.2) ? 4 : 1;
     for (let i = 0; i < count; i++) {
       const op = hub.newOp(spec);
-      hub.command(op);
+      hub.clients.command(op);
       if (op.key === "") continue;
       // A user who got no answer, or none that tells, asks again under the same key.
-      for (let again = prng.below(3); again > 0; again--) this.#f.scheduler.after(8_000 * prng.unit(), () => hub.command(op));
+      for (let again = prng.below(3); again > 0; again--) this.#f.scheduler.after(8_000 * prng.unit(), () => hub.clients.command(op));
     }
   }
 }

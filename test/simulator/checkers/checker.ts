@@ -1,5 +1,9 @@
-import type { NodeRecord } from "../../../services/registry-sync/messages.ts";
+import { type Node, NodeKind } from "#gen/foedus/common/v1/node_pb.ts";
+import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
+import type { NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
 import type { Federation } from "../federation.ts";
+import { valueText } from "../nodes.ts";
 
 /**
  * Checker judges a run after it has come to rest. It asks hubs only what their clients could ask, compares that with what the
@@ -10,14 +14,57 @@ export interface Checker {
   check(federation: Federation): void | Promise<void>;
 }
 
-/** listNodes asks a hub for its view of a hub's nodes. */
-export async function listNodes(federation: Federation, viewer: number, owner: number): Promise<readonly NodeRecord[] | undefined> {
+/** Listed is a node as a listing shows it. */
+export interface Listed {
+  readonly hubId: string;
+  readonly nodeId: string;
+  readonly node: Node;
+  readonly state: readonly { readonly key: string; readonly value: string }[];
+  readonly online: boolean;
+  readonly freshness: string;
+  readonly ageMs: number;
+}
+
+/** listNodes asks a hub for its view of a hub's nodes; undefined when it does not answer. */
+export async function listNodes(federation: Federation, viewer: number, owner: number): Promise<readonly Listed[] | undefined> {
+  const hubId = federation.hubIds[owner] as string;
   let records: readonly NodeRecord[] | undefined;
-  federation.hub(viewer).running?.registry.list(federation.hubIds[owner] as string, (answer) => {
-    records = answer;
-  });
+  federation
+    .hub(viewer)
+    .running?.reader.listNodes({ $typeName: LIST, filter: { $typeName: FILTER, ...ANY, hubIds: [hubId] }, ...FIRST_PAGE })
+    .then(
+      (answer) => {
+        records = answer.records;
+      },
+      (error: unknown) => {
+        if (!(error instanceof FoedusError)) federation.fatal(viewer, "listing", error);
+      },
+    );
+  await federation.run(0);
   if (records === undefined) await federation.run(2_000);
-  return records;
+  return records?.map(listed);
+}
+
+const FRESHNESS: Readonly<Record<number, string>> = {
+  [Freshness.FRESH]: "FRESH",
+  [Freshness.STALE]: "STALE",
+  [Freshness.UNKNOWN]: "UNKNOWN",
+};
+const LIST = "foedus.registry_sync.v1alpha1.ListNodesRequest";
+const FILTER = "foedus.registry_sync.v1alpha1.NodeFilter";
+const ANY = { nodeIdPrefix: "", type: "", kind: NodeKind.UNSPECIFIED, capability: "", onlineOnly: false, labels: {} };
+const FIRST_PAGE = { pageSize: 1_000, pageToken: "", summary: false };
+
+function listed({ name, node, state, online, freshness, ageMs }: NodeRecord): Listed {
+  return {
+    hubId: name?.hubId ?? "",
+    nodeId: name?.nodeId ?? "",
+    node: node as Node,
+    state: state.map(({ key, value }) => ({ key, value: valueText(value) })),
+    online,
+    freshness: FRESHNESS[freshness] ?? "",
+    ageMs: Number(ageMs),
+  };
 }
 
 /** connected: both hubs trust each other enough for sessions, and can reach each other. */
@@ -28,10 +75,10 @@ export function connected(federation: Federation, a: number, b: number): boolean
 }
 
 /** stateText writes a node's state for comparison. */
-export function stateText(record: NodeRecord, keep: (key: string) => boolean): string {
+export function stateText(record: Listed, keep: (key: string) => boolean): string {
   return record.state
     .filter(({ key }) => keep(key))
-    .map(({ key, value }) => `${key}=${String(value)}`)
+    .map(({ key, value }) => `${key}=${value}`)
     .sort()
     .join(",");
 }

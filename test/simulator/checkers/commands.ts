@@ -48,28 +48,32 @@ function checkAnswer(oracle: Oracle, op: CommandOp, { outcome, value }: NonNulla
     oracle.violate("answers", "correctness", `${op.id} was answered ${name} and had an effect`);
 }
 
-/** One key has one final outcome: once DONE or FAILED, always that; UNKNOWN may become one of them. */
+/** One key has one final outcome: whoever asks after DONE or FAILED was told is told the same. */
 function checkConsistency(oracle: Oracle, op: CommandOp): void {
   if (op.key === "" || op.tainted) return;
-  const told = op.calls.flatMap(({ answer }) => (answer === undefined ? [] : [answer])).sort((a, b) => a.at - b.at);
-  let final: number | undefined;
-  for (const { outcome, reason } of told) {
-    const settled = outcome === OUTCOME.DONE || outcome === OUTCOME.FAILED;
-    // Refused for reasons of the moment, or cancelled for this caller only: nothing is said about the command.
-    if (!settled && (outcome === OUTCOME.REJECTED || reason === "CANCELLED")) continue;
-    if (final !== undefined && outcome !== final)
+  const told = op.calls.flatMap(({ at: askedAt, answer }) => (answer === undefined ? [] : [{ ...answer, askedAt }]));
+  for (const final of told) {
+    if (final.outcome !== OUTCOME.DONE && final.outcome !== OUTCOME.FAILED) continue;
+    for (const { outcome, reason, lost, askedAt, at } of told) {
+      const settled = outcome === OUTCOME.DONE || outcome === OUTCOME.FAILED;
+      // Refused for reasons of the moment, or cancelled for this caller only: nothing is said about the command. Nor does a lost stream.
+      if (!settled && (outcome === OUTCOME.REJECTED || reason === "CANCELLED" || lost)) continue;
+      // What was asked before may have been answered before, on another stream.
+      if (outcome === final.outcome || (settled ? at < final.at : askedAt <= final.at)) continue;
       oracle.violate(
         "answers",
         "correctness",
-        `${op.id} was answered ${OUTCOME_NAMES[final]} and later ${OUTCOME_NAMES[outcome]} (${reason})`,
+        `${op.id} was answered ${OUTCOME_NAMES[final.outcome]} and later ${OUTCOME_NAMES[outcome]} (${reason})`,
       );
-    if (settled) final = outcome;
+    }
   }
 }
 
 /** Time after its deadline within which a command has its answer, when nothing stands in the way; and with a disk that is away. */
 const GRACE_MS = 3_000;
 const DISK_GRACE_MS = 30_000;
+
+const KEEPALIVE_MS = 31_000;
 
 /** answered: every caller that waited got exactly one answer, by its deadline and a grace. */
 export const answered: Checker = {
@@ -79,10 +83,11 @@ export const answered: Checker = {
     for (const op of oracle.commands.values()) {
       for (const call of op.calls) {
         if (call.answers > 1) oracle.violate("answered", "correctness", `a call of ${op.id} was answered ${call.answers} times`);
-        const due = call.at + op.timeoutMs * 1.02 + grace;
+        // A caller whose connection is dead learns that from its keepalive only.
+        const due = call.at + op.timeoutMs * 1.02 + grace + (call.answer?.lost ? KEEPALIVE_MS : 0);
         if (call.answer !== undefined && call.answer.at > due)
           oracle.violate("answered", "liveness", `${op.id} was answered ${Math.round(call.answer.at - due)} ms too late`);
-        if (call.answer === undefined && !call.void)
+        if (call.answer === undefined)
           oracle.violate("answered", "liveness", `${op.id} (to hub-${op.target}, at ${call.at.toFixed(0)}) was never answered`);
       }
     }

@@ -1,7 +1,6 @@
-import type { NodeRecord } from "../../../services/registry-sync/messages.ts";
 import type { Federation } from "../federation.ts";
-import { decodeNode, shows, showsKey, versionOf } from "../nodes.ts";
-import { type Checker, connected, listNodes, stateText } from "./checker.ts";
+import { areaOf, shows, showsKey, takes, takesKey, versionOf } from "../nodes.ts";
+import { type Checker, connected, type Listed, listNodes, stateText } from "./checker.ts";
 
 /**
  * Convergence: at rest, what a connected peer holds of a hub is exactly what that hub's share for it shows of the hub's own view:
@@ -22,7 +21,7 @@ export const convergence: Checker = {
   },
 };
 
-async function comparePeer(federation: Federation, owner: number, peer: number, own: readonly NodeRecord[]): Promise<void> {
+async function comparePeer(federation: Federation, owner: number, peer: number, own: readonly Listed[]): Promise<void> {
   const { oracle } = federation;
   if (!connected(federation, owner, peer)) return;
   const held = await listNodes(federation, peer, owner);
@@ -30,38 +29,46 @@ async function comparePeer(federation: Federation, owner: number, peer: number, 
   if (held === undefined) return oracle.violate("convergence", "liveness", `${where}: no answer`);
   const { share } = federation.trustOf(owner, peer);
   const { rules } = federation.hub(owner);
-  const wanted = own.filter(({ node }) => shows(share, rules, decodeNode(node).labels["area"] ?? ""));
-  const hidden = held.filter((record) => !wanted.some(({ name }) => name.nodeId === record.name.nodeId));
-  for (const { name } of hidden)
+  const { imports } = federation.hub(peer);
+  const wanted = own.filter(({ node }) => shows(share, rules, areaOf(node)) && takes(imports, areaOf(node)));
+  const hidden = held.filter((record) => !wanted.some(({ nodeId }) => nodeId === record.nodeId));
+  for (const { nodeId } of hidden)
     oracle.violate(
       "convergence",
-      own.some((record) => record.name.nodeId === name.nodeId) ? "correctness" : "liveness",
-      `${where} (${share}) has ${name.nodeId}, which it should not`,
+      own.some((record) => record.nodeId === nodeId) ? "correctness" : "liveness",
+      `${where} (${share}) has ${nodeId}, which it should not`,
     );
+  const keyKept = (key: string): boolean => showsKey(share, key) && takesKey(imports, key);
   for (const record of wanted)
     compareNode(
       federation,
-      where,
-      share,
+      `${where} (${share})`,
+      keyKept,
       record,
-      held.find(({ name }) => name.nodeId === record.name.nodeId),
+      held.find(({ nodeId }) => nodeId === record.nodeId),
     );
 }
 
-function compareNode(federation: Federation, where: string, share: string, wanted: NodeRecord, held: NodeRecord | undefined): void {
+function compareNode(
+  federation: Federation,
+  where: string,
+  keyKept: (key: string) => boolean,
+  wanted: Listed,
+  held: Listed | undefined,
+): void {
   const { oracle, trace, scheduler } = federation;
-  const { nodeId } = wanted.name;
+  const { nodeId } = wanted;
   trace.note(scheduler.now, -1, "compared");
-  if (held === undefined) return oracle.violate("convergence", "liveness", `${where} (${share}) lacks ${nodeId}`);
+  if (held === undefined) return oracle.violate("convergence", "liveness", `${where} lacks ${nodeId}`);
   if (versionOf(held.node) !== versionOf(wanted.node))
     return oracle.violate(
       "convergence",
       "liveness",
       `${where} has ${nodeId} version ${versionOf(held.node)} instead of ${versionOf(wanted.node)}`,
     );
-  const want = stateText(wanted, (key) => showsKey(share, key));
+  const want = stateText(wanted, keyKept);
   const have = stateText(held, () => true);
-  if (want !== have) oracle.violate("convergence", "liveness", `${where} (${share}) has ${nodeId} ${have} instead of ${want}`);
+  if (want !== have) oracle.violate("convergence", "liveness", `${where} has ${nodeId} ${have} instead of ${want}`);
   if (held.freshness !== "FRESH")
     oracle.violate("convergence", "liveness", `${where} is ${held.freshness} at rest (${Math.round(held.ageMs)} ms old)`);
   else if (held.online !== wanted.online)

@@ -10,9 +10,9 @@ export const durability: Checker = {
       const records = await listNodes(federation, hub, hub);
       if (records === undefined) continue;
       const values = new Map<string, string>();
-      for (const { name, node, state } of records) {
-        values.set(name.nodeId, String(versionOf(node)));
-        for (const { key, value } of state) values.set(`${name.nodeId}.${key}`, String(value));
+      for (const { nodeId, node, state } of records) {
+        values.set(nodeId, String(versionOf(node)));
+        for (const { key, value } of state) values.set(`${nodeId}.${key}`, value);
       }
       for (const subject of oracle.subjects.values()) {
         if (subject.hub !== hub) continue;

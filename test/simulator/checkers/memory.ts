@@ -1,3 +1,6 @@
+import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import type { Federation } from "../federation.ts";
 import type { SimHub } from "../hub.ts";
 import type { Checker } from "./checker.ts";
 
@@ -10,23 +13,25 @@ const SLACK = 12;
 /** Memory: nothing grows without bound. At rest queues are empty: no command is in flight, and nothing waits for credit. */
 export const memory: Checker = {
   name: "memory",
-  check({ hubs, oracle, options }) {
+  check(federation) {
+    const { hubs, oracle, options } = federation;
     for (const hub of hubs) {
-      const problems = [...streams(hub, options.hubs), ...logs(hub, options.tailSegments + options.checkpointSegments)];
+      const problems = [...streams(federation, hub), ...logs(hub, options.tailSegments + options.checkpointSegments)];
       for (const problem of problems) oracle.violate("memory", "correctness", `hub-${hub.no}: ${problem}`);
     }
   },
 };
 
-function streams(hub: SimHub, hubs: number): string[] {
+function streams(federation: Federation, hub: SimHub): string[] {
   const { running } = hub;
   if (running === undefined) return ["is down at rest"];
   const problems: string[] = [];
-  for (const { links } of [running.registry, running.commands]) {
-    if (links.size > STREAMS_PER_PEER * (hubs - 1)) problems.push(`${links.size} streams at rest`);
-    if (links.waitingBytes > 0) problems.push(`${links.waitingBytes} bytes wait for credit at rest`);
+  for (const service of [RegistrySyncService, CommandForwardingService]) {
+    const sessions = federation.network.count(hub.no, (wire) => wire.w === "call" && wire.method === service.method.session);
+    if (sessions > STREAMS_PER_PEER * (federation.options.hubs - 1)) problems.push(`${sessions} sessions of ${service.name} at rest`);
   }
-  const inFlight = running.commands.core.inFlight();
+  if (running.waits()) problems.push("a session waits for credit at rest");
+  const inFlight = running.commandCore?.inFlight() ?? 0;
   if (inFlight > 0) problems.push(`${inFlight} commands in flight at rest`);
   return problems;
 }

@@ -1,6 +1,7 @@
+import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import { OUTCOME, OUTCOME_NAMES } from "../../../services/command-forwarding/messages.ts";
 import type { Federation } from "../federation.ts";
-import { decodeNode, shows } from "../nodes.ts";
+import { areaOf, shows, takes } from "../nodes.ts";
 import type { CommandOp } from "../oracle.ts";
 import { type Checker, connected, listNodes } from "./checker.ts";
 
@@ -41,8 +42,8 @@ async function probe(federation: Federation): Promise<CommandOp[]> {
       if (node === undefined) continue;
       const op = federation
         .hub(caller)
-        .newOp({ target: owner, nodeId: node.name.nodeId, capability: "do", timeoutMs: PROBE_MS - 1_000, keyed: false });
-      federation.hub(caller).command(op);
+        .newOp({ target: owner, nodeId: node.nodeId, capability: "do", timeoutMs: PROBE_MS - 1_000, keyed: false });
+      federation.hub(caller).clients.command(op);
       probes.push(op);
     }
   }
@@ -50,6 +51,7 @@ async function probe(federation: Federation): Promise<CommandOp[]> {
   return probes;
 }
 
-function visible(federation: Federation, owner: number, caller: number, node: Uint8Array): boolean {
-  return shows(federation.trustOf(owner, caller).share, federation.hub(owner).rules, decodeNode(node).labels["area"] ?? "");
+function visible(federation: Federation, owner: number, caller: number, node: Node): boolean {
+  const area = areaOf(node);
+  return shows(federation.trustOf(owner, caller).share, federation.hub(owner).rules, area) && takes(federation.hub(caller).imports, area);
 }

@@ -9,12 +9,12 @@ export const watchers: Checker = {
     for (let viewer = 0; viewer < options.hubs; viewer++) {
       for (let owner = 0; owner < options.hubs; owner++) {
         const records = await listNodes(federation, viewer, owner);
-        const copies = federation.hub(viewer).running?.watcher.hubs.get(hubIds[owner] as string);
+        const copies = federation.hub(viewer).clients.watcher.hubs.get(hubIds[owner] as string);
         const listed = (records ?? [])
           .map(
-            ({ name, node, state }) =>
-              `${name.nodeId}@${versionOf(node)} ${state
-                .map(({ key, value }) => `${key}=${String(value)}`)
+            ({ nodeId, node, state }) =>
+              `${nodeId}@${versionOf(node)} ${state
+                .map(({ key, value }) => `${key}=${value}`)
                 .sort()
                 .join(",")}`,
           )
