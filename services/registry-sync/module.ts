@@ -13,6 +13,7 @@ import { type LinkPorts, Links } from "./links.ts";
 import type { Effect, Input, Output } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
 import { createNodeHandlers } from "./node-handler.ts";
+import { overtakes } from "./overtakes.ts";
 import type { ValueType } from "./ports.ts";
 import { createReadHandlers } from "./read-handler.ts";
 import { segmentCodec } from "./segment-codec.ts";
@@ -144,6 +145,7 @@ class RegistryModule implements RegistrySync {
       execute: (output) => this.#execute(output),
       observe: (event) => metrics.observe(event),
       reject: (output, failure) => this.#shell.reject(output, failure),
+      overtakes,
       onStored,
       onFatal,
       commit: "turn",

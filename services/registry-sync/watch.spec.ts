@@ -146,13 +146,16 @@ describe("watching", () => {
     a.settle();
     b.post({ kind: "watch_open", watch: 1, options: { ...ALL, resume: [a.core.heads("beta")[0] as FeedPosition] } });
     settleAll([a, b], [new TestLink(a, b)]);
-    expect(words(b.pushes.get(1) ?? []).filter((word) => word.includes("alpha"))).toEqual([
-      "gone alpha",
-      "reset alpha",
-      "alpha/lamp put",
-      "alpha/lamp online=true",
-      expect.stringContaining("alpha:1/"),
-    ]);
+    const all = ["gone alpha", "reset alpha", "alpha/lamp put", "alpha/lamp online=true", expect.stringContaining("alpha:1/")];
+    const told = (watch: number): string[] => words(b.pushes.get(watch) ?? []).filter((word) => word.includes("alpha"));
+    expect(told(1)).toEqual(all);
+    // The same when it goes while the watcher is there, which had resumed.
+    b.post({ kind: "watch_open", watch: 2, options: { ...ALL, resume: [a.core.heads("beta")[0] as FeedPosition] } });
+    for (const peers of [[], [{ hubId: "alpha", share: "full", level: 3 }]]) {
+      b.post({ kind: "peers", peers, complete: true });
+      settleAll([a, b], [new TestLink(a, b)]);
+    }
+    expect(told(2).slice(-all.length)).toEqual(all);
   });
 
   test("a watcher that does not take costs nothing and gets a reset when it is too late", () => {

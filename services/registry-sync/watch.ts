@@ -38,7 +38,7 @@ interface Cursor {
 
 interface Watch {
   readonly id: number;
-  readonly options: WatchOptions;
+  options: WatchOptions;
   readonly cursors: Map<string, Cursor>;
   ready: boolean;
   readonly pending: WatchPush[];
@@ -130,6 +130,8 @@ export class Watches {
       if (cursor === undefined) continue;
       this.#endScan(cursor);
       watch.cursors.delete(head.hubId);
+      // What was told to be gone is not resumed when it comes back.
+      watch.options = { ...watch.options, resume: watch.options.resume.filter(({ hubId }) => hubId !== head.hubId) };
       watch.pending.push({ kind: "gone", position: head });
     }
   }
