@@ -1,5 +1,6 @@
 import { nextTick } from "node:process";
 import type { DescMethod } from "@bufbuild/protobuf";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { Activity } from "./activities.ts";
 import type { Wire } from "./channel.ts";
@@ -9,6 +10,7 @@ import { SimHub } from "./hub.ts";
 import { Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import { Oracle } from "./oracle.ts";
+import { Restarts } from "./restarts.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Trace } from "./trace.ts";
 
@@ -22,6 +24,7 @@ export class Federation {
   readonly trace: Trace;
   readonly oracle: Oracle;
   readonly prng: Prng;
+  readonly restarts: Restarts;
   readonly network: Network<Wire>;
   readonly hubIds: readonly string[];
   readonly hubs: SimHub[] = [];
@@ -41,6 +44,7 @@ export class Federation {
     this.oracle = new Oracle(this.scheduler, options.hubs);
     this.network = new Network<Wire>(this.scheduler, new Prng(options.seed ^ 0x17e7), options.network, options.hubs);
     this.hubIds = Array.from({ length: options.hubs }, (_, i) => `hub-${i}`);
+    this.restarts = new Restarts(this.oracle, this.hubIds);
     const share = (): string => (this.prng.chance(0.6) ? "full" : "limited");
     this.#trust = this.hubIds.map(() =>
       this.hubIds.map(() => ({ level: this.prng.chance(0.08) ? 1 : 3, share: share(), terminated: false })),
@@ -73,6 +77,7 @@ export class Federation {
   /** tamper is what a hub really sends to another in the place of a frame. */
   tamper(hub: number, peer: number, method: DescMethod, bytes: Buffer): readonly Buffer[] {
     this.trace.note(this.scheduler.now, hub, `frame to ${peer}`);
+    if (method.parent === RegistrySyncService) this.restarts.sent(hub, peer, bytes);
     if (hub !== this.options.hostile || !this.troubled) return [bytes];
     const lie = tamper(this.prng, this.hubIds[peer] as string, method, bytes);
     if (lie === undefined) return [bytes];

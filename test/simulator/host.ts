@@ -5,6 +5,7 @@ import { idOf } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { CommandEffect, Input as CommandInput } from "../../services/command-forwarding/messages.ts";
 import type { Effect as RegistryEffect, Input as RegistryInput } from "../../services/registry-sync/messages.ts";
+import type { RegistryOptions } from "../../services/registry-sync/world.ts";
 
 /** Trust is how a hub sees one peer at the moment. */
 export interface Trust {
@@ -13,9 +14,10 @@ export interface Trust {
   readonly terminated: boolean;
 }
 
-/** Sabotage wraps cores in something that is wrong. Empty in every run that means it seriously. */
+/** Sabotage wraps cores in something that is wrong, or makes them of wrong options. Empty in every run that means it seriously. */
 export interface Sabotage {
   readonly registry?: (core: Core<RegistryInput, RegistryEffect>, hub: number) => Core<RegistryInput, RegistryEffect>;
+  readonly options?: Partial<RegistryOptions>;
   readonly commands?: (core: Core<CommandInput, CommandEffect>, hub: number) => Core<CommandInput, CommandEffect>;
 }
 

@@ -86,7 +86,7 @@ export function configOf(rules: number, imports: boolean): RegistrySyncConfig {
     configs.get(name) ??
     registrySyncConfig.parse({
       shares: { limited: { nodes: areas.map((area) => ({ labels: { area } })), keys: LIMITED_KEYS, invoke: ["do", "set"] } },
-      ...(imports ? { imports: { nodes: [{ labels: { area: "private" }, allow: false }, "*"], keys: LIMITED_KEYS } } : {}),
+      ...(imports ? { imports: { nodes: [{ labels: { area: "private" }, allow: false }, "*"] } } : {}),
     });
   configs.set(name, config);
   return config;
@@ -98,11 +98,6 @@ export const RULE_VERSIONS = 2;
 /** takes: what a hub with import rules takes in of its peers' nodes, in the checkers' own words. */
 export function takes(imports: boolean, area: string): boolean {
   return !imports || area !== "private";
-}
-
-/** takesKey: import rules leave one key out. */
-export function takesKey(imports: boolean, key: string): boolean {
-  return !imports || key !== "secret";
 }
 
 /** shows is the same in few words, written again: what a share must show of a node. It is the checkers' own opinion. */

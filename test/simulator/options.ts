@@ -65,6 +65,9 @@ export interface RunOptions {
   readonly hostile: number;
 }
 
+/** KEY_LIFE_MS is how long an idempotency key stands for its command. */
+export const KEY_LIFE_MS = 60_000;
+
 /** HEAL_MS: a dead link is noticed (30 s to 60 s), dialled again (backoff up to 60 s, quiet 60 s), and the lease (90 s) runs. */
 const HEAL_MS = 260_000;
 
@@ -79,7 +82,7 @@ function machine(prng: Prng, faults: ReadonlySet<Fault>): HubOptions {
     wallSkewMs: clock ? Math.floor((prng.unit() - 0.5) * 40_000) : 0,
     battery: !clock || prng.chance(0.6),
     natted: faults.has("nat") && prng.chance(0.3),
-    imports: prng.chance(0),
+    imports: prng.chance(0.2),
     disk: {
       durability: faults.has("power") && prng.chance(0.4) ? "process" : "full",
       commitMinMs: pick(prng, [0.2, 1, 1, 5]),

@@ -23,10 +23,13 @@ import { SILENT, seededEntropy } from "./host.ts";
 import type { SimHub } from "./hub.ts";
 import { lookAt, nameOfCommands, nameOfRegistry } from "./look.ts";
 import { configOf } from "./nodes.ts";
+import { KEY_LIFE_MS } from "./options.ts";
 import { SimServer, TOKEN_EXPIRES_AT_WALL } from "./server.ts";
 
 const PACKAGES = ["foedus.registry_sync.v1alpha1", "foedus.command_forwarding.v1alpha1"];
 const STOP_GRACE_MS = 2_000;
+/** Keys live as short as they may, so that they expire before the end of a run. */
+const COMMANDS = commandForwardingConfig.parse({ idempotency_key_life_ms: KEY_LIFE_MS });
 
 /** peerOf is the SPIFFE id with which a hub's services call another hub. */
 const peerOf = (hubId: string): string => `spiffe://${hubId}/service/hub`;
@@ -99,6 +102,7 @@ export class HubProcess {
   readonly #flow: Flow;
   readonly #prng: Prng;
   readonly #log: Logger;
+  readonly #answered = new Set<string>();
 
   constructor(f: Federation, hub: SimHub, clock: ProcessClock, seed: number) {
     this.#f = f;
@@ -127,7 +131,7 @@ export class HubProcess {
     const { no } = this.#hub;
     this.#run(this.registry);
     this.#run(this.commands);
-    this.#directory.start(this.#local("command-forwarding"));
+    this.#directory.start(this.#local("command-forwarding"), (error) => this.#f.fatal(no, "directory", error));
     const server = new SimServer({
       bindings: [...this.registry.bindings, ...this.commands.bindings],
       ids: seededEntropy(new Prng(this.#prng.u32())),
@@ -213,16 +217,18 @@ export class HubProcess {
       keySerial: hub.keySerial,
       revokesUpTo: hub.revokesUpTo,
       certificate: () => hub.certificate,
-      core: { ringSegments, tailSegments, checkpointSegments, partBytes },
-      drive: (core) =>
-        lookAt(sabotage.registry?.(core, no) ?? core, {
+      core: { ringSegments, tailSegments, checkpointSegments, partBytes, ...sabotage.options },
+      drive: (core) => {
+        this.#f.restarts.restarted(no, core.feeds());
+        return lookAt(sabotage.registry?.(core, no) ?? core, {
           before: (input) => this.activities.input(input),
           output: (effect) => {
             this.activities.output(effect);
             const name = nameOfRegistry(effect);
             if (name !== undefined) this.#note(name, () => (effect.kind === "observe" ? `${effect.hub} ${effect.text}` : ""));
           },
-        }),
+        });
+      },
     });
     const module = createRegistrySync({
       platform: this.#platform("registry"),
@@ -246,11 +252,12 @@ export class HubProcess {
     const { no } = this.#hub;
     return createCommandForwarding({
       platform: this.#platform("commands"),
-      config: commandForwardingConfig.parse({}),
+      config: COMMANDS,
       drive: (core) => {
         this.commandCore = core;
         return lookAt(sabotage.commands?.(core, no) ?? core, {
           output: (effect) => {
+            if (effect.kind === "reply") this.#replied(effect.client, effect.corr);
             const name = nameOfCommands(effect);
             if (name !== undefined) this.#note(name);
           },
@@ -269,6 +276,14 @@ export class HubProcess {
       },
       onFatal: (error) => this.#f.fatal(no, "command-forwarding", error),
     });
+  }
+
+  /** The SDK takes the first answer to a call only: whether there was another is seen here. */
+  #replied(client: number, corr: number): void {
+    const call = `${client} ${corr}`;
+    if (this.#answered.has(call))
+      this.#f.oracle.violate("answered", "correctness", `call ${call} of hub-${this.#hub.no} was answered 2 times`);
+    this.#answered.add(call);
   }
 
   #channel(peer: string) {

@@ -1,7 +1,7 @@
 // Cores that are wrong on purpose: each breaks one promise, and one checker must notice. Used by simulator.spec.ts only.
 import type { Core, Effect } from "#kernel/core.ts";
 import type { Now } from "#kernel/instant.ts";
-import { NO_VALUE, OUTCOME, type Reply } from "../../services/command-forwarding/messages.ts";
+import { NO_VALUE, OUTCOME, type Reply, type Result } from "../../services/command-forwarding/messages.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
 import type { Sabotage } from "./host.ts";
 
@@ -27,12 +27,18 @@ function bend<I, E extends Effect>(
   };
 }
 
-/** Acknowledges what it refuses. */
+/** Acknowledges what it does not take. */
 export const lyingAcks: Sabotage = {
-  registry: (core) =>
-    bend(core, {
-      output: (effect) => (effect.kind === "refused" ? [{ kind: "acked", stream: effect.stream, upTo: effect.seq }] : [effect]),
-    }),
+  registry: (core) => {
+    let taken = 0;
+    return {
+      ...bend(core, {}),
+      step: (now, input, out) => {
+        if (input.kind === "updates" && ++taken % 2 === 0) out.push({ kind: "acked", stream: input.stream, upTo: input.seq });
+        else core.step(now, input, out);
+      },
+    };
+  },
 };
 
 /** Answers before what it says is durable: the store never hears of some of it. */
@@ -221,4 +227,86 @@ export const bug: Sabotage = {
 /** Wants to be called again at once, for ever. */
 export const spin: Sabotage = {
   commands: (core, hub) => (hub === 0 ? { ...bend(core, {}), deadline: () => 0 } : core),
+};
+
+/** F-15, as it was: it says that a share is forgotten, and keeps what it has of it. */
+export const keepsake: Sabotage = {
+  registry: (core) =>
+    bend(core, {
+      output: (effect) =>
+        effect.kind === "persist" ? [{ ...effect, ops: effect.ops.filter((op) => !(op.op === "delete" || op.op === "drop")) }] : [effect],
+    }),
+};
+
+/** F-16, as it was: what import rules refuse is taken in all the same. */
+export const openDoor: Sabotage = { options: { importRules: undefined } };
+
+/** F-22 and F-29, as they were: a watcher is shown an older value after a newer one. */
+export const flicker: Sabotage = {
+  registry: (core) => {
+    const last = new Map<string, ChangeEvent>();
+    return bend(core, {
+      output: (effect) => {
+        if (effect.kind !== "watch_send") return [effect];
+        const again: ChangeEvent[] = [];
+        for (const push of effect.pushes)
+          for (const event of push.kind === "events" ? push.events : []) {
+            if (event.change.kind !== "state") continue;
+            const name = `${event.name.hubId}/${event.name.nodeId}.${event.change.state.key}`;
+            const before = last.get(name);
+            last.set(name, event);
+            if (before !== undefined) again.push(before, event);
+          }
+        return [{ ...effect, pushes: [...effect.pushes, { kind: "events", events: again }] }];
+      },
+    });
+  },
+};
+
+/** F-13, as it was: a peer that comes while the mailbox is full is never greeted. */
+export const fullMailbox: Sabotage = {
+  commands: (core, hub) => bend(core, { input: (input) => (hub === 0 && input.kind === "peer-up" ? undefined : input) }),
+};
+
+/** F-17, as it was: a key answers for ever. */
+export const elephant: Sabotage = {
+  commands: (core) => {
+    const results = new Map<string, Result>();
+    const keys = new Map<string, string>();
+    return {
+      deadline: () => core.deadline(),
+      describe: () => core.describe(),
+      tick: (now, out) => {
+        const from = out.length;
+        core.tick(now, out);
+        note(out.slice(from));
+      },
+      step: (now, input, out) => {
+        const from = out.length;
+        if (input.kind === "execute") {
+          for (const { key, corr } of input.commands) if (key !== "") keys.set(`${input.client} ${corr}`, key);
+          const known = input.commands.filter(({ key }) => results.has(key));
+          for (const { key, corr } of known)
+            out.push({
+              kind: "reply",
+              client: input.client,
+              corr,
+              result: results.get(key) as Result,
+              name: undefined,
+              durationMs: 1,
+              replayed: true,
+            });
+          core.step(now, { ...input, commands: input.commands.filter((command) => !known.includes(command)) }, out);
+        } else core.step(now, input, out);
+        note(out.slice(from));
+      },
+    };
+    function note(effects: readonly { readonly kind: string }[]): void {
+      for (const effect of effects as readonly Reply[])
+        if (effect.kind === "reply" && effect.result.outcome === OUTCOME.DONE) {
+          const key = keys.get(`${effect.client} ${effect.corr}`);
+          if (key !== undefined) results.set(key, effect.result);
+        }
+    }
+  },
 };
