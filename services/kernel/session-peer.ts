@@ -89,6 +89,7 @@ export function newStream(now: Now, streamId: number, peer: string, inbound: boo
     ping: undefined,
     nextPingAt: NEVER,
     tokenEndsAt: NEVER,
+    spokeBefore: Number.POSITIVE_INFINITY,
   };
 }
 

@@ -170,6 +170,8 @@ export interface Stream {
   nextPingAt: number;
   /** When it ends for want of a fresh token. */
   tokenEndsAt: number;
+  /** Streams with a greater number began after the first frame of the service came on it; infinity while none has come. */
+  spokeBefore: number;
 }
 
 /** newerThan compares sessions of one dialer. */
@@ -229,7 +231,16 @@ export function isIdentified(stream: Stream): stream is Live {
   return stream.id !== undefined;
 }
 
-/** overtakes tells whether `speaker`, on which the peer has sent, still counts and has the newer frames. */
+/**
+ * overtakes tells whether `speaker`, on which the peer has sent, still counts and has the newer frames. Of one dialer its newer session has.
+ * A session of the opposite dialer that began after the first frame on another was used later, as its peer had lost that one, perhaps long
+ * before this hub learns of it; without such a proof the peer has gone the way that the election takes.
+ */
 export function overtakes(speaker: Live | undefined, stream: Live): boolean {
-  return speaker !== undefined && speaker.phase !== "draining" && speaker !== stream && beats(speaker, stream);
+  if (speaker === undefined || speaker.phase === "draining" || speaker === stream) return false;
+  if (speaker.id.dialer !== stream.id.dialer) {
+    if (stream.streamId > speaker.spokeBefore) return false;
+    if (speaker.streamId > stream.spokeBefore) return true;
+  }
+  return beats(speaker, stream);
 }

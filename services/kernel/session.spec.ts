@@ -223,7 +223,7 @@ describe("frames of sessions that were replaced", () => {
       step({ kind: "frame_received", streamId });
       return streamId;
     };
-    return { fsm, step, open };
+    return { fsm, step, open, out };
   };
 
   test("F-28 what comes on the older session after a frame on the newer is not taken, by number and by incarnation", () => {
@@ -250,6 +250,37 @@ describe("frames of sessions that were replaced", () => {
     fsm.frameOn(newer);
     step({ kind: "stream_ended", streamId: newer, failure: { reason: "PEER_UNREACHABLE", message: "cut" } });
     expect(fsm.frameOn(older)).toMatchObject({ streamId: older });
+  });
+
+  test("D-17 a peer that lost the session of the smaller hub id is heard on the one that it dials then, before this hub knows of the loss", () => {
+    const { fsm, step, open, out } = stage();
+    step({ kind: "peer_wanted", peer: "b", dialable: true, level: 3, expiresAtWall: WALL + 3_600_000 });
+    const dial = out.find((effect) => effect.kind === "dial");
+    if (dial?.kind !== "dial") throw new Error("nothing was dialled");
+    const { streamId: lost, id } = dial;
+    step({ kind: "dial_opened", streamId: lost });
+    step({ kind: "open_received", streamId: lost, hubId: "b", incarnation: id.incarnation, n: id.n, packages: ["foedus.test.v1"] });
+    expect(fsm.frameOn(lost)).toMatchObject({ streamId: lost });
+    // The peer's end of it is gone; here nothing tells so until a ping has no answer.
+    const later = open(1, 1);
+    expect(fsm.frameOn(later)).toMatchObject({ streamId: later });
+    // What was under way on the lost one is older than that.
+    expect(fsm.frameOn(lost)).toBeUndefined();
+    expect([fsm.overtaken(lost), fsm.overtaken(later)]).toEqual([true, false]);
+    expect(fsm.frameOn(later)).toMatchObject({ streamId: later });
+  });
+
+  test("F-28 of two sessions that began together the one that stays has the newer frames", () => {
+    const { fsm, step, open, out } = stage();
+    step({ kind: "peer_wanted", peer: "b", dialable: true, level: 3, expiresAtWall: WALL + 3_600_000 });
+    const dial = out.find((effect) => effect.kind === "dial");
+    if (dial?.kind !== "dial") throw new Error("nothing was dialled");
+    const { streamId: stays, id } = dial;
+    const goes = open(1, 1);
+    step({ kind: "dial_opened", streamId: stays });
+    step({ kind: "open_received", streamId: stays, hubId: "b", incarnation: id.incarnation, n: id.n, packages: ["foedus.test.v1"] });
+    expect(fsm.frameOn(stays)).toMatchObject({ streamId: stays });
+    expect(fsm.frameOn(goes)).toBeUndefined();
   });
 
   test("F-28 whatever arrives when, of one dialer frames are taken in the order of its sessions", () => {

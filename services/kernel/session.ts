@@ -53,8 +53,8 @@ import {
  *    peer is shaking hands on a stream of its own, none to a terminated or removed peer.
  * P8 the backoff is reset by a finished handshake of our own dial only; frames from the peer wake one dial (D-18).
  * P9 every stream ends within bounded time when the other side is silent: connecting, handshake, ping (B0-5).
- * P10 once the peer has sent on a session, what comes on one that this beats is late, and is not taken while the newer one lives: its
- *    sender began anew when it moved.
+ * P10 once the peer has sent on a session, what comes on one that it left is late, and is not taken while the newer one lives: its
+ *    sender began anew when it moved. It leaves a session for one that beats it, or, when it has lost it, for one that begins later.
  */
 export class PeerSessions implements Core<SessionInput, SessionEffect> {
   readonly #config: SessionConfig;
@@ -106,6 +106,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     if (stream !== undefined && stream.phase !== "dialing" && isIdentified(stream) && peer !== undefined && peer.speaker !== stream) {
       if (overtakes(peer.speaker, stream)) return undefined;
       peer.speaker = stream;
+      stream.spokeBefore = Math.min(stream.spokeBefore, this.#lastStreamId);
     }
     return this.sessionOn(streamId);
   }
