@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { Hlc } from "#kernel/hlc.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
-import { GATEWAY, Instants, keyOf, nodeBytes, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { ImportFeed } from "./import-feed.ts";
 import type { Effect, FeedPosition, NodeRule, PeerFrame } from "./messages.ts";
 import { readNode } from "./node-codec.ts";
@@ -331,4 +331,33 @@ describe("F-14 F-15 half-way states", () => {
     for (let i = 0; i < 100; i++) feed.checkpointStep();
     expect(world.out).toEqual([]);
   });
+});
+
+test("S0-7 a first snapshot that was given up on a link that lives is asked for again, though its owner has nothing new to say", () => {
+  const clock = new Instants();
+  const [a, b] = [new TestHub("alpha", clock, SMALL), new TestHub("beta", clock, SMALL)];
+  a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+  b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "", level: 3 }], complete: true });
+  a.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+  for (const name of NAMES) a.register(nodeBytes(name, [], { name: PAD }));
+  const link = new TestLink(a, b);
+  // One part takes longer than this hub waits for it.
+  const late: PeerFrame[] = [];
+  settleAll([a, b], [link], (frame) => {
+    if (frame.type !== "snapshot_part" || frame.index !== 1) return 1;
+    late.push(frame);
+    return 0;
+  });
+  const minute = (): void => {
+    for (let i = 0; i < 4; i++) {
+      clock.advance(15_000);
+      link.ping();
+      settleAll([a, b], [link]);
+    }
+  };
+  minute();
+  minute();
+  for (const frame of late) b.post({ kind: "frame", session: link.id, frame });
+  minute();
+  expect(b.ask({ hubIds: ["alpha"] }).map(({ name }) => name.nodeId)).toEqual(NAMES);
 });

@@ -346,12 +346,16 @@ export class Importer {
     session?.send({ type: "ack", position: feed.head });
   }
 
-  /** giveUp ends a snapshot that comes in for a reason of this hub's own; if there is a session, it is asked for again later. */
+  /**
+   * giveUp ends a snapshot that comes in for a reason of this hub's own; if there is a session, it is asked for again later. That is said
+   * even shortly after a refusal: of a feed of which nothing is held the owner would else never hear again.
+   */
   #giveUp(peer: string, why: string, problem?: Failure): void {
     const session = this.#sessionOf(peer);
     this.#world.event("snapshot", "WARNING", "a snapshot that was coming in was given up", { hub: peer, fields: { why } });
     this.#drop(peer);
-    if (session !== undefined && problem !== undefined) this.#refuse(session, this.feeds.get(peer), problem, false);
+    if (session !== undefined && problem !== undefined)
+      this.#refuse(session, this.feeds.get(peer), problem, problem.reason === "FEED_GAP", true);
   }
 
   /** drop gives up what is half here of a peer, and the feed with it that would have come of it. */
@@ -419,7 +423,9 @@ export class Importer {
   }
 
   tick(): void {
-    for (const peer of this.receives.overdue()) this.#giveUp(peer, "nothing came for too long");
+    const late = failure("FEED_GAP", "nothing of the snapshot came for too long");
+    // What is held of the feed tells by the owner's next head whether more is needed.
+    for (const peer of this.receives.overdue()) this.#giveUp(peer, late.message, this.feeds.get(peer)?.epoch === 0 ? late : undefined);
     for (const feed of this.feeds.values()) feed.checkpointStep();
   }
 
