@@ -227,7 +227,7 @@ function forgePublicKey(key: KeyObject): forge.pki.rsa.PublicKey {
   return forge.pki.publicKeyFromPem(key.export({ type: "spki", format: "pem" }).toString());
 }
 
-/** UTF8String holds every character of a prefix; PrintableString, forge's default, has no underscore and no at sign. */
+/** nameOf uses UTF8String, which holds every character of a prefix; PrintableString, forge's default, has no underscore and no at sign. */
 function nameOf(parts: readonly NamePart[]): forge.pki.CertificateField[] {
   return parts.map((part) => ({ ...part, valueTagClass: forge.asn1.Type.UTF8 as unknown as forge.asn1.Class }));
 }

@@ -32,21 +32,21 @@ import { levelText, stateCell } from "./peers.ts";
 import { type Cell, table } from "./table.ts";
 import { messageJson, printJson } from "./verb.ts";
 
-/** AddFlags are the options of `peer add`. */
+/** PeerAddFlags are the options of `peer add`. */
 export interface PeerAddFlags extends OwnHubFlags, PeerFlags {
   /** File with the peer's CA certificate. */
   readonly ca?: string;
   readonly fingerprint?: readonly string[];
 }
 
-/** RevokeFlags are the options of `peer revoke`. */
+/** PeerRevokeFlags are the options of `peer revoke`. */
 export interface PeerRevokeFlags extends OwnHubFlags {
   /** File with the certificate. */
   readonly certificate?: string;
   readonly fingerprint?: readonly string[];
 }
 
-/** RemoveFlags are the options of `peer remove`. */
+/** PeerRemoveFlags are the options of `peer remove`. */
 export interface PeerRemoveFlags extends OwnHubFlags {
   readonly dryRun?: boolean;
 }

@@ -41,7 +41,7 @@ function nodeFilter(command: Command): Command {
     .option("--capability <name>", "only nodes that have this capability")
     .option("--online", "only nodes that are online")
     .option("--label <key=value>", "only nodes with this label (repeatable)", many)
-    .option("--prefix <text>", "only nodes whose id begins so");
+    .option("--prefix <text>", "only nodes whose id begins with this");
 }
 
 /** buildProgram declares every verb. */
@@ -102,7 +102,7 @@ function ownHub(command: Command): Command {
 }
 
 function ownHubVerbs(verb: Declare, program: Command): void {
-  const peer = program.command("peer").description("who the peers of the hub in this folder are; a running hub follows at once");
+  const peer = program.command("peer").description("manage the peers of the hub in this folder; a running hub applies changes at once");
   const load = async (): Promise<typeof import("./peer.ts")> => import("./peer.ts");
   ownHub(verb(peer, "list", "list the peers of the federation file, with their links if the hub runs", async () => (await load()).list));
   ownHub(verb(peer, "add <hub-id>", "pin a hub's CA and make it a peer, or change its entry", async () => (await load()).add))
@@ -137,7 +137,7 @@ function ownHubVerbs(verb: Declare, program: Command): void {
   ).option("--pin <digits>", "the PIN, instead of being asked for it");
   ownHub(verb(peer, "remove <hub-id>", "remove a peer; says what is deleted and what is kept", async () => (await load()).remove)).option(
     "--dry-run",
-    "only say it",
+    "only print what would happen",
   );
   ownHub(
     verb(peer, "trust <hub-id> <level>", "set the ceiling of a peer's trust: full, limited or minimal", async () => (await load()).trust),
@@ -149,7 +149,7 @@ function ownHubVerbs(verb: Declare, program: Command): void {
     verb(
       program,
       "doctor",
-      "look for what is wrong with the hub in this folder, and say how to mend it",
+      "diagnose the hub in this folder, and say how to fix what is wrong",
       async () => (await import("./doctor.ts")).run,
     ),
   );
@@ -160,7 +160,7 @@ function operatorVerbs(verb: Declare, program: Command): void {
     verb(
       program,
       "status",
-      "how the hub is: modules, peers, nodes and how current they are",
+      "show the state of the hub: modules, peers, nodes and how current they are",
       async () => (await import("./status.ts")).run,
     ),
   );
@@ -173,7 +173,7 @@ function operatorVerbs(verb: Declare, program: Command): void {
   );
   nodeFilter(
     operator(verb(program, "nodes", "list nodes of this hub and of its peers", async () => (await import("./nodes.ts")).run)),
-  ).option("--limit <n>", "at most so many");
+  ).option("--limit <n>", "maximum number of results");
   operator(
     verb(
       program,
@@ -194,15 +194,15 @@ function operatorVerbs(verb: Declare, program: Command): void {
     .option("--type <type>", "type of the value, instead of asking the hub for the capability's")
     .option("--traceparent <context>", "W3C trace context that the command belongs to (default: TRACEPARENT and TRACESTATE)");
   nodeFilter(operator(verb(program, "watch [node]", "print changes of nodes as they happen", async () => (await import("./watch.ts")).run)))
-    .option("--snapshot", "print what there is first")
+    .option("--snapshot", "print the current state first")
     .option("--nodes-only", "leave out state changes");
   operator(verb(program, "events", "list what happened, oldest first", async () => (await import("./events.ts")).run))
-    .option("-f, --follow", "go on with new events")
+    .option("-f, --follow", "continue with new events")
     .option("--kind <kind>", "only this kind, e.g. link-state (repeatable)", many)
-    .option("--severity <severity>", "at least debug, info, warning or error")
+    .option("--severity <severity>", "minimum severity: debug, info, warning or error")
     .option("--peer <hub>", "only about this peer")
     .option("--node <hub/node>", "only about this node")
-    .option("--limit <n>", "at most so many (default: 50; 10 before following)");
+    .option("--limit <n>", "maximum number of events (default: 50; 10 before following)");
   operator(verb(program, "links", "counters of each link", async () => (await import("./links.ts")).run));
   operator(
     verb(program, "feeds", "feeds that the hub holds, their positions and who has them", async () => (await import("./feeds.ts")).run),
@@ -261,8 +261,8 @@ function pkiVerbs(verb: Declare, program: Command): void {
   )
     .option("--fingerprint <sha256>", "SHA-256 of a certificate instead of its file (repeatable)", many)
     .option("--reason <text>", "why; it is kept in the list and in the event")
-    .option("--undo", "take them again")
-    .option("--force", "also the certificate that the hub itself shows");
+    .option("--undo", "accept them again")
+    .option("--force", "also a certificate that the hub itself uses");
   output(
     verb(
       pki,

@@ -26,12 +26,12 @@ import type { Settings } from "./settings.ts";
 const RECENT = 1_024;
 
 /**
- * Epochs of ours that a peer may claim to know are below this. What it gets instead rises with each start, and must stay below NUMBER_END
- * for ever: a link must not be beyond mending because of one word.
+ * EPOCH_BELIEVED bounds the epochs of this hub that a peer may claim to know. A claim makes this hub use a higher epoch, which then rises
+ * with each start and must never reach NUMBER_END: otherwise a single false claim would break the link permanently.
  */
 const EPOCH_BELIEVED = NUMBER_END / 2;
 
-/** CallerParts are what both sides of the core share. */
+/** Parts are what both sides of the core share. */
 export interface Parts {
   readonly hubId: string;
   readonly settings: Settings;

@@ -1,11 +1,11 @@
-/** How long nothing that a peer claims is believed after a claim that was: at first, and at most, twice as long each time, ms. */
+/** Pause, in ms, after a claim was believed, during which no further claim of that peer is: the first, and the longest. It doubles each time. */
 const FIRST_PAUSE_MS = 10_000;
 const LONGEST_PAUSE_MS = 3_600_000;
 
 /**
- * Claims bounds how often each peer is believed that this hub's store fell back in time. An honest peer has to say so once after a
- * start of this hub: from then on it knows nothing that this hub does not know. Whoever says so again may be lying, and each time
- * something is written, or, where the word counts for all, commands of others lose their outcome.
+ * Claims bounds how often this hub believes a peer that says that this hub's store was restored from a backup (PROTOCOL X15). An honest peer
+ * has to say so once after a start of this hub, because afterwards it knows nothing that this hub does not. A peer that repeats the claim may
+ * be lying, and every claim costs: this hub writes a new epoch, and if that is the epoch for all peers, their commands lose their outcomes.
  */
 export class Claims {
   readonly #pauses = new Map<string, { until: number; ms: number }>();

@@ -50,7 +50,7 @@ export interface HandlerParts {
   readonly traces: CommandTraces | undefined;
 }
 
-/** Handler serves callers: it posts their commands and carries the replies back. */
+/** CommandHandler serves callers: it posts their commands and carries the replies back. */
 export class CommandHandler {
   readonly #p: HandlerParts;
   readonly #streams = new Map<number, Stream>();
@@ -124,7 +124,7 @@ export class CommandHandler {
     this.#p.calls.answer(reply.corr, reply);
   }
 
-  /** end answers UNKNOWN to every caller that still waits: the hub stops, and nobody may be left hanging (S0-12). */
+  /** end answers UNKNOWN to every caller that still waits: the hub is stopping and must not leave any of them waiting (S0-12). */
   end(failure: Failure): void {
     const result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
     const replyTo = (corr: number): Reply => ({

@@ -87,7 +87,7 @@ const serviceAddress = (name: ServiceName) =>
     })
     .prefault({});
 
-/** hubConfig is what the process itself needs; each service adds its own section. */
+/** hubShape is the configuration of the process itself; each service adds a section. */
 export const hubShape = {
   hub_id: z
     .string()

@@ -11,7 +11,7 @@ export function nextIncarnation(file: string): number {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT")
       throw fail("NOT_CONFIGURED", `cannot read ${file}; give it to the user that runs the hub`, { cause: error });
   }
-  // A file that was damaged counts as lost: peers then see a higher incarnation by the time, never a lower one.
+  // A damaged file counts as lost, and counting starts at 1 again. Peers refuse such a session only while one of an earlier start still lives.
   const next = Number.isSafeInteger(last) && last >= 0 ? last + 1 : 1;
   try {
     makeFolder(dirname(file), 0o700);

@@ -309,7 +309,7 @@ export class HubProcess {
     const labels = ["hub", "runs", "version"] as const;
     const self = {
       name: "foedus_build_info",
-      help: "1; labels say which hub this is, what the process runs of it, and the version.",
+      help: "Always 1. Labels: hub ID, services that this process runs, version.",
       labels,
     };
     const ready = sampledGauge(this.#registry, {

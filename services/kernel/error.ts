@@ -1,5 +1,5 @@
 /**
- * Reasons are the closed list of why something failed. The schema (`foedus.common.v1.ErrorReason`) is the source:
+ * REASONS is the closed list of why something failed. The schema (`foedus.common.v1.ErrorReason`) is the source:
  * it gives each its gRPC code, retry answer and remedy; a test keeps the two lists equal.
  */
 export const REASONS = [

@@ -1,6 +1,6 @@
 import type { Failure } from "./error.ts";
 
-/** SessionId names a session between two hubs for one service: who dialled, in which boot, and its how-manieth session that is. */
+/** SessionId names a session between two hubs for one service: the hub that dialled, its boot counter, and the number of the session within that boot. */
 export interface SessionId {
   /** Hub that dialled. */
   readonly dialer: string;

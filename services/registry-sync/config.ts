@@ -147,7 +147,7 @@ export const registrySyncConfig = z
     ack_hold_ms: z.int().min(0).max(20).default(20).meta({
       unit: "ms",
       description:
-        "while even the fastest peer is more than 4 segments behind, a stream gets one acknowledgement in so long, which slows its sender down to what peers can take; 0 holds none",
+        "interval between acknowledgements of a stream while even the fastest peer is more than 4 segments behind; slows senders down to the pace of the peers; 0 disables it",
     }),
     checkpoint_ms: z.int().min(100).max(600_000).default(60_000).meta({
       unit: "ms",

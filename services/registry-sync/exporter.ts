@@ -327,7 +327,7 @@ export class Exporter {
     else this.#dropIdleJobs();
   }
 
-  /** compressed takes a part of a snapshot; false if the job is not of this exporter. */
+  /** compressed takes a part of a snapshot that was compressed; one of a job that was given up is dropped. */
   compressed(jobId: number, codec: number, bytes: Uint8Array): void {
     const job = this.#jobs.get(jobId);
     if (job === undefined) return;

@@ -54,7 +54,11 @@ export class RegistryMetrics {
       labels: ["peer"],
     });
     this.#entries = counter(registry, { name: "foedus_registry_sync_entries_total", help: "Entries of those segments.", labels: ["peer"] });
-    this.#bytes = counter(registry, { name: "foedus_registry_sync_bytes_total", help: "Bytes of those segments.", labels: ["peer"] });
+    this.#bytes = counter(registry, {
+      name: "foedus_registry_sync_bytes_total",
+      help: "Bytes of segments that this hub closed (peer empty) or took in from a peer.",
+      labels: ["peer"],
+    });
     this.#refused = counter(registry, {
       name: "foedus_registry_sync_refused_total",
       help: "Segments and snapshots that were refused, by the peer that they came from or went to.",

@@ -68,7 +68,7 @@ const STAMP = 1e12;
 /** Each 16th value carries its time, in both systems, so that reading the clock does not weigh. */
 const STAMP_MASK = 15;
 
-/** nodeId of a push's node. */
+/** pushNodeId is the ID of the node in a push. */
 export const pushNodeId = (index: number): string => `node-${String(index).padStart(5, "0")}`;
 
 /** pushNode has one key per kind. */

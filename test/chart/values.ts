@@ -35,7 +35,7 @@ const size = (fallback: string) =>
     .string()
     .regex(/^[0-9]+(?:Mi|Gi|Ti)$/)
     .default(fallback)
-    .meta({ description: "size of its volume" });
+    .meta({ description: "size of the volume" });
 
 /**
  * The requests are for a hub with 10 idle links, as docs/BENCHMARKS.md ("idle") measures it. What a hub needs under load is
@@ -95,7 +95,7 @@ const peer = z.strictObject({
   revoked: z
     .array(z.string().regex(/^(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}$/))
     .optional()
-    .meta({ description: "SHA-256 fingerprints of the peer's certificates that are no longer to be believed" }),
+    .meta({ description: "SHA-256 fingerprints of certificates of the peer that must be refused" }),
 });
 
 /** userOrGroup is an id of the pod's processes; null leaves it to the cluster. */
@@ -146,7 +146,7 @@ const chartValues = z.strictObject({
         description:
           "how peers outside the cluster reach the peer-facing services; mutual TLS must reach the pod, so never through a proxy that ends TLS. ClusterIP: not at all",
       }),
-      annotations: map("of the Services of type NodePort or LoadBalancer"),
+      annotations: map("annotations of the Services of type NodePort or LoadBalancer"),
       sharedAddress: flag(
         false,
         "with LoadBalancer in mode split: your implementation puts the Services on one address (by annotations); else each has an address of its own, and each needs a services.<name>.advertise.host",
@@ -176,7 +176,7 @@ const chartValues = z.strictObject({
       telemetry: z.strictObject(common("telemetry", 18_803, SPLIT_RESOURCES, "1Gi")).prefault({}),
     })
     .prefault({})
-    .meta({ description: "hub counts in single mode, the others in split mode" }),
+    .meta({ description: "settings of each workload: `hub` applies in single mode, the others in split mode" }),
   ip: z
     .strictObject({
       families: z
@@ -221,19 +221,19 @@ const chartValues = z.strictObject({
       extraDnsNames: z
         .array(z.string())
         .default([])
-        .meta({ description: "further names in the service certificates; advertised ones are in them" }),
+        .meta({ description: "additional DNS names in the service certificates; advertised names are included automatically" }),
       extraIps: z
         .array(z.string())
         .default([])
-        .meta({ description: "further addresses in the service certificates; advertised ones are in them" }),
+        .meta({ description: "additional addresses in the service certificates; advertised addresses are included automatically" }),
       extra: z
         .array(leaf)
         .default([])
-        .meta({ description: "further certificates, e.g. of gateways: secret, kind, name, and role or prefixes" }),
+        .meta({ description: "additional certificates, e.g. of gateways: secret, kind, name, and role or prefixes" }),
       bootstrap: z
         .strictObject({
           schedule: text("cron line of the renewal; certificates are renewed when a third of their life is left", "17 3 * * *"),
-          resources: resources({ cpu: "50m", memory: "96Mi" }, { memory: "256Mi" }, "of the Job, which runs for some seconds"),
+          resources: resources({ cpu: "50m", memory: "96Mi" }, { memory: "256Mi" }, "resources of the Job, which runs for a few seconds"),
         })
         .prefault({}),
       certManager: z
@@ -245,9 +245,9 @@ const chartValues = z.strictObject({
               group: text("", "cert-manager.io"),
             })
             .prefault({}),
-          caDuration: text("life of the CA that the chart makes", "87600h"),
-          duration: text("life of service certificates", "2160h"),
-          renewBefore: text("how long before their end they are renewed", "720h"),
+          caDuration: text("lifetime of the CA that the chart creates", "87600h"),
+          duration: text("lifetime of service certificates", "2160h"),
+          renewBefore: text("how long before expiry they are renewed", "720h"),
         })
         .prefault({}),
       existing: z
@@ -264,42 +264,47 @@ const chartValues = z.strictObject({
     .prefault({}),
   persistence: z
     .strictObject({
-      enabled: flag(true, "false, for trials: Deployments that forget all at each restart: peers see a new hub, commands may run twice"),
-      storageClass: text("empty: the cluster's default. A local disk or block device; SQLite must not be on NFS"),
+      enabled: flag(
+        true,
+        "false, for trials only: Deployments that lose everything at each restart; peers see a new hub, and commands may run twice",
+      ),
+      storageClass: text("storage class; empty: the cluster's default. Use a local disk or block device: SQLite must not be on NFS"),
       accessMode: z.enum(["ReadWriteOnce", "ReadWriteOncePod"]).default("ReadWriteOnce"),
-      annotations: map("of the volume claims"),
+      annotations: map("annotations of the volume claims"),
       whenDeleted: z
         .enum(["Retain", "Delete"])
         .default("Retain")
-        .meta({ description: "what becomes of the volumes when the release is deleted" }),
+        .meta({ description: "whether volumes are kept when the release is deleted" }),
     })
     .prefault({}),
-  serviceAccount: z.strictObject({ annotations: map("of the hub's account, which has no rights and no token") }).prefault({}),
-  podAnnotations: map("of the hub's pods"),
-  podLabels: map("of the hub's pods"),
-  env: objects("further environment variables, as in a pod"),
-  extraVolumes: objects("further volumes of the hub's pods, such as a Secret that config.tracing.headers_file points into"),
-  extraVolumeMounts: objects("where they are mounted in the hub's containers"),
+  serviceAccount: z
+    .strictObject({ annotations: map("annotations of the hub's service account, which has no permissions and no token") })
+    .prefault({}),
+  podAnnotations: map("annotations of the hub's pods"),
+  podLabels: map("labels of the hub's pods"),
+  env: objects("additional environment variables of the hub's containers, as in a pod"),
+  extraVolumes: objects("additional volumes of the hub's pods, such as a Secret for config.tracing.headers_file"),
+  extraVolumeMounts: objects("mounts of these volumes in the hub's containers"),
   podSecurity: z
     .strictObject({
-      runAsUser: userOrGroup("user of the processes; null: the cluster's choice. OpenShift is recognised and chooses by itself"),
-      runAsGroup: userOrGroup("their group; null: the cluster's choice"),
-      fsGroup: userOrGroup("group that volumes and Secrets belong to; null: the cluster's choice"),
+      runAsUser: userOrGroup("user ID of the processes; null lets the cluster choose. On OpenShift the cluster always chooses"),
+      runAsGroup: userOrGroup("group ID of the processes; null lets the cluster choose"),
+      fsGroup: userOrGroup("group that owns volumes and Secrets; null lets the cluster choose"),
     })
     .prefault({}),
-  nodeSelector: map("of all pods"),
-  tolerations: objects("of all pods"),
-  affinity: z.looseObject({}).default({}).meta({ description: "of the hub's pods" }),
-  priorityClassName: text("of the hub's pods"),
+  nodeSelector: map("node selector of all pods"),
+  tolerations: objects("tolerations of all pods"),
+  affinity: z.looseObject({}).default({}).meta({ description: "affinity of the hub's pods" }),
+  priorityClassName: text("priority class of the hub's pods"),
   spread: z
     .strictObject({
-      enabled: flag(false, "put the services of a split hub on different nodes"),
-      topologyKey: text("what counts as different", "kubernetes.io/hostname"),
+      enabled: flag(false, "spread the services of a split hub over different nodes"),
+      topologyKey: text("node label that tells locations apart", "kubernetes.io/hostname"),
       whenUnsatisfiable: z.enum(["ScheduleAnyway", "DoNotSchedule"]).default("ScheduleAnyway"),
       nodeTaintsPolicy: z
         .enum(["Honor", "Ignore"])
         .default("Honor")
-        .meta({ description: "Honor: a node that no pod of the hub may run on, such as a control plane, does not count as empty" }),
+        .meta({ description: "Honor: nodes that the pods cannot run on, such as control planes, are not counted" }),
     })
     .prefault({}),
   unreachableSeconds: z
@@ -307,60 +312,71 @@ const chartValues = z.strictObject({
     .min(0)
     .max(3_600)
     .default(300)
-    .meta({ description: "how long after a node is lost its pods are given up and started elsewhere" }),
-  terminationGracePeriodSeconds: z.int().min(1).max(600).default(30).meta({ description: "more than config.stop_grace_ms" }),
+    .meta({ description: "seconds after the loss of a node until its pods are started elsewhere" }),
+  terminationGracePeriodSeconds: z
+    .int()
+    .min(1)
+    .max(600)
+    .default(30)
+    .meta({ description: "seconds that a pod gets to stop; must exceed config.stop_grace_ms" }),
   startupSeconds: z
     .int()
     .min(10)
     .max(3_600)
     .default(300)
-    .meta({ description: "longest start: a large store is read before the port opens" }),
+    .meta({ description: "maximum seconds for a start; a large store is read before the port opens" }),
   podDisruptionBudget: z
     .strictObject({
-      enabled: flag(true, "of all pods of the hub together"),
-      maxUnavailable: z.int().min(0).max(4).default(1).meta({ description: "1: a drain takes one service at a time; 0 stops drains" }),
+      enabled: flag(true, "one disruption budget for all pods of the hub"),
+      maxUnavailable: z.int().min(0).max(4).default(1).meta({ description: "1 lets a drain evict one service at a time; 0 blocks drains" }),
     })
     .prefault({}),
   networkPolicy: z
     .strictObject({
-      enabled: flag(true, "who may reach what; needs a network plugin that enforces it"),
-      peersFrom: objects("who connects as a peer (`from` of a NetworkPolicy); empty: anyone if expose.type is not ClusterIP, else nobody"),
-      clientsFrom: objects("gateways, nodes, executors and operators; empty: every pod of the namespace"),
-      metricsFrom: objects("who scrapes; empty: pods labelled app.kubernetes.io/name=prometheus in any namespace"),
+      enabled: flag(true, "restrict traffic; needs a network plugin that enforces NetworkPolicy"),
+      peersFrom: objects("sources of peers (`from` of a NetworkPolicy); empty: anyone if expose.type is not ClusterIP, else nobody"),
+      clientsFrom: objects("sources of gateways, nodes, executors and operators; empty: every pod of the namespace"),
+      metricsFrom: objects("sources of scrapes; empty: pods labelled app.kubernetes.io/name=prometheus in any namespace"),
       dnsTo: z
         .array(z.looseObject({}))
         .default([{ namespaceSelector: { matchLabels: { "kubernetes.io/metadata.name": "kube-system" } } }])
-        .meta({ description: "where names are looked up" }),
-      peersTo: objects("where peers are; empty: anywhere except the ranges of peersToExcept"),
+        .meta({ description: "DNS servers that the pods may use" }),
+      peersTo: objects("destinations of peers; empty: anywhere except peersToExcept"),
       peersToExcept: z
         .array(z.string())
         .default(["169.254.0.0/16"])
-        .meta({ description: "ranges, IPv4 and IPv6, that are never a peer, such as the metadata of clouds" }),
+        .meta({ description: "IPv4 and IPv6 ranges that are never a peer, such as cloud metadata" }),
       peersPorts: z
         .array(z.strictObject({ port: z.int().min(1).max(65_535), endPort: z.int().min(1).max(65_535).optional() }))
         .min(1)
         .default([{ port: 443 }, { port: 18_800, endPort: 18_803 }, { port: 30_000, endPort: 32_767 }])
-        .meta({ description: "ports that peers advertise: by default those of a Gateway, of a hub as it is delivered, and node ports" }),
-      extraEgress: objects("further egress rules, e.g. to an OpenTelemetry collector"),
+        .meta({ description: "ports that peers advertise; default: those of a Gateway, of a hub with default ports, and node ports" }),
+      extraEgress: objects("additional egress rules, e.g. to an OpenTelemetry collector"),
     })
     .prefault({}),
   metrics: z
     .strictObject({
       serviceMonitor: z
         .strictObject({
-          enabled: flag(false, "scrape over mutual TLS; needs the prometheus-operator"),
+          enabled: flag(false, "ServiceMonitor that scrapes over mutual TLS; needs the prometheus-operator"),
           interval: text("", "30s"),
           scrapeTimeout: text("", "10s"),
-          labels: map("that your Prometheus selects by"),
+          labels: map("labels that your Prometheus selects by"),
         })
         .prefault({}),
       prometheusRule: z
-        .strictObject({ enabled: flag(false, "alerts; needs the prometheus-operator"), labels: map("that your Prometheus selects by") })
+        .strictObject({
+          enabled: flag(false, "PrometheusRule with the alerts; needs the prometheus-operator"),
+          labels: map("labels that your Prometheus selects by"),
+        })
         .prefault({}),
       dashboard: z
         .strictObject({
           enabled: flag(false, "Grafana dashboard as a ConfigMap for its sidecar"),
-          labels: z.record(z.string(), z.string()).default({ grafana_dashboard: "1" }).meta({ description: "that the sidecar selects by" }),
+          labels: z
+            .record(z.string(), z.string())
+            .default({ grafana_dashboard: "1" })
+            .meta({ description: "labels that the sidecar selects by" }),
         })
         .prefault({}),
     })

@@ -200,7 +200,7 @@ function uniqueId(text: string, ids: Set<string>): string {
   return id;
 }
 
-/** hubOf deals the nodes to hubs by vendor, so that each hub is a plausible owner. */
+/** dealByVendor deals the nodes to hubs by vendor, so that each hub is a plausible owner. */
 export function dealByVendor(nodes: readonly Node[], hubs: readonly string[]): Map<string, Node[]> {
   const dealt = new Map<string, Node[]>(hubs.map((hub) => [hub, []]));
   const sizes = new Map<string, number>();

@@ -28,8 +28,8 @@ function caught(pid: number): ReadonlySet<string> {
   return new Set(Object.entries(NUMBERS).flatMap(([name, n]) => (mask & (1n << BigInt(n - 1)) ? [name] : [])));
 }
 
-/** hub runs one with its own data folder, so that nothing is left of the one before. */
 let n = 0;
+/** hub starts a hub with a data folder of its own, so that nothing is left of the one before. */
 function hub(...more: readonly string[]): Running {
   return start(["hub", "--config", "hub.json", "--json", "--set", `data_dir=data-${++n}`, ...more], { cwd: folder });
 }

@@ -51,7 +51,7 @@ export const forgetfulStore: Sabotage = {
   },
 };
 
-/** Never takes in a segment. */
+/** deafImporter never applies a segment. */
 export const deafImporter: Sabotage = {
   registry: (core, hub) =>
     bend(core, { input: (input) => (hub === 0 && input.kind === "frame" && input.frame.type === "segment" ? undefined : input) }),

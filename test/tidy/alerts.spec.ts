@@ -61,7 +61,7 @@ describe("S4-20 alerts", () => {
     ).toEqual(ALERTS.map((alert) => [alert.name, alert.name.toLowerCase(), field(alert, "severity")]));
     for (const entry of RUNBOOK.split(/^## /m).slice(1)) {
       expect(entry).toMatch(/^\w+\n\n\S[\s\S]*\nLook:\n\n```sh\nfoedus /);
-      expect(entry).toMatch(/\nMend:\n\n- /);
+      expect(entry).toMatch(/\nFix:\n\n- /);
     }
     const links = [...RUNBOOK.matchAll(/\]\(#(\w+)\)/g)].map((match) => match[1]!);
     expect(links.filter((anchor) => !NAMES.some((name) => name.toLowerCase() === anchor))).toEqual([]);

@@ -33,7 +33,7 @@ export function sources(): string[] {
   return ["services", "cli", "certs", "test", "tools"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")));
 }
 
-/** isSpec tells tests and what only tests use from what ships. */
+/** isTest tells tests and what only tests use from what ships. */
 export function isTest(path: string): boolean {
   return path.endsWith(".spec.ts") || path.startsWith("test/");
 }

@@ -49,7 +49,7 @@ function importsOf(path: string): Import[] {
   return found;
 }
 
-/** pure tells whether a file of a service belongs to its core: it is named so, or it imports nothing impure itself and a pure file imports it. */
+/** allowed tells why a file may not import another one, or undefined. */
 function allowed(item: Import): string | undefined {
   const from = areaOf(item.from);
   if (from === "test" || item.from.endsWith(".spec.ts")) return undefined;

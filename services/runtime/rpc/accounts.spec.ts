@@ -31,7 +31,7 @@ beforeAll(async () => {
   auth = bearer(tokenFor("beta", peer)).metadata;
 });
 
-/** streamsAt counts the HTTP/2 streams that a server holds, over all its connections. */
+/** noCalls waits until a server holds no call any more. */
 const noCalls = (fixture: Fixture) => until(() => fixture.server.calls === 0 && fixture.server.held === 0);
 
 describe("what a caller that is refused, or does not read, holds", () => {

@@ -87,7 +87,7 @@ export interface CallOptions {
   readonly rawResponses?: boolean;
 }
 
-/** ClientStream is the client's side of a bidi or client stream. */
+/** ClientDuplex is the client's side of a bidi or client stream. */
 export interface ClientDuplex<Req, Res> extends Outbound<Req> {
   readonly responses: AsyncIterable<Res>;
   /** opened resolves when the server's headers arrived, rejects with FoedusError if the call failed before. */

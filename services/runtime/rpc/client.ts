@@ -309,7 +309,7 @@ export function createClient<S extends GenService<GenServiceMethods>>(service: S
   return client as ClientOf<S>;
 }
 
-/** Caller makes calls: over the network or in this process. */
+/** Calls makes calls: over the network or in this process. */
 export interface Calls {
   unary(method: DescMethod, request: Message | RawMessage, options?: CallOptions): Promise<Message>;
   serverStream(method: DescMethod, request: Message | RawMessage, options?: CallOptions): AsyncIterable<Message>;

@@ -61,7 +61,7 @@ export interface ConnectionOptions {
   readonly accounts: Accounts;
 }
 
-/** Target says which connections to cut: those of a hub, or those that a predicate picks. */
+/** CutTarget says which connections to cut: those of a hub, or those that a predicate picks. */
 export type CutTarget = string | ((connection: { readonly hubId: string; readonly thumbprint: string }) => boolean);
 
 /** How long the calls of a connection that is retired have to end by themselves, ms. */

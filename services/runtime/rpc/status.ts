@@ -122,7 +122,7 @@ export function failureToStatus(failure: RequestFailure): Status {
   return { code: rule.code, details, metadata };
 }
 
-/** Bug is what unknown exceptions become: logged with an id, of which only the id leaves. */
+/** BugReporter logs unknown exceptions under an ID; only the ID leaves the process. */
 export interface BugReporter {
   readonly ids: Pick<Entropy, "id">;
   readonly log: Logger;
