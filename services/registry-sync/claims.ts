@@ -7,7 +7,7 @@ import type { World } from "./world.ts";
 /** signedByUs tells whether a position is shown to be one that this hub signed: nobody else can make such a claim (PROTOCOL O4, O5). */
 export function signedByUs(world: World, from: FeedPosition, proof: FeedProof | undefined): boolean {
   const { codec, crypto, publicKey, hubId } = world.o;
-  if (proof === undefined || publicKey === undefined) return false;
+  if (proof === undefined) return false;
   const segment = readSegment(codec, crypto, proof.segment);
   if (segment !== undefined) {
     const { header, digest, headerBytes, signature } = segment;

@@ -1,3 +1,5 @@
+import { cpSync } from "node:fs";
+import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
@@ -341,4 +343,37 @@ describe("the client", { timeout: 30_000 }, () => {
     stranger.set("n-1", "temperature", 1);
     expect(await failureOfCall(stranger.drain())).toMatchObject({ reason: "ACCESS_DENIED" });
   });
+});
+
+test("E4 a hub that was restored from a backup believes a peer that shows what it signed, and opens an epoch", {
+  timeout: 60_000,
+}, async () => {
+  const [a, b] = [new RegistryHub(cas[0]), new RegistryHub(cas[1])];
+  const store = join(a.dir, "registry-sync.db");
+  try {
+    await Promise.all([a.start([cas[1]]), b.start([cas[0]])]);
+    const say = async (nodeId: string): Promise<void> => {
+      const gateway = RegistryClient.connect(a.remote(cas[0].gateway("zigbee")));
+      await gateway.registerAll([sensor(nodeId)]);
+      gateway.close();
+      pair(a, b);
+      await until(async () => idsOf(await listOf(b, "alpha")).includes(nodeId));
+    };
+    await say("kept");
+    await a.stop();
+    cpSync(store, `${store}.backup`);
+    await a.start([cas[1]]);
+    await say("lost");
+    await a.stop();
+    cpSync(`${store}.backup`, store);
+    await a.start([cas[1]]);
+    await say("new");
+    expect(idsOf(await listOf(b, "alpha"))).toEqual(["kept", "new"]);
+    const told = a.events.map(({ text }) => text);
+    expect(told).toContain("a peer showed that it holds more of this hub's feed than this hub does");
+    expect(told.filter((text) => text.includes("without proof"))).toEqual([]);
+  } finally {
+    await Promise.all([a.stop(), b.stop()]);
+    for (const hub of [a, b]) hub.remove();
+  }
 });

@@ -17,6 +17,7 @@ export interface OwnFeedKey {
   readonly serial: number;
   /** Signs with the key. */
   readonly crypto: Crypto;
+  readonly publicKey: Uint8Array;
   /** The SignedKeyStatement as it is now. */
   statement(): Uint8Array;
   /** takeRenewed is true, once, after the certificate was renewed. */
@@ -55,6 +56,7 @@ export const SYSTEM_GROUND: Ground = {
     return {
       serial: held.serial,
       crypto: createCrypto(held.key),
+      publicKey: held.key.publicKey,
       statement: () => statement.bytes,
       takeRenewed: () => statement.takeRenewed(),
     };

@@ -306,8 +306,9 @@ describe("F-14 F-15 half-way states", () => {
   });
 
   test("F-14 a checkpoint begun during a snapshot does not outlive it", () => {
-    const crypto = createCrypto(keyOf("beta"));
-    const options = { ...REGISTRY_DEFAULTS, hubId: "beta", codec: segmentCodec, crypto, limits: LIMITS, partBytes: 100 };
+    const key = keyOf("beta");
+    const own = { crypto: createCrypto(key), publicKey: key.publicKey };
+    const options = { ...REGISTRY_DEFAULTS, ...own, hubId: "beta", codec: segmentCodec, limits: LIMITS, partBytes: 100 };
     const world = new World(options, new Hlc(60_000));
     const feed = new ImportFeed(world, "alpha");
     const put = (table: FeedTable, ref: number, id: string): void => {

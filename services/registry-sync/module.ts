@@ -103,6 +103,7 @@ class RegistryModule implements RegistrySync {
       hubId: platform.hubId,
       codec: segmentCodec,
       crypto: feedKey.crypto,
+      publicKey: feedKey.publicKey,
       keySerial: feedKey.serial,
     });
     core.restore(store, { bootId: ground.bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability });

@@ -16,8 +16,9 @@ import { REGISTRY_DEFAULTS } from "./world.ts";
 test("F-14 what an owner told to forget is not said to be forgotten while the store refuses the deletion, however often it is asked", async () => {
   const clock = new ManualClock();
   const store = new MemoryStore();
-  const crypto = createCrypto(keyOf("beta"));
-  const core = new RegistryCore({ ...REGISTRY_DEFAULTS, hubId: "beta", codec: segmentCodec, crypto, limits: LIMITS });
+  const key = keyOf("beta");
+  const own = { crypto: createCrypto(key), publicKey: key.publicKey };
+  const core = new RegistryCore({ ...REGISTRY_DEFAULTS, ...own, hubId: "beta", codec: segmentCodec, limits: LIMITS });
   core.restore(store, { bootId: "boot", durability: "full" });
   const left: Output[] = [];
   const driver = createDriver<Input, Effect>({

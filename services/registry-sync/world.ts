@@ -16,8 +16,8 @@ export interface RegistryOptions {
   readonly limits: Limits;
   /** Serial of the key that `crypto.sign` uses. */
   readonly keySerial: number;
-  /** Public half of that key, to know again what this hub signed. Without it nothing that a peer claims about our feeds is believed. */
-  readonly publicKey?: Uint8Array;
+  /** Public half of that key, to know again what this hub signed (E4). */
+  readonly publicKey: Uint8Array;
   /** Shares besides `full`. */
   readonly shares: readonly ShareRules[];
   /** Rules that a peer's nodes must pass to be taken in; undefined takes all. */

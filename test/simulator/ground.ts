@@ -62,6 +62,7 @@ export class SimGround implements Ground {
     return {
       serial,
       crypto: simCrypto(hubId, serial),
+      publicKey: feedKeyOf(hubId, serial),
       statement: () => {
         const statement: Statement = { hubId, serial, revokesUpTo, certificate: certificate() };
         return Buffer.from(JSON.stringify(statement));
