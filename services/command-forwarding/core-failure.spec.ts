@@ -67,15 +67,23 @@ const cancel = (corr: number): Input => ({ kind: "cancel", client: 1, corrs: [co
 
 describe("D6 after the core failed", () => {
   test("an input that is offered is not tried for ever", async () => {
-    const { clock, driver, turn, calls } = stage(broken, 1);
-    turn.post(cancel(1));
-    const waiting = failureOfCall(calls.offer(cancel(2)) as Promise<void>);
+    const { clock, driver, turn, calls, seen } = stage(broken, 1);
+    expect(turn.post(cancel(1))).toBe(true);
+    let over = false;
+    const waiting = failureOfCall(calls.offer(cancel(2)) as Promise<void>).finally(() => {
+      over = true;
+    });
+    await Promise.resolve();
+    // It waits for room, and the core has not failed yet.
+    expect([driver.state, seen(), over]).toEqual(["running", 1, false]);
     clock.turn();
     expect(driver.state).toBe("failed");
     expect([(await waiting).reason, (await failureOfCall(calls.offer(cancel(3)) as Promise<void>)).reason]).toEqual([
       "SHUTTING_DOWN",
       "SHUTTING_DOWN",
     ]);
+    // The first is not offered again after the failure, the second once at most.
+    expect(seen()).toBeLessThanOrEqual(2);
   });
 
   test("the stream of a caller ends, also one that waited for room", async () => {

@@ -395,7 +395,7 @@ describe("what else comes to the door", () => {
   });
 
   test("one address cannot take all connections: the fifth is closed", async () => {
-    const { invite } = await open();
+    const { invite, admitted } = await open();
     const held = await Promise.all(
       Array.from(
         { length: 4 },
@@ -406,12 +406,17 @@ describe("what else comes to the door", () => {
           }),
       ),
     );
+    let ended = 0;
+    for (const socket of held) socket.on("end", () => ended++).on("close", () => ended++);
     await closes(connectTcp(invite.port, "127.0.0.1"));
+    // It is closed for being the fifth. The others are older and say as little, so a deadline would have ended them first.
+    expect(ended).toBe(0);
     for (const socket of held) socket.destroy();
     // A place is free again as soon as the door has seen the others go.
     for (;;) {
       const end = await knock(lab, invite, PIN).catch((error: unknown) => error);
       if (!(end instanceof Error)) break;
     }
+    expect(admitted).toHaveLength(1);
   });
 });

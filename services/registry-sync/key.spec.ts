@@ -1,10 +1,10 @@
-import { X509Certificate } from "node:crypto";
+import { constants, sign, X509Certificate } from "node:crypto";
 import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
+import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { type ForeignOptions, foreignPki, hasOpenssl } from "../../test/testca/foreign.ts";
@@ -76,6 +76,41 @@ describe("key statements", () => {
     expect(answer).toMatchObject({ reason: "FEED_KEY_INVALID", message: expect.stringMatching(words) });
   };
 
+  /** said signs any statement as a hub would sign its own, with the key of one certificate and the chain of another if need be. */
+  const said = (
+    more: MessageInitShape<typeof FeedKeyStatementSchema>,
+    { by = alpha.service(), shown = by, word = "foedus.feed-key.v1\0" }: { by?: Credential; shown?: Credential; word?: string } = {},
+  ): Uint8Array => {
+    const wall = alpha.now.getTime();
+    const text = create(FeedKeyStatementSchema, {
+      hubId: "alpha",
+      key: held.key.publicKey,
+      serial: 1,
+      notBeforeMs: BigInt(wall - 1_000),
+      notAfterMs: BigInt(wall + 1_000),
+      ...more,
+    });
+    const statement = toBinary(FeedKeyStatementSchema, text);
+    const pss = { key: by.keyPem, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 };
+    const signature = sign("sha256", Buffer.concat([Buffer.from(word), statement]), pss);
+    const chain = [new X509Certificate(shown.certificatePem).raw];
+    return toBinary(SignedKeyStatementSchema, create(SignedKeyStatementSchema, { statement, signature, chain }));
+  };
+
+  test("PROTOCOL K2, K3 and K5 each thing that is wrong with a statement has a reason of its own", () => {
+    expect(verifyKeyStatement(said({}), check(alpha))).toMatchObject({ serial: 1, revokesUpTo: 0 });
+    expect(verifyKeyStatement(said({ serial: 3, revokesUpTo: 2 }), check(alpha))).toMatchObject({ serial: 3, revokesUpTo: 2 });
+    const wall = BigInt(alpha.now.getTime());
+    refused(said({ notAfterMs: wall }), check(alpha), /^the feed key statement is outside its validity$/);
+    refused(said({ notBeforeMs: wall + 1n }), check(alpha), /^the feed key statement is outside its validity$/);
+    refused(said({ serial: 2, revokesUpTo: 2 }), check(alpha), /revokes itself/);
+    refused(said({ serial: 0 }), check(alpha), /names no usable key/);
+    refused(said({ key: held.key.publicKey.subarray(1) }), check(alpha), /names no usable key/);
+    refused(said({ hubId: "beta" }), check(alpha), /is for beta and came from alpha/);
+    refused(said({}, { word: "foedus.snapshot.v1\0" }), check(alpha), /signature of the feed key statement is wrong/);
+    refused(said({}, { shown: alpha.service("telemetry") }), check(alpha), /signature of the feed key statement is wrong/);
+  });
+
   test("others are not", () => {
     const good = statement(alpha.service());
     refused(statement(alpha.service("printer")), check(alpha), /printer/);
@@ -85,11 +120,11 @@ describe("key statements", () => {
     refused(good, check(beta), /not by a service of beta/);
     refused(statement(beta.impersonating("alpha")), check(alpha), /not signed by a CA of alpha/);
     refused(good, check(alpha, { bundle: [] }), /not signed by a CA/);
-    refused(good, check(alpha, { nowWall: alpha.now.getTime() + 400 * 86_400_000 }), /outside its validity/);
+    refused(good, check(alpha, { nowWall: alpha.now.getTime() + 400 * 86_400_000 }), /^the certificate of .* outside its validity/);
     const credential = alpha.service();
     refused(statement(credential), check(alpha, { revoked: [thumbprintOf(new X509Certificate(credential.certificatePem))] }), /revoked/);
     refused(Uint8Array.of(1, 2, 3), check(alpha), /malformed/);
-    refused(new Uint8Array(0), check(alpha), /certificate|malformed/);
+    refused(new Uint8Array(0), check(alpha), /has no certificate/);
   });
 
   const kinds: readonly ForeignOptions[] = [
@@ -128,7 +163,7 @@ describe("key statements", () => {
     refused(
       toBinary(SignedKeyStatementSchema, create(SignedKeyStatementSchema, { ...signed, statement: changed })),
       check(alpha),
-      /signature|malformed|validity/,
+      /signature of the feed key statement is wrong/,
     );
   });
 

@@ -34,10 +34,25 @@ test("lines are JSON with level, time, message and fields; the level changes whi
   expect(String(lines[0]?.["time"])).toMatch(/^\d{4}-\d\d-\d\dT/);
 });
 
-test("a log that cannot be written does not take the hub down, and flush does not hang", async () => {
-  const log = createLogger({ level: "info", destination: "/dev/full" });
-  for (let i = 0; i < 3; i++) log.info({ i }, "line");
-  await log.close();
+test("a log that cannot be written does not take the process down, and neither flush nor close waits for it", () => {
+  const script = `
+    import { createLogger } from "#runtime/log/log.ts";
+    const log = createLogger({ level: "info", destination: "/dev/full" });
+    const times = [];
+    for (const end of [() => log.flush(), () => log.close()]) {
+      for (let i = 0; i < 3; i++) log.info({ i }, "line");
+      const before = performance.now();
+      await end();
+      times.push(performance.now() - before);
+    }
+    process.stdout.write(JSON.stringify({ times, failing: log.sink.failing }));
+  `;
+  const run = spawnSync(process.execPath, ["--input-type=module-typescript", "-e", script], { encoding: "utf8", timeout: 30_000 });
+  expect([run.status, run.signal]).toEqual([0, null]);
+  const { times, failing } = JSON.parse(run.stdout) as { times: number[]; failing: string };
+  expect(failing).toBe("ENOSPC");
+  // Each would take a second if it waited for what cannot be written.
+  for (const ms of times) expect(ms).toBeLessThan(900);
 });
 
 test("F-10 a log that fails is told once, and its lines are counted; a flush after the failure does not wait", async () => {
