@@ -9,6 +9,13 @@ const GATEWAY = "spiffe://home/gateway/bridge";
 const ADMIN = "spiffe://home/operator/admin";
 const ANY: Scope = { kind: "gateway", prefixes: [] };
 
+/** valueOf is an encoded Value of so many bytes: none, or JSON. */
+function valueOf(bytes: number): Uint8Array {
+  if (bytes === 0) return NO_VALUE;
+  const length = bytes - 3;
+  return Buffer.concat([Uint8Array.of(0x32, (length & 0x7f) | 0x80, length >> 7), Buffer.from(`"${"a".repeat(length - 2)}"`)]);
+}
+
 /** A hub with nodes of its own whose executors answer when the test says so. */
 class Bench {
   mono = 1_000;
@@ -54,7 +61,7 @@ class Bench {
 
   /** finish lets every task end, with values of so many bytes. */
   finish(bytes = 0): void {
-    const reports = this.tasks.splice(0).map(({ taskId }) => ({ taskId, value: new Uint8Array(bytes), failure: undefined }));
+    const reports = this.tasks.splice(0).map(({ taskId }) => ({ taskId, value: valueOf(bytes), failure: undefined }));
     this.take(this.hub.give({ kind: "reports", executor: 1, reports }));
   }
 
@@ -115,6 +122,7 @@ describe("S-3 F-12 idempotency keys", () => {
     const bench = new Bench();
     bench.send(EVIL, "evil", "k");
     const message = new Uint8Array(256 * 1024);
+    message.set([0x2a, 18], 5);
     const reports = bench.tasks.splice(0).map(({ taskId }) => ({ taskId, value: message.subarray(5, 25), failure: undefined }));
     bench.take(bench.hub.give({ kind: "reports", executor: 1, reports }));
     const { value } = bench.replies.at(-1)?.result ?? { value: message };
