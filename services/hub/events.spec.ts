@@ -9,9 +9,11 @@ import {
   Severity,
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { Platform } from "#runtime/module.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
+import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { createTelemetry } from "../telemetry/index.ts";
@@ -33,7 +35,13 @@ async function stage(eventsKept: number) {
     listEvents(request: unknown): Promise<{ events: { text: string }[] }>;
   };
   const forwarder = new EventForwarder({ clock, log: silentLogger, metrics });
-  forwarder.connect({ reportEvents: handlers.reportEvents } as unknown as ClientOf<typeof TelemetryService>);
+  // As the door does.
+  const reportEvents: Report = async (request) => {
+    const failure = validateRequest(ReportEventsRequestSchema, request);
+    if (failure !== undefined) throw new FoedusError(failure);
+    return handlers.reportEvents(request);
+  };
+  forwarder.connect({ reportEvents } as unknown as ClientOf<typeof TelemetryService>);
   /** pass lets so much time go by, with all that follows. */
   const pass = async (ms: number): Promise<void> => {
     for (let gone = 0; gone < ms; gone += 100) {
@@ -119,3 +127,21 @@ test("F-21 T6 a flood while the disk is full costs the history at most a thousan
   expect([...store.read("events", 0)].length).toBe(600 + 100 * taken);
   await telemetry.stop(0);
 });
+
+test.each(["a", "\u00e9", "\u6f22", "\u{1f6a8}"])(
+  "F-21 an event with a long text from elsewhere, of %s, holds up none of the others",
+  async (unit) => {
+    const said = unit.repeat(2_000);
+    const { forwarder, telemetry, pass, listed } = await stage(100);
+    const sink = forwarder.sink("discovery");
+    sink.report({ kind: "CREDENTIAL", severity: "INFO", peer: "p", text: said });
+    sink.report({ kind: "CREDENTIAL", severity: "INFO", peer: "p", text: "after" });
+    await pass(1_000);
+    const [after, first = ""] = await listed();
+    expect(after).toBe("after");
+    expect(said.startsWith(first)).toBe(true);
+    expect(Buffer.byteLength(first)).toBeGreaterThan(900);
+    await forwarder.stop();
+    await telemetry.stop(0);
+  },
+);

@@ -8,6 +8,7 @@ import {
   Severity,
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { clipText } from "#kernel/bytes.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { EventReport, EventSink, LinkCounters } from "#runtime/events.ts";
 import { limitedHistory } from "#runtime/log/limited.ts";
@@ -24,6 +25,8 @@ const QUIET_MS = 5_000;
 /** So many frames since the counters were told last are more than pings. */
 const QUIET_FRAMES = 20;
 const RETRY_MS = 1_000;
+/** A longer text of one event would have telemetry refuse all that are reported with it. */
+const TEXT_MAX_BYTES = 1_024;
 
 type LinkSource = { readonly service: string; links(): readonly LinkCounters[] };
 
@@ -121,7 +124,7 @@ export class EventForwarder {
       service,
       peer: event.peer ?? "",
       node: event.node ?? "",
-      text: event.text.slice(0, 1_000),
+      text: clipText(event.text, TEXT_MAX_BYTES),
       fields: { ...event.fields },
     });
     this.#arm(FLUSH_MS);

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { copyOf } from "./bytes.ts";
+import { clipText, copyOf } from "./bytes.ts";
 
 describe("copyOf", () => {
   test.each([
@@ -14,4 +14,12 @@ describe("copyOf", () => {
     expect(part.buffer.byteLength).toBe(3);
     expect(part.constructor).toBe(Uint8Array);
   });
+});
+
+test("clipText fits, is a beginning, and cuts no character", () => {
+  expect(clipText("ab\u6f22\u{1f6a8}c", 4)).toBe("ab");
+  expect(clipText("ab\u6f22\u{1f6a8}c", 5)).toBe("ab\u6f22");
+  expect(clipText("ab\u6f22\u{1f6a8}c", 8)).toBe("ab\u6f22");
+  expect(clipText("ab\u6f22\u{1f6a8}c", 9)).toBe("ab\u6f22\u{1f6a8}");
+  expect(clipText("ab\u6f22\u{1f6a8}c", 10)).toBe("ab\u6f22\u{1f6a8}c");
 });

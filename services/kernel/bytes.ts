@@ -5,3 +5,12 @@
 export function copyOf(bytes: Uint8Array, from = 0, to = bytes.length): Uint8Array {
   return new Uint8Array(bytes.subarray(from, to));
 }
+
+const encoder = new TextEncoder();
+
+/** clipText is as much of a text, from its start, as fits into so many bytes of UTF-8; no character is cut. */
+export function clipText(text: string, maxBytes: number): string {
+  if (3 * text.length <= maxBytes) return text;
+  const { read } = encoder.encodeInto(text, new Uint8Array(maxBytes));
+  return text.slice(0, read);
+}

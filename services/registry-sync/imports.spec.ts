@@ -1,7 +1,11 @@
 import { zstdDecompressSync } from "node:zlib";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { ListNodesResponseSchema, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import { decodeAnswer, Malformed } from "#runtime/rpc/definition.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { recordToProto } from "./answer-codec.ts";
 import { Applier, type Skipped } from "./apply.ts";
 import type { NodeRule } from "./messages.ts";
 import { Payload } from "./segment.ts";
@@ -173,4 +177,18 @@ describe("F-22 how old what is held is", () => {
     link.ping();
     expect(b.core.feeds().find(({ own }) => !own)!.freshness).toBe("FRESH");
   });
+});
+
+test("S0-24 what a peer says of a node beyond what a registration may say keeps nobody from reading the listing that it is in", () => {
+  const { a, b } = pair(undefined);
+  a.register(nodeBytes("loud", ["note:string"], { name: "x".repeat(300), labels: { a: "1" } }), nodeBytes("quiet", []));
+  settleAll([a, b], [new TestLink(a, b)]);
+  const records = b.ask({ hubIds: ["alpha"] }).map((record) => {
+    // A text of a hub that took what is no UTF-8 becomes longer where it is read.
+    const state = record.name.nodeId === "loud" ? [{ key: "note", type: 4 as const, value: "\ufffd".repeat(4_000) }] : [];
+    return recordToProto({ ...record, state });
+  });
+  const bytes = toBinary(ListNodesResponseSchema, create(ListNodesResponseSchema, { records }));
+  const answer = decodeAnswer(RegistrySyncService.method.listNodes, bytes);
+  expect(answer instanceof Malformed ? answer.error.message : "").toBe("");
 });

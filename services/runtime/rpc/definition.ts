@@ -65,13 +65,19 @@ export function decodeRequest(schema: DescMessage, bytes: Uint8Array): Message |
 }
 
 /**
+ * What the owner of a node says of it: a hub takes it in within bounds of its own, which are not those of a registration, and hands it on
+ * as it is. Judged here, one node of one peer would make every listing that it is in unreadable.
+ */
+const HANDED_ON: ReadonlySet<string> = new Set(["foedus.common.v1.Node", "foedus.registry_sync.v1alpha1.State"]);
+
+/**
  * decodeAnswer reads what another process answered, which is judged by the rules of the schema as a request is: a peer may answer
  * anything. Frames of sessions and ingest streams are judged where they are handled.
  */
 export function decodeAnswer(method: DescMethod, bytes: Uint8Array): Message | Malformed {
   const message = decodeRequest(method.output, bytes);
   if (message instanceof Malformed || !answersAreChecked(method)) return message;
-  const failure = validateRequest(method.output, message);
+  const failure = validateRequest(method.output, message, HANDED_ON);
   if (failure === undefined) return message;
   return new Malformed(
     fail("INVALID_FIELD", `the answer of ${method.name} breaks its schema: ${failure.message}`, { field: failure.field ?? "" }),

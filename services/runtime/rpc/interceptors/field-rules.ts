@@ -57,16 +57,25 @@ export function compileRules(desc: DescMessage): readonly FieldPlan[] {
   return plan;
 }
 
-/** brokenRules finds what in a message breaks the rules of its schema. */
-export function brokenRules(desc: DescMessage, message: Message): Violation[] {
+const NO_TYPES: ReadonlySet<string> = new Set();
+
+/** brokenRules finds what in a message breaks the rules of its schema. Messages of the types in `opaque` are not looked into. */
+export function brokenRules(desc: DescMessage, message: Message, opaque = NO_TYPES): Violation[] {
   const found: Violation[] = [];
-  visit(desc, message, "", found);
+  visit(desc, message, "", { found, opaque });
   return found;
 }
 
-function visit(desc: DescMessage, message: Message, path: string, found: Violation[]): void {
+interface Visit {
+  readonly found: Violation[];
+  readonly opaque: ReadonlySet<string>;
+}
+
+function visit(desc: DescMessage, message: Message, path: string, all: Visit): void {
+  const { found, opaque } = all;
   for (const field of compileRules(desc)) {
-    const { desc: item, nested } = field;
+    const { desc: item } = field;
+    const nested = field.nested !== undefined && opaque.has(field.nested.typeName) ? undefined : field.nested;
     const at = path === "" ? item.name : `${path}.${item.name}`;
     const value = valueOf(message, item);
     if (field.required && isUnset(value)) found.push({ field: at, message: "is required" });
@@ -75,20 +84,20 @@ function visit(desc: DescMessage, message: Message, path: string, found: Violati
     report(field.checks, value, at, found);
     if (item.fieldKind === "list") {
       if (field.items.length > 0 || nested !== undefined)
-        for (const [i, element] of (value as readonly unknown[]).entries()) visitItem(field, element, `${at}[${i}]`, found);
+        for (const [i, element] of (value as readonly unknown[]).entries()) visitItem(field, nested, element, `${at}[${i}]`, all);
     } else if (item.fieldKind === "map") {
       for (const [key, entry] of Object.entries(value as Record<string, unknown>)) {
         const where = `${at}[${JSON.stringify(key)}]`;
         report(field.keys, key, where, found);
-        visitItem(field, entry, where, found);
+        visitItem(field, nested, entry, where, all);
       }
-    } else if (nested !== undefined) visit(nested, value as Message, at, found);
+    } else if (nested !== undefined) visit(nested, value as Message, at, all);
   }
 }
 
-function visitItem(field: FieldPlan, value: unknown, at: string, found: Violation[]): void {
-  report(field.items, value, at, found);
-  if (field.nested !== undefined) visit(field.nested, value as Message, at, found);
+function visitItem(field: FieldPlan, nested: DescMessage | undefined, value: unknown, at: string, all: Visit): void {
+  report(field.items, value, at, all.found);
+  if (nested !== undefined) visit(nested, value as Message, at, all);
 }
 
 function report(checks: readonly Check[], value: unknown, field: string, found: Violation[]): void {

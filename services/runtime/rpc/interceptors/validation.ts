@@ -3,9 +3,12 @@ import { type RequestFailure, VIOLATIONS_MAX } from "../status.ts";
 import { brokenRules, compileRules } from "./field-rules.ts";
 import type { Interceptor } from "./interceptor.ts";
 
-/** validateRequest checks a message against the rules in its schema (buf.validate); INVALID_FIELD names every broken field. */
-export function validateRequest(schema: DescMessage, message: Message): RequestFailure | undefined {
-  const violations = brokenRules(schema, message);
+/**
+ * validateRequest checks a message against the rules in its schema (buf.validate); INVALID_FIELD names every broken field. Messages of the
+ * types in `opaque` are not looked into.
+ */
+export function validateRequest(schema: DescMessage, message: Message, opaque?: ReadonlySet<string>): RequestFailure | undefined {
+  const violations = brokenRules(schema, message, opaque);
   const [first] = violations;
   if (first === undefined) return undefined;
   return {
