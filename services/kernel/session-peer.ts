@@ -17,6 +17,8 @@ export const NEVER = Number.POSITIVE_INFINITY;
 
 /** Why this hub ends a session. */
 export const REPLACED: Failure = { reason: "SESSION_REPLACED", message: "a newer session between the same hubs took over" };
+/** GAP ends a session of which frames were not taken (P11). */
+export const GAP: Failure = { reason: "SESSION_REPLACED", message: "frames of this session were late and were not taken" };
 export const TERMINATED: Failure = { reason: "TERMINATED", message: "an operator ended the link; ask for it to be enabled again" };
 export const TOO_LOW: Failure = { reason: "TRUST_TOO_LOW", message: "the trust level of this hub does not allow the session" };
 export const EXPIRED: Failure = { reason: "TOKEN_EXPIRED", message: "the token of this session expired and was not renewed" };
@@ -90,6 +92,7 @@ export function newStream(now: Now, streamId: number, peer: string, inbound: boo
     nextPingAt: NEVER,
     tokenEndsAt: NEVER,
     spokeBefore: Number.POSITIVE_INFINITY,
+    skipped: false,
   };
 }
 

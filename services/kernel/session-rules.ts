@@ -172,6 +172,8 @@ export interface Stream {
   tokenEndsAt: number;
   /** Streams with a greater number began after the first frame of the service came on it; infinity while none has come. */
   spokeBefore: number;
+  /** Frames of the service came and were not taken, as they were late (P10). */
+  skipped: boolean;
 }
 
 /** newerThan compares sessions of one dialer. */

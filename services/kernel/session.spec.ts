@@ -252,6 +252,19 @@ describe("frames of sessions that were replaced", () => {
     expect(fsm.frameOn(older)).toMatchObject({ streamId: older });
   });
 
+  test("P11 an older session of which frames were not taken ends with the newer one: what it lacks would never come", () => {
+    const { fsm, step, open, out } = stage();
+    const [older, newer] = [open(1, 1), open(1, 2)];
+    fsm.frameOn(newer);
+    // The peer has lost the newer one, and has gone back; here nothing tells so.
+    expect(fsm.frameOn(older)).toBeUndefined();
+    step({ kind: "probe", peer: "b" });
+    expect(out.some((effect) => effect.kind === "close")).toBe(false);
+    step({ kind: "stream_ended", streamId: newer, failure: { reason: "PEER_UNREACHABLE", message: "cut" } });
+    expect(out.filter((effect) => effect.kind === "close")).toMatchObject([{ streamId: older, reconnect: true }]);
+    expect(fsm.current("b")).toBeUndefined();
+  });
+
   test("D-17 a peer that lost the session of the smaller hub id is heard on the one that it dials then, before this hub knows of the loss", () => {
     const { fsm, step, open, out } = stage();
     step({ kind: "peer_wanted", peer: "b", dialable: true, level: 3, expiresAtWall: WALL + 3_600_000 });

@@ -6,6 +6,7 @@ import type { Now } from "./instant.ts";
 import type { Prng } from "./prng.ts";
 import {
   describePeer,
+  GAP,
   NEVER,
   newPeer,
   newStream,
@@ -55,6 +56,7 @@ import {
  * P9 every stream ends within bounded time when the other side is silent: connecting, handshake, ping (B0-5).
  * P10 once the peer has sent on a session, what comes on one that it left is late, and is not taken while the newer one lives: its
  *    sender began anew when it moved. It leaves a session for one that beats it, or, when it has lost it, for one that begins later.
+ * P11 a session of which frames were not taken has a gap, and ends as soon as it is no longer late: with the newer one.
  */
 export class PeerSessions implements Core<SessionInput, SessionEffect> {
   readonly #config: SessionConfig;
@@ -104,7 +106,10 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     const stream = this.#streams.get(streamId);
     const peer = stream === undefined ? undefined : this.#peers.get(stream.peer);
     if (stream !== undefined && stream.phase !== "dialing" && isIdentified(stream) && peer !== undefined && peer.speaker !== stream) {
-      if (overtakes(peer.speaker, stream)) return undefined;
+      if (overtakes(peer.speaker, stream)) {
+        stream.skipped = true;
+        return undefined;
+      }
       peer.speaker = stream;
       stream.spokeBefore = Math.min(stream.spokeBefore, this.#lastStreamId);
     }
@@ -410,7 +415,10 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
 
   /** settle brings a peer to rest: timeouts, election, dial, state. It is idempotent. */
   #settle(now: Now, peer: Peer, out: SessionEffect[]): void {
-    for (const stream of peer.streams) this.#timeouts(now, stream, out);
+    for (const stream of peer.streams) {
+      if (stream.skipped && isIdentified(stream) && !overtakes(peer.speaker, stream)) this.#end(now, stream, GAP, true, out);
+      this.#timeouts(now, stream, out);
+    }
     this.#elect(now, peer, out);
     if (this.#dialDueAt(peer) <= now.mono) this.#dial(now, peer, out);
     const state = stateOf(peer, this.#config);

@@ -5,6 +5,7 @@ import { changeRules, type FeedMeta, OwnFeed } from "./feed.ts";
 import { Holds } from "./holds.ts";
 import type { FeedPosition, FeedProof, PeerShare, ShareRules } from "./messages.ts";
 import { EPOCH_REASON, type EpochReason, type StoreReader } from "./ports.ts";
+import { digestAt } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { fillView, ShareView } from "./share.ts";
 import { SnapshotJob } from "./snapshot.ts";
@@ -195,7 +196,7 @@ export class Exporter {
   #knowsMore(feed: OwnFeed, from: FeedPosition): boolean {
     if (from.epoch !== feed.epoch) return from.epoch > feed.epoch;
     if (from.seq > feed.seq) return true;
-    const digest = from.seq === feed.seq ? feed.digest : feed.ring.get(from.seq)?.digest;
+    const digest = digestAt(feed, feed.ring, from.seq);
     return from.seq > 0 && digest !== undefined && !equalBytes(digest, from.digest);
   }
 

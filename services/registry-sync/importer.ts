@@ -9,7 +9,7 @@ import { PeerKeys } from "./peer-keys.ts";
 import type { StoreReader } from "./ports.ts";
 import { Receiver } from "./receive.ts";
 import { Receives } from "./receives.ts";
-import { readSegment } from "./segment.ts";
+import { digestAt, readSegment } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, limitFailure, type World } from "./world.ts";
@@ -220,7 +220,7 @@ export class Importer {
 
   /** again: a segment at a position that is held. The same one is acknowledged again, another one is a fork. */
   #again(session: PeerSession, feed: ImportFeed, item: NonNullable<ReturnType<typeof readSegment>>): void {
-    const held = item.header.seq === feed.seq ? feed.digest : feed.ring.get(item.header.seq)?.digest;
+    const held = digestAt(feed, feed.ring, item.header.seq);
     if (held === undefined || equalBytes(held, item.digest)) return session.send({ type: "ack", position: feed.head });
     if (this.#keys.problemOf(session.peer, item) === undefined) this.#fork(session, feed, "two valid segments have the same position");
     else this.#refuse(session, feed, failure("SEGMENT_INVALID", "the signature is not valid"), false);

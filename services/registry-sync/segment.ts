@@ -1,4 +1,5 @@
 import type { Crypto } from "#kernel/crypto.ts";
+import type { Ring } from "#kernel/ring.ts";
 import type { FeedPosition } from "./messages.ts";
 import type { SegmentCodec, SegmentHeader } from "./ports.ts";
 import { CODEC } from "./ports.ts";
@@ -190,6 +191,11 @@ function lengthDelimited(bytes: Uint8Array, at: number): { readonly start: numbe
     if (byte < 0x80) break;
   }
   return next + length > bytes.length ? undefined : { start: next, end: next + length };
+}
+
+/** digestAt is the digest of a feed at a position; undefined before its ring. The position just before that is named by the first segment. */
+export function digestAt(head: Pick<FeedPosition, "seq" | "digest">, ring: Ring<SegmentItem>, seq: number): Uint8Array | undefined {
+  return seq === head.seq ? head.digest : ring.get(seq + 1)?.header.prev;
 }
 
 /** positionOf is where a segment stands. */

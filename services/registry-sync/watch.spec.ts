@@ -105,6 +105,19 @@ describe("watching", () => {
     expect(take(2)[0]).toBe("reset alpha");
   });
 
+  test("S1-12 a position of another history gets a reset, also the one just before the ring", () => {
+    const { hub, watts, take } = hubWithLamp({ ringSegments: 3 });
+    const from = hub.core.feeds()[0]!.head as FeedPosition;
+    for (let i = 1; i <= 3; i++) watts(i);
+    const resumes = [from, { ...from, digest: from.digest.map((byte) => byte ^ 1) }];
+    const first = resumes.map((position, watch) => {
+      hub.post({ kind: "watch_open", watch, options: { ...ALL, resume: [position] } });
+      hub.settle();
+      return take(watch)[0];
+    });
+    expect(first).toEqual(["alpha/lamp watts=1", "reset alpha"]);
+  });
+
   test("a resume from before the checkpoint that a restart read gets a reset: nodes that were removed since have no name any more", () => {
     const { hub, watts, take } = hubWithLamp({ checkpointSegments: 4 });
     watts(1);

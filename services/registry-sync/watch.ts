@@ -2,7 +2,7 @@ import { filtersNothing, hubOf, matchesFilter, type Source, selected } from "./d
 import type { FeedPosition, WatchOptions, WatchPush } from "./messages.ts";
 import type { HlcValue } from "./ports.ts";
 import { TableScan } from "./scan.ts";
-import { positionOf, type SegmentItem, withoutState } from "./segment.ts";
+import { digestAt, positionOf, type SegmentItem, withoutState } from "./segment.ts";
 import { EventList } from "./watch-events.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, type World } from "./world.ts";
@@ -281,8 +281,7 @@ export class Watches {
     const { restoredAt } = source.table;
     // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it.
     if (!blocks && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return false;
-    const item = from.seq === source.head.seq ? undefined : source.ring.get(from.seq);
-    const digest = from.seq === source.head.seq ? source.head.digest : item?.digest;
+    const digest = digestAt(source.head, source.ring, from.seq);
     return digest === undefined || from.digest.length === 0 || equalBytes(digest, from.digest);
   }
 
