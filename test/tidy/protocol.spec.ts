@@ -1,5 +1,7 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { filesUnder, read } from "./files.ts";
+import { filesUnder, ROOT, read } from "./files.ts";
 
 const PAGE = read("docs/PROTOCOL.md");
 /** Ids that stand in front of a rule. */
@@ -34,7 +36,14 @@ function citedIn(text: string): string[] {
   return [...text.matchAll(CITED)].flatMap(([, ids = ""]) => ids.match(ID) ?? []);
 }
 
+/** namesIn finds the names of tests as they stand in a file. */
+function namesIn(text: string): Set<string> {
+  return new Set([...text.matchAll(/(["'`])((?:\\.|(?!\1)[^\\\n])+)\1/g)].map((match) => match[2]!));
+}
+
 const RULES = rulesOf(PAGE);
+/** NOT_YET are the rules without a test. A new rule comes with one. */
+const NOT_YET = ["X14", "K4"];
 
 describe("docs/PROTOCOL.md", () => {
   test("numbers its rules: each id once, consecutive, the rules of a letter together", () => {
@@ -70,6 +79,23 @@ describe("docs/PROTOCOL.md", () => {
     const referred = [...prose.matchAll(ID)].map(([id]) => id).filter((id) => letters.has(id[0]));
     expect(referred.length).toBeGreaterThan(RULES.length);
     expect(referred.filter((id) => !RULES.includes(id))).toEqual([]);
+  });
+
+  test("every rule is on the page of conformance, in order, with tests that are there under that name, or says that there is none yet", () => {
+    const rows = [...read("docs/CONFORMANCE.md").matchAll(/^\| ([A-Z]\d+) \| (.+) \|$/gm)].map(([, id = "", cell = ""]) => ({ id, cell }));
+    expect(rows.map(({ id }) => id)).toEqual(RULES);
+    const texts = new Map<string, Set<string>>();
+    const wrong = rows.flatMap(({ id, cell }) =>
+      (cell === "not yet" ? [] : cell.split("<br>")).flatMap((part) => {
+        const [, file = "", name = ""] = /^`([^`]+\.spec\.ts)` (.+)$/.exec(part) ?? [];
+        if (file === "" || !existsSync(join(ROOT, file))) return [`${id}: there is no ${part}`];
+        const names = texts.get(file) ?? namesIn(read(file));
+        texts.set(file, names);
+        return names.has(name) ? [] : [`${id}: ${file} has no test "${name}"`];
+      }),
+    );
+    expect(wrong).toEqual([]);
+    expect(rows.filter(({ cell }) => cell === "not yet").map(({ id }) => id)).toEqual(NOT_YET);
   });
 
   test("every rule that code, schema, tests and other pages cite is there", () => {
