@@ -1,3 +1,4 @@
+import type { Failure } from "#kernel/error.ts";
 import { Growable } from "#kernel/growable.ts";
 import type { ValueType } from "./ports.ts";
 import { DEAD, type UpdateColumns } from "./update-columns.ts";
@@ -19,6 +20,8 @@ export interface BindRequest {
   readonly keys: readonly { readonly name: string; readonly type: ValueType }[];
 }
 
+const NO_NUMBER: Failure = { reason: "INTERNAL", message: "the hub gave the field no number and did not say why" };
+
 /** Nodes and keys in one Bind; the schema allows 10,000 each. */
 const BIND_MAX = 5_000;
 
@@ -27,6 +30,7 @@ const BIND_MAX = 5_000;
  *
  * F1 fields are bound in order: all below `bound` have numbers, or are DEAD.
  * F2 numbers hold for one stream; `unbind` forgets them all.
+ * F3 a refusal holds until the node is registered, or until something is to be sent on a newer stream.
  */
 export class Fields {
   readonly #byNode = new Map<string, Map<string, number>>();
@@ -40,16 +44,24 @@ export class Fields {
   bound = 0;
   /** Scratch of `retainNewest`: the last change of a field in the batch at hand. */
   readonly #lastAt = new Growable(Uint32Array, 1_024);
-  #dead = 0;
+  /** Why DEAD fields are that, and whether a stream before the present one was told so. */
+  readonly #refusals = new Map<number, { readonly failure: Failure; old: boolean }>();
   #nextId = 1;
+  /** Least field that is to be bound again since the last Bind, whose answer may be older than that. */
+  #asked = Number.POSITIVE_INFINITY;
 
   get count(): number {
     return this.#names.length;
   }
 
-  /** hasDead: some field below `bound` cannot be sent. */
+  /** hasDead: some field cannot be sent. */
   get hasDead(): boolean {
-    return this.#dead > 0;
+    return this.#refusals.size > 0;
+  }
+
+  /** refusal is why a DEAD field is not sent. */
+  refusal(field: number): Failure | undefined {
+    return this.#refusals.get(field)?.failure;
   }
 
   find(nodeId: string, key: string): number | undefined {
@@ -84,6 +96,7 @@ export class Fields {
       nodes.add(nodeId);
       keys.set(`${type}:${key}`, { name: key, type });
     }
+    this.#asked = Number.POSITIVE_INFINITY;
     return { id: this.#nextId++, from: this.bound, to, nodeIds: [...nodes], keys: [...keys.values()] };
   }
 
@@ -97,14 +110,14 @@ export class Fields {
       const ref = refOf.get(nodeId) ?? DEAD;
       this.ref.set(field, ref);
       this.key.set(field, krefOf.get(`${type}:${key}`) ?? DEAD);
-      if (ref === DEAD) this.#dead++;
+      if (ref === DEAD) this.#refusals.set(field, { failure: NO_NUMBER, old: false });
     }
-    this.bound = Math.max(this.bound, request.to);
+    this.bound = Math.min(Math.max(this.bound, request.to), this.#asked);
   }
 
-  /** kill marks what a refused Bind named as not to be sent, and answers those fields. `field` is the path in the failure. */
-  kill(request: BindRequest, field: string | undefined): number[] {
-    const [, list, index] = /^(?:bind\.)?(node_ids|keys)\[(\d+)\]/.exec(field ?? "") ?? [];
+  /** kill marks what a refused Bind named as not to be sent, and answers those fields. */
+  kill(request: BindRequest, failure: Failure): number[] {
+    const [, list, index] = /^(?:bind\.)?(node_ids|keys)\[(\d+)\]/.exec(failure.field ?? "") ?? [];
     const node = list === "node_ids" ? request.nodeIds[Number(index)] : undefined;
     const key = list === "keys" ? request.keys[Number(index)] : undefined;
     const killed: number[] = [];
@@ -114,7 +127,7 @@ export class Fields {
       if (node !== undefined && name.nodeId !== node) continue;
       if (key !== undefined && (name.key !== key.name || name.type !== key.type)) continue;
       this.ref.set(at, DEAD);
-      this.#dead++;
+      this.#refusals.set(at, { failure, old: false });
       killed.push(at);
     }
     return killed;
@@ -122,11 +135,26 @@ export class Fields {
 
   /** revive lets the fields of a node be bound again, after it was registered; what was bound keeps its key and gets the new number. */
   revive(nodeId: string): void {
-    for (const field of this.#byNode.get(nodeId)?.values() ?? []) {
-      if (this.ref.at(field) === DEAD) this.#dead--;
-      this.ref.set(field, 0);
-      this.bound = Math.min(this.bound, field);
+    for (const field of this.#byNode.get(nodeId)?.values() ?? []) this.#ask(field);
+  }
+
+  /** askAgain lets the fields of a batch that an earlier stream refused be bound on this one; true if there are any. */
+  askAgain(batch: UpdateColumns): boolean {
+    let any = false;
+    for (let at = 0; at < batch.count; at++) {
+      const field = batch.fieldAt(at);
+      if (this.#refusals.get(field)?.old !== true) continue;
+      this.#ask(field);
+      any = true;
     }
+    return any;
+  }
+
+  #ask(field: number): void {
+    this.#refusals.delete(field);
+    this.ref.set(field, 0);
+    this.bound = Math.min(this.bound, field);
+    this.#asked = Math.min(this.#asked, field);
   }
 
   /** retainNewest leaves in a batch, of each field that no later batch has, the newest change; `except` goes in any case. */
@@ -149,5 +177,6 @@ export class Fields {
   /** unbind forgets all numbers: the stream is over. */
   unbind(): void {
     this.bound = 0;
+    for (const refusal of this.#refusals.values()) refusal.old = true;
   }
 }

@@ -68,7 +68,8 @@ const BATCH_DATA = 128 * 1024;
  * U1 the newest change of a field reaches the hub last, also when batches are sent again: what a newer change has overtaken is not sent
  *    again, and a stream that was cut is fenced off by the next one before that is answered.
  * U2 at most `windowBatches` are under way; more than `windowBatches` waiting makes `set` answer false: then await `writable()`.
- * U3 a change that the hub refuses is reported and left out; the rest of its batch is sent again.
+ * U3 a change that the hub refuses is reported and left out; the rest of its batch is sent again. So is each later change of a field that
+ *    the hub refused to bind, until its node is registered or a newer stream is asked.
  */
 export class Updater {
   readonly #client: Client;
@@ -224,8 +225,10 @@ export class Updater {
     while (this.#flight.length < this.#window) {
       const batch = this.#again.shift() ?? this.#ready.take() ?? this.#takeOpen();
       if (batch === undefined) break;
-      if (batch.maxField >= this.#fields.bound) {
+      const again = this.#fields.hasDead && this.#fields.askAgain(batch);
+      if (again || batch.maxField >= this.#fields.bound) {
         this.#again.unshift(batch);
+        if (again && this.#bind(stream)) continue;
         break;
       }
       this.#transmit(stream, batch);
@@ -242,7 +245,7 @@ export class Updater {
 
   #transmit(stream: Stream, batch: UpdateColumns): void {
     const { ref, key } = this.#fields;
-    if (this.#fields.hasDead) batch.retain((field) => ref.data[field] !== DEAD);
+    if (this.#fields.hasDead) this.#leaveOut(batch);
     if (batch.count === 0) {
       this.#release(batch);
       return this.#settle();
@@ -250,6 +253,17 @@ export class Updater {
     batch.seq = ++this.#seq;
     this.#flight.push(batch);
     stream.send(new RawMessage(batch.encode(ref.data, key.data)));
+  }
+
+  /** leaveOut reports the changes that have no number to be sent with, and takes them out (U3). */
+  #leaveOut(batch: UpdateColumns): void {
+    const out: number[] = [];
+    batch.retain((field) => {
+      const alive = this.#fields.ref.data[field] !== DEAD;
+      if (!alive) out.push(field);
+      return alive;
+    });
+    for (const field of out) this.#report(field, this.#fields.refusal(field));
   }
 
   /** bind asks for missing numbers; true when all fields have theirs. */
@@ -307,15 +321,14 @@ export class Updater {
     this.#binding = undefined;
     if (failure === undefined) return this.#fields.accept(request, refs, krefs);
     if (reasonRule(failure.reason).retryable) return this.#kept.pause();
-    for (const field of this.#fields.kill(request, failure.field)) this.#report(field, failure);
+    const waits = this.#oldestId();
+    // What waits to be sent is reported when it is left out.
+    for (const field of this.#fields.kill(request, failure))
+      if ((this.#fields.lastBatch.data[field] as number) < waits) this.#report(field, failure);
   }
 
   /** onRefused sends a batch again without the change at fault, and without those that a later batch has overtaken (U1, U3). */
-  #onRefused(
-    seq: number,
-    index: number,
-    failure: Failure = { reason: "INTERNAL", message: "the hub refused the batch and did not say why" },
-  ): void {
+  #onRefused(seq: number, index: number, failure: Failure = UNSAID): void {
     const at = this.#flight.findIndex((batch) => batch.seq === seq);
     const batch = this.#flight[at];
     if (batch === undefined) return;
@@ -327,7 +340,7 @@ export class Updater {
     this.#settle();
   }
 
-  #report(field: number, failure: Failure): void {
+  #report(field: number, failure: Failure = UNSAID): void {
     const { nodeId, key } = this.#fields.name(field);
     callProgram(this.#o.onError, this.#o.onRefused, { nodeId, key, failure });
   }
@@ -425,6 +438,8 @@ export class Updater {
     this.#wakeWriters();
   }
 }
+
+const UNSAID: Failure = { reason: "INTERNAL", message: "the hub refused the update and did not say why" };
 
 /** Reasons after which trying again is of no use: someone must change something. A certificate that has expired is being renewed. */
 const FINAL: ReadonlySet<Reason> = new Set<Reason>([

@@ -1,0 +1,103 @@
+import { create } from "@bufbuild/protobuf";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
+import { GetNodeRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { type Clock, systemClock } from "#runtime/clock.ts";
+import { RegistryHub } from "../../test/registry/fixture.ts";
+import { LateNetwork } from "../../test/registry/late-network.ts";
+import { testHub } from "../../test/testca/index.ts";
+import { RegistryClient } from "./client.ts";
+import { Fields } from "./fields.ts";
+import { VALUE_TYPE } from "./ports.ts";
+
+const hasty: Clock = { ...systemClock, setTimer: (_delay, fn) => systemClock.setImmediate(fn) };
+const turn = () => new Promise<void>((resolve) => void systemClock.setImmediate(resolve));
+
+let hub: RegistryHub;
+beforeAll(async () => {
+  hub = await new RegistryHub(await testHub("alpha")).start();
+});
+afterAll(async () => {
+  await hub.stop();
+  hub.remove();
+  expect(hub.fatal).toEqual([]);
+});
+
+/** stage is a program that sets values of nodes over a network that the test delivers. */
+function stage() {
+  const client = hub.local({ kind: "gateway", name: "sim", spiffeId: "spiffe://alpha/gateway/sim" });
+  const network = new LateNetwork(client);
+  const registry = RegistryClient.connect(network.client);
+  const refused: string[] = [];
+  const updater = registry.updater({
+    clock: hasty,
+    onRefused: ({ nodeId, key, failure }) => refused.push(`${nodeId}.${key} ${failure.reason}`),
+  });
+  const drained = async (): Promise<void> => {
+    let done = false;
+    const drain = updater.drain().finally(() => {
+      done = true;
+    });
+    drain.catch(() => undefined);
+    while (!done) {
+      network.newest?.deliver();
+      await turn();
+    }
+    await drain;
+  };
+  /** told sets a value and answers what was refused until it was drained. */
+  const told = async (nodeId: string, value: number): Promise<readonly string[]> => {
+    refused.length = 0;
+    updater.set(nodeId, "t", value);
+    await drained();
+    return [...refused];
+  };
+  const valueOf = async (nodeId: string): Promise<unknown> => {
+    const { record } = await hub.local({ kind: "operator" }).getNode(create(GetNodeRequestSchema, { name: { nodeId } }));
+    return record?.state.find(({ key }) => key === "t")?.value?.kind.value;
+  };
+  return { client, network, registry, updater, told, valueOf };
+}
+
+const nodeOf = (nodeId: string) => ({ nodeId, type: "m", capabilities: [{ name: "t", type: ValueType.DOUBLE, readable: true }] });
+
+describe("updates of a field that the hub refused to bind", () => {
+  test("U3 each is reported before drain resolves, once, until the node is registered", async () => {
+    const { registry, told, valueOf } = stage();
+    expect(await told("ghost", 1)).toEqual(["ghost.t NODE_NOT_FOUND"]);
+    expect(await told("ghost", 2)).toEqual(["ghost.t NODE_NOT_FOUND"]);
+    await registry.registerNode(nodeOf("ghost"));
+    expect(await told("ghost", 3)).toEqual([]);
+    expect(await valueOf("ghost")).toBe(3);
+    registry.close();
+  });
+
+  test("U3 a newer stream is asked again: others may have registered the node", async () => {
+    const { client, network, registry, told, valueOf } = stage();
+    await registry.registerNode(nodeOf("known"));
+    expect(await told("known", 1)).toEqual([]);
+    expect(await told("late", 1)).toEqual(["late.t NODE_NOT_FOUND"]);
+    await RegistryClient.connect(client).registerNode(nodeOf("late"));
+    expect(await told("late", 2)).toEqual(["late.t NODE_NOT_FOUND"]);
+    network.newest?.cut();
+    expect(await told("known", 2)).toEqual([]);
+    expect(await told("late", 3)).toEqual([]);
+    expect([await valueOf("known"), await valueOf("late")]).toEqual([2, 3]);
+    registry.close();
+  });
+
+  test("F1 a node that is registered while a Bind is under way is bound again: the answer is older than that", () => {
+    const fields = new Fields();
+    fields.add("a", "t", VALUE_TYPE.DOUBLE);
+    const first = fields.next();
+    if (first === undefined) throw new Error("nothing is to be bound");
+    fields.accept(first, [7], [1]);
+    fields.add("b", "t", VALUE_TYPE.DOUBLE);
+    const second = fields.next();
+    if (second === undefined) throw new Error("nothing is to be bound");
+    fields.revive("a");
+    fields.accept(second, [8], [1]);
+    expect(fields.bound).toBe(0);
+    expect(fields.next()?.nodeIds).toEqual(["a", "b"]);
+  });
+});
