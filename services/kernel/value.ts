@@ -1,4 +1,5 @@
 import type { Failure } from "./error.ts";
+import { isJson } from "./json.ts";
 import { LIMITS } from "./limits.ts";
 
 /** VALUE_TYPE are the numbers of `foedus.common.v1.ValueType`; the field numbers of `Value.kind` are the same. */
@@ -32,16 +33,6 @@ export function decodeText(bytes: Uint8Array): string | undefined {
   }
 }
 
-/** isJson tells whether a text is one JSON value (RFC 8259): every reader of it has a parser that insists. */
-export function isJson(text: string): boolean {
-  try {
-    JSON.parse(text);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /**
  * checkBytes is the one check of STRING, BYTES and JSON, for every door: state in columns, state by name, arguments and results of
  * commands. `utf8` is true for what is known to be UTF-8.
@@ -50,9 +41,8 @@ export function checkBytes(type: number, bytes: Uint8Array, utf8 = false): Value
   if (bytes.length > (TEXT_LIMIT[type] ?? 0)) return "TOO_LONG";
   if (type === VALUE_TYPE.BYTES) return undefined;
   if (utf8 && type === VALUE_TYPE.STRING) return undefined;
-  const text = decodeText(bytes);
-  if (text === undefined) return "NOT_UTF8";
-  return type === VALUE_TYPE.JSON && !isJson(text) ? "NOT_JSON" : undefined;
+  if (!utf8 && decodeText(bytes) === undefined) return "NOT_UTF8";
+  return type === VALUE_TYPE.JSON && !isJson(bytes) ? "NOT_JSON" : undefined;
 }
 
 /** Exponent bits of a double's high word. */

@@ -1,4 +1,5 @@
 import { Growable } from "#kernel/growable.ts";
+import { isJson } from "#kernel/json.ts";
 import { checkBytes, isNaNWords, TEXT_LIMIT, VALUE_PROBLEM_TEXT, VALUE_TYPE, type ValueProblem } from "#kernel/value.ts";
 import type { UpdateBatch } from "./ports.ts";
 import { NO_SLOT } from "./slots.ts";
@@ -123,8 +124,12 @@ export class BatchChecker {
       if (end > data.length) return this.#at(i, PROBLEM.SHAPE);
       if (this.#isUtf8 !== undefined && type !== VALUE_TYPE.BYTES) {
         const utf8 = whole && !cuts(data, at) && !cuts(data, end);
-        const problem = utf8 && type === VALUE_TYPE.STRING ? undefined : checkBytes(type, data.subarray(at, end), utf8);
-        if (problem !== undefined) return this.#at(i, PROBLEM[problem]);
+        if (utf8) {
+          if (type === VALUE_TYPE.JSON && !isJson(data, at, end)) return this.#at(i, PROBLEM.NOT_JSON);
+        } else {
+          const problem = checkBytes(type, data.subarray(at, end));
+          if (problem !== undefined) return this.#at(i, PROBLEM[problem]);
+        }
       }
       at = end;
     }
