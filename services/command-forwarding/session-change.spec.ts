@@ -193,3 +193,43 @@ test("O1 after a loss of power that may have taken the journal's tail, what a pe
   const answers = effects.flatMap((effect) => (effect.kind === "respond" ? effect.items : []));
   expect(answers.map(({ result }) => result.outcome)).toEqual([OUTCOME.UNKNOWN]);
 });
+
+describe("PROTOCOL X14 frames on a session that is not the current one", () => {
+  const replies = (effects: readonly CommandEffect[]) =>
+    effects.flatMap((effect) => (effect.kind === "reply" ? [effect.result.outcome] : []));
+
+  test.each([
+    [OUTCOME.DONE, [OUTCOME.DONE]],
+    [OUTCOME.FAILED, [OUTCOME.FAILED]],
+    [OUTCOME.REJECTED, []],
+    [OUTCOME.EXPIRED, []],
+    [OUTCOME.UNKNOWN, []],
+  ])("of outcomes only those count that say that something ran: %s", (outcome, told) => {
+    const hub = caller();
+    hub.give({ kind: "results", peer: "away", session: OLD, frame: HELLO });
+    const command = { corr: 9, hubId: "away", nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 1_000, key: "", hops: [] };
+    const sent = hub.give({ kind: "execute", client: 1, principal: "user", commands: [command] }).find(({ kind }) => kind === "invoke");
+    if (sent?.kind !== "invoke") throw new Error("nothing was sent");
+    hub.give({ kind: "peer-up", peer: "away", session: NEW });
+    hub.give({ kind: "results", peer: "away", session: NEW, frame: HELLO });
+    const failure = outcome === OUTCOME.DONE ? undefined : ({ reason: "EXECUTOR_FAILED", message: "no" } as const);
+    const item = { seq: sent.items[0]!.seq, result: { outcome, value: NO_VALUE, failure }, late: false };
+    const frame = { ...HELLO, epoch: sent.epoch, items: [item] };
+    expect(replies(hub.give({ kind: "results", peer: "away", session: OLD, frame }))).toEqual(told);
+    expect(replies(hub.give({ kind: "results", peer: "away", session: NEW, frame }))).toEqual(told.length > 0 ? [] : [outcome]);
+  });
+
+  test("commands are not looked at", () => {
+    const hub = new MemoryHub("away", () => ({ mono: 1_000, wall: 1_800_000_000_000 }));
+    hub.give({ kind: "peers", peers: [{ hubId: "home", level: 3 }] });
+    const greeting = hub.give({ kind: "peer-up", peer: "home", session: OLD }).find(({ kind }) => kind === "respond");
+    if (greeting?.kind !== "respond") throw new Error("no greeting");
+    const { ownerEpoch, ownerPosition } = greeting;
+    const item = { seq: 1, nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 1_000, retry: false, hops: [] };
+    const frame = { epoch: 5, ackedBelow: 0, acks: [], items: [item], cancels: [], ownerEpoch, ownerPosition };
+    const answers = (session: number) =>
+      hub.give({ kind: "invocations", peer: "home", session, frame }).flatMap((effect) => (effect.kind === "respond" ? effect.items : []));
+    expect(answers(NEW)).toEqual([]);
+    expect(answers(OLD)).toMatchObject([{ seq: 1, result: { outcome: OUTCOME.REJECTED } }]);
+  });
+});
