@@ -31,12 +31,11 @@ export const commandForwardingConfig = z
       0,
       10_000,
     ),
-    pending_per_peer: z
-      .int()
-      .min(1)
-      .max(65_536)
-      .default(4_096)
-      .meta({ unit: "commands", description: "commands without an outcome per peer and direction; more are refused" }),
+    pending_per_peer: z.int().min(1).max(65_536).default(4_096).meta({
+      unit: "commands",
+      description:
+        "commands without an outcome per peer and direction; more are refused. Of those to a peer, one caller, and one node, may have an eighth (operators and automations twice that)",
+    }),
     outcomes_per_caller: z.int().min(16).max(1_000_000).default(16_384).meta({
       unit: "outcomes",
       description: "outcomes kept for one caller's hub until it acknowledges them; beyond it nothing of it is started",
