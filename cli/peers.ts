@@ -73,7 +73,16 @@ function rttOf(peer: Peer): string {
   return rtts.length === 0 ? "-" : duration(Math.min(...rtts));
 }
 
+/** copiesOf says in one sentence that a hub runs twice: a peer, or our own as the peer says; empty if none does. */
+export function copiesOf({ hubId, copies, ownCopies }: Peer): string {
+  const at = (places: readonly string[]): string => places.map((place) => `at ${place}`).join(" and ");
+  if (copies.length > 0) return `two copies of hub ${hubId} run: ${at(copies)}`;
+  return ownCopies.length > 0 ? `two copies of our own hub run, as ${hubId} sees it: ${at(ownCopies)}` : "";
+}
+
 function problemOf(peer: Peer): string {
+  const copies = copiesOf(peer);
+  if (copies !== "") return copies;
   const retry = peer.retryInMs > 0n ? `; next attempt in ${duration(peer.retryInMs)}` : "";
   return peer.failure === undefined ? "" : `${peer.failure.message}${retry}`;
 }

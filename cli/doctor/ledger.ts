@@ -13,6 +13,7 @@ export type Check =
   | "reach"
   | "hub"
   | "link"
+  | "copies"
   | "lag";
 
 /** Finding is something that is wrong, and what to do about it. */

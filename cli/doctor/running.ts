@@ -8,6 +8,7 @@ import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { type Connection, endpointsOf } from "../connect.ts";
 import { toCliError } from "../exit.ts";
 import { count, duration, label } from "../format.ts";
+import { copiesOf } from "../peers.ts";
 import { failureError } from "../verb.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 
@@ -106,6 +107,16 @@ function lookAtPeer(ledger: Ledger, peer: Peer, config: HubConfig): void {
       subject: hubId,
       message: `its clock is ${duration(skewMs)} ${clockSkewMs > 0n ? "ahead of" : "behind"} ours`,
       fix: "Have both machines set their clocks by a time service; find out which of the two is wrong first.",
+    },
+  );
+  const copies = copiesOf(peer);
+  ledger.look(
+    copies !== "" && {
+      severity: "error",
+      check: "copies",
+      subject: hubId,
+      message: copies,
+      fix: "Stop one of them, and start it again only with a hub id, certificates and a data folder of its own (docs/RUNBOOK.md, FoedusTwoCopies).",
     },
   );
   // One finding per peer: why it cannot be reached says more than that there is no link.

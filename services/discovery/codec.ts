@@ -81,6 +81,7 @@ export function introductionOf(hello: HelloRequest | HelloResponse): Introductio
   return {
     hubId,
     incarnation: Number(hello.incarnation),
+    run: Buffer.from(hello.run).toString("hex"),
     software,
     packages,
     endpoints: endpoints.map(endpointFromProto),
@@ -154,6 +155,8 @@ export function peerToProto(info: PeerInfo): MessageInitShape<typeof PeerSchema>
     retryInMs: BigInt(Math.max(0, Math.round(info.retryInMs))),
     caSha256: [...info.caDigests],
     revokedSha256: [...info.revokedDigests],
+    copies: [...info.copies],
+    ownCopies: [...info.ownCopies],
     ...(failure === undefined ? {} : { failure: failureToProto(failure) }),
   };
 }

@@ -457,7 +457,7 @@ describe("trust", () => {
     bench.mono += 100;
     const out = bench.answer("b", 3_600_000, { wallMs: WALL + 50 + 61_000 });
     expect(out.filter((effect) => effect.kind === "observe" && effect.event === "CLOCK")).toMatchObject([{ fields: { skew_ms: "61000" } }]);
-    expect(bench.core.gauges("b")?.skewMs).toBe(61_000);
+    expect(bench.core.gauges("b", bench.mono)?.skewMs).toBe(61_000);
   });
 });
 
@@ -693,5 +693,66 @@ describe("what a peer says of itself", () => {
     const dialled = bench.effects.slice(before).flatMap((e) => (e.kind === "hello" || e.kind === "refresh" ? [e.address.host] : []));
     expect(dialled.length).toBeGreaterThan(0);
     expect(new Set(dialled)).toEqual(new Set(["b.example"]));
+  });
+});
+
+describe("two copies of a hub", () => {
+  const meet = (bench: Bench, run: string, incarnation: number): Effect[] => {
+    bench.mono += 1_000;
+    const address = `10.0.0.${incarnation}`;
+    return bench.step({
+      kind: "hello_received",
+      call: 1,
+      caller: "b",
+      address,
+      from: from("b", { run, incarnation }),
+      leaves: [],
+      refused: [],
+    });
+  };
+  const errors = (out: Effect[]) => out.filter((effect) => effect.kind === "observe" && effect.severity === "ERROR");
+
+  test("F-23 a peer whose runs go back and forth is named, with both addresses, once, and is told so itself", () => {
+    const bench = new Bench();
+    bench.start(B);
+    const out = [meet(bench, "aa", 4), meet(bench, "bb", 5), meet(bench, "aa", 4), meet(bench, "bb", 5), meet(bench, "aa", 4)];
+    expect(out.slice(0, 4).flatMap(errors)).toEqual([]);
+    expect(errors(out[4]!)).toMatchObject([
+      {
+        event: "SESSION",
+        peer: "b",
+        text: expect.stringContaining("two copies of hub b run: at 10.0.0.4 (start 4) and at 10.0.0.5 (start 5)"),
+      },
+    ]);
+    expect(errors(meet(bench, "bb", 5))).toEqual([]);
+    const copies = ["10.0.0.4 (start 4)", "10.0.0.5 (start 5)"];
+    expect(kinds(meet(bench, "aa", 4), "grant")).toMatchObject([{ copies }]);
+    expect(bench.core.gauges("b", bench.mono)).toMatchObject({ copies: 2, ownCopies: 0 });
+    const [listed] = kinds(bench.step({ kind: "list", call: 2, peer: "b" }), "peers");
+    expect(listed).toMatchObject({ peers: [{ copies, ownCopies: [] }] });
+  });
+
+  test("F-23 clones that were started at the same time have one incarnation, and are told apart by their runs", () => {
+    const bench = new Bench();
+    bench.start(B);
+    const out = ["aa", "bb", "aa", "bb", "aa"].flatMap((run) => meet(bench, run, 5));
+    expect(errors(out)).toHaveLength(1);
+  });
+
+  test("F-23 a hub of the version before, which sends no run, is told apart by its incarnation", () => {
+    const bench = new Bench();
+    bench.start(B);
+    expect(errors([4, 5, 4, 5, 4].flatMap((incarnation) => meet(bench, "", incarnation)))).toHaveLength(1);
+  });
+
+  test("F-23 what a peer says of copies of this hub is an event, a number and an answer", () => {
+    const bench = new Bench();
+    bench.start(B);
+    const copies = ["10.0.0.4 (start 4)", "10.0.0.5 (start 5)"];
+    const out = bench.step({ kind: "hello_answered", peer: "b", attempt: bench.attempt(), from: from("b"), tokens: [], level: 2, copies });
+    expect(errors(out)).toMatchObject([
+      { event: "SESSION", text: expect.stringMatching(/^b says: two copies of hub a run: at 10\.0\.0\.4/) },
+    ]);
+    expect(bench.core.gauges("b", bench.mono)).toMatchObject({ copies: 0, ownCopies: 2 });
   });
 });

@@ -4,6 +4,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
+import { atPlaces, type MetRun } from "./copies.ts";
 import { type EvidenceConfig, levelName } from "./evidence.ts";
 import { linkState, pathTo } from "./link.ts";
 import type {
@@ -150,7 +151,17 @@ export class DiscoveryCore implements Core<Input, Effect> {
   /** gauges are numbers of one peer for metrics; undefined for an unknown one. */
   gauges(
     hubId: string,
-  ): { readonly state: LinkState; readonly level: number; readonly skewMs: number; readonly tokenExpiresAtWall: number } | undefined {
+    mono: number,
+  ):
+    | {
+        readonly state: LinkState;
+        readonly level: number;
+        readonly skewMs: number;
+        readonly tokenExpiresAtWall: number;
+        readonly copies: number;
+        readonly ownCopies: number;
+      }
+    | undefined {
     const peer = this.#peers.get(hubId);
     if (peer === undefined) return undefined;
     const expiries = [...peer.tokens.values()].map(({ expiresAtWall }) => expiresAtWall);
@@ -159,6 +170,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
       level: peer.decision.level,
       skewMs: peer.skewMs,
       tokenExpiresAtWall: expiries.length === 0 ? 0 : Math.min(...expiries),
+      copies: peer.runs.copies(mono).length,
+      ownCopies: peer.told.places(mono).length,
     };
   }
 
@@ -194,7 +207,13 @@ export class DiscoveryCore implements Core<Input, Effect> {
         return;
       case "announced": {
         const peer = this.#peers.get(input.peer);
-        if (peer !== undefined && peer.record.levelThere !== input.level) peer.record = { ...peer.record, levelThere: input.level };
+        if (peer === undefined) return;
+        if (peer.record.levelThere !== input.level) peer.record = { ...peer.record, levelThere: input.level };
+        return this.#told(now, peer, input.copies ?? [], out);
+      }
+      case "met": {
+        const peer = this.#peers.get(input.peer);
+        if (peer !== undefined) this.#met(now, peer, input, out);
         return;
       }
       case "set_enabled":
@@ -433,7 +452,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
     const rttMs = now.mono - pending.sentAt;
     this.#noteSkew(peer, input.from.wallMs - (pending.sentAtWall + rttMs / 2), out);
     peer.record = { ...peer.record, lastGood: pending.address, levelThere: input.level };
-    this.#introduce(now, peer, input.from, out);
+    this.#introduce(now, peer, input.from, pending.address.host, out);
+    this.#told(now, peer, input.copies ?? [], out);
     this.#takeTokens(now, peer, pending, input.tokens, out);
     peer.offered = pending.leaves;
     this.#count(peer, out, "out", "ok");
@@ -538,7 +558,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
     if (peer === undefined || failure !== undefined) return this.#refuse(caller, input.call, failure ?? unknownPeer(caller), out);
     const rttMs = Math.max(0, peer.sessions.get("discovery")?.rttMs ?? 0);
     this.#noteSkew(peer, from.wallMs + rttMs / 2 - now.wall, out);
-    this.#introduce(now, peer, from, out);
+    this.#introduce(now, peer, from, input.address, out);
     this.#heard(now, peer);
     this.#decide(now, peer, out);
     this.#count(peer, out, "in", "ok");
@@ -567,7 +587,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
       this.#dirty.add(peer.hubId);
     }
     const evidence = evidenceOf(peer, now.wall, this.#config);
-    out.push({ kind: "grant", call, peer: peer.hubId, level: peer.decision.level, evidence, leaves });
+    const copies = peer.runs.copies(now.mono);
+    out.push({ kind: "grant", call, peer: peer.hubId, level: peer.decision.level, evidence, leaves, copies });
   }
 
   #refuse(caller: string, call: number, failure: Failure, out: Effect[]): void {
@@ -610,7 +631,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
   }
 
   /** introduce notes a finished handshake: who it is, where it is, and that its certificate was proved. */
-  #introduce(now: Now, peer: Peer, from: Introduction, out: Effect[]): void {
+  #introduce(now: Now, peer: Peer, from: Introduction, address: string | undefined, out: Effect[]): void {
+    this.#met(now, peer, { run: from.run ?? "", incarnation: from.incarnation, address }, out);
     peer.introduced = true;
     peer.failure = undefined;
     const endpoints = acceptEndpoints(peer.hubId, from.endpoints);
@@ -625,6 +647,27 @@ export class DiscoveryCore implements Core<Input, Effect> {
     peer.record = { ...peer.record, endpoints, software: from.software.slice(0, SOFTWARE_MAX) };
     this.#proved(now, peer, out);
     this.#dirty.add(peer.hubId);
+  }
+
+  #met(now: Now, peer: Peer, run: MetRun, out: Effect[]): void {
+    if (peer.runs.met(now.mono, run)) this.#copiesFound(peer, peer.hubId, peer.runs.copies(now.mono), out);
+    if (peer.runs.tellAgain(now.mono)) out.push({ kind: "observe", what: "copies", peer: peer.hubId });
+  }
+
+  #told(now: Now, peer: Peer, places: readonly string[], out: Effect[]): void {
+    if (peer.told.told(now.mono, places)) this.#copiesFound(peer, this.#config.hubId, peer.told.places(now.mono), out);
+  }
+
+  /** copies is where processes of a peer's hub run, if there are several. */
+  copies(hubId: string, mono: number): readonly string[] {
+    return this.#peers.get(hubId)?.runs.copies(mono) ?? [];
+  }
+
+  /** copiesFound says that a hub runs twice: one that this hub met, or this hub itself, as the peer says. */
+  #copiesFound(peer: Peer, hubId: string, places: readonly string[], out: Effect[]): void {
+    const by = hubId === peer.hubId ? "" : `${peer.hubId} says: `;
+    const text = `${by}two copies of hub ${hubId} run: ${atPlaces(places)}; stop one, or give it a hub id and certificates of its own`;
+    this.#event(peer, out, "SESSION", "ERROR", text, { hub: hubId, copies: places.join(", ") });
   }
 
   #proved(now: Now, peer: Peer, out: Effect[]): void {

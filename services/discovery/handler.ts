@@ -37,6 +37,7 @@ export interface HandlerEnv {
   readonly platform: Platform;
   readonly keys: KeyKeeper;
   readonly bundles: Bundles;
+  readonly run: Uint8Array;
   readonly ownEndpoints: () => readonly ServiceEndpoint[];
   readonly watches: Map<number, Watch>;
   readonly calls: Calls<Input, Answer>;
@@ -101,13 +102,14 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
   });
 }
 
-async function hello(env: HandlerEnv, request: HelloRequest, { caller }: CallContext) {
+async function hello(env: HandlerEnv, request: HelloRequest, { caller, remote }: CallContext) {
   const { platform, bundles, ownEndpoints } = env;
   const checked = bundles.check(caller.hubId, request.leaves, platform.clock.wall());
   const answer = await env.calls.ask((call) => ({
     kind: "hello_received",
     call,
     caller: caller.hubId,
+    address: remote,
     from: introductionOf(request),
     ...checked,
   }));
@@ -122,6 +124,8 @@ async function hello(env: HandlerEnv, request: HelloRequest, { caller }: CallCon
     level: grant.level,
     evidence: grant.evidence.map(evidenceToProto),
     wallMs: BigInt(Math.round(platform.clock.wall())),
+    run: env.run,
+    copies: [...grant.copies],
   });
 }
 

@@ -87,6 +87,8 @@ export interface ReceivedToken {
 export interface Introduction {
   readonly hubId: string;
   readonly incarnation: number;
+  /** Random for each start, hex; empty or absent from hubs that do not send it. */
+  readonly run?: string;
   readonly software: string;
   readonly packages: readonly string[];
   readonly endpoints: readonly ServiceEndpoint[];
@@ -147,6 +149,9 @@ export interface PeerInfo {
   /** SHA-256 of the pinned CA certificates and of the revoked leaves, hex. */
   readonly caDigests: readonly string[];
   readonly revokedDigests: readonly string[];
+  /** Where copies of it run, and where it says that copies of this hub do. */
+  readonly copies: readonly string[];
+  readonly ownCopies: readonly string[];
 }
 
 /** Input of the core. `call` and `watch` are numbers that the shell gave; `attempt` comes from the effect that is answered. */
@@ -163,6 +168,8 @@ export type Input =
       readonly from: Introduction;
       readonly tokens: readonly ReceivedToken[];
       readonly level: number;
+      /** Where copies of this hub run, as the peer says. */
+      readonly copies?: readonly string[];
     }
   | { readonly kind: "hello_failed"; readonly peer: string; readonly attempt: number; readonly failure: Failure }
   | {
@@ -178,6 +185,8 @@ export type Input =
       readonly kind: "hello_received";
       readonly call: number;
       readonly caller: string;
+      /** Address that it called from, if that is known. */
+      readonly address?: string | undefined;
       readonly from: Introduction;
       readonly leaves: readonly string[];
       readonly refused: readonly RefusedLeaf[];
@@ -195,7 +204,15 @@ export type Input =
       readonly reports: readonly { readonly hubId: string; readonly session: SessionNote }[];
     }
   /** The level that a peer grants us, as it said on its session. */
-  | { readonly kind: "announced"; readonly peer: string; readonly level: number }
+  | { readonly kind: "announced"; readonly peer: string; readonly level: number; readonly copies?: readonly string[] }
+  /** A process of the peer lives: it opened a session or answered on one. */
+  | {
+      readonly kind: "met";
+      readonly peer: string;
+      readonly run: string;
+      readonly incarnation: number;
+      readonly address: string | undefined;
+    }
   | { readonly kind: "set_enabled"; readonly call: number; readonly peer: string; readonly enabled: boolean }
   | { readonly kind: "list"; readonly call: number; readonly peer: string | undefined }
   /** Stores token keys; answered by `keys_stored` when they are durable. */
@@ -243,6 +260,8 @@ export type Output =
       readonly level: Level;
       readonly evidence: readonly Evidence[];
       readonly leaves: readonly string[];
+      /** Where copies of the caller's hub run. */
+      readonly copies: readonly string[];
     }
   | { readonly kind: "refuse"; readonly call: number; readonly failure: Failure }
   | { readonly kind: "peers"; readonly call: number; readonly peers: readonly PeerInfo[] }
@@ -251,9 +270,9 @@ export type Output =
 
 /** Note is something for telemetry: an event, a count, or that a peer came or went. */
 export interface Note extends Observe {
-  readonly what: "event" | "hello" | "peer_added" | "peer_removed";
+  readonly what: "event" | "hello" | "peer_added" | "peer_removed" | "copies";
   readonly peer: string;
-  readonly event?: "LINK_STATE" | "TRUST_DECIDED" | "CREDENTIAL" | "ACCESS_REFUSED" | "CLOCK";
+  readonly event?: "LINK_STATE" | "SESSION" | "TRUST_DECIDED" | "CREDENTIAL" | "ACCESS_REFUSED" | "CLOCK";
   readonly severity?: "DEBUG" | "INFO" | "WARNING" | "ERROR";
   readonly text?: string;
   readonly fields?: Readonly<Record<string, string>>;

@@ -1,6 +1,7 @@
 import type { Registry } from "prom-client";
 import { REASONS, type Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
+import type { Clock } from "#runtime/clock.ts";
 import { counter, LabelBound, sampledGauge } from "#runtime/metrics/declare.ts";
 import type { DiscoveryCore } from "./core.ts";
 
@@ -22,13 +23,15 @@ const VIOLATIONS: readonly Reason[] = [
 export class DiscoveryMetrics {
   readonly #hellos;
   readonly #core: DiscoveryCore;
+  readonly #clock: Clock;
   readonly #gauges;
   readonly #unsample: (() => void)[];
   readonly #peers = new Map<string, (() => void)[]>();
   readonly #label = new LabelBound(PEERS_MAX);
 
-  constructor(registry: Registry, core: DiscoveryCore) {
+  constructor(registry: Registry, core: DiscoveryCore, clock: Clock) {
     this.#core = core;
+    this.#clock = clock;
     this.#hellos = counter(registry, {
       name: "foedus_discovery_hello_total",
       help: "Hellos by direction and result: ok or the reason of the failure.",
@@ -55,6 +58,11 @@ export class DiscoveryMetrics {
         help: "A peer's clock minus ours at its last Hello.",
         labels,
       }),
+      copies: sampledGauge(registry, {
+        name: "foedus_discovery_copies",
+        help: "Processes of one hub that were found to run at the same time: of a peer, or of this hub (own) as the peer says. 0 if there is one, as there should be.",
+        labels: ["peer", "of"],
+      }),
       expiry: sampledGauge(registry, {
         name: "foedus_discovery_token_expiry_timestamp_seconds",
         help: "Unix time at which our first token at a peer expires; 0 for none.",
@@ -71,14 +79,22 @@ export class DiscoveryMetrics {
     const peer = this.#label.of(hubId);
     if (peer === "other" || this.#peers.has(hubId)) return;
     const read = (of: (gauges: NonNullable<ReturnType<DiscoveryCore["gauges"]>>) => number) => () => {
-      const gauges = this.#core.gauges(hubId);
+      const gauges = this.#core.gauges(hubId, this.#clock.mono());
       return gauges === undefined ? 0 : of(gauges);
     };
-    const { state, level, skew, expiry } = this.#gauges;
+    const { state, level, skew, expiry, copies } = this.#gauges;
     this.#peers.set(hubId, [
       state(
         { peer },
         read((g) => STATES.indexOf(g.state)),
+      ),
+      copies(
+        { peer, of: "peer" },
+        read((g) => g.copies),
+      ),
+      copies(
+        { peer, of: "own" },
+        read((g) => g.ownCopies),
       ),
       level(
         { peer },

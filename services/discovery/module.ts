@@ -88,6 +88,8 @@ class DiscoveryModule implements Discovery {
   /** Peers whose sessions must be renewed once there is a token for the new certificate. */
   readonly #redial = new Set<string>();
   readonly #abort = new AbortController();
+  /** Tells this process from another one with the same keys. */
+  readonly #run: Uint8Array;
   #ownWatch = 0;
   #driver: Driver<Input> | undefined;
   #federation: Federation;
@@ -97,8 +99,9 @@ class DiscoveryModule implements Discovery {
     const { platform, ports } = options;
     this.#federation = options.federation ?? NO_FEDERATION;
     this.#store = platform.store(SERVICE);
+    this.#run = platform.entropy.bytes(16);
     this.#core = new DiscoveryCore({ config: this.#coreConfig(), prng: new Prng(platform.entropy.seed()), codec: recordCodec });
-    this.#metrics = new DiscoveryMetrics(platform.metrics, this.#core);
+    this.#metrics = new DiscoveryMetrics(platform.metrics, this.#core, platform.clock);
     this.#keys = this.#createKeys();
     this.#links = this.#createLinks();
     this.bindings = [
@@ -106,6 +109,7 @@ class DiscoveryModule implements Discovery {
         platform,
         keys: this.#keys,
         bundles: this.#bundles,
+        run: this.#run,
         ownEndpoints: ports.ownEndpoints,
         watches: this.#watches,
         calls: this.#calls,
@@ -265,10 +269,13 @@ class DiscoveryModule implements Discovery {
         if (endpoint === undefined) throw fail("PEER_UNREACHABLE", `${peer} can only dial us`);
         return ports.dialPeer({ address: endpoint, hubId: peer, caPems, revoked, spiffeId: endpoint.spiffeId });
       },
+      runs: { own: this.#run, met: (peer, run) => this.#calls.tell({ kind: "met", peer, ...run }, `met ${peer}`) },
       onUp: (peer) => this.#announce(peer),
       onDown: () => undefined,
       onFrame: (peer, _session, { frame }) =>
-        frame.case === "announce" ? this.#calls.offer({ kind: "announced", peer, level: levelFromProto(frame.value.level) }) : undefined,
+        frame.case === "announce"
+          ? this.#calls.offer({ kind: "announced", peer, level: levelFromProto(frame.value.level), copies: frame.value.copies })
+          : undefined,
       reporter: {
         report: (reports) =>
           this.#calls.tell({ kind: "sessions", service: SERVICE, reports: reportsFromPort(reports) }, "sessions", bothReports),
@@ -276,10 +283,11 @@ class DiscoveryModule implements Discovery {
     });
   }
 
-  /** announce tells a peer which level it has here, if its session is up. */
+  /** announce tells a peer which level it has here, and where copies of it run, if its session is up. */
   #announce(peer: string): void {
     const level = (this.#views.get(peer)?.level ?? 0) as TrustLevel;
-    const announce = create(AnnounceSchema, { software: this.#o.platform.software, level });
+    const copies = [...this.#core.copies(peer, this.#o.platform.clock.mono())];
+    const announce = create(AnnounceSchema, { software: this.#o.platform.software, level, copies });
     this.#links.send(peer, create(SessionFrameSchema, { frame: { case: "announce", value: announce } }));
   }
 
@@ -342,6 +350,7 @@ class DiscoveryModule implements Discovery {
       endpoints: ports.ownEndpoints().map(endpointToProto),
       leaves: leaves.slice(0, 16).map(({ der }) => der),
       wallMs: BigInt(Math.round(platform.clock.wall())),
+      run: this.#run,
     });
     const response = await client.hello(request, { timeoutMs: config.hello_timeout_ms, signal: this.#abort.signal });
     return {
@@ -351,6 +360,7 @@ class DiscoveryModule implements Discovery {
       from: introductionOf(response),
       tokens: tokensFromProto(response.tokens),
       level: levelFromProto(response.level),
+      copies: response.copies,
     };
   }
 
@@ -390,6 +400,7 @@ class DiscoveryModule implements Discovery {
 
   #note(note: Note): void {
     if (note.what === "hello") this.#metrics.hello(note.direction ?? "out", note.result ?? "other");
+    else if (note.what === "copies") this.#announce(note.peer);
     else if (note.what === "peer_added") this.#metrics.added(note.peer);
     else if (note.what === "peer_removed") this.#metrics.removed(note.peer);
     else if (note.event !== undefined)

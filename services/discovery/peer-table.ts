@@ -3,6 +3,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
+import { Runs, ToldCopies } from "./copies.ts";
 import { type Decision, decide, type Evidence, type EvidenceConfig, weigh } from "./evidence.ts";
 import type { Address, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote, ViewInfo } from "./messages.ts";
 
@@ -58,6 +59,9 @@ export interface Peer {
   introduced: boolean;
   wasUp: boolean;
   readonly sessions: Map<string, SessionNote>;
+  /** Processes of it that were met, and what it says of ours. */
+  readonly runs: Runs;
+  readonly told: ToldCopies;
   skewMs: number;
   pinnedAtWall: number;
   decision: Decision;
@@ -112,6 +116,8 @@ export function newPeer(now: Now, spec: PeerSpec, record: PeerRecord | undefined
     introduced: false,
     wasUp: false,
     sessions: new Map(),
+    runs: new Runs(),
+    told: new ToldCopies(),
     skewMs: 0,
     pinnedAtWall: now.wall,
     decision: { level: 0, sentence: "none: not decided yet" },
@@ -248,5 +254,7 @@ export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceCon
     levelThere: record.levelThere,
     caDigests: spec.cas.map(({ digest }) => digest),
     revokedDigests: spec.revoked.map(({ digest }) => digest),
+    copies: peer.runs.copies(now.mono),
+    ownCopies: peer.told.places(now.mono),
   };
 }

@@ -41,6 +41,8 @@ export interface Peer {
   speaker: Live | undefined;
   /** A fresh session is wanted although there is one. */
   redial: boolean;
+  /** Our last session there was replaced by none of ours: another process may have our keys. */
+  displaced: boolean;
   /** No dial before this instant: the peer said not to come back. */
   quietUntil: number;
   everUp: boolean;
@@ -66,6 +68,7 @@ export function newPeer(now: Now, hubId: string, backoff: Backoff): Peer {
     current: undefined,
     speaker: undefined,
     redial: false,
+    displaced: false,
     quietUntil: Number.NEGATIVE_INFINITY,
     everUp: false,
     synced: false,

@@ -395,3 +395,51 @@ describe("two hubs", () => {
     expect(history()).toContain("up a");
   });
 });
+
+describe("a hub whose sessions another process with its keys takes", () => {
+  /** displaced dials, comes up and is replaced after a second, again and again, and gives the waits between the dials. */
+  function displaced(rounds: number, lastsMs = 1_000): number[] {
+    const fsm = new PeerSessions(sessionConfig("b", 7, {}), new Prng(1), { baseMs: 2_000, maxMs: 60_000, factor: 2, jitter: 0 });
+    const dialled: number[] = [];
+    let mono = 0;
+    const step = (input: SessionInput | undefined): void => {
+      const out: SessionEffect[] = [];
+      const now = { mono, wall: WALL + mono };
+      if (input === undefined) fsm.tick(now, out);
+      else fsm.step(now, input, out);
+      for (const effect of out) {
+        if (effect.kind === "dial") {
+          dialled.push(mono);
+          const { id, streamId } = effect;
+          step({ kind: "dial_opened", streamId });
+          step({ kind: "open_received", streamId, hubId: "a", incarnation: id.incarnation, n: id.n, packages: ["foedus.test.v1"] });
+        } else if (effect.kind === "send_control" && effect.frame.case === "ping")
+          step({ kind: "pong_received", streamId: effect.streamId, n: effect.frame.n });
+        else if (effect.kind === "close") step({ kind: "stream_ended", streamId: effect.streamId, failure: effect.failure });
+      }
+    };
+    step({ kind: "peer_wanted", peer: "a", dialable: true, level: 3, expiresAtWall: 0 });
+    while (dialled.length <= rounds) {
+      const from = dialled.at(-1)!;
+      for (let due = fsm.deadline(); due !== undefined && due < from + lastsMs; due = fsm.deadline()) {
+        mono = Math.max(mono, due);
+        step(undefined);
+      }
+      mono = from + lastsMs;
+      const { streamId } = fsm.current("a")!;
+      const failure: Failure = { reason: "SESSION_REPLACED", message: "a newer session between the same hubs took over" };
+      step({ kind: "terminated_received", streamId, failure, reconnect: false });
+      mono = fsm.deadline()!;
+      step(undefined);
+    }
+    return dialled.slice(1).map((at, i) => at - dialled[i]! - lastsMs);
+  }
+
+  test("F-8 F-23 dials less and less often", () => {
+    expect(displaced(7)).toEqual([2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000]);
+  });
+
+  test("F-23 dials as usual again after a session that lasted", () => {
+    expect(displaced(3, 60_000)).toEqual([2_000, 2_000, 2_000]);
+  });
+});

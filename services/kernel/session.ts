@@ -52,7 +52,8 @@ import {
  *    a pong on the survivor), save by P4's higher incarnation: then the old process is gone.
  * P7 at most one dial per peer is in progress, none while a session is operational (unless asked for by `redial`) or while the
  *    peer is shaking hands on a stream of its own, none to a terminated or removed peer.
- * P8 the backoff is reset by a finished handshake of our own dial only; frames from the peer wake one dial (D-18).
+ * P8 the backoff is reset by a finished handshake of our own dial only; frames from the peer wake one dial (D-18). After a session
+ *    that was replaced by none of ours, which is what a copy of this hub causes, it is reset only by one that lasts.
  * P9 every stream ends within bounded time when the other side is silent: connecting, handshake, ping (B0-5).
  * P10 once the peer has sent on a session, what comes on one that it left is late, and is not taken while the newer one lives: its
  *    sender began anew when it moved. It leaves a session for one that beats it, or, when it has lost it, for one that begins later.
@@ -313,6 +314,10 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
         this.#confirm(now, stream, out);
         if (stream.ping?.n !== input.n) return;
         stream.confirmed = true;
+        if (peer.displaced && !stream.inbound && now.mono - stream.since >= this.#config.pingIntervalMs) {
+          peer.displaced = false;
+          peer.backoff.succeeded();
+        }
         peer.rttMs = now.mono - stream.ping.sentAt;
         stream.ping = undefined;
         out.push({ kind: "answered", peer: peer.hubId, streamId: stream.streamId, rttMs: peer.rttMs });
@@ -362,7 +367,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     if (!stream.inbound) {
       this.#operational(now, stream, out);
       this.#refresh(stream, peer, out);
-      peer.backoff.succeeded();
+      if (!peer.displaced) peer.backoff.succeeded();
       peer.redial = false;
       return;
     }
@@ -409,6 +414,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     if (peer === undefined) return;
     const superseded = failure.reason === "SESSION_REPLACED" && liveOf(peer.streams).some((other) => other !== stream);
     if (!superseded) peer.failure = failure;
+    if (!superseded && !stream.inbound && failure.reason === "SESSION_REPLACED") peer.displaced = true;
     if (!superseded && !stream.inbound && failure !== TERMINATED && failure !== STOPPING) peer.backoff.failed(now.mono);
     this.#enter(now, stream, "draining");
   }

@@ -144,6 +144,7 @@ export class ServicesTarget extends Tally implements Target {
       from: introductionOf(response),
       tokens: tokensFromProto(tokens),
       level,
+      copies: response.copies,
     });
   }
 

@@ -158,6 +158,10 @@ export class ServerCall implements CallContext {
     if (answered) this.#control?.answered();
   }
 
+  get remote(): string | undefined {
+    return this.connection?.address;
+  }
+
   widen(): void {
     this.connection?.widen();
   }

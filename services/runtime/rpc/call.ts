@@ -34,6 +34,8 @@ export interface CallContext {
   readonly token: { readonly expiresAtWall: number; readonly id: string } | undefined;
   /** The trace that the call belongs to (W3C Trace Context, metadata `traceparent`); undefined for none, or a malformed one. */
   readonly trace?: TraceContext | undefined;
+  /** Address that the call came from; undefined for one within the process. */
+  readonly remote?: string | undefined;
   /** widen lets the call's connection carry more to us at a time; only for one on which little is sent back (`windows.ts`). */
   widen?(): void;
 }

@@ -28,6 +28,16 @@ export interface ConnectOptions {
 /** FeedHeadInit is the newest position of a feed of ours. */
 export type FeedHeadInit = MessageInitShape<typeof FeedHeadSchema>;
 
+/** MetRun is a process of a peer that answers on a session. */
+export interface MetRun {
+  /** Random for each start, hex; empty from hubs that do not send it. */
+  readonly run: string;
+  /** Number of the start; 0 if only the other side said one. */
+  readonly incarnation: number;
+  /** Where it was met, if that is known. */
+  readonly address: string | undefined;
+}
+
 /** PeerLinksOptions join the sessions of one service to the world. Callbacks must not throw. */
 export interface PeerLinksOptions<F extends Frame> {
   /** Name of the service, as in metrics. */
@@ -66,6 +76,8 @@ export interface PeerLinksOptions<F extends Frame> {
   readonly two?: boolean;
   /** True if the service calls `synced` after its first synchronisation on a session. */
   readonly synchronises?: boolean;
+  /** What tells this process from others with the same keys, and who is told which processes of peers live: at each open and each pong. */
+  readonly runs?: { readonly own: Uint8Array; readonly met: (peer: string, run: MetRun) => void };
   /** Told of all peers whenever something about one changed. */
   readonly reporter?: SessionReporter;
   /** Bytes of frames under way per direction and session. Default 4 MiB. */

@@ -10,7 +10,7 @@ import { type LimitedLogger, limitedEvents, limitedLogger } from "../log/limited
 import { authorise, requireMethodRule } from "./access.ts";
 import type { CallContext, Caller, Outbound, RawMessage } from "./call.ts";
 import { FramePace } from "./frame-pace.ts";
-import type { LinkStatus, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
+import type { LinkStatus, MetRun, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
 import { type Envelope, type Frame, type SessionCodec, sessionCodec } from "./session-codec.ts";
 import { ageOf, NO_COUNTS, SessionMetrics, sumOf } from "./session-metrics.ts";
 import {
@@ -42,6 +42,8 @@ interface Link<F extends Frame> {
   checkedAtWall: number;
   /** Certificate that the token was bound to with which this was dialled; others are of no use on it. */
   readonly boundTo: string | undefined;
+  /** Process of the peer that opened it or answered, if it said which. */
+  run: MetRun | undefined;
   /** A renewed token was refused on it, and that was said. */
   refused: boolean;
 }
@@ -205,6 +207,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       clients: [],
       checkedAtWall: this.#o.clock.wall(),
       boundTo: undefined,
+      run: undefined,
       refused: false,
     };
     this.#links.set(streamId, link);
@@ -373,10 +376,22 @@ class Links<F extends Frame> implements PeerLinks<F> {
         this.#warn(effect.peer, { failure: effect.failure, willRetry: effect.willRetry }, "session is down");
         return this.#o.onDown(effect.peer, effect.session, effect.failure, effect.willRetry);
       case "answered":
+        this.#met(this.#links.get(effect.streamId));
         return this.#report();
       case "state":
         return this.#note(effect.peer, effect.state.toLowerCase());
     }
+  }
+
+  #met(link: Link<F> | undefined): void {
+    if (link?.run !== undefined) this.#o.runs?.met(link.peer, link.run);
+  }
+
+  /** runOf is the process that says an open; of an acceptor that does not name itself nothing is known, as the incarnation is ours. */
+  #runOf({ caller, context, peer }: Link<F>, { run, incarnation }: SessionOpen): MetRun | undefined {
+    if (run.length === 0 && caller === undefined) return undefined;
+    const address = context === undefined ? this.#known.get(peer)?.view.endpoint?.host : context.remote;
+    return { run: Buffer.from(run).toString("hex"), incarnation: caller === undefined ? 0 : Number(incarnation), address };
   }
 
   #note(peer: string, event: string): void {
@@ -397,6 +412,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       clients: [],
       checkedAtWall: this.#o.clock.wall(),
       boundTo: view?.token === undefined ? undefined : boundTo(view.token.jwt),
+      run: undefined,
       refused: false,
     };
     this.#links.set(streamId, link);
@@ -433,12 +449,13 @@ class Links<F extends Frame> implements PeerLinks<F> {
   }
 
   #controlOf({ peer, boundTo: bound }: Link<F>, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): ControlInit | undefined {
-    const { hubId, packages, software } = this.#o;
+    const { hubId, packages, software, runs } = this.#o;
+    const run = runs === undefined ? {} : { run: runs.own };
     switch (frame.case) {
       case "open":
         return {
           case: "open",
-          value: { hubId, incarnation: BigInt(frame.id.incarnation), n: BigInt(frame.id.n), packages: [...packages], software },
+          value: { hubId, incarnation: BigInt(frame.id.incarnation), n: BigInt(frame.id.n), packages: [...packages], software, ...run },
         };
       case "ping":
       case "pong":
@@ -553,6 +570,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
         if (frame.value.second && link.caller !== undefined) return this.#join(link, frame.value);
         // What a peer says is its answer as well, should the transport tell of that later.
         this.#answered(link);
+        link.run = this.#runOf(link, frame.value);
+        this.#met(link);
         const { hubId, packages } = frame.value;
         const [incarnation, n] = [Number(frame.value.incarnation), Number(frame.value.n)];
         return this.#step({ kind: "open_received", streamId, hubId, incarnation, n, packages });

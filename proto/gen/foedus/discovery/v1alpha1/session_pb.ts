@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/discovery/v1alpha1/session.proto.
  */
 export const file_foedus_discovery_v1alpha1_session: GenFile = /*@__PURE__*/
-  fileDesc("Cidmb2VkdXMvZGlzY292ZXJ5L3YxYWxwaGExL3Nlc3Npb24ucHJvdG8SGWZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEibwoIQW5ub3VuY2USGgoIc29mdHdhcmUYASABKAlCCLpIBXIDKP8BEg0KBW5vZGVzGAIgASgNEisKBWxldmVsGAMgASgOMhwuZm9lZHVzLmNvbW1vbi52MS5UcnVzdExldmVsOguS2xgHCgEBEAEYAyKFAQoMU2Vzc2lvbkZyYW1lEjMKB2NvbnRyb2wYASABKAsyIC5mb2VkdXMuY29tbW9uLnYxLlNlc3Npb25Db250cm9sSAASNwoIYW5ub3VuY2UYAiABKAsyIy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkFubm91bmNlSABCBwoFZnJhbWUiSAoOU2Vzc2lvblJlcXVlc3QSNgoFZnJhbWUYASABKAsyJy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNlc3Npb25GcmFtZSJJCg9TZXNzaW9uUmVzcG9uc2USNgoFZnJhbWUYASABKAsyJy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNlc3Npb25GcmFtZWIGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_session]);
+  fileDesc("Cidmb2VkdXMvZGlzY292ZXJ5L3YxYWxwaGExL3Nlc3Npb24ucHJvdG8SGWZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEikAEKCEFubm91bmNlEhoKCHNvZnR3YXJlGAEgASgJQgi6SAVyAyj/ARINCgVub2RlcxgCIAEoDRIrCgVsZXZlbBgDIAEoDjIcLmZvZWR1cy5jb21tb24udjEuVHJ1c3RMZXZlbBIfCgZjb3BpZXMYBCADKAlCD7pIDJIBCRAQIgVyAyj/AToLktsYBwoBARABGAMihQEKDFNlc3Npb25GcmFtZRIzCgdjb250cm9sGAEgASgLMiAuZm9lZHVzLmNvbW1vbi52MS5TZXNzaW9uQ29udHJvbEgAEjcKCGFubm91bmNlGAIgASgLMiMuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5Bbm5vdW5jZUgAQgcKBWZyYW1lIkgKDlNlc3Npb25SZXF1ZXN0EjYKBWZyYW1lGAEgASgLMicuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5TZXNzaW9uRnJhbWUiSQoPU2Vzc2lvblJlc3BvbnNlEjYKBWZyYW1lGAEgASgLMicuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5TZXNzaW9uRnJhbWViBnByb3RvMw", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_session]);
 
 /**
  * Announce says what changed about the sender since Hello.
@@ -45,6 +45,13 @@ export type Announce = Message<"foedus.discovery.v1alpha1.Announce"> & {
    * @generated from field: foedus.common.v1.TrustLevel level = 3;
    */
   level: TrustLevel;
+
+  /**
+   * Where processes of the receiver's hub run at the same time as the sender sees it, for people; empty if there is one.
+   *
+   * @generated from field: repeated string copies = 4;
+   */
+  copies: string[];
 };
 
 /**
