@@ -15,6 +15,7 @@ import { limitedHistory } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type Sampler, sampledCounter } from "#runtime/metrics/declare.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
+import { ownRetry } from "./own-retry.ts";
 
 /** Events that wait for telemetry; what comes on top is dropped and counted. */
 const QUEUE_MAX = 1_000;
@@ -24,7 +25,6 @@ const LINKS_MS = 1_000;
 const QUIET_MS = 5_000;
 /** So many frames since the counters were told last are more than pings. */
 const QUIET_FRAMES = 20;
-const RETRY_MS = 1_000;
 /** A longer text of one event would have telemetry refuse all that are reported with it. */
 const TEXT_MAX_BYTES = 1_024;
 
@@ -61,6 +61,7 @@ export class EventForwarder {
   readonly #sources: LinkSource[] = [];
   readonly #limited: { flush(): void }[] = [];
   readonly #told = new Map<string, Told>();
+  readonly #retry = ownRetry();
   #timer: Timer | undefined;
   #linksTimer: Timer | undefined;
   #sending = false;
@@ -139,7 +140,7 @@ export class EventForwarder {
 
   #arm(delayMs: number): void {
     if (this.#timer !== undefined || this.#stopped || this.#client === undefined) return;
-    this.#timer = this.#clock.setTimer(delayMs, () => {
+    this.#timer = this.#clock.setTimer(Math.max(delayMs, this.#retry.dueAt - this.#clock.mono()), () => {
       this.#timer = undefined;
       void this.#flush();
     });
@@ -166,6 +167,7 @@ export class EventForwarder {
         await client.reportEvents(create(ReportEventsRequestSchema, { service, events, dropped: BigInt(dropped) }), { timeoutMs: 2_000 });
       } catch (error) {
         failed = true;
+        this.#retry.failed(this.#clock.mono());
         const room = QUEUE_MAX - queue.events.length;
         queue.events.unshift(...events.slice(0, room));
         const over = Math.max(0, events.length - room);
@@ -175,7 +177,8 @@ export class EventForwarder {
       }
     }
     this.#sending = false;
-    if ([...this.#queues.values()].some((queue) => queue.events.length > 0)) this.#arm(failed ? RETRY_MS : 0);
+    if (!failed) this.#retry.reset();
+    if ([...this.#queues.values()].some((queue) => queue.events.length > 0)) this.#arm(0);
   }
 
   async #sendLinks(): Promise<void> {

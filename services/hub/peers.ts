@@ -11,10 +11,12 @@ import type { PeerSource, PeerView, SessionReport, SessionReporter } from "#runt
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
+import { ownRetry } from "./own-retry.ts";
 
 type Discovery = ClientOf<typeof DiscoveryService>;
 
-const RETRY_MS = 500;
+/** Two reports of sessions are this far apart if the second one came during the first. */
+const PACE_MS = 500;
 
 /** PeerFeedOptions say for whom peers are watched. */
 export interface PeerFeedOptions {
@@ -37,6 +39,7 @@ export class PeerFeed implements PeerSource {
   #listeners = new Set<(views: readonly PeerView[]) => void>();
   #stop: AbortController | undefined;
   #retry: Timer | undefined;
+  readonly #again = ownRetry();
   #synced = false;
 
   constructor(options: PeerFeedOptions) {
@@ -93,6 +96,7 @@ export class PeerFeed implements PeerSource {
           for (const hubId of this.#views.keys()) if (!told.has(hubId)) this.#views.delete(hubId);
           complete = true;
           this.#synced = true;
+          this.#again.reset();
         }
         if (complete) this.#publish();
       }
@@ -100,7 +104,8 @@ export class PeerFeed implements PeerSource {
       if (!signal.aborted) this.#o.log.debug({ service: this.#o.service, error }, "peer watch ended");
     }
     if (signal.aborted) return;
-    this.#retry = this.#o.clock.setTimer(RETRY_MS, () => void this.#run(client, signal));
+    const mono = this.#o.clock.mono();
+    this.#retry = this.#o.clock.setTimer(this.#again.failed(mono) - mono, () => void this.#run(client, signal));
   }
 
   #publish(): void {
@@ -223,21 +228,26 @@ export function createSessionReporter(
   let busy = false;
   let timer: Timer | undefined;
   let stopped = false;
+  const retry = ownRetry();
   const send = async (): Promise<void> => {
     const to = client();
-    if (busy || stopped || pending === undefined) return;
+    // A report that comes while discovery is away waits for the next try, with those before it.
+    if (busy || !retry.due(clock.mono()) || stopped || pending === undefined) return;
     busy = true;
     const reports = pending;
     pending = undefined;
     try {
       if (to === undefined) throw new Error("discovery is not connected");
       await to.reportSessions(create(ReportSessionsRequestSchema, { service, reports: reports.map(reportToProto) }), { timeoutMs: 2_000 });
+      retry.reset();
     } catch (error) {
+      retry.failed(clock.mono());
       pending ??= reports;
       log.debug({ service, error }, "session report was not taken");
     }
     busy = false;
-    if (pending !== undefined && !stopped) timer = clock.setTimer(RETRY_MS, () => void send());
+    timer?.cancel();
+    if (pending !== undefined && !stopped) timer = clock.setTimer(Math.max(PACE_MS, retry.dueAt - clock.mono()), () => void send());
   };
   return {
     report: (reports) => {

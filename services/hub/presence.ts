@@ -4,8 +4,8 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { PresenceSink } from "../command-forwarding/index.ts";
+import { ownRetry } from "./own-retry.ts";
 
-const RETRY_MS = 500;
 /** registry-sync counts all attachments as gone that were not repeated for three times as long. */
 const REPEAT_MS = 20_000;
 
@@ -25,10 +25,11 @@ export function createPresence(
   let wholeAt = Number.NEGATIVE_INFINITY;
   let timer: Timer | undefined;
   let stopped = false;
+  const retry = ownRetry();
 
   const arm = (delayMs: number): void => {
     timer?.cancel();
-    if (!stopped) timer = clock.setTimer(delayMs, () => void send());
+    if (!stopped) timer = clock.setTimer(Math.max(delayMs, retry.dueAt - clock.mono()), () => void send());
   };
   const request = (told: ReadonlyMap<string, boolean>) =>
     whole
@@ -42,16 +43,16 @@ export function createPresence(
     if (whole) wholeAt = clock.mono();
     changed = new Map();
     whole = false;
-    let failed = false;
     try {
       await client().reportPresence(message, { timeoutMs: 5_000 });
+      retry.reset();
     } catch (error) {
-      failed = true;
+      retry.failed(clock.mono());
       whole = true;
       log.debug({ error }, "presence was not taken");
     }
     busy = false;
-    arm(failed ? RETRY_MS : changed.size > 0 ? 0 : Math.max(0, wholeAt + REPEAT_MS - clock.mono()));
+    arm(retry.failures > 0 || changed.size > 0 ? 0 : Math.max(0, wholeAt + REPEAT_MS - clock.mono()));
   };
 
   return {

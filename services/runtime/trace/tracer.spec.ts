@@ -214,3 +214,16 @@ describe("what is sent", () => {
     expect((await dropped())["queue"]).toBe(3);
   });
 });
+
+test("F-8 a collector that refuses is asked at the usual pace, however many spans end", async () => {
+  const t = tracer();
+  const work = (): void => t.end(t.begin("work", SPAN_KIND.SERVER, REMOTE) as Span, false);
+  for (let second = 0; second < 60; second++) {
+    for (let i = 0; i < 1_000; i++) work();
+    await sink.answer(new Error("gone"));
+    clock.advance(1_000);
+  }
+  // The first one was sent as soon as there was a batch.
+  expect(sink.batches.length).toBeLessThanOrEqual(60 / 5 + 1);
+  expect(sink.batches.length).toBeGreaterThan(60 / 5 - 2);
+});

@@ -110,7 +110,8 @@ export class Tracer {
       this.#dropped.queue.inc();
       return;
     }
-    if (this.#queue.size >= BATCH) this.#send();
+    // A collector that refuses is asked at the usual pace, however many spans end.
+    if (this.#queue.size >= BATCH && !this.#failing) this.#send();
     else this.#timer ??= this.#o.clock.setTimer(this.#o.intervalMs, () => this.#send());
   }
 
