@@ -29,7 +29,7 @@ describe("the life of an invite", () => {
         core.step(
           at(mono),
           {
-            begin: { kind: "begin", call, caller, invited: args["invited"] !== "no" },
+            begin: { kind: "begin", call, caller, address: args["address"] ?? "192.0.2.1", invited: args["invited"] !== "no" },
             introduce: { kind: "introduce", call, caller, exchange: Number(args["exchange"]) },
             judged: { kind: "judged", call, proven: args["proven"] === "yes" },
             admitted: {
@@ -50,17 +50,49 @@ describe("the life of an invite", () => {
     const core = new DoorCore(DOOR, at(0));
     const out: Effect[] = [];
     // As many as there are, each with a certificate of its own.
-    for (let i = 1; i <= DOOR.exchanges; i++) core.step(at(0), { kind: "begin", call: i, caller: `idle ${i}`, invited: true }, out);
-    core.step(at(2_000), { kind: "begin", call: 100, caller: "guest", invited: true }, out);
+    for (let i = 1; i <= DOOR.exchanges; i++)
+      core.step(at(0), { kind: "begin", call: i, caller: `idle ${i}`, address: "192.0.2.1", invited: true }, out);
+    core.step(at(2_000), { kind: "begin", call: 100, caller: "guest", address: "192.0.2.2", invited: true }, out);
     const begun = out.find((effect) => effect.kind === "begun" && effect.call === 100);
     const exchange = begun?.kind === "begun" ? begun.exchange : 0;
     expect(exchange).toBe(DOOR.exchanges + 1);
     expect(out, "the oldest is over").toContainEqual({ kind: "forget", exchange: 1 });
-    core.step(at(3_000), { kind: "begin", call: 101, caller: "idle again", invited: true }, out);
+    core.step(at(3_000), { kind: "begin", call: 101, caller: "idle again", address: "192.0.2.1", invited: true }, out);
     core.step(at(3_100), { kind: "introduce", call: 102, caller: "guest", exchange }, out);
     core.step(at(3_100), { kind: "judged", call: 102, proven: true }, out);
     core.step(at(3_100), { kind: "admitted", call: 102 }, out);
     expect(out).toContainEqual({ kind: "welcome", call: 102 });
+  });
+
+  test("S-17 I7 who begins and begins, from several addresses, takes no rate from an address that comes later", () => {
+    fc.assert(
+      fc.property(fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 20, maxLength: 400 }), (gaps) => {
+        const core = new DoorCore(DOOR, at(0));
+        let mono = 0;
+        for (const [i, gap] of gaps.entries()) {
+          mono += gap;
+          const address = `192.0.2.${i % 5}`;
+          core.step(at(mono), { kind: "begin", call: i, caller: `holder ${i % 50}`, address, invited: true }, []);
+        }
+        const out: Effect[] = [];
+        core.step(at(mono), { kind: "begin", call: 1_000, caller: "guest", address: "198.51.100.7", invited: true }, out);
+        expect(out.map(({ kind }) => kind)).toContain("begun");
+      }),
+    );
+  });
+
+  test("S-17 I7 a network of IPv6 counts as one address", () => {
+    const core = new DoorCore(DOOR, at(0));
+    const begun = (address: string): boolean => {
+      const out: Effect[] = [];
+      core.step(at(0), { kind: "begin", call: 1, caller: "guest", address, invited: true }, out);
+      return out.some(({ kind }) => kind === "begun");
+    };
+    const taken = Array.from({ length: 100 }, (_, i) =>
+      begun(i % 2 === 0 ? `2001:db8::${i.toString(16)}` : `2001:db8:0:0:1::${i.toString(16)}`),
+    );
+    expect(taken.filter(Boolean)).toHaveLength(DOOR.burst);
+    expect([begun("2001:db8:1::1"), begun("::ffff:192.0.2.1"), begun("::ffff:192.0.2.2")]).toEqual([true, true, true]);
   });
 
   /** Anything that guests, strangers and time can do, in any order; the shell's answers come at once, or late for admissions. */
@@ -148,7 +180,7 @@ describe("the life of an invite", () => {
           } else {
             by = act.caller;
             asked.add(++call);
-            if (act.act === "begin") feed({ kind: "begin", call, caller: by, invited: act.invited });
+            if (act.act === "begin") feed({ kind: "begin", call, caller: by, address: by, invited: act.invited });
             else {
               proven = act.proven;
               feed({ kind: "introduce", call, caller: by, exchange: act.exchange });
@@ -177,10 +209,10 @@ describe("the life of an invite", () => {
     const core = new DoorCore(DOOR, at(0));
     const out: Effect[] = [];
     for (let call = 1; call <= 10_000; call++)
-      core.step(at(call), { kind: "begin", call, caller: `stranger-${call}`, invited: false }, out);
+      core.step(at(call), { kind: "begin", call, caller: `stranger-${call}`, address: `192.0.2.${call % 250}`, invited: false }, out);
     expect(out.filter(({ kind }) => kind === "refuse")).toHaveLength(10_000);
     out.length = 0;
-    core.step(at(10_001), { kind: "begin", call: 10_001, caller: "guest", invited: true }, out);
+    core.step(at(10_001), { kind: "begin", call: 10_001, caller: "guest", address: "192.0.2.2", invited: true }, out);
     expect(out).toEqual([{ kind: "begun", call: 10_001, exchange: 1 }]);
     expect(core.describe()).toBe("open wrong=0/3 exchanges=1");
   });

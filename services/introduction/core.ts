@@ -12,7 +12,7 @@ export interface DoorConfig {
   /** Exchanges that may be open at once, and how long one lives. */
   readonly exchanges: number;
   readonly exchangeMs: number;
-  /** Exchanges that may begin at once, and a second. */
+  /** Exchanges that an address may begin at once, and a second; and so many addresses may begin their first. */
   readonly burst: number;
   readonly perSecond: number;
 }
@@ -23,9 +23,9 @@ export const DOOR: DoorConfig = { lifeMs: 300_000, attempts: 3, exchanges: 8, ex
 /** Why a door is closed. */
 export type End = "used" | "expired" | "attempts" | "withdrawn" | "not_admitted";
 
-/** Input of the core. `call` is the shell's number of the RPC, `caller` the certificate that it came with. */
+/** Input of the core. `call` is the shell's number of the RPC, `caller` the certificate that it came with, `address` where it came from. */
 export type Input =
-  | { readonly kind: "begin"; readonly call: number; readonly caller: string; readonly invited: boolean }
+  | { readonly kind: "begin"; readonly call: number; readonly caller: string; readonly address: string; readonly invited: boolean }
   | { readonly kind: "introduce"; readonly call: number; readonly caller: string; readonly exchange: number }
   /** Answers `judge`. */
   | { readonly kind: "judged"; readonly call: number; readonly proven: boolean }
@@ -71,6 +71,8 @@ interface Exchange {
  * I5 everything held is bounded, and after the end nothing is held.
  * I6 nobody keeps the door busy by waiting: when all exchanges are taken, a new one ends the oldest. A guest needs its own for two calls
  *    in a row.
+ * I7 nobody uses up the rate of others: each address has its own, and the first exchange of an address takes from a rate that those who
+ *    have begun already do not touch.
  */
 export class DoorCore implements Core<Input, Effect> {
   readonly #config: DoorConfig;
@@ -81,12 +83,14 @@ export class DoorCore implements Core<Input, Effect> {
   #judging: { readonly call: number; readonly exchange: number } | undefined;
   #admitting: number | undefined;
   #end: End | undefined;
-  readonly #bucket: TokenBucket;
+  /** Rate at which addresses come that have not begun before, and that of each which has, oldest first. */
+  readonly #newcomers: TokenBucket;
+  readonly #addresses = new Map<string, TokenBucket>();
 
   constructor(config: DoorConfig, now: Now) {
     this.#config = config;
     this.#endsAt = now.mono + config.lifeMs;
-    this.#bucket = new TokenBucket(config, now.mono);
+    this.#newcomers = new TokenBucket(config, now.mono);
   }
 
   step(now: Now, input: Input, out: Effect[]): void {
@@ -127,13 +131,13 @@ export class DoorCore implements Core<Input, Effect> {
     return `${state} wrong=${this.#wrong}/${this.#config.attempts} exchanges=${[...this.#exchanges.keys()].join(",") || "-"}`;
   }
 
-  #begin(now: Now, { call, caller, invited }: Extract<Input, { kind: "begin" }>, out: Effect[]): void {
+  #begin(now: Now, { call, caller, address, invited }: Extract<Input, { kind: "begin" }>, out: Effect[]): void {
     if (!invited) {
       out.push(this.#note("uninvited"), refuse(call, CLOSED));
       return;
     }
     if (this.#end !== undefined) return void out.push(refuse(call, CLOSED));
-    const waitMs = this.#bucket.take(this.#config, now.mono);
+    const waitMs = this.#wait(now, placeOf(address));
     if (waitMs > 0) {
       const message = `too many introductions begin at this door; wait ${Math.max(waitMs, 1_000)} ms`;
       return void out.push(refuse(call, { reason: "RATE_LIMITED", message, facts: { retry_after_ms: String(Math.max(waitMs, 1_000)) } }));
@@ -142,6 +146,20 @@ export class DoorCore implements Core<Input, Effect> {
     const exchange = ++this.#lastExchange;
     this.#exchanges.set(exchange, { caller, endsAt: now.mono + this.#config.exchangeMs });
     out.push({ kind: "begun", call, exchange });
+  }
+
+  /** wait is how long an address has to wait before it may begin; 0 counts as a beginning (I7). */
+  #wait(now: Now, place: string): number {
+    const known = this.#addresses.get(place);
+    if (known !== undefined) return known.take(this.#config, now.mono);
+    const waitMs = this.#newcomers.take(this.#config, now.mono);
+    if (waitMs > 0) return waitMs;
+    const [oldest] = this.#addresses.keys();
+    if (this.#addresses.size >= ADDRESSES_MAX && oldest !== undefined) this.#addresses.delete(oldest);
+    const bucket = new TokenBucket(this.#config, now.mono);
+    bucket.take(this.#config, now.mono);
+    this.#addresses.set(place, bucket);
+    return 0;
   }
 
   /** makeRoom ends the oldest exchange for a new one when all are taken: of the same caller, if it has any (I6). */
@@ -204,6 +222,19 @@ export class DoorCore implements Core<Input, Effect> {
   #note(what: Note["what"]): Note {
     return { kind: "observe", what, attemptsLeft: this.#config.attempts - this.#wrong };
   }
+}
+
+/** Addresses whose rate is remembered. */
+const ADDRESSES_MAX = 64;
+
+/** placeOf is what counts as one address: of IPv6 the first half, as whoever has one address there has all of its network. */
+function placeOf(address: string): string {
+  const groups = address.startsWith("::ffff:") ? [address] : address.split(":");
+  if (groups.length < 3) return address;
+  const gap = groups.indexOf("");
+  const whole =
+    gap < 0 ? groups : [...groups.slice(0, gap), ...Array<string>(Math.max(0, 9 - groups.length)).fill("0"), ...groups.slice(gap + 1)];
+  return whole.slice(0, 4).join(":");
 }
 
 const CLOSED: Failure = {

@@ -1,4 +1,4 @@
-import { connect as connectTcp } from "node:net";
+import { type AddressInfo, connect as connectTcp, createServer } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
@@ -418,5 +418,45 @@ describe("what else comes to the door", () => {
       if (!(end instanceof Error)) break;
     }
     expect(admitted).toHaveLength(1);
+  });
+
+  /** from connects to the door from another address of this machine, and resolves when TLS is done. */
+  const from = (localAddress: string, port: number, { certificatePem: cert, keyPem: key } = mallory.service()) =>
+    new Promise<ReturnType<typeof connectTls>>((resolve) => {
+      const options = { port, host: "127.0.0.1", localAddress, cert, key, ALPNProtocols: ["h2"], rejectUnauthorized: false };
+      const socket = connectTls(options, () => resolve(socket));
+      socket.on("error", () => resolve(socket)).resume();
+    });
+
+  test("S-17 eight addresses that take all connections, and again, do not keep the guest out", async () => {
+    const { invite, admitted } = await open();
+    const crowd: ReturnType<typeof connectTls>[] = [];
+    for (let i = 0; i < 40; i++) crowd.push(await from(`127.0.0.${2 + (i % 8)}`, invite.port));
+    expect(crowd.filter(({ destroyed }) => !destroyed).length, "the door is full").toBeGreaterThanOrEqual(24);
+    await knock(lab, invite, PIN);
+    expect(admitted).toHaveLength(1);
+    for (const socket of crowd) socket.destroy();
+  });
+
+  test("S-17 who has the invite and no PIN, and begins as fast as it can, does not keep the guest out", async () => {
+    const { invite, admitted, door } = await open();
+    // Another address of this machine.
+    const relay = createServer((client) => {
+      const through = connectTcp({ port: invite.port, host: "127.0.0.1", localAddress: "127.0.0.7" });
+      for (const socket of [client, through]) socket.on("error", () => undefined);
+      client.pipe(through).pipe(client);
+      client.once("close", () => through.destroy());
+    });
+    await new Promise<void>((resolve) => relay.listen(0, "127.0.0.1", resolve));
+    const { port } = relay.address() as AddressInfo;
+    using holder = await Walk.to(home, mallory, { ...invite, port }, WRONG);
+    const busy = Array.from({ length: 50 }, () => holder.begin().catch(() => undefined));
+    await Promise.all(busy);
+    const more = Array.from({ length: 20 }, () => holder.begin().catch(() => undefined));
+    await knock(lab, invite, PIN);
+    await Promise.all(more);
+    expect(admitted).toHaveLength(1);
+    await door.closed;
+    relay.close();
   });
 });

@@ -67,6 +67,7 @@ const DOOR_LIMITS: Partial<RpcLimits> = {
   maxMessageBytes: LIMITS.introduceBytes,
   maxConnectionsPerIp: 4,
   maxConnections: 32,
+  strangers: true,
   maxConnectionAgeMs: 10_000,
   maxSessionMemoryMb: 1,
   flowControlWindowBytes: 2 * LIMITS.introduceBytes,
@@ -167,9 +168,15 @@ class OpenDoor implements Door {
 
   #binding(): ServiceBinding {
     return bind(IntroductionService, {
-      begin: async (request, { caller }) => {
+      begin: async (request, { caller, remote }) => {
         const invited = timingSafeEqual(request.inviteId, this.#inviteId);
-        const exchange = await this.#calls.ask((call) => ({ kind: "begin", call, caller: caller.thumbprint, invited }));
+        const exchange = await this.#calls.ask((call) => ({
+          kind: "begin",
+          call,
+          caller: caller.thumbprint,
+          address: remote ?? "",
+          invited,
+        }));
         return this.#begin(exchange, request, caller.thumbprint);
       },
       introduce: async (request, { caller }) => {

@@ -48,6 +48,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/telemetry/core.ts #links": ["configuration", "services of this hub"],
   "services/discovery/module.ts #views": ["peers", "one per peer"],
   "services/discovery/core.ts #peers": ["peers", "one per peer"],
+  "services/introduction/core.ts #addresses": ["const ADDRESSES_MAX", "addresses that have begun; the oldest goes"],
   "services/discovery/copies.ts #runs": ["const RUNS_MAX", "processes of one hub that were met; the one that was met last goes"],
   "services/discovery/core.ts #stored": ["peers", "read at the start; those that are no longer configured go with the first configuration"],
   "services/discovery/core.ts #gone": ["configuration", "services of this hub"],

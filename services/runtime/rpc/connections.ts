@@ -43,6 +43,8 @@ export interface ConnectionLimits {
   readonly maxConnectionsPerIp: number;
   /** Connections altogether; no limit if not given. A quarter of them is kept for callers of this hub. */
   readonly maxConnections?: number;
+  /** True where everybody is a stranger (the introduction door): when all are taken, a newcomer ends the oldest of the address that has most. */
+  readonly strangers?: boolean;
   /** HTTP/2 receive window of a connection that is not a narrow one, in bytes. */
   readonly flowControlWindowBytes: number;
   readonly keepaliveTimeMs: number;
@@ -168,7 +170,7 @@ export class ConnectionTable {
     const { account } = connection;
     if (account !== undefined && account.connections > account.bounds.connections)
       return this.#refuse(connection, "per_caller_limit", { caller: account.key, limit: account.bounds.connections });
-    if (account?.foreign === true && this.#foreign > this.#max * FOREIGN_PART)
+    if (account?.foreign === true && this.#limits.strangers !== true && this.#foreign > this.#max * FOREIGN_PART)
       return this.#refuse(connection, "foreign_limit", { caller: account.key, limit: Math.floor(this.#max * FOREIGN_PART) });
     // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
     if (connection.hubId === this.#o.identities.authority.hubId) connection.widen();
@@ -208,7 +210,7 @@ export class ConnectionTable {
     const count = (this.#perIp.get(address) ?? 0) + 1;
     if (count > this.#limits.maxConnectionsPerIp)
       return this.#refuse(connection, "per_ip_limit", { limit: this.#limits.maxConnectionsPerIp });
-    if (!this.#makeRoom()) return this.#refuse(connection, "limit", { limit: this.#max });
+    if (!this.#makeRoom(count)) return this.#refuse(connection, "limit", { limit: this.#max });
     this.#perIp.set(address, count);
     this.#bySocket.set(socket, connection);
     this.#ever.set(socket, connection);
@@ -223,13 +225,25 @@ export class ConnectionTable {
    * makeRoom closes the oldest handshake that is under way when there are too many of them or of all: one takes milliseconds, so
    * whoever keeps many open does nothing else, and must not keep this hub's own callers out.
    */
-  #makeRoom(): boolean {
+  #makeRoom(count: number): boolean {
+    if (this.#limits.strangers === true) return this.#makeRoomAmongStrangers(count);
     const full = this.#bySocket.size >= this.#max;
     if (!full && this.#fresh.size < this.#maxFresh) return true;
     const [oldest] = this.#fresh;
     if (oldest === undefined) return !full;
     this.#refuse(oldest, "handshake_limit", { limit: this.#maxFresh });
     this.#forget(oldest);
+    return true;
+  }
+
+  /** makeRoomAmongStrangers ends the oldest connection of the address that has most, if that has at least as many as the newcomer's. */
+  #makeRoomAmongStrangers(count: number): boolean {
+    if (this.#bySocket.size < this.#max) return true;
+    const most = Math.max(...this.#perIp.values());
+    const victim = [...this.#bySocket.values()].find(({ address }) => this.#perIp.get(address) === most);
+    if (victim === undefined || most < count) return false;
+    this.#refuse(victim, "limit", { limit: this.#max });
+    this.#forget(victim);
     return true;
   }
 

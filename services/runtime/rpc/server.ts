@@ -35,6 +35,8 @@ export interface RpcLimits {
   readonly maxConnectionsPerIp: number;
   /** Connections altogether, of which a quarter is kept for callers of this hub. Default: no limit. */
   readonly maxConnections?: number;
+  /** True where everybody is a stranger: when all connections are taken, a newcomer ends the oldest of the address that has most. */
+  readonly strangers?: boolean;
   /** Age at which a connection is ended, calls on it given as long again. Default: none. */
   readonly maxConnectionAgeMs?: number;
   /**
