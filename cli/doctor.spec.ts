@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -107,7 +108,33 @@ describe("foedus doctor on prepared folders", () => {
   ];
   const at = (severity: Finding["severity"], check: Finding["check"], subject: string): Partial<Finding> => ({ severity, check, subject });
 
+  const revokedList = (path: (name: string) => string, name: string, reason: string): void => {
+    const sha256 = new X509Certificate(readFileSync(path(name))).fingerprint256.replaceAll(":", "").toLowerCase();
+    writeFileSync(path("revoked.json"), JSON.stringify({ revoked: [{ sha256, reason }] }));
+  };
+
   const table: readonly Case[] = [
+    [
+      "a certificate that the hub shows and refuses",
+      (path) => revokedList(path, "pki/service-hub.pem", "laptop stolen"),
+      at("error", "revoked", "pki/service-hub.pem"),
+      /^this hub shows it, and it is revoked \(laptop stolen\)$/,
+      /pki renew --force --dir pki/,
+    ],
+    [
+      "a revoked certificate that still lies there",
+      (path) => revokedList(path, "pki/operator-admin.pem", "left"),
+      at("warning", "revoked", "pki/operator-admin.pem"),
+      /^it is revoked \(left\), and whoever has it is refused$/,
+      /remove the file/,
+    ],
+    [
+      "a list of revoked certificates that cannot be read",
+      (path) => writeFileSync(path("revoked.json"), "{"),
+      at("error", "revoked", "revoked.json"),
+      /cannot be read/,
+      /does not start/,
+    ],
     [
       "a certificate that has ended",
       () => undefined,

@@ -3,7 +3,7 @@ import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ConfigError } from "#runtime/config/load.ts";
 import { readText } from "#runtime/files.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
-import { lookAtCertificates, lookAtPeerCas, lookAtTls } from "./doctor/certificates.ts";
+import { lookAtCertificates, lookAtPeerCas, lookAtRevoked, lookAtTls } from "./doctor/certificates.ts";
 import { lookAtOwnDoors, lookAtPeerDoors } from "./doctor/doors.ts";
 import { type Check, type Finding, Ledger } from "./doctor/ledger.ts";
 import { lookAtClock, lookAtDisk, readDisk } from "./doctor/machine.ts";
@@ -89,6 +89,7 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
   const view = { ledger, hub, nowWall, shown };
   lookAtClock(ledger, nowWall);
   const own = lookAtCertificates(view);
+  lookAtRevoked(view);
   const federation = readPeers(hub, ledger, shown);
   lookAtPeerCas(view, federation);
   if (own !== undefined) await lookAtTls(view, own, federation);
@@ -113,11 +114,12 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
 }
 
 async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnHubFlags): Promise<void> {
-  const { findings, looked, skipped } = ledger;
-  if (flags.json) return printJson(io, { hub_id: hub?.config.hub_id ?? null, looked_at: looked, findings, not_looked_at: skipped });
+  const { findings, looked, skipped, notes } = ledger;
+  if (flags.json) return printJson(io, { hub_id: hub?.config.hub_id ?? null, looked_at: looked, findings, notes, not_looked_at: skipped });
   if (flags.quiet)
     return io.out(findings.map(({ severity, subject, message }) => `${severity} ${clean(subject)}: ${clean(message)}\n`).join(""));
   await io.out(findings.map((finding) => findingText(io, finding)).join(""));
+  for (const note of notes) io.note(`${clean(note)}\n`);
   for (const what of skipped) io.note(`not looked at: ${what}\n`);
   const of = (severity: Finding["severity"]): number => findings.filter((finding) => finding.severity === severity).length;
   const sum = findings.length === 0 ? "nothing found" : `${count(of("error"), "error")}, ${count(of("warning"), "warning")}`;

@@ -7,7 +7,7 @@ import { checkPair, parseCertificates, splitPem } from "#runtime/tls/credentials
 import { judgeMaterial } from "#runtime/tls/judge.ts";
 import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { renewalDueAt } from "../../certs/issue.ts";
-import { type Federation, resolveFrom } from "../../services/hub/index.ts";
+import { type Federation, readRevoked, resolveFrom } from "../../services/hub/index.ts";
 import { since } from "../format.ts";
 import type { OwnHub } from "../own-hub.ts";
 import type { Finding, Ledger } from "./ledger.ts";
@@ -53,6 +53,51 @@ export function lookAtCertificates(view: CertificateView): Material | undefined 
   const caKey = join(dirname(caFile), "ca.key");
   if (existsSync(caKey)) lookAtMode(view, caKey);
   return own === undefined ? undefined : { ...own, ca, services: shownByServices };
+}
+
+/** lookAtRevoked compares the certificates of this hub with the list of those that it refuses, and names what is in it. */
+export function lookAtRevoked({ ledger, hub, shown }: CertificateView): void {
+  const at = (path: string): string => resolveFrom(hub.folder, path);
+  const { tls, services } = hub.config;
+  const list = at(tls.revoked);
+  let revoked: ReadonlyMap<string, { readonly spiffe_id?: string | undefined; readonly reason?: string | undefined }>;
+  try {
+    revoked = new Map(readRevoked(list).map((entry) => [entry.sha256, entry]));
+    ledger.look(undefined);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    const fix = "Correct it: the hub does not start with it, and one that runs goes on with the last good one.";
+    ledger.look({ severity: "error", check: "revoked", subject: shown(list), message, fix });
+    return;
+  }
+  const shownToOthers = new Set([tls.cert, ...Object.values(services).map(({ cert }) => cert)].filter((file) => file !== "").map(at));
+  for (const file of new Set([...shownToOthers, ...beside(at(tls.ca))])) {
+    const sha256 = digestIn(file);
+    const entry = sha256 === undefined ? undefined : revoked.get(sha256);
+    const why = entry?.reason === undefined ? "" : ` (${entry.reason})`;
+    const used = shownToOthers.has(file);
+    ledger.look(
+      entry !== undefined && {
+        severity: used ? "error" : "warning",
+        check: "revoked",
+        subject: shown(file),
+        message: used ? `this hub shows it, and it is revoked${why}` : `it is revoked${why}, and whoever has it is refused`,
+        fix: `\`foedus pki renew --force --dir ${shown(dirname(file))}\` issues another one${used ? "" : "; or remove the file"}. \`foedus pki list\` shows all that are revoked.`,
+      },
+    );
+  }
+  const here = new Set([...shownToOthers, ...beside(at(tls.ca))].map(digestIn));
+  for (const [sha256, { spiffe_id: id, reason }] of revoked)
+    if (!here.has(sha256))
+      ledger.note(`revoked: ${id ?? `the certificate with SHA-256 ${sha256}`}${reason === undefined ? "" : ` (${reason})`}`);
+}
+
+function digestIn(file: string): string | undefined {
+  try {
+    return new X509Certificate(readText(file)).fingerprint256.replaceAll(":", "").toLowerCase();
+  } catch {
+    return undefined;
+  }
 }
 
 /** lookAtTls asks the TLS stack, as the hub does at its start, whether others will take what its services show. */

@@ -14,6 +14,7 @@ export type Check =
   | "hub"
   | "link"
   | "copies"
+  | "revoked"
   | "lag";
 
 /** Finding is something that is wrong, and what to do about it. */
@@ -32,6 +33,7 @@ export interface Finding {
 export class Ledger {
   readonly #findings: Finding[] = [];
   readonly #skipped: string[] = [];
+  readonly #notes: string[] = [];
   #looked = 0;
 
   /** findings, errors first, otherwise in the order found. */
@@ -50,6 +52,15 @@ export class Ledger {
   /** skipped says what could not be looked at, and why. */
   get skipped(): readonly string[] {
     return this.#skipped;
+  }
+
+  /** notes are what is in order and worth knowing. */
+  get notes(): readonly string[] {
+    return this.#notes;
+  }
+
+  note(text: string): void {
+    this.#notes.push(text);
   }
 
   /** look counts one thing that is looked at. It answers whether it is in order: no finding if `bad` is undefined or false. */

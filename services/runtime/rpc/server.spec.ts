@@ -578,6 +578,38 @@ describe("connections", () => {
     await other.close();
   });
 
+  test("S-11 a server that has ended tells what it held back, and leaves no timer that keeps its process alive", async () => {
+    const timers = new Set<object>();
+    const real: Clock = systemClock;
+    const clock: Clock = {
+      ...real,
+      setTimer: (delayMs, fn) => {
+        const timer = real.setTimer(delayMs, () => {
+          timers.delete(kept);
+          fn();
+        });
+        const cancel = (): void => {
+          timers.delete(kept);
+          timer.cancel();
+        };
+        const kept = { delayMs, cancel };
+        timers.add(kept);
+        return kept;
+      },
+    };
+    const events: EventReport[] = [];
+    const other = await serve(alpha, [beta], { clock, events: { report: (event) => void events.push(event) } });
+    const revoked = beta.service("revoked");
+    other.authority.withdrawn.add(thumbprintOf(new X509Certificate(revoked.certificatePem)));
+    const client = other.dial(revoked);
+    for (let i = 0; i < 3; i++) expect((await failureOfCall(client.echo(echo("x"), token))).reason).not.toBe("");
+    expect(events).toHaveLength(1);
+    await other.close();
+    expect(events.map(({ fields }) => fields?.["times"])).toEqual([undefined, "2"]);
+    // Sockets that were destroyed close in a later turn, and with the last of them ends the look at connections.
+    await until(() => timers.size === 0);
+  });
+
   test("D-13 rotation: new connections see the new certificate, open ones live on, bad material changes nothing", async () => {
     const other = await serve(alpha, [beta]);
     const before = other.dial(peer);

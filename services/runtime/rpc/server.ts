@@ -21,6 +21,7 @@ import { type HandlerEnv, toGrpcHandler } from "./handlers.ts";
 import { createHealth, type HealthService } from "./health.ts";
 import { Identities } from "./identities.ts";
 import { createInterceptors } from "./interceptors/index.ts";
+import type { Interceptor } from "./interceptors/interceptor.ts";
 import type { Rates } from "./interceptors/rate.ts";
 import { needsValidation, warmUp } from "./interceptors/validation.ts";
 import { LongLived } from "./long-lived.ts";
@@ -129,6 +130,7 @@ class Server implements RpcServer {
   readonly #accounts = new Accounts();
   readonly #identities: Identities;
   readonly #longLived: LongLived;
+  readonly #interceptors: readonly Interceptor[];
   #draining = false;
 
   constructor(options: RpcServerOptions) {
@@ -149,6 +151,7 @@ class Server implements RpcServer {
     const bindings = this.#bindings();
     const methods = this.#index(bindings);
     const guard = this.#guard(methods);
+    this.#interceptors = guard.interceptors;
     const { maxConnectionAgeMs } = this.#limits;
     this.#grpc = new grpc.Server({
       "grpc.max_receive_message_length": this.#limits.maxMessageBytes,
@@ -296,6 +299,7 @@ class Server implements RpcServer {
     this.#longLived.stop();
     this.#table.destroy();
     this.#grpc.forceShutdown();
+    for (const interceptor of this.#interceptors) interceptor.stop?.();
   }
 
   get connections(): number {

@@ -12,4 +12,6 @@ export interface Interceptor {
   open?(call: ServerCall): RequestFailure | undefined | Promise<RequestFailure | undefined>;
   request?(call: ServerCall, message: Message): RequestFailure | undefined;
   close?(call: ServerCall, outcome: Outcome): void;
+  /** stop runs when the server has ended: what was held back is told, and no timer stays. */
+  stop?(): void;
 }

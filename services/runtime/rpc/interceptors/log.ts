@@ -42,10 +42,11 @@ function fieldsOf(call: ServerCall, { code, reason, details }: Outcome, clock: C
  */
 export function logInterceptor(log: Logger, clock: Clock, sink?: EventSink): Interceptor {
   const limited = limitedLogger(log, clock);
+  let stopped = false;
   const events = sink === undefined ? undefined : limitedEvents(sink, clock);
   const tell = (call: ServerCall, details: string): void => {
     const { connection } = call;
-    if (call.identified || connection?.leaf === undefined) return;
+    if (stopped || call.identified || connection?.leaf === undefined) return;
     const fields = { remote: connection.address, claims: connection.hubId, fingerprint: connection.thumbprint };
     const text = `a caller from ${connection.address} was refused: ${details}`;
     events?.report(`${connection.hubId} ${details}`, { kind: "ACCESS_REFUSED", severity: "WARNING", text, fields });
@@ -56,8 +57,15 @@ export function logInterceptor(log: Logger, clock: Clock, sink?: EventSink): Int
       const { code, reason } = outcome;
       const grave = GRAVE.has(code) && !EXPECTED.has(reason);
       if (!grave && !REFUSED.has(code)) return log.debug(fieldsOf(call, outcome, clock), "rpc ended");
+      // Calls that were cut end after the stop, and must not leave a timer.
+      if (stopped) return log[grave ? "error" : "warn"](fieldsOf(call, outcome, clock), "rpc ended");
       limited.log(grave ? "error" : "warn", `${methodPath(call.method)} ${code}`, fieldsOf(call, outcome, clock), "rpc ended");
       if (REFUSED.has(code)) tell(call, outcome.details);
+    },
+    stop() {
+      stopped = true;
+      limited.flush();
+      events?.flush();
     },
   };
 }
