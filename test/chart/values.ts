@@ -115,26 +115,29 @@ const chartValues = z.strictObject({
     .string()
     .regex(/^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?$/)
     .default("")
-    .meta({ description: "name of the hub, needed; its certificates carry spiffe://<hubId>, so it stays as it is for the hub's life" }),
+    .meta({ description: "required: the hub ID; its certificates carry spiffe://<hubId>, so it can never change" }),
   mode: z.enum(["split", "single"]).default("single").meta({
     description:
       "single: one workload with all services, and one address; split: a workload per service. A change keeps no data: volumes belong to workloads, so an upgrade that would change the mode is refused",
   }),
   image: z
     .strictObject({
-      repository: text("image without tag, needed: `make image` builds it; push it to a registry of yours"),
-      tag: text("tag; empty: the chart's appVersion"),
-      digest: text("sha256:… pins the image whatever the tag says"),
+      repository: text("required: image without tag; build it with `make image` and push it to your registry"),
+      tag: text("image tag; empty: the chart's appVersion"),
+      digest: text("sha256:… pins the image and overrides the tag"),
       pullPolicy: z.enum(["IfNotPresent", "Always", "Never"]).default("IfNotPresent"),
     })
     .prefault({}),
-  imagePullSecrets: z.array(z.strictObject({ name: z.string() })).default([]),
-  nameOverride: text("instead of the chart's name in object names"),
+  imagePullSecrets: z
+    .array(z.strictObject({ name: z.string() }))
+    .default([])
+    .meta({ description: "Secrets with credentials for the registry" }),
+  nameOverride: text("replaces the chart's name in object names"),
   fullnameOverride: z
     .string()
     .regex(/^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)?$/)
     .default("")
-    .meta({ description: "instead of release and chart name in object names; at most 33 characters in mode split, 39 in mode single" }),
+    .meta({ description: "replaces release and chart name in object names; at most 33 characters in mode split, 39 in mode single" }),
   advertise: z
     .strictObject({
       host: text("host name or address that peers are told; empty: this hub only dials out and is fully usable all the same"),
