@@ -53,7 +53,11 @@ export class RegistryMetrics {
       help: "Segments closed by this hub (peer empty) or taken in from a peer.",
       labels: ["peer"],
     });
-    this.#entries = counter(registry, { name: "foedus_registry_sync_entries_total", help: "Entries of those segments.", labels: ["peer"] });
+    this.#entries = counter(registry, {
+      name: "foedus_registry_sync_entries_total",
+      help: "Entries of segments that this hub closed (peer empty) or took in from a peer.",
+      labels: ["peer"],
+    });
     this.#bytes = counter(registry, {
       name: "foedus_registry_sync_bytes_total",
       help: "Bytes of segments that this hub closed (peer empty) or took in from a peer.",
