@@ -61,6 +61,10 @@ describe("the configuration", () => {
     [{ pace_ms: 3 }, "<=2"],
     [{ ack_hold_ms: 21 }, "<=20"],
     [{ unknown: 1 }, "unknown"],
+    // It was taken, and had no effect.
+    [{ imports: { nodes: ["lamp-*"], keys: ["on"] } }, "keys: what is taken in is chosen by node"],
+    [{ imports: { nodes: [{ ids: ["lamp-*"], keys: ["on"] }] } }, "keys"],
+    [{ imports: { nodes: [], invoke: [] } }, "invoke: what is taken in is chosen by node"],
   ])("%j is refused", (input, words) => {
     expect(problem(input)).toContain(words);
   });

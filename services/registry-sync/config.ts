@@ -27,6 +27,10 @@ const nodeRule = z.strictObject({
 /** A rule is written in full, or as a pattern for the node id. */
 const nodeSelector = z.union([pattern, nodeRule]);
 
+/** What a peer may show of a node, and let be invoked, is for the rules of its share: here a node is taken in whole, or not at all. */
+const importSelector = z.union([pattern, nodeRule.omit({ keys: true, invoke: true })]);
+const WHOLE = "what is taken in is chosen by node; ask the peer to leave capabilities out of its share";
+
 const share = z.strictObject({
   nodes: z
     .array(nodeSelector)
@@ -124,8 +128,17 @@ export const registrySyncConfig = z
           "named audiences: what each sees and what it may invoke; besides them there is always full, which sees all; limited sees nothing until it gets rules",
         live: true,
       }),
-    imports: share
-      .omit({ invoke: true })
+    imports: z
+      .strictObject(
+        {
+          nodes: z
+            .array(importSelector)
+            .max(1_000)
+            .default([])
+            .meta({ description: "rules, read in order: the first that matches a node decides; a node that none matches is not taken in" }),
+        },
+        { error: (issue) => (issue.code === "unrecognized_keys" ? `${issue.keys?.join()}: ${WHOLE}` : undefined) },
+      )
       .optional()
       .meta({ description: "what is taken in of what peers share; without it everything is" }),
     sync_interval_ms: z.int().min(1_000).max(600_000).default(30_000).meta({
@@ -168,9 +181,9 @@ export type RegistrySyncConfig = z.infer<typeof registrySyncConfig>;
 
 type Share = z.infer<typeof share>;
 
-function rulesOf(share: Omit<Share, "invoke"> & { readonly invoke?: readonly string[] }): NodeRule[] {
+function rulesOf(share: Share): NodeRule[] {
   return share.nodes.map((selector) => {
-    const rule = typeof selector === "string" ? nodeRule.parse({ ids: [selector] }) : selector;
+    const rule: z.infer<typeof nodeRule> = typeof selector === "string" ? nodeRule.parse({ ids: [selector] }) : selector;
     return {
       ids: rule.ids,
       types: rule.types,
@@ -178,7 +191,7 @@ function rulesOf(share: Omit<Share, "invoke"> & { readonly invoke?: readonly str
       labels: rule.labels,
       allow: rule.allow,
       capabilities: rule.keys ?? share.keys,
-      invoke: rule.invoke ?? share.invoke ?? [],
+      invoke: rule.invoke ?? share.invoke,
     };
   });
 }
@@ -192,7 +205,7 @@ export function sharesOf(config: RegistrySyncConfig): ShareRules[] {
 
 /** importsOf gives the rules for what is taken in of peers; undefined takes everything. */
 export function importsOf(config: RegistrySyncConfig): readonly NodeRule[] | undefined {
-  return config.imports === undefined ? undefined : rulesOf(config.imports);
+  return config.imports === undefined ? undefined : rulesOf({ nodes: config.imports.nodes, keys: ["*"], invoke: [] });
 }
 
 /** coreOptionsOf gives the numbers of a core. */
