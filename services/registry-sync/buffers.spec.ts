@@ -56,4 +56,18 @@ describe("what comes in a Buffer", () => {
     expect(record?.state.map(({ value }) => value)).toEqual(["one"]);
     expect(record?.node).toEqual(nodeBytes("n", ["s:string"], { name: "again" }));
   });
+
+  test("F-30 a segment that is kept does not keep the piece of memory that it was read into: what is kept is what the ring counts", () => {
+    const { a, b, settle } = federation();
+    for (let i = 1; i <= 50; i++) {
+      a.update(1, i, text("x".repeat(i)));
+      settle();
+    }
+    const ring = b.core.sources().find(({ own }) => !own)?.ring;
+    const held = new Set<ArrayBufferLike>();
+    for (let seq = ring?.first ?? 0; seq < (ring?.next ?? 0); seq++) held.add(ring!.get(seq)!.segment.buffer);
+    expect(held.size).toBeGreaterThan(40);
+    const kept = [...held].reduce((sum, buffer) => sum + buffer.byteLength, 0);
+    expect(kept).toBeLessThanOrEqual(ring!.bytes);
+  });
 });

@@ -190,3 +190,73 @@ describe("F-8 what a peer refuses", () => {
     expect(a.events.filter(({ event, severity }) => event === "segment_refused" && severity === "WARNING")).toHaveLength(1);
   });
 });
+
+describe("F-4 a forked feed", () => {
+  test("stays frozen whatever snapshot of that epoch comes, also after a restart, until its owner opens a higher one", () => {
+    const { a, b, c } = hubs();
+    a.register(nodeBytes("lamp", []));
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const [head] = a.core.heads("beta");
+    const signed: PeerFrame[] = [];
+    const other = new TestLink(a, c);
+    settleAll([a, c], [other], (frame) => {
+      if (frame.type === "snapshot" || frame.type === "snapshot_part") signed.push(frame);
+      return 1;
+    });
+    expect(signed.length).toBeGreaterThan(1);
+    b.post({ kind: "heads", session: link.id, heads: [{ ...head!, digest: new Uint8Array(32) }], rttMs: 2 });
+    for (const frame of signed) b.post({ kind: "frame", session: link.id, frame });
+    b.settle();
+    expect(b.core.describe()).toContain("FROZEN");
+    link.down();
+    const after = b.crash();
+    after.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    expect(after.core.describe()).toContain("FROZEN");
+    a.post({ kind: "own_key", serial: 1, revoked: true });
+    a.register(nodeBytes("door", []));
+    settleAll([a, after], [new TestLink(a, after)]);
+    expect(after.core.describe()).not.toContain("FROZEN");
+    expect(ids(after)).toEqual(["door", "lamp"]);
+    expect(after.crash().core.describe()).not.toContain("FROZEN");
+  });
+});
+
+describe("F-4 a peer that silently takes nothing", () => {
+  /** run lets alpha work for some minutes; what beta answers goes through `let`. */
+  function run(pass: (frame: PeerFrame) => boolean) {
+    const { clock, a, b } = hubs();
+    const link = new TestLink(a, b);
+    const minutes = (n: number): void => {
+      for (let i = 0; i < n * 6; i++) {
+        clock.advance(10_000);
+        a.register(nodeBytes(`n-${i % 7}`, [], { type: `t${clock.mono}` }));
+        settleAll([a, b], [link], (frame) => Number(frame.type === "segment" || frame.type.startsWith("snap") || pass(frame)));
+      }
+    };
+    const trouble = () => a.others.filter((effect) => effect.kind === "trouble").map(({ failure }) => failure?.message);
+    const told = () => a.events.filter(({ text }) => text === "a peer takes nothing of what it is sent").length;
+    return { a, b, link, minutes, trouble, told };
+  }
+  const SILENT = "it takes nothing from this hub: it has neither asked for the feed nor acknowledged any of it for a minute";
+
+  test.each(["feed_open", "ack"])("PROTOCOL O13 says so within two minutes, once, and when it answers again: no %s", (type) => {
+    let open = false;
+    const { minutes, trouble, told } = run((frame) => open || frame.type !== type);
+    minutes(3);
+    expect([trouble(), told()]).toEqual([[SILENT], 1]);
+    minutes(10);
+    expect(told()).toBe(1);
+    open = true;
+    minutes(3);
+    // Who did not ask is not offered anything by itself.
+    if (type === "ack") expect(trouble()).toEqual([SILENT, undefined]);
+  });
+
+  test("is not said of one that takes everything, also with nothing to send", () => {
+    const { a, b, link, minutes, trouble } = run(() => true);
+    minutes(3);
+    for (let i = 0; i < 20; i++) settleAll([a, b], [link]);
+    expect(trouble()).toEqual([]);
+  });
+});

@@ -1,6 +1,6 @@
 import type { OwnFeed } from "./feed.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
-import { readSegment, SNAPSHOT_DOMAIN, verifySegment } from "./segment.ts";
+import { digestAt, readSegment, SNAPSHOT_DOMAIN, verifySegment } from "./segment.ts";
 import { concat, equalBytes } from "./wire.ts";
 import type { World } from "./world.ts";
 
@@ -20,6 +20,14 @@ export function signedByUs(world: World, from: FeedPosition, proof: FeedProof | 
   const { share, epoch, asOfSeq, headDigest } = manifest;
   if (!samePlace(from, { share, epoch, seq: asOfSeq, digest: headDigest })) return false;
   return crypto.verify(publicKey, concat([SNAPSHOT_DOMAIN, parts.body]), parts.signature);
+}
+
+/** knowsMore: the peer holds a position that this feed does not have (E4). */
+export function knowsMore(feed: OwnFeed, from: FeedPosition): boolean {
+  if (from.epoch !== feed.epoch) return from.epoch > feed.epoch;
+  if (from.seq > feed.seq) return true;
+  const digest = digestAt(feed, feed.ring, from.seq);
+  return from.seq > 0 && digest !== undefined && !equalBytes(digest, from.digest);
 }
 
 /** claimFields say what a peer claims to know of a feed, and what this hub knows. */

@@ -1,16 +1,16 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import { claimFields, signedByUs } from "./claims.ts";
+import { claimFields, knowsMore, signedByUs } from "./claims.ts";
 import { changeRules, type FeedMeta, OwnFeed } from "./feed.ts";
 import { Holds } from "./holds.ts";
 import type { FeedPosition, FeedProof, PeerShare, ShareRules } from "./messages.ts";
 import { EPOCH_REASON, type EpochReason, type StoreReader } from "./ports.ts";
-import { digestAt } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { fillView, ShareView } from "./share.ts";
+import { lookForSilence } from "./silent.ts";
 import { SnapshotJob } from "./snapshot.ts";
 import type { FeedTable } from "./table.ts";
-import { EMPTY, equalBytes, hex } from "./wire.ts";
+import { EMPTY, hex } from "./wire.ts";
 import { readMeta, type World } from "./world.ts";
 
 /** Level from which a peer is offered a feed: LIMITED. */
@@ -178,8 +178,9 @@ export class Exporter {
       this.#offerLater(session, out.share);
       return;
     }
+    session.heard();
     this.#holds.add(session.peer, feed.share);
-    if (this.#knowsMore(feed, from)) {
+    if (knowsMore(feed, from)) {
       if (signedByUs(this.#world, from, proof)) this.#restored(session, feed, from);
       else this.#distrust(session, feed, from);
       return;
@@ -190,14 +191,6 @@ export class Exporter {
       session.out = { state: "tail", share: feed.share, next: from.seq + 1 };
     else this.#startSnapshot(session, feed, new Set(heldParts.map(hex)));
     this.#pullOne(session);
-  }
-
-  /** knowsMore: the peer holds a position that this feed does not have (E4). */
-  #knowsMore(feed: OwnFeed, from: FeedPosition): boolean {
-    if (from.epoch !== feed.epoch) return from.epoch > feed.epoch;
-    if (from.seq > feed.seq) return true;
-    const digest = digestAt(feed, feed.ring, from.seq);
-    return from.seq > 0 && digest !== undefined && !equalBytes(digest, from.digest);
   }
 
   #restored(session: PeerSession, feed: OwnFeed, from: FeedPosition): void {
@@ -253,6 +246,7 @@ export class Exporter {
     if (acked !== undefined && acked.epoch === position.epoch && acked.seq >= position.seq) return;
     session.retry.reset();
     session.refusedFor = "";
+    session.heard();
     session.trouble.given(undefined);
   }
 
@@ -402,7 +396,11 @@ export class Exporter {
 
   /** tick offers again what was refused, or was too long for a snapshot. */
   tick(): void {
-    for (const session of this.#sessions.values()) if (session.offerAt <= this.#world.now.mono) this.offer(session);
+    for (const session of this.#sessions.values()) {
+      if (session.offerAt <= this.#world.now.mono) this.offer(session);
+      const share = this.shareOf(session.peer) ?? "";
+      lookForSilence(this.#world, session, this.#tooLongUntil.has(share) ? undefined : this.feed(share));
+    }
     for (const [share, until] of this.#tooLongUntil) {
       if (until > this.#world.now.mono) continue;
       this.#tooLongUntil.delete(share);
@@ -415,9 +413,9 @@ export class Exporter {
   deadline(): number {
     let next = Number.POSITIVE_INFINITY;
     if (this.#tooLongUntil.size > 0) for (const until of this.#tooLongUntil.values()) next = Math.min(next, until);
-    for (const { retry, offerAt } of this.#sessions.values()) {
+    for (const { retry, offerAt, lookAt } of this.#sessions.values()) {
       if (!retry.due(this.#world.now.mono)) next = Math.min(next, retry.dueAt);
-      next = Math.min(next, offerAt);
+      next = Math.min(next, offerAt, lookAt);
     }
     return next;
   }

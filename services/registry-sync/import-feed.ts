@@ -9,10 +9,16 @@ import type { Block, HlcValue, StoreReader } from "./ports.ts";
 import { Payload, readSegment, type SegmentItem, signedHeader, ZERO_DIGEST } from "./segment.ts";
 import { FeedTable } from "./table.ts";
 import { EMPTY, fromHex } from "./wire.ts";
-import type { World } from "./world.ts";
+import { putMeta, readMeta, type World } from "./world.ts";
 
 /** Space of the store with the signed manifest of the snapshot that each peer's feed was last replaced by. */
 const PROOFS = "proofs";
+
+/** Frozen is kept of a feed that forked: until which epoch nothing is taken of that share. */
+interface Frozen {
+  readonly share: string;
+  readonly epoch: number;
+}
 
 /** PeerKey is a verified key of a peer. */
 export interface PeerKey {
@@ -119,6 +125,12 @@ export class ImportFeed {
     this.table.forgetDead(this.ordinal - this.ring.size);
   }
 
+  /** freeze: the owner signed two histories. Nothing more is taken, also after a restart, until it opens a higher epoch. */
+  freeze(): void {
+    this.frozen = true;
+    this.#world.persist([putMeta(`frozen/${this.hubId}`, { share: this.share, epoch: this.epoch } satisfies Frozen)]);
+  }
+
   /** replace puts a snapshot in place of everything; its parts are in the store under `gen` already. One transaction. */
   replace(table: FeedTable, skipped: Skipped, position: FeedPosition, hlc: HlcValue, gen: number, signed: Uint8Array = EMPTY): void {
     const ops: StoreOp[] = [];
@@ -132,6 +144,7 @@ export class ImportFeed {
     this.seq = position.seq;
     this.digest = position.digest;
     this.hlc = hlc;
+    if (this.frozen) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
     this.frozen = false;
     this.refetch = false;
     this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
@@ -162,7 +175,7 @@ export class ImportFeed {
     this.table.retire();
     if (this.epoch > 0) ops.push({ op: "drop", log: this.#log() });
     this.checkpoint.forget(ops);
-    ops.push({ op: "delete", space: PROOFS, key: this.hubId });
+    ops.push({ op: "delete", space: PROOFS, key: this.hubId }, { op: "delete", space: "meta", key: `frozen/${this.hubId}` });
   }
 
   /** proof shows that the owner signed the head: the signed header of the segment, or the manifest of the snapshot, that led to it. */
@@ -176,7 +189,12 @@ export class ImportFeed {
   }
 
   #rulesAndSkipped(): Pick<CheckpointPlace, "rules" | "skipped" | "skippedIds"> {
-    return { rules: rulesDigest(this.#world), skipped: [...this.skipped.keys()], skippedIds: [...this.skipped.values()] };
+    // While a snapshot is wanted because of other rules, what is kept is by none: a restart must want it too.
+    return {
+      rules: this.refetch ? "" : rulesDigest(this.#world),
+      skipped: [...this.skipped.keys()],
+      skippedIds: [...this.skipped.values()],
+    };
   }
 
   /** payloadOf encodes what import rules let in of a segment. */
@@ -256,6 +274,8 @@ export class ImportFeed {
       } else this.ring.push(blob.seq, item);
     }
     if (first) this.ring.reset(this.seq + 1);
+    const frozen = readMeta<Frozen>(reader.get("meta", `frozen/${this.hubId}`));
+    this.frozen = frozen?.share === this.share && frozen.epoch === this.epoch;
     return this.checkpoint.leftovers(reader, base.meta.gen);
   }
 

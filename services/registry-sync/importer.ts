@@ -1,6 +1,6 @@
+import { copyOf } from "#kernel/bytes.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import { tooFarAhead } from "#kernel/hlc.ts";
 import { BEAT_MS } from "#kernel/instant.ts";
 import { Applier, type Intake } from "./apply.ts";
 import { ImportFeed, type PeerKey } from "./import-feed.ts";
@@ -18,6 +18,8 @@ import { failure, limitFailure, type World } from "./world.ts";
 const NACK_EVERY_MS = 100;
 /** A feed that is asked for, and does not move although its owner is ahead, is asked for again after this. */
 const REOPEN_MS = 10_000;
+
+const FROZEN = failure("FEED_FORK", "the feed is frozen until its owner opens a new epoch");
 
 /**
  * Importer takes in the feeds of peers: one per peer, only what the peer itself owns (B0-2), each segment verified, checked whole,
@@ -155,7 +157,8 @@ export class Importer {
 
   #segment(session: PeerSession, bytes: Uint8Array): void {
     const { codec, crypto } = this.#world.o;
-    const item = readSegment(codec, crypto, bytes);
+    // What stays in the ring must not keep the buffer that it came in: the network reads into pieces of 64 KiB.
+    const item = readSegment(codec, crypto, bytes.length * 2 < bytes.buffer.byteLength ? copyOf(bytes) : bytes);
     const feed = this.feeds.get(session.peer);
     if (item === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the segment is malformed"), true);
     const { header } = item;
@@ -170,8 +173,7 @@ export class Importer {
     if (session.openedAt === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the feed was not asked for"), false);
     if (feed === undefined || feed.epoch === 0 || feed.share !== header.share)
       return this.#refuse(session, feed, failure("FEED_GAP", "nothing is held of the feed"), true);
-    if (feed.frozen)
-      return this.#refuse(session, feed, failure("FEED_FORK", "the feed is frozen until its owner opens a new epoch"), false);
+    if (feed.frozen) return this.#refuse(session, feed, FROZEN, false);
     if (header.epoch === feed.epoch && header.seq <= feed.seq) return this.#again(session, feed, item);
     if (header.epoch !== feed.epoch || header.seq !== feed.seq + 1)
       return this.#refuse(
@@ -183,6 +185,7 @@ export class Importer {
         }),
         header.epoch !== feed.epoch,
       );
+    if (this.receives.waits(feed, header.seq)) return;
     const problem = this.#keys.problemOf(session.peer, item);
     if (problem !== undefined) return this.#refuse(session, feed, problem, problem.reason === "SEGMENT_INVALID");
     if (!equalBytes(header.prev, feed.digest)) return this.#fork(session, feed, "a segment follows another history than what is held");
@@ -190,7 +193,7 @@ export class Importer {
     if (blocks === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the payload is malformed"), true);
     const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, this.#intake);
     if (wrong !== undefined) return this.#refuse(session, feed, wrong, wrong.reason === "SEGMENT_INVALID");
-    this.#clock(session, header.hlc);
+    session.clock(header.hlc);
     const { entries, dropped, kept } = this.#applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
     if (this.automation)
       for (const block of kept ?? blocks)
@@ -199,7 +202,7 @@ export class Importer {
     feed.dropped += dropped;
     feed.take(item, kept);
     feed.advanced(session.saidAt() - session.delayOf(header.beat * BEAT_MS));
-    this.#overtaken(feed);
+    this.receives.overtaken(feed);
     session.openedAt = this.#world.now.mono;
     session.trouble.taken(undefined);
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
@@ -212,12 +215,6 @@ export class Importer {
     session.send({ type: "ack", position: feed.head });
   }
 
-  /** overtaken: the feed went past the snapshot that is coming in, which must not take back what was acknowledged since. */
-  #overtaken(feed: ImportFeed): void {
-    const position = this.receives.get(feed.hubId)?.position;
-    if (position?.share === feed.share && position.epoch === feed.epoch && position.seq < feed.seq) this.receives.cancel(feed.hubId);
-  }
-
   /** again: a segment at a position that is held. The same one is acknowledged again, another one is a fork. */
   #again(session: PeerSession, feed: ImportFeed, item: NonNullable<ReturnType<typeof readSegment>>): void {
     const held = digestAt(feed, feed.ring, item.header.seq);
@@ -226,21 +223,8 @@ export class Importer {
     else this.#refuse(session, feed, failure("SEGMENT_INVALID", "the signature is not valid"), false);
   }
 
-  /** clock takes in the owner's clock. One that is too far ahead is not believed, but what it says is: order is that of the feed (D-9). */
-  #clock(session: PeerSession, hlc: { readonly wallMs: number; readonly logical: number }): void {
-    if (this.#world.hlc.receive(hlc, this.#world.now.wall) || session.clockWarned) return;
-    session.clockWarned = true;
-    const ahead = tooFarAhead(hlc, this.#world.now.wall, this.#world.o.limits.clockSkewMs);
-    this.#world.event(
-      "clock",
-      "WARNING",
-      ahead ? "a peer's clock is too far ahead and is not followed" : "a peer's clock reading is malformed",
-      { hub: session.peer },
-    );
-  }
-
   #fork(session: PeerSession, feed: ImportFeed, text: string): void {
-    feed.frozen = true;
+    feed.freeze();
     this.#world.event("fork", "ERROR", text, {
       hub: feed.hubId,
       share: feed.share,
@@ -281,6 +265,8 @@ export class Importer {
     if (manifest.broken !== undefined) return this.#refuse(session, held, failure("SEGMENT_INVALID", manifest.broken), false);
     if (!this.#keys.signedManifest(session.peer, manifest, parts))
       return this.#refuse(session, held, failure("FEED_KEY_INVALID", "the snapshot is not signed by a key of the hub"), false);
+    if (held?.frozen === true && held.share === manifest.share && manifest.epoch <= held.epoch)
+      return this.#refuse(session, held, FROZEN, false);
     const older =
       held !== undefined &&
       held.share === manifest.share &&
@@ -344,6 +330,7 @@ export class Importer {
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     session?.trouble.taken(undefined);
     session?.send({ type: "ack", position: feed.head });
+    if (receiver.missed && session?.offered !== undefined) this.#open(session, session.offered);
   }
 
   /**

@@ -123,6 +123,71 @@ describe("F-16 what import rules keep out", () => {
   });
 });
 
+describe("F-16 what other rules let in", () => {
+  const wide: NodeRule = { ...RULE, types: ["lamp", "camera"] };
+  const ids = (hub: TestHub): string[] => hub.ask({ hubIds: ["alpha"] }).map(({ name }) => name.nodeId);
+  const known = (hub: TestHub): TestHub => {
+    hub.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    return hub;
+  };
+
+  /** kept is a hub with a checkpoint under narrow rules, which starts with wide ones. */
+  function kept() {
+    const world = pair();
+    const { clock, a, b, put } = world;
+    put("lamp-1", "lamp");
+    put("cam-1", "camera");
+    let link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    link.down();
+    const narrow = known(b.crash());
+    link = new TestLink(a, narrow);
+    put("lamp-1", "lamp");
+    for (let i = 0; i < 3; i++) {
+      put("lamp-2", "lamp");
+      a.deregister("lamp-2");
+      clock.advance(61_000);
+      settleAll([a, narrow], [link]);
+    }
+    link.down();
+    return { ...world, narrow, wide: known(narrow.crash({ importRules: [wide] })) };
+  }
+
+  test("comes also if the hub ended once more, after a checkpoint, before it had come", () => {
+    const { a, clock, wide: first, put } = kept();
+    expect(ids(first)).toEqual(["lamp-1"]);
+    clock.advance(61_000);
+    first.settle();
+    put("lamp-3", "lamp");
+    const again = known(first.crash());
+    settleAll([a, again], [new TestLink(a, again)]);
+    expect(ids(again)).toEqual(["cam-1", "lamp-1", "lamp-3"]);
+  });
+
+  test("comes also while its owner goes on: what is after the snapshot waits, and follows", () => {
+    const { a, clock, wide: b, put } = kept();
+    a.zstd = true;
+    const link = new TestLink(a, b);
+    for (let i = 0; i < 30; i++) {
+      // The snapshot is where the feed stands here: what follows would be the next segment.
+      if (i >= 10) put(`lamp-${i - 10}`, "lamp");
+      a.settle();
+      link.deliver();
+      b.settle();
+    }
+    // The snapshot is unpacked only now, behind all of them.
+    for (let i = 0; i < 20; i++) {
+      for (const effect of b.others.splice(0))
+        if (effect.kind === "decompress")
+          b.post({ kind: "decompressed", job: effect.job, bytes: new Uint8Array(zstdDecompressSync(effect.bytes)) });
+      clock.advance(1_000);
+      settleAll([a, b], [link]);
+    }
+    expect(ids(b)).toContain("cam-1");
+    expect(ids(b)).toContain("lamp-19");
+  });
+});
+
 describe("F-22 how old what is held is", () => {
   test("a feed behind a backlog is as old as the head that it has reached, not as the moment when it came", () => {
     const { clock, a, b, set, put } = pair(undefined);

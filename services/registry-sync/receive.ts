@@ -65,6 +65,8 @@ export class Receiver {
   bytes = 0;
   /** When something of it came last (mono). */
   movedAt: number;
+  /** Segments came meanwhile that were not taken, and have to come again. */
+  missed = false;
   /** The part that is decompressed next, and the one that is applied next. */
   #next = 0;
   #applied = 0;
@@ -122,6 +124,12 @@ export class Receiver {
   get position(): FeedPosition {
     const { hubId, share, epoch, asOfSeq, headDigest } = this.manifest;
     return { hubId, share, epoch, seq: asOfSeq, digest: headDigest };
+  }
+
+  /** before tells whether it is of the epoch of a feed, and from before that segment. */
+  before(feed: ImportFeed, seq: number): boolean {
+    const { share, epoch, asOfSeq } = this.manifest;
+    return share === feed.share && epoch === feed.epoch && asOfSeq < seq;
   }
 
   /** heldDigests names the parts that need not be sent again. */

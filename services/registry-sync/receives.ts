@@ -62,6 +62,22 @@ export class Receives {
     this.#receivers.delete(peer);
   }
 
+  /**
+   * waits: a snapshot of this epoch comes in because of other rules, and what is after it is asked for again when it is whole. If the
+   * feed went on, a snapshot would be overtaken each time while its owner is busy.
+   */
+  waits(feed: ImportFeed, seq: number): boolean {
+    const receiver = feed.refetch ? this.#receivers.get(feed.hubId) : undefined;
+    if (receiver === undefined || !receiver.before(feed, seq)) return false;
+    receiver.missed = true;
+    return true;
+  }
+
+  /** overtaken: the feed went past the snapshot that is coming in, which must not take back what was acknowledged since. */
+  overtaken(feed: ImportFeed): void {
+    if (this.#receivers.get(feed.hubId)?.before(feed, feed.seq) === true) this.cancel(feed.hubId);
+  }
+
   /** shareOf is the share of what is half here of a peer; undefined if nothing is. One that an older version left has no name. */
   shareOf(peer: string): string | undefined {
     return this.#receivers.get(peer)?.manifest.share ?? this.#staged.get(peer)?.share;

@@ -1,6 +1,8 @@
 import { Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
+import { type HlcReading, tooFarAhead } from "#kernel/hlc.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
+import { SILENT_MS } from "./silent.ts";
 import type { World } from "./world.ts";
 
 /** Bytes that a frame costs besides its content. */
@@ -37,6 +39,7 @@ export class Trouble {
   readonly #tell: (failure: Failure | undefined) => void;
   #incoming: Failure | undefined;
   #outgoing: Failure | undefined;
+  #unanswered: Failure | undefined;
   #told: string | undefined;
 
   constructor(tell: (failure: Failure | undefined) => void) {
@@ -57,8 +60,14 @@ export class Trouble {
     this.#changed();
   }
 
+  /** unanswered: the peer says nothing about what it was sent, or does again. */
+  unanswered(problem: Failure | undefined): void {
+    this.#unanswered = problem && { ...problem, message: `it takes nothing from this hub: ${problem.message}` };
+    this.#changed();
+  }
+
   #changed(): void {
-    const now = this.#incoming ?? this.#outgoing;
+    const now = this.#incoming ?? this.#outgoing ?? this.#unanswered;
     if (now?.message === this.#told) return;
     this.#told = now?.message;
     this.#tell(now);
@@ -89,7 +98,11 @@ export class PeerSession {
   openedAt: number | undefined;
   nackedAt = Number.NEGATIVE_INFINITY;
   synced = false;
-  clockWarned = false;
+  #clockWarned = false;
+  /** Outgoing: when it is looked at next whether the peer answers, what it owed last time, and whether it is silent. */
+  lookAt: number;
+  debt: string | undefined;
+  silent = false;
   rttMs: number | undefined;
   readonly trouble: Trouble;
   /** Least difference between this hub's clock and that of the peer, as its segments said: what is above it is delay. */
@@ -101,12 +114,31 @@ export class PeerSession {
     this.peer = peer;
     this.credit = credit;
     this.ackedAt = world.now.mono;
+    this.lookAt = world.now.mono + SILENT_MS;
     this.trouble = new Trouble((failure) => world.emit({ kind: "trouble", session: id, failure }));
   }
 
   /** saidAt is when what comes now was said (mono), as far as the round trip tells. */
   saidAt(): number {
     return this.#world.now.mono - (this.rttMs ?? 0) / 2;
+  }
+
+  /** clock takes in the owner's clock. One that is too far ahead is not believed, but what it says is: order is that of the feed (D-9). */
+  clock(hlc: HlcReading): void {
+    const { hlc: own, now, o } = this.#world;
+    if (own.receive(hlc, now.wall) || this.#clockWarned) return;
+    this.#clockWarned = true;
+    const ahead = tooFarAhead(hlc, now.wall, o.limits.clockSkewMs);
+    const text = ahead ? "a peer's clock is too far ahead and is not followed" : "a peer's clock reading is malformed";
+    this.#world.event("clock", "WARNING", text, { hub: this.peer });
+  }
+
+  /** heard: the peer has answered, whatever it owed. */
+  heard(): void {
+    this.debt = undefined;
+    if (!this.silent) return;
+    this.silent = false;
+    this.trouble.unanswered(undefined);
   }
 
   /** asked tells whether a snapshot of a share was asked for. */
