@@ -203,6 +203,20 @@ describe("a stream of commands", () => {
     expect(sent?.timeoutMs).toBeGreaterThan(3_999);
   });
 
+  test("a command that is sent again from the callback of its UNKNOWN has its time as well, the wait for the next stream included", async () => {
+    const { clock, calls, stream } = stage();
+    const outcomes: unknown[] = [];
+    stream.sendEncoded({ ...command, timeoutMs: 50 }, () => {
+      stream.sendEncoded({ ...command, timeoutMs: 50 }, ({ result }) => outcomes.push(result.outcome));
+    });
+    clock.turn();
+    calls[0]?.cut();
+    await settle();
+    clock.advance(10_000);
+    while (clock.turn() > 0);
+    expect(outcomes).toEqual([OUTCOME.EXPIRED]);
+  });
+
   test("F-28 each stream says which it is, the newer with the higher number", async () => {
     const { clock, calls, stream } = stage();
     for (let i = 0; i < 2; i++) {

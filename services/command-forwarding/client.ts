@@ -140,8 +140,9 @@ export class CommandStream {
     }
     const { hubId, nodeId, capability, value, timeoutMs, key, hops, trace } = command;
     this.#commands.push({ corr, hubId, nodeId, capability, value, timeoutMs, key, hops, trace });
-    if (this.#kept.waiting) this.#since.set(corr, this.#clock.mono());
-    else this.#schedule();
+    // Also within `onCut`, where the wait is about to begin.
+    if (this.#kept.current === undefined) this.#since.set(corr, this.#clock.mono());
+    if (!this.#kept.waiting) this.#schedule();
     return corr;
   }
 
