@@ -212,6 +212,20 @@ describe("connections that say nothing", () => {
     await server.stop();
   });
 
+  test("S-10 requests behind one that is not answered yet make no pages, and keep nobody else waiting", async () => {
+    let pages = 0;
+    const { metrics: _, ...one } = options({ describe: () => `page ${++pages}` });
+    const server = await startOps(one);
+    const greedy = await silent(server.healthPort, 40);
+    const closed = greedy.map((socket) => new Promise((resolve) => socket.once("close", resolve)));
+    for (const socket of greedy) socket.write("GET /statusz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(50));
+    expect((await fetchFrom(server.healthPort, "/readyz")).status).toBe(200);
+    await Promise.all(closed);
+    expect(pages).toBeLessThanOrEqual(greedy.length);
+    expect((await fetchFrom(server.healthPort, "/statusz")).body).toMatch(/^page /);
+    await server.stop();
+  });
+
   test("S-10 one that says nothing is closed within seconds, on both ports", async () => {
     const server = await startOps(options());
     const sockets = [...(await silent(server.healthPort, 1)), ...(await silent(server.metricsPort!, 1))];

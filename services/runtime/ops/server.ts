@@ -6,6 +6,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { SecureContextOptions, TLSSocket } from "node:tls";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
+import { systemClock } from "../clock.ts";
 import type { Logger } from "../log/log.ts";
 import { expose } from "../metrics/exposition.ts";
 
@@ -122,16 +123,35 @@ function probeRoutes(options: OpsOptions): Routes {
 }
 
 function insideRoutes(options: OpsOptions): Routes {
+  const turn = onePerTurn();
   return new Map<string, Route>([
     [
       "/metrics",
       async (request, response) => {
+        await turn();
+        // Nobody waits for it any more.
+        if (response.destroyed) return;
         const { body, contentType } = await expose(options.registry, request.headers.accept);
         answer(response, 200, body, contentType);
       },
     ],
-    ["/statusz", (_, response) => answer(response, 200, options.describe())],
+    [
+      "/statusz",
+      async (_, response) => {
+        await turn();
+        if (!response.destroyed) answer(response, 200, options.describe());
+      },
+    ],
   ]);
+}
+
+/** onePerTurn lets one caller per turn of the event loop go on: a long page takes milliseconds, and what waits beside it comes first. */
+function onePerTurn(): () => Promise<void> {
+  let last = Promise.resolve();
+  return () => {
+    last = last.then(() => new Promise<void>((resolve) => void systemClock.setImmediate(() => resolve())));
+    return last;
+  };
 }
 
 function pathOf(request: IncomingMessage): string {
@@ -139,7 +159,13 @@ function pathOf(request: IncomingMessage): string {
 }
 
 function handler(options: OpsOptions, routes: Routes): (request: IncomingMessage, response: ServerResponse) => void {
+  const busy = new WeakSet<Socket>();
   return (request, response) => {
+    const { socket } = request;
+    // Requests behind one that is not answered: no reader of these pages sends any, and answers that nobody reads take memory.
+    if (busy.has(socket)) return void socket.destroy();
+    busy.add(socket);
+    response.once("close", () => busy.delete(socket));
     const route = routes.get(pathOf(request));
     if (route === undefined) return answer(response, 404, "not served here\n");
     if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, "only GET\n");
