@@ -120,6 +120,24 @@ describe("connections that hold nothing but room", () => {
     for (const session of sessions) session.destroy();
   });
 
+  test("F-5 a peer whose streams begin too fast loses the connection, and does not begin anew on the next; others notice nothing", async () => {
+    fixture = await serve(alpha, [beta]);
+    /** begin opens streams, each of which is refused, and answers whether the connection was closed instead. */
+    const begin = async (count: number): Promise<boolean> => {
+      const session = await raw(beta.service());
+      const closed = new Promise<boolean>((resolve) => session.once("close", () => resolve(true)));
+      const refused = Promise.all(Array.from({ length: count }, () => endOf(grpcStream(session, methodPath(EchoService.method.echo)))));
+      const over = await Promise.race([closed, refused.then((ends) => ends.some(({ status }) => status === undefined))]);
+      session.destroy();
+      return over;
+    };
+    expect(await begin(100)).toBe(false);
+    expect(await begin(900)).toBe(true);
+    expect(await begin(300)).toBe(true);
+    expect(await refused("stream_rate")).toBe(2);
+    await expect(own()).resolves.toBeDefined();
+  });
+
   test("S-1 strangers who say nothing do not keep this hub's callers out: the oldest handshake makes room", async () => {
     fixture = await serve(alpha, [beta], { limits: { maxConnections: 8 } });
     const silent: net.Socket[] = [];

@@ -5,6 +5,7 @@ import type { TLSSocket } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
+import type { Rate } from "#kernel/token-bucket.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import { type LimitedLogger, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
@@ -13,6 +14,7 @@ import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity
 import type { Account, Accounts } from "./accounts.ts";
 import { type ClosedReason, connectionMetrics, tlsReason } from "./handshakes.ts";
 import type { Identities } from "./identities.ts";
+import { TokenBuckets } from "./interceptors/rate.ts";
 import { capTimeout } from "./timeout-header.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
@@ -72,6 +74,11 @@ const RETIRE_MS = 5_000;
 const FOREIGN_PART = 0.75;
 const HANDSHAKING_PART = 0.25;
 const HANDSHAKING_MIN = 16;
+/**
+ * Streams that one peer may begin over all its connections, also those that it resets at once and those that are refused. Each costs a
+ * good part of a millisecond, and one read of a socket brings hundreds; an honest hub begins a few when it connects.
+ */
+const FOREIGN_STREAMS: Rate = { perSecond: 100, burst: 600 };
 
 /**
  * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
@@ -93,6 +100,8 @@ export class ConnectionTable {
   readonly #maxFresh: number;
   readonly #log: LimitedLogger;
   readonly #metrics: ReturnType<typeof connectionMetrics>;
+  /** By caller, and longer than its account: who connects again does not begin anew. */
+  readonly #streams = new TokenBuckets();
   /** Connections of those who are not of this hub. */
   #foreign = 0;
   #watchTimer: Timer | undefined;
@@ -120,7 +129,10 @@ export class ConnectionTable {
       if (current !== undefined) this.#identify(current, socket);
     });
     // Before grpc-js reads the headers.
-    http2.prependListener("stream", (_stream, headers) => capTimeout(headers, this.#o.unary));
+    http2.prependListener("stream", (stream, headers) => {
+      this.#begun(stream);
+      capTimeout(headers, this.#o.unary);
+    });
     http2.on("session", (session: ServerHttp2Session) => {
       session.setLocalWindowSize(Math.min(NARROW_WINDOW_BYTES, this.#limits.flowControlWindowBytes));
       if (current !== undefined) this.#begin(current, session);
@@ -177,6 +189,17 @@ export class ConnectionTable {
     session.ping((error) => {
       if (error === null) connection.proved = true;
     });
+  }
+
+  /** begun counts a stream. A connection on which too many begin is closed at once: what else was read of it is then not looked at. */
+  #begun(stream: ServerHttp2Stream): void {
+    const { session } = stream;
+    const connection = session === undefined ? undefined : this.#bySession.get(session as ServerHttp2Session);
+    const account = connection?.account;
+    if (connection === undefined || account?.foreign !== true) return;
+    if (this.#streams.take(account.key, FOREIGN_STREAMS, this.#o.clock.mono()) === 0) return;
+    session?.destroy();
+    this.#refuse(connection, "stream_rate", { caller: account.key, perSecond: FOREIGN_STREAMS.perSecond });
   }
 
   #refuse(connection: Connection, reason: ClosedReason, fields: object): void {

@@ -21,7 +21,7 @@ const TLS_REASONS = [
 export type TlsReason = (typeof TLS_REASONS)[number];
 
 /** Why connections are closed by this hub, beside failed handshakes. */
-const CLOSED_REASONS = ["per_ip_limit", "limit", "handshake_limit", "per_caller_limit", "foreign_limit", "silent"] as const;
+const CLOSED_REASONS = ["per_ip_limit", "limit", "handshake_limit", "per_caller_limit", "foreign_limit", "stream_rate", "silent"] as const;
 
 /** ClosedReason is why this hub closed a connection. */
 export type ClosedReason = (typeof CLOSED_REASONS)[number];
