@@ -756,3 +756,33 @@ describe("two copies of a hub", () => {
     expect(bench.core.gauges("b", bench.mono)).toMatchObject({ copies: 0, ownCopies: 2 });
   });
 });
+
+describe("time jumps", () => {
+  test("F-17 whatever the jump between two inputs: after a tick nothing is due, and no service is left with a token that has expired", () => {
+    const jump = fc.oneof(fc.integer({ min: 0, max: 5_000 }), fc.integer({ min: 0, max: 100 * 86_400_000 }));
+    const act = fc.record({ jump, what: fc.integer({ min: 0, max: 6 }), life: fc.integer({ min: 1, max: 7_200_000 }) });
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 40 }), (acts) => {
+        const bench = new Bench();
+        bench.start(B);
+        for (const { jump: ms, what, life } of acts) {
+          bench.mono += ms;
+          const attempt = bench.effects.findLast((effect) => effect.kind === "hello")?.attempt ?? 0;
+          const tokens = [{ thumbprint: LEAF.thumbprint, jwt: "jwt", expiresInMs: life }];
+          if (what === 0) bench.step({ kind: "hello_answered", peer: "b", attempt, from: from("b"), tokens, level: 2 });
+          if (what === 1) bench.step({ kind: "hello_failed", peer: "b", attempt, failure: LOST });
+          if (what === 2) bench.step({ kind: "hello_received", call: 1, caller: "b", from: from("b"), leaves: ["x"], refused: [] });
+          if (what === 3) bench.sessions("discovery", "OPERATIONAL", true);
+          if (what === 4) bench.sessions("discovery", "RECOVERING", false, 0, LOST);
+          bench.advance(0);
+          const due = bench.core.deadline();
+          expect(due === undefined || due > bench.mono).toBe(true);
+          const view = bench.effects
+            .flatMap((effect) => (effect.kind === "push" ? effect.pushes : []))
+            .findLast((push) => push.kind === "view");
+          if (view?.kind === "view" && view.view.token !== undefined) expect(view.view.token.expiresAtWall).toBeGreaterThan(bench.now.wall);
+        }
+      }),
+    );
+  });
+});

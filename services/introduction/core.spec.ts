@@ -81,6 +81,34 @@ describe("the life of an invite", () => {
     );
   });
 
+  test("F-17 whatever the jump between two inputs: after a tick nothing is due, and no expired exchange or invite is judged", () => {
+    const act = fc.record({ jump: fc.integer({ min: 0, max: 60_000 }), begin: fc.boolean(), exchange: fc.integer({ min: 1, max: 10 }) });
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 40 }), (acts) => {
+        const core = new DoorCore(DOOR, at(0));
+        const begunAt = new Map<number, number>();
+        let mono = 0;
+        for (const { jump, begin, exchange } of acts) {
+          mono += jump;
+          const out: Effect[] = [];
+          const input: Input = begin
+            ? { kind: "begin", call: 1, caller: "guest", address: "192.0.2.1", invited: true }
+            : { kind: "introduce", call: 1, caller: "guest", exchange };
+          core.step(at(mono), input, out);
+          for (const effect of out) {
+            if (effect.kind === "begun") begunAt.set(effect.exchange, mono);
+            if (effect.kind !== "judge") continue;
+            expect(mono).toBeLessThan(Math.min(DOOR.lifeMs, begunAt.get(effect.exchange)! + DOOR.exchangeMs));
+            core.step(at(mono), { kind: "judged", call: 1, proven: false }, []);
+          }
+          core.tick(at(mono), []);
+          const due = core.deadline();
+          expect(due === undefined || due > mono).toBe(true);
+        }
+      }),
+    );
+  });
+
   test("S-17 I7 a network of IPv6 counts as one address", () => {
     const core = new DoorCore(DOOR, at(0));
     const begun = (address: string): boolean => {
