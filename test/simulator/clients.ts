@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import type { BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Prng } from "#kernel/prng.ts";
 import { CommandStream, type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../services/command-forwarding/client.ts";
@@ -27,6 +28,9 @@ export interface Update {
   readonly key: string;
   readonly value: SetValue;
 }
+
+/** Without jitter: it would come from the machine. */
+const BACKOFF: BackoffConfig = { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0 };
 
 const DECLINED: Failure = { reason: "VALUE_OUT_OF_RANGE", message: "not now" };
 const FAILED: Failure = { reason: "EXECUTOR_FAILED", message: "it did not work" };
@@ -90,7 +94,9 @@ export class Clients {
   }
 
   #newStream(): CommandStream {
-    return new CommandStream(createChannel(CommandForwardingService, this.#channel("operator/sim")), this.#clock);
+    return new CommandStream(createChannel(CommandForwardingService, this.#channel("operator/sim")), this.#clock, {
+      backoff: { ...BACKOFF, maxMs: 2_000 },
+    });
   }
 
   #watch(latestOnly: boolean): Watcher {
@@ -235,8 +241,7 @@ export class Clients {
       nodeIds: this.#hub.nodeIds,
       maxInFlight: 4,
       clock: this.#clock,
-      // Without jitter: it would come from the machine.
-      backoff: { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0 },
+      backoff: BACKOFF,
       run: (task) => this.#run(task),
     });
   }

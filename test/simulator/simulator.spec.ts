@@ -84,15 +84,15 @@ describe("a federation in trouble keeps its promises", () => {
 });
 
 describe("the simulator is deterministic", () => {
-  test("a seed gives the same trace twice, and another seed another one", async () => {
-    const [first, again, other] = [
-      await runSeed(drawOptions(7, HUBS)),
-      await runSeed(drawOptions(7, HUBS)),
-      await runSeed(drawOptions(8, HUBS)),
-    ];
+  // Those but the first once differed: a client that connects again took its jitter from the machine.
+  test.each([2, 1, 3, 6, 7])("seed %i gives the same trace twice", { timeout: 60_000 }, async (seed) => {
+    const [first, again] = [await runSeed(drawOptions(seed, 5)), await runSeed(drawOptions(seed, 5))];
     expect(again.hash).toBe(first.hash);
     expect(again.steps).toBe(first.steps);
-    expect(other.hash).not.toBe(first.hash);
+  });
+
+  test("another seed gives another trace", async () => {
+    expect((await runSeed(drawOptions(7, HUBS))).hash).not.toBe((await runSeed(drawOptions(8, HUBS))).hash);
   });
 
   test("keeping the transcript changes nothing", async () => {

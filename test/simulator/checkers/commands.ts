@@ -69,9 +69,9 @@ function checkConsistency(oracle: Oracle, op: CommandOp): void {
   }
 }
 
-/** Time after its deadline within which a command has its answer, when nothing stands in the way; and with a disk that is away. */
+/** Time after its deadline within which a command has its answer, when nothing stands in the way; and with a disk that is away or an answer held back. */
 const GRACE_MS = 3_000;
-const DISK_GRACE_MS = 30_000;
+const DELAYED_GRACE_MS = 30_000;
 
 const KEEPALIVE_MS = 31_000;
 
@@ -79,7 +79,8 @@ const KEEPALIVE_MS = 31_000;
 export const answered: Checker = {
   name: "answered",
   check({ oracle, options }) {
-    const grace = options.faults.has("disk") ? DISK_GRACE_MS : GRACE_MS;
+    const delayed = options.faults.has("disk") || options.faults.has("late") || options.faults.has("slow");
+    const grace = delayed ? DELAYED_GRACE_MS : GRACE_MS;
     for (const op of oracle.commands.values()) {
       for (const call of op.calls) {
         if (call.answers > 1) oracle.violate("answered", "correctness", `a call of ${op.id} was answered ${call.answers} times`);
