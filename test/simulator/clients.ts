@@ -213,8 +213,8 @@ export class Clients {
 
   #answered(op: CommandOp, call: CommandCall, { result, name, durationMs }: ReceivedResult): void {
     const { outcome, failure, value } = result;
-    // What the hub answers has a name or took some time; the rest is the SDK's word for a stream that was lost.
-    const lost = outcome === OUTCOME.UNKNOWN && name === undefined && durationMs === 0;
+    // What the hub answers has a name or took some time; the rest is the SDK's word for a stream that was lost, or did not come back.
+    const lost = (outcome === OUTCOME.UNKNOWN || outcome === OUTCOME.EXPIRED) && name === undefined && durationMs === 0;
     const { trace, scheduler } = this.#f;
     call.answers++;
     const what = `reply ${OUTCOME_NAMES[outcome]} ${failure?.reason ?? ""}`.trim();
