@@ -23,6 +23,7 @@ export const TYPES = [
   "snapshotPart",
   "forget",
   "forgetDone",
+  "credit",
 ] as const;
 
 /** CALM is no flood at all: what is measured then is this machine. */

@@ -54,6 +54,17 @@ const FRAMES: Readonly<Record<string, { readonly service: "d" | "r" | "c"; bytes
       },
     ]),
   ),
+  // The one common frame that no count bounds.
+  credit: {
+    service: "c",
+    bytes: () =>
+      toBinary(
+        CommandSchema,
+        create(CommandSchema, {
+          frame: { frame: { case: "control", value: { frame: { case: "credit", value: { bytes: 1 } } } } },
+        } as never),
+      ),
+  },
   invocations: {
     service: "c",
     bytes: () =>
