@@ -181,7 +181,8 @@ describe("F-17 what has expired", () => {
 describe("S-4 commands that wait", () => {
   test("neither one caller nor one node takes the room of the others", () => {
     const bench = new Bench({ pendingLocal: 160 });
-    for (let i = 0; i < 20; i++) expect(bench.send(EVIL, "evil")).toBe(undefined);
+    // Half of an empty room, and then no more than an eighth.
+    for (let i = 0; i < 80; i++) expect(bench.send(EVIL, "evil")).toBe(undefined);
     const refused = bench.send(EVIL, "door");
     expect(refused?.result.failure).toMatchObject({ reason: "OVERLOADED", facts: { limit: "pending_local_per_caller", max: "20" } });
     expect(limitOf(bench.send(GATEWAY, "evil"))).toBe("pending_local_per_node");
@@ -192,7 +193,7 @@ describe("S-4 commands that wait", () => {
   });
 
   test("bytes of values count too", () => {
-    const bench = new Bench({ pendingLocalBytes: 8_000 });
+    const bench = new Bench({ pendingLocalBytes: 3_000 });
     const more = { value: new Uint8Array(600) };
     // `open` takes no value: the refusal for it comes after the one for room.
     bench.hub.give({
@@ -200,7 +201,7 @@ describe("S-4 commands that wait", () => {
       changes: [{ kind: "put", hubId: "home", nodeId: "lamp", online: true, capabilities: [capability("open", 5)] }],
     });
     const value = Uint8Array.of(0x2a, 0xd5, 0x04, ...more.value.subarray(3));
-    expect(bench.send(EVIL, "lamp", "", { value })?.result.failure).toBe(undefined);
+    for (let i = 0; i < 2; i++) expect(bench.send(EVIL, "lamp", "", { value })?.result.failure).toBe(undefined);
     expect(limitOf(bench.send(EVIL, "lamp", "", { value }))).toBe("pending_local_bytes_per_caller");
   });
 

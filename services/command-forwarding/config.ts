@@ -34,7 +34,7 @@ export const commandForwardingConfig = z
     pending_per_peer: z.int().min(1).max(65_536).default(4_096).meta({
       unit: "commands",
       description:
-        "commands without an outcome per peer and direction; more are refused. Of those to a peer, one caller, and one node, may have an eighth (operators and automations twice that)",
+        "commands without an outcome per peer and direction; more are refused. Of those to a peer, one caller, and one node, may have half while nobody else needs them, and an eighth otherwise (operators and automations six eighths)",
     }),
     outcomes_per_caller: z.int().min(16).max(1_000_000).default(16_384).meta({
       unit: "outcomes",

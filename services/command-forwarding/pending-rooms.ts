@@ -10,9 +10,9 @@ export class PendingRooms {
   /** `limit` is the name of the bound. */
   constructor(limit: string, max: number, maxBytes?: number) {
     const bytes = maxBytes === undefined ? {} : { maxBytes };
-    // It passes by itself, so that trying again later is right: OVERLOADED.
-    this.#callers = new Room({ limit, max, ...bytes, reason: "OVERLOADED" });
-    this.#nodes = new Room({ limit, max, ...bytes, reason: "OVERLOADED", per: "per_node" });
+    // It passes by itself, so that trying again later is right: OVERLOADED. And a lone gateway may have what nobody else needs.
+    this.#callers = new Room({ limit, max, ...bytes, lends: true, reason: "OVERLOADED" });
+    this.#nodes = new Room({ limit, max, ...bytes, lends: true, reason: "OVERLOADED", per: "per_node" });
   }
 
   /** refusal tells why a caller may not have another command for a node under way. */

@@ -47,6 +47,22 @@ describe("room", () => {
     );
   });
 
+  test("S-4 R5 of a room that lends, one holder gets half, the others find the other half, and the hub's own find the last eighth", () => {
+    const room = new Room({ limit: "things", max: 80, lends: true });
+    const take = (holder: string, own = false): number => {
+      let taken = 0;
+      while (room.take(holder, 1, own) === undefined) taken++;
+      return taken;
+    };
+    expect(take("greedy")).toBe(40);
+    expect([take("b"), take("c"), take("d"), take("e")]).toEqual([10, 10, 10, 0]);
+    expect(take("admin", true)).toBe(10);
+    for (let i = 0; i < 40; i++) room.give("greedy", 1);
+    expect(take("b"), "what is given back is lent again while half is free").toBe(0);
+    for (let i = 0; i < 10; i++) room.give("c", 1);
+    expect(take("b")).toBe(10);
+  });
+
   test("S-3 R3 a refusal says which bound it is, and whose", () => {
     const room = new Room({ limit: "idempotency_keys", max: 80, field: "command.idempotency_key" });
     for (let i = 0; i < 10; i++) expect(room.take("spiffe://home/node/lamp", 1, false)).toBe(undefined);

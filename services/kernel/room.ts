@@ -3,6 +3,10 @@ import type { Failure, Reason } from "./error.ts";
 /** One holder may take an eighth of a room, and an eighth is kept for this hub's own people and services. */
 const SHARE = 8;
 
+/** How many parts the hub's own may have, and how many of a room that lends: more than one caller can borrow. */
+const OWN = 2;
+const OWN_LENT = 6;
+
 /** Entries that one holder may have at least, if the room has so many. */
 const LEAST = 8;
 
@@ -16,6 +20,8 @@ export interface RoomBounds {
   readonly maxBytes?: number;
   /** What the holders are, as the end of the name of their bound; `per_caller` by default. */
   readonly per?: string;
+  /** True for what empties again shortly: while half of the room is free, a holder may go beyond its part (R5). */
+  readonly lends?: boolean;
   /** What a refusal is called: LIMIT_EXCEEDED unless the room empties again shortly. */
   readonly reason?: Reason;
   /** Field that a refusal names. */
@@ -42,6 +48,8 @@ interface Held {
  *    hub whose nodes use up a room can still be operated, and a node that is flooded can still be commanded.
  * R3 a refusal says which bound it is and whose, in its text and in `limit` and `max` among its facts.
  * R4 what was there before (after a restart, or counted late) is added without being asked, and counts.
+ * R5 a room that lends holds nobody to a part while half of it is free, so that one busy caller on a quiet hub gets half of it and the
+ *    others find the other half. The hub's own may have three quarters.
  */
 export class Room {
   readonly #bounds: RoomBounds;
@@ -78,10 +86,10 @@ export class Room {
   refusal(holder: string, bytes: number, own: boolean): Failure | undefined {
     const { limit, max, per = "per_caller" } = this.#bounds;
     const held = this.#held.get(holder);
-    if (held !== undefined) {
-      const part = own ? this.#part * 2 : this.#part;
+    if (held !== undefined && !this.#mayBorrow(bytes)) {
+      const part = this.#partOf(own);
       if (held.count >= part) return this.#refuse(`${limit}_${per}`, part, `${held.count} ${words(limit)} of ${holder}`);
-      const bytesPart = own ? this.#partBytes * 2 : this.#partBytes;
+      const bytesPart = own ? this.#partBytes * (this.#bounds.lends === true ? OWN_LENT : OWN) : this.#partBytes;
       if (held.bytes + bytes > bytesPart)
         return this.#refuse(`${limit}_bytes_${per}`, bytesPart, `${held.bytes} bytes of ${words(limit)} of ${holder}`);
     }
@@ -90,6 +98,15 @@ export class Room {
     if (this.#bytes + bytes > this.#maxBytes * (1 - reserved))
       return this.#refuse(`${limit}_bytes`, this.#maxBytes, `${this.#bytes} bytes of ${words(limit)}`);
     return undefined;
+  }
+
+  #mayBorrow(bytes: number): boolean {
+    const { lends = false, max } = this.#bounds;
+    return lends && this.#count < max / 2 && this.#bytes + bytes <= this.#maxBytes / 2;
+  }
+
+  #partOf(own: boolean): number {
+    return own ? Math.min(this.#bounds.max, this.#part * (this.#bounds.lends === true ? OWN_LENT : OWN)) : this.#part;
   }
 
   /** take adds an entry if its holder may have it, and answers why not otherwise. */
