@@ -67,6 +67,13 @@ export function judge({ hub }: Desk, text: string): Federation {
   return checkFederation(hub.config, hub.folder, text);
 }
 
+/** checkShare refuses a share that the hub does not define: the peer would see nothing. Throws CliError (usage). */
+export function checkShare({ hub: { config } }: Desk, share: string | undefined): void {
+  const shares = ["full", ...Object.keys(config.registry_sync.shares)];
+  if (share === undefined || share === "" || shares.includes(share)) return;
+  throw usage(`there is no share "${share}"; shares are ${shares.join(", ")}`, "Correct --share, or give hub.json rules for it first.");
+}
+
 /** save writes the file if it differs and is valid. Throws ConfigError. True if it was written. */
 export async function save(desk: Desk, text: string): Promise<boolean> {
   judge(desk, text);

@@ -403,6 +403,7 @@ describe("foedus peer on files alone", () => {
     ["no file", { ca: "nowhere.pem" }, /cannot be read/, 5],
     ["another digest than expected", { fingerprint: ["00".repeat(32)] }, /not the one that you expect/, 4],
     ["a bad host", { host: "http://b" }, /without scheme/, undefined],
+    ["a share that hub.json does not define", { share: "ful" }, /no share "ful"; shares are full, limited/, 2],
     ["a bad port", { port: "99999" }, /not a port/, 2],
     ["no CA at all", { ca: undefined }, /CA of b is needed/, 2],
   ])("refuses %s and writes nothing", async (_name, more, says, exitCode) => {

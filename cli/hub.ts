@@ -3,6 +3,7 @@ import { type RunningHub, SERVICES, type ServiceName, startHub } from "../servic
 import { type ConfigFlags, readConfig } from "./config-file.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import type { Io } from "./io.ts";
+import { processConfigOf } from "./own-hub.ts";
 import type { OutputFlags } from "./verb.ts";
 
 /** HubFlags are the options of `hub` and `serve`. */
@@ -24,7 +25,8 @@ export function run(io: Io, _args: readonly string[], options: HubFlags): Promis
  */
 export async function runProcess(io: Io, runs: "hub" | ServiceName, options: HubFlags): Promise<ExitCode> {
   tuneHeap();
-  const loaded = readConfig(io, options);
+  const config = processConfigOf(io, options);
+  const loaded = readConfig(io, config === undefined ? options : { ...options, config });
   const hub = await startHub({ ...loaded, runs, stopped: io.stopped });
   io.onHangup(() => void hub.reload().catch((error: unknown) => io.error(`foedus: reload failed: ${String(error)}\n`)));
   const stopped = new Promise<undefined>((resolve) => {

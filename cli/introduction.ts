@@ -4,7 +4,7 @@ import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/d
 import { FoedusError, fail } from "#kernel/error.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
-import { authorityAt } from "#runtime/tls/door.ts";
+import { authorityAt, digestOf } from "#runtime/tls/door.ts";
 import {
   type Candidate,
   DOOR,
@@ -19,6 +19,7 @@ import {
 } from "../services/introduction/index.ts";
 import {
   changeOf,
+  checkShare,
   type Desk,
   judge,
   mustBeWritable,
@@ -34,8 +35,8 @@ import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { peerEntry, withPeer } from "./federation-text.ts";
 import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
-import { type DoorFlags, doorAddresses, modeOf, ownSide } from "./own-door.ts";
-import { addressText, type OwnHubFlags } from "./own-hub.ts";
+import { type Address, type DoorFlags, doorAddresses, modeOf, type OwnSide, ownSide } from "./own-door.ts";
+import { addressText, dialable, type OwnHubFlags } from "./own-hub.ts";
 import { parseDuration } from "./parse.ts";
 import { messageJson, printJson } from "./verb.ts";
 
@@ -63,6 +64,7 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
   changeOf(flags);
   const lifeMs = ttlOf(flags.ttl);
   const desk = await openDesk(io, flags);
+  checkShare(desk, flags.share);
   judge(desk, desk.text);
   await mustBeWritable(desk);
   const { hub_id: hubId } = desk.hub.config;
@@ -97,6 +99,8 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
       else if (!told) io.note("somebody without the invite was at the door and was sent away; that is said once\n");
       told ||= what === "uninvited";
     },
+  }).catch(async (error: unknown) => {
+    throw await whyShut(error, io, desk, own, at.listen);
   });
   const withdraw = (): void => door.withdraw();
   io.stopped.addEventListener("abort", withdraw, { once: true });
@@ -122,9 +126,10 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
 export async function accept(io: Io, [text = ""]: readonly string[], flags: AcceptFlags): Promise<ExitCode | undefined> {
   const change = changeOf(flags);
   const invitation = decodeInvite(text);
-  if (flags.pin !== undefined && !PIN_PATTERN.test(flags.pin))
+  if (flags.pin !== undefined && !PIN_PATTERN.test(digitsOf(flags.pin)))
     throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
   const desk = await openDesk(io, flags);
+  checkShare(desk, flags.share);
   mayTrust(desk, invitation);
   await mustBeWritable(desk);
   const mode = await modeOf(io, desk, flags);
@@ -161,13 +166,17 @@ export async function accept(io: Io, [text = ""]: readonly string[], flags: Acce
   return report(io, flags, host);
 }
 
+/** digitsOf reads a PIN: as it is printed, in two groups, it is taken as well. */
+function digitsOf(pin: string): string {
+  return pin.replace(/[\s-]/g, "");
+}
+
 /** withPin asks for the PIN until it is right, some times at most; with --pin once. */
 async function withPin(io: Io, flags: AcceptFlags, attempt: (pin: string) => Promise<Candidate>): Promise<Candidate> {
   for (let tries = flags.pin === undefined ? PIN_TRIES : 1; ; tries--) {
-    // As it is printed, in two groups, it is taken as well.
     const typed = flags.pin ?? (await io.ask("PIN (six digits, from the operator who invited you): "));
-    const pinCode = typed?.replace(/[\s-]/g, "");
-    if (pinCode === undefined) throw usage("there is no PIN", "Type it, or give --pin.");
+    if (typed === undefined) throw usage("there is no PIN", "Type it, or give --pin.");
+    const pinCode = digitsOf(typed);
     if (!PIN_PATTERN.test(pinCode)) {
       if (tries <= 1) throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
       io.note("a PIN has six digits\n");
@@ -181,6 +190,25 @@ async function withPin(io: Io, flags: AcceptFlags, attempt: (pin: string) => Pro
       io.note(`${clean(error.failure.message)}\n`);
     }
   }
+}
+
+/** whyShut says why the door did not open: whoever has its port and shows this hub's CA is its door already, unless the port is a service's. */
+async function whyShut(error: unknown, io: Io, { hub }: Desk, { bundle }: OwnSide, { host, port }: Address): Promise<unknown> {
+  if (!(error instanceof FoedusError) || error.failure.reason !== "ALREADY_EXISTS") return error;
+  const { listen, services } = hub.config;
+  if ([listen, ...Object.values(services)].some((service) => service.port === port)) return error;
+  for (const certificate of bundle) {
+    const door = { host: dialable(host), port, caDigest: digestOf(certificate) };
+    const shown = await authorityAt(door, io.clock, io.stopped).catch(() => undefined);
+    if (shown !== undefined)
+      return new CliError(
+        EXIT.failed,
+        `an invite of this hub is open already, at ${addressText(host, port)}`,
+        "Use that one, or withdraw it with ctrl-c where it waits; --listen opens another door.",
+        { cause: error },
+      );
+  }
+  return error;
 }
 
 function ttlOf(text: string | undefined): number {

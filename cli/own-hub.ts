@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type LoadedHubConfig, resolveFrom } from "../services/hub/index.ts";
-import { readConfig } from "./config-file.ts";
+import { type ConfigFlags, readConfig } from "./config-file.ts";
 import { type Connection, type ConnectionFlags, connect } from "./connect.ts";
 import { findContextsFile, readContexts } from "./contexts-file.ts";
-import { CliError, EXIT, usage } from "./exit.ts";
+import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import type { Io } from "./io.ts";
 import type { OutputFlags } from "./verb.ts";
 
@@ -24,14 +24,24 @@ export interface OwnHub extends LoadedHubConfig {
 
 /** configFileOf finds the configuration file: --config, FOEDUS_CONFIG, else hub.json here. Throws CliError (notFound). */
 export function configFileOf(io: Pick<Io, "cwd" | "env">, flags: { readonly config?: string }): string {
-  const file = resolve(io.cwd, flags.config ?? (io.env["FOEDUS_CONFIG"] || CONFIG_FILE));
-  if (!existsSync(file))
-    throw new CliError(
-      EXIT.notFound,
-      `there is no configuration file ${file}`,
-      "Go to the hub's folder, give --config, or make a hub with `foedus hub init <hub-id>`.",
-    );
-  return file;
+  return existing(resolve(io.cwd, flags.config ?? (io.env["FOEDUS_CONFIG"] || CONFIG_FILE)), EXIT.notFound);
+}
+
+function existing(file: string, exitCode: ExitCode): string {
+  if (existsSync(file)) return file;
+  const remedy = "Go to the hub's folder, give --config, or make a hub with `foedus hub init <hub-id>`.";
+  throw new CliError(exitCode, `there is no configuration file ${file}`, remedy);
+}
+
+/**
+ * processConfigOf finds the configuration file of a process that is to be started, where configFileOf does. Without one it is undefined if
+ * the environment or --set name the hub, as in a container. Throws CliError (usage: what supervises the process must not restart it).
+ */
+export function processConfigOf(io: Pick<Io, "cwd" | "env">, flags: ConfigFlags): string | undefined {
+  const named = flags.config ?? (io.env["FOEDUS_CONFIG"] || undefined);
+  const file = resolve(io.cwd, named ?? CONFIG_FILE);
+  const without = io.env["FOEDUS_HUB_ID"] !== undefined || flags.set?.some((pair) => pair.startsWith("hub_id=")) === true;
+  return named === undefined && without && !existsSync(file) ? undefined : existing(file, EXIT.usage);
 }
 
 /** readOwnHub reads the configuration of the hub in this folder, or of --config. Throws CliError (notFound) and ConfigError. */

@@ -11,6 +11,7 @@ import type { Connection } from "./connect.ts";
 import {
   changeOf,
   checkLevel,
+  checkShare,
   type Desk,
   judge,
   openDesk,
@@ -105,6 +106,7 @@ export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags)
 export async function add(io: Io, [hubId = ""]: readonly string[], flags: PeerAddFlags): Promise<ExitCode | undefined> {
   parseHub(hubId);
   const desk = await openDesk(io, flags);
+  checkShare(desk, flags.share);
   const present = peerEntry(desk.text, hubId);
   const change = changeOf(flags);
   const pinned = flags.ca === undefined ? undefined : await readCa(io, hubId, flags.ca);

@@ -70,7 +70,7 @@ type Declare = (parent: Command, signature: string, description: string, load: (
 function hubVerbs(verb: Declare, program: Command): void {
   const config = (command: Command): Command =>
     command
-      .option("--config <file>", "configuration file (default: FOEDUS_CONFIG)")
+      .option("--config <file>", "configuration file (default: FOEDUS_CONFIG, then hub.json)")
       .option("--set <path=value>", "set a field of the configuration, e.g. listen.port=0 (repeatable)", many)
       .option("--json", "print the addresses as one JSON line when ready")
       .option("-q, --quiet", "print nothing when ready");

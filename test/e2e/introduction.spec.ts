@@ -173,10 +173,20 @@ describe("what goes wrong", () => {
     expect(await accept(text.slice(0, -3), "--pin", pin)).toMatchObject({ code: 2, err: expect.stringContaining("not a whole invite") });
     expect(await accept("foedus-invite:", "--pin", pin)).toMatchObject({ code: 2 });
     expect(await accept(text, "--pin", "12345")).toMatchObject({ code: 2, err: expect.stringContaining("six digits") });
+    expect(await accept(text, "--pin", "12 34-5")).toMatchObject({ code: 2, err: expect.stringContaining("six digits") });
     expect(await accept(text)).toMatchObject({ code: 2, err: expect.stringContaining("there is no PIN") });
     expect(await foedus("a", "peer", "accept", text, "--pin", pin)).toMatchObject({ code: 2, err: expect.stringContaining("a's own") });
     expect(await foedus("a", "peer", "invite", "--ttl", "2d")).toMatchObject({ code: 2 });
-    expect(await foedus("a", "peer", "invite")).toMatchObject({ code: 1, err: expect.stringContaining("already in use") });
+    expect(await foedus("a", "peer", "invite")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("an invite of this hub is open already"),
+    });
+    // Somebody else's door has the port: it is not called ours.
+    const foreign = await foedus("b", "peer", "invite", "--listen", `127.0.0.1:${PORTS.a + 5}`);
+    expect(foreign).toMatchObject({ code: 1, err: expect.stringContaining("is already in use; stop the other program") });
+    const typo = expect.stringContaining('there is no share "ful"; shares are full, limited');
+    expect(await foedus("a", "peer", "invite", "--share", "ful")).toMatchObject({ code: 2, err: typo });
+    expect(await accept(text, "--pin", pin, "--share", "ful")).toMatchObject({ code: 2, err: typo });
     for (const left of ["2 more attempts", "1 more attempt", "the invite is closed now"])
       expect(await accept(text, "--pin", wrongPin(pin))).toMatchObject({ code: 4, err: expect.stringContaining(left) });
     expect(await process.done).toMatchObject({ code: 4, err: expect.stringContaining("3 wrong PINs") });
@@ -191,7 +201,9 @@ describe("what goes wrong", () => {
   test("hubs that do not run become peers all the same; another CA under a known name is refused on either side", async () => {
     await empty();
     const first = await invite("a", "--max-trust", "full", "--share", "limited");
-    const joined = await foedus("b", "peer", "accept", first.invite, "--pin", first.pin, "--json");
+    // The PIN is given as it is printed, in two groups.
+    const printed = `${first.pin.slice(0, 3)} ${first.pin.slice(3)}`;
+    const joined = await foedus("b", "peer", "accept", first.invite, "--pin", printed, "--json");
     expect({ code: joined.code, ...JSON.parse(joined.out) }).toMatchObject({ code: 0, hub_id: "a", running: false, link: null });
     expect(await first.process.done).toMatchObject({ code: 0 });
     expect(entries("a")).toEqual([expect.objectContaining({ hub_id: "b", max_trust: "full", share: "limited" })]);

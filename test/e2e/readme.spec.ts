@@ -326,7 +326,7 @@ describe("a hub of one's own", () => {
       const hubProcess = new Started("bash", ["-c", `${replaced(hubLine)} --set ops.metrics_port=${port}`], { cwd: own, env });
       try {
         await hubProcess.prints("on port");
-        const flags = `--web.listen-address=${host}:9090 --storage.tsdb.path=prometheus-data`;
+        const flags = `--web.listen-address=${host}:9090`;
         const line = `exec ${watch.replace(/^prometheus/, prometheus.path)} ${flags}`;
         const reader = new Started("bash", ["-c", line], { cwd: own, env });
         try {

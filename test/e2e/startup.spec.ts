@@ -133,14 +133,15 @@ describe("a configuration that is wrong", () => {
     const { code, err } = await refused();
     expect(err).toMatch(message);
     expect(err).toContain("hub.json");
+    // Nothing is said of fields that could not be read.
+    expect(err).not.toContain("hub_id");
     expect(code).toBe(2);
   });
 
   test("a configuration file that is not there", async () => {
     rmSync(join(folder, "hub.json"));
     const { code, err } = await refused();
-    expect(err).toMatch(/hub\.json/);
-    expect(err).toMatch(/no such file/i);
+    expect(err).toMatch(/^foedus: there is no configuration file \S+hub\.json\. Go to the hub's folder, [^\n]+\n$/);
     expect(code).toBe(2);
   });
 

@@ -82,10 +82,10 @@ describe("config", () => {
     ]);
   });
 
-  test("a missing, broken or odd file says so", () => {
-    expect(problems({ file: join(folder, "no.json") })[0]).toContain("ENOENT");
-    expect(problems({ file: file("{ nope") })[0]).toContain("cannot read it");
-    expect(problems({ file: file([1]) })[0]).toContain("one JSON object");
+  test("a missing, broken or odd file says so, and nothing of the fields that could not be read", () => {
+    expect(problems({ file: join(folder, "no.json") })).toEqual([expect.stringContaining("ENOENT")]);
+    expect(problems({ file: file("{ nope") })).toEqual([expect.stringContaining("cannot read it")]);
+    expect(problems({ file: file([1]) })).toEqual([expect.stringContaining("one JSON object")]);
   });
 
   test("variables that Kubernetes makes for a Service named foedus are not mistakes", () => {

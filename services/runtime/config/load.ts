@@ -36,11 +36,13 @@ export class ConfigError extends FoedusError {
   readonly problems: readonly ConfigProblem[];
 
   constructor(problems: readonly ConfigProblem[]) {
-    const lines = problems.map((p) => `  ${p.path === "" ? "" : `${p.path}: `}${p.message} (${p.source})`);
+    const lines = problems.map((p) => `${p.path === "" ? "" : `${p.path}: `}${p.message} (${p.source})`);
     const first = problems[0]?.path ?? "";
+    // One problem of the whole is a sentence; whatever concerns fields is a list.
+    const one = lines.length === 1 && first === "";
     super({
       reason: "INVALID_FIELD",
-      message: `configuration is not valid:\n${lines.join("\n")}`,
+      message: `configuration is not valid:${one ? ` ${lines[0]}` : lines.map((line) => `\n  ${line}`).join("")}`,
       ...(first === "" ? {} : { field: first }),
     });
     this.name = "ConfigError";
@@ -53,7 +55,10 @@ type Tree = Record<string, unknown>;
 /** Kubernetes puts variables such as FOEDUS_PORT_18800_TCP into every container beside a Service named foedus. */
 const SERVICE_LINK = /_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_\w+)?)$/;
 
-/** loadConfig reads, merges and checks a configuration. It throws a ConfigError that lists all problems. */
+/**
+ * loadConfig reads, merges and checks a configuration. It throws a ConfigError that lists all problems; of a file that cannot be read, only
+ * that: what it would have said is not known, so nothing is missing or wrong yet.
+ */
 export function loadConfig<S extends z.ZodType>(schema: S, inputs: ConfigInputs = {}): Loaded<z.output<S>> {
   const loader = new Loader(shapeOf(schema));
   if (inputs.file !== undefined) loader.readFile(inputs.file);
@@ -76,15 +81,15 @@ class Loader {
 
   readFile(file: string): void {
     const source = `file ${file}`;
+    const unreadable = (message: string): ConfigError => new ConfigError([{ path: "", source, message }]);
     let value: unknown;
     try {
       value = JSON.parse(readText(file));
     } catch (error) {
-      this.#problem([], source, `cannot read it: ${error instanceof Error ? error.message : String(error)}`);
-      return;
+      throw unreadable(`cannot read it: ${error instanceof Error ? error.message : String(error)}`);
     }
-    if (isTree(value)) this.#take(this.#shape, value, [], source);
-    else this.#problem([], source, "it must hold one JSON object");
+    if (!isTree(value)) throw unreadable("it must hold one JSON object");
+    this.#take(this.#shape, value, [], source);
   }
 
   readEnv(env: Readonly<Record<string, string | undefined>>, ignored: ReadonlySet<string>): void {
