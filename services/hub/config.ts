@@ -250,8 +250,9 @@ export function opsPorts({ ops, services }: HubConfig, runs: "hub" | ServiceName
   const own = services[name];
   const pick = (ofAll: number | undefined, fieldOfAll: string, port: number, field: string): OpsPort => {
     const ownField = `services.${name}.${field}`;
-    if (ofAll === undefined) return { port, setting: ownField };
-    return { port: ofAll, setting: runs === "hub" ? fieldOfAll : `${ownField} instead of ${fieldOfAll}` };
+    // One process has one ops port, whatever gives its default: people choose it with the field of all.
+    if (runs === "hub") return { port: ofAll ?? port, setting: fieldOfAll };
+    return ofAll === undefined ? { port, setting: ownField } : { port: ofAll, setting: `${ownField} instead of ${fieldOfAll}` };
   };
   return {
     health: pick(ops.port, "ops.port", own.ops_port, "ops_port"),

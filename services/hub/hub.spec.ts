@@ -111,7 +111,7 @@ describe("configuration of a process", () => {
   test("a port that is taken names the field to change: in split mode not the one that is for all", () => {
     const settings = (more: object, runs: "hub" | "telemetry"): string =>
       opsPorts(hubConfig.parse({ ...minimal, ...more }), runs).health.setting;
-    expect([settings({}, "hub"), settings(all, "hub")]).toEqual(["services.discovery.ops_port", "ops.port"]);
+    expect([settings({}, "hub"), settings(all, "hub")]).toEqual(["ops.port", "ops.port"]);
     expect([settings({}, "telemetry"), settings(all, "telemetry")]).toEqual([
       "services.telemetry.ops_port",
       "services.telemetry.ops_port instead of ops.port",

@@ -25,6 +25,7 @@ import { isLoopback, type OpsServer, startOps } from "#runtime/ops/server.ts";
 import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/local-client.ts";
 import { createRpcServer, type RpcServer } from "#runtime/rpc/server.ts";
+import { storeInUse } from "#runtime/store/open.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { showDisk, showStoreSize } from "#runtime/store/usage.ts";
 import { type ModuleRow, Supervisor } from "#runtime/supervisor.ts";
@@ -286,7 +287,7 @@ export class HubProcess {
     const { health, metrics } = opsPorts(config, runs);
     const host = this.#metricsHost;
     const apart = host === undefined ? {} : { metrics: { host, ...metrics }, tls: this.#opsTls(), admit };
-    return startOps({
+    const started = startOps({
       health: { host: config.ops.host, ...health },
       ...apart,
       registry: this.#registry,
@@ -294,6 +295,20 @@ export class HubProcess {
       describe: () => this.describe(),
       log: this.#o.log,
     });
+    return started.catch((error: unknown) => {
+      throw this.#runsAlready(error, health.port);
+    });
+  }
+
+  /** runsAlready turns a taken ops port into what is behind it if this very hub has it: its store is in use as well. */
+  #runsAlready(error: unknown, port: number): unknown {
+    const { config, folder, runs } = this.#o;
+    const cause = error instanceof FoedusError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
+    const dataDir = resolveFrom(folder, config.data_dir);
+    if (cause?.code !== "EADDRINUSE" || !storeInUse(join(dataDir, `${runs === "hub" ? "discovery" : runs}.sqlite`))) return error;
+    const who = runs === "hub" ? config.hub_id : `${runs} of ${config.hub_id}`;
+    const message = `${who} runs already: another process uses its data folder ${dataDir} and has ops port ${port}; stop that one first`;
+    return fail("NOT_CONFIGURED", message, { cause: error });
   }
 
   /** metricsHost is where /metrics and /statusz have a port of their own with mutual TLS: beyond loopback only probes are plain. */

@@ -87,7 +87,7 @@ describe("the README", () => {
     const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
     // test/chart/cluster.spec.ts runs those of the last one, against an API server.
     expect(with_).toEqual([TWO.title, FIVE.title, OWN.title, WATCH.title, "Deploy"]);
-    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 9, 17, 5]);
+    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 9, 18, 5]);
   });
 
   test("names only files that exist", () => {
@@ -234,10 +234,10 @@ describe("a hub of one's own", () => {
   const [down, init, cd, hub] = first as [string, string, string, string];
   const [cdForInvite, status, invite] = second as [string, string, string];
   const [partnerInit, cdPartner, partnerHub] = third as [string, string, string];
-  const [cdForAccept, given, accept, doctor] = fourth as [string, string, string, string];
+  const [cdForAccept, given, accept, doctor, splitContext] = fourth as [string, string, string, string, string];
 
   test("is set up in one terminal after `make down`, and each other one gets the alias and goes to its folder", () => {
-    expect([first, second, third, fourth].map(({ length }) => length)).toEqual([4, 3, 3, 4]);
+    expect([first, second, third, fourth].map(({ length }) => length)).toEqual([4, 3, 3, 5]);
     expect(down).toBe("make down");
     expect([cd, cdForInvite, cdPartner, cdForAccept]).toEqual(["cd my-hub", "cd my-hub", "cd partner", "cd partner"]);
   });
@@ -289,6 +289,14 @@ describe("a hub of one's own", () => {
     }
     expect(await Promise.all(started.map(({ ended }) => ended))).toEqual([0, 0, 0]);
   }, 240_000);
+
+  test("the context of split mode takes the place of the first one", () => {
+    run(splitContext, own);
+    const { contexts } = JSON.parse(readFileSync(join(own, ".foedus/contexts.json"), "utf8")) as { contexts: object };
+    expect(contexts).toEqual({
+      "my-hub": expect.objectContaining({ services: expect.objectContaining({ telemetry: "127.0.0.1:18803" }) }),
+    });
+  });
 
   const [, serve = ""] = /`(foedus serve [^`]+)`/.exec(README) ?? [];
   test.each([hub, serve])(

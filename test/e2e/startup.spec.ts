@@ -272,8 +272,15 @@ describe("a data folder that is no good", () => {
     await up(first);
     config({ listen: { host: HOST, port: 0 }, ops: { host: HOST, port: 0 } });
     const { code, err } = await refused();
-    expect(err).toMatch(/another process uses .*data\/[a-z-]+\.sqlite; stop it, or give this hub its own data folder/);
+    expect(err).toMatch(
+      /another process uses .*data\/[a-z-]+\.sqlite: this hub runs already, or .*; stop it, or give this hub its own data folder/,
+    );
     expect(code).toBe(1);
+    // With the same ports as well, as by a second `foedus hub`: it is not sent to look for another port.
+    config({ listen: { host: HOST, port: 0 } });
+    const twice = await refused();
+    expect(twice.err).toMatch(/^foedus: home runs already: another process uses its data folder \S+ and has ops port \d+/);
+    expect(twice.code).toBe(1);
     expect((await fetch(`http://${HOST}:${OPS_PORT}/readyz`)).ok).toBe(true);
     expect(await stop(first.child, first.done)).toMatchObject({ code: 0 });
   });

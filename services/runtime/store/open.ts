@@ -106,12 +106,31 @@ function explain(error: unknown, path: string): unknown {
   const code = sqliteCode(error);
   const text = error instanceof Error ? error.message : String(error);
   const say = (message: string): Error => fail("STORE_UNAVAILABLE", message, { cause: error, facts: { path } });
-  if (code === SQLITE.BUSY) return say(`another process uses ${path}; stop it, or give this hub its own data folder`);
+  if (code === SQLITE.BUSY)
+    return say(
+      `another process uses ${path}: this hub runs already, or another one does there; stop it, or give this hub its own data folder`,
+    );
   if (code === SQLITE.CORRUPT || code === SQLITE.NOTADB) return say(`${path} is damaged or not a store; restore a backup or move it away`);
   if (code === SQLITE.FULL) return say(`the disk is full; free some space for ${path}`);
   if (code !== undefined) return say(`cannot open ${path}: ${text}`);
   const system = (error as { code?: unknown } | null)?.code;
   return typeof system === "string" && /^E[A-Z]+$/.test(system) ? say(`cannot open ${path}: ${text}`) : error;
+}
+
+/** storeInUse tells whether another process holds the store in a file. It waits for nobody and changes nothing. */
+export function storeInUse(path: string): boolean {
+  if (!existsSync(path)) return false;
+  let db: DatabaseSync | undefined;
+  try {
+    db = new DatabaseSync(path, { readOnly: true });
+    db.exec("PRAGMA busy_timeout = 0");
+    pragma(db, "user_version");
+    return false;
+  } catch (error) {
+    return sqliteCode(error) === SQLITE.BUSY;
+  } finally {
+    db?.close();
+  }
 }
 
 /** bootId names the current start of the operating system, where it tells; it shows whether the machine itself went down. */

@@ -8,6 +8,7 @@ import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { StoreOp } from "#kernel/core.ts";
 import { FoedusError } from "#kernel/error.ts";
+import { storeInUse } from "./open.ts";
 import { openSqliteStore } from "./sqlite.ts";
 
 const append = (seq: number, size = 1): StoreOp => ({ op: "append", log: "n", seq, bytes: new Uint8Array(size).fill(7) });
@@ -85,8 +86,10 @@ describe("sqlite store", () => {
     const error = failureOf(() => openSqliteStore({ path, durability: "full", busyTimeoutMs: 10 }));
     expect(error.failure.reason).toBe("STORE_UNAVAILABLE");
     expect(error.message).toContain("another process uses");
+    expect([storeInUse(path), storeInUse(`${path}-absent`)]).toEqual([true, false]);
     holder.kill("SIGKILL");
     await once(holder, "exit");
+    expect(storeInUse(path)).toBe(false);
     openSqliteStore({ path, durability: "full", busyTimeoutMs: 10 }).close();
   });
 
