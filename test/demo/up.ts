@@ -48,7 +48,7 @@ function say(line: string): void {
 }
 
 /** startHubs issues the PKI into certs/dev, starts the hubs and writes the contexts for the command line. */
-async function startHubs(): Promise<Federation> {
+async function startHubs(stopped: Promise<void>): Promise<Federation> {
   const ports = HUBS.flatMap((_, i) => [DEMO_PORT + 20 * i, DEMO_PORT + 20 * i + 10]);
   const taken = await takenPorts(ports);
   if (taken.length > 0)
@@ -77,14 +77,25 @@ async function startHubs(): Promise<Federation> {
   writeFileSync(PID_FILE, `${JSON.stringify({ pid: process.pid })}\n`);
   const started = systemClock.mono();
   try {
-    await Promise.all([...federation.hubs.values()].map((hub) => hub.start()));
-    await federation.operational();
+    const up = Promise.all([...federation.hubs.values()].map((hub) => hub.start())).then(() => federation.operational());
+    await Promise.race([up, interrupted(stopped)]);
   } catch (error) {
     await federation.stop();
     throw error;
   }
   say(`three hubs started, proved who they are and are OPERATIONAL (${((systemClock.mono() - started) / 1_000).toFixed(1)} s)`);
   return federation;
+}
+
+/** Interrupted ends what is under way when somebody asked for the end. */
+class Interrupted extends Error {
+  override readonly name = "Interrupted";
+  override readonly message = "it was stopped before it was up";
+}
+
+async function interrupted(stopped: Promise<void>): Promise<never> {
+  await stopped;
+  throw new Interrupted();
 }
 
 async function startNodes(federation: Federation): Promise<Gateway[]> {
@@ -220,12 +231,18 @@ async function main(): Promise<number> {
   if (existsSync(PID_FILE) && (await stopDemo())) say("stopped the hubs of an earlier `make up`");
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve(), { once: true }));
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
-  const federation = await startHubs();
+  for (const signal of ["SIGINT", "SIGTERM"] as const)
+    process.once(signal, () => {
+      if (!stop.signal.aborted) process.stdout.write("\nstopping…\n");
+      stop.abort();
+    });
+  const federation = await startHubs(stopped);
   try {
     return await run(federation, stop, stopped);
   } finally {
     await federation.stop();
+    // A tour that was interrupted between the end of a hub and its return may have started it again meanwhile.
+    if (stop.signal.aborted) await federation.stop();
     rmSync(PID_FILE, { force: true });
   }
 }
@@ -249,19 +266,21 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
   if (live) process.stdout.write("\u001b[2J");
   const drawing = loop();
   let code = 0;
-  const gateways = await startNodes(federation);
+  let gateways: readonly Gateway[] = [];
   try {
-    const steps = await tour(federation, say);
+    gateways = await Promise.race([startNodes(federation), interrupted(stopped)]);
+    const steps = await Promise.race([tour(federation, say), interrupted(stopped)]);
     say(`the tour is over: ${steps} steps, all as promised`);
   } catch (error) {
-    code = 1;
-    say(`the tour failed: ${error instanceof Error ? error.message : String(error)}`);
+    const asked = error instanceof Interrupted;
+    code = asked && !only ? 0 : 1;
+    if (!asked) say(`the tour failed: ${error instanceof Error ? error.message : String(error)}`);
   }
-  if (screenshot !== undefined) {
+  if (screenshot !== undefined && !stop.signal.aborted) {
     await new Promise<void>((resolve) => systemClock.setTimer(SETTLE_MS, resolve));
     writeFileSync(screenshot, toSvg(render(model(watchers), COLUMNS, SCREENSHOT_ROWS), COLUMNS));
   }
-  if (!only && code === 0) {
+  if (!only && code === 0 && !stop.signal.aborted) {
     if (!live)
       for (const line of ["", "it stays up; `make down` or ctrl-c stops it. In another terminal:", ...HINTS])
         process.stdout.write(`          ${line}\n`);
@@ -277,6 +296,7 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
 main().then(
   (code) => process.exit(code),
   async (error: unknown) => {
+    if (error instanceof Interrupted) process.exit(only ? 1 : 0);
     process.stderr.write(`make up failed: ${error instanceof Error ? error.message : String(error)}\n`);
     const log = join(RUN_DIR, "home/log/hub.log");
     if (existsSync(log)) process.stderr.write(`the log of home ends:\n${readFileSync(log, "utf8").slice(-1_000)}\n`);
