@@ -74,6 +74,12 @@ describe("federation file", () => {
     expect(problemsOf({ peers: [{ hub_id: "b", ca: b.caPem, revoked: bare }] })).toEqual([expect.stringContaining("must be a list")]);
   });
 
+  test("S-18 a file of any length costs a sentence: more peers than a hub can have, more problems than anybody reads", () => {
+    const peers = (count: number) => Array.from({ length: count }, (_, i) => ({ hub_id: `Not-${i}`, ca: 7 }));
+    expect(problemsOf({ peers: peers(100_000) })).toEqual(["peers: must be a list of at most 1024 peers"]);
+    expect(problemsOf({ peers: peers(1_024) })).toHaveLength(50);
+  });
+
   test("S0-10 load reads the file, with paths relative to it, and answers the count", () => {
     const folder = mkdtempSync(join(tmpdir(), "foedus-federation-"));
     writeFileSync(join(folder, "b.pem"), b.caPem);

@@ -45,6 +45,10 @@ const FILE_KEYS = ["peers", "sync_interval"];
 const PEER_KEYS = ["hub_id", "host", "port", "ca", "max_trust", "share", "revoked"];
 /** Revoked leaves of one peer. They end by themselves, after 90 days as a rule, and may be taken out then. */
 const REVOKED_MAX = 256;
+/** Most peers of a hub. Each costs links, certificates to check and a table of its own. */
+const PEERS_MAX = 1_024;
+/** Problems of a file that are told: who has more reads no further. */
+const PROBLEMS_MAX = 50;
 const TRUST: Readonly<Record<string, Level>> = { minimal: 1, limited: 2, full: 3 };
 
 type Json = Readonly<Record<string, unknown>>;
@@ -127,8 +131,10 @@ class Parser {
     const { peers: list = [], sync_interval: interval = (this.#o.syncIntervalMs ?? DEFAULT_SYNC_INTERVAL_MS) / 1_000 } = value;
     if (typeof interval !== "number" || !(interval >= 1 && interval <= 86_400))
       this.#problem("sync_interval", "must be seconds from 1 to 86400");
-    if (!Array.isArray(list)) this.#problem("peers", "must be a list");
-    const peers = (Array.isArray(list) ? list : []).flatMap((item: unknown, i) => this.#peer(`peers[${i}]`, item) ?? []);
+    // Judged before the entries: a file of any length must not cost the hub its memory.
+    const listed = Array.isArray(list) && list.length <= PEERS_MAX;
+    if (!listed) this.#problem("peers", `must be a list of at most ${PEERS_MAX} peers`);
+    const peers = (listed ? list : []).flatMap((item: unknown, i) => this.#peer(`peers[${i}]`, item) ?? []);
     return { peers, syncIntervalMs: Number(interval) * 1_000 };
   }
 
@@ -226,7 +232,7 @@ class Parser {
   }
 
   #problem(path: string, message: string): undefined {
-    this.#problems.push({ path, source: this.#o.source ?? "federation", message });
+    if (this.#problems.length < PROBLEMS_MAX) this.#problems.push({ path, source: this.#o.source ?? "federation", message });
   }
 }
 
