@@ -52,9 +52,9 @@ describe("make install", () => {
       execFileSync(join(other, "bin/foedus"), ["a b"], { env: { ...environment, ...env }, encoding: "utf8" })
         .trim()
         .replace(/\S*foedus\.mjs/, "…");
-    expect(given()).toBe("--max-semi-space-size=2 --optimize-for-size … a b arena=1 own=");
-    expect(given({ FOEDUS_NODE_FLAGS: "" })).toBe("… a b arena= own=");
-    expect(given({ FOEDUS_NODE_FLAGS: "--max-old-space-size=96" })).toBe("--max-old-space-size=96 … a b arena=1 own=");
+    expect(given()).toBe("--disable-sigusr1 --max-semi-space-size=2 --optimize-for-size … a b arena=1 own=");
+    expect(given({ FOEDUS_NODE_FLAGS: "" })).toBe("--disable-sigusr1 … a b arena= own=");
+    expect(given({ FOEDUS_NODE_FLAGS: "--max-old-space-size=96" })).toBe("--disable-sigusr1 --max-old-space-size=96 … a b arena=1 own=");
     const flags = { ...environment, FOEDUS_NODE_FLAGS: "--max-old-space-size=96" };
     expect(execFileSync(command, ["version"], { env: flags, encoding: "utf8" })).toMatch(/^foedus/);
   });
