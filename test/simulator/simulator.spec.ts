@@ -1,5 +1,4 @@
 import { describe, expect, test } from "vitest";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { PAIRS } from "./activities.ts";
 import type { Sabotage } from "./host.ts";
 import { drawOptions, FAULTS, type Fault } from "./options.ts";
@@ -62,8 +61,9 @@ describe("a federation in trouble keeps its promises", () => {
     expect([...struck, ...events, ...PAIRS].filter((event) => (counts.get(event) ?? 0) === 0)).toEqual([]);
   });
 
-  test("and forty that nobody ran", { timeout: 240_000 }, async () => {
-    expect(await broke(range(systemEntropy.seed() % 1_000_000_000, 40))).toBe("");
+  // Seeds that nobody ran are for `make simulate`: what they find must not depend on who runs the suite.
+  test("and forty more", { timeout: 240_000 }, async () => {
+    expect(await broke(range(2_000_012, 40))).toBe("");
   });
 
   // Each of these once showed a promise broken.
