@@ -9,7 +9,7 @@ import {
   Severity,
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { FoedusError } from "#kernel/error.ts";
+import { FoedusError, fail } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { Platform } from "#runtime/module.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
@@ -36,10 +36,20 @@ async function stage(eventsKept: number) {
   };
   const forwarder = new EventForwarder({ clock, log: silentLogger, metrics });
   // As the door does.
+  const calls: { readonly dropped: bigint; taken: boolean }[] = [];
+  let refuse: (request: ReportEventsRequest) => unknown = () => undefined;
+  let held: Promise<void> | undefined;
   const reportEvents: Report = async (request) => {
+    const call = { dropped: request.dropped, taken: false };
+    calls.push(call);
+    await held;
     const failure = validateRequest(ReportEventsRequestSchema, request);
     if (failure !== undefined) throw new FoedusError(failure);
-    return handlers.reportEvents(request);
+    const refusal = refuse(request);
+    if (refusal !== undefined) throw refusal;
+    const answer = await handlers.reportEvents(request);
+    call.taken = true;
+    return answer;
   };
   forwarder.connect({ reportEvents } as unknown as ClientOf<typeof TelemetryService>);
   /** pass lets so much time go by, with all that follows. */
@@ -52,7 +62,15 @@ async function stage(eventsKept: number) {
   };
   const listed = async (): Promise<string[]> =>
     (await handlers.listEvents({ pageSize: 1_000, beforeSeq: 0n })).events.map(({ text }) => text);
-  return { store, forwarder, telemetry, report: handlers.reportEvents, pass, listed, fatal };
+  /** hold keeps every report under way until what it answers is called. */
+  const hold = (): (() => void) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    held = promise;
+    return resolve;
+  };
+  const setRefuse = (by: typeof refuse): void => void (refuse = by);
+  const more = { metrics, calls, refuse: setRefuse, hold };
+  return { store, forwarder, telemetry, report: handlers.reportEvents, pass, listed, fatal, ...more };
 }
 
 test("F-21 T6 while the disk is full events are not multiplied, and do not push the history out", async () => {
@@ -145,3 +163,102 @@ test.each(["a", "\u00e9", "\u6f22", "\u{1f6a8}"])(
     await telemetry.stop(0);
   },
 );
+
+/** poison is an event that telemetry refuses for good, as its node is longer than the schema allows. */
+const poison = (text: string) => ({ kind: "NODE", severity: "INFO", node: "n".repeat(200), text }) as const;
+
+test("F-21 an event that telemetry refuses for good is dropped and counted, costs no other event, and is not tried again", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.array(fc.boolean(), { maxLength: 40 }), { maxLength: 5 }), async (batches) => {
+      const { forwarder, telemetry, pass, listed, metrics, calls } = await stage(5_000);
+      const sink = forwarder.sink("discovery");
+      const good: string[] = [];
+      let bad = 0;
+      for (const batch of batches) {
+        for (const poisonous of batch) {
+          const text = `event ${good.length + bad}`;
+          if (poisonous) {
+            bad++;
+            sink.report(poison(text));
+          } else {
+            good.push(text);
+            sink.report({ kind: "NODE", severity: "INFO", peer: `p${good.length}`, text });
+          }
+        }
+        await pass(300);
+      }
+      await pass(10_000);
+      const { length } = calls;
+      await pass(10_000);
+      expect(calls.length, "no report is made again and again").toBe(length);
+      const kept = (await listed()).filter((text) => text.startsWith("event "));
+      expect(new Set(kept)).toEqual(new Set(good));
+      expect(kept.length).toBe(good.length);
+      const dropped = (await metrics.getMetricsAsJSON()).find(({ name }) => name === "foedus_events_dropped_total")?.values[0]?.value;
+      expect(dropped).toBe(bad);
+      expect(
+        calls.reduce((sum, { taken, dropped: told }) => sum + (taken ? Number(told) : 0), 0),
+        "telemetry is told how many",
+      ).toBe(bad);
+      await forwarder.stop();
+      await telemetry.stop(0);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+test.each<[string, () => unknown, boolean]>([
+  ["away", () => fail("PEER_UNREACHABLE", "no connection to the server"), true],
+  ["of another version", () => fail("UPGRADE_NEEDED", "unknown method"), true],
+  ["cut off in the middle", () => fail("INTERNAL", "stream reset", { facts: { grpc_code: "INTERNAL" } }), true],
+  ["broken by what it was told", () => fail("INTERNAL", "internal error x", { facts: { error_id: "x" } }), false],
+  ["not even sent what cannot be encoded", () => new TypeError("invalid field"), false],
+  ["told too much at once", () => fail("MESSAGE_TOO_LARGE", "larger than max"), false],
+])("F-21 while telemetry is %s", async (_, error, kept) => {
+  const { forwarder, telemetry, pass, listed, metrics, refuse } = await stage(100);
+  const sink = forwarder.sink("discovery");
+  for (const text of ["first", "culprit", "last"]) sink.report({ kind: "NODE", severity: "INFO", peer: text, text });
+  let failing = true;
+  refuse((request) => (failing && request.events.some(({ text }) => text === "culprit") ? error() : undefined));
+  await pass(10_000);
+  expect((await listed()).filter((text) => text !== "culprit" && !/lost|dropped/.test(text)).length).toBe(kept ? 0 : 2);
+  failing = false;
+  await pass(10_000);
+  expect((await listed()).includes("culprit")).toBe(kept);
+  expect(await metrics.metrics()).toContain(`foedus_events_dropped_total{service="discovery"} ${kept ? 0 : 1}`);
+  await forwarder.stop();
+  await telemetry.stop(0);
+});
+
+test("F-8 that events are missing is told again no faster than events are", async () => {
+  const { forwarder, telemetry, pass, calls, refuse } = await stage(100);
+  const sink = forwarder.sink("discovery");
+  sink.report(poison("culprit"));
+  // The count alone is left to be told.
+  refuse((request) => (request.events.length === 0 ? fail("PEER_UNREACHABLE", "no connection to the server") : undefined));
+  await pass(20_000);
+  expect(calls.length).toBeLessThan(10);
+  refuse((request) => (request.events.length === 0 ? fail("INVALID_FIELD", "service: too long") : undefined));
+  await pass(10_000);
+  const { length } = calls;
+  await pass(10_000);
+  expect(calls.length, "a count that is refused for good is told once").toBe(length);
+  await forwarder.stop();
+  await telemetry.stop(0);
+});
+
+test("what is told while a report is under way is delivered before the forwarder ends", async () => {
+  const { forwarder, telemetry, pass, listed, hold } = await stage(100);
+  const sink = forwarder.sink("hub");
+  const release = hold();
+  sink.report({ kind: "MODULE", severity: "INFO", text: "stopping" });
+  await pass(200);
+  sink.report({ kind: "MODULE", severity: "INFO", text: "stopped" });
+  const over = forwarder.stop();
+  release();
+  await pass(1_000);
+  await over;
+  await pass(100);
+  expect(await listed()).toEqual(["stopped", "stopping"]);
+  await telemetry.stop(0);
+});

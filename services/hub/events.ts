@@ -9,9 +9,10 @@ import {
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { clipText } from "#kernel/bytes.ts";
+import { FoedusError, type Reason } from "#kernel/error.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { EventReport, EventSink, LinkCounters } from "#runtime/events.ts";
-import { limitedHistory } from "#runtime/log/limited.ts";
+import { type LimitedLogger, limitedHistory, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type Sampler, sampledCounter } from "#runtime/metrics/declare.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
@@ -29,6 +30,34 @@ const QUIET_FRAMES = 20;
 const TEXT_MAX_BYTES = 1_024;
 
 type LinkSource = { readonly service: string; links(): readonly LinkCounters[] };
+
+type Report = MessageInitShape<typeof EventSchema>;
+
+/** Queue is what one service's events wait in. `lost` is all that was ever dropped, `dropped` what telemetry has not been told of yet. */
+interface Queue {
+  events: Report[];
+  dropped: number;
+  lost: number;
+}
+
+function drop(queue: Queue, count: number): void {
+  queue.dropped += count;
+  queue.lost += count;
+}
+
+function waits({ events, dropped }: Queue): boolean {
+  return events.length > 0 || dropped > 0;
+}
+
+/** Reasons that lie in what was sent, not in when. */
+const FOR_GOOD: ReadonlySet<Reason> = new Set<Reason>(["INVALID_FIELD", "VALUE_OUT_OF_RANGE", "MESSAGE_TOO_LARGE"]);
+
+/** refusedForGood: the same report would be refused again. INTERNAL comes from a broken stream as well; only telemetry's own has an id. */
+function refusedForGood(error: unknown): boolean {
+  if (!(error instanceof FoedusError)) return true;
+  const { reason, facts } = error.failure;
+  return FOR_GOOD.has(reason) || (reason === "INTERNAL" && facts?.["error_id"] !== undefined);
+}
 
 /** Told is what telemetry was told of a service's links last, and when. */
 interface Told {
@@ -55,8 +84,8 @@ export class EventForwarder {
   readonly #clock: Clock;
   readonly #log: Logger;
   #client: ClientOf<typeof TelemetryService> | undefined;
-  /** `lost` is all that was ever dropped, `dropped` what telemetry has not been told of yet. */
-  readonly #queues = new Map<string, { events: MessageInitShape<typeof EventSchema>[]; dropped: number; lost: number }>();
+  readonly #queues = new Map<string, Queue>();
+  readonly #refusals: LimitedLogger;
   readonly #losses: Sampler<"service">;
   readonly #sources: LinkSource[] = [];
   readonly #limited: { flush(): void }[] = [];
@@ -64,15 +93,16 @@ export class EventForwarder {
   readonly #retry = ownRetry();
   #timer: Timer | undefined;
   #linksTimer: Timer | undefined;
-  #sending = false;
+  #flushing: Promise<void> | undefined;
   #stopped = false;
 
   constructor(options: { readonly clock: Clock; readonly log: Logger; readonly metrics: Registry }) {
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#refusals = limitedLogger(options.log, options.clock);
     this.#losses = sampledCounter(options.metrics, {
       name: "foedus_events_dropped_total",
-      help: "Events that were dropped because telemetry did not take them in time, by reporting service.",
+      help: "Events that were dropped because telemetry did not take them in time or refused them for good, by reporting service.",
       labels: ["service"],
     });
   }
@@ -107,17 +137,15 @@ export class EventForwarder {
     this.#timer?.cancel();
     this.#linksTimer?.cancel();
     for (const sink of this.#limited) sink.flush();
+    await this.#flushing;
     await this.#flush();
+    this.#refusals.flush();
   }
 
   #add(service: string, event: EventReport): void {
     const queue = this.#queues.get(service)!;
     this.#logEvent(service, event);
-    if (queue.events.length >= QUEUE_MAX) {
-      queue.dropped++;
-      queue.lost++;
-      return;
-    }
+    if (queue.events.length >= QUEUE_MAX) return drop(queue, 1);
     queue.events.push({
       wallMs: BigInt(Math.round(this.#clock.wall())),
       kind: EventKind[event.kind],
@@ -153,32 +181,61 @@ export class EventForwarder {
     });
   }
 
-  async #flush(): Promise<void> {
-    const client = this.#client;
-    if (this.#sending || client === undefined) return;
-    this.#sending = true;
+  /** flush delivers what waits; what comes meanwhile is delivered by the next one. */
+  #flush(): Promise<void> {
+    if (this.#client === undefined) return Promise.resolve();
+    this.#flushing ??= this.#deliverAll().finally(() => {
+      this.#flushing = undefined;
+      if ([...this.#queues.values()].some(waits)) this.#arm(0);
+    });
+    return this.#flushing;
+  }
+
+  async #deliverAll(): Promise<void> {
     let failed = false;
     for (const [service, queue] of this.#queues) {
-      if (queue.events.length === 0 && queue.dropped === 0) continue;
-      const { events, dropped } = queue;
+      if (!waits(queue)) continue;
+      const { events } = queue;
       queue.events = [];
-      queue.dropped = 0;
-      try {
-        await client.reportEvents(create(ReportEventsRequestSchema, { service, events, dropped: BigInt(dropped) }), { timeoutMs: 2_000 });
-      } catch (error) {
-        failed = true;
-        this.#retry.failed(this.#clock.mono());
-        const room = QUEUE_MAX - queue.events.length;
-        queue.events.unshift(...events.slice(0, room));
-        const over = Math.max(0, events.length - room);
-        queue.dropped += dropped + over;
-        queue.lost += over;
+      const left = await this.#deliver(service, queue, events);
+      if (left === undefined) continue;
+      failed = true;
+      this.#retry.failed(this.#clock.mono());
+      const room = QUEUE_MAX - queue.events.length;
+      queue.events.unshift(...left.slice(0, room));
+      drop(queue, Math.max(0, left.length - room));
+    }
+    if (!failed) this.#retry.reset();
+  }
+
+  /**
+   * deliver reports events of one service and answers those to try again later, or undefined if that is over for all of them. What
+   * telemetry refuses for good would be refused each time, so the culprit is sought by halves and dropped, and the others are delivered.
+   */
+  async #deliver(service: string, queue: Queue, events: readonly Report[]): Promise<readonly Report[] | undefined> {
+    const { dropped } = queue;
+    try {
+      const request = create(ReportEventsRequestSchema, { service, events: [...events], dropped: BigInt(dropped) });
+      await this.#client?.reportEvents(request, { timeoutMs: 2_000 });
+      queue.dropped -= dropped;
+      return undefined;
+    } catch (error) {
+      if (!refusedForGood(error)) {
         this.#log.debug({ service, error }, "telemetry does not take events");
+        return events;
+      }
+      if (events.length <= 1) {
+        const [event] = events;
+        // Without an event it is the report itself that is refused: it would be for ever.
+        if (event === undefined) queue.dropped -= dropped;
+        else drop(queue, 1);
+        this.#refusals.log("warn", service, { service, error, kind: event?.kind, text: event?.text }, "telemetry refused an event");
+        return undefined;
       }
     }
-    this.#sending = false;
-    if (!failed) this.#retry.reset();
-    if ([...this.#queues.values()].some((queue) => queue.events.length > 0)) this.#arm(0);
+    const middle = events.length >> 1;
+    const left = await this.#deliver(service, queue, events.slice(0, middle));
+    return left === undefined ? this.#deliver(service, queue, events.slice(middle)) : [...left, ...events.slice(middle)];
   }
 
   async #sendLinks(): Promise<void> {
