@@ -40,12 +40,11 @@ export const commandForwardingConfig = z
       unit: "outcomes",
       description: "outcomes kept for one caller's hub until it acknowledges them; beyond it nothing of it is started",
     }),
-    idempotency_keys: z
-      .int()
-      .min(0)
-      .max(1_000_000)
-      .default(65_536)
-      .meta({ unit: "keys", description: "idempotency keys in use; one caller may have an eighth" }),
+    idempotency_keys: z.int().min(0).max(1_000_000).default(65_536).meta({
+      unit: "keys",
+      description:
+        "idempotency keys in use; one caller may have half while nobody else needs them, and an eighth otherwise (operators and automations six eighths)",
+    }),
     idempotency_bytes: z
       .int()
       .min(1024 * 1024)
@@ -54,7 +53,7 @@ export const commandForwardingConfig = z
       .meta({
         unit: "bytes",
         description:
-          "memory of idempotency keys with the outcomes kept for them, 0.5 to 20 KiB each; one caller may have an eighth, and a key whose command runs counts as 20 KiB",
+          "memory of idempotency keys with the outcomes kept for them, 0.5 to 20 KiB each; a caller has the same part of them as of the keys, and a key whose command runs counts as 20 KiB",
       }),
     executors: z
       .int()

@@ -120,6 +120,8 @@ export class Keys {
       max: bounds.keys,
       maxBytes: bounds.keyBytes,
       field: "command.idempotency_key",
+      // Many hubs have one caller that commands a lot; keys it may not have would be of use to nobody.
+      lends: true,
     });
     this.#journal = journal;
   }

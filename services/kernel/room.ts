@@ -20,7 +20,7 @@ export interface RoomBounds {
   readonly maxBytes?: number;
   /** What the holders are, as the end of the name of their bound; `per_caller` by default. */
   readonly per?: string;
-  /** True for what empties again shortly: while half of the room is free, a holder may go beyond its part (R5). */
+  /** True: while half of the room is free, a holder may go beyond its part (R5). */
   readonly lends?: boolean;
   /** What a refusal is called: LIMIT_EXCEEDED unless the room empties again shortly. */
   readonly reason?: Reason;

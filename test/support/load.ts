@@ -5,13 +5,16 @@ import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { ListNodesRequestSchema, type NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "../../services/command-forwarding/client.ts";
+import { CommandStream, ExecutorClient, OUTCOME, OUTCOME_NAMES } from "../../services/command-forwarding/client.ts";
 import { Updater } from "../../services/registry-sync/client.ts";
 import { register, stateOf } from "./acts.ts";
 import type { Clients } from "./federation.ts";
 
 /** Commands under way at a time: enough that each kill meets some in every state. */
 const IN_FLIGHT = 8;
+
+/** Wait of a lane after each command: a hub keeps idempotency keys for a day, and has room for so many. */
+const PACE_MS = 20;
 
 /** meter is a device with a count to write and an order to command. */
 export const meter = (nodeId: string): Node =>
@@ -62,6 +65,8 @@ export class Load {
   /** Commands by what their caller was told. */
   readonly done = new Set<string>();
   readonly unsure = new Set<string>();
+  /** Why the last command that was not done was not done. */
+  refusal = "";
   /** Rises with everything that is acknowledged. */
   progress = 0;
   #stopped = false;
@@ -113,19 +118,22 @@ export class Load {
   }
 
   async #command(lane: number, nodeIds: readonly string[]): Promise<void> {
-    for (let n = 1; !this.#stopped; n++) await this.send(`${lane}.${n}`, nodeIds[(lane + n) % nodeIds.length] ?? "");
+    for (let n = 1; !this.#stopped; n++) {
+      await this.send(`${lane}.${n}`, nodeIds[(lane + n) % nodeIds.length] ?? "");
+      await sleep(systemClock, PACE_MS);
+    }
   }
 
   /** send runs the command of that name, which is its idempotency key as well. */
   async send(name: string, nodeId: string): Promise<void> {
     const command = { hubId: "factory", nodeId, capability: "order", value: name, timeoutMs: 2_000, idempotencyKey: name };
-    const { outcome } = await this.#commands.execute(command);
+    const { outcome, failure } = await this.#commands.execute(command);
     if (outcome === OUTCOME.DONE) {
       this.done.add(name);
       this.progress++;
     } else {
       this.unsure.add(name);
-      await sleep(systemClock, 20);
+      this.refusal = `${OUTCOME_NAMES[outcome]}: ${failure?.message ?? ""}`;
     }
   }
 
