@@ -10,9 +10,22 @@ export interface ConfigFlags {
   readonly set?: readonly string[];
 }
 
+/** Names of what is read once and has no folder: stdin, and the pipes that shells make. */
+const STREAM = /^(-|\/dev\/(stdin|fd\/\d+)|\/proc\/(self|\d+)\/fd\/\d+)$/;
+
+/** mustBeFile refuses to read a configuration from a stream. Throws CliError (usage). */
+export function mustBeFile(file: string): void {
+  if (STREAM.test(file))
+    throw usage(
+      `the configuration cannot be read from ${file}: its paths are relative to its folder, and a running hub reads it again`,
+      "Write it to a file and give that, or give single fields with --set and FOEDUS_ variables.",
+    );
+}
+
 /** readConfig loads and checks a hub's configuration: defaults, the file, FOEDUS_… variables, --set. Throws ConfigError that lists every problem. */
 export function readConfig(io: Pick<Io, "cwd" | "env">, flags: ConfigFlags): LoadedHubConfig {
   const file = flags.config ?? (io.env["FOEDUS_CONFIG"] || undefined);
+  if (file !== undefined) mustBeFile(file);
   const pairs = (flags.set ?? []).map((text): [string, string] => {
     const at = text.indexOf("=");
     if (at < 1) throw usage(`"${text}" sets nothing`, "Write path=value, e.g. listen.port=0.");

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
+import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
 import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
 import { usage } from "./exit.ts";
 import type { Io } from "./io.ts";
@@ -51,24 +52,26 @@ export function userContextsFile(env: Io["env"]): string | undefined {
 
 /** readContexts reads and checks a contexts file. Throws CliError (usage). */
 export async function readContexts(file: string): Promise<ContextsFile> {
+  const remedy = "Correct it, or name another one with --contexts.";
+  let text: string;
+  try {
+    text = readText(file);
+  } catch (error) {
+    throw usage(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, remedy, error);
+  }
   let value: unknown;
   try {
-    value = JSON.parse(readText(file));
+    value = JSON.parse(text);
   } catch (error) {
-    throw usage(
-      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
-      "Correct it, or name another one with --contexts.",
-      error,
-    );
+    throw usage(`${file} cannot be read: ${notJson(text)}`, remedy, error);
   }
   return { file, ...check(file, value) };
 }
 
 function check(file: string, value: unknown): z.output<typeof contextsFile> {
-  const parsed = contextsFile.safeParse(value);
+  const parsed = contextsFile.safeParse(value, { error: issueWords });
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw usage(`${file} is not a contexts file: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`, "The format is in cli/README.md.");
+  throw usage(`${file} is not a contexts file: ${firstProblem(parsed.error)}`, "The format is in cli/README.md.");
 }
 
 /** writeCurrent makes another context the current one. The rest of the file stays as it is; it appears whole or not at all. */

@@ -132,7 +132,7 @@ describe("foedus doctor on prepared folders", () => {
       "a list of revoked certificates that cannot be read",
       (path) => writeFileSync(path("revoked.json"), "{"),
       at("error", "revoked", "revoked.json"),
-      /cannot be read/,
+      /is not valid: it is not JSON/,
       /does not start/,
     ],
     [
@@ -303,6 +303,13 @@ describe("foedus doctor on prepared folders", () => {
       at("warning", "setting", "listen.host"),
       /127\.0\.0\.1 only/,
       /0\.0\.0\.0/,
+    ],
+    [
+      "a share that hub.json does not define, written by hand",
+      peers(peer({ host: "127.0.0.1", share: "fulll" })),
+      at("error", "setting", "share fulll"),
+      /no share "fulll", so b sees nothing of this hub; did you mean full\?/,
+      /registry_sync\.shares.*foedus peer add b --share full/,
     ],
     [
       "a share without rules",

@@ -40,6 +40,15 @@ describe("the configuration of a process that is started", () => {
     expect(refusal().text).not.toContain("hub_id");
   });
 
+  test.each(["/dev/stdin", "/dev/fd/63", "-"])("%s is refused, with the reason", (config) => {
+    expect(refusal(config)).toEqual({
+      code: EXIT.usage,
+      text: expect.stringMatching(
+        /^foedus: the configuration cannot be read from \S+: its paths are relative to its folder.*\. Write it to a file/,
+      ),
+    });
+  });
+
   test("is hub.json here, then; without any, the environment or --set may give it", () => {
     const container = { cwd: folder, env: { FOEDUS_HUB_ID: "home" } };
     expect(processConfigOf(container, {})).toBeUndefined();

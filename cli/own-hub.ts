@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { type LoadedHubConfig, resolveFrom } from "../services/hub/index.ts";
-import { type ConfigFlags, readConfig } from "./config-file.ts";
+import { type ConfigFlags, mustBeFile, readConfig } from "./config-file.ts";
 import { type Connection, type ConnectionFlags, connect } from "./connect.ts";
 import { findContextsFile, readContexts } from "./contexts-file.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
@@ -24,7 +24,9 @@ export interface OwnHub extends LoadedHubConfig {
 
 /** configFileOf finds the configuration file: --config, FOEDUS_CONFIG, else hub.json here. Throws CliError (notFound). */
 export function configFileOf(io: Pick<Io, "cwd" | "env">, flags: { readonly config?: string }): string {
-  return existing(resolve(io.cwd, flags.config ?? (io.env["FOEDUS_CONFIG"] || CONFIG_FILE)), EXIT.notFound);
+  const named = flags.config ?? (io.env["FOEDUS_CONFIG"] || CONFIG_FILE);
+  mustBeFile(named);
+  return existing(resolve(io.cwd, named), EXIT.notFound);
 }
 
 function existing(file: string, exitCode: ExitCode): string {
@@ -39,6 +41,7 @@ function existing(file: string, exitCode: ExitCode): string {
  */
 export function processConfigOf(io: Pick<Io, "cwd" | "env">, flags: ConfigFlags): string | undefined {
   const named = flags.config ?? (io.env["FOEDUS_CONFIG"] || undefined);
+  if (named !== undefined) mustBeFile(named);
   const file = resolve(io.cwd, named ?? CONFIG_FILE);
   const without = io.env["FOEDUS_HUB_ID"] !== undefined || flags.set?.some((pair) => pair.startsWith("hub_id=")) === true;
   return named === undefined && without && !existsSync(file) ? undefined : existing(file, EXIT.usage);

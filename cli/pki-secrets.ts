@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import * as z from "zod";
+import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
 import { readText } from "#runtime/files.ts";
 import { fileStem, type PkiEntry, writePki } from "../certs/issue.ts";
 import { type IssueRequest, LEAF_PROFILES } from "../certs/profiles.ts";
@@ -76,13 +77,10 @@ async function readPlan(path: string): Promise<Plan> {
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw usage(`${path} is not JSON`, "See cli/README.md for what it holds.", cause);
+    throw usage(`${path} cannot be used: ${notJson(text)}`, "See cli/README.md for what it holds.", cause);
   }
-  const { data, error } = planSchema.safeParse(json);
-  if (error !== undefined) {
-    const [issue] = error.issues;
-    throw usage(`${path}: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`, "See cli/README.md for what it holds.", error);
-  }
+  const { data, error } = planSchema.safeParse(json, { error: issueWords });
+  if (error !== undefined) throw usage(`${path}: ${firstProblem(error)}`, "See cli/README.md for what it holds.", error);
   return data;
 }
 

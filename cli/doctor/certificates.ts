@@ -66,7 +66,7 @@ export function lookAtRevoked({ ledger, hub, shown }: CertificateView): void {
     ledger.look(undefined);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    const fix = "Correct it: the hub does not start with it, and one that runs goes on with the last good one.";
+    const fix = "The hub does not start with it, and one that runs goes on with the last good one.";
     ledger.look({ severity: "error", check: "revoked", subject: shown(list), message, fix });
     return;
   }

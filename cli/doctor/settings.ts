@@ -1,4 +1,4 @@
-import type { Federation, HubConfig } from "../../services/hub/index.ts";
+import { type Federation, type HubConfig, undefinedShares } from "../../services/hub/index.ts";
 import { isLoopback } from "../own-hub.ts";
 import type { Ledger } from "./ledger.ts";
 
@@ -75,10 +75,13 @@ function lookAtAddresses(ledger: Ledger, { advertise_host: advertised, listen }:
     );
 }
 
-function lookAtShares(ledger: Ledger, { registry_sync: { shares } }: HubConfig, { peers }: Federation): void {
-  const used = new Set(peers.map(({ share }) => share).filter((share) => share !== "" && share !== "full"));
-  for (const share of used) {
-    const rules = shares[share]?.nodes.length ?? 0;
+function lookAtShares(ledger: Ledger, config: HubConfig, federation: Federation): void {
+  const { peers } = federation;
+  for (const { share, message, fix } of undefinedShares(config, federation))
+    ledger.look({ severity: "error", check: "setting", subject: `share ${share}`, message, fix });
+  for (const [share, { nodes }] of Object.entries(config.registry_sync.shares)) {
+    if (!peers.some((peer) => peer.share === share)) continue;
+    const rules = nodes.length;
     const who = peers.filter((peer) => peer.share === share);
     ledger.look(
       rules === 0 && {

@@ -5,6 +5,7 @@ import { hubIdProblem } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { ConfigError, type ConfigProblem } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";
+import { notJson } from "#runtime/config/words.ts";
 import { readText } from "#runtime/files.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "./messages.ts";
@@ -114,8 +115,8 @@ class Parser {
     let file: unknown;
     try {
       file = JSON.parse(text);
-    } catch (cause) {
-      this.#problem("", `it is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`);
+    } catch {
+      this.#problem("", notJson(text));
     }
     const federation = this.#problems.length === 0 ? this.#file(file) : NO_FEDERATION;
     if (this.#problems.length > 0) throw new ConfigError(this.#problems);

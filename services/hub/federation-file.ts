@@ -1,10 +1,12 @@
 import { dirname } from "node:path";
 import type { Clock } from "#runtime/clock.ts";
 import { FollowedFiles, type Noted } from "#runtime/config/follow.ts";
+import { nearest } from "#runtime/config/shape.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type Federation, type FederationOptions, loadFederation, parseFederation, parseSeeds } from "../discovery/index.ts";
+import { FULL_SHARE } from "../registry-sync/index.ts";
 import type { HubConfig } from "./config.ts";
 import { resolveFrom } from "./identity.ts";
 
@@ -54,6 +56,33 @@ export function syncIntervalMs(config: HubConfig, folder: string, log: Logger): 
   }
 }
 
+/** UndefinedShare is a share that peers are given and that the configuration does not define: they see nothing, whatever was meant. */
+export interface UndefinedShare {
+  readonly share: string;
+  /** Hubs that are given it. */
+  readonly hubs: readonly string[];
+  /** What is wrong, as a part of a sentence. */
+  readonly message: string;
+  /** What to do, one sentence. */
+  readonly fix: string;
+}
+
+/** undefinedShares lists the shares of a federation file that the configuration does not define. */
+export function undefinedShares({ registry_sync }: Pick<HubConfig, "registry_sync">, { peers }: Federation): UndefinedShare[] {
+  const known = [FULL_SHARE, ...Object.keys(registry_sync.shares)];
+  const used = new Set(peers.map(({ share }) => share).filter((share) => share !== "" && !known.includes(share)));
+  return [...used].sort().map((share): UndefinedShare => {
+    const hubs = peers.filter((peer) => peer.share === share).map(({ hubId }) => hubId);
+    const near = nearest(share, known);
+    return {
+      share,
+      hubs,
+      message: `the configuration defines no share "${share}", so ${hubs.join(", ")} ${hubs.length === 1 ? "sees" : "see"} nothing of this hub${near === undefined ? "" : `; did you mean ${near}?`}`,
+      fix: `Define it under registry_sync.shares, or give another one: \`foedus peer add ${hubs[0]} --share ${near ?? "limited"}\`.`,
+    };
+  });
+}
+
 /** FederationFileOptions say which file is followed, and by whom. */
 export interface FederationFileOptions {
   readonly folder: string;
@@ -73,6 +102,9 @@ export interface FederationFileOptions {
 export class FederationFile {
   readonly #o: FederationFileOptions;
   readonly #files: FollowedFiles<Federation | undefined>;
+  #federation: Federation | undefined;
+  /** What was told of shares last: the same is not told again. */
+  #toldShares = "";
 
   constructor(options: FederationFileOptions) {
     this.#o = options;
@@ -87,7 +119,27 @@ export class FederationFile {
 
   /** first reads the file at the start; undefined when federation is off. Throws ConfigError. */
   first(): Federation | undefined {
-    return this.#files.first();
+    this.#federation = this.#files.first();
+    this.checkShares();
+    return this.#federation;
+  }
+
+  /** checkShares tells of shares that are not defined, after each change of the file or of the shares. They do not keep a hub from running. */
+  checkShares(): void {
+    const { config, log, events } = this.#o;
+    const found = this.#federation === undefined ? [] : undefinedShares(config(), this.#federation);
+    const told = found.map(({ message }) => message).join("\n");
+    if (told === this.#toldShares) return;
+    this.#toldShares = told;
+    for (const { share, hubs, message, fix } of found) {
+      log.warn({ share, peers: hubs, fix }, "share of a peer is not defined, so it sees nothing of this hub");
+      events.report({
+        kind: "CONFIGURATION",
+        severity: "WARNING",
+        text: `${message}${message.endsWith("?") ? "" : "."} ${fix}`,
+        fields: { share },
+      });
+    }
   }
 
   start(): void {
@@ -112,6 +164,8 @@ export class FederationFile {
     if (federation === undefined) return;
     const { log, events, apply } = this.#o;
     apply(federation);
+    this.#federation = federation;
+    this.checkShares();
     log.info({ peers: federation.peers.length }, "federation file was read again");
     events.report({
       kind: "CONFIGURATION",

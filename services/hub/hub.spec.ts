@@ -365,6 +365,31 @@ describe("the federation file while the hub runs", () => {
     file.stop();
   });
 
+  test("a share that hub.json does not define is told, with what to do, at the start and after a change of either file; the hub goes on", async () => {
+    const b = await testHub("b");
+    let config = hubConfig.parse(minimal);
+    write({ ...entry("b", b.caPem), share: "limitd" });
+    const { clock, applied, told, file } = follow(() => config);
+    expect(file.first()?.peers[0]?.share).toBe("limitd");
+    const sentence =
+      'the configuration defines no share "limitd", so b sees nothing of this hub; did you mean limited? Define it under registry_sync.shares, or give another one: `foedus peer add b --share limited`.';
+    expect(told).toEqual([{ kind: "CONFIGURATION", severity: "WARNING", text: sentence, fields: { share: "limitd" } }]);
+    file.start();
+    write({ ...entry("b", b.caPem), share: "limitd" }, { ...entry("c", b.caPem), share: "constructor" });
+    await clock.advance(2_000);
+    expect(applied).toHaveLength(1);
+    const warnings = (): string[] => told.filter(({ severity }) => severity === "WARNING").map(({ fields }) => fields?.["share"] ?? "");
+    expect(warnings()).toEqual(["limitd", "constructor", "limitd"]);
+    config = hubConfig.parse({ ...minimal, registry_sync: { shares: { limitd: {}, constructor: {} } } });
+    file.checkShares();
+    expect(warnings()).toHaveLength(3);
+    config = hubConfig.parse({ ...minimal, registry_sync: { shares: { limitd: {} } } });
+    file.checkShares();
+    file.checkShares();
+    expect(warnings().slice(3)).toEqual(["constructor"]);
+    file.stop();
+  });
+
   test("D-10 a CA file is followed, whether the entry or trust.bundles names it, and also when it changes between two starts of reading", async () => {
     const [b, next] = [await testHub("b"), await testHub("b")];
     write(entry("b", "b.pem"), { hub_id: "c" });

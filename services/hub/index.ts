@@ -17,7 +17,7 @@ export type { Federation } from "../discovery/index.ts";
 export type { StateChange } from "../registry-sync/index.ts";
 export type { Automation, AutomationHub } from "./automation.ts";
 export { DEFAULT_PORTS, type HubConfig, hubConfig, SERVICES, type ServiceName } from "./config.ts";
-export { checkFederation } from "./federation-file.ts";
+export { checkFederation, undefinedShares } from "./federation-file.ts";
 export { resolveFrom } from "./identity.ts";
 export { encodeRevoked, type RevokedEntry, readRevoked } from "./revoked-file.ts";
 export { SOFTWARE } from "./version.ts";

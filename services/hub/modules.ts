@@ -95,6 +95,7 @@ function discovery(wiring: Wiring): ServiceModule {
   if (federation === undefined) return module;
   live.onChange(({ seeds, discovery: { trust } }, before) => {
     if (JSON.stringify([seeds, trust]) !== JSON.stringify([before.seeds, before.discovery.trust])) file.reread();
+    else file.checkShares();
   });
   reloads.push(() => file.look());
   return extend(

@@ -3,6 +3,7 @@ import * as z from "zod";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { FollowedFiles } from "#runtime/config/follow.ts";
+import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
@@ -37,21 +38,29 @@ const revokedFile = z.strictObject({
     .max(REVOKED_MAX),
 });
 
+/** What somebody does about a damaged list, as the end of a sentence. */
+const MEND = "correct it, or take it from a backup";
+
 /** readRevoked reads the list of this hub's own revoked certificates; a missing file is an empty one. NOT_CONFIGURED if it is damaged. */
 export function readRevoked(path: string): readonly RevokedEntry[] {
   if (!existsSync(path)) return [];
-  let parsed: z.ZodSafeParseResult<z.output<typeof revokedFile>>;
+  const bad = (what: string, cause?: unknown): Error =>
+    fail("NOT_CONFIGURED", `the list of revoked certificates ${path} is not valid: ${what}; ${MEND}`, { cause });
+  let text: string;
   try {
-    parsed = revokedFile.safeParse(JSON.parse(readText(path)));
+    text = readText(path);
   } catch (cause) {
-    throw fail("NOT_CONFIGURED", `the list of revoked certificates ${path} cannot be read: ${oneLine(cause)}`, { cause });
+    throw bad(oneLine(cause), cause);
   }
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw bad(notJson(text));
+  }
+  const parsed = revokedFile.safeParse(value, { error: issueWords });
   if (parsed.success) return parsed.data.revoked;
-  const [issue] = parsed.error.issues;
-  throw fail(
-    "NOT_CONFIGURED",
-    `the list of revoked certificates ${path} is not valid: ${issue?.path.join(".") ?? ""} ${issue?.message ?? ""}`,
-  );
+  throw bad(firstProblem(parsed.error));
 }
 
 /** encodeRevoked writes the list as it stands in the file. */

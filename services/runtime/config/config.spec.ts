@@ -76,15 +76,22 @@ describe("config", () => {
       "peers.work.hots: unknown key; did you mean host? (file)",
       ": unknown variable; did you mean FOEDUS_DISCOVERY_PING_INTERVAL_MS, or unset it (env)",
       "log.levle: unknown key; did you mean log.level? (flag)",
-      expect.stringMatching(/^hubId: .*expected string.* \(not\)$/),
-      expect.stringMatching(/^discovery.port: .*65535 \(file\)$/),
-      expect.stringMatching(/^discovery.pingIntervalMs: .*expected number.* \(env\)$/),
+      "hubId: is missing; it must be a text (not)",
+      "discovery.port: must be at most 65535 (file)",
+      "discovery.pingIntervalMs: must be a number (env)",
     ]);
   });
 
   test("a missing, broken or odd file says so, and nothing of the fields that could not be read", () => {
     expect(problems({ file: join(folder, "no.json") })).toEqual([expect.stringContaining("ENOENT")]);
-    expect(problems({ file: file("{ nope") })).toEqual([expect.stringContaining("cannot read it")]);
+    expect(problems({ file: file("{ nope") })).toEqual([": it is not JSON: expected property name or '}' at line 1, column 3 (file)"]);
+    expect(problems({ file: file('{\n  "hubId": tru,\n}') })).toEqual([
+      ": it is not JSON: something unexpected at line 2, column 15 (file)",
+    ]);
+    expect(problems({ file: file('{"hubId": "h"') })).toEqual([expect.stringContaining("at line 1, column 14")]);
+    expect(problems({ file: file("nul") })).toEqual([": it is not JSON: it ends too early at line 1, column 4 (file)"]);
+    expect(problems({ file: file(" \n") })).toEqual([": it is empty and must hold JSON (file)"]);
+    expect(problems({ file: file("-----BEGIN PRIVATE KEY-----") }).join()).not.toContain("PRIVATE");
     expect(problems({ file: file([1]) })).toEqual([expect.stringContaining("one JSON object")]);
   });
 

@@ -2,6 +2,7 @@ import type * as z from "zod";
 import { FoedusError } from "#kernel/error.ts";
 import { readText } from "#runtime/files.ts";
 import { envName, type Leaf, leavesOf, nearest, type Shape, shapeOf } from "./shape.ts";
+import { issueWords, notJson, numberProblem } from "./words.ts";
 
 /** ConfigInputs are the places a configuration comes from; later ones win: defaults, file, environment, flags. */
 export interface ConfigInputs {
@@ -82,11 +83,17 @@ class Loader {
   readFile(file: string): void {
     const source = `file ${file}`;
     const unreadable = (message: string): ConfigError => new ConfigError([{ path: "", source, message }]);
-    let value: unknown;
+    let text: string;
     try {
-      value = JSON.parse(readText(file));
+      text = readText(file);
     } catch (error) {
       throw unreadable(`cannot read it: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch {
+      throw unreadable(notJson(text));
     }
     if (!isTree(value)) throw unreadable("it must hold one JSON object");
     this.#take(this.#shape, value, [], source);
@@ -124,9 +131,13 @@ class Loader {
 
   check<S extends z.ZodType>(schema: S): Loaded<z.output<S>> {
     fillSections(this.#shape, this.#tree);
-    const parsed = schema.safeParse(this.#tree);
+    const parsed = schema.safeParse(this.#tree, { error: issueWords });
+    const told = new Set(this.#problems.map(({ path }) => path));
     for (const issue of parsed.error?.issues ?? []) {
       const path = issue.path.map(String);
+      // The first of several that concern one value is the one that helps.
+      if (told.has(path.join("."))) continue;
+      told.add(path.join("."));
       this.#problem(path, this.#sourceOf(path), issue.message.charAt(0).toLowerCase() + issue.message.slice(1));
     }
     if (this.#problems.length > 0 || !parsed.success) throw new ConfigError(this.#problems);
@@ -156,6 +167,8 @@ class Loader {
     }
     const last = path.at(-1) ?? "";
     if (keep && Object.hasOwn(tree, last)) return;
+    const inexact = numberProblem(value);
+    if (inexact !== undefined) this.#problem(path, source, inexact);
     define(tree, last, value);
     this.#sources.set(path.join("."), source);
   }
@@ -166,13 +179,14 @@ class Loader {
     return shape;
   }
 
-  /** sourceOf answers for a value inside a list or object with the source of what holds it. */
+  /** sourceOf answers for a value inside a list or object with the source of what holds it, and for an object with that of what is in it. */
   #sourceOf(path: readonly string[]): string {
     for (let length = path.length; length > 0; length--) {
       const source = this.#sources.get(path.slice(0, length).join("."));
       if (source !== undefined) return source;
     }
-    return "not given";
+    const inside = [...this.#sources].find(([key]) => key.startsWith(`${path.join(".")}.`));
+    return inside?.[1] ?? "not given";
   }
 
   #problem(path: readonly string[], source: string, message: string): void {

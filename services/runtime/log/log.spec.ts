@@ -1,5 +1,17 @@
 import { spawnSync } from "node:child_process";
-import { closeSync, constants, mkdtempSync, openSync, readdirSync, readFileSync, readSync, renameSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -107,6 +119,29 @@ test("F-9 a log is opened again after it was rotated; no line is lost or written
     .flatMap((name) => readFileSync(join(folder, name), "utf8").split("\n"))
     .filter((line) => line !== "");
   expect(all.map((line) => (JSON.parse(line) as { i: number }).i).sort((a, b) => a - b)).toEqual(Array.from({ length: 300 }, (_, i) => i));
+  rmSync(folder, { recursive: true });
+});
+
+test("a log that became a symbolic link is not followed at a rotation: the old file goes on, and it is told; one that was a link stays one", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "foedus-log-"));
+  const [file, victim, link] = [join(folder, "hub.log"), join(folder, "victim"), join(folder, "link.log")];
+  const states: SinkState[] = [];
+  const log = createLogger({ level: "info", destination: file, onState: (state) => states.push(state) });
+  renameSync(file, `${file}.1`);
+  writeFileSync(victim, "");
+  symlinkSync(victim, file);
+  log.reopen();
+  log.info({}, "after the rotation");
+  await log.close();
+  expect(readFileSync(victim, "utf8")).toBe("");
+  expect(readFileSync(`${file}.1`, "utf8")).toContain("after the rotation");
+  expect(states[0]?.text).toMatch(/hub\.log: it is a symbolic link, which it was not when the hub started/);
+  symlinkSync(victim, link);
+  const linked = createLogger({ level: "info", destination: link });
+  linked.reopen();
+  linked.info({}, "as configured");
+  await linked.close();
+  expect(readFileSync(victim, "utf8")).toContain("as configured");
   rmSync(folder, { recursive: true });
 });
 

@@ -1,4 +1,4 @@
-import { close, constants, fstatSync, openSync, write, writeSync } from "node:fs";
+import { close, constants, fstatSync, lstatSync, openSync, write, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { isatty } from "node:tty";
 import { FoedusError, fail } from "#kernel/error.ts";
@@ -52,14 +52,24 @@ const FIXES: Readonly<Record<string, string>> = {
   ENOENT: "the folder does not exist and cannot be made",
   ENXIO: "it is a pipe that nobody reads",
   ENOSPC: "the disk is full",
+  ELOOP: "it is a symbolic link, which it was not when the hub started",
 };
 
-/** openLogFile opens a file to append to, and makes its folder. NOT_CONFIGURED with a sentence if nothing can be written there. */
-function openLogFile(path: string): number {
+/** isLink tells whether a path is a symbolic link: then somebody who configured it wants it to be followed. */
+function isLink(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+}
+
+/**
+ * openLogFile opens a file to append to, and makes its folder. NOT_CONFIGURED with a sentence if nothing can be written there. Without
+ * `follow` a symbolic link is refused: whoever may write in the folder could have the hub write into any file of its own.
+ */
+function openLogFile(path: string, follow: boolean): number {
   try {
     makeFolder(dirname(path));
     // Without O_NONBLOCK a pipe that nobody reads would hold the whole process.
-    const fd = openSync(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK, 0o640);
+    const links = follow ? 0 : constants.O_NOFOLLOW;
+    const fd = openSync(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | links, 0o640);
     if (!fstatSync(fd).isDirectory()) return fd;
     throw fail("NOT_CONFIGURED", "it is a folder");
   } catch (cause) {
@@ -78,6 +88,8 @@ let exitWatched = false;
 /** FileSink writes to a file descriptor without ever blocking the event loop. */
 class FileSink implements LogSink {
   readonly #path: string | undefined;
+  /** It was a symbolic link at the start, and may be one after a rotation. */
+  readonly #link: boolean;
   readonly #onState: (state: SinkState) => void;
   #fd: number;
   #queue: Buffer[] = [];
@@ -94,6 +106,7 @@ class FileSink implements LogSink {
 
   constructor(path: string | undefined, fd: number, onState: (state: SinkState) => void) {
     this.#path = path;
+    this.#link = path !== undefined && isLink(path);
     this.#fd = fd;
     this.#onState = onState;
     open.add(this);
@@ -122,7 +135,7 @@ class FileSink implements LogSink {
     if (this.#path === undefined || this.#fd < 0) return;
     let fd: number;
     try {
-      fd = openLogFile(this.#path);
+      fd = openLogFile(this.#path, this.#link);
     } catch (error) {
       this.#failed("EREOPEN", (error as Error).message);
       return;
@@ -248,7 +261,7 @@ export function openSink(destination: string, onState: (state: SinkState) => voi
       for (const sink of open) sink.last();
     });
   }
-  return new FileSink(fd === undefined ? destination : undefined, fd ?? openLogFile(destination), onState);
+  return new FileSink(fd === undefined ? destination : undefined, fd ?? openLogFile(destination, true), onState);
 }
 
 /** onExit calls back when the process ends, by whatever way. */
