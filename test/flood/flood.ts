@@ -26,8 +26,12 @@ export const TYPES = [
   "credit",
 ] as const;
 
-/** CALM is no flood at all: what is measured then is this machine. */
+/** CALM is no flood at all, but a process that takes as much of the processor: what is measured then is this machine. */
 export const CALM = "calm";
+
+/** Arguments of node with which the installed command starts (`cli/build.ts`), and its environment. */
+const INSTALLED = ["--disable-sigusr1", "--max-semi-space-size=2", "--optimize-for-size"];
+const ENV = { MALLOC_ARENA_MAX: "1" };
 
 /** PeerFiles are a peer's name and certificate. */
 export interface PeerFiles {
@@ -88,10 +92,11 @@ export class Flood {
     this.#barn = federation.hub("barn").clients();
   }
 
-  static async start(trust: "full" | "limited" | "minimal"): Promise<Flood> {
+  static async start(trust: "full" | "limited" | "minimal", env: Readonly<Record<string, string>> = {}): Promise<Flood> {
     const federation = await Federation.prepare({
+      entry: [...INSTALLED, join(import.meta.dirname, "../../cli/main.ts")],
       hubs: [
-        { id: "home", peers: [{ hub: "barn" }, ...FLOODERS.map((hub) => ({ hub, maxTrust: trust }))] },
+        { id: "home", peers: [{ hub: "barn" }, ...FLOODERS.map((hub) => ({ hub, maxTrust: trust }))], env: { ...ENV, ...env } },
         { id: "barn", peers: [{ hub: "home" }] },
         ...FLOODERS.map((id) => ({ id, peers: [{ hub: "home" }], reachable: false })),
       ],
@@ -169,10 +174,6 @@ export class Flood {
   }
 
   async #flood(type: string, ms: number): Promise<{ sent: number; sessions: number }> {
-    if (type === CALM) {
-      await new Promise<void>((resolve) => void systemClock.setTimer(ms, () => resolve()));
-      return { sent: 0, sessions: 0 };
-    }
     const peers = FLOODERS.map((hubId) => ({ hubId, ...this.federation.hub(hubId).pki("service-hub") }));
     const { home } = this;
     const order: FloodOrder = { hubId: "home", address: home.address("discovery"), ca: home.pki("ca").ca, peers, type, ms };

@@ -16,7 +16,7 @@ import { asBuffer } from "#runtime/rpc/definition.ts";
 import { type Envelope, type Frame, sessionCodec } from "#runtime/rpc/session-codec.ts";
 import { dialSession, type SessionStream } from "#runtime/rpc/session-stream.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
-import type { FloodOrder, PeerFiles } from "./flood.ts";
+import { CALM, type FloodOrder, type PeerFiles } from "./flood.ts";
 
 const order = JSON.parse(process.argv[2] ?? "") as FloodOrder;
 const digest = new Uint8Array(32);
@@ -176,10 +176,16 @@ class Flooder {
   }
 }
 
+/** spin takes the processor and sends nothing. */
+function spin(untilMono: number): void {
+  while (systemClock.mono() < untilMono);
+}
+
 const flooders = order.peers.map((peer) => new Flooder(peer));
 for (const flooder of flooders) await flooder.hello();
 const started = systemClock.mono();
-await Promise.all(flooders.map((flooder) => flooder.flood(order.type, started + order.ms)));
+if (order.type === CALM) spin(started + order.ms);
+else await Promise.all(flooders.map((flooder) => flooder.flood(order.type, started + order.ms)));
 const total = (pick: (flooder: Flooder) => number): number => flooders.reduce((sum, flooder) => sum + pick(flooder), 0);
 process.stdout.write(JSON.stringify({ sent: total(({ sent }) => sent), sessions: total(({ sessions }) => sessions) }));
 process.exit(0);

@@ -2,7 +2,7 @@ import { type DescMessage, type DescMethod, type DescService, fromBinary, type M
 import type * as grpc from "@grpc/grpc-js";
 import { type FoedusError, fail } from "#kernel/error.ts";
 import { RawMessage } from "./call.ts";
-import { validateRequest } from "./interceptors/validation.ts";
+import { carriesFrames, needsValidation, validateRequest } from "./interceptors/validation.ts";
 import { noteSize } from "./message-size.ts";
 
 /** methodPath is the HTTP/2 path of an RPC: `/<package>.<Service>/<Method>`. */
@@ -65,6 +65,24 @@ export function decodeRequest(schema: DescMessage, bytes: Uint8Array): Message |
 }
 
 /**
+ * Sealed is a message of a hot stream as it arrived. One read of a socket brings hundreds of them; each is decoded when its reader takes
+ * it, and not before: a peer whose frames are held back (`frame-pace.ts`) has none of them decoded either.
+ */
+export class Sealed {
+  readonly #schema: DescMessage;
+  readonly #bytes: Uint8Array;
+
+  constructor(schema: DescMessage, bytes: Uint8Array) {
+    this.#schema = schema;
+    this.#bytes = bytes;
+  }
+
+  open(): Message | Malformed {
+    return decodeRequest(this.#schema, this.#bytes);
+  }
+}
+
+/**
  * What the owner of a node says of it: a hub takes it in within bounds of its own, which are not those of a registration, and hands it on
  * as it is. Judged here, one node of one peer would make every listing that it is in unreadable.
  */
@@ -76,16 +94,12 @@ const HANDED_ON: ReadonlySet<string> = new Set(["foedus.common.v1.Node", "foedus
  */
 export function decodeAnswer(method: DescMethod, bytes: Uint8Array): Message | Malformed {
   const message = decodeRequest(method.output, bytes);
-  if (message instanceof Malformed || !answersAreChecked(method)) return message;
+  if (message instanceof Malformed || carriesFrames(method.output)) return message;
   const failure = validateRequest(method.output, message, HANDED_ON);
   if (failure === undefined) return message;
   return new Malformed(
     fail("INVALID_FIELD", `the answer of ${method.name} breaks its schema: ${failure.message}`, { field: failure.field ?? "" }),
   );
-}
-
-function answersAreChecked(method: DescMethod): boolean {
-  return !method.output.oneofs.some((oneof) => oneof.name === "frame") && method.name !== "Session";
 }
 
 /** isRequestStream tells whether a caller sends many messages. */
@@ -96,6 +110,14 @@ export function isRequestStream(method: DescMethod): boolean {
 /** isResponseStream tells whether a server answers with many messages. */
 export function isResponseStream(method: DescMethod): boolean {
   return method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming";
+}
+
+/** deserializer of the requests of an RPC: those of hot streams, which nothing looks at before their reader, stay as they are. */
+function deserializer(method: DescMethod, raw: boolean): (bytes: Buffer) => Message | RawMessage {
+  const { input } = method;
+  if (raw) return (bytes) => new RawMessage(bytes);
+  if (isRequestStream(method) && !needsValidation(method)) return (bytes) => new Sealed(input, bytes) as unknown as Message;
+  return (bytes) => decodeRequest(input, bytes) as Message;
 }
 
 /** toServiceDefinition turns a protobuf-es service descriptor into what grpc-js wants, keyed by the RPCs' local names. */
@@ -109,9 +131,7 @@ export function toServiceDefinition(service: DescService, rawRequests?: Readonly
       requestStream: isRequestStream(method),
       responseStream: isResponseStream(method),
       requestSerialize: (message) => encodeMessage(input, message),
-      requestDeserialize: rawRequests?.has(method.localName)
-        ? (bytes) => new RawMessage(bytes)
-        : (bytes) => decodeRequest(input, bytes) as Message,
+      requestDeserialize: deserializer(method, rawRequests?.has(method.localName) === true),
       responseSerialize: (message) => encodeMessage(output, message),
       responseDeserialize: (bytes) => decodeMessage(output, bytes),
     };

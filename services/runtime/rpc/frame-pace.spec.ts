@@ -59,6 +59,50 @@ describe("frames of peers have a cost", () => {
     for (const each of floods) each.stop = true;
   });
 
+  test("F-6 frames that take long count by their time, so that a turn for others lasts some milliseconds whatever they send", async () => {
+    const clock = new ManualClock();
+    const none = () => undefined;
+    const taken = { frames: 0 };
+    const paces = Array.from({ length: 5 }, () => new FramePace(clock, none));
+    const floods = paces.map((pace) => {
+      const sent = { count: 0, stop: false };
+      void (async () => {
+        while (!sent.stop) {
+          sent.count++;
+          taken.frames++;
+          // A frame that is refused for its signature costs a tenth of a millisecond, and has hardly any bytes.
+          clock.pass(0.1);
+          const pause = pace.took("segment", "cheap", 100);
+          if (pause !== undefined) await pause;
+        }
+      })();
+      return sent;
+    });
+    let longestMs = 0;
+    for (let turn = 0; turn < 100; turn++) {
+      const before = clock.mono();
+      clock.turn();
+      await settle();
+      if (turn > 1) longestMs = Math.max(longestMs, clock.mono() - before);
+    }
+    expect(longestMs).toBeLessThan(6);
+    const counts = floods.map(({ count }) => count);
+    expect(Math.min(...counts)).toBeGreaterThan(200);
+    expect(Math.max(...counts) - Math.min(...counts)).toBeLessThan(50);
+    for (const each of floods) each.stop = true;
+  });
+
+  test("F-6 what else a turn did is nobody's frame: a lane's first one counts by its bytes alone", () => {
+    const clock = new ManualClock();
+    const lane = turnsOf(clock).lane();
+    for (let turn = 0; turn < 10; turn++) {
+      clock.pass(50);
+      expect(lane.spend(1_024)).toBeUndefined();
+      expect(lane.spend(1_024)).toBeUndefined();
+      clock.turn();
+    }
+  });
+
   test("F-6 large frames count by their bytes, and an idle process has no turn to begin", async () => {
     const clock = new ManualClock();
     const lane = turnsOf(clock).lane();

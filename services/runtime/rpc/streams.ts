@@ -1,6 +1,6 @@
 import type { Message } from "@bufbuild/protobuf";
 import { type Outbound, RawMessage } from "./call.ts";
-import { Malformed } from "./definition.ts";
+import { Malformed, Sealed } from "./definition.ts";
 
 /** Bytes above which `drained()` waits: about what keeps a fast link busy for one turn of the loop. */
 export const DRAIN_MARK_BYTES = 256 * 1024;
@@ -64,7 +64,8 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
 
   /** pull takes one message; one that breaks the rules of its schema ends the stream, with what is wrong. */
   #pull(): T | null {
-    const message = this.#source.read() as T | Malformed | null;
+    const arrived = this.#source.read() as T | Malformed | Sealed | null;
+    const message = arrived instanceof Sealed ? (arrived.open() as T | Malformed) : arrived;
     if (!(message instanceof Malformed)) return message;
     this.finish(message.error);
     this.#onReturn();

@@ -1,10 +1,14 @@
 import type { Clock } from "#runtime/clock.ts";
 
-/** Work for others that one turn of the event loop takes, in units: one is a frame, or a KiB. Some milliseconds at the most. */
+/**
+ * Work for others that one turn of the event loop takes, in units: one is a frame, or a KiB, or the time below, whichever is most. So
+ * a turn lasts about 3 ms, whatever frames come: some that are refused take a hundred times as long as others for the same bytes.
+ */
 const TURN_UNITS = 256;
 /** What each lane may do per turn at least, however many there are. */
 const LANE_UNITS_MIN = 8;
 const UNIT_BYTES = 1_024;
+const UNIT_MS = 3 / TURN_UNITS;
 
 /**
  * Lane is one peer's part in the work of each turn of the event loop. What comes from peers is handled in microtasks, which Node runs
@@ -20,14 +24,18 @@ export class Lane {
     this.#turns = turns;
   }
 
-  /** spend counts the work of a frame; a promise says to go on in the next turn. */
+  /** spend counts the work of a frame, after it; a promise says to go on in the next turn. */
   spend(bytes: number): Promise<void> | undefined {
     const turns = this.#turns;
-    if (this.#turn !== turns.turn) {
+    const tookMs = turns.lap();
+    let units = 1 + bytes / UNIT_BYTES;
+    if (this.#turn === turns.turn) units = Math.max(units, tookMs / UNIT_MS);
+    else {
+      // Before a lane's first frame in a turn others were served: how long that one took is not known.
       this.#turn = turns.turn;
       this.#left = turns.enter();
     }
-    this.#left -= 1 + bytes / UNIT_BYTES;
+    this.#left -= units;
     return this.#left > 0 ? undefined : turns.next();
   }
 }
@@ -40,6 +48,8 @@ export class Turns {
   #lanes = 0;
   #part = TURN_UNITS;
   #next: PromiseWithResolvers<void> | undefined;
+  /** When the last frame was done with. */
+  #mark = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -51,6 +61,14 @@ export class Turns {
 
   lane(): Lane {
     return new Lane(this);
+  }
+
+  /** lap is how long ago the last frame was done with: in the microtasks that handle what has arrived, the time that this one took. */
+  lap(): number {
+    const now = this.#clock.mono();
+    const tookMs = now - this.#mark;
+    this.#mark = now;
+    return tookMs;
   }
 
   /** enter gives a lane its part of this turn. The first one has the next turn begin after the I/O that waits. */

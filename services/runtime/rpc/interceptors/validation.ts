@@ -19,12 +19,14 @@ export function validateRequest(schema: DescMessage, message: Message, opaque?: 
   };
 }
 
-/**
- * needsValidation tells whether the server checks the requests of an RPC. Session and ingest streams, recognised by their
- * `oneof frame`, are hot: their handlers check what they need.
- */
+/** carriesFrames tells messages of session and ingest streams: a frame is what they are (`oneof frame`), or all that they have in them. */
+export function carriesFrames({ oneofs, fields }: DescMessage): boolean {
+  return oneofs.some(({ name }) => name === "frame") || fields.some(({ name, message }) => name === "frame" && message !== undefined);
+}
+
+/** needsValidation tells whether the server checks the requests of an RPC. Streams of frames are hot: their handlers check what they need. */
 export function needsValidation(method: DescMethod): boolean {
-  return !method.input.oneofs.some((oneof) => oneof.name === "frame");
+  return !carriesFrames(method.input);
 }
 
 /** warmUp compiles the rules of a request type at start-up: a bad rule fails there. */
