@@ -2,18 +2,29 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { frameFromProto } from "../../services/registry-sync/frame-codec.ts";
 import type { FeedStatus } from "../../services/registry-sync/messages.ts";
+import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
 import type { Oracle } from "./oracle.ts";
 
-/** What a hub has told an owner that it holds of its feed, durably; a share that it has told to have forgotten. */
-interface Told {
-  readonly share: string;
+/** Place is a position in a feed. */
+interface Place {
   readonly epoch: number;
   readonly seq: number;
-  readonly forgotten: string;
 }
 
-/** Tags of SessionFrame.ack, .forget and .forget_done; that of the envelope and the length are before it. */
-const TOLD_TAGS: ReadonlySet<number> = new Set([0x2a, 0x4a, 0x52]);
+/** What a hub has told an owner that it holds of its feed, durably; a share that it has told to have forgotten. */
+interface Told extends Place {
+  readonly share: string;
+  readonly forgotten: string;
+  /** The first snapshot of the forgotten share that its owner sent after that: the hub may hold it before it has said so. */
+  again: Place | undefined;
+}
+
+/** Tags of SessionFrame.ack, .snapshot, .forget and .forget_done; that of the envelope and a length are before it. */
+const TOLD_TAGS: ReadonlySet<number> = new Set([0x2a, 0x3a, 0x4a, 0x52]);
+
+function before(one: Place, other: Place): boolean {
+  return one.epoch < other.epoch || (one.epoch === other.epoch && one.seq < other.seq);
+}
 
 /**
  * Restarts remembers what each hub told the others that it holds, and looks after a restart whether that is so (F-14, F-15): what was
@@ -31,19 +42,29 @@ export class Restarts {
 
   /** sent takes a frame that a hub's registry sent, as it meant it. */
   sent(from: number, to: number, bytes: Uint8Array): void {
-    const tag = bytes[1] !== undefined && bytes[1] < 0x80 ? bytes[2] : bytes[3];
-    if (!TOLD_TAGS.has(tag ?? 0)) return;
+    let last = 1;
+    while ((bytes[last] ?? 0) >= 0x80) last++;
+    if (!TOLD_TAGS.has(bytes[last + 1] ?? 0)) return;
     const { frame } = fromBinary(SessionRequestSchema, bytes);
     const told = frame === undefined ? undefined : frameFromProto(frame);
-    if (told?.type === "ack") this.#told.set(`${from}/${to}`, { ...told.position, forgotten: "" });
+    if (told?.type === "ack") this.#told.set(`${from}/${to}`, { ...told.position, forgotten: "", again: undefined });
+    else if (told?.type === "snapshot") this.#offered(this.#told.get(`${to}/${from}`), told.manifest);
     // Who was told to forget need not have it any more, whether that was answered or not.
     else if (told?.type === "forget") {
       if (this.#told.get(`${to}/${from}`)?.forgotten === "") this.#told.delete(`${to}/${from}`);
     } else if (told?.type === "forget_done") {
       const before = this.#told.get(`${from}/${to}`);
       if (before === undefined || before.share === "" || before.share === told.share)
-        this.#told.set(`${from}/${to}`, { share: "", epoch: 0, seq: 0, forgotten: told.share });
+        this.#told.set(`${from}/${to}`, { share: "", epoch: 0, seq: 0, forgotten: told.share, again: undefined });
     }
+  }
+
+  /** offered notes that an owner gives a share that was forgotten anew. */
+  #offered(told: Told | undefined, signed: Uint8Array): void {
+    if (told === undefined || told.forgotten === "" || told.again !== undefined) return;
+    const parts = segmentCodec.decodeSigned(signed);
+    const manifest = parts === undefined ? undefined : segmentCodec.decodeManifest(parts.body);
+    if (manifest?.share === told.forgotten) told.again = { epoch: manifest.epoch, seq: manifest.asOfSeq };
   }
 
   /** restarted compares with what a new process of the hub found in its store. */
@@ -56,8 +77,9 @@ export class Restarts {
       const what = held === undefined ? "nothing" : `${held.share} ${held.epoch}/${held.seq}`;
       const where = `hub-${hub} came back with ${what} of ${hubId}`;
       if (told.forgotten !== "") {
-        if (held?.share === told.forgotten && held.epoch > 0) this.#violate(`${where}, which it had told to be forgotten`);
-      } else if (held === undefined || held.epoch < told.epoch || (held.epoch === told.epoch && held.seq < told.seq))
+        const anew = held !== undefined && told.again !== undefined && !before(held, told.again);
+        if (held?.share === told.forgotten && held.epoch > 0 && !anew) this.#violate(`${where}, which it had told to be forgotten`);
+      } else if (held === undefined || before(held, told))
         this.#violate(`${where} after it had acknowledged ${told.share} ${told.epoch}/${told.seq}`);
       else if (held.share !== told.share && held.epoch === told.epoch) this.#violate(`${where}, and its share was ${told.share}`);
     }

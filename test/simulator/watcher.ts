@@ -31,8 +31,11 @@ export interface WatcherOptions {
 }
 
 const RETRY_MS = 700;
-const MONOTONIC = true;
 const REQUEST = "foedus.registry_sync.v1alpha1.WatchRequest";
+
+function cloned(copies: ReadonlyMap<string, Copy>): Map<string, Copy> {
+  return new Map([...copies].map(([nodeId, { node, online, state }]) => [nodeId, { node, online, state: new Map(state) }]));
+}
 
 /**
  * Watcher is a client that follows one hub's registry by its Watch, in events, and keeps a copy of it. After a cut it goes on from the last
@@ -47,6 +50,9 @@ export class Watcher {
   /** Newest place seen of what has an order, by hub, node and key; and how it was at the last bookmark, from which a resume goes on. */
   #newest = new Map<string, number>();
   #marked = new Map<string, number>();
+  /** The copies as they were at the last bookmark, and those that have changed since. */
+  readonly #markedHubs = new Map<string, Map<string, Copy>>();
+  readonly #changed = new Set<string>();
   #positions = new Map<string, FeedPosition>();
   #closed = false;
   #calls = 0;
@@ -64,10 +70,8 @@ export class Watcher {
     const { client, clock, latestOnly, onBug } = this.#o;
     if (this.#closed) return;
     this.#calls++;
-    this.#newest = new Map(this.#marked);
     const resume = [...this.#positions.values()];
-    // What came without a bookmark may be half of it: without a position it comes anew, or is gone.
-    for (const hubId of this.hubs.keys()) if (!this.#positions.has(hubId)) this.hubs.delete(hubId);
+    this.#goBack();
     try {
       const pushes = client.watch({ $typeName: REQUEST, encoding: WatchEncoding.EVENTS, nodesOnly: false, latestOnly, resume });
       for await (const push of pushes) {
@@ -89,12 +93,43 @@ export class Watcher {
       case "gone": {
         const hubId = push.value.position?.hubId ?? "";
         this.hubs.delete(hubId);
+        this.#changed.add(hubId);
         this.#positions.delete(hubId);
         return;
       }
       case "bookmark":
         this.#positions = new Map(push.value.positions.map((position) => [position.hubId, position]));
-        this.#marked = new Map(this.#newest);
+        this.#mark();
+    }
+  }
+
+  /** mark keeps the copies as they are at a bookmark. */
+  #mark(): void {
+    this.#marked = new Map(this.#newest);
+    for (const hubId of this.#changed) {
+      const copies = this.hubs.get(hubId);
+      if (copies === undefined) this.#markedHubs.delete(hubId);
+      else this.#markedHubs.set(hubId, cloned(copies));
+    }
+    this.#changed.clear();
+  }
+
+  /**
+   * goBack gives up what came after the last bookmark: it comes again. What is not in the bookmark may be half of a copy: without a
+   * position it comes anew, or is gone.
+   */
+  #goBack(): void {
+    this.#newest = new Map(this.#marked);
+    for (const hubId of this.#changed) {
+      const marked = this.#markedHubs.get(hubId);
+      if (marked === undefined) this.hubs.delete(hubId);
+      else this.hubs.set(hubId, cloned(marked));
+    }
+    this.#changed.clear();
+    for (const hubId of this.hubs.keys()) {
+      if (this.#positions.has(hubId)) continue;
+      this.hubs.delete(hubId);
+      this.#changed.add(hubId);
     }
   }
 
@@ -102,6 +137,7 @@ export class Watcher {
     const { hubId = "", nodeId = "" } = name ?? {};
     const copies = this.hubs.get(hubId) ?? new Map<string, Copy>();
     this.hubs.set(hubId, copies);
+    this.#changed.add(hubId);
     const copy = copies.get(nodeId);
     if (change.case === "put") {
       this.#checkVersion(hubId, nodeId, versionOf(change.value), copy);
@@ -140,7 +176,7 @@ export class Watcher {
 
   /** A value that its hub got before the one that was shown already is a step back in time (F-22, F-29). */
   #checkRank(hubId: string, nodeId: string, key: string, text: string): void {
-    const rank = MONOTONIC ? rankOf(key, text) : undefined;
+    const rank = rankOf(key, text);
     if (rank === undefined || this.#rewound(hubId)) return;
     const name = `${hubId}/${nodeId}.${key}`;
     const newest = this.#newest.get(name) ?? 0;

@@ -1,0 +1,62 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { expect, test } from "vitest";
+import { SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import { frameToProto } from "../../services/registry-sync/frame-codec.ts";
+import type { FeedStatus, PeerFrame } from "../../services/registry-sync/messages.ts";
+import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
+import { Oracle } from "./oracle.ts";
+import { Restarts } from "./restarts.ts";
+import { Scheduler } from "./scheduler.ts";
+
+const NONE = new Uint8Array(0);
+const HOLDER = 0;
+const OWNER = 1;
+
+/** A hub acknowledged a feed, was told to forget it, and said that it had. */
+function forgotten(): { readonly restarts: Restarts; readonly oracle: Oracle } {
+  const oracle = new Oracle(new Scheduler(), 2);
+  const restarts = new Restarts(oracle, ["hub-0", "hub-1"]);
+  say(restarts, HOLDER, OWNER, { type: "ack", position: at(1, 9) });
+  say(restarts, OWNER, HOLDER, { type: "forget", share: "limited" });
+  say(restarts, HOLDER, OWNER, { type: "forget_done", share: "limited" });
+  return { restarts, oracle };
+}
+
+function at(epoch: number, seq: number) {
+  return { hubId: "hub-1", share: "limited", epoch, seq, digest: new Uint8Array(32) };
+}
+
+function say(restarts: Restarts, from: number, to: number, frame: PeerFrame): void {
+  restarts.sent(from, to, toBinary(SessionRequestSchema, create(SessionRequestSchema, { frame: frameToProto(frame, NONE) })));
+}
+
+function snapshot(epoch: number, asOfSeq: number): PeerFrame {
+  const digest = new Uint8Array(32);
+  const hlc = { wallMs: 0, logical: 0 };
+  const share = { hubId: "hub-1", share: "limited", epoch, asOfSeq };
+  const manifest = segmentCodec.encodeManifest({ ...share, headDigest: digest, stateHash: digest, parts: [], keySerial: 1, hlc, nodes: 0 });
+  return { type: "snapshot", manifest: segmentCodec.encodeSigned(manifest, new Uint8Array(64)) };
+}
+
+/** What the checker says when the hub comes back with that. */
+function cameBackWith(restarts: Restarts, oracle: Oracle, epoch: number, seq: number): string[] {
+  restarts.restarted(HOLDER, [{ head: at(epoch, seq), own: false } as unknown as FeedStatus]);
+  return oracle.violations.map(({ text }) => text);
+}
+
+test("F-15 what was said to be forgotten and is there after a restart is noticed", () => {
+  const { restarts, oracle } = forgotten();
+  expect(cameBackWith(restarts, oracle, 1, 9)).toEqual(["hub-0 came back with limited 1/9 of hub-1, which it had told to be forgotten"]);
+});
+
+test("what its owner gave anew may be there before it was acknowledged", () => {
+  const { restarts, oracle } = forgotten();
+  say(restarts, OWNER, HOLDER, snapshot(2, 2));
+  expect(cameBackWith(restarts, oracle, 2, 2)).toEqual([]);
+});
+
+test("what is older than what its owner gave anew is what was forgotten", () => {
+  const { restarts, oracle } = forgotten();
+  say(restarts, OWNER, HOLDER, snapshot(2, 2));
+  expect(cameBackWith(restarts, oracle, 1, 9)).toHaveLength(1);
+});
