@@ -1,4 +1,4 @@
-// Runs seeds of the simulator: `make simulate SEED= RUNS= HUBS=`, TRACE=1 for a transcript. Exit code: 0 all is well,
+// Runs seeds of the simulator: `make simulate SEED= RUNS= HUBS= THREADS=`, TRACE=1 for a transcript. Exit code: 0 all is well,
 // 1 a promise was broken, 2 something did not happen in time, 3 a core failed or threw.
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
@@ -11,11 +11,13 @@ import { runSeed } from "./run.ts";
 const EXIT = { correctness: 1, liveness: 2, crash: 3 } as const;
 /** Fewer runs than this are not worth a second thread. */
 const SPREAD_FROM = 20;
+const MOST_THREADS = 16;
 
 interface Arguments {
   readonly seed: number;
   readonly runs: number;
   readonly hubs: number;
+  readonly threads: number;
   readonly faults: readonly Fault[];
   readonly trace: boolean;
 }
@@ -29,7 +31,8 @@ function number(text: string | undefined, fallback: number, min: number, max: nu
 
 function readArguments(): Arguments {
   const text = { type: "string" } as const;
-  const { values } = parseArgs({ options: { seed: text, runs: text, hubs: text, faults: text, trace: { type: "boolean" } } });
+  const options = { seed: text, runs: text, hubs: text, threads: text, faults: text, trace: { type: "boolean" } } as const;
+  const { values } = parseArgs({ options });
   const faults =
     values.faults === undefined
       ? FAULTS
@@ -42,7 +45,9 @@ function readArguments(): Arguments {
   if (unknown.length > 0) throw new Error(`unknown faults ${unknown.join(", ")}; there are ${FAULTS.join(", ")} and none`);
   const seed = number(values.seed, systemEntropy.seed() % 1_000_000_000, 0, 0xffff_ffff, "seed");
   const runs = number(values.runs, values.seed === undefined ? 200 : 1, 1, 10_000_000, "runs");
-  return { seed, runs, hubs: number(values.hubs, 5, 2, 16, "hubs"), faults, trace: values.trace ?? process.env["TRACE"] === "1" };
+  const hubs = number(values.hubs, 5, 2, 16, "hubs");
+  const threads = number(values.threads, Math.min(availableParallelism(), MOST_THREADS), 1, MOST_THREADS, "threads");
+  return { seed, runs, hubs, threads, faults, trace: values.trace ?? process.env["TRACE"] === "1" };
 }
 
 /** inline runs seeds one after the other in this thread. */
@@ -54,9 +59,8 @@ async function inline({ seed, runs, hubs, faults, trace }: Arguments, each: (sum
   }
 }
 
-/** spread runs seeds on all processors. Which thread runs a seed changes nothing in it. */
+/** spread runs seeds on several threads. Which thread runs a seed changes nothing in it. */
 async function spread(all: Arguments, each: (summary: Summary) => void): Promise<void> {
-  const threads = Math.min(availableParallelism(), 16);
   let next = 0;
   const one = (): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -72,7 +76,7 @@ async function spread(all: Arguments, each: (summary: Summary) => void): Promise
       worker.on("error", reject);
       more();
     });
-  await Promise.all(Array.from({ length: threads }, one));
+  await Promise.all(Array.from({ length: all.threads }, one));
 }
 
 async function main(): Promise<number> {
@@ -85,7 +89,7 @@ async function main(): Promise<number> {
   const totals = { steps: 0, commands: 0, writes: 0, commits: 0 };
   const overlaps: number[] = [];
   let hash = "";
-  await (all.runs >= SPREAD_FROM && !all.trace ? spread : inline)(all, (summary) => {
+  await (all.threads > 1 && all.runs >= SPREAD_FROM && !all.trace ? spread : inline)(all, (summary) => {
     for (const key of ["steps", "commands", "writes", "commits"] as const) totals[key] += summary[key];
     for (const [i, count] of summary.overlaps.entries()) overlaps[i] = (overlaps[i] ?? 0) + count;
     hash = summary.hash;

@@ -31,6 +31,9 @@ const STOP_GRACE_MS = 2_000;
 /** Keys live as short as they may, so that they expire before the end of a run. */
 const COMMANDS = commandForwardingConfig.parse({ idempotency_key_life_ms: KEY_LIFE_MS });
 
+/** A token that does not say to which certificate it is bound. */
+const UNBOUND = "e30.e30.e30";
+
 /** peerOf is the SPIFFE id with which a hub's services call another hub. */
 const peerOf = (hubId: string): string => `spiffe://${hubId}/service/hub`;
 
@@ -317,7 +320,7 @@ export class HubProcess {
       share,
       terminated,
       endpoint,
-      token: { jwt: "", issuedAtWall: 0, expiresAtWall: TOKEN_EXPIRES_AT_WALL },
+      token: { jwt: UNBOUND, issuedAtWall: 0, expiresAtWall: TOKEN_EXPIRES_AT_WALL },
       caPems: [],
       bundleSeq: 1,
       revoked: [],
