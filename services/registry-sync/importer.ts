@@ -9,7 +9,7 @@ import { PeerKeys } from "./peer-keys.ts";
 import type { StoreReader } from "./ports.ts";
 import { Receiver } from "./receive.ts";
 import { Receives } from "./receives.ts";
-import { digestAt, readSegment } from "./segment.ts";
+import { type CameSegment, digestAt, readSegment } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, limitFailure, type World } from "./world.ts";
@@ -171,10 +171,20 @@ export class Importer {
         false,
       );
     if (session.openedAt === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the feed was not asked for"), false);
+    if (!this.receives.waits(session.peer, feed, item)) return this.#follow(session, feed, item);
+    this.#relieve();
+  }
+
+  /** follow takes a segment in if it is the one after what is held. */
+  #follow(session: PeerSession, feed: ImportFeed | undefined, item: CameSegment): void {
+    const { codec } = this.#world.o;
+    const { header } = item;
     if (feed === undefined || feed.epoch === 0 || feed.share !== header.share)
       return this.#refuse(session, feed, failure("FEED_GAP", "nothing is held of the feed"), true);
     if (feed.frozen) return this.#refuse(session, feed, FROZEN, false);
     if (header.epoch === feed.epoch && header.seq <= feed.seq) return this.#again(session, feed, item);
+    // What was under way when the feed was asked for again comes again.
+    if (session.resuming && header.epoch === feed.epoch && header.seq > feed.seq + 1) return;
     if (header.epoch !== feed.epoch || header.seq !== feed.seq + 1)
       return this.#refuse(
         session,
@@ -185,7 +195,6 @@ export class Importer {
         }),
         header.epoch !== feed.epoch,
       );
-    if (this.receives.waits(feed, header.seq)) return;
     const problem = this.#keys.problemOf(session.peer, item);
     if (problem !== undefined) return this.#refuse(session, feed, problem, problem.reason === "SEGMENT_INVALID");
     if (!equalBytes(header.prev, feed.digest)) return this.#fork(session, feed, "a segment follows another history than what is held");
@@ -204,6 +213,7 @@ export class Importer {
     feed.advanced(session.saidAt() - session.delayOf(header.beat * BEAT_MS));
     this.receives.overtaken(feed);
     session.openedAt = this.#world.now.mono;
+    session.resuming = false;
     session.trouble.taken(undefined);
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     this.#world.event("segment_applied", "DEBUG", "segment applied", {
@@ -216,7 +226,7 @@ export class Importer {
   }
 
   /** again: a segment at a position that is held. The same one is acknowledged again, another one is a fork. */
-  #again(session: PeerSession, feed: ImportFeed, item: NonNullable<ReturnType<typeof readSegment>>): void {
+  #again(session: PeerSession, feed: ImportFeed, item: CameSegment): void {
     const held = digestAt(feed, feed.ring, item.header.seq);
     if (held === undefined || equalBytes(held, item.digest)) return session.send({ type: "ack", position: feed.head });
     if (this.#keys.problemOf(session.peer, item) === undefined) this.#fork(session, feed, "two valid segments have the same position");
@@ -225,6 +235,7 @@ export class Importer {
 
   #fork(session: PeerSession, feed: ImportFeed, text: string): void {
     feed.freeze();
+    this.receives.frozen(feed);
     this.#world.event("fork", "ERROR", text, {
       hub: feed.hubId,
       share: feed.share,
@@ -291,6 +302,11 @@ export class Importer {
     if (receiver === undefined || feed === undefined) return;
     session.openedAt = this.#world.now.mono;
     this.#conclude(session, feed, receiver, receiver.part(index, data));
+    this.#relieve();
+  }
+
+  /** relieve gives up the snapshot of which most is kept while all of them together are too much (H2). */
+  #relieve(): void {
     for (let most = this.receives.tooMuch(); most !== undefined; most = this.receives.tooMuch()) {
       const max = this.#world.o.limits.incomingBytes;
       this.#giveUp(
@@ -330,7 +346,10 @@ export class Importer {
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     session?.trouble.taken(undefined);
     session?.send({ type: "ack", position: feed.head });
-    if (receiver.missed && session?.offered !== undefined) this.#open(session, session.offered);
+    if (session === undefined) return;
+    for (const item of receiver.after) this.#follow(session, feed, item);
+    session.resuming = receiver.missed && session.offered !== undefined;
+    if (receiver.missed && session.offered !== undefined) this.#open(session, session.offered);
   }
 
   /**
@@ -353,16 +372,7 @@ export class Importer {
 
   #noteSynced(session: PeerSession): void {
     if (session.synced || !session.offerSeen) return;
-    const feed = this.feeds.get(session.peer);
-    const { offered } = session;
-    if (
-      offered !== undefined &&
-      (feed === undefined ||
-        feed.share !== offered.share ||
-        feed.epoch < offered.epoch ||
-        (feed.epoch === offered.epoch && feed.seq < offered.seq))
-    )
-      return;
+    if (session.behind(this.feeds.get(session.peer))) return;
     session.synced = true;
     this.#world.emit({ kind: "synced", session: session.id });
   }

@@ -4,6 +4,7 @@ import type { Applier, Intake } from "./apply.ts";
 import type { ImportFeed } from "./import-feed.ts";
 import type { FeedPosition } from "./messages.ts";
 import { CODEC, type SnapshotManifest, type SnapshotPartInfo, type StoreReader } from "./ports.ts";
+import type { CameSegment } from "./segment.ts";
 import { stateHashOf } from "./snapshot.ts";
 import { FeedTable } from "./table.ts";
 import { equalBytes, hex } from "./wire.ts";
@@ -21,6 +22,9 @@ interface Stage {
 const PART_MAX = 1024 * 1024;
 /** Parts that are decompressed at a time, ahead of the one that is applied next: so much is kept of what is long. */
 const AHEAD = 4;
+
+/** Bytes of segments after a snapshot that are kept until it is whole. More are asked for again. */
+const AFTER_MAX = 1024 * 1024;
 
 /** Staged is what a restart found of an interrupted transfer. */
 export interface Staged {
@@ -43,6 +47,7 @@ export interface HeldPart {
  *
  * R1 parts that are held from an interrupted transfer, known by their content, are not sent again.
  * R2 what has come stays as it was sent; it is decompressed in order, a few parts at a time, however many come and whichever is missing.
+ * R3 segments that follow it wait until it is whole: its owner goes on meanwhile, and that is no gap.
  */
 export class Receiver {
   readonly #world: World;
@@ -61,7 +66,10 @@ export class Receiver {
   readonly #nextJob: () => number;
   /** SignedManifest, as it came: it proves the position that the feed has afterwards. */
   readonly signed: Uint8Array;
-  /** Bytes of all parts that are held. */
+  /** Segments that follow it, in order, and their bytes. */
+  readonly #after: CameSegment[] = [];
+  #afterBytes = 0;
+  /** Bytes of all parts and segments that are held. */
   bytes = 0;
   /** When something of it came last (mono). */
   movedAt: number;
@@ -127,9 +135,25 @@ export class Receiver {
   }
 
   /** before tells whether it is of the epoch of a feed, and from before that segment. */
-  before(feed: ImportFeed, seq: number): boolean {
+  before(feed: Pick<ImportFeed, "share" | "epoch">, seq: number): boolean {
     const { share, epoch, asOfSeq } = this.manifest;
     return share === feed.share && epoch === feed.epoch && asOfSeq < seq;
+  }
+
+  /** follow keeps a segment that comes before it is whole; what has no room, and all after that, is `missed`. */
+  follow(item: CameSegment): void {
+    const next = this.manifest.asOfSeq + 1 + this.#after.length;
+    if (item.header.seq < next) return;
+    this.missed ||= item.header.seq > next || this.#afterBytes + item.byteLength > AFTER_MAX;
+    if (this.missed) return;
+    this.#after.push(item);
+    this.#afterBytes += item.byteLength;
+    this.bytes += item.byteLength;
+  }
+
+  /** after are the segments that were kept. */
+  get after(): readonly CameSegment[] {
+    return this.#after;
   }
 
   /** heldDigests names the parts that need not be sent again. */

@@ -2,6 +2,7 @@ import type { StoreOp } from "#kernel/core.ts";
 import type { ImportFeed } from "./import-feed.ts";
 import type { StoreReader } from "./ports.ts";
 import { type HeldPart, type Receiver, restoreStage, type Staged } from "./receive.ts";
+import type { CameSegment } from "./segment.ts";
 import { fromHex } from "./wire.ts";
 import type { World } from "./world.ts";
 
@@ -63,19 +64,27 @@ export class Receives {
   }
 
   /**
-   * waits: a snapshot of this epoch comes in because of other rules, and what is after it is asked for again when it is whole. If the
-   * feed went on, a snapshot would be overtaken each time while its owner is busy.
+   * waits: a segment that follows a snapshot which is not whole yet is kept for then. What the feed can take now it does not wait for,
+   * unless the snapshot comes because of other rules: if the feed went on, it would be overtaken each time while its owner is busy.
    */
-  waits(feed: ImportFeed, seq: number): boolean {
-    const receiver = feed.refetch ? this.#receivers.get(feed.hubId) : undefined;
-    if (receiver === undefined || !receiver.before(feed, seq)) return false;
-    receiver.missed = true;
+  waits(peer: string, feed: ImportFeed | undefined, item: CameSegment): boolean {
+    const receiver = this.#receivers.get(peer);
+    const { share, epoch, seq } = item.header;
+    if (receiver === undefined || !receiver.before({ share, epoch }, seq)) return false;
+    if (feed !== undefined && !feed.refetch && feed.share === share && feed.epoch === epoch && seq <= feed.seq + 1) return false;
+    receiver.follow(item);
     return true;
   }
 
   /** overtaken: the feed went past the snapshot that is coming in, which must not take back what was acknowledged since. */
   overtaken(feed: ImportFeed): void {
     if (this.#receivers.get(feed.hubId)?.before(feed, feed.seq) === true) this.cancel(feed.hubId);
+  }
+
+  /** frozen: the feed forked. A snapshot of that history which is coming in would thaw it. */
+  frozen(feed: ImportFeed): void {
+    const coming = this.#receivers.get(feed.hubId)?.manifest;
+    if (coming?.share === feed.share && coming.epoch <= feed.epoch) this.cancel(feed.hubId);
   }
 
   /** shareOf is the share of what is half here of a peer; undefined if nothing is. One that an older version left has no name. */

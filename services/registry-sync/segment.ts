@@ -131,12 +131,14 @@ function putFrame(buffer: Uint8Array, start: number, length: number): Uint8Array
   return buffer.subarray(first);
 }
 
+/** CameSegment is one that came from elsewhere, with what its signature is checked by. */
+export interface CameSegment extends SegmentItem {
+  readonly headerBytes: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
 /** readSegment takes an encoded segment apart without checking its signature. Undefined if it is malformed. */
-export function readSegment(
-  codec: SegmentCodec,
-  crypto: Crypto,
-  bytes: Uint8Array,
-): (SegmentItem & { readonly headerBytes: Uint8Array; readonly signature: Uint8Array }) | undefined {
+export function readSegment(codec: SegmentCodec, crypto: Crypto, bytes: Uint8Array): CameSegment | undefined {
   const parts = codec.decodeSegment(bytes);
   const header = parts === undefined ? undefined : codec.decodeHeader(parts.header);
   if (parts === undefined || header === undefined) return undefined;

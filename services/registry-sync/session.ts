@@ -97,6 +97,8 @@ export class PeerSession {
   offerSeen = false;
   openedAt: number | undefined;
   nackedAt = Number.NEGATIVE_INFINITY;
+  /** The feed was asked for again where it stands: what comes from further on was under way before. */
+  resuming = false;
   synced = false;
   #clockWarned = false;
   /** Outgoing: when it is looked at next whether the peer answers, what it owed last time, and whether it is silent. */
@@ -139,6 +141,14 @@ export class PeerSession {
     if (!this.silent) return;
     this.silent = false;
     this.trouble.unanswered(undefined);
+  }
+
+  /** behind tells whether what is held of the peer's feed is less than what it offered. */
+  behind(held: Pick<FeedPosition, "share" | "epoch" | "seq"> | undefined): boolean {
+    const { offered } = this;
+    if (offered === undefined) return false;
+    if (held?.share !== offered.share) return true;
+    return held.epoch < offered.epoch || (held.epoch === offered.epoch && held.seq < offered.seq);
   }
 
   /** asked tells whether a snapshot of a share was asked for. */
