@@ -28,7 +28,7 @@ export interface SoakReport {
   readonly wrong: readonly string[];
   readonly counts: Counts;
   readonly faults: ReadonlyMap<string, number>;
-  /** ERROR lines by message, over all hubs. */
+  /** Lines of level ERROR, and gaps in feeds, by message, over all hubs. */
   readonly errors: ReadonlyMap<string, number>;
   readonly memory: readonly Memory[];
 }
@@ -80,12 +80,29 @@ function setSampler(stage: Stage, memory: Memory[], startedAt: number): { stop()
 function errorsOf(stage: Stage): ReadonlyMap<string, number> {
   const errors = new Map<string, number>();
   for (const hub of HUBS)
-    for (const line of logLines(stage.hub(hub as HubName)))
-      if (Number(line["level"]) >= 50 || line["level"] === "error") {
-        const key = `${hub}: ${String(line["msg"])}`;
+    for (const line of logLines(stage.hub(hub)))
+      if (isError(line) && !isFullDisk(hub, line)) {
+        const key = `${hub}: ${saysOf(line)}`;
         errors.set(key, (errors.get(key) ?? 0) + 1);
       }
   return errors;
+}
+
+/** isError tells whether a line must not be there. A gap in a feed heals, but each was a fault: sessions lose nothing of what they carry. */
+function isError({ level, reason }: Readonly<Record<string, unknown>>): boolean {
+  return Number(level) >= 50 || level === "error" || reason === "FEED_GAP";
+}
+
+/** isFullDisk tells whether a line is what an operator must read when the disk is full, at the hub whose disk a fault fills. */
+function isFullDisk(hub: HubName, { message, failure }: Readonly<Record<string, unknown>>): boolean {
+  const { facts } = (failure ?? {}) as { readonly facts?: { readonly cause?: unknown } };
+  return hub === "cramped" && message === "store refuses writes" && facts?.cause === "full";
+}
+
+/** saysOf is the text of a log line with what it is about, short enough for a message. */
+function saysOf({ message, text, service, error, err, failure }: Readonly<Record<string, unknown>>): string {
+  const about = [service, text, error ?? err ?? failure].filter((part) => part !== undefined);
+  return [message, ...about.map((part) => (typeof part === "string" ? part : JSON.stringify(part)))].join(" | ").slice(0, 400);
 }
 
 /** growth compares the third quarter of a run with the last one: 1.05 is 5 % more. The first half is for filling rings and caches. */

@@ -26,6 +26,8 @@ export class Relay {
   #delayMs = 0;
   /** Connections that were taken so far. */
   accepted = 0;
+  /** Bytes that were read so far, in both directions. */
+  taken = 0;
 
   private constructor(target: { readonly host: string; readonly port: number }) {
     this.#target = target;
@@ -106,13 +108,26 @@ export class Relay {
         });
   }
 
+  /** pipe keeps the order of bytes whenever the delay changes, and reads no faster than the other side takes them. */
   #pipe(from: Socket, to: Socket): void {
+    const late: Buffer[] = [];
+    let dueAt = 0;
+    const give = (bytes: Buffer): void => {
+      if (this.#mode !== "pass" || !to.writable || to.write(bytes) || from.isPaused()) return;
+      from.pause();
+      to.once("drain", () => from.resume());
+    };
     from.on("data", (bytes: Buffer) => {
+      this.taken += bytes.length;
       if (this.#mode !== "pass") return;
       const held = this.#held.get(from);
       if (held !== undefined) return void held.push(bytes);
-      if (this.#delayMs === 0) return void to.write(bytes);
-      systemClock.setTimer(this.#delayMs, () => this.#mode === "pass" && to.writable && to.write(bytes));
+      if (this.#delayMs === 0 && late.length === 0) return give(bytes);
+      const now = systemClock.mono();
+      dueAt = Math.max(dueAt, now + this.#delayMs);
+      late.push(bytes);
+      // Timers of the same moment fire in any order; the bytes do not.
+      systemClock.setTimer(dueAt - now, () => give(late.shift() as Buffer));
     });
   }
 }
