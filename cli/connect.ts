@@ -9,6 +9,7 @@ import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { isHubId } from "#kernel/hub-id.ts";
+import { nearest } from "#runtime/config/shape.ts";
 import { withoutBom } from "#runtime/files.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
@@ -140,9 +141,11 @@ export async function resolveTarget(given: ConnectionFlags, io: Io): Promise<Tar
   const context = Object.hasOwn(contexts, name) ? contexts[name] : undefined;
   if (context !== undefined) return fromContext(context, dirname(file));
   const known = Object.keys(contexts);
+  const near = nearest(name, known);
+  const meant = near === undefined || name === "" ? undefined : `Did you mean ${near}?`;
   throw usage(
     name === "" ? `${file} has no current context` : `${file} has no context "${name}"`,
-    known.length === 0 ? "Add one with `foedus contexts add`." : `Known are ${known.join(", ")}.`,
+    known.length === 0 ? "Add one with `foedus contexts add`." : (meant ?? `Known are ${known.join(", ")}.`),
   );
 }
 
@@ -229,7 +232,7 @@ export class Connection implements Disposable {
     const expected = service === "hub" ? { hubId, name: service } : { hubId };
     const credentials = createPeerCredentials(expected, { ca, cert, key: keyPem }, this.#io.clock);
     const { clock } = this.#io;
-    const plain = createClient(descriptor, { address, credentials, clock, defaultTimeoutMs: this.timeoutMs });
+    const plain = createClient(descriptor, { address, credentials, clock, defaultTimeoutMs: this.timeoutMs, namesAddress: true });
     const client = withReasons(descriptor, plain, (error) => explained(error, { address, ca, cert, key: keyPem, clock }));
     this.#clients.set(key, client as { close(): void });
     return client;

@@ -16,6 +16,8 @@ const context = z.strictObject({
   cert: z.string().min(1),
   key: z.string().min(1),
   services: z.record(z.string(), address).optional(),
+  /** Configuration file of the hub, if it is on this machine: what `doctor` and `peer` work on with --hub. */
+  config: z.string().min(1).optional(),
 });
 
 const contextsFile = z.strictObject({ current: z.string().default(""), contexts: z.record(z.string(), context).default({}) });

@@ -1,4 +1,5 @@
 import { dirname, join, relative, resolve } from "node:path";
+import { own } from "#kernel/own.ts";
 import {
   type ContextsFile,
   findContextsFile,
@@ -8,6 +9,7 @@ import {
   writeContexts,
   writeCurrent,
 } from "./contexts-file.ts";
+import { didYouMean } from "./did-you-mean.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import type { Io } from "./io.ts";
 import { parseHub } from "./parse.ts";
@@ -68,7 +70,7 @@ export async function use(io: Io, [name = ""]: readonly string[], options: Conte
     throw new CliError(
       EXIT.notFound,
       `${contexts.file} has no context "${name}"`,
-      `Known are ${Object.keys(contexts.contexts).join(", ") || "none"}.`,
+      didYouMean(name, Object.keys(contexts.contexts), "`foedus contexts list` lists those that are there."),
     );
   await writeCurrent(contexts, name);
   io.note(`the current context is ${name}\n`);
@@ -89,6 +91,7 @@ export async function add(io: Io, [name = ""]: readonly string[], options: AddFl
       return { file, current: "", contexts: {} };
     throw error;
   });
+  const before = own<HubContext>(known.contexts, name);
   const { address, services } = splitAddresses(addresses);
   const path = (given: string): string => relative(dirname(file), resolve(io.cwd, given));
   const context: HubContext = {
@@ -97,6 +100,8 @@ export async function add(io: Io, [name = ""]: readonly string[], options: AddFl
     ca: path(ca),
     cert: path(cert),
     key: path(key),
+    // What is replaced may name the hub's configuration, which no option gives.
+    ...(before?.config === undefined ? {} : { config: before.config }),
     ...(Object.keys(services).length === 0 ? {} : { services }),
   };
   await writeContexts({ file, current: known.current === "" ? name : known.current, contexts: { ...known.contexts, [name]: context } });

@@ -12,7 +12,7 @@ import { CliError, EXIT, toCliError, usage } from "./exit.ts";
 import { EMPTY, type PeerChange, withPeer } from "./federation-text.ts";
 import { clean } from "./format.ts";
 import type { Io } from "./io.ts";
-import { connectOwn, type OwnHub, type OwnHubFlags, readOwnHub } from "./own-hub.ts";
+import { connectOwn, type OwnHub, type OwnHubFlags, readOwnHub, withConfig } from "./own-hub.ts";
 
 /**
  * What the verbs on a hub's federation file have in common: the file is judged as the hub would judge it before it is written, whole,
@@ -50,7 +50,7 @@ export interface Desk {
 
 /** openDesk reads the federation file of the hub in this folder, or of --config. Throws CliError (usage, notFound) and ConfigError. */
 export async function openDesk(io: Io, flags: OwnHubFlags): Promise<Desk> {
-  const hub = readOwnHub(io, flags);
+  const hub = readOwnHub(io, await withConfig(io, flags));
   if (hub.config.federation_config_path === "")
     throw usage(`${hub.file} has federation off`, 'Set "federation_config_path": "federation.json" in it and start the hub again.');
   const path = resolveFrom(hub.folder, hub.config.federation_config_path);
@@ -168,7 +168,7 @@ export async function running<T>(
     return await ask(asked);
   } catch (error) {
     const failure = toCliError(error, () => "");
-    if (failure.exitCode !== EXIT.connect) io.note(`the hub could not be asked: ${clean(failure.message)}\n`);
+    if (failure.exitCode !== EXIT.connect && !io.stopped.aborted) io.note(`the hub could not be asked: ${clean(failure.message)}\n`);
     return undefined;
   }
 }

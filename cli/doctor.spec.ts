@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
 import type { Finding } from "./doctor/ledger.ts";
@@ -351,6 +351,29 @@ describe("foedus doctor on prepared folders", () => {
     },
   );
 
+  test("a CA that was deleted is one error with the way back, and the certificates that it signed are not blamed", async () => {
+    const { findings } = await examine(folderOf((path) => rmSync(path("pki/ca.pem"))));
+    expect(findings).toEqual([
+      {
+        ...at("error", "certificate", "pki/ca.pem"),
+        message: "it does not exist",
+        fix: expect.stringMatching(/again from the ca\.key beside it: `foedus pki init a --dir pki`/),
+      },
+    ]);
+    const both = folderOf((path) => {
+      for (const name of ["ca.pem", "ca.key"]) rmSync(path(`pki/${name}`));
+    });
+    expect((await examine(both)).findings[0]?.fix).toMatch(/from a peer that has pinned it/);
+  });
+
+  test("from elsewhere it looks at the hub that --hub names, and says which file that is", async () => {
+    const folder = folderOf(() => undefined);
+    const io = { ...ioAt(root), env: { FOEDUS_CONTEXTS: join(folder, ".foedus/contexts.json") } };
+    expect(await run(io, [], { hub: "a" })).toBe(0);
+    expect(io.told.at(-1)).toBe(`a (${relative(root, join(folder, "hub.json"))}): 0 errors, 1 warning; 78 things looked at\n`);
+    await expect(run(ioAt(root), [], {})).rejects.toThrow("there is no configuration file");
+  });
+
   test("S-18 the disk: little room is a warning, hardly any an error, and a folder of somebody else is one", () => {
     const found = (freeBytes: number, writable = true, open = false): string[] => {
       const ledger = new Ledger();
@@ -383,7 +406,7 @@ describe("foedus doctor on prepared folders", () => {
     const io = ioAt(folder);
     expect(await run(io, [], {})).toBe(1);
     expect(io.told.join("")).toMatch(
-      /^error {4}pki\/service-hub\.key: others .*\n {9}`chmod 600 .*\nwarning {2}a: it does not run.*\n.*\na: 1 error, 1 warning; \d+ things looked at\n$/,
+      /^error {4}pki\/service-hub\.key: others .*\n {9}`chmod 600 .*\nwarning {2}a: it does not run.*\n.*\na \(hub\.json\): 1 error, 1 warning; \d+ things looked at\n$/,
     );
   });
 });

@@ -12,11 +12,12 @@ import { lookAtSettings } from "./doctor/settings.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { clean, count } from "./format.ts";
 import type { Io } from "./io.ts";
-import { configFileOf, connectOwn, type OwnHub, type OwnHubFlags, readOwnHub } from "./own-hub.ts";
+import { configFileOf, connectOwn, type OwnHub, type OwnHubFlags, readOwnHub, withConfig } from "./own-hub.ts";
 import { printJson } from "./verb.ts";
 
 /** run looks at everything that can be wrong with the hub of a configuration. Fails (1) if something keeps it from working. */
-export async function run(io: Io, _args: readonly string[], flags: OwnHubFlags): Promise<ExitCode | undefined> {
+export async function run(io: Io, _args: readonly string[], given: OwnHubFlags): Promise<ExitCode | undefined> {
+  const flags = await withConfig(io, given);
   const ledger = new Ledger();
   const hub = readHub(io, flags, ledger);
   if (hub !== undefined) await examine(io, hub, flags, ledger);
@@ -92,12 +93,12 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
   lookAtRevoked(view);
   const federation = readPeers(hub, ledger, shown);
   lookAtPeerCas(view, federation);
-  if (own !== undefined) await lookAtTls(view, own, federation);
+  if (own !== undefined && own.ca.length > 0) await lookAtTls(view, own, federation);
   lookAtSettings(ledger, config, federation);
   const data = resolveFrom(folder, config.data_dir);
   lookAtDisk(ledger, shown(data), readDisk(data));
   if (own === undefined || own.ca.length === 0) {
-    ledger.skip("the hub itself and its peers: its certificate has to be mended first");
+    ledger.skip(`the hub itself and its peers: its ${own === undefined ? "certificate" : "CA"} has to be mended first`);
     return;
   }
   const visit = { ledger, config, own, clock: io.clock, caFile: shown(resolveFrom(folder, config.tls.ca)) };
@@ -115,7 +116,15 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
 
 async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnHubFlags): Promise<void> {
   const { findings, looked, skipped, notes } = ledger;
-  if (flags.json) return printJson(io, { hub_id: hub?.config.hub_id ?? null, looked_at: looked, findings, notes, not_looked_at: skipped });
+  if (flags.json)
+    return printJson(io, {
+      hub_id: hub?.config.hub_id ?? null,
+      config_file: hub?.file ?? null,
+      looked_at: looked,
+      findings,
+      notes,
+      not_looked_at: skipped,
+    });
   if (flags.quiet)
     return io.out(findings.map(({ severity, subject, message }) => `${severity} ${clean(subject)}: ${clean(message)}\n`).join(""));
   await io.out(findings.map((finding) => findingText(io, finding)).join(""));
@@ -123,7 +132,8 @@ async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnH
   for (const what of skipped) io.note(`not looked at: ${what}\n`);
   const of = (severity: Finding["severity"]): number => findings.filter((finding) => finding.severity === severity).length;
   const sum = findings.length === 0 ? "nothing found" : `${count(of("error"), "error")}, ${count(of("warning"), "warning")}`;
-  await io.out(`${hub?.config.hub_id ?? "the hub"}: ${sum}; ${count(looked, "thing")} looked at\n`);
+  const file = relative(io.cwd, configFileOf(io, flags));
+  await io.out(`${hub?.config.hub_id ?? "the hub"} (${file}): ${sum}; ${count(looked, "thing")} looked at\n`);
 }
 
 function findingText(io: Io, { severity, subject, message, fix }: Finding): string {

@@ -37,6 +37,11 @@ function parts(text: string): { readonly file: Json; readonly peers: readonly un
   return Array.isArray(peers) ? { file, peers } : undefined;
 }
 
+/** peerIds lists the hub ids in a federation file, as far as it can be read. */
+export function peerIds(text: string): string[] {
+  return (parts(text)?.peers ?? []).flatMap((peer) => (isObject(peer) && typeof peer["hub_id"] === "string" ? [peer["hub_id"]] : []));
+}
+
 /** written lays the file out with the indentation that it has, by default two spaces. */
 function written(text: string, file: Json): string {
   const [, indent = "  "] = /^([ \t]+)\S/m.exec(text) ?? [];

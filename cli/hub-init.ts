@@ -6,7 +6,7 @@ import { join, relative, resolve } from "node:path";
 import { makeFolder } from "#runtime/files.ts";
 import { writePki } from "../certs/issue.ts";
 import type { IssueRequest } from "../certs/profiles.ts";
-import { writeContexts } from "./contexts-file.ts";
+import { type HubContext, writeContexts } from "./contexts-file.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { count } from "./format.ts";
 import type { Io } from "./io.ts";
@@ -107,7 +107,7 @@ function leavesOf({ advertise }: Plan): IssueRequest[] {
   ];
 }
 
-function contextOf({ hubId, port }: Plan): { hub_id: string; address: string; ca: string; cert: string; key: string } {
+function contextOf({ hubId, port }: Plan): HubContext {
   const pki = (file: string): string => join("..", "pki", file);
   return {
     hub_id: hubId,
@@ -115,6 +115,7 @@ function contextOf({ hubId, port }: Plan): { hub_id: string; address: string; ca
     ca: pki("ca.pem"),
     cert: pki("operator-admin.pem"),
     key: pki("operator-admin.key"),
+    config: join("..", "hub.json"),
   };
 }
 

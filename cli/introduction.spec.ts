@@ -17,12 +17,14 @@ interface Told extends Io {
   readonly told: string[];
 }
 
-function ioAt(...folder: readonly string[]): Told {
+function ioAt(...folder: readonly string[]): Told & { readonly notes: string[] } {
   const told: string[] = [];
+  const notes: string[] = [];
   return {
     told,
+    notes,
     out: async (text) => void told.push(text),
-    note: () => undefined,
+    note: (text) => void notes.push(text),
     error: () => undefined,
     ask: async () => undefined,
     style: (_format, text) => text,
@@ -77,3 +79,18 @@ test("a second invite says that one is open, a share that does not exist is refu
   for (const [id, other] of ["ab", "ba"])
     expect(JSON.parse(readFileSync(join(root, id!, "federation.json"), "utf8"))).toMatchObject({ peers: [{ hub_id: other }] });
 }, 120_000);
+
+test("ctrl-c at the inviter says what became of the invite and is no error; whoever comes later is told that it is over", async () => {
+  const stopping = new AbortController();
+  const listen = `127.0.0.1:${await freePort()}`;
+  const host = { ...ioAt("a"), stopped: stopping.signal };
+  const invited = invite(host, [], { listen });
+  await until("the invite", () => host.told.length > 0, 60_000);
+  stopping.abort();
+  expect(await invited).toBe(1);
+  expect(host.notes.at(-1)).toBe("the invite is withdrawn: nobody can use it any more\n");
+  const text = /foedus-invite:\S+/.exec(host.told.join(""))![0];
+  await expect(accept(ioAt("b"), [text], { pin: "123456" })).rejects.toMatchObject({
+    message: expect.stringContaining(`${listen} has no open invite: it was used or withdrawn`),
+  });
+}, 60_000);

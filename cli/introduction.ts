@@ -119,7 +119,10 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
     );
   if (end === "expired")
     throw new CliError(EXIT.timeout, `nobody came within ${Math.round(lifeMs / 1_000)} s: the invite is closed`, "Make a new one.");
-  throw new CliError(EXIT.failed, "the invite was withdrawn", "Make a new one when you need it.");
+  // Whoever pressed ctrl-c knows that, and is told what became of the invite; a script must not take it for a peer.
+  if (flags.json) throw new CliError(EXIT.failed, "the invite is withdrawn", "Make a new one when you need it.");
+  io.note("the invite is withdrawn: nobody can use it any more\n");
+  return EXIT.failed;
 }
 
 /** accept goes through the door of an invite: says what will be trusted, asks for the PIN, writes the peer and waits for the link. */
@@ -175,6 +178,8 @@ function digitsOf(pin: string): string {
 async function withPin(io: Io, flags: AcceptFlags, attempt: (pin: string) => Promise<Candidate>): Promise<Candidate> {
   for (let tries = flags.pin === undefined ? PIN_TRIES : 1; ; tries--) {
     const typed = flags.pin ?? (await io.ask("PIN (six digits, from the operator who invited you): "));
+    if (typed === undefined && io.stopped.aborted)
+      throw new CliError(EXIT.failed, "stopped before the PIN was given", "Nothing was changed; the invite is good as long as it lives.");
     if (typed === undefined) throw usage("there is no PIN", "Type it, or give --pin.");
     const pinCode = digitsOf(typed);
     if (!PIN_PATTERN.test(pinCode)) {
@@ -301,13 +306,15 @@ async function report(io: Io, flags: OwnHubFlags, { hubId, cas }: Candidate): Pr
     );
   else if (flags.quiet) await io.out(`${hubId}\n`);
   else {
-    const now =
-      live === undefined
+    const now = io.stopped.aborted
+      ? `the link comes up by itself: see \`foedus peers ${hubId}\``
+      : live === undefined
         ? "this hub does not run, or could not be asked: the link comes up when it runs"
         : `the link is ${label(LinkStateSchema, link?.state ?? LinkState.UNSPECIFIED)}`;
     await io.out(`${hubId} is a peer now (${file}); ${now}\n`);
   }
-  if (live === undefined || stands) return EXIT.ok;
+  // Both hubs have each other's CA in their files: ctrl-c ends the waiting only.
+  if (live === undefined || stands || io.stopped.aborted) return EXIT.ok;
   const why =
     link === undefined ? "this hub does not show the peer; see its log" : clean(link.failure?.message ?? "the other hub may not run");
   throw new CliError(EXIT.timeout, `the link to ${hubId} did not come up within ${LINK_MS / 1_000} s: ${why}`, "See `foedus doctor`.");

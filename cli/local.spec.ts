@@ -93,7 +93,7 @@ describe("verbs that need no hub", () => {
     };
     const { code, err } = await start(["nodes"], { cwd: folder, env }).done;
     expect(err).toBe(
-      "foedus: nothing listens at the address. Check that the hub runs and that the address is right (`foedus contexts list`).\n",
+      "foedus: nothing listens at 127.0.0.1:1. Check that the hub runs and that the address is right (`foedus contexts list`).\n",
     );
     expect(code).toBe(3);
     expect(err).not.toContain("    at ");

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { type Capability, NodeKindSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueTypeSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetNodeRequestSchema, type NodeRecord, NodeRecordSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { withNodes } from "./candidates.ts";
 import { type Connection, connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { ago, clean, label, nodeText, valueText } from "./format.ts";
@@ -14,7 +15,8 @@ import { freshnessCell, messageJson, type OperatorFlags, printJson } from "./ver
 export async function getNode(connection: Connection, text: string, signal: AbortSignal, maxStalenessMs?: number): Promise<NodeRecord> {
   const { hubId, nodeId } = parseNode(text);
   const staleness = maxStalenessMs === undefined ? {} : { maxStalenessMs: BigInt(Math.round(maxStalenessMs)) };
-  const { record } = await connection.registry.getNode(create(GetNodeRequestSchema, { name: { hubId, nodeId }, ...staleness }), { signal });
+  const request = create(GetNodeRequestSchema, { name: { hubId, nodeId }, ...staleness });
+  const { record } = await withNodes(connection, text, signal, () => connection.registry.getNode(request, { signal }));
   if (record?.node === undefined) throw new CliError(EXIT.notFound, `there is no node ${text}`, "List the nodes with `foedus nodes`.");
   return record;
 }

@@ -11,7 +11,9 @@ import {
   type NodeRecord,
   NodeRecordSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { knownHubs } from "./candidates.ts";
 import { type Connection, connect } from "./connect.ts";
+import { didYouMean } from "./did-you-mean.ts";
 import { EXIT, type ExitCode, usage } from "./exit.ts";
 import { ago, clean, count, enumLabels, enumValue, label, nodeText } from "./format.ts";
 import type { Io } from "./io.ts";
@@ -73,8 +75,22 @@ export async function run(
     };
     await printJson(io, document);
   } else if (options.quiet) await io.out(records.map((record) => `${clean(nodeText(record.name))}\n`).join(""));
-  else await show(io, found);
+  else {
+    await show(io, found);
+    if (found.total === 0) io.note(await whyNone(connection, options, io.stopped));
+  }
   return EXIT.ok;
+}
+
+/** whyNone says of an empty list what to do about it: a filter may be mistyped, or nothing was connected yet. */
+async function whyNone(connection: Connection, flags: FilterFlags, signal: AbortSignal): Promise<string> {
+  const hubs = await knownHubs(connection, signal);
+  const unknown = (flags.hubId ?? []).find((hubId) => !hubs.includes(hubId));
+  if (unknown !== undefined) return `no hub named ${unknown} is known here. ${didYouMean(unknown, hubs)}\n`;
+  const { hubId, type, kind, capability, online, label: labels, prefix } = flags;
+  if ([hubId, type, kind, capability, online, labels, prefix].some((flag) => flag !== undefined))
+    return "nothing matches; `foedus nodes` without options lists all\n";
+  return "nothing is connected yet: README.md connects a device in a few lines, and nodes of other hubs come with peers (`foedus peer invite`)\n";
 }
 
 async function list(

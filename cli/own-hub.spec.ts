@@ -27,7 +27,7 @@ function refusal(config?: string): { readonly code: number; readonly text: strin
 describe("the configuration of a process that is started", () => {
   test.each([undefined, "hub.json"])("--config %s: a file that is missing is one sentence with a remedy", (config) => {
     const file = join(folder, "hub.json");
-    const remedy = "Go to the hub's folder, give --config, or make a hub with `foedus hub init <hub-id>`.";
+    const remedy = "Go to the hub's folder, give --config or the --hub of a context, or make a hub with `foedus hub init <hub-id>`.";
     expect(refusal(config)).toEqual({ code: EXIT.usage, text: `foedus: there is no configuration file ${file}. ${remedy}\n` });
   });
 

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { own } from "#kernel/own.ts";
 import { type LoadedHubConfig, resolveFrom } from "../services/hub/index.ts";
 import { type ConfigFlags, mustBeFile, readConfig } from "./config-file.ts";
 import { type Connection, type ConnectionFlags, connect } from "./connect.ts";
@@ -22,6 +23,17 @@ export interface OwnHub extends LoadedHubConfig {
   readonly file: string;
 }
 
+/** withConfig adds the configuration file that the context --hub names, if neither a flag nor FOEDUS_CONFIG does. Throws CliError (usage). */
+export async function withConfig<F extends OwnHubFlags>(io: Io, flags: F): Promise<F> {
+  if (flags.hub === undefined || flags.config !== undefined || (io.env["FOEDUS_CONFIG"] || undefined) !== undefined) return flags;
+  const named = flags.contexts ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
+  const file = named === undefined ? findContextsFile(io) : resolve(io.cwd, named);
+  if (file === undefined) return flags;
+  const { contexts } = await readContexts(file);
+  const config = own(contexts, flags.hub)?.config;
+  return config === undefined ? flags : { ...flags, config: resolve(dirname(file), config), contexts: file };
+}
+
 /** configFileOf finds the configuration file: --config, FOEDUS_CONFIG, else hub.json here. Throws CliError (notFound). */
 export function configFileOf(io: Pick<Io, "cwd" | "env">, flags: { readonly config?: string }): string {
   const named = flags.config ?? (io.env["FOEDUS_CONFIG"] || CONFIG_FILE);
@@ -31,7 +43,7 @@ export function configFileOf(io: Pick<Io, "cwd" | "env">, flags: { readonly conf
 
 function existing(file: string, exitCode: ExitCode): string {
   if (existsSync(file)) return file;
-  const remedy = "Go to the hub's folder, give --config, or make a hub with `foedus hub init <hub-id>`.";
+  const remedy = "Go to the hub's folder, give --config or the --hub of a context, or make a hub with `foedus hub init <hub-id>`.";
   throw new CliError(exitCode, `there is no configuration file ${file}`, remedy);
 }
 

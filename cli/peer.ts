@@ -23,8 +23,9 @@ import {
   save,
   untilSeen,
 } from "./desk.ts";
+import { didYouMean } from "./did-you-mean.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
-import { peerEntry, withoutPeer, withPeer } from "./federation-text.ts";
+import { peerEntry, peerIds, withoutPeer, withPeer } from "./federation-text.ts";
 import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
 import { addressText, type OwnHubFlags } from "./own-hub.ts";
@@ -205,7 +206,10 @@ export async function remove(io: Io, [hubId = ""]: readonly string[], flags: Pee
   const kept = [...foreign, "this hub's own nodes, keys and shares", `what ${hubId} has of us: its operator removes that there`];
   if (deleted.length === 0) {
     if (flags.json) await printJson(io, { hub_id: hubId, changed: false, deleted: [], kept: [] });
-    else io.note(`${hubId} is not a peer; nothing to do\n`);
+    else {
+      const meant = didYouMean(hubId, peerIds(desk.text));
+      io.note(`${hubId} is not a peer; nothing to do${meant === "" ? "" : `. ${meant}`}\n`);
+    }
     return EXIT.ok;
   }
   if (!flags.json && !flags.quiet)
@@ -230,7 +234,11 @@ export async function remove(io: Io, [hubId = ""]: readonly string[], flags: Pee
 function mustBePeer({ text, path }: Desk, hubId: string): Readonly<Record<string, unknown>> {
   const entry = peerEntry(text, hubId);
   if (entry === undefined)
-    throw new CliError(EXIT.notFound, `there is no peer ${hubId} in ${path}`, "See `foedus peer list`; add it with `foedus peer add`.");
+    throw new CliError(
+      EXIT.notFound,
+      `there is no peer ${hubId} in ${path}`,
+      didYouMean(hubId, peerIds(text), "See `foedus peer list`; add it with `foedus peer add`.") || "Add it with `foedus peer add`.",
+    );
   return entry;
 }
 

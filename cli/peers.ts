@@ -6,6 +6,7 @@ import {
   SetPeerEnabledRequestSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { withPeers } from "./candidates.ts";
 import { connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { clean, count, duration, label, since } from "./format.ts";
@@ -31,7 +32,8 @@ export async function run(io: Io, [hubId]: readonly string[], options: OperatorF
   using connection = await connect(options, io);
   if (hubId !== undefined) {
     const { getPeer } = connection.discovery;
-    const { peer } = await getPeer(create(GetPeerRequestSchema, { hubId: parseHub(hubId) }), { signal: io.stopped });
+    const request = create(GetPeerRequestSchema, { hubId: parseHub(hubId) });
+    const { peer } = await withPeers(connection, hubId, io.stopped, () => getPeer(request, { signal: io.stopped }));
     if (peer === undefined) throw new CliError(EXIT.notFound, `there is no peer ${hubId}`, "List the peers with `foedus peers`.");
     await show(io, peer, options);
     return EXIT.ok;
@@ -39,8 +41,12 @@ export async function run(io: Io, [hubId]: readonly string[], options: OperatorF
   const { peers } = await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal: io.stopped });
   if (options.json) await printJson(io, { peers: peers.map((peer) => messageJson(PeerSchema, peer)) });
   else if (options.quiet) await io.out(peers.map((peer) => `${clean(peer.hubId)}\n`).join(""));
-  else if (peers.length === 0) io.note("no peers: this hub is not federated; its configuration names none\n");
-  else await io.out(listText(io, peers));
+  else if (peers.length === 0)
+    io.note("no peers yet: in the hub's folder, `foedus peer invite` invites one, and `foedus peer accept` takes an invite\n");
+  else {
+    await io.out(listText(io, peers));
+    io.note(waitingText(peers));
+  }
   return EXIT.ok;
 }
 
@@ -52,8 +58,11 @@ export async function setEnabled(
 ): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
   const request = create(SetPeerEnabledRequestSchema, { hubId: parseHub(hubId), enabled: options.enabled });
-  const { peer, failure } = await connection.discovery.setPeerEnabled(request, { signal: io.stopped });
-  if (failure !== undefined) throw failureError(failure);
+  const peer = await withPeers(connection, hubId, io.stopped, async () => {
+    const answer = await connection.discovery.setPeerEnabled(request, { signal: io.stopped });
+    if (answer.failure !== undefined) throw failureError(answer.failure);
+    return answer.peer;
+  });
   if (options.json) await printJson(io, { peer: peer === undefined ? null : messageJson(PeerSchema, peer) });
   else if (!options.quiet && peer !== undefined)
     await io.out(`${hubId} is ${options.enabled ? "enabled" : "disabled"}; the link is ${label(LinkStateSchema, peer.state)}\n`);
@@ -87,6 +96,24 @@ function problemOf(peer: Peer): string {
   return peer.failure === undefined ? "" : `${peer.failure.message}${retry}`;
 }
 
+/** syncedText says of how many sessions the first exchange is complete; a session has one service. */
+function syncedText({ sessions }: Peer): string {
+  const synced = sessions.filter((session) => session.synced).length;
+  if (synced === sessions.length) return sessions.length === 0 ? "-" : "yes";
+  return `${synced} of ${count(sessions.length, "service")}`;
+}
+
+/** waitingText explains what SYNCED says of peers whose services are not all there yet. */
+function waitingText(peers: readonly Peer[]): string {
+  return peers
+    .flatMap(({ hubId, sessions }) => {
+      const waiting = sessions.filter(({ synced }) => !synced).map(({ service }) => service);
+      if (waiting.length === 0) return [];
+      return `${clean(hubId)}: ${waiting.map(clean).join(", ")} ${waiting.length === 1 ? "has" : "have"} not finished the first exchange; see \`foedus peers ${clean(hubId)}\`\n`;
+    })
+    .join("");
+}
+
 function listText(io: Io, peers: readonly Peer[]): string {
   const columns = [
     { title: "PEER" },
@@ -105,7 +132,7 @@ function listText(io: Io, peers: readonly Peer[]): string {
     levelText(peer.level),
     peer.share || "-",
     rttOf(peer),
-    `${peer.sessions.filter(({ synced }) => synced).length}/${peer.sessions.length}`,
+    syncedText(peer),
     { text: problemOf(peer), style: "red" },
   ]);
   return table(io, columns, rows);

@@ -4,7 +4,9 @@ import { type CommandResult, CommandResultSchema, Outcome, OutcomeSchema } from 
 import { type Value, ValueTypeSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { formatParent, parseTrace } from "#kernel/trace-context.ts";
+import { nearest } from "#runtime/config/shape.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
+import { withNodes } from "./candidates.ts";
 import { type Connection, connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode, fromTransport, neverConnected, usage } from "./exit.ts";
 import { clean, duration, enumLabels, enumValue, label, nodeText, valueText } from "./format.ts";
@@ -58,7 +60,8 @@ export async function run(
   let result: CommandResult | undefined;
   try {
     const call = { timeoutMs: timeoutMs + ANSWER_MARGIN_MS, signal: io.stopped, metadata };
-    ({ result } = await connection.commands.execute(create(ExecuteRequestSchema, { command }), call));
+    const request = create(ExecuteRequestSchema, { command });
+    ({ result } = await withNodes(connection, text, io.stopped, () => connection.commands.execute(request, call)));
   } catch (error) {
     throw explain(error, idempotencyKey);
   }
@@ -105,10 +108,12 @@ async function orderOf(
   const capability = node?.capabilities.find((candidate) => candidate.name === name);
   if (capability === undefined || target === undefined) {
     const known = node?.capabilities.filter(({ invocable }) => invocable).map((candidate) => clean(candidate.name)) ?? [];
+    const near = nearest(name, known);
+    const meant = near === undefined ? undefined : `Did you mean ${near}?`;
     const remedy =
       known.length === 0
         ? "Nothing on it can be invoked."
-        : `It can do: ${known.slice(0, 12).join(", ")}${known.length > 12 ? ", …" : ""}.`;
+        : (meant ?? `It can do: ${known.slice(0, 12).join(", ")}${known.length > 12 ? ", …" : ""}.`);
     const failure = { reason: "CAPABILITY_NOT_FOUND" as const, message: `${nodeText(target)} has no capability "${name}"` };
     throw new CliError(EXIT.notFound, failure.message, remedy, { failure });
   }

@@ -12,7 +12,7 @@ import { type CliError, EXIT, type ExitCode, toCliError } from "./exit.ts";
 import { ago, clean, count, duration, since } from "./format.ts";
 import type { Io } from "./io.ts";
 import { levelText, stateCell } from "./peers.ts";
-import { facts, table } from "./table.ts";
+import { type Cell, facts, table } from "./table.ts";
 import { freshnessCell, messageJson, type OperatorFlags, printJson } from "./verb.ts";
 
 /** A hub whose clock differs from ours by more than this is worth a word, ms. */
@@ -97,7 +97,7 @@ function toJson({ processes, peers, hubs, problems }: Overview, ready: boolean):
 }
 
 function text({ processes, peers, hubs, problems }: Overview, io: Io): string {
-  const blocks = [...processes.flatMap(({ status }) => (status === undefined ? [] : [head(status, io)])), modules(processes, io)];
+  const blocks = [head(processes, io), modules(processes, io)];
   if (peers.length > 0) {
     const columns = [{ title: "PEER" }, { title: "STATE" }, { title: "FOR", align: "right" as const }, { title: "TRUST" }];
     blocks.push(
@@ -122,43 +122,57 @@ function text({ processes, peers, hubs, problems }: Overview, io: Io): string {
   return blocks.join("\n");
 }
 
-function head(status: GetStatusResponse, io: Io): string {
+/** head says once what all processes of the hub say alike; where they differ it names them. */
+function head(processes: readonly Process[], io: Io): string {
+  const answers = processes.flatMap(({ endpoint: { service }, status }) => (status === undefined ? [] : [{ service, status }]));
   const nowWall = io.clock.wall();
-  const skewMs = Number(status.wallMs) - nowWall;
-  const leftMs = Number(status.certificateExpiresMs) - nowWall;
+  const each = (say: (status: GetStatusResponse) => string): string => {
+    const texts = answers.map(({ service, status }) => ({ service, text: say(status) }));
+    const alike = texts.every(({ text }) => text === texts[0]?.text);
+    return alike ? (texts[0]?.text ?? "") : texts.map(({ service, text }) => `${text || "-"} (${service})`).join(", ");
+  };
+  const endsMs = Math.min(...answers.map(({ status }) => Number(status.certificateExpiresMs)));
+  const clock = each((status) => {
+    const skewMs = Number(status.wallMs) - nowWall;
+    if (Math.abs(skewMs) <= SKEW_SHOWN_MS) return "";
+    return `${duration(Math.abs(skewMs))} ${skewMs > 0 ? "ahead of" : "behind"} this machine`;
+  });
   return facts(io, [
-    ["hub", { text: status.hubId, style: "bold" }],
-    ["software", status.software],
-    ["mode", status.mode],
-    ["running for", duration(status.uptimeMs)],
-    ["durability", status.durability],
+    ["hub", { text: each(({ hubId }) => hubId), style: "bold" }],
+    ["software", each(({ software }) => software)],
+    ["mode", each(({ mode }) => mode)],
+    ["running for", each(({ uptimeMs }) => duration(uptimeMs))],
+    ["durability", each(({ durability }) => durability)],
     [
       "certificate",
       {
-        text: leftMs > 0 ? `ends ${since(status.certificateExpiresMs, nowWall)}` : `ended ${since(status.certificateExpiresMs, nowWall)}`,
-        style: leftMs < CERTIFICATE_SOON_MS ? "red" : undefined,
+        text: `${endsMs > nowWall ? "ends" : "ended"} ${since(endsMs, nowWall)}`,
+        style: endsMs - nowWall < CERTIFICATE_SOON_MS ? "red" : undefined,
       },
     ],
-    [
-      "clock",
-      Math.abs(skewMs) > SKEW_SHOWN_MS
-        ? { text: `${duration(Math.abs(skewMs))} ${skewMs > 0 ? "ahead of" : "behind"} this machine`, style: "yellow" }
-        : "",
-    ],
+    ["clock", clock === "" ? "" : { text: clock, style: "yellow" }],
   ]);
 }
 
 function modules(processes: readonly Process[], io: Io): string {
-  const rows = processes.flatMap(({ endpoint, status, error }) =>
+  const rows = processes.flatMap(({ endpoint: { service }, status, error }): Cell[][] =>
     status === undefined
-      ? [[endpoint.service, { text: "unreachable", style: "red" as const }, error?.message ?? ""]]
-      : status.modules.map((module) => [
+      ? [[service, "-", { text: "unreachable", style: "red" }, error?.message ?? ""]]
+      : status.modules.map((module): Cell[] => [
+          service,
           module.name,
-          module.ready ? { text: "ready", style: "green" as const } : { text: "not ready", style: "red" as const },
+          module.ready ? { text: "ready", style: "green" } : { text: "not ready", style: "red" },
           module.reason,
         ]),
   );
-  return rows.length === 0
-    ? `${count(0, "module")}\n`
-    : table(io, [{ title: "MODULE" }, { title: "STATE" }, { title: "REMARK", flexible: true }], rows);
+  if (rows.length === 0) return `${count(0, "module")}\n`;
+  const columns = [{ title: "PROCESS" }, { title: "MODULE" }, { title: "STATE" }, { title: "REMARK", flexible: true }];
+  // Modules of the same name run in each process of a hub in split mode.
+  return processes.length > 1
+    ? table(io, columns, rows)
+    : table(
+        io,
+        columns.slice(1),
+        rows.map((row) => row.slice(1)),
+      );
 }

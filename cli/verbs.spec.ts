@@ -79,6 +79,7 @@ let watches = 0;
 
 function page(request: ListNodesRequest): readonly [NodeRecord[], string] {
   filters.push(request);
+  if (request.filter?.type === "lihgt" || request.filter?.hubIds.includes("factroy") === true) return [[], ""];
   return request.pageToken === "" ? [[press], "next"] : [[lamp], ""];
 }
 
@@ -121,6 +122,7 @@ beforeAll(async () => {
         return create(GetPeerResponseSchema, { peer: factory });
       },
       setPeerEnabled: ({ hubId, enabled: on }) => {
+        if (hubId !== "factory") throw fail("PEER_NOT_FOUND", `no peer ${hubId}`);
         enabled.push([hubId, on]);
         return create(SetPeerEnabledResponseSchema, { peer: { ...factory, state: on ? LinkState.INIT : LinkState.TERMINATED } });
       },
@@ -132,7 +134,7 @@ beforeAll(async () => {
           { hubId: "factory", freshness: Freshness.UNKNOWN, ageMs: 150_000n, nodes: 1 },
           { hubId: "home", freshness: Freshness.FRESH, nodes: 1 },
         ];
-        return create(ListNodesResponseSchema, { records, nextPageToken, hubs, total: 2 });
+        return create(ListNodesResponseSchema, { records, nextPageToken, hubs, total: records.length === 0 ? 0 : 2 });
       },
       getNode: ({ name }) => {
         if (name?.nodeId !== "lamp") throw fail("NODE_NOT_FOUND", `no node ${name?.hubId}/${name?.nodeId}`);
@@ -233,10 +235,23 @@ describe("verbs against a hub", () => {
     expect(code).toBe(1);
   });
 
+  test("status of a hub in split mode says once what its processes say alike, and of each module whose it is", async () => {
+    const split = ["discovery", "registry-sync", "command-forwarding", "telemetry"].flatMap((name) => [
+      "--address",
+      `${name}=127.0.0.1:${home.fixture.port}`,
+    ]);
+    const [, , ...credentials] = await home.flags("split", home.hub.operator("admin", "admin"));
+    const { out, err } = await home.foedus("status", ...split, ...credentials);
+    expect(err).toBe("");
+    for (const fact of ["hub", "software", "mode", "running for", "durability", "certificate"])
+      expect(out.match(new RegExp(`^${fact} {2,}`, "gm")), fact).toHaveLength(1);
+    expect(out).toMatch(/^registry-sync +telemetry +not ready +its store failed$/m);
+  });
+
   test("peers lists the problem and the next attempt; one peer shows its evidence", async () => {
     const list = await home.foedus("peers");
     expect(list).toMatchObject({ code: 0, err: "" });
-    expect(list.out).toMatch(/factory +recovering +7 s +limited +limited +- +1\/1 +nothing listens at the address; next attempt in 4 s/);
+    expect(list.out).toMatch(/factory +recovering +7 s +limited +limited +- +yes +nothing listens at the address; next attempt in 4 s/);
     const one = await home.foedus("peers", "factory");
     expect(one.out).toMatch(/trust +limited \(ceiling full, it grants us none\)/);
     expect(one.out).toMatch(/certificate +yes +never +chain ends in the pinned CA/);
@@ -284,6 +299,41 @@ describe("verbs against a hub", () => {
       onlineOnly: true,
       nodeIdPrefix: "p",
     });
+  });
+
+  test("what was mistyped is answered with what was probably meant: nodes, hubs, peers, capabilities, contexts", async () => {
+    const said = async (...args: readonly string[]): Promise<string> => {
+      const { code, err } = await home.foedus(...args);
+      expect([code, err.split("\n").length], args.join(" ")).toEqual([5, 2]);
+      return err.trim();
+    };
+    const [node, hub, bare, far, peer, off, capability, context] = await Promise.all([
+      said("node", "home/lmap"),
+      said("node", "factroy/press-1"),
+      said("send", "press-2", "state", "on"),
+      said("node", "home/something-else"),
+      said("peers", "factroy"),
+      said("peers", "disable", "nobody-like-it"),
+      said("send", "lamp", "sate", "on"),
+      said("contexts", "use", "hoem"),
+    ]);
+    expect(node).toBe("foedus: there is no node home/lmap. Did you mean home/lamp?");
+    expect(hub).toBe("foedus: there is no node factroy/press-1: no hub named factroy is known here. Did you mean factory?");
+    expect(bare).toBe("foedus: there is no node press-2. Did you mean factory/press-1?");
+    expect(far).toBe("foedus: there is no node home/something-else. List the nodes with `foedus nodes --hub-id home`.");
+    expect(peer).toBe("foedus: there is no peer factroy. Did you mean factory?");
+    expect(off).toBe("foedus: there is no peer nobody-like-it. Known is factory.");
+    expect(capability).toBe('foedus: home/lamp has no capability "sate". Did you mean state?');
+    expect(context).toMatch(/has no context "hoem"\. Did you mean home\?$/);
+    const json = await home.foedus("node", "home/lmap", "--json");
+    expect(JSON.parse(json.err)).toMatchObject({ error: { reason: "NODE_NOT_FOUND", exit_code: 5 } });
+  });
+
+  test("an empty list says what to do about it", async () => {
+    expect((await home.foedus("nodes", "--hub-id", "factroy")).err).toBe(
+      "0 nodes\nfactory is unknown: last confirmed 2 min ago\nno hub named factroy is known here. Did you mean factory?\n",
+    );
+    expect((await home.foedus("nodes", "--type", "lihgt")).err).toContain("nothing matches; `foedus nodes` without options lists all\n");
   });
 
   test("nodes --limit stops early, --quiet gives names, --json one document", async () => {
@@ -406,7 +456,7 @@ describe("exit codes", () => {
   test("5 for what does not exist, with what to do and without a stack", async () => {
     const { code, err } = await home.foedus("node", "home/nothing");
     expect(code).toBe(5);
-    expect(err).toBe("foedus: no node home/nothing. List the nodes and use an existing (hub_id, node_id).\n");
+    expect(err).toBe("foedus: there is no node home/nothing. List the nodes with `foedus nodes --hub-id home`.\n");
     expect((await home.foedus("peers", "mars")).code).toBe(5);
   });
 

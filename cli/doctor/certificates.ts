@@ -179,11 +179,19 @@ function readLooked({ ledger, shown }: CertificateView, path: string, what: stri
   }
 }
 
+/** restoreCa says how a CA certificate that is gone comes back: its key makes it again, and what it signed stays good. */
+function restoreCa({ hub, shown }: CertificateView, file: string): string {
+  const again = `foedus pki init ${hub.config.hub_id} --dir ${shown(dirname(file))}`;
+  return existsSync(join(dirname(file), "ca.key"))
+    ? `Take it from a backup, or make it again from the ca.key beside it: \`${again}\` keeps the certificates that it signed; or correct tls.ca.`
+    : `Take it from a backup, or from a peer that has pinned it; or correct tls.ca. \`${again}\` makes another CA, which every peer has to pin.`;
+}
+
 function lookAtOwnCa(view: CertificateView, file: string): readonly X509Certificate[] {
   const { ledger, hub, shown } = view;
   const subject = shown(file);
   const error = (message: string, fix: string): Finding => ({ severity: "error", check: "certificate", subject, message, fix });
-  const text = readLooked(view, file, "ca", "Correct tls.ca; `foedus pki init` makes a CA.");
+  const text = readLooked(view, file, "ca", restoreCa(view, file));
   if (text === undefined) return [];
   let certificates: X509Certificate[];
   try {

@@ -46,6 +46,7 @@ export class Credentials {
   readonly #clock: Clock;
   readonly #metrics: Registry;
   readonly #log: Logger;
+  readonly #hubId: string;
   readonly #caFile: string;
   #caProblem = "";
   #ca: readonly string[];
@@ -54,10 +55,11 @@ export class Credentials {
 
   private constructor(
     source: CertificateSource,
-    { clock, metrics, log, caFile }: Pick<CredentialsOptions, "clock" | "metrics" | "log" | "caFile">,
+    { hubId, clock, metrics, log, caFile }: Pick<CredentialsOptions, "hubId" | "clock" | "metrics" | "log" | "caFile">,
     ca: CaSet,
   ) {
     this.#source = source;
+    this.#hubId = hubId;
     this.#log = log;
     this.#clock = clock;
     this.#metrics = metrics;
@@ -141,6 +143,7 @@ export class Credentials {
       credentials,
       clock: this.#clock,
       metrics: this.#metrics,
+      namesAddress: target.expected.hubId !== this.#hubId,
       ...(options === undefined ? {} : { flowControlWindowBytes: options.windowBytes }),
     });
     return {

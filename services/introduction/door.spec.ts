@@ -62,7 +62,7 @@ describe("an introduction", () => {
     expect(await door.closed).toBe("used");
     expect(await failureOfCall(knock(lab, invite, PIN))).toMatchObject({
       reason: "PEER_UNREACHABLE",
-      message: expect.stringContaining("has no open invite: it was used, has expired, or is not reached at this address"),
+      message: expect.stringContaining("has no open invite: it was used or withdrawn, has expired, or is not reached at this address"),
     });
     for (const secret of [PIN, ...(["hex", "base64", "base64url"] as const).map((form) => Buffer.from(invite.secret).toString(form))])
       expect(logged()).not.toContain(secret);

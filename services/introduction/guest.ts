@@ -39,7 +39,7 @@ export async function introduce(options: GuestOptions): Promise<Candidate> {
   const { invite, pin, authority, offer, key, clock, entropy, timeoutMs, signal } = options;
   const credentials = createPeerCredentials({ hubId: invite.hubId }, { cert: String(offer.leaf), key, ca: [authority.ca] }, clock);
   const address = `${invite.host.includes(":") ? `[${invite.host}]` : invite.host}:${invite.port}`;
-  const client = createClient(IntroductionService, { address, credentials, clock, defaultTimeoutMs: timeoutMs });
+  const client = createClient(IntroductionService, { address, credentials, clock, defaultTimeoutMs: timeoutMs, namesAddress: true });
   const call = signal === undefined ? {} : { signal };
   try {
     const sessionId = entropy.bytes(16);

@@ -41,11 +41,17 @@ function isDemo(pid: number): boolean {
   }
 }
 
+/** runningDemo is the process of a `make up` that runs here; undefined if none does. */
+export function runningDemo(): number | undefined {
+  if (!existsSync(PID_FILE)) return undefined;
+  const { pid } = JSON.parse(readFileSync(PID_FILE, "utf8")) as { pid: number };
+  return isDemo(pid) ? pid : undefined;
+}
+
 /** stopDemo asks a running `make up` to stop and waits for it; false if none runs. */
 export async function stopDemo(): Promise<boolean> {
-  if (!existsSync(PID_FILE)) return false;
-  const { pid } = JSON.parse(readFileSync(PID_FILE, "utf8")) as { pid: number };
-  if (!isDemo(pid)) {
+  const pid = runningDemo();
+  if (pid === undefined) {
     rmSync(PID_FILE, { force: true });
     return false;
   }

@@ -1,20 +1,20 @@
 import { stripVTControlCharacters } from "node:util";
 import { describe, expect, test } from "vitest";
-import { type Model, render, toSvg } from "./screen.ts";
+import { asSeen, type Model, render, toSvg } from "./screen.ts";
 
 const MODEL: Model = {
   hubs: [
     {
       id: "home",
       address: "127.0.0.1:18800",
-      up: true,
+      health: "up",
       own: 1505,
       seen: [{ hub: "factory", nodes: 1506, freshness: "FRESH", ageMs: 100 }],
       updatesPerSecond: 99.6,
       rssMiB: 120.4,
       cpuPercent: 3,
     },
-    { id: "lab", address: "dials out only", up: false, own: 0, seen: [], updatesPerSecond: 0, rssMiB: 0, cpuPercent: 0 },
+    { id: "lab", address: "dials out only", health: "down", own: 0, seen: [], updatesPerSecond: 0, rssMiB: 0, cpuPercent: 0 },
   ],
   links: [{ from: "home", to: "factory", state: "OPERATIONAL", level: "FULL", share: "full", rttMs: 0.42 }],
   story: Array.from({ length: 20 }, (_, i) => `step ${i}`),
@@ -39,6 +39,28 @@ describe("the live screen", () => {
     ])
       expect(text).toContain(word);
     expect(text).not.toContain("step 10\n");
+  });
+
+  test("a hub that does not answer is starting, or silent, or down, and nothing of it looks fresh or operational meanwhile", () => {
+    const [home] = MODEL.hubs;
+    const at = (silentMs: number, health = home!.health): string => {
+      const { row, links } = asSeen({ ...home!, health }, MODEL.links, silentMs);
+      return render({ ...MODEL, hubs: [row], links, story: [], events: [], commands: [] }, 160, 60, false).join("\n");
+    };
+    expect(at(0)).toMatch(/factory 1506 fresh[\s\S]*OPERATIONAL/);
+    expect(at(1_000)).toContain("fresh");
+    for (const silentMs of [1_500, 3_999, 4_000, 60_000]) expect(at(silentMs)).not.toMatch(/fresh|OPERATIONAL|0\.4 ms/);
+    expect(at(2_000)).toMatch(/● home +127\.0\.0\.1:18800 +no answer\n/);
+    expect(at(5_000)).toMatch(/● home +127\.0\.0\.1:18800 +down\n/);
+    expect(at(60_000, "starting")).toMatch(/● home +127\.0\.0\.1:18800 +starting\n/);
+  });
+
+  test("what a hub has of one that is down shows its age, although it counts as fresh for 30 s", () => {
+    const [home] = MODEL.hubs;
+    const hubs = [{ ...home!, seen: [{ hub: "factory", nodes: 1506, freshness: "FRESH", ageMs: 12_400 }] }];
+    const text = render({ ...MODEL, hubs }, 160, 60, false).join("\n");
+    expect(text).toContain("factory 1506 12 s old");
+    expect(text).not.toContain("fresh");
   });
 
   test("never gets wider or longer than the terminal", () => {

@@ -16,7 +16,8 @@ export interface LinkRow {
 export interface HubRow {
   readonly id: string;
   readonly address: string;
-  readonly up: boolean;
+  /** "starting" until it answered once; "silent" when it does not, and what is shown is of a moment ago; then "down". */
+  readonly health: "starting" | "up" | "silent" | "down";
   readonly own: number;
   /** Nodes that it sees of others, by hub, with freshness. */
   readonly seen: readonly { readonly hub: string; readonly nodes: number; readonly freshness: string; readonly ageMs: number }[];
@@ -36,6 +37,23 @@ export interface Model {
   readonly hints: readonly string[];
 }
 
+/** Without an answer for so long, what a hub said is no longer shown as it is now, ms; and then no longer at all. */
+const SILENT_MS = 1_500;
+const DOWN_MS = 4_000;
+/** What a hub has of another one is confirmed several times a second; an age above this is worth a word, ms. */
+const AGE_SHOWN_MS = 2_000;
+
+/** asSeen is what may be said of a hub whose last answer is so old: nothing stale looks fresh, and one late answer is not a crash. */
+export function asSeen(
+  row: HubRow,
+  links: readonly LinkRow[],
+  silentMs: number,
+): { readonly row: HubRow; readonly links: readonly LinkRow[] } {
+  if (row.health === "starting" || silentMs < SILENT_MS) return { row, links };
+  if (silentMs >= DOWN_MS) return { row: { ...row, health: "down" }, links: [] };
+  return { row: { ...row, health: "silent" }, links: links.map((link) => ({ ...link, state: "NO ANSWER", rttMs: 0 })) };
+}
+
 type Style = Parameters<typeof styleText>[0];
 
 const STATES: Readonly<Record<string, Style>> = {
@@ -46,6 +64,9 @@ const STATES: Readonly<Record<string, Style>> = {
   DISCOVERING: "yellow",
 };
 const FRESH: Readonly<Record<string, Style>> = { FRESH: "green", STALE: "yellow", UNKNOWN: "red" };
+
+const HEALTH: Readonly<Record<HubRow["health"], Style>> = { starting: "yellow", up: "green", silent: "yellow", down: "red" };
+const HEALTH_WORDS: Readonly<Record<HubRow["health"], string>> = { starting: "starting", up: "", silent: "no answer", down: "down" };
 
 const ESC = "\u001b";
 /** A colour or weight; the capture keeps it in `split`. */
@@ -94,10 +115,15 @@ function hubLines(model: Model, style: Styler): string[] {
   const head = `  ${pad("hub", 10)}${pad("address", 18)}${pad("own nodes", 12)}${pad("sees of others", 42)}${pad("updates/s", 11)}${pad("memory", 10)}cpu`;
   const rows = model.hubs.map((hub) => {
     const seen = hub.seen
-      .map((other) => `${other.hub} ${other.nodes} ${style(FRESH[other.freshness] ?? "white", other.freshness.toLowerCase())}`)
+      .map(({ hub: other, nodes, freshness, ageMs }) => {
+        const old = ageMs >= AGE_SHOWN_MS;
+        const word = old ? `${Math.round(ageMs / 1_000)} s old` : freshness.toLowerCase();
+        return `${other} ${nodes} ${style(old && freshness === "FRESH" ? "yellow" : (FRESH[freshness] ?? "white"), word)}`;
+      })
       .join(", ");
-    const name = `${style(hub.up ? "green" : "red", "●")} ${pad(style("bold", hub.id), 10)}${pad(hub.address, 18)}`;
-    if (!hub.up) return `${name}${style("red", "down")}`;
+    const color = HEALTH[hub.health];
+    const name = `${style(color, "●")} ${pad(style("bold", hub.id), 10)}${pad(hub.address, 18)}`;
+    if (hub.health !== "up") return `${name}${style(color, HEALTH_WORDS[hub.health])}`;
     const numbers = `${pad(String(Math.round(hub.updatesPerSecond)), 11)}${pad(`${hub.rssMiB.toFixed(0)} MiB`, 10)}${hub.cpuPercent.toFixed(0)} %`;
     return `${name}${pad(String(hub.own), 12)}${pad(seen === "" ? "nothing" : seen, 42)}${numbers}`;
   });

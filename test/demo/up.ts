@@ -1,6 +1,6 @@
 // `make up`: three hubs as processes of their own, federated, with real nodes; a tour; then a live screen.
 // `make tour`: the same, but it ends after the tour, with 0 if every step held and 1 if not.
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
@@ -11,8 +11,8 @@ import { type Clients, Federation, type HubProcess, ROOT } from "../support/fede
 import { agentNodes } from "./agents.ts";
 import { demoLamp, Gateway, type RanCommand } from "./gateways.ts";
 import { dealByVendor, loadInventory } from "./inventory.ts";
-import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, stopDemo, takenPorts } from "./running.ts";
-import { type HubRow, type LinkRow, type Model, render, toSvg } from "./screen.ts";
+import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, runningDemo, takenPorts } from "./running.ts";
+import { asSeen, type HubRow, type LinkRow, type Model, render, toSvg } from "./screen.ts";
 import { tour } from "./tour.ts";
 
 const HUBS = ["home", "factory", "lab"] as const;
@@ -23,14 +23,18 @@ const SCREENSHOT_ROWS = 56;
 /** Before the picture for the README is taken: the next pings show round trips of a system at rest. */
 const SETTLE_MS = 18_000;
 
+const GRPCURL = ".tools/bin/grpcurl";
 const HINTS = [
   'alias foedus="$PWD/node_modules/.bin/node $PWD/cli/main.ts"',
-  "foedus status --hub home          foedus peers --hub lab           foedus events --hub factory",
+  "foedus status --hub home          foedus peers --hub lab           foedus doctor --hub factory",
   "foedus send factory/demo-lamp state ON --hub home",
   "foedus watch factory/demo-lamp --hub lab",
-  `cd ${relative(ROOT, join(DEMO_PKI, "home"))}`,
-  `grpcurl -cacert ca.pem -cert operator-admin.pem -key operator-admin.key localhost:${DEMO_PORT} list`,
-  `${relative(join(DEMO_PKI, "home"), join(ROOT, "node_modules/.bin/buf"))} curl --protocol grpc --cacert ca.pem --cert operator-admin.pem --key operator-admin.key https://localhost:${DEMO_PORT}/foedus.hub.v1alpha1.HubService/GetStatus`,
+  `pki=${relative(ROOT, join(DEMO_PKI, "home"))}`,
+  `node_modules/.bin/buf curl --protocol grpc --cacert $pki/ca.pem --cert $pki/operator-admin.pem --key $pki/operator-admin.key https://localhost:${DEMO_PORT}/foedus.hub.v1alpha1.HubService/GetStatus`,
+  // Only where `make tools` has built it.
+  ...(existsSync(join(ROOT, GRPCURL))
+    ? [`${GRPCURL} -cacert $pki/ca.pem -cert $pki/operator-admin.pem -key $pki/operator-admin.key localhost:${DEMO_PORT} list`]
+    : []),
   `curl http://127.0.0.1:${DEMO_PORT + 10}/metrics       home; factory ${DEMO_PORT + 30}, lab ${DEMO_PORT + 50}`,
 ];
 
@@ -42,10 +46,16 @@ const story: string[] = [];
 const commands: (RanCommand & { readonly at: number })[] = [];
 const events: { at: number; hub: string; severity: string; text: string }[] = [];
 
+/** The live screen is drawn from when the hubs are up; what is said before is printed, and is on it too. */
+let drawn = false;
+
 function say(line: string): void {
   story.push(line);
-  if (!live) process.stdout.write(`${((systemClock.mono() - startedAt) / 1_000).toFixed(1).padStart(6)} s  ${line}\n`);
+  if (!drawn) process.stdout.write(`${((systemClock.mono() - startedAt) / 1_000).toFixed(1).padStart(6)} s  ${line}\n`);
 }
+
+/** A hub of this run was started, so that its log is of now. */
+let begun = false;
 
 /** startHubs issues the PKI into certs/dev, starts the hubs and writes the contexts for the command line. */
 async function startHubs(stopped: Promise<void>): Promise<Federation> {
@@ -57,6 +67,9 @@ async function startHubs(stopped: Promise<void>): Promise<Federation> {
     );
   rmSync(RUN_DIR, { recursive: true, force: true });
   mkdirSync(RUN_DIR, { recursive: true });
+  writeFileSync(PID_FILE, `${JSON.stringify({ pid: process.pid })}\n`);
+  begun = true;
+  say(`starting three hubs: ${HUBS.join(", ")}; the first start issues their certificates`);
   const federation = await Federation.prepare({
     dir: RUN_DIR,
     pkiDir: DEMO_PKI,
@@ -70,11 +83,10 @@ async function startHubs(stopped: Promise<void>): Promise<Federation> {
   const contexts = Object.fromEntries(
     [...federation.hubs.values()].map((hub) => [
       hub.id,
-      { hub_id: hub.id, address: hub.address("discovery"), ...hub.pki("operator-admin") },
+      { hub_id: hub.id, address: hub.address("discovery"), ...hub.pki("operator-admin"), config: join(hub.dir, "hub.json") },
     ]),
   );
   writeFileSync(join(DEMO_DIR, "contexts.json"), `${JSON.stringify({ current: "home", contexts }, undefined, 2)}\n`);
-  writeFileSync(PID_FILE, `${JSON.stringify({ pid: process.pid })}\n`);
   const started = systemClock.mono();
   try {
     const up = Promise.all([...federation.hubs.values()].map((hub) => hub.start())).then(() => federation.operational());
@@ -124,13 +136,20 @@ class Watcher {
   #entries = 0;
   #at = 0;
   #cpu = 0;
-  row: HubRow;
-  links: LinkRow[] = [];
+  #row: HubRow;
+  #links: LinkRow[] = [];
+  #answeredAt = systemClock.mono();
 
   constructor(hub: HubProcess) {
     this.hub = hub;
     this.#clients = hub.clients();
-    this.row = this.#down();
+    const address = hub.spec.reachable === false ? "dials out only" : hub.address("discovery");
+    this.#row = { id: hub.id, address, health: "starting", own: 0, seen: [], updatesPerSecond: 0, rssMiB: 0, cpuPercent: 0 };
+  }
+
+  /** shown is what the screen may say of the hub now. */
+  shown(): { readonly row: HubRow; readonly links: readonly LinkRow[] } {
+    return asSeen(this.#row, this.#links, systemClock.mono() - this.#answeredAt);
   }
 
   async look(): Promise<void> {
@@ -145,10 +164,9 @@ class Watcher {
       const cpu = metric(metrics, "process_cpu_seconds_total");
       const seconds = (now - this.#at) / 1_000;
       const fresh = this.#at > 0 && entries >= this.#entries && cpu >= this.#cpu;
-      this.row = {
-        id: this.hub.id,
-        address: this.hub.spec.reachable === false ? "dials out only" : this.hub.address("discovery"),
-        up: true,
+      this.#row = {
+        ...this.#row,
+        health: "up",
         own: feeds.find((feed) => feed.own && feed.head?.share === "full")?.nodes ?? 0,
         seen: feeds.flatMap((feed) =>
           feed.own
@@ -159,7 +177,7 @@ class Watcher {
         rssMiB: metric(metrics, "process_resident_memory_bytes") / 1_048_576,
         cpuPercent: fresh ? ((cpu - this.#cpu) / seconds) * 100 : 0,
       };
-      this.links = peers.map((peer) => ({
+      this.#links = peers.map((peer) => ({
         from: this.hub.id,
         to: peer.hubId,
         state: nameOf(LinkState, peer.state),
@@ -167,10 +185,8 @@ class Watcher {
         share: peer.share,
         rttMs: Math.max(...peer.sessions.map((session) => session.rttMs), 0),
       }));
-      [this.#entries, this.#at, this.#cpu] = [entries, now, cpu];
+      [this.#entries, this.#at, this.#cpu, this.#answeredAt] = [entries, now, cpu, now];
     } catch {
-      this.row = this.#down();
-      this.links = [];
       this.#at = 0;
     }
   }
@@ -193,11 +209,6 @@ class Watcher {
       await new Promise<void>((resolve) => systemClock.setTimer(REFRESH_MS, resolve));
     }
   }
-
-  #down(): HubRow {
-    const address = this.hub.spec.reachable === false ? "dials out only" : this.hub.address("discovery");
-    return { id: this.hub.id, address, up: false, own: 0, seen: [], updatesPerSecond: 0, rssMiB: 0, cpuPercent: 0 };
-  }
 }
 
 function nameOf(values: Readonly<Record<string, number | string>>, value: number): string {
@@ -215,9 +226,10 @@ function ageOf(ms: number): string {
 
 function model(watchers: readonly Watcher[]): Model {
   const now = systemClock.wall();
+  const shown = watchers.map((watcher) => watcher.shown());
   return {
-    hubs: watchers.map((watcher) => watcher.row),
-    links: watchers.flatMap((watcher) => watcher.links),
+    hubs: shown.map(({ row }) => row),
+    links: shown.flatMap(({ links }) => links),
     story,
     commands: commands.map(({ at, caller, what, refused }) => ({ age: ageOf(now - at), caller, what, refused })),
     events: events
@@ -228,7 +240,9 @@ function model(watchers: readonly Watcher[]): Model {
 }
 
 async function main(): Promise<number> {
-  if (existsSync(PID_FILE) && (await stopDemo())) say("stopped the hubs of an earlier `make up`");
+  const other = runningDemo();
+  if (other !== undefined)
+    throw new Error(`it runs here already, as process ${other}: use it from another terminal, or stop it with \`make down\` first`);
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve(), { once: true }));
   for (const signal of ["SIGINT", "SIGTERM"] as const)
@@ -263,6 +277,7 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
       await new Promise<void>((resolve) => systemClock.setTimer(REFRESH_MS, resolve));
     }
   };
+  drawn = live;
   if (live) process.stdout.write("\u001b[2J");
   const drawing = loop();
   let code = 0;
@@ -298,8 +313,7 @@ main().then(
   async (error: unknown) => {
     if (error instanceof Interrupted) process.exit(only ? 1 : 0);
     process.stderr.write(`make up failed: ${error instanceof Error ? error.message : String(error)}\n`);
-    const log = join(RUN_DIR, "home/log/hub.log");
-    if (existsSync(log)) process.stderr.write(`the log of home ends:\n${readFileSync(log, "utf8").slice(-1_000)}\n`);
+    if (begun) process.stderr.write(`the logs of this run are in ${relative(process.cwd(), RUN_DIR)}/*/log\n`);
     process.exit(1);
   },
 );

@@ -194,7 +194,7 @@ describe("what goes wrong", () => {
 
     const second = await invite("a");
     second.process.child.kill("SIGINT");
-    expect(await second.process.done).toMatchObject({ code: 1, err: expect.stringContaining("the invite was withdrawn") });
+    expect(await second.process.done).toMatchObject({ code: 1, err: expect.stringContaining("the invite is withdrawn") });
     expect([entries("a"), entries("b")]).toEqual([[], []]);
   }, 240_000);
 

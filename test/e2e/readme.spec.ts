@@ -1,6 +1,6 @@
 // Every command of the README is run here, as it stands there, against `make up` without a terminal.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -87,7 +87,7 @@ describe("the README", () => {
     const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
     // test/chart/cluster.spec.ts runs those of the last one, against an API server.
     expect(with_).toEqual([TWO.title, FIVE.title, OWN.title, WATCH.title, "Deploy"]);
-    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 9, 18, 5]);
+    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 10, 18, 5]);
   });
 
   test("names only files that exist", () => {
@@ -147,7 +147,20 @@ describe("`make up` without a terminal", () => {
     ])
       expect(up.text).toContain(words);
     expect(up.text).toContain("foedus send factory/demo-lamp state ON --hub home");
-    expect(up.text).toContain(`localhost:${port} list`);
+    // What is printed is there: `make tools` may not have been run.
+    expect(up.text.includes(`localhost:${port} list`)).toBe(existsSync(join(ROOT, ".tools/bin/grpcurl")));
+    for (const [, program = ""] of up.text.matchAll(/^ +(\S*\/\S+) .*-cert/gm)) expect(existsSync(join(ROOT, program)), program).toBe(true);
+  });
+
+  test("a second one says that the first runs, and leaves it alone; taken ports are told without a log of some other time", () => {
+    const second = spawnSync(process.execPath, ["test/demo/up.ts"], { cwd: ROOT, env, encoding: "utf8", timeout: 30_000 });
+    expect(second).toMatchObject({ status: 1, stdout: "" });
+    expect(second.stderr).toMatch(/^make up failed: it runs here already, as process \d+: .* `make down` first\n$/);
+    expect(up.child.exitCode).toBeNull();
+    const elsewhere = { ...env, FOEDUS_DEMO_DIR: join(dir, "other") };
+    const taken = spawnSync(process.execPath, ["test/demo/up.ts"], { cwd: ROOT, env: elsewhere, encoding: "utf8", timeout: 30_000 });
+    expect(taken).toMatchObject({ status: 1, stdout: "" });
+    expect(taken.stderr).toMatch(/^make up failed: ports [\d, ]+ on this machine are in use; .*\n$/);
   });
 
   const shown: Readonly<Record<string, RegExp>> = {
@@ -156,6 +169,7 @@ describe("`make up` without a terminal", () => {
     "foedus node factory/demo-lamp --hub home": /brightness/,
     "foedus send factory/demo-lamp state ON --hub home": /DONE/i,
     "foedus events --hub factory": /link to home/,
+    "foedus doctor --hub home": /^home \(\S+\/home\/hub\.json\): 0 errors/m,
   };
   const plain = FIVE.commands.filter((line) => line.startsWith("foedus ") && !line.startsWith("foedus watch"));
 
@@ -278,7 +292,7 @@ describe("a hub of one's own", () => {
       expect(waiting.text).toContain("partner is a peer now (federation.json); the link is operational");
       const { stdout } = spawnSync("bash", aliased(doctor), { cwd: partner, env, encoding: "utf8", timeout: 60_000 });
       // README: limited shows nothing until it gets rules.
-      expect(stdout).toMatch(/^warning +share limited: it has no rules[\s\S]*^partner: 0 errors, 1 warning;/m);
+      expect(stdout).toMatch(/^warning +share limited: it has no rules[\s\S]*^partner \(hub\.json\): 0 errors, 1 warning;/m);
       // README: the same without an invite, and the ceiling.
       copyFileSync(join(partner, "pki/ca.pem"), join(own, "partner-ca.pem"));
       const [, add = ""] = /`(foedus peer add [^`]+)`/.exec(README) ?? [];

@@ -19,6 +19,11 @@ export interface ClientOptions {
   /** From `createPeerCredentials`; other channel credentials are for tests. */
   readonly credentials: grpc.ChannelCredentials;
   readonly clock: Clock;
+  /**
+   * Whether failed connections say where: for whoever chose the address. Not between the processes of one hub, whose callers may be peers,
+   * and learn nothing of how it is built.
+   */
+  readonly namesAddress?: boolean;
   /** Where calls are counted (`grpc_client_*`); without it they are not. */
   readonly metrics?: Registry;
   /** Deadline of unary calls that state none. Default 10 s. */
@@ -75,12 +80,12 @@ class RemoteChannel {
     if (error instanceof FoedusError) return error;
     if (!isServiceError(error))
       return new FoedusError({ reason: "INTERNAL", message: "the call failed in this process" }, { cause: error });
-    const { credentials } = this.#options;
+    const { credentials, address, namesAddress } = this.#options;
     const refused =
       error.code === grpc.status.UNAVAILABLE && credentials instanceof PeerChannelCredentials ? credentials.lastFailure : undefined;
     // What was refused once must not explain a server that is simply down later.
     return refused === undefined || !error.details.includes(refused.message)
-      ? serviceErrorToFoedus(error)
+      ? serviceErrorToFoedus(error, namesAddress === true ? address : undefined)
       : new FoedusError(refused, { cause: error });
   };
 

@@ -61,7 +61,12 @@ describe("statuses of others", () => {
       "PEER_UNREACHABLE",
       "nothing listens at the address",
     ],
-    [grpc.status.UNAVAILABLE, "Name resolution failed for target dns:x", "PEER_UNREACHABLE", "the host name does not resolve"],
+    [
+      grpc.status.UNAVAILABLE,
+      "Name resolution failed for target dns:x",
+      "PEER_UNREACHABLE",
+      "the host name of the address does not resolve",
+    ],
     [grpc.status.UNAVAILABLE, "Connection dropped", "PEER_UNREACHABLE", "no connection to the server"],
     [
       grpc.status.UNAVAILABLE,

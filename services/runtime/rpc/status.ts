@@ -195,21 +195,23 @@ const TLS_TEXTS: readonly (readonly [RegExp, Reason, string])[] = [
   ],
 ];
 
-/** unavailable explains why there is no connection. */
-function unavailable(details: string): Failure {
-  for (const [pattern, reason, text] of TLS_TEXTS) if (pattern.test(details)) return { reason, message: text };
+/** unavailable explains why there is no connection, and where if the caller may know. */
+function unavailable(details: string, address: string | undefined): Failure {
+  const where = address ?? "the address";
+  for (const [pattern, reason, text] of TLS_TEXTS)
+    if (pattern.test(details)) return { reason, message: address === undefined ? text : `at ${address}: ${text}` };
   const message = /ECONNREFUSED/.test(details)
-    ? "nothing listens at the address"
+    ? `nothing listens at ${where}`
     : /ENOTFOUND|EAI_AGAIN|Name resolution/i.test(details)
-      ? "the host name does not resolve"
-      : "no connection to the server";
+      ? `the host name of ${where} does not resolve`
+      : `no connection to ${address ?? "the server"}`;
   return { reason: "PEER_UNREACHABLE", message };
 }
 
 /** foreignFailure interprets a status that carries no details of ours. */
-function foreignFailure(error: grpc.ServiceError): Failure {
+function foreignFailure(error: grpc.ServiceError, address: string | undefined): Failure {
   const facts = { grpc_code: grpc.status[error.code] ?? String(error.code) };
-  if (error.code === grpc.status.UNAVAILABLE) return { ...unavailable(error.details), facts };
+  if (error.code === grpc.status.UNAVAILABLE) return { ...unavailable(error.details, address), facts };
   if (error.code === grpc.status.RESOURCE_EXHAUSTED && /larger than/.test(error.details))
     return { reason: "MESSAGE_TOO_LARGE", message: error.details.toLowerCase(), facts };
   const reason = REASON_OF_CODE[error.code] ?? "INTERNAL";
@@ -243,9 +245,12 @@ function readDetails(error: grpc.ServiceError): RequestFailure | undefined {
   };
 }
 
-/** serviceErrorToFoedus is how a failed call reaches the caller: always a FoedusError, the gRPC error as its cause. */
-export function serviceErrorToFoedus(error: grpc.ServiceError): FoedusError {
-  return new FoedusError(readDetails(error) ?? foreignFailure(error), { cause: error });
+/**
+ * serviceErrorToFoedus is how a failed call reaches the caller: always a FoedusError, the gRPC error as its cause. With `address` a failed
+ * connection says where.
+ */
+export function serviceErrorToFoedus(error: grpc.ServiceError, address?: string): FoedusError {
+  return new FoedusError(readDetails(error) ?? foreignFailure(error, address), { cause: error });
 }
 
 /** serviceErrorOf gives a PlainStatus the shape that it has after a way over the network. */

@@ -98,7 +98,7 @@ function authorityIn(chain: readonly X509Certificate[], caDigest: Uint8Array): D
 }
 
 function whyOf(error: NodeJS.ErrnoException): string {
-  if (error.code === "ECONNREFUSED") return "has no open invite: it was used, has expired, or is not reached at this address";
+  if (error.code === "ECONNREFUSED") return "has no open invite: it was used or withdrawn, has expired, or is not reached at this address";
   if (error.code === "ENOTFOUND" || error.code === "EAI_AGAIN") return "has a host name that is not known here";
   if (/^(EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)$/.test(error.code ?? "")) return "cannot be reached from here";
   return `cannot be talked to (${error.code ?? error.message})`;
