@@ -15,6 +15,7 @@ import {
 } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { ErrorReasonSchema } from "#gen/foedus/common/v1/error_pb.ts";
 import { type Value, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
+import { messageOf } from "#kernel/bytes.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { formatParent, parseTrace, type TraceContext } from "#kernel/trace-context.ts";
@@ -342,7 +343,7 @@ const IN_PIECES: Failure = { reason: "INVALID_FIELD", message: "the frame comes 
  */
 function sessionDecoder(typeName: string): (bytes: Uint8Array) => Message | undefined {
   return (bytes) => {
-    const frame = last(new Reader(bytes), isFrame);
+    const frame = last(new Reader(messageOf(bytes)), isFrame);
     const found = frame === undefined ? undefined : last(frame.body, isMember);
     if (found === undefined || found.tag === CONTROL) return undefined;
     const inner =

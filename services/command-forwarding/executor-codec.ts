@@ -1,5 +1,6 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { AttachExecutorResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { messageOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
@@ -38,7 +39,7 @@ function writeTask(task: Task, mono: number): void {
 
 /** decodeReports reads the results in an AttachExecutorRequest; undefined if it is another frame. */
 export function decodeReports(bytes: Uint8Array): TaskReport[] | undefined {
-  const reader = new Reader(bytes);
+  const reader = new Reader(messageOf(bytes));
   if (reader.done || reader.tag() !== 0x12) return undefined;
   const frame = reader.sub();
   if (!reader.done) return undefined;

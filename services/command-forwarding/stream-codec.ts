@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ExecuteStreamRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
+import { messageOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
@@ -65,7 +66,7 @@ function readOpen(bytes: Uint8Array): StreamOpen {
 
 /** decodeStreamRequest reads an ExecuteStreamRequest. */
 export function decodeStreamRequest(bytes: Uint8Array): StreamRequest {
-  const reader = new Reader(bytes);
+  const reader = new Reader(messageOf(bytes));
   const commands: Command[] = [];
   const cancels: number[] = [];
   let open: StreamOpen | undefined;

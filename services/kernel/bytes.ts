@@ -6,6 +6,18 @@ export function copyOf(bytes: Uint8Array, from = 0, to = bytes.length): Uint8Arr
   return new Uint8Array(bytes.subarray(from, to));
 }
 
+/** What a message may pin beside itself without a copy. */
+const PINNED_BYTES = 16 * 1024;
+
+/**
+ * messageOf gives a message, parts of which are kept for a moment, memory of its own if it came in a much larger buffer, as the network
+ * reads into pieces of 64 KiB: one copy of a message with many parts, instead of one of each part.
+ */
+export function messageOf(bytes: Uint8Array): Uint8Array {
+  const whole = bytes.buffer.byteLength;
+  return whole > PINNED_BYTES && whole > 2 * bytes.length ? copyOf(bytes) : bytes;
+}
+
 const encoder = new TextEncoder();
 
 /** clipText is as much of a text, from its start, as fits into so many bytes of UTF-8; no character is cut. */

@@ -7,6 +7,7 @@ import { create, createFileRegistry, fromBinary, getOption } from "@bufbuild/pro
 import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { access, Principal as Kind, TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
+import { ListEventsRequestSchema, ListLinkCountersRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
@@ -202,6 +203,13 @@ describe.skipIf(grpcurl.reason !== undefined)("grpcurl", () => {
     await writePki(home.pkiDir, "home", { now: new Date(systemClock.wall()), leaves: [{ profile: "node", name: "lamp-9" }] });
     await Promise.all([home.start(), federation.hub("factory").start()]);
     await federation.operational();
+    const { telemetry } = home.clients();
+    // Services report what happens on links to telemetry in their own time.
+    await until("what happened on the link", async () => {
+      const { links } = await telemetry.listLinkCounters(create(ListLinkCountersRequestSchema));
+      const { events } = await telemetry.listEvents(create(ListEventsRequestSchema));
+      return events.length > 0 && links.some((link) => link.peer === "factory");
+    });
     protoset = join(federation.dir, "foedus.binpb");
     const built = await run("buf", ["build", "--as-file-descriptor-set", "-o", protoset], { cwd: ROOT });
     expect(built).toMatchObject({ code: 0, stderr: "" });
@@ -286,11 +294,13 @@ describe.skipIf(grpcurl.reason !== undefined)("grpcurl", () => {
   }
 
   test("every RPC answers a caller whom its rule names, by reflection", async () => {
-    expect(await callAll({})).toEqual([]);
+    const problems = await callAll({});
+    expect(problems, problems.join("\n")).toEqual([]);
   }, 180_000);
 
   test("every RPC answers from the descriptor set alone", async () => {
-    expect(await callAll({ protoset })).toEqual([]);
+    const problems = await callAll({ protoset });
+    expect(problems, problems.join("\n")).toEqual([]);
   }, 180_000);
 
   test("every RPC of ours refuses a caller whom its rule does not name, and says why", async () => {
@@ -302,7 +312,7 @@ describe.skipIf(grpcurl.reason !== undefined)("grpcurl", () => {
       if (answer.code !== PERMISSION_DENIED || detail(answer, "ErrorInfo")?.["reason"] !== "ACCESS_DENIED")
         problems.push(`${method.path} as ${stranger}: ${JSON.stringify(answer)}`);
     }
-    expect(problems).toEqual([]);
+    expect(problems, problems.join("\n")).toEqual([]);
   }, 180_000);
 
   test("what needs an operator with the role admin refuses a viewer", async () => {

@@ -10,7 +10,7 @@ import { decodeAnswer, encodeMessage, isRequestStream, Malformed, methodPath } f
 import { ClientCall, type RpcStats, rpcStats } from "./rpc-metrics.ts";
 import { isServiceError, serviceErrorToFoedus } from "./status.ts";
 import { ByteOutbound, Inbound } from "./streams.ts";
-import { NARROW_WINDOW_BYTES } from "./windows.ts";
+import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
 
 /** ClientOptions are what a client is made of. */
 export interface ClientOptions {
@@ -30,7 +30,10 @@ export interface ClientOptions {
   readonly defaultTimeoutMs?: number;
   /** Largest message received, in bytes. Default 1 MiB + 64 KiB. */
   readonly maxMessageBytes?: number;
-  /** Receive window of the connection and of each stream, in bytes; see `windows.ts`. Default: the narrow one. */
+  /**
+   * Receive window of every connection and stream, in bytes; see `windows.ts`. Default: the narrow one, and the wide one for the streams
+   * that a hub alone sends on.
+   */
   readonly flowControlWindowBytes?: number;
   /** Further grpc-js channel options; they win. */
   readonly channelOptions?: Readonly<Record<string, string | number>>;
@@ -41,10 +44,10 @@ const DEFAULT_MAX_MESSAGE_BYTES = 1024 * 1024 + 64 * 1024;
 /** Largest part of a call that grpc-js keeps for a transparent retry; what it keeps it calls written, so it must be small. */
 const RETRY_BUFFER_BYTES = 64 * 1024;
 
-function channelOptions(options: ClientOptions): grpc.ClientOptions {
+function channelOptions(options: ClientOptions, windowBytes: number): grpc.ClientOptions {
   return {
     "grpc.max_receive_message_length": options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
-    "grpc-node.flow_control_window": options.flowControlWindowBytes ?? NARROW_WINDOW_BYTES,
+    "grpc-node.flow_control_window": options.flowControlWindowBytes ?? windowBytes,
     "grpc.enable_retries": 0,
     "grpc.per_rpc_retry_buffer_size": RETRY_BUFFER_BYTES,
     // One socket per client: bulk and control do not share one.
@@ -59,20 +62,38 @@ function channelOptions(options: ClientOptions): grpc.ClientOptions {
   };
 }
 
-/** RemoteChannel makes calls over one grpc-js channel and turns every failure into a FoedusError. */
+/**
+ * RemoteChannel makes calls and turns every failure into a FoedusError. Streams that the server alone sends on have a connection of their
+ * own, which is opened with the first one: its other direction carries little, so that its window may be wide (W2).
+ */
 class RemoteChannel {
   readonly #client: grpc.Client;
+  #watching: grpc.Client | undefined;
+  #closed = false;
   readonly #options: ClientOptions;
   readonly #stats: RpcStats | undefined;
 
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#stats = options.metrics === undefined ? undefined : rpcStats(options.metrics, "client");
-    this.#client = new grpc.Client(options.address, options.credentials, channelOptions(options));
+    this.#client = this.#dial(NARROW_WINDOW_BYTES);
+  }
+
+  #dial(windowBytes: number): grpc.Client {
+    return new grpc.Client(this.#options.address, this.#options.credentials, channelOptions(this.#options, windowBytes));
   }
 
   close(): void {
+    this.#closed = true;
     this.#client.close();
+    this.#watching?.close();
+  }
+
+  /** #forStreams is the channel of server streams. */
+  #forStreams(): grpc.Client {
+    if (this.#closed) return this.#client;
+    this.#watching ??= this.#dial(WIDE_WINDOW_BYTES);
+    return this.#watching;
   }
 
   /** error explains a failed call; a server that this client refused is named by the credentials, which know why. */
@@ -135,7 +156,7 @@ class RemoteChannel {
 
   #responses(method: DescMethod, request: Message | RawMessage, options: CallOptions): AsyncIterator<Message> {
     const measured = this.#measure(method);
-    const stream = this.#client.makeServerStreamRequest(
+    const stream = this.#forStreams().makeServerStreamRequest(
       methodPath(method),
       encoderOf(method, measured),
       decoderOf(method, measured),

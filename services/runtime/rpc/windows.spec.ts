@@ -1,8 +1,13 @@
-import { type ClientHttp2Session, connect } from "node:http2";
+import { type ClientHttp2Session, connect, createSecureServer } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { create } from "@bufbuild/protobuf";
 import { afterEach, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
+import { createPeerCredentials } from "#runtime/tls/credentials.ts";
+import { CountRequestSchema, EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { echoBinding, type Fixture, type Seen, serve, testTokens, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
+import { createClient } from "./client.ts";
 import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
 
 const closing: (() => unknown)[] = [];
@@ -49,6 +54,44 @@ test("F-0 what another hub may have under way on a connection is narrow, until t
   expect(window()).toBe(NARROW_WINDOW_BYTES);
   seen.contexts[0]?.widen?.();
   await until(() => window() === WIDE_WINDOW_BYTES);
+});
+
+test("F-0 a client takes what the server alone sends in a wide window, on a connection of its own, and all else in a narrow one", async () => {
+  const own = await testHub("alpha");
+  const { certificatePem: cert, keyPem: key } = own.service();
+  const server = createSecureServer({ cert, key, ca: own.caPem, requestCert: true });
+  const windows: Record<string, number>[] = [];
+  server.on("session", (session) => {
+    const seen: Record<string, number> = {};
+    windows.push(seen);
+    session
+      .on("error", () => undefined)
+      .on("stream", (stream, headers) => {
+        seen[String(headers[":path"])] = session.remoteSettings?.initialWindowSize ?? 0;
+        stream.respond({ ":status": 200, "content-type": "application/grpc", "grpc-status": "12" }, { endStream: true });
+      });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closing.push(() => server.close());
+  const caller = own.gateway("zigbee");
+  const credentials = createPeerCredentials(
+    { hubId: "alpha", name: "hub" },
+    { cert: caller.certificatePem, key: caller.keyPem, ca: [own.caPem] },
+    systemClock,
+  );
+  const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const client = createClient(EchoService, { address, credentials, clock: systemClock });
+  closing.push(() => client.close());
+  const count = (): Promise<unknown> => client.count(create(CountRequestSchema))[Symbol.asyncIterator]().next();
+  await expect(client.echo(create(EchoRequestSchema))).rejects.toThrow("the call failed");
+  await expect(count()).rejects.toThrow("the call failed");
+  await expect(count()).rejects.toThrow("the call failed");
+  await expect(client.session().opened).rejects.toThrow("the call failed");
+  const path = "/foedus.test.v1.EchoService";
+  expect(windows).toEqual([
+    { [`${path}/Echo`]: NARROW_WINDOW_BYTES, [`${path}/Session`]: NARROW_WINDOW_BYTES },
+    { [`${path}/Count`]: WIDE_WINDOW_BYTES },
+  ]);
 });
 
 test("what callers of this hub send comes in a wide window at once", async () => {
