@@ -11,6 +11,7 @@ import { authorise, requireMethodRule } from "./access.ts";
 import type { CallContext, Caller, Outbound, RawMessage } from "./call.ts";
 import { FramePace } from "./frame-pace.ts";
 import type { LinkStatus, MetRun, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
+import { SecondStreams } from "./second-streams.ts";
 import { type Envelope, type Frame, type SessionCodec, sessionCodec } from "./session-codec.ts";
 import { ageOf, NO_COUNTS, SessionMetrics, sumOf } from "./session-metrics.ts";
 import {
@@ -46,6 +47,8 @@ interface Link<F extends Frame> {
   run: MetRun | undefined;
   /** A renewed token was refused on it, and that was said. */
   refused: boolean;
+  /** It did not come up for want of its second stream. */
+  halved: boolean;
 }
 
 interface Known {
@@ -60,6 +63,7 @@ interface Known {
   readonly pace: FramePace;
   /** Certificate of ours that the newest token is bound to. */
   leaf: string | undefined;
+  readonly seconds: SecondStreams;
 }
 
 const WITHDRAWN: Failure = { reason: "UNKNOWN_IDENTITY", message: "credentials were withdrawn; connect again with valid ones" };
@@ -178,6 +182,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
         rttMs: status?.rttMs ?? -1,
         attempts: status?.attempts ?? 0,
         limited: this.#known.get(hubId)?.pace.limited ?? 0,
+        streams: this.#currentStream(hubId)?.streams ?? 0,
         lastFrameAgeMs: ageOf(this.#o.clock.mono(), this.#known.get(hubId)?.lastFrameAt ?? Number.NEGATIVE_INFINITY),
       };
     });
@@ -191,6 +196,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       unsample,
       pace: new FramePace(this.#o.clock, (type) => this.#limited(hubId, type)),
       leaf: view.token === undefined ? undefined : boundTo(view.token.jwt),
+      seconds: new SecondStreams(),
     };
   }
 
@@ -209,6 +215,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       boundTo: undefined,
       run: undefined,
       refused: false,
+      halved: false,
     };
     this.#links.set(streamId, link);
     const { stream, done } = acceptSession(requests, out, this.#handlers(link), this.#streamOptions());
@@ -414,6 +421,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       boundTo: view?.token === undefined ? undefined : boundTo(view.token.jwt),
       run: undefined,
       refused: false,
+      halved: false,
     };
     this.#links.set(streamId, link);
     try {
@@ -424,7 +432,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
         return client.session(view.token === undefined ? {} : { metadata: { authorization: `Bearer ${view.token.jwt}` } });
       };
       const duplex = dial(NARROW_WINDOW_BYTES);
-      const options = this.#streamOptions();
+      const base = this.#streamOptions();
+      const options = { ...base, two: base.two && this.#known.get(peer)?.seconds.two(this.#o.clock.mono()) !== false };
       link.stream = dialSession(duplex, this.#handlers(link), options, options.two ? () => dial(WIDE_WINDOW_BYTES) : undefined);
       this.#sendControl(streamId, { case: "open", id });
       duplex.opened.then(
@@ -474,6 +483,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const known = this.#known.get(link.peer);
     if (known !== undefined && failure.reason !== "SESSION_REPLACED") known.fatal++;
     this.#o.log.debug({ service: this.#o.service, peer: link.peer, failure }, "session is closed");
+    this.#lookAtSecond(link, failure);
     // A stream on which nothing was said yet is given up: the call may not even be connected.
     if (link.caller === undefined && !link.opened) link.stream?.abort(failure);
     else link.stream?.close(failure, reconnect);
@@ -484,12 +494,31 @@ class Links<F extends Frame> implements PeerLinks<F> {
     if (link === undefined) return;
     const known = this.#known.get(link.peer);
     if (known !== undefined && link.stream !== undefined) known.past = sumOf(known.past, link.stream.counters);
+    this.#lookAtSecond(link, failure);
     this.#links.delete(streamId);
     for (const client of link.clients) client.close();
-    this.#step({ kind: "stream_ended", streamId, failure });
+    const half = link.stream?.unpaired === true;
+    const why = half ? { ...failure, message: `the second connection cannot be opened: ${failure.message}` } : failure;
+    this.#step({ kind: "stream_ended", streamId, failure: why });
     // A dial that failed changes no state, but why it failed is news.
     this.#report();
     if (this.#links.size === 0) this.#stopped?.resolve();
+  }
+
+  /** lookAtSecond notes, once, that a session did not come up because its second connection could not be opened. */
+  #lookAtSecond(link: Link<F>, failure: Failure): void {
+    const { peer, stream } = link;
+    if (stream?.unpaired !== true || link.halved) return;
+    link.halved = true;
+    if (this.#known.get(peer)?.seconds.failed(this.#o.clock.mono()) !== true) return;
+    this.#warn(peer, { failure }, "second connection cannot be opened; sessions have one");
+    this.#events?.report(`${peer} second`, {
+      kind: "SESSION",
+      severity: "WARNING",
+      peer,
+      text: `the second connection to ${peer} cannot be opened (${failure.message}); sessions have one for ten minutes, which carries less`,
+      fields: { service: this.#o.service, reason: failure.reason },
+    });
   }
 
   #violated(streamId: number, failure: Failure, reconnect: boolean): void {
@@ -573,6 +602,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
         link.run = this.#runOf(link, frame.value);
         this.#met(link);
         const { hubId, packages } = frame.value;
+        if (link.stream?.streams === 2) known?.seconds.stood();
         const [incarnation, n] = [Number(frame.value.incarnation), Number(frame.value.n)];
         return this.#step({ kind: "open_received", streamId, hubId, incarnation, n, packages });
       }

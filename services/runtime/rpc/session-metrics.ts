@@ -22,6 +22,8 @@ export interface PeerTotals extends StreamCounters {
   readonly attempts: number;
   /** Frames that were held back because the peer sent too many of their type. */
   readonly limited: number;
+  /** Streams of the current session; 0 without one. */
+  readonly streams: number;
   /** Age of the peer's last frame, ms; negative before the first. */
   readonly lastFrameAgeMs: number;
 }
@@ -40,6 +42,7 @@ export class SessionMetrics {
   readonly #stalls: Counter<"service" | "peer">;
   readonly #limited: Counter<"service" | "peer">;
   readonly #age;
+  readonly #streams;
 
   constructor(registry: Registry, service: string) {
     this.#service = service;
@@ -76,6 +79,11 @@ export class SessionMetrics {
       help: "Age of the last frame of the peer; -1 before the first.",
       labels: PEER_LABELS,
     });
+    this.#streams = sampledGauge(registry, {
+      name: "foedus_session_streams",
+      help: "Connections that carry the session with a peer: 2, or 1 if one of both is of an older version or the second could not be opened; 0 without a session.",
+      labels: PEER_LABELS,
+    });
   }
 
   /** add shows a peer; the answer removes its series. Totals are read when someone scrapes, so that a frame costs nothing here. */
@@ -108,6 +116,7 @@ export class SessionMetrics {
         const { lastFrameAgeMs } = read();
         return lastFrameAgeMs < 0 ? -1 : lastFrameAgeMs / 1000;
       }),
+      this.#streams(labels, () => read().streams),
     ];
     return () => {
       for (const remove of removals) remove();

@@ -71,8 +71,10 @@ const newRaw = (): Raw => ({
 /** One hub, "b", with the links under test; its peer "a" is played by the test. */
 class World {
   readonly clock = new ManualClock();
+  readonly metrics = new Registry();
   readonly frames: string[] = [];
   readonly events: string[] = [];
+  readonly told: string[] = [];
   /** Dials of the hub, in order. */
   readonly dials: Raw[] = [];
   readonly links: PeerLinks<SessionFrame>;
@@ -88,7 +90,8 @@ class World {
       clock: this.clock,
       prng: new Prng(1),
       log: memoryLogger(),
-      metrics: new Registry(),
+      events: { report: ({ kind, severity, peer, text }) => this.told.push(`${kind} ${severity} ${peer} ${text}`) },
+      metrics: this.metrics,
       two,
       connect: (_view, { windowBytes }) => {
         const raw = newRaw();
@@ -386,5 +389,89 @@ describe("F-0 a session of two streams, at its dialer", () => {
     await hub.turn();
     expect(hub.events).toEqual(["up a", "down a PEER_UNREACHABLE"]);
     expect(hub.dials[1 - which]?.ended).toBe("CANCELLED");
+  });
+});
+
+describe("F-0 a peer of which the second connection cannot be opened", () => {
+  const hubs = (): World => world(true, true);
+  const openOf = async (hub: World, dial: number): Promise<void> => {
+    for (let i = 0; i < 90 && hub.dials[dial] === undefined; i++) await hub.pass(1_000);
+    await hub.turn();
+    expect(hub.dials[dial]?.heard[0]).toBe("open");
+  };
+  /** half lets the first stream of a dial be answered, and its second one come to nothing. */
+  const half = async (hub: World, dial: number, end: "cut" | "silence"): Promise<void> => {
+    await openOf(hub, dial);
+    answer(hub.dials[dial], { streams: 2, n: numberOf(hub, dial) });
+    await hub.turn();
+    expect(hub.dials[dial + 1]?.heard).toEqual(["open second"]);
+    if (end === "cut") hub.dials[dial + 1]?.wire.cut();
+    else await hub.pass(11_000);
+    await hub.turn();
+  };
+  const one = async (hub: World, dial: number): Promise<void> => {
+    await openOf(hub, dial);
+    answer(hub.dials[dial], { n: numberOf(hub, dial) });
+    await hub.turn();
+  };
+  /** A session is named by the number of its dial: the second streams have none. */
+  const numberOf = (hub: World, dial: number): bigint =>
+    BigInt(hub.dials.slice(0, dial + 1).filter(({ heard }) => heard[0] === "open").length);
+  const streams = async (hub: World): Promise<number | undefined> =>
+    (await hub.metrics.getSingleMetric("foedus_session_streams")?.get())?.values.find(({ labels }) => labels["peer"] === "a")?.value;
+
+  test.each(["cut", "silence"] as const)("is dialled with one stream after the second time (%s), which is told", async (end) => {
+    const hub = hubs();
+    await half(hub, 0, end);
+    expect(hub.told).toEqual([]);
+    if (end === "cut") expect(hub.links.status()[0]?.failure?.message).toMatch(/^the second connection cannot be opened: /);
+    await half(hub, 2, end);
+    expect(hub.told).toEqual([
+      expect.stringMatching(/^SESSION WARNING a the second connection to a cannot be opened \(.+\); sessions have one/),
+    ]);
+    await one(hub, 4);
+    expect([hub.events, await streams(hub)]).toEqual([["up a"], 1]);
+    hub.links.send("a", segment(1));
+    hub.dials[4]?.wire.out.send(segment(2));
+    await hub.turn();
+    expect(hub.dials[4]?.heard.slice(0, 3)).toEqual(["open", "ping", "segment 1"]);
+    expect(hub.frames).toEqual(["segment 2"]);
+    expect(hub.dials.map(({ windowBytes }) => windowBytes)[4]).toBe(NARROW_WINDOW_BYTES);
+  });
+
+  test("gets a second stream again when one can be opened later, and one failure is enough to go back", async () => {
+    const hub = hubs();
+    /** later is the number of a dial after so long, of those that nobody answers. */
+    const later = async (ms: number): Promise<number> => {
+      await hub.pass(ms);
+      const next = hub.dials.length;
+      await openOf(hub, next);
+      return next;
+    };
+    await half(hub, 0, "cut");
+    await half(hub, 2, "cut");
+    const third = await later(600_000);
+    await half(hub, third, "cut");
+    await one(hub, third + 2);
+    hub.dials[third + 2]?.wire.cut();
+    const fourth = await later(600_000);
+    answer(hub.dials[fourth], { streams: 2, n: numberOf(hub, fourth) });
+    await hub.turn();
+    answer(hub.dials[fourth + 1], { second: true, n: numberOf(hub, fourth) });
+    await hub.turn();
+    expect([hub.events, await streams(hub)]).toEqual([["up a", "down a PEER_UNREACHABLE", "up a"], 2]);
+  });
+
+  test("a peer that ends with both streams is dialled with two again", async () => {
+    const hub = hubs();
+    for (const dial of [0, 2, 4]) {
+      await openOf(hub, dial);
+      answer(hub.dials[dial], { streams: 2, n: numberOf(hub, dial) });
+      await hub.turn();
+      hub.dials[dial]?.wire.cut();
+      hub.dials[dial + 1]?.wire.cut();
+      await hub.turn();
+    }
+    expect(hub.told).toEqual([]);
   });
 });

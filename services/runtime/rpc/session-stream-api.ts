@@ -57,6 +57,10 @@ export interface SessionStream<F> {
   readonly counters: Readonly<StreamCounters>;
   /** waiting: the opens agreed on a second stream, and the dialer has not opened it yet. */
   readonly waiting: boolean;
+  /** unpaired: we dialled it, the opens agreed on a second stream, and that did not come to stand although the first one did. */
+  readonly unpaired: boolean;
+  /** Streams that carry it: 1 or 2. */
+  readonly streams: number;
   /** join makes another accepted stream the second one of this session. Both are one from then on. */
   join(second: SessionStream<F>): void;
   /** close says TERMINATED, unless the other side said it, and finishes: within `closeTimeoutMs` at the latest. */

@@ -108,6 +108,14 @@ class Stream<F extends Frame> implements SessionStream<F> {
     return this.#waiting && !this.#closing && !this.#over;
   }
 
+  get unpaired(): boolean {
+    return this.#answer !== undefined;
+  }
+
+  get streams(): number {
+    return this.#second === undefined ? 1 : 2;
+  }
+
   /** finished resolves when the session is over, and with it every stream of it. */
   get finished(): Promise<void> {
     return this.#finished.promise;
@@ -222,6 +230,8 @@ class Stream<F extends Frame> implements SessionStream<F> {
   #halfEnded(half: Half, failure: Failure | undefined): void {
     half.ended = true;
     if (this.#over) return;
+    // The first one ended by itself: that says nothing about the second.
+    if (half === this.#half && !this.#closing) this.#answer = undefined;
     const stopping = failure?.reason === "SHUTTING_DOWN";
     // The server shuts down: nothing is read any more, but a goodbye still goes out.
     if (stopping && !this.#closing) this.close(failure, true);
