@@ -9,7 +9,7 @@ export const LIMITS = {
   ownNodes: 100_000,
   /** Nodes that one peer may share with this hub. */
   nodesPerPeer: 100_000,
-  /** Numbers of nodes in a feed of a peer. They are never used twice, and tables are as long as the greatest one. */
+  /** Numbers of nodes in one epoch of a feed, where none is used twice. An owner gives them out anew, in a new epoch, before they run out. */
   refsPerFeed: 2 ** 24,
   /** Encoded bytes of one node, without its state: with its framing it fits into a segment. */
   nodeBytes: 192 * 1024,
@@ -17,7 +17,7 @@ export const LIMITS = {
   nameLength: 127,
   /** State keys of one node: the largest published device definition has 276. */
   keysPerNode: 512,
-  /** KEY_DEF entries of one feed: a key reference is 16 bits wide. */
+  /** KEY_DEF entries of one epoch of a feed: a key reference is 16 bits wide. Those that no node has any more are given back like refs. */
   keysPerFeed: 65_536,
   /** Bytes of a string or bytes value. */
   stringBytes: 4 * 1024,

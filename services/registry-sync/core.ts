@@ -15,6 +15,7 @@ import { LocalRegistry } from "./local.ts";
 import type { Answer, Effect, FeedPosition, FeedStatus, Input, LocalKind, PeerFrame, Query } from "./messages.ts";
 import { OpenSegment } from "./open-segment.ts";
 import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
+import { NO_NEED, type NumberSpace, numbersOf, Renumbering, renumbered, renumbers } from "./renumber.ts";
 import { PeerSession } from "./session.ts";
 import { FeedTable } from "./table.ts";
 import { Watches } from "./watch.ts";
@@ -50,6 +51,7 @@ export class RegistryCore implements Core<Input, Effect> {
   readonly #watches: Watches;
   readonly #listings: Listings;
   readonly #checkpoint: Checkpointer;
+  readonly #renumbering: Renumbering;
   #unclean = false;
   #rewrite: readonly string[] = [];
   #leftovers: readonly StoreOp[] = [];
@@ -62,6 +64,7 @@ export class RegistryCore implements Core<Input, Effect> {
   constructor(options: RegistryOptions) {
     this.#world = new World(options, new Hlc(options.limits.clockSkewMs));
     this.#checkpoint = new Checkpointer(this.#world, ".own");
+    this.#renumbering = new Renumbering(this.#world);
     this.#importer = new Importer(this.#world, this.#sessions);
     this.#watches = new Watches(
       this.#world,
@@ -86,8 +89,6 @@ export class RegistryCore implements Core<Input, Effect> {
     const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
     const base = this.#checkpoint.restore(reader, applier);
     if (base !== undefined) this.#table = base.table;
-    this.#open = new OpenSegment(this.#world, () => this.#close());
-    this.#local = this.#makeLocal();
     this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
     const { full } = this.#exporter;
     const skipped: Skipped = new Map();
@@ -98,8 +99,12 @@ export class RegistryCore implements Core<Input, Effect> {
       const problem = blocks === undefined ? "malformed" : applier.check(this.#table, skipped, blocks, undefined, seq === 1)?.message;
       if (blocks === undefined || problem !== undefined) throw new Error(`own segment ${epoch}/${seq} cannot be applied: ${problem ?? ""}`);
       applier.apply(this.#table, skipped, blocks, full.ordinal);
+      if (renumbers(blocks)) this.#table = renumbered(this.#table).table;
       this.#checkpoint.segment();
     });
+    this.#open = new OpenSegment(this.#world, () => this.#close());
+    this.#local = this.#makeLocal();
+    this.#exporter.table = this.#table;
     this.#rewrite = this.#exporter.restoreDerived(reader).map((feed) => feed.share);
     this.#leftovers = [...this.#checkpoint.leftovers(reader, base?.meta.gen), ...this.#importer.restore(reader)];
     for (const feed of this.#exporter.feeds()) this.#follow(feed.hlc);
@@ -145,16 +150,6 @@ export class RegistryCore implements Core<Input, Effect> {
 
   // ---- what the shell may read between steps: cheap, and never for an answer (G1)
 
-  /** nameOf names a node of an automation's batch; undefined if it is gone. */
-  nameOf(hubId: string, ref: number): string | undefined {
-    return this.#tableOf(hubId)?.named(ref)?.info.nodeId;
-  }
-
-  /** keyOf names a key of an automation's batch. */
-  keyOf(hubId: string, kref: number): { readonly name: string; readonly type: number } | undefined {
-    return this.#tableOf(hubId)?.key(kref);
-  }
-
   /** heads are what a ping to this peer says: the feed that is offered to it. */
   heads(peer: string): FeedPosition[] {
     const share = this.#exporter.shareOf(peer);
@@ -170,6 +165,11 @@ export class RegistryCore implements Core<Input, Effect> {
   /** callers are those who speak for nodes of this hub, with the memory that their nodes take, for metrics. */
   callers(): readonly { readonly name: string; readonly bytes: number }[] {
     return this.#local.presence.callers();
+  }
+
+  /** numbers are those of the own feeds, and how often they were given out anew since the start, for metrics. */
+  numbers(): NumberSpace & { readonly renumberings: number } {
+    return { ...numbersOf(this.#world, this.#table), renumberings: this.#renumbering.count };
   }
 
   /** sources are the hubs' parts of the registry, for readers inside the core. */
@@ -211,6 +211,7 @@ export class RegistryCore implements Core<Input, Effect> {
           : (input.failure ?? { reason: "STORE_UNAVAILABLE", message: "the store refuses writes" });
         return;
       case "register":
+        if (this.#renumbering.near(this.#table)) this.#renumberFor(local.needs(input.scope, input.nodes));
         return local.register(input.call, input.scope, input.nodes);
       case "deregister":
         return local.deregister(input.call, input.scope, input.nodeId, this.#exporter.full.ordinal);
@@ -339,6 +340,7 @@ export class RegistryCore implements Core<Input, Effect> {
     }
     this.#local.presence.start();
     this.#importer.start();
+    this.#renumberFor(NO_NEED);
   }
 
   #stop(): void {
@@ -407,6 +409,22 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#checkpoint.step((place, ops) => this.#exporter.full.trim(place.position, ops));
   }
 
+  /** renumberFor gives the numbers of the own feeds out anew if it is time. A checkpoint follows at once: until then a start does it again. */
+  #renumberFor(need: NumberSpace<number>): void {
+    const { full } = this.#exporter;
+    if (!this.#renumbering.due(this.#table, need, this.#exporter.quiet && !this.#checkpoint.running)) return;
+    this.#close();
+    this.#emitAcks(this.#heldAcks.all());
+    this.#renumbering.done();
+    this.#checkpoint.replaced();
+    const { table, refs } = renumbered(this.#table);
+    this.#table = table;
+    this.#exporter.table = table;
+    this.#local.renumber(table, refs);
+    this.#exporter.renumber();
+    this.#checkpoint.begin(table, { position: full.head, hlc: full.hlc, skipped: [] });
+  }
+
   // ----
 
   #makeLocal(): LocalRegistry {
@@ -427,9 +445,5 @@ export class RegistryCore implements Core<Input, Effect> {
   #follow(hlc: { readonly wallMs: number; readonly logical: number }): void {
     // What this hub itself gave out is believed without a limit: the clock may have been set back meanwhile.
     if (compareHlc(hlc, this.#world.hlc.last) > 0) this.#world.hlc.receive(hlc, hlc.wallMs);
-  }
-
-  #tableOf(hubId: string): FeedTable | undefined {
-    return hubId === this.#world.o.hubId ? this.#table : this.#importer.feeds.get(hubId)?.table;
   }
 }

@@ -5,7 +5,7 @@ import { changeRules, type FeedMeta, OwnFeed } from "./feed.ts";
 import { Holds } from "./holds.ts";
 import type { FeedPosition, FeedProof, PeerShare, ShareRules } from "./messages.ts";
 import { EPOCH_REASON, type EpochReason, type StoreReader } from "./ports.ts";
-import type { PeerSession } from "./session.ts";
+import { leastBehind, type PeerSession } from "./session.ts";
 import { fillView, ShareView } from "./share.ts";
 import { lookForSilence } from "./silent.ts";
 import { SnapshotJob } from "./snapshot.ts";
@@ -15,8 +15,6 @@ import { readMeta, type World } from "./world.ts";
 
 /** Level from which a peer is offered a feed: LIMITED. */
 const LEVEL_LIMITED = 2;
-/** A peer whose acknowledgements stand still for so long does not count as live for the backlog rule. */
-const LIVE_MS = 1_000;
 /** A feed that is too long for a snapshot is looked at again after this. */
 const TOO_LONG_PAUSE_MS = 600_000;
 /**
@@ -31,7 +29,7 @@ const TOO_LONG_PAUSE_MS = 600_000;
  */
 export class Exporter {
   readonly #world: World;
-  readonly #table: FeedTable;
+  table: FeedTable;
   readonly #close: () => void;
   readonly full: OwnFeed;
   /** Active feeds besides `full`. */
@@ -47,12 +45,17 @@ export class Exporter {
 
   constructor(world: World, table: FeedTable, sessions: ReadonlyMap<number, PeerSession>, close: () => void) {
     this.#world = world;
-    this.#table = table;
+    this.table = table;
     this.#sessions = sessions;
     this.#close = close;
     this.#holds = new Holds(world);
     this.full = new OwnFeed(world, new ShareView(undefined, world.o.codec));
     for (const share of world.o.shares) this.#rules.set(share.name, share);
+  }
+
+  /** quiet: no snapshot is under way. */
+  get quiet(): boolean {
+    return this.#jobs.size === 0;
   }
 
   feed(share: string): OwnFeed | undefined {
@@ -86,7 +89,7 @@ export class Exporter {
       if (rules === undefined) this.#deactivate(feed);
       else if (JSON.stringify(rules.rules) !== JSON.stringify(feed.view.rules)) {
         this.#cancelJobs(feed.share);
-        changeRules(this.#world, this.#table, feed, rules.rules, () => this.#world.hlc.tick(this.#world.now.wall));
+        changeRules(this.#world, this.table, feed, rules.rules, () => this.#world.hlc.tick(this.#world.now.wall));
         this.#world.persist([feed.metaOp(true)]);
       }
     }
@@ -118,7 +121,7 @@ export class Exporter {
     this.#close();
     const feed = new OwnFeed(this.#world, new ShareView(this.#rules.get(share), this.#world.o.codec));
     feed.epoch = this.#dropped.get(share) ?? 0;
-    fillView(feed.view, this.#table);
+    fillView(feed.view, this.table);
     this.derived.set(share, feed);
     feed.openEpoch(feed.epoch === 0 ? EPOCH_REASON.CREATED : EPOCH_REASON.RENUMBERED, 0, this.#world.hlc.tick(this.#world.now.wall));
     return feed;
@@ -235,6 +238,12 @@ export class Exporter {
     }
   }
 
+  /** renumber opens an epoch of each feed, for a table that has other numbers. Nothing may be in the open segment. */
+  renumber(): void {
+    for (const feed of this.feeds()) feed.view.renumber(this.table);
+    for (const feed of this.feeds()) this.openEpoch(feed, EPOCH_REASON.RENUMBERED);
+  }
+
   ack(session: PeerSession, position: FeedPosition): void {
     const { out } = session;
     const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.feed(out.share);
@@ -314,7 +323,7 @@ export class Exporter {
     );
     let job = usable;
     if (job === undefined) {
-      job = new SnapshotJob(this.#world, this.#nextJob++, feed, this.#table);
+      job = new SnapshotJob(this.#world, this.#nextJob++, feed, this.table);
       this.#jobs.set(job.id, job);
     }
     session.out = { state: "snapshot", share: feed.share, held, job: job.id, manifestSent: false, nextPart: 0 };
@@ -384,14 +393,7 @@ export class Exporter {
 
   /** behind is how many segments the fastest live peer is behind; 0 without one. */
   behind(): number {
-    let least = Number.POSITIVE_INFINITY;
-    for (const session of this.#sessions.values()) {
-      const { out, acked } = session;
-      if (out.state !== "tail" || acked === undefined || this.#world.now.mono - session.ackedAt > LIVE_MS) continue;
-      const feed = this.feed(out.share);
-      if (feed !== undefined && acked.epoch === feed.epoch) least = Math.min(least, feed.seq - acked.seq);
-    }
-    return least === Number.POSITIVE_INFINITY ? 0 : least;
+    return leastBehind(this.#sessions.values(), (share) => this.feed(share), this.#world.now.mono);
   }
 
   /** tick offers again what was refused, or was too long for a snapshot. */
@@ -438,7 +440,7 @@ export class Exporter {
       const feed = new OwnFeed(this.#world, new ShareView(rules, this.#world.o.codec));
       feed.restore(reader, () => {});
       feed.epoch = Math.max(feed.epoch, meta.epoch);
-      fillView(feed.view, this.#table);
+      fillView(feed.view, this.table);
       this.derived.set(share, feed);
       if (meta.rules !== JSON.stringify(rules.rules) || feed.seq === 0) changed.push(feed);
     }

@@ -8,6 +8,7 @@ import { columnsOf, imageOf, valuesWithin } from "./scan.ts";
 import { BLOCK_OVERHEAD, Payload, readSegment, type SegmentItem, sealSegment, ZERO_DIGEST } from "./segment.ts";
 import { filterBatch, type NodeView, type ShareView, sameView } from "./share.ts";
 import type { FeedTable, KeyEntry, NodeEntry } from "./table.ts";
+import { utf8 } from "./wire.ts";
 import { putMeta, type World } from "./world.ts";
 
 /** Change is one block of the open segment, for the feeds that show less than everything. */
@@ -26,6 +27,12 @@ export interface FeedMeta {
   readonly active: boolean;
 }
 
+/**
+ * GUARD stands before the first segment of an epoch of `full` that renumbers, until a checkpoint covers it. Versions that do not know how
+ * to renumber would read what follows under the numbers of before; this they cannot read, and do not start.
+ */
+const GUARD = utf8("renumbered");
+
 /** Bytes of a block of values that are shown anew (a node that was hidden). */
 const REPEAT_BYTES = 64 * 1024;
 
@@ -34,7 +41,7 @@ const REPEAT_BYTES = 64 * 1024;
  *
  * F1 seq rises by one within an epoch; the epoch only rises; the first entry of an epoch is its EPOCH_OPEN.
  * F2 an epoch starts with what the feed showed at the end of the one before: who did not hold exactly that takes a snapshot.
- * F3 a ref, and a key number, mean the same in all feeds of the hub; a ref never means another node.
+ * F3 a ref, and a key number, mean the same in all feeds of the hub, and nothing else until all of them open an epoch together.
  */
 export class OwnFeed {
   readonly #world: World;
@@ -99,7 +106,12 @@ export class OwnFeed {
     this.digest = ZERO_DIGEST;
     this.ring.reset(1);
     this.#logFirst = 1;
-    this.#world.persist([this.metaOp(true)]);
+    const ops: StoreOp[] = [this.metaOp(true)];
+    if (reason === EPOCH_REASON.RENUMBERED && this.share === "full") {
+      ops.push({ op: "append", log: this.#log(this.epoch), seq: 0, bytes: GUARD });
+      this.#logFirst = 0;
+    }
+    this.#world.persist(ops);
     const payload = new Payload();
     payload.block(this.#world.o.codec.encodeBlock({ kind: "epoch_open", reason, continuesEpoch: before.epoch, continuesSeq: before.seq }));
     this.append(payload, hlc);
@@ -117,7 +129,7 @@ export class OwnFeed {
     if (covered === undefined || covered.epoch === this.epoch) {
       for (const epoch of this.#oldEpochs) ops.push({ op: "drop", log: this.#log(epoch) });
       this.#oldEpochs = [];
-      const below = Math.min(covered === undefined ? this.seq : covered.seq + 1, this.seq + 1 - this.#world.o.tailSegments);
+      const below = Math.max(1, Math.min(covered === undefined ? this.seq : covered.seq + 1, this.seq + 1 - this.#world.o.tailSegments));
       if (below > this.#logFirst) {
         ops.push({ op: "trim", log: this.#log(this.epoch), below });
         this.#logFirst = below;
@@ -150,13 +162,18 @@ export class OwnFeed {
     for (const epoch of epochs.sort((a, b) => a - b)) {
       if (this.epoch > 0 && this.epoch !== epoch) this.#oldEpochs.push(this.epoch);
       let first = true;
+      let guarded = false;
       for (const blob of reader.read(this.#log(epoch), 0)) {
+        if (blob.seq === 0) {
+          guarded = true;
+          continue;
+        }
         const item = readSegment(this.#world.o.codec, this.#world.o.crypto, blob.bytes);
         if (item === undefined || item.header.seq !== blob.seq || item.header.epoch !== epoch)
           throw new Error(`own segment ${this.share}/${epoch}/${blob.seq} cannot be read`);
         if (first) {
           this.ring.reset(blob.seq);
-          this.#logFirst = blob.seq;
+          this.#logFirst = guarded ? 0 : blob.seq;
           this.epoch = epoch;
           first = false;
         }

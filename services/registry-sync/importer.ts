@@ -206,7 +206,7 @@ export class Importer {
     const { entries, dropped, kept } = this.#applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
     if (this.automation)
       for (const block of kept ?? blocks)
-        if (block.kind === "state") this.#world.emit({ kind: "automate", hub: feed.hubId, batch: block.batch });
+        if (block.kind === "state") this.#world.emit({ kind: "automate", hub: feed.hubId, batch: block.batch, names: feed.table });
     feed.entries += entries;
     feed.dropped += dropped;
     feed.take(item, kept);

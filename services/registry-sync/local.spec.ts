@@ -260,7 +260,8 @@ describe("local nodes", () => {
     a.core.step({ mono: clock.mono, wall: clock.wall }, { kind: "flush" }, out);
     expect(out.map((effect) => effect.kind)).toEqual(["automate", "want_flush", "persist", "observe", "advanced", "acked"]);
     expect(out[0]).toMatchObject({ hub: "alpha" });
-    expect([a.core.nameOf("alpha", 1), a.core.keyOf("alpha", 0)?.name]).toEqual(["lamp", "watts"]);
+    const [heard] = out.filter((effect) => effect.kind === "automate");
+    expect([heard?.names.named(1)?.info.nodeId, heard?.names.key(0)?.name]).toEqual(["lamp", "watts"]);
   });
 
   test("while the store refuses, writes are refused and reads go on", () => {

@@ -5,10 +5,13 @@ import { columnsOfUpdates } from "./named.ts";
 import type { OpenSegment } from "./open-segment.ts";
 import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
 import { covers, LocalPresence, type Principal } from "./presence.ts";
+import type { NumberSpace } from "./renumber.ts";
 import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
 import { costOf, type FeedTable, SECTION } from "./table.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, limitFailure, type World } from "./world.ts";
+
+const GIVEN_BACK = "remove nodes that are not needed; numbers that nothing uses are given back, at most every ten minutes";
 
 /** Most changes in one batch; a frame of this size is far above what pays. */
 export const BATCH_MAX = 16_384;
@@ -19,7 +22,14 @@ interface Stream {
   seq: number;
   /** True while a batch waits in the open segment for its acknowledgement. */
   waiting: boolean;
+  /** Its caller uses numbers. */
+  numbered: boolean;
+  /** These numbers mean something else now: nothing more is taken. */
+  ended: boolean;
 }
+
+/** RENUMBERED is why a stream ends whose caller uses numbers that were given out anew. */
+const RENUMBERED = failure("POSITION_EXPIRED", "nodes and keys have new numbers; open the stream again and bind them");
 
 /**
  * LocalRegistry is this hub's own nodes: who may say what about them, their values, and the open segment that the feed grows by.
@@ -30,7 +40,7 @@ interface Stream {
  */
 export class LocalRegistry {
   readonly #world: World;
-  readonly table: FeedTable;
+  table: FeedTable;
   readonly open: OpenSegment;
   readonly presence: LocalPresence;
   readonly #checker: BatchChecker;
@@ -74,6 +84,30 @@ export class LocalRegistry {
     }
     this.#waiting = [];
     return acks;
+  }
+
+  /** needs is how many numbers a call would take, if none of its nodes is refused. */
+  needs(scope: Scope, nodes: readonly Uint8Array[]): NumberSpace<number> {
+    const ids = new Set<string>();
+    const keys = new Set<string>();
+    for (const bytes of nodes) {
+      const info = this.#world.o.codec.readNode(bytes);
+      if (info === undefined || !covers(scope, info.nodeId)) continue;
+      if (this.table.byId(info.nodeId) === undefined) ids.add(info.nodeId);
+      for (const { name, type } of this.#freshOf(info)) keys.add(`${type}:${name}`);
+    }
+    return { refs: ids.size, keys: keys.size };
+  }
+
+  /** renumber goes on with a table that has other numbers; streams whose callers know those of before end. */
+  renumber(table: FeedTable, refs: ReadonlyMap<number, number>): void {
+    this.table = table;
+    this.presence.renumber(table, refs);
+    for (const [id, stream] of this.#streams) {
+      if (!stream.numbered || stream.ended) continue;
+      stream.ended = true;
+      this.#world.emit({ kind: "stream_ended", stream: id, failure: RENUMBERED });
+    }
   }
 
   register(call: number, scope: Scope, nodes: readonly Uint8Array[]): void {
@@ -134,17 +168,20 @@ export class LocalRegistry {
       return limitFailure("own_nodes", limits.ownNodes, "this hub has as many nodes of its own as it may; raise nodes_per_peer for more");
     const growth = this.#growthOf(principal, info, bytes);
     if (growth > 0 && principal.bytes + growth > limits.bytesPerCaller) return tooManyBytes(scope, limits.bytesPerCaller);
-    const fresh = info.capabilities.filter(
-      (capability) => SECTION[capability.type] !== 3 && this.table.kref(capability.name, capability.type) === undefined,
-    );
-    if (this.table.nextKref + fresh.length > limits.keysPerFeed)
-      return limitFailure("keys_per_feed", limits.keysPerFeed, "the feed has no number left for a new key");
+    if (this.table.nextKref + this.#freshOf(info).length > limits.keysPerFeed)
+      return limitFailure("keys_per_feed", limits.keysPerFeed, `no number is left for a new name of a capability; ${GIVEN_BACK}`);
+    if (this.table.byId(info.nodeId) === undefined && this.table.nextRef > limits.refsPerFeed)
+      return limitFailure("refs_per_feed", limits.refsPerFeed, `no number is left for a new node; ${GIVEN_BACK}`);
     return undefined;
   }
 
+  /** freshOf are the capabilities of a node whose keys have no number yet. */
+  #freshOf(info: NodeInfo): NodeInfo["capabilities"] {
+    return info.capabilities.filter(({ name, type }) => SECTION[type] !== 3 && this.table.kref(name, type) === undefined);
+  }
+
   #defineKeys(info: NodeInfo): void {
-    for (const { name, type } of info.capabilities) {
-      if (SECTION[type] === 3 || this.table.kref(name, type) !== undefined) continue;
+    for (const { name, type } of this.#freshOf(info)) {
       this.open.room(1, 3 * name.length);
       const kref = this.table.nextKref;
       this.table.defineKey(kref, name, type);
@@ -171,7 +208,7 @@ export class LocalRegistry {
 
   streamOpen(id: number, scope: Scope): void {
     const principal = this.presence.principal(scope);
-    this.#streams.set(id, { principal, seq: 0, waiting: false });
+    this.#streams.set(id, { principal, seq: 0, waiting: false, numbered: false, ended: false });
     this.presence.streamOpened(principal);
   }
 
@@ -179,11 +216,11 @@ export class LocalRegistry {
     const stream = this.#streams.get(id);
     if (stream === undefined) return;
     this.#streams.delete(id);
-    this.presence.streamClosed(stream.principal);
+    this.presence.streamClosed(stream.principal, stream.ended);
   }
 
   bind(id: number, bindId: number, nodeIds: readonly string[], keys: readonly { readonly name: string; readonly type: ValueType }[]): void {
-    const stream = this.#streams.get(id);
+    const stream = this.#taking(id);
     if (stream === undefined) return;
     const { scope } = stream.principal;
     let problem: Failure | undefined;
@@ -207,6 +244,7 @@ export class LocalRegistry {
     });
     const ok = problem === undefined;
     if (ok) for (const ref of refs) this.presence.settle(stream.principal, ref);
+    stream.numbered ||= nodeIds.length + keys.length > 0;
     this.reply({
       kind: "bound",
       stream: id,
@@ -218,16 +256,23 @@ export class LocalRegistry {
     });
   }
 
-  updates(id: number, seq: number, batch: UpdateBatch): void {
+  /** taking is a stream from which something may be taken. */
+  #taking(id: number): Stream | undefined {
     const stream = this.#streams.get(id);
+    return stream?.ended === true ? undefined : stream;
+  }
+
+  updates(id: number, seq: number, batch: UpdateBatch): void {
+    const stream = this.#taking(id);
     if (stream === undefined) return;
+    stream.numbered = true;
     const problem = this.#refusal(stream, seq, batch);
     if (problem !== undefined) this.reply({ kind: "refused", stream: id, seq, ...problem });
     else this.#take(id, stream, seq, batch);
   }
 
   named(id: number, seq: number, updates: readonly NamedUpdate[]): void {
-    const stream = this.#streams.get(id);
+    const stream = this.#taking(id);
     if (stream === undefined) return;
     const made = columnsOfUpdates(this.table, updates);
     if ("failure" in made) {
@@ -299,7 +344,7 @@ export class LocalRegistry {
     this.presence.renew(stream.principal);
     if (batch.count > 0) {
       this.#settleAll(stream.principal, batch);
-      if (this.automation) this.#world.emit({ kind: "automate", hub: this.#world.o.hubId, batch });
+      if (this.automation) this.#world.emit({ kind: "automate", hub: this.#world.o.hubId, batch, names: this.table });
       this.open.room(batch.count, batch.bytes.length);
       const before = this.table.slots.textBytes;
       this.table.apply(batch, this.#checker.slots.data, 0);

@@ -210,6 +210,12 @@ export type Answer =
   | { readonly type: "feeds"; readonly feeds: readonly FeedStatus[] }
   | { readonly type: "failed"; readonly failure: Failure };
 
+/** BatchNames tells what the numbers of a batch mean, also when they have been given out anew before somebody asks. */
+export interface BatchNames {
+  named(ref: number): { readonly info: { readonly nodeId: string } } | undefined;
+  key(kref: number): { readonly name: string; readonly type: ValueType } | undefined;
+}
+
 /** NodeOutcome is the result for one node. `ref` is 0 if it was refused. */
 export interface NodeOutcome {
   readonly nodeId: string;
@@ -347,6 +353,8 @@ export type Output =
     }
   /** Everything up to this batch is durable. */
   | { readonly kind: "acked"; readonly stream: number; readonly upTo: number }
+  /** Nothing more is taken from the stream: the numbers that its caller has mean something else from now on. */
+  | { readonly kind: "stream_ended"; readonly stream: number; readonly failure: Failure }
   | { readonly kind: "refused"; readonly stream: number; readonly seq: number; readonly index: number; readonly failure: Failure }
   /** A feed has a new head that is durable when this leaves: for heads in pings and metrics. */
   | { readonly kind: "advanced"; readonly hub: string; readonly share: string; readonly epoch: number; readonly seq: number }
@@ -360,8 +368,8 @@ export type Output =
   | { readonly kind: "answer"; readonly call: CallId; readonly answer: Answer }
   | { readonly kind: "watch_send"; readonly watch: number; readonly pushes: readonly WatchPush[] }
   | { readonly kind: "watch_refused"; readonly watch: number; readonly failure: Failure }
-  /** State changed; before the feed learns of it. `hub` is the origin, for the loop guard (B0-8). Names: `core.nameOf`, `core.keyOf`. */
-  | { readonly kind: "automate"; readonly hub: string; readonly batch: UpdateBatch };
+  /** State changed; before the feed learns of it. `hub` is the origin, for the loop guard (B0-8). */
+  | { readonly kind: "automate"; readonly hub: string; readonly batch: UpdateBatch; readonly names: BatchNames };
 
 /** Effect of the core. */
 export type Effect = Persist | Event | Output;

@@ -24,6 +24,8 @@ function feed(hubId: string, more: Partial<FeedStatus>): FeedStatus {
   };
 }
 
+const NUMBERS = { refs: { used: 3, held: 1, max: 4 }, keys: { used: 1, held: 1, max: 2 }, renumberings: 5 };
+
 test("D-1 freshness per peer: its age, -1 for data that was never proven, NaN where there is no data", async () => {
   const registry = new Registry();
   const feeds = [
@@ -38,7 +40,7 @@ test("D-1 freshness per peer: its age, -1 for data that was never proven, NaN wh
     "home",
     registry,
     { report: () => undefined },
-    { feeds: () => feeds, watchers: () => 0, streams: () => 0, callers: () => [] },
+    { feeds: () => feeds, watchers: () => 0, streams: () => 0, callers: () => [], numbers: () => NUMBERS },
   );
   metrics.follow(["factory", "lab", "shy"]);
   const page = await registry.metrics();
@@ -51,6 +53,9 @@ test("D-1 freshness per peer: its age, -1 for data that was never proven, NaN wh
   expect(value("peer_lag_segments", "shy")).toBe(12);
   // Counters that alerts ask for begin at 0, so that their first event is seen.
   expect(value("refused_total", "shy")).toBe(0);
+  expect(page).toContain('foedus_registry_sync_numbers_used_ratio{of="nodes"} 0.75');
+  expect(page).toContain('foedus_registry_sync_numbers_held_ratio{of="keys"} 0.5');
+  expect(page).toContain("foedus_registry_sync_renumberings_total 5");
   metrics.follow(["lab"]);
   expect(await registry.metrics()).not.toContain('age_seconds{peer="factory"}');
   metrics.stop();
@@ -62,7 +67,7 @@ test("events about own nodes name the node", () => {
     "home",
     new Registry(),
     { report: (event) => events.push(event) },
-    { feeds: () => [], watchers: () => 0, streams: () => 0, callers: () => [] },
+    { feeds: () => [], watchers: () => 0, streams: () => 0, callers: () => [], numbers: () => NUMBERS },
   );
   const event = {
     kind: "observe",

@@ -1,7 +1,8 @@
 import type { Registry } from "prom-client";
 import type { EventKind, EventSink } from "#runtime/events.ts";
-import { counter, LabelBound, type Sampler, sampledGauge } from "#runtime/metrics/declare.ts";
+import { counter, LabelBound, type Sampler, sampledCounter, sampledGauge } from "#runtime/metrics/declare.ts";
 import type { Event, FeedStatus } from "./messages.ts";
+import type { NumberSpace } from "./renumber.ts";
 
 /** Gauges are what is read from the core when someone scrapes. */
 export interface Gauges {
@@ -10,6 +11,8 @@ export interface Gauges {
   readonly streams: () => number;
   /** Memory that the nodes of this hub's callers take, bytes. */
   readonly callers: () => readonly { readonly bytes: number }[];
+  /** Numbers of the own feeds. */
+  readonly numbers: () => NumberSpace & { readonly renumberings: number };
 }
 
 const KINDS: Readonly<Partial<Record<Event["event"], EventKind>>> = {
@@ -117,7 +120,34 @@ export class RegistryMetrics {
       nodes({ origin: "peers" }, () => count(false)),
       open({ kind: "watch" }, gauges.watchers),
       open({ kind: "update" }, gauges.streams),
+      ...this.#numbers(registry),
     );
+  }
+
+  #numbers(registry: Registry): (() => void)[] {
+    const { numbers } = this.#gauges;
+    const used = sampledGauge(registry, {
+      name: "foedus_registry_sync_numbers_used_ratio",
+      help: "Part of the numbers of this hub's feed, of nodes and of names of capabilities, that was given out. From 0.75 on they are given out anew.",
+      labels: ["of"],
+    });
+    const held = sampledGauge(registry, {
+      name: "foedus_registry_sync_numbers_held_ratio",
+      help: "Part of the numbers of this hub's feed, of nodes and of names of capabilities, that stand for something that is registered now.",
+      labels: ["of"],
+    });
+    const renumberings = sampledCounter(registry, {
+      name: "foedus_registry_sync_renumberings_total",
+      help: "How often the numbers of this hub's feed were given out anew: each time all peers take a snapshot.",
+      labels: [],
+    });
+    return [
+      used({ of: "nodes" }, () => numbers().refs.used / numbers().refs.max),
+      used({ of: "keys" }, () => numbers().keys.used / numbers().keys.max),
+      held({ of: "nodes" }, () => numbers().refs.held / numbers().refs.max),
+      held({ of: "keys" }, () => numbers().keys.held / numbers().keys.max),
+      renumberings({}, () => numbers().renumberings),
+    ];
   }
 
   /** observe counts what the core did; what people should know goes to telemetry. */

@@ -14,7 +14,6 @@ import type { Effect, Input, Output } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
 import { createNodeHandlers } from "./node-handler.ts";
 import { overtakes } from "./overtakes.ts";
-import type { ValueType } from "./ports.ts";
 import { createReadHandlers } from "./read-handler.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { Shell } from "./shell.ts";
@@ -112,6 +111,7 @@ class RegistryModule implements RegistrySync {
       watchers: () => this.#shell.watches.size,
       streams: () => this.#shell.streams.size,
       callers: () => core.callers(),
+      numbers: () => core.numbers(),
     });
     const links = new Links({
       platform,
@@ -186,13 +186,10 @@ class RegistryModule implements RegistrySync {
     this.#shell.tell({ kind: "decompressed", job, bytes: await this.#ground.decompress(codec, bytes, rawLen) });
   }
 
-  #automate({ hub, batch }: Extract<Output, { kind: "automate" }>): void {
+  #automate({ hub, batch, names }: Extract<Output, { kind: "automate" }>): void {
     const { automation } = this.#o.ports;
-    const core = this.#running?.core;
-    if (automation === undefined || core === undefined) return;
-    const keyOf = (hubId: string, kref: number) =>
-      core.keyOf(hubId, kref) as { readonly name: string; readonly type: ValueType } | undefined;
-    for (const change of changesOf(hub, batch, { nameOf: (hubId, ref) => core.nameOf(hubId, ref), keyOf })) automation.onChange(change);
+    if (automation === undefined) return;
+    for (const change of changesOf(hub, batch, names)) automation.onChange(change);
   }
 
   setShares(config: RegistrySyncConfig): void {

@@ -38,12 +38,12 @@ function sameScope(a: Scope, b: Scope): boolean {
  */
 export class LocalPresence {
   readonly #world: World;
-  readonly #table: FeedTable;
+  #table: FeedTable;
   readonly #open: OpenSegment;
   readonly #byName = new Map<string, Principal>();
   readonly #principals: Principal[] = [];
   /** Number of the principal that spoke last for a node; 0: nobody since the start. */
-  readonly home = new Growable(Uint32Array, 256);
+  home = new Growable(Uint32Array, 256);
   readonly #executors = new Set<string>();
   #executorsUntil = Number.POSITIVE_INFINITY;
   #graceUntil: number | undefined;
@@ -101,6 +101,14 @@ export class LocalPresence {
     this.#move(ref, 0);
   }
 
+  /** renumber goes on with a table whose nodes have other numbers. */
+  renumber(table: FeedTable, refs: ReadonlyMap<number, number>): void {
+    const home = new Growable(Uint32Array, 256);
+    for (const [from, to] of refs) home.set(to, this.homeOf(from));
+    this.home = home;
+    this.#table = table;
+  }
+
   /** callers are the principals with what their nodes take. */
   callers(): { readonly name: string; readonly bytes: number }[] {
     return this.#principals.map(({ scope, bytes }) => ({ name: scope.name, bytes }));
@@ -121,11 +129,12 @@ export class LocalPresence {
     this.renew(principal);
   }
 
-  /** streamClosed: a node goes with its last stream, a gateway has its lease. */
-  streamClosed(principal: Principal): void {
+  /** streamClosed: a node goes with its last stream, a gateway has its lease. Whose stream this hub has ended (`returns`) has time to come back. */
+  streamClosed(principal: Principal, returns: boolean): void {
     principal.streams--;
     if (principal.streams > 0) return;
-    if (principal.scope.kind === "node") principal.leaseUntil = this.#world.now.mono;
+    if (returns) principal.leaseUntil = this.#world.now.mono + this.#world.o.leaseMs;
+    else if (principal.scope.kind === "node") principal.leaseUntil = this.#world.now.mono;
     this.#expire(principal);
   }
 

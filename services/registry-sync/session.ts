@@ -29,6 +29,8 @@ export type Outgoing =
 
 /** Pause after a refusal, longer with each in a row. */
 const REFUSED = { baseMs: 100, maxMs: 60_000, factor: 2 };
+/** A peer whose acknowledgements stand still for so long does not count as live for the backlog rule. */
+const LIVE_MS = 1_000;
 /** So many refusals in a row are no accident, whatever they say. */
 const MANY = 4;
 /** Reasons for which the same is refused again until somebody does something. */
@@ -174,4 +176,19 @@ export class PeerSession {
     this.credit -= bytes + FRAME_OVERHEAD;
     this.#world.emit({ kind: "send", session: this.id, frame });
   }
+}
+
+/** leastBehind is how many segments the fastest live peer is behind; 0 without one. */
+export function leastBehind(
+  sessions: Iterable<PeerSession>,
+  feedOf: (share: string) => { readonly epoch: number; readonly seq: number } | undefined,
+  mono: number,
+): number {
+  let least = Number.POSITIVE_INFINITY;
+  for (const { out, acked, ackedAt } of sessions) {
+    if (out.state !== "tail" || acked === undefined || mono - ackedAt > LIVE_MS) continue;
+    const feed = feedOf(out.share);
+    if (feed !== undefined && acked.epoch === feed.epoch) least = Math.min(least, feed.seq - acked.seq);
+  }
+  return least === Number.POSITIVE_INFINITY ? 0 : least;
 }

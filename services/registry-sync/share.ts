@@ -91,6 +91,15 @@ export class ShareView {
     return { bytes: this.#codec.limitNode(entry.bytes, keep, invoke), krefs, whole: krefs.length === entry.krefs.length };
   }
 
+  /** renumber forgets what was shown under other numbers, and notes what is to be seen of a table. */
+  renumber(table: FeedTable): void {
+    this.#mode.clear();
+    this.#shown.clear();
+    this.#keys.clear();
+    this.nodes = 0;
+    if (this.rules !== undefined) fillView(this, table);
+  }
+
   shows(ref: number): boolean {
     return ref < this.#mode.length && this.#mode.data[ref] !== HIDDEN;
   }

@@ -81,7 +81,7 @@ export class Slots {
       this.type[slot] = typeOf(keys[i] as number);
       this.has[slot] = 0;
       this.text[slot] = undefined;
-      for (let old = oldFirst; old < oldFirst + oldLength; old++) if (this.#keys[old] === keys[i]) this.#copy(old, slot);
+      for (let old = oldFirst; old < oldFirst + oldLength; old++) if (this.#keys[old] === keys[i]) this.moveFrom(this, old, slot);
     }
     this.#release(oldFirst, oldLength);
     this.#setRange(ref, first, keys.length);
@@ -139,11 +139,12 @@ export class Slots {
     this.#hint = next;
   }
 
-  #copy(from: number, to: number): void {
-    this.bits[2 * to] = this.bits[2 * from] as number;
-    this.bits[2 * to + 1] = this.bits[2 * from + 1] as number;
-    this.has[to] = this.has[from] as number;
-    this.text[to] = this.text[from];
+  /** moveFrom takes the value of a slot of another table that is not used any more. */
+  moveFrom(other: Slots, from: number, to: number): void {
+    this.bits[2 * to] = other.bits[2 * from] as number;
+    this.bits[2 * to + 1] = other.bits[2 * from + 1] as number;
+    this.has[to] = other.has[from] as number;
+    this.text[to] = other.text[from];
     this.textBytes += this.text[to]?.length ?? 0;
   }
 

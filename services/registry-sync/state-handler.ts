@@ -125,6 +125,8 @@ class UpdateStream implements Fenced {
         this.#answered = Math.max(this.#answered, output.upTo);
         this.#send({ case: "ack", value: { seq: BigInt(output.upTo) } });
         break;
+      case "stream_ended":
+        return this.fence(output.failure);
       case "refused":
         this.#answered = Math.max(this.#answered, output.seq);
         this.#send({ case: "refused", value: { seq: BigInt(output.seq), index: output.index, failure: failureToProto(output.failure) } });

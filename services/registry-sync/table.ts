@@ -1,5 +1,6 @@
 import { assert } from "#kernel/assert.ts";
 import { copyOf } from "#kernel/bytes.ts";
+import { Growable } from "#kernel/growable.ts";
 import type { StateValue } from "./messages.ts";
 import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
 import { VALUE_TYPE } from "./ports.ts";
@@ -58,6 +59,9 @@ export class FeedTable {
   /** Removed nodes by ref, in the order of their removal, with the mark that was given. */
   readonly #dead = new Map<number, { readonly entry: NodeEntry; readonly mark: number }>();
   #sorted: string[] | undefined;
+  /** Per key number: nodes that have the key. */
+  readonly #holders = new Growable(Uint32Array, 64);
+  #keysInUse = 0;
   #nodeBytes = 0;
   #nextRef = 1;
   #nextKref = 0;
@@ -75,6 +79,10 @@ export class FeedTable {
   }
   get nextKref(): number {
     return this.#nextKref;
+  }
+  /** keysInUse is how many keys some node has. */
+  get keysInUse(): number {
+    return this.#keysInUse;
   }
 
   node(ref: number): NodeEntry | undefined {
@@ -143,6 +151,8 @@ export class FeedTable {
     assert(old === undefined || old.info.nodeId === info.nodeId, "ref has two meanings", { ref });
     const krefs = this.#krefsOf(info);
     const entry: NodeEntry = { ref, info, bytes, online, krefs };
+    for (const kref of krefs) this.#hold(kref, 1);
+    for (const kref of old?.krefs ?? []) this.#hold(kref, -1);
     this.slots.assign(ref, krefs, (kref) => (this.#keys[kref] as KeyEntry).type);
     this.#nodeBytes += costOf(info, bytes) - (old === undefined ? 0 : costOf(old.info, old.bytes));
     this.#nodes[ref] = entry;
@@ -172,6 +182,7 @@ export class FeedTable {
     const entry = this.#nodes[ref];
     assert(entry !== undefined, "node to remove is not there", { ref });
     this.slots.remove(ref);
+    for (const kref of entry.krefs) this.#hold(kref, -1);
     this.#nodeBytes -= costOf(entry.info, entry.bytes);
     this.#nodes[ref] = undefined;
     this.#byId.delete(entry.info.nodeId);
@@ -247,6 +258,12 @@ export class FeedTable {
       values.push(scalarOf(key, low, this.slots.bits[2 * slot + 1] as number, this.slots.text[slot]));
     }
     return values;
+  }
+
+  #hold(kref: number, nodes: number): void {
+    const before = kref < this.#holders.length ? (this.#holders.data[kref] as number) : 0;
+    this.#holders.set(kref, before + nodes);
+    this.#keysInUse += Number(before + nodes > 0) - Number(before > 0);
   }
 
   #insertSorted(nodeId: string): void {

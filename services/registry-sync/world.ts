@@ -30,6 +30,8 @@ export interface RegistryOptions {
   /** A checkpoint is written after so many segments, or so long after the first one that it does not cover. */
   readonly checkpointSegments: number;
   readonly checkpointMs: number;
+  /** Numbers of nodes and keys are given out anew at most so often: each time all peers take a snapshot. */
+  readonly renumberMs: number;
   /** Raw bytes of a part of a snapshot; one of a checkpoint is no longer, but may be shorter. */
   readonly partBytes: number;
   /** A gateway's nodes stay online so long without an update (3 x 30 s). */
@@ -55,6 +57,7 @@ export const REGISTRY_DEFAULTS = {
   tailSegments: 256,
   checkpointSegments: 1_024,
   checkpointMs: 60_000,
+  renumberMs: 600_000,
   partBytes: 512 * 1024,
   leaseMs: 90_000,
   ackHoldMs: 20,

@@ -338,7 +338,7 @@ export const ErrorReason = {
   UPGRADE_NEEDED: 34,
 
   /**
-   * A resume position or page token is too old.
+   * A resume position, a page token, or the numbers of a Bind are too old.
    *
    * @generated from enum value: ERROR_REASON_POSITION_EXPIRED = 35;
    */
