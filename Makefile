@@ -156,7 +156,7 @@ soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; a
 
 .PHONY: fuzz
 fuzz: setup ## give hubs generated messages and look what becomes of them (SEED= MESSAGES=1000000 ONLY=registry)
-	@node --expose-gc test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only $(ONLY))
+	@MALLOC_ARENA_MAX=1 node --expose-gc --max-semi-space-size=2 test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only $(ONLY))
 
 .PHONY: bench
 bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHMARKS.md (ONLY=commands,push,...)

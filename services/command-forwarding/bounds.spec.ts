@@ -285,6 +285,29 @@ describe("F-12 a caller's hub", () => {
   });
 });
 
+test("who holds how much names callers, nodes and peers, and follows what ends", () => {
+  const bench = new Bench({ pendingLocal: 64 });
+  for (let i = 0; i < 3; i++) expect(bench.send(GATEWAY, "lamp", `key-${i}`)).toBeUndefined();
+  expect(bench.send(EVIL, "door")).toBeUndefined();
+  const held = () =>
+    Object.fromEntries(
+      bench.hub.core.holdings().map(({ what, holdings }) => [what, [...holdings].map(({ holder, count }) => [holder, count])]),
+    );
+  expect(held()).toMatchObject({
+    idempotency_keys: [[GATEWAY, 3]],
+    pending_local: [
+      [GATEWAY, 3],
+      [EVIL, 1],
+    ],
+    "pending_local by node": [
+      ["lamp", 3],
+      ["door", 1],
+    ],
+  });
+  bench.finish();
+  expect(held()).toMatchObject({ idempotency_keys: [[GATEWAY, 3]], pending_local: [], "pending_local by node": [] });
+});
+
 describe("F-12 S-5 executors", () => {
   const attach = (bench: Bench, executor: number, name: string, shared = true) =>
     bench.hub.give({

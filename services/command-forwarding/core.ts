@@ -1,11 +1,12 @@
 import { unreachable } from "#kernel/assert.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
+import type { Shared } from "#kernel/holdings.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { RoomUse } from "#kernel/room.ts";
 import { CallerSide, type Parts } from "./caller.ts";
 import { DeadlineQueue } from "./deadlines.ts";
-import { describeCore, roomsOf } from "./describe.ts";
+import { describeCore, holdingsOf, roomsOf } from "./describe.ts";
 import { Keyed, Keys, keyId, payloadOf, sameBytes } from "./idempotency.ts";
 import { Journal } from "./journal.ts";
 import {
@@ -134,9 +135,10 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   /** rooms is what callers use up, and how much of it there is. Of rooms of which each peer has one, the fullest is told. */
-  rooms(): RoomUse[] {
-    return roomsOf(this.#p, this.#caller, this.#owner);
-  }
+  readonly rooms = (): RoomUse[] => roomsOf(this.#p, this.#caller, this.#owner);
+
+  /** holdings is who holds how much of it. */
+  readonly holdings = (): Shared[] => holdingsOf(this.#p, this.#caller, this.#owner);
 
   /** lookup tells what is known of a command, as caller or as owner; undefined if nothing is. It changes nothing. */
   lookup(name: CommandName): Known | undefined {

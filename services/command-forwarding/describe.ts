@@ -1,4 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
+import type { Holding, Shared } from "#kernel/holdings.ts";
 import type { RoomUse } from "#kernel/room.ts";
 import type { CallerSide, Parts } from "./caller.ts";
 import { OUTCOME_NAMES } from "./messages.ts";
@@ -62,6 +63,30 @@ export function roomsOf({ settings, keys }: Parts, caller: CallerSide, owner: Ow
     { limit: "outcomes_per_caller", used: fullest(books.map((book) => book.kept)), max: settings.outcomesPerCaller },
     { limit: "outcome_bytes_per_caller", used: fullest(books.map((book) => book.keptBytes)), max: settings.outcomeBytesPerCaller },
   ];
+}
+
+/** holdingsOf is who holds how much of what callers and peers use up. */
+export function holdingsOf({ keys }: Parts, caller: CallerSide, owner: OwnerSide): Shared[] {
+  const local = caller.localRooms.shared();
+  const books = [...owner.callers.values()];
+  return [
+    keys.room.shared(),
+    local.callers,
+    local.nodes,
+    owner.executors.room.shared(),
+    { what: "pending_per_peer", holdings: pendingTo(caller) },
+    { what: "commands of peers", holdings: books.map(({ hubId, open }) => ({ holder: hubId, count: open, bytes: 0 })) },
+    {
+      what: "outcomes_per_caller",
+      holdings: books.map(({ hubId, kept, keptBytes }) => ({ holder: hubId, count: kept, bytes: keptBytes })),
+    },
+  ];
+}
+
+/** pendingTo is which caller has how many commands under way to which peer. */
+function* pendingTo(caller: CallerSide): Generator<Holding> {
+  for (const { hubId, rooms } of caller.peers.values())
+    for (const holding of rooms.shared().callers.holdings) yield { ...holding, holder: `${holding.holder} to ${hubId}` };
 }
 
 function stateOf(run: {

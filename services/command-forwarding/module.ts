@@ -3,6 +3,7 @@ import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha
 import type { SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import type { Core } from "#kernel/core.ts";
 import { type Failure, fail } from "#kernel/error.ts";
+import { describeHoldings } from "#kernel/holdings.ts";
 import { Prng } from "#kernel/prng.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
 import { Calls } from "#runtime/calls.ts";
@@ -175,7 +176,8 @@ class Service implements CommandForwarding {
   }
 
   describe(): string {
-    return this.#links === undefined ? this.#core.describe() : `${this.#core.describe()}\n${this.#links.describe()}`;
+    const parts = [this.#core.describe(), this.#links?.describe() ?? "", describeHoldings(this.#core.holdings())];
+    return parts.filter((part) => part !== "").join("\n");
   }
 
   links() {

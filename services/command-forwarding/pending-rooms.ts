@@ -1,4 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
+import type { Shared } from "#kernel/holdings.ts";
 import { Room, type RoomUse } from "#kernel/room.ts";
 import { isOwn } from "./idempotency.ts";
 
@@ -33,5 +34,11 @@ export class PendingRooms {
 
   use(): RoomUse[] {
     return this.#callers.use();
+  }
+
+  /** shared is which callers hold how much; of commands for the nodes of this hub also which nodes. */
+  shared(): { readonly callers: Shared; readonly nodes: Shared } {
+    const nodes = this.#nodes.shared();
+    return { callers: this.#callers.shared(), nodes: { ...nodes, what: `${nodes.what} by node` } };
   }
 }

@@ -8,6 +8,7 @@ import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
+import { describeHoldings } from "#kernel/holdings.ts";
 import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#runtime/clock.ts";
 import { renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
@@ -543,7 +544,8 @@ export class HubProcess {
         serving = true;
       },
       readiness: () => (serving ? { ready: true } : { ready: false, reason: "not listening" }),
-      describe: () => `connections=${this.#server?.connections ?? 0} calls=${this.#server?.calls ?? 0}`,
+      describe: () =>
+        `connections=${this.#server?.connections ?? 0} calls=${this.#server?.calls ?? 0}\n${describeHoldings(this.#server?.shared() ?? [])}`.trimEnd(),
       stop: async (graceMs) => {
         serving = false;
         await this.#server?.drain(graceMs);

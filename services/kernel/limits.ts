@@ -49,7 +49,7 @@ export const LIMITS = {
   callsPerCaller: 4_096,
   /** Bytes of answers that one peer, or one caller of this hub, has not read yet, on all its connections. */
   unreadBytesPerPeer: 32 * 1024 * 1024,
-  unreadBytesPerCaller: 64 * 1024 * 1024,
+  unreadBytesPerCaller: 32 * 1024 * 1024,
   /** State updates in one segment. */
   segmentUpdates: 4_000,
   /** Payload bytes of one segment. */

@@ -1,4 +1,5 @@
 import type { Failure } from "./error.ts";
+import type { Shared } from "./holdings.ts";
 import { LIMITS } from "./limits.ts";
 
 /** One caller may take an eighth of what there is, but not fewer than `LIMITS.streamsPerCaller`. */
@@ -37,6 +38,12 @@ export class Parts {
     if (held === 1) this.#held.delete(caller);
     else this.#held.set(caller, held - 1);
     this.#total--;
+  }
+
+  /** shared is who has how many open. */
+  shared(): Shared {
+    const holdings = [...this.#held].map(([holder, count]) => ({ holder, count, bytes: 0 }));
+    return { what: this.#limit, max: this.#max, holdings };
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Failure, Reason } from "./error.ts";
+import type { Holding, Shared } from "./holdings.ts";
 
 /** One holder may take an eighth of a room, and an eighth is kept for this hub's own people and services. */
 const SHARE = 8;
@@ -152,6 +153,16 @@ export class Room {
     const entries = { limit, used: this.#count, max };
     if (this.#maxBytes === Number.POSITIVE_INFINITY) return [entries];
     return [entries, { limit: `${limit}_bytes`, used: this.#bytes, max: this.#maxBytes }];
+  }
+
+  /** shared is who holds how much of it. */
+  shared(): Shared {
+    const { limit, max, maxBytes } = this.#bounds;
+    return { what: limit, max, maxBytes, holdings: this.#holdings() };
+  }
+
+  *#holdings(): Generator<Holding> {
+    for (const [holder, { count, bytes }] of this.#held) yield { holder, count, bytes };
   }
 
   #refuse(limit: string, max: number, what: string): Failure {

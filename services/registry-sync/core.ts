@@ -163,7 +163,7 @@ export class RegistryCore implements Core<Input, Effect> {
   }
 
   /** callers are those who speak for nodes of this hub, with the memory that their nodes take, for metrics. */
-  callers(): readonly { readonly name: string; readonly bytes: number }[] {
+  callers(): ReturnType<LocalRegistry["presence"]["callers"]> {
     return this.#local.presence.callers();
   }
 

@@ -1,3 +1,4 @@
+import type { Shared } from "#kernel/holdings.ts";
 import type { Exporter } from "./exporter.ts";
 import type { Importer } from "./importer.ts";
 import type { LocalRegistry } from "./local.ts";
@@ -50,6 +51,19 @@ export function describeRegistry(
     );
   }
   return lines.join("\n");
+}
+
+/** holdingsOf is who holds how much of this hub's memory: callers by the nodes for which they speak, peers by what they share. */
+export function holdingsOf(callers: ReturnType<LocalRegistry["presence"]["callers"]>, feeds: readonly FeedStatus[]): Shared[] {
+  const speaking = callers.filter(({ nodes }) => nodes > 0);
+  const peers = feeds.filter(({ own }) => !own);
+  return [
+    { what: "bytes_per_caller", holdings: speaking.map(({ name, nodes, bytes }) => ({ holder: name, count: nodes, bytes })) },
+    {
+      what: "bytes_per_peer",
+      holdings: peers.map(({ head, nodes, bytes, incoming }) => ({ holder: head.hubId, count: nodes, bytes: bytes + incoming })),
+    },
+  ];
 }
 
 /** feedStatuses say how all feeds that are held stand, own ones first. `table` is that of this hub. */

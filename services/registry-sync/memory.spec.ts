@@ -56,6 +56,7 @@ describe("S-7 what one caller's nodes may take", () => {
         const [own] = hub.core.feeds();
         const counted = hub.core.callers().reduce((sum, { bytes }) => sum + bytes, 0);
         expect(counted).toBe(own!.bytes);
+        expect(hub.core.callers().reduce((sum, { nodes }) => sum + nodes, 0)).toBe(own!.nodes);
       }),
     );
   });

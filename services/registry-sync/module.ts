@@ -1,5 +1,6 @@
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
+import { describeHoldings } from "#kernel/holdings.ts";
 import { createDriver, type Driver, type StoreReport } from "#runtime/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
@@ -8,6 +9,7 @@ import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import { type AutomationPort, changesOf } from "./automation.ts";
 import { coreOptionsOf, type RegistrySyncConfig, sharesOf } from "./config.ts";
 import { RegistryCore } from "./core.ts";
+import { holdingsOf } from "./describe.ts";
 import { type Ground, SYSTEM_GROUND } from "./ground.ts";
 import { type LinkPorts, Links } from "./links.ts";
 import type { Effect, Input, Output } from "./messages.ts";
@@ -210,7 +212,10 @@ class RegistryModule implements RegistrySync {
 
   describe(): string {
     const running = this.#running;
-    return running === undefined ? `registry-sync ${this.#state}` : `${running.core.describe()}\n\nsessions\n${running.links.describe()}`;
+    if (running === undefined) return `registry-sync ${this.#state}`;
+    const { core, links } = running;
+    const held = [...holdingsOf(core.callers(), core.feeds()), ...this.#shell.parts.map((parts) => parts.shared())];
+    return `${core.describe()}\n\nsessions\n${links.describe()}\n\n${describeHoldings(held)}`.trimEnd();
   }
 
   links(): ReturnType<Links["counters"]> {

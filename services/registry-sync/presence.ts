@@ -16,7 +16,8 @@ export interface Principal {
   /** Its nodes stay online until then without a stream, mono ms. */
   leaseUntil: number;
   alive: boolean;
-  /** About how much memory the nodes take that it spoke for last, with their texts. */
+  /** Nodes that it spoke for last, and about how much memory they take, with their texts. */
+  nodes: number;
   bytes: number;
 }
 
@@ -62,7 +63,15 @@ export class LocalPresence {
   principal(scope: Scope): Principal {
     let principal = this.#byName.get(scope.name);
     if (principal === undefined) {
-      principal = { no: this.#principals.length + 1, scope, streams: 0, leaseUntil: Number.NEGATIVE_INFINITY, alive: false, bytes: 0 };
+      principal = {
+        no: this.#principals.length + 1,
+        scope,
+        streams: 0,
+        leaseUntil: Number.NEGATIVE_INFINITY,
+        alive: false,
+        nodes: 0,
+        bytes: 0,
+      };
       this.#byName.set(scope.name, principal);
       this.#principals.push(principal);
     } else if (!sameScope(principal.scope, scope)) this.#rescope(principal, scope);
@@ -110,17 +119,23 @@ export class LocalPresence {
   }
 
   /** callers are the principals with what their nodes take. */
-  callers(): { readonly name: string; readonly bytes: number }[] {
-    return this.#principals.map(({ scope, bytes }) => ({ name: scope.name, bytes }));
+  callers(): { readonly name: string; readonly nodes: number; readonly bytes: number }[] {
+    return this.#principals.map(({ scope, nodes, bytes }) => ({ name: scope.name, nodes, bytes }));
   }
 
   #move(ref: number, to: number): void {
     const entry = this.#table.node(ref);
     const bytes = entry === undefined ? 0 : costOf(entry.info, entry.bytes) + this.#table.textBytesOf(entry);
     const from = this.#principals[this.homeOf(ref) - 1];
-    if (from !== undefined) from.bytes -= bytes;
+    if (from !== undefined) {
+      from.nodes--;
+      from.bytes -= bytes;
+    }
     const next = this.#principals[to - 1];
-    if (next !== undefined) next.bytes += bytes;
+    if (next !== undefined) {
+      next.nodes++;
+      next.bytes += bytes;
+    }
     this.home.set(ref, to);
   }
 

@@ -1,4 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
+import type { Parts } from "#kernel/parts.ts";
 import { Calls } from "#runtime/calls.ts";
 import type { Input, Output } from "./messages.ts";
 
@@ -16,6 +17,8 @@ export class Shell {
   readonly #calls = new Calls<Input, CallOutput>("the registry");
   readonly streams = new Map<number, (output: StreamOutput) => void>();
   readonly watches = new Map<number, (output: WatchOutput) => void>();
+  /** How many streams of each kind there may be, and who has them. */
+  readonly parts: Parts[] = [];
   /** Called when the hub stops: ends streams and watches. */
   readonly onStop = new Set<(failure: Failure) => void>();
 

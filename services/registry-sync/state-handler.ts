@@ -146,6 +146,7 @@ class UpdateStream implements Fenced {
 /** createStateHandlers are the handlers of the ingest stream; at most `maxStreams` run at a time, and a part of them for one caller. */
 export function createStateHandlers(shell: Shell, maxStreams: number, clock: Clock) {
   const parts = new Parts("streams", maxStreams);
+  shell.parts.push(parts);
   const fences = new FencedStreams<UpdateStream>(clock);
   return {
     async updateState(requests: AsyncIterable<RawMessage>, out: Outbound<UpdateStateResponse>, context: CallContext): Promise<void> {

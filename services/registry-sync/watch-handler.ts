@@ -17,6 +17,7 @@ import type { Shell } from "./shell.ts";
 export function createWatchHandlers(shell: Shell, maxWatches: number, clock: Clock) {
   const cache = new BlocksCache();
   const parts = new Parts("watchers", maxWatches);
+  shell.parts.push(parts);
   const fences = new FencedStreams<Fenced>(clock);
   const send = (out: Outbound<WatchResponse>, push: WatchPush): boolean =>
     out.send(push.kind === "blocks" ? cache.of(push) : pushToProto(push));

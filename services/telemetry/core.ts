@@ -1,5 +1,6 @@
 import type { Core, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
+import type { Shared } from "#kernel/holdings.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Parts } from "#kernel/parts.ts";
 import type { Effect, Happening, HappeningCodec, HappeningFilter, HappeningReport, Input, LinkCount } from "./messages.ts";
@@ -135,6 +136,11 @@ export class TelemetryCore implements Core<Input, Effect> {
 
   deadline(): undefined {
     return undefined;
+  }
+
+  /** shared is who has how many watches open. */
+  shared(): Shared {
+    return this.#parts.shared();
   }
 
   describe(): string {

@@ -7,6 +7,7 @@ import {
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
+import { describeHoldings } from "#kernel/holdings.ts";
 import { Calls } from "#runtime/calls.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import { counter, LabelBound } from "#runtime/metrics/declare.ts";
@@ -144,7 +145,7 @@ export function createTelemetry(options: {
     },
     readiness: () =>
       driver?.state === "running" ? { ready: true } : { ready: false, reason: `telemetry is ${driver?.state ?? "starting"}` },
-    describe: () => core.describe(),
+    describe: () => `${core.describe()}\n${describeHoldings([core.shared()])}`.trimEnd(),
     stop: async () => {
       for (const watch of watches.values()) watch.end(STOPPING);
       const durable = (await driver?.stop()) ?? true;

@@ -5,8 +5,9 @@ import { systemEntropy } from "#runtime/entropy.ts";
 import { runCampaign } from "./campaign.ts";
 import { createTargets } from "./targets.ts";
 
-/** Memory is measured first when everything is warm, and again at the end. */
+/** Memory is measured first when everything is warm, and again at the end; it is told each so many messages. */
 const WARM = 100_000;
+const TOLD = 100_000;
 const GROWTH_MAX = 0.1;
 
 const text = { type: "string" } as const;
@@ -16,12 +17,16 @@ const messages = Number(values.messages ?? 1_000_000);
 const targets = createTargets().filter(({ name }) => name.startsWith(values.only ?? ""));
 process.stdout.write(`seed ${seed}, ${messages} messages\n`);
 
-function residentMb(): number {
+/** residentMb tells the memory that is left when all garbage is gone: what the heap holds, and what the process has of the machine. */
+function residentMb(done: number): number {
   globalThis.gc?.();
-  return process.memoryUsage.rss() / 2 ** 20;
+  const { rss, heapUsed } = process.memoryUsage();
+  process.stdout.write(`${done} messages: ${(rss / 2 ** 20).toFixed(0)} MiB, of which the heap holds ${(heapUsed / 2 ** 20).toFixed(1)}\n`);
+  return rss / 2 ** 20;
 }
 
 let warm: number | undefined;
+let next = WARM;
 const started = process.hrtime.bigint();
 const faults = await runCampaign({
   seed,
@@ -29,13 +34,14 @@ const faults = await runCampaign({
   targets,
   faults: 10,
   each: (done) => {
-    if (warm !== undefined || done < WARM) return;
-    warm = residentMb();
-    process.stdout.write(`${done} messages: ${warm.toFixed(0)} MiB\n`);
+    if (done < next) return;
+    next += TOLD;
+    const now = residentMb(done);
+    warm ??= now;
   },
 });
 const seconds = Number(process.hrtime.bigint() - started) / 1e9;
-const end = residentMb();
+const end = residentMb(messages);
 for (const { target, at, error } of faults) {
   process.stdout.write(
     `FAULT in ${target}, --seed ${seed + at} gives its world: ${error instanceof Error ? error.stack : String(error)}\n`,

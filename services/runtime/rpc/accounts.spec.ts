@@ -1,11 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describeHoldings } from "#kernel/holdings.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { systemClock } from "#runtime/clock.ts";
 import {
   CountRequestSchema,
   CountResponseSchema,
   EchoRequestSchema,
+  EchoResponseSchema,
   EchoService,
   GreetRequestSchema,
 } from "../../../test/proto/echo-service.gen.ts";
@@ -108,6 +110,7 @@ describe("answers that nobody reads", () => {
     await until(() => fixture.server.unreadBytes > LIMITS.unreadBytesPerPeer - 4 * MIB);
     await Promise.race(ends);
     expect(fixture.server.unreadBytes).toBeLessThanOrEqual(LIMITS.unreadBytesPerPeer + MIB);
+    expect(describeHoldings(fixture.server.shared())).toMatch(/calls count=\d+ bytes=\d{8} holders=1\n {4}peer beta count=\d+ bytes=\d{8}/);
     const third = gamma.service();
     const read: number[] = [];
     for await (const { n } of fixture.dial(third).count(create(CountRequestSchema, { to: 4 }), bearer(tokenFor("gamma", third))))
@@ -116,6 +119,50 @@ describe("answers that nobody reads", () => {
     for (const session of sessions) session.destroy();
     await noCalls(fixture);
     expect(fixture.server.unreadBytes).toBe(0);
+    await fixture.close();
+  });
+
+  test("S-2 no answers are made for an own caller of whom half of what may wait is not read, and few in one turn of the event loop", async () => {
+    const binding = echoBinding();
+    const made = { all: 0, mostPerTurn: 0 };
+    let turn = 0;
+    const ticks = () => {
+      if (turn++ >= 0) setImmediate(ticks);
+    };
+    ticks();
+    const inTurn = new Map<number, number>();
+    const text = "x".repeat(MIB / 2);
+    // As a listing does: some milliseconds of work for half a MiB.
+    const echo = () => {
+      for (const until = performance.now() + 4; performance.now() < until; );
+      inTurn.set(turn, (inTurn.get(turn) ?? 0) + 1);
+      made.all++;
+      made.mostPerTurn = Math.max(made.mostPerTurn, inTurn.get(turn) as number);
+      return create(EchoResponseSchema, { text });
+    };
+    const fixture = await serve(alpha, [], { bindings: [{ ...binding, handlers: { ...binding.handlers, echo } }] });
+    const sessions = await Promise.all(
+      [1, 2].map(() => rawH2({ port: fixture.port, credential: alpha.node("lamp"), ca: alpha.caPem, windowBytes: 0 })),
+    );
+    const body = grpcMessage(encodeMessage(EchoRequestSchema, create(EchoRequestSchema)));
+    const streams = sessions.flatMap((session) =>
+      Array.from({ length: 100 }, () => {
+        const stream = grpcStream(session, ECHO, { "grpc-timeout": "1H" });
+        stream.end(body);
+        return stream;
+      }),
+    );
+    const refused = Promise.all(streams.map((stream) => endOf(stream))).then((ends) => ends.filter(({ status }) => status === "8").length);
+    // 200 calls ask for 100 MiB.
+    await until(() => made.all * (MIB / 2) >= LIMITS.unreadBytesPerCaller / 2);
+    await expect(fixture.dial(alpha.node("other")).echo(create(EchoRequestSchema))).resolves.toBeDefined();
+    expect(fixture.server.unreadBytes).toBeLessThan(LIMITS.unreadBytesPerCaller * 0.75);
+    for (const session of sessions) session.destroy();
+    await refused;
+    turn = Number.NEGATIVE_INFINITY;
+    await noCalls(fixture);
+    expect(made.all).toBeLessThanOrEqual(LIMITS.unreadBytesPerCaller / 2 / (MIB / 2) + 8);
+    expect(made.mostPerTurn).toBeLessThanOrEqual(8);
     await fixture.close();
   });
 

@@ -34,7 +34,8 @@ export interface CallControl {
   answered(): void;
 }
 
-const UNREAD: Failure = { reason: "OVERLOADED", message: "too many answers wait to be read; read them, or ask for fewer at once" };
+/** UNREAD is why a caller that does not read gets no more answers. */
+export const UNREAD: Failure = { reason: "OVERLOADED", message: "too many answers wait to be read; read them, or ask for fewer at once" };
 
 /**
  * ServerCall is one call on its way through the server. Interceptors fill it in and the handler reads it as its CallContext;
@@ -49,6 +50,8 @@ export class ServerCall implements CallContext {
   readonly startedMono: number;
   timeoutMs: number | undefined;
   token: { readonly expiresAtWall: number; readonly id: string } | undefined;
+  /** How long its caller should have waited with it, ms; 0 if it came in time. */
+  readonly tooSoonMs: number;
   /** Messages counted for metrics. */
   received = 0;
   sent = 0;
@@ -73,6 +76,7 @@ export class ServerCall implements CallContext {
     timeoutMs: number | undefined;
     traceparent?: string | undefined;
     tracestate?: string | undefined;
+    tooSoonMs?: number;
   }) {
     this.entry = init.entry;
     this.connection = init.connection;
@@ -81,6 +85,7 @@ export class ServerCall implements CallContext {
     this.timeoutMs = init.timeoutMs;
     this.#traceparent = init.traceparent;
     this.#tracestate = init.tracestate;
+    this.tooSoonMs = init.tooSoonMs ?? 0;
   }
 
   /** trace is the caller's trace as its metadata says, or this server's span in it. */
@@ -176,6 +181,11 @@ export class ServerCall implements CallContext {
     this.#account = account;
     account.calls++;
     this.#control?.charged();
+  }
+
+  /** account is who pays for the call; undefined until that is known, and after the end. */
+  get account(): Account | undefined {
+    return this.#account;
   }
 
   /** hold counts bytes that wait to be read; false ends the call, because its caller has too many of them on all its calls. */

@@ -7,6 +7,7 @@ import { connect as connectTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
+import { systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2, resetTcp } from "../../../test/support/raw-h2.ts";
@@ -135,6 +136,36 @@ describe("connections that hold nothing but room", () => {
     expect(await begin(900)).toBe(true);
     expect(await begin(300)).toBe(true);
     expect(await refused("stream_rate")).toBe(2);
+    await expect(own()).resolves.toBeDefined();
+  });
+
+  test("S-1 an own caller whose streams begin too fast is told how long to wait, then loses the connection; others notice nothing", async () => {
+    // On a clock that is slow, so that no machine is: what comes back to the bucket meanwhile is next to nothing.
+    fixture = await serve(alpha, [beta], { clock: { ...systemClock, mono: () => systemClock.mono() / 1_000 } });
+    const session = await raw(alpha.node("lamp"));
+    const closed = new Promise((resolve) => session.once("close", resolve));
+    const waits: string[] = [];
+    let opened = 0;
+    // Each is reset as soon as it is answered: a client that gives its calls no time.
+    const open = async () => {
+      for (; !session.destroyed; opened += 100)
+        await Promise.race([
+          closed,
+          Promise.all(
+            Array.from({ length: 100 }, async () => {
+              const stream = grpcStream(session, methodPath(EchoService.method.echo), { "grpc-timeout": "0n" });
+              stream.on("response", (headers) => waits.push(decodeURIComponent(String(headers["grpc-message"]))));
+              await endOf(stream);
+            }),
+          ),
+        ]);
+    };
+    await open();
+    expect(opened).toBeGreaterThan(LIMITS.callsPerCaller);
+    const told = waits.filter((text) => text.includes("too fast"));
+    expect(told.length).toBeGreaterThan(900);
+    expect(told[0]).toContain("wait");
+    expect(await refused("stream_rate")).toBe(1);
     await expect(own()).resolves.toBeDefined();
   });
 

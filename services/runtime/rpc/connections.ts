@@ -74,11 +74,8 @@ const RETIRE_MS = 5_000;
 const FOREIGN_PART = 0.75;
 const HANDSHAKING_PART = 0.25;
 const HANDSHAKING_MIN = 16;
-/**
- * Streams that one peer may begin over all its connections, also those that it resets at once and those that are refused. Each costs a
- * good part of a millisecond, and one read of a socket brings hundreds; an honest hub begins a few when it connects.
- */
-const FOREIGN_STREAMS: Rate = { perSecond: 100, burst: 600 };
+/** Streams of one own caller that are refused, with how long to wait, before its connection is closed: a refusal costs as much as a call. */
+const REFUSED_STREAMS: Rate = { perSecond: 100, burst: 1_000 };
 
 /**
  * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
@@ -102,6 +99,9 @@ export class ConnectionTable {
   readonly #metrics: ReturnType<typeof connectionMetrics>;
   /** By caller, and longer than its account: who connects again does not begin anew. */
   readonly #streams = new TokenBuckets();
+  readonly #refusals = new TokenBuckets();
+  /** Streams that began too soon, and by how many ms. */
+  readonly #tooSoon = new WeakMap<ServerHttp2Stream, number>();
   /** Connections of those who are not of this hub. */
   #foreign = 0;
   #watchTimer: Timer | undefined;
@@ -191,15 +191,28 @@ export class ConnectionTable {
     });
   }
 
-  /** begun counts a stream. A connection on which too many begin is closed at once: what else was read of it is then not looked at. */
+  /**
+   * begun counts a stream. Own callers who are too fast are told so for a while. A connection on which they go on, and one of another hub,
+   * is closed at once: what else was read of it is then not looked at.
+   */
   #begun(stream: ServerHttp2Stream): void {
     const { session } = stream;
     const connection = session === undefined ? undefined : this.#bySession.get(session as ServerHttp2Session);
     const account = connection?.account;
-    if (connection === undefined || account?.foreign !== true) return;
-    if (this.#streams.take(account.key, FOREIGN_STREAMS, this.#o.clock.mono()) === 0) return;
+    const rate = account?.bounds.streams;
+    if (connection === undefined || account === undefined || rate === undefined) return;
+    const now = this.#o.clock.mono();
+    const waitMs = this.#streams.take(account.key, rate, now);
+    if (waitMs === 0) return;
+    if (!account.foreign && this.#refusals.take(account.key, REFUSED_STREAMS, now) === 0) return void this.#tooSoon.set(stream, waitMs);
     session?.destroy();
-    this.#refuse(connection, "stream_rate", { caller: account.key, perSecond: FOREIGN_STREAMS.perSecond });
+    this.#refuse(connection, "stream_rate", { caller: account.key, perSecond: rate.perSecond });
+  }
+
+  /** tooSoonMs is how long the caller of a call should have waited with it. */
+  tooSoonMs(call: grpc.ServerInterceptingCallInterface): number {
+    const stream = Reflect.get(call, "stream") as ServerHttp2Stream | undefined;
+    return stream === undefined ? 0 : (this.#tooSoon.get(stream) ?? 0);
   }
 
   #refuse(connection: Connection, reason: ClosedReason, fields: object): void {
@@ -226,7 +239,11 @@ export class ConnectionTable {
     const mono = this.#o.clock.mono();
     const state = { leaf: undefined, thumbprint: "", hubId: "", account: undefined, session: undefined };
     const widen = (): void => {
-      if (connection.session?.destroyed === false) connection.session.setLocalWindowSize(this.#limits.flowControlWindowBytes);
+      const { session } = connection;
+      if (session === undefined || session.destroyed) return;
+      session.setLocalWindowSize(this.#limits.flowControlWindowBytes);
+      // Node holds the update back until it writes something else.
+      session.ping(() => undefined);
     };
     const connection: Connection = { socket, address, ...state, bytesRead: 0, quietSince: mono, proved: false, widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));

@@ -1,8 +1,9 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { FoedusError } from "#kernel/error.ts";
 import { traceFields } from "../trace/span.ts";
 import { type CallContext, type Outbound, RawMessage } from "./call.ts";
-import type { ServerCall } from "./call-context.ts";
+import { type ServerCall, UNREAD } from "./call-context.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 import { type BugReporter, errorToStatus, type Status } from "./status.ts";
 import { ByteOutbound, Inbound } from "./streams.ts";
@@ -51,7 +52,18 @@ function answer(env: HandlerEnv, call: ServerCall, work: () => Promise<Message> 
 function unary(handler: UnaryHandler, env: HandlerEnv): grpc.handleUnaryCall<Message, RawMessage> {
   return (surface, callback) => {
     const call = env.callOf(surface.metadata);
-    answer(env, call, () => handler(surface.request, call), callback);
+    const work = (): Promise<Message> | Message => {
+      if (call.account?.crowded === true) throw new FoedusError(UNREAD);
+      return handler(surface.request, call);
+    };
+    const begin = (): void => {
+      // One that is over before its turn comes needs no answer.
+      if (call.abortReason !== undefined) return;
+      const pause = call.account?.pace.next();
+      if (pause === undefined) answer(env, call, work, callback);
+      else void pause.then(begin);
+    };
+    begin();
   };
 }
 

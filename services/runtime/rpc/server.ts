@@ -2,6 +2,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
+import type { Shared } from "#kernel/holdings.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { EventSink } from "#runtime/events.ts";
@@ -114,6 +115,8 @@ export interface RpcServer {
   readonly held: number;
   /** unreadBytes of answers that callers have not read yet. */
   readonly unreadBytes: number;
+  /** shared is who holds how much of this server. */
+  shared(): Shared[];
 }
 
 const STRIPPED_PREFIX = "x-foedus-";
@@ -127,7 +130,7 @@ class Server implements RpcServer {
   readonly #entries = new Map<string, MethodEntry>();
   readonly #byMetadata = new WeakMap<grpc.Metadata, ServerCall>();
   readonly #live = new Set<ServerCall>();
-  readonly #accounts = new Accounts();
+  readonly #accounts: Accounts;
   readonly #identities: Identities;
   readonly #longLived: LongLived;
   readonly #interceptors: readonly Interceptor[];
@@ -138,6 +141,7 @@ class Server implements RpcServer {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.health = createHealth(options.bindings.map(({ service }) => service.typeName));
     const { authority, clock, admission } = options;
+    this.#accounts = new Accounts(clock);
     this.#identities = new Identities(authority, clock, admission);
     this.#longLived = new LongLived({
       identities: this.#identities,
@@ -238,6 +242,7 @@ class Server implements RpcServer {
       timeoutMs: Number.isFinite(deadline) ? deadline - this.#options.clock.wall() : undefined,
       traceparent: textOf(metadata, "traceparent"),
       tracestate: textOf(metadata, "tracestate"),
+      tooSoonMs: this.#table.tooSoonMs(inner),
     });
     this.#byMetadata.set(metadata, call);
     this.#live.add(call);
@@ -316,6 +321,10 @@ class Server implements RpcServer {
 
   get unreadBytes(): number {
     return this.#accounts.sum(({ unreadBytes }) => unreadBytes);
+  }
+
+  shared(): Shared[] {
+    return this.#accounts.shared();
   }
 }
 

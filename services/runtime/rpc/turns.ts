@@ -44,6 +44,8 @@ export class Lane {
 export class Turns {
   readonly #clock: Clock;
   #turn = 0;
+  /** The next turn is asked for. */
+  #asked = false;
   /** Lanes of this turn and of the one before, and each one's part of this turn. */
   #lanes = 0;
   #part = TURN_UNITS;
@@ -71,10 +73,18 @@ export class Turns {
     return tookMs;
   }
 
-  /** enter gives a lane its part of this turn. The first one has the next turn begin after the I/O that waits. */
+  /** enter gives a lane its part of this turn. */
   enter(): number {
-    if (this.#lanes++ === 0) this.#clock.setImmediate(() => this.#begin());
+    this.#lanes++;
+    this.ask();
     return this.#part;
+  }
+
+  /** ask has the next turn begin after the I/O that waits. */
+  ask(): void {
+    if (this.#asked) return;
+    this.#asked = true;
+    this.#clock.setImmediate(() => this.#begin());
   }
 
   /** next resolves when the next turn begins. */
@@ -85,6 +95,7 @@ export class Turns {
 
   #begin(): void {
     this.#turn++;
+    this.#asked = false;
     this.#part = Math.max(LANE_UNITS_MIN, TURN_UNITS / Math.max(1, this.#lanes));
     this.#lanes = 0;
     const next = this.#next;

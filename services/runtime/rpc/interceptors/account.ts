@@ -1,19 +1,23 @@
 import type { Accounts } from "../accounts.ts";
+import { UNREAD } from "../call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 
-/** accountInterceptor bounds what one principal holds over all its connections, and counts the call with it. */
+/** accountInterceptor bounds what one principal begins and holds over all its connections, and counts the call with it. */
 export function accountInterceptor(accounts: Accounts): Interceptor {
   return {
     name: "account",
     open(call) {
       const account = accounts.of(call.caller);
       const { bounds } = account;
+      if (call.tooSoonMs > 0) {
+        const message = `calls of ${account.key} begin too fast, on all connections; wait ${call.tooSoonMs} ms`;
+        return { reason: "RATE_LIMITED", message, facts: { retry_after_ms: String(call.tooSoonMs) } };
+      }
       if (account.calls >= bounds.calls) {
         const message = `${bounds.calls} calls are open already, on all connections of ${account.key}; end some first`;
         return { reason: "OVERLOADED", message, facts: { limit: String(bounds.calls) } };
       }
-      if (account.unreadBytes > bounds.unreadBytes)
-        return { reason: "OVERLOADED", message: "too many answers wait to be read; read them first" };
+      if (account.crowded) return UNREAD;
       call.charge(account);
       return undefined;
     },
