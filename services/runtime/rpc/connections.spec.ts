@@ -7,7 +7,7 @@ import { connect as connectTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
-import { systemClock } from "#runtime/clock.ts";
+import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2, resetTcp } from "../../../test/support/raw-h2.ts";
@@ -96,6 +96,47 @@ describe("connections that hold nothing but room", () => {
     expect((await endOf(grpcStream(live, methodPath(EchoService.method.echo)))).status).toBe("16");
     live.destroy();
     silent.destroy();
+  });
+
+  test("F-29 after a pause of the process nobody is cut off for what could not be read meanwhile; who stays silent still is", async () => {
+    let ahead = 0;
+    let looks = 0;
+    const period = 25;
+    const machine = { ...systemClock };
+    // The time between two looks goes by at once.
+    const clock: Clock = {
+      ...systemClock,
+      mono: () => systemClock.mono() + ahead,
+      setTimer: (delayMs, fn) =>
+        machine.setTimer(delayMs === period ? 0 : delayMs, () => {
+          if (delayMs === period) {
+            ahead += period;
+            looks++;
+          }
+          fn();
+        }),
+    };
+    // While the test runs no ping comes but the one at the start.
+    fixture = await serve(alpha, [beta], { clock, limits: { keepaliveTimeMs: 20_000, keepaliveTimeoutMs: 4 * period } });
+    const { server } = fixture;
+    const live = await raw(beta.service());
+    const shaking = await tcp();
+    const answers = async () => (await endOf(grpcStream(live, methodPath(EchoService.method.echo)))).status;
+    expect(await answers()).toBe("16");
+    for (const pauseMs of [31_000, 60_000, 3_600_000]) {
+      ahead += pauseMs;
+      const from = looks;
+      await until(() => looks >= from + 3 || server.connections === 0);
+      expect(server.connections).toBe(2);
+    }
+    expect(await answers()).toBe("16");
+    expect(await refused("silent")).toBe(0);
+    const from = looks;
+    await until(() => server.connections === 0);
+    expect(await refused("silent")).toBe(2);
+    expect((looks - from) * period, "a little longer than both wait").toBeLessThan(25_000);
+    live.destroy();
+    shaking.destroy();
   });
 
   test("S-1 a peer has a bounded number of connections, whatever its certificates are called; others get in", async () => {

@@ -105,6 +105,7 @@ export class ConnectionTable {
   /** Connections of those who are not of this hub. */
   #foreign = 0;
   #watchTimer: Timer | undefined;
+  #lookedAt = 0;
   #empty: PromiseWithResolvers<void> | undefined;
 
   constructor(server: grpc.Server, credentials: grpc.ServerCredentials, options: ConnectionOptions) {
@@ -308,7 +309,9 @@ export class ConnectionTable {
 
   /** arm looks at the connections again and again while there are any. */
   #arm(): void {
-    this.#watchTimer ??= this.#o.clock.setTimer(this.#limits.keepaliveTimeoutMs / 4, () => {
+    if (this.#watchTimer !== undefined) return;
+    this.#lookedAt = this.#o.clock.mono();
+    this.#watchTimer = this.#o.clock.setTimer(this.#limits.keepaliveTimeoutMs / 4, () => {
       this.#watchTimer = undefined;
       this.#look();
       if (this.#bySocket.size > 0) this.#arm();
@@ -318,11 +321,15 @@ export class ConnectionTable {
   /**
    * look closes the connections on which nothing is heard any more. grpc-js pings sessions, but Node loses track of some whose client
    * leaves right after the handshake: their socket neither reads nor ends, and no event tells (seen with Node 24). Bytes do not lie.
+   * A look that comes late, as after a pause of the process, counts as two periods: what came meanwhile has not been read yet.
    */
   #look(): void {
     const { keepaliveTimeMs, keepaliveTimeoutMs } = this.#limits;
     const now = this.#o.clock.mono();
+    const unseenMs = Math.max(0, now - this.#lookedAt - keepaliveTimeoutMs / 2);
+    this.#lookedAt = now;
     for (const connection of this.#bySocket.values()) {
+      connection.quietSince = Math.min(now, connection.quietSince + unseenMs);
       const { bytesRead } = connection.socket;
       if (bytesRead !== connection.bytesRead && (connection.proved || connection.leaf === undefined)) connection.quietSince = now;
       connection.bytesRead = bytesRead;
