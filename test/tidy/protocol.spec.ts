@@ -43,7 +43,7 @@ function namesIn(text: string): Set<string> {
 
 const RULES = rulesOf(PAGE);
 /** NOT_YET are the rules without a test. A new rule comes with one. */
-const NOT_YET = ["K4"];
+const NOT_YET: readonly string[] = [];
 
 describe("docs/PROTOCOL.md", () => {
   test("numbers its rules: each id once, consecutive, the rules of a letter together", () => {
