@@ -26,6 +26,7 @@ export interface OwnSide {
   readonly offer: OwnOffer;
   /** Private key of the offer's certificate, PEM. */
   readonly key: string;
+  /** Its CAs, and those between them and its certificate: a hub does not learn these from its callers (PROTOCOL C4), so peers pin them too. */
   readonly bundle: readonly X509Certificate[];
 }
 
@@ -44,9 +45,10 @@ export async function modeOf(io: Io, desk: Desk, flags: OwnHubFlags): Promise<Mo
 export async function ownSide(io: Io, { hub: { config, folder } }: Desk, mode: Mode): Promise<OwnSide> {
   const { tls, hub_id: hubId } = config;
   const files = { certFile: resolveFrom(folder, tls.cert), keyFile: resolveFrom(folder, tls.key) };
-  const { leaf, key } = await loadCertificate(files, io.clock.wall());
-  const caPems = splitPem(readText(resolveFrom(folder, tls.ca)));
-  return { offer: { hubId, caPems, leaf, address: peerAddress(config, mode) }, key, bundle: parseCertificates(caPems) };
+  const { leaf, key, issuers } = await loadCertificate(files, io.clock.wall());
+  const cas = parseCertificates(splitPem(readText(resolveFrom(folder, tls.ca))));
+  const bundle = [...cas, ...issuers.filter(({ raw }) => !cas.some((ca) => ca.raw.equals(raw)))];
+  return { offer: { hubId, caPems: bundle.map(String), leaf, address: peerAddress(config, mode) }, key, bundle };
 }
 
 /** peerAddress is where peers reach this hub's discovery, as its own process would tell them; undefined if it only dials out. */
