@@ -655,6 +655,28 @@ describe("what a peer says of itself", () => {
     expect(views.length).toBeGreaterThan(0);
   });
 
+  test("F-8 why nothing is taken over a link that stands is said of the peer, and no more when it is", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer("b", 3_600_000);
+    bench.sessions("discovery", "OPERATIONAL", true, 1);
+    bench.sessions("registry-sync", "OPERATIONAL", true, 1);
+    const shown = (): PeerInfo => {
+      const [answer] = kinds(bench.step({ kind: "list", call: 7, peer: "b" }), "peers");
+      return (answer as { peers: readonly PeerInfo[] }).peers[0]!;
+    };
+    expect(shown()).toMatchObject({ state: "OPERATIONAL", failure: undefined });
+    const refused: Failure = { reason: "FEED_KEY_INVALID", message: "the feed key statement is malformed" };
+    bench.sessions("registry-sync", "SYNCING", false, 1, refused);
+    expect(shown().state).not.toBe("OPERATIONAL");
+    expect(shown().failure).toEqual(refused);
+    bench.sessions("registry-sync", "OPERATIONAL", true, 1);
+    expect(shown()).toMatchObject({ state: "OPERATIONAL", failure: undefined });
+    // A session that was lost and comes back is no refusal: nobody stops waiting for it.
+    bench.sessions("registry-sync", "RECOVERING", false, 1, LOST);
+    expect(shown().failure).toBe(undefined);
+  });
+
   test("F-3 any clock reading can be shown", () => {
     const bench = new Bench();
     bench.start(B);

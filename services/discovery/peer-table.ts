@@ -232,6 +232,12 @@ export function viewOf(peer: Peer, service: string, thumbprint: string | undefin
   };
 }
 
+/** refusalOf is why nothing is taken over a session that stands. One that is lost has a failure too, and comes back by itself. */
+function refusalOf({ sessions }: Peer): Failure | undefined {
+  for (const { state, failure } of sessions.values()) if (state === "SYNCING" && failure !== undefined) return failure;
+  return undefined;
+}
+
 /** infoOf is a peer for people. `nextAt`: when the next Hello is planned. */
 export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceConfig): PeerInfo {
   const { record, spec, decision } = peer;
@@ -250,7 +256,7 @@ export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceCon
     clockSkewMs: peer.skewMs,
     attempts: peer.backoff.failures,
     retryInMs: nextAt === NEVER ? 0 : Math.max(0, nextAt - now.mono),
-    failure: peer.failure,
+    failure: peer.failure ?? refusalOf(peer),
     levelThere: record.levelThere,
     caDigests: spec.cas.map(({ digest }) => digest),
     revokedDigests: spec.revoked.map(({ digest }) => digest),

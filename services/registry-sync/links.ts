@@ -208,13 +208,14 @@ export class Links {
     this.#report(this.#reports);
   }
 
-  /** report tells discovery of the sessions. One over which nothing is taken is not operational, however well it stands (K3). */
+  /** report tells discovery of the sessions. One over which nothing is taken is not operational, however well it stands, and says why (K3). */
   #report(reports: readonly SessionReport[]): void {
     this.#reports = reports;
     this.#o.ports.sessions.report(
       reports.map((report) => {
         const failure = this.#refusals.get(report.hubId)?.failure ?? this.#troubles.get(report.hubId);
-        return failure === undefined || report.state !== "OPERATIONAL" ? report : { ...report, state: "SYNCING", synced: false, failure };
+        const stands = report.state === "OPERATIONAL" || report.state === "SYNCING";
+        return failure === undefined || !stands ? report : { ...report, state: "SYNCING", synced: false, failure };
       }),
     );
   }
