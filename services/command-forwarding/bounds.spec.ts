@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
-import { capability } from "../../test/commands/hub.ts";
 import { ADMIN, Bench, EVIL, GATEWAY } from "../../test/commands/bench.ts";
-import { type Reply } from "../../test/commands/world.ts";
+import { capability } from "../../test/commands/hub.ts";
+import type { Reply } from "../../test/commands/world.ts";
 import { NO_VALUE, OUTCOME } from "./messages.ts";
 
 const limitOf = (reply: Reply | undefined): string | undefined => reply?.result.failure?.facts?.["limit"];
@@ -53,6 +53,30 @@ describe("S-3 F-12 idempotency keys", () => {
     bench.take(bench.hub.give({ kind: "reports", executor: 1, reports }));
     const { value } = bench.replies.at(-1)?.result ?? { value: message };
     expect([value.length, value.buffer.byteLength]).toEqual([20, 20]);
+  });
+});
+
+describe("S-3 keys that were kept when a caller could have more of them", () => {
+  test("stand after an upgrade and the restarts after it, each with its outcome; new ones wait until there is room", () => {
+    const before = new Bench({ keys: 100_000, keyLifeMs: 60_000 });
+    for (let i = 0; i < 30; i++) expect(before.run(EVIL, "evil", `k${i}`)?.result.outcome).toBe(OUTCOME.DONE);
+    before.send(EVIL, "evil", "runs");
+    const bench = new Bench({ keys: 80, keyLifeMs: 60_000 });
+    bench.hub.disk = before.hub.disk.copy();
+    for (let restarts = 0; restarts < 3; restarts++) {
+      bench.hub.restart();
+      bench.attach(["lamp", "evil"]);
+      bench.tick();
+      for (let i = 0; i < 30; i++)
+        expect(bench.run(EVIL, "evil", `k${i}`)).toMatchObject({ replayed: true, result: { outcome: OUTCOME.DONE } });
+      expect(bench.run(EVIL, "evil", "runs")).toMatchObject({ replayed: true, result: { outcome: OUTCOME.UNKNOWN } });
+      expect(bench.tasks, "none of them runs again").toEqual([]);
+      expect(limitOf(bench.run(EVIL, "evil", "new"))).toBe("idempotency_keys_per_caller");
+      expect(bench.run(ADMIN, "lamp", `mine ${restarts}`)?.result.outcome).toBe(OUTCOME.DONE);
+    }
+    bench.mono += 61_000;
+    bench.tick();
+    expect(bench.run(EVIL, "evil", "new")?.result.outcome).toBe(OUTCOME.DONE);
   });
 });
 
