@@ -5,6 +5,7 @@ import { OUTCOME } from "./messages.ts";
 import { DEFAULT_SETTINGS } from "./settings.ts";
 
 const YEAR_MS = 365 * 86_400_000;
+const SET_AFTER_WALL = 1_600_000_000_000;
 const KEY_LIFE_MS = 600_000;
 const { lateMs, verdictMs } = DEFAULT_SETTINGS;
 /** A deadline queue is late by this much at most. */
@@ -14,8 +15,15 @@ const SLOT_MS = 10;
 interface Used {
   endsAt: number | undefined;
   endsAtMost: number;
-  /** Its command has an outcome. */
+  /** Its command, and whether that has an outcome. */
+  readonly corr: number;
   done: boolean;
+  /** Until then its executor may still say what became of it. */
+  runsUntil: number;
+  /** The date was set meanwhile: what a restart makes of that is told by its bound only. */
+  dated: boolean;
+  /** Whoever joins the command that runs is answered with it, by then at the latest. */
+  readonly answeredBy: number;
 }
 
 const jump = fc.record({
@@ -27,6 +35,8 @@ const act = fc.record({
   what: fc.constantFrom("send", "keyed", "keyed", "finish", "restart", "nothing"),
   key: fc.constantFrom("daily", "hourly"),
   timeoutMs: fc.integer({ min: 1, max: 60_000 }),
+  /** What is due comes before the input, as it does in a hub. */
+  tick: fc.boolean(),
 });
 type Act = typeof act extends fc.Arbitrary<infer T> ? T : never;
 
@@ -37,17 +47,17 @@ class Model {
   readonly open = new Map<number, number>();
   corr = 0;
 
-  play({ jump: by, what, key, timeoutMs }: Act): void {
+  play({ jump: by, what, key, timeoutMs, tick }: Act): void {
     const { bench } = this;
     bench.mono += by.mono;
     bench.offset = Math.max(-bench.mono, bench.offset + by.wall);
-    if (by.wall !== 0) for (const used of this.used.values()) used.endsAt = what === "restart" ? undefined : used.endsAt;
+    if (by.wall !== 0) for (const used of this.used.values()) used.dated = true;
+    if (tick) this.rest();
     if (what === "send") this.send("", timeoutMs);
-    if (what === "keyed") this.keyed(key, timeoutMs);
+    if (what === "keyed") this.keyed(key, timeoutMs, tick);
     if (what === "finish") bench.finish();
     if (what === "restart") this.restart();
-    bench.tick();
-    this.settle();
+    this.rest();
   }
 
   send(key: string, timeoutMs: number) {
@@ -57,17 +67,33 @@ class Model {
     return reply;
   }
 
-  keyed(key: string, timeoutMs: number): void {
+  rest(): void {
+    this.bench.tick();
+    this.settle();
+  }
+
+  keyed(key: string, timeoutMs: number, ticked: boolean): void {
     const { mono } = this.bench;
     const before = this.used.get(key);
     const reply = this.send(key, timeoutMs);
+    const mine = this.open.get(this.corr) ?? mono;
+    const answeredBy = before?.done === false ? Math.max(before.answeredBy, mine) : mine;
+    if (reply === undefined) this.open.set(this.corr, answeredBy);
     const replayed = reply?.replayed === true;
-    if (before?.done === true && before.endsAt !== undefined)
-      expect(replayed, `${key} ends at ${before.endsAt}, it is ${mono}`).toBe(mono < before.endsAt);
-    if (before?.done === true && mono >= before.endsAtMost) expect(replayed, `${key} after its life`).toBe(false);
+    const known = before?.done === true && (ticked ? mono > before.runsUntil : before.runsUntil < 0);
+    if (known && before.endsAt !== undefined) expect(replayed, `${key} ends at ${before.endsAt}, it is ${mono}`).toBe(mono < before.endsAt);
+    if (known && mono >= before.endsAtMost) expect(replayed, `${key} after its life`).toBe(false);
     if (replayed || before?.done === false) return;
     const endsAt = mono + KEY_LIFE_MS;
-    this.used.set(key, { endsAt, endsAtMost: endsAt, done: reply !== undefined && reply.result.outcome !== OUTCOME.UNKNOWN });
+    this.used.set(key, {
+      endsAt,
+      endsAtMost: endsAt,
+      answeredBy,
+      corr: this.corr,
+      done: false,
+      runsUntil: Number.NEGATIVE_INFINITY,
+      dated: false,
+    });
   }
 
   restart(): void {
@@ -78,6 +104,8 @@ class Model {
     this.open.clear();
     for (const [key, used] of this.used) {
       used.endsAtMost = bench.mono + KEY_LIFE_MS;
+      // A clock that was not set says nothing.
+      if (used.dated || bench.mono + bench.offset < SET_AFTER_WALL) used.endsAt = undefined;
       // What was not durable, or ran, is another matter.
       if (!used.done) this.used.delete(key);
     }
@@ -86,7 +114,14 @@ class Model {
   settle(): void {
     const { bench } = this;
     const { mono } = bench;
-    for (const { corr } of bench.replies) this.open.delete(corr);
+    for (const { corr, result } of bench.replies.splice(0)) {
+      this.open.delete(corr);
+      for (const [key, used] of this.used)
+        if (used.corr === corr && (result.outcome === OUTCOME.DONE || result.outcome === OUTCOME.UNKNOWN)) {
+          used.done = true;
+          if (result.outcome === OUTCOME.UNKNOWN) used.runsUntil = mono + lateMs + 2 * SLOT_MS;
+        } else if (used.corr === corr) this.used.delete(key);
+    }
     const due = bench.hub.core.deadline();
     expect(due === undefined || due > mono, `due at ${due}, it is ${mono}`).toBe(true);
     for (const [corr, at] of this.open) expect(at, `command ${corr} has no answer`).toBeGreaterThanOrEqual(mono);

@@ -36,6 +36,8 @@ export interface Peer {
   /** Instant at which our token there is void; negative infinity for none. */
   tokenEndsAt: number;
   expiresAtWall: number;
+  /** Certificate of ours that the token is for. */
+  leaf: string | undefined;
   current: Live | undefined;
   /** The stream that the peer's newest frame of the service came on, of those that beat the others. */
   speaker: Live | undefined;
@@ -65,6 +67,7 @@ export function newPeer(now: Now, hubId: string, backoff: Backoff): Peer {
     terminated: false,
     tokenEndsAt: Number.NEGATIVE_INFINITY,
     expiresAtWall: 0,
+    leaf: undefined,
     current: undefined,
     speaker: undefined,
     redial: false,
@@ -94,6 +97,7 @@ export function newStream(now: Now, streamId: number, peer: string, inbound: boo
     ping: undefined,
     nextPingAt: NEVER,
     tokenEndsAt: NEVER,
+    leaf: undefined,
     spokeBefore: Number.POSITIVE_INFINITY,
     skipped: false,
   };

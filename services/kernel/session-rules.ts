@@ -75,13 +75,17 @@ export type ControlFrame =
 
 /** SessionInput is what happens to the sessions of a service. */
 export type SessionInput =
-  /** A peer is configured, or its facts changed. `expiresAtWall`: expiry of our token there (0: none); a new one is sent on at once. */
+  /**
+   * A peer is configured, or its facts changed. `expiresAtWall`: expiry of our token there (0: none); a new one is sent on at once, on
+   * sessions that were dialled with the certificate that it is for (`leaf`).
+   */
   | {
       readonly kind: "peer_wanted";
       readonly peer: string;
       readonly dialable: boolean;
       readonly level: number;
       readonly expiresAtWall: number;
+      readonly leaf?: string | undefined;
     }
   | { readonly kind: "peer_removed"; readonly peer: string }
   /** An operator ended the link; `peer_wanted` enables it again. Both are idempotent (D-4). */
@@ -170,6 +174,8 @@ export interface Stream {
   nextPingAt: number;
   /** When it ends for want of a fresh token. */
   tokenEndsAt: number;
+  /** Certificate that a dialled stream shows. */
+  leaf: string | undefined;
   /** Streams with a greater number began after the first frame of the service came on it; infinity while none has come. */
   spokeBefore: number;
   /** Frames of the service came and were not taken, as they were late (P10). */

@@ -133,6 +133,35 @@ class Bench {
   }
 }
 
+test("a token for a renewed certificate is neither said on a session that shows the old one nor counted for it", () => {
+  const fsm = new PeerSessions(sessionConfig("a", 7, { needsToken: true, synchronises: false, minLevel: 1 }), new Prng(1));
+  let mono = 0;
+  const now = () => ({ mono, wall: WALL + mono });
+  const step = (input: SessionInput): SessionEffect[] => {
+    const out: SessionEffect[] = [];
+    fsm.step(now(), input, out);
+    fsm.tick(now(), out);
+    for (const effect of out)
+      if (effect.kind === "send_control" && effect.frame.case === "ping")
+        fsm.step(now(), { kind: "pong_received", streamId: effect.streamId, n: effect.frame.n }, out);
+    return out;
+  };
+  const want = (tokenMs: number, leaf: string) =>
+    step({ kind: "peer_wanted", peer: "b", dialable: true, level: 3, expiresAtWall: WALL + tokenMs, leaf });
+  const dial = want(60_000, "old").find((effect) => effect.kind === "dial");
+  const streamId = dial?.streamId ?? 0;
+  step({ kind: "dial_opened", streamId });
+  step({ kind: "open_received", streamId, hubId: "b", incarnation: 7, n: streamId, packages: ["foedus.test.v1"] });
+  expect(fsm.status("b")?.state).toBe("OPERATIONAL");
+  const said = (out: SessionEffect[]) => out.some((effect) => effect.kind === "send_control" && effect.frame.case === "refresh");
+  expect(said(want(120_000, "old"))).toBe(true);
+  expect(said(want(3_600_000, "new"))).toBe(false);
+  let closed = false;
+  for (; mono < 160_000 && !closed; mono += 1_000) closed = step({ kind: "frame_received", streamId }).some(({ kind }) => kind === "close");
+  // With the token that it was told of, and the grace after it.
+  expect([mono > 150_000, mono < 155_000]).toEqual([true, true]);
+});
+
 describe("peer sessions, by transcript", () => {
   const files = readdirSync(TESTDATA).filter((name) => name.startsWith("session-"));
 

@@ -208,6 +208,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     if (input.expiresAtWall !== peer.expiresAtWall)
       peer.tokenEndsAt = input.expiresAtWall === 0 ? Number.NEGATIVE_INFINITY : now.mono + (input.expiresAtWall - now.wall);
     peer.expiresAtWall = input.expiresAtWall;
+    peer.leaf = input.leaf;
     for (const stream of peer.streams) {
       if (peer.level < this.#config.minLevel) this.#end(now, stream, TOO_LOW, false, out);
       else if (stream.phase === "operational") this.#refresh(stream, peer, out);
@@ -215,10 +216,10 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     return peer;
   }
 
-  /** refresh passes a token that is newer than the one of a dialled session on to it. */
+  /** refresh passes a token that is newer than the one of a dialled session on to it, if that shows the certificate that the token is for. */
   #refresh(stream: Stream, peer: Peer, out: SessionEffect[]): void {
     const endsAt = peer.tokenEndsAt + this.#config.tokenGraceMs;
-    if (stream.inbound || stream.tokenEndsAt >= endsAt) return;
+    if (stream.inbound || stream.leaf !== peer.leaf || stream.tokenEndsAt >= endsAt) return;
     stream.tokenEndsAt = endsAt;
     out.push({ kind: "send_control", streamId: stream.streamId, frame: { case: "refresh" } });
   }
@@ -485,6 +486,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     const stream = this.#addStream(now, streamId, peer.hubId, false);
     stream.id = { dialer: this.#config.hubId, incarnation: this.#config.incarnation, n: streamId };
     stream.tokenEndsAt = this.#config.needsToken ? peer.tokenEndsAt + this.#config.tokenGraceMs : NEVER;
+    stream.leaf = peer.leaf;
     peer.streams.add(stream);
     peer.attempts++;
     out.push({ kind: "dial", peer: peer.hubId, streamId, id: stream.id });

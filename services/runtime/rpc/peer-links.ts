@@ -41,8 +41,6 @@ interface Link<F extends Frame> {
   opened: boolean;
   /** Wall ms at which the credentials of the peer were last checked on this stream. */
   checkedAtWall: number;
-  /** Certificate that the token was bound to with which this was dialled; others are of no use on it. */
-  readonly boundTo: string | undefined;
   /** Process of the peer that opened it or answered, if it said which. */
   run: MetRun | undefined;
   /** A renewed token was refused on it, and that was said. */
@@ -140,7 +138,8 @@ class Links<F extends Frame> implements PeerLinks<F> {
     if (before !== undefined) this.#reauthorise(before, view);
     this.#followLeaf(view);
     const expiresAtWall = view.token?.expiresAtWall ?? 0;
-    this.#step({ kind: "peer_wanted", peer: hubId, dialable: view.endpoint !== undefined, level: view.level, expiresAtWall });
+    const leaf = view.token === undefined ? undefined : boundTo(view.token.jwt);
+    this.#step({ kind: "peer_wanted", peer: hubId, dialable: view.endpoint !== undefined, level: view.level, expiresAtWall, leaf });
     if (before === undefined) return;
     const { host, port, spiffeId } = view.endpoint ?? {};
     const old = before.endpoint;
@@ -212,7 +211,6 @@ class Links<F extends Frame> implements PeerLinks<F> {
       stream: undefined,
       clients: [],
       checkedAtWall: this.#o.clock.wall(),
-      boundTo: undefined,
       run: undefined,
       refused: false,
       halved: false,
@@ -418,7 +416,6 @@ class Links<F extends Frame> implements PeerLinks<F> {
       stream: undefined,
       clients: [],
       checkedAtWall: this.#o.clock.wall(),
-      boundTo: view?.token === undefined ? undefined : boundTo(view.token.jwt),
       run: undefined,
       refused: false,
       halved: false,
@@ -457,7 +454,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
     if (control !== undefined) link?.stream?.sendControl(control);
   }
 
-  #controlOf({ peer, boundTo: bound }: Link<F>, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): ControlInit | undefined {
+  #controlOf({ peer }: Link<F>, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): ControlInit | undefined {
     const { hubId, packages, software, runs } = this.#o;
     const run = runs === undefined ? {} : { run: runs.own };
     switch (frame.case) {
@@ -471,8 +468,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
         return { case: frame.case, value: { n: BigInt(frame.n), heads: [...(this.#o.heads?.(peer) ?? [])] } };
       case "refresh": {
         const jwt = this.#known.get(peer)?.view.token?.jwt;
-        // For a renewed certificate the session that was dialled with the old one is replaced.
-        return jwt === undefined || boundTo(jwt) !== bound ? undefined : { case: "refresh", value: { token: jwt } };
+        return jwt === undefined ? undefined : { case: "refresh", value: { token: jwt } };
       }
     }
   }
