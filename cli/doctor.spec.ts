@@ -366,6 +366,16 @@ describe("foedus doctor on prepared folders", () => {
     expect((await examine(both)).findings[0]?.fix).toMatch(/from a peer that has pinned it/);
   });
 
+  test("what is wrong with a variable of the environment is said of the variable, not of the file", async () => {
+    const io = { ...ioAt(folderOf(() => undefined)), env: { FOEDUS_LOG_LEVLE: "info", FOEDUS_LISTEN_PORT: "many" } };
+    expect(await run(io, [], { json: true })).toBe(1);
+    const { findings } = JSON.parse(io.told.join("")) as Examined;
+    expect(findings.map(({ subject, message }) => `${subject}: ${message}`)).toEqual([
+      "env FOEDUS_LOG_LEVLE: unknown variable; did you mean FOEDUS_LOG_LEVEL, or unset it",
+      "listen.port: must be a number (env FOEDUS_LISTEN_PORT)",
+    ]);
+  });
+
   test("from elsewhere it looks at the hub that --hub names, and says which file that is", async () => {
     const folder = folderOf(() => undefined);
     const io = { ...ioAt(root), env: { FOEDUS_CONTEXTS: join(folder, ".foedus/contexts.json") } };

@@ -40,13 +40,15 @@ function readHub(io: Io, flags: OwnHubFlags, ledger: Ledger): OwnHub | undefined
 }
 
 function problems(ledger: Ledger, error: ConfigError, check: Check, file: string, fix: string): void {
-  for (const { path, message } of error.problems) {
+  for (const { path, source, message } of error.problems) {
+    // Not all of a configuration stands in its file: an environment variable is mended elsewhere.
+    const where = source.startsWith("env ") || source.startsWith("flag ") ? source : file;
     const ca = check === "federation-file" && path.endsWith(".ca");
     ledger.look({
       severity: "error",
       check,
-      subject: path === "" ? file : path,
-      message: `${message} (${file})`,
+      subject: path === "" ? where : path,
+      message: path === "" && where !== file ? message : `${message} (${where})`,
       fix: ca ? "Pin the CA that its operator sent: `foedus peer add <hub-id> --ca <file>`." : fix,
     });
   }

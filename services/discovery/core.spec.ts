@@ -619,6 +619,22 @@ describe("what a peer says of itself", () => {
     expect((answer as { peers: readonly PeerInfo[] }).peers[0]!.software.length).toBe(63);
   });
 
+  test("a peer that was just added may not know us yet: that is no warning before ten seconds, and then one; a known one warns at once", () => {
+    const failures = (bench: Bench, times: number): string[] => {
+      for (let i = 0; i < times; i++) {
+        bench.step({ kind: "hello_failed", peer: "b", attempt: bench.attempt(), failure: LOST });
+        bench.advance(20_000);
+      }
+      return bench.lines.flatMap((line) => /event CREDENTIAL (INFO|WARNING): Hello to b/.exec(line)?.[1] ?? []);
+    };
+    const fresh = new Bench();
+    fresh.start(B);
+    expect(failures(fresh, 6)).toEqual(["INFO", "WARNING"]);
+    const known = new Bench({}, new Map(fresh.stored));
+    known.start(B);
+    expect(failures(known, 3)).toEqual(["WARNING"]);
+  });
+
   test("S-9 F-8 tokens that expire at once, and renewals that are refused, do not make calls tighter than the backoff", () => {
     for (const life of [1, 50, 900, 3_999]) {
       const bench = new Bench();

@@ -28,6 +28,7 @@ import {
   addressesOf,
   decisionOf,
   evidenceOf,
+  failureSeverity,
   goodOf,
   infoOf,
   NEVER,
@@ -475,9 +476,10 @@ export class DiscoveryCore implements Core<Input, Effect> {
       peer.tried = 0;
       peer.backoff.failed(now.mono);
     }
-    const severity = before?.reason === failure.reason ? "DEBUG" : "WARNING";
     const fields = { reason: failure.reason, address: showAddress(pending.address) };
-    this.#event(peer, out, "CREDENTIAL", severity, `Hello to ${hubId} at ${fields.address} failed: ${failure.message}`, fields);
+    const where = failure.message.includes(fields.address) ? "" : ` at ${fields.address}`;
+    const severity = failureSeverity(now, peer, before);
+    this.#event(peer, out, "CREDENTIAL", severity, `Hello to ${hubId}${where} failed: ${failure.message}`, fields);
   }
 
   /** skipForeign does not try an address again at which another hub answered, unless the operator wrote it first. */

@@ -16,6 +16,9 @@ export const ENDPOINTS_MAX = 16;
 /** Characters of a SPIFFE id of a service. */
 const SPIFFE_MAX = 255;
 
+/** How long a peer that was never met before may refuse us before that is worth a warning, ms. */
+const FRESH_MS = 10_000;
+
 /** NEVER is the instant of what is not planned. */
 export const NEVER = Number.POSITIVE_INFINITY;
 
@@ -66,6 +69,10 @@ export interface Peer {
   pinnedAtWall: number;
   decision: Decision;
   failure: Failure | undefined;
+  /** Until then a failure is expected: the operator there has not added us yet, or that hub has not read it. */
+  readonly freshUntil: number;
+  /** The present failure was told as a warning. */
+  warned: boolean;
   clockTold: boolean;
   wake: number;
 }
@@ -122,6 +129,8 @@ export function newPeer(now: Now, spec: PeerSpec, record: PeerRecord | undefined
     pinnedAtWall: now.wall,
     decision: { level: 0, sentence: "none: not decided yet" },
     failure: undefined,
+    freshUntil: record === undefined ? now.mono + FRESH_MS : Number.NEGATIVE_INFINITY,
+    warned: false,
     clockTold: false,
     wake: 0,
   };
@@ -263,4 +272,13 @@ export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceCon
     copies: peer.runs.copies(now.mono),
     ownCopies: peer.told.places(now.mono),
   };
+}
+
+/** failureSeverity says how grave a failed Hello is: a warning once for each reason, and less while a new peer may not know us yet. */
+export function failureSeverity(now: Now, peer: Peer, before: Failure | undefined): "DEBUG" | "INFO" | "WARNING" {
+  const same = before?.reason === peer.failure?.reason;
+  if (!peer.wasUp && now.mono < peer.freshUntil) return same ? "DEBUG" : "INFO";
+  if (same && peer.warned) return "DEBUG";
+  peer.warned = true;
+  return "WARNING";
 }

@@ -38,6 +38,7 @@ function sections(): ReadonlyMap<string, Section> {
 const SECTIONS = sections();
 const TWO = SECTIONS.get("Two commands")!;
 const FIVE = SECTIONS.get("Five minutes to a first federated command")!;
+const DEVICE = SECTIONS.get("Connect a device")!;
 const OWN = SECTIONS.get("Run a hub of your own")!;
 const WATCH = SECTIONS.get("Watch it")!;
 const ALIAS = FIVE.commands[0]!;
@@ -86,8 +87,8 @@ describe("the README", () => {
   test("has commands in these sections and nowhere else, so that none is left out here", () => {
     const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
     // test/chart/cluster.spec.ts runs those of the last one, against an API server.
-    expect(with_).toEqual([TWO.title, FIVE.title, OWN.title, WATCH.title, "Deploy"]);
-    expect([TWO, FIVE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 10, 18, 5]);
+    expect(with_).toEqual([TWO.title, FIVE.title, DEVICE.title, OWN.title, WATCH.title, "Deploy"]);
+    expect([TWO, FIVE, DEVICE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 10, 4, 18, 5]);
   });
 
   test("names only files that exist", () => {
@@ -206,6 +207,28 @@ describe("`make up` without a terminal", () => {
     const [, line = ""] = /`(\.tools\/bin\/grpcurl [^`]+)`/.exec(README) ?? [];
     expect(withPki(line.replace(".tools/bin/grpcurl", grpcurl.path))).toContain("foedus.registry_sync.v1alpha1.RegistrySyncService");
   });
+
+  test("a device of one's own: fifteen lines, a certificate, and it does what it is told", async () => {
+    const [, code = ""] = /^```ts\n([\s\S]*?)^```/m.exec(README) ?? [];
+    expect(code.trim().split("\n").length).toBeLessThanOrEqual(15);
+    const [issue, start, send, show] = DEVICE.commands as [string, string, string, string];
+    expect(start).toBe("node_modules/.bin/node lamp.ts");
+    const here = (text: string): string => text.replace("certs/dev", `${dir}/certs`).replace("18800", String(port));
+    run(here(issue));
+    // As a file in the project's folder would be, without one: its imports are looked up from where it is started.
+    const lamp = new Started(process.execPath, ["--input-type=module-typescript", "-e", here(code)], { cwd: ROOT, env });
+    try {
+      await until("the lamp being there", () => {
+        if (lamp.text !== "") throw new GivenUp(lamp.text);
+        return spawnSync("bash", aliased(send), { cwd: ROOT, env, timeout: 20_000 }).status === 0;
+      });
+      await lamp.prints("now ON");
+      await until("its state", () => /state +string .* ON/.test(run(show)));
+    } finally {
+      lamp.child.kill("SIGINT");
+      await lamp.ended;
+    }
+  }, 60_000);
 
   test("metrics, readiness and status are at the addresses that it prints", async () => {
     for (const [page, words] of [
