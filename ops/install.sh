@@ -13,9 +13,13 @@ files=(bin/foedus lib/systemd/system/foedus-hub.service lib/systemd/system/foedu
 folders=(lib/foedus share/doc/foedus)
 
 if [ "$verb" = uninstall ]; then
+  found=no
+  for file in "${files[@]}" "${folders[@]}"; do if [ -e "$to/$file" ]; then found=yes; fi; done
+  if [ "$found" = no ]; then echo "nothing of foedus is installed in $to; another PREFIX?"; exit 0; fi
   for file in "${files[@]}"; do rm -f "$to/$file"; done
   for folder in "${folders[@]}"; do rm -rf "${to:?}/$folder"; done
-  echo "removed from $to; /etc/foedus and /var/lib/foedus are left alone"
+  echo "removed from $to; a hub that runs goes on until it is stopped"
+  for folder in /etc/foedus /var/lib/foedus; do if [ -e "${3:-}$folder" ]; then echo "${3:-}$folder stays: configuration, keys and data are not removed"; fi; done
   exit 0
 fi
 

@@ -67,7 +67,12 @@ describe("make install", () => {
     expect(unit).not.toMatch(/@PREFIX@|staged/);
     // It finds its Node beside itself, so it runs from there too.
     expect(execFileSync(join(staged, "opt/foedus/bin/foedus"), ["version"], { env: environment, encoding: "utf8" })).toMatch(/^foedus/);
-    execFileSync(join(ROOT, "ops/install.sh"), ["uninstall", "/opt/foedus", staged], { stdio: "pipe" });
+    mkdirSync(join(staged, "etc/foedus"), { recursive: true });
+    const uninstall = (): string => execFileSync(join(ROOT, "ops/install.sh"), ["uninstall", "/opt/foedus", staged], { encoding: "utf8" });
+    expect(uninstall()).toBe(
+      `removed from ${staged}/opt/foedus; a hub that runs goes on until it is stopped\n${staged}/etc/foedus stays: configuration, keys and data are not removed\n`,
+    );
+    expect(uninstall()).toBe(`nothing of foedus is installed in ${staged}/opt/foedus; another PREFIX?\n`);
     expect(execFileSync("find", [staged, "-type", "f"], { encoding: "utf8" })).toBe("");
   });
 
