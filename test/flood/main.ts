@@ -1,6 +1,8 @@
-// `make flood`: every type of frame, half a minute each after half a minute without, and a line of figures for both; then refused streams.
+// `make flood`: every type of frame, half a minute each after half a minute without, and a line of figures for both; then refused streams,
+// and an own caller that misbehaves.
 import { parseArgs } from "node:util";
 import { CALM, Flood, TYPES } from "./flood.ts";
+import { misbehave } from "./own.ts";
 import { refusedStreams } from "./refused.ts";
 
 const { values } = parseArgs({
@@ -22,3 +24,4 @@ try {
   await flood.stop();
 }
 process.stdout.write(`${JSON.stringify(await refusedStreams(200, 1_000))}\n`);
+for (const noticed of await misbehave(Number(values.seconds) * 1_000)) process.stdout.write(`${JSON.stringify(noticed)}\n`);
