@@ -1,6 +1,17 @@
 // The federation of the soak: four hubs that all know each other, with a relay in front of each that can be reached.
 import { spawnSync } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Federation, type HubProcess, type HubSpec, SERVICES } from "../support/federation.ts";
@@ -131,11 +142,12 @@ export interface PeerLine {
   readonly [key: string]: unknown;
 }
 
-/** editPeers rewrites the lines of a hub's federation file, which a running hub follows. */
+/** editPeers replaces a hub's federation file, which a running hub follows: at once, so that it never reads half of it. */
 export function editPeers(hub: HubProcess, change: (peer: PeerLine) => PeerLine): void {
   const file = join(hub.dir, "federation.json");
   const { peers } = JSON.parse(readFileSync(file, "utf8")) as { peers: PeerLine[] };
-  writeFileSync(file, JSON.stringify({ peers: peers.map(change) }, undefined, 2));
+  writeFileSync(`${file}.new`, JSON.stringify({ peers: peers.map(change) }, undefined, 2));
+  renameSync(`${file}.new`, file);
 }
 
 /** editConfig rewrites a hub's configuration. */

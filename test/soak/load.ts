@@ -35,6 +35,8 @@ export class Load {
   readonly wrong: string[] = [];
   readonly #stage: Stage;
   readonly #prng: Prng;
+  /** One command in so many has an idempotency key. */
+  readonly #keyedEvery: number;
   /** Newest acknowledged value of a node. */
   readonly #acked = new Map<string, number>();
   /** Times that each command had its effect, and those whose caller was told DONE. */
@@ -46,8 +48,9 @@ export class Load {
   readonly #running: Promise<void>[] = [];
   #stopped = false;
 
-  constructor(stage: Stage, seed: number) {
+  constructor(stage: Stage, seed: number, keyedEvery: number) {
     this.#stage = stage;
+    this.#keyedEvery = keyedEvery;
     this.#prng = new Prng(seed);
   }
 
@@ -108,7 +111,8 @@ export class Load {
       const nodeId = nodesOf(target)[this.#prng.below(NODES)] as string;
       const name = `${hub}.${n}`;
       this.#open.add(name);
-      const command = { hubId: target, nodeId, capability: "order", value: name, timeoutMs: COMMAND_MS, idempotencyKey: name };
+      const keyed = n % this.#keyedEvery === 0 ? { idempotencyKey: name } : {};
+      const command = { hubId: target, nodeId, capability: "order", value: name, timeoutMs: COMMAND_MS, ...keyed };
       void stream.execute(command).then(
         ({ outcome }) => this.#told(name, outcome),
         (error: unknown) => this.#found(`command ${name} had no outcome: ${String(error)}`),

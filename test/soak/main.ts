@@ -5,11 +5,13 @@ import { join } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { bundle } from "../../cli/build.ts";
-import { growth, soak } from "./soak.ts";
+import { floors, growth, soak } from "./soak.ts";
 
 const argument = (name: string): string | undefined => process.argv.find((text) => text.startsWith(`--${name}=`))?.split("=")[1];
 const seconds = Number(argument("seconds") ?? 900);
 const seed = Number(argument("seed") ?? systemEntropy.seed());
+// Keys are remembered for a day, up to 48 MiB and more for one caller. So that this does not hide what else grows, few commands have one.
+const KEYED_EVERY = 20;
 const folder = mkdtempSync(join(tmpdir(), "foedus-soak-build-"));
 const entry = [join(folder, "foedus.mjs")];
 const started = systemClock.mono();
@@ -20,12 +22,14 @@ const mib = (bytes: number): string => `${(bytes / (1 << 20)).toFixed(0)} MiB`;
 try {
   await bundle(entry[0] as string);
   say(`seed ${seed}, ${seconds} s`);
-  const { wrong, counts, faults, errors, memory } = await soak({ seed, ms: seconds * 1_000, entry, say });
+  const { wrong, counts, faults, errors, memory } = await soak({ seed, ms: seconds * 1_000, keyedEvery: KEYED_EVERY, entry, say });
   say(`counted: ${JSON.stringify(counts)}`);
   say(`faults: ${[...faults].map(([name, times]) => `${name} ${times}`).join(", ")}`);
-  for (const { atMs, rss, external } of memory.filter((_, i) => i % Math.ceil(memory.length / 12) === 0))
-    say(`memory of the steady hub after ${(atMs / 1_000).toFixed(0)} s: ${mib(rss)}, outside of the heap ${mib(external)}`);
+  for (const { atMs, rss, heap, external } of memory.filter((_, i) => i % Math.ceil(memory.length / 12) === 0))
+    say(`memory of the steady hub after ${(atMs / 1_000).toFixed(0)} s: ${mib(rss)}, heap ${mib(heap)}, outside of it ${mib(external)}`);
   const grown = { rss: growth(memory, "rss"), external: growth(memory, "external") };
+  for (const kind of ["rss", "heap", "external"] as const)
+    say(`least ${kind} in each quarter: ${floors(memory, kind).map(mib).join(", ")}`);
   say(`second half: resident x ${grown.rss.toFixed(3)}, outside of the heap x ${grown.external.toFixed(3)}`);
   for (const [line, times] of errors) say(`ERROR ${times} x ${line}`);
   for (const line of wrong) say(`WRONG ${line}`);

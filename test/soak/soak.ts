@@ -12,6 +12,8 @@ export interface SoakOptions {
   readonly seed: number;
   readonly ms: number;
   readonly everyMs?: readonly [number, number];
+  /** One command in so many has an idempotency key. Default 1. */
+  readonly keyedEvery?: number;
   readonly entry?: readonly string[];
   readonly say?: (line: string) => void;
 }
@@ -20,6 +22,7 @@ export interface SoakOptions {
 interface Memory {
   readonly atMs: number;
   readonly rss: number;
+  readonly heap: number;
   readonly external: number;
 }
 
@@ -37,9 +40,9 @@ const SAMPLE_MS = 5_000;
 
 /** soak runs one. */
 export async function soak(options: SoakOptions): Promise<SoakReport> {
-  const { seed, ms, everyMs = [5_000, 10_000], entry = [`${ROOT}/cli/main.ts`], say = () => undefined } = options;
+  const { seed, ms, everyMs = [5_000, 10_000], keyedEvery = 1, entry = [`${ROOT}/cli/main.ts`], say = () => undefined } = options;
   const stage = await Stage.start(entry);
-  const load = new Load(stage, seed);
+  const load = new Load(stage, seed, keyedEvery);
   const memory: Memory[] = [];
   const startedAt = systemClock.mono();
   const sampler = setSampler(stage, memory, startedAt);
@@ -64,8 +67,9 @@ function setSampler(stage: Stage, memory: Memory[], startedAt: number): { stop()
   const sample = async (): Promise<void> => {
     if (stopped) return;
     const read = (name: string): Promise<number> => metric(steady, name).catch(() => 0);
-    const [rss, external] = [await read("process_resident_memory_bytes"), await read("nodejs_external_memory_bytes")];
-    if (rss > 0) memory.push({ atMs: systemClock.mono() - startedAt, rss, external });
+    const rss = await read("process_resident_memory_bytes");
+    const [heap, external] = [await read("nodejs_heap_size_used_bytes"), await read("nodejs_external_memory_bytes")];
+    if (rss > 0) memory.push({ atMs: systemClock.mono() - startedAt, rss, heap, external });
     if (!stopped) timer = systemClock.setTimer(SAMPLE_MS, () => void sample());
   };
   let timer = systemClock.setTimer(SAMPLE_MS, () => void sample());
@@ -105,11 +109,21 @@ function saysOf({ message, text, service, error, err, failure }: Readonly<Record
   return [message, ...about.map((part) => (typeof part === "string" ? part : JSON.stringify(part)))].join(" | ").slice(0, 400);
 }
 
+type Kind = "rss" | "heap" | "external";
+
+/** quarterOf are the values of one quarter of a run, the least first. */
+function quarterOf(memory: readonly Memory[], of: Kind, from: number): number[] {
+  const part = memory.slice(Math.floor((memory.length * from) / 4), Math.ceil((memory.length * (from + 1)) / 4));
+  return part.map((at) => at[of]).sort((a, b) => a - b);
+}
+
 /** growth compares the third quarter of a run with the last one: 1.05 is 5 % more. The first half is for filling rings and caches. */
-export function growth(memory: readonly Memory[], of: "rss" | "external"): number {
-  const quarter = (from: number): number => {
-    const values = memory.slice(Math.floor((memory.length * from) / 4), Math.ceil((memory.length * (from + 1)) / 4)).map((at) => at[of]);
-    return values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-  };
-  return quarter(3) / quarter(2);
+export function growth(memory: readonly Memory[], of: Kind): number {
+  const middle = (values: readonly number[]): number => values[Math.floor(values.length / 2)] ?? Number.NaN;
+  return middle(quarterOf(memory, of, 3)) / middle(quarterOf(memory, of, 2));
+}
+
+/** floors are the least values of each quarter: what is there after a collection, and not what waits for the next one. */
+export function floors(memory: readonly Memory[], of: Kind): readonly number[] {
+  return [0, 1, 2, 3].map((quarter) => quarterOf(memory, of, quarter)[0] ?? Number.NaN);
 }
