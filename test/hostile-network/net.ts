@@ -43,6 +43,11 @@ export function startInside(args: readonly string[], stdio: "inherit" | "pipe"):
   });
 }
 
+/** kernelHasNetem tells whether the kernel can delay, lose and reorder by itself. */
+export function kernelHasNetem(): boolean {
+  return spawnSync("unshare", ["--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]).status === 0;
+}
+
 /** Net is two namespaces, joined by the link that is tested and each by a line of its own to this process. */
 export class Net {
   readonly #holders: Readonly<Record<Hub, ChildProcess>>;
@@ -161,10 +166,29 @@ export class Net {
     );
   }
 
+  /** disorder delays, loses and reorders what a hub sends over the link; the answer says how, as not every kernel has netem. */
+  disorder(hub: Hub): string {
+    const dev = `link-${hub}`;
+    if (kernelHasNetem()) {
+      this.#in(hub, "tc", "qdisc", "add", "dev", dev, ..."root netem delay 15ms 10ms 25% loss 1% reorder 90% 50%".split(" "));
+      return "netem: 5 to 25 ms of delay, 1 % lost, 10 % reordered";
+    }
+    const tc = (...words: string[]): void => this.#in(hub, "tc", ...words.flatMap((text) => text.split(" ")));
+    tc("qdisc add dev", dev, "root handle 1: htb default 10");
+    tc("class add dev", dev, "parent 1: classid 1:10 htb rate 1gbit quantum 1600");
+    tc("class add dev", dev, "parent 1: classid 1:20 htb rate 8mbit burst 2kb quantum 1600");
+    tc("qdisc add dev", dev, "parent 1:20 handle 20: pfifo limit 20");
+    const some = "-t mangle -A POSTROUTING -m statistic --mode nth --every 20 --packet 0 -j CLASSIFY --set-class 1:20";
+    this.#in(hub, "iptables", ...some.split(" "), "-o", dev);
+    this.lose(hub, 0.01);
+    return "no netem in this kernel: 1 % lost, one packet in twenty delayed by up to 30 ms and so reordered, no delay for all";
+  }
+
   /** heal takes back what was done to the link. */
   heal(): void {
     for (const hub of HUBS) {
       this.#in(hub, "iptables", "-F");
+      this.#in(hub, "iptables", "-t", "mangle", "-F");
       spawnSync("nsenter", [...this.launch(hub).slice(1), "tc", "qdisc", "del", "dev", `link-${hub}`, "root"], { stdio: "ignore" });
     }
   }

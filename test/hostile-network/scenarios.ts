@@ -186,5 +186,21 @@ const unkind: Scenario[] = [
   },
 ];
 
+const disorder: Scenario[] = MODES.flatMap((mode) => [
+  {
+    name: `packets are lost, delayed and reordered, and one direction is cut for a second, ${mode}`,
+    bufferBytes: 256 * KIB,
+    mode,
+    short: mode === "split",
+    run: async (stage) => {
+      const how = stage.disorder();
+      const pushed = await whole(stage, () => pushBoth(stage, { seconds: stage.short ? 4 : 10, silenceMs: 10_000 }));
+      // What a cut does to a connection of which packets are lost as well may take TCP longer than a ping is waited for.
+      const cut = await pushBoth(stage, { seconds: 4, silenceMs: 40_000, meddle: () => stage.deafen("b", 1_000) });
+      return `${how}; ${pushed}; with the cut: ${cut}`;
+    },
+  },
+]);
+
 /** SCENARIOS are all there are. */
-export const SCENARIOS: readonly Scenario[] = [...push, ...previous, ...snapshots, ...commands, ...unkind];
+export const SCENARIOS: readonly Scenario[] = [...push, ...previous, ...snapshots, ...commands, ...unkind, ...disorder];

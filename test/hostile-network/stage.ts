@@ -130,6 +130,12 @@ export class Stage {
     this.#net.heal();
   }
 
+  /** disorder makes the link lose, delay and reorder, both ways; the answer says how. */
+  disorder(): string {
+    const [how] = HUBS.map((hub) => this.#net.disorder(hub));
+    return how ?? "";
+  }
+
   /** apart ends the links between the hubs. */
   async apart(): Promise<void> {
     await this.#enable(false);
