@@ -1,6 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
-import { checkBytes, onStep, VALUE_TYPE, valueFailure } from "#kernel/value.ts";
+import { checkBytes, decodeText, onStep, VALUE_TYPE, valueFailure } from "#kernel/value.ts";
 import { type CapabilityInfo, NO_VALUE, OUTCOME, type Result } from "./messages.ts";
 import { Reader, WireError } from "./wire.ts";
 
@@ -9,17 +9,16 @@ const TYPE_NAMES = ["no value", "a bool", "an integer", "a double", "a string", 
 /** VALUE_MAX_BYTES bounds an encoded Value: the longest JSON, its tag and its length. */
 export const VALUE_MAX_BYTES = LIMITS.jsonBytes + 4;
 
-/** ParsedValue is what checks need of an encoded Value. `num` is NaN unless it is a number; `text` is empty unless it is a string. */
+/** ParsedValue is what checks need of an encoded Value. `num` is NaN unless it is a number. */
 export interface ParsedValue {
   readonly type: number;
   readonly num: number;
-  readonly text: string;
   /** Content of a string, bytes or json. */
   readonly bytes: Uint8Array;
 }
 
 const NO_BYTES = new Uint8Array(0);
-const NOTHING: ParsedValue = { type: VALUE_TYPE.NONE, num: Number.NaN, text: "", bytes: NO_BYTES };
+const NOTHING: ParsedValue = { type: VALUE_TYPE.NONE, num: Number.NaN, bytes: NO_BYTES };
 
 /** parseValue reads an encoded `foedus.common.v1.Value`; the last kind counts, as protobuf has it. Undefined if it is malformed. */
 export function parseValue(raw: Uint8Array): ParsedValue | undefined {
@@ -36,7 +35,7 @@ export function parseValue(raw: Uint8Array): ParsedValue | undefined {
 }
 
 function number(type: number, num: number): ParsedValue {
-  return { type, num, text: "", bytes: NO_BYTES };
+  return { type, num, bytes: NO_BYTES };
 }
 
 function readKind(reader: Reader, tag: number): ParsedValue | undefined {
@@ -47,18 +46,12 @@ function readKind(reader: Reader, tag: number): ParsedValue | undefined {
       return number(VALUE_TYPE.SINT64, reader.zigzag());
     case 0x19:
       return number(VALUE_TYPE.DOUBLE, reader.double());
-    case 0x22: {
-      const start = reader.pos;
-      const text = reader.string();
-      return { type: VALUE_TYPE.STRING, num: Number.NaN, text, bytes: new Reader(reader.bytes, start, reader.end).view() };
-    }
+    case 0x22:
+      return { type: VALUE_TYPE.STRING, num: Number.NaN, bytes: reader.text() };
     case 0x2a:
-      return { type: VALUE_TYPE.BYTES, num: Number.NaN, text: "", bytes: reader.view() };
-    case 0x32: {
-      const start = reader.pos;
-      reader.string();
-      return { type: VALUE_TYPE.JSON, num: Number.NaN, text: "", bytes: new Reader(reader.bytes, start, reader.end).view() };
-    }
+      return { type: VALUE_TYPE.BYTES, num: Number.NaN, bytes: reader.view() };
+    case 0x32:
+      return { type: VALUE_TYPE.JSON, num: Number.NaN, bytes: reader.text() };
     default:
       // One of its fields in the clothes of another type is no field of a later version: others do not read it.
       if (tag >>> 3 <= VALUE_TYPE.JSON) throw new WireError("a field has the wrong wire type");
@@ -99,7 +92,7 @@ export function checkValue(capability: CapabilityInfo, raw: Uint8Array): Failure
   if (min !== undefined && value.num < min) return outOfRange(`${capability.name} is at least ${min}`);
   if (max !== undefined && value.num > max) return outOfRange(`${capability.name} is at most ${max}`);
   if (!stands(capability, value.num)) return outOfRange(`${capability.name} goes in steps of ${capability.step}`);
-  if (type === VALUE_TYPE.STRING && capability.allowed.length > 0 && !capability.allowed.includes(value.text))
+  if (type === VALUE_TYPE.STRING && capability.allowed.length > 0 && !capability.allowed.includes(decodeText(value.bytes) ?? ""))
     return outOfRange(`${capability.name} is one of ${capability.allowed.slice(0, 16).join(", ")}`);
   return undefined;
 }

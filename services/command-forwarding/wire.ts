@@ -147,6 +147,16 @@ export class Reader {
     return text;
   }
 
+  /** text reads a string as its bytes, a view of the message, and checks that they are text. */
+  text(): Uint8Array {
+    const view = this.view();
+    const start = this.pos - view.length;
+    let ascii = view.length <= SHORT;
+    for (let i = start; ascii && i < this.pos; i++) ascii = (this.bytes[i] as number) < 0x80;
+    if (!ascii) this.#decode(start, this.pos);
+    return view;
+  }
+
   /** skip passes over a field of the given tag. */
   skip(tag: number): void {
     const type = tag & 7;

@@ -1,5 +1,5 @@
 import { assert } from "#kernel/assert.ts";
-import { copyOf } from "#kernel/bytes.ts";
+import { copyInto, copyOf } from "#kernel/bytes.ts";
 
 /** NO_SLOT is the answer for what is not there. */
 export const NO_SLOT = 0xffff_ffff;
@@ -128,7 +128,7 @@ export class Slots {
     const old = this.text[slot];
     this.has[slot] = 1;
     this.textBytes += end - start - (old === undefined ? 0 : old.length);
-    if (old !== undefined && old.length === end - start) old.set(data.subarray(start, end));
+    if (old !== undefined && old.length === end - start) copyInto(old, data, start);
     else this.text[slot] = copyOf(data, start, end);
   }
 
