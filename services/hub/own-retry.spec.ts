@@ -1,5 +1,6 @@
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
+import { fail } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { EventForwarder } from "./events.ts";
@@ -18,7 +19,7 @@ async function away(
   const calls: number[] = [];
   const loop = start(clock, () => {
     calls.push(clock.mono());
-    return Promise.reject(new Error("away"));
+    return Promise.reject(fail("SHUTTING_DOWN", "away"));
   });
   for (let i = 0; i < HOUR_MS / 100; i++) {
     loop.tell(i);
