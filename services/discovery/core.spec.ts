@@ -286,7 +286,7 @@ describe("dialling", () => {
     expect(kinds(bench.sessions("registry-sync", "CONNECTING", false, 2), "hello")).toHaveLength(0);
   });
 
-  test("S2-15 several addresses are tried in turn without waiting in between, and one where another hub answers not again", () => {
+  test("S2-15 several addresses are tried in turn without waiting in between, and one where another hub answers not again for a time", () => {
     const bench = new Bench();
     const at = (host: string) => ({ host, port: 1 });
     bench.start({ ...B, addresses: [at("one"), at("two"), at("three")] });
@@ -297,9 +297,48 @@ describe("dialling", () => {
       tried.push(hello.address.host);
       const foreign: Failure = { reason: "UNKNOWN_IDENTITY", message: "another hub", facts: { presented: "spiffe://c/service/hub" } };
       bench.step({ kind: "hello_failed", peer: "b", attempt: hello.attempt, failure: hello.address.host === "two" ? foreign : LOST });
-      if (tried.at(-1) === "three") bench.advance(60_000);
+      if (tried.at(-1) === "three") bench.advance(30_000);
     }
     expect(tried).toEqual(["one", "two", "three", "one", "three", "one"]);
+  });
+
+  describe("H2-8 an address at which another hub answered", () => {
+    const foreign: Failure = { reason: "IDENTITY_MISMATCH", message: "another hub", facts: { presented: "spiffe://c/service/hub" } };
+    const at = (host: string) => ({ host, port: 1 });
+    /** run answers every Hello for so long; undefined is the answer of the peer itself. Results in when which address was tried. */
+    const run = (hosts: string[], minutes: number, reply: (host: string, tries: number) => Failure | undefined) => {
+      const bench = new Bench();
+      const tried: { readonly host: string; readonly minute: number }[] = [];
+      let effects = bench.start({ ...B, addresses: hosts.map(at) });
+      for (let minute = 0; minute < minutes; minute++) {
+        let hello = effects.find((effect) => effect.kind === "hello");
+        while (hello?.kind === "hello") {
+          const { host } = hello.address;
+          tried.push({ host, minute });
+          const failure = reply(host, tried.filter((one) => one.host === host).length);
+          if (failure === undefined) effects = bench.answer();
+          else effects = bench.step({ kind: "hello_failed", peer: "b", attempt: hello.attempt, failure });
+          expect(tried.length).toBeLessThan(10_000);
+          hello = effects.find((effect) => effect.kind === "hello");
+        }
+        effects = bench.advance(60_000);
+      }
+      return tried;
+    };
+    const triesOf = (tried: ReturnType<typeof run>, name: string) => tried.filter(({ host }) => host === name).map(({ minute }) => minute);
+
+    test("is tried again as soon as nobody answers at the others", () => {
+      const tried = run(["one", "two"], 60, (host, tries) => (host === "one" ? LOST : tries === 1 ? foreign : undefined));
+      expect(triesOf(tried, "two")[1]).toBeLessThanOrEqual(2);
+    });
+
+    test("is tried again each time after twice as long while the peer answers elsewhere", () => {
+      const tried = run(["one", "two", "three"], 1_440, (host) => (host === "one" ? LOST : host === "two" ? foreign : undefined));
+      const minutes = triesOf(tried, "two");
+      expect(minutes.length).toBeGreaterThan(7);
+      for (const [i, minute] of minutes.entries()) expect(minute).toBeGreaterThanOrEqual(2 ** i - 1);
+      expect(triesOf(tried, "three").length).toBeGreaterThan(1_000);
+    });
   });
 
   test("no Hello is sent while the clock is not plausible; it is said once and retried", () => {

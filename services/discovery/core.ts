@@ -31,10 +31,13 @@ import {
   failureSeverity,
   goodOf,
   infoOf,
+  isDialled,
   NEVER,
   newPeer,
   type Peer,
   type Pending,
+  passOver,
+  roundFailed,
   SOFTWARE_MAX,
   showAddress,
   thumbprintsOf,
@@ -367,8 +370,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
   // --- dialling ---------------------------------------------------------------------------------------------------------------
 
   #helloDueAt(peer: Peer): number {
-    if (!peer.record.enabled || peer.hello !== undefined || this.#watchers.leaves.size === 0 || addressesOf(peer).length === 0)
-      return NEVER;
+    if (!peer.record.enabled || peer.hello !== undefined || this.#watchers.leaves.size === 0 || !isDialled(peer)) return NEVER;
     const idle = peer.helloDoneAt + (peer.state === "OPERATIONAL" ? this.#config.verificationPeriodMs * 0.9 : this.#config.reintroduceMs);
     return Math.max(Math.min(peer.helloAt, idle), peer.backoff.dueAt);
   }
@@ -386,7 +388,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
   #sayHello(now: Now, peer: Peer, out: Effect[]): void {
     if (now.wall < this.#config.releasedAtWall) return this.#waitForClock(now, peer, out);
     peer.clockTold = false;
-    const addresses = addressesOf(peer);
+    const addresses = addressesOf(peer, now.mono);
     const address = addresses[peer.tried % addresses.length]!;
     peer.hello = this.#pending(now, address);
     peer.refresh = undefined;
@@ -449,6 +451,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
       : now.mono + this.#config.leafDelayMs;
     peer.helloDoneAt = now.mono;
     peer.tried = 0;
+    peer.wrong.delete(showAddress(pending.address));
     peer.backoff.succeeded();
     const rttMs = now.mono - pending.sentAt;
     this.#noteSkew(peer, input.from.wallMs - (pending.sentAtWall + rttMs / 2), out);
@@ -470,26 +473,21 @@ export class DiscoveryCore implements Core<Input, Effect> {
     peer.helloAt = now.mono;
     if (!this.#anyUp(peer)) peer.introduced = false;
     this.#count(peer, out, "out", failure.reason);
-    this.#skipForeign(peer, pending.address, failure);
-    peer.tried++;
-    if (peer.tried >= addressesOf(peer).length) {
-      peer.tried = 0;
-      peer.backoff.failed(now.mono);
-    }
+    // What is passed over is not in the list any more, so the next one has its place there.
+    if (!this.#passOverForeign(now, peer, pending.address, failure)) peer.tried++;
+    if (peer.tried >= addressesOf(peer, now.mono).length) roundFailed(peer, now.mono);
     const fields = { reason: failure.reason, address: showAddress(pending.address) };
     const where = failure.message.includes(fields.address) ? "" : ` at ${fields.address}`;
     const severity = failureSeverity(now, peer, before);
     this.#event(peer, out, "CREDENTIAL", severity, `Hello to ${hubId}${where} failed: ${failure.message}`, fields);
   }
 
-  /** skipForeign does not try an address again at which another hub answered, unless the operator wrote it first. */
-  #skipForeign(peer: Peer, address: Address, failure: Failure): void {
+  /** passOverForeign passes over an address at which another hub answered, and tells whether it did. */
+  #passOverForeign(now: Now, peer: Peer, address: Address, failure: Failure): boolean {
     const presented = failure.facts?.["presented"];
-    if (presented === undefined || presented.startsWith(`spiffe://${peer.hubId}/`)) return;
-    const [first] = peer.spec.addresses;
-    if (first !== undefined && showAddress(first) === showAddress(address)) return;
-    peer.wrong.add(showAddress(address));
-    peer.tried--;
+    if (presented === undefined || presented.startsWith(`spiffe://${peer.hubId}/`)) return false;
+    const { reintroduceMs, verificationPeriodMs } = this.#config;
+    return passOver(peer, now.mono, address, reintroduceMs, verificationPeriodMs);
   }
 
   #refreshAnswered(now: Now, input: Extract<Input, { kind: "refresh_answered" }>, out: Effect[]): void {
@@ -739,7 +737,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
 
   #move(now: Now, peer: Peer, out: Effect[]): void {
     const up = peer.record.enabled && this.#isUp(peer);
-    const dialable = this.#watchers.leaves.size > 0 && addressesOf(peer).length > 0;
+    const dialable = this.#watchers.leaves.size > 0 && isDialled(peer);
     const facts = {
       enabled: peer.record.enabled,
       dialable,

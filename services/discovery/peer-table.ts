@@ -1,4 +1,4 @@
-import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
+import { Backoff, type BackoffConfig, Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
@@ -31,6 +31,13 @@ export interface Pending {
   readonly leaves: ReadonlySet<string>;
 }
 
+/** Wrong says when an address at which another hub answered is tried again. */
+interface Wrong {
+  readonly retry: Retry;
+  /** How many rounds through all addresses had failed in a row when that hub answered. */
+  round: number;
+}
+
 /** Peer is what the core keeps of one peer. Instants are mono ms unless they end in Wall. */
 export interface Peer {
   readonly hubId: string;
@@ -53,8 +60,8 @@ export interface Peer {
   tokensEndAt: number;
   /** Addresses that were tried since the last failure of all of them. */
   tried: number;
-  /** Addresses at which another hub answered. */
-  readonly wrong: Set<string>;
+  /** Addresses at which another hub answered, which are passed over for a time: what is wrong there today may be right tomorrow. */
+  readonly wrong: Map<string, Wrong>;
   /** By thumbprint of our leaf. */
   tokens: Map<string, HeldToken>;
   /** Leaves that were in the last finished Hello. */
@@ -117,7 +124,7 @@ export function newPeer(now: Now, spec: PeerSpec, record: PeerRecord | undefined
     lapsesAt: NEVER,
     helloDoneAt: Number.NEGATIVE_INFINITY,
     tried: 0,
-    wrong: new Set(),
+    wrong: new Map(),
     tokens: new Map(),
     offered: new Set(),
     introduced: false,
@@ -160,17 +167,50 @@ export function goodOf(peer: Peer): Address | undefined {
   return named.some((address) => showAddress(address) === showAddress(lastGood)) ? lastGood : undefined;
 }
 
+/** isDialled: a peer without a configured address is not dialled, whatever it advertises. That is what the operator said. */
+export function isDialled(peer: Peer): boolean {
+  return peer.spec.addresses.length > 0;
+}
+
+/**
+ * passOver leaves out an address at which another hub answered, unless the operator wrote it first: there is always one to try. Each
+ * time in a row it is for twice as long.
+ */
+export function passOver(peer: Peer, mono: number, address: Address, baseMs: number, maxMs: number): boolean {
+  const shown = showAddress(address);
+  const [first] = peer.spec.addresses;
+  if (first !== undefined && showAddress(first) === shown) return false;
+  const wrong = peer.wrong.get(shown) ?? { retry: new Retry({ baseMs, maxMs, factor: 2 }), round: 0 };
+  wrong.round = peer.backoff.failures;
+  wrong.retry.failed(mono);
+  peer.wrong.set(shown, wrong);
+  const named = new Set(namedBy(peer).map(showAddress));
+  for (const other of peer.wrong.keys()) if (!named.has(other)) peer.wrong.delete(other);
+  return true;
+}
+
+/** roundFailed notes that nobody answered at any address that was tried. Those that were passed over in this round are all that is left. */
+export function roundFailed(peer: Peer, mono: number): void {
+  for (const [shown, { round }] of peer.wrong) if (round !== peer.backoff.failures) peer.wrong.delete(shown);
+  peer.tried = 0;
+  peer.backoff.failed(mono);
+}
+
+/** namedBy lists where the operator, the last answer and the peer itself say that it is. */
+function namedBy(peer: Peer): Address[] {
+  return [...peer.spec.addresses, goodOf(peer), advertisedOf(peer)].filter((address) => address !== undefined);
+}
+
 /**
  * addressesOf lists where the peer's discovery may be, best first: configured, last good, as it advertised itself, without doubles.
- * A peer without a configured address is not dialled, whatever it advertises: that is what the operator said.
+ * Those at which another hub answered are left out until it is time to try them again.
  */
-export function addressesOf(peer: Peer): Address[] {
-  if (peer.spec.addresses.length === 0) return [];
-  const all = [...peer.spec.addresses, goodOf(peer), advertisedOf(peer)].filter((address) => address !== undefined);
+export function addressesOf(peer: Peer, mono: number): Address[] {
+  if (!isDialled(peer)) return [];
   const seen = new Set<string>();
-  return all.filter((address) => {
+  return namedBy(peer).filter((address) => {
     const shown = showAddress(address);
-    if (seen.has(shown) || peer.wrong.has(shown)) return false;
+    if (seen.has(shown) || peer.wrong.get(shown)?.retry.due(mono) === false) return false;
     seen.add(shown);
     return true;
   });
@@ -188,10 +228,10 @@ export function acceptEndpoints(hubId: string, endpoints: readonly ServiceEndpoi
   return [...kept.values()].sort((a, b) => (a.service < b.service ? -1 : 1));
 }
 
-/** endpointOf is where one service of the peer is dialled; undefined if it is not (see `addressesOf`). */
+/** endpointOf is where one service of the peer is dialled; undefined if it is not (see `isDialled`). */
 export function endpointOf(peer: Peer, service: string): ServiceEndpoint | undefined {
   const { endpoints } = peer.record;
-  if (peer.spec.addresses.length === 0) return undefined;
+  if (!isDialled(peer)) return undefined;
   const good = goodOf(peer);
   const found = endpoints.find((endpoint) => endpoint.service === service);
   const discovery = advertisedOf(peer);
