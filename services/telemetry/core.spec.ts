@@ -91,6 +91,28 @@ describe("events", () => {
     expect(push.events[0]!.seq).toBe(push.missed + 1);
   });
 
+  test("H2-7 T3 a watcher that resumes above the newest event is told so, and gets what comes next", () => {
+    fc.assert(
+      fc.property(fc.nat(20), fc.integer({ min: 1, max: 5_000 }), fc.nat(20), (before, above, after) => {
+        const core = make(1_000);
+        for (let i = 0; i < before; i++) drive(core, report([event(`before ${i}`)]));
+        const next = before + 1;
+        const out = drive(core, { kind: "watch", watch: 1, caller: "operator/op", filter: ALL, fromSeq: next + above });
+        expect(pushes(out)).toMatchObject([{ events: [], missed: above, nextSeq: next }]);
+        for (let i = 0; i < after; i++) {
+          core.step(NOW, { kind: "watch_ready", watch: 1 }, out);
+          core.step(NOW, report([event(`after ${i}`)]), out);
+        }
+        core.step(NOW, { kind: "watch_ready", watch: 1 }, out);
+        expect(pushes(out).flatMap((push) => push.events.map(({ text }) => text))).toEqual(
+          Array.from({ length: after }, (_, i) => `after ${i}`),
+        );
+        expect(pushes(out).at(-1)).toMatchObject({ nextSeq: next + after });
+        expect(pushes(drive(core, { kind: "watch", watch: 2, caller: "operator/op", filter: ALL, fromSeq: next + after }))).toEqual([]);
+      }),
+    );
+  });
+
   test("F-17 whatever the clocks do, events stay in the order in which they came, nothing is ever due, and all can be read back", () => {
     const jump = fc.oneof(fc.constant(0), fc.integer({ min: -60_000, max: 60_000 }), fc.integer({ min: -(2 ** 47), max: 2 ** 47 }));
     fc.assert(

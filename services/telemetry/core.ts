@@ -38,7 +38,8 @@ export function matches(event: HappeningReport, filter: HappeningFilter): boolea
  *
  * T1 an event's seq rises by one for each kept event, also across restarts.
  * T2 at most `eventsKept` events are kept; older ones are trimmed in the same commit that adds newer ones.
- * T3 a watcher sees each matching event once, in order; what it asked for and is no longer kept is counted in `missed`.
+ * T3 a watcher sees each matching event once, in order; what it asked for and is no longer kept is counted in `missed`. So are the
+ *    positions that a lost or restored store takes back from one that resumes above the newest event; it goes on with new events.
  * T4 a watcher that does not take its pushes costs one cursor, no queue.
  * T5 events that a reporter had to drop become an event themselves: a loss is never silent.
  * T6 an event that was reported once is kept once, whatever the store does: a report is either taken, and then written as soon as the
@@ -108,6 +109,7 @@ export class TelemetryCore implements Core<Input, Effect> {
         }
         const watcher: Watcher = { caller, filter, nextSeq: input.fromSeq === 0 ? this.#nextSeq : input.fromSeq, ready: true };
         this.#watchers.set(input.watch, watcher);
+        this.#rewind(input.watch, watcher, out);
         this.#push(input.watch, watcher, out);
         return;
       }
@@ -196,6 +198,15 @@ export class TelemetryCore implements Core<Input, Effect> {
 
   #pushAll(out: Effect[]): void {
     for (const [id, watcher] of this.#watchers) this.#push(id, watcher, out);
+  }
+
+  /** rewind takes a watcher that resumes above the newest event back to it: the store that gave out its position was lost or restored. */
+  #rewind(id: number, watcher: Watcher, out: Effect[]): void {
+    const missed = watcher.nextSeq - this.#nextSeq;
+    if (missed <= 0) return;
+    watcher.nextSeq = this.#nextSeq;
+    watcher.ready = false;
+    out.push({ kind: "push", watch: id, events: [], missed, nextSeq: watcher.nextSeq });
   }
 
   #push(id: number, watcher: Watcher, out: Effect[]): void {

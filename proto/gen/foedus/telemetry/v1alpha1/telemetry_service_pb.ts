@@ -374,7 +374,8 @@ export type WatchEventsRequest = Message<"foedus.telemetry.v1alpha1.WatchEventsR
   filter?: EventFilter | undefined;
 
   /**
-   * From this position on; 0 means only new ones.
+   * From this position on; 0 means only new ones. A position above the newest event, whose store was lost or restored since, means new
+   * ones too, after a push that says how far above in missed.
    *
    * @generated from field: uint64 from_seq = 2;
    */
@@ -402,7 +403,7 @@ export type WatchEventsResponse = Message<"foedus.telemetry.v1alpha1.WatchEvents
   events: Event[];
 
   /**
-   * Events that are no longer kept although asked for, or that a slow watcher missed.
+   * Events that are no longer kept although asked for, or that a slow watcher missed. If from_seq was above the newest event: how far.
    *
    * @generated from field: uint64 missed = 2;
    */
