@@ -41,9 +41,9 @@ export const LIMITS = {
   streamsPerPeer: 8,
   /** Streams of one kind that one caller of this hub may have open at least, if there are so many; else an eighth of all. */
   streamsPerCaller: 8,
-  /** Connections of one peer, whatever its certificates are called, and of one caller of this hub. */
+  /** Connections of one peer, whatever its certificates are called, and of one caller of this hub, whose programs have two each. */
   connectionsPerPeer: 64,
-  connectionsPerCaller: 256,
+  connectionsPerCaller: 512,
   /** Calls of one peer, or of one caller of this hub, that are open on all its connections, also those whose answer is not read. */
   callsPerPeer: 256,
   callsPerCaller: 4_096,

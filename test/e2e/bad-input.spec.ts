@@ -474,7 +474,7 @@ describe("connections that are none", () => {
 
   test("many half-open connections do not keep others out, and beyond the limit they are refused and counted", async () => {
     const before = await metric(hub, "foedus_connections_refused_total", { reason: "per_ip_limit" });
-    const sockets = Array.from({ length: 300 }, () => {
+    const sockets = Array.from({ length: 600 }, () => {
       const socket = connectTcp({ ...target(), localAddress: "127.255.1.1" });
       return socket.on("error", () => undefined);
     });

@@ -12,6 +12,7 @@ import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../tes
 import { bearer, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2, resetTcp } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
+import { boundsOf } from "./accounts.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 
 let alpha: TestHub;
@@ -151,6 +152,20 @@ describe("connections that hold nothing but room", () => {
     await until(() => fixture.server.connections <= LIMITS.connectionsPerPeer);
     await expect(greet(beta.service("telemetry"))).resolves.toBeDefined();
     for (const session of sessions) session.destroy();
+  });
+
+  test("H2-6 one address, and one caller, may have two connections for each of 256 programs", async () => {
+    fixture = await serve(alpha, [beta]);
+    const { server } = fixture;
+    const sockets: net.Socket[] = [];
+    for (let i = 0; i < 2 * 256; i += 64) sockets.push(...(await Promise.all(Array.from({ length: 64 }, () => tcp("127.0.3.1")))));
+    await until(() => server.connections === sockets.length);
+    const further = (await tcp("127.0.3.1")).resume();
+    await new Promise((resolve) => further.once("close", resolve));
+    expect([server.connections, await refused("per_ip_limit")]).toEqual([sockets.length, 1]);
+    expect(boundsOf("node").connections).toBe(sockets.length);
+    await expect(own()).resolves.toBeDefined();
+    for (const socket of sockets) socket.destroy();
   });
 
   test("S-1 a quarter of all connections is kept for callers of this hub", async () => {

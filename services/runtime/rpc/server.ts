@@ -58,7 +58,8 @@ export interface RpcLimits {
 /** DEFAULT_LIMITS are safe for a small machine. */
 export const DEFAULT_LIMITS: RpcLimits = {
   maxMessageBytes: 1024 * 1024 + 64 * 1024,
-  maxConnectionsPerIp: 256,
+  // 256 programs: each has a second connection for the streams that the hub alone sends on.
+  maxConnectionsPerIp: 512,
   flowControlWindowBytes: WIDE_WINDOW_BYTES,
   maxSessionMemoryMb: 128,
   keepaliveTimeMs: 20_000,
