@@ -9,6 +9,7 @@ import { Writer } from "./wire.ts";
 /** Keyed is an idempotency key in use: the name it stands for, the payload that it was used with, and the outcome if there is one. */
 export class Keyed implements Entry {
   blob = 0;
+  recordBytes = 0;
   /** Principal and key as one text. */
   readonly id: string;
   readonly fingerprint: Uint8Array;

@@ -10,6 +10,8 @@ export const LOG = "journal";
 export interface Entry {
   /** Blob that holds it; 0 if it was never written or is dropped. */
   blob: number;
+  /** Length of its record there. Only the journal sets it. */
+  recordBytes: number;
   /** write appends its record, which says everything about it: it supersedes all earlier ones of the same entry. */
   write(writer: Writer): void;
 }
@@ -22,11 +24,12 @@ interface Blob {
 
 /** Blobs that are dead at the front before they are trimmed: a delete costs as much as an append. */
 const TRIM_BATCH = 64;
-/** The log is compacted when it is longer than this, and mostly dead. */
+/** The log is compacted when it is longer than this, and most of it is dead. */
 const COMPACT_BLOBS = 2_048;
 const COMPACT_BYTES = 8 * 1024 * 1024;
-/** Entries copied forward by one flush, so that compaction never makes a commit long. */
+/** Entries, and bytes beyond those of the step itself, that one flush copies forward: compaction never makes a commit long. */
 const COPIES_MAX = 256;
+const COPY_BYTES = 1024 * 1024;
 
 /**
  * Journal is what makes an effect happen at most once: an append-only log of blobs, one per step, with everything that
@@ -35,7 +38,9 @@ const COPIES_MAX = 256;
  * J1 what one step writes is one blob; the driver makes the blobs of one turn one transaction.
  * J2 a blob is trimmed only when all before it are trimmed and nothing in it is live: a note that ends an entry is never
  *    trimmed before the entry that it ends.
- * J3 the log stays short: what lives long is copied forward when most of the log is dead.
+ * J3 the log stays short: while it is longer than it may be and most of it is dead, what lives at its front is copied forward, however
+ *    much of the front that is. An entry is copied again only when all that stood before its copy is trimmed, and most of that was
+ *    dead: each copy pays for more than one dead blob, or for as many dead bytes.
  */
 export class Journal {
   readonly #writer = new Writer(64 * 1024);
@@ -46,6 +51,9 @@ export class Journal {
   #trimmed = 1;
   #bytes = 0;
   #written = 0;
+  /** Entries that are live, and the length of their records. */
+  #live = 0;
+  #liveBytes = 0;
 
   /** position is the number of the newest blob; it only rises. */
   get position(): number {
@@ -75,15 +83,18 @@ export class Journal {
   add(entry: Entry): void {
     this.drop(entry);
     entry.blob = this.position + 1;
+    const before = this.#writer.length;
     entry.write(this.#writer);
     this.#open.entries.push(entry);
-    this.#open.live++;
+    this.#enliven(entry, this.#open, this.#writer.length - before);
   }
 
   /** drop says that an entry is no longer needed. */
   drop(entry: Entry): void {
     if (entry.blob === 0) return;
     this.#blobOf(entry.blob).live--;
+    this.#live--;
+    this.#liveBytes -= entry.recordBytes;
     entry.blob = 0;
   }
 
@@ -118,14 +129,21 @@ export class Journal {
     this.#bytes += bytes;
   }
 
-  /** adopt says that an entry's newest record stands in the blob loaded last. */
-  adopt(entry: Entry): void {
+  /** adopt says that an entry's newest record, of so many bytes, stands in the blob loaded last. */
+  adopt(entry: Entry, bytes: number): void {
     this.drop(entry);
     const blob = this.#blobs.at(-1);
     assert(blob !== undefined, "adopt follows load");
-    blob.live++;
     blob.entries.push(entry);
     entry.blob = this.position;
+    this.#enliven(entry, blob, bytes);
+  }
+
+  #enliven(entry: Entry, blob: Blob, bytes: number): void {
+    entry.recordBytes = bytes;
+    blob.live++;
+    this.#live++;
+    this.#liveBytes += bytes;
   }
 
   #blobOf(seq: number): Blob {
@@ -135,16 +153,32 @@ export class Journal {
     return blob;
   }
 
+  /** A live entry keeps at most one blob alive, so that of more than twice as many blobs most are dead. */
+  get #manyBlobs(): boolean {
+    return this.#blobs.length > COMPACT_BLOBS && this.#blobs.length > 2 * this.#live;
+  }
+
+  get #manyBytes(): boolean {
+    return this.#bytes > COMPACT_BYTES && this.#bytes > 2 * this.#liveBytes;
+  }
+
+  /** copyForward moves the front of a log that is too long behind it. The younger half stays: most of what lives there dies soon. */
   #copyForward(): void {
-    if (this.#blobs.length < COMPACT_BLOBS && this.#bytes < COMPACT_BYTES) return;
+    if (!this.#manyBlobs && !this.#manyBytes) return;
+    const keep = Math.max(COMPACT_BLOBS / 2, this.#live);
+    const keepBytes = Math.max(COMPACT_BYTES / 2, this.#liveBytes);
+    const full = this.#writer.length + Math.max(COPY_BYTES, this.#writer.length);
     let copies = 0;
-    for (let i = 0; i < this.#blobs.length && copies < COPIES_MAX; i++) {
-      const blob = this.#blobs[i] as Blob;
-      // A front that is mostly alive is not worth moving: the log is that long because so much is kept.
-      if (blob.live * 2 > blob.entries.length && blob.live > COPIES_MAX / 4) break;
+    let bytes = this.#bytes;
+    for (let i = 0; this.#blobs.length - i > keep || bytes > keepBytes; i++) {
+      const blob = this.#blobs[i];
+      if (blob === undefined) return;
+      bytes -= blob.bytes;
+      if (blob.live === 0) continue;
       const seq = this.#first + i;
       for (const entry of blob.entries) {
         if (entry.blob !== seq) continue;
+        if (copies === COPIES_MAX || this.#writer.length >= full) return;
         this.add(entry);
         copies++;
       }
@@ -154,7 +188,7 @@ export class Journal {
   #trim(ops: StoreOp[]): void {
     let dead = 0;
     while (dead < this.#blobs.length - 1 && (this.#blobs[dead] as Blob).live === 0) dead++;
-    if (dead < TRIM_BATCH) return;
+    if (dead === 0 || (dead < TRIM_BATCH && !this.#manyBytes)) return;
     for (let i = 0; i < dead; i++) this.#bytes -= (this.#blobs[i] as Blob).bytes;
     this.#blobs.splice(0, dead);
     this.#first += dead;

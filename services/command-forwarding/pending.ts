@@ -23,6 +23,7 @@ export interface Waiter {
 /** Pending is a command of this hub's callers that has no final outcome. Its record says all that a retry after a restart needs. */
 export class Pending implements Entry, Timed {
   blob = 0;
+  recordBytes = 0;
   slot = 0;
   readonly epoch: number;
   readonly seq: number;

@@ -55,6 +55,8 @@ export class Restoration {
   readonly #owner: OwnerSide;
   readonly #pending = new Map<string, Pending>();
   readonly #keyed = new Map<string, Keyed>();
+  /** Where the record that is being read begins in its blob. */
+  #start = 0;
 
   constructor(parts: Parts, caller: CallerSide, owner: OwnerSide) {
     this.#p = parts;
@@ -66,7 +68,10 @@ export class Restoration {
   blob(now: Now, blob: StoredBlob): void {
     this.#p.journal.load(blob.seq, blob.bytes.length);
     const reader = new Reader(blob.bytes);
-    while (!reader.done) this.#record(now, reader);
+    while (!reader.done) {
+      this.#start = reader.pos;
+      this.#record(now, reader);
+    }
   }
 
   /** finish hands over what is left. */
@@ -131,7 +136,7 @@ export class Restoration {
     const older = this.#pending.get(key);
     if (older !== undefined) this.#p.journal.drop(older);
     this.#pending.set(key, pending);
-    this.#p.journal.adopt(pending);
+    this.#p.journal.adopt(pending, reader.pos - this.#start);
   }
 
   #keyOf(now: Now, id: string, reader: Reader, pending: Pending): Keyed {
@@ -176,7 +181,7 @@ export class Restoration {
     const older = this.#keyed.get(keyed.id);
     if (older !== undefined) this.#p.journal.drop(older);
     this.#keyed.set(keyed.id, keyed);
-    this.#p.journal.adopt(keyed);
+    this.#p.journal.adopt(keyed, reader.pos - this.#start);
   }
 
   #run(now: Now, reader: Reader, done: boolean): void {
@@ -185,7 +190,7 @@ export class Restoration {
     const run = new Run(spec, caller, undefined);
     if (done) run.result = readResult(reader);
     this.#owner.recover(now, run);
-    this.#p.journal.adopt(run);
+    this.#p.journal.adopt(run, reader.pos - this.#start);
   }
 
   #floor(reader: Reader): void {
@@ -193,7 +198,7 @@ export class Restoration {
     const caller = book.epoch(reader.uint());
     caller.floor = Math.max(caller.floor, reader.uint());
     book.epochFloor = Math.max(book.epochFloor, reader.uint());
-    this.#p.journal.adopt(caller);
+    this.#p.journal.adopt(caller, reader.pos - this.#start);
   }
 
   /** A command of our own node was started, perhaps, and nobody can tell; one for a peer's node is asked again. */

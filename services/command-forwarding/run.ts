@@ -29,6 +29,7 @@ export interface RunSpec {
 /** Run is a command at its owner. Its record is INTENT while it runs and OUTCOME afterwards. */
 export class Run implements Entry, Timed {
   blob = 0;
+  recordBytes = 0;
   slot = 0;
   readonly seq: number;
   readonly nodeId: string;
@@ -87,6 +88,7 @@ const RANGES_MAX = 4_096;
 /** CallerEpoch is what the owner keeps for one journal epoch of one caller's hub. Its record is FLOOR. */
 export class CallerEpoch implements Entry {
   blob = 0;
+  recordBytes = 0;
   readonly book: CallerBook;
   readonly epoch: number;
   readonly runs = new Map<number, Run>();
