@@ -9,10 +9,13 @@ import type { Block, HlcValue, StoreReader } from "./ports.ts";
 import { Payload, readSegment, type SegmentItem, signedHeader, ZERO_DIGEST } from "./segment.ts";
 import { FeedTable } from "./table.ts";
 import { EMPTY, fromHex } from "./wire.ts";
-import { putMeta, readMeta, type World } from "./world.ts";
+import { failure, putMeta, readMeta, type World } from "./world.ts";
 
 /** Space of the store with the signed manifest of the snapshot that each peer's feed was last replaced by. */
 const PROOFS = "proofs";
+
+/** FROZEN is why nothing of a feed is taken that forked. */
+export const FROZEN = failure("FEED_FORK", "the feed is frozen until its owner opens a new epoch");
 
 /** Frozen is kept of a feed that forked: until which epoch nothing is taken of that share. */
 interface Frozen {
@@ -25,6 +28,16 @@ export interface PeerKey {
   readonly key: Uint8Array;
   readonly serial: number;
   readonly notAfterWall: number;
+}
+
+/** storedHubs are the hubs of which the store has a feed, or a snapshot that was coming in. */
+export function storedHubs(reader: StoreReader): ReadonlySet<string> {
+  const hubs = new Set<string>();
+  for (const { key } of reader.space("meta")) {
+    if (key.startsWith("table/") && key !== "table/.own") hubs.add(key.slice(6));
+    if (key.startsWith("stage/")) hubs.add(key.slice(6));
+  }
+  return hubs;
 }
 
 const UNHEARD = { epoch: 0, seq: 0, at: Number.NEGATIVE_INFINITY };
@@ -79,6 +92,16 @@ export class ImportFeed {
       seq: this.seq,
       digest: this.epoch === 0 ? new Uint8Array(0) : this.digest,
     };
+  }
+
+  /** start says when more is held than a limit that was lowered. */
+  start(): void {
+    const max = this.#world.o.limits.nodesPerPeer;
+    const { hubId, share, table } = this;
+    if (table.size <= max) return;
+    const fields = { limit: "nodes_per_peer", max: String(max) };
+    const text = "a peer's feed has more nodes than this hub takes now; they are kept, and no more come";
+    this.#world.event("limit", "WARNING", text, { hub: hubId, share, count: table.size, fields });
   }
 
   /** heard notes that the owner said its head was here at that time (mono). What it said last counts, also if it said more before. */

@@ -3,7 +3,7 @@ import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { BEAT_MS } from "#kernel/instant.ts";
 import { Applier, type Intake } from "./apply.ts";
-import { ImportFeed, type PeerKey } from "./import-feed.ts";
+import { FROZEN, ImportFeed, type PeerKey, storedHubs } from "./import-feed.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import { PeerKeys } from "./peer-keys.ts";
 import type { StoreReader } from "./ports.ts";
@@ -18,8 +18,6 @@ import { failure, limitFailure, type World } from "./world.ts";
 const NACK_EVERY_MS = 100;
 /** A feed that is asked for, and does not move although its owner is ahead, is asked for again after this. */
 const REOPEN_MS = 10_000;
-
-const FROZEN = failure("FEED_FORK", "the feed is frozen until its owner opens a new epoch");
 
 /**
  * Importer takes in the feeds of peers: one per peer, only what the peer itself owns (B0-2), each segment verified, checked whole,
@@ -145,6 +143,8 @@ export class Importer {
   #open(session: PeerSession, head: FeedPosition): void {
     session.openedAt = this.#world.now.mono;
     session.nackedAt = Number.NEGATIVE_INFINITY;
+    // It comes again.
+    this.receives.dropBehind(session.peer);
     const feed = this.feeds.get(session.peer);
     const same = feed !== undefined && feed.epoch > 0 && feed.share === head.share && !feed.refetch;
     const from = same ? feed.head : { hubId: session.peer, share: head.share, epoch: 0, seq: 0, digest: new Uint8Array(0) };
@@ -177,7 +177,6 @@ export class Importer {
 
   /** follow takes a segment in if it is the one after what is held. */
   #follow(session: PeerSession, feed: ImportFeed | undefined, item: CameSegment): void {
-    const { codec } = this.#world.o;
     const { header } = item;
     if (feed === undefined || feed.epoch === 0 || feed.share !== header.share)
       return this.#refuse(session, feed, failure("FEED_GAP", "nothing is held of the feed"), true);
@@ -198,7 +197,7 @@ export class Importer {
     const problem = this.#keys.problemOf(session.peer, item);
     if (problem !== undefined) return this.#refuse(session, feed, problem, problem.reason === "SEGMENT_INVALID");
     if (!equalBytes(header.prev, feed.digest)) return this.#fork(session, feed, "a segment follows another history than what is held");
-    const blocks = codec.decodePayload(item.payload);
+    const blocks = this.#world.o.codec.decodePayload(item.payload);
     if (blocks === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the payload is malformed"), true);
     const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, this.#intake);
     if (wrong !== undefined) return this.#refuse(session, feed, wrong, wrong.reason === "SEGMENT_INVALID");
@@ -262,9 +261,8 @@ export class Importer {
   // ---- snapshots
 
   #snapshot(session: PeerSession, signed: Uint8Array): void {
-    const { codec } = this.#world.o;
-    const parts = codec.decodeSigned(signed);
-    const manifest = parts === undefined ? undefined : codec.decodeManifest(parts.body);
+    const parts = this.#world.o.codec.decodeSigned(signed);
+    const manifest = parts && this.#world.o.codec.decodeManifest(parts.body);
     const held = this.feeds.get(session.peer);
     if (parts === undefined || manifest === undefined || manifest.hubId !== session.peer || !session.asked(manifest.share))
       return this.#refuse(
@@ -276,13 +274,6 @@ export class Importer {
     if (manifest.broken !== undefined) return this.#refuse(session, held, failure("SEGMENT_INVALID", manifest.broken), false);
     if (!this.#keys.signedManifest(session.peer, manifest, parts))
       return this.#refuse(session, held, failure("FEED_KEY_INVALID", "the snapshot is not signed by a key of the hub"), false);
-    if (held?.frozen === true && held.share === manifest.share && manifest.epoch <= held.epoch)
-      return this.#refuse(session, held, FROZEN, false);
-    const older =
-      held !== undefined &&
-      held.share === manifest.share &&
-      (manifest.epoch < held.epoch || (manifest.epoch === held.epoch && manifest.asOfSeq < held.seq));
-    if (older) return this.#refuse(session, held, failure("FEED_GAP", "the snapshot is older than what is held"), false);
     const problem = Receiver.problemOf(this.#world, manifest, held);
     if (problem !== undefined) return this.#refuse(session, held, problem, false);
     const feed = held ?? new ImportFeed(this.#world, session.peer);
@@ -340,16 +331,35 @@ export class Importer {
     }
     if (!receiver.complete) return;
     receiver.finish();
-    this.receives.done(feed.hubId);
+    this.receives.done(feed.hubId, session);
     feed.reached();
     this.#world.event("snapshot", "INFO", "snapshot taken in", { hub: feed.hubId, share: feed.share, count: feed.table.size });
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
-    session?.trouble.taken(undefined);
-    session?.send({ type: "ack", position: feed.head });
     if (session === undefined) return;
-    for (const item of receiver.after) this.#follow(session, feed, item);
-    session.resuming = receiver.missed && session.offered !== undefined;
-    if (receiver.missed && session.offered !== undefined) this.#open(session, session.offered);
+    session.trouble.taken(undefined);
+    session.resuming = false;
+    session.send({ type: "ack", position: feed.head });
+  }
+
+  /** catchUp applies some of the segments that were kept behind a snapshot (H4). */
+  #catchUp(): void {
+    const behind = this.receives.takeBehind();
+    if (behind === undefined) return;
+    const { session, kept } = behind;
+    const feed = this.feeds.get(session.peer);
+    if (this.#sessions.get(session.id) !== session || session.openedAt === undefined) return;
+    if (feed === undefined || !kept.of(feed) || feed.frozen) return;
+    for (const item of kept.take()) {
+      this.#follow(session, feed, item);
+      // It was refused, and its owner has been told.
+      if (feed.seq !== item.header.seq) return;
+    }
+    if (kept.size > 0) this.receives.putBehind(behind);
+    else if (kept.missed && session.offered !== undefined) {
+      session.resuming = true;
+      this.#open(session, session.offered);
+    }
+    this.#noteSynced(session);
   }
 
   /**
@@ -404,13 +414,7 @@ export class Importer {
   /** start says what is held above a limit that was lowered: it is kept, and does not grow. */
   start(): void {
     this.receives.start();
-    const max = this.#world.o.limits.nodesPerPeer;
-    for (const { hubId, share, table } of this.feeds.values()) {
-      if (table.size <= max) continue;
-      const fields = { limit: "nodes_per_peer", max: String(max) };
-      const text = "a peer's feed has more nodes than this hub takes now; they are kept, and no more come";
-      this.#world.event("limit", "WARNING", text, { hub: hubId, share, count: table.size, fields });
-    }
+    for (const feed of this.feeds.values()) feed.start();
   }
 
   deadline(): number {
@@ -423,18 +427,14 @@ export class Importer {
     const late = failure("FEED_GAP", "nothing of the snapshot came for too long");
     // What is held of the feed tells by the owner's next head whether more is needed.
     for (const peer of this.receives.overdue()) this.#giveUp(peer, late.message, this.feeds.get(peer)?.epoch === 0 ? late : undefined);
+    this.#catchUp();
     for (const feed of this.feeds.values()) feed.checkpointStep();
   }
 
   /** restore brings back all imported feeds; their age is unknown (D-7). */
   restore(reader: StoreReader): readonly StoreOp[] {
-    const hubs = new Set<string>();
-    for (const { key } of reader.space("meta")) {
-      if (key.startsWith("table/") && key !== "table/.own") hubs.add(key.slice(6));
-      if (key.startsWith("stage/")) hubs.add(key.slice(6));
-    }
     const ops: StoreOp[] = [];
-    for (const hubId of hubs) {
+    for (const hubId of storedHubs(reader)) {
       const feed = new ImportFeed(this.#world, hubId);
       const gen = this.receives.restore(reader, hubId);
       if (gen !== undefined) feed.checkpoint.reserve(gen);

@@ -1,10 +1,10 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Applier, Intake } from "./apply.ts";
-import type { ImportFeed } from "./import-feed.ts";
+import { FROZEN, type ImportFeed } from "./import-feed.ts";
+import { Kept } from "./kept.ts";
 import type { FeedPosition } from "./messages.ts";
 import { CODEC, type SnapshotManifest, type SnapshotPartInfo, type StoreReader } from "./ports.ts";
-import type { CameSegment } from "./segment.ts";
 import { stateHashOf } from "./snapshot.ts";
 import { FeedTable } from "./table.ts";
 import { equalBytes, hex } from "./wire.ts";
@@ -22,9 +22,6 @@ interface Stage {
 const PART_MAX = 1024 * 1024;
 /** Parts that are decompressed at a time, ahead of the one that is applied next: so much is kept of what is long. */
 const AHEAD = 4;
-
-/** Bytes of segments after a snapshot that are kept until it is whole. More are asked for again. */
-const AFTER_MAX = 1024 * 1024;
 
 /** Staged is what a restart found of an interrupted transfer. */
 export interface Staged {
@@ -47,7 +44,8 @@ export interface HeldPart {
  *
  * R1 parts that are held from an interrupted transfer, known by their content, are not sent again.
  * R2 what has come stays as it was sent; it is decompressed in order, a few parts at a time, however many come and whichever is missing.
- * R3 segments that follow it wait until it is whole: its owner goes on meanwhile, and that is no gap.
+ * R3 segments that follow it wait until it is whole, and are applied a few in each step then: its owner goes on meanwhile, and that is
+ *    no gap.
  */
 export class Receiver {
   readonly #world: World;
@@ -66,15 +64,11 @@ export class Receiver {
   readonly #nextJob: () => number;
   /** SignedManifest, as it came: it proves the position that the feed has afterwards. */
   readonly signed: Uint8Array;
-  /** Segments that follow it, in order, and their bytes. */
-  readonly #after: CameSegment[] = [];
-  #afterBytes = 0;
-  /** Bytes of all parts and segments that are held. */
-  bytes = 0;
+  /** Segments that follow it. */
+  readonly kept: Kept;
+  #partBytes = 0;
   /** When something of it came last (mono). */
   movedAt: number;
-  /** Segments came meanwhile that were not taken, and have to come again. */
-  missed = false;
   /** The part that is decompressed next, and the one that is applied next. */
   #next = 0;
   #applied = 0;
@@ -94,6 +88,7 @@ export class Receiver {
     this.#feed = feed;
     this.manifest = manifest;
     this.signed = signed;
+    this.kept = new Kept(manifest);
     this.movedAt = world.now.mono;
     this.#nextJob = nextJob;
     // What is held already may be sent anew, also when a limit was lowered meanwhile.
@@ -117,6 +112,12 @@ export class Receiver {
   /** problemOf answers why a manifest cannot be taken. */
   static problemOf(world: World, manifest: SnapshotManifest, feed: ImportFeed | undefined): Failure | undefined {
     const { limits, crypto } = world.o;
+    const { share, epoch, asOfSeq } = manifest;
+    if (feed?.share === share) {
+      if (feed.frozen && epoch <= feed.epoch) return FROZEN;
+      if (epoch < feed.epoch || (epoch === feed.epoch && asOfSeq < feed.seq))
+        return failure("FEED_GAP", "the snapshot is older than what is held");
+    }
     if (!equalBytes(manifest.stateHash, stateHashOf(crypto, manifest.parts)))
       return failure("SEGMENT_INVALID", "the state hash of the snapshot does not fit its parts");
     if (manifest.nodes > nodesFor(world, manifest, feed))
@@ -129,6 +130,11 @@ export class Receiver {
     return undefined;
   }
 
+  /** bytes are those of all parts and segments that are held. */
+  get bytes(): number {
+    return this.#partBytes + this.kept.bytes;
+  }
+
   get position(): FeedPosition {
     const { hubId, share, epoch, asOfSeq, headDigest } = this.manifest;
     return { hubId, share, epoch, seq: asOfSeq, digest: headDigest };
@@ -138,22 +144,6 @@ export class Receiver {
   before(feed: Pick<ImportFeed, "share" | "epoch">, seq: number): boolean {
     const { share, epoch, asOfSeq } = this.manifest;
     return share === feed.share && epoch === feed.epoch && asOfSeq < seq;
-  }
-
-  /** follow keeps a segment that comes before it is whole; what has no room, and all after that, is `missed`. */
-  follow(item: CameSegment): void {
-    const next = this.manifest.asOfSeq + 1 + this.#after.length;
-    if (item.header.seq < next) return;
-    this.missed ||= item.header.seq > next || this.#afterBytes + item.byteLength > AFTER_MAX;
-    if (this.missed) return;
-    this.#after.push(item);
-    this.#afterBytes += item.byteLength;
-    this.bytes += item.byteLength;
-  }
-
-  /** after are the segments that were kept. */
-  get after(): readonly CameSegment[] {
-    return this.#after;
   }
 
   /** heldDigests names the parts that need not be sent again. */
@@ -183,7 +173,7 @@ export class Receiver {
 
   #hold(index: number, part: HeldPart): void {
     this.#held.set(index, part);
-    this.bytes += part.bytes.length;
+    this.#partBytes += part.bytes.length;
     this.movedAt = this.#world.now.mono;
   }
 

@@ -1,13 +1,21 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { ImportFeed } from "./import-feed.ts";
+import type { Kept } from "./kept.ts";
 import type { StoreReader } from "./ports.ts";
 import { type HeldPart, type Receiver, restoreStage, type Staged } from "./receive.ts";
 import type { CameSegment } from "./segment.ts";
+import type { PeerSession } from "./session.ts";
 import { fromHex } from "./wire.ts";
 import type { World } from "./world.ts";
 
 /** A snapshot of which nothing came for so long is given up, ms: a peer that lost its link is back sooner (S0-7). */
 const IDLE_MS = 120_000;
+
+/** Behind are the segments that were kept behind a snapshot which has become the feed, and the session that they came on. */
+export interface Behind {
+  readonly session: PeerSession;
+  readonly kept: Kept;
+}
 
 /**
  * Receives are the snapshots that are half here: those that come in, and the parts that a restart found. At most one for each peer.
@@ -16,12 +24,15 @@ const IDLE_MS = 120_000;
  * H2 the bytes of all of them have a bound; whoever holds most gives way, so that nobody keeps another from its part.
  * H3 each has an end: it becomes the feed, is refused, is overtaken, or is given up when nothing comes for two minutes, whether its
  *    session goes on, is over, or was cut by a restart. Then nothing of it is left, in memory and in the store.
+ * H4 what was kept behind it is applied in order, a few segments in each step, and what comes meanwhile queues up behind them; it goes
+ *    when the feed is asked for again, replaced, frozen or forgotten, and with its session.
  */
 export class Receives {
   readonly #world: World;
   readonly #feedOf: (peer: string) => ImportFeed | undefined;
   readonly #receivers = new Map<string, Receiver>();
   readonly #staged = new Map<string, Staged>();
+  readonly #behind = new Map<string, Behind>();
   /** Until when what a restart found is kept. */
   #stagedUntil = Number.POSITIVE_INFINITY;
 
@@ -55,24 +66,50 @@ export class Receives {
   /** begin takes the place of what was half here of the peer. */
   begin(peer: string, receiver: Receiver): void {
     this.#staged.delete(peer);
+    this.#behind.delete(peer);
     this.#receivers.set(peer, receiver);
   }
 
-  /** done: it has become the feed. */
-  done(peer: string): void {
+  /** done: it has become the feed. What is kept behind it is applied next, if its session still stands. */
+  done(peer: string, session: PeerSession | undefined): void {
+    const kept = this.#receivers.get(peer)?.kept;
     this.#receivers.delete(peer);
+    if (session !== undefined && kept !== undefined && (kept.size > 0 || kept.missed)) this.putBehind({ session, kept });
+  }
+
+  /** takeBehind gives out one of those with segments to apply; peers take turns. */
+  takeBehind(): Behind | undefined {
+    const [behind] = this.#behind.values();
+    if (behind !== undefined) this.#behind.delete(behind.session.peer);
+    return behind;
+  }
+
+  /** putBehind: more of it is to be applied. */
+  putBehind(behind: Behind): void {
+    this.#behind.set(behind.session.peer, behind);
+  }
+
+  /** dropBehind: what is kept behind a snapshot of a peer is not applied any more. */
+  dropBehind(peer: string): void {
+    this.#behind.delete(peer);
   }
 
   /**
    * waits: a segment that follows a snapshot which is not whole yet is kept for then. What the feed can take now it does not wait for,
    * unless the snapshot comes because of other rules: if the feed went on, it would be overtaken each time while its owner is busy.
+   * What comes while those that were kept are applied waits behind them.
    */
   waits(peer: string, feed: ImportFeed | undefined, item: CameSegment): boolean {
     const receiver = this.#receivers.get(peer);
     const { share, epoch, seq } = item.header;
+    const behind = this.#behind.get(peer)?.kept;
+    if (feed !== undefined && behind?.of(item.header) === true && seq > feed.seq) {
+      behind.keep(item);
+      return true;
+    }
     if (receiver === undefined || !receiver.before({ share, epoch }, seq)) return false;
     if (feed !== undefined && !feed.refetch && feed.share === share && feed.epoch === epoch && seq <= feed.seq + 1) return false;
-    receiver.follow(item);
+    receiver.kept.keep(item);
     return true;
   }
 
@@ -83,6 +120,7 @@ export class Receives {
 
   /** frozen: the feed forked. A snapshot of that history which is coming in would thaw it. */
   frozen(feed: ImportFeed): void {
+    this.#behind.delete(feed.hubId);
     const coming = this.#receivers.get(feed.hubId)?.manifest;
     if (coming?.share === feed.share && coming.epoch <= feed.epoch) this.cancel(feed.hubId);
   }
@@ -94,6 +132,7 @@ export class Receives {
 
   /** cancel gives up what is half here of a peer. */
   cancel(peer: string): void {
+    this.#behind.delete(peer);
     const gen = this.#receivers.get(peer)?.gen ?? this.#staged.get(peer)?.gen;
     if (gen === undefined) return;
     this.#receivers.delete(peer);
@@ -106,14 +145,14 @@ export class Receives {
 
   /** bytesOf is what is kept of a peer's snapshot in memory until it is whole. */
   bytesOf(peer: string): number {
-    return this.#receivers.get(peer)?.bytes ?? this.#staged.get(peer)?.bytes ?? 0;
+    return this.#receivers.get(peer)?.bytes ?? this.#staged.get(peer)?.bytes ?? this.#behind.get(peer)?.kept.bytes ?? 0;
   }
 
   /** tooMuch is the peer with most, if all together are too many bytes. */
   tooMuch(): string | undefined {
     let sum = 0;
     let most: string | undefined;
-    for (const peer of [...this.#receivers.keys(), ...this.#staged.keys()]) {
+    for (const peer of [...this.#receivers.keys(), ...this.#staged.keys(), ...this.#behind.keys()]) {
       sum += this.bytesOf(peer);
       if (most === undefined || this.bytesOf(peer) > this.bytesOf(most)) most = peer;
     }
@@ -121,6 +160,7 @@ export class Receives {
   }
 
   deadline(): number {
+    if (this.#behind.size > 0) return this.#world.now.mono;
     let next = this.#staged.size > 0 ? this.#stagedUntil : Number.POSITIVE_INFINITY;
     for (const receiver of this.#receivers.values()) next = Math.min(next, receiver.movedAt + IDLE_MS);
     return next;

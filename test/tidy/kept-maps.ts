@@ -77,6 +77,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/fields.ts #byNode": ["own nodes", "fields that a stream declared"],
   "services/registry-sync/receives.ts #receivers": ["peers", "snapshots that come in"],
   "services/registry-sync/receives.ts #staged": ["peers", "snapshots that a restart interrupted"],
+  "services/registry-sync/receives.ts #behind": ["peers", "segments that came behind a snapshot, until they are applied"],
   "services/registry-sync/exporter.ts derived": ["shares", "feeds of shares"],
   "services/registry-sync/exporter.ts #rules": ["shares", "rules of shares"],
   "services/registry-sync/exporter.ts #peers": ["peers", "one per peer"],
