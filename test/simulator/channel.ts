@@ -172,7 +172,8 @@ class Call implements ClientDuplex<Message, Message> {
     );
     this.opened = this.#opened.promise;
     this.opened.catch(() => undefined);
-    this.responses = new Inbound<Message>(arrivals, () => this.cancel());
+    const onMalformed = method.methodKind === "bidi_streaming" ? () => undefined : undefined;
+    this.responses = new Inbound<Message>(arrivals, () => this.cancel(), onMalformed);
     const end: End<Wire> = {
       receive: (wire) => {
         if (wire.w === "data") arrivals.push(wire.bytes);

@@ -184,7 +184,9 @@ class RemoteChannel {
     if (method.methodKind === "bidi_streaming") {
       const stream = this.#client.makeBidiStreamRequest(methodPath(method), serialize, deserialize, metadata, settings);
       measured?.follow(stream);
-      const inbound = new Inbound<Message>(stream, () => stream.cancel());
+      // A reader of both directions may have something to say about a malformed message before it cancels the call: sessions do.
+      const keep = (): void => undefined;
+      const inbound = new Inbound<Message>(stream, () => stream.cancel(), keep);
       const duplex = new RemoteDuplex(method, stream, inbound, options.signal, this.#error);
       stream.on("error", (error) => duplex.finish(error));
       stream.on("status", () => duplex.finish());

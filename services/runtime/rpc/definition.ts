@@ -1,6 +1,6 @@
 import { type DescMessage, type DescMethod, type DescService, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
-import { type FoedusError, fail } from "#kernel/error.ts";
+import { FoedusError, fail } from "#kernel/error.ts";
 import { RawMessage } from "./call.ts";
 import { carriesFrames, needsValidation, validateRequest } from "./interceptors/validation.ts";
 import { noteSize } from "./message-size.ts";
@@ -19,6 +19,9 @@ export function asBuffer(bytes: Uint8Array): Buffer {
 export function encodeMessage(schema: DescMessage, message: Message | RawMessage): Buffer {
   return message instanceof RawMessage ? message.bytes : asBuffer(toBinary(schema, message));
 }
+
+/** MalformedError says that bytes which arrived here are no message, and not that the other side failed for such a reason. */
+export class MalformedError extends FoedusError {}
 
 /**
  * Malformed stands for a request whose bytes are not a message of the expected type. The deserializer gives it instead of
@@ -51,7 +54,7 @@ export function decodeMessage(schema: DescMessage, bytes: Uint8Array): Message {
     noteSize(schema, message, bytes.length);
     return message;
   } catch (cause) {
-    throw fail("INVALID_FIELD", `the bytes are not a valid ${schema.typeName}`, { cause });
+    throw new MalformedError({ reason: "INVALID_FIELD", message: `the bytes are not a valid ${schema.typeName}` }, { cause });
   }
 }
 

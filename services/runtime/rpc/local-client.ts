@@ -213,7 +213,8 @@ class LocalChannel implements Calls {
       options.rawResponses === true ? (new RawMessage(bytes) as unknown as Message) : decodeMessage(method.output, bytes),
     );
     const requests = new Inbound<Message>(inward);
-    const responses = new Inbound<Message>(outward, () => duplex.cancel());
+    const keep = (): void => undefined;
+    const responses = new Inbound<Message>(outward, () => duplex.cancel(), keep);
     const duplex = new LocalDuplex(method, inward, requests, responses);
     try {
       const call = this.#open(method, options);

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterAll, expect, test } from "vitest";
+import type { SessionControl } from "#gen/foedus/common/v1/session_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
   type SessionFrame,
@@ -8,21 +9,31 @@ import {
   type SessionRequest,
   type SessionResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { fail } from "#kernel/error.ts";
+import { type Failure, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import { systemClock } from "#runtime/clock.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
-import { type Fixture, serve, testTokens, tokenFor, until } from "../../../test/rpc/fixture.ts";
+import { bearer, type Fixture, serve, testTokens, tokenFor, until } from "../../../test/rpc/fixture.ts";
+import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
 import type { CallContext, Outbound, ServiceBinding } from "./call.ts";
 import { RawMessage } from "./call.ts";
 import { createClient } from "./client.ts";
+import { methodPath } from "./definition.ts";
+import { failureFromProto } from "./failure.ts";
 import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
 import { sessionCodec } from "./session-codec.ts";
+import type { ControlInit } from "./session-stream.ts";
 
 const SESSION = RegistrySyncService.method.session;
+const PACKAGES = ["foedus.registry_sync.v1alpha1"];
+const codec = sessionCodec<SessionFrame>(SESSION);
+const controlBytes = (frame: ControlInit): Buffer => codec.encode(codec.control({ frame }));
+const segmentBytes = (bytes: number): Buffer =>
+  codec.encode(create(SessionFrameSchema, { frame: { case: "segment", value: { segment: new Uint8Array(bytes).fill(1) } } }));
+const JUNK = Buffer.from([0xff, 0xff]);
 
 /** bindingOf serves sessions and nothing else of the service. */
 function bindingOf(links: () => PeerLinks<SessionFrame>): ServiceBinding {
@@ -57,7 +68,7 @@ async function start(hub: TestHub, peer: TestHub): Promise<Hub> {
     method: SESSION,
     hubId: hub.hubId,
     incarnation: 1,
-    packages: ["foedus.registry_sync.v1alpha1"],
+    packages: PACKAGES,
     software: "test",
     clock: systemClock,
     prng: new Prng(hub.hubId.length),
@@ -124,11 +135,7 @@ test("S0-1 B0-1 two hubs over mutual TLS: dial each other, settle on one session
     a.links.current("beta") !== undefined && JSON.stringify(a.links.current("beta")?.id) === JSON.stringify(b.links.current("alpha")?.id);
   await until(() => agreed() && a.fixture.server.calls + b.fixture.server.calls === 2);
 
-  const raw = new RawMessage(
-    sessionCodec<SessionFrame>(SESSION).encode(
-      create(SessionFrameSchema, { frame: { case: "segment", value: { segment: new Uint8Array(200_000).fill(1) } } }),
-    ),
-  );
+  const raw = new RawMessage(segmentBytes(200_000));
   const count = 320;
   let [toB, toA] = [0, 0];
   await until(() => {
@@ -157,4 +164,53 @@ test("S0-1 B0-1 two hubs over mutual TLS: dial each other, settle on one session
   await a.links.stop(5_000);
   await until(() => b.events.at(-1) === "down alpha SHUTTING_DOWN");
   expect(a.links.current("beta")).toBeUndefined();
+});
+
+test("H2-1 H2-2 the acceptor acts upon nothing behind bytes that are no frame, in the same DATA frame, and says why it ends", async () => {
+  const [alpha, beta] = await Promise.all([testHub("alpha"), testHub("beta")]);
+  const b = await start(beta, alpha);
+  const credential = alpha.service();
+  b.links.setPeers([{ ...viewOf(b, b), hubId: "alpha", endpoint: undefined, token: undefined }]);
+  const h2 = await rawH2({ port: b.fixture.port, credential, ca: beta.caPem });
+  const stream = grpcStream(h2, methodPath(SESSION), bearer(tokenFor("alpha", credential)).metadata);
+  const end = endOf(stream);
+  const heard: Buffer[] = [];
+  stream.on("data", (bytes: Buffer) => heard.push(bytes));
+  const open = { hubId: "alpha", incarnation: 1n, n: 1n, packages: PACKAGES, credit: 1_000_000 };
+  stream.write(grpcMessage(controlBytes({ case: "open", value: open })));
+  stream.write(grpcMessage(controlBytes({ case: "ping", value: { n: 1n } })));
+  await until(() => b.events.includes("up alpha"));
+  stream.write(Buffer.concat([JUNK, segmentBytes(1), segmentBytes(2), segmentBytes(3)].map((bytes) => grpcMessage(bytes))));
+  expect((await end).status).toBe("3");
+  expect(b.events).toEqual(["up alpha", "down alpha INVALID_FIELD"]);
+  expect(b.frames).toBe(0);
+  expect(Buffer.concat(heard).includes("are not a valid foedus.registry_sync.v1alpha1.SessionRequest")).toBe(true);
+  h2.destroy();
+});
+
+test("H2-1 H2-2 the dialer acts upon nothing behind bytes that are no frame, and says why it ends before it leaves", async () => {
+  const [alpha, beta] = await Promise.all([testHub("alpha"), testHub("beta")]);
+  const told: Failure[] = [];
+  const acceptor = async (requests: AsyncIterable<SessionRequest>, out: Outbound<SessionResponse>): Promise<void> => {
+    const say = (...all: Buffer[]): void => {
+      for (const bytes of all) out.send(new RawMessage(bytes));
+    };
+    const take = ({ frame }: SessionControl): void => {
+      const value = { hubId: "beta", packages: PACKAGES, credit: 1_000_000 };
+      if (frame.case === "open")
+        say(controlBytes({ case: "open", value: { ...value, incarnation: frame.value.incarnation, n: frame.value.n } }));
+      if (frame.case === "ping") say(JUNK, segmentBytes(1), segmentBytes(2), segmentBytes(3));
+      if (frame.case === "terminated" && frame.value.failure !== undefined) told.push(failureFromProto(frame.value.failure));
+    };
+    for await (const { frame } of requests) if (frame?.frame.case === "control") take(frame.frame.value);
+  };
+  const binding = bindingOf(() => ({ accept: acceptor }) as unknown as PeerLinks<SessionFrame>);
+  const fixture = await serve(beta, [alpha], { bindings: [binding], tokens: testTokens() });
+  const a = await start(alpha, beta);
+  a.links.setPeers([viewOf(a, { ...a, hub: beta, fixture })]);
+  await until(() => told.length > 0);
+  expect(told.map(({ reason }) => reason)).toEqual(["INVALID_FIELD"]);
+  expect(a.events).toEqual(["up beta", "down beta INVALID_FIELD"]);
+  expect(a.frames).toBe(0);
+  await fixture.close();
 });

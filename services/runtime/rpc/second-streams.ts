@@ -4,7 +4,7 @@ const TRIES = 2;
 const ONE_MS = 600_000;
 
 /**
- * SecondStreams decides, for one peer, whether a session that is dialled may have two streams (PROTOCOL S8).
+ * SecondStreams decides, for one peer, whether a session that is dialled may have two streams (PROTOCOL S5).
  *
  * A firewall, a NAT or a limit of connections may let the first connection through and not the second. A session of one stream is
  * slower, as its windows are narrow, and works; one that needs two would never come up.

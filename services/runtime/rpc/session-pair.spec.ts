@@ -265,6 +265,24 @@ describe("F-0 a session of two streams, at its acceptor", () => {
     expect([pair.first.ended, pair.second.ended]).toEqual(["PEER_UNREACHABLE", "PEER_UNREACHABLE"]);
   });
 
+  test.each(["first", "second"] as const)(
+    "H2-2 bytes on the %s stream that are no frame end both, and the dialer hears why",
+    async (which) => {
+      const { hub, ...pair } = await paired();
+      pair[which].wire.client.send(new RawMessage(Buffer.from([0xff, 0xff])));
+      pair.first.wire.client.send(segment(1));
+      await hub.turn();
+      expect(hub.events).toEqual(["up a", "down a INVALID_FIELD"]);
+      expect(hub.links.counters("mirror")[0]?.fatal).toBe(1);
+      expect(pair.second.heard.at(-1)).toBe("terminated");
+      // The dialer does as it is told.
+      for (const { wire } of [pair.first, pair.second]) wire.client.end();
+      await hub.turn();
+      expect(hub.frames).toEqual([]);
+      expect([pair.first.ended, pair.second.ended].sort()).toEqual(["INVALID_FIELD", "ended"]);
+    },
+  );
+
   test.each(["first", "second"] as const)("when only the %s stream ends in order, the other has five seconds", async (which) => {
     const pair = await paired();
     pair[which].wire.client.end();
@@ -376,6 +394,27 @@ describe("F-0 a session of two streams, at its dialer", () => {
     await hub.pass(11_000);
     expect(hub.dials[0]?.heard).toEqual(["open", "terminated"]);
     expect(hub.events).toEqual([]);
+  });
+
+  test.each([0, 1])("H2-2 bytes on stream %i that are no frame end both, and the acceptor hears why", async (which) => {
+    const hub = world(true, true);
+    await hub.turn();
+    answer(hub.dials[0], { streams: 2 });
+    await hub.turn();
+    answer(hub.dials[1], { second: true });
+    await hub.turn();
+    hub.dials[which]?.wire.out.send(new RawMessage(Buffer.from([0xff, 0xff])));
+    hub.dials[1]?.wire.out.send(segment(1));
+    await hub.turn();
+    expect(hub.events).toEqual(["up a", "down a INVALID_FIELD"]);
+    expect(hub.links.counters("mirror")[0]?.fatal).toBe(1);
+    expect(hub.dials[0]?.heard.at(-1)).toBe("terminated");
+    expect(hub.frames).toEqual([]);
+    // An acceptor that does not end its half is cut.
+    const open = (): number => hub.dials.slice(0, 2).filter(({ wire }) => !wire.out.closed).length;
+    expect(open()).toBe(2);
+    await hub.pass(5_000);
+    expect(open()).toBe(0);
   });
 
   test.each([0, 1])("when stream %i breaks, the session ends as a whole, at once", async (which) => {

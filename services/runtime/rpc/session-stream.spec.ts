@@ -230,6 +230,37 @@ describe("session stream", () => {
     expect(other.acceptor.failures[0]?.reason).toBe("INVALID_FIELD");
   });
 
+  test.each(["dialer", "acceptor"] as const)(
+    "H2-2 %s: bytes that are no frame break the rules, and the other side is told",
+    async (who) => {
+      const { clock, wire, dialer, acceptor, done } = await pair();
+      const [one, other] = who === "dialer" ? [dialer, acceptor] : [acceptor, dialer];
+      const out = who === "dialer" ? wire.out : wire.client;
+      out.send(new RawMessage(Buffer.from([0xff, 0xff])));
+      out.send(new RawMessage(codec.encode(segment(1))));
+      await turn(clock);
+      expect(one.failures.map(({ reason }) => reason)).toEqual(["INVALID_FIELD"]);
+      expect(one.frames).toEqual([]);
+      expect(other.controls).toEqual(["open", "terminated"]);
+      expect(other.ended.map(({ reason }) => reason)).toEqual(["INVALID_FIELD"]);
+      // A dialer reads no more, and so does not see that the call ends; it gives the acceptor the time to hear why.
+      clock.advance(5_000);
+      await turn(clock);
+      expect(one.ended.map(({ reason }) => reason)).toEqual(["INVALID_FIELD"]);
+      await done;
+      expect(clock.pending).toBe(0);
+    },
+  );
+
+  test("H2-2 nothing behind a frame that broke the rules is taken, and it is one violation however much follows", async () => {
+    const { clock, wire, acceptor, dialer } = await pair();
+    for (const bytes of [300_000, 1, 300_000]) wire.client.send(new RawMessage(codec.encode(segment(bytes))));
+    await turn(clock);
+    expect(acceptor.failures.map(({ reason }) => reason)).toEqual(["MESSAGE_TOO_LARGE"]);
+    expect(acceptor.frames).toEqual([]);
+    expect(dialer.ended.map(({ reason }) => reason)).toEqual(["MESSAGE_TOO_LARGE"]);
+  });
+
   test.each(["dialer", "acceptor"] as const)("the %s says TERMINATED after everything else, and both ends know why", async (who) => {
     const { clock, dialer, acceptor, done } = await pair();
     const [one, other] = who === "dialer" ? [dialer, acceptor] : [acceptor, dialer];

@@ -3,6 +3,7 @@ import { type SessionControl, type SessionOpen, SessionOpenSchema, type Terminat
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { type Timer, withTimeout } from "#runtime/clock.ts";
 import { type ClientDuplex, type Outbound, RawMessage } from "./call.ts";
+import { MalformedError } from "./definition.ts";
 import { failureFromProto, failureToProto } from "./failure.ts";
 import { type Envelope, type Frame, LONGEST_FRAME_BYTES } from "./session-codec.ts";
 import type { ControlInit, SessionHandlers, SessionStream, SessionStreamOptions, StreamCounters } from "./session-stream-api.ts";
@@ -23,6 +24,10 @@ interface Half {
   readonly out: Outbound<never>;
   /** Nothing more arrives on it. */
   ended: boolean;
+  /** Something malformed arrived on it, and nothing behind that is read: whether it has ended cannot be seen. */
+  malformed: boolean;
+  /** What was said on it before `abort` still goes out. */
+  readonly flushes: boolean;
   /** finish says that we send no more. */
   finish(): void;
   abort(failure: Failure): void;
@@ -51,6 +56,7 @@ export function statedFailure({ failure }: Terminated): Failure {
  * H2 Credit goes the opposite way on the stream of the frames that it is for, where nothing is in front of it.
  * H3 nobody sends a frame before both streams stand: the dialer takes the first open as said when the second stream is answered.
  * H4 the streams end together. One that ends in order leaves the other `closeTimeoutMs` to say why, one that fails leaves nothing.
+ * H5 of what comes behind a frame that broke the rules, or bytes that are none, nothing is taken; and the other side is told.
  */
 class Stream<F extends Frame> implements SessionStream<F> {
   readonly counters: StreamCounters = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, stalls: 0, resumes: 0 };
@@ -90,6 +96,8 @@ class Stream<F extends Frame> implements SessionStream<F> {
   /** Why it ends, once that is decided here or was said by the other side. */
   #reason: Failure | undefined;
   #told = false;
+  /** The other side broke the rules. */
+  #violated = false;
   #closing = false;
   #over = false;
   #timer: Timer | undefined;
@@ -218,13 +226,27 @@ class Stream<F extends Frame> implements SessionStream<F> {
     try {
       for await (const message of messages) {
         const session = this.#main ?? this;
-        const pause = session.#over ? undefined : session.#receive(message, half);
+        const pause = session.#over || session.#violated ? undefined : session.#receive(message, half);
         if (pause !== undefined) await pause;
       }
     } catch (error) {
+      if (error instanceof MalformedError) return (this.#main ?? this).#malformed(half, error.failure);
       failure = failureIn(error);
     }
     (this.#main ?? this).#halfEnded(half, failure);
+  }
+
+  /** malformed ends the session as every broken rule does, with a word; then it takes as long as that takes to go out. */
+  #malformed(half: Half, failure: Failure): void {
+    this.#refuse(failure);
+    if (this.#over || !this.#closing) return this.#halfEnded(half, failure);
+    half.malformed = true;
+    const other = this.#otherThan(half);
+    if (half.flushes && (other === undefined || other.ended || other.malformed)) this.#finish();
+  }
+
+  #otherThan(half: Half): Half | undefined {
+    return half === this.#half ? this.#second : this.#half;
   }
 
   #halfEnded(half: Half, failure: Failure | undefined): void {
@@ -236,8 +258,8 @@ class Stream<F extends Frame> implements SessionStream<F> {
     // The server shuts down: nothing is read any more, but a goodbye still goes out.
     if (stopping && !this.#closing) this.close(failure, true);
     if (failure !== undefined) this.#reason ??= failure;
-    const other = half === this.#half ? this.#second : this.#half;
-    if (other === undefined || other.ended || (failure !== undefined && !stopping)) this.#finish();
+    const other = this.#otherThan(half);
+    if (other === undefined || other.ended || other.malformed || (failure !== undefined && !stopping)) this.#finish();
     else this.#limit(this.#reason ?? SILENT_END);
   }
 
@@ -309,7 +331,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.counters.bytesIn += bytes;
     const control = this.#o.codec.unwrap(frame);
     const refused = bytes > this.#o.codec.maxBytes(frame) ? TOO_LARGE : this.#handlers.check(frame);
-    if (refused !== undefined) return this.#handlers.onViolation(refused);
+    if (refused !== undefined) return this.#refuse(refused);
     if (this.#waiting && control?.frame.case !== "terminated") return this.#violate("INVALID_FIELD", "a frame before the second stream");
     if (control !== undefined) return this.#receiveControl(control, half);
     if (this.#allowance <= 0) return this.#violate("LIMIT_EXCEEDED", "a frame was sent without credit");
@@ -399,7 +421,14 @@ class Stream<F extends Frame> implements SessionStream<F> {
   }
 
   #violate(reason: Failure["reason"], message: string): void {
-    if (!this.#closing && !this.#over) this.#handlers.onViolation({ reason, message });
+    this.#refuse({ reason, message });
+  }
+
+  /** refuse tells of a broken rule, once. */
+  #refuse(failure: Failure): void {
+    if (this.#violated || this.#closing || this.#over) return;
+    this.#violated = true;
+    this.#handlers.onViolation(failure);
   }
 
   #finish(): void {
@@ -424,7 +453,14 @@ function sameSession(a: SessionOpen, b: SessionOpen): boolean {
 }
 
 function dialledHalf(duplex: ClientDuplex<Envelope, Envelope>): Half {
-  return { out: duplex as Outbound<never>, ended: false, finish: () => duplex.end(), abort: () => duplex.cancel() };
+  return {
+    out: duplex as Outbound<never>,
+    ended: false,
+    malformed: false,
+    flushes: false,
+    finish: () => duplex.end(),
+    abort: () => duplex.cancel(),
+  };
 }
 
 /** dialSession runs the dialer's end over an open call. `dialSecond` opens another one, on a connection of its own, if the acceptor can have two. */
@@ -457,7 +493,8 @@ export function acceptSession<F extends Frame>(
 ): { readonly stream: SessionStream<F>; readonly done: Promise<void> } {
   const done = Promise.withResolvers<void>();
   const abort = (failure: Failure): void => done.reject(new FoedusError(failure));
-  const stream = new Stream({ out: out as Outbound<never>, ended: false, finish: () => undefined, abort }, handlers, options);
+  const half = { out: out as Outbound<never>, ended: false, malformed: false, flushes: true, finish: () => undefined, abort };
+  const stream = new Stream(half, handlers, options);
   const { clock, closeTimeoutMs = CLOSE_TIMEOUT_MS } = options;
   void stream.read(requests);
   void stream.finished

@@ -14,20 +14,25 @@ interface MessageSource {
 /**
  * Inbound is the receiving half of a stream as an AsyncIterable. It pulls one message at a time, so a reader that does not
  * read pushes back to the sender; leaving the loop early does not destroy the stream, as Node's own iterator would.
- * Messages that arrived before the end are delivered before it.
+ * Messages that arrived before the end are delivered before it; of what is behind a malformed one nothing is.
  */
 export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined> {
   readonly #source: MessageSource;
   readonly #onReturn: () => void;
+  readonly #onMalformed: () => void;
   #waiting: PromiseWithResolvers<IteratorResult<T, undefined>> | undefined;
   #over = false;
+  /** Nothing is taken from the source any more. */
+  #cut = false;
   #error: Error | undefined;
   #started = false;
   #onFinish: (() => void) | undefined;
 
-  constructor(source: MessageSource, onReturn: () => void = () => undefined) {
+  /** `onReturn` is called when the reader leaves, `onMalformed` when a message could not be read; by default both are the same. */
+  constructor(source: MessageSource, onReturn: () => void = () => undefined, onMalformed: () => void = onReturn) {
     this.#source = source;
     this.#onReturn = onReturn;
+    this.#onMalformed = onMalformed;
   }
 
   /** start makes the transport deliver; before it the first message is not even asked for. */
@@ -51,35 +56,43 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
     this.#wake();
   }
 
+  /** wake answers the reader that waits. What a pull causes must not answer it as well, so meanwhile nobody waits. */
   #wake(): void {
     const waiting = this.#waiting;
     if (waiting === undefined) return;
-    const message = this.#pull();
-    if (message === null && !this.#over) return;
     this.#waiting = undefined;
+    const message = this.#pull();
     if (message !== null) waiting.resolve({ value: message, done: false });
+    else if (!this.#over) this.#waiting = waiting;
     else if (this.#error === undefined) waiting.resolve({ value: undefined, done: true });
     else waiting.reject(this.#error);
   }
 
-  /** pull takes one message; one that breaks the rules of its schema ends the stream, with what is wrong. */
+  /** pull takes one message; one that breaks the rules of its schema is the last that is taken, and ends the stream with what is wrong. */
   #pull(): T | null {
-    const arrived = this.#source.read() as T | Malformed | Sealed | null;
-    const message = arrived instanceof Sealed ? (arrived.open() as T | Malformed) : arrived;
-    if (!(message instanceof Malformed)) return message;
-    this.finish(message.error);
-    this.#onReturn();
+    if (this.#cut) return null;
+    try {
+      const arrived = this.#source.read() as T | Malformed | Sealed | null;
+      const message = arrived instanceof Sealed ? (arrived.open() as T | Malformed) : arrived;
+      if (!(message instanceof Malformed)) return message;
+      this.#fail(message.error);
+    } catch (error) {
+      this.#fail(error as Error);
+    }
     return null;
+  }
+
+  /** fail ends the iteration here. An end that the transport told of before comes after this message, and so does not count. */
+  #fail(error: Error): void {
+    this.#cut = true;
+    this.#error = error;
+    this.finish(error);
+    this.#onMalformed();
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
     this.#start();
-    let message: T | null;
-    try {
-      message = this.#pull();
-    } catch (error) {
-      return Promise.reject(error);
-    }
+    const message = this.#pull();
     if (message !== null) return Promise.resolve({ value: message, done: false });
     if (this.#over) return this.#error === undefined ? Promise.resolve({ value: undefined, done: true }) : Promise.reject(this.#error);
     this.#waiting = Promise.withResolvers();
@@ -87,6 +100,7 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
   }
 
   return(): Promise<IteratorResult<T, undefined>> {
+    this.#cut = true;
     this.finish();
     this.#onReturn();
     return Promise.resolve({ value: undefined, done: true });
