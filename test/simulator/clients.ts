@@ -11,6 +11,7 @@ import { RegistryClient, type SetValue, type Updater } from "../../services/regi
 import { type ChannelOptions, createChannel } from "./channel.ts";
 import type { ProcessClock } from "./clock.ts";
 import type { Federation } from "./federation.ts";
+import type { CommandClient, UserStream } from "./host.ts";
 import type { SimHub } from "./hub.ts";
 import { nodeOf, STATE_KEYS, stringValue, textIn } from "./nodes.ts";
 import type { CommandCall, CommandOp, Write } from "./oracle.ts";
@@ -46,7 +47,7 @@ export class Clients {
   readonly #prng: Prng;
   readonly #registry: RegistryClient;
   readonly #updater: Updater;
-  #commands: CommandStream;
+  #commands: UserStream;
   #executor: ExecutorClient | undefined;
   readonly watcher: Watcher;
   /** Nodes that are registered as far as the gateway knows, and those of which a call is under way. */
@@ -93,10 +94,10 @@ export class Clients {
     };
   }
 
-  #newStream(): CommandStream {
-    return new CommandStream(createChannel(CommandForwardingService, this.#channel("operator/sim")), this.#clock, {
-      backoff: { ...BACKOFF, maxMs: 2_000 },
-    });
+  #newStream(): UserStream {
+    const make = (client: CommandClient) => new CommandStream(client, this.#clock, { backoff: { ...BACKOFF, maxMs: 2_000 } });
+    const client = createChannel(CommandForwardingService, this.#channel("operator/sim"));
+    return this.#f.sabotage.user?.(client, make) ?? make(client);
   }
 
   #watch(latestOnly: boolean): Watcher {
@@ -169,6 +170,7 @@ export class Clients {
       this.#updater.set(nodeId, key, value);
     }
     if (writes.length === 0) return;
+    this.#f.onUpdates(this.#hub);
     this.#updater.drain().then(
       () => {
         this.#note("drained", () => writes.map(([name, { value }]) => `${name} = ${value}`).join());
@@ -205,6 +207,7 @@ export class Clients {
       trace: undefined,
     };
     this.#lastCorr = this.#commands.sendEncoded(command, (received) => this.#answered(op, call, received));
+    this.#f.onCommand(this.#hub);
   }
 
   cancelLast(): void {

@@ -2,8 +2,8 @@ import type { Now } from "#kernel/instant.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Scheduler } from "./scheduler.ts";
 
-/** A timer of a real clock fires a little late, never early; this also keeps rounding from making a timer fire twice. */
-const LATE_MS = 0.01;
+/** LEAST_LATE_MS: a timer of a real clock fires a little late, never early; this also keeps rounding from making a timer fire twice. */
+export const LEAST_LATE_MS = 0.01;
 
 /** MachineClock is the hardware of one hub: how fast its oscillator runs, and what it believes the date is. It outlives processes. */
 export class MachineClock {
@@ -50,10 +50,12 @@ export class MachineClock {
 export class ProcessClock implements Clock {
   readonly #scheduler: Scheduler;
   readonly #machine: MachineClock;
+  readonly #lateMs: number;
   alive = true;
 
-  constructor(scheduler: Scheduler, machine: MachineClock) {
+  constructor(scheduler: Scheduler, machine: MachineClock, lateMs = LEAST_LATE_MS) {
     this.#scheduler = scheduler;
+    this.#lateMs = lateMs;
     this.#machine = machine;
   }
 
@@ -70,7 +72,7 @@ export class ProcessClock implements Clock {
   }
 
   setTimer(delayMs: number, fn: () => void): Timer {
-    return this.#later(Math.max(0, delayMs) / this.#machine.rate + LATE_MS, fn);
+    return this.#later(Math.max(0, delayMs) / this.#machine.rate + this.#lateMs, fn);
   }
 
   setImmediate(fn: () => void): Timer {

@@ -35,6 +35,9 @@ export class Federation {
   readonly sabotage: Sabotage;
   /** onActivity is told of what begins at a hub's registry. */
   onActivity: (hub: SimHub, activity: Activity) => void = () => undefined;
+  /** Told of what the SDK was just given by a hub's clients. */
+  onCommand: (hub: SimHub) => void = () => undefined;
+  onUpdates: (hub: SimHub) => void = () => undefined;
 
   constructor(options: RunOptions, keepTrace: boolean, sabotage: Sabotage) {
     this.options = options;

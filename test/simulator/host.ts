@@ -1,11 +1,15 @@
+import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import { idOf } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import type { ClientOf } from "#runtime/rpc/call.ts";
+import type { CommandStream } from "../../services/command-forwarding/client.ts";
 import type { CommandEffect, Input as CommandInput } from "../../services/command-forwarding/messages.ts";
 import type { Effect as RegistryEffect, Input as RegistryInput } from "../../services/registry-sync/messages.ts";
 import type { RegistryOptions } from "../../services/registry-sync/world.ts";
+import type { RunOptions } from "./options.ts";
 
 /** Trust is how a hub sees one peer at the moment. */
 export interface Trust {
@@ -18,8 +22,20 @@ export interface Trust {
 export interface Sabotage {
   readonly registry?: (core: Core<RegistryInput, RegistryEffect>, hub: number) => Core<RegistryInput, RegistryEffect>;
   readonly options?: Partial<RegistryOptions>;
+  /** Options of the run in place of those that were drawn, so that what is wrong shows sooner. */
+  readonly run?: Partial<RunOptions>;
   readonly commands?: (core: Core<CommandInput, CommandEffect>, hub: number) => Core<CommandInput, CommandEffect>;
+  /** Makes a user's stream of commands, around one that `make` makes. */
+  readonly user?: (client: CommandClient, make: (client: CommandClient) => UserStream) => UserStream;
+  /** Takes something out of a shipping class for the time of a run; the answer puts it back. */
+  readonly patch?: () => () => void;
 }
+
+/** CommandClient is what a stream of commands is made of. */
+export type CommandClient = Pick<ClientOf<typeof CommandForwardingService>, "executeStream">;
+
+/** UserStream is what a user has of the SDK's stream of commands. */
+export type UserStream = Pick<CommandStream, "sendEncoded" | "cancel" | "close">;
 
 const nothing = (): void => undefined;
 

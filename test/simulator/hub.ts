@@ -67,7 +67,7 @@ export class SimHub {
   start(): void {
     if (this.running !== undefined) return;
     const f = this.#f;
-    const clock = new ProcessClock(f.scheduler, this.machine);
+    const clock = new ProcessClock(f.scheduler, this.machine, f.options.lateMs);
     this.incarnation++;
     f.trace.note(f.scheduler.now, this.no, "start");
     try {

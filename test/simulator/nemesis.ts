@@ -1,5 +1,8 @@
+import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { Activity } from "./activities.ts";
+import type { Wire } from "./channel.ts";
 import type { Federation } from "./federation.ts";
 import type { SimHub } from "./hub.ts";
 import { RULE_VERSIONS } from "./nodes.ts";
@@ -17,6 +20,12 @@ const MEETING: Readonly<Record<Activity, number>> = {
   "disk full": 0.6,
   stop: 0.5,
 };
+
+/** How often a client's stream ends just when there is something new for it. */
+const COMMAND_MEETS = 0.03;
+const UPDATES_MEET = 0.03;
+/** What was sent is on its way then, on the fastest network. */
+const UNDER_WAY_MS = 0.05;
 
 /** Nemesis brings the trouble: faults of the kinds that the run allows, drawn from the seed. `heal` ends all of it. */
 export class Nemesis {
@@ -170,6 +179,28 @@ export class Nemesis {
     if (kind === 3) return this.#share(hub);
     if (kind === 4) return this.#toggleAll(hub);
     this.#f.network.cut(hub.no, prng.u32() >>> 1, "both");
+  }
+
+  /** meetCommand ends a user's stream now and then in the very turn in which a command was given to it. */
+  meetCommand(hub: SimHub): void {
+    if (!this.#meets("overlap", COMMAND_MEETS)) return;
+    const { network, options } = this.#f;
+    const user = (wire: Wire): boolean => wire.w === "call" && wire.method === CommandForwardingService.method.executeStream;
+    if (network.cutFrom(options.hubs + hub.no, user, "both")) this.#note(hub, "overlap");
+  }
+
+  /** meetUpdates ends a gateway's stream now and then when updates have just gone out on it: they arrive long after. */
+  meetUpdates(hub: SimHub): void {
+    if (!this.#meets("late", UPDATES_MEET)) return;
+    const { network, options, scheduler } = this.#f;
+    const gateway = (wire: Wire): boolean => wire.w === "call" && wire.method === RegistrySyncService.method.updateState;
+    scheduler.after(UNDER_WAY_MS, () => {
+      if (this.#f.troubled && network.cutFrom(options.hubs + hub.no, gateway, "late")) this.#note(hub, "late");
+    });
+  }
+
+  #meets(fault: Fault, chance: number): boolean {
+    return this.#f.troubled && this.#f.options.faults.has(fault) && this.#prng.chance(chance);
   }
 
   /** toggleAll gives all peers of a hub the other share: what nobody gets any more goes, and comes back with a new epoch. */

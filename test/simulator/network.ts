@@ -60,6 +60,7 @@ export type Cut = "both" | "one" | "none" | "late";
 /** How long a cut connection's bytes lie somewhere before they arrive: longer than a client takes to connect again and go on. */
 const LATE_MIN_MS = 500;
 const LATE_JITTER_MS = 20_000;
+const LATE_END_MS = 500;
 
 /** Socket is one end of a connection, for its owner. */
 export interface Socket<M> {
@@ -176,6 +177,18 @@ export class Network<M> {
     return true;
   }
 
+  /** cutFrom ends the connections that a client of a hub dialled and that began like this; it is told at once. */
+  cutFrom(end: number, like: (first: M) => boolean, told: "both" | "late"): boolean {
+    const mayBeCut = ({ hubs, first, over, held }: Connection<M>): boolean =>
+      hubs[0] === end && !over[0] && held === undefined && like(first);
+    const found = [...this.#connections].filter(mayBeCut);
+    for (const connection of found) {
+      if (told === "both") this.#giveUp(connection);
+      else this.#hold(connection, 0);
+    }
+    return found.length > 0;
+  }
+
   /** hold tells one side that the connection is over, while what it has sent is still on its way, and for a long time. */
   #hold(connection: Connection<M>, told: 0 | 1): void {
     const other = told === 0 ? 1 : 0;
@@ -184,7 +197,8 @@ export class Network<M> {
     this.#scheduler.after(LATE_MIN_MS + LATE_JITTER_MS * this.#prng.unit() ** 2, () => {
       connection.held = undefined;
       this.#release(connection, other);
-      this.#tellOver(connection, other, GONE);
+      // What arrives is read before the end is noticed; at the same instant the end would take it away.
+      this.#scheduler.after(LATE_END_MS * this.#prng.unit(), () => this.#tellOver(connection, other, GONE));
     });
   }
 
@@ -221,6 +235,8 @@ export class Network<M> {
         this.#forgetIfOver(connection);
       },
       abort: (failure) => {
+        // Who was told that it is over has nothing to say: the other side would drop what is held back for it.
+        if (connection.over[side]) return;
         this.#tellOver(connection, side, failure);
         if (!connection.silent) this.#deliver(connection, other, () => this.#tellOver(connection, other, GONE));
       },

@@ -1,4 +1,5 @@
 import { Prng } from "#kernel/prng.ts";
+import { LEAST_LATE_MS } from "./clock.ts";
 import type { DiskOptions } from "./disk.ts";
 import type { NetworkOptions } from "./network.ts";
 
@@ -61,6 +62,8 @@ export interface RunOptions {
   readonly transportBytes: number;
   /** True compresses for real; it costs time, and changes only the bytes. */
   readonly zstd: boolean;
+  /** How late timers of hubs are: an event loop that is busy takes what is half done further only now and then. */
+  readonly lateMs: number;
   /** Hub that also forges frames; -1 for none. */
   readonly hostile: number;
 }
@@ -120,5 +123,6 @@ export function drawOptions(seed: number, hubs: number, faults: ReadonlySet<Faul
     transportBytes: pick(prng, [4_096, 65_536, 262_144]),
     zstd: prng.chance(0.1),
     hostile: faults.has("hostile") && prng.chance(0.3) ? prng.below(hubs) : -1,
+    lateMs: pick(prng, [LEAST_LATE_MS, LEAST_LATE_MS, 1, 15]),
   };
 }

@@ -32,6 +32,16 @@ export interface RunSettings {
 
 /** runSeed runs one federation from its start through trouble to rest, and lets the checkers judge. */
 export async function runSeed(options: RunOptions, settings: RunSettings = {}): Promise<RunResult> {
+  const { sabotage } = settings;
+  const restore = sabotage?.patch?.();
+  try {
+    return await run({ ...options, ...sabotage?.run }, settings);
+  } finally {
+    restore?.();
+  }
+}
+
+async function run(options: RunOptions, settings: RunSettings): Promise<RunResult> {
   const federation = new Federation(options, settings.trace ?? false, settings.sabotage ?? {});
   const { oracle, scheduler, trace, network, hubs } = federation;
   for (const hub of hubs) scheduler.after(200 * federation.prng.unit(), () => hub.start());
@@ -39,6 +49,8 @@ export async function runSeed(options: RunOptions, settings: RunSettings = {}): 
   const nemesis = new Nemesis(federation, new Prng(options.seed ^ 0xbad));
   nemesis.schedule();
   federation.onActivity = (hub, activity) => nemesis.meet(hub, activity);
+  federation.onCommand = (hub) => nemesis.meetCommand(hub);
+  federation.onUpdates = (hub) => nemesis.meetUpdates(hub);
   await federation.run(options.chaosMs + 1_500);
   nemesis.heal();
   await federation.run(options.healMs);

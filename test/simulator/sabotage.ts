@@ -1,7 +1,10 @@
 // Cores that are wrong on purpose: each breaks one promise, and one checker must notice. Used by simulator.spec.ts only.
 import type { Core, Effect } from "#kernel/core.ts";
 import type { Now } from "#kernel/instant.ts";
+import { FencedStreams } from "#runtime/rpc/fenced-streams.ts";
+import type { OnResult } from "../../services/command-forwarding/client.ts";
 import { NO_VALUE, OUTCOME, type Reply, type Result } from "../../services/command-forwarding/messages.ts";
+import { Checkpointer } from "../../services/registry-sync/checkpoint.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
 import type { Sabotage } from "./host.ts";
 
@@ -310,3 +313,85 @@ export const elephant: Sabotage = {
     }
   },
 };
+
+/** replaced puts something else in the place of a method of a shipping class, until the answer is called. */
+function replaced<K extends string, T extends { readonly [P in K]: unknown }>(prototype: T, name: K, method: T[K]): () => void {
+  const before = prototype[name];
+  Object.assign(prototype, { [name]: method });
+  return () => void Object.assign(prototype, { [name]: before });
+}
+
+/** Checkpoints that take long, as those of large tables do. That alone breaks nothing. */
+export const slowCheckpoints: Sabotage = {
+  run: { checkpointSegments: 2, partBytes: 128, lateMs: 15 },
+  patch: () => {
+    const { step } = Checkpointer.prototype;
+    let asked = 0;
+    return replaced(Checkpointer.prototype, "step", function (this: Checkpointer, done) {
+      if (++asked % SLOW === 0) step.call(this, done);
+    });
+  },
+};
+
+const SLOW = 20;
+
+/** F-14, as it was: a checkpoint of what a snapshot has replaced goes on, and counts in the end. */
+export const undead: Sabotage = {
+  ...slowCheckpoints,
+  patch: () => {
+    const restore = [slowCheckpoints.patch?.() ?? (() => undefined), replaced(Checkpointer.prototype, "replaced", () => undefined)];
+    return () => {
+      for (const each of restore) each();
+    };
+  },
+};
+
+/** F-28, as it was: what of an older stream of a caller arrives late is taken. */
+export const unfenced: Sabotage = {
+  patch: () => replaced(FencedStreams.prototype, "enter", () => ({ replaced: undefined, leave: () => undefined })),
+};
+
+/** F-18, as it was: all commands are told to be lost when a stream is cut, also those that go out on the next one. */
+export const premature: Sabotage = {
+  user: (client, make) => {
+    const pending = new Set<{ readonly onResult: OnResult }>();
+    const lose = (): void => {
+      for (const call of [...pending]) {
+        pending.delete(call);
+        call.onResult({ corr: 0, result: LOST, name: undefined, durationMs: 0, replayed: false });
+      }
+    };
+    const stream = make({
+      executeStream: (options) => {
+        const duplex = client.executeStream(options);
+        duplex.opened.catch(lose);
+        return new Proxy(duplex, {
+          get: (target, name) => {
+            if (name === "responses") return ended(target.responses, lose);
+            const value: unknown = Reflect.get(target, name, target);
+            return typeof value === "function" ? value.bind(target) : value;
+          },
+        });
+      },
+    });
+    return {
+      cancel: (corr) => stream.cancel(corr),
+      close: () => stream.close(),
+      sendEncoded: (command, onResult) => {
+        const call = { onResult };
+        pending.add(call);
+        return stream.sendEncoded(command, (received) => void (pending.delete(call) && onResult(received)));
+      },
+    };
+  },
+};
+
+const LOST: Result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure: { reason: "OUTCOME_UNKNOWN", message: "the stream was lost" } };
+
+async function* ended<T>(responses: AsyncIterable<T>, then: () => void): AsyncGenerator<T> {
+  try {
+    yield* responses;
+  } finally {
+    then();
+  }
+}

@@ -79,7 +79,7 @@ const KEEPALIVE_MS = 31_000;
 export const answered: Checker = {
   name: "answered",
   check({ oracle, options }) {
-    const delayed = options.faults.has("disk") || options.faults.has("late") || options.faults.has("slow");
+    const delayed = (["disk", "late", "slow", "overlap"] as const).some((fault) => options.faults.has(fault));
     const grace = delayed ? DELAYED_GRACE_MS : GRACE_MS;
     for (const op of oracle.commands.values()) {
       for (const call of op.calls) {
