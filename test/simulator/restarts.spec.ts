@@ -60,3 +60,16 @@ test("what is older than what its owner gave anew is what was forgotten", () => 
   say(restarts, OWNER, HOLDER, snapshot(2, 2));
   expect(cameBackWith(restarts, oracle, 1, 9)).toHaveLength(1);
 });
+
+test("an acknowledgement that crosses the word to forget is no promise", () => {
+  const oracle = new Oracle(new Scheduler(), 2);
+  const restarts = new Restarts(oracle, ["hub-0", "hub-1"]);
+  say(restarts, OWNER, HOLDER, { type: "forget", share: "limited" });
+  say(restarts, HOLDER, OWNER, { type: "ack", position: at(1, 2) });
+  restarts.restarted(HOLDER, []);
+  expect(oracle.violations).toEqual([]);
+  say(restarts, OWNER, HOLDER, snapshot(2, 1));
+  say(restarts, HOLDER, OWNER, { type: "ack", position: at(2, 1) });
+  restarts.restarted(HOLDER, []);
+  expect(oracle.violations).toHaveLength(1);
+});

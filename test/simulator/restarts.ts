@@ -34,6 +34,8 @@ export class Restarts {
   readonly #oracle: Oracle;
   readonly #hubIds: readonly string[];
   readonly #told = new Map<string, Told>();
+  /** Share that a hub was told to forget, by hub and owner, until its owner sends it anew. */
+  readonly #toForget = new Map<string, string>();
 
   constructor(oracle: Oracle, hubIds: readonly string[]) {
     this.#oracle = oracle;
@@ -47,10 +49,14 @@ export class Restarts {
     if (!TOLD_TAGS.has(bytes[last + 1] ?? 0)) return;
     const { frame } = fromBinary(SessionRequestSchema, bytes);
     const told = frame === undefined ? undefined : frameFromProto(frame);
-    if (told?.type === "ack") this.#told.set(`${from}/${to}`, { ...told.position, forgotten: "", again: undefined });
-    else if (told?.type === "snapshot") this.#offered(this.#told.get(`${to}/${from}`), told.manifest);
+    if (told?.type === "ack") {
+      // It may have left before the owner's word to forget was heard, which counts then.
+      if (this.#toForget.get(`${from}/${to}`) !== told.position.share)
+        this.#told.set(`${from}/${to}`, { ...told.position, forgotten: "", again: undefined });
+    } else if (told?.type === "snapshot") this.#offered(`${to}/${from}`, told.manifest);
     // Who was told to forget need not have it any more, whether that was answered or not.
     else if (told?.type === "forget") {
+      this.#toForget.set(`${to}/${from}`, told.share);
       if (this.#told.get(`${to}/${from}`)?.forgotten === "") this.#told.delete(`${to}/${from}`);
     } else if (told?.type === "forget_done") {
       const before = this.#told.get(`${from}/${to}`);
@@ -60,11 +66,13 @@ export class Restarts {
   }
 
   /** offered notes that an owner gives a share that was forgotten anew. */
-  #offered(told: Told | undefined, signed: Uint8Array): void {
-    if (told === undefined || told.forgotten === "" || told.again !== undefined) return;
+  #offered(pair: string, signed: Uint8Array): void {
+    const told = this.#told.get(pair);
     const parts = segmentCodec.decodeSigned(signed);
     const manifest = parts === undefined ? undefined : segmentCodec.decodeManifest(parts.body);
-    if (manifest?.share === told.forgotten) told.again = { epoch: manifest.epoch, seq: manifest.asOfSeq };
+    if (manifest === undefined) return;
+    if (this.#toForget.get(pair) === manifest.share) this.#toForget.delete(pair);
+    if (told !== undefined && told.forgotten === manifest.share) told.again ??= { epoch: manifest.epoch, seq: manifest.asOfSeq };
   }
 
   /** restarted compares with what a new process of the hub found in its store. */
