@@ -4,7 +4,8 @@ import type { Scheduler } from "./scheduler.ts";
 /** Write is one change that a client asked its hub for. Writes of one subject are in the order in which the hub got them. */
 export interface Write {
   readonly value: string | undefined;
-  /** Virtual instant of its acknowledgement. */
+  /** Virtual instants at which it was asked for, and of its acknowledgement. */
+  readonly askedAt: number;
   ackedAt: number | undefined;
   refused: boolean;
   /** Its outcome is not known, and it may still happen, at any time: what was cut may arrive late. */
@@ -94,7 +95,7 @@ export class Oracle {
 
   /** write notes that a client asked for a value. */
   write(hub: number, name: string, value: string | undefined): Write {
-    const write: Write = { value, ackedAt: undefined, refused: false, floating: false };
+    const write: Write = { value, askedAt: this.now, ackedAt: undefined, refused: false, floating: false };
     this.subject(hub, name).writes.push(write);
     return write;
   }
@@ -116,9 +117,10 @@ export class Oracle {
 
   /** promised tells whether an acknowledged write must still be there. */
   promised(hub: number, write: Write): boolean {
-    const { ackedAt } = write;
+    const { askedAt, ackedAt } = write;
     if (ackedAt === undefined) return false;
-    return !(this.lostAfter[hub] ?? []).some(({ from, to }) => ackedAt >= from && ackedAt <= to);
+    // A client hears of it when all that it waits for is durable, which may be after the hub acknowledged this and lost it again.
+    return !(this.lostAfter[hub] ?? []).some(({ from, to }) => ackedAt >= from && askedAt <= to);
   }
 
   /** acceptable are the values that a subject may have now: the last promised one, and all that came after it. */

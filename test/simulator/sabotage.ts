@@ -4,7 +4,6 @@ import type { Now } from "#kernel/instant.ts";
 import { FencedStreams } from "#runtime/rpc/fenced-streams.ts";
 import type { OnResult } from "../../services/command-forwarding/client.ts";
 import { NO_VALUE, OUTCOME, type Reply, type Result } from "../../services/command-forwarding/messages.ts";
-import { Checkpointer } from "../../services/registry-sync/checkpoint.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
 import type { Sabotage } from "./host.ts";
 
@@ -320,31 +319,6 @@ function replaced<K extends string, T extends { readonly [P in K]: unknown }>(pr
   Object.assign(prototype, { [name]: method });
   return () => void Object.assign(prototype, { [name]: before });
 }
-
-/** Checkpoints that take long, as those of large tables do. That alone breaks nothing. */
-export const slowCheckpoints: Sabotage = {
-  run: { checkpointSegments: 2, partBytes: 128, lateMs: 15 },
-  patch: () => {
-    const { step } = Checkpointer.prototype;
-    let asked = 0;
-    return replaced(Checkpointer.prototype, "step", function (this: Checkpointer, done) {
-      if (++asked % SLOW === 0) step.call(this, done);
-    });
-  },
-};
-
-const SLOW = 20;
-
-/** F-14, as it was: a checkpoint of what a snapshot has replaced goes on, and counts in the end. */
-export const undead: Sabotage = {
-  ...slowCheckpoints,
-  patch: () => {
-    const restore = [slowCheckpoints.patch?.() ?? (() => undefined), replaced(Checkpointer.prototype, "replaced", () => undefined)];
-    return () => {
-      for (const each of restore) each();
-    };
-  },
-};
 
 /** F-28, as it was: what of an older stream of a caller arrives late is taken. */
 export const unfenced: Sabotage = {
