@@ -7,6 +7,10 @@ export const NO_SLOT = 0xffff_ffff;
 /** Key number in a slot that nobody owns: key numbers have 16 bits. */
 const NO_KEY = 0xffff_ffff;
 
+/** Slots are put together anew when so many times those that are held, and at least so many, were given out. */
+const SPARSE = 2;
+const SPARSE_LEAST = 4_096;
+
 /** Refs up to so many times the nodes that have slots, and at least up to NEAR_LEAST, are found in an array. */
 const NEAR = 8;
 const NEAR_LEAST = 65_536;
@@ -19,6 +23,8 @@ const NEAR_LEAST = 65_536;
  * L1 a slot exists exactly for the keys of live nodes; an update without a slot is invalid.
  * L2 fixed-width values are raw 64-bit words, low word first; others are bytes in `text`.
  * L3 refs that lie close together are found in an array; it is never longer than what is held asks for.
+ * L4 memory follows the slots that are held, not how often the keys of nodes changed. A slot stays where it is until the next `assign`
+ *    or `remove` of any node.
  */
 export class Slots {
   /** Per ref: first slot, number of slots. */
@@ -33,6 +39,10 @@ export class Slots {
   readonly #free = new Map<number, number[]>();
   #next = 0;
   live = 0;
+  /** How many there is memory for. */
+  get capacity(): number {
+    return this.has.length;
+  }
   /** Raw words, two per slot. */
   bits = new Uint32Array(2 * 64);
   /** 1 when the slot has a value. */
@@ -69,24 +79,62 @@ export class Slots {
     return at < 0 ? NO_SLOT : range.first + at;
   }
 
-  /** assign gives a node slots for these keys, at most 65,536; values of keys that it had before are kept. */
+  /** assign gives a node slots for these keys, ascending and at most 65,536; values of keys that it had before are kept. */
   assign(ref: number, keys: readonly number[], typeOf: (key: number) => number): void {
     assert(keys.length <= 65_536, "too many keys for a node", { ref, keys: keys.length });
     for (const key of keys) if (key >= this.#hint.length) this.#widenHint(key);
     const [oldFirst, oldLength] = this.#rangeOf(ref);
     const first = keys.length === 0 ? 0 : this.#take(keys.length);
+    const oldEnd = oldFirst + oldLength;
+    let old = oldFirst;
     for (let i = 0; i < keys.length; i++) {
       const slot = first + i;
-      this.#keys[slot] = keys[i] as number;
-      this.type[slot] = typeOf(keys[i] as number);
+      const key = keys[i] as number;
+      assert(i === 0 || key > (keys[i - 1] as number), "the keys of a node ascend", { ref, key });
+      this.#keys[slot] = key;
+      this.type[slot] = typeOf(key);
       this.has[slot] = 0;
       this.text[slot] = undefined;
-      for (let old = oldFirst; old < oldFirst + oldLength; old++) if (this.#keys[old] === keys[i]) this.moveFrom(this, old, slot);
+      while (old < oldEnd && (this.#keys[old] as number) < key) old++;
+      if (old < oldEnd && this.#keys[old] === key) this.moveFrom(this, old, slot);
     }
     this.#release(oldFirst, oldLength);
     this.#setRange(ref, first, keys.length);
     this.#nodes += Number(keys.length > 0) - Number(oldLength > 0);
     this.live += keys.length;
+    this.#compact();
+  }
+
+  /**
+   * compact puts the slots of all nodes side by side when most of what was given out is free: freed ranges are used again only by nodes
+   * with exactly as many keys. As many slots were given out since the last time as are moved now, so that it costs an update nothing.
+   */
+  #compact(): void {
+    if (this.#next <= SPARSE_LEAST || this.#next <= SPARSE * this.live) return;
+    const size = Math.max(64, Math.ceil(this.live * 1.25));
+    const from = { bits: this.bits, has: this.has, type: this.type, text: this.text, keys: this.#keys };
+    this.bits = new Uint32Array(2 * size);
+    this.has = new Uint8Array(size);
+    this.type = new Uint8Array(size);
+    this.text = [];
+    this.#keys = new Uint32Array(size).fill(NO_KEY);
+    this.#free.clear();
+    this.#next = 0;
+    const move = (first: number, length: number): number => {
+      const to = this.#next;
+      const end = first + length;
+      this.bits.set(from.bits.subarray(2 * first, 2 * end), 2 * to);
+      this.has.set(from.has.subarray(first, end), to);
+      this.type.set(from.type.subarray(first, end), to);
+      this.#keys.set(from.keys.subarray(first, end), to);
+      for (let slot = first; slot < end; slot++) this.text[to + slot - first] = from.text[slot];
+      this.#next += length;
+      return to;
+    };
+    const ranges = this.#ranges;
+    for (let at = 0; at < ranges.length; at += 2)
+      if (ranges[at + 1] !== 0) ranges[at] = move(ranges[at] as number, ranges[at + 1] as number);
+    for (const range of this.#far.values()) range.first = move(range.first, range.length);
   }
 
   #rangeOf(ref: number): readonly [number, number] {
@@ -121,6 +169,7 @@ export class Slots {
     this.#release(first, length);
     this.#setRange(ref, 0, 0);
     this.#nodes--;
+    this.#compact();
   }
 
   /** setText keeps a copy of the bytes; the old array is reused if it has the right length. */

@@ -280,9 +280,9 @@ export class FeedTable {
   }
 }
 
-/** Bytes that a node, and each of its capabilities, take in memory besides the encoded node. */
+/** Bytes that a node, and each of its capabilities, take in memory besides the encoded node: what was read, and a slot with what is spare. */
 const NODE_BYTES = 512;
-const CAPABILITY_BYTES = 64;
+const CAPABILITY_BYTES = 64 + 44;
 
 /** costOf is about how much memory a node takes, without its texts. */
 export function costOf(info: NodeInfo, bytes: Uint8Array): number {
