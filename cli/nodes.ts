@@ -90,7 +90,11 @@ async function whyNone(connection: Connection, flags: FilterFlags, signal: Abort
   const { hubId, type, kind, capability, online, label: labels, prefix } = flags;
   if ([hubId, type, kind, capability, online, labels, prefix].some((flag) => flag !== undefined))
     return "nothing matches; `foedus nodes` without options lists all\n";
-  return "nothing is connected yet: README.md connects a device in a few lines, and nodes of other hubs come with peers (`foedus peer invite`)\n";
+  return [
+    "nothing is connected yet: README.md connects a device in a few lines.",
+    "Nodes of other hubs come with peers (`foedus peer invite`), as far as the share that they give this hub shows any",
+    "(`foedus doctor` at their hub says how)\n",
+  ].join(" ");
 }
 
 async function list(
