@@ -55,12 +55,10 @@ export const commandForwardingConfig = z
         description:
           "memory of idempotency keys with the outcomes kept for them, 0.5 to 20 KiB each; a caller has the same part of them as of the keys, and a key whose command runs counts as 20 KiB",
       }),
-    executors: z
-      .int()
-      .min(8)
-      .max(65_536)
-      .default(4_096)
-      .meta({ unit: "executors", description: "attached executors; one caller may have an eighth" }),
+    executors: z.int().min(8).max(65_536).default(4_096).meta({
+      unit: "executors",
+      description: "attached executors; one caller may have half while nobody else needs them, and an eighth otherwise",
+    }),
     outcome_bytes_per_caller: z
       .int()
       .min(1024 * 1024)

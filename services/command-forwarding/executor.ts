@@ -69,7 +69,8 @@ export interface Attachment<T> {
  * X1 for one (node, capability) the newest attach wins; older ones serve it only if both are shared.
  * X2 an executor is offered only nodes in its certificate's scope.
  * X3 the in-process handler (S0-20) serves every node that nobody else serves.
- * X4 there is room for so many executors, and a part of it for each caller.
+ * X4 there is room for so many executors, and a part of it for each caller; half of it for one, such as a gateway with a stream for
+ *    each of its devices, while nobody else needs it.
  */
 export class Executors<T> {
   readonly #all = new Map<number, Executor<T>>();
@@ -79,7 +80,7 @@ export class Executors<T> {
   #handler: Executor<T> | undefined;
 
   constructor(max: number) {
-    this.room = new Room({ limit: "executors", max });
+    this.room = new Room({ limit: "executors", max, lends: true });
   }
 
   get size(): number {
