@@ -17,7 +17,7 @@ export const LIMITS = {
   nameLength: 127,
   /** State keys of one node: the largest published device definition has 276. */
   keysPerNode: 512,
-  /** KEY_DEF entries of one epoch of a feed: a key reference is 16 bits wide. Those that no node has any more are given back like refs. */
+  /** KEY_DEF entries of one epoch of a feed (16 bits), given back like refs when no node has them. One caller takes at most half of either. */
   keysPerFeed: 65_536,
   /** Bytes of a string or bytes value. */
   stringBytes: 4 * 1024,

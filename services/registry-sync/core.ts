@@ -12,7 +12,7 @@ import { type Ack, HeldAcks } from "./held-acks.ts";
 import { Importer } from "./importer.ts";
 import { Listings } from "./listing.ts";
 import { LocalRegistry } from "./local.ts";
-import type { Answer, Effect, FeedPosition, FeedStatus, Input, LocalKind, PeerFrame, Query } from "./messages.ts";
+import type { Answer, Effect, FeedPosition, FeedStatus, Input, LocalKind, PeerFrame, Query, Scope } from "./messages.ts";
 import { OpenSegment } from "./open-segment.ts";
 import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
 import { NO_NEED, type NumberSpace, numbersOf, Renumbering, renumbered, renumbers } from "./renumber.ts";
@@ -211,7 +211,7 @@ export class RegistryCore implements Core<Input, Effect> {
           : (input.failure ?? { reason: "STORE_UNAVAILABLE", message: "the store refuses writes" });
         return;
       case "register":
-        if (this.#renumbering.near(this.#table)) this.#renumberFor(local.needs(input.scope, input.nodes));
+        if (this.#renumbering.near(this.#table)) this.#renumberFor(local.needs(input.scope, input.nodes), input.scope);
         return local.register(input.call, input.scope, input.nodes);
       case "deregister":
         return local.deregister(input.call, input.scope, input.nodeId, this.#exporter.full.ordinal);
@@ -410,9 +410,9 @@ export class RegistryCore implements Core<Input, Effect> {
   }
 
   /** renumberFor gives the numbers of the own feeds out anew if it is time. A checkpoint follows at once: until then a start does it again. */
-  #renumberFor(need: NumberSpace<number>): void {
-    const { full } = this.#exporter;
-    if (!this.#renumbering.due(this.#table, need, this.#exporter.quiet && !this.#checkpoint.running)) return;
+  #renumberFor(need: NumberSpace<number>, scope?: Scope): void {
+    const quiet = this.#exporter.quiet && !this.#checkpoint.running;
+    if (!this.#renumbering.due(this.#table, need, quiet, this.#local.helps(need, scope))) return;
     this.#close();
     this.#emitAcks(this.#heldAcks.all());
     this.#renumbering.done();
@@ -422,7 +422,7 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#exporter.table = table;
     this.#local.renumber(table, refs);
     this.#exporter.renumber();
-    this.#checkpoint.begin(table, { position: full.head, hlc: full.hlc, skipped: [] });
+    this.#checkpoint.begin(table, { position: this.#exporter.full.head, hlc: this.#exporter.full.hlc, skipped: [] });
   }
 
   // ----

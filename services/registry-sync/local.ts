@@ -1,5 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import { isNodeId } from "#kernel/node-name.ts";
+import { CallerNumbers } from "./caller-numbers.ts";
 import type { Effect, NamedUpdate, NodeOutcome, Scope } from "./messages.ts";
 import { columnsOfUpdates } from "./named.ts";
 import type { OpenSegment } from "./open-segment.ts";
@@ -44,6 +45,7 @@ export class LocalRegistry {
   readonly open: OpenSegment;
   readonly presence: LocalPresence;
   readonly #checker: BatchChecker;
+  readonly #numbers: CallerNumbers;
   readonly #streams = new Map<number, Stream>();
   /** Streams with a batch in the open segment. */
   #waiting: number[] = [];
@@ -59,6 +61,7 @@ export class LocalRegistry {
     this.table = table;
     this.open = open;
     this.presence = new LocalPresence(world, table, open);
+    this.#numbers = new CallerNumbers(world, table, this.presence);
   }
 
   get streams(): number {
@@ -99,10 +102,16 @@ export class LocalRegistry {
     return { refs: ids.size, keys: keys.size };
   }
 
+  /** helps tells whether a caller is refused numbers that it could have if they were given out anew. */
+  helps(need: NumberSpace<number>, scope: Scope | undefined): boolean {
+    return scope !== undefined && this.#numbers.helps(this.presence.principal(scope), need);
+  }
+
   /** renumber goes on with a table that has other numbers; streams whose callers know those of before end. */
   renumber(table: FeedTable, refs: ReadonlyMap<number, number>): void {
     this.table = table;
     this.presence.renumber(table, refs);
+    this.#numbers.renumber(table);
     for (const [id, stream] of this.#streams) {
       if (!stream.numbered || stream.ended) continue;
       stream.ended = true;
@@ -130,7 +139,8 @@ export class LocalRegistry {
     const known = this.table.byId(info.nodeId);
     const ref = known?.ref ?? this.table.nextRef;
     if (known === undefined || !equalBytes(known.bytes, bytes)) {
-      this.#defineKeys(info);
+      this.#defineKeys(principal, info);
+      if (known === undefined) this.#numbers.tookRef(principal);
       this.open.room(1, bytes.length);
       if (known !== undefined) this.presence.settle(principal, ref);
       const online = known?.online ?? this.presence.hasExecutor(info.nodeId);
@@ -168,11 +178,12 @@ export class LocalRegistry {
       return limitFailure("own_nodes", limits.ownNodes, "this hub has as many nodes of its own as it may; raise nodes_per_peer for more");
     const growth = this.#growthOf(principal, info, bytes);
     if (growth > 0 && principal.bytes + growth > limits.bytesPerCaller) return tooManyBytes(scope, limits.bytesPerCaller);
-    if (this.table.nextKref + this.#freshOf(info).length > limits.keysPerFeed)
+    const need = { keys: this.#freshOf(info).length, refs: this.table.byId(info.nodeId) === undefined ? 1 : 0 };
+    if (this.table.nextKref + need.keys > limits.keysPerFeed)
       return limitFailure("keys_per_feed", limits.keysPerFeed, `no number is left for a new name of a capability; ${GIVEN_BACK}`);
-    if (this.table.byId(info.nodeId) === undefined && this.table.nextRef > limits.refsPerFeed)
+    if (need.refs > 0 && this.table.nextRef > limits.refsPerFeed)
       return limitFailure("refs_per_feed", limits.refsPerFeed, `no number is left for a new node; ${GIVEN_BACK}`);
-    return undefined;
+    return this.#numbers.problemOf(principal, need);
   }
 
   /** freshOf are the capabilities of a node whose keys have no number yet. */
@@ -180,11 +191,12 @@ export class LocalRegistry {
     return info.capabilities.filter(({ name, type }) => SECTION[type] !== 3 && this.table.kref(name, type) === undefined);
   }
 
-  #defineKeys(info: NodeInfo): void {
+  #defineKeys(principal: Principal, info: NodeInfo): void {
     for (const { name, type } of this.#freshOf(info)) {
       this.open.room(1, 3 * name.length);
       const kref = this.table.nextKref;
       this.table.defineKey(kref, name, type);
+      this.#numbers.tookKey(principal, kref);
       this.open.keyDef({ kref, name, type });
     }
   }

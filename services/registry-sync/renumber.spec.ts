@@ -10,8 +10,11 @@ import type { RegistryOptions } from "./world.ts";
 const NAMES = ["n0", "n1", "n2"];
 const RULE: NodeRule = { ids: [], types: [], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: ["*"] };
 const RULES: readonly (readonly NodeRule[])[] = [[{ ...RULE, ids: ["n0", "n1"] }], [{ ...RULE, capabilities: ["p", "k*1"] }], [RULE]];
-/** Three nodes with three capabilities each, of which they share one: at most 3 and 7 numbers stand for something, and 2 more come at a time. */
-const LIMIT = { ...LIMITS, refsPerFeed: 6, keysPerFeed: 10 };
+/**
+ * Three nodes with three capabilities each, of which they share one: at most 3 and 7 numbers stand for something, and 2 more come at a
+ * time. One caller may take half of the numbers.
+ */
+const LIMIT = { ...LIMITS, refsPerFeed: 12, keysPerFeed: 20 };
 const SMALL: Partial<RegistryOptions> = {
   limits: LIMIT,
   renumberMs: 0,
@@ -563,7 +566,7 @@ describe("F-11 numbers run out", () => {
     const refused = a.register(nodeBytes("more", ["k10:double"]));
     a.settle();
     expect([a.registered.get(refused)?.[0]?.failure?.facts, a.core.numbers().renumberings]).toEqual([
-      { limit: "keys_per_feed", max: "10" },
+      { limit: "keys_per_feed_per_caller", max: "10", caller: "gateway/test" },
       0,
     ]);
     a.register(nodeBytes("wide", names.slice(0, 3)));
@@ -581,6 +584,6 @@ describe("F-11 numbers run out", () => {
     a.register(lamp);
     churn(a, 40);
     const after = a.crash({ limits: { ...LIMIT, keysPerFeed: 1_000 } });
-    expect(after.core.numbers()).toEqual({ refs: { used: 1, held: 1, max: 6 }, keys: { used: 1, held: 1, max: 1_000 }, renumberings: 1 });
+    expect(after.core.numbers()).toEqual({ refs: { used: 1, held: 1, max: 12 }, keys: { used: 1, held: 1, max: 1_000 }, renumberings: 1 });
   });
 });

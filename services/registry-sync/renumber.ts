@@ -23,6 +23,8 @@ export const NO_NEED: NumberSpace<number> = { refs: 0, keys: 0 };
 
 /** From these parts of a space on, its numbers are given out anew: when nothing stands in the way, and in any case. */
 const SOON = 3 / 4;
+/** From this part on it is asked what a caller needs: one that has taken its part may wait for numbers. */
+const ASK = 1 / 8;
 const NOW = 7 / 8;
 /** It has to give back this part of the space at least, unless a caller would get none otherwise. */
 const WORTH = 1 / 8;
@@ -56,16 +58,19 @@ export class Renumbering {
   /** near tells whether it is worth asking what a caller needs. */
   near(table: FeedTable): boolean {
     const { refs, keys } = numbersOf(this.#world, table);
-    return refs.used >= SOON * refs.max || keys.used >= SOON * keys.max;
+    return refs.used >= ASK * refs.max || keys.used >= ASK * keys.max;
   }
 
-  /** due tells whether to renumber now. `quiet`: nothing is under way that would have to begin again. */
-  due(table: FeedTable, need: NumberSpace<number>, quiet: boolean): boolean {
+  /**
+   * due tells whether to renumber now. `quiet`: nothing is under way that would have to begin again. `helps`: the caller is at its own
+   * bound, and would not be afterwards.
+   */
+  due(table: FeedTable, need: NumberSpace<number>, quiet: boolean, helps: boolean): boolean {
     const { now, o, storeFailure } = this.#world;
     // What cannot be stored takes no numbers either.
     if (storeFailure !== undefined || now.mono - this.#lastAt < o.renumberMs) return false;
     const { refs, keys } = numbersOf(this.#world, table);
-    return dueFor(refs, need.refs, quiet) || dueFor(keys, need.keys, quiet);
+    return dueFor(refs, need.refs, quiet) || dueFor(keys, need.keys, quiet) || helps;
   }
 
   /** done notes that it has happened. */

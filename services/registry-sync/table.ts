@@ -62,6 +62,8 @@ export class FeedTable {
   /** Per key number: nodes that have the key. */
   readonly #holders = new Growable(Uint32Array, 64);
   #keysInUse = 0;
+  /** keyUse is told when the first node gets a key, and when the last one goes that had it. */
+  keyUse: ((kref: number, used: boolean) => void) | undefined;
   #nodeBytes = 0;
   #nextRef = 1;
   #nextKref = 0;
@@ -263,7 +265,10 @@ export class FeedTable {
   #hold(kref: number, nodes: number): void {
     const before = kref < this.#holders.length ? (this.#holders.data[kref] as number) : 0;
     this.#holders.set(kref, before + nodes);
-    this.#keysInUse += Number(before + nodes > 0) - Number(before > 0);
+    const change = Number(before + nodes > 0) - Number(before > 0);
+    if (change === 0) return;
+    this.#keysInUse += change;
+    this.keyUse?.(kref, change > 0);
   }
 
   #insertSorted(nodeId: string): void {
