@@ -41,6 +41,17 @@ describe("fences between the streams of a caller", () => {
     expect(fences.open(2, "zigbee", number("g", 3), "c")).toEqual({ failure: undefined, replaced: "b" });
   });
 
+  test("a stream costs as much whether one caller or each of thousands has those that are open", () => {
+    const costOf = (callers: number): number => {
+      const fences = new StreamFences<number>();
+      const start = performance.now();
+      for (let i = 0; i < 4_000; i++) fences.open(0, `node ${i % callers}`, number(`g${i}`, 1), i);
+      return performance.now() - start;
+    };
+    const leastOf = (callers: number): number => Math.min(...[1, 2, 3].map(() => costOf(callers)));
+    expect(leastOf(4_000)).toBeLessThan(25 * leastOf(1));
+  });
+
   test("F-12 what is remembered is bounded, whatever callers do, and no newest stream is ever taken for an older one", () => {
     const act = fc.record({
       caller: fc.integer({ min: 0, max: 3 }),

@@ -56,8 +56,9 @@ export type Opened<S> = { readonly failure: Failure } | { readonly failure: unde
  */
 export class StreamFences<S> {
   readonly #limits: FenceLimits;
-  /** In the order in which they were last heard of, so that the first has waited longest. */
   readonly #callers = new Map<string, Groups<S>>();
+  /** Those of them with groups without an open stream, in the order in which they were last heard of: the first has waited longest. */
+  readonly #waiting = new Map<string, Groups<S>>();
   #idle = 0;
 
   constructor(limits: FenceLimits = FENCE_LIMITS) {
@@ -76,8 +77,9 @@ export class StreamFences<S> {
     const fence = groups.open.get(group) ?? groups.idle.get(group);
     if (fence !== undefined && (incarnation < fence.incarnation || (incarnation === fence.incarnation && n <= fence.n)))
       return { failure: REPLACED };
-    this.#touch(caller, groups);
+    this.#callers.set(caller, groups);
     if (groups.idle.delete(group)) this.#idle--;
+    this.#touch(caller, groups);
     groups.open.set(group, { incarnation, n, stream, closedAt: 0 });
     return { failure: undefined, replaced: fence?.stream };
   }
@@ -98,19 +100,21 @@ export class StreamFences<S> {
   }
 
   #touch(caller: string, groups: Groups<S>): void {
-    this.#callers.delete(caller);
-    this.#callers.set(caller, groups);
+    this.#waiting.delete(caller);
+    if (groups.idle.size > 0) this.#waiting.set(caller, groups);
   }
 
   #forgetOldest(caller: string, groups: Groups<S>): void {
     const [oldest] = groups.idle.keys();
     if (oldest !== undefined && groups.idle.delete(oldest)) this.#idle--;
-    if (groups.idle.size + groups.open.size === 0) this.#callers.delete(caller);
+    if (groups.idle.size > 0) return;
+    this.#waiting.delete(caller);
+    if (groups.open.size === 0) this.#callers.delete(caller);
   }
 
-  /** expire forgets what is old, and, beyond the total, of whoever has been silent longest. A caller that is all open is stepped over. */
+  /** expire forgets what is old, and, beyond the total, of whoever has been silent longest. */
   #expire(mono: number): void {
-    for (const [caller, groups] of this.#callers) {
+    for (const [caller, groups] of this.#waiting) {
       for (const fence of groups.idle.values()) {
         if (this.#idle <= this.#limits.total && mono - fence.closedAt < this.#limits.keepMs) break;
         this.#forgetOldest(caller, groups);
