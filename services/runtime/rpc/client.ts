@@ -8,7 +8,7 @@ import { PeerChannelCredentials } from "#runtime/tls/credentials.ts";
 import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "./call.ts";
 import { decodeAnswer, encodeMessage, isRequestStream, Malformed, methodPath } from "./definition.ts";
 import { ClientCall, type RpcStats, rpcStats } from "./rpc-metrics.ts";
-import { isServiceError, serviceErrorToFoedus } from "./status.ts";
+import { hasDetails, isServiceError, serviceErrorToFoedus } from "./status.ts";
 import { ByteOutbound, Inbound } from "./streams.ts";
 import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
 
@@ -154,15 +154,32 @@ class RemoteChannel {
     return { [Symbol.asyncIterator]: () => this.#responses(method, request, options) };
   }
 
+  /** #responses opens a server stream: if its connection is refused while that of the other calls stands, on that one, in a narrow window. */
   #responses(method: DescMethod, request: Message | RawMessage, options: CallOptions): AsyncIterator<Message> {
+    const settings = this.#callOptions(options.timeoutMs);
+    const open = (client: grpc.Client): Inbound<Message> => this.#responsesOn(client, method, request, options, settings);
+    return new Responses(open(this.#forStreams()), (error) => {
+      if (this.#closed || !isUnreachable(error)) return undefined;
+      const connected = this.#client.getChannel().getConnectivityState(false) === grpc.connectivityState.READY;
+      return connected ? open(this.#client) : undefined;
+    });
+  }
+
+  #responsesOn(
+    client: grpc.Client,
+    method: DescMethod,
+    request: Message | RawMessage,
+    options: CallOptions,
+    settings: grpc.CallOptions,
+  ): Inbound<Message> {
     const measured = this.#measure(method);
-    const stream = this.#forStreams().makeServerStreamRequest(
+    const stream = client.makeServerStreamRequest(
       methodPath(method),
       encoderOf(method, measured),
       decoderOf(method, measured),
       request,
       this.#metadata(options),
-      this.#callOptions(options.timeoutMs),
+      settings,
     );
     measured?.follow(stream);
     const inbound = new Inbound<Message>(stream, () => stream.cancel());
@@ -241,6 +258,49 @@ class Mailbox {
   }
   on(): void {
     // Nothing arrives but by `put`, which is followed by the end.
+  }
+}
+
+/** isUnreachable tells that a call failed for want of a connection, and not by what the server said or who it is. */
+function isUnreachable(error: unknown): boolean {
+  if (!(error instanceof FoedusError) || error.failure.reason !== "PEER_UNREACHABLE") return false;
+  return isServiceError(error.cause) && error.cause.code === grpc.status.UNAVAILABLE && !hasDetails(error.cause);
+}
+
+type Instead = (error: unknown) => Inbound<Message> | undefined;
+
+/** Responses are those of a stream or, if that fails before its first one, of the stream that is opened instead. */
+class Responses implements AsyncIterator<Message, undefined> {
+  #source: Inbound<Message>;
+  #instead: Instead | undefined;
+
+  constructor(source: Inbound<Message>, instead: Instead) {
+    this.#source = source;
+    this.#instead = instead;
+  }
+
+  next(): Promise<IteratorResult<Message, undefined>> {
+    return this.#instead === undefined ? this.#source.next() : this.#first();
+  }
+
+  async #first(): Promise<IteratorResult<Message, undefined>> {
+    const source = this.#source;
+    try {
+      return await source.next();
+    } catch (error) {
+      const other = this.#instead?.(error);
+      if (other !== undefined) this.#source = other;
+      if (this.#source === source) throw error;
+      this.#instead = undefined;
+      return await this.#source.next();
+    } finally {
+      this.#instead = undefined;
+    }
+  }
+
+  return(): Promise<IteratorResult<Message, undefined>> {
+    this.#instead = undefined;
+    return this.#source.return();
   }
 }
 

@@ -35,7 +35,7 @@ import {
 } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
-import { bind, type Outbound, RawMessage } from "./call.ts";
+import { bind, type ClientOf, type Outbound, RawMessage } from "./call.ts";
 import { createClient } from "./client.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 
@@ -548,6 +548,46 @@ describe("connections", () => {
     expect((await failureOfCall(other.dial(peer).greet(create(GreetRequestSchema)))).reason).toBe("PEER_UNREACHABLE");
     expect(await other.metric("foedus_connections_refused_total", { reason: "per_ip_limit" })).toBeGreaterThan(0);
     await other.close();
+  });
+
+  describe("H2-6 a client whose second connection is refused", () => {
+    const numbersOf = async (client: ClientOf<typeof EchoService>, fail = false): Promise<number[]> => {
+      const seen: number[] = [];
+      for await (const { n } of client.count(create(CountRequestSchema, { to: 3, fail }), { timeoutMs: 5_000 })) seen.push(n);
+      return seen;
+    };
+
+    test("takes server streams on its first one while that stands", async () => {
+      const other = await serve(alpha, [], { limits: { maxConnectionsPerIp: 1 } });
+      const client = other.dial(alpha.service());
+      await client.echo(create(EchoRequestSchema));
+      expect([await numbersOf(client), await numbersOf(client), other.server.connections]).toEqual([[1, 2, 3], [1, 2, 3], 1]);
+      expect((await failureOfCall(numbersOf(client, true))).reason).toBe("NODE_OFFLINE");
+      expect(await other.metric("foedus_connections_refused_total", { reason: "per_ip_limit" })).toBeGreaterThan(0);
+      await other.close();
+    });
+
+    test("is told so when it has no other", async () => {
+      const other = await serve(alpha, [], { limits: { maxConnectionsPerIp: 0 } });
+      const client = other.dial(alpha.service());
+      expect((await failureOfCall(numbersOf(client))).reason).toBe("PEER_UNREACHABLE");
+      expect((await failureOfCall(client.echo(create(EchoRequestSchema)))).reason).toBe("PEER_UNREACHABLE");
+      expect((await failureOfCall(numbersOf(client))).reason).toBe("PEER_UNREACHABLE");
+      await other.close();
+    });
+
+    test("does not open a stream again that the server ended", async () => {
+      const other = await serve(alpha, []);
+      const client = other.dial(alpha.service());
+      await client.echo(create(EchoRequestSchema));
+      const [end, begun] = [create(CountRequestSchema, { fail: true }), client.count(create(CountRequestSchema, { to: 100_000 }))];
+      expect((await failureOfCall(collect(client.count(end)))).reason).toBe("NODE_OFFLINE");
+      const numbers = begun[Symbol.asyncIterator]();
+      expect((await numbers.next()).value?.n).toBe(1);
+      await numbers.return?.();
+      expect(other.seen.contexts.filter(({ method }) => method === EchoService.method.count)).toHaveLength(2);
+      await other.close();
+    });
   });
 
   test("drain lets calls finish, ends long-lived streams with SHUTTING_DOWN and refuses new connections", async () => {

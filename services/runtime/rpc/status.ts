@@ -258,6 +258,11 @@ export function serviceErrorOf({ code, message }: PlainStatus): grpc.ServiceErro
   return Object.assign(new Error(message), { code, details: message, metadata: new grpc.Metadata() });
 }
 
+/** hasDetails tells that a server of Foedus said why. */
+export function hasDetails(error: grpc.ServiceError): boolean {
+  return (error.metadata?.get(DETAILS_KEY).length ?? 0) > 0;
+}
+
 /** isServiceError tells a gRPC error from other throwables. */
 export function isServiceError(error: unknown): error is grpc.ServiceError {
   return error instanceof Error && typeof Reflect.get(error, "code") === "number" && typeof Reflect.get(error, "details") === "string";
