@@ -62,6 +62,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/kernel/session.ts #peers": ["peers", "one per peer"],
   "services/kernel/room.ts #held": ["const max", "holders, at most as many as there is room for things"],
   "services/kernel/stream-fences.ts #callers": ["const limits", "callers with streams; idle ones go"],
+  "services/kernel/stream-fences.ts #waiting": ["const limits", "those of them with groups without an open stream"],
   "services/kernel/parts.ts #held": ["streamsPerCaller", "callers of open streams"],
   "services/registry-sync/node-codec.ts #shared": ["const SHARED_MAX", "descriptions of capabilities; emptied when full"],
   "services/registry-sync/links.ts #byPeer": ["peers", "one per peer"],
