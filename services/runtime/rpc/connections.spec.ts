@@ -222,7 +222,7 @@ describe("connections that hold nothing but room", () => {
     expect(told.length).toBeGreaterThan(900);
     expect(told[0]).toContain("wait");
     expect(await refused("stream_rate")).toBe(1);
-    await expect(own()).resolves.toBeDefined();
+    await expect(own("heater")).resolves.toBeDefined();
   });
 
   test("S-1 strangers who say nothing do not keep this hub's callers out: the oldest handshake makes room", async () => {
