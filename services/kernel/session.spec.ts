@@ -133,6 +133,31 @@ class Bench {
   }
 }
 
+test("A5 only a stream that has said nothing becomes the other half of a session", () => {
+  const fsm = new PeerSessions(sessionConfig("b", 7, { needsToken: false, synchronises: false, minLevel: 1 }), new Prng(1));
+  const step = (input: SessionInput): void => fsm.step({ mono: 0, wall: WALL }, input, []);
+  step({ kind: "peer_wanted", peer: "a", dialable: false, level: 3, expiresAtWall: 0, leaf: undefined });
+  const inbound = (): number => {
+    const streamId = fsm.allocate();
+    step({ kind: "inbound_opened", streamId, peer: "a", expiresAtWall: 0 });
+    return streamId;
+  };
+  const streamId = inbound();
+  expect(fsm.mayJoin(streamId)).toBe(true);
+  step({ kind: "open_received", streamId, hubId: "a", incarnation: 1, n: 1, packages: ["foedus.test.v1"] });
+  expect(fsm.mayJoin(streamId)).toBe(false);
+  expect(() => step({ kind: "joined", streamId })).toThrow("a session is no half of another");
+  step({ kind: "ping_received", streamId, n: 1 });
+  expect(fsm.status("a")?.state).toBe("OPERATIONAL");
+  expect(fsm.mayJoin(streamId)).toBe(false);
+  expect(() => step({ kind: "joined", streamId })).toThrow("a session is no half of another");
+  const other = inbound();
+  step({ kind: "joined", streamId: other });
+  expect(fsm.mayJoin(other)).toBe(false);
+  step({ kind: "stream_ended", streamId, failure: { reason: "PEER_UNREACHABLE", message: "gone" } });
+  expect(fsm.status("a")).toMatchObject({ state: "RECOVERING", current: undefined });
+});
+
 test("a token for a renewed certificate is neither said on a session that shows the old one nor counted for it", () => {
   const fsm = new PeerSessions(sessionConfig("a", 7, { needsToken: true, synchronises: false, minLevel: 1 }), new Prng(1));
   let mono = 0;

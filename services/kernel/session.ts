@@ -102,6 +102,12 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     return stream === undefined || !isIdentified(stream) || stream.phase === "dialing" ? undefined : sessionOf(stream);
   }
 
+  /** mayJoin tells whether an inbound stream may become the other half of a session: only one that has said nothing yet. */
+  mayJoin(streamId: number): boolean {
+    const stream = this.#streams.get(streamId);
+    return stream?.inbound === true && stream.phase === "handshake" && stream.id === undefined;
+  }
+
   /** frameOn is `sessionOn` for a frame of the service that has come: undefined also if that is late (P10). */
   frameOn(streamId: number): PeerSession | undefined {
     const stream = this.#streams.get(streamId);
@@ -275,6 +281,9 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     if (stream === undefined) return undefined;
     const peer = this.#peers.get(stream.peer);
     if (input.kind === "stream_ended" || input.kind === "joined") {
+      assert(input.kind === "stream_ended" || this.mayJoin(stream.streamId), "a session is no half of another", {
+        streamId: stream.streamId,
+      });
       if (stream.phase !== "draining" && input.kind === "stream_ended") this.#lose(now, stream, input.failure);
       this.#streams.delete(stream.streamId);
       peer?.streams.delete(stream);
@@ -427,6 +436,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
       this.#timeouts(now, stream, out);
     }
     this.#elect(now, peer, out);
+    assert(peer.current === undefined || peer.streams.has(peer.current), "the current session has a stream", { peer: peer.hubId });
     if (this.#dialDueAt(peer) <= now.mono) this.#dial(now, peer, out);
     const state = stateOf(peer, this.#config);
     if (state === peer.state) return;

@@ -70,6 +70,12 @@ const NOT_WAITED_FOR: Failure = {
   message: "no session of this name and certificate waits for its second stream",
   field: "open.second",
 };
+/** TAKEN ends a session that asks to be the second stream of another one. */
+const TAKEN: Failure = {
+  reason: "INVALID_FIELD",
+  message: "a stream that carries a session already is no second stream of another",
+  field: "open.second",
+};
 /** Frames after at least this long a pause count as "heard again". */
 const HEARD_PAUSE_MS = 1_000;
 /** That a peer was heard of is told this late: on idle links it is all there is to tell, and each telling costs a call. */
@@ -620,9 +626,11 @@ class Links<F extends Frame> implements PeerLinks<F> {
   /**
    * join takes an accepted stream as the second one of a session. It must come with the certificate of the first, name the session of
    * the first, and be the one that the first waits for; so nobody else can become a half of it, and there is one half for each at most.
+   * Its first frame must say so: a stream that is a session by itself would leave that one without a stream, and up for ever.
    */
   #join(link: Link<F>, { hubId, incarnation, n }: SessionOpen): void {
     const { streamId, peer, caller } = link;
+    if (!this.#fsm.mayJoin(streamId)) return this.#violated(streamId, TAKEN, true);
     const first = [...this.#links.values()].find(({ stream, caller: other, streamId: candidate }) => {
       if (stream?.waiting !== true || other?.hubId !== peer || other.thumbprint !== caller?.thumbprint) return false;
       const id = this.#fsm.sessionOn(candidate)?.id;

@@ -236,6 +236,44 @@ describe("F-0 a session of two streams, at its acceptor", () => {
     expect(hub.events).toEqual(["up a"]);
   });
 
+  test.each([
+    ["operational", { streams: 0 }, true],
+    ["that waits for its own second stream", { streams: 2 }, false],
+  ] as const)(
+    "A5 a session %s is never the second stream of another: it ends, and no link stays up without one",
+    async (_what, open, up) => {
+      const hub = world();
+      const other = await hub.call(open);
+      if (up) other.wire.client.send(control({ case: "ping", value: { n: 1n } }));
+      await hub.turn();
+      const first = await hub.call({ streams: 2, n: 2n });
+      other.wire.client.send(
+        control({ case: "open", value: { hubId: "a", incarnation: 7n, n: 2n, packages: ["p"], streams: 2, second: true } }),
+      );
+      await hub.turn();
+      expect(other.heard.at(-1)).toBe("terminated");
+      expect(first.heard).toEqual(["open"]);
+      other.wire.cut();
+      first.wire.cut();
+      await hub.turn();
+      expect(hub.events).toEqual(up ? ["up a", "down a INVALID_FIELD"] : []);
+      expect(hub.links.status().map(({ session }) => session)).toEqual([undefined, undefined]);
+    },
+  );
+
+  test("A5 a session of two streams ends when either of them asks to be a part of a third", async () => {
+    for (const which of ["first", "second"] as const) {
+      const pair = await paired();
+      const waits = await pair.hub.call({ streams: 2, n: 2n });
+      pair[which].wire.client.send(
+        control({ case: "open", value: { hubId: "a", incarnation: 7n, n: 2n, packages: ["p"], streams: 2, second: true } }),
+      );
+      await pair.hub.turn();
+      expect(pair.hub.events).toEqual(["up a", "down a INVALID_FIELD"]);
+      expect(waits.heard).toEqual(["open"]);
+    }
+  });
+
   test("half-open pairs are bounded in number and in time, like streams", async () => {
     const hub = world();
     const firsts: Raw[] = [];
