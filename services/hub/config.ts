@@ -124,7 +124,8 @@ export const hubShape = {
     ...keyPair.shape,
     revoked: z.string().min(1).default("revoked.json").meta({
       unit: "path",
-      description: "list of this hub's own certificates that are refused (`foedus pki revoke`), followed while the hub runs; missing: none",
+      description:
+        "list of this hub's own certificates that are refused (`foedus pki revoke`), followed while the hub runs; missing: none, or the last good one if it had entries",
     }),
     reload_ms: z
       .int()

@@ -385,9 +385,10 @@ export class HubProcess {
 
   /** followRevoked refuses this hub's own certificates that an operator revoked, and cuts what they have open. */
   #followRevoked(): void {
-    const { config, folder, clock, log } = this.#o;
+    const { config, folder, runs, clock, log } = this.#o;
     const file = new RevokedFile({
       path: resolveFrom(folder, config.tls.revoked),
+      kept: join(resolveFrom(folder, config.data_dir), `${runs}.revoked.json`),
       clock,
       log,
       events: this.#events.sink("hub"),

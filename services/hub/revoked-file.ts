@@ -1,11 +1,12 @@
 import { existsSync } from "node:fs";
+import { dirname } from "node:path";
 import * as z from "zod";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { FollowedFiles } from "#runtime/config/follow.ts";
 import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
 import type { EventSink } from "#runtime/events.ts";
-import { readText } from "#runtime/files.ts";
+import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { oneLine } from "./federation-file.ts";
 
@@ -43,7 +44,10 @@ const MEND = "correct it, or take it from a backup";
 
 /** readRevoked reads the list of this hub's own revoked certificates; a missing file is an empty one. NOT_CONFIGURED if it is damaged. */
 export function readRevoked(path: string): readonly RevokedEntry[] {
-  if (!existsSync(path)) return [];
+  return existsSync(path) ? readList(path) : [];
+}
+
+function readList(path: string): readonly RevokedEntry[] {
   const bad = (what: string, cause?: unknown): Error =>
     fail("NOT_CONFIGURED", `the list of revoked certificates ${path} is not valid: ${what}; ${MEND}`, { cause });
   let text: string;
@@ -74,6 +78,8 @@ const thumbprintFrom = (sha256: string): string => Buffer.from(sha256, "hex").to
 /** RevokedFileOptions say which file is followed, and by whom. */
 export interface RevokedFileOptions {
   readonly path: string;
+  /** Copy of the last good list, for a start at which the file is gone. */
+  readonly kept: string;
   readonly clock: Clock;
   readonly log: Logger;
   readonly events: EventSink;
@@ -81,29 +87,37 @@ export interface RevokedFileOptions {
   readonly apply: (thumbprints: ReadonlySet<string>) => void;
 }
 
-/** RevokedFile follows the list of this hub's own revoked certificates while the hub runs. A damaged one changes nothing and is told. */
+/**
+ * RevokedFile follows the list of this hub's own revoked certificates while the hub runs. A damaged one changes nothing and is told. So
+ * does one that is gone, also across a restart: a lost file or mount must not let a thief in again. Only a list that says so is empty.
+ */
 export class RevokedFile {
   readonly #o: RevokedFileOptions;
   readonly #files: FollowedFiles<readonly RevokedEntry[]>;
   #known: ReadonlySet<string> = new Set();
+  #started = false;
+  /** The file was missing at the start. */
+  #gone = false;
 
   constructor(options: RevokedFileOptions) {
     this.#o = options;
     this.#files = new FollowedFiles({
       clock: options.clock,
       intervalMs: LOOK_MS,
-      read: (noted) => {
-        noted(options.path);
-        return readRevoked(options.path);
-      },
+      read: (noted) => this.#read(noted),
       apply: (entries) => this.#apply(entries),
       failed: (error) => this.#failed(error),
     });
   }
 
-  /** start reads the file and follows it. A damaged one throws: a hub that forgot whom it refuses would let them in. */
+  /**
+   * start reads the file and follows it. A damaged one throws: a hub that forgot whom it refuses would let them in. If it is gone, the
+   * list of the last run counts.
+   */
   start(): void {
     this.#apply(this.#files.first());
+    this.#started = true;
+    if (this.#gone && this.#known.size > 0) this.#failed(this.#missing());
     this.#files.start();
   }
 
@@ -116,6 +130,15 @@ export class RevokedFile {
     this.#files.look();
   }
 
+  #read(noted: (path: string) => void): readonly RevokedEntry[] {
+    const { path, kept } = this.#o;
+    noted(path);
+    if (existsSync(path)) return readList(path);
+    if (this.#started && this.#known.size > 0) throw this.#missing();
+    this.#gone = true;
+    return this.#started ? [] : readRevoked(kept);
+  }
+
   #apply(entries: readonly RevokedEntry[]): void {
     const { apply, log, events } = this.#o;
     const next = new Set(entries.map(({ sha256 }) => sha256));
@@ -123,6 +146,7 @@ export class RevokedFile {
     const back = [...this.#known].filter((sha256) => !next.has(sha256));
     this.#known = next;
     apply(new Set([...next].map(thumbprintFrom)));
+    this.#keep(entries);
     for (const { sha256, spiffe_id, reason } of fresh) {
       log.warn({ sha256, spiffeId: spiffe_id, reason }, "certificate of this hub is revoked");
       const what = `${spiffe_id ?? "a certificate of this hub"} (SHA-256 ${sha256}) is refused`;
@@ -142,6 +166,27 @@ export class RevokedFile {
         fields: { sha256 },
       });
     }
+  }
+
+  /** keep writes the copy if it differs. Without one the list counts all the same, so that is told and no more. */
+  #keep(entries: readonly RevokedEntry[]): void {
+    const { kept, log, events } = this.#o;
+    const text = encodeRevoked(entries);
+    try {
+      if (existsSync(kept) ? readText(kept) === text : entries.length === 0) return;
+      makeFolder(dirname(kept), 0o700);
+      writeWhole(kept, text, 0o600);
+    } catch (error) {
+      log.error({ error }, "copy of the list of revoked certificates cannot be written");
+      const what = `the list of revoked certificates cannot be kept for a start without it: ${oneLine(error)}`;
+      events.report({ kind: "CREDENTIAL", severity: "ERROR", text: what });
+    }
+  }
+
+  #missing(): Error {
+    const { path } = this.#o;
+    const mend = 'put it back, or write {"revoked":[]} to accept all of them again';
+    return fail("NOT_CONFIGURED", `the list of revoked certificates ${path} is missing and was not empty; ${mend}`);
   }
 
   #failed(error: unknown): void {
