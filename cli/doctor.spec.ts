@@ -1,5 +1,5 @@
 import { X509Certificate } from "node:crypto";
-import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -134,6 +134,16 @@ describe("foedus doctor on prepared folders", () => {
       at("error", "revoked", "revoked.json"),
       /is not valid: it is not JSON/,
       /does not start/,
+    ],
+    [
+      "A6 a list of revoked certificates that is gone",
+      (path) => {
+        mkdirSync(path("data"), { recursive: true });
+        writeFileSync(path("data/hub.revoked.json"), JSON.stringify({ revoked: [{ sha256: "a".repeat(64) }] }));
+      },
+      at("error", "revoked", "revoked.json"),
+      /is missing and was not empty/,
+      /Put it back/,
     ],
     [
       "a certificate that has ended",

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { readText, writeWhole } from "#runtime/files.ts";
 import { readIdentity, readSans } from "../certs/profiles.ts";
-import { encodeRevoked, type RevokedEntry, readRevoked, resolveFrom } from "../services/hub/index.ts";
+import { encodeRevoked, type RevokedEntry, refusedNow, resolveFrom } from "../services/hub/index.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { since } from "./format.ts";
 import type { Io } from "./io.ts";
@@ -25,6 +25,11 @@ const hex = (fingerprint: string): string => fingerprint.replaceAll(":", "").tri
 
 function fileOf(hub: OwnHub): string {
   return resolveFrom(hub.folder, hub.config.tls.revoked);
+}
+
+/** refusedBy is the list that the hub goes by, also if its file is gone. */
+function refusedBy(hub: OwnHub): readonly RevokedEntry[] {
+  return refusedNow(fileOf(hub), resolveFrom(hub.folder, hub.config.data_dir));
 }
 
 /** certificateOf reads a leaf of this hub from a file. Throws CliError. */
@@ -94,7 +99,7 @@ export async function revoke(io: Io, files: readonly string[], flags: RevokeFlag
   const hub = readOwnHub(io, flags);
   const wanted = wantedOf(io, hub, files, flags);
   const path = fileOf(hub);
-  const before = readRevoked(path);
+  const before = refusedBy(hub);
   const named = new Set(wanted.map(({ sha256 }) => sha256));
   const known = new Set(before.map(({ sha256 }) => sha256));
   const after =
@@ -102,6 +107,7 @@ export async function revoke(io: Io, files: readonly string[], flags: RevokeFlag
       ? before.filter(({ sha256 }) => !named.has(sha256))
       : [...before, ...wanted.filter(({ sha256 }) => !known.has(sha256))];
   const changed = after.length !== before.length;
+  if (before.length > 0 && !existsSync(path)) io.note(`${path} is missing; what the hub kept of it counts\n`);
   if (changed) writeWhole(path, encodeRevoked(after), 0o644);
   if (flags.json) await printJson(io, { file: path, changed, revoked: after });
   else if (!changed)
@@ -122,7 +128,7 @@ export async function revoke(io: Io, files: readonly string[], flags: RevokeFlag
 export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags): Promise<ExitCode | undefined> {
   const hub = readOwnHub(io, flags);
   const dir = dirname(resolveFrom(hub.folder, hub.config.tls.ca));
-  const revoked = new Map(readRevoked(fileOf(hub)).map((entry) => [entry.sha256, entry]));
+  const revoked = new Map(refusedBy(hub).map((entry) => [entry.sha256, entry]));
   const now = io.clock.wall();
   const here = existsSync(dir)
     ? readdirSync(dir)

@@ -7,7 +7,7 @@ import { checkPair, parseCertificates, splitPem } from "#runtime/tls/credentials
 import { judgeMaterial } from "#runtime/tls/judge.ts";
 import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { renewalDueAt } from "../../certs/issue.ts";
-import { type Federation, readRevoked, resolveFrom } from "../../services/hub/index.ts";
+import { type Federation, refusedNow, resolveFrom } from "../../services/hub/index.ts";
 import { since } from "../format.ts";
 import type { OwnHub } from "../own-hub.ts";
 import type { Finding, Ledger } from "./ledger.ts";
@@ -62,8 +62,17 @@ export function lookAtRevoked({ ledger, hub, shown }: CertificateView): void {
   const list = at(tls.revoked);
   let revoked: ReadonlyMap<string, { readonly spiffe_id?: string | undefined; readonly reason?: string | undefined }>;
   try {
-    revoked = new Map(readRevoked(list).map((entry) => [entry.sha256, entry]));
-    ledger.look(undefined);
+    revoked = new Map(refusedNow(list, at(hub.config.data_dir)).map((entry) => [entry.sha256, entry]));
+    ledger.look(
+      revoked.size > 0 &&
+        !existsSync(list) && {
+          severity: "error",
+          check: "revoked",
+          subject: shown(list),
+          message: "it is missing and was not empty; the hub goes on with the copy that it kept",
+          fix: 'Put it back, or write {"revoked":[]} to accept all of them again.',
+        },
+    );
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const fix = "The hub does not start with it, and one that runs goes on with the last good one.";

@@ -45,7 +45,7 @@ import { nextIncarnation, resolveFrom } from "./identity.ts";
 import { LiveConfig } from "./live-config.ts";
 import { createModules, type OwnClients, type Wiring } from "./modules.ts";
 import { createSessionReporter, PeerFeed, ViewAuthority } from "./peers.ts";
-import { RevokedFile } from "./revoked-file.ts";
+import { keptRevoked, RevokedFile } from "./revoked-file.ts";
 import { SOFTWARE } from "./version.ts";
 
 /** Proto packages that this software speaks, for Hello and SessionOpen. */
@@ -388,7 +388,7 @@ export class HubProcess {
     const { config, folder, runs, clock, log } = this.#o;
     const file = new RevokedFile({
       path: resolveFrom(folder, config.tls.revoked),
-      kept: join(resolveFrom(folder, config.data_dir), `${runs}.revoked.json`),
+      kept: keptRevoked(resolveFrom(folder, config.data_dir), runs),
       clock,
       log,
       events: this.#events.sink("hub"),

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
-import { encodeRevoked, RevokedFile } from "./revoked-file.ts";
+import { encodeRevoked, keptRevoked, RevokedFile, refusedNow } from "./revoked-file.ts";
 
 const STOLEN = "a".repeat(64);
 const thumbprint = (sha256: string): string => Buffer.from(sha256, "hex").toString("base64url");
@@ -19,7 +19,7 @@ describe("A6 a list of revoked certificates that is gone takes no revocation bac
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), "foedus-revoked-"));
     path = join(folder, "revoked.json");
-    kept = join(folder, "data", "hub.revoked.json");
+    kept = keptRevoked(join(folder, "data"), "hub");
     events = [];
     refused = undefined;
     writeFileSync(path, encodeRevoked([{ sha256: STOLEN, reason: "stolen" }]));
@@ -88,6 +88,21 @@ describe("A6 a list of revoked certificates that is gone takes no revocation bac
     rmSync(path);
     hub();
     expect(refused).toEqual([]);
+  });
+
+  test("a command that adds to a list that is gone begins with what the hub kept, so that it takes none back", () => {
+    const data = join(folder, "data");
+    const seen = () => refusedNow(path, data).map(({ sha256 }) => sha256);
+    expect(seen()).toEqual([STOLEN]);
+    hub().stop();
+    writeFileSync(keptRevoked(data, "discovery"), encodeRevoked([{ sha256: STOLEN }, { sha256: "b".repeat(64) }]));
+    rmSync(path);
+    expect(seen()).toEqual([STOLEN, "b".repeat(64)]);
+    writeFileSync(path, encodeRevoked([]));
+    expect(seen()).toEqual([]);
+    rmSync(path);
+    rmSync(data, { recursive: true });
+    expect(seen()).toEqual([]);
   });
 
   test("a copy that is damaged as well keeps the hub from starting", () => {

@@ -1,5 +1,5 @@
-import { existsSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join } from "node:path";
 import * as z from "zod";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
@@ -45,6 +45,30 @@ const MEND = "correct it, or take it from a backup";
 /** readRevoked reads the list of this hub's own revoked certificates; a missing file is an empty one. NOT_CONFIGURED if it is damaged. */
 export function readRevoked(path: string): readonly RevokedEntry[] {
   return existsSync(path) ? readList(path) : [];
+}
+
+/** What the names of the copies in the data folder end with. */
+const KEPT = ".revoked.json";
+
+/** keptRevoked is where a process keeps the last good list. */
+export function keptRevoked(dataDir: string, runs: string): string {
+  return join(dataDir, `${runs}${KEPT}`);
+}
+
+/**
+ * refusedNow reads the list as the hub counts it: the file or, if that is gone, what the hub's processes kept of it. A data folder that
+ * this user may not read counts as none. NOT_CONFIGURED if a list is damaged.
+ */
+export function refusedNow(path: string, dataDir: string): readonly RevokedEntry[] {
+  if (existsSync(path)) return readList(path);
+  let names: readonly string[];
+  try {
+    names = readdirSync(dataDir);
+  } catch {
+    return [];
+  }
+  const kept = names.filter((name) => name.endsWith(KEPT)).flatMap((name) => readRevoked(join(dataDir, name)));
+  return [...new Map(kept.map((entry) => [entry.sha256, entry])).values()];
 }
 
 function readList(path: string): readonly RevokedEntry[] {

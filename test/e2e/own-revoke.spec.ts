@@ -71,4 +71,19 @@ describe("revoking a certificate of one's own hub", () => {
     rmSync(join(folder, "revoked.json"));
     expect(readFileSync(join(folder, "hub.json"), "utf8")).toContain("home");
   }, 60_000);
+
+  test("A6 a list that is gone takes no revocation back, neither from the hub nor with the next one that is added", async () => {
+    const list = join(folder, "revoked.json");
+    expect(await foedus("pki", "revoke", "pki/operator-thief.pem")).toMatchObject({ code: 0 });
+    await until("the hub refusing it", async () => (await foedus("status", ...as("thief"))).code === 4);
+    rmSync(list);
+    await until("the hub saying so", () => hub.err.includes("is missing and was not empty"));
+    expect((await foedus("status", ...as("thief"))).code).toBe(4);
+    expect(await foedus("pki", "revoke", "--fingerprint", "b".repeat(64))).toMatchObject({
+      code: 0,
+      err: expect.stringContaining("is missing; what the hub kept of it counts"),
+    });
+    const { revoked } = JSON.parse(readFileSync(list, "utf8")) as { revoked: { sha256: string; spiffe_id?: string }[] };
+    expect(revoked.map(({ spiffe_id: id, sha256 }) => id ?? sha256)).toEqual(["spiffe://home/operator/thief", "b".repeat(64)]);
+  }, 60_000);
 });
