@@ -120,14 +120,14 @@ describe("a configuration that is wrong", () => {
     expect(err).toMatch(/data_dirr: unknown key; did you mean data_dir\? \(file .*hub\.json\)/);
     expect(err).toMatch(/hub_id: must be a DNS label.*\(file /);
     expect(err).toMatch(/listen\.port: .*65535.*\(file /);
-    expect(err).toMatch(/tls\.key: .*string.*\(file /);
+    expect(err).toMatch(/tls\.key: must be a text \(file /);
     expect(err).toMatch(/stop_grace_ms: .*number.*\(env FOEDUS_STOP_GRACE_MS\)/);
   });
 
   test.each([
-    ["not JSON", "{ hub_id: home }", /cannot read it: .*JSON/],
+    ["not JSON", "{ hub_id: home }", /it is not JSON: .*line 1, column 3/],
     ["not an object", "[]", /it must hold one JSON object/],
-    ["empty", "", /cannot read it: .*JSON/],
+    ["empty", "", /it is empty and must hold JSON/],
   ])("%s", async (_name, content, message) => {
     writeFileSync(join(folder, "hub.json"), content);
     const { code, err } = await refused();
