@@ -250,7 +250,9 @@ export class EventForwarder {
         await client.reportEvents(create(ReportEventsRequestSchema, { service: source.service, links }), { timeoutMs: 2_000 });
         this.#told.set(source.service, told);
       } catch (error) {
-        this.#log.debug({ service: source.service, error }, "telemetry does not take link counters");
+        const { service } = source;
+        if (refusedForGood(error)) this.#refusals.log("warn", `links of ${service}`, { service, error }, "telemetry refused link counters");
+        else this.#log.debug({ service, error }, "telemetry does not take link counters");
       }
     }
   }
@@ -270,6 +272,7 @@ function toProto(service: string, link: LinkCounters): MessageInitShape<typeof L
     fatal: BigInt(link.fatal),
     waiting: link.waiting,
     lastEvent: link.lastEvent,
-    lastFrameAgeMs: BigInt(Math.round(link.lastFrameAgeMs)),
+    // Negative before the first frame, which frames_in = 0 tells already, and no age.
+    lastFrameAgeMs: BigInt(Math.max(0, Math.round(link.lastFrameAgeMs))),
   };
 }

@@ -9,6 +9,7 @@ import type { RegistrySyncService, ReportPresenceRequest } from "#gen/foedus/reg
 import { ReportPresenceResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
   type ReportEventsRequest,
+  ReportEventsRequestSchema,
   ReportEventsResponseSchema,
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
@@ -18,6 +19,7 @@ import type { EventReport, LinkCounters } from "#runtime/events.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
+import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { testHub } from "../../test/testca/index.ts";
 import { type HubConfig, hubConfig, opsPorts, SERVICES } from "./config.ts";
@@ -238,6 +240,30 @@ describe("link counters on their way to telemetry", () => {
     lastEvent: "up",
     lastFrameAgeMs: 0,
   } as const;
+
+  test("of a peer that never said anything are such as telemetry takes, with those of the others", async () => {
+    const clock = new ManualClock();
+    const problems: unknown[] = [];
+    const ages: bigint[] = [];
+    const reportEvents = (request: ReportEventsRequest): Promise<unknown> => {
+      problems.push(validateRequest(ReportEventsRequestSchema, request));
+      ages.push(...request.links.map(({ lastFrameAgeMs }) => lastFrameAgeMs));
+      return Promise.resolve(create(ReportEventsResponseSchema));
+    };
+    const forwarder = new EventForwarder({ clock, log: silentLogger, metrics: new Registry() });
+    forwarder.addLinks({
+      service: "discovery",
+      links: () => [
+        { ...LINK, lastFrameAgeMs: 12.4 },
+        { ...LINK, peer: "lab", lastFrameAgeMs: -1 },
+      ],
+    });
+    forwarder.connect({ reportEvents } as unknown as ClientOf<typeof TelemetryService>);
+    await clock.advance(1_000);
+    expect(problems).toEqual([undefined]);
+    expect(ages).toEqual([12n, 0n]);
+    await forwarder.stop();
+  });
 
   test("are told each second while something happens, every 5 s while it is quiet, and again after a failure", async () => {
     const clock = new ManualClock();
