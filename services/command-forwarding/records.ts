@@ -1,4 +1,4 @@
-import { copyOf } from "#kernel/bytes.ts";
+import { copyOf, PINNED_BYTES } from "#kernel/bytes.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
 import { NO_VALUE, type Outcome, type Result } from "./messages.ts";
 import { sound, VALUE_MAX_BYTES } from "./value.ts";
@@ -41,9 +41,6 @@ export function readResult(reader: Reader): Result {
 export function ownValue(bytes: Uint8Array): Uint8Array {
   return bytes.length === 0 ? NO_VALUE : copyOf(bytes);
 }
-
-/** Bytes that a kept value may pin beside itself. */
-const PINNED_BYTES = 16 * 1024;
 
 /**
  * unpinned gives bytes that are kept a buffer of their own if they would keep a much larger one alive: what is read from a message is

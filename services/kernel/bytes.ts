@@ -20,16 +20,16 @@ export function copyInto(target: Uint8Array, bytes: Uint8Array, from: number): v
   else for (let i = 0; i < length; i++) target[i] = bytes[from + i] as number;
 }
 
-/** What a message may pin beside itself without a copy. */
-const PINNED_BYTES = 16 * 1024;
+/** PINNED_BYTES is what something that is kept may pin beside itself without a copy. */
+export const PINNED_BYTES = 16 * 1024;
 
 /**
  * messageOf gives a message, parts of which are kept for a moment, memory of its own if it came in a much larger buffer, as the network
- * reads into pieces of 64 KiB: one copy of a message with many parts, instead of one of each part.
+ * reads into pieces of 64 KiB: one copy of a message with many parts, instead of one of each part. What is kept for long may pin less.
  */
-export function messageOf(bytes: Uint8Array): Uint8Array {
+export function messageOf(bytes: Uint8Array, pinnedBytes = PINNED_BYTES): Uint8Array {
   const whole = bytes.buffer.byteLength;
-  return whole > PINNED_BYTES && whole > 2 * bytes.length ? copyOf(bytes) : bytes;
+  return whole > pinnedBytes && whole > 2 * bytes.length ? copyOf(bytes) : bytes;
 }
 
 const encoder = new TextEncoder();

@@ -1,4 +1,4 @@
-import { copyOf } from "#kernel/bytes.ts";
+import { messageOf } from "#kernel/bytes.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { BEAT_MS } from "#kernel/instant.ts";
@@ -158,7 +158,7 @@ export class Importer {
   #segment(session: PeerSession, bytes: Uint8Array): void {
     const { codec, crypto } = this.#world.o;
     // What stays in the ring must not keep the buffer that it came in: the network reads into pieces of 64 KiB.
-    const item = readSegment(codec, crypto, bytes.length * 2 < bytes.buffer.byteLength ? copyOf(bytes) : bytes);
+    const item = readSegment(codec, crypto, messageOf(bytes, 0));
     const feed = this.feeds.get(session.peer);
     if (item === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the segment is malformed"), true);
     const { header } = item;

@@ -65,7 +65,7 @@ export class Account {
     this.pace = new CallPace(clock);
   }
 
-  /** crowded: so many answers wait to be read that no call may begin. */
+  /** crowded: so many answers wait to be read that no call may begin that only reads. */
   get crowded(): boolean {
     return this.unreadBytes > 0 && this.unreadBytes >= this.bounds.unreadBytes * CROWDED_PART;
   }

@@ -1,4 +1,5 @@
 import type { DescMethod } from "@bufbuild/protobuf";
+import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import type { AccessRule } from "./access.ts";
@@ -32,6 +33,14 @@ export interface CallControl {
   charged(): void;
   /** answered is told when the handler is done. */
   answered(): void;
+}
+
+/**
+ * mayAnswer tells whether a call of an account may begin: while much of its answers is not read, none that only reads. What changes
+ * something is answered in few bytes.
+ */
+export function mayAnswer(account: Account | undefined, { method }: MethodEntry): boolean {
+  return account?.crowded !== true || method.idempotency !== MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
 }
 
 /** UNREAD is why a caller that does not read gets no more answers. */

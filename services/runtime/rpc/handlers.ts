@@ -3,7 +3,7 @@ import * as grpc from "@grpc/grpc-js";
 import { FoedusError } from "#kernel/error.ts";
 import { traceFields } from "../trace/span.ts";
 import { type CallContext, type Outbound, RawMessage } from "./call.ts";
-import { type ServerCall, UNREAD } from "./call-context.ts";
+import { mayAnswer, type ServerCall, UNREAD } from "./call-context.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 import { type BugReporter, errorToStatus, type Status } from "./status.ts";
 import { ByteOutbound, Inbound } from "./streams.ts";
@@ -53,7 +53,7 @@ function unary(handler: UnaryHandler, env: HandlerEnv): grpc.handleUnaryCall<Mes
   return (surface, callback) => {
     const call = env.callOf(surface.metadata);
     const work = (): Promise<Message> | Message => {
-      if (call.account?.crowded === true) throw new FoedusError(UNREAD);
+      if (!mayAnswer(call.account, call.entry)) throw new FoedusError(UNREAD);
       return handler(surface.request, call);
     };
     const begin = (): void => {

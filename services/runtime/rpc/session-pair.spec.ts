@@ -368,6 +368,17 @@ function answer(raw: Raw | undefined, open: Open): void {
   raw?.wire.out.send(control({ case: "open", value: { hubId: "a", incarnation: 3n, n: 1n, packages: ["p"], credit: 1_000_000, ...open } }));
 }
 
+/** joined is a dialer whose session has both streams. */
+async function joined(): Promise<World> {
+  const hub = world(true, true);
+  await hub.turn();
+  answer(hub.dials[0], { streams: 2 });
+  await hub.turn();
+  answer(hub.dials[1], { second: true });
+  await hub.turn();
+  return hub;
+}
+
 describe("F-0 a session of two streams, at its dialer", () => {
   test("the open is said at once, before the acceptor's headers: some acceptors send none before it", async () => {
     const hub = world(true, true);
@@ -435,12 +446,7 @@ describe("F-0 a session of two streams, at its dialer", () => {
   });
 
   test.each([0, 1])("H2-2 bytes on stream %i that are no frame end both, and the acceptor hears why", async (which) => {
-    const hub = world(true, true);
-    await hub.turn();
-    answer(hub.dials[0], { streams: 2 });
-    await hub.turn();
-    answer(hub.dials[1], { second: true });
-    await hub.turn();
+    const hub = await joined();
     hub.dials[which]?.wire.out.send(new RawMessage(Buffer.from([0xff, 0xff])));
     hub.dials[1]?.wire.out.send(segment(1));
     await hub.turn();
@@ -456,12 +462,7 @@ describe("F-0 a session of two streams, at its dialer", () => {
   });
 
   test.each([0, 1])("when stream %i breaks, the session ends as a whole, at once", async (which) => {
-    const hub = world(true, true);
-    await hub.turn();
-    answer(hub.dials[0], { streams: 2 });
-    await hub.turn();
-    answer(hub.dials[1], { second: true });
-    await hub.turn();
+    const hub = await joined();
     hub.dials[which]?.wire.cut();
     await hub.turn();
     expect(hub.events).toEqual(["up a", "down a PEER_UNREACHABLE"]);

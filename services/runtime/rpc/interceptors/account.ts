@@ -1,5 +1,5 @@
 import type { Accounts } from "../accounts.ts";
-import { UNREAD } from "../call-context.ts";
+import { mayAnswer, UNREAD } from "../call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** accountInterceptor bounds what one principal begins and holds over all its connections, and counts the call with it. */
@@ -17,7 +17,7 @@ export function accountInterceptor(accounts: Accounts): Interceptor {
         const message = `${bounds.calls} calls are open already, on all connections of ${account.key}; end some first`;
         return { reason: "OVERLOADED", message, facts: { limit: String(bounds.calls) } };
       }
-      if (account.crowded) return UNREAD;
+      if (!mayAnswer(account, call.entry)) return UNREAD;
       call.charge(account);
       return undefined;
     },
