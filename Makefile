@@ -18,6 +18,10 @@ GOLDEN_VECTORS := services/registry-sync/segment-codec.spec.ts
 # The service that tests of the runtime call, generated to stdout: protoc-gen-es writes the extension .ts only into relative imports.
 ECHO := test/proto/echo-service.gen.ts
 ECHO_OUT := node_modules/.cache/echo
+# npm 9 (Debian 12) does not link a program that is called node, and takes away what it did not link.
+link_node = for node in node_modules/node-linux-*/bin/node; do \
+	  [ ! -x "$$node" ] || [ -e node_modules/.bin/node ] || ln -s "../../$$node" node_modules/.bin/node; \
+	done
 generate_echo = rm -rf $(ECHO_OUT) && buf generate --template buf.gen.test.yaml --config buf.test.yaml -o $(ECHO_OUT) \
   && sed -E 's|("\#gen/[^"]*)\.js"|\1.ts"|' $(ECHO_OUT)/foedus/test/v1/echo_service_pb.ts | biome check --write --stdin-file-path=$(ECHO)
 SEED ?=
@@ -60,11 +64,12 @@ $(STAMP): package-lock.json .npmrc
 	@[ $(SYSTEM_NODE_MAJOR) -ge 18 ] || { echo "foedus needs Node 18 or newer to install itself; this one is too old: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
 	@echo "installing packages (once)"
 	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error </dev/null
-	@# npm 9 (Debian 12) does not link a program that is called node.
-	@for node in node_modules/node-linux-*/bin/node; do \
-	  [ ! -x "$$node" ] || [ -e node_modules/.bin/node ] || ln -s "../../$$node" node_modules/.bin/node; \
-	done
+	@$(link_node)
 	@node -e 'if (+process.versions.node.split(".")[0] < 24) { console.error("foedus runs on Node 24; none comes with the project for " + process.platform + "-" + process.arch + ", so install Node 24 or newer yourself"); process.exit(1); }'
+	@# What npm left out because the system's Node is too old for it.
+	@missing=$$(node tools/optional.ts) && { [ -z "$$missing" ] || \
+	  NODE_NO_WARNINGS=1 npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error $$missing </dev/null; }
+	@$(link_node)
 	@touch $(STAMP)
 
 .PHONY: generate
