@@ -101,12 +101,18 @@ export class Applier {
     }
     if (count !== undefined && exact && count !== entries)
       return failure("SEGMENT_INVALID", "the number of entries is not that of the header");
-    return intake === undefined ? undefined : this.#checkIntake(table, overlay, blocks, intake);
+    return intake === undefined ? undefined : this.#checkIntake(table, skipped, overlay, blocks, intake);
   }
 
   /** checkIntake keeps a peer within its part. What is held already is never above a limit: one that was lowered stops what comes. */
-  #checkIntake(table: FeedTable, overlay: Overlay, blocks: readonly Block[], intake: Intake): Failure | undefined {
-    const { nodeBytes, nameLength, refsPerFeed } = this.#limits;
+  #checkIntake(
+    table: FeedTable,
+    skipped: ReadonlyMap<number, string>,
+    overlay: Overlay,
+    blocks: readonly Block[],
+    intake: Intake,
+  ): Failure | undefined {
+    const { nodeBytes, nameLength, refsPerFeed, ownNodes } = this.#limits;
     for (const block of blocks) {
       if (block.kind === "node_put" && block.ref > refsPerFeed)
         return limitFailure("refs_per_feed", refsPerFeed, "the number of a node is greater than this hub takes");
@@ -117,6 +123,9 @@ export class Applier {
     const nodes = table.size + overlay.grown;
     if (overlay.grown > 0 && nodes > intake.nodes)
       return limitFailure("nodes_per_peer", intake.nodes, "the feed has more nodes than this hub takes from one peer");
+    // A peer may have many nodes of which few are let in, but not more than a hub has: each that is kept out takes memory too.
+    if (keptOut(skipped, overlay) > ownNodes)
+      return limitFailure("nodes_kept_out", ownNodes, "import rules keep out more nodes of this feed than a hub has");
     return this.#tooManyBytes(table, overlay, blocks, intake)
       ? limitFailure("bytes_per_peer", intake.bytes, "the feed has more bytes than this hub takes from one peer")
       : undefined;
@@ -151,7 +160,7 @@ export class Applier {
 
   #checkBlock(table: FeedTable, skipped: ReadonlyMap<number, string>, overlay: Overlay, block: Block, index: number): Failure | undefined {
     const known = (ref: number): boolean =>
-      skipped.has(ref) || overlay.nodes.has(ref) || (table.node(ref) !== undefined && !overlay.removed.has(ref));
+      overlay.nodes.has(ref) || (!overlay.removed.has(ref) && (skipped.has(ref) || table.node(ref) !== undefined));
     switch (block.kind) {
       case "state":
         return this.#checkState(table, skipped, overlay, block.batch);
@@ -203,8 +212,9 @@ export class Applier {
     batch: Extract<Block, { kind: "state" }>["batch"],
   ): Failure | undefined {
     const problem = this.#checker.check(table, batch, (ref, kref, section) => {
-      if (skipped.has(ref)) return true;
       const info = overlay.nodes.get(ref);
+      // What a node that is kept out can do is not known here, unless it came in this payload.
+      if (info === undefined && skipped.has(ref)) return !overlay.removed.has(ref);
       const key = overlay.keys.get(kref) ?? table.key(kref);
       if (info === undefined || key === undefined || SECTION[key.type] !== section) return false;
       return info.capabilities.some((capability) => capability.name === key.name && capability.type === key.type);
@@ -357,6 +367,13 @@ export function unknownType(key: string, type: number): Failure {
 function hold(table: FeedTable, overlay: Overlay, ref: number, held: boolean): void {
   overlay.grown += Number(held) - Number(overlay.held.get(ref) ?? table.node(ref) !== undefined);
   overlay.held.set(ref, held);
+}
+
+/** keptOut counts the nodes that will be kept out, as far as the payload adds to them; else it is 0, so that what is held already goes on. */
+function keptOut(skipped: ReadonlyMap<number, string>, overlay: Overlay): number {
+  let more = 0;
+  for (const [ref, held] of overlay.held) more += Number(!held && overlay.nodes.has(ref)) - Number(skipped.has(ref));
+  return more > 0 ? skipped.size + more : 0;
 }
 
 /** entriesOf counts the entries of a block. */
