@@ -47,9 +47,11 @@ export const LIMITS = {
   /** Calls of one peer, or of one caller of this hub, that are open on all its connections, also those whose answer is not read. */
   callsPerPeer: 256,
   callsPerCaller: 4_096,
-  /** Bytes of answers that one peer, or one caller of this hub, has not read yet, on all its connections. */
+  /** Bytes of answers that one peer, or one caller of this hub, has not read yet, and of its requests that nobody took yet, on all its connections. */
   unreadBytesPerPeer: 32 * 1024 * 1024,
   unreadBytesPerCaller: 32 * 1024 * 1024,
+  /** The same of all peers and callers of one process. From half of it on, each of them has an eighth at most. */
+  heldBytes: 128 * 1024 * 1024,
   /** State updates in one segment. */
   segmentUpdates: 4_000,
   /** Payload bytes of one segment. */

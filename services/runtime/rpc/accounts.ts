@@ -11,8 +11,8 @@ export interface Bounds {
   readonly connections: number;
   /** Calls that are open, those included that are over and whose answer was not read yet. */
   readonly calls: number;
-  /** Bytes of answers that were not read yet. */
-  readonly unreadBytes: number;
+  /** Bytes of answers that were not read yet and of requests that were not taken yet, together. */
+  readonly bytes: number;
   /**
    * Streams that begin, also those that are reset at once and those that are refused. Each costs a good part of a millisecond, and one
    * read of a socket brings hundreds. Undefined: as many as come.
@@ -24,19 +24,19 @@ export interface Bounds {
 const PEER: Bounds = {
   connections: LIMITS.connectionsPerPeer,
   calls: LIMITS.callsPerPeer,
-  unreadBytes: LIMITS.unreadBytesPerPeer,
+  bytes: LIMITS.unreadBytesPerPeer,
   streams: { perSecond: 100, burst: 600 },
 };
 /** Of this hub's own callers each call is a stream: twice what one of them has ever come to, and all that may be open, at once. */
 const OWN: Bounds = {
   connections: LIMITS.connectionsPerCaller,
   calls: LIMITS.callsPerCaller,
-  unreadBytes: LIMITS.unreadBytesPerCaller,
+  bytes: LIMITS.unreadBytesPerCaller,
   streams: { perSecond: 10_000, burst: LIMITS.callsPerCaller },
 };
 const UNBOUNDED = Number.POSITIVE_INFINITY;
 /** The other services of a split hub are this hub: what they carry is everybody's. */
-const SERVICE: Bounds = { connections: UNBOUNDED, calls: UNBOUNDED, unreadBytes: UNBOUNDED, streams: undefined };
+const SERVICE: Bounds = { connections: UNBOUNDED, calls: UNBOUNDED, bytes: UNBOUNDED, streams: undefined };
 /** Of the bytes that may wait to be read, the part from which on no call begins: the rest is for answers of calls that have begun. */
 const CROWDED_PART = 0.5;
 
@@ -45,6 +45,16 @@ export function boundsOf(kind: Caller["kind"] | undefined): Bounds {
   if (kind === "service") return SERVICE;
   return kind === undefined || kind === "peer" || kind === "stranger" ? PEER : OWN;
 }
+
+/**
+ * Pool is what all principals together hold in bytes. From half of it on each has an eighth at most, and the last eighth is for this hub's
+ * own callers, as in a room (`kernel/room.ts`): a few who hold all they may do not take it away from the others.
+ */
+interface Pool {
+  readonly max: number;
+  bytes: number;
+}
+const SHARE = 8;
 
 /** Account is what one principal holds now. */
 export class Account {
@@ -56,18 +66,69 @@ export class Account {
   readonly pace: CallPace;
   connections = 0;
   calls = 0;
-  unreadBytes = 0;
+  readonly #pool: Pool | undefined;
+  #unreadBytes = 0;
+  #requestBytes = 0;
+  #unpacking: Promise<unknown> = Promise.resolve();
 
-  constructor(key: string, bounds: Bounds, clock: Clock) {
+  constructor(key: string, bounds: Bounds, clock: Clock, pool: Pool) {
     this.key = key;
     this.bounds = bounds;
     this.foreign = bounds === PEER;
     this.pace = new CallPace(clock);
+    this.#pool = bounds === SERVICE ? undefined : pool;
+  }
+
+  /** unreadBytes of answers that were not read yet. */
+  get unreadBytes(): number {
+    return this.#unreadBytes;
+  }
+
+  /** requestBytes that arrived and that nobody has taken: of messages that are not complete, or whose handler is not done with them. */
+  get requestBytes(): number {
+    return this.#requestBytes;
+  }
+
+  /** bytes that it holds. */
+  get bytes(): number {
+    return this.#unreadBytes + this.#requestBytes;
+  }
+
+  /** fits tells whether it may hold so many more. Whoever holds nothing may always begin. */
+  fits(bytes: number): boolean {
+    const held = this.bytes;
+    const pool = this.#pool;
+    if (held === 0 || pool === undefined) return true;
+    const after = pool.bytes + bytes;
+    if (held + bytes > this.bounds.bytes || after > pool.max * (this.foreign ? 1 - 1 / SHARE : 1)) return false;
+    return after <= pool.max / 2 || held + bytes <= pool.max / SHARE;
+  }
+
+  /** answers counts bytes that wait to be read, or with a negative number gives them back. */
+  answers(bytes: number): void {
+    this.#unreadBytes += bytes;
+    if (this.#pool !== undefined) this.#pool.bytes += bytes;
+  }
+
+  /** requests counts bytes that arrived, or with a negative number gives them back. */
+  requests(bytes: number): void {
+    this.#requestBytes += bytes;
+    if (this.#pool !== undefined) this.#pool.bytes += bytes;
+  }
+
+  /**
+   * unpack runs one decompression after the other: a kilobyte becomes a megabyte, and a read of a socket brings dozens, whose bytes are
+   * known, and counted, only when they are there.
+   */
+  unpack<T>(work: () => T | Promise<T>): Promise<T> {
+    const next = this.#unpacking.then(work);
+    this.#unpacking = next.catch(() => undefined);
+    return next;
   }
 
   /** crowded: so many answers wait to be read that no call may begin that only reads. */
   get crowded(): boolean {
-    return this.unreadBytes > 0 && this.unreadBytes >= this.bounds.unreadBytes * CROWDED_PART;
+    return this.#unreadBytes > 0 && this.#unreadBytes >= this.bounds.bytes * CROWDED_PART;
   }
 
   get idle(): boolean {
@@ -79,6 +140,7 @@ export class Account {
 export class Accounts {
   readonly #clock: Clock;
   readonly #byKey = new Map<string, Account>();
+  readonly #pool: Pool = { max: LIMITS.heldBytes, bytes: 0 };
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -92,7 +154,7 @@ export class Accounts {
   of(caller: Caller | undefined): Account {
     const key = caller === undefined ? "refused" : principalOf(caller);
     let account = this.#byKey.get(key);
-    if (account === undefined) this.#byKey.set(key, (account = new Account(key, boundsOf(caller?.kind), this.#clock)));
+    if (account === undefined) this.#byKey.set(key, (account = new Account(key, boundsOf(caller?.kind), this.#clock, this.#pool)));
     return account;
   }
 
@@ -103,12 +165,17 @@ export class Accounts {
     return total;
   }
 
-  /** shared is who holds how much: connections, and calls with the bytes of their answers that were not read yet. */
+  /** heldBytes of all but this hub's own services. */
+  get heldBytes(): number {
+    return this.#pool.bytes;
+  }
+
+  /** shared is who holds how much: connections, and calls with the bytes of requests and answers that wait. */
   shared(): Shared[] {
     const accounts = [...this.#byKey.values()];
     return [
       { what: "connections", holdings: accounts.map(({ key, connections }) => ({ holder: key, count: connections, bytes: 0 })) },
-      { what: "calls", holdings: accounts.map(({ key, calls, unreadBytes }) => ({ holder: key, count: calls, bytes: unreadBytes })) },
+      { what: "calls", holdings: accounts.map(({ key, calls, bytes }) => ({ holder: key, count: calls, bytes })) },
     ];
   }
 

@@ -6,6 +6,7 @@ import type { AccessRule } from "./access.ts";
 import type { Account } from "./accounts.ts";
 import type { CallContext, Caller } from "./call.ts";
 import type { Connection } from "./connections.ts";
+import type { Intake } from "./intake.ts";
 
 /** MethodEntry is an RPC as the server knows it. */
 export interface MethodEntry {
@@ -64,6 +65,8 @@ export class ServerCall implements CallContext {
   /** Messages counted for metrics. */
   received = 0;
   sent = 0;
+  /** What has arrived of its requests. */
+  intake: Intake | undefined;
   #caller: Caller | undefined;
   /** The metadata `traceparent` and `tracestate`, until somebody asks for them. */
   #traceparent: string | undefined;
@@ -201,11 +204,11 @@ export class ServerCall implements CallContext {
   hold(bytes: number): boolean {
     const account = this.#account;
     if (account === undefined) return true;
-    if (account.unreadBytes > 0 && account.unreadBytes + bytes > account.bounds.unreadBytes) {
+    if (!account.fits(bytes)) {
       this.#control?.giveUp(UNREAD);
       return false;
     }
-    account.unreadBytes += bytes;
+    account.answers(bytes);
     this.#unread += bytes;
     return true;
   }
@@ -214,7 +217,7 @@ export class ServerCall implements CallContext {
   gone(bytes: number): void {
     const given = Math.min(bytes, this.#unread);
     this.#unread -= given;
-    if (this.#account !== undefined) this.#account.unreadBytes -= given;
+    this.#account?.answers(-given);
   }
 
   /** unread bytes of answers of this call. */

@@ -14,6 +14,7 @@ import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity
 import type { Account, Accounts } from "./accounts.ts";
 import { type ClosedReason, connectionMetrics, tlsReason } from "./handshakes.ts";
 import type { Identities } from "./identities.ts";
+import { type Intake, type IntakeReason, Intakes, type RequestKind } from "./intake.ts";
 import { TokenBuckets } from "./interceptors/rate.ts";
 import { capTimeout } from "./timeout-header.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
@@ -55,8 +56,9 @@ export interface ConnectionLimits {
 
 /** ConnectionOptions are what a table needs beside its limits. */
 export interface ConnectionOptions {
-  /** unary tells whether a path is that of a unary call. */
+  /** unary tells whether a path is that of a unary call, and requests how the requests of one come. */
   readonly unary: (path: string) => boolean;
+  readonly requests: (path: string) => RequestKind;
   readonly limits: ConnectionLimits;
   readonly metrics: Registry;
   readonly log: Logger;
@@ -104,6 +106,7 @@ export class ConnectionTable {
   readonly #tooSoon = new WeakMap<ServerHttp2Stream, number>();
   /** Connections of those who are not of this hub. */
   #foreign = 0;
+  readonly #intakes = new Intakes(({ account }, reason) => this.#refuseRequest(account, reason));
   #watchTimer: Timer | undefined;
   #lookedAt = 0;
   #empty: PromiseWithResolvers<void> | undefined;
@@ -131,7 +134,7 @@ export class ConnectionTable {
     });
     // Before grpc-js reads the headers.
     http2.prependListener("stream", (stream, headers) => {
-      this.#begun(stream);
+      this.#begun(stream, String(headers[":path"] ?? ""));
       capTimeout(headers, this.#o.unary);
     });
     http2.on("session", (session: ServerHttp2Session) => {
@@ -196,13 +199,15 @@ export class ConnectionTable {
    * begun counts a stream. Own callers who are too fast are told so for a while. A connection on which they go on, and one of another hub,
    * is closed at once: what else was read of it is then not looked at.
    */
-  #begun(stream: ServerHttp2Stream): void {
+  #begun(stream: ServerHttp2Stream, path: string): void {
     const { session } = stream;
     const connection = session === undefined ? undefined : this.#bySession.get(session as ServerHttp2Session);
     const account = connection?.account;
-    const rate = account?.bounds.streams;
-    if (connection === undefined || account === undefined || rate === undefined) return;
+    if (connection === undefined || account === undefined) return;
     const now = this.#o.clock.mono();
+    this.#intakes.begin(stream, this.#o.requests(path), account, now);
+    const rate = account.bounds.streams;
+    if (rate === undefined) return;
     const waitMs = this.#streams.take(account.key, rate, now);
     if (waitMs === 0) return;
     if (!account.foreign && this.#refusals.take(account.key, REFUSED_STREAMS, now) === 0) return void this.#tooSoon.set(stream, waitMs);
@@ -214,6 +219,17 @@ export class ConnectionTable {
   tooSoonMs(call: grpc.ServerInterceptingCallInterface): number {
     const stream = Reflect.get(call, "stream") as ServerHttp2Stream | undefined;
     return stream === undefined ? 0 : (this.#tooSoon.get(stream) ?? 0);
+  }
+
+  /** intakeOf is what has arrived of the requests of a call. */
+  intakeOf(call: grpc.ServerInterceptingCallInterface): Intake | undefined {
+    const stream = Reflect.get(call, "stream") as ServerHttp2Stream | undefined;
+    return stream === undefined ? undefined : this.#intakes.of(stream);
+  }
+
+  #refuseRequest(account: Account, reason: IntakeReason): void {
+    this.#metrics.requests.inc({ reason });
+    this.#log.log("warn", `${reason} ${account.key}`, { reason, caller: account.key, bytes: account.bytes }, "request refused");
   }
 
   #refuse(connection: Connection, reason: ClosedReason, fields: object): void {
@@ -307,7 +323,7 @@ export class ConnectionTable {
     this.#empty?.resolve();
   }
 
-  /** arm looks at the connections again and again while there are any. */
+  /** arm looks at the connections, and at the requests that have not arrived, again and again while there are any. */
   #arm(): void {
     if (this.#watchTimer !== undefined) return;
     this.#lookedAt = this.#o.clock.mono();
@@ -328,6 +344,7 @@ export class ConnectionTable {
     const now = this.#o.clock.mono();
     const unseenMs = Math.max(0, now - this.#lookedAt - keepaliveTimeoutMs / 2);
     this.#lookedAt = now;
+    this.#intakes.look(now, unseenMs);
     for (const connection of this.#bySocket.values()) {
       connection.quietSince = Math.min(now, connection.quietSince + unseenMs);
       const { bytesRead } = connection.socket;

@@ -6,6 +6,7 @@ import type { Timer } from "#runtime/clock.ts";
 import type { Account } from "./accounts.ts";
 import type { Outcome, ServerCall } from "./call-context.ts";
 import { Malformed } from "./definition.ts";
+import type { Intake } from "./intake.ts";
 import type { Interceptor } from "./interceptors/interceptor.ts";
 import { type BugReporter, errorToStatus, failureToStatus, type RequestFailure, type Status } from "./status.ts";
 
@@ -26,7 +27,13 @@ export interface Guard {
   over(call: ServerCall): void;
   /** closed is told when nothing of the call is left in this process: its status was read, or its stream was reset. */
   closed(account: Account): void;
+  /** intakeOf is what has arrived of the requests of a call. */
+  intakeOf(inner: grpc.ServerInterceptingCallInterface): Intake | undefined;
 }
+
+/** Unpack is how grpc-js makes the bytes of a message of those that were sent, which begin with its frame. */
+type Unpack = (message: Buffer, encoding: string) => Buffer | Promise<Buffer>;
+const EMPTY = Buffer.alloc(0);
 
 /** A cancellation this shortly before the deadline is the deadline, as the caller's timer saw it. */
 const DEADLINE_RACE_MS = 20;
@@ -81,6 +88,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
   readonly #inner: grpc.ServerInterceptingCallInterface;
   readonly #path: string;
   readonly #guard: Guard;
+  readonly #intake: Intake | undefined;
   #call: ServerCall | undefined;
   #unreadTimer: Timer | undefined;
   #opened = 0;
@@ -94,18 +102,41 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     // grpc-js ends calls itself (deadline, message too large) by this method of its own object, past every interceptor.
     const send = inner.sendStatus.bind(inner);
     inner.sendStatus = (status) => {
+      this.#intake?.over();
       const full = explain(status, guard.maxMessageBytes);
       this.#finish(full);
       send(full);
       this.#release();
     };
+    this.#intake = guard.intakeOf(inner);
+    if (this.#intake !== undefined) this.#takeIn(this.#intake);
+  }
+
+  /** takeIn tells the intake of each message that is complete; grpc-js unpacks them all as soon as they are, so that is where they show. */
+  #takeIn(intake: Intake): void {
+    const inner = this.#inner;
+    const unpack = (Reflect.get(inner, "decompressMessage") as Unpack).bind(inner);
+    intake.attach((failure) => inner.sendStatus(failureToStatus(failure)));
+    const counted: Unpack = (message, encoding) => {
+      const number = intake.message(message.length);
+      if (encoding === "identity") return unpack(message, encoding);
+      return intake.account.unpack(async () => {
+        if (this.#over) return EMPTY;
+        const plain = await unpack(message, encoding);
+        return intake.unpacked(number, plain.length) ? plain : EMPTY;
+      });
+    };
+    Reflect.set(inner, "decompressMessage", counted);
   }
 
   start(listener: Listener): void {
     this.#inner.start({
       onReceiveMetadata: (metadata) => this.#open(metadata, listener),
       onReceiveMessage: (message) => this.#message(message, listener),
-      onReceiveHalfClose: () => listener.onReceiveHalfClose(),
+      onReceiveHalfClose: () => {
+        this.#intake?.whole();
+        listener.onReceiveHalfClose();
+      },
       onCancel: () => {
         this.#finish(this.#late() ? LATE : undefined);
         if (this.#opened >= this.#guard.interceptors.length) listener.onCancel();
@@ -116,6 +147,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
   #open(metadata: grpc.Metadata, listener: Listener): void {
     const call = this.#guard.begin(this.#inner, this.#path, metadata);
     this.#call = call;
+    call.intake = this.#intake;
     this.#checked = call.entry.validated;
     call.attach({
       expire: (failure) => this.#inner.sendStatus(failureToStatus(failure)),

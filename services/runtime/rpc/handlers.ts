@@ -68,8 +68,10 @@ function unary(handler: UnaryHandler, env: HandlerEnv): grpc.handleUnaryCall<Mes
 }
 
 /** requestsOf reads a stream of requests; it throws when the call is aborted, so that a waiting handler wakes up. */
-function requestsOf(surface: grpc.ServerReadableStream<Message, RawMessage>): Inbound<Message> {
+function requestsOf(call: ServerCall, surface: grpc.ServerReadableStream<Message, RawMessage>): Inbound<Message> {
   const requests = new Inbound<Message>(surface);
+  const { intake } = call;
+  if (intake !== undefined) requests.onTaken(() => intake.taken());
   surface.on("end", () => requests.finish());
   return requests;
 }
@@ -78,7 +80,7 @@ function clientStream(handler: ClientStreamHandler, env: HandlerEnv): grpc.handl
   return (surface, callback) => {
     const call = env.callOf(surface.metadata);
     surface.sendMetadata(new grpc.Metadata());
-    const requests = requestsOf(surface);
+    const requests = requestsOf(call, surface);
     surface.on("error", () => undefined);
     call.onAbort((error) => requests.finish(error));
     answer(env, call, () => handler(requests, call), callback);
@@ -143,7 +145,7 @@ function serverStream(handler: ServerStreamHandler, env: HandlerEnv): grpc.handl
 function bidi(handler: BidiHandler, env: HandlerEnv): grpc.handleBidiStreamingCall<Message, RawMessage> {
   return (surface) => {
     const call = env.callOf(surface.metadata);
-    const requests = requestsOf(surface);
+    const requests = requestsOf(call, surface);
     runStream(env, call, surface, requests, (out) => handler(requests, out, call));
   };
 }

@@ -1,5 +1,6 @@
 import type { Registry } from "prom-client";
 import { counter, gauge } from "#runtime/metrics/declare.ts";
+import type { IntakeReason } from "./intake.ts";
 
 /** Reasons of failed handshakes. `probe`: closed before it sent a byte, as the checks of load balancers do. */
 const TLS_REASONS = [
@@ -26,6 +27,9 @@ const CLOSED_REASONS = ["per_ip_limit", "limit", "handshake_limit", "per_caller_
 /** ClosedReason is why this hub closed a connection. */
 export type ClosedReason = (typeof CLOSED_REASONS)[number];
 
+/** Why requests are refused while they arrive. */
+const REQUEST_REASONS: readonly IntakeReason[] = ["late", "bytes"];
+
 /** connectionMetrics declares what connections count. */
 export function connectionMetrics(registry: Registry) {
   const made = {
@@ -40,10 +44,16 @@ export function connectionMetrics(registry: Registry) {
       help: "Connections that this hub closed because of a limit, or because nothing is heard on them, by reason.",
       labels: ["reason"],
     }),
+    requests: counter(registry, {
+      name: "foedus_rpc_requests_refused_total",
+      help: "Requests refused while they arrived: they did not go on (late), or too many bytes of their caller, or of all, wait (bytes).",
+      labels: ["reason"],
+    }),
   };
   // A counter that appears with its first event hides that event from rate() and increase().
   for (const reason of TLS_REASONS) made.tls.inc({ reason }, 0);
   for (const reason of CLOSED_REASONS) made.refused.inc({ reason }, 0);
+  for (const reason of REQUEST_REASONS) made.requests.inc({ reason }, 0);
   return made;
 }
 

@@ -16,11 +16,12 @@ import { Accounts } from "./accounts.ts";
 import type { ServiceBinding } from "./call.ts";
 import { type MethodEntry, ServerCall } from "./call-context.ts";
 import { ConnectionTable, type CutTarget } from "./connections.ts";
-import { methodPath, toServiceDefinition } from "./definition.ts";
+import { isRequestStream, methodPath, toServiceDefinition } from "./definition.ts";
 import { type Guard, GuardedCall } from "./guarded-call.ts";
 import { type HandlerEnv, toGrpcHandler } from "./handlers.ts";
 import { createHealth, type HealthService } from "./health.ts";
 import { Identities } from "./identities.ts";
+import type { RequestKind } from "./intake.ts";
 import { createInterceptors } from "./interceptors/index.ts";
 import type { Interceptor } from "./interceptors/interceptor.ts";
 import type { Rates } from "./interceptors/rate.ts";
@@ -116,6 +117,8 @@ export interface RpcServer {
   readonly held: number;
   /** unreadBytes of answers that callers have not read yet. */
   readonly unreadBytes: number;
+  /** requestBytes that arrived and were not taken yet. */
+  readonly requestBytes: number;
   /** shared is who holds how much of this server. */
   shared(): Shared[];
 }
@@ -172,7 +175,8 @@ class Server implements RpcServer {
     this.#register(bindings);
     const { credentials, metrics, log } = options;
     const unary = (path: string) => this.#entries.get(path)?.method.methodKind === "unary";
-    const shared = { identities: this.#identities, accounts: this.#accounts, unary };
+    const requests = (path: string) => requestKind(this.#entries.get(path));
+    const shared = { identities: this.#identities, accounts: this.#accounts, unary, requests };
     this.#table = new ConnectionTable(this.#grpc, credentials, { limits: this.#limits, metrics, log, clock, ...shared });
   }
 
@@ -229,6 +233,7 @@ class Server implements RpcServer {
         this.#longLived.remove(call);
       },
       closed: (account) => this.#accounts.settle(account),
+      intakeOf: (inner) => this.#table.intakeOf(inner),
     };
   }
 
@@ -324,9 +329,19 @@ class Server implements RpcServer {
     return this.#accounts.sum(({ unreadBytes }) => unreadBytes);
   }
 
+  get requestBytes(): number {
+    return this.#accounts.sum(({ requestBytes }) => requestBytes);
+  }
+
   shared(): Shared[] {
     return this.#accounts.shared();
   }
+}
+
+/** requestKind says what is due of a caller. A path that nobody serves gets its answer at once, and is then as good as one request. */
+function requestKind(entry: MethodEntry | undefined): RequestKind {
+  if (entry === undefined || !isRequestStream(entry.method)) return "one";
+  return entry.rule.longLived ? "idle_stream" : "stream";
 }
 
 /** textOf is the first value of a header, if it is text. */

@@ -27,6 +27,7 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
   #error: Error | undefined;
   #started = false;
   #onFinish: (() => void) | undefined;
+  #onTaken: (() => void) | undefined;
 
   /** `onReturn` is called when the reader leaves, `onMalformed` when a message could not be read; by default both are the same. */
   constructor(source: MessageSource, onReturn: () => void = () => undefined, onMalformed: () => void = onReturn) {
@@ -40,6 +41,11 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
     if (this.#started) return;
     this.#started = true;
     this.#source.on("readable", () => this.#wake());
+  }
+
+  /** onTaken is called for each message that the reader gets. */
+  onTaken(listener: () => void): void {
+    this.#onTaken = listener;
   }
 
   /** onFinish is called once, when the stream has ended. */
@@ -73,6 +79,7 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
     if (this.#cut) return null;
     try {
       const arrived = this.#source.read() as T | Malformed | Sealed | null;
+      if (arrived !== null) this.#onTaken?.();
       const message = arrived instanceof Sealed ? (arrived.open() as T | Malformed) : arrived;
       if (!(message instanceof Malformed)) return message;
       this.#fail(message.error);

@@ -1,0 +1,206 @@
+import { constants, type ServerHttp2Stream } from "node:http2";
+import type { Failure } from "#kernel/error.ts";
+import type { Account } from "./accounts.ts";
+
+/** How the requests of a call come: as one message, as a stream that begins with one, or as a stream on which nothing is due. */
+export type RequestKind = "one" | "stream" | "idle_stream";
+
+/** How long a message, or what is due of it, may stand still: it goes on with so many bytes at least, a twentieth of a link of 64 kbit/s. */
+const STALL_MS = 10_000;
+const PROGRESS_BYTES = 4 * 1024;
+
+/** What a piece costs beside its bytes, for as long as it waits for the rest of its message. */
+const PIECE_BYTES = 256;
+
+/** Why a request is refused: it does not arrive, or its caller, or all callers, hold too much. */
+export type IntakeReason = "late" | "bytes";
+
+/**
+ * Intake is what has arrived of the requests of one stream, from the moment it is read from the socket. HTTP/2 bounds only what waits in
+ * one stream and grpc-js only one message, so that without it a caller holds the product of that and of its calls.
+ *
+ * I1 its caller pays for each byte, in the room that its unread answers are in, until the handler takes the message, and for a call with
+ *    one request until the call is over.
+ * I2 a piece that is small beside the read that it came with is copied, because it would keep all that was read.
+ * I3 what is due goes on by 4 KiB in ten seconds, or ends there. Time in which this hub does not read does not count.
+ */
+export class Intake {
+  readonly kind: RequestKind;
+  readonly account: Account;
+  readonly #stream: ServerHttp2Stream;
+  readonly #onRefused: (intake: Intake, reason: IntakeReason) => void;
+  #refuse: ((failure: Failure) => void) | undefined;
+  /** Sizes of complete messages that were not taken yet, oldest first; only of streams. */
+  readonly #sizes: number[] = [];
+  #firstSize = 0;
+  #held = 0;
+  #pieces = 0;
+  #arrived = 0;
+  #completed = 0;
+  #messages = 0;
+  #whole = false;
+  #over = false;
+  #seenBytes = 0;
+  #seenMessages = 0;
+  #since: number;
+
+  constructor(
+    stream: ServerHttp2Stream,
+    kind: RequestKind,
+    account: Account,
+    nowMono: number,
+    onRefused: (intake: Intake, reason: IntakeReason) => void,
+  ) {
+    this.#stream = stream;
+    this.kind = kind;
+    this.account = account;
+    this.#since = nowMono;
+    this.#onRefused = onRefused;
+    const push = stream.push;
+    stream.push = (piece: Buffer | null, encoding) => {
+      if (piece === null || this.#over) return push.call(stream, piece, encoding);
+      const kept = ownPiece(piece);
+      return this.#arrive(kept.length) && push.call(stream, kept, encoding);
+    };
+  }
+
+  /** attach sets how the call of this stream is refused. Until then, and for a path that nobody serves, the stream is reset. */
+  attach(refuse: (failure: Failure) => void): void {
+    this.#refuse = refuse;
+  }
+
+  #arrive(bytes: number): boolean {
+    const cost = bytes + PIECE_BYTES;
+    if (!this.account.fits(cost)) {
+      this.#end("bytes", {
+        reason: "OVERLOADED",
+        message: `${this.account.bytes} bytes of requests and unread answers of ${this.account.key} wait already; send and ask for fewer at once`,
+        facts: { limit: "bytes", max: String(this.account.bounds.bytes) },
+      });
+      return false;
+    }
+    this.#arrived += bytes;
+    this.#pieces += PIECE_BYTES;
+    this.#hold(cost);
+    return true;
+  }
+
+  #hold(bytes: number): void {
+    this.#held += bytes;
+    this.account.requests(bytes);
+  }
+
+  /** message is told of each message that is complete, with its frame, in their order. It answers a number for `unpacked`. */
+  message(bytes: number): number {
+    this.#completed += bytes;
+    const pieces = this.#arrived > this.#completed ? PIECE_BYTES : 0;
+    this.#hold(Math.min(pieces - this.#pieces, 0));
+    this.#pieces = Math.min(this.#pieces, pieces);
+    if (this.kind !== "one") this.#sizes.push(bytes);
+    return this.#messages++;
+  }
+
+  /** unpacked says that a message turned out to be larger; false when that is too much. */
+  unpacked(message: number, bytes: number): boolean {
+    if (this.#over) return true;
+    if (!this.account.fits(bytes)) {
+      this.#end("bytes", {
+        reason: "OVERLOADED",
+        message: `the requests of ${this.account.key} that wait are too large when unpacked; send fewer at once`,
+        facts: { limit: "bytes", max: String(this.account.bounds.bytes) },
+      });
+      return false;
+    }
+    const at = message - this.#firstSize;
+    if (this.kind !== "one" && at >= 0) this.#sizes[at] = (this.#sizes[at] ?? 0) + bytes;
+    this.#hold(bytes);
+    return true;
+  }
+
+  /** taken says that the handler has the next message of a stream. */
+  taken(): void {
+    if (this.#over) return;
+    this.#firstSize++;
+    this.#hold(-(this.#sizes.shift() ?? 0));
+  }
+
+  /** whole says that the client has said all that it will say. */
+  whole(): void {
+    this.#whole = true;
+  }
+
+  /** over gives everything back: the call has its status, or its stream is closed. */
+  over(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#hold(-this.#held);
+  }
+
+  /** waiting: something is due of the client, and this hub reads. */
+  get #waiting(): boolean {
+    if (this.#whole || this.#over) return false;
+    if (this.#refuse !== undefined && this.#stream.isPaused()) return false;
+    if (this.kind === "one") return true;
+    return this.#arrived > this.#completed || (this.kind === "stream" && this.#messages === 0);
+  }
+
+  /** look refuses a request of which too little has come for too long. `unseenMs`: time in which this process could not read. */
+  look(nowMono: number, unseenMs: number): void {
+    this.#since = Math.min(nowMono, this.#since + unseenMs);
+    const goesOn = this.#arrived - this.#seenBytes >= PROGRESS_BYTES || this.#messages !== this.#seenMessages;
+    if (goesOn || !this.#waiting) {
+      this.#since = nowMono;
+      this.#seenBytes = this.#arrived;
+      this.#seenMessages = this.#messages;
+    } else if (nowMono - this.#since >= STALL_MS) {
+      const came = this.#arrived - this.#seenBytes;
+      const message = `the request does not arrive: ${came} bytes in ${STALL_MS / 1_000} s, ${this.#arrived} altogether, and it is not complete`;
+      this.#end("late", { reason: "DEADLINE_EXPIRED", message });
+    }
+  }
+
+  #end(reason: IntakeReason, failure: Failure): void {
+    this.over();
+    this.#onRefused(this, reason);
+    if (this.#refuse !== undefined) this.#refuse(failure);
+    else this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+}
+
+/** ownPiece copies a piece that is the smaller part of what was read with it. */
+function ownPiece(piece: Buffer): Buffer {
+  if (piece.length * 2 >= piece.buffer.byteLength) return piece;
+  const copy = Buffer.allocUnsafeSlow(piece.length);
+  piece.copy(copy);
+  return copy;
+}
+
+/** Intakes are those of all open streams of a server. */
+export class Intakes {
+  readonly #all = new Map<ServerHttp2Stream, Intake>();
+  readonly #onRefused: (intake: Intake, reason: IntakeReason) => void;
+
+  constructor(onRefused: (intake: Intake, reason: IntakeReason) => void) {
+    this.#onRefused = onRefused;
+  }
+
+  /** begin takes in a stream before anything of it is read. Another hub has no reason to open one and say nothing (PROTOCOL S3). */
+  begin(stream: ServerHttp2Stream, kind: RequestKind, account: Account, nowMono: number): void {
+    const due = account.foreign && kind === "idle_stream" ? "stream" : kind;
+    const intake = new Intake(stream, due, account, nowMono, this.#onRefused);
+    this.#all.set(stream, intake);
+    stream.once("close", () => {
+      this.#all.delete(stream);
+      intake.over();
+    });
+  }
+
+  of(stream: ServerHttp2Stream): Intake | undefined {
+    return this.#all.get(stream);
+  }
+
+  /** look goes over all of them; a few thousand cost some tenths of a millisecond. */
+  look(nowMono: number, unseenMs: number): void {
+    for (const intake of this.#all.values()) intake.look(nowMono, unseenMs);
+  }
+}
