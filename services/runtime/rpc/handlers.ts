@@ -70,6 +70,8 @@ function unary(handler: UnaryHandler, env: HandlerEnv): grpc.handleUnaryCall<Mes
 /** requestsOf reads a stream of requests; it throws when the call is aborted, so that a waiting handler wakes up. */
 function requestsOf(call: ServerCall, surface: grpc.ServerReadableStream<Message, RawMessage>): Inbound<Message> {
   const requests = new Inbound<Message>(surface);
+  // Else grpc-js reads sixteen messages ahead, of a megabyte each, of a client that only has to be read more slowly.
+  (Reflect.get(surface, "_readableState") as { highWaterMark: number }).highWaterMark = 1;
   const { intake } = call;
   if (intake !== undefined) requests.onTaken(() => intake.taken());
   surface.on("end", () => requests.finish());
