@@ -5,7 +5,7 @@ import type { Now } from "#kernel/instant.ts";
 import { Applier, type Skipped } from "./apply.ts";
 import { Checkpointer } from "./checkpoint.ts";
 import { describeRegistry, feedStatuses } from "./describe.ts";
-import { getNode, type Source } from "./directory.ts";
+import { getNode, importedSource, ownSource, type Source } from "./directory.ts";
 import { Exporter } from "./exporter.ts";
 import { FeedWriter, shareChanges } from "./feed.ts";
 import { type Ack, HeldAcks } from "./held-acks.ts";
@@ -18,6 +18,7 @@ import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
 import { NO_NEED, type NumberSpace, numbersOf, Renumbering, renumbered, renumbers } from "./renumber.ts";
 import { PeerSession } from "./session.ts";
 import { FeedTable } from "./table.ts";
+import { Unstored } from "./unstored.ts";
 import { Watches } from "./watch.ts";
 import { putMeta, type RegistryOptions, readMeta, World } from "./world.ts";
 
@@ -49,6 +50,7 @@ export class RegistryCore implements Core<Input, Effect> {
   #exporter: Exporter;
   readonly #importer: Importer;
   readonly #watches: Watches;
+  readonly #unstored: Unstored;
   readonly #listings: Listings;
   readonly #checkpoint: Checkpointer;
   readonly #renumbering: Renumbering;
@@ -63,6 +65,7 @@ export class RegistryCore implements Core<Input, Effect> {
 
   constructor(options: RegistryOptions) {
     this.#world = new World(options, new Hlc(options.limits.clockSkewMs));
+    this.#unstored = new Unstored(options.codec);
     this.#checkpoint = new Checkpointer(this.#world, ".own");
     this.#renumbering = new Renumbering(this.#world);
     this.#importer = new Importer(this.#world, this.#sessions);
@@ -70,6 +73,7 @@ export class RegistryCore implements Core<Input, Effect> {
       this.#world,
       () => this.sources(),
       () => this.#close(),
+      this.#unstored,
     );
     this.#listings = new Listings(this.#world);
     this.#heldAcks = new HeldAcks(options.ackHoldMs);
@@ -154,7 +158,7 @@ export class RegistryCore implements Core<Input, Effect> {
   heads(peer: string): FeedPosition[] {
     const share = this.#exporter.shareOf(peer);
     const feed = share === undefined ? undefined : this.#exporter.feed(share);
-    return feed === undefined || feed.epoch === 0 ? [] : [feed.head];
+    return feed === undefined || feed.epoch === 0 ? [] : [this.#unstored.headOf(feed)];
   }
 
   /** feeds are all feeds that are held, own ones first, for metrics. */
@@ -174,23 +178,8 @@ export class RegistryCore implements Core<Input, Effect> {
 
   /** sources are the hubs' parts of the registry, for readers inside the core. */
   sources(): Source[] {
-    const { full } = this.#exporter;
-    const sources: Source[] = [
-      {
-        hubId: this.#world.o.hubId,
-        own: true,
-        table: this.#table,
-        head: full.head,
-        ring: full.ring,
-        generation: 0,
-        freshness: "FRESH",
-        ageMs: 0,
-      },
-    ];
-    for (const feed of this.#importer.feeds.values()) {
-      const { hubId, table, head, ring, generation } = feed;
-      sources.push({ hubId, own: false, table, head, ring, generation, freshness: feed.freshness(), ageMs: feed.ageMs() });
-    }
+    const sources = [ownSource(this.#table, this.#exporter.full)];
+    for (const feed of this.#importer.feeds.values()) sources.push(importedSource(feed));
     return sources;
   }
 
@@ -206,10 +195,7 @@ export class RegistryCore implements Core<Input, Effect> {
       case "flush":
         return this.#close();
       case "stored":
-        this.#world.storeFailure = input.ok
-          ? undefined
-          : (input.failure ?? { reason: "STORE_UNAVAILABLE", message: "the store refuses writes" });
-        return;
+        return this.#stored(input);
       case "register":
         if (this.#renumbering.near(this.#table)) this.#renumberFor(local.needs(input.scope, input.nodes), input.scope);
         return local.register(input.call, input.scope, input.nodes);
@@ -244,6 +230,18 @@ export class RegistryCore implements Core<Input, Effect> {
       default:
         return this.#stepPeer(input);
     }
+  }
+
+  #stored({ ok, failure, unstored = [], withheld = [] }: Extract<Input, { kind: "stored" }>): void {
+    this.#world.storeFailure = ok ? undefined : (failure ?? { reason: "STORE_UNAVAILABLE", message: "the store refuses writes" });
+    if (ok) {
+      this.#unstored.end();
+      return this.#watches.stored();
+    }
+    this.#unstored.begin(unstored, this.sources(), this.#exporter.feeds());
+    this.#watches.refused(withheld);
+    // What is open is in the table, and is known to be more than what is stored when it stands in a segment.
+    this.#close();
   }
 
   /** answer answers from memory. */

@@ -3,6 +3,8 @@ import { LIMITS } from "#kernel/limits.ts";
 import { type NodeName, resolveNode } from "#kernel/node-name.ts";
 import { own } from "#kernel/own.ts";
 import type { Ring } from "#kernel/ring.ts";
+import type { OwnFeed } from "./feed.ts";
+import type { ImportFeed } from "./import-feed.ts";
 import type { Answer, FeedPosition, HubFreshness, NodeFilter, NodeRecord, Scalar, StateValue } from "./messages.ts";
 import type { NodeInfo } from "./ports.ts";
 import { imageOf, type NodeImage } from "./scan.ts";
@@ -22,6 +24,17 @@ export interface Source {
   readonly generation: number;
   readonly freshness: Freshness;
   readonly ageMs: number;
+}
+
+/** ownSource is this hub's own part. */
+export function ownSource(table: FeedTable, { head, ring }: Pick<OwnFeed, "head" | "ring">): Source {
+  return { hubId: head.hubId, own: true, table, head, ring, generation: 0, freshness: "FRESH", ageMs: 0 };
+}
+
+/** importedSource is the part of a peer. */
+export function importedSource(feed: ImportFeed): Source {
+  const { hubId, table, head, ring, generation } = feed;
+  return { hubId, own: false, table, head, ring, generation, freshness: feed.freshness(), ageMs: feed.ageMs() };
 }
 
 /** matchesFilter tells whether a node passes, apart from hub and online. */

@@ -193,8 +193,13 @@ export class OwnFeed {
   }
 
   #log(epoch: number): string {
-    return `own/${this.share}/${epoch}`;
+    return ownLog(this.share, epoch);
   }
+}
+
+/** ownLog is the log of an own feed's epoch. */
+export function ownLog(share: string, epoch: number): string {
+  return `own/${share}/${epoch}`;
 }
 
 /** FeedWriter writes blocks into as many segments of a feed as it takes, so that each can be sent (O1). */

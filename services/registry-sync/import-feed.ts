@@ -11,8 +11,8 @@ import { FeedTable } from "./table.ts";
 import { EMPTY, fromHex } from "./wire.ts";
 import { failure, putMeta, readMeta, type World } from "./world.ts";
 
-/** Space of the store with the signed manifest of the snapshot that each peer's feed was last replaced by. */
-const PROOFS = "proofs";
+/** PROOFS is the space of the store with the signed manifest of the snapshot that each peer's feed was last replaced by. */
+export const PROOFS = "proofs";
 
 /** FROZEN is why nothing of a feed is taken that forked. */
 export const FROZEN = failure("FEED_FORK", "the feed is frozen until its owner opens a new epoch");
@@ -311,6 +311,11 @@ export class ImportFeed {
   }
 
   #log(): string {
-    return `import/${this.hubId}/${this.share}/${this.epoch}`;
+    return importLog(this.hubId, this.share, this.epoch);
   }
+}
+
+/** importLog is the log of a peer's feed after the snapshot that it was last replaced by. */
+export function importLog(hubId: string, share: string, epoch: number): string {
+  return `import/${hubId}/${share}/${epoch}`;
 }

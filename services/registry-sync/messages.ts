@@ -1,4 +1,4 @@
-import type { Observe, Persist } from "#kernel/core.ts";
+import type { Observe, Persist, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import type { NodeName } from "#kernel/node-name.ts";
@@ -187,6 +187,12 @@ export type WatchPush =
   | { readonly kind: "reset"; readonly position: FeedPosition }
   | { readonly kind: "gone"; readonly position: FeedPosition };
 
+/**
+ * WatchContent is what a `watch_send` shows: a copy, of which some is still to come or has come with it; news; or, while the store
+ * refuses, only what is stored.
+ */
+export type WatchContent = "copy" | "news" | "stored";
+
 /** Query is a question that is answered from memory. */
 export type Query =
   | { readonly type: "get"; readonly name: NodeName; readonly maxStalenessMs: number | undefined }
@@ -234,8 +240,17 @@ export type Input =
   | { readonly kind: "stop" }
   /** Answer to `want_flush`: no earlier commit is in flight. */
   | { readonly kind: "flush" }
-  /** From the driver's onStored: whether the store takes writes. */
-  | { readonly kind: "stored"; readonly ok: boolean; readonly failure?: Failure }
+  /**
+   * From the driver's onStored: whether the store takes writes. When it begins to refuse: what it has not taken of what was persisted, and
+   * the watches whose last `watch_send` did not leave, because it was part of a copy.
+   */
+  | {
+      readonly kind: "stored";
+      readonly ok: boolean;
+      readonly failure?: Failure;
+      readonly unstored?: readonly StoreOp[];
+      readonly withheld?: readonly number[];
+    }
   // Local nodes. `nodes` are encoded foedus.common.v1.Node, already validated by the schema's rules.
   | { readonly kind: "register"; readonly call: CallId; readonly scope: Scope; readonly nodes: readonly Uint8Array[] }
   | { readonly kind: "deregister"; readonly call: CallId; readonly scope: Scope; readonly nodeId: string }
@@ -366,7 +381,7 @@ export type Output =
   | { readonly kind: "compress"; readonly job: number; readonly raw: Uint8Array }
   | { readonly kind: "decompress"; readonly job: number; readonly codec: Codec; readonly bytes: Uint8Array; readonly rawLen: number }
   | { readonly kind: "answer"; readonly call: CallId; readonly answer: Answer }
-  | { readonly kind: "watch_send"; readonly watch: number; readonly pushes: readonly WatchPush[] }
+  | { readonly kind: "watch_send"; readonly watch: number; readonly pushes: readonly WatchPush[]; readonly about: WatchContent }
   | { readonly kind: "watch_refused"; readonly watch: number; readonly failure: Failure }
   /** State changed; before the feed learns of it. `hub` is the origin, for the loop guard (B0-8). */
   | { readonly kind: "automate"; readonly hub: string; readonly batch: UpdateBatch; readonly names: BatchNames };

@@ -1,7 +1,7 @@
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { describeHoldings } from "#kernel/holdings.ts";
-import { createDriver, type Driver, type StoreReport } from "#runtime/driver.ts";
+import { createDriver, type Driver } from "#runtime/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Store } from "#runtime/store/port.ts";
@@ -149,7 +149,7 @@ class RegistryModule implements RegistrySync {
       observe: (event) => metrics.observe(event),
       reject: (output, failure) => this.#shell.reject(output, failure),
       overtakes,
-      onStored,
+      onStored: (report) => this.#shell.stored(report),
       onFatal,
       commit: "turn",
       paceMs: config.pace_ms,
@@ -245,9 +245,4 @@ class RegistryModule implements RegistrySync {
     if (this.#running === undefined) throw fail("SHUTTING_DOWN", "the registry is not running; retry in a moment");
     return this.#running;
   }
-}
-
-function onStored(report: StoreReport): Input | undefined {
-  if (!report.ok) return { kind: "stored", ok: false, failure: report.failure };
-  return report.recovered ? { kind: "stored", ok: true } : undefined;
 }

@@ -4,6 +4,7 @@ import { BLOCK_OVERHEAD, Payload } from "./segment.ts";
 import type { ShareView } from "./share.ts";
 import { NO_SLOT } from "./slots.ts";
 import { type FeedTable, type KeyEntry, type NodeEntry, type Scan, SECTION } from "./table.ts";
+import type { Veil } from "./unstored.ts";
 
 /** Value of one key in an image: two words, or bytes. */
 export interface ImageValue {
@@ -47,6 +48,7 @@ const IMAGE_VALUE_BYTES = 80;
 export class TableScan implements Scan {
   readonly #table: FeedTable;
   readonly #view: ShareView | undefined;
+  readonly #veil: Veil | undefined;
   readonly #captured = new Map<number, NodeImage | undefined>();
   readonly #keys: readonly KeyEntry[];
   #nextKey = 0;
@@ -60,7 +62,9 @@ export class TableScan implements Scan {
   /** Nodes of the table, or share, when the scan began. */
   readonly nodes: number;
 
-  constructor(table: FeedTable, view?: ShareView) {
+  /** veil hides what is in the table and is not to be shown. */
+  constructor(table: FeedTable, view?: ShareView, veil?: Veil) {
+    this.#veil = veil;
     this.#table = table;
     this.#view = view?.rules === undefined ? undefined : view;
     const shown = this.#view;
@@ -146,8 +150,9 @@ export class TableScan implements Scan {
     while (this.#next < this.#end) {
       const ref = this.#sparse === undefined ? this.#next : (this.#sparse[this.#nextSparse++] as number);
       this.#next = ref + 1;
-      const image = this.#captured.has(ref) ? this.#captured.get(ref) : this.#image(ref);
+      const found = this.#captured.has(ref) ? this.#captured.get(ref) : this.#image(ref);
       this.#captured.delete(ref);
+      const image = found === undefined || this.#veil === undefined ? found : this.#veil.see(found);
       if (image !== undefined) return { image, from: -1 };
     }
     return undefined;

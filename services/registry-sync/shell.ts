@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Parts } from "#kernel/parts.ts";
 import { Calls } from "#runtime/calls.ts";
+import type { StoreReport } from "#runtime/driver.ts";
 import type { Input, Output } from "./messages.ts";
 
 /** CallOutput is an output that answers one call. */
@@ -19,6 +20,8 @@ export class Shell {
   readonly watches = new Map<number, (output: WatchOutput) => void>();
   /** How many streams of each kind there may be, and who has them. */
   readonly parts: Parts[] = [];
+  /** Watches whose last push was dropped, which the core must be told. */
+  #withheld: number[] = [];
   /** Called when the hub stops: ends streams and watches. */
   readonly onStop = new Set<(failure: Failure) => void>();
 
@@ -47,9 +50,26 @@ export class Shell {
 
   /** reject ends a call whose change the store refused; "keep" for what stays in line until it is true. */
   reject(output: Output, failure: Failure): "drop" | "keep" {
+    if (output.kind === "watch_send") return this.#rejectPush(output);
     if (!("call" in output)) return "keep";
     this.#calls.refuse(output.call, failure);
     return "drop";
+  }
+
+  /** rejectPush: news come when they are stored. A watcher in the middle of a copy gets another one instead, of what is stored now. */
+  #rejectPush(output: Extract<Output, { readonly kind: "watch_send" }>): "drop" | "keep" {
+    if (output.about === "news") return "keep";
+    if (output.about === "copy") this.#withheld.push(output.watch);
+    else this.route(output);
+    return "drop";
+  }
+
+  /** stored makes the input that tells the core how a commit ended. */
+  stored(report: StoreReport): Input | undefined {
+    if (report.ok) return report.recovered ? { kind: "stored", ok: true } : undefined;
+    const withheld = this.#withheld;
+    this.#withheld = [];
+    return { kind: "stored", ok: false, failure: report.failure, unstored: report.unstored, withheld };
   }
 
   /** stop ends everything that waits. */

@@ -1,8 +1,9 @@
 import { filtersNothing, hubOf, matchesFilter, type Source, selected } from "./directory.ts";
-import type { FeedPosition, WatchOptions, WatchPush } from "./messages.ts";
+import type { FeedPosition, WatchContent, WatchOptions, WatchPush } from "./messages.ts";
 import type { HlcValue } from "./ports.ts";
 import { TableScan } from "./scan.ts";
 import { digestAt, positionOf, type SegmentItem, withoutState } from "./segment.ts";
+import type { Unstored } from "./unstored.ts";
 import { EventList } from "./watch-events.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, type World } from "./world.ts";
@@ -29,6 +30,8 @@ interface Cursor {
   movedAt: number;
   /** The snapshot was given up: everything must be sent anew. */
   lost: boolean;
+  /** Something of what is stored is missing in the snapshot: it is no copy yet, and is sent anew when the store takes writes again. */
+  readonly partial: boolean;
   readonly start: FeedPosition;
   readonly hlc: HlcValue;
   resetSent: boolean;
@@ -51,7 +54,8 @@ interface Watch {
  * V1 a watcher has one cursor per feed and no queue: between two pushes it costs nothing, however slow it is. While its first copy of a
  *    feed is on the way, nodes that change are kept as they were; one that stops reading loses that copy after 10 s.
  * V2 a cursor that falls off the ring, that lost its copy, or whose feed was replaced or opened an epoch, gets a reset and a snapshot.
- * V3 everything that a watcher sees is durable here: cursors move over closed segments, and pushes leave behind the commit.
+ * V3 everything that a watcher sees is durable here: cursors move over closed segments, and pushes leave behind the commit. While the
+ *    store refuses, cursors move over what it has taken, and nothing waits for it.
  * V4 every push fits into a message, whatever is in it.
  */
 export class Watches {
@@ -64,11 +68,15 @@ export class Watches {
   readonly #close: () => void;
   /** A watcher that began the own feed closed the open segment, so that heads are not what they were. */
   #closed = false;
+  readonly #unstored: Unstored;
+  /** What is pulled now is of a snapshot, too. */
+  #copying = false;
 
-  constructor(world: World, sources: () => readonly Source[], close: () => void) {
+  constructor(world: World, sources: () => readonly Source[], close: () => void, unstored: Unstored) {
     this.#world = world;
     this.#sources = sources;
     this.#close = close;
+    this.#unstored = unstored;
   }
 
   get size(): number {
@@ -136,6 +144,30 @@ export class Watches {
     }
   }
 
+  /**
+   * refused: the store refuses writes. The watches named in `withheld` did not get their last push. What they had of their copies is given
+   * up, as is every copy of more than what is stored.
+   */
+  refused(withheld: readonly number[]): void {
+    for (const cursor of this.#scanning) if (!this.#unstored.covers(cursor.start)) this.#lose(cursor);
+    for (const id of withheld) {
+      const watch = this.#watches.get(id);
+      if (watch === undefined) continue;
+      for (const cursor of watch.cursors.values()) this.#lose(cursor);
+      watch.ready = true;
+    }
+  }
+
+  /** stored: the store has taken everything. */
+  stored(): void {
+    for (const { cursors } of this.#watches.values()) for (const cursor of cursors.values()) if (cursor.partial) this.#lose(cursor);
+  }
+
+  #lose(cursor: Cursor): void {
+    this.#endScan(cursor);
+    cursor.lost = true;
+  }
+
   /** deadline is when the next copy that nobody reads is given up. */
   deadline(): number {
     let next = Number.POSITIVE_INFINITY;
@@ -146,9 +178,7 @@ export class Watches {
 
   tick(): void {
     for (const cursor of this.#scanning) {
-      if (cursor.movedAt + SCAN_IDLE_MS > this.#world.now.mono) continue;
-      this.#endScan(cursor);
-      cursor.lost = true;
+      if (cursor.movedAt + SCAN_IDLE_MS <= this.#world.now.mono) this.#lose(cursor);
     }
   }
 
@@ -163,16 +193,25 @@ export class Watches {
     let all: readonly Source[] | undefined;
     for (const watch of this.#watches.values()) {
       if (!watch.ready) continue;
-      all ??= this.#sources();
+      all ??= this.#shown();
       this.#closed = false;
       this.#pull(watch, all);
       if (this.#closed) all = undefined;
     }
   }
 
-  #pull(watch: Watch, all: readonly Source[] = this.#sources()): void {
+  /** shown are the sources as watchers may see them now. */
+  #shown(): readonly Source[] {
+    return this.#unstored.shown(this.#sources());
+  }
+
+  #pull(watch: Watch, all: readonly Source[] = this.#shown()): void {
     if (!watch.ready) return;
-    const pushes = watch.pending.splice(0);
+    const { refusing } = this.#unstored;
+    // That a feed is gone may not be stored either.
+    const pushes = refusing ? [] : watch.pending.splice(0);
+    let about: WatchContent = refusing ? "stored" : "news";
+    this.#copying = false;
     let budget = this.#world.o.watchBytes;
     const sources = selected(all, watch.options.filter.hubIds).filter((source) => source.head.epoch > 0);
     for (const source of sources) {
@@ -182,14 +221,16 @@ export class Watches {
     if (budget > 0) this.#bookmark(watch, sources, pushes);
     if (pushes.length === 0) return;
     watch.ready = false;
-    this.#world.emit({ kind: "watch_send", watch: watch.id, pushes });
+    if (about === "news" && this.#copying && pushes[0]?.kind !== "gone") about = "copy";
+    this.#world.emit({ kind: "watch_send", watch: watch.id, pushes, about });
   }
 
   /** bookmark says how far all is, if that is news. */
   #bookmark(watch: Watch, sources: readonly Source[], pushes: WatchPush[]): void {
     const { mono } = this.#world.now;
     if (watch.options.nodesOnly && pushes.length === 0 && mono - watch.bookmarkedAt < NODES_BOOKMARK_MS) return;
-    const following = (cursor: Cursor | undefined): cursor is Cursor => cursor !== undefined && !cursor.lost && cursor.scan === undefined;
+    const following = (cursor: Cursor | undefined): cursor is Cursor =>
+      cursor !== undefined && !cursor.lost && !cursor.partial && cursor.scan === undefined;
     // Looked at first: this runs at each step of the core for each watcher, and there seldom is any.
     const isNews = ({ hubId }: Source): boolean => {
       const cursor = watch.cursors.get(hubId);
@@ -245,7 +286,7 @@ export class Watches {
   #closedOwn(source: Source): Source {
     this.#close();
     this.#closed = true;
-    return this.#sources().find(({ own }) => own) ?? source;
+    return this.#shown().find(({ own }) => own) ?? source;
   }
 
   #start(watch: Watch, source: Source, again: boolean): Cursor {
@@ -263,6 +304,7 @@ export class Watches {
       bookmarked: -1,
       movedAt: this.#world.now.mono,
       lost: false,
+      partial: false,
     };
     const from = again
       ? undefined
@@ -272,7 +314,9 @@ export class Watches {
       return { ...base, next: from.seq + 1, scan: undefined, start: from, hlc: { wallMs: 0, logical: 0 } };
     }
     const hlc = source.ring.get(head.seq)?.header.hlc ?? { wallMs: 0, logical: 0 };
-    return { ...base, next: head.seq + 1, scan: new TableScan(source.table), start: head, hlc };
+    const veil = this.#unstored.veil(source);
+    const scan = new TableScan(source.table, undefined, veil);
+    return { ...base, next: head.seq + 1, scan, start: head, hlc, partial: veil?.complete === false };
   }
 
   /** holds: everything after the position is in the ring, and it is the same history. */
@@ -290,6 +334,7 @@ export class Watches {
       watch.options.encoding === "blocks"
         ? this.#scanBlocks(cursor, scan, pushes, budget)
         : this.#scanEvents(watch, source, cursor, scan, pushes, budget);
+    this.#copying = true;
     cursor.movedAt = this.#world.now.mono;
     if (scan.done) this.#endScan(cursor);
     return used + PUSH_BYTES;

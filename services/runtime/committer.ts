@@ -17,8 +17,11 @@ export interface CommitterOptions {
   readonly metrics: Registry;
   /** onDurable: every ticket up to this one is durable. `recovered` after one or more refusals. */
   readonly onDurable: (ticket: number, recovered: boolean) => void;
-  /** onRefused: the store refused a batch. It is kept, and tried again. `first` tells a new refusal from a retry that failed. */
-  readonly onRefused: (failure: Failure, first: boolean) => void;
+  /**
+   * onRefused: the store refused a batch. It is kept, and tried again. `first` tells a new refusal from a retry that failed. `ops` are all
+   * operations that are not durable, only to be looked at during the call.
+   */
+  readonly onRefused: (failure: Failure, first: boolean, ops: readonly StoreOp[]) => void;
   /** onFatal: the store broke its contract, or another writer owns the log. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -196,7 +199,7 @@ export class Committer {
     this.#ops = batch;
     const first = !this.#refusing;
     this.#refusing = true;
-    this.#o.onRefused({ reason: "STORE_UNAVAILABLE", message, facts: { cause: reason, service: this.#o.service } }, first);
+    this.#o.onRefused({ reason: "STORE_UNAVAILABLE", message, facts: { cause: reason, service: this.#o.service } }, first, batch);
     this.schedule();
   }
 

@@ -1,6 +1,6 @@
 import type { Registry } from "prom-client";
 import { BoundedQueue } from "#kernel/bounded-queue.ts";
-import type { Core, Effect, Observe, Persist } from "#kernel/core.ts";
+import type { Core, Effect, Observe, Persist, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { LIMITS } from "#kernel/limits.ts";
@@ -21,7 +21,8 @@ import type { Store } from "./store/port.ts";
  * W4 what was persisted is kept and tried again every `storeRetryMs` until it succeeds, because the core already counts on it.
  * W5 every output that waits is offered to `reject`, oldest first: "drop" for what is answered with the failure (a caller gets
  *    STORE_UNAVAILABLE), "keep" for what stays in line until it is true (an acknowledgement, an announcement to peers).
- * W6 the core learns of it by `onStored` before it sees any other input, so that it can refuse writes while it lasts.
+ * W6 the core learns of it by `onStored` before it does anything else, so that it can refuse writes while it lasts, and knows what of
+ *    all that it has persisted is not stored.
  * W7 meanwhile steps go on. Outputs of a step that persists nothing leave at once (reads, pings), overtaking what was kept, unless
  *    `overtakes` says that they may speak of something that is not durable; those wait in line. Outputs of a step that follow its
  *    own `persist` are offered to `reject` as in W5.
@@ -31,8 +32,10 @@ import type { Store } from "./store/port.ts";
  * W10 what is due is done before an input is taken, however late the timer is.
  */
 
-/** StoreReport is the outcome of one commit, for the core (D5). */
-export type StoreReport = { readonly ok: true; readonly recovered: boolean } | { readonly ok: false; readonly failure: Failure };
+/** StoreReport is the outcome of one commit, for the core (D5). `unstored`: everything that was persisted and is not durable. */
+export type StoreReport =
+  | { readonly ok: true; readonly recovered: boolean }
+  | { readonly ok: false; readonly failure: Failure; readonly unstored: readonly StoreOp[] };
 
 /** Output is an effect that leaves through the gate. */
 export type Output<E extends Effect> = Exclude<E, { readonly kind: "persist" | "observe" }>;
@@ -150,7 +153,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
       service: options.service,
       metrics: options.metrics,
       onDurable: (ticket, recovered) => this.#onDurable(ticket, recovered),
-      onRefused: (failure, first) => this.#onRefused(failure, first),
+      onRefused: (failure, first, ops) => this.#onRefused(failure, first, ops),
       onFatal: (error) => this.#fatal(error),
     });
     this.#unsample = this.#sample();
@@ -239,8 +242,9 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   #drain(): void {
     if (this.#reports.length === 0 && this.#mailbox.size === 0) return;
     const now = this.#o.clock.now();
-    if (now.mono >= this.#armedFor) this.#tick(now);
+    // Reports first: what is done because it is due would already count on what the store has refused (W6).
     for (let report = this.#reports.shift(); report !== undefined; report = this.#reports.shift()) this.#step(now, report);
+    if (now.mono >= this.#armedFor) this.#tick(now);
     while (this.#mailbox.size > 0 && !this.#full()) {
       const input = this.#mailbox.take() as I;
       if (this.#told.size > 0) this.#moveUp();
@@ -309,11 +313,15 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     this.#settle(open, recovered ? RECOVERED : STORED);
   }
 
-  #onRefused(failure: Failure, first: boolean): void {
+  #onRefused(failure: Failure, first: boolean, ops: readonly StoreOp[]): void {
     this.#failure = failure;
     if (!first) return;
     this.#o.log.error({ service: this.#o.service, failure }, "store refuses writes");
-    this.#settle(() => this.#gate.filter((effect) => this.#o.reject(effect, failure) === "keep"), { ok: false, failure });
+    this.#settle(() => this.#gate.filter((effect) => this.#o.reject(effect, failure) === "keep"), {
+      ok: false,
+      failure,
+      unstored: [...ops],
+    });
   }
 
   /** settle moves outputs after a commit; what they post waits until it is done (D1). */

@@ -265,6 +265,11 @@ export const flicker: Sabotage = {
   },
 };
 
+/** Shows watchers while the store refuses what is in memory only, as if all of it were stored. */
+export const braggart: Sabotage = {
+  registry: (core) => bend(core, { input: (input) => (input.kind === "stored" ? { ...input, unstored: [] } : input) }),
+};
+
 /** F-13, as it was: a peer that comes while the mailbox is full is never greeted. */
 export const fullMailbox: Sabotage = {
   commands: (core, hub) => bend(core, { input: (input) => (hub === 0 && input.kind === "peer-up" ? undefined : input) }),

@@ -140,6 +140,7 @@ describe("each checker can fail", () => {
   const restarts = new Set<Fault>(["crash", "share"]);
   const overlap = new Set<Fault>(["overlap"]);
   const late = new Set<Fault>(["late"]);
+  const full = new Set<Fault>(["disk", "crash", "overlap", "cut"]);
   test.each<[string, Sabotage, string, string, ReadonlySet<Fault>, RegExp, number?]>([
     ["a refused write that is acknowledged", broken.lyingAcks, "durability", "correctness", none, /acknowledged was/],
     ["a record that never reaches the store", broken.forgetfulStore, "durability", "correctness", crash, /acknowledged was/],
@@ -163,6 +164,15 @@ describe("each checker can fail", () => {
     ["F-15 a share that is kept when it is to be forgotten", broken.keepsake, "restart", "correctness", restarts, /to be forgotten/, 150],
     ["F-16 import rules that are not applied", broken.openDoor, "convergence", "correctness", none, /which it should not/],
     ["F-22 F-29 a value that steps back", broken.flicker, "monotonic", "correctness", none, /after something of place/],
+    [
+      "V3 what the store refused and a watcher was shown",
+      broken.braggart,
+      "monotonic",
+      "correctness",
+      full,
+      /after something of place/,
+      108,
+    ],
     ["F-13 a peer that is never greeted", broken.fullMailbox, "reachable", "liveness", none, /was told/],
     ["F-18 a command that is sent after it was said to be lost", broken.premature, "answered", "correctness", overlap, /was sent after/],
     ["F-28 an old stream that is heard after the newer one", broken.unfenced, "durability", "correctness", late, /acknowledged was/, 107],

@@ -80,6 +80,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/receives.ts #staged": ["peers", "snapshots that a restart interrupted"],
   "services/registry-sync/receives.ts #behind": ["peers", "segments that came behind a snapshot, until they are applied"],
   "services/registry-sync/exporter.ts derived": ["shares", "feeds of shares"],
+  "services/registry-sync/unstored.ts #heads": ["shares", "own feeds while the store refuses"],
   "services/registry-sync/exporter.ts #rules": ["shares", "rules of shares"],
   "services/registry-sync/exporter.ts #peers": ["peers", "one per peer"],
   "services/registry-sync/holds.ts #holds": ["peers", "shares that a peer holds"],
