@@ -4,6 +4,7 @@ import { Claims } from "./claims.ts";
 import type { Keyed, Keys } from "./idempotency.ts";
 import { rangesOf } from "./intervals.ts";
 import type { Journal } from "./journal.ts";
+import { inTurns } from "./lines.ts";
 import {
   type Answer,
   type Command,
@@ -135,7 +136,8 @@ export class CallerSide {
   peer(hubId: string): Peer {
     let peer = this.peers.get(hubId);
     if (peer === undefined) {
-      const rooms = new PendingRooms("pending_per_peer", this.#p.settings.pendingPerPeer);
+      const { pendingPerPeer, pendingBytesPerPeer } = this.#p.settings;
+      const rooms = new PendingRooms("pending_per_peer", pendingPerPeer, pendingBytesPerPeer);
       this.peers.set(hubId, (peer = new Peer(hubId, this.raised.get(hubId) ?? this.epoch, rooms)));
     }
     return peer;
@@ -173,7 +175,7 @@ export class CallerSide {
     for (const item of frame.items) {
       const pending = book?.pending.get(item.seq);
       if (pending !== undefined) this.#verdict(now, pending, item);
-      else this.#correct(frame.epoch, item);
+      else this.#correct(now, frame.epoch, item);
     }
     if (!peer.ready || renewed) this.#resend(now, peer);
     peer.ready = peer.up;
@@ -188,7 +190,7 @@ export class CallerSide {
       if (item.result.outcome !== OUTCOME.DONE && item.result.outcome !== OUTCOME.FAILED) continue;
       const pending = peer.books.get(frame.epoch)?.pending.get(item.seq);
       if (pending !== undefined) this.resolve(now, pending, item.result);
-      else this.#correct(frame.epoch, item);
+      else this.#correct(now, frame.epoch, item);
     }
   }
 
@@ -225,7 +227,7 @@ export class CallerSide {
     pending.uncount();
     pending.value = NO_VALUE;
     pending.trace = undefined;
-    this.#keep(pending, result);
+    this.#keep(now, pending, result);
     if (pending.blob !== 0 && pending.hubId === this.#p.hubId)
       journal.note((writer) => writeResolved(writer, pending.epoch, [pending.seq, pending.seq + 1]));
     journal.drop(pending);
@@ -295,15 +297,22 @@ export class CallerSide {
 
   #resend(now: Now, peer: Peer): void {
     if (!peer.up) return;
-    for (const book of peer.books.values())
+    for (const book of peer.books.values()) {
+      const again: Pending[] = [];
+      const firsts: Pending[] = [];
       for (const pending of [...book.pending.values()]) {
         const { unsent: first } = pending;
         pending.unsent = false;
         // What never left is sent to whatever journal is there; its record may name another, which after a crash here means UNKNOWN.
         if (first) pending.ownerEpoch = peer.ownerEpoch;
-        if (pending.ownerEpoch === peer.ownerEpoch) this.#p.outbox.invoke(peer, book).items.push(itemOf(pending, !first));
-        else this.resolve(now, pending, unknown("the owner lost its journal; the command may have run"));
+        if (pending.ownerEpoch !== peer.ownerEpoch)
+          this.resolve(now, pending, unknown("the owner lost its journal; the command may have run"));
+        else (first ? firsts : again).push(pending);
       }
+      // Repetitions may come in any order; what is sent first was named later, and comes in the order of its names.
+      for (const pending of inTurns(again)) this.#p.outbox.invoke(peer, book).items.push(itemOf(pending, true));
+      for (const pending of firsts) this.#p.outbox.invoke(peer, book).items.push(itemOf(pending, false));
+    }
   }
 
   #verdict(now: Now, pending: Pending, item: Answer): void {
@@ -312,13 +321,13 @@ export class CallerSide {
   }
 
   /** correct applies a late report to a command that ended as UNKNOWN, once. */
-  #correct(epoch: number, item: Answer): void {
+  #correct(now: Now, epoch: number, item: Answer): void {
     const pending = this.recent(epoch, item.seq);
     if (pending === undefined || pending.result?.outcome !== OUTCOME.UNKNOWN || item.result.outcome === OUTCOME.UNKNOWN) return;
     pending.result = compact(item.result);
     const { keyed } = pending;
     if (keyed === undefined || keyed.seq !== pending.seq || !this.#p.keys.holds(keyed)) return;
-    this.#p.keys.settle(keyed, item.result);
+    this.#p.keys.settle(now, keyed, item.result);
     this.#logKeyed(keyed);
   }
 
@@ -362,14 +371,14 @@ export class CallerSide {
   onRaised: (hubId: string, epoch: number) => void = () => undefined;
 
   /** keep remembers an outcome: for a while, or for the life of its idempotency key (K2). */
-  #keep(pending: Pending, result: Result): void {
+  #keep(now: Now, pending: Pending, result: Result): void {
     this.#recent[pending.seq % RECENT] = pending;
     pending.result = compact(result);
     const { keyed } = pending;
     if (keyed === undefined) return;
     keyed.pending = undefined;
     if (result.outcome === OUTCOME.REJECTED || result.outcome === OUTCOME.EXPIRED) return this.#p.keys.remove(keyed);
-    this.#p.keys.settle(keyed, result);
+    this.#p.keys.settle(now, keyed, result);
     keyed.durationMs = pending.durationMs;
     this.#logKeyed(keyed);
   }

@@ -68,7 +68,18 @@ export const commandForwardingConfig = z
         unit: "bytes",
         description: "outcomes kept for one caller's hub until it acknowledges them; beyond it nothing of it is started",
       }),
-    idempotency_key_life_ms: ms("how long a key stands for its command", 24 * 3_600_000, 60_000, 7 * 24 * 3_600_000),
+    idempotency_key_life_ms: ms(
+      "how long after its command ended a key stands for it, while there is room",
+      24 * 3_600_000,
+      60_000,
+      7 * 24 * 3_600_000,
+    ),
+    idempotency_key_least_ms: ms(
+      "how long a key stands for its command in any case; under pressure the oldest beyond it are forgotten. Longer than any client retries; shorter allows more keyed commands per second",
+      600_000,
+      60_000,
+      24 * 3_600_000,
+    ),
   })
   .prefault({});
 
@@ -89,5 +100,6 @@ export function settingsOf(config: CommandForwardingConfig): Partial<Settings> {
     executors: config.executors,
     outcomeBytesPerCaller: config.outcome_bytes_per_caller,
     keyLifeMs: config.idempotency_key_life_ms,
+    keyLeastMs: config.idempotency_key_least_ms,
   };
 }

@@ -273,7 +273,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       this.#refusing ??
       checkShape(command) ??
       (this.#stopping ? STOPPING : undefined) ??
-      this.#keysFull(now, keyed) ??
+      (keyed === undefined ? undefined : this.#p.keys.admit(keyed, now.mono)) ??
       this.#route(now, input, waits, command, keyed);
     if (failure !== undefined) this.#refuse(client, command, failure);
   }
@@ -336,12 +336,6 @@ export class CommandCore implements Core<Input, CommandEffect> {
     keyed.pending = pending;
     pending.keyed = keyed;
     this.#p.keys.add(keyed);
-  }
-
-  #keysFull(now: Now, keyed: Keyed | undefined): Failure | undefined {
-    if (keyed === undefined) return undefined;
-    this.#p.keys.expire(now.mono);
-    return this.#p.keys.refusal(keyed);
   }
 
   /** join answers a command whose key is in use: the stored answer, the running one's, or a conflict (K1). */

@@ -41,7 +41,7 @@ export function describeCore(
   }
   for (const executor of owner.executors.all())
     lines.push(
-      `executor ${executor.name}: nodes=${executor.nodes.size} running=${executor.running.size}/${executor.maxInFlight} waiting=${executor.waiting.size}`,
+      `executor ${executor.name}: nodes=${executor.nodes.size} running=${executor.running.size}/${executor.maxInFlight} waiting=${executor.lines.waiting}`,
     );
   lines.push(directory.describe());
   return lines.join("\n");

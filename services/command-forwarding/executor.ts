@@ -1,6 +1,7 @@
 import { assert } from "#kernel/assert.ts";
 import type { Failure } from "#kernel/error.ts";
 import { Room } from "#kernel/room.ts";
+import { Lines, type Standing } from "./lines.ts";
 import { LOCAL_EXECUTOR, type Offer, type Scope } from "./messages.ts";
 
 /** Tasks in flight of an executor that names no number, and the most that it may name. */
@@ -8,7 +9,7 @@ export const IN_FLIGHT_DEFAULT = 64;
 export const IN_FLIGHT_MAX = 4_096;
 
 /** Executor runs tasks: an attached stream, or the in-process handler. T is what the owner keeps of a task. */
-export class Executor<T> {
+export class Executor<T extends Standing> {
   readonly id: number;
   readonly name: string;
   readonly scope: Scope;
@@ -16,8 +17,8 @@ export class Executor<T> {
   readonly nodes = new Map<string, Binding<T>>();
   /** Tasks that it was given, by task id. */
   readonly running = new Map<number, T>();
-  /** Tasks that wait for credit, oldest first. */
-  readonly waiting = new Set<T>();
+  /** Tasks that wait for credit. */
+  readonly lines: Lines<T>;
   #nextTask = 1;
 
   constructor(id: number, name: string, scope: Scope, maxInFlight: number) {
@@ -25,15 +26,11 @@ export class Executor<T> {
     this.name = name;
     this.scope = scope;
     this.maxInFlight = Math.min(IN_FLIGHT_MAX, maxInFlight === 0 ? IN_FLIGHT_DEFAULT : maxInFlight);
-  }
-
-  /** credit tells whether it may be given another task. */
-  get credit(): boolean {
-    return this.running.size < this.maxInFlight;
+    this.lines = new Lines(this.maxInFlight);
   }
 
   get load(): number {
-    return (this.running.size + this.waiting.size) / this.maxInFlight;
+    return (this.running.size + this.lines.waiting) / this.maxInFlight;
   }
 
   /** start notes that it is given a task, and answers the task's id. */
@@ -45,7 +42,7 @@ export class Executor<T> {
 }
 
 /** Binding says that an executor serves some capabilities of one node. */
-interface Binding<T> {
+interface Binding<T extends Standing> {
   readonly executor: Executor<T>;
   /** Undefined means all. */
   readonly capabilities: ReadonlySet<string> | undefined;
@@ -53,7 +50,7 @@ interface Binding<T> {
 }
 
 /** Attachment is the outcome of an attach. */
-export interface Attachment<T> {
+export interface Attachment<T extends Standing> {
   readonly executor: Executor<T>;
   readonly accepted: readonly string[];
   readonly refused: readonly Failure[];
@@ -70,9 +67,9 @@ export interface Attachment<T> {
  * X2 an executor is offered only nodes in its certificate's scope.
  * X3 the in-process handler (S0-20) serves every node that nobody else serves.
  * X4 there is room for so many executors, and a part of it for each caller; half of it for one, such as a gateway with a stream for
- *    each of its devices, while nobody else needs it.
+ *    each of its devices, while nobody else needs it. Only nodes and gateways attach, so nothing is kept for operators.
  */
-export class Executors<T> {
+export class Executors<T extends Standing> {
   readonly #all = new Map<number, Executor<T>>();
   /** Newest first. */
   readonly #byNode = new Map<string, Binding<T>[]>();
@@ -80,7 +77,7 @@ export class Executors<T> {
   #handler: Executor<T> | undefined;
 
   constructor(max: number) {
-    this.room = new Room({ limit: "executors", max, lends: true });
+    this.room = new Room({ limit: "executors", max, lends: true, forOwn: false });
   }
 
   get size(): number {
@@ -183,7 +180,7 @@ function holderOf(name: string, scope: Scope): string {
 }
 
 /** covers tells whether a new binding leaves nothing to an older one. */
-function covers<T>(fresh: Binding<T>, old: Binding<T>): boolean {
+function covers<T extends Standing>(fresh: Binding<T>, old: Binding<T>): boolean {
   if (fresh.shared && old.shared) return false;
   if (fresh.capabilities === undefined) return true;
   const names = fresh.capabilities;

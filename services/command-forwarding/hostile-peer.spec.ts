@@ -313,12 +313,7 @@ describe("two hubs over mutual TLS, one of which breaks the rules", () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  test.each([
-    ["the one that dials", "results.epoch"],
-    ["the one that dials", "invocations.owner_position"],
-    ["the one that is dialled", "results.epoch"],
-    ["the one that is dialled", "invocations.invocations.seq"],
-  ])("S1-33 %s, by %s: the session ends with the field's name, and the other starts again as it was", async (who, field) => {
+  const meet = async () => {
     dir = mkdtempSync(join(tmpdir(), "hostile-"));
     const [alpha, beta] = await Promise.all([testHub("alpha"), testHub("beta")]);
     const make = (own: typeof alpha, other: typeof alpha, name: string): CommandHub =>
@@ -332,6 +327,41 @@ describe("two hubs over mutual TLS, one of which breaks the rules", () => {
     a.peer("beta");
     b.peer("alpha", { port: a.port });
     await until(() => a.service.peerLinks?.current("beta") !== undefined && b.service.peerLinks?.current("alpha") !== undefined);
+    return { a, b, alpha, beta, make };
+  };
+
+  test("A4 who asks ten thousand times for what it does not read loses its session before that is written", async () => {
+    const { a: good, b: bad } = await meet();
+    good.policy(() => "invoke");
+    good.directory({ kind: "put", hubId: "alpha", nodeId: "lamp", online: true, capabilities: [capability("on", 0)] });
+    good.service.setLocalCommandHandler(() => ({ kind: { case: "jsonValue", value: `"${"a".repeat(16_000)}"` } }));
+    const head = { epoch: 1, ackedBelow: 0, ownerEpoch: 1, ownerPosition: 0 };
+    const item = (retry: boolean) => ({ seq: 1, nodeId: "lamp", capability: "on", value: NO_VALUE, deadline: 5_000, retry, hops: [] });
+    const send = (count: number, retry: boolean): void => {
+      for (const frame of encodeInvocations(
+        head,
+        [],
+        Array.from({ length: count }, () => item(retry)),
+        [],
+        0,
+      ))
+        bad.service.peerLinks?.send("alpha", new RawMessage(frame));
+    };
+    send(1, false);
+    await until(() => /kept=1/.test(good.service.describe()) && /1 DONE/.test(good.service.describe()));
+    send(10_000, true);
+    const failure = (): Failure | undefined => bad.service.peerLinks?.status()[0]?.failure;
+    await until(() => failure() !== undefined);
+    expect(failure()).toMatchObject({ reason: "OVERLOADED" });
+  });
+
+  test.each([
+    ["the one that dials", "results.epoch"],
+    ["the one that dials", "invocations.owner_position"],
+    ["the one that is dialled", "results.epoch"],
+    ["the one that is dialled", "invocations.invocations.seq"],
+  ])("S1-33 %s, by %s: the session ends with the field's name, and the other starts again as it was", async (who, field) => {
+    const { a, b, alpha, beta, make } = await meet();
     const [bad, good] = who === "the one that dials" ? [b, a] : [a, b];
     const head = { epoch: 1, ackedBelow: 0, ownerEpoch: 1, ownerPosition: field === "invocations.owner_position" ? BIGGEST : 0 };
     const items = [{ seq: BIGGEST, nodeId: "lamp", capability: "on", value: NO_VALUE, deadline: 0, retry: false, hops: [] }];

@@ -1,4 +1,6 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { ADMIN, EVIL, GATEWAY, Bench as KeyBench } from "../../test/commands/bench.ts";
 import { capability } from "../../test/commands/hub.ts";
 import { MemoryHub, type Reply } from "../../test/commands/world.ts";
 import { leftOf } from "./idempotency.ts";
@@ -100,5 +102,114 @@ describe("idempotency keys and the date", () => {
     expect(leftOf(WALL - 1, WALL, 1_000)).toBe(-1);
     expect(leftOf(WALL + 500, 0, 1_000)).toBe(1_000);
     expect(leftOf(1_500, WALL, 1_000)).toBe(1_000);
+  });
+});
+
+/** Callers of one hub that use up its room for keys together: two of its own, and three others. */
+const KEY_CALLERS = [ADMIN, "automation:lights", EVIL, "spiffe://home/node/worse", GATEWAY];
+const LEAST_MS = 60_000;
+const LIFE_MS = 3_600_000;
+
+const keyUse = fc.oneof(
+  { weight: 12, arbitrary: fc.record({ do: fc.constant("use" as const), who: fc.nat(4), key: fc.nat(400), ends: fc.boolean() }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant("burst" as const), who: fc.nat(4), from: fc.nat(400), count: fc.integer({ min: 5, max: 60 }) }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("pass" as const), ms: fc.integer({ min: 1, max: 40_000 }) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("end" as const) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("restart" as const) }) },
+);
+
+describe("A9 idempotency keys under pressure", () => {
+  test("whoever uses keys, in whatever numbers: none is forgotten within the promised time, none stands beyond its life, and the room holds", () => {
+    let forgotten = 0;
+    let refused = 0;
+    fc.assert(
+      fc.property(fc.array(keyUse, { minLength: 20, maxLength: 120 }), (uses) => {
+        const bench = new KeyBench({ keys: 64, keyBytes: 64 * 21_000, keyLifeMs: LIFE_MS, keyLeastMs: LEAST_MS });
+        /** When the outcome of each key was told, by caller and key; those that run have none. */
+        const told = new Map<string, number>();
+        const running = new Set<string>();
+        const ask = (who: string, key: string, ends: boolean): void => {
+          const name = `${who} ${key}`;
+          const before = bench.tasks.length;
+          const reply = bench.send(who, "lamp", key, { timeoutMs: 600_000 });
+          const ran = bench.tasks.length > before;
+          const at = told.get(name);
+          if (running.has(name)) expect(ran, "it runs already").toBe(false);
+          else if (at !== undefined && bench.mono < at + LEAST_MS) expect(reply, `${name} is remembered`).toMatchObject({ replayed: true });
+          else if (at !== undefined && bench.mono >= at + LIFE_MS) expect(reply?.replayed ?? false).toBe(false);
+          else if (at !== undefined && reply?.replayed !== true) forgotten++;
+          if (reply?.result.failure?.reason === "LIMIT_EXCEEDED") refused++;
+          if (ran) running.add(name);
+          if (ran && ends) end();
+        };
+        const end = (): void => {
+          bench.finish();
+          for (const name of running) told.set(name, bench.mono);
+          running.clear();
+        };
+        for (const use of uses) {
+          if (use.do === "use") ask(KEY_CALLERS[use.who] as string, `k${use.key}`, use.ends);
+          else if (use.do === "burst") for (let i = 0; i < use.count; i++) ask(KEY_CALLERS[use.who] as string, `k${use.from + i}`, true);
+          else if (use.do === "end") end();
+          else if (use.do === "restart") {
+            // What ran has the outcome UNKNOWN, from now on.
+            bench.reboot();
+            for (const name of running) told.set(name, bench.mono);
+            running.clear();
+          } else {
+            bench.mono += use.ms;
+            bench.tick();
+          }
+          for (const { limit, used, max } of bench.hub.core.rooms())
+            if (limit.startsWith("idempotency")) expect(used, limit).toBeLessThanOrEqual(max);
+        }
+      }),
+      { numRuns: 150 },
+    );
+    expect([forgotten > 20, refused > 20], "the room was under pressure").toEqual([true, true]);
+  });
+
+  test("an operator uses one key after the other all day, more than there is room for, beside callers that take what they can", () => {
+    const bench = new KeyBench({ keys: 128, keyLeastMs: LEAST_MS });
+    const hogs = [EVIL, GATEWAY, "automation:runaway", ...Array.from({ length: 6 }, (_, i) => `spiffe://home/node/n${i}`)];
+    for (let round = 0; round < 80; round++) {
+      bench.replies.length = 0;
+      for (const hog of hogs) for (let i = 0; i < 10 && bench.run(hog, "lamp", `${round}.${i}`)?.result.outcome === OUTCOME.DONE; i++);
+      // 8 in a minute: half of the eighth that is kept for its like, of which a runaway automation has what it could get.
+      expect(bench.run(ADMIN, "lamp", `mine ${round}`)?.result.outcome, `round ${round}`).toBe(OUTCOME.DONE);
+      bench.mono += 7_500;
+      if (round % 30 === 20) bench.reboot();
+    }
+  });
+
+  test("a lone caller that needs more than its part gives up its own oldest, and a key that was given up runs again", () => {
+    const bench = new KeyBench({ keys: 80, keyLeastMs: LEAST_MS });
+    for (let i = 0; i < 40; i++) bench.run(EVIL, "lamp", `k${i}`);
+    bench.run(GATEWAY, "lamp", "other");
+    expect(bench.run(EVIL, "lamp", "k40")?.result.failure?.reason).toBe("LIMIT_EXCEEDED");
+    bench.mono += LEAST_MS;
+    expect(bench.run(EVIL, "lamp", "k40")).toMatchObject({ replayed: false, result: { outcome: OUTCOME.DONE } });
+    for (const restart of [false, true]) {
+      if (restart) bench.reboot();
+      expect(bench.run(GATEWAY, "lamp", "other")).toMatchObject({ replayed: true });
+      for (const key of ["k39", "k40"]) expect(bench.run(EVIL, "lamp", key), `${key} ${restart}`).toMatchObject({ replayed: true });
+    }
+    expect(bench.run(EVIL, "lamp", "k0")).toMatchObject({ replayed: false, result: { outcome: OUTCOME.DONE } });
+  });
+
+  test("a key's time begins with its outcome, however long its command took", () => {
+    const bench = new KeyBench({ keys: 8, keyLeastMs: LEAST_MS });
+    bench.send(EVIL, "lamp", "slow", { timeoutMs: 3_600_000 });
+    bench.mono += 30 * LEAST_MS;
+    bench.finish();
+    for (const reboot of [false, true]) {
+      bench.mono += LEAST_MS / 2 - 1;
+      if (reboot) bench.reboot();
+      for (let i = 0; i < 20; i++) for (const who of KEY_CALLERS) bench.run(who, "lamp", `${reboot} ${i}`);
+      expect(bench.run(EVIL, "lamp", "slow")).toMatchObject({ replayed: true, result: { outcome: OUTCOME.DONE } });
+    }
   });
 });

@@ -1,9 +1,11 @@
 import type { Failure } from "#kernel/error.ts";
+import type { Now } from "#kernel/instant.ts";
 import { Room } from "#kernel/room.ts";
 import type { Entry, Journal } from "./journal.ts";
 import type { Command, Result } from "./messages.ts";
 import type { Pending } from "./pending.ts";
-import { KEPT_BYTES_MAX, keptBytes, keptResult, RECORD, writeResult } from "./records.ts";
+import { KEPT_BYTES_MAX, keptBytes, keptResult, RECORD, writeResolved, writeResult } from "./records.ts";
+import type { Settings } from "./settings.ts";
 import { Writer } from "./wire.ts";
 
 /** Keyed is an idempotency key in use: the name it stands for, the payload that it was used with, and the outcome if there is one. */
@@ -13,15 +15,19 @@ export class Keyed implements Entry {
   /** Principal and key as one text. */
   readonly id: string;
   readonly fingerprint: Uint8Array;
-  readonly expiresWall: number;
+  /** The end of its life, which begins anew with its outcome. */
+  expiresWall: number;
   /** When this process forgets it, mono ms: the date may be set meanwhile. */
-  readonly expiresMono: number;
+  expiresMono: number;
   epoch = 0;
   seq = 0;
   /** Set until there is an outcome. */
   pending: Pending | undefined;
   result: Result | undefined;
   durationMs = 0;
+  /** Neighbours among the keys of its principal that have an outcome, the oldest outcome first. */
+  older: Keyed | undefined;
+  newer: Keyed | undefined;
   /** Bytes that it counts for. While its command runs that is what its outcome may come to at most. */
   bytes: number;
 
@@ -94,28 +100,47 @@ export function isOwn(principal: string): boolean {
 /** Keys that are forgotten in one go, so that a day's worth does not hold the core up. */
 const FORGOTTEN_AT_ONCE = 4_096;
 
+/** Keys that are forgotten early for one that needs room, of one principal. */
+const MADE_ROOM_AT_ONCE = 64;
+
 /** When a key whose time is over is looked at again because its command still runs, ms. */
 const LOOK_AGAIN_MS = 1_000;
 
+/** Settled are the keys of one principal that have an outcome. */
+interface Settled {
+  oldest: Keyed | undefined;
+  newest: Keyed | undefined;
+}
+
 /**
- * Keys remembers idempotency keys for their lifetime (24 h), per principal. Within a process that is measured by the monotonic
- * clock, so that setting the date makes nobody forget what was done.
+ * Keys remembers idempotency keys per principal, for a day after their outcome (`keyLifeMs`) while there is room, and for
+ * `keyLeastMs` after it in any case. Within a process that is measured by the monotonic clock, so that setting the date makes nobody
+ * forget what was done.
  *
  * K1 one key stands for one command; another payload under it is a conflict.
  * K2 a key whose command provably did not start is free again: the same call may be tried anew.
- * K3 there is room for so many keys and bytes, and a part of it for each caller; beyond it new ones are refused, never old ones
- *    forgotten early.
+ * K3 there is room for so many keys and bytes, and a part of it for each caller. Who needs a new one beyond its part gives up its own
+ *    oldest; if the whole room is full, whoever has most of it gives up its oldest. A key whose command runs, or whose outcome is younger
+ *    than `keyLeastMs`, is never given up: then the new one is refused.
  * K4 a key whose time is over stands for nothing, whether or not it was forgotten already, unless its command still runs.
+ * K5 a key that was given up stays forgotten after a restart, so that keys never come back to a room that has no place for them.
  */
 export class Keys {
-  /** Oldest first. */
+  /** Those that expire first are first. */
   readonly #byId = new Map<string, Keyed>();
   readonly #journal: Journal;
   readonly room: Room;
+  readonly #settled = new Map<string, Settled>();
+  readonly #lifeMs: number;
+  readonly #leastMs: number;
   /** No key is past its time before this instant, mono ms. */
   #nextAt = Number.POSITIVE_INFINITY;
+  /** No key of anybody can be given up before this instant, mono ms. */
+  #noneBefore = 0;
 
-  constructor(bounds: { readonly keys: number; readonly keyBytes: number }, journal: Journal) {
+  constructor(bounds: Pick<Settings, "keys" | "keyBytes" | "keyLifeMs" | "keyLeastMs">, journal: Journal) {
+    this.#lifeMs = bounds.keyLifeMs;
+    this.#leastMs = Math.min(bounds.keyLeastMs, bounds.keyLifeMs);
     this.room = new Room({
       limit: "idempotency_keys",
       max: bounds.keys,
@@ -144,10 +169,19 @@ export class Keys {
     return undefined;
   }
 
-  /** refusal tells why a new key may not be used; undefined if it may (K3). */
-  refusal(keyed: Keyed): Failure | undefined {
-    const { principal } = keyed;
-    return this.room.refusal(principal, keyed.bytes, isOwn(principal));
+  /** admit makes room for a new key, and tells why it may not be used if there is none (K3). */
+  admit(keyed: Keyed, nowMono: number): Failure | undefined {
+    this.expire(nowMono);
+    const { principal, bytes } = keyed;
+    const own = isOwn(principal);
+    for (let given = 0; ; ) {
+      const failure = this.room.refusal(principal, bytes, own);
+      if (failure === undefined || given >= FORGOTTEN_AT_ONCE) return failure;
+      const mine = this.room.overPart(principal, bytes, own);
+      const count = mine ? this.#giveUp(principal, 1, nowMono) : this.#giveUp(this.#fullest(nowMono), MADE_ROOM_AT_ONCE, nowMono);
+      if (count === 0) return failure;
+      given += count;
+    }
   }
 
   /** add remembers a key. Those that were stored are added from the one that expires first to the last. */
@@ -155,6 +189,7 @@ export class Keys {
     this.#byId.set(keyed.id, keyed);
     this.room.add(keyed.principal, keyed.bytes);
     this.#nextAt = Math.min(this.#nextAt, keyed.expiresMono);
+    if (keyed.pending === undefined && keyed.result !== undefined) this.#link(keyed);
   }
 
   /** holds tells whether a key is still remembered. */
@@ -162,21 +197,95 @@ export class Keys {
     return this.#byId.get(keyed.id) === keyed;
   }
 
-  /** settle keeps the outcome of a key's command. */
-  settle(keyed: Keyed, result: Result): void {
+  /** settle keeps the outcome of a key's command; its life begins anew. */
+  settle(now: Now, keyed: Keyed, result: Result): void {
+    this.keep(keyed, result);
+    keyed.expiresWall = Math.ceil(now.wall + this.#lifeMs);
+    keyed.expiresMono = now.mono + this.#lifeMs;
+    if (!this.holds(keyed)) return;
+    // It expires after all others now.
+    this.#byId.delete(keyed.id);
+    this.#byId.set(keyed.id, keyed);
+    this.#unlink(keyed);
+    this.#link(keyed);
+  }
+
+  /** keep takes over an outcome and counts its bytes. */
+  keep(keyed: Keyed, result: Result): void {
     keyed.result = keptResult(result);
     const bytes = keyBytes(keyed.id) + keptBytes(keyed.result);
-    if (this.#byId.get(keyed.id) === keyed) this.room.resize(keyed.principal, bytes - keyed.bytes);
+    if (this.holds(keyed)) this.room.resize(keyed.principal, bytes - keyed.bytes);
     keyed.bytes = bytes;
   }
 
   /** remove forgets a key. */
   remove(keyed: Keyed): void {
-    if (this.#byId.get(keyed.id) === keyed) {
+    if (this.holds(keyed)) {
       this.#byId.delete(keyed.id);
       this.room.give(keyed.principal, keyed.bytes);
+      this.#unlink(keyed);
     }
     this.#journal.drop(keyed);
+  }
+
+  /** giveUp forgets up to `most` of a principal's keys whose outcomes are old enough, the oldest first, for good (K5). */
+  #giveUp(principal: string | undefined, most: number, nowMono: number): number {
+    let given = 0;
+    for (; principal !== undefined && given < most; given++) {
+      const oldest = this.#settled.get(principal)?.oldest;
+      if (oldest === undefined || this.#mayGoAt(oldest) > nowMono) break;
+      const { epoch, seq } = oldest;
+      this.remove(oldest);
+      this.#journal.note((writer) => writeResolved(writer, epoch, [seq, seq + 1]));
+    }
+    return given;
+  }
+
+  /** fullest is the principal with most of the room among those that can give something up. */
+  #fullest(nowMono: number): string | undefined {
+    if (nowMono < this.#noneBefore) return undefined;
+    let fullest: string | undefined;
+    let most = 0;
+    let next = Number.POSITIVE_INFINITY;
+    for (const [principal, { oldest }] of this.#settled) {
+      const at = this.#mayGoAt(oldest as Keyed);
+      next = Math.min(next, at);
+      const used = this.room.usedBy(principal);
+      if (at > nowMono || used <= most) continue;
+      fullest = principal;
+      most = used;
+    }
+    // Whatever gets its outcome from now on can go later than that.
+    if (fullest === undefined) this.#noneBefore = Math.min(next, nowMono + this.#leastMs);
+    return fullest;
+  }
+
+  /** mayGoAt is when a key with an outcome may be given up: its life began with the outcome. */
+  #mayGoAt(keyed: Keyed): number {
+    return keyed.expiresMono - this.#lifeMs + this.#leastMs;
+  }
+
+  #link(keyed: Keyed): void {
+    const { principal } = keyed;
+    let settled = this.#settled.get(principal);
+    if (settled === undefined) this.#settled.set(principal, (settled = { oldest: undefined, newest: undefined }));
+    keyed.older = settled.newest;
+    if (settled.newest === undefined) settled.oldest = keyed;
+    else settled.newest.newer = keyed;
+    settled.newest = keyed;
+  }
+
+  #unlink(keyed: Keyed): void {
+    const { older, newer, principal } = keyed;
+    const settled = this.#settled.get(principal);
+    if (settled === undefined || (older === undefined && settled.oldest !== keyed)) return;
+    if (older === undefined) settled.oldest = newer;
+    else older.newer = newer;
+    if (newer === undefined) settled.newest = older;
+    else newer.older = older;
+    keyed.older = undefined;
+    keyed.newer = undefined;
+    if (settled.oldest === undefined) this.#settled.delete(principal);
   }
 
   /** expire forgets what is past its time, some of it at a time, and plans the next look. */

@@ -4,6 +4,7 @@ import { RawMessage } from "#runtime/rpc/call.ts";
 import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
 import { encodeInvocations, encodeResults } from "./codec.ts";
 import type { Invoke, Respond } from "./messages.ts";
+import { VALUE_MAX_BYTES } from "./value.ts";
 
 /** Frames of ours. */
 export type CommandFrame = SessionFrame & {
@@ -15,26 +16,45 @@ interface Outgoing {
   readonly responds: Respond[];
   /** Encoded frames that the session did not take yet. */
   waiting: Buffer[];
+  /** Bytes of those, and about as many as the outcomes that this turn gathered will have. */
+  waitingBytes: number;
+  gatheredBytes: number;
   /** Acknowledgements that wait for a frame to ride on. */
   riders: Timer | undefined;
 }
+
+/** What may wait for a peer at least. */
+const WAITING_BYTES = 16 * 1024 * 1024;
+
+/**
+ * waitingBytes is what may wait for a peer to which so many commands may be pending, and from which as many: their outcomes and values come
+ * to that at most. One that asks again and again for what it does not read loses its session.
+ */
+export function waitingBytes(pendingPerPeer: number): number {
+  return Math.max(WAITING_BYTES, 2 * pendingPerPeer * VALUE_MAX_BYTES);
+}
+
+/** About what an outcome takes beside its value and its message. */
+const OUTCOME_BYTES = 64;
 
 /** How long acknowledgements wait for a frame to ride on, ms: the owner only wants them before its memory fills. */
 const RIDE_MS = 20;
 
 /**
  * PeerOutbox gathers what goes to peers during a turn and hands it to their sessions, in order. What a session has no room for
- * waits here; the core's limits on pending commands bound it. When a session ends, what waited is dropped: commands are asked
- * again on the next one, and so are their outcomes.
+ * waits here, up to a bound beyond which the session ends. When a session ends, what waited is dropped: commands are asked again on the
+ * next one, and so are their outcomes.
  */
 export class PeerOutbox {
   readonly #clock: Clock;
   readonly #links: () => PeerLinks<SessionFrame>;
+  readonly #maxBytes: number;
   readonly #peers = new Map<string, Outgoing>();
   readonly #touched = new Set<string>();
 
-  constructor(clock: Clock, links: () => PeerLinks<SessionFrame>) {
+  constructor(clock: Clock, links: () => PeerLinks<SessionFrame>, maxBytes: number) {
     this.#clock = clock;
+    this.#maxBytes = maxBytes;
     this.#links = links;
   }
 
@@ -46,8 +66,13 @@ export class PeerOutbox {
   }
 
   respond(effect: Respond): void {
-    this.#of(effect.peer).responds.push(effect);
+    const outgoing = this.#of(effect.peer);
+    outgoing.responds.push(effect);
+    for (const { result } of effect.items)
+      outgoing.gatheredBytes += OUTCOME_BYTES + result.value.length + (result.failure?.message.length ?? 0);
     this.#touched.add(effect.peer);
+    // Now and not when they are written: one frame can ask ten thousand times for the same outcome of 16 KiB.
+    if (outgoing.waitingBytes + outgoing.gatheredBytes > this.#maxBytes) this.#overflow(effect.peer);
   }
 
   /** flush encodes and sends what this turn gathered. */
@@ -56,8 +81,9 @@ export class PeerOutbox {
     for (const peer of this.#touched) {
       const outgoing = this.#peers.get(peer);
       if (outgoing === undefined) continue;
-      for (const frame of encodeResponds(outgoing.responds)) outgoing.waiting.push(frame);
-      for (const frame of encodeInvokes(outgoing.invokes, mono)) outgoing.waiting.push(frame);
+      for (const frame of encodeResponds(outgoing.responds)) enqueue(outgoing, frame);
+      for (const frame of encodeInvokes(outgoing.invokes, mono)) enqueue(outgoing, frame);
+      outgoing.gatheredBytes = 0;
       outgoing.responds.length = 0;
       outgoing.invokes.length = 0;
       outgoing.riders?.cancel();
@@ -74,10 +100,15 @@ export class PeerOutbox {
     const links = this.#links();
     if (links.current(peer) === undefined) {
       outgoing.waiting = [];
+      outgoing.waitingBytes = 0;
       return;
     }
     let sent = 0;
-    while (sent < outgoing.waiting.length && links.send(peer, new RawMessage(outgoing.waiting[sent] as Buffer))) sent++;
+    for (; sent < outgoing.waiting.length; sent++) {
+      const frame = outgoing.waiting[sent] as Buffer;
+      if (!links.send(peer, new RawMessage(frame))) break;
+      outgoing.waitingBytes -= frame.length;
+    }
     outgoing.waiting.splice(0, sent);
   }
 
@@ -90,14 +121,27 @@ export class PeerOutbox {
 
   #of(peer: string): Outgoing {
     let outgoing = this.#peers.get(peer);
-    if (outgoing === undefined) this.#peers.set(peer, (outgoing = { invokes: [], responds: [], waiting: [], riders: undefined }));
+    if (outgoing === undefined) {
+      outgoing = { invokes: [], responds: [], waiting: [], waitingBytes: 0, gatheredBytes: 0, riders: undefined };
+      this.#peers.set(peer, outgoing);
+    }
     return outgoing;
+  }
+
+  #overflow(peer: string): void {
+    this.drop(peer);
+    this.#links().disconnect(peer, { reason: "OVERLOADED", message: "too much waits to be read; connect again to resume" });
   }
 
   #ride(peer: string): void {
     this.#touched.add(peer);
     this.flush();
   }
+}
+
+function enqueue(outgoing: Outgoing, frame: Buffer): void {
+  outgoing.waiting.push(frame);
+  outgoing.waitingBytes += frame.length;
 }
 
 /** Effects of one turn share a frame when they agree about the epochs; the newest acknowledgement counts. */

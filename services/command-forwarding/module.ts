@@ -25,7 +25,7 @@ import { mergeChanges } from "./directory-changes.ts";
 import { ExecutorsIo } from "./executors-io.ts";
 import { CommandHandler } from "./handler.ts";
 import { LOG } from "./journal.ts";
-import { PeerOutbox } from "./links.ts";
+import { PeerOutbox, waitingBytes } from "./links.ts";
 import { type Command, type CommandEffect, type Input, type Observation, OUTCOME, type Reply } from "./messages.ts";
 import { CommandMetrics } from "./metrics.ts";
 import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
@@ -118,7 +118,7 @@ class Service implements CommandForwarding {
       atEnd: (run) => this.#turn?.atEnd(run),
       onBug: (error, trace) => failureOf(error, { ids: platform.entropy, log: platform.log }, { service: SERVICE, ...traceFields(trace) }),
     });
-    this.#outbox = new PeerOutbox(platform.clock, () => this.#requireLinks());
+    this.#outbox = new PeerOutbox(platform.clock, () => this.#requireLinks(), waitingBytes(config.pending_per_peer));
     this.#handler = new CommandHandler({
       core: this.#core,
       clock: platform.clock,

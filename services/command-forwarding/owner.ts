@@ -122,7 +122,7 @@ export class OwnerSide {
       const run = executor.running.get(report.taskId);
       if (run !== undefined) this.#complete(now, run, resultOf(report));
     }
-    if (executor.waiting.size > 0) this.#ready.add(executor);
+    if (executor.lines.waiting > 0) this.#ready.add(executor);
   }
 
   attach(now: Now, id: number, name: string, scope: Scope, offer: Offer): void {
@@ -165,14 +165,13 @@ export class OwnerSide {
   /** dispatch gives waiting runs to executors that have credit; called at the end of every step. None is started after its deadline. */
   dispatch(now: Now): void {
     for (const executor of this.#ready)
-      for (const run of executor.waiting) {
-        if (!executor.credit) break;
-        if (run.deadline <= now.mono) {
-          this.due(now, run);
+      for (let run = executor.lines.next(); run !== undefined; run = executor.lines.next()) {
+        if (run.deadline > now.mono) {
+          this.#start(executor, run);
           continue;
         }
-        executor.waiting.delete(run);
-        this.#start(executor, run);
+        executor.lines.over(run, true);
+        this.due(now, run);
       }
     this.#ready.clear();
   }
@@ -311,6 +310,7 @@ export class OwnerSide {
     caller.runs.set(seq, run);
     book.kept++;
     book.open++;
+    book.openBytes += value.length;
     this.#queue(now, run, target.node);
   }
 
@@ -324,9 +324,7 @@ export class OwnerSide {
     const { settings, hubId } = this.#p;
     if (this.refusing !== undefined) return this.refusing;
     if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: "commands need trust level 2" };
-    if (book.open >= settings.pendingPerPeer)
-      return { reason: "OVERLOADED", message: `${settings.pendingPerPeer} commands of ${peer.hubId} are pending` };
-    const full = book.refusal(settings);
+    const full = book.refusal(settings, item.value.length);
     if (full !== undefined) return full;
     const node = this.#directory.node(hubId, item.nodeId);
     // The policy is asked in any case: a node that its share does not show is answered like one that does not exist, after as much work.
@@ -342,7 +340,7 @@ export class OwnerSide {
     if (executor === undefined)
       return this.#complete(now, run, refused(node === undefined || node.online ? noExecutor(run) : offline(node)));
     run.executor = executor;
-    executor.waiting.add(run);
+    executor.lines.enter(run, run.origin?.book.hubId ?? (run.pending as Pending).principal, run.origin !== undefined);
     this.#ready.add(executor);
     this.#p.deadlines.add(run, run.deadline);
   }
@@ -372,11 +370,15 @@ export class OwnerSide {
   #complete(now: Now, run: Run, outcome: Result): void {
     const result = run.perhaps && run.state === RUN.WAITING ? PERHAPS : outcome;
     this.#p.deadlines.remove(run);
-    run.executor?.running.delete(run.taskId);
-    run.executor?.waiting.delete(run);
-    if (run.executor !== undefined && run.executor.waiting.size > 0) this.#ready.add(run.executor);
     const started = run.state === RUN.RUNNING;
+    const { executor } = run;
+    if (executor !== undefined) {
+      if (started) executor.running.delete(run.taskId);
+      executor.lines.over(run, started);
+      if (executor.lines.waiting > 0) this.#ready.add(executor);
+    }
     run.state = RUN.DONE;
+    if (run.origin !== undefined) run.origin.book.openBytes -= run.value.length;
     run.value = NO_VALUE;
     this.#p.outbox.push({ kind: "observe", what: { event: "owned", outcome: result.outcome } });
     if (run.origin === undefined) {
@@ -435,8 +437,7 @@ export class OwnerSide {
 
   #abandon(now: Now, executor: Executor<Run>): void {
     for (const run of [...executor.running.values()]) this.#complete(now, run, unknown("the executor went away after it was started"));
-    for (const run of [...executor.waiting]) {
-      executor.waiting.delete(run);
+    for (const run of executor.lines.drain()) {
       run.executor = undefined;
       this.#queue(now, run, this.#directory.node(this.#p.hubId, run.nodeId));
     }

@@ -55,6 +55,8 @@ export class Restoration {
   readonly #owner: OwnerSide;
   readonly #pending = new Map<string, Pending>();
   readonly #keyed = new Map<string, Keyed>();
+  /** The same by the names that they stand for. */
+  readonly #keyedByName = new Map<string, Keyed>();
   /** Where the record that is being read begins in its blob. */
   #start = 0;
 
@@ -165,9 +167,14 @@ export class Restoration {
 
   #end(key: string): void {
     const pending = this.#pending.get(key);
-    if (pending === undefined) return;
-    this.#p.journal.drop(pending);
+    if (pending !== undefined) this.#p.journal.drop(pending);
     this.#pending.delete(key);
+    // What is resolved once more, after its key's outcome was written, was given up for other keys (K5).
+    const keyed = this.#keyedByName.get(key);
+    if (keyed === undefined) return;
+    this.#keyedByName.delete(key);
+    this.#p.journal.drop(keyed);
+    if (this.#keyed.get(keyed.id) === keyed) this.#keyed.delete(keyed.id);
   }
 
   #key(now: Now, reader: Reader): void {
@@ -176,11 +183,13 @@ export class Restoration {
     const keyed = new Keyed(reader.string(), ownValue(reader.view()), this.#expiry(now, reader.uint()));
     keyed.epoch = epoch;
     keyed.seq = seq;
-    this.#p.keys.settle(keyed, readResult(reader));
-    this.#end(`${epoch}/${seq}`);
+    this.#p.keys.keep(keyed, readResult(reader));
+    const name = `${epoch}/${seq}`;
+    this.#end(name);
     const older = this.#keyed.get(keyed.id);
     if (older !== undefined) this.#p.journal.drop(older);
     this.#keyed.set(keyed.id, keyed);
+    this.#keyedByName.set(name, keyed);
     this.#p.journal.adopt(keyed, reader.pos - this.#start);
   }
 

@@ -4,6 +4,7 @@ import type { Timed } from "./deadlines.ts";
 import type { Executor } from "./executor.ts";
 import { Intervals } from "./intervals.ts";
 import type { Entry } from "./journal.ts";
+import type { Line, NodeQueue, Standing } from "./lines.ts";
 import type { Respond, Result } from "./messages.ts";
 import type { Pending } from "./pending.ts";
 import { RECORD, writeResult } from "./records.ts";
@@ -27,7 +28,7 @@ export interface RunSpec {
 }
 
 /** Run is a command at its owner. Its record is INTENT while it runs and OUTCOME afterwards. */
-export class Run implements Entry, Timed {
+export class Run implements Entry, Timed, Standing {
   blob = 0;
   recordBytes = 0;
   slot = 0;
@@ -44,6 +45,10 @@ export class Run implements Entry, Timed {
   trace: TraceContext | undefined;
   state: 0 | 1 | 2 = RUN.WAITING;
   executor: Executor<Run> | undefined;
+  line: Line | undefined;
+  queue: NodeQueue | undefined;
+  ahead: Standing | undefined;
+  behind: Standing | undefined;
   taskId = 0;
   result: Result | undefined;
   /** It was asked again and is idempotent: it may have been started before a restart without leaving a trace. */
@@ -125,15 +130,19 @@ export class CallerBook {
   kept = 0;
   /** Bytes of the outcomes among them. */
   keptBytes = 0;
-  /** Those that have no outcome yet. */
+  /** Those that have no outcome yet, and the bytes of their values. */
   open = 0;
+  openBytes = 0;
 
   constructor(hubId: string) {
     this.hubId = hubId;
   }
 
-  /** refusal tells why no more of its commands may be started; undefined if they may. */
-  refusal({ outcomesPerCaller, outcomeBytesPerCaller }: Settings): Failure | undefined {
+  /** refusal tells why another of its commands, with a value of so many bytes, may not be started; undefined if it may. */
+  refusal({ pendingPerPeer, pendingBytesPerPeer, outcomesPerCaller, outcomeBytesPerCaller }: Settings, bytes: number): Failure | undefined {
+    if (this.open >= pendingPerPeer) return { reason: "OVERLOADED", message: `${pendingPerPeer} commands of ${this.hubId} are pending` };
+    if (this.openBytes + bytes > pendingBytesPerPeer)
+      return { reason: "OVERLOADED", message: `${this.openBytes} bytes of commands of ${this.hubId} are pending` };
     return (
       this.#outcomesFull("outcomes_per_caller", "outcomes", this.kept, outcomesPerCaller) ??
       this.#outcomesFull("outcome_bytes_per_caller", "bytes of outcomes", this.keptBytes, outcomeBytesPerCaller)

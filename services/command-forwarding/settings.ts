@@ -13,6 +13,8 @@ export interface Settings {
   readonly ackDelayMs: number;
   /** Commands without an outcome, per peer, in each direction. */
   readonly pendingPerPeer: number;
+  /** Bytes of the values of those. */
+  readonly pendingBytesPerPeer: number;
   /** Commands of one client stream without an outcome; all unary calls together count as one. */
   readonly pendingPerClient: number;
   /** Commands of this hub's callers for its own nodes without an outcome. */
@@ -27,10 +29,12 @@ export interface Settings {
   readonly epochsPerCaller: number;
   /** Executors that are attached. */
   readonly executors: number;
-  /** Idempotency keys, their bytes with all that is kept for them, and their life. */
+  /** Idempotency keys, and their bytes with all that is kept for them. */
   readonly keys: number;
   readonly keyBytes: number;
+  /** How long a key is remembered after its outcome: while there is room, and in any case. */
   readonly keyLifeMs: number;
+  readonly keyLeastMs: number;
 }
 
 /** DEFAULT_SETTINGS are what the requirements name, and measured choices elsewhere. */
@@ -42,6 +46,7 @@ export const DEFAULT_SETTINGS: Settings = {
   keepMs: 300_000,
   ackDelayMs: 50,
   pendingPerPeer: 4_096,
+  pendingBytesPerPeer: 16 * 1024 * 1024,
   pendingPerClient: 16_384,
   pendingLocal: 16_384,
   outcomesPerCaller: 16_384,
@@ -52,4 +57,5 @@ export const DEFAULT_SETTINGS: Settings = {
   keys: 65_536,
   keyBytes: 128 * 1024 * 1024,
   keyLifeMs: 24 * 3_600_000,
+  keyLeastMs: 600_000,
 };

@@ -40,6 +40,9 @@ const act = fc.record({
 });
 type Act = typeof act extends fc.Arbitrary<infer T> ? T : never;
 
+/** An outcome that nothing corrects any more. */
+const SETTLED = Number.NEGATIVE_INFINITY;
+
 class Model {
   readonly bench = new Bench({ keyLifeMs: KEY_LIFE_MS }, ["lamp"], 1);
   readonly used = new Map<string, Used>();
@@ -91,7 +94,7 @@ class Model {
       answeredBy,
       corr: this.corr,
       done: false,
-      runsUntil: Number.NEGATIVE_INFINITY,
+      runsUntil: SETTLED,
       dated: false,
     });
   }
@@ -119,8 +122,16 @@ class Model {
       for (const [key, used] of this.used)
         if (used.corr === corr && (result.outcome === OUTCOME.DONE || result.outcome === OUTCOME.UNKNOWN)) {
           used.done = true;
+          // Its life begins with its outcome; that of UNKNOWN is the last word only when it cannot be corrected any more.
+          used.endsAtMost = mono + KEY_LIFE_MS;
+          used.endsAt = result.outcome === OUTCOME.UNKNOWN ? undefined : used.endsAtMost;
           if (result.outcome === OUTCOME.UNKNOWN) used.runsUntil = mono + lateMs + 2 * SLOT_MS;
         } else if (used.corr === corr) this.used.delete(key);
+    }
+    for (const used of this.used.values()) {
+      if (!used.done || used.runsUntil === SETTLED) continue;
+      used.endsAtMost = mono + KEY_LIFE_MS;
+      if (mono > used.runsUntil) used.runsUntil = SETTLED;
     }
     const due = bench.hub.core.deadline();
     expect(due === undefined || due > mono, `due at ${due}, it is ${mono}`).toBe(true);

@@ -55,12 +55,40 @@ describe("room", () => {
       return taken;
     };
     expect(take("greedy")).toBe(40);
-    expect([take("b"), take("c"), take("d"), take("e")]).toEqual([10, 10, 10, 0]);
-    expect(take("admin", true)).toBe(10);
+    expect([take("b"), take("c"), take("d"), take("e"), take("f")]).toEqual([10, 10, 5, 3, 1]);
+    expect([take("admin", true), take("lights", true), take("blinds", true), take("doors", true)]).toEqual([6, 3, 1, 1]);
     for (let i = 0; i < 40; i++) room.give("greedy", 1);
     expect(take("b"), "what is given back is lent again while half is free").toBe(0);
     for (let i = 0; i < 10; i++) room.give("c", 1);
     expect(take("b")).toBe(10);
+  });
+
+  test("A9 R6 however many fill a room that lends, the next holders and the hub's own still find something", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1_024, max: 70_000 }), fc.array(fc.boolean(), { maxLength: 4 }), (max, hogs) => {
+        const room = new Room({ limit: "things", max, maxBytes: max * 100, lends: true });
+        const take = (holder: string, own: boolean): number => {
+          let taken = 0;
+          while (room.take(holder, 100, own) === undefined) taken++;
+          return taken;
+        };
+        for (const [i, own] of hogs.entries()) take(`hog ${i}`, own);
+        const late = Array.from({ length: 3 }, (_, i) => take(`late ${i}`, false));
+        const mine = Array.from({ length: 3 }, (_, i) => take(`own ${i}`, true));
+        // Hogs of the hub's own may have taken what is for others; what is for its own is never gone.
+        if (!hogs.includes(true)) expect(Math.min(...late)).toBeGreaterThan(0);
+        expect(Math.min(...mine)).toBeGreaterThan(0);
+        if (!hogs.includes(true)) expect(mine[0]).toBeGreaterThanOrEqual(Math.floor(max / 16) - 1);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  test("F-12 of a room in which none of the hub's own ever is, nothing is kept for them", () => {
+    const room = new Room({ limit: "executors", max: 80, lends: true, forOwn: false });
+    let taken = 0;
+    for (let i = 0; i < 200; i++) if (room.take(`node ${i}`, 1, false) === undefined) taken++;
+    expect(taken).toBe(80);
   });
 
   test("S-3 R3 a refusal says which bound it is, and whose", () => {

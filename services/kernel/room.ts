@@ -23,6 +23,8 @@ export interface RoomBounds {
   readonly per?: string;
   /** True: while half of the room is free, a holder may go beyond its part (R5). */
   readonly lends?: boolean;
+  /** False: none of the hub's own ever holds any of it, so that nothing is kept for them (R2). */
+  readonly forOwn?: boolean;
   /** What a refusal is called: LIMIT_EXCEEDED unless the room empties again shortly. */
   readonly reason?: Reason;
   /** Field that a refusal names. */
@@ -51,6 +53,8 @@ interface Held {
  * R4 what was there before (after a restart, or counted late) is added without being asked, and counts.
  * R5 a room that lends holds nobody to a part while half of it is free, so that one busy caller on a quiet hub gets half of it and the
  *    others find the other half. The hub's own may have three quarters.
+ * R6 of the last eighth of what a holder may use, whether kept for the hub's own or not, it gets no more than it leaves to those who come
+ *    after it: however many holders fill the room, the next one finds something, down to the very last entries.
  */
 export class Room {
   readonly #bounds: RoomBounds;
@@ -87,23 +91,45 @@ export class Room {
   refusal(holder: string, bytes: number, own: boolean): Failure | undefined {
     const { limit, max, per = "per_caller" } = this.#bounds;
     const held = this.#held.get(holder);
-    if (held !== undefined && !this.#mayBorrow(bytes)) {
+    if (held !== undefined && this.overPart(holder, bytes, own)) {
       const part = this.#partOf(own);
       if (held.count >= part) return this.#refuse(`${limit}_${per}`, part, `${held.count} ${words(limit)} of ${holder}`);
-      const bytesPart = own ? this.#partBytes * (this.#bounds.lends === true ? OWN_LENT : OWN) : this.#partBytes;
-      if (held.bytes + bytes > bytesPart)
-        return this.#refuse(`${limit}_bytes_${per}`, bytesPart, `${held.bytes} bytes of ${words(limit)} of ${holder}`);
+      return this.#refuse(`${limit}_bytes_${per}`, this.#partBytesOf(own), `${held.bytes} bytes of ${words(limit)} of ${holder}`);
     }
-    const reserved = own ? 0 : 1 / SHARE;
-    if (this.#count >= max - Math.floor(max * reserved)) return this.#refuse(limit, max, `${this.#count} ${words(limit)}`);
-    if (this.#bytes + bytes > this.#maxBytes * (1 - reserved))
-      return this.#refuse(`${limit}_bytes`, this.#maxBytes, `${this.#bytes} bytes of ${words(limit)}`);
+    const reserved = own || this.#bounds.forOwn === false ? 0 : 1 / SHARE;
+    const left = max - Math.floor(max * reserved) - this.#count;
+    if (left <= 0) return this.#refuse(limit, max, `${this.#count} ${words(limit)}`);
+    const leftBytes = this.#maxBytes * (1 - reserved) - this.#bytes;
+    if (bytes > leftBytes) return this.#refuse(`${limit}_bytes`, this.#maxBytes, `${this.#bytes} bytes of ${words(limit)}`);
+    if (held === undefined) return undefined;
+    if (left <= Math.floor(max / SHARE) && held.count >= left)
+      return this.#refuse(`${limit}_${per}`, left, `${held.count} ${words(limit)} of ${holder}`);
+    if (leftBytes < this.#partBytes && held.bytes + bytes > leftBytes)
+      return this.#refuse(`${limit}_bytes_${per}`, leftBytes, `${held.bytes} bytes of ${words(limit)} of ${holder}`);
     return undefined;
+  }
+
+  /** overPart tells whether a holder with another entry of so many bytes would have more than its part, and cannot borrow it (R1, R5). */
+  overPart(holder: string, bytes: number, own: boolean): boolean {
+    const held = this.#held.get(holder);
+    if (held === undefined || this.#mayBorrow(bytes)) return false;
+    return held.count >= this.#partOf(own) || held.bytes + bytes > this.#partBytesOf(own);
+  }
+
+  /** usedBy is how much of the room a holder has: the greater of its parts of the entries and of the bytes. */
+  usedBy(holder: string): number {
+    const { count, bytes } = this.#held.get(holder) ?? { count: 0, bytes: 0 };
+    return Math.max(count / this.#bounds.max, bytes / this.#maxBytes);
   }
 
   #mayBorrow(bytes: number): boolean {
     const { lends = false, max } = this.#bounds;
     return lends && this.#count < max / 2 && this.#bytes + bytes <= this.#maxBytes / 2;
+  }
+
+  #partBytesOf(own: boolean): number {
+    if (!own) return this.#partBytes;
+    return this.#partBytes * (this.#bounds.lends === true ? OWN_LENT : OWN);
   }
 
   #partOf(own: boolean): number {

@@ -25,9 +25,13 @@ export class Bench {
   readonly hub: MemoryHub;
   readonly replies: Reply[] = [];
   readonly tasks: Task[] = [];
-  #corr = 0;
+  /** Number of the command that was sent last. */
+  corr = 0;
+
+  readonly #nodes: readonly string[];
 
   constructor(settings: Partial<Settings> = {}, nodes: readonly string[] = ["lamp", "door", "evil"], maxInFlight = 4_096) {
+    this.#nodes = nodes;
     this.hub = new MemoryHub("home", () => ({ mono: this.mono, wall: this.offset + this.mono }), settings);
     this.attach(nodes, maxInFlight);
   }
@@ -45,6 +49,13 @@ export class Bench {
     this.take(this.hub.give({ kind: "attach", executor: 1, name: "bridge", scope: ANY, offer }));
   }
 
+  /** reboot is a crash: what its executor had in hand is lost with it. */
+  reboot(): void {
+    this.hub.restart();
+    this.tasks.length = 0;
+    this.attach(this.#nodes);
+  }
+
   take(effects: readonly CommandEffect[]): CommandEffect[] {
     for (const effect of effects) {
       if (effect.kind === "reply") this.replies.push(effect);
@@ -55,7 +66,7 @@ export class Bench {
 
   /** send gives a command and answers its reply if there is one at once. */
   send(principal: string, nodeId: string, key = "", more: Partial<Command> = {}): Reply | undefined {
-    const corr = ++this.#corr;
+    const corr = ++this.corr;
     const command: Command = { corr, hubId: "home", nodeId, capability: "open", value: NO_VALUE, timeoutMs: 1_000, key, hops: [], ...more };
     // Each caller has streams of its own, as many as it likes.
     this.take(this.hub.give({ kind: "execute", client: 10 + Math.floor(corr / 8), principal, commands: [command] }));

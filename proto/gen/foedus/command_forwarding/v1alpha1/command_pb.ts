@@ -118,7 +118,8 @@ export type Command = Message<"foedus.command_forwarding.v1alpha1.Command"> & {
   timeoutMs: number;
 
   /**
-   * Same key and same payload within 24 h: the stored answer; same key and another payload: conflict.
+   * Same key and same payload within 10 minutes of the outcome, and up to 24 h while the hub has room: the stored answer; same key
+   * and another payload: conflict. A key that the hub has forgotten is a new one: its command runs again.
    *
    * @generated from field: string idempotency_key = 5;
    */
