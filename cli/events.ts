@@ -113,7 +113,7 @@ function listText(io: Io, events: readonly Event[]): string {
     { title: "KIND" },
     { title: "SERVICE" },
     { title: "ABOUT" },
-    { title: "WHAT", flexible: true },
+    { title: "WHAT", flexible: true, prose: true },
   ];
   const nowWall = io.clock.wall();
   const rows = events.map((event): Cell[] => [

@@ -31,7 +31,7 @@ function linksText(io: Io, links: readonly LinkReport[]): string {
     { title: "FAILED", align: right },
     { title: "WAITED", align: right },
     { title: "LAST FRAME", align: right },
-    { title: "LAST EVENT", flexible: true },
+    { title: "LAST EVENT", flexible: true, prose: true },
   ];
   const rows = links.map((link): Cell[] => [
     link.peer,

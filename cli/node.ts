@@ -85,7 +85,7 @@ function details(io: Io, record: NodeRecord): string {
       { title: "RANGE", flexible: true },
       { title: "ACCESS" },
       { title: "STATE", flexible: true },
-      { title: "DESCRIPTION", flexible: true },
+      { title: "DESCRIPTION", flexible: true, prose: true },
     ];
     const values = new Map(state.map(({ key, value }) => [key, value]));
     const rows = capabilities.map((capability): Cell[] => [

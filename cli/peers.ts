@@ -1,11 +1,11 @@
 import { create } from "@bufbuild/protobuf";
-import { TrustLevelSchema } from "#gen/foedus/common/v1/access_pb.ts";
+import { TrustLevel, TrustLevelSchema } from "#gen/foedus/common/v1/access_pb.ts";
 import {
   GetPeerRequestSchema,
   ListPeersRequestSchema,
   SetPeerEnabledRequestSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { LinkState, LinkStateSchema, type Peer, PeerSchema, type SessionInfo } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { withPeers } from "./candidates.ts";
 import { connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
@@ -45,7 +45,7 @@ export async function run(io: Io, [hubId]: readonly string[], options: OperatorF
     io.note("no peers yet: in the hub's folder, `foedus peer invite` invites one, and `foedus peer accept` takes an invite\n");
   else {
     await io.out(listText(io, peers));
-    io.note(waitingText(peers));
+    io.note(peers.map(remarksOf).join(""));
   }
   return EXIT.ok;
 }
@@ -96,22 +96,36 @@ function problemOf(peer: Peer): string {
   return peer.failure === undefined ? "" : `${peer.failure.message}${retry}`;
 }
 
+/** closedTo says who trusts whom too little for any service but discovery; empty if nobody, or if that is not known yet. */
+function closedTo({ hubId, level, levelThere }: Peer): string {
+  if (level === TrustLevel.MINIMAL) return `this hub trusts ${clean(hubId)} only minimally`;
+  return levelThere === TrustLevel.MINIMAL ? `${clean(hubId)} trusts this hub only minimally` : "";
+}
+
+/** isClosed tells whether trust keeps a service's session from being opened, so that there is nothing to wait for. */
+function isClosed(peer: Peer, { service, synced }: SessionInfo): boolean {
+  return service !== "discovery" && !synced && closedTo(peer) !== "";
+}
+
 /** syncedText says of how many sessions the first exchange is complete; a session has one service. */
-function syncedText({ sessions }: Peer): string {
+function syncedText(peer: Peer): string {
+  const sessions = peer.sessions.filter((session) => !isClosed(peer, session));
   const synced = sessions.filter((session) => session.synced).length;
   if (synced === sessions.length) return sessions.length === 0 ? "-" : "yes";
   return `${synced} of ${count(sessions.length, "service")}`;
 }
 
-/** waitingText explains what SYNCED says of peers whose services are not all there yet. */
-function waitingText(peers: readonly Peer[]): string {
-  return peers
-    .flatMap(({ hubId, sessions }) => {
-      const waiting = sessions.filter(({ synced }) => !synced).map(({ service }) => service);
-      if (waiting.length === 0) return [];
-      return `${clean(hubId)}: ${waiting.map(clean).join(", ")} ${waiting.length === 1 ? "has" : "have"} not finished the first exchange; see \`foedus peers ${clean(hubId)}\`\n`;
-    })
-    .join("");
+/** remarksOf explains what SYNCED says: what is not there yet, what stays closed, and what carries less than it could. */
+function remarksOf(peer: Peer): string {
+  const hubId = clean(peer.hubId);
+  const named = (sessions: readonly SessionInfo[]): string => sessions.map(({ service }) => clean(service)).join(" and ");
+  const waiting = peer.sessions.filter((session) => !session.synced && !isClosed(peer, session));
+  const closed = peer.sessions.filter((session) => isClosed(peer, session));
+  const have = waiting.length === 1 ? "has" : "have";
+  return [
+    waiting.length === 0 ? "" : `${hubId}: ${named(waiting)} ${have} not finished the first exchange; see \`foedus peers ${hubId}\`\n`,
+    closed.length === 0 ? "" : `${hubId}: only discovery is open, because ${closedTo(peer)}\n`,
+  ].join("");
 }
 
 function listText(io: Io, peers: readonly Peer[]): string {
@@ -123,7 +137,7 @@ function listText(io: Io, peers: readonly Peer[]): string {
     { title: "SHARE" },
     { title: "RTT", align: "right" as const },
     { title: "SYNCED" },
-    { title: "PROBLEM", flexible: true },
+    { title: "PROBLEM", flexible: true, prose: true },
   ];
   const rows = peers.map((peer): Cell[] => [
     peer.hubId,
@@ -161,7 +175,7 @@ async function show(io: Io, peer: Peer, options: OperatorFlags): Promise<void> {
     ]),
   ];
   if (peer.evidence.length > 0) {
-    const columns = [{ title: "EVIDENCE" }, { title: "HOLDS" }, { title: "CHECKED" }, { title: "DETAIL", flexible: true }];
+    const columns = [{ title: "EVIDENCE" }, { title: "HOLDS" }, { title: "CHECKED" }, { title: "DETAIL", flexible: true, prose: true }];
     const rows = peer.evidence.map((evidence): Cell[] => [
       evidence.method,
       evidence.valid ? { text: "yes", style: "green" } : { text: "no", style: "red" },
@@ -177,15 +191,15 @@ async function show(io: Io, peer: Peer, options: OperatorFlags): Promise<void> {
       { title: "DIALED BY" },
       { title: "RTT", align: "right" as const },
       { title: "SYNCED" },
-      { title: "PROBLEM", flexible: true },
+      { title: "PROBLEM", flexible: true, prose: true },
     ];
     const rows = peer.sessions.map((session): Cell[] => [
       session.service,
-      stateCell(session.state),
+      isClosed(peer, session) ? { text: "closed", style: "dim" } : stateCell(session.state),
       session.dialer || "-",
       session.rttMs > 0 ? duration(session.rttMs) : "-",
-      session.synced ? "yes" : "no",
-      { text: session.failure?.message ?? "", style: "red" },
+      isClosed(peer, session) ? "-" : session.synced ? "yes" : "no",
+      isClosed(peer, session) ? closedTo(peer) : { text: session.failure?.message ?? "", style: "red" },
     ]);
     blocks.push(table(io, columns, rows));
   }

@@ -166,7 +166,7 @@ function modules(processes: readonly Process[], io: Io): string {
         ]),
   );
   if (rows.length === 0) return `${count(0, "module")}\n`;
-  const columns = [{ title: "PROCESS" }, { title: "MODULE" }, { title: "STATE" }, { title: "REMARK", flexible: true }];
+  const columns = [{ title: "PROCESS" }, { title: "MODULE" }, { title: "STATE" }, { title: "REMARK", flexible: true, prose: true }];
   // Modules of the same name run in each process of a hub in split mode.
   return processes.length > 1
     ? table(io, columns, rows)

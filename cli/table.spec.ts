@@ -40,6 +40,26 @@ describe("table", () => {
     expect(narrow).toContain("node-1234");
   });
 
+  test("a column of sentences that the terminal has no room for stands below its rows, whole", () => {
+    const columns = [{ title: "PEER" }, { title: "STATE" }, { title: "PROBLEM", flexible: true, prose: true }];
+    const rows = [
+      ["factory-of-the-north", "recovering", "nothing listens at the address; next attempt in 4 s"],
+      ["lab", "operational", ""],
+    ];
+    expect(table({ ...plain, columns: 40 }, columns, rows).split("\n")).toEqual([
+      "PEER                  STATE",
+      "factory-of-the-north  recovering",
+      "    nothing listens at the address; next",
+      "    attempt in 4 s",
+      "lab                   operational",
+      "",
+    ]);
+    for (const wide of [90, undefined])
+      expect(table({ ...plain, columns: wide }, columns, rows).split("\n")).toContain(
+        "factory-of-the-north  recovering   nothing listens at the address; next attempt in 4 s",
+      );
+  });
+
   test("colours do not change the layout, and control characters never reach the terminal", () => {
     const text = table(marked, [{ title: "A" }, { title: "B" }], [[{ text: "x\u001b[2J", style: "red" }, "y\r\nz"]]);
     expect(text).toBe("<bold>A</>           <bold>B</>\n<red>x\\u{1b}[2J</>  y\\u{d} z\n");

@@ -11,11 +11,17 @@ export interface Column {
   readonly align?: "left" | "right";
   /** The column that is cut first when the terminal is too narrow. Default: it keeps its width. */
   readonly flexible?: boolean;
+  /** Sentences. Where the terminal leaves too little beside the other columns, they stand below the row, whole. Default: they are cut. */
+  readonly prose?: boolean;
 }
 
 const GAP = "  ";
 /** A flexible column is not cut below this many columns of the terminal: less says nothing. */
 const MIN_FLEXIBLE_WIDTH = 8;
+/** A sentence that has less than this beside the other columns goes below the row. */
+const MIN_PROSE_WIDTH = 32;
+/** How far what stands below a row is indented. */
+const BELOW = "    ";
 
 /** Characters that take two columns: East Asian wide and full-width forms, and emoji (Unicode UAX #11). */
 const WIDE =
@@ -76,8 +82,47 @@ function pad(text: string, width: number, align: Column["align"]): readonly [str
   return align === "right" ? [space, ""] : ["", space];
 }
 
-/** table lays rows out in aligned columns, one line each, without trailing spaces. Widths follow the terminal, if there is one. */
+/** belowOf is which column of sentences does not fit beside the others, so that it goes below the rows; undefined if none. */
+function belowOf(columns: readonly Column[], texts: readonly (readonly string[])[], terminal: number | undefined): number | undefined {
+  const widths = widthsOf(columns, texts, terminal);
+  const at = columns.findIndex(({ prose }, i) => {
+    const longest = texts.reduce((most, row) => Math.max(most, displayWidth(row[i] ?? "")), 0);
+    return prose === true && (widths[i] ?? 0) < Math.min(longest, MIN_PROSE_WIDTH);
+  });
+  return at === -1 ? undefined : at;
+}
+
+/** wrap breaks a text at spaces into lines of a width; a longer word is cut. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const last = lines.at(-1);
+    if (last !== undefined && displayWidth(last) + 1 + displayWidth(word) <= width) lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(cut(word, width));
+  }
+  return lines;
+}
+
+/**
+ * table lays rows out in aligned columns, one line each, without trailing spaces. Widths follow the terminal, if there is one; a column of
+ * sentences that it is too narrow for goes below the rows.
+ */
 export function table(io: Pick<Io, "columns" | "style">, columns: readonly Column[], rows: readonly (readonly Cell[])[]): string {
+  const below = belowOf(columns, rows.map((row) => row.map(textOf)), io.columns);
+  if (below === undefined) return aligned(io, columns, rows).join("");
+  const others = <T>(all: readonly T[]): T[] => all.filter((_, i) => i !== below);
+  const [head = "", ...lines] = aligned(io, others(columns), rows.map(others));
+  const width = Math.max(MIN_FLEXIBLE_WIDTH, (io.columns ?? 0) - BELOW.length);
+  const under = (cell: Cell | undefined): string =>
+    wrap(textOf(cell ?? ""), width)
+      .filter((text) => text !== "")
+      .map((text) => `${BELOW}${typeof cell === "object" && cell.style !== undefined ? io.style(cell.style, text) : text}\n`)
+      .join("");
+  return head + lines.map((line, r) => line + under(rows[r]?.[below])).join("");
+}
+
+/** aligned is the head and the rows of a table, each a line. */
+function aligned(io: Pick<Io, "columns" | "style">, columns: readonly Column[], rows: readonly (readonly Cell[])[]): string[] {
   const texts = rows.map((row) => row.map(textOf));
   const widths = widthsOf(columns, texts, io.columns);
   const line = (cells: readonly string[], style: (i: number, text: string) => string): string =>
@@ -100,7 +145,7 @@ export function table(io: Pick<Io, "columns" | "style">, columns: readonly Colum
       return typeof cell === "object" && cell.style !== undefined ? io.style(cell.style, text) : text;
     }),
   );
-  return [head, ...body].map((text) => `${text}\n`).join("");
+  return [head, ...body].map((text) => `${text}\n`);
 }
 
 /** facts lays out names and values, one pair per line. Empty values are left out. */

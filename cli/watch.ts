@@ -88,6 +88,8 @@ class Printer {
   readonly #only: string | undefined;
   /** False until everything that existed was sent. */
   #live: boolean;
+  /** What the one node is like at the start: people look for it, since a command that ran before makes no change any more. */
+  readonly #now = new Map<string, string>();
 
   constructor(io: Io, options: WatchFlags, only: string | undefined) {
     this.#io = io;
@@ -97,7 +99,7 @@ class Printer {
   }
 
   async events(events: readonly WatchEvent[]): Promise<void> {
-    if (!this.#live) return;
+    if (!this.#live) return this.#note(events);
     for (const event of events) {
       // The hub filters by the beginning of the id; exactly this one is wanted.
       if (this.#only !== undefined && event.name?.nodeId !== this.#only) continue;
@@ -106,10 +108,28 @@ class Printer {
     }
   }
 
+  /** note keeps what the one node is like, of what is sent first. */
+  #note(events: readonly WatchEvent[]): void {
+    for (const { name, change } of events) {
+      if (this.#only === undefined || name?.nodeId !== this.#only) continue;
+      const { case: kind, value } = change;
+      const what = `${clean(nodeText(name))}  ${kind === "put" ? clean([value.type || "node", value.name].join(" ").trim()) : changeText({ change })}`;
+      this.#now.set(`${name.hubId} ${kind === "state" ? `state ${value.key}` : kind}`, what);
+    }
+  }
+
   complete(): Promise<void> {
-    if (!this.#live) this.#io.note("watching for changes; press Ctrl-C to end\n");
+    if (!this.#live) this.#begin();
     this.#live = true;
     return Promise.resolve();
+  }
+
+  #begin(): void {
+    const told = this.#only !== undefined && this.#options.json !== true;
+    if (told && this.#now.size === 0) this.#io.note(`this hub knows no node ${clean(this.#only ?? "")} now\n`);
+    if (told) this.#io.note([...this.#now.values()].map((what) => `now       ${what}\n`).join(""));
+    this.#now.clear();
+    this.#io.note("watching for changes; press Ctrl-C to end\n");
   }
 
   reset(position: FeedPosition | undefined): Promise<void> {
@@ -132,7 +152,7 @@ class Printer {
   }
 }
 
-function changeText({ change }: WatchEvent): string {
+function changeText({ change }: Pick<WatchEvent, "change">): string {
   switch (change.case) {
     case "put":
       return clean(["registered", change.value.type, change.value.name].filter((part) => part !== "").join(" "));
