@@ -9,13 +9,13 @@ import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { isHubId } from "#kernel/hub-id.ts";
-import { nearest } from "#runtime/config/shape.ts";
+import { own } from "#kernel/own.ts";
 import { withoutBom } from "#runtime/files.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
 import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
 import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
-import { findContextsFile, type HubContext, readContexts } from "./contexts-file.ts";
+import { findContextsFile, type HubContext, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { usage } from "./exit.ts";
 import type { Io } from "./io.ts";
 import { parseDuration } from "./parse.ts";
@@ -131,22 +131,12 @@ export async function resolveTarget(given: ConnectionFlags, io: Io): Promise<Tar
   const flags = withEnvironment(given, io);
   if (flags.address !== undefined) return fromFlags({ ...flags, address: flags.address });
   const file = flags.contexts === undefined ? findContextsFile(io) : resolve(io.cwd, flags.contexts);
-  if (file === undefined)
-    throw usage(
-      "no hub is named and there is no contexts file",
-      "Give --address, --ca, --cert and --key, or make a context with `foedus contexts add`.",
-    );
-  const { current, contexts } = await readContexts(file);
-  const name = flags.hub ?? current;
-  const context = Object.hasOwn(contexts, name) ? contexts[name] : undefined;
-  if (context !== undefined) return fromContext(context, dirname(file));
-  const known = Object.keys(contexts);
-  const near = nearest(name, known);
-  const meant = near === undefined || name === "" ? undefined : `Did you mean ${near}?`;
-  throw usage(
-    name === "" ? `${file} has no current context` : `${file} has no context "${name}"`,
-    known.length === 0 ? "Add one with `foedus contexts add`." : (meant ?? `Known are ${known.join(", ")}.`),
-  );
+  if (file === undefined) throw noContexts();
+  const known = await readContexts(file);
+  const name = flags.hub ?? known.current;
+  const context = own(known.contexts, name);
+  if (context === undefined) throw unknownContext(known, name);
+  return fromContext(context, dirname(file));
 }
 
 /** Endpoint is where a service answers. */
@@ -158,8 +148,8 @@ export interface Endpoint {
 
 /** endpointOf finds a service. Without addresses per service the hub is in single mode and all are at one. Throws CliError (usage). */
 export function endpointOf(target: Target, service: string): Endpoint {
-  const own = target.services[service];
-  if (own !== undefined) return { address: own, service };
+  const address = own(target.services, service);
+  if (address !== undefined) return { address, service };
   if (Object.keys(target.services).length === 0 && target.address !== undefined) return { address: target.address, service: "hub" };
   // In split mode `address` is the hub's main port, which is discovery's.
   if (service === "discovery" && target.address !== undefined) return { address: target.address, service };

@@ -4,7 +4,9 @@ import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
 import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
 import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
-import { usage } from "./exit.ts";
+import { didYouMean } from "./did-you-mean.ts";
+import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
+import { clean } from "./format.ts";
 import type { Io } from "./io.ts";
 
 const address = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/, "must be host:port, an IPv6 host in brackets");
@@ -33,6 +35,34 @@ export interface ContextsFile {
 }
 
 const NAME = join(".foedus", "contexts.json");
+
+/** MAKE_CONTEXT says which commands make a context. */
+const MAKE_CONTEXT =
+  "Go to the folder of a hub, where `foedus hub init <hub-id>` made one, or make one with `foedus contexts add` (see its --help).";
+
+/** noContexts is the refusal where there is no contexts file. */
+export function noContexts(exitCode: ExitCode = EXIT.usage): CliError {
+  return new CliError(
+    exitCode,
+    "no contexts file says where a hub is: there is no .foedus/contexts.json here or in a folder above",
+    MAKE_CONTEXT,
+  );
+}
+
+/** unknownContext is the refusal of a name that the contexts file does not have. */
+export function unknownContext({ file, contexts }: ContextsFile, name: string, exitCode: ExitCode = EXIT.usage): CliError {
+  const known = Object.keys(contexts);
+  if (name === "" && known.length > 0) {
+    const remedy = `Give --hub with one of ${known.map(clean).join(", ")}, or choose one with \`foedus contexts use\`.`;
+    return new CliError(exitCode, `${file} has no current context`, remedy);
+  }
+  const what = name === "" ? `${file} has no contexts` : `${file} has no context "${clean(name)}"`;
+  return new CliError(
+    exitCode,
+    what,
+    known.length === 0 ? MAKE_CONTEXT : didYouMean(name, known, "`foedus contexts list` lists those that are there."),
+  );
+}
 
 /** findContextsFile looks for `.foedus/contexts.json` here and upwards, then in the user's configuration folder. */
 export function findContextsFile(io: Pick<Io, "cwd" | "env">): string | undefined {

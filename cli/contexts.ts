@@ -4,12 +4,13 @@ import {
   type ContextsFile,
   findContextsFile,
   type HubContext,
+  noContexts,
   readContexts,
+  unknownContext,
   userContextsFile,
   writeContexts,
   writeCurrent,
 } from "./contexts-file.ts";
-import { didYouMean } from "./did-you-mean.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import type { Io } from "./io.ts";
 import { parseHub } from "./parse.ts";
@@ -37,7 +38,7 @@ function fileOf(io: Io, options: ContextFlags): string | undefined {
 
 async function load(io: Io, options: ContextFlags): Promise<ContextsFile> {
   const file = fileOf(io, options);
-  if (file === undefined) throw new CliError(EXIT.notFound, "there is no contexts file", "Make one with `foedus contexts add`.");
+  if (file === undefined) throw noContexts(EXIT.notFound);
   return readContexts(file);
 }
 
@@ -66,12 +67,7 @@ export async function list(io: Io, _args: readonly string[], options: ContextFla
 /** use makes a context the current one. */
 export async function use(io: Io, [name = ""]: readonly string[], options: ContextFlags): Promise<ExitCode | undefined> {
   const contexts = await load(io, options);
-  if (!Object.hasOwn(contexts.contexts, name))
-    throw new CliError(
-      EXIT.notFound,
-      `${contexts.file} has no context "${name}"`,
-      didYouMean(name, Object.keys(contexts.contexts), "`foedus contexts list` lists those that are there."),
-    );
+  if (!Object.hasOwn(contexts.contexts, name)) throw unknownContext(contexts, name, EXIT.notFound);
   await writeCurrent(contexts, name);
   io.note(`the current context is ${name}\n`);
   return EXIT.ok;

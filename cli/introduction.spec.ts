@@ -73,8 +73,25 @@ test("a second invite says that one is open, a share that does not exist is refu
   await expect(accept(ioAt("b"), [text], { pin, share: "ful" })).rejects.toThrow(typo);
   await expect(accept(ioAt("b"), [text], { pin: "12 34-5" })).rejects.toThrow("a PIN has six digits");
 
+  for (const [words, why] of [
+    [[""], "the invite is empty"],
+    [[pin], "this is a PIN, and not the invite that it belongs to"],
+    [["foedus-invite:..."], "this is not a whole invite"],
+    [["foedus", "peer", "accept"], "this is no invite"],
+  ] as const)
+    await expect(accept(ioAt("b"), words, { pin })).rejects.toThrow(why);
+  // Each is the invite, as people paste it: an own one is refused before anybody is asked for a PIN.
+  for (const words of [
+    [text],
+    [`foedus peer accept ${text}`],
+    ["foedus", "peer", "accept", text],
+    [` '${text}'\n`],
+    [text.slice(0, 40), text.slice(40)],
+  ])
+    await expect(accept(ioAt("a"), words, { pin })).rejects.toThrow("this invite is a's own");
+
   const printed = `${pin.slice(0, 3)} ${pin.slice(3)}`;
-  expect(await accept(ioAt("b"), [text], { pin: printed, json: true })).toBe(0);
+  expect(await accept(ioAt("b"), [`foedus peer accept ${text}`], { pin: printed, json: true })).toBe(0);
   expect(await invited).toBe(0);
   for (const [id, other] of ["ab", "ba"])
     expect(JSON.parse(readFileSync(join(root, id!, "federation.json"), "utf8"))).toMatchObject({ peers: [{ hub_id: other }] });

@@ -126,9 +126,9 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
 }
 
 /** accept goes through the door of an invite: says what will be trusted, asks for the PIN, writes the peer and waits for the link. */
-export async function accept(io: Io, [text = ""]: readonly string[], flags: AcceptFlags): Promise<ExitCode | undefined> {
+export async function accept(io: Io, words: readonly string[], flags: AcceptFlags): Promise<ExitCode | undefined> {
   const change = changeOf(flags);
-  const invitation = decodeInvite(text);
+  const invitation = decodeInvite(inviteIn(words));
   if (flags.pin !== undefined && !PIN_PATTERN.test(digitsOf(flags.pin)))
     throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
   const desk = await openDesk(io, flags);
@@ -167,6 +167,19 @@ export async function accept(io: Io, [text = ""]: readonly string[], flags: Acce
     io.note("neither hub has an address that the other can dial; give one of them an advertise_host\n");
   await makePeer(io, flags, host);
   return report(io, flags, host);
+}
+
+/**
+ * inviteIn finds the invite in what was pasted: alone, in the line that `peer invite` prints, in quotes, or in several words. Throws
+ * CliError (usage).
+ */
+function inviteIn(words: readonly string[]): string {
+  const text = words.join(" ");
+  const [, invite] = /(foedus-invite:.*?)["'`>]*$/s.exec(text.trim()) ?? [];
+  if (invite !== undefined) return invite;
+  const remedy = "Copy all of it from what your partner got from `foedus peer invite`, from foedus-invite: to its end.";
+  if (text.trim() === "") throw usage("the invite is empty", remedy);
+  throw usage(PIN_PATTERN.test(digitsOf(text)) ? "this is a PIN, and not the invite that it belongs to" : "this is no invite", remedy);
 }
 
 /** digitsOf reads a PIN: as it is printed, in two groups, it is taken as well. */

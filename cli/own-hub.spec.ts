@@ -1,10 +1,13 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { readConfig } from "./config-file.ts";
+import { resolveTarget } from "./connect.ts";
+import { list } from "./contexts.ts";
 import { EXIT, errorText, toCliError } from "./exit.ts";
-import { processConfigOf } from "./own-hub.ts";
+import type { Io } from "./io.ts";
+import { processConfigOf, withConfig } from "./own-hub.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -23,6 +26,45 @@ function refusal(config?: string): { readonly code: number; readonly text: strin
   }
   throw new Error("it was not refused");
 }
+
+describe("a hub that no context names", () => {
+  const io = () => ({ cwd: folder, env: { HOME: folder } }) as unknown as Io;
+  const said = async (refused: Promise<unknown>): Promise<string> => {
+    const error = await refused.then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    return errorText(toCliError(error, () => ""));
+  };
+  const contexts = (text: object): void => {
+    mkdirSync(join(folder, ".foedus"), { recursive: true });
+    writeFileSync(join(folder, ".foedus/contexts.json"), JSON.stringify(text));
+  };
+
+  test("each verb says which command makes a context, or which contexts there are", async () => {
+    const make = /`foedus hub init <hub-id>` made one, or make one with `foedus contexts add`/;
+    const asked = (hub?: string) => [
+      said(resolveTarget(hub === undefined ? {} : { hub }, io())),
+      ...(hub === undefined ? [said(list(io(), [], {}))] : [said(withConfig(io(), { hub }))]),
+    ];
+    for (const text of await Promise.all([...asked("home"), ...asked()])) {
+      expect(text).toMatch(/no contexts file says where a hub is/);
+      expect(text).toMatch(make);
+    }
+    contexts({});
+    for (const text of await Promise.all(asked("home"))) expect(text).toMatch(make);
+    const home = { hub_id: "home", address: "localhost:1", ca: "a", cert: "b", key: "c" };
+    contexts({ contexts: { home } });
+    for (const text of await Promise.all(asked("hoem"))) expect(text).toMatch(/has no context "hoem"\. Did you mean home\?/);
+    expect(await said(resolveTarget({}, io()))).toMatch(
+      /has no current context\. Give --hub with one of home, or choose one with `foedus contexts use`/,
+    );
+    // The command line runs on another machine than the hub.
+    expect(await said(withConfig(io(), { hub: "home" }))).toMatch(/does not say where the hub's configuration is\. Give --config/);
+    writeFileSync(join(folder, "hub.json"), "{}");
+    expect(await withConfig(io(), { hub: "home" })).toEqual({ hub: "home" });
+  });
+});
 
 describe("the configuration of a process that is started", () => {
   test.each([undefined, "hub.json"])("--config %s: a file that is missing is one sentence with a remedy", (config) => {

@@ -4,8 +4,9 @@ import { own } from "#kernel/own.ts";
 import { type LoadedHubConfig, resolveFrom } from "../services/hub/index.ts";
 import { type ConfigFlags, mustBeFile, readConfig } from "./config-file.ts";
 import { type Connection, type ConnectionFlags, connect } from "./connect.ts";
-import { findContextsFile, readContexts } from "./contexts-file.ts";
+import { findContextsFile, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
+import { clean } from "./format.ts";
 import type { Io } from "./io.ts";
 import type { OutputFlags } from "./verb.ts";
 
@@ -28,10 +29,16 @@ export async function withConfig<F extends OwnHubFlags>(io: Io, flags: F): Promi
   if (flags.hub === undefined || flags.config !== undefined || (io.env["FOEDUS_CONFIG"] || undefined) !== undefined) return flags;
   const named = flags.contexts ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
   const file = named === undefined ? findContextsFile(io) : resolve(io.cwd, named);
-  if (file === undefined) return flags;
-  const { contexts } = await readContexts(file);
-  const config = own(contexts, flags.hub)?.config;
-  return config === undefined ? flags : { ...flags, config: resolve(dirname(file), config), contexts: file };
+  if (file === undefined) throw noContexts();
+  const known = await readContexts(file);
+  const context = own(known.contexts, flags.hub);
+  if (context === undefined) throw unknownContext(known, flags.hub);
+  if (context.config !== undefined) return { ...flags, config: resolve(dirname(file), context.config), contexts: file };
+  if (existsSync(resolve(io.cwd, CONFIG_FILE))) return flags;
+  throw usage(
+    `the context ${clean(flags.hub)} of ${file} does not say where the hub's configuration is`,
+    "Give --config with its hub.json, or run this in its folder on the machine of the hub.",
+  );
 }
 
 /** configFileOf finds the configuration file: --config, FOEDUS_CONFIG, else hub.json here. Throws CliError (notFound). */

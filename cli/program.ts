@@ -129,7 +129,7 @@ function ownHubVerbs(verb: Declare, program: Command): void {
     ownHub(
       verb(
         peer,
-        "accept <invite>",
+        "accept <invite...>",
         "accept an invite: pin the CA of the inviting hub, and let it pin ours",
         async () => (await introduction()).accept,
       ),

@@ -108,7 +108,11 @@ function wrap(text: string, width: number): string[] {
  * sentences that it is too narrow for goes below the rows.
  */
 export function table(io: Pick<Io, "columns" | "style">, columns: readonly Column[], rows: readonly (readonly Cell[])[]): string {
-  const below = belowOf(columns, rows.map((row) => row.map(textOf)), io.columns);
+  const below = belowOf(
+    columns,
+    rows.map((row) => row.map(textOf)),
+    io.columns,
+  );
   if (below === undefined) return aligned(io, columns, rows).join("");
   const others = <T>(all: readonly T[]): T[] => all.filter((_, i) => i !== below);
   const [head = "", ...lines] = aligned(io, others(columns), rows.map(others));

@@ -177,6 +177,8 @@ class Stream(threading.Thread):
                     self.take(message)
             except grpc.RpcError as cause:
                 self.last_error = error_of(cause)
+            except FoedusError as error:
+                self.last_error = error
             self.cuts += 1
             self.cut()
             if self.last_error is not None and self.last_error.reason in FINAL:
@@ -196,11 +198,14 @@ class Stream(threading.Thread):
 
 
 class Updates(Stream):
-    """Sends states by name. After a cut, what was not acknowledged goes again: of each key the newest value only."""
+    """Sends states by name. After a cut, what was not acknowledged goes again: of each key the newest value only.
 
-    def __init__(self, hub):
+    `nodes` are registered before each stream: a hub that lost its store has forgotten them, and one that knows them changes nothing.
+    """
+
+    def __init__(self, hub, nodes=()):
         super().__init__("updates")
-        self._hub, self._lock = hub, threading.Condition()
+        self._hub, self._nodes, self._lock = hub, list(nodes), threading.Condition()
         self._waiting = collections.OrderedDict()
         self._sent = collections.OrderedDict()
         self._turn, self._seq = 0, 0
@@ -219,6 +224,8 @@ class Updates(Stream):
             return self._lock.wait_for(lambda: not self._waiting and not self._sent, timeout)
 
     def open(self):
+        if self._nodes:
+            self._hub.call(self._hub.registry.RegisterNodes, registry_pb.RegisterNodesRequest(nodes=self._nodes))
         with self._lock:
             self._turn += 1
             self._seq = 0

@@ -10,6 +10,7 @@ import queue
 import ssl
 import time
 
+import grpc
 from foedus.command_forwarding.v1alpha1 import command_forwarding_service_pb2 as commands_pb
 from foedus.command_forwarding.v1alpha1 import command_pb2
 from foedus.common.v1 import access_pb2, node_pb2, session_pb2, value_pb2
@@ -63,7 +64,8 @@ def execute(hub, request):
 
 def gateway(hub, arguments):
     mine = arguments.hub_id
-    answer = hub.call(hub.health.Check, health_pb2.HealthCheckRequest(), again=True, timeout=PATIENCE_S)
+    step(f"waiting for the hub at {arguments.address}")
+    answer = hub.call(hub.health.Check, health_pb2.HealthCheckRequest(), again=True, timeout=arguments.patience)
     check("the hub serves", answer.status == health_pb2.HealthCheckResponse.SERVING)
     step("health SERVING")
 
@@ -81,7 +83,7 @@ def gateway(hub, arguments):
     check("peers are for operators", denied.reason == "ACCESS_DENIED")
     step("refusals have reasons")
 
-    updates, watch = Updates(hub), Watch(hub, registry_pb.NodeFilter(node_id_prefix="python-"))
+    updates, watch = Updates(hub, [lamp]), Watch(hub, registry_pb.NodeFilter(node_id_prefix="python-"))
     updates.set(NODE, "power", 1.5)
     check("the update is durable", updates.drain())
     check("it is watched", watch.until(lambda w: w.state(mine, NODE, "power") == 1.5))
@@ -221,14 +223,22 @@ def main():
     parser.add_argument("--address", required=True, help="host:port; the host is one that the hub's certificate names")
     for service in ("registry-sync", "command-forwarding"):
         parser.add_argument(f"--{service}", help=f"host:port of {service} in split mode")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, help="how long to wait for the hub, in seconds")
     parser.add_argument("--alone", action="store_true", help="leave out what needs a peer's command and a restart of the hub")
     for file in ("ca", "cert", "key"):
         parser.add_argument(f"--{file}", required=True)
     arguments = parser.parse_args()
     services = {name: at for name in ("registry_sync", "command_forwarding") if (at := getattr(arguments, name)) is not None}
-    hub = Hub(arguments.address, arguments.ca, arguments.cert, arguments.key, **services)
+    try:
+        hub = Hub(arguments.address, arguments.ca, arguments.cert, arguments.key, **services)
+    except OSError as error:
+        raise SystemExit(f"{error.filename} cannot be read ({error.strerror}); correct the path, or make it with `foedus pki issue`") from None
     try:
         {"gateway": gateway, "peer": peer}[arguments.play](hub, arguments)
+    except FoedusError as error:
+        if not error.reason and error.code == grpc.StatusCode.UNAVAILABLE:
+            raise SystemExit(f"no hub can be reached at {arguments.address}; start it, or correct --address ({error.message})") from None
+        raise SystemExit(f"failed: {error}") from error
     finally:
         hub.close()
     step("done")

@@ -6,6 +6,8 @@ import { fail } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
+import { callProgram, tellError } from "#runtime/rpc/kept-stream.ts";
+import { reasonRule } from "#runtime/rpc/status.ts";
 import { Mirror, type MirrorOptions } from "./mirror.ts";
 import { Updater, type UpdaterOptions } from "./updater.ts";
 
@@ -19,6 +21,15 @@ export { Updater } from "./updater.ts";
 
 /** NodeInit is a node as it is written in code. */
 export type NodeInit = MessageInitShape<typeof NodeSchema>;
+
+/** RegisteringOptions are those of an updater that also registers the nodes that it updates. */
+export interface RegisteringOptions extends Omit<UpdaterOptions, "prepare"> {
+  /**
+   * Registered at once, and again on every new stream: a hub that lost its store, or got an older one back, has forgotten them. For one
+   * that knows them this changes nothing. A node that is refused is told to `onRefused`, or to `onError` without that.
+   */
+  readonly nodes?: readonly NodeInit[];
+}
 
 /** Nodes in one RegisterNodes call, and the bytes that each may take besides its own. */
 const PAGE = 500;
@@ -91,9 +102,10 @@ export class RegistryClient {
     return (await this.client.deregisterNode({ $typeName: "foedus.registry_sync.v1alpha1.DeregisterNodeRequest", nodeId })).existed;
   }
 
-  /** updater opens a stream of state changes. */
-  updater(options: UpdaterOptions = {}): Updater {
-    const updater = new Updater(this.client, options);
+  /** updater opens a stream of state changes; with `nodes` it keeps these registered. */
+  updater({ nodes, ...options }: RegisteringOptions = {}): Updater {
+    const prepare = nodes === undefined ? {} : { prepare: () => this.#keep(nodes, options) };
+    const updater = new Updater(this.client, { ...options, ...prepare });
     this.#updaters.add(updater);
     return updater;
   }
@@ -111,6 +123,18 @@ export class RegistryClient {
     for (const mirror of this.#mirrors) mirror.close();
     this.#updaters.clear();
     this.#mirrors.clear();
+  }
+
+  /** keep registers nodes, and throws what another attempt may mend. */
+  async #keep(nodes: readonly NodeInit[], { onRefused, onError }: UpdaterOptions): Promise<void> {
+    for (const { nodeId, failure: said } of await this.registerNodes(nodes)) {
+      if (said === undefined) continue;
+      const failure = failureFromProto(said);
+      const error = fail(failure.reason, `${nodeId}: ${failure.message}`);
+      if (reasonRule(failure.reason).retryable) throw error;
+      if (onRefused === undefined) tellError(onError, error);
+      else callProgram(onError, onRefused, { nodeId, key: "", failure });
+    }
   }
 
   #registered(nodeId: string): void {

@@ -1,12 +1,14 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
-import { GetNodeRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { GetNodeRequestSchema, ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { fail } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { LateNetwork } from "../../test/registry/late-network.ts";
+import { until } from "../../test/support/until.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { RegistryClient } from "./client.ts";
+import { type NodeInit, RegistryClient } from "./client.ts";
 import { Fields } from "./fields.ts";
 import { VALUE_TYPE } from "./ports.ts";
 
@@ -24,13 +26,14 @@ afterAll(async () => {
 });
 
 /** stage is a program that sets values of nodes over a network that the test delivers. */
-function stage() {
+function stage(nodes?: readonly NodeInit[]) {
   const client = hub.local({ kind: "gateway", name: "sim", spiffeId: "spiffe://alpha/gateway/sim" });
   const network = new LateNetwork(client);
   const registry = RegistryClient.connect(network.client);
   const refused: string[] = [];
   const updater = registry.updater({
     clock: hasty,
+    ...(nodes === undefined ? {} : { nodes }),
     onRefused: ({ nodeId, key, failure }) => refused.push(`${nodeId}.${key} ${failure.reason}`),
   });
   const drained = async (): Promise<void> => {
@@ -56,7 +59,7 @@ function stage() {
     const { record } = await hub.local({ kind: "operator" }).getNode(create(GetNodeRequestSchema, { name: { nodeId } }));
     return record?.state.find(({ key }) => key === "t")?.value?.kind.value;
   };
-  return { client, network, registry, updater, told, valueOf };
+  return { client, network, registry, updater, refused, told, valueOf };
 }
 
 const nodeOf = (nodeId: string) => ({ nodeId, type: "m", capabilities: [{ name: "t", type: ValueType.DOUBLE, readable: true }] });
@@ -83,6 +86,49 @@ describe("updates of a field that the hub refused to bind", () => {
     expect(await told("known", 2)).toEqual([]);
     expect(await told("late", 3)).toEqual([]);
     expect([await valueOf("known"), await valueOf("late")]).toEqual([2, 3]);
+    registry.close();
+  });
+
+  test("U4 nodes that an updater keeps are registered before it sends, and again at a hub that has forgotten them", async () => {
+    const twice = {
+      nodeId: "bad",
+      capabilities: [
+        { name: "t", type: ValueType.DOUBLE },
+        { name: "t", type: ValueType.BOOL },
+      ],
+    };
+    const { client, network, registry, refused, told, valueOf } = stage([nodeOf("kept"), twice]);
+    // Also without a change of state: a program that only runs commands has none.
+    await until("the refusal", () => refused.length > 0);
+    expect(refused).toEqual(["bad. INVALID_FIELD"]);
+    expect(await told("kept", 1)).toEqual([]);
+    expect(await valueOf("kept")).toBe(1);
+    // What is left of a store that was lost, as far as this node is concerned.
+    await RegistryClient.connect(client).deregisterNode("kept");
+    network.newest?.cut();
+    expect(await told("kept", 2)).toEqual(["bad. INVALID_FIELD"]);
+    expect(await valueOf("kept")).toBe(2);
+    registry.close();
+  });
+
+  test("U4 a registration that fails is told, and tried again until the hub takes it", async () => {
+    const { client, network, registry } = stage();
+    let failures = 2;
+    const flaky = {
+      ...network.client,
+      registerNodes: (...args: Parameters<typeof client.registerNodes>) =>
+        failures-- > 0 ? Promise.reject(fail("OVERLOADED", "not now")) : client.registerNodes(...args),
+    };
+    const errors: unknown[] = [];
+    const keeper = RegistryClient.connect(flaky);
+    keeper.updater({ clock: hasty, nodes: [nodeOf("late-kept")], onError: (error) => errors.push(error) });
+    await until("the node", async () => {
+      network.newest?.deliver();
+      const { records } = await hub.local({ kind: "operator" }).listNodes(create(ListNodesRequestSchema));
+      return records.some(({ name }) => name?.nodeId === "late-kept");
+    });
+    expect(errors.map(String)).toEqual(Array.from({ length: 2 }, () => expect.stringContaining("not now")));
+    keeper.close();
     registry.close();
   });
 

@@ -13,7 +13,7 @@ import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
-import { callProgram, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
+import { callProgram, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit, tellError } from "#runtime/rpc/kept-stream.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
 import { type BindRequest, Fields } from "./fields.ts";
 import { VALUE_TYPE, type ValueType } from "./ports.ts";
@@ -23,9 +23,10 @@ import { utf8 } from "./wire.ts";
 /** SetValue is what can be written: BOOL boolean, DOUBLE number, SINT64 bigint (or a whole number, if the node says so), STRING and JSON string, BYTES bytes. */
 export type SetValue = boolean | number | bigint | string | Uint8Array;
 
-/** Refusal is an update that the hub did not take, and why. It is not sent again. */
+/** Refusal is an update, or a node, that the hub did not take, and why. It is not sent again. */
 export interface Refusal {
   readonly nodeId: string;
+  /** Empty for the node itself. */
   readonly key: string;
   readonly failure: Failure;
 }
@@ -48,6 +49,11 @@ export interface UpdaterOptions {
    * the same across its own restarts.
    */
   readonly identity?: StreamIdentity;
+  /**
+   * Done on every stream that is opened, before anything is sent on it: what the hub must know first. The first stream is then opened
+   * at once. What it throws is told, and it is done again after a wait.
+   */
+  readonly prepare?: () => Promise<void>;
   readonly onRefused?: (refusal: Refusal) => void;
   /** Told when the stream is up (undefined) or down, and why. */
   readonly onLink?: (failure: Failure | undefined) => void;
@@ -70,6 +76,7 @@ const BATCH_DATA = 128 * 1024;
  * U2 at most `windowBatches` are under way; more than `windowBatches` waiting makes `set` answer false: then await `writable()`.
  * U3 a change that the hub refuses is reported and left out; the rest of its batch is sent again. So is each later change of a field that
  *    the hub refused to bind, until its node is registered or a newer stream is asked.
+ * U4 with `prepare`, nothing is sent on a stream before that was done on it.
  */
 export class Updater {
   readonly #client: Client;
@@ -91,6 +98,8 @@ export class Updater {
   #binding: BindRequest | undefined;
   #scheduled: Timer | undefined;
   #closed = false;
+  /** The stream that `prepare` was done on. */
+  #prepared: Stream | undefined;
   #fatal: FoedusError | undefined;
   #writableWaiters: (() => void)[] = [];
   #drainWaiters: { upTo: number; readonly resolve: () => void; readonly reject: (error: FoedusError) => void }[] = [];
@@ -108,14 +117,18 @@ export class Updater {
       seed: options.seed,
       identity: options.identity,
       open: (number) => this.#connect(number),
-      onOpened: () => callProgram(options.onError, options.onLink, undefined),
+      onOpened: () => {
+        callProgram(options.onError, options.onLink, undefined);
+        this.#prepare();
+      },
       onMessage: (message) => this.#onMessage(message),
       onCut: (failure, final) => this.#onCut(failure, final),
-      onReady: () => this.#pump(),
+      onReady: () => (this.#kept.current === undefined ? this.#pump() : this.#prepare()),
       final: FINAL,
       onError: options.onError,
     });
     this.#open = this.#take();
+    if (options.prepare !== undefined) this.#scheduled = this.#clock.setImmediate(() => this.#onTurn());
   }
 
   /** ackedSeq is the newest batch that is durable, with all before it. */
@@ -221,7 +234,7 @@ export class Updater {
   #pump(): void {
     if (this.#closed || this.#kept.waiting) return;
     const stream = this.#kept.open();
-    if (stream === undefined || !this.#bind(stream)) return;
+    if (stream === undefined || (this.#o.prepare !== undefined && stream !== this.#prepared) || !this.#bind(stream)) return;
     while (this.#flight.length < this.#window) {
       const batch = this.#again.shift() ?? this.#ready.take() ?? this.#takeOpen();
       if (batch === undefined) break;
@@ -234,6 +247,25 @@ export class Updater {
       this.#transmit(stream, batch);
     }
     this.#wakeWriters();
+  }
+
+  /** prepare does what the hub must know first, if that was not done on this stream, and goes on. */
+  #prepare(): void {
+    const stream = this.#kept.current;
+    if (this.#o.prepare === undefined || stream === this.#prepared) return this.#pump();
+    this.#o.prepare().then(
+      () => {
+        if (this.#kept.current !== stream) return;
+        this.#prepared = stream;
+        this.#pump();
+      },
+      (error: unknown) => {
+        // A stream that was cut meanwhile says why by itself.
+        if (this.#kept.current !== stream) return;
+        tellError(this.#o.onError, error);
+        this.#kept.pause();
+      },
+    );
   }
 
   #takeOpen(): UpdateColumns | undefined {
