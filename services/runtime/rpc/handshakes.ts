@@ -83,3 +83,24 @@ export function tlsReason(error: NodeJS.ErrnoException, { authorizationError, by
   if (!/ECONNRESET|EPIPE|socket hang up/i.test(text)) return "other";
   return bytesRead === 0 ? "probe" : "reset";
 }
+
+/** Two hubs that are being introduced pin each other's CA one after the other; a failure that lasts longer is none of that, ms. */
+const PASSES_MS = 30_000;
+/** A failure after so much time without one is a new one, ms. The longest wait between two dials is shorter. */
+const FORGOTTEN_MS = 120_000;
+
+/**
+ * UnknownCas tells certificates of an unknown CA that are to be expected from those to look at: the hub that has pinned its new peer first
+ * dials at once, and is refused until the other one has read its federation file.
+ */
+export class UnknownCas {
+  #first = Number.NEGATIVE_INFINITY;
+  #last = Number.NEGATIVE_INFINITY;
+
+  /** lasts notes one (mono ms) and tells whether this has gone on for longer than an introduction takes. */
+  lasts(now: number): boolean {
+    if (now - this.#last > FORGOTTEN_MS) this.#first = now;
+    this.#last = now;
+    return now - this.#first > PASSES_MS;
+  }
+}
