@@ -3,11 +3,13 @@ import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery
 import { LinkState, LinkStateSchema, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { GetStatusRequestSchema, type GetStatusResponse } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { type Feed, ListFeedsRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { type Event, EventKind, ListEventsRequestSchema, Severity } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { SECOND_CONNECTION } from "#runtime/rpc/second-streams.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { type Connection, endpointsOf } from "../connect.ts";
 import { toCliError } from "../exit.ts";
-import { count, duration, label } from "../format.ts";
+import { ago, count, duration, label } from "../format.ts";
 import { copiesOf } from "../peers.ts";
 import { failureError } from "../verb.ts";
 import type { Finding, Ledger } from "./ledger.ts";
@@ -17,25 +19,32 @@ const LAG_SEGMENTS = 256n;
 /** A link that is on its way gets this long before it counts as broken, ms. */
 const ON_ITS_WAY_MS = 30_000n;
 
+/** So many of the newest warnings about sessions are looked at, none older than a day. */
+const WARNINGS = 200;
+const DAY_MS = 86_400_000n;
+
 /** Answers are what the running hub says of itself. */
 export interface Answers {
   readonly processes: readonly GetStatusResponse[];
   readonly peers: readonly Peer[];
   readonly feeds: readonly Feed[];
+  /** Warnings about sessions, newest first. */
+  readonly warnings: readonly Event[];
 }
 
 /** askHub asks the running hub; what it refuses to answer is a finding, and undefined comes back. */
 export async function askHub(ledger: Ledger, connection: Connection, signal: AbortSignal): Promise<Answers | undefined> {
   try {
-    const [processes, { peers }, { feeds }] = await Promise.all([
+    const [processes, { peers }, { feeds }, warnings] = await Promise.all([
       Promise.all(
         endpointsOf(connection.target).map((endpoint) => connection.hub(endpoint).getStatus(create(GetStatusRequestSchema), { signal })),
       ),
       connection.discovery.listPeers(create(ListPeersRequestSchema), { signal }),
       connection.registry.listFeeds(create(ListFeedsRequestSchema), { signal }),
+      askWarnings(ledger, connection, signal),
     ]);
     ledger.look(undefined);
-    return { processes, peers, feeds };
+    return { processes, peers, feeds, warnings };
   } catch (error) {
     const { message, remedy } = toCliError(error, (reason) => reasonRule(reason).remedy);
     ledger.look({
@@ -46,6 +55,17 @@ export async function askHub(ledger: Ledger, connection: Connection, signal: Abo
       fix: remedy || "Look at the operator's certificate and at the context (`foedus contexts list`).",
     });
     return undefined;
+  }
+}
+
+/** askWarnings asks for warnings about sessions. The rest is looked at without them: telemetry may be a process of its own, and away. */
+async function askWarnings(ledger: Ledger, connection: Connection, signal: AbortSignal): Promise<readonly Event[]> {
+  try {
+    const filter = { kinds: [EventKind.SESSION], minSeverity: Severity.WARNING };
+    return (await connection.telemetry.listEvents(create(ListEventsRequestSchema, { filter, pageSize: WARNINGS }), { signal })).events;
+  } catch (error) {
+    ledger.skip(`warnings about sessions: ${toCliError(error, () => "").message}`);
+    return [];
   }
 }
 
@@ -76,12 +96,29 @@ export function lookAtAnswers(ledger: Ledger, answers: Answers, config: HubConfi
       )
     )
       lookAtPeer(ledger, peer!, config);
+    ledger.look(secondFinding(hubId, answers));
   }
   const operational = new Set(answers.peers.filter(({ state }) => state === LinkState.OPERATIONAL).map(({ hubId }) => hubId));
   for (const { head, own, cursors } of answers.feeds)
     if (own)
       for (const { hubId, lag, snapshot } of cursors)
         ledger.look(lagFinding(hubId, head?.share ?? "", lag, operational.has(hubId) && !snapshot));
+}
+
+/** secondFinding tells of a session that has one connection since its second one could not be opened. */
+function secondFinding(hubId: string, { warnings, processes }: Answers): Finding | undefined {
+  const now = processes[0]?.wallMs ?? 0n;
+  const event = warnings.find(({ peer, text }) => peer === hubId && text.startsWith(SECOND_CONNECTION));
+  if (event === undefined || now - event.wallMs > DAY_MS) return undefined;
+  return {
+    severity: "warning",
+    check: "link",
+    subject: hubId,
+    message: `${event.text} (${ago(now - event.wallMs)})`,
+    fix:
+      `Have the firewall or NAT between the hubs allow two connections per service; ten minutes later \`foedus peers disable ${hubId}\` and ` +
+      `\`enable\` open both, and foedus_session_streams shows 2.`,
+  };
 }
 
 function lagFinding(hubId: string, share: string, lag: bigint, connected: boolean): Finding | undefined {

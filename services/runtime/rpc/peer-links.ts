@@ -11,7 +11,7 @@ import { authorise, requireMethodRule } from "./access.ts";
 import type { CallContext, Caller, Outbound, RawMessage } from "./call.ts";
 import { FramePace } from "./frame-pace.ts";
 import type { LinkStatus, MetRun, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
-import { SecondStreams } from "./second-streams.ts";
+import { SECOND_CONNECTION, SecondStreams } from "./second-streams.ts";
 import { type Envelope, type Frame, type SessionCodec, sessionCodec } from "./session-codec.ts";
 import { ageOf, NO_COUNTS, SessionMetrics, sumOf } from "./session-metrics.ts";
 import {
@@ -518,7 +518,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       kind: "SESSION",
       severity: "WARNING",
       peer,
-      text: `the second connection to ${peer} cannot be opened (${failure.message}); sessions have one for ten minutes, which carries less`,
+      text: `${SECOND_CONNECTION}${peer} cannot be opened (${failure.message}); sessions have one for ten minutes, which carries less`,
       fields: { service: this.#o.service, reason: failure.reason },
     });
   }

@@ -1,3 +1,6 @@
+/** SECOND_CONNECTION is how the event begins that says that sessions with a peer have one connection; the peer's name follows. */
+export const SECOND_CONNECTION = "the second connection to ";
+
 /** So many dials in a row whose second stream did not come to stand are no accident of the moment. */
 const TRIES = 2;
 /** Sessions are dialled with one stream for so long, ms. Then a second one is tried again. */
