@@ -160,7 +160,9 @@ export class ConnectionTable {
       reason === "probe" ? "debug" : passes ? "info" : "warn",
       reason,
       { reason, remote: known?.address, code: error.code, why: secure.authorizationError },
-      passes ? "tls handshake failed: the CA is not pinned here; between hubs that are being introduced this passes" : "tls handshake failed",
+      passes
+        ? "tls handshake failed: the CA is not pinned here; between hubs that are being introduced this passes"
+        : "tls handshake failed",
     );
   }
 
