@@ -1,7 +1,9 @@
 import fc from "fast-check";
+import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { RegistryMetrics } from "./metrics.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { Slots } from "./slots.ts";
 import { FeedTable } from "./table.ts";
@@ -65,7 +67,7 @@ describe("S-7 what one caller's nodes may take", () => {
 });
 
 describe("S-7 what is held of one peer", () => {
-  test("is bounded, live and as a snapshot: the segment is refused by the limit's name, and what changes in place goes on", () => {
+  test("is bounded, live and as a snapshot: the segment is refused by the limit's name, and what changes in place goes on", async () => {
     const clock = new Instants();
     const limits = { ...LIMITS, bytesPerPeer: 40_000 };
     const a = new TestHub("alpha", clock);
@@ -85,6 +87,16 @@ describe("S-7 what is held of one peer", () => {
     expect(held()!.nodes).toBeGreaterThan(6);
     const limit = { reason: "LIMIT_EXCEEDED" };
     expect(b.events.filter(({ event }) => event === "segment_refused").map(({ fields }) => fields)).toContainEqual(limit);
+    // What the alert FoedusSegmentsRefused asks for: from 0, by the peer's name.
+    const registry = new Registry();
+    const gauges = { feeds: () => [], watchers: () => 0, streams: () => 0, callers: () => [], numbers: () => b.core.numbers() };
+    const metrics = new RegistryMetrics("beta", registry, { report: () => undefined }, gauges);
+    metrics.follow(["alpha"]);
+    const counted = async () => /^foedus_registry_sync_refused_total\{peer="alpha"\} (\d+)$/m.exec(await registry.metrics())?.[1];
+    expect(await counted()).toBe("0");
+    for (const event of b.events) metrics.observe(event);
+    expect(Number(await counted())).toBeGreaterThan(0);
+    metrics.stop();
     link.down();
     const c = new TestHub("gamma", clock, { limits });
     a.post({ kind: "peers", peers: [{ hubId: "gamma", share: "full", level: 2 }], complete: true });
