@@ -18,6 +18,8 @@ import { Bytes, Generator, type Inner } from "./raw-message.ts";
 
 /** PEER is the hub whose rightly signed feed is hostile. */
 export const PEER = "peer";
+/** LAMP is the type of half of its nodes. */
+export const LAMP = "lamp";
 const REFS = 12;
 const KEYS = 13;
 const VALUES = [
@@ -236,6 +238,7 @@ function nodePut(generator: Generator, ref = 1 + generator.prng.below(REFS)): Ui
   }
   const node = new Bytes();
   node.delimited(1, new TextEncoder().encode(generator.odd() ? generator.pick(["", "a/b", "n1", "x".repeat(64)]) : `n${ref}`));
+  node.delimited(3, new TextEncoder().encode(generator.prng.chance(0.5) ? LAMP : "camera"));
   node.raw(capabilities.take());
   if (generator.odd()) node.raw(generator.message(NodeSchema));
   const out = new Bytes();

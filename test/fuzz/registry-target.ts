@@ -14,14 +14,18 @@ import { blocksMessage, feedToProto, pushToProto, recordToProto } from "../../se
 import { FULL_SHARE } from "../../services/registry-sync/config.ts";
 import { frameFromProto } from "../../services/registry-sync/frame-codec.ts";
 import { verifyKeyStatement } from "../../services/registry-sync/key.ts";
+import type { NodeRule } from "../../services/registry-sync/messages.ts";
 import { ANY_NODE, Instants, TestHub } from "../fakes/registry-hub.ts";
 import { feedKeyOf, simCrypto } from "../simulator/crypto.ts";
-import { PEER, RegistryMessages } from "./registry-messages.ts";
+import { Reader } from "./reader.ts";
+import { LAMP, PEER, RegistryMessages } from "./registry-messages.ts";
 import { must, Tally, type Target } from "./target.ts";
 
 /** What a peer sends that has no feed here yet, in its order; then what it sends all the time, and what it says now and then. */
 const OPENING = ["feed_offer", "snapshot", "snapshot_part", "snapshot_part", "snapshot_part"];
 const OTHERS = ["snapshot", "feed_offer", "feed_open", "ack", "nack", "forget_done", "control", "snapshot_part"];
+/** Rules that keep out what is no lamp, so that nodes come in, are kept out, and change from one to the other. */
+const LAMPS: NodeRule = { ids: [], types: [LAMP], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: [] };
 const CODEC = sessionCodec<SessionFrame>(RegistrySyncService.method.session);
 
 /** RegistryTarget is a registry with a hostile peer of level LIMITED: what it takes it must be able to show, send on, and find again. */
@@ -33,17 +37,26 @@ export class RegistryTarget extends Tally implements Target {
   #taken = 0;
   #opening = 0;
   #clock = new Instants();
+  readonly #reader = new Reader();
+  /** Every other hub has import rules. */
+  #picky = false;
   #hub = this.#start();
 
   renew(): void {
     this.#clock = new Instants();
+    this.#picky = !this.#picky;
     this.#hub = this.#start();
     this.#messages = undefined;
     this.#opening = 0;
   }
 
   #start(): TestHub {
-    const hub = new TestHub("me", this.#clock, { checkpointSegments: 5, crypto: simCrypto("me") });
+    const hub = new TestHub("me", this.#clock, {
+      checkpointSegments: 5,
+      crypto: simCrypto("me"),
+      importRules: this.#picky ? [LAMPS] : undefined,
+    });
+    this.#reader.open(hub);
     this.#connect(hub);
     return hub;
   }
@@ -106,6 +119,7 @@ export class RegistryTarget extends Tally implements Target {
       this.#hub.settle();
     }
     this.#hub.events.length = 0;
+    this.#reader.take(this.#hub);
   }
 
   /** hear notes what the hub answered, which is where its feed now is; true if it took something. */
@@ -136,6 +150,7 @@ export class RegistryTarget extends Tally implements Target {
     must(this.#shown() === before, "a restart gave another state than was shown before");
     must(!this.#hub.events.some(({ severity }) => severity === "ERROR"), "a restart gave up what was stored");
     this.#watch("blocks");
+    this.#reader.open(this.#hub);
     this.#connect(this.#hub);
     this.#offer();
   }
@@ -175,7 +190,7 @@ export class RegistryTarget extends Tally implements Target {
     }
     hub.post({ kind: "watch_close", watch });
     hub.settle();
-    hub.pushes.clear();
+    hub.pushes.delete(watch);
   }
 }
 
