@@ -3,12 +3,12 @@ import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { BEAT_MS } from "#kernel/instant.ts";
 import { Applier, type Intake } from "./apply.ts";
-import { FROZEN, ImportFeed, type PeerKey, storedHubs } from "./import-feed.ts";
+import { FROZEN, ImportFeed, type PeerKey } from "./import-feed.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import { PeerKeys } from "./peer-keys.ts";
 import type { StoreReader } from "./ports.ts";
 import { Receiver } from "./receive.ts";
-import { Receives } from "./receives.ts";
+import { Receives, restoreFeeds } from "./receives.ts";
 import { type CameSegment, digestAt, readSegment } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { equalBytes } from "./wire.ts";
@@ -284,7 +284,7 @@ export class Importer {
     const receiver = new Receiver(this.#world, this.#applier, feed, manifest, signed, known, stale, () => this.#nextJob++);
     this.receives.begin(session.peer, receiver);
     session.openedAt = this.#world.now.mono;
-    this.#conclude(session, feed, receiver, receiver.advance());
+    this.#conclude(session, feed, receiver, receiver.step());
   }
 
   #part(session: PeerSession, index: number, data: Uint8Array): void {
@@ -308,14 +308,21 @@ export class Importer {
     }
   }
 
-  decompressed(job: number, raw: Uint8Array | undefined): void {
-    const found = this.receives.byJob(job);
-    if (found === undefined) return;
-    const [peer, receiver] = found;
-    const problem = receiver.decompressed(job, raw);
+  /** takeIn puts a piece of a snapshot that has come into its table. */
+  #takeIn(): void {
+    const next = this.receives.takeReady();
+    if (next !== undefined) this.#tookIn(...next, next[1].step());
+  }
+
+  #tookIn(peer: string, receiver: Receiver, problem: Failure | undefined): void {
     const session = this.#sessionOf(peer);
     this.#conclude(session, this.feeds.get(peer) as ImportFeed, receiver, problem);
     if (session !== undefined) this.#noteSynced(session);
+  }
+
+  decompressed(job: number, raw: Uint8Array | undefined): void {
+    const found = this.receives.byJob(job);
+    if (found !== undefined) this.#tookIn(...found, found[1].decompressed(job, raw));
   }
 
   #sessionOf(peer: string): PeerSession | undefined {
@@ -427,23 +434,13 @@ export class Importer {
     const late = failure("FEED_GAP", "nothing of the snapshot came for too long");
     // What is held of the feed tells by the owner's next head whether more is needed.
     for (const peer of this.receives.overdue()) this.#giveUp(peer, late.message, this.feeds.get(peer)?.epoch === 0 ? late : undefined);
+    this.#takeIn();
     this.#catchUp();
     for (const feed of this.feeds.values()) feed.checkpointStep();
   }
 
   /** restore brings back all imported feeds; their age is unknown (D-7). */
   restore(reader: StoreReader): readonly StoreOp[] {
-    const ops: StoreOp[] = [];
-    for (const hubId of storedHubs(reader)) {
-      const feed = new ImportFeed(this.#world, hubId);
-      const gen = this.receives.restore(reader, hubId);
-      if (gen !== undefined) feed.checkpoint.reserve(gen);
-      const leftovers = feed
-        .restore(reader, this.#applier)
-        .filter((op) => op.op !== "drop" || gen === undefined || op.log !== feed.checkpoint.log(gen));
-      ops.push(...leftovers);
-      this.feeds.set(hubId, feed);
-    }
-    return ops;
+    return restoreFeeds(this.#world, reader, this.#applier, this.receives, this.feeds);
   }
 }

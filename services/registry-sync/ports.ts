@@ -139,6 +139,13 @@ export interface SegmentCodec {
   isUtf8(bytes: Uint8Array): boolean;
   /** decodePayload reads a SegmentPayload. Batches own their columns; byte fields are views. */
   decodePayload(bytes: Uint8Array): Block[] | undefined;
+  /** decodePiece reads as many blocks from `from` on as come to `maxBytes` or `maxBlocks`, at least one; `next` is where it goes on. */
+  decodePiece(
+    bytes: Uint8Array,
+    from: number,
+    maxBytes: number,
+    maxBlocks: number,
+  ): { readonly blocks: readonly Block[]; readonly next: number } | undefined;
   readNode(bytes: Uint8Array): NodeInfo | undefined;
   /** limitNode re-encodes a node with only the capabilities for which `keep` is true, and `invocable` cleared unless `invoke` is true. */
   limitNode(bytes: Uint8Array, keep: (capability: string) => boolean, invoke: (capability: string) => boolean): Uint8Array;

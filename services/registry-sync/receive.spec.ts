@@ -4,8 +4,8 @@ import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import type { Effect, FeedPosition, PeerFrame } from "./messages.ts";
-import { CODEC, type SnapshotManifest, type SnapshotPartInfo } from "./ports.ts";
-import { SNAPSHOT_DOMAIN } from "./segment.ts";
+import { type Block, CODEC, type SnapshotManifest, type SnapshotPartInfo } from "./ports.ts";
+import { Payload, SNAPSHOT_DOMAIN } from "./segment.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { stateHashOf } from "./snapshot.ts";
 import { concat, hex } from "./wire.ts";
@@ -33,10 +33,10 @@ function snapshotOf(head: FeedPosition, parts: readonly SnapshotPartInfo[], node
 }
 
 /** transfer is a hub that has asked alpha for its feed, and the parts of alpha's snapshot as they are before the codec. */
-function transfer(limits = LIMITS) {
+function transfer(limits = LIMITS, codec = segmentCodec) {
   const clock = new Instants();
   const a = new TestHub("alpha", clock, { partBytes: 2_000 });
-  const b = new TestHub("beta", clock, { limits });
+  const b = new TestHub("beta", clock, { limits, codec });
   a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
   b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
   a.register(...Array.from({ length: 500 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
@@ -60,6 +60,10 @@ function transfer(limits = LIMITS) {
   b.outbox.splice(0);
   b.others.splice(0);
   return { clock, a, b, link, raws, head, take, asked, refusals };
+}
+
+function put(ref: number, node: Uint8Array): Extract<Block, { kind: "node_put" }> {
+  return { kind: "node_put", ref, node, online: false };
 }
 
 function zstdParts(raws: readonly Uint8Array[]): { readonly infos: SnapshotPartInfo[]; readonly data: Uint8Array[] } {
@@ -100,6 +104,44 @@ describe("a snapshot that comes in", () => {
     take(snapshotOf(head, parts(256), 10));
     expect(refusals()).toEqual([]);
     expect(b.ask({ hubIds: ["alpha"] })).toEqual([]);
+  });
+
+  test("R4 A3 parts that come last first, uncompressed, are put in piece by piece: no step does the work of all of them", () => {
+    let reads = 0;
+    const codec = {
+      ...segmentCodec,
+      readNode: (bytes: Uint8Array) => {
+        reads++;
+        return segmentCodec.readNode(bytes);
+      },
+    };
+    const nodes = 6_000;
+    const { b, head, link } = transfer(LIMITS, codec);
+    const names = Array.from({ length: nodes }, (_, i) => segmentCodec.encodeBlock(put(i + 1, nodeBytes(`n-${i}`, []))));
+    // Few bytes and many blocks, in one part; then many parts.
+    for (const perPart of [nodes, 200]) {
+      const raws: Uint8Array[] = [];
+      for (let from = 0; from < nodes; from += perPart) {
+        const payload = new Payload();
+        for (const block of names.slice(from, from + perPart)) payload.block(block);
+        raws.push(payload.bytes());
+      }
+      const infos = raws.map((raw) => ({ sha256: crypto.hash(raw), len: raw.length, rawLen: raw.length, codec: CODEC.IDENTITY }));
+      let most = 0;
+      const measured = (work: () => unknown): unknown => {
+        reads = 0;
+        const done = work();
+        most = Math.max(most, reads);
+        return done;
+      };
+      const at = { ...head, seq: head.seq + perPart };
+      measured(() => b.post({ kind: "frame", session: link.id, frame: snapshotOf(at, infos, nodes) }));
+      for (let index = raws.length - 1; index >= 0; index--)
+        measured(() => b.post({ kind: "frame", session: link.id, frame: { type: "snapshot_part", index, data: raws[index]! } }));
+      while (measured(() => b.turn()) === true);
+      expect([b.ask({ hubIds: ["alpha"] }).length, b.core.feeds().find(({ own }) => !own)?.nodes]).toEqual([1_000, nodes]);
+      expect(most).toBeLessThanOrEqual(512);
+    }
   });
 
   test("R2 keeps what comes as it was sent, and decompresses a few parts in order, whichever is missing", () => {

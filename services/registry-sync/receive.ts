@@ -22,6 +22,9 @@ interface Stage {
 const PART_MAX = 1024 * 1024;
 /** Parts that are decompressed at a time, ahead of the one that is applied next: so much is kept of what is long. */
 const AHEAD = 4;
+/** What one step puts into the table: bytes, or blocks if there are many small ones. */
+const STEP_BYTES = 64 * 1024;
+const STEP_BLOCKS = 512;
 
 /** Staged is what a restart found of an interrupted transfer. */
 export interface Staged {
@@ -46,6 +49,7 @@ export interface HeldPart {
  * R2 what has come stays as it was sent; it is decompressed in order, a few parts at a time, however many come and whichever is missing.
  * R3 segments that follow it wait until it is whole, and are applied a few in each step then: its owner goes on meanwhile, and that is
  *    no gap.
+ * R4 what has come is applied in steps of some milliseconds, in whatever order and form the owner sent it.
  */
 export class Receiver {
   readonly #world: World;
@@ -72,6 +76,8 @@ export class Receiver {
   /** The part that is decompressed next, and the one that is applied next. */
   #next = 0;
   #applied = 0;
+  /** Where the next step begins in that part. */
+  #at = 0;
 
   constructor(
     world: World,
@@ -107,6 +113,7 @@ export class Receiver {
       if (old.raw) ops.push(feed.checkpoint.partOp(this.gen, index, old.bytes));
     });
     world.persist(ops);
+    this.#decompress();
   }
 
   /** problemOf answers why a manifest cannot be taken. */
@@ -168,7 +175,8 @@ export class Receiver {
     if (info.codec === CODEC.IDENTITY && info.rawLen !== info.len)
       return failure("SEGMENT_INVALID", "a part of the snapshot has another length than the manifest says");
     this.#hold(index, { bytes: data, raw: false });
-    return this.advance();
+    this.#decompress();
+    return this.step();
   }
 
   #hold(index: number, part: HeldPart): void {
@@ -188,21 +196,40 @@ export class Receiver {
     if (raw === undefined || raw.length !== this.#part(index).rawLen)
       return failure("SEGMENT_INVALID", "a part of the snapshot cannot be decompressed");
     this.#raw.set(index, raw);
-    return this.advance();
+    return this.step();
   }
 
-  /** advance decompresses the parts that are next, and puts them, in order, into the table; when all are there, the feed is replaced. */
-  advance(): Failure | undefined {
-    for (;;) {
-      this.#decompress();
-      const raw = this.#raw.get(this.#applied);
-      if (raw === undefined) return undefined;
-      const problem = this.#apply(raw);
-      if (problem !== undefined) return problem;
-      this.#raw.delete(this.#applied++);
-    }
+  /** ready tells whether `step` has something to put into the table. */
+  get ready(): boolean {
+    return this.#raw.has(this.#applied);
   }
 
+  /**
+   * step puts a piece of the part that is next into the table: some KiB and some blocks of it, however it is made, since nothing else runs
+   * meanwhile (R4). Parts that came before that one was there are many steps.
+   */
+  step(): Failure | undefined {
+    const raw = this.#raw.get(this.#applied);
+    if (raw === undefined) return undefined;
+    const piece = this.#world.o.codec.decodePiece(raw, this.#at, STEP_BYTES, STEP_BLOCKS);
+    if (piece === undefined) return failure("SEGMENT_INVALID", "a part of the snapshot is malformed");
+    const problem = this.#applier.check(this.#table, this.#skipped, piece.blocks, undefined, false, this.#intake);
+    if (problem !== undefined) return problem;
+    this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, piece.blocks, 0, true).dropped;
+    this.movedAt = this.#world.now.mono;
+    this.#at = piece.next;
+    if (this.#at === raw.length) this.#partDone(raw);
+    return undefined;
+  }
+
+  #partDone(raw: Uint8Array): void {
+    if (this.#held.get(this.#applied)?.raw === false) this.#world.persist([this.#feed.checkpoint.partOp(this.gen, this.#applied, raw)]);
+    this.#raw.delete(this.#applied++);
+    this.#at = 0;
+    this.#decompress();
+  }
+
+  /** decompress takes the parts that are next out of their codec. */
   #decompress(): void {
     for (; this.#next < this.#applied + AHEAD; this.#next++) {
       const part = this.#held.get(this.#next);
@@ -216,16 +243,6 @@ export class Receiver {
       this.#jobs.set(job, this.#next);
       this.#world.emit({ kind: "decompress", job, codec: CODEC.ZSTD, bytes: part.bytes, rawLen });
     }
-  }
-
-  #apply(raw: Uint8Array): Failure | undefined {
-    const blocks = this.#world.o.codec.decodePayload(raw);
-    if (blocks === undefined) return failure("SEGMENT_INVALID", "a part of the snapshot is malformed");
-    const problem = this.#applier.check(this.#table, this.#skipped, blocks, undefined, false, this.#intake);
-    if (problem !== undefined) return problem;
-    this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, blocks, 0, true).dropped;
-    if (this.#held.get(this.#applied)?.raw === false) this.#world.persist([this.#feed.checkpoint.partOp(this.gen, this.#applied, raw)]);
-    return undefined;
   }
 
   #part(index: number): SnapshotPartInfo {

@@ -1,5 +1,6 @@
 import type { StoreOp } from "#kernel/core.ts";
-import type { ImportFeed } from "./import-feed.ts";
+import type { Applier } from "./apply.ts";
+import { ImportFeed, storedHubs } from "./import-feed.ts";
 import type { Kept } from "./kept.ts";
 import type { StoreReader } from "./ports.ts";
 import { type HeldPart, type Receiver, restoreStage, type Staged } from "./receive.ts";
@@ -68,6 +69,18 @@ export class Receives {
     this.#staged.delete(peer);
     this.#behind.delete(peer);
     this.#receivers.set(peer, receiver);
+  }
+
+  /** takeReady gives out one of those that have something to put into their table; peers take turns. */
+  takeReady(): readonly [string, Receiver] | undefined {
+    for (const entry of this.#receivers) {
+      const [peer, receiver] = entry;
+      if (!receiver.ready) continue;
+      this.#receivers.delete(peer);
+      this.#receivers.set(peer, receiver);
+      return entry;
+    }
+    return undefined;
   }
 
   /** done: it has become the feed. What is kept behind it is applied next, if its session still stands. */
@@ -162,7 +175,10 @@ export class Receives {
   deadline(): number {
     if (this.#behind.size > 0) return this.#world.now.mono;
     let next = this.#staged.size > 0 ? this.#stagedUntil : Number.POSITIVE_INFINITY;
-    for (const receiver of this.#receivers.values()) next = Math.min(next, receiver.movedAt + IDLE_MS);
+    for (const receiver of this.#receivers.values()) {
+      if (receiver.ready) return this.#world.now.mono;
+      next = Math.min(next, receiver.movedAt + IDLE_MS);
+    }
     return next;
   }
 
@@ -183,4 +199,24 @@ export class Receives {
     if (staged !== undefined) this.#staged.set(peer, staged);
     return staged?.gen;
   }
+}
+
+/** restoreFeeds brings back all feeds of peers, and what was coming in of them; what nobody needs is answered for removal. */
+export function restoreFeeds(
+  world: World,
+  reader: StoreReader,
+  applier: Applier,
+  receives: Receives,
+  feeds: Map<string, ImportFeed>,
+): readonly StoreOp[] {
+  const ops: StoreOp[] = [];
+  for (const hubId of storedHubs(reader)) {
+    const feed = new ImportFeed(world, hubId);
+    const gen = receives.restore(reader, hubId);
+    if (gen !== undefined) feed.checkpoint.reserve(gen);
+    const leftovers = feed.restore(reader, applier);
+    ops.push(...leftovers.filter((op) => op.op !== "drop" || gen === undefined || op.log !== feed.checkpoint.log(gen)));
+    feeds.set(hubId, feed);
+  }
+  return ops;
 }

@@ -154,15 +154,15 @@ function encodeState(columns: Columns): Uint8Array {
 /** fields yields the length-delimited fields of a message in order and skips others. */
 function* fields(bytes: Uint8Array): Generator<{ readonly field: number; readonly bytes: Uint8Array }> {
   const reader = new BinaryReader(bytes);
-  while (reader.pos < bytes.length) {
-    const [field, wire] = reader.tag();
-    if (wire === WireType.LengthDelimited) yield { field, bytes: view(reader, bytes) };
-    else {
-      const from = reader.pos;
-      reader.skip(wire, field);
-      yield { field, bytes: bytes.subarray(from, reader.pos) };
-    }
-  }
+  while (reader.pos < bytes.length) yield nextField(reader, bytes);
+}
+
+function nextField(reader: BinaryReader, bytes: Uint8Array): { readonly field: number; readonly bytes: Uint8Array } {
+  const [field, wire] = reader.tag();
+  if (wire === WireType.LengthDelimited) return { field, bytes: view(reader, bytes) };
+  const from = reader.pos;
+  reader.skip(wire, field);
+  return { field, bytes: bytes.subarray(from, reader.pos) };
 }
 
 function view(reader: BinaryReader, bytes: Uint8Array): Uint8Array {
@@ -317,6 +317,20 @@ function decodePayload(bytes: Uint8Array): Block[] | undefined {
   });
 }
 
+function decodePiece(bytes: Uint8Array, from: number, maxBytes: number, maxBlocks: number) {
+  return guarded(() => {
+    const reader = new BinaryReader(bytes);
+    reader.pos = from;
+    const blocks: Block[] = [];
+    // What is no block counts like one: skipping it takes time too.
+    for (let count = 0; count < maxBlocks && reader.pos < bytes.length && reader.pos - from < maxBytes; count++) {
+      const item = nextField(reader, bytes);
+      if (item.field === 1) blocks.push(decodeBlock(item.bytes));
+    }
+    return { blocks, next: reader.pos };
+  });
+}
+
 function encodeManifest(m: SnapshotManifest): Uint8Array {
   const { hubId, share, headDigest, stateHash, keySerial, nodes } = m;
   const numbers = { epoch: BigInt(m.epoch), asOfSeq: BigInt(m.asOfSeq), hlc: hlcMessage(m.hlc) };
@@ -376,6 +390,7 @@ export const segmentCodec: SegmentCodec = {
   decodeState,
   isUtf8,
   decodePayload,
+  decodePiece,
   readNode,
   limitNode,
   encodeManifest,
