@@ -31,12 +31,15 @@ export const LIMITS = {
   snapshotPartBytes: 1024 * 1024,
   /** Bytes of all parts of a snapshot before the codec: 100,000 nodes of 2.6 KiB with their state. */
   snapshotBytes: 256 * 1024 * 1024,
-  /** Bytes that are kept of all snapshots that are coming in, until each is whole. */
-  incomingBytes: 256 * 1024 * 1024,
-  /** Bytes of what is held of one peer: nodes with what was read out of them, and texts. */
-  bytesPerPeer: 256 * 1024 * 1024,
+  /** Bytes of memory for all snapshots that are coming in, until each is whole: its parts, and the nodes that are read out of them. */
+  incomingBytes: 1024 * 1024 * 1024,
+  /** Bytes of memory for what is held of one peer: nodes and texts, with all that goes with them. */
+  bytesPerPeer: 512 * 1024 * 1024,
   /** The same of all nodes for which one caller of this hub speaks. */
-  bytesPerCaller: 192 * 1024 * 1024,
+  bytesPerCaller: 512 * 1024 * 1024,
+  /** Bytes of all nodes of this hub, and of all peers together: as many as the heap has room for, where that is less. */
+  ownBytes: 2 * 1024 * 1024 * 1024,
+  peersBytes: 2 * 1024 * 1024 * 1024,
   /** Streams that one peer may have open. */
   streamsPerPeer: 8,
   /** Streams of one kind that one caller of this hub may have open at least, if there are so many; else an eighth of all. */
@@ -64,6 +67,8 @@ export const LIMITS = {
   pagingMs: 5 * 60_000,
   /** Bytes of nodes that are kept as they were, because they changed, for the pages of all open listings. */
   listingBytes: 64 * 1024 * 1024,
+  /** The same for watchers who are reading what there is. */
+  scanBytes: 64 * 1024 * 1024,
   /** Bytes of what is cut to fit into a message (the pages of a list, nodes that are registered together): one has at most 1 MiB + 64 KiB. */
   messageBytes: 768 * 1024,
   /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED (D3). */

@@ -11,6 +11,7 @@ export class Ring<T extends { readonly byteLength: number } = Uint8Array> {
   readonly #maxItems: number;
   readonly #maxBytes: number;
   readonly #items: (T | undefined)[];
+  readonly #weights: number[] = [];
   #first: number;
   #next: number;
   #bytes = 0;
@@ -40,18 +41,19 @@ export class Ring<T extends { readonly byteLength: number } = Uint8Array> {
     return this.#next - this.#first;
   }
 
-  /** bytes is the sum of their lengths. */
+  /** bytes is what all of them take. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** push adds the next item; `seq` must be `next`. */
-  push(seq: number, item: T): void {
+  /** push adds the next item; `seq` must be `next`. `bytes` is what it takes in memory with all that is kept because of it. */
+  push(seq: number, item: T, bytes = item.byteLength): void {
     assert(seq === this.#next, "ring items must be consecutive", { seq, next: this.#next });
     if (this.size === this.#maxItems) this.trim(this.#first + 1);
     this.#items[seq % this.#maxItems] = item;
+    this.#weights[seq % this.#maxItems] = bytes;
     this.#next++;
-    this.#bytes += item.byteLength;
+    this.#bytes += bytes;
     while (this.#bytes > this.#maxBytes && this.size > 1) this.trim(this.#first + 1);
   }
 
@@ -65,7 +67,7 @@ export class Ring<T extends { readonly byteLength: number } = Uint8Array> {
     const end = Math.min(below, this.#next);
     for (; this.#first < end; this.#first++) {
       const slot = this.#first % this.#maxItems;
-      this.#bytes -= this.#items[slot]?.byteLength ?? 0;
+      this.#bytes -= this.#weights[slot] ?? 0;
       this.#items[slot] = undefined;
     }
   }

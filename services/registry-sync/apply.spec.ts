@@ -13,7 +13,7 @@ import { FeedTable } from "./table.ts";
 
 const LAMPS: NodeRule = { ids: [], types: ["lamp"], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: [] };
 const KEYS = ["p0:double", "p1:string", "p2:json"] as const;
-const INTAKE: Intake = { nodes: 100, bytes: LIMITS.bytesPerPeer };
+const INTAKE: Intake = { nodes: 100, bytes: LIMITS.bytesPerPeer, limit: "bytes_per_peer" };
 const encode = segmentCodec.encodeBlock;
 
 type Add = (payload: Payload) => void;

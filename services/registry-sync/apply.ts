@@ -2,12 +2,13 @@ import { copyOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Limits } from "#kernel/limits.ts";
 import { isNodeId } from "#kernel/node-name.ts";
+import { COST, nodeCost } from "./cost.ts";
 import type { NodeRule } from "./messages.ts";
 import type { Block, NodeInfo, SegmentCodec, ValueType } from "./ports.ts";
 import { filterBatch, ruleFor } from "./share.ts";
 import { NO_SLOT } from "./slots.ts";
 import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
-import { costOf, type FeedTable, SECTION } from "./table.ts";
+import { type FeedTable, SECTION } from "./table.ts";
 import { failure, limitFailure } from "./world.ts";
 
 /** Applied says what a payload did. */
@@ -17,6 +18,8 @@ export interface Applied {
   readonly dropped: number;
   /** What the rules let in, if that is not all: readers get this instead of the payload. */
   readonly kept: readonly Block[] | undefined;
+  /** Nodes that were removed. */
+  readonly removed: number;
 }
 
 /** Skipped are the refs of nodes that import rules keep out, with their node ids ("" in what older versions stored). */
@@ -40,11 +43,17 @@ export interface Intake {
   /** Most nodes, and bytes, that the table may grow to. One that is larger already stays so, but does not grow. */
   readonly nodes: number;
   readonly bytes: number;
+  /** What bounds the bytes: `bytes_per_peer`, or `memory_bytes`, of which all peers have a part. */
+  readonly limit: "bytes_per_peer" | "memory_bytes";
 }
 
 const MAX_REF = 0xffff_fffe;
-/** More than a node costs that has next to no bytes. */
-const LEAST_NODE = 512;
+/** More than a byte of a node costs, whatever it is made of: a label has five at least. */
+const MOST_PER_BYTE = 80;
+const TOO_MANY_BYTES = {
+  bytes_per_peer: "the feed takes more memory than this hub has for one peer",
+  memory_bytes: "the feed takes more memory than is left for peers in this process; give it a larger heap, or raise memory_bytes",
+} as const;
 
 /**
  * Applier takes payloads into a table. A payload is checked whole before anything of it is applied, so that a bad one leaves no trace.
@@ -126,28 +135,30 @@ export class Applier {
     // A peer may have many nodes of which few are let in, but not more than a hub has: each that is kept out takes memory too.
     if (keptOut(skipped, overlay) > ownNodes)
       return limitFailure("nodes_kept_out", ownNodes, "import rules keep out more nodes of this feed than a hub has");
-    return this.#tooManyBytes(table, overlay, blocks, intake)
-      ? limitFailure("bytes_per_peer", intake.bytes, "the feed has more bytes than this hub takes from one peer")
+    return this.#tooManyBytes(table, overlay, blocks, intake.bytes - COST.skipped * skipped.size)
+      ? limitFailure(intake.limit, intake.bytes, TOO_MANY_BYTES[intake.limit])
       : undefined;
   }
 
   /** tooManyBytes tells whether the table would grow beyond its bytes; how much it grows is summed up only when it is close. */
-  #tooManyBytes(table: FeedTable, overlay: Overlay, blocks: readonly Block[], intake: Intake): boolean {
-    let most = table.bytes;
+  #tooManyBytes(table: FeedTable, overlay: Overlay, blocks: readonly Block[], max: number): boolean {
+    let most = table.memory;
     for (const block of blocks) {
-      if (block.kind === "node_put") most += 2 * LEAST_NODE + 64 * block.node.length;
-      else if (block.kind === "state") most += block.batch.data.length;
+      if (block.kind === "node_put") most += COST.node + MOST_PER_BYTE * block.node.length;
+      else if (block.kind === "state") most += block.batch.data.length + COST.text * block.batch.len.length;
+      else if (block.kind === "key_def") most += COST.key + 2 * block.name.length;
     }
-    if (most <= intake.bytes) return false;
+    if (most <= max) return false;
     let grown = 0;
+    for (const [kref, { name }] of overlay.keys) if (table.key(kref) === undefined) grown += COST.key + 2 * name.length;
     for (const [ref, held] of overlay.held) {
       const old = table.node(ref);
-      if (old !== undefined) grown -= costOf(old.info, old.bytes) + (held ? 0 : table.textBytesOf(old));
+      if (old !== undefined) grown -= old.cost + (held ? 0 : table.textCostOf(old));
     }
     for (const [i, block] of blocks.entries()) {
       const info = this.#infos[i];
       // The last one of a ref counts, and those before it are gone: a payload that writes a node twice is counted too high.
-      if (block.kind === "node_put" && info !== undefined && overlay.held.get(block.ref) === true) grown += costOf(info, block.node);
+      if (block.kind === "node_put" && info !== undefined && overlay.held.get(block.ref) === true) grown += nodeCost(info, block.node);
     }
     let at = 0;
     for (const block of blocks) {
@@ -155,7 +166,7 @@ export class Applier {
       grown += this.#checker.textGrowth(table, block.batch, at);
       at += block.batch.count;
     }
-    return grown > 0 && table.bytes + grown > intake.bytes;
+    return grown > 0 && table.memory + grown > max;
   }
 
   #checkBlock(table: FeedTable, skipped: ReadonlyMap<number, string>, overlay: Overlay, block: Block, index: number): Failure | undefined {
@@ -251,10 +262,11 @@ export class Applier {
   }
 
   /**
-   * apply takes the payload that was checked last into the table. `mark` is for names of removed nodes. With `whole` the nodes go on
-   * standing in the payload's own bytes, instead of being copied out of it: right for one that is nodes and little else.
+   * apply takes the payload that was checked last into the table. `mark` is for names of removed nodes. The nodes go on standing in the
+   * payload's own bytes, of which there are `payloadBytes`, if it is nodes and little else; else they are copied out of it.
    */
-  apply(table: FeedTable, skipped: Skipped, blocks: readonly Block[], mark: number, whole = false): Applied {
+  apply(table: FeedTable, skipped: Skipped, blocks: readonly Block[], mark: number, payloadBytes = Number.POSITIVE_INFINITY): Applied {
+    const whole = payloadBytes < Number.POSITIVE_INFINITY && mostlyNodes(blocks, payloadBytes);
     // Without rules nothing is ever kept out, and nothing is copied.
     const kept: Block[] | undefined = this.#rules === undefined ? undefined : [];
     let at = 0;
@@ -292,7 +304,7 @@ export class Applier {
           break;
       }
     }
-    return { entries, dropped, kept: same ? undefined : kept };
+    return { entries, dropped, removed: table.takeRemovals(), kept: same ? undefined : kept };
   }
 
   /** keep is what the rules let in of a block that is applied next: the block itself, another one, or nothing. */
@@ -356,6 +368,13 @@ export class Applier {
     table.put(block.ref, whole ? block.node : copyOf(block.node), info, block.online);
     return 0;
   }
+}
+
+/** mostlyNodes tells whether nodes may stand in the payload that they came in: what stays in memory because of them is not much more. */
+export function mostlyNodes(blocks: readonly Block[], payloadBytes: number): boolean {
+  let bytes = 0;
+  for (const block of blocks) if (block.kind === "node_put") bytes += block.node.length;
+  return 2 * bytes >= payloadBytes;
 }
 
 /** unknownType: where values of a type of a later version stand in the columns is not known here, so that nothing after them can be read. */

@@ -155,10 +155,11 @@ export class Checkpointer {
     this.counted = undefined;
   }
 
-  /** restore reads the checkpoint that counts into a new table. Undefined if there is none. */
+  /** restore reads the checkpoint that counts into a new table, and asks `fits` after each part. Undefined if there is none. */
   restore(
     reader: StoreReader,
     applier: Applier,
+    fits: (table: FeedTable) => void = () => {},
   ): { readonly table: FeedTable; readonly skipped: Skipped; readonly meta: CheckpointMeta } | undefined {
     const prefix = `ckpt/${this.#name}/`;
     for (const log of reader.logs()) if (log.startsWith(prefix)) this.#gen = Math.max(this.#gen, Number(log.slice(prefix.length)));
@@ -171,7 +172,8 @@ export class Checkpointer {
       const blocks = this.#world.o.codec.decodePayload(blob.bytes);
       if (blocks === undefined || applier.check(table, skipped, blocks, undefined, false) !== undefined)
         throw new Unreadable(`checkpoint ${this.log(meta.gen)} cannot be read`);
-      applier.apply(table, skipped, blocks, 0, true);
+      applier.apply(table, skipped, blocks, 0, blob.bytes.length);
+      fits(table);
     }
     table.reserveRefs(meta.nextRef);
     table.restoredAt = { epoch: meta.epoch, seq: meta.seq };

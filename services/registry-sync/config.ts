@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { LIMITS } from "#kernel/limits.ts";
+import { memoryPlan } from "./cost.ts";
 import type { NodeRule, ShareRules } from "./messages.ts";
 
 /** Share that shows everything and lets everything be invoked; it always exists. */
@@ -62,7 +63,7 @@ const limits = z
     bytes_per_peer: z.int().min(1_048_576).max(8_589_934_592).default(LIMITS.bytesPerPeer).meta({
       unit: "bytes",
       description:
-        "most memory for the nodes and texts of one peer, counted as the encoded nodes, 512 bytes for each and 64 for each capability, and the texts; the process needs two to three times as much. What is held when it is lowered is kept, but does not grow",
+        "most memory for the nodes and texts of one peer, counted as about what they take in the process: 2 KiB for a node and twice its encoded bytes, 64 bytes for each of its capabilities, 288 for each label and 240 for each text besides its own. What is held when it is lowered is kept, but does not grow",
     }),
     bytes_per_caller: z.int().min(1_048_576).max(8_589_934_592).default(LIMITS.bytesPerCaller).meta({
       unit: "bytes",
@@ -71,7 +72,12 @@ const limits = z
     incoming_bytes: z.int().min(16_777_216).max(8_589_934_592).default(LIMITS.incomingBytes).meta({
       unit: "bytes",
       description:
-        "most bytes of snapshots that are coming in, of all peers together, kept as they were sent until each is whole; when it is more, the longest is given up",
+        "most memory for snapshots that are coming in, of all peers together, as they were sent and what was read out of them, until each is whole; when it is more, the longest is given up",
+    }),
+    memory_bytes: z.int().min(8_388_608).max(68_719_476_736).optional().meta({
+      unit: "bytes",
+      description:
+        "memory for the registry as a whole: a quarter for the nodes of this hub, a quarter for those of all peers, the rest for snapshots that come in, segments for those who are behind, lists and watchers. Nobody has more than three quarters of such a quarter while others have little; bounds of this page that are greater than their part of it are lowered to that. Default: the heap of the process (--max-old-space-size) less 56 MiB. More than that ends the process when it is used",
     }),
     streams: z.int().min(1).max(10_000).default(256).meta({
       unit: "streams",
@@ -208,9 +214,10 @@ export function importsOf(config: RegistrySyncConfig): readonly NodeRule[] | und
   return config.imports === undefined ? undefined : rulesOf({ nodes: config.imports.nodes, keys: ["*"], invoke: [] });
 }
 
-/** coreOptionsOf gives the numbers of a core. */
-export function coreOptionsOf(config: RegistrySyncConfig) {
+/** coreOptionsOf gives the numbers of a core in a process with a heap of so many bytes. */
+export function coreOptionsOf(config: RegistrySyncConfig, heapBytes: number) {
   const { limits } = config;
+  const plan = memoryPlan(heapBytes, limits.memory_bytes);
   return {
     limits: {
       ...LIMITS,
@@ -219,14 +226,18 @@ export function coreOptionsOf(config: RegistrySyncConfig) {
       snapshotBytes: limits.snapshot_bytes,
       bytesPerPeer: limits.bytes_per_peer,
       bytesPerCaller: limits.bytes_per_caller,
-      incomingBytes: limits.incoming_bytes,
+      ownBytes: plan.ownBytes,
+      peersBytes: plan.peersBytes,
+      incomingBytes: Math.min(limits.incoming_bytes, plan.incomingBytes),
+      listingBytes: Math.min(LIMITS.listingBytes, plan.listingBytes),
+      scanBytes: Math.min(LIMITS.scanBytes, plan.scanBytes),
       segmentUpdates: limits.segment_updates,
       clockSkewMs: config.clock_skew_ms,
     },
     shares: sharesOf(config),
     importRules: importsOf(config),
     ringSegments: limits.tail_segments,
-    ringBytes: limits.tail_bytes,
+    ringBytes: Math.min(limits.tail_bytes, plan.tailBytes),
     checkpointMs: config.checkpoint_ms,
     leaseMs: config.gateway_lease_ms,
     ackHoldMs: config.ack_hold_ms,

@@ -11,7 +11,7 @@ import { FeedWriter, shareChanges } from "./feed.ts";
 import { type Ack, HeldAcks } from "./held-acks.ts";
 import { Importer } from "./importer.ts";
 import { Listings } from "./listing.ts";
-import { LocalRegistry } from "./local.ts";
+import { fitsHeap, LocalRegistry } from "./local.ts";
 import type { Answer, Effect, FeedPosition, FeedStatus, Input, LocalKind, PeerFrame, Query, Scope } from "./messages.ts";
 import { OpenSegment } from "./open-segment.ts";
 import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
@@ -91,7 +91,7 @@ export class RegistryCore implements Core<Input, Effect> {
     const promised = mark?.durability ?? boot.durability;
     this.#unclean = mark !== undefined && !mark.clean && promised === "process" && mark.bootId !== boot.bootId;
     const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
-    const base = this.#checkpoint.restore(reader, applier);
+    const base = this.#checkpoint.restore(reader, applier, (table) => fitsHeap(this.#world, table));
     if (base !== undefined) this.#table = base.table;
     this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
     const { full } = this.#exporter;
@@ -103,6 +103,7 @@ export class RegistryCore implements Core<Input, Effect> {
       const problem = blocks === undefined ? "malformed" : applier.check(this.#table, skipped, blocks, undefined, seq === 1)?.message;
       if (blocks === undefined || problem !== undefined) throw new Error(`own segment ${epoch}/${seq} cannot be applied: ${problem ?? ""}`);
       applier.apply(this.#table, skipped, blocks, full.ordinal);
+      fitsHeap(this.#world, this.#table);
       if (renumbers(blocks)) this.#table = renumbered(this.#table).table;
       this.#checkpoint.segment();
     });
@@ -336,7 +337,7 @@ export class RegistryCore implements Core<Input, Effect> {
       if (this.#unclean) feed.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
       else if (this.#rewrite.includes(feed.share)) feed.openEpoch(EPOCH_REASON.RENUMBERED, 0, tick());
     }
-    this.#local.presence.start();
+    this.#local.start();
     this.#importer.start();
     this.#renumberFor(NO_NEED);
   }
@@ -364,7 +365,7 @@ export class RegistryCore implements Core<Input, Effect> {
     const { payload, changes } = this.#open.take();
     const hlc = world.hlc.tick(world.now.wall);
     const { full } = this.#exporter;
-    full.append(payload, hlc);
+    full.append(payload, hlc, this.#table.takeRemovals());
     this.#checkpoint.segment();
     this.#table.forgetDead(full.ordinal - full.ring.size);
     for (const feed of this.#exporter.derived.values()) {
@@ -422,8 +423,6 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#exporter.renumber();
     this.#checkpoint.begin(table, { position: this.#exporter.full.head, hlc: this.#exporter.full.hlc, skipped: [] });
   }
-
-  // ----
 
   #makeLocal(): LocalRegistry {
     const local = new LocalRegistry(this.#world, this.#table, this.#open);

@@ -6,7 +6,7 @@ import type { Ring } from "#kernel/ring.ts";
 import type { OwnFeed } from "./feed.ts";
 import type { ImportFeed } from "./import-feed.ts";
 import type { Answer, FeedPosition, HubFreshness, NodeFilter, NodeRecord, Scalar, StateValue } from "./messages.ts";
-import type { NodeInfo } from "./ports.ts";
+import type { NodeSummary, SegmentCodec } from "./ports.ts";
 import { imageOf, type NodeImage } from "./scan.ts";
 import type { SegmentItem } from "./segment.ts";
 import { type FeedTable, type KeyEntry, type NodeEntry, scalarOf } from "./table.ts";
@@ -37,14 +37,14 @@ export function importedSource(feed: ImportFeed): Source {
   return { hubId, own: false, table, head, ring, generation, freshness: feed.freshness(), ageMs: feed.ageMs() };
 }
 
-/** matchesFilter tells whether a node passes, apart from hub and online. */
-export function matchesFilter(filter: NodeFilter, info: NodeInfo): boolean {
+/** matchesFilter tells whether a node passes, apart from hub and online. Its capabilities are read only if it comes to them. */
+export function matchesFilter(filter: NodeFilter, info: NodeSummary, codec: Pick<SegmentCodec, "readNode">, bytes: Uint8Array): boolean {
   if (!info.nodeId.startsWith(filter.nodeIdPrefix)) return false;
   if (filter.type !== "" && info.type !== filter.type) return false;
   if (filter.kind !== 0 && filter.kind !== (info.kind === 2 ? 2 : 1)) return false;
-  if (filter.capability !== "" && !info.capabilities.some((capability) => capability.name === filter.capability)) return false;
   for (const label in filter.labels) if (own(info.labels, label) !== own(filter.labels, label)) return false;
-  return true;
+  if (filter.capability === "") return true;
+  return codec.readNode(bytes)?.capabilities.some((capability) => capability.name === filter.capability) === true;
 }
 
 /** filtersNothing tells whether every node passes. */

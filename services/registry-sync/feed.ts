@@ -2,6 +2,7 @@ import type { StoreOp } from "#kernel/core.ts";
 import type { HlcReading } from "#kernel/hlc.ts";
 import { beatOf } from "#kernel/instant.ts";
 import { Ring } from "#kernel/ring.ts";
+import { COST } from "./cost.ts";
 import type { FeedPosition } from "./messages.ts";
 import { type Block, EPOCH_REASON, type EpochReason, type StoreReader, type UpdateBatch } from "./ports.ts";
 import { columnsOf, imageOf, valuesWithin } from "./scan.ts";
@@ -74,8 +75,8 @@ export class OwnFeed {
     return { hubId: this.#world.o.hubId, share: this.share, epoch: this.epoch, seq: this.seq, digest: this.digest };
   }
 
-  /** append seals a payload as the next segment and persists it. */
-  append(payload: Payload, hlc: HlcReading): SegmentItem {
+  /** append seals a payload as the next segment and persists it. So many nodes were removed in it, whose names are kept with it. */
+  append(payload: Payload, hlc: HlcReading, removed = 0): SegmentItem {
     const world = this.#world;
     const { hubId, codec, crypto } = world.o;
     const place = {
@@ -89,7 +90,7 @@ export class OwnFeed {
       keySerial: world.keySerial,
     };
     const item = sealSegment(codec, crypto, place, payload);
-    this.#take(item);
+    this.#take(item, removed);
     this.entries += payload.count;
     world.persist([{ op: "append", log: this.#log(this.epoch), seq: this.seq, bytes: item.segment }]);
     world.event("segment_closed", "DEBUG", "segment closed", { share: this.share, count: payload.count, bytes: item.byteLength });
@@ -177,19 +178,19 @@ export class OwnFeed {
           this.epoch = epoch;
           first = false;
         }
-        this.#take(item);
+        this.#take(item, 0);
         each(item);
       }
     }
   }
 
-  #take(item: SegmentItem): void {
+  #take(item: SegmentItem, removed: number): void {
     this.seq = item.header.seq;
     this.epoch = item.header.epoch;
     this.digest = item.digest;
     this.hlc = item.header.hlc;
     this.ordinal++;
-    this.ring.push(this.seq, item);
+    this.ring.push(this.seq, item, item.byteLength + COST.segment + COST.removed * removed);
   }
 
   #log(epoch: number): string {

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import type { Core } from "#kernel/core.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import { createCrypto } from "#runtime/crypto.ts";
+import { heapBytes } from "#runtime/heap.ts";
 import { bootId } from "#runtime/store/open.ts";
 import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import type { RegistryCore } from "./core.ts";
@@ -42,6 +43,8 @@ export interface Ground {
   bootId(): string | undefined;
   readonly compress: typeof compressPart;
   readonly decompress: typeof decompressPart;
+  /** Heap at which this process ends with out of memory. */
+  heapBytes(): number;
   /** Options of the core that go before those of the configuration. */
   readonly core: Partial<RegistryOptions>;
   /** drive gives the core that the driver runs. */
@@ -63,6 +66,7 @@ export const SYSTEM_GROUND: Ground = {
   },
   verifyKeyStatement,
   bootId,
+  heapBytes,
   compress: compressPart,
   decompress: decompressPart,
   core: {},

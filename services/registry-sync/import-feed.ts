@@ -2,8 +2,9 @@ import type { StoreOp } from "#kernel/core.ts";
 import { type Freshness, freshnessOf } from "#kernel/freshness.ts";
 import { validHlc } from "#kernel/hlc.ts";
 import { Ring } from "#kernel/ring.ts";
-import type { Applier, Skipped } from "./apply.ts";
+import type { Applied, Applier, Skipped } from "./apply.ts";
 import { Checkpointer, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
+import { COST } from "./cost.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
 import type { Block, HlcValue, StoreReader } from "./ports.ts";
 import { Payload, readSegment, type SegmentItem, signedHeader, ZERO_DIGEST } from "./segment.ts";
@@ -84,6 +85,11 @@ export class ImportFeed {
     this.checkpoint = new Checkpointer(world, hubId);
   }
 
+  /** memory is what is held of it takes. */
+  get memory(): number {
+    return this.table.memory + COST.skipped * this.skipped.size;
+  }
+
   get head(): FeedPosition {
     return {
       hubId: this.hubId,
@@ -141,8 +147,8 @@ export class ImportFeed {
   }
 
   /** take moves the position to a segment that was applied, and persists it. */
-  take(item: SegmentItem, kept?: readonly Block[]): void {
-    this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) });
+  take(item: SegmentItem, { kept, removed }: Pick<Applied, "kept" | "removed">): void {
+    this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) }, removed);
     this.#world.persist([{ op: "append", log: this.#log(), seq: this.seq, bytes: item.segment }]);
     this.checkpoint.segment();
     this.table.forgetDead(this.ordinal - this.ring.size);
@@ -232,11 +238,15 @@ export class ImportFeed {
 
   /**
    * restore reads checkpoint and tail back; logs that nobody needs are answered for removal. What cannot be read, or may not be as it is
-   * (a version before took it in), is given up as a whole: nothing is held of the feed then, and its owner is asked for a snapshot.
+   * (a version before took it in), or does not fit into a heap that was made smaller, is given up as a whole: nothing is held of the feed then, and its owner is asked for a snapshot.
    */
-  restore(reader: StoreReader, applier: Applier): readonly StoreOp[] {
+  restore(reader: StoreReader, applier: Applier, maxBytes: number): readonly StoreOp[] {
+    const fits = (table: FeedTable): void => {
+      if (table.memory > maxBytes)
+        throw new Unreadable("it takes more memory than this process has for peers now: give it a larger heap, or raise memory_bytes");
+    };
     try {
-      return this.#restore(reader, applier);
+      return this.#restore(reader, applier, fits);
     } catch (error) {
       if (!(error instanceof Unreadable)) throw error;
       return this.#giveUp(reader, error.message);
@@ -263,8 +273,8 @@ export class ImportFeed {
     ];
   }
 
-  #restore(reader: StoreReader, applier: Applier): readonly StoreOp[] {
-    const base = this.checkpoint.restore(reader, applier);
+  #restore(reader: StoreReader, applier: Applier, fits: (table: FeedTable) => void): readonly StoreOp[] {
+    const base = this.checkpoint.restore(reader, applier, fits);
     if (base === undefined) return this.checkpoint.leftovers(reader, undefined);
     if (!validHlc(base.meta.hlc)) throw new Unreadable("the clock reading of the checkpoint is out of bounds");
     this.table = base.table;
@@ -291,10 +301,11 @@ export class ImportFeed {
         const wrong = blocks && applier.check(this.table, this.skipped, blocks, undefined, item.header.seq === 1);
         if (blocks === undefined || wrong !== undefined)
           throw new Unreadable(`imported segment ${this.#log()}/${blob.seq} cannot be applied: ${wrong?.message ?? "malformed"}`);
-        const { kept } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
-        this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) });
+        const { kept, removed } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
+        this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) }, removed);
         this.checkpoint.segment();
-      } else this.ring.push(blob.seq, item);
+        fits(this.table);
+      } else this.ring.push(blob.seq, item, item.byteLength + COST.segment);
     }
     if (first) this.ring.reset(this.seq + 1);
     const frozen = readMeta<Frozen>(reader.get("meta", `frozen/${this.hubId}`));
@@ -302,12 +313,12 @@ export class ImportFeed {
     return this.checkpoint.leftovers(reader, base.meta.gen);
   }
 
-  #move(item: SegmentItem): void {
+  #move(item: SegmentItem, removed: number): void {
     this.seq = item.header.seq;
     this.digest = item.digest;
     this.hlc = item.header.hlc;
     this.ordinal++;
-    this.ring.push(this.seq, item);
+    this.ring.push(this.seq, item, item.byteLength + COST.segment + COST.removed * removed);
   }
 
   #log(): string {

@@ -2,7 +2,7 @@ import { messageOf } from "#kernel/bytes.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { BEAT_MS } from "#kernel/instant.ts";
-import { Applier, type Intake } from "./apply.ts";
+import { Applier } from "./apply.ts";
 import { FROZEN, ImportFeed, type PeerKey } from "./import-feed.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import { PeerKeys } from "./peer-keys.ts";
@@ -26,12 +26,10 @@ const REOPEN_MS = 10_000;
 export class Importer {
   readonly #world: World;
   readonly #applier: Applier;
-  readonly #intake: Intake;
   readonly feeds = new Map<string, ImportFeed>();
   readonly #keys: PeerKeys;
   readonly receives: Receives;
   readonly #sessions: ReadonlyMap<number, PeerSession>;
-  #nextJob = 1;
   automation = false;
   /** gone is told of feeds that were forgotten. */
   gone: (head: FeedPosition) => void = () => {};
@@ -40,9 +38,8 @@ export class Importer {
     this.#world = world;
     this.#keys = new PeerKeys(world);
     this.#sessions = sessions;
-    this.receives = new Receives(world, (peer) => this.feeds.get(peer));
+    this.receives = new Receives(world, this.feeds);
     this.#applier = new Applier(world.o.codec, world.o.importRules, world.o.limits);
-    this.#intake = { nodes: world.o.limits.nodesPerPeer, bytes: world.o.limits.bytesPerPeer };
   }
 
   key(peer: string, key: PeerKey, revokesUpTo: number): void {
@@ -199,16 +196,18 @@ export class Importer {
     if (!equalBytes(header.prev, feed.digest)) return this.#fork(session, feed, "a segment follows another history than what is held");
     const blocks = this.#world.o.codec.decodePayload(item.payload);
     if (blocks === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the payload is malformed"), true);
-    const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, this.#intake);
+    const intake = this.receives.intakeOf(feed.hubId);
+    const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, intake);
     if (wrong !== undefined) return this.#refuse(session, feed, wrong, wrong.reason === "SEGMENT_INVALID");
     session.clock(header.hlc);
-    const { entries, dropped, kept } = this.#applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
+    const applied = this.#applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
+    const { entries, dropped, kept } = applied;
     if (this.automation)
       for (const block of kept ?? blocks)
         if (block.kind === "state") this.#world.emit({ kind: "automate", hub: feed.hubId, batch: block.batch, names: feed.table });
     feed.entries += entries;
     feed.dropped += dropped;
-    feed.take(item, kept);
+    feed.take(item, applied);
     feed.advanced(session.saidAt() - session.delayOf(header.beat * BEAT_MS));
     this.receives.overtaken(feed);
     session.openedAt = this.#world.now.mono;
@@ -280,8 +279,7 @@ export class Importer {
     this.feeds.set(session.peer, feed);
     if (held?.share !== manifest.share && session.offered !== undefined)
       feed.heard(session.offered.epoch, session.offered.seq, session.offeredAt);
-    const { parts: known, gen: stale } = this.receives.known(session.peer);
-    const receiver = new Receiver(this.#world, this.#applier, feed, manifest, signed, known, stale, () => this.#nextJob++);
+    const receiver = new Receiver(this.#world, this.#applier, feed, manifest, signed, this.receives);
     this.receives.begin(session.peer, receiver);
     session.openedAt = this.#world.now.mono;
     this.#conclude(session, feed, receiver, receiver.step());
@@ -317,6 +315,7 @@ export class Importer {
   #tookIn(peer: string, receiver: Receiver, problem: Failure | undefined): void {
     const session = this.#sessionOf(peer);
     this.#conclude(session, this.feeds.get(peer) as ImportFeed, receiver, problem);
+    this.#relieve();
     if (session !== undefined) this.#noteSynced(session);
   }
 

@@ -1,6 +1,7 @@
 import { LIMITS } from "#kernel/limits.ts";
 import { filtersNothing, hubOf, matchesFilter, onlineIn, recordOf, type Source, selected } from "./directory.ts";
 import type { Answer, HubFreshness, NodeFilter, NodeRecord, Query } from "./messages.ts";
+import type { SegmentCodec } from "./ports.ts";
 import { imageBytes, imageOf, type NodeImage, sharedImage } from "./scan.ts";
 import type { NodeEntry, Scan } from "./table.ts";
 import { failure, type World } from "./world.ts";
@@ -15,7 +16,7 @@ class Section implements Scan {
   readonly #onKept: (bytes: number) => void;
   readonly #onRetired: () => void;
 
-  constructor(source: Source, filter: NodeFilter, onKept: (bytes: number) => void, onRetired: () => void) {
+  constructor(source: Source, filter: NodeFilter, codec: SegmentCodec, onKept: (bytes: number) => void, onRetired: () => void) {
     const { table } = source;
     this.source = source;
     this.#onKept = onKept;
@@ -28,7 +29,7 @@ class Section implements Scan {
     this.#done.fill(1);
     this.ids = table.sortedIds().filter((nodeId) => {
       const entry = table.byId(nodeId) as NodeEntry;
-      if (!matchesFilter(filter, entry.info) || (filter.onlineOnly && !onlineIn(source, entry))) return false;
+      if (!matchesFilter(filter, entry.info, codec, entry.bytes) || (filter.onlineOnly && !onlineIn(source, entry))) return false;
       this.#done[entry.ref] = 0;
       return true;
     });
@@ -98,6 +99,7 @@ export class Listings {
         new Section(
           source,
           filter,
+          this.#world.o.codec,
           (bytes) => this.#kept(name, bytes),
           () => this.#drop(name),
         ),

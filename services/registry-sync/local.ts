@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import { isNodeId } from "#kernel/node-name.ts";
 import { CallerNumbers } from "./caller-numbers.ts";
+import { COST, nodeCost, partOf } from "./cost.ts";
 import type { Effect, NamedUpdate, NodeOutcome, Scope } from "./messages.ts";
 import { columnsOfUpdates } from "./named.ts";
 import type { OpenSegment } from "./open-segment.ts";
@@ -8,7 +9,7 @@ import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
 import { covers, LocalPresence, type Principal } from "./presence.ts";
 import type { NumberSpace } from "./renumber.ts";
 import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
-import { costOf, type FeedTable, SECTION } from "./table.ts";
+import { type FeedTable, SECTION } from "./table.ts";
 import { equalBytes } from "./wire.ts";
 import { failure, limitFailure, type World } from "./world.ts";
 
@@ -157,9 +158,9 @@ export class LocalRegistry {
   /** growthOf is by how much a node makes what a caller's nodes take greater: all of it, if it was not counted for this caller before. */
   #growthOf(principal: Principal, info: NodeInfo, bytes: Uint8Array): number {
     const known = this.table.byId(info.nodeId);
-    if (known === undefined) return costOf(info, bytes);
+    if (known === undefined) return nodeCost(info, bytes);
     const counted = this.presence.homeOf(known.ref) === principal.no;
-    return costOf(info, bytes) + (counted ? -costOf(known.info, known.bytes) : this.table.textBytesOf(known));
+    return nodeCost(info, bytes) + (counted ? -known.cost : this.table.textCostOf(known));
   }
 
   #problemOf(principal: Principal, info: NodeInfo, bytes: Uint8Array): Failure | undefined {
@@ -177,8 +178,11 @@ export class LocalRegistry {
     if (this.table.byId(info.nodeId) === undefined && this.table.size >= limits.ownNodes)
       return limitFailure("own_nodes", limits.ownNodes, "this hub has as many nodes of its own as it may; raise nodes_per_peer for more");
     const growth = this.#growthOf(principal, info, bytes);
-    if (growth > 0 && principal.bytes + growth > limits.bytesPerCaller) return tooManyBytes(scope, limits.bytesPerCaller);
-    const need = { keys: this.#freshOf(info).length, refs: this.table.byId(info.nodeId) === undefined ? 1 : 0 };
+    const keys = this.#freshOf(info);
+    const whole = growth + keys.reduce((sum, { name }) => sum + COST.key + 2 * name.length, 0);
+    const tooMuch = whole > 0 ? this.#tooMuch(principal, whole) : undefined;
+    if (tooMuch !== undefined) return { ...tooMuch, field: "node" };
+    const need = { keys: keys.length, refs: this.table.byId(info.nodeId) === undefined ? 1 : 0 };
     if (this.table.nextKref + need.keys > limits.keysPerFeed)
       return limitFailure("keys_per_feed", limits.keysPerFeed, `no number is left for a new name of a capability; ${GIVEN_BACK}`);
     if (need.refs > 0 && this.table.nextRef > limits.refsPerFeed)
@@ -286,7 +290,7 @@ export class LocalRegistry {
   named(id: number, seq: number, updates: readonly NamedUpdate[]): void {
     const stream = this.#taking(id);
     if (stream === undefined) return;
-    const made = columnsOfUpdates(this.table, updates);
+    const made = columnsOfUpdates(this.table, this.#world.o.codec, updates);
     if ("failure" in made) {
       this.reply({ kind: "refused", stream: id, seq, index: made.index, failure: made.failure });
       return;
@@ -316,9 +320,30 @@ export class LocalRegistry {
     if (stranger >= 0) return this.#explain(batch, stranger, PROBLEM.NOT_OWNED);
     const { principal } = stream;
     // How much the texts grow is summed up only when it is close.
-    const close = batch.data.length > 0 && principal.bytes + batch.data.length > limits.bytesPerCaller;
-    const over = close && principal.bytes + this.#checker.textGrowth(this.table, batch) > limits.bytesPerCaller;
-    return over ? { index: 0, failure: tooManyBytes(principal.scope, limits.bytesPerCaller) } : undefined;
+    if (batch.len.length === 0 || this.#tooMuch(principal, batch.data.length + COST.text * batch.len.length) === undefined)
+      return undefined;
+    const growth = this.#checker.textGrowth(this.table, batch);
+    const tooMuch = growth > 0 ? this.#tooMuch(principal, growth) : undefined;
+    return tooMuch && { index: 0, failure: tooMuch };
+  }
+
+  /** tooMuch tells why what a caller's nodes take may not grow by so much: because of its own bound, or of what there is for all of them. */
+  #tooMuch({ scope, bytes }: Principal, growth: number): Failure | undefined {
+    const { bytesPerCaller, ownBytes } = this.#world.o.limits;
+    if (bytes + growth > bytesPerCaller) return tooManyBytes(scope, bytesPerCaller);
+    const part = partOf(ownBytes, this.table.memory - bytes);
+    return bytes + growth > part ? noMemory(scope, part) : undefined;
+  }
+
+  /** start says when more is held than there is memory for: it is kept, and does not grow. */
+  start(): void {
+    this.presence.start();
+    const { memory } = this.table;
+    const max = this.#world.o.limits.ownBytes;
+    if (memory <= max) return;
+    const text = "the nodes of this hub take more memory than this process has for them now; they are kept, and no more come";
+    const fields = { limit: "memory_bytes", max: String(max) };
+    this.#world.event("limit", "WARNING", text, { count: this.table.size, bytes: memory, fields });
   }
 
   /** strangerIn is the index of the first change about a node outside the caller's scope, or -1. */
@@ -358,9 +383,9 @@ export class LocalRegistry {
       this.#settleAll(stream.principal, batch);
       if (this.automation) this.#world.emit({ kind: "automate", hub: this.#world.o.hubId, batch, names: this.table });
       this.open.room(batch.count, batch.bytes.length);
-      const before = this.table.slots.textBytes;
+      const before = this.table.slots.textCost;
       this.table.apply(batch, this.#checker.slots.data, 0);
-      stream.principal.bytes += this.table.slots.textBytes - before;
+      stream.principal.bytes += this.table.slots.textCost - before;
       this.open.state(batch);
     }
     // Not before: closing the segment acknowledges what came before this batch.
@@ -383,4 +408,22 @@ function tooManyBytes(scope: Scope, max: number): Failure {
   const text = "the nodes and values of this caller take as much memory as they may; raise bytes_per_caller for more";
   const { reason, message, facts } = limitFailure("bytes_per_caller", max, text);
   return { reason, message, facts: { ...facts, caller: scope.name } };
+}
+
+function noMemory(scope: Scope, max: number): Failure {
+  const text = "this process has no more memory for this caller's nodes; remove some, give it a larger heap, or raise memory_bytes";
+  const { reason, message, facts } = limitFailure("memory_bytes", max, text);
+  return { reason, message, facts: { ...facts, caller: scope.name } };
+}
+
+/** All of the memory for the registry is so many times that of this hub's own nodes, with something to spare: it is counted generously. */
+const ALL = 8;
+
+/** fitsHeap ends a start that would end without a word, when the heap is full of this hub's own nodes: one that was made much smaller. */
+export function fitsHeap(world: World, table: FeedTable): void {
+  const max = ALL * world.o.limits.ownBytes;
+  if (table.memory <= max) return;
+  throw new Error(
+    `the nodes of this hub that are stored take more than ${max} bytes of memory, for which the heap of this process is too small; give it more (--max-old-space-size), or raise memory_bytes`,
+  );
 }

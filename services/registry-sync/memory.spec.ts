@@ -3,28 +3,34 @@ import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { nodeCost } from "./cost.ts";
+import type { Scope } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { Slots } from "./slots.ts";
 import { FeedTable } from "./table.ts";
 
+const long = (i: number) => nodeBytes(`n-${i}`, ["s:string"], { name: "y".repeat(4_000) });
+/** A node like this takes so much. */
+const LONG = nodeCost(segmentCodec.readNode(long(1))!, long(1));
+
 const text = (nodeId: string, length: number) => ({ nodeId, key: "s", value: "x".repeat(length), type: 4 as const });
 
 describe("S-7 what one caller's nodes may take", () => {
-  const limits = { ...LIMITS, bytesPerCaller: 40_000 };
+  const max = 8 * LONG + 5_000;
+  const limits = { ...LIMITS, bytesPerCaller: max };
 
   test("is bounded for nodes and for texts, refused by the limit's name, and given back; others have their own part", () => {
     const hub = new TestHub("alpha", new Instants(), { limits });
     const other = { ...GATEWAY, name: "gateway/other" };
     hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
-    const long = (i: number) => nodeBytes(`n-${i}`, ["s:string"], { name: "y".repeat(4_000) });
     const call = hub.register(...Array.from({ length: 20 }, (_, i) => long(i)));
     hub.settle();
     const refused = hub.registered.get(call)!.filter(({ failure }) => failure !== undefined);
     expect(refused.length).toBeGreaterThan(8);
     expect(refused[0]!.failure).toMatchObject({
       reason: "LIMIT_EXCEEDED",
-      facts: { limit: "bytes_per_caller", max: "40000", caller: "gateway/test" },
+      facts: { limit: "bytes_per_caller", max: String(max), caller: "gateway/test" },
     });
     hub.post({ kind: "register", call: 99, scope: other, nodes: [long(50)] });
     hub.settle();
@@ -69,7 +75,8 @@ describe("S-7 what one caller's nodes may take", () => {
 describe("S-7 what is held of one peer", () => {
   test("is bounded, live and as a snapshot: the segment is refused by the limit's name, and what changes in place goes on", async () => {
     const clock = new Instants();
-    const limits = { ...LIMITS, bytesPerPeer: 40_000 };
+    const max = 8 * LONG + 5_000;
+    const limits = { ...LIMITS, bytesPerPeer: max };
     const a = new TestHub("alpha", clock);
     const b = new TestHub("beta", clock, { limits });
     a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 2 }], complete: true });
@@ -82,7 +89,7 @@ describe("S-7 what is held of one peer", () => {
       a.register(nodeBytes(`n-${i}`, ["s:string"], { name: "y".repeat(4_000) }));
       a.update(1, i + 1, [text("n-0", 100)]);
       settleAll([a, b], [link]);
-      expect(held()?.bytes ?? 0).toBeLessThanOrEqual(40_000);
+      expect(held()?.bytes ?? 0).toBeLessThanOrEqual(max);
     }
     expect(held()!.nodes).toBeGreaterThan(6);
     const limit = { reason: "LIMIT_EXCEEDED" };
@@ -105,6 +112,103 @@ describe("S-7 what is held of one peer", () => {
     settleAll([a, c], [link]);
     expect(c.core.feeds().find(({ own }) => !own)?.nodes ?? 0).toBe(0);
     expect(c.events.filter(({ event }) => event === "segment_refused").map(({ fields }) => fields)).toContainEqual(limit);
+  });
+});
+
+describe("A2 what all together may take", () => {
+  const ROOM = 41 * LONG;
+  const failuresOf = (hub: TestHub, scope: Scope, from: number, count: number) => {
+    const call = 10_000 + from;
+    hub.post({ kind: "register", call, scope, nodes: Array.from({ length: count }, (_, i) => long(from + i)) });
+    hub.settle();
+    return hub.registered.get(call)!.flatMap(({ failure }) => failure ?? []);
+  };
+
+  test("is bounded for the callers of this hub: most for one, a part for each of the others, never more than there is", () => {
+    const limits = { ...LIMITS, ownBytes: ROOM };
+    const hub = new TestHub("alpha", new Instants(), { limits });
+    const others = Array.from({ length: 9 }, (_, i) => ({ ...GATEWAY, name: `gateway/${i}` }));
+    const failures = failuresOf(hub, GATEWAY, 0, 60);
+    expect(failures[0]).toMatchObject({
+      reason: "LIMIT_EXCEEDED",
+      field: "node",
+      facts: { limit: "memory_bytes", caller: "gateway/test" },
+    });
+    expect(failures[0]!.message).toContain("larger heap");
+    const held = () => hub.core.callers().map(({ nodes }) => nodes);
+    expect(held()[0]).toBeGreaterThanOrEqual(28);
+    others.forEach((scope, i) => void failuresOf(hub, scope, 100 + 20 * i, 10));
+    // An eighth is five nodes; two find it.
+    expect(held().slice(0, 4)).toEqual([held()[0], 5, expect.any(Number), expect.any(Number)]);
+    expect(hub.core.feeds()[0]!.bytes).toBeLessThanOrEqual(ROOM);
+    // Texts count too, and what was given back can be used by the others.
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    for (let i = 0; i < 28; i++) hub.update(1, i + 1, [text(`n-${i}`, 4_000)]);
+    hub.settle();
+    expect(hub.refused.map(({ failure }) => failure.facts?.["limit"])).toContain("memory_bytes");
+    for (let i = 0; i < 20; i++) hub.deregister(`n-${i}`);
+    hub.settle();
+    expect(failuresOf(hub, others[8]!, 1_000, 4)).toEqual([]);
+    // With a smaller heap what is stored is kept, said, and does not grow; with one that is much too small the start says so.
+    const smaller = hub.crash({ limits: { ...limits, ownBytes: ROOM / 4 } });
+    expect(smaller.events.filter(({ event }) => event === "limit").map(({ fields }) => fields["limit"])).toEqual(["memory_bytes"]);
+    expect(failuresOf(smaller, others[7]!, 2_000, 1)).toHaveLength(1);
+    expect(() => hub.crash({ limits: { ...limits, ownBytes: LONG } })).toThrow("heap of this process is too small");
+  });
+
+  test("is bounded for all peers, live, as snapshots and after a restart with less", () => {
+    const clock = new Instants();
+    const limits = { ...LIMITS, peersBytes: ROOM };
+    const b = new TestHub("beta", clock, { limits });
+    const peers = ["alpha", "gamma"].map((id) => new TestHub(id, clock));
+    b.post({ kind: "peers", peers: peers.map(({ id }) => ({ hubId: id, share: "full", level: 3 })), complete: true });
+    const links: TestLink[] = [];
+    const held = (hub = b) =>
+      hub.core
+        .feeds()
+        .filter(({ own, nodes }) => !own && nodes > 0)
+        .map(({ nodes }) => nodes);
+    for (const peer of peers) {
+      peer.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+      for (let n = 0; n < 24; n++) peer.register(long(n));
+      peer.settle();
+      links.push(new TestLink(peer, b));
+      settleAll([...peers, b], links);
+      expect(held()).toEqual([24]);
+    }
+    // The second is refused as a whole: a snapshot is taken in, or it is not.
+    expect(b.events.filter(({ event }) => event === "limit").map(({ hub, fields }) => [hub, fields["limit"]])).toEqual([
+      ["gamma", "memory_bytes"],
+    ]);
+    const refused = b.events.find(({ event }) => event === "limit");
+    expect(refused?.text).toContain("larger heap");
+    for (let n = 0; n < 20; n++) {
+      peers[0]!.register(long(100 + n));
+      settleAll([...peers, b], links);
+    }
+    expect(held()[0]).toBeGreaterThan(24);
+    expect(b.core.feeds().find(({ own }) => !own)!.bytes).toBeLessThanOrEqual(ROOM);
+    const kept = b.crash();
+    expect(held(kept)).toEqual(held());
+    const smaller = b.crash({ limits: { ...LIMITS, peersBytes: ROOM / 4 } });
+    expect(held(smaller)).toEqual([]);
+    expect(smaller.events.find(({ severity }) => severity === "ERROR")).toMatchObject({
+      hub: "alpha",
+      fields: { problem: expect.stringContaining("larger heap") },
+    });
+  });
+
+  test("names of nodes that came and went, and segments however small, count for what is kept for those who are behind", () => {
+    const hub = new TestHub("alpha", new Instants(), { ringBytes: 200_000 });
+    for (let i = 0; i < 600; i++) {
+      hub.register(nodeBytes(`n-${i}`, []));
+      hub.deregister(`n-${i}`);
+      hub.settle();
+    }
+    const [source] = hub.core.sources();
+    expect(source!.ring.size).toBeLessThan(120);
+    expect(source!.table.named(1)).toBeUndefined();
+    expect(source!.table.named(600)).toBeDefined();
   });
 });
 

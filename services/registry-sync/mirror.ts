@@ -9,6 +9,7 @@ import {
   type WatchResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
+import { copyOf } from "#kernel/bytes.ts";
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
@@ -16,7 +17,7 @@ import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { positionToProto } from "./answer-codec.ts";
-import { unknownType } from "./apply.ts";
+import { mostlyNodes, unknownType } from "./apply.ts";
 import { positionFromProto } from "./codec.ts";
 import type { FeedPosition, StateValue } from "./messages.ts";
 import type { Block, UpdateBatch } from "./ports.ts";
@@ -229,7 +230,13 @@ export class Mirror {
 
   #reset(position: FeedPosition): void {
     const name = `${position.hubId}/${position.share}`;
-    const fresh: MirrorFeed = { hubId: position.hubId, share: position.share, table: new FeedTable(), position, complete: false };
+    const fresh: MirrorFeed = {
+      hubId: position.hubId,
+      share: position.share,
+      table: new FeedTable(this.#o.nodesOnly),
+      position,
+      complete: false,
+    };
     if (this.#feeds.has(name)) this.#staged.set(name, fresh);
     else this.#feeds.set(name, fresh);
   }
@@ -257,7 +264,8 @@ export class Mirror {
     const later = decoded.find((block) => block.kind === "key_def" && SECTION[block.type] === undefined);
     if (later?.kind === "key_def") throw new FoedusError(unknownType(later.name, later.type));
     const silent = staged !== undefined || (blocks.snapshot && !feed.complete);
-    for (const block of decoded) this.#apply(feed, block, silent);
+    const whole = mostlyNodes(decoded, blocks.payload.length);
+    for (const block of decoded) this.#apply(feed, block, silent, whole);
     feed.position = positionFromProto(blocks.position);
     if (!blocks.snapshot || blocks.last) this.#completed(name, feed, staged !== undefined);
   }
@@ -274,17 +282,17 @@ export class Mirror {
     callProgram(this.#o.onError, this.#o.onReplaced, feed, false);
   }
 
-  #apply(feed: MirrorFeed, block: Block, silent: boolean): void {
+  #apply(feed: MirrorFeed, block: Block, silent: boolean, whole: boolean): void {
     const { table } = feed;
     switch (block.kind) {
       case "state":
-        return this.#state(feed, block.batch, silent);
+        return this.#o.nodesOnly === true ? undefined : this.#state(feed, block.batch, silent);
       case "key_def":
         return table.defineKey(block.kref, block.name, block.type);
       case "node_put": {
         const info = segmentCodec.readNode(block.node);
         if (info === undefined) return;
-        const entry = table.put(block.ref, block.node, info, block.online);
+        const entry = table.put(block.ref, whole ? block.node : copyOf(block.node), info, block.online);
         if (!silent) callProgram(this.#o.onError, this.#o.onNode, feed, entry);
         return;
       }

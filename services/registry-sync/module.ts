@@ -99,7 +99,7 @@ class RegistryModule implements RegistrySync {
     const store = platform.store(STORE);
     const core = new RegistryCore({
       ...REGISTRY_DEFAULTS,
-      ...coreOptionsOf(config),
+      ...coreOptionsOf(config, ground.heapBytes()),
       ...ground.core,
       hubId: platform.hubId,
       codec: segmentCodec,

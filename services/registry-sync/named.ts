@@ -1,6 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import type { NamedUpdate, Scalar } from "./messages.ts";
-import type { Columns } from "./ports.ts";
+import type { Columns, SegmentCodec } from "./ports.ts";
 import { type FeedTable, SECTION } from "./table.ts";
 import { concat, utf8 } from "./wire.ts";
 import { failure } from "./world.ts";
@@ -10,6 +10,7 @@ const view = new DataView(new ArrayBuffer(8));
 /** columnsOfUpdates turns updates by name into columns. `order` leads from the index of a change back to that of the update. */
 export function columnsOfUpdates(
   table: FeedTable,
+  codec: Pick<SegmentCodec, "readNode">,
   updates: readonly NamedUpdate[],
 ): { readonly columns: Columns; readonly order: readonly number[] } | { readonly failure: Failure; readonly index: number } {
   const sections: { readonly index: number; readonly ref: number; readonly kref: number; readonly value: Scalar }[][] = [[], [], []];
@@ -23,7 +24,7 @@ export function columnsOfUpdates(
       return { index, failure: failure("INVALID_FIELD", "the change has no value", { node: nodeId, key }) };
     const kref = table.kref(key, type);
     if (kref === undefined || !entry.krefs.includes(kref)) {
-      const typed = entry.info.capabilities.find((capability) => capability.name === key);
+      const typed = codec.readNode(entry.bytes)?.capabilities.find((capability) => capability.name === key);
       if (typed === undefined)
         return { index, failure: failure("CAPABILITY_NOT_FOUND", "the node has no such capability", { node: nodeId, key }) };
       return { index, failure: failure("INVALID_FIELD", "the value has another type than the capability", { node: nodeId, key }) };

@@ -38,6 +38,9 @@ export interface NodeInfo {
   readonly capabilities: readonly CapabilityInfo[];
 }
 
+/** NodeSummary is what is kept in memory of what a node says; its capabilities are read out of its bytes when somebody asks. */
+export type NodeSummary = Omit<NodeInfo, "capabilities">;
+
 /**
  * UpdateBatch is a StateBlock as columns. The first `numCount` changes have type BOOL or DOUBLE, the next `intCount` SINT64,
  * the rest STRING, BYTES or JSON. `bits` has the fixed-width values as raw little-endian words: low at 2i, high at 2i + 1.

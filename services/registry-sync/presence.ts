@@ -1,7 +1,7 @@
 import { Growable } from "#kernel/growable.ts";
 import type { Scope } from "./messages.ts";
 import type { OpenSegment } from "./open-segment.ts";
-import { costOf, type FeedTable } from "./table.ts";
+import type { FeedTable } from "./table.ts";
 import type { World } from "./world.ts";
 
 /** Executors that nobody has told of for so long are gone, ms: whoever has them tells all of them three times as often. */
@@ -125,7 +125,7 @@ export class LocalPresence {
 
   #move(ref: number, to: number): void {
     const entry = this.#table.node(ref);
-    const bytes = entry === undefined ? 0 : costOf(entry.info, entry.bytes) + this.#table.textBytesOf(entry);
+    const bytes = entry === undefined ? 0 : entry.cost + this.#table.textCostOf(entry);
     const from = this.#principals[this.homeOf(ref) - 1];
     if (from !== undefined) {
       from.nodes--;

@@ -228,7 +228,9 @@ describe("F-7 a snapshot that never becomes whole", () => {
       take({ type: "snapshot_part", index: 0, data: data[0]! });
       for (const { job, bytes: part } of asked()) b.post({ kind: "decompressed", job, bytes: zstdDecompressSync(part) });
       b.settle();
-      expect([logs(b).length, bytes(b)]).toEqual([1, data[0]!.length]);
+      expect(logs(b)).toHaveLength(1);
+      // The part, and the nodes that were read out of it.
+      expect(bytes(b)).toBeGreaterThan(data[0]!.length);
       if (when === "after its session") link.down();
       const b2 = when === "over a restart" ? b.crash() : b;
       clock.advance(119_000);

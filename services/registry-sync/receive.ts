@@ -1,6 +1,7 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Applier, Intake } from "./apply.ts";
+import { COST } from "./cost.ts";
 import { FROZEN, type ImportFeed } from "./import-feed.ts";
 import { Kept } from "./kept.ts";
 import type { FeedPosition } from "./messages.ts";
@@ -40,6 +41,16 @@ export interface HeldPart {
   readonly raw: boolean;
 }
 
+/** Coming is what a snapshot shares with the others that come in. */
+export interface Coming {
+  /** known is what a new snapshot of a peer may take over, and the generation that it is kept under. */
+  known(peer: string): { readonly parts: ReadonlyMap<string, HeldPart>; readonly gen: number | undefined };
+  /** intakeOf is how much may come in of a peer's feed. */
+  intakeOf(peer: string): Intake;
+  /** nextJob gives a number to something that is decompressed. */
+  nextJob(): number;
+}
+
 /**
  * Receiver takes in a snapshot: parts are checked against the signed manifest, kept in the store as the parts of a checkpoint that does
  * not count yet, and put together in a table of its own. When the last one is there, table and checkpoint replace the feed in one
@@ -57,7 +68,6 @@ export class Receiver {
   readonly #feed: ImportFeed;
   readonly manifest: SnapshotManifest;
   readonly gen: number;
-  readonly #intake: Intake;
   readonly #table = new FeedTable();
   readonly #skipped = new Map<number, string>();
   readonly #held = new Map<number, HeldPart>();
@@ -65,7 +75,7 @@ export class Receiver {
   readonly #raw = new Map<number, Uint8Array>();
   /** Parts that are being decompressed, by job. */
   readonly #jobs = new Map<number, number>();
-  readonly #nextJob: () => number;
+  readonly #coming: Coming;
   /** SignedManifest, as it came: it proves the position that the feed has afterwards. */
   readonly signed: Uint8Array;
   /** Segments that follow it. */
@@ -79,16 +89,7 @@ export class Receiver {
   /** Where the next step begins in that part. */
   #at = 0;
 
-  constructor(
-    world: World,
-    applier: Applier,
-    feed: ImportFeed,
-    manifest: SnapshotManifest,
-    signed: Uint8Array,
-    known: ReadonlyMap<string, HeldPart>,
-    staleGen: number | undefined,
-    nextJob: () => number,
-  ) {
+  constructor(world: World, applier: Applier, feed: ImportFeed, manifest: SnapshotManifest, signed: Uint8Array, receives: Coming) {
     this.#world = world;
     this.#applier = applier;
     this.#feed = feed;
@@ -96,10 +97,8 @@ export class Receiver {
     this.signed = signed;
     this.kept = new Kept(manifest);
     this.movedAt = world.now.mono;
-    this.#nextJob = nextJob;
-    // What is held already may be sent anew, also when a limit was lowered meanwhile.
-    const held = feed.share === manifest.share ? feed.table.bytes : 0;
-    this.#intake = { nodes: nodesFor(world, manifest, feed), bytes: Math.max(world.o.limits.bytesPerPeer, held) };
+    this.#coming = receives;
+    const { parts: known, gen: staleGen } = receives.known(feed.hubId);
     this.gen = feed.checkpoint.nextGen();
     const ops: StoreOp[] = [];
     if (staleGen !== undefined) ops.push({ op: "drop", log: feed.checkpoint.log(staleGen) });
@@ -137,9 +136,14 @@ export class Receiver {
     return undefined;
   }
 
-  /** bytes are those of all parts and segments that are held. */
+  /** memory is what the nodes take that have been read out of it. */
+  get memory(): number {
+    return this.#table.memory + COST.skipped * this.#skipped.size;
+  }
+
+  /** bytes are those of all parts and segments that are held, and of the nodes. */
   get bytes(): number {
-    return this.#partBytes + this.kept.bytes;
+    return this.#partBytes + this.kept.bytes + this.memory;
   }
 
   get position(): FeedPosition {
@@ -213,13 +217,20 @@ export class Receiver {
     if (raw === undefined) return undefined;
     const piece = this.#world.o.codec.decodePiece(raw, this.#at, STEP_BYTES, STEP_BLOCKS);
     if (piece === undefined) return failure("SEGMENT_INVALID", "a part of the snapshot is malformed");
-    const problem = this.#applier.check(this.#table, this.#skipped, piece.blocks, undefined, false, this.#intake);
+    const problem = this.#applier.check(this.#table, this.#skipped, piece.blocks, undefined, false, this.#room());
     if (problem !== undefined) return problem;
-    this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, piece.blocks, 0, true).dropped;
+    this.#feed.dropped += this.#applier.apply(this.#table, this.#skipped, piece.blocks, 0, raw.length).dropped;
     this.movedAt = this.#world.now.mono;
     this.#at = piece.next;
     if (this.#at === raw.length) this.#partDone(raw);
     return undefined;
+  }
+
+  /** room is how much may come in. What is held already may be sent anew, also when a limit was lowered meanwhile. */
+  #room(): Intake {
+    const intake = this.#coming.intakeOf(this.#feed.hubId);
+    const held = this.#feed.share === this.manifest.share ? this.#feed.memory : 0;
+    return { ...intake, nodes: nodesFor(this.#world, this.manifest, this.#feed), bytes: Math.max(intake.bytes, held) };
   }
 
   #partDone(raw: Uint8Array): void {
@@ -239,7 +250,7 @@ export class Receiver {
         this.#raw.set(this.#next, part.bytes);
         continue;
       }
-      const job = this.#nextJob();
+      const job = this.#coming.nextJob();
       this.#jobs.set(job, this.#next);
       this.#world.emit({ kind: "decompress", job, codec: CODEC.ZSTD, bytes: part.bytes, rawLen });
     }
@@ -274,6 +285,8 @@ export function restoreStage(world: World, reader: StoreReader, hubId: string): 
   for (const blob of reader.read(`ckpt/${hubId}/${stage.gen}`, 0)) {
     const digest = stage.parts[blob.seq - 1];
     if (digest === undefined) continue;
+    // The heap, or the limit, may be less than it was. What is left out is sent again.
+    if (bytes + blob.bytes.length > world.o.limits.incomingBytes) break;
     parts.set(digest, { bytes: blob.bytes, raw: true });
     bytes += blob.bytes.length;
   }

@@ -1,9 +1,10 @@
 import type { StoreOp } from "#kernel/core.ts";
-import type { Applier } from "./apply.ts";
+import type { Applier, Intake } from "./apply.ts";
+import { partOf } from "./cost.ts";
 import { ImportFeed, storedHubs } from "./import-feed.ts";
 import type { Kept } from "./kept.ts";
 import type { StoreReader } from "./ports.ts";
-import { type HeldPart, type Receiver, restoreStage, type Staged } from "./receive.ts";
+import { type Coming, type HeldPart, type Receiver, restoreStage, type Staged } from "./receive.ts";
 import type { CameSegment } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { fromHex } from "./wire.ts";
@@ -28,18 +29,19 @@ export interface Behind {
  * H4 what was kept behind it is applied in order, a few segments in each step, and what comes meanwhile queues up behind them; it goes
  *    when the feed is asked for again, replaced, frozen or forgotten, and with its session.
  */
-export class Receives {
+export class Receives implements Coming {
   readonly #world: World;
-  readonly #feedOf: (peer: string) => ImportFeed | undefined;
+  readonly #feeds: ReadonlyMap<string, ImportFeed>;
   readonly #receivers = new Map<string, Receiver>();
   readonly #staged = new Map<string, Staged>();
   readonly #behind = new Map<string, Behind>();
+  #nextJob = 1;
   /** Until when what a restart found is kept. */
   #stagedUntil = Number.POSITIVE_INFINITY;
 
-  constructor(world: World, feedOf: (peer: string) => ImportFeed | undefined) {
+  constructor(world: World, feeds: ReadonlyMap<string, ImportFeed>) {
     this.#world = world;
-    this.#feedOf = feedOf;
+    this.#feeds = feeds;
   }
 
   get(peer: string): Receiver | undefined {
@@ -52,6 +54,16 @@ export class Receives {
     return undefined;
   }
 
+  /** intakeOf is how much may come in of a peer's feed: its part of the memory that all peers have, of which the others hold some. */
+  intakeOf(peer: string): Intake {
+    const { nodesPerPeer: nodes, bytesPerPeer, peersBytes } = this.#world.o.limits;
+    let others = 0;
+    for (const feed of this.#feeds.values())
+      if (feed.hubId !== peer) others += Math.max(feed.memory, this.#receivers.get(feed.hubId)?.memory ?? 0);
+    const part = partOf(peersBytes, others);
+    return part < bytesPerPeer ? { nodes, bytes: part, limit: "memory_bytes" } : { nodes, bytes: bytesPerPeer, limit: "bytes_per_peer" };
+  }
+
   /** heldDigests names the parts that need not be sent again. */
   heldDigests(peer: string): Uint8Array[] {
     return this.#receivers.get(peer)?.heldDigests() ?? [...(this.#staged.get(peer)?.parts.keys() ?? [])].map(fromHex);
@@ -62,6 +74,10 @@ export class Receives {
     const before = this.#receivers.get(peer);
     const staged = this.#staged.get(peer);
     return { parts: before?.heldParts() ?? staged?.parts ?? new Map<string, HeldPart>(), gen: before?.gen ?? staged?.gen };
+  }
+
+  nextJob(): number {
+    return this.#nextJob++;
   }
 
   /** begin takes the place of what was half here of the peer. */
@@ -151,7 +167,7 @@ export class Receives {
     this.#receivers.delete(peer);
     this.#staged.delete(peer);
     const ops: StoreOp[] = [{ op: "delete", space: "meta", key: `stage/${peer}` }];
-    const feed = this.#feedOf(peer);
+    const feed = this.#feeds.get(peer);
     if (feed !== undefined) ops.unshift({ op: "drop", log: feed.checkpoint.log(gen) });
     this.#world.persist(ops);
   }
@@ -210,11 +226,13 @@ export function restoreFeeds(
   feeds: Map<string, ImportFeed>,
 ): readonly StoreOp[] {
   const ops: StoreOp[] = [];
+  let held = 0;
   for (const hubId of storedHubs(reader)) {
     const feed = new ImportFeed(world, hubId);
     const gen = receives.restore(reader, hubId);
     if (gen !== undefined) feed.checkpoint.reserve(gen);
-    const leftovers = feed.restore(reader, applier);
+    const leftovers = feed.restore(reader, applier, world.o.limits.peersBytes - held);
+    held += feed.memory;
     ops.push(...leftovers.filter((op) => op.op !== "drop" || gen === undefined || op.log !== feed.checkpoint.log(gen)));
     feeds.set(hubId, feed);
   }

@@ -67,7 +67,9 @@ function contentOf(at: TestHub, of: string): Model {
   const table = at.core.sources().find(({ hubId }) => hubId === of)?.table;
   const model = new Map<string, Map<string, number | undefined>>();
   for (const entry of table?.entries() ?? []) {
-    const values = new Map<string, number | undefined>(entry.info.capabilities.map(({ name }) => [name, undefined]));
+    const values = new Map<string, number | undefined>(
+      segmentCodec.readNode(entry.bytes)!.capabilities.map(({ name }) => [name, undefined]),
+    );
     for (const { key, value } of table?.state(entry) ?? []) values.set(key, value as number);
     model.set(entry.info.nodeId, values);
   }

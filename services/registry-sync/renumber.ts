@@ -110,7 +110,8 @@ export function renumbered(old: FeedTable): { readonly table: FeedTable; readonl
   for (const entry of entries) {
     const ref = refs.size + 1;
     refs.set(entry.ref, ref);
-    table.put(ref, entry.bytes, entry.info, entry.online);
+    // Keys have the order that they had.
+    table.move({ ...entry, ref, krefs: entry.krefs.map((kref) => keys.get(kref) as number) });
     for (const kref of entry.krefs) {
       const from = old.slots.find(entry.ref, kref);
       if (from !== NO_SLOT) table.slots.moveFrom(old.slots, from, table.slots.find(ref, keys.get(kref) as number));

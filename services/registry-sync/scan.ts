@@ -1,4 +1,5 @@
 import { copyOf } from "#kernel/bytes.ts";
+import { COST } from "./cost.ts";
 import type { Columns, SegmentCodec } from "./ports.ts";
 import { BLOCK_OVERHEAD, Payload } from "./segment.ts";
 import type { ShareView } from "./share.ts";
@@ -39,7 +40,7 @@ const VALUE_BYTES = 17;
 const COLUMNS_OVERHEAD = 64;
 /** Memory of an image and of each of its values besides bytes and texts. */
 const IMAGE_BYTES = 200;
-const IMAGE_VALUE_BYTES = 80;
+const IMAGE_VALUE_BYTES = 96;
 
 /**
  * TableScan reads a whole table as it was when the scan began, a piece at a time, while the table goes on changing: a node that is
@@ -50,6 +51,8 @@ export class TableScan implements Scan {
   readonly #view: ShareView | undefined;
   readonly #veil: Veil | undefined;
   readonly #captured = new Map<number, NodeImage | undefined>();
+  /** About how much memory is taken by nodes that have changed since, as they were. */
+  heldBytes = 0;
   readonly #keys: readonly KeyEntry[];
   #nextKey = 0;
   readonly #end: number;
@@ -82,11 +85,14 @@ export class TableScan implements Scan {
   close(): void {
     this.#table.scans.delete(this);
     this.#captured.clear();
+    this.heldBytes = 0;
   }
 
   before(ref: number): void {
     if (ref < this.#next || ref >= this.#end || this.#captured.has(ref)) return;
-    this.#captured.set(ref, this.#view === undefined ? sharedImage(this.#table, ref) : this.#image(ref));
+    const image = this.#view === undefined ? sharedImage(this.#table, ref) : this.#image(ref);
+    this.#captured.set(ref, image);
+    if (image !== undefined) this.heldBytes += imageBytes(image);
   }
 
   /** retired: who scans learns of it elsewhere, and closes. */
@@ -151,7 +157,7 @@ export class TableScan implements Scan {
       const ref = this.#sparse === undefined ? this.#next : (this.#sparse[this.#nextSparse++] as number);
       this.#next = ref + 1;
       const found = this.#captured.has(ref) ? this.#captured.get(ref) : this.#image(ref);
-      this.#captured.delete(ref);
+      if (this.#captured.delete(ref) && found !== undefined) this.heldBytes -= imageBytes(found);
       const image = found === undefined || this.#veil === undefined ? found : this.#veil.see(found);
       if (image !== undefined) return { image, from: -1 };
     }
@@ -265,5 +271,8 @@ function valueBytes(value: ImageValue): number {
 
 /** imageBytes is about how much memory an image takes. */
 export function imageBytes(image: NodeImage): number {
-  return image.values.reduce((bytes, value) => bytes + IMAGE_VALUE_BYTES + (value.text?.length ?? 0), image.bytes.length + IMAGE_BYTES);
+  return image.values.reduce(
+    (bytes, value) => bytes + IMAGE_VALUE_BYTES + (value.text === undefined ? 0 : COST.text + value.text.length),
+    image.bytes.length + IMAGE_BYTES,
+  );
 }

@@ -1,7 +1,7 @@
 import { Growable } from "#kernel/growable.ts";
 import { own } from "#kernel/own.ts";
 import type { NodeRule, Pattern, ShareRules } from "./messages.ts";
-import type { NodeInfo, SegmentCodec, UpdateBatch } from "./ports.ts";
+import type { NodeSummary, SegmentCodec, UpdateBatch } from "./ports.ts";
 import type { FeedTable, NodeEntry } from "./table.ts";
 import { equalBytes } from "./wire.ts";
 
@@ -27,7 +27,7 @@ function matchesAny(patterns: readonly Pattern[], text: string): boolean {
 }
 
 /** matchesRule tells whether a rule is about a node. */
-export function matchesRule(rule: NodeRule, info: NodeInfo): boolean {
+export function matchesRule(rule: NodeRule, info: NodeSummary): boolean {
   if (rule.ids.length > 0 && !matchesAny(rule.ids, info.nodeId)) return false;
   if (rule.types.length > 0 && !matchesAny(rule.types, info.type)) return false;
   if (rule.kind !== 0 && rule.kind !== (info.kind === 2 ? 2 : 1)) return false;
@@ -39,7 +39,7 @@ export function matchesRule(rule: NodeRule, info: NodeInfo): boolean {
 }
 
 /** ruleFor is the first rule that matches; undefined hides the node (a share shows nothing that no rule allows). */
-export function ruleFor(rules: readonly NodeRule[], info: NodeInfo): NodeRule | undefined {
+export function ruleFor(rules: readonly NodeRule[], info: NodeSummary): NodeRule | undefined {
   const rule = rules.find((candidate) => matchesRule(candidate, info));
   return rule?.allow === true ? rule : undefined;
 }
@@ -85,7 +85,8 @@ export class ShareView {
     if (rule === undefined) return undefined;
     const keep = (name: string): boolean => matchesAny(rule.capabilities, name);
     const invoke = (name: string): boolean => matchesAny(rule.invoke, name);
-    const same = entry.info.capabilities.every((capability) => keep(capability.name) && (!capability.invocable || invoke(capability.name)));
+    const capabilities = this.#codec.readNode(entry.bytes)?.capabilities ?? [];
+    const same = capabilities.every((capability) => keep(capability.name) && (!capability.invocable || invoke(capability.name)));
     if (same) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
     const krefs = entry.krefs.filter((kref) => keep(table.key(kref)?.name ?? ""));
     return { bytes: this.#codec.limitNode(entry.bytes, keep, invoke), krefs, whole: krefs.length === entry.krefs.length };

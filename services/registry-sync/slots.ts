@@ -1,5 +1,6 @@
 import { assert } from "#kernel/assert.ts";
 import { copyInto, copyOf } from "#kernel/bytes.ts";
+import { COST } from "./cost.ts";
 
 /** NO_SLOT is the answer for what is not there. */
 export const NO_SLOT = 0xffff_ffff;
@@ -50,10 +51,22 @@ export class Slots {
   /** Value type of the slot. */
   type = new Uint8Array(64);
   text: (Uint8Array | undefined)[] = [];
-  /** Bytes of all texts. */
+  /** Bytes of all texts, and how many there are. */
   textBytes = 0;
+  texts = 0;
   /** Nodes that have slots. */
   #nodes = 0;
+
+  /** textCost is the memory that all texts take. */
+  get textCost(): number {
+    return this.textBytes + COST.text * this.texts;
+  }
+
+  /** costOf is the memory that the text of a slot takes. */
+  costOf(slot: number): number {
+    const text = this.text[slot];
+    return text === undefined ? 0 : text.length + COST.text;
+  }
 
   /** find answers the slot of (ref, key) or NO_SLOT. Any 32-bit numbers may be asked for. */
   find(ref: number, key: number): number {
@@ -178,7 +191,10 @@ export class Slots {
     this.has[slot] = 1;
     this.textBytes += end - start - (old === undefined ? 0 : old.length);
     if (old !== undefined && old.length === end - start) copyInto(old, data, start);
-    else this.text[slot] = copyOf(data, start, end);
+    else {
+      if (old === undefined) this.texts++;
+      this.text[slot] = copyOf(data, start, end);
+    }
   }
 
   #widenHint(key: number): void {
@@ -193,8 +209,11 @@ export class Slots {
     this.bits[2 * to] = other.bits[2 * from] as number;
     this.bits[2 * to + 1] = other.bits[2 * from + 1] as number;
     this.has[to] = other.has[from] as number;
-    this.text[to] = other.text[from];
-    this.textBytes += this.text[to]?.length ?? 0;
+    const text = other.text[from];
+    this.text[to] = text;
+    if (text === undefined) return;
+    this.textBytes += text.length;
+    this.texts++;
   }
 
   #take(length: number): number {
@@ -220,7 +239,10 @@ export class Slots {
     if (length === 0) return;
     this.#keys.fill(NO_KEY, first, first + length);
     for (let slot = first; slot < first + length; slot++) {
-      this.textBytes -= this.text[slot]?.length ?? 0;
+      const text = this.text[slot];
+      if (text === undefined) continue;
+      this.textBytes -= text.length;
+      this.texts--;
       this.text[slot] = undefined;
     }
     this.live -= length;

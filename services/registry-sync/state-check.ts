@@ -1,6 +1,7 @@
 import { Growable } from "#kernel/growable.ts";
 import { isJson } from "#kernel/json.ts";
 import { checkBytes, isNaNWords, TEXT_LIMIT, VALUE_PROBLEM_TEXT, VALUE_TYPE, type ValueProblem } from "#kernel/value.ts";
+import { COST } from "./cost.ts";
 import type { UpdateBatch } from "./ports.ts";
 import { NO_SLOT } from "./slots.ts";
 import { type FeedTable, SECTION } from "./table.ts";
@@ -100,13 +101,14 @@ export class BatchChecker {
     return fixed === count ? (batch.data.length === 0 ? PROBLEM.NONE : PROBLEM.SHAPE) : this.#checkTexts(table, batch, from, fixed);
   }
 
-  /** textGrowth is by how much the texts of a table become longer through the batch that was checked last since `begin`, as if each slot came once. */
+  /** textGrowth is by how much the texts of a table take more memory through the batch that was checked last since `begin`, as if each slot came once. */
   textGrowth(table: FeedTable, batch: UpdateBatch, from = 0): number {
     const fixed = batch.numCount + batch.intCount;
     let grown = 0;
     for (let i = fixed; i < batch.count; i++) {
       const slot = this.slots.data[from + i] as number;
-      grown += (batch.len[i - fixed] as number) - (slot === NO_SLOT ? 0 : (table.slots.text[slot]?.length ?? 0));
+      if (slot === NO_SLOT) grown += batch.len[i - fixed] as number;
+      else grown += (batch.len[i - fixed] as number) + COST.text - table.slots.costOf(slot);
     }
     return grown;
   }

@@ -1,18 +1,21 @@
 import { assert } from "#kernel/assert.ts";
 import { copyOf } from "#kernel/bytes.ts";
 import { Growable } from "#kernel/growable.ts";
+import { COST, nodeCost } from "./cost.ts";
 import type { StateValue } from "./messages.ts";
-import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
+import type { NodeInfo, NodeSummary, UpdateBatch, ValueType } from "./ports.ts";
 import { VALUE_TYPE } from "./ports.ts";
 import type { NodeImage } from "./scan.ts";
 import { NO_SLOT, Slots } from "./slots.ts";
-import { textOf } from "./wire.ts";
+import { EMPTY, textOf } from "./wire.ts";
 
 /** NodeEntry is a node of a feed. */
 export interface NodeEntry {
   readonly ref: number;
-  readonly info: NodeInfo;
+  readonly info: NodeSummary;
   readonly bytes: Uint8Array;
+  /** Memory that it takes, without its texts. */
+  readonly cost: number;
   online: boolean;
   /** Keys of its capabilities that have a type and a definition, ascending. */
   readonly krefs: readonly number[];
@@ -65,15 +68,27 @@ export class FeedTable {
   /** keyUse is told when the first node gets a key, and when the last one goes that had it. */
   keyUse: ((kref: number, used: boolean) => void) | undefined;
   #nodeBytes = 0;
+  #keyBytes = 0;
+  #removals = 0;
   #nextRef = 1;
   #nextKref = 0;
+  readonly #nodesOnly: boolean;
+
+  /** With `nodesOnly` it keeps no keys and no values. */
+  constructor(nodesOnly = false) {
+    this.#nodesOnly = nodesOnly;
+  }
 
   get size(): number {
     return this.#byId.size;
   }
-  /** bytes is about how much memory the nodes and texts take: as they are encoded, and what was read out of them. */
+  /** bytes is the memory that nodes and texts take. */
   get bytes(): number {
-    return this.#nodeBytes + this.slots.textBytes;
+    return this.#nodeBytes + this.slots.textCost;
+  }
+  /** memory is that of the definitions of keys as well, which belong to no node. */
+  get memory(): number {
+    return this.bytes + this.#keyBytes;
   }
   /** nextRef is greater than every ref ever used. */
   get nextRef(): number {
@@ -116,14 +131,14 @@ export class FeedTable {
     return Uint32Array.from(this.#byId.values(), (entry) => entry.ref).sort();
   }
 
-  /** textBytesOf is how long the texts of a node are together. */
-  textBytesOf(entry: NodeEntry): number {
-    let bytes = 0;
+  /** textCostOf is the memory that the texts of a node take together. */
+  textCostOf(entry: NodeEntry): number {
+    let cost = 0;
     for (const kref of entry.krefs) {
       const slot = this.slots.find(entry.ref, kref);
-      if (slot !== NO_SLOT) bytes += this.slots.text[slot]?.length ?? 0;
+      if (slot !== NO_SLOT) cost += this.slots.costOf(slot);
     }
-    return bytes;
+    return cost;
   }
 
   /** sortedIds are the node ids in order; do not change the array. */
@@ -141,22 +156,30 @@ export class FeedTable {
   defineKey(kref: number, name: string, type: ValueType): void {
     const known = this.#keys[kref];
     assert(known === undefined || (known.name === name && known.type === type), "key number has two meanings", { kref, name });
+    if (known !== undefined || this.#nodesOnly) return;
     this.#keys[kref] = { kref, name, type };
+    this.#keyBytes += COST.key + 2 * name.length;
     (this.#krefs[type] as Map<string, number>).set(name, kref);
     this.#nextKref = Math.max(this.#nextKref, kref + 1);
   }
 
   /** put adds or replaces a node. Values of capabilities that it keeps survive. */
   put(ref: number, bytes: Uint8Array, info: NodeInfo, online: boolean): NodeEntry {
+    const { nodeId, kind, type, name, labels } = info;
+    const krefs = this.#krefsOf(info);
+    return this.move({ ref, info: { nodeId, kind, type, name, labels }, bytes, cost: nodeCost(info, bytes), online, krefs });
+  }
+
+  /** move is `put` of an entry that another table had, with the numbers that it has here. */
+  move(entry: NodeEntry): NodeEntry {
+    const { ref, info, krefs } = entry;
     this.touch(ref);
     const old = this.#nodes[ref];
     assert(old === undefined || old.info.nodeId === info.nodeId, "ref has two meanings", { ref });
-    const krefs = this.#krefsOf(info);
-    const entry: NodeEntry = { ref, info, bytes, online, krefs };
     for (const kref of krefs) this.#hold(kref, 1);
     for (const kref of old?.krefs ?? []) this.#hold(kref, -1);
-    this.slots.assign(ref, krefs, (kref) => (this.#keys[kref] as KeyEntry).type);
-    this.#nodeBytes += costOf(info, bytes) - (old === undefined ? 0 : costOf(old.info, old.bytes));
+    if (!this.#nodesOnly) this.slots.assign(ref, krefs, (kref) => (this.#keys[kref] as KeyEntry).type);
+    this.#nodeBytes += entry.cost - (old?.cost ?? 0);
     this.#nodes[ref] = entry;
     this.#byId.set(info.nodeId, entry);
     this.#dead.delete(ref);
@@ -185,11 +208,21 @@ export class FeedTable {
     assert(entry !== undefined, "node to remove is not there", { ref });
     this.slots.remove(ref);
     for (const kref of entry.krefs) this.#hold(kref, -1);
-    this.#nodeBytes -= costOf(entry.info, entry.bytes);
+    this.#nodeBytes -= entry.cost;
+    this.#removals++;
     this.#nodes[ref] = undefined;
     this.#byId.delete(entry.info.nodeId);
-    this.#dead.set(ref, { entry, mark });
+    // The name is all that is asked for.
+    const info = { nodeId: entry.info.nodeId, kind: 0, type: "", name: "", labels: {} };
+    this.#dead.set(ref, { entry: { ...entry, info, bytes: EMPTY, krefs: [] }, mark });
     this.#sorted = undefined;
+  }
+
+  /** takeRemovals is how many nodes were removed since it was asked last. */
+  takeRemovals(): number {
+    const removals = this.#removals;
+    this.#removals = 0;
+    return removals;
   }
 
   setOnline(ref: number, online: boolean): void {
@@ -283,15 +316,6 @@ export class FeedTable {
     }
     sorted.splice(low, 0, nodeId);
   }
-}
-
-/** Bytes that a node, and each of its capabilities, take in memory besides the encoded node: what was read, and a slot with what is spare. */
-const NODE_BYTES = 512;
-const CAPABILITY_BYTES = 64 + 44;
-
-/** costOf is about how much memory a node takes, without its texts. */
-export function costOf(info: NodeInfo, bytes: Uint8Array): number {
-  return NODE_BYTES + bytes.length + CAPABILITY_BYTES * info.capabilities.length;
 }
 
 /** scalarOf reads one value: `text` for STRING, BYTES and JSON, else the two words. */

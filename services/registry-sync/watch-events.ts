@@ -54,7 +54,7 @@ export class EventList {
   /** piece adds a node of a snapshot, or some of its values. */
   piece({ image, put, values }: Piece): void {
     const { entry } = image;
-    if (!matchesFilter(this.#options.filter, entry.info)) return;
+    if (!matchesFilter(this.#options.filter, entry.info, this.#codec, image.bytes)) return;
     this.#known?.add(entry.ref);
     const name = this.#name(entry);
     if (put) this.#put(name, image.bytes, image.online);
@@ -91,7 +91,7 @@ export class EventList {
     const info = this.#codec.readNode(node);
     if (info === undefined || (!own && table.named(ref) === undefined)) return;
     const name = { hubId, nodeId: info.nodeId };
-    if (matchesFilter(this.#options.filter, info)) {
+    if (matchesFilter(this.#options.filter, info, this.#codec, node)) {
       this.#known?.add(ref);
       this.#put(name, node, online);
     } else if (this.#known?.delete(ref) === true) this.#add({ name, change: { kind: "removed" } }, 0);

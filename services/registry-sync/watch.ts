@@ -52,7 +52,8 @@ interface Watch {
  * Watches sends what there is, then what changes, feed by feed, at the pace of each watcher.
  *
  * V1 a watcher has one cursor per feed and no queue: between two pushes it costs nothing, however slow it is. While its first copy of a
- *    feed is on the way, nodes that change are kept as they were; one that stops reading loses that copy after 10 s.
+ *    feed is on the way, nodes that change are kept as they were; one that stops reading loses that copy after 10 s, and whoever holds
+ *    most loses it when all together hold too much.
  * V2 a cursor that falls off the ring, that lost its copy, or whose feed was replaced or opened an epoch, gets a reset and a snapshot.
  * V3 everything that a watcher sees is durable here: cursors move over closed segments, and pushes leave behind the commit. While the
  *    store refuses, cursors move over what it has taken, and nothing waits for it.
@@ -190,6 +191,7 @@ export class Watches {
 
   /** pullAll lets every watcher that is ready take what is new. */
   pullAll(): void {
+    if (this.#scanning.size > 0) this.#relieve();
     let all: readonly Source[] | undefined;
     for (const watch of this.#watches.values()) {
       if (!watch.ready) continue;
@@ -197,6 +199,22 @@ export class Watches {
       this.#closed = false;
       this.#pull(watch, all);
       if (this.#closed) all = undefined;
+    }
+  }
+
+  /** relieve takes the copy away that holds most of what has changed, while all of them together hold too much. */
+  #relieve(): void {
+    for (;;) {
+      let sum = 0;
+      let most: Cursor | undefined;
+      for (const cursor of this.#scanning) {
+        const held = cursor.scan?.heldBytes ?? 0;
+        sum += held;
+        if (held > (most?.scan?.heldBytes ?? 0)) most = cursor;
+      }
+      if (most === undefined || sum <= this.#world.o.limits.scanBytes) return;
+      this.#endScan(most);
+      most.lost = true;
     }
   }
 
@@ -310,7 +328,8 @@ export class Watches {
       ? undefined
       : options.resume.find((position) => position.hubId === head.hubId && position.share === head.share && position.epoch === head.epoch);
     if (from !== undefined && this.#holds(source, from, options.encoding === "blocks")) {
-      for (const entry of source.table.entries()) if (matchesFilter(options.filter, entry.info)) known?.add(entry.ref);
+      for (const entry of source.table.entries())
+        if (matchesFilter(options.filter, entry.info, this.#world.o.codec, entry.bytes)) known?.add(entry.ref);
       return { ...base, next: from.seq + 1, scan: undefined, start: from, hlc: { wallMs: 0, logical: 0 } };
     }
     const hlc = source.ring.get(head.seq)?.header.hlc ?? { wallMs: 0, logical: 0 };

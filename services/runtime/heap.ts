@@ -1,7 +1,12 @@
-import { setFlagsFromString } from "node:v8";
+import { getHeapStatistics, setFlagsFromString } from "node:v8";
 
 /** V8 of Node 24, whose counting of external memory is known and measured. */
 const KNOWN_V8 = "13.";
+
+/** heapBytes is the heap at which this process ends with out of memory (--max-old-space-size). */
+export function heapBytes(): number {
+  return getHeapStatistics().heap_size_limit;
+}
 
 /**
  * tuneHeap makes V8 count memory outside of its heap (Buffers) against the size of everything, not against that of the old

@@ -52,6 +52,10 @@ export class SimGround implements Ground {
     return this.#o.bootId;
   }
 
+  heapBytes(): number {
+    return 4 * 1024 ** 3;
+  }
+
   drive(core: RegistryCore): Core<Input, Effect> {
     return this.#o.drive(core);
   }

@@ -1,6 +1,6 @@
 import { monitorEventLoopDelay, performance } from "node:perf_hooks";
-import { getHeapStatistics } from "node:v8";
 import { collectDefaultMetrics, type Registry } from "prom-client";
+import { heapBytes } from "../heap.ts";
 import { sampledGauge } from "./declare.ts";
 
 /** How often the event loop's delay is sampled, ms; it is also the smallest delay that can be seen. Each sample wakes an idle process. */
@@ -52,6 +52,6 @@ export function collectProcessMetrics(registry: Registry): () => void {
   sampledGauge<never>(registry, {
     name: "foedus_heap_limit_bytes",
     help: "Heap at which this process ends with out of memory (--max-old-space-size).",
-  })({}, () => getHeapStatistics().heap_size_limit);
+  })({}, heapBytes);
   return () => delay.disable();
 }
