@@ -17,12 +17,13 @@ export class TokenBucket {
     this.#atMono = nowMono;
   }
 
-  /** take uses up one token; 0 if there was one, else the ms until there is one. */
-  take({ perSecond, burst }: Rate, nowMono: number): number {
+  /** take uses up tokens, one by default; 0 if there were as many, else the ms until there are. More than a burst counts as a burst. */
+  take({ perSecond, burst }: Rate, nowMono: number, tokens = 1): number {
+    const need = Math.min(tokens, Math.max(1, burst));
     this.#tokens = Math.min(burst, this.#tokens + ((nowMono - this.#atMono) * perSecond) / 1_000);
     this.#atMono = nowMono;
-    if (this.#tokens < 1) return Math.max(1, Math.ceil(((1 - this.#tokens) * 1_000) / perSecond - ROUNDING_MS));
-    this.#tokens--;
+    if (this.#tokens < need) return Math.max(1, Math.ceil(((need - this.#tokens) * 1_000) / perSecond - ROUNDING_MS));
+    this.#tokens -= need;
     return 0;
   }
 }

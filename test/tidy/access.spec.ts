@@ -2,6 +2,9 @@ import { getOption, hasOption } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
 import { access, frame_access, Principal } from "#gen/foedus/common/v1/access_pb.ts";
+import { HelloRequestSchema, RefreshRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { costlyFields } from "#runtime/rpc/interceptors/rate.ts";
+import { needsValidation } from "#runtime/rpc/interceptors/validation.ts";
 import { filesUnder, read } from "./files.ts";
 import { FILES, FRAMES, SERVICES } from "./schema.ts";
 
@@ -34,6 +37,24 @@ describe("who may call what stands in the schema", () => {
       return rule.principals.includes(Principal.PEER) && rule.minTrust === 0 && !rule.tokenless;
     });
     expect(wrong.map((method) => method.name)).toEqual([]);
+  });
+
+  test("A8 what comes several times in a request of another hub is paid for each time, or costs next to nothing", () => {
+    const cheap = ["HelloRequest.packages", "HelloRequest.endpoints"];
+    const open = SERVICES.flatMap((service) => service.methods).filter((method) => {
+      const { principals } = getOption(method, access);
+      return principals.includes(Principal.PEER) || principals.includes(Principal.STRANGER);
+    });
+    const requests = [...new Set(open.filter((method) => needsValidation(method)).map(({ input }) => input))];
+    const free = requests.flatMap((input) =>
+      input.fields
+        .filter((field) => field.fieldKind === "list" && !costlyFields(input).includes(field.localName))
+        .map((field) => `${input.name}.${field.localName}`),
+    );
+    expect(requests.map(({ name }) => name)).toContain("HelloRequest");
+    expect(free).toEqual(cheap);
+    expect(costlyFields(HelloRequestSchema)).toEqual(["leaves"]);
+    expect(costlyFields(RefreshRequestSchema)).toEqual(["leaves"]);
   });
 
   test("only Hello is open to peers without a token", () => {

@@ -1,8 +1,13 @@
+import { create } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { RefreshSchema, SessionControlSchema, SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
+import { DiscoveryService, HelloRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { systemClock } from "#runtime/clock.ts";
 import { EchoService, OpenService } from "../../../test/proto/echo-service.gen.ts";
 import { authorise, frameRule, methodRule, requireMethodRule } from "./access.ts";
-import { TokenBuckets } from "./interceptors/rate.ts";
+import type { Caller } from "./call.ts";
+import { ServerCall } from "./call-context.ts";
+import { rateInterceptor, TokenBuckets } from "./interceptors/rate.ts";
 
 describe("authorise", () => {
   const peer = (level: number) => ({ kind: "peer", level, role: 0 }) as const;
@@ -46,4 +51,23 @@ describe("token buckets", () => {
     expect(buckets.take("a", rate, 60_000)).toBe(0);
     expect([0, 0, 0].map(() => buckets.take("a", rate, 60_000))).toEqual([0, 0, 100]);
   });
+});
+
+test("A8 a Hello is charged for each of its certificates before they are looked at", () => {
+  const method = DiscoveryService.method.hello;
+  const rates = () => ({ expensive: { perSecond: 10, burst: 20 } });
+  const hello = (leaves: number) => {
+    const { open, request } = rateInterceptor(rates, { ...systemClock, mono: () => 0 });
+    const message = create(HelloRequestSchema, { leaves: Array.from({ length: leaves }, () => new Uint8Array(1)) });
+    for (let n = 0; ; n++) {
+      const call = new ServerCall({ entry: { method, rule: requireMethodRule(method), validated: true }, startedMono: 0, timeoutMs: 0 });
+      call.identify({ kind: "peer", hubId: "beta", name: "hub" } as Caller);
+      call.received = 1;
+      const failure = open?.(call) ?? request?.(call, message);
+      if (failure === undefined) continue;
+      expect(failure).toMatchObject({ reason: "RATE_LIMITED", facts: { cost: "expensive" } });
+      return n;
+    }
+  };
+  expect([0, 1, 2, 16].map(hello)).toEqual([20, 20, 10, 1]);
 });

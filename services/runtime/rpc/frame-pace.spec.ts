@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
-import { FRAME_RATES, FramePace } from "./frame-pace.ts";
+import { FRAME_RATES, FRAME_UNIT_BYTES, FramePace } from "./frame-pace.ts";
 import { turnsOf } from "./turns.ts";
 
 const settle = () => new Promise((resolve) => setImmediate(resolve));
@@ -36,6 +36,30 @@ describe("frames of peers have a cost", () => {
     expect(new Set(limited)).toEqual(new Set(["announce"]));
     expect(pace.took("nack", "expensive", 20)).toBeUndefined();
     announces.stop = true;
+  });
+
+  test("A8 a long frame counts as many: what makes it expensive comes several times in it", async () => {
+    const clock = new ManualClock();
+    const pace = new FramePace(clock, () => undefined);
+    const offers = flood(pace, "offer", "expensive", 16 * FRAME_UNIT_BYTES);
+    for (let ms = 0; ms < 10_000; ms += 10) {
+      clock.turn();
+      await settle();
+      clock.advance(10);
+    }
+    const { perSecond, burst } = FRAME_RATES.expensive!;
+    expect(offers.count).toBeGreaterThan(1);
+    expect(offers.count).toBeLessThanOrEqual((burst + 10 * perSecond) / 16 + 1);
+    offers.stop = true;
+    // One that is longer than a burst pays is taken all the same, later.
+    const snapshots = flood(pace, "snapshot", "expensive", 2 * burst * FRAME_UNIT_BYTES);
+    for (let ms = 0; ms < 30_000; ms += 10) {
+      clock.turn();
+      await settle();
+      clock.advance(10);
+    }
+    expect(snapshots.count).toBeGreaterThanOrEqual(3);
+    snapshots.stop = true;
   });
 
   test("F-6 a turn of the event loop takes a bounded number of frames, shared fairly between those who send", async () => {

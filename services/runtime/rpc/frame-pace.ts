@@ -15,6 +15,12 @@ export const FRAME_RATES: Readonly<Record<Cost, Rate | undefined>> = {
 };
 
 /**
+ * Bytes of a frame that its rate pays for; each such part more counts as another frame. What makes a frame expensive comes several times
+ * in a long one (certificates of a chain, parts of a snapshot), and its length is known before anything is done with it.
+ */
+export const FRAME_UNIT_BYTES = 4 * 1024;
+
+/**
  * FramePace holds back what one peer sends to one service. Who is too fast is read more slowly, so that HTTP/2 pushes back: nothing is
  * lost, and a burst of an honest peer is only late. It outlives sessions, so that a new one does not begin anew.
  */
@@ -38,19 +44,20 @@ export class FramePace {
     const rate = type === undefined ? undefined : FRAME_RATES[cost];
     if (type !== undefined && rate !== undefined) {
       const bucket = this.#bucket(type, rate);
-      const waitMs = bucket.take(rate, this.#clock.mono());
+      const tokens = Math.max(1, Math.ceil(bytes / FRAME_UNIT_BYTES));
+      const waitMs = bucket.take(rate, this.#clock.mono(), tokens);
       if (waitMs > 0) {
         this.limited++;
         this.#onLimited(type);
-        return this.#pay(bucket, rate, waitMs);
+        return this.#pay(bucket, rate, waitMs, tokens);
       }
     }
     return this.#lane.spend(bytes);
   }
 
-  /** pay waits until the frame has its token. */
-  async #pay(bucket: TokenBucket, rate: Rate, waitMs: number): Promise<void> {
-    for (let wait = waitMs; wait > 0; wait = bucket.take(rate, this.#clock.mono())) await sleep(this.#clock, wait);
+  /** pay waits until the frame has its tokens. */
+  async #pay(bucket: TokenBucket, rate: Rate, waitMs: number, tokens: number): Promise<void> {
+    for (let wait = waitMs; wait > 0; wait = bucket.take(rate, this.#clock.mono(), tokens)) await sleep(this.#clock, wait);
   }
 
   #bucket(type: string, rate: Rate): TokenBucket {

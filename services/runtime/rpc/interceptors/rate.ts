@@ -1,3 +1,5 @@
+import { type DescMessage, getOption, type Message } from "@bufbuild/protobuf";
+import { costs } from "#gen/foedus/common/v1/access_pb.ts";
 import type { Failure } from "#kernel/error.ts";
 import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
 import type { Clock } from "#runtime/clock.ts";
@@ -16,32 +18,58 @@ const BUCKETS_MAX = 10_000;
 export class TokenBuckets {
   readonly #buckets = new Map<string, TokenBucket>();
 
-  /** take uses up one token; 0 if there was one, else the ms until there is one. */
-  take(key: string, rate: Rate, nowMono: number): number {
+  /** take uses up tokens, one by default; 0 if there were as many, else the ms until there are. */
+  take(key: string, rate: Rate, nowMono: number, tokens = 1): number {
     const bucket = this.#buckets.get(key) ?? new TokenBucket(rate, nowMono);
     // Delete and set keeps the Map in order of last use.
     this.#buckets.delete(key);
     this.#buckets.set(key, bucket);
     if (this.#buckets.size > BUCKETS_MAX) this.#buckets.delete(this.#buckets.keys().next().value as string);
-    return bucket.take(rate, nowMono);
+    return bucket.take(rate, nowMono, tokens);
   }
+}
+
+const costly = new WeakMap<DescMessage, readonly string[]>();
+
+/** costlyFields are the repeated fields of a request whose items each cost as much as a call. */
+export function costlyFields(schema: DescMessage): readonly string[] {
+  let names = costly.get(schema);
+  if (names === undefined) {
+    names = schema.fields.filter((field) => field.fieldKind === "list" && getOption(field, costs)).map(({ localName }) => localName);
+    costly.set(schema, names);
+  }
+  return names;
+}
+
+/** extraCost of a request, beyond that of any other call of its class. */
+function extraCost(schema: DescMessage, message: Message): number {
+  let extra = 0;
+  for (const name of costlyFields(schema)) extra += Math.max(0, (Reflect.get(message, name) as readonly unknown[]).length - 1);
+  return extra;
 }
 
 /** rateInterceptor limits calls per caller and cost class, by the rates of the moment. This hub's own services are not limited: they are this hub. */
 export function rateInterceptor(rates: () => Rates, clock: Clock): Interceptor {
   const buckets = new TokenBuckets();
-  const take = ({ caller, entry }: ServerCall): Failure | undefined => {
+  const take = ({ caller, entry }: ServerCall, tokens = 1): Failure | undefined => {
     const rate = rates()[entry.rule.cost];
     if (rate === undefined || caller.kind === "service") return undefined;
-    const waitMs = buckets.take(`${entry.rule.cost} ${principalOf(caller)}`, rate, clock.mono());
+    const waitMs = buckets.take(`${entry.rule.cost} ${principalOf(caller)}`, rate, clock.mono(), tokens);
     if (waitMs === 0) return undefined;
     const facts = { retry_after_ms: String(waitMs), cost: entry.rule.cost };
-    return { reason: "RATE_LIMITED", message: `more than ${rate.perSecond} ${entry.rule.cost} calls a second; wait ${waitMs} ms`, facts };
+    return {
+      reason: "RATE_LIMITED",
+      message: `more than ${rate.perSecond} ${entry.rule.cost} calls, or items that cost as much, a second; wait ${waitMs} ms`,
+      facts,
+    };
   };
   return {
     name: "rate",
-    open: take,
+    open: (call) => take(call),
     // The first message was paid for with the call. Messages that are not validated are those of hot streams, which have bounds of their own.
-    request: (call) => (call.received > 1 ? take(call) : undefined),
+    request: (call, message) => {
+      const tokens = (call.received > 1 ? 1 : 0) + extraCost(call.method.input, message);
+      return tokens === 0 ? undefined : take(call, tokens);
+    },
   };
 }

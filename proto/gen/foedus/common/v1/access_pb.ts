@@ -6,7 +6,7 @@
 
 import type { GenEnum, GenExtension, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, extDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { MessageOptions, MethodOptions } from "@bufbuild/protobuf/wkt";
+import type { FieldOptions, MessageOptions, MethodOptions } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_descriptor } from "@bufbuild/protobuf/wkt";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file foedus/common/v1/access.proto.
  */
 export const file_foedus_common_v1_access: GenFile = /*@__PURE__*/
-  fileDesc("Ch1mb2VkdXMvY29tbW9uL3YxL2FjY2Vzcy5wcm90bxIQZm9lZHVzLmNvbW1vbi52MSLuAQoGQWNjZXNzEi8KCnByaW5jaXBhbHMYASADKA4yGy5mb2VkdXMuY29tbW9uLnYxLlByaW5jaXBhbBIvCgltaW5fdHJ1c3QYAiABKA4yHC5mb2VkdXMuY29tbW9uLnYxLlRydXN0TGV2ZWwSKQoEY29zdBgDIAEoDjIbLmZvZWR1cy5jb21tb24udjEuQ29zdENsYXNzEhIKCmxvbmdfbGl2ZWQYBCABKAgSMAoIbWluX3JvbGUYBSABKA4yHi5mb2VkdXMuY29tbW9uLnYxLk9wZXJhdG9yUm9sZRIRCgl0b2tlbmxlc3MYBiABKAgqrAEKCVByaW5jaXBhbBIZChVQUklOQ0lQQUxfVU5TUEVDSUZJRUQQABISCg5QUklOQ0lQQUxfUEVFUhABEhIKDlBSSU5DSVBBTF9OT0RFEAISFQoRUFJJTkNJUEFMX0dBVEVXQVkQAxIWChJQUklOQ0lQQUxfT1BFUkFUT1IQBBIVChFQUklOQ0lQQUxfU0VSVklDRRAFEhYKElBSSU5DSVBBTF9TVFJBTkdFUhAGKnEKClRydXN0TGV2ZWwSGwoXVFJVU1RfTEVWRUxfVU5TUEVDSUZJRUQQABIXChNUUlVTVF9MRVZFTF9NSU5JTUFMEAESFwoTVFJVU1RfTEVWRUxfTElNSVRFRBACEhQKEFRSVVNUX0xFVkVMX0ZVTEwQAypuCglDb3N0Q2xhc3MSGgoWQ09TVF9DTEFTU19VTlNQRUNJRklFRBAAEhQKEENPU1RfQ0xBU1NfQ0hFQVAQARIVChFDT1NUX0NMQVNTX05PUk1BTBACEhgKFENPU1RfQ0xBU1NfRVhQRU5TSVZFEAMqYAoMT3BlcmF0b3JSb2xlEh0KGU9QRVJBVE9SX1JPTEVfVU5TUEVDSUZJRUQQABIYChRPUEVSQVRPUl9ST0xFX1ZJRVdFUhABEhcKE09QRVJBVE9SX1JPTEVfQURNSU4QAjpSCgZhY2Nlc3MSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiyiwMgASgLMhguZm9lZHVzLmNvbW1vbi52MS5BY2Nlc3NSBmFjY2VzczpeCgxmcmFtZV9hY2Nlc3MSHy5nb29nbGUucHJvdG9idWYuTWVzc2FnZU9wdGlvbnMYsosDIAEoCzIYLmZvZWR1cy5jb21tb24udjEuQWNjZXNzUgtmcmFtZUFjY2Vzc2IGcHJvdG8z", [file_google_protobuf_descriptor]);
+  fileDesc("Ch1mb2VkdXMvY29tbW9uL3YxL2FjY2Vzcy5wcm90bxIQZm9lZHVzLmNvbW1vbi52MSLuAQoGQWNjZXNzEi8KCnByaW5jaXBhbHMYASADKA4yGy5mb2VkdXMuY29tbW9uLnYxLlByaW5jaXBhbBIvCgltaW5fdHJ1c3QYAiABKA4yHC5mb2VkdXMuY29tbW9uLnYxLlRydXN0TGV2ZWwSKQoEY29zdBgDIAEoDjIbLmZvZWR1cy5jb21tb24udjEuQ29zdENsYXNzEhIKCmxvbmdfbGl2ZWQYBCABKAgSMAoIbWluX3JvbGUYBSABKA4yHi5mb2VkdXMuY29tbW9uLnYxLk9wZXJhdG9yUm9sZRIRCgl0b2tlbmxlc3MYBiABKAgqrAEKCVByaW5jaXBhbBIZChVQUklOQ0lQQUxfVU5TUEVDSUZJRUQQABISCg5QUklOQ0lQQUxfUEVFUhABEhIKDlBSSU5DSVBBTF9OT0RFEAISFQoRUFJJTkNJUEFMX0dBVEVXQVkQAxIWChJQUklOQ0lQQUxfT1BFUkFUT1IQBBIVChFQUklOQ0lQQUxfU0VSVklDRRAFEhYKElBSSU5DSVBBTF9TVFJBTkdFUhAGKnEKClRydXN0TGV2ZWwSGwoXVFJVU1RfTEVWRUxfVU5TUEVDSUZJRUQQABIXChNUUlVTVF9MRVZFTF9NSU5JTUFMEAESFwoTVFJVU1RfTEVWRUxfTElNSVRFRBACEhQKEFRSVVNUX0xFVkVMX0ZVTEwQAypuCglDb3N0Q2xhc3MSGgoWQ09TVF9DTEFTU19VTlNQRUNJRklFRBAAEhQKEENPU1RfQ0xBU1NfQ0hFQVAQARIVChFDT1NUX0NMQVNTX05PUk1BTBACEhgKFENPU1RfQ0xBU1NfRVhQRU5TSVZFEAMqYAoMT3BlcmF0b3JSb2xlEh0KGU9QRVJBVE9SX1JPTEVfVU5TUEVDSUZJRUQQABIYChRPUEVSQVRPUl9ST0xFX1ZJRVdFUhABEhcKE09QRVJBVE9SX1JPTEVfQURNSU4QAjpSCgZhY2Nlc3MSHi5nb29nbGUucHJvdG9idWYuTWV0aG9kT3B0aW9ucxiyiwMgASgLMhguZm9lZHVzLmNvbW1vbi52MS5BY2Nlc3NSBmFjY2Vzczo1CgVjb3N0cxIdLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE9wdGlvbnMYtIsDIAEoCFIFY29zdHM6XgoMZnJhbWVfYWNjZXNzEh8uZ29vZ2xlLnByb3RvYnVmLk1lc3NhZ2VPcHRpb25zGLKLAyABKAsyGC5mb2VkdXMuY29tbW9uLnYxLkFjY2Vzc1ILZnJhbWVBY2Nlc3NiBnByb3RvMw", [file_google_protobuf_descriptor]);
 
 /**
  * Access is the rule of one RPC or of one session frame.
@@ -288,10 +288,19 @@ export const access: GenExtension<MethodOptions, Access> = /*@__PURE__*/
   extDesc(file_foedus_common_v1_access, 0);
 
 /**
+ * Of a repeated field of a request: each item after the first costs as much as a whole call of its cost class, and is charged before
+ * anything is done with it.
+ *
+ * @generated from extension: bool costs = 50612;
+ */
+export const costs: GenExtension<FieldOptions, boolean> = /*@__PURE__*/
+  extDesc(file_foedus_common_v1_access, 1);
+
+/**
  * Rule of a frame inside a session.
  *
  * @generated from extension: foedus.common.v1.Access frame_access = 50610;
  */
 export const frame_access: GenExtension<MessageOptions, Access> = /*@__PURE__*/
-  extDesc(file_foedus_common_v1_access, 1);
+  extDesc(file_foedus_common_v1_access, 2);
 
