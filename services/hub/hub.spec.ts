@@ -212,7 +212,7 @@ describe("events on their way to telemetry", () => {
     const sink = forwarder.sink("discovery");
     away(true);
     forwarder.connect(client);
-    for (let i = 0; i < 1_200; i++) sink.report({ kind: "LINK_STATE", severity: "INFO", text: `event ${i}` });
+    for (let i = 0; i < 1_200; i++) sink.report({ kind: "LINK_STATE", severity: "INFO", peer: `p${i}`, text: `event ${i}` });
     await clock.advance(500);
     expect(got).toEqual([]);
     away(false);

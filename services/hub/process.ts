@@ -142,10 +142,12 @@ export class HubProcess {
   readonly #interrupted = new AbortController();
 
   constructor(options: ProcessOptions) {
-    this.#o = options;
-    this.#startedAt = options.clock.mono();
-    const { config, again, clock, log } = options;
-    this.#log = limitedLog(log, clock);
+    const { config, again, clock } = options;
+    const log = limitedLog(options.log, clock);
+    this.#log = log;
+    // Nothing of this process has any other logger: what somebody else can cause, however often, costs few lines.
+    this.#o = { ...options, log };
+    this.#startedAt = clock.mono();
     this.#events = new EventForwarder({ clock, log, metrics: this.#registry });
     this.#live = new LiveConfig({ config, again, clock, log, events: this.#events.sink("hub") });
     this.#live.onChange(({ log: { level } }) => options.setLogLevel?.(level));

@@ -44,6 +44,11 @@ const BANS: readonly Ban[] = [
     instead: "use copyOf of kernel/bytes.ts: the slice of a Buffer is a view",
     home: () => false,
   },
+  {
+    token: /(?<!= limitedLog\()\boptions\.log\b|\{[^}]*\blog\b[^}]*\} = options\b/,
+    instead: "the process hands out one logger, limitedLog(options.log, clock): what others cause costs few lines",
+    home: (p) => p !== "services/hub/process.ts",
+  },
   { token: /\.getPeer\(\)/, instead: "an address is not an identity: use the CallContext's caller", home: () => false },
   { token: /\bcreateInsecure\(/, instead: "everything is mutual TLS", home: () => false },
   {

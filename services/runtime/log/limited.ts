@@ -8,6 +8,8 @@ export const EVENT_MS = 60_000;
 
 /** Keys that are told apart at once. What comes on top shares one, so that inventing keys does not buy lines. */
 const KEYS_MAX = 64;
+/** The same where keys are kinds of lines about configured peers: a few dozen for each of many. */
+const PEER_KEYS_MAX = 4_096;
 const OTHERS = "(others)";
 
 interface Entry<T> {
@@ -25,19 +27,21 @@ export class Limited<T> {
   readonly #periodMs: number;
   readonly #tell: (item: T, suppressed: number) => void;
   readonly #burst: number;
+  readonly #keysMax: number;
   readonly #entries = new Map<string, Entry<T>>();
   #timer: Timer | undefined;
 
   /** tell is called with the item and how many were left out before it. */
-  constructor(clock: Clock, periodMs: number, tell: (item: T, suppressed: number) => void, burst = 1) {
+  constructor(clock: Clock, periodMs: number, tell: (item: T, suppressed: number) => void, burst = 1, keysMax = KEYS_MAX) {
     this.#clock = clock;
     this.#burst = burst;
+    this.#keysMax = keysMax;
     this.#periodMs = periodMs;
     this.#tell = tell;
   }
 
   note(key: string, item: T): void {
-    const known = this.#entries.has(key) || this.#entries.size < KEYS_MAX ? key : OTHERS;
+    const known = this.#entries.has(key) || this.#entries.size < this.#keysMax ? key : OTHERS;
     const entry = this.#entries.get(known);
     if (entry === undefined) {
       this.#entries.set(known, { last: item, told: 1, suppressed: 0 });
@@ -67,8 +71,8 @@ export class Limited<T> {
     for (const [key, entry] of this.#entries) {
       const { last, suppressed } = entry;
       if (suppressed === 0) this.#entries.delete(key);
-      // What is told now counts for the period that begins.
-      entry.told = 1;
+      // Who goes on has one line a period, and a burst again after a period without anything.
+      entry.told = this.#burst;
       entry.suppressed = 0;
       if (suppressed > 0) this.#tell(last, suppressed);
     }
@@ -104,50 +108,68 @@ export function limitedEvents(sink: EventSink, clock: Clock): { report(key: stri
   return { report: (key, event) => limited.note(`${event.kind} ${key}`, event), flush: () => limited.flush() };
 }
 
-/** Lines of one message about one peer or caller that are written in a second before the others are counted. */
-const LOG_BURST = 10;
-/** Events alike, and the time in which they are. */
-const HISTORY_BURST = 10;
-const HISTORY_MS = 10_000;
+/** Lines of one message, and events of one kind, about one peer that are told in ten seconds before the others are counted. */
+const BURST = 10;
+const BURST_MS = 10_000;
+/** The same of events about nobody else: what nodes and gateways of this hub cause. */
+const OWN_BURST = 100;
 
 /** keyOf says whose a line is: by what others cannot invent. */
 function keyOf(message: string, fields: Readonly<Record<string, unknown>>): string {
   return `${message} ${String(fields["service"] ?? "")} ${String(fields["kind"] ?? "")} ${String(fields["peer"] ?? fields["hub"] ?? "")}`;
 }
 
-/** limitedLog is a Logger whose warnings and errors cost at most ten lines per message, peer and second, whoever causes them. */
+/**
+ * limitedLog is a Logger with at most ten lines per message, level and peer in ten seconds, and one in each ten seconds in which that goes on:
+ * also of what is no fault, as a session that comes up. Only what is said for debugging is not limited,
+ * and what is said after `flush`.
+ */
 export function limitedLog(log: Logger, clock: Clock): Logger & { flush(): void } {
-  const limited = new Limited<(times: number) => void>(clock, LINE_MS, (line, suppressed) => line(suppressed), LOG_BURST);
+  const limited = new Limited<(times: number) => void>(clock, BURST_MS, (line, suppressed) => line(suppressed), BURST, PEER_KEYS_MAX);
+  let over = false;
   const wrap = (inner: Logger, bound: object): Logger => {
-    const at = (level: "warn" | "error") => (fields: object, message: string) =>
-      limited.note(keyOf(message, { ...bound, ...fields }), (times) => inner[level](times === 0 ? fields : { ...fields, times }, message));
+    const at = (level: "info" | "warn" | "error") => (fields: object, message: string) => {
+      // The last lines of a process that ends must not leave a timer.
+      if (over) return inner[level](fields, message);
+      limited.note(`${level} ${keyOf(message, { ...bound, ...fields })}`, (times) =>
+        inner[level](times === 0 ? fields : { ...fields, times }, message),
+      );
+    };
     return {
       debug: (fields, message) => inner.debug(fields, message),
-      info: (fields, message) => inner.info(fields, message),
+      info: at("info"),
       warn: at("warn"),
       error: at("error"),
       child: (fields) => wrap(inner.child(fields), { ...bound, ...fields }),
     };
   };
-  return { ...wrap(log, {}), flush: () => limited.flush() };
+  const flush = (): void => {
+    over = true;
+    limited.flush();
+  };
+  return { ...wrap(log, {}), flush };
 }
 
 /**
- * limitedHistory is an EventSink in which warnings and errors of one kind about one peer do not push the history of everything else
- * out: ten in ten seconds are kept, and the others as one with their number.
+ * limitedHistory is an EventSink in which events of one kind and severity about one peer do not push the history of everything else out:
+ * ten in ten seconds are kept, and the others as one with their number. Of this hub's own those are a hundred.
  */
 export function limitedHistory(sink: EventSink, clock: Clock): EventSink & { flush(): void } {
-  const limited = new Limited<EventReport>(
-    clock,
-    HISTORY_MS,
-    (event, suppressed) => sink.report(suppressed === 0 ? event : { ...event, fields: { ...event.fields, times: String(suppressed) } }),
-    HISTORY_BURST,
-  );
+  const tell = (event: EventReport, suppressed: number): void =>
+    sink.report(suppressed === 0 ? event : { ...event, fields: { ...event.fields, times: String(suppressed) } });
+  const ofPeers = new Limited<EventReport>(clock, BURST_MS, tell, BURST, PEER_KEYS_MAX);
+  const own = new Limited<EventReport>(clock, BURST_MS, tell, OWN_BURST, PEER_KEYS_MAX);
+  let over = false;
   return {
     report: (event) => {
-      if (event.severity === "DEBUG" || event.severity === "INFO") return sink.report(event);
-      limited.note(`${event.kind} ${event.peer ?? ""}`, event);
+      if (over) return sink.report(event);
+      const limited = event.peer === undefined && event.severity !== "WARNING" && event.severity !== "ERROR" ? own : ofPeers;
+      limited.note(`${event.kind} ${event.severity} ${event.peer ?? ""}`, event);
     },
-    flush: () => limited.flush(),
+    flush: () => {
+      over = true;
+      ofPeers.flush();
+      own.flush();
+    },
   };
 }
