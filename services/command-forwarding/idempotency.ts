@@ -57,7 +57,7 @@ export class Keyed implements Entry {
 }
 
 /** Bytes of a key in memory without its texts and its outcome: objects, the entries of two maps and the fingerprint, measured. */
-const KEY_OVERHEAD = 512;
+const KEY_OVERHEAD = 576;
 
 function keyBytes(id: string): number {
   return KEY_OVERHEAD + 2 * id.length;
