@@ -57,6 +57,8 @@ export const LIMITS = {
   heldBytes: 128 * 1024 * 1024,
   /** State updates in one segment. */
   segmentUpdates: 4_000,
+  /** Blocks of one segment, whatever they are: nodes, keys, and batches of state, which have many updates each. */
+  segmentBlocks: 4_096,
   /** Payload bytes of one segment. */
   segmentPayloadBytes: 240 * 1024,
   /** The open segment is closed after this long at the latest (S1-24). */

@@ -31,6 +31,8 @@ interface Overlay {
   /** Key numbers by type and name. */
   readonly krefs: Map<string, number>;
   readonly nodes: Map<number, NodeInfo>;
+  /** Keys of those of them whose state is in the payload too, as type and name. */
+  readonly keysOf: Map<number, ReadonlySet<string>>;
   readonly ids: Map<string, number>;
   readonly removed: Set<number>;
   /** Whether the table has a node after the payload so far, where that changed; and by how many nodes it has grown. */
@@ -90,6 +92,7 @@ export class Applier {
       keys: new Map(),
       krefs: new Map(),
       nodes: new Map(),
+      keysOf: new Map(),
       ids: new Map(),
       removed: new Set(),
       held: new Map(),
@@ -228,7 +231,9 @@ export class Applier {
       if (info === undefined && skipped.has(ref)) return !overlay.removed.has(ref);
       const key = overlay.keys.get(kref) ?? table.key(kref);
       if (info === undefined || key === undefined || SECTION[key.type] !== section) return false;
-      return info.capabilities.some((capability) => capability.name === key.name && capability.type === key.type);
+      let keys = overlay.keysOf.get(ref);
+      if (keys === undefined) overlay.keysOf.set(ref, (keys = new Set(info.capabilities.map(({ name, type }) => `${type}:${name}`))));
+      return keys.has(`${key.type}:${key.name}`);
     });
     return problem === PROBLEM.NONE
       ? undefined
@@ -258,6 +263,7 @@ export class Applier {
     hold(table, overlay, ref, this.#rules === undefined || ruleFor(this.#rules, info) !== undefined);
     this.#infos[index] = info;
     overlay.nodes.set(ref, info);
+    overlay.keysOf.delete(ref);
     return undefined;
   }
 
@@ -368,6 +374,11 @@ export class Applier {
     table.put(block.ref, whole ? block.node : copyOf(block.node), info, block.online);
     return 0;
   }
+}
+
+/** tooManyBlocks: a segment is applied in one step, which many small blocks would make a long one. */
+export function tooManyBlocks(max: number): Failure {
+  return limitFailure("segment_blocks", max, "the segment has more blocks than this hub takes in one step");
 }
 
 /** mostlyNodes tells whether nodes may stand in the payload that they came in: what stays in memory because of them is not much more. */

@@ -37,14 +37,28 @@ export function importedSource(feed: ImportFeed): Source {
   return { hubId, own: false, table, head, ring, generation, freshness: feed.freshness(), ageMs: feed.ageMs() };
 }
 
-/** matchesFilter tells whether a node passes, apart from hub and online. Its capabilities are read only if it comes to them. */
-export function matchesFilter(filter: NodeFilter, info: NodeSummary, codec: Pick<SegmentCodec, "readNode">, bytes: Uint8Array): boolean {
+/**
+ * matchesFilter tells whether a node passes, apart from hub and online. Its capabilities are read only if it comes to them, and
+ * not when one of its keys (`krefs`) is among those with the name in question (`named`).
+ */
+export function matchesFilter(
+  filter: NodeFilter,
+  info: NodeSummary,
+  codec: Pick<SegmentCodec, "readNode" | "mentions">,
+  bytes: Uint8Array,
+  named: readonly number[] = [],
+  krefs: readonly number[] = [],
+): boolean {
   if (!info.nodeId.startsWith(filter.nodeIdPrefix)) return false;
   if (filter.type !== "" && info.type !== filter.type) return false;
   if (filter.kind !== 0 && filter.kind !== (info.kind === 2 ? 2 : 1)) return false;
   for (const label in filter.labels) if (own(info.labels, label) !== own(filter.labels, label)) return false;
   if (filter.capability === "") return true;
-  return codec.readNode(bytes)?.capabilities.some((capability) => capability.name === filter.capability) === true;
+  if (named.some((kref) => krefs.includes(kref))) return true;
+  return (
+    codec.mentions(bytes, filter.capability) &&
+    codec.readNode(bytes)?.capabilities.some((capability) => capability.name === filter.capability) === true
+  );
 }
 
 /** filtersNothing tells whether every node passes. */

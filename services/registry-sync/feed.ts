@@ -7,7 +7,7 @@ import type { FeedPosition } from "./messages.ts";
 import { type Block, EPOCH_REASON, type EpochReason, type StoreReader, type UpdateBatch } from "./ports.ts";
 import { columnsOf, imageOf, valuesWithin } from "./scan.ts";
 import { BLOCK_OVERHEAD, Payload, readSegment, type SegmentItem, sealSegment, ZERO_DIGEST } from "./segment.ts";
-import { filterBatch, type NodeView, type ShareView, sameView } from "./share.ts";
+import { filterBatch, type NodeView, type ShareView } from "./share.ts";
 import type { FeedTable, KeyEntry, NodeEntry } from "./table.ts";
 import { utf8 } from "./wire.ts";
 import { putMeta, type World } from "./world.ts";
@@ -233,9 +233,9 @@ export class FeedWriter {
   }
 
   #room(count: number, bytes: number): Payload {
-    const { segmentUpdates, segmentPayloadBytes } = this.#world.o.limits;
-    const { length, count: written } = this.#payload;
-    if (written + count > segmentUpdates || length + bytes + BLOCK_OVERHEAD > segmentPayloadBytes) this.end();
+    const { segmentUpdates, segmentBlocks, segmentPayloadBytes } = this.#world.o.limits;
+    const { length, blocks, count: written } = this.#payload;
+    if (written + count > segmentUpdates || blocks >= segmentBlocks || length + bytes + BLOCK_OVERHEAD > segmentPayloadBytes) this.end();
     return this.#payload;
   }
 }
@@ -311,11 +311,11 @@ export function changeRules(world: World, table: FeedTable, feed: OwnFeed, rules
   const share = feed.view;
   const writer = new FeedWriter(world, feed, hlc);
   for (const entry of table.entries()) {
-    const before = share.shows(entry.ref) ? share.viewOf(table, entry) : undefined;
+    const before = share.shows(entry.ref) ? share.outcome(entry) : undefined;
     const old = share.rules;
     share.rules = rules;
-    const view = share.viewOf(table, entry);
-    if (!sameView(before, view)) showNode(world, table, share, entry, view, writer);
+    // What is seen of it is encoded only if that changes.
+    if (before !== share.outcome(entry)) showNode(world, table, share, entry, share.viewOf(table, entry), writer);
     share.rules = old;
   }
   share.rules = rules;

@@ -2,7 +2,7 @@ import { messageOf } from "#kernel/bytes.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { BEAT_MS } from "#kernel/instant.ts";
-import { Applier } from "./apply.ts";
+import { Applier, tooManyBlocks } from "./apply.ts";
 import { FROZEN, ImportFeed, type PeerKey } from "./import-feed.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import { PeerKeys } from "./peer-keys.ts";
@@ -194,8 +194,11 @@ export class Importer {
     const problem = this.#keys.problemOf(session.peer, item);
     if (problem !== undefined) return this.#refuse(session, feed, problem, problem.reason === "SEGMENT_INVALID");
     if (!equalBytes(header.prev, feed.digest)) return this.#fork(session, feed, "a segment follows another history than what is held");
-    const blocks = this.#world.o.codec.decodePayload(item.payload);
+    const { segmentBlocks } = this.#world.o.limits;
+    const { blocks, next } = this.#world.o.codec.decodePiece(item.payload, 0, Number.POSITIVE_INFINITY, segmentBlocks) ?? {};
     if (blocks === undefined) return this.#refuse(session, feed, failure("SEGMENT_INVALID", "the payload is malformed"), true);
+    // A snapshot, which is taken in by steps, may have as many as it likes.
+    if (next !== item.payload.length) return this.#refuse(session, feed, tooManyBlocks(segmentBlocks), true);
     const intake = this.receives.intakeOf(feed.hubId);
     const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, intake);
     if (wrong !== undefined) return this.#refuse(session, feed, wrong, wrong.reason === "SEGMENT_INVALID");

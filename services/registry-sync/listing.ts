@@ -27,9 +27,11 @@ class Section implements Scan {
       return;
     }
     this.#done.fill(1);
+    const named = table.krefsNamed(filter.capability);
     this.ids = table.sortedIds().filter((nodeId) => {
       const entry = table.byId(nodeId) as NodeEntry;
-      if (!matchesFilter(filter, entry.info, codec, entry.bytes) || (filter.onlineOnly && !onlineIn(source, entry))) return false;
+      if (!matchesFilter(filter, entry.info, codec, entry.bytes, named, entry.krefs) || (filter.onlineOnly && !onlineIn(source, entry)))
+        return false;
       this.#done[entry.ref] = 0;
       return true;
     });

@@ -165,6 +165,11 @@ export function readNode(bytes: Uint8Array): NodeInfo | undefined {
   }
 }
 
+/** mentions tells whether the bytes of a node contain a text somewhere. */
+export function mentions(node: Uint8Array, text: string): boolean {
+  return Buffer.from(node.buffer, node.byteOffset, node.length).includes(text);
+}
+
 /** Types of later versions count as "no state". */
 function valueType(type: number): ValueType {
   return (type > 6 ? 0 : type) as ValueType;

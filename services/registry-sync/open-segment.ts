@@ -36,7 +36,9 @@ export class OpenSegment {
     if (this.empty) return;
     const { limits } = this.#world.o;
     const fits =
-      this.payload.count + count <= limits.segmentUpdates && this.payload.length + bytes + BLOCK_OVERHEAD <= limits.segmentPayloadBytes;
+      this.payload.count + count <= limits.segmentUpdates &&
+      this.payload.blocks < limits.segmentBlocks &&
+      this.payload.length + bytes + BLOCK_OVERHEAD <= limits.segmentPayloadBytes;
     if (!fits) this.#close();
   }
 

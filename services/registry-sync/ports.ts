@@ -150,6 +150,8 @@ export interface SegmentCodec {
     maxBlocks: number,
   ): { readonly blocks: readonly Block[]; readonly next: number } | undefined;
   readNode(bytes: Uint8Array): NodeInfo | undefined;
+  /** mentions tells whether the bytes of a node contain a text somewhere: one that it does not contain need not be read for it. */
+  mentions(node: Uint8Array, text: string): boolean;
   /** limitNode re-encodes a node with only the capabilities for which `keep` is true, and `invocable` cleared unless `invoke` is true. */
   limitNode(bytes: Uint8Array, keep: (capability: string) => boolean, invoke: (capability: string) => boolean): Uint8Array;
   encodeManifest(manifest: SnapshotManifest): Uint8Array;

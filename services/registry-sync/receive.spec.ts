@@ -215,6 +215,37 @@ describe("a snapshot that comes in", () => {
   });
 });
 
+describe("A3 what one step may be asked to do", () => {
+  test("a segment of very many small blocks is refused by the limit's name and comes as a snapshot; no hub writes one", () => {
+    const clock = new Instants();
+    const tiny = Array.from({ length: 6_000 }, (_, i) => nodeBytes(`n${i}`, []));
+    const many = { ...LIMITS, segmentUpdates: 16_000, segmentBlocks: 10_000 };
+    const blocksOf = (hub: TestHub): number[] =>
+      [...[1, 2, 3, 4].flatMap((seq) => hub.core.sources()[0]!.ring.get(seq) ?? [])].map(
+        ({ payload }) => segmentCodec.decodePayload(payload)!.length,
+      );
+    for (const [limits, longest, refused] of [
+      [many, 6_002, ["segment_blocks"]],
+      [{ ...many, segmentBlocks: LIMITS.segmentBlocks }, LIMITS.segmentBlocks, []],
+    ] as const) {
+      const a = new TestHub("alpha", clock, { limits });
+      const b = new TestHub("beta", clock);
+      a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+      b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+      const link = new TestLink(a, b);
+      settleAll([a, b], [link]);
+      a.register(...tiny);
+      for (let i = 0; i < 3; i++) {
+        settleAll([a, b], [link]);
+        clock.advance(2_000);
+      }
+      expect(Math.max(...blocksOf(a))).toBe(longest);
+      expect(b.events.filter(({ event }) => event === "limit").map(({ fields }) => fields["limit"])).toEqual(refused);
+      expect(b.core.feeds().find(({ own }) => !own)?.nodes).toBe(6_000);
+    }
+  });
+});
+
 describe("F-7 a snapshot that never becomes whole", () => {
   const logs = (hub: TestHub): string[] => hub.disk.logs().filter((log) => log.startsWith("ckpt/alpha/"));
   const bytes = (hub: TestHub): number | undefined => hub.core.feeds().find(({ own }) => !own)?.incoming;

@@ -38,6 +38,8 @@ const SPARSE_LEAST = 65_536;
 const NODE_OVERHEAD = 24;
 const VALUE_BYTES = 17;
 const COLUMNS_OVERHEAD = 64;
+/** Nodes in one part of a share with rules: what is seen of each is encoded anew. */
+const VIEWS_PER_PART = 512;
 /** Memory of an image and of each of its values besides bytes and texts. */
 const IMAGE_BYTES = 200;
 const IMAGE_VALUE_BYTES = 96;
@@ -119,13 +121,14 @@ export class TableScan implements Scan {
 
   #pieces(maxBytes: number, begun: boolean): Piece[] {
     const pieces: Piece[] = [];
+    const most = this.#view === undefined ? Number.POSITIVE_INFINITY : VIEWS_PER_PART;
     let bytes = COLUMNS_OVERHEAD;
     let some = begun;
     for (let node = this.#take(); node !== undefined; node = this.#take()) {
       const { image } = node;
       const put = node.from < 0;
       const size = put ? image.bytes.length + NODE_OVERHEAD : 0;
-      if (some && bytes + size > maxBytes) {
+      if ((some && bytes + size > maxBytes) || pieces.length === most) {
         this.#rest = node;
         break;
       }

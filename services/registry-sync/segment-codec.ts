@@ -12,7 +12,7 @@ import {
   StateBlockSchema,
 } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
-import { limitNode, readNode } from "./node-codec.ts";
+import { limitNode, mentions, readNode } from "./node-codec.ts";
 import type {
   Block,
   Columns,
@@ -392,6 +392,7 @@ export const segmentCodec: SegmentCodec = {
   decodePayload,
   decodePiece,
   readNode,
+  mentions,
   limitNode,
   encodeManifest,
   decodeManifest,

@@ -47,6 +47,10 @@ export class Payload {
     return this.#blocks.length === 0;
   }
 
+  get blocks(): number {
+    return this.#blocks.length;
+  }
+
   /** block adds an encoded Block. */
   block(bytes: Uint8Array, count = 1): void {
     this.#blocks.push(bytes);

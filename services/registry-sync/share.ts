@@ -3,7 +3,6 @@ import { own } from "#kernel/own.ts";
 import type { NodeRule, Pattern, ShareRules } from "./messages.ts";
 import type { NodeSummary, SegmentCodec, UpdateBatch } from "./ports.ts";
 import type { FeedTable, NodeEntry } from "./table.ts";
-import { equalBytes } from "./wire.ts";
 
 /** matchesPattern tells whether a text fits a pattern: `*` stands for any run of characters, everything else for itself. Linear in time. */
 export function matchesPattern(pattern: Pattern, text: string): boolean {
@@ -80,16 +79,38 @@ export class ShareView {
 
   /** viewOf is what the share shows of a node by its rules; undefined hides it. */
   viewOf(table: FeedTable, entry: NodeEntry): NodeView | undefined {
-    if (this.rules === undefined) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
-    const rule = ruleFor(this.rules, entry.info);
-    if (rule === undefined) return undefined;
+    const rule = this.rules && ruleFor(this.rules, entry.info);
+    if (this.rules !== undefined && rule === undefined) return undefined;
+    if (rule === undefined || this.#whole(rule, entry)) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
     const keep = (name: string): boolean => matchesAny(rule.capabilities, name);
     const invoke = (name: string): boolean => matchesAny(rule.invoke, name);
-    const capabilities = this.#codec.readNode(entry.bytes)?.capabilities ?? [];
-    const same = capabilities.every((capability) => keep(capability.name) && (!capability.invocable || invoke(capability.name)));
-    if (same) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
-    const krefs = entry.krefs.filter((kref) => keep(table.key(kref)?.name ?? ""));
-    return { bytes: this.#codec.limitNode(entry.bytes, keep, invoke), krefs, whole: krefs.length === entry.krefs.length };
+    return { bytes: this.#codec.limitNode(entry.bytes, keep, invoke), ...keysShown(rule, table, entry) };
+  }
+
+  /** keysOf is what the share shows of the keys of a node by its rules, without encoding the node. */
+  keysOf(table: FeedTable, entry: NodeEntry): Omit<NodeView, "bytes"> | undefined {
+    const rule = this.rules && ruleFor(this.rules, entry.info);
+    if (this.rules !== undefined && rule === undefined) return undefined;
+    return rule === undefined ? { krefs: entry.krefs, whole: true } : keysShown(rule, table, entry);
+  }
+
+  /** outcome tells in a word what the rules do to a node: two that do the same show the same. Undefined hides it. */
+  outcome({ info, bytes }: NodeEntry): string | undefined {
+    const rule = this.rules && ruleFor(this.rules, info);
+    if (this.rules !== undefined && rule === undefined) return undefined;
+    let word = "";
+    for (const { name, invocable } of this.#codec.readNode(bytes)?.capabilities ?? []) {
+      if (rule !== undefined && !matchesAny(rule.capabilities, name)) word += "-";
+      else word += invocable && (rule === undefined || matchesAny(rule.invoke, name)) ? "i" : "r";
+    }
+    return word;
+  }
+
+  #whole(rule: NodeRule, entry: NodeEntry): boolean {
+    const { capabilities, invoke } = rule;
+    if (capabilities.includes("*") && invoke.includes("*")) return true;
+    const all = this.#codec.readNode(entry.bytes)?.capabilities ?? [];
+    return all.every(({ name, invocable }) => matchesAny(capabilities, name) && (!invocable || matchesAny(invoke, name)));
   }
 
   /** renumber forgets what was shown under other numbers, and notes what is to be seen of a table. */
@@ -111,7 +132,7 @@ export class ShareView {
   }
 
   /** note remembers that the feed shows a node (or, with undefined, no longer shows it). */
-  note(ref: number, view: NodeView | undefined): void {
+  note(ref: number, view: Omit<NodeView, "bytes"> | undefined): void {
     const before = this.shows(ref);
     this.#mode.set(ref, view === undefined ? HIDDEN : view.whole ? WHOLE : PARTIAL);
     if (view === undefined) this.#shown.delete(ref);
@@ -150,10 +171,10 @@ export class ShareView {
   }
 }
 
-/** sameView tells whether two views show the same. */
-export function sameView(a: NodeView | undefined, b: NodeView | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  return a.krefs.length === b.krefs.length && a.krefs.every((kref, i) => kref === b.krefs[i]) && equalBytes(a.bytes, b.bytes);
+/** keysShown are the keys of a node that a rule shows. */
+function keysShown(rule: NodeRule, table: FeedTable, entry: NodeEntry): Omit<NodeView, "bytes"> {
+  const krefs = entry.krefs.filter((kref) => matchesAny(rule.capabilities, table.key(kref)?.name ?? ""));
+  return { krefs, whole: krefs.length === entry.krefs.length };
 }
 
 /** filterBatch keeps the changes for which `keep` is true, in order. Undefined if none is left. */
@@ -211,7 +232,7 @@ export function filterBatch(
 /** fillView notes what the rules show of the nodes that are there. */
 export function fillView(view: ShareView, table: FeedTable): void {
   for (const entry of table.entries()) {
-    const shown = view.viewOf(table, entry);
+    const shown = view.keysOf(table, entry);
     if (shown === undefined) continue;
     view.note(entry.ref, shown);
     for (const kref of shown.krefs) view.defines(kref);

@@ -118,6 +118,10 @@ export class FeedTable {
   kref(name: string, type: ValueType): number | undefined {
     return this.#krefs[type]?.get(name);
   }
+  /** krefsNamed are the key numbers of a name, whatever their types. */
+  krefsNamed(name: string): number[] {
+    return this.#krefs.flatMap((krefs) => krefs.get(name) ?? []);
+  }
   /** keys are all definitions in order. */
   keys(): KeyEntry[] {
     return this.#keys.filter((key) => key !== undefined);
@@ -214,8 +218,8 @@ export class FeedTable {
     this.#byId.delete(entry.info.nodeId);
     // The name is all that is asked for.
     const info = { nodeId: entry.info.nodeId, kind: 0, type: "", name: "", labels: {} };
+    this.#removeSorted(info.nodeId);
     this.#dead.set(ref, { entry: { ...entry, info, bytes: EMPTY, krefs: [] }, mark });
-    this.#sorted = undefined;
   }
 
   /** takeRemovals is how many nodes were removed since it was asked last. */
@@ -305,8 +309,15 @@ export class FeedTable {
   }
 
   #insertSorted(nodeId: string): void {
-    const sorted = this.#sorted;
-    if (sorted === undefined) return;
+    this.#sorted?.splice(this.#placeOf(nodeId, this.#sorted), 0, nodeId);
+  }
+
+  #removeSorted(nodeId: string): void {
+    this.#sorted?.splice(this.#placeOf(nodeId, this.#sorted), 1);
+  }
+
+  /** placeOf is where an id stands among those in order, or would. */
+  #placeOf(nodeId: string, sorted: readonly string[]): number {
     let low = 0;
     let high = sorted.length;
     while (low < high) {
@@ -314,7 +325,7 @@ export class FeedTable {
       if ((sorted[middle] as string) < nodeId) low = middle + 1;
       else high = middle;
     }
-    sorted.splice(low, 0, nodeId);
+    return low;
   }
 }
 

@@ -166,6 +166,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/apply.ts keys": ["one message", "what a payload defines, while it is checked"],
   "services/registry-sync/apply.ts krefs": ["one message", "what a payload defines, while it is checked"],
   "services/registry-sync/apply.ts nodes": ["one message", "what a payload defines, while it is checked"],
+  "services/registry-sync/apply.ts keysOf": ["one message", "what a payload defines, while it is checked"],
   "services/registry-sync/apply.ts ids": ["one message", "what a payload defines, while it is checked"],
   "services/registry-sync/apply.ts removed": ["one message", "what a payload removes, while it is checked"],
   "services/registry-sync/apply.ts held": ["one message", "which nodes a payload adds and removes, while it is checked"],
