@@ -4,11 +4,12 @@ import type { Failure } from "#kernel/error.ts";
 import type { Shared } from "#kernel/holdings.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { RoomUse } from "#kernel/room.ts";
+import { reading } from "#kernel/stored.ts";
 import { CallerSide, type Parts } from "./caller.ts";
 import { DeadlineQueue } from "./deadlines.ts";
 import { describeCore, holdingsOf, roomsOf } from "./describe.ts";
 import { Keyed, Keys, keyId, payloadOf, sameBytes } from "./idempotency.ts";
-import { Journal } from "./journal.ts";
+import { Journal, LOG } from "./journal.ts";
 import {
   type Command,
   type CommandEffect,
@@ -92,13 +93,14 @@ export class CommandCore implements Core<Input, CommandEffect> {
    * may lack its tail, means a new epoch as owner: what a peer asks again may have been started, and is not started a second time; as caller the epoch is new with every start, so that no name is ever given twice.
    */
   restore(now: Now, stored: Stored): void {
-    const epochs = stored.meta === undefined ? NO_EPOCHS : readEpochs(stored.meta);
+    const epochs =
+      stored.meta === undefined ? NO_EPOCHS : reading(`${META_SPACE}/${META_KEY}`, () => readEpochs(stored.meta as Uint8Array));
     this.#caller.restoreEpochs(Math.max(Math.floor(now.wall), epochs.caller + 1, 1), epochs.raised);
     if (epochs.owner === 0) this.#owner.epoch = this.#caller.epoch;
     else this.#owner.epoch = stored.tailAtRisk === true ? Math.max(Math.floor(now.wall), epochs.owner + 1) : epochs.owner;
     this.#p.outbox.ownerEpoch = this.#owner.epoch;
     const restoration = new Restoration(this.#p, this.#caller, this.#owner);
-    for (const blob of stored.blobs) restoration.blob(now, blob);
+    for (const blob of stored.blobs) reading(`${LOG}/${blob.seq}`, () => restoration.blob(now, blob));
     restoration.finish(now);
   }
 

@@ -16,6 +16,7 @@ import { type ConnectOptions, createPeerLinks, type PeerLinks, type PeerLinksOpt
 import { failureOf } from "#runtime/rpc/status.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import type { Store } from "#runtime/store/port.ts";
+import { restoring } from "#runtime/store/restoring.ts";
 import { traceFields } from "#runtime/trace/span.ts";
 import { type AutomationPort, type CommandOutcome, type CommandRequest, type LocalCommandHandler, valueFrom } from "./automation.ts";
 import { checkFrame, installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
@@ -139,11 +140,13 @@ class Service implements CommandForwarding {
     const { platform, onFatal } = this.#o;
     const store = platform.store(SERVICE);
     this.#store = store;
-    this.#core.restore(platform.clock.now(), {
-      meta: store.get(META_SPACE, META_KEY),
-      blobs: store.read(LOG, 0),
-      tailAtRisk: store.tailAtRisk === true,
-    });
+    await restoring(SERVICE, store, () =>
+      this.#core.restore(platform.clock.now(), {
+        meta: store.get(META_SPACE, META_KEY),
+        blobs: store.read(LOG, 0),
+        tailAtRisk: store.tailAtRisk === true,
+      }),
+    );
     const driver = createDriver<Input, CommandEffect>({
       service: SERVICE,
       core: this.#o.drive?.(this.#core) ?? this.#core,

@@ -37,11 +37,16 @@ export function writeEpochs(epochs: Epochs): Uint8Array {
   return writer.take();
 }
 
+/** Epochs are wall times of starts, or a little more. What is far beyond any of those leaves no room for the next ones. */
+const EPOCH_MAX = 2 ** 52;
+
 export function readEpochs(bytes: Uint8Array): Epochs {
   const reader = new Reader(bytes);
   const raised = new Map<string, number>();
   const epochs = { owner: reader.uint(), caller: reader.uint(), raised };
   while (!reader.done) raised.set(reader.string(), reader.uint());
+  for (const epoch of [epochs.owner, epochs.caller, ...raised.values()])
+    if (epoch > EPOCH_MAX) throw new WireError("an epoch is out of bounds");
   return epochs;
 }
 
@@ -161,7 +166,9 @@ export class Restoration {
     for (let i = 0; i < bounds; i += 2) {
       const from = reader.uint();
       const to = reader.uint();
-      for (let seq = from; seq < to; seq++) this.#end(`${epoch}/${seq}`);
+      // A damaged bound may be anything: what is looked at is bounded by what there is.
+      if (to - from <= this.#pending.size) for (let seq = from; seq < to; seq++) this.#end(`${epoch}/${seq}`);
+      else for (const [key, { epoch: of, seq }] of [...this.#pending]) if (of === epoch && seq >= from && seq < to) this.#end(key);
     }
   }
 

@@ -18,6 +18,7 @@ import {
 } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import type { Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
+import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/stored.ts";
 import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
 import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import type { Evidence } from "./evidence.ts";
@@ -39,26 +40,29 @@ const ENDPOINTS_MAX = 16;
 const STATES: readonly LinkState[] = ["INIT", "DISCOVERING", "CONNECTING", "SYNCING", "OPERATIONAL", "RECOVERING", "TERMINATED"];
 
 /** recordCodec stores peer records as JSON: small, seldom written, and readable when something went wrong. */
-export const recordCodec: RecordCodec = { encode: (record) => new TextEncoder().encode(JSON.stringify(record)) };
+export const recordCodec: RecordCodec = { encode: writeStored };
 
-/** decodeRecord reads a stored record; undefined if it is damaged, and the peer then starts anew. */
-export function decodeRecord(bytes: Uint8Array): PeerRecord | undefined {
-  try {
-    const record = JSON.parse(new TextDecoder().decode(bytes)) as Partial<PeerRecord>;
-    const numbers = [record.certificateAtWall, record.bundleSeq, record.minTokenIssuedAtWall];
-    const whole =
-      typeof record.enabled === "boolean" &&
-      Array.isArray(record.endpoints) &&
-      Array.isArray(record.caDigests) &&
-      numbers.every((n) => typeof n === "number" && n >= 0 && n <= Number.MAX_SAFE_INTEGER);
-    if (!whole) return undefined;
-    const held = record as PeerRecord;
-    // A version before took any number of endpoints, and any level; what has become of them stands in each answer about the peer.
-    const [endpoints, levelThere] = [held.endpoints.slice(0, ENDPOINTS_MAX), levelFromProto(held.levelThere)];
-    return { ...held, endpoints, levelThere, lastGood: record.lastGood, software: record.software ?? "" };
-  } catch {
-    return undefined;
-  }
+const WALL = finite(0, Number.MAX_SAFE_INTEGER);
+const ADDRESS = { host: text(4_096), port: whole(0, 65_535) };
+/** A version before took any number of endpoints, and any level. */
+const RECORD = fields({
+  enabled: flag,
+  endpoints: list(fields({ ...ADDRESS, service: text(4_096), spiffeId: text(4_096) }), 1_000_000),
+  lastGood: absentOr(fields(ADDRESS)),
+  certificateAtWall: WALL,
+  bundleSeq: WALL,
+  caDigests: list(text(4_096), 1_000_000),
+  minTokenIssuedAtWall: WALL,
+  software: absentOr(text(1024 * 1024)),
+});
+
+/** decodeRecord reads a stored record; StoredError if it is not what was written: whether an operator has ended the link stands in it. */
+export function decodeRecord(bytes: Uint8Array, record = "of a peer"): PeerRecord {
+  const held = readStored<PeerRecord>(record, bytes, RECORD);
+  const { enabled, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software = "" } = held;
+  // What has become of the endpoints and the level stands in each answer about the peer.
+  const [endpoints, levelThere] = [held.endpoints.slice(0, ENDPOINTS_MAX), levelFromProto(held.levelThere)];
+  return { enabled, endpoints, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software, levelThere };
 }
 
 /** levelFromProto reads a level that a peer states; one that this version does not know counts as none stated. */

@@ -1,10 +1,19 @@
 import { fail } from "#kernel/error.ts";
+import { StoredError } from "#kernel/stored.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Store } from "#runtime/store/port.ts";
 import { type Issued, TokenIssuer } from "#runtime/tokens/issue.ts";
-import { decodeKey, encodeKey, KeyRing, type KeyRingChange, type KeyRingConfig, type SigningKey } from "#runtime/tokens/key-ring.ts";
+import {
+  decodeKey,
+  encodeKey,
+  isWhole,
+  KeyRing,
+  type KeyRingChange,
+  type KeyRingConfig,
+  type SigningKey,
+} from "#runtime/tokens/key-ring.ts";
 import { KEY_SPACE } from "./core.ts";
 
 /** Longest time between two looks at the rotation plan: the wall clock may jump. */
@@ -44,12 +53,13 @@ export class KeyKeeper {
 
   /** open restores the keys, or makes the first one, before the driver owns the store. */
   async open(store: Store): Promise<void> {
-    const { clock, log, entropy, ring: config } = this.#o;
+    const { clock, entropy, ring: config } = this.#o;
     const stored: SigningKey[] = [];
     for (const { key, bytes } of store.space(KEY_SPACE)) {
       const found = decodeKey(bytes);
-      if (found === undefined) log.error({ kid: key }, "stored token key cannot be read");
-      else stored.push(found);
+      if (found === undefined || found.kid !== key || !(await isWhole(found)))
+        throw new StoredError(`${KEY_SPACE}/${key}`, "is not the key that was written");
+      stored.push(found);
     }
     const ring = new KeyRing(stored, config);
     if (stored.length === 0) {

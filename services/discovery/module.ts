@@ -13,6 +13,7 @@ import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/rpc/peer-links.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
+import { restoring } from "#runtime/store/restoring.ts";
 import {
   decodeRecord,
   endpointToProto,
@@ -121,8 +122,10 @@ class DiscoveryModule implements Discovery {
   async start(): Promise<void> {
     const { platform, onFatal } = this.#o;
     this.#bundles.set(this.#federation.peers);
-    await this.#keys.open(this.#store);
-    this.#core.restore(this.#records());
+    await restoring(SERVICE, this.#store, async () => {
+      await this.#keys.open(this.#store);
+      this.#core.restore(this.#records());
+    });
     this.#driver = createDriver<Input, Effect>({
       service: SERVICE,
       core: this.#core,
@@ -293,9 +296,7 @@ class DiscoveryModule implements Discovery {
 
   *#records(): Iterable<readonly [string, PeerRecord]> {
     for (const { key, bytes } of this.#store.space(PEER_SPACE)) {
-      const record = decodeRecord(bytes);
-      if (record !== undefined) yield [key, record];
-      else this.#o.platform.log.error({ peer: key }, "stored peer cannot be read");
+      yield [key, decodeRecord(bytes, `${PEER_SPACE}/${key}`)];
     }
   }
 

@@ -1,11 +1,13 @@
 import type { StoreOp } from "#kernel/core.ts";
+import { StoredError } from "#kernel/stored.ts";
 import type { Applier, Skipped } from "./apply.ts";
 import type { FeedPosition } from "./messages.ts";
 import type { HlcValue, StoreReader } from "./ports.ts";
 import { TableScan } from "./scan.ts";
+import { readMeta } from "./stored.ts";
 import { FeedTable } from "./table.ts";
 import { hex, utf8 } from "./wire.ts";
-import { putMeta, readMeta, type World } from "./world.ts";
+import { putMeta, type World } from "./world.ts";
 
 /** Largest part of a checkpoint, bytes: it is encoded and committed between two segments, which wait for it (a millisecond or so). */
 const PART_BYTES = 64 * 1024;
@@ -26,7 +28,7 @@ export interface CheckpointMeta {
 }
 
 /** Unreadable says that what is stored of a feed cannot be used. For a feed of a peer that is no reason to end: the peer has it too. */
-export class Unreadable extends Error {}
+export class Unreadable extends StoredError {}
 
 /** CheckpointPlace is where a checkpoint stands. */
 export interface CheckpointPlace extends Pick<CheckpointMeta, "skipped" | "skippedIds" | "rules"> {
@@ -163,18 +165,21 @@ export class Checkpointer {
   ): { readonly table: FeedTable; readonly skipped: Skipped; readonly meta: CheckpointMeta } | undefined {
     const prefix = `ckpt/${this.#name}/`;
     for (const log of reader.logs()) if (log.startsWith(prefix)) this.#gen = Math.max(this.#gen, Number(log.slice(prefix.length)));
-    const meta = readMeta<CheckpointMeta>(reader.get("meta", `table/${this.#name}`));
+    const meta = readMeta<CheckpointMeta>(reader, `table/${this.#name}`);
     if (meta === undefined) return undefined;
     this.#gen = Math.max(this.#gen, meta.gen);
     const table = new FeedTable();
     const skipped: Skipped = new Map(meta.skipped.map((ref, i) => [ref, meta.skippedIds?.[i] ?? ""]));
+    let parts = 0;
     for (const blob of reader.read(this.log(meta.gen), 0)) {
+      if (blob.seq !== ++parts) throw new Unreadable(`${this.log(meta.gen)}/${parts}`, "is missing");
       const blocks = this.#world.o.codec.decodePayload(blob.bytes);
       if (blocks === undefined || applier.check(table, skipped, blocks, undefined, false) !== undefined)
-        throw new Unreadable(`checkpoint ${this.log(meta.gen)} cannot be read`);
+        throw new Unreadable(`${this.log(meta.gen)}/${blob.seq}`, "cannot be read");
       applier.apply(table, skipped, blocks, 0, blob.bytes.length);
       fits(table);
     }
+    if (parts === 0) throw new Unreadable(this.log(meta.gen), "is missing");
     table.reserveRefs(meta.nextRef);
     table.restoredAt = { epoch: meta.epoch, seq: meta.seq };
     this.counted = meta.gen;

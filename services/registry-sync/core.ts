@@ -2,6 +2,7 @@ import { assert, unreachable } from "#kernel/assert.ts";
 import type { Core, StoreOp } from "#kernel/core.ts";
 import { compareHlc, Hlc } from "#kernel/hlc.ts";
 import type { Now } from "#kernel/instant.ts";
+import { StoredError } from "#kernel/stored.ts";
 import { Applier, type Skipped } from "./apply.ts";
 import { Checkpointer } from "./checkpoint.ts";
 import { describeRegistry, feedStatuses } from "./describe.ts";
@@ -17,10 +18,11 @@ import { OpenSegment } from "./open-segment.ts";
 import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
 import { NO_NEED, type NumberSpace, numbersOf, Renumbering, renumbered, renumbers } from "./renumber.ts";
 import { PeerSession } from "./session.ts";
+import { readMeta } from "./stored.ts";
 import { FeedTable } from "./table.ts";
 import { Unstored } from "./unstored.ts";
 import { Watches } from "./watch.ts";
-import { putMeta, type RegistryOptions, readMeta, World } from "./world.ts";
+import { putMeta, type RegistryOptions, World } from "./world.ts";
 
 /**
  * BootMark is kept to tell an unclean stop. It is written in the commit that opens the new epoch, so that a start which fails before that
@@ -87,7 +89,7 @@ export class RegistryCore implements Core<Input, Effect> {
   restore(reader: StoreReader, boot: Boot): void {
     assert(!this.#started, "restore comes before start");
     this.#boot = boot;
-    const mark = readMeta<BootMark>(reader.get("meta", "boot"));
+    const mark = readMeta<BootMark>(reader, "boot");
     const promised = mark?.durability ?? boot.durability;
     this.#unclean = mark !== undefined && !mark.clean && promised === "process" && mark.bootId !== boot.bootId;
     const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
@@ -101,7 +103,8 @@ export class RegistryCore implements Core<Input, Effect> {
       if (base !== undefined && (epoch < base.meta.epoch || (epoch === base.meta.epoch && seq <= base.meta.seq))) return;
       const blocks = this.#world.o.codec.decodePayload(item.payload);
       const problem = blocks === undefined ? "malformed" : applier.check(this.#table, skipped, blocks, undefined, seq === 1)?.message;
-      if (blocks === undefined || problem !== undefined) throw new Error(`own segment ${epoch}/${seq} cannot be applied: ${problem ?? ""}`);
+      if (blocks === undefined || problem !== undefined)
+        throw new StoredError(`own/full/${epoch}/${seq}`, `cannot be applied: ${problem ?? ""}`);
       applier.apply(this.#table, skipped, blocks, full.ordinal);
       fitsHeap(this.#world, this.#table);
       if (renumbers(blocks)) this.#table = renumbered(this.#table).table;

@@ -9,9 +9,10 @@ import { leastBehind, type PeerSession } from "./session.ts";
 import { fillView, ShareView } from "./share.ts";
 import { lookForSilence } from "./silent.ts";
 import { SnapshotJob } from "./snapshot.ts";
+import { readMeta } from "./stored.ts";
 import type { FeedTable } from "./table.ts";
 import { EMPTY, hex } from "./wire.ts";
-import { readMeta, type World } from "./world.ts";
+import type { World } from "./world.ts";
 
 /** Level from which a peer is offered a feed: LIMITED. */
 const LEVEL_LIMITED = 2;
@@ -428,10 +429,11 @@ export class Exporter {
   restoreDerived(reader: StoreReader): OwnFeed[] {
     this.#holds.restore(reader);
     const changed: OwnFeed[] = [];
-    for (const { key, bytes } of reader.space("meta")) {
+    for (const { key } of reader.space("meta")) {
       const share = key.startsWith("feed/") ? key.slice(5) : "full";
-      const meta = readMeta<FeedMeta>(bytes);
-      if (share === "full" || meta === undefined) continue;
+      if (share === "full") continue;
+      const meta = readMeta<FeedMeta>(reader, key);
+      if (meta === undefined) continue;
       const rules = this.#rules.get(share);
       if (!meta.active || rules === undefined) {
         this.#dropped.set(share, meta.epoch);

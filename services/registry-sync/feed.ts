@@ -2,6 +2,7 @@ import type { StoreOp } from "#kernel/core.ts";
 import type { HlcReading } from "#kernel/hlc.ts";
 import { beatOf } from "#kernel/instant.ts";
 import { Ring } from "#kernel/ring.ts";
+import { StoredError } from "#kernel/stored.ts";
 import { COST } from "./cost.ts";
 import type { FeedPosition } from "./messages.ts";
 import { type Block, EPOCH_REASON, type EpochReason, type StoreReader, type UpdateBatch } from "./ports.ts";
@@ -171,7 +172,8 @@ export class OwnFeed {
         }
         const item = readSegment(this.#world.o.codec, this.#world.o.crypto, blob.bytes);
         if (item === undefined || item.header.seq !== blob.seq || item.header.epoch !== epoch)
-          throw new Error(`own segment ${this.share}/${epoch}/${blob.seq} cannot be read`);
+          throw new StoredError(`own/${this.share}/${epoch}/${blob.seq}`, "cannot be read");
+        if (!first && blob.seq !== this.seq + 1) throw new StoredError(`own/${this.share}/${epoch}/${this.seq + 1}`, "is missing");
         if (first) {
           this.ring.reset(blob.seq);
           this.#logFirst = guarded ? 0 : blob.seq;

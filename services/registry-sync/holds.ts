@@ -1,5 +1,6 @@
 import type { StoreReader } from "./ports.ts";
-import { textOf, utf8 } from "./wire.ts";
+import { readHolds } from "./stored.ts";
+import { utf8 } from "./wire.ts";
 import type { World } from "./world.ts";
 
 const SPACE = "holds";
@@ -32,7 +33,7 @@ export class Holds {
   }
 
   restore(reader: StoreReader): void {
-    for (const { key, bytes } of reader.space(SPACE)) this.#holds.set(key, new Set(JSON.parse(textOf(bytes)) as string[]));
+    for (const { key, bytes } of reader.space(SPACE)) this.#holds.set(key, new Set(readHolds(key, bytes)));
   }
 
   #persist(key: string): void {

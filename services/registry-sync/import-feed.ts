@@ -2,15 +2,17 @@ import type { StoreOp } from "#kernel/core.ts";
 import { type Freshness, freshnessOf } from "#kernel/freshness.ts";
 import { validHlc } from "#kernel/hlc.ts";
 import { Ring } from "#kernel/ring.ts";
+import { StoredError } from "#kernel/stored.ts";
 import type { Applied, Applier, Skipped } from "./apply.ts";
 import { Checkpointer, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
 import { COST } from "./cost.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
 import type { Block, HlcValue, StoreReader } from "./ports.ts";
 import { Payload, readSegment, type SegmentItem, signedHeader, ZERO_DIGEST } from "./segment.ts";
+import { readMeta } from "./stored.ts";
 import { FeedTable } from "./table.ts";
 import { EMPTY, fromHex } from "./wire.ts";
-import { failure, putMeta, readMeta, type World } from "./world.ts";
+import { failure, putMeta, type World } from "./world.ts";
 
 /** PROOFS is the space of the store with the signed manifest of the snapshot that each peer's feed was last replaced by. */
 export const PROOFS = "proofs";
@@ -243,12 +245,15 @@ export class ImportFeed {
   restore(reader: StoreReader, applier: Applier, maxBytes: number): readonly StoreOp[] {
     const fits = (table: FeedTable): void => {
       if (table.memory > maxBytes)
-        throw new Unreadable("it takes more memory than this process has for peers now: give it a larger heap, or raise memory_bytes");
+        throw new Unreadable(
+          `table/${this.hubId}`,
+          "takes more memory than this process has for peers now: give it a larger heap, or raise memory_bytes",
+        );
     };
     try {
       return this.#restore(reader, applier, fits);
     } catch (error) {
-      if (!(error instanceof Unreadable)) throw error;
+      if (!(error instanceof StoredError)) throw error;
       return this.#giveUp(reader, error.message);
     }
   }
@@ -276,7 +281,7 @@ export class ImportFeed {
   #restore(reader: StoreReader, applier: Applier, fits: (table: FeedTable) => void): readonly StoreOp[] {
     const base = this.checkpoint.restore(reader, applier, fits);
     if (base === undefined) return this.checkpoint.leftovers(reader, undefined);
-    if (!validHlc(base.meta.hlc)) throw new Unreadable("the clock reading of the checkpoint is out of bounds");
+    if (!validHlc(base.meta.hlc)) throw new Unreadable(`meta/table/${this.hubId}`, "has a clock reading that is out of bounds");
     this.table = base.table;
     this.skipped = base.skipped;
     this.refetch = base.meta.skipped.length > 0 && base.meta.rules !== rulesDigest(this.#world);
@@ -289,8 +294,12 @@ export class ImportFeed {
     let first = true;
     for (const blob of reader.read(this.#log(), 0)) {
       const item = readSegment(this.#world.o.codec, this.#world.o.crypto, blob.bytes);
-      if (item === undefined) throw new Unreadable(`imported segment ${this.#log()}/${blob.seq} cannot be read`);
-      if (item.header.broken !== undefined) throw new Unreadable(`imported segment ${this.#log()}/${blob.seq}: ${item.header.broken}`);
+      if (item === undefined) throw new Unreadable(`${this.#log()}/${blob.seq}`, "cannot be read");
+      if (item.header.seq !== blob.seq || item.header.epoch !== this.epoch)
+        throw new Unreadable(`${this.#log()}/${blob.seq}`, "is another one");
+      if (!first && blob.seq !== this.ring.next) throw new Unreadable(`${this.#log()}/${this.ring.next}`, "is missing");
+      if (first && blob.seq > this.seq + 1) throw new Unreadable(`${this.#log()}/${this.seq + 1}`, "is missing");
+      if (item.header.broken !== undefined) throw new Unreadable(`${this.#log()}/${blob.seq}`, `cannot be read: ${item.header.broken}`);
       if (first) {
         this.ring.reset(blob.seq);
         this.#logFirst = blob.seq;
@@ -300,7 +309,7 @@ export class ImportFeed {
         const blocks = this.#world.o.codec.decodePayload(item.payload);
         const wrong = blocks && applier.check(this.table, this.skipped, blocks, undefined, item.header.seq === 1);
         if (blocks === undefined || wrong !== undefined)
-          throw new Unreadable(`imported segment ${this.#log()}/${blob.seq} cannot be applied: ${wrong?.message ?? "malformed"}`);
+          throw new Unreadable(`${this.#log()}/${blob.seq}`, `cannot be applied: ${wrong?.message ?? "malformed"}`);
         const { kept, removed } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
         this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) }, removed);
         this.checkpoint.segment();
@@ -308,7 +317,7 @@ export class ImportFeed {
       } else this.ring.push(blob.seq, item, item.byteLength + COST.segment);
     }
     if (first) this.ring.reset(this.seq + 1);
-    const frozen = readMeta<Frozen>(reader.get("meta", `frozen/${this.hubId}`));
+    const frozen = readMeta<Frozen>(reader, `frozen/${this.hubId}`);
     this.frozen = frozen?.share === this.share && frozen.epoch === this.epoch;
     return this.checkpoint.leftovers(reader, base.meta.gen);
   }

@@ -5,6 +5,7 @@ import { createDriver, type Driver } from "#runtime/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Store } from "#runtime/store/port.ts";
+import { restoring } from "#runtime/store/restoring.ts";
 import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import { type AutomationPort, changesOf } from "./automation.ts";
 import { coreOptionsOf, type RegistrySyncConfig, sharesOf } from "./config.ts";
@@ -107,7 +108,8 @@ class RegistryModule implements RegistrySync {
       publicKey: feedKey.publicKey,
       keySerial: feedKey.serial,
     });
-    core.restore(store, { bootId: ground.bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability });
+    const boot = { bootId: ground.bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability };
+    await restoring(STORE, store, () => core.restore(store, boot));
     const metrics = new RegistryMetrics(platform.hubId, platform.metrics, platform.events, {
       feeds: () => core.feeds(),
       watchers: () => this.#shell.watches.size,

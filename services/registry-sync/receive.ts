@@ -7,9 +7,10 @@ import { Kept } from "./kept.ts";
 import type { FeedPosition } from "./messages.ts";
 import { CODEC, type SnapshotManifest, type SnapshotPartInfo, type StoreReader } from "./ports.ts";
 import { stateHashOf } from "./snapshot.ts";
+import { readMeta } from "./stored.ts";
 import { FeedTable } from "./table.ts";
 import { equalBytes, hex } from "./wire.ts";
-import { failure, limitFailure, putMeta, readMeta, type World } from "./world.ts";
+import { failure, limitFailure, putMeta, type World } from "./world.ts";
 
 /** Stage is what is kept of an interrupted transfer: the digests of the parts in the log of that generation. */
 interface Stage {
@@ -278,7 +279,7 @@ function nodesFor(world: World, manifest: SnapshotManifest, feed: ImportFeed | u
 
 /** restoreStage reads back what is held of an interrupted transfer, by digest. */
 export function restoreStage(world: World, reader: StoreReader, hubId: string): Staged | undefined {
-  const stage = readMeta<Stage>(reader.get("meta", `stage/${hubId}`));
+  const stage = readMeta<Stage>(reader, `stage/${hubId}`);
   if (stage === undefined) return undefined;
   const parts = new Map<string, HeldPart>();
   let bytes = 0;

@@ -4,9 +4,9 @@ import type { Failure, Reason } from "#kernel/error.ts";
 import type { Hlc } from "#kernel/hlc.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Limits } from "#kernel/limits.ts";
+import { writeStored } from "#kernel/stored.ts";
 import type { Effect, Event, NodeRule, ShareRules } from "./messages.ts";
 import type { SegmentCodec } from "./ports.ts";
-import { textOf, utf8 } from "./wire.ts";
 
 /** RegistryOptions is what a core is made of. Times are ms, sizes bytes. */
 export interface RegistryOptions {
@@ -32,7 +32,7 @@ export interface RegistryOptions {
   readonly checkpointMs: number;
   /** Numbers of nodes and keys are given out anew at most so often: each time all peers take a snapshot. */
   readonly renumberMs: number;
-  /** Raw bytes of a part of a snapshot; one of a checkpoint is no longer, but may be shorter. */
+  /** Raw bytes of a part of a snapshot at most; one of a checkpoint is no longer. */
   readonly partBytes: number;
   /** A gateway's nodes stay online so long without an update (3 x 30 s). */
   readonly leaseMs: number;
@@ -112,12 +112,7 @@ export function limitFailure(limit: string, max: number, message: string): Failu
   return failure("LIMIT_EXCEEDED", message, { limit, max: String(max) });
 }
 
-/** putMeta keeps a small record as JSON. */
-export function putMeta(key: string, value: unknown): StoreOp {
-  return { op: "put", space: "meta", key, bytes: utf8(JSON.stringify(value)) };
-}
-
-/** readMeta reads what `putMeta` wrote. */
-export function readMeta<T>(bytes: Uint8Array | undefined): T | undefined {
-  return bytes === undefined ? undefined : (JSON.parse(textOf(bytes)) as T);
+/** putMeta keeps a small record as JSON; `readMeta` in `stored.ts` reads it. */
+export function putMeta(key: string, value: object): StoreOp {
+  return { op: "put", space: "meta", key, bytes: writeStored(value) };
 }

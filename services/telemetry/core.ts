@@ -3,6 +3,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Shared } from "#kernel/holdings.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Parts } from "#kernel/parts.ts";
+import { reading } from "#kernel/stored.ts";
 import type { Effect, Happening, HappeningCodec, HappeningFilter, HappeningReport, Input, LinkCount } from "./messages.ts";
 
 /** Log that holds the events, one blob each, at the event's seq. */
@@ -67,7 +68,7 @@ export class TelemetryCore implements Core<Input, Effect> {
   /** restore takes the stored events in order, before the first step. */
   restore(blobs: Iterable<{ readonly seq: number; readonly bytes: Uint8Array }>): void {
     for (const blob of blobs) {
-      const event = this.#codec.decode(blob.bytes);
+      const event = reading(`${EVENT_LOG}/${blob.seq}`, () => this.#codec.decode(blob.bytes));
       // A hole cannot come from this core; should one be found, what is before it is no longer addressable.
       if (blob.seq !== this.#nextSeq) this.#events = [];
       this.#events.push({ ...event, seq: blob.seq });

@@ -13,6 +13,7 @@ import { createDriver, type Driver } from "#runtime/driver.ts";
 import { counter, LabelBound } from "#runtime/metrics/declare.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind } from "#runtime/rpc/call.ts";
+import { restoring } from "#runtime/store/restoring.ts";
 import { eventToProto, filterFromProto, happeningCodec, linkFromProto, linkToProto, reportFromProto } from "./codec.ts";
 import type { TelemetryConfig } from "./config.ts";
 import { EVENT_LOG, TelemetryCore } from "./core.ts";
@@ -119,7 +120,7 @@ export function createTelemetry(options: {
     name: "telemetry",
     bindings,
     start: async () => {
-      core.restore(store.read(EVENT_LOG, 0));
+      await restoring("telemetry", store, () => core.restore(store.read(EVENT_LOG, 0)));
       driver = createDriver<Input, Effect>({
         service: "telemetry",
         core,

@@ -31,6 +31,8 @@ export interface Store {
    * Absent means false.
    */
   readonly tailAtRisk?: boolean;
+  /** The file, for people; absent if there is none. */
+  readonly path?: string;
   commit(ops: readonly StoreOp[]): CommitOutcome | Promise<CommitOutcome>;
   /** logs lists the names of all logs that hold at least one blob, sorted. */
   logs(): string[];

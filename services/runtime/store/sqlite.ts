@@ -32,6 +32,7 @@ export class SqliteStore implements Store {
   readonly lastStop: LastStop;
   readonly tailAtRisk: boolean;
   readonly #db: DatabaseSync;
+  readonly path: string;
   readonly #reservePath: string;
   readonly #logs = new Map<string, number>();
   readonly #q: Statements;
@@ -42,6 +43,7 @@ export class SqliteStore implements Store {
 
   constructor(options: SqliteOptions) {
     this.durability = options.durability;
+    this.path = options.path;
     this.#reservePath = `${options.path}.reserve`;
     this.#db = openDatabase(options);
     this.#q = prepare(this.#db);

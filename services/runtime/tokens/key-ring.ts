@@ -1,5 +1,6 @@
 import { type CryptoKey, calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK } from "jose";
 import { assert } from "#kernel/assert.ts";
+import { fields, finite, readStored, text, writeStored } from "#kernel/stored.ts";
 
 /** Algorithm of all token signatures: EdDSA over Ed25519 (RFC 8037). */
 export const TOKEN_ALGORITHM = "EdDSA";
@@ -106,19 +107,32 @@ async function makeKey(activeAtWall: number): Promise<SigningKey> {
 
 /** encodeKey writes a key for the store. */
 export function encodeKey(key: SigningKey): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(key));
+  return writeStored(key);
+}
+
+const TEXT = text(4_096);
+const KEY = fields({
+  kid: TEXT,
+  activeAtWall: finite(0, Number.MAX_SAFE_INTEGER),
+  privateJwk: fields({ d: TEXT, x: TEXT }),
+  publicJwk: fields({ x: TEXT }),
+});
+
+/** isWhole tells whether the halves of a key belong together, and to its name. */
+export async function isWhole(key: SigningKey): Promise<boolean> {
+  try {
+    if (key.privateJwk.x !== key.publicJwk.x || (await calculateJwkThumbprint(key.publicJwk)) !== key.kid) return false;
+    await importSigningKey(key);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** decodeKey reads a stored key; undefined if it is damaged. */
 export function decodeKey(bytes: Uint8Array): SigningKey | undefined {
   try {
-    const key = JSON.parse(new TextDecoder().decode(bytes)) as Partial<SigningKey>;
-    const whole =
-      typeof key.kid === "string" &&
-      typeof key.activeAtWall === "number" &&
-      typeof key.privateJwk?.d === "string" &&
-      typeof key.publicJwk?.x === "string";
-    return whole ? (key as SigningKey) : undefined;
+    return readStored<SigningKey>("of a token key", bytes, KEY);
   } catch {
     return undefined;
   }

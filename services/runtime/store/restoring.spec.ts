@@ -1,0 +1,45 @@
+import { expect, test } from "vitest";
+import { FoedusError } from "#kernel/error.ts";
+import { fields, flag, readStored, StoredError, text, whole, writeStored } from "#kernel/stored.ts";
+import { MemoryStore } from "../../../test/fakes/memory-store.ts";
+import { restoring } from "./restoring.ts";
+
+const SHAPE = fields({ n: whole(0, 100), name: text(8), on: flag });
+const RECORD = { n: 42, name: "lamp", on: true };
+
+test("A10 no change of a byte of a record goes unseen, and a record of a version before, without a sum, is read", () => {
+  const bytes = writeStored(RECORD);
+  expect(readStored("meta/x", bytes, SHAPE)).toMatchObject(RECORD);
+  expect(readStored("meta/x", new TextEncoder().encode(JSON.stringify(RECORD)), SHAPE)).toEqual(RECORD);
+  for (let at = 0; at < bytes.length; at++)
+    for (let by = 1; by < 256; by++) {
+      const changed = bytes.slice();
+      changed[at] = (bytes[at] as number) ^ by;
+      try {
+        // A change in the name of the sum alone leaves what was written.
+        expect(readStored("meta/x", changed, SHAPE)).toMatchObject(RECORD);
+      } catch (error) {
+        if (!(error instanceof StoredError)) throw error;
+      }
+    }
+});
+
+test("A10 whatever is wrong with a store is told in one sentence, with the file or service, the record, and what to do", async () => {
+  const told = async (error: unknown): Promise<FoedusError> => {
+    const read = (): never => {
+      throw error;
+    };
+    return restoring("telemetry", new MemoryStore(), read).then(
+      () => expect.fail("it was read"),
+      (failed: FoedusError) => failed,
+    );
+  };
+  const one = await told(new StoredError("meta/table/.own", "is not JSON"));
+  expect(one.failure).toMatchObject({ reason: "STORE_UNAVAILABLE", facts: { record: "meta/table/.own" } });
+  expect(one.message).toBe(
+    "the store of telemetry is damaged: record meta/table/.own is not JSON; restore a backup, or move the file away to begin without it",
+  );
+  expect((await told(new RangeError("x"))).failure.reason).toBe("STORE_UNAVAILABLE");
+  const own = new FoedusError({ reason: "UPGRADE_NEEDED", message: "newer" });
+  expect(await told(own)).toBe(own);
+});
