@@ -37,6 +37,9 @@ export type CaPems = readonly string[] | (() => readonly string[]);
 
 const pemsOf = (pems: CaPems): readonly string[] => (typeof pems === "function" ? pems() : pems);
 
+/** NO_KEEPALIVE_MS turns the keepalive of a channel off. */
+const NO_KEEPALIVE_MS = -1;
+
 /**
  * Credentials are this process's own certificate and its hub's CA set, both followed as their files change, together or alone. Every
  * client that was made here learns of a renewal; connections that are open live on with the old one until they are dialled again.
@@ -133,7 +136,11 @@ export class Credentials {
   }
 
   /** client makes a client of one server. */
-  client<S extends GenService<GenServiceMethods>>(service: S, target: Target, options?: ConnectOptions): ClientOf<S> {
+  client<S extends GenService<GenServiceMethods>>(
+    service: S,
+    target: Target,
+    options?: ConnectOptions,
+  ): ClientOf<S> & { bytesRead(): number } {
     const credentials = createPeerCredentials(target.expected, this.#materialFor(target), this.#clock);
     const entry = { credentials, target };
     this.#clients.add(entry);
@@ -144,10 +151,14 @@ export class Credentials {
       clock: this.#clock,
       metrics: this.#metrics,
       namesAddress: target.expected.hubId !== this.#hubId,
-      ...(options === undefined ? {} : { flowControlWindowBytes: options.windowBytes }),
+      // Sessions have pings of their own, whose answers may wait behind what is under way over a slow link.
+      ...(options === undefined
+        ? {}
+        : { flowControlWindowBytes: options.windowBytes, channelOptions: { "grpc.keepalive_time_ms": NO_KEEPALIVE_MS } }),
     });
     return {
       ...client,
+      bytesRead: () => credentials.bytesRead,
       close: () => {
         this.#clients.delete(entry);
         client.close();
@@ -156,7 +167,11 @@ export class Credentials {
   }
 
   /** peerClient makes a client of the counterpart that a view names; NOT_CONFIGURED if it has no endpoint. */
-  peerClient<S extends GenService<GenServiceMethods>>(service: S, view: PeerView, options?: ConnectOptions): ClientOf<S> {
+  peerClient<S extends GenService<GenServiceMethods>>(
+    service: S,
+    view: PeerView,
+    options?: ConnectOptions,
+  ): ReturnType<typeof this.client<S>> {
     const { endpoint } = view;
     if (endpoint === undefined) throw fail("NOT_CONFIGURED", `${view.hubId} has no address; it can only dial this hub`);
     const expected = expectedPeerOf(endpoint.spiffeId);

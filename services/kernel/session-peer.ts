@@ -96,6 +96,7 @@ export function newStream(now: Now, streamId: number, peer: string, inbound: boo
     lastFrameAt: now.mono,
     ping: undefined,
     nextPingAt: NEVER,
+    askAgainAt: NEVER,
     tokenEndsAt: NEVER,
     leaf: undefined,
     spokeBefore: Number.POSITIVE_INFINITY,
@@ -156,7 +157,10 @@ export function streamDueAt(stream: Stream, config: SessionConfig): number {
   if (stream.phase === "dialing") return stream.since + config.connectTimeoutMs;
   if (stream.phase === "handshake") return stream.since + config.handshakeTimeoutMs;
   if (stream.phase === "draining") return NEVER;
-  return Math.min(stream.tokenEndsAt, stream.ping === undefined ? stream.nextPingAt : pongDueAt(stream, config));
+  return Math.min(
+    stream.tokenEndsAt,
+    stream.ping === undefined ? stream.nextPingAt : Math.min(stream.askAgainAt, pongDueAt(stream, config)),
+  );
 }
 
 /** timeoutOf says what a stream whose time has come failed to do; undefined if it is merely time for a ping. */

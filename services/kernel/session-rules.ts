@@ -172,6 +172,8 @@ export interface Stream {
   /** Ping that waits for its pong. */
   ping: { readonly n: number; readonly sentAt: number } | undefined;
   nextPingAt: number;
+  /** When the ping that waits is said again: the other side, whose own ping may wait as well, then hears that this hub is there. */
+  askAgainAt: number;
   /** When it ends for want of a fresh token. */
   tokenEndsAt: number;
   /** Certificate that a dialled stream shows. */

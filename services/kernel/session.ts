@@ -399,9 +399,11 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     this.#ping(now, stream, out);
   }
 
+  /** ping asks for a sign of life, or asks again: over a slow link both hubs may wait for pongs behind a long frame, and would hear nothing. */
   #ping(now: Now, stream: Stream, out: SessionEffect[]): void {
-    stream.ping = { n: ++this.#lastPing, sentAt: now.mono };
+    stream.ping ??= { n: ++this.#lastPing, sentAt: now.mono };
     stream.nextPingAt = now.mono + this.#config.pingIntervalMs;
+    stream.askAgainAt = now.mono + this.#config.pongTimeoutMs / 2;
     out.push({ kind: "send_control", streamId: stream.streamId, frame: { case: "ping", n: stream.ping.n } });
   }
 

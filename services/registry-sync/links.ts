@@ -27,6 +27,8 @@ import type { Shell } from "./shell.ts";
 const CREDIT_PART = 4;
 /** Credit is given back in pieces of at least this part of it. */
 const CREDIT_STEPS = 4;
+/** The core is ahead of the transport by so many times what may be under way. What waits there is sent before anything that is newer. */
+const CREDIT_AHEAD = 2;
 
 /** LinkPorts are what the sessions with peers need of the composition. */
 export interface LinkPorts {
@@ -67,6 +69,8 @@ interface Session {
   offer: PeerFrame | undefined;
   /** Bytes that the transport took and for which the core has no credit back yet. */
   owed: number;
+  /** Credit that the core has altogether, used or not. */
+  credit: number;
 }
 
 /** Pause before an offer that cannot be taken is answered again. */
@@ -191,7 +195,7 @@ export class Links {
       return;
     }
     session.owed += frameCost(frame);
-    if (session.owed >= this.#creditBytes / CREDIT_STEPS && this.#links.writable(peer)) this.#repay(session);
+    if (session.owed >= session.credit / CREDIT_STEPS && this.#links.writable(peer)) this.#repay(session);
   }
 
   synced(id: number): void {
@@ -232,9 +236,17 @@ export class Links {
     this.#links.redial();
   }
 
+  /** creditFor is how much credit the core should have on the session with a peer: much on a fast link, little on a slow one. */
+  #creditFor(peer: string): number {
+    return Math.min(this.#creditBytes, CREDIT_AHEAD * this.#links.aheadBytes(peer));
+  }
+
   #repay(session: Session): void {
-    const bytes = session.owed;
+    const credit = this.#creditFor(session.peer);
+    const bytes = session.owed + credit - session.credit;
+    if (bytes <= 0) return;
     session.owed = 0;
+    session.credit = credit;
     this.#o.shell.tell({ kind: "credit", session: session.id, bytes }, `credit ${session.id}`, bothCredits);
   }
 
@@ -266,10 +278,10 @@ export class Links {
   #onUp(peer: string, _session: PeerSession, replaced: PeerSession | undefined): void {
     const offer = replaced === undefined ? undefined : this.#byPeer.get(peer)?.offer;
     this.#onDown(peer);
-    const session: Session = { id: this.#o.shell.id(), peer, offer, owed: 0 };
+    const session: Session = { id: this.#o.shell.id(), peer, offer, owed: 0, credit: this.#creditFor(peer) };
     this.#sessions.set(session.id, session);
     this.#byPeer.set(peer, session);
-    this.#o.shell.tell({ kind: "session_up", session: session.id, peer, creditBytes: this.#creditBytes });
+    this.#o.shell.tell({ kind: "session_up", session: session.id, peer, creditBytes: session.credit });
     if (offer !== undefined) this.#o.shell.tell({ kind: "frame", session: session.id, frame: offer });
   }
 

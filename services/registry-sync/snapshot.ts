@@ -8,6 +8,18 @@ import type { FeedTable } from "./table.ts";
 import { concat, hex } from "./wire.ts";
 import type { World } from "./world.ts";
 
+/** Bytes of a part before the codec at least, and how many times longer than a part the snapshot may become before they do. */
+const PART_LEAST = 64 * 1024;
+const PART_TIMES = 512;
+
+/**
+ * partBytes is how long the next part of a snapshot is, before the codec, when so many bytes of it are made. What is sent behind a part waits
+ * for it, so over a slow link it must be short; a long snapshot has longer ones, as there is a bound to how many its manifest can name.
+ */
+function partBytes(rawBytes: number, maxBytes: number): number {
+  return Math.min(maxBytes, Math.max(PART_LEAST, Math.floor(rawBytes / PART_TIMES)));
+}
+
 /** SnapshotPart is one part, ready to send. */
 export interface SnapshotPart {
   readonly bytes: Uint8Array;
@@ -75,8 +87,8 @@ export class SnapshotJob {
   }
 
   #next(): void {
-    const { codec, partBytes, limits } = this.#world.o;
-    const raw = this.#scan.part(codec, partBytes).bytes;
+    const { codec, partBytes: maxBytes, limits } = this.#world.o;
+    const raw = this.#scan.part(codec, partBytes(this.#rawBytes, maxBytes)).bytes;
     this.#rawLen = raw.length;
     this.#rawBytes += raw.length;
     this.tooLong = this.#rawBytes > limits.snapshotBytes;

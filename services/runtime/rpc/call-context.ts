@@ -183,6 +183,10 @@ export class ServerCall implements CallContext {
     this.connection?.widen();
   }
 
+  bytesRead(): number {
+    return this.connection?.socket.bytesRead ?? 0;
+  }
+
   /** expire ends the call with a failure and aborts its handler. */
   expire(failure: Failure): void {
     this.#control?.expire(failure);

@@ -38,6 +38,8 @@ export interface CallContext {
   readonly remote?: string | undefined;
   /** widen lets the call's connection carry more to us at a time; only for one on which little is sent back (`windows.ts`). */
   widen?(): void;
+  /** bytesRead counts what came over the call's connection, messages that are not whole yet included. */
+  bytesRead?(): number;
 }
 
 /**

@@ -117,7 +117,7 @@ describe("connections that hold nothing but room", () => {
           fn();
         }),
     };
-    // While the test runs no ping comes but the one at the start.
+    // While the test runs no ping comes but the one at the start: no client could answer at this pace.
     fixture = await serve(alpha, [beta], { clock, limits: { keepaliveTimeMs: 20_000, keepaliveTimeoutMs: 4 * period } });
     const { server } = fixture;
     const live = await raw(beta.service());
@@ -133,9 +133,10 @@ describe("connections that hold nothing but room", () => {
     expect(await answers()).toBe("16");
     expect(await refused("silent")).toBe(0);
     const from = looks;
-    await until(() => server.connections === 0);
-    expect(await refused("silent")).toBe(2);
-    expect((looks - from) * period, "a little longer than both wait").toBeLessThan(25_000);
+    await until(() => server.connections === 1);
+    expect(await refused("silent")).toBe(1);
+    expect((looks - from) * period, "a little longer than a handshake may take").toBeLessThan(15_000);
+    expect(await answers()).toBe("16");
     live.destroy();
     shaking.destroy();
   });

@@ -37,6 +37,8 @@ export interface Connection {
   quietSince: number;
   /** The client has answered a ping of ours, so its connection is one that Node still serves. */
   proved: boolean;
+  /** It was pinged since it fell silent. */
+  asked: boolean;
   /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
   widen(): void;
 }
@@ -193,9 +195,7 @@ export class ConnectionTable {
       return this.#refuse(connection, "foreign_limit", { caller: account.key, limit: Math.floor(this.#max * FOREIGN_PART) });
     // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
     if (connection.hubId === this.#o.identities.authority.hubId) connection.widen();
-    session.ping((error) => {
-      if (error === null) connection.proved = true;
-    });
+    ping(connection);
   }
 
   /**
@@ -265,7 +265,7 @@ export class ConnectionTable {
       // Node holds the update back until it writes something else.
       session.ping(() => undefined);
     };
-    const connection: Connection = { socket, address, ...state, bytesRead: 0, quietSince: mono, proved: false, widen };
+    const connection: Connection = { socket, address, ...state, bytesRead: 0, quietSince: mono, proved: false, asked: false, widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
     const count = (this.#perIp.get(address) ?? 0) + 1;
     if (count > this.#limits.maxConnectionsPerIp)
@@ -338,8 +338,10 @@ export class ConnectionTable {
   }
 
   /**
-   * look closes the connections on which nothing is heard any more. grpc-js pings sessions, but Node loses track of some whose client
-   * leaves right after the handshake: their socket neither reads nor ends, and no event tells (seen with Node 24). Bytes do not lie.
+   * look pings the connections that fell silent, and closes those on which nothing is heard any more. It is not the answer to a ping that
+   * counts but any byte: over a slow link the answer waits behind what else is under way. grpc-js would count answers only; and Node loses
+   * track of some sessions whose client leaves right after the handshake: their socket neither reads nor ends, and no event tells (seen
+   * with Node 24). Bytes do not lie.
    * A look that comes late, as after a pause of the process, counts as two periods: what came meanwhile has not been read yet.
    */
   #look(): void {
@@ -351,11 +353,15 @@ export class ConnectionTable {
     for (const connection of this.#bySocket.values()) {
       connection.quietSince = Math.min(now, connection.quietSince + unseenMs);
       const { bytesRead } = connection.socket;
-      if (bytesRead !== connection.bytesRead && (connection.proved || connection.leaf === undefined)) connection.quietSince = now;
+      if (bytesRead !== connection.bytesRead && (connection.proved || connection.leaf === undefined)) {
+        connection.quietSince = now;
+        connection.asked = false;
+      }
       connection.bytesRead = bytesRead;
       const quietMs = now - connection.quietSince;
       const wait = connection.proved ? keepaliveTimeMs : connection.leaf === undefined ? HANDSHAKE_TIMEOUT_MS : 0;
       if (quietMs > wait + keepaliveTimeoutMs) this.#refuse(connection, "silent", { caller: connection.account?.key, quietMs });
+      else if (connection.proved && quietMs >= keepaliveTimeMs && !connection.asked) ping(connection);
     }
   }
 
@@ -406,6 +412,16 @@ export class ConnectionTable {
     for (const { socket } of this.#bySocket.values()) socket.destroy();
     this.#log.flush();
   }
+}
+
+/** ping asks for a sign of life. */
+function ping(connection: Connection): void {
+  const { session } = connection;
+  if (session === undefined || session.destroyed) return;
+  connection.asked = true;
+  session.ping((error) => {
+    if (error === null) connection.proved = true;
+  });
 }
 
 function listenError(host: string, port: number, cause: NodeJS.ErrnoException): Error {

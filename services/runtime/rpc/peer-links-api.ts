@@ -16,6 +16,8 @@ import type { TokenVerifier } from "./token-verifier.ts";
 /** SessionClient is the part of a service's client that a link needs. Each dial gets its own, closed with the session. */
 export interface SessionClient<F extends Frame> {
   session(options?: CallOptions): ClientDuplex<Envelope<F>, Envelope<F>>;
+  /** bytesRead counts what came over its connection, frames that are not whole yet included. */
+  bytesRead?(): number;
   close(): void;
 }
 
@@ -109,6 +111,8 @@ export interface PeerLinks<F extends Frame> {
   /** send on the current session; false when there is none or it is full. It never throws (S0-9). */
   send(peer: string, frame: F | RawMessage): boolean;
   writable(peer: string): boolean;
+  /** aheadBytes is how many bytes of frames the current session lets be under way; Infinity if it does not bound that. */
+  aheadBytes(peer: string): number;
   current(peer: string): PeerSession | undefined;
   /** synced says that the first synchronisation on the current session is done. */
   synced(peer: string): void;

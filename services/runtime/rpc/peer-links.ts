@@ -37,6 +37,8 @@ interface Link<F extends Frame> {
   /** The call, on inbound streams, and who called. */
   readonly context: CallContext | undefined;
   readonly caller: Caller | undefined;
+  /** Bytes that had come over its connections when they were last counted. */
+  counted: number;
   /** False until a dial was answered. */
   opened: boolean;
   /** Wall ms at which the credentials of the peer were last checked on this stream. */
@@ -80,6 +82,13 @@ const TAKEN: Failure = {
 const HEARD_PAUSE_MS = 1_000;
 /** That a peer was heard of is told this late: on idle links it is all there is to tell, and each telling costs a call. */
 const HEARD_REPORT_MS = 5_000;
+/** So many bytes since they were last counted are a sign of life, as a frame is: the least slow of links carries more in the time of a ping. */
+const ALIVE_BYTES = 4 * 1024;
+
+/** bytesOf counts what has come over the connections of a link. */
+function bytesOf<F extends Frame>({ context, clients }: Link<F>): number {
+  return clients.reduce((sum, client) => sum + (client.bytesRead?.() ?? 0), context?.bytesRead?.() ?? 0);
+}
 
 class Links<F extends Frame> implements PeerLinks<F> {
   readonly #o: PeerLinksOptions<F>;
@@ -216,6 +225,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       opened: true,
       stream: undefined,
       clients: [],
+      counted: 0,
       checkedAtWall: this.#o.clock.wall(),
       run: undefined,
       refused: false,
@@ -230,6 +240,10 @@ class Links<F extends Frame> implements PeerLinks<F> {
 
   send(peer: string, frame: F | RawMessage): boolean {
     return this.#currentStream(peer)?.send(frame) ?? false;
+  }
+
+  aheadBytes(peer: string): number {
+    return this.#currentStream(peer)?.aheadBytes ?? Number.POSITIVE_INFINITY;
   }
 
   writable(peer: string): boolean {
@@ -343,6 +357,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
     this.#busy = true;
     const out: SessionEffect[] = [];
     try {
+      if (tick || this.#o.clock.mono() >= this.#armedFor) this.#countBytes();
       if (tick) this.#fsm.tick(this.#o.clock.now(), out);
       this.#executeAll(out);
       for (let input = this.#inputs.shift(); input !== undefined; input = this.#inputs.shift()) {
@@ -353,6 +368,17 @@ class Links<F extends Frame> implements PeerLinks<F> {
       this.#busy = false;
     }
     this.#arm();
+  }
+
+  /** countBytes takes bytes for a sign of life when it is time to look: over a slow link a long frame is under way for longer than that. */
+  #countBytes(): void {
+    const mono = this.#o.clock.mono();
+    for (const link of this.#links.values()) {
+      const bytes = bytesOf(link);
+      if (bytes - link.counted < ALIVE_BYTES) continue;
+      link.counted = bytes;
+      this.#fsm.heard(link.streamId, mono);
+    }
   }
 
   #executeAll(out: SessionEffect[]): void {
@@ -421,6 +447,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       opened: false,
       stream: undefined,
       clients: [],
+      counted: 0,
       checkedAtWall: this.#o.clock.wall(),
       run: undefined,
       refused: false,
@@ -457,6 +484,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
   #sendControl(streamId: number, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): void {
     const link = this.#links.get(streamId);
     const control = link === undefined ? undefined : this.#controlOf(link, frame);
+    if (link !== undefined && frame.case === "ping") link.counted = bytesOf(link);
     if (control !== undefined) link?.stream?.sendControl(control);
   }
 

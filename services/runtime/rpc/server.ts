@@ -163,8 +163,6 @@ class Server implements RpcServer {
     const { maxConnectionAgeMs } = this.#limits;
     this.#grpc = new grpc.Server({
       "grpc.max_receive_message_length": this.#limits.maxMessageBytes,
-      "grpc.keepalive_time_ms": this.#limits.keepaliveTimeMs,
-      "grpc.keepalive_timeout_ms": this.#limits.keepaliveTimeoutMs,
       "grpc-node.max_session_memory": this.#limits.maxSessionMemoryMb,
       "grpc.enable_channelz": 0,
       ...(maxConnectionAgeMs === undefined

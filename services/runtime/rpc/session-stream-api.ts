@@ -54,6 +54,8 @@ export interface SessionStream<F> {
   sendControl(frame: ControlInit): boolean;
   /** writable: the next frame would leave at once. `onCredit` says when it became true. */
   readonly writable: boolean;
+  /** aheadBytes is how many bytes of frames may be under way now: what is sent beyond that waits. Infinity if that is not known of the peer. */
+  readonly aheadBytes: number;
   readonly counters: Readonly<StreamCounters>;
   /** waiting: the opens agreed on a second stream, and the dialer has not opened it yet. */
   readonly waiting: boolean;

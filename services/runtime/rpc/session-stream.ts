@@ -1,6 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type SessionControl, type SessionOpen, SessionOpenSchema, type Terminated } from "#gen/foedus/common/v1/session_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
+import { Flight, PROMPT_BYTES, PROMPT_MS } from "#kernel/flight.ts";
 import { type Timer, withTimeout } from "#runtime/clock.ts";
 import { type ClientDuplex, type Outbound, RawMessage } from "./call.ts";
 import { MalformedError } from "./definition.ts";
@@ -57,6 +58,8 @@ export function statedFailure({ failure }: Terminated): Failure {
  * H3 nobody sends a frame before both streams stand: the dialer takes the first open as said when the second stream is answered.
  * H4 the streams end together. One that ends in order leaves the other `closeTimeoutMs` to say why, one that fails leaves nothing.
  * H5 of what comes behind a frame that broke the rules, or bytes that are none, nothing is taken; and the other side is told.
+ * H6 to a peer that gives credit promptly, no more is under way than arrives soon (`flight.ts`). The rest waits here, so that a common
+ *    frame is never behind a window of others.
  */
 class Stream<F extends Frame> implements SessionStream<F> {
   readonly counters: StreamCounters = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, stalls: 0, resumes: 0 };
@@ -84,6 +87,8 @@ class Stream<F extends Frame> implements SessionStream<F> {
   #outbox: Buffer[] = [];
   #outboxBytes = 0;
   #credit = 0;
+  /** What is under way; undefined to a peer of a version that does not tell soon what arrived. */
+  #flight: Flight | undefined;
   #awaitingDrain = false;
   /** Frames that wait for their consumer. */
   #inbox: { readonly frame: F; readonly bytes: number }[] = [];
@@ -91,6 +96,10 @@ class Stream<F extends Frame> implements SessionStream<F> {
   /** What the other side may still send, and what was consumed since it was last told. */
   #allowance = 0;
   #consumed = 0;
+  /** The other side wants to be told soon; when it was told last, and when it is next. */
+  #prompt = false;
+  #grantedAt = Number.NEGATIVE_INFINITY;
+  #grantTimer: Timer | undefined;
   #controls = 0;
   #periodStart = 0;
   /** Why it ends, once that is decided here or was said by the other side. */
@@ -129,8 +138,17 @@ class Stream<F extends Frame> implements SessionStream<F> {
     return this.#finished.promise;
   }
 
+  get aheadBytes(): number {
+    return this.#flight?.limit ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** mayLeave: the next frame has credit, and not too much is under way. */
+  get #mayLeave(): boolean {
+    return this.#credit > 0 && (this.#flight === undefined || this.#flight.room);
+  }
+
   get writable(): boolean {
-    const ready = this.#credit > 0 && this.#outbox.length === 0 && this.#data.bufferedBytes < TRANSPORT_MARK_BYTES;
+    const ready = this.#mayLeave && this.#outbox.length === 0 && this.#data.bufferedBytes < TRANSPORT_MARK_BYTES;
     return ready && !this.#closing && !this.#over;
   }
 
@@ -138,7 +156,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     if (this.#closing || this.#over) return false;
     const bytes = this.#encode(frame);
     if (bytes === undefined) return false;
-    if (this.#credit > 0 && this.#outbox.length === 0) return this.#transmit(bytes);
+    if (this.#mayLeave && this.#outbox.length === 0) return this.#transmit(bytes);
     if (this.#outboxBytes + bytes.length > this.#window) return false;
     if (this.#outbox.length === 0) this.counters.stalls++;
     this.#outbox.push(bytes);
@@ -156,7 +174,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#allowance = this.#window;
     const dialer = this.#dialSecond !== undefined;
     const two = this.#o.two === true && (dialer || this.#offered);
-    this.#own = create(SessionOpenSchema, { ...value, credit: this.#window, streams: two ? 2 : 0 });
+    this.#own = create(SessionOpenSchema, { ...value, credit: this.#window, streams: two ? 2 : 0, promptCredit: true });
     this.#waiting = two && !dialer;
     return this.#control({ case: "open", value: this.#own });
   }
@@ -276,6 +294,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
 
   #transmit(bytes: Buffer): boolean {
     this.#credit -= bytes.length;
+    if (this.#flight?.sent(bytes.length) === true) this.#flight.begin(this.#o.clock.mono());
     const taken = this.#write(bytes);
     if (!this.#awaitingDrain && this.#data.bufferedBytes >= TRANSPORT_MARK_BYTES) {
       this.#awaitingDrain = true;
@@ -304,7 +323,8 @@ class Stream<F extends Frame> implements SessionStream<F> {
 
   #addCredit(bytes: number): void {
     this.#credit = Math.min(U32_MAX, this.#credit + bytes);
-    while (this.#credit > 0 && !this.#closing) {
+    this.#flight?.arrived(bytes, this.#o.clock.mono());
+    while (this.#mayLeave && !this.#closing) {
       const next = this.#outbox.shift();
       if (next === undefined) break;
       this.#outboxBytes -= next.length;
@@ -374,7 +394,12 @@ class Stream<F extends Frame> implements SessionStream<F> {
 
   /** opened takes the other side's open as said. */
   #opened(control: SessionControl): void {
-    if (control.frame.case === "open") this.#credit = control.frame.value.credit;
+    if (control.frame.case === "open") {
+      const { credit, promptCredit } = control.frame.value;
+      this.#credit = credit;
+      this.#prompt = promptCredit;
+      if (promptCredit) this.#flight = new Flight(credit);
+    }
     this.#handlers.onControl(control);
     this.#addCredit(0);
   }
@@ -407,10 +432,23 @@ class Stream<F extends Frame> implements SessionStream<F> {
 
   #grant(bytes: number): void {
     this.#consumed += bytes;
-    if (this.#consumed < this.#window / 4 || this.#closing || this.#over) return;
-    this.#allowance += this.#consumed;
-    this.#control({ case: "credit", value: { bytes: this.#consumed } }, this.#back);
+    if (this.#consumed >= this.#window / 4) return this.#giveCredit();
+    if (!this.#prompt || this.#consumed < PROMPT_BYTES || this.#grantTimer !== undefined || this.#closing || this.#over) return;
+    const wait = this.#grantedAt + PROMPT_MS - this.#o.clock.mono();
+    if (wait <= 0) return this.#giveCredit();
+    this.#grantTimer = this.#o.clock.setTimer(wait, () => {
+      this.#grantTimer = undefined;
+      if (this.#consumed > 0) this.#giveCredit();
+    });
+  }
+
+  #giveCredit(): void {
+    if (this.#closing || this.#over) return;
+    const bytes = this.#consumed;
     this.#consumed = 0;
+    this.#allowance += bytes;
+    if (this.#prompt) this.#grantedAt = this.#o.clock.mono();
+    this.#control({ case: "credit", value: { bytes } }, this.#back);
   }
 
   #bug(err: unknown): void {
@@ -435,6 +473,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     if (this.#over) return;
     this.#over = true;
     this.#timer?.cancel();
+    this.#grantTimer?.cancel();
     this.#outbox = [];
     this.#outboxBytes = 0;
     for (const half of [this.#half, this.#second])

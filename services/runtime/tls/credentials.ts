@@ -162,6 +162,8 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #bundle: readonly X509Certificate[];
   #revoked: readonly string[];
   #lastFailure: Failure | undefined;
+  /** The newest connection that was begun with them. */
+  #socket: Socket | undefined;
 
   constructor(expected: ExpectedPeer, material: PeerMaterial, wall: () => number) {
     super();
@@ -185,6 +187,11 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return this.#lastFailure;
   }
 
+  /** bytesRead counts what came over the newest connection. */
+  get bytesRead(): number {
+    return this.#socket?.bytesRead ?? 0;
+  }
+
   #check(leaf: X509Certificate): Error | undefined {
     const failure = checkServer(leaf, this.#expected, this.#bundle, this.#wall(), this.#revoked);
     this.#lastFailure = failure;
@@ -194,6 +201,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #connect(socket: Socket, host: string): ReturnType<Connector["connect"]> {
     return new Promise((resolve, reject) => {
       this.#lastFailure = undefined;
+      this.#socket = socket;
       const secure: TLSSocket = connect({
         socket,
         secureContext: this.#context,
