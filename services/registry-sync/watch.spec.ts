@@ -204,6 +204,26 @@ describe("watching", () => {
     expect(take(1)).toEqual(["alpha/lamp watts=8", "bookmark alpha:1/10"]);
   });
 
+  test("filters: what was removed, or stopped matching, while a watcher was away is removed for it", () => {
+    const { hub, watts, take } = hubWithLamp();
+    hub.register(nodeBytes("bulb", ["watts:double"], { type: "light" }));
+    hub.settle();
+    const options = { ...ALL, filter: { ...ANY_NODE, type: "light" } };
+    const from = hub.core.feeds()[0]!.head as FeedPosition;
+    const resumed = (watch: number, position: FeedPosition): string[] => {
+      hub.post({ kind: "watch_open", watch, options: { ...options, resume: [position] } });
+      hub.settle();
+      return take(watch);
+    };
+    watts(1);
+    expect(resumed(1, from)).toEqual(["alpha/lamp watts=1", "bookmark alpha:1/4"]);
+    hub.deregister("bulb");
+    hub.register(nodeBytes("lamp", ["watts:double"], { type: "heater" }));
+    hub.settle();
+    // Whether the watcher knew them cannot be told from here: it gets a copy.
+    expect(resumed(2, from)).toEqual(["reset alpha", "bookmark alpha:1/5"]);
+  });
+
   test("filters: a node that stops matching is removed, one that starts is put", () => {
     const { hub, take } = hubWithLamp();
     hub.post({ kind: "watch_open", watch: 1, options: { ...ALL, filter: { ...ANY_NODE, type: "light" } } });

@@ -327,7 +327,9 @@ export class Watches {
     const from = again
       ? undefined
       : options.resume.find((position) => position.hubId === head.hubId && position.share === head.share && position.epoch === head.epoch);
-    if (from !== undefined && this.#holds(source, from, options.encoding === "blocks")) {
+    const same = from !== undefined && this.#holds(source, from, options.encoding === "blocks");
+    // Which nodes a watcher that filters was told of is read from the table: it is not known when nodes have come, changed or gone since.
+    if (same && (known === undefined || !this.#nodesChanged(source, from.seq))) {
       for (const entry of source.table.entries())
         if (matchesFilter(options.filter, entry.info, this.#world.o.codec, entry.bytes)) known?.add(entry.ref);
       return { ...base, next: from.seq + 1, scan: undefined, start: from, hlc: { wallMs: 0, logical: 0 } };
@@ -346,6 +348,16 @@ export class Watches {
     if (!blocks && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return false;
     const digest = digestAt(source.head, source.ring, from.seq);
     return digest === undefined || from.digest.length === 0 || equalBytes(digest, from.digest);
+  }
+
+  /** nodesChanged tells whether segments after a position say anything of nodes but their values and presence. */
+  #nodesChanged({ ring }: Source, after: number): boolean {
+    for (let seq = after + 1; seq < ring.next; seq++) {
+      const rest = withoutState((ring.get(seq) as SegmentItem).payload);
+      const blocks = rest.length === 0 ? [] : (this.#world.o.codec.decodePayload(rest) ?? []);
+      if (blocks.some(({ kind }) => kind === "node_put" || kind === "node_del")) return true;
+    }
+    return false;
   }
 
   #pullScan(watch: Watch, source: Source, cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
