@@ -257,3 +257,21 @@ test("D-1 while the store refuses, pings say what is stored: who holds that is f
   await hub.recover();
   expect(hub.core.heads("alpha").map(({ epoch, seq }) => [epoch, seq])).toEqual([[1, 4]]);
 });
+
+test("V3 while the store refuses, a watcher is told that a share went before it is shown the one in its place, and not again afterwards", async () => {
+  const hub = await hubWithLamp();
+  const own = hub.core.feeds()[0]?.head as FeedPosition;
+  hub.store.failAll("full");
+  await hub.watts(2);
+  const elsewhere = { ...own, hubId: "gamma" };
+  expect(await hub.watch(1, { resume: [{ ...own, share: "limited" }, elsewhere] })).toEqual([
+    "gone beta",
+    "reset beta",
+    "lamp put",
+    "lamp online=true",
+    "lamp.watts=1",
+    "bookmark beta:1/3",
+  ]);
+  await hub.recover();
+  expect(hub.shown(1)).toEqual(["gone gamma", "lamp.watts=2", "bookmark beta:1/4"]);
+});

@@ -44,7 +44,7 @@ interface Watch {
   options: WatchOptions;
   readonly cursors: Map<string, Cursor>;
   ready: boolean;
-  readonly pending: WatchPush[];
+  readonly pending: Extract<WatchPush, { kind: "gone" }>[];
   bookmarkedAt: number;
 }
 
@@ -226,8 +226,7 @@ export class Watches {
   #pull(watch: Watch, all: readonly Source[] = this.#shown()): void {
     if (!watch.ready) return;
     const { refusing } = this.#unstored;
-    // That a feed is gone may not be stored either.
-    const pushes = refusing ? [] : watch.pending.splice(0);
+    const pushes = this.#gone(watch, all);
     let about: WatchContent = refusing ? "stored" : "news";
     this.#copying = false;
     let budget = this.#world.o.watchBytes;
@@ -241,6 +240,15 @@ export class Watches {
     watch.ready = false;
     if (about === "news" && this.#copying && pushes[0]?.kind !== "gone") about = "copy";
     this.#world.emit({ kind: "watch_send", watch: watch.id, pushes, about });
+  }
+
+  /** gone takes what is to be told of feeds that went. While the store refuses that is not stored either, unless another feed stands in its place. */
+  #gone(watch: Watch, all: readonly Source[]): WatchPush[] {
+    if (!this.#unstored.refusing || watch.pending.length === 0) return watch.pending.splice(0);
+    const here = new Set(all.map(({ hubId }) => hubId));
+    const pending = watch.pending.splice(0);
+    watch.pending.push(...pending.filter(({ position }) => !here.has(position.hubId)));
+    return pending.filter(({ position }) => here.has(position.hubId));
   }
 
   /** bookmark says how far all is, if that is news. */
