@@ -15,7 +15,7 @@ export class SimHub {
   readonly no: number;
   readonly hubId: string;
   readonly machine: MachineClock;
-  readonly disks: { readonly registry: Disk; readonly commands: Disk };
+  readonly disks: { readonly registry: Disk; readonly commands: Disk; readonly telemetry: Disk };
   readonly options: HubOptions;
   readonly #f: Federation;
   readonly #prng: Prng;
@@ -45,8 +45,9 @@ export class SimHub {
     this.imports = options.imports;
     this.#prng = prng;
     this.machine = new MachineClock(f.scheduler, options.clockRate, WALL + options.wallSkewMs);
-    const disk = () => new Disk(f.scheduler, prng, options.disk);
-    this.disks = { registry: disk(), commands: disk() };
+    const disk = (dice: Prng) => new Disk(f.scheduler, dice, options.disk);
+    // Dice of its own: how long telemetry writes changes nothing in what happens to the others.
+    this.disks = { registry: disk(prng), commands: disk(prng), telemetry: disk(new Prng(f.options.seed * 37 + no)) };
   }
 
   get nodeIds(): string[] {
@@ -88,10 +89,11 @@ export class SimHub {
     f.trace.note(f.scheduler.now, this.no, `crash ${what}`);
     this.#end(running);
     f.network.kill(this.no, what === "process");
-    const { registry, commands } = this.disks;
+    const { registry, commands, telemetry } = this.disks;
     const backedUpAt = Math.min(registry.backedUpAt, commands.backedUpAt);
     const syncedAt = Math.min(registry.syncedAt, commands.syncedAt);
     const lost = [registry.crash(what), commands.crash(what)].some((missing) => missing);
+    telemetry.crash(what);
     if (lost) f.oracle.rewind(this.no, what === "restore" && backedUpAt >= 0 ? backedUpAt : syncedAt, what === "restore");
     if (what === "process") return;
     this.boots++;
@@ -111,6 +113,7 @@ export class SimHub {
       f.network.kill(this.no, true);
       this.disks.registry.crash("process");
       this.disks.commands.crash("process");
+      this.disks.telemetry.crash("process");
       done();
     });
   }
@@ -125,9 +128,8 @@ export class SimHub {
 
   /** fill makes the disks full, or fail; undefined mends them. */
   fill(reason: "full" | "io" | undefined): void {
-    const { registry, commands } = this.disks;
-    registry.fill(reason);
-    commands.fill(reason);
+    const { registry, commands, telemetry } = this.disks;
+    for (const disk of [registry, commands, telemetry]) disk.fill(reason);
     const activities = this.running?.activities;
     if (reason === "full") activities?.begin("disk full");
     else activities?.end("disk full");

@@ -2,6 +2,7 @@ import type { DescMethod } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Platform, ServiceModule } from "#runtime/module.ts";
@@ -25,6 +26,7 @@ import { lookAt, nameOfCommands, nameOfRegistry } from "./look.ts";
 import { configOf } from "./nodes.ts";
 import { KEY_LIFE_MS } from "./options.ts";
 import { SimServer, TOKEN_EXPIRES_AT_WALL } from "./server.ts";
+import { SimTelemetry } from "./telemetry.ts";
 
 const PACKAGES = ["foedus.registry_sync.v1alpha1", "foedus.command_forwarding.v1alpha1"];
 const STOP_GRACE_MS = 2_000;
@@ -96,6 +98,7 @@ export class HubProcess {
   readonly registry: RegistrySync;
   readonly commands: CommandForwarding;
   readonly reader: ClientOf<typeof RegistrySyncService>;
+  readonly telemetry: SimTelemetry;
   commandCore: CommandCore | undefined;
   readonly activities: Activities;
   readonly #directory: DirectoryFeed;
@@ -122,6 +125,7 @@ export class HubProcess {
     if (hub.disks.registry.full) this.activities.begin("disk full");
     this.#peers = new SimPeers(() => this.#views());
     this.#live = new SimLive(hub.hubId, configOf(hub.rules, hub.imports));
+    this.telemetry = this.#telemetry();
     this.registry = this.#registry();
     this.reader = this.#local("hub");
     this.#directory = new DirectoryFeed(clock);
@@ -132,6 +136,7 @@ export class HubProcess {
   start(): void {
     const { network } = this.#f;
     const { no } = this.#hub;
+    this.telemetry.start().catch((error: unknown) => this.#f.fatal(no, "telemetry", error));
     this.#run(this.registry);
     this.#run(this.commands);
     this.#directory.start(this.#local("command-forwarding"), (error) => this.#f.fatal(no, "directory", error));
@@ -152,7 +157,7 @@ export class HubProcess {
     this.#f.network.listen(this.#hub.no, undefined);
     this.#directory.stop();
     this.#presence.stop();
-    for (const module of [this.commands, this.registry]) await module.stop(STOP_GRACE_MS).catch(() => undefined);
+    for (const module of [this.commands, this.registry, this.telemetry]) await module.stop(STOP_GRACE_MS).catch(() => undefined);
   }
 
   /** changed: trust or shares are others now. */
@@ -191,20 +196,49 @@ export class HubProcess {
   }
 
   #platform(service: "registry" | "commands"): Platform {
+    const sink = this.telemetry.sink(service === "registry" ? "registry-sync" : "command-forwarding");
+    return {
+      ...this.#base(service, this.#prng.u32()),
+      events: {
+        report: (event) => {
+          this.#note(`event ${event.kind}`, () => event.text);
+          sink.report(event);
+        },
+      },
+    };
+  }
+
+  #base(service: "registry" | "commands" | "telemetry", seed: number): Omit<Platform, "events"> {
     const { hubId, incarnation, disks } = this.#hub;
     return {
       hubId,
       clock: this.clock,
-      entropy: seededEntropy(new Prng(this.#prng.u32())),
+      entropy: seededEntropy(new Prng(seed)),
       log: this.#log,
       metrics: new Registry(),
-      events: { report: (event) => this.#note(`event ${event.kind}`, () => event.text) },
       incarnation,
       packages: PACKAGES,
       software: "simulated",
       dataDir: "",
       store: () => disks[service].store,
     };
+  }
+
+  #telemetry(): SimTelemetry {
+    const { no, hubId, incarnation } = this.#hub;
+    // Seeds of their own: that there is telemetry changes nothing in what happens to the others.
+    const seed = 1_000 * no + incarnation;
+    return new SimTelemetry({
+      platform: this.#base("telemetry", seed),
+      connect: ({ bindings }) =>
+        createLocalClient(TelemetryService, bindings[0] as ServiceBinding, {
+          caller: this.#callerOf(`spiffe://${hubId}/service/hub`),
+          clock: this.clock,
+          log: SILENT,
+          ids: seededEntropy(new Prng(seed + 1)),
+        }),
+      onFatal: (error) => this.#f.fatal(no, "telemetry", error),
+    });
   }
 
   #registry(): RegistrySync {

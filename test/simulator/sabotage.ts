@@ -1,10 +1,12 @@
 // Cores that are wrong on purpose: each breaks one promise, and one checker must notice. Used by simulator.spec.ts only.
 import type { Core, Effect } from "#kernel/core.ts";
+import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { FencedStreams } from "#runtime/rpc/fenced-streams.ts";
 import type { OnResult } from "../../services/command-forwarding/client.ts";
 import { NO_VALUE, OUTCOME, type Reply, type Result } from "../../services/command-forwarding/messages.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
+import { TelemetryCore } from "../../services/telemetry/core.ts";
 import type { Sabotage } from "./host.ts";
 
 /** bend wraps a core: `input` may change or swallow what goes in, `output` may change, add or drop what comes out. */
@@ -268,6 +270,24 @@ export const flicker: Sabotage = {
 /** Shows watchers while the store refuses what is in memory only, as if all of it were stored. */
 export const braggart: Sabotage = {
   registry: (core) => bend(core, { input: (input) => (input.kind === "stored" ? { ...input, unstored: [] } : input) }),
+};
+
+/** F-21, as it was: events that come while the store refuses are taken, and those who told them hear that they were refused. */
+export const reverberant: Sabotage = {
+  patch: () => {
+    const { step } = TelemetryCore.prototype;
+    const refusing = new WeakMap<TelemetryCore, Failure>();
+    return replaced(TelemetryCore.prototype, "step", function (this: TelemetryCore, now, input, out) {
+      if (input.kind === "stored" && input.failure !== undefined) refusing.set(this, input.failure);
+      else if (input.kind === "stored") refusing.delete(this);
+      const from = out.length;
+      step.call(this, now, input, out);
+      const failure = refusing.get(this);
+      if (failure === undefined) return;
+      for (const [i, effect] of out.entries())
+        if (i >= from && effect.kind === "reported") out[i] = { kind: "declined", call: effect.call, failure };
+    });
+  },
 };
 
 /** F-13, as it was: a peer that comes while the mailbox is full is never greeted. */

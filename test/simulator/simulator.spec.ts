@@ -141,6 +141,7 @@ describe("each checker can fail", () => {
   const overlap = new Set<Fault>(["overlap"]);
   const late = new Set<Fault>(["late"]);
   const full = new Set<Fault>(["disk", "crash", "overlap", "cut"]);
+  const busy = new Set<Fault>([...full, "share"]);
   test.each<[string, Sabotage, string, string, ReadonlySet<Fault>, RegExp, number?]>([
     ["a refused write that is acknowledged", broken.lyingAcks, "durability", "correctness", none, /acknowledged was/],
     ["a record that never reaches the store", broken.forgetfulStore, "durability", "correctness", crash, /acknowledged was/],
@@ -173,6 +174,7 @@ describe("each checker can fail", () => {
       /after something of place/,
       108,
     ],
+    ["F-21 an event that is taken and said to be refused", broken.reverberant, "events", "correctness", busy, /has the event .* times/],
     ["F-13 a peer that is never greeted", broken.fullMailbox, "reachable", "liveness", none, /was told/],
     ["F-18 a command that is sent after it was said to be lost", broken.premature, "answered", "correctness", overlap, /was sent after/],
     ["F-28 an old stream that is heard after the newer one", broken.unfenced, "durability", "correctness", late, /acknowledged was/, 107],
