@@ -1,8 +1,11 @@
-import { fromBinary } from "@bufbuild/protobuf";
-import { AttachExecutorResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import {
+  AttachExecutorRequestSchema,
+  AttachExecutorResponseSchema,
+} from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { messageOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
+import { checkDecoded, decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { FRAME_BYTES, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
@@ -39,6 +42,7 @@ function writeTask(task: Task, mono: number): void {
 
 /** decodeReports reads the results in an AttachExecutorRequest; undefined if it is another frame. */
 export function decodeReports(bytes: Uint8Array): TaskReport[] | undefined {
+  checkDecoded(AttachExecutorRequestSchema, bytes);
   const reader = new Reader(messageOf(bytes));
   if (reader.done || reader.tag() !== 0x12) return undefined;
   const frame = reader.sub();
@@ -110,7 +114,7 @@ export type TaskFrame =
 export function decodeTaskFrame(bytes: Uint8Array): TaskFrame {
   const reader = new Reader(bytes);
   if (!reader.done && reader.tag() === 0x12) return { kind: "tasks", tasks: readTasks(reader.sub()) };
-  const { frame } = fromBinary(AttachExecutorResponseSchema, bytes);
+  const { frame } = decodeChecked(AttachExecutorResponseSchema, bytes);
   switch (frame.case) {
     case "attached":
       return { kind: "attached", nodes: frame.value.nodes, refused: frame.value.refused.map(failureFromProto) };

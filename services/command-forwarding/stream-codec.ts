@@ -4,6 +4,7 @@ import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_
 import { messageOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
+import { checkDecoded } from "#runtime/rpc/decoded-size.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import type { StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
 import { FRAME_BYTES, NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
@@ -66,6 +67,7 @@ function readOpen(bytes: Uint8Array): StreamOpen {
 
 /** decodeStreamRequest reads an ExecuteStreamRequest. */
 export function decodeStreamRequest(bytes: Uint8Array): StreamRequest {
+  checkDecoded(ExecuteStreamRequestSchema, bytes);
   const reader = new Reader(messageOf(bytes));
   const commands: Command[] = [];
   const cancels: number[] = [];

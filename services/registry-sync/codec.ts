@@ -1,4 +1,4 @@
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { toBinary } from "@bufbuild/protobuf";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
@@ -14,8 +14,9 @@ import {
   type WatchRequest,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { FeedPosition as ProtoPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import type { Failure } from "#kernel/error.ts";
+import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Caller } from "#runtime/rpc/call.ts";
+import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import type { FeedPosition, NamedUpdate, NodeFilter, Scalar, Scope, WatchOptions } from "./messages.ts";
 import type { ValueType } from "./ports.ts";
@@ -88,7 +89,7 @@ export function decodeUpdateFrame(bytes: Uint8Array): UpdateFrame {
   const fast = fastBatch(bytes);
   if (fast !== undefined) return fast;
   try {
-    const request = fromBinary(UpdateStateRequestSchema, bytes);
+    const request = decodeChecked(UpdateStateRequestSchema, bytes);
     const failure = validateRequest(UpdateStateRequestSchema, request);
     if (failure !== undefined) return { kind: "malformed", failure };
     const { frame, stream: open } = request;
@@ -102,7 +103,8 @@ export function decodeUpdateFrame(bytes: Uint8Array): UpdateFrame {
       default:
         return malformed("the frame is empty or of a kind that this hub does not know", "frame");
     }
-  } catch {
+  } catch (error) {
+    if (error instanceof FoedusError) return { kind: "malformed", failure: error.failure };
     return malformed("the bytes are not a valid UpdateStateRequest", "");
   }
 }

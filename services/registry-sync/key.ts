@@ -1,10 +1,11 @@
 import { constants, type KeyObject, sign, verify, X509Certificate } from "node:crypto";
 import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#runtime/crypto.ts";
 import { placeNew, readText } from "#runtime/files.ts";
+import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { type KeyMaterial, parseCertificates } from "#runtime/tls/credentials.ts";
 import { INTERMEDIATES_MAX, issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 
@@ -161,8 +162,8 @@ const invalid = (message: string): Failure => ({ reason: "FEED_KEY_INVALID", mes
 /** verifyKeyStatement checks a peer's SignedKeyStatement: FEED_KEY_INVALID with what is wrong, or the key. */
 export function verifyKeyStatement(bytes: Uint8Array, check: KeyCheck): PeerKey | Failure {
   try {
-    const signed = fromBinary(SignedKeyStatementSchema, bytes);
-    const statement = fromBinary(FeedKeyStatementSchema, signed.statement);
+    const signed = decodeChecked(SignedKeyStatementSchema, bytes);
+    const statement = decodeChecked(FeedKeyStatementSchema, signed.statement);
     const [leaf, ...issuers] = signed.chain.slice(0, CHAIN_MAX).map((der) => new X509Certificate(der));
     if (leaf === undefined) return invalid("the feed key statement has no certificate");
     const problem = leafProblem(leaf, issuers, check);

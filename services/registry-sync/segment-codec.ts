@@ -1,5 +1,5 @@
 import { isUtf8 } from "node:buffer";
-import { create, type DescMessage, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, type Message, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { HlcSchema, type ValueType as ProtoValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
@@ -11,6 +11,7 @@ import {
   SnapshotPartInfoSchema,
   StateBlockSchema,
 } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
+import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { limitNode, mentions, readNode } from "./node-codec.ts";
 import type {
@@ -184,7 +185,7 @@ function decodeBlock(bytes: Uint8Array): Block {
   }
   const put = found.field === 1 ? plainNodePut(bytes, found.bytes) : undefined;
   if (put !== undefined) return put;
-  const { kind } = fromBinary(BlockSchema, bytes);
+  const { kind } = decodeChecked(BlockSchema, bytes);
   switch (kind.case) {
     case "nodePut":
       return { kind: "node_put", ref: kind.value.ref, node: kind.value.node, online: kind.value.online };
@@ -279,7 +280,7 @@ function encodeHeader(h: SegmentHeader): Uint8Array {
 
 function decodeHeader(bytes: Uint8Array): SegmentHeader | undefined {
   return guarded(() => {
-    const h = fromBinary(SegmentHeaderSchema, bytes);
+    const h = decodeChecked(SegmentHeaderSchema, bytes);
     const { hubId, share, prev, count, codec, payloadDigest, rawLen, keySerial } = h;
     if (prev.length !== 32 || payloadDigest.length !== 32) return undefined;
     return {
@@ -345,7 +346,7 @@ function encodeManifest(m: SnapshotManifest): Uint8Array {
 
 function decodeManifest(bytes: Uint8Array): SnapshotManifest | undefined {
   return guarded(() => {
-    const m = fromBinary(SnapshotManifestSchema, bytes);
+    const m = decodeChecked(SnapshotManifestSchema, bytes);
     const { hubId, share, headDigest, stateHash, keySerial, nodes } = m;
     if (headDigest.length !== 32) return undefined;
     const parts = m.parts.map(({ sha256, len, rawLen, codec }) => ({ sha256, len, rawLen, codec }));

@@ -15,6 +15,7 @@ import {
 import { bearer, echoBinding, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
+import { Accounts, heldBytesIn } from "./accounts.ts";
 import type { Outbound } from "./call.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 
@@ -197,4 +198,20 @@ describe("answers that nobody reads", () => {
     ).toMatchObject({ reason: "RATE_LIMITED" });
     await fixture.close();
   });
+});
+
+test("A2 what all callers may hold is a quarter of a small heap", () => {
+  const MIB = 1024 * 1024;
+  expect([64, 128, 512, 8192].map((heap) => heldBytesIn(heap * MIB) / MIB)).toEqual([16, 32, 128, 128]);
+  const accounts = new Accounts(systemClock, heldBytesIn(128 * MIB));
+  const peers = Array.from({ length: 40 }, (_, i) => accounts.of({ kind: "peer", hubId: `p${i}`, name: "hub" } as never));
+  for (let i = 0; i < 400; i++) {
+    const account = peers[i % peers.length]!;
+    // Whoever holds nothing may begin, with one message.
+    if (account.bytes > 0 && account.fits(MIB)) account.requests(MIB);
+    if (account.bytes === 0) account.requests(1);
+    if (account.decode(4 * MIB)) expect(accounts.heldBytes).toBeLessThanOrEqual(28 * MIB);
+  }
+  expect(accounts.heldBytes).toBeGreaterThan(16 * MIB);
+  expect(accounts.heldBytes).toBeLessThanOrEqual(28 * MIB + peers.length);
 });

@@ -40,6 +40,14 @@ const SERVICE: Bounds = { connections: UNBOUNDED, calls: UNBOUNDED, bytes: UNBOU
 /** Of the bytes that may wait to be read, the part from which on no call begins: the rest is for answers of calls that have begun. */
 const CROWDED_PART = 0.5;
 
+/** The part of the heap that requests and unread answers may take: most of the rest is for nodes and values. */
+const HEAP_PART = 1 / 4;
+
+/** heldBytesIn is what all principals together may hold in a process with a heap of so many bytes. */
+export function heldBytesIn(heapBytes: number): number {
+  return Math.min(LIMITS.heldBytes, Math.floor(heapBytes * HEAP_PART));
+}
+
 /** boundsOf a caller by its kind. Whom this hub does not know gets what a peer gets. */
 export function boundsOf(kind: Caller["kind"] | undefined): Bounds {
   if (kind === "service") return SERVICE;
@@ -69,6 +77,7 @@ export class Account {
   readonly #pool: Pool | undefined;
   #unreadBytes = 0;
   #requestBytes = 0;
+  #decodedBytes = 0;
   #unpacking: Promise<unknown> = Promise.resolve();
 
   constructor(key: string, bounds: Bounds, clock: Clock, pool: Pool) {
@@ -91,7 +100,7 @@ export class Account {
 
   /** bytes that it holds. */
   get bytes(): number {
-    return this.#unreadBytes + this.#requestBytes;
+    return this.#unreadBytes + this.#requestBytes + this.#decodedBytes;
   }
 
   /** fits tells whether it may hold so many more. Whoever holds nothing may always begin. */
@@ -113,6 +122,24 @@ export class Account {
   /** requests counts bytes that arrived, or with a negative number gives them back. */
   requests(bytes: number): void {
     this.#requestBytes += bytes;
+    if (this.#pool !== undefined) this.#pool.bytes += bytes;
+  }
+
+  /**
+   * decode counts a request that takes so much memory once it is decoded, until `decoded` gives it back; false when that is too much. One
+   * of each caller may take what is left of the room of all: it would else be refused however often it is sent.
+   */
+  decode(bytes: number): boolean {
+    const pool = this.#pool;
+    const alone = this.#decodedBytes === 0 && (pool === undefined || pool.bytes + bytes <= pool.max * (this.foreign ? 1 - 1 / SHARE : 1));
+    if (!alone && !this.fits(bytes)) return false;
+    this.decoded(bytes);
+    return true;
+  }
+
+  /** decoded counts bytes that decoded requests take, or with a negative number gives them back. */
+  decoded(bytes: number): void {
+    this.#decodedBytes += bytes;
     if (this.#pool !== undefined) this.#pool.bytes += bytes;
   }
 
@@ -140,10 +167,12 @@ export class Account {
 export class Accounts {
   readonly #clock: Clock;
   readonly #byKey = new Map<string, Account>();
-  readonly #pool: Pool = { max: LIMITS.heldBytes, bytes: 0 };
+  readonly #pool: Pool;
 
-  constructor(clock: Clock) {
+  /** `maxBytes` is what all principals may hold together. */
+  constructor(clock: Clock, maxBytes: number = LIMITS.heldBytes) {
     this.#clock = clock;
+    this.#pool = { max: maxBytes, bytes: 0 };
   }
 
   get size(): number {

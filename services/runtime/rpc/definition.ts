@@ -2,6 +2,7 @@ import { type DescMessage, type DescMethod, type DescService, fromBinary, type M
 import type * as grpc from "@grpc/grpc-js";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { RawMessage } from "./call.ts";
+import { checkDecoded, noteDecoded } from "./decoded-size.ts";
 import { carriesFrames, needsValidation, validateRequest } from "./interceptors/validation.ts";
 import { noteSize } from "./message-size.ts";
 
@@ -47,13 +48,15 @@ export function useDecoder(schema: DescMessage, decoder: Decoder): void {
   decoders.set(schema, decoder);
 }
 
-/** decodeMessage parses protobuf bytes; INVALID_FIELD when they do not parse. */
+/** decodeMessage parses protobuf bytes; INVALID_FIELD when they do not parse, LIMIT_EXCEEDED when that would take too much memory. */
 export function decodeMessage(schema: DescMessage, bytes: Uint8Array): Message {
   try {
+    checkDecoded(schema, bytes);
     const message = decoders.get(schema)?.(bytes) ?? fromBinary(schema, bytes);
     noteSize(schema, message, bytes.length);
     return message;
   } catch (cause) {
+    if (cause instanceof FoedusError) throw new MalformedError(cause.failure, { cause });
     throw new MalformedError({ reason: "INVALID_FIELD", message: `the bytes are not a valid ${schema.typeName}` }, { cause });
   }
 }
@@ -120,7 +123,11 @@ function deserializer(method: DescMethod, raw: boolean): (bytes: Buffer) => Mess
   const { input } = method;
   if (raw) return (bytes) => new RawMessage(bytes);
   if (isRequestStream(method) && !needsValidation(method)) return (bytes) => new Sealed(input, bytes) as unknown as Message;
-  return (bytes) => decodeRequest(input, bytes) as Message;
+  return (bytes) => {
+    const message = decodeRequest(input, bytes);
+    if (!(message instanceof Malformed)) noteDecoded(input, message, bytes);
+    return message as Message;
+  };
 }
 
 /** toServiceDefinition turns a protobuf-es service descriptor into what grpc-js wants, keyed by the RPCs' local names. */

@@ -5,6 +5,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Timer } from "#runtime/clock.ts";
 import type { Account } from "./accounts.ts";
 import type { Outcome, ServerCall } from "./call-context.ts";
+import { decodedSizeOf } from "./decoded-size.ts";
 import { Malformed } from "./definition.ts";
 import type { Intake } from "./intake.ts";
 import type { Interceptor } from "./interceptors/interceptor.ts";
@@ -195,6 +196,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     const call = this.#call as ServerCall;
     call.received++;
     if (message instanceof Malformed) return this.#inner.sendStatus(failureToStatus(message.error.failure));
+    if (this.#intake?.decoded(decodedSizeOf(message)) === false) return;
     if (!this.#checked) return listener.onReceiveMessage(message);
     let failure: RequestFailure | undefined;
     try {

@@ -83,6 +83,30 @@ describe("A1 requests of which a part has arrived", () => {
     expect(fixture.server.requestBytes).toBe(0);
   });
 
+  test("A2 count as what they take in memory while their calls are under way, and no longer", async () => {
+    fixture = await serve(alpha, [beta]);
+    const session = await connect(peer);
+    // Fields that nobody knows, which a newer peer may send: 60 KiB of them become some 6 MiB.
+    const unknown = Buffer.from([0xf8, 0x3f, 0]);
+    const request = Buffer.concat([
+      encodeMessage(EchoRequestSchema, create(EchoRequestSchema, { text: "!hang" })),
+      ...Array(20_000).fill(unknown),
+    ]);
+    const ended: (string | undefined)[] = [];
+    const streams = Array.from({ length: 12 }, () => grpcStream(session, ECHO, auth));
+    for (const stream of streams) {
+      void endOf(stream).then(({ status }) => ended.push(status));
+      stream.end(grpcMessage(request));
+    }
+    await until(() => fixture.seen.contexts.length + ended.length === 12);
+    expect(new Set(ended)).toEqual(new Set(["8"]));
+    expect(ended.length).toBeGreaterThan(4);
+    expect(fixture.seen.contexts.length).toBeGreaterThan(2);
+    session.destroy();
+    await noCalls();
+    expect(fixture.server.requestBytes).toBe(0);
+  });
+
   test("do not take room of others: everybody gets something in, whoever holds how much", () => {
     const holder = fc.record({ caller: fc.nat(3), foreign: fc.boolean(), bytes: fc.integer({ min: 1, max: MIB }) });
     void fc.assert(

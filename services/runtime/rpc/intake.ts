@@ -34,6 +34,7 @@ export class Intake {
   readonly #sizes: number[] = [];
   #firstSize = 0;
   #held = 0;
+  #decoded = 0;
   #pieces = 0;
   #arrived = 0;
   #completed = 0;
@@ -117,6 +118,21 @@ export class Intake {
     return true;
   }
 
+  /** decoded says how much memory the one message of a call takes now; false when that is too much. It is held until the call is over. */
+  decoded(bytes: number): boolean {
+    if (this.#over || bytes === 0 || this.kind !== "one") return true;
+    if (!this.account.decode(bytes)) {
+      this.#end("bytes", {
+        reason: "OVERLOADED",
+        message: `this request takes ${bytes} bytes of memory once it is read, beside others of ${this.account.key} that are under way; send smaller ones, and fewer at once`,
+        facts: { limit: "bytes", max: String(this.account.bounds.bytes) },
+      });
+      return false;
+    }
+    this.#decoded += bytes;
+    return true;
+  }
+
   /** taken says that the handler has the next message of a stream. */
   taken(): void {
     if (this.#over) return;
@@ -133,6 +149,7 @@ export class Intake {
   over(): void {
     if (this.#over) return;
     this.#over = true;
+    this.account.decoded(-this.#decoded);
     this.#hold(-this.#held);
   }
 

@@ -1,0 +1,128 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { create, type DescMessage, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { afterEach, describe, expect, test } from "vitest";
+import { ExecuteStreamRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import { CapabilitySchema, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { ListPeersResponseSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import {
+  ListNodesResponseSchema,
+  RegisterNodesRequestSchema,
+  RegistrySyncService,
+  UpdateStateRequestSchema,
+} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { ReportEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
+import { LIMITS } from "#kernel/limits.ts";
+import { checkDecoded, DECODED_MAX, decodedSize } from "./decoded-size.ts";
+import { decodeAnswer, decodeMessage, Malformed, Sealed, toServiceDefinition } from "./definition.ts";
+
+setFlagsFromString("--expose-gc");
+const collect = runInNewContext("gc") as () => void;
+const MIB = 1024 * 1024;
+
+/** times repeats a field: its tag, its length and what is in it. */
+function times(count: number, unit: readonly number[]): Uint8Array {
+  const bytes = new Uint8Array(count * unit.length);
+  for (let i = 0; i < count; i++) bytes.set(unit, i * unit.length);
+  return bytes;
+}
+
+/** inside puts bytes into a field of a message. */
+function inside(field: number, bytes: Uint8Array): Uint8Array {
+  const { length } = bytes;
+  return Uint8Array.from([(field << 3) | 2, (length & 0x7f) | 0x80, ((length >> 7) & 0x7f) | 0x80, length >> 14, ...bytes]);
+}
+
+const kept: { message?: unknown } = {};
+afterEach(() => {
+  kept.message = undefined;
+});
+
+/** A function of its own, so that no register of the test holds the message of the case before. */
+function decode(desc: DescMessage, bytes: Uint8Array): void {
+  kept.message = fromBinary(desc, bytes);
+}
+
+function used(): number {
+  for (let i = 0; i < 3; i++) collect();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+const DENSE: readonly (readonly [string, DescMessage, Uint8Array])[] = [
+  ["nodes", RegisterNodesRequestSchema, times(5_000, [0x0a, 0])],
+  ["capabilities of a node", NodeSchema, times(5_000, [0x3a, 0])],
+  ["short texts", CapabilitySchema, times(5_000, [0x52, 3, 0x61, 0x62, 0x63])],
+  [
+    "labels",
+    NodeSchema,
+    toBinary(NodeSchema, create(NodeSchema, { labels: Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`${i}`, ""])) })),
+  ],
+  ["records", ListNodesResponseSchema, times(5_000, [0x0a, 0])],
+  ["peers, which have many fields", ListPeersResponseSchema, times(5_000, [0x0a, 0])],
+  ["events", ReportEventsRequestSchema, times(5_000, [0x12, 0])],
+  ["fields that nobody knows", NodeSchema, times(5_000, [0xf8, 0x3f, 0])],
+  ["fields that nobody knows, empty", NodeSchema, times(5_000, [0xfa, 0x3f, 0])],
+  ["numbers of 64 bits", ExecuteStreamRequestSchema, inside(2, times(5_000, [0xff, 0xff, 3]))],
+];
+
+describe("A2 what a message takes once it is decoded is known before", () => {
+  test.each(DENSE)("%s", (_, desc, bytes) => {
+    for (let i = 0; i < 3; i++) decode(desc, bytes);
+    kept.message = undefined;
+    const before = used();
+    decode(desc, bytes);
+    const taken = used() - before;
+    expect(decodedSize(desc, bytes)).toBeGreaterThan(taken * 0.8);
+  });
+
+  test("pages and registrations as long as they get, of the smallest nodes and capabilities there are, are not refused", () => {
+    const capabilities = Array.from({ length: 512 }, () => create(CapabilitySchema, { name: "a", type: 1 }));
+    const many = toBinary(NodeSchema, create(NodeSchema, { nodeId: "a", kind: 1, capabilities }));
+    const few = toBinary(NodeSchema, create(NodeSchema, { nodeId: "a", kind: 1, labels: { a: "b" } }));
+    for (const node of [many, few]) {
+      const field = [0x0a, ...(node.length < 128 ? [node.length] : [(node.length & 0x7f) | 0x80, node.length >> 7]), ...node];
+      expect(() => checkDecoded(RegisterNodesRequestSchema, times(Math.floor(LIMITS.messageBytes / field.length), field))).not.toThrow();
+    }
+  });
+});
+
+/** A megabyte of nothing, for each door. */
+const EMPTY: readonly (readonly [string, DescMessage, Uint8Array])[] = [
+  ["empty nodes", RegisterNodesRequestSchema, times(MIB / 2, [0x0a, 0])],
+  ["a node of empty capabilities", RegisterNodesRequestSchema, inside(1, times(MIB / 2, [0x3a, 0]))],
+  ["empty events", ReportEventsRequestSchema, times(MIB / 2, [0x12, 0])],
+  ["a frame of empty invocations", SessionRequestSchema, inside(1, inside(2, times(MIB / 2, [0x1a, 0])))],
+  ["fields that nobody knows", SessionRequestSchema, times(350_000, [0xf8, 0x3f, 0])],
+];
+
+describe("A2 a megabyte of empty messages is refused before it becomes a hundred", () => {
+  const refused = { failure: { reason: "LIMIT_EXCEEDED", facts: { limit: "decoded_bytes", max: String(DECODED_MAX) } } };
+
+  test.each(EMPTY)("%s", (_, desc, bytes) => {
+    let error: unknown;
+    const before = process.memoryUsage().heapUsed;
+    try {
+      decodeMessage(desc, bytes);
+    } catch (caught) {
+      error = caught;
+    }
+    expect(process.memoryUsage().heapUsed - before).toBeLessThan(4 * MIB);
+    expect(error).toMatchObject(refused);
+    expect(new Sealed(desc, bytes).open()).toMatchObject({ error: refused });
+  });
+
+  test("as a request, and as the answer to one", () => {
+    const { requestDeserialize } = toServiceDefinition(RegistrySyncService)["registerNodes"]!;
+    expect(requestDeserialize(Buffer.from(times(MIB / 2, [0x0a, 0])))).toBeInstanceOf(Malformed);
+    expect(decodeAnswer(RegistrySyncService.method.listNodes, times(MIB / 2, [0x0a, 0]))).toMatchObject({ error: refused });
+  });
+
+  test("what is malformed, cut short or nested without end is left to the decoder, which refuses it", () => {
+    for (const bytes of [times(MIB / 8, [0xff]), times(100_000, [0x0a, 0xff, 0xff, 0x7f]), times(100_000, [0x0b]), times(100_000, [0x0c])])
+      expect(() => decodeMessage(NodeSchema, bytes)).toThrow(FoedusError);
+    expect(decodedSize(UpdateStateRequestSchema, new Uint8Array(0))).toBeLessThan(1024);
+  });
+});

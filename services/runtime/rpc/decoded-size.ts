@@ -1,0 +1,193 @@
+import { type DescField, type DescMessage, fromBinary, type Message, type MessageShape, ScalarType } from "@bufbuild/protobuf";
+import { FoedusError } from "#kernel/error.ts";
+
+/** DECODED_MAX is how many bytes of memory one message may take once it is decoded: 768 KiB of the smallest capabilities that are valid. */
+export const DECODED_MAX = 32 * 1024 * 1024;
+/** Up to this length a message is decoded unseen: what is densest takes some 300 bytes of memory for each byte, 20 MiB. */
+const UNSEEN_BYTES = 64 * 1024;
+
+/** Nesting at which the generated code gives up, too. */
+const DEPTH_MAX = 100;
+
+/** What things take in memory, bytes; decoded-size.spec.ts measures them. */
+const OBJECT = 64;
+const SLOT = 8;
+const LIST = 32;
+const MAP = 64;
+const ONEOF = 48;
+const ENTRY = 64;
+const TEXT = 32;
+const BYTES = 208;
+const UNKNOWN = 320;
+const BIG = 40;
+/** From so many fields on an object is kept as a table. */
+const MANY_FIELDS = 18;
+const TABLE_SLOT = 44;
+
+/** Shape is what the scan has to know of a field. */
+type Shape =
+  | { readonly kind: "message"; readonly cost: number; readonly message: DescMessage }
+  | { readonly kind: "text" | "bytes"; readonly cost: number }
+  | { readonly kind: "number"; readonly cost: number; readonly width: 0 | 4 | 8 };
+
+interface Plan {
+  readonly cost: number;
+  readonly fields: ReadonlyMap<number, Shape>;
+}
+
+const plans = new WeakMap<DescMessage, Plan>();
+
+function planOf(desc: DescMessage): Plan {
+  let plan = plans.get(desc);
+  if (plan === undefined) {
+    plan = { cost: costOf(desc), fields: new Map(desc.fields.map((field) => [field.number, shapeOf(field)])) };
+    plans.set(desc, plan);
+  }
+  return plan;
+}
+
+/** costOf a message in which nothing is set. */
+function costOf({ fields, oneofs }: DescMessage): number {
+  const slot = fields.length < MANY_FIELDS ? SLOT : TABLE_SLOT;
+  const inside = fields.map(({ fieldKind, oneof }) => {
+    if (fieldKind === "list") return slot - SLOT + LIST;
+    if (fieldKind === "map") return slot - SLOT + MAP;
+    return oneof === undefined ? slot : 0;
+  });
+  return inside.reduce((sum, cost) => sum + cost, OBJECT + oneofs.length * ONEOF);
+}
+
+function shapeOf(field: DescField): Shape {
+  // An entry of a map is a message of key and value on the wire; neither is counted by itself.
+  if (field.fieldKind === "map")
+    return { kind: "text", cost: ENTRY + (field.message === undefined ? 2 * TEXT : TEXT + costOf(field.message)) };
+  const around = SLOT + (field.oneof === undefined ? 0 : ONEOF);
+  if (field.message !== undefined) return { kind: "message", cost: around + costOf(field.message), message: field.message };
+  const scalar = field.enum === undefined ? field.scalar : ScalarType.INT32;
+  if (scalar === ScalarType.STRING) return { kind: "text", cost: around + TEXT };
+  if (scalar === ScalarType.BYTES) return { kind: "bytes", cost: around + BYTES };
+  const width = WIDTHS.get(scalar as ScalarType) ?? 0;
+  const big = BIGS.has(scalar as ScalarType) ? BIG : 0;
+  // One that stands alone has its slot in the message already.
+  const alone = field.fieldKind !== "list" && field.oneof === undefined;
+  return { kind: "number", cost: alone ? big : around + big + SLOT, width };
+}
+
+const WIDTHS: ReadonlyMap<ScalarType, 4 | 8> = new Map([
+  [ScalarType.FIXED32, 4],
+  [ScalarType.SFIXED32, 4],
+  [ScalarType.FLOAT, 4],
+  [ScalarType.FIXED64, 8],
+  [ScalarType.SFIXED64, 8],
+  [ScalarType.DOUBLE, 8],
+]);
+const BIGS: ReadonlySet<ScalarType> = new Set([
+  ScalarType.INT64,
+  ScalarType.UINT64,
+  ScalarType.SINT64,
+  ScalarType.FIXED64,
+  ScalarType.SFIXED64,
+]);
+
+/** Scan walks over the bytes of a message and its messages, and adds up what they become. What is malformed ends it: it ends the decoder too. */
+class Scan {
+  readonly #bytes: Uint8Array;
+  readonly #max: number;
+  #at = 0;
+  cost = 0;
+
+  constructor(bytes: Uint8Array, max: number) {
+    this.#bytes = bytes;
+    this.#max = max;
+  }
+
+  /** message adds one that ends at `end`; false when nothing after it counts any more. */
+  message(desc: DescMessage, end: number, depth: number): boolean {
+    const { fields } = planOf(desc);
+    while (this.#at < end) {
+      if (this.cost > this.#max) return false;
+      const tag = this.#varint();
+      const type = tag & 7;
+      const shape = fields.get(tag >>> 3);
+      this.cost += shape?.cost ?? UNKNOWN;
+      if (type === 0) this.#varint();
+      else if (type === 1) this.#at += 8;
+      else if (type === 5) this.#at += 4;
+      else if (type !== 2) continue;
+      else if (!this.#delimited(shape, end, depth)) return false;
+    }
+    return this.#at === end;
+  }
+
+  #delimited(shape: Shape | undefined, end: number, depth: number): boolean {
+    const length = this.#varint();
+    const inner = this.#at + length;
+    if (inner > end) return false;
+    if (shape?.kind === "message") return depth < DEPTH_MAX && this.message(shape.message, inner, depth + 1);
+    if (shape?.kind === "text") this.cost += 2 * length;
+    else if (shape?.kind === "number") this.cost += shape.cost * this.#packed(shape.width, inner);
+    this.#at = inner;
+    return true;
+  }
+
+  /** packed is how many numbers there are up to `end`. */
+  #packed(width: 0 | 4 | 8, end: number): number {
+    if (width !== 0) return (end - this.#at) / width;
+    let count = 0;
+    for (let at = this.#at; at < end; at++) if ((this.#bytes[at] as number) < 0x80) count++;
+    return count;
+  }
+
+  /** varint reads one; of a longer one than 32 bits only that it is long counts. */
+  #varint(): number {
+    const bytes = this.#bytes;
+    let value = 0;
+    for (let shift = 0; shift < 70; shift += 7) {
+      const byte = bytes[this.#at++] ?? 0;
+      value = shift < 28 ? value | ((byte & 0x7f) << shift) : value + (byte & 0x7f) * 2 ** shift;
+      if (byte < 0x80) return value;
+    }
+    return value;
+  }
+}
+
+/** decodedSize is about how many bytes of memory a message takes when it is decoded, or more than `max` when that is more. */
+export function decodedSize(desc: DescMessage, bytes: Uint8Array, max: number = DECODED_MAX): number {
+  const scan = new Scan(bytes, max);
+  scan.cost = planOf(desc).cost;
+  scan.message(desc, bytes.length, 1);
+  return scan.cost;
+}
+
+/**
+ * checkDecoded throws LIMIT_EXCEEDED for a message that takes too much memory when it is decoded: two bytes of an empty message inside
+ * another become an object of hundreds, so that what is bounded in bytes is not bounded by that. Short messages are not looked at.
+ */
+export function checkDecoded(desc: DescMessage, bytes: Uint8Array): void {
+  if (bytes.length <= UNSEEN_BYTES || decodedSize(desc, bytes) <= DECODED_MAX) return;
+  throw new FoedusError({
+    reason: "LIMIT_EXCEEDED",
+    message: `the ${desc.typeName} has ${bytes.length} bytes, and what is in them takes more than ${DECODED_MAX} bytes of memory; send less at once`,
+    facts: { limit: "decoded_bytes", max: String(DECODED_MAX) },
+  });
+}
+
+/** decodeChecked is `fromBinary` of bytes that came from elsewhere. */
+export function decodeChecked<D extends DescMessage>(desc: D, bytes: Uint8Array): MessageShape<D> {
+  checkDecoded(desc, bytes);
+  return fromBinary(desc, bytes);
+}
+
+const sizes = new WeakMap<Message, number>();
+/** From this length on what a request takes is worth its scan, a few microseconds. */
+const CHARGED_BYTES = 1024;
+
+/** noteDecoded remembers what a request takes. */
+export function noteDecoded(desc: DescMessage, message: Message, bytes: Uint8Array): void {
+  if (bytes.length > CHARGED_BYTES) sizes.set(message, decodedSize(desc, bytes));
+}
+
+/** decodedSizeOf a request, 0 for a small one. */
+export function decodedSizeOf(message: Message): number {
+  return sizes.get(message) ?? 0;
+}
