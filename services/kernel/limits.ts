@@ -53,7 +53,7 @@ export const LIMITS = {
   /** Bytes of answers that one peer, or one caller of this hub, has not read yet, and of its requests that nobody took yet, on all its connections. */
   unreadBytesPerPeer: 32 * 1024 * 1024,
   unreadBytesPerCaller: 32 * 1024 * 1024,
-  /** The same of all peers and callers of one process. From half of it on, each of them has an eighth at most. */
+  /** The same of all peers and callers of one process, or a quarter of its heap where that is less. From half of it on, each has an eighth at most. */
   heldBytes: 128 * 1024 * 1024,
   /** State updates in one segment. */
   segmentUpdates: 4_000,

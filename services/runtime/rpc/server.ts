@@ -6,13 +6,14 @@ import type { Shared } from "#kernel/holdings.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { EventSink } from "#runtime/events.ts";
+import { heapBytes } from "#runtime/heap.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { RotatingServerCredentials, ServerMaterial } from "#runtime/tls/credentials.ts";
 import type { admit } from "#runtime/tls/peer-admission.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import { requireMethodRule } from "./access.ts";
-import { Accounts } from "./accounts.ts";
+import { Accounts, heldBytesIn } from "./accounts.ts";
 import type { ServiceBinding } from "./call.ts";
 import { type MethodEntry, ServerCall } from "./call-context.ts";
 import { ConnectionTable, type CutTarget } from "./connections.ts";
@@ -145,7 +146,7 @@ class Server implements RpcServer {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.health = createHealth(options.bindings.map(({ service }) => service.typeName));
     const { authority, clock, admission } = options;
-    this.#accounts = new Accounts(clock);
+    this.#accounts = new Accounts(clock, heldBytesIn(heapBytes()));
     this.#identities = new Identities(authority, clock, admission);
     this.#longLived = new LongLived({
       identities: this.#identities,
