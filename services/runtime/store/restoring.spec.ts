@@ -39,7 +39,21 @@ test("A10 whatever is wrong with a store is told in one sentence, with the file 
   expect(one.message).toBe(
     "the store of telemetry is damaged: record meta/table/.own is not JSON; restore a backup, or move the file away to begin without it",
   );
-  expect((await told(new RangeError("x"))).failure.reason).toBe("STORE_UNAVAILABLE");
   const own = new FoedusError({ reason: "UPGRADE_NEEDED", message: "newer" });
   expect(await told(own)).toBe(own);
+  // Nobody is told to give up data because a disk does not answer, or because of a mistake in this software.
+  const sqlite = (errcode: number, message: string) => Object.assign(new Error(message), { code: "ERR_SQLITE_ERROR", errcode });
+  for (const [error, reason, says] of [
+    [sqlite(11, "database disk image is malformed"), "STORE_UNAVAILABLE", /is damaged: database disk image is malformed; .*move the file away/],
+    [sqlite(26, "file is not a database"), "STORE_UNAVAILABLE", /is damaged/],
+    [sqlite(266, "disk I/O error"), "STORE_UNAVAILABLE", /^cannot read the store of telemetry: disk I\/O error; keep the file/],
+    [sqlite(7, "out of memory"), "STORE_UNAVAILABLE", /^cannot read the store of telemetry: out of memory; keep the file/],
+    [Object.assign(new Error("EIO: i/o error, read"), { code: "EIO" }), "STORE_UNAVAILABLE", /^cannot read .* keep the file/],
+    [new TypeError("x is undefined"), "INTERNAL", /^telemetry failed while it read the store of telemetry: x is undefined; keep the file/],
+  ] as const) {
+    const failed = await told(error);
+    expect([failed.failure.reason, failed.message]).toEqual([reason, expect.stringMatching(says)]);
+    expect(failed.cause).toBe(error);
+    if (!failed.message.includes("is damaged")) expect(failed.message).not.toContain("move");
+  }
 });

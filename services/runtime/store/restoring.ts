@@ -1,10 +1,12 @@
 import { FoedusError, fail } from "#kernel/error.ts";
 import { StoredError } from "#kernel/stored.ts";
+import { SQLITE, sqliteCode } from "./open.ts";
 import type { Store } from "./port.ts";
 
 /**
- * restoring runs what a service reads back from its store when it starts. Whatever is wrong with what it finds there becomes one sentence
- * that says which file and record it is, and what to do: nothing that was stored is passed over, and nothing is guessed.
+ * restoring runs what a service reads back from its store when it starts. What is wrong becomes one sentence that says which file it is
+ * and what to do: nothing that was stored is passed over, and nothing is guessed. To begin without the file is the advice only when the
+ * file itself is known to be damaged: whatever else fails, the data is needed afterwards.
  */
 export async function restoring<T>(service: string, store: Store, read: () => T | Promise<T>): Promise<T> {
   try {
@@ -12,13 +14,24 @@ export async function restoring<T>(service: string, store: Store, read: () => T 
   } catch (error) {
     if (error instanceof FoedusError) throw error;
     const file = store.path ?? `the store of ${service}`;
-    const what =
-      error instanceof StoredError
-        ? `record ${error.record} ${error.problem}`
-        : "it has a record that this version cannot make anything of";
-    throw fail("STORE_UNAVAILABLE", `${file} is damaged: ${what}; restore a backup, or move the file away to begin without it`, {
-      cause: error,
-      facts: { path: store.path ?? "", ...(error instanceof StoredError ? { record: error.record } : {}) },
-    });
+    const text = error instanceof Error ? error.message : String(error);
+    const facts = { path: store.path ?? "" };
+    const damaged = (what: string, more = {}): FoedusError =>
+      fail("STORE_UNAVAILABLE", `${file} is damaged: ${what}; restore a backup, or move the file away to begin without it`, {
+        cause: error,
+        facts: { ...facts, ...more },
+      });
+    if (error instanceof StoredError) throw damaged(`record ${error.record} ${error.problem}`, { record: error.record });
+    const code = sqliteCode(error);
+    if (code === SQLITE.CORRUPT || code === SQLITE.NOTADB) throw damaged(text);
+    if (code !== undefined || isSystemError(error))
+      throw fail("STORE_UNAVAILABLE", `cannot read ${file}: ${text}; keep the file, see to the disk, and start again`, { cause: error, facts });
+    throw fail("INTERNAL", `${service} failed while it read ${file}: ${text}; keep the file, and report this`, { cause: error, facts });
   }
+}
+
+/** isSystemError tells whether the operating system refused something (EIO, ENOMEM). */
+function isSystemError(error: unknown): boolean {
+  const code: unknown = (error as { code?: unknown } | null)?.code;
+  return typeof code === "string" && /^E[A-Z]+$/.test(code);
 }
