@@ -1,4 +1,4 @@
-import type { Failure } from "#kernel/error.ts";
+import { type Failure, fail } from "#kernel/error.ts";
 import { isNodeId } from "#kernel/node-name.ts";
 import { CallerNumbers } from "./caller-numbers.ts";
 import { COST, nodeCost, partOf } from "./cost.ts";
@@ -145,8 +145,11 @@ export class LocalRegistry {
       this.open.room(1, bytes.length);
       if (known !== undefined) this.presence.settle(principal, ref);
       const online = known?.online ?? this.presence.hasExecutor(info.nodeId);
-      if (this.presence.homeOf(ref) === principal.no) principal.bytes += this.#growthOf(principal, info, bytes);
-      this.open.nodePut({ ...this.table.put(ref, bytes, info, online) });
+      const before = this.table.bytes;
+      const entry = this.table.put(ref, bytes, info, online);
+      // Texts of capabilities that it has no more went with it.
+      if (this.presence.homeOf(ref) === principal.no) principal.bytes += this.table.bytes - before;
+      this.open.nodePut({ ...entry });
       this.#world.event("node", "INFO", known === undefined ? "node registered" : "node changed", {
         fields: { node: info.nodeId, by: scope.name },
       });
@@ -155,7 +158,10 @@ export class LocalRegistry {
     return { nodeId: info.nodeId, ref, failure: undefined };
   }
 
-  /** growthOf is by how much a node makes what a caller's nodes take greater: all of it, if it was not counted for this caller before. */
+  /**
+   * growthOf is by how much, at most, a node makes what a caller's nodes take greater: all of it, if it was not counted for this caller
+   * before. Texts that would go are not taken off.
+   */
   #growthOf(principal: Principal, info: NodeInfo, bytes: Uint8Array): number {
     const known = this.table.byId(info.nodeId);
     if (known === undefined) return nodeCost(info, bytes);
@@ -423,7 +429,9 @@ const ALL = 8;
 export function fitsHeap(world: World, table: FeedTable): void {
   const max = ALL * world.o.limits.ownBytes;
   if (table.memory <= max) return;
-  throw new Error(
+  throw fail(
+    "NOT_CONFIGURED",
     `the nodes of this hub that are stored take more than ${max} bytes of memory, for which the heap of this process is too small; give it more (--max-old-space-size), or raise memory_bytes`,
+    { facts: { limit: "memory_bytes", max: String(max) } },
   );
 }

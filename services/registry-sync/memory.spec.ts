@@ -1,7 +1,10 @@
 import fc from "fast-check";
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
+import type { FoedusError } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import { restoring } from "#runtime/store/restoring.ts";
+import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { nodeCost } from "./cost.ts";
 import type { Scope } from "./messages.ts";
@@ -47,28 +50,54 @@ describe("S-7 what one caller's nodes may take", () => {
     expect([hub.refused.length, hub.acked.get(1)]).toEqual([1, 4]);
   });
 
-  test("what is counted is what the nodes take, whoever spoke for them and whatever went", () => {
+  test("what is counted for each is what its nodes take, whoever spoke for them before, whatever went and whichever text they lost", () => {
     const scopes = ["gateway/a", "gateway/b"].map((name) => ({ ...GATEWAY, name }));
-    const step = fc.record({ who: fc.nat(1), node: fc.nat(3), what: fc.constantFrom("put", "set", "del"), length: fc.nat(50) });
+    const what = fc.constantFrom("put", "bare", "set", "del");
+    const step = fc.record({ who: fc.nat(1), node: fc.nat(2), what, length: fc.nat(50) });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
         const hub = new TestHub("alpha", new Instants());
+        const speaker = new Map<string, string>();
         for (const stream of [1, 2]) hub.post({ kind: "stream_open", stream, scope: scopes[stream - 1]! });
         for (const [i, { who, node, what, length }] of steps.entries()) {
           const scope = scopes[who]!;
           const id = `n-${node}`;
-          if (what === "put")
-            hub.post({ kind: "register", call: i, scope, nodes: [nodeBytes(id, ["s:string"], { name: "x".repeat(length) })] });
-          else if (what === "set") hub.update(who + 1, i + 1, [text(id, length)]);
-          else hub.post({ kind: "deregister", call: i, scope, nodeId: id });
+          const refused = hub.refused.length;
+          const nodes = [nodeBytes(id, what === "put" ? ["s:string"] : [], { name: "x".repeat(length) })];
+          if (what === "set") hub.update(who + 1, i + 1, [text(id, length)]);
+          else if (what === "del") hub.post({ kind: "deregister", call: i, scope, nodeId: id });
+          else hub.post({ kind: "register", call: i, scope, nodes });
+          hub.settle();
+          if (what === "del") speaker.delete(id);
+          else if (hub.refused.length === refused) speaker.set(id, scope.name);
         }
-        hub.settle();
-        const [own] = hub.core.feeds();
-        const counted = hub.core.callers().reduce((sum, { bytes }) => sum + bytes, 0);
-        expect(counted).toBe(own!.bytes);
-        expect(hub.core.callers().reduce((sum, { nodes }) => sum + nodes, 0)).toBe(own!.nodes);
+        const { table } = hub.core.sources()[0]!;
+        for (const { name, nodes, bytes } of hub.core.callers()) {
+          const its = [...table.entries()].filter(({ info }) => speaker.get(info.nodeId) === name);
+          expect([name, nodes, bytes]).toEqual([
+            name,
+            its.length,
+            its.reduce((sum, entry) => sum + entry.cost + table.textCostOf(entry), 0),
+          ]);
+        }
+        expect(hub.core.callers().reduce((sum, { bytes }) => sum + bytes, 0)).toBe(table.bytes);
       }),
     );
+  });
+
+  test("a text that goes with its capability is given back: a node may get and lose one for as long as it likes", () => {
+    const hub = new TestHub("alpha", new Instants(), { limits: { ...LIMITS, bytesPerCaller: 40_000 } });
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    for (let seq = 1; seq <= 20; seq++) {
+      hub.register(nodeBytes("n", ["s:string"]));
+      hub.update(1, seq, [text("n", 4_000)]);
+      hub.register(nodeBytes("n", []));
+      hub.settle();
+    }
+    expect(hub.refused).toEqual([]);
+    hub.deregister("n");
+    hub.settle();
+    expect(hub.core.callers().map(({ bytes }) => bytes)).toEqual([0]);
   });
 });
 
@@ -312,4 +341,19 @@ describe("H2-4 L4 memory of values follows what is held", () => {
     // Each with each would be a thousand million comparisons: about a second.
     expect([asked, user + system < 300_000]).toEqual([65_536, true]);
   });
+});
+
+test("S-7 own nodes that do not fit into a heap that was made much smaller are told as that, and not as a damaged store", async () => {
+  const hub = new TestHub("alpha", new Instants());
+  hub.register(...Array.from({ length: 200 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
+  hub.settle();
+  const limits = { ...LIMITS, ownBytes: 10_000 };
+  const begin = restoring("registry-sync", new MemoryStore(), () => hub.crash({ limits }));
+  const failed = await begin.then(
+    () => expect.fail("it began"),
+    (error: FoedusError) => error,
+  );
+  expect(failed.failure).toMatchObject({ reason: "NOT_CONFIGURED", facts: { limit: "memory_bytes", max: "80000" } });
+  expect(failed.message).toMatch(/heap of this process is too small; .*--max-old-space-size/);
+  expect(failed.message).not.toMatch(/damaged|move/);
 });

@@ -44,7 +44,11 @@ test("A10 whatever is wrong with a store is told in one sentence, with the file 
   // Nobody is told to give up data because a disk does not answer, or because of a mistake in this software.
   const sqlite = (errcode: number, message: string) => Object.assign(new Error(message), { code: "ERR_SQLITE_ERROR", errcode });
   for (const [error, reason, says] of [
-    [sqlite(11, "database disk image is malformed"), "STORE_UNAVAILABLE", /is damaged: database disk image is malformed; .*move the file away/],
+    [
+      sqlite(11, "database disk image is malformed"),
+      "STORE_UNAVAILABLE",
+      /is damaged: database disk image is malformed; .*move the file away/,
+    ],
     [sqlite(26, "file is not a database"), "STORE_UNAVAILABLE", /is damaged/],
     [sqlite(266, "disk I/O error"), "STORE_UNAVAILABLE", /^cannot read the store of telemetry: disk I\/O error; keep the file/],
     [sqlite(7, "out of memory"), "STORE_UNAVAILABLE", /^cannot read the store of telemetry: out of memory; keep the file/],

@@ -25,7 +25,10 @@ export async function restoring<T>(service: string, store: Store, read: () => T 
     const code = sqliteCode(error);
     if (code === SQLITE.CORRUPT || code === SQLITE.NOTADB) throw damaged(text);
     if (code !== undefined || isSystemError(error))
-      throw fail("STORE_UNAVAILABLE", `cannot read ${file}: ${text}; keep the file, see to the disk, and start again`, { cause: error, facts });
+      throw fail("STORE_UNAVAILABLE", `cannot read ${file}: ${text}; keep the file, see to the disk, and start again`, {
+        cause: error,
+        facts,
+      });
     throw fail("INTERNAL", `${service} failed while it read ${file}: ${text}; keep the file, and report this`, { cause: error, facts });
   }
 }
