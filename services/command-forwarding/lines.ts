@@ -205,13 +205,12 @@ export function inTurns<T extends { readonly principal: string }>(items: readonl
   if (byPrincipal.size < 2) return [...items];
   const ordered: T[] = [];
   for (const own of [true, false]) {
-    const lines = [...byPrincipal].filter(([principal]) => isOwn(principal) === own).map(([, line]) => line);
-    const longest = lines.reduce((most, line) => Math.max(most, line.length), 0);
-    for (let turn = 0; turn < longest; turn++)
-      for (const line of lines) {
-        const item = line[turn];
-        if (item !== undefined) ordered.push(item);
-      }
+    let lines = [...byPrincipal].filter(([principal]) => isOwn(principal) === own).map(([, line]) => line);
+    // A line that is used up takes no more turns: the steps are as many as the items, whatever one of the lines is long.
+    for (let turn = 0; lines.length > 0; turn++) {
+      for (const line of lines) ordered.push(line[turn] as T);
+      lines = lines.filter((line) => line.length > turn + 1);
+    }
   }
   return ordered;
 }
