@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
@@ -274,4 +275,70 @@ test("V3 while the store refuses, a watcher is told that a share went before it 
   ]);
   await hub.recover();
   expect(hub.shown(1)).toEqual(["gone gamma", "lamp.watts=2", "bookmark beta:1/4"]);
+});
+
+const ops = ["presence", "presence", "flip", "flip", "flip", "flip", "watch", "blocks", "ready", "full", "full", "room"] as const;
+type Op = (typeof ops)[number];
+
+test("V3 whatever a ring that is too small has lost when a watcher opens, goes on or copies, it is told how all ended", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.constantFrom(...ops), { minLength: 8, maxLength: 25 }), async (steps) => {
+      const hub = await hubWithLamp({ ringSegments: 3, watchBytes: 128 });
+      // The lamp is online by its executor alone.
+      hub.driver.post({ kind: "stream_close", stream: 1 });
+      hub.clock.advance(REGISTRY_DEFAULTS.leaseMs + 10_000);
+      await hub.settle();
+      let [on, watch] = [false, 0];
+      const seen = new Map<number, string[]>();
+      const see = (): void => {
+        for (const [id, words] of seen) words.push(...hub.shown(id));
+      };
+      const open = async (id: number, encoding: "events" | "blocks"): Promise<void> => {
+        hub.slow.add(id);
+        seen.set(id, await hub.watch(id, { encoding }));
+      };
+      const full = (failing: boolean): void => hub.store.failAll(failing ? "full" : undefined);
+      const presence = (): void => {
+        on = !on;
+        const lamp = ["lamp"];
+        hub.driver.post({ kind: "presence", call: -1, attached: on ? lamp : [], detached: on ? [] : lamp, replace: false });
+      };
+      const acts: Record<Op, () => unknown> = {
+        presence,
+        flip: () => {
+          presence();
+          return hub.settle();
+        },
+        watch: () => open(++watch, "events"),
+        blocks: () => open(++watch, "blocks"),
+        ready: () => {
+          for (const id of seen.keys()) hub.driver.post({ kind: "watch_ready", watch: id });
+        },
+        full: () => full(true),
+        room: () => full(false),
+      };
+      for (const op of steps) {
+        await acts[op]();
+        see();
+      }
+      hub.slow.clear();
+      for (const id of seen.keys()) hub.driver.post({ kind: "watch_ready", watch: id });
+      full(false);
+      for (let i = 0; i < 3; i++) await hub.recover();
+      await open(++watch, "events");
+      hub.slow.clear();
+      hub.driver.post({ kind: "watch_ready", watch });
+      await hub.settle();
+      see();
+      const head = hub.core.feeds()[0]?.head as FeedPosition;
+      const lasts = (words: readonly string[], what: string): string | undefined => words.filter((word) => word.startsWith(what)).at(-1);
+      const told = seen.get(watch) as string[];
+      for (const [id, words] of seen) {
+        expect([id, lasts(words, "bookmark")]).toEqual([id, `bookmark beta:${head.epoch}/${head.seq}`]);
+        if (words.some((word) => word.startsWith("blocks"))) continue;
+        for (const what of ["lamp online", "lamp.watts"]) expect([id, lasts(words, what)]).toEqual([id, lasts(told, what)]);
+      }
+    }),
+    { numRuns: 60 },
+  );
 });

@@ -97,11 +97,8 @@ export class Unstored {
     const at = this.#stored?.get(hubId);
     if (at === undefined || at.head.seq + 1 === ring.next) return undefined;
     if (at.veiledTo !== ring.next) {
-      const seqs = Array.from({ length: ring.next - at.head.seq - 1 }, (_, i) => at.head.seq + 1 + i);
-      at.veil = new Veil(
-        this.#codec,
-        seqs.map((seq) => ring.get(seq) as SegmentItem),
-      );
+      const items = Array.from({ length: ring.next - at.head.seq - 1 }, (_, i) => ring.get(at.head.seq + 1 + i));
+      at.veil = new Veil(this.#codec, items);
       let bytes = 0;
       for (let seq = at.head.seq; bytes < SOUGHT_BYTES && !at.veil.complete; seq--) {
         const item = ring.get(seq);
@@ -133,16 +130,19 @@ export class Veil {
   /** Values that are looked for, and those that cannot be found any more. */
   #sought = 0;
   #lost = 0;
+  /** What a segment changed that is gone is not known: nothing is shown. */
+  readonly #blind: boolean;
 
-  constructor(codec: SegmentCodec, items: readonly SegmentItem[]) {
+  constructor(codec: SegmentCodec, items: readonly (SegmentItem | undefined)[]) {
     this.#codec = codec;
-    for (const item of items) for (const block of codec.decodePayload(item.payload) ?? []) this.#hide(block);
+    this.#blind = items.includes(undefined);
+    for (const item of items) if (item !== undefined) for (const block of codec.decodePayload(item.payload) ?? []) this.#hide(block);
     for (const ref of this.#nodes) this.#giveUp(ref);
   }
 
   /** complete: what is shown is all there was. */
   get complete(): boolean {
-    return this.#sought === 0 && this.#lost === 0 && this.#nodes.size === 0;
+    return !this.#blind && this.#sought === 0 && this.#lost === 0 && this.#nodes.size === 0;
   }
 
   #hide(block: Block): void {
@@ -206,7 +206,7 @@ export class Veil {
   /** see is a node as it was before; undefined if that is not known. */
   see(image: NodeImage): NodeImage | undefined {
     const { ref } = image.entry;
-    if (this.#nodes.has(ref)) return undefined;
+    if (this.#blind || this.#nodes.has(ref)) return undefined;
     const before = this.#values.get(ref);
     const online = this.#online.get(ref) ?? image.online;
     if (before === undefined) return online === image.online ? image : { ...image, online };

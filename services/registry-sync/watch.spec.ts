@@ -191,6 +191,29 @@ describe("watching", () => {
     ]);
   });
 
+  test("V2 a copy that ends after the ring has gone past where it began is followed by a new one", () => {
+    for (const encoding of ["events", "blocks"] as const) {
+      const hub = new TestHub("alpha", new Instants(), { ringSegments: 3, watchBytes: 300 });
+      hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+      hub.register(...Array.from({ length: 20 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
+      hub.settle();
+      hub.eager = false;
+      hub.post({ kind: "watch_open", watch: 1, options: { filter: ANY_NODE, encoding, nodesOnly: false, latestOnly: false, resume: [] } });
+      hub.settle();
+      for (let seq = 1; seq <= 8; seq++) {
+        hub.update(1, seq, [{ nodeId: "n-1", key: "watts", value: seq, type: 3 }]);
+        hub.settle();
+      }
+      hub.eager = true;
+      hub.post({ kind: "watch_ready", watch: 1 });
+      hub.settle();
+      const pushes = hub.pushes.get(1)!;
+      expect(pushes.filter(({ kind }) => kind === "reset")).toHaveLength(2);
+      const last = pushes.at(-1)!;
+      expect(last.kind === "bookmark" && last.positions[0]!.seq).toBe(hub.core.feeds()[0]!.head.seq);
+    }
+  });
+
   test("latest_only: the newest value per key when the watcher is slow", () => {
     const { hub, watts, take } = hubWithLamp();
     hub.post({ kind: "watch_open", watch: 1, options: { ...ALL, latestOnly: true } });

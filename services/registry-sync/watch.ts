@@ -283,7 +283,9 @@ export class Watches {
       cursor = undefined;
     }
     if (cursor === undefined) {
-      if (source.own) source = this.#closedOwn(source);
+      const closed = source.own ? this.#closedOwn() : source;
+      if (closed === undefined) return 0;
+      source = closed;
       cursor = this.#start(watch, source, watch.cursors.has(source.hubId));
       watch.cursors.set(source.hubId, cursor);
       if (cursor.scan !== undefined) this.#scanning.add(cursor);
@@ -295,6 +297,11 @@ export class Watches {
     let used = 0;
     while (cursor.scan !== undefined && used < budget) used += this.#pullScan(watch, source, cursor, cursor.scan, pushes, budget - used);
     if (cursor.scan !== undefined || used >= budget) return used;
+    // The ring went past the copy while it was on the way: another one is next.
+    if (cursor.next < source.ring.first) {
+      cursor.lost = true;
+      return used;
+    }
     return (
       used +
       (watch.options.encoding === "blocks"
@@ -308,11 +315,14 @@ export class Watches {
     return same && !cursor.lost && (cursor.scan !== undefined || cursor.next >= source.ring.first);
   }
 
-  /** closedOwn is the own feed after the open segment: its head is then that of the table, so that nothing comes twice after the copy. */
-  #closedOwn(source: Source): Source {
+  /**
+   * closedOwn is the own feed after the open segment: its head is then that of the table, so that nothing comes twice after the copy.
+   * Undefined if that has pushed a segment off the ring which is not stored: nothing can be shown until it is.
+   */
+  #closedOwn(): Source | undefined {
     this.#close();
     this.#closed = true;
-    return this.#shown().find(({ own }) => own) ?? source;
+    return this.#shown().find(({ own }) => own);
   }
 
   #start(watch: Watch, source: Source, again: boolean): Cursor {
