@@ -26,27 +26,86 @@ export interface RoutedNode {
   readonly capabilities: ReadonlyMap<string, CapabilityInfo>;
 }
 
+/** Source is where the capabilities of a node come from: as they are, or read out of what the registry holds. */
+type Source = readonly CapabilityInfo[] | (() => readonly CapabilityInfo[]);
+
+/** Memory for capabilities that were read, bytes. The registry has them encoded, and is charged for that; this copy is not. */
+const READ_BYTES = 16 * 1024 * 1024;
+/** About what things take in memory, bytes. */
+const COST = { node: 256, capability: 256, allowed: 48 } as const;
+
+function costOf(capabilities: readonly CapabilityInfo[]): number {
+  let cost: number = COST.node;
+  for (const { name, allowed } of capabilities) {
+    cost += COST.capability + 2 * name.length;
+    for (const text of allowed) cost += COST.allowed + 2 * text.length;
+  }
+  return cost;
+}
+
+/** ReadNodes are the nodes whose capabilities were read last. Beyond their room the oldest ones are read again when a command wants them. */
+class ReadNodes {
+  readonly #costs = new Map<Entry, number>();
+  #bytes = 0;
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  add(entry: Entry, cost: number): void {
+    this.drop(entry);
+    // One alone may be larger than the room: it would else be read for each command.
+    for (const oldest of this.#costs.keys()) {
+      if (this.#bytes + cost <= READ_BYTES) break;
+      this.drop(oldest);
+    }
+    this.#costs.set(entry, cost);
+    this.#bytes += cost;
+  }
+
+  drop(entry: Entry): void {
+    const cost = this.#costs.get(entry);
+    if (cost === undefined) return;
+    this.#costs.delete(entry);
+    this.#bytes -= cost;
+    entry.forget();
+  }
+
+  clear(): void {
+    this.#costs.clear();
+    this.#bytes = 0;
+  }
+}
+
 /** Entry is a node of the directory whose capabilities are read when they are first asked for. */
 class Entry implements RoutedNode {
   readonly hubId: string;
   readonly nodeId: string;
   online: boolean;
-  #source: readonly CapabilityInfo[] | (() => readonly CapabilityInfo[]);
+  readonly #source: Source;
+  readonly #read: ReadNodes;
   #byName: ReadonlyMap<string, CapabilityInfo> | undefined;
 
-  constructor(hubId: string, nodeId: string, online: boolean, source: readonly CapabilityInfo[] | (() => readonly CapabilityInfo[])) {
+  constructor(hubId: string, nodeId: string, online: boolean, source: Source, read: ReadNodes) {
     this.hubId = hubId;
     this.nodeId = nodeId;
     this.online = online;
     this.#source = source;
+    this.#read = read;
   }
 
   get capabilities(): ReadonlyMap<string, CapabilityInfo> {
     if (this.#byName !== undefined) return this.#byName;
     const all = typeof this.#source === "function" ? this.#source() : this.#source;
-    this.#byName = new Map(all.map((capability) => [capability.name, capability]));
-    this.#source = [];
-    return this.#byName;
+    const byName = new Map(all.map((capability) => [capability.name, capability]));
+    this.#read.add(this, costOf(all));
+    this.#byName = byName;
+    return byName;
+  }
+
+  /** forget gives up what was read. */
+  forget(): void {
+    this.#byName = undefined;
   }
 }
 
@@ -67,7 +126,8 @@ export function isTarget(answer: Target | Failure): answer is Target {
  */
 export class Directory {
   readonly #own: string;
-  readonly #hubs = new Map<string, Map<string, RoutedNode>>();
+  readonly #read = new ReadNodes();
+  readonly #hubs = new Map<string, Map<string, Entry>>();
   readonly #hubsOfId = new Map<string, Set<string>>();
   readonly #freshness = new Map<string, Freshness>();
 
@@ -80,6 +140,11 @@ export class Directory {
     let size = 0;
     for (const nodes of this.#hubs.values()) size += nodes.size;
     return size;
+  }
+
+  /** readBytes is about what the capabilities take that were read for commands. */
+  get readBytes(): number {
+    return this.#read.bytes;
   }
 
   apply(change: DirectoryChange): void {
@@ -102,6 +167,7 @@ export class Directory {
         return;
       case "reset":
         this.#hubs.clear();
+        this.#read.clear();
         this.#hubsOfId.clear();
         this.#freshness.clear();
     }
@@ -160,7 +226,9 @@ export class Directory {
   #put(hubId: string, nodeId: string, online: boolean, capabilities: Extract<DirectoryChange, { kind: "put" }>["capabilities"]): void {
     let nodes = this.#hubs.get(hubId);
     if (nodes === undefined) this.#hubs.set(hubId, (nodes = new Map()));
-    nodes.set(nodeId, new Entry(hubId, nodeId, online, capabilities));
+    const before = nodes.get(nodeId);
+    if (before !== undefined) this.#read.drop(before);
+    nodes.set(nodeId, new Entry(hubId, nodeId, online, capabilities, this.#read));
     const hubs = this.#hubsOfId.get(nodeId);
     if (hubs === undefined) this.#hubsOfId.set(nodeId, new Set([hubId]));
     else hubs.add(hubId);
@@ -168,7 +236,10 @@ export class Directory {
 
   #remove(hubId: string, nodeId: string): void {
     const nodes = this.#hubs.get(hubId);
-    if (nodes?.delete(nodeId) !== true) return;
+    const entry = nodes?.get(nodeId);
+    if (nodes === undefined || entry === undefined) return;
+    this.#read.drop(entry);
+    nodes.delete(nodeId);
     if (nodes.size === 0) this.#hubs.delete(hubId);
     const hubs = this.#hubsOfId.get(nodeId);
     hubs?.delete(hubId);
