@@ -1,5 +1,5 @@
 // A TCP relay between two hubs that a test can cut, stall and slow. It moves bytes and knows nothing of what they mean.
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { systemClock } from "#runtime/clock.ts";
 
 /** Mode of a relay: `pass` moves bytes; `stall` swallows them, so that both ends believe in a connection; `cut` ends connections and refuses new ones. */
@@ -44,6 +44,10 @@ export class Relay {
       relay.#server.listen(at.port, at.host, resolve);
     });
     return relay;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
   }
 
   /** set changes the mode. From `stall` to `pass` connections that lost bytes are reset, as a network forgets what it dropped. */

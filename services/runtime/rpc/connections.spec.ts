@@ -11,6 +11,7 @@ import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2, resetTcp } from "../../../test/support/raw-h2.ts";
+import { Relay } from "../../../test/support/relay.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
 import { boundsOf } from "./accounts.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
@@ -97,6 +98,33 @@ describe("connections that hold nothing but room", () => {
     expect((await endOf(grpcStream(live, methodPath(EchoService.method.echo)))).status).toBe("16");
     live.destroy();
     silent.destroy();
+  });
+
+  test("F-29 a proved client that falls silent is closed; F-7 one to which much was sent is waited for longer", async () => {
+    fixture = await serve(alpha, [beta], { limits: { keepaliveTimeMs: 200, keepaliveTimeoutMs: 200 } });
+    const peer = beta.service();
+    const { metadata } = bearer(tokenFor("beta", peer));
+    const relays: Relay[] = [];
+    /** falls gives a client that asked for an answer of so many bytes, took it, and is not heard of any more from then on. */
+    const falls = async (bytes: number): Promise<Awaited<ReturnType<typeof raw>>> => {
+      const relay = await Relay.listen({ host: "127.0.0.1", port: 0 }, { host: "127.0.0.1", port: fixture.port });
+      relays.push(relay);
+      const session = await rawH2({ port: relay.port, credential: peer, ca: alpha.caPem });
+      const stream = grpcStream(session, methodPath(EchoService.method.echo), metadata);
+      stream.end(grpcMessage(encodeMessage(EchoRequestSchema, create(EchoRequestSchema, { text: "x".repeat(bytes) }))));
+      expect((await endOf(stream)).status).toBe("0");
+      relay.hold();
+      return session;
+    };
+    // Less than half of a window, of which the client tells at once that it is used.
+    const busy = await falls(20_000);
+    const idle = await falls(1);
+    await until(() => idle.destroyed);
+    expect(await refused("silent")).toBe(1);
+    expect(fixture.server.connections).toBe(1);
+    expect(busy.destroyed).toBe(false);
+    busy.destroy();
+    for (const relay of relays) await relay.close();
   });
 
   test("F-29 after a pause of the process nobody is cut off for what could not be read meanwhile; who stays silent still is", async () => {

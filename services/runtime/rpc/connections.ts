@@ -13,6 +13,7 @@ import { HANDSHAKE_TIMEOUT_MS } from "#runtime/tls/credentials.ts";
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Account, Accounts } from "./accounts.ts";
 import { type ClosedReason, connectionMetrics, tlsReason, UnknownCas } from "./handshakes.ts";
+import { Hearing } from "./hearing.ts";
 import type { Identities } from "./identities.ts";
 import { type Intake, type IntakeReason, Intakes, type RequestKind } from "./intake.ts";
 import { TokenBuckets } from "./interceptors/rate.ts";
@@ -32,13 +33,7 @@ export interface Connection {
   /** Who pays for it, once that is known. */
   account: Account | undefined;
   session: ServerHttp2Session | undefined;
-  /** Bytes that were read when it was last looked at, and the `mono` instant since which no more came. */
-  bytesRead: number;
-  quietSince: number;
-  /** The client has answered a ping of ours, so its connection is one that Node still serves. */
-  proved: boolean;
-  /** It was pinged since it fell silent. */
-  asked: boolean;
+  readonly hearing: Hearing;
   /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
   widen(): void;
 }
@@ -170,9 +165,9 @@ export class ConnectionTable {
 
   #identify(connection: Connection, socket: TLSSocket): void {
     this.#fresh.delete(connection);
-    connection.quietSince = this.#o.clock.mono();
     const leaf = socket.getPeerX509Certificate();
     if (leaf === undefined) return;
+    connection.hearing.shook(this.#o.clock.mono());
     connection.leaf = leaf;
     connection.thumbprint = thumbprintOf(leaf);
     connection.hubId = parseSpiffeId(uriSans(leaf)[0] ?? "")?.hubId ?? "";
@@ -265,7 +260,7 @@ export class ConnectionTable {
       // Node holds the update back until it writes something else.
       session.ping(() => undefined);
     };
-    const connection: Connection = { socket, address, ...state, bytesRead: 0, quietSince: mono, proved: false, asked: false, widen };
+    const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
     const count = (this.#perIp.get(address) ?? 0) + 1;
     if (count > this.#limits.maxConnectionsPerIp)
@@ -338,30 +333,20 @@ export class ConnectionTable {
   }
 
   /**
-   * look pings the connections that fell silent, and closes those on which nothing is heard any more. It is not the answer to a ping that
-   * counts but any byte: over a slow link the answer waits behind what else is under way. grpc-js would count answers only; and Node loses
-   * track of some sessions whose client leaves right after the handshake: their socket neither reads nor ends, and no event tells (seen
-   * with Node 24). Bytes do not lie.
-   * A look that comes late, as after a pause of the process, counts as two periods: what came meanwhile has not been read yet.
+   * look pings the connections that fell silent, and closes those on which nothing is heard any more. One that comes late, as after a pause
+   * of the process, counts as two periods: what came meanwhile has not been read yet.
    */
   #look(): void {
-    const { keepaliveTimeMs, keepaliveTimeoutMs } = this.#limits;
     const now = this.#o.clock.mono();
-    const unseenMs = Math.max(0, now - this.#lookedAt - keepaliveTimeoutMs / 2);
+    const unseenMs = Math.max(0, now - this.#lookedAt - this.#limits.keepaliveTimeoutMs / 2);
     this.#lookedAt = now;
     this.#intakes.look(now, unseenMs);
+    const limits = { ...this.#limits, handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS };
     for (const connection of this.#bySocket.values()) {
-      connection.quietSince = Math.min(now, connection.quietSince + unseenMs);
-      const { bytesRead } = connection.socket;
-      if (bytesRead !== connection.bytesRead && (connection.proved || connection.leaf === undefined)) {
-        connection.quietSince = now;
-        connection.asked = false;
-      }
-      connection.bytesRead = bytesRead;
-      const quietMs = now - connection.quietSince;
-      const wait = connection.proved ? keepaliveTimeMs : connection.leaf === undefined ? HANDSHAKE_TIMEOUT_MS : 0;
-      if (quietMs > wait + keepaliveTimeoutMs) this.#refuse(connection, "silent", { caller: connection.account?.key, quietMs });
-      else if (connection.proved && quietMs >= keepaliveTimeMs && !connection.asked) ping(connection);
+      const { hearing, socket, account } = connection;
+      const verdict = hearing.look(socket, now, unseenMs, limits);
+      if (verdict === "gone") this.#refuse(connection, "silent", { caller: account?.key, quietMs: hearing.quietMs(now) });
+      else if (verdict === "ask") ping(connection);
     }
   }
 
@@ -418,9 +403,9 @@ export class ConnectionTable {
 function ping(connection: Connection): void {
   const { session } = connection;
   if (session === undefined || session.destroyed) return;
-  connection.asked = true;
+  connection.hearing.asked();
   session.ping((error) => {
-    if (error === null) connection.proved = true;
+    if (error === null) connection.hearing.proved();
   });
 }
 
