@@ -16,6 +16,8 @@ import { failure, limitFailure, type World } from "./world.ts";
 
 /** At most one refusal per session in this time, so that a burst after a gap is answered once. */
 const NACK_EVERY_MS = 100;
+/** NO_SUCH_SNAPSHOT is why a snapshot is not looked at. */
+const NO_SUCH_SNAPSHOT = failure("SEGMENT_INVALID", "the snapshot is malformed, of another hub, or was not asked for");
 /** A feed that is asked for, and does not move although its owner is ahead, is asked for again after this. */
 const REOPEN_MS = 10_000;
 
@@ -118,10 +120,8 @@ export class Importer {
       session.offered = undefined;
       return;
     }
-    if (!this.#keys.has(session.peer)) {
-      this.#refuse(session, undefined, failure("FEED_KEY_INVALID", "the feed key of the hub is not known here"), false);
-      return;
-    }
+    const unknown = failure("FEED_KEY_INVALID", "the feed key of the hub is not known here");
+    if (!this.#keys.has(session.peer)) return this.#refuse(session, undefined, unknown, false);
     const feed = this.feeds.get(session.peer);
     if (feed !== undefined && feed.share === head.share) {
       // An offer says anew where the owner is. It may be less than what was said before, by mistake or before a backup came back.
@@ -139,6 +139,7 @@ export class Importer {
 
   #open(session: PeerSession, head: FeedPosition): void {
     session.openedAt = this.#world.now.mono;
+    session.opening = true;
     session.nackedAt = Number.NEGATIVE_INFINITY;
     // It comes again.
     this.receives.dropBehind(session.peer);
@@ -214,8 +215,7 @@ export class Importer {
     feed.advanced(session.saidAt() - session.delayOf(header.beat * BEAT_MS));
     this.receives.overtaken(feed);
     session.openedAt = this.#world.now.mono;
-    session.resuming = false;
-    session.trouble.taken(undefined);
+    session.took();
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     this.#world.event("segment_applied", "DEBUG", "segment applied", {
       hub: feed.hubId,
@@ -267,23 +267,19 @@ export class Importer {
     const manifest = parts && this.#world.o.codec.decodeManifest(parts.body);
     const held = this.feeds.get(session.peer);
     if (parts === undefined || manifest === undefined || manifest.hubId !== session.peer || !session.asked(manifest.share))
-      return this.#refuse(
-        session,
-        held,
-        failure("SEGMENT_INVALID", "the snapshot is malformed, of another hub, or was not asked for"),
-        false,
-      );
+      return this.#refuse(session, held, NO_SUCH_SNAPSHOT, false);
     if (manifest.broken !== undefined) return this.#refuse(session, held, failure("SEGMENT_INVALID", manifest.broken), false);
     if (!this.#keys.signedManifest(session.peer, manifest, parts))
       return this.#refuse(session, held, failure("FEED_KEY_INVALID", "the snapshot is not signed by a key of the hub"), false);
     const problem = Receiver.problemOf(this.#world, manifest, held);
-    if (problem !== undefined) return this.#refuse(session, held, problem, false);
+    if (problem !== undefined) return this.#refuse(session, held, problem, false, true);
     const feed = held ?? new ImportFeed(this.#world, session.peer);
     this.feeds.set(session.peer, feed);
     if (held?.share !== manifest.share && session.offered !== undefined)
       feed.heard(session.offered.epoch, session.offered.seq, session.offeredAt);
     const receiver = new Receiver(this.#world, this.#applier, feed, manifest, signed, this.receives);
     this.receives.begin(session.peer, receiver);
+    session.opening = false;
     session.openedAt = this.#world.now.mono;
     this.#conclude(session, feed, receiver, receiver.step());
   }
@@ -301,11 +297,8 @@ export class Importer {
   #relieve(): void {
     for (let most = this.receives.tooMuch(); most !== undefined; most = this.receives.tooMuch()) {
       const max = this.#world.o.limits.incomingBytes;
-      this.#giveUp(
-        most,
-        "too much is kept of snapshots",
-        limitFailure("incoming_bytes", max, "too much is kept of snapshots that come in"),
-      );
+      const why = "too much is kept of snapshots that come in";
+      this.#giveUp(most, why, limitFailure("incoming_bytes", max, why));
     }
   }
 
@@ -335,7 +328,8 @@ export class Importer {
   #conclude(session: PeerSession | undefined, feed: ImportFeed, receiver: Receiver, problem: Failure | undefined): void {
     if (problem !== undefined) {
       this.#drop(feed.hubId);
-      if (session !== undefined) this.#refuse(session, feed, problem, false);
+      // Also shortly after another refusal: its owner sends nothing more until it hears.
+      if (session !== undefined) this.#refuse(session, feed, problem, false, true);
       return;
     }
     if (!receiver.complete) return;
@@ -345,9 +339,18 @@ export class Importer {
     this.#world.event("snapshot", "INFO", "snapshot taken in", { hub: feed.hubId, share: feed.share, count: feed.table.size });
     this.#world.emit({ kind: "advanced", hub: feed.hubId, share: feed.share, epoch: feed.epoch, seq: feed.seq });
     if (session === undefined) return;
-    session.trouble.taken(undefined);
-    session.resuming = false;
+    const { opening } = session;
+    session.took();
     session.send({ type: "ack", position: feed.head });
+    // It was asked for again as one whose parts are held, which are gone: what its owner leaves out because of them would not come.
+    if (opening) this.#resume(session);
+  }
+
+  /** resume asks for the feed where it stands; what is under way from further on comes again. */
+  #resume(session: PeerSession): void {
+    if (session.offered === undefined) return;
+    session.resuming = true;
+    this.#open(session, session.offered);
   }
 
   /** catchUp applies some of the segments that were kept behind a snapshot (H4). */
@@ -364,10 +367,7 @@ export class Importer {
       if (feed.seq !== item.header.seq) return;
     }
     if (kept.size > 0) this.receives.putBehind(behind);
-    else if (kept.missed && session.offered !== undefined) {
-      session.resuming = true;
-      this.#open(session, session.offered);
-    }
+    else if (kept.missed) this.#resume(session);
     this.#noteSynced(session);
   }
 

@@ -289,6 +289,86 @@ describe("F-7 a snapshot that never becomes whole", () => {
   });
 });
 
+describe("a snapshot that is whole here, and not yet in its table", () => {
+  /** whole is a hub that has all parts of alpha's snapshot and has put some of them into the table. */
+  function whole() {
+    const clock = new Instants();
+    const [a, b] = [new TestHub("alpha", clock), new TestHub("beta", clock)];
+    a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+    b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    a.register(...Array.from({ length: 6_000 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
+    a.settle();
+    const link = new TestLink(a, b);
+    for (let i = 0; i < 50; i++) {
+      a.settle();
+      b.commit();
+      link.deliver();
+    }
+    const nodes = (): number | undefined => b.core.feeds().find(({ own, head }) => !own && head.epoch > 0)?.nodes;
+    expect([nodes(), b.core.feeds().find(({ own }) => !own)?.incoming]).toEqual([undefined, expect.any(Number)]);
+    return { clock, a, b, link, nodes };
+  }
+
+  test("becomes the feed after a session that was cut, and the feed goes on at once on the next one", () => {
+    const { clock, a, b, link, nodes } = whole();
+    link.down();
+    a.register(nodeBytes("n-1", ["watts:double"], { name: "changed" }), nodeBytes("meanwhile", []));
+    a.settle();
+    clock.advance(500);
+    const next = new TestLink(a, b);
+    a.settle();
+    next.deliver();
+    // It has told its owner which parts it holds, and puts them in before the answer comes.
+    b.settle();
+    expect(nodes()).toBe(6_000);
+    settleAll([a, b], [next]);
+    a.register(nodeBytes("afterwards", []));
+    settleAll([a, b], [next]);
+    expect([nodes(), b.core.feeds().find(({ own }) => !own)?.incoming]).toEqual([6_002, 0]);
+  });
+
+  test("is not given up when the store has refused writes for longer than a snapshot may stand still", () => {
+    const { clock, b, nodes } = whole();
+    b.post({ kind: "stored", ok: false });
+    clock.advance(130_000);
+    b.settle();
+    b.post({ kind: "stored", ok: true });
+    b.settle();
+    expect(nodes()).toBe(6_000);
+  });
+});
+
+test("a snapshot that fails is refused also right after another refusal: its owner would else wait for ever", () => {
+  const { b, head, take, asked, raws, refusals } = transfer();
+  const lying = raws.map((bytes) => ({ sha256: crypto.hash(bytes), len: bytes.length, rawLen: bytes.length - 1, codec: CODEC.IDENTITY }));
+  const { infos, data } = zstdParts(raws);
+  take(snapshotOf(head, lying, 500));
+  take({ type: "snapshot_part", index: 0, data: raws[0]! });
+  take(snapshotOf(head, infos, 500));
+  take({ type: "snapshot_part", index: 0, data: data[0]! });
+  b.post({ kind: "decompressed", job: asked()[0]!.job, bytes: undefined });
+  b.settle();
+  take(snapshotOf(head, infos, LIMITS.nodesPerPeer + 1));
+  expect(refusals()).toMatchObject([{ reason: "SEGMENT_INVALID" }, { reason: "SEGMENT_INVALID" }, { reason: "LIMIT_EXCEEDED" }]);
+});
+
+test("A10 a damaged record of an interrupted snapshot keeps no hub from starting: it is told, removed, and sent again", () => {
+  const { b, head, take, asked, raws } = transfer();
+  const { infos, data } = zstdParts(raws);
+  take(snapshotOf(head, infos, 500));
+  take({ type: "snapshot_part", index: 0, data: data[0]! });
+  for (const { job, bytes } of asked()) b.post({ kind: "decompressed", job, bytes: zstdDecompressSync(bytes) });
+  b.settle();
+  expect(stored(b)).toBe(1);
+  b.disk.apply([{ op: "put", space: "meta", key: "stage/alpha", bytes: Uint8Array.of(0x7b) }]);
+  const again = b.crash();
+  again.settle();
+  expect(again.events.filter(({ severity }) => severity === "WARNING").map(({ fields }) => fields)).toMatchObject([
+    { problem: "record meta/stage/alpha is not JSON" },
+  ]);
+  expect([stored(again), again.disk.get("meta", "stage/alpha")]).toEqual([0, undefined]);
+});
+
 describe("a feed that is longer than a snapshot may be", () => {
   test("is not sent, is told of once, and goes when it is shorter", () => {
     const clock = new Instants();

@@ -1,5 +1,6 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
+import { StoredError } from "#kernel/stored.ts";
 import type { Applier, Intake } from "./apply.ts";
 import { COST } from "./cost.ts";
 import { FROZEN, type ImportFeed } from "./import-feed.ts";
@@ -277,9 +278,21 @@ function nodesFor(world: World, manifest: SnapshotManifest, feed: ImportFeed | u
   return Math.max(world.o.limits.nodesPerPeer, feed?.share === manifest.share ? feed.table.size : 0);
 }
 
+/** readStage reads what is kept of an interrupted transfer. If that is damaged it is sent again. */
+function readStage(world: World, reader: StoreReader, hubId: string): Stage | undefined {
+  try {
+    return readMeta<Stage>(reader, `stage/${hubId}`);
+  } catch (error) {
+    if (!(error instanceof StoredError)) throw error;
+    const text = "what is stored of an interrupted snapshot cannot be used; it is sent again";
+    world.event("snapshot", "WARNING", text, { hub: hubId, fields: { problem: error.message } });
+    return undefined;
+  }
+}
+
 /** restoreStage reads back what is held of an interrupted transfer, by digest. */
 export function restoreStage(world: World, reader: StoreReader, hubId: string): Staged | undefined {
-  const stage = readMeta<Stage>(reader, `stage/${hubId}`);
+  const stage = readStage(world, reader, hubId);
   if (stage === undefined) return undefined;
   const parts = new Map<string, HeldPart>();
   let bytes = 0;

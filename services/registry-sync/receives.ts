@@ -142,9 +142,13 @@ export class Receives implements Coming {
     return true;
   }
 
-  /** overtaken: the feed went past the snapshot that is coming in, which must not take back what was acknowledged since. */
+  /**
+   * overtaken: the feed went past the snapshot that is coming in, which must not take back what was acknowledged since. One that it has
+   * reached brings nothing new, unless it comes because of other rules.
+   */
   overtaken(feed: ImportFeed): void {
-    if (this.#receivers.get(feed.hubId)?.before(feed, feed.seq) === true) this.cancel(feed.hubId);
+    const beyond = feed.refetch ? feed.seq : feed.seq + 1;
+    if (this.#receivers.get(feed.hubId)?.before(feed, beyond) === true) this.cancel(feed.hubId);
   }
 
   /** frozen: the feed forked. A snapshot of that history which is coming in would thaw it. */
@@ -198,10 +202,13 @@ export class Receives implements Coming {
     return next;
   }
 
-  /** overdue are the peers of whose snapshot nothing came for too long. */
+  /**
+   * overdue are the peers of whose snapshot nothing came for too long. One with something to put into its table waits for this hub: while
+   * the store refuses, nothing is put in.
+   */
   overdue(): string[] {
     const { mono } = this.#world.now;
-    const late = [...this.#receivers].filter(([, receiver]) => receiver.movedAt + IDLE_MS <= mono).map(([peer]) => peer);
+    const late = [...this.#receivers].filter(([, it]) => !it.ready && it.movedAt + IDLE_MS <= mono).map(([peer]) => peer);
     return mono < this.#stagedUntil ? late : [...late, ...this.#staged.keys()];
   }
 
@@ -231,6 +238,7 @@ export function restoreFeeds(
     const feed = new ImportFeed(world, hubId);
     const gen = receives.restore(reader, hubId);
     if (gen !== undefined) feed.checkpoint.reserve(gen);
+    else if (reader.get("meta", `stage/${hubId}`) !== undefined) ops.push({ op: "delete", space: "meta", key: `stage/${hubId}` });
     const leftovers = feed.restore(reader, applier, world.o.limits.peersBytes - held);
     held += feed.memory;
     ops.push(...leftovers.filter((op) => op.op !== "drop" || gen === undefined || op.log !== feed.checkpoint.log(gen)));

@@ -101,6 +101,8 @@ export class PeerSession {
   nackedAt = Number.NEGATIVE_INFINITY;
   /** The feed was asked for again where it stands: what comes from further on was under way before. */
   resuming = false;
+  /** The feed was asked for, and nothing has come of it yet. */
+  opening = false;
   synced = false;
   #clockWarned = false;
   /** Outgoing: when it is looked at next whether the peer answers, what it owed last time, and whether it is silent. */
@@ -162,6 +164,13 @@ export class PeerSession {
   unask(): void {
     this.offered = undefined;
     this.openedAt = undefined;
+  }
+
+  /** took: what came of the feed was taken in. */
+  took(): void {
+    this.resuming = false;
+    this.opening = false;
+    this.trouble.taken(undefined);
   }
 
   /** delayOf is how much longer a segment that was made at that time (mono of the peer) took than the fastest one on this session. */
