@@ -140,7 +140,7 @@ class Service implements CommandForwarding {
     const { platform, onFatal } = this.#o;
     const store = platform.store(SERVICE);
     this.#store = store;
-    await restoring(SERVICE, store, () =>
+    restoring(SERVICE, store, () =>
       this.#core.restore(platform.clock.now(), {
         meta: store.get(META_SPACE, META_KEY),
         blobs: store.read(LOG, 0),

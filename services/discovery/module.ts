@@ -13,7 +13,7 @@ import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/rpc/peer-links.ts";
 import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
-import { restoring } from "#runtime/store/restoring.ts";
+import { restoringAsync } from "#runtime/store/restoring.ts";
 import {
   decodeRecord,
   endpointToProto,
@@ -122,7 +122,7 @@ class DiscoveryModule implements Discovery {
   async start(): Promise<void> {
     const { platform, onFatal } = this.#o;
     this.#bundles.set(this.#federation.peers);
-    await restoring(SERVICE, this.#store, async () => {
+    await restoringAsync(SERVICE, this.#store, async () => {
       await this.#keys.open(this.#store);
       this.#core.restore(this.#records());
     });

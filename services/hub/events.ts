@@ -147,7 +147,7 @@ export class EventForwarder {
     this.#logEvent(service, event);
     if (queue.events.length >= QUEUE_MAX) return drop(queue, 1);
     queue.events.push({
-      wallMs: BigInt(Math.round(this.#clock.wall())),
+      wallMs: BigInt(Math.max(0, Math.round(this.#clock.wall()))),
       kind: EventKind[event.kind],
       severity: Severity[event.severity],
       service,

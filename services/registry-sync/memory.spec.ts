@@ -348,8 +348,8 @@ test("S-7 own nodes that do not fit into a heap that was made much smaller are t
   hub.register(...Array.from({ length: 200 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
   hub.settle();
   const limits = { ...LIMITS, ownBytes: 10_000 };
-  const begin = restoring("registry-sync", new MemoryStore(), () => hub.crash({ limits }));
-  const failed = await begin.then(
+  const begin = async () => restoring("registry-sync", new MemoryStore(), () => hub.crash({ limits }));
+  const failed = await begin().then(
     () => expect.fail("it began"),
     (error: FoedusError) => error,
   );

@@ -109,7 +109,7 @@ class RegistryModule implements RegistrySync {
       keySerial: feedKey.serial,
     });
     const boot = { bootId: ground.bootId() ?? `unknown-${platform.incarnation}`, durability: store.durability };
-    await restoring(STORE, store, () => core.restore(store, boot));
+    restoring(STORE, store, () => core.restore(store, boot));
     const metrics = new RegistryMetrics(platform.hubId, platform.metrics, platform.events, {
       feeds: () => core.feeds(),
       watchers: () => this.#shell.watches.size,

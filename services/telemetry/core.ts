@@ -162,7 +162,16 @@ export class TelemetryCore implements Core<Input, Effect> {
     if (dropped > 0) {
       const text = `${dropped} events of ${service} were dropped before they could be kept`;
       const fields = { dropped: String(dropped) };
-      reports.push({ wallMs: now.wall, kind: KIND_EVENTS_DROPPED, severity: 3, service, peer: "", node: "", text, fields });
+      reports.push({
+        wallMs: Math.max(0, Math.round(now.wall)),
+        kind: KIND_EVENTS_DROPPED,
+        severity: 3,
+        service,
+        peer: "",
+        node: "",
+        text,
+        fields,
+      });
     }
     if (reports.length === 0) return;
     const ops: StoreOp[] = [];

@@ -120,7 +120,7 @@ export function createTelemetry(options: {
     name: "telemetry",
     bindings,
     start: async () => {
-      await restoring("telemetry", store, () => core.restore(store.read(EVENT_LOG, 0)));
+      restoring("telemetry", store, () => core.restore(store.read(EVENT_LOG, 0)));
       driver = createDriver<Input, Effect>({
         service: "telemetry",
         core,

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { FoedusError } from "#kernel/error.ts";
 import { fields, flag, readStored, StoredError, text, whole, writeStored } from "#kernel/stored.ts";
 import { MemoryStore } from "../../../test/fakes/memory-store.ts";
-import { restoring } from "./restoring.ts";
+import { restoring, restoringAsync } from "./restoring.ts";
 
 const SHAPE = fields({ n: whole(0, 100), name: text(8), on: flag });
 const RECORD = { n: 42, name: "lamp", on: true };
@@ -29,10 +29,19 @@ test("A10 whatever is wrong with a store is told in one sentence, with the file 
     const read = (): never => {
       throw error;
     };
-    return restoring("telemetry", new MemoryStore(), read).then(
+    const later = restoringAsync("telemetry", new MemoryStore(), async () => read());
+    const failed = await later.then(
       () => expect.fail("it was read"),
-      (failed: FoedusError) => failed,
+      (reason: FoedusError) => reason,
     );
+    let atOnce: unknown;
+    try {
+      restoring("telemetry", new MemoryStore(), read);
+    } catch (reason) {
+      atOnce = reason;
+    }
+    expect(atOnce).toEqual(failed);
+    return failed;
   };
   const one = await told(new StoredError("meta/table/.own", "is not JSON"));
   expect(one.failure).toMatchObject({ reason: "STORE_UNAVAILABLE", facts: { record: "meta/table/.own" } });
