@@ -33,12 +33,13 @@ export interface PeerKey {
   readonly notAfterWall: number;
 }
 
-/** storedHubs are the hubs of which the store has a feed, or a snapshot that was coming in. */
+/** storedHubs are the hubs of which the store has a feed, a snapshot that was coming in, or that their feed forked. */
 export function storedHubs(reader: StoreReader): ReadonlySet<string> {
   const hubs = new Set<string>();
   for (const { key } of reader.space("meta")) {
     if (key.startsWith("table/") && key !== "table/.own") hubs.add(key.slice(6));
     if (key.startsWith("stage/")) hubs.add(key.slice(6));
+    if (key.startsWith("frozen/")) hubs.add(key.slice(7));
   }
   return hubs;
 }
@@ -70,7 +71,8 @@ export class ImportFeed {
   #provenAt: number | undefined;
   /** Newest head that the owner spoke of, and when it said so (mono). */
   #heard = UNHEARD;
-  frozen = false;
+  /** What forked, and until which epoch nothing of it is taken: also when what was held of it cannot be used any more. */
+  forked: Frozen | undefined;
   entries = 0;
   dropped = 0;
   ordinal = 0;
@@ -90,6 +92,16 @@ export class ImportFeed {
   /** memory is what is held of it takes. */
   get memory(): number {
     return this.table.memory + COST.skipped * this.skipped.size;
+  }
+
+  /** frozen: what is held forked. */
+  get frozen(): boolean {
+    return this.epoch > 0 && this.forked?.share === this.share && this.forked.epoch === this.epoch;
+  }
+
+  /** bars tells whether an epoch of a share is one of which nothing is taken, because it forked. */
+  bars(share: string, epoch: number): boolean {
+    return this.forked?.share === share && epoch <= this.forked.epoch;
   }
 
   get head(): FeedPosition {
@@ -158,8 +170,8 @@ export class ImportFeed {
 
   /** freeze: the owner signed two histories. Nothing more is taken, also after a restart, until it opens a higher epoch. */
   freeze(): void {
-    this.frozen = true;
-    this.#world.persist([putMeta(`frozen/${this.hubId}`, { share: this.share, epoch: this.epoch } satisfies Frozen)]);
+    this.forked = { share: this.share, epoch: this.epoch };
+    this.#world.persist([putMeta(`frozen/${this.hubId}`, this.forked)]);
   }
 
   /** replace puts a snapshot in place of everything; its parts are in the store under `gen` already. One transaction. */
@@ -175,8 +187,8 @@ export class ImportFeed {
     this.seq = position.seq;
     this.digest = position.digest;
     this.hlc = hlc;
-    if (this.frozen) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
-    this.frozen = false;
+    if (this.forked !== undefined) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
+    this.forked = undefined;
     this.refetch = false;
     this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
     ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });
@@ -251,10 +263,28 @@ export class ImportFeed {
         );
     };
     try {
-      return this.#restore(reader, applier, fits);
+      const leftovers = this.#restore(reader, applier, fits);
+      return [...leftovers, ...this.#restoreFork(reader)];
     } catch (error) {
       if (!(error instanceof StoredError)) throw error;
-      return this.#giveUp(reader, error.message);
+      const given = this.#giveUp(reader, error.message);
+      return [...given, ...this.#restoreFork(reader)];
+    }
+  }
+
+  /** restoreFork reads what forked. A record that is damaged still says that something did: what is held, if anything is. */
+  #restoreFork(reader: StoreReader): readonly StoreOp[] {
+    const key = `frozen/${this.hubId}`;
+    try {
+      this.forked = readMeta<Frozen>(reader, key);
+      return [];
+    } catch (error) {
+      if (!(error instanceof StoredError)) throw error;
+      const text = "what is stored of a fork cannot be used; what is held of the feed stays frozen";
+      this.#world.event("feed", "ERROR", text, { hub: this.hubId, share: this.share, fields: { problem: error.message } });
+      if (this.epoch === 0) return [{ op: "delete", space: "meta", key }];
+      this.forked = { share: this.share, epoch: this.epoch };
+      return [putMeta(key, this.forked)];
     }
   }
 
@@ -317,8 +347,6 @@ export class ImportFeed {
       } else this.ring.push(blob.seq, item, item.byteLength + COST.segment);
     }
     if (first) this.ring.reset(this.seq + 1);
-    const frozen = readMeta<Frozen>(reader, `frozen/${this.hubId}`);
-    this.frozen = frozen?.share === this.share && frozen.epoch === this.epoch;
     return this.checkpoint.leftovers(reader, base.meta.gen);
   }
 

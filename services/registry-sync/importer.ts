@@ -386,7 +386,8 @@ export class Importer {
   /** drop gives up what is half here of a peer, and the feed with it that would have come of it. */
   #drop(peer: string): void {
     this.receives.cancel(peer);
-    if (this.feeds.get(peer)?.epoch === 0) this.feeds.delete(peer);
+    const feed = this.feeds.get(peer);
+    if (feed?.epoch === 0 && feed.forked === undefined) this.feeds.delete(peer);
   }
 
   #noteSynced(session: PeerSession): void {
@@ -400,7 +401,7 @@ export class Importer {
   #forgetShare(session: PeerSession, share: string): void {
     if (session.offered?.share === share) session.unask();
     const { peer } = session;
-    if (this.feeds.get(peer)?.share === share) return this.#forget(peer);
+    if (this.feeds.get(peer)?.share === share || this.feeds.get(peer)?.forked?.share === share) return this.#forget(peer);
     const half = this.receives.shareOf(peer);
     if (half === share || half === "") this.#drop(peer);
   }

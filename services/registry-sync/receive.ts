@@ -121,8 +121,8 @@ export class Receiver {
   static problemOf(world: World, manifest: SnapshotManifest, feed: ImportFeed | undefined): Failure | undefined {
     const { limits, crypto } = world.o;
     const { share, epoch, asOfSeq } = manifest;
+    if (feed?.bars(share, epoch) === true) return FROZEN;
     if (feed?.share === share) {
-      if (feed.frozen && epoch <= feed.epoch) return FROZEN;
       if (epoch < feed.epoch || (epoch === feed.epoch && asOfSeq < feed.seq))
         return failure("FEED_GAP", "the snapshot is older than what is held");
     }
