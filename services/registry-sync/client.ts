@@ -1,16 +1,16 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { NodeResult, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { fail } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { callProgram, tellError } from "#runtime/rpc/kept-stream.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
+import { KeptNodes, type NodeInit, pagesOf } from "./kept-nodes.ts";
 import { Mirror, type MirrorOptions } from "./mirror.ts";
 import { Updater, type UpdaterOptions } from "./updater.ts";
 
+export type { NodeInit } from "./kept-nodes.ts";
 export type { MirrorFeed, MirrorHub, MirrorOptions } from "./mirror.ts";
 export { Mirror, NO_SLOT, numbersOf } from "./mirror.ts";
 export type { UpdateBatch, ValueType } from "./ports.ts";
@@ -19,39 +19,18 @@ export type { NodeEntry } from "./table.ts";
 export type { Refusal, SetValue, UpdaterOptions } from "./updater.ts";
 export { Updater } from "./updater.ts";
 
-/** NodeInit is a node as it is written in code. */
-export type NodeInit = MessageInitShape<typeof NodeSchema>;
-
 /** RegisteringOptions are those of an updater that also registers the nodes that it updates. */
 export interface RegisteringOptions extends Omit<UpdaterOptions, "prepare"> {
   /**
-   * Registered at once, and again on every new stream: a hub that lost its store, or got an older one back, has forgotten them. For one
-   * that knows them this changes nothing. A node that is refused is told to `onRefused`, or to `onError` without that.
+   * Registered at once, and again on every new stream, with the nodes that this client registers later and without those that it
+   * deregisters: a hub that lost its store, or got an older one back, has forgotten them. For one that knows them this changes nothing.
+   * A node that is refused is told to `onRefused`, or to `onError` without that, and keeps no other from being registered.
    */
   readonly nodes?: readonly NodeInit[];
 }
 
-/** Nodes in one RegisterNodes call, and the bytes that each may take besides its own. */
-const PAGE = 500;
-const NODE_OVERHEAD = 8;
-
-/** pagesOf cuts nodes into calls that are small enough; a node that is too long goes alone, and is refused alone. */
-function* pagesOf(nodes: readonly NodeInit[]): Iterable<Node[]> {
-  let page: Node[] = [];
-  let bytes = 0;
-  for (const init of nodes) {
-    const node = create(NodeSchema, init);
-    const length = toBinary(NodeSchema, node).length + NODE_OVERHEAD;
-    if (page.length === PAGE || (page.length > 0 && bytes + length > LIMITS.messageBytes)) {
-      yield page;
-      page = [];
-      bytes = 0;
-    }
-    page.push(node);
-    bytes += length;
-  }
-  if (page.length > 0) yield page;
-}
+/** Reasons of what a message has in it: the same nodes in another call may be taken. */
+const OF_CONTENT: ReadonlySet<Reason> = new Set<Reason>(["INVALID_FIELD", "VALUE_OUT_OF_RANGE", "MESSAGE_TOO_LARGE"]);
 
 /**
  * RegistryClient is what nodes, gateways and tools use of a hub's registry: register nodes, send their state, mirror what is known.
@@ -61,6 +40,7 @@ export class RegistryClient {
   readonly client: ClientOf<typeof RegistrySyncService>;
   readonly #updaters = new Set<Updater>();
   readonly #mirrors = new Set<Mirror>();
+  readonly #kept = new KeptNodes();
 
   private constructor(client: ClientOf<typeof RegistrySyncService>) {
     this.client = client;
@@ -72,20 +52,27 @@ export class RegistryClient {
   }
 
   /** registerNode adds or replaces one node. */
-  async registerNode(node: NodeInit): Promise<void> {
-    await this.client.registerNode({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodeRequest", node: create(NodeSchema, node) });
-    this.#registered(node.nodeId ?? "");
+  async registerNode(init: NodeInit): Promise<void> {
+    const node = create(NodeSchema, init);
+    const call = () => this.client.registerNode({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodeRequest", node });
+    await this.#kept.change([node.nodeId], call, () => this.#kept.put(node));
+    this.#registered(node.nodeId);
   }
 
   /** registerNodes adds or replaces many; the answer has one result per node, in order. */
   async registerNodes(nodes: readonly NodeInit[]): Promise<NodeResult[]> {
-    const results: NodeResult[] = [];
-    for (const page of pagesOf(nodes)) {
-      const answer = await this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: page });
-      results.push(...answer.results);
+    const all: NodeResult[] = [];
+    const messages = nodes.map((node) => create(NodeSchema, node));
+    for (const page of pagesOf(messages, (node) => toBinary(NodeSchema, node).length)) {
+      const ids = page.map(({ nodeId }) => nodeId);
+      const call = () => this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: page });
+      const { results } = await this.#kept.change(ids, call, (answer) => {
+        for (const [at, node] of page.entries()) if (answer.results[at]?.failure === undefined) this.#kept.put(node);
+      });
+      all.push(...results);
     }
-    for (const { nodeId, failure } of results) if (failure === undefined) this.#registered(nodeId);
-    return results;
+    for (const { nodeId, failure } of all) if (failure === undefined) this.#registered(nodeId);
+    return all;
   }
 
   /** registerAll is `registerNodes` that throws the first failure. */
@@ -99,12 +86,20 @@ export class RegistryClient {
 
   /** deregisterNode removes a node; false if there was none. */
   async deregisterNode(nodeId: string): Promise<boolean> {
-    return (await this.client.deregisterNode({ $typeName: "foedus.registry_sync.v1alpha1.DeregisterNodeRequest", nodeId })).existed;
+    let existed = false;
+    const call = () => this.client.deregisterNode({ $typeName: "foedus.registry_sync.v1alpha1.DeregisterNodeRequest", nodeId });
+    await this.#kept.change([nodeId], call, (answer) => {
+      existed ||= answer.existed;
+      this.#kept.remove(nodeId);
+    });
+    return existed;
   }
 
   /** updater opens a stream of state changes; with `nodes` it keeps these registered. */
   updater({ nodes, ...options }: RegisteringOptions = {}): Updater {
-    const prepare = nodes === undefined ? {} : { prepare: () => this.#keep(nodes, options) };
+    if (nodes !== undefined) this.#kept.start(nodes);
+    const told = new Set<string>();
+    const prepare = nodes === undefined ? {} : { prepare: () => this.#keep(told, options) };
     const updater = new Updater(this.client, { ...options, ...prepare });
     this.#updaters.add(updater);
     return updater;
@@ -125,15 +120,42 @@ export class RegistryClient {
     this.#mirrors.clear();
   }
 
-  /** keep registers nodes, and throws what another attempt may mend. */
-  async #keep(nodes: readonly NodeInit[], { onRefused, onError }: UpdaterOptions): Promise<void> {
-    for (const { nodeId, failure: said } of await this.registerNodes(nodes)) {
-      if (said === undefined) continue;
-      const failure = failureFromProto(said);
-      const error = fail(failure.reason, `${nodeId}: ${failure.message}`);
-      if (reasonRule(failure.reason).retryable) throw error;
-      if (onRefused === undefined) tellError(onError, error);
+  /**
+   * keep registers all nodes that are kept, and throws what another attempt may mend. `told` are those that were refused for good in the
+   * attempts before: they are left out, so that each attempt has less to do.
+   */
+  async #keep(told: Set<string>, { onRefused, onError }: UpdaterOptions): Promise<void> {
+    const tell = (nodeId: string, failure: Failure): void => {
+      if (told.has(nodeId)) return;
+      told.add(nodeId);
+      if (onRefused === undefined) tellError(onError, fail(failure.reason, `${nodeId}: ${failure.message}`));
       else callProgram(onError, onRefused, { nodeId, key: "", failure });
+    };
+    for (const [nodeId, { failure }] of this.#kept.unsendable()) tell(nodeId, failure);
+    for (const page of this.#kept.pages()) {
+      const ids = page.filter((nodeId) => !told.has(nodeId));
+      await this.#keepPage(ids, tell);
+    }
+    told.clear();
+  }
+
+  /** keepPage registers some of them. A call that is refused for its content is made again in halves, until the nodes at fault are alone. */
+  async #keepPage(ids: readonly string[], tell: (nodeId: string, failure: Failure) => void): Promise<void> {
+    try {
+      const answer = await this.#kept.repeat(ids, (nodes) =>
+        this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes }),
+      );
+      for (const { nodeId, failure: said } of answer?.results ?? []) {
+        const failure = said && failureFromProto(said);
+        if (failure === undefined) this.#registered(nodeId);
+        else if (reasonRule(failure.reason).retryable) throw fail(failure.reason, `${nodeId}: ${failure.message}`);
+        else tell(nodeId, failure);
+      }
+    } catch (error) {
+      if (!(error instanceof FoedusError) || !OF_CONTENT.has(error.failure.reason)) throw error;
+      if (ids.length === 1) return tell(ids[0] as string, error.failure);
+      await this.#keepPage(ids.slice(0, ids.length / 2), tell);
+      await this.#keepPage(ids.slice(ids.length / 2), tell);
     }
   }
 
