@@ -2,12 +2,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { systemClock } from "#runtime/clock.ts";
+import { writePki } from "../certs/issue.ts";
 import { readConfig } from "./config-file.ts";
 import { resolveTarget } from "./connect.ts";
 import { list } from "./contexts.ts";
 import { EXIT, errorText, toCliError } from "./exit.ts";
 import type { Io } from "./io.ts";
-import { processConfigOf, withConfig } from "./own-hub.ts";
+import { connectOwn, type OwnHubFlags, processConfigOf, readOwnHub, withConfig } from "./own-hub.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -63,6 +65,34 @@ describe("a hub that no context names", () => {
     expect(await said(withConfig(io(), { hub: "home" }))).toMatch(/does not say where the hub's configuration is\. Give --config/);
     writeFileSync(join(folder, "hub.json"), "{}");
     expect(await withConfig(io(), { hub: "home" })).toEqual({ hub: "home" });
+  });
+});
+
+describe("--hub in the folder of a hub, where there is no contexts file", () => {
+  const io = () => ({ cwd: folder, env: { HOME: folder }, clock: systemClock }) as unknown as Io;
+  beforeEach(async () => {
+    await writePki(join(folder, "pki"), "home", {
+      now: new Date(systemClock.wall()),
+      leaves: [{ profile: "operator", name: "admin", role: "admin" }],
+    });
+    const config = {
+      hub_id: "home",
+      listen: { port: 18_800 },
+      tls: { ca: "pki/ca.pem", cert: "pki/service-hub.pem", key: "pki/service-hub.key" },
+    };
+    writeFileSync(join(folder, "hub.json"), JSON.stringify(config));
+  });
+
+  test("the file there is taken, and the hub is asked where it listens", async () => {
+    const flags: OwnHubFlags = await withConfig(io(), { hub: "home" });
+    expect(flags).toEqual({ hub: "home" });
+    using connection = await connectOwn(io(), readOwnHub(io(), flags), flags);
+    expect(connection?.target).toMatchObject({ hubId: "home", address: expect.stringMatching(/:18800$/) });
+  });
+
+  test("another hub than the one that was named is not asked", async () => {
+    const flags: OwnHubFlags = await withConfig(io(), { hub: "lab" });
+    await expect(connectOwn(io(), readOwnHub(io(), flags), flags)).rejects.toThrow(/no contexts file says where a hub is/);
   });
 });
 

@@ -27,14 +27,16 @@ export interface OwnHub extends LoadedHubConfig {
 /** withConfig adds the configuration file that the context --hub names, if neither a flag nor FOEDUS_CONFIG does. Throws CliError (usage). */
 export async function withConfig<F extends OwnHubFlags>(io: Io, flags: F): Promise<F> {
   if (flags.hub === undefined || flags.config !== undefined || (io.env["FOEDUS_CONFIG"] || undefined) !== undefined) return flags;
-  const named = flags.contexts ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
-  const file = named === undefined ? findContextsFile(io) : resolve(io.cwd, named);
+  const file = contextsFileOf(io, flags.contexts, io.cwd);
+  const here = existsSync(resolve(io.cwd, CONFIG_FILE));
+  // Where no context can say more, the file here is the hub's; connectOwn refuses to ask another than the one that was named.
+  if (file === undefined && here) return flags;
   if (file === undefined) throw noContexts();
   const known = await readContexts(file);
   const context = own(known.contexts, flags.hub);
   if (context === undefined) throw unknownContext(known, flags.hub);
   if (context.config !== undefined) return { ...flags, config: resolve(dirname(file), context.config), contexts: file };
-  if (existsSync(resolve(io.cwd, CONFIG_FILE))) return flags;
+  if (here) return flags;
   throw usage(
     `the context ${clean(flags.hub)} of ${file} does not say where the hub's configuration is`,
     "Give --config with its hub.json, or run this in its folder on the machine of the hub.",
@@ -80,7 +82,8 @@ export function readOwnHub(io: Pick<Io, "cwd" | "env">, flags: { readonly config
 export async function connectOwn(io: Io, hub: OwnHub, { hub: name, contexts, timeout }: OwnHubFlags): Promise<Connection | undefined> {
   const { hub_id: hubId } = hub.config;
   const wait = timeout === undefined ? {} : { timeout };
-  if (name !== undefined) {
+  // A hub that is called by its id, where there are no contexts, is found as without --hub.
+  if (name !== undefined && (name !== hubId || contextsFileOf(io, contexts, io.cwd) !== undefined)) {
     const connection = await connect({ ...wait, hub: name, ...(contexts === undefined ? {} : { contexts }) }, io);
     if (connection.target.hubId === hubId) return connection;
     throw usage(`${hub.file} is the configuration of ${hubId}, not of ${connection.target.hubId}`, "Correct --hub or --config.");
@@ -94,13 +97,18 @@ export async function connectOwn(io: Io, hub: OwnHub, { hub: name, contexts, tim
   return connect({ ...wait, address: [addressText(dialable(listen.host), listen.port)], ca, cert, key }, io);
 }
 
+/** contextsFileOf finds the contexts file: --contexts, FOEDUS_CONTEXTS, else the nearest to a folder. */
+function contextsFileOf(io: Io, given: string | undefined, folder: string): string | undefined {
+  const named = given ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
+  return named === undefined ? findContextsFile({ cwd: folder, env: io.env }) : resolve(io.cwd, named);
+}
+
 async function contextFor(
   io: Io,
   { config, folder }: OwnHub,
   given: string | undefined,
 ): Promise<{ readonly hub: string; readonly contexts: string } | undefined> {
-  const named = given ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
-  const file = named === undefined ? findContextsFile({ cwd: folder, env: io.env }) : resolve(io.cwd, named);
+  const file = contextsFileOf(io, given, folder);
   if (file === undefined) return undefined;
   const { contexts } = await readContexts(file);
   const found = Object.entries(contexts).find(([, context]) => context.hub_id === config.hub_id);
