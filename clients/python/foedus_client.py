@@ -36,6 +36,12 @@ CHANNEL_OPTIONS = (
 )
 BACKOFF_S = (0.2, 10.0)
 
+# Most nodes of one RegisterNodes call, and their bytes: a message has at most 768 KiB.
+PAGE = (1000, 768 * 1024 - 1024)
+
+# Reasons of what a message has in it: the same nodes in another call may be taken.
+OF_CONTENT = ("INVALID_FIELD", "VALUE_OUT_OF_RANGE", "MESSAGE_TOO_LARGE")
+
 # Reasons after which a stream is not opened again by itself.
 FINAL = ("SESSION_REPLACED", "ACCESS_DENIED", "OUT_OF_SCOPE", "UNKNOWN_IDENTITY", "FOREIGN_CA")
 
@@ -70,6 +76,26 @@ def error_of(error):
 def failure_of(failure):
     """Reads a Failure that stands in a message instead of a status."""
     return FoedusError(None, error_pb2.ErrorReason.Name(failure.reason).removeprefix("ERROR_REASON_"), failure.message)
+
+
+def is_passing(failure):
+    """Says whether the same may be taken later."""
+    known = error_pb2.ErrorReason.DESCRIPTOR.values_by_name[f"ERROR_REASON_{failure.reason}"]
+    return known.GetOptions().Extensions[error_pb2.rule].retryable
+
+
+def pages(nodes):
+    """Cuts nodes into calls that are small enough; a node that is too long goes alone, and is refused alone."""
+    page, size = [], 0
+    for node in nodes:
+        length = node.ByteSize() + 8
+        if page and (len(page) == PAGE[0] or size + length > PAGE[1]):
+            yield page
+            page, size = [], 0
+        page.append(node)
+        size += length
+    if page:
+        yield page
 
 
 def value(content):
@@ -200,17 +226,74 @@ class Stream(threading.Thread):
 class Updates(Stream):
     """Sends states by name. After a cut, what was not acknowledged goes again: of each key the newest value only.
 
-    `nodes` are registered before each stream: a hub that lost its store has forgotten them, and one that knows them changes nothing.
+    `nodes` are registered before each stream, as `register` and `deregister` left them: a hub that lost its store has forgotten them, and
+    one that knows them changes nothing. What the hub refuses for good is in `refused`; a node that it refuses stands there with an empty key.
     """
 
     def __init__(self, hub, nodes=()):
         super().__init__("updates")
-        self._hub, self._nodes, self._lock = hub, list(nodes), threading.Condition()
+        self._hub, self._lock = hub, threading.Condition()
+        self._nodes = {}
+        self._keep(nodes)
+        # Held while the hub is told of nodes: what is registered before a stream must not overtake what the program says meanwhile.
+        self._telling = threading.Lock()
         self._waiting = collections.OrderedDict()
         self._sent = collections.OrderedDict()
         self._turn, self._seq = 0, 0
         self.refused = []
         self.start()
+
+    def _keep(self, nodes):
+        for node in nodes:
+            # A copy: the program may go on with its own.
+            self._nodes[node.node_id] = type(node).FromString(node.SerializeToString())
+
+    def register(self, *nodes):
+        """Adds or replaces nodes, and keeps them registered. Raises the first refusal; the others are registered all the same."""
+        failures = []
+        with self._telling:
+            for page in pages(nodes):
+                for node, failure in self._register(page):
+                    if failure is None:
+                        self._keep([node])
+                    else:
+                        failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def deregister(self, node_id):
+        """Removes a node; False if there was none."""
+        with self._telling:
+            request = registry_pb.DeregisterNodeRequest(node_id=node_id)
+            existed = self._hub.call(self._hub.registry.DeregisterNode, request, again=True).existed
+            self._nodes.pop(node_id, None)
+            return existed
+
+    def _register(self, page):
+        """Registers nodes, and lists each with its refusal or None. One that breaks the schema keeps its whole call out: then halves go."""
+        try:
+            answer = self._hub.call(self._hub.registry.RegisterNodes, registry_pb.RegisterNodesRequest(nodes=page))
+        except FoedusError as error:
+            if error.reason not in OF_CONTENT:
+                raise
+            if len(page) == 1:
+                return [(page[0], error)]
+            half = len(page) // 2
+            return self._register(page[:half]) + self._register(page[half:])
+        said = [failure_of(result.failure) if result.HasField("failure") else None for result in answer.results]
+        return list(zip(page, said))
+
+    def _register_kept(self):
+        with self._telling:
+            for page in pages(self._nodes.values()):
+                for node, failure in self._register(page):
+                    if failure is None:
+                        continue
+                    if failure.code is None and is_passing(failure):
+                        raise failure
+                    at = (node.node_id, "")
+                    if all(known != at for known, _ in self.refused):
+                        self.refused.append((at, failure))
 
     def set(self, node_id, key, new):
         with self._lock:
@@ -224,8 +307,7 @@ class Updates(Stream):
             return self._lock.wait_for(lambda: not self._waiting and not self._sent, timeout)
 
     def open(self):
-        if self._nodes:
-            self._hub.call(self._hub.registry.RegisterNodes, registry_pb.RegisterNodesRequest(nodes=self._nodes))
+        self._register_kept()
         with self._lock:
             self._turn += 1
             self._seq = 0

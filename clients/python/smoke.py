@@ -1,6 +1,6 @@
 """Plays a gateway or node against a running hub and checks each step: `python smoke.py --help`. Prints a line per step.
 
-`peer` plays another hub as far as Hello and a session of discovery.
+`keeper` keeps many nodes registered. `peer` plays another hub as far as Hello and a session of discovery.
 """
 
 import argparse
@@ -129,7 +129,7 @@ def gateway(hub, arguments):
         restart(hub, mine, updates, watch, executor, on)
 
     executor.close()
-    check("the node was there", hub.call(hub.registry.DeregisterNode, registry_pb.DeregisterNodeRequest(node_id=NODE), again=True).existed)
+    check("the node was there", updates.deregister(NODE))
     check("it is gone for watchers", watch.until(lambda w: (mine, NODE) not in w.nodes))
     updates.close()
     watch.close()
@@ -154,6 +154,40 @@ def restart(hub, mine, updates, watch, executor, on):
     check("commands run again", back.outcome == command_pb2.OUTCOME_DONE)
     check("the old key still gives the old answer", hub.call(hub.commands.Execute, on, again=True).result.name == first.name)
     step("came back after a restart")
+
+
+def keeper(hub, arguments):
+    """Keeps more nodes than one call takes, one of them wrong, and checks that they stay as the hub last acknowledged them."""
+
+    def node(name, kind="v1"):
+        made = node_pb2.Node(node_id=f"kept-{name}", type=kind)
+        made.capabilities.add(name="power", type=value_pb2.VALUE_TYPE_DOUBLE, readable=True)
+        return made
+
+    def kind_of(name):
+        request = registry_pb.GetNodeRequest(name=value_pb2.NodeName(node_id=f"kept-{name}"))
+        return hub.call(hub.registry.GetNode, request, again=True).record.node.type
+
+    nodes = [node(at) for at in range(1001)]
+    updates = Updates(hub, [*nodes[:500], node_pb2.Node(node_id="no spaces"), *nodes[500:]])
+    for at in (0, 1000):
+        updates.set(f"kept-{at}", "power", 1.5)
+    check("updates of the first and the last are durable", updates.drain(PATIENCE_S))
+    refused = [(at, failure.reason) for at, failure in updates.refused]
+    check("only the wrong one is refused", refused == [(("no spaces", ""), "INVALID_FIELD")])
+    step("registered many")
+    updates.register(node(1, "v2"), node("new"))
+    check("the node was there", updates.deregister("kept-2"))
+    for power in (2.5, 3.5):
+        cuts = updates.cuts
+        updates._call.cancel()
+        check("the stream is cut", wait(lambda: updates.cuts > cuts))
+        updates.set("kept-0", "power", power)
+        check("the update is durable", updates.drain(PATIENCE_S))
+    check("what was replaced, added and left alone stays so", [kind_of(name) for name in (0, 1, "new")] == ["v1", "v2", "v1"])
+    check("what was deregistered stays away", refusal(lambda: kind_of(2)).reason == "NODE_NOT_FOUND")
+    updates.close()
+    step("kept as they were said")
 
 
 def wait(condition):
@@ -218,8 +252,8 @@ def peer(hub, arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("play", choices=("gateway", "peer"))
-    parser.add_argument("--hub-id", required=True, help="gateway: the hub; peer: the hub that is played")
+    parser.add_argument("play", choices=("gateway", "keeper", "peer"))
+    parser.add_argument("--hub-id", required=True, help="gateway and keeper: the hub; peer: the hub that is played")
     parser.add_argument("--address", required=True, help="host:port; the host is one that the hub's certificate names")
     for service in ("registry-sync", "command-forwarding"):
         parser.add_argument(f"--{service}", help=f"host:port of {service} in split mode")
@@ -234,7 +268,7 @@ def main():
     except OSError as error:
         raise SystemExit(f"{error.filename} cannot be read ({error.strerror}); correct the path, or make it with `foedus pki issue`") from None
     try:
-        {"gateway": gateway, "peer": peer}[arguments.play](hub, arguments)
+        {"gateway": gateway, "keeper": keeper, "peer": peer}[arguments.play](hub, arguments)
     except FoedusError as error:
         if not error.reason and error.code == grpc.StatusCode.UNAVAILABLE:
             raise SystemExit(f"no hub can be reached at {arguments.address}; start it, or correct --address ({error.message})") from None
