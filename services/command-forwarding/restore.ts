@@ -166,9 +166,11 @@ export class Restoration {
     for (let i = 0; i < bounds; i += 2) {
       const from = reader.uint();
       const to = reader.uint();
-      // A damaged bound may be anything: what is looked at is bounded by what there is.
-      if (to - from <= this.#pending.size) for (let seq = from; seq < to; seq++) this.#end(`${epoch}/${seq}`);
-      else for (const [key, { epoch: of, seq }] of [...this.#pending]) if (of === epoch && seq >= from && seq < to) this.#end(key);
+      // A damaged bound may be anything: what is looked at is bounded by what there is, commands and keys that have an outcome.
+      if (to - from <= this.#pending.size + this.#keyedByName.size) for (let seq = from; seq < to; seq++) this.#end(`${epoch}/${seq}`);
+      else
+        for (const named of [this.#pending, this.#keyedByName])
+          for (const [key, { epoch: of, seq }] of [...named]) if (of === epoch && seq >= from && seq < to) this.#end(key);
     }
   }
 
