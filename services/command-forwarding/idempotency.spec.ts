@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { ADMIN, EVIL, GATEWAY, Bench as KeyBench } from "../../test/commands/bench.ts";
 import { capability } from "../../test/commands/hub.ts";
 import { MemoryHub, type Reply } from "../../test/commands/world.ts";
-import { leftOf } from "./idempotency.ts";
+import { Keyed, Keys, keyId, leftOf } from "./idempotency.ts";
+import { Journal } from "./journal.ts";
 import { type Command, type CommandEffect, NO_VALUE, OUTCOME } from "./messages.ts";
 
 const DAY_MS = 24 * 3_600_000;
@@ -211,5 +212,66 @@ describe("A9 idempotency keys under pressure", () => {
       for (let i = 0; i < 20; i++) for (const who of KEY_CALLERS) bench.run(who, "lamp", `${reboot} ${i}`);
       expect(bench.run(EVIL, "lamp", "slow")).toMatchObject({ replayed: true, result: { outcome: OUTCOME.DONE } });
     }
+  });
+});
+
+/** A room for keys that callers use in any number, each command of which ends at once; it counts whose part of it was asked for. */
+class Room {
+  mono = 1_000;
+  asked = 0;
+  #seq = 0;
+  readonly keys: Keys;
+
+  constructor(keys: number) {
+    this.keys = new Keys({ keys, keyBytes: keys * 21_000, keyLifeMs: DAY_MS, keyLeastMs: LEAST_MS }, new Journal());
+    const { room } = this.keys;
+    const usedBy = room.usedBy.bind(room);
+    room.usedBy = (holder) => {
+      this.asked++;
+      return usedBy(holder);
+    };
+  }
+
+  /** use tells whether there was room for a key. */
+  use(principal: string, key: string): boolean {
+    const now = { mono: this.mono, wall: WALL + this.mono };
+    const keyed = new Keyed(keyId(principal, key), new Uint8Array(32), { wall: now.wall + DAY_MS, mono: now.mono + DAY_MS });
+    if (this.keys.admit(keyed, now.mono) !== undefined) return false;
+    keyed.epoch = 1;
+    keyed.seq = ++this.#seq;
+    this.keys.add(keyed);
+    this.keys.settle(now, keyed, { outcome: OUTCOME.DONE, value: NO_VALUE, failure: undefined });
+    return true;
+  }
+}
+
+describe("H3-M4 a full room for keys of many callers", () => {
+  test("a new key finds the one that goes in a few steps, however many callers have one", () => {
+    const room = new Room(4_096);
+    let callers = 0;
+    while (room.use(`spiffe://home/node/n${callers}`, "k")) callers++;
+    expect(callers).toBe(3_584);
+    room.asked = 0;
+    for (let i = 0; i < 1_000; i++) expect(room.use(`spiffe://home/node/early${i}`, "k"), "too young to go").toBe(false);
+    room.mono += LEAST_MS;
+    for (let i = 0; i < 1_000; i++) expect(room.use(`spiffe://home/node/m${i}`, "k")).toBe(true);
+    expect(room.asked, "steps for 2,000 commands and 3,584 callers").toBeLessThan(10_000);
+  });
+
+  test("whoever has most gives up its oldest, also when it came to have that much after the first were given up", () => {
+    const room = new Room(512);
+    let callers = 0;
+    while (room.keys.size < 400) room.use(`spiffe://home/node/n${callers++}`, "k");
+    for (let i = 0; room.use(`spiffe://home/node/n${i % 5}`, `more ${i}`); i++);
+    room.mono += LEAST_MS;
+    expect(room.use(EVIL, "k0")).toBe(true);
+    for (let i = 1; i < 40; i++) expect(room.use(EVIL, `k${i}`)).toBe(true);
+    const most = (): number => Math.max(...[...room.keys.room.shared().holdings].map(({ count }) => count));
+    expect(most(), "of all it has most").toBe(40);
+    room.mono += LEAST_MS;
+    for (let i = 0; room.keys.room.count < 448; i++) room.use(`spiffe://home/node/late${i}`, "k");
+    room.use("spiffe://home/node/last", "k");
+    expect(room.keys.get(keyId(EVIL, "k0"), room.mono), "its oldest is gone").toBeUndefined();
+    expect(room.keys.get(keyId("spiffe://home/node/n399", "k"), room.mono), "and not that of who has one").toBeDefined();
   });
 });

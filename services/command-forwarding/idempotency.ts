@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Room } from "#kernel/room.ts";
+import { DeadlineQueue } from "./deadlines.ts";
 import type { Entry, Journal } from "./journal.ts";
 import type { Command, Result } from "./messages.ts";
 import type { Pending } from "./pending.ts";
@@ -106,10 +107,20 @@ const MADE_ROOM_AT_ONCE = 64;
 /** When a key whose time is over is looked at again because its command still runs, ms. */
 const LOOK_AGAIN_MS = 1_000;
 
+/** Principals whose parts of the room differ by less than the 8th root of 2 count as having the same. */
+const RANKS_PER_DOUBLING = 8;
+/** Parts below 2^-32 of the room are the lowest rank. */
+const DOUBLINGS = 32;
+
 /** Settled are the keys of one principal that have an outcome. */
 interface Settled {
+  readonly principal: string;
   oldest: Keyed | undefined;
   newest: Keyed | undefined;
+  /** Where it stands among those that may give something up, by how much of the room they have; undefined while it is too young for that. */
+  rank: number | undefined;
+  /** The note of the queue of those that are too young. */
+  slot: number;
 }
 
 /**
@@ -120,7 +131,7 @@ interface Settled {
  * K1 one key stands for one command; another payload under it is a conflict.
  * K2 a key whose command provably did not start is free again: the same call may be tried anew.
  * K3 there is room for so many keys and bytes, and a part of it for each caller. Who needs a new one beyond its part gives up its own
- *    oldest; if the whole room is full, whoever has most of it gives up its oldest. A key whose command runs, or whose outcome is younger
+ *    oldest; if the whole room is full, whoever has most of it (within a tenth) gives up its oldest. A key whose command runs, or whose outcome is younger
  *    than `keyLeastMs`, is never given up: then the new one is refused.
  * K4 a key whose time is over stands for nothing, whether or not it was forgotten already, unless its command still runs.
  * K5 a key that was given up stays forgotten after a restart, so that keys never come back to a room that has no place for them.
@@ -135,8 +146,9 @@ export class Keys {
   readonly #leastMs: number;
   /** No key is past its time before this instant, mono ms. */
   #nextAt = Number.POSITIVE_INFINITY;
-  /** No key of anybody can be given up before this instant, mono ms. */
-  #noneBefore = 0;
+  /** Principals whose oldest outcome is too young, until it is old enough; those with an old one by their rank, the fullest last. */
+  readonly #young = new DeadlineQueue<Settled>();
+  readonly #ranks: Set<Settled>[] = [];
 
   constructor(bounds: Pick<Settings, "keys" | "keyBytes" | "keyLifeMs" | "keyLeastMs">, journal: Journal) {
     this.#lifeMs = bounds.keyLifeMs;
@@ -172,6 +184,7 @@ export class Keys {
   /** admit makes room for a new key, and tells why it may not be used if there is none (K3). */
   admit(keyed: Keyed, nowMono: number): Failure | undefined {
     this.expire(nowMono);
+    this.#ripen(nowMono);
     const { principal, bytes } = keyed;
     const own = isOwn(principal);
     for (let given = 0; ; ) {
@@ -241,23 +254,44 @@ export class Keys {
     return given;
   }
 
-  /** fullest is the principal with most of the room among those that can give something up. */
+  /**
+   * fullest is the principal with most of the room among those that can give something up. What it looks at was moved there by a key that
+   * came, went or grew old enough, so that it costs no more the more principals there are.
+   */
   #fullest(nowMono: number): string | undefined {
-    if (nowMono < this.#noneBefore) return undefined;
-    let fullest: string | undefined;
-    let most = 0;
-    let next = Number.POSITIVE_INFINITY;
-    for (const [principal, { oldest }] of this.#settled) {
-      const at = this.#mayGoAt(oldest as Keyed);
-      next = Math.min(next, at);
-      const used = this.room.usedBy(principal);
-      if (at > nowMono || used <= most) continue;
-      fullest = principal;
-      most = used;
+    for (let top = this.#ranks.at(-1); top !== undefined; top = this.#ranks.at(-1)) {
+      const settled: Settled | undefined = top.values().next().value;
+      if (settled === undefined) this.#ranks.pop();
+      else if (this.#mayGoAt(settled.oldest as Keyed) > nowMono || this.#rankOf(settled) !== settled.rank) this.#place(settled, nowMono);
+      else return settled.principal;
     }
-    // Whatever gets its outcome from now on can go later than that.
-    if (fullest === undefined) this.#noneBefore = Math.min(next, nowMono + this.#leastMs);
-    return fullest;
+    return undefined;
+  }
+
+  /** ripen places those whose oldest outcome is old enough by now. */
+  #ripen(nowMono: number): void {
+    for (const settled of this.#young.take(nowMono)) this.#place(settled, nowMono);
+  }
+
+  /** place puts a principal where it belongs: its oldest outcome may have gone, and its part of the room changed. */
+  #place(settled: Settled, nowMono: number): void {
+    this.#displace(settled);
+    const at = this.#mayGoAt(settled.oldest as Keyed);
+    if (at > nowMono) return this.#young.add(settled, at);
+    const rank = this.#rankOf(settled);
+    settled.rank = rank;
+    while (this.#ranks.length <= rank) this.#ranks.push(new Set());
+    (this.#ranks[rank] as Set<Settled>).add(settled);
+  }
+
+  #displace(settled: Settled): void {
+    this.#young.remove(settled);
+    if (settled.rank !== undefined) this.#ranks[settled.rank]?.delete(settled);
+    settled.rank = undefined;
+  }
+
+  #rankOf({ principal }: Settled): number {
+    return Math.max(0, Math.floor(RANKS_PER_DOUBLING * (DOUBLINGS + Math.log2(this.room.usedBy(principal)))));
   }
 
   /** mayGoAt is when a key with an outcome may be given up: its life began with the outcome. */
@@ -268,11 +302,18 @@ export class Keys {
   #link(keyed: Keyed): void {
     const { principal } = keyed;
     let settled = this.#settled.get(principal);
-    if (settled === undefined) this.#settled.set(principal, (settled = { oldest: undefined, newest: undefined }));
+    if (settled === undefined) {
+      settled = { principal, oldest: undefined, newest: undefined, rank: undefined, slot: 0 };
+      this.#settled.set(principal, settled);
+    }
     keyed.older = settled.newest;
-    if (settled.newest === undefined) settled.oldest = keyed;
-    else settled.newest.newer = keyed;
+    if (settled.newest === undefined) {
+      settled.oldest = keyed;
+      this.#young.add(settled, this.#mayGoAt(keyed));
+    } else settled.newest.newer = keyed;
     settled.newest = keyed;
+    // It may have more now than when it was placed; one with less is found out when it is looked at.
+    if (settled.rank !== undefined && this.#rankOf(settled) > settled.rank) this.#place(settled, Number.POSITIVE_INFINITY);
   }
 
   #unlink(keyed: Keyed): void {
@@ -285,7 +326,9 @@ export class Keys {
     else newer.older = older;
     keyed.older = undefined;
     keyed.newer = undefined;
-    if (settled.oldest === undefined) this.#settled.delete(principal);
+    if (settled.oldest !== undefined) return;
+    this.#settled.delete(principal);
+    this.#displace(settled);
   }
 
   /** expire forgets what is past its time, some of it at a time, and plans the next look. */
