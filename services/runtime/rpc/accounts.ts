@@ -159,7 +159,7 @@ export class Account {
   }
 
   get idle(): boolean {
-    return this.connections === 0 && this.calls === 0;
+    return this.connections === 0 && this.calls === 0 && this.bytes === 0;
   }
 }
 
@@ -210,6 +210,7 @@ export class Accounts {
 
   /** settle forgets an account that holds nothing any more. */
   settle(account: Account): void {
-    if (account.idle) this.#byKey.delete(account.key);
+    // Its principal may have come back meanwhile, and have another one.
+    if (account.idle && this.#byKey.get(account.key) === account) this.#byKey.delete(account.key);
   }
 }

@@ -104,7 +104,10 @@ export class ConnectionTable {
   readonly #tooSoon = new WeakMap<ServerHttp2Stream, number>();
   /** Connections of those who are not of this hub. */
   #foreign = 0;
-  readonly #intakes = new Intakes(({ account }, reason) => this.#refuseRequest(account, reason));
+  readonly #intakes = new Intakes(
+    ({ account }, reason) => this.#refuseRequest(account, reason),
+    (account) => this.#o.accounts.settle(account),
+  );
   #watchTimer: Timer | undefined;
   #lookedAt = 0;
   #empty: PromiseWithResolvers<void> | undefined;
@@ -165,15 +168,17 @@ export class ConnectionTable {
 
   #identify(connection: Connection, socket: TLSSocket): void {
     this.#fresh.delete(connection);
-    const leaf = socket.getPeerX509Certificate();
-    if (leaf === undefined) return;
-    connection.hearing.shook(this.#o.clock.mono());
-    connection.leaf = leaf;
-    connection.thumbprint = thumbprintOf(leaf);
-    connection.hubId = parseSpiffeId(uriSans(leaf)[0] ?? "")?.hubId ?? "";
     const { accounts, identities } = this.#o;
-    const answer = identities.admission(leaf, connection.thumbprint);
-    const account = accounts.of("caller" in answer ? answer.caller : undefined);
+    const leaf = socket.getPeerX509Certificate();
+    if (leaf !== undefined) {
+      connection.hearing.shook(this.#o.clock.mono());
+      connection.leaf = leaf;
+      connection.thumbprint = thumbprintOf(leaf);
+      connection.hubId = parseSpiffeId(uriSans(leaf)[0] ?? "")?.hubId ?? "";
+    }
+    // Who shows no certificate, which only a door lets in, is refused as well, and pays with all others who are.
+    const answer = leaf === undefined ? undefined : identities.admission(leaf, connection.thumbprint);
+    const account = accounts.of(answer !== undefined && "caller" in answer ? answer.caller : undefined);
     connection.account = account;
     account.connections++;
     if (account.foreign) this.#foreign++;

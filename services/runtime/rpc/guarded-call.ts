@@ -103,7 +103,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     // grpc-js ends calls itself (deadline, message too large) by this method of its own object, past every interceptor.
     const send = inner.sendStatus.bind(inner);
     inner.sendStatus = (status) => {
-      this.#intake?.over();
+      this.#intake?.ended();
       const full = explain(status, guard.maxMessageBytes);
       this.#finish(full);
       send(full);
@@ -117,7 +117,11 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
   #takeIn(intake: Intake): void {
     const inner = this.#inner;
     const unpack = (Reflect.get(inner, "decompressMessage") as Unpack).bind(inner);
-    intake.attach((failure) => inner.sendStatus(failureToStatus(failure)));
+    intake.attach((failure, reason) => {
+      // What arrived stays until the stream is closed, so it does not wait for a client that has too much here and does not read.
+      if (reason === "bytes" && (this.#call?.unread ?? 0) > 0) this.#giveUp(failure);
+      else inner.sendStatus(failureToStatus(failure));
+    });
     const counted: Unpack = (message, encoding) => {
       const number = intake.message(message.length);
       if (encoding === "identity") return unpack(message, encoding);

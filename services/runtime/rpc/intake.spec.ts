@@ -246,7 +246,7 @@ describe("A1 an intake", () => {
             }
             expect(account.requestBytes).toBeGreaterThanOrEqual(arrived);
           }
-          expect(account.requestBytes).toBe(total);
+          expect(account.requestBytes).toBe(total + sizes.length * 384);
           for (const _ of sizes) intake.taken();
           expect(account.requestBytes).toBe(0);
           intake.over();

@@ -9,8 +9,12 @@ export type RequestKind = "one" | "stream" | "idle_stream";
 const STALL_MS = 10_000;
 const PROGRESS_BYTES = 4 * 1024;
 
-/** What a piece costs beside its bytes, for as long as it waits for the rest of its message. */
-const PIECE_BYTES = 256;
+/**
+ * What a piece costs beside its bytes for as long as it waits for the rest of its message, and then the message until it is taken.
+ * An empty message of a stream was measured to keep 330 bytes.
+ */
+const PIECE_BYTES = 384;
+const MESSAGE_BYTES = PIECE_BYTES;
 
 /** Why a request is refused: it does not arrive, or its caller, or all callers, hold too much. */
 export type IntakeReason = "late" | "bytes";
@@ -19,17 +23,18 @@ export type IntakeReason = "late" | "bytes";
  * Intake is what has arrived of the requests of one stream, from the moment it is read from the socket. HTTP/2 bounds only what waits in
  * one stream and grpc-js only one message, so that without it a caller holds the product of that and of its calls.
  *
- * I1 its caller pays for each byte, in the room that its unread answers are in, until the handler takes the message, and for a call with
- *    one request until the call is over.
+ * I1 its caller pays for each byte, and for what is kept of each piece and message beside, in the room that its unread answers are in,
+ *    until the handler takes the message, else until the stream is closed: the status may wait behind an answer that is not read.
  * I2 a piece that is small beside the read that it came with is copied, because it would keep all that was read.
  * I3 what is due goes on by 4 KiB in ten seconds, or ends there. Time in which this hub does not read does not count.
+ * I4 what arrives after the call has its status is dropped, and its sender is not asked for more.
  */
 export class Intake {
   readonly kind: RequestKind;
   readonly account: Account;
   readonly #stream: ServerHttp2Stream;
   readonly #onRefused: (intake: Intake, reason: IntakeReason) => void;
-  #refuse: ((failure: Failure) => void) | undefined;
+  #refuse: ((failure: Failure, reason: IntakeReason) => void) | undefined;
   /** Sizes of complete messages that were not taken yet, oldest first; only of streams. */
   readonly #sizes: number[] = [];
   #firstSize = 0;
@@ -40,6 +45,9 @@ export class Intake {
   #completed = 0;
   #messages = 0;
   #whole = false;
+  /** The call has its status: nothing is due of it any more. */
+  #ended = false;
+  /** The stream is closed, and nothing is held. */
   #over = false;
   #seenBytes = 0;
   #seenMessages = 0;
@@ -59,25 +67,22 @@ export class Intake {
     this.#onRefused = onRefused;
     const push = stream.push;
     stream.push = (piece: Buffer | null, encoding) => {
-      if (piece === null || this.#over) return push.call(stream, piece, encoding);
+      if (piece === null) return push.call(stream, piece, encoding);
+      if (this.#ended) return false;
       const kept = ownPiece(piece);
       return this.#arrive(kept.length) && push.call(stream, kept, encoding);
     };
   }
 
   /** attach sets how the call of this stream is refused. Until then, and for a path that nobody serves, the stream is reset. */
-  attach(refuse: (failure: Failure) => void): void {
+  attach(refuse: (failure: Failure, reason: IntakeReason) => void): void {
     this.#refuse = refuse;
   }
 
   #arrive(bytes: number): boolean {
     const cost = bytes + PIECE_BYTES;
     if (!this.account.fits(cost)) {
-      this.#end("bytes", {
-        reason: "OVERLOADED",
-        message: `${this.account.bytes} bytes of requests and unread answers of ${this.account.key} wait already; send and ask for fewer at once`,
-        facts: { limit: "bytes", max: String(this.account.bounds.bytes) },
-      });
+      this.#tooMany();
       return false;
     }
     this.#arrived += bytes;
@@ -86,24 +91,32 @@ export class Intake {
     return true;
   }
 
+  /** hold counts bytes, or with a negative number gives them back; nothing once all is given back. */
   #hold(bytes: number): void {
+    if (this.#over) return;
     this.#held += bytes;
     this.account.requests(bytes);
   }
 
-  /** message is told of each message that is complete, with its frame, in their order. It answers a number for `unpacked`. */
+  /**
+   * message is told of each message that is complete, with its frame, in their order. It answers a number for `unpacked`. The first
+   * of a piece costs what the piece did; one piece may bring thousands more.
+   */
   message(bytes: number): number {
+    if (this.#over) return this.#messages++;
     this.#completed += bytes;
-    const pieces = this.#arrived > this.#completed ? PIECE_BYTES : 0;
-    this.#hold(Math.min(pieces - this.#pieces, 0));
-    this.#pieces = Math.min(this.#pieces, pieces);
-    if (this.kind !== "one") this.#sizes.push(bytes);
+    const pieces = this.#arrived > this.#completed ? Math.min(this.#pieces, PIECE_BYTES) : 0;
+    const more = MESSAGE_BYTES + pieces - this.#pieces;
+    if (more > 0 && !this.#ended && !this.account.fits(more)) this.#tooMany();
+    this.#pieces = pieces;
+    this.#hold(more);
+    if (this.kind !== "one") this.#sizes.push(bytes + MESSAGE_BYTES);
     return this.#messages++;
   }
 
-  /** unpacked says that a message turned out to be larger; false when that is too much. */
+  /** unpacked says that a message turned out to be larger; false when that is too much, or nobody waits for it any more. */
   unpacked(message: number, bytes: number): boolean {
-    if (this.#over) return true;
+    if (this.#ended) return false;
     if (!this.account.fits(bytes)) {
       this.#end("bytes", {
         reason: "OVERLOADED",
@@ -118,9 +131,10 @@ export class Intake {
     return true;
   }
 
-  /** decoded says how much memory the one message of a call takes now; false when that is too much. It is held until the call is over. */
+  /** decoded says how much memory the one message of a call takes now; false when that is too much. It is held until the stream is closed. */
   decoded(bytes: number): boolean {
-    if (this.#over || bytes === 0 || this.kind !== "one") return true;
+    if (this.#ended) return false;
+    if (bytes === 0 || this.kind !== "one") return true;
     if (!this.account.decode(bytes)) {
       this.#end("bytes", {
         reason: "OVERLOADED",
@@ -145,17 +159,23 @@ export class Intake {
     this.#whole = true;
   }
 
-  /** over gives everything back: the call has its status, or its stream is closed. */
+  /** ended says that the call has its status. What has arrived is kept, and paid for, until the stream is closed. */
+  ended(): void {
+    this.#ended = true;
+  }
+
+  /** over gives everything back: the stream is closed. */
   over(): void {
-    if (this.#over) return;
-    this.#over = true;
-    this.account.decoded(-this.#decoded);
+    this.#ended = true;
+    if (!this.#over) this.account.decoded(-this.#decoded);
     this.#hold(-this.#held);
+    this.#over = true;
+    this.#sizes.length = 0;
   }
 
   /** waiting: something is due of the client, and this hub reads. */
   get #waiting(): boolean {
-    if (this.#whole || this.#over) return false;
+    if (this.#whole || this.#ended) return false;
     if (this.#refuse !== undefined && this.#stream.isPaused()) return false;
     if (this.kind === "one") return true;
     return this.#arrived > this.#completed || (this.kind === "stream" && this.#messages === 0);
@@ -176,10 +196,18 @@ export class Intake {
     }
   }
 
+  #tooMany(): void {
+    this.#end("bytes", {
+      reason: "OVERLOADED",
+      message: `${this.account.bytes} bytes of requests and unread answers of ${this.account.key} wait already; send and ask for fewer at once`,
+      facts: { limit: "bytes", max: String(this.account.bounds.bytes) },
+    });
+  }
+
   #end(reason: IntakeReason, failure: Failure): void {
-    this.over();
+    this.ended();
     this.#onRefused(this, reason);
-    if (this.#refuse !== undefined) this.#refuse(failure);
+    if (this.#refuse !== undefined) this.#refuse(failure, reason);
     else this.#stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   }
 }
@@ -196,9 +224,12 @@ function ownPiece(piece: Buffer): Buffer {
 export class Intakes {
   readonly #all = new Map<ServerHttp2Stream, Intake>();
   readonly #onRefused: (intake: Intake, reason: IntakeReason) => void;
+  readonly #onClosed: (account: Account) => void;
 
-  constructor(onRefused: (intake: Intake, reason: IntakeReason) => void) {
+  /** `onClosed` is told whose stream is closed and gave back all that it held. */
+  constructor(onRefused: (intake: Intake, reason: IntakeReason) => void, onClosed: (account: Account) => void) {
     this.#onRefused = onRefused;
+    this.#onClosed = onClosed;
   }
 
   /** begin takes in a stream before anything of it is read. Another hub has no reason to open one and say nothing (PROTOCOL S3). */
@@ -209,6 +240,7 @@ export class Intakes {
     stream.once("close", () => {
       this.#all.delete(stream);
       intake.over();
+      this.#onClosed(account);
     });
   }
 
