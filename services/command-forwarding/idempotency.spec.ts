@@ -275,3 +275,20 @@ describe("H3-M4 a full room for keys of many callers", () => {
     expect(room.keys.get(keyId("spiffe://home/node/n399", "k"), room.mono), "and not that of who has one").toBeDefined();
   });
 });
+
+describe("H3-M3 a restart with another life of keys, or a date that is ahead", () => {
+  const cases = { "the life was made longer": [DAY_MS, 0], "the date is ahead": [LIFE_MS, LIFE_MS / 2] } as const;
+  test.each(Object.entries(cases))("none is given up within the promised time: %s", (_, [keyLifeMs, ahead]) => {
+    const before = new KeyBench({ keys: 16, keyLifeMs: LIFE_MS, keyLeastMs: LEAST_MS });
+    for (let i = 0; i < 8; i++) expect(before.run(EVIL, "evil", `k${i}`)?.result.outcome).toBe(OUTCOME.DONE);
+    const bench = new KeyBench({ keys: 16, keyLifeMs, keyLeastMs: LEAST_MS });
+    bench.hub.disk = before.hub.disk.copy();
+    bench.offset += ahead;
+    bench.reboot();
+    bench.tick();
+    for (let n = 0; n < 14; n++) bench.run(`spiffe://home/node/n${n}`, "lamp", "x");
+    for (let i = 0; i < 8; i++) expect(bench.run(EVIL, "evil", `k${i}`), `k${i}`).toMatchObject({ replayed: true });
+    bench.mono += LEAST_MS;
+    expect(bench.run("spiffe://home/node/later", "lamp", "x")?.result.outcome, "then they may go").toBe(OUTCOME.DONE);
+  });
+});

@@ -20,6 +20,10 @@ export class Keyed implements Entry {
   expiresWall: number;
   /** When this process forgets it, mono ms: the date may be set meanwhile. */
   expiresMono: number;
+  /** When its outcome came; 0 if that is not known: there is none, or the version before stored it. */
+  outcomeWall = 0;
+  /** When it may be given up, mono ms, once it has an outcome. */
+  mayGoAt = 0;
   epoch = 0;
   seq = 0;
   /** Set until there is an outcome. */
@@ -52,10 +56,16 @@ export class Keyed implements Entry {
     writer.uint(this.seq);
     writer.string(this.id);
     writer.bytes(this.fingerprint);
-    writer.uint(this.expiresWall);
+    writer.uint(this.outcomeWall > 0 ? OUTCOME_DATE + this.outcomeWall : this.expiresWall);
     writeResult(writer, this.result);
   }
 }
+
+/**
+ * With an outcome the date of that is stored, and this added to it: the end of a life says nothing when lives are made longer. What is
+ * less is the end of a life as the version before stored it, for which these dates are far ahead: it keeps such keys for a whole life.
+ */
+export const OUTCOME_DATE = 2 ** 42;
 
 /** Bytes of a key in memory without its texts and its outcome: objects, the entries of two maps and the fingerprint, measured. */
 const KEY_OVERHEAD = 576;
@@ -205,6 +215,12 @@ export class Keys {
     if (keyed.pending === undefined && keyed.result !== undefined) this.#link(keyed);
   }
 
+  /** restored says when a stored key may go. Its age is that at the newest stored outcome: the date of this start may be ahead. */
+  restored(keyed: Keyed, newestWall: number, nowMono: number): void {
+    const age = keyed.outcomeWall < CLOCK_SET_AFTER_WALL ? 0 : Math.max(0, newestWall - keyed.outcomeWall);
+    keyed.mayGoAt = nowMono + Math.max(0, this.#leastMs - age);
+  }
+
   /** holds tells whether a key is still remembered. */
   holds(keyed: Keyed): boolean {
     return this.#byId.get(keyed.id) === keyed;
@@ -215,6 +231,8 @@ export class Keys {
     this.keep(keyed, result);
     keyed.expiresWall = Math.ceil(now.wall + this.#lifeMs);
     keyed.expiresMono = now.mono + this.#lifeMs;
+    keyed.outcomeWall = Math.max(0, Math.ceil(now.wall));
+    keyed.mayGoAt = now.mono + this.#leastMs;
     if (!this.holds(keyed)) return;
     // It expires after all others now.
     this.#byId.delete(keyed.id);
@@ -246,7 +264,7 @@ export class Keys {
     let given = 0;
     for (; principal !== undefined && given < most; given++) {
       const oldest = this.#settled.get(principal)?.oldest;
-      if (oldest === undefined || this.#mayGoAt(oldest) > nowMono) break;
+      if (oldest === undefined || oldest.mayGoAt > nowMono) break;
       const { epoch, seq } = oldest;
       this.remove(oldest);
       this.#journal.note((writer) => writeResolved(writer, epoch, [seq, seq + 1]));
@@ -262,7 +280,7 @@ export class Keys {
     for (let top = this.#ranks.at(-1); top !== undefined; top = this.#ranks.at(-1)) {
       const settled: Settled | undefined = top.values().next().value;
       if (settled === undefined) this.#ranks.pop();
-      else if (this.#mayGoAt(settled.oldest as Keyed) > nowMono || this.#rankOf(settled) !== settled.rank) this.#place(settled, nowMono);
+      else if ((settled.oldest as Keyed).mayGoAt > nowMono || this.#rankOf(settled) !== settled.rank) this.#place(settled, nowMono);
       else return settled.principal;
     }
     return undefined;
@@ -276,7 +294,7 @@ export class Keys {
   /** place puts a principal where it belongs: its oldest outcome may have gone, and its part of the room changed. */
   #place(settled: Settled, nowMono: number): void {
     this.#displace(settled);
-    const at = this.#mayGoAt(settled.oldest as Keyed);
+    const at = (settled.oldest as Keyed).mayGoAt;
     if (at > nowMono) return this.#young.add(settled, at);
     const rank = this.#rankOf(settled);
     settled.rank = rank;
@@ -294,11 +312,6 @@ export class Keys {
     return Math.max(0, Math.floor(RANKS_PER_DOUBLING * (DOUBLINGS + Math.log2(this.room.usedBy(principal)))));
   }
 
-  /** mayGoAt is when a key with an outcome may be given up: its life began with the outcome. */
-  #mayGoAt(keyed: Keyed): number {
-    return keyed.expiresMono - this.#lifeMs + this.#leastMs;
-  }
-
   #link(keyed: Keyed): void {
     const { principal } = keyed;
     let settled = this.#settled.get(principal);
@@ -309,7 +322,7 @@ export class Keys {
     keyed.older = settled.newest;
     if (settled.newest === undefined) {
       settled.oldest = keyed;
-      this.#young.add(settled, this.#mayGoAt(keyed));
+      this.#young.add(settled, keyed.mayGoAt);
     } else settled.newest.newer = keyed;
     settled.newest = keyed;
     // It may have more now than when it was placed; one with less is found out when it is looked at.

@@ -1,6 +1,6 @@
 import type { Now } from "#kernel/instant.ts";
 import type { CallerSide, Parts } from "./caller.ts";
-import { Keyed, leftOf } from "./idempotency.ts";
+import { Keyed, leftOf, OUTCOME_DATE } from "./idempotency.ts";
 import { type Command, NO_VALUE, OUTCOME, type Result } from "./messages.ts";
 import type { OwnerSide } from "./owner.ts";
 import { Pending } from "./pending.ts";
@@ -62,6 +62,8 @@ export class Restoration {
   readonly #keyed = new Map<string, Keyed>();
   /** The same by the names that they stand for. */
   readonly #keyedByName = new Map<string, Keyed>();
+  /** When the newest outcome of a key came. */
+  #newestWall = 0;
   /** Where the record that is being read begins in its blob. */
   #start = 0;
 
@@ -84,6 +86,7 @@ export class Restoration {
   /** finish hands over what is left. */
   finish(now: Now): void {
     const keys = [...this.#keyed.values()];
+    for (const keyed of keys) this.#p.keys.restored(keyed, this.#newestWall, now.mono);
     for (const keyed of keys) if (keyed.expiresMono <= now.mono) this.#p.journal.drop(keyed);
     for (const { keyed } of this.#pending.values()) if (keyed !== undefined) keys.push(keyed);
     keys.sort((a, b) => a.expiresMono - b.expiresMono);
@@ -189,7 +192,14 @@ export class Restoration {
   #key(now: Now, reader: Reader): void {
     const epoch = reader.uint();
     const seq = reader.uint();
-    const keyed = new Keyed(reader.string(), ownValue(reader.view()), this.#expiry(now, reader.uint()));
+    const id = reader.string();
+    const fingerprint = ownValue(reader.view());
+    const date = reader.uint();
+    const outcomeWall = Math.max(0, date - OUTCOME_DATE);
+    const ends = date > OUTCOME_DATE ? outcomeWall + this.#p.settings.keyLifeMs : date;
+    const keyed = new Keyed(id, fingerprint, this.#expiry(now, ends));
+    keyed.outcomeWall = outcomeWall;
+    this.#newestWall = Math.max(this.#newestWall, outcomeWall);
     keyed.epoch = epoch;
     keyed.seq = seq;
     this.#p.keys.keep(keyed, readResult(reader));
