@@ -5,6 +5,7 @@ import { dirname, join, relative, resolve } from "node:path";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { readText } from "#runtime/files.ts";
 import { splitPem } from "#runtime/tls/credentials.ts";
+import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import { uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Federation } from "../services/hub/index.ts";
 import type { Connection } from "./connect.ts";
@@ -262,6 +263,8 @@ async function readCa(io: Io, hubId: string, path: string): Promise<readonly Pin
   if (certificates.length === 0) throw usage(`there is no certificate in ${file}`, "Give the ca.pem of the other hub.");
   for (const certificate of certificates) {
     const names = uriSans(certificate);
+    const weak = certificateKeyProblem(certificate);
+    if (weak !== undefined) throw new CliError(EXIT.refused, `the CA in ${file} ${weak}`, "Ask its operator for a CA with such a key.");
     if (!certificate.ca) throw usage(`${file} holds a leaf (${names.join(" ")}), not a CA`, "Give the ca.pem of the other hub.");
     const other = names.find((name) => name.startsWith("spiffe://") && name !== `spiffe://${hubId}`);
     if (other !== undefined)

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ConfigError } from "#runtime/config/load.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
+import { hostileCa } from "../../test/support/hostile-certs.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
 import { discoveryConfig } from "./config.ts";
 import { type FederationOptions, loadFederation, parseFederation, parseSeeds } from "./federation.ts";
@@ -42,6 +43,14 @@ describe("federation file", () => {
         "peers[0].max_trust: must be one of minimal, limited, full",
       ]);
     expect(problemsOf({ peers: [{ hub_id: "constructor" }] })[0]).toContain("the CA of constructor is not pinned");
+  });
+
+  test("S-1 a CA whose key would be costly to verify with is not pinned", () => {
+    const ca = hostileCa({ bits: 3072, exponentBits: 3072 }).toString("base64");
+    const pem = `-----BEGIN CERTIFICATE-----\n${ca}\n-----END CERTIFICATE-----\n`;
+    expect(problemsOf({ peers: [{ hub_id: "b", host: "b.example", ca: pem }] })).toEqual([
+      "peers[0].ca: it holds a certificate that has an RSA key with a public exponent of more than 32 bits",
+    ]);
   });
 
   test("S0-2 the three-field form is enough when the CA is pinned elsewhere", () => {

@@ -8,6 +8,7 @@ import { nearest } from "#runtime/config/shape.ts";
 import { notJson } from "#runtime/config/words.ts";
 import { readText } from "#runtime/files.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
+import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "./messages.ts";
 
 /** Port of a hub that names none (S0-2). */
@@ -202,6 +203,8 @@ class Parser {
     const certificates = parseCertificates([pem]);
     if (certificates.length === 0) this.#problem(at, "there is no certificate in it");
     if (certificates.some(({ ca }) => !ca)) this.#problem(at, "it holds a certificate that is not a CA; pin the hub's CA, not a leaf");
+    const weak = certificates.map(certificateKeyProblem).find((why) => why !== undefined);
+    if (weak !== undefined) this.#problem(at, `it holds a certificate that ${weak}`);
     return certificates.map((certificate) => ({
       pem: String(certificate),
       digest: createHash("sha256").update(certificate.raw).digest("hex"),

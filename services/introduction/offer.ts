@@ -4,6 +4,7 @@ import { type Offer, OfferSchema } from "#gen/foedus/introduction/v1alpha1/intro
 import { fail } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { digestOf } from "#runtime/tls/door.ts";
+import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import { isHost } from "./invite.ts";
 
@@ -82,6 +83,8 @@ function readCertificate(der: Uint8Array, field: string): X509Certificate {
 function readCa(der: Uint8Array, hubId: string, nowWall: number): X509Certificate {
   const ca = readCertificate(der, "offer.cas");
   if (!ca.ca) throw fail("INVALID_FIELD", `${hubId} offers a certificate that is not a CA`, { field: "offer.cas" });
+  const weak = certificateKeyProblem(ca);
+  if (weak !== undefined) throw fail("INVALID_FIELD", `a CA that ${hubId} offers ${weak}`, { field: "offer.cas" });
   const other = uriSans(ca).find((uri) => uri.startsWith("spiffe://") && uri !== `spiffe://${hubId}`);
   if (other !== undefined) throw fail("FOREIGN_CA", `${hubId} offers the CA of another hub, ${printable(other)}`);
   if (ca.validToDate.getTime() <= nowWall)

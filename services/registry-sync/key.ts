@@ -7,6 +7,7 @@ import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#ru
 import { placeNew, readText } from "#runtime/files.ts";
 import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { type KeyMaterial, parseCertificates } from "#runtime/tls/credentials.ts";
+import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import { INTERMEDIATES_MAX, issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 
 /** Context of the signature over a statement: no signature made for another purpose can pass for it. */
@@ -168,6 +169,8 @@ export function verifyKeyStatement(bytes: Uint8Array, check: KeyCheck): PeerKey 
     if (leaf === undefined) return invalid("the feed key statement has no certificate");
     const problem = leafProblem(leaf, issuers, check);
     if (problem !== undefined) return invalid(problem);
+    const weak = certificateKeyProblem(leaf);
+    if (weak !== undefined) return invalid(`the certificate of the feed key statement ${weak}`);
     const scheme = schemeOf(leaf.publicKey);
     if (scheme === undefined) return invalid(`the certificate of the feed key statement ${noScheme(leaf.publicKey)} statements`);
     const signedText = Buffer.concat([CONTEXT, signed.statement]);

@@ -1,5 +1,6 @@
 import { createHash, type X509Certificate } from "node:crypto";
 import type { Failure } from "#kernel/error.ts";
+import { certificateKeyProblem } from "./keys.ts";
 
 /** Kinds of identity that a SPIFFE path may name. */
 export const SPIFFE_KINDS = ["service", "node", "gateway", "operator"] as const;
@@ -31,20 +32,25 @@ export function thumbprintOf(leaf: X509Certificate): string {
   return createHash("sha256").update(leaf.raw).digest("base64url");
 }
 
+/** Names of a larger certificate are not read, as that takes tens of milliseconds; certificates of hubs have one or two thousand bytes. */
+const NAMED_MAX_BYTES = 16 * 1024;
+
 /**
  * uriSans lists the URI subject alternative names. Node writes names that contain special characters as JSON strings;
- * such a name is kept with its quotes and so never parses as a SPIFFE id (CVE-2021-44532).
+ * such a name is kept with its quotes and so never parses as a SPIFFE id (CVE-2021-44532). A certificate that is too large counts as one without names.
  */
 export function uriSans(leaf: X509Certificate): string[] {
   const uris: string[] = [];
+  if (leaf.raw.length > NAMED_MAX_BYTES) return uris;
   for (const [, type, value] of (leaf.subjectAltName ?? "").matchAll(/(?:^|, )([A-Za-z ]+):("(?:[^"\\]|\\.)*"|[^,]*)/g)) {
     if (type === "URI" && value !== undefined) uris.push(value);
   }
   return uris;
 }
 
-/** organisationalUnits lists the OU values of the subject, which carry `role:` and `prefix:`. */
+/** organisationalUnits lists the OU values of the subject, which carry `role:` and `prefix:`; none of a certificate that is too large. */
 export function organisationalUnits(leaf: X509Certificate): string[] {
+  if (leaf.raw.length > NAMED_MAX_BYTES) return [];
   const subject = leaf.toLegacyObject().subject as unknown as Readonly<Record<string, string | string[] | undefined>>;
   const ou = subject?.["OU"];
   return ou === undefined ? [] : Array.isArray(ou) ? ou : [ou];
@@ -83,7 +89,8 @@ export function issuersOf(leaf: X509Certificate): X509Certificate[] {
   return found;
 }
 
-const signedBy = (one: X509Certificate, ca: X509Certificate): boolean => ca.ca && one.checkIssued(ca) && one.verify(ca.publicKey);
+const signedBy = (one: X509Certificate, ca: X509Certificate): boolean =>
+  ca.ca && one.checkIssued(ca) && certificateKeyProblem(ca) === undefined && one.verify(ca.publicKey);
 
 /**
  * issuedBy tells whether one of a hub's pinned CA certificates signed this leaf, itself or through intermediates that came with the leaf
