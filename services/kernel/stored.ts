@@ -74,32 +74,38 @@ export const fields =
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
-/** The last field of a record: a sum over all that stands before it. Versions before do not write it, and read past it. */
-const SUM = /,"sum":"([0-9a-f]{8})"\}$/;
+/**
+ * The sum of a record stands behind it, two bits in each of sixteen blanks: to JSON they are nothing. A field would not do, as versions
+ * before keep the fields that they do not know when they write a record again, and then it would be the sum of something else.
+ */
+const BLANKS = " \t\n\r";
+const SUM_LENGTH = 16;
+const SUM = /[ \t\n\r]*$/;
 
-/** sumOf is FNV-1a (32 bits): no change of a single byte goes unseen. */
+/** sumOf is FNV-1a (32 bits), as blanks: no change of a single byte goes unseen. */
 function sumOf(of: string): string {
   let sum = 0x811c9dc5;
   for (const byte of encoder.encode(of)) sum = Math.imul(sum ^ byte, 0x01000193);
-  return (sum >>> 0).toString(16).padStart(8, "0");
+  let blanks = "";
+  for (let i = 0; i < SUM_LENGTH; i++) blanks += BLANKS[(sum >>> (2 * i)) & 3];
+  return blanks;
 }
 
-/** writeStored writes an object, which has a field at least, as JSON with a sum. */
+/** writeStored writes an object as JSON with a sum. */
 export function writeStored(value: object): Uint8Array {
-  const written = JSON.stringify(value).slice(0, -1);
-  return encoder.encode(`${written},"sum":"${sumOf(written)}"}`);
+  const written = JSON.stringify(value);
+  return encoder.encode(written + sumOf(written));
 }
 
 /** readStored reads a JSON record, with a sum or without; it throws a StoredError unless it is what was written. */
 export function readStored<T>(record: string, bytes: Uint8Array, shape: Shape): T {
   let value: unknown;
   try {
-    const written = decoder.decode(bytes);
-    const sum = SUM.exec(written);
-    if (sum !== null && sumOf(written.slice(0, sum.index)) !== sum[1]) throw new StoredError(record, "is not what was written");
+    const text = decoder.decode(bytes);
+    const sum = SUM.exec(text)?.[0] ?? "";
+    const written = text.slice(0, text.length - sum.length);
+    if (sum !== "" && sumOf(written) !== sum) throw new StoredError(record, "is not what was written");
     value = JSON.parse(written);
-    if (sum === null && typeof value === "object" && value !== null && "sum" in value)
-      throw new StoredError(record, "is not what was written");
   } catch (error) {
     throw error instanceof StoredError ? error : new StoredError(record, "is not JSON", error);
   }

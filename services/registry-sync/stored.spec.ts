@@ -125,7 +125,7 @@ describe("what is read back from the store", () => {
   test("A10 every number of the record of the own table, made anything, is refused", () => {
     const value = values.find(({ place }) => "key" in place && place.key === "table/.own") as Value;
     const text = new TextDecoder().decode(value.bytes);
-    const without = text.replace(/,"sum":"[0-9a-f]{8}"\}$/, "}");
+    const without = text.trimEnd();
     for (const source of [text, without])
       for (const match of source.matchAll(/(?<=[:[])\d+/g))
         for (const other of ["9".repeat(18), "-1", "1e308", '"x"', "null"]) {
