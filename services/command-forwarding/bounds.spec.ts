@@ -4,6 +4,28 @@ import { capability } from "../../test/commands/hub.ts";
 import type { Reply } from "../../test/commands/world.ts";
 import { NO_VALUE, OUTCOME } from "./messages.ts";
 
+/** mapSteps counts the look-ups in maps while something runs, and the keys of those that are gone through. */
+function mapSteps(run: () => void): number {
+  const { get, has, keys } = Map.prototype;
+  let steps = 0;
+  const counted = <A extends unknown[], R>(method: (...args: A) => R, cost: (map: Map<unknown, unknown>) => number) =>
+    function (this: Map<unknown, unknown>, ...args: A): R {
+      steps += cost(this);
+      return method.apply(this, args);
+    };
+  Object.assign(Map.prototype, {
+    get: counted(get, () => 1),
+    has: counted(has, () => 1),
+    keys: counted(keys, (map) => map.size),
+  });
+  try {
+    run();
+  } finally {
+    Object.assign(Map.prototype, { get, has, keys });
+  }
+  return steps;
+}
+
 const limitOf = (reply: Reply | undefined): string | undefined => reply?.result.failure?.facts?.["limit"];
 
 describe("S-3 F-12 idempotency keys", () => {
@@ -204,6 +226,30 @@ describe("F-12 a caller's hub", () => {
     arrive(bench, 7, [1, 2]);
     expect(bench.tasks, "also after a restart").toEqual([]);
   });
+
+  test.each([
+    ["repeated", 4_000, 0],
+    ["shifted", 4_000, 1],
+    ["wider than all that is kept", 2 ** 30, 0],
+  ])(
+    "B6 a frame of %s pairs of acknowledged positions costs as many steps as outcomes are kept, not that for each pair",
+    (_, span, shift) => {
+      const bench = new Bench();
+      befriend(bench);
+      const kept = 4_096;
+      const seqs = Array.from({ length: kept }, (_, i) => i + 1);
+      arrive(bench, 1, seqs);
+      bench.finish();
+      const acks = Array.from({ length: 500 }, (_, i) => [kept + 1 + shift * i, kept + 1 + shift * i + span]).flat();
+      const frame = { epoch: 1, ackedBelow: 0, acks, items: [], cancels: [], ownerEpoch: ownerEpoch(bench), ownerPosition: 0 };
+      const steps = mapSteps(() => bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame }));
+      expect(steps).toBeLessThan(4 * kept);
+      expect(bench.hub.core.describe()).toContain(`kept=${kept}`);
+      const all = { ...frame, acks: [1, 2, 1, 3, 4_000, 2 ** 30, 2, 4_000] };
+      bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame: all });
+      expect(bench.hub.core.describe(), "all of it is acknowledged").not.toMatch(/kept=[1-9]/);
+    },
+  );
 
   test("S-8 a node that its share hides is answered as one that does not exist, and NOT_SHARED only says no to what it sees", () => {
     const bench = new Bench({}, ["lamp", "hidden", "seen"]);

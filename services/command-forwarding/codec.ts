@@ -330,10 +330,20 @@ function readBody<F>(read: (reader: Reader) => F, body: Reader): F | BadFrame {
 export function checkFrame({ frame }: SessionFrame): Failure | undefined {
   const read: unknown = frame.value;
   if (read instanceof BadFrame) return read.failure;
+  if (frame.case === "invocations" && frame.value.acks.length > 2 * ACK_PAIRS_MAX) return TOO_MANY_ACKS;
   // What the generated code made of a frame in pieces is of another shape than what is read by hand.
   const generated = typeof read === "object" && read !== null && "$typeName" in read;
   return generated && frame.case !== "control" ? IN_PIECES : undefined;
 }
+
+/** ACK_PAIRS_MAX is how many pairs of acknowledged positions one frame may have: twice as many as outcomes are kept for one hub. */
+export const ACK_PAIRS_MAX = 32_768;
+const TOO_MANY_ACKS: Failure = {
+  reason: "LIMIT_EXCEEDED",
+  message: `a frame acknowledges more than ${ACK_PAIRS_MAX} ranges of positions`,
+  field: "invocations.acks",
+  facts: { limit: "ack_pairs", max: String(ACK_PAIRS_MAX) },
+};
 
 const IN_PIECES: Failure = { reason: "INVALID_FIELD", message: "the frame comes in pieces; send it as one", field: "frame" };
 

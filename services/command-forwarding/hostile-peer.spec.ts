@@ -19,7 +19,7 @@ import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { MemoryHub } from "../../test/commands/world.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { checkFrame, encodeInvocations, encodeResults, installSessionDecoder } from "./codec.ts";
+import { ACK_PAIRS_MAX, checkFrame, encodeInvocations, encodeResults, installSessionDecoder } from "./codec.ts";
 import {
   type CommandEffect,
   type InvocationsFrame,
@@ -107,6 +107,13 @@ describe("numbers that nobody can mean", () => {
     const [field = "", message] = numbers().find(([name]) => name === "invocations.acked_below") ?? [];
     expect(problemOf(message?.(BigInt(BIGGEST)) as Uint8Array)).toBeUndefined();
     expect(problemOf(message?.(2n ** 53n) as Uint8Array)).toMatchObject({ reason: "INVALID_FIELD", field });
+  });
+
+  test("B6 more ranges of acknowledged positions than a frame may have are refused before they are read", () => {
+    const message = (pairs: number) =>
+      written({ case: "invocations", value: { acks: Array.from({ length: 2 * pairs }, (_, i) => BigInt(1 + (i % 2))) } });
+    expect(problemOf(message(ACK_PAIRS_MAX))).toBeUndefined();
+    expect(problemOf(message(ACK_PAIRS_MAX + 1))).toMatchObject({ reason: "LIMIT_EXCEEDED", facts: { limit: "ack_pairs" } });
   });
 
   test("so is a timeout that its field does not hold", () => {

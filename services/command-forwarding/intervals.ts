@@ -1,3 +1,6 @@
+/** Up to so many ranges are added one by one, which moves those after each. */
+const FEW = 16;
+
 /**
  * Intervals is a set of numbers as sorted, disjoint ranges [from, to). Positions that a caller has done with form few of them.
  * Beyond `max` ranges the lowest two are joined: numbers between them then count as members, which is the safe mistake here.
@@ -41,6 +44,24 @@ export class Intervals {
     }
   }
 
+  /** addAll makes the members of `ranges`, pairs as `merged` answers them, members of this set in one pass over both. */
+  addAll(ranges: readonly number[]): void {
+    if (ranges.length <= 2 * FEW) {
+      for (let i = 0; i < ranges.length; i += 2) this.add(ranges[i] as number, ranges[i + 1] as number);
+      return;
+    }
+    const all = [...ranges];
+    for (let i = 0; i < this.#from.length; i++) all.push(this.#from[i] as number, this.#to[i] as number);
+    const joined = merged(all);
+    const over = Math.max(0, joined.length / 2 - this.#max);
+    this.#from.length = 0;
+    this.#to.length = 0;
+    for (let i = 2 * over; i < joined.length; i += 2) {
+      this.#from.push(i === 2 * over ? (joined[0] as number) : (joined[i] as number));
+      this.#to.push(joined[i + 1] as number);
+    }
+  }
+
   /** below drops every member below `floor`. */
   below(floor: number): void {
     let gone = 0;
@@ -62,6 +83,27 @@ export class Intervals {
     }
     return low;
   }
+}
+
+/** merged writes pairs [from, to) in order, with those that overlap or touch as one, and without empty ones. */
+export function merged(pairs: readonly number[]): number[] {
+  const order: number[] = [];
+  let sorted = true;
+  for (let i = 0; i + 1 < pairs.length; i += 2) {
+    if ((pairs[i] as number) >= (pairs[i + 1] as number)) continue;
+    sorted &&= order.length === 0 || (pairs[order.at(-1) as number] as number) <= (pairs[i] as number);
+    order.push(i);
+  }
+  if (!sorted) order.sort((a, b) => (pairs[a] as number) - (pairs[b] as number));
+  const ranges: number[] = [];
+  for (const i of order) {
+    const from = pairs[i] as number;
+    const to = pairs[i + 1] as number;
+    const last = ranges.length - 1;
+    if (last < 0 || from > (ranges[last] as number)) ranges.push(from, to);
+    else if (to > (ranges[last] as number)) ranges[last] = to;
+  }
+  return ranges;
 }
 
 /** rangesOf writes numbers as pairs [from, to); numbers must be distinct. */

@@ -250,13 +250,7 @@ export class OwnerSide {
   }
 
   #acks(caller: CallerEpoch, frame: InvocationsFrame): void {
-    for (let i = 0; i + 1 < frame.acks.length; i += 2) {
-      const from = frame.acks[i] as number;
-      const to = frame.acks[i + 1] as number;
-      caller.settled.add(from, to);
-      if (to - from <= caller.runs.size) for (let seq = from; seq < to; seq++) this.#acked(caller, seq);
-      else for (const seq of [...caller.runs.keys()]) if (seq >= from && seq < to) this.#acked(caller, seq);
-    }
+    for (const seq of caller.settle(frame.acks)) this.#acked(caller, seq);
     if (frame.ackedBelow <= caller.floor) return;
     caller.floor = frame.ackedBelow;
     caller.settled.below(caller.floor);

@@ -2,7 +2,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Timed } from "./deadlines.ts";
 import type { Executor } from "./executor.ts";
-import { Intervals } from "./intervals.ts";
+import { Intervals, merged } from "./intervals.ts";
 import type { Entry } from "./journal.ts";
 import type { Line, NodeQueue, Standing } from "./lines.ts";
 import type { Respond, Result } from "./messages.ts";
@@ -109,6 +109,27 @@ export class CallerEpoch implements Entry {
   constructor(book: CallerBook, epoch: number) {
     this.book = book;
     this.epoch = epoch;
+  }
+
+  /**
+   * settle notes pairs [from, to) of finished names, and answers the positions of those that are kept here. Whatever the pairs are, that
+   * takes one pass over what is kept, or over the numbers if they are fewer: a frame may repeat a long pair thousands of times.
+   */
+  settle(pairs: readonly number[]): number[] {
+    const found: number[] = [];
+    const ranges = merged(pairs);
+    this.settled.addAll(ranges);
+    let width = 0;
+    for (let i = 0; i < ranges.length; i += 2) width += (ranges[i + 1] as number) - (ranges[i] as number);
+    if (width > this.runs.size) {
+      const acked = new Intervals(ranges.length);
+      acked.addAll(ranges);
+      for (const seq of this.runs.keys()) if (acked.has(seq)) found.push(seq);
+      return found;
+    }
+    for (let i = 0; i < ranges.length; i += 2)
+      for (let seq = ranges[i] as number; seq < (ranges[i + 1] as number); seq++) if (this.runs.has(seq)) found.push(seq);
+    return found;
   }
 
   write(writer: Writer): void {
