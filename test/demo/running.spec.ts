@@ -1,6 +1,13 @@
+import { spawn } from "node:child_process";
 import { createServer } from "node:net";
-import { expect, test } from "vitest";
-import { takenPorts } from "./running.ts";
+import { join } from "node:path";
+import { expect, test, vi } from "vitest";
+
+// A folder of our own: a demo that runs on this machine must not be stopped.
+vi.hoisted(() => {
+  process.env["FOEDUS_DEMO_DIR"] = `/nonexistent/foedus-demo-${process.pid}`;
+});
+const { DEMO_DIR, portsInUse, RUN_DIR, runningHubs, stopDemo, takenPorts } = await import("./running.ts");
 
 test("a port that somebody listens on is told before anything is started", async () => {
   const listen = (): Promise<{ port: number; close(): Promise<void> }> =>
@@ -15,4 +22,21 @@ test("a port that somebody listens on is told before anything is started", async
   await free.close();
   expect(await takenPorts([taken.port, free.port])).toEqual([taken.port]);
   await taken.close();
+});
+
+test("`make down` stops hubs that a killed `make up` left behind, and whoever starts another one is told of them", async () => {
+  // Programs that run on and have the command line of a hub, one of this demo and one of somebody else.
+  const other = spawn(process.execPath, ["-e", "setInterval(() => 0, 60_000)", join(DEMO_DIR, "elsewhere", "hub.json")]);
+  const hub = spawn(process.execPath, ["-e", "setInterval(() => 0, 60_000)", "--config", join(RUN_DIR, "home", "hub.json")]);
+  const ended = new Promise((resolve) => hub.once("exit", (_code, signal) => resolve(signal)));
+  expect(runningHubs()).toEqual([hub.pid]);
+  expect(portsInUse([18_800, 18_810], [hub.pid!])).toBe(
+    `ports 18800, 18810 on this machine are in use by hubs of an earlier \`make up\` (pids ${hub.pid}); stop them with \`make down\``,
+  );
+  expect(portsInUse([18_800], [])).toMatch(/^port 18800 on this machine is in use; stop what listens there, or/);
+  expect(await stopDemo()).toBe(true);
+  expect(await ended).toBe("SIGTERM");
+  expect(runningHubs()).toEqual([]);
+  expect([other.exitCode, other.signalCode]).toEqual([null, null]);
+  other.kill();
 });

@@ -1,5 +1,5 @@
 // Knows which processes `make up` started, and stops those and no others.
-import { existsSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import { ROOT, until } from "../support/federation.ts";
@@ -12,6 +12,9 @@ export const DEMO_PKI = process.env["FOEDUS_DEMO_DIR"] === undefined ? join(ROOT
 
 /** DEMO_PORT is the first port of the demo: FOEDUS_DEMO_PORT, or 18800. Each hub has 20 ports of its own from there. */
 export const DEMO_PORT = Number(process.env["FOEDUS_DEMO_PORT"] ?? 18_800);
+
+/** RUN_DIR holds the folders of the demo's hubs. */
+export const RUN_DIR = join(DEMO_DIR, "demo");
 
 /** PID_FILE names the process of `make up`. */
 export const PID_FILE = join(DEMO_DIR, "demo.json");
@@ -31,14 +34,20 @@ export async function takenPorts(ports: readonly number[]): Promise<number[]> {
   return ports.filter((_, i) => taken[i]);
 }
 
-/** isDemo tells whether a process is `make up` of this folder: a pid alone may belong to somebody else by now. */
-function isDemo(pid: number): boolean {
+/** wordsOf gives the command line of a process that runs; nothing for one that has ended, or of which nothing may be known. */
+function wordsOf(pid: number): readonly string[] {
   try {
     const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
-    return words.some((word) => word.endsWith("test/demo/up.ts")) && readFileSync(`/proc/${pid}/stat`, "utf8").split(" ")[2] !== "Z";
+    // The state follows the name, which is in brackets and may hold anything.
+    return /\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8")) ? [] : words;
   } catch {
-    return false;
+    return [];
   }
+}
+
+/** isDemo tells whether a process is `make up` of this folder: a pid alone may belong to somebody else by now. */
+function isDemo(pid: number): boolean {
+  return wordsOf(pid).some((word) => word.endsWith("test/demo/up.ts"));
 }
 
 /** runningDemo is the process of a `make up` that runs here; undefined if none does. */
@@ -48,14 +57,36 @@ export function runningDemo(): number | undefined {
   return isDemo(pid) ? pid : undefined;
 }
 
-/** stopDemo asks a running `make up` to stop and waits for it; false if none runs. */
+/** isHub tells whether a process is a hub with a configuration in one of the demo's folders. */
+function isHub(pid: number): boolean {
+  return wordsOf(pid).some((word) => word.startsWith(`${RUN_DIR}/`) && word.endsWith("/hub.json"));
+}
+
+/** runningHubs lists the hubs of the demo's folder that run, also those whose `make up` was killed and could not stop them. */
+export function runningHubs(): number[] {
+  if (!existsSync("/proc")) return [];
+  return readdirSync("/proc").map(Number).filter(isHub);
+}
+
+/** portsInUse says why a demo cannot start; `hubs` are those that an earlier one left behind. */
+export function portsInUse(ports: readonly number[], hubs: readonly number[]): string {
+  const one = ports.length === 1;
+  const head = `port${one ? "" : "s"} ${ports.join(", ")} on this machine ${one ? "is" : "are"} in use`;
+  return hubs.length > 0
+    ? `${head} by hubs of an earlier \`make up\` (pids ${hubs.join(", ")}); stop them with \`make down\``
+    : `${head}; stop what listens there, or choose others with FOEDUS_DEMO_PORT=<first port>`;
+}
+
+/** stopDemo asks a running `make up` to stop, and hubs that an earlier one left behind, and waits for them; false if none runs. */
 export async function stopDemo(): Promise<boolean> {
   const pid = runningDemo();
-  if (pid === undefined) {
-    rmSync(PID_FILE, { force: true });
-    return false;
+  if (pid !== undefined) {
+    process.kill(pid, "SIGTERM");
+    await until("the hubs stopping", () => !isDemo(pid), 30_000);
   }
-  process.kill(pid, "SIGTERM");
-  await until("the hubs stopping", () => !isDemo(pid), 30_000);
-  return true;
+  const left = runningHubs();
+  for (const hub of left) process.kill(hub, "SIGTERM");
+  await until("the hubs that were left behind stopping", () => !left.some(isHub), 30_000);
+  rmSync(PID_FILE, { force: true });
+  return pid !== undefined || left.length > 0;
 }

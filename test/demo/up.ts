@@ -11,12 +11,11 @@ import { type Clients, Federation, type HubProcess, ROOT } from "../support/fede
 import { agentNodes } from "./agents.ts";
 import { demoLamp, Gateway, type RanCommand } from "./gateways.ts";
 import { dealByVendor, loadInventory } from "./inventory.ts";
-import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, runningDemo, takenPorts } from "./running.ts";
+import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, portsInUse, RUN_DIR, runningDemo, runningHubs, takenPorts } from "./running.ts";
 import { asSeen, type HubRow, type LinkRow, type Model, render, toSvg } from "./screen.ts";
 import { tour } from "./tour.ts";
 
 const HUBS = ["home", "factory", "lab"] as const;
-const RUN_DIR = join(DEMO_DIR, "demo");
 const REFRESH_MS = 500;
 const COLUMNS = 118;
 const SCREENSHOT_ROWS = 56;
@@ -61,10 +60,7 @@ let begun = false;
 async function startHubs(stopped: Promise<void>): Promise<Federation> {
   const ports = HUBS.flatMap((_, i) => [DEMO_PORT + 20 * i, DEMO_PORT + 20 * i + 10]);
   const taken = await takenPorts(ports);
-  if (taken.length > 0)
-    throw new Error(
-      `port${taken.length === 1 ? "" : "s"} ${taken.join(", ")} on this machine ${taken.length === 1 ? "is" : "are"} in use; stop what listens there, or choose others with FOEDUS_DEMO_PORT=<first port>`,
-    );
+  if (taken.length > 0) throw new Error(portsInUse(taken, runningHubs()));
   rmSync(RUN_DIR, { recursive: true, force: true });
   mkdirSync(RUN_DIR, { recursive: true });
   writeFileSync(PID_FILE, `${JSON.stringify({ pid: process.pid })}\n`);
@@ -245,8 +241,9 @@ async function main(): Promise<number> {
     throw new Error(`it runs here already, as process ${other}: use it from another terminal, or stop it with \`make down\` first`);
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve(), { once: true }));
-  for (const signal of ["SIGINT", "SIGTERM"] as const)
-    process.once(signal, () => {
+  // SIGHUP: the terminal is closed. A second one may follow, from the shell, and must not end this before the hubs are stopped.
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process[signal === "SIGHUP" ? "on" : "once"](signal, () => {
       if (!stop.signal.aborted) process.stdout.write("\nstopping…\n");
       stop.abort();
     });
@@ -307,6 +304,9 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
   if (live) process.stdout.write("\nall hubs stopped\n");
   return code;
 }
+
+// A terminal that was closed, or `head`, takes nothing more; the hubs must be stopped all the same.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 
 main().then(
   (code) => process.exit(code),
