@@ -27,7 +27,7 @@ export interface Io {
   readonly clock: Clock;
   /** Aborted by SIGINT, SIGTERM, and when nobody reads stdout any more. */
   readonly stopped: AbortSignal;
-  /** onHangup calls back at each SIGHUP, which asks a running hub to look at its files again; once for those that came before. */
+  /** onHangup calls back at each SIGHUP, which asks a running hub to look at its files again; once for those that came before. In a terminal it stops instead. */
   onHangup(listener: () => void): void;
 }
 
@@ -58,7 +58,8 @@ export function processIo(options: { readonly quiet: boolean }): Io {
   for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
   // `foedus nodes | head` closes the pipe: that is an end, not an error.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
+    // A terminal that was closed answers EIO.
+    if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
     controller.abort("EPIPE");
   });
   // Asked for here, so that writing to it never blocks; when nobody reads it any more, there is nothing to do about it.

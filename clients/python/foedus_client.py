@@ -42,8 +42,8 @@ PAGE = (1000, 768 * 1024 - 1024)
 # Reasons of what a message has in it: the same nodes in another call may be taken.
 OF_CONTENT = ("INVALID_FIELD", "VALUE_OUT_OF_RANGE", "MESSAGE_TOO_LARGE")
 
-# Reasons after which a stream is not opened again by itself.
-FINAL = ("SESSION_REPLACED", "ACCESS_DENIED", "OUT_OF_SCOPE", "UNKNOWN_IDENTITY", "FOREIGN_CA")
+# Reasons after which a stream is not opened again by itself. A certificate that was refused may be renewed.
+FINAL = ("SESSION_REPLACED", "ACCESS_DENIED", "OUT_OF_SCOPE")
 
 
 class FoedusError(Exception):

@@ -288,6 +288,20 @@ describe("an executor", () => {
     expect(calls[1]?.ended).toBe(true);
   });
 
+  test("another server at the address, or a certificate that is refused, may be so for a while: it comes back", async () => {
+    const told: unknown[] = [];
+    const { clock, calls } = stage(() => new Promise(() => undefined), {
+      onDetached: ({ reason }: Failure, willRetry: boolean) => told.push(reason, willRetry),
+    });
+    for (const reason of ["FOREIGN_CA", "IDENTITY_MISMATCH", "UNKNOWN_IDENTITY"] as const) {
+      calls.at(-1)?.cut({ reason, message: "another" });
+      await settle();
+      clock.advance(10_000);
+    }
+    expect(told).toEqual(["FOREIGN_CA", true, "IDENTITY_MISMATCH", true, "UNKNOWN_IDENTITY", true]);
+    expect(calls).toHaveLength(4);
+  });
+
   test("after SESSION_REPLACED it does not come back", async () => {
     const told: unknown[] = [];
     const { clock, calls } = stage(() => new Promise(() => undefined), {

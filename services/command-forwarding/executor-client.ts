@@ -4,11 +4,18 @@ import {
   type CommandForwardingService,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
-import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { formatParent } from "#kernel/trace-context.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
-import { callProgram, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
+import {
+  callProgram,
+  FINAL_REASONS,
+  KeptStream,
+  type OnError,
+  type StreamIdentity,
+  type StreamOpenInit,
+} from "#runtime/rpc/kept-stream.ts";
 import { valueBytes, valueOf } from "./codec.ts";
 import { decodeTaskFrame, encodeReports, type ReceivedTask } from "./executor-codec.ts";
 import { NO_VALUE, type TaskReport } from "./messages.ts";
@@ -68,8 +75,6 @@ function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
   return { value, failure: undefined };
 }
 
-/** Reasons after which it does not attach again by itself. */
-const FINAL: ReadonlySet<Reason> = new Set<Reason>(["SESSION_REPLACED", "ACCESS_DENIED"]);
 /** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
 const EARLY_MAX = 4_096;
 
@@ -99,7 +104,7 @@ export class ExecutorClient {
       onMessage: (message, duplex) => this.#frame(duplex, (message as RawMessage).bytes),
       onCut: (failure, final) => this.#onCut(failure, !final),
       onReady: () => this.#kept.open(),
-      final: FINAL,
+      final: FINAL_REASONS,
       onError: options.onError,
     });
     this.#kept.open();

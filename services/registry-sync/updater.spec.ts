@@ -2,7 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetNodeRequestSchema, ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { fail } from "#kernel/error.ts";
+import { fail, type Reason } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { LateNetwork } from "../../test/registry/late-network.ts";
@@ -11,6 +11,7 @@ import { testHub } from "../../test/testca/index.ts";
 import { type NodeInit, RegistryClient } from "./client.ts";
 import { Fields } from "./fields.ts";
 import { VALUE_TYPE } from "./ports.ts";
+import type { UpdaterOptions } from "./updater.ts";
 
 const hasty: Clock = { ...systemClock, setTimer: (_delay, fn) => systemClock.setImmediate(fn) };
 const turn = () => new Promise<void>((resolve) => void systemClock.setImmediate(resolve));
@@ -26,13 +27,14 @@ afterAll(async () => {
 });
 
 /** stage is a program that sets values of nodes over a network that the test delivers. */
-function stage(nodes?: readonly NodeInit[]) {
+function stage(nodes?: readonly NodeInit[], more: UpdaterOptions = {}) {
   const client = hub.local({ kind: "gateway", name: "sim", spiffeId: "spiffe://alpha/gateway/sim" });
   const network = new LateNetwork(client);
   const registry = RegistryClient.connect(network.client);
   const refused: string[] = [];
   const updater = registry.updater({
     clock: hasty,
+    ...more,
     ...(nodes === undefined ? {} : { nodes }),
     onRefused: ({ nodeId, key, failure }) => refused.push(`${nodeId}.${key} ${failure.reason}`),
   });
@@ -63,6 +65,36 @@ function stage(nodes?: readonly NodeInit[]) {
 }
 
 const nodeOf = (nodeId: string) => ({ nodeId, type: "m", capabilities: [{ name: "t", type: ValueType.DOUBLE, readable: true }] });
+
+describe("an updater whose stream ends", () => {
+  const ends = async (reason: Reason): Promise<{ told: unknown[]; go: ReturnType<typeof stage> }> => {
+    const told: unknown[] = [];
+    const go = stage(undefined, { onLink: (failure, willRetry) => told.push([failure?.reason, willRetry]) });
+    await go.registry.registerNode(nodeOf("lamp"));
+    expect(await go.told("lamp", 1)).toEqual([]);
+    go.network.newest?.cut(reason);
+    await turn();
+    return { told, go };
+  };
+
+  test.each(["FOREIGN_CA", "IDENTITY_MISMATCH", "UNKNOWN_IDENTITY"] as const)(
+    "%s: another server may have the port for a while",
+    async (reason) => {
+      const { told, go } = await ends(reason);
+      expect(told.at(-1)).toEqual([reason, true]);
+      expect(await go.told("lamp", 2)).toEqual([]);
+      expect(await go.valueOf("lamp")).toBe(2);
+      go.registry.close();
+    },
+  );
+
+  test.each(["SESSION_REPLACED", "ACCESS_DENIED"] as const)("%s: it says that it will not come back", async (reason) => {
+    const { told, go } = await ends(reason);
+    expect(told.at(-1)).toEqual([reason, false]);
+    await expect(go.updater.drain()).rejects.toMatchObject({ failure: { reason } });
+    go.registry.close();
+  });
+});
 
 describe("updates of a field that the hub refused to bind", () => {
   test("U3 each is reported before drain resolves, once, until the node is registered", async () => {

@@ -9,11 +9,19 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import { BoundedQueue } from "#kernel/bounded-queue.ts";
-import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
-import { callProgram, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit, tellError } from "#runtime/rpc/kept-stream.ts";
+import {
+  callProgram,
+  FINAL_REASONS,
+  KeptStream,
+  type OnError,
+  type StreamIdentity,
+  type StreamOpenInit,
+  tellError,
+} from "#runtime/rpc/kept-stream.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
 import { type BindRequest, Fields } from "./fields.ts";
 import { VALUE_TYPE, type ValueType } from "./ports.ts";
@@ -55,8 +63,8 @@ export interface UpdaterOptions {
    */
   readonly prepare?: () => Promise<void>;
   readonly onRefused?: (refusal: Refusal) => void;
-  /** Told when the stream is up (undefined) or down, and why. */
-  readonly onLink?: (failure: Failure | undefined) => void;
+  /** Told when the stream is up (undefined) or down, and why; `willRetry` false means that it will not come back by itself. */
+  readonly onLink?: (failure: Failure | undefined, willRetry: boolean) => void;
   /** Told what a callback threw. */
   readonly onError?: OnError;
 }
@@ -118,13 +126,13 @@ export class Updater {
       identity: options.identity,
       open: (number) => this.#connect(number),
       onOpened: () => {
-        callProgram(options.onError, options.onLink, undefined);
+        callProgram(options.onError, options.onLink, undefined, true);
         this.#prepare();
       },
       onMessage: (message) => this.#onMessage(message),
       onCut: (failure, final) => this.#onCut(failure, final),
       onReady: () => (this.#kept.current === undefined ? this.#pump() : this.#prepare()),
-      final: FINAL,
+      final: FINAL_REASONS,
       onError: options.onError,
     });
     this.#open = this.#take();
@@ -384,7 +392,7 @@ export class Updater {
     const before = [...this.#flight, ...this.#again];
     this.#flight = [];
     this.#again = before.filter((batch) => this.#keepNewest(batch));
-    callProgram(this.#o.onError, this.#o.onLink, failure);
+    callProgram(this.#o.onError, this.#o.onLink, failure, !final);
     if (final && !this.#closed) this.#fail(new FoedusError(failure));
     else this.#settle();
   }
@@ -472,17 +480,6 @@ export class Updater {
 }
 
 const UNSAID: Failure = { reason: "INTERNAL", message: "the hub refused the update and did not say why" };
-
-/** Reasons after which trying again is of no use: someone must change something. A certificate that has expired is being renewed. */
-const FINAL: ReadonlySet<Reason> = new Set<Reason>([
-  "SESSION_REPLACED",
-  "ACCESS_DENIED",
-  "UNKNOWN_IDENTITY",
-  "FOREIGN_CA",
-  "IDENTITY_MISMATCH",
-  "UPGRADE_NEEDED",
-  "NOT_CONFIGURED",
-]);
 
 function typeOf(value: SetValue): ValueType {
   switch (typeof value) {

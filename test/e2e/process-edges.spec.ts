@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
@@ -62,6 +63,20 @@ describe("signals", () => {
     const ended = await running.done;
     expect(ended.code).toBe(0);
     expect(ended.err).not.toContain("ebugger");
+  });
+
+  const script = "/usr/bin/script";
+  test.skipIf(!existsSync(script))("a hub whose terminal is closed stops as at SIGTERM (needs script)", async () => {
+    const words = ["hub", "--config", "hub.json", "--json", "--set", `data_dir=data-${++n}`, "--set", "log.destination=terminal.log"];
+    const line = [process.execPath, "--disable-sigusr1", join(import.meta.dirname, "../../cli/main.ts"), ...words].join(" ");
+    // `script` holds the other end of a terminal; what it starts leads the session, as a shell would.
+    const terminal = spawn(script, ["-qec", `exec ${line}`, "/dev/null"], { cwd: folder, stdio: ["pipe", "pipe", "pipe"] });
+    let shown = "";
+    terminal.stdout.setEncoding("utf8").on("data", (text: string) => (shown += text));
+    await until("the hub being up", () => shown.includes("ops_port"));
+    const log = (): string => readFileSync(join(folder, "terminal.log"), "utf8");
+    terminal.kill("SIGKILL");
+    await until("the hub having stopped", () => log().includes("hub stopped"));
   });
 
   test("F-9 SIGHUP opens a log again that was rotated away", async () => {

@@ -233,6 +233,16 @@ describe("`make up` without a terminal", () => {
       await lamp.prints("now ON");
       expect(lamp.text.split("\n")).toEqual(["connected", "now ON", ""]);
       await until("its state", () => /state +string .* ON/.test(run(show)));
+      // README: a second one takes its place, and it does not stay, deaf.
+      const second = begin(here(code));
+      try {
+        await second.prints("connected");
+        expect(await lamp.ended).toBe(1);
+        expect(lamp.text).toMatch(/^connected\nnow ON\n[^\n]+; giving up\.\n$/);
+      } finally {
+        second.child.kill("SIGINT");
+        await second.ended;
+      }
     } finally {
       lamp.child.kill("SIGINT");
       await lamp.ended;

@@ -1,6 +1,6 @@
 // A network between a client and the handlers of a hub in the same process that keeps the bytes of cut streams, and delivers them whenever the test says.
 import type { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { FoedusError } from "#kernel/error.ts";
+import { FoedusError, type Reason } from "#kernel/error.ts";
 import type { CallOptions, ClientDuplex, ClientOf } from "#runtime/rpc/call.ts";
 
 type Client = ClientOf<typeof RegistrySyncService>;
@@ -37,8 +37,8 @@ export class LateStream {
   }
 
   /** cut ends it for the client only; the hub does not know. */
-  cut(): void {
-    this.#failure ??= new FoedusError({ reason: "PEER_UNREACHABLE", message: "the test cut the connection" });
+  cut(reason: Reason = "PEER_UNREACHABLE"): void {
+    this.#failure ??= new FoedusError({ reason, message: "the test cut the connection" });
     this.#wake?.();
   }
 

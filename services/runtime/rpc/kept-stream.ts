@@ -16,6 +16,17 @@ export const CLOSED: Failure = { reason: "PEER_UNREACHABLE", message: "the chann
 /** ENDED is why a stream is over that the hub ended without a word. */
 export const ENDED: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
 
+/**
+ * FINAL_REASONS are those after which a stream is not opened again: somebody must change something first. That the certificate of another
+ * server was found, or ours was refused, is none of them: the other may be on the port for a while, and certificates are renewed.
+ */
+export const FINAL_REASONS: ReadonlySet<Reason> = new Set<Reason>([
+  "SESSION_REPLACED",
+  "ACCESS_DENIED",
+  "UPGRADE_NEEDED",
+  "NOT_CONFIGURED",
+]);
+
 /** StreamOpenInit numbers a stream; it goes into the first message. */
 export type StreamOpenInit = MessageInitShape<typeof StreamOpenSchema>;
 
