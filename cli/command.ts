@@ -20,7 +20,9 @@ function fromCommander(error: CommanderError): CliError | undefined {
   const message = error.message
     .replace(/^error: /, "")
     .replace(/\n/g, " ")
-    .trim();
+    .trim()
+    // Some are sentences already, and what to do follows.
+    .replace(/\.$/, "");
   return usage(message, "See `foedus --help`, or --help after the command.");
 }
 

@@ -1,4 +1,3 @@
-import { relative } from "node:path";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ConfigError } from "#runtime/config/load.ts";
 import { readText } from "#runtime/files.ts";
@@ -12,6 +11,7 @@ import { lookAtSettings } from "./doctor/settings.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
 import { clean, count } from "./format.ts";
 import type { Io } from "./io.ts";
+import { nearPath } from "./near-path.ts";
 import { configFileOf, connectOwn, type OwnHub, type OwnHubFlags, readOwnHub, withConfig } from "./own-hub.ts";
 import { printJson } from "./verb.ts";
 
@@ -34,7 +34,7 @@ function readHub(io: Io, flags: OwnHubFlags, ledger: Ledger): OwnHub | undefined
     return hub;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    problems(ledger, error, "configuration", relative(io.cwd, file), "Correct it; docs/CONFIG.md lists every field.");
+    problems(ledger, error, "configuration", nearPath(io.cwd, file), "Correct it; docs/CONFIG.md lists every field.");
     return undefined;
   }
 }
@@ -88,7 +88,7 @@ function readPeers(hub: OwnHub, ledger: Ledger, shown: (path: string) => string)
 async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger): Promise<void> {
   const { config, folder } = hub;
   const nowWall = io.clock.wall();
-  const shown = (path: string): string => relative(io.cwd, path) || ".";
+  const shown = (path: string): string => nearPath(io.cwd, path);
   const view = { ledger, hub, nowWall, shown };
   lookAtClock(ledger, nowWall);
   const own = lookAtCertificates(view);
@@ -134,7 +134,7 @@ async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnH
   for (const what of skipped) io.note(`not looked at: ${what}\n`);
   const of = (severity: Finding["severity"]): number => findings.filter((finding) => finding.severity === severity).length;
   const sum = findings.length === 0 ? "nothing found" : `${count(of("error"), "error")}, ${count(of("warning"), "warning")}`;
-  const file = relative(io.cwd, configFileOf(io, flags));
+  const file = nearPath(io.cwd, configFileOf(io, flags));
   await io.out(`${hub?.config.hub_id ?? "the hub"} (${file}): ${sum}; ${count(looked, "thing")} looked at\n`);
 }
 

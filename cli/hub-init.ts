@@ -2,7 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { existsSync, rmSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
-import { join, relative, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { makeFolder } from "#runtime/files.ts";
 import { writePki } from "../certs/issue.ts";
 import type { IssueRequest } from "../certs/profiles.ts";
@@ -10,6 +10,7 @@ import { type HubContext, writeContexts } from "./contexts-file.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { count } from "./format.ts";
 import type { Io } from "./io.ts";
+import { nearPath } from "./near-path.ts";
 import { parseHub } from "./parse.ts";
 import { type OutputFlags, printJson, SERVICE_NAMES } from "./verb.ts";
 
@@ -142,7 +143,7 @@ function configOf(plan: Plan): object {
 
 async function tell(io: Io, plan: Plan, flags: InitFlags): Promise<void> {
   const { hubId, dir, port, advertise } = plan;
-  const folder = relative(io.cwd, dir) || ".";
+  const folder = nearPath(io.cwd, dir);
   const sha256 = new X509Certificate(await readFile(join(dir, "pki", "ca.pem"))).fingerprint256.replaceAll(":", "").toLowerCase();
   const next = ["foedus hub --config hub.json", `foedus status --hub ${hubId}`, "foedus peer invite"];
   if (flags.json) {

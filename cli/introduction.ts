@@ -1,4 +1,3 @@
-import { relative } from "node:path";
 import { Registry } from "prom-client";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
@@ -35,6 +34,7 @@ import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { peerEntry, withPeer } from "./federation-text.ts";
 import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
+import { nearPath } from "./near-path.ts";
 import { type Address, type DoorFlags, doorAddresses, modeOf, type OwnSide, ownSide } from "./own-door.ts";
 import { addressText, dialable, type OwnHubFlags } from "./own-hub.ts";
 import { parseDuration } from "./parse.ts";
@@ -302,7 +302,7 @@ async function report(io: Io, flags: OwnHubFlags, { hubId, cas }: Candidate): Pr
   const live = await running(io, desk.hub, flags, async (connection) => ({
     peer: find(await untilSeen(io, connection, LINK_MS, (peers) => find(peers)?.state === LinkState.OPERATIONAL)),
   }));
-  const file = relative(io.cwd, desk.path);
+  const file = nearPath(io.cwd, desk.path);
   const link = live?.peer;
   const stands = link?.state === LinkState.OPERATIONAL;
   if (flags.json)

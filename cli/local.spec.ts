@@ -44,6 +44,18 @@ describe("verbs that need no hub", () => {
     ])
       expect(help.out).toMatch(new RegExp(`^ {2}${verb}\\b`, "m"));
     expect(await foedus("peerz")).toMatchObject({ code: 2, err: expect.stringContaining("Did you mean one of peer, peers?") });
+    for (const words of [
+      ["contexts", "list", "much"],
+      ["pki", "issue", "operator", "me", "--role", "king"],
+      ["peer", "add", "lab", "--max-trust", "all"],
+    ])
+      expect((await foedus(...words)).err).not.toMatch(/\.\. /);
+    // Where there is no CA, the folder is not the one that was meant.
+    const lost = await foedus("pki", "issue", "node", "my-lamp");
+    expect(lost).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/pki\/ca\.pem cannot be read\. Give the folder of the hub's CA with --dir, or/),
+    });
     expect(JSON.parse((await foedus("nodes", "--json", "--limt", "3")).err)).toMatchObject({ error: { reason: "USAGE", exit_code: 2 } });
   });
 

@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
 import { unlink } from "node:fs/promises";
-import { dirname, join, relative, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { readText } from "#runtime/files.ts";
 import { splitPem } from "#runtime/tls/credentials.ts";
@@ -29,6 +29,7 @@ import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { peerEntry, peerIds, withoutPeer, withPeer } from "./federation-text.ts";
 import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
+import { nearPath } from "./near-path.ts";
 import { addressText, type OwnHubFlags } from "./own-hub.ts";
 import { parseHub } from "./parse.ts";
 import { levelText, stateCell } from "./peers.ts";
@@ -355,7 +356,7 @@ async function report(
     return;
   }
   if (flags.quiet) return;
-  const file = relative(io.cwd, desk.path);
+  const file = nearPath(io.cwd, desk.path);
   if (live === undefined) return io.out(`${what} (${file}); the hub does not run, or could not be asked\n`);
   const problem = live.failure === undefined || live.state === LinkState.OPERATIONAL ? "" : `: ${live.failure.message}`;
   await io.out(`${what} (${file}); the link is ${label(LinkStateSchema, live.state)}${clean(problem)}\n`);

@@ -45,6 +45,22 @@ function folderOf(io: Io, flags: PkiFlags): string {
   return resolve(io.cwd, flags.dir ?? DEFAULT_DIR);
 }
 
+/** authorityIn opens the authority of a folder. Where there is none, the folder is not the one that was meant. */
+async function authorityIn(dir: string): ReturnType<typeof loadAuthority> {
+  try {
+    return await loadAuthority(dir);
+  } catch (error) {
+    const cause = error instanceof Error ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
+    if (cause?.code !== "ENOENT") throw error;
+    throw new CliError(
+      EXIT.usage,
+      (error as Error).message,
+      "Give the folder of the hub's CA with --dir, or go to the hub's folder, which has it as pki/; `foedus pki init <hub-id>` makes a new one.",
+      { cause: error },
+    );
+  }
+}
+
 function keyBitsOf(flags: PkiFlags): { readonly keyBits?: number } {
   return flags.keyBits === undefined ? {} : { keyBits: parseCount(flags.keyBits) };
 }
@@ -87,7 +103,7 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: PkiFl
 export async function issue(io: Io, [kind = "", name = ""]: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
   const dir = folderOf(io, flags);
   const request = requestOf(kind, name, flags);
-  const { hubId } = await loadAuthority(dir);
+  const { hubId } = await authorityIn(dir);
   const report = await writePki(dir, hubId, { now: nowOf(io), leaves: [request], force: flags.force ?? false, ...keyBitsOf(flags) });
   return show(io, report, flags);
 }
@@ -95,7 +111,7 @@ export async function issue(io: Io, [kind = "", name = ""]: readonly string[], f
 /** renew renews the certificates of a folder that are near their end; --force all of them, with new keys. */
 export async function renew(io: Io, _args: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
   const dir = folderOf(io, flags);
-  const { hubId } = await loadAuthority(dir);
+  const { hubId } = await authorityIn(dir);
   const leaves = await leavesOf(dir, hubId);
   return show(io, await writePki(dir, hubId, { now: nowOf(io), leaves, force: flags.force ?? false, ...keyBitsOf(flags) }), flags);
 }

@@ -16,6 +16,11 @@ Connect with --hub <context>, or with --address, --ca, --cert and --key; without
 Environment: FOEDUS_HUB, FOEDUS_ADDRESS, FOEDUS_CA, FOEDUS_CERT, FOEDUS_KEY, FOEDUS_CONTEXTS, NO_COLOR, FOEDUS_DEBUG=1.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 cannot connect, 4 refused, 5 not found, 6 timeout.`;
 
+/** footerOf wraps the last lines of the help as commander wraps all others: at the width of the terminal, else at 80. */
+function footerOf(program: Command): string {
+  return program.createHelp().boxWrap(HELP_FOOTER, program.configureOutput().getOutHelpWidth?.() ?? 80);
+}
+
 function output(command: Command): Command {
   return command
     .option("--json", "machine output: one JSON document, or one per line for streams")
@@ -50,7 +55,9 @@ export function buildProgram(handle: Handle): Command {
   program
     .description("Hubs of different owners work as one without giving up control.")
     .version(`foedus ${VERSION}`, "-V, --version", "print the version")
-    .addHelpText("after", HELP_FOOTER)
+    // Descriptions are wrapped down to this width; commander alone leaves narrow ones to the terminal, which breaks words.
+    .configureHelp({ minWidthToWrap: 10 })
+    .addHelpText("after", () => footerOf(program))
     .exitOverride()
     .configureOutput({ outputError: () => undefined });
   const verb = (parent: Command, signature: string, description: string, load: () => Promise<Loaded>): Command => {

@@ -1,6 +1,7 @@
 import { dirname } from "node:path";
 import type { Clock } from "#runtime/clock.ts";
 import { FollowedFiles, type Noted } from "#runtime/config/follow.ts";
+import { ConfigError } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { readText } from "#runtime/files.ts";
@@ -177,7 +178,8 @@ export class FederationFile {
   #failed(error: unknown): void {
     const { config, log, events } = this.#o;
     const file = config().federation_config_path;
-    log.error({ file, error }, "federation file is not valid; the last good one stays");
+    // What the operator has to correct is in the event, which is logged too; only a bug needs its stack.
+    if (!(error instanceof ConfigError)) log.error({ file, error }, "federation file could not be read; the last good one stays");
     const text = `the federation file is not valid; the last good one stays: ${oneLine(error)}`;
     events.report({ kind: "CONFIGURATION", severity: "ERROR", text });
   }

@@ -1,6 +1,7 @@
 import type { Clock } from "#runtime/clock.ts";
 import { type ConfigChange, diffConfig, withLive } from "#runtime/config/describe.ts";
 import { FollowedFiles, type Noted } from "#runtime/config/follow.ts";
+import { ConfigError } from "#runtime/config/load.ts";
 import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Rates } from "#runtime/rpc/interceptors/rate.ts";
@@ -102,7 +103,8 @@ export class LiveConfig {
   }
 
   #failed(error: unknown): void {
-    this.#o.log.error({ error }, "configuration is not valid; what was in force stays");
+    // What the operator has to correct is in the event, which is logged too; only a bug needs its stack.
+    if (!(error instanceof ConfigError)) this.#o.log.error({ error }, "configuration could not be read; what was in force stays");
     this.#say("ERROR", `the changed configuration is not valid; what was in force stays: ${oneLine(error)}`);
   }
 

@@ -1,0 +1,10 @@
+import { dirname, relative } from "node:path";
+
+/** nearPath writes a path as people would type it here: relative below this folder or beside it, absolute where it would begin with many dots. */
+export function nearPath(cwd: string, path: string): string {
+  const near = relative(cwd, path);
+  if (near === "") return ".";
+  // The folder of a partner's hub beside this one is near; /etc is not.
+  const above = near.split("/").filter((part) => part === "..").length;
+  return above > 1 || (above === 1 && dirname(cwd) === "/") ? path : near;
+}
