@@ -25,7 +25,7 @@ const BANS: readonly Ban[] = [
   },
   { token: /\bconsole\.\w+\(/, instead: "use the Logger", home: (p) => inCli(p) },
   {
-    token: /\bprocess\.(?!versions|hrtime)/,
+    token: /\bprocess\.(?!versions|hrtime|threadCpuUsage)/,
     instead: "only the command line and the configuration know the process",
     home: (p) =>
       inCli(p) ||

@@ -9,6 +9,7 @@ import { fail } from "#kernel/error.ts";
 import { systemClock } from "../clock.ts";
 import type { Logger } from "../log/log.ts";
 import { expose } from "../metrics/exposition.ts";
+import { CLIENT_FLIGHT_BYTES, guardHandshakes, guardOf } from "../tls/handshake-guard.ts";
 
 // `import … from "node:http"` reads every export of it, and one of them loads Node's whole fetch implementation: 12 MiB that a hub
 // never uses. `require` gives the same module and reads nothing.
@@ -106,6 +107,8 @@ function mutual(options: OpsOptions, tls: SecureContextOptions, routes: Routes):
     },
   );
   server.on("tlsClientError", (error) => options.log.debug({ error }, "ops connection refused"));
+  server.prependListener("secureConnection", (socket: TLSSocket) => guardOf(socket)?.pass());
+  guardHandshakes(server, CLIENT_FLIGHT_BYTES);
   return server;
 }
 

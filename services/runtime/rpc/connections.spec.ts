@@ -10,6 +10,7 @@ import { LIMITS } from "#kernel/limits.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
+import { hostileChain } from "../../../test/support/hostile-certs.ts";
 import { endOf, grpcMessage, grpcStream, rawH2, resetTcp } from "../../../test/support/raw-h2.ts";
 import { Relay } from "../../../test/support/relay.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
@@ -307,6 +308,25 @@ describe("handshakes that fail", () => {
     expect(lines()[0]).toMatchObject({ level: "warn", fields: { reason: "not_tls", remote: "127.0.0.1" } });
     await until(() => lines().length > 1);
     expect(lines()[1]?.fields["times"]).toBeGreaterThan(10);
+  });
+
+  test("S-1 a stranger's chain of made-up CAs is not verified, and is a warning; others get in", async () => {
+    fixture = await serve(alpha, [beta]);
+    const { cert, key, certificates } = hostileChain(100_000);
+    expect(certificates).toBeGreaterThan(70);
+    const before = process.threadCpuUsage().user;
+    for (let i = 0; i < 3; i++) {
+      const socket = connectTls({ socket: await tcp("127.0.0.2"), cert, key, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
+      await new Promise<void>((resolve) => socket.on("error", () => undefined).once("close", () => resolve()));
+    }
+    await until(async () => (await failures("too_large")) === 3);
+    // Verified, each takes about a second.
+    expect(process.threadCpuUsage().user - before).toBeLessThan(600_000);
+    expect(lines()[0]).toMatchObject({ level: "warn", fields: { reason: "too_large", remote: "127.0.0.2" } });
+    await own();
+    const from = { credential: beta.service(), ca: alpha.caPem, localAddress: "127.0.0.2" };
+    const honest = await rawH2({ port: fixture.port, ...from });
+    honest.destroy();
   });
 
   test("the check of a load balancer is no warning", async () => {

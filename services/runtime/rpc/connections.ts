@@ -4,19 +4,21 @@ import net from "node:net";
 import type { TLSSocket } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
-import { fail } from "#kernel/error.ts";
 import type { Rate } from "#kernel/token-bucket.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import { type LimitedLogger, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { HANDSHAKE_TIMEOUT_MS } from "#runtime/tls/credentials.ts";
+import { CLIENT_FLIGHT_BYTES, guardOf, HandshakeGuard, socketUnder } from "#runtime/tls/handshake-guard.ts";
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Account, Accounts } from "./accounts.ts";
-import { type ClosedReason, connectionMetrics, tlsReason, UnknownCas } from "./handshakes.ts";
+import { HandshakeCosts } from "./handshake-costs.ts";
+import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "./handshakes.ts";
 import { Hearing } from "./hearing.ts";
 import type { Identities } from "./identities.ts";
 import { type Intake, type IntakeReason, Intakes, type RequestKind } from "./intake.ts";
 import { TokenBuckets } from "./interceptors/rate.ts";
+import { listenError } from "./listen-error.ts";
 import { capTimeout } from "./timeout-header.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
@@ -73,6 +75,10 @@ const RETIRE_MS = 5_000;
 const FOREIGN_PART = 0.75;
 const HANDSHAKING_PART = 0.25;
 const HANDSHAKING_MIN = 16;
+/** A client that has sent more and has not finished its handshake does not mean to. */
+const LARGE_BYTES = 2 * CLIENT_FLIGHT_BYTES;
+/** Processor time that no handshake of an honest client takes, ms. */
+const DEAR_MS = 20;
 /** Streams of one own caller that are refused, with how long to wait, before its connection is closed: a refusal costs as much as a call. */
 const REFUSED_STREAMS: Rate = { perSecond: 100, burst: 1_000 };
 
@@ -86,6 +92,7 @@ export class ConnectionTable {
   readonly #ever = new WeakMap<net.Socket, Connection>();
   readonly #bySession = new WeakMap<ServerHttp2Session, Connection>();
   readonly #unknownCas = new UnknownCas();
+  readonly #costs = new HandshakeCosts();
   /** Those whose handshake is not done, oldest first. */
   readonly #fresh = new Set<Connection>();
   readonly #perIp = new Map<string, number>();
@@ -147,27 +154,44 @@ export class ConnectionTable {
 
   /** under finds the connection below a TLS socket: by the socket itself, as an address may be used again while it is still known. */
   #under(secure: TLSSocket): Connection | undefined {
-    return this.#bySocket.get(Reflect.get(secure, "_parent") as net.Socket);
+    const socket = socketUnder(secure);
+    return socket === undefined ? undefined : this.#bySocket.get(socket);
   }
 
   #failed(error: NodeJS.ErrnoException, secure: TLSSocket): void {
-    const raw = Reflect.get(secure, "_parent") as net.Socket | undefined;
+    const raw = socketUnder(secure);
     const known = raw === undefined ? undefined : this.#ever.get(raw);
-    const reason = tlsReason(error, { authorizationError: secure.authorizationError, bytesRead: raw?.bytesRead ?? 0 });
+    const bytesRead = raw?.bytesRead ?? 0;
+    const reason = tlsReason(error, { authorizationError: secure.authorizationError, bytesRead });
     this.#metrics.tls.inc({ reason });
-    const passes = reason === "unknown_ca" && !this.#unknownCas.lasts(this.#o.clock.mono());
+    const costly = known !== undefined && this.#charge(known.address, guardOf(secure), bytesRead, reason);
+    const passes = !costly && reason === "unknown_ca" && !this.#unknownCas.lasts(this.#o.clock.mono());
     this.#log.log(
       reason === "probe" ? "debug" : passes ? "info" : "warn",
       reason,
-      { reason, remote: known?.address, code: error.code, why: secure.authorizationError },
+      { reason, remote: known?.address, code: error.code, why: secure.authorizationError, bytes: bytesRead },
       passes
         ? "tls handshake failed: the CA is not pinned here; between hubs that are being introduced this passes"
         : "tls handshake failed",
     );
   }
 
+  /** charge notes what a failed handshake cost, and tells whether it was more than that of an honest client. */
+  #charge(address: string, guard: HandshakeGuard | undefined, bytesRead: number, reason: TlsReason): boolean {
+    const now = this.#o.clock.mono();
+    const tooLarge = reason === "too_large" || (guard === undefined && bytesRead > LARGE_BYTES);
+    if (guard !== undefined) this.#costs.spent(address, guard.cpuMs, now);
+    if (tooLarge) this.#costs.tooLarge(address, guard === undefined ? bytesRead : 0, now);
+    return tooLarge || this.#costs.waitMs(address, now) > 0;
+  }
+
   #identify(connection: Connection, socket: TLSSocket): void {
     this.#fresh.delete(connection);
+    const guard = guardOf(socket);
+    if (this.#limits.strangers !== true) this.#costs.proved(connection.address);
+    // At the door every certificate does, so what one cost counts all the same.
+    else if (guard !== undefined && guard.cpuMs > DEAR_MS) this.#costs.spent(connection.address, guard.cpuMs, this.#o.clock.mono());
+    guard?.pass();
     const { accounts, identities } = this.#o;
     const leaf = socket.getPeerX509Certificate();
     if (leaf !== undefined) {
@@ -267,6 +291,8 @@ export class ConnectionTable {
     };
     const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
+    const waitMs = this.#costs.waitMs(address, mono);
+    if (waitMs > 0) return this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) });
     const count = (this.#perIp.get(address) ?? 0) + 1;
     if (count > this.#limits.maxConnectionsPerIp)
       return this.#refuse(connection, "per_ip_limit", { limit: this.#limits.maxConnectionsPerIp });
@@ -278,7 +304,8 @@ export class ConnectionTable {
     this.#metrics.open.inc();
     socket.once("close", () => this.#forget(connection));
     this.#arm();
-    this.#injector.injectConnection(socket);
+    const guarded = this.#limits.strangers === true || this.#costs.guarded(address, mono);
+    this.#injector.injectConnection(guarded ? new HandshakeGuard(socket, CLIENT_FLIGHT_BYTES) : socket);
   }
 
   /**
@@ -412,20 +439,4 @@ function ping(connection: Connection): void {
   session.ping((error) => {
     if (error === null) connection.hearing.proved();
   });
-}
-
-function listenError(host: string, port: number, cause: NodeJS.ErrnoException): Error {
-  if (cause.code === "EADDRINUSE")
-    return fail("ALREADY_EXISTS", `port ${port} on ${host} is already in use; stop the other program or configure another port`, {
-      cause,
-      facts: { port: String(port) },
-    });
-  if (cause.code === "EACCES")
-    return fail("ACCESS_DENIED", `no permission to listen on port ${port}; use a port above 1023`, {
-      cause,
-      facts: { port: String(port) },
-    });
-  if (cause.code === "EADDRNOTAVAIL")
-    return fail("INVALID_FIELD", `${host} is not an address of this machine; use 0.0.0.0 or one that it has`, { cause });
-  return fail("NOT_CONFIGURED", `cannot listen on ${host} port ${port}`, { cause });
 }

@@ -13,6 +13,7 @@ const TLS_REASONS = [
   "protocol_version",
   "not_tls",
   "timeout",
+  "too_large",
   "probe",
   "reset",
   "other",
@@ -22,7 +23,16 @@ const TLS_REASONS = [
 export type TlsReason = (typeof TLS_REASONS)[number];
 
 /** Why connections are closed by this hub, beside failed handshakes. */
-const CLOSED_REASONS = ["per_ip_limit", "limit", "handshake_limit", "per_caller_limit", "foreign_limit", "stream_rate", "silent"] as const;
+const CLOSED_REASONS = [
+  "per_ip_limit",
+  "limit",
+  "handshake_limit",
+  "handshake_cost",
+  "per_caller_limit",
+  "foreign_limit",
+  "stream_rate",
+  "silent",
+] as const;
 
 /** ClosedReason is why this hub closed a connection. */
 export type ClosedReason = (typeof CLOSED_REASONS)[number];
@@ -73,6 +83,7 @@ const TEXTS: readonly (readonly [RegExp, TlsReason])[] = [
   [/INVALID_PURPOSE|bad certificate|CERT_|_CA\b/i, "bad_certificate"],
   [/HTTP_REQUEST|WRONG_VERSION_NUMBER|http request|PACKET_LENGTH|RECORD_LENGTH|UNEXPECTED_MESSAGE|UNKNOWN_PROTOCOL/i, "not_tls"],
   [/UNSUPPORTED_PROTOCOL|protocol version|NO_SHARED|INAPPROPRIATE_FALLBACK/i, "protocol_version"],
+  [/HANDSHAKE_TOO_LARGE|EXCESSIVE_MESSAGE_SIZE/, "too_large"],
   [/HANDSHAKE_TIMEOUT|timeout/i, "timeout"],
 ];
 

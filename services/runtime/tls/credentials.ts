@@ -4,6 +4,7 @@ import { isIP, type Socket } from "node:net";
 import { connect, createSecureContext, type SecureContext, type SecureContextOptions, type TLSSocket } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
 
 /** MIN_VERSION of TLS, everywhere. */
@@ -162,6 +163,8 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #bundle: readonly X509Certificate[];
   #revoked: readonly string[];
   #lastFailure: Failure | undefined;
+  /** The server once sent more than a handshake has, so its handshakes are bounded. */
+  #wary = false;
   /** The newest connection that was begun with them. */
   #socket: Socket | undefined;
 
@@ -202,8 +205,9 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return new Promise((resolve, reject) => {
       this.#lastFailure = undefined;
       this.#socket = socket;
+      const guard = this.#wary ? new HandshakeGuard(socket, SERVER_FLIGHT_BYTES) : undefined;
       const secure: TLSSocket = connect({
-        socket,
+        socket: guard ?? socket,
         secureContext: this.#context,
         ALPNProtocols: ["h2"],
         minVersion: MIN_VERSION,
@@ -212,11 +216,15 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         checkServerIdentity: (_host, { raw }) => this.#check(secure.getPeerX509Certificate() ?? new X509Certificate(raw)),
       });
       secure.once("secureConnect", () => {
+        guard?.pass();
         // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.
         if (secure.authorized) resolve({ socket: secure, secure: true });
         else reject(secure.authorizationError);
       });
-      secure.on("error", reject);
+      secure.on("error", (error) => {
+        if (socket.bytesRead > SERVER_FLIGHT_BYTES) this.#wary = true;
+        reject(error);
+      });
       secure.once("close", () => reject(new Error("the connection was closed during the TLS handshake")));
     });
   }

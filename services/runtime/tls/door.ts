@@ -1,9 +1,10 @@
 import { createHash, type X509Certificate } from "node:crypto";
-import { isIP } from "node:net";
+import { connect as connectTcp, isIP } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 import { FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { HANDSHAKE_TIMEOUT_MS, MIN_VERSION } from "./credentials.ts";
+import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 import { issuedBy, thumbprintOf } from "./peer-identity.ts";
 
 /** Certificates looked at in a chain: a leaf, its CA, and one to spare for a CA that is being replaced. */
@@ -52,9 +53,9 @@ export function authorityAt(address: DoorAddress, clock: Clock, signal?: AbortSi
   const at = `${host.includes(":") ? `[${host}]` : host}:${port}`;
   return new Promise((resolve, reject) => {
     // The chain cannot be verified before its CA is known: finding that is what this connection is for.
+    const guard = new HandshakeGuard(connectTcp({ host, port }), SERVER_FLIGHT_BYTES);
     const socket = connect({
-      host,
-      port,
+      socket: guard,
       ALPNProtocols: ["h2"],
       minVersion: MIN_VERSION,
       rejectUnauthorized: false,
