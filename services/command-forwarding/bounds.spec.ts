@@ -240,7 +240,7 @@ describe("F-12 a caller's hub", () => {
       const seqs = Array.from({ length: kept }, (_, i) => i + 1);
       arrive(bench, 1, seqs);
       // One executor takes a part of them at a time.
-    while (bench.tasks.length > 0) bench.finish();
+      while (bench.tasks.length > 0) bench.finish();
       const acks = Array.from({ length: 500 }, (_, i) => [kept + 1 + shift * i, kept + 1 + shift * i + span]).flat();
       const frame = { epoch: 1, ackedBelow: 0, acks, items: [], cancels: [], ownerEpoch: ownerEpoch(bench), ownerPosition: 0 };
       const steps = mapSteps(() => bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame }));
