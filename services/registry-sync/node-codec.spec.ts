@@ -92,6 +92,27 @@ test("and so are bytes that are cut, changed, joined or noise", () => {
   expect(whole).toBeGreaterThan(300);
 });
 
+test("B4 a node of what takes a hundred times its bytes is refused before it is decoded; the densest valid ones are read", () => {
+  const id = [0x0a, 1, 0x61];
+  const times = (count: number, unit: readonly number[]) =>
+    Uint8Array.from({ length: count * unit.length }, (_, i) => unit[i % unit.length] as number);
+  const long = (tag: number, body: Uint8Array) => [tag, (body.length & 127) | 128, ((body.length >> 7) & 127) | 128, body.length >> 14];
+  const join = (...parts: Iterable<number>[]) => Uint8Array.from(parts.flatMap((part) => [...part]));
+  const skills = times(95_000, [0x32, 0]);
+  expect(read(join(id, long(0x4a, skills), skills)), "empty skills").toBeUndefined();
+  expect(read(join(id, times(95_000, [0x7a, 0]))), "unknown fields").toBeUndefined();
+  expect(read(join(id, times(90, [0x7a, 0]))), "a few of a later version").toMatchObject({ nodeId: "a" });
+
+  const capabilities = Array.from({ length: 512 }, (_, i) => ({ name: i.toString(36) }));
+  const skill = { id: "s", tags: Array(32).fill(""), inputModes: Array(32).fill(""), outputModes: Array(32).fill("") };
+  const agent = { models: Array(64).fill(""), skills: Array(64).fill(skill) };
+  const labels = Object.fromEntries(Array.from({ length: 32 }, (_, i) => [i.toString(36), ""]));
+  const valid = { nodeId: "a", labels, agent };
+  const allowed = (from: number) => (from < 22 ? Array(4_096).fill("") : []);
+  for (const more of [capabilities, capabilities.map((each, i) => ({ ...each, allowed: allowed(i) }))])
+    expect(read(toBinary(NodeSchema, create(NodeSchema, { ...valid, capabilities: more })))).toMatchObject({ nodeId: "a" });
+});
+
 test("nodes of one kind share what is said of their capabilities", () => {
   const bytes = (nodeId: string) =>
     toBinary(NodeSchema, create(NodeSchema, { nodeId, capabilities: [{ name: "power", type: 3, readable: true }] }));

@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { decodedSize } from "#runtime/rpc/decoded-size.ts";
 import type { CapabilityInfo, NodeInfo, ValueType } from "./ports.ts";
 
 /** Tags of Node and Capability: field number and wire type. */
@@ -152,12 +153,26 @@ class NodeReader {
 
 const reader = new NodeReader();
 
-/** readNode reads a Node; undefined if it is malformed. Bytes are not kept. */
+/**
+ * What a node may take in memory when it is decoded, which each listing does anew: so much for each of its bytes, and so much in any
+ * case. What is valid stays below: `allowed` has the densest fields, 20, and there are few capabilities and skills.
+ */
+const DECODED_PER_BYTE = 24;
+const DECODED_ANYWAY = 128 * 1024;
+
+/** swells tells whether a node takes far more when it is decoded than a valid one can: two bytes may become hundreds. */
+function swells(bytes: Uint8Array): boolean {
+  const max = DECODED_ANYWAY + DECODED_PER_BYTE * bytes.length;
+  return decodedSize(NodeSchema, bytes, max) > max;
+}
+
+/** readNode reads a Node; undefined if it is malformed, or made of what takes far more memory than a valid one. Bytes are not kept. */
 export function readNode(bytes: Uint8Array): NodeInfo | undefined {
   const plain = reader.read(bytes);
   if (plain !== undefined) return plain;
+  if (swells(bytes)) return undefined;
   try {
-    const { nodeId, kind, type, name, labels, capabilities } = fromBinary(NodeSchema, bytes);
+    const { nodeId, kind, type, name, labels, capabilities } = fromBinary(NodeSchema, bytes, { readUnknownFields: false });
     const infos = capabilities.map((c) => ({ name: c.name, type: valueType(c.type), readable: c.readable, invocable: c.invocable }));
     return { nodeId, kind, type, name, labels, capabilities: infos };
   } catch {
