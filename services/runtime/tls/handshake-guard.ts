@@ -41,6 +41,8 @@ export class HandshakeGuard extends Duplex {
     raw.on("data", (chunk: Buffer) => this.#take(chunk));
     raw.on("end", () => this.push(null));
     raw.on("error", (error) => this.destroy(error));
+    // A server that is being stopped does not take it any more, and then nobody else listens.
+    this.on("error", () => undefined);
     raw.on("close", () => this.destroy());
   }
 
