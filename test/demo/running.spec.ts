@@ -27,9 +27,10 @@ test("a port that somebody listens on is told before anything is started", async
 test("`make down` stops hubs that a killed `make up` left behind, and whoever starts another one is told of them", async () => {
   // Programs that run on and have the command line of a hub, one of this demo and one of somebody else.
   const other = spawn(process.execPath, ["-e", "setInterval(() => 0, 60_000)", join(DEMO_DIR, "elsewhere", "hub.json")]);
-  const hub = spawn(process.execPath, ["-e", "setInterval(() => 0, 60_000)", "--config", join(RUN_DIR, "home", "hub.json")]);
+  const hub = spawn(process.execPath, ["-e", "setInterval(() => 0, 60_000)", "--", "--config", join(RUN_DIR, "home", "hub.json")]);
   const ended = new Promise((resolve) => hub.once("exit", (_code, signal) => resolve(signal)));
-  expect(runningHubs()).toEqual([hub.pid]);
+  // Until a program is started its command line is that of this test.
+  await vi.waitFor(() => expect(runningHubs()).toEqual([hub.pid]), { timeout: 10_000 });
   expect(portsInUse([18_800, 18_810], [hub.pid!])).toBe(
     `ports 18800, 18810 on this machine are in use by hubs of an earlier \`make up\` (pids ${hub.pid}); stop them with \`make down\``,
   );
