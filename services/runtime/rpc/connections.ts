@@ -14,6 +14,7 @@ import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity
 import type { Account, Accounts } from "./accounts.ts";
 import { HandshakeCosts } from "./handshake-costs.ts";
 import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "./handshakes.ts";
+import { keepRead } from "./headers.ts";
 import { Hearing } from "./hearing.ts";
 import type { Identities } from "./identities.ts";
 import { type Intake, type IntakeReason, Intakes, type RequestKind } from "./intake.ts";
@@ -142,6 +143,7 @@ export class ConnectionTable {
     });
     // Before grpc-js reads the headers.
     http2.prependListener("stream", (stream, headers) => {
+      keepRead(headers);
       this.#begun(stream, String(headers[":path"] ?? ""));
       capTimeout(headers, this.#o.unary);
     });

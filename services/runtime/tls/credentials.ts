@@ -97,6 +97,12 @@ export function contextOf(material: ServerMaterial | PeerMaterial): {
   }
 }
 
+/**
+ * HEADER_LIST_BYTES bounds the headers of one stream, and its trailers, as RFC 9113 counts them (6.5.2). Other implementations of gRPC take
+ * as many; Foedus sends about one KiB, of which most is a peer's token.
+ */
+export const HEADER_LIST_BYTES = 16 * 1024;
+
 /** ServerTuning is what the HTTP/2 server is built with. */
 export interface ServerTuning {
   readonly maxConcurrentStreams: number;
@@ -110,7 +116,11 @@ export interface ServerTuning {
  */
 export class RotatingServerCredentials extends grpc.ServerCredentials {
   constructor(material: ServerMaterial, tuning: ServerTuning) {
-    const settings = { maxConcurrentStreams: tuning.maxConcurrentStreams, initialWindowSize: tuning.streamWindowBytes };
+    const settings = {
+      maxConcurrentStreams: tuning.maxConcurrentStreams,
+      initialWindowSize: tuning.streamWindowBytes,
+      maxHeaderListSize: HEADER_LIST_BYTES,
+    };
     const options: SecureServerOptions = { requestCert: true, rejectUnauthorized: true, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, settings };
     super(options, contextOf(material).options);
   }
@@ -136,7 +146,7 @@ const DOOR_WINDOW_BYTES = 64 * 1024;
  */
 export class DoorServerCredentials extends grpc.ServerCredentials {
   constructor(material: KeyMaterial) {
-    const settings = { maxConcurrentStreams: DOOR_STREAMS, initialWindowSize: DOOR_WINDOW_BYTES };
+    const settings = { maxConcurrentStreams: DOOR_STREAMS, initialWindowSize: DOOR_WINDOW_BYTES, maxHeaderListSize: HEADER_LIST_BYTES };
     const options: SecureServerOptions = { requestCert: true, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_TIMEOUT_MS, settings };
     super(options, contextOf({ ...material, ca: [] }).options);
   }
