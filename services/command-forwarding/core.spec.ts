@@ -137,6 +137,7 @@ class Stage {
           kind: "stored",
           ok: args["ok"] === "true",
           failure: { reason: "STORE_UNAVAILABLE", message: "disk is full" },
+          unstored: [],
         });
       case "describe":
         return void this.lines.push(this.hubs[hub].core.describe());

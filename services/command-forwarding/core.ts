@@ -222,6 +222,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
         return;
       case "stored":
         this.#refusing = input.ok ? undefined : input.failure;
+        this.#p.journal.refused(input.unstored);
         this.#owner.refusing = this.#refusing;
         return;
       case "stop":

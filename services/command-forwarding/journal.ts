@@ -54,10 +54,26 @@ export class Journal {
   /** Entries that are live, and the length of their records. */
   #live = 0;
   #liveBytes = 0;
+  /** Newest blob of which the store is known to hold all while it refuses; else what was persisted waits in front of what is said. */
+  #stored = Number.POSITIVE_INFINITY;
 
   /** position is the number of the newest blob; it only rises. */
   get position(): number {
     return this.#first + this.#blobs.length - 1;
+  }
+
+  /**
+   * told is the position that others may hear: while the store refuses, what it holds. One that a crash takes back would pass for a
+   * journal that was restored from a backup, and the outcomes of what is under way would be lost (O7).
+   */
+  get told(): number {
+    return Math.min(this.position, this.#stored);
+  }
+
+  /** refused takes what was persisted and is not stored; nothing, when the store accepts again. */
+  refused(unstored: readonly StoreOp[]): void {
+    const first = unstored.find((op) => op.op === "append" && op.log === LOG);
+    this.#stored = first?.op === "append" ? first.seq - 1 : Number.POSITIVE_INFINITY;
   }
 
   /** dirty: something waits for `flush`. */

@@ -1,4 +1,4 @@
-import type { Effect, Persist } from "#kernel/core.ts";
+import type { Effect, Persist, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
@@ -207,7 +207,7 @@ export type Input =
   | { readonly kind: "handler"; readonly present: boolean }
   | { readonly kind: "directory"; readonly changes: readonly DirectoryChange[] }
   | { readonly kind: "policy"; readonly policy: SharePolicy }
-  | { readonly kind: "stored"; readonly ok: boolean; readonly failure: Failure | undefined }
+  | { readonly kind: "stored"; readonly ok: boolean; readonly failure: Failure | undefined; readonly unstored: readonly StoreOp[] }
   | { readonly kind: "start" }
   | { readonly kind: "stop" };
 

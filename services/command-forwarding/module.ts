@@ -31,7 +31,7 @@ import { type Command, type CommandEffect, type Input, type Observation, OUTCOME
 import { CommandMetrics } from "./metrics.ts";
 import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
 import { META_KEY, META_SPACE } from "./restore.ts";
-import { isAnswer, isUrgent, overtakes } from "./store-refusal.ts";
+import { isAnswer, isUrgent, overtakes, storedInput } from "./store-refusal.ts";
 import { CommandTraces } from "./traces.ts";
 import { type CommandCalls, Turn } from "./turn.ts";
 
@@ -159,8 +159,7 @@ class Service implements CommandForwarding {
       reject: (effect) => this.#rejected(effect),
       overtakes,
       urgent: isUrgent,
-      onStored: (report) =>
-        report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
+      onStored: storedInput,
       onFatal,
       commit: "now",
       ...platform.mailbox,

@@ -94,7 +94,7 @@ export class Outbox {
     this.#books.length = 0;
     for (const caller of this.#responding) {
       // The position may have moved with the persist of this very step.
-      if (caller.respond !== undefined) out.push({ ...caller.respond, ownerPosition: this.#journal.position });
+      if (caller.respond !== undefined) out.push({ ...caller.respond, ownerPosition: this.#journal.told });
       caller.respond = undefined;
     }
     this.#responding.length = 0;
@@ -103,7 +103,7 @@ export class Outbox {
   }
 
   #respond(peer: string, epoch: number, items: Answer[]): Extract<CommandEffect, { readonly kind: "respond" }> {
-    return { kind: "respond", peer, epoch, ownerEpoch: this.ownerEpoch, ownerPosition: this.#journal.position, items };
+    return { kind: "respond", peer, epoch, ownerEpoch: this.ownerEpoch, ownerPosition: this.#journal.told, items };
   }
 }
 

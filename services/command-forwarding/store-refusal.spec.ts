@@ -8,7 +8,7 @@ import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { CommandCore } from "./core.ts";
 import { type CommandEffect, type Input, NO_VALUE, OUTCOME } from "./messages.ts";
-import { isAnswer, overtakes } from "./store-refusal.ts";
+import { isAnswer, overtakes, storedInput } from "./store-refusal.ts";
 
 const OLD = 1;
 const NEW = 2;
@@ -39,8 +39,7 @@ function rig() {
       return "drop";
     },
     overtakes,
-    onStored: (report) =>
-      report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
+    onStored: storedInput,
     onFatal: (error) => {
       throw error;
     },
@@ -75,6 +74,9 @@ function rig() {
   };
   return { clock, store, give, left, sent, recover };
 }
+
+/** newest is the number of the last blob of the journal that is stored. */
+const newest = (store: MemoryStore): number => [...store.read("journal", 0)].at(-1)?.seq ?? 0;
 
 test("C1 a command whose record met a full disk does not go out on a new session before it is durable", () => {
   const { store, give, sent, recover } = rig();
@@ -127,6 +129,26 @@ test("O3 an outcome that met a full disk is not told before it is durable, howev
   recover();
   const all = left.flatMap((effect) => (effect.kind === "respond" ? effect.items : []));
   expect(all.some(({ seq, result }) => seq === 1 && result.outcome === OUTCOME.DONE)).toBe(true);
+});
+
+test("O3 O7 what is said of the journal while the store refuses is what a crash leaves of it", () => {
+  const { store, give, recover, left } = rig();
+  const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 4, shared: false };
+  give({ kind: "attach", executor: 1, name: "gateway/one", scope: { kind: "gateway", prefixes: [] }, offer });
+  const greetings = () => left.flatMap((effect) => (effect.kind === "respond" ? [effect.ownerPosition] : []));
+  const ownerEpoch = left.find((effect) => effect.kind === "respond")?.ownerEpoch ?? 0;
+  const item = { seq: 1, nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 60_000, retry: false, hops: [] };
+  const frame = { epoch: 5, ackedBelow: 0, acks: [], items: [item], cancels: [], ownerEpoch, ownerPosition: 0 };
+  give({ kind: "invocations", peer: "away", session: OLD, frame });
+  const durable = newest(store);
+  store.failAll("io");
+  give({ kind: "reports", executor: 1, reports: [{ taskId: 1, value: NO_VALUE, failure: undefined }] });
+  give({ kind: "peer-up", peer: "away", session: NEW });
+  expect(greetings().at(-1)).toBe(durable);
+  recover();
+  give({ kind: "peer-up", peer: "away", session: NEW + 1 });
+  expect(greetings().at(-1)).toBe(newest(store));
+  expect(greetings().at(-1)).toBeGreaterThan(durable);
 });
 
 test("K2 the outcome of a command with a key is not told before it is durable, nor told again", () => {

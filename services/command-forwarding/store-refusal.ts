@@ -1,5 +1,5 @@
-import type { Output } from "#runtime/driver.ts";
-import { type CommandEffect, OUTCOME, type Outcome } from "./messages.ts";
+import type { Output, StoreReport } from "#runtime/driver.ts";
+import { type CommandEffect, type Input, OUTCOME, type Outcome } from "./messages.ts";
 
 /**
  * isAnswer: while the store refuses writes, callers are answered at once; all else waits until what it rests on is durable (W5). So does
@@ -7,6 +7,12 @@ import { type CommandEffect, OUTCOME, type Outcome } from "./messages.ts";
  */
 export function isAnswer(effect: Output<CommandEffect>): boolean {
   return effect.kind === "reply" && !(effect.keyed === true && isFinal(effect.result.outcome));
+}
+
+/** storedInput is what the core hears of a commit: that the store refuses, with all that is not durable, and that it accepts again. */
+export function storedInput(report: StoreReport): Input | undefined {
+  if (report.ok) return report.recovered ? { kind: "stored", ok: true, failure: undefined, unstored: [] } : undefined;
+  return { kind: "stored", ok: false, failure: report.failure, unstored: report.unstored };
 }
 
 /** isUrgent: acknowledgements of outcomes wait for a commit that is made anyway; with everything else somebody waits. */
