@@ -221,6 +221,33 @@ describe("F-4 a forked feed", () => {
     expect(after.crash().core.describe()).not.toContain("FROZEN");
   });
 
+  test.each([0, 40])("is taken anew, in the same epoch, where its owner does not see a fork: %i segments later", (more) => {
+    const { clock, a, b } = hubs();
+    a.register(nodeBytes("lamp", []));
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const before = epochOf(a);
+    b.post({ kind: "heads", session: link.id, heads: [{ ...a.core.heads("beta")[0]!, digest: new Uint8Array(32) }], rttMs: 2 });
+    b.settle();
+    link.down();
+    for (let i = 0; i < more; i++) {
+      a.register(nodeBytes("door", [`v${i}:bool`]));
+      a.settle();
+    }
+    const after = b.crash();
+    after.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    expect(after.core.describe()).toContain("FROZEN");
+    const again = new TestLink(a, after);
+    a.register(nodeBytes("window", []));
+    for (let i = 0; i < 20; i++) {
+      settleAll([a, after], [again]);
+      clock.advance(1_000);
+    }
+    expect(after.core.describe()).not.toContain("FROZEN");
+    expect(ids(after)).toEqual(more === 0 ? ["lamp", "window"] : ["door", "lamp", "window"]);
+    expect(epochOf(a)).toBe(before);
+  });
+
   test.each(["table", "frozen"])("is not taken up again when the record meta/%s of it is damaged", (record) => {
     const { a, b } = hubs();
     a.register(nodeBytes("lamp", []));

@@ -18,6 +18,9 @@ import type { World } from "./world.ts";
 const LEVEL_LIMITED = 2;
 /** A feed that is too long for a snapshot is looked at again after this. */
 const TOO_LONG_PAUSE_MS = 600_000;
+const NOT_SHOWN = "a peer says that it knows more of this hub's feed, without proof; it is to take it anew";
+const FORK_NOT_SEEN = "a peer says that this hub's feed forked, which this hub cannot see; it is to take it anew";
+
 /**
  * Exporter offers each peer the feed of its share and serves cursors over it.
  *
@@ -186,9 +189,11 @@ export class Exporter {
     this.#holds.add(session.peer, feed.share);
     if (knowsMore(feed, from)) {
       if (signedByUs(this.#world, from, proof)) this.#restored(session, feed, from);
-      else this.#distrust(session, feed, from);
+      else this.#distrust(session, feed, from, NOT_SHOWN);
       return;
     }
+    // It calls a fork what is none here, or what has left the log: it would never take anything of this epoch.
+    if (session.refusedFor === "FEED_FORK" && from.epoch === feed.epoch) return this.#distrust(session, feed, from, FORK_NOT_SEEN);
     session.acked = from;
     session.ackedAt = this.#world.now.mono;
     if (from.epoch === feed.epoch && from.seq + 1 >= feed.ring.first)
@@ -206,13 +211,13 @@ export class Exporter {
     this.openEpoch(feed, EPOCH_REASON.RESTORED, from.epoch);
   }
 
-  /** distrust makes a peer that says it knows more, and cannot show it, take the feed anew. */
-  #distrust(session: PeerSession, feed: OwnFeed, from: FeedPosition): void {
+  /** distrust makes a peer that says what it cannot show take the feed anew. */
+  #distrust(session: PeerSession, feed: OwnFeed, from: FeedPosition, why: string): void {
     const { mono } = this.#world.now;
     if (!session.retry.due(mono)) return this.#offerLater(session, feed.share);
     session.retry.failed(mono);
     if (session.refusedFor !== "claim")
-      this.#world.event("feed", "WARNING", "a peer says that it knows more of this hub's feed, without proof; it is to take it anew", {
+      this.#world.event("feed", "WARNING", why, {
         hub: session.peer,
         share: feed.share,
         fields: claimFields(feed, from),
