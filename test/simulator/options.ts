@@ -119,7 +119,7 @@ export function drawOptions(seed: number, hubs: number, faults: ReadonlySet<Faul
     tailSegments: pick(prng, [2, 8, 32]),
     checkpointSegments: pick(prng, [4, 16, 64]),
     partBytes: pick(prng, [256, 1_024, 8_192]),
-    windowBytes: pick(prng, [2_048, 65_536, 262_144]),
+    windowBytes: pick(prng, [512, 65_536, 262_144]),
     transportBytes: pick(prng, [4_096, 65_536, 262_144]),
     zstd: prng.chance(0.1),
     hostile: faults.has("hostile") && prng.chance(0.3) ? prng.below(hubs) : -1,
