@@ -152,8 +152,8 @@ test-update: setup ## rewrite the transcripts in testdata/ and the chart's golde
 	  $$(grep -rlE 'checkTranscript\(|toMatchFileSnapshot\(' --include='*.spec.ts' services test | grep -vxF '$(GOLDEN_VECTORS)')
 
 .PHONY: simulate
-simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS= THREADS=)
-	@node test/simulator/main.ts $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(HUBS),--hubs $(HUBS)) $(if $(THREADS),--threads $(THREADS))
+simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS= THREADS= FAULTS=)
+	@node test/simulator/main.ts $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(HUBS),--hubs $(HUBS)) $(if $(THREADS),--threads $(THREADS)) $(if $(FAULTS),--faults $(FAULTS))
 
 .PHONY: soak
 soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; as root also with a full disk)

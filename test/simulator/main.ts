@@ -4,7 +4,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { systemEntropy } from "#runtime/entropy.ts";
-import { drawOptions, FAULTS, type Fault } from "./options.ts";
+import { drawOptions, FAULTS, type FaultChoice, faultsOf } from "./options.ts";
 import { explain, overlapTable, type Summary, summarise } from "./report.ts";
 import { runSeed } from "./run.ts";
 
@@ -18,7 +18,7 @@ interface Arguments {
   readonly runs: number;
   readonly hubs: number;
   readonly threads: number;
-  readonly faults: readonly Fault[];
+  readonly faults: FaultChoice;
   readonly trace: boolean;
 }
 
@@ -29,20 +29,19 @@ function number(text: string | undefined, fallback: number, min: number, max: nu
   return value;
 }
 
+function readFaults(text: string): FaultChoice {
+  if (text === "few") return text;
+  const words = text.split(",").filter((word) => word !== "" && word !== "none");
+  const unknown = words.filter((word) => !FAULTS.some((fault) => fault === word));
+  if (unknown.length > 0) throw new Error(`unknown faults ${unknown.join(", ")}; there are ${FAULTS.join(", ")}, few and none`);
+  return FAULTS.filter((fault) => words.includes(fault));
+}
+
 function readArguments(): Arguments {
   const text = { type: "string" } as const;
   const options = { seed: text, runs: text, hubs: text, threads: text, faults: text, trace: { type: "boolean" } } as const;
   const { values } = parseArgs({ options });
-  const faults =
-    values.faults === undefined
-      ? FAULTS
-      : values.faults === "none"
-        ? []
-        : FAULTS.filter((fault) => values.faults?.split(",").includes(fault));
-  const unknown = (values.faults ?? "")
-    .split(",")
-    .filter((word) => word !== "" && word !== "none" && !FAULTS.some((fault) => fault === word));
-  if (unknown.length > 0) throw new Error(`unknown faults ${unknown.join(", ")}; there are ${FAULTS.join(", ")} and none`);
+  const faults = values.faults === undefined ? FAULTS : readFaults(values.faults);
   const seed = number(values.seed, systemEntropy.seed() % 1_000_000_000, 0, 0xffff_ffff, "seed");
   const runs = number(values.runs, values.seed === undefined ? 200 : 1, 1, 10_000_000, "runs");
   const hubs = number(values.hubs, 5, 2, 16, "hubs");
@@ -50,10 +49,14 @@ function readArguments(): Arguments {
   return { seed, runs, hubs, threads, faults, trace: values.trace ?? process.env["TRACE"] === "1" };
 }
 
+function listed(faults: FaultChoice): string {
+  return faults === "few" ? "two to four kinds, by seed" : faults.join(" ") || "none";
+}
+
 /** inline runs seeds one after the other in this thread. */
 async function inline({ seed, runs, hubs, faults, trace }: Arguments, each: (summary: Summary) => void): Promise<void> {
   for (let i = 0; i < runs; i++) {
-    const result = await runSeed(drawOptions(seed + i, hubs, new Set(faults)), { trace });
+    const result = await runSeed(drawOptions(seed + i, hubs, new Set(faultsOf(seed + i, faults))), { trace });
     if (trace) process.stdout.write(`${result.trace.join("\n")}\n\n${result.description}\n`);
     each(summarise(result));
   }
@@ -81,9 +84,7 @@ async function spread(all: Arguments, each: (summary: Summary) => void): Promise
 
 async function main(): Promise<number> {
   const all = readArguments();
-  process.stdout.write(
-    `simulating seeds ${all.seed} to ${all.seed + all.runs - 1}, ${all.hubs} hubs, faults: ${all.faults.join(" ") || "none"}\n`,
-  );
+  process.stdout.write(`simulating seeds ${all.seed} to ${all.seed + all.runs - 1}, ${all.hubs} hubs, faults: ${listed(all.faults)}\n`);
   const startedAt = process.hrtime.bigint();
   const failed: Summary[] = [];
   const totals = { steps: 0, commands: 0, writes: 0, commits: 0 };
@@ -95,7 +96,7 @@ async function main(): Promise<number> {
     hash = summary.hash;
     if (summary.violations.length === 0) return;
     failed.push(summary);
-    process.stdout.write(explain(summary, all.hubs, all.faults));
+    process.stdout.write(explain(summary, all.hubs, faultsOf(summary.seed, all.faults)));
   });
   const seconds = Number(process.hrtime.bigint() - startedAt) / 1e9;
   const { steps, commands, writes, commits } = totals;

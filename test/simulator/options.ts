@@ -26,6 +26,22 @@ export const FAULTS = [
 /** Fault is one kind. */
 export type Fault = (typeof FAULTS)[number];
 
+/** FaultChoice is which kinds a run has: those named, or a few that are drawn from its seed. */
+export type FaultChoice = readonly Fault[] | "few";
+
+/**
+ * faultsOf gives the kinds of a run. With all kinds at once one fault often mends what another one broke: a link that is cut begins
+ * anew, and a restart forgets. With a few, what stays broken is seen.
+ */
+export function faultsOf(seed: number, choice: FaultChoice): readonly Fault[] {
+  if (choice !== "few") return choice;
+  const prng = new Prng(seed);
+  const count = 2 + prng.below(3);
+  const drawn = new Set<Fault>();
+  while (drawn.size < count) drawn.add(pick(prng, FAULTS));
+  return FAULTS.filter((fault) => drawn.has(fault));
+}
+
 /** HubOptions are one hub's machine. */
 export interface HubOptions {
   readonly clockRate: number;
@@ -99,7 +115,7 @@ function machine(prng: Prng, faults: ReadonlySet<Fault>): HubOptions {
 export function drawOptions(seed: number, hubs: number, faults: ReadonlySet<Fault> = new Set(FAULTS)): RunOptions {
   const prng = new Prng(seed);
   const machines = Array.from({ length: hubs }, () => machine(prng, faults));
-  return {
+  const options: RunOptions = {
     seed,
     hubs,
     faults,
@@ -125,4 +141,6 @@ export function drawOptions(seed: number, hubs: number, faults: ReadonlySet<Faul
     hostile: faults.has("hostile") && prng.chance(0.3) ? prng.below(hubs) : -1,
     lateMs: pick(prng, [LEAST_LATE_MS, LEAST_LATE_MS, 1, 15]),
   };
+  // What it forges is shorter than what it sends for it, and credit for the difference never comes back: its own loss, but for ever.
+  return options.hostile < 0 ? options : { ...options, windowBytes: Math.max(options.windowBytes, 65_536) };
 }
