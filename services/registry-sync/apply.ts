@@ -20,6 +20,8 @@ export interface Applied {
   readonly kept: readonly Block[] | undefined;
   /** Nodes that were removed. */
   readonly removed: number;
+  /** A node that the rules kept out changed so that they let it in: its values of before are not here. */
+  readonly letIn: boolean;
 }
 
 /** Skipped are the refs of nodes that import rules keep out, with their node ids ("" in what older versions stored). */
@@ -279,6 +281,7 @@ export class Applier {
     let dropped = 0;
     let entries = 0;
     let same = true;
+    let letIn = false;
     for (let i = 0; i < blocks.length; i++) {
       const block = blocks[i] as Block;
       entries += entriesOf(block);
@@ -292,9 +295,12 @@ export class Applier {
           dropped += this.#applyState(table, skipped, block.batch, at);
           at += block.batch.count;
           break;
-        case "node_put":
+        case "node_put": {
+          const out = skipped.has(block.ref);
           dropped += this.#applyNode(table, skipped, block, this.#infos[i] as NodeInfo, mark, whole);
+          letIn ||= out && !skipped.has(block.ref);
           break;
+        }
         case "key_def":
           table.defineKey(block.kref, block.name, block.type);
           break;
@@ -310,7 +316,7 @@ export class Applier {
           break;
       }
     }
-    return { entries, dropped, removed: table.takeRemovals(), kept: same ? undefined : kept };
+    return { entries, dropped, removed: table.takeRemovals(), kept: same ? undefined : kept, letIn };
   }
 
   /** keep is what the rules let in of a block that is applied next: the block itself, another one, or nothing. */

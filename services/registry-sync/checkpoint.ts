@@ -25,13 +25,14 @@ export interface CheckpointMeta {
   readonly skipped: readonly number[];
   readonly skippedIds?: readonly string[];
   readonly rules?: string;
+  readonly differsUpTo?: FeedTable["differsUpTo"];
 }
 
 /** Unreadable says that what is stored of a feed cannot be used. For a feed of a peer that is no reason to end: the peer has it too. */
 export class Unreadable extends StoredError {}
 
 /** CheckpointPlace is where a checkpoint stands. */
-export interface CheckpointPlace extends Pick<CheckpointMeta, "skipped" | "skippedIds" | "rules"> {
+export interface CheckpointPlace extends Pick<CheckpointMeta, "skipped" | "skippedIds" | "rules" | "differsUpTo"> {
   readonly position: FeedPosition;
   readonly hlc: HlcValue;
 }

@@ -8,6 +8,7 @@ import { Checkpointer, type CheckpointPlace, rulesDigest, Unreadable } from "./c
 import { COST } from "./cost.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
 import type { Block, HlcValue, StoreReader } from "./ports.ts";
+import { Refetch } from "./refetch.ts";
 import { Payload, readSegment, type SegmentItem, signedHeader, ZERO_DIGEST } from "./segment.ts";
 import { readMeta } from "./stored.ts";
 import { FeedTable } from "./table.ts";
@@ -60,8 +61,7 @@ export class ImportFeed {
   readonly checkpoint: Checkpointer;
   table = new FeedTable();
   skipped: Skipped = new Map();
-  /** Nodes that the rules of before kept out may be let in by those of now, and are not here: a snapshot is wanted. */
-  refetch = false;
+  readonly refetch = new Refetch();
   share = "";
   epoch = 0;
   seq = 0;
@@ -161,7 +161,8 @@ export class ImportFeed {
   }
 
   /** take moves the position to a segment that was applied, and persists it. */
-  take(item: SegmentItem, { kept, removed }: Pick<Applied, "kept" | "removed">): void {
+  take(item: SegmentItem, { kept, removed, letIn }: Pick<Applied, "kept" | "removed" | "letIn">): void {
+    this.refetch.wanted ||= letIn;
     this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) }, removed);
     this.#world.persist([{ op: "append", log: this.#log(), seq: this.seq, bytes: item.segment }]);
     this.checkpoint.segment();
@@ -178,7 +179,8 @@ export class ImportFeed {
   replace(table: FeedTable, skipped: Skipped, position: FeedPosition, hlc: HlcValue, gen: number, signed: Uint8Array = EMPTY): void {
     const ops: StoreOp[] = [];
     if (this.epoch > 0) ops.push({ op: "drop", log: this.#log() });
-    this.table.retire();
+    const before = this.table;
+    before.retire();
     this.checkpoint.replaced();
     this.table = table;
     this.skipped = skipped;
@@ -189,7 +191,8 @@ export class ImportFeed {
     this.hlc = hlc;
     if (this.forked !== undefined) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
     this.forked = undefined;
-    this.refetch = false;
+    table.differsUpTo = this.refetch.wanted ? { epoch: this.epoch, seq: this.seq } : before.differsUpTo;
+    this.refetch.wanted = false;
     this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
     ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });
     this.generation++;
@@ -231,12 +234,14 @@ export class ImportFeed {
     return { segment: EMPTY, manifest: signed };
   }
 
-  #rulesAndSkipped(): Pick<CheckpointPlace, "rules" | "skipped" | "skippedIds"> {
+  #rulesAndSkipped(): Pick<CheckpointPlace, "rules" | "skipped" | "skippedIds" | "differsUpTo"> {
+    const { differsUpTo } = this.table;
     // While a snapshot is wanted because of other rules, what is kept is by none: a restart must want it too.
     return {
-      rules: this.refetch ? "" : rulesDigest(this.#world),
+      rules: this.refetch.wanted ? "" : rulesDigest(this.#world),
       skipped: [...this.skipped.keys()],
       skippedIds: [...this.skipped.values()],
+      ...(differsUpTo === undefined ? {} : { differsUpTo }),
     };
   }
 
@@ -291,6 +296,8 @@ export class ImportFeed {
   #giveUp(reader: StoreReader, problem: string): readonly StoreOp[] {
     this.table = new FeedTable();
     this.skipped = new Map();
+    // What comes instead is by the rules of now.
+    this.refetch.wanted = true;
     [this.share, this.epoch, this.seq, this.ordinal] = ["", 0, 0, 0];
     this.digest = ZERO_DIGEST;
     this.hlc = { wallMs: 0, logical: 0 };
@@ -314,7 +321,9 @@ export class ImportFeed {
     if (!validHlc(base.meta.hlc)) throw new Unreadable(`meta/table/${this.hubId}`, "has a clock reading that is out of bounds");
     this.table = base.table;
     this.skipped = base.skipped;
-    this.refetch = base.meta.skipped.length > 0 && base.meta.rules !== rulesDigest(this.#world);
+    const { rules, skipped } = base.meta;
+    const otherRules = rules !== rulesDigest(this.#world);
+    this.refetch.wanted = rules === "" || (skipped.length > 0 && otherRules);
     this.#manifest = { epoch: base.meta.epoch, seq: base.meta.seq, signed: reader.get(PROOFS, this.hubId) ?? EMPTY };
     this.share = base.meta.share;
     this.epoch = base.meta.epoch;
@@ -340,13 +349,17 @@ export class ImportFeed {
         const wrong = blocks && applier.check(this.table, this.skipped, blocks, undefined, item.header.seq === 1);
         if (blocks === undefined || wrong !== undefined)
           throw new Unreadable(`${this.#log()}/${blob.seq}`, `cannot be applied: ${wrong?.message ?? "malformed"}`);
-        const { kept, removed } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
+        const { kept, removed, letIn } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
+        this.refetch.wanted ||= letIn;
         this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) }, removed);
         this.checkpoint.segment();
         fits(this.table);
       } else this.ring.push(blob.seq, item, item.byteLength + COST.segment);
     }
     if (first) this.ring.reset(this.seq + 1);
+    // Older versions did not say which rules they were.
+    const other = rules === undefined ? skipped.length > 0 || this.#world.o.importRules !== undefined : otherRules;
+    this.table.differsUpTo = other ? { epoch: this.epoch, seq: this.seq } : base.meta.differsUpTo;
     return this.checkpoint.leftovers(reader, base.meta.gen);
   }
 

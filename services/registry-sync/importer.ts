@@ -98,16 +98,15 @@ export class Importer {
     if (head.epoch === feed.epoch && head.seq === feed.seq && !equalBytes(head.digest, feed.digest))
       return this.#fork(session, feed, "the owner's head has another digest than what is held at that position");
     feed.heard(head.epoch, head.seq, session.saidAt());
-    if (
-      feed.epoch > 0 &&
-      (head.epoch > feed.epoch || head.seq > feed.seq) &&
-      this.#world.now.mono - (session.openedAt ?? 0) > REOPEN_MS &&
-      session.openedAt !== undefined
-    ) {
-      // It is ahead and nothing came: ask again (D-18).
-      this.#open(session, head);
-    }
+    if (feed.epoch > 0 && session.asked(feed.share) && this.#wants(session, feed, head)) this.#open(session, head);
     this.#noteSynced(session);
+  }
+
+  /** wants tells whether to ask again on a session that stands: the owner is ahead and nothing came (D-18), or all of the feed is wanted. */
+  #wants({ openedAt = 0 }: PeerSession, feed: ImportFeed, head: FeedPosition): boolean {
+    const { mono } = this.#world.now;
+    if ((head.epoch > feed.epoch || head.seq > feed.seq) && mono - openedAt > REOPEN_MS) return true;
+    return feed.refetch.due(mono) && this.receives.get(feed.hubId) === undefined;
   }
 
   #offer(session: PeerSession, head: FeedPosition | undefined): void {
@@ -144,7 +143,8 @@ export class Importer {
     // It comes again.
     this.receives.dropBehind(session.peer);
     const feed = this.feeds.get(session.peer);
-    const same = feed !== undefined && feed.epoch > 0 && feed.share === head.share && !feed.refetch;
+    const anew = feed?.refetch.asks(session.openedAt, this.receives.get(session.peer) !== undefined);
+    const same = feed !== undefined && feed.epoch > 0 && feed.share === head.share && !anew;
     const from = same ? feed.head : { hubId: session.peer, share: head.share, epoch: 0, seq: 0, digest: new Uint8Array(0) };
     const heldParts = this.receives.heldDigests(session.peer);
     const proof = same ? feed.proof() : undefined;

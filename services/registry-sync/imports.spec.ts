@@ -7,7 +7,7 @@ import { decodeAnswer, Malformed } from "#runtime/rpc/definition.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { recordToProto } from "./answer-codec.ts";
 import { Applier, type Skipped } from "./apply.ts";
-import type { NodeRule } from "./messages.ts";
+import type { FeedPosition, NodeRule, PeerFrame } from "./messages.ts";
 import { Payload } from "./segment.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { FeedTable } from "./table.ts";
@@ -25,6 +25,12 @@ function pair(importRules: readonly NodeRule[] | undefined = [RULE]) {
   const set = (nodeId: string, value: number): void => a.update(1, ++seq, [{ nodeId, key: "p", value, type: 3 }]);
   const put = (nodeId: string, type: string): void => void a.register(nodeBytes(nodeId, ["p:double"], { type }));
   return { clock, a, b, set, put };
+}
+
+/** known is a hub that knows alpha. */
+function known(hub: TestHub): TestHub {
+  hub.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+  return hub;
 }
 
 /** everything is what a hub has given a watcher of blocks, as bytes: names that are nowhere in it were not let out. */
@@ -126,10 +132,6 @@ describe("F-16 what import rules keep out", () => {
 describe("F-16 what other rules let in", () => {
   const wide: NodeRule = { ...RULE, types: ["lamp", "camera"] };
   const ids = (hub: TestHub): string[] => hub.ask({ hubIds: ["alpha"] }).map(({ name }) => name.nodeId);
-  const known = (hub: TestHub): TestHub => {
-    hub.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
-    return hub;
-  };
 
   /** kept is a hub with a checkpoint under narrow rules, which starts with wide ones. */
   function kept() {
@@ -164,6 +166,91 @@ describe("F-16 what other rules let in", () => {
     expect(ids(again)).toEqual(["cam-1", "lamp-1", "lamp-3"]);
   });
 
+  test("F-16 the values of a node that changes so that rules let it in come too, live and after a restart", () => {
+    for (const restart of [false, true]) {
+      const { clock, a, b, put, set } = pair();
+      put("lamp-1", "lamp");
+      put("cam-1", "camera");
+      set("cam-1", 7);
+      let link = new TestLink(a, b);
+      settleAll([a, b], [link]);
+      put("cam-1", "lamp");
+      settleAll([a, b], [link]);
+      let hub = b;
+      if (restart) {
+        clock.advance(61_000);
+        b.settle();
+        link.down();
+        hub = known(b.crash());
+        link = new TestLink(a, hub);
+      }
+      link.ping();
+      settleAll([a, hub], [link]);
+      const cam = hub.ask({ hubIds: ["alpha"] }).find(({ name }) => name.nodeId === "cam-1");
+      expect(cam?.state.map(({ value }) => value)).toEqual([7]);
+    }
+  });
+
+  test("F-16 a node that is let in and kept out all the time makes a peer ask for snapshots ever more seldom", () => {
+    const { clock, a, b, put } = pair();
+    put("lamp-1", "lamp");
+    put("cam-1", "camera");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const fetchedAt: number[] = [];
+    const start = clock.mono;
+    const flap = (minutes: number): void => {
+      for (let i = 0; i < 4 * minutes; i++) {
+        put("cam-1", i % 2 === 0 ? "lamp" : "camera");
+        settleAll([a, b], [link]);
+        clock.advance(15_000);
+        link.ping();
+        settleAll([a, b], [link], (frame) => {
+          if (frame.type === "feed_open") fetchedAt.push(Math.round((clock.mono - start) / 60_000));
+          return 1;
+        });
+      }
+    };
+    flap(240);
+    expect(fetchedAt).toEqual([0, 1, 3, 7, 15, 31, 63, 123, 183]);
+    // After a long rest the next one comes at once.
+    put("cam-1", "camera");
+    clock.advance(3 * 3_600_000);
+    settleAll([a, b], [link]);
+    fetchedAt.length = 0;
+    flap(1);
+    expect(fetchedAt).toEqual([420]);
+  });
+
+  test("F-16 what was to be fetched is not asked for of a share that the owner has replaced meanwhile", () => {
+    const { clock, a, b, put, set } = pair();
+    put("cam-1", "camera");
+    set("cam-1", 7);
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    put("cam-1", "lamp");
+    settleAll([a, b], [link]);
+    const share = { name: "few", rules: [{ ...RULE, types: ["lamp"] }] };
+    a.post({ kind: "shares", shares: [share] });
+    a.post({ kind: "peers", peers: [{ hubId: "beta", share: "few", level: 3 }], complete: true });
+    a.settle();
+    const opened: string[] = [];
+    const seen = (frame: PeerFrame): number => {
+      if (frame.type === "feed_open") opened.push(frame.from.share);
+      return 1;
+    };
+    // The head that asks for it was said before, and comes first.
+    b.post({ kind: "heads", session: link.id, heads: b.core.feeds().map(({ head }) => head), rttMs: 2 });
+    settleAll([a, b], [link], seen);
+    for (let i = 0; i < 10; i++) {
+      clock.advance(15_000);
+      link.ping();
+      settleAll([a, b], [link], seen);
+    }
+    expect(opened).toEqual(["full", "few"]);
+    expect(b.ask({ hubIds: ["alpha"] }).map(({ name, state }) => `${name.nodeId} ${String(state[0]?.value)}`)).toEqual(["cam-1 7"]);
+  });
+
   test("comes also while its owner goes on: what is after the snapshot waits, and follows", () => {
     const { a, clock, wide: b, put } = kept();
     a.zstd = true;
@@ -185,6 +272,79 @@ describe("F-16 what other rules let in", () => {
     }
     expect(ids(b)).toContain("cam-1");
     expect(ids(b)).toContain("lamp-19");
+  });
+});
+
+describe("F-16 a watcher that comes back to what other rules made of a feed", () => {
+  const ALL = { filter: { ...ANY_NODE, hubIds: ["alpha"] }, nodesOnly: false, latestOnly: false } as const;
+
+  /** follow watches on from a position, and answers what comes first, the names in it, and where it ends. */
+  function follow(hub: TestHub, encoding: "events" | "blocks", resume: readonly FeedPosition[]) {
+    hub.pushes.delete(9);
+    hub.post({ kind: "watch_open", watch: 9, options: { ...ALL, encoding, resume } });
+    hub.settle();
+    hub.post({ kind: "watch_close", watch: 9 });
+    const pushes = hub.pushes.get(9) ?? [];
+    const text = pushes.map((push) => JSON.stringify(push) + (push.kind === "blocks" ? Buffer.from(push.payload).toString("latin1") : ""));
+    const positions = pushes.flatMap((push) => (push.kind === "bookmark" ? push.positions : []));
+    return { first: pushes[0]?.kind, text: text.join(), positions };
+  }
+
+  test("gets it anew from the position at which a snapshot brought what was let in, also after a restart", () => {
+    for (const encoding of ["events", "blocks"] as const) {
+      const { a, b, put, set } = pair();
+      put("cam-1", "camera");
+      set("cam-1", 7);
+      const link = new TestLink(a, b);
+      settleAll([a, b], [link]);
+      put("cam-1", "lamp");
+      settleAll([a, b], [link]);
+      const { positions } = follow(b, encoding, []);
+      link.ping();
+      settleAll([a, b], [link]);
+      expect(follow(b, encoding, positions).first).toBe("reset");
+      put("lamp-2", "lamp");
+      settleAll([a, b], [link]);
+      expect(follow(b, encoding, positions).first).toBe("reset");
+      expect(follow(b.crash(), encoding, positions).first).toBe("reset");
+      const after = follow(b, encoding, []).positions;
+      expect(follow(b.crash(), encoding, after).first).not.toBe("reset");
+    }
+  });
+
+  test("gets it anew after a restart with rules that keep more out, and after the next one too", () => {
+    const { clock, a, b, put } = pair();
+    put("lamp-1", "lamp");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const { positions } = follow(b, "events", []);
+    link.down();
+    const tighter = known(b.crash({ importRules: [{ ...RULE, types: ["none"] }] }));
+    expect(follow(tighter, "events", positions).first).toBe("reset");
+    const again = new TestLink(a, tighter);
+    for (let i = 0; i < 3; i++) {
+      put("lamp-2", "lamp");
+      clock.advance(61_000);
+      settleAll([a, tighter], [again]);
+    }
+    expect(follow(tighter.crash(), "events", positions).first).toBe("reset");
+  });
+
+  test("is not shown what the segments before a checkpoint say of nodes that are kept out", () => {
+    const { clock, a, b, put } = pair();
+    put("lamp-1", "lamp");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const { positions } = follow(b, "blocks", []);
+    put("spy-1", "camera");
+    put("lamp-2", "lamp");
+    settleAll([a, b], [link]);
+    clock.advance(61_000);
+    settleAll([a, b], [link]);
+    expect(follow(b, "blocks", positions).text).not.toContain("spy-1");
+    const { text } = follow(b.crash(), "blocks", positions);
+    expect(text).toContain("lamp-2");
+    expect(text).not.toContain("spy-1");
   });
 });
 

@@ -137,7 +137,7 @@ export class Receives implements Coming {
       return true;
     }
     if (receiver === undefined || !receiver.before({ share, epoch }, seq)) return false;
-    if (feed !== undefined && !feed.refetch && feed.share === share && feed.epoch === epoch && seq <= feed.seq + 1) return false;
+    if (feed !== undefined && !feed.refetch.wanted && feed.share === share && feed.epoch === epoch && seq <= feed.seq + 1) return false;
     receiver.kept.keep(item);
     return true;
   }
@@ -147,7 +147,7 @@ export class Receives implements Coming {
    * reached brings nothing new, unless it comes because of other rules.
    */
   overtaken(feed: ImportFeed): void {
-    const beyond = feed.refetch ? feed.seq : feed.seq + 1;
+    const beyond = feed.refetch.wanted ? feed.seq : feed.seq + 1;
     if (this.#receivers.get(feed.hubId)?.before(feed, beyond) === true) this.cancel(feed.hubId);
   }
 

@@ -361,9 +361,12 @@ export class Watches {
   /** holds: everything after the position is in the ring, and it is the same history. */
   #holds(source: Source, from: FeedPosition, blocks: boolean): boolean {
     if (from.seq > source.head.seq || from.seq + 1 < source.ring.first) return false;
-    const { restoredAt } = source.table;
-    // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it.
-    if (!blocks && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return false;
+    const { restoredAt, differsUpTo } = source.table;
+    if (differsUpTo?.epoch === source.head.epoch && from.seq <= differsUpTo.seq) return false;
+    // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it. Nor is it known what
+    // import rules kept out then, which the segments have still.
+    const whole = blocks && (source.own || this.#world.o.importRules === undefined);
+    if (!whole && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return false;
     const digest = digestAt(source.head, source.ring, from.seq);
     return digest === undefined || from.digest.length === 0 || equalBytes(digest, from.digest);
   }

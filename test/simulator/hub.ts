@@ -3,7 +3,6 @@ import { Clients } from "./clients.ts";
 import { MachineClock, ProcessClock } from "./clock.ts";
 import { Disk } from "./disk.ts";
 import type { Federation } from "./federation.ts";
-import { takes } from "./nodes.ts";
 import type { HubOptions } from "./options.ts";
 import type { CommandOp } from "./oracle.ts";
 import { HubProcess } from "./process.ts";
@@ -31,8 +30,6 @@ export class SimHub {
   keySerial = 1;
   revokesUpTo = 0;
   certificate = 1;
-  /** Nodes that were registered, at some time, as what import rules refuse. */
-  readonly refusable = new Set<string>();
   /** Nodes' versions rise with every registration. */
   readonly #versions = new Map<string, number>();
   #op = 0;
@@ -160,7 +157,6 @@ export class SimHub {
   register(nodeId: string, area: string): void {
     const version = (this.#versions.get(nodeId) ?? 0) + 1;
     this.#versions.set(nodeId, version);
-    if (!takes(true, area)) this.refusable.add(nodeId);
     this.clients.register(nodeId, area, version);
   }
 

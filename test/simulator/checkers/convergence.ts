@@ -45,8 +45,6 @@ async function comparePeer(federation: Federation, owner: number, peer: number, 
       `${where} (${share})`,
       keyKept,
       record,
-      // What came while import rules refused the node is not known when they let it in: its values come with the next change.
-      imports && federation.hub(owner).refusable.has(record.nodeId),
       held.find(({ nodeId }) => nodeId === record.nodeId),
     );
 }
@@ -56,7 +54,6 @@ function compareNode(
   where: string,
   keyKept: (key: string) => boolean,
   wanted: Listed,
-  partial: boolean,
   held: Listed | undefined,
 ): void {
   const { oracle, trace, scheduler } = federation;
@@ -71,7 +68,7 @@ function compareNode(
     );
   const want = stateText(wanted, keyKept);
   const have = stateText(held, () => true);
-  if (want !== have && !partial) oracle.violate("convergence", "liveness", `${where} has ${nodeId} ${have} instead of ${want}`);
+  if (want !== have) oracle.violate("convergence", "liveness", `${where} has ${nodeId} ${have} instead of ${want}`);
   if (held.freshness !== "FRESH")
     oracle.violate("convergence", "liveness", `${where} is ${held.freshness} at rest (${Math.round(held.ageMs)} ms old)`);
   else if (held.online !== wanted.online)
