@@ -61,6 +61,8 @@ export const LIMITS = {
   segmentBlocks: 4_096,
   /** Payload bytes of one segment. */
   segmentPayloadBytes: 240 * 1024,
+  /** The same of one with several nodes: over a slow link, what is sent behind a segment waits for all of it. */
+  segmentNodeBytes: 48 * 1024,
   /** The open segment is closed after this long at the latest (S1-24). */
   segmentLingerMs: 100,
   /** Bytes of the unary request on the introduction door. */

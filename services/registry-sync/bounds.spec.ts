@@ -39,6 +39,7 @@ class World {
   link: TestLink | undefined;
   readonly tooLong: string[] = [];
   readonly frames: string[] = [];
+  longestSegment = 0;
   #seq = 0;
 
   constructor(share: string, options: ConstructorParameters<typeof TestHub>[2] = {}) {
@@ -68,6 +69,7 @@ class World {
     this.frames.push(frame.type);
     const proto = frameToProto(frame, EMPTY);
     const bytes = wire.encode(proto).length;
+    if (frame.type === "segment") this.longestSegment = Math.max(this.longestSegment, bytes);
     let wrong = bytes > wire.maxBytes(proto) ? `${frame.type} of ${bytes} bytes` : "";
     if (frame.type === "snapshot") {
       const manifest = segmentCodec.decodeManifest(segmentCodec.decodeSigned(frame.manifest)!.body)!;
@@ -133,6 +135,21 @@ describe("what a peer takes", () => {
       expect(world.b.ask({ hubIds: ["alpha"] })).toHaveLength(2);
     }
   });
+
+  test.each(["full", "part"])(
+    "F-7 many nodes that are registered at once go in segments that a slow link carries in seconds: %s",
+    (share) => {
+      const world = new World(share);
+      world.connect();
+      const nodes = Array.from({ length: 100 }, (_, i) => bigNode({ id: `n${i}`, capabilities: 4, type: 4, schemaLength: 600 }));
+      world.a.register(...nodes);
+      world.settle();
+      world.check(share);
+      expect(world.b.ask().length).toBe(100);
+      expect(world.longestSegment).toBeGreaterThan(LIMITS.segmentNodeBytes / 2);
+      expect(world.longestSegment).toBeLessThan(LIMITS.segmentNodeBytes + 1_024);
+    },
+  );
 
   test("presence of many nodes goes in as many segments as it takes, also behind one that is nearly full", () => {
     const world = new World("full");

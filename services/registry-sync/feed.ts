@@ -220,12 +220,13 @@ export class FeedWriter {
 
   block(block: Exclude<Block, { kind: "state" | "unknown" }>, count = 1): void {
     const bytes = this.#world.o.codec.encodeBlock(block);
-    this.#room(count, bytes.length).block(bytes, count);
+    const { segmentNodeBytes, segmentPayloadBytes } = this.#world.o.limits;
+    this.#room(count, bytes.length, block.kind === "node_put" ? segmentNodeBytes : segmentPayloadBytes).block(bytes, count);
   }
 
   /** state writes an encoded StateBlock, verbatim. */
   state(bytes: Uint8Array, count: number): void {
-    this.#room(count, bytes.length).state(bytes, count);
+    this.#room(count, bytes.length, this.#world.o.limits.segmentPayloadBytes).state(bytes, count);
   }
 
   /** end seals what was written last. */
@@ -234,10 +235,10 @@ export class FeedWriter {
     this.#payload = new Payload();
   }
 
-  #room(count: number, bytes: number): Payload {
-    const { segmentUpdates, segmentBlocks, segmentPayloadBytes } = this.#world.o.limits;
+  #room(count: number, bytes: number, mostBytes: number): Payload {
+    const { segmentUpdates, segmentBlocks } = this.#world.o.limits;
     const { length, blocks, count: written } = this.#payload;
-    if (written + count > segmentUpdates || blocks >= segmentBlocks || length + bytes + BLOCK_OVERHEAD > segmentPayloadBytes) this.end();
+    if (written + count > segmentUpdates || blocks >= segmentBlocks || length + bytes + BLOCK_OVERHEAD > mostBytes) this.end();
     return this.#payload;
   }
 }

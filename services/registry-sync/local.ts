@@ -142,7 +142,7 @@ export class LocalRegistry {
     if (known === undefined || !equalBytes(known.bytes, bytes)) {
       this.#defineKeys(principal, info);
       if (known === undefined) this.#numbers.tookRef(principal);
-      this.open.room(1, bytes.length);
+      this.open.room(1, bytes.length, this.#world.o.limits.segmentNodeBytes);
       if (known !== undefined) this.presence.settle(principal, ref);
       const online = known?.online ?? this.presence.hasExecutor(info.nodeId);
       const before = this.table.bytes;

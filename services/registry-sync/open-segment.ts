@@ -32,13 +32,13 @@ export class OpenSegment {
   }
 
   /** room closes the segment if so many more entries and bytes would not fit; an empty one takes any one block. Then the change is made. */
-  room(count: number, bytes: number): void {
+  room(count: number, bytes: number, mostBytes = this.#world.o.limits.segmentPayloadBytes): void {
     if (this.empty) return;
     const { limits } = this.#world.o;
     const fits =
       this.payload.count + count <= limits.segmentUpdates &&
       this.payload.blocks < limits.segmentBlocks &&
-      this.payload.length + bytes + BLOCK_OVERHEAD <= limits.segmentPayloadBytes;
+      this.payload.length + bytes + BLOCK_OVERHEAD <= mostBytes;
     if (!fits) this.#close();
   }
 
