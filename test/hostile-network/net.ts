@@ -16,6 +16,8 @@ export interface NetOptions {
 const NEEDED = ["ip", "iptables", "tc", "unshare", "nsenter"] as const;
 /** A packet on this link has this many bytes at most, as on an Ethernet. */
 const MTU = 1_500;
+/** Packets that a slow link keeps at least. */
+const QUEUE_PACKETS = 8;
 const HOME = "10.77.0.1";
 const ADDRESS: Readonly<Record<Hub, string>> = { a: "10.77.1.1", b: "10.77.1.2" };
 /** Variable that says: this process is in a network namespace of its own. */
@@ -146,8 +148,9 @@ export class Net {
     this.#in(hub, "iptables", "-A", "INPUT", "-i", `link-${hub}`, "-j", "DROP");
   }
 
-  /** slow limits what a hub sends over the link. */
+  /** slow limits what a hub sends over the link. Some packets wait, as in any router: with none, who sends little would lose all of it. */
   slow(hub: Hub, kilobitsPerSecond: number): void {
+    const queueMs = Math.max(100, Math.ceil((QUEUE_PACKETS * MTU * 8) / kilobitsPerSecond));
     this.#in(
       hub,
       "tc",
@@ -162,7 +165,7 @@ export class Net {
       "burst",
       "16kb",
       "latency",
-      "100ms",
+      `${queueMs}ms`,
     );
   }
 

@@ -1,4 +1,5 @@
 // What two hubs go through on a network that is not kind. Each scenario fails when something stops for good, is lost, or takes too long.
+import { systemClock } from "#runtime/clock.ts";
 import { HUBS, type Hub, type Net } from "./net.ts";
 import type { Answered, Seen, Sent } from "./parts.ts";
 import type { Stage } from "./stage.ts";
@@ -22,6 +23,8 @@ export interface Scenario {
 const SILENCE_MS = 5_000;
 /** Time that what is under way may take to arrive when no more is sent, ms. */
 const SETTLE_MS = 20_000;
+/** Longest time without an answer to a command over a slow link, from the moment at which the hubs begin to meet. */
+const SLOW_SILENCE_MS = 30_000;
 const KIB = 1024;
 
 const figures = (p50: number, p99: number): string => `p50 ${p50.toFixed(0)} ms, p99 ${p99.toFixed(0)} ms`;
@@ -82,6 +85,36 @@ async function snapshotBoth(stage: Stage, { nodes, fill, seconds }: { nodes: num
   for (const hub of HUBS) checkSeen(hub, seen[hub], SETTLE_MS);
   const took = HUBS.map((hub) => `snapshot at ${hub} silent for at most ${seen[hub].silentMs.toFixed(0)} ms`);
   return [...took, ...HUBS.map((hub) => checkAnswered(hub, answered[hub], SILENCE_MS))].join("; ");
+}
+
+/** trickle registers much at both while they are apart, and lets them meet over a slow link: all of it has to arrive, and commands are answered meanwhile. */
+async function trickle(
+  stage: Stage,
+  { nodes, fill, kilobits, withinMs }: { nodes: number; fill: number; kilobits: number; withinMs: number },
+): Promise<string> {
+  await stage.devices();
+  const callers = await stage.callers();
+  const viewers = await stage.viewers();
+  await stage.apart();
+  const parts = await stage.pushers({ nodes, fill });
+  const sent: Readonly<Record<Hub, Sent>> = await stage.each((hub) => parts[hub].go({ seconds: 0 }));
+  await stage.each((hub) => viewers[hub].go({ do: "begin" }));
+  stage.slow(kilobits);
+  const before = stage.losses();
+  const began = systemClock.mono();
+  await stage.together();
+  const [took, answered] = await Promise.all([
+    stage.each(async (hub) => {
+      const { missing } = await viewers[hub].go({ do: "finish", last: sent[stage.other(hub)].last, withinMs });
+      return { missing, seconds: Math.round((systemClock.mono() - began) / 1_000) };
+    }),
+    stage.each((hub) => callers[hub].go({ seconds: 40, inFlight: 1, bytes: 64 })),
+  ]);
+  const lost = stage.losses().filter((loss) => !before.includes(loss));
+  const said = HUBS.map((hub) => `at ${hub} ${took[hub].missing} of ${nodes} nodes missing after ${took[hub].seconds} s`);
+  if (lost.length > 0 || HUBS.some((hub) => took[hub].missing > 0)) throw new Error([...said, ...lost].join("; "));
+  await stage.operational();
+  return [...said, ...HUBS.map((hub) => checkAnswered(hub, answered[hub], SLOW_SILENCE_MS))].join("; ");
 }
 
 /** whole says that no session was given up meanwhile: none of this is a reason to. */
@@ -183,6 +216,20 @@ const unkind: Scenario[] = [
       for (const hub of HUBS) net.slow(hub, 16_000);
     },
     run: (stage) => snapshotBoth(stage, { nodes: 10_000, fill: 2_000, seconds: 12 }),
+  },
+  {
+    name: "F-7 a snapshot over a link of 64 kbit/s",
+    bufferBytes: 256 * KIB,
+    mode: "single",
+    short: false,
+    run: (stage) => trickle(stage, { nodes: 300, fill: 2_000, kilobits: 64, withinMs: 140_000 }),
+  },
+  {
+    name: "F-7 a snapshot over a link of 64 kbit/s, with large buffers",
+    bufferBytes: 4_096 * KIB,
+    mode: "single",
+    short: false,
+    run: (stage) => trickle(stage, { nodes: 300, fill: 2_000, kilobits: 64, withinMs: 140_000 }),
   },
 ];
 

@@ -105,12 +105,20 @@ export class Stage {
 
   /** downs counts how often a session of registry or commands was lost, as the hubs' logs tell. */
   downs(): number {
-    let count = 0;
+    return this.losses().length;
+  }
+
+  /** losses are the sessions of registry or commands that were lost: the hub, the time and why. */
+  losses(): string[] {
+    const found: string[] = [];
     for (const hub of this.#federation.hubs.values())
       for (const process of hub.pids.keys())
         for (const line of hub.log(process).split("\n"))
-          if (/"service":"(registry-sync|command-forwarding)"/.test(line) && line.includes('"message":"session is down"')) count++;
-    return count;
+          if (/"service":"(registry-sync|command-forwarding)"/.test(line) && line.includes('"message":"session is down"')) {
+            const { time, service, failure } = JSON.parse(line) as { time: string; service: string; failure: { message: string } };
+            found.push(`${time.slice(11, 19)} ${hub.id} ${service}: ${failure.message}`);
+          }
+    return found.sort();
   }
 
   /** freeze stops all processes of a hub and lets them go on. */
@@ -136,9 +144,19 @@ export class Stage {
     return how ?? "";
   }
 
+  /** slow limits what both hubs send over the link. */
+  slow(kilobitsPerSecond: number): void {
+    for (const hub of HUBS) this.#net.slow(hub, kilobitsPerSecond);
+  }
+
   /** apart ends the links between the hubs. */
   async apart(): Promise<void> {
     await this.#enable(false);
+  }
+
+  /** operational fails when the links between the hubs do not stand. */
+  async operational(): Promise<void> {
+    await this.#federation.operational(5_000);
   }
 
   async together(): Promise<void> {
