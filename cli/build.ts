@@ -1,13 +1,55 @@
 // Bundles the command into one file, dist/foedus.mjs: `npm run build`. `--out <file>` and `--shebang <line>` are for packagers.
 import { appendFile, chmod, readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { isBuiltin } from "node:module";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
 
 const ROOT = join(import.meta.dirname, "..");
 
 /** Packages in the bundle are CommonJS in part and call `require`, which ESM does not have. */
-const BANNER = 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);';
+const BANNER = 'const require = process.getBuiltinModule("node:module").createRequire(import.meta.url);';
+
+/** Stands for the loading of Node's own modules until all that are imported are known. */
+const MARK = "globalThis.foedusLoadsBuiltins()";
+
+/** marked puts the mark into `builtins.ts`. */
+const marked: Plugin = {
+  name: "builtins",
+  setup: ({ onLoad }) => onLoad({ filter: /[/\\]cli[/\\]builtins\.ts$/ }, () => ({ contents: `${MARK};`, loader: "js" })),
+};
+
+/** An import of one of Node's own modules, as esbuild writes it when it minifies: `import d,{a as b}from"node:x";`. */
+const IMPORT = /(?<![\w$.])import(?:([\w$ ]*?),?(?:\{([^{}]*)\}|\*as ([\w$]+))?\s*from)?\s*"((?:node:)?[a-z0-9_/]+)";/g;
+
+/**
+ * late turns imports of Node's own modules into assignments at the mark. Static imports are loaded before the first statement, whatever
+ * its place, and with them a signal that comes early finds no handler.
+ */
+export function late(code: string): string {
+  const names: string[] = [];
+  const sets: string[] = [];
+  const rest = code.replace(IMPORT, (whole, plain = "", braces = "", all = "", id: string) => {
+    if (!isBuiltin(id)) return whole;
+    const from = `process.getBuiltinModule(${JSON.stringify(id)})`;
+    for (const name of [plain.trim(), all].filter((text) => text !== "")) {
+      names.push(name);
+      sets.push(`${name}=${from}`);
+    }
+    const pairs = braces
+      .split(",")
+      .filter((text: string) => text !== "")
+      .map((text: string) => text.trim().split(/\s+as\s+/));
+    for (const [theirs, ours = theirs] of pairs) {
+      names.push(ours);
+      sets.push(theirs === "default" ? `${ours}=${from}` : `${ours}=${from}.${theirs}`);
+    }
+    return "";
+  });
+  const parts = rest.split(MARK);
+  if (parts.length !== 2) throw new Error(`the bundle has ${parts.length - 1} places where builtins are loaded`);
+  return `var ${names.join(",")};${parts.join(`(${sets.join(",")})`)}`;
+}
 
 /**
  * The installed command is for small machines: one malloc arena, a small young generation and compact code save memory
@@ -40,10 +82,11 @@ export async function bundle(outfile: string, shebang: string = SHEBANG): Promis
     banner: { js: BANNER },
     legalComments: "linked",
     metafile: true,
+    plugins: [marked],
     logLevel: "warning",
   });
   const code = await readFile(outfile, "utf8");
-  await writeFile(outfile, code.replace(/^#!.*\n/, `${shebang}\n`));
+  await writeFile(outfile, `${shebang}\n${late(code.replace(/^#!.*\n/, ""))}`);
   await chmod(outfile, 0o755);
   await appendFile(`${outfile}.LEGAL.txt`, await termsOf(Object.keys(metafile.inputs)));
   return { sizeBytes: (await stat(outfile)).size, inputs: Object.keys(metafile.inputs).length };

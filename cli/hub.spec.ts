@@ -1,4 +1,6 @@
+import { existsSync, readFileSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { isBuiltin } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
@@ -14,6 +16,7 @@ import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { type Finished, type Running, start } from "../test/cli/fixture.ts";
+import { until } from "../test/support/until.ts";
 import { bundle } from "./build.ts";
 
 let folder: string;
@@ -37,6 +40,43 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 /** The bundle, in a folder without any of the sources or packages. */
 const foedus = (...args: readonly string[]): Promise<Finished> => run(...args).done;
 const run = (...args: readonly string[]): Running => start(args, { cwd: folder, main });
+
+/** handles tells whether a process handles SIGHUP, as the kernel says. */
+function handles(pid: number): boolean {
+  const mask = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "0";
+  return (BigInt(`0x${mask}`) & 1n) === 1n;
+}
+
+describe("signals in the first moments of the bundled command", () => {
+  test("F-9 the bundle imports nothing before its first statement", async () => {
+    const code = await readFile(main, "utf8");
+    const imports = [...code.matchAll(/(?<![\w$.])import(?:[\w$ ,{}*]*?from)?\s*"((?:node:)?[\w/]+)"/g)].map(([, id = ""]) => id);
+    expect(imports.filter(isBuiltin)).toEqual([]);
+  });
+
+  test.skipIf(!existsSync("/proc/self/status"))(
+    "F-9 SIGHUP at any time from its first statement on does not end it (needs /proc)",
+    async () => {
+      const hub = run("hub", "--config", "hub.json", "--json", "--set", "data_dir=hup");
+      const { pid = 0 } = hub.child;
+      await until("SIGHUP is handled", () => handles(pid));
+      await until("the hub being up, whatever it is sent", () => {
+        hub.child.kill("SIGHUP");
+        return hub.out.includes("ops_port");
+      });
+      hub.child.kill("SIGTERM");
+      expect(await hub.done).toMatchObject({ code: 0, err: "" });
+    },
+  );
+
+  test.skipIf(!existsSync("/proc/self/status"))("F-9 SIGTERM in its first moment stops it cleanly (needs /proc)", async () => {
+    const hub = run("hub", "--config", "hub.json", "--json", "--set", "data_dir=term");
+    const { pid = 0 } = hub.child;
+    await until("signals are handled", () => handles(pid));
+    hub.child.kill("SIGTERM");
+    expect(await hub.done).toMatchObject({ code: 0, out: "" });
+  });
+});
 
 describe("the bundled command and a real hub", () => {
   test("starts, and knows its version and help", async () => {

@@ -3,7 +3,7 @@ import type { Writable } from "node:stream";
 import { styleText } from "node:util";
 import { printableOutput } from "#kernel/printable.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
-import { onHangup } from "./signals.ts";
+import { onHangup, onStop } from "./signals.ts";
 
 /** Style is how a text stands out. */
 export type Style = "bold" | "dim" | "green" | "yellow" | "red";
@@ -31,8 +31,6 @@ export interface Io {
   onHangup(listener: () => void): void;
 }
 
-const STOP_SIGNALS = ["SIGINT", "SIGTERM"] as const;
-
 /** Exit code of a second signal, or of a signal while nothing listens to `stopped`. */
 const FORCED_EXIT_CODE = 1;
 
@@ -55,7 +53,7 @@ export function processIo(options: { readonly quiet: boolean }): Io {
     if (controller.signal.aborted) process.exit(FORCED_EXIT_CODE);
     controller.abort(signal);
   };
-  for (const signal of STOP_SIGNALS) process.on(signal, onSignal);
+  onStop(onSignal);
   // `foedus nodes | head` closes the pipe: that is an end, not an error.
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     // A terminal that was closed answers EIO.

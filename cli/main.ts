@@ -1,5 +1,6 @@
 #!/usr/bin/env -S node --disable-sigusr1
 import { stays } from "./signals.ts";
+import "./builtins.ts";
 
 // All else is loaded after the signals are handled: an import statement would load it before.
 const { main } = await import("./command.ts");
