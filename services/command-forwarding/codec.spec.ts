@@ -361,4 +361,14 @@ describe("hand-written wire format against the generated code", () => {
     );
     expect(() => new Reader(new Uint8Array([255, 255, 255, 255, 255, 255, 255, 255, 127])).uint()).toThrow(WireError);
   });
+
+  test("text is checked to its last byte, however long it is and whatever it ends with", () => {
+    for (const length of [1, 47, 48, 49, 64, 1_023, 1_024, 1_025, 4_096]) {
+      const good = toBinary(ValueSchema, create(ValueSchema, { kind: { case: "stringValue", value: `${"x".repeat(length - 1)}\u00e9` } }));
+      expect(parseValue(good)?.bytes).toHaveLength(length + 1);
+      const bad = good.slice();
+      bad[bad.length - 1] = 0x78;
+      expect(parseValue(bad), `${length}`).toBeUndefined();
+    }
+  });
 });

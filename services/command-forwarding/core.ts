@@ -8,7 +8,7 @@ import { reading } from "#kernel/stored.ts";
 import { CallerSide, type Parts } from "./caller.ts";
 import { DeadlineQueue } from "./deadlines.ts";
 import { describeCore, holdingsOf, roomsOf } from "./describe.ts";
-import { Keyed, Keys, keyId, payloadOf, sameBytes } from "./idempotency.ts";
+import { isOwn, Keyed, Keys, keyId, payloadOf, sameBytes } from "./idempotency.ts";
 import { Journal, LOG } from "./journal.ts";
 import {
   type Command,
@@ -20,6 +20,7 @@ import {
   NO_VALUE,
   OUTCOME,
   type Result,
+  type Sender,
 } from "./messages.ts";
 import { Outbox } from "./outbox.ts";
 import { OwnerSide } from "./owner.ts";
@@ -253,38 +254,39 @@ export class CommandCore implements Core<Input, CommandEffect> {
   #execute(now: Now, input: Execute): void {
     let waits = this.#clients.get(input.client);
     if (waits === undefined) this.#clients.set(input.client, (waits = new Map()));
+    const sender: Sender = { client: input.client, principal: input.principal, own: isOwn(input.principal) };
     for (const command of input.commands) {
       if (waits.size >= this.#p.settings.pendingPerClient)
         this.#refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
       else if (waits.has(command.corr))
         this.#refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
-      else this.#submit(now, input, waits, command);
+      else this.#submit(now, sender, waits, command);
     }
   }
 
-  #submit(now: Now, input: Execute, waits: Map<number, Pending>, command: Command): void {
-    const { client } = input;
+  #submit(now: Now, sender: Sender, waits: Map<number, Pending>, command: Command): void {
+    const { client, principal } = sender;
     let keyed: Keyed | undefined;
     if (command.key !== "") {
       const fingerprint = this.#hash(payloadOf(command));
-      const known = this.#p.keys.get(keyId(input.principal, command.key), now.mono);
+      const known = this.#p.keys.get(keyId(principal, command.key), now.mono);
       if (known !== undefined) return this.#join(now, client, waits, command, known, fingerprint);
       const { keyLifeMs } = this.#p.settings;
-      keyed = new Keyed(keyId(input.principal, command.key), fingerprint, { wall: now.wall + keyLifeMs, mono: now.mono + keyLifeMs });
+      keyed = new Keyed(keyId(principal, command.key), fingerprint, { wall: now.wall + keyLifeMs, mono: now.mono + keyLifeMs });
     }
     const failure =
       this.#refusing ??
       checkShape(command) ??
       (this.#stopping ? STOPPING : undefined) ??
       (keyed === undefined ? undefined : this.#p.keys.admit(keyed, now.mono)) ??
-      this.#route(now, input, waits, command, keyed);
+      this.#route(now, sender, waits, command, keyed);
     if (failure !== undefined) this.#refuse(client, command, failure);
   }
 
   /** route finds the target and lets the command go there; it answers what is wrong instead. */
-  #route(now: Now, input: Execute, waits: Map<number, Pending>, command: Command, keyed: Keyed | undefined): Failure | undefined {
+  #route(now: Now, sender: Sender, waits: Map<number, Pending>, command: Command, keyed: Keyed | undefined): Failure | undefined {
     const { hubId } = this.#p;
-    const { client, principal } = input;
+    const { client, principal, own } = sender;
     if (command.hubId !== "" && command.hubId !== hubId) {
       const failure = this.#reachable(command.hubId);
       if (failure !== undefined) return failure;
@@ -297,7 +299,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (looped !== undefined) return looped;
     if (node.hubId === hubId) {
       const { localRooms } = this.#caller;
-      const full = localRooms.refusal(principal, node.nodeId, command.value.length);
+      const full = localRooms.refusal(principal, own, node.nodeId, command.value.length);
       if (full !== undefined) return full;
       const pending = this.#caller.name(now, hubId, undefined, command, command.hops);
       pending.count(localRooms, principal);
@@ -309,7 +311,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (failure !== undefined) return failure;
     if (!node.online) return offline(node);
     const peer = this.#caller.peer(node.hubId);
-    const full = peer.rooms.refusal(principal, node.nodeId, command.value.length);
+    const full = peer.rooms.refusal(principal, own, node.nodeId, command.value.length);
     if (full !== undefined) return full;
     const hops = command.hops.length === 0 ? this.#ownHops : [...command.hops, hubId];
     const tooFar = checkHops(hops, "");

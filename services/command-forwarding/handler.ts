@@ -188,7 +188,9 @@ export class CommandHandler {
       first = false;
       traces?.accepted(commands);
       stream.open += commands.length;
-      if (commands.length > 0) await calls.offer({ kind: "execute", client, principal: caller.spiffeId, commands }, stands);
+      const room =
+        commands.length === 0 ? undefined : calls.offer({ kind: "execute", client, principal: caller.spiffeId, commands }, stands);
+      if (room !== undefined) await room;
       if (cancels.length > 0) await calls.offer({ kind: "cancel", client, corrs: cancels }, stands);
       if (out.bufferedBytes > UNREAD_BYTES) await out.drained();
     }

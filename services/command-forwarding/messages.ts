@@ -272,3 +272,10 @@ export type Observation =
   | { readonly event: "journal-epoch"; readonly epoch: number; readonly why: string; readonly peer: string | undefined }
   | { readonly event: "owned"; readonly outcome: Outcome }
   | { readonly event: "executor"; readonly executor: string; readonly state: "attached" | "detached"; readonly nodes: number };
+
+/** Sender is who sent the commands of an input: what is the same for all of them is found once. */
+export interface Sender {
+  readonly client: number;
+  readonly principal: string;
+  readonly own: boolean;
+}

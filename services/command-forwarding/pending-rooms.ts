@@ -1,7 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Shared } from "#kernel/holdings.ts";
 import { Room, type RoomUse } from "#kernel/room.ts";
-import { isOwn } from "./idempotency.ts";
 
 /** PendingRooms bound the commands that wait for an outcome in one direction: a part for each caller, and a part for each node. */
 export class PendingRooms {
@@ -16,9 +15,8 @@ export class PendingRooms {
     this.#nodes = new Room({ limit, max, ...bytes, lends: true, reason: "OVERLOADED", per: "per_node" });
   }
 
-  /** refusal tells why a caller may not have another command for a node under way. */
-  refusal(principal: string, nodeId: string, bytes: number): Failure | undefined {
-    const own = isOwn(principal);
+  /** refusal tells why a caller may not have another command for a node under way. `own`: it is one of those who operate this hub. */
+  refusal(principal: string, own: boolean, nodeId: string, bytes: number): Failure | undefined {
     return this.#callers.refusal(principal, bytes, own) ?? this.#nodes.refusal(nodeId, bytes, own);
   }
 

@@ -23,6 +23,8 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
 const encoder = new TextEncoder();
 /** Up to this length a loop over the characters is faster than a call of TextDecoder or TextEncoder. */
 const SHORT = 48;
+/** Up to this length a loop that only looks whether all of it is ASCII is, too: it makes no text. */
+const SHORT_CHECK = 1_024;
 /** Bytes kept for the length of an inner message: up to 2 MiB. */
 const LENGTH_BYTES = 3;
 const VARINT_BYTES = 10;
@@ -151,9 +153,7 @@ export class Reader {
   text(): Uint8Array {
     const view = this.view();
     const start = this.pos - view.length;
-    let ascii = view.length <= SHORT;
-    for (let i = start; ascii && i < this.pos; i++) ascii = (this.bytes[i] as number) < 0x80;
-    if (!ascii) this.#decode(start, this.pos);
+    if (view.length > SHORT_CHECK || !isAscii(this.bytes, start, this.pos)) this.#decode(start, this.pos);
     return view;
   }
 
@@ -189,6 +189,11 @@ export class Reader {
     this.pos = pos;
     return value;
   }
+}
+
+function isAscii(bytes: Uint8Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if ((bytes[i] as number) >= 0x80) return false;
+  return true;
 }
 
 /** Writer builds one message in a buffer that it keeps between uses. */
