@@ -25,6 +25,8 @@ export interface CheckpointMeta {
   readonly skipped: readonly number[];
   readonly skippedIds?: readonly string[];
   readonly rules?: string;
+  /** Which rules it was read by last, if it has been read since it was written: what watchers were shown is by these. */
+  readonly readBy?: string;
   readonly differsUpTo?: FeedTable["differsUpTo"];
 }
 

@@ -4,7 +4,7 @@ import { validHlc } from "#kernel/hlc.ts";
 import { Ring } from "#kernel/ring.ts";
 import { StoredError } from "#kernel/stored.ts";
 import type { Applied, Applier, Skipped } from "./apply.ts";
-import { Checkpointer, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
+import { Checkpointer, type CheckpointMeta, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
 import { COST } from "./cost.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
 import type { Block, HlcValue, StoreReader } from "./ports.ts";
@@ -322,8 +322,7 @@ export class ImportFeed {
     this.table = base.table;
     this.skipped = base.skipped;
     const { rules, skipped } = base.meta;
-    const otherRules = rules !== rulesDigest(this.#world);
-    this.refetch.wanted = rules === "" || (skipped.length > 0 && otherRules);
+    this.refetch.wanted = rules === "" || (skipped.length > 0 && rules !== rulesDigest(this.#world));
     this.#manifest = { epoch: base.meta.epoch, seq: base.meta.seq, signed: reader.get(PROOFS, this.hubId) ?? EMPTY };
     this.share = base.meta.share;
     this.epoch = base.meta.epoch;
@@ -357,10 +356,18 @@ export class ImportFeed {
       } else this.ring.push(blob.seq, item, item.byteLength + COST.segment);
     }
     if (first) this.ring.reset(this.seq + 1);
+    return [...this.checkpoint.leftovers(reader, base.meta.gen), ...this.#readBy(base.meta)];
+  }
+
+  /** readBy notes in the store, if the rules are other ones, that what watchers have of it may be something else. */
+  #readBy(meta: CheckpointMeta): readonly StoreOp[] {
+    const readBy = rulesDigest(this.#world);
+    this.table.differsUpTo = meta.differsUpTo;
     // Older versions did not say which rules they were.
-    const other = rules === undefined ? skipped.length > 0 || this.#world.o.importRules !== undefined : otherRules;
-    this.table.differsUpTo = other ? { epoch: this.epoch, seq: this.seq } : base.meta.differsUpTo;
-    return this.checkpoint.leftovers(reader, base.meta.gen);
+    const unknown = meta.rules === undefined && meta.skipped.length === 0 && this.#world.o.importRules === undefined;
+    if (unknown || readBy === (meta.readBy ?? meta.rules)) return [];
+    this.table.differsUpTo = { epoch: this.epoch, seq: this.seq };
+    return [putMeta(`table/${this.hubId}`, { ...meta, readBy, differsUpTo: this.table.differsUpTo })];
   }
 
   #move(item: SegmentItem, removed: number): void {

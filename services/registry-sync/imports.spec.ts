@@ -330,6 +330,19 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
     expect(follow(tighter.crash(), "events", positions).first).toBe("reset");
   });
 
+  test("gets it anew also if the rules have been others meanwhile, and are the same again", () => {
+    const { a, b, put } = pair();
+    put("lamp-1", "lamp");
+    const link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const tighter = known(b.crash({ importRules: [{ ...RULE, types: ["none"] }] }));
+    tighter.settle();
+    const { positions } = follow(tighter, "events", []);
+    const again = known(tighter.crash({ importRules: [RULE] }));
+    expect(follow(again, "events", positions).first).toBe("reset");
+    expect(follow(again, "events", []).text).toContain("lamp-1");
+  });
+
   test("is not shown what the segments before a checkpoint say of nodes that are kept out", () => {
     const { clock, a, b, put } = pair();
     put("lamp-1", "lamp");
