@@ -1,5 +1,4 @@
-import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
-import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Freshness as ProtoFreshness, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   type BoundSchema,
@@ -28,6 +27,7 @@ import type {
   StateValue,
   WatchPush,
 } from "./messages.ts";
+import { decodeNode } from "./node-codec.ts";
 import { VALUE_TYPE } from "./ports.ts";
 import { fieldLength, putField, putTag } from "./wire.ts";
 
@@ -81,7 +81,7 @@ function kindOf({ type, value }: StateValue): NonNullable<MessageInitShape<typeo
 
 /** recordToProto writes a node; `summary` leaves out capabilities and descriptions. */
 export function recordToProto(record: NodeRecord, summary = false): MessageInitShape<typeof NodeRecordSchema> {
-  const node = fromBinary(NodeSchema, record.node);
+  const node = decodeNode(record.node);
   if (summary) {
     node.capabilities = [];
     node.description = "";
@@ -146,7 +146,7 @@ export function boundToProto(bound: Extract<Output, { kind: "bound" }>): Message
 function eventToProto({ name, change }: ChangeEvent): MessageInitShape<typeof WatchEventSchema> {
   switch (change.kind) {
     case "put":
-      return { name, change: { case: "put", value: fromBinary(NodeSchema, change.node) } };
+      return { name, change: { case: "put", value: decodeNode(change.node) } };
     case "removed":
       return { name, change: { case: "removed", value: true } };
     case "state":

@@ -77,7 +77,8 @@ export class RegistryCore implements Core<Input, Effect> {
       () => this.#close(),
       this.#unstored,
     );
-    this.#listings = new Listings(this.#world);
+    const answer = (call: number, given: Answer) => this.#local.reply({ kind: "answer", call, answer: given });
+    this.#listings = new Listings(this.#world, () => this.sources(), answer);
     this.#heldAcks = new HeldAcks(options.ackHoldMs);
     this.#importer.gone = (head) => this.#watches.gone(head);
     this.#open = new OpenSegment(this.#world, () => this.#close());
@@ -220,6 +221,7 @@ export class RegistryCore implements Core<Input, Effect> {
       case "named":
         return local.named(input.stream, input.seq, input.updates);
       case "query":
+        if (input.query.type === "list") return this.#listings.list(input.call, input.query);
         return local.reply({ kind: "answer", call: input.call, answer: this.#answer(input.query) });
       case "watch_open":
         return this.#watches.open(input.watch, input.options);
@@ -249,12 +251,10 @@ export class RegistryCore implements Core<Input, Effect> {
   }
 
   /** answer answers from memory. */
-  #answer(query: Query): Answer {
+  #answer(query: Exclude<Query, { type: "list" }>): Answer {
     switch (query.type) {
       case "get":
         return getNode(this.#world.o.hubId, this.sources(), query.name, query.maxStalenessMs);
-      case "list":
-        return this.#listings.list(this.sources(), query);
       case "page":
         return this.#listings.page(query);
       case "feeds":

@@ -38,13 +38,13 @@ export function importedSource(feed: ImportFeed): Source {
 }
 
 /**
- * matchesFilter tells whether a node passes, apart from hub and online. Its capabilities are read only if it comes to them, and
- * not when one of its keys (`krefs`) is among those with the name in question (`named`).
+ * matchesFilter tells whether a node passes, apart from hub and online. Its capabilities are looked at only if it comes to them,
+ * and not when one of its keys (`krefs`) is among those with the name in question (`named`).
  */
 export function matchesFilter(
   filter: NodeFilter,
   info: NodeSummary,
-  codec: Pick<SegmentCodec, "readNode" | "mentions">,
+  codec: Pick<SegmentCodec, "hasCapability">,
   bytes: Uint8Array,
   named: readonly number[] = [],
   krefs: readonly number[] = [],
@@ -55,10 +55,7 @@ export function matchesFilter(
   for (const label in filter.labels) if (own(info.labels, label) !== own(filter.labels, label)) return false;
   if (filter.capability === "") return true;
   if (named.some((kref) => krefs.includes(kref))) return true;
-  return (
-    codec.mentions(bytes, filter.capability) &&
-    codec.readNode(bytes)?.capabilities.some((capability) => capability.name === filter.capability) === true
-  );
+  return codec.hasCapability(bytes, filter.capability);
 }
 
 /** filtersNothing tells whether every node passes. */
@@ -73,17 +70,22 @@ export function filtersNothing(filter: NodeFilter): boolean {
   );
 }
 
-/** onlineIn: what is not known to be current counts as offline (B0-5). */
-export function onlineIn(source: Source, entry: NodeEntry): boolean {
-  return entry.online && source.freshness !== "UNKNOWN";
-}
-
 /** Bytes of a record besides its node and state. */
 const RECORD_BYTES = 512;
 /** Bytes of a value besides its key and content. */
 const VALUE_BYTES = 24;
+/**
+ * Memory that an answer may take for each of its bytes before it is encoded. What takes more counts as more bytes, so that an answer of
+ * 768 KiB takes some 24 MiB at most, whatever its nodes are made of.
+ */
+const MEMORY_PER_BYTE = 32;
 
-/** Recorded is a record and the bytes that it takes in an answer. */
+/** answerBytes is what a node counts in an answer: its bytes, or more if little becomes much. */
+export function answerBytes(codec: Pick<SegmentCodec, "nodeSize">, node: Uint8Array): number {
+  return Math.max(node.length, Math.ceil(codec.nodeSize(node) / MEMORY_PER_BYTE));
+}
+
+/** Recorded is a record and the bytes that it takes in an answer, without those of the node. */
 export interface Recorded {
   readonly record: NodeRecord;
   readonly bytes: number;
@@ -111,7 +113,7 @@ export function recordOf(source: Source, image: NodeImage): Recorded {
     ageMs: source.ageMs,
     version: source.head,
   };
-  return { record, bytes: RECORD_BYTES + image.bytes.length + stateBytes };
+  return { record, bytes: RECORD_BYTES + stateBytes };
 }
 
 function contentBytes(value: Scalar): number {

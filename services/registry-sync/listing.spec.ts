@@ -1,7 +1,11 @@
 import { describe, expect, test } from "vitest";
+import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import { decodedSize } from "#runtime/rpc/decoded-size.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import type { Source } from "./directory.ts";
 import type { Answer, NodeFilter } from "./messages.ts";
+import { segmentCodec } from "./segment-codec.ts";
 
 /** lister asks a hub for lists page by page. */
 function lister(hub: TestHub) {
@@ -148,5 +152,70 @@ describe("lists in pages", () => {
       expect(page("all", 2, 2)).toBe("POSITION_EXPIRED");
       expect(page("own", 1, 1)).toMatchObject({ nodes: ["beta/own-2 on"] });
     }
+  });
+
+  test("B8 what a list takes in memory grows with its nodes, not with their numbers", () => {
+    const { hub, first, page, set } = hubWithNodes();
+    (hub.core.sources()[0] as Source).table.reserveRefs(2 ** 24 - 2);
+    hub.register(nodeBytes("e", ["watts:double"]));
+    hub.settle();
+    const before = process.memoryUsage().arrayBuffers;
+    for (let i = 0; i < 8; i++) first(`all-${i}`, 1, i % 2 === 0 ? {} : { capability: "watts" });
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 20);
+    set("e", "watts", 9);
+    set("d", "watts", 9);
+    for (const name of ["all-6", "all-7"]) expect(page(name, 3, 2)).toMatchObject({ nodes: ["alpha/d on watts=3", "alpha/e on"] });
+  });
+
+  test("B9 a filter looks at so many bytes of nodes in one step, and shows those of one instant all the same", () => {
+    let looked = 0;
+    const count =
+      <T>(look: (node: Uint8Array, name: string) => T) =>
+      (node: Uint8Array, name: string): T => {
+        looked += node.length;
+        return look(node, name);
+      };
+    const readNode = (node: Uint8Array) => count(segmentCodec.readNode)(node, "");
+    const codec = { ...segmentCodec, readNode, hasCapability: count(segmentCodec.hasCapability) };
+    const { hub, first, page } = hubWithNodes({ codec });
+    const made = (i: number, last: string) => nodeBytes(`n${1_000 + i}`, ["x".repeat(1_000), "y".repeat(1_000), last], { name: "some" });
+    hub.register(...Array.from({ length: 1_000 }, (_, i) => made(i, i % 2 === 0 ? "some" : "none")));
+    hub.settle();
+    const query = (keep: string) => ({ type: "list", filter: { ...ANY_NODE, capability: "some" }, limit: 2, keep }) as const;
+    const step = (go: () => unknown): unknown => {
+      looked = 0;
+      const went = go();
+      expect(looked).toBeLessThan(600 * 1_024);
+      return went;
+    };
+    const asked = ["one", "two"].map((keep) => {
+      step(() => hub.post({ kind: "query", call: ++hub.call, query: query(keep) }));
+      return hub.call;
+    });
+    expect(hub.answers.has(asked[0] as number)).toBe(false);
+    hub.register(made(998, "none"), made(997, "some"), made(2_000, "some"));
+    hub.deregister("n1996");
+    hub.deregister("n1000");
+    hub.post({ kind: "flush" });
+    while (step(() => hub.turn()));
+    expect(hub.answers.get(asked[0] as number)).toMatchObject({ total: 500, next: 2 });
+    expect(page("one", 497, 9)).toMatchObject({ nodes: ["alpha/n1994 on", "alpha/n1996 on", "alpha/n1998 on"], next: 0 });
+    expect(hub.answers.get(asked[1] as number)).toMatchObject({ total: 499, next: 2 });
+    expect(page("two", 0, 1)).toMatchObject({ nodes: ["alpha/n1002 on"] });
+    expect(first("three", 1, { capability: "none" })).toMatchObject({ total: 500 });
+  });
+
+  test("B4 a page of nodes that become much when they are decoded is cut by what they become", () => {
+    const { hub, first } = hubWithNodes();
+    const unknown = Uint8Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? 0x7a : 0));
+    const nodes = Array.from({ length: 500 }, (_, i) => Uint8Array.of(...nodeBytes(`e${1_000 + i}`, []), ...unknown));
+    hub.register(...nodes);
+    hub.settle();
+    const decoded = decodedSize(NodeSchema, nodes[0] as Uint8Array);
+    expect(decoded * nodes.length, "decoded at once").toBeGreaterThan(40 * 2 ** 20);
+    const page = first("dense", 1_000, { nodeIdPrefix: "e" }) as { nodes: string[]; total: number };
+    expect(page.nodes.length).toBeGreaterThan(100);
+    expect(page.nodes.length * decoded).toBeLessThan(25 * 2 ** 20);
+    expect(page.total).toBe(500);
   });
 });

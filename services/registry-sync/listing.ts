@@ -1,45 +1,106 @@
+import type { Failure } from "#kernel/error.ts";
 import { LIMITS } from "#kernel/limits.ts";
-import { filtersNothing, hubOf, matchesFilter, onlineIn, recordOf, type Source, selected } from "./directory.ts";
+import { answerBytes, filtersNothing, hubOf, matchesFilter, recordOf, type Source, selected } from "./directory.ts";
 import type { Answer, HubFreshness, NodeFilter, NodeRecord, Query } from "./messages.ts";
 import type { SegmentCodec } from "./ports.ts";
+import { RefSet } from "./ref-set.ts";
 import { imageBytes, imageOf, type NodeImage, sharedImage } from "./scan.ts";
 import type { NodeEntry, Scan } from "./table.ts";
 import { failure, type World } from "./world.ts";
 
+/** What one step looks at of a list with a filter: nodes, and bytes of those whose capabilities it has to look for. A millisecond or so. */
+const STEP_NODES = 2_048;
+const STEP_BYTES = 512 * 1024;
+/** Memory of an id that is noted. */
+const ID_BYTES = 8;
+
+type ListQuery = Extract<Query, { type: "list" }>;
+
 /** Section is one hub's part of a listing: the ids of its nodes at one instant, and those of them that have changed since as they were. */
 class Section implements Scan {
   readonly source: Source;
-  readonly ids: readonly string[];
-  /** By ref: 1 for a node that is not of the listing, or is kept already. */
-  readonly #done: Uint8Array;
+  #ids: readonly string[] = [];
+  /** Nodes that the filter has let pass. */
+  readonly #passed: string[] = [];
+  readonly #filter: NodeFilter;
+  readonly #codec: SegmentCodec;
+  readonly #named: readonly number[];
+  /** Where the filter is in the ids. */
+  #next = 0;
+  /** Once it is pinned: nodes that are, or may be, of the listing, and are not kept. */
+  #wanted: RefSet | undefined;
   readonly #images = new Map<string, NodeImage>();
   readonly #onKept: (bytes: number) => void;
   readonly #onRetired: () => void;
 
   constructor(source: Source, filter: NodeFilter, codec: SegmentCodec, onKept: (bytes: number) => void, onRetired: () => void) {
-    const { table } = source;
     this.source = source;
+    this.#filter = filter;
+    this.#codec = codec;
     this.#onKept = onKept;
     this.#onRetired = onRetired;
-    this.#done = new Uint8Array(table.nextRef);
-    if (filtersNothing(filter)) {
-      this.ids = table.sortedIds().slice();
-      return;
+    this.#ids = source.table.sortedIds().slice();
+    this.#named = source.table.krefsNamed(filter.capability);
+    if (filtersNothing(filter)) this.#next = this.#ids.length;
+    this.#settle();
+  }
+
+  get done(): boolean {
+    return this.#next === this.#ids.length;
+  }
+
+  /** ids are those of the listing, when it is done. */
+  get ids(): readonly string[] {
+    return this.#ids;
+  }
+
+  /** bytes are those of names and numbers, which are in memory as long as it is pinned. */
+  get bytes(): number {
+    return ID_BYTES * this.#ids.length + (this.#wanted?.bytes ?? 0);
+  }
+
+  /** filter looks at the next nodes, as long as there is work left in the step; it answers what is left. */
+  filter(work: number): number {
+    let left = work;
+    for (; left > 0 && this.#next < this.#ids.length; this.#next++) {
+      const nodeId = this.#ids[this.#next] as string;
+      const image = this.#images.get(nodeId);
+      const entry = image?.entry ?? (this.source.table.byId(nodeId) as NodeEntry);
+      left -= 1 / STEP_NODES + (this.#filter.capability === "" ? 0 : entry.bytes.length / STEP_BYTES);
+      if (this.#passes(entry, image?.online ?? entry.online)) this.#passed.push(nodeId);
+      else {
+        this.#wanted?.delete(entry.ref);
+        if (image !== undefined) this.#forget(image);
+      }
     }
-    this.#done.fill(1);
-    const named = table.krefsNamed(filter.capability);
-    this.ids = table.sortedIds().filter((nodeId) => {
-      const entry = table.byId(nodeId) as NodeEntry;
-      if (!matchesFilter(filter, entry.info, codec, entry.bytes, named, entry.krefs) || (filter.onlineOnly && !onlineIn(source, entry)))
-        return false;
-      this.#done[entry.ref] = 0;
-      return true;
-    });
+    this.#settle();
+    return left;
+  }
+
+  #passes(entry: NodeEntry, online: boolean): boolean {
+    if (this.#filter.onlineOnly && !(online && this.source.freshness !== "UNKNOWN")) return false;
+    return matchesFilter(this.#filter, entry.info, this.#codec, entry.bytes, this.#named, entry.krefs);
+  }
+
+  /** settle: all have been looked at. */
+  #settle(): void {
+    if (!this.done || filtersNothing(this.#filter)) return;
+    this.#ids = this.#passed;
+    this.#next = this.#ids.length;
+  }
+
+  #forget(image: NodeImage): void {
+    this.#images.delete(image.entry.info.nodeId);
+    this.#onKept(-imageBytes(image));
   }
 
   /** pin keeps from now on what changes; until `close`. */
   pin(): void {
-    this.source.table.scans.add(this);
+    const { table } = this.source;
+    if (this.#wanted !== undefined) return;
+    this.#wanted = new RefSet(table.nextRef, this.#ids.length);
+    for (const nodeId of this.#ids) this.#wanted.add((table.byId(nodeId) as NodeEntry).ref);
+    table.scans.add(this);
   }
 
   close(): void {
@@ -48,8 +109,7 @@ class Section implements Scan {
   }
 
   before(ref: number): void {
-    if (this.#done[ref] !== 0) return;
-    this.#done[ref] = 1;
+    if (this.#wanted?.delete(ref) !== true) return;
     const image = sharedImage(this.source.table, ref);
     if (image === undefined) return;
     this.#images.set(image.entry.info.nodeId, image);
@@ -69,65 +129,141 @@ class Section implements Scan {
 
 /** Listing is what its pages are cut from. */
 interface Listing {
+  readonly name: string;
   readonly sections: readonly Section[];
   readonly hubs: readonly HubFreshness[];
-  readonly total: number;
-  readonly expiresAt: number;
-  /** Bytes of nodes that are kept because they have changed. */
-  bytes: number;
+  expiresAt: number;
+  total: number;
+  /** Bytes of names and numbers, and of nodes that are kept because they have changed. */
+  fixed: number;
+  kept: number;
+  /** A table of it was replaced while it was made, so that there will be no further pages. */
+  retired: boolean;
+}
+
+/** Waiting is a list that was asked for, and is not begun. */
+interface Waiting {
+  readonly call: number;
+  readonly query: ListQuery;
 }
 
 /**
  * Listings keep what the next pages of a list are cut from: all pages show one instant, so that nothing is left out, shown twice or mixed
  * with a later state (B2-1). The names are noted, and of the nodes only those that change meanwhile, before they do. What is too old, had to
  * give way, or was replaced by a snapshot of its owner is answered with POSITION_EXPIRED.
+ *
+ * A filter looks at so many nodes in one step; if there are more, it goes on in the next ones, one list at a time, and what changes
+ * meanwhile is kept likewise.
  */
 export class Listings {
   readonly #world: World;
+  readonly #sources: () => readonly Source[];
+  readonly #answer: (call: number, answer: Answer) => void;
   readonly #open = new Map<string, Listing>();
+  /** The list that is being made, and those that come after it. */
+  #making: (Waiting & { readonly listing: Listing }) | undefined;
+  readonly #waiting = new Set<Waiting>();
   #nodes = 0;
   #bytes = 0;
 
-  constructor(world: World) {
+  constructor(world: World, sources: () => readonly Source[], answer: (call: number, answer: Answer) => void) {
     this.#world = world;
+    this.#sources = sources;
+    this.#answer = answer;
   }
 
   /** list answers the first page, and keeps the rest under the name that the query gives. */
-  list(sources: readonly Source[], { filter, limit, keep }: Extract<Query, { type: "list" }>): Answer {
-    const name = keep ?? "";
-    const chosen = selected(sources, filter.hubIds);
-    const sections = chosen.map(
-      (source) =>
-        new Section(
-          source,
-          filter,
-          this.#world.o.codec,
-          (bytes) => this.#kept(name, bytes),
-          () => this.#drop(name),
-        ),
-    );
-    const total = sections.reduce((sum, section) => sum + section.ids.length, 0);
-    const listing = { sections, hubs: chosen.map(hubOf), total, expiresAt: this.#world.now.mono + LIMITS.pagingMs, bytes: 0 };
-    const answer = page(listing, 0, limit);
-    if (answer.next > 0 && keep !== undefined) this.#keep(keep, listing);
-    return answer;
+  list(call: number, query: ListQuery): void {
+    const listing = this.#begin(query);
+    if (filterStep(listing)) this.#made({ call, query, listing });
+    else if (this.#making === undefined) this.#make({ call, query, listing });
+    else this.#waiting.add({ call, query });
+  }
+
+  #begin({ filter, keep }: ListQuery): Listing {
+    const { now, o } = this.#world;
+    const chosen = selected(this.#sources(), filter.hubIds);
+    const listing: Listing = {
+      name: keep ?? "",
+      hubs: chosen.map(hubOf),
+      sections: chosen.map(
+        (source) =>
+          new Section(
+            source,
+            filter,
+            o.codec,
+            (bytes) => this.#kept(listing, bytes),
+            () => this.#retired(listing),
+          ),
+      ),
+      expiresAt: now.mono + LIMITS.pagingMs,
+      total: 0,
+      fixed: 0,
+      kept: 0,
+      retired: false,
+    };
+    return listing;
+  }
+
+  /** make goes on with a list in the next steps. */
+  #make(making: Waiting & { readonly listing: Listing }): void {
+    this.#making = making;
+    for (const section of making.listing.sections) section.pin();
+    making.listing.fixed = bytesOf(making.listing);
+    this.#bytes += making.listing.fixed;
+  }
+
+  /** made: the filter has looked at all nodes. */
+  #made({ call, query, listing }: Waiting & { readonly listing: Listing }): void {
+    listing.total = listing.sections.reduce((sum, section) => sum + section.ids.length, 0);
+    listing.expiresAt = this.#world.now.mono + LIMITS.pagingMs;
+    const answer = page(this.#world.o.codec, listing, 0, query.limit);
+    if (answer.next > 0 && query.keep !== undefined && !listing.retired) this.#keep(listing);
+    else for (const section of listing.sections) section.close();
+    this.#answer(call, answer);
+  }
+
+  /** step goes on with the list that is being made. */
+  #step(): void {
+    const making = this.#making;
+    if (making === undefined || !filterStep(making.listing)) return;
+    this.#giveUp();
+    this.#made(making);
+  }
+
+  /** giveUp makes room for the next list. */
+  #giveUp(): void {
+    if (this.#making === undefined) return;
+    this.#bytes -= this.#making.listing.fixed + this.#making.listing.kept;
+    this.#making = undefined;
+  }
+
+  /** next begins the list that was asked for after it. */
+  #next(): void {
+    if (this.#making !== undefined) return;
+    for (const waiting of this.#waiting) {
+      this.#waiting.delete(waiting);
+      return this.#make({ ...waiting, listing: this.#begin(waiting.query) });
+    }
   }
 
   /** page answers a further page. */
   page({ listing: name, from, limit }: Extract<Query, { type: "page" }>): Answer {
     const listing = this.#open.get(name);
-    if (listing !== undefined && listing.expiresAt > this.#world.now.mono) return page(listing, from, limit);
-    const expired = failure("POSITION_EXPIRED", "the listing is not kept any more; list again from the start");
-    return { type: "failed", failure: { ...expired, field: "page_token" } };
+    if (listing !== undefined && listing.expiresAt > this.#world.now.mono) return page(this.#world.o.codec, listing, from, limit);
+    return { type: "failed", failure: expired("the listing is not kept any more; list again from the start") };
   }
 
   deadline(): number {
+    if (this.#making !== undefined || this.#waiting.size > 0) return this.#world.now.mono;
     if (this.#open.size > 0) for (const oldest of this.#open.values()) return oldest.expiresAt;
     return Number.POSITIVE_INFINITY;
   }
 
-  /** tick lets go of what is too old. */
+  /** tick lets go of what is too old, and goes on with what is being made. */
   tick(): void {
+    this.#step();
+    this.#next();
     for (const [name, listing] of this.#open) {
       if (listing.expiresAt > this.#world.now.mono) return;
       this.#drop(name);
@@ -135,28 +271,42 @@ export class Listings {
   }
 
   /** keep: the newest is always kept; older ones give way. */
-  #keep(name: string, listing: Listing): void {
-    const { listings, listingRecords } = this.#world.o;
+  #keep(listing: Listing): void {
+    const { listings, listingRecords, limits } = this.#world.o;
+    const { name, sections, total } = listing;
+    for (const section of sections) section.pin();
+    listing.fixed = bytesOf(listing);
     for (const oldest of this.#open.keys()) {
-      if (this.#open.size < listings && this.#nodes + listing.total <= listingRecords) break;
+      const room = this.#nodes + total <= listingRecords && this.#bytes + listing.fixed + listing.kept <= limits.listingBytes;
+      if (this.#open.size < listings && room) break;
       this.#drop(oldest);
     }
     this.#drop(name);
     this.#open.set(name, listing);
-    this.#nodes += listing.total;
-    for (const section of listing.sections) section.pin();
+    this.#nodes += total;
+    this.#bytes += listing.fixed + listing.kept;
   }
 
-  /** kept counts what changes cost; what is too much goes, oldest first. */
-  #kept(name: string, bytes: number): void {
-    const listing = this.#open.get(name);
-    if (listing === undefined) return;
-    listing.bytes += bytes;
+  /** kept counts what changes cost; what is too much goes, oldest first, and the one that is being made last. */
+  #kept(listing: Listing, bytes: number): void {
+    const { listingBytes } = this.#world.o.limits;
+    const making = this.#making;
+    listing.kept += bytes;
+    if (listing !== making?.listing && listing !== this.#open.get(listing.name)) return;
     this.#bytes += bytes;
     for (const oldest of this.#open.keys()) {
-      if (this.#bytes <= this.#world.o.limits.listingBytes) return;
+      if (this.#bytes <= listingBytes) return;
       this.#drop(oldest);
     }
+    if (making === undefined || making.listing.kept <= listingBytes) return;
+    this.#giveUp();
+    for (const section of making.listing.sections) section.close();
+    this.#answer(making.call, { type: "failed", failure: expired("the nodes change faster than they can be listed; list again") });
+  }
+
+  #retired(listing: Listing): void {
+    listing.retired = true;
+    if (listing === this.#open.get(listing.name)) this.#drop(listing.name);
   }
 
   #drop(name: string): void {
@@ -164,13 +314,29 @@ export class Listings {
     if (listing === undefined) return;
     this.#open.delete(name);
     this.#nodes -= listing.total;
-    this.#bytes -= listing.bytes;
+    this.#bytes -= listing.fixed + listing.kept;
     for (const section of listing.sections) section.close();
   }
 }
 
-/** page cuts one page: so many nodes, and as many as fit into an answer. */
-function page({ sections, hubs, total }: Listing, from: number, limit: number): Extract<Answer, { type: "nodes" }> {
+function expired(message: string): Failure {
+  return { ...failure("POSITION_EXPIRED", message), field: "page_token" };
+}
+
+/** bytesOf is the memory of the names and numbers of a listing. */
+function bytesOf({ sections }: Listing): number {
+  return sections.reduce((sum, section) => sum + section.bytes, 0);
+}
+
+/** filterStep lets the filter look at as many nodes as one step may; true when it has seen all. */
+function filterStep({ sections }: Listing): boolean {
+  let left = 1;
+  for (const section of sections) left = section.filter(left);
+  return sections.every(({ done }) => done);
+}
+
+/** page cuts one page: so many nodes, and as many as fit into an answer, as it is sent and as it is in memory before. */
+function page(codec: SegmentCodec, { sections, hubs, total }: Listing, from: number, limit: number): Extract<Answer, { type: "nodes" }> {
   const records: NodeRecord[] = [];
   let bytes = 0;
   let skip = from;
@@ -178,10 +344,11 @@ function page({ sections, hubs, total }: Listing, from: number, limit: number): 
     const { ids, source } = section;
     for (let i = skip; i < ids.length; i++) {
       const recorded = records.length < Math.max(1, limit) ? recordOf(source, section.image(ids[i] as string)) : undefined;
-      if (recorded === undefined || (records.length > 0 && bytes + recorded.bytes > LIMITS.messageBytes))
+      const size = recorded === undefined ? 0 : recorded.bytes + answerBytes(codec, recorded.record.node);
+      if (recorded === undefined || (records.length > 0 && bytes + size > LIMITS.messageBytes))
         return { type: "nodes", records, next: from + records.length, total, hubs };
       records.push(recorded.record);
-      bytes += recorded.bytes;
+      bytes += size;
     }
     skip = Math.max(0, skip - ids.length);
   }

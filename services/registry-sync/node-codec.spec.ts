@@ -2,7 +2,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { readNode } from "./node-codec.ts";
+import { decodeNode, hasCapability, readNode } from "./node-codec.ts";
 
 type Init = Exclude<MessageInitShape<typeof NodeSchema>, { readonly $typeName: string }>;
 
@@ -100,8 +100,10 @@ test("B4 a node of what takes a hundred times its bytes is refused before it is 
   const join = (...parts: Iterable<number>[]) => Uint8Array.from(parts.flatMap((part) => [...part]));
   const skills = times(95_000, [0x32, 0]);
   expect(read(join(id, long(0x4a, skills), skills)), "empty skills").toBeUndefined();
-  expect(read(join(id, times(95_000, [0x7a, 0]))), "unknown fields").toBeUndefined();
-  expect(read(join(id, times(90, [0x7a, 0]))), "a few of a later version").toMatchObject({ nodeId: "a" });
+  const [many, few] = [95_000, 90].map((count) => join(id, times(count, [0x7a, 0]))) as [Uint8Array, Uint8Array];
+  expect(read(many), "unknown fields are skipped").toMatchObject({ nodeId: "a" });
+  expect(decodeNode(many).$unknown, "and left out where a node is decoded").toBeUndefined();
+  expect(decodeNode(few).$unknown, "a few of a later version").toHaveLength(90);
 
   const capabilities = Array.from({ length: 512 }, (_, i) => ({ name: i.toString(36) }));
   const skill = { id: "s", tags: Array(32).fill(""), inputModes: Array(32).fill(""), outputModes: Array(32).fill("") };
@@ -117,4 +119,31 @@ test("nodes of one kind share what is said of their capabilities", () => {
   const bytes = (nodeId: string) =>
     toBinary(NodeSchema, create(NodeSchema, { nodeId, capabilities: [{ name: "power", type: 3, readable: true }] }));
   expect(readNode(bytes("a"))?.capabilities[0]).toBe(readNode(bytes("b"))?.capabilities[0]);
+});
+
+test("B9 a node is asked for a capability as if it were read, whatever the bytes", () => {
+  const names = fc.constantFrom("power", "a", "ä🧀", "type");
+  let both = 0;
+  fc.assert(
+    fc.property(encoded, names, (bytes, name) => {
+      const has = readNode(bytes)?.capabilities.some((capability) => capability.name === name) === true;
+      if (has) both++;
+      expect(hasCapability(bytes, name)).toBe(has);
+    }),
+    { numRuns: 500 },
+  );
+  expect(both).toBeGreaterThan(0);
+  const own = toBinary(NodeSchema, create(NodeSchema, { nodeId: "a", capabilities: [{ name: "watts" }, { name: "volts", unit: "watt" }] }));
+  expect(["watts", "volts", "watt", "volt"].map((name) => hasCapability(own, name))).toEqual([true, true, false, false]);
+  const damaged = fc.tuple(encoded, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 })).map(([bytes, changes]) => {
+    const changed = Uint8Array.of(...own, ...bytes);
+    for (const [at, value] of changes) changed[at % changed.length] = value;
+    return changed;
+  });
+  fc.assert(
+    fc.property(damaged, names, (bytes, name) => {
+      expect(typeof hasCapability(bytes, name)).toBe("boolean");
+    }),
+    { numRuns: 2_000 },
+  );
 });

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { decodedSize } from "#runtime/rpc/decoded-size.ts";
 import type { CapabilityInfo, NodeInfo, ValueType } from "./ports.ts";
 
@@ -159,18 +159,37 @@ const reader = new NodeReader();
  */
 const DECODED_PER_BYTE = 24;
 const DECODED_ANYWAY = 128 * 1024;
+/** A field takes two bytes at least: what is this short cannot have so many unknown ones that it swells. */
+const NEVER_SWELLS_BYTES = 512;
 
 /** swells tells whether a node takes far more when it is decoded than a valid one can: two bytes may become hundreds. */
-function swells(bytes: Uint8Array): boolean {
+function swells(bytes: Uint8Array, unknownFields: boolean): boolean {
   const max = DECODED_ANYWAY + DECODED_PER_BYTE * bytes.length;
-  return decodedSize(NodeSchema, bytes, max) > max;
+  return decodedSize(NodeSchema, bytes, max, unknownFields) > max;
 }
 
-/** readNode reads a Node; undefined if it is malformed, or made of what takes far more memory than a valid one. Bytes are not kept. */
+/**
+ * decodeNode decodes a node of the registry. Fields of later versions come along, unless there are so many that they would swell: a node
+ * with those is kept, sent and stored as it came, and shown without them.
+ */
+export function decodeNode(bytes: Uint8Array): Node {
+  return fromBinary(NodeSchema, bytes, { readUnknownFields: bytes.length <= NEVER_SWELLS_BYTES || !swells(bytes, true) });
+}
+
+/** nodeSize is about how many bytes of memory a node takes when `decodeNode` decodes it. */
+export function nodeSize(bytes: Uint8Array): number {
+  const max = DECODED_ANYWAY + DECODED_PER_BYTE * bytes.length;
+  return Math.min(decodedSize(NodeSchema, bytes, max), max);
+}
+
+/**
+ * readNode reads a Node; undefined if it is malformed, or if its known fields take far more memory than those of a valid one. Unknown
+ * fields are skipped, however many there are: versions before took them, and what they stored must be readable. Bytes are not kept.
+ */
 export function readNode(bytes: Uint8Array): NodeInfo | undefined {
   const plain = reader.read(bytes);
   if (plain !== undefined) return plain;
-  if (swells(bytes)) return undefined;
+  if (swells(bytes, false)) return undefined;
   try {
     const { nodeId, kind, type, name, labels, capabilities } = fromBinary(NodeSchema, bytes, { readUnknownFields: false });
     const infos = capabilities.map((c) => ({ name: c.name, type: valueType(c.type), readable: c.readable, invocable: c.invocable }));
@@ -180,9 +199,101 @@ export function readNode(bytes: Uint8Array): NodeInfo | undefined {
   }
 }
 
-/** mentions tells whether the bytes of a node contain a text somewhere. */
-export function mentions(node: Uint8Array, text: string): boolean {
-  return Buffer.from(node.buffer, node.byteOffset, node.length).includes(text);
+/**
+ * hasCapability tells whether a node that `readNode` reads has a capability of that name, without decoding it: filters ask it of
+ * thousands of nodes at a time.
+ */
+export function hasCapability(node: Uint8Array, name: string): boolean {
+  const bytes = Buffer.from(node.buffer, node.byteOffset, node.length);
+  const wanted = Buffer.from(name);
+  // At memory speed; most nodes do not contain the text at all.
+  if (!bytes.includes(wanted)) return false;
+  return new CapabilityFinder(bytes, wanted).found();
+}
+
+/** CapabilityFinder walks over the fields of a well-formed Node, and over those of its capabilities. */
+class CapabilityFinder {
+  readonly #bytes: Buffer;
+  readonly #name: Buffer;
+  #at = 0;
+
+  constructor(bytes: Buffer, name: Buffer) {
+    this.#bytes = bytes;
+    this.#name = name;
+  }
+
+  found(): boolean {
+    while (this.#at < this.#bytes.length) {
+      const tag = this.#varint();
+      if (tag !== NODE.CAPABILITY) this.#skip(tag);
+      else if (this.#named()) return true;
+    }
+    return false;
+  }
+
+  /** named tells whether the capability that begins here has the name: the last one written counts. */
+  #named(): boolean {
+    const length = this.#varint();
+    const end = Math.min(this.#at + length, this.#bytes.length);
+    let same = false;
+    while (this.#at < end) {
+      const tag = this.#varint();
+      if (tag !== CAPABILITY.NAME) {
+        this.#skip(tag);
+        continue;
+      }
+      const length = this.#varint();
+      const name = this.#name;
+      same = length === name.length && this.#at + length <= end && name.compare(this.#bytes, this.#at, this.#at + length) === 0;
+      this.#at += length;
+    }
+    return same;
+  }
+
+  #skip(tag: number): void {
+    switch (tag & 7) {
+      case 0:
+        this.#varint();
+        return;
+      case 1:
+        this.#at += 8;
+        return;
+      case 2: {
+        const length = this.#varint();
+        this.#at += length;
+        return;
+      }
+      case 3:
+        return this.#skipGroup();
+      case 5:
+        this.#at += 4;
+        return;
+      default:
+        this.#at = this.#bytes.length;
+    }
+  }
+
+  /** skipGroup skips what no schema of Foedus has, and the decoder takes. */
+  #skipGroup(): void {
+    for (let depth = 1; depth > 0 && this.#at < this.#bytes.length; ) {
+      const tag = this.#varint();
+      if ((tag & 7) === 3) depth++;
+      else if ((tag & 7) === 4) depth--;
+      else this.#skip(tag);
+    }
+  }
+
+  /** varint reads one; what is longer than 32 bits is not a length here. */
+  #varint(): number {
+    let value = 0;
+    for (let shift = 0; shift < 70; shift += 7) {
+      const byte = this.#bytes[this.#at++] ?? 0;
+      if (shift < 28) value |= (byte & 0x7f) << shift;
+      else value += (byte & 0x7f) * 2 ** shift;
+      if (byte < 0x80) break;
+    }
+    return value;
+  }
 }
 
 /** Types of later versions count as "no state". */
@@ -192,7 +303,7 @@ function valueType(type: number): ValueType {
 
 /** limitNode encodes a Node anew with the capabilities that are kept; those that may not be invoked are shown as such. */
 export function limitNode(bytes: Uint8Array, keep: (capability: string) => boolean, invoke: (capability: string) => boolean): Uint8Array {
-  const node = fromBinary(NodeSchema, bytes);
+  const node = decodeNode(bytes);
   node.capabilities = node.capabilities.filter((capability) => keep(capability.name));
   for (const capability of node.capabilities) capability.invocable &&= invoke(capability.name);
   return toBinary(NodeSchema, node);

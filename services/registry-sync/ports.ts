@@ -150,8 +150,10 @@ export interface SegmentCodec {
     maxBlocks: number,
   ): { readonly blocks: readonly Block[]; readonly next: number } | undefined;
   readNode(bytes: Uint8Array): NodeInfo | undefined;
-  /** mentions tells whether the bytes of a node contain a text somewhere: one that it does not contain need not be read for it. */
-  mentions(node: Uint8Array, text: string): boolean;
+  /** hasCapability tells whether a node that can be read has a capability of that name, much faster than reading it. */
+  hasCapability(node: Uint8Array, name: string): boolean;
+  /** nodeSize is about how many bytes of memory a node takes in an answer, before that is encoded. */
+  nodeSize(node: Uint8Array): number;
   /** limitNode re-encodes a node with only the capabilities for which `keep` is true, and `invocable` cleared unless `invoke` is true. */
   limitNode(bytes: Uint8Array, keep: (capability: string) => boolean, invoke: (capability: string) => boolean): Uint8Array;
   encodeManifest(manifest: SnapshotManifest): Uint8Array;

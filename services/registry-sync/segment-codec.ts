@@ -13,7 +13,7 @@ import {
 } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
-import { limitNode, mentions, readNode } from "./node-codec.ts";
+import { hasCapability, limitNode, nodeSize, readNode } from "./node-codec.ts";
 import type {
   Block,
   Columns,
@@ -393,7 +393,8 @@ export const segmentCodec: SegmentCodec = {
   decodePayload,
   decodePiece,
   readNode,
-  mentions,
+  hasCapability,
+  nodeSize,
   limitNode,
   encodeManifest,
   decodeManifest,

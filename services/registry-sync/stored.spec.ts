@@ -1,8 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import { StoredError } from "#kernel/stored.ts";
-import { GATEWAY, Instants, type MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { ANY_NODE, GATEWAY, Instants, type MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { recordToProto } from "./answer-codec.ts";
+import type { NodeRecord } from "./messages.ts";
 import { VALUE_TYPE } from "./ports.ts";
+import { segmentCodec } from "./segment-codec.ts";
 
 const OPTIONS = { ringSegments: 3, tailSegments: 1, checkpointSegments: 4, partBytes: 400 };
 const NODES = 12;
@@ -134,4 +138,36 @@ describe("what is read back from the store", () => {
           expect(seen, changed).toBeInstanceOf(StoredError);
         }
   });
+});
+
+test("B4 a node with hundreds of unknown fields that a version before has stored is restored, shown, and taken by peers", () => {
+  const unknown = Uint8Array.from({ length: 1_200 }, (_, i) => (i % 2 === 0 ? 0x7a : 0));
+  const node = Uint8Array.of(...nodeBytes("n", ["x:double"]), ...unknown);
+  const before = { ...segmentCodec, readNode: (bytes: Uint8Array) => segmentCodec.readNode(bytes.subarray(0, node.length - 1_200)) };
+  for (const how of ["log", "checkpoint"]) {
+    const made = (id: string): TestHub =>
+      new TestHub(id, clock, { ...OPTIONS, checkpointSegments: how === "log" ? 1_000 : 1, codec: before });
+    const old = made("alpha");
+    old.register(node);
+    old.settle();
+    const a = old.crash({ codec: segmentCodec });
+    const b = new TestHub("beta", clock, OPTIONS);
+    for (const [hub, peer] of [[a, "beta"] as const, [b, "alpha"] as const])
+      hub.post({ kind: "peers", peers: [{ hubId: peer, share: "full", level: 3 }], complete: true });
+    b.post({
+      kind: "watch_open",
+      watch: 1,
+      options: { encoding: "events", filter: ANY_NODE, resume: [], nodesOnly: false, latestOnly: false },
+    });
+    settleAll([a, b], [new TestLink(a, b)]);
+    for (const hub of [a, b, a.crash(), b.crash()]) {
+      const [record] = hub.ask({ capability: "x" });
+      expect(record?.node, how).toEqual(node);
+      const shown = recordToProto(record as NodeRecord).node as Node;
+      expect(shown, how).toMatchObject({ nodeId: "n", capabilities: [{ name: "x" }] });
+      expect(shown.$unknown, how).toBeUndefined();
+    }
+    const events = (b.pushes.get(1) ?? []).flatMap((push) => (push.kind === "events" ? push.events : []));
+    expect(events.find(({ change }) => change.kind === "put")?.name, how).toEqual({ hubId: "alpha", nodeId: "n" });
+  }
 });

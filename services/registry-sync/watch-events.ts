@@ -1,4 +1,4 @@
-import { matchesFilter, type Source } from "./directory.ts";
+import { answerBytes, matchesFilter, type Source } from "./directory.ts";
 import type { ChangeEvent, WatchOptions, WatchPush } from "./messages.ts";
 import type { Block, SegmentCodec, UpdateBatch } from "./ports.ts";
 import type { Piece } from "./scan.ts";
@@ -23,6 +23,8 @@ export class EventList {
   readonly #latest: Map<number, number> | undefined;
   /** Bytes of all that was added, also of what a newer value has replaced since. */
   bytes = 0;
+  /** Bytes of all that was looked at, also of what the filter leaves out. */
+  read = 0;
 
   constructor(codec: SegmentCodec, options: WatchOptions, source: Source, known: Set<number> | undefined) {
     this.#codec = codec;
@@ -54,6 +56,7 @@ export class EventList {
   /** piece adds a node of a snapshot, or some of its values. */
   piece({ image, put, values }: Piece): void {
     const { entry } = image;
+    this.read += (put ? image.bytes.length : 0) + EVENT_BYTES * (1 + values.length);
     if (!matchesFilter(this.#options.filter, entry.info, this.#codec, image.bytes)) return;
     this.#known?.add(entry.ref);
     const name = this.#name(entry);
@@ -134,7 +137,7 @@ export class EventList {
   }
 
   #put(name: ChangeEvent["name"], node: Uint8Array, online: boolean): void {
-    this.#add({ name, change: { kind: "put", node } }, node.length);
+    this.#add({ name, change: { kind: "put", node } }, answerBytes(this.#codec, node));
     this.#add({ name, change: { kind: "online", online } }, 0);
   }
 

@@ -62,6 +62,8 @@ interface Watch {
 export class Watches {
   readonly #world: World;
   readonly #watches = new Map<number, Watch>();
+  /** Watches that have read as much as one step may, and found nothing that passes their filter: each goes on in a step of its own. */
+  readonly #reading = new Set<Watch>();
   /** Cursors whose snapshot is on the way. */
   readonly #scanning = new Set<Cursor>();
   readonly #sources: () => readonly Source[];
@@ -128,8 +130,11 @@ export class Watches {
   }
 
   close(id: number): void {
-    for (const cursor of this.#watches.get(id)?.cursors.values() ?? []) this.#endScan(cursor);
+    const watch = this.#watches.get(id);
+    if (watch === undefined) return;
+    for (const cursor of watch.cursors.values()) this.#endScan(cursor);
     this.#watches.delete(id);
+    this.#reading.delete(watch);
   }
 
   /** gone tells all watchers that a feed is no longer here. */
@@ -169,8 +174,9 @@ export class Watches {
     cursor.lost = true;
   }
 
-  /** deadline is when the next copy that nobody reads is given up. */
+  /** deadline is when the next copy that nobody reads is given up, or at once while somebody reads on. */
   deadline(): number {
+    if (this.#reading.size > 0) return this.#world.now.mono;
     let next = Number.POSITIVE_INFINITY;
     if (this.#scanning.size === 0) return next;
     for (const cursor of this.#scanning) next = Math.min(next, cursor.movedAt + SCAN_IDLE_MS);
@@ -181,6 +187,7 @@ export class Watches {
     for (const cursor of this.#scanning) {
       if (cursor.movedAt + SCAN_IDLE_MS <= this.#world.now.mono) this.#lose(cursor);
     }
+    for (const watch of this.#reading) return this.#pull(watch);
   }
 
   #endScan(cursor: Cursor): void {
@@ -194,7 +201,7 @@ export class Watches {
     if (this.#scanning.size > 0) this.#relieve();
     let all: readonly Source[] | undefined;
     for (const watch of this.#watches.values()) {
-      if (!watch.ready) continue;
+      if (!watch.ready || this.#reading.has(watch)) continue;
       all ??= this.#shown();
       this.#closed = false;
       this.#pull(watch, all);
@@ -225,6 +232,7 @@ export class Watches {
 
   #pull(watch: Watch, all: readonly Source[] = this.#shown()): void {
     if (!watch.ready) return;
+    this.#reading.delete(watch);
     const { refusing } = this.#unstored;
     const pushes = this.#gone(watch, all);
     let about: WatchContent = refusing ? "stored" : "news";
@@ -236,7 +244,10 @@ export class Watches {
       budget -= this.#pullSource(watch, source, pushes, budget);
     }
     if (budget > 0) this.#bookmark(watch, sources, pushes);
-    if (pushes.length === 0) return;
+    if (pushes.length === 0) {
+      if (budget <= 0) this.#reading.add(watch);
+      return;
+    }
     watch.ready = false;
     if (about === "news" && this.#copying && pushes[0]?.kind !== "gone") about = "copy";
     this.#world.emit({ kind: "watch_send", watch: watch.id, pushes, about });
@@ -402,7 +413,7 @@ export class Watches {
     const events = new EventList(this.#world.o.codec, watch.options, source, cursor.known);
     for (const piece of scan.pieces(budget)) events.piece(piece);
     events.flush(pushes);
-    return events.bytes;
+    return Math.max(events.bytes, events.read);
   }
 
   #pullBlocks(watch: Watch, source: Source, cursor: Cursor, pushes: WatchPush[], budget: number): number {
@@ -420,11 +431,12 @@ export class Watches {
   #pullEvents(watch: Watch, source: Source, cursor: Cursor, pushes: WatchPush[], budget: number): number {
     if (cursor.next > source.head.seq) return 0;
     const events = new EventList(this.#world.o.codec, watch.options, source, cursor.known);
-    for (; events.bytes < budget && cursor.next <= source.head.seq; cursor.next++) {
+    for (; events.bytes < budget && events.read < budget && cursor.next <= source.head.seq; cursor.next++) {
       const item = source.ring.get(cursor.next) as SegmentItem;
+      events.read += item.payload.length;
       for (const block of this.#world.o.codec.decodePayload(item.payload) ?? []) events.block(block);
     }
     events.flush(pushes);
-    return events.bytes;
+    return Math.max(events.bytes, events.read);
   }
 }

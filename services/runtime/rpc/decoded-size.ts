@@ -93,12 +93,14 @@ const BIGS: ReadonlySet<ScalarType> = new Set([
 class Scan {
   readonly #bytes: Uint8Array;
   readonly #max: number;
+  readonly #unknown: number;
   #at = 0;
   cost = 0;
 
-  constructor(bytes: Uint8Array, max: number) {
+  constructor(bytes: Uint8Array, max: number, unknown: number) {
     this.#bytes = bytes;
     this.#max = max;
+    this.#unknown = unknown;
   }
 
   /** message adds one that ends at `end`; false when nothing after it counts any more. */
@@ -109,7 +111,7 @@ class Scan {
       const tag = this.#varint();
       const type = tag & 7;
       const shape = fields.get(tag >>> 3);
-      this.cost += shape?.cost ?? UNKNOWN;
+      this.cost += shape?.cost ?? this.#unknown;
       if (type === 0) this.#varint();
       else if (type === 1) this.#at += 8;
       else if (type === 5) this.#at += 4;
@@ -151,9 +153,12 @@ class Scan {
   }
 }
 
-/** decodedSize is about how many bytes of memory a message takes when it is decoded, or more than `max` when that is more. */
-export function decodedSize(desc: DescMessage, bytes: Uint8Array, max: number = DECODED_MAX): number {
-  const scan = new Scan(bytes, max);
+/**
+ * decodedSize is about how many bytes of memory a message takes when it is decoded, or more than `max` when that is more. Without
+ * `unknownFields` it is what the decoder makes of it when it leaves those out.
+ */
+export function decodedSize(desc: DescMessage, bytes: Uint8Array, max: number = DECODED_MAX, unknownFields = true): number {
+  const scan = new Scan(bytes, max, unknownFields ? UNKNOWN : 0);
   scan.cost = planOf(desc).cost;
   scan.message(desc, bytes.length, 1);
   return scan.cost;
