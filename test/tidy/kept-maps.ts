@@ -84,6 +84,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/probes.ts #asked": ["peers", "one per peer that is asked whether something is missing"],
   "services/registry-sync/listing.ts #images": ["listingBytes", "nodes as they were when a listing began"],
   "services/registry-sync/listing.ts #open": ["configuration", "`listings`; the oldest goes"],
+  "services/registry-sync/listing.ts #waiting": ["streams", "calls that wait until the list before theirs is made"],
+  "services/registry-sync/ref-set.ts #sparse": ["listingBytes", "numbers of the nodes of a listing"],
   "services/registry-sync/fields.ts #byNode": ["own nodes", "fields that a stream declared"],
   "services/registry-sync/receives.ts #receivers": ["peers", "snapshots that come in"],
   "services/registry-sync/receives.ts #staged": ["peers", "snapshots that a restart interrupted"],
@@ -208,6 +210,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/unstored.ts #values": ["own nodes", "values of such nodes, as they are stored"],
   "services/registry-sync/unstored.ts #online": ["own nodes", "presence of such nodes, as it is stored"],
   "services/registry-sync/watch.ts #watches": ["streams", "Watches"],
+  "services/registry-sync/watch.ts #reading": ["streams", "Watches whose filter has found nothing yet"],
   "services/registry-sync/watch.ts #scanning": ["streams", "feeds that Watches are being given whole"],
   "services/registry-sync/watch.ts cursors": ["peers", "the place of a Watch in each feed"],
   "services/runtime/calls.ts #waiting": [
