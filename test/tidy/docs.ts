@@ -83,6 +83,12 @@ function protocolSection(): string {
   return lines.join("\n");
 }
 
+/** liveFields lists the fields that follow the file, as the schema marks them. */
+function liveFields(): string {
+  const rows = describeConfig(hubConfig).filter(({ applies }) => applies === "live");
+  return rows.map(({ path }) => `\`${path}\``).join(", ");
+}
+
 function configPage(): string {
   return [
     "# Configuration",
@@ -92,9 +98,15 @@ function configPage(): string {
     "A hub reads a file (`--config hub.json`), then the environment (`FOEDUS_<SECTION>_<FIELD>`), then flags (`--set section.field=value`); later",
     "values override earlier ones. An unknown key is an error. `foedus config` prints the effective configuration with secrets redacted.",
     "",
-    "Changes of fields marked `live` apply while the hub runs: each process checks the file every two seconds, and at once on SIGHUP. An invalid",
-    "file changes nothing. A change of any other field applies at the next start; the log and an event say so, and `foedus config --diff hub.json`",
-    "shows which changes need a restart. Values from the environment or flags always take precedence.",
+    "SIGHUP applies only part of a changed file at once; the rest waits for a restart. Each process also looks by itself every two seconds (certificates: `tls.reload_ms`).",
+    "",
+    `- At once: the fields marked \`live\`, which are ${liveFields()}; the peers in the federation file, with the CA files that it names; the list of`,
+    "  revoked certificates; the content of the certificate and key files.",
+    "- At the next start: every other field, among them all ports, addresses and paths, and `sync_interval` of the federation file. The log and an",
+    "  event say so, and `foedus config --diff hub.json` shows which changes need a restart.",
+    "- Never while the hub runs: values from the environment or flags. They take precedence over the file, also after it has changed.",
+    "",
+    "An invalid file changes nothing.",
     "",
     configTable(describeConfig(hubConfig)),
     "",
