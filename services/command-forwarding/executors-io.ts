@@ -99,7 +99,7 @@ export class ExecutorsIo {
       const reports = reportsIn(bytes);
       const replaced = reports === undefined ? this.#offer(attached, bytes, context, first) : undefined;
       const input: Input = replaced === undefined ? { kind: "reports", executor: id, reports: reports ?? [] } : replaced.input;
-      const room = this.#calls.offer(input, stands);
+      const room = this.#calls.offer(input, bytes.length, stands);
       if (room !== undefined) await room;
       // After the new offer: so the nodes are never without an executor.
       if (replaced?.older !== undefined) this.#calls.tell({ kind: "executor-gone", executor: replaced.older.id });

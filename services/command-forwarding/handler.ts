@@ -189,9 +189,11 @@ export class CommandHandler {
       traces?.accepted(commands);
       stream.open += commands.length;
       const room =
-        commands.length === 0 ? undefined : calls.offer({ kind: "execute", client, principal: caller.spiffeId, commands }, stands);
+        commands.length === 0
+          ? undefined
+          : calls.offer({ kind: "execute", client, principal: caller.spiffeId, commands }, bytes.length, stands);
       if (room !== undefined) await room;
-      if (cancels.length > 0) await calls.offer({ kind: "cancel", client, corrs: cancels }, stands);
+      if (cancels.length > 0) await calls.offer({ kind: "cancel", client, corrs: cancels }, bytes.length, stands);
       if (out.bufferedBytes > UNREAD_BYTES) await out.drained();
     }
     if (stream.open > 0) await answered(stream, signal);

@@ -291,7 +291,7 @@ class Service implements CommandForwarding {
         this.#calls.tell({ kind: "peer-down", peer });
       },
       check: checkFrame,
-      onFrame: (peer, session, frame) => this.#frame(peer, session.streamId, frame),
+      onFrame: (peer, session, frame, bytes) => this.#frame(peer, session.streamId, frame, bytes),
       onCredit: (peer) => this.#outbox.pump(peer),
       reporter: federation.sessions,
       ...federation.links,
@@ -299,14 +299,14 @@ class Service implements CommandForwarding {
   }
 
   /** frame takes a peer's frame. While the mailbox is full the session is not read further (D3). */
-  #frame(peer: string, session: number, { frame }: SessionFrame): void | Promise<void> {
+  #frame(peer: string, session: number, { frame }: SessionFrame, bytes: number): void | Promise<void> {
     if (frame.case !== "invocations" && frame.case !== "results") return;
     const input: Input =
       frame.case === "invocations"
         ? { kind: "invocations", peer, session, frame: invocationsIn(frame.value) }
         : { kind: "results", peer, session, frame: resultsIn(frame.value) };
     if (input.kind === "invocations") this.#traces?.arrived(peer, input.frame);
-    return this.#calls.offer(input);
+    return this.#calls.offer(input, bytes);
   }
 
   #execute(effect: Output<CommandEffect>): void {

@@ -27,9 +27,9 @@ export class Turn<I> implements Inlet<I> {
     this.#flush = flush;
   }
 
-  post(input: I): boolean {
+  post(input: I, bytes?: number): boolean {
     this.#begin();
-    return this.#driver.post(input);
+    return this.#driver.post(input, bytes);
   }
 
   tell(input: I, key?: string, merge?: (older: I, newer: I) => I): boolean {

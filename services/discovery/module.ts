@@ -275,9 +275,9 @@ class DiscoveryModule implements Discovery {
       runs: { own: this.#run, met: (peer, run) => this.#calls.tell({ kind: "met", peer, ...run }, `met ${peer}`) },
       onUp: (peer) => this.#announce(peer),
       onDown: () => undefined,
-      onFrame: (peer, _session, { frame }) =>
+      onFrame: (peer, _session, { frame }, bytes) =>
         frame.case === "announce"
-          ? this.#calls.offer({ kind: "announced", peer, level: levelFromProto(frame.value.level), copies: frame.value.copies })
+          ? this.#calls.offer({ kind: "announced", peer, level: levelFromProto(frame.value.level), copies: frame.value.copies }, bytes)
           : undefined,
       reporter: {
         report: (reports) =>

@@ -77,6 +77,8 @@ export const LIMITS = {
   messageBytes: 768 * 1024,
   /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED (D3). */
   mailbox: 4_096,
+  /** Bytes of the frames and messages among them. */
+  mailboxBytes: 16 * 1024 * 1024,
   /** How often a commit is tried again while the disk refuses it. */
   storeRetryMs: 5_000,
   /** How far a clock reading of another hub may lie in the future (D-9). */

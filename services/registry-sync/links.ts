@@ -145,7 +145,7 @@ export class Links {
       heads: (peer) => this.#heads(peer),
       onUp: (peer, session, replaced) => this.#onUp(peer, session, replaced),
       onDown: (peer) => this.#onDown(peer),
-      onFrame: (peer, _session, frame) => this.#onFrame(peer, frame),
+      onFrame: (peer, _session, frame, bytes) => this.#onFrame(peer, frame, bytes),
       onHeads: (peer, heads, rttMs) => this.#onHeads(peer, heads, rttMs),
       onCredit: (peer) => this.#onCredit(peer),
       synchronises: true,
@@ -295,7 +295,7 @@ export class Links {
     this.#o.shell.tell({ kind: "session_down", session: session.id });
   }
 
-  #onFrame(peer: string, proto: SessionFrame): void | Promise<void> {
+  #onFrame(peer: string, proto: SessionFrame, bytes = 0): void | Promise<void> {
     const frame = frameFromProto(proto);
     const session = this.#byPeer.get(peer);
     if (frame === undefined || session === undefined) return;
@@ -308,7 +308,7 @@ export class Links {
     // What the peer withdrew is not shown again to a session that takes the place of this one.
     if (frame.type === "forget" && session.offer?.type === "feed_offer" && session.offer.head?.share === frame.share)
       session.offer = undefined;
-    return this.#o.shell.offer({ kind: "frame", session: session.id, frame });
+    return this.#o.shell.offer({ kind: "frame", session: session.id, frame }, bytes);
   }
 
   #takeKey(peer: string, statement: Uint8Array): Failure | undefined {

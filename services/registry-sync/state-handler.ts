@@ -76,7 +76,7 @@ class UpdateStream implements Fenced {
       const frame = decodeUpdateFrame(request.bytes);
       if ("open" in frame && frame.open !== undefined) this.#number(frame.open, context);
       this.#first = false;
-      await this.#take(frame);
+      await this.#take(frame, request.bytes.length);
     }
   }
 
@@ -88,31 +88,31 @@ class UpdateStream implements Fenced {
     if (replaced !== undefined) this.#shell.tell({ kind: "stream_close", stream: replaced.#stream });
   }
 
-  #take(frame: UpdateFrame): Promise<void> | undefined {
+  #take(frame: UpdateFrame, bytes: number): Promise<void> | undefined {
     switch (frame.kind) {
       case "batch":
-        return this.#batch(frame.seq, frame.state);
+        return this.#batch(frame.seq, frame.state, bytes);
       case "named":
-        return this.#give(frame.seq, { kind: "named", stream: this.#stream, seq: frame.seq, updates: frame.updates });
+        return this.#give(frame.seq, { kind: "named", stream: this.#stream, seq: frame.seq, updates: frame.updates }, bytes);
       case "bind":
         this.#openBinds++;
-        return this.#shell.offer({ kind: "bind", stream: this.#stream, id: frame.id, nodeIds: frame.nodeIds, keys: frame.keys });
+        return this.#shell.offer({ kind: "bind", stream: this.#stream, id: frame.id, nodeIds: frame.nodeIds, keys: frame.keys }, bytes);
       case "malformed":
         throw new FoedusError(frame.failure);
     }
   }
 
-  #batch(seq: number, state: Uint8Array): Promise<void> | undefined {
+  #batch(seq: number, state: Uint8Array, bytes: number): Promise<void> | undefined {
     const batch = segmentCodec.decodeState(state);
     if (batch === undefined)
       throw fail("INVALID_FIELD", "the columns of the batch are malformed or do not fit together", { field: "batch.state" });
-    return this.#give(seq, { kind: "updates", stream: this.#stream, seq, batch });
+    return this.#give(seq, { kind: "updates", stream: this.#stream, seq, batch }, bytes);
   }
 
-  #give(seq: number, input: Input): Promise<void> | undefined {
+  #give(seq: number, input: Input, bytes: number): Promise<void> | undefined {
     if (seq <= this.#given) throw fail("INVALID_FIELD", `batch numbers must rise; ${seq} came after ${this.#given}`, { field: "seq" });
     this.#given = seq;
-    return this.#shell.offer(input);
+    return this.#shell.offer(input, bytes);
   }
 
   #answer(output: StreamOutput): void {

@@ -61,16 +61,19 @@ export class Calls<I, A> {
     return promise as Promise<T>;
   }
 
-  /** offer gives the core an input and waits for room if there is none (Q2). Undefined when it was taken at once. */
-  offer(input: I, stands?: () => boolean): Promise<void> | undefined {
-    return this.#require().post(input) ? undefined : this.#offerLater(input, stands);
+  /**
+   * offer gives the core an input and waits for room if there is none (Q2). Undefined when it was taken at once. `bytes` is about what it
+   * holds, where others decide how much that is: of long ones a mailbox takes fewer.
+   */
+  offer(input: I, bytes = 0, stands?: () => boolean): Promise<void> | undefined {
+    return this.#require().post(input, bytes) ? undefined : this.#offerLater(input, bytes, stands);
   }
 
-  async #offerLater(input: I, stands?: () => boolean): Promise<void> {
+  async #offerLater(input: I, bytes: number, stands?: () => boolean): Promise<void> {
     do {
       if (!(await this.#require().drainSpace())) throw this.#over();
       if (stands?.() === false) return;
-    } while (!this.#require().post(input));
+    } while (!this.#require().post(input, bytes));
   }
 
   /** tell gives the core an input that must not be lost (Q3). After the stop there is nobody to tell. */

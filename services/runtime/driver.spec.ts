@@ -318,6 +318,29 @@ describe("driver", () => {
     expect(r.left).toContain("head 4");
   });
 
+  test("F-7 W9 what is long finds no room either when more bytes wait than may, and gets in when all of it was taken", async () => {
+    const store = new HeldStore();
+    const r = rig(store, { maxWaiting: 4, mailboxCapacity: 100, mailboxBytes: 1_000 });
+    const taken = Array.from({ length: 8 }, (_, i) => r.driver.post(write(i), 600));
+    expect(taken, "two steps fill the store, two more inputs the mailbox").toEqual([true, true, true, true, false, false, false, false]);
+    expect(r.driver.post(read(9)), "nor is there room for one of unknown length").toBe(false);
+    expect(r.driver.tell(read(10)), "what must not be lost has no bound").toBe(true);
+    let space: boolean | undefined;
+    const waiting = r.driver.drainSpace().then((room) => {
+      space = room;
+    });
+    await Promise.resolve();
+    expect(space).toBe(undefined);
+    for (let i = 0; i < 6; i++) {
+      r.clock.turn();
+      await store.finish();
+    }
+    await waiting;
+    expect([space, r.core.seen]).toEqual([true, ["write 0", "write 1", "write 2", "write 3", "read 10"]]);
+    expect(r.driver.post(read(11), 5_000), "one of any length gets in when none waits").toBe(true);
+    expect(r.left.at(-1)).toBe("read 11");
+  });
+
   test("F-17 W10 what is due comes before an input, however late its timer is", () => {
     const r = rig(new MemoryStore());
     r.driver.post({ kind: "wake", at: 700 });

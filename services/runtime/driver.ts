@@ -28,7 +28,9 @@ import type { Store } from "./store/port.ts";
  *    own `persist` are offered to `reject` as in W5.
  * W8 when a retry succeeds, kept outputs leave in order, and the core learns of that by `onStored` as well.
  * W9 nothing grows without bound: when `maxWaiting` outputs or operations wait for the store, inputs stay in the mailbox; it
- *    fills up, and `post` answers false. A core that refuses writes once it was told (W6) does not get there.
+ *    fills up, and `post` answers false. A core that refuses writes once it was told (W6) does not get there. The mailbox is bounded
+ *    in bytes as well, so that a peer cannot fill it with its longest frames; when those are too many, there is room again when all
+ *    of it was taken.
  * W10 what is due is done before an input is taken, however late the timer is.
  */
 
@@ -72,6 +74,8 @@ export interface DriverOptions<I, E extends Effect> {
   readonly commit: "turn" | "now";
   /** Inputs that may wait before `post` refuses more (D3). */
   readonly mailboxCapacity?: number;
+  /** Bytes of inputs that may wait; another one finds room below that, however long it is. */
+  readonly mailboxBytes?: number;
   /** Shortest time between commits while fewer than `paceBelowOps` operations wait, ms. 0 (no pacing) by default. */
   readonly paceMs?: number;
   readonly paceBelowOps?: number;
@@ -83,8 +87,11 @@ export interface DriverOptions<I, E extends Effect> {
 
 /** Inlet is the way into a core. Handlers do not use it themselves: `calls.ts` gives it its guarantees. */
 export interface Inlet<I> {
-  /** post gives the core an input, at once if it is idle. False, and nothing happens, when the mailbox is full or the driver stopped. */
-  post(input: I): boolean;
+  /**
+   * post gives the core an input, at once if it is idle. False, and nothing happens, when the mailbox is full or the driver stopped.
+   * `bytes` is about what it holds while it waits, where others decide how much that is.
+   */
+  post(input: I, bytes?: number): boolean;
   /**
    * tell gives the core an input that must not be lost: a full mailbox does not refuse it, and it keeps its place among all that is
    * posted and told after it. While it waits beyond the mailbox, a newer one with the same `key` takes its place at the end, so that
@@ -116,6 +123,9 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   readonly #committer: Committer;
   readonly #gate: OutputGate<Output<E>>;
   readonly #mailbox: BoundedQueue<I>;
+  readonly #mailboxBytes: number;
+  /** Bytes of all inputs since the mailbox was last empty. */
+  #waitingBytes = 0;
   /** What was told while the mailbox was full, oldest first; it moves up as the mailbox empties, and `post` finds no room before. */
   readonly #told = new Map<string | number, I>();
   #nextTold = 0;
@@ -141,6 +151,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     this.#o = options;
     this.#core = options.core;
     this.#mailbox = new BoundedQueue(options.mailboxCapacity ?? LIMITS.mailbox);
+    this.#mailboxBytes = options.mailboxBytes ?? LIMITS.mailboxBytes;
     this.#maxWaiting = options.maxWaiting ?? 65_536;
     this.#gate = new OutputGate((effect) => options.execute(effect));
     this.#committer = new Committer({
@@ -171,15 +182,16 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
 
   /** crowded: another input finds no room. */
   get #crowded(): boolean {
-    return this.#mailbox.size === this.#mailbox.capacity;
+    return this.#waitingBytes >= this.#mailboxBytes || this.#mailbox.size === this.#mailbox.capacity;
   }
 
-  post(input: I): boolean {
+  post(input: I, bytes = 0): boolean {
     if (!this.#takes) return false;
-    if (!this.#mailbox.push(input)) {
+    if (this.#waitingBytes >= this.#mailboxBytes || !this.#mailbox.push(input)) {
       this.#turnedAway++;
       return false;
     }
+    this.#waitingBytes += bytes;
     if (!this.#busy && this.#corks === 0) this.#pump();
     return true;
   }
@@ -251,6 +263,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
       this.#step(now, input);
       if (this.#state !== "running") return;
     }
+    if (this.#mailbox.size === 0) this.#waitingBytes = 0;
   }
 
   /** moveUp lets the oldest of what was told beyond the mailbox into the place that became free. */
