@@ -24,6 +24,7 @@ import type { Platform, ServiceModule } from "#runtime/module.ts";
 import { admitReader } from "#runtime/ops/readers.ts";
 import { isLoopback, type OpsServer, startOps } from "#runtime/ops/server.ts";
 import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
+import { portTaken } from "#runtime/rpc/listen-error.ts";
 import { createLocalClient } from "#runtime/rpc/local-client.ts";
 import { createRpcServer, type RpcServer } from "#runtime/rpc/server.ts";
 import { storeInUse } from "#runtime/store/open.ts";
@@ -298,8 +299,9 @@ export class HubProcess {
       describe: () => this.describe(),
       log: this.#o.log,
     });
-    return started.catch((error: unknown) => {
-      throw this.#runsAlready(error, health.port);
+    return started.catch(async (error: unknown) => {
+      const known = this.#runsAlready(error, health.port);
+      throw known === error ? await this.#alsoTaken(error) : known;
     });
   }
 
@@ -312,6 +314,20 @@ export class HubProcess {
     const who = runs === "hub" ? config.hub_id : `${runs} of ${config.hub_id}`;
     const message = `${who} runs already: another process uses its data folder ${dataDir} and has ops port ${port}; stop that one first`;
     return fail("NOT_CONFIGURED", message, { cause: error });
+  }
+
+  /** alsoTaken names the port for gRPC, too, if it is taken like the ops port: who moves only one of both meets the other next. */
+  async #alsoTaken(error: unknown): Promise<unknown> {
+    const { host, port, setting } = this.#listen;
+    const cause = error instanceof FoedusError ? (error.cause as NodeJS.ErrnoException | undefined) : undefined;
+    const taken = cause?.code === "EADDRINUSE" && port !== 0 ? await portTaken(host, port, setting) : undefined;
+    return taken === undefined ? error : fail("NOT_CONFIGURED", `${taken.message}. Its ${(error as Error).message}`, { cause: error });
+  }
+
+  /** listen is where this process serves gRPC, and the field that chooses the port. */
+  get #listen(): { readonly host: string; readonly port: number; readonly setting: string } {
+    const { config, runs } = this.#o;
+    return runs === "hub" ? { ...config.listen, setting: "listen.port" } : { ...config.services[runs], setting: `services.${runs}.port` };
   }
 
   /** metricsHost is where /metrics and /statusz have a port of their own with mutual TLS: beyond loopback only probes are plain. */
@@ -537,7 +553,7 @@ export class HubProcess {
           rates: () => this.#live.rates,
           tracer: this.#tracer,
         });
-        this.#port = await server.listen(listen.host, listen.port);
+        this.#port = await server.listen(listen.host, listen.port, this.#listen.setting);
         this.#server = server;
         this.#credentials!.onRenewed(() => {
           this.#authority!.bump();

@@ -34,7 +34,9 @@ test("`make down` stops hubs that a killed `make up` left behind, and whoever st
   expect(portsInUse([18_800, 18_810], [hub.pid!])).toBe(
     `ports 18800, 18810 on this machine are in use by hubs of an earlier \`make up\` (pids ${hub.pid}); stop them with \`make down\``,
   );
-  expect(portsInUse([18_800], [])).toMatch(/^port 18800 on this machine is in use; stop what listens there, or/);
+  expect(portsInUse([18_800], [])).toMatch(
+    /^port 18800 on this machine is in use; stop what listens there, or choose others: `FOEDUS_DEMO_PORT=<first port> make up`/,
+  );
   expect(await stopDemo()).toBe(true);
   expect(await ended).toBe("SIGTERM");
   expect(runningHubs()).toEqual([]);

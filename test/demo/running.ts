@@ -74,7 +74,7 @@ export function portsInUse(ports: readonly number[], hubs: readonly number[]): s
   const head = `port${one ? "" : "s"} ${ports.join(", ")} on this machine ${one ? "is" : "are"} in use`;
   return hubs.length > 0
     ? `${head} by hubs of an earlier \`make up\` (pids ${hubs.join(", ")}); stop them with \`make down\``
-    : `${head}; stop what listens there, or choose others with FOEDUS_DEMO_PORT=<first port>`;
+    : `${head}; stop what listens there, or choose others: \`FOEDUS_DEMO_PORT=<first port> make up\` takes the sixty from there`;
 }
 
 /** stopDemo asks a running `make up` to stop, and hubs that an earlier one left behind, and waits for them; false if none runs. */

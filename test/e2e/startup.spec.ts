@@ -169,7 +169,7 @@ describe("ports that are taken", () => {
     const port = await taken();
     config({ listen: { host: HOST, port } });
     const { code, err } = await refused();
-    expect(err).toContain(`port ${port} on ${HOST} is already in use; stop the other program or configure another port`);
+    expect(err).toContain(`port ${port} on ${HOST} is already in use; stop the other program or choose another port with listen.port`);
     expect(code).toBe(1);
   });
 
@@ -178,6 +178,16 @@ describe("ports that are taken", () => {
     config({ ops: { host: HOST, port } });
     const { code, err } = await refused();
     expect(err).toContain(`ops port ${port} on ${HOST} is taken; stop the other program or choose another port`);
+    expect(code).toBe(1);
+  });
+
+  test("both ports: each is named, with its field", async () => {
+    const [port, ops] = [await taken(), await taken()];
+    config({ listen: { host: HOST, port }, ops: { host: HOST, port: ops } });
+    const { code, err } = await refused();
+    expect(err).toMatch(
+      new RegExp(`^foedus: port ${port} on .* another port with listen\\.port\\. Its ops port ${ops} .* with ops\\.port`),
+    );
     expect(code).toBe(1);
   });
 

@@ -268,10 +268,10 @@ export class ConnectionTable {
   }
 
   /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do. */
-  listen(host: string, port: number): Promise<number> {
+  listen(host: string, port: number, setting?: string): Promise<number> {
     const listener = net.createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accept(socket));
     return new Promise((resolve, reject) => {
-      listener.once("error", (cause: NodeJS.ErrnoException) => reject(listenError(host, port, cause)));
+      listener.once("error", (cause: NodeJS.ErrnoException) => reject(listenError(host, port, cause, setting)));
       listener.listen(port, host, () => {
         this.#listeners.add(listener);
         listener.on("error", (err) => this.#log.log("error", "", { err }, "listener failed"));

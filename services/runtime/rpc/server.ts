@@ -97,7 +97,7 @@ export interface RpcServerOptions {
 export interface RpcServer {
   readonly health: HealthService;
   /** listen binds a port, 0 for a free one, and resolves with its number. */
-  listen(host: string, port: number): Promise<number>;
+  listen(host: string, port: number, setting?: string): Promise<number>;
   /** rotate puts new certificates and CAs in place for new connections. Bad material throws and changes nothing. */
   rotate(material: ServerMaterial): void;
   /** cut destroys the connections of one hub, or those a predicate picks, and answers how many. */
@@ -277,8 +277,8 @@ class Server implements RpcServer {
     }
   }
 
-  listen(host: string, port: number): Promise<number> {
-    return this.#table.listen(host, port);
+  listen(host: string, port: number, setting?: string): Promise<number> {
+    return this.#table.listen(host, port, setting);
   }
 
   rotate(material: ServerMaterial): void {
