@@ -219,7 +219,7 @@ describe("A3 what one step may be asked to do", () => {
   test("a segment of very many small blocks is refused by the limit's name and comes as a snapshot; no hub writes one", () => {
     const clock = new Instants();
     const tiny = Array.from({ length: 6_000 }, (_, i) => nodeBytes(`n${i}`, []));
-    const many = { ...LIMITS, segmentUpdates: 16_000, segmentBlocks: 10_000 };
+    const many = { ...LIMITS, segmentUpdates: 16_000, segmentBlocks: 10_000, segmentNodeBytes: LIMITS.segmentPayloadBytes };
     const blocksOf = (hub: TestHub): number[] =>
       [...[1, 2, 3, 4].flatMap((seq) => hub.core.sources()[0]!.ring.get(seq) ?? [])].map(
         ({ payload }) => segmentCodec.decodePayload(payload)!.length,
