@@ -182,6 +182,8 @@ export class ImportFeed {
     const before = this.table;
     before.retire();
     this.checkpoint.replaced();
+    // What a store that was lost held of the feed, and by which rules, nobody knows: whoever comes back to this position takes it anew.
+    const differs = this.refetch.wanted || this.epoch === 0;
     this.table = table;
     this.skipped = skipped;
     this.share = position.share;
@@ -191,7 +193,7 @@ export class ImportFeed {
     this.hlc = hlc;
     if (this.forked !== undefined) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
     this.forked = undefined;
-    table.differsUpTo = this.refetch.wanted ? { epoch: this.epoch, seq: this.seq } : before.differsUpTo;
+    table.differsUpTo = differs ? { epoch: this.epoch, seq: this.seq } : before.differsUpTo;
     this.refetch.wanted = false;
     this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
     ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });
