@@ -6,7 +6,7 @@ import type { Wire } from "./channel.ts";
 import type { Federation } from "./federation.ts";
 import type { SimHub } from "./hub.ts";
 import { IMPORT_VERSIONS, RULE_VERSIONS } from "./nodes.ts";
-import type { Fault } from "./options.ts";
+import { type Fault, KEY_LIFE_MS } from "./options.ts";
 
 /** How often something else comes while this is half done. */
 const MEETING: Readonly<Record<Activity, number>> = {
@@ -95,7 +95,7 @@ export class Nemesis {
         return;
       case "clock":
         this.#note(hub, kind);
-        return hub.machine.step((prng.chance(0.5) ? 1 : -1) * prng.below(prng.chance(0.8) ? 5_000 : 3_600_000));
+        return this.#step(hub, (prng.chance(0.5) ? 1 : -1) * prng.below(prng.chance(0.8) ? 5_000 : 3_600_000));
       case "disk":
         this.#note(hub, kind);
         return this.#disk(hub);
@@ -114,6 +114,11 @@ export class Nemesis {
       default:
         return;
     }
+  }
+
+  #step(hub: SimHub, ms: number): void {
+    hub.machine.step(ms);
+    if (ms > KEY_LIFE_MS / 2) this.#f.oracle.outlived(hub.no);
   }
 
   #partition(struck: SimHub): void {

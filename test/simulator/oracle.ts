@@ -33,7 +33,7 @@ export interface CommandOp {
   readonly effects: { readonly hub: number; readonly nodeId: string; readonly at: number }[];
   /** The executor said that nothing was done. */
   declined: boolean;
-  /** A backup of the caller's or the owner's store came back, or a power loss took its tail: what was promised before may be forgotten. */
+  /** What was promised before may be forgotten: a backup of the caller's or the owner's store came back, a power loss took its tail, or the date leapt past the life of keys. */
   tainted: boolean;
   /** It was a backup: an owner cannot know by itself that it started something in a time that its store never saw. */
   restored: boolean;
@@ -113,6 +113,11 @@ export class Oracle {
         op.tainted = true;
         op.restored ||= restored;
       }
+  }
+
+  /** outlived notes that the date of a hub leapt past the life of its keys: after a restart it goes by the date, and forgets them. */
+  outlived(hub: number): void {
+    for (const op of this.commands.values()) if (op.caller === hub) op.tainted = true;
   }
 
   /** promised tells whether an acknowledged write must still be there. */
