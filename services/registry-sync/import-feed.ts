@@ -193,7 +193,9 @@ export class ImportFeed {
     this.hlc = hlc;
     if (this.forked !== undefined) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
     this.forked = undefined;
-    table.differsUpTo = differs ? { epoch: this.epoch, seq: this.seq } : before.differsUpTo;
+    const { differsUpTo } = before;
+    const further = differsUpTo?.epoch === this.epoch && differsUpTo.seq > this.seq;
+    table.differsUpTo = differs && !further ? { epoch: this.epoch, seq: this.seq } : differsUpTo;
     this.refetch.wanted = false;
     this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
     ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });
@@ -368,7 +370,8 @@ export class ImportFeed {
     // Older versions did not say which rules they were.
     const unknown = meta.rules === undefined && meta.skipped.length === 0 && this.#world.o.importRules === undefined;
     if (unknown || readBy === (meta.readBy ?? meta.rules)) return [];
-    this.table.differsUpTo = { epoch: this.epoch, seq: this.seq };
+    // Watchers may have been shown more of this epoch, by the rules of before, than what a loss of power left.
+    this.table.differsUpTo = { epoch: this.epoch, seq: this.#world.tailLost ? Number.MAX_SAFE_INTEGER : this.seq };
     return [putMeta(`table/${this.hubId}`, { ...meta, readBy, differsUpTo: this.table.differsUpTo })];
   }
 

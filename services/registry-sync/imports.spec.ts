@@ -343,6 +343,26 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
     expect(follow(fresh, "events", positions).first).toBe("reset");
   });
 
+  test("gets it anew also from beyond what a loss of power left, if the rules are others then", () => {
+    const { clock, a, b: before, put } = pair();
+    const lax = { bootId: "one", durability: "process" } as const;
+    const b = known(before.crash({}, lax));
+    put("lamp-1", "lamp");
+    let link = new TestLink(a, b);
+    settleAll([a, b], [link]);
+    const left = b.disk.copy();
+    put("lamp-2", "lamp");
+    settleAll([a, b], [link]);
+    const { positions } = follow(b, "events", []);
+    link.down();
+    const after = new TestHub("beta", clock, { importRules: [{ ...RULE, types: ["none"] }] }, left, { ...lax, bootId: "two" });
+    known(after);
+    link = new TestLink(a, after);
+    put("lamp-3", "lamp");
+    settleAll([a, after], [link]);
+    expect(follow(after, "events", positions).first).toBe("reset");
+  });
+
   test("gets it anew also if the rules have been others meanwhile, and are the same again", () => {
     const { a, b, put } = pair();
     put("lamp-1", "lamp");
