@@ -1,5 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
+import { coalesced } from "#runtime/coalesce.ts";
 import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
 import { loadConfig } from "#runtime/config/load.ts";
@@ -148,10 +149,11 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
       return hub.metricsPort;
     },
     broken,
-    reload: async () => {
+    // SIGHUP may be sent faster than files are read: reloads that pile up would leave no time for anything else.
+    reload: coalesced(async () => {
       log.reopen();
       await hub.reload();
-    },
+    }),
     stop: async () => {
       const clean = await hub.stop();
       log.info({ clean }, "hub stopped");
