@@ -5,6 +5,7 @@ import type { Now } from "#kernel/instant.ts";
 import { FencedStreams } from "#runtime/rpc/fenced-streams.ts";
 import type { OnResult } from "../../services/command-forwarding/client.ts";
 import { NO_VALUE, OUTCOME, type Reply, type Result } from "../../services/command-forwarding/messages.ts";
+import { Checkpointer } from "../../services/registry-sync/checkpoint.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
 import { TelemetryCore } from "../../services/telemetry/core.ts";
 import type { Sabotage } from "./host.ts";
@@ -344,6 +345,35 @@ function replaced<K extends string, T extends { readonly [P in K]: unknown }>(pr
   Object.assign(prototype, { [name]: method });
   return () => void Object.assign(prototype, { [name]: before });
 }
+
+/** Checkpoints that begin soon and take long, as those of large tables do. That alone breaks nothing. */
+export const slowCheckpoints: Sabotage = {
+  run: { checkpointSegments: 2, partBytes: 256, lateMs: 15 },
+  options: { checkpointMs: 50 },
+  patch: () => {
+    const { step } = Checkpointer.prototype;
+    const asked = new WeakMap<Checkpointer, number>();
+    return replaced(Checkpointer.prototype, "step", function (this: Checkpointer, done) {
+      const times = (asked.get(this) ?? 0) + (this.running ? 1 : 0);
+      asked.set(this, times);
+      if (times % SLOW === 0) step.call(this, done);
+    });
+  },
+};
+
+/** A part of a checkpoint is written only every so many times that it is asked for. */
+const SLOW = 40;
+
+/** F-14, as it was: a checkpoint of what a snapshot has replaced goes on, and counts in the end. */
+export const undead: Sabotage = {
+  ...slowCheckpoints,
+  patch: () => {
+    const restore = [slowCheckpoints.patch?.() ?? (() => undefined), replaced(Checkpointer.prototype, "replaced", () => undefined)];
+    return () => {
+      for (const each of restore) each();
+    };
+  },
+};
 
 /** F-28, as it was: what of an older stream of a caller arrives late is taken. */
 export const unfenced: Sabotage = {

@@ -150,6 +150,7 @@ describe("each checker can fail", () => {
   const none = new Set<Fault>();
   const crash = new Set<Fault>(["crash"]);
   const restarts = new Set<Fault>(["crash", "share"]);
+  const replacing = new Set<Fault>(["crash", "share", "overlap"]);
   const overlap = new Set<Fault>(["overlap"]);
   const late = new Set<Fault>(["late"]);
   const full = new Set<Fault>(["disk", "crash", "overlap", "cut"]);
@@ -174,6 +175,7 @@ describe("each checker can fail", () => {
     ["a caller who waits for ever", broken.silence, "answered", "liveness", none, /never answered/],
     ["a core that throws", broken.bug, "crash", "crash", none, /broken on purpose/],
     ["a core that spins", broken.spin, "spin", "liveness", none, /steps/],
+    ["F-14 a checkpoint that outlives a snapshot", broken.undead, "restart", "correctness", replacing, /after it had acknowledged/, 136],
     ["F-15 a share that is kept when it is to be forgotten", broken.keepsake, "restart", "correctness", restarts, /to be forgotten/, 150],
     ["F-16 import rules that are not applied", broken.openDoor, "convergence", "correctness", none, /which it should not/],
     ["F-22 F-29 a value that steps back", broken.flicker, "monotonic", "correctness", none, /after something of place/],
