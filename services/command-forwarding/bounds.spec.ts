@@ -3,6 +3,7 @@ import { ADMIN, Bench, EVIL, GATEWAY } from "../../test/commands/bench.ts";
 import { capability } from "../../test/commands/hub.ts";
 import type { Reply } from "../../test/commands/world.ts";
 import { NO_VALUE, OUTCOME } from "./messages.ts";
+import { UNARY_CLIENT } from "./pending.ts";
 
 /** mapSteps counts the look-ups in maps while something runs, and the keys of those that are gone through. */
 function mapSteps(run: () => void): number {
@@ -181,6 +182,28 @@ describe("S-4 commands that wait", () => {
     const value = Uint8Array.of(0x2a, 0xd5, 0x04, ...more.value.subarray(3));
     for (let i = 0; i < 2; i++) expect(bench.send(EVIL, "lamp", "", { value })?.result.failure).toBe(undefined);
     expect(limitOf(bench.send(EVIL, "lamp", "", { value }))).toBe("pending_local_bytes_per_caller");
+  });
+
+  test("B10 one caller's unary calls do not take those of the others, also when they join keys, and come back when they end", () => {
+    const bench = new Bench({ pendingPerClient: 160 });
+    const execute = (principal: string, key = ""): Reply | undefined => {
+      const corr = ++bench.corr;
+      const command = { corr, hubId: "home", nodeId: "lamp", capability: "open", value: NO_VALUE, timeoutMs: 60_000, key, hops: [] };
+      bench.take(bench.hub.give({ kind: "execute", client: UNARY_CLIENT, principal, commands: [command] }));
+      return bench.replies.findLast((reply) => reply.corr === corr);
+    };
+    for (let i = 0; i < 40; i++) expect(execute(EVIL)).toBe(undefined);
+    // Those that join a key hold a call each, though only one command runs.
+    for (let i = 0; i < 40; i++) expect(execute(EVIL, "k")).toBe(undefined);
+    expect(execute(EVIL, "k")?.result.failure).toMatchObject({ reason: "OVERLOADED", facts: { limit: "pending_unary_per_caller" } });
+    expect(execute(GATEWAY)).toBe(undefined);
+    expect(execute(ADMIN)).toBe(undefined);
+    bench.take(bench.hub.give({ kind: "cancel", client: UNARY_CLIENT, corrs: [60] }));
+    const used = () => bench.hub.core.rooms().find(({ limit }) => limit === "pending_unary")?.used;
+    expect(used()).toBe(81);
+    bench.finish();
+    expect(used()).toBe(0);
+    expect(execute(EVIL)).toBe(undefined);
   });
 
   test("callers that join one key are bounded", () => {

@@ -24,10 +24,11 @@ import {
 } from "./messages.ts";
 import { Outbox } from "./outbox.ts";
 import { OwnerSide } from "./owner.ts";
-import { NOBODY, nameOf, type Peer, Pending } from "./pending.ts";
+import { NOBODY, nameOf, type Peer, Pending, UNARY_CLIENT } from "./pending.ts";
 import { type Epochs, META_KEY, META_SPACE, Restoration, readEpochs, type StoredBlob, writeEpochs } from "./restore.ts";
 import { checkHops, checkShape, Directory, isTarget, offline } from "./route.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
+import { UnaryCallers } from "./unary-callers.ts";
 
 /** CommandCoreOptions are what a core is made of. */
 export interface CommandCoreOptions {
@@ -69,6 +70,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   readonly #owner: OwnerSide;
   /** What each client waits for, by its own numbers. */
   readonly #clients = new Map<number, Map<number, Pending>>();
+  readonly #unary: UnaryCallers;
   readonly #ownHops: readonly string[];
   #stopping = false;
   #refusing: Failure | undefined;
@@ -83,7 +85,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
     this.#caller = new CallerSide(this.#p);
     this.#owner = new OwnerSide(this.#p, this.#directory);
     this.#ownHops = [options.hubId];
-    this.#caller.onReply = (client, corr) => void this.#clients.get(client)?.delete(corr);
+    this.#unary = new UnaryCallers(settings.pendingPerClient);
+    this.#caller.onReply = (client, corr) => this.#waitsNoMore(client, corr);
     this.#caller.onRaised = (peer, epoch) => this.#saveEpochs(epoch, "a peer knows a newer epoch of this hub", peer);
     this.#owner.onLocal = (now, pending, result, final) => this.#onLocal(now, pending, result, final);
     this.#owner.onRestored = (now, peer) => this.#onRestored(now, peer);
@@ -138,7 +141,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   /** rooms is what callers use up, and how much of it there is. Of rooms of which each peer has one, the fullest is told. */
-  readonly rooms = (): RoomUse[] => roomsOf(this.#p, this.#caller, this.#owner);
+  readonly rooms = (): RoomUse[] => [...roomsOf(this.#p, this.#caller, this.#owner), ...this.#unary.room.use()];
 
   /** holdings is who holds how much of it. */
   readonly holdings = (): Shared[] => holdingsOf(this.#p, this.#caller, this.#owner);
@@ -255,13 +258,25 @@ export class CommandCore implements Core<Input, CommandEffect> {
     let waits = this.#clients.get(input.client);
     if (waits === undefined) this.#clients.set(input.client, (waits = new Map()));
     const sender: Sender = { client: input.client, principal: input.principal, own: isOwn(input.principal) };
+    const unary = input.client === UNARY_CLIENT;
     for (const command of input.commands) {
-      if (waits.size >= this.#p.settings.pendingPerClient)
+      const full = unary ? this.#unary.refusal(sender.principal, sender.own) : undefined;
+      if (full !== undefined) this.#refuse(input.client, command, full);
+      else if (!unary && waits.size >= this.#p.settings.pendingPerClient)
         this.#refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
       else if (waits.has(command.corr))
         this.#refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
-      else this.#submit(now, sender, waits, command);
+      else {
+        this.#submit(now, sender, waits, command);
+        if (unary && waits.has(command.corr)) this.#unary.add(command.corr, sender.principal);
+      }
     }
+  }
+
+  /** waitsNoMore forgets what a client waited for. */
+  #waitsNoMore(client: number, corr: number): void {
+    this.#clients.get(client)?.delete(corr);
+    if (client === UNARY_CLIENT) this.#unary.give(corr);
   }
 
   #submit(now: Now, sender: Sender, waits: Map<number, Pending>, command: Command): void {
@@ -386,7 +401,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const primary = pending.client === client && pending.corr === corr;
     if (!primary || others.length > 0) {
       this.#leave(pending, client, corr);
-      this.#clients.get(client)?.delete(corr);
+      this.#waitsNoMore(client, corr);
       const failure: Failure = { reason: "CANCELLED", message: "cancelled; the command goes on for another caller" };
       const result: Result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
       return this.#p.outbox.push({
@@ -418,6 +433,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const waits = this.#clients.get(client);
     this.#clients.delete(client);
     for (const [corr, pending] of waits ?? []) {
+      if (client === UNARY_CLIENT) this.#unary.give(corr);
       this.#leave(pending, client, corr);
       if (pending.keyed === undefined) this.#giveUp(now, pending);
     }

@@ -17,12 +17,11 @@ import { isWireError, nameFromProto, resultToProto, traceFromProto, valueBytes }
 import type { CommandCore } from "./core.ts";
 import type { ExecutorsIo } from "./executors-io.ts";
 import { type Command, NO_VALUE, OUTCOME, OUTCOME_NAMES, type Reply } from "./messages.ts";
+import { UNARY_CLIENT } from "./pending.ts";
 import { decodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
 import type { CommandTraces } from "./traces.ts";
 import type { CommandCalls } from "./turn.ts";
 
-/** All unary calls are one client of the core. */
-const UNARY_CLIENT = 1;
 /** Results that a client does not read are bounded by this and by what it may have in flight. */
 const UNREAD_BYTES = 1024 * 1024;
 

@@ -11,6 +11,8 @@ import type { Writer } from "./wire.ts";
 
 /** Client number of nobody: the caller is gone, or was there before a restart. */
 export const NOBODY = 0;
+/** Client number of all unary calls together. */
+export const UNARY_CLIENT = 1;
 
 /** Waiter is a caller that joined a command by its idempotency key. */
 export interface Waiter {

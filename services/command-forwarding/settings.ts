@@ -15,7 +15,7 @@ export interface Settings {
   readonly pendingPerPeer: number;
   /** Bytes of the values of those. */
   readonly pendingBytesPerPeer: number;
-  /** Commands of one client stream without an outcome; all unary calls together count as one. */
+  /** Commands of one client stream without an outcome; all unary calls together count as one, in which each caller has a part. */
   readonly pendingPerClient: number;
   /** Commands of this hub's callers for its own nodes without an outcome. */
   readonly pendingLocal: number;

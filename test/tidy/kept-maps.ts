@@ -29,6 +29,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/command-forwarding/idempotency.ts #settled": ["configuration", "callers with keys in `#byId`"],
   "services/command-forwarding/restore.ts #keyedByName": ["configuration", "the same keys as in `#keyed`"],
   "services/command-forwarding/lines.ts #byPrincipal": ["configuration", "callers with a command at an executor, and 16 others"],
+  "services/command-forwarding/unary-callers.ts #callers": ["commands", "unary calls that wait, of which each caller has a part"],
   "services/command-forwarding/executor.ts nodes": ["own nodes", "nodes that an executor offers"],
   "services/command-forwarding/executor.ts #byNode": ["own nodes", "executors per node"],
   "services/command-forwarding/caller.ts peers": ["peers", "commands under way"],
