@@ -283,16 +283,16 @@ class CapabilityFinder {
     }
   }
 
-  /** varint reads one; what is longer than 32 bits is not a length here. */
+  /** varint reads one, of which the low 32 bits count, as they do to the decoder. */
   #varint(): number {
     let value = 0;
     for (let shift = 0; shift < 70; shift += 7) {
       const byte = this.#bytes[this.#at++] ?? 0;
       if (shift < 28) value |= (byte & 0x7f) << shift;
-      else value += (byte & 0x7f) * 2 ** shift;
+      else if (shift === 28) value |= (byte & 0x0f) << 28;
       if (byte < 0x80) break;
     }
-    return value;
+    return value >>> 0;
   }
 }
 

@@ -89,6 +89,21 @@ describe("A2 what a message takes once it is decoded is known before", () => {
   });
 });
 
+/** varint is the encoding of a length. */
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value & 0x7f) | 0x80, ...varint(value >>> 7)];
+}
+
+/** wrongType puts bytes into the first field, with the wire type of a number. */
+function wrongType(bytes: Uint8Array): Uint8Array {
+  return Uint8Array.from([0x08, ...varint(bytes.length), ...bytes]);
+}
+
+/** beyond is a record of four bytes in which a node says that it has so many. */
+function beyond(length: number): Uint8Array {
+  return Uint8Array.from([0x0a, 4, 0x12, ...varint(length), ...times(MIB / 2, [0x3a, 0])]);
+}
+
 /** A megabyte of nothing, for each door. */
 const EMPTY: readonly (readonly [string, DescMessage, Uint8Array])[] = [
   ["empty nodes", RegisterNodesRequestSchema, times(MIB / 2, [0x0a, 0])],
@@ -112,6 +127,18 @@ describe("A2 a megabyte of empty messages is refused before it becomes a hundred
     expect(process.memoryUsage().heapUsed - before).toBeLessThan(4 * MIB);
     expect(error).toMatchObject(refused);
     expect(new Sealed(desc, bytes).open()).toMatchObject({ error: refused });
+  });
+
+  const empty = times(MIB / 2 - 16, [0x0a, 0]);
+  test.each<[string, DescMessage, Uint8Array]>([
+    ["behind a length of more than 32 bits", RegisterNodesRequestSchema, Uint8Array.from([0x0a, 0x80, 0x80, 0x80, 0x80, 0x10, ...empty])],
+    ["in a message that is longer than the one that it is in", ListNodesResponseSchema, beyond(MIB)],
+    ["in a message that is longer than there are bytes", ListNodesResponseSchema, beyond(2 * MIB)],
+    ["in a message with the tag of a number", RegisterNodesRequestSchema, wrongType(times(MIB / 2, [0x3a, 0]))],
+    ["behind a number with the tag of a text", NodeSchema, Uint8Array.from([0x12, 0xff, 0xff, 0x3f, ...times(MIB / 2, [0x3a, 0])])],
+    ["behind a group that nobody knows", RegisterNodesRequestSchema, Uint8Array.from([0xfb, 0x3f, 0xfc, 0x3f, ...empty])],
+  ])("%s", (_, desc, bytes) => {
+    expect(() => decodeMessage(desc, bytes)).toThrow(expect.objectContaining({ failure: expect.objectContaining(refused.failure) }));
   });
 
   test("as a request, and as the answer to one", () => {

@@ -24,11 +24,11 @@ const BIG = 40;
 const MANY_FIELDS = 18;
 const TABLE_SLOT = 44;
 
-/** Shape is what the scan has to know of a field. */
+/** Shape is what the scan has to know of a field. `list`: numbers of it may stand packed. */
 type Shape =
   | { readonly kind: "message"; readonly cost: number; readonly message: DescMessage }
-  | { readonly kind: "text" | "bytes"; readonly cost: number }
-  | { readonly kind: "number"; readonly cost: number; readonly width: 0 | 4 | 8 };
+  | { readonly kind: "text" | "bytes" | "entry"; readonly cost: number }
+  | { readonly kind: "number"; readonly cost: number; readonly width: 0 | 4 | 8; readonly list: boolean };
 
 interface Plan {
   readonly cost: number;
@@ -58,9 +58,8 @@ function costOf({ fields, oneofs }: DescMessage): number {
 }
 
 function shapeOf(field: DescField): Shape {
-  // An entry of a map is a message of key and value on the wire; neither is counted by itself.
-  if (field.fieldKind === "map")
-    return { kind: "text", cost: ENTRY + (field.message === undefined ? 2 * TEXT : TEXT + costOf(field.message)) };
+  // An entry of a map is a message of key and value on the wire; neither is counted by itself. No schema of Foedus has messages in maps.
+  if (field.fieldKind === "map") return { kind: "entry", cost: ENTRY + 2 * TEXT };
   const around = SLOT + (field.oneof === undefined ? 0 : ONEOF);
   if (field.message !== undefined) return { kind: "message", cost: around + costOf(field.message), message: field.message };
   const scalar = field.enum === undefined ? field.scalar : ScalarType.INT32;
@@ -70,7 +69,7 @@ function shapeOf(field: DescField): Shape {
   const big = BIGS.has(scalar as ScalarType) ? BIG : 0;
   // One that stands alone has its slot in the message already.
   const alone = field.fieldKind !== "list" && field.oneof === undefined;
-  return { kind: "number", cost: alone ? big : around + big + SLOT, width };
+  return { kind: "number", cost: alone ? big : around + big + SLOT, width, list: field.fieldKind === "list" };
 }
 
 const WIDTHS: ReadonlyMap<ScalarType, 4 | 8> = new Map([
@@ -89,12 +88,17 @@ const BIGS: ReadonlySet<ScalarType> = new Set([
   ScalarType.SFIXED64,
 ]);
 
-/** Scan walks over the bytes of a message and its messages, and adds up what they become. What is malformed ends it: it ends the decoder too. */
+/**
+ * Scan walks over the bytes of a message as the decoder does, and adds up what they become. What is sound to the decoder must be sound here:
+ * it reads a field by its type and not by the wire type of the tag, takes the low 32 bits of a length, and lets a message end beyond the
+ * one that it is in. What is malformed ends both; until then the decoder has made what was counted.
+ */
 class Scan {
   readonly #bytes: Uint8Array;
   readonly #max: number;
   readonly #unknown: number;
   #at = 0;
+  #over = false;
   cost = 0;
 
   constructor(bytes: Uint8Array, max: number, unknown: number) {
@@ -103,53 +107,75 @@ class Scan {
     this.#unknown = unknown;
   }
 
-  /** message adds one that ends at `end`; false when nothing after it counts any more. */
-  message(desc: DescMessage, end: number, depth: number): boolean {
+  /** message adds one that ends at `end`. */
+  message(desc: DescMessage, end: number, depth: number): void {
+    if (depth > DEPTH_MAX) this.#over = true;
     const { fields } = planOf(desc);
-    while (this.#at < end) {
-      if (this.cost > this.#max) return false;
+    while (this.#at < end && !this.#over) {
       const tag = this.#varint();
-      const type = tag & 7;
       const shape = fields.get(tag >>> 3);
       this.cost += shape?.cost ?? this.#unknown;
-      if (type === 0) this.#varint();
-      else if (type === 1) this.#at += 8;
-      else if (type === 5) this.#at += 4;
-      else if (type !== 2) continue;
-      else if (!this.#delimited(shape, end, depth)) return false;
+      if (shape === undefined) this.#skip(tag, DEPTH_MAX);
+      else this.#field(shape, tag & 7, depth);
+      if (this.cost > this.#max || this.#at >= this.#bytes.length) this.#over = true;
     }
-    return this.#at === end;
   }
 
-  #delimited(shape: Shape | undefined, end: number, depth: number): boolean {
+  #field(shape: Shape, wireType: number, depth: number): void {
+    if (shape.kind === "message") {
+      const length = this.#varint();
+      return this.message(shape.message, this.#at + length, depth + 1);
+    }
+    if (shape.kind === "number" && !(shape.list && wireType === 2)) {
+      if (shape.width === 0) this.#varint();
+      else this.#at += shape.width;
+      return;
+    }
     const length = this.#varint();
-    const inner = this.#at + length;
-    if (inner > end) return false;
-    if (shape?.kind === "message") return depth < DEPTH_MAX && this.message(shape.message, inner, depth + 1);
-    if (shape?.kind === "text") this.cost += 2 * length;
-    else if (shape?.kind === "number") this.cost += shape.cost * this.#packed(shape.width, inner);
-    this.#at = inner;
-    return true;
+    if (shape.kind === "number") this.cost += shape.cost * this.#packed(shape.width, this.#at + length);
+    else if (shape.kind !== "bytes") this.cost += 2 * Math.min(length, this.#bytes.length);
+    this.#at += length;
   }
 
   /** packed is how many numbers there are up to `end`. */
   #packed(width: 0 | 4 | 8, end: number): number {
-    if (width !== 0) return (end - this.#at) / width;
+    const last = Math.min(end, this.#bytes.length);
+    if (width !== 0) return Math.max(0, last - this.#at) / width;
     let count = 0;
-    for (let at = this.#at; at < end; at++) if ((this.#bytes[at] as number) < 0x80) count++;
+    for (let at = this.#at; at < last; at++) if ((this.#bytes[at] as number) < 0x80) count++;
     return count;
   }
 
-  /** varint reads one; of a longer one than 32 bits only that it is long counts. */
+  /** skip passes over a field that nobody knows; what is in a group becomes nothing. */
+  #skip(tag: number, depth: number): void {
+    const type = tag & 7;
+    if (type === 0) this.#varint();
+    else if (type === 1) this.#at += 8;
+    else if (type === 5) this.#at += 4;
+    else if (type === 2) {
+      const length = this.#varint();
+      this.#at += length;
+    } else if (type !== 3 || depth === 0) this.#over = true;
+    else
+      while (!this.#over && this.#at < this.#bytes.length) {
+        const inner = this.#varint();
+        if ((inner & 7) === 4) return;
+        this.#skip(inner, depth - 1);
+      }
+  }
+
+  /** varint reads one, of which the low 32 bits count; of a number of 64 bits only where it ends is of interest. */
   #varint(): number {
     const bytes = this.#bytes;
     let value = 0;
     for (let shift = 0; shift < 70; shift += 7) {
       const byte = bytes[this.#at++] ?? 0;
-      value = shift < 28 ? value | ((byte & 0x7f) << shift) : value + (byte & 0x7f) * 2 ** shift;
-      if (byte < 0x80) return value;
+      if (shift < 28) value |= (byte & 0x7f) << shift;
+      else if (shift === 28) value |= (byte & 0x0f) << 28;
+      if (byte < 0x80) return value >>> 0;
     }
-    return value;
+    this.#over = true;
+    return 0;
   }
 }
 
