@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import { Duplex } from "node:stream";
 import { setFlagsFromString } from "node:v8";
@@ -227,7 +228,10 @@ describe("A1 a call whose status waits behind an answer that is not read", () =>
   const begin = async (count: number) => {
     const session = await rawH2({ port: fixture.port, credential: peer, ca: alpha.caPem, windowBytes: 0 });
     const streams = Array.from({ length: count }, () => grpcStream(session, SESSION, auth));
+    // A client that has more than 10 MB to send has no memory left for the headers of an answer, and resets its stream.
+    const answers = streams.map((stream) => once(stream, "response"));
     for (const stream of streams) stream.write(first);
+    await Promise.all(answers);
     await until(() => fixture.server.unreadBytes >= count);
     return { session, streams };
   };
