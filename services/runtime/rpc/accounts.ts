@@ -73,6 +73,8 @@ export class Account {
   /** When its next call begins. */
   readonly pace: CallPace;
   connections = 0;
+  /** Streams that are open, also of connections that are gone: what is under way on one is still counted here. */
+  streams = 0;
   calls = 0;
   readonly #pool: Pool | undefined;
   #unreadBytes = 0;
@@ -159,7 +161,7 @@ export class Account {
   }
 
   get idle(): boolean {
-    return this.connections === 0 && this.calls === 0 && this.bytes === 0;
+    return this.connections === 0 && this.streams === 0 && this.calls === 0 && this.bytes === 0;
   }
 }
 

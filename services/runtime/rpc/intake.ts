@@ -237,9 +237,11 @@ export class Intakes {
     const due = account.foreign && kind === "idle_stream" ? "stream" : kind;
     const intake = new Intake(stream, due, account, nowMono, this.#onRefused);
     this.#all.set(stream, intake);
+    account.streams++;
     stream.once("close", () => {
       this.#all.delete(stream);
       intake.over();
+      account.streams--;
       this.#onClosed(account);
     });
   }
