@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
-import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../test/proto/echo-service.gen.ts";
@@ -16,6 +16,7 @@ import { Relay } from "../../../test/support/relay.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
 import { boundsOf } from "./accounts.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
+import { HandshakeCosts } from "./handshake-costs.ts";
 
 let alpha: TestHub;
 let beta: TestHub;
@@ -327,6 +328,23 @@ describe("handshakes that fail", () => {
     const from = { credential: beta.service(), ca: alpha.caPem, localAddress: "127.0.0.2" };
     const honest = await rawH2({ port: fixture.port, ...from });
     honest.destroy();
+  });
+
+  test("S-1 who resets a connection before a word is charged for nobody else's handshake", async () => {
+    const spent = vi.spyOn(HandshakeCosts.prototype, "spent");
+    fixture = await serve(alpha, [beta]);
+    const honest = await rawH2({ port: fixture.port, credential: beta.service(), ca: alpha.caPem, localAddress: "127.0.0.2" });
+    await until(() => fixture.server.connections === 1);
+    for (let i = 0; i < 3; i++) {
+      const socket = await tcp("127.0.0.3");
+      await until(() => fixture.server.connections === 2);
+      socket.resetAndDestroy();
+      await until(() => fixture.server.connections === 1);
+    }
+    await until(async () => (await failures("probe")) + (await failures("reset")) + (await failures("other")) >= 3);
+    expect(spent.mock.calls.filter(([address]) => address !== "127.0.0.3")).toEqual([]);
+    honest.destroy();
+    spent.mockRestore();
   });
 
   test("the check of a load balancer is no warning", async () => {

@@ -182,7 +182,7 @@ export class ConnectionTable {
   #charge(address: string, guard: HandshakeGuard | undefined, bytesRead: number, reason: TlsReason): boolean {
     const now = this.#o.clock.mono();
     const tooLarge = reason === "too_large" || (guard === undefined && bytesRead > LARGE_BYTES);
-    if (guard !== undefined) this.#costs.spent(address, guard.cpuMs, now);
+    if (guard !== undefined) this.#costs.spent(address, guard.charge(), now);
     if (tooLarge) this.#costs.tooLarge(address, guard === undefined ? bytesRead : 0, now);
     return tooLarge || this.#costs.waitMs(address, now) > 0;
   }

@@ -15,8 +15,8 @@ export const SERVER_FLIGHT_BYTES = 32 * 1024;
 /** TOO_LARGE is the code of the error with which a handshake of too many bytes ends. */
 export const TOO_LARGE = "ERR_HANDSHAKE_TOO_LARGE";
 
-/** The guard from which TLS was given something last. */
-let lastRead: HandshakeGuard | undefined;
+/** The guard that TLS was given something by last, or whose connection ended last, before its handshake was done. */
+let latest: HandshakeGuard | undefined;
 
 /**
  * HandshakeGuard stands between a TCP connection and TLS and bounds the bytes of a handshake. OpenSSL takes 100 KB of certificates and
@@ -30,6 +30,7 @@ export class HandshakeGuard extends Duplex {
   #answered = false;
   #done = false;
   #cpuMs = 0;
+  #charged = 0;
   /** The usage when TLS was given what it is looking at. */
   #since: NodeJS.CpuUsage | undefined;
   #held: Buffer[] = [];
@@ -39,8 +40,14 @@ export class HandshakeGuard extends Duplex {
     this.raw = raw;
     this.#flightBytes = flightBytes;
     raw.on("data", (chunk: Buffer) => this.#take(chunk));
-    raw.on("end", () => this.push(null));
-    raw.on("error", (error) => this.destroy(error));
+    raw.on("end", () => {
+      this.#ends();
+      this.push(null);
+    });
+    raw.on("error", (error) => {
+      this.#ends();
+      this.destroy(error);
+    });
     // A server that is being stopped does not take it any more, and then nobody else listens.
     this.on("error", () => undefined);
     raw.on("close", () => this.destroy());
@@ -53,13 +60,25 @@ export class HandshakeGuard extends Duplex {
     return this.#cpuMs + (user + system) / 1_000;
   }
 
+  /** charge gives the processor time that the handshake has taken since it was asked for last, ms: nobody pays twice. */
+  charge(): number {
+    const ms = this.cpuMs - this.#charged;
+    this.#charged += ms;
+    return ms;
+  }
+
   /** pass ends the bound: the handshake is done. */
   pass(): void {
     if (this.#done) return;
     this.#done = true;
+    if (latest === this) latest = undefined;
     const held = this.#held;
     this.#held = [];
     for (const chunk of held) this.#give(chunk);
+  }
+
+  #ends(): void {
+    if (!this.#done) latest = this;
   }
 
   #take(chunk: Buffer): void {
@@ -81,7 +100,7 @@ export class HandshakeGuard extends Duplex {
       const part = next.subarray(0, this.#left);
       if (part.length < next.length) this.#held.unshift(next.subarray(part.length));
       this.#left -= part.length;
-      lastRead = this;
+      latest = this;
       this.#since = process.threadCpuUsage();
       this.#give(part);
       this.#cpuMs = this.cpuMs;
@@ -130,8 +149,8 @@ export class HandshakeGuard extends Duplex {
 export function guardOf(secure: TLSSocket): HandshakeGuard | undefined {
   const handle = Reflect.get(secure, "_handle") as { readonly _parentWrap?: { readonly stream?: unknown } } | null;
   if (handle?._parentWrap?.stream instanceof HandshakeGuard) return handle._parentWrap.stream;
-  // Node tells of a failed handshake when the TLS socket has let go of what is below it, but before anything else is read.
-  return handle === null && parentOf(secure) === undefined ? lastRead : undefined;
+  // Node tells of a failed handshake when the TLS socket has let go of what is below it, but before anything else happens.
+  return handle === null && parentOf(secure) === undefined ? latest : undefined;
 }
 
 /** socketUnder is the TCP connection below a TLS socket. */
