@@ -24,9 +24,9 @@ export class SimHub {
   incarnation = 0;
   boots = 0;
   slowUntil = 0;
-  /** Version of the limited share's rules, and of those for what is taken in: these count from the next start on. */
+  /** Version of the limited share's rules, and whether there are rules for what is taken in. */
   rules = 0;
-  imports: number;
+  readonly imports: boolean;
   keySerial = 1;
   revokesUpTo = 0;
   certificate = 1;
