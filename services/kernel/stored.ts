@@ -80,7 +80,6 @@ const decoder = new TextDecoder("utf-8", { fatal: true });
  */
 const BLANKS = " \t\n\r";
 const SUM_LENGTH = 16;
-const SUM = /[ \t\n\r]*$/;
 
 /** sumOf is FNV-1a (32 bits), as blanks: no change of a single byte goes unseen. */
 function sumOf(of: string): string {
@@ -89,6 +88,13 @@ function sumOf(of: string): string {
   let blanks = "";
   for (let i = 0; i < SUM_LENGTH; i++) blanks += BLANKS[(sum >>> (2 * i)) & 3];
   return blanks;
+}
+
+/** withoutBlanks is how long a text is without the blanks at its end. A pattern would begin anew at each blank of a run inside it. */
+function withoutBlanks(of: string): number {
+  let length = of.length;
+  while (length > 0 && BLANKS.includes(of.charAt(length - 1))) length--;
+  return length;
 }
 
 /** writeStored writes an object as JSON with a sum. */
@@ -102,8 +108,8 @@ export function readStored<T>(record: string, bytes: Uint8Array, shape: Shape): 
   let value: unknown;
   try {
     const text = decoder.decode(bytes);
-    const sum = SUM.exec(text)?.[0] ?? "";
-    const written = text.slice(0, text.length - sum.length);
+    const written = text.slice(0, withoutBlanks(text));
+    const sum = text.slice(written.length);
     if (sum !== "" && sumOf(written) !== sum) throw new StoredError(record, "is not what was written");
     value = JSON.parse(written);
   } catch (error) {
