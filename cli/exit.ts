@@ -111,7 +111,8 @@ function fromHub({ cause }: FoedusError): boolean {
 function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): string {
   const { failure } = error;
   // The schema's remedies are written for a hub that refuses a caller; in TLS it may be this command that refuses the server.
-  if (refusedInTls(error)) return "Check the address, the CA and the certificate (`foedus pki show <file>`).";
+  if (refusedInTls(error))
+    return "Check the address, the CA and the certificate of the context (`foedus contexts list`, `foedus pki show <file>`).";
   if (exitCode === EXIT.connect) return "Check that the hub runs and that the address is right (`foedus contexts list`).";
   // The schema's remedy speaks of the hub's own verdict; here nobody answered.
   if (fromTransport(failure, "DEADLINE_EXCEEDED")) return "Try again, or allow more time with --timeout.";

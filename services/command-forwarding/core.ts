@@ -226,7 +226,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
         return;
       case "stored":
         this.#refusing = input.ok ? undefined : input.failure;
-        this.#p.journal.refused(input.unstored);
+        if (input.ok) this.#p.journal.accepted();
+        else this.#p.journal.refused(input.unstored);
         this.#owner.refusing = this.#refusing;
         return;
       case "stop":

@@ -70,10 +70,15 @@ export class Journal {
     return Math.min(this.position, this.#stored);
   }
 
-  /** refused takes what was persisted and is not stored; nothing, when the store accepts again. */
+  /** refused takes what was persisted and is not stored: nothing of what comes now is, until the store accepts again. */
   refused(unstored: readonly StoreOp[]): void {
     const first = unstored.find((op) => op.op === "append" && op.log === LOG);
-    this.#stored = first?.op === "append" ? first.seq - 1 : Number.POSITIVE_INFINITY;
+    this.#stored = Math.min(this.told, first?.op === "append" ? first.seq - 1 : this.position);
+  }
+
+  /** accepted says that the store takes writes again: what it has not yet waits in front of what is said. */
+  accepted(): void {
+    this.#stored = Number.POSITIVE_INFINITY;
   }
 
   /** dirty: something waits for `flush`. */

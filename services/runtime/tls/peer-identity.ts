@@ -125,6 +125,14 @@ export function expectedPeerOf(spiffeId: string): ExpectedPeer | undefined {
   return id?.kind === "service" ? { hubId: id.hubId, name: id.name } : undefined;
 }
 
+/** elsewhere is what to do about a server that is not the one that was expected. */
+function elsewhere(id: SpiffeId, { hubId, name = "*" }: ExpectedPeer): string {
+  if (id.hubId !== hubId || id.kind !== "service" || (id.name === "hub") === (name === "hub")) return "check the address";
+  return name === "hub"
+    ? "this hub runs one process per service, so give an address for each (`foedus contexts add` with --address service=host:port)"
+    : "this hub runs as one process now, so give its one address (`foedus contexts add` with one --address)";
+}
+
 /**
  * checkServer is the client's decision about a server certificate; it stands in for the host name check, so that hubs can be
  * reached by address: exactly one SPIFFE id, the expected one, signed by a CA of that very hub, inside its validity and not among
@@ -145,7 +153,7 @@ export function checkServer(
   if (id.hubId !== expected.hubId || id.kind !== "service" || (expected.name !== undefined && id.name !== expected.name))
     return {
       reason: "UNKNOWN_IDENTITY",
-      message: `the server is ${id.uri} and not ${wanted}; check the address`,
+      message: `the server is ${id.uri} and not ${wanted}; ${elsewhere(id, expected)}`,
       facts: { presented: id.uri, expected: wanted },
     };
   if (leaf.ca) return { reason: "UNKNOWN_IDENTITY", message: `the server shows a CA certificate for ${id.uri}; it must show a leaf` };

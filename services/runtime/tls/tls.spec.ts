@@ -123,6 +123,12 @@ describe("the server's certificate", () => {
     expect(check(beta.service("hub"), beta, "hub")).toBeUndefined();
   });
 
+  test("one of a hub that runs in the other mode says so, and what to do", () => {
+    expect(check(beta.service("discovery"), beta, "hub")?.message).toMatch(/and not spiffe:.*one process per service.*--address service=/);
+    expect(check(beta.service("hub"), beta, "telemetry")?.message).toMatch(/as one process now.*one --address/);
+    expect(check(gamma.service("discovery"), beta, "hub")?.message).toMatch(/check the address$/);
+  });
+
   test("D-15 a revoked one is refused, another of the same service is not", () => {
     const [stolen, next] = [beta.service("hub"), beta.service("hub")];
     const check = (credential: Credential) =>
