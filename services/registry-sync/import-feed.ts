@@ -182,8 +182,6 @@ export class ImportFeed {
     const before = this.table;
     before.retire();
     this.checkpoint.replaced();
-    // What a store that was lost held of the feed, and by which rules, nobody knows: whoever comes back to this position takes it anew.
-    const differs = this.refetch.wanted || this.epoch === 0;
     this.table = table;
     this.skipped = skipped;
     this.share = position.share;
@@ -195,7 +193,7 @@ export class ImportFeed {
     this.forked = undefined;
     const { differsUpTo } = before;
     const further = differsUpTo?.epoch === this.epoch && differsUpTo.seq > this.seq;
-    table.differsUpTo = differs && !further ? { epoch: this.epoch, seq: this.seq } : differsUpTo;
+    table.differsUpTo = this.refetch.wanted && !further ? { epoch: this.epoch, seq: this.seq } : differsUpTo;
     this.refetch.wanted = false;
     this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
     ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });

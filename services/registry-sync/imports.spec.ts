@@ -330,19 +330,6 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
     expect(follow(tighter.crash(), "events", positions).first).toBe("reset");
   });
 
-  test("gets it anew from a hub that has lost its store and takes in less than before", () => {
-    const { clock, a, b, put } = pair();
-    put("lamp-1", "lamp");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
-    const { positions, text } = follow(b, "events", []);
-    expect(text).toContain("lamp-1");
-    link.down();
-    const fresh = known(new TestHub("beta", clock, { importRules: [{ ...RULE, types: ["none"] }] }));
-    settleAll([a, fresh], [new TestLink(a, fresh)]);
-    expect(follow(fresh, "events", positions).first).toBe("reset");
-  });
-
   test("gets it anew also from beyond what a loss of power left, if the rules are others then", () => {
     const { clock, a, b: before, put } = pair();
     const lax = { bootId: "one", durability: "process" } as const;
