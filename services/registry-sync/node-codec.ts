@@ -1,6 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { ProtoWalk } from "#kernel/proto-walk.ts";
 import { decodedSize } from "#runtime/rpc/decoded-size.ts";
 import type { CapabilityInfo, NodeInfo, ValueType } from "./ports.ts";
 
@@ -208,92 +209,31 @@ export function hasCapability(node: Uint8Array, name: string): boolean {
   const wanted = Buffer.from(name);
   // At memory speed; most nodes do not contain the text at all.
   if (!bytes.includes(wanted)) return false;
-  return new CapabilityFinder(bytes, wanted).found();
+  const walk = new ProtoWalk(bytes);
+  while (walk.at < bytes.length && !walk.over) {
+    const tag = walk.varint();
+    if (tag !== NODE.CAPABILITY) walk.skip(tag);
+    else if (named(walk, bytes, wanted)) return true;
+  }
+  return false;
 }
 
-/** CapabilityFinder walks over the fields of a well-formed Node, and over those of its capabilities. */
-class CapabilityFinder {
-  readonly #bytes: Buffer;
-  readonly #name: Buffer;
-  #at = 0;
-
-  constructor(bytes: Buffer, name: Buffer) {
-    this.#bytes = bytes;
-    this.#name = name;
-  }
-
-  found(): boolean {
-    while (this.#at < this.#bytes.length) {
-      const tag = this.#varint();
-      if (tag !== NODE.CAPABILITY) this.#skip(tag);
-      else if (this.#named()) return true;
+/** named tells whether the capability at which a walk is has a name: the last one written counts. */
+function named(walk: ProtoWalk, bytes: Buffer, name: Buffer): boolean {
+  const length = walk.varint();
+  const end = walk.at + length;
+  let same = false;
+  while (walk.at < end && walk.at < bytes.length && !walk.over) {
+    const tag = walk.varint();
+    if (tag !== CAPABILITY.NAME) {
+      walk.skip(tag);
+      continue;
     }
-    return false;
+    const length = walk.varint();
+    same = length === name.length && walk.at + length <= bytes.length && name.compare(bytes, walk.at, walk.at + length) === 0;
+    walk.at += length;
   }
-
-  /** named tells whether the capability that begins here has the name: the last one written counts. */
-  #named(): boolean {
-    const length = this.#varint();
-    const end = Math.min(this.#at + length, this.#bytes.length);
-    let same = false;
-    while (this.#at < end) {
-      const tag = this.#varint();
-      if (tag !== CAPABILITY.NAME) {
-        this.#skip(tag);
-        continue;
-      }
-      const length = this.#varint();
-      const name = this.#name;
-      same = length === name.length && this.#at + length <= end && name.compare(this.#bytes, this.#at, this.#at + length) === 0;
-      this.#at += length;
-    }
-    return same;
-  }
-
-  #skip(tag: number): void {
-    switch (tag & 7) {
-      case 0:
-        this.#varint();
-        return;
-      case 1:
-        this.#at += 8;
-        return;
-      case 2: {
-        const length = this.#varint();
-        this.#at += length;
-        return;
-      }
-      case 3:
-        return this.#skipGroup();
-      case 5:
-        this.#at += 4;
-        return;
-      default:
-        this.#at = this.#bytes.length;
-    }
-  }
-
-  /** skipGroup skips what no schema of Foedus has, and the decoder takes. */
-  #skipGroup(): void {
-    for (let depth = 1; depth > 0 && this.#at < this.#bytes.length; ) {
-      const tag = this.#varint();
-      if ((tag & 7) === 3) depth++;
-      else if ((tag & 7) === 4) depth--;
-      else this.#skip(tag);
-    }
-  }
-
-  /** varint reads one, of which the low 32 bits count, as they do to the decoder. */
-  #varint(): number {
-    let value = 0;
-    for (let shift = 0; shift < 70; shift += 7) {
-      const byte = this.#bytes[this.#at++] ?? 0;
-      if (shift < 28) value |= (byte & 0x7f) << shift;
-      else if (shift === 28) value |= (byte & 0x0f) << 28;
-      if (byte < 0x80) break;
-    }
-    return value >>> 0;
-  }
+  return same;
 }
 
 /** Types of later versions count as "no state". */

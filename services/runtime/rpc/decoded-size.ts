@@ -1,5 +1,6 @@
 import { type DescField, type DescMessage, fromBinary, type Message, type MessageShape, ScalarType } from "@bufbuild/protobuf";
 import { FoedusError } from "#kernel/error.ts";
+import { ProtoWalk } from "#kernel/proto-walk.ts";
 
 /** DECODED_MAX is how many bytes of memory one message may take once it is decoded: 768 KiB of the smallest capabilities that are valid. */
 export const DECODED_MAX = 32 * 1024 * 1024;
@@ -90,92 +91,58 @@ const BIGS: ReadonlySet<ScalarType> = new Set([
 
 /**
  * Scan walks over the bytes of a message as the decoder does, and adds up what they become. What is sound to the decoder must be sound here:
- * it reads a field by its type and not by the wire type of the tag, takes the low 32 bits of a length, and lets a message end beyond the
- * one that it is in. What is malformed ends both; until then the decoder has made what was counted.
+ * it reads a field by its type and not by the wire type of the tag, and lets a message end beyond the one that it is in. What is malformed
+ * ends both; until then the decoder has made what was counted.
  */
 class Scan {
-  readonly #bytes: Uint8Array;
+  readonly #walk: ProtoWalk;
   readonly #max: number;
   readonly #unknown: number;
-  #at = 0;
-  #over = false;
   cost = 0;
 
   constructor(bytes: Uint8Array, max: number, unknown: number) {
-    this.#bytes = bytes;
+    this.#walk = new ProtoWalk(bytes);
     this.#max = max;
     this.#unknown = unknown;
   }
 
   /** message adds one that ends at `end`. */
   message(desc: DescMessage, end: number, depth: number): void {
-    if (depth > DEPTH_MAX) this.#over = true;
+    const walk = this.#walk;
+    if (depth > DEPTH_MAX) walk.over = true;
     const { fields } = planOf(desc);
-    while (this.#at < end && !this.#over) {
-      const tag = this.#varint();
+    while (walk.at < end && !walk.over) {
+      const tag = walk.varint();
       const shape = fields.get(tag >>> 3);
       this.cost += shape?.cost ?? this.#unknown;
-      if (shape === undefined) this.#skip(tag, DEPTH_MAX);
+      if (shape === undefined) walk.skip(tag);
       else this.#field(shape, tag & 7, depth);
-      if (this.cost > this.#max || this.#at >= this.#bytes.length) this.#over = true;
+      if (this.cost > this.#max || walk.at >= walk.bytes.length) walk.over = true;
     }
   }
 
   #field(shape: Shape, wireType: number, depth: number): void {
-    if (shape.kind === "message") {
-      const length = this.#varint();
-      return this.message(shape.message, this.#at + length, depth + 1);
-    }
+    const walk = this.#walk;
     if (shape.kind === "number" && !(shape.list && wireType === 2)) {
-      if (shape.width === 0) this.#varint();
-      else this.#at += shape.width;
+      if (shape.width === 0) walk.varint();
+      else walk.at += shape.width;
       return;
     }
-    const length = this.#varint();
-    if (shape.kind === "number") this.cost += shape.cost * this.#packed(shape.width, this.#at + length);
-    else if (shape.kind !== "bytes") this.cost += 2 * Math.min(length, this.#bytes.length);
-    this.#at += length;
+    const length = walk.varint();
+    if (shape.kind === "message") return this.message(shape.message, walk.at + length, depth + 1);
+    if (shape.kind === "number") this.cost += shape.cost * this.#packed(shape.width, walk.at + length);
+    else if (shape.kind !== "bytes") this.cost += 2 * Math.min(length, walk.bytes.length);
+    walk.at += length;
   }
 
   /** packed is how many numbers there are up to `end`. */
   #packed(width: 0 | 4 | 8, end: number): number {
-    const last = Math.min(end, this.#bytes.length);
-    if (width !== 0) return Math.max(0, last - this.#at) / width;
+    const { at, bytes } = this.#walk;
+    const last = Math.min(end, bytes.length);
+    if (width !== 0) return Math.max(0, last - at) / width;
     let count = 0;
-    for (let at = this.#at; at < last; at++) if ((this.#bytes[at] as number) < 0x80) count++;
+    for (let i = at; i < last; i++) if ((bytes[i] as number) < 0x80) count++;
     return count;
-  }
-
-  /** skip passes over a field that nobody knows; what is in a group becomes nothing. */
-  #skip(tag: number, depth: number): void {
-    const type = tag & 7;
-    if (type === 0) this.#varint();
-    else if (type === 1) this.#at += 8;
-    else if (type === 5) this.#at += 4;
-    else if (type === 2) {
-      const length = this.#varint();
-      this.#at += length;
-    } else if (type !== 3 || depth === 0) this.#over = true;
-    else
-      while (!this.#over && this.#at < this.#bytes.length) {
-        const inner = this.#varint();
-        if ((inner & 7) === 4) return;
-        this.#skip(inner, depth - 1);
-      }
-  }
-
-  /** varint reads one, of which the low 32 bits count; of a number of 64 bits only where it ends is of interest. */
-  #varint(): number {
-    const bytes = this.#bytes;
-    let value = 0;
-    for (let shift = 0; shift < 70; shift += 7) {
-      const byte = bytes[this.#at++] ?? 0;
-      if (shift < 28) value |= (byte & 0x7f) << shift;
-      else if (shift === 28) value |= (byte & 0x0f) << 28;
-      if (byte < 0x80) return value >>> 0;
-    }
-    this.#over = true;
-    return 0;
   }
 }
 
