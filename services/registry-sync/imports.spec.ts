@@ -27,6 +27,13 @@ function pair(importRules: readonly NodeRule[] | undefined = [RULE]) {
   return { clock, a, b, set, put };
 }
 
+/** linked connects two hubs and lets them come to rest. */
+function linked(a: TestHub, b: TestHub): TestLink {
+  const link = new TestLink(a, b);
+  settleAll([a, b], [link]);
+  return link;
+}
+
 /** known is a hub that knows alpha. */
 function known(hub: TestHub): TestHub {
   hub.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
@@ -66,8 +73,7 @@ describe("F-16 what import rules keep out", () => {
     const { a, b, set, put } = pair();
     put("spy-1", "camera");
     put("lamp-1", "lamp");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     watch(b);
     put("spy-2", "camera");
     put("lamp-2", "lamp");
@@ -114,8 +120,7 @@ describe("F-16 what import rules keep out", () => {
     const { clock, a, b, put } = pair();
     put("lamp-1", "lamp");
     put("cam-1", "camera");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     clock.advance(61_000);
     settleAll([a, b], [link]);
     link.down();
@@ -139,8 +144,7 @@ describe("F-16 what other rules let in", () => {
     const { clock, a, b, put } = world;
     put("lamp-1", "lamp");
     put("cam-1", "camera");
-    let link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    let link = linked(a, b);
     link.down();
     const narrow = known(b.crash());
     link = new TestLink(a, narrow);
@@ -172,8 +176,7 @@ describe("F-16 what other rules let in", () => {
       put("lamp-1", "lamp");
       put("cam-1", "camera");
       set("cam-1", 7);
-      let link = new TestLink(a, b);
-      settleAll([a, b], [link]);
+      let link = linked(a, b);
       put("cam-1", "lamp");
       settleAll([a, b], [link]);
       let hub = b;
@@ -195,8 +198,7 @@ describe("F-16 what other rules let in", () => {
     const { clock, a, b, put } = pair();
     put("lamp-1", "lamp");
     put("cam-1", "camera");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     const fetchedAt: number[] = [];
     const start = clock.mono;
     const flap = (minutes: number): void => {
@@ -226,8 +228,7 @@ describe("F-16 what other rules let in", () => {
     const { clock, a, b, put, set } = pair();
     put("cam-1", "camera");
     set("cam-1", 7);
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     put("cam-1", "lamp");
     settleAll([a, b], [link]);
     const share = { name: "few", rules: [{ ...RULE, types: ["lamp"] }] };
@@ -295,8 +296,7 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
       const { a, b, put, set } = pair();
       put("cam-1", "camera");
       set("cam-1", 7);
-      const link = new TestLink(a, b);
-      settleAll([a, b], [link]);
+      const link = linked(a, b);
       put("cam-1", "lamp");
       settleAll([a, b], [link]);
       const { positions } = follow(b, encoding, []);
@@ -315,8 +315,7 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
   test("gets it anew after a restart with rules that keep more out, and after the next one too", () => {
     const { clock, a, b, put } = pair();
     put("lamp-1", "lamp");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     const { positions } = follow(b, "events", []);
     link.down();
     const tighter = known(b.crash({ importRules: [{ ...RULE, types: ["none"] }] }));
@@ -335,8 +334,7 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
     const lax = { bootId: "one", durability: "process" } as const;
     const b = known(before.crash({}, lax));
     put("lamp-1", "lamp");
-    let link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    let link = linked(a, b);
     const left = b.disk.copy();
     put("lamp-2", "lamp");
     settleAll([a, b], [link]);
@@ -353,8 +351,7 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
   test("gets it anew also if the rules have been others meanwhile, and are the same again", () => {
     const { a, b, put } = pair();
     put("lamp-1", "lamp");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    linked(a, b);
     const tighter = known(b.crash({ importRules: [{ ...RULE, types: ["none"] }] }));
     tighter.settle();
     const { positions } = follow(tighter, "events", []);
@@ -366,8 +363,7 @@ describe("F-16 a watcher that comes back to what other rules made of a feed", ()
   test("is not shown what the segments before a checkpoint say of nodes that are kept out", () => {
     const { clock, a, b, put } = pair();
     put("lamp-1", "lamp");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     const { positions } = follow(b, "blocks", []);
     put("spy-1", "camera");
     put("lamp-2", "lamp");
@@ -385,8 +381,7 @@ describe("F-22 how old what is held is", () => {
   test("a feed behind a backlog is as old as the head that it has reached, not as the moment when it came", () => {
     const { clock, a, b, set, put } = pair(undefined);
     put("lamp-1", "lamp");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     const age = (): number => b.core.feeds().find(({ own }) => !own)!.ageMs;
     expect(age()).toBeLessThan(1_000);
     // Segments are made, and wait on the way.
@@ -416,8 +411,7 @@ describe("F-22 how old what is held is", () => {
     const { clock, a, b, set, put } = pair(undefined);
     a.zstd = true;
     put("lamp-1", "lamp");
-    const link = new TestLink(a, b);
-    settleAll([a, b], [link]);
+    const link = linked(a, b);
     expect(b.ask({ hubIds: ["alpha"] })).toEqual([]);
     set("lamp-1", 1);
     a.settle();

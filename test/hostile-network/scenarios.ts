@@ -68,15 +68,21 @@ async function commandBoth(stage: Stage, orders: { seconds: number; inFlight: nu
   return HUBS.map((hub) => checkAnswered(hub, answered[hub], SILENCE_MS)).join("; ");
 }
 
-/** snapshotBoth registers much at both while they are apart, lets them meet, and sends commands while the snapshots run. */
-async function snapshotBoth(stage: Stage, { nodes, fill, seconds }: { nodes: number; fill: number; seconds: number }): Promise<string> {
+/** muchApart registers much at both while they are apart, and has viewers look on. */
+async function muchApart(stage: Stage, { nodes, fill, seconds }: { nodes: number; fill: number; seconds: number }) {
   await stage.devices();
   const callers = await stage.callers();
   const viewers = await stage.viewers();
   await stage.apart();
   const parts = await stage.pushers({ nodes, fill });
-  const sent: Readonly<Record<Hub, Sent>> = await stage.each((hub) => parts[hub].go({ seconds: 1 }));
+  const sent: Readonly<Record<Hub, Sent>> = await stage.each((hub) => parts[hub].go({ seconds }));
   await stage.each((hub) => viewers[hub].go({ do: "begin" }));
+  return { callers, viewers, sent };
+}
+
+/** snapshotBoth registers much at both while they are apart, lets them meet, and sends commands while the snapshots run. */
+async function snapshotBoth(stage: Stage, { nodes, fill, seconds }: { nodes: number; fill: number; seconds: number }): Promise<string> {
+  const { callers, viewers, sent } = await muchApart(stage, { nodes, fill, seconds: 1 });
   await stage.together();
   const [seen, answered] = await Promise.all([
     stage.each((hub) => viewers[hub].go({ do: "finish", last: sent[stage.other(hub)].last, withinMs: SETTLE_MS + seconds * 1_000 })),
@@ -92,13 +98,7 @@ async function trickle(
   stage: Stage,
   { nodes, fill, kilobits, withinMs }: { nodes: number; fill: number; kilobits: number; withinMs: number },
 ): Promise<string> {
-  await stage.devices();
-  const callers = await stage.callers();
-  const viewers = await stage.viewers();
-  await stage.apart();
-  const parts = await stage.pushers({ nodes, fill });
-  const sent: Readonly<Record<Hub, Sent>> = await stage.each((hub) => parts[hub].go({ seconds: 0 }));
-  await stage.each((hub) => viewers[hub].go({ do: "begin" }));
+  const { callers, viewers, sent } = await muchApart(stage, { nodes, fill, seconds: 0 });
   stage.slow(kilobits);
   const before = stage.losses();
   const began = systemClock.mono();
