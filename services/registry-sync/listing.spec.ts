@@ -208,6 +208,32 @@ describe("lists in pages", () => {
     expect(first("three", 1, { capability: "none" })).toMatchObject({ total: 500 });
   });
 
+  test("B9 callers take turns with lists that take long, and so many of one wait", () => {
+    const { hub } = hubWithNodes();
+    hub.register(...Array.from({ length: 5_000 }, (_, i) => nodeBytes(`n${10_000 + i}`, [])));
+    hub.settle();
+    const filter = { ...ANY_NODE, labels: { none: "has" } };
+    const ask = (principal: string, hubIds: string[] = []): number => {
+      hub.post({
+        kind: "query",
+        call: ++hub.call,
+        query: { type: "list", filter: { ...filter, hubIds }, limit: 1, keep: `${hub.call}`, principal },
+      });
+      return hub.call;
+    };
+    const many = Array.from({ length: 40 }, () => ask("many"));
+    const few = [ask("few"), ask("few")];
+    const failed = (call: number): boolean => hub.answers.get(call)?.type === "failed";
+    expect(many.filter(failed)).toHaveLength(40 - 17);
+    // What takes one step waits for nobody.
+    expect(hub.answers.get(ask("few", ["nobody"]))).toMatchObject({ total: 0 });
+    const done = (calls: readonly number[]): number => calls.filter((call) => hub.answers.get(call)?.type === "nodes").length;
+    while (done(few) < 2) hub.turn();
+    expect(done(many)).toBeLessThanOrEqual(3);
+    hub.settle();
+    expect(done(many)).toBe(17);
+  });
+
   test("B4 a page of nodes that become much when they are decoded is cut by what they become", () => {
     const { hub, first } = hubWithNodes();
     const unknown = Uint8Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? 0x7a : 0));

@@ -11,6 +11,8 @@ import { failure, type World } from "./world.ts";
 /** What one step looks at of a list with a filter: nodes, and bytes of those whose capabilities it has to look for. A millisecond or so. */
 const STEP_NODES = 2_048;
 const STEP_BYTES = 512 * 1024;
+/** Lists of one caller that wait their turn; more are refused. */
+const WAITING_MAX = 16;
 /** Memory of an id that is noted. */
 const ID_BYTES = 8;
 
@@ -98,8 +100,10 @@ class Section implements Scan {
   pin(): void {
     const { table } = this.source;
     if (this.#wanted !== undefined) return;
-    this.#wanted = new RefSet(table.nextRef, this.#ids.length);
-    for (const nodeId of this.#ids) this.#wanted.add((table.byId(nodeId) as NodeEntry).ref);
+    // What the filter has refused already is of no interest.
+    const ids = this.done ? this.#ids : [...this.#passed, ...this.#ids.slice(this.#next)];
+    this.#wanted = new RefSet(table.nextRef, ids.length);
+    for (const nodeId of ids) this.#wanted.add((table.byId(nodeId) as NodeEntry).ref);
     table.scans.add(this);
   }
 
@@ -153,16 +157,16 @@ interface Waiting {
  * give way, or was replaced by a snapshot of its owner is answered with POSITION_EXPIRED.
  *
  * A filter looks at so many nodes in one step; if there are more, it goes on in the next ones, one list at a time, and what changes
- * meanwhile is kept likewise.
+ * meanwhile is kept likewise. Callers take turns, so that nobody waits for all that somebody else has asked for.
  */
 export class Listings {
   readonly #world: World;
   readonly #sources: () => readonly Source[];
   readonly #answer: (call: number, answer: Answer) => void;
   readonly #open = new Map<string, Listing>();
-  /** The list that is being made, and those that come after it. */
+  /** The list that is being made, and those that come after it, by caller: whose turn is next first. */
   #making: (Waiting & { readonly listing: Listing }) | undefined;
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new Map<string, Waiting[]>();
   #nodes = 0;
   #bytes = 0;
 
@@ -174,15 +178,27 @@ export class Listings {
 
   /** list answers the first page, and keeps the rest under the name that the query gives. */
   list(call: number, query: ListQuery): void {
-    const listing = this.#begin(query);
+    const chosen = selected(this.#sources(), query.filter.hubIds);
+    if (this.#making !== undefined && !inOneStep(chosen, query.filter)) return this.#wait({ call, query });
+    const listing = this.#begin(query, chosen);
     if (filterStep(listing)) this.#made({ call, query, listing });
-    else if (this.#making === undefined) this.#make({ call, query, listing });
-    else this.#waiting.add({ call, query });
+    else this.#make({ call, query, listing });
   }
 
-  #begin({ filter, keep }: ListQuery): Listing {
+  #wait(waiting: Waiting): void {
+    const { principal = "" } = waiting.query;
+    const line = this.#waiting.get(principal) ?? [];
+    if (line.length >= WAITING_MAX)
+      return this.#answer(waiting.call, {
+        type: "failed",
+        failure: failure("OVERLOADED", `${line.length} lists of this caller wait already; ask for fewer at once`),
+      });
+    line.push(waiting);
+    this.#waiting.set(principal, line);
+  }
+
+  #begin({ filter, keep }: ListQuery, chosen = selected(this.#sources(), filter.hubIds)): Listing {
     const { now, o } = this.#world;
-    const chosen = selected(this.#sources(), filter.hubIds);
     const listing: Listing = {
       name: keep ?? "",
       hubs: chosen.map(hubOf),
@@ -238,12 +254,14 @@ export class Listings {
     this.#making = undefined;
   }
 
-  /** next begins the list that was asked for after it. */
+  /** next begins a list of whoever has waited longest for a turn. */
   #next(): void {
     if (this.#making !== undefined) return;
-    for (const waiting of this.#waiting) {
-      this.#waiting.delete(waiting);
-      return this.#make({ ...waiting, listing: this.#begin(waiting.query) });
+    for (const [principal, [waiting, ...rest]] of this.#waiting) {
+      this.#waiting.delete(principal);
+      if (rest.length > 0) this.#waiting.set(principal, rest);
+      if (waiting !== undefined) this.#make({ ...waiting, listing: this.#begin(waiting.query) });
+      return;
     }
   }
 
@@ -326,6 +344,12 @@ function expired(message: string): Failure {
 /** bytesOf is the memory of the names and numbers of a listing. */
 function bytesOf({ sections }: Listing): number {
   return sections.reduce((sum, section) => sum + section.bytes, 0);
+}
+
+/** inOneStep tells whether a filter can look at all nodes of the sources in one step. */
+function inOneStep(sources: readonly Source[], { capability }: NodeFilter): boolean {
+  const work = sources.reduce((sum, { table }) => sum + table.size / STEP_NODES + (capability === "" ? 0 : table.bytes / STEP_BYTES), 0);
+  return work < 1;
 }
 
 /** filterStep lets the filter look at as many nodes as one step may; true when it has seen all. */

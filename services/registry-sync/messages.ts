@@ -196,8 +196,11 @@ export type WatchContent = "copy" | "news" | "stored";
 /** Query is a question that is answered from memory. */
 export type Query =
   | { readonly type: "get"; readonly name: NodeName; readonly maxStalenessMs: number | undefined }
-  /** The first page. What is left for others is kept as it is now, for so long as LIMITS says, under the name `keep`, if there is one. */
-  | { readonly type: "list"; readonly filter: NodeFilter; readonly limit: number; readonly keep?: string }
+  /**
+   * The first page. What is left for others is kept as it is now, for so long as LIMITS says, under the name `keep`, if there is one.
+   * Principals take turns with lists that take long.
+   */
+  | { readonly type: "list"; readonly filter: NodeFilter; readonly limit: number; readonly keep?: string; readonly principal?: string }
   /** A page of what was kept, from a node on. */
   | { readonly type: "page"; readonly listing: string; readonly from: number; readonly limit: number }
   | { readonly type: "feeds" };

@@ -11,6 +11,8 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import type { Entropy } from "#runtime/entropy.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
+import { principalOf } from "#runtime/rpc/principal.ts";
 import { feedToProto, hubToProto, recordToProto } from "./answer-codec.ts";
 import { filterFromProto } from "./codec.ts";
 import type { Answer, Query } from "./messages.ts";
@@ -33,10 +35,10 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
   };
 
   /** pageOf asks for a page: a token is the name under which the listing is kept, and where the page starts. */
-  const pageOf = async (request: ListNodesRequest, limit: number): Promise<readonly [string, AnswerOf<"nodes">]> => {
+  const pageOf = async (request: ListNodesRequest, limit: number, principal: string): Promise<readonly [string, AnswerOf<"nodes">]> => {
     if (request.pageToken === "") {
       const keep = ids.id();
-      return [keep, await query<"nodes">({ type: "list", filter: filterFromProto(request.filter), limit, keep })];
+      return [keep, await query<"nodes">({ type: "list", filter: filterFromProto(request.filter), limit, keep, principal })];
     }
     const [, listing = "", from = ""] = /^([0-9a-z]+)\.(\d{1,9})$/.exec(request.pageToken) ?? [];
     if (listing === "") throw fail("INVALID_FIELD", "the page token is not one of this hub", { field: "page_token" });
@@ -66,9 +68,9 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
       return create(GetNodeResponseSchema, { record: recordToProto(found.record) });
     },
 
-    async listNodes(request: ListNodesRequest): Promise<ListNodesResponse> {
+    async listNodes(request: ListNodesRequest, { caller }: CallContext): Promise<ListNodesResponse> {
       const limit = request.pageSize === 0 ? PAGE_DEFAULT : Math.min(request.pageSize, PAGE_MAX);
-      const [listing, { records, hubs, total, next }] = await pageOf(request, limit);
+      const [listing, { records, hubs, total, next }] = await pageOf(request, limit, principalOf(caller));
       return create(ListNodesResponseSchema, {
         records: records.map((record) => recordToProto(record, request.summary)),
         hubs: hubs.map(hubToProto),

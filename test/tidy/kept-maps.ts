@@ -85,7 +85,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/probes.ts #asked": ["peers", "one per peer that is asked whether something is missing"],
   "services/registry-sync/listing.ts #images": ["listingBytes", "nodes as they were when a listing began"],
   "services/registry-sync/listing.ts #open": ["configuration", "`listings`; the oldest goes"],
-  "services/registry-sync/listing.ts #waiting": ["streams", "calls that wait until the list before theirs is made"],
+  "services/registry-sync/listing.ts #waiting": ["streams", "callers whose lists wait until it is their turn, at most 16 of each"],
   "services/registry-sync/ref-set.ts #sparse": ["listingBytes", "numbers of the nodes of a listing"],
   "services/registry-sync/fields.ts #byNode": ["own nodes", "fields that a stream declared"],
   "services/registry-sync/receives.ts #receivers": ["peers", "snapshots that come in"],
