@@ -29,7 +29,7 @@ import type {
 } from "./messages.ts";
 import { decodeNode } from "./node-codec.ts";
 import { VALUE_TYPE } from "./ports.ts";
-import { fieldLength, putField, putTag } from "./wire.ts";
+import { equalBytes, fieldLength, putField, putTag } from "./wire.ts";
 
 const FRESHNESS: Readonly<Record<Freshness, ProtoFreshness>> = {
   FRESH: ProtoFreshness.FRESH,
@@ -198,7 +198,14 @@ export class BlocksCache {
 function samePlace(a: Blocks, b: Blocks): boolean {
   const [p, q] = [a.position, b.position];
   return (
-    p.hubId === q.hubId && p.share === q.share && p.epoch === q.epoch && p.seq === q.seq && a.snapshot === b.snapshot && a.last === b.last
+    p.hubId === q.hubId &&
+    p.share === q.share &&
+    p.epoch === q.epoch &&
+    p.seq === q.seq &&
+    a.snapshot === b.snapshot &&
+    a.last === b.last &&
+    // Other ones when something that import rules let in is missing from then on.
+    equalBytes(p.digest, q.digest)
   );
 }
 

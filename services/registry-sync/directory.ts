@@ -22,19 +22,22 @@ export interface Source {
   readonly ring: Ring<SegmentItem>;
   /** Changes when the table was replaced or is another one. */
   readonly generation: number;
+  /** Something that the import rules let in is not here yet. */
+  readonly gaps: boolean;
   readonly freshness: Freshness;
   readonly ageMs: number;
 }
 
 /** ownSource is this hub's own part. */
 export function ownSource(table: FeedTable, { head, ring }: Pick<OwnFeed, "head" | "ring">): Source {
-  return { hubId: head.hubId, own: true, table, head, ring, generation: 0, freshness: "FRESH", ageMs: 0 };
+  return { hubId: head.hubId, own: true, table, head, ring, generation: 0, gaps: false, freshness: "FRESH", ageMs: 0 };
 }
 
 /** importedSource is the part of a peer. */
 export function importedSource(feed: ImportFeed): Source {
   const { hubId, table, head, ring, generation } = feed;
-  return { hubId, own: false, table, head, ring, generation, freshness: feed.freshness(), ageMs: feed.ageMs() };
+  const gaps = feed.refetch.wanted;
+  return { hubId, own: false, table, head, ring, generation, gaps, freshness: feed.freshness(), ageMs: feed.ageMs() };
 }
 
 /**

@@ -2,10 +2,10 @@ import { filtersNothing, hubOf, matchesFilter, type Source, selected } from "./d
 import type { FeedPosition, WatchContent, WatchOptions, WatchPush } from "./messages.ts";
 import type { HlcValue } from "./ports.ts";
 import { TableScan } from "./scan.ts";
-import { digestAt, positionOf, type SegmentItem, withoutState } from "./segment.ts";
+import { positionOf, type SegmentItem, withoutState } from "./segment.ts";
 import type { Unstored } from "./unstored.ts";
 import { EventList } from "./watch-events.ts";
-import { equalBytes } from "./wire.ts";
+import { WatchPositions } from "./watch-position.ts";
 import { failure, type World } from "./world.ts";
 
 /** Bytes that a push takes besides its content, and the least that one counts. */
@@ -72,6 +72,7 @@ export class Watches {
   /** A watcher that began the own feed closed the open segment, so that heads are not what they were. */
   #closed = false;
   readonly #unstored: Unstored;
+  readonly #positions: WatchPositions;
   /** What is pulled now is of a snapshot, too. */
   #copying = false;
 
@@ -80,6 +81,7 @@ export class Watches {
     this.#sources = sources;
     this.#close = close;
     this.#unstored = unstored;
+    this.#positions = new WatchPositions(world);
   }
 
   get size(): number {
@@ -279,7 +281,7 @@ export class Watches {
       const cursor = watch.cursors.get(source.hubId);
       if (!following(cursor)) continue;
       const item = source.ring.get(cursor.next - 1);
-      positions.push(item === undefined ? cursor.start : positionOf(item));
+      positions.push(this.#positions.told(source, item === undefined ? cursor.start : positionOf(item)));
       cursor.bookmarked = cursor.next - 1;
     }
     watch.bookmarkedAt = mono;
@@ -302,7 +304,7 @@ export class Watches {
       if (cursor.scan !== undefined) this.#scanning.add(cursor);
     }
     if (cursor.scan !== undefined && !cursor.resetSent) {
-      pushes.push({ kind: "reset", position: cursor.start });
+      pushes.push({ kind: "reset", position: this.#positions.told(source, cursor.start) });
       cursor.resetSent = true;
     }
     let used = 0;
@@ -356,12 +358,12 @@ export class Watches {
     const from = again
       ? undefined
       : options.resume.find((position) => position.hubId === head.hubId && position.share === head.share && position.epoch === head.epoch);
-    const same = from !== undefined && this.#holds(source, from, options.encoding === "blocks");
+    const start = from && this.#held(source, from, options.encoding === "blocks");
     // Which nodes a watcher that filters was told of is read from the table: it is not known when nodes have come, changed or gone since.
-    if (same && (known === undefined || !this.#nodesChanged(source, from.seq))) {
+    if (start !== undefined && (known === undefined || !this.#nodesChanged(source, start.seq))) {
       for (const entry of source.table.entries())
         if (matchesFilter(options.filter, entry.info, this.#world.o.codec, entry.bytes)) known?.add(entry.ref);
-      return { ...base, next: from.seq + 1, scan: undefined, start: from, hlc: { wallMs: 0, logical: 0 } };
+      return { ...base, next: start.seq + 1, scan: undefined, start, hlc: { wallMs: 0, logical: 0 } };
     }
     const hlc = source.ring.get(head.seq)?.header.hlc ?? { wallMs: 0, logical: 0 };
     const veil = this.#unstored.veil(source);
@@ -369,17 +371,16 @@ export class Watches {
     return { ...base, next: head.seq + 1, scan, start: head, hlc, partial: veil?.complete === false };
   }
 
-  /** holds: everything after the position is in the ring, and it is the same history. */
-  #holds(source: Source, from: FeedPosition, blocks: boolean): boolean {
-    if (from.seq > source.head.seq || from.seq + 1 < source.ring.first) return false;
+  /** held is the position that a watcher comes back to, if everything after it is in the ring and it is the same history, by the same rules. */
+  #held(source: Source, from: FeedPosition, blocks: boolean): FeedPosition | undefined {
+    if (from.seq > source.head.seq || from.seq + 1 < source.ring.first) return undefined;
     const { restoredAt, differsUpTo } = source.table;
-    if (differsUpTo?.epoch === source.head.epoch && from.seq <= differsUpTo.seq) return false;
+    if (differsUpTo?.epoch === source.head.epoch && from.seq <= differsUpTo.seq) return undefined;
     // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it. Nor is it known what
     // import rules kept out then, which the segments have still.
     const whole = blocks && (source.own || this.#world.o.importRules === undefined);
-    if (!whole && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return false;
-    const digest = digestAt(source.head, source.ring, from.seq);
-    return digest === undefined || from.digest.length === 0 || equalBytes(digest, from.digest);
+    if (!whole && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return undefined;
+    return this.#positions.held(source, from);
   }
 
   /** nodesChanged tells whether segments after a position say anything of nodes but their values and presence. */
@@ -395,7 +396,7 @@ export class Watches {
   #pullScan(watch: Watch, source: Source, cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
     const used =
       watch.options.encoding === "blocks"
-        ? this.#scanBlocks(cursor, scan, pushes, budget)
+        ? this.#scanBlocks(source, cursor, scan, pushes, budget)
         : this.#scanEvents(watch, source, cursor, scan, pushes, budget);
     this.#copying = true;
     cursor.movedAt = this.#world.now.mono;
@@ -403,9 +404,10 @@ export class Watches {
     return used + PUSH_BYTES;
   }
 
-  #scanBlocks(cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
+  #scanBlocks(source: Source, cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
     const payload = scan.part(this.#world.o.codec, budget).bytes;
-    pushes.push({ kind: "blocks", position: cursor.start, hlc: cursor.hlc, payload, snapshot: true, last: scan.done });
+    const position = this.#positions.told(source, cursor.start);
+    pushes.push({ kind: "blocks", position, hlc: cursor.hlc, payload, snapshot: true, last: scan.done });
     return payload.length;
   }
 
@@ -422,7 +424,8 @@ export class Watches {
       const item = source.ring.get(cursor.next) as SegmentItem;
       const payload = watch.options.nodesOnly ? withoutState(item.payload) : item.payload;
       if (payload.length === 0) continue;
-      pushes.push({ kind: "blocks", position: positionOf(item), hlc: item.header.hlc, payload, snapshot: false, last: false });
+      const position = this.#positions.told(source, positionOf(item));
+      pushes.push({ kind: "blocks", position, hlc: item.header.hlc, payload, snapshot: false, last: false });
       used += payload.length + PUSH_BYTES;
     }
     return used;

@@ -1,0 +1,49 @@
+import { digestAt } from "./segment.ts";
+import type { Source } from "./directory.ts";
+import type { FeedPosition } from "./messages.ts";
+import { equalBytes, utf8 } from "./wire.ts";
+import type { World } from "./world.ts";
+
+/**
+ * WatchPositions are the positions that watchers are given. What a peer's feed is at a position depends on the import rules here as well,
+ * of which the owner's digest knows nothing: so the digest in a watcher's position says by which rules it was made, and whether something that
+ * they let in was still missing. What is stored of the rules does not tell that after a backup came back or a write was lost.
+ *
+ * Where there are no rules, and none left a gap, the digest is the owner's.
+ */
+export class WatchPositions {
+  readonly #rules: Uint8Array | undefined;
+  readonly #gaps: Uint8Array;
+
+  constructor({ o: { crypto, importRules } }: World) {
+    const mark = (gaps: boolean): Uint8Array => crypto.hash(utf8(`foedus.imports.v1\0${JSON.stringify([importRules ?? null, gaps])}`));
+    this.#rules = importRules === undefined ? undefined : mark(false);
+    this.#gaps = mark(true);
+  }
+
+  /** told is a position of a feed as its watchers are told. */
+  told(source: Source, position: FeedPosition): FeedPosition {
+    const mark = this.#markOf(source);
+    return mark === undefined ? position : { ...position, digest: marked(position.digest, mark) };
+  }
+
+  /** held is the position in a feed that a watcher was told, or undefined if the feed was something else there. It must be one of the ring's. */
+  held(source: Source, from: FeedPosition): FeedPosition | undefined {
+    const digest = digestAt(source.head, source.ring, from.seq);
+    if (digest === undefined) return undefined;
+    const mark = this.#markOf(source);
+    const same =
+      mark === undefined ? from.digest.length === 0 || equalBytes(digest, from.digest) : equalBytes(marked(digest, mark), from.digest);
+    return same ? { ...from, digest } : undefined;
+  }
+
+  #markOf({ own, gaps }: Source): Uint8Array | undefined {
+    if (own) return undefined;
+    return gaps ? this.#gaps : this.#rules;
+  }
+}
+
+/** marked is a digest and a mark in one: it differs when either does. */
+function marked(digest: Uint8Array, mark: Uint8Array): Uint8Array {
+  return digest.map((byte, i) => byte ^ (mark[i] as number));
+}
