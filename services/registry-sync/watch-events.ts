@@ -53,12 +53,13 @@ export class EventList {
     if (events.length > 0) pushes.push({ kind: "events", events });
   }
 
-  /** piece adds a node of a snapshot, or some of its values. */
-  piece({ image, put, values }: Piece): void {
+  /** piece adds a node of a snapshot, or some of its values; or notes only that the watcher has it. */
+  piece({ image, put, values }: Piece, has: boolean): void {
     const { entry } = image;
     this.read += (put ? image.bytes.length : 0) + EVENT_BYTES * (1 + values.length);
     if (!matchesFilter(this.#options.filter, entry.info, this.#codec, image.bytes)) return;
     this.#known?.add(entry.ref);
+    if (has) return;
     const name = this.#name(entry);
     if (put) this.#put(name, image.bytes, image.online);
     if (this.#options.nodesOnly) return;

@@ -1,6 +1,7 @@
-import { digestAt } from "./segment.ts";
 import type { Source } from "./directory.ts";
 import type { FeedPosition } from "./messages.ts";
+import type { SegmentCodec } from "./ports.ts";
+import { digestAt, type SegmentItem, withoutState } from "./segment.ts";
 import { equalBytes, utf8 } from "./wire.ts";
 import type { World } from "./world.ts";
 
@@ -27,8 +28,23 @@ export class WatchPositions {
     return mark === undefined ? position : { ...position, digest: marked(position.digest, mark) };
   }
 
-  /** held is the position in a feed that a watcher was told, or undefined if the feed was something else there. It must be one of the ring's. */
-  held(source: Source, from: FeedPosition): FeedPosition | undefined {
+  /**
+   * resumed is the position that a watcher comes back to, if everything after it is in the ring, and the feed was the same there by the same
+   * rules. With `blocks` it takes segments as they are.
+   */
+  resumed(source: Source, from: FeedPosition, blocks: boolean): FeedPosition | undefined {
+    const { head, ring, own, table } = source;
+    if (from.seq > head.seq || from.seq + 1 < ring.first) return undefined;
+    const { restoredAt, differsUpTo } = table;
+    if (differsUpTo?.epoch === head.epoch && from.seq <= differsUpTo.seq) return undefined;
+    // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it. Nor is it known what
+    // import rules kept out then, which the segments have still.
+    const whole = blocks && (own || this.#rules === undefined);
+    if (!whole && restoredAt !== undefined && restoredAt.epoch === head.epoch && from.seq < restoredAt.seq) return undefined;
+    return this.#held(source, from);
+  }
+
+  #held(source: Source, from: FeedPosition): FeedPosition | undefined {
     const digest = digestAt(source.head, source.ring, from.seq);
     if (digest === undefined) return undefined;
     const mark = this.#markOf(source);
@@ -46,4 +62,14 @@ export class WatchPositions {
 /** marked is a digest and a mark in one: it differs when either does. */
 function marked(digest: Uint8Array, mark: Uint8Array): Uint8Array {
   return digest.map((byte, i) => byte ^ (mark[i] as number));
+}
+
+/** nodesChanged tells whether segments after a position say anything of nodes but their values and presence. */
+export function nodesChanged(codec: SegmentCodec, { ring }: Source, after: number): boolean {
+  for (let seq = after + 1; seq < ring.next; seq++) {
+    const rest = withoutState((ring.get(seq) as SegmentItem).payload);
+    const blocks = rest.length === 0 ? [] : (codec.decodePayload(rest) ?? []);
+    if (blocks.some(({ kind }) => kind === "node_put" || kind === "node_del")) return true;
+  }
+  return false;
 }

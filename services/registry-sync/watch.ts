@@ -1,11 +1,11 @@
-import { filtersNothing, hubOf, matchesFilter, type Source, selected } from "./directory.ts";
+import { filtersNothing, hubOf, type Source, selected } from "./directory.ts";
 import type { FeedPosition, WatchContent, WatchOptions, WatchPush } from "./messages.ts";
 import type { HlcValue } from "./ports.ts";
 import { TableScan } from "./scan.ts";
 import { positionOf, type SegmentItem, withoutState } from "./segment.ts";
 import type { Unstored } from "./unstored.ts";
 import { EventList } from "./watch-events.ts";
-import { WatchPositions } from "./watch-position.ts";
+import { nodesChanged, WatchPositions } from "./watch-position.ts";
 import { failure, type World } from "./world.ts";
 
 /** Bytes that a push takes besides its content, and the least that one counts. */
@@ -35,6 +35,8 @@ interface Cursor {
   readonly start: FeedPosition;
   readonly hlc: HlcValue;
   resetSent: boolean;
+  /** The watcher has what is in the snapshot: it is only looked at for what passes the filter. */
+  readonly has: boolean;
   /** Refs of the nodes that the watcher was told of, if it filters. */
   readonly known: Set<number> | undefined;
 }
@@ -349,6 +351,7 @@ export class Watches {
       share: head.share,
       epoch: head.epoch,
       resetSent: false,
+      has: false,
       known,
       bookmarked: -1,
       movedAt: this.#world.now.mono,
@@ -358,12 +361,11 @@ export class Watches {
     const from = again
       ? undefined
       : options.resume.find((position) => position.hubId === head.hubId && position.share === head.share && position.epoch === head.epoch);
-    const start = from && this.#held(source, from, options.encoding === "blocks");
-    // Which nodes a watcher that filters was told of is read from the table: it is not known when nodes have come, changed or gone since.
-    if (start !== undefined && (known === undefined || !this.#nodesChanged(source, start.seq))) {
-      for (const entry of source.table.entries())
-        if (matchesFilter(options.filter, entry.info, this.#world.o.codec, entry.bytes)) known?.add(entry.ref);
-      return { ...base, next: start.seq + 1, scan: undefined, start, hlc: { wallMs: 0, logical: 0 } };
+    const start = from && this.#positions.resumed(source, from, options.encoding === "blocks");
+    if (start !== undefined && (known === undefined || !nodesChanged(this.#world.o.codec, source, start.seq))) {
+      // Which nodes a watcher that filters was told of is read from the table: it is not known when nodes have come, changed or gone since.
+      const scan = known === undefined ? undefined : new TableScan(source.table);
+      return { ...base, next: start.seq + 1, scan, start, hlc: { wallMs: 0, logical: 0 }, resetSent: true, has: true };
     }
     const hlc = source.ring.get(head.seq)?.header.hlc ?? { wallMs: 0, logical: 0 };
     const veil = this.#unstored.veil(source);
@@ -371,34 +373,12 @@ export class Watches {
     return { ...base, next: head.seq + 1, scan, start: head, hlc, partial: veil?.complete === false };
   }
 
-  /** held is the position that a watcher comes back to, if everything after it is in the ring and it is the same history, by the same rules. */
-  #held(source: Source, from: FeedPosition, blocks: boolean): FeedPosition | undefined {
-    if (from.seq > source.head.seq || from.seq + 1 < source.ring.first) return undefined;
-    const { restoredAt, differsUpTo } = source.table;
-    if (differsUpTo?.epoch === source.head.epoch && from.seq <= differsUpTo.seq) return undefined;
-    // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it. Nor is it known what
-    // import rules kept out then, which the segments have still.
-    const whole = blocks && (source.own || this.#world.o.importRules === undefined);
-    if (!whole && restoredAt !== undefined && restoredAt.epoch === source.head.epoch && from.seq < restoredAt.seq) return undefined;
-    return this.#positions.held(source, from);
-  }
-
-  /** nodesChanged tells whether segments after a position say anything of nodes but their values and presence. */
-  #nodesChanged({ ring }: Source, after: number): boolean {
-    for (let seq = after + 1; seq < ring.next; seq++) {
-      const rest = withoutState((ring.get(seq) as SegmentItem).payload);
-      const blocks = rest.length === 0 ? [] : (this.#world.o.codec.decodePayload(rest) ?? []);
-      if (blocks.some(({ kind }) => kind === "node_put" || kind === "node_del")) return true;
-    }
-    return false;
-  }
-
   #pullScan(watch: Watch, source: Source, cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
     const used =
       watch.options.encoding === "blocks"
         ? this.#scanBlocks(source, cursor, scan, pushes, budget)
         : this.#scanEvents(watch, source, cursor, scan, pushes, budget);
-    this.#copying = true;
+    if (!cursor.has) this.#copying = true;
     cursor.movedAt = this.#world.now.mono;
     if (scan.done) this.#endScan(cursor);
     return used + PUSH_BYTES;
@@ -413,7 +393,7 @@ export class Watches {
 
   #scanEvents(watch: Watch, source: Source, cursor: Cursor, scan: TableScan, pushes: WatchPush[], budget: number): number {
     const events = new EventList(this.#world.o.codec, watch.options, source, cursor.known);
-    for (const piece of scan.pieces(budget)) events.piece(piece);
+    for (const piece of scan.pieces(budget)) events.piece(piece, cursor.has);
     events.flush(pushes);
     return Math.max(events.bytes, events.read);
   }

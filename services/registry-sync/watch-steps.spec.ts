@@ -1,0 +1,116 @@
+import { describe, expect, test } from "vitest";
+import { ANY_NODE, GATEWAY, Instants, nodeBytes, TestHub } from "../../test/fakes/registry-hub.ts";
+import type { FeedPosition, WatchPush } from "./messages.ts";
+import { segmentCodec } from "./segment-codec.ts";
+
+const NODES = 1_000;
+/** A turn is a few steps, each of which looks at 128 KiB or so; all nodes together have 2 MiB. */
+const TURN_BYTES = 600 * 1_024;
+
+/** slowHub is a hub with large nodes of which every hundredth has the capability `some`, and which counts the bytes of nodes that it looks at. */
+function slowHub() {
+  let looked = 0;
+  let most = 0;
+  const count =
+    <T>(look: (node: Uint8Array, name: string) => T) =>
+    (node: Uint8Array, name: string): T => {
+      looked += node.length;
+      return look(node, name);
+    };
+  const readNode = (node: Uint8Array) => count(segmentCodec.readNode)(node, "");
+  const codec = { ...segmentCodec, readNode, hasCapability: count(segmentCodec.hasCapability) };
+  const hub = new TestHub("alpha", new Instants(), { codec });
+  const made = (i: number, last: string): Uint8Array =>
+    nodeBytes(`n${10_000 + i}`, ["x".repeat(1_000), "y".repeat(1_000), "v:double", last]);
+  const all = (): Uint8Array[] => Array.from({ length: NODES }, (_, i) => made(i, i % 100 === 0 ? "some" : "none"));
+  /** turns does what the loop would do, and notes the most that was looked at in between. */
+  const turns = (go: () => unknown): void => {
+    let busy: unknown = true;
+    for (let step = go; busy; step = () => hub.turn()) {
+      looked = 0;
+      busy = step() ?? true;
+      most = Math.max(most, looked);
+    }
+  };
+  const watch = (id: number, resume: readonly FeedPosition[] = []): void => {
+    const filter = { ...ANY_NODE, capability: "some" };
+    turns(() =>
+      hub.post({ kind: "watch_open", watch: id, options: { filter, encoding: "events", nodesOnly: false, latestOnly: false, resume } }),
+    );
+  };
+  const took = (id: number): { readonly kinds: string[]; readonly puts: number; readonly positions: readonly FeedPosition[] } => {
+    const pushes: readonly WatchPush[] = hub.pushes.get(id) ?? [];
+    const events = pushes.flatMap((push) => (push.kind === "events" ? push.events : []));
+    const positions = pushes.findLast((push) => push.kind === "bookmark")?.positions ?? [];
+    return { kinds: pushes.map(({ kind }) => kind), puts: events.filter(({ change }) => change.kind === "put").length, positions };
+  };
+  return { hub, all, turns, watch, took, most: () => most, forget: () => (most = 0) };
+}
+
+describe("B9 a watch with a filter looks at so many bytes of nodes in one step", () => {
+  test("in its first copy, of which next to nothing passes", () => {
+    const { hub, all, watch, took, most, forget } = slowHub();
+    hub.register(...all());
+    hub.settle();
+    forget();
+    watch(1);
+    expect(took(1)).toMatchObject({ puts: NODES / 100 });
+    expect(took(1).kinds.at(-1)).toBe("bookmark");
+    expect(most()).toBeGreaterThan(50 * 1_024);
+    expect(most()).toBeLessThan(TURN_BYTES);
+  });
+
+  test("in what came while it did not read", () => {
+    const { hub, all, turns, watch, took, most, forget } = slowHub();
+    hub.register(nodeBytes("first", ["some"]));
+    hub.settle();
+    hub.eager = false;
+    watch(1);
+    hub.register(...all());
+    hub.settle();
+    hub.eager = true;
+    forget();
+    turns(() => hub.post({ kind: "watch_ready", watch: 1 }));
+    expect(took(1)).toMatchObject({ puts: 1 + NODES / 100 });
+    expect(most()).toBeGreaterThan(50 * 1_024);
+    expect(most()).toBeLessThan(TURN_BYTES);
+  });
+
+  test("when it comes back, and is told what changes of the nodes that it has, and of no others", () => {
+    const { hub, all, turns, watch, took, most, forget } = slowHub();
+    hub.register(...all());
+    hub.settle();
+    watch(1);
+    const { positions } = took(1);
+    hub.post({ kind: "watch_close", watch: 1 });
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    const set = (seq: number, i: number): void => hub.update(1, seq, [{ nodeId: `n${10_000 + i}`, key: "v", value: i, type: 3 }]);
+    set(1, 100);
+    set(2, 101);
+    hub.settle();
+    forget();
+    watch(2, positions);
+    expect(most()).toBeGreaterThan(50 * 1_024);
+    expect(most()).toBeLessThan(TURN_BYTES);
+    expect(took(2)).toMatchObject({ kinds: ["events", "bookmark"], puts: 0 });
+    // What changes while it is looked at is told all the same.
+    hub.post({
+      kind: "watch_open",
+      watch: 3,
+      options: {
+        filter: { ...ANY_NODE, capability: "some" },
+        encoding: "events",
+        nodesOnly: false,
+        latestOnly: false,
+        resume: positions,
+      },
+    });
+    hub.deregister("n10900");
+    hub.deregister("n10901");
+    set(3, 200);
+    turns(() => hub.post({ kind: "flush" }));
+    const told = (hub.pushes.get(3) ?? []).flatMap((push) => (push.kind === "events" ? push.events : []));
+    expect(told.map(({ name, change }) => `${name.nodeId} ${change.kind}`)).toEqual(["n10100 state", "n10900 removed", "n10200 state"]);
+    expect(took(3).kinds).not.toContain("reset");
+  });
+});
