@@ -24,9 +24,9 @@ export class SimHub {
   incarnation = 0;
   boots = 0;
   slowUntil = 0;
-  /** Version of the limited share's rules, and whether there are rules for what is taken in. */
+  /** Version of the limited share's rules, and of those for what is taken in: these count from the next start on. */
   rules = 0;
-  readonly imports: boolean;
+  imports: number;
   keySerial = 1;
   revokesUpTo = 0;
   certificate = 1;

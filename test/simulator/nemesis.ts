@@ -5,7 +5,7 @@ import type { Activity } from "./activities.ts";
 import type { Wire } from "./channel.ts";
 import type { Federation } from "./federation.ts";
 import type { SimHub } from "./hub.ts";
-import { RULE_VERSIONS } from "./nodes.ts";
+import { IMPORT_VERSIONS, RULE_VERSIONS } from "./nodes.ts";
 import { type Fault, KEY_LIFE_MS } from "./options.ts";
 
 /** How often something else comes while this is half done. */
@@ -106,6 +106,8 @@ export class Nemesis {
       case "rotate":
         this.#note(hub, kind);
         return hub.renew();
+      case "imports":
+        return this.#imports(hub);
       case "share":
         this.#note(hub, kind);
         return this.#share(hub);
@@ -217,6 +219,12 @@ export class Nemesis {
   #backup(hub: SimHub): void {
     hub.disks.registry.backup();
     hub.disks.commands.backup();
+  }
+
+  /** imports gives a hub other rules for what it takes in: an operator writes them into its file, and starts it again for that. */
+  #imports(hub: SimHub): void {
+    hub.imports = (hub.imports + 1 + this.#prng.below(IMPORT_VERSIONS - 1)) % IMPORT_VERSIONS;
+    this.#crash(hub, "imports", "process");
   }
 
   #share(hub: SimHub): void {

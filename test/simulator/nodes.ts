@@ -75,18 +75,26 @@ export function textIn(value: Uint8Array): string {
 const LIMITED_KEYS = ["temp", "count", "text", "on", ...INVOCABLE];
 const configs = new Map<string, RegistrySyncConfig>();
 
+/** What import rules keep out, by version. */
+const KEPT_OUT: readonly (readonly string[])[] = [[], ["private"], ["private", "garden"]];
+
+/** IMPORT_VERSIONS is how many versions of rules there are for what is taken in; the first are none. */
+export const IMPORT_VERSIONS = KEPT_OUT.length;
+
+const keptOut = (imports: number): readonly string[] => KEPT_OUT[imports] ?? [];
+
 /**
  * configOf is the configuration of a hub's registry: the limited share in one of two versions, between which it changes, and rules for what
- * is taken in of peers, or none.
+ * is taken in of peers in one of three.
  */
-export function configOf(rules: number, imports: boolean): RegistrySyncConfig {
+export function configOf(rules: number, imports: number): RegistrySyncConfig {
   const name = `${rules} ${imports}`;
   const areas = rules === 1 ? ["public", "garden"] : ["public"];
   const config =
     configs.get(name) ??
     registrySyncConfig.parse({
       shares: { limited: { nodes: areas.map((area) => ({ labels: { area } })), keys: LIMITED_KEYS, invoke: ["do", "set"] } },
-      ...(imports ? { imports: { nodes: [{ labels: { area: "private" }, allow: false }, "*"] } } : {}),
+      ...(imports > 0 ? { imports: { nodes: [...keptOut(imports).map((area) => ({ labels: { area }, allow: false })), "*"] } } : {}),
     });
   configs.set(name, config);
   return config;
@@ -96,8 +104,8 @@ export function configOf(rules: number, imports: boolean): RegistrySyncConfig {
 export const RULE_VERSIONS = 2;
 
 /** takes: what a hub with import rules takes in of its peers' nodes, in the checkers' own words. */
-export function takes(imports: boolean, area: string): boolean {
-  return !imports || area !== "private";
+export function takes(imports: number, area: string): boolean {
+  return !keptOut(imports).includes(area);
 }
 
 /** shows is the same in few words, written again: what a share must show of a node. It is the checkers' own opinion. */

@@ -17,6 +17,7 @@ export const FAULTS = [
   "disk",
   "slow",
   "share",
+  "imports",
   "rotate",
   "overlap",
   "executor",
@@ -49,8 +50,8 @@ export interface HubOptions {
   /** Without a battery the date is 1970 after a loss of power, until somebody sets it. */
   readonly battery: boolean;
   readonly natted: boolean;
-  /** Whether it has rules for what it takes in of its peers. */
-  readonly imports: boolean;
+  /** Version of its rules for what it takes in of its peers, at first. */
+  readonly imports: number;
   readonly disk: DiskOptions;
 }
 
@@ -101,7 +102,7 @@ function machine(prng: Prng, faults: ReadonlySet<Fault>): HubOptions {
     wallSkewMs: clock ? Math.floor((prng.unit() - 0.5) * 40_000) : 0,
     battery: !clock || prng.chance(0.6),
     natted: faults.has("nat") && prng.chance(0.3),
-    imports: prng.chance(0.2),
+    imports: prng.chance(0.2) ? 1 : 0,
     disk: {
       durability: faults.has("power") && prng.chance(0.4) ? "process" : "full",
       commitMinMs: pick(prng, [0.2, 1, 1, 5]),
