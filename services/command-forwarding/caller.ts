@@ -4,7 +4,6 @@ import { Claims } from "./claims.ts";
 import type { Keyed, Keys } from "./idempotency.ts";
 import { rangesOf } from "./intervals.ts";
 import type { Journal } from "./journal.ts";
-import { inTurns } from "./lines.ts";
 import {
   type Answer,
   type Command,
@@ -17,7 +16,7 @@ import {
   type ResultsFrame,
 } from "./messages.ts";
 import type { Outbox } from "./outbox.ts";
-import { refused, unknown } from "./outcomes.ts";
+import { NOT_SENT_IN_TIME, refused, unknown } from "./outcomes.ts";
 import { type Book, type Deadlines, NOBODY, nameOf, Peer, Pending } from "./pending.ts";
 import { PendingRooms } from "./pending-rooms.ts";
 import { compact, writeResolved } from "./records.ts";
@@ -54,7 +53,8 @@ export interface Parts {
  *    journal epoch means UNKNOWN.
  * C6 "refused", "expired" and "unknown" count only on the current session: elsewhere they are older than the last question.
  * C7 after a restart of this hub the outcomes of what was pending are asked for; nothing is started by that.
- * C8 a command that is named before the owner greeted on a new session waits for that; if the session goes instead it is refused.
+ * C8 a command has a name from when it leaves. One that comes before the owner greeted on a new session, or while the session takes no
+ *    more, waits for that (`forward-queue.ts`); if the session goes instead it is refused.
  * C9 a peer that knows a newer epoch of ours than we do gets one that is newer still, for the names that go there and nowhere else:
  *    whoever makes that up has only itself to blame.
  */
@@ -99,8 +99,11 @@ export class CallerSide {
     for (const [hubId, before] of raised) if (before > this.epoch) this.raised.set(hubId, before + 1);
   }
 
-  /** name gives a command its name and makes it pending. `peer` is undefined for a command of this hub's own nodes. */
-  name(now: Now, hubId: string, peer: Peer | undefined, command: Command, hops: readonly string[]): Pending {
+  /**
+   * accept makes a command pending, and gives it its name unless it must wait before it can leave (C8). `peer` is undefined for a command
+   * of this hub's own nodes.
+   */
+  accept(now: Now, hubId: string, peer: Peer | undefined, command: Command, hops: readonly string[]): Pending {
     const { settings } = this.#p;
     const timeoutMs = command.timeoutMs === 0 ? settings.defaultTimeoutMs : Math.min(command.timeoutMs, settings.maxTimeoutMs);
     const at = {
@@ -111,19 +114,65 @@ export class CallerSide {
       ownerEpoch: peer?.ownerEpoch ?? 0,
       hops,
     };
-    return new Pending({ epoch: peer?.epoch ?? this.epoch, seq: this.#next++ }, hubId, command, at);
+    const leaves = peer === undefined || (peer.ready && peer.queue.open);
+    return new Pending(leaves ? { epoch: peer?.epoch ?? this.epoch, seq: this.#next++ } : UNNAMED, hubId, command, at);
   }
 
-  /** send journals a command and lets it out to its owner (C1). Its idempotency key, if it has one, is set already. */
+  /** send lets a command out to its owner, or into the queue. Its idempotency key, if it has one, is set already. */
   send(peer: Peer, pending: Pending): void {
-    const { journal, deadlines } = this.#p;
+    peer.pendingCount++;
+    if (pending.named) return this.#leaves(peer, pending);
+    peer.queue.stand(pending, false);
+    this.#p.deadlines.add(pending, pending.deadline);
+  }
+
+  /** leaves journals a command and lets it out (C1). */
+  #leaves(peer: Peer, pending: Pending): void {
+    const { journal, deadlines, outbox, settings } = this.#p;
     const book = peer.book(pending.epoch, pending.seq);
     book.pending.set(pending.seq, pending);
-    peer.pendingCount++;
     journal.add(pending);
-    deadlines.add(pending, pending.deadline + this.#p.settings.verdictMs);
-    pending.unsent = !peer.ready;
-    if (peer.ready) this.#p.outbox.submit(peer, book, itemOf(pending, false), pending.keyed !== undefined);
+    deadlines.add(pending, pending.deadline + settings.verdictMs);
+    outbox.submit(peer, book, itemOf(pending, false), pending.keyed !== undefined);
+    if (peer.queue.leaves(pending)) outbox.push({ kind: "tell-room", peer: peer.hubId });
+  }
+
+  /** repeat asks again for what was sent on an earlier session. */
+  #repeat(peer: Peer, pending: Pending): void {
+    const { outbox } = this.#p;
+    outbox.invoke(peer, peer.books.get(pending.epoch) as Book).items.push(itemOf(pending, true));
+    if (peer.queue.leaves(pending)) outbox.push({ kind: "tell-room", peer: peer.hubId });
+  }
+
+  /** peerRoom is called when a peer's session has taken all that was let out. */
+  peerRoom(now: Now, peer: Peer): void {
+    peer.queue.taken();
+    if (peer.ready) this.#release(now, peer);
+  }
+
+  /** release lets out of the queue what the session may be given. */
+  #release(now: Now, peer: Peer): void {
+    for (let next = peer.queue.next(); next !== undefined; next = peer.queue.next()) {
+      const { pending, again } = next;
+      if (again) this.#repeat(peer, pending);
+      else if (pending.deadline <= now.mono) this.resolve(now, pending, NOT_SENT_IN_TIME);
+      else {
+        pending.rename(peer.epoch, this.#next++, peer.ownerEpoch);
+        this.#leaves(peer, pending);
+      }
+    }
+  }
+
+  /** refuseWaiting refuses what waits for a peer while this hub can take nothing new. */
+  refuseWaiting(now: Now, failure: Failure): void {
+    for (const peer of this.peers.values()) this.#refuseWaiting(now, peer, failure);
+  }
+
+  #refuseWaiting(now: Now, peer: Peer, failure: Failure): void {
+    for (const { pending, again } of peer.queue.drain()) {
+      if (again) peer.queue.stand(pending, true);
+      else this.resolve(now, pending, refused(failure));
+    }
   }
 
   setPeers(infos: readonly PeerInfo[]): void {
@@ -136,9 +185,9 @@ export class CallerSide {
   peer(hubId: string): Peer {
     let peer = this.peers.get(hubId);
     if (peer === undefined) {
-      const { pendingPerPeer, pendingBytesPerPeer } = this.#p.settings;
+      const { pendingPerPeer, pendingBytesPerPeer, aheadBytes } = this.#p.settings;
       const rooms = new PendingRooms("pending_per_peer", pendingPerPeer, pendingBytesPerPeer);
-      this.peers.set(hubId, (peer = new Peer(hubId, this.raised.get(hubId) ?? this.epoch, rooms)));
+      this.peers.set(hubId, (peer = new Peer(hubId, this.raised.get(hubId) ?? this.epoch, rooms, aheadBytes)));
     }
     return peer;
   }
@@ -146,6 +195,7 @@ export class CallerSide {
   peerUp(now: Now, peer: Peer, session: number): void {
     peer.session = session;
     peer.ready = false;
+    peer.queue.taken();
     const hello = peer.hellos.get(session);
     if (hello !== undefined) this.results(now, peer, session, hello);
   }
@@ -153,12 +203,7 @@ export class CallerSide {
   peerDown(now: Now, peer: Peer): void {
     peer.session = 0;
     peer.ready = false;
-    this.#refuseUnsent(now, peer);
-  }
-
-  #refuseUnsent(now: Now, peer: Peer): void {
-    for (const book of peer.books.values())
-      for (const pending of [...book.pending.values()]) if (pending.unsent) this.resolve(now, pending, unsent(pending));
+    this.#refuseWaiting(now, peer, unreachable(peer.hubId));
   }
 
   /** results takes an owner's message: its greeting makes the peer ready, outcomes resolve commands. */
@@ -167,7 +212,7 @@ export class CallerSide {
     if (session !== peer.session) return this.#stale(now, peer, frame);
     // Also when it knows names of the current epoch and was sent none: they were given in a time that this store has lost.
     const behind = newest > peer.epoch || (newest === peer.epoch && peer.books.get(newest)?.sent !== true);
-    if (behind && newest < EPOCH_BELIEVED && this.#claims.believe(peer.hubId, now.mono)) this.#raise(now, peer, newest + 1);
+    if (behind && newest < EPOCH_BELIEVED && this.#claims.believe(peer.hubId, now.mono)) this.#raise(peer, newest + 1);
     const renewed = frame.ownerEpoch !== peer.ownerEpoch;
     peer.ownerPosition = renewed ? frame.ownerPosition : Math.max(peer.ownerPosition, frame.ownerPosition);
     peer.ownerEpoch = frame.ownerEpoch;
@@ -177,8 +222,9 @@ export class CallerSide {
       if (pending !== undefined) this.#verdict(now, pending, item);
       else this.#correct(now, frame.epoch, item);
     }
-    if (!peer.ready || renewed) this.#resend(now, peer);
+    const again = !peer.ready || renewed;
     peer.ready = peer.up;
+    if (again && peer.ready) this.#resend(now, peer);
   }
 
   /**
@@ -196,12 +242,19 @@ export class CallerSide {
 
   /** cancel gives a command up; the owner says whether it came too late. */
   cancel(now: Now, pending: Pending): void {
+    if (!pending.named) return this.resolve(now, pending, CANCELLED);
     const peer = this.peers.get(pending.hubId);
     const book = peer?.books.get(pending.epoch);
     if (peer === undefined || book === undefined) return;
-    if (pending.unsent) this.resolve(now, pending, cancelled());
-    else if (peer.ready) this.#p.outbox.invoke(peer, book).cancels.push(pending.seq);
-    else
+    if (peer.ready) {
+      // A cancel means nothing to an owner that never heard of the command: the question goes first.
+      const { waiting } = pending;
+      if (waiting !== undefined) {
+        peer.queue.drop(waiting);
+        this.#repeat(peer, pending);
+      }
+      this.#p.outbox.invoke(peer, book).cancels.push(pending.seq);
+    } else
       this.answerUnknown(now, pending, { reason: "CANCELLED", message: "cancelled without a link to the owner; it may have been started" });
   }
 
@@ -221,6 +274,8 @@ export class CallerSide {
   /** resolve gives a command its final outcome. */
   resolve(now: Now, pending: Pending, result: Result): void {
     const { deadlines, journal } = this.#p;
+    const peer = this.peers.get(pending.hubId);
+    if (pending.waiting !== undefined) peer?.queue.drop(pending.waiting);
     deadlines.remove(pending);
     if (pending.answered) pending.result = result;
     else this.#answer(now, pending, result);
@@ -231,9 +286,10 @@ export class CallerSide {
     if (pending.blob !== 0 && pending.hubId === this.#p.hubId)
       journal.note((writer) => writeResolved(writer, pending.epoch, [pending.seq, pending.seq + 1]));
     journal.drop(pending);
-    const peer = this.peers.get(pending.hubId);
-    const book = peer?.books.get(pending.epoch);
-    if (peer !== undefined && book !== undefined) this.#done(now, peer, book, pending.seq);
+    if (peer === undefined) return;
+    if (!pending.named) peer.pendingCount--;
+    const book = peer.books.get(pending.epoch);
+    if (book !== undefined) this.#done(now, peer, book, pending.seq);
   }
 
   /** log writes down what is resolved, and acknowledges it in the same step (C4). */
@@ -287,32 +343,24 @@ export class CallerSide {
     this.#p.deadlines.add(pending, Math.max(now.mono, pending.deadline) + this.#p.settings.verdictMs);
   }
 
-  /** raise gives a peer a newer epoch. What was named and has not left may have the name of something that it knows. */
-  #raise(now: Now, peer: Peer, epoch: number): void {
-    this.#refuseUnsent(now, peer);
+  /** raise gives a peer a newer epoch, under which everything leaves from now on. */
+  #raise(peer: Peer, epoch: number): void {
     peer.epoch = epoch;
     this.raised.set(peer.hubId, epoch);
     this.onRaised(peer.hubId, epoch);
   }
 
+  /** resend asks again for everything that has left, in turns with what waits to leave; of one caller's, what left comes first. */
   #resend(now: Now, peer: Peer): void {
-    if (!peer.up) return;
-    for (const book of peer.books.values()) {
-      const again: Pending[] = [];
-      const firsts: Pending[] = [];
+    const { queue } = peer;
+    const waiting = queue.drain();
+    for (const book of peer.books.values())
       for (const pending of [...book.pending.values()]) {
-        const { unsent: first } = pending;
-        pending.unsent = false;
-        // What never left is sent to whatever journal is there; its record may name another, which after a crash here means UNKNOWN.
-        if (first) pending.ownerEpoch = peer.ownerEpoch;
-        if (pending.ownerEpoch !== peer.ownerEpoch)
-          this.resolve(now, pending, unknown("the owner lost its journal; the command may have run"));
-        else (first ? firsts : again).push(pending);
+        if (pending.ownerEpoch === peer.ownerEpoch) queue.stand(pending, true);
+        else this.resolve(now, pending, unknown("the owner lost its journal; the command may have run"));
       }
-      // Repetitions may come in any order; what is sent first was named later, and comes in the order of its names.
-      for (const pending of inTurns(again)) this.#p.outbox.invoke(peer, book).items.push(itemOf(pending, true));
-      for (const pending of firsts) this.#p.outbox.invoke(peer, book).items.push(itemOf(pending, false));
-    }
+    for (const { pending, again } of waiting) if (!again) queue.stand(pending, false);
+    this.#release(now, peer);
   }
 
   #verdict(now: Now, pending: Pending, item: Answer): void {
@@ -333,7 +381,10 @@ export class CallerSide {
 
   #overdue(now: Now, pending: Pending): void {
     if (pending.answered) return;
-    if (pending.unsent) return this.resolve(now, pending, unsent(pending));
+    if (!pending.named) {
+      const ready = this.peers.get(pending.hubId)?.ready === true;
+      return this.resolve(now, pending, ready ? NOT_SENT_IN_TIME : refused(unreachable(pending.hubId)));
+    }
     this.answerUnknown(now, pending, { reason: "OUTCOME_UNKNOWN", message: "no outcome by the deadline; it may have been started" });
   }
 
@@ -372,7 +423,7 @@ export class CallerSide {
 
   /** keep remembers an outcome: for a while, or for the life of its idempotency key (K2). */
   #keep(now: Now, pending: Pending, result: Result): void {
-    this.#recent[pending.seq % RECENT] = pending;
+    if (pending.named) this.#recent[pending.seq % RECENT] = pending;
     pending.result = compact(result);
     const { keyed } = pending;
     if (keyed === undefined) return;
@@ -406,10 +457,9 @@ function itemOf(pending: Pending, retry: boolean): Invocation {
 const UNKNOWN_FAILURE: Failure = { reason: "OUTCOME_UNKNOWN", message: "the owner does not know the outcome" };
 
 /** What never left this hub was not started (C8). */
-function unsent({ hubId }: Pending): Result {
-  return refused({ reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` });
+function unreachable(hubId: string): Failure {
+  return { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
 }
 
-function cancelled(): Result {
-  return refused({ reason: "CANCELLED", message: "cancelled before it was sent" });
-}
+const UNNAMED = { epoch: 0, seq: 0 };
+const CANCELLED = refused({ reason: "CANCELLED", message: "cancelled before it was sent" });

@@ -218,6 +218,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
         return this.#owner.peerUp(input.peer);
       case "peer-down":
         return this.#caller.peerDown(now, this.#caller.peer(input.peer));
+      case "peer-room":
+        return this.#caller.peerRoom(now, this.#caller.peer(input.peer));
       case "directory":
         for (const change of input.changes) this.#directory.apply(change);
         return;
@@ -229,6 +231,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
         if (input.ok) this.#p.journal.accepted();
         else this.#p.journal.refused(input.unstored);
         this.#owner.refusing = this.#refusing;
+        if (input.failure !== undefined && !input.ok) this.#caller.refuseWaiting(now, input.failure);
         return;
       case "stop":
         this.#stopping = true;
@@ -317,7 +320,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       const { localRooms } = this.#caller;
       const full = localRooms.refusal(principal, own, node.nodeId, command.value.length);
       if (full !== undefined) return full;
-      const pending = this.#caller.name(now, hubId, undefined, command, command.hops);
+      const pending = this.#caller.accept(now, hubId, undefined, command, command.hops);
       pending.count(localRooms, principal);
       this.#wait(client, waits, command, pending, keyed);
       this.#owner.local(now, pending, target);
@@ -332,7 +335,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const hops = command.hops.length === 0 ? this.#ownHops : [...command.hops, hubId];
     const tooFar = checkHops(hops, "");
     if (tooFar !== undefined) return tooFar;
-    const pending = this.#caller.name(now, node.hubId, peer, command, hops);
+    const pending = this.#caller.accept(now, node.hubId, peer, command, hops);
     pending.count(peer.rooms, principal);
     this.#wait(client, waits, command, pending, keyed);
     this.#caller.send(peer, pending);

@@ -25,9 +25,10 @@ export function describeCore(
   for (const peer of [...caller.peers.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1))) {
     const state = peer.ready ? "ready" : peer.up ? "up" : "down";
     const raised = peer.epoch === caller.epoch ? "" : ` caller-epoch=${peer.epoch}`;
-    lines.push(`to ${peer.hubId}: level=${peer.level} ${state} pending=${peer.pendingCount}${raised}`);
-    const waiting = [...peer.books.values()].flatMap((book) => [...book.pending.values()]);
-    for (const p of waiting.slice(0, SHOWN))
+    const waiting = peer.queue.waiting === 0 ? "" : ` waiting=${peer.queue.waiting}`;
+    lines.push(`to ${peer.hubId}: level=${peer.level} ${state} pending=${peer.pendingCount}${waiting}${raised}`);
+    const named = [...peer.books.values()].flatMap((book) => [...book.pending.values()]);
+    for (const p of named.slice(0, SHOWN))
       lines.push(
         `  ${p.epoch}/${p.seq} ${p.nodeId} ${p.capability}${p.answered ? ` answered ${OUTCOME_NAMES[p.result?.outcome ?? 0]}` : ""}`,
       );

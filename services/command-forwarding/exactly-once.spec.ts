@@ -15,6 +15,8 @@ const EXECUTOR = 1;
 const KEY_LEAST_MS = 400;
 /** So few keys that most worlds give some up. */
 const KEYS = 12;
+/** One command fills it: most wait in the queue to their owner. */
+const AHEAD_BYTES = 256;
 /** Worlds per test run; thousands were tried when this was written. */
 const RUNS = 100;
 
@@ -41,6 +43,7 @@ class World {
     ackDelayMs: 20,
     keys: KEYS,
     keyLeastMs: KEY_LEAST_MS,
+    aheadBytes: AHEAD_BYTES,
   });
   readonly owner = new MemoryHub("owner", this.now, { lateMs: 500, keepMs: 1_000 });
   readonly effects = new Map<string, number>();
@@ -56,6 +59,8 @@ class World {
   attached = false;
   client = 2;
   calm = false;
+  /** The caller's hub wants to hear when the wire is empty. */
+  asked = false;
   /** Keys for which there was no room. */
   noRoom = 0;
 
@@ -120,6 +125,7 @@ class World {
       else if (effect.kind === "respond")
         this.#send("caller", { kind: "results", peer: from, session: this.session, frame: resultsOf(effect) });
       else if (effect.kind === "reply") this.#replied(effect);
+      else if (effect.kind === "tell-room") this.asked = true;
       else if (effect.kind === "tasks")
         for (const task of effect.items)
           this.tasks.push({
@@ -138,6 +144,10 @@ class World {
 
   /** Frames of a session that is over still arrive, sometimes: they were read before its end was noticed. */
   #deliver(): void {
+    if (this.asked && this.wires[0]?.length === 0) {
+      this.asked = false;
+      this.#route("caller", this.caller.give({ kind: "peer-room", peer: "owner" }));
+    }
     const wire = this.wires[this.prng.below(2)] as Packet[];
     const packet = wire.shift();
     if (packet === undefined || (packet.session !== this.session && this.prng.chance(0.5))) return;

@@ -74,8 +74,18 @@ export class Lines<T extends Standing> {
     return this.#waiting;
   }
 
-  /** enter lets a task wait. `peer` says that the caller is another hub. */
+  /** enter lets a task wait that may be run in this very step. `peer` says that the caller is another hub. */
   enter(task: T, principal: string, peer: boolean): void {
+    this.#count(task, principal, peer);
+    this.#fresh.push(task);
+  }
+
+  /** stand lets a task wait behind those of its caller, for who takes only some of what may be run. */
+  stand(task: T, principal: string, peer: boolean): void {
+    this.#stand(task, this.#count(task, principal, peer));
+  }
+
+  #count(task: T, principal: string, peer: boolean): Line {
     let line = this.#byPrincipal.get(principal);
     if (line === undefined) {
       line = { principal, own: !peer && isOwn(principal), running: 0, waiting: 0, nodes: new Map() };
@@ -84,7 +94,7 @@ export class Lines<T extends Standing> {
     line.waiting++;
     this.#waiting++;
     task.line = line;
-    this.#fresh.push(task);
+    return line;
   }
 
   /** next takes the task out of its line that is to be run now; it counts as in flight until it is over. Undefined for none. */
@@ -192,27 +202,6 @@ export class Lines<T extends Standing> {
     queue.last = task;
     this.#ring(line.own).add(line);
   }
-}
-
-/** inTurns puts what several callers wait for in an order: own callers first, and among them and the others in turns, each caller's in its order. */
-export function inTurns<T extends { readonly principal: string }>(items: readonly T[]): T[] {
-  const byPrincipal = new Map<string, T[]>();
-  for (const item of items) {
-    const line = byPrincipal.get(item.principal);
-    if (line === undefined) byPrincipal.set(item.principal, [item]);
-    else line.push(item);
-  }
-  if (byPrincipal.size < 2) return [...items];
-  const ordered: T[] = [];
-  for (const own of [true, false]) {
-    let lines = [...byPrincipal].filter(([principal]) => isOwn(principal) === own).map(([, line]) => line);
-    // A line that is used up takes no more turns: the steps are as many as the items, whatever one of the lines is long.
-    for (let turn = 0; lines.length > 0; turn++) {
-      for (const line of lines) ordered.push(line[turn] as T);
-      lines = lines.filter((line) => line.length > turn + 1);
-    }
-  }
-  return ordered;
 }
 
 /** unlink takes a task out of its queue. */

@@ -19,6 +19,8 @@ interface Outgoing {
   /** Bytes of those, and about as many as the outcomes that this turn gathered will have. */
   waitingBytes: number;
   gatheredBytes: number;
+  /** The core wants to hear when all of it is taken. */
+  asked: boolean;
   /** Acknowledgements that wait for a frame to ride on. */
   riders: Timer | undefined;
 }
@@ -49,13 +51,21 @@ export class PeerOutbox {
   readonly #clock: Clock;
   readonly #links: () => PeerLinks<SessionFrame>;
   readonly #maxBytes: number;
+  readonly #onRoom: (peer: string) => void;
   readonly #peers = new Map<string, Outgoing>();
   readonly #touched = new Set<string>();
 
-  constructor(clock: Clock, links: () => PeerLinks<SessionFrame>, maxBytes: number) {
+  /** `onRoom` is called, once for each `tellRoom`, when a session has taken everything and would take more. */
+  constructor(clock: Clock, links: () => PeerLinks<SessionFrame>, maxBytes: number, onRoom: (peer: string) => void) {
     this.#clock = clock;
     this.#maxBytes = maxBytes;
     this.#links = links;
+    this.#onRoom = onRoom;
+  }
+
+  tellRoom(peer: string): void {
+    this.#of(peer).asked = true;
+    this.#touched.add(peer);
   }
 
   invoke(effect: Invoke): void {
@@ -96,7 +106,7 @@ export class PeerOutbox {
   /** pump sends what waits for a peer, as far as its session takes it. */
   pump(peer: string): void {
     const outgoing = this.#peers.get(peer);
-    if (outgoing === undefined || outgoing.waiting.length === 0) return;
+    if (outgoing === undefined || (outgoing.waiting.length === 0 && !outgoing.asked)) return;
     const links = this.#links();
     if (links.current(peer) === undefined) {
       outgoing.waiting = [];
@@ -110,6 +120,9 @@ export class PeerOutbox {
       outgoing.waitingBytes -= frame.length;
     }
     outgoing.waiting.splice(0, sent);
+    if (!outgoing.asked || outgoing.waiting.length > 0 || !links.writable(peer)) return;
+    outgoing.asked = false;
+    this.#onRoom(peer);
   }
 
   /** drop forgets what waits for a peer whose session is over. */
@@ -122,7 +135,7 @@ export class PeerOutbox {
   #of(peer: string): Outgoing {
     let outgoing = this.#peers.get(peer);
     if (outgoing === undefined) {
-      outgoing = { invokes: [], responds: [], waiting: [], waitingBytes: 0, gatheredBytes: 0, riders: undefined };
+      outgoing = { invokes: [], responds: [], waiting: [], waitingBytes: 0, gatheredBytes: 0, asked: false, riders: undefined };
       this.#peers.set(peer, outgoing);
     }
     return outgoing;

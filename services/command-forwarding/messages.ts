@@ -201,6 +201,8 @@ export type Input =
   | { readonly kind: "peers"; readonly peers: readonly PeerInfo[] }
   | { readonly kind: "peer-up"; readonly peer: string; readonly session: number }
   | { readonly kind: "peer-down"; readonly peer: string }
+  /** Answers `tell-room`. */
+  | { readonly kind: "peer-room"; readonly peer: string }
   | { readonly kind: "attach"; readonly executor: number; readonly name: string; readonly scope: Scope; readonly offer: Offer }
   | { readonly kind: "reports"; readonly executor: number; readonly reports: readonly TaskReport[] }
   | { readonly kind: "executor-gone"; readonly executor: number }
@@ -259,6 +261,8 @@ export type CommandEffect =
   | Reply
   | Invoke
   | Respond
+  /** Asks for `peer-room` when the peer's session has taken all that went before. */
+  | { readonly kind: "tell-room"; readonly peer: string }
   | { readonly kind: "tasks"; readonly executor: number; readonly items: Task[] }
   | { readonly kind: "cancel-task"; readonly executor: number; readonly taskId: number }
   | { readonly kind: "attached"; readonly executor: number; readonly nodes: number; readonly refused: readonly Failure[] }

@@ -31,6 +31,7 @@ import { type Command, type CommandEffect, type Input, type Observation, OUTCOME
 import { CommandMetrics } from "./metrics.ts";
 import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
 import { META_KEY, META_SPACE } from "./restore.ts";
+import type { Settings } from "./settings.ts";
 import { isAnswer, isUrgent, overtakes, storedInput } from "./store-refusal.ts";
 import { CommandTraces } from "./traces.ts";
 import { type CommandCalls, Turn } from "./turn.ts";
@@ -62,6 +63,8 @@ export interface CommandForwardingOptions {
   readonly ports: CommandForwardingPorts;
   /** Called once when the core failed an assertion (D6). */
   readonly onFatal: (error: unknown) => void;
+  /** Overrides for tests. */
+  readonly settings?: Partial<Settings>;
   /** drive gives the core that the driver runs, for who wants to look on: the simulator. */
   readonly drive?: (core: CommandCore) => Core<Input, CommandEffect>;
 }
@@ -106,7 +109,7 @@ class Service implements CommandForwarding {
     this.#o = options;
     const { platform, config } = options;
     const hash = (data: Uint8Array): Uint8Array => createHash("sha256").update(data).digest();
-    this.#core = new CommandCore({ hubId: platform.hubId, settings: settingsOf(config), hash });
+    this.#core = new CommandCore({ hubId: platform.hubId, settings: { ...settingsOf(config), ...options.settings }, hash });
     this.#metrics = new CommandMetrics(
       platform.metrics,
       () => this.#core.inFlight(),
@@ -119,7 +122,12 @@ class Service implements CommandForwarding {
       atEnd: (run) => this.#turn?.atEnd(run),
       onBug: (error, trace) => failureOf(error, { ids: platform.entropy, log: platform.log }, { service: SERVICE, ...traceFields(trace) }),
     });
-    this.#outbox = new PeerOutbox(platform.clock, () => this.#requireLinks(), waitingBytes(config.pending_per_peer));
+    this.#outbox = new PeerOutbox(
+      platform.clock,
+      () => this.#requireLinks(),
+      waitingBytes(config.pending_per_peer),
+      (peer) => this.#calls.tell({ kind: "peer-room", peer }, `room ${peer}`),
+    );
     this.#handler = new CommandHandler({
       core: this.#core,
       clock: platform.clock,
@@ -316,6 +324,9 @@ class Service implements CommandForwarding {
         break;
       case "invoke":
         this.#outbox.invoke(effect);
+        break;
+      case "tell-room":
+        this.#outbox.tellRoom(effect.peer);
         break;
       case "respond":
         this.#traces?.responded(effect);

@@ -13,6 +13,13 @@ export const EXPIRED_ON_ARRIVAL: Result = {
   failure: { reason: "DEADLINE_EXPIRED", message: "deadline passed before it arrived" },
 };
 
+/** NOT_SENT_IN_TIME is the outcome of a command that its owner's session had no room for until its deadline. */
+export const NOT_SENT_IN_TIME: Result = {
+  outcome: OUTCOME.EXPIRED,
+  value: NO_VALUE,
+  failure: { reason: "DEADLINE_EXPIRED", message: "deadline passed before it was sent" },
+};
+
 /** PERHAPS answers for a refusal of what may have been started before a restart: "not started" would be a guess. */
 export const PERHAPS = unknown("it is refused now, and may have been started before the hub stopped");
 

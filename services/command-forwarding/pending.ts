@@ -1,6 +1,7 @@
 import { LIMITS } from "#kernel/limits.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { DeadlineQueue, Timed } from "./deadlines.ts";
+import { ForwardQueue, type Waiting } from "./forward-queue.ts";
 import type { Keyed } from "./idempotency.ts";
 import type { Entry } from "./journal.ts";
 import type { Command, CommandName, Invoke, Result, ResultsFrame } from "./messages.ts";
@@ -27,8 +28,9 @@ export class Pending implements Entry, Timed {
   blob = 0;
   recordBytes = 0;
   slot = 0;
-  readonly epoch: number;
-  readonly seq: number;
+  /** Its name, from when it leaves this hub. Positions begin at 1. */
+  epoch: number;
+  seq: number;
   readonly hubId: string;
   readonly nodeId: string;
   readonly capability: string;
@@ -51,8 +53,8 @@ export class Pending implements Entry, Timed {
   run: Run | undefined;
   /** It is from before a restart: its outcome is asked for, and nothing is started by that. */
   recovered = false;
-  /** It was named before the owner said hello on the session, and has not left this hub since: it cannot have been started. */
-  unsent = false;
+  /** Set while it stands in the queue to its owner. */
+  waiting: Waiting | undefined;
   /** Callers were answered UNKNOWN, and a late report may still correct it once. */
   answered = false;
   /** Where it is counted, for whom; undefined for one from before a restart, whose caller is not known any more. */
@@ -83,6 +85,21 @@ export class Pending implements Entry, Timed {
     this.client = NOBODY;
     this.corr = command.corr;
     this.trace = command.trace;
+  }
+
+  /** named: it has left this hub, or runs here. What has no name cannot have been started. */
+  get named(): boolean {
+    return this.seq !== 0;
+  }
+
+  /** rename gives it the name under which it leaves. */
+  rename(epoch: number, seq: number, ownerEpoch: number): void {
+    this.epoch = epoch;
+    this.seq = seq;
+    this.ownerEpoch = ownerEpoch;
+    if (this.keyed === undefined) return;
+    this.keyed.epoch = epoch;
+    this.keyed.seq = seq;
   }
 
   /** count takes the room that it needs until it has its outcome. */
@@ -118,9 +135,9 @@ export class Pending implements Entry, Timed {
   }
 }
 
-/** nameOf writes a pending command's name. */
-export function nameOf(ownHubId: string, pending: Pending): CommandName {
-  return { hubId: ownHubId, epoch: pending.epoch, seq: pending.seq };
+/** nameOf writes a pending command's name; undefined if it has none yet. */
+export function nameOf(ownHubId: string, { named, epoch, seq }: Pending): CommandName | undefined {
+  return named ? { hubId: ownHubId, epoch, seq } : undefined;
 }
 
 /** Book holds what one peer owes us under one journal epoch of ours. */
@@ -173,14 +190,17 @@ export class Peer {
   ownerEpoch = 0;
   /** Newest journal position of the owner that we saw: proof against a restored backup. */
   ownerPosition = 0;
+  /** Commands without an outcome, also those that stand in the queue. */
   pendingCount = 0;
   readonly rooms: PendingRooms;
+  readonly queue: ForwardQueue;
   readonly books = new Map<number, Book>();
 
-  constructor(hubId: string, epoch: number, rooms: PendingRooms) {
+  constructor(hubId: string, epoch: number, rooms: PendingRooms, aheadBytes: number) {
     this.hubId = hubId;
     this.epoch = epoch;
     this.rooms = rooms;
+    this.queue = new ForwardQueue(aheadBytes);
   }
 
   get up(): boolean {

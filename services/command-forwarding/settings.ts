@@ -15,6 +15,8 @@ export interface Settings {
   readonly pendingPerPeer: number;
   /** Bytes of the values of those. */
   readonly pendingBytesPerPeer: number;
+  /** Bytes of commands that a peer's session has not taken, beyond which its callers take turns. */
+  readonly aheadBytes: number;
   /** Commands of one client stream without an outcome; all unary calls together count as one, in which each caller has a part. */
   readonly pendingPerClient: number;
   /** Commands of this hub's callers for its own nodes without an outcome. */
@@ -47,6 +49,7 @@ export const DEFAULT_SETTINGS: Settings = {
   ackDelayMs: 50,
   pendingPerPeer: 4_096,
   pendingBytesPerPeer: 16 * 1024 * 1024,
+  aheadBytes: 64 * 1024,
   pendingPerClient: 16_384,
   pendingLocal: 16_384,
   outcomesPerCaller: 16_384,
