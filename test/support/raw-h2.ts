@@ -95,3 +95,33 @@ export function endOf(stream: ClientHttp2Stream): Promise<End> {
   stream.resume();
   return new Promise((resolve) => stream.once("close", () => resolve({ status, resetCode: stream.rstCode ?? constants.NGHTTP2_NO_ERROR })));
 }
+
+/** frame is a bare frame of HTTP/2. */
+export function frame(type: number, flags: number, stream: number, body: Buffer): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(body.length, 0, 3);
+  head.writeUInt8(type, 3);
+  head.writeUInt8(flags, 4);
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, body]);
+}
+
+/** PREFACE begins a connection, and acknowledges the settings of the other end. */
+export const PREFACE = Buffer.concat([
+  Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+  frame(4, 0, 0, Buffer.alloc(0)),
+  frame(4, 1, 0, Buffer.alloc(0)),
+]);
+
+/** text is a string of HPACK (RFC 7541, 5.2), uncompressed. */
+export function text(value: string): Buffer {
+  const head: number[] = [];
+  let rest = value.length;
+  if (rest < 127) head.push(rest);
+  else {
+    head.push(127);
+    for (rest -= 127; rest >= 128; rest >>= 7) head.push((rest & 127) | 128);
+    head.push(rest);
+  }
+  return Buffer.concat([Buffer.from(head), Buffer.from(value, "latin1")]);
+}

@@ -107,7 +107,7 @@ function mutual(options: OpsOptions, tls: SecureContextOptions, routes: Routes):
     },
   );
   server.on("tlsClientError", (error) => options.log.debug({ error }, "ops connection refused"));
-  server.prependListener("secureConnection", (socket: TLSSocket) => guardOf(socket)?.pass());
+  server.prependListener("secureConnection", (socket: TLSSocket) => guardOf(socket)?.pass(socket));
   guardHandshakes(server, CLIENT_FLIGHT_BYTES);
   return server;
 }

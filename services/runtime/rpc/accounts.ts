@@ -70,6 +70,8 @@ export class Account {
   readonly bounds: Bounds;
   /** Not of this hub: a peer, a stranger, or somebody whom it refuses. */
   readonly foreign: boolean;
+  /** One principal: neither a stranger nor one of all who are refused. */
+  readonly known: boolean;
   /** When its next call begins. */
   readonly pace: CallPace;
   connections = 0;
@@ -82,10 +84,12 @@ export class Account {
   #decodedBytes = 0;
   #unpacking: Promise<unknown> = Promise.resolve();
 
-  constructor(key: string, bounds: Bounds, clock: Clock, pool: Pool) {
+  constructor(key: string, kind: Caller["kind"] | undefined, clock: Clock, pool: Pool) {
+    const bounds = boundsOf(kind);
     this.key = key;
     this.bounds = bounds;
     this.foreign = bounds === PEER;
+    this.known = kind !== undefined && kind !== "stranger";
     this.pace = new CallPace(clock);
     this.#pool = bounds === SERVICE ? undefined : pool;
   }
@@ -185,7 +189,7 @@ export class Accounts {
   of(caller: Caller | undefined): Account {
     const key = caller === undefined ? "refused" : principalOf(caller);
     let account = this.#byKey.get(key);
-    if (account === undefined) this.#byKey.set(key, (account = new Account(key, boundsOf(caller?.kind), this.#clock, this.#pool)));
+    if (account === undefined) this.#byKey.set(key, (account = new Account(key, caller?.kind, this.#clock, this.#pool)));
     return account;
   }
 

@@ -12,10 +12,11 @@ import { HANDSHAKE_TIMEOUT_MS } from "#runtime/tls/credentials.ts";
 import { CLIENT_FLIGHT_BYTES, guardOf, HandshakeGuard, socketUnder } from "#runtime/tls/handshake-guard.ts";
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Account, Accounts } from "./accounts.ts";
+import { Chatter, ChatterWatch } from "./chatter.ts";
 import { HandshakeCosts } from "./handshake-costs.ts";
 import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "./handshakes.ts";
 import { keepRead } from "./headers.ts";
-import { Hearing } from "./hearing.ts";
+import { askFor, Hearing } from "./hearing.ts";
 import type { Identities } from "./identities.ts";
 import { type Intake, type IntakeReason, Intakes, type RequestKind } from "./intake.ts";
 import { TokenBuckets } from "./interceptors/rate.ts";
@@ -37,6 +38,7 @@ export interface Connection {
   account: Account | undefined;
   session: ServerHttp2Session | undefined;
   readonly hearing: Hearing;
+  readonly chatter: Chatter;
   /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
   widen(): void;
 }
@@ -116,6 +118,7 @@ export class ConnectionTable {
     ({ account }, reason) => this.#refuseRequest(account, reason),
     (account) => this.#o.accounts.settle(account),
   );
+  readonly #chatter: ChatterWatch<Connection>;
   #watchTimer: Timer | undefined;
   #lookedAt = 0;
   #empty: PromiseWithResolvers<void> | undefined;
@@ -127,6 +130,7 @@ export class ConnectionTable {
     this.#maxFresh = Math.max(HANDSHAKING_MIN, Math.floor(this.#max * HANDSHAKING_PART));
     this.#log = limitedLogger(options.log, options.clock);
     this.#metrics = connectionMetrics(options.metrics);
+    this.#chatter = new ChatterWatch(options.clock, this.#bySocket, (connection, waitMs) => this.#refuseChatter(connection, waitMs));
     this.#injector = server.createConnectionInjector(credentials);
     // grpc-js keeps its HTTP/2 server to itself, but it is the only one that tells about TLS failures and sessions.
     const servers = Reflect.get(server, "http2Servers") as Map<Http2SecureServer, unknown>;
@@ -143,8 +147,8 @@ export class ConnectionTable {
     });
     // Before grpc-js reads the headers.
     http2.prependListener("stream", (stream, headers) => {
-      keepRead(headers);
-      this.#begun(stream, String(headers[":path"] ?? ""));
+      const headerBytes = keepRead(headers);
+      this.#begun(stream, String(headers[":path"] ?? ""), headerBytes);
       capTimeout(headers, this.#o.unary);
     });
     http2.on("session", (session: ServerHttp2Session) => {
@@ -193,7 +197,7 @@ export class ConnectionTable {
     if (this.#limits.strangers !== true) this.#costs.proved(connection.address);
     // At the door every certificate does, so what one cost counts all the same.
     else if (guard !== undefined && guard.cpuMs > DEAR_MS) this.#costs.spent(connection.address, guard.cpuMs, this.#o.clock.mono());
-    guard?.pass();
+    guard?.pass(socket);
     const { accounts, identities } = this.#o;
     const leaf = socket.getPeerX509Certificate();
     if (leaf !== undefined) {
@@ -219,22 +223,24 @@ export class ConnectionTable {
       return this.#refuse(connection, "per_caller_limit", { caller: account.key, limit: account.bounds.connections });
     if (account?.foreign === true && this.#limits.strangers !== true && this.#foreign > this.#max * FOREIGN_PART)
       return this.#refuse(connection, "foreign_limit", { caller: account.key, limit: Math.floor(this.#max * FOREIGN_PART) });
+    const waitMs = this.#chatter.begins(connection);
+    if (waitMs > 0) return this.#refuseChatter(connection, waitMs);
     // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
     if (connection.hubId === this.#o.identities.authority.hubId) connection.widen();
-    ping(connection);
+    askFor(connection);
   }
 
   /**
    * begun counts a stream. Own callers who are too fast are told so for a while. A connection on which they go on, and one of another hub,
    * is closed at once: what else was read of it is then not looked at.
    */
-  #begun(stream: ServerHttp2Stream, path: string): void {
+  #begun(stream: ServerHttp2Stream, path: string, headerBytes: number): void {
     const { session } = stream;
     const connection = session === undefined ? undefined : this.#bySession.get(session as ServerHttp2Session);
     const account = connection?.account;
     if (connection === undefined || account === undefined) return;
     const now = this.#o.clock.mono();
-    this.#intakes.begin(stream, this.#o.requests(path), account, now);
+    this.#intakes.begin(stream, this.#o.requests(path), account, now, { chatter: connection.chatter, headerBytes });
     const rate = account.bounds.streams;
     if (rate === undefined) return;
     const waitMs = this.#streams.take(account.key, rate, now);
@@ -259,6 +265,10 @@ export class ConnectionTable {
   #refuseRequest(account: Account, reason: IntakeReason): void {
     this.#metrics.requests.inc({ reason });
     this.#log.log("warn", `${reason} ${account.key}`, { reason, caller: account.key, bytes: account.bytes }, "request refused");
+  }
+
+  #refuseChatter(connection: Connection, waitMs: number): void {
+    this.#refuse(connection, "chatter", { caller: connection.account?.key, waitMs: Math.ceil(waitMs) });
   }
 
   #refuse(connection: Connection, reason: ClosedReason, fields: object): void {
@@ -291,7 +301,7 @@ export class ConnectionTable {
       // Node holds the update back until it writes something else.
       session.ping(() => undefined);
     };
-    const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), widen };
+    const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), chatter: new Chatter(), widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
     const waitMs = this.#costs.waitMs(address, mono);
     if (waitMs > 0) return this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) });
@@ -306,6 +316,7 @@ export class ConnectionTable {
     this.#metrics.open.inc();
     socket.once("close", () => this.#forget(connection));
     this.#arm();
+    this.#chatter.arm();
     const guarded = this.#limits.strangers === true || this.#costs.guarded(address, mono);
     this.#injector.injectConnection(guarded ? new HandshakeGuard(socket, CLIENT_FLIGHT_BYTES) : socket);
   }
@@ -352,6 +363,7 @@ export class ConnectionTable {
     if (this.#bySocket.size > 0) return;
     this.#watchTimer?.cancel();
     this.#watchTimer = undefined;
+    this.#chatter.stop();
     this.#empty?.resolve();
   }
 
@@ -380,7 +392,7 @@ export class ConnectionTable {
       const { hearing, socket, account } = connection;
       const verdict = hearing.look(socket, now, unseenMs, limits);
       if (verdict === "gone") this.#refuse(connection, "silent", { caller: account?.key, quietMs: hearing.quietMs(now) });
-      else if (verdict === "ask") ping(connection);
+      else if (verdict === "ask") askFor(connection);
     }
   }
 
@@ -431,14 +443,4 @@ export class ConnectionTable {
     for (const { socket } of this.#bySocket.values()) socket.destroy();
     this.#log.flush();
   }
-}
-
-/** ping asks for a sign of life. */
-function ping(connection: Connection): void {
-  const { session } = connection;
-  if (session === undefined || session.destroyed) return;
-  connection.hearing.asked();
-  session.ping((error) => {
-    if (error === null) connection.hearing.proved();
-  });
 }

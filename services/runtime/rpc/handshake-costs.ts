@@ -31,7 +31,7 @@ export function addressKey(address: string): string {
 }
 
 /** Kept is a Map that forgets what was set longest ago. */
-class Kept<V> {
+export class Kept<V> {
   readonly #values = new Map<string, V>();
 
   get(key: string): V | undefined {

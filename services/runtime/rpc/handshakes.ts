@@ -31,6 +31,7 @@ const CLOSED_REASONS = [
   "per_caller_limit",
   "foreign_limit",
   "stream_rate",
+  "chatter",
   "silent",
 ] as const;
 

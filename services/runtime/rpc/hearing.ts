@@ -1,3 +1,5 @@
+import type { ServerHttp2Session } from "node:http2";
+
 /** With so much sent to a client since it was heard last, its answer to a ping is waited for as long: the ping, too, waits behind all that. */
 const BULK_BYTES = 8 * 1024;
 const PATIENCE_MS = 60_000;
@@ -80,4 +82,13 @@ export class Hearing {
     const busy = this.#written - this.#writtenBefore > BULK_BYTES;
     return keepaliveTimeMs + (busy ? Math.max(PATIENCE_MS, keepaliveTimeoutMs) : keepaliveTimeoutMs);
   }
+}
+
+/** askFor a sign of life, with a ping. */
+export function askFor({ session, hearing }: { readonly session: ServerHttp2Session | undefined; readonly hearing: Hearing }): void {
+  if (session === undefined || session.destroyed) return;
+  hearing.asked();
+  session.ping((error) => {
+    if (error === null) hearing.proved();
+  });
 }

@@ -1,6 +1,8 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Failure } from "#kernel/error.ts";
 import type { Account } from "./accounts.ts";
+import { type Chatter, PIECE_OVERHEAD_BYTES, STREAM_OVERHEAD_BYTES } from "./chatter.ts";
+import { WIDE_WINDOW_BYTES } from "./windows.ts";
 
 /** How the requests of a call come: as one message, as a stream that begins with one, or as a stream on which nothing is due. */
 export type RequestKind = "one" | "stream" | "idle_stream";
@@ -16,6 +18,12 @@ const PROGRESS_BYTES = 4 * 1024;
 const PIECE_BYTES = 384;
 const MESSAGE_BYTES = PIECE_BYTES;
 
+/** Headers of a stream up to which nobody asks whether its caller may hold them: a call itself takes more. */
+const SMALL_HEADERS_BYTES = 2 * 1024;
+
+/** The window of a stream (`credentials.ts`). */
+const OWN_WINDOW_BYTES = 1024 * 1024;
+
 /** Why a request is refused: it does not arrive, or its caller, or all callers, hold too much. */
 export type IntakeReason = "late" | "bytes";
 
@@ -28,11 +36,13 @@ export type IntakeReason = "late" | "bytes";
  * I2 a piece that is small beside the read that it came with is copied, because it would keep all that was read.
  * I3 what is due goes on by 4 KiB in ten seconds, or ends there. Time in which this hub does not read does not count.
  * I4 what arrives after the call has its status is dropped, and its sender is not asked for more.
+ * I5 large headers are paid for like a piece, for as long as the stream is open.
  */
 export class Intake {
   readonly kind: RequestKind;
   readonly account: Account;
   readonly #stream: ServerHttp2Stream;
+  readonly #chatter: Chatter | undefined;
   readonly #onRefused: (intake: Intake, reason: IntakeReason) => void;
   #refuse: ((failure: Failure, reason: IntakeReason) => void) | undefined;
   /** Sizes of complete messages that were not taken yet, oldest first; only of streams. */
@@ -42,6 +52,8 @@ export class Intake {
   #decoded = 0;
   #pieces = 0;
   #arrived = 0;
+  /** Also what was dropped. */
+  #sent = 0;
   #completed = 0;
   #messages = 0;
   #whole = false;
@@ -59,8 +71,10 @@ export class Intake {
     account: Account,
     nowMono: number,
     onRefused: (intake: Intake, reason: IntakeReason) => void,
+    chatter?: Chatter,
   ) {
     this.#stream = stream;
+    this.#chatter = chatter;
     this.kind = kind;
     this.account = account;
     this.#since = nowMono;
@@ -68,6 +82,8 @@ export class Intake {
     const push = stream.push;
     stream.push = (piece: Buffer | null, encoding) => {
       if (piece === null) return push.call(stream, piece, encoding);
+      this.#sent += piece.length;
+      chatter?.explain(piece.length + PIECE_OVERHEAD_BYTES);
       if (this.#ended) return false;
       const kept = ownPiece(piece);
       return this.#arrive(kept.length) && push.call(stream, kept, encoding);
@@ -77,6 +93,14 @@ export class Intake {
   /** attach sets how the call of this stream is refused. Until then, and for a path that nobody serves, the stream is reset. */
   attach(refuse: (failure: Failure, reason: IntakeReason) => void): void {
     this.#refuse = refuse;
+  }
+
+  /** headers says how large those of the stream are; it is reset when that is too much. */
+  headers(bytes: number): void {
+    this.#chatter?.explain(STREAM_OVERHEAD_BYTES);
+    if (bytes <= SMALL_HEADERS_BYTES) return;
+    if (this.account.fits(bytes)) this.#hold(bytes);
+    else this.#tooMany();
   }
 
   #arrive(bytes: number): boolean {
@@ -167,10 +191,21 @@ export class Intake {
   /** over gives everything back: the stream is closed. */
   over(): void {
     this.#ended = true;
-    if (!this.#over) this.account.decoded(-this.#decoded);
+    if (!this.#over) {
+      this.account.decoded(-this.#decoded);
+      if (!this.#whole) this.#chatter?.explain(this.#comes());
+    }
     this.#hold(-this.#held);
     this.#over = true;
     this.#sizes.length = 0;
+  }
+
+  /**
+   * comes is how much may be under way on a stream that ends before its request does, which HTTP/2 drops without a word: a window of an own
+   * caller, whose streams cost it more; of others as much as has come.
+   */
+  #comes(): number {
+    return this.account.foreign ? Math.min(this.#sent, WIDE_WINDOW_BYTES) : OWN_WINDOW_BYTES;
   }
 
   /** waiting: something is due of the client, and this hub reads. */
@@ -233,9 +268,15 @@ export class Intakes {
   }
 
   /** begin takes in a stream before anything of it is read. Another hub has no reason to open one and say nothing (PROTOCOL S3). */
-  begin(stream: ServerHttp2Stream, kind: RequestKind, account: Account, nowMono: number): void {
+  begin(
+    stream: ServerHttp2Stream,
+    kind: RequestKind,
+    account: Account,
+    nowMono: number,
+    from: { chatter?: Chatter; headerBytes?: number } = {},
+  ): void {
     const due = account.foreign && kind === "idle_stream" ? "stream" : kind;
-    const intake = new Intake(stream, due, account, nowMono, this.#onRefused);
+    const intake = new Intake(stream, due, account, nowMono, this.#onRefused, from.chatter);
     this.#all.set(stream, intake);
     account.streams++;
     stream.once("close", () => {
@@ -244,6 +285,7 @@ export class Intakes {
       account.streams--;
       this.#onClosed(account);
     });
+    intake.headers(from.headerBytes ?? 0);
   }
 
   of(stream: ServerHttp2Stream): Intake | undefined {

@@ -226,7 +226,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         checkServerIdentity: (_host, { raw }) => this.#check(secure.getPeerX509Certificate() ?? new X509Certificate(raw)),
       });
       secure.once("secureConnect", () => {
-        guard?.pass();
+        guard?.pass(secure);
         // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.
         if (secure.authorized) resolve({ socket: secure, secure: true });
         else reject(secure.authorizationError);

@@ -21,7 +21,8 @@ let latest: HandshakeGuard | undefined;
 /**
  * HandshakeGuard stands between a TCP connection and TLS and bounds the bytes of a handshake. OpenSSL takes 100 KB of certificates and
  * verifies the signature of each on the event loop, also when it knows no CA of them, and Node has no setting for either. What comes
- * beyond the bound waits here until the handshake is done; if it is not done with what it was given, the connection ends.
+ * beyond the bound waits here until the handshake is done; if it is not done with what it was given, the connection ends. When it is done,
+ * the guard steps out: TLS and the TCP connection then have each other, as it would else cost tens of microseconds for each message.
  */
 export class HandshakeGuard extends Duplex {
   readonly raw: net.Socket;
@@ -34,12 +35,16 @@ export class HandshakeGuard extends Duplex {
   /** The usage when TLS was given what it is looking at. */
   #since: NodeJS.CpuUsage | undefined;
   #held: Buffer[] = [];
+  /** What Node puts between TLS and a stream that is none of its own, once the handshake is done. */
+  #between: Between | undefined;
+  #out = false;
+  readonly #onData = (chunk: Buffer): void => this.#take(chunk);
 
   constructor(raw: net.Socket, flightBytes: number) {
     super();
     this.raw = raw;
     this.#flightBytes = flightBytes;
-    raw.on("data", (chunk: Buffer) => this.#take(chunk));
+    raw.on("data", this.#onData);
     raw.on("end", () => {
       this.#ends();
       this.push(null);
@@ -67,14 +72,32 @@ export class HandshakeGuard extends Duplex {
     return ms;
   }
 
-  /** pass ends the bound: the handshake is done. */
-  pass(): void {
+  /** pass ends the bound: the handshake of this TLS socket is done. */
+  pass(secure: TLSSocket): void {
     if (this.#done) return;
     this.#done = true;
     if (latest === this) latest = undefined;
     const held = this.#held;
     this.#held = [];
     for (const chunk of held) this.#give(chunk);
+    const between = handleOf(secure)?._parentWrap;
+    if (between?.stream !== this) return;
+    this.#between = between as Between;
+    this.#stepOut();
+  }
+
+  /** stepOut leaves TLS and the TCP connection to each other, once all that came is read; it tells whether it did. */
+  #stepOut(): boolean {
+    const between = this.#between;
+    if (this.#out || between === undefined || this.readableLength > 0 || this.destroyed) return this.#out;
+    this.#out = true;
+    const { raw } = this;
+    raw.off("data", this.#onData);
+    raw.on("data", (chunk: Buffer) => between._handle?.readBuffer(chunk));
+    // Node reads, writes, pauses and ends by this property. How the connection ends is still told by the guard's events.
+    between.stream = raw;
+    if (!this.isPaused()) raw.resume();
+    return true;
   }
 
   #ends(): void {
@@ -82,6 +105,7 @@ export class HandshakeGuard extends Duplex {
   }
 
   #take(chunk: Buffer): void {
+    if (this.#done && this.#stepOut()) return this.#between?._handle?.readBuffer(chunk);
     if (this.#done) return this.#give(chunk);
     this.#held.push(chunk);
     this.#advance();
@@ -113,6 +137,7 @@ export class HandshakeGuard extends Duplex {
   }
 
   override _read(): void {
+    if (this.#out) return;
     this.raw.resume();
     if (!this.#done && this.#held.length > 0) setImmediate(() => this.#advance());
   }
@@ -145,10 +170,21 @@ export class HandshakeGuard extends Duplex {
   }
 }
 
-/** guardOf is the guard below a TLS socket, if there is one. */
+/** Between is Node's JSStreamSocket. */
+interface Between {
+  stream: Duplex;
+  /** null once it is closed. */
+  readonly _handle: { readBuffer(chunk: Buffer): void } | null;
+}
+
+const handleOf = (secure: TLSSocket): { readonly _parentWrap?: Partial<Between> } | null =>
+  Reflect.get(secure, "_handle") as { readonly _parentWrap?: Partial<Between> } | null;
+
+/** guardOf is the guard below a TLS socket whose handshake is not done, if there is one. */
 export function guardOf(secure: TLSSocket): HandshakeGuard | undefined {
-  const handle = Reflect.get(secure, "_handle") as { readonly _parentWrap?: { readonly stream?: unknown } } | null;
-  if (handle?._parentWrap?.stream instanceof HandshakeGuard) return handle._parentWrap.stream;
+  const handle = handleOf(secure);
+  const below = handle?._parentWrap?.stream;
+  if (below instanceof HandshakeGuard) return below;
   // Node tells of a failed handshake when the TLS socket has let go of what is below it, but before anything else happens.
   return handle === null && parentOf(secure) === undefined ? latest : undefined;
 }
