@@ -4,7 +4,8 @@ const GROUPS_MAX = 100;
 /**
  * ProtoWalk passes over the encoding of a message where the generated code would, so that who looks at bytes without decoding them finds
  * what decoding them gives: a number longer than 32 bits counts by its low ones, and one that does not end, an unknown wire type and a
- * group that is nested too deeply are malformed. From then on it is `over`, and nothing after it is found.
+ * group that is nested too deeply are malformed. From then on it is `over`, and nothing after it is found. A number that is only passed
+ * over may be of any length.
  */
 export class ProtoWalk {
   readonly bytes: Uint8Array;
@@ -33,7 +34,7 @@ export class ProtoWalk {
   skip(tag: number, groups = GROUPS_MAX): void {
     switch (tag & 7) {
       case 0:
-        this.varint();
+        while (((this.bytes[this.at++] ?? 0) & 0x80) !== 0);
         return;
       case 1:
         this.at += 8;

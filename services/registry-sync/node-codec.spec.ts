@@ -135,15 +135,40 @@ test("B9 a node is asked for a capability as if it were read, whatever the bytes
   expect(both).toBeGreaterThan(0);
   const own = toBinary(NodeSchema, create(NodeSchema, { nodeId: "a", capabilities: [{ name: "watts" }, { name: "volts", unit: "watt" }] }));
   expect(["watts", "volts", "watt", "volt"].map((name) => hasCapability(own, name))).toEqual([true, true, false, false]);
-  const damaged = fc.tuple(encoded, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 })).map(([bytes, changes]) => {
+  // A place, and what is written there: anything, what stands elsewhere, or the same field with another wire type.
+  const change = fc.tuple(fc.nat(), fc.nat(), fc.constantFrom("any", "copy", "copy", "type", "type"));
+  const damaged = fc.tuple(encoded, fc.array(change, { maxLength: 4 })).map(([bytes, changes]) => {
     const changed = Uint8Array.of(...own, ...bytes);
-    for (const [at, value] of changes) changed[at % changed.length] = value;
+    for (const [at, value, how] of changes) {
+      const place = at % changed.length;
+      if (how === "copy") changed[place] = changed[value % changed.length] as number;
+      else changed[place] = how === "any" ? value : (changed[place] as number) ^ (value & 7);
+    }
     return changed;
   });
+  let read = 0;
   fc.assert(
-    fc.property(damaged, names, (bytes, name) => {
-      expect(typeof hasCapability(bytes, name)).toBe("boolean");
+    fc.property(damaged, fc.constantFrom("watts", "volts", "watt", "power", "a"), (bytes, name) => {
+      const info = readNode(bytes);
+      const has = hasCapability(bytes, name);
+      if (info === undefined) return;
+      read++;
+      expect(has).toBe(info.capabilities.some((capability) => capability.name === name));
     }),
-    { numRuns: 2_000 },
+    { numRuns: 4_000 },
   );
+  expect(read).toBeGreaterThan(500);
+});
+
+test.each<[string, number[]]>([
+  ["its capability has the wire type of a number", [0x38, 3, 0x0a, 1, 0x70]],
+  ["its name has the wire type of a number", [0x3a, 3, 0x08, 1, 0x70]],
+  ["its tags take two bytes", [0xba, 0, 4, 0x8a, 0, 1, 0x70]],
+  ["an unknown number before it does not end for long", [0xf8, 0x3f, ...Array<number>(12).fill(0x80), 0, 0x3a, 3, 0x0a, 1, 0x70]],
+  ["a label ends beyond its entry", [0x42, 2, 0x0a, 3, 0x61, 0x62, 0x63, 0x3a, 3, 0x0a, 1, 0x70]],
+  ["a text of its agent ends beyond that", [0x4a, 2, 0x0a, 3, 0x3a, 1, 0x63, 0x3a, 3, 0x0a, 1, 0x70]],
+])("B9 a node has the capability that decoding finds in it: %s", (_, bytes) => {
+  const node = Uint8Array.from([0x0a, 1, 0x61, ...bytes]);
+  expect(generated(node)).toMatchObject({ capabilities: [{ name: "p" }] });
+  expect(hasCapability(node, "p")).toBe(true);
 });

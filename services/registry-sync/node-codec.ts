@@ -1,8 +1,8 @@
 import { isUtf8 } from "node:buffer";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { CapabilitySchema, type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ProtoWalk } from "#kernel/proto-walk.ts";
-import { decodedSize } from "#runtime/rpc/decoded-size.ts";
+import { decodedSize, MessageScan } from "#runtime/rpc/decoded-size.ts";
 import type { CapabilityInfo, NodeInfo, ValueType } from "./ports.ts";
 
 /** Tags of Node and Capability: field number and wire type. */
@@ -210,23 +210,24 @@ export function hasCapability(node: Uint8Array, name: string): boolean {
   // At memory speed; most nodes do not contain the text at all.
   if (!bytes.includes(wanted)) return false;
   const walk = new ProtoWalk(bytes);
+  const others = new MessageScan(walk, Number.POSITIVE_INFINITY, 0);
   while (walk.at < bytes.length && !walk.over) {
     const tag = walk.varint();
-    if (tag !== NODE.CAPABILITY) walk.skip(tag);
-    else if (named(walk, bytes, wanted)) return true;
+    if (tag >>> 3 !== NodeSchema.field.capabilities.number) others.field(NodeSchema, tag, 1);
+    else if (named(walk, others, bytes, wanted)) return true;
   }
   return false;
 }
 
 /** named tells whether the capability at which a walk is has a name: the last one written counts. */
-function named(walk: ProtoWalk, bytes: Buffer, name: Buffer): boolean {
+function named(walk: ProtoWalk, others: MessageScan, bytes: Buffer, name: Buffer): boolean {
   const length = walk.varint();
   const end = walk.at + length;
-  let same = false;
+  let same = name.length === 0;
   while (walk.at < end && walk.at < bytes.length && !walk.over) {
     const tag = walk.varint();
-    if (tag !== CAPABILITY.NAME) {
-      walk.skip(tag);
+    if (tag >>> 3 !== CapabilitySchema.field.name.number) {
+      others.field(CapabilitySchema, tag, 2);
       continue;
     }
     const length = walk.varint();

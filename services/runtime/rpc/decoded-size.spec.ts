@@ -104,6 +104,9 @@ function beyond(length: number): Uint8Array {
   return Uint8Array.from([0x0a, 4, 0x12, ...varint(length), ...times(MIB / 2, [0x3a, 0])]);
 }
 
+/** LONG is a number of more bytes than one that is read may have. */
+const LONG = [...times(12, [0x80]), 0];
+
 /** A megabyte of nothing, for each door. */
 const EMPTY: readonly (readonly [string, DescMessage, Uint8Array])[] = [
   ["empty nodes", RegisterNodesRequestSchema, times(MIB / 2, [0x0a, 0])],
@@ -136,6 +139,12 @@ describe("A2 a megabyte of empty messages is refused before it becomes a hundred
     ["in a message that is longer than there are bytes", ListNodesResponseSchema, beyond(2 * MIB)],
     ["in a message with the tag of a number", RegisterNodesRequestSchema, wrongType(times(MIB / 2, [0x3a, 0]))],
     ["behind a number with the tag of a text", NodeSchema, Uint8Array.from([0x12, 0xff, 0xff, 0x3f, ...times(MIB / 2, [0x3a, 0])])],
+    ["behind a number that nobody knows, of any length", RegisterNodesRequestSchema, Uint8Array.from([0xf8, 0x3f, ...LONG, ...empty])],
+    [
+      "behind a label that is longer than its entry",
+      NodeSchema,
+      Uint8Array.from([0x42, 2, 0x0a, 3, 6, 6, 6, ...times(MIB / 2 - 16, [0x3a, 0])]),
+    ],
     ["behind a group that nobody knows", RegisterNodesRequestSchema, Uint8Array.from([0xfb, 0x3f, 0xfc, 0x3f, ...empty])],
   ])("%s", (_, desc, bytes) => {
     expect(() => decodeMessage(desc, bytes)).toThrow(expect.objectContaining({ failure: expect.objectContaining(refused.failure) }));

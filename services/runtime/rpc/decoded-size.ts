@@ -28,7 +28,8 @@ const TABLE_SLOT = 44;
 /** Shape is what the scan has to know of a field. `list`: numbers of it may stand packed. */
 type Shape =
   | { readonly kind: "message"; readonly cost: number; readonly message: DescMessage }
-  | { readonly kind: "text" | "bytes" | "entry"; readonly cost: number }
+  | { readonly kind: "text" | "bytes"; readonly cost: number }
+  | { readonly kind: "entry"; readonly cost: number; readonly parts: ReadonlyMap<number, Shape> }
   | { readonly kind: "number"; readonly cost: number; readonly width: 0 | 4 | 8; readonly list: boolean };
 
 interface Plan {
@@ -59,18 +60,30 @@ function costOf({ fields, oneofs }: DescMessage): number {
 }
 
 function shapeOf(field: DescField): Shape {
-  // An entry of a map is a message of key and value on the wire; neither is counted by itself. No schema of Foedus has messages in maps.
-  if (field.fieldKind === "map") return { kind: "entry", cost: ENTRY + 2 * TEXT };
+  // An entry of a map is a message of key and value on the wire; neither is counted by itself.
+  if (field.fieldKind === "map") {
+    const key = scalarShape(field.mapKey, 0, false);
+    const value = field.message === undefined ? scalarShape(field.scalar, 0, false) : messageShape(field.message, 0);
+    return { kind: "entry", cost: ENTRY + 2 * TEXT, parts: new Map([key, value].map((shape, i) => [i + 1, shape])) };
+  }
   const around = SLOT + (field.oneof === undefined ? 0 : ONEOF);
-  if (field.message !== undefined) return { kind: "message", cost: around + costOf(field.message), message: field.message };
-  const scalar = field.enum === undefined ? field.scalar : ScalarType.INT32;
+  if (field.message !== undefined) return messageShape(field.message, around);
+  const list = field.fieldKind === "list";
+  // One that stands alone has its slot in the message already.
+  return scalarShape(field.enum === undefined ? field.scalar : undefined, around, list, !list && field.oneof === undefined);
+}
+
+function messageShape(message: DescMessage, around: number): Shape {
+  return { kind: "message", cost: around + costOf(message), message };
+}
+
+/** scalarShape is that of a text, of bytes or of a number; without a type it is an enum. */
+function scalarShape(scalar: ScalarType | undefined, around: number, list: boolean, alone = true): Shape {
   if (scalar === ScalarType.STRING) return { kind: "text", cost: around + TEXT };
   if (scalar === ScalarType.BYTES) return { kind: "bytes", cost: around + BYTES };
-  const width = WIDTHS.get(scalar as ScalarType) ?? 0;
-  const big = BIGS.has(scalar as ScalarType) ? BIG : 0;
-  // One that stands alone has its slot in the message already.
-  const alone = field.fieldKind !== "list" && field.oneof === undefined;
-  return { kind: "number", cost: alone ? big : around + big + SLOT, width, list: field.fieldKind === "list" };
+  const width = (scalar === undefined ? undefined : WIDTHS.get(scalar)) ?? 0;
+  const big = scalar !== undefined && BIGS.has(scalar) ? BIG : 0;
+  return { kind: "number", cost: alone ? big : around + big + SLOT, width, list };
 }
 
 const WIDTHS: ReadonlyMap<ScalarType, 4 | 8> = new Map([
@@ -90,18 +103,19 @@ const BIGS: ReadonlySet<ScalarType> = new Set([
 ]);
 
 /**
- * Scan walks over the bytes of a message as the decoder does, and adds up what they become. What is sound to the decoder must be sound here:
+ * MessageScan walks over the bytes of a message as the decoder does, and adds up what they become. What is sound to the decoder must be sound here:
  * it reads a field by its type and not by the wire type of the tag, and lets a message end beyond the one that it is in. What is malformed
  * ends both; until then the decoder has made what was counted.
  */
-class Scan {
+export class MessageScan {
   readonly #walk: ProtoWalk;
   readonly #max: number;
   readonly #unknown: number;
   cost = 0;
 
-  constructor(bytes: Uint8Array, max: number, unknown: number) {
-    this.#walk = new ProtoWalk(bytes);
+  /** It goes on where a walk is. An unknown field counts for so much. */
+  constructor(walk: ProtoWalk, max: number, unknown: number) {
+    this.#walk = walk;
     this.#max = max;
     this.#unknown = unknown;
   }
@@ -111,17 +125,24 @@ class Scan {
     const walk = this.#walk;
     if (depth > DEPTH_MAX) walk.over = true;
     const { fields } = planOf(desc);
-    while (walk.at < end && !walk.over) {
-      const tag = walk.varint();
-      const shape = fields.get(tag >>> 3);
-      this.cost += shape?.cost ?? this.#unknown;
-      if (shape === undefined) walk.skip(tag);
-      else this.#field(shape, tag & 7, depth);
-      if (this.cost > this.#max || walk.at >= walk.bytes.length) walk.over = true;
-    }
+    while (walk.at < end && !walk.over) this.#field(fields, walk.varint(), this.#unknown, depth);
   }
 
-  #field(shape: Shape, wireType: number, depth: number): void {
+  /** field adds the one behind a tag that was read, of a message. */
+  field(desc: DescMessage, tag: number, depth: number): void {
+    this.#field(planOf(desc).fields, tag, this.#unknown, depth);
+  }
+
+  #field(fields: ReadonlyMap<number, Shape>, tag: number, unknown: number, depth: number): void {
+    const walk = this.#walk;
+    const shape = fields.get(tag >>> 3);
+    this.cost += shape?.cost ?? unknown;
+    if (shape === undefined) walk.skip(tag);
+    else this.#value(shape, tag & 7, depth);
+    if (this.cost > this.#max || walk.at >= walk.bytes.length) walk.over = true;
+  }
+
+  #value(shape: Shape, wireType: number, depth: number): void {
     const walk = this.#walk;
     if (shape.kind === "number" && !(shape.list && wireType === 2)) {
       if (shape.width === 0) walk.varint();
@@ -129,10 +150,16 @@ class Scan {
       return;
     }
     const length = walk.varint();
-    if (shape.kind === "message") return this.message(shape.message, walk.at + length, depth + 1);
-    if (shape.kind === "number") this.cost += shape.cost * this.#packed(shape.width, walk.at + length);
+    const end = walk.at + length;
+    if (shape.kind === "message") return this.message(shape.message, end, depth + 1);
+    if (shape.kind === "entry") {
+      // The decoder keeps no unknown fields of these.
+      while (walk.at < end && !walk.over) this.#field(shape.parts, walk.varint(), 0, depth);
+      return;
+    }
+    if (shape.kind === "number") this.cost += shape.cost * this.#packed(shape.width, end);
     else if (shape.kind !== "bytes") this.cost += 2 * Math.min(length, walk.bytes.length);
-    walk.at += length;
+    walk.at = end;
   }
 
   /** packed is how many numbers there are up to `end`. */
@@ -151,7 +178,7 @@ class Scan {
  * `unknownFields` it is what the decoder makes of it when it leaves those out.
  */
 export function decodedSize(desc: DescMessage, bytes: Uint8Array, max: number = DECODED_MAX, unknownFields = true): number {
-  const scan = new Scan(bytes, max, unknownFields ? UNKNOWN : 0);
+  const scan = new MessageScan(new ProtoWalk(bytes), max, unknownFields ? UNKNOWN : 0);
   scan.cost = planOf(desc).cost;
   scan.message(desc, bytes.length, 1);
   return scan.cost;
