@@ -224,6 +224,8 @@ export class RegistryCore implements Core<Input, Effect> {
       case "query":
         if (input.query.type === "list") return this.#listings.list(input.call, input.query);
         return local.reply({ kind: "answer", call: input.call, answer: this.#answer(input.query) });
+      case "query_gone":
+        return this.#listings.gone(input.call);
       case "watch_open":
         return this.#watches.open(input.watch, input.options);
       case "watch_ready":

@@ -1,11 +1,16 @@
+import { create } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { decodedSize } from "#runtime/rpc/decoded-size.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import type { Source } from "./directory.ts";
-import type { Answer, NodeFilter } from "./messages.ts";
+import type { Answer, Input, NodeFilter } from "./messages.ts";
+import { createReadHandlers } from "./read-handler.ts";
 import { segmentCodec } from "./segment-codec.ts";
+import { Shell } from "./shell.ts";
 
 /** lister asks a hub for lists page by page. */
 function lister(hub: TestHub) {
@@ -232,6 +237,58 @@ describe("lists in pages", () => {
     expect(done(many)).toBeLessThanOrEqual(3);
     hub.settle();
     expect(done(many)).toBe(17);
+  });
+
+  test("B9 a list whose caller has left is not made: not one that waits, nor what is left of one that is being made", () => {
+    const { clock, hub, scans } = hubWithNodes();
+    hub.register(...Array.from({ length: 20_000 }, (_, i) => nodeBytes(`n${10_000 + i}`, [])));
+    hub.settle();
+    const filter = { ...ANY_NODE, labels: { none: "has" } };
+    const ask = (principal: string): number => {
+      hub.post({ kind: "query", call: ++hub.call, query: { type: "list", filter, limit: 1, keep: `${hub.call}`, principal } });
+      return hub.call;
+    };
+    const left = [ask("a"), ask("a"), ask("b"), ask("a"), ask("c")];
+    const stays = ask("d");
+    hub.turn();
+    expect(scans()).toBe(1);
+    for (const call of left) hub.post({ kind: "query_gone", call });
+    expect(scans(), "nothing is kept for it").toBe(0);
+    let turns = 0;
+    for (; hub.answers.get(stays) === undefined && turns < 100; turns++) hub.turn();
+    expect(turns, "the next list begins at once").toBeLessThan(14);
+    expect(left.filter((call) => hub.answers.has(call))).toEqual([]);
+    hub.settle();
+    expect(scans()).toBe(0);
+    expect(hub.core.deadline(), "it does not go on by itself").toBeGreaterThan(clock.mono);
+    // An answer that crosses with the leave ends nothing else.
+    hub.post({ kind: "query_gone", call: stays });
+  });
+
+  test("B9 a call that is cancelled says so to the core, and ends; one that was answered says nothing", async () => {
+    const shell = new Shell();
+    const given: Input[] = [];
+    const take = (input: Input): boolean => given.push(input) > 0;
+    shell.attach({ post: take, tell: take, drainSpace: () => Promise.resolve(true) });
+    const { listNodes } = createReadHandlers(shell, { id: () => "x" }, () => Promise.resolve());
+    const caller = { kind: "operator", hubId: "alpha", name: "a", spiffeId: "spiffe://alpha/operator/a" };
+    const list = (signal: AbortSignal) => listNodes(create(ListNodesRequestSchema), { caller, signal } as unknown as CallContext);
+    const abort = new AbortController();
+    const cancelled = list(abort.signal);
+    abort.abort();
+    await expect(cancelled).rejects.toMatchObject({ failure: { reason: "CANCELLED" } });
+    const [asked] = given;
+    expect(given.slice(1)).toEqual([{ kind: "query_gone", call: asked?.kind === "query" ? asked.call : undefined }]);
+    await expect(list(abort.signal), "it had left before").rejects.toMatchObject({ failure: { reason: "CANCELLED" } });
+    const stays = new AbortController();
+    const answered = list(stays.signal);
+    const last = given.at(-1);
+    const answer = { type: "nodes", records: [], next: 0, total: 7, hubs: [] } as const;
+    shell.route({ kind: "answer", call: last?.kind === "query" ? last.call : 0, answer });
+    expect(await answered).toMatchObject({ total: 7 });
+    const before = given.length;
+    stays.abort();
+    expect(given.length).toBe(before);
   });
 
   test("B4 a page of nodes that become much when they are decoded is cut by what they become", () => {

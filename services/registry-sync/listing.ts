@@ -157,7 +157,8 @@ interface Waiting {
  * give way, or was replaced by a snapshot of its owner is answered with POSITION_EXPIRED.
  *
  * A filter looks at so many nodes in one step; if there are more, it goes on in the next ones, one list at a time, and what changes
- * meanwhile is kept likewise. Callers take turns, so that nobody waits for all that somebody else has asked for.
+ * meanwhile is kept likewise. Callers take turns, so that nobody waits for all that somebody else has asked for; and a list whose caller
+ * has left is not made.
  */
 export class Listings {
   readonly #world: World;
@@ -183,6 +184,23 @@ export class Listings {
     const listing = this.#begin(query, chosen);
     if (filterStep(listing)) this.#made({ call, query, listing });
     else this.#make({ call, query, listing });
+  }
+
+  /** gone: a list is not made any more if nobody waits for it. */
+  gone(call: number): void {
+    const making = this.#making;
+    if (making?.call === call) {
+      this.#giveUp();
+      for (const section of making.listing.sections) section.close();
+      return;
+    }
+    for (const [principal, line] of this.#waiting) {
+      const at = line.findIndex((waiting) => waiting.call === call);
+      if (at < 0) continue;
+      line.splice(at, 1);
+      if (line.length === 0) this.#waiting.delete(principal);
+      return;
+    }
   }
 
   #wait(waiting: Waiting): void {

@@ -301,6 +301,8 @@ export type Input =
   | { readonly kind: "decompressed"; readonly job: number; readonly bytes: Uint8Array | undefined }
   // Readers.
   | { readonly kind: "query"; readonly call: CallId; readonly query: Query }
+  /** Who asked does not wait for the answer any more. */
+  | { readonly kind: "query_gone"; readonly call: CallId }
   | { readonly kind: "watch_open"; readonly watch: number; readonly options: WatchOptions }
   /** The last `watch_send` was taken; the next may come. */
   | { readonly kind: "watch_ready"; readonly watch: number }
@@ -322,6 +324,7 @@ export type LocalKind =
   | "updates"
   | "named"
   | "query"
+  | "query_gone"
   | "watch_open"
   | "watch_ready"
   | "watch_close"

@@ -15,7 +15,7 @@ import type { CallContext } from "#runtime/rpc/call.ts";
 import { principalOf } from "#runtime/rpc/principal.ts";
 import { feedToProto, hubToProto, recordToProto } from "./answer-codec.ts";
 import { filterFromProto } from "./codec.ts";
-import type { Answer, Query } from "./messages.ts";
+import type { Answer, Input, Query } from "./messages.ts";
 import type { Shell } from "./shell.ts";
 
 const PAGE_DEFAULT = 100;
@@ -28,17 +28,24 @@ type AnswerOf<T extends Answer["type"]> = Extract<Answer, { readonly type: T }>;
 
 /** createReadHandlers are the handlers that answer from memory. */
 export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe: Prober) {
-  const query = async <T extends Answer["type"]>(question: Query): Promise<AnswerOf<T>> => {
-    const { answer } = await shell.ask<"answer">((call) => ({ kind: "query", call, query: question }));
+  const query = async <T extends Answer["type"]>(question: Query, signal?: AbortSignal): Promise<AnswerOf<T>> => {
+    const make = (call: number): Input => ({ kind: "query", call, query: question });
+    const { answer } = await (signal === undefined ? shell.ask<"answer">(make) : shell.askUntil<"answer">(signal, make));
     if (answer.type === "failed") throw new FoedusError(answer.failure);
     return answer as AnswerOf<T>;
   };
 
   /** pageOf asks for a page: a token is the name under which the listing is kept, and where the page starts. */
-  const pageOf = async (request: ListNodesRequest, limit: number, principal: string): Promise<readonly [string, AnswerOf<"nodes">]> => {
+  const pageOf = async (
+    request: ListNodesRequest,
+    limit: number,
+    { caller, signal }: CallContext,
+  ): Promise<readonly [string, AnswerOf<"nodes">]> => {
     if (request.pageToken === "") {
       const keep = ids.id();
-      return [keep, await query<"nodes">({ type: "list", filter: filterFromProto(request.filter), limit, keep, principal })];
+      const filter = filterFromProto(request.filter);
+      // It may wait its turn behind others, and take many steps itself.
+      return [keep, await query<"nodes">({ type: "list", filter, limit, keep, principal: principalOf(caller) }, signal)];
     }
     const [, listing = "", from = ""] = /^([0-9a-z]+)\.(\d{1,9})$/.exec(request.pageToken) ?? [];
     if (listing === "") throw fail("INVALID_FIELD", "the page token is not one of this hub", { field: "page_token" });
@@ -68,9 +75,9 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
       return create(GetNodeResponseSchema, { record: recordToProto(found.record) });
     },
 
-    async listNodes(request: ListNodesRequest, { caller }: CallContext): Promise<ListNodesResponse> {
+    async listNodes(request: ListNodesRequest, context: CallContext): Promise<ListNodesResponse> {
       const limit = request.pageSize === 0 ? PAGE_DEFAULT : Math.min(request.pageSize, PAGE_MAX);
-      const [listing, { records, hubs, total, next }] = await pageOf(request, limit, principalOf(caller));
+      const [listing, { records, hubs, total, next }] = await pageOf(request, limit, context);
       return create(ListNodesResponseSchema, {
         records: records.map((record) => recordToProto(record, request.summary)),
         hubs: hubs.map(hubToProto),

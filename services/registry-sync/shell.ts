@@ -13,6 +13,8 @@ export type StreamOutput = Extract<Output, { readonly stream: number }>;
 /** WatchOutput is for one Watch. */
 export type WatchOutput = Extract<Output, { readonly watch: number }>;
 
+const CANCELLED: Failure = { reason: "CANCELLED", message: "the caller has left" };
+
 /** Shell is the calls of this service, with the streams and watches that outputs of its core are for. */
 export class Shell {
   readonly #calls = new Calls<Input, CallOutput>("the registry");
@@ -37,6 +39,25 @@ export class Shell {
   /** ask is `Calls.ask` with the answer's type. */
   ask<K extends CallOutput["kind"]>(make: (call: number) => Input): Promise<Extract<CallOutput, { readonly kind: K }>> {
     return this.#calls.ask<Extract<CallOutput, { readonly kind: K }>>(make);
+  }
+
+  /** askUntil is `ask` for whoever may leave before the answer, as `signal` says: then the core is told, and the call ends as CANCELLED. */
+  async askUntil<K extends CallOutput["kind"]>(
+    signal: AbortSignal,
+    make: (call: number) => Input,
+  ): Promise<Extract<CallOutput, { readonly kind: K }>> {
+    let call = 0;
+    const answer = this.ask<K>((id) => make((call = id)));
+    const gone = (): void => {
+      if (this.#calls.refuse(call, CANCELLED)) this.#calls.tell({ kind: "query_gone", call });
+    };
+    signal.addEventListener("abort", gone, { once: true });
+    if (signal.aborted) gone();
+    try {
+      return await answer;
+    } finally {
+      signal.removeEventListener("abort", gone);
+    }
   }
 
   /** route hands an output to whoever waits for it; false for outputs that nobody here waits for. */
