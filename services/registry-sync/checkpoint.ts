@@ -25,16 +25,13 @@ export interface CheckpointMeta {
   readonly skipped: readonly number[];
   readonly skippedIds?: readonly string[];
   readonly rules?: string;
-  /** Which rules it was read by last, if it has been read since it was written: what watchers were shown is by these. */
-  readonly readBy?: string;
-  readonly differsUpTo?: FeedTable["differsUpTo"];
 }
 
 /** Unreadable says that what is stored of a feed cannot be used. For a feed of a peer that is no reason to end: the peer has it too. */
 export class Unreadable extends StoredError {}
 
 /** CheckpointPlace is where a checkpoint stands. */
-export interface CheckpointPlace extends Pick<CheckpointMeta, "skipped" | "skippedIds" | "rules" | "differsUpTo"> {
+export interface CheckpointPlace extends Pick<CheckpointMeta, "skipped" | "skippedIds" | "rules"> {
   readonly position: FeedPosition;
   readonly hlc: HlcValue;
 }

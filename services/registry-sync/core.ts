@@ -93,7 +93,6 @@ export class RegistryCore implements Core<Input, Effect> {
     const mark = readMeta<BootMark>(reader, "boot");
     const promised = mark?.durability ?? boot.durability;
     this.#unclean = mark !== undefined && !mark.clean && promised === "process" && mark.bootId !== boot.bootId;
-    this.#world.tailLost = this.#unclean;
     const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
     const base = this.#checkpoint.restore(reader, applier, (table) => fitsHeap(this.#world, table));
     if (base !== undefined) this.#table = base.table;

@@ -22,21 +22,21 @@ export interface Source {
   readonly ring: Ring<SegmentItem>;
   /** Changes when the table was replaced or is another one. */
   readonly generation: number;
-  /** Something that the import rules let in is not here yet. */
-  readonly gaps: boolean;
+  /** If something that the import rules let in is not here yet: the digest of the snapshot from which the rest has come. */
+  readonly gaps: Uint8Array | undefined;
   readonly freshness: Freshness;
   readonly ageMs: number;
 }
 
 /** ownSource is this hub's own part. */
 export function ownSource(table: FeedTable, { head, ring }: Pick<OwnFeed, "head" | "ring">): Source {
-  return { hubId: head.hubId, own: true, table, head, ring, generation: 0, gaps: false, freshness: "FRESH", ageMs: 0 };
+  return { hubId: head.hubId, own: true, table, head, ring, generation: 0, gaps: undefined, freshness: "FRESH", ageMs: 0 };
 }
 
 /** importedSource is the part of a peer. */
 export function importedSource(feed: ImportFeed): Source {
   const { hubId, table, head, ring, generation } = feed;
-  const gaps = feed.refetch.wanted;
+  const gaps = feed.refetch.wanted ? feed.snapshotDigest : undefined;
   return { hubId, own: false, table, head, ring, generation, gaps, freshness: feed.freshness(), ageMs: feed.ageMs() };
 }
 

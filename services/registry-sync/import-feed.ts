@@ -4,7 +4,7 @@ import { validHlc } from "#kernel/hlc.ts";
 import { Ring } from "#kernel/ring.ts";
 import { StoredError } from "#kernel/stored.ts";
 import type { Applied, Applier, Skipped } from "./apply.ts";
-import { Checkpointer, type CheckpointMeta, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
+import { Checkpointer, type CheckpointPlace, rulesDigest, Unreadable } from "./checkpoint.ts";
 import { COST } from "./cost.ts";
 import type { FeedPosition, FeedProof } from "./messages.ts";
 import type { Block, HlcValue, StoreReader } from "./ports.ts";
@@ -81,6 +81,8 @@ export class ImportFeed {
   #logFirst = 1;
   /** The snapshot that the feed was last replaced by. */
   #manifest: { readonly epoch: number; readonly seq: number; readonly signed: Uint8Array } = { epoch: 0, seq: 0, signed: EMPTY };
+  /** snapshotDigest names that snapshot. */
+  snapshotDigest: Uint8Array = ZERO_DIGEST;
 
   constructor(world: World, hubId: string) {
     this.#world = world;
@@ -179,8 +181,7 @@ export class ImportFeed {
   replace(table: FeedTable, skipped: Skipped, position: FeedPosition, hlc: HlcValue, gen: number, signed: Uint8Array = EMPTY): void {
     const ops: StoreOp[] = [];
     if (this.epoch > 0) ops.push({ op: "drop", log: this.#log() });
-    const before = this.table;
-    before.retire();
+    this.table.retire();
     this.checkpoint.replaced();
     this.table = table;
     this.skipped = skipped;
@@ -191,11 +192,8 @@ export class ImportFeed {
     this.hlc = hlc;
     if (this.forked !== undefined) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
     this.forked = undefined;
-    const { differsUpTo } = before;
-    const further = differsUpTo?.epoch === this.epoch && differsUpTo.seq > this.seq;
-    table.differsUpTo = this.refetch.wanted && !further ? { epoch: this.epoch, seq: this.seq } : differsUpTo;
     this.refetch.wanted = false;
-    this.#manifest = { epoch: this.epoch, seq: this.seq, signed };
+    this.#replacedBy(this.seq, signed);
     ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });
     this.generation++;
     this.ring.reset(this.seq + 1);
@@ -236,14 +234,12 @@ export class ImportFeed {
     return { segment: EMPTY, manifest: signed };
   }
 
-  #rulesAndSkipped(): Pick<CheckpointPlace, "rules" | "skipped" | "skippedIds" | "differsUpTo"> {
-    const { differsUpTo } = this.table;
+  #rulesAndSkipped(): Pick<CheckpointPlace, "rules" | "skipped" | "skippedIds"> {
     // While a snapshot is wanted because of other rules, what is kept is by none: a restart must want it too.
     return {
       rules: this.refetch.wanted ? "" : rulesDigest(this.#world),
       skipped: [...this.skipped.keys()],
       skippedIds: [...this.skipped.values()],
-      ...(differsUpTo === undefined ? {} : { differsUpTo }),
     };
   }
 
@@ -325,9 +321,9 @@ export class ImportFeed {
     this.skipped = base.skipped;
     const { rules, skipped } = base.meta;
     this.refetch.wanted = rules === "" || (skipped.length > 0 && rules !== rulesDigest(this.#world));
-    this.#manifest = { epoch: base.meta.epoch, seq: base.meta.seq, signed: reader.get(PROOFS, this.hubId) ?? EMPTY };
     this.share = base.meta.share;
     this.epoch = base.meta.epoch;
+    this.#replacedBy(base.meta.seq, reader.get(PROOFS, this.hubId) ?? EMPTY);
     this.seq = base.meta.seq;
     this.digest = fromHex(base.meta.digest);
     this.hlc = base.meta.hlc;
@@ -358,19 +354,12 @@ export class ImportFeed {
       } else this.ring.push(blob.seq, item, item.byteLength + COST.segment);
     }
     if (first) this.ring.reset(this.seq + 1);
-    return [...this.checkpoint.leftovers(reader, base.meta.gen), ...this.#readBy(base.meta)];
+    return this.checkpoint.leftovers(reader, base.meta.gen);
   }
 
-  /** readBy notes in the store, if the rules are other ones, that what watchers have of it may be something else. */
-  #readBy(meta: CheckpointMeta): readonly StoreOp[] {
-    const readBy = rulesDigest(this.#world);
-    this.table.differsUpTo = meta.differsUpTo;
-    // Older versions did not say which rules they were.
-    const unknown = meta.rules === undefined && meta.skipped.length === 0 && this.#world.o.importRules === undefined;
-    if (unknown || readBy === (meta.readBy ?? meta.rules)) return [];
-    // Watchers may have been shown more of this epoch, by the rules of before, than what a loss of power left.
-    this.table.differsUpTo = { epoch: this.epoch, seq: this.#world.tailLost ? Number.MAX_SAFE_INTEGER : this.seq };
-    return [putMeta(`table/${this.hubId}`, { ...meta, readBy, differsUpTo: this.table.differsUpTo })];
+  #replacedBy(seq: number, signed: Uint8Array): void {
+    this.#manifest = { epoch: this.epoch, seq, signed };
+    this.snapshotDigest = this.#world.o.crypto.hash(signed);
   }
 
   #move(item: SegmentItem, removed: number): void {

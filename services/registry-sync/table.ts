@@ -50,8 +50,6 @@ const view = new DataView(new ArrayBuffer(8));
 export class FeedTable {
   /** Position of the checkpoint that it was read from. What was removed before has no name here. */
   restoredAt: { readonly epoch: number; readonly seq: number } | undefined;
-  /** Up to which position whoever followed it may have something else: import rules let in, or kept out, what came before. */
-  differsUpTo: { readonly epoch: number; readonly seq: number } | undefined;
   readonly slots = new Slots();
   readonly scans = new Set<Scan>();
   /** Images that the scans make of nodes that are about to change, until the change is made: one for all of them. */

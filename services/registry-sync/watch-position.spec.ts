@@ -2,14 +2,15 @@ import { describe, expect, test } from "vitest";
 import { ANY_NODE, GATEWAY, Instants, MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { BlocksCache } from "./answer-codec.ts";
 import type { FeedPosition, NodeRule, WatchPush } from "./messages.ts";
+import type { Boot } from "./ports.ts";
 
 const LAMPS: NodeRule = { ids: [], types: ["lamp"], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: [] };
 const NONE: NodeRule = { ...LAMPS, types: ["none"] };
 const ENCODINGS = ["events", "blocks"] as const;
 
 /** beta is a hub that takes in what alpha shares, by rules. */
-function beta(clock: Instants, importRules: readonly NodeRule[] | undefined, disk = new MemoryDisk()): TestHub {
-  const hub = new TestHub("beta", clock, { importRules }, disk);
+function beta(clock: Instants, importRules: readonly NodeRule[] | undefined, disk = new MemoryDisk(), boot?: Boot): TestHub {
+  const hub = new TestHub("beta", clock, { importRules }, disk, boot);
   hub.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
   return hub;
 }
@@ -84,6 +85,76 @@ describe("F-16 a position says by which import rules it was made", () => {
     // While they are missing a watcher goes on.
     expect(follow(b, encoding, bookmark).first).not.toBe("reset");
   });
+
+  test("a watcher gets a feed anew that other rules made, also if it was forgotten meanwhile, or the same rules came first after a loss of power", () => {
+    const clock = new Instants();
+    const { a, put } = alpha(clock);
+    put("lamp-1", "lamp");
+    const [one, two] = ["one", "two"].map((bootId) => ({ bootId, durability: "process" }) as const);
+    const b = beta(clock, [LAMPS], undefined, one);
+    const link = linked(a, b);
+    const left = b.disk.copy();
+    put("lamp-2", "lamp");
+    settleAll([a, b], [link]);
+    const { bookmark } = follow(b, "events");
+    link.down();
+    const same = beta(clock, [LAMPS], left, two);
+    same.post({ kind: "stop" });
+    same.settle();
+    const [lost, forgot] = [beta(clock, [NONE], same.disk, two), beta(clock, [NONE], b.disk, one)];
+    linked(a, lost).down();
+    const again = linked(a, forgot);
+    for (const level of [1, 3]) {
+      a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level }], complete: true });
+      settleAll([a, forgot], [again]);
+    }
+    for (const hub of [lost, forgot]) {
+      expect(hub.core.feeds().find(({ own }) => !own)?.head.seq).toBe(bookmark[0]?.seq);
+      expect(follow(hub, "events", bookmark).first).toBe("reset");
+    }
+  });
+
+  test("a watcher goes on from what it was told after a loss of power and a start with other rules", () => {
+    const clock = new Instants();
+    const { a, put } = alpha(clock);
+    put("lamp-1", "lamp");
+    const [one, two] = ["one", "two"].map((bootId) => ({ bootId, durability: "process" }) as const);
+    const before = beta(clock, [LAMPS], undefined, one);
+    linked(a, before).down();
+    const { bookmark } = follow(before, "events");
+    const b = beta(clock, [LAMPS, NONE], before.disk, two);
+    const link = linked(a, b);
+    put("lamp-2", "lamp");
+    settleAll([a, b], [link]);
+    expect(follow(b, "events", bookmark).first).toBe("reset");
+    for (const encoding of ENCODINGS) {
+      const told = follow(b, encoding).bookmark;
+      expect(follow(b, encoding, told).first).toBe("bookmark");
+      expect(follow(b.crash({}, two), encoding, told).first).toBe("bookmark");
+    }
+  });
+
+  test.each(ENCODINGS)(
+    "a watcher gets what a snapshot brought while something was missing, if something else is missing since: %s",
+    (encoding) => {
+      const clock = new Instants();
+      const { a, put, set } = alpha(clock);
+      const b = beta(clock, [LAMPS]);
+      put("cam-1", "camera");
+      put("cam-2", "camera");
+      set("cam-1", 7);
+      const link = linked(a, b);
+      put("cam-1", "lamp");
+      settleAll([a, b], [link]);
+      const { bookmark } = follow(b, encoding);
+      link.ping();
+      settleAll([a, b], [link]);
+      put("cam-2", "lamp");
+      settleAll([a, b], [link]);
+      expect(b.ask({ nodeIdPrefix: "cam-1" })[0]?.state.map(({ value }) => value)).toEqual([7]);
+      expect(follow(b, encoding, bookmark).first).toBe("reset");
+    },
+  );
 
   test("a watcher goes on from each position that it is told, also after restarts and from one that it came back with", () => {
     const clock = new Instants();

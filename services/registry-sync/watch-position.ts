@@ -8,7 +8,7 @@ import type { World } from "./world.ts";
 /**
  * WatchPositions are the positions that watchers are given. What a peer's feed is at a position depends on the import rules here as well,
  * of which the owner's digest knows nothing: so the digest in a watcher's position says by which rules it was made, and whether something that
- * they let in was still missing. What is stored of the rules does not tell that after a backup came back or a write was lost.
+ * they let in was still missing, after which snapshot. What is stored of the rules does not tell that after a backup came back or a write was lost.
  *
  * Where there are no rules, and none left a gap, the digest is the owner's.
  */
@@ -35,8 +35,7 @@ export class WatchPositions {
   resumed(source: Source, from: FeedPosition, blocks: boolean): FeedPosition | undefined {
     const { head, ring, own, table } = source;
     if (from.seq > head.seq || from.seq + 1 < ring.first) return undefined;
-    const { restoredAt, differsUpTo } = table;
-    if (differsUpTo?.epoch === head.epoch && from.seq <= differsUpTo.seq) return undefined;
+    const { restoredAt } = table;
     // The ring goes back further than the names: a checkpoint has none of the nodes that were removed before it. Nor is it known what
     // import rules kept out then, which the segments have still.
     const whole = blocks && (own || this.#rules === undefined);
@@ -55,7 +54,7 @@ export class WatchPositions {
 
   #markOf({ own, gaps }: Source): Uint8Array | undefined {
     if (own) return undefined;
-    return gaps ? this.#gaps : this.#rules;
+    return gaps === undefined ? this.#rules : marked(gaps, this.#gaps);
   }
 }
 

@@ -77,8 +77,6 @@ export class World {
   keySerial: number;
   /** Set while the store refuses writes. */
   storeFailure: Failure | undefined;
-  /** Whether the store may have lost what was written last: of what was said then, nothing is known. */
-  tailLost = false;
 
   constructor(options: RegistryOptions, hlc: Hlc) {
     this.o = options;
