@@ -1,3 +1,4 @@
+import { whenAborted } from "#runtime/abort.ts";
 import { tuneHeap } from "#runtime/heap.ts";
 import { type RunningHub, SERVICES, type ServiceName, startHub } from "../services/hub/index.ts";
 import { type ConfigFlags, readConfig } from "./config-file.ts";
@@ -30,10 +31,7 @@ export async function runProcess(io: Io, runs: "hub" | ServiceName, options: Hub
   const loaded = readConfig(io, config === undefined ? options : { ...options, config });
   const hub = await startHub({ ...loaded, runs, stopped: io.stopped });
   io.onHangup(() => void hub.reload().catch((error: unknown) => io.error(`foedus: reload failed: ${String(error)}\n`)));
-  const stopped = new Promise<undefined>((resolve) => {
-    if (io.stopped.aborted) resolve(undefined);
-    io.stopped.addEventListener("abort", () => resolve(undefined), { once: true });
-  });
+  const stopped = new Promise<undefined>((resolve) => whenAborted(io.stopped, () => resolve(undefined)));
   if (!io.stopped.aborted) await announce(io, { hub: loaded.config.hub_id, runs }, hub, options);
   const bug = await Promise.race([stopped, hub.broken.then((error) => ({ error }))]);
   const clean = await hub.stop();

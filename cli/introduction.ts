@@ -1,6 +1,7 @@
 import { Registry } from "prom-client";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { authorityAt, digestOf } from "#runtime/tls/door.ts";
@@ -103,8 +104,7 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
     throw await whyShut(error, io, desk, own, at.listen);
   });
   const withdraw = (): void => door.withdraw();
-  io.stopped.addEventListener("abort", withdraw, { once: true });
-  if (io.stopped.aborted) withdraw();
+  whenAborted(io.stopped, withdraw);
   const advertise = { ...at.advertise, port: at.advertise.port === 0 ? door.port : at.advertise.port };
   await tell(io, flags, { hubId, secret, caDigest: door.caDigest, ...advertise }, pinCode, lifeMs);
   const end = await door.closed;

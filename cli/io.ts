@@ -2,6 +2,7 @@ import { createInterface, type Interface } from "node:readline";
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
 import { printableOutput } from "#kernel/printable.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { onHangup, onStop } from "./signals.ts";
 
@@ -105,7 +106,7 @@ class Questions {
       this.#ended = true;
       this.#settle(undefined);
     });
-    stopped.addEventListener("abort", () => this.#lines.close(), { once: true });
+    whenAborted(stopped, () => this.#lines.close());
   }
 
   ask(question: string): Promise<string | undefined> {

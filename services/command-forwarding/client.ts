@@ -2,6 +2,7 @@ import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import { ENDED, KeptStream, type OnError, type StreamOpenInit, tellError } from "#runtime/rpc/kept-stream.ts";
@@ -114,8 +115,7 @@ export class CommandStream {
         }
       });
       const abort = (): void => this.cancel(corr);
-      signal?.addEventListener("abort", abort, { once: true });
-      if (signal?.aborted === true) abort();
+      whenAborted(signal, abort);
     });
   }
 

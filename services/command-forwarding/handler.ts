@@ -8,6 +8,7 @@ import {
 import type { Command as ProtoCommand } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { bind, type CallContext, type Outbound, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
@@ -102,8 +103,7 @@ export class CommandHandler {
     });
     if (signal === undefined) return reply;
     const abort = (): void => calls.tell({ kind: "cancel", client: UNARY_CLIENT, corrs: [corr] });
-    signal.addEventListener("abort", abort, { once: true });
-    if (signal.aborted) abort();
+    whenAborted(signal, abort);
     try {
       return await reply;
     } finally {
@@ -207,8 +207,7 @@ function answered(stream: Stream, signal: AbortSignal): Promise<void> {
       signal.removeEventListener("abort", abort);
       resolve();
     };
-    if (signal.aborted) abort();
-    else signal.addEventListener("abort", abort, { once: true });
+    whenAborted(signal, abort);
   });
 }
 

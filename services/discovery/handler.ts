@@ -14,6 +14,7 @@ import {
   WatchPeersResponseSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import type { Calls } from "#runtime/calls.ts";
 import type { Platform } from "#runtime/module.ts";
 import { bind, type CallContext, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
@@ -70,7 +71,7 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
       const over = Promise.withResolvers<Failure | undefined>();
       const send = (push: MessageInitShape<typeof WatchPeersResponseSchema>["push"]): boolean =>
         out.send(create(WatchPeersResponseSchema, push === undefined ? {} : { push }));
-      context.signal.addEventListener("abort", () => over.resolve(undefined), { once: true });
+      whenAborted(context.signal, () => over.resolve(undefined));
       env.watches.set(watch, {
         push: (pushes) => {
           if (!pushes.every((push) => send(pushToProto(push)))) return over.resolve(undefined);
@@ -82,7 +83,6 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
       try {
         send({ case: "jwks", value: keys.jwks });
         await calls.offer({ kind: "watch", watch, service: request.service, leaf });
-        if (context.signal.aborted) over.resolve(undefined);
         const failure = await over.promise;
         if (failure !== undefined) throw new FoedusError(failure);
       } finally {

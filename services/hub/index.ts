@@ -1,4 +1,5 @@
 import { dirname, resolve } from "node:path";
+import { whenAborted } from "#runtime/abort.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { coalesced } from "#runtime/coalesce.ts";
 import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
@@ -130,7 +131,7 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
     ...(localCommands === undefined ? {} : { localCommands }),
   });
   tell = (state) => hub.logState(state);
-  stopped?.addEventListener("abort", () => hub.interrupt(), { once: true });
+  whenAborted(stopped, () => hub.interrupt());
   try {
     await hub.start();
   } catch (error) {

@@ -1,11 +1,11 @@
 // A stop whose last commits do not reach the disk is not a clean one, whichever service's they are.
 import { X509Certificate } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EventKind, ReportEventsRequestSchema, Severity, TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
@@ -21,6 +21,7 @@ import { createDiscovery } from "../discovery/index.ts";
 import { createRegistrySync } from "../registry-sync/index.ts";
 import { createTelemetry } from "../telemetry/index.ts";
 import { hubConfig } from "./config.ts";
+import { startHub } from "./index.ts";
 
 let folder: string;
 let home: TestHub;
@@ -124,3 +125,28 @@ test.each([
     expect(await supervisor.stop(200), broken ? "with a broken disk" : "with a good disk").toBe(!broken);
   }
 });
+
+test.each(["before it is started", "while it waits"])(
+  "a hub whose machine's clock is not set stops when it is told to %s",
+  async (when) => {
+    vi.useFakeTimers({ toFake: ["Date"], now: Date.UTC(2001, 0, 1) });
+    try {
+      const stop = new AbortController();
+      const log = join(folder, "hub.log");
+      if (when === "before it is started") stop.abort();
+      const config = hubConfig.parse({
+        hub_id: "home",
+        ops: { port: 0 },
+        tls: { ca: "ca.pem", cert: "c.pem", key: "k.pem" },
+        log: { destination: "hub.log" },
+      });
+      const started = startHub({ config, folder, runs: "hub", stopped: stop.signal });
+      if (when === "while it waits")
+        await vi.waitUntil(() => existsSync(log) && readFileSync(log, "utf8").includes("clock is not set"), { timeout: 20_000 });
+      stop.abort();
+      expect(await (await started).stop()).toBe(true);
+    } finally {
+      vi.useRealTimers();
+    }
+  },
+);

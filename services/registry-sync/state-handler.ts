@@ -3,6 +3,7 @@ import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { Parts } from "#kernel/parts.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
@@ -46,7 +47,7 @@ class UpdateStream implements Fenced {
     const shell = this.#shell;
     const stream = this.#stream;
     const stop = (failure: Failure): void => this.fence(failure);
-    context.signal.addEventListener("abort", () => this.#settled.resolve(), { once: true });
+    whenAborted(context.signal, () => this.#settled.resolve());
     shell.streams.set(stream, (output) => this.#answer(output));
     shell.onStop.add(stop);
     try {
@@ -54,7 +55,7 @@ class UpdateStream implements Fenced {
       await Promise.race([this.#read(requests, context), this.#stopped.promise]);
       this.#ending = true;
       this.#settle();
-      if (!context.signal.aborted) await this.#settled.promise;
+      await this.#settled.promise;
       if (this.#stopFailure !== undefined) throw new FoedusError(this.#stopFailure);
     } finally {
       shell.onStop.delete(stop);

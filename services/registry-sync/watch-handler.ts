@@ -1,6 +1,7 @@
 import type { WatchRequest, WatchResponse } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { Parts } from "#kernel/parts.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound } from "#runtime/rpc/call.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
@@ -30,7 +31,7 @@ export function createWatchHandlers(shell: Shell, maxWatches: number, clock: Clo
   ): Promise<void> => {
     const watch = shell.id();
     const stop = (failure: Failure): void => over.resolve(failure);
-    context.signal.addEventListener("abort", () => over.resolve(undefined), { once: true });
+    whenAborted(context.signal, () => over.resolve(undefined));
     shell.onStop.add(stop);
     shell.watches.set(watch, (output) => {
       if (output.kind === "watch_refused") return over.resolve(output.failure);
@@ -41,7 +42,6 @@ export function createWatchHandlers(shell: Shell, maxWatches: number, clock: Clo
     });
     try {
       await shell.offer({ kind: "watch_open", watch, options });
-      if (context.signal.aborted) over.resolve(undefined);
       const failure = await over.promise;
       if (failure !== undefined) throw new FoedusError(failure);
     } finally {

@@ -1,5 +1,6 @@
 import { type Failure, fail } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
+import { whenAborted } from "./abort.ts";
 
 /** Timer is a pending call of a clock. */
 export interface Timer {
@@ -110,7 +111,7 @@ export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Prom
       signal?.removeEventListener("abort", abort);
       resolve();
     });
-    signal?.addEventListener("abort", abort, { once: true });
+    whenAborted(signal, abort);
   });
 }
 
@@ -133,8 +134,7 @@ export async function withTimeout<T>(
     };
   });
   const forward = (): void => abort?.(outer?.reason);
-  if (outer?.aborted) forward();
-  outer?.addEventListener("abort", forward, { once: true });
+  whenAborted(outer, forward);
   const timer = clock.setTimer(timeoutMs, () => abort?.(fail("DEADLINE_EXPIRED", `no answer within ${timeoutMs} ms`)));
   try {
     return await Promise.race([aborted, work(controller.signal)]);

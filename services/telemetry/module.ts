@@ -8,6 +8,7 @@ import {
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { describeHoldings } from "#kernel/holdings.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import { Calls } from "#runtime/calls.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import { counter, LabelBound } from "#runtime/metrics/declare.ts";
@@ -87,7 +88,7 @@ export function createTelemetry(options: {
       watchEvents: async (request, out, context) => {
         const watch = calls.id();
         const over = Promise.withResolvers<Failure | undefined>();
-        context.signal.addEventListener("abort", () => over.resolve(undefined), { once: true });
+        whenAborted(context.signal, () => over.resolve(undefined));
         watches.set(watch, {
           push: (push) => {
             const events = push.events.map((event: Happening) => eventToProto(event));
@@ -105,7 +106,6 @@ export function createTelemetry(options: {
             filter: filterFromProto(request.filter),
             fromSeq: Number(request.fromSeq),
           });
-          if (context.signal.aborted) over.resolve(undefined);
           const failure = await over.promise;
           if (failure !== undefined) throw new FoedusError(failure);
         } finally {

@@ -49,6 +49,11 @@ const BANS: readonly Ban[] = [
     instead: "the process hands out one logger, limitedLog(options.log, clock): what others cause costs few lines",
     home: (p) => p !== "services/hub/process.ts",
   },
+  {
+    token: /\.addEventListener\(\s*["'`]abort\b/,
+    instead: "use whenAborted: a signal that has aborted tells nobody any more",
+    home: (p) => p === "services/runtime/abort.ts",
+  },
   { token: /\.getPeer\(\)/, instead: "an address is not an identity: use the CallContext's caller", home: () => false },
   { token: /\bcreateInsecure\(/, instead: "everything is mutual TLS", home: () => false },
   {

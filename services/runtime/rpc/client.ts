@@ -5,6 +5,7 @@ import type { Registry } from "prom-client";
 import { FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { PeerChannelCredentials } from "#runtime/tls/credentials.ts";
+import { whenAborted } from "../abort.ts";
 import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "./call.ts";
 import { decodeAnswer, encodeMessage, isRequestStream, Malformed, methodPath } from "./definition.ts";
 import { ClientCall, type RpcStats, rpcStats } from "./rpc-metrics.ts";
@@ -146,7 +147,7 @@ class RemoteChannel {
       );
       measured?.follow(call);
       const abort = (): void => call.cancel();
-      options.signal?.addEventListener("abort", abort, { once: true });
+      whenAborted(options.signal, abort);
     });
   }
 
@@ -312,8 +313,7 @@ function cancelled(signal: AbortSignal): FoedusError {
 function cancelWith(call: { cancel(): void }, signal: AbortSignal | undefined): () => void {
   if (signal === undefined) return () => undefined;
   const abort = (): void => call.cancel();
-  if (signal.aborted) abort();
-  signal.addEventListener("abort", abort, { once: true });
+  whenAborted(signal, abort);
   return () => signal.removeEventListener("abort", abort);
 }
 

@@ -6,6 +6,7 @@ import {
   HealthListResponseSchema,
   HealthCheckResponse_ServingStatus as Serving,
 } from "#gen/grpc/health/v1/health_pb.ts";
+import { whenAborted } from "../abort.ts";
 import { bind, type CallContext, type ServiceBinding } from "./call.ts";
 import { PlainStatus } from "./status.ts";
 
@@ -20,10 +21,7 @@ export interface HealthService {
 
 /** untilOver resolves when a call is aborted. */
 function untilOver(context: CallContext): Promise<void> {
-  return new Promise((resolve) => {
-    if (context.signal.aborted) resolve();
-    context.signal.addEventListener("abort", () => resolve(), { once: true });
-  });
+  return new Promise((resolve) => whenAborted(context.signal, resolve));
 }
 
 /** createHealth makes the health service for the named services; they start as NOT_SERVING until `set`. */

@@ -5,6 +5,7 @@ import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import { whenAborted } from "../abort.ts";
 import { type AccessRule, authorise, requireMethodRule } from "./access.ts";
 import {
   type CallContext,
@@ -86,8 +87,7 @@ class LocalCall implements CallContext {
     if (parent !== undefined) this.trace = parseTrace(parent, metadata?.["tracestate"]);
     if (timeoutMs !== undefined)
       this.#timer = clock.setTimer(timeoutMs, () => this.abort({ reason: "DEADLINE_EXPIRED", message: "the deadline passed" }));
-    if (outer?.aborted) this.#forward();
-    outer?.addEventListener("abort", this.#forward, { once: true });
+    whenAborted(outer, this.#forward);
   }
 
   get signal(): AbortSignal {
@@ -102,8 +102,7 @@ class LocalCall implements CallContext {
   aborted(): Promise<never> {
     const { promise, reject } = Promise.withResolvers<never>();
     promise.catch(() => undefined);
-    if (this.signal.aborted) reject(this.signal.reason);
-    this.signal.addEventListener("abort", () => reject(this.signal.reason), { once: true });
+    whenAborted(this.signal, () => reject(this.signal.reason));
     return promise;
   }
 
@@ -202,8 +201,8 @@ class LocalChannel implements Calls {
       responses.finish(error === undefined ? undefined : this.#error(method, error));
     };
     const out = new ByteOutbound<Message>((message) => encodeMessage(method.output, message), pipe.write, finish);
-    call.signal.addEventListener("abort", () => finish(call.signal.reason), { once: true });
-    if (call.signal.aborted) return finish(call.signal.reason);
+    whenAborted(call.signal, () => finish(call.signal.reason));
+    if (call.signal.aborted) return;
     work(out).then(() => finish(), finish);
   }
 
@@ -262,7 +261,7 @@ class LocalDuplex implements ClientDuplex<Message, Message> {
 
   attach(call: LocalCall): void {
     this.#call = call;
-    call.signal.addEventListener("abort", () => this.over(call.signal.reason as FoedusError), { once: true });
+    whenAborted(call.signal, () => this.over(call.signal.reason as FoedusError));
     this.#opened.resolve();
   }
 

@@ -3,6 +3,7 @@ import { connect as connectTcp, isIP } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 import { FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
+import { whenAborted } from "../abort.ts";
 import { HANDSHAKE_TIMEOUT_MS, MIN_VERSION } from "./credentials.ts";
 import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 import { issuedBy, thumbprintOf } from "./peer-identity.ts";
@@ -72,9 +73,9 @@ export function authorityAt(address: DoorAddress, clock: Clock, signal?: AbortSi
     };
     const stop = (): void => unreachable("was not asked to the end", signal?.reason);
     const timer = clock.setTimer(HANDSHAKE_TIMEOUT_MS, () => unreachable("does not answer"));
-    signal?.addEventListener("abort", stop, { once: true });
     socket.on("error", (error: NodeJS.ErrnoException) => unreachable(whyOf(error), error));
     socket.once("close", () => unreachable("closed the connection"));
+    whenAborted(signal, stop);
     socket.once("secureConnect", () => {
       const found = authorityIn(chainOf(socket), address.caDigest);
       end();
