@@ -113,12 +113,11 @@ const limits = z
       .max(256)
       .default(16)
       .meta({ unit: "listings", description: "listings kept open for their next pages; the oldest gives way and its reader starts again" }),
-    listing_records: z
-      .int()
-      .min(1_000)
-      .max(1_000_000)
-      .default(1_000_000)
-      .meta({ unit: "nodes", description: "nodes named by all open listings together, about 10 bytes of memory each" }),
+    listing_records: z.int().min(1_000).max(1_000_000).default(1_000_000).meta({
+      unit: "nodes",
+      description:
+        "nodes named by all open listings together, about 13 bytes of memory each, and one for each node of the same hub that the filter leaves out",
+    }),
   })
   .prefault({});
 

@@ -13,8 +13,8 @@ const STEP_NODES = 2_048;
 const STEP_BYTES = 512 * 1024;
 /** Lists of one caller that wait their turn; more are refused. */
 const WAITING_MAX = 16;
-/** Memory of an id that is noted. */
-const ID_BYTES = 8;
+/** Memory of an id that is noted, with what a list that grew has spare. */
+const ID_BYTES = 12;
 
 type ListQuery = Extract<Query, { type: "list" }>;
 
