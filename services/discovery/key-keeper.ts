@@ -5,10 +5,10 @@ import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Store } from "#runtime/store/port.ts";
 import { type Issued, TokenIssuer } from "#runtime/tokens/issue.ts";
+import type { TokenCrypto } from "#runtime/tokens/crypto.ts";
 import {
   decodeKey,
   encodeKey,
-  isWhole,
   KeyRing,
   type KeyRingChange,
   type KeyRingConfig,
@@ -28,6 +28,7 @@ export interface KeyKeeperOptions {
   readonly log: Logger;
   readonly ring: KeyRingConfig;
   readonly ttlMs: number;
+  readonly crypto: TokenCrypto;
   /** persist resolves when the change is durable. */
   readonly persist: (put: readonly { readonly kid: string; readonly bytes: Uint8Array }[], remove: readonly string[]) => Promise<void>;
   /** published is called with each new key set, before any of its keys is used. */
@@ -53,15 +54,15 @@ export class KeyKeeper {
 
   /** open restores the keys, or makes the first one, before the driver owns the store. */
   async open(store: Store): Promise<void> {
-    const { clock, entropy, ring: config } = this.#o;
+    const { clock, entropy, ring: config, crypto } = this.#o;
     const stored: SigningKey[] = [];
     for (const { key, bytes } of store.space(KEY_SPACE)) {
       const found = decodeKey(bytes);
-      if (found === undefined || found.kid !== key || !(await isWhole(found)))
+      if (found === undefined || found.kid !== key || !(await crypto.isWhole(found)))
         throw new StoredError(`${KEY_SPACE}/${key}`, "is not the key that was written");
       stored.push(found);
     }
-    const ring = new KeyRing(stored, config);
+    const ring = new KeyRing(stored, config, crypto);
     if (stored.length === 0) {
       const change = (await ring.prepare(clock.wall())) as KeyRingChange;
       const outcome = await store.commit(change.added.map((key) => ({ op: "put", space: KEY_SPACE, key: key.kid, bytes: encodeKey(key) })));
@@ -69,7 +70,7 @@ export class KeyKeeper {
       ring.apply(change);
     }
     this.#ring = ring;
-    this.#issuer = new TokenIssuer({ ring, clock, entropy });
+    this.#issuer = new TokenIssuer({ ring, clock, entropy, crypto });
     this.#o.published(ring.jwks);
   }
 

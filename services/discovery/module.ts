@@ -27,6 +27,7 @@ import {
 import type { DiscoveryConfig } from "./config.ts";
 import { DiscoveryCore, PEER_SPACE } from "./core.ts";
 import { type Federation, NO_FEDERATION } from "./federation.ts";
+import { type Ground, SYSTEM_GROUND } from "./ground.ts";
 import { type Answer, createBinding, type Watch } from "./handler.ts";
 import { KeyKeeper } from "./key-keeper.ts";
 import { Bundles, ownLeaf } from "./leaves.ts";
@@ -50,6 +51,7 @@ export interface DiscoveryOptions {
   readonly ports: DiscoveryServicePorts;
   /** Peers of the start; none if federation is off (S0-23). */
   readonly federation?: Federation;
+  readonly ground?: Ground;
   readonly onFatal: (error: unknown) => void;
 }
 
@@ -128,7 +130,7 @@ class DiscoveryModule implements Discovery {
     });
     this.#driver = createDriver<Input, Effect>({
       service: SERVICE,
-      core: this.#core,
+      core: (this.#o.ground ?? SYSTEM_GROUND).drive(this.#core),
       store: this.#store,
       clock: platform.clock,
       log: platform.log,
@@ -236,6 +238,7 @@ class DiscoveryModule implements Discovery {
       entropy,
       log,
       ttlMs: config.token_ttl_ms,
+      crypto: (this.#o.ground ?? SYSTEM_GROUND).tokens,
       ring: {
         rotationMs: config.key_rotation_ms,
         leadMs: Math.min(config.key_lead_ms, config.key_rotation_ms),

@@ -1,10 +1,7 @@
-import { type CryptoKey, SignJWT } from "jose";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
-import { importSigningKey, type KeyRing, type SigningKey, TOKEN_ALGORITHM } from "./key-ring.ts";
-
-/** Type of our tokens (RFC 9068). */
-export const TOKEN_TYPE = "at+jwt";
+import { JOSE_CRYPTO, type TokenCrypto } from "./crypto.ts";
+import type { KeyRing } from "./key-ring.ts";
 
 /** Life of a token, ms. */
 export const TOKEN_TTL_MS = 3_600_000;
@@ -41,9 +38,15 @@ export class TokenIssuer {
   readonly #ring: KeyRing;
   readonly #clock: Clock;
   readonly #entropy: Pick<Entropy, "id">;
-  readonly #imported = new WeakMap<SigningKey, Promise<CryptoKey>>();
+  readonly #crypto: Pick<TokenCrypto, "sign">;
 
-  constructor(options: { readonly ring: KeyRing; readonly clock: Clock; readonly entropy: Pick<Entropy, "id"> }) {
+  constructor(options: {
+    readonly ring: KeyRing;
+    readonly clock: Clock;
+    readonly entropy: Pick<Entropy, "id">;
+    readonly crypto?: Pick<TokenCrypto, "sign">;
+  }) {
+    this.#crypto = options.crypto ?? JOSE_CRYPTO;
     this.#ring = options.ring;
     this.#clock = options.clock;
     this.#entropy = options.entropy;
@@ -55,21 +58,16 @@ export class TokenIssuer {
     const expiresAtWall = issuedAtWall + (request.ttlMs ?? TOKEN_TTL_MS);
     const key = this.#ring.current(issuedAtWall);
     const id = this.#entropy.id();
-    const jwt = await new SignJWT({ cnf: { "x5t#S256": request.thumbprint }, level: request.level })
-      .setProtectedHeader({ alg: TOKEN_ALGORITHM, kid: key.kid, typ: TOKEN_TYPE })
-      .setIssuer(trustDomain(request.issuerHub))
-      .setAudience(trustDomain(request.audienceHub))
-      .setSubject(trustDomain(request.subjectHub))
-      .setJti(id)
-      .setIssuedAt(issuedAtWall / 1000)
-      .setExpirationTime(expiresAtWall / 1000)
-      .sign(await this.#keyOf(key));
+    const jwt = await this.#crypto.sign(key, {
+      iss: trustDomain(request.issuerHub),
+      aud: trustDomain(request.audienceHub),
+      sub: trustDomain(request.subjectHub),
+      jti: id,
+      iat: issuedAtWall / 1000,
+      exp: expiresAtWall / 1000,
+      cnf: { "x5t#S256": request.thumbprint },
+      level: request.level,
+    });
     return { jwt, id, issuedAtWall, expiresAtWall };
-  }
-
-  #keyOf(key: SigningKey): Promise<CryptoKey> {
-    const known = this.#imported.get(key) ?? importSigningKey(key);
-    this.#imported.set(key, known);
-    return known;
   }
 }

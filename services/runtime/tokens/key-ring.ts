@@ -1,9 +1,7 @@
-import { type CryptoKey, calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK, type JWK } from "jose";
+import type { JWK } from "jose";
 import { assert } from "#kernel/assert.ts";
 import { fields, finite, readStored, text, writeStored } from "#kernel/stored.ts";
-
-/** Algorithm of all token signatures: EdDSA over Ed25519 (RFC 8037). */
-export const TOKEN_ALGORITHM = "EdDSA";
+import { JOSE_CRYPTO, type TokenCrypto } from "./crypto.ts";
 
 /** SigningKey is one key pair of the ring. It is a secret: it goes to the store of its service and nowhere else, never to a log. */
 export interface SigningKey {
@@ -43,12 +41,14 @@ export interface KeyRingChange {
  */
 export class KeyRing {
   readonly #config: KeyRingConfig;
+  readonly #crypto: Pick<TokenCrypto, "makeKey">;
   /** In order of activation. */
   #keys: SigningKey[];
 
   /** stored: the keys that an earlier run left in the store. */
-  constructor(stored: readonly SigningKey[], config: KeyRingConfig = DEFAULT_KEY_RING) {
+  constructor(stored: readonly SigningKey[], config: KeyRingConfig = DEFAULT_KEY_RING, crypto: Pick<TokenCrypto, "makeKey"> = JOSE_CRYPTO) {
     this.#config = config;
+    this.#crypto = crypto;
     this.#keys = [...stored].sort((a, b) => a.activeAtWall - b.activeAtWall);
   }
 
@@ -82,9 +82,9 @@ export class KeyRing {
     const { rotationMs, leadMs, retainMs } = this.#config;
     const newest = this.#keys.at(-1);
     const added: SigningKey[] = [];
-    if (newest === undefined) added.push(await makeKey(nowWall));
+    if (newest === undefined) added.push(await this.#crypto.makeKey(nowWall));
     else if (rotate || nowWall >= newest.activeAtWall + rotationMs - leadMs)
-      added.push(await makeKey(Math.max(nowWall, newest.activeAtWall) + leadMs));
+      added.push(await this.#crypto.makeKey(Math.max(nowWall, newest.activeAtWall) + leadMs));
     const removed = this.#keys
       .filter((_key, i) => (this.#keys[i + 1]?.activeAtWall ?? Number.POSITIVE_INFINITY) + retainMs <= nowWall)
       .map(({ kid }) => kid);
@@ -95,14 +95,6 @@ export class KeyRing {
   apply(change: KeyRingChange): void {
     this.#keys = [...this.#keys.filter(({ kid }) => !change.removed.includes(kid)), ...change.added];
   }
-}
-
-async function makeKey(activeAtWall: number): Promise<SigningKey> {
-  const pair = await generateKeyPair(TOKEN_ALGORITHM, { extractable: true });
-  const bare = await exportJWK(pair.publicKey);
-  const kid = await calculateJwkThumbprint(bare);
-  const privateJwk = await exportJWK(pair.privateKey);
-  return { kid, privateJwk, publicJwk: { ...bare, kid, alg: TOKEN_ALGORITHM, use: "sig" }, activeAtWall };
 }
 
 /** encodeKey writes a key for the store. */
@@ -118,17 +110,6 @@ const KEY = fields({
   publicJwk: fields({ x: TEXT }),
 });
 
-/** isWhole tells whether the halves of a key belong together, and to its name. */
-export async function isWhole(key: SigningKey): Promise<boolean> {
-  try {
-    if (key.privateJwk.x !== key.publicJwk.x || (await calculateJwkThumbprint(key.publicJwk)) !== key.kid) return false;
-    await importSigningKey(key);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** decodeKey reads a stored key; undefined if it is damaged. */
 export function decodeKey(bytes: Uint8Array): SigningKey | undefined {
   try {
@@ -136,9 +117,4 @@ export function decodeKey(bytes: Uint8Array): SigningKey | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** importSigningKey makes the private half usable. */
-export async function importSigningKey(key: SigningKey): Promise<CryptoKey> {
-  return (await importJWK(key.privateJwk, TOKEN_ALGORITHM)) as CryptoKey;
 }

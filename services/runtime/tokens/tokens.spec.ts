@@ -1,10 +1,10 @@
-import { generateKeyPair, SignJWT } from "jose";
+import { type CryptoKey, generateKeyPair, importJWK, SignJWT } from "jose";
 import { describe, expect, test } from "vitest";
 import { FoedusError } from "#kernel/error.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { type IssueRequest, TokenIssuer } from "./issue.ts";
-import { decodeKey, encodeKey, importSigningKey, KeyRing } from "./key-ring.ts";
+import { decodeKey, encodeKey, KeyRing } from "./key-ring.ts";
 import { JwtVerifier, type JwtVerifierOptions } from "./verify.ts";
 
 const HOUR = 3_600_000;
@@ -127,7 +127,7 @@ describe("verify", () => {
       .setSubject("spiffe://b")
       .setIssuedAt((clock.wall() + iat) / 1000)
       .setExpirationTime((clock.wall() + exp) / 1000);
-    const text = await jwt.sign(await importSigningKey(key));
+    const text = await jwt.sign((await importJWK(key.privateJwk, "EdDSA")) as CryptoKey);
     expect(["TOKEN_INVALID", "TOKEN_EXPIRED"]).toContain(await reasonOf(verifier.verify(text, "leaf-of-b")));
   });
 

@@ -1,10 +1,10 @@
-import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTPayload, jwtVerify } from "jose";
+import { errors, type JWTPayload } from "jose";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { TokenVerifier, VerifiedToken } from "#runtime/rpc/token-verifier.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
-import { TOKEN_TYPE, trustDomain } from "./issue.ts";
-import { TOKEN_ALGORITHM } from "./key-ring.ts";
+import { JOSE_CRYPTO, type KeySet, type TokenCrypto } from "./crypto.ts";
+import { trustDomain } from "./issue.ts";
 
 /** JwtVerifierOptions say whose tokens count. Times are ms. */
 export interface JwtVerifierOptions {
@@ -22,6 +22,7 @@ export interface JwtVerifierOptions {
   readonly toleranceMs?: number;
   /** Results that are remembered. 4,096 by default. */
   readonly cacheMax?: number;
+  readonly crypto?: Pick<TokenCrypto, "keySet">;
 }
 
 /** Longest token that is looked at, in characters. */
@@ -44,19 +45,19 @@ export class JwtVerifier implements TokenVerifier {
   readonly #o: Required<Omit<JwtVerifierOptions, "fetchKeySet">> & Pick<JwtVerifierOptions, "fetchKeySet">;
   readonly #known = new Map<string, Known>();
   #text = "";
-  #keys: ReturnType<typeof createLocalJWKSet> | undefined;
+  #keys: KeySet | undefined;
   #fetching: Promise<void> | undefined;
   #fetchedAt = Number.NEGATIVE_INFINITY;
 
   constructor(options: JwtVerifierOptions) {
-    this.#o = { cooldownMs: 30_000, maxAgeMs: 3_600_000, toleranceMs: 5_000, cacheMax: 4_096, ...options };
+    this.#o = { cooldownMs: 30_000, maxAgeMs: 3_600_000, toleranceMs: 5_000, cacheMax: 4_096, crypto: JOSE_CRYPTO, ...options };
   }
 
   /** setKeySet takes a pushed JWK set, JSON. It throws INVALID_FIELD for anything else; the last good one stays. */
   setKeySet(jwks: string): void {
     if (jwks === this.#text) return;
     try {
-      this.#keys = createLocalJWKSet(JSON.parse(jwks) as JSONWebKeySet);
+      this.#keys = this.#o.crypto.keySet(jwks);
     } catch (cause) {
       throw fail("INVALID_FIELD", "the key set is not a JWK set", { cause });
     }
@@ -116,17 +117,14 @@ export class JwtVerifier implements TokenVerifier {
   async #jwt(token: string): Promise<JWTPayload> {
     if (this.#keys === undefined) throw new errors.JWKSNoMatchingKey();
     const { hubId, clock, maxAgeMs, toleranceMs } = this.#o;
-    const { payload } = await jwtVerify(token, this.#keys, {
-      algorithms: [TOKEN_ALGORITHM],
+    return this.#keys(token, {
       issuer: trustDomain(hubId),
       audience: trustDomain(hubId),
-      typ: TOKEN_TYPE,
       maxTokenAge: maxAgeMs / 1000,
       clockTolerance: toleranceMs / 1000,
       requiredClaims: ["cnf", "sub", "exp", "iat", "jti"],
       currentDate: new Date(clock.wall()),
     });
-    return payload;
   }
 
   /** fetch answers whether another try makes sense. */
