@@ -80,7 +80,7 @@ const TAKEN: Failure = {
 };
 /** Frames after at least this long a pause count as "heard again". */
 const HEARD_PAUSE_MS = 1_000;
-/** That a peer was heard of is told this late: on idle links it is all there is to tell, and each telling costs a call. */
+/** That a peer was heard of, and how long a ping took, is told this late: on idle links it is all there is to tell, and each telling costs a call. */
 const HEARD_REPORT_MS = 5_000;
 /** So many bytes since they were last counted are a sign of life, as a frame is: the least slow of links carries more in the time of a ping. */
 const ALIVE_BYTES = 4 * 1024;
@@ -106,7 +106,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
   #timer: Timer | undefined;
   #armedFor = Number.POSITIVE_INFINITY;
   #reporting = false;
-  #heardTimer: Timer | undefined;
+  #laterTimer: Timer | undefined;
   #stopped: PromiseWithResolvers<void> | undefined;
 
   constructor(options: PeerLinksOptions<F>) {
@@ -323,7 +323,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       timer.cancel();
     }
     this.#timer?.cancel();
-    this.#heardTimer?.cancel();
+    this.#laterTimer?.cancel();
     for (const { unsample } of this.#known.values()) unsample();
     this.#log.flush();
     this.#events?.flush();
@@ -414,7 +414,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
         return this.#o.onDown(effect.peer, effect.session, effect.failure, effect.willRetry);
       case "answered":
         this.#met(this.#links.get(effect.streamId));
-        return this.#report();
+        return this.#reportLater();
       case "state":
         return this.#note(effect.peer, effect.state.toLowerCase());
     }
@@ -611,10 +611,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const mono = this.#o.clock.mono();
     if (mono - known.lastFrameAt >= HEARD_PAUSE_MS) {
       known.heard++;
-      this.#heardTimer ??= this.#o.clock.setTimer(HEARD_REPORT_MS, () => {
-        this.#heardTimer = undefined;
-        this.#report();
-      });
+      this.#reportLater();
     }
     known.lastFrameAt = mono;
     if (this.#fsm.heard(link.streamId, mono) && !common) this.#step({ kind: "frame_received", streamId: link.streamId });
@@ -698,9 +695,16 @@ class Links<F extends Frame> implements PeerLinks<F> {
     return total;
   }
 
+  /** reportLater tells discovery, with what else there will be to tell until then. */
+  #reportLater(): void {
+    this.#laterTimer ??= this.#o.clock.setTimer(HEARD_REPORT_MS, () => this.#report());
+  }
+
   /** report tells discovery, once per turn however much changed. */
   #report(): void {
     if (this.#o.reporter === undefined || this.#reporting) return;
+    this.#laterTimer?.cancel();
+    this.#laterTimer = undefined;
     this.#reporting = true;
     this.#o.clock.setImmediate(() => {
       this.#reporting = false;
