@@ -9,6 +9,7 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { PeerSource, PeerView, SessionReport, SessionReporter } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
+import type { RpcServer } from "#runtime/rpc/server.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import { ownRetry } from "./own-retry.ts";
@@ -215,6 +216,35 @@ export class ViewAuthority implements PeerAuthority {
   version(): number {
     return this.#version;
   }
+}
+
+/** How long the connections of a peer that an operator ended stay, so that its sessions can say so. */
+const GOODBYE_MS = 1_000;
+
+/** ViewFollower is what the views of a process decide about. */
+export interface ViewFollower {
+  readonly authority: ViewAuthority;
+  /** The server of this process, once it listens. */
+  readonly server: () => Pick<RpcServer, "cut" | "recheck"> | undefined;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** onCas is called when the CA certificates of the peers are others. */
+  readonly onCas: () => void;
+}
+
+/** followViews takes new views: who may connect, and whose connections end at once (D-15). `current` are the views of the moment. */
+export function followViews({ authority, server, clock, log, onCas }: ViewFollower, current: () => readonly PeerView[]): void {
+  const views = current();
+  const before = authority.pems().join();
+  const version = authority.version();
+  authority.update(views, log);
+  if (authority.pems().join() !== before) onCas();
+  server()?.cut(({ hubId, thumbprint }) => authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
+  if (authority.version() !== version) server()?.recheck();
+  const terminated = (hubId: string): boolean => current().some((view) => view.terminated && view.hubId === hubId);
+  if (views.some((view) => view.terminated))
+    // Its tokens are void already; its sessions get the time to say why they end.
+    clock.setTimer(GOODBYE_MS, () => server()?.cut(({ hubId }) => terminated(hubId)));
 }
 
 /** createSessionReporter tells discovery how sessions stand: at once when something changes, in one call per turn. */

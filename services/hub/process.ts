@@ -45,7 +45,7 @@ import { EventForwarder } from "./events.ts";
 import { nextIncarnation, resolveFrom } from "./identity.ts";
 import { LiveConfig } from "./live-config.ts";
 import { createModules, type OwnClients, type Wiring } from "./modules.ts";
-import { createSessionReporter, PeerFeed, ViewAuthority } from "./peers.ts";
+import { createSessionReporter, followViews, PeerFeed, ViewAuthority } from "./peers.ts";
 import { keptRevoked, RevokedFile } from "./revoked-file.ts";
 import { SOFTWARE } from "./version.ts";
 
@@ -61,8 +61,6 @@ const DESCRIPTORS = {
   telemetry: TelemetryService,
 } as const;
 
-/** How long the connections of a peer that an operator ended stay, so that its sessions can say so. */
-const GOODBYE_MS = 1_000;
 const CLOCK_RETRY_MS = 5_000;
 const CLOCK_CHECK_MS = 1_000;
 const CLOCK_JUMP_MS = 2_000;
@@ -608,35 +606,29 @@ export class HubProcess {
   }
 
   #makeFeed(service: ServiceName): PeerFeed {
-    return new PeerFeed({
+    const feed: PeerFeed = new PeerFeed({
       service,
       leaf: () => this.#credentials!.certificate.leaf.raw,
       clock: this.#o.clock,
       log: this.#o.log,
       onKeySet: (jwks) => this.#verifier!.setKeySet(jwks),
-      onChange: () => this.#peersChanged(),
+      // All feeds tell the same of who the peers are: those who call are judged by the first.
+      onChange: () => {
+        if (feed === this.#feeds.values().next().value) this.#peersChanged(feed);
+      },
     });
+    return feed;
   }
 
-  /** peersChanged follows the views: who may connect, and whose connections end at once (D-15). */
-  #peersChanged(): void {
-    const feed = this.#feeds.values().next().value;
+  #peersChanged(feed: PeerFeed): void {
     const authority = this.#authority;
-    if (feed === undefined || authority === undefined) return;
-    const views = feed.current();
-    const before = authority.pems().join();
-    const version = authority.version();
-    authority.update(views, this.#o.log);
-    if (authority.pems().join() !== before) {
+    if (authority === undefined) return;
+    const { clock, log } = this.#o;
+    const onCas = (): void => {
       this.#server?.rotate(this.#serverMaterial());
       void this.#judge();
-    }
-    this.#server?.cut(({ hubId, thumbprint }) => authority.bundle(hubId) === undefined || authority.revoked(thumbprint));
-    if (authority.version() !== version) this.#server?.recheck();
-    const terminated = (hubId: string): boolean => feed.current().some((view) => view.terminated && view.hubId === hubId);
-    if (views.some((view) => view.terminated))
-      // Its tokens are void already; its sessions get the time to say why they end.
-      this.#o.clock.setTimer(GOODBYE_MS, () => this.#server?.cut(({ hubId }) => terminated(hubId)));
+    };
+    followViews({ authority, server: () => this.#server, clock, log, onCas }, () => feed.current());
   }
 
   /** judge says when a peer's CA keeps TLS from taking our own certificate: two CAs of one name cannot always be told apart. */
