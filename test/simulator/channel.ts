@@ -7,10 +7,17 @@ import { type Calls, callOf } from "#runtime/rpc/client.ts";
 import { decodeMessage, encodeMessage } from "#runtime/rpc/definition.ts";
 import { ByteOutbound, Inbound } from "#runtime/rpc/streams.ts";
 import type { End, Network, Socket } from "./network.ts";
+import type { SimLeaf } from "./pki.ts";
 
 /** Wire is what travels on the connection of one call: protobuf messages in their bytes, and what HTTP/2 says around them. */
 export type Wire =
-  | { readonly w: "call"; readonly method: DescMethod; readonly caller: string; readonly timeoutMs: number | undefined }
+  | {
+      readonly w: "call";
+      readonly method: DescMethod;
+      readonly caller: Identity;
+      readonly authorization: string | undefined;
+      readonly timeoutMs: number | undefined;
+    }
   | { readonly w: "data"; readonly bytes: Buffer }
   /** The reader took so many bytes: the writer may go on. */
   | { readonly w: "window"; readonly bytes: number }
@@ -18,6 +25,9 @@ export type Wire =
   | { readonly w: "half" }
   /** The call is over: its status. */
   | { readonly w: "end"; readonly failure: Failure | undefined };
+
+/** Identity is what a caller proves in TLS: a hub its certificate, a client of the own hub its SPIFFE id. */
+export type Identity = string | SimLeaf;
 
 /** Flow is how much may be under way in one direction before its reader has read, as HTTP/2's windows have it. */
 export interface Flow {
@@ -134,8 +144,9 @@ export interface ChannelOptions {
   readonly network: Network<Wire>;
   readonly from: number;
   readonly to: number;
-  /** SPIFFE id of the caller. */
-  readonly caller: string;
+  readonly caller: Identity;
+  /** refuse is why the caller does not go on with the server that it finds, as TLS would tell it; undefined for one that is right. */
+  readonly refuse?: () => Failure | undefined;
   readonly flow: Flow;
   /** onSend sees what a stream sends, and may put something else in its place. */
   readonly onSend?: (method: DescMethod, bytes: Buffer) => readonly Buffer[];
@@ -143,6 +154,8 @@ export interface ChannelOptions {
 
 const CANCELLED: Failure = { reason: "CANCELLED", message: "the call was cancelled" };
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** How long a handshake takes that fails. */
+const HANDSHAKE_MS = 5;
 
 /** Call is the caller's side of one call, which has a connection of its own. */
 class Call implements ClientDuplex<Message, Message> {
@@ -182,10 +195,14 @@ class Call implements ClientDuplex<Message, Message> {
       },
       ended: (failure) => arrivals.push(() => this.#finish(failure)),
     };
-    this.#socket = o.network.dial(o.from, o.to, { w: "call", method, caller: o.caller, timeoutMs: options.timeoutMs }, end, () =>
-      this.#opened.resolve(),
-    );
+    const refused = o.refuse?.();
+    if (refused !== undefined) o.flow.clock.setTimer(HANDSHAKE_MS, () => this.#finish(refused));
+    else this.#socket = o.network.dial(o.from, o.to, this.#callOf(o, method, options), end, () => this.#opened.resolve());
     options.signal?.addEventListener("abort", () => this.cancel(), { once: true });
+  }
+
+  #callOf({ caller }: ChannelOptions, method: DescMethod, { metadata, timeoutMs }: CallOptions): Wire {
+    return { w: "call", method, caller, authorization: metadata?.["authorization"], timeoutMs };
   }
 
   #finish(failure: Failure | undefined): void {

@@ -10,12 +10,16 @@ import { SimHub } from "./hub.ts";
 import { Network } from "./network.ts";
 import type { RunOptions } from "./options.ts";
 import { Oracle } from "./oracle.ts";
+import type { SimAuthority } from "./pki.ts";
 import { Restarts } from "./restarts.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Trace } from "./trace.ts";
 
 /** More steps than this in one run mean that something spins. */
 const MAX_STEPS = 400_000;
+
+/** hubIdsOf names the hubs of a run. */
+export const hubIdsOf = (hubs: number): string[] => Array.from({ length: hubs }, (_, i) => `hub-${i}`);
 
 /** Federation is a simulated world: hubs, the network between them, and what everybody remembers of it. */
 export class Federation {
@@ -27,9 +31,11 @@ export class Federation {
   readonly restarts: Restarts;
   readonly network: Network<Wire>;
   readonly hubIds: readonly string[];
+  readonly authorities: readonly SimAuthority[];
   readonly hubs: SimHub[] = [];
   /** How hubs see each other: trust[a][b] is b as a knows it. */
   readonly #trust: Trust[][];
+  readonly #changedAt = new Map<string, number>();
   /** True while faults happen. */
   troubled = true;
   readonly sabotage: Sabotage;
@@ -39,14 +45,15 @@ export class Federation {
   onCommand: (hub: SimHub) => void = () => undefined;
   onUpdates: (hub: SimHub) => void = () => undefined;
 
-  constructor(options: RunOptions, keepTrace: boolean, sabotage: Sabotage) {
+  constructor(options: RunOptions, authorities: readonly SimAuthority[], keepTrace: boolean, sabotage: Sabotage) {
     this.options = options;
+    this.authorities = authorities;
     this.sabotage = sabotage;
     this.trace = new Trace(keepTrace);
     this.prng = new Prng(options.seed ^ 0x5eed);
     this.oracle = new Oracle(this.scheduler, options.hubs);
     this.network = new Network<Wire>(this.scheduler, new Prng(options.seed ^ 0x17e7), options.network, options.hubs);
-    this.hubIds = Array.from({ length: options.hubs }, (_, i) => `hub-${i}`);
+    this.hubIds = hubIdsOf(options.hubs);
     this.restarts = new Restarts(this.oracle, this.hubIds);
     const share = (): string => (this.prng.chance(0.6) ? "full" : "limited");
     this.#trust = this.hubIds.map(() =>
@@ -66,8 +73,14 @@ export class Federation {
     return (this.#trust[hub] as Trust[])[peer] as Trust;
   }
 
+  /** settledMs is how long two hubs have seen each other as they do. */
+  settledMs(a: number, b: number): number {
+    return this.scheduler.now - Math.max(this.#changedAt.get(`${a} ${b}`) ?? -1e9, this.#changedAt.get(`${b} ${a}`) ?? -1e9);
+  }
+
   setTrust(hub: number, peer: number, trust: Partial<Trust>): void {
     (this.#trust[hub] as Trust[])[peer] = { ...this.trustOf(hub, peer), ...trust };
+    this.#changedAt.set(`${hub} ${peer}`, this.scheduler.now);
     this.hub(hub).running?.changed();
   }
 

@@ -7,6 +7,7 @@ import type { Logger } from "#runtime/log/log.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { CommandStream } from "../../services/command-forwarding/client.ts";
 import type { CommandEffect, Input as CommandInput } from "../../services/command-forwarding/messages.ts";
+import type { Effect as DiscoveryEffect, Input as DiscoveryInput } from "../../services/discovery/messages.ts";
 import type { Effect as RegistryEffect, Input as RegistryInput } from "../../services/registry-sync/messages.ts";
 import type { RegistryOptions } from "../../services/registry-sync/world.ts";
 import type { RunOptions } from "./options.ts";
@@ -25,6 +26,7 @@ export interface Sabotage {
   /** Options of the run in place of those that were drawn, so that what is wrong shows sooner. */
   readonly run?: Partial<RunOptions>;
   readonly commands?: (core: Core<CommandInput, CommandEffect>, hub: number) => Core<CommandInput, CommandEffect>;
+  readonly discovery?: (core: Core<DiscoveryInput, DiscoveryEffect>, hub: number) => Core<DiscoveryInput, DiscoveryEffect>;
   /** Makes a user's stream of commands, around one that `make` makes. */
   readonly user?: (client: CommandClient, make: (client: CommandClient) => UserStream) => UserStream;
   /** Takes something out of a shipping class for the time of a run; the answer puts it back. */

@@ -1,4 +1,5 @@
 import { create, type DescMethod, toBinary } from "@bufbuild/protobuf";
+import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type SessionRequest, SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
@@ -35,6 +36,7 @@ export interface Lie {
  * nothing.
  */
 export function tamper(prng: Prng, peer: string, method: DescMethod, bytes: Buffer): Lie | undefined {
+  if (method.parent === DiscoveryService) return undefined;
   return method === RegistrySyncService.method.session ? tamperRegistry(prng, peer, bytes) : tamperCommands(prng, bytes);
 }
 

@@ -1,11 +1,17 @@
 import { Prng } from "#kernel/prng.ts";
+import { DEFAULT_SYNC_INTERVAL_MS, type Federation as Peers } from "../../services/discovery/federation.ts";
+import type { PeerSpec, RevokedLeaf } from "../../services/discovery/messages.ts";
 import { Clients } from "./clients.ts";
 import { MachineClock, ProcessClock } from "./clock.ts";
 import { Disk } from "./disk.ts";
 import type { Federation } from "./federation.ts";
 import type { HubOptions } from "./options.ts";
 import type { CommandOp } from "./oracle.ts";
+import type { SimAuthority, SimLeaf } from "./pki.ts";
 import { HubProcess } from "./process.ts";
+
+/** How soon a process that could not start is started again. */
+const RESTART_MS = 2_000;
 
 const WALL = 1_800_000_000_000;
 
@@ -14,7 +20,7 @@ export class SimHub {
   readonly no: number;
   readonly hubId: string;
   readonly machine: MachineClock;
-  readonly disks: { readonly registry: Disk; readonly commands: Disk; readonly telemetry: Disk };
+  readonly disks: { readonly registry: Disk; readonly commands: Disk; readonly telemetry: Disk; readonly discovery: Disk };
   readonly options: HubOptions;
   readonly #f: Federation;
   readonly #prng: Prng;
@@ -30,6 +36,8 @@ export class SimHub {
   keySerial = 1;
   revokesUpTo = 0;
   certificate = 1;
+  /** Certificates of its process that the operators of others revoked. */
+  readonly #revoked: RevokedLeaf[] = [];
   /** Nodes' versions rise with every registration. */
   readonly #versions = new Map<string, number>();
   #op = 0;
@@ -44,7 +52,8 @@ export class SimHub {
     this.machine = new MachineClock(f.scheduler, options.clockRate, WALL + options.wallSkewMs);
     const disk = (dice: Prng) => new Disk(f.scheduler, dice, options.disk);
     // Dice of its own: how long telemetry writes changes nothing in what happens to the others.
-    this.disks = { registry: disk(prng), commands: disk(prng), telemetry: disk(new Prng(f.options.seed * 37 + no)) };
+    const apart = (salt: number) => disk(new Prng(f.options.seed * salt + no));
+    this.disks = { registry: disk(prng), commands: disk(prng), telemetry: apart(37), discovery: apart(41) };
   }
 
   get nodeIds(): string[] {
@@ -86,16 +95,24 @@ export class SimHub {
     f.trace.note(f.scheduler.now, this.no, `crash ${what}`);
     this.#end(running);
     f.network.kill(this.no, what === "process");
-    const { registry, commands, telemetry } = this.disks;
+    const { registry, commands, telemetry, discovery } = this.disks;
     const backedUpAt = Math.min(registry.backedUpAt, commands.backedUpAt);
     const syncedAt = Math.min(registry.syncedAt, commands.syncedAt);
     const lost = [registry.crash(what), commands.crash(what)].some((missing) => missing);
     telemetry.crash(what);
+    discovery.crash(what);
     if (lost) f.oracle.rewind(this.no, what === "restore" && backedUpAt >= 0 ? backedUpAt : syncedAt, what === "restore");
     if (what === "process") return;
     this.boots++;
     this.machine.reboot(this.options.battery);
     if (!this.options.battery) f.scheduler.after(3_000 + this.#prng.below(20_000), () => this.machine.setWall(WALL + f.scheduler.now));
+  }
+
+  /** unable ends a process that cannot start; what supervises it starts it again. */
+  unable(process: HubProcess): void {
+    if (this.running !== process) return;
+    this.crash("process");
+    this.#f.scheduler.after(RESTART_MS, () => this.start());
   }
 
   /** stop ends the process cleanly, within grace. */
@@ -111,6 +128,7 @@ export class SimHub {
       this.disks.registry.crash("process");
       this.disks.commands.crash("process");
       this.disks.telemetry.crash("process");
+      this.disks.discovery.crash("process");
       done();
     });
   }
@@ -125,17 +143,56 @@ export class SimHub {
 
   /** fill makes the disks full, or fail; undefined mends them. */
   fill(reason: "full" | "io" | undefined): void {
-    const { registry, commands, telemetry } = this.disks;
-    for (const disk of [registry, commands, telemetry]) disk.fill(reason);
+    for (const disk of Object.values(this.disks)) disk.fill(reason);
     const activities = this.running?.activities;
     if (reason === "full") activities?.begin("disk full");
     else activities?.end("disk full");
   }
 
-  /** renew gives the service another certificate, as a renewal does: it is seen with the next look at the peers. */
+  /** renew gives the process another certificate. */
   renew(): void {
     this.certificate++;
-    this.running?.changed();
+    const { running } = this;
+    if (running?.discovery === undefined) running?.changed();
+    else running.discovery.leafChanged();
+  }
+
+  /** revoke renews the certificate, and the operators of all others revoke the old one: its key is in other hands. */
+  revoke(): void {
+    const { thumbprint } = this.leaf;
+    this.renew();
+    this.#revoked.push({ thumbprint, digest: Buffer.from(thumbprint, "base64url").toString("hex") });
+    for (const { running, no } of this.#f.hubs) if (no !== this.no) running?.changed();
+  }
+
+  get revoked(): readonly RevokedLeaf[] {
+    return this.#revoked;
+  }
+
+  get authority(): SimAuthority {
+    return this.#f.authorities[this.no] as SimAuthority;
+  }
+
+  /** leaf is the certificate that its process shows. */
+  get leaf(): SimLeaf {
+    return this.authority.leaf(this.certificate);
+  }
+
+  /** listens: others can dial it. */
+  get listens(): boolean {
+    return !this.#f.network.natted(this.no);
+  }
+
+  /** federation is what its federation file says now. */
+  federation(): Peers {
+    const f = this.#f;
+    const peers = f.hubs.flatMap(({ hubId, no, authority: { pem, digest }, revoked }): PeerSpec[] => {
+      if (no === this.no) return [];
+      const { level, share } = f.trustOf(this.no, no);
+      const addresses = this.dialable(no) ? [{ host: hubId, port: 1 }] : [];
+      return [{ hubId, addresses, cas: [{ pem, digest }], revoked: [...revoked], maxTrust: level as PeerSpec["maxTrust"], share }];
+    });
+    return { peers, syncIntervalMs: DEFAULT_SYNC_INTERVAL_MS };
   }
 
   // ---- what the simulated world asks of it

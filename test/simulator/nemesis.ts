@@ -1,6 +1,6 @@
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import type { Prng } from "#kernel/prng.ts";
+import { Prng } from "#kernel/prng.ts";
 import type { Activity } from "./activities.ts";
 import type { Wire } from "./channel.ts";
 import type { Federation } from "./federation.ts";
@@ -32,10 +32,13 @@ export class Nemesis {
   readonly #f: Federation;
   readonly #prng: Prng;
   readonly #kinds: readonly Fault[];
+  /** Dice for what only runs with discovery have: the others' troubles are the same without it. */
+  readonly #identities: Prng;
 
   constructor(f: Federation, prng: Prng) {
     this.#f = f;
     this.#prng = prng;
+    this.#identities = new Prng(f.options.seed ^ 0x1de);
     const passive: readonly Fault[] = ["nat", "executor", "hostile", "overlap"];
     this.#kinds = [...f.options.faults].filter((fault) => !passive.includes(fault));
   }
@@ -105,7 +108,9 @@ export class Nemesis {
         return;
       case "rotate":
         this.#note(hub, kind);
-        return hub.renew();
+        if (!this.#f.options.discovery || this.#identities.chance(0.6)) return hub.renew();
+        this.#f.trace.note(this.#f.scheduler.now, hub.no, "revoked");
+        return hub.revoke();
       case "imports":
         return this.#imports(hub);
       case "share":
@@ -219,6 +224,7 @@ export class Nemesis {
   #backup(hub: SimHub): void {
     hub.disks.registry.backup();
     hub.disks.commands.backup();
+    hub.disks.discovery.backup();
   }
 
   /** imports gives a hub other rules for what it takes in: an operator writes them into its file, and starts it again for that. */

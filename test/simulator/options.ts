@@ -77,6 +77,8 @@ export interface RunOptions {
   readonly windowBytes: number;
   /** What may be under way in one direction of a connection before the other side reads. */
   readonly transportBytes: number;
+  /** True runs the shipping discovery as well, which costs half as much again; else who trusts whom is a table that changes. */
+  readonly discovery: boolean;
   /** True compresses for real; it costs time, and changes only the bytes. */
   readonly zstd: boolean;
   /** How late timers of hubs are: an event loop that is busy takes what is half done further only now and then. */
@@ -90,6 +92,9 @@ export const KEY_LIFE_MS = 60_000;
 
 /** HEAL_MS: a dead link is noticed (30 s to 60 s), dialled again (backoff up to 60 s, quiet 60 s), and the lease (90 s) runs. */
 const HEAL_MS = 260_000;
+
+/** Part of the runs that have discovery. */
+const DISCOVERY_PART = 0.3;
 
 function pick<T>(prng: Prng, values: readonly T[]): T {
   return values[prng.below(values.length)] as T;
@@ -138,6 +143,8 @@ export function drawOptions(seed: number, hubs: number, faults: ReadonlySet<Faul
     partBytes: pick(prng, [256, 1_024, 8_192]),
     windowBytes: pick(prng, [512, 65_536, 262_144]),
     transportBytes: pick(prng, [4_096, 65_536, 262_144]),
+    // Dice of its own: what is drawn for the others is the same with and without it.
+    discovery: new Prng(seed ^ 0xd15c).chance(DISCOVERY_PART),
     zstd: prng.chance(0.1),
     hostile: faults.has("hostile") && prng.chance(0.3) ? prng.below(hubs) : -1,
     lateMs: pick(prng, [LEAST_LATE_MS, LEAST_LATE_MS, 1, 15]),

@@ -1,16 +1,23 @@
+import type { X509Certificate } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Platform, ServiceModule } from "#runtime/module.ts";
-import type { PeerSource, PeerView } from "#runtime/peers.ts";
+import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/local-client.ts";
+import { parseCertificates } from "#runtime/tls/credentials.ts";
+import { checkServer, expectedPeerOf } from "#runtime/tls/peer-identity.ts";
 import type { CommandCore } from "../../services/command-forwarding/core.ts";
 import { type CommandForwarding, commandForwardingConfig, createCommandForwarding } from "../../services/command-forwarding/index.ts";
+import type { DiscoveryCore } from "../../services/discovery/core.ts";
+import type { ServiceName } from "../../services/hub/config.ts";
 import { DirectoryFeed } from "../../services/hub/directory.ts";
 import { createPresence } from "../../services/hub/presence.ts";
 import { createSharePolicy } from "../../services/hub/share-policy.ts";
@@ -18,6 +25,7 @@ import { createRegistrySync, type RegistrySync, type RegistrySyncConfig } from "
 import { Activities, nameOfPair } from "./activities.ts";
 import { createChannel, type Flow } from "./channel.ts";
 import type { ProcessClock } from "./clock.ts";
+import { SimDiscovery, type Target } from "./discovery.ts";
 import type { Federation } from "./federation.ts";
 import { SimGround } from "./ground.ts";
 import { SILENT, seededEntropy } from "./host.ts";
@@ -25,10 +33,11 @@ import type { SimHub } from "./hub.ts";
 import { lookAt, nameOfCommands, nameOfRegistry } from "./look.ts";
 import { configOf } from "./nodes.ts";
 import { KEY_LIFE_MS } from "./options.ts";
-import { SimServer, TOKEN_EXPIRES_AT_WALL } from "./server.ts";
+import { SimServer } from "./server.ts";
+import { callerOf, peerOf, SimPeers } from "./table.ts";
 import { SimTelemetry } from "./telemetry.ts";
 
-const PACKAGES = ["foedus.registry_sync.v1alpha1", "foedus.command_forwarding.v1alpha1"];
+const PACKAGES = ["foedus.discovery.v1alpha1", "foedus.registry_sync.v1alpha1", "foedus.command_forwarding.v1alpha1"];
 const STOP_GRACE_MS = 2_000;
 /** Keys live as short as they may, so that they expire before the end of a run. */
 const COMMANDS = commandForwardingConfig.parse({ idempotency_key_life_ms: KEY_LIFE_MS });
@@ -36,35 +45,21 @@ const COMMANDS = commandForwardingConfig.parse({ idempotency_key_life_ms: KEY_LI
 /** With so little ahead of a session, commands wait in the queue to their owner on half of the hubs. */
 const LITTLE_AHEAD = { aheadBytes: 512 };
 
-/** A token that does not say to which certificate it is bound. */
-const UNBOUND = "e30.e30.e30";
+const bundles = new Map<string, readonly X509Certificate[]>();
 
-/** peerOf is the SPIFFE id with which a hub's services call another hub. */
-const peerOf = (hubId: string): string => `spiffe://${hubId}/service/hub`;
+/** bundleOf parses CAs, the same ones once. */
+function bundleOf(pems: readonly string[]): readonly X509Certificate[] {
+  const text = pems.join();
+  const known = bundles.get(text) ?? parseCertificates(pems);
+  bundles.set(text, known);
+  return known;
+}
 
-/** SimPeers is what discovery would tell the services of one process: the trust of the simulated operators. */
-export class SimPeers implements PeerSource {
-  readonly synced = true;
-  readonly #views: () => readonly PeerView[];
-  readonly #listeners = new Set<(views: readonly PeerView[]) => void>();
-
-  constructor(views: () => readonly PeerView[]) {
-    this.#views = views;
-  }
-
-  current(): readonly PeerView[] {
-    return this.#views();
-  }
-
-  subscribe(_service: string, listener: (views: readonly PeerView[]) => void): () => void {
-    this.#listeners.add(listener);
-    listener(this.#views());
-    return () => this.#listeners.delete(listener);
-  }
-
-  changed(): void {
-    for (const listener of [...this.#listeners]) listener(this.#views());
-  }
+/** targetOf is where a peer's service is, as its view says. */
+function targetOf({ hubId, endpoint, caPems, revoked }: PeerView): Target {
+  const expected = expectedPeerOf(endpoint?.spiffeId ?? "");
+  if (endpoint === undefined || expected?.hubId !== hubId) throw fail("NOT_CONFIGURED", `${hubId} has no address`);
+  return { host: endpoint.host, expected, caPems, revoked };
 }
 
 /** SimLive is the configuration of one process that follows its file. */
@@ -103,10 +98,14 @@ export class HubProcess {
   readonly reader: ClientOf<typeof RegistrySyncService>;
   readonly telemetry: SimTelemetry;
   commandCore: CommandCore | undefined;
+  discoveryCore: DiscoveryCore | undefined;
   readonly activities: Activities;
   readonly #directory: DirectoryFeed;
   readonly #presence: ReturnType<typeof createPresence>;
-  readonly #peers: SimPeers;
+  /** Undefined in a run without it: who trusts whom is a table then. */
+  readonly discovery: SimDiscovery | undefined;
+  readonly #table: SimPeers;
+  #server: SimServer | undefined;
   readonly #live: SimLive;
   readonly #flow: Flow;
   readonly #prng: Prng;
@@ -126,9 +125,10 @@ export class HubProcess {
       onBegin: (activity) => f.onActivity(hub, activity),
     });
     if (hub.disks.registry.full) this.activities.begin("disk full");
-    this.#peers = new SimPeers(() => this.#views());
     this.#live = new SimLive(hub.hubId, configOf(hub.rules, hub.imports));
     this.telemetry = this.#telemetry();
+    this.#table = new SimPeers(f, hub);
+    this.discovery = f.options.discovery ? this.#discovery() : undefined;
     this.registry = this.#registry();
     this.reader = this.#local("hub");
     this.#directory = new DirectoryFeed(clock);
@@ -144,14 +144,18 @@ export class HubProcess {
     this.#run(this.commands);
     this.#directory.start(this.#local("command-forwarding"), (error) => this.#f.fatal(no, "directory", error));
     const server = new SimServer({
-      bindings: [...this.registry.bindings, ...this.commands.bindings],
+      bindings: [...this.registry.bindings, ...this.commands.bindings, ...(this.discovery?.module.bindings ?? [])],
+      peers: this.discovery,
+      remoteOf: (from) => this.#f.hubIds[from] ?? "client",
       ids: seededEntropy(new Prng(this.#prng.u32())),
       flow: this.#flow,
       callerOf: (spiffeId) => this.#callerOf(spiffeId),
       onSend: (from, method, bytes) => this.#onSend(from, method, bytes),
       onBug: (error) => this.#f.fatal(no, "handler", error),
     });
+    this.#server = server;
     network.listen(no, server.accept);
+    this.discovery?.start();
   }
 
   /** stop is a clean end, as the composition root does it. */
@@ -160,12 +164,14 @@ export class HubProcess {
     this.#f.network.listen(this.#hub.no, undefined);
     this.#directory.stop();
     this.#presence.stop();
+    await this.discovery?.stop(STOP_GRACE_MS);
     for (const module of [this.commands, this.registry, this.telemetry]) await module.stop(STOP_GRACE_MS).catch(() => undefined);
   }
 
   /** changed: trust or shares are others now. */
   changed(): void {
-    this.#peers.changed();
+    this.discovery?.changed();
+    this.#table.changed();
   }
 
   reconfigure(): void {
@@ -173,7 +179,12 @@ export class HubProcess {
   }
 
   describe(): string {
-    return `${this.registry.describe()}\n${this.commands.describe()}`;
+    return `${this.discovery?.module.describe() ?? "no discovery"}\n${this.registry.describe()}\n${this.commands.describe()}`;
+  }
+
+  /** shows tells whether a peer calls here with a certificate. */
+  shows(thumbprint: string): boolean {
+    return this.#server?.shows(thumbprint) === true;
   }
 
   /** stalls counts how often a session waited for credit. */
@@ -198,10 +209,10 @@ export class HubProcess {
     this.#f.trace.note(this.#f.scheduler.now, this.#hub.no, what, detail);
   }
 
-  #platform(service: "registry" | "commands"): Platform {
-    const sink = this.telemetry.sink(service === "registry" ? "registry-sync" : "command-forwarding");
+  #platform(service: "registry" | "commands" | "discovery", seed = this.#prng.u32()): Platform {
+    const sink = this.telemetry.sink(service === "registry" ? "registry-sync" : service === "commands" ? "command-forwarding" : service);
     return {
-      ...this.#base(service, this.#prng.u32()),
+      ...this.#base(service, seed),
       events: {
         report: (event) => {
           this.#note(`event ${event.kind}`, () => event.text);
@@ -211,7 +222,7 @@ export class HubProcess {
     };
   }
 
-  #base(service: "registry" | "commands" | "telemetry", seed: number): Omit<Platform, "events"> {
+  #base(service: keyof SimHub["disks"], seed: number): Omit<Platform, "events"> {
     const { hubId, incarnation, disks } = this.#hub;
     return {
       hubId,
@@ -242,6 +253,44 @@ export class HubProcess {
         }),
       onFatal: (error) => this.#f.fatal(no, "telemetry", error),
     });
+  }
+
+  #discovery(): SimDiscovery {
+    const { sabotage, hubIds } = this.#f;
+    const hub = this.#hub;
+    const { no, hubId, incarnation } = hub;
+    const seed = 1_000_000 + 1_000 * no + incarnation;
+    return new SimDiscovery({
+      platform: this.#platform("discovery", seed),
+      self: this.#callerOf(peerOf(hubId)),
+      operator: this.#callerOf(`spiffe://${hubId}/operator/sim`),
+      ids: seededEntropy(new Prng(seed + 1)),
+      leaf: () => hub.leaf,
+      ownCas: hub.authority.bundle,
+      dialable: hub.listens,
+      peers: () => hub.federation(),
+      terminated: (peer) => this.#f.trustOf(no, hubIds.indexOf(peer)).terminated,
+      server: () => this.#server,
+      dial: (target) => createChannel(DiscoveryService, this.#channel(target)),
+      drive: (core) => {
+        this.discoveryCore = core;
+        return sabotage.discovery?.(core, no) ?? core;
+      },
+      onUnable: () => hub.unable(this),
+      onFatal: (error) => this.#f.fatal(no, "discovery", error),
+    });
+  }
+
+  #peers(service: ServiceName): PeerSource {
+    return this.discovery?.peers(service) ?? this.#table;
+  }
+
+  #sessions(service: ServiceName): SessionReporter {
+    return this.discovery?.sessions(service) ?? { report: () => undefined };
+  }
+
+  #tokens() {
+    return this.discovery === undefined ? {} : { tokens: this.discovery.verifier };
   }
 
   #registry(): RegistrySync {
@@ -275,9 +324,10 @@ export class HubProcess {
       config: configOf(hub.rules, hub.imports),
       ground,
       ports: {
-        peers: this.#peers,
-        sessions: { report: () => undefined },
-        connect: (view) => createChannel(RegistrySyncService, this.#channel(view.hubId)),
+        peers: this.#peers("registry-sync"),
+        sessions: this.#sessions("registry-sync"),
+        connect: (view) => createChannel(RegistrySyncService, this.#channel(targetOf(view))),
+        ...this.#tokens(),
         identity: () => ({ cert: "", key: "" }),
         tuning: { windowBytes },
       },
@@ -308,10 +358,11 @@ export class HubProcess {
         directory: this.#directory,
         presence: this.#presence,
         federation: {
-          peers: this.#peers,
-          sessions: { report: () => undefined },
-          sharePolicy: createSharePolicy(this.#live, this.#peers, this.#directory),
-          connect: (view) => createChannel(CommandForwardingService, this.#channel(view.hubId)),
+          peers: this.#peers("command-forwarding"),
+          sessions: this.#sessions("command-forwarding"),
+          sharePolicy: createSharePolicy(this.#live, this.#peers("command-forwarding"), this.#directory),
+          connect: (view) => createChannel(CommandForwardingService, this.#channel(targetOf(view))),
+          ...this.#tokens(),
           links: { windowBytes: options.windowBytes },
         },
       },
@@ -327,14 +378,16 @@ export class HubProcess {
     this.#answered.add(call);
   }
 
-  #channel(peer: string) {
+  #channel({ host, expected, caPems, revoked }: Target) {
     const { network, hubIds } = this.#f;
-    const to = hubIds.indexOf(peer);
+    const to = hubIds.indexOf(host);
+    // What TLS does: the certificate of who answers there is judged by the shipping rules.
+    const refuse = () => checkServer(this.#f.hub(to).leaf.certificate, expected, bundleOf(caPems), this.clock.wall(), revoked);
     return {
       network,
       from: this.#hub.no,
       to,
-      caller: peerOf(this.#hub.hubId),
+      ...(this.discovery === undefined ? { caller: peerOf(this.#hub.hubId) } : { caller: this.#hub.leaf, refuse }),
       flow: this.#flow,
       onSend: (method: DescMethod, bytes: Buffer) => this.#onSend(to, method, bytes),
     };
@@ -344,44 +397,8 @@ export class HubProcess {
     return this.#f.tamper(this.#hub.no, to, method, bytes);
   }
 
-  #views(): PeerView[] {
-    const { hubIds } = this.#f;
-    return hubIds.flatMap((hubId, i) => (i === this.#hub.no ? [] : [this.#view(hubId, i)]));
-  }
-
-  #view(hubId: string, no: number): PeerView {
-    const { level, share, terminated } = this.#f.trustOf(this.#hub.no, no);
-    const endpoint = this.#hub.dialable(no) ? { host: hubId, port: 1, spiffeId: peerOf(hubId) } : undefined;
-    return {
-      hubId,
-      level,
-      share,
-      terminated,
-      endpoint,
-      token: { jwt: UNBOUND, issuedAtWall: 0, expiresAtWall: TOKEN_EXPIRES_AT_WALL },
-      caPems: [],
-      bundleSeq: 1,
-      revoked: [],
-      minTokenIssuedAtWall: 0,
-      wake: 0,
-    };
-  }
-
   #callerOf(spiffeId: string): Caller {
-    const { hubIds } = this.#f;
-    const [, , hubId = "", kind = "", name = ""] = spiffeId.split("/");
-    const peer = hubId !== this.#hub.hubId;
-    return {
-      kind: peer ? "peer" : (kind as Caller["kind"]),
-      hubId,
-      name,
-      spiffeId,
-      thumbprint: spiffeId,
-      notAfterWall: TOKEN_EXPIRES_AT_WALL,
-      level: peer ? this.#f.trustOf(this.#hub.no, hubIds.indexOf(hubId)).level : 0,
-      role: peer || kind !== "operator" ? 0 : 2,
-      prefixes: [],
-    };
+    return callerOf(this.#f, this.#hub, spiffeId);
   }
 
   #local(service: string): ClientOf<typeof RegistrySyncService> {

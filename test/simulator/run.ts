@@ -1,10 +1,12 @@
 import { Prng } from "#kernel/prng.ts";
 import { CHECKERS } from "./checkers/index.ts";
-import { Federation } from "./federation.ts";
+import { Federation, hubIdsOf } from "./federation.ts";
 import type { Sabotage } from "./host.ts";
+import { watchLinks } from "./links.ts";
 import { Nemesis } from "./nemesis.ts";
 import type { RunOptions } from "./options.ts";
 import type { Violation } from "./oracle.ts";
+import { authoritiesOf } from "./pki.ts";
 import { Workload } from "./workload.ts";
 
 /** RunResult is what became of one seed. */
@@ -42,12 +44,14 @@ export async function runSeed(options: RunOptions, settings: RunSettings = {}): 
 }
 
 async function run(options: RunOptions, settings: RunSettings): Promise<RunResult> {
-  const federation = new Federation(options, settings.trace ?? false, settings.sabotage ?? {});
+  const authorities = options.discovery ? await authoritiesOf(hubIdsOf(options.hubs)) : [];
+  const federation = new Federation(options, authorities, settings.trace ?? false, settings.sabotage ?? {});
   const { oracle, scheduler, trace, network, hubs } = federation;
   for (const hub of hubs) scheduler.after(200 * federation.prng.unit(), () => hub.start());
   new Workload(federation, new Prng(options.seed ^ 0x10ad)).schedule();
   const nemesis = new Nemesis(federation, new Prng(options.seed ^ 0xbad));
   nemesis.schedule();
+  if (options.discovery) watchLinks(federation);
   federation.onActivity = (hub, activity) => nemesis.meet(hub, activity);
   federation.onCommand = (hub) => nemesis.meetCommand(hub);
   federation.onUpdates = (hub) => nemesis.meetUpdates(hub);

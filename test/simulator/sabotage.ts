@@ -11,7 +11,7 @@ import { TelemetryCore } from "../../services/telemetry/core.ts";
 import type { Sabotage } from "./host.ts";
 
 /** bend wraps a core: `input` may change or swallow what goes in, `output` may change, add or drop what comes out. */
-function bend<I, E extends Effect>(
+export function bend<I, E extends Effect>(
   core: Core<I, E>,
   change: { readonly input?: (input: I) => I | undefined; readonly output?: (effect: E) => readonly E[] },
 ): Core<I, E> {

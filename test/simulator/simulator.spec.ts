@@ -5,6 +5,7 @@ import { drawOptions, FAULTS, type Fault, type FaultChoice, faultsOf } from "./o
 import { explain, summarise } from "./report.ts";
 import { runSeed } from "./run.ts";
 import * as broken from "./sabotage.ts";
+import * as links from "./sabotage-links.ts";
 import { Scheduler } from "./scheduler.ts";
 
 const HUBS = 4;
@@ -57,6 +58,8 @@ describe("a federation in trouble keeps its promises", () => {
       "log peer broke the rules of a session",
       "compared",
       "effect",
+      "link compared",
+      "revoked",
     ];
     // The runs are about something: each fault strikes, commands have every outcome, feeds are sent as segments and as snapshots.
     expect([...struck, ...events, ...PAIRS].filter((event) => (counts.get(event) ?? 0) === 0)).toEqual([]);
@@ -192,6 +195,33 @@ describe("each checker can fail", () => {
     ["F-13 a peer that is never greeted", broken.fullMailbox, "reachable", "liveness", none, /was told/],
     ["F-18 a command that is sent after it was said to be lost", broken.premature, "answered", "correctness", overlap, /was sent after/],
     ["F-28 an old stream that is heard after the newer one", broken.unfenced, "durability", "correctness", late, /acknowledged was/, 107],
+    ["a hub that never says Hello", links.taciturn, "links", "liveness", none, /its level is 0 instead of/],
+    [
+      "a link that is shown operational while its feed is not taken",
+      links.optimist,
+      "links",
+      "correctness",
+      new Set<Fault>(["cut", "crash", "half", "partition"]),
+      /OPERATIONAL while its .* has no session/,
+    ],
+    [
+      "a level that peers give and that is not listened to",
+      links.conceited,
+      "links",
+      "liveness",
+      new Set<Fault>(["share"]),
+      /is taken for 3/,
+    ],
+    ["one hub that is said to run twice", links.seeingDouble, "links", "correctness", none, /two copies are said to run/],
+    ["a link that was ended and goes on", links.lenient, "links", "correctness", new Set<Fault>(["share"]), /which its operator ended/],
+    [
+      "a certificate that was revoked and is taken",
+      links.forgiving,
+      "links",
+      "correctness",
+      new Set<Fault>(["rotate"]),
+      /was revoked there/,
+    ],
     ["F-17 a key that answers for ever", broken.elephant, "expiry", "correctness", none, /nothing was done/],
   ])("%s is noticed", { timeout: 120_000 }, async (_what, sabotage, checker, kind, faults, says, from) => {
     expect(await noticed(sabotage, checker, kind, faults, says, from)).toBeDefined();

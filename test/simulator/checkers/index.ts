@@ -4,6 +4,7 @@ import { convergence } from "./convergence.ts";
 import { durability } from "./durability.ts";
 import { events } from "./events.ts";
 import { expiry } from "./expiry.ts";
+import { links } from "./links.ts";
 import { memory } from "./memory.ts";
 import { reachable } from "./reachable.ts";
 import { watchers } from "./watchers.ts";
@@ -20,4 +21,5 @@ export const CHECKERS: readonly Checker[] = [
   watchers,
   memory,
   events,
+  links,
 ];
