@@ -21,6 +21,7 @@ import {
 } from "#runtime/tls/credentials.ts";
 import { judgeMaterial } from "#runtime/tls/judge.ts";
 import { expectedPeerOf, issuedBy } from "#runtime/tls/peer-identity.ts";
+import { ServerHandshakes } from "#runtime/tls/server-handshakes.ts";
 
 /** Target is a server to call: where it is, who it must be, and under which CAs. */
 export interface Target {
@@ -55,6 +56,9 @@ export class Credentials {
   #ca: readonly string[];
   #bundle: readonly X509Certificate[];
   readonly #clients = new Set<{ readonly credentials: PeerChannelCredentials; readonly target: Target }>();
+
+  /** How handshakes with the servers of other hubs went. */
+  readonly #servers = new Map<string, ServerHandshakes>();
 
   private constructor(
     source: CertificateSource,
@@ -141,7 +145,12 @@ export class Credentials {
     target: Target,
     options?: ConnectOptions,
   ): ClientOf<S> & { bytesRead(): number } {
-    const credentials = createPeerCredentials(target.expected, this.#materialFor(target), this.#clock);
+    const credentials = createPeerCredentials(
+      target.expected,
+      this.#materialFor(target),
+      this.#clock,
+      this.#handshakesOf(target.expected.hubId),
+    );
     const entry = { credentials, target };
     this.#clients.add(entry);
     const host = target.host.includes(":") ? `[${target.host}]` : target.host;
@@ -164,6 +173,13 @@ export class Credentials {
         client.close();
       },
     };
+  }
+
+  #handshakesOf(hubId: string): ServerHandshakes | undefined {
+    if (hubId === this.#hubId) return undefined;
+    let made = this.#servers.get(hubId);
+    if (made === undefined) this.#servers.set(hubId, (made = new ServerHandshakes()));
+    return made;
   }
 
   /** peerClient makes a client of the counterpart that a view names; NOT_CONFIGURED if it has no endpoint. */

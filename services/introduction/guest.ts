@@ -11,6 +11,7 @@ import { createClient } from "#runtime/rpc/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import type { DoorAuthority } from "#runtime/tls/door.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
+import { ServerHandshakes } from "#runtime/tls/server-handshakes.ts";
 import { type Invite, inviteIdOf } from "./invite.ts";
 import { type Candidate, encodeOffer, judgeOffer, type OwnOffer } from "./offer.ts";
 import { ProofExchange } from "./proof.ts";
@@ -37,7 +38,8 @@ export interface GuestOptions {
  */
 export async function introduce(options: GuestOptions): Promise<Candidate> {
   const { invite, pin, authority, offer, key, clock, entropy, timeoutMs, signal } = options;
-  const credentials = createPeerCredentials({ hubId: invite.hubId }, { cert: String(offer.leaf), key, ca: [authority.ca] }, clock);
+  const material = { cert: String(offer.leaf), key, ca: [authority.ca] };
+  const credentials = createPeerCredentials({ hubId: invite.hubId }, material, clock, new ServerHandshakes());
   const address = `${invite.host.includes(":") ? `[${invite.host}]` : invite.host}:${invite.port}`;
   const client = createClient(IntroductionService, { address, credentials, clock, defaultTimeoutMs: timeoutMs, namesAddress: true });
   const call = signal === undefined ? {} : { signal };

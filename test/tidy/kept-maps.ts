@@ -56,6 +56,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/supervisor.ts #reasons": ["schema", "modules"],
   "services/runtime/supervisor.ts #errors": ["schema", "modules"],
   "services/telemetry/core.ts #links": ["configuration", "services of this hub"],
+  "services/hub/credentials.ts #servers": ["configuration", "hubs that were dialled: peers, also those that were removed since the start"],
   "services/discovery/module.ts #views": ["peers", "one per peer"],
   "services/discovery/core.ts #peers": ["peers", "one per peer"],
   "services/introduction/core.ts #addresses": ["const ADDRESSES_MAX", "addresses that have begun; the oldest goes"],

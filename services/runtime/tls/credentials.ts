@@ -4,8 +4,10 @@ import { isIP, type Socket } from "node:net";
 import { connect, createSecureContext, type SecureContext, type SecureContextOptions, type TLSSocket } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import type { Clock } from "#runtime/clock.ts";
 import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
+import { ServerHandshakes } from "./server-handshakes.ts";
 
 /** MIN_VERSION of TLS, everywhere. */
 export const MIN_VERSION = "TLSv1.3";
@@ -160,6 +162,7 @@ export class DoorServerCredentials extends grpc.ServerCredentials {
   }
 }
 
+type DialClock = Pick<Clock, "wall" | "mono" | "setTimer">;
 type Connector = ReturnType<grpc.ChannelCredentials["_createSecureConnector"]>;
 
 /**
@@ -168,20 +171,20 @@ type Connector = ReturnType<grpc.ChannelCredentials["_createSecureConnector"]>;
  */
 export class PeerChannelCredentials extends grpc.ChannelCredentials {
   readonly #expected: ExpectedPeer;
-  readonly #wall: () => number;
+  readonly #clock: DialClock;
+  readonly #handshakes: ServerHandshakes;
   #context: SecureContext;
   #bundle: readonly X509Certificate[];
   #revoked: readonly string[];
   #lastFailure: Failure | undefined;
-  /** The server once sent more than a handshake has, so its handshakes are bounded. */
-  #wary = false;
   /** The newest connection that was begun with them. */
   #socket: Socket | undefined;
 
-  constructor(expected: ExpectedPeer, material: PeerMaterial, wall: () => number) {
+  constructor(expected: ExpectedPeer, material: PeerMaterial, clock: DialClock, handshakes: ServerHandshakes) {
     super();
     this.#expected = expected;
-    this.#wall = wall;
+    this.#clock = clock;
+    this.#handshakes = handshakes;
     this.#context = contextOf(material).context;
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
@@ -206,16 +209,19 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   }
 
   #check(leaf: X509Certificate): Error | undefined {
-    const failure = checkServer(leaf, this.#expected, this.#bundle, this.#wall(), this.#revoked);
+    const failure = checkServer(leaf, this.#expected, this.#bundle, this.#clock.wall(), this.#revoked);
     this.#lastFailure = failure;
     return failure === undefined ? undefined : new FoedusError(failure);
   }
 
   #connect(socket: Socket, host: string): ReturnType<Connector["connect"]> {
+    const waitMs = this.#handshakes.waitMs(this.#clock.mono());
+    if (waitMs > 0)
+      return Promise.reject(new Error(`its last TLS handshake took too long to verify; it is dialled again in ${Math.ceil(waitMs)} ms`));
     return new Promise((resolve, reject) => {
       this.#lastFailure = undefined;
       this.#socket = socket;
-      const guard = this.#wary ? new HandshakeGuard(socket, SERVER_FLIGHT_BYTES) : undefined;
+      const guard = this.#handshakes.guarded(this.#clock.mono()) ? new HandshakeGuard(socket, SERVER_FLIGHT_BYTES) : undefined;
       const secure: TLSSocket = connect({
         socket: guard ?? socket,
         secureContext: this.#context,
@@ -225,17 +231,26 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         // The certificate as the socket has it comes with its intermediates.
         checkServerIdentity: (_host, { raw }) => this.#check(secure.getPeerX509Certificate() ?? new X509Certificate(raw)),
       });
+      // Nobody else ends what stands still: gRPC waits without end, also after it was closed.
+      const timer = this.#clock.setTimer(HANDSHAKE_TIMEOUT_MS, () => {
+        if (secure.bytesRead === 0) secure.destroy(new Error("the server does not go on with the TLS or HTTP/2 handshake"));
+      });
       secure.once("secureConnect", () => {
         guard?.pass(secure);
         // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.
-        if (secure.authorized) resolve({ socket: secure, secure: true });
-        else reject(secure.authorizationError);
+        if (!secure.authorized) return reject(secure.authorizationError);
+        this.#handshakes.proved();
+        resolve({ socket: secure, secure: true });
       });
       secure.on("error", (error) => {
-        if (socket.bytesRead > SERVER_FLIGHT_BYTES) this.#wary = true;
+        const spent = { bytesRead: socket.bytesRead, cpuMs: guard?.charge() ?? 0 };
+        if (!secure.authorized) this.#handshakes.failed(spent, this.#clock.mono());
         reject(error);
       });
-      secure.once("close", () => reject(new Error("the connection was closed during the TLS handshake")));
+      secure.once("close", () => {
+        timer.cancel();
+        reject(new Error("the connection was closed during the TLS handshake"));
+      });
     });
   }
 
@@ -266,7 +281,15 @@ export function createServerCredentials(material: ServerMaterial, tuning: Partia
   return new RotatingServerCredentials(material, { maxConcurrentStreams: 100, streamWindowBytes: 1024 * 1024, ...tuning });
 }
 
-/** createPeerCredentials makes mutual TLS 1.3 credentials for clients of one hub. `clock` dates the certificates. */
-export function createPeerCredentials(expected: ExpectedPeer, material: PeerMaterial, clock: { wall(): number }): PeerChannelCredentials {
-  return new PeerChannelCredentials(expected, material, () => clock.wall());
+/**
+ * createPeerCredentials makes mutual TLS 1.3 credentials for clients of one hub. `clock` dates the certificates. `handshakes` are those with
+ * its server so far; without them it is one of the same owner, which is not bounded until it sends too much.
+ */
+export function createPeerCredentials(
+  expected: ExpectedPeer,
+  material: PeerMaterial,
+  clock: DialClock,
+  handshakes = new ServerHandshakes(true),
+): PeerChannelCredentials {
+  return new PeerChannelCredentials(expected, material, clock, handshakes);
 }
