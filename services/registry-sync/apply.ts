@@ -20,7 +20,7 @@ export interface Applied {
   readonly kept: readonly Block[] | undefined;
   /** Nodes that were removed. */
   readonly removed: number;
-  /** A node that the rules kept out changed so that they let it in: its values of before are not here. */
+  /** A node that the rules kept out changed so that they let it in: values of before, which it may have, are not here. */
   readonly letIn: boolean;
 }
 
@@ -282,6 +282,8 @@ export class Applier {
     let entries = 0;
     let same = true;
     let letIn = false;
+    // Nodes that this payload brought and the rules kept out, as long as no value was left out: nothing of them is missing.
+    const fresh = kept && new Set<number>();
     for (let i = 0; i < blocks.length; i++) {
       const block = blocks[i] as Block;
       entries += entriesOf(block);
@@ -291,14 +293,19 @@ export class Applier {
         same &&= rest === block;
       }
       switch (block.kind) {
-        case "state":
-          dropped += this.#applyState(table, skipped, block.batch, at);
+        case "state": {
+          const left = this.#applyState(table, skipped, block.batch, at);
+          if (left > 0) fresh?.clear();
+          dropped += left;
           at += block.batch.count;
           break;
+        }
         case "node_put": {
+          const info = this.#infos[i] as NodeInfo;
           const out = skipped.has(block.ref);
-          dropped += this.#applyNode(table, skipped, block, this.#infos[i] as NodeInfo, mark, whole);
-          letIn ||= out && !skipped.has(block.ref);
+          if (!out && table.node(block.ref) === undefined) fresh?.add(block.ref);
+          dropped += this.#applyNode(table, skipped, block, info, mark, whole);
+          letIn ||= out && !skipped.has(block.ref) && fresh?.has(block.ref) === false && hasState(info);
           break;
         }
         case "key_def":
@@ -306,6 +313,7 @@ export class Applier {
           break;
         case "node_del":
           if (!skipped.delete(block.ref)) table.remove(block.ref, mark);
+          fresh?.delete(block.ref);
           break;
         case "presence":
           for (const ref of block.online) table.setOnline(ref, true);
@@ -380,6 +388,11 @@ export class Applier {
     table.put(block.ref, whole ? block.node : copyOf(block.node), info, block.online);
     return 0;
   }
+}
+
+/** hasState tells whether a node can have values at all. */
+function hasState({ capabilities }: NodeInfo): boolean {
+  return capabilities.some(({ type }) => SECTION[type] !== 3);
 }
 
 /** tooManyBlocks: a segment is applied in one step, which many small blocks would make a long one. */

@@ -192,6 +192,7 @@ export class ImportFeed {
     this.hlc = hlc;
     if (this.forked !== undefined) ops.push({ op: "delete", space: "meta", key: `frozen/${this.hubId}` });
     this.forked = undefined;
+    this.refetch.answered(this.#world.now.mono);
     this.refetch.wanted = false;
     this.#replacedBy(this.seq, signed);
     ops.push({ op: "put", space: PROOFS, key: this.hubId, bytes: signed });

@@ -248,6 +248,8 @@ export class Importer {
   #refuse(session: PeerSession, feed: ImportFeed | undefined, problem: Failure, wantSnapshot: boolean, always = false): void {
     if (!always && this.#world.now.mono - session.nackedAt < NACK_EVERY_MS) return;
     session.nackedAt = this.#world.now.mono;
+    // A snapshot that came and could not be taken in; that it is too old says nothing of the next one.
+    if (always && problem.reason !== "FEED_GAP") feed?.refetch.answered(session.nackedAt);
     session.trouble.taken(problem);
     const held = feed?.head ?? { hubId: session.peer, share: session.offered?.share ?? "", epoch: 0, seq: 0, digest: new Uint8Array(0) };
     this.#world.event("segment_refused", "WARNING", problem.message, {

@@ -7,23 +7,31 @@ const MOST_MS = 3_600_000;
  * out before, whose values are not here.
  *
  * Its owner decides how often a node changes, and whoever reads the feed gets it anew each time: the pause between two snapshots doubles
- * while there is always another one to fetch.
+ * while there is always another one to fetch. An ask that had no answer, or an older one than what is held, is no fetch: it is made
+ * again after the shortest pause.
  */
 export class Refetch {
   wanted = false;
   #askedAt = Number.NEGATIVE_INFINITY;
+  #fetchedAt = Number.NEGATIVE_INFINITY;
   #pauseMs = 0;
 
   /** due tells whether to ask now. */
   due(mono: number): boolean {
-    return this.wanted && mono - this.#askedAt >= this.#pauseMs;
+    return this.wanted && mono - this.#fetchedAt >= this.#pauseMs && mono - this.#askedAt >= FIRST_MS;
   }
 
   /** asks tells, when a feed is asked for, whether that is for all of it. A snapshot that is half here goes on without a pause. */
   asks(mono: number, halfHere: boolean): boolean {
     if (!this.due(mono)) return this.wanted && halfHere;
-    this.#pauseMs = mono - this.#askedAt > 2 * this.#pauseMs ? FIRST_MS : Math.min(2 * this.#pauseMs, MOST_MS);
     this.#askedAt = mono;
     return true;
+  }
+
+  /** answered notes that a snapshot came, whether or not it could be taken in. One that nobody had asked for because of this is none. */
+  answered(mono: number): void {
+    if (!this.wanted || this.#askedAt <= this.#fetchedAt) return;
+    this.#pauseMs = this.#askedAt - this.#fetchedAt > 2 * this.#pauseMs ? FIRST_MS : Math.min(2 * this.#pauseMs, MOST_MS);
+    this.#fetchedAt = mono;
   }
 }
