@@ -9,6 +9,7 @@ import { LateNetwork } from "../../test/registry/late-network.ts";
 import { until } from "../../test/support/until.ts";
 import { testHub } from "../../test/testca/index.ts";
 import { type NodeInit, RegistryClient } from "./client.ts";
+import { KeptNodes } from "./kept-nodes.ts";
 
 const hasty: Clock = { ...systemClock, setTimer: (_delay, fn) => systemClock.setImmediate(fn) };
 const turn = () => new Promise<void>((resolve) => void systemClock.setImmediate(resolve));
@@ -235,4 +236,32 @@ describe("a node that no hub takes", () => {
     expect(refused).toEqual(["not a name!", "nor this!"]);
     registry.close();
   });
+});
+
+test("J3 of two changes of a node that are not awaited, the later one is what the hub is told last", async () => {
+  const kept = new KeptNodes();
+  kept.start([{ nodeId: "n" }]);
+  const said: string[] = [];
+  const repetition = Promise.withResolvers<void>();
+  const slow = Promise.withResolvers<void>();
+  const repeated = kept.repeat(["n"], () => repetition.promise);
+  const change = (type: string, answer?: Promise<void>): Promise<void> =>
+    kept.change(
+      ["n"],
+      async () => {
+        said.push(type);
+        await answer;
+      },
+      () => kept.put({ nodeId: "n", type }),
+    );
+  const first = change("first", slow.promise);
+  const second = change("second");
+  await turn();
+  repetition.resolve();
+  await repeated;
+  await turn();
+  slow.resolve();
+  await Promise.all([first, second]);
+  expect(said.at(-1)).toBe("second");
+  await kept.repeat(["n"], async ([node]) => expect(node?.type).toBe("second"));
 });

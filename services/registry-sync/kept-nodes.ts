@@ -56,11 +56,14 @@ interface Repetition {
  * J1 a repetition says of a node what is kept when it is sent, never what it was before.
  * J2 a change is acknowledged to the program only when no repetition of something older can come after it: one that it crossed, in whichever
  *    order the hub took the two, is waited for, and the change is made again. Neither waits for the other to be sent.
+ * J3 of two changes of a node the second is sent when the first is acknowledged: made again it would come after what the program said later.
  */
 export class KeptNodes {
   readonly #nodes = new Map<string, Uint8Array | FoedusError>();
   readonly #changes = new Set<Change>();
   readonly #repetitions = new Set<Repetition>();
+  /** Ends of the last changes that are under way, by node. */
+  readonly #ends = new Map<string, Promise<void>>();
   #started = false;
 
   /** start keeps nodes from now on, and all that the hub acknowledges later. */
@@ -99,6 +102,23 @@ export class KeptNodes {
   /** change makes a call about nodes; `took` keeps what the hub acknowledged. */
   async change<T>(nodeIds: Iterable<string>, call: () => Promise<T>, took: (answer: T) => void): Promise<T> {
     const ids = new Set(nodeIds);
+    const earlier = new Set<Promise<void>>();
+    const { promise: ended, resolve } = Promise.withResolvers<void>();
+    for (const nodeId of ids) {
+      const end = this.#ends.get(nodeId);
+      if (end !== undefined) earlier.add(end);
+      this.#ends.set(nodeId, ended);
+    }
+    try {
+      if (earlier.size > 0) await Promise.all(earlier);
+      return await this.#change(ids, call, took);
+    } finally {
+      for (const nodeId of ids) if (this.#ends.get(nodeId) === ended) this.#ends.delete(nodeId);
+      resolve();
+    }
+  }
+
+  async #change<T>(ids: ReadonlySet<string>, call: () => Promise<T>, took: (answer: T) => void): Promise<T> {
     const crossed = [...this.#repetitions].filter((repetition) => meet(ids, repetition.ids)).map(({ ended }) => ended);
     const change: Change = { ids, crossed };
     this.#changes.add(change);

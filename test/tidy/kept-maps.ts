@@ -182,6 +182,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/exporter.ts #jobs": ["streams", "snapshots that go out; sessions of one share have one together"],
   "services/registry-sync/kept-nodes.ts #nodes": ["own nodes", "what a program that uses the SDK keeps registered"],
   "services/registry-sync/kept-nodes.ts #changes": ["configuration", "calls about nodes of such a program that are under way"],
+  "services/registry-sync/kept-nodes.ts #ends": ["configuration", "calls about nodes of such a program that are under way"],
   "services/registry-sync/kept-nodes.ts #repetitions": ["configuration", "calls of its updaters that are under way, one each"],
   "services/registry-sync/fields.ts #refusals": ["own nodes", "fields that an updater of the SDK was refused"],
   "services/registry-sync/held-acks.ts #streams": ["streams", "acknowledgements that are held back, `HELD_MAX` for each stream"],
