@@ -128,6 +128,11 @@ export function hubOf(source: Source): HubFreshness {
   return { hubId: source.hubId, freshness: source.freshness, ageMs: source.ageMs, nodes: source.table.size };
 }
 
+/** concerns tells whether there is anything of a source to be told to who wants these hubs, or all. */
+export function concerns({ hubId, head }: Source, hubIds: readonly string[]): boolean {
+  return head.epoch > 0 && (hubIds.length === 0 || hubIds.includes(hubId));
+}
+
 /** selected are the sources that a filter allows, by hub id. */
 export function selected(sources: readonly Source[], hubIds: readonly string[]): Source[] {
   const chosen = hubIds.length === 0 ? [...sources] : sources.filter((source) => hubIds.includes(source.hubId));

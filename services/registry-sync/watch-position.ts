@@ -63,6 +63,28 @@ function marked(digest: Uint8Array, mark: Uint8Array): Uint8Array {
   return digest.map((byte, i) => byte ^ (mark[i] as number));
 }
 
+/** SeenFeeds are where feeds were when watchers were let look at them: there is no news of what is still there. */
+export class SeenFeeds {
+  readonly #seen = new Map<string, Pick<Source, "generation" | "head">>();
+
+  /** news are the sources that are not where they were. */
+  news(all: readonly Source[]): readonly Source[] {
+    return all.filter(({ hubId, generation, head }) => {
+      const seen = this.#seen.get(hubId);
+      if (seen?.generation !== generation) return true;
+      return seen.head.seq !== head.seq || seen.head.epoch !== head.epoch || seen.head.share !== head.share;
+    });
+  }
+
+  see(sources: readonly Source[]): void {
+    for (const { hubId, generation, head } of sources) this.#seen.set(hubId, { generation, head });
+  }
+
+  forget(hubId: string): void {
+    this.#seen.delete(hubId);
+  }
+}
+
 /** nodesChanged tells whether segments after a position say anything of nodes but their values and presence. */
 export function nodesChanged(codec: SegmentCodec, { ring }: Source, after: number): boolean {
   for (let seq = after + 1; seq < ring.next; seq++) {

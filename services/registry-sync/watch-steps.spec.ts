@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { ANY_NODE, GATEWAY, Instants, nodeBytes, TestHub } from "../../test/fakes/registry-hub.ts";
+import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import type { FeedPosition, WatchPush } from "./messages.ts";
 import { segmentCodec } from "./segment-codec.ts";
 
@@ -112,5 +112,73 @@ describe("B9 a watch with a filter looks at so many bytes of nodes in one step",
     const told = (hub.pushes.get(3) ?? []).flatMap((push) => (push.kind === "events" ? push.events : []));
     expect(told.map(({ name, change }) => `${name.nodeId} ${change.kind}`)).toEqual(["n10100 state", "n10900 removed", "n10200 state"]);
     expect(took(3).kinds).not.toContain("reset");
+  });
+});
+
+describe("B9 a watcher that has all costs nothing until there is more", () => {
+  test("no step of a list lets it look at the feeds, and a feed that goes on lets it look at that one", () => {
+    const clock = new Instants();
+    const b = new TestHub("beta", clock);
+    const peers = ["h1", "h2", "h3", "h4"].map((id) => new TestHub(id, clock));
+    b.post({ kind: "peers", peers: peers.map(({ id }) => ({ hubId: id, share: "full", level: 3 })), complete: true });
+    const links = peers.map((peer) => {
+      peer.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+      peer.register(nodeBytes("n", []));
+      return new TestLink(peer, b);
+    });
+    for (let i = 0; i < 10_000; i += 500) b.register(...Array.from({ length: 500 }, (_, j) => nodeBytes(`n-${i + j}`, [])));
+    settleAll([b, ...peers], links);
+    const watches = Array.from({ length: 50 }, (_, i) => i);
+    for (const watch of watches) {
+      const resume = b.core.feeds().map(({ head }) => head);
+      b.post({ kind: "watch_open", watch, options: { filter: ANY_NODE, encoding: "blocks", nodesOnly: false, latestOnly: false, resume } });
+    }
+    b.settle();
+    // Whoever looks at a feed reads where its ring begins.
+    const looks = new Map<string, number>();
+    for (const { hubId, ring } of b.core.sources()) {
+      const prototype = Object.getPrototypeOf(ring) as object;
+      const get = (): unknown => {
+        looks.set(hubId, (looks.get(hubId) ?? 0) + 1);
+        return Reflect.get(prototype, "first", ring);
+      };
+      Object.defineProperty(ring, "first", { get });
+    }
+    b.post({ kind: "query", call: ++b.call, query: { type: "list", filter: { ...ANY_NODE, type: "none" }, limit: 10, principal: "x" } });
+    let steps = 0;
+    while (!b.answers.has(b.call)) steps += Number(b.turn());
+    expect(steps).toBeGreaterThan(2);
+    expect(Object.fromEntries(looks)).toEqual({});
+    peers[0]!.register(nodeBytes("another", []));
+    settleAll([b, ...peers], links);
+    for (const watch of watches)
+      expect(
+        b.pushes.get(watch)?.some(({ kind }) => kind === "blocks"),
+        `${watch}`,
+      ).toBe(true);
+    expect(looks.get("h1")).toBeGreaterThanOrEqual(watches.length);
+    expect(Math.max(...["beta", "h2", "h3", "h4"].map((hubId) => looks.get(hubId) ?? 0))).toBeLessThan(3 * watches.length);
+  });
+
+  test("one of nodes only is told of new positions when it is time, also if nothing else happens", () => {
+    const clock = new Instants();
+    const hub = new TestHub("alpha", clock);
+    hub.register(nodeBytes("n", ["v:double"]));
+    hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
+    hub.settle();
+    hub.post({
+      kind: "watch_open",
+      watch: 1,
+      options: { filter: ANY_NODE, encoding: "events", nodesOnly: true, latestOnly: false, resume: [] },
+    });
+    hub.settle();
+    const bookmarks = (): number => (hub.pushes.get(1) ?? []).filter(({ kind }) => kind === "bookmark").length;
+    const before = bookmarks();
+    hub.update(1, 1, [{ nodeId: "n", key: "v", value: 1, type: 3 }]);
+    hub.settle();
+    expect(bookmarks()).toBe(before);
+    clock.advance(1_000);
+    hub.settle();
+    expect(bookmarks()).toBe(before + 1);
   });
 });

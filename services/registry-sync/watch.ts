@@ -1,11 +1,11 @@
-import { filtersNothing, hubOf, type Source, selected } from "./directory.ts";
+import { concerns, filtersNothing, hubOf, type Source, selected } from "./directory.ts";
 import type { FeedPosition, WatchContent, WatchOptions, WatchPush } from "./messages.ts";
 import type { HlcValue } from "./ports.ts";
 import { TableScan } from "./scan.ts";
 import { positionOf, type SegmentItem, withoutState } from "./segment.ts";
 import type { Unstored } from "./unstored.ts";
 import { EventList } from "./watch-events.ts";
-import { nodesChanged, WatchPositions } from "./watch-position.ts";
+import { nodesChanged, SeenFeeds, WatchPositions } from "./watch-position.ts";
 import { failure, type World } from "./world.ts";
 
 /** Bytes that a push takes besides its content, and the least that one counts. */
@@ -75,6 +75,11 @@ export class Watches {
   #closed = false;
   readonly #unstored: Unstored;
   readonly #positions: WatchPositions;
+  /** Where the feeds were that watchers have looked at; a watcher that waits is looked at when one of them is elsewhere, or if `#all` says so. */
+  readonly #seen = new SeenFeeds();
+  #all = true;
+  /** When a watcher of nodes only is told next of what it was not told at once. */
+  #owedAt = Number.POSITIVE_INFINITY;
   /** What is pulled now is of a snapshot, too. */
   #copying = false;
 
@@ -143,6 +148,8 @@ export class Watches {
 
   /** gone tells all watchers that a feed is no longer here. */
   gone(head: FeedPosition): void {
+    this.#seen.forget(head.hubId);
+    this.#all = true;
     for (const watch of this.#watches.values()) {
       const cursor = watch.cursors.get(head.hubId);
       if (cursor === undefined) continue;
@@ -159,6 +166,7 @@ export class Watches {
    * up, as is every copy of more than what is stored.
    */
   refused(withheld: readonly number[]): void {
+    this.#all = true;
     for (const cursor of this.#scanning) if (!this.#unstored.covers(cursor.start)) this.#lose(cursor);
     for (const id of withheld) {
       const watch = this.#watches.get(id);
@@ -170,19 +178,20 @@ export class Watches {
 
   /** stored: the store has taken everything. */
   stored(): void {
+    this.#all = true;
     for (const { cursors } of this.#watches.values()) for (const cursor of cursors.values()) if (cursor.partial) this.#lose(cursor);
   }
 
   #lose(cursor: Cursor): void {
     this.#endScan(cursor);
     cursor.lost = true;
+    this.#all = true;
   }
 
-  /** deadline is when the next copy that nobody reads is given up, or at once while somebody reads on. */
+  /** deadline is when the next copy that nobody reads is given up, or a watcher is told of what waits, or at once while somebody reads on. */
   deadline(): number {
     if (this.#reading.size > 0) return this.#world.now.mono;
-    let next = Number.POSITIVE_INFINITY;
-    if (this.#scanning.size === 0) return next;
+    let next = this.#owedAt;
     for (const cursor of this.#scanning) next = Math.min(next, cursor.movedAt + SCAN_IDLE_MS);
     return next;
   }
@@ -190,6 +199,10 @@ export class Watches {
   tick(): void {
     for (const cursor of this.#scanning) {
       if (cursor.movedAt + SCAN_IDLE_MS <= this.#world.now.mono) this.#lose(cursor);
+    }
+    if (this.#owedAt <= this.#world.now.mono) {
+      this.#owedAt = Number.POSITIVE_INFINITY;
+      for (const watch of this.#watches.values()) if (watch.options.nodesOnly && !this.#reading.has(watch)) this.#pull(watch);
     }
     for (const watch of this.#reading) return this.#pull(watch);
   }
@@ -200,16 +213,21 @@ export class Watches {
     this.#scanning.delete(cursor);
   }
 
-  /** pullAll lets every watcher that is ready take what is new. */
+  /** pullAll lets every watcher that is ready take what is new: of the feeds that are not where they were, or of all if anything else is new. */
   pullAll(): void {
     if (this.#scanning.size > 0) this.#relieve();
-    let all: readonly Source[] | undefined;
-    for (const watch of this.#watches.values()) {
-      if (!watch.ready || this.#reading.has(watch)) continue;
-      all ??= this.#shown();
-      this.#closed = false;
-      this.#pull(watch, all);
-      if (this.#closed) all = undefined;
+    let all = this.#shown();
+    for (let news = this.#seen.news(all); news.length > 0 || this.#all; news = this.#seen.news(all)) {
+      let some = this.#all ? all : news;
+      this.#all = false;
+      this.#seen.see(news);
+      for (const watch of this.#watches.values()) {
+        if (!watch.ready || this.#reading.has(watch)) continue;
+        this.#closed = false;
+        this.#pull(watch, all, some);
+        // If the own feed is elsewhere now, that is news for those before.
+        if (this.#closed) some = all = this.#shown();
+      }
     }
   }
 
@@ -224,17 +242,17 @@ export class Watches {
         if (held > (most?.scan?.heldBytes ?? 0)) most = cursor;
       }
       if (most === undefined || sum <= this.#world.o.limits.scanBytes) return;
-      this.#endScan(most);
-      most.lost = true;
+      this.#lose(most);
     }
   }
 
-  /** shown are the sources as watchers may see them now. */
+  /** shown are the sources as watchers may see them now, by hub id. */
   #shown(): readonly Source[] {
-    return this.#unstored.shown(this.#sources());
+    return selected(this.#unstored.shown(this.#sources()), []);
   }
 
-  #pull(watch: Watch, all: readonly Source[] = this.#shown()): void {
+  /** pull lets a watcher take what is new of some sources: it has taken all of the others. */
+  #pull(watch: Watch, all: readonly Source[] = this.#shown(), some: readonly Source[] = all): void {
     if (!watch.ready) return;
     this.#reading.delete(watch);
     const { refusing } = this.#unstored;
@@ -242,12 +260,11 @@ export class Watches {
     let about: WatchContent = refusing ? "stored" : "news";
     this.#copying = false;
     let budget = this.#world.o.watchBytes;
-    const sources = selected(all, watch.options.filter.hubIds).filter((source) => source.head.epoch > 0);
-    for (const source of sources) {
+    for (const source of some) {
       if (budget <= 0) break;
-      budget -= this.#pullSource(watch, source, pushes, budget);
+      if (concerns(source, watch.options.filter.hubIds)) budget -= this.#pullSource(watch, source, pushes, budget);
     }
-    if (budget > 0) this.#bookmark(watch, sources, pushes);
+    if (budget > 0) this.#bookmark(watch, all, some, pushes);
     if (pushes.length === 0) {
       if (budget <= 0) this.#reading.add(watch);
       return;
@@ -267,17 +284,21 @@ export class Watches {
   }
 
   /** bookmark says how far all is, if that is news. */
-  #bookmark(watch: Watch, sources: readonly Source[], pushes: WatchPush[]): void {
-    const { mono } = this.#world.now;
-    if (watch.options.nodesOnly && pushes.length === 0 && mono - watch.bookmarkedAt < NODES_BOOKMARK_MS) return;
+  #bookmark(watch: Watch, all: readonly Source[], some: readonly Source[], pushes: WatchPush[]): void {
     const following = (cursor: Cursor | undefined): cursor is Cursor =>
       cursor !== undefined && !cursor.lost && !cursor.partial && cursor.scan === undefined;
-    // Looked at first: this runs at each step of the core for each watcher, and there seldom is any.
     const isNews = ({ hubId }: Source): boolean => {
       const cursor = watch.cursors.get(hubId);
       return following(cursor) && cursor.bookmarked !== cursor.next - 1;
     };
-    if (!sources.some(isNews)) return;
+    if (!some.some(isNews)) return;
+    const { mono } = this.#world.now;
+    const dueAt = watch.bookmarkedAt + NODES_BOOKMARK_MS;
+    if (watch.options.nodesOnly && pushes.length === 0 && mono < dueAt) {
+      this.#owedAt = Math.min(this.#owedAt, dueAt);
+      return;
+    }
+    const sources = all.filter((source) => concerns(source, watch.options.filter.hubIds));
     const positions: FeedPosition[] = [];
     for (const source of sources) {
       const cursor = watch.cursors.get(source.hubId);
@@ -314,7 +335,7 @@ export class Watches {
     if (cursor.scan !== undefined || used >= budget) return used;
     // The ring went past the copy while it was on the way: another one is next.
     if (cursor.next < source.ring.first) {
-      cursor.lost = true;
+      this.#lose(cursor);
       return used;
     }
     return (

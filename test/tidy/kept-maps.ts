@@ -216,6 +216,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/watch.ts #reading": ["streams", "Watches whose filter has found nothing yet"],
   "services/registry-sync/watch.ts #scanning": ["streams", "feeds that Watches are being given whole"],
   "services/registry-sync/watch.ts cursors": ["peers", "the place of a Watch in each feed"],
+  "services/registry-sync/watch-position.ts #seen": ["peers", "where each feed was when Watches looked at it"],
   "services/runtime/calls.ts #waiting": [
     "streams",
     "calls that a core has not answered; those that it has not even taken the mailbox bounds",
