@@ -19,7 +19,8 @@ function slowHub() {
     };
   const readNode = (node: Uint8Array) => count(segmentCodec.readNode)(node, "");
   const codec = { ...segmentCodec, readNode, hasCapability: count(segmentCodec.hasCapability) };
-  const hub = new TestHub("alpha", new Instants(), { codec });
+  const clock = new Instants();
+  const hub = new TestHub("alpha", clock, { codec });
   const made = (i: number, last: string): Uint8Array =>
     nodeBytes(`n${10_000 + i}`, ["x".repeat(1_000), "y".repeat(1_000), "v:double", last]);
   const all = (): Uint8Array[] => Array.from({ length: NODES }, (_, i) => made(i, i % 100 === 0 ? "some" : "none"));
@@ -44,7 +45,7 @@ function slowHub() {
     const positions = pushes.findLast((push) => push.kind === "bookmark")?.positions ?? [];
     return { kinds: pushes.map(({ kind }) => kind), puts: events.filter(({ change }) => change.kind === "put").length, positions };
   };
-  return { hub, all, turns, watch, took, most: () => most, forget: () => (most = 0) };
+  return { clock, hub, all, turns, watch, took, most: () => most, forget: () => (most = 0) };
 }
 
 describe("B9 a watch with a filter looks at so many bytes of nodes in one step", () => {
@@ -74,6 +75,20 @@ describe("B9 a watch with a filter looks at so many bytes of nodes in one step",
     expect(took(1)).toMatchObject({ puts: 1 + NODES / 100 });
     expect(most()).toBeGreaterThan(50 * 1_024);
     expect(most()).toBeLessThan(TURN_BYTES);
+  });
+
+  test("and begins nothing anew if its turn to read on is long in coming", () => {
+    const { clock, hub, all, watch, took } = slowHub();
+    hub.register(...all());
+    hub.settle();
+    watch(1);
+    const resume = took(1).positions;
+    const filter = { ...ANY_NODE, capability: "some" };
+    const options = { filter, encoding: "events", nodesOnly: false, latestOnly: false, resume } as const;
+    for (const id of [2, 3]) hub.post({ kind: "watch_open", watch: id, options });
+    clock.advance(11_000);
+    hub.settle();
+    expect([2, 3].map((id) => took(id).kinds)).toEqual([["bookmark"], ["bookmark"]]);
   });
 
   test("when it comes back, and is told what changes of the nodes that it has, and of no others", () => {

@@ -66,8 +66,8 @@ export class Watches {
   readonly #watches = new Map<number, Watch>();
   /** Watches that have read as much as one step may, and found nothing that passes their filter: each goes on in a step of its own. */
   readonly #reading = new Set<Watch>();
-  /** Cursors whose snapshot is on the way. */
-  readonly #scanning = new Set<Cursor>();
+  /** Cursors whose snapshot is on the way, and whose they are. */
+  readonly #scanning = new Map<Cursor, Watch>();
   readonly #sources: () => readonly Source[];
   /** close ends the open segment, so that the own table is that of its head. */
   readonly #close: () => void;
@@ -167,7 +167,7 @@ export class Watches {
    */
   refused(withheld: readonly number[]): void {
     this.#all = true;
-    for (const cursor of this.#scanning) if (!this.#unstored.covers(cursor.start)) this.#lose(cursor);
+    for (const cursor of this.#scanning.keys()) if (!this.#unstored.covers(cursor.start)) this.#lose(cursor);
     for (const id of withheld) {
       const watch = this.#watches.get(id);
       if (watch === undefined) continue;
@@ -192,13 +192,14 @@ export class Watches {
   deadline(): number {
     if (this.#reading.size > 0) return this.#world.now.mono;
     let next = this.#owedAt;
-    for (const cursor of this.#scanning) next = Math.min(next, cursor.movedAt + SCAN_IDLE_MS);
+    for (const cursor of this.#scanning.keys()) next = Math.min(next, cursor.movedAt + SCAN_IDLE_MS);
     return next;
   }
 
   tick(): void {
-    for (const cursor of this.#scanning) {
-      if (cursor.movedAt + SCAN_IDLE_MS <= this.#world.now.mono) this.#lose(cursor);
+    for (const [cursor, watch] of this.#scanning) {
+      // One that reads on in its turn waits for this hub, and not this hub for it.
+      if (cursor.movedAt + SCAN_IDLE_MS <= this.#world.now.mono && !this.#reading.has(watch)) this.#lose(cursor);
     }
     if (this.#owedAt <= this.#world.now.mono) {
       this.#owedAt = Number.POSITIVE_INFINITY;
@@ -236,7 +237,7 @@ export class Watches {
     for (;;) {
       let sum = 0;
       let most: Cursor | undefined;
-      for (const cursor of this.#scanning) {
+      for (const cursor of this.#scanning.keys()) {
         const held = cursor.scan?.heldBytes ?? 0;
         sum += held;
         if (held > (most?.scan?.heldBytes ?? 0)) most = cursor;
@@ -324,7 +325,7 @@ export class Watches {
       source = closed;
       cursor = this.#start(watch, source, watch.cursors.has(source.hubId));
       watch.cursors.set(source.hubId, cursor);
-      if (cursor.scan !== undefined) this.#scanning.add(cursor);
+      if (cursor.scan !== undefined) this.#scanning.set(cursor, watch);
     }
     if (cursor.scan !== undefined && !cursor.resetSent) {
       pushes.push({ kind: "reset", position: this.#positions.told(source, cursor.start) });
