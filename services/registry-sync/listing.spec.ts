@@ -11,6 +11,7 @@ import type { Answer, Input, NodeFilter } from "./messages.ts";
 import { createReadHandlers } from "./read-handler.ts";
 import { segmentCodec } from "./segment-codec.ts";
 import { Shell } from "./shell.ts";
+import { FeedTable } from "./table.ts";
 
 /** lister asks a hub for lists page by page. */
 function lister(hub: TestHub) {
@@ -304,4 +305,49 @@ describe("lists in pages", () => {
     expect(page.nodes.length * decoded).toBeLessThan(25 * 2 ** 20);
     expect(page.total).toBe(500);
   });
+});
+
+test("B9 a list over many nodes of several hubs notes none of them one by one when it begins, and orders one hub's in a step", () => {
+  const clock = new Instants();
+  const b = new TestHub("beta", clock);
+  const peers = ["h1", "h2", "h3"].map((id) => new TestHub(id, clock));
+  b.post({ kind: "peers", peers: peers.map(({ id }) => ({ hubId: id, share: "full", level: 3 })), complete: true });
+  for (const peer of peers) {
+    peer.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+    for (let i = 0; i < 4_000; i += 500)
+      peer.register(
+        ...Array.from({ length: 500 }, (_, j) => nodeBytes(`n${10_000 + i + j}`, [], { type: j % 100 === 0 ? "some" : "most" })),
+      );
+    settleAll([b, peer], [new TestLink(peer, b)]);
+  }
+  const tables = b.core.sources().flatMap(({ own, table }) => (own ? [] : [table]));
+  let looked = 0;
+  for (const table of tables) {
+    table.byId = (nodeId) => {
+      looked++;
+      return FeedTable.prototype.byId.call(table, nodeId);
+    };
+  }
+  const sorted = (): number => tables.filter((table) => table.sorted).length;
+  const ask = (type: string): { readonly most: number; readonly sorts: number } => {
+    b.post({ kind: "query", call: ++b.call, query: { type: "list", filter: { ...ANY_NODE, type }, limit: 1, keep: type } });
+    let [most, sorts] = [looked, sorted()];
+    while (!b.answers.has(b.call)) {
+      const before = sorted();
+      looked = 0;
+      b.turn();
+      most = Math.max(most, looked);
+      sorts = Math.max(sorts, sorted() - before);
+    }
+    looked = 0;
+    return { most, sorts };
+  };
+  const first = ask("some");
+  expect(first.most).toBeGreaterThan(1_000);
+  expect(first.most).toBeLessThan(2_200);
+  expect(first.sorts).toBe(1);
+  expect(b.answers.get(b.call)).toMatchObject({ type: "nodes", total: 120 });
+  expect(ask("").most).toBeLessThan(2_200);
+  expect(b.answers.get(b.call)).toMatchObject({ type: "nodes", total: 12_000 });
+  expect(ask("some").most).toBeLessThan(2_200);
 });

@@ -5,7 +5,7 @@ import type { Answer, HubFreshness, NodeFilter, NodeRecord, Query } from "./mess
 import type { SegmentCodec } from "./ports.ts";
 import { RefSet } from "./ref-set.ts";
 import { imageBytes, imageOf, type NodeImage, sharedImage } from "./scan.ts";
-import type { NodeEntry, Scan } from "./table.ts";
+import type { FeedTable, NodeEntry, Scan } from "./table.ts";
 import { failure, type World } from "./world.ts";
 
 /** What one step looks at of a list with a filter: nodes, and bytes of those whose capabilities it has to look for. A millisecond or so. */
@@ -102,8 +102,16 @@ class Section implements Scan {
     if (this.#wanted !== undefined) return;
     // What the filter has refused already is of no interest.
     const ids = this.done ? this.#ids : [...this.#passed, ...this.#ids.slice(this.#next)];
-    this.#wanted = new RefSet(table.nextRef, ids.length);
-    for (const nodeId of ids) this.#wanted.add((table.byId(nodeId) as NodeEntry).ref);
+    const all = filtersNothing(this.#filter) || (!this.done && this.#next === 0);
+    this.#wanted = new RefSet(table.nextRef, ids.length, all);
+    // To note them one by one takes long where there are many. Of a number that no node has now nothing will be kept.
+    if (this.#wanted.full) table.scans.add(this);
+    else this.#pinEach(ids, this.#wanted);
+  }
+
+  #pinEach(ids: readonly string[], wanted: RefSet): void {
+    const { table } = this.source;
+    for (const nodeId of ids) wanted.add((table.byId(nodeId) as NodeEntry).ref);
     table.scans.add(this);
   }
 
@@ -180,10 +188,13 @@ export class Listings {
   /** list answers the first page, and keeps the rest under the name that the query gives. */
   list(call: number, query: ListQuery): void {
     const chosen = selected(this.#sources(), query.filter.hubIds);
-    if (this.#making !== undefined && !inOneStep(chosen, query.filter)) return this.#wait({ call, query });
+    const small = inOneStep(chosen, query.filter);
+    const busy = this.#making !== undefined || this.#waiting.size > 0;
+    if (!small && (busy || unsorted(chosen) !== undefined)) return this.#wait({ call, query });
     const listing = this.#begin(query, chosen);
-    if (filterStep(listing)) this.#made({ call, query, listing });
-    else this.#make({ call, query, listing });
+    if (small && filterStep(listing)) return this.#made({ call, query, listing });
+    this.#make({ call, query, listing });
+    this.#step();
   }
 
   /** gone: a list is not made any more if nobody waits for it. */
@@ -276,6 +287,8 @@ export class Listings {
   #next(): void {
     if (this.#making !== undefined) return;
     for (const [principal, [waiting, ...rest]] of this.#waiting) {
+      const table = waiting && unsorted(selected(this.#sources(), waiting.query.filter.hubIds));
+      if (table !== undefined) return void table.sortedIds();
       this.#waiting.delete(principal);
       if (rest.length > 0) this.#waiting.set(principal, rest);
       if (waiting !== undefined) this.#make({ ...waiting, listing: this.#begin(waiting.query) });
@@ -368,6 +381,12 @@ function bytesOf({ sections }: Listing): number {
 function inOneStep(sources: readonly Source[], { capability }: NodeFilter): boolean {
   const work = sources.reduce((sum, { table }) => sum + table.size / STEP_NODES + (capability === "" ? 0 : table.bytes / STEP_BYTES), 0);
   return work < 1;
+}
+
+/** unsorted is the first of several large tables whose ids are not in order yet: a step puts one of them in order. */
+function unsorted(sources: readonly Source[]): FeedTable | undefined {
+  const tables = sources.flatMap(({ table }) => (table.size > STEP_NODES && !table.sorted ? [table] : []));
+  return tables.length > 1 ? tables[0] : undefined;
 }
 
 /** filterStep lets the filter look at as many nodes as one step may; true when it has seen all. */

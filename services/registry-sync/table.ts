@@ -145,6 +145,11 @@ export class FeedTable {
     return cost;
   }
 
+  /** sorted: the ids are in order already. */
+  get sorted(): boolean {
+    return this.#sorted !== undefined;
+  }
+
   /** sortedIds are the node ids in order; do not change the array. */
   sortedIds(): readonly string[] {
     this.#sorted ??= [...this.#byId.keys()].sort();
