@@ -100,13 +100,12 @@ class Section implements Scan {
   pin(): void {
     const { table } = this.source;
     if (this.#wanted !== undefined) return;
-    // What the filter has refused already is of no interest.
-    const ids = this.done ? this.#ids : [...this.#passed, ...this.#ids.slice(this.#next)];
     const all = filtersNothing(this.#filter) || (!this.done && this.#next === 0);
-    this.#wanted = new RefSet(table.nextRef, ids.length, all);
+    this.#wanted = new RefSet(table.nextRef, this.#ids.length, all);
     // To note them one by one takes long where there are many. Of a number that no node has now nothing will be kept.
     if (this.#wanted.full) table.scans.add(this);
-    else this.#pinEach(ids, this.#wanted);
+    // What the filter has refused already is of no interest.
+    else this.#pinEach(this.done ? this.#ids : [...this.#passed, ...this.#ids.slice(this.#next)], this.#wanted);
   }
 
   #pinEach(ids: readonly string[], wanted: RefSet): void {
