@@ -1,6 +1,6 @@
 import type { X509Certificate } from "node:crypto";
 import type { Http2SecureServer, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
-import net from "node:net";
+import type net from "node:net";
 import type { TLSSocket } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
@@ -13,14 +13,16 @@ import { CLIENT_FLIGHT_BYTES, guardOf, HandshakeGuard, socketUnder } from "#runt
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Account, Accounts } from "./accounts.ts";
 import { Chatter, ChatterWatch } from "./chatter.ts";
-import { HandshakeCosts } from "./handshake-costs.ts";
+import { type Charge, HandshakeCosts } from "./handshake-costs.ts";
 import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "./handshakes.ts";
 import { keepRead } from "./headers.ts";
 import { askFor, Hearing } from "./hearing.ts";
+import { HelloTurns, type NoHello } from "./hello-turns.ts";
 import type { Identities } from "./identities.ts";
 import { type Intake, type IntakeReason, Intakes, type RequestKind } from "./intake.ts";
 import { TokenBuckets } from "./interceptors/rate.ts";
-import { listenError } from "./listen-error.ts";
+import { Listeners } from "./listeners.ts";
+import { type Limit, type RoomLimits, Rooms } from "./rooms.ts";
 import { capTimeout } from "./timeout-header.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
@@ -37,6 +39,8 @@ export interface Connection {
   /** Who pays for it, once that is known. */
   account: Account | undefined;
   session: ServerHttp2Session | undefined;
+  /** What its address was charged for the handshake that it has begun. */
+  charge: Charge | undefined;
   readonly hearing: Hearing;
   readonly chatter: Chatter;
   /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
@@ -44,12 +48,7 @@ export interface Connection {
 }
 
 /** ConnectionLimits bound what clients can take. */
-export interface ConnectionLimits {
-  readonly maxConnectionsPerIp: number;
-  /** Connections altogether; no limit if not given. A quarter of them is kept for callers of this hub. */
-  readonly maxConnections?: number;
-  /** True where everybody is a stranger (the introduction door): when all are taken, a newcomer ends the oldest of the address that has most. */
-  readonly strangers?: boolean;
+export interface ConnectionLimits extends RoomLimits {
   /** HTTP/2 receive window of a connection that is not a narrow one, in bytes. */
   readonly flowControlWindowBytes: number;
   readonly keepaliveTimeMs: number;
@@ -74,14 +73,14 @@ export type CutTarget = string | ((connection: { readonly hubId: string; readonl
 
 /** How long the calls of a connection that is retired have to end by themselves, ms. */
 const RETIRE_MS = 5_000;
-/** Part of all connections that those who are not of this hub may have, and part that may be in their handshake. */
+/** Part of all connections that those who are not of this hub may have. */
 const FOREIGN_PART = 0.75;
-const HANDSHAKING_PART = 0.25;
-const HANDSHAKING_MIN = 16;
 /** A client that has sent more and has not finished its handshake does not mean to. */
 const LARGE_BYTES = 2 * CLIENT_FLIGHT_BYTES;
 /** Processor time that no handshake of an honest client takes, ms. */
 const DEAR_MS = 20;
+/** An address that is shut out for longer is not even heard, ms. */
+const DEEP_MS = 200;
 /** Streams of one own caller that are refused, with how long to wait, before its connection is closed: a refusal costs as much as a call. */
 const REFUSED_STREAMS: Rate = { perSecond: 100, burst: 1_000 };
 
@@ -96,15 +95,13 @@ export class ConnectionTable {
   readonly #bySession = new WeakMap<ServerHttp2Session, Connection>();
   readonly #unknownCas = new UnknownCas();
   readonly #costs = new HandshakeCosts();
-  /** Those whose handshake is not done, oldest first. */
-  readonly #fresh = new Set<Connection>();
-  readonly #perIp = new Map<string, number>();
+  readonly #rooms: Rooms<Connection>;
   readonly #injector: ReturnType<grpc.Server["createConnectionInjector"]>;
-  readonly #listeners = new Set<net.Server>();
+  readonly #listeners: Listeners;
+  readonly #turns: HelloTurns;
   readonly #o: ConnectionOptions;
   readonly #limits: ConnectionLimits;
   readonly #max: number;
-  readonly #maxFresh: number;
   readonly #log: LimitedLogger;
   readonly #metrics: ReturnType<typeof connectionMetrics>;
   /** By caller, and longer than its account: who connects again does not begin anew. */
@@ -127,10 +124,17 @@ export class ConnectionTable {
     this.#o = options;
     this.#limits = options.limits;
     this.#max = options.limits.maxConnections ?? Number.POSITIVE_INFINITY;
-    this.#maxFresh = Math.max(HANDSHAKING_MIN, Math.floor(this.#max * HANDSHAKING_PART));
+    const end = (connection: Connection, { reason, limit }: Limit): void => {
+      this.#forget(connection);
+      this.#refuse(connection, reason, { limit });
+    };
+    this.#rooms = new Rooms(options.limits, (address) => this.#costs.known(address), end);
     this.#log = limitedLogger(options.log, options.clock);
     this.#metrics = connectionMetrics(options.metrics);
     this.#chatter = new ChatterWatch(options.clock, this.#bySocket, (connection, waitMs) => this.#refuseChatter(connection, waitMs));
+    this.#turns = new HelloTurns(options.clock, HANDSHAKE_TIMEOUT_MS);
+    const failed = (err: Error): void => this.#log.log("error", "", { err }, "listener failed");
+    this.#listeners = new Listeners((socket) => this.#accept(socket), failed);
     this.#injector = server.createConnectionInjector(credentials);
     // grpc-js keeps its HTTP/2 server to itself, but it is the only one that tells about TLS failures and sessions.
     const servers = Reflect.get(server, "http2Servers") as Map<Http2SecureServer, unknown>;
@@ -169,13 +173,22 @@ export class ConnectionTable {
     const known = raw === undefined ? undefined : this.#ever.get(raw);
     const bytesRead = raw?.bytesRead ?? 0;
     const reason = tlsReason(error, { authorizationError: secure.authorizationError, bytesRead });
-    this.#metrics.tls.inc({ reason });
     const costly = known !== undefined && this.#charge(known.address, guardOf(secure), bytesRead, reason);
+    this.#tell(reason, costly, { remote: known?.address, code: error.code, why: secure.authorizationError, bytes: bytesRead });
+  }
+
+  /** noHello tells of a connection that ended before TLS had a look. */
+  #noHello({ address }: Connection, why: NoHello, bytes: number): void {
+    this.#tell(why !== "closed" ? why : bytes === 0 ? "probe" : "reset", false, { remote: address, bytes });
+  }
+
+  #tell(reason: TlsReason, costly: boolean, fields: object): void {
+    this.#metrics.tls.inc({ reason });
     const passes = !costly && reason === "unknown_ca" && !this.#unknownCas.lasts(this.#o.clock.mono());
     this.#log.log(
       reason === "probe" ? "debug" : passes ? "info" : "warn",
       reason,
-      { reason, remote: known?.address, code: error.code, why: secure.authorizationError, bytes: bytesRead },
+      { reason, ...fields },
       passes
         ? "tls handshake failed: the CA is not pinned here; between hubs that are being introduced this passes"
         : "tls handshake failed",
@@ -186,14 +199,15 @@ export class ConnectionTable {
   #charge(address: string, guard: HandshakeGuard | undefined, bytesRead: number, reason: TlsReason): boolean {
     const now = this.#o.clock.mono();
     const tooLarge = reason === "too_large" || (guard === undefined && bytesRead > LARGE_BYTES);
-    if (guard !== undefined) this.#costs.spent(address, guard.charge(), now);
+    if (guard !== undefined) this.#costs.failed(address, guard.charge(), now);
     if (tooLarge) this.#costs.tooLarge(address, guard === undefined ? bytesRead : 0, now);
     return tooLarge || this.#costs.waitMs(address, now) > 0;
   }
 
   #identify(connection: Connection, socket: TLSSocket): void {
-    this.#fresh.delete(connection);
+    this.#rooms.shook(connection);
     const guard = guardOf(socket);
+    if (connection.charge !== undefined) this.#costs.succeeded(connection.charge);
     if (this.#limits.strangers !== true) this.#costs.proved(connection.address);
     // At the door every certificate does, so what one cost counts all the same.
     else if (guard !== undefined && guard.cpuMs > DEAR_MS) this.#costs.spent(connection.address, guard.cpuMs, this.#o.clock.mono());
@@ -279,21 +293,13 @@ export class ConnectionTable {
 
   /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do. */
   listen(host: string, port: number, setting?: string): Promise<number> {
-    const listener = net.createServer({ noDelay: true, keepAlive: true }, (socket) => this.#accept(socket));
-    return new Promise((resolve, reject) => {
-      listener.once("error", (cause: NodeJS.ErrnoException) => reject(listenError(host, port, cause, setting)));
-      listener.listen(port, host, () => {
-        this.#listeners.add(listener);
-        listener.on("error", (err) => this.#log.log("error", "", { err }, "listener failed"));
-        resolve((listener.address() as net.AddressInfo).port);
-      });
-    });
+    return this.#listeners.listen(host, port, setting);
   }
 
   #accept(socket: net.Socket): void {
     const address = socket.remoteAddress ?? "?";
     const mono = this.#o.clock.mono();
-    const state = { leaf: undefined, thumbprint: "", hubId: "", account: undefined, session: undefined };
+    const state = { leaf: undefined, thumbprint: "", hubId: "", account: undefined, session: undefined, charge: undefined };
     const widen = (): void => {
       const { session } = connection;
       if (session === undefined || session.destroyed) return;
@@ -304,57 +310,38 @@ export class ConnectionTable {
     const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), chatter: new Chatter(), widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
     const waitMs = this.#costs.waitMs(address, mono);
-    if (waitMs > 0) return this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) });
-    const count = (this.#perIp.get(address) ?? 0) + 1;
-    if (count > this.#limits.maxConnectionsPerIp)
-      return this.#refuse(connection, "per_ip_limit", { limit: this.#limits.maxConnectionsPerIp });
-    if (!this.#makeRoom(count)) return this.#refuse(connection, "limit", { limit: this.#max });
-    this.#perIp.set(address, count);
+    if (waitMs > DEEP_MS) return this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) });
+    const met = this.#rooms.enter(connection);
+    if (met !== undefined) return this.#refuse(connection, met.reason, { limit: met.limit });
     this.#bySocket.set(socket, connection);
     this.#ever.set(socket, connection);
-    this.#fresh.add(connection);
     this.#metrics.open.inc();
     socket.once("close", () => this.#forget(connection));
     this.#arm();
     this.#chatter.arm();
+    this.#turns.add({
+      socket,
+      known: () => this.#costs.known(address),
+      waitMs: () => this.#costs.waitMs(address, this.#o.clock.mono()),
+      begin: () => this.#beginHandshake(connection),
+      refuse: (waitMs) => this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) }),
+      none: (why, bytes) => this.#noHello(connection, why, bytes),
+    });
+  }
+
+  #beginHandshake(connection: Connection): void {
+    const { socket, address } = connection;
+    const mono = this.#o.clock.mono();
+    connection.charge = this.#costs.begins(address, mono);
     const guarded = this.#limits.strangers === true || this.#costs.guarded(address, mono);
     this.#injector.injectConnection(guarded ? new HandshakeGuard(socket, CLIENT_FLIGHT_BYTES) : socket);
   }
 
-  /**
-   * makeRoom closes the oldest handshake that is under way when there are too many of them or of all: one takes milliseconds, so
-   * whoever keeps many open does nothing else, and must not keep this hub's own callers out.
-   */
-  #makeRoom(count: number): boolean {
-    if (this.#limits.strangers === true) return this.#makeRoomAmongStrangers(count);
-    const full = this.#bySocket.size >= this.#max;
-    if (!full && this.#fresh.size < this.#maxFresh) return true;
-    const [oldest] = this.#fresh;
-    if (oldest === undefined) return !full;
-    this.#refuse(oldest, "handshake_limit", { limit: this.#maxFresh });
-    this.#forget(oldest);
-    return true;
-  }
-
-  /** makeRoomAmongStrangers ends the oldest connection of the address that has most, if that has at least as many as the newcomer's. */
-  #makeRoomAmongStrangers(count: number): boolean {
-    if (this.#bySocket.size < this.#max) return true;
-    const most = Math.max(...this.#perIp.values());
-    const victim = [...this.#bySocket.values()].find(({ address }) => this.#perIp.get(address) === most);
-    if (victim === undefined || most < count) return false;
-    this.#refuse(victim, "limit", { limit: this.#max });
-    this.#forget(victim);
-    return true;
-  }
-
   #forget(connection: Connection): void {
-    const { socket, address, account } = connection;
+    const { socket, account } = connection;
     if (!this.#bySocket.delete(socket)) return;
-    this.#fresh.delete(connection);
+    this.#rooms.leave(connection);
     this.#metrics.open.dec();
-    const left = (this.#perIp.get(address) ?? 1) - 1;
-    if (left > 0) this.#perIp.set(address, left);
-    else this.#perIp.delete(address);
     if (account !== undefined) {
       account.connections--;
       if (account.foreign) this.#foreign--;
@@ -425,8 +412,7 @@ export class ConnectionTable {
 
   /** stopAccepting closes the listening ports; connections live on. */
   stopAccepting(): void {
-    for (const listener of this.#listeners) listener.close();
-    this.#listeners.clear();
+    this.#listeners.close();
   }
 
   /** closeSessions says GOAWAY to every client; sessions close when their calls are over. Resolves when all are closed. */

@@ -20,7 +20,7 @@ export function listenError(host: string, port: number, cause: NodeJS.ErrnoExcep
 }
 
 /** portTaken is the error of a port that somebody listens on already; undefined for one that may be used, or fails for another reason. */
-export function portTaken(host: string, port: number, setting: string): Promise<Error | undefined> {
+export function portTaken(host: string, port: number, setting?: string): Promise<Error | undefined> {
   return new Promise((resolve) => {
     const server = createServer();
     server.once("error", (error: NodeJS.ErrnoException) =>

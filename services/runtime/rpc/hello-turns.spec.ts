@@ -1,0 +1,102 @@
+import net from "node:net";
+import { afterEach, expect, test } from "vitest";
+import { systemClock } from "#runtime/clock.ts";
+import { until } from "../../../test/rpc/fixture.ts";
+import { HelloTurns, helloIn } from "./hello-turns.ts";
+
+const HELLO = Buffer.concat([Buffer.of(0x16, 3, 1, 0, 200), Buffer.alloc(200, 1)]);
+const ends: (() => void)[] = [];
+afterEach(() => {
+  for (const end of ends.splice(0)) end();
+});
+
+test("S-1 a hello is whole when its record is; what does not begin like TLS is none", () => {
+  expect(helloIn(Buffer.alloc(0))).toBe("part");
+  expect([1, 4, 5, 204].map((bytes) => helloIn(HELLO.subarray(0, bytes)))).toEqual(["part", "part", "part", "part"]);
+  expect([helloIn(HELLO), helloIn(Buffer.concat([HELLO, HELLO]))]).toEqual(["whole", "whole"]);
+  expect(helloIn(Buffer.from("GET / HTTP/1.1\r\n"))).toBe("no");
+  // Of a record that claims more than a hello has no more is kept.
+  const long = Buffer.concat([Buffer.of(0x16, 3, 1, 0xff, 0xff), Buffer.alloc(16 * 1024)]);
+  expect([helloIn(long.subarray(0, 16 * 1024 - 1)), helloIn(long)]).toEqual(["part", "whole"]);
+});
+
+/** turns serves a port; it tells what became of each connection, and who is over the rate is decided by the test. */
+async function turns(timeoutMs = 10_000) {
+  const told: string[] = [];
+  const perRound: number[] = [];
+  const state = { waitMs: 0, known: true };
+  let inRound = 0;
+  const waits = new HelloTurns(systemClock, timeoutMs);
+  const server = net.createServer((socket) =>
+    waits.add({
+      socket: socket.on("error", () => undefined),
+      known: () => state.known,
+      waitMs: () => state.waitMs,
+      begin: () => {
+        if (inRound++ === 0)
+          systemClock.setImmediate(() => {
+            perRound.push(inRound);
+            inRound = 0;
+          });
+        told.push(`begun ${String(socket.read()?.length)}`);
+      },
+      refuse: () => {
+        told.push("refused");
+        socket.destroy();
+      },
+      none: (why, bytes) => void told.push(`${why} ${bytes}`),
+    }),
+  );
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as net.AddressInfo;
+  const open = (): Promise<net.Socket> =>
+    new Promise((resolve) => {
+      const socket = net.connect(port, "127.0.0.1", () => resolve(socket)).on("error", () => undefined);
+      ends.push(() => socket.destroy());
+    });
+  ends.push(() => server.close());
+  return { told, perRound, state, open };
+}
+
+test("S-1 nothing begins before the whole hello is there, and then with all of it", async () => {
+  const { told, open } = await turns();
+  const [slow, quick] = [await open(), await open()];
+  slow.write(HELLO.subarray(0, 100));
+  quick.write(HELLO);
+  await until(() => told.length === 1);
+  slow.write(HELLO.subarray(100));
+  await until(() => told.length === 2);
+  expect(told).toEqual(["begun 205", "begun 205"]);
+});
+
+test("S-1 who leaves, says nothing, or is no TLS, never begins", async () => {
+  const { told, open } = await turns(300);
+  (await open()).resetAndDestroy();
+  (await open()).end();
+  await until(() => told.length === 2);
+  (await open()).write("GET / HTTP/1.1\r\n\r\n");
+  await until(() => told.length === 3);
+  (await open()).write(HELLO.subarray(0, 10));
+  await until(() => told.length === 4);
+  expect(told).toEqual(["closed 0", "closed 0", "not_tls 18", "timeout 10"]);
+});
+
+test("S-1 who is over the rate is closed at its turn, before anything begins", async () => {
+  const { told, state, open } = await turns();
+  state.waitMs = 5;
+  const socket = await open();
+  const closed = new Promise((resolve) => socket.resume().once("close", resolve));
+  socket.write(HELLO);
+  await closed;
+  expect(told).toEqual(["refused"]);
+});
+
+test.each([true, false])("S-1 a few begin in each round of the event loop, of addresses that are known: %s", async (known) => {
+  const { told, perRound, state, open } = await turns();
+  state.known = known;
+  const sockets = await Promise.all(Array.from({ length: 60 }, open));
+  for (const socket of sockets) socket.write(HELLO);
+  await until(() => told.length === 60);
+  await until(() => perRound.reduce((sum, n) => sum + n, 0) === 60);
+  expect(Math.max(...perRound)).toBeLessThanOrEqual(4);
+});
