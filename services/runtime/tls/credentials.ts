@@ -7,6 +7,7 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
+import { redialling } from "./redial.ts";
 import { ServerHandshakes } from "./server-handshakes.ts";
 
 /** MIN_VERSION of TLS, everywhere. */
@@ -214,7 +215,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return failure === undefined ? undefined : new FoedusError(failure);
   }
 
-  #connect(socket: Socket, host: string): ReturnType<Connector["connect"]> {
+  #handshake(socket: Socket, host: string): ReturnType<Connector["connect"]> {
     const waitMs = this.#handshakes.waitMs(this.#clock.mono());
     if (waitMs > 0)
       return Promise.reject(new Error(`its last TLS handshake took too long to verify; it is dialled again in ${Math.ceil(waitMs)} ms`));
@@ -265,13 +266,24 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   override _createSecureConnector(
     ...[target, , callCredentials]: Parameters<grpc.ChannelCredentials["_createSecureConnector"]>
   ): Connector {
-    const host = /^(.*?)(?::\d+)?$/.exec(target.path)?.[1]?.replace(/^\[|\]$/g, "") ?? "";
+    const [, name = "", port = "443"] = /^(.*?)(?::(\d+))?$/.exec(target.path) ?? [];
+    const host = name.replace(/^\[|\]$/g, "");
     const calls = callCredentials ?? grpc.CallCredentials.createEmpty();
+    let wanted = true;
     return {
-      connect: (socket) => this.#connect(socket, host),
+      connect: (first) =>
+        redialling(
+          first,
+          { host, port: Number(port) },
+          (socket) => this.#handshake(socket, host),
+          this.#clock,
+          () => wanted,
+        ),
       waitForReady: () => Promise.resolve(),
       getCallCredentials: () => calls,
-      destroy: () => undefined,
+      destroy: () => {
+        wanted = false;
+      },
     };
   }
 }
