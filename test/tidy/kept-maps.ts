@@ -236,6 +236,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/rpc/rpc-metrics.ts #live": ["streams", "open calls"],
   "services/runtime/rpc/rpc-metrics.ts #methods": ["schema", "methods"],
   "services/runtime/rpc/server.ts #live": ["streams", "open calls"],
+  "services/runtime/tls/answers.ts #all": ["streams", "connections that this process dialled"],
   "services/runtime/tls/certificate-source.ts #listeners": ["schema", "those who follow a certificate"],
   "services/telemetry/core.ts #watchers": ["streams", "WatchEvents"],
 };

@@ -3,26 +3,24 @@ import type { Http2SecureServer, ServerHttp2Session, ServerHttp2Stream } from "n
 import type net from "node:net";
 import type { TLSSocket } from "node:tls";
 import type * as grpc from "@grpc/grpc-js";
-import type { Registry } from "prom-client";
-import type { Rate } from "#kernel/token-bucket.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Timer } from "#runtime/clock.ts";
 import { type LimitedLogger, limitedLogger } from "#runtime/log/limited.ts";
-import type { Logger } from "#runtime/log/log.ts";
 import { HANDSHAKE_TIMEOUT_MS } from "#runtime/tls/credentials.ts";
 import { CLIENT_FLIGHT_BYTES, guardOf, HandshakeGuard, socketUnder } from "#runtime/tls/handshake-guard.ts";
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
-import type { Account, Accounts } from "./accounts.ts";
+import { POST_HANDSHAKE_MS, stopReading, watchPostHandshake } from "#runtime/tls/post-handshake.ts";
+import type { Account } from "./accounts.ts";
 import { Chatter, ChatterWatch } from "./chatter.ts";
+import type { ConnectionOptions } from "./connection-options.ts";
 import { type Charge, HandshakeCosts } from "./handshake-costs.ts";
 import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "./handshakes.ts";
 import { keepRead } from "./headers.ts";
 import { askFor, Hearing } from "./hearing.ts";
 import { HelloTurns, type NoHello } from "./hello-turns.ts";
-import type { Identities } from "./identities.ts";
-import { type Intake, type IntakeReason, Intakes, type RequestKind } from "./intake.ts";
-import { TokenBuckets } from "./interceptors/rate.ts";
+import { type Intake, type IntakeReason, Intakes } from "./intake.ts";
 import { Listeners } from "./listeners.ts";
 import { type Limit, type RoomLimits, Rooms } from "./rooms.ts";
+import { StreamRates } from "./stream-rates.ts";
 import { capTimeout } from "./timeout-header.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
@@ -41,6 +39,8 @@ export interface Connection {
   session: ServerHttp2Session | undefined;
   /** What its address was charged for the handshake that it has begun. */
   charge: Charge | undefined;
+  /** TLS on the socket, once its handshake is done. */
+  secure: TLSSocket | undefined;
   readonly hearing: Hearing;
   readonly chatter: Chatter;
   /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
@@ -53,19 +53,6 @@ export interface ConnectionLimits extends RoomLimits {
   readonly flowControlWindowBytes: number;
   readonly keepaliveTimeMs: number;
   readonly keepaliveTimeoutMs: number;
-}
-
-/** ConnectionOptions are what a table needs beside its limits. */
-export interface ConnectionOptions {
-  /** unary tells whether a path is that of a unary call, and requests how the requests of one come. */
-  readonly unary: (path: string) => boolean;
-  readonly requests: (path: string) => RequestKind;
-  readonly limits: ConnectionLimits;
-  readonly metrics: Registry;
-  readonly log: Logger;
-  readonly clock: Clock;
-  readonly identities: Identities;
-  readonly accounts: Accounts;
 }
 
 /** CutTarget says which connections to cut: those of a hub, or those that a predicate picks. */
@@ -81,8 +68,6 @@ const LARGE_BYTES = 2 * CLIENT_FLIGHT_BYTES;
 const DEAR_MS = 20;
 /** An address that is shut out for longer is not even heard, ms. */
 const DEEP_MS = 200;
-/** Streams of one own caller that are refused, with how long to wait, before its connection is closed: a refusal costs as much as a call. */
-const REFUSED_STREAMS: Rate = { perSecond: 100, burst: 1_000 };
 
 /**
  * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
@@ -104,15 +89,11 @@ export class ConnectionTable {
   readonly #max: number;
   readonly #log: LimitedLogger;
   readonly #metrics: ReturnType<typeof connectionMetrics>;
-  /** By caller, and longer than its account: who connects again does not begin anew. */
-  readonly #streams = new TokenBuckets();
-  readonly #refusals = new TokenBuckets();
-  /** Streams that began too soon, and by how many ms. */
-  readonly #tooSoon = new WeakMap<ServerHttp2Stream, number>();
+  readonly #streams = new StreamRates();
   /** Connections of those who are not of this hub. */
   #foreign = 0;
   readonly #intakes = new Intakes(
-    ({ account }, reason) => this.#refuseRequest(account, reason),
+    (intake, reason) => this.#refuseRequest(intake, reason),
     (account) => this.#o.accounts.settle(account),
   );
   readonly #chatter: ChatterWatch<Connection>;
@@ -211,7 +192,6 @@ export class ConnectionTable {
     if (this.#limits.strangers !== true) this.#costs.proved(connection.address);
     // At the door every certificate does, so what one cost counts all the same.
     else if (guard !== undefined && guard.cpuMs > DEAR_MS) this.#costs.spent(connection.address, guard.cpuMs, this.#o.clock.mono());
-    guard?.pass(socket);
     const { accounts, identities } = this.#o;
     const leaf = socket.getPeerX509Certificate();
     if (leaf !== undefined) {
@@ -226,6 +206,34 @@ export class ConnectionTable {
     connection.account = account;
     account.connections++;
     if (account.foreign) this.#foreign++;
+    this.#opens(connection, socket, guard);
+  }
+
+  /** opens lets what a connection carries after its handshake through, if its caller is not kept out. */
+  #opens(connection: Connection, secure: TLSSocket, guard: HandshakeGuard | undefined): void {
+    connection.secure = secure;
+    if (this.#chatter.begins(connection) > 0) {
+      if (guard !== undefined) this.#costs.spent(connection.address, guard.charge(), this.#o.clock.mono());
+      return stopReading(connection.socket);
+    }
+    guard?.pass(secure);
+    if (connection.account?.bounds.streams === undefined) return;
+    watchPostHandshake(
+      secure,
+      () => this.#o.clock.mono(),
+      () => this.#floods(connection, "tls_records"),
+    );
+  }
+
+  /** floods ends all connections of whoever does on one what no honest program does; first of all, nothing more is read of them. */
+  #floods(connection: Connection, reason: ClosedReason): void {
+    const { waitMs, all } = this.#chatter.floods(connection);
+    for (const { socket } of all) stopReading(socket);
+    this.#costs.flooded(connection.address, POST_HANDSHAKE_MS, this.#o.clock.mono());
+    this.#o.clock.setImmediate(() => {
+      for (const each of all)
+        if (this.#bySocket.has(each.socket)) this.#refuse(each, reason, { caller: each.account?.key, waitMs: Math.ceil(waitMs) });
+    });
   }
 
   /** begin takes the session of a connection, or closes it if its caller, or all who are not of this hub, have too many. */
@@ -244,10 +252,7 @@ export class ConnectionTable {
     askFor(connection);
   }
 
-  /**
-   * begun counts a stream. Own callers who are too fast are told so for a while. A connection on which they go on, and one of another hub,
-   * is closed at once: what else was read of it is then not looked at.
-   */
+  /** begun counts a stream. A connection on which they come too fast is closed at once: what else was read of it is then not looked at. */
   #begun(stream: ServerHttp2Stream, path: string, headerBytes: number): void {
     const { session } = stream;
     const connection = session === undefined ? undefined : this.#bySession.get(session as ServerHttp2Session);
@@ -256,10 +261,7 @@ export class ConnectionTable {
     const now = this.#o.clock.mono();
     this.#intakes.begin(stream, this.#o.requests(path), account, now, { chatter: connection.chatter, headerBytes });
     const rate = account.bounds.streams;
-    if (rate === undefined) return;
-    const waitMs = this.#streams.take(account.key, rate, now);
-    if (waitMs === 0) return;
-    if (!account.foreign && this.#refusals.take(account.key, REFUSED_STREAMS, now) === 0) return void this.#tooSoon.set(stream, waitMs);
+    if (rate === undefined || this.#streams.begun(stream, account, rate, now)) return;
     session?.destroy();
     this.#refuse(connection, "stream_rate", { caller: account.key, perSecond: rate.perSecond });
   }
@@ -267,7 +269,7 @@ export class ConnectionTable {
   /** tooSoonMs is how long the caller of a call should have waited with it. */
   tooSoonMs(call: grpc.ServerInterceptingCallInterface): number {
     const stream = Reflect.get(call, "stream") as ServerHttp2Stream | undefined;
-    return stream === undefined ? 0 : (this.#tooSoon.get(stream) ?? 0);
+    return stream === undefined ? 0 : this.#streams.tooSoonMs(stream);
   }
 
   /** intakeOf is what has arrived of the requests of a call. */
@@ -276,9 +278,11 @@ export class ConnectionTable {
     return stream === undefined ? undefined : this.#intakes.of(stream);
   }
 
-  #refuseRequest(account: Account, reason: IntakeReason): void {
+  #refuseRequest({ account, session }: Intake, reason: IntakeReason): void {
     this.#metrics.requests.inc({ reason });
     this.#log.log("warn", `${reason} ${account.key}`, { reason, caller: account.key, bytes: account.bytes }, "request refused");
+    const connection = session === undefined ? undefined : this.#bySession.get(session);
+    if (reason === "pieces" && connection !== undefined) this.#floods(connection, "chatter");
   }
 
   #refuseChatter(connection: Connection, waitMs: number): void {
@@ -299,7 +303,8 @@ export class ConnectionTable {
   #accept(socket: net.Socket): void {
     const address = socket.remoteAddress ?? "?";
     const mono = this.#o.clock.mono();
-    const state = { leaf: undefined, thumbprint: "", hubId: "", account: undefined, session: undefined, charge: undefined };
+    const unknown = { leaf: undefined, account: undefined, session: undefined, charge: undefined, secure: undefined };
+    const state = { ...unknown, thumbprint: "", hubId: "" };
     const widen = (): void => {
       const { session } = connection;
       if (session === undefined || session.destroyed) return;

@@ -127,6 +127,13 @@ export class HandshakeCosts {
     this.#allPaid.set(parts, Math.min(all, now + AHEAD_MS + parts.allWaitMs));
   }
 
+  /** flooded notes what somebody from an address did after the handshake, and the processor time that it took: what comes next is bounded. */
+  flooded(address: string, ms: number, now: number): void {
+    this.#proven.delete(addressKey(address));
+    this.#distrusted.set(addressKey(address), now + DISTRUST_MS);
+    this.spent(address, ms, now);
+  }
+
   /** tooLarge notes a handshake of more bytes than an honest one has; those that were not held back count as the time that they can take. */
   tooLarge(address: string, read: number, now: number): void {
     this.#proven.delete(addressKey(address));

@@ -32,6 +32,7 @@ const CLOSED_REASONS = [
   "foreign_limit",
   "stream_rate",
   "chatter",
+  "tls_records",
   "silent",
 ] as const;
 
@@ -39,7 +40,7 @@ const CLOSED_REASONS = [
 export type ClosedReason = (typeof CLOSED_REASONS)[number];
 
 /** Why requests are refused while they arrive. */
-const REQUEST_REASONS: readonly IntakeReason[] = ["late", "bytes"];
+const REQUEST_REASONS: readonly IntakeReason[] = ["late", "bytes", "pieces"];
 
 /** connectionMetrics declares what connections count. */
 export function connectionMetrics(registry: Registry) {
@@ -57,7 +58,7 @@ export function connectionMetrics(registry: Registry) {
     }),
     requests: counter(registry, {
       name: "foedus_rpc_requests_refused_total",
-      help: "Requests refused while they arrived: they did not go on (late), or too many bytes of their caller, or of all, wait (bytes).",
+      help: "Requests refused while they arrived: they did not go on (late), too many bytes of their caller, or of all, wait (bytes), or they came in too many pieces (pieces).",
       labels: ["reason"],
     }),
   };

@@ -1,7 +1,7 @@
-import { constants, type ServerHttp2Stream } from "node:http2";
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Failure } from "#kernel/error.ts";
 import type { Account } from "./accounts.ts";
-import { type Chatter, PIECE_OVERHEAD_BYTES, STREAM_OVERHEAD_BYTES } from "./chatter.ts";
+import type { Chatter } from "./chatter.ts";
 import { WIDE_WINDOW_BYTES } from "./windows.ts";
 
 /** How the requests of a call come: as one message, as a stream that begins with one, or as a stream on which nothing is due. */
@@ -24,8 +24,8 @@ const SMALL_HEADERS_BYTES = 2 * 1024;
 /** The window of a stream (`credentials.ts`). */
 const OWN_WINDOW_BYTES = 1024 * 1024;
 
-/** Why a request is refused: it does not arrive, or its caller, or all callers, hold too much. */
-export type IntakeReason = "late" | "bytes";
+/** Why a request is refused: it does not arrive, its caller, or all callers, hold too much, or it comes in crumbs. */
+export type IntakeReason = "late" | "bytes" | "pieces";
 
 /**
  * Intake is what has arrived of the requests of one stream, from the moment it is read from the socket. HTTP/2 bounds only what waits in
@@ -37,6 +37,7 @@ export type IntakeReason = "late" | "bytes";
  * I3 what is due goes on by 4 KiB in ten seconds, or ends there. Time in which this hub does not read does not count.
  * I4 what arrives after the call has its status is dropped, and its sender is not asked for more.
  * I5 large headers are paid for like a piece, for as long as the stream is open.
+ * I6 what comes in many more pieces than an honest sender makes ends, and with it all connections of its caller (`chatter.ts`).
  */
 export class Intake {
   readonly kind: RequestKind;
@@ -83,11 +84,17 @@ export class Intake {
     stream.push = (piece: Buffer | null, encoding) => {
       if (piece === null) return push.call(stream, piece, encoding);
       this.#sent += piece.length;
-      chatter?.explain(piece.length + PIECE_OVERHEAD_BYTES);
+      const fits = chatter?.piece(piece.length) ?? true;
       if (this.#ended) return false;
+      if (!fits) return this.#tooSmall();
       const kept = ownPiece(piece);
       return this.#arrive(kept.length) && push.call(stream, kept, encoding);
     };
+  }
+
+  /** session that the stream is of; undefined when it is closed. */
+  get session(): ServerHttp2Session | undefined {
+    return this.#stream.session as ServerHttp2Session | undefined;
   }
 
   /** attach sets how the call of this stream is refused. Until then, and for a path that nobody serves, the stream is reset. */
@@ -97,7 +104,7 @@ export class Intake {
 
   /** headers says how large those of the stream are; it is reset when that is too much. */
   headers(bytes: number): void {
-    this.#chatter?.explain(STREAM_OVERHEAD_BYTES);
+    this.#chatter?.stream();
     if (bytes <= SMALL_HEADERS_BYTES) return;
     if (this.account.fits(bytes)) this.#hold(bytes);
     else this.#tooMany();
@@ -127,6 +134,7 @@ export class Intake {
    * of a piece costs what the piece did; one piece may bring thousands more.
    */
   message(bytes: number): number {
+    this.#chatter?.message();
     if (this.#over) return this.#messages++;
     this.#completed += bytes;
     const pieces = this.#arrived > this.#completed ? Math.min(this.#pieces, PIECE_BYTES) : 0;
@@ -193,7 +201,7 @@ export class Intake {
     this.#ended = true;
     if (!this.#over) {
       this.account.decoded(-this.#decoded);
-      if (!this.#whole) this.#chatter?.explain(this.#comes());
+      if (!this.#whole) this.#chatter?.dropped(this.#comes());
     }
     this.#hold(-this.#held);
     this.#over = true;
@@ -237,6 +245,11 @@ export class Intake {
       message: `${this.account.bytes} bytes of requests and unread answers of ${this.account.key} wait already; send and ask for fewer at once`,
       facts: { limit: "bytes", max: String(this.account.bounds.bytes) },
     });
+  }
+
+  #tooSmall(): false {
+    this.#end("pieces", { reason: "OVERLOADED", message: `the requests of ${this.account.key} come in too many pieces; send fuller ones` });
+    return false;
   }
 
   #end(reason: IntakeReason, failure: Failure): void {

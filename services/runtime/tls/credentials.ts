@@ -5,6 +5,7 @@ import { connect, createSecureContext, type SecureContext, type SecureContextOpt
 import * as grpc from "@grpc/grpc-js";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
+import { watchAnswers } from "./answers.ts";
 import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
 import { redialling } from "./redial.ts";
@@ -163,7 +164,7 @@ export class DoorServerCredentials extends grpc.ServerCredentials {
   }
 }
 
-type DialClock = Pick<Clock, "wall" | "mono" | "setTimer">;
+type DialClock = Pick<Clock, "wall" | "mono" | "setTimer" | "setImmediate">;
 type Connector = ReturnType<grpc.ChannelCredentials["_createSecureConnector"]>;
 
 /**
@@ -215,10 +216,21 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return failure === undefined ? undefined : new FoedusError(failure);
   }
 
+  #refuse(message: string): Error {
+    this.#lastFailure = { reason: "PEER_UNREACHABLE", message };
+    return new FoedusError(this.#lastFailure);
+  }
+
+  /** watch ends a connection over which a server sends what carries nothing; it is not dialled then until that is paid for. */
+  #watch(secure: TLSSocket, socket: Socket): void {
+    watchAnswers(secure, socket, this.#handshakes, this.#clock, (why) => {
+      socket.destroy(this.#refuse(why));
+    });
+  }
+
   #handshake(socket: Socket, host: string): ReturnType<Connector["connect"]> {
-    const waitMs = this.#handshakes.waitMs(this.#clock.mono());
-    if (waitMs > 0)
-      return Promise.reject(new Error(`its last TLS handshake took too long to verify; it is dialled again in ${Math.ceil(waitMs)} ms`));
+    const refusal = this.#handshakes.refusal(this.#clock.mono());
+    if (refusal !== undefined) return Promise.reject(this.#refuse(refusal));
     return new Promise((resolve, reject) => {
       this.#lastFailure = undefined;
       this.#socket = socket;
@@ -237,6 +249,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         if (secure.bytesRead === 0) secure.destroy(new Error("the server does not go on with the TLS or HTTP/2 handshake"));
       });
       secure.once("secureConnect", () => {
+        if (secure.authorized && !this.#handshakes.own) this.#watch(secure, socket);
         guard?.pass(secure);
         // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.
         if (!secure.authorized) return reject(secure.authorizationError);

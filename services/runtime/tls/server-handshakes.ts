@@ -1,3 +1,4 @@
+import { ChatterCosts } from "#runtime/rpc/chatter.ts";
 import { SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 
 /** For so long a server that sent more than a handshake has is not trusted, whatever it proves, ms. */
@@ -9,6 +10,9 @@ const PART = 1 / 20;
 const WAIT_MS = 20_000;
 /** Processor time that a byte of made-up certificates may take, ms. */
 const MS_PER_BYTE = 0.01;
+
+/** All that a `ServerHandshakes` knows is of one. */
+const SERVER = "server";
 
 /** Failed is what a handshake that failed has read, and the processor time that it took, as far as it was measured. */
 export interface Failed {
@@ -22,12 +26,16 @@ export interface Failed {
  * argument, mono ms.
  */
 export class ServerHandshakes {
+  /** A server of this hub itself: what it sends is not looked at. */
+  readonly own: boolean;
   #proven: boolean;
+  readonly #chatter = new ChatterCosts();
   #distrustedUntil = Number.NEGATIVE_INFINITY;
   #paidUntil = Number.NEGATIVE_INFINITY;
 
   /** `proven`: a server of this hub itself. */
   constructor(proven = false) {
+    this.own = proven;
     this.#proven = proven;
   }
 
@@ -36,9 +44,18 @@ export class ServerHandshakes {
     return !this.#proven || now < this.#distrustedUntil;
   }
 
-  /** waitMs is for how long it is not to be dialled; 0 if it may be. */
-  waitMs(now: number): number {
-    return Math.max(0, this.#paidUntil - now);
+  /** refusal says why it is not to be dialled, and for how long; undefined if it may be. */
+  refusal(now: number): string | undefined {
+    const chatterMs = this.#chatter.waitMs(SERVER, now);
+    const handshakeMs = this.#paidUntil - now;
+    if (chatterMs <= 0 && handshakeMs <= 0) return undefined;
+    const why = chatterMs > handshakeMs ? "it sent much that carries nothing" : "its last TLS handshake took too long to verify";
+    return `${why}; it is dialled again in ${Math.ceil(Math.max(chatterMs, handshakeMs))} ms`;
+  }
+
+  /** chattered charges it for bytes that carry nothing, over whichever connection, and tells whether that is too much. */
+  chattered(bytes: number, now: number): boolean {
+    return this.#chatter.spent(SERVER, bytes, now) > 0;
   }
 
   /** proved notes one that is done, with the certificate of that server. */
