@@ -119,10 +119,12 @@ export class CommandCore implements Core<Input, CommandEffect> {
       else this.#owner.due(now, item);
     }
     this.#p.keys.expire(now.mono);
+    if (this.#owner.executors.sweeping) this.#owner.sweep();
     this.#finish(now, out);
   }
 
   deadline(): number | undefined {
+    if (this.#owner.executors.sweeping) return 0;
     const next = this.#p.deadlines.next() ?? Number.POSITIVE_INFINITY;
     const ackAt = (this.#refusing === undefined ? this.#caller.ackAt : undefined) ?? Number.POSITIVE_INFINITY;
     const least = Math.min(next, ackAt, this.#p.keys.nextAt ?? Number.POSITIVE_INFINITY);
@@ -174,7 +176,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       case "results":
         return this.#caller.results(now, this.#caller.peer(input.peer), input.session, input.frame);
       case "attach":
-        return this.#owner.attach(now, input.executor, input.name, input.scope, input.offer);
+        return this.#owner.attach(now, input);
       case "reports": {
         const executor = this.#owner.executors.get(input.executor);
         if (executor !== undefined) this.#owner.reports(now, executor, input.reports);
@@ -221,8 +223,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       case "peer-room":
         return this.#caller.peerRoom(now, this.#caller.peer(input.peer));
       case "directory":
-        for (const change of input.changes) this.#directory.apply(change);
-        return;
+        return this.#owner.directory(input.changes);
       case "policy":
         this.#owner.policy = input.policy;
         return;

@@ -42,7 +42,7 @@ export function describeCore(
   }
   for (const executor of owner.executors.all())
     lines.push(
-      `executor ${executor.name}: nodes=${executor.nodes.size} running=${executor.running.size}/${executor.maxInFlight} waiting=${executor.lines.waiting}`,
+      `executor ${executor.name}: nodes=${executor.nodes} running=${executor.running.size}/${executor.maxInFlight} waiting=${executor.lines.waiting}`,
     );
   lines.push(directory.describe());
   return lines.join("\n");
@@ -56,6 +56,7 @@ export function roomsOf({ settings, keys }: Parts, caller: CallerSide, owner: Ow
     ...keys.room.use(),
     ...caller.localRooms.use(),
     ...owner.executors.room.use(),
+    ...owner.executors.offers.use(),
     {
       limit: "pending_per_peer",
       used: fullest([...caller.peers.values()].map((peer) => peer.pendingCount)),
@@ -75,6 +76,7 @@ export function holdingsOf({ keys }: Parts, caller: CallerSide, owner: OwnerSide
     local.callers,
     local.nodes,
     owner.executors.room.shared(),
+    owner.executors.offers.shared(),
     { what: "pending_per_peer", holdings: pendingTo(caller) },
     { what: "commands of peers", holdings: books.map(({ hubId, open }) => ({ holder: hubId, count: open, bytes: 0 })) },
     {

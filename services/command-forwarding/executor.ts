@@ -1,12 +1,73 @@
 import { assert } from "#kernel/assert.ts";
 import type { Failure } from "#kernel/error.ts";
+import { isNodeId } from "#kernel/node-name.ts";
 import { Room } from "#kernel/room.ts";
 import { Lines, type Standing } from "./lines.ts";
-import { LOCAL_EXECUTOR, type Offer, type Scope } from "./messages.ts";
+import { LOCAL_EXECUTOR, type Offer, type Part, type Scope, WHOLE } from "./messages.ts";
 
 /** Tasks in flight of an executor that names no number, and the most that it may name. */
 export const IN_FLIGHT_DEFAULT = 64;
 export const IN_FLIGHT_MAX = 4_096;
+
+/** Nodes that all executors together may offer, each counted once for each executor that offers it, and about what one of them takes. */
+const OFFERED_MAX = 262_144;
+const OFFERED_BYTES = 32 * 1024 * 1024;
+const NODE_COST = 112;
+const CAPABILITY_COST = 64;
+/** Of the nodes that this hub has, a caller may offer each so often whatever others offer: with a new stream beside the one that it replaces. */
+const OFFERS_OF_KNOWN = 2;
+/** Executors that may share one node: who runs a command is chosen among them each time. */
+export const SHARERS_MAX = 64;
+/** Refusals of one offer that are told one by one. */
+const REFUSALS_TOLD = 63;
+/** Nodes of offers that are over which are given up in one step. */
+export const SWEEP_MAX = 1_024;
+
+/** Offering is what one attach offers. */
+class Offering<T extends Standing> {
+  readonly executor: Executor<T>;
+  /** Undefined means all. */
+  readonly capabilities: ReadonlySet<string> | undefined;
+  readonly shared: boolean;
+  /** What its capabilities take. */
+  readonly bytes: number;
+  readonly nodes = new Set<string>();
+  /** Nobody is given anything for it any more. Its nodes are given up bit by bit. */
+  over = false;
+  /** Which older ones it leaves nothing to, of those that were met. */
+  readonly #covers = new Map<Offering<T>, boolean>();
+
+  constructor(executor: Executor<T>, { capabilities, shared }: Offer) {
+    this.executor = executor;
+    this.capabilities = capabilities.length === 0 ? undefined : new Set(capabilities);
+    this.shared = shared;
+    this.bytes = capabilitiesCost(capabilities);
+  }
+
+  /** covers tells whether it leaves nothing to an older one. */
+  covers(old: Offering<T>): boolean {
+    if (old.executor === this.executor) return true;
+    let covers = this.#covers.get(old);
+    if (covers === undefined) this.#covers.set(old, (covers = this.#coversAll(old)));
+    return covers;
+  }
+
+  /** complete: it will meet no other. */
+  complete(): void {
+    this.#covers.clear();
+  }
+
+  #coversAll(old: Offering<T>): boolean {
+    if (this.shared && old.shared) return false;
+    const names = this.capabilities;
+    if (names === undefined) return true;
+    return old.capabilities !== undefined && [...old.capabilities].every((name) => names.has(name));
+  }
+}
+
+function capabilitiesCost(names: readonly string[]): number {
+  return names.reduce((sum, name) => sum + CAPABILITY_COST + name.length, 0);
+}
 
 /** Executor runs tasks: an attached stream, or the in-process handler. T is what the owner keeps of a task. */
 export class Executor<T extends Standing> {
@@ -14,7 +75,14 @@ export class Executor<T extends Standing> {
   readonly name: string;
   readonly scope: Scope;
   readonly maxInFlight: number;
-  readonly nodes = new Map<string, Binding<T>>();
+  /** What it offers, and what it is about to offer instead. */
+  offering: Offering<T> | undefined;
+  coming: Offering<T> | undefined;
+  /** What an older stream of the same group offered: its nodes are not without anybody until they are in what is coming, or left out of it. */
+  inherited: Offering<T>[] = [];
+  /** What was refused of what is coming: the first ones, and how many more. */
+  refused: Failure[] = [];
+  refusedMore = 0;
   /** Tasks that it was given, by task id. */
   readonly running = new Map<number, T>();
   /** Tasks that wait for credit. */
@@ -29,6 +97,11 @@ export class Executor<T extends Standing> {
     this.lines = new Lines(this.maxInFlight);
   }
 
+  /** nodes is how many it offers. */
+  get nodes(): number {
+    return (this.offering?.nodes.size ?? 0) + (this.coming?.nodes.size ?? 0);
+  }
+
   get load(): number {
     return (this.running.size + this.lines.waiting) / this.maxInFlight;
   }
@@ -41,23 +114,21 @@ export class Executor<T extends Standing> {
   }
 }
 
-/** Binding says that an executor serves some capabilities of one node. */
-interface Binding<T extends Standing> {
-  readonly executor: Executor<T>;
-  /** Undefined means all. */
-  readonly capabilities: ReadonlySet<string> | undefined;
-  readonly shared: boolean;
+/** Known is which nodes this hub has. */
+export interface Known {
+  readonly size: number;
+  has(nodeId: string): boolean;
 }
 
-/** Attachment is the outcome of an attach. */
+/** Attachment is the outcome of a part of an attach. */
 export interface Attachment<T extends Standing> {
   readonly executor: Executor<T>;
+  /** Of this part. */
   readonly accepted: readonly string[];
+  /** Of all parts, once the last has come: the first ones by name, and how many more. */
   readonly refused: readonly Failure[];
   /** Executors that serve nothing any more because this one replaced them. */
   readonly replaced: readonly Executor<T>[];
-  /** Nodes of its older offer that nobody serves any more. */
-  readonly orphans: readonly string[];
 }
 
 /**
@@ -68,20 +139,33 @@ export interface Attachment<T extends Standing> {
  * X3 the in-process handler (S0-20) serves every node that nobody else serves.
  * X4 there is room for so many executors, and a part of it for each caller; half of it for one, such as a gateway with a stream for
  *    each of its devices, while nobody else needs it. Only nodes and gateways attach, so nothing is kept for operators.
+ * X5 the same holds for the nodes that they offer, which need not exist: who attaches first and registers then is served, and this hub may
+ *    not know yet what it has. Nodes that it has are offered beyond that, so that nobody's made-up ones take their place.
+ * X6 no step takes longer for a long offer: it comes in parts, and what is over is given up in parts, by `sweep`.
  */
 export class Executors<T extends Standing> {
   readonly #all = new Map<number, Executor<T>>();
-  /** Newest first. */
-  readonly #byNode = new Map<string, Binding<T>[]>();
+  /** Who offers a node; newest first, where there are several. */
+  readonly #byNode = new Map<string, Offering<T> | readonly Offering<T>[]>();
+  readonly #known: Known;
   readonly room: Room;
+  readonly offers: Room;
+  #over: Offering<T>[] = [];
   #handler: Executor<T> | undefined;
 
-  constructor(max: number) {
+  constructor(max: number, known: Known) {
+    this.#known = known;
     this.room = new Room({ limit: "executors", max, lends: true, forOwn: false });
+    this.offers = new Room({ limit: "offered_nodes", max: OFFERED_MAX, maxBytes: OFFERED_BYTES, lends: true, forOwn: false });
   }
 
   get size(): number {
     return this.#all.size;
+  }
+
+  /** sweeping: some of what is over has not been given up yet. */
+  get sweeping(): boolean {
+    return this.#over.length > 0;
   }
 
   get(id: number): Executor<T> | undefined {
@@ -92,6 +176,12 @@ export class Executors<T extends Standing> {
     return this.#handler === undefined ? this.#all.values() : [...this.#all.values(), this.#handler];
   }
 
+  /** serves tells whether an executor offers a node. */
+  serves(nodeId: string): boolean {
+    const found = this.#byNode.get(nodeId);
+    return found !== undefined && listOf(found).some(({ over }) => !over);
+  }
+
   /** setHandler puts the in-process handler in place, or takes it away and answers the one that was there. */
   setHandler(present: boolean): Executor<T> | undefined {
     const old = this.#handler;
@@ -100,94 +190,183 @@ export class Executors<T extends Standing> {
     return present ? undefined : old;
   }
 
-  /** attach makes an offer stand; an executor that attached before replaces its own offer and keeps its tasks. A failure if there is no room. */
-  attach(id: number, name: string, scope: Scope, offer: Offer): Attachment<T> | Failure {
+  /**
+   * attach takes a part of an offer, which stands when the last has come; an executor that attached before replaces its own offer and keeps
+   * its tasks. A failure if there is no room; undefined if the executor is gone in the middle.
+   */
+  attach(id: number, name: string, scope: Scope, offer: Offer, part: Part = WHOLE): Attachment<T> | Failure | undefined {
     assert(id !== LOCAL_EXECUTOR, "the number of the in-process handler is taken");
-    const known = this.#all.get(id);
-    const full = known === undefined ? this.room.take(holderOf(name, scope), 0, false) : undefined;
-    if (full !== undefined) return full;
-    const executor = known ?? new Executor<T>(id, name, scope, offer.maxInFlight);
-    this.#all.set(id, executor);
-    const before = [...executor.nodes.keys()];
-    for (const nodeId of before) this.#unbind(executor, nodeId);
-    const refused: Failure[] = [];
+    const begun = part.first ? this.#begin(id, name, scope, offer) : this.#all.get(id);
+    if (begun === undefined || "reason" in begun) return begun;
+    const { coming } = begun;
+    if (coming === undefined) return undefined;
     const accepted: string[] = [];
     const touched = new Set<Executor<T>>();
-    const capabilities = offer.capabilities.length === 0 ? undefined : new Set(offer.capabilities);
+    const holder = holderOf(name, scope);
     for (const nodeId of new Set(offer.nodeIds)) {
-      const failure = outOfScope(scope, nodeId);
-      if (failure !== undefined) refused.push(failure);
-      else {
-        this.#bind({ executor, capabilities, shared: offer.shared }, nodeId, touched);
-        accepted.push(nodeId);
-      }
+      if (coming.nodes.has(nodeId)) continue;
+      const failure = this.#bind(coming, nodeId, holder, touched);
+      if (failure === undefined) accepted.push(nodeId);
+      else if (begun.refused.length < REFUSALS_TOLD) begun.refused.push(failure);
+      else begun.refusedMore++;
     }
-    const replaced = [...touched].filter((other) => other !== executor && other.nodes.size === 0);
-    return { executor, accepted, refused, replaced, orphans: this.#orphansOf(before) };
+    const replaced = [...touched].filter((other) => other !== begun && other.nodes === 0 && other.coming === undefined);
+    return { executor: begun, accepted, refused: part.last ? this.#finish(begun) : [], replaced };
   }
 
-  /** detach forgets an executor and answers the nodes that nobody serves any more. */
-  detach(id: number): { readonly executor: Executor<T>; readonly orphans: readonly string[] } | undefined {
+  /** detach forgets an executor; `sweep` gives its nodes up. With an heir, that is when the heir's offer has come. */
+  detach(id: number, heir?: number): Executor<T> | undefined {
     const executor = this.#all.get(id);
     if (executor === undefined) return undefined;
     this.#all.delete(id);
     this.room.give(holderOf(executor.name, executor.scope), 0);
-    const nodes = [...executor.nodes.keys()];
-    for (const nodeId of nodes) this.#unbind(executor, nodeId);
-    return { executor, orphans: this.#orphansOf(nodes) };
+    const { offering, coming, inherited } = executor;
+    const next = heir === undefined ? undefined : this.#all.get(heir);
+    for (const over of [offering, coming, ...inherited]) {
+      if (over === undefined) continue;
+      over.over = true;
+      over.complete();
+      if (next?.coming === undefined) this.#over.push(over);
+      else next.inherited.push(over);
+    }
+    return executor;
   }
 
-  #orphansOf(nodeIds: readonly string[]): readonly string[] {
-    return nodeIds.filter((nodeId) => !this.#byNode.has(nodeId));
+  /** sweep gives up a part of what is over, and answers the nodes that nobody serves any more. */
+  sweep(max = SWEEP_MAX): readonly string[] {
+    const orphans: string[] = [];
+    let left = max;
+    for (let over = this.#over[0]; over !== undefined && left > 0; over = this.#over[0]) {
+      for (const nodeId of over.nodes) {
+        if (left-- === 0) return orphans;
+        over.nodes.delete(nodeId);
+        this.#unbind(over, nodeId);
+        if (!this.#byNode.has(nodeId)) orphans.push(nodeId);
+      }
+      this.offers.give(holderOf(over.executor.name, over.executor.scope), over.bytes);
+      this.#over.shift();
+    }
+    return orphans;
   }
 
   /** pick chooses who runs a command now: the newest attach, or the least loaded of those that share (X1). */
   pick(nodeId: string, capability: string): Executor<T> | undefined {
-    const bindings = this.#byNode.get(nodeId);
-    if (bindings === undefined) return this.#handler;
+    const found = this.#byNode.get(nodeId);
+    if (found === undefined) return this.#handler;
     let best: Executor<T> | undefined;
-    for (const { executor, capabilities, shared } of bindings) {
-      if (capabilities !== undefined && !capabilities.has(capability)) continue;
+    for (const { executor, capabilities, shared, over } of listOf(found)) {
+      if (over || (capabilities !== undefined && !capabilities.has(capability))) continue;
       if (!shared) return best ?? executor;
       if (best === undefined || executor.load < best.load) best = executor;
     }
     return best ?? this.#handler;
   }
 
-  #bind(binding: Binding<T>, nodeId: string, touched: Set<Executor<T>>): void {
-    const bindings = [binding];
-    for (const old of this.#byNode.get(nodeId) ?? []) {
-      if (!covers(binding, old)) bindings.push(old);
-      else {
-        old.executor.nodes.delete(nodeId);
-        touched.add(old.executor);
+  #begin(id: number, name: string, scope: Scope, offer: Offer): Executor<T> | Failure {
+    const holder = holderOf(name, scope);
+    const full = this.offers.take(holder, capabilitiesCost(offer.capabilities), false);
+    if (full !== undefined) return full;
+    let executor = this.#all.get(id);
+    if (executor === undefined) {
+      const crowded = this.room.take(holder, 0, false);
+      if (crowded !== undefined) {
+        this.offers.give(holder, capabilitiesCost(offer.capabilities));
+        return crowded;
       }
+      executor = new Executor<T>(id, name, scope, offer.maxInFlight);
+      this.#all.set(id, executor);
     }
-    this.#byNode.set(nodeId, bindings);
-    binding.executor.nodes.set(nodeId, binding);
+    this.#end(executor.coming);
+    executor.coming = new Offering(executor, offer);
+    executor.refused = [];
+    executor.refusedMore = 0;
+    return executor;
   }
 
-  #unbind(executor: Executor<T>, nodeId: string): void {
-    executor.nodes.delete(nodeId);
-    const rest = (this.#byNode.get(nodeId) ?? []).filter((binding) => binding.executor !== executor);
-    if (rest.length === 0) this.#byNode.delete(nodeId);
-    else this.#byNode.set(nodeId, rest);
+  /** finish makes what has come the offer that stands, and answers what was refused of it. */
+  #finish(executor: Executor<T>): readonly Failure[] {
+    const { refused, refusedMore } = executor;
+    executor.coming?.complete();
+    this.#end(executor.offering);
+    executor.offering = executor.coming;
+    executor.coming = undefined;
+    this.#over.push(...executor.inherited.splice(0));
+    executor.refused = [];
+    if (refusedMore === 0) return refused;
+    const more: Failure = { reason: "LIMIT_EXCEEDED", message: `${refusedMore} more nodes were refused`, field: "attach.node_ids" };
+    return [...refused, more];
   }
+
+  #end(offering: Offering<T> | undefined): void {
+    if (offering === undefined) return;
+    offering.over = true;
+    offering.complete();
+    this.#over.push(offering);
+  }
+
+  #bind(offering: Offering<T>, nodeId: string, holder: string, touched: Set<Executor<T>>): Failure | undefined {
+    const failure = outOfScope(offering.executor.scope, nodeId);
+    if (failure !== undefined) return failure;
+    const found = this.#byNode.get(nodeId);
+    const kept: Offering<T>[] = [];
+    const given: Offering<T>[] = [];
+    if (found !== undefined) for (const old of listOf(found)) (old.over || offering.covers(old) ? given : kept).push(old);
+    if (kept.length >= SHARERS_MAX) return crowded(nodeId);
+    const full = this.#admit(holder, nodeId);
+    if (full !== undefined) return full;
+    for (const old of given) {
+      old.nodes.delete(nodeId);
+      this.#giveBack(old, nodeId);
+      if (!old.over) touched.add(old.executor);
+    }
+    this.#byNode.set(nodeId, kept.length === 0 ? offering : [offering, ...kept]);
+    offering.nodes.add(nodeId);
+    return undefined;
+  }
+
+  /** admit counts a node of an offer (X5). */
+  #admit(holder: string, nodeId: string): Failure | undefined {
+    const failure = this.offers.take(holder, NODE_COST + nodeId.length, false);
+    if (failure === undefined) return undefined;
+    if (!this.#known.has(nodeId) || this.offers.countOf(holder) >= OFFERS_OF_KNOWN * this.#known.size)
+      return { ...failure, field: "attach.node_ids" };
+    this.offers.add(holder, NODE_COST + nodeId.length);
+    return undefined;
+  }
+
+  #unbind(offering: Offering<T>, nodeId: string): void {
+    this.#giveBack(offering, nodeId);
+    const found = this.#byNode.get(nodeId);
+    const rest = found === undefined ? [] : listOf(found).filter((other) => other !== offering);
+    const [first] = rest;
+    if (first === undefined) this.#byNode.delete(nodeId);
+    else this.#byNode.set(nodeId, rest.length === 1 ? first : rest);
+  }
+
+  #giveBack({ executor: { name, scope } }: Offering<T>, nodeId: string): void {
+    this.offers.give(holderOf(name, scope), NODE_COST + nodeId.length);
+  }
+}
+
+function listOf<O extends object>(found: O | readonly O[]): readonly O[] {
+  return Array.isArray(found) ? found : [found as O];
 }
 
 function holderOf(name: string, scope: Scope): string {
   return `${scope.kind}/${name}`;
 }
 
-/** covers tells whether a new binding leaves nothing to an older one. */
-function covers<T extends Standing>(fresh: Binding<T>, old: Binding<T>): boolean {
-  if (fresh.shared && old.shared) return false;
-  if (fresh.capabilities === undefined) return true;
-  const names = fresh.capabilities;
-  return old.capabilities !== undefined && [...old.capabilities].every((name) => names.has(name));
+function crowded(nodeId: string): Failure {
+  return {
+    reason: "LIMIT_EXCEEDED",
+    message: `at most ${SHARERS_MAX} executors may share ${nodeId}`,
+    field: "attach.node_ids",
+    facts: { limit: "executors_per_node", max: String(SHARERS_MAX), node_id: nodeId },
+  };
 }
 
 function outOfScope(scope: Scope, nodeId: string): Failure | undefined {
+  if (!isNodeId(nodeId)) return NO_NODE_ID;
   const inside =
     scope.kind === "node"
       ? scope.nodeId === nodeId
@@ -201,3 +380,10 @@ function outOfScope(scope: Scope, nodeId: string): Failure | undefined {
         facts: { node_id: nodeId },
       };
 }
+
+/** Without the text: it may be as long as a message. */
+const NO_NODE_ID: Failure = {
+  reason: "INVALID_FIELD",
+  message: "node id is not 1 to 63 characters of letters, digits, '.', '_', ':' and '-'",
+  field: "attach.node_ids",
+};

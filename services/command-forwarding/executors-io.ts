@@ -1,7 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import type { AttachExecutorRequest } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import {
-  AttachExecutorRequestSchema,
   type AttachExecutorResponse,
   AttachExecutorResponseSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
@@ -9,10 +7,10 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { formatParent, type TraceContext } from "#kernel/trace-context.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
-import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
-import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
+import { decodeAttach } from "./attach-codec.ts";
+import { AttachPace } from "./attach-pace.ts";
 import { type LocalCommandHandler, valueFrom } from "./automation.ts";
 import { isWireError, valueBytes, valueOf } from "./codec.ts";
 import { decodeReports, encodeTasks } from "./executor-codec.ts";
@@ -28,6 +26,8 @@ interface Attached extends Fenced {
   /** Tasks that were given up: said after the tasks of the same turn, which may be among them. */
   cancels: number[];
   leave: (() => void) | undefined;
+  /** A newer stream of its group takes its place at the core, so that its nodes are never without an executor. */
+  replaced: boolean;
   end(failure: Failure): void;
 }
 
@@ -41,6 +41,7 @@ export class ExecutorsIo {
   readonly #attached = new Map<number, Attached>();
   readonly #touched = new Set<number>();
   readonly #fences: FencedStreams<Attached>;
+  readonly #pace: AttachPace;
   #next = LOCAL_EXECUTOR + 1;
   #handler: LocalCommandHandler | undefined;
   readonly #signals = new Map<number, AbortController>();
@@ -55,6 +56,7 @@ export class ExecutorsIo {
   }) {
     this.#clock = parts.clock;
     this.#fences = new FencedStreams(parts.clock);
+    this.#pace = new AttachPace(parts.clock);
     this.#calls = parts.calls;
     this.#atEnd = parts.atEnd;
     this.#onBug = parts.onBug;
@@ -75,7 +77,7 @@ export class ExecutorsIo {
       ended ??= failure;
       over.resolve();
     };
-    const attached: Attached = { id, out, tasks: [], cancels: [], leave: undefined, end, fence: end };
+    const attached: Attached = { id, out, tasks: [], cancels: [], leave: undefined, replaced: false, end, fence: end };
     this.#attached.set(id, attached);
     try {
       await Promise.race([this.#read(attached, requests, context), over.promise]);
@@ -83,7 +85,7 @@ export class ExecutorsIo {
       attached.leave?.();
       this.#attached.delete(id);
       this.#touched.delete(id);
-      this.#calls.tell({ kind: "executor-gone", executor: id });
+      if (!attached.replaced) this.#calls.tell({ kind: "executor-gone", executor: id });
     }
     if (ended === undefined) return;
     out.send(create(AttachExecutorResponseSchema, { frame: { case: "detached", value: { failure: failureToProto(ended) } } }));
@@ -97,36 +99,41 @@ export class ExecutorsIo {
     for await (const { bytes } of requests) {
       if (!stands()) return;
       const reports = reportsIn(bytes);
-      const replaced = reports === undefined ? this.#offer(attached, bytes, context, first) : undefined;
-      const input: Input = replaced === undefined ? { kind: "reports", executor: id, reports: reports ?? [] } : replaced.input;
-      const room = this.#calls.offer(input, bytes.length, stands);
-      if (room !== undefined) await room;
-      // After the new offer: so the nodes are never without an executor.
-      if (replaced?.older !== undefined) this.#calls.tell({ kind: "executor-gone", executor: replaced.older.id });
+      if (reports === undefined) await this.#offer(attached, bytes, context, first, stands);
+      else {
+        const room = this.#calls.offer({ kind: "reports", executor: id, reports }, bytes.length, stands);
+        if (room !== undefined) await room;
+      }
       first = false;
     }
   }
 
-  /** offer reads an attach. The first one may be numbered; it then takes the place of the one before it in its group. */
-  #offer(
-    attached: Attached,
-    bytes: Uint8Array,
-    context: CallContext,
-    first: boolean,
-  ): { readonly input: Input; readonly older: Attached | undefined } {
-    const message = decodeMessage(AttachExecutorRequestSchema, bytes) as AttachExecutorRequest;
-    const failure = validateRequest(AttachExecutorRequestSchema, message);
-    if (failure !== undefined) throw new FoedusError(failure);
-    if (message.frame.case !== "attach") throw fail("INVALID_FIELD", "the first frame must be attach", { field: "frame" });
-    const { nodeIds, capabilities, maxInFlight, shared, stream } = message.frame.value;
+  /** offer takes an attach, in slices. The first one may be numbered; it then takes the place of the one before it in its group. */
+  async #offer(attached: Attached, bytes: Uint8Array, context: CallContext, first: boolean, stands: () => boolean): Promise<void> {
+    const { caller } = context;
+    const { head, nodes } = decodeAttach(bytes);
+    const { capabilities, maxInFlight, shared, stream } = head;
     if (stream !== undefined && !first) throw fail("INVALID_FIELD", "a stream is numbered by its first frame", { field: "attach.stream" });
-    const entered = stream === undefined ? undefined : this.#fences.enter(context.caller, stream, attached);
+    const entered = stream === undefined ? undefined : this.#fences.enter(caller, stream, attached);
     if (entered !== undefined) attached.leave = entered.leave;
-    const offer = { nodeIds, capabilities, maxInFlight, shared };
-    return {
-      input: { kind: "attach", executor: attached.id, name: context.caller.name, scope: scopeOf(context), offer },
-      older: entered?.replaced,
-    };
+    const older = entered?.replaced;
+    if (older !== undefined) older.replaced = true;
+    const common = { kind: "attach", executor: attached.id, name: caller.name, scope: scopeOf(context), replaces: older?.id } as const;
+    let begins = true;
+    try {
+      for (const { nodeIds, last } of nodes()) {
+        await this.#pace.turn(caller.spiffeId, nodeIds.length, begins);
+        if (!stands()) return;
+        const offer = { nodeIds, capabilities, maxInFlight, shared };
+        const input: Input = { ...common, offer, part: { first: begins, last } };
+        const room = this.#calls.offer(input, begins ? bytes.length : 0, stands);
+        if (room !== undefined) await room;
+        begins = false;
+      }
+    } finally {
+      // In case its place was not taken.
+      if (older !== undefined) this.#calls.tell({ kind: "executor-gone", executor: older.id });
+    }
   }
 
   tasks(effect: Tasks): void {

@@ -143,6 +143,15 @@ export interface Offer {
   readonly shared: boolean;
 }
 
+/** Part says whether nodes of an offer are the first ones, and the last: a long one is taken in parts, so that nothing waits for all of it. */
+export interface Part {
+  readonly first: boolean;
+  readonly last: boolean;
+}
+
+/** WHOLE is an offer in one part. */
+export const WHOLE: Part = { first: true, last: true };
+
 /** Scope says for which nodes an executor's certificate may speak: one node, or those with a prefix (none means all). */
 export type Scope = { readonly kind: "node"; readonly nodeId: string } | { readonly kind: "gateway"; readonly prefixes: readonly string[] };
 
@@ -203,7 +212,17 @@ export type Input =
   | { readonly kind: "peer-down"; readonly peer: string }
   /** Answers `tell-room`. */
   | { readonly kind: "peer-room"; readonly peer: string }
-  | { readonly kind: "attach"; readonly executor: number; readonly name: string; readonly scope: Scope; readonly offer: Offer }
+  | {
+      readonly kind: "attach";
+      readonly executor: number;
+      readonly name: string;
+      readonly scope: Scope;
+      readonly offer: Offer;
+      /** The whole of it by default. */
+      readonly part?: Part;
+      /** With the first part: an older executor of the same group, whose place it takes. */
+      readonly replaces?: number | undefined;
+    }
   | { readonly kind: "reports"; readonly executor: number; readonly reports: readonly TaskReport[] }
   | { readonly kind: "executor-gone"; readonly executor: number }
   | { readonly kind: "handler"; readonly present: boolean }

@@ -4,16 +4,17 @@ import type { Parts } from "./caller.ts";
 import { Claims } from "./claims.ts";
 import { type Executor, Executors } from "./executor.ts";
 import {
+  type DirectoryChange,
+  type Input,
   type InvocationsFrame,
   LEVEL_LIMITED,
   NO_VALUE,
-  type Offer,
   OUTCOME,
   type ReceivedInvocation,
   type Result,
-  type Scope,
   type SharePolicy,
   type TaskReport,
+  WHOLE,
 } from "./messages.ts";
 import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./outcomes.ts";
 import type { Peer, Pending } from "./pending.ts";
@@ -54,7 +55,7 @@ export class OwnerSide {
   constructor(parts: Parts, directory: Directory) {
     this.#p = parts;
     this.#directory = directory;
-    this.executors = new Executors(parts.settings.executors);
+    this.executors = new Executors(parts.settings.executors, directory.ownNodes);
   }
 
   /** refusing is set while the store refuses writes: nothing new is started. */
@@ -125,13 +126,17 @@ export class OwnerSide {
     if (executor.lines.waiting > 0) this.#ready.add(executor);
   }
 
-  attach(now: Now, id: number, name: string, scope: Scope, offer: Offer): void {
+  attach(now: Now, { executor: id, name, scope, offer, part = WHOLE, replaces }: Extract<Input, { readonly kind: "attach" }>): void {
     const { outbox } = this.#p;
-    const attached = this.executors.attach(id, name, scope, offer);
+    const attached = this.executors.attach(id, name, scope, offer, part);
+    if (replaces !== undefined) this.gone(now, replaces, id);
+    if (attached === undefined) return;
     if ("reason" in attached) return outbox.push({ kind: "detach", executor: id, failure: attached });
-    const { accepted, refused: refusals, replaced, orphans } = attached;
-    outbox.push({ kind: "attached", executor: id, nodes: accepted.length, refused: refusals });
-    outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "attached", nodes: accepted.length } });
+    const { executor, accepted, refused: refusals, replaced } = attached;
+    if (part.last) {
+      outbox.push({ kind: "attached", executor: id, nodes: executor.nodes, refused: refusals });
+      outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "attached", nodes: executor.nodes } });
+    }
     for (const old of replaced) {
       outbox.push({
         kind: "detach",
@@ -140,21 +145,46 @@ export class OwnerSide {
       });
       this.gone(now, old.id);
     }
-    if (orphans.length > 0) outbox.push({ kind: "presence", nodeIds: orphans, online: false });
-    if (accepted.length > 0) outbox.push({ kind: "presence", nodeIds: accepted, online: true });
+    this.sweep();
+    this.#online(accepted.filter((nodeId) => this.#known(nodeId)));
   }
 
   /** gone ends an executor: what it ran is UNKNOWN, what waited for it goes elsewhere. */
-  gone(now: Now, id: number): void {
-    const detached = this.executors.detach(id);
-    if (detached === undefined) return;
-    const { executor, orphans } = detached;
+  gone(now: Now, id: number, heir?: number): void {
+    const executor = this.executors.detach(id, heir);
+    if (executor === undefined) return;
+    const { name, nodes } = executor;
     this.#abandon(now, executor);
+    this.sweep();
+    this.#p.outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "detached", nodes } });
+  }
+
+  /** sweep gives up some of what is no longer offered. The core comes back for the rest. */
+  sweep(): void {
+    const orphans = this.executors.sweep();
     if (orphans.length > 0) this.#p.outbox.push({ kind: "presence", nodeIds: orphans, online: false });
-    this.#p.outbox.push({
-      kind: "observe",
-      what: { event: "executor", executor: executor.name, state: "detached", nodes: orphans.length },
-    });
+  }
+
+  /**
+   * directory takes changes of the directory. Executors make only nodes online that this hub has: of those that were offered before they were
+   * registered it is told now.
+   */
+  directory(changes: readonly DirectoryChange[]): void {
+    const appeared: string[] = [];
+    for (const change of changes) {
+      if (change.kind === "put" && change.hubId === this.#p.hubId && !this.#known(change.nodeId) && this.executors.serves(change.nodeId))
+        appeared.push(change.nodeId);
+      this.#directory.apply(change);
+    }
+    this.#online(appeared);
+  }
+
+  #known(nodeId: string): boolean {
+    return this.#directory.node(this.#p.hubId, nodeId) !== undefined;
+  }
+
+  #online(nodeIds: readonly string[]): void {
+    if (nodeIds.length > 0) this.#p.outbox.push({ kind: "presence", nodeIds, online: true });
   }
 
   setHandler(now: Now, present: boolean): void {

@@ -142,6 +142,17 @@ export class Directory {
     return size;
   }
 
+  /** ownNodes are the nodes of this hub. */
+  readonly ownNodes = {
+    nodes: (): ReadonlyMap<string, Entry> | undefined => this.#hubs.get(this.#own),
+    get size(): number {
+      return this.nodes()?.size ?? 0;
+    },
+    has(nodeId: string): boolean {
+      return this.nodes()?.has(nodeId) ?? false;
+    },
+  };
+
   /** readBytes is about what the capabilities take that were read for commands. */
   get readBytes(): number {
     return this.#read.bytes;

@@ -116,6 +116,11 @@ export class Room {
     return held.count >= this.#partOf(own) || held.bytes + bytes > this.#partBytesOf(own);
   }
 
+  /** countOf is how many entries a holder has. */
+  countOf(holder: string): number {
+    return this.#held.get(holder)?.count ?? 0;
+  }
+
   /** usedBy is how much of the room a holder has: the greater of its parts of the entries and of the bytes. */
   usedBy(holder: string): number {
     const { count, bytes } = this.#held.get(holder) ?? { count: 0, bytes: 0 };
