@@ -21,6 +21,7 @@ import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
+import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { testHub } from "../../test/testca/index.ts";
 import { type HubConfig, hubConfig, opsPorts, SERVICES } from "./config.ts";
 import { EventForwarder } from "./events.ts";
@@ -298,6 +299,12 @@ describe("link counters on their way to telemetry", () => {
 });
 
 describe("presence on its way to the registry", () => {
+  /** advance moves time on, and lets the answers to what was sent arrive. */
+  async function advance(clock: ManualClock, ms: number): Promise<void> {
+    clock.advance(ms);
+    for (let i = 0; i < 500; i++) await Promise.resolve();
+  }
+
   function registry() {
     const got: { attached: string[]; detached: string[]; replace: boolean }[] = [];
     const state = { failing: false };
@@ -312,13 +319,13 @@ describe("presence on its way to the registry", () => {
   test("the whole list is repeated every 20 s although something changes all the time", async () => {
     const clock = new ManualClock();
     const { client, got } = registry();
-    const presence = createPresence(() => client, clock, silentLogger);
+    const presence = createPresence(() => client, clock, silentLogger, new Registry());
     presence.report(["steady", "flapping"], true);
     for (let i = 0; i < 100; i++) {
-      await clock.advance(1_000);
+      await advance(clock, 1_000);
       presence.report(["flapping"], i % 2 === 0);
     }
-    await clock.advance(10);
+    await advance(clock, 10);
     const whole = got.flatMap(({ replace, attached }, i) => (replace ? [{ i, attached }] : []));
     expect(whole.length).toBeGreaterThanOrEqual(5);
     expect(whole.length).toBeLessThanOrEqual(7);
@@ -326,24 +333,46 @@ describe("presence on its way to the registry", () => {
     presence.stop();
   });
 
+  test("a long list goes in parts of one round, and one that is refused is counted, said, and does not keep the others back", async () => {
+    const clock = new ManualClock();
+    const metrics = new Registry();
+    const log = memoryLogger();
+    const got: ReportPresenceRequest[] = [];
+    const reportPresence = (request: ReportPresenceRequest): Promise<unknown> => {
+      if (request.attached.includes("x3000")) return Promise.reject(fail("INVALID_FIELD", "no"));
+      got.push(request);
+      return Promise.resolve(create(ReportPresenceResponseSchema));
+    };
+    const presence = createPresence(() => ({ reportPresence }) as never, clock, log, metrics);
+    const ids = Array.from({ length: 120_000 }, (_, i) => `x${i}`);
+    presence.report(ids, true);
+    await advance(clock, 10);
+    expect(got.flatMap(({ attached }) => attached)).toEqual([...ids.slice(0, 2_000), ...ids.slice(4_000)]);
+    expect(got.map(({ replace }) => replace)).toEqual([...Array(58).fill(false), true]);
+    expect(new Set(got.map(({ round }) => round)).size).toBe(1);
+    expect(await metrics.getSingleMetricAsString("foedus_command_forwarding_presence_refused_total")).toMatch(/ 1$/);
+    expect(log.lines.filter(({ level }) => level === "error")).toHaveLength(1);
+    presence.stop();
+  });
+
   test("changes are told at once; after a failure and after a pause the whole list", async () => {
     const clock = new ManualClock();
     const { client, got, state } = registry();
-    const presence = createPresence(() => client, clock, silentLogger);
+    const presence = createPresence(() => client, clock, silentLogger, new Registry());
     presence.report(["a", "b"], true);
-    await clock.advance(10);
+    await advance(clock, 10);
     expect(got.at(-1)).toEqual({ attached: ["a", "b"], detached: [], replace: true });
     presence.report(["a"], false);
-    await clock.advance(10);
+    await advance(clock, 10);
     expect(got.at(-1)).toEqual({ attached: [], detached: ["a"], replace: false });
     state.failing = true;
     presence.report(["c"], true);
-    await clock.advance(100);
+    await advance(clock, 100);
     state.failing = false;
-    await clock.advance(1_000);
+    await advance(clock, 1_000);
     expect(got.at(-1)).toEqual({ attached: ["b", "c"], detached: [], replace: true });
     const told = got.length;
-    await clock.advance(25_000);
+    await advance(clock, 25_000);
     expect(got.length).toBeGreaterThan(told);
     expect(got.at(-1)).toEqual({ attached: ["b", "c"], detached: [], replace: true });
     presence.stop();
@@ -378,16 +407,16 @@ describe("the federation file while the hub runs", () => {
     const { clock, applied, told, file } = follow(() => hubConfig.parse(minimal));
     expect(file.first()?.peers.map(({ hubId }) => hubId)).toEqual(["b"]);
     file.start();
-    await clock.advance(5_000);
+    await advance(clock, 5_000);
     expect(applied).toEqual([]);
     write(entry("b", b.caPem), entry("c", b.caPem));
-    await clock.advance(2_000);
+    await advance(clock, 2_000);
     writeFileSync(join(folder, "federation.json"), "bad");
-    await clock.advance(2_000);
+    await advance(clock, 2_000);
     expect(applied).toEqual([`b ${digestOf(b.caPem)},c ${digestOf(b.caPem)}`]);
     expect(told.map(({ kind, severity }) => `${kind} ${severity}`)).toEqual(["CONFIGURATION INFO", "CONFIGURATION ERROR"]);
     write();
-    await clock.advance(2_000);
+    await advance(clock, 2_000);
     expect(applied).toHaveLength(2);
     file.stop();
   });
@@ -403,7 +432,7 @@ describe("the federation file while the hub runs", () => {
     expect(told).toEqual([{ kind: "CONFIGURATION", severity: "WARNING", text: sentence, fields: { share: "limitd" } }]);
     file.start();
     write({ ...entry("b", b.caPem), share: "limitd" }, { ...entry("c", b.caPem), share: "constructor" });
-    await clock.advance(2_000);
+    await advance(clock, 2_000);
     expect(applied).toHaveLength(1);
     const warnings = (): string[] => told.filter(({ severity }) => severity === "WARNING").map(({ fields }) => fields?.["share"] ?? "");
     expect(warnings()).toEqual(["limitd", "constructor", "limitd"]);
@@ -428,10 +457,10 @@ describe("the federation file while the hub runs", () => {
     // Before the first look, as between reading at the start and following.
     writeFileSync(join(folder, "b.pem"), next.caPem);
     file.start();
-    await clock.advance(2_000);
+    await advance(clock, 2_000);
     expect(applied).toEqual([`b ${digestOf(next.caPem)},c ${digestOf(b.caPem)}`]);
     writeFileSync(join(folder, "c.pem"), next.caPem);
-    await clock.advance(2_000);
+    await advance(clock, 2_000);
     expect(applied.at(-1)).toBe(`b ${digestOf(next.caPem)},c ${digestOf(next.caPem)}`);
     file.stop();
   });
@@ -471,10 +500,10 @@ describe("the configuration while the hub runs", () => {
     });
     following.onChange(({ log }) => levels.push(log.level));
     following.start();
-    await clock.advance(5_000);
+    await advance(clock, 5_000);
     expect(told).toEqual([]);
     write({ log: { level: "debug", pretty: true }, rates: { cheap: { burst: 3 } }, stop_grace_ms: 5 });
-    await clock.advance(2_000);
+    await advance(clock, 2_000);
     expect(levels).toEqual(["debug", "debug"]);
     expect(following.current).toEqual({ ...config, log: { ...config.log, level: "debug" }, rates: following.current.rates });
     expect(following.current.stop_grace_ms).toBe(77);
@@ -485,7 +514,7 @@ describe("the configuration while the hub runs", () => {
     ]);
     logged.length = 0;
     write({ log: { level: "loud" } });
-    await clock.advance(4_000);
+    await advance(clock, 4_000);
     // The event is logged; a stack of our own says nothing more to whoever has to correct the file.
     expect(logged).toEqual([]);
     expect(following.current.log.level).toBe("debug");

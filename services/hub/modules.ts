@@ -131,7 +131,7 @@ function commandForwarding(wiring: Wiring): ServiceModule {
   const { config, automation, localCommands } = wiring;
   const platform = wiring.platform("command-forwarding");
   const directory = new DirectoryFeed(platform.clock);
-  const presence = createPresence(() => wiring.client("registry-sync"), platform.clock, platform.log);
+  const presence = createPresence(() => wiring.client("registry-sync"), platform.clock, platform.log, platform.metrics);
   const module = createCommandForwarding({
     platform,
     config: config.command_forwarding,

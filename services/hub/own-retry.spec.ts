@@ -38,7 +38,7 @@ describe("F-8 no loop that waits for another process of this hub is tighter than
       return { tell: () => reporter.report([]), stop: () => reporter.stop() };
     },
     "presence of executors": (clock, reportPresence) => {
-      const presence = createPresence(() => ({ reportPresence }) as never, clock, silentLogger);
+      const presence = createPresence(() => ({ reportPresence }) as never, clock, silentLogger, new Registry());
       return { tell: (i) => presence.report([`n${i % 10}`], i % 3 === 0), stop: () => presence.stop() };
     },
     events: (clock, reportEvents) => {

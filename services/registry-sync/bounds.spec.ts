@@ -176,6 +176,31 @@ describe("what a peer takes", () => {
     world.check("full");
   });
 
+  test("the list of executors may come in parts: what is in none of them goes offline with the last one, and not before", () => {
+    const world = new World("full");
+    const ids = ["p-1", "p-2", "p-3", "p-4"];
+    world.a.register(...ids.map((id) => nodeBytes(id, [])));
+    world.connect();
+    world.a.post({ kind: "stream_close", stream: 1 });
+    world.clock.advance(91_000);
+    world.settle();
+    const online = (attached: string[], round: number, replace: boolean): string[] => {
+      world.a.post({ kind: "presence", call: 999, attached, detached: [], replace, round });
+      world.settle();
+      return world.b
+        .ask({ hubIds: ["alpha"], onlineOnly: true })
+        .map(({ name }) => name.nodeId)
+        .sort();
+    };
+    expect(online(["p-1", "p-2", "p-3"], 0, true)).toEqual(["p-1", "p-2", "p-3"]);
+    expect(online(["p-1"], 7, false)).toEqual(["p-1", "p-2", "p-3"]);
+    expect(online(["p-4"], 0, false), "what comes meanwhile stays").toEqual(ids);
+    expect(online(["p-2"], 7, true)).toEqual(["p-1", "p-2", "p-4"]);
+    online(["p-2"], 8, false);
+    expect(online(["p-1"], 8, true)).toEqual(["p-1", "p-2"]);
+    expect(online(["p-4"], 0, true)).toEqual(["p-4"]);
+  });
+
   test("a node that a share did not show comes with all its values, in as many segments as it takes", () => {
     const world = new World("part");
     world.a.register(bigNode({ id: "long", capabilities: 100, type: 4, shown: false }));

@@ -207,7 +207,7 @@ export class RegistryCore implements Core<Input, Effect> {
       case "deregister":
         return local.deregister(input.call, input.scope, input.nodeId, this.#exporter.full.ordinal);
       case "presence":
-        local.presence.executors(input.attached, input.detached, input.replace);
+        local.presence.executors(input.attached, input.detached, input.replace, input.round);
         return local.reply({ kind: "presence_noted", call: input.call });
       case "stream_open":
         return local.streamOpen(input.stream, input.scope);

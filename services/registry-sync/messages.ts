@@ -263,6 +263,8 @@ export type Input =
       readonly attached: readonly string[];
       readonly detached: readonly string[];
       readonly replace: boolean;
+      /** Number of the whole list of which this is a part; its last part has `replace`. 0 by default: it has no parts. */
+      readonly round?: number;
     }
   // Update streams.
   | { readonly kind: "stream_open"; readonly stream: number; readonly scope: Scope }

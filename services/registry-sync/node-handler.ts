@@ -60,8 +60,8 @@ export function createNodeHandlers(shell: Shell) {
       return create(DeregisterNodeResponseSchema, { existed: answer.existed });
     },
 
-    async reportPresence({ attached, detached, replace }: ReportPresenceRequest): Promise<ReportPresenceResponse> {
-      await shell.ask<"presence_noted">((call) => ({ kind: "presence", call, attached, detached, replace }));
+    async reportPresence({ attached, detached, replace, round }: ReportPresenceRequest): Promise<ReportPresenceResponse> {
+      await shell.ask<"presence_noted">((call) => ({ kind: "presence", call, attached, detached, replace, round: Number(round) }));
       return create(ReportPresenceResponseSchema);
     },
   };

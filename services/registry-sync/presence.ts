@@ -45,7 +45,9 @@ export class LocalPresence {
   readonly #principals: Principal[] = [];
   /** Number of the principal that spoke last for a node; 0: nobody since the start. */
   home = new Growable(Uint32Array, 256);
-  readonly #executors = new Set<string>();
+  /** Nodes with an executor, and in which round they were last told of. */
+  readonly #executors = new Map<string, number>();
+  #round = 0;
   #executorsUntil = Number.POSITIVE_INFINITY;
   #graceUntil: number | undefined;
 
@@ -158,14 +160,16 @@ export class LocalPresence {
     return this.#executors.has(nodeId);
   }
 
-  /** executors notes attached and detached executors. */
-  executors(attached: readonly string[], detached: readonly string[], replace: boolean): void {
+  /** executors notes attached and detached executors. A `round` is the whole list in parts, the last of which replaces what was there before. */
+  executors(attached: readonly string[], detached: readonly string[], replace: boolean, round = 0): void {
     this.#executorsUntil = this.#world.now.mono + EXECUTORS_LEASE_MS;
-    const gone = new Set(replace ? this.#executors : []);
-    for (const nodeId of detached) gone.add(nodeId);
-    for (const nodeId of attached) gone.delete(nodeId);
+    // What comes outside of a round, while one is under way, is not gone when it ends.
+    if (round !== 0) this.#round = round;
+    const here = new Set(attached);
+    const gone = detached.filter((nodeId) => !here.has(nodeId));
+    if (replace) for (const [nodeId, told] of this.#executors) if (!here.has(nodeId) && (round === 0 || told !== round)) gone.push(nodeId);
     const came = attached.filter((nodeId) => !this.#executors.has(nodeId));
-    for (const nodeId of came) this.#executors.add(nodeId);
+    for (const nodeId of attached) this.#executors.set(nodeId, this.#round);
     for (const nodeId of gone) this.#executors.delete(nodeId);
     this.#open.presence(this.#table, this.#refs(came), true);
     this.#open.presence(

@@ -132,7 +132,7 @@ export class HubProcess {
     this.registry = this.#registry();
     this.reader = this.#local("hub");
     this.#directory = new DirectoryFeed(clock);
-    this.#presence = createPresence(() => this.#local("command-forwarding"), clock, SILENT);
+    this.#presence = createPresence(() => this.#local("command-forwarding"), clock, SILENT, new Registry());
     this.commands = this.#commands();
   }
 
