@@ -407,16 +407,16 @@ describe("the federation file while the hub runs", () => {
     const { clock, applied, told, file } = follow(() => hubConfig.parse(minimal));
     expect(file.first()?.peers.map(({ hubId }) => hubId)).toEqual(["b"]);
     file.start();
-    await advance(clock, 5_000);
+    await clock.advance(5_000);
     expect(applied).toEqual([]);
     write(entry("b", b.caPem), entry("c", b.caPem));
-    await advance(clock, 2_000);
+    await clock.advance(2_000);
     writeFileSync(join(folder, "federation.json"), "bad");
-    await advance(clock, 2_000);
+    await clock.advance(2_000);
     expect(applied).toEqual([`b ${digestOf(b.caPem)},c ${digestOf(b.caPem)}`]);
     expect(told.map(({ kind, severity }) => `${kind} ${severity}`)).toEqual(["CONFIGURATION INFO", "CONFIGURATION ERROR"]);
     write();
-    await advance(clock, 2_000);
+    await clock.advance(2_000);
     expect(applied).toHaveLength(2);
     file.stop();
   });
@@ -432,7 +432,7 @@ describe("the federation file while the hub runs", () => {
     expect(told).toEqual([{ kind: "CONFIGURATION", severity: "WARNING", text: sentence, fields: { share: "limitd" } }]);
     file.start();
     write({ ...entry("b", b.caPem), share: "limitd" }, { ...entry("c", b.caPem), share: "constructor" });
-    await advance(clock, 2_000);
+    await clock.advance(2_000);
     expect(applied).toHaveLength(1);
     const warnings = (): string[] => told.filter(({ severity }) => severity === "WARNING").map(({ fields }) => fields?.["share"] ?? "");
     expect(warnings()).toEqual(["limitd", "constructor", "limitd"]);
@@ -457,10 +457,10 @@ describe("the federation file while the hub runs", () => {
     // Before the first look, as between reading at the start and following.
     writeFileSync(join(folder, "b.pem"), next.caPem);
     file.start();
-    await advance(clock, 2_000);
+    await clock.advance(2_000);
     expect(applied).toEqual([`b ${digestOf(next.caPem)},c ${digestOf(b.caPem)}`]);
     writeFileSync(join(folder, "c.pem"), next.caPem);
-    await advance(clock, 2_000);
+    await clock.advance(2_000);
     expect(applied.at(-1)).toBe(`b ${digestOf(next.caPem)},c ${digestOf(next.caPem)}`);
     file.stop();
   });
@@ -500,10 +500,10 @@ describe("the configuration while the hub runs", () => {
     });
     following.onChange(({ log }) => levels.push(log.level));
     following.start();
-    await advance(clock, 5_000);
+    await clock.advance(5_000);
     expect(told).toEqual([]);
     write({ log: { level: "debug", pretty: true }, rates: { cheap: { burst: 3 } }, stop_grace_ms: 5 });
-    await advance(clock, 2_000);
+    await clock.advance(2_000);
     expect(levels).toEqual(["debug", "debug"]);
     expect(following.current).toEqual({ ...config, log: { ...config.log, level: "debug" }, rates: following.current.rates });
     expect(following.current.stop_grace_ms).toBe(77);
@@ -514,7 +514,7 @@ describe("the configuration while the hub runs", () => {
     ]);
     logged.length = 0;
     write({ log: { level: "loud" } });
-    await advance(clock, 4_000);
+    await clock.advance(4_000);
     // The event is logged; a stack of our own says nothing more to whoever has to correct the file.
     expect(logged).toEqual([]);
     expect(following.current.log.level).toBe("debug");
