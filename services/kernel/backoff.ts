@@ -74,17 +74,29 @@ export class Backoff {
   }
 }
 
+/** RetryConfig shapes how long a core waits. */
+export interface RetryConfig extends Omit<BackoffConfig, "jitter"> {
+  /** One failure is forgotten in each such time, ms; none by itself if this is absent. */
+  readonly forgetMs?: number;
+  /** So many failures in a row make nothing wait; 0 if this is absent. */
+  readonly free?: number;
+}
+
 /**
  * Retry is the same for what a core tries again: the wait after a failure, without jitter. Times are `mono` ms.
  *
  * B4 between two tries that failed lies at least the wait after the first of them; only success, or a change of what is tried, ends that.
+ * B5 where it is the other side that says what succeeded, only time makes the waits shorter again, one failure after the other: whoever
+ *    says anything, however fast, has about one try in each `forgetMs`, besides the first few.
  */
 export class Retry {
-  readonly #config: Omit<BackoffConfig, "jitter">;
+  readonly #config: RetryConfig;
   #dueAt = Number.NEGATIVE_INFINITY;
   #failures = 0;
+  /** From when on failures are forgotten: the next one goes `forgetMs` later. */
+  #forgetFrom = 0;
 
-  constructor(config: Omit<BackoffConfig, "jitter">) {
+  constructor(config: RetryConfig) {
     this.#config = config;
   }
 
@@ -105,10 +117,21 @@ export class Retry {
   /** failed notes a failure and answers when to try again. One that comes before that is a part of the same. */
   failed(mono: number): number {
     if (!this.due(mono)) return this.#dueAt;
-    const { baseMs, maxMs, factor } = this.#config;
-    this.#dueAt = mono + Math.min(maxMs, baseMs * factor ** Math.min(this.#failures, 64));
+    this.#forget(mono);
+    const { baseMs, maxMs, factor, free = 0 } = this.#config;
+    const waits = Math.min(this.#failures - free, 64);
+    this.#dueAt = mono + (waits < 0 ? 0 : Math.min(maxMs, baseMs * factor ** waits));
     this.#failures++;
     return this.#dueAt;
+  }
+
+  #forget(mono: number): void {
+    const { forgetMs = Number.POSITIVE_INFINITY } = this.#config;
+    if (this.#failures === 0) this.#forgetFrom = mono;
+    const gone = Math.floor((mono - this.#forgetFrom) / forgetMs);
+    if (gone <= 0) return;
+    this.#failures = Math.max(0, this.#failures - gone);
+    this.#forgetFrom = this.#failures === 0 ? mono : this.#forgetFrom + gone * forgetMs;
   }
 
   /** reset notes success, or that what is tried has changed: the next try may start at once. */

@@ -281,7 +281,8 @@ export class RegistryCore implements Core<Input, Effect> {
         return this.#importer.key(peer, { key, serial, notAfterWall }, revokesUpTo);
       }
       case "session_up": {
-        const session = new PeerSession(this.#world, input.session, input.peer, input.creditBytes);
+        const turns = this.#exporter.turnsOf(input.peer);
+        const session = new PeerSession(this.#world, input.session, input.peer, input.creditBytes, turns);
         this.#sessions.set(input.session, session);
         return this.#exporter.offer(session);
       }

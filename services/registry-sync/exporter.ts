@@ -8,9 +8,11 @@ import { EPOCH_REASON, type EpochReason, type StoreReader } from "./ports.ts";
 import { leastBehind, type PeerSession } from "./session.ts";
 import { fillView, ShareView } from "./share.ts";
 import { lookForSilence } from "./silent.ts";
-import { SnapshotJob } from "./snapshot.ts";
+import type { SnapshotJob } from "./snapshot.ts";
+import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { readMeta } from "./stored.ts";
 import type { FeedTable } from "./table.ts";
+import { Turns } from "./turns.ts";
 import { EMPTY, hex } from "./wire.ts";
 import type { World } from "./world.ts";
 
@@ -30,6 +32,8 @@ const FORK_NOT_SEEN = "a peer says that this hub's feed forked, which this hub c
  * E4 a peer that shows, signed by this hub, a position that this hub does not have, makes it open an epoch above that: the store fell
  *    back in time. One that only says so is told to forget what it holds and takes the feed anew, which concerns nobody else.
  * E5 what a peer refuses is tried again after a pause that grows up to a minute, and at once when something changed.
+ * E6 what a peer makes this hub do has a bound for each peer and minute, whatever it says and over however many sessions: snapshots that are
+ *    built, refusals that are answered and told of, records that are written, bytes that are sent once more. The first few are free.
  */
 export class Exporter {
   readonly #world: World;
@@ -42,8 +46,10 @@ export class Exporter {
   readonly #peers = new Map<string, PeerShare>();
   readonly #holds: Holds;
   readonly #sessions: ReadonlyMap<number, PeerSession>;
-  readonly #jobs = new Map<number, SnapshotJob>();
-  #nextJob = 1;
+  readonly #jobs: SnapshotJobs;
+  readonly #turns = new Map<string, Turns>();
+  /** Of peers that come back after they were removed it is not known any more what they were sent. */
+  #leastJob = 0;
   /** Shares that are too long for a snapshot, and until when none is built: 8 at most. */
   readonly #tooLongUntil = new Map<string, number>();
 
@@ -53,13 +59,21 @@ export class Exporter {
     this.#sessions = sessions;
     this.#close = close;
     this.#holds = new Holds(world);
+    this.#jobs = new SnapshotJobs(world, sessions, (share) => this.feed(share));
     this.full = new OwnFeed(world, new ShareView(undefined, world.o.codec));
     for (const share of world.o.shares) this.#rules.set(share.name, share);
   }
 
   /** quiet: no snapshot is under way. */
   get quiet(): boolean {
-    return this.#jobs.size === 0;
+    return this.#jobs.quiet;
+  }
+
+  /** turnsOf is what a peer has made this hub do. */
+  turnsOf(peer: string): Turns {
+    let turns = this.#turns.get(peer);
+    if (turns === undefined) this.#turns.set(peer, (turns = new Turns(this.#world.now.mono, this.#leastJob)));
+    return turns;
   }
 
   feed(share: string): OwnFeed | undefined {
@@ -81,6 +95,8 @@ export class Exporter {
   setPeers(peers: readonly PeerShare[], complete: boolean): void {
     if (complete) this.#peers.clear();
     for (const peer of peers) this.#peers.set(peer.hubId, peer);
+    if (complete)
+      for (const peer of this.#turns.keys()) if (!this.#peers.has(peer) && this.#turns.delete(peer)) this.#leastJob = this.#jobs.next;
     this.#deactivateUnused(complete);
     for (const session of this.#sessions.values()) this.#reoffer(session);
   }
@@ -137,6 +153,8 @@ export class Exporter {
   offer(session: PeerSession): void {
     session.offerAt = Number.POSITIVE_INFINITY;
     const share = this.shareOf(session.peer);
+    if (session.turns.offered !== share) session.turns.leastJob = this.#jobs.next;
+    session.turns.offered = share;
     const others = this.#holds.of(session.peer).filter((held) => held !== share);
     if (others.length > 0) {
       session.out = { state: "forgetting", shares: new Set(others) };
@@ -171,9 +189,8 @@ export class Exporter {
   }
 
   forgetDone(session: PeerSession, share: string): void {
+    if (session.out.state !== "forgetting" || !session.out.shares.delete(share)) return;
     this.#holds.remove(session.peer, share);
-    if (session.out.state !== "forgetting") return;
-    session.out.shares.delete(share);
     if (session.out.shares.size === 0) this.offer(session);
   }
 
@@ -198,7 +215,7 @@ export class Exporter {
     session.ackedAt = this.#world.now.mono;
     if (from.epoch === feed.epoch && from.seq + 1 >= feed.ring.first)
       session.out = { state: "tail", share: feed.share, next: from.seq + 1 };
-    else this.#startSnapshot(session, feed, new Set(heldParts.map(hex)));
+    else this.#startSnapshot(session, feed, from, new Set(heldParts.map(hex)));
     this.#pullOne(session);
   }
 
@@ -216,12 +233,13 @@ export class Exporter {
     const { mono } = this.#world.now;
     if (!session.retry.due(mono)) return this.#offerLater(session, feed.share);
     session.retry.failed(mono);
-    if (session.refusedFor !== "claim")
+    if (session.turns.toldFor !== "claim")
       this.#world.event("feed", "WARNING", why, {
         hub: session.peer,
         share: feed.share,
         fields: claimFields(feed, from),
       });
+    session.turns.toldFor = "claim";
     session.refusedFor = "claim";
     session.out = { state: "forgetting", shares: new Set([feed.share]) };
     session.send({ type: "forget", share: feed.share });
@@ -238,6 +256,7 @@ export class Exporter {
     this.#close();
     this.#cancelJobs(feed.share);
     feed.openEpoch(reason, above, this.#world.hlc.tick(this.#world.now.wall));
+    for (const [peer, turns] of this.#turns) if (this.shareOf(peer) === feed.share) turns.retry.reset();
     for (const session of this.#sessions.values()) {
       const { out } = session;
       if (out.state !== "idle" && out.state !== "forgetting" && out.share === feed.share) this.offer(session);
@@ -257,9 +276,8 @@ export class Exporter {
     const { acked } = session;
     session.acked = position;
     session.ackedAt = this.#world.now.mono;
-    // Only what the peer did not have before is a success: saying the same again ends no pause.
+    // Only what the peer did not have before is a success. It is only what the peer says: it ends no pause (B5).
     if (acked !== undefined && acked.epoch === position.epoch && acked.seq >= position.seq) return;
-    session.retry.reset();
     session.refusedFor = "";
     session.heard();
     session.trouble.given(undefined);
@@ -269,10 +287,15 @@ export class Exporter {
     const { out } = session;
     const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.feed(out.share);
     if (feed === undefined) return;
-    const { retry } = session;
+    const { retry, turns } = session;
+    // Those that come before its turn are a part of the one that was answered last.
+    const counts = retry.due(this.#world.now.mono);
     retry.failed(this.#world.now.mono);
-    session.trouble.given(problem, retry.failures);
-    this.#world.event("segment_refused", session.refusedFor === problem.reason ? "DEBUG" : "WARNING", "a peer refused what it was sent", {
+    if (counts || !session.refused) session.trouble.given(problem, retry.failures);
+    session.refused = true;
+    const told = !counts || turns.toldFor === problem.reason;
+    if (counts) turns.toldFor = problem.reason;
+    this.#world.event("segment_refused", told ? "DEBUG" : "WARNING", "a peer refused what it was sent", {
       hub: session.peer,
       share: feed.share,
       fields: { reason: problem.reason, message: problem.message },
@@ -280,7 +303,7 @@ export class Exporter {
     session.refusedFor = problem.reason;
     // After a fork the peer says in its answer to the offer what it holds, and shows it.
     if (problem.reason === "FEED_FORK") this.#offerLater(session, feed.share);
-    else if (wantSnapshot) this.#startSnapshot(session, feed, new Set());
+    else if (wantSnapshot) this.#startSnapshot(session, feed, held);
     else if (held.epoch === feed.epoch && held.seq <= feed.seq) session.out = { state: "tail", share: feed.share, next: held.seq + 1 };
     else this.#offerLater(session, feed.share);
   }
@@ -300,41 +323,56 @@ export class Exporter {
     if (!session.retry.due(this.#world.now.mono)) return;
     if (session.out.state === "snapshot") this.#sendSnapshot(session, session.out);
     if (session.out.state !== "tail") return;
-    const { out } = session;
+    const { out, turns } = session;
     const feed = this.feed(out.share);
-    if (feed === undefined) return;
+    if (feed === undefined || session.credit <= 0 || out.next > feed.seq) return;
+    const before = turns.sentUpTo(feed);
     while (session.credit > 0 && out.next <= feed.seq) {
       const item = feed.ring.get(out.next);
       // One that no peer takes (written before there was a bound) would end the session each time that it is sent.
       if (item === undefined || item.byteLength > this.#world.o.limits.frameBytes) {
-        this.#startSnapshot(session, feed, new Set());
+        this.#startSnapshot(session, feed, feed.head);
         return;
       }
+      if (out.next <= before && !turns.mayRepeat(this.#world.now.mono, item.byteLength)) break;
       session.send(
         { type: "segment", segment: item.segment, ...(item.message === undefined ? {} : { message: item.message }) },
         item.byteLength,
       );
       out.next++;
     }
+    turns.sent(feed, out.next - 1);
   }
 
-  #startSnapshot(session: PeerSession, feed: OwnFeed, held: ReadonlySet<string>): void {
+  /** startSnapshot begins with a snapshot for a peer that says that it holds so much. */
+  #startSnapshot(session: PeerSession, feed: OwnFeed, held: FeedPosition, parts: ReadonlySet<string> = new Set()): void {
     if (this.#tooLongUntil.has(feed.share)) {
       session.out = { state: "offered", share: feed.share };
       return;
     }
-    this.#close();
-    const usable = [...this.#jobs.values()].find(
-      (job) => job.share === feed.share && job.position.epoch === feed.epoch && job.position.seq + 1 >= feed.ring.first,
-    );
-    let job = usable;
+    const least = Math.max(session.turns.sentUpTo(feed), held.epoch === feed.epoch ? held.seq : 0);
+    session.out = { state: "snapshot", share: feed.share, held: parts, least, job: 0, manifestSent: false, nextPart: 0 };
+    this.#join(session, session.out);
+    this.#jobs.settle();
+  }
+
+  /** join gives a session a snapshot that is there, or has one built if its peer takes any and it is its turn (E6). */
+  #join(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): void {
+    const feed = this.feed(out.share);
+    const { mono } = this.#world.now;
+    if (feed === undefined || session.credit <= 0 || !session.retry.due(mono)) return;
+    let job = this.#jobs.usable(feed, out.least, session.turns.leastJob);
     if (job === undefined) {
-      job = new SnapshotJob(this.#world, this.#nextJob++, feed, this.table);
-      this.#jobs.set(job.id, job);
+      if (mono < session.turns.buildsAt(feed)) return;
+      // This may send to the session, and join it.
+      this.#close();
+      if (session.out !== out || out.job !== 0) return;
+      session.turns.builds(feed, mono);
+      job = this.#jobs.build(feed, this.table);
     }
-    session.out = { state: "snapshot", share: feed.share, held, job: job.id, manifestSent: false, nextPart: 0 };
+    job.idleSince = undefined;
+    out.job = job.id;
     if (job.tooLong) this.#giveUp(job);
-    else this.#dropIdleJobs();
   }
 
   /** compressed takes a part of a snapshot that was compressed; one of a job that was given up is dropped. */
@@ -350,8 +388,8 @@ export class Exporter {
   #giveUp(job: SnapshotJob): void {
     this.#tooLongUntil.set(job.share, this.#world.now.mono + TOO_LONG_PAUSE_MS);
     for (const session of this.#sessions.values())
-      if (session.out.state === "snapshot" && session.out.job === job.id) session.out = { state: "offered", share: job.share };
-    this.#dropIdleJobs();
+      if (session.out.state === "snapshot" && session.out.share === job.share) session.out = { state: "offered", share: job.share };
+    this.#jobs.drop(job);
     const fields = { limit: "snapshot_bytes", max: String(this.#world.o.limits.snapshotBytes) };
     this.#world.event("limit", "ERROR", "the feed is longer than a snapshot may be; peers that need one get none", {
       share: job.share,
@@ -360,29 +398,18 @@ export class Exporter {
   }
 
   #sendSnapshot(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): void {
+    if (out.job === 0) this.#join(session, out);
     const job = this.#jobs.get(out.job);
-    if (job === undefined || !job.sendTo(session, out)) return;
+    if (job === undefined || session.out !== out || !job.sendTo(session, out)) return;
     session.out = { state: "tail", share: out.share, next: job.position.seq + 1 };
-    this.#dropIdleJobs();
-  }
-
-  /** dropIdleJobs frees snapshots that nobody takes any more. */
-  #dropIdleJobs(): void {
-    const used = new Set([...this.#sessions.values()].map((session) => (session.out.state === "snapshot" ? session.out.job : 0)));
-    for (const [id, job] of this.#jobs) {
-      if (used.has(id)) continue;
-      job.close();
-      this.#jobs.delete(id);
-    }
+    this.#jobs.settle();
   }
 
   #cancelJobs(share: string): void {
-    for (const [id, job] of this.#jobs) {
-      if (job.share !== share) continue;
-      job.close();
-      this.#jobs.delete(id);
+    for (const job of this.#jobs.of(share)) {
+      this.#jobs.drop(job);
       for (const session of this.#sessions.values())
-        if (session.out.state === "snapshot" && session.out.job === id) this.#restart(session, share);
+        if (session.out.state === "snapshot" && session.out.job === job.id) this.#restart(session, share);
     }
   }
 
@@ -394,7 +421,7 @@ export class Exporter {
   }
 
   sessionDown(): void {
-    this.#dropIdleJobs();
+    this.#jobs.settle();
   }
 
   /** behind is how many segments the fastest live peer is behind; 0 without one. */
@@ -404,6 +431,7 @@ export class Exporter {
 
   /** tick offers again what was refused, or was too long for a snapshot. */
   tick(): void {
+    if (this.#jobs.deadline() <= this.#world.now.mono) this.#jobs.settle();
     for (const session of this.#sessions.values()) {
       if (session.offerAt <= this.#world.now.mono) this.offer(session);
       const share = this.shareOf(session.peer) ?? "";
@@ -419,13 +447,23 @@ export class Exporter {
 
   /** deadline is when a paused session goes on, or a feed is offered again. */
   deadline(): number {
-    let next = Number.POSITIVE_INFINITY;
+    const { mono } = this.#world.now;
+    let next = this.#jobs.deadline();
     if (this.#tooLongUntil.size > 0) for (const until of this.#tooLongUntil.values()) next = Math.min(next, until);
-    for (const { retry, offerAt, lookAt } of this.#sessions.values()) {
-      if (!retry.due(this.#world.now.mono)) next = Math.min(next, retry.dueAt);
+    for (const { turns, out, offerAt, lookAt } of this.#sessions.values()) {
+      if (!turns.retry.due(mono)) next = Math.min(next, turns.retry.dueAt);
+      if (turns.waitsUntil > mono) next = Math.min(next, turns.waitsUntil);
+      if (out.state === "snapshot" && out.job === 0) next = Math.min(next, this.#turnAt(turns, out.share));
       next = Math.min(next, offerAt, lookAt);
     }
     return next;
+  }
+
+  /** turnAt is when a snapshot is built for a peer that waits for its turn. */
+  #turnAt(turns: Turns, share: string): number {
+    const feed = this.feed(share);
+    const at = feed === undefined ? 0 : turns.buildsAt(feed);
+    return at > this.#world.now.mono ? at : Number.POSITIVE_INFINITY;
   }
 
   // ---- store

@@ -1,8 +1,9 @@
-import { Retry } from "#kernel/backoff.ts";
+import type { Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import { type HlcReading, tooFarAhead } from "#kernel/hlc.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import { SILENT_MS } from "./silent.ts";
+import type { Turns } from "./turns.ts";
 import type { World } from "./world.ts";
 
 /** Bytes that a frame costs besides its content. */
@@ -15,11 +16,13 @@ export type Outgoing =
   /** The peer must forget another share first. */
   | { readonly state: "forgetting"; readonly shares: Set<string> }
   | { readonly state: "offered"; readonly share: string }
-  /** A snapshot is built or sent; `manifestSent` and `nextPart` say how far. */
+  /** A snapshot is built or sent; `manifestSent` and `nextPart` say how far. Job 0: it is not the peer's turn yet (E6). */
   | {
       readonly state: "snapshot";
       readonly share: string;
       readonly held: ReadonlySet<string>;
+      /** The peer may hold segments up to that one: what is older it does not take. */
+      readonly least: number;
       job: number;
       manifestSent: boolean;
       nextPart: number;
@@ -27,8 +30,6 @@ export type Outgoing =
   /** Segments from `next` on are sent while there is credit. */
   | { readonly state: "tail"; readonly share: string; next: number };
 
-/** Pause after a refusal, longer with each in a row. */
-const REFUSED = { baseMs: 100, maxMs: 60_000, factor: 2 };
 /** A peer whose acknowledgements stand still for so long does not count as live for the backlog rule. */
 const LIVE_MS = 1_000;
 /** So many refusals in a row are no accident, whatever they say. */
@@ -87,11 +88,12 @@ export class PeerSession {
   /** Position that the peer acknowledged on this session, and when it last moved (mono). */
   acked: FeedPosition | undefined;
   ackedAt: number;
-  /** When what was refused, or did not fit, is tried again: nothing is sent before that, and no offer is repeated. */
-  readonly retry = new Retry(REFUSED);
+  /** What the peer has made this hub do, over all its sessions. */
+  readonly turns: Turns;
   /** The feed is offered again at that time (mono). */
   offerAt = Number.POSITIVE_INFINITY;
-  /** What was refused last, so that the same is told once. */
+  /** Something was refused on this session, and what that was. */
+  refused = false;
   refusedFor = "";
   /** Incoming: what the peer offered, and when we asked for it. */
   offered: FeedPosition | undefined;
@@ -114,14 +116,19 @@ export class PeerSession {
   /** Least difference between this hub's clock and that of the peer, as its segments said: what is above it is delay. */
   #lead = Number.POSITIVE_INFINITY;
 
-  constructor(world: World, id: number, peer: string, credit: number) {
+  constructor(world: World, id: number, peer: string, credit: number, turns: Turns) {
     this.#world = world;
+    this.turns = turns;
     this.id = id;
     this.peer = peer;
     this.credit = credit;
     this.ackedAt = world.now.mono;
     this.lookAt = world.now.mono + SILENT_MS;
     this.trouble = new Trouble((failure) => world.emit({ kind: "trouble", session: id, failure }));
+  }
+
+  get retry(): Retry {
+    return this.turns.retry;
   }
 
   /** saidAt is when what comes now was said (mono), as far as the round trip tells. */

@@ -44,6 +44,12 @@ export class SnapshotJob {
   readonly parts: SnapshotPart[] = [];
   /** Encoded SignedManifest when all parts are there. */
   manifest: Uint8Array | undefined;
+  /** Bytes of all parts, as they are sent. */
+  bytes = 0;
+  /** Since when nobody takes it (mono). */
+  idleSince: number | undefined;
+  /** Parts that each peer was sent of it, over all sessions: those before that index. */
+  readonly #sentTo = new Map<string, number>();
   /** tooLong: the feed does not fit into a snapshot that anybody would take (snapshot_bytes); nothing more of it is built. */
   tooLong = false;
 
@@ -62,24 +68,34 @@ export class SnapshotJob {
   /** compressed takes a part that came back. */
   compressed(codec: number, bytes: Uint8Array): void {
     if (this.manifest !== undefined || this.tooLong) return;
+    this.bytes += bytes.length;
     this.parts.push({ bytes, info: { sha256: this.#world.o.crypto.hash(bytes), len: bytes.length, rawLen: this.#rawLen, codec } });
     if (this.#scan.done) this.#finish();
     else this.#next();
   }
 
-  /** sendTo sends a session what it has credit for and does not hold; true when all went. */
+  /** sendTo sends a session what it has credit for and does not hold; true when all went. What its peer was sent before costs it a turn (E6). */
   sendTo(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): boolean {
     if (this.manifest === undefined) return false;
-    if (!out.manifestSent && session.credit > 0) {
+    const before = this.#sentTo.get(session.peer) ?? -1;
+    if (!out.manifestSent && session.credit > 0 && (before < 0 || this.#again(session, this.manifest.length))) {
       session.send({ type: "snapshot", manifest: this.manifest }, this.manifest.length);
       out.manifestSent = true;
+      session.turns.sent(this.position, this.position.seq);
     }
-    while (out.manifestSent && out.nextPart < this.parts.length && session.credit > 0) {
-      const index = out.nextPart++;
-      const { info, bytes } = this.parts[index] as SnapshotPart;
-      if (!out.held.has(hex(info.sha256))) session.send({ type: "snapshot_part", index, data: bytes }, bytes.length);
+    if (!out.manifestSent) return false;
+    for (; out.nextPart < this.parts.length && session.credit > 0; out.nextPart++) {
+      const { info, bytes } = this.parts[out.nextPart] as SnapshotPart;
+      if (out.held.has(hex(info.sha256))) continue;
+      if (out.nextPart < before && !this.#again(session, bytes.length)) break;
+      session.send({ type: "snapshot_part", index: out.nextPart, data: bytes }, bytes.length);
     }
-    return out.manifestSent && out.nextPart === this.parts.length;
+    this.#sentTo.set(session.peer, Math.max(before, out.nextPart));
+    return out.nextPart === this.parts.length;
+  }
+
+  #again({ turns }: PeerSession, bytes: number): boolean {
+    return turns.mayRepeat(this.#world.now.mono, bytes);
   }
 
   close(): void {
@@ -121,7 +137,7 @@ export class SnapshotJob {
     this.#world.event("snapshot", "INFO", "snapshot built", {
       share,
       count: this.#nodes,
-      bytes: this.parts.reduce((sum, part) => sum + part.bytes.length, 0),
+      bytes: this.bytes,
     });
   }
 }
