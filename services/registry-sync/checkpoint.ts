@@ -11,6 +11,12 @@ import { putMeta, type World } from "./world.ts";
 
 /** Largest part of a checkpoint, bytes: it is encoded and committed between two segments, which wait for it (a millisecond or so). */
 const PART_BYTES = 64 * 1024;
+/**
+ * Segments shorter than the table by so many times are not worth a checkpoint, unless they are so many times as many as usual: an owner of a
+ * large feed would have it all written again for a few bytes.
+ */
+const TABLE_PART = 4;
+const SEGMENTS_TIMES = 16;
 
 /** CheckpointMeta says which checkpoint counts; it is written in the commit of its last part, so that it is whole or not there. */
 export interface CheckpointMeta {
@@ -50,9 +56,19 @@ export class Checkpointer {
   readonly #name: string;
   #gen = 0;
   #segments = 0;
+  /** Bytes of those segments, and of the newest checkpoint. */
+  #segmentBytes = 0;
+  #tableBytes = 0;
   #since: number | undefined;
   #running:
-    | { readonly scan: TableScan; readonly place: CheckpointPlace; readonly nextRef: number; readonly gen: number; parts: number }
+    | {
+        readonly scan: TableScan;
+        readonly place: CheckpointPlace;
+        readonly nextRef: number;
+        readonly gen: number;
+        parts: number;
+        bytes: number;
+      }
     | undefined;
   /** Generation of the newest durable checkpoint. */
   counted: number | undefined;
@@ -66,16 +82,19 @@ export class Checkpointer {
     return this.#running !== undefined;
   }
 
-  /** segment notes that the feed has one more segment that no checkpoint covers. */
-  segment(): void {
+  /** segment notes that the feed has one more segment, of so many bytes, that no checkpoint covers. */
+  segment(bytes: number): void {
     this.#segments++;
+    this.#segmentBytes += bytes;
     this.#since ??= this.#world.now.mono;
   }
 
   /** deadline is when `step` wants to be called. */
   deadline(): number {
     if (this.#running !== undefined) return this.#world.now.mono;
-    if (this.#segments >= this.#world.o.checkpointSegments) return this.#world.now.mono;
+    const { checkpointSegments } = this.#world.o;
+    const worth = TABLE_PART * this.#segmentBytes >= this.#tableBytes || this.#segments >= SEGMENTS_TIMES * checkpointSegments;
+    if (worth && this.#segments >= checkpointSegments) return this.#world.now.mono;
     return this.#since === undefined ? Number.POSITIVE_INFINITY : this.#since + this.#world.o.checkpointMs;
   }
 
@@ -87,9 +106,8 @@ export class Checkpointer {
   /** begin starts one; everything up to `place` must be in the table, and nothing else. */
   begin(table: FeedTable, place: CheckpointPlace): void {
     this.cancel();
-    this.#running = { scan: new TableScan(table), place, nextRef: table.nextRef, gen: ++this.#gen, parts: 0 };
-    this.#segments = 0;
-    this.#since = undefined;
+    this.#running = { scan: new TableScan(table), place, nextRef: table.nextRef, gen: ++this.#gen, parts: 0, bytes: 0 };
+    this.#covered();
   }
 
   /** step writes one part. When it was the last, `done` is told which logs the checkpoint covers, and adds what may go. */
@@ -100,7 +118,9 @@ export class Checkpointer {
     const { codec, partBytes } = this.#world.o;
     const { bytes } = job.scan.part(codec, Math.min(partBytes, PART_BYTES));
     ops.push({ op: "append", log: this.log(job.gen), seq: ++job.parts, bytes });
+    job.bytes += bytes.length;
     if (job.scan.done) {
+      this.#tableBytes = job.bytes;
       this.#running = undefined;
       this.conclude(job.place, job.nextRef, ops, job.gen);
       done(job.place, ops);
@@ -127,7 +147,13 @@ export class Checkpointer {
   /** replaced: the table is another one. A checkpoint of the one before must not count any more, and begins none. */
   replaced(): void {
     this.cancel();
+    this.#covered();
+    this.#tableBytes = 0;
+  }
+
+  #covered(): void {
     this.#segments = 0;
+    this.#segmentBytes = 0;
     this.#since = undefined;
   }
 
@@ -171,7 +197,9 @@ export class Checkpointer {
     const table = new FeedTable();
     const skipped: Skipped = new Map(meta.skipped.map((ref, i) => [ref, meta.skippedIds?.[i] ?? ""]));
     let parts = 0;
+    this.#tableBytes = 0;
     for (const blob of reader.read(this.log(meta.gen), 0)) {
+      this.#tableBytes += blob.bytes.length;
       if (blob.seq !== ++parts) throw new Unreadable(`${this.log(meta.gen)}/${parts}`, "is missing");
       const blocks = this.#world.o.codec.decodePayload(blob.bytes);
       if (blocks === undefined || applier.check(table, skipped, blocks, undefined, false) !== undefined)

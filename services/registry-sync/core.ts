@@ -109,7 +109,7 @@ export class RegistryCore implements Core<Input, Effect> {
       applier.apply(this.#table, skipped, blocks, full.ordinal);
       fitsHeap(this.#world, this.#table);
       if (renumbers(blocks)) this.#table = renumbered(this.#table).table;
-      this.#checkpoint.segment();
+      this.#checkpoint.segment(item.byteLength);
     });
     this.#open = new OpenSegment(this.#world, () => this.#close());
     this.#local = this.#makeLocal();
@@ -371,8 +371,8 @@ export class RegistryCore implements Core<Input, Effect> {
     const { payload, changes } = this.#open.take();
     const hlc = world.hlc.tick(world.now.wall);
     const { full } = this.#exporter;
-    full.append(payload, hlc, this.#table.takeRemovals());
-    this.#checkpoint.segment();
+    const { byteLength } = full.append(payload, hlc, this.#table.takeRemovals());
+    this.#checkpoint.segment(byteLength);
     this.#table.forgetDead(full.ordinal - full.ring.size);
     for (const feed of this.#exporter.derived.values()) {
       const writer = new FeedWriter(world, feed, () => hlc);

@@ -449,7 +449,7 @@ describe("F-14 F-15 half-way states", () => {
     };
     for (let ref = 1; ref <= 50; ref++) put(feed.table, ref, `old-${ref}`);
     Object.assign(feed, { share: "full", epoch: 1, seq: 100 });
-    feed.checkpoint.segment();
+    feed.checkpoint.segment(1);
     const gen = feed.checkpoint.nextGen();
     world.now = { mono: 61_000, wall: 1_700_000_000_000 };
     feed.checkpointStep();

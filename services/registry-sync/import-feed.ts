@@ -167,7 +167,7 @@ export class ImportFeed {
     this.refetch.wanted ||= letIn;
     this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) }, removed);
     this.#world.persist([{ op: "append", log: this.#log(), seq: this.seq, bytes: item.segment }]);
-    this.checkpoint.segment();
+    this.checkpoint.segment(item.byteLength);
     this.table.forgetDead(this.ordinal - this.ring.size);
   }
 
@@ -350,7 +350,7 @@ export class ImportFeed {
         const { kept, removed, letIn } = applier.apply(this.table, this.skipped, blocks, this.ordinal);
         this.refetch.wanted ||= letIn;
         this.#move(kept === undefined ? item : { ...item, payload: this.#payloadOf(kept) }, removed);
-        this.checkpoint.segment();
+        this.checkpoint.segment(item.byteLength);
         fits(this.table);
       } else this.ring.push(blob.seq, item, item.byteLength + COST.segment);
     }

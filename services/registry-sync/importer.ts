@@ -61,6 +61,7 @@ export class Importer {
     for (const session of this.#sessions.values()) if (session.peer === hubId) session.unask();
     this.#forget(hubId);
     this.#keys.forget(hubId);
+    this.receives.forget(hubId);
   }
 
   frame(session: PeerSession, frame: PeerFrame): void {

@@ -26,7 +26,7 @@ const PART_MAX = 1024 * 1024;
 /** Parts that are decompressed at a time, ahead of the one that is applied next: so much is kept of what is long. */
 const AHEAD = 4;
 /** What one step puts into the table: bytes, or blocks if there are many small ones. */
-const STEP_BYTES = 64 * 1024;
+export const STEP_BYTES = 64 * 1024;
 const STEP_BLOCKS = 512;
 
 /** Staged is what a restart found of an interrupted transfer. */
@@ -51,6 +51,8 @@ export interface Coming {
   intakeOf(peer: string): Intake;
   /** nextJob gives a number to something that is decompressed. */
   nextJob(): number;
+  /** work takes so many steps of what is done for snapshots of a peer; false if they have to wait (H5). */
+  work(peer: string, steps: number): boolean;
 }
 
 /**
@@ -62,7 +64,8 @@ export interface Coming {
  * R2 what has come stays as it was sent; it is decompressed in order, a few parts at a time, however many come and whichever is missing.
  * R3 segments that follow it wait until it is whole, and are applied a few in each step then: its owner goes on meanwhile, and that is
  *    no gap.
- * R4 what has come is applied in steps of some milliseconds, in whatever order and form the owner sent it.
+ * R4 what has come is applied in steps of some milliseconds, in whatever order and form the owner sent it, and no more of them than its
+ *    owner may cause (H5).
  */
 export class Receiver {
   readonly #world: World;
@@ -90,6 +93,8 @@ export class Receiver {
   #applied = 0;
   /** Where the next step begins in that part. */
   #at = 0;
+  /** A part is to be decompressed when its turn has come. */
+  #starved = false;
 
   constructor(world: World, applier: Applier, feed: ImportFeed, manifest: SnapshotManifest, signed: Uint8Array, receives: Coming) {
     this.#world = world;
@@ -110,8 +115,6 @@ export class Receiver {
       const old = known.get(hex(part.sha256));
       if (old === undefined || (old.raw && old.bytes.length !== part.rawLen)) return;
       this.#hold(index, old);
-      // What a restart has read from the store goes back there at once.
-      if (old.raw) ops.push(feed.checkpoint.partOp(this.gen, index, old.bytes));
     });
     world.persist(ops);
     this.#decompress();
@@ -207,7 +210,7 @@ export class Receiver {
 
   /** ready tells whether `step` has something to put into the table. */
   get ready(): boolean {
-    return this.#raw.has(this.#applied);
+    return this.#starved || this.#raw.has(this.#applied);
   }
 
   /**
@@ -215,8 +218,9 @@ export class Receiver {
    * meanwhile (R4). Parts that came before that one was there are many steps.
    */
   step(): Failure | undefined {
+    if (this.#starved) this.#decompress();
     const raw = this.#raw.get(this.#applied);
-    if (raw === undefined) return undefined;
+    if (raw === undefined || !this.#coming.work(this.#feed.hubId, 1)) return undefined;
     const piece = this.#world.o.codec.decodePiece(raw, this.#at, STEP_BYTES, STEP_BLOCKS);
     if (piece === undefined) return failure("SEGMENT_INVALID", "a part of the snapshot is malformed");
     const problem = this.#applier.check(this.#table, this.#skipped, piece.blocks, undefined, false, this.#room());
@@ -236,7 +240,8 @@ export class Receiver {
   }
 
   #partDone(raw: Uint8Array): void {
-    if (this.#held.get(this.#applied)?.raw === false) this.#world.persist([this.#feed.checkpoint.partOp(this.gen, this.#applied, raw)]);
+    // Also what a restart has read from the store: it was there under another generation, which is dropped.
+    this.#world.persist([this.#feed.checkpoint.partOp(this.gen, this.#applied, raw)]);
     this.#raw.delete(this.#applied++);
     this.#at = 0;
     this.#decompress();
@@ -244,10 +249,13 @@ export class Receiver {
 
   /** decompress takes the parts that are next out of their codec. */
   #decompress(): void {
+    this.#starved = false;
     for (; this.#next < this.#applied + AHEAD; this.#next++) {
       const part = this.#held.get(this.#next);
       if (part === undefined) return;
       const { codec, rawLen } = this.#part(this.#next);
+      this.#starved = !this.#coming.work(this.#feed.hubId, Math.ceil(rawLen / STEP_BYTES));
+      if (this.#starved) return;
       if (part.raw || codec === CODEC.IDENTITY) {
         this.#raw.set(this.#next, part.bytes);
         continue;

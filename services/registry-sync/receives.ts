@@ -1,10 +1,11 @@
 import type { StoreOp } from "#kernel/core.ts";
+import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
 import type { Applier, Intake } from "./apply.ts";
 import { partOf } from "./cost.ts";
 import { ImportFeed, storedHubs } from "./import-feed.ts";
 import type { Kept } from "./kept.ts";
 import type { StoreReader } from "./ports.ts";
-import { type Coming, type HeldPart, type Receiver, restoreStage, type Staged } from "./receive.ts";
+import { type Coming, type HeldPart, type Receiver, restoreStage, STEP_BYTES, type Staged } from "./receive.ts";
 import type { CameSegment } from "./segment.ts";
 import type { PeerSession } from "./session.ts";
 import { fromHex } from "./wire.ts";
@@ -12,6 +13,17 @@ import type { World } from "./world.ts";
 
 /** A snapshot of which nothing came for so long is given up, ms: a peer that lost its link is back sooner (S0-7). */
 const IDLE_MS = 120_000;
+
+/** Steps that are done for the snapshots of one peer: those of some that are as long as may be at once, and so many a second. */
+const LONGEST = 4;
+const STEPS_PER_SECOND = 16;
+
+/** Work is what has been done for snapshots of a peer. */
+interface Work {
+  readonly bucket: TokenBucket;
+  /** Until when nothing more is (mono). */
+  waitsUntil: number;
+}
 
 /** Behind are the segments that were kept behind a snapshot which has become the feed, and the session that they came on. */
 export interface Behind {
@@ -28,6 +40,8 @@ export interface Behind {
  *    session goes on, is over, or was cut by a restart. Then nothing of it is left, in memory and in the store.
  * H4 what was kept behind it is applied in order, a few segments in each step, and what comes meanwhile queues up behind them; it goes
  *    when the feed is asked for again, replaced, frozen or forgotten, and with its session.
+ * H5 taking them in has a bound for each peer in the steps that it takes, over all its snapshots and sessions: a short frame may announce
+ *    again what takes seconds to put into a table, and codecs make much of little. What is beyond that waits, and is not refused.
  */
 export class Receives implements Coming {
   readonly #world: World;
@@ -35,6 +49,8 @@ export class Receives implements Coming {
   readonly #receivers = new Map<string, Receiver>();
   readonly #staged = new Map<string, Staged>();
   readonly #behind = new Map<string, Behind>();
+  readonly #work = new Map<string, Work>();
+  readonly #rate: Rate;
   #nextJob = 1;
   /** Until when what a restart found is kept. */
   #stagedUntil = Number.POSITIVE_INFINITY;
@@ -42,6 +58,7 @@ export class Receives implements Coming {
   constructor(world: World, feeds: ReadonlyMap<string, ImportFeed>) {
     this.#world = world;
     this.#feeds = feeds;
+    this.#rate = { perSecond: STEPS_PER_SECOND, burst: LONGEST * Math.ceil(world.o.limits.snapshotBytes / STEP_BYTES) };
   }
 
   get(peer: string): Receiver | undefined {
@@ -80,6 +97,25 @@ export class Receives implements Coming {
     return this.#nextJob++;
   }
 
+  work(peer: string, steps: number): boolean {
+    const { mono } = this.#world.now;
+    let work = this.#work.get(peer);
+    if (work === undefined) this.#work.set(peer, (work = { bucket: new TokenBucket(this.#rate, mono), waitsUntil: mono }));
+    const waitMs = work.bucket.take(this.#rate, mono, steps);
+    work.waitsUntil = mono + waitMs;
+    return waitMs === 0;
+  }
+
+  /** goesOnAt is when the next step may be done for a peer. */
+  #goesOnAt(peer: string): number {
+    return Math.max(this.#world.now.mono, this.#work.get(peer)?.waitsUntil ?? 0);
+  }
+
+  /** forget: a hub is no peer any more. */
+  forget(peer: string): void {
+    this.#work.delete(peer);
+  }
+
   /** begin takes the place of what was half here of the peer. */
   begin(peer: string, receiver: Receiver): void {
     this.#staged.delete(peer);
@@ -91,7 +127,7 @@ export class Receives implements Coming {
   takeReady(): readonly [string, Receiver] | undefined {
     for (const entry of this.#receivers) {
       const [peer, receiver] = entry;
-      if (!receiver.ready) continue;
+      if (!receiver.ready || this.#goesOnAt(peer) > this.#world.now.mono) continue;
       this.#receivers.delete(peer);
       this.#receivers.set(peer, receiver);
       return entry;
@@ -195,10 +231,8 @@ export class Receives implements Coming {
   deadline(): number {
     if (this.#behind.size > 0) return this.#world.now.mono;
     let next = this.#staged.size > 0 ? this.#stagedUntil : Number.POSITIVE_INFINITY;
-    for (const receiver of this.#receivers.values()) {
-      if (receiver.ready) return this.#world.now.mono;
-      next = Math.min(next, receiver.movedAt + IDLE_MS);
-    }
+    for (const [peer, receiver] of this.#receivers)
+      next = Math.min(next, receiver.ready ? this.#goesOnAt(peer) : receiver.movedAt + IDLE_MS);
     return next;
   }
 
