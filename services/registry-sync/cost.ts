@@ -60,7 +60,7 @@ export interface MemoryPlan {
   readonly peersBytes: number;
   /** Snapshots that come in: parts, and the nodes in them. */
   readonly incomingBytes: number;
-  /** Segments of one feed that are kept for those who are behind. */
+  /** Segments of one feed that are kept for those who are behind; and as much for snapshots that are kept for a while. */
   readonly tailBytes: number;
   /** Copies of what changes while it is listed, and while it is read by watchers. */
   readonly listingBytes: number;
