@@ -3,7 +3,7 @@ import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
 import type { FeedPosition } from "./messages.ts";
 
 /** Pause after a refusal, longer with each. What a peer acknowledges afterwards is only what it says, so nothing but time ends that. */
-const REFUSED = { baseMs: 100, maxMs: 60_000, factor: 2, forgetMs: 20_000 };
+const REFUSED = { baseMs: 100, maxMs: 60_000, factor: 2, forgetMs: 60_000 };
 /** Pause after a snapshot was built for a peer, before another one is. Whoever loses its disk four times in a minute is served at once. */
 const BUILT = { baseMs: 500, maxMs: 60_000, factor: 2, forgetMs: 60_000, free: 4 };
 /** Bytes that a peer is sent although it was sent them before, on whatever session: links break, and what was under way comes again. */
