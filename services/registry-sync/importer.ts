@@ -81,9 +81,6 @@ export class Importer {
       case "forget":
         this.#forgetShare(session, frame.share);
         session.send({ type: "forget_done", share: frame.share });
-        break;
-      default:
-        break;
     }
     this.#noteSynced(session);
   }
