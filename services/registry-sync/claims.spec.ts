@@ -309,6 +309,34 @@ describe("F-4 a peer that silently takes nothing", () => {
     if (type === "ack") expect(trouble()).toEqual([SILENT, undefined]);
   });
 
+  test("K3 says so too of one that offers more of its feed than it sends, until it comes", () => {
+    const { clock, a, b } = hubs();
+    a.register(nodeBytes("n", []));
+    const link = new TestLink(a, b);
+    let open = false;
+    let mine = false;
+    const pass = (frame: PeerFrame): boolean => {
+      if (open || frame.type === "feed_open") return true;
+      if (frame.type === "segment" || frame.type === "snapshot")
+        mine = Buffer.from(frame.type === "segment" ? frame.segment : frame.manifest).includes("alpha");
+      return !((frame.type === "segment" || frame.type.startsWith("snap")) && mine);
+    };
+    const minutes = (n: number): void => {
+      for (let i = 0; i < n * 6; i++) {
+        clock.advance(10_000);
+        settleAll([a, b], [link], (frame) => Number(pass(frame)));
+      }
+    };
+    const trouble = () => b.others.filter((effect) => effect.kind === "trouble").map(({ failure }) => failure?.message);
+    minutes(4);
+    expect(trouble()).toEqual(["this hub takes nothing from it: it offered more of its feed than it has, or sends none of it"]);
+    expect(b.events.filter(({ text }) => text === "a peer sends nothing of what it offered").length).toBe(1);
+    open = true;
+    a.register(nodeBytes("m", []));
+    minutes(2);
+    expect(trouble().slice(1)).toEqual([undefined]);
+  });
+
   test("is not said of one that takes everything, also with nothing to send", () => {
     const { a, b, link, minutes, trouble } = run(() => true);
     minutes(3);

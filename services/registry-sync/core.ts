@@ -83,7 +83,7 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#importer.gone = (head) => this.#watches.gone(head);
     this.#open = new OpenSegment(this.#world, () => this.#close());
     this.#local = this.#makeLocal();
-    this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
+    this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close(), this.#importer);
   }
 
   /** restore reads back what was durable, before the first step. It is the same code for a restart, a crash and a new hub. */
@@ -96,7 +96,7 @@ export class RegistryCore implements Core<Input, Effect> {
     const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
     const base = this.#checkpoint.restore(reader, applier, (table) => fitsHeap(this.#world, table));
     if (base !== undefined) this.#table = base.table;
-    this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close());
+    this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close(), this.#importer);
     const { full } = this.#exporter;
     const skipped: Skipped = new Map();
     full.restore(reader, (item) => {

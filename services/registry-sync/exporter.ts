@@ -7,7 +7,7 @@ import type { FeedPosition, FeedProof, PeerShare, ShareRules } from "./messages.
 import { EPOCH_REASON, type EpochReason, type StoreReader } from "./ports.ts";
 import { leastBehind, type PeerSession } from "./session.ts";
 import { fillView, ShareView } from "./share.ts";
-import { lookForSilence } from "./silent.ts";
+import { type Incoming, lookForSilence, owedBy } from "./silent.ts";
 import type { SnapshotJob } from "./snapshot.ts";
 import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { readMeta } from "./stored.ts";
@@ -38,6 +38,7 @@ const FORK_NOT_SEEN = "a peer says that this hub's feed forked, which this hub c
 export class Exporter {
   readonly #world: World;
   table: FeedTable;
+  readonly #incoming: Incoming;
   readonly #close: () => void;
   readonly full: OwnFeed;
   /** Active feeds besides `full`. */
@@ -53,11 +54,12 @@ export class Exporter {
   /** Shares that are too long for a snapshot, and until when none is built: 8 at most. */
   readonly #tooLongUntil = new Map<string, number>();
 
-  constructor(world: World, table: FeedTable, sessions: ReadonlyMap<number, PeerSession>, close: () => void) {
+  constructor(world: World, table: FeedTable, sessions: ReadonlyMap<number, PeerSession>, close: () => void, incoming: Incoming) {
     this.#world = world;
     this.table = table;
     this.#sessions = sessions;
     this.#close = close;
+    this.#incoming = incoming;
     this.#holds = new Holds(world);
     this.#jobs = new SnapshotJobs(world, sessions, (share) => this.feed(share));
     this.full = new OwnFeed(world, new ShareView(undefined, world.o.codec));
@@ -435,7 +437,7 @@ export class Exporter {
     for (const session of this.#sessions.values()) {
       if (session.offerAt <= this.#world.now.mono) this.offer(session);
       const share = this.shareOf(session.peer) ?? "";
-      lookForSilence(this.#world, session, this.#tooLongUntil.has(share) ? undefined : this.feed(share));
+      lookForSilence(this.#world, session, this.#tooLongUntil.has(share) ? undefined : this.feed(share), owedBy(session, this.#incoming));
     }
     for (const [share, until] of this.#tooLongUntil) {
       if (until > this.#world.now.mono) continue;

@@ -43,6 +43,7 @@ export class Trouble {
   #incoming: Failure | undefined;
   #outgoing: Failure | undefined;
   #unanswered: Failure | undefined;
+  #missing: Failure | undefined;
   #told: string | undefined;
 
   constructor(tell: (failure: Failure | undefined) => void) {
@@ -69,8 +70,14 @@ export class Trouble {
     this.#changed();
   }
 
+  /** missing: nothing of what the peer offered comes, or it does again. */
+  missing(problem: Failure | undefined): void {
+    this.#missing = problem && { ...problem, message: `this hub takes nothing from it: ${problem.message}` };
+    this.#changed();
+  }
+
   #changed(): void {
-    const now = this.#incoming ?? this.#outgoing ?? this.#unanswered;
+    const now = this.#incoming ?? this.#outgoing ?? this.#unanswered ?? this.#missing;
     if (now?.message === this.#told) return;
     this.#told = now?.message;
     this.#tell(now);
@@ -111,6 +118,9 @@ export class PeerSession {
   lookAt: number;
   debt: string | undefined;
   silent = false;
+  /** Incoming: how far this hub was, last time, with what the peer offered, and whether nothing came since. */
+  owed: string | undefined;
+  missing = false;
   rttMs: number | undefined;
   readonly trouble: Trouble;
   /** Least difference between this hub's clock and that of the peer, as its segments said: what is above it is delay. */
@@ -178,6 +188,10 @@ export class PeerSession {
     this.resuming = false;
     this.opening = false;
     this.trouble.taken(undefined);
+    if (!this.missing) return;
+    this.missing = false;
+    this.owed = undefined;
+    this.trouble.missing(undefined);
   }
 
   /** delayOf is how much longer a segment that was made at that time (mono of the peer) took than the fastest one on this session. */
