@@ -135,8 +135,7 @@ describe("Chatter", () => {
       const chat = new Chatter();
       const total = { bytesRead: 0, bytesWritten: 0 };
       for (let n = 0; n < 1_000; n++) {
-        chat.piece(size);
-        chat.message();
+        chat.piece(size, 1);
         // Their updates come later than what they are for.
         expect(over(chat, size + 9 + 22 + (n > 10 ? 2 * (13 + 22) : 0), size + 9 + 22, total)).toBe(0);
       }

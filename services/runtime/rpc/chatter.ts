@@ -28,8 +28,10 @@ const SMALL_PIECE_BYTES = 640;
 const PIECES_PER_MESSAGE = 2;
 const BYTES_PER_PIECE = 256;
 /** Small pieces of a connection between two looks. More end it at once: they would be kept until the next one. */
-const SMALL_PIECES_MAX = 8_192;
+const SMALL_PIECES_MAX = 1_024;
 const SMALL_PIECES_AHEAD = 1_024;
+/** A piece that is dropped costs a fifth of others, however many messages end in it: those of streams that end early are many. */
+export const MESSAGES_PER_DROPPED = 0.4;
 /** Head, type and tag of a TLS record. The head of a frame may be in one of its own. */
 const RECORDS_PER_PIECE_BYTES = 2 * 22;
 /** Records that come with a stream beside its DATA: its headers, its end, window updates. */
@@ -75,17 +77,12 @@ export class Chatter {
     this.#recordsCredit += RECORDS_PER_STREAM_BYTES;
   }
 
-  /** piece tells of DATA that came; false if too many small ones have. */
-  piece(bytes: number): boolean {
+  /** piece tells of DATA that came, and how many messages end in it; false if too many small ones have come. */
+  piece(bytes: number, messages: number): boolean {
     this.#credit += bytes + PIECE_OVERHEAD_BYTES;
     this.#pieces++;
-    this.#small += 1 - bytes / BYTES_PER_PIECE;
+    this.#small += 1 - bytes / BYTES_PER_PIECE - messages * PIECES_PER_MESSAGE;
     return this.#small < SMALL_PIECES_MAX;
-  }
-
-  /** message tells that one is complete. */
-  message(): void {
-    this.#small -= PIECES_PER_MESSAGE;
   }
 
   /** dropped tells of bytes that may still come and that nobody is told of. */

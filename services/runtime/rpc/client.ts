@@ -103,8 +103,9 @@ class RemoteChannel {
     if (!isServiceError(error))
       return new FoedusError({ reason: "INTERNAL", message: "the call failed in this process" }, { cause: error });
     const { credentials, address, namesAddress } = this.#options;
-    const refused =
-      error.code === grpc.status.UNAVAILABLE && credentials instanceof PeerChannelCredentials ? credentials.lastFailure : undefined;
+    // A connection that this client ends makes an error of this process in grpc-js.
+    const mayBe = error.code === grpc.status.UNAVAILABLE || error.code === grpc.status.INTERNAL;
+    const refused = mayBe && credentials instanceof PeerChannelCredentials ? credentials.lastFailure : undefined;
     // What was refused once must not explain a server that is simply down later.
     return refused === undefined || !error.details.includes(refused.message)
       ? serviceErrorToFoedus(error, namesAddress === true ? address : undefined)

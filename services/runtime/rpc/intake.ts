@@ -1,7 +1,8 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import type { Failure } from "#kernel/error.ts";
 import type { Account } from "./accounts.ts";
-import type { Chatter } from "./chatter.ts";
+import { type Chatter, MESSAGES_PER_DROPPED } from "./chatter.ts";
+import { MessageEnds } from "./message-ends.ts";
 import { WIDE_WINDOW_BYTES } from "./windows.ts";
 
 /** How the requests of a call come: as one message, as a stream that begins with one, or as a stream on which nothing is due. */
@@ -81,10 +82,11 @@ export class Intake {
     this.#since = nowMono;
     this.#onRefused = onRefused;
     const push = stream.push;
+    const ends = new MessageEnds();
     stream.push = (piece: Buffer | null, encoding) => {
       if (piece === null) return push.call(stream, piece, encoding);
       this.#sent += piece.length;
-      const fits = chatter?.piece(piece.length) ?? true;
+      const fits = chatter?.piece(piece.length, this.#ended ? MESSAGES_PER_DROPPED : ends.take(piece)) ?? true;
       if (this.#ended) return false;
       if (!fits) return this.#tooSmall();
       const kept = ownPiece(piece);
@@ -134,7 +136,6 @@ export class Intake {
    * of a piece costs what the piece did; one piece may bring thousands more.
    */
   message(bytes: number): number {
-    this.#chatter?.message();
     if (this.#over) return this.#messages++;
     this.#completed += bytes;
     const pieces = this.#arrived > this.#completed ? Math.min(this.#pieces, PIECE_BYTES) : 0;

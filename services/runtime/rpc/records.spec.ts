@@ -167,7 +167,7 @@ describe("Chatter", () => {
   test("S-1 takes records of one byte, and pieces of one byte, for more than they are", () => {
     const chat = new Chatter();
     expect(chat.excess({ bytesRead: 80 * KIB + 22_000, bytesWritten: 0 }, 0)).toBeGreaterThan(22_000 * 25);
-    for (let n = 0; n < 1_000; n++) chat.piece(1);
+    for (let n = 0; n < 1_000; n++) chat.piece(1, 0);
     expect(chat.excess({ bytesRead: 80 * KIB + 32_000, bytesWritten: 0 }, 10_000)).toBeGreaterThan(500_000);
   });
 
@@ -176,7 +176,7 @@ describe("Chatter", () => {
     let bytesRead = 0;
     for (let n = 0; n < 1_000; n++) {
       bytesRead += 16_406;
-      for (let piece = 0; piece < 1; piece++) chat.piece(16_375);
+      chat.piece(16_375, 0);
       const whole = Math.floor(bytesRead / 16_406 - (n % 4)) * 16_384;
       expect(chat.excess({ bytesRead, bytesWritten: 0 }, Math.max(0, whole))).toBe(0);
     }

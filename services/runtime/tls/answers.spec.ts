@@ -5,10 +5,9 @@ import { afterEach, beforeAll, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client.ts";
 import { EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
-import { frame, grpcMessage, text } from "../../../test/support/raw-h2.ts";
+import { frame, text } from "../../../test/support/raw-h2.ts";
 import { RawRecords, secretOf } from "../../../test/support/raw-tls.ts";
 import { type TestHub, testHub } from "../../../test/testca/index.ts";
-import { Messages } from "./answers.ts";
 import { createPeerCredentials } from "./credentials.ts";
 import { socketUnder } from "./handshake-guard.ts";
 import { ServerHandshakes } from "./server-handshakes.ts";
@@ -131,13 +130,3 @@ test.each(Object.entries(FLOODS))(
     next.close();
   },
 );
-
-test("S-1 gRPC messages are counted however they are cut", () => {
-  const bytes = Buffer.concat([0, 1, 300, 0, 70_000].map((length) => grpcMessage(Buffer.alloc(length))));
-  for (const size of [1, 3, 5, 7, 300, 16_384, bytes.length]) {
-    const messages = new Messages();
-    let ended = 0;
-    for (let at = 0; at < bytes.length; at += size) ended += messages.take(bytes.subarray(at, at + size));
-    expect(ended).toBe(5);
-  }
-});

@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import { Chatter, FLOOD_BYTES } from "#runtime/rpc/chatter.ts";
+import { MessageEnds } from "#runtime/rpc/message-ends.ts";
 import { stopReading, watchPostHandshake } from "./post-handshake.ts";
 import type { ServerHandshakes } from "./server-handshakes.ts";
 
@@ -17,40 +18,12 @@ type AnswersClock = Pick<Clock, "mono" | "setTimer" | "setImmediate">;
 /** Where HTTP/2 finds the `Answers` of its connection: its sessions know the socket that they were given. */
 const ANSWERS = Symbol("answers");
 
-/** Messages counts those of gRPC that are complete: each has five bytes before it, of which the last four are its length. */
-export class Messages {
-  #headBytes = 0;
-  #length = 0;
-  #left = 0;
-
-  /** take answers how many end in a piece. */
-  take(piece: Uint8Array): number {
-    let ended = 0;
-    for (let at = 0; at < piece.length; ) {
-      if (this.#left > 0) {
-        const part = Math.min(this.#left, piece.length - at);
-        this.#left -= part;
-        at += part;
-      } else {
-        // The byte before the length is shifted out.
-        this.#length = ((this.#length << 8) | (piece[at++] as number)) >>> 0;
-        if (++this.#headBytes < 5) continue;
-        this.#headBytes = 0;
-        this.#left = this.#length;
-        this.#length = 0;
-      }
-      if (this.#left === 0) ended++;
-    }
-    return ended;
-  }
-}
-
 /** Answers are what comes over a connection that this hub dialled. Its server may be as hostile as a client. */
 class Answers {
   readonly raw: Socket;
   readonly #secure: TLSSocket;
   readonly #chatter = new Chatter();
-  readonly #server: ServerHandshakes;
+  readonly server: ServerHandshakes;
   readonly #clock: AnswersClock;
   readonly #onTooMuch: (why: string) => void;
   #over = false;
@@ -58,7 +31,7 @@ class Answers {
   constructor(raw: Socket, secure: TLSSocket, server: ServerHandshakes, clock: AnswersClock, onTooMuch: (why: string) => void) {
     this.raw = raw;
     this.#secure = secure;
-    this.#server = server;
+    this.server = server;
     this.#clock = clock;
     this.#onTooMuch = onTooMuch;
     // What the handshake took does not count.
@@ -78,24 +51,27 @@ class Answers {
     stream.on("headers", () => {
       if (++informational > INFORMATIONAL_MAX) this.flood("the server sends informational headers without end");
     });
-    const messages = new Messages();
+    const messages = new MessageEnds();
     const push = stream.push;
     stream.push = (piece: Buffer | null, encoding) => {
       if (piece === null) return push.call(stream, piece, encoding);
       if (this.#over) return false;
-      const fits = this.#chatter.piece(piece.length);
-      for (let ended = messages.take(piece); ended > 0; ended--) this.#chatter.message();
+      const fits = this.#chatter.piece(piece.length, messages.take(piece));
       if (!fits) this.flood("the server sends its answers in too many pieces");
       return fits && push.call(stream, piece, encoding);
     };
   }
 
-  /** flood ends the connection for what no honest server does. What reads of it may be at work, so it ends when that is done. */
+  /** flood ends all connections to the server for what no honest server does. What reads of it may be at work, so it ends when that is done. */
   flood(why: string): void {
     if (this.#over) return;
-    this.#server.chattered(FLOOD_BYTES, this.#clock.mono());
+    this.server.chattered(FLOOD_BYTES, this.#clock.mono());
+    for (const each of byClock.get(this.#clock)?.of(this.server) ?? [this]) each.#cut(why);
+  }
+
+  #cut(why: string): void {
     stopReading(this.raw);
-    this.#end(why);
+    if (!this.#over) this.#end(why);
   }
 
   #end(why: string): void {
@@ -106,7 +82,7 @@ class Answers {
   look(): void {
     const excess = this.#chatter.excess(this.raw, this.#secure.bytesRead);
     if (excess === 0 || this.#over) return;
-    if (this.#server.chattered(excess, this.#clock.mono())) this.#end("the server sends much that carries nothing");
+    if (this.server.chattered(excess, this.#clock.mono())) this.#end("the server sends much that carries nothing");
   }
 }
 
@@ -118,6 +94,10 @@ class AllAnswers {
 
   constructor(clock: AnswersClock) {
     this.#clock = clock;
+  }
+
+  of(server: ServerHandshakes): Answers[] {
+    return [...this.#all].filter((answers) => answers.server === server);
   }
 
   add(answers: Answers): void {
