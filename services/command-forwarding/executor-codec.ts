@@ -10,7 +10,7 @@ import { asBuffer } from "#runtime/rpc/definition.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { FRAME_BYTES, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { NO_VALUE, type Task, type TaskReport } from "./messages.ts";
-import { Reader, Writer } from "./wire.ts";
+import { Reader, WireError, Writer } from "./wire.ts";
 
 /** Executors' streams: the hot frames of AttachExecutor by hand, both halves. */
 const stream = new Writer(64 * 1024);
@@ -40,6 +40,9 @@ function writeTask(task: Task, mono: number): void {
   stream.close(start);
 }
 
+/** Results in one message: no executor has more tasks in hand. */
+export const REPORTS_MAX = 4_096;
+
 /** decodeReports reads the results in an AttachExecutorRequest; undefined if it is another frame. */
 export function decodeReports(bytes: Uint8Array): TaskReport[] | undefined {
   checkDecoded(AttachExecutorRequestSchema, bytes);
@@ -50,8 +53,8 @@ export function decodeReports(bytes: Uint8Array): TaskReport[] | undefined {
   const reports: TaskReport[] = [];
   while (!frame.done) {
     const tag = frame.tag();
-    if (tag === 0x0a) reports.push(readReport(frame.sub()));
-    else frame.skip(tag);
+    if (tag !== 0x0a) frame.skip(tag);
+    else if (reports.push(readReport(frame.sub())) > REPORTS_MAX) throw new WireError("more results than an executor has tasks");
   }
   return reports;
 }

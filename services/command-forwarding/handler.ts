@@ -25,6 +25,8 @@ import type { CommandCalls } from "./turn.ts";
 
 /** Results that a client does not read are bounded by this and by what it may have in flight. */
 const UNREAD_BYTES = 1024 * 1024;
+/** Commands of one message that the core takes in one turn of the event loop: some milliseconds of work. */
+const STEP_COMMANDS = 1_024;
 
 interface Stream extends Fenced {
   readonly client: number;
@@ -172,6 +174,11 @@ export class CommandHandler {
     }
   }
 
+  /** nextTurn resolves when the core has taken what this turn brought, and all else had its turn. */
+  #nextTurn(): Promise<void> {
+    return new Promise((resolve) => void this.#p.clock.setImmediate(resolve));
+  }
+
   async #serve(stream: Stream, requests: AsyncIterable<RawMessage>, { caller, signal }: CallContext): Promise<void> {
     const { calls, traces } = this.#p;
     const { client, out } = stream;
@@ -187,11 +194,14 @@ export class CommandHandler {
       first = false;
       traces?.accepted(commands);
       stream.open += commands.length;
-      const room =
-        commands.length === 0
-          ? undefined
-          : calls.offer({ kind: "execute", client, principal: caller.spiffeId, commands }, bytes.length, stands);
-      if (room !== undefined) await room;
+      for (let from = 0; from < commands.length; from += STEP_COMMANDS) {
+        if (from > 0) await this.#nextTurn();
+        if (!stands()) return;
+        const part = commands.length <= STEP_COMMANDS ? commands : commands.slice(from, from + STEP_COMMANDS);
+        const input = { kind: "execute", client, principal: caller.spiffeId, commands: part } as const;
+        const room = calls.offer(input, from === 0 ? bytes.length : 0, stands);
+        if (room !== undefined) await room;
+      }
       if (cancels.length > 0) await calls.offer({ kind: "cancel", client, corrs: cancels }, bytes.length, stands);
       if (out.bufferedBytes > UNREAD_BYTES) await out.drained();
     }

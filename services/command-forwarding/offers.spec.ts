@@ -6,7 +6,9 @@ import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { decodeAttach, SLICE_NODES } from "./attach-codec.ts";
 import { ATTACH_RATE, AttachPace } from "./attach-pace.ts";
 import { SHARERS_MAX, SWEEP_MAX } from "./executor.ts";
+import { decodeReports, REPORTS_MAX } from "./executor-codec.ts";
 import type { CommandEffect, Part, Scope } from "./messages.ts";
+import { COMMANDS_MAX, decodeStreamRequest } from "./stream-codec.ts";
 
 const ids = (n: number, prefix = "x"): string[] => Array.from({ length: n }, (_, i) => `${prefix}${i}`);
 
@@ -199,6 +201,23 @@ describe("attach messages", () => {
     } catch (error) {
       expect((error as { failure: { field?: string } }).failure.field).toBe(field);
     }
+  });
+});
+
+describe("messages of many small parts", () => {
+  const repeated = (count: number, ...part: number[]) => Buffer.alloc(count * part.length, Uint8Array.from(part));
+
+  test("with more results than an executor has tasks are refused", () => {
+    const body = repeated(REPORTS_MAX + 1, 0x0a, 0);
+    const message = (results: Buffer) => Buffer.concat([Uint8Array.of(0x12, 0x80 | (results.length & 0x7f), results.length >> 7), results]);
+    expect(decodeReports(message(body.subarray(2)))).toHaveLength(REPORTS_MAX);
+    expect(() => decodeReports(message(body))).toThrow("more results");
+  });
+
+  test("with more commands or cancels than a stream may have are refused", () => {
+    expect(decodeStreamRequest(repeated(COMMANDS_MAX, 0x0a, 0)).commands).toHaveLength(COMMANDS_MAX);
+    expect(() => decodeStreamRequest(repeated(COMMANDS_MAX + 1, 0x0a, 0))).toThrow("more commands");
+    expect(() => decodeStreamRequest(repeated(COMMANDS_MAX + 1, 0x10, 1))).toThrow("more commands");
   });
 });
 

@@ -65,6 +65,12 @@ function readOpen(bytes: Uint8Array): StreamOpen {
   }
 }
 
+/**
+ * Commands, and cancels, in one message: a stream has no more without an outcome (`pendingPerClient`). What
+ * is beyond would be refused one by one, hundreds of thousands in one step.
+ */
+export const COMMANDS_MAX = 65_536;
+
 /** decodeStreamRequest reads an ExecuteStreamRequest. */
 export function decodeStreamRequest(bytes: Uint8Array): StreamRequest {
   checkDecoded(ExecuteStreamRequestSchema, bytes);
@@ -78,6 +84,7 @@ export function decodeStreamRequest(bytes: Uint8Array): StreamRequest {
     else if (tag === 0x12 || tag === 0x10) numbers(reader, tag === 0x12, cancels);
     else if (tag === 0x1a) open = readOpen(reader.view());
     else reader.skip(tag);
+    if (commands.length > COMMANDS_MAX || cancels.length > COMMANDS_MAX) throw new WireError("more commands than a stream may have");
   }
   return { commands, cancels, open };
 }
