@@ -53,7 +53,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/driver.ts #told": ["schema", "news that replace older ones: one per kind, per watch or per peer"],
   "services/runtime/rpc/accounts.ts #byKey": ["const Accounts", "callers that hold a connection or a call; connections bound them"],
   "services/runtime/rpc/rooms.ts #perIp": ["const maxConnections", "addresses with a connection"],
-  "services/runtime/rpc/handshake-costs.ts #allPaid": ["schema", "strangers, and addresses from which callers come"],
+  "services/runtime/rpc/handshake-costs.ts #all": ["schema", "strangers, and addresses from which callers come"],
   "services/runtime/rpc/handshake-costs.ts #values": ["const ADDRESSES_MAX", "addresses whose handshakes are remembered"],
   "services/runtime/rpc/reflection.ts #files": ["schema", "files of the schema"],
   "services/runtime/rpc/peer-links.ts #known": ["peers", "one per peer"],

@@ -193,7 +193,7 @@ describe("connections that hold nothing but room", () => {
     await until(() => server.connections === sockets.length);
     expect(boundsOf("node").connections).toBe(sockets.length);
     // One that says nothing makes room for who shares its address.
-    const oldest = new Promise((resolve) => sockets[0]?.resume().once("close", resolve));
+    const oldest = Promise.race(sockets.map((socket) => new Promise((resolve) => socket.resume().once("close", resolve))));
     const further = await rawH2({ port: fixture.port, credential: beta.service(), ca: alpha.caPem, localAddress: "127.0.3.1" });
     await oldest;
     expect([server.connections, await refused("per_ip_limit")]).toEqual([sockets.length, 1]);
@@ -331,6 +331,48 @@ describe("handshakes that fail", () => {
     const from = { credential: beta.service(), ca: alpha.caPem, localAddress: "127.0.0.2" };
     const honest = await rawH2({ port: fixture.port, ...from });
     honest.destroy();
+  });
+
+  /** recorded is the hello of a TLS client. */
+  const recorded = (): Promise<Buffer> =>
+    new Promise((resolve) => {
+      const server = net.createServer((socket) => {
+        socket
+          .on("error", () => undefined)
+          .once("data", (hello) => {
+            resolve(hello);
+            socket.destroy();
+            server.close();
+          });
+      });
+      server.listen(0, "127.0.0.1", () =>
+        connectTls({ host: "127.0.0.1", port: (server.address() as net.AddressInfo).port, ALPNProtocols: ["h2"] }).on(
+          "error",
+          () => undefined,
+        ),
+      );
+    });
+
+  test("S-1 hellos and no more are closed before they cost anything, but for a few", async () => {
+    // On a clock that is slow, so that nothing is paid for meanwhile.
+    fixture = await serve(alpha, [beta], { clock: { ...systemClock, mono: () => systemClock.mono() / 1_000 } });
+    const hello = await recorded();
+    const begins = vi.spyOn(HandshakeCosts.prototype, "begins");
+    const sockets = await Promise.all(Array.from({ length: 200 }, () => tcp("127.0.0.2")));
+    let closed = 0;
+    for (const socket of sockets) {
+      socket.resume().on("close", () => closed++);
+      socket.write(hello);
+    }
+    await until(() => closed + begins.mock.calls.length === 200);
+    expect(begins.mock.calls.length).toBeLessThan(60);
+    expect(closed).toBeGreaterThan(140);
+    expect(await refused("handshake_cost")).toBe(closed);
+    // Whose address is another one is let in at once.
+    await expect(own()).resolves.toBeDefined();
+    for (const socket of sockets) socket.destroy();
+    begins.mockRestore();
+    await until(() => fixture.server.connections <= 1);
   });
 
   test("S-1 who resets a connection before a word is charged for nobody else's handshake", async () => {

@@ -66,8 +66,6 @@ const FOREIGN_PART = 0.75;
 const LARGE_BYTES = 2 * CLIENT_FLIGHT_BYTES;
 /** Processor time that no handshake of an honest client takes, ms. */
 const DEAR_MS = 20;
-/** An address that is shut out for longer is not even heard, ms. */
-const DEEP_MS = 200;
 
 /**
  * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
@@ -290,9 +288,13 @@ export class ConnectionTable {
   }
 
   #refuse(connection: Connection, reason: ClosedReason, fields: object): void {
-    this.#metrics.refused.inc({ reason });
-    this.#log.log("warn", reason, { reason, remote: connection.address, ...fields }, "connection closed");
+    this.#count(reason, connection.address, fields);
     connection.socket.destroy();
+  }
+
+  #count(reason: ClosedReason, remote: string, fields: object): void {
+    this.#metrics.refused.inc({ reason });
+    this.#log.log("warn", reason, { reason, remote, ...fields }, "connection closed");
   }
 
   /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do. */
@@ -303,6 +305,10 @@ export class ConnectionTable {
   #accept(socket: net.Socket): void {
     const address = socket.remoteAddress ?? "?";
     const mono = this.#o.clock.mono();
+    if (!this.#costs.hears(address, mono)) {
+      socket.destroy();
+      return this.#count("handshake_cost", address, {});
+    }
     const unknown = { leaf: undefined, account: undefined, session: undefined, charge: undefined, secure: undefined };
     const state = { ...unknown, thumbprint: "", hubId: "" };
     const widen = (): void => {
@@ -314,8 +320,6 @@ export class ConnectionTable {
     };
     const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), chatter: new Chatter(), widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
-    const waitMs = this.#costs.waitMs(address, mono);
-    if (waitMs > DEEP_MS) return this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) });
     const met = this.#rooms.enter(connection);
     if (met !== undefined) return this.#refuse(connection, met.reason, { limit: met.limit });
     this.#bySocket.set(socket, connection);
@@ -329,6 +333,9 @@ export class ConnectionTable {
       known: () => this.#costs.known(address),
       waitMs: () => this.#costs.waitMs(address, this.#o.clock.mono()),
       begin: () => this.#beginHandshake(connection),
+      took: (ms) => {
+        if (connection.charge !== undefined && connection.leaf === undefined) this.#costs.took(connection.charge, ms, this.#o.clock.mono());
+      },
       refuse: (waitMs) => this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) }),
       none: (why, bytes) => this.#noHello(connection, why, bytes),
     });

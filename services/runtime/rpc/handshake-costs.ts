@@ -4,7 +4,9 @@ const ADDRESSES_MAX = 4_096;
  * Processor time that a ClientHello takes, ms: a TLS connection, its keys and a signature. It is charged when a handshake begins, and given
  * back when it succeeds: whoever says hello and no more pays for it.
  */
-const HELLO_MS = 2;
+const HELLO_MS = 1;
+/** Most that is charged for one, ms: a pause of the process is not its fault. */
+const HELLO_MAX_MS = 20;
 /** Parts of the processor time that handshakes may take that have not succeeded. */
 interface Parts {
   /** Those of one address. */
@@ -17,13 +19,18 @@ interface Parts {
 }
 const STRANGERS: Parts = { own: 1 / 20, all: 1 / 5, ownWaitMs: 20_000, allWaitMs: 4_000 };
 /** Addresses from which callers come: those must get in beside whoever shares their address. */
-const KNOWN: Parts = { own: 1 / 4, all: 1 / 3, ownWaitMs: 4_000, allWaitMs: 1_000 };
+const KNOWN: Parts = { own: 1 / 3, all: 1 / 2, ownWaitMs: 4_000, allWaitMs: 1_000 };
 /** For so long a time one may be ahead of that, ms. */
 const AHEAD_MS = 1_000;
 /** An address that sent too much is not trusted for so long, whoever else comes from it, ms. */
 const DISTRUST_MS = 600_000;
 /** Processor time that a byte of made-up certificates may take, ms. */
 const MS_PER_BYTE = 0.01;
+/** Of an address that is shut out so many connections are heard for each handshake that may begin: whose hello comes first has it. */
+const HEARD_PER_HELLO = 2;
+/** An address that is shut out for longer is not heard at all, and for so long one may be ahead with what is heard, ms. */
+const DEEP_MS = 200;
+const HEARD_AHEAD_MS = 50;
 const LOOPBACK: readonly string[] = ["127.0.0.1", "::1", "::ffff:127.0.0.1"];
 
 /** addressKey names who an address belongs to: with IPv6 whoever has one has its whole /64. */
@@ -63,6 +70,38 @@ export class Kept<V> {
 export interface Charge {
   readonly key: string;
   readonly parts: Parts;
+  /** Time, ms. */
+  ms: number;
+}
+
+/** Paid says until when what addresses have taken is paid for, mono ms: of each, and of all that are alike. */
+class Paid {
+  readonly #own = new Kept<number>();
+  readonly #all = new Map<Parts, number>();
+  readonly #aheadMs: number;
+
+  constructor(aheadMs: number) {
+    this.#aheadMs = aheadMs;
+  }
+
+  waitMs(key: string, parts: Parts, now: number): number {
+    const until = Math.max(this.#own.get(key) ?? 0, this.#all.get(parts) ?? 0);
+    return Math.max(0, until - now - this.#aheadMs);
+  }
+
+  spend(key: string, parts: Parts, ms: number, now: number): void {
+    const own = Math.max(this.#own.get(key) ?? now, now) + ms / parts.own;
+    this.#own.set(key, Math.min(own, now + this.#aheadMs + parts.ownWaitMs));
+    const all = Math.max(this.#all.get(parts) ?? now, now) + ms / parts.all;
+    this.#all.set(parts, Math.min(all, now + this.#aheadMs + parts.allWaitMs));
+  }
+
+  giveBack(key: string, parts: Parts, ms: number): void {
+    const own = this.#own.get(key);
+    if (own !== undefined) this.#own.set(key, own - ms / parts.own);
+    const all = this.#all.get(parts);
+    if (all !== undefined) this.#all.set(parts, all - ms / parts.all);
+  }
 }
 
 /**
@@ -72,9 +111,9 @@ export interface Charge {
 export class HandshakeCosts {
   readonly #proven = new Kept<true>();
   readonly #distrusted = new Kept<number>();
-  /** Until when what an address has taken is paid for, mono ms. */
-  readonly #paid = new Kept<number>();
-  readonly #allPaid = new Map<Parts, number>();
+  readonly #taken = new Paid(AHEAD_MS);
+  /** What is heard of addresses that are shut out. */
+  readonly #heard = new Paid(HEARD_AHEAD_MS);
 
   /** known tells whether an address is one from which callers came, or that of this machine. */
   known(address: string): boolean {
@@ -88,9 +127,20 @@ export class HandshakeCosts {
 
   /** waitMs is for how long an address is shut out; 0 if it is not. */
   waitMs(address: string, now: number): number {
-    const own = this.#paid.get(addressKey(address)) ?? Number.NEGATIVE_INFINITY;
-    const all = this.#allPaid.get(this.#partsOf(address)) ?? Number.NEGATIVE_INFINITY;
-    return Math.max(0, Math.max(own, all) - now - AHEAD_MS);
+    return this.#taken.waitMs(addressKey(address), this.#partsOf(address), now);
+  }
+
+  /**
+   * hears tells whether a connection from an address is to be read at all. When too many come, most are closed at once: all of them wait in
+   * one queue, with callers among them.
+   */
+  hears(address: string, now: number): boolean {
+    const waitMs = this.waitMs(address, now);
+    if (waitMs === 0) return true;
+    const [key, parts] = [addressKey(address), this.#partsOf(address)];
+    if (waitMs > DEEP_MS || this.#heard.waitMs(key, parts, now) > 0) return false;
+    this.#heard.spend(key, parts, HELLO_MS / HEARD_PER_HELLO, now);
+    return true;
   }
 
   /** proved notes that a caller from an address was let in. */
@@ -100,16 +150,25 @@ export class HandshakeCosts {
 
   /** begins charges an address for a handshake that begins. */
   begins(address: string, now: number): Charge {
-    const charge = { key: addressKey(address), parts: this.#partsOf(address) };
+    const charge = { key: addressKey(address), parts: this.#partsOf(address), ms: HELLO_MS };
     this.spent(address, HELLO_MS, now);
     return charge;
   }
 
   /** succeeded gives back what a handshake was charged with. */
-  succeeded({ key, parts }: Charge): void {
-    const own = this.#paid.get(key);
-    if (own !== undefined) this.#paid.set(key, own - HELLO_MS / parts.own);
-    this.#allPaid.set(parts, (this.#allPaid.get(parts) ?? 0) - HELLO_MS / parts.all);
+  succeeded({ key, parts, ms }: Charge): void {
+    this.#taken.giveBack(key, parts, ms);
+  }
+
+  /**
+   * took charges for the time that went by meanwhile, if that was more: on a machine that gives this process little of its processors, less
+   * may begin.
+   */
+  took(charge: Charge, ms: number, now: number): void {
+    const more = Math.min(ms, HELLO_MAX_MS) - charge.ms;
+    if (more <= 0) return;
+    charge.ms += more;
+    this.#taken.spend(charge.key, charge.parts, more, now);
   }
 
   /** failed charges an address for the processor time that a handshake took beyond its hello. */
@@ -119,12 +178,7 @@ export class HandshakeCosts {
 
   /** spent charges an address for processor time. */
   spent(address: string, ms: number, now: number): void {
-    const key = addressKey(address);
-    const parts = this.#partsOf(address);
-    const paid = Math.max(this.#paid.get(key) ?? now, now) + ms / parts.own;
-    this.#paid.set(key, Math.min(paid, now + AHEAD_MS + parts.ownWaitMs));
-    const all = Math.max(this.#allPaid.get(parts) ?? now, now) + ms / parts.all;
-    this.#allPaid.set(parts, Math.min(all, now + AHEAD_MS + parts.allWaitMs));
+    this.#taken.spend(addressKey(address), this.#partsOf(address), ms, now);
   }
 
   /** flooded notes what somebody from an address did after the handshake, and the processor time that it took: what comes next is bounded. */

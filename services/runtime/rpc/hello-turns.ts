@@ -24,6 +24,8 @@ export interface Waiting {
   waitMs(): number;
   /** begin the handshake. */
   begin(): void;
+  /** It took so long, ms, with what else was done meanwhile. */
+  took(ms: number): void;
   /** over the rate: close it. */
   refuse(waitMs: number): void;
   /** There was no hello. */
@@ -48,6 +50,8 @@ export class HelloTurns {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   #next: Timer | undefined;
+  /** Those that have begun in this round. */
+  #begun: Waiting[] = [];
 
   constructor(clock: Clock, timeoutMs: number) {
     this.#clock = clock;
@@ -90,14 +94,27 @@ export class HelloTurns {
       this.#next = undefined;
       this.#serve(this.#known, KNOWN_PER_ROUND);
       this.#serve(this.#strangers, STRANGERS_PER_ROUND);
+      if (this.#begun.length > 0) this.#measure();
+      else if (this.#known.length + this.#strangers.length > 0) this.#arm();
+    });
+  }
+
+  /** measure waits until TLS has looked at what has begun, before more does. */
+  #measure(): void {
+    const from = this.#clock.mono();
+    this.#next = this.#clock.setImmediate(() => {
+      this.#next = undefined;
+      const begun = this.#begun;
+      this.#begun = [];
+      const ms = (this.#clock.mono() - from) / begun.length;
+      for (const waiting of begun) waiting.took(ms);
       if (this.#known.length + this.#strangers.length > 0) this.#arm();
     });
   }
 
   #serve(queue: Waiting[], most: number): void {
-    let begun = 0;
-    let looked = 0;
-    while (begun < most && looked++ < LOOKED_AT) {
+    const full = this.#begun.length + most;
+    for (let looked = 0; this.#begun.length < full && looked < LOOKED_AT; looked++) {
       const waiting = queue.shift();
       if (waiting === undefined) return;
       // Who has left meanwhile costs nothing.
@@ -107,7 +124,7 @@ export class HelloTurns {
         waiting.refuse(waitMs);
         continue;
       }
-      begun++;
+      this.#begun.push(waiting);
       waiting.begin();
     }
   }

@@ -56,5 +56,5 @@ test.each(["reset", "end"] as const)(
 test("S-1 a server that closes each is given up in a while", async () => {
   const { client, dialled } = await door(Number.POSITIVE_INFINITY, "reset");
   expect((await failureOfCall(client.echo(create(EchoRequestSchema, { text: "x" })))).reason).toBe("PEER_UNREACHABLE");
-  expect(dialled()).toBe(16);
+  expect(dialled()).toBe(31);
 });

@@ -2,7 +2,7 @@ import { connect, type Socket } from "node:net";
 import type { Clock } from "#runtime/clock.ts";
 
 /** Dials after the first one, and the waits between them, ms: each twice as long as the one before, up to the longest. */
-const REDIALS = 15;
+const REDIALS = 30;
 const FIRST_WAIT_MS = 5;
 const LONGEST_WAIT_MS = 50;
 
@@ -40,7 +40,7 @@ function placeOf({ remoteAddress: host, remotePort: port }: Socket): Place | und
 
 /**
  * redialling shakes hands on a connection and, for as long as the server closes them before it says a word, on further ones to the same
- * place, until `wanted` says no, or after most of a second. `target`: where the first one was to go.
+ * place, until `wanted` says no, or after a second and a half. `target`: where the first one was to go.
  */
 export async function redialling<T>(
   first: Socket,
