@@ -345,6 +345,7 @@ export class ConnectionTable {
     const { socket, address } = connection;
     const mono = this.#o.clock.mono();
     connection.charge = this.#costs.begins(address, mono);
+    socket.setNoDelay(true).setKeepAlive(true);
     const guarded = this.#limits.strangers === true || this.#costs.guarded(address, mono);
     this.#injector.injectConnection(guarded ? new HandshakeGuard(socket, CLIENT_FLIGHT_BYTES) : socket);
   }

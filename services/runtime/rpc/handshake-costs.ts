@@ -7,6 +7,8 @@ const ADDRESSES_MAX = 4_096;
 const HELLO_MS = 1;
 /** Most that is charged for one, ms: a pause of the process is not its fault. */
 const HELLO_MAX_MS = 20;
+/** Over so many of them an average is taken. */
+const AVERAGED = 16;
 /** Parts of the processor time that handshakes may take that have not succeeded. */
 interface Parts {
   /** Those of one address. */
@@ -112,6 +114,8 @@ export class HandshakeCosts {
   readonly #proven = new Kept<true>();
   readonly #distrusted = new Kept<number>();
   readonly #taken = new Paid(AHEAD_MS);
+  /** What a hello took lately, on average, ms. */
+  #usualMs = HELLO_MS;
   /** What is heard of addresses that are shut out. */
   readonly #heard = new Paid(HEARD_AHEAD_MS);
 
@@ -139,7 +143,7 @@ export class HandshakeCosts {
     if (waitMs === 0) return true;
     const [key, parts] = [addressKey(address), this.#partsOf(address)];
     if (waitMs > DEEP_MS || this.#heard.waitMs(key, parts, now) > 0) return false;
-    this.#heard.spend(key, parts, HELLO_MS / HEARD_PER_HELLO, now);
+    this.#heard.spend(key, parts, this.#usualMs / HEARD_PER_HELLO, now);
     return true;
   }
 
@@ -165,7 +169,9 @@ export class HandshakeCosts {
    * may begin.
    */
   took(charge: Charge, ms: number, now: number): void {
-    const more = Math.min(ms, HELLO_MAX_MS) - charge.ms;
+    const bounded = Math.min(Math.max(ms, HELLO_MS), HELLO_MAX_MS);
+    this.#usualMs += (bounded - this.#usualMs) / AVERAGED;
+    const more = bounded - charge.ms;
     if (more <= 0) return;
     charge.ms += more;
     this.#taken.spend(charge.key, charge.parts, more, now);

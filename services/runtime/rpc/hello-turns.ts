@@ -86,7 +86,7 @@ export class HelloTurns {
       (waiting.known() ? this.#known : this.#strangers).push(waiting);
       this.#arm();
     };
-    socket.on("data", onData).on("end", onEnd).on("close", onClose);
+    socket.on("data", onData).on("end", onEnd).on("close", onClose).resume();
   }
 
   #arm(): void {

@@ -8,7 +8,7 @@ import { listenError, portTaken } from "./listen-error.ts";
  */
 const SOCKETS = 16;
 
-/** Listeners accept the connections to a port, many in each round of the event loop. */
+/** Listeners accept the connections to a port, many in each round of the event loop. Nothing is read of them yet: most of a flood are closed at once. */
 export class Listeners {
   readonly #sockets = new Set<net.Server>();
   readonly #accept: (socket: net.Socket) => void;
@@ -39,7 +39,7 @@ export class Listeners {
   }
 
   #bind(host: string, port: number, reusePort: boolean): Promise<number> {
-    const listener = net.createServer({ noDelay: true, keepAlive: true }, this.#accept);
+    const listener = net.createServer({ pauseOnConnect: true }, this.#accept);
     return new Promise((resolve, reject) => {
       listener.once("error", reject);
       listener.listen({ host, port, reusePort }, () => {
