@@ -34,11 +34,13 @@ export class Nemesis {
   readonly #kinds: readonly Fault[];
   /** Dice for what only runs with discovery have: the others' troubles are the same without it. */
   readonly #identities: Prng;
+  readonly #restarts: Prng;
 
   constructor(f: Federation, prng: Prng) {
     this.#f = f;
     this.#prng = prng;
     this.#identities = new Prng(f.options.seed ^ 0x1de);
+    this.#restarts = new Prng(f.options.seed ^ 0xd15);
     const passive: readonly Fault[] = ["nat", "executor", "hostile", "overlap"];
     this.#kinds = [...f.options.faults].filter((fault) => !passive.includes(fault));
   }
@@ -170,7 +172,11 @@ export class Nemesis {
       return;
     }
     hub.fill(prng.chance(0.7) ? "full" : "io");
-    this.#f.scheduler.after(500 + prng.below(12_000), () => hub.fill(undefined));
+    const lastsMs = 500 + prng.below(12_000);
+    this.#f.scheduler.after(lastsMs, () => hub.fill(undefined));
+    // Whose disk takes nothing is often restarted by hand: what was in memory only is gone, and must not have been shown.
+    if (!this.#f.options.faults.has("crash") || !this.#restarts.chance(0.3)) return;
+    this.#f.scheduler.after(lastsMs * this.#restarts.unit(), () => this.#crash(hub, "crash", "process"));
   }
 
   /** meet brings something else while something is half done: by itself it would seldom come just then. */
