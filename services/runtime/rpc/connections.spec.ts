@@ -14,6 +14,7 @@ import { hostileChain } from "../../../test/support/hostile-certs.ts";
 import { endOf, grpcMessage, grpcStream, rawH2, resetTcp } from "../../../test/support/raw-h2.ts";
 import { Relay } from "../../../test/support/relay.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
+import { DoorServerCredentials } from "../tls/credentials.ts";
 import { boundsOf } from "./accounts.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 import { HandshakeCosts } from "./handshake-costs.ts";
@@ -289,6 +290,66 @@ test("S-12 a client that comes back from the same port is known at once", async 
   }
   expect(new Set(statuses)).toEqual(new Set(["0"]));
   session.destroy();
+});
+
+describe("F-1 streams that are over before anybody answers them", () => {
+  const frame = (type: number, flags: number, stream: number, body: Buffer): Buffer => {
+    const head = Buffer.alloc(9);
+    head.writeUIntBE(body.length, 0, 3);
+    head[3] = type;
+    head[4] = flags;
+    head.writeUInt32BE(stream, 5);
+    return Buffer.concat([head, body]);
+  };
+  const text = (value: string): Buffer => Buffer.concat([Buffer.of(value.length), Buffer.from(value)]);
+  const headers = (stream: number, path: string, contentType: string): Buffer => {
+    const pairs = { ":method": "POST", ":scheme": "https", ":authority": "x", ":path": path, "content-type": contentType, te: "trailers" };
+    const fields = Object.entries(pairs).map(([name, value]) => Buffer.concat([Buffer.of(0), text(name), text(value)]));
+    return frame(1, 4, stream, Buffer.concat(fields));
+  };
+
+  test("a call of no service, or that is not gRPC, and its reset in one packet end nothing", async () => {
+    const [identity, stranger] = [alpha.service(), (await testHub("stranger")).service()];
+    const credentials = new DoorServerCredentials({ cert: identity.certificatePem, key: identity.keyPem });
+    fixture = await serve(alpha, [beta], { credentials, limits: { strangers: true } });
+    const { certificatePem: cert, keyPem: key } = stranger;
+    const socket = connectTls({
+      port: fixture.port,
+      ca: alpha.caPem,
+      cert,
+      key,
+      ALPNProtocols: ["h2"],
+      checkServerIdentity: () => undefined,
+    });
+    socket.on("error", () => undefined).resume();
+    await new Promise<void>((resolve) => socket.once("secureConnect", resolve));
+    socket.write(
+      Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(4, 0, 0, Buffer.alloc(0)), frame(4, 1, 0, Buffer.alloc(0))]),
+    );
+    const calls = [headers(1, "/x/y", "application/grpc"), headers(3, "/x/y", "text/plain")];
+    socket.write(Buffer.concat(calls.flatMap((call, i) => [call, frame(3, 0, 2 * i + 1, Buffer.of(0, 0, 0, 8))])));
+    // It answers the ping that follows, so it has read what came before, and lives.
+    const pong = new Promise<void>((resolve) => {
+      let read = Buffer.alloc(0);
+      socket.on("data", (chunk: Buffer) => {
+        read = Buffer.concat([read, chunk]);
+        if (read.includes("foedus-1")) resolve();
+      });
+    });
+    socket.write(frame(6, 0, 0, Buffer.from("foedus-1")));
+    await pong;
+    socket.destroy();
+  });
+
+  test("nor do more calls of no service than a peer may begin", async () => {
+    fixture = await serve(alpha, [beta]);
+    const session = await raw(beta.service());
+    const ended = new Promise<void>((resolve) => session.once("close", resolve));
+    for (let i = 0; i < 700; i++) grpcStream(session, "/no.such.Service/Call");
+    await ended;
+    expect(await refused("stream_rate")).toBe(1);
+    await own();
+  });
 });
 
 describe("handshakes that fail", () => {

@@ -22,6 +22,7 @@ import { Listeners } from "./listeners.ts";
 import { type Limit, type RoomLimits, Rooms } from "./rooms.ts";
 import { StreamRates } from "./stream-rates.ts";
 import { capTimeout } from "./timeout-header.ts";
+import { unanswerable } from "./unanswerable.ts";
 import { NARROW_WINDOW_BYTES } from "./windows.ts";
 
 /** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */
@@ -133,6 +134,7 @@ export class ConnectionTable {
       const headerBytes = keepRead(headers);
       this.#begun(stream, String(headers[":path"] ?? ""), headerBytes);
       capTimeout(headers, this.#o.unary);
+      if (stream.closed || stream.destroyed) unanswerable(stream);
     });
     http2.on("session", (session: ServerHttp2Session) => {
       session.setLocalWindowSize(Math.min(NARROW_WINDOW_BYTES, this.#limits.flowControlWindowBytes));
