@@ -314,3 +314,14 @@ describe("an executor", () => {
     expect(calls).toHaveLength(1);
   });
 });
+
+test("a command whose outcome is known at once settles, with a signal too", async () => {
+  const stream = new CommandStream({ executeStream: () => expect.fail("nothing is dialled") } as never, new ManualClock());
+  const tooLong = "x".repeat(100_000);
+  const { signal } = new AbortController();
+  const outcome = await stream.execute({ nodeId: "n", capability: "c", value: tooLong }, signal);
+  expect(outcome.failure?.reason).toBeDefined();
+  stream.close();
+  for (const by of [signal, AbortSignal.abort(), undefined])
+    expect((await stream.execute({ nodeId: "n", capability: "c" }, by)).failure?.reason).toBeDefined();
+});

@@ -106,16 +106,20 @@ export class CommandStream {
    */
   execute(command: PlainCommand, signal?: AbortSignal): Promise<CommandOutcome> {
     return new Promise((resolve, reject) => {
-      const corr = this.send(command, (received) => {
+      // The result may come before `send` returns.
+      let corr = 0;
+      let over = false;
+      const abort = (): void => this.cancel(corr);
+      corr = this.send(command, (received) => {
         signal?.removeEventListener("abort", abort);
         try {
           resolve(outcomeOf(received));
         } catch (error) {
           reject(error);
         }
+        over = true;
       });
-      const abort = (): void => this.cancel(corr);
-      whenAborted(signal, abort);
+      if (!over) whenAborted(signal, abort);
     });
   }
 

@@ -303,8 +303,11 @@ export class Applier {
         case "node_put": {
           const info = this.#infos[i] as NodeInfo;
           const out = skipped.has(block.ref);
-          if (!out && table.node(block.ref) === undefined) fresh?.add(block.ref);
+          const held = fresh !== undefined && table.node(block.ref) !== undefined;
+          if (!out && !held) fresh?.add(block.ref);
           dropped += this.#applyNode(table, skipped, block, info, mark, whole);
+          // What it had is gone.
+          if (held && skipped.has(block.ref)) fresh?.delete(block.ref);
           letIn ||= out && !skipped.has(block.ref) && fresh?.has(block.ref) === false && hasState(info);
           break;
         }

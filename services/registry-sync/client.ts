@@ -1,4 +1,4 @@
-import { create, toBinary } from "@bufbuild/protobuf";
+import { clone, create, toBinary } from "@bufbuild/protobuf";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { NodeResult, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
@@ -53,7 +53,8 @@ export class RegistryClient {
 
   /** registerNode adds or replaces one node. */
   async registerNode(init: NodeInit): Promise<void> {
-    const node = create(NodeSchema, init);
+    // A copy: the call may have to wait for an earlier one, and the program may go on with its message meanwhile.
+    const node = clone(NodeSchema, create(NodeSchema, init));
     const call = () => this.client.registerNode({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodeRequest", node });
     await this.#kept.change([node.nodeId], call, () => this.#kept.put(node));
     this.#registered(node.nodeId);
@@ -62,7 +63,7 @@ export class RegistryClient {
   /** registerNodes adds or replaces many; the answer has one result per node, in order. */
   async registerNodes(nodes: readonly NodeInit[]): Promise<NodeResult[]> {
     const all: NodeResult[] = [];
-    const messages = nodes.map((node) => create(NodeSchema, node));
+    const messages = nodes.map((node) => clone(NodeSchema, create(NodeSchema, node)));
     for (const page of pagesOf(messages, (node) => toBinary(NodeSchema, node).length)) {
       const ids = page.map(({ nodeId }) => nodeId);
       const call = () => this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: page });

@@ -333,7 +333,7 @@ export class Exporter {
       const item = feed.ring.get(out.next);
       // One that no peer takes (written before there was a bound) would end the session each time that it is sent.
       if (item === undefined || item.byteLength > this.#world.o.limits.frameBytes) {
-        this.#startSnapshot(session, feed, feed.head);
+        this.#startSnapshot(session, feed, { ...feed.head, seq: out.next - 1 });
         return;
       }
       if (out.next <= before && !turns.mayRepeat(this.#world.now.mono, item.byteLength)) break;

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { fail } from "#kernel/error.ts";
@@ -264,4 +265,28 @@ test("J3 of two changes of a node that are not awaited, the later one is what th
   await Promise.all([first, second]);
   expect(said.at(-1)).toBe("second");
   await kept.repeat(["n"], async ([node]) => expect(node?.type).toBe("second"));
+});
+
+test("J3 a program may go on with its message while the call waits for an earlier one", async () => {
+  const heard: string[] = [];
+  const answers: (() => void)[] = [];
+  const registerNode = ({ node }: { node?: { nodeId: string; name: string } | undefined }) => {
+    heard.push(`${node?.nodeId}=${node?.name}`);
+    return new Promise<never>((resolve) => answers.push(resolve as () => void));
+  };
+  const registry = RegistryClient.connect({ registerNode } as never);
+  const node = create(NodeSchema, { nodeId: "lamp", name: "v1" });
+  const all = [registry.registerNode(node)];
+  node.name = "v2";
+  all.push(registry.registerNode(node));
+  node.nodeId = "door";
+  node.name = "d1";
+  all.push(registry.registerNode(node));
+  while (heard.length < 3) {
+    await turn();
+    for (const answer of answers.splice(0)) answer();
+  }
+  for (const answer of answers.splice(0)) answer();
+  await Promise.all(all);
+  expect(heard.toSorted()).toEqual(["door=d1", "lamp=v1", "lamp=v2"]);
 });

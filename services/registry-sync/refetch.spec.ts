@@ -135,3 +135,21 @@ test.each<[string, (w: ReturnType<typeof world>, settle: () => void) => void, nu
   });
   expect(asked).toBe(fetches);
 });
+
+test("F-16 the values of a node that was kept out and let in again within one segment are fetched", () => {
+  const { clock, a, b, put, set } = world();
+  put("other", "lamp");
+  const link = new TestLink(a, b);
+  settleAll([a, b], [link]);
+  put("cam-1", "lamp");
+  set(7);
+  put("cam-1", "camera");
+  put("cam-1", "lamp");
+  settleAll([a, b], [link]);
+  for (let i = 0; i < 20; i++) {
+    clock.advance(15_000);
+    link.ping();
+    settleAll([a, b], [link]);
+  }
+  expect([valueOf(a), valueOf(b)]).toEqual([7, 7]);
+});
