@@ -45,7 +45,11 @@ class Answers {
 
   /** begins watches the answer to a call, or refuses a stream that the server opens: gRPC has none. */
   begins(stream: ClientHttp2Stream): void {
-    if (stream.id !== undefined && stream.id % 2 === 0) return this.flood("the server pushes streams");
+    if (stream.id !== undefined && stream.id % 2 === 0) {
+      // Nobody else listens to it: the error with which it ends would end the process.
+      stream.on("error", () => undefined);
+      return this.flood("the server pushes streams");
+    }
     this.#chatter.stream();
     let informational = 0;
     stream.on("headers", () => {
