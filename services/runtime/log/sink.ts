@@ -85,6 +85,9 @@ function openLogFile(path: string, follow: boolean): number {
 const open = new Set<FileSink>();
 let exitWatched = false;
 
+/** A rotation that failed, after which the old file is written on. */
+const NOT_REOPENED = "EREOPEN";
+
 /** FileSink writes to a file descriptor without ever blocking the event loop. */
 class FileSink implements LogSink {
   readonly #path: string | undefined;
@@ -137,7 +140,7 @@ class FileSink implements LogSink {
     try {
       fd = openLogFile(this.#path, this.#link);
     } catch (error) {
-      this.#failed("EREOPEN", (error as Error).message);
+      this.#failed(NOT_REOPENED, (error as Error).message);
       return;
     }
     // A write that is under way keeps its file until it is done.
@@ -150,7 +153,8 @@ class FileSink implements LogSink {
   }
 
   flush(): Promise<void> {
-    if (this.#queue.length === 0 || this.#failing !== undefined) return Promise.resolve();
+    // What is under way is waited for also after a rotation that failed: the old file goes on.
+    if (this.#queue.length === 0 || (this.#failing !== undefined && !this.#busy)) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = systemClock.setTimer(FLUSH_MAX_MS, resolve);
       this.#waiters.push(() => {
@@ -171,7 +175,7 @@ class FileSink implements LogSink {
 
   /** last writes what is left when the process exits at once: nothing can wait any more. */
   last(): void {
-    if (this.#failing !== undefined) return;
+    if (this.#failing !== undefined && this.#failing !== NOT_REOPENED) return;
     // The first is being written, and a thread that is at it ends with the process only after it.
     let rest = Buffer.concat(this.#busy ? this.#queue.slice(1) : this.#queue);
     this.#queue = [];
