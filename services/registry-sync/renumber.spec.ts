@@ -386,8 +386,7 @@ class Run {
       }
     }
     this.relink();
-    // What was refused again and again is tried again after a pause of up to a minute.
-    for (let i = 0; i < 10; i++) {
+    for (let i = 0; i < 2; i++) {
       settleAll(this.hubs, [this.link!]);
       this.clock.advance(16_000);
       this.link!.ping();

@@ -177,6 +177,8 @@ export class TestHub {
   }
 
   post(input: Input): void {
+    // The driver does what was due before it gives an input of a later instant (W10).
+    if ((this.core.deadline() ?? Number.POSITIVE_INFINITY) < this.#clock.mono) this.#tick();
     const out: Effect[] = [];
     this.core.step({ mono: this.#clock.mono, wall: this.#clock.wall }, input, out);
     this.#route(out);
@@ -221,14 +223,18 @@ export class TestHub {
       this.post({ kind: "watch_ready", watch });
       busy = true;
     }
-    const deadline = this.core.deadline();
-    if (deadline !== undefined && deadline <= this.#clock.mono) {
-      const out: Effect[] = [];
-      this.core.tick({ mono: this.#clock.mono, wall: this.#clock.wall }, out);
-      this.#route(out);
-      busy = true;
-    }
+    if (this.#tick()) busy = true;
     return this.commit() || busy;
+  }
+
+  /** tick does what is due. */
+  #tick(): boolean {
+    const deadline = this.core.deadline();
+    if (deadline === undefined || deadline > this.#clock.mono) return false;
+    const out: Effect[] = [];
+    this.core.tick({ mono: this.#clock.mono, wall: this.#clock.wall }, out);
+    this.#route(out);
+    return true;
   }
 
   readonly #unready = new Set<number>();
