@@ -11,6 +11,7 @@ import { capability } from "../../test/commands/hub.ts";
 import { MemoryHub, type Reply } from "../../test/commands/world.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
+import { peerViewOf } from "../../test/fakes/peer-view.ts";
 import { slowPair } from "../../test/fakes/slow-pipe.ts";
 import { checkFrame, installSessionDecoder, invocationsIn } from "./codec.ts";
 import { isOwn } from "./idempotency.ts";
@@ -335,8 +336,8 @@ class Link {
     this.hub.give({ kind: "peers", peers: [{ hubId: "away", level: 3 }] });
     const put = { kind: "put", hubId: "away", nodeId: "lamp", online: true, capabilities: [capability("say", 4)] } as const;
     this.hub.give({ kind: "directory", changes: [put] });
-    this.#away.setPeers([this.#view("home", false)]);
-    this.#home.setPeers([this.#view("away", true)]);
+    this.#away.setPeers([peerViewOf("home", false, this.clock.wall())]);
+    this.#home.setPeers([peerViewOf("away", true, this.clock.wall())]);
   }
 
   #links(hubId: string, connect: Parameters<typeof createPeerLinks<SessionFrame>>[0]["connect"]): PeerLinks<SessionFrame> {
@@ -366,23 +367,6 @@ class Link {
         if (hubId === "home") this.outbox.pump(peer);
       },
     });
-  }
-
-  #view(hubId: string, dialable: boolean) {
-    const expiresAtWall = this.clock.wall() + 3_600_000;
-    return {
-      hubId,
-      level: 3,
-      share: "full",
-      endpoint: dialable ? { host: hubId, port: 1, spiffeId: `spiffe://${hubId}/service/hub` } : undefined,
-      token: { jwt: "t", issuedAtWall: this.clock.wall(), expiresAtWall },
-      caPems: [],
-      bundleSeq: 1,
-      revoked: [],
-      minTokenIssuedAtWall: 0,
-      terminated: false,
-      wake: 0,
-    };
   }
 
   give(input: Input): void {

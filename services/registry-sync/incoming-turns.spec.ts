@@ -4,12 +4,11 @@ import type { StoreOp } from "#kernel/core.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { Instants, keyOf, MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { snapshotOf } from "../../test/fakes/snapshot-frame.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
-import { CODEC, type SnapshotManifest, type SnapshotPartInfo } from "./ports.ts";
-import { Payload, SNAPSHOT_DOMAIN } from "./segment.ts";
+import { CODEC, type SnapshotPartInfo } from "./ports.ts";
+import { Payload } from "./segment.ts";
 import { segmentCodec } from "./segment-codec.ts";
-import { stateHashOf } from "./snapshot.ts";
-import { concat } from "./wire.ts";
 
 const crypto = createCrypto(keyOf("alpha"));
 const SECONDS = 20;
@@ -60,24 +59,6 @@ function parts(): { readonly infos: SnapshotPartInfo[]; readonly data: Uint8Arra
   }
   const infos = data.map((bytes) => ({ sha256: crypto.hash(bytes), len: bytes.length, rawLen: bytes.length, codec: CODEC.IDENTITY }));
   return { infos, data, nodes: ref };
-}
-
-function snapshotOf(head: FeedPosition, infos: readonly SnapshotPartInfo[], nodes: number): PeerFrame {
-  const { hubId, share, epoch, seq, digest } = head;
-  const manifest: SnapshotManifest = {
-    hubId,
-    share,
-    epoch,
-    asOfSeq: seq,
-    headDigest: digest,
-    stateHash: stateHashOf(crypto, infos),
-    parts: infos,
-    keySerial: 1,
-    hlc: { wallMs: 1_700_000_000_000, logical: 0 },
-    nodes,
-  };
-  const body = segmentCodec.encodeManifest(manifest);
-  return { type: "snapshot", manifest: segmentCodec.encodeSigned(body, crypto.sign(concat([SNAPSHOT_DOMAIN, body]))) };
 }
 
 const snapshot = parts();

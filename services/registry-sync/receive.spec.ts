@@ -3,34 +3,15 @@ import { describe, expect, test } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { snapshotOf } from "../../test/fakes/snapshot-frame.ts";
 import type { Effect, FeedPosition, PeerFrame } from "./messages.ts";
-import { type Block, CODEC, type SnapshotManifest, type SnapshotPartInfo } from "./ports.ts";
-import { Payload, SNAPSHOT_DOMAIN } from "./segment.ts";
+import { type Block, CODEC, type SnapshotPartInfo } from "./ports.ts";
+import { Payload } from "./segment.ts";
 import { segmentCodec } from "./segment-codec.ts";
-import { stateHashOf } from "./snapshot.ts";
-import { concat, hex } from "./wire.ts";
+import { hex } from "./wire.ts";
 
 const crypto = createCrypto(keyOf("alpha"));
 const MIB = 1024 * 1024;
-
-/** snapshotOf is the frame that announces these parts, signed by alpha. */
-function snapshotOf(head: FeedPosition, parts: readonly SnapshotPartInfo[], nodes: number): PeerFrame {
-  const { hubId, share, epoch, seq, digest } = head;
-  const manifest: SnapshotManifest = {
-    hubId,
-    share,
-    epoch,
-    asOfSeq: seq,
-    headDigest: digest,
-    stateHash: stateHashOf(crypto, parts),
-    parts,
-    keySerial: 1,
-    hlc: { wallMs: 1_700_000_000_000, logical: 0 },
-    nodes,
-  };
-  const body = segmentCodec.encodeManifest(manifest);
-  return { type: "snapshot", manifest: segmentCodec.encodeSigned(body, crypto.sign(concat([SNAPSHOT_DOMAIN, body]))) };
-}
 
 /** transfer is a hub that has asked alpha for its feed, and the parts of alpha's snapshot as they are before the codec. */
 function transfer(limits = LIMITS, codec = segmentCodec) {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { countingCodec } from "../../test/fakes/counting-codec.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import type { FeedPosition, WatchPush } from "./messages.ts";
-import { segmentCodec } from "./segment-codec.ts";
 
 const NODES = 1_000;
 /** A turn is a few steps, each of which looks at 128 KiB or so; all nodes together have 2 MiB. */
@@ -11,14 +11,7 @@ const TURN_BYTES = 600 * 1_024;
 function slowHub() {
   let looked = 0;
   let most = 0;
-  const count =
-    <T>(look: (node: Uint8Array, name: string) => T) =>
-    (node: Uint8Array, name: string): T => {
-      looked += node.length;
-      return look(node, name);
-    };
-  const readNode = (node: Uint8Array) => count(segmentCodec.readNode)(node, "");
-  const codec = { ...segmentCodec, readNode, hasCapability: count(segmentCodec.hasCapability) };
+  const codec = countingCodec((bytes) => (looked += bytes));
   const clock = new Instants();
   const hub = new TestHub("alpha", clock, { codec });
   const made = (i: number, last: string): Uint8Array =>

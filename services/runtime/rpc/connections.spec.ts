@@ -11,7 +11,7 @@ import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { hostileChain } from "../../../test/support/hostile-certs.ts";
-import { endOf, grpcMessage, grpcStream, rawH2, resetTcp } from "../../../test/support/raw-h2.ts";
+import { endOf, frame, grpcMessage, grpcStream, PREFACE, rawH2, resetTcp, text } from "../../../test/support/raw-h2.ts";
 import { Relay } from "../../../test/support/relay.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
 import { DoorServerCredentials } from "../tls/credentials.ts";
@@ -293,15 +293,6 @@ test("S-12 a client that comes back from the same port is known at once", async 
 });
 
 describe("F-1 streams that are over before anybody answers them", () => {
-  const frame = (type: number, flags: number, stream: number, body: Buffer): Buffer => {
-    const head = Buffer.alloc(9);
-    head.writeUIntBE(body.length, 0, 3);
-    head[3] = type;
-    head[4] = flags;
-    head.writeUInt32BE(stream, 5);
-    return Buffer.concat([head, body]);
-  };
-  const text = (value: string): Buffer => Buffer.concat([Buffer.of(value.length), Buffer.from(value)]);
   const headers = (stream: number, path: string, contentType: string): Buffer => {
     const pairs = { ":method": "POST", ":scheme": "https", ":authority": "x", ":path": path, "content-type": contentType, te: "trailers" };
     const fields = Object.entries(pairs).map(([name, value]) => Buffer.concat([Buffer.of(0), text(name), text(value)]));
@@ -323,9 +314,7 @@ describe("F-1 streams that are over before anybody answers them", () => {
     });
     socket.on("error", () => undefined).resume();
     await new Promise<void>((resolve) => socket.once("secureConnect", resolve));
-    socket.write(
-      Buffer.concat([Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), frame(4, 0, 0, Buffer.alloc(0)), frame(4, 1, 0, Buffer.alloc(0))]),
-    );
+    socket.write(PREFACE);
     const calls = [headers(1, "/x/y", "application/grpc"), headers(3, "/x/y", "text/plain")];
     socket.write(Buffer.concat(calls.flatMap((call, i) => [call, frame(3, 0, 2 * i + 1, Buffer.of(0, 0, 0, 8))])));
     // It answers the ping that follows, so it has read what came before, and lives.

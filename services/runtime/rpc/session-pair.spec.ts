@@ -14,6 +14,7 @@ import { Prng } from "#kernel/prng.ts";
 import { type DuplexPair, duplexPair } from "../../../test/fakes/duplex-pair.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
+import { peerViewOf } from "../../../test/fakes/peer-view.ts";
 import { type CallContext, RawMessage } from "./call.ts";
 import { failureToProto } from "./failure.ts";
 import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
@@ -104,24 +105,7 @@ class World {
       onDown: (peer, _session, { reason }) => this.events.push(`down ${peer} ${reason}`),
       onFrame: (_peer, _session, frame) => void this.frames.push(wordOf({ frame })),
     });
-    this.links.setPeers(["a", "m"].map((hubId) => this.#view(hubId, dialable && hubId === "a")));
-  }
-
-  #view(hubId: string, dialable: boolean) {
-    const expiresAtWall = this.clock.wall() + 3_600_000;
-    return {
-      hubId,
-      level: 3,
-      share: "full",
-      endpoint: dialable ? { host: hubId, port: 1, spiffeId: `spiffe://${hubId}/service/hub` } : undefined,
-      token: { jwt: "t", issuedAtWall: this.clock.wall(), expiresAtWall },
-      caPems: [],
-      bundleSeq: 1,
-      revoked: [],
-      minTokenIssuedAtWall: 0,
-      terminated: false,
-      wake: 0,
-    };
+    this.links.setPeers(["a", "m"].map((hubId) => peerViewOf(hubId, dialable && hubId === "a", this.clock.wall())));
   }
 
   /** call opens a stream to the hub, as some peer with some certificate. */

@@ -11,6 +11,7 @@ import {
 import { Prng } from "#kernel/prng.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
+import { peerViewOf } from "../../../test/fakes/peer-view.ts";
 import { type Pace, type SlowPipe, slowPair } from "../../../test/fakes/slow-pipe.ts";
 import type { CallContext } from "./call.ts";
 import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
@@ -53,7 +54,8 @@ class Federation {
       );
       return { session: () => line.client, bytesRead: () => this.#count(line.out), close: () => undefined };
     });
-    for (const [links, peer] of [[this.b, "a"] as const, [this.a, "b"] as const]) links.setPeers([this.#view(peer, peer === "b")]);
+    for (const [links, peer] of [[this.b, "a"] as const, [this.a, "b"] as const])
+      links.setPeers([peerViewOf(peer, peer === "b", this.clock.wall())]);
   }
 
   #count(pipe: SlowPipe<SessionRequest> | SlowPipe<SessionResponse>): number {
@@ -96,22 +98,6 @@ class Federation {
 
   links(hubId: "a" | "b"): PeerLinks<SessionFrame> {
     return hubId === "a" ? this.a : this.b;
-  }
-
-  #view(hubId: string, dialable: boolean) {
-    return {
-      hubId,
-      level: 3,
-      share: "full",
-      endpoint: dialable ? { host: hubId, port: 1, spiffeId: `spiffe://${hubId}/service/hub` } : undefined,
-      token: { jwt: "t", issuedAtWall: this.clock.wall(), expiresAtWall: this.clock.wall() + 3_600_000 },
-      caPems: [],
-      bundleSeq: 1,
-      revoked: [],
-      minTokenIssuedAtWall: 0,
-      terminated: false,
-      wake: 0,
-    };
   }
 
   async turn(): Promise<void> {

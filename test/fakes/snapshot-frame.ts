@@ -1,0 +1,28 @@
+import { createCrypto } from "#runtime/crypto.ts";
+import type { FeedPosition, PeerFrame } from "../../services/registry-sync/messages.ts";
+import type { SnapshotManifest, SnapshotPartInfo } from "../../services/registry-sync/ports.ts";
+import { SNAPSHOT_DOMAIN } from "../../services/registry-sync/segment.ts";
+import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
+import { stateHashOf } from "../../services/registry-sync/snapshot.ts";
+import { concat } from "../../services/registry-sync/wire.ts";
+import { keyOf } from "./registry-hub.ts";
+
+const crypto = createCrypto(keyOf("alpha"));
+/** snapshotOf is the frame that announces these parts, signed by alpha. */
+export function snapshotOf(head: FeedPosition, parts: readonly SnapshotPartInfo[], nodes: number): PeerFrame {
+  const { hubId, share, epoch, seq, digest } = head;
+  const manifest: SnapshotManifest = {
+    hubId,
+    share,
+    epoch,
+    asOfSeq: seq,
+    headDigest: digest,
+    stateHash: stateHashOf(crypto, parts),
+    parts,
+    keySerial: 1,
+    hlc: { wallMs: 1_700_000_000_000, logical: 0 },
+    nodes,
+  };
+  const body = segmentCodec.encodeManifest(manifest);
+  return { type: "snapshot", manifest: segmentCodec.encodeSigned(body, crypto.sign(concat([SNAPSHOT_DOMAIN, body]))) };
+}
