@@ -310,7 +310,7 @@ describe("F-4 a peer that silently takes nothing", () => {
     if (type === "ack") expect(trouble()).toEqual([SILENT, undefined]);
   });
 
-  test("K3 says so too of one that offers more of its feed than it sends, until it comes", () => {
+  test("PROTOCOL O13 K3 says so too of one that offers more of its feed than it sends, until it comes", () => {
     const { clock, a, b } = hubs();
     a.register(nodeBytes("n", []));
     const link = new TestLink(a, b);
