@@ -155,6 +155,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
       const run = this.#owner.find(hubId, epoch, seq);
       return run === undefined ? undefined : { result: run.result, durationMs: 0, replayed: false };
     }
+    // No name: what has not left has none.
+    if (epoch === 0) return undefined;
     const found = this.#caller.find(epoch, seq) ?? this.#caller.recent(epoch, seq);
     if (found !== undefined) return { result: found.result, durationMs: found.durationMs, replayed: false };
     for (const keyed of this.#p.keys.all())
@@ -236,6 +238,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
         return;
       case "stop":
         this.#stopping = true;
+        // What has not left was not started, and will not be.
+        this.#caller.refuseWaiting(now, STOPPING);
         this.#caller.ackAt = 0;
         return;
       default:

@@ -213,11 +213,12 @@ describe("Q3 a command that has not left", () => {
     return { desk, waits: AHEAD };
   }
 
-  test("was not started: it is refused when it is cancelled, when its caller or the session goes, and when the store fails", () => {
+  test("was not started: it is refused when it is cancelled, when its caller, the session or the hub goes, and when the store fails", () => {
     const ends: [(desk: Desk, waits: number) => void, string | undefined][] = [
       [(desk, waits) => desk.cancel(waits), "CANCELLED"],
       [(desk) => desk.give({ kind: "client-gone", client: 10 + CALLERS.indexOf(GATEWAY) }), undefined],
       [(desk) => desk.give({ kind: "peer-down", peer: "away" }), "PEER_UNREACHABLE"],
+      [(desk) => desk.give({ kind: "stop" }), "SHUTTING_DOWN"],
       [
         (desk) => desk.give({ kind: "stored", ok: false, failure: { reason: "STORE_UNAVAILABLE", message: "full" }, unstored: [] }),
         "STORE_UNAVAILABLE",
@@ -258,6 +259,7 @@ describe("Q3 a command that has not left", () => {
     desk.send(EVIL, "lamp", AHEAD);
     const keyed = { key: "k", value: new Uint8Array([0x22, 1, 0x6b]) };
     desk.send(GATEWAY, "door", 2, keyed);
+    expect(desk.hub.core.lookup({ hubId: "home", epoch: 0, seq: 0 }), "what has no name is not found by one").toBe(undefined);
     desk.take(AHEAD + 1);
     const item = desk.wire.concat(desk.taken).find(({ value }) => textOf(value) === "k");
     const epoch = Number(/caller-epoch=(\d+)/.exec(desk.hub.core.describe())?.[1]);

@@ -702,9 +702,9 @@ class Links<F extends Frame> implements PeerLinks<F> {
 
   /** report tells discovery, once per turn however much changed. */
   #report(): void {
-    if (this.#o.reporter === undefined || this.#reporting) return;
     this.#laterTimer?.cancel();
     this.#laterTimer = undefined;
+    if (this.#o.reporter === undefined || this.#reporting) return;
     this.#reporting = true;
     this.#o.clock.setImmediate(() => {
       this.#reporting = false;
