@@ -12,6 +12,8 @@ export const IN_FLIGHT_MAX = 4_096;
 /** Nodes that all executors together may offer, each counted once for each executor that offers it, and about what one of them takes. */
 const OFFERED_MAX = 262_144;
 const OFFERED_BYTES = 32 * 1024 * 1024;
+/** What an offer takes beside what is in it, with its executor: executor.spec.ts measures it. */
+const OFFERING_COST = 1_536;
 const NODE_COST = 112;
 const CAPABILITY_COST = 64;
 /** Of the nodes that this hub has, a caller may offer each so often whatever others offer: with a new stream beside the one that it replaces. */
@@ -26,22 +28,27 @@ export const SWEEP_MAX = 1_024;
 /** Offering is what one attach offers. */
 class Offering<T extends Standing> {
   readonly executor: Executor<T>;
+  /** Who its places are counted for. */
+  readonly holder: string;
   /** Undefined means all. */
   readonly capabilities: ReadonlySet<string> | undefined;
   readonly shared: boolean;
-  /** What its capabilities take. */
+  /** What it takes beside its nodes. */
   readonly bytes: number;
   readonly nodes = new Set<string>();
   /** Nobody is given anything for it any more. Its nodes are given up bit by bit. */
   over = false;
+  /** Where it waits for that, once it is over. */
+  waits: Set<Offering<T>> | undefined;
   /** Which older ones it leaves nothing to, of those that were met. */
   readonly #covers = new Map<Offering<T>, boolean>();
 
   constructor(executor: Executor<T>, { capabilities, shared }: Offer) {
     this.executor = executor;
+    this.holder = holderOf(executor.name, executor.scope);
     this.capabilities = capabilities.length === 0 ? undefined : new Set(capabilities);
     this.shared = shared;
-    this.bytes = capabilitiesCost(capabilities);
+    this.bytes = offeringCost(capabilities);
   }
 
   /** covers tells whether it leaves nothing to an older one. */
@@ -65,8 +72,8 @@ class Offering<T extends Standing> {
   }
 }
 
-function capabilitiesCost(names: readonly string[]): number {
-  return names.reduce((sum, name) => sum + CAPABILITY_COST + name.length, 0);
+function offeringCost(capabilities: readonly string[]): number {
+  return capabilities.reduce((sum, name) => sum + CAPABILITY_COST + name.length, OFFERING_COST);
 }
 
 /** Executor runs tasks: an attached stream, or the in-process handler. T is what the owner keeps of a task. */
@@ -79,7 +86,7 @@ export class Executor<T extends Standing> {
   offering: Offering<T> | undefined;
   coming: Offering<T> | undefined;
   /** What an older stream of the same group offered: its nodes are not without anybody until they are in what is coming, or left out of it. */
-  inherited: Offering<T>[] = [];
+  inherited: Set<Offering<T>> | undefined;
   /** What was refused of what is coming: the first ones, and how many more. */
   refused: Failure[] = [];
   refusedMore = 0;
@@ -142,6 +149,8 @@ export interface Attachment<T extends Standing> {
  * X5 the same holds for the nodes that they offer, which need not exist: who attaches first and registers then is served, and this hub may
  *    not know yet what it has. Nodes that it has are offered beyond that, so that nobody's made-up ones take their place.
  * X6 no step takes longer for a long offer: it comes in parts, and what is over is given up in parts, by `sweep`.
+ * X7 what is over is kept while it has nodes, in one place, and counts: streams that take each other's place, however many, hold no more
+ *    than what is counted.
  */
 export class Executors<T extends Standing> {
   readonly #all = new Map<number, Executor<T>>();
@@ -150,13 +159,15 @@ export class Executors<T extends Standing> {
   readonly #known: Known;
   readonly room: Room;
   readonly offers: Room;
-  #over: Offering<T>[] = [];
+  readonly #over = new Set<Offering<T>>();
   #handler: Executor<T> | undefined;
 
   constructor(max: number, known: Known) {
     this.#known = known;
     this.room = new Room({ limit: "executors", max, lends: true, forOwn: false });
-    this.offers = new Room({ limit: "offered_nodes", max: OFFERED_MAX, maxBytes: OFFERED_BYTES, lends: true, forOwn: false });
+    // As many offers as executors have a place beside the nodes.
+    const maxBytes = OFFERED_BYTES + max * OFFERING_COST;
+    this.offers = new Room({ limit: "offered_nodes", max: OFFERED_MAX, maxBytes, lends: true, forOwn: false });
   }
 
   get size(): number {
@@ -165,7 +176,7 @@ export class Executors<T extends Standing> {
 
   /** sweeping: some of what is over has not been given up yet. */
   get sweeping(): boolean {
-    return this.#over.length > 0;
+    return this.#over.size > 0;
   }
 
   get(id: number): Executor<T> | undefined {
@@ -220,14 +231,16 @@ export class Executors<T extends Standing> {
     if (executor === undefined) return undefined;
     this.#all.delete(id);
     this.room.give(holderOf(executor.name, executor.scope), 0);
-    const { offering, coming, inherited } = executor;
     const next = heir === undefined ? undefined : this.#all.get(heir);
-    for (const over of [offering, coming, ...inherited]) {
-      if (over === undefined) continue;
-      over.over = true;
-      over.complete();
-      if (next?.coming === undefined) this.#over.push(over);
-      else next.inherited.push(over);
+    const { offering, coming, inherited } = executor;
+    executor.inherited = undefined;
+    if (next?.coming === undefined) this.#letGo(inherited);
+    else if (next.inherited === undefined) next.inherited = inherited;
+    else for (const over of inherited ?? []) wait(over, next.inherited);
+    for (const ended of [offering, coming]) {
+      if (ended === undefined) continue;
+      if (next?.coming === undefined) this.#end(ended, this.#over);
+      else this.#end(ended, (next.inherited ??= new Set()));
     }
     return executor;
   }
@@ -236,15 +249,14 @@ export class Executors<T extends Standing> {
   sweep(max = SWEEP_MAX): readonly string[] {
     const orphans: string[] = [];
     let left = max;
-    for (let over = this.#over[0]; over !== undefined && left > 0; over = this.#over[0]) {
+    for (const over of this.#over) {
       for (const nodeId of over.nodes) {
         if (left-- === 0) return orphans;
         over.nodes.delete(nodeId);
         this.#unbind(over, nodeId);
         if (!this.#byNode.has(nodeId)) orphans.push(nodeId);
       }
-      this.offers.give(holderOf(over.executor.name, over.executor.scope), over.bytes);
-      this.#over.shift();
+      this.#release(over);
     }
     return orphans;
   }
@@ -264,19 +276,19 @@ export class Executors<T extends Standing> {
 
   #begin(id: number, name: string, scope: Scope, offer: Offer): Executor<T> | Failure {
     const holder = holderOf(name, scope);
-    const full = this.offers.take(holder, capabilitiesCost(offer.capabilities), false);
+    const full = this.offers.take(holder, offeringCost(offer.capabilities), false);
     if (full !== undefined) return full;
     let executor = this.#all.get(id);
     if (executor === undefined) {
       const crowded = this.room.take(holder, 0, false);
       if (crowded !== undefined) {
-        this.offers.give(holder, capabilitiesCost(offer.capabilities));
+        this.offers.give(holder, offeringCost(offer.capabilities));
         return crowded;
       }
       executor = new Executor<T>(id, name, scope, offer.maxInFlight);
       this.#all.set(id, executor);
     }
-    this.#end(executor.coming);
+    if (executor.coming !== undefined) this.#end(executor.coming, this.#over);
     executor.coming = new Offering(executor, offer);
     executor.refused = [];
     executor.refusedMore = 0;
@@ -285,23 +297,36 @@ export class Executors<T extends Standing> {
 
   /** finish makes what has come the offer that stands, and answers what was refused of it. */
   #finish(executor: Executor<T>): readonly Failure[] {
-    const { refused, refusedMore } = executor;
+    const { refused, refusedMore, offering, inherited } = executor;
     executor.coming?.complete();
-    this.#end(executor.offering);
     executor.offering = executor.coming;
     executor.coming = undefined;
-    this.#over.push(...executor.inherited.splice(0));
+    executor.inherited = undefined;
+    if (offering !== undefined) this.#end(offering, this.#over);
+    this.#letGo(inherited);
     executor.refused = [];
     if (refusedMore === 0) return refused;
     const more: Failure = { reason: "LIMIT_EXCEEDED", message: `${refusedMore} more nodes were refused`, field: "attach.node_ids" };
     return [...refused, more];
   }
 
-  #end(offering: Offering<T> | undefined): void {
-    if (offering === undefined) return;
+  /** end makes an offer over; what is left of it waits in `place`. */
+  #end(offering: Offering<T>, place: Set<Offering<T>>): void {
     offering.over = true;
     offering.complete();
-    this.#over.push(offering);
+    if (offering.nodes.size === 0) this.#release(offering);
+    else wait(offering, place);
+  }
+
+  #letGo(inherited: Iterable<Offering<T>> = []): void {
+    for (const over of inherited) wait(over, this.#over);
+  }
+
+  /** release forgets an offer that is over and has no nodes any more. */
+  #release(over: Offering<T>): void {
+    over.waits?.delete(over);
+    over.waits = undefined;
+    this.offers.give(over.holder, over.bytes);
   }
 
   #bind(offering: Offering<T>, nodeId: string, holder: string, touched: Set<Executor<T>>): Failure | undefined {
@@ -318,6 +343,7 @@ export class Executors<T extends Standing> {
       old.nodes.delete(nodeId);
       this.#giveBack(old, nodeId);
       if (!old.over) touched.add(old.executor);
+      else if (old.nodes.size === 0) this.#release(old);
     }
     this.#byNode.set(nodeId, kept.length === 0 ? offering : [offering, ...kept]);
     offering.nodes.add(nodeId);
@@ -343,9 +369,15 @@ export class Executors<T extends Standing> {
     else this.#byNode.set(nodeId, rest.length === 1 ? first : rest);
   }
 
-  #giveBack({ executor: { name, scope } }: Offering<T>, nodeId: string): void {
-    this.offers.give(holderOf(name, scope), NODE_COST + nodeId.length);
+  #giveBack({ holder }: Offering<T>, nodeId: string): void {
+    this.offers.give(holder, NODE_COST + nodeId.length);
   }
+}
+
+/** wait moves an offer that is over to where it waits to be given up. */
+function wait<T extends Standing>(over: Offering<T>, place: Set<Offering<T>>): void {
+  over.waits = place;
+  place.add(over);
 }
 
 function listOf<O extends object>(found: O | readonly O[]): readonly O[] {

@@ -87,6 +87,17 @@ describe("what executors offer", () => {
     expect(steps.flatMap((effects) => presence(effects, false)).sort()).toEqual(own.slice(1_500).sort());
   });
 
+  test("X6 a step that replaces many executors gives up a part of what is over once, and not once for each", () => {
+    const own = ids(12_000, "own-");
+    const offers = new Offers(own);
+    offers.attach(10, own, { shared: false });
+    offers.gone(10);
+    for (let i = 0; i < 3; i++) offers.attach(20 + i, [`small-${i}`], { name: "other", shared: false });
+    const replaced = offers.attach(30, ids(3, "small-"), { name: "other", shared: false });
+    expect(replaced.filter(({ kind }) => kind === "detach")).toHaveLength(3);
+    expect(presence(replaced, false).length).toBeLessThanOrEqual(SWEEP_MAX);
+  });
+
   test("what is over is not given anything, also while it is still being given up", () => {
     const own = ids(4_000, "own-");
     const offers = new Offers(own);

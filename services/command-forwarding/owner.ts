@@ -129,7 +129,8 @@ export class OwnerSide {
   attach(now: Now, { executor: id, name, scope, offer, part = WHOLE, replaces }: Extract<Input, { readonly kind: "attach" }>): void {
     const { outbox } = this.#p;
     const attached = this.executors.attach(id, name, scope, offer, part);
-    if (replaces !== undefined) this.gone(now, replaces, id);
+    // Without a sweep for each: there may be many, and what waits to be given up is not theirs.
+    if (replaces !== undefined) this.#forgetExecutor(now, replaces, id);
     if (attached === undefined) return;
     if ("reason" in attached) return outbox.push({ kind: "detach", executor: id, failure: attached });
     const { executor, accepted, refused: refusals, replaced } = attached;
@@ -143,7 +144,7 @@ export class OwnerSide {
         executor: old.id,
         failure: { reason: "SESSION_REPLACED", message: "a newer executor serves the same nodes" },
       });
-      this.gone(now, old.id);
+      this.#forgetExecutor(now, old.id);
     }
     this.sweep();
     this.#online(accepted.filter((nodeId) => this.#known(nodeId)));
@@ -151,11 +152,15 @@ export class OwnerSide {
 
   /** gone ends an executor: what it ran is UNKNOWN, what waited for it goes elsewhere. */
   gone(now: Now, id: number, heir?: number): void {
+    this.#forgetExecutor(now, id, heir);
+    this.sweep();
+  }
+
+  #forgetExecutor(now: Now, id: number, heir?: number): void {
     const executor = this.executors.detach(id, heir);
     if (executor === undefined) return;
     const { name, nodes } = executor;
     this.#abandon(now, executor);
-    this.sweep();
     this.#p.outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "detached", nodes } });
   }
 

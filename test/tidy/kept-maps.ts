@@ -40,6 +40,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
     "const OFFERED_MAX",
     "executors per node; each caller has a part, and beyond it twice the nodes that this hub has",
   ],
+  "services/command-forwarding/executor.ts #over": ["const OFFERED_BYTES", "offers that are over and have nodes, each of which counts"],
   "services/command-forwarding/executor.ts #covers": [
     "configuration",
     "older executors that an offer has met while it comes in, of which there are `executors_max`",
