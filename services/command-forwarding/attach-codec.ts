@@ -14,10 +14,19 @@ const NODES_MAX = 100_000;
 /** Nodes of an attach that are read and taken in one step: about a millisecond of work. */
 export const SLICE_NODES = 1_000;
 
+/**
+ * An attach comes in one piece; the generated code, which makes one of several, is as patient as this. Two bytes are another piece, and
+ * each of the other fields is read on its own, so that what has no bound costs a hundred times its bytes.
+ */
+export const PIECES_MAX = 64;
+/** Fields of a message beside the nodes: an attach may name a thousand capabilities. */
+export const FIELDS_MAX = 4_096;
+
 /** Tags of the fields that are looked at here. */
 const ATTACH = 0x0a;
 const RESULTS = 0x12;
 const NODE_ID = 0x0a;
+const NO_RESULTS = Uint8Array.of(RESULTS, 0);
 
 /** AttachSlice is some of the nodes of an attach. */
 export interface AttachSlice {
@@ -50,33 +59,45 @@ export function decodeAttach(bytes: Uint8Array): AttachFrame {
   return { head: request.frame.value, nodes: () => slices(bodies, count) };
 }
 
-/** split takes the nodes out of a message. What is left is a message, too; of several attaches in it, the decoder makes one. */
+/**
+ * split takes the nodes out of a message. What is left is a message, too; of several attaches in it, the decoder makes one. It gives up at
+ * the first one that is too many.
+ */
 function split(bytes: Uint8Array): { readonly head: Uint8Array; readonly bodies: readonly Span[]; readonly count: number } {
   const head: Uint8Array[] = [];
   let bodies: Span[] = [];
   let count = 0;
+  let pieces = 0;
+  const fields: Fields = { count: 0 };
   const reader = new Reader(bytes);
   while (!reader.done) {
     const start = reader.pos;
     const tag = reader.tag();
     if (tag !== ATTACH) {
+      fields.count++;
+      checkFields(fields);
       reader.skip(tag);
-      head.push(bytes.subarray(start, reader.pos));
-      // Another member of the oneof takes the place of the attaches before it.
-      if (tag === RESULTS) [bodies, count] = [[], 0];
+      if (tag !== RESULTS) {
+        head.push(bytes.subarray(start, reader.pos));
+        continue;
+      }
+      // Another member of the oneof takes the place of the attaches before it; what is in it does not matter.
+      head.push(NO_RESULTS);
+      [bodies, count] = [[], 0];
       continue;
     }
+    if (++pieces > PIECES_MAX) throw fail("INVALID_FIELD", `at most ${PIECES_MAX} attaches may be in one message`, { field: "frame" });
     const body = reader.sub();
     bodies.push({ bytes, start: body.pos, end: body.end });
     const rest: Uint8Array[] = [];
-    count += withoutNodes(body, rest);
+    count += withoutNodes(body, rest, fields);
     head.push(
       tagged(
         ATTACH,
         rest.reduce((sum, part) => sum + part.length, 0),
       ),
-      ...rest,
     );
+    for (const part of rest) head.push(part);
   }
   return { head: Buffer.concat(head), bodies, count };
 }
@@ -87,15 +108,29 @@ interface Span {
   readonly end: number;
 }
 
+/** Fields is how many there were beside the nodes. */
+interface Fields {
+  count: number;
+}
+
+function checkFields({ count }: Fields): void {
+  if (count <= FIELDS_MAX) return;
+  throw fail("INVALID_FIELD", `at most ${FIELDS_MAX} fields may be in one message beside the nodes`, { field: "attach" });
+}
+
 /** withoutNodes collects all fields of an attach but the nodes, and counts those. */
-function withoutNodes(body: Reader, rest: Uint8Array[]): number {
+function withoutNodes(body: Reader, rest: Uint8Array[], fields: Fields): number {
   let nodes = 0;
   let from = body.pos;
   while (!body.done) {
     const start = body.pos;
     const tag = body.tag();
     body.skip(tag);
-    if (tag !== NODE_ID) continue;
+    if (tag !== NODE_ID) {
+      fields.count++;
+      checkFields(fields);
+      continue;
+    }
     nodes++;
     if (start > from) rest.push(body.bytes.subarray(from, start));
     from = body.pos;

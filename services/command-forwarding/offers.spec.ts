@@ -3,12 +3,12 @@ import { describe, expect, test } from "vitest";
 import { AttachExecutorRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { ANY, Bench } from "../../test/commands/bench.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import { decodeAttach, SLICE_NODES } from "./attach-codec.ts";
+import { decodeAttach, FIELDS_MAX, PIECES_MAX, SLICE_NODES } from "./attach-codec.ts";
 import { ATTACH_RATE, AttachPace } from "./attach-pace.ts";
 import { SHARERS_MAX, SWEEP_MAX } from "./executor.ts";
 import { decodeReports, REPORTS_MAX } from "./executor-codec.ts";
 import type { CommandEffect, Part, Scope } from "./messages.ts";
-import { COMMANDS_MAX, decodeStreamRequest } from "./stream-codec.ts";
+import { COMMANDS_MAX, decodeStreamRequest, OPENS_MAX } from "./stream-codec.ts";
 
 const ids = (n: number, prefix = "x"): string[] => Array.from({ length: n }, (_, i) => `${prefix}${i}`);
 
@@ -194,7 +194,26 @@ describe("attach messages", () => {
     expect([...decodeAttach(encode([])).nodes()]).toEqual([{ nodeIds: [], last: true }]);
   });
 
+  const repeated = (count: number, ...part: number[]) => Buffer.alloc(count * part.length, Uint8Array.from(part));
+  /** within is a message with an attach of these bytes. */
+  const within = (body: Uint8Array) => {
+    const length = [body.length & 0x7f, (body.length >> 7) & 0x7f, body.length >> 14];
+    return Buffer.concat([Uint8Array.of(0x0a, (length[0] as number) | 0x80, (length[1] as number) | 0x80, length[2] as number), body]);
+  };
+
+  test("of as many pieces and fields as there may be are read", () => {
+    expect([...decodeAttach(repeated(PIECES_MAX, 0x0a, 3, 0x0a, 1, 0x61)).nodes()]).toEqual([
+      { nodeIds: ids(64, "").fill("a"), last: true },
+    ]);
+    expect(decodeAttach(within(repeated(FIELDS_MAX, 0x20, 1))).head.shared).toBe(true);
+  });
+
   test.each([
+    ["more pieces than anybody sends", repeated(PIECES_MAX + 1, 0x0a, 0), "frame"],
+    ["half a million pieces", repeated(500_000, 0x0a, 0), "frame"],
+    ["half a million other fields", repeated(500_000, 0x78, 0), "attach"],
+    ["a fifth of a million other fields between nodes", within(repeated(99_000, 0x0a, 0, 0x78, 0, 0x78, 0)), "attach"],
+    ["half a million capabilities", within(repeated(500_000, 0x12, 0)), "attach"],
     ["a hundred thousand nodes and one", encode(ids(100_001, "")), "attach.node_ids"],
     [
       "half a million empty ones",
@@ -229,6 +248,11 @@ describe("messages of many small parts", () => {
     expect(decodeStreamRequest(repeated(COMMANDS_MAX, 0x0a, 0)).commands).toHaveLength(COMMANDS_MAX);
     expect(() => decodeStreamRequest(repeated(COMMANDS_MAX + 1, 0x0a, 0))).toThrow("more commands");
     expect(() => decodeStreamRequest(repeated(COMMANDS_MAX + 1, 0x10, 1))).toThrow("more commands");
+  });
+
+  test("with one number of the stream after another are refused", () => {
+    expect(decodeStreamRequest(repeated(OPENS_MAX, 0x1a, 2, 0x18, 1)).open?.n).toBe(1n);
+    expect(() => decodeStreamRequest(repeated(OPENS_MAX + 1, 0x1a, 0))).toThrow("again and again");
   });
 });
 

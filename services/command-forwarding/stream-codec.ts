@@ -70,6 +70,8 @@ function readOpen(bytes: Uint8Array): StreamOpen {
  * is beyond would be refused one by one, hundreds of thousands in one step.
  */
 export const COMMANDS_MAX = 65_536;
+/** Numbers of a stream in one message. The last one counts; each is read by the generated code. */
+export const OPENS_MAX = 8;
 
 /** decodeStreamRequest reads an ExecuteStreamRequest. */
 export function decodeStreamRequest(bytes: Uint8Array): StreamRequest {
@@ -78,12 +80,15 @@ export function decodeStreamRequest(bytes: Uint8Array): StreamRequest {
   const commands: Command[] = [];
   const cancels: number[] = [];
   let open: StreamOpen | undefined;
+  let opens = 0;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x0a) commands.push(readStreamCommand(reader.sub()));
     else if (tag === 0x12 || tag === 0x10) numbers(reader, tag === 0x12, cancels);
-    else if (tag === 0x1a) open = readOpen(reader.view());
-    else reader.skip(tag);
+    else if (tag === 0x1a) {
+      if (++opens > OPENS_MAX) throw new WireError("the stream is numbered again and again");
+      open = readOpen(reader.view());
+    } else reader.skip(tag);
     if (commands.length > COMMANDS_MAX || cancels.length > COMMANDS_MAX) throw new WireError("more commands than a stream may have");
   }
   return { commands, cancels, open };
