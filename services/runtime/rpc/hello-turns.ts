@@ -40,6 +40,35 @@ export function helloIn(bytes: Buffer): "whole" | "part" | "no" {
 }
 
 /**
+ * Collected is what was read so far. Its room doubles: who sends a byte at a time would else have all that came before copied for each, and
+ * kept one by one each takes hundreds of bytes.
+ */
+export class Collected {
+  #room: Buffer = Buffer.alloc(0);
+  #length = 0;
+
+  get bytes(): Buffer {
+    return this.#length === this.#room.length ? this.#room : this.#room.subarray(0, this.#length);
+  }
+
+  /** add takes a piece, of which the first is not copied, and answers all that came. */
+  add(piece: Buffer): Buffer {
+    const length = this.#length + piece.length;
+    if (this.#length === 0) this.#room = piece;
+    else {
+      if (length > this.#room.length) {
+        const room = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#room.length));
+        this.bytes.copy(room);
+        this.#room = room;
+      }
+      piece.copy(this.#room, this.#length);
+    }
+    this.#length = length;
+    return this.bytes;
+  }
+}
+
+/**
  * HelloTurns stand before TLS. Connections that say nothing, or leave, cost no more than being accepted; those that have said hello get a
  * turn, a few in each round of the event loop, so that others are accepted and served meanwhile. Whose address is over its rate is closed
  * when its turn comes, before the hello costs anything.
@@ -61,28 +90,27 @@ export class HelloTurns {
   /** add waits for the hello of a connection. */
   add(waiting: Waiting): void {
     const { socket } = waiting;
-    let read: Buffer = Buffer.alloc(0);
+    const read = new Collected();
     const leave = (): void => {
       timer.cancel();
       socket.off("data", onData).off("end", onEnd).off("close", onClose);
     };
     const none = (why: NoHello): void => {
       leave();
-      waiting.none(why, read.length);
+      waiting.none(why, read.bytes.length);
       socket.destroy();
     };
     const timer = this.#clock.setTimer(this.#timeoutMs, () => none("timeout"));
     const onEnd = (): void => none("closed");
     const onClose = (): void => none("closed");
     const onData = (chunk: Buffer): void => {
-      read = read.length === 0 ? chunk : Buffer.concat([read, chunk]);
-      const hello = helloIn(read);
+      const hello = helloIn(read.add(chunk));
       if (hello === "part") return;
       if (hello === "no") return none("not_tls");
       leave();
       // What was read is there for TLS again; a reset is still noticed.
       socket.pause();
-      socket.unshift(read);
+      socket.unshift(read.bytes);
       (waiting.known() ? this.#known : this.#strangers).push(waiting);
       this.#arm();
     };

@@ -31,3 +31,29 @@ test("S-1 many connections are accepted in one round of the event loop; closed, 
   expect(await again.listen("127.0.0.1", port)).toBe(port);
   again.close();
 });
+
+test("S-1 a port that is closed while it is being bound is free, however far that is", async () => {
+  const rounds = async (count: number): Promise<void> => {
+    for (let i = 0; i < count; i++) await new Promise<void>((resolve) => void systemClock.setImmediate(resolve));
+  };
+  const failed = (err: Error): void => expect(err).toBeUndefined();
+  const first = new Listeners(() => undefined, failed);
+  const port = await first.listen("127.0.0.1", 0);
+  first.close();
+  const ends: string[] = [];
+  for (let count = 0; count < 8; count++) {
+    const listeners = new Listeners(() => undefined, failed);
+    const listening = listeners.listen("127.0.0.1", port).then(
+      () => "bound",
+      (error: Error) => error.message,
+    );
+    await rounds(count);
+    listeners.close();
+    ends.push(await listening);
+    // Nobody but itself could know of what it bound later.
+    const next = new Listeners(() => undefined, failed);
+    expect(await next.listen("127.0.0.1", port), `closed after ${count} rounds`).toBe(port);
+    next.close();
+  }
+  expect(ends[0]).toContain("closed");
+});

@@ -1,4 +1,5 @@
 import net from "node:net";
+import { fail } from "#kernel/error.ts";
 import { listenError, portTaken } from "./listen-error.ts";
 
 /**
@@ -13,28 +14,31 @@ export class Listeners {
   readonly #sockets = new Set<net.Server>();
   readonly #accept: (socket: net.Socket) => void;
   readonly #failed: (err: Error) => void;
+  #closed = false;
 
   constructor(accept: (socket: net.Socket) => void, failed: (err: Error) => void) {
     this.#accept = accept;
     this.#failed = failed;
   }
 
-  /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do. */
+  /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do, and one that is closed meanwhile too. */
   async listen(host: string, port: number, setting?: string): Promise<number> {
     // Sockets that share a port do so with those of another process of the same user, which is then a mistake.
     const taken = port === 0 ? undefined : await portTaken(host, port, setting);
     if (taken !== undefined) throw taken;
+    if (this.#closed) throw closedMeanwhile();
     const bound = await this.#bind(host, port, true)
       .catch((cause: NodeJS.ErrnoException) => {
         if (cause.code === "ENOTSUP" || cause.code === "EINVAL") return this.#bind(host, port, false);
         throw cause;
       })
       .catch((cause: NodeJS.ErrnoException) => {
-        throw listenError(host, port, cause, setting);
+        throw this.#closed ? closedMeanwhile() : listenError(host, port, cause, setting);
       });
     const more = Array.from({ length: SOCKETS - 1 }, () => this.#bind(host, bound, true));
     // Where ports cannot be shared, one socket has to do.
     await Promise.allSettled(more);
+    if (this.#closed) throw closedMeanwhile();
     return bound;
   }
 
@@ -43,16 +47,25 @@ export class Listeners {
     return new Promise((resolve, reject) => {
       listener.once("error", reject);
       listener.listen({ host, port, reusePort }, () => {
-        this.#sockets.add(listener);
         listener.off("error", reject).on("error", this.#failed);
-        resolve((listener.address() as net.AddressInfo).port);
+        const { port: bound } = listener.address() as net.AddressInfo;
+        if (this.#closed) listener.close(() => reject(closedMeanwhile()));
+        else {
+          this.#sockets.add(listener);
+          resolve(bound);
+        }
       });
     });
   }
 
-  /** close closes the port; connections live on. */
+  /** close closes the port for good, also what is being bound; connections live on. */
   close(): void {
+    this.#closed = true;
     for (const socket of this.#sockets) socket.close();
     this.#sockets.clear();
   }
+}
+
+function closedMeanwhile(): Error {
+  return fail("SHUTTING_DOWN", "the port was closed while it was being bound");
 }
