@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import { Growable } from "#kernel/growable.ts";
-import type { LocalPresence, Principal } from "./presence.ts";
+import type { LocalPresence } from "./presence.ts";
+import type { Principal } from "./principal.ts";
 import type { NumberSpace } from "./renumber.ts";
 import type { FeedTable } from "./table.ts";
 import { limitFailure, type World } from "./world.ts";
@@ -59,6 +60,11 @@ export class CallerNumbers {
   }
   tookRef({ no }: Principal): void {
     count(this.#refs, no);
+  }
+
+  /** usedBy tells whether numbers are counted for a caller. */
+  usedBy({ no }: Principal): boolean {
+    return at(this.#keys, no) > 0 || at(this.#refs, no) > 0;
   }
 
   /** problemOf tells why a caller may not take so many numbers. */

@@ -6,7 +6,8 @@ import type { Effect, NamedUpdate, NodeOutcome, Scope } from "./messages.ts";
 import { columnsOfUpdates } from "./named.ts";
 import type { OpenSegment } from "./open-segment.ts";
 import type { NodeInfo, UpdateBatch, ValueType } from "./ports.ts";
-import { covers, LocalPresence, type Principal } from "./presence.ts";
+import { LocalPresence } from "./presence.ts";
+import { covers, type Principal } from "./principal.ts";
 import type { NumberSpace } from "./renumber.ts";
 import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
 import { type FeedTable, SECTION } from "./table.ts";
@@ -63,6 +64,7 @@ export class LocalRegistry {
     this.open = open;
     this.presence = new LocalPresence(world, table, open);
     this.#numbers = new CallerNumbers(world, table, this.presence);
+    this.presence.usesNumbers = (principal) => this.#numbers.usedBy(principal);
   }
 
   get streams(): number {
@@ -113,6 +115,7 @@ export class LocalRegistry {
     this.table = table;
     this.presence.renumber(table, refs);
     this.#numbers.renumber(table);
+    this.presence.forgetIdle();
     for (const [id, stream] of this.#streams) {
       if (!stream.numbered || stream.ended) continue;
       stream.ended = true;

@@ -1,33 +1,23 @@
 import { Growable } from "#kernel/growable.ts";
+import { Leases } from "./leases.ts";
 import type { Scope } from "./messages.ts";
 import type { OpenSegment } from "./open-segment.ts";
-import type { FeedTable } from "./table.ts";
+import { covers, Principal, sameScope } from "./principal.ts";
+import type { FeedTable, NodeEntry } from "./table.ts";
 import type { World } from "./world.ts";
 
 /** Executors that nobody has told of for so long are gone, ms: whoever has them tells all of them three times as often. */
 const EXECUTORS_LEASE_MS = 60_000;
+/** PRESENCE_PART is how many nodes one step looks at, and how many leases it ends: a few milliseconds of work. */
+export const PRESENCE_PART = 4_096;
 
-/** Principal is a node or gateway that speaks for nodes of this hub. */
-export interface Principal {
-  readonly no: number;
-  /** As its certificate said when it last opened a stream or registered a node. */
-  scope: Scope;
-  streams: number;
-  /** Its nodes stay online until then without a stream, mono ms. */
-  leaseUntil: number;
-  alive: boolean;
-  /** Nodes that it spoke for last, and about how much memory they take, with their texts. */
-  nodes: number;
-  bytes: number;
-}
-
-/** covers tells whether a scope includes a node. */
-export function covers(scope: Scope, nodeId: string): boolean {
-  return scope.ids.includes(nodeId) || scope.prefixes.some((prefix) => nodeId.startsWith(prefix));
-}
-
-function sameScope(a: Scope, b: Scope): boolean {
-  return a === b || (a.ids.join() === b.ids.join() && a.prefixes.join() === b.prefixes.join());
+/** Review is nodes whose presence may have changed. */
+interface Review {
+  readonly refs: () => Iterator<number>;
+  /** How far it is. */
+  at: Iterator<number>;
+  /** They are nobody's any more: what they were before the start counts no longer. */
+  readonly lost: boolean;
 }
 
 /**
@@ -36,13 +26,21 @@ function sameScope(a: Scope, b: Scope): boolean {
  * command-forwarding is away.
  *
  * After a restart nobody has spoken yet: what was online stays so for one lease, so that a restart changes nobody's presence.
+ *
+ * L1 a change is shown of so many nodes at once, and of the rest in the steps that follow: one caller may have a hundred thousand.
+ * L2 who has no stream, no lease and no node, and has used up no numbers, is forgotten.
  */
 export class LocalPresence {
   readonly #world: World;
   #table: FeedTable;
   readonly #open: OpenSegment;
   readonly #byName = new Map<string, Principal>();
-  readonly #principals: Principal[] = [];
+  readonly #principals: (Principal | undefined)[] = [];
+  /** Numbers of principals that were forgotten. */
+  readonly #free: number[] = [];
+  readonly #leases = new Leases<Principal>();
+  /** What is still to be looked at, by what it is about. Who changes again in the middle begins again, behind the others. */
+  readonly #reviews = new Map<object, Review>();
   /** Number of the principal that spoke last for a node; 0: nobody since the start. */
   home = new Growable(Uint32Array, 256);
   /** Nodes with an executor, and in which round they were last told of. */
@@ -50,6 +48,8 @@ export class LocalPresence {
   #round = 0;
   #executorsUntil = Number.POSITIVE_INFINITY;
   #graceUntil: number | undefined;
+  /** usesNumbers tells whether numbers are counted for a principal, so that its own must stay. */
+  usesNumbers: (principal: Principal) => boolean = () => false;
 
   constructor(world: World, table: FeedTable, open: OpenSegment) {
     this.#world = world;
@@ -65,17 +65,10 @@ export class LocalPresence {
   principal(scope: Scope): Principal {
     let principal = this.#byName.get(scope.name);
     if (principal === undefined) {
-      principal = {
-        no: this.#principals.length + 1,
-        scope,
-        streams: 0,
-        leaseUntil: Number.NEGATIVE_INFINITY,
-        alive: false,
-        nodes: 0,
-        bytes: 0,
-      };
+      principal = new Principal(this.#free.pop() ?? this.#principals.length + 1, scope);
       this.#byName.set(scope.name, principal);
-      this.#principals.push(principal);
+      this.#principals[principal.no - 1] = principal;
+      this.#await(principal, this.#world.now.mono + this.#world.o.leaseMs);
     } else if (!sameScope(principal.scope, scope)) this.#rescope(principal, scope);
     return principal;
   }
@@ -83,16 +76,25 @@ export class LocalPresence {
   /** rescope: a renewed certificate may speak for other nodes. Those that it no longer may are nobody's, until somebody speaks for them. */
   #rescope(principal: Principal, scope: Scope): void {
     principal.scope = scope;
-    const lost = this.#of(principal).filter((ref) => !covers(scope, this.#table.node(ref)?.info.nodeId ?? ""));
-    for (const ref of lost) this.#move(ref, 0);
-    const offline = lost.filter((ref) => !this.hasExecutor(this.#table.node(ref)?.info.nodeId ?? ""));
-    this.#open.presence(this.#table, offline, false);
+    const lost: string[] = [];
+    for (const ref of principal.refs()) {
+      const nodeId = this.#table.node(ref)?.info.nodeId ?? "";
+      if (covers(scope, nodeId)) continue;
+      this.#move(ref, 0);
+      lost.push(nodeId);
+    }
+    this.#reviewNodes(lost, true);
+    this.#look();
   }
 
   /** renew notes that a principal showed life. */
   renew(principal: Principal): void {
     principal.leaseUntil = this.#world.now.mono + this.#world.o.leaseMs;
-    if (!principal.alive) this.#revive(principal);
+    if (principal.streams === 0) this.#await(principal, principal.leaseUntil);
+    if (principal.alive) return;
+    principal.alive = true;
+    this.#reviewAll(principal);
+    this.#look();
   }
 
   /** settle makes a principal speak for a node. */
@@ -115,14 +117,25 @@ export class LocalPresence {
   /** renumber goes on with a table whose nodes have other numbers. */
   renumber(table: FeedTable, refs: ReadonlyMap<number, number>): void {
     const home = new Growable(Uint32Array, 256);
-    for (const [from, to] of refs) home.set(to, this.homeOf(from));
+    for (const principal of this.#byName.values()) principal.clear();
+    for (const [from, to] of refs) {
+      const no = this.homeOf(from);
+      home.set(to, no);
+      this.#principals[no - 1]?.add(to);
+    }
     this.home = home;
     this.#table = table;
+    for (const review of this.#reviews.values()) review.at = review.refs();
+  }
+
+  /** forgetIdle forgets who holds nothing any more, when the numbers that were used up have been given back. */
+  forgetIdle(): void {
+    for (const principal of [...this.#byName.values()]) this.#forget(principal);
   }
 
   /** callers are the principals with what their nodes take. */
   callers(): { readonly name: string; readonly nodes: number; readonly bytes: number }[] {
-    return this.#principals.map(({ scope, nodes, bytes }) => ({ name: scope.name, nodes, bytes }));
+    return Array.from(this.#byName.values(), ({ scope, nodes, bytes }) => ({ name: scope.name, nodes, bytes }));
   }
 
   #move(ref: number, to: number): void {
@@ -130,12 +143,13 @@ export class LocalPresence {
     const bytes = entry === undefined ? 0 : entry.cost + this.#table.textCostOf(entry);
     const from = this.#principals[this.homeOf(ref) - 1];
     if (from !== undefined) {
-      from.nodes--;
+      from.delete(ref);
       from.bytes -= bytes;
+      if (from.nodes === 0 && !from.alive) this.#await(from, this.#world.now.mono);
     }
     const next = this.#principals[to - 1];
     if (next !== undefined) {
-      next.nodes++;
+      next.add(ref);
       next.bytes += bytes;
     }
     this.home.set(ref, to);
@@ -150,9 +164,13 @@ export class LocalPresence {
   streamClosed(principal: Principal, returns: boolean): void {
     principal.streams--;
     if (principal.streams > 0) return;
-    if (returns) principal.leaseUntil = this.#world.now.mono + this.#world.o.leaseMs;
-    else if (principal.scope.kind === "node") principal.leaseUntil = this.#world.now.mono;
+    const { mono } = this.#world.now;
+    if (returns) principal.leaseUntil = mono + this.#world.o.leaseMs;
+    else if (principal.scope.kind === "node") principal.leaseUntil = mono;
+    this.#await(principal, principal.leaseUntil);
+    if (principal.leaseUntil > mono) return;
     this.#expire(principal);
+    this.#look();
   }
 
   /** hasExecutor tells whether an executor is attached for a node. */
@@ -166,71 +184,120 @@ export class LocalPresence {
     // What comes outside of a round, while one is under way, is not gone when it ends.
     if (round !== 0) this.#round = round;
     const here = new Set(attached);
-    const gone = detached.filter((nodeId) => !here.has(nodeId));
-    if (replace) for (const [nodeId, told] of this.#executors) if (!here.has(nodeId) && (round === 0 || told !== round)) gone.push(nodeId);
-    const came = attached.filter((nodeId) => !this.#executors.has(nodeId));
-    for (const nodeId of attached) this.#executors.set(nodeId, this.#round);
-    for (const nodeId of gone) this.#executors.delete(nodeId);
-    this.#open.presence(this.#table, this.#refs(came), true);
-    this.#open.presence(
-      this.#table,
-      this.#refs(gone).filter((ref) => !this.#alive(ref)),
-      false,
-    );
+    const changed = detached.filter((nodeId) => !here.has(nodeId));
+    if (replace)
+      for (const [nodeId, told] of this.#executors) if (!here.has(nodeId) && (round === 0 || told !== round)) changed.push(nodeId);
+    for (const nodeId of changed) this.#executors.delete(nodeId);
+    for (const nodeId of here) {
+      if (!this.#executors.has(nodeId)) changed.push(nodeId);
+      this.#executors.set(nodeId, this.#round);
+    }
+    this.#reviewNodes(changed, false);
+    this.#look();
   }
 
-  /** deadline is when the next lease ends. */
+  /** deadline is when the next lease ends, or now if there is more to look at. */
   deadline(): number {
-    let next = this.#graceUntil ?? Number.POSITIVE_INFINITY;
-    if (this.#executors.size > 0) next = Math.min(next, this.#executorsUntil);
-    for (const principal of this.#principals) if (principal.alive && principal.streams === 0) next = Math.min(next, principal.leaseUntil);
-    return next;
+    if (this.#reviews.size > 0) return this.#world.now.mono;
+    const executors = this.#executors.size > 0 ? this.#executorsUntil : Number.POSITIVE_INFINITY;
+    return Math.min(this.#graceUntil ?? Number.POSITIVE_INFINITY, executors, this.#leases.next);
   }
 
   tick(): void {
     const { mono } = this.#world.now;
-    if (this.#executors.size > 0 && this.#executorsUntil <= mono) this.executors([], [], true);
+    if (this.#executors.size > 0 && this.#executorsUntil <= mono) {
+      const gone = [...this.#executors.keys()];
+      this.#executors.clear();
+      this.#reviewNodes(gone, false);
+    }
     if (this.#graceUntil !== undefined && this.#graceUntil <= mono) {
       this.#graceUntil = undefined;
-      const silent: number[] = [];
-      for (const entry of this.#table.entries())
-        if (entry.online && !this.#alive(entry.ref) && !this.hasExecutor(entry.info.nodeId)) silent.push(entry.ref);
-      this.#open.presence(this.#table, silent, false);
+      this.#review(this, () => refsOf(this.#table.entries()), false);
     }
-    for (const principal of this.#principals) if (principal.alive) this.#expire(principal);
-  }
-
-  #revive(principal: Principal): void {
-    principal.alive = true;
-    this.#open.presence(this.#table, this.#of(principal), true);
+    for (let ended = 0; ended < PRESENCE_PART; ended++) {
+      const principal = this.#leases.take(mono);
+      if (principal === undefined) break;
+      principal.waits = false;
+      if (principal.streams > 0) continue;
+      if (principal.leaseUntil > mono) this.#await(principal, principal.leaseUntil);
+      else {
+        if (principal.alive) this.#expire(principal);
+        this.#forget(principal);
+      }
+    }
+    this.#look();
   }
 
   #expire(principal: Principal): void {
-    if (principal.streams > 0 || principal.leaseUntil > this.#world.now.mono) return;
     principal.alive = false;
-    const refs = this.#of(principal).filter((ref) => !this.hasExecutor(this.#table.node(ref)?.info.nodeId ?? ""));
-    this.#open.presence(this.#table, refs, false);
+    this.#reviewAll(principal);
   }
 
-  #of(principal: Principal): number[] {
-    const refs: number[] = [];
-    for (let ref = 1; ref < this.home.length; ref++)
-      if (this.home.data[ref] === principal.no && this.#table.node(ref) !== undefined) refs.push(ref);
-    return refs;
+  /** await looks at a principal again when its lease may have ended. */
+  #await(principal: Principal, at: number): void {
+    if (principal.waits) return;
+    principal.waits = true;
+    this.#leases.add(principal, at);
   }
 
-  #alive(ref: number): boolean {
-    const no = ref < this.home.length ? (this.home.data[ref] as number) : 0;
-    if (no === 0) return this.#graceUntil !== undefined && (this.#table.node(ref)?.online ?? false);
+  #forget(principal: Principal): void {
+    const { no, alive, streams, nodes, waits, scope } = principal;
+    // Whoever waits is looked at again; until then it has its number.
+    if (alive || streams > 0 || nodes > 0 || waits || this.usesNumbers(principal)) return;
+    this.#byName.delete(scope.name);
+    this.#principals[no - 1] = undefined;
+    this.#free.push(no);
+  }
+
+  #reviewAll(principal: Principal): void {
+    if (principal.nodes > 0) this.#review(principal, () => principal.refs(), false);
+    else this.#reviews.delete(principal);
+  }
+
+  #reviewNodes(nodeIds: readonly string[], lost: boolean): void {
+    if (nodeIds.length > 0) this.#review(nodeIds, () => this.#refsOf(nodeIds), lost);
+  }
+
+  #review(about: object, refs: () => Iterator<number>, lost: boolean): void {
+    this.#reviews.delete(about);
+    this.#reviews.set(about, { refs, at: refs(), lost });
+  }
+
+  /** look marks nodes online or offline as they are now, as many as one step may. */
+  #look(): void {
+    const online = new Set<number>();
+    const offline = new Set<number>();
+    let left = PRESENCE_PART;
+    for (const [about, review] of this.#reviews) {
+      for (; left > 0; left--) {
+        const { done, value } = review.at.next();
+        if (done === true) {
+          this.#reviews.delete(about);
+          break;
+        }
+        const entry = this.#table.node(value);
+        if (entry === undefined) continue;
+        const is = this.#isOnline(entry, review.lost);
+        if (is !== entry.online) (is ? online : offline).add(value);
+      }
+      if (left === 0) break;
+    }
+    if (online.size > 0) this.#open.presence(this.#table, [...online], true);
+    if (offline.size > 0) this.#open.presence(this.#table, [...offline], false);
+  }
+
+  #isOnline({ ref, info, online }: NodeEntry, lost: boolean): boolean {
+    if (this.hasExecutor(info.nodeId)) return true;
+    const no = this.homeOf(ref);
+    if (no === 0) return online && !lost && this.#graceUntil !== undefined;
     return this.#principals[no - 1]?.alive ?? false;
   }
 
-  #refs(nodeIds: Iterable<string>): number[] {
-    const refs: number[] = [];
-    for (const nodeId of nodeIds) {
-      const ref = this.#table.byId(nodeId)?.ref;
-      if (ref !== undefined) refs.push(ref);
-    }
-    return refs;
+  *#refsOf(nodeIds: Iterable<string>): Generator<number> {
+    for (const nodeId of nodeIds) yield this.#table.byId(nodeId)?.ref ?? 0;
   }
+}
+
+function* refsOf(entries: Iterable<NodeEntry>): Generator<number> {
+  for (const { ref } of entries) yield ref;
 }

@@ -206,7 +206,8 @@ describe("A3 what one step may be asked to do", () => {
         ({ payload }) => segmentCodec.decodePayload(payload)!.length,
       );
     for (const [limits, longest, refused] of [
-      [many, 6_002, ["segment_blocks"]],
+      // The nodes, and the first part of them online.
+      [many, 6_001, ["segment_blocks"]],
       [{ ...many, segmentBlocks: LIMITS.segmentBlocks }, LIMITS.segmentBlocks, []],
     ] as const) {
       const a = new TestHub("alpha", clock, { limits });

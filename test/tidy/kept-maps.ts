@@ -117,7 +117,10 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/metrics.ts #perPeer": ["peers", "series per peer"],
   "services/registry-sync/mirror.ts #feeds": ["peers", "feeds in the mirror of an SDK"],
   "services/registry-sync/mirror.ts #staged": ["peers", "feeds in the mirror of an SDK"],
-  "services/registry-sync/presence.ts #byName": ["configuration", "callers of this hub, which its CA names"],
+  "services/registry-sync/presence.ts #byName": [
+    "configuration",
+    "callers of this hub, which its CA names, with a stream, a lease, nodes, or numbers that they used up",
+  ],
   "services/registry-sync/importer.ts feeds": ["peers", "the feed that comes in, one per peer"],
   // Keyed by numbers, or by what others have opened.
   "services/command-forwarding/caller.ts #unlogged": ["commands", "epochs with commands that have their outcome and are not logged yet"],
@@ -209,6 +212,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/import-feed.ts skipped": ["ownNodes", "nodes of a peer that import rules keep out"],
   "services/registry-sync/links.ts #sessions": ["streams", "sessions: `streamsPerPeer` of each peer"],
   "services/registry-sync/local.ts #streams": ["streams", "UpdateStates"],
+  "services/registry-sync/presence.ts #reviews": ["own nodes", "callers and lists of executors whose nodes are being marked"],
   "services/registry-sync/presence.ts #executors": ["own nodes", "nodes with an executor, which the other service tells"],
   "services/registry-sync/probes.ts waiting": ["streams", "listings that wait until a peer has answered"],
   "services/registry-sync/receive.ts #skipped": ["ownNodes", "nodes of a snapshot that import rules keep out"],
