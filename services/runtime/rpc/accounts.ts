@@ -9,6 +9,8 @@ import { principalOf } from "./principal.ts";
 /** Bounds are what one principal may hold at once, over all its connections. */
 export interface Bounds {
   readonly connections: number;
+  /** Connections that are made, however short they live: each costs two milliseconds. Undefined: as many as come. */
+  readonly made: Rate | undefined;
   /** Calls that are open, those included that are over and whose answer was not read yet. */
   readonly calls: number;
   /** Bytes of answers that were not read yet and of requests that were not taken yet, together. */
@@ -20,23 +22,28 @@ export interface Bounds {
   readonly streams: Rate | undefined;
 }
 
-/** An honest hub begins a few streams when it connects. */
+/** An honest hub begins a few streams when it connects; its services make a few connections, and wait when one is lost. */
 const PEER: Bounds = {
   connections: LIMITS.connectionsPerPeer,
+  made: { perSecond: 5, burst: 2 * LIMITS.connectionsPerPeer },
   calls: LIMITS.callsPerPeer,
   bytes: LIMITS.unreadBytesPerPeer,
   streams: { perSecond: 100, burst: 600 },
 };
-/** Of this hub's own callers each call is a stream: twice what one of them has ever come to, and all that may be open, at once. */
+/**
+ * All programs of a caller come back at once, and once more when that goes wrong. Of this hub's own callers each call is a stream: twice what one of
+ * them has ever come to, and all that may be open, at once.
+ */
 const OWN: Bounds = {
   connections: LIMITS.connectionsPerCaller,
+  made: { perSecond: 50, burst: 2 * LIMITS.connectionsPerCaller },
   calls: LIMITS.callsPerCaller,
   bytes: LIMITS.unreadBytesPerCaller,
   streams: { perSecond: 10_000, burst: LIMITS.callsPerCaller },
 };
 const UNBOUNDED = Number.POSITIVE_INFINITY;
 /** The other services of a split hub are this hub: what they carry is everybody's. */
-const SERVICE: Bounds = { connections: UNBOUNDED, calls: UNBOUNDED, bytes: UNBOUNDED, streams: undefined };
+const SERVICE: Bounds = { connections: UNBOUNDED, made: undefined, calls: UNBOUNDED, bytes: UNBOUNDED, streams: undefined };
 /** Of the bytes that may wait to be read, the part from which on no call begins: the rest is for answers of calls that have begun. */
 const CROWDED_PART = 0.5;
 

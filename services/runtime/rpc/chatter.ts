@@ -203,6 +203,6 @@ export class ChatterWatch<T extends Talker> {
 }
 
 /** payerOf names who pays: whom this hub does not know has as many certificates as it likes, so that its address pays. */
-function payerOf({ account, address }: Talker): string {
+export function payerOf({ account, address }: Pick<Talker, "account" | "address">): string {
   return account?.known === true ? account.key : `address ${addressKey(address)}`;
 }

@@ -65,10 +65,10 @@ describe("connections that hold nothing but room", () => {
   test.skipIf(!python)("S-1 a client that closes right after its handshake leaves nothing behind, however often", async () => {
     fixture = await serve(alpha, [beta], { limits: { keepaliveTimeMs: 300, keepaliveTimeoutMs: 300 } });
     const peer = beta.service();
+    const { certificatePem, keyPem } = alpha.node("leaver");
     const dir = mkdtempSync(join(tmpdir(), "leaver-"));
     writeFileSync(join(dir, "leaver.py"), LEAVER);
-    for (const [name, pem] of Object.entries({ cert: peer.certificatePem, key: peer.keyPem, ca: alpha.caPem }))
-      writeFileSync(join(dir, name), pem);
+    for (const [name, pem] of Object.entries({ cert: certificatePem, key: keyPem, ca: alpha.caPem })) writeFileSync(join(dir, name), pem);
     const live = await raw(peer);
     await new Promise<void>((resolve, reject) =>
       execFile("python3", [join(dir, "leaver.py"), String(fixture.port), dir, "300"], (error) => (error ? reject(error) : resolve())),
@@ -184,6 +184,24 @@ describe("connections that hold nothing but room", () => {
     await until(() => fixture.server.connections <= LIMITS.connectionsPerPeer);
     await expect(greet(beta.service("telemetry"))).resolves.toBeDefined();
     for (const session of sessions) session.destroy();
+  });
+
+  test("S-1 a peer that makes and leaves connections without end is refused, and its handshakes cost it; others, and it later, get in", async () => {
+    // On a clock that stands but for what the test adds, so that no machine is slow.
+    let ahead = 0;
+    fixture = await serve(alpha, [beta], { clock: { ...systemClock, mono: () => ahead } });
+    const peer = beta.service();
+    const { burst } = boundsOf("peer").made!;
+    for (let i = 0; i < burst; i++) (await raw(peer)).destroy();
+    expect(await refused("connection_rate")).toBe(0);
+    const failed = vi.spyOn(HandshakeCosts.prototype, "failed");
+    expect((await failureOfCall(greet(peer))).reason).toBe("PEER_UNREACHABLE");
+    expect(await refused("connection_rate")).toBeGreaterThan(0);
+    expect(failed.mock.calls[0]?.[1]).toBeGreaterThanOrEqual(2);
+    failed.mockRestore();
+    await expect(own()).resolves.toBeDefined();
+    ahead += 1_000;
+    await expect(greet(peer)).resolves.toBeDefined();
   });
 
   test("H2-6 one address, and one caller, may have two connections for each of 256 programs", async () => {

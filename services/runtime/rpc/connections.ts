@@ -12,6 +12,7 @@ import { POST_HANDSHAKE_MS, stopReading, watchPostHandshake } from "#runtime/tls
 import type { Account } from "./accounts.ts";
 import { Chatter, ChatterWatch } from "./chatter.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
+import { ConnectionRates } from "./connection-rates.ts";
 import { type Charge, HandshakeCosts } from "./handshake-costs.ts";
 import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "./handshakes.ts";
 import { keepRead } from "./headers.ts";
@@ -40,6 +41,8 @@ export interface Connection {
   session: ServerHttp2Session | undefined;
   /** What its address was charged for the handshake that it has begun. */
   charge: Charge | undefined;
+  /** For how long whoever made it should have waited, ms. */
+  tooSoonMs: number;
   /** TLS on the socket, once its handshake is done. */
   secure: TLSSocket | undefined;
   readonly hearing: Hearing;
@@ -65,8 +68,6 @@ const RETIRE_MS = 5_000;
 const FOREIGN_PART = 0.75;
 /** A client that has sent more and has not finished its handshake does not mean to. */
 const LARGE_BYTES = 2 * CLIENT_FLIGHT_BYTES;
-/** Processor time that no handshake of an honest client takes, ms. */
-const DEAR_MS = 20;
 
 /**
  * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
@@ -79,6 +80,7 @@ export class ConnectionTable {
   readonly #bySession = new WeakMap<ServerHttp2Session, Connection>();
   readonly #unknownCas = new UnknownCas();
   readonly #costs = new HandshakeCosts();
+  readonly #rates: ConnectionRates;
   readonly #rooms: Rooms<Connection>;
   readonly #injector: ReturnType<grpc.Server["createConnectionInjector"]>;
   readonly #listeners: Listeners;
@@ -108,6 +110,7 @@ export class ConnectionTable {
       this.#forget(connection);
       this.#refuse(connection, reason, { limit });
     };
+    this.#rates = new ConnectionRates(this.#costs, options.limits.strangers === true);
     this.#rooms = new Rooms(options.limits, (address) => this.#costs.known(address), end);
     this.#log = limitedLogger(options.log, options.clock);
     this.#metrics = connectionMetrics(options.metrics);
@@ -188,10 +191,6 @@ export class ConnectionTable {
   #identify(connection: Connection, socket: TLSSocket): void {
     this.#rooms.shook(connection);
     const guard = guardOf(socket);
-    if (connection.charge !== undefined) this.#costs.succeeded(connection.charge);
-    if (this.#limits.strangers !== true) this.#costs.proved(connection.address);
-    // At the door every certificate does, so what one cost counts all the same.
-    else if (guard !== undefined && guard.cpuMs > DEAR_MS) this.#costs.spent(connection.address, guard.cpuMs, this.#o.clock.mono());
     const { accounts, identities } = this.#o;
     const leaf = socket.getPeerX509Certificate();
     if (leaf !== undefined) {
@@ -206,13 +205,14 @@ export class ConnectionTable {
     connection.account = account;
     account.connections++;
     if (account.foreign) this.#foreign++;
+    connection.tooSoonMs = this.#rates.shook(connection, guard, this.#o.clock.mono());
     this.#opens(connection, socket, guard);
   }
 
   /** opens lets what a connection carries after its handshake through, if its caller is not kept out. */
   #opens(connection: Connection, secure: TLSSocket, guard: HandshakeGuard | undefined): void {
     connection.secure = secure;
-    if (this.#chatter.begins(connection) > 0) {
+    if (this.#chatter.begins(connection) > 0 || connection.tooSoonMs > 0) {
       if (guard !== undefined) this.#costs.spent(connection.address, guard.charge(), this.#o.clock.mono());
       return stopReading(connection.socket);
     }
@@ -240,7 +240,8 @@ export class ConnectionTable {
   #begin(connection: Connection, session: ServerHttp2Session): void {
     connection.session = session;
     this.#bySession.set(session, connection);
-    const { account } = connection;
+    const { account, tooSoonMs } = connection;
+    if (tooSoonMs > 0) return this.#refuse(connection, "connection_rate", { caller: account?.key, waitMs: tooSoonMs });
     if (account !== undefined && account.connections > account.bounds.connections)
       return this.#refuse(connection, "per_caller_limit", { caller: account.key, limit: account.bounds.connections });
     if (account?.foreign === true && this.#limits.strangers !== true && this.#foreign > this.#max * FOREIGN_PART)
@@ -312,7 +313,7 @@ export class ConnectionTable {
       return this.#count("handshake_cost", address, {});
     }
     const unknown = { leaf: undefined, account: undefined, session: undefined, charge: undefined, secure: undefined };
-    const state = { ...unknown, thumbprint: "", hubId: "" };
+    const state = { ...unknown, thumbprint: "", hubId: "", tooSoonMs: 0 };
     const widen = (): void => {
       const { session } = connection;
       if (session === undefined || session.destroyed) return;

@@ -24,7 +24,7 @@ const STRANGERS: Parts = { own: 1 / 20, all: 1 / 5, ownWaitMs: 20_000, allWaitMs
 const KNOWN: Parts = { own: 1 / 3, all: 1 / 2, ownWaitMs: 4_000, allWaitMs: 1_000 };
 /** For so long a time one may be ahead of that, ms. */
 const AHEAD_MS = 1_000;
-/** An address that sent too much is not trusted for so long, whoever else comes from it, ms. */
+/** An address that sent too much, or from which a peer made too many connections, is not trusted for so long, whoever else comes from it, ms. */
 const DISTRUST_MS = 600_000;
 /** Processor time that a byte of made-up certificates may take, ms. */
 const MS_PER_BYTE = 0.01;
@@ -111,8 +111,11 @@ class Paid {
  * too much processor time without success. Pure but for its Maps: time is an argument.
  */
 export class HandshakeCosts {
-  readonly #proven = new Kept<true>();
+  /** Addresses from which callers came, and whether one of them was of this hub. */
+  readonly #proven = new Kept<boolean>();
   readonly #distrusted = new Kept<number>();
+  /** Addresses from which callers of others make too many connections, and until when that counts. */
+  readonly #pressed = new Kept<number>();
   readonly #taken = new Paid(AHEAD_MS);
   /** What a hello took lately, on average, ms. */
   #usualMs = HELLO_MS;
@@ -147,9 +150,21 @@ export class HandshakeCosts {
     return true;
   }
 
-  /** proved notes that a caller from an address was let in. */
-  proved(address: string): void {
-    this.#proven.set(addressKey(address), true);
+  /** proved notes that a caller from an address was let in. One that is not of this hub proves nothing where such make too many connections. */
+  proved(address: string, { foreign, now }: { readonly foreign: boolean; readonly now: number }): void {
+    const key = addressKey(address);
+    if (foreign && (this.#pressed.get(key) ?? now) > now) return;
+    this.#proven.set(key, !foreign || this.#proven.get(key) === true);
+  }
+
+  /** tooOften notes a handshake that succeeded and was one too many of its caller: where no caller of this hub comes from, that one has what strangers have. */
+  tooOften(address: string, { foreign, now }: { readonly foreign: boolean; readonly now: number }, ms: number): void {
+    const key = addressKey(address);
+    if (foreign && this.#proven.get(key) !== true) {
+      this.#proven.delete(key);
+      this.#pressed.set(key, now + DISTRUST_MS);
+    }
+    this.failed(address, ms, now);
   }
 
   /** begins charges an address for a handshake that begins. */

@@ -30,6 +30,7 @@ const CLOSED_REASONS = [
   "handshake_cost",
   "per_caller_limit",
   "foreign_limit",
+  "connection_rate",
   "stream_rate",
   "chatter",
   "tls_records",
