@@ -185,7 +185,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
         return;
       }
       case "executor-gone":
-        return this.#owner.gone(now, input.executor);
+        return this.#owner.gone(now, input.executor, input.undelivered);
       case "handler":
         return this.#owner.setHandler(now, input.present);
       default:

@@ -18,6 +18,7 @@ const NODE_COST = 112;
 const CAPABILITY_COST = 64;
 /** Of the nodes that this hub has, a caller may offer each so often whatever others offer: with a new stream beside the one that it replaces. */
 const OFFERS_OF_KNOWN = 2;
+const HANDLER_SCOPE: Scope = { kind: "gateway", prefixes: [] };
 /** Executors that may share one node: who runs a command is chosen among them each time. */
 export const SHARERS_MAX = 64;
 /** Refusals of one offer that are told one by one. */
@@ -94,9 +95,10 @@ export class Executor<T extends Standing> {
   readonly running = new Map<number, T>();
   /** Tasks that wait for credit. */
   readonly lines: Lines<T>;
-  #nextTask = 1;
+  #nextTask: number;
 
-  constructor(id: number, name: string, scope: Scope, maxInFlight: number) {
+  constructor(id: number, name: string, scope: Scope, maxInFlight: number, firstTask = 1) {
+    this.#nextTask = firstTask;
     this.id = id;
     this.name = name;
     this.scope = scope;
@@ -111,6 +113,11 @@ export class Executor<T extends Standing> {
 
   get load(): number {
     return (this.running.size + this.lines.waiting) / this.maxInFlight;
+  }
+
+  /** nextTask is the id that its next task will have. */
+  get nextTask(): number {
+    return this.#nextTask;
   }
 
   /** start notes that it is given a task, and answers the task's id. */
@@ -161,6 +168,8 @@ export class Executors<T extends Standing> {
   readonly offers: Room;
   readonly #over = new Set<Offering<T>>();
   #handler: Executor<T> | undefined;
+  /** First task of the next in-process handler: what one has in hand when it is taken away may be reported when another is there. */
+  #handlerTask = 1;
 
   constructor(max: number, known: Known) {
     this.#known = known;
@@ -196,9 +205,11 @@ export class Executors<T extends Standing> {
   /** setHandler puts the in-process handler in place, or takes it away and answers the one that was there. */
   setHandler(present: boolean): Executor<T> | undefined {
     const old = this.#handler;
-    if (present) this.#handler ??= new Executor<T>(LOCAL_EXECUTOR, "handler", { kind: "gateway", prefixes: [] }, IN_FLIGHT_MAX);
+    if (present) this.#handler ??= new Executor<T>(LOCAL_EXECUTOR, "handler", HANDLER_SCOPE, IN_FLIGHT_MAX, this.#handlerTask);
     else this.#handler = undefined;
-    return present ? undefined : old;
+    if (present || old === undefined) return undefined;
+    this.#handlerTask = old.nextTask;
+    return old;
   }
 
   /**

@@ -40,11 +40,18 @@ export class ExecutorsIo {
   readonly #onBug: (error: unknown, trace: TraceContext | undefined) => Failure;
   readonly #attached = new Map<number, Attached>();
   readonly #touched = new Set<number>();
+  /** Executors whose place is being taken, with the tasks that are for them and go to nobody any more. */
+  readonly #undelivered = new Map<number, number[]>();
   readonly #fences: FencedStreams<Attached>;
   readonly #pace: AttachPace;
   #next = LOCAL_EXECUTOR + 1;
   #handler: LocalCommandHandler | undefined;
+  /** Signals of tasks that the handler has in hand, as far as anybody asked for them. */
   readonly #signals = new Map<number, AbortController>();
+  /** Tasks whose handler has not answered yet. */
+  readonly #inHand = new Set<number>();
+  /** Tasks of this turn that were given up before they ran. */
+  readonly #givenUp = new Set<number>();
   #local: Task[] = [];
   #reports: TaskReport[] = [];
 
@@ -85,7 +92,7 @@ export class ExecutorsIo {
       attached.leave?.();
       this.#attached.delete(id);
       this.#touched.delete(id);
-      if (!attached.replaced) this.#calls.tell({ kind: "executor-gone", executor: id });
+      if (!attached.replaced) this.#calls.tell({ kind: "executor-gone", executor: id, undelivered: idsOf(attached.tasks) });
     }
     if (ended === undefined) return;
     out.send(create(AttachExecutorResponseSchema, { frame: { case: "detached", value: { failure: failureToProto(ended) } } }));
@@ -117,8 +124,9 @@ export class ExecutorsIo {
     const entered = stream === undefined ? undefined : this.#fences.enter(caller, stream, attached);
     if (entered !== undefined) attached.leave = entered.leave;
     const older = entered?.replaced;
-    if (older !== undefined) older.replaced = true;
-    const common = { kind: "attach", executor: attached.id, name: caller.name, scope: scopeOf(context), replaces: older?.id } as const;
+    const undelivered = older === undefined ? undefined : this.#replace(older);
+    const place = { replaces: older?.id, undelivered };
+    const common = { kind: "attach", executor: attached.id, name: caller.name, scope: scopeOf(context), ...place } as const;
     let begins = true;
     try {
       for (const { nodeIds, last } of nodes()) {
@@ -131,9 +139,21 @@ export class ExecutorsIo {
         begins = false;
       }
     } finally {
-      // In case its place was not taken.
-      if (older !== undefined) this.#calls.tell({ kind: "executor-gone", executor: older.id });
+      if (older !== undefined) {
+        // In case its place was not taken.
+        this.#calls.tell({ kind: "executor-gone", executor: older.id, undelivered });
+        this.#undelivered.delete(older.id);
+      }
     }
+  }
+
+  /** replace collects the tasks for an executor that is fenced off: it gets none, and the core gives it some until it knows. */
+  #replace(older: Attached): readonly number[] {
+    older.replaced = true;
+    const undelivered = idsOf(older.tasks);
+    older.tasks = [];
+    this.#undelivered.set(older.id, undelivered);
+    return undelivered;
   }
 
   tasks(effect: Tasks): void {
@@ -142,7 +162,10 @@ export class ExecutorsIo {
       return;
     }
     const attached = this.#attached.get(effect.executor);
-    if (attached === undefined) return;
+    if (attached === undefined || attached.replaced) {
+      for (const { taskId } of effect.items) this.#undelivered.get(effect.executor)?.push(taskId);
+      return;
+    }
     for (const task of effect.items) attached.tasks.push(task);
     this.#touched.add(effect.executor);
   }
@@ -155,15 +178,19 @@ export class ExecutorsIo {
     this.#touched.add(executor);
   }
 
-  /** cancelLocal aborts the handler's signal, also if the handler has not asked for it yet, or does not run yet. */
+  /**
+   * cancelLocal aborts the handler's signal, also if the handler has not asked for it yet, or does not run yet. What has its answer, of
+   * which the core may not know yet, has none.
+   */
   #cancelLocal(taskId: number): void {
-    const known = this.#signals.get(taskId);
-    if (known !== undefined) return known.abort();
-    // It has answered in this turn, and the core does not know yet.
-    if (this.#reports.some((report) => report.taskId === taskId)) return;
-    const controller = new AbortController();
-    controller.abort();
-    this.#signals.set(taskId, controller);
+    if (this.#inHand.has(taskId)) this.#signal(taskId).abort();
+    else this.#givenUp.add(taskId);
+  }
+
+  #signal(taskId: number): AbortController {
+    let controller = this.#signals.get(taskId);
+    if (controller === undefined) this.#signals.set(taskId, (controller = new AbortController()));
+    return controller;
   }
 
   attachedNow(executor: number, nodes: number, refused: readonly Failure[]): void {
@@ -193,10 +220,11 @@ export class ExecutorsIo {
       attached.cancels = [];
     }
     this.#touched.clear();
-    if (this.#local.length === 0) return;
     const tasks = this.#local;
-    this.#local = [];
+    if (tasks.length > 0) this.#local = [];
     for (const task of tasks) this.#run(task);
+    // Whatever else was given up has its answer.
+    this.#givenUp.clear();
   }
 
   #run(task: Task): void {
@@ -208,8 +236,11 @@ export class ExecutorsIo {
         failure: { reason: "NO_EXECUTOR", message: "the handler was taken away" },
       });
     const { taskId, nodeId, capability, callerHubId, trace } = task;
-    const signals = this.#signals;
+    const signal = (): AbortController => this.#signal(taskId);
     const clock = this.#clock;
+    let own: AbortController | undefined;
+    let over = false;
+    if (this.#givenUp.size > 0 && this.#givenUp.has(taskId)) signal().abort();
     const input = {
       nodeId,
       capability,
@@ -226,21 +257,26 @@ export class ExecutorsIo {
       },
       // Made when it is asked for: most handlers are done before anyone could give up.
       get signal() {
-        let controller = signals.get(taskId);
-        if (controller === undefined) signals.set(taskId, (controller = new AbortController()));
-        return controller.signal;
+        own ??= over ? new AbortController() : signal();
+        return own.signal;
       },
+    };
+    const done = (answer: Parameters<typeof valueFrom>[0]): void => {
+      over = true;
+      this.#done(task, answer);
+    };
+    const failed = (error: unknown): void => {
+      over = true;
+      this.#failed(task, error);
     };
     try {
       const answer = handler(input);
-      if (answer instanceof Promise)
-        answer.then(
-          (value) => this.#done(task, value),
-          (error) => this.#failed(task, error),
-        );
-      else this.#done(task, answer);
+      if (answer instanceof Promise) {
+        this.#inHand.add(taskId);
+        answer.then(done, failed);
+      } else done(answer);
     } catch (error) {
-      this.#failed(task, error);
+      failed(error);
     }
   }
 
@@ -261,6 +297,7 @@ export class ExecutorsIo {
 
   #report(report: TaskReport): void {
     this.#signals.delete(report.taskId);
+    this.#inHand.delete(report.taskId);
     if (this.#reports.length === 0)
       this.#atEnd(() => {
         const reports = this.#reports;
@@ -269,6 +306,10 @@ export class ExecutorsIo {
       });
     this.#reports.push(report);
   }
+}
+
+function idsOf(tasks: readonly Task[]): number[] {
+  return tasks.map(({ taskId }) => taskId);
 }
 
 function reportsIn(bytes: Uint8Array): TaskReport[] | undefined {

@@ -222,9 +222,11 @@ export type Input =
       readonly part?: Part;
       /** With the first part: an older executor of the same group, whose place it takes. */
       readonly replaces?: number | undefined;
+      /** Tasks of that one which were never handed out: they are still to be run. */
+      readonly undelivered?: readonly number[] | undefined;
     }
   | { readonly kind: "reports"; readonly executor: number; readonly reports: readonly TaskReport[] }
-  | { readonly kind: "executor-gone"; readonly executor: number }
+  | { readonly kind: "executor-gone"; readonly executor: number; readonly undelivered?: readonly number[] | undefined }
   | { readonly kind: "handler"; readonly present: boolean }
   | { readonly kind: "directory"; readonly changes: readonly DirectoryChange[] }
   | { readonly kind: "policy"; readonly policy: SharePolicy }

@@ -126,11 +126,12 @@ export class OwnerSide {
     if (executor.lines.waiting > 0) this.#ready.add(executor);
   }
 
-  attach(now: Now, { executor: id, name, scope, offer, part = WHOLE, replaces }: Extract<Input, { readonly kind: "attach" }>): void {
+  attach(now: Now, input: Extract<Input, { readonly kind: "attach" }>): void {
+    const { executor: id, name, scope, offer, part = WHOLE, replaces, undelivered } = input;
     const { outbox } = this.#p;
     const attached = this.executors.attach(id, name, scope, offer, part);
     // Without a sweep for each: there may be many, and what waits to be given up is not theirs.
-    if (replaces !== undefined) this.#forgetExecutor(now, replaces, id);
+    if (replaces !== undefined) this.#forgetExecutor(now, replaces, undelivered, id);
     if (attached === undefined) return;
     if ("reason" in attached) return outbox.push({ kind: "detach", executor: id, failure: attached });
     const { executor, accepted, refused: refusals, replaced } = attached;
@@ -150,17 +151,17 @@ export class OwnerSide {
     this.#online(accepted.filter((nodeId) => this.#known(nodeId)));
   }
 
-  /** gone ends an executor: what it ran is UNKNOWN, what waited for it goes elsewhere. */
-  gone(now: Now, id: number, heir?: number): void {
-    this.#forgetExecutor(now, id, heir);
+  /** gone ends an executor: what it ran is UNKNOWN; what waited for it, or was never handed to it, goes elsewhere. */
+  gone(now: Now, id: number, undelivered?: readonly number[]): void {
+    this.#forgetExecutor(now, id, undelivered);
     this.sweep();
   }
 
-  #forgetExecutor(now: Now, id: number, heir?: number): void {
+  #forgetExecutor(now: Now, id: number, undelivered?: readonly number[], heir?: number): void {
     const executor = this.executors.detach(id, heir);
     if (executor === undefined) return;
     const { name, nodes } = executor;
-    this.#abandon(now, executor);
+    this.#abandon(now, executor, undelivered);
     this.#p.outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "detached", nodes } });
   }
 
@@ -425,7 +426,8 @@ export class OwnerSide {
     if (run.forgotten) return this.#forget(origin, run);
     run.bytes = keptBytes(result);
     origin.book.keptBytes += run.bytes;
-    if (started) this.#p.journal.add(run);
+    // What was taken back has left its intent behind: without its outcome it would be UNKNOWN after a restart.
+    if (started || run.blob !== 0) this.#p.journal.add(run);
     this.#p.deadlines.add(run, now.mono + run.keepMs);
   }
 
@@ -464,9 +466,20 @@ export class OwnerSide {
     }
   }
 
-  #abandon(now: Now, executor: Executor<Run>): void {
+  /** takeBack makes a run wait again that its executor has never seen, unless its caller was told that it is UNKNOWN. */
+  #takeBack(executor: Executor<Run>, taskId: number): Run[] {
+    const run = executor.running.get(taskId);
+    if (run === undefined || run.overdue) return [];
+    executor.running.delete(taskId);
+    executor.lines.over(run, true);
+    run.state = RUN.WAITING;
+    return [run];
+  }
+
+  #abandon(now: Now, executor: Executor<Run>, undelivered: readonly number[] = []): void {
+    const back = undelivered.flatMap((taskId) => this.#takeBack(executor, taskId));
     for (const run of [...executor.running.values()]) this.#complete(now, run, unknown("the executor went away after it was started"));
-    for (const run of executor.lines.drain()) {
+    for (const run of [...back, ...executor.lines.drain()]) {
       run.executor = undefined;
       this.#queue(now, run, this.#directory.node(this.#p.hubId, run.nodeId));
     }
