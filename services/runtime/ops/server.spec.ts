@@ -1,10 +1,10 @@
 import { generateKeyPairSync } from "node:crypto";
 import { get, request as httpRequest } from "node:http";
 import { type RequestOptions, get as tlsGet } from "node:https";
-import { connect, type Socket } from "node:net";
+import { connect, Server, type Socket } from "node:net";
 import forge from "node-forge";
 import { Registry } from "prom-client";
-import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import { silentLogger } from "../log/log.ts";
 import { counter } from "../metrics/declare.ts";
 import { type OpsOptions, type OpsServer, startOps } from "./server.ts";
@@ -92,6 +92,16 @@ describe("ops server", () => {
       ).end(),
     );
     expect(posted).toBe(405);
+  });
+
+  test("S-1 connections that cannot be accepted end nothing, however often", async () => {
+    const listens = vi.spyOn(Server.prototype, "listen");
+    const { healthPort } = await start();
+    const [server] = listens.mock.contexts as Server[];
+    listens.mockRestore();
+    // As Node tells of them when the kernel has no memory or descriptors left.
+    for (let i = 0; i < 3; i++) server?.emit("error", Object.assign(new Error("accept ENOBUFS"), { code: "ENOBUFS" }));
+    expect((await fetchFrom(healthPort, "/healthz")).status).toBe(200);
   });
 
   test("D-6 readiness answers 503 with reasons as JSON", async () => {

@@ -206,7 +206,8 @@ function listen(server: Server, bind: OpsBind): Promise<number> {
   server.timeout = REQUEST_MS;
   bound(server);
   return new Promise((resolve, reject) => {
-    server.once("error", (error: NodeJS.ErrnoException) => {
+    // Also for as long as it listens, when it is nothing any more: a connection that cannot be accepted is an error of the server.
+    server.on("error", (error: NodeJS.ErrnoException) => {
       const taken = error.code === "EADDRINUSE";
       const why = taken
         ? `is taken; stop the other program or choose another port with ${bind.setting}`
