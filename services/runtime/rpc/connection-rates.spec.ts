@@ -6,6 +6,7 @@ import { ConnectionRates } from "./connection-rates.ts";
 import { HandshakeCosts } from "./handshake-costs.ts";
 
 const PEER = { kind: "peer", hubId: "barn" } as Caller;
+const OTHER = { kind: "peer", hubId: "stable" } as Caller;
 const node = (name: string): Caller => ({ kind: "node", hubId: "home", spiffeId: `spiffe://home/node/${name}` }) as Caller;
 const SERVICE = { kind: "service", hubId: "home", spiffeId: "spiffe://home/service/hub" } as Caller;
 
@@ -79,6 +80,20 @@ describe("S-1 handshakes that succeed cost nothing only at the rate of an honest
     expect(known()).toEqual([true, true, false]);
     expect(come(node("lamp"), "192.0.2.3", 601_000)).toBe(0);
     expect(known()).toEqual([true, true, true]);
+  });
+
+  test("peers that share an address, as behind a load balancer, do not pay for one of them", () => {
+    const { costs, come } = listener();
+    for (let i = 0; i < 128; i++) come(PEER, "192.0.2.1", 0);
+    expect(come(OTHER, "192.0.2.1", 0)).toBe(0);
+    expect(come(PEER, "192.0.2.1", 0)).toBe(200);
+    expect(costs.known("192.0.2.1")).toBe(true);
+    // The same of one that comes when it is too late.
+    come(PEER, "192.0.2.2", 0);
+    expect(costs.known("192.0.2.2")).toBe(false);
+    expect(come(OTHER, "192.0.2.2", 0)).toBe(0);
+    come(PEER, "192.0.2.2", 0);
+    expect(costs.known("192.0.2.2")).toBe(true);
   });
 
   test("the other services of this hub come as often as they like", () => {

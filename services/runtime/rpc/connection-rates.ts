@@ -34,13 +34,14 @@ export class ConnectionRates {
       this.#costs.failed(address, taken(), now);
       return 0;
     }
-    const who = { foreign: account?.foreign !== false, now };
+    const payer = payerOf(connection);
+    const foreign = account?.foreign === false ? undefined : payer;
     const rate = account?.bounds.made;
-    const waitMs = rate === undefined ? 0 : this.#connections.take(payerOf(connection), rate, now);
-    if (waitMs > 0) this.#costs.tooOften(address, who, taken());
+    const waitMs = rate === undefined ? 0 : this.#connections.take(payer, rate, now);
+    if (waitMs > 0) this.#costs.tooOften(address, foreign, taken(), now);
     else {
       if (charge !== undefined) this.#costs.succeeded(charge);
-      this.#costs.proved(address, who);
+      this.#costs.proved(address, foreign, now);
     }
     return waitMs;
   }

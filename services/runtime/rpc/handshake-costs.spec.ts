@@ -1,8 +1,6 @@
 import { expect, test } from "vitest";
 import { addressKey, HandshakeCosts } from "./handshake-costs.ts";
 
-const OWN = { foreign: false, now: 0 };
-
 test("S-1 whoever has an IPv6 address has its /64; an IPv4 address is its own", () => {
   expect(addressKey("2001:db8:0:1::5")).toBe(addressKey("2001:db8:0:1:aaaa::9"));
   expect(addressKey("2001:db8::5")).toBe("2001:db8:0:0::/64");
@@ -105,14 +103,14 @@ test("S-1 handshakes that succeed cost nothing, however many come at once", () =
   for (let i = 0; i < 1_000; i++) {
     const charge = costs.begins("192.0.2.1", i);
     expect(costs.waitMs("192.0.2.1", i)).toBe(0);
-    costs.proved("192.0.2.1", OWN);
+    costs.proved("192.0.2.1", undefined, 0);
     costs.succeeded(charge);
   }
 });
 
 test("S-1 who is proven is not shut out for what many strangers take together; who is not waits", () => {
   const costs = new HandshakeCosts();
-  costs.proved("192.0.2.1", OWN);
+  costs.proved("192.0.2.1", undefined, 0);
   for (let i = 0; i < 100; i++) costs.spent(`198.51.100.${i}`, 60, 0);
   expect(costs.waitMs("192.0.2.1", 0)).toBe(0);
   expect(costs.waitMs("127.0.0.1", 0)).toBe(0);
@@ -123,7 +121,7 @@ test("S-1 who is proven is not shut out for what many strangers take together; w
 test("S-1 an address from which too much came is bounded again, whoever is let in from there, until that is long past", () => {
   const costs = new HandshakeCosts();
   expect(costs.guarded("192.0.2.1", 0)).toBe(true);
-  costs.proved("192.0.2.1", OWN);
+  costs.proved("192.0.2.1", undefined, 0);
   expect(costs.guarded("192.0.2.1", 0)).toBe(false);
   expect(costs.guarded("127.0.0.1", 0)).toBe(false);
   for (const address of ["192.0.2.1", "127.0.0.1"]) {
@@ -131,7 +129,7 @@ test("S-1 an address from which too much came is bounded again, whoever is let i
     // Of this machine's own address callers come all the same.
     expect(costs.waitMs(address, 0)).toBeGreaterThan(address === "127.0.0.1" ? 1_500 : 10_000);
     expect(costs.waitMs(address, 0)).toBeLessThan(address === "127.0.0.1" ? 2_501 : 20_001);
-    costs.proved(address, OWN);
+    costs.proved(address, undefined, 0);
     expect(costs.guarded(address, 500_000)).toBe(true);
     expect(costs.guarded(address, 700_000)).toBe(false);
   }

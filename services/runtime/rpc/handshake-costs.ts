@@ -33,6 +33,8 @@ const HEARD_PER_HELLO = 2;
 /** An address that is shut out for longer is not heard at all, and for so long one may be ahead with what is heard, ms. */
 const DEEP_MS = 200;
 const HEARD_AHEAD_MS = 50;
+/** Stands for all callers of an address that are not just one of another hub. */
+const SEVERAL = "";
 const LOOPBACK: readonly string[] = ["127.0.0.1", "::1", "::ffff:127.0.0.1"];
 
 /** addressKey names who an address belongs to: with IPv6 whoever has one has its whole /64. */
@@ -111,11 +113,11 @@ class Paid {
  * too much processor time without success. Pure but for its Maps: time is an argument.
  */
 export class HandshakeCosts {
-  /** Addresses from which callers came, and whether one of them was of this hub. */
-  readonly #proven = new Kept<boolean>();
+  /** Addresses from which callers came, and who: SEVERAL if more than one, or one of this hub. */
+  readonly #proven = new Kept<string>();
   readonly #distrusted = new Kept<number>();
-  /** Addresses from which callers of others make too many connections, and until when that counts. */
-  readonly #pressed = new Kept<number>();
+  /** Addresses from which a caller of another hub made too many connections, who, and until when it proves nothing there. */
+  readonly #pressed = new Kept<{ readonly payer: string; readonly until: number }>();
   readonly #taken = new Paid(AHEAD_MS);
   /** What a hello took lately, on average, ms. */
   #usualMs = HELLO_MS;
@@ -150,19 +152,24 @@ export class HandshakeCosts {
     return true;
   }
 
-  /** proved notes that a caller from an address was let in. One that is not of this hub proves nothing where such make too many connections. */
-  proved(address: string, { foreign, now }: { readonly foreign: boolean; readonly now: number }): void {
+  /**
+   * proved notes that a caller from an address was let in. `payer` names one that is not of this hub: it proves nothing where it made too many
+   * connections.
+   */
+  proved(address: string, payer: string | undefined, now: number): void {
     const key = addressKey(address);
-    if (foreign && (this.#pressed.get(key) ?? now) > now) return;
-    this.#proven.set(key, !foreign || this.#proven.get(key) === true);
+    const pressed = this.#pressed.get(key);
+    if (pressed !== undefined && pressed.payer === payer && pressed.until > now) return;
+    const before = this.#proven.get(key) ?? payer;
+    this.#proven.set(key, payer === undefined || before !== payer ? SEVERAL : payer);
   }
 
-  /** tooOften notes a handshake that succeeded and was one too many of its caller: where no caller of this hub comes from, that one has what strangers have. */
-  tooOften(address: string, { foreign, now }: { readonly foreign: boolean; readonly now: number }, ms: number): void {
+  /** tooOften notes a handshake that succeeded and was one too many: where nobody else comes from, its caller then has what strangers have. */
+  tooOften(address: string, payer: string | undefined, ms: number, now: number): void {
     const key = addressKey(address);
-    if (foreign && this.#proven.get(key) !== true) {
+    if (payer !== undefined && (this.#proven.get(key) ?? payer) === payer) {
       this.#proven.delete(key);
-      this.#pressed.set(key, now + DISTRUST_MS);
+      this.#pressed.set(key, { payer, until: now + DISTRUST_MS });
     }
     this.failed(address, ms, now);
   }
