@@ -219,6 +219,7 @@ function writeAnswer(item: Answer): void {
   session.close(start);
 }
 
+/** Of a message that is set once the last one counts, and only that is read: a frame may repeat it half a million times. */
 function readInvocation(reader: Reader): ReceivedInvocation {
   let seq = 0;
   let nodeId = "";
@@ -227,7 +228,7 @@ function readInvocation(reader: Reader): ReceivedInvocation {
   let timeoutMs = 0;
   let retry = false;
   let hops: string[] | undefined;
-  let trace: TraceContext | undefined;
+  let trace: Reader | undefined;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) seq = reader.below(NUMBER_END, "invocations.invocations.seq");
@@ -237,10 +238,10 @@ function readInvocation(reader: Reader): ReceivedInvocation {
     else if (tag === 0x28) timeoutMs = reader.below(TIMEOUT_END, "invocations.invocations.timeout_ms");
     else if (tag === 0x30) retry = reader.bool();
     else if (tag === 0x3a) (hops ??= []).push(reader.string());
-    else if (tag === 0x42) trace = readTrace(reader.sub());
+    else if (tag === 0x42) trace = reader.sub();
     else reader.skip(tag);
   }
-  return { seq, nodeId, capability, value, timeoutMs, retry, hops: hops ?? NO_HOPS, trace };
+  return { seq, nodeId, capability, value, timeoutMs, retry, hops: hops ?? NO_HOPS, trace: trace && readTrace(trace) };
 }
 
 export const NO_HOPS: readonly string[] = [];
@@ -276,18 +277,18 @@ function readAnswer(reader: Reader): Answer {
   let seq = 0;
   let outcome: Outcome = OUTCOME.UNKNOWN;
   let value = NO_VALUE;
-  let failure: Failure | undefined;
+  let failure: Reader | undefined;
   let late = false;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) seq = reader.below(NUMBER_END, "results.results.seq");
     else if (tag === 0x10) outcome = outcomeOf(reader.enumeration());
     else if (tag === 0x1a) value = reader.view();
-    else if (tag === 0x22) failure = readFailure(reader.sub());
+    else if (tag === 0x22) failure = reader.sub();
     else if (tag === 0x28) late = reader.bool();
     else reader.skip(tag);
   }
-  return { seq, result: sound({ outcome, value, failure }), late, trace: undefined };
+  return { seq, result: sound({ outcome, value, failure: failure && readFailure(failure) }), late, trace: undefined };
 }
 
 /** decodeResults reads a Results message, as `decodeInvocations` does. */

@@ -62,15 +62,15 @@ export function decodeReports(bytes: Uint8Array): TaskReport[] | undefined {
 function readReport(reader: Reader): TaskReport {
   let taskId = 0;
   let value = NO_VALUE;
-  let failure: Failure | undefined;
+  let failure: Reader | undefined;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) taskId = reader.uint();
     else if (tag === 0x12) value = reader.view();
-    else if (tag === 0x1a) failure = readFailure(reader.sub());
+    else if (tag === 0x1a) failure = reader.sub();
     else reader.skip(tag);
   }
-  return { taskId, value, failure };
+  return { taskId, value, failure: failure && readFailure(failure) };
 }
 
 /** encodeReports writes AttachExecutorRequests with results, as many as the size of a message demands: the executor's half. */

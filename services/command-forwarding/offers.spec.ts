@@ -5,10 +5,12 @@ import { ANY, Bench } from "../../test/commands/bench.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { decodeAttach, FIELDS_MAX, PIECES_MAX, SLICE_NODES } from "./attach-codec.ts";
 import { ATTACH_RATE, AttachPace } from "./attach-pace.ts";
+import { decodeInvocations, decodeResults } from "./codec.ts";
 import { SHARERS_MAX, SWEEP_MAX } from "./executor.ts";
 import { decodeReports, REPORTS_MAX } from "./executor-codec.ts";
 import type { CommandEffect, Part, Scope } from "./messages.ts";
 import { COMMANDS_MAX, decodeStreamRequest, OPENS_MAX } from "./stream-codec.ts";
+import { Reader } from "./wire.ts";
 
 const ids = (n: number, prefix = "x"): string[] => Array.from({ length: n }, (_, i) => `${prefix}${i}`);
 
@@ -253,6 +255,35 @@ describe("messages of many small parts", () => {
   test("with one number of the stream after another are refused", () => {
     expect(decodeStreamRequest(repeated(OPENS_MAX, 0x1a, 2, 0x18, 1)).open?.n).toBe(1n);
     expect(() => decodeStreamRequest(repeated(OPENS_MAX + 1, 0x1a, 0))).toThrow("again and again");
+  });
+});
+
+describe("parts of a message of which the last one counts", () => {
+  const repeated = (count: number, ...part: number[]) => Buffer.alloc(count * part.length, Uint8Array.from(part));
+  const inside = (tag: number, body: Uint8Array) =>
+    Buffer.concat([Uint8Array.of(tag, (body.length & 0x7f) | 0x80, ((body.length >> 7) & 0x7f) | 0x80, body.length >> 14), body]);
+  const [failure, trace] = [repeated(10_000, 0x1a, 2, 0x08, 1), repeated(10_000, 0x3a, 2, 0x0a, 0)];
+
+  test.each<readonly [string, () => unknown]>([
+    ["failures of a task", () => decodeReports(inside(0x12, inside(0x0a, failure)))],
+    ["traces of a command", () => decodeStreamRequest(inside(0x0a, inside(0x12, trace)))],
+    ["traces of an invocation", () => decodeInvocations(new Reader(inside(0x1a, repeated(10_000, 0x42, 2, 0x0a, 0))))],
+    ["failures of an outcome", () => decodeResults(new Reader(inside(0x1a, repeated(10_000, 0x22, 2, 0x08, 1))))],
+  ])("are passed over and not read: %s", (_, decode) => {
+    const { string, enumeration } = Reader.prototype;
+    let reads = 0;
+    const counted = <R>(method: () => R) =>
+      function (this: Reader): R {
+        reads++;
+        return method.apply(this);
+      };
+    Object.assign(Reader.prototype, { string: counted(string), enumeration: counted(enumeration) });
+    try {
+      decode();
+    } finally {
+      Object.assign(Reader.prototype, { string, enumeration });
+    }
+    expect(reads).toBe(1);
   });
 });
 

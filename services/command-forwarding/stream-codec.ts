@@ -3,7 +3,6 @@ import { ExecuteStreamRequestSchema } from "#gen/foedus/command_forwarding/v1alp
 import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
 import { messageOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { TraceContext } from "#kernel/trace-context.ts";
 import { checkDecoded } from "#runtime/rpc/decoded-size.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import type { StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
@@ -34,7 +33,7 @@ function readCommand(reader: Reader, corr: number): Command {
   let timeoutMs = 0;
   let key = "";
   let hops: string[] | undefined;
-  let trace: TraceContext | undefined;
+  let trace: Reader | undefined;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x0a) [hubId, nodeId] = readTarget(reader.sub());
@@ -43,10 +42,10 @@ function readCommand(reader: Reader, corr: number): Command {
     else if (tag === 0x20) timeoutMs = reader.uint();
     else if (tag === 0x2a) key = reader.string();
     else if (tag === 0x32) (hops ??= []).push(reader.string());
-    else if (tag === 0x3a) trace = readTrace(reader.sub());
+    else if (tag === 0x3a) trace = reader.sub();
     else reader.skip(tag);
   }
-  return { corr, hubId, nodeId, capability, value, timeoutMs, key, hops: hops ?? NO_HOPS, trace };
+  return { corr, hubId, nodeId, capability, value, timeoutMs, key, hops: hops ?? NO_HOPS, trace: trace && readTrace(trace) };
 }
 
 /** StreamRequest is an ExecuteStreamRequest. */
