@@ -26,6 +26,8 @@ interface Waiting {
 export class AttachPace {
   readonly #clock: Clock;
   readonly #buckets = new Map<string, TokenBucket>();
+  /** The last one of each caller that waits for its rate. */
+  readonly #lasts = new Map<string, Promise<void>>();
   /** Slices that wait, by caller; whose turn is next first. */
   readonly #waiting = new Map<string, Waiting[]>();
   #asked = false;
@@ -34,16 +36,32 @@ export class AttachPace {
     this.#clock = clock;
   }
 
-  /** turn resolves when so many nodes of a caller may be taken; `first` of an attach. */
-  async turn(caller: string, nodes: number, first: boolean): Promise<void> {
+  /** turn resolves when so many nodes of a caller may be taken; `first` of an attach. What does not stand any more is let through for nothing. */
+  async turn(caller: string, nodes: number, first: boolean, stands = (): boolean => true): Promise<void> {
     const cost = nodes + (first ? FRAME_COST : 0);
-    for (let waitMs = this.#take(caller, cost); waitMs > 0; waitMs = this.#take(caller, cost)) await sleep(this.#clock, waitMs);
+    // In their order: if all of them looked at the clock, each slice would wake as many as wait.
+    const before = this.#lasts.get(caller);
+    if (before !== undefined || this.#take(caller, cost) > 0) {
+      const passed = this.#pass(caller, cost, before, stands);
+      this.#lasts.set(caller, passed);
+      await passed;
+      if (this.#lasts.get(caller) === passed) this.#lasts.delete(caller);
+    }
     const { promise, resolve } = Promise.withResolvers<void>();
     const line = this.#waiting.get(caller);
     if (line === undefined) this.#waiting.set(caller, [{ cost, go: resolve }]);
     else line.push({ cost, go: resolve });
     this.#ask();
     return promise;
+  }
+
+  /** pass resolves when a caller's rate has room behind who waits for it already. */
+  async #pass(caller: string, cost: number, before: Promise<void> | undefined, stands: () => boolean): Promise<void> {
+    await before;
+    for (let waitMs = 1; waitMs > 0 && stands(); ) {
+      waitMs = this.#take(caller, cost);
+      if (waitMs > 0) await sleep(this.#clock, waitMs);
+    }
   }
 
   #take(caller: string, cost: number): number {

@@ -130,7 +130,7 @@ export class ExecutorsIo {
     let begins = true;
     try {
       for (const { nodeIds, last } of nodes()) {
-        await this.#pace.turn(caller.spiffeId, nodeIds.length, begins);
+        await this.#pace.turn(caller.spiffeId, nodeIds.length, begins, stands);
         if (!stands()) return;
         const offer = { nodeIds, capabilities, maxInFlight, shared };
         const input: Input = { ...common, offer, part: { first: begins, last } };

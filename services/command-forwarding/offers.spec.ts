@@ -309,6 +309,44 @@ describe("the pace of attaches", () => {
     expect(turns.length).toBeLessThan(8);
   });
 
+  test("X6 of the streams of one caller that wait for its rate one looks at the clock, in their order", async () => {
+    const clock = new ManualClock();
+    const pace = new AttachPace(clock);
+    const order: number[] = [];
+    const streams = ATTACH_RATE.burst / SLICE_NODES + 300;
+    for (let i = 0; i < streams; i++) void pace.turn("evil", SLICE_NODES, false).then(() => order.push(i));
+    let timers = 0;
+    const { setTimer } = clock;
+    clock.setTimer = (ms, fn) => {
+      timers++;
+      return setTimer.call(clock, ms, fn);
+    };
+    for (let rounds = 0; order.length < streams && rounds < 5_000; rounds++) {
+      clock.advance(rounds % 4 === 0 ? 5 : 0);
+      clock.turn();
+      await new Promise(process.nextTick);
+      expect(clock.pending).toBeLessThanOrEqual(1);
+    }
+    expect(order).toEqual(Array.from({ length: streams }, (_, i) => i));
+    expect(timers).toBeLessThan(2 * 300);
+  });
+
+  test("X6 a stream that has ended while it waits takes nothing from the next one", async () => {
+    const clock = new ManualClock();
+    const pace = new AttachPace(clock);
+    let passed = 0;
+    for (let i = 0; i < ATTACH_RATE.burst / SLICE_NODES; i++) void pace.turn("gw", SLICE_NODES, false);
+    for (let i = 0; i < 300; i++) void pace.turn("gw", SLICE_NODES, false, () => i === 0);
+    void pace.turn("gw", SLICE_NODES, false).then(() => passed++);
+    const waitMs = (2 * SLICE_NODES * 1_000) / ATTACH_RATE.perSecond;
+    for (let i = 0; i < 3_000; i++) {
+      if (i < waitMs) clock.advance(1);
+      clock.turn();
+      await new Promise(process.nextTick);
+    }
+    expect(passed).toBe(1);
+  });
+
   test("who attaches more than its rate waits, and nobody else does", async () => {
     const clock = new ManualClock();
     const pace = new AttachPace(clock);

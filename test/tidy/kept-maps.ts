@@ -35,6 +35,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
     "callers whose executors have attached; the one that was quiet longest goes",
   ],
   "services/command-forwarding/attach-pace.ts #waiting": ["streams", "streams of executors whose offers are being taken, by caller"],
+  "services/command-forwarding/attach-pace.ts #lasts": ["streams", "the same streams, as far as they wait for their caller's rate"],
   "services/command-forwarding/executor.ts nodes": ["const OFFERED_MAX", "nodes that an executor offers, whether this hub has them or not"],
   "services/command-forwarding/executor.ts #byNode": [
     "const OFFERED_MAX",
