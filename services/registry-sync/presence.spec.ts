@@ -291,8 +291,8 @@ describe("F-12 what presence costs", () => {
   });
 
   test("no step marks more than a part: many nodes of one caller, nodes of many callers, of no caller, and of executors", () => {
-    const ids = many(2 * PRESENCE_PART + 100);
-    const old = many(2 * PRESENCE_PART + 100, "old");
+    const ids = many(PRESENCE_PART + 600);
+    const old = many(PRESENCE_PART + 600, "old");
     const desk = new Desk(old.map((nodeId) => ({ nodeId, online: true })));
     const first = (act: () => void): number => {
       desk.shown();
@@ -301,8 +301,8 @@ describe("F-12 what presence costs", () => {
     };
     const steps: number[] = [];
     for (let from = 0; from < ids.length; from += 1_000) steps.push(first(() => desk.register(GATEWAY, ...ids.slice(from, from + 1_000))));
-    for (let i = 0; i < 6_000; i++) desk.register({ name: `node/x${i}`, kind: "node", ids: [`x${i}`], prefixes: [] }, `x${i}`);
-    expect(desk.online()).toHaveLength(ids.length + old.length + 6_000);
+    for (let i = 0; i < 4_500; i++) desk.register({ name: `node/x${i}`, kind: "node", ids: [`x${i}`], prefixes: [] }, `x${i}`);
+    expect(desk.online()).toHaveLength(ids.length + old.length + 4_500);
     desk.shown();
     steps.push(...desk.advance(leaseMs));
     expect(desk.online()).toEqual([]);
@@ -323,7 +323,7 @@ describe("F-12 what presence costs", () => {
 
   test("a caller that changes its mind in the middle ends as it said last, and holds nobody else up", () => {
     const desk = new Desk();
-    const ids = many(2 * PRESENCE_PART + 100);
+    const ids = many(PRESENCE_PART + 600);
     const wide: Scope = { ...GATEWAY, kind: "node" };
     desk.register(wide, ...ids);
     desk.settle();
