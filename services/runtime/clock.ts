@@ -19,7 +19,7 @@ export interface Clock {
   wall(): number;
   /** now reads both. */
   now(): Now;
-  /** setTimer calls `fn` once, `delayMs` or a little more from now. Any length is allowed; below 0 counts as 0. */
+  /** setTimer calls `fn` once, `delayMs` or a little more from now, never less by `mono`. Any length is allowed; below 0 counts as 0. */
   setTimer(delayMs: number, fn: () => void): Timer;
   /** setImmediate calls `fn` once, after the I/O that is already waiting in this turn of the event loop. */
   setImmediate(fn: () => void): Timer;
@@ -30,11 +30,14 @@ const LONGEST_TIMER_MS = 0x7fff_ffff;
 
 class SystemTimer implements Timer {
   readonly #fn: () => void;
+  /** Mono ms. */
+  readonly #dueAt: number;
   #handle: NodeJS.Timeout | undefined;
 
   constructor(delayMs: number, fn: () => void) {
     this.#fn = fn;
-    this.#arm(Number.isNaN(delayMs) ? 0 : Math.max(0, delayMs));
+    this.#dueAt = performance.now() + (Number.isNaN(delayMs) ? 0 : Math.max(0, delayMs));
+    this.#arm(performance.now());
   }
 
   cancel(): void {
@@ -42,10 +45,12 @@ class SystemTimer implements Timer {
     this.#handle = undefined;
   }
 
-  #arm(delayMs: number): void {
-    const step = Math.min(delayMs, LONGEST_TIMER_MS);
+  #arm(mono: number): void {
+    const step = Math.min(this.#dueAt - mono, LONGEST_TIMER_MS);
     this.#handle = setTimeout(() => {
-      if (delayMs > step) this.#arm(delayMs - step);
+      // Node counts in whole milliseconds and fires up to one too early, when whoever asks whether it is time yet is told no.
+      const late = performance.now();
+      if (late < this.#dueAt) this.#arm(late);
       else this.#fn();
     }, step);
   }
