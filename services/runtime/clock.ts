@@ -46,7 +46,7 @@ class SystemTimer implements Timer {
   }
 
   #arm(mono: number): void {
-    const step = Math.min(this.#dueAt - mono, LONGEST_TIMER_MS);
+    const step = Math.min(Math.max(0, this.#dueAt - mono), LONGEST_TIMER_MS);
     this.#handle = setTimeout(() => {
       // Node counts in whole milliseconds and fires up to one too early, when whoever asks whether it is time yet is told no.
       const late = performance.now();

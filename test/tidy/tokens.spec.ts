@@ -89,7 +89,7 @@ const PAUSES: Readonly<Record<string, number>> = {
   // Between two looks of its own `until`.
   "services/discovery/module.spec.ts": 1,
   // The system's clock is what it tests.
-  "services/runtime/clock.spec.ts": 4,
+  "services/runtime/clock.spec.ts": 5,
   // Between two rounds of a load that goes on while Prometheus looks.
   "test/e2e/prometheus.spec.ts": 1,
 };
