@@ -42,6 +42,8 @@ const DEVICE = SECTIONS.get("Connect a device")!;
 const OWN = SECTIONS.get("Run a hub of your own")!;
 const WATCH = SECTIONS.get("Watch it")!;
 const ALIAS = FIVE.commands[0]!;
+/** The program of a device. */
+const [, LAMP = ""] = /^```ts\n([\s\S]*?)^```/m.exec(README) ?? [];
 
 /** Started is a command that runs, with its output so far. */
 class Started {
@@ -88,7 +90,7 @@ describe("the README", () => {
     const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
     // test/chart/cluster.spec.ts runs those of the last one, against an API server.
     expect(with_).toEqual([TWO.title, FIVE.title, DEVICE.title, OWN.title, WATCH.title, "Deploy"]);
-    expect([TWO, FIVE, DEVICE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 10, 4, 17, 5]);
+    expect([TWO, FIVE, DEVICE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 10, 4, 22, 5]);
   });
 
   test("names only files that exist", () => {
@@ -208,9 +210,8 @@ describe("`make up` without a terminal", () => {
     expect(withPki(line.replace(".tools/bin/grpcurl", grpcurl.path))).toContain("foedus.registry_sync.v1alpha1.RegistrySyncService");
   });
 
-  test("a device of one's own: fifteen lines, a certificate, and it does what it is told", async () => {
-    const [, code = ""] = /^```ts\n([\s\S]*?)^```/m.exec(README) ?? [];
-    expect(code.trim().split("\n").length).toBeLessThanOrEqual(15);
+  test("a device of one's own: sixteen lines, a certificate, and it does what it is told", async () => {
+    expect(LAMP.trim().split("\n").length).toBeLessThanOrEqual(16);
     const [issue, start, send, show] = DEVICE.commands as [string, string, string, string];
     expect(start).toBe("node_modules/.bin/node lamp.ts");
     const here = (text: string): string => text.replace("certs/dev", `${dir}/certs`).replace("18800", String(port));
@@ -219,12 +220,12 @@ describe("`make up` without a terminal", () => {
     const begin = (text: string): Started =>
       new Started(process.execPath, ["--input-type=module-typescript", "-e", text], { cwd: ROOT, env });
     // README: it waits for a hub. Where none runs it says so, in a sentence and without a stack.
-    const lost = begin(here(code).replace(String(port), "1"));
+    const lost = begin(here(LAMP).replace(String(port), "1"));
     await lost.prints("nothing listens at localhost:1; does the hub run? Trying again.");
     lost.child.kill("SIGINT");
     await lost.ended;
     expect(lost.text).not.toMatch(/^ +at /m);
-    const lamp = begin(here(code));
+    const lamp = begin(here(LAMP));
     try {
       await until("the lamp being there", () => {
         if (lamp.child.exitCode !== null) throw new GivenUp(lamp.text);
@@ -234,7 +235,7 @@ describe("`make up` without a terminal", () => {
       expect(lamp.text.split("\n")).toEqual(["connected", "now ON", ""]);
       await until("its state", () => /state +string .* ON/.test(run(show)));
       // README: a second one takes its place, and it does not stay, deaf.
-      const second = begin(here(code));
+      const second = begin(here(LAMP));
       try {
         await second.prints("connected");
         expect(await lamp.ended).toBe(1);
@@ -283,17 +284,18 @@ describe("a hub of one's own", () => {
   };
 
   /** Terminals of the section: each after the first begins with the alias, and stays in the folder that it goes to. */
-  const [first, second, third, fourth] = OWN.commands
+  const [first, second, third, fourth, fifth] = OWN.commands
     .join("\n")
     .split(`\n${ALIAS}\n`)
-    .map((text) => text.split("\n")) as [string[], string[], string[], string[]];
+    .map((text) => text.split("\n")) as [string[], string[], string[], string[], string[]];
   const [down, init, cd, hub] = first as [string, string, string, string];
   const [cdForInvite, status, invite] = second as [string, string, string];
   const [partnerInit, cdPartner, partnerHub] = third as [string, string, string];
   const [cdForAccept, given, accept, doctor] = fourth as [string, string, string, string];
+  const [issue, lamp, nodes, send] = fifth as [string, string, string, string];
 
   test("is set up in one terminal after `make down`, and each other one gets the alias and goes to its folder", () => {
-    expect([first, second, third, fourth].map(({ length }) => length)).toEqual([4, 3, 3, 4]);
+    expect([first, second, third, fourth, fifth].map(({ length }) => length)).toEqual([4, 3, 3, 4, 4]);
     expect(down).toBe("make down");
     expect([cd, cdForInvite, cdPartner, cdForAccept]).toEqual(["cd my-hub", "cd my-hub", "cd partner", "cd partner"]);
   });
@@ -303,6 +305,24 @@ describe("a hub of one's own", () => {
     atOurAddress(own);
   }, 120_000);
   afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+  /** shareLamp: README: a device of ours, a rule for it in a file, and the partner sees and switches it; without the rule it is gone. */
+  async function shareLamp(begin: (line: string, cwd: string) => Started): Promise<void> {
+    run(issue, dir);
+    const [, args = ""] = /^node_modules\/\.bin\/node lamp\.ts (.*)$/.exec(lamp) ?? [];
+    const program = join(dir, "program.ts");
+    // As a file in the project's folder would be, without one there.
+    writeFileSync(program, LAMP.replace("localhost", host));
+    const line = `cd '${ROOT}' && exec node_modules/.bin/node --input-type=module-typescript - ${args.replace("my-hub/pki", join(own, "pki"))} <'${program}'`;
+    await begin(line, dir).prints("connected");
+    const file = join(own, "hub.json");
+    const before = readFileSync(file, "utf8");
+    writeFileSync(file, before.replace("{", `{ ${OWN.json[0]},`));
+    await until("the lamp being shown to the partner", () => run(nodes, partner).includes("my-lamp"));
+    expect(run(send, partner)).toMatch(/DONE/i);
+    writeFileSync(file, before);
+    await until("the lamp being hidden again", () => !run(nodes, partner).includes("my-lamp"));
+  }
 
   test("two hubs of one's own federate by invite and PIN, and the other words for a peer", async () => {
     const started: Started[] = [];
@@ -336,6 +356,7 @@ describe("a hub of one's own", () => {
       const { stdout } = spawnSync("bash", aliased(doctor), { cwd: partner, env, encoding: "utf8", timeout: 60_000 });
       // README: limited shows nothing until it gets rules.
       expect(stdout).toMatch(/^warning +share limited: it has no rules[\s\S]*^partner \(hub\.json\): 0 errors, 1 warning;/m);
+      await shareLamp(begin);
       // README: the same without an invite, and the ceiling.
       copyFileSync(join(partner, "pki/ca.pem"), join(own, "partner-ca.pem"));
       const [, add = ""] = /`(foedus peer add [^`]+)`/.exec(README) ?? [];
@@ -344,7 +365,8 @@ describe("a hub of one's own", () => {
     } finally {
       for (const { child } of started) child.kill("SIGTERM");
     }
-    expect(await Promise.all(started.map(({ ended }) => ended))).toEqual([0, 0, 0]);
+    // Two hubs and the invite; the lamp has no end of its own.
+    expect((await Promise.all(started.map(({ ended }) => ended))).slice(0, 3)).toEqual([0, 0, 0]);
   }, 240_000);
 
   const [, serve = ""] = /`(foedus serve [^`]+)`/.exec(README) ?? [];
