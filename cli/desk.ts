@@ -9,7 +9,7 @@ import { readText, writeWhole } from "#runtime/files.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
 import type { Connection } from "./connect.ts";
 import { CliError, EXIT, toCliError, usage } from "./exit.ts";
-import { EMPTY, type PeerChange, withPeer } from "./federation-text.ts";
+import { EMPTY, type PeerChange, peerEntry, withPeer } from "./federation-text.ts";
 import { clean } from "./format.ts";
 import type { Io } from "./io.ts";
 import { connectOwn, type OwnHub, type OwnHubFlags, readOwnHub, withConfig } from "./own-hub.ts";
@@ -67,11 +67,41 @@ export function judge({ hub }: Desk, text: string): Federation {
   return checkFederation(hub.config, hub.folder, text);
 }
 
-/** checkShare refuses a share that the hub does not define: the peer would see nothing. Throws CliError (usage). */
-export function checkShare({ hub: { config } }: Desk, share: string | undefined): void {
-  const shares = ["full", ...Object.keys(config.registry_sync.shares)];
-  if (share === undefined || share === "" || shares.includes(share)) return;
-  throw usage(`there is no share "${share}"; shares are ${shares.join(", ")}`, "Correct --share, or give hub.json rules for it first.");
+/** EntryText is what the entry of a peer says of trust and share. */
+interface EntryText {
+  readonly maxTrust: string;
+  readonly share: string;
+}
+
+/** entryOf tells what the entry of a peer will say; what nobody says is what the hub reads from an entry without it. */
+export function entryOf(desk: Desk, hubId: string | undefined, change: PeerChange): EntryText {
+  return entryText({ ...(hubId === undefined ? {} : peerEntry(desk.text, hubId)), ...change });
+}
+
+function entryText(entry: Readonly<Record<string, unknown>>): EntryText {
+  const maxTrust = String(entry["max_trust"] ?? "limited");
+  return { maxTrust, share: String(entry["share"] ?? (maxTrust === "minimal" ? "" : maxTrust)) };
+}
+
+/**
+ * checkShare refuses a change after which a peer has a share that the hub does not define: it would see nothing. That may be the share
+ * that goes with its ceiling, which nobody wrote. A share that it has already is left to `doctor`. `hubId` is undefined for a guest who
+ * is not known yet. Throws CliError (usage).
+ */
+export function checkShare(desk: Desk, hubId: string | undefined, change: PeerChange): void {
+  const shares = ["full", ...Object.keys(desk.hub.config.registry_sync.shares)];
+  const { share } = entryOf(desk, hubId, change);
+  if (share === "" || shares.includes(share)) return;
+  const present = hubId === undefined ? undefined : peerEntry(desk.text, hubId);
+  if (change.share === undefined && present !== undefined && entryText(present).share === share) return;
+  const known = `shares are ${shares.join(", ")}`;
+  if (change.share !== undefined)
+    throw usage(`there is no share "${share}"; ${known}`, "Correct --share, or give hub.json rules for it first.");
+  const how = present === undefined ? "--share" : `\`foedus peer add ${hubId} --share <share>\``;
+  throw usage(
+    `there is no share "${share}", which a peer gets that is given none; ${known}`,
+    `Choose one with ${how}, or give hub.json rules for it first.`,
+  );
 }
 
 /** save writes the file if it differs and is valid. Throws ConfigError. True if it was written. */

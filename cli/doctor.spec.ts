@@ -4,11 +4,13 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
+import { encodeInvite } from "../services/introduction/index.ts";
 import type { Finding } from "./doctor/ledger.ts";
 import { Ledger } from "./doctor/ledger.ts";
 import { lookAtDisk, readDisk } from "./doctor/machine.ts";
 import { run } from "./doctor.ts";
 import { init } from "./hub-init.ts";
+import { accept, invite } from "./introduction.ts";
 import type { Io } from "./io.ts";
 import { add, trust } from "./peer.ts";
 
@@ -322,6 +324,13 @@ describe("foedus doctor on prepared folders", () => {
       /registry_sync\.shares.*foedus peer add b --share full/,
     ],
     [
+      "the share that goes with a ceiling, where hub.json defines others only",
+      config((tree) => Object.assign(tree, { registry_sync: { shares: { guests: { nodes: ["*"] } } } }), peer({ share: undefined })),
+      at("error", "setting", "share limited"),
+      /no share "limited", so b sees nothing/,
+      /foedus peer add b --share guests`/,
+    ],
+    [
       "a share without rules",
       peers(peer({ host: "127.0.0.1", share: "limited" })),
       at("warning", "setting", "share limited"),
@@ -476,5 +485,23 @@ describe("foedus peer on files alone", () => {
     expect(entry()).toEqual({ hub_id: "b", ca: "../b/pki/ca.pem", max_trust: "full", share: "limited" });
     await trust(ioAt(folder), ["b", "minimal"], { quiet: true });
     expect(entry()).toEqual({ hub_id: "b", ca: "../b/pki/ca.pem", max_trust: "minimal", share: "limited" });
+  });
+
+  test("without --share, a peer is not given a share that hub.json does not define; nothing is written", async () => {
+    const folder = folderOf(config((tree) => Object.assign(tree, { registry_sync: { shares: { guests: { nodes: ["*"] } } } })));
+    const before = readFileSync(join(folder, "federation.json"), "utf8");
+    const refusal = { message: 'there is no share "limited", which a peer gets that is given none; shares are full, guests', exitCode: 2 };
+    const choose = { ...refusal, remedy: "Choose one with --share, or give hub.json rules for it first." };
+    const guest = encodeInvite({ hubId: "b", host: "127.0.0.1", port: 3, secret: Buffer.alloc(16), caDigest: Buffer.alloc(32) });
+    await expect(adding(folder, {})).rejects.toMatchObject(choose);
+    await expect(invite(ioAt(folder), [], {})).rejects.toMatchObject(choose);
+    await expect(accept(ioAt(folder), [guest], { pin: "123456" })).rejects.toMatchObject(choose);
+    expect(readFileSync(join(folder, "federation.json"), "utf8")).toBe(before);
+    await adding(folder, { maxTrust: "full" });
+    // A ceiling that would bring the share is refused as well; what an entry has already is not in the way of another change.
+    const later = { ...refusal, remedy: expect.stringContaining("`foedus peer add b --share <share>`") };
+    await expect(trust(ioAt(folder), ["b", "limited"], { quiet: true })).rejects.toMatchObject(later);
+    peers(peer({ share: undefined }))((name) => join(folder, name));
+    await adding(folder, { host: "127.0.0.1" });
   });
 });

@@ -21,6 +21,7 @@ import {
   changeOf,
   checkShare,
   type Desk,
+  entryOf,
   judge,
   mustBeWritable,
   openDesk,
@@ -32,7 +33,7 @@ import {
   untilSeen,
 } from "./desk.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
-import { peerEntry, withPeer } from "./federation-text.ts";
+import { withPeer } from "./federation-text.ts";
 import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
 import { nearPath } from "./near-path.ts";
@@ -62,10 +63,10 @@ const CALL_MS = 10_000;
 
 /** invite opens the introduction door for one guest, prints the invite and the PIN, and waits for the guest and then for the link. */
 export async function invite(io: Io, _args: readonly string[], flags: InviteFlags): Promise<ExitCode | undefined> {
-  changeOf(flags);
+  const change = changeOf(flags);
   const lifeMs = ttlOf(flags.ttl);
   const desk = await openDesk(io, flags);
-  checkShare(desk, flags.share);
+  checkShare(desk, undefined, change);
   judge(desk, desk.text);
   await mustBeWritable(desk);
   const { hub_id: hubId } = desk.hub.config;
@@ -132,7 +133,7 @@ export async function accept(io: Io, words: readonly string[], flags: AcceptFlag
   if (flags.pin !== undefined && !PIN_PATTERN.test(digitsOf(flags.pin)))
     throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
   const desk = await openDesk(io, flags);
-  checkShare(desk, flags.share);
+  checkShare(desk, invitation.hubId, change);
   mayTrust(desk, invitation);
   await mustBeWritable(desk);
   const mode = await modeOf(io, desk, flags);
@@ -145,7 +146,7 @@ export async function accept(io: Io, words: readonly string[], flags: AcceptFlag
       cause: error,
     });
   });
-  const { maxTrust, share } = entryOf(desk, invitation, change);
+  const { maxTrust, share } = entryOf(desk, invitation.hubId, change);
   io.note(
     `${invitation.hubId} at ${addressText(invitation.host, invitation.port)} invites ${own.offer.hubId}.\n` +
       `Its CA has the SHA-256 ${Buffer.from(invitation.caDigest).toString("hex")}, as the invite says.\n` +
@@ -268,13 +269,6 @@ function mayTrust(desk: Desk, { hubId, caDigest }: Invite): void {
 
 function replaceRemedy(hubId: string): string {
   return `Ask its operator over another channel whether the CA was replaced; then \`foedus peer remove ${hubId}\`, and begin again.`;
-}
-
-/** entryOf tells what the entry of a peer will say; what nobody says is what the hub reads from an entry without it. */
-function entryOf(desk: Desk, { hubId }: Invite, change: object): { readonly maxTrust: string; readonly share: string } {
-  const entry: Readonly<Record<string, unknown>> = { ...peerEntry(desk.text, hubId), ...change };
-  const maxTrust = String(entry["max_trust"] ?? "limited");
-  return { maxTrust, share: String(entry["share"] ?? (maxTrust === "minimal" ? "" : maxTrust)) };
 }
 
 /** makePeer writes a hub that was introduced into the federation file as it is now: another verb may have changed it meanwhile. */

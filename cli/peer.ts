@@ -109,9 +109,9 @@ export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags)
 export async function add(io: Io, [hubId = ""]: readonly string[], flags: PeerAddFlags): Promise<ExitCode | undefined> {
   parseHub(hubId);
   const desk = await openDesk(io, flags);
-  checkShare(desk, flags.share);
   const present = peerEntry(desk.text, hubId);
   const change = changeOf(flags);
+  checkShare(desk, hubId, change);
   const pinned = flags.ca === undefined ? undefined : await readCa(io, hubId, flags.ca);
   if (pinned === undefined && present === undefined)
     throw usage(
@@ -143,6 +143,7 @@ export async function trust(io: Io, [hubId = "", level = ""]: readonly string[],
   const desk = await openDesk(io, flags);
   const entry = mustBePeer(desk, hubId);
   const keepsShare = level === "full" && entry["share"] === undefined && entry["max_trust"] !== "full";
+  checkShare(desk, hubId, { max_trust: level });
   const changed = await save(desk, withPeer(desk.text, hubId, { max_trust: level, ...(keepsShare ? { share: "limited" } : {}) }));
   if (keepsShare) io.note(`its share stays limited; \`foedus peer add ${hubId} --share full\` shows it everything\n`);
   const what = changed ? `${hubId} is trusted up to ${level} now` : `${hubId} is trusted up to ${level} already`;

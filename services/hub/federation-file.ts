@@ -75,11 +75,13 @@ export function undefinedShares({ registry_sync }: Pick<HubConfig, "registry_syn
   return [...used].sort().map((share): UndefinedShare => {
     const hubs = peers.filter((peer) => peer.share === share).map(({ hubId }) => hubId);
     const near = nearest(share, known);
+    // What is proposed exists, and shows everything only where there is nothing else.
+    const other = near ?? Object.keys(registry_sync.shares)[0] ?? FULL_SHARE;
     return {
       share,
       hubs,
       message: `the configuration defines no share "${share}", so ${hubs.join(", ")} ${hubs.length === 1 ? "sees" : "see"} nothing of this hub${near === undefined ? "" : `; did you mean ${near}?`}`,
-      fix: `Define it under registry_sync.shares, or give another one: \`foedus peer add ${hubs[0]} --share ${near ?? "limited"}\`.`,
+      fix: `Define it under registry_sync.shares, or give another one: \`foedus peer add ${hubs[0]} --share ${other}\`.`,
     };
   });
 }
