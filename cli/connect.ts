@@ -1,6 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { resolve } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
@@ -15,7 +15,9 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";
 import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
 import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
-import { findContextsFile, type HubContext, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
+import { advised } from "./advice.ts";
+import { credentialsOf, type NamedContext } from "./context-drift.ts";
+import { findContextsFile, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { usage } from "./exit.ts";
 import type { Io } from "./io.ts";
 import { parseDuration } from "./parse.ts";
@@ -44,6 +46,8 @@ export interface Target {
   readonly ca: readonly string[];
   readonly cert: string;
   readonly key: string;
+  /** The context that says all this, if one does. */
+  readonly context?: NamedContext;
 }
 
 /** Deadline of a call, ms, unless --timeout says otherwise. */
@@ -92,14 +96,15 @@ async function fromFlags(flags: ConnectionFlags & { readonly address: readonly s
   return { hubId: hubOfCertificate(certPem, cert), ...addressesOf(flags.address), ca: [caPem], cert: certPem, key: keyPem };
 }
 
-async function fromContext(context: HubContext, folder: string): Promise<Target> {
-  const read = (path: string, what: string): Promise<string> => readPem(resolve(folder, path), what);
+async function fromContext(named: NamedContext): Promise<Target> {
+  const { context } = named;
+  const files = credentialsOf(named);
   const [ca, cert, key] = await Promise.all([
-    read(context.ca, "the CA"),
-    read(context.cert, "the certificate"),
-    read(context.key, "the key"),
+    readPem(files.ca, "the CA"),
+    readPem(files.cert, "the certificate"),
+    readPem(files.key, "the key"),
   ]);
-  return { hubId: context.hub_id, address: context.address, services: context.services ?? {}, ca: [ca], cert, key };
+  return { hubId: context.hub_id, address: context.address, services: context.services ?? {}, ca: [ca], cert, key, context: named };
 }
 
 /** withEnvironment fills in FOEDUS_HUB, FOEDUS_ADDRESS (several: comma), FOEDUS_CA, FOEDUS_CERT, FOEDUS_KEY and FOEDUS_CONTEXTS. */
@@ -136,7 +141,7 @@ export async function resolveTarget(given: ConnectionFlags, io: Io): Promise<Tar
   const name = flags.hub ?? known.current;
   const context = own(known.contexts, name);
   if (context === undefined) throw unknownContext(known, name);
-  return fromContext(context, dirname(file));
+  return fromContext({ name, file, context });
 }
 
 /** Endpoint is where a service answers. */
@@ -223,7 +228,9 @@ export class Connection implements Disposable {
     const credentials = createPeerCredentials(expected, { ca, cert, key: keyPem }, this.#io.clock);
     const { clock } = this.#io;
     const plain = createClient(descriptor, { address, credentials, clock, defaultTimeoutMs: this.timeoutMs, namesAddress: true });
-    const client = withReasons(descriptor, plain, (error) => explained(error, { address, ca, cert, key: keyPem, clock }));
+    const client = withReasons(descriptor, plain, async (error) =>
+      advised(await explained(error, { address, ca, cert, key: keyPem, clock }), this.target.context, this.#io),
+    );
     this.#clients.set(key, client as { close(): void });
     return client;
   }

@@ -73,14 +73,11 @@ export async function use(io: Io, [name = ""]: readonly string[], options: Conte
   return EXIT.ok;
 }
 
-/** add adds or replaces a context; the first one becomes the current one. Files are kept as paths relative to the contexts file. */
+/**
+ * add adds a context, or changes one: what is not given stays as it is, and addresses are given all together. The first context becomes
+ * the current one. Files are kept as paths relative to the contexts file.
+ */
 export async function add(io: Io, [name = ""]: readonly string[], options: AddFlags): Promise<ExitCode | undefined> {
-  const { ca, cert, key, address: addresses = [] } = options;
-  if (ca === undefined || cert === undefined || key === undefined || addresses.length === 0)
-    throw usage(
-      "a context needs --address, --ca, --cert and --key",
-      "Give the hub's address and CA, and an operator's certificate and key.",
-    );
   const file = fileOf(io, options) ?? userContextsFile(io.env) ?? join(io.cwd, ".foedus", "contexts.json");
   const known = await readContexts(file).catch((error: unknown) => {
     if (error instanceof CliError && error.cause instanceof Error && "code" in error.cause && error.cause.code === "ENOENT")
@@ -88,15 +85,23 @@ export async function add(io: Io, [name = ""]: readonly string[], options: AddFl
     throw error;
   });
   const before = own<HubContext>(known.contexts, name);
-  const { address, services } = splitAddresses(addresses);
-  const path = (given: string): string => relative(dirname(file), resolve(io.cwd, given));
+  const path = (given: string | undefined, present: string | undefined): string | undefined =>
+    given === undefined ? present : relative(dirname(file), resolve(io.cwd, given));
+  const [ca, cert, key] = [path(options.ca, before?.ca), path(options.cert, before?.cert), path(options.key, before?.key)];
+  const { address, services = {} } = options.address === undefined ? (before ?? {}) : splitAddresses(options.address);
+  const addressed = address !== undefined || Object.keys(services).length > 0;
+  if (ca === undefined || cert === undefined || key === undefined || !addressed)
+    throw usage(
+      "a new context needs --address, --ca, --cert and --key",
+      "Give the hub's address and CA, and an operator's certificate and key.",
+    );
   const context: HubContext = {
-    hub_id: parseHub(options.hubId ?? name),
+    hub_id: parseHub(options.hubId ?? before?.hub_id ?? name),
     ...(address === undefined ? {} : { address }),
-    ca: path(ca),
-    cert: path(cert),
-    key: path(key),
-    // What is replaced may name the hub's configuration, which no option gives.
+    ca,
+    cert,
+    key,
+    // No option gives it; `hub init` writes it.
     ...(before?.config === undefined ? {} : { config: before.config }),
     ...(Object.keys(services).length === 0 ? {} : { services }),
   };

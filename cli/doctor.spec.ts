@@ -1,5 +1,6 @@
 import { X509Certificate } from "node:crypto";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -331,6 +332,13 @@ describe("foedus doctor on prepared folders", () => {
       /foedus peer add b --share guests`/,
     ],
     [
+      "ports that were changed after the context was made",
+      config((tree) => Object.assign(tree, { listen: { port: 5 } })),
+      at("warning", "context", ".foedus/contexts.json"),
+      /^the context a says 127\.0\.0\.1:3, the configuration says port 5$/,
+      /`foedus contexts add a --address 127\.0\.0\.1:5`/,
+    ],
+    [
       "a share without rules",
       peers(peer({ host: "127.0.0.1", share: "limited" })),
       at("warning", "setting", "share limited"),
@@ -399,7 +407,7 @@ describe("foedus doctor on prepared folders", () => {
     const folder = folderOf(() => undefined);
     const io = { ...ioAt(root), env: { FOEDUS_CONTEXTS: join(folder, ".foedus/contexts.json") } };
     expect(await run(io, [], { hub: "a" })).toBe(0);
-    expect(io.told.at(-1)).toBe(`a (${relative(root, join(folder, "hub.json"))}): 0 errors, 1 warning; 78 things looked at\n`);
+    expect(io.told.at(-1)).toBe(`a (${relative(root, join(folder, "hub.json"))}): 0 errors, 1 warning; 79 things looked at\n`);
     await expect(run(ioAt(root), [], {})).rejects.toThrow("there is no configuration file");
   });
 
@@ -504,4 +512,14 @@ describe("foedus peer on files alone", () => {
     peers(peer({ share: undefined }))((name) => join(folder, name));
     await adding(folder, { host: "127.0.0.1" });
   });
+});
+
+test("hub init says that the port is in use now, names another, and makes the hub all the same", async () => {
+  const server = createServer();
+  const port = await new Promise<number>((done) => server.listen(0, "127.0.0.1", () => done((server.address() as { port: number }).port)));
+  const notes: string[] = [];
+  await init({ ...ioAt(root), note: (text) => void notes.push(text) }, ["taken"], { port: String(port) });
+  server.close();
+  expect(notes.join("")).toMatch(new RegExp(`^port ${port} is in use on this machine now; --port \\d+ takes others\n$`));
+  expect(readFileSync(join(root, "taken/hub.json"), "utf8")).toContain(`"port": ${port}`);
 });

@@ -2,6 +2,9 @@ import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ConfigError } from "#runtime/config/load.ts";
 import { readText } from "#runtime/files.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
+import { contextsOption } from "./advice.ts";
+import { type ConnectionFlags, connect } from "./connect.ts";
+import { credentialsOf, driftOf } from "./context-drift.ts";
 import { lookAtCertificates, lookAtPeerCas, lookAtRevoked, lookAtTls } from "./doctor/certificates.ts";
 import { lookAtOwnDoors, lookAtPeerDoors } from "./doctor/doors.ts";
 import { type Check, type Finding, Ledger } from "./doctor/ledger.ts";
@@ -12,7 +15,7 @@ import { EXIT, type ExitCode } from "./exit.ts";
 import { clean, count } from "./format.ts";
 import type { Io } from "./io.ts";
 import { nearPath } from "./near-path.ts";
-import { configFileOf, connectOwn, type OwnHub, type OwnHubFlags, readOwnHub, withConfig } from "./own-hub.ts";
+import { configFileOf, connectOwn, type OwnHub, type OwnHubFlags, ownContext, readOwnHub, withConfig } from "./own-hub.ts";
 import { printJson } from "./verb.ts";
 
 /** run looks at everything that can be wrong with the hub of a configuration. Fails (1) if something keeps it from working. */
@@ -105,7 +108,8 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
   }
   const visit = { ledger, config, own, clock: io.clock, caFile: shown(resolveFrom(folder, config.tls.ca)) };
   const runs = await lookAtOwnDoors(visit);
-  using connection = runs ? await connectOwn(io, hub, flags) : undefined;
+  const drift = await lookAtContext(io, ledger, hub, flags, runs);
+  using connection = runs ? await (drift === undefined ? connectOwn(io, hub, flags) : connect(drift, io)) : undefined;
   const answers = connection === undefined ? undefined : await askHub(ledger, connection, io.stopped);
   const linked = (hubId: string): boolean =>
     answers?.peers.some((peer) => peer.hubId === hubId && peer.state === LinkState.OPERATIONAL) === true;
@@ -114,6 +118,26 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
   else if (!runs) ledger.skip("links, clocks of peers and unacknowledged segments: only the running hub knows them");
   else if (connection === undefined)
     ledger.skip("links, clocks of peers and unacknowledged segments: there is no operator's certificate for asking the hub");
+}
+
+/**
+ * lookAtContext compares the context of this hub with its configuration. If its ports are those of before, what comes back connects all the
+ * same, so that the rest can be looked at.
+ */
+async function lookAtContext(io: Io, ledger: Ledger, hub: OwnHub, flags: OwnHubFlags, runs: boolean): Promise<ConnectionFlags | undefined> {
+  const named = await ownContext(io, hub, flags);
+  const drift = named === undefined ? undefined : driftOf(named, hub.config, contextsOption(named, io));
+  ledger.look(
+    drift !== undefined && {
+      severity: runs ? "error" : "warning",
+      check: "context",
+      subject: nearPath(io.cwd, named!.file),
+      message: drift.message,
+      fix: `Have it follow: \`${drift.command}\`.`,
+    },
+  );
+  if (named === undefined || drift === undefined) return undefined;
+  return { address: drift.addresses, ...credentialsOf(named), ...(flags.timeout === undefined ? {} : { timeout: flags.timeout }) };
 }
 
 async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnHubFlags): Promise<void> {

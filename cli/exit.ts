@@ -50,6 +50,17 @@ export class CliError extends Error {
   }
 }
 
+/** AdvisedError is a failure to reach a hub of which more is known here than its reason says. */
+export class AdvisedError extends FoedusError {
+  /** What to do: one sentence or more. */
+  readonly advice: string;
+
+  constructor(error: FoedusError, advice: string) {
+    super(error.failure, { cause: error.cause });
+    this.advice = advice;
+  }
+}
+
 /** usage is a CliError for what was typed wrongly. */
 export function usage(message: string, remedy: string, cause?: unknown): CliError {
   return new CliError(EXIT.usage, message, remedy, { cause });
@@ -72,7 +83,7 @@ export function neverConnected(error: unknown): boolean {
 }
 
 /** refusedInTls tells whether one end refused the other's certificate, so that no call took place. A hub that answers says so with other codes. */
-function refusedInTls(error: FoedusError): boolean {
+export function refusedInTls(error: FoedusError): boolean {
   const code = error.cause instanceof Error && "code" in error.cause ? error.cause.code : undefined;
   return CODE_OF_REASON[error.failure.reason] === EXIT.refused && code === UNAVAILABLE;
 }
@@ -110,6 +121,7 @@ function fromHub({ cause }: FoedusError): boolean {
 
 function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): string {
   const { failure } = error;
+  if (error instanceof AdvisedError) return error.advice;
   // The schema's remedies are written for a hub that refuses a caller; in TLS it may be this command that refuses the server.
   if (refusedInTls(error))
     return "Check the address, the CA and the certificate of the context (`foedus contexts list`, `foedus pki show <file>`).";

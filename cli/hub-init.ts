@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { makeFolder } from "#runtime/files.ts";
+import { portTaken } from "#runtime/rpc/listen-error.ts";
 import { writePki } from "../certs/issue.ts";
 import type { IssueRequest } from "../certs/profiles.ts";
 import { type HubContext, writeContexts } from "./contexts-file.ts";
@@ -29,6 +30,8 @@ const OPS_STEP = 2;
 const LOCAL_HOST = "127.0.0.1";
 const LAST_OFFSET = OPS_OFFSET + OPS_STEP * SERVICE_NAMES.length - 1;
 const MAX_PORT = 65_535 - LAST_OFFSET;
+/** A second hub on a machine takes ports this far above those of the first. */
+const NEXT_HUB = 60;
 
 /** What makes a folder a hub: none of it may be there already. */
 const MADE = ["hub.json", "federation.json", "pki", ".foedus/contexts.json", "data"] as const;
@@ -68,7 +71,19 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitF
     throw error;
   }
   await tell(io, plan, flags);
+  await tellTaken(io, plan);
   return EXIT.ok;
+}
+
+/** tellTaken says that another program has the port of the new hub now. It may end before the hub starts, so that is no reason to make none. */
+async function tellTaken(io: Io, plan: Plan): Promise<void> {
+  const host = listenHostOf(plan);
+  if ((await portTaken(host, plan.port)) === undefined) return;
+  let other: number | undefined;
+  for (let port = plan.port + NEXT_HUB; other === undefined && port <= Math.min(MAX_PORT, plan.port + 10 * NEXT_HUB); port += NEXT_HUB)
+    if ((await portTaken(host, port)) === undefined) other = port;
+  const instead = other === undefined ? "--port takes others" : `--port ${other} takes others`;
+  io.note(`port ${plan.port} is in use on this machine now; ${instead}\n`);
 }
 
 function portOf(text: string | undefined): number {

@@ -17,6 +17,7 @@ import {
   openDoor,
   PIN_PATTERN,
 } from "../services/introduction/index.ts";
+import { addressText, dialable } from "./address.ts";
 import {
   changeOf,
   checkShare,
@@ -38,7 +39,7 @@ import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
 import { nearPath } from "./near-path.ts";
 import { type Address, type DoorFlags, doorAddresses, modeOf, type OwnSide, ownSide } from "./own-door.ts";
-import { addressText, dialable, type OwnHubFlags } from "./own-hub.ts";
+import type { OwnHubFlags } from "./own-hub.ts";
 import { parseDuration } from "./parse.ts";
 import { messageJson, printJson } from "./verb.ts";
 

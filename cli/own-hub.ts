@@ -2,8 +2,10 @@ import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { own } from "#kernel/own.ts";
 import { type LoadedHubConfig, resolveFrom } from "../services/hub/index.ts";
+import { addressText, dialable } from "./address.ts";
 import { type ConfigFlags, mustBeFile, readConfig } from "./config-file.ts";
 import { type Connection, type ConnectionFlags, connect } from "./connect.ts";
+import type { NamedContext } from "./context-drift.ts";
 import { findContextsFile, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { clean } from "./format.ts";
@@ -88,8 +90,8 @@ export async function connectOwn(io: Io, hub: OwnHub, { hub: name, contexts, tim
     if (connection.target.hubId === hubId) return connection;
     throw usage(`${hub.file} is the configuration of ${hubId}, not of ${connection.target.hubId}`, "Correct --hub or --config.");
   }
-  const context = await contextFor(io, hub, contexts);
-  if (context !== undefined) return connect({ ...wait, ...context }, io);
+  const named = await ownContext(io, hub, { contexts });
+  if (named !== undefined) return connect({ ...wait, hub: named.name, contexts: named.file }, io);
   const { listen, tls } = hub.config;
   const ca = resolveFrom(hub.folder, tls.ca);
   const [cert, key] = [join(dirname(ca), "operator-admin.pem"), join(dirname(ca), "operator-admin.key")];
@@ -103,30 +105,17 @@ function contextsFileOf(io: Io, given: string | undefined, folder: string): stri
   return named === undefined ? findContextsFile({ cwd: folder, env: io.env }) : resolve(io.cwd, named);
 }
 
-async function contextFor(
+/** ownContext finds the context with which connectOwn asks a hub: --hub, else the one that names this hub; undefined if there is none. */
+export async function ownContext(
   io: Io,
   { config, folder }: OwnHub,
-  given: string | undefined,
-): Promise<{ readonly hub: string; readonly contexts: string } | undefined> {
-  const file = contextsFileOf(io, given, folder);
+  { hub: name, contexts: given }: Pick<OwnHubFlags, "hub"> & { readonly contexts?: string | undefined },
+): Promise<NamedContext | undefined> {
+  const file = contextsFileOf(io, given, name === undefined ? folder : io.cwd);
   if (file === undefined) return undefined;
   const { contexts } = await readContexts(file);
-  const found = Object.entries(contexts).find(([, context]) => context.hub_id === config.hub_id);
-  return found === undefined ? undefined : { hub: found[0], contexts: file };
-}
-
-/** dialable gives the address at which something on this machine reaches a listening address: loopback for a wildcard. */
-export function dialable(host: string): string {
-  if (host === "0.0.0.0") return "127.0.0.1";
-  return host === "::" ? "::1" : host;
-}
-
-/** addressText writes host:port, an IPv6 host in brackets. */
-export function addressText(host: string, port: number): string {
-  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
-}
-
-/** isLoopback tells whether a host is only this machine. */
-export function isLoopback(host: string): boolean {
-  return /^(localhost|127(\.\d{1,3}){3}|::1|\[::1\])$/i.test(host);
+  const found = Object.entries(contexts).find(
+    ([key, { hub_id: hubId }]) => hubId === config.hub_id && (name === undefined || name === key),
+  );
+  return found === undefined ? undefined : { name: found[0], file, context: found[1] };
 }

@@ -8,6 +8,7 @@ import { splitPem } from "#runtime/tls/credentials.ts";
 import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import { uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Federation } from "../services/hub/index.ts";
+import { addressText } from "./address.ts";
 import type { Connection } from "./connect.ts";
 import {
   changeOf,
@@ -30,7 +31,7 @@ import { peerEntry, peerIds, withoutPeer, withPeer } from "./federation-text.ts"
 import { clean, label } from "./format.ts";
 import type { Io } from "./io.ts";
 import { nearPath } from "./near-path.ts";
-import { addressText, type OwnHubFlags } from "./own-hub.ts";
+import type { OwnHubFlags } from "./own-hub.ts";
 import { parseHub } from "./parse.ts";
 import { levelText, stateCell } from "./peers.ts";
 import { type Cell, table } from "./table.ts";

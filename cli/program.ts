@@ -294,7 +294,7 @@ function otherVerbs(verb: Declare, program: Command, handle: Handle): void {
   const file = (command: Command): Command => output(command).option("--contexts <file>", "contexts file");
   file(verb(contexts, "list", "list the contexts", async () => (await import("./contexts.ts")).list));
   file(verb(contexts, "use <context>", "make a context the current one", async () => (await import("./contexts.ts")).use));
-  file(verb(contexts, "add <context>", "add or replace a context", async () => (await import("./contexts.ts")).add))
+  file(verb(contexts, "add <context>", "add a context, or change what is given of one", async () => (await import("./contexts.ts")).add))
     .option("--hub-id <hub>", "the hub (default: the name of the context)")
     .option("--address <address>", "host:port, or service=host:port for each service in split mode (repeatable)", many)
     .option("--ca <file>", "CA certificate of the hub")

@@ -10,6 +10,7 @@ export type Check =
   | "clock"
   | "disk"
   | "setting"
+  | "context"
   | "reach"
   | "hub"
   | "link"
