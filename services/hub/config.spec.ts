@@ -82,7 +82,13 @@ describe("hub.json", () => {
     expect(say("log/level", '"wran"')).toBe("must be one of debug, info, warn, error; did you mean warn?");
     expect(say("registry_sync/shares/x y", "{}")).toBe("its name must be 1 to 63 of a-z, 0-9 and -");
     expect(say("registry_sync/shares/a/nodes", "[5]")).toBe("must be a text or an object");
-    expect(say("registry_sync/shares/a/nodes", '[{"tpyes":[]}]')).toBe('has "tpyes", which is not known');
+    expect(say("registry_sync/shares/a/nodes", '[{"tpyes":[]}]')).toBe(
+      'has "tpyes", which is not known; known are ids, types, kind, labels, allow, keys, invoke',
+    );
+    // What is not a rule's: an import has no capabilities.
+    expect(say("registry_sync/imports/nodes", '[{"id":["x"]}]')).toBe(
+      'has "id", which is not known; known are ids, types, kind, labels, allow',
+    );
   });
 });
 
@@ -94,7 +100,7 @@ describe("revoked.json", () => {
     ['{"revoked":5}', "revoked must be a list"],
     ['{"revoked":[{}]}', "revoked.0.sha256 is missing; it must be a text"],
     ['{"revoked":[{"sha256":"zz"}]}', "revoked.0.sha256 must be a SHA-256 in 64 hex digits"],
-    ['{"revoked":[],"x":1}', 'it has "x", which is not known'],
+    ['{"revoked":[],"x":1}', 'it has "x", which is not known; known is revoked'],
   ])("%s is refused with the file, the field and what to do", (text, words) => {
     const file = join(folder, "revoked.json");
     writeFileSync(file, text);

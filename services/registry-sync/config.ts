@@ -12,8 +12,9 @@ const patterns = (description: string) =>
 
 const KINDS = { any: 0, device: 1, agent: 2 } as const;
 
-const nodeRule = z.strictObject({
-  ids: patterns("node ids it selects; empty selects any").default([]),
+/** nodeRule is a rule of a share, or of what is taken in, written in full. */
+export const nodeRule = z.strictObject({
+  ids: patterns("node ids it selects, without the hub: my-lamp, not home/my-lamp; empty selects any").default([]),
   types: patterns("node types it selects; empty selects any").default([]),
   kind: z.enum(["any", "device", "agent"]).default("any").meta({ description: "kind of node it selects" }),
   labels: z

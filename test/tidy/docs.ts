@@ -6,6 +6,7 @@ import { access, CostClass, frame_access, OperatorRole, Principal, TrustLevel } 
 import { ErrorReasonSchema, rule } from "#gen/foedus/common/v1/error_pb.ts";
 import { configTable, describeConfig } from "#runtime/config/describe.ts";
 import { hubConfig } from "../../services/hub/config.ts";
+import { nodeRule } from "../../services/registry-sync/config.ts";
 import { chartFiles } from "../chart/generate.ts";
 import { ROOT, read } from "./files.ts";
 import { boundsPage } from "./kept-maps.ts";
@@ -89,6 +90,14 @@ function liveFields(): string {
   return rows.map(({ path }) => `\`${path}\``).join(", ");
 }
 
+/** ruleRows describes the fields of a rule. */
+function ruleRows(): string[] {
+  return describeConfig(nodeRule).map(({ path, type, unit, fallback, bounds, description }) => {
+    const kind = type === "enum" ? bounds : type === "array" ? `list of ${unit}` : type.replace(/^map of .*/, "map of patterns");
+    return `| \`${path}\` | ${kind} | ${fallback === "none" ? "the share's" : `\`${fallback}\``} | ${description} |`;
+  });
+}
+
 function configPage(): string {
   return [
     "# Configuration",
@@ -109,6 +118,17 @@ function configPage(): string {
     "An invalid file changes nothing.",
     "",
     configTable(describeConfig(hubConfig)),
+    "",
+    "## Rules of shares and imports",
+    "",
+    "What stands in `registry_sync.shares.*.nodes` and `registry_sync.imports.nodes`: a pattern for the node id, or an object with these fields.",
+    "All that it names must hold. `keys` and `invoke` are for shares only.",
+    "",
+    "| field of a rule | type | default | what it is |",
+    "|---|---|---|---|",
+    ...ruleRows(),
+    "",
+    'For example `"nodes": [{ "ids": ["lamp-*"], "invoke": ["state"] }, { "types": ["camera"], "allow": false }, "*"]`.',
     "",
     "## The federation file",
     "",

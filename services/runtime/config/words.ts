@@ -5,6 +5,9 @@ import { nearest } from "./shape.ts";
 /** Issue is what a schema objects to, as zod gives it before it has words. */
 type Issue = Parameters<z.core.$ZodErrorMap>[0];
 
+/** So many fields of an object are listed to somebody who mistyped one. */
+const LISTED_MAX = 12;
+
 const KINDS: Readonly<Record<string, string>> = {
   string: "a text",
   number: "a number",
@@ -30,7 +33,7 @@ export function issueWords(issue: Issue): string {
     case "invalid_value":
       return choice(issue.values.map(String), issue.input);
     case "unrecognized_keys":
-      return `has ${issue.keys.map((key) => `"${key.slice(0, 63)}"`).join(", ")}, which is not known`;
+      return `has ${issue.keys.map((key) => `"${key.slice(0, 63)}"`).join(", ")}, which is not known${knownFields(issue.inst, issue.keys)}`;
     case "invalid_key":
       return `its name ${issue.issues[0]?.message ?? "is not allowed"}`;
     case "invalid_union":
@@ -38,6 +41,15 @@ export function issueWords(issue: Issue): string {
     default:
       return "is not allowed";
   }
+}
+
+/** knownFields lists what an object may have, if that is short; else it names what is most like the first of the fields that are not known. */
+function knownFields(inst: unknown, [unknown = ""]: readonly string[]): string {
+  const { shape } = (inst as { readonly def?: { readonly shape?: object } } | undefined)?.def ?? {};
+  const known = Object.keys(shape ?? {});
+  if (known.length > 0 && known.length <= LISTED_MAX) return `; known ${known.length === 1 ? "is" : "are"} ${known.join(", ")}`;
+  const near = nearest(unknown, known);
+  return near === undefined ? "" : `; did you mean ${near}?`;
 }
 
 function kindOf(expected: string): string {
