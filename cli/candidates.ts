@@ -9,8 +9,8 @@ import { CliError, EXIT } from "./exit.ts";
 import { clean } from "./format.ts";
 import { parseNode } from "./parse.ts";
 
-/** Most nodes that a mistyped one is compared with. */
-const COMPARED_MAX = 5_000;
+/** COMPARED_MAX is how many nodes a mistyped one is compared with at most. */
+export const COMPARED_MAX = 5_000;
 const PAGE = 1_000;
 /** knownHubs lists the hubs whose nodes the hub knows, itself among them. */
 export async function knownHubs(connection: Connection, signal: AbortSignal): Promise<string[]> {
@@ -19,7 +19,7 @@ export async function knownHubs(connection: Connection, signal: AbortSignal): Pr
 }
 
 /** nodesLike lists ids of nodes to compare a mistyped one with: those of one hub, or of all if it is empty. */
-async function nodesLike(connection: Connection, hubId: string, signal: AbortSignal): Promise<string[]> {
+export async function nodesLike(connection: Connection, hubId: string, signal: AbortSignal): Promise<string[]> {
   const filter = { hubIds: hubId === "" ? [] : [hubId] };
   const names: string[] = [];
   let pageToken = "";

@@ -9,6 +9,7 @@ import { lookAtCertificates, lookAtPeerCas, lookAtRevoked, lookAtTls } from "./d
 import { lookAtOwnDoors, lookAtPeerDoors } from "./doctor/doors.ts";
 import { type Check, type Finding, Ledger } from "./doctor/ledger.ts";
 import { lookAtClock, lookAtDisk, readDisk } from "./doctor/machine.ts";
+import { askRuleNodes } from "./doctor/rules.ts";
 import { askHub, lookAtAnswers } from "./doctor/running.ts";
 import { lookAtSettings } from "./doctor/settings.ts";
 import { EXIT, type ExitCode } from "./exit.ts";
@@ -114,8 +115,10 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
   const linked = (hubId: string): boolean =>
     answers?.peers.some((peer) => peer.hubId === hubId && peer.state === LinkState.OPERATIONAL) === true;
   await lookAtPeerDoors(visit, federation, linked);
-  if (answers !== undefined) lookAtAnswers(ledger, answers, config, federation);
-  else if (!runs) ledger.skip("links, clocks of peers and unacknowledged segments: only the running hub knows them");
+  if (answers !== undefined && connection !== undefined) {
+    lookAtAnswers(ledger, answers, config, federation);
+    await askRuleNodes(ledger, connection, config, io.stopped);
+  } else if (!runs) ledger.skip("links, clocks of peers and unacknowledged segments: only the running hub knows them");
   else if (connection === undefined)
     ledger.skip("links, clocks of peers and unacknowledged segments: there is no operator's certificate for asking the hub");
 }

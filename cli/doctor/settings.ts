@@ -1,6 +1,7 @@
 import { type Federation, type HubConfig, undefinedShares } from "../../services/hub/index.ts";
 import { isLoopback } from "../address.ts";
 import type { Ledger } from "./ledger.ts";
+import { lookAtRules } from "./rules.ts";
 
 const FULL = 3;
 
@@ -8,6 +9,7 @@ const FULL = 3;
 export function lookAtSettings(ledger: Ledger, config: HubConfig, federation: Federation): void {
   lookAtAddresses(ledger, config, federation);
   lookAtShares(ledger, config, federation);
+  lookAtRules(ledger, config);
   const { peers } = federation;
   ledger.look(
     peers.length > 1 &&
