@@ -4,6 +4,7 @@ import { isNodeId } from "#kernel/node-name.ts";
 import { Room } from "#kernel/room.ts";
 import { Lines, type Standing } from "./lines.ts";
 import { LOCAL_EXECUTOR, type Offer, type Part, type Scope, WHOLE } from "./messages.ts";
+import { holderOf, OFFERING_COST, Offering, offeringCost, wait } from "./offering.ts";
 
 /** Tasks in flight of an executor that names no number, and the most that it may name. */
 export const IN_FLIGHT_DEFAULT = 64;
@@ -12,12 +13,12 @@ export const IN_FLIGHT_MAX = 4_096;
 /** Nodes that all executors together may offer, each counted once for each executor that offers it, and about what one of them takes. */
 const OFFERED_MAX = 262_144;
 const OFFERED_BYTES = 32 * 1024 * 1024;
-/** What an offer takes beside what is in it, with its executor: executor.spec.ts measures it. */
-const OFFERING_COST = 1_536;
 const NODE_COST = 112;
-const CAPABILITY_COST = 64;
 /** Of the nodes that this hub has, a caller may offer each so often whatever others offer: with a new stream beside the one that it replaces. */
 const OFFERS_OF_KNOWN = 2;
+/** What an offer of such nodes may take beside them, and how many there may be for each of the caller's executors. */
+const KNOWN_BYTES = 4_096;
+const OFFERS_OF_EXECUTOR = 2;
 const HANDLER_SCOPE: Scope = { kind: "gateway", prefixes: [] };
 /** Executors that may share one node: who runs a command is chosen among them each time. */
 export const SHARERS_MAX = 64;
@@ -25,57 +26,6 @@ export const SHARERS_MAX = 64;
 const REFUSALS_TOLD = 63;
 /** Nodes of offers that are over which are given up in one step. */
 export const SWEEP_MAX = 1_024;
-
-/** Offering is what one attach offers. */
-class Offering<T extends Standing> {
-  readonly executor: Executor<T>;
-  /** Who its places are counted for. */
-  readonly holder: string;
-  /** Undefined means all. */
-  readonly capabilities: ReadonlySet<string> | undefined;
-  readonly shared: boolean;
-  /** What it takes beside its nodes. */
-  readonly bytes: number;
-  readonly nodes = new Set<string>();
-  /** Nobody is given anything for it any more. Its nodes are given up bit by bit. */
-  over = false;
-  /** Where it waits for that, once it is over. */
-  waits: Set<Offering<T>> | undefined;
-  /** Which older ones it leaves nothing to, of those that were met. */
-  readonly #covers = new Map<Offering<T>, boolean>();
-
-  constructor(executor: Executor<T>, { capabilities, shared }: Offer) {
-    this.executor = executor;
-    this.holder = holderOf(executor.name, executor.scope);
-    this.capabilities = capabilities.length === 0 ? undefined : new Set(capabilities);
-    this.shared = shared;
-    this.bytes = offeringCost(capabilities);
-  }
-
-  /** covers tells whether it leaves nothing to an older one. */
-  covers(old: Offering<T>): boolean {
-    if (old.executor === this.executor) return true;
-    let covers = this.#covers.get(old);
-    if (covers === undefined) this.#covers.set(old, (covers = this.#coversAll(old)));
-    return covers;
-  }
-
-  /** complete: it will meet no other. */
-  complete(): void {
-    this.#covers.clear();
-  }
-
-  #coversAll(old: Offering<T>): boolean {
-    if (this.shared && old.shared) return false;
-    const names = this.capabilities;
-    if (names === undefined) return true;
-    return old.capabilities !== undefined && [...old.capabilities].every((name) => names.has(name));
-  }
-}
-
-function offeringCost(capabilities: readonly string[]): number {
-  return capabilities.reduce((sum, name) => sum + CAPABILITY_COST + name.length, OFFERING_COST);
-}
 
 /** Executor runs tasks: an attached stream, or the in-process handler. T is what the owner keeps of a task. */
 export class Executor<T extends Standing> {
@@ -153,8 +103,10 @@ export interface Attachment<T extends Standing> {
  * X3 the in-process handler (S0-20) serves every node that nobody else serves.
  * X4 there is room for so many executors, and a part of it for each caller; half of it for one, such as a gateway with a stream for
  *    each of its devices, while nobody else needs it. Only nodes and gateways attach, so nothing is kept for operators.
+ *    Who takes the place of one of its own needs none.
  * X5 the same holds for the nodes that they offer, which need not exist: who attaches first and registers then is served, and this hub may
- *    not know yet what it has. Nodes that it has are offered beyond that, so that nobody's made-up ones take their place.
+ *    not know yet what it has. Nodes that it has are offered beyond that, so that nobody's made-up ones take their place, and so are
+ *    the offers that they come in.
  * X6 no step takes longer for a long offer: it comes in parts, and what is over is given up in parts, by `sweep`.
  * X7 what is over is kept while it has nodes, in one place, and counts: streams that take each other's place, however many, hold no more
  *    than what is counted.
@@ -167,6 +119,8 @@ export class Executors<T extends Standing> {
   readonly room: Room;
   readonly offers: Room;
   readonly #over = new Set<Offering<T>>();
+  /** How many offers there are of a holder. */
+  readonly #offerings = new Map<string, number>();
   #handler: Executor<T> | undefined;
   /** First task of the next in-process handler: what one has in hand when it is taken away may be reported when another is there. */
   #handlerTask = 1;
@@ -214,11 +168,12 @@ export class Executors<T extends Standing> {
 
   /**
    * attach takes a part of an offer, which stands when the last has come; an executor that attached before replaces its own offer and keeps
-   * its tasks. A failure if there is no room; undefined if the executor is gone in the middle.
+   * its tasks. A failure if there is no room; undefined if the executor is gone in the middle. `replaces` is an older executor that the
+   * caller of this forgets right after the first part, unless that fails.
    */
-  attach(id: number, name: string, scope: Scope, offer: Offer, part: Part = WHOLE): Attachment<T> | Failure | undefined {
+  attach(id: number, name: string, scope: Scope, offer: Offer, part: Part = WHOLE, replaces?: number): Attachment<T> | Failure | undefined {
     assert(id !== LOCAL_EXECUTOR, "the number of the in-process handler is taken");
-    const begun = part.first ? this.#begin(id, name, scope, offer) : this.#all.get(id);
+    const begun = part.first ? this.#begin(id, name, scope, offer, replaces) : this.#all.get(id);
     if (begun === undefined || "reason" in begun) return begun;
     const { coming } = begun;
     if (coming === undefined) return undefined;
@@ -285,25 +240,40 @@ export class Executors<T extends Standing> {
     return best ?? this.#handler;
   }
 
-  #begin(id: number, name: string, scope: Scope, offer: Offer): Executor<T> | Failure {
+  #begin(id: number, name: string, scope: Scope, offer: Offer, replaces: number | undefined): Executor<T> | Failure {
     const holder = holderOf(name, scope);
-    const full = this.offers.take(holder, offeringCost(offer.capabilities), false);
-    if (full !== undefined) return full;
     let executor = this.#all.get(id);
     if (executor === undefined) {
-      const crowded = this.room.take(holder, 0, false);
-      if (crowded !== undefined) {
-        this.offers.give(holder, offeringCost(offer.capabilities));
-        return crowded;
-      }
+      const older = replaces === undefined ? undefined : this.#all.get(replaces);
+      const crowded = older !== undefined && holderOf(older.name, older.scope) === holder ? undefined : this.room.refusal(holder, 0, false);
+      const full = crowded ?? this.#admitOffer(holder, offer, 1);
+      if (full !== undefined) return full;
+      this.room.add(holder, 0);
       executor = new Executor<T>(id, name, scope, offer.maxInFlight);
       this.#all.set(id, executor);
+    } else {
+      const full = this.#admitOffer(holder, offer, 0);
+      if (full !== undefined) return full;
     }
     if (executor.coming !== undefined) this.#end(executor.coming, this.#over);
     executor.coming = new Offering(executor, offer);
     executor.refused = [];
     executor.refusedMore = 0;
     return executor;
+  }
+
+  /** admitOffer counts an offer (X5). `more` is how many executors its caller is about to have beside those that it has. */
+  #admitOffer(holder: string, { nodeIds, capabilities }: Offer, more: number): Failure | undefined {
+    const bytes = offeringCost(capabilities);
+    const failure = this.offers.take(holder, bytes, false);
+    const offerings = this.#offerings.get(holder) ?? 0;
+    if (failure !== undefined) {
+      if (bytes > KNOWN_BYTES || offerings >= OFFERS_OF_EXECUTOR * (this.room.countOf(holder) + more)) return failure;
+      if (!nodeIds.some((nodeId) => this.#known.has(nodeId))) return failure;
+      this.offers.add(holder, bytes);
+    }
+    this.#offerings.set(holder, offerings + 1);
+    return undefined;
   }
 
   /** finish makes what has come the offer that stands, and answers what was refused of it. */
@@ -338,6 +308,9 @@ export class Executors<T extends Standing> {
     over.waits?.delete(over);
     over.waits = undefined;
     this.offers.give(over.holder, over.bytes);
+    const left = (this.#offerings.get(over.holder) ?? 0) - 1;
+    if (left > 0) this.#offerings.set(over.holder, left);
+    else this.#offerings.delete(over.holder);
   }
 
   #bind(offering: Offering<T>, nodeId: string, holder: string, touched: Set<Executor<T>>): Failure | undefined {
@@ -385,18 +358,8 @@ export class Executors<T extends Standing> {
   }
 }
 
-/** wait moves an offer that is over to where it waits to be given up. */
-function wait<T extends Standing>(over: Offering<T>, place: Set<Offering<T>>): void {
-  over.waits = place;
-  place.add(over);
-}
-
 function listOf<O extends object>(found: O | readonly O[]): readonly O[] {
   return Array.isArray(found) ? found : [found as O];
-}
-
-function holderOf(name: string, scope: Scope): string {
-  return `${scope.kind}/${name}`;
 }
 
 function crowded(nodeId: string): Failure {

@@ -25,14 +25,14 @@ class Offers {
   attach(
     executor: number,
     nodeIds: readonly string[],
-    more: { name?: string; scope?: Scope; shared?: boolean; capabilities?: string[] } = {},
+    more: { name?: string; scope?: Scope; shared?: boolean; capabilities?: string[]; replaces?: number } = {},
   ) {
-    const { name = "evil", scope = ANY, shared = true, capabilities = [] } = more;
+    const { name = "evil", scope = ANY, shared = true, capabilities = [], replaces } = more;
     const effects: CommandEffect[] = [];
     for (let from = 0; from === 0 || from < nodeIds.length; from += SLICE_NODES) {
       const part: Part = { first: from === 0, last: from + SLICE_NODES >= nodeIds.length };
       const offer = { nodeIds: nodeIds.slice(from, from + SLICE_NODES), capabilities, maxInFlight: 1, shared };
-      effects.push(...this.bench.hub.give({ kind: "attach", executor, name, scope, offer, part }));
+      effects.push(...this.bench.hub.give({ kind: "attach", executor, name, scope, offer, part, replaces }));
     }
     return effects;
   }
@@ -76,6 +76,60 @@ describe("what executors offer", () => {
     offers.gone(10);
     for (let ticks = 0; ticks < 6; ticks++) offers.bench.tick();
     expect(offers.offered()).toBe(1 + 1);
+  });
+
+  /** crowded is a hub with a gateway that has more than its part of the offered nodes, on stream 50, while another has half. */
+  function crowded(own: readonly string[]): Offers {
+    const offers = new Offers(own);
+    offers.attach(50, own, { name: "honest" });
+    offers.attach(60, ids(100_000), { name: "other" });
+    return offers;
+  }
+
+  test("X5 who has its part of the offered nodes comes back with them, and opens one stream more", () => {
+    const own = ids(40_000, "own-");
+    const offers = crowded(own);
+    const steps = offers.attach(51, own, { name: "honest", replaces: 50 });
+    while (offers.bench.hub.core.deadline() === 0) steps.push(...offers.bench.hub.tick());
+    expect(steps.filter(({ kind }) => kind === "attached")).toMatchObject([{ nodes: 40_000, refused: [] }]);
+    expect(presence(steps, false)).toEqual([]);
+    expect(offers.attached(52, own.slice(0, 1), { name: "honest" })).toMatchObject({ nodes: 1, refused: [] });
+  });
+
+  test("X5 what its nodes let it offer beyond its part is short, and no more than a few offers for each stream", () => {
+    const own = ids(40_000, "own-");
+    const offers = crowded(own);
+    const before = offers.offered();
+    expect(offers.attached(51, ["made-up"], { name: "honest" })).toBeUndefined();
+    expect(offers.attached(52, own.slice(0, 1), { name: "honest", capabilities: ids(1_000, "c") })).toBeUndefined();
+    expect(offers.offered()).toBe(before);
+    const part = { first: true, last: false };
+    const offer = (i: number) => ({ nodeIds: own.slice(i, i + 1), capabilities: [], maxInFlight: 1, shared: true });
+    for (let i = 1; i <= 200; i++)
+      offers.bench.hub.give({ kind: "attach", executor: 50 + i, name: "honest", scope: ANY, offer: offer(i), part, replaces: 49 + i });
+    expect(offers.offered() - before).toBeLessThan(8);
+  });
+
+  test("X4 who has its part of the executors takes the place of its own older ones", () => {
+    const own = ids(2_100, "own-");
+    const offers = new Offers(own);
+    for (let i = 0; i < 2_048; i++) offers.attach(1_000 + i, own.slice(i, i + 1), { name: "honest" });
+    for (let i = 0; i < 8; i++) offers.attach(5_000 + i, ["lamp"], { name: `other-${i}` });
+    expect(offers.attached(6_000, own.slice(0, 1), { name: "honest" })).toBeUndefined();
+    expect(offers.attached(6_001, own.slice(0, 1), { name: "honest", replaces: 1_000 })).toMatchObject({ nodes: 1 });
+    // Not that of somebody else.
+    expect(offers.attached(6_002, own.slice(0, 1), { name: "honest", replaces: 5_000 })).toBeUndefined();
+  });
+
+  test("X5 an executor whose place cannot be taken keeps it", () => {
+    const own = ids(2 * SLICE_NODES, "own-");
+    const offers = new Offers(own);
+    offers.attach(50, own, { name: "honest" });
+    const steps = offers.attach(51, own, { name: "honest", replaces: 50, capabilities: ids(500_000, "c") });
+    expect(steps.filter(({ kind }) => kind === "detach")).toMatchObject([{ executor: 51, failure: { reason: "LIMIT_EXCEEDED" } }]);
+    expect(presence([...steps, ...offers.bench.hub.tick()], false)).toEqual([]);
+    offers.bench.send("spiffe://home/operator/admin", "own-1");
+    expect(offers.bench.tasks).toHaveLength(1);
   });
 
   test("no step gives up more than a part of what is over, and its nodes go offline once nobody else serves them", () => {

@@ -129,11 +129,12 @@ export class OwnerSide {
   attach(now: Now, input: Extract<Input, { readonly kind: "attach" }>): void {
     const { executor: id, name, scope, offer, part = WHOLE, replaces, undelivered } = input;
     const { outbox } = this.#p;
-    const attached = this.executors.attach(id, name, scope, offer, part);
+    const attached = this.executors.attach(id, name, scope, offer, part, replaces);
+    // The older one keeps its place until its end is told.
+    if (attached !== undefined && "reason" in attached) return outbox.push({ kind: "detach", executor: id, failure: attached });
     // Without a sweep for each: there may be many, and what waits to be given up is not theirs.
-    if (replaces !== undefined) this.#forgetExecutor(now, replaces, undelivered, id);
+    if (part.first && replaces !== undefined) this.#forgetExecutor(now, replaces, undelivered, id);
     if (attached === undefined) return;
-    if ("reason" in attached) return outbox.push({ kind: "detach", executor: id, failure: attached });
     const { executor, accepted, refused: refusals, replaced } = attached;
     if (part.last) {
       outbox.push({ kind: "attached", executor: id, nodes: executor.nodes, refused: refusals });
