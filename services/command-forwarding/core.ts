@@ -138,7 +138,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   /** inFlight is how many commands have no outcome yet, of local callers and of peers. */
   inFlight(): number {
     let count = this.#caller.pendingCount + this.#owner.localOpen;
-    for (const book of this.#owner.callers.values()) count += book.open;
+    for (const book of this.#owner.books.callers.values()) count += book.open;
     return count;
   }
 
@@ -152,7 +152,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   lookup(name: CommandName): Known | undefined {
     const { hubId, epoch, seq } = name;
     if (hubId !== this.#p.hubId) {
-      const run = this.#owner.find(hubId, epoch, seq);
+      const run = this.#owner.books.find(hubId, epoch, seq);
       return run === undefined ? undefined : { result: run.result, durationMs: 0, replayed: false };
     }
     // No name: what has not left has none.
@@ -218,8 +218,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
         return this.#caller.setPeers(input.peers);
       case "peer-up":
         this.#caller.peerUp(now, this.#caller.peer(input.peer), input.session);
-        this.#p.outbox.greet(input.peer, this.#owner.newest(input.peer));
-        return this.#owner.peerUp(input.peer);
+        this.#p.outbox.greet(input.peer, this.#owner.books.newest(input.peer));
+        return this.#owner.books.peerUp(input.peer);
       case "peer-down":
         return this.#caller.peerDown(now, this.#caller.peer(input.peer));
       case "peer-room":
@@ -258,7 +258,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const { ackAt } = this.#caller;
     if (this.#p.journal.dirty || (ackAt !== undefined && ackAt <= now.mono && this.#refusing === undefined)) {
       this.#caller.log();
-      this.#owner.log();
+      this.#owner.books.log();
     }
     this.#p.outbox.flush(out);
   }
@@ -458,7 +458,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     this.#owner.epoch = Math.max(this.#owner.epoch + 1, Math.floor(now.wall));
     this.#p.outbox.ownerEpoch = this.#owner.epoch;
     this.#saveEpochs(this.#owner.epoch, "the journal was restored from a backup", by);
-    for (const peer of this.#caller.peers.values()) if (peer.up) this.#p.outbox.greet(peer.hubId, this.#owner.newest(peer.hubId));
+    for (const peer of this.#caller.peers.values()) if (peer.up) this.#p.outbox.greet(peer.hubId, this.#owner.books.newest(peer.hubId));
   }
 
   /** saveEpochs makes the epochs durable: everything after it waits for that. `epoch` is the one that is new. */

@@ -33,7 +33,7 @@ export function describeCore(
         `  ${p.epoch}/${p.seq} ${p.nodeId} ${p.capability}${p.answered ? ` answered ${OUTCOME_NAMES[p.result?.outcome ?? 0]}` : ""}`,
       );
   }
-  for (const book of [...owner.callers.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1))) {
+  for (const book of [...owner.books.callers.values()].sort((a, b) => (a.hubId < b.hubId ? -1 : 1))) {
     lines.push(`from ${book.hubId}: open=${book.open} kept=${book.kept}`);
     for (const epoch of book.epochs.values()) {
       lines.push(`  epoch ${epoch.epoch} floor=${epoch.floor}`);
@@ -50,7 +50,7 @@ export function describeCore(
 
 /** roomsOf is what callers use up. */
 export function roomsOf({ settings, keys }: Parts, caller: CallerSide, owner: OwnerSide): RoomUse[] {
-  const books = [...owner.callers.values()];
+  const books = [...owner.books.callers.values()];
   const fullest = (values: readonly number[]): number => Math.max(0, ...values);
   return [
     ...keys.room.use(),
@@ -70,7 +70,7 @@ export function roomsOf({ settings, keys }: Parts, caller: CallerSide, owner: Ow
 /** holdingsOf is who holds how much of what callers and peers use up. */
 export function holdingsOf({ keys }: Parts, caller: CallerSide, owner: OwnerSide): Shared[] {
   const local = caller.localRooms.shared();
-  const books = [...owner.callers.values()];
+  const books = [...owner.books.callers.values()];
   return [
     keys.room.shared(),
     local.callers,

@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Parts } from "./caller.ts";
+import { CallerBooks } from "./caller-books.ts";
 import { Claims } from "./claims.ts";
 import { type Executor, Executors } from "./executor.ts";
 import {
@@ -20,7 +21,7 @@ import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./outco
 import type { Peer, Pending } from "./pending.ts";
 import { keptBytes, unpinned } from "./records.ts";
 import { checkHops, type Directory, isTarget, offline, type RoutedNode, type Target } from "./route.ts";
-import { CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
+import { type CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
 
 /**
  * OwnerSide runs commands on this hub's nodes, for its own callers and for those of peers.
@@ -40,10 +41,8 @@ export class OwnerSide {
   readonly #p: Parts;
   readonly #directory: Directory;
   readonly executors: Executors<Run>;
-  readonly callers = new Map<string, CallerBook>();
+  readonly books: CallerBooks;
   readonly #ready = new Set<Executor<Run>>();
-  /** Callers' epochs with a floor that is not logged. */
-  readonly #floors = new Set<CallerEpoch>();
   readonly #claims = new Claims();
   policy: SharePolicy = () => "none";
   epoch = 0;
@@ -55,6 +54,7 @@ export class OwnerSide {
   constructor(parts: Parts, directory: Directory) {
     this.#p = parts;
     this.#directory = directory;
+    this.books = new CallerBooks(parts);
     this.executors = new Executors(parts.settings.executors, directory.ownNodes);
   }
 
@@ -85,16 +85,16 @@ export class OwnerSide {
    * comes late on another session is not looked at: its sender asked again, and the answer to that must be the last word (O6).
    */
   invocations(now: Now, peer: Peer, frame: InvocationsFrame): void {
-    const book = this.#book(peer.hubId);
+    const book = this.books.book(peer.hubId);
     const known = this.#knowsJournal(now, peer.hubId, frame);
     const caller = frame.epoch >= book.epochFloor ? book.epoch(frame.epoch) : finishedEpoch(book, frame.epoch);
-    this.#acks(caller, frame);
+    this.books.acks(caller, frame);
     for (const item of frame.items) this.#invocation(now, peer, book, caller, known, item);
     for (const seq of frame.cancels) {
       const run = caller.runs.get(seq);
       if (run !== undefined) this.cancel(now, run);
     }
-    this.#forgetEpochs(book);
+    this.books.forgetEpochs(book);
   }
 
   /** cancel gives a run up: at once if it waits, else its executor is told and the caller learns that it came too late. */
@@ -108,7 +108,7 @@ export class OwnerSide {
 
   /** due is called at a run's deadline, at the end of the wait for a late report, and when an outcome need not be kept longer. */
   due(now: Now, run: Run): void {
-    if (run.state === RUN.DONE) return this.#age(run);
+    if (run.state === RUN.DONE) return this.books.age(run);
     if (run.state === RUN.WAITING) {
       const failure: Failure = { reason: "DEADLINE_EXPIRED", message: "deadline passed before it was started" };
       return this.#complete(now, run, { outcome: OUTCOME.EXPIRED, value: NO_VALUE, failure });
@@ -213,65 +213,6 @@ export class OwnerSide {
     this.#ready.clear();
   }
 
-  /** peerUp tells a caller's hub what came late while it was away. */
-  peerUp(hubId: string): void {
-    for (const caller of this.callers.get(hubId)?.epochs.values() ?? [])
-      for (const run of caller.runs.values())
-        if (run.late && run.result !== undefined) this.#p.outbox.answer(caller, run.seq, run.result, true, run.trace);
-  }
-
-  /** log writes floors that moved by age: after a restart those names must still not be run. */
-  log(): void {
-    for (const caller of this.#floors) this.#p.journal.add(caller);
-    this.#floors.clear();
-  }
-
-  /** newest is the highest journal epoch that we know of a caller's hub. */
-  newest(hubId: string): number {
-    return this.callers.get(hubId)?.newest() ?? 0;
-  }
-
-  find(hubId: string, epoch: number, seq: number): Run | undefined {
-    return this.callers.get(hubId)?.epochs.get(epoch)?.runs.get(seq);
-  }
-
-  /** recover takes over a run from before a restart (O2). */
-  recover(now: Now, run: Run): void {
-    const caller = run.origin as CallerEpoch;
-    const known = caller.runs.get(run.seq);
-    if (known === undefined) caller.book.kept++;
-    else this.#p.journal.drop(known);
-    caller.book.keptBytes -= known?.bytes ?? 0;
-    run.bytes = run.result === undefined ? 0 : keptBytes(run.result);
-    caller.book.keptBytes += run.bytes;
-    if (known !== undefined) this.#p.deadlines.remove(known);
-    caller.runs.set(run.seq, run);
-    caller.maxSeen = Math.max(caller.maxSeen, run.seq);
-    run.state = RUN.DONE;
-    this.#p.deadlines.add(run, now.mono + run.keepMs);
-  }
-
-  /** finishRecovery gives every INTENT without an outcome its outcome: UNKNOWN. */
-  finishRecovery(): void {
-    for (const book of this.callers.values())
-      for (const caller of book.epochs.values())
-        for (const run of caller.runs.values()) {
-          if (run.result !== undefined) continue;
-          run.result = unknown("the hub stopped after it was started");
-          this.#p.journal.add(run);
-        }
-  }
-
-  bookOf(hubId: string): CallerBook {
-    return this.#book(hubId);
-  }
-
-  #book(hubId: string): CallerBook {
-    let book = this.callers.get(hubId);
-    if (book === undefined) this.callers.set(hubId, (book = new CallerBook(hubId)));
-    return book;
-  }
-
   /** onRestored is called when a peer says that our journal was restored from a backup, and is believed; the core opens a new epoch. */
   onRestored: (now: Now, hubId: string) => void = () => undefined;
 
@@ -284,32 +225,6 @@ export class OwnerSide {
     if (ownerPosition <= this.#p.journal.position) return true;
     if (this.#claims.believe(hubId, now.mono)) this.onRestored(now, hubId);
     return false;
-  }
-
-  #acks(caller: CallerEpoch, frame: InvocationsFrame): void {
-    for (const seq of caller.settle(frame.acks)) this.#acked(caller, seq);
-    if (frame.ackedBelow <= caller.floor) return;
-    caller.floor = frame.ackedBelow;
-    caller.settled.below(caller.floor);
-    for (const seq of caller.runs.keys()) {
-      if (seq >= caller.floor) break;
-      this.#acked(caller, seq);
-    }
-  }
-
-  #acked(caller: CallerEpoch, seq: number): void {
-    const run = caller.runs.get(seq);
-    if (run === undefined) return;
-    if (run.state === RUN.DONE) this.#forget(caller, run);
-    else run.forgotten = true;
-  }
-
-  #forget(caller: CallerEpoch, run: Run): void {
-    if (!caller.runs.delete(run.seq)) return;
-    caller.book.kept--;
-    caller.book.keptBytes -= run.bytes;
-    this.#p.deadlines.remove(run);
-    this.#p.journal.drop(run);
   }
 
   #invocation(now: Now, peer: Peer, book: CallerBook, caller: CallerEpoch, knowsJournal: boolean, item: ReceivedInvocation): void {
@@ -424,47 +339,12 @@ export class OwnerSide {
     run.result = result;
     if (tell) this.#p.outbox.answer(origin, run.seq, result, run.late, run.trace);
     run.trace = undefined;
-    if (run.forgotten) return this.#forget(origin, run);
+    if (run.forgotten) return this.books.forget(origin, run);
     run.bytes = keptBytes(result);
     origin.book.keptBytes += run.bytes;
     // What was taken back has left its intent behind: without its outcome it would be UNKNOWN after a restart.
     if (started || run.blob !== 0) this.#p.journal.add(run);
     this.#p.deadlines.add(run, now.mono + run.keepMs);
-  }
-
-  /** age drops an outcome that its caller can no longer ask for; the floor makes sure that it never runs again (O4). */
-  #age(run: Run): void {
-    const caller = run.origin as CallerEpoch;
-    this.#forget(caller, run);
-    caller.floor = Math.max(caller.floor, run.seq + 1);
-    caller.settled.below(caller.floor);
-    this.#floors.add(caller);
-    this.#forgetEpochs(caller.book);
-  }
-
-  #forgetEpochs(book: CallerBook): void {
-    if (book.epochs.size < 2) return;
-    const newest = book.newest();
-    for (const caller of [...book.epochs.values()].sort((a, b) => a.epoch - b.epoch)) {
-      if (caller.epoch === newest) return;
-      if (caller.runs.size > 0) {
-        if (book.epochs.size <= this.#p.settings.epochsPerCaller) return;
-        this.#abandonEpoch(caller);
-      }
-      book.epochs.delete(caller.epoch);
-      book.epochFloor = Math.max(book.epochFloor, caller.epoch + 1);
-      this.#p.journal.drop(caller);
-      this.#floors.delete(caller);
-      this.#floors.add(book.epoch(newest));
-    }
-  }
-
-  /** abandonEpoch keeps outcomes of an epoch no longer: only a hub that began a great many epochs since can miss them (O8). */
-  #abandonEpoch(caller: CallerEpoch): void {
-    for (const run of [...caller.runs.values()]) {
-      if (run.state === RUN.DONE) this.#forget(caller, run);
-      else run.forgotten = true;
-    }
   }
 
   /** takeBack makes a run wait again that its executor has never seen, unless its caller was told that it is UNKNOWN. */

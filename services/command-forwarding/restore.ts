@@ -92,7 +92,7 @@ export class Restoration {
     keys.sort((a, b) => a.expiresMono - b.expiresMono);
     for (const keyed of keys) if (keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
     for (const pending of this.#pending.values()) this.#resume(now, pending);
-    this.#owner.finishRecovery();
+    this.#owner.books.finishRecovery();
   }
 
   #record(now: Now, reader: Reader): void {
@@ -213,16 +213,16 @@ export class Restoration {
   }
 
   #run(now: Now, reader: Reader, done: boolean): void {
-    const caller = this.#owner.bookOf(reader.string()).epoch(reader.uint());
+    const caller = this.#owner.books.book(reader.string()).epoch(reader.uint());
     const spec = { seq: reader.uint(), nodeId: "", capability: "", value: NO_VALUE, idempotent: false, deadline: 0, keepMs: reader.uint() };
     const run = new Run(spec, caller, undefined);
     if (done) run.result = readResult(reader);
-    this.#owner.recover(now, run);
+    this.#owner.books.recover(now, run);
     this.#p.journal.adopt(run, reader.pos - this.#start);
   }
 
   #floor(reader: Reader): void {
-    const book = this.#owner.bookOf(reader.string());
+    const book = this.#owner.books.book(reader.string());
     const caller = book.epoch(reader.uint());
     caller.floor = Math.max(caller.floor, reader.uint());
     book.epochFloor = Math.max(book.epochFloor, reader.uint());
