@@ -4,14 +4,13 @@ import { isNodeId } from "#kernel/node-name.ts";
 import { Room } from "#kernel/room.ts";
 import { Lines, type Standing } from "./lines.ts";
 import { LOCAL_EXECUTOR, type Offer, type Part, type Scope, WHOLE } from "./messages.ts";
-import { holderOf, OFFERING_COST, Offering, offeringCost, wait } from "./offering.ts";
+import { holderOf, OFFERED_MAX, OFFERING_COST, Offering, offeringCost, wait } from "./offering.ts";
 
 /** Tasks in flight of an executor that names no number, and the most that it may name. */
 export const IN_FLIGHT_DEFAULT = 64;
 export const IN_FLIGHT_MAX = 4_096;
 
-/** Nodes that all executors together may offer, each counted once for each executor that offers it, and about what one of them takes. */
-const OFFERED_MAX = 262_144;
+/** What all that is offered may take, beside a place for each executor's offer, and about what a node of it takes. */
 const OFFERED_BYTES = 32 * 1024 * 1024;
 const NODE_COST = 112;
 /** Of the nodes that this hub has, a caller may offer each so often whatever others offer: with a new stream beside the one that it replaces. */

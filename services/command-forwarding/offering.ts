@@ -2,6 +2,8 @@ import type { Executor } from "./executor.ts";
 import type { Standing } from "./lines.ts";
 import type { Offer, Scope } from "./messages.ts";
 
+/** OFFERED_MAX is how many nodes all executors together may offer, each counted once for each executor that offers it. */
+export const OFFERED_MAX = 262_144;
 /** OFFERING_COST is what an offer takes beside what is in it, with its executor: executor.spec.ts measures it. */
 export const OFFERING_COST = 1_536;
 const CAPABILITY_COST = 64;

@@ -36,19 +36,23 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   ],
   "services/command-forwarding/attach-pace.ts #waiting": ["streams", "streams of executors whose offers are being taken, by caller"],
   "services/command-forwarding/attach-pace.ts #lasts": ["streams", "the same streams, as far as they wait for their caller's rate"],
-  "services/command-forwarding/executor.ts nodes": ["const OFFERED_MAX", "nodes that an executor offers, whether this hub has them or not"],
+  "services/command-forwarding/offering.ts nodes": ["const OFFERED_MAX", "nodes that an executor offers, whether this hub has them or not"],
   "services/command-forwarding/executor.ts #byNode": [
     "const OFFERED_MAX",
     "executors per node; each caller has a part, and beyond it twice the nodes that this hub has",
   ],
+  "services/command-forwarding/executor.ts #offerings": [
+    "configuration",
+    "callers of whom there is an offer, which `executors_max` bounds",
+  ],
   "services/command-forwarding/executor.ts #over": ["const OFFERED_BYTES", "offers that are over and have nodes, each of which counts"],
-  "services/command-forwarding/executor.ts #covers": [
+  "services/command-forwarding/offering.ts #covers": [
     "configuration",
     "older executors that an offer has met while it comes in, of which there are `executors_max`",
   ],
   "services/command-forwarding/caller.ts peers": ["peers", "commands under way"],
   "services/command-forwarding/caller.ts raised": ["peers", "epochs that were raised"],
-  "services/command-forwarding/owner.ts callers": ["peers", "commands that it runs for others"],
+  "services/command-forwarding/caller-books.ts callers": ["peers", "commands that it runs for others"],
   "services/runtime/log/limited.ts #entries": ["const KEYS_MAX", "kinds of lines that are told apart; the others share one"],
   "services/runtime/config/load.ts #sources": ["configuration", "fields of the configuration"],
   "services/runtime/config/follow.ts #stamps": ["configuration", "files that are followed"],
@@ -151,7 +155,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/command-forwarding/links.ts #touched": ["peers", "peers that get something this turn"],
   "services/command-forwarding/outbox.ts #tasks": ["configuration", "executors that get something this turn"],
   "services/command-forwarding/owner.ts #ready": ["configuration", "executors with tasks and credit"],
-  "services/command-forwarding/owner.ts #floors": [
+  "services/command-forwarding/caller-books.ts #floors": [
     "configuration",
     "epochs of callers with something to log: `epochsPerCaller` of each peer",
   ],
