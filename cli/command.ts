@@ -1,12 +1,13 @@
 import { type Command, CommanderError } from "commander";
 import { printableOutput } from "#kernel/printable.ts";
 import { type CliError, EXIT, type ExitCode, errorJson, errorText, toCliError, usage } from "./exit.ts";
-import { processIo } from "./io.ts";
+import { columnsOf, processIo } from "./io.ts";
 import { buildProgram, type Handle } from "./program.ts";
+import { paragraphs } from "./table.ts";
 
 /** report writes an error as people or programs want it; FOEDUS_DEBUG=1 adds the stacks. */
 function report(error: CliError, json: boolean): ExitCode {
-  process.stderr.write(printableOutput(json ? errorJson(error) : errorText(error)));
+  process.stderr.write(printableOutput(json ? errorJson(error) : paragraphs(errorText(error), columnsOf(process.stderr))));
   if (process.env["FOEDUS_DEBUG"] === "1")
     process.stderr.write(
       printableOutput(`${String(error.stack)}\n${error.cause instanceof Error ? `caused by ${error.cause.stack}\n` : ""}`),

@@ -17,6 +17,7 @@ import { clean, count } from "./format.ts";
 import type { Io } from "./io.ts";
 import { nearPath } from "./near-path.ts";
 import { configFileOf, connectOwn, type OwnHub, type OwnHubFlags, ownContext, readOwnHub, withConfig } from "./own-hub.ts";
+import { prose } from "./table.ts";
 import { printJson } from "./verb.ts";
 
 /** run looks at everything that can be wrong with the hub of a configuration. Fails (1) if something keeps it from working. */
@@ -162,10 +163,17 @@ async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnH
   const of = (severity: Finding["severity"]): number => findings.filter((finding) => finding.severity === severity).length;
   const sum = findings.length === 0 ? "nothing found" : `${count(of("error"), "error")}, ${count(of("warning"), "warning")}`;
   const file = nearPath(io.cwd, configFileOf(io, flags));
-  await io.out(`${hub?.config.hub_id ?? "the hub"} (${file}): ${sum}; ${count(looked, "thing")} looked at\n`);
+  const end = `${hub?.config.hub_id ?? "the hub"} (${file}): ${sum}; ${count(looked, "thing")} looked at`;
+  await io.out(`${prose(end, io.columns).join("\n")}\n`);
 }
+
+const INDENT = " ".repeat(9);
 
 function findingText(io: Io, { severity, subject, message, fix }: Finding): string {
   const head = io.style(severity === "error" ? "red" : "yellow", severity.padEnd(7));
-  return `${head}  ${io.style("bold", clean(subject))}: ${clean(message)}\n         ${clean(fix)}\n`;
+  const about = clean(subject);
+  const [first = "", ...more] = prose(`${about}: ${clean(message)}`, io.columns, INDENT.length);
+  // A subject that is longer than the line stands as it is.
+  const bold = first.startsWith(`${about}:`) ? `${io.style("bold", about)}${first.slice(about.length)}` : first;
+  return `${head}  ${[bold, ...more, ...prose(clean(fix), io.columns, INDENT.length)].join(`\n${INDENT}`)}\n`;
 }

@@ -13,6 +13,7 @@ import { count } from "./format.ts";
 import type { Io } from "./io.ts";
 import { nearPath } from "./near-path.ts";
 import { parseHub } from "./parse.ts";
+import { paragraphs } from "./table.ts";
 import { type OutputFlags, printJson, SERVICE_NAMES } from "./verb.ts";
 
 /** InitFlags are the options of `hub init`. */
@@ -180,12 +181,12 @@ async function tell(io: Io, plan: Plan, flags: InitFlags): Promise<void> {
       : advertise === LOCAL_HOST
         ? "Only hubs on this machine reach it; --advertise <host> makes one that others reach."
         : `Peers reach it at ${advertise}, port ${port}.`;
-  await io.out(
+  const text =
     `${folder}/ is the hub ${hubId}: hub.json, federation.json, a context, and in pki/ a CA with ${count(leavesOf(plan).length, "certificate")}.\n` +
-      `${reach}\n\n` +
-      `Its CA has the SHA-256\n  ${sha256}\n\n` +
-      `Next${folder === "." ? "" : `, in ${folder}/`}:\n${next.map((line) => `  ${line}\n`).join("")}`,
-  );
+    `${reach}\n\n` +
+    `Its CA has the SHA-256\n  ${sha256}\n\n` +
+    `Next${folder === "." ? "" : `, in ${folder}/`}:\n${next.map((line) => `  ${line}\n`).join("")}`;
+  await io.out(paragraphs(text, io.columns));
 }
 
 /** make writes everything that a hub needs into its folder. */

@@ -5,6 +5,7 @@ import { printableOutput } from "#kernel/printable.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { onHangup, onStop } from "./signals.ts";
+import { paragraphs } from "./table.ts";
 
 /** Style is how a text stands out. */
 export type Style = "bold" | "dim" | "green" | "yellow" | "red";
@@ -47,6 +48,11 @@ export function writeTo(stream: Writable, text: string): Promise<void> {
   });
 }
 
+/** columnsOf is the width of a terminal; undefined if it is none, or one that does not know its width and says 0. */
+export function columnsOf(stream: Pick<NodeJS.WriteStream, "isTTY" | "columns">): number | undefined {
+  return stream.isTTY && stream.columns > 0 ? stream.columns : undefined;
+}
+
 /** processIo is the Io of this process. It takes over SIGINT and SIGTERM: the first stops gracefully, the second exits at once. */
 export function processIo(options: { readonly quiet: boolean }): Io {
   const controller = new AbortController();
@@ -70,7 +76,7 @@ export function processIo(options: { readonly quiet: boolean }): Io {
       return writeTo(process.stdout, printableOutput(text));
     },
     note: (text) => {
-      if (!options.quiet) process.stderr.write(printableOutput(text));
+      if (!options.quiet) process.stderr.write(printableOutput(paragraphs(text, columnsOf(process.stderr))));
     },
     error: (text) => void process.stderr.write(printableOutput(text)),
     ask: (question) => {
@@ -78,8 +84,7 @@ export function processIo(options: { readonly quiet: boolean }): Io {
       return questions.ask(question);
     },
     style: (format, text) => styleText(format, text, { stream: process.stdout, validateStream: true }),
-    // A terminal that does not know its width says 0.
-    columns: process.stdout.isTTY && process.stdout.columns > 0 ? process.stdout.columns : undefined,
+    columns: columnsOf(process.stdout),
     env: process.env,
     cwd: process.cwd(),
     clock: systemClock,

@@ -84,7 +84,7 @@ function details(io: Io, record: NodeRecord): string {
       { title: "UNIT" },
       { title: "RANGE", flexible: true },
       { title: "ACCESS" },
-      { title: "STATE", flexible: true },
+      { title: "STATE", flexible: true, least: 16 },
       { title: "DESCRIPTION", flexible: true, prose: true },
     ];
     const values = new Map(state.map(({ key, value }) => [key, value]));
@@ -105,7 +105,7 @@ function details(io: Io, record: NodeRecord): string {
     blocks.push(
       table(
         io,
-        [{ title: "STATE" }, { title: "VALUE", flexible: true }],
+        [{ title: "STATE" }, { title: "VALUE", flexible: true, least: 16 }],
         others.map(({ key, value }) => [key, valueText(value)]),
       ),
     );

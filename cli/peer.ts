@@ -34,7 +34,7 @@ import { nearPath } from "./near-path.ts";
 import type { OwnHubFlags } from "./own-hub.ts";
 import { parseHub } from "./parse.ts";
 import { levelText, stateCell } from "./peers.ts";
-import { type Cell, table } from "./table.ts";
+import { type Cell, facts, table } from "./table.ts";
 import { messageJson, printJson } from "./verb.ts";
 
 /** PeerAddFlags are the options of `peer add`. */
@@ -217,7 +217,7 @@ export async function remove(io: Io, [hubId = ""]: readonly string[], flags: Pee
     return EXIT.ok;
   }
   if (!flags.json && !flags.quiet)
-    await io.out([...deleted.map((what) => `delete  ${what}\n`), ...kept.map((what) => `keep    ${what}\n`)].join(""));
+    await io.out(facts(io, [...deleted.map((what) => ["delete", what] as const), ...kept.map((what) => ["keep", what] as const)]));
   const dryRun = flags.dryRun === true;
   if (!dryRun) {
     await save(desk, withoutPeer(desk.text, hubId));

@@ -12,7 +12,7 @@ import { type CliError, EXIT, type ExitCode, toCliError } from "./exit.ts";
 import { ago, clean, count, duration, since } from "./format.ts";
 import type { Io } from "./io.ts";
 import { levelText, stateCell } from "./peers.ts";
-import { type Cell, facts, table } from "./table.ts";
+import { type Cell, facts, prose, table } from "./table.ts";
 import { freshnessCell, messageJson, type OperatorFlags, printJson } from "./verb.ts";
 
 /** A hub whose clock differs from ours by more than this is worth a word, ms. */
@@ -118,7 +118,10 @@ function text({ processes, peers, hubs, problems }: Overview, io: Io): string {
       ),
     );
   }
-  if (problems.length > 0) blocks.push(problems.map((problem) => `${io.style("red", "problem")}  ${clean(problem)}\n`).join(""));
+  if (problems.length > 0)
+    blocks.push(
+      problems.map((problem) => `${io.style("red", "problem")}  ${prose(clean(problem), io.columns, 9).join("\n         ")}\n`).join(""),
+    );
   return blocks.join("\n");
 }
 

@@ -1,5 +1,6 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { cut, displayWidth, facts, table } from "./table.ts";
+import { cut, displayWidth, facts, paragraphs, table } from "./table.ts";
 
 const plain = { columns: undefined, style: (_format: string, text: string) => text };
 const marked = { columns: undefined, style: (format: string, text: string) => `<${format}>${text}</>` };
@@ -58,6 +59,56 @@ describe("table", () => {
       expect(table({ ...plain, columns: wide }, columns, rows).split("\n")).toContain(
         "factory-of-the-north  recovering   nothing listens at the address; next attempt in 4 s",
       );
+  });
+
+  test("the last columns go below the rows where there is no room; what is empty is left out, and a unit stays with its number", () => {
+    const columns = [
+      { title: "CAPABILITY" },
+      { title: "TYPE" },
+      { title: "RANGE", flexible: true },
+      { title: "ACCESS" },
+      { title: "STATE", flexible: true, least: 16 },
+      { title: "PROBLEM", flexible: true, prose: true },
+    ];
+    const rows = [
+      ["energy-of-the-day", "double", "0 to 100000", "read, idempotent", "248.23 kWh", ""],
+      ["mode", "string", "", "-", "-", ""],
+    ];
+    expect(table({ ...plain, columns: 50 }, columns, rows).split("\n")).toEqual([
+      "CAPABILITY         TYPE    RANGE",
+      "energy-of-the-day  double  0 to 100000",
+      "    ACCESS read, idempotent  STATE 248.23 kWh",
+      "mode               string",
+      "",
+    ]);
+  });
+
+  test("no line is wider than the terminal, whatever the columns, and everything but what a cut marks is there", () => {
+    const text = fc.string({ maxLength: 90 });
+    const column = fc.record({ title: fc.string({ minLength: 1, maxLength: 12 }), flexible: fc.boolean(), prose: fc.boolean() });
+    fc.assert(
+      fc.property(
+        fc.array(column, { minLength: 1, maxLength: 9 }),
+        fc.array(fc.array(text, { minLength: 9, maxLength: 9 }), { maxLength: 4 }),
+        fc.integer({ min: 20, max: 120 }),
+        (columns, rows, width) => {
+          const lines = table({ ...plain, columns: width }, columns, rows).split("\n");
+          expect(Math.max(...lines.map(displayWidth))).toBeLessThanOrEqual(width);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  test("prose breaks at spaces; a command stays whole, and so does what is laid out already", () => {
+    const note =
+      "the hub home does not run; start it: `foedus hub --config hub.json`.\n  foedus peer accept foedus-invite:abc with more words\n";
+    expect(paragraphs(note, 40)).toBe(
+      "the hub home does not run; start it:\n`foedus hub --config hub.json`.\n  foedus peer accept foedus-invite:abc with more words\n",
+    );
+    expect(paragraphs(note, undefined)).toBe(note);
+    const why = facts({ ...plain, columns: 30 }, [["why", "its certificate is signed by the pinned CA"]]);
+    expect(why).toBe("why  its certificate is signed\n     by the pinned CA\n");
   });
 
   test("colours do not change the layout, and control characters never reach the terminal", () => {
