@@ -18,6 +18,17 @@ export async function knownHubs(connection: Connection, signal: AbortSignal): Pr
   return hubs.map(({ hubId }) => hubId);
 }
 
+/** mustBeKnown refuses a hub that is neither known by its nodes nor a peer: an empty list would look like a hub without nodes. */
+export async function mustBeKnown(connection: Connection, hubIds: readonly string[], signal: AbortSignal): Promise<void> {
+  const hubs = await knownHubs(connection, signal);
+  if (hubIds.every((hubId) => hubs.includes(hubId))) return;
+  const { peers } = await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal });
+  const known = [...new Set([...hubs, ...peers.map(({ hubId }) => hubId)])];
+  const unknown = hubIds.find((hubId) => !known.includes(hubId));
+  if (unknown !== undefined)
+    throw new CliError(EXIT.notFound, `no hub named ${unknown} is known here`, didYouMean(unknown, known, "See `foedus peers`."));
+}
+
 /** nodesLike lists ids of nodes to compare a mistyped one with: those of one hub, or of all if it is empty. */
 export async function nodesLike(connection: Connection, hubId: string, signal: AbortSignal): Promise<string[]> {
   const filter = { hubIds: hubId === "" ? [] : [hubId] };

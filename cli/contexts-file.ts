@@ -56,11 +56,13 @@ export function unknownContext({ file, contexts }: ContextsFile, name: string, e
     const remedy = `Give --hub with one of ${known.map(clean).join(", ")}, or choose one with \`foedus contexts use\`.`;
     return new CliError(exitCode, `${file} has no current context`, remedy);
   }
+  // Only where a hub is to be asked does a folder do as well as a name.
+  const folder = exitCode === EXIT.usage ? " Or go to the hub's folder." : "";
   const what = name === "" ? `${file} has no contexts` : `${file} has no context "${clean(name)}"`;
   return new CliError(
     exitCode,
     what,
-    known.length === 0 ? MAKE_CONTEXT : didYouMean(name, known, "`foedus contexts list` lists those that are there."),
+    known.length === 0 ? MAKE_CONTEXT : `${didYouMean(name, known, "`foedus contexts list` lists those that are there.")}${folder}`,
   );
 }
 

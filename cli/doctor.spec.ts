@@ -13,7 +13,7 @@ import { run } from "./doctor.ts";
 import { init } from "./hub-init.ts";
 import { accept, invite } from "./introduction.ts";
 import type { Io } from "./io.ts";
-import { add, trust } from "./peer.ts";
+import { add, list, trust } from "./peer.ts";
 
 const DAY_MS = 86_400_000;
 let root: string;
@@ -484,6 +484,14 @@ describe("foedus peer on files alone", () => {
     expect(error?.exitCode).toBe(exitCode);
     expect(readFileSync(join(folder, "federation.json"), "utf8")).toBe(before);
     expect(() => readFileSync(join(folder, "peers/b.pem"))).toThrow();
+  });
+
+  test("a hub is not its own peer, and an empty list says how to get one", async () => {
+    const folder = folderOf(() => undefined);
+    await expect(add(ioAt(folder), ["a"], { ca: "pki/ca.pem" })).rejects.toThrow("a hub is not its own peer, and this is a");
+    const notes: string[] = [];
+    await list({ ...ioAt(folder), note: (text) => void notes.push(text) }, [], {});
+    expect(notes[0]).toBe("no peers yet in federation.json: `foedus peer invite` invites one, and `foedus peer accept` takes an invite\n");
   });
 
   test("trust never widens the share by the way", async () => {

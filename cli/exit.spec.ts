@@ -31,9 +31,11 @@ describe("exit codes", () => {
         "INVALID_FIELD",
         "NODE_AMBIGUOUS",
         "EXECUTOR_FAILED",
+        "CAPABILITY_ACCESS",
+        "NOT_SHARED",
       ] as const
     ).map((reason) => exitCodeOf(fail(reason, "x")));
-    expect(codes).toEqual([5, 4, 6, 1, 1, 2, 2, 1]);
+    expect(codes).toEqual([5, 4, 6, 1, 1, 2, 2, 1, 4, 4]);
   });
 
   test("no connection is not the same as a peer of the hub that is away, nor a timeout the same as never having connected", () => {

@@ -28,6 +28,8 @@ const CODE_OF_REASON: Readonly<Partial<Record<Reason, ExitCode>>> = {
   NODE_NOT_FOUND: EXIT.notFound,
   PEER_NOT_FOUND: EXIT.notFound,
   CAPABILITY_NOT_FOUND: EXIT.notFound,
+  // At another hub's node it is the share that does not let it be invoked, or the node itself: the answer does not tell.
+  CAPABILITY_ACCESS: EXIT.refused,
   DEADLINE_EXPIRED: EXIT.timeout,
   SHUTTING_DOWN: EXIT.connect,
 };
@@ -140,7 +142,9 @@ function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): str
 /** errorText is the error for people: one sentence, then what to do. */
 export function errorText(error: CliError): string {
   const { failure } = error;
-  const field = failure?.field !== undefined && !error.message.includes(failure.field) ? ` (${clean(failure.field)})` : "";
+  // The command was made here: nobody typed its fields.
+  const typed = failure?.field !== undefined && !failure.field.startsWith("command.");
+  const field = typed && failure?.field !== undefined && !error.message.includes(failure.field) ? ` (${clean(failure.field)})` : "";
   // Only a list of problems with our own configuration has lines; from elsewhere they would look like ours.
   const message =
     (error.cause instanceof Error && error.cause.name === "ConfigError") || failure === undefined

@@ -36,7 +36,8 @@ export async function run(
   return EXIT.ok;
 }
 
-function rangeOf(capability: Capability): string {
+/** rangeOf writes what a capability takes: values to choose from, or a range. */
+export function rangeOf(capability: Capability): string {
   if (capability.allowed.length > 0) return capability.allowed.join(" | ");
   const { min, max, step } = capability;
   const range = min === undefined && max === undefined ? "" : `${min ?? "…"} to ${max ?? "…"}`;

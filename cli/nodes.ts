@@ -11,9 +11,8 @@ import {
   type NodeRecord,
   NodeRecordSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { knownHubs } from "./candidates.ts";
+import { mustBeKnown } from "./candidates.ts";
 import { type Connection, connect } from "./connect.ts";
-import { didYouMean } from "./did-you-mean.ts";
 import { EXIT, type ExitCode, usage } from "./exit.ts";
 import { ago, clean, count, enumLabels, enumValue, label, nodeText } from "./format.ts";
 import type { Io } from "./io.ts";
@@ -67,6 +66,7 @@ export async function run(
   using connection = await connect(options, io);
   const found = await list(connection, filter, limit, { summary: options.json !== true, signal: io.stopped });
   const { records, hubs, total } = found;
+  if (total === 0 && options.hubId !== undefined) await mustBeKnown(connection, options.hubId, io.stopped);
   if (options.json) {
     const document = {
       nodes: records.map((record) => messageJson(NodeRecordSchema, record)),
@@ -77,16 +77,13 @@ export async function run(
   } else if (options.quiet) await io.out(records.map((record) => `${clean(nodeText(record.name))}\n`).join(""));
   else {
     await show(io, found);
-    if (found.total === 0) io.note(await whyNone(connection, options, io.stopped));
+    if (found.total === 0) io.note(whyNone(options));
   }
   return EXIT.ok;
 }
 
-/** whyNone says of an empty list what to do about it: a filter may be mistyped, or nothing was connected yet. */
-async function whyNone(connection: Connection, flags: FilterFlags, signal: AbortSignal): Promise<string> {
-  const hubs = await knownHubs(connection, signal);
-  const unknown = (flags.hubId ?? []).find((hubId) => !hubs.includes(hubId));
-  if (unknown !== undefined) return `no hub named ${unknown} is known here. ${didYouMean(unknown, hubs)}\n`;
+/** whyNone says of an empty list what to do about it: a filter may be too narrow, or nothing was connected yet. */
+function whyNone(flags: FilterFlags): string {
   const { hubId, type, kind, capability, online, label: labels, prefix } = flags;
   if ([hubId, type, kind, capability, online, labels, prefix].some((flag) => flag !== undefined))
     return "nothing matches; `foedus nodes` without options lists all\n";

@@ -57,7 +57,8 @@ describe("a hub that no context names", () => {
     for (const text of await Promise.all(asked("home"))) expect(text).toMatch(make);
     const home = { hub_id: "home", address: "localhost:1", ca: "a", cert: "b", key: "c" };
     contexts({ contexts: { home } });
-    for (const text of await Promise.all(asked("hoem"))) expect(text).toMatch(/has no context "hoem"\. Did you mean home\?/);
+    for (const text of await Promise.all(asked("hoem")))
+      expect(text).toMatch(/has no context "hoem"\. Did you mean home\? Or go to the hub's folder\.\n$/);
     expect(await said(resolveTarget({}, io()))).toMatch(
       /has no current context\. Give --hub with one of home, or choose one with `foedus contexts use`/,
     );

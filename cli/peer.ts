@@ -33,7 +33,7 @@ import type { Io } from "./io.ts";
 import { nearPath } from "./near-path.ts";
 import type { OwnHubFlags } from "./own-hub.ts";
 import { parseHub } from "./parse.ts";
-import { levelText, stateCell } from "./peers.ts";
+import { HOW_TO_PEER, levelText, stateCell } from "./peers.ts";
 import { type Cell, facts, table } from "./table.ts";
 import { messageJson, printJson } from "./verb.ts";
 
@@ -82,7 +82,7 @@ export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags)
         link: linkOf(hubId) === undefined ? null : messageJson(PeerSchema, linkOf(hubId)!),
       })),
     });
-  else if (peers.length === 0) io.note(`no peers in ${desk.path}; add one with \`foedus peer add\`\n`);
+  else if (peers.length === 0) io.note(`no peers yet in ${nearPath(io.cwd, desk.path)}: ${HOW_TO_PEER}\n`);
   else {
     const columns = [
       { title: "PEER" },
@@ -110,6 +110,7 @@ export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags)
 export async function add(io: Io, [hubId = ""]: readonly string[], flags: PeerAddFlags): Promise<ExitCode | undefined> {
   parseHub(hubId);
   const desk = await openDesk(io, flags);
+  if (hubId === desk.hub.config.hub_id) throw usage(`a hub is not its own peer, and this is ${hubId}`, "Give the id of the other hub.");
   const present = peerEntry(desk.text, hubId);
   const change = changeOf(flags);
   checkShare(desk, hubId, change);

@@ -27,6 +27,9 @@ export function stateCell(state: LinkState): Cell {
   return { text: label(LinkStateSchema, state), style };
 }
 
+/** HOW_TO_PEER says which commands make a peer. */
+export const HOW_TO_PEER = "`foedus peer invite` invites one, and `foedus peer accept` takes an invite";
+
 /** run lists the peers, or shows one with the evidence for its trust level. */
 export async function run(io: Io, [hubId]: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
@@ -41,8 +44,7 @@ export async function run(io: Io, [hubId]: readonly string[], options: OperatorF
   const { peers } = await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal: io.stopped });
   if (options.json) await printJson(io, { peers: peers.map((peer) => messageJson(PeerSchema, peer)) });
   else if (options.quiet) await io.out(peers.map((peer) => `${clean(peer.hubId)}\n`).join(""));
-  else if (peers.length === 0)
-    io.note("no peers yet: in the hub's folder, `foedus peer invite` invites one, and `foedus peer accept` takes an invite\n");
+  else if (peers.length === 0) io.note(`no peers yet: in the hub's folder, ${HOW_TO_PEER}\n`);
   else {
     await io.out(listText(io, peers));
     io.note(peers.map(remarksOf).join(""));

@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type CommandResult, CommandResultSchema, Outcome, OutcomeSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
-import { type Value, ValueTypeSchema } from "#gen/foedus/common/v1/value_pb.ts";
+import type { Capability } from "#gen/foedus/common/v1/node_pb.ts";
+import { type Value, ValueType, ValueTypeSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { formatParent, parseTrace } from "#kernel/trace-context.ts";
 import { nearest } from "#runtime/config/shape.ts";
@@ -11,7 +12,7 @@ import { type Connection, connect } from "./connect.ts";
 import { CliError, EXIT, type ExitCode, fromTransport, neverConnected, usage } from "./exit.ts";
 import { clean, duration, enumLabels, enumValue, label, nodeText, valueText } from "./format.ts";
 import type { Io } from "./io.ts";
-import { getNode } from "./node.ts";
+import { getNode, rangeOf } from "./node.ts";
 import { parseDuration, parseNode, parseValue } from "./parse.ts";
 import { failureError, messageJson, type OperatorFlags, printJson } from "./verb.ts";
 
@@ -117,12 +118,31 @@ async function orderOf(
     const failure = { reason: "CAPABILITY_NOT_FOUND" as const, message: `${nodeText(target)} has no capability "${name}"` };
     throw new CliError(EXIT.notFound, failure.message, remedy, { failure });
   }
+  // One that is not to be invoked is refused by the hub, which says why.
+  if (given === undefined && capability.type !== 0 && capability.invocable) throw usage(`${what} needs a value`, takes(capability));
   return {
     target,
     capability: name,
     value: given === undefined ? undefined : parseValue(given, capability.type, what),
     unit: capability.unit,
   };
+}
+
+const KINDS: Readonly<Record<number, string>> = {
+  [ValueType.BOOL]: "true or false",
+  [ValueType.SINT64]: "a whole number",
+  [ValueType.DOUBLE]: "a number",
+  [ValueType.STRING]: "a text",
+  [ValueType.BYTES]: "bytes as 0x… or base64",
+  [ValueType.JSON]: "JSON",
+};
+
+/** takes says what a capability takes as its value. */
+function takes(capability: Capability): string {
+  if (capability.allowed.length > 0) return `Give one of ${capability.allowed.slice(0, 16).map(clean).join(", ")}.`;
+  const range = clean(rangeOf(capability));
+  const unit = clean(capability.unit);
+  return `Give ${KINDS[capability.type] ?? "one"}${range === "" ? "" : `, ${range}`}${unit === "" ? "" : ` ${unit}`}.`;
 }
 
 /** explain says of a call that ended without an answer that its outcome is not known, and how to learn it. */

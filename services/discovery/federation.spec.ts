@@ -98,7 +98,9 @@ describe("federation file", () => {
       federation: { peers: [{ hubId: "b" }] },
     });
     rmSync(folder, { recursive: true });
-    expect(() => loadFederation(join(folder, "federation.json"), { hubId: "a" })).toThrow("cannot read it");
+    expect(() => loadFederation(join(folder, "federation.json"), { hubId: "a" })).toThrow(
+      `there is no such federation file; write {"peers": []} into it, or correct federation_config_path (file ${join(folder, "federation.json")})`,
+    );
   });
 
   test("every problem is listed with its path; unknown keys name the nearest", () => {

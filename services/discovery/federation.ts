@@ -70,9 +70,11 @@ export function loadFederation(
   try {
     text = read(path);
   } catch (cause) {
-    throw new ConfigError([
-      { path: "", source: `file ${path}`, message: `cannot read it: ${cause instanceof Error ? cause.message : String(cause)}` },
-    ]);
+    const missing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
+    const message = missing
+      ? 'there is no such federation file; write {"peers": []} into it, or correct federation_config_path'
+      : `cannot read it: ${cause instanceof Error ? cause.message : String(cause)}`;
+    throw new ConfigError([{ path: "", source: `file ${path}`, message }]);
   }
   const federation = parseFederation(text, { ...options, folder: dirname(path), source: `file ${path}` });
   return { federation, count: federation.peers.length };
