@@ -185,7 +185,9 @@ export class CommandCore implements Core<Input, CommandEffect> {
         return;
       }
       case "executor-gone":
-        return this.#owner.gone(now, input.executor, input.undelivered);
+        return this.#owner.gone(now, input.executor);
+      case "undelivered":
+        return this.#owner.undelivered(now, input.executor, input.tasks);
       case "handler":
         return this.#owner.setHandler(now, input.present);
       default:
@@ -207,6 +209,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
           | "attach"
           | "reports"
           | "executor-gone"
+          | "undelivered"
           | "handler";
       }
     >,

@@ -44,6 +44,8 @@ export class Executor<T extends Standing> {
   readonly running = new Map<number, T>();
   /** Tasks that wait for credit. */
   readonly lines: Lines<T>;
+  /** Older executors whose place it took of which it is not known yet what they were handed: until then it is given nothing. */
+  awaits = 0;
   #nextTask: number;
 
   constructor(id: number, name: string, scope: Scope, maxInFlight: number, firstTask = 1) {
@@ -167,10 +169,17 @@ export class Executors<T extends Standing> {
 
   /**
    * attach takes a part of an offer, which stands when the last has come; an executor that attached before replaces its own offer and keeps
-   * its tasks. A failure if there is no room; undefined if the executor is gone in the middle. `replaces` is an older executor that the
+   * its tasks. A failure if there is no room; undefined if the executor is gone in the middle. `replaces` are older executors that the
    * caller of this forgets right after the first part, unless that fails.
    */
-  attach(id: number, name: string, scope: Scope, offer: Offer, part: Part = WHOLE, replaces?: number): Attachment<T> | Failure | undefined {
+  attach(
+    id: number,
+    name: string,
+    scope: Scope,
+    offer: Offer,
+    part: Part = WHOLE,
+    replaces: readonly number[] = [],
+  ): Attachment<T> | Failure | undefined {
     assert(id !== LOCAL_EXECUTOR, "the number of the in-process handler is taken");
     const begun = part.first ? this.#begin(id, name, scope, offer, replaces) : this.#all.get(id);
     if (begun === undefined || "reason" in begun) return begun;
@@ -239,12 +248,12 @@ export class Executors<T extends Standing> {
     return best ?? this.#handler;
   }
 
-  #begin(id: number, name: string, scope: Scope, offer: Offer, replaces: number | undefined): Executor<T> | Failure {
+  #begin(id: number, name: string, scope: Scope, offer: Offer, replaces: readonly number[]): Executor<T> | Failure {
     const holder = holderOf(name, scope);
     let executor = this.#all.get(id);
     if (executor === undefined) {
-      const older = replaces === undefined ? undefined : this.#all.get(replaces);
-      const crowded = older !== undefined && holderOf(older.name, older.scope) === holder ? undefined : this.room.refusal(holder, 0, false);
+      const inherits = replaces.some((older) => this.#holder(older) === holder);
+      const crowded = inherits ? undefined : this.room.refusal(holder, 0, false);
       const full = crowded ?? this.#admitOffer(holder, offer, 1);
       if (full !== undefined) return full;
       this.room.add(holder, 0);
@@ -259,6 +268,11 @@ export class Executors<T extends Standing> {
     executor.refused = [];
     executor.refusedMore = 0;
     return executor;
+  }
+
+  #holder(id: number): string | undefined {
+    const executor = this.#all.get(id);
+    return executor === undefined ? undefined : holderOf(executor.name, executor.scope);
   }
 
   /** admitOffer counts an offer (X5). `more` is how many executors its caller is about to have beside those that it has. */

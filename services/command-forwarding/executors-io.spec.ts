@@ -156,24 +156,74 @@ describe("F-28 tasks for a stream whose place is being taken", () => {
     tasksFor(desk, executor, 3, 4);
     desk.io.flush();
     await desk.until(() => attaches().length === 2);
-    expect(attaches()[1]).toMatchObject({ replaces: executor, undelivered: [2, 3, 4] });
+    expect(attaches()[1]).toMatchObject({ replaces: [executor] });
+    // What the core had given it before it took that leaves before the core asks.
+    tasksFor(desk, executor, 5);
+    desk.io.tellUndelivered(executor);
+    expect(desk.inputs.at(-1)).toEqual({ kind: "undelivered", executor, tasks: [2, 3, 4, 5] });
     expect(older.sent.filter((message) => message instanceof RawMessage)).toHaveLength(1);
     // A stream that ends by itself says it, too.
-    tasksFor(desk, attaches()[1]!.executor, 5);
+    const next = attaches()[1]!.executor;
+    tasksFor(desk, next, 1);
     newer.end();
     await newer.over;
-    expect(desk.inputs.at(-1)).toMatchObject({ kind: "executor-gone", executor: attaches()[1]!.executor, undelivered: [5] });
+    expect(desk.inputs.at(-1)).toEqual({ kind: "executor-gone", executor: next });
+    tasksFor(desk, next, 2);
+    desk.io.tellUndelivered(next);
+    expect(desk.inputs.at(-1)).toEqual({ kind: "undelivered", executor: next, tasks: [1, 2] });
+  });
+
+  test("X7 which the core ended by itself are told as well", async () => {
+    const desk = new Desk();
+    const one = stream(desk, 1);
+    await desk.until(() => desk.inputs.length === 1);
+    const { executor } = desk.inputs[0] as Extract<Input, { kind: "attach" }>;
+    tasksFor(desk, executor, 1);
+    desk.io.detach(executor, { reason: "SESSION_REPLACED", message: "by another" });
+    desk.io.tellUndelivered(executor);
+    expect(desk.inputs.at(-1)).toEqual({ kind: "undelivered", executor, tasks: [1] });
+    desk.io.flush();
+    await one.over;
+    expect(one.sent.filter((message) => message instanceof RawMessage)).toEqual([]);
+  });
+
+  test("X7 a stream that is replaced before its turn came leaves the place of its predecessor to its successor", async () => {
+    const desk = new Desk();
+    const attaches = () => desk.inputs.flatMap((input) => (input.kind === "attach" ? [input] : []));
+    const streams = [stream(desk, 1)];
+    await desk.until(() => attaches().length === 1);
+    const { executor } = attaches()[0]!;
+    tasksFor(desk, executor, 1);
+    // None of them has its turn before the next one comes.
+    for (const n of [2, 3, 4]) {
+      streams.push(stream(desk, n));
+      await new Promise(process.nextTick);
+    }
+    await Promise.all(streams.slice(0, 3).map(({ over }) => over));
+    expect(desk.inputs).toHaveLength(1);
+    await desk.until(() => attaches().length === 2);
+    expect(desk.inputs[1]).toMatchObject({ kind: "attach", executor: executor + 3, replaces: [executor] });
+    desk.io.tellUndelivered(executor);
+    expect(desk.inputs.at(-1)).toEqual({ kind: "undelivered", executor, tasks: [1] });
+    streams[3]!.end();
+    await streams[3]!.over;
+    expect(desk.inputs.filter(({ kind }) => kind === "executor-gone")).toMatchObject([{ executor }, { executor: executor + 3 }]);
   });
 
   test("go to that stream in their order; what was handed out is UNKNOWN, and what was given up stays so", () => {
     const bench = new Bench();
+    bench.hub.asks = true;
     const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 3, shared: false };
     bench.hub.give({ kind: "attach", executor: 20, name: "bridge", scope: ANY, offer });
     for (let i = 0; i < 5; i++) expect(bench.send(i === 2 ? EVIL : ADMIN, "lamp", `k${i}`)).toBeUndefined();
     const [handed, ...rest] = bench.tasks.splice(0);
     expect(rest).toHaveLength(2);
     const undelivered = rest.map(({ taskId }) => taskId);
-    bench.take(bench.hub.give({ kind: "attach", executor: 21, name: "bridge", scope: ANY, offer, replaces: 20, undelivered }));
+    bench.take(bench.hub.give({ kind: "attach", executor: 21, name: "bridge", scope: ANY, offer, replaces: [20] }));
+    // What comes meanwhile is not run before them.
+    bench.send(ADMIN, "lamp", "later");
+    expect(bench.tasks).toEqual([]);
+    bench.take(bench.hub.give({ kind: "undelivered", executor: 20, tasks: undelivered }));
     expect(bench.replies.map(({ corr, result }) => [corr, result.outcome])).toEqual([[1, OUTCOME.UNKNOWN]]);
     expect(handed?.taskId).toBe(1);
     expect(bench.tasks).toHaveLength(3);
@@ -183,7 +233,7 @@ describe("F-28 tasks for a stream whose place is being taken", () => {
     }
     expect(bench.replies.map(({ corr, result }) => [corr, result.outcome]).sort()).toEqual([
       [1, OUTCOME.UNKNOWN],
-      ...[2, 3, 4, 5].map((corr) => [corr, OUTCOME.DONE]),
+      ...[2, 3, 4, 5, 6].map((corr) => [corr, OUTCOME.DONE]),
     ]);
     expect(bench.hub.core.inFlight()).toBe(0);
   });

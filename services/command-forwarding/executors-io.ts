@@ -28,6 +28,10 @@ interface Attached extends Fenced {
   leave: (() => void) | undefined;
   /** A newer stream of its group takes its place at the core, so that its nodes are never without an executor. */
   replaced: boolean;
+  /** Its attach was given to the core, or waits for room there. */
+  offered: boolean;
+  /** Older streams of its group whose place it takes, until it has. */
+  replaces: readonly number[];
   end(failure: Failure): void;
 }
 
@@ -40,7 +44,7 @@ export class ExecutorsIo {
   readonly #onBug: (error: unknown, trace: TraceContext | undefined) => Failure;
   readonly #attached = new Map<number, Attached>();
   readonly #touched = new Set<number>();
-  /** Executors whose place is being taken, with the tasks that are for them and go to nobody any more. */
+  /** Executors that are given nothing any more, with the tasks for them since then: until the core has given them the last one. */
   readonly #undelivered = new Map<number, number[]>();
   readonly #fences: FencedStreams<Attached>;
   readonly #pace: AttachPace;
@@ -84,7 +88,18 @@ export class ExecutorsIo {
       ended ??= failure;
       over.resolve();
     };
-    const attached: Attached = { id, out, tasks: [], cancels: [], leave: undefined, replaced: false, end, fence: end };
+    const attached: Attached = {
+      id,
+      out,
+      tasks: [],
+      cancels: [],
+      leave: undefined,
+      replaced: false,
+      offered: false,
+      replaces: [],
+      end,
+      fence: end,
+    };
     this.#attached.set(id, attached);
     try {
       await Promise.race([this.#read(attached, requests, context), over.promise]);
@@ -92,7 +107,10 @@ export class ExecutorsIo {
       attached.leave?.();
       this.#attached.delete(id);
       this.#touched.delete(id);
-      if (!attached.replaced) this.#calls.tell({ kind: "executor-gone", executor: id, undelivered: idsOf(attached.tasks) });
+      if (!attached.replaced) {
+        this.#hold(attached);
+        this.#calls.tell({ kind: "executor-gone", executor: id });
+      }
     }
     if (ended === undefined) return;
     out.send(create(AttachExecutorResponseSchema, { frame: { case: "detached", value: { failure: failureToProto(ended) } } }));
@@ -101,7 +119,7 @@ export class ExecutorsIo {
   async #read(attached: Attached, requests: AsyncIterable<RawMessage>, context: CallContext): Promise<void> {
     const { id } = attached;
     // What waits for room when the stream ends must not come after its end: nobody would ever take the attachment back.
-    const stands = (): boolean => this.#attached.get(id) === attached;
+    const stands = (): boolean => !attached.replaced && this.#attached.get(id) === attached;
     let first = true;
     for await (const { bytes } of requests) {
       if (!stands()) return;
@@ -123,10 +141,9 @@ export class ExecutorsIo {
     if (stream !== undefined && !first) throw fail("INVALID_FIELD", "a stream is numbered by its first frame", { field: "attach.stream" });
     const entered = stream === undefined ? undefined : this.#fences.enter(caller, stream, attached);
     if (entered !== undefined) attached.leave = entered.leave;
-    const older = entered?.replaced;
-    const undelivered = older === undefined ? undefined : this.#replace(older);
-    const place = { replaces: older?.id, undelivered };
-    const common = { kind: "attach", executor: attached.id, name: caller.name, scope: scopeOf(context), ...place } as const;
+    const replaces = entered?.replaced === undefined ? [] : this.#replace(entered.replaced);
+    attached.replaces = replaces;
+    const common = { kind: "attach", executor: attached.id, name: caller.name, scope: scopeOf(context), replaces } as const;
     let begins = true;
     try {
       for (const { nodeIds, last } of nodes()) {
@@ -134,26 +151,44 @@ export class ExecutorsIo {
         if (!stands()) return;
         const offer = { nodeIds, capabilities, maxInFlight, shared };
         const input: Input = { ...common, offer, part: { first: begins, last } };
+        attached.offered = true;
         const room = this.#calls.offer(input, begins ? bytes.length : 0, stands);
         if (room !== undefined) await room;
+        if (!stands()) return;
+        attached.replaces = [];
         begins = false;
       }
     } finally {
-      if (older !== undefined) {
-        // In case its place was not taken.
-        this.#calls.tell({ kind: "executor-gone", executor: older.id, undelivered });
-        this.#undelivered.delete(older.id);
-      }
+      // In case their place was not taken, unless a newer stream takes it instead of this one.
+      if (!attached.replaced || attached.replaces.length === 0)
+        for (const executor of replaces) this.#calls.tell({ kind: "executor-gone", executor });
     }
   }
 
-  /** replace collects the tasks for an executor that is fenced off: it gets none, and the core gives it some until it knows. */
+  /** replace ends an older stream, and answers whose place its successor takes: also that of those which it has not replaced yet itself. */
   #replace(older: Attached): readonly number[] {
     older.replaced = true;
-    const undelivered = idsOf(older.tasks);
-    older.tasks = [];
-    this.#undelivered.set(older.id, undelivered);
-    return undelivered;
+    if (!older.offered) return older.replaces;
+    this.#hold(older);
+    return [older.id, ...older.replaces];
+  }
+
+  /** hold collects the tasks for an executor that is given none any more: the core may give it some until it knows. */
+  #hold(attached: Attached): void {
+    const held = this.#undelivered.get(attached.id) ?? [];
+    for (const { taskId } of attached.tasks) held.push(taskId);
+    attached.tasks = [];
+    this.#undelivered.set(attached.id, held);
+  }
+
+  /** tellUndelivered answers which tasks of an executor were never handed out. The core gives it none any more. */
+  tellUndelivered(executor: number): void {
+    const attached = this.#attached.get(executor);
+    if (attached !== undefined) this.#hold(attached);
+    const tasks = this.#undelivered.get(executor);
+    if (tasks === undefined) return;
+    this.#undelivered.delete(executor);
+    this.#calls.tell({ kind: "undelivered", executor, tasks });
   }
 
   tasks(effect: Tasks): void {
@@ -162,8 +197,9 @@ export class ExecutorsIo {
       return;
     }
     const attached = this.#attached.get(effect.executor);
-    if (attached === undefined || attached.replaced) {
-      for (const { taskId } of effect.items) this.#undelivered.get(effect.executor)?.push(taskId);
+    const held = this.#undelivered.get(effect.executor);
+    if (attached === undefined || held !== undefined) {
+      for (const { taskId } of effect.items) held?.push(taskId);
       return;
     }
     for (const task of effect.items) attached.tasks.push(task);
@@ -306,10 +342,6 @@ export class ExecutorsIo {
       });
     this.#reports.push(report);
   }
-}
-
-function idsOf(tasks: readonly Task[]): number[] {
-  return tasks.map(({ taskId }) => taskId);
 }
 
 function reportsIn(bytes: Uint8Array): TaskReport[] | undefined {

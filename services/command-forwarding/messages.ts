@@ -220,13 +220,13 @@ export type Input =
       readonly offer: Offer;
       /** The whole of it by default. */
       readonly part?: Part;
-      /** With the first part: an older executor of the same group, whose place it takes. */
-      readonly replaces?: number | undefined;
-      /** Tasks of that one which were never handed out: they are still to be run. */
-      readonly undelivered?: readonly number[] | undefined;
+      /** With the first part: older executors of the same group, newest first, whose place it takes. */
+      readonly replaces?: readonly number[] | undefined;
     }
   | { readonly kind: "reports"; readonly executor: number; readonly reports: readonly TaskReport[] }
-  | { readonly kind: "executor-gone"; readonly executor: number; readonly undelivered?: readonly number[] | undefined }
+  | { readonly kind: "executor-gone"; readonly executor: number }
+  /** Answers `tell-undelivered`. */
+  | { readonly kind: "undelivered"; readonly executor: number; readonly tasks: readonly number[] }
   | { readonly kind: "handler"; readonly present: boolean }
   | { readonly kind: "directory"; readonly changes: readonly DirectoryChange[] }
   | { readonly kind: "policy"; readonly policy: SharePolicy }
@@ -284,6 +284,8 @@ export type CommandEffect =
   | Respond
   /** Asks for `peer-room` when the peer's session has taken all that went before. */
   | { readonly kind: "tell-room"; readonly peer: string }
+  /** Asks for `undelivered`: which tasks of an executor that is over were never handed out. They may all have left when it is asked. */
+  | { readonly kind: "tell-undelivered"; readonly executor: number }
   | { readonly kind: "tasks"; readonly executor: number; readonly items: Task[] }
   | { readonly kind: "cancel-task"; readonly executor: number; readonly taskId: number }
   | { readonly kind: "attached"; readonly executor: number; readonly nodes: number; readonly refused: readonly Failure[] }

@@ -339,6 +339,8 @@ class Service implements CommandForwarding {
       case "cancel-task":
         this.#executors.cancel(effect.executor, effect.taskId);
         break;
+      case "tell-undelivered":
+        return this.#executors.tellUndelivered(effect.executor);
       case "attached":
         return this.#executors.attachedNow(effect.executor, effect.nodes, effect.refused);
       case "detach":

@@ -32,7 +32,17 @@ class Offers {
     for (let from = 0; from === 0 || from < nodeIds.length; from += SLICE_NODES) {
       const part: Part = { first: from === 0, last: from + SLICE_NODES >= nodeIds.length };
       const offer = { nodeIds: nodeIds.slice(from, from + SLICE_NODES), capabilities, maxInFlight: 1, shared };
-      effects.push(...this.bench.hub.give({ kind: "attach", executor, name, scope, offer, part, replaces }));
+      effects.push(
+        ...this.bench.hub.give({
+          kind: "attach",
+          executor,
+          name,
+          scope,
+          offer,
+          part,
+          ...(replaces === undefined ? {} : { replaces: [replaces] }),
+        }),
+      );
     }
     return effects;
   }
@@ -106,7 +116,7 @@ describe("what executors offer", () => {
     const part = { first: true, last: false };
     const offer = (i: number) => ({ nodeIds: own.slice(i, i + 1), capabilities: [], maxInFlight: 1, shared: true });
     for (let i = 1; i <= 200; i++)
-      offers.bench.hub.give({ kind: "attach", executor: 50 + i, name: "honest", scope: ANY, offer: offer(i), part, replaces: 49 + i });
+      offers.bench.hub.give({ kind: "attach", executor: 50 + i, name: "honest", scope: ANY, offer: offer(i), part, replaces: [49 + i] });
     expect(offers.offered() - before).toBeLessThan(8);
   });
 
@@ -211,7 +221,7 @@ describe("what executors offer", () => {
     const give = (nodeIds: readonly string[], part: Part): void => {
       const offer = { nodeIds, capabilities: [], maxInFlight: 1, shared: true };
       const { hub } = offers.bench;
-      const effects = hub.give({ kind: "attach", executor: 11, name: "evil", scope: ANY, offer, part, replaces: 10 });
+      const effects = hub.give({ kind: "attach", executor: 11, name: "evil", scope: ANY, offer, part, replaces: [10] });
       offline.push(...presence(effects, false));
       while (hub.core.deadline() === 0) offline.push(...presence(hub.tick(), false));
     };

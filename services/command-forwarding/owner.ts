@@ -43,6 +43,8 @@ export class OwnerSide {
   readonly executors: Executors<Run>;
   readonly books: CallerBooks;
   readonly #ready = new Set<Executor<Run>>();
+  /** Executors that are over while what they were given may not have been handed to them. */
+  readonly #parting = new Map<number, Parting>();
   readonly #claims = new Claims();
   policy: SharePolicy = () => "none";
   epoch = 0;
@@ -127,13 +129,13 @@ export class OwnerSide {
   }
 
   attach(now: Now, input: Extract<Input, { readonly kind: "attach" }>): void {
-    const { executor: id, name, scope, offer, part = WHOLE, replaces, undelivered } = input;
+    const { executor: id, name, scope, offer, part = WHOLE, replaces = [] } = input;
     const { outbox } = this.#p;
     const attached = this.executors.attach(id, name, scope, offer, part, replaces);
     // The older one keeps its place until its end is told.
     if (attached !== undefined && "reason" in attached) return outbox.push({ kind: "detach", executor: id, failure: attached });
     // Without a sweep for each: there may be many, and what waits to be given up is not theirs.
-    if (part.first && replaces !== undefined) this.#forgetExecutor(now, replaces, undelivered, id);
+    if (part.first) for (const older of replaces) this.#forgetExecutor(now, older, id, this.executors.get(id));
     if (attached === undefined) return;
     const { executor, accepted, refused: refusals, replaced } = attached;
     if (part.last) {
@@ -146,23 +148,25 @@ export class OwnerSide {
         executor: old.id,
         failure: { reason: "SESSION_REPLACED", message: "a newer executor serves the same nodes" },
       });
-      this.#forgetExecutor(now, old.id);
+      this.#forgetExecutor(now, old.id, undefined, executor);
     }
     this.sweep();
     this.#online(accepted.filter((nodeId) => this.#known(nodeId)));
   }
 
   /** gone ends an executor: what it ran is UNKNOWN; what waited for it, or was never handed to it, goes elsewhere. */
-  gone(now: Now, id: number, undelivered?: readonly number[]): void {
-    this.#forgetExecutor(now, id, undelivered);
+  gone(now: Now, id: number): void {
+    this.#forgetExecutor(now, id);
     this.sweep();
   }
 
-  #forgetExecutor(now: Now, id: number, undelivered?: readonly number[], heir?: number): void {
+  /** forgetExecutor ends an executor, one that `next` comes after; `heir` is whose offer its nodes wait for. */
+  #forgetExecutor(now: Now, id: number, heir?: number, next?: Executor<Run>): void {
     const executor = this.executors.detach(id, heir);
+    this.#p.outbox.push({ kind: "tell-undelivered", executor: id });
     if (executor === undefined) return;
     const { name, nodes } = executor;
-    this.#abandon(now, executor, undelivered);
+    this.#part(now, executor, next);
     this.#p.outbox.push({ kind: "observe", what: { event: "executor", executor: name, state: "detached", nodes } });
   }
 
@@ -201,7 +205,8 @@ export class OwnerSide {
 
   /** dispatch gives waiting runs to executors that have credit; called at the end of every step. None is started after its deadline. */
   dispatch(now: Now): void {
-    for (const executor of this.#ready)
+    for (const executor of this.#ready) {
+      if (executor.awaits > 0) continue;
       for (let run = executor.lines.next(); run !== undefined; run = executor.lines.next()) {
         if (run.deadline > now.mono) {
           this.#start(executor, run);
@@ -210,6 +215,7 @@ export class OwnerSide {
         executor.lines.over(run, true);
         this.due(now, run);
       }
+    }
     this.#ready.clear();
   }
 
@@ -357,14 +363,54 @@ export class OwnerSide {
     return [run];
   }
 
-  #abandon(now: Now, executor: Executor<Run>, undelivered: readonly number[] = []): void {
-    const back = undelivered.flatMap((taskId) => this.#takeBack(executor, taskId));
+  /**
+   * part ends an executor. What it was given may still be on its way out, behind a record that is not durable, and is then handed to
+   * nobody: whether it was is asked behind all of that (X7). What waited for it waits until then, so that it stays in order.
+   */
+  #part(now: Now, executor: Executor<Run>, heir: Executor<Run> | undefined): void {
+    for (const parting of this.#parting.values()) {
+      if (parting.heir !== executor) continue;
+      parting.heir = heir;
+      if (heir !== undefined) heir.awaits++;
+      parting.waiting.push(...executor.lines.drain());
+    }
+    if (executor.running.size === 0) return this.#requeue(now, executor.lines.drain());
+    if (heir !== undefined) heir.awaits++;
+    this.#parting.set(executor.id, { executor, heir, waiting: executor.lines.drain() });
+  }
+
+  /** undelivered is told what of an executor that is over was never handed to it. All else that it was given is UNKNOWN. */
+  undelivered(now: Now, id: number, tasks: readonly number[]): void {
+    const parting = this.#parting.get(id);
+    if (parting === undefined) return;
+    this.#parting.delete(id);
+    const { executor, heir, waiting } = parting;
+    const back = tasks.flatMap((taskId) => this.#takeBack(executor, taskId));
+    this.#abandon(now, executor);
+    // Before all that came for the heir since.
+    const since = heir?.lines.drain() ?? [];
+    if (heir !== undefined) heir.awaits--;
+    this.#requeue(now, [...back, ...waiting.filter(({ state }) => state === RUN.WAITING), ...since]);
+  }
+
+  #abandon(now: Now, executor: Executor<Run>): void {
     for (const run of [...executor.running.values()]) this.#complete(now, run, unknown("the executor went away after it was started"));
-    for (const run of [...back, ...executor.lines.drain()]) {
+    this.#requeue(now, executor.lines.drain());
+  }
+
+  #requeue(now: Now, runs: readonly Run[]): void {
+    for (const run of runs) {
       run.executor = undefined;
       this.#queue(now, run, this.#directory.node(this.#p.hubId, run.nodeId));
     }
   }
+}
+
+/** Parting is an executor that is over, with what waited for it and who takes its place. */
+interface Parting {
+  readonly executor: Executor<Run>;
+  heir: Executor<Run> | undefined;
+  readonly waiting: Run[];
 }
 
 function noExecutor(run: Run): Failure {

@@ -35,6 +35,8 @@ export function overtakes(effect: Output<CommandEffect>): boolean {
     case "tasks":
     // It must not arrive before the task that it is for.
     case "cancel-task":
+    // Nor the question which tasks were handed out before the tasks.
+    case "tell-undelivered":
       return false;
     case "respond":
       return effect.items.every(({ result }) => !isFinal(result.outcome));

@@ -45,6 +45,8 @@ export class MemoryHub {
   core: CommandCore;
   /** Everything that left, in order. */
   readonly out: CommandEffect[] = [];
+  /** True: a test answers which tasks were never handed out. By default all were, and the core is told at once. */
+  asks = false;
   /** How many of the last step's effects left before its commit. */
   early = 0;
   readonly #settings: Partial<Settings>;
@@ -98,8 +100,16 @@ export class MemoryHub {
     this.early = early.length;
     const left = crashAt === undefined ? effects.filter(leaves) : early;
     if (crashAt !== undefined) this.restart();
-    this.out.push(...left);
-    return left;
+    if (crashAt !== undefined || this.asks) {
+      this.out.push(...left);
+      return left;
+    }
+    const answered: CommandEffect[] = [];
+    for (const effect of left) if (effect.kind !== "tell-undelivered") answered.push(effect);
+    this.out.push(...answered);
+    for (const effect of left)
+      if (effect.kind === "tell-undelivered") answered.push(...this.give({ kind: "undelivered", executor: effect.executor, tasks: [] }));
+    return answered;
   }
 }
 
