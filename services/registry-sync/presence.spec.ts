@@ -141,8 +141,17 @@ class Model {
     return caller;
   }
 
+  /** serve takes the executors that there are now. Nodes that have lost theirs, and that nobody else speaks for, are offline. */
+  serve(executors: Set<string>): void {
+    for (const nodeId of this.executors) {
+      const node = this.nodes.get(nodeId);
+      if (!executors.has(nodeId) && node !== undefined && node.home === undefined) node.online = false;
+    }
+    this.executors = executors;
+  }
+
   settle(): void {
-    if (this.executorsUntil <= this.mono) this.executors.clear();
+    if (this.executorsUntil <= this.mono) this.serve(new Set());
     for (const [nodeId, node] of this.nodes) {
       const home = node.home === undefined ? undefined : this.callers.get(node.home);
       const spoken =
@@ -225,7 +234,7 @@ function take(desk: Desk, model: Model, act: Action): void {
       desk.presence.executors(act.attached, act.detached, act.replace);
       model.executorsUntil = model.mono + EXECUTORS_MS;
       const kept = act.replace ? [] : [...model.executors].filter((nodeId) => !act.detached.includes(nodeId));
-      model.executors = new Set([...kept, ...act.attached]);
+      model.serve(new Set([...kept, ...act.attached]));
       return;
     }
     case "advance":
@@ -319,6 +328,55 @@ describe("F-12 what presence costs", () => {
     steps.push(...desk.advance(leaseMs));
     expect(desk.online()).toEqual([]);
     expect(Math.max(...steps)).toBeLessThanOrEqual(PRESENCE_PART);
+  });
+
+  test("a node that was offline before a restart is offline again when its executor has gone", () => {
+    const desk = new Desk([{ nodeId: "a1", online: false }]);
+    desk.presence.executors(["a1"], [], false);
+    expect(desk.online()).toEqual(["a1"]);
+    desk.presence.executors([], ["a1"], false);
+    expect(desk.online()).toEqual([]);
+  });
+
+  test("L1 no step compares more than a part of a caller's nodes with its renewed certificate, and the last one holds", () => {
+    const desk = new Desk();
+    const ids = many(2 * PRESENCE_PART + 600);
+    for (let from = 0; from < ids.length; from += 1_000) desk.register(GATEWAY, ...ids.slice(from, from + 1_000));
+    desk.settle();
+    const without: Scope = { ...GATEWAY, prefixes: ["m"] };
+    const { table } = desk;
+    const node = table.node.bind(table);
+    let looks = 0;
+    table.node = (ref) => {
+      looks++;
+      return node(ref);
+    };
+    const step = (act: () => void): number => {
+      looks = 0;
+      act();
+      return looks;
+    };
+    const held = (): number => desk.presence.callers().find(({ name }) => name === GATEWAY.name)?.nodes ?? 0;
+    // Each node is looked at once to compare it, and a few times more to take it away.
+    for (let i = 0; i < 20; i++)
+      expect(step(() => desk.openStream({ ...GATEWAY, prefixes: i % 2 === 0 ? ["m", "n"] : ["n"] }))).toBeLessThanOrEqual(
+        2 * PRESENCE_PART,
+      );
+    while (desk.presence.deadline() <= desk.world.now.mono) expect(step(() => desk.presence.tick())).toBeLessThanOrEqual(2 * PRESENCE_PART);
+    expect([held(), desk.online().length]).toEqual([ids.length, ids.length]);
+    expect(step(() => desk.openStream(without))).toBeLessThanOrEqual(5 * PRESENCE_PART);
+    expect(held()).toBe(ids.length - PRESENCE_PART);
+    // What was gone through counts for the last certificate, too, and numbers given out anew change nothing of it.
+    desk.openStream({ ...GATEWAY, prefixes: ["n1", "m"] });
+    desk.presence.tick();
+    desk.renumber();
+    desk.settle();
+    const left = desk.online();
+    expect(left.length).toBe(held());
+    expect(left.every((nodeId) => nodeId.startsWith("n1"))).toBe(true);
+    desk.openStream(without);
+    desk.settle();
+    expect([held(), desk.online()]).toEqual([0, []]);
   });
 
   test("a caller that changes its mind in the middle ends as it said last, and holds nobody else up", () => {

@@ -25,9 +25,11 @@ interface Review {
  * shown life within its lease (3 x 30 s, renewed by any update). The set of executors has a lease of its own, 3 x 20 s, for when
  * command-forwarding is away.
  *
- * After a restart nobody has spoken yet: what was online stays so for one lease, so that a restart changes nobody's presence.
+ * After a restart nobody has spoken yet: what was online stays so for one lease, so that a restart changes nobody's presence. A node
+ * whose executor has come and gone since is offline until somebody speaks for it.
  *
- * L1 a change is shown of so many nodes at once, and of the rest in the steps that follow: one caller may have a hundred thousand.
+ * L1 a change is shown of so many nodes at once, and of the rest in the steps that follow: one caller may have a hundred thousand. So it is
+ *    when they are compared with a renewed certificate. Which of two certificates is newer is not known here: the last one counts.
  * L2 who has no stream, no lease and no node, and has used up no numbers, is forgotten.
  */
 export class LocalPresence {
@@ -41,6 +43,8 @@ export class LocalPresence {
   readonly #leases = new Leases<Principal>();
   /** What is still to be looked at, by what it is about. Who changes again in the middle begins again, behind the others. */
   readonly #reviews = new Map<object, Review>();
+  /** Principals whose nodes are compared with a renewed certificate, and what that review is about. */
+  readonly #rescoping = new Map<Principal, object>();
   /** Number of the principal that spoke last for a node; 0: nobody since the start. */
   home = new Growable(Uint32Array, 256);
   /** Nodes with an executor, and in which round they were last told of. */
@@ -76,15 +80,26 @@ export class LocalPresence {
   /** rescope: a renewed certificate may speak for other nodes. Those that it no longer may are nobody's, until somebody speaks for them. */
   #rescope(principal: Principal, scope: Scope): void {
     principal.scope = scope;
-    const lost: string[] = [];
-    for (const ref of principal.refs()) {
-      const nodeId = this.#table.node(ref)?.info.nodeId ?? "";
-      if (covers(scope, nodeId)) continue;
-      this.#move(ref, 0);
-      lost.push(nodeId);
+    // Who is being gone through is gone through once more, so that it comes to its end however often that happens.
+    if (!this.#rescoping.has(principal)) {
+      const about = {};
+      this.#rescoping.set(principal, about);
+      this.#review(about, () => this.#uncovered(principal), true);
     }
-    this.#reviewNodes(lost, true);
     this.#look();
+  }
+
+  /** uncovered takes from a principal what its certificate does not speak for any more, as it is gone through; 0 for all else. */
+  *#uncovered(principal: Principal): Generator<number> {
+    for (let scope: Scope | undefined; scope !== principal.scope; ) {
+      scope = principal.scope;
+      for (const ref of principal.refs()) {
+        const lost = !covers(principal.scope, this.#table.node(ref)?.info.nodeId ?? "");
+        if (lost) this.#move(ref, 0);
+        yield lost ? ref : 0;
+      }
+    }
+    this.#rescoping.delete(principal);
   }
 
   /** renew notes that a principal showed life. */
@@ -184,15 +199,17 @@ export class LocalPresence {
     // What comes outside of a round, while one is under way, is not gone when it ends.
     if (round !== 0) this.#round = round;
     const here = new Set(attached);
-    const changed = detached.filter((nodeId) => !here.has(nodeId));
-    if (replace)
-      for (const [nodeId, told] of this.#executors) if (!here.has(nodeId) && (round === 0 || told !== round)) changed.push(nodeId);
-    for (const nodeId of changed) this.#executors.delete(nodeId);
+    const gone = detached.filter((nodeId) => !here.has(nodeId) && this.#executors.has(nodeId));
+    if (replace) for (const [nodeId, told] of this.#executors) if (!here.has(nodeId) && (round === 0 || told !== round)) gone.push(nodeId);
+    for (const nodeId of gone) this.#executors.delete(nodeId);
+    const come: string[] = [];
     for (const nodeId of here) {
-      if (!this.#executors.has(nodeId)) changed.push(nodeId);
+      if (!this.#executors.has(nodeId)) come.push(nodeId);
       this.#executors.set(nodeId, this.#round);
     }
-    this.#reviewNodes(changed, false);
+    // Its executor spoke for it: what it was before the start counts no longer.
+    this.#reviewNodes(gone, true);
+    this.#reviewNodes(come, false);
     this.#look();
   }
 
@@ -208,7 +225,7 @@ export class LocalPresence {
     if (this.#executors.size > 0 && this.#executorsUntil <= mono) {
       const gone = [...this.#executors.keys()];
       this.#executors.clear();
-      this.#reviewNodes(gone, false);
+      this.#reviewNodes(gone, true);
     }
     if (this.#graceUntil !== undefined && this.#graceUntil <= mono) {
       this.#graceUntil = undefined;

@@ -221,6 +221,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/import-feed.ts skipped": ["ownNodes", "nodes of a peer that import rules keep out"],
   "services/registry-sync/links.ts #sessions": ["streams", "sessions: `streamsPerPeer` of each peer"],
   "services/registry-sync/local.ts #streams": ["streams", "UpdateStates"],
+  "services/registry-sync/presence.ts #rescoping": ["own nodes", "callers whose nodes are compared with a renewed certificate"],
   "services/registry-sync/presence.ts #reviews": ["own nodes", "callers and lists of executors whose nodes are being marked"],
   "services/registry-sync/presence.ts #executors": ["own nodes", "nodes with an executor, which the other service tells"],
   "services/registry-sync/probes.ts waiting": ["streams", "listings that wait until a peer has answered"],
