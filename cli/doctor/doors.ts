@@ -132,7 +132,7 @@ function fixOf({ own, caFile, config }: Visit, hubId: string, verdict: Verdict):
       return `Something else uses that port; ${correct}.`;
     case "refused": {
       const digest = own.ca.map((ca) => ca.fingerprint256.replaceAll(":", "").toLowerCase()).join(" ");
-      return `Send its operator ${caFile} (SHA-256 ${digest}); there: \`foedus peer add ${config.hub_id} --ca <file>\`.`;
+      return `Send its operator ${caFile} (SHA-256 ${digest}); there: \`foedus peer add ${config.hub_id} --ca <file>\`; or, if it has ended the partnership: \`foedus peer remove ${hubId}\`.`;
     }
     case "wrong":
       if (verdict.failure.reason === "UNKNOWN_IDENTITY") return `Another hub is there; ${correct}.`;

@@ -378,8 +378,26 @@ describe("handshakes that fail", () => {
     await until(async () => (await failures("not_tls")) === 200);
     expect(lines().length).toBeLessThan(10);
     expect(lines()[0]).toMatchObject({ level: "warn", fields: { reason: "not_tls", remote: "127.0.0.1" } });
+    expect(lines()[0]?.fields).not.toHaveProperty("why");
     await until(() => lines().length > 1);
     expect(lines()[1]?.fields["times"]).toBeGreaterThan(10);
+  });
+
+  test("of a hub whose CA is not pinned here no more is said than what is known: it may have been removed, or be on its way in", async () => {
+    fixture = await serve(alpha, [beta]);
+    const gamma = await testHub("gamma");
+    const { certificatePem: cert, keyPem: key } = gamma.service();
+    const socket = connectTls({ socket: await tcp(), cert, key, rejectUnauthorized: false, ALPNProtocols: ["h2"] });
+    await new Promise<void>(
+      (resolve) =>
+        void socket
+          .on("error", () => undefined)
+          .once("close", () => resolve())
+          .resume(),
+    );
+    await until(async () => (await failures("unknown_ca")) === 1);
+    const message = "tls handshake failed: no CA that is pinned here signed the client's certificate";
+    expect(lines()).toMatchObject([{ level: "info", message, fields: { why: "UNABLE_TO_VERIFY_LEAF_SIGNATURE" } }]);
   });
 
   test("S-1 a stranger's chain of made-up CAs is not verified, and is a warning; others get in", async () => {

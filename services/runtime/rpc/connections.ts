@@ -158,7 +158,9 @@ export class ConnectionTable {
     const bytesRead = raw?.bytesRead ?? 0;
     const reason = tlsReason(error, { authorizationError: secure.authorizationError, bytesRead });
     const costly = known !== undefined && this.#charge(known.address, guardOf(secure), bytesRead, reason);
-    this.#tell(reason, costly, { remote: known?.address, code: error.code, why: secure.authorizationError, bytes: bytesRead });
+    // Null where the certificate was not judged; whose it is TLS does not tell once it has refused it.
+    const { authorizationError: why } = secure as { readonly authorizationError?: unknown };
+    this.#tell(reason, costly, { remote: known?.address, code: error.code, ...(why ? { why } : {}), bytes: bytesRead });
   }
 
   /** noHello tells of a connection that ended before TLS had a look. */
@@ -173,9 +175,8 @@ export class ConnectionTable {
       reason === "probe" ? "debug" : passes ? "info" : "warn",
       reason,
       { reason, ...fields },
-      passes
-        ? "tls handshake failed: the CA is not pinned here; between hubs that are being introduced this passes"
-        : "tls handshake failed",
+      // It may be a hub that is not a peer yet, one that is none any more, or a stranger.
+      reason === "unknown_ca" ? "tls handshake failed: no CA that is pinned here signed the client's certificate" : "tls handshake failed",
     );
   }
 
