@@ -35,6 +35,7 @@ class Hub {
   readonly replies: Reply[] = [];
   readonly fatal: unknown[] = [];
   readonly io: ExecutorsIo;
+  readonly store = new MemoryStore();
   corr = 0;
 
   constructor() {
@@ -48,7 +49,8 @@ class Hub {
     const driver = createDriver<Input, CommandEffect>({
       service: "commands",
       core,
-      store: new MemoryStore(),
+      store: this.store,
+      storeRetryMs: 20,
       clock: systemClock,
       log: memoryLogger(),
       metrics: new Registry(),
@@ -152,6 +154,33 @@ test.each([true, false])(
     expect([...older.tasks(), ...newer.tasks()]).toEqual(all);
     expect(hub.unknown()).toEqual(older.tasks());
     expect([hub.replies.length, hub.fatal]).toEqual([older.tasks().length, []]);
+    newer.end();
+    await Promise.all([older.over, newer.over]);
+  },
+);
+
+test.each([false, true])(
+  "X7 what waits for a store that refuses goes to the newer stream when it is stored (older one replaced: %s)",
+  async (replaced) => {
+    const hub = new Hub();
+    const older = hub.stream("one group", 1);
+    await until(older.attached);
+    hub.store.failAll("full");
+    hub.execute(3, true);
+    await turns();
+    await turns();
+    if (!replaced) {
+      older.end();
+      await older.over;
+    }
+    const newer = hub.stream("one group", 2);
+    await until(newer.attached);
+    // No answer of the shell may overtake the tasks: it would not name them.
+    for (let n = 0; n < 10; n++) await turns();
+    expect([older.tasks(), newer.tasks(), hub.replies]).toEqual([[], [], []]);
+    hub.store.failAll(undefined);
+    await until(() => newer.tasks().length > 0);
+    expect([older.tasks(), newer.tasks(), hub.replies, hub.fatal]).toEqual([[], [1, 2, 3], [], []]);
     newer.end();
     await Promise.all([older.over, newer.over]);
   },
