@@ -230,6 +230,29 @@ describe("connections that hold nothing but room", () => {
     for (const session of sessions) session.destroy();
   });
 
+  test.each([["the port of a hub"], ["an introduction door"]])("S-1 %s holds nobody who does not agree on HTTP/2", async (where) => {
+    const { certificatePem: cert, keyPem: key } = alpha.service();
+    const door = { credentials: new DoorServerCredentials({ cert, key }), limits: { strangers: true, maxConnections: 8 } };
+    fixture = await serve(alpha, [beta], where === "an introduction door" ? door : { limits: { maxConnections: 8 } });
+    const peer = beta.service();
+    const shown = { ca: alpha.caPem, cert: peer.certificatePem, key: peer.keyPem, checkServerIdentity: () => undefined };
+    for (let i = 1; i <= 12; i++) {
+      const socket = connectTls({ socket: await tcp(`127.0.4.${i}`), ...shown });
+      const closed = new Promise<void>((resolve) =>
+        socket
+          .on("error", () => undefined)
+          .resume()
+          .once("close", () => resolve()),
+      );
+      await until(async () => (await refused("no_http2")) === i);
+      await closed;
+      expect(fixture.server.connections).toBe(0);
+    }
+    expect([await refused("limit"), await refused("foreign_limit"), await refused("handshake_limit")]).toEqual([0, 0, 0]);
+    const session = await raw(peer);
+    session.destroy();
+  });
+
   test("F-5 a peer whose streams begin too fast loses the connection, and does not begin anew on the next; others notice nothing", async () => {
     fixture = await serve(alpha, [beta]);
     /** begin opens streams, each of which is refused, and answers whether the connection was closed instead. */

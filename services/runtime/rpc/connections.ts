@@ -10,6 +10,7 @@ import { CLIENT_FLIGHT_BYTES, guardOf, HandshakeGuard, socketUnder } from "#runt
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import { POST_HANDSHAKE_MS, stopReading, watchPostHandshake } from "#runtime/tls/post-handshake.ts";
 import type { Account } from "./accounts.ts";
+import { CallerBounds } from "./caller-bounds.ts";
 import { Chatter, ChatterWatch } from "./chatter.ts";
 import type { ConnectionOptions } from "./connection-options.ts";
 import { ConnectionRates } from "./connection-rates.ts";
@@ -64,8 +65,6 @@ export type CutTarget = string | ((connection: { readonly hubId: string; readonl
 
 /** How long the calls of a connection that is retired have to end by themselves, ms. */
 const RETIRE_MS = 5_000;
-/** Part of all connections that those who are not of this hub may have. */
-const FOREIGN_PART = 0.75;
 /** A client that has sent more and has not finished its handshake does not mean to. */
 const LARGE_BYTES = 2 * CLIENT_FLIGHT_BYTES;
 
@@ -87,12 +86,10 @@ export class ConnectionTable {
   readonly #turns: HelloTurns;
   readonly #o: ConnectionOptions;
   readonly #limits: ConnectionLimits;
-  readonly #max: number;
+  readonly #bounds: CallerBounds;
   readonly #log: LimitedLogger;
   readonly #metrics: ReturnType<typeof connectionMetrics>;
   readonly #streams = new StreamRates();
-  /** Connections of those who are not of this hub. */
-  #foreign = 0;
   readonly #intakes = new Intakes(
     (intake, reason) => this.#refuseRequest(intake, reason),
     (account) => this.#o.accounts.settle(account),
@@ -105,7 +102,7 @@ export class ConnectionTable {
   constructor(server: grpc.Server, credentials: grpc.ServerCredentials, options: ConnectionOptions) {
     this.#o = options;
     this.#limits = options.limits;
-    this.#max = options.limits.maxConnections ?? Number.POSITIVE_INFINITY;
+    this.#bounds = new CallerBounds(options.limits);
     const end = (connection: Connection, { reason, limit }: Limit): void => {
       this.#forget(connection);
       this.#refuse(connection, reason, { limit });
@@ -131,6 +128,12 @@ export class ConnectionTable {
     http2.prependListener("secureConnection", (socket: TLSSocket) => {
       current = this.#under(socket);
       if (current !== undefined) this.#identify(current, socket);
+    });
+    // There is no session, so that nothing else would end it before Node does, after ten seconds.
+    http2.on("unknownProtocol", (socket: TLSSocket) => {
+      if (current !== undefined) this.#refuse(current, "no_http2", { caller: current.account?.key });
+      else socket.destroy();
+      current = undefined;
     });
     // Before grpc-js reads the headers.
     http2.prependListener("stream", (stream, headers) => {
@@ -204,8 +207,7 @@ export class ConnectionTable {
     const answer = leaf === undefined ? undefined : identities.admission(leaf, connection.thumbprint);
     const account = accounts.of(answer !== undefined && "caller" in answer ? answer.caller : undefined);
     connection.account = account;
-    account.connections++;
-    if (account.foreign) this.#foreign++;
+    this.#bounds.enter(account);
     connection.tooSoonMs = this.#rates.shook(connection, guard, this.#o.clock.mono());
     this.#opens(connection, socket, guard);
   }
@@ -243,10 +245,8 @@ export class ConnectionTable {
     this.#bySession.set(session, connection);
     const { account, tooSoonMs } = connection;
     if (tooSoonMs > 0) return this.#refuse(connection, "connection_rate", { caller: account?.key, waitMs: tooSoonMs });
-    if (account !== undefined && account.connections > account.bounds.connections)
-      return this.#refuse(connection, "per_caller_limit", { caller: account.key, limit: account.bounds.connections });
-    if (account?.foreign === true && this.#limits.strangers !== true && this.#foreign > this.#max * FOREIGN_PART)
-      return this.#refuse(connection, "foreign_limit", { caller: account.key, limit: Math.floor(this.#max * FOREIGN_PART) });
+    const met = account === undefined ? undefined : this.#bounds.met(account);
+    if (met !== undefined) return this.#refuse(connection, met.reason, { caller: account?.key, limit: met.limit });
     const waitMs = this.#chatter.begins(connection);
     if (waitMs > 0) return this.#refuseChatter(connection, waitMs);
     // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
@@ -324,7 +324,7 @@ export class ConnectionTable {
     };
     const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), chatter: new Chatter(), widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
-    const met = this.#rooms.enter(connection);
+    const met = this.#rooms.enter(connection, mono);
     if (met !== undefined) return this.#refuse(connection, met.reason, { limit: met.limit });
     this.#bySocket.set(socket, connection);
     this.#ever.set(socket, connection);
@@ -336,6 +336,7 @@ export class ConnectionTable {
       socket,
       known: () => this.#costs.known(address),
       waitMs: () => this.#costs.waitMs(address, this.#o.clock.mono()),
+      heard: () => this.#rooms.heard(connection, this.#o.clock.mono()),
       begin: () => this.#beginHandshake(connection),
       took: (ms) => {
         if (connection.charge !== undefined && connection.leaf === undefined) this.#costs.took(connection.charge, ms, this.#o.clock.mono());
@@ -360,8 +361,7 @@ export class ConnectionTable {
     this.#rooms.leave(connection);
     this.#metrics.open.dec();
     if (account !== undefined) {
-      account.connections--;
-      if (account.foreign) this.#foreign--;
+      this.#bounds.leave(account);
       this.#o.accounts.settle(account);
     }
     if (this.#bySocket.size > 0) return;

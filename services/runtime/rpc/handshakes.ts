@@ -31,6 +31,7 @@ const CLOSED_REASONS = [
   "per_caller_limit",
   "foreign_limit",
   "connection_rate",
+  "no_http2",
   "stream_rate",
   "chatter",
   "tls_records",

@@ -41,6 +41,8 @@ async function turns(timeoutMs = 10_000) {
   const perRound: number[] = [];
   const state = { waitMs: 0, known: true };
   const took: number[] = [];
+  /** How much was told when a hello was whole. */
+  const heard: number[] = [];
   let inRound = 0;
   const waits = new HelloTurns(systemClock, timeoutMs);
   const server = net.createServer((socket) =>
@@ -48,6 +50,7 @@ async function turns(timeoutMs = 10_000) {
       socket: socket.on("error", () => undefined),
       known: () => state.known,
       waitMs: () => state.waitMs,
+      heard: () => void heard.push(told.length),
       begin: () => {
         if (inRound++ === 0)
           systemClock.setImmediate(() => {
@@ -72,11 +75,11 @@ async function turns(timeoutMs = 10_000) {
       ends.push(() => socket.destroy());
     });
   ends.push(() => server.close());
-  return { told, took, perRound, state, open };
+  return { told, took, heard, perRound, state, open };
 }
 
 test("S-1 nothing begins before the whole hello is there, and then with all of it", async () => {
-  const { told, open } = await turns();
+  const { told, heard, open } = await turns();
   const [slow, quick] = [await open(), await open()];
   slow.write(HELLO.subarray(0, 100));
   quick.write(HELLO);
@@ -84,10 +87,11 @@ test("S-1 nothing begins before the whole hello is there, and then with all of i
   slow.write(HELLO.subarray(100));
   await until(() => told.length === 2);
   expect(told).toEqual(["begun 205", "begun 205"]);
+  expect(heard).toEqual([0, 1]);
 });
 
 test("S-1 who leaves, says nothing, or is no TLS, never begins", async () => {
-  const { told, open } = await turns(300);
+  const { told, heard, open } = await turns(300);
   (await open()).resetAndDestroy();
   (await open()).end();
   await until(() => told.length === 2);
@@ -96,6 +100,7 @@ test("S-1 who leaves, says nothing, or is no TLS, never begins", async () => {
   (await open()).write(HELLO.subarray(0, 10));
   await until(() => told.length === 4);
   expect(told).toEqual(["closed 0", "closed 0", "not_tls 18", "timeout 10"]);
+  expect(heard).toEqual([]);
 });
 
 test("S-1 who is over the rate is closed at its turn, before anything begins", async () => {

@@ -22,6 +22,8 @@ export interface Waiting {
   known(): boolean;
   /** For how long its address is shut out, ms. */
   waitMs(): number;
+  /** The whole hello has come. */
+  heard(): void;
   /** begin the handshake. */
   begin(): void;
   /** It took so long, ms, with what else was done meanwhile. */
@@ -111,6 +113,7 @@ export class HelloTurns {
       // What was read is there for TLS again; a reset is still noticed.
       socket.pause();
       socket.unshift(read.bytes);
+      waiting.heard();
       (waiting.known() ? this.#known : this.#strangers).push(waiting);
       this.#arm();
     };

@@ -11,9 +11,9 @@ function house(limits: Partial<RoomLimits> = {}, known: (address: string) => boo
   const rooms = new Rooms<Guest>({ maxConnectionsPerIp: 512, maxConnections: 256, ...limits }, known, (guest, { reason }: Limit) =>
     ended.set(guest, reason),
   );
-  const come = (address: string) => {
+  const come = (address: string, now = 0) => {
     const guest: Guest = { address };
-    return { guest, met: rooms.enter(guest)?.reason };
+    return { guest, met: rooms.enter(guest, now)?.reason };
   };
   return { rooms, ended, come };
 }
@@ -46,7 +46,7 @@ describe("S-1 handshakes under way", () => {
     expect([...ended.keys()]).toEqual(guests.slice(0, 10));
   });
 
-  test("addresses from which callers come may have eight times as many, and no more, before theirs go", () => {
+  test("addresses from which callers come have half of the room, and no more, when strangers want the rest", () => {
     const { ended, come } = house({}, (address) => address === HONEST);
     const callers = Array.from({ length: 15 }, () => come(HONEST).guest);
     for (let i = 0; i < 1_000; i++) come(`203.0.113.${i % 24}`);
@@ -60,12 +60,13 @@ describe("S-1 handshakes under way", () => {
     const { rooms, ended, come } = house();
     for (let i = 0; i < 40; i++) rooms.shook(come("203.0.113.1").guest);
     for (let i = 0; i < 40; i++) rooms.leave(come("203.0.113.1").guest);
+    const later = 1_000;
     const [most, others] = [[0, 1].map(() => come("203.0.113.2").guest), Array.from({ length: 62 }, (_, i) => come(v6(i)).guest)];
-    come(HONEST);
+    come(HONEST, later);
     expect([...ended.keys()]).toEqual([others[0]]);
     for (const guest of others) rooms.leave(guest);
-    for (let i = 0; i < 61; i++) come(`203.0.113.${100 + i}`);
-    come(HONEST);
+    for (let i = 0; i < 61; i++) come(`203.0.113.${100 + i}`, later);
+    come(HONEST, later);
     expect([...ended.keys()]).toEqual([others[0], most[0]]);
   });
 
