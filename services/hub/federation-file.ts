@@ -153,12 +153,7 @@ export class FederationFile {
     this.#files.stop();
   }
 
-  /** look reads the file if it, or a CA that it names, changed. */
-  look(): void {
-    this.#files.look();
-  }
-
-  /** reread reads the file because what it is read with changed. */
+  /** reread reads the file, and every CA that it names, whether they changed or not. */
   reread(): void {
     this.#files.reread();
   }

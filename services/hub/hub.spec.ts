@@ -522,7 +522,7 @@ describe("the configuration while the hub runs", () => {
       expect.objectContaining({ kind: "CONFIGURATION", severity: "ERROR", text: expect.stringContaining("log.level") }),
     ]);
     write({});
-    following.look();
+    following.reread();
     expect(following.current).toEqual(config);
     following.stop();
   });

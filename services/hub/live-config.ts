@@ -73,9 +73,9 @@ export class LiveConfig {
     this.#files?.stop();
   }
 
-  /** look reads the file if it changed. */
-  look(): void {
-    this.#files?.look();
+  /** reread reads the file whether it changed or not. */
+  reread(): void {
+    this.#files?.reread();
   }
 
   #apply(next: HubConfig): void {

@@ -42,7 +42,7 @@ export interface Wiring {
   readonly client: OwnClients;
   readonly endpoints: () => readonly ServiceEndpoint[];
   readonly onFatal: (error: unknown) => void;
-  /** What is to be looked at anew when an operator asks for it (SIGHUP). */
+  /** What is to be read again when an operator asks for it (SIGHUP). */
   readonly reloads: (() => void)[];
   /** Rules that run in this process, if there are any. */
   readonly automation: AutomationSeat | undefined;
@@ -97,7 +97,7 @@ function discovery(wiring: Wiring): ServiceModule {
     if (JSON.stringify([seeds, trust]) !== JSON.stringify([before.seeds, before.discovery.trust])) file.reread();
     else file.checkShares();
   });
-  reloads.push(() => file.look());
+  reloads.push(() => file.reread());
   return extend(
     module,
     () => file.start(),

@@ -234,10 +234,13 @@ export class HubProcess {
     return clean;
   }
 
-  /** reload looks at the configuration, the federation file and the certificates now (SIGHUP); else they are looked at within seconds. */
+  /**
+   * reload reads the configuration, the federation file, the list of revoked certificates and the certificates now, whether they seem to
+   * have changed or not (SIGHUP); else they are looked at within seconds.
+   */
   async reload(): Promise<void> {
-    this.#live.look();
-    for (const look of this.#reloads) look();
+    this.#live.reread();
+    for (const reread of this.#reloads) reread();
     await this.#credentials?.reload();
   }
 
@@ -415,7 +418,7 @@ export class HubProcess {
       },
     });
     file.start();
-    this.#reloads.push(() => file.look());
+    this.#reloads.push(() => file.reread());
     this.#stops.push(() => file.stop());
   }
 

@@ -149,9 +149,9 @@ export class RevokedFile {
     this.#files.stop();
   }
 
-  /** look reads the file if it changed. */
-  look(): void {
-    this.#files.look();
+  /** reread reads the file whether it changed or not. */
+  reread(): void {
+    this.#files.reread();
   }
 
   #read(noted: (path: string) => void): readonly RevokedEntry[] {
@@ -168,8 +168,9 @@ export class RevokedFile {
     const next = new Set(entries.map(({ sha256 }) => sha256));
     const fresh = entries.filter(({ sha256 }) => !this.#known.has(sha256));
     const back = [...this.#known].filter((sha256) => !next.has(sha256));
+    // A list that says nothing new rotates no credentials.
+    if (!this.#started || fresh.length > 0 || back.length > 0) apply(new Set([...next].map(thumbprintFrom)));
     this.#known = next;
-    apply(new Set([...next].map(thumbprintFrom)));
     this.#keep(entries);
     for (const { sha256, spiffe_id, reason } of fresh) {
       log.warn({ sha256, spiffeId: spiffe_id, reason }, "certificate of this hub is revoked");

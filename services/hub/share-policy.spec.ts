@@ -48,13 +48,13 @@ test("S4-5 the owner's own rule for invoking follows the configuration, without 
   const asked = (): (string | undefined)[] => ["state", "power"].map((capability) => policy?.("home", "press-1", capability));
   expect(asked()).toEqual(["invoke", "see"]);
   write([]);
-  live.look();
+  live.reread();
   expect(asked()).toEqual(["see", "see"]);
   write(["power"]);
-  live.look();
+  live.reread();
   expect(asked()).toEqual(["see", "invoke"]);
   end();
   write(["state", "power"]);
-  live.look();
+  live.reread();
   expect(asked()).toEqual(["see", "invoke"]);
 });

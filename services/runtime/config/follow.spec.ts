@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -114,4 +114,47 @@ test("without a first read the first look reads, and a reread does whether anyth
   expect(seen).toEqual(["1"]);
   files.reread();
   expect(seen).toEqual(["1", "1"]);
+});
+
+test("S-18 rights that are put right are noticed although the file itself stays the same", async () => {
+  write("main", "one");
+  write("one", "1");
+  const files = follow();
+  files.first();
+  files.start();
+  write("one", "1b");
+  during = () => {
+    throw new Error("EACCES");
+  };
+  await clock.advance(1_000);
+  during = () => undefined;
+  chmodSync(join(folder, "one"), 0o640);
+  await clock.advance(1_000);
+  expect(seen).toEqual(["failed: EACCES", "1b"]);
+  files.stop();
+});
+
+test("S-18 what kept the files from being read may pass without a trace on them: they are tried again, told once, ever more seldom", async () => {
+  write("main", "one");
+  write("one", "1");
+  const files = follow();
+  files.first();
+  files.start();
+  write("one", "1b");
+  let tries = 0;
+  during = () => {
+    tries++;
+    throw new Error("EMFILE");
+  };
+  await clock.advance(600_000);
+  expect(seen).toEqual(["failed: EMFILE"]);
+  expect(tries).toBeGreaterThan(15);
+  expect(tries).toBeLessThan(40);
+  // Who asks for a reading is answered.
+  files.reread();
+  expect(seen).toEqual(["failed: EMFILE", "failed: EMFILE"]);
+  during = () => undefined;
+  await clock.advance(30_000);
+  expect(seen.slice(2)).toEqual(["1b"]);
+  files.stop();
 });

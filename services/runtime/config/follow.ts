@@ -4,6 +4,9 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 /** Noted is to be told of each file before it is read, so that a change while it is read is seen too. */
 export type Noted = (path: string) => void;
 
+/** Looks between two tries of files that could not be read, at most: what kept them from being read may pass without a trace on them. */
+const RETRY_MAX_LOOKS = 30;
+
 /** FollowOptions say what is read, and who is told. */
 export interface FollowOptions<T> {
   readonly clock: Clock;
@@ -13,7 +16,7 @@ export interface FollowOptions<T> {
   readonly read: (noted: Noted) => T;
   /** apply takes what was read again. What it throws goes to `failed`. */
   readonly apply: (value: T) => void;
-  /** failed is told once for each bad state of the files; the value of before stays. */
+  /** failed is told once for each bad state of the files, and at each `reread`; the value of before stays. */
   readonly failed: (error: unknown) => void;
 }
 
@@ -25,6 +28,8 @@ export class FollowedFiles<T> {
   readonly #o: FollowOptions<T>;
   #stamps = new Map<string, string>();
   #timer: Timer | undefined;
+  /** The last reading failed: with what, how many looks pass until the next try, and how many of them are left. */
+  #failing: { readonly text: string; readonly looks: number; left: number } | undefined;
 
   constructor(options: FollowOptions<T>) {
     this.#o = options;
@@ -47,17 +52,29 @@ export class FollowedFiles<T> {
     this.#timer?.cancel();
   }
 
-  /** look reads the value again if a file of it changed. */
+  /** look reads the value again if a file of it changed, and tries again from time to time after a reading that failed. */
   look(): void {
-    if (this.#stamps.size === 0 || [...this.#stamps].some(([path, stamp]) => stampOf(path) !== stamp)) this.reread();
+    const failing = this.#failing;
+    const unread = this.#stamps.size === 0 && failing === undefined;
+    if (unread || [...this.#stamps].some(([path, stamp]) => stampOf(path) !== stamp)) this.reread();
+    else if (failing !== undefined && --failing.left <= 0) this.#again(failing);
   }
 
   /** reread reads the value again whether a file changed or not. */
   reread(): void {
+    this.#again(undefined);
+  }
+
+  /** again reads the value; what failed in the same way before, with the same files, is not told again. */
+  #again(before: { readonly text: string; readonly looks: number } | undefined): void {
     try {
       this.#o.apply(this.#read());
+      this.#failing = undefined;
     } catch (error) {
-      this.#o.failed(error);
+      const text = error instanceof Error ? error.message : String(error);
+      const looks = Math.min(RETRY_MAX_LOOKS, (before?.looks ?? 1) * 2);
+      this.#failing = { text, looks, left: looks };
+      if (text !== before?.text) this.#o.failed(error);
     }
   }
 
@@ -76,7 +93,7 @@ export class FollowedFiles<T> {
   }
 }
 
-/** stampOf tells versions of a file apart without reading it. */
+/** stampOf tells versions of a file apart without reading it, and who may read them: rights move only the time of the inode. */
 function stampOf(path: string): string {
   let stats: Stats;
   try {
@@ -84,5 +101,5 @@ function stampOf(path: string): string {
   } catch {
     return "missing";
   }
-  return `${stats.mtimeMs} ${stats.size} ${stats.ino}`;
+  return `${stats.mtimeMs} ${stats.ctimeMs} ${stats.size} ${stats.ino}`;
 }
