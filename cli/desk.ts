@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { sleep } from "#runtime/clock.ts";
-import { readText, writeWhole } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, readText, writeWhole } from "#runtime/files.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
 import type { Connection } from "./connect.ts";
 import { CliError, EXIT, toCliError, usage } from "./exit.ts";
@@ -55,7 +55,7 @@ export async function openDesk(io: Io, flags: OwnHubFlags): Promise<Desk> {
     throw usage(`${hub.file} has federation off`, 'Set "federation_config_path": "federation.json" in it and start the hub again.');
   const path = resolveFrom(hub.folder, hub.config.federation_config_path);
   try {
-    return { hub, path, text: readText(path) };
+    return { hub, path, text: readText(path, LISTS_MAX_BYTES) };
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return { hub, path, text: EMPTY };
     throw error;

@@ -1,6 +1,6 @@
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ConfigError } from "#runtime/config/load.ts";
-import { readText } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { checkFederation, type Federation, resolveFrom } from "../services/hub/index.ts";
 import { contextsOption } from "./advice.ts";
 import { type ConnectionFlags, connect } from "./connect.ts";
@@ -68,7 +68,7 @@ function readPeers(hub: OwnHub, ledger: Ledger, shown: (path: string) => string)
   const fix = "Correct it; a running hub goes on with the last good one.";
   let text: string;
   try {
-    text = readText(path);
+    text = readText(path, LISTS_MAX_BYTES);
   } catch {
     ledger.look({
       severity: "error",

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { unlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
-import { readText } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { splitPem } from "#runtime/tls/credentials.ts";
 import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import { uriSans } from "#runtime/tls/peer-identity.ts";
@@ -336,7 +336,7 @@ async function report(
   done: { readonly hubId: string; readonly what: string; readonly changed: boolean; readonly sha256: readonly string[] },
 ): Promise<void> {
   const { hubId, what, changed, sha256 } = done;
-  const wanted = judge(desk, readText(desk.path)).peers.find((peer) => peer.hubId === hubId)!;
+  const wanted = judge(desk, readText(desk.path, LISTS_MAX_BYTES)).peers.find((peer) => peer.hubId === hubId)!;
   let refusal: CliError | undefined;
   const live = await running(io, desk.hub, flags, (connection) =>
     untilTaken(io, connection, wanted, changed).catch((error: unknown) => {

@@ -86,7 +86,19 @@ describe("federation file", () => {
   test("S-18 a file of any length costs a sentence: more peers than a hub can have, more problems than anybody reads", () => {
     const peers = (count: number) => Array.from({ length: count }, (_, i) => ({ hub_id: `Not-${i}`, ca: 7 }));
     expect(problemsOf({ peers: peers(100_000) })).toEqual(["peers: must be a list of at most 1024 peers"]);
-    expect(problemsOf({ peers: peers(1_024) })).toHaveLength(50);
+    expect(problemsOf({ peers: peers(1_024) })).toHaveLength(21);
+  });
+
+  test("S-18 as many peers as a hub can have fit into a file, each with two long CAs in it", () => {
+    const folder = mkdtempSync(join(tmpdir(), "foedus-federation-"));
+    // As long as two CAs with RSA keys of 4,096 bits.
+    const ca = `${b.caPem}${"#".repeat(3_900 - b.caPem.length)}`;
+    const peers = Array.from({ length: 1_024 }, (_, i) => ({ hub_id: `hub-${i}`, host: `hub-${i}.example.org`, ca, max_trust: "limited" }));
+    writeFileSync(join(folder, "federation.json"), JSON.stringify({ peers }, undefined, 2));
+    expect(loadFederation(join(folder, "federation.json"), { hubId: "a" }).count).toBe(1_024);
+    writeFileSync(join(folder, "federation.json"), `{"peers":[],"sync_interval":${" ".repeat(9 << 20)}30}`);
+    expect(() => loadFederation(join(folder, "federation.json"), { hubId: "a" })).toThrow(/holds more than 8388608 bytes/);
+    rmSync(folder, { recursive: true });
   });
 
   test("S0-10 load reads the file, with paths relative to it, and answers the count", () => {

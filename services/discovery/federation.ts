@@ -3,10 +3,10 @@ import { isIP } from "node:net";
 import { dirname, resolve } from "node:path";
 import { hubIdProblem } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
-import { ConfigError, type ConfigProblem } from "#runtime/config/load.ts";
+import { parseSettings } from "#runtime/config/json.ts";
+import { ConfigError, type ConfigProblem, PROBLEMS_MAX } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";
-import { notJson } from "#runtime/config/words.ts";
-import { readText } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "./messages.ts";
@@ -37,7 +37,7 @@ export interface FederationOptions {
   /** What holds when the file names no `sync_interval`, ms; 30 s if not given (S0-3). */
   readonly syncIntervalMs?: number;
   /** readText reads a file; by default from disk. */
-  readonly readText?: (path: string) => string;
+  readonly readText?: (path: string, maxBytes?: number) => string;
   /** Folder that paths are relative to, and name of the file in error messages. */
   readonly folder?: string;
   readonly source?: string;
@@ -49,8 +49,6 @@ const PEER_KEYS = ["hub_id", "host", "port", "ca", "max_trust", "share", "revoke
 const REVOKED_MAX = 256;
 /** Most peers of a hub. Each costs links, certificates to check and a table of its own. */
 const PEERS_MAX = 1_024;
-/** Problems of a file that are told: who has more reads no further. */
-const PROBLEMS_MAX = 50;
 const TRUST: Readonly<Record<string, Level>> = { minimal: 1, limited: 2, full: 3 };
 
 type Json = Readonly<Record<string, unknown>>;
@@ -68,7 +66,7 @@ export function loadFederation(
   const read = options.readText ?? readText;
   let text: string;
   try {
-    text = read(path);
+    text = read(path, LISTS_MAX_BYTES);
   } catch (cause) {
     const missing = cause instanceof Error && "code" in cause && cause.code === "ENOENT";
     const message = missing
@@ -109,6 +107,8 @@ class Parser {
   readonly #o: FederationOptions;
   readonly #problems: ConfigProblem[] = [];
   readonly #seen = new Set<string>();
+  /** Problems beyond those that are told: only counted. */
+  #more = 0;
 
   constructor(options: FederationOptions) {
     this.#o = options;
@@ -117,12 +117,12 @@ class Parser {
   parse(text: string): Federation {
     let file: unknown;
     try {
-      file = JSON.parse(text);
-    } catch {
-      this.#problem("", notJson(text));
+      file = parseSettings(text);
+    } catch (error) {
+      this.#problem("", (error as Error).message);
     }
     const federation = this.#problems.length === 0 ? this.#file(file) : NO_FEDERATION;
-    if (this.#problems.length > 0) throw new ConfigError(this.#problems);
+    if (this.#problems.length > 0) throw new ConfigError(this.#problems, this.#more);
     return federation;
   }
 
@@ -229,7 +229,7 @@ class Parser {
   #keys(path: string, value: Json, known: readonly string[]): void {
     for (const key of Object.keys(value)) {
       if (known.includes(key)) continue;
-      const near = nearest(key, known);
+      const near = this.#problems.length < PROBLEMS_MAX ? nearest(key, known) : undefined;
       this.#problem(
         path === "" ? key : `${path}.${key}`,
         near === undefined ? `is not known; known are ${known.join(", ")}` : `is not known; did you mean ${near}?`,
@@ -239,6 +239,8 @@ class Parser {
 
   #problem(path: string, message: string): undefined {
     if (this.#problems.length < PROBLEMS_MAX) this.#problems.push({ path, source: this.#o.source ?? "federation", message });
+    else this.#more++;
+    return undefined;
   }
 }
 

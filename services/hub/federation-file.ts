@@ -20,9 +20,9 @@ const LOOK_MS = 1_000;
  */
 export function readFederation(config: HubConfig, folder: string, noted: Noted = () => undefined): Federation | undefined {
   if (config.federation_config_path === "") return undefined;
-  const read = (path: string): string => {
+  const read = (path: string, maxBytes?: number): string => {
     noted(path);
-    return readText(path);
+    return readText(path, maxBytes);
   };
   return loadFederation(resolveFrom(folder, config.federation_config_path), { ...optionsOf(config, folder), readText: read }).federation;
 }

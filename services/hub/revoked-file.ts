@@ -4,9 +4,10 @@ import * as z from "zod";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { FollowedFiles } from "#runtime/config/follow.ts";
-import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
+import { parseSettings } from "#runtime/config/json.ts";
+import { firstProblem, issueWords } from "#runtime/config/words.ts";
 import type { EventSink } from "#runtime/events.ts";
-import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, makeFolder, readText, writeWhole } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { oneLine } from "./federation-file.ts";
 
@@ -76,15 +77,15 @@ function readList(path: string): readonly RevokedEntry[] {
     fail("NOT_CONFIGURED", `the list of revoked certificates ${path} is not valid: ${what}; ${MEND}`, { cause });
   let text: string;
   try {
-    text = readText(path);
+    text = readText(path, LISTS_MAX_BYTES);
   } catch (cause) {
     throw bad(oneLine(cause), cause);
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
-  } catch {
-    throw bad(notJson(text));
+    value = parseSettings(text);
+  } catch (cause) {
+    throw bad(oneLine(cause));
   }
   const parsed = revokedFile.safeParse(value, { error: issueWords });
   if (parsed.success) return parsed.data.revoked;
@@ -198,7 +199,7 @@ export class RevokedFile {
     const { kept, log, events } = this.#o;
     const text = encodeRevoked(entries);
     try {
-      if (existsSync(kept) ? readText(kept) === text : entries.length === 0) return;
+      if (existsSync(kept) ? readText(kept, LISTS_MAX_BYTES) === text : entries.length === 0) return;
       makeFolder(dirname(kept), 0o700);
       writeWhole(kept, text, 0o600);
     } catch (error) {

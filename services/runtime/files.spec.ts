@@ -1,9 +1,20 @@
 import { spawnSync } from "node:child_process";
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { closeToOthers, makeFolder, placeNew, readText, writeWhole } from "./files.ts";
+import { closeToOthers, irregular, makeFolder, placeNew, readText, writeWhole } from "./files.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -50,6 +61,48 @@ test("S-18 a pipe, a device, a folder and a file without end are refused, and do
   expect(() => readText("/dev/zero")).toThrow(/device and not a file/);
   expect(() => readText(folder)).toThrow(/folder and not a file/);
   expect(() => readText(at("absent"))).toThrow(/ENOENT/);
+});
+
+test("S-18 a file that says it is empty is read within bounds, and one of any length is refused within them", () => {
+  expect(() => readText("/proc/self/maps", 100)).toThrow(/maps holds more than 100 bytes/);
+  symlinkSync("/proc/self/pagemap", at("pagemap"));
+  writeFileSync(at("sparse"), "{");
+  truncateSync(at("sparse"), 2 ** 40);
+  writeFileSync(at("full"), "x".repeat(200_000));
+  expect(readText(at("full"), 200_000)).toHaveLength(200_000);
+  expect(readText("/proc/self/stat").length).toBeGreaterThan(0);
+  for (const name of ["pagemap", "sparse", "full"])
+    expect(() => readText(at(name), 199_999)).toThrow(expect.objectContaining({ code: "ETOOLARGE" }));
+});
+
+test("S-18 whatever stands at a path, looking at it and reading it end, with a code", () => {
+  spawnSync("mkfifo", [at("pipe")]);
+  mkdirSync(at("folder"));
+  for (const [name, to] of Object.entries({ loop: "loop", nowhere: "absent", zero: "/dev/zero", full: "/dev/full", mem: "/proc/self/mem" }))
+    symlinkSync(to, at(name));
+  const codes = readdirSync(folder).map((name) => {
+    try {
+      return [name, readText(at(name))];
+    } catch (error) {
+      return [name, (error as NodeJS.ErrnoException).code];
+    }
+  });
+  expect(Object.fromEntries(codes)).toEqual({
+    pipe: "ENOTFILE",
+    folder: "EISDIR",
+    loop: "ELOOP",
+    nowhere: "ENOENT",
+    zero: "ENOTFILE",
+    full: "ENOTFILE",
+    mem: "EIO",
+  });
+  expect(["pipe", "folder", "zero", "nowhere", "mem"].map((name) => irregular([at("absent"), at(name)])?.kind)).toEqual([
+    "a pipe",
+    "a folder",
+    "a device",
+    undefined,
+    undefined,
+  ]);
 });
 
 test("F-27 a byte order mark before the text is no part of it", () => {

@@ -9,17 +9,25 @@ import {
   linkSync,
   mkdirSync,
   openSync,
-  readFileSync,
+  readSync,
   realpathSync,
   renameSync,
+  type Stats,
   statSync,
   unlinkSync,
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
 
-/** Largest file of settings, certificates or keys that is read. */
-const READ_MAX_BYTES = 16 * 1024 * 1024;
+/** Largest file that is read where nothing else is said: settings, keys, or a bundle of some hundred certificates. */
+const READ_MAX_BYTES = 1024 * 1024;
+/**
+ * LISTS_MAX_BYTES is what is read of a list that grows with a fleet: 1,024 peers with two CAs each in the file itself, or 10,000 revoked
+ * certificates with all that is said of them.
+ */
+export const LISTS_MAX_BYTES = 8 * 1024 * 1024;
+/** Bytes of one read. */
+const CHUNK_BYTES = 64 * 1024;
 
 const BOM = "\ufeff";
 
@@ -30,29 +38,68 @@ function notAFile(path: string, what: string): Error {
   return Object.assign(new Error(`${path} is ${what} and not a file`), { code: "ENOTFILE", syscall: "read", path });
 }
 
+/** tooLarge is what readText says of a file with more than it reads; its code is one that no system call gives either. */
+function tooLarge(path: string, maxBytes: number): Error {
+  const message = `${path} holds more than ${maxBytes} bytes, which is more than is read of such a file`;
+  return Object.assign(new Error(message), { code: "ETOOLARGE", syscall: "read", path });
+}
+
 /**
  * readText reads a whole text file that people wrote or another program made: without the mark that some editors put before UTF-8. It
- * throws what the system says, and for what is no file (a pipe would hold the process until somebody writes, a device may have no end)
- * an error with the code ENOTFILE.
+ * throws what the system says, for what is no file (a pipe would hold the process until somebody writes, a device may have no end)
+ * an error with the code ENOTFILE or EISDIR, and ETOOLARGE for more than `maxBytes`.
  */
-export function readText(path: string): string {
+export function readText(path: string, maxBytes = READ_MAX_BYTES): string {
   // Without O_NONBLOCK the open itself waits for a pipe's other end.
   const handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const stats = fstatSync(handle);
-    if (stats.isDirectory())
+    const kind = kindOf(stats);
+    if (kind === "a folder")
       throw Object.assign(new Error(`${path} is a folder and not a file`), { code: "EISDIR", syscall: "read", path });
-    if (!stats.isFile()) throw notAFile(path, stats.isFIFO() ? "a pipe" : stats.isSocket() ? "a socket" : "a device");
-    if (stats.size > READ_MAX_BYTES) throw notAFile(path, `${stats.size} bytes long, too large for a file of settings or certificates,`);
-    return withoutBom(readFileSync(handle, "utf8"));
+    if (kind !== undefined) throw notAFile(path, kind);
+    if (stats.size > maxBytes) throw tooLarge(path, maxBytes);
+    return withoutBom(readUpTo(handle, path, maxBytes).toString("utf8"));
   } finally {
     closeSync(handle);
   }
 }
 
-/** notFile says, as a part of a sentence, that what was to be read is no file; empty for any other error. */
+/** readUpTo counts what it reads: files of procfs say that they are empty, and some have no end. */
+function readUpTo(handle: number, path: string, maxBytes: number): Buffer {
+  const parts: Buffer[] = [];
+  for (let length = 0; ; ) {
+    const part = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, maxBytes + 1 - length));
+    const read = readSync(handle, part, 0, part.length, null);
+    if (read === 0) return Buffer.concat(parts, length);
+    parts.push(part.subarray(0, read));
+    length += read;
+    if (length > maxBytes) throw tooLarge(path, maxBytes);
+  }
+}
+
+/** kindOf says what stands at a path that is no regular file; undefined if it is one. */
+function kindOf(stats: Stats): string | undefined {
+  if (stats.isFile()) return undefined;
+  return stats.isDirectory() ? "a folder" : stats.isFIFO() ? "a pipe" : stats.isSocket() ? "a socket" : "a device";
+}
+
+/**
+ * irregular names the first of some paths at which something other than a regular file stands, and says what: to open a pipe may never
+ * end, also in a library that is given its path. What is missing is none; links count as what they lead to. It throws what the system says.
+ */
+export function irregular(paths: readonly string[]): { readonly path: string; readonly kind: string } | undefined {
+  for (const path of paths) {
+    const stats = statSync(path, { throwIfNoEntry: false });
+    const kind = stats === undefined ? undefined : kindOf(stats);
+    if (kind !== undefined) return { path, kind };
+  }
+  return undefined;
+}
+
+/** notFile says, as a part of a sentence, that what was to be read is no file or too large; empty for any other error. */
 export function notFile(error: unknown): string {
-  return codeOf(error) === "ENOTFILE" || codeOf(error) === "EISDIR" ? `: ${(error as Error).message}` : "";
+  return ["ENOTFILE", "EISDIR", "ETOOLARGE"].includes(codeOf(error)) ? `: ${(error as Error).message}` : "";
 }
 
 /** withoutBom is a text without the byte order mark before it. */

@@ -64,6 +64,29 @@ describe("config", () => {
     expect(loaded.sources.has("log.level")).toBe(false);
   });
 
+  test("F-27 keys without end, in number or in length, are told in a few lines and at once", () => {
+    const keys = Object.fromEntries(Array.from({ length: 40_000 }, (_, i) => [`discovery_${i}`, 1]));
+    const found = problems({ file: file({ hubId: "x", ...keys }) });
+    expect(found).toHaveLength(21);
+    expect(found.at(-1)).toBe(": and 39980 more (file)");
+    const long = problems({ file: file({ hubId: "x", ["k".repeat(900_000)]: 1, peers: { ["p".repeat(100_000)]: { host: 1 } } }) });
+    expect(long).toHaveLength(2);
+    for (const line of long) expect(line.length).toBeLessThan(400);
+    expect(nearest(`${"d".repeat(300)}`, ["d".repeat(299), "d"])).toBeUndefined();
+  });
+
+  test("S-18 a file that would take many times its length in memory is refused before it is parsed", () => {
+    const deep = (open: string, close: string) => `${open.repeat(100_000)}1${close.repeat(100_000)}`;
+    for (const text of [deep("[", "]"), deep('{"a":', "}"), deep('{"a":[', "]}")])
+      expect(problems({ file: file(text) })).toEqual([": it has more than 64 lists and objects inside each other (file)"]);
+    expect(problems({ file: file(`{"a":[${"[],".repeat(250_000)}1]}`) })).toEqual([": it holds more than 400000 values (file)"]);
+    expect(problems({ file: file(`{"a":"${"x".repeat(1 << 20)}"}`) })).toEqual([
+      expect.stringMatching(/^: cannot read it: .*hub.json holds more than 1048576 bytes/),
+    ]);
+    // What stands in a text counts for nothing.
+    expect(problems({ file: file({ hubId: "x", discovery: { seeds: [`"\\${"[{,".repeat(200_000)}`] } }) })).toEqual([]);
+  });
+
   test("all problems are listed at once, with path, source and the nearest known key", () => {
     const found = problems({
       file: file({ hubID: "x", discovery: { prot: 1, port: 70_000 }, peers: { work: { hots: "w", host: "w" } } }),

@@ -1,8 +1,9 @@
 import type * as z from "zod";
 import { FoedusError } from "#kernel/error.ts";
 import { readText } from "#runtime/files.ts";
+import { parseSettings } from "./json.ts";
 import { envName, type Leaf, leavesOf, nearest, type Shape, shapeOf } from "./shape.ts";
-import { issueWords, notJson, numberProblem } from "./words.ts";
+import { issueWords, numberProblem } from "./words.ts";
 
 /** ConfigInputs are the places a configuration comes from; later ones win: defaults, file, environment, flags. */
 export interface ConfigInputs {
@@ -32,11 +33,19 @@ export interface Loaded<T> {
   readonly sources: ReadonlyMap<string, string>;
 }
 
-/** ConfigError names every problem at once (INVALID_FIELD). */
+/** PROBLEMS_MAX is how many problems are told at once: who has more reads no further. */
+export const PROBLEMS_MAX = 20;
+/** Characters of a path that are told; a key may be as long as a file. */
+const PATH_MAX = 200;
+
+/** ConfigError names every problem at once (INVALID_FIELD): the first of them, and how many `more` there are. */
 export class ConfigError extends FoedusError {
   readonly problems: readonly ConfigProblem[];
 
-  constructor(problems: readonly ConfigProblem[]) {
+  constructor(all: readonly ConfigProblem[], more = 0) {
+    const rest = more + Math.max(0, all.length - PROBLEMS_MAX);
+    const problems = all.slice(0, PROBLEMS_MAX).map((p) => ({ ...p, path: clipped(p.path) }));
+    if (rest > 0) problems.push({ path: "", source: all.at(-1)?.source ?? "", message: `and ${rest} more` });
     const lines = problems.map((p) => `${p.path === "" ? "" : `${p.path}: `}${p.message} (${p.source})`);
     const first = problems[0]?.path ?? "";
     // One problem of the whole is a sentence; whatever concerns fields is a list.
@@ -51,7 +60,14 @@ export class ConfigError extends FoedusError {
   }
 }
 
+function clipped(path: string): string {
+  return path.length <= PATH_MAX ? path : `${path.slice(0, PATH_MAX)}…`;
+}
+
 type Tree = Record<string, unknown>;
+
+/** Issues that are put into words: those of a union's branches count too. */
+const WORDED_MAX = 1_000;
 
 /** Kubernetes puts variables such as FOEDUS_PORT_18800_TCP into every container beside a Service named foedus. */
 const SERVICE_LINK = /_(SERVICE_(HOST|PORT)(_\w+)?|PORT(_\d+_\w+)?)$/;
@@ -74,6 +90,8 @@ class Loader {
   readonly #tree: Tree = {};
   readonly #sources = new Map<string, string>();
   readonly #problems: ConfigProblem[] = [];
+  /** Problems beyond those that are told: only counted. */
+  #more = 0;
 
   constructor(shape: Shape) {
     this.#shape = shape;
@@ -91,9 +109,9 @@ class Loader {
     }
     let value: unknown;
     try {
-      value = JSON.parse(text);
-    } catch {
-      throw unreadable(notJson(text));
+      value = parseSettings(text);
+    } catch (error) {
+      throw unreadable((error as Error).message);
     }
     if (!isTree(value)) throw unreadable("it must hold one JSON object");
     this.#take(this.#shape, value, [], source);
@@ -106,7 +124,11 @@ class Loader {
       const leaf = byName.get(name);
       if (leaf !== undefined) this.#take(leaf.shape, read(leaf.shape, text), leaf.path, `env ${name}`);
       else if (!SERVICE_LINK.test(name))
-        this.#problem([], `env ${name}`, `unknown variable${hint(name, [...byName.keys()]).replace(/\?$/, ", or unset it")}`);
+        this.#problem(
+          [],
+          `env ${clipped(name)}`,
+          () => `unknown variable${hint(name, [...byName.keys()]).replace(/\?$/, ", or unset it")}`,
+        );
     }
   }
 
@@ -121,26 +143,29 @@ class Loader {
         this.#problem(
           path,
           source,
-          `unknown key${hint(
-            dotted,
-            this.#leaves.map((leaf) => leaf.path.join(".")),
-          )}`,
+          () =>
+            `unknown key${hint(
+              dotted,
+              this.#leaves.map((leaf) => leaf.path.join(".")),
+            )}`,
         );
     }
   }
 
   check<S extends z.ZodType>(schema: S): Loaded<z.output<S>> {
     fillSections(this.#shape, this.#tree);
-    const parsed = schema.safeParse(this.#tree, { error: issueWords });
+    let worded = 0;
+    const parsed = schema.safeParse(this.#tree, { error: (issue) => (++worded > WORDED_MAX ? "is not allowed" : issueWords(issue)) });
     const told = new Set(this.#problems.map(({ path }) => path));
     for (const issue of parsed.error?.issues ?? []) {
       const path = issue.path.map(String);
       // The first of several that concern one value is the one that helps.
       if (told.has(path.join("."))) continue;
       told.add(path.join("."));
-      this.#problem(path, this.#sourceOf(path), issue.message.charAt(0).toLowerCase() + issue.message.slice(1));
+      if (this.#full) this.#more++;
+      else this.#problem(path, this.#sourceOf(path), () => issue.message.charAt(0).toLowerCase() + issue.message.slice(1));
     }
-    if (this.#problems.length > 0 || !parsed.success) throw new ConfigError(this.#problems);
+    if (this.#problems.length > 0 || !parsed.success) throw new ConfigError(this.#problems, this.#more);
     return { config: parsed.data, sources: this.#sources };
   }
 
@@ -155,7 +180,7 @@ class Loader {
       const field = shape.kind === "record" ? shape.item : shape.fields.get(key);
       const at = [...path, key];
       if (field !== undefined) this.#take(field, item, at, source);
-      else if (key !== "$schema") this.#problem(at, source, `unknown key${hint(key, [...shape.fields.keys()])}`);
+      else if (key !== "$schema") this.#problem(at, source, () => `unknown key${hint(key, [...shape.fields.keys()])}`);
     }
   }
 
@@ -168,7 +193,7 @@ class Loader {
     const last = path.at(-1) ?? "";
     if (keep && Object.hasOwn(tree, last)) return;
     const inexact = numberProblem(value);
-    if (inexact !== undefined) this.#problem(path, source, inexact);
+    if (inexact !== undefined) this.#problem(path, source, () => inexact);
     define(tree, last, value);
     this.#sources.set(path.join("."), source);
   }
@@ -189,8 +214,14 @@ class Loader {
     return inside?.[1] ?? "not given";
   }
 
-  #problem(path: readonly string[], source: string, message: string): void {
-    this.#problems.push({ path: path.join("."), source, message });
+  get #full(): boolean {
+    return this.#problems.length >= PROBLEMS_MAX;
+  }
+
+  /** problem keeps one if there is room; only then it is put into words, which takes its time. */
+  #problem(path: readonly string[], source: string, message: () => string): void {
+    if (this.#full) this.#more++;
+    else this.#problems.push({ path: path.join("."), source, message: message() });
   }
 }
 

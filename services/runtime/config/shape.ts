@@ -97,11 +97,16 @@ export function envName(path: readonly string[]): string {
     .join("_");
 }
 
-/** nearest finds the known word that is most like a mistyped one, if any is close (Damerau-Levenshtein, restricted). */
+/** Longest word that is compared: nobody mistypes more than this, and the work grows with the square of it. */
+const WORD_MAX = 64;
+
+/** nearest finds the known word that is most like a mistyped one, if any is close (Damerau-Levenshtein, restricted); none for a very long word. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
+  if (word.length > WORD_MAX) return undefined;
   let best: string | undefined;
   let least = Math.max(2, Math.floor(word.length / 3)) + 1;
   for (const candidate of known) {
+    if (candidate.length > 2 * WORD_MAX) continue;
     const cost = distance(word.toLowerCase(), candidate.toLowerCase());
     if (cost < least) [best, least] = [candidate, cost];
   }

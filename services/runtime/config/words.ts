@@ -33,7 +33,7 @@ export function issueWords(issue: Issue): string {
     case "invalid_value":
       return choice(issue.values.map(String), issue.input);
     case "unrecognized_keys":
-      return `has ${issue.keys.map((key) => `"${key.slice(0, 63)}"`).join(", ")}, which is not known${knownFields(issue.inst, issue.keys)}`;
+      return `has ${unknownKeys(issue.keys)}, which is not known${knownFields(issue.inst, issue.keys)}`;
     case "invalid_key":
       return `its name ${issue.issues[0]?.message ?? "is not allowed"}`;
     case "invalid_union":
@@ -41,6 +41,11 @@ export function issueWords(issue: Issue): string {
     default:
       return "is not allowed";
   }
+}
+
+function unknownKeys(keys: readonly string[]): string {
+  const named = keys.slice(0, LISTED_MAX).map((key) => `"${key.slice(0, 63)}"`);
+  return `${named.join(", ")}${keys.length > LISTED_MAX ? ` and ${keys.length - LISTED_MAX} more` : ""}`;
 }
 
 /** knownFields lists what an object may have, if that is short; else it names what is most like the first of the fields that are not known. */
@@ -98,8 +103,9 @@ export function notJson(text: string): string {
   if (text.trim() === "") return "it is empty and must hold JSON";
   const { fault, at } = faultOf(text);
   if (at === undefined) return "it is not JSON";
-  const before = text.slice(0, at).split("\n");
-  return `it is not JSON: ${fault} at line ${before.length}, column ${(before.at(-1)?.length ?? 0) + 1}`;
+  let [line, start] = [1, 0];
+  for (let end = text.indexOf("\n"); end >= 0 && end < at; end = text.indexOf("\n", start)) [line, start] = [line + 1, end + 1];
+  return `it is not JSON: ${fault} at line ${line}, column ${at - start + 1}`;
 }
 
 function faultOf(text: string): { readonly fault: string; readonly at: number | undefined } {

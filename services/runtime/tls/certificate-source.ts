@@ -62,6 +62,7 @@ const FIXES: Readonly<Record<string, string>> = {
   ENOENT: "it does not exist; create it with `foedus pki` or correct the path in the configuration",
   EACCES: "this user may not read it; give it to the user that runs the hub (chown) with mode 0600",
   ENOTFILE: "it is a pipe or a device and not a file; correct the path in the configuration",
+  ETOOLARGE: "it is too large for a file of certificates or keys; correct the path in the configuration",
   EISDIR: "it is a folder and not a file; correct the path in the configuration",
 };
 
