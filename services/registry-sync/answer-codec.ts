@@ -4,7 +4,8 @@ import {
   type BoundSchema,
   type FeedSchema,
   type HubFreshnessSchema,
-  type NodeRecordSchema,
+  ListNodesResponseSchema,
+  NodeRecordSchema,
   type NodeResultSchema,
   type StateSchema,
   WatchBlocksSchema,
@@ -27,7 +28,7 @@ import type {
   StateValue,
   WatchPush,
 } from "./messages.ts";
-import { decodeNode } from "./node-codec.ts";
+import { decodeNode, shownNode } from "./node-codec.ts";
 import { VALUE_TYPE } from "./ports.ts";
 import { equalBytes, fieldLength, putField, putTag } from "./wire.ts";
 
@@ -86,9 +87,13 @@ export function recordToProto(record: NodeRecord, summary = false): MessageInitS
     node.capabilities = [];
     node.description = "";
   }
+  return { node, ...besideNode(record) };
+}
+
+/** besideNode is all of a record but what its owner says about the node. */
+function besideNode(record: NodeRecord): MessageInitShape<typeof NodeRecordSchema> {
   return {
     name: record.name,
-    node,
     state: record.state.map(stateToProto),
     stateOmitted: record.omitted,
     online: record.online,
@@ -96,6 +101,41 @@ export function recordToProto(record: NodeRecord, summary = false): MessageInitS
     ageMs: ageToProto(record.ageMs),
     version: positionToProto(record.version),
   };
+}
+
+/**
+ * nodesToRaw writes a page of nodes. The nodes go into it as they are kept: to decode and encode each again took forty milliseconds for 500
+ * nodes of 20 capabilities, and ten times their bytes.
+ */
+export function nodesToRaw(
+  { records, hubs, total }: { readonly records: readonly NodeRecord[]; readonly hubs: readonly HubFreshness[]; readonly total: number },
+  nextPageToken: string,
+  summary: boolean,
+): RawMessage {
+  const rest = toBinary(ListNodesResponseSchema, create(ListNodesResponseSchema, { hubs: hubs.map(hubToProto), total, nextPageToken }));
+  const parts = records.map((record) => recordParts(record, summary));
+  let length = rest.length;
+  for (const { beside, node } of parts) length += fieldLength(beside.length + (node === undefined ? 0 : fieldLength(node.length)));
+  const bytes = Buffer.allocUnsafe(length);
+  let at = 0;
+  for (const { beside, node } of parts) {
+    at = putTag(bytes, at, RECORDS, beside.length + (node === undefined ? 0 : fieldLength(node.length)));
+    bytes.set(beside, at);
+    at += beside.length;
+    if (node !== undefined) at = putField(bytes, at, RECORD_NODE, node);
+  }
+  bytes.set(rest, at);
+  return new RawMessage(bytes);
+}
+
+/** Numbers of ListNodesResponse.records and NodeRecord.node. */
+const RECORDS = 1;
+const RECORD_NODE = 2;
+
+/** recordParts is a record without its node, and the node; of a summary, which leaves out most of the node, it is one. */
+function recordParts(record: NodeRecord, summary: boolean): { readonly beside: Uint8Array; readonly node: Uint8Array | undefined } {
+  if (summary) return { beside: toBinary(NodeRecordSchema, create(NodeRecordSchema, recordToProto(record, true))), node: undefined };
+  return { beside: toBinary(NodeRecordSchema, create(NodeRecordSchema, besideNode(record))), node: shownNode(record.node) };
 }
 
 /** hubToProto writes how current a hub's part is. */

@@ -85,7 +85,7 @@ class RegistryModule implements RegistrySync {
     const handlers = {
       ...createNodeHandlers(shell),
       ...createStateHandlers(shell, config.limits.streams, platform.clock),
-      ...createReadHandlers(shell, platform.entropy, async (hubId) => this.#running?.links.probe(hubId)),
+      ...createReadHandlers(shell, platform.entropy, async (hubId) => this.#running?.links.probe(hubId), platform.clock),
       ...createWatchHandlers(shell, config.limits.watchers, platform.clock),
       session: (...call: Parameters<Links["accept"]>) => this.#require().links.accept(...call),
     };

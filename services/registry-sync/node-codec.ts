@@ -177,6 +177,11 @@ export function decodeNode(bytes: Uint8Array): Node {
   return fromBinary(NodeSchema, bytes, { readUnknownFields: bytes.length <= NEVER_SWELLS_BYTES || !swells(bytes, true) });
 }
 
+/** shownNode is a node as `decodeNode` shows it, as bytes: those that came, but for fields that only take memory. */
+export function shownNode(bytes: Uint8Array): Uint8Array {
+  return bytes.length <= NEVER_SWELLS_BYTES || !swells(bytes, true) ? bytes : toBinary(NodeSchema, decodeNode(bytes));
+}
+
 /** nodeSize is about how many bytes of memory a node takes when `decodeNode` decodes it. */
 export function nodeSize(bytes: Uint8Array): number {
   const max = DECODED_ANYWAY + DECODED_PER_BYTE * bytes.length;

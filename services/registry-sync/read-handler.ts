@@ -6,16 +6,16 @@ import {
   type ListFeedsResponse,
   ListFeedsResponseSchema,
   type ListNodesRequest,
-  type ListNodesResponse,
-  ListNodesResponseSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
+import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
-import type { CallContext } from "#runtime/rpc/call.ts";
+import type { CallContext, RawMessage } from "#runtime/rpc/call.ts";
 import { principalOf } from "#runtime/rpc/principal.ts";
-import { feedToProto, hubToProto, recordToProto } from "./answer-codec.ts";
+import { feedToProto, nodesToRaw, recordToProto } from "./answer-codec.ts";
 import { filterFromProto } from "./codec.ts";
 import type { Answer, Input, Query } from "./messages.ts";
+import { PageTurns } from "./page-turns.ts";
 import type { Shell } from "./shell.ts";
 
 const PAGE_DEFAULT = 100;
@@ -27,7 +27,8 @@ export type Prober = (hubId: string) => Promise<void>;
 type AnswerOf<T extends Answer["type"]> = Extract<Answer, { readonly type: T }>;
 
 /** createReadHandlers are the handlers that answer from memory. */
-export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe: Prober) {
+export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe: Prober, clock: Clock) {
+  const turns = new PageTurns(clock);
   const query = async <T extends Answer["type"]>(question: Query, signal?: AbortSignal): Promise<AnswerOf<T>> => {
     const make = (call: number): Input => ({ kind: "query", call, query: question });
     const { answer } = await (signal === undefined ? shell.ask<"answer">(make) : shell.askUntil<"answer">(signal, make));
@@ -49,7 +50,7 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
     }
     const [, listing = "", from = ""] = /^([0-9a-z]+)\.(\d{1,9})$/.exec(request.pageToken) ?? [];
     if (listing === "") throw fail("INVALID_FIELD", "the page token is not one of this hub", { field: "page_token" });
-    return [listing, await query<"nodes">({ type: "page", listing, from: Number(from), limit })];
+    return [listing, await query<"nodes">({ type: "page", listing, from: Number(from), limit }, signal)];
   };
 
   return {
@@ -75,14 +76,11 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
       return create(GetNodeResponseSchema, { record: recordToProto(found.record) });
     },
 
-    async listNodes(request: ListNodesRequest, context: CallContext): Promise<ListNodesResponse> {
+    async listNodes(request: ListNodesRequest, context: CallContext): Promise<RawMessage> {
       const limit = request.pageSize === 0 ? PAGE_DEFAULT : Math.min(request.pageSize, PAGE_MAX);
-      const [listing, { records, hubs, total, next }] = await pageOf(request, limit, context);
-      return create(ListNodesResponseSchema, {
-        records: records.map((record) => recordToProto(record, request.summary)),
-        hubs: hubs.map(hubToProto),
-        total,
-        nextPageToken: next === 0 ? "" : `${listing}.${next}`,
+      return turns.run(principalOf(context.caller), async () => {
+        const [listing, page] = await pageOf(request, limit, context);
+        return nodesToRaw(page, page.next === 0 ? "" : `${listing}.${page.next}`, request.summary);
       });
     },
 

@@ -34,6 +34,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
     "const CALLERS_MAX",
     "callers whose executors have attached; the one that was quiet longest goes",
   ],
+  "services/registry-sync/page-turns.ts #waiting": ["streams", "calls that wait to have a page of nodes made, by caller"],
   "services/command-forwarding/attach-pace.ts #waiting": ["streams", "streams of executors whose offers are being taken, by caller"],
   "services/command-forwarding/attach-pace.ts #lasts": ["streams", "the same streams, as far as they wait for their caller's rate"],
   "services/command-forwarding/offering.ts nodes": ["const OFFERED_MAX", "nodes that an executor offers, whether this hub has them or not"],

@@ -69,7 +69,7 @@ type Out<M> = M extends { output: infer D extends DescMessage } ? MessageShape<D
 
 /** Handler of one RPC. A handler may throw FoedusError; anything else leaves as INTERNAL with an id, never its text. */
 export type Handler<M extends GenServiceMethods[string], Req = In<M>> = M["methodKind"] extends "unary"
-  ? (request: Req, context: CallContext) => Promise<Out<M>> | Out<M>
+  ? (request: Req, context: CallContext) => Promise<Out<M> | RawMessage> | Out<M> | RawMessage
   : M["methodKind"] extends "server_streaming"
     ? (request: Req, out: Outbound<Out<M>>, context: CallContext) => Promise<void>
     : M["methodKind"] extends "client_streaming"

@@ -1,0 +1,112 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { ListNodesResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { ManualClock } from "../../test/fakes/manual-clock.ts";
+import { hubToProto, nodesToRaw, recordToProto } from "./answer-codec.ts";
+import type { NodeRecord } from "./messages.ts";
+import { PageTurns } from "./page-turns.ts";
+import { VALUE_TYPE } from "./ports.ts";
+
+const FRESHNESS = ["FRESH", "STALE", "UNKNOWN"] as const;
+const position = { hubId: "home", share: "full", epoch: 3, seq: 7, digest: Uint8Array.of(1, 2, 3) };
+
+const records = fc.array(
+  fc
+    .record({
+      nodeId: fc.stringMatching(/^[a-z]{1,8}$/),
+      name: fc.string({ maxLength: 200 }),
+      capabilities: fc.array(fc.record({ name: fc.stringMatching(/^[a-z]{1,8}$/), unit: fc.string({ maxLength: 9 }) }), { maxLength: 8 }),
+      unknown: fc.nat(3_000),
+      online: fc.boolean(),
+      freshness: fc.constantFrom(...FRESHNESS),
+      ageMs: fc.oneof(fc.nat(1e9), fc.constant(Number.POSITIVE_INFINITY)),
+      omitted: fc.nat(3),
+      text: fc.string({ maxLength: 9 }),
+    })
+    .map(({ nodeId, name, capabilities, unknown, text, ...rest }): NodeRecord => {
+      const known = toBinary(NodeSchema, create(NodeSchema, { nodeId, name, capabilities }));
+      const node = Buffer.concat([known, Buffer.alloc(2 * unknown, Uint8Array.of(0x7a, 0))]);
+      const state = [{ key: "state", type: VALUE_TYPE.STRING, value: text }] as const;
+      return { name: { hubId: "home", nodeId }, node, state: text === "" ? [] : state, version: position, ...rest };
+    }),
+  { maxLength: 6 },
+);
+
+describe("a page of nodes", () => {
+  test("S-4 is written from the bytes of its nodes, and says what decoding and encoding each again says", () => {
+    void fc.assert(
+      fc.property(records, fc.boolean(), (of, summary) => {
+        const hubs = [{ hubId: "home", freshness: "FRESH", ageMs: 0, nodes: of.length }] as const;
+        const { bytes } = nodesToRaw({ records: of, hubs, total: of.length }, "next.7", summary);
+        const plain = create(ListNodesResponseSchema, {
+          records: of.map((record) => recordToProto(record, summary)),
+          hubs: hubs.map(hubToProto),
+          total: of.length,
+          nextPageToken: "next.7",
+        });
+        // With unknown fields, in the order of the schema.
+        const again = (written: Uint8Array): Buffer =>
+          Buffer.from(toBinary(ListNodesResponseSchema, fromBinary(ListNodesResponseSchema, written)));
+        expect(again(bytes).equals(again(toBinary(ListNodesResponseSchema, plain)))).toBe(true);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+describe("turns of those who ask for pages", () => {
+  const settle = async (clock: ManualClock): Promise<void> => {
+    clock.turn();
+    for (let i = 0; i < 8; i++) await new Promise(process.nextTick);
+  };
+
+  test("S-4 one page is begun in a turn of the event loop, and who asks for hundreds takes turns with others", async () => {
+    const clock = new ManualClock();
+    const turns = new PageTurns(clock);
+    const order: string[] = [];
+    const ask = (caller: string) => void turns.run(caller, async () => void order.push(caller));
+    for (let i = 0; i < 300; i++) ask("many");
+    ask("operator");
+    expect(order, "nobody waits while nobody else asks").toEqual(["many"]);
+    for (let turn = 2; turn <= 4; turn++) {
+      await settle(clock);
+      expect(order).toHaveLength(turn);
+    }
+    expect(order.indexOf("operator")).toBeLessThanOrEqual(2);
+    for (let turn = 0; turn < 400 && order.length < 301; turn++) await settle(clock);
+    expect(order).toHaveLength(301);
+    await settle(clock);
+    ask("operator");
+    expect(order).toHaveLength(302);
+  });
+
+  test("S-4 only a few pages are made at a time, and one that fails makes room as well", async () => {
+    const clock = new ManualClock();
+    const turns = new PageTurns(clock);
+    const ends: ((error?: Error) => void)[] = [];
+    const outcomes: string[] = [];
+    for (let i = 0; i < 20; i++)
+      turns
+        .run(
+          `caller-${i}`,
+          () => new Promise<void>((resolve, reject) => ends.push((error) => (error === undefined ? resolve() : reject(error)))),
+        )
+        .then(
+          () => outcomes.push("made"),
+          () => outcomes.push("failed"),
+        );
+    for (let i = 0; i < 30; i++) await settle(clock);
+    expect(ends).toHaveLength(8);
+    ends[0]?.();
+    ends[1]?.(new Error("no"));
+    for (let i = 0; i < 5; i++) await settle(clock);
+    expect([ends.length, outcomes]).toEqual([10, ["made", "failed"]]);
+    for (let i = 0; i < 30; i++) {
+      for (const end of ends) end();
+      await settle(clock);
+    }
+    expect(outcomes).toHaveLength(20);
+  });
+});
