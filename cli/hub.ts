@@ -51,9 +51,14 @@ export async function runProcess(io: Io, runs: "hub" | ServiceName, options: Hub
 async function announce(
   io: Io,
   { hub, runs }: { readonly hub: string; readonly runs: string },
-  { port, opsPort }: RunningHub,
+  { port, opsPort, failed }: RunningHub,
   options: HubFlags,
 ): Promise<void> {
   if (options.json) await io.out(`${JSON.stringify({ hub_id: hub, runs, port, ops_port: opsPort })}\n`);
-  else io.note(`foedus: ${hub} serves ${runs === "hub" ? "all services" : runs} on port ${port}; health on port ${opsPort}\n`);
+  else {
+    const what = runs !== "hub" ? ` ${runs}` : failed.length === 0 ? " all services" : "";
+    const without = failed.length === 0 ? "" : `, without ${failed.join(", ")}, which failed to start (see the log)`;
+    io.note(`foedus: ${hub} serves${what} on port ${port}${without}; health on port ${opsPort}
+`);
+  }
 }

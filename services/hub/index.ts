@@ -84,6 +84,8 @@ export interface RunningHub {
   readonly opsPort: number;
   /** Where /metrics is served; the ops port if that is on loopback. */
   readonly metricsPort: number;
+  /** Modules that failed, by now: the process serves without them. */
+  readonly failed: readonly string[];
   /** broken resolves with the reason if a core failed an assertion: end the process with a failure (D6). */
   readonly broken: Promise<unknown>;
   /** reload opens the log again and looks at configuration, federation file and certificates now, instead of within seconds. */
@@ -148,6 +150,9 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
     },
     get metricsPort() {
       return hub.metricsPort;
+    },
+    get failed() {
+      return hub.failed;
     },
     broken,
     // SIGHUP may be sent faster than files are read: reloads that pile up would leave no time for anything else.

@@ -44,6 +44,7 @@ import { Credentials } from "./credentials.ts";
 import { EventForwarder } from "./events.ts";
 import { nextIncarnation, resolveFrom } from "./identity.ts";
 import { LiveConfig } from "./live-config.ts";
+import { mendable } from "./mendable.ts";
 import { createModules, type OwnClients, type Wiring } from "./modules.ts";
 import { createSessionReporter, followViews, PeerFeed, ViewAuthority } from "./peers.ts";
 import { keptRevoked, RevokedFile } from "./revoked-file.ts";
@@ -166,6 +167,11 @@ export class HubProcess {
     return this.#ops?.healthPort ?? 0;
   }
 
+  /** failed are the modules that did not start: the others serve without them (S0-24). */
+  get failed(): readonly string[] {
+    return this.#supervisor?.states().flatMap(({ name, state }) => (state === "failed" ? [name] : [])) ?? [];
+  }
+
   /** metricsPort is where /metrics is served: the ops port on loopback, else a port of its own with mutual TLS. */
   get metricsPort(): number {
     return this.#ops?.metricsPort ?? 0;
@@ -281,8 +287,8 @@ export class HubProcess {
    * damaged would else look alive and serve nobody. A module that failed by a bug, or was slow, stays isolated (S0-24).
    */
   #mustMend(): void {
-    const error = this.#supervisor?.firstError();
-    if (error instanceof FoedusError && error.failure.reason !== "DEADLINE_EXPIRED") throw error;
+    const error = mendable(this.#supervisor?.firstError());
+    if (error !== undefined) throw error;
   }
 
   async #startOps(): Promise<OpsServer> {

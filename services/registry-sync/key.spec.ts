@@ -1,5 +1,5 @@
 import { constants, sign, X509Certificate } from "node:crypto";
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
@@ -42,6 +42,16 @@ describe("the feed key file", () => {
       );
     },
   );
+});
+
+test("S-18 a feed key file that cannot be made or read ends in a sentence, whatever stands there", () => {
+  symlinkSync("nowhere", join(folder, "dangling.json"));
+  mkdirSync(join(folder, "folder.json"));
+  symlinkSync("/dev/zero", join(folder, "device.json"));
+  for (const name of ["absent/feed.json", "dangling.json", "folder.json", "device.json"])
+    expect(() => loadFeedKey(join(folder, name))).toThrowError(
+      expect.objectContaining({ failure: expect.objectContaining({ reason: "NOT_CONFIGURED", message: expect.stringContaining(name) }) }),
+    );
 });
 
 describe("key statements", () => {

@@ -4,7 +4,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#runtime/crypto.ts";
-import { placeNew, readText } from "#runtime/files.ts";
+import { notFile, placeNew, readText } from "#runtime/files.ts";
 import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { type KeyMaterial, parseCertificates } from "#runtime/tls/credentials.ts";
 import { certificateKeyProblem } from "#runtime/tls/keys.ts";
@@ -71,7 +71,7 @@ interface KeyFile {
 
 /**
  * loadFeedKey reads the feed key from a file, or makes it there: once, mode 0600, complete or not at all. Two processes that
- * start at the same time end up with the same key. FEED_KEY_INVALID for a file that is damaged or cannot be kept private.
+ * start at the same time end up with the same key. FEED_KEY_INVALID for a file that is damaged, NOT_CONFIGURED for one that cannot be read, made or kept private.
  */
 export function loadFeedKey(path: string): HeldKey {
   return readKey(path) ?? createKey(path);
@@ -84,7 +84,7 @@ function readKey(path: string): HeldKey | undefined {
     if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
-    throw fail("FEED_KEY_INVALID", `the feed key file ${path} cannot be read and kept private`, { cause });
+    throw fail("NOT_CONFIGURED", `the feed key file ${path} cannot be read and kept private${notFile(cause)}`, { cause });
   }
   return parseKey(path, text);
 }
@@ -102,6 +102,23 @@ function parseKey(path: string, text: string): HeldKey {
 }
 
 function createKey(path: string): HeldKey {
+  try {
+    writeKey(path);
+  } catch (cause) {
+    throw unmade(path, cause);
+  }
+  const made = readKey(path);
+  // A link that leads nowhere takes the name and holds nothing.
+  if (made === undefined) throw unmade(path, undefined);
+  return made;
+}
+
+function unmade(path: string, cause: unknown): Error {
+  const why = "make data_dir writable for the user that runs the hub, free some space, and move away what stands in its place";
+  return fail("NOT_CONFIGURED", `the feed key file ${path} cannot be made: ${why}`, { cause });
+}
+
+function writeKey(path: string): void {
   const key = generateFeedKey();
   const file: KeyFile = { format: "foedus-feed-key-1", serial: 1, private_key: Buffer.from(exportFeedKey(key)).toString("base64") };
   const fresh = `${path}.${Buffer.from(key.publicKey.subarray(0, 6)).toString("hex")}.new`;
@@ -118,7 +135,6 @@ function createKey(path: string): HeldKey {
   } catch (cause) {
     if (!(cause instanceof Error && "code" in cause && cause.code === "EEXIST")) throw cause;
   }
-  return readKey(path) as HeldKey;
 }
 
 /**

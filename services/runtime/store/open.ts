@@ -1,8 +1,8 @@
-import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { fail } from "#kernel/error.ts";
-import { makeFolder } from "../files.ts";
+import { irregular, makeFolder } from "../files.ts";
 import { MIGRATIONS } from "./migrations/index.ts";
 
 /** SqliteOptions say where a store lives and what it promises. */
@@ -43,6 +43,7 @@ export function openDatabase(options: SqliteOptions): DatabaseSync {
   try {
     makeFolder(dirname(path), 0o700);
     refuseForeign(path);
+    refuseIrregular(path);
     db = new DatabaseSync(path);
     db.exec(`PRAGMA busy_timeout = ${options.busyTimeoutMs ?? 2_000}`);
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
@@ -83,6 +84,26 @@ function refuseForeign(path: string): void {
   if (header.readUInt32BE(HEADER.applicationAt) !== APPLICATION_ID && header.readUInt32BE(HEADER.pagesAt) > 1) throw foreign(path);
 }
 
+/** What SQLite opens beside a database, by what is added to its path. */
+const BESIDE = ["-journal", "-wal", "-shm"] as const;
+
+/** reserveOf is where a store sets disk space aside. */
+export function reserveOf(path: string): string {
+  return `${path}.reserve`;
+}
+
+/**
+ * refuseIrregular looks at what stands beside a database before SQLite opens it: the open of a pipe there would never end. What was set
+ * aside is only ever removed and made anew, which ends with all but a folder.
+ */
+function refuseIrregular(path: string): void {
+  const reserve = reserveOf(path);
+  const odd = lstatSync(reserve, { throwIfNoEntry: false })?.isDirectory()
+    ? { path: reserve, kind: "a folder" }
+    : irregular(BESIDE.map((suffix) => path + suffix));
+  if (odd !== undefined) throw fail("STORE_UNAVAILABLE", `${odd.path} is ${odd.kind} and not a file; move it away`, { facts: { path } });
+}
+
 function migrate(db: DatabaseSync, path: string): void {
   const newest = MIGRATIONS.at(-1)?.version ?? 0;
   const version = pragma(db, "user_version");
@@ -102,7 +123,8 @@ function pragma(db: DatabaseSync, name: string): number {
   return Number(db.prepare(`PRAGMA ${name}`).get()?.[name] ?? 0);
 }
 
-function explain(error: unknown, path: string): unknown {
+/** explain makes a sentence of what SQLite or the system says when a store is opened: STORE_UNAVAILABLE. Anything else stays as it is. */
+export function explain(error: unknown, path: string): unknown {
   const code = sqliteCode(error);
   const text = error instanceof Error ? error.message : String(error);
   const say = (message: string): Error => fail("STORE_UNAVAILABLE", message, { cause: error, facts: { path } });
@@ -122,6 +144,7 @@ export function storeInUse(path: string): boolean {
   if (!existsSync(path)) return false;
   let db: DatabaseSync | undefined;
   try {
+    if (irregular([path, ...BESIDE.map((suffix) => path + suffix)]) !== undefined) return false;
     db = new DatabaseSync(path, { readOnly: true });
     db.exec("PRAGMA busy_timeout = 0");
     pragma(db, "user_version");

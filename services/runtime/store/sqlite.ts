@@ -2,7 +2,7 @@ import { closeSync, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { assert } from "#kernel/assert.ts";
 import type { StoreOp } from "#kernel/core.ts";
-import { bootId, openDatabase, SQLITE, type SqliteOptions, sqliteCode } from "./open.ts";
+import { bootId, explain, openDatabase, reserveOf, SQLITE, type SqliteOptions, sqliteCode } from "./open.ts";
 import type { Blob, CommitOutcome, Store } from "./port.ts";
 
 /** Numbers of one log: 0 .. 2^40 - 1. */
@@ -44,18 +44,23 @@ export class SqliteStore implements Store {
   constructor(options: SqliteOptions) {
     this.durability = options.durability;
     this.path = options.path;
-    this.#reservePath = `${options.path}.reserve`;
+    this.#reservePath = reserveOf(options.path);
     this.#db = openDatabase(options);
-    this.#q = prepare(this.#db);
-    this.#loadLogs();
-    const mark = this.#q.metaGet.get("stop")?.["value"];
-    const boot = bootId() ?? "unknown";
-    this.lastStop = mark === undefined ? "none" : mark === "clean" ? "clean" : "unclean";
-    const sameBoot = boot !== "unknown" && this.#q.metaGet.get("boot")?.["value"] === boot;
-    this.tailAtRisk = this.lastStop === "unclean" && !sameBoot && this.#lastDurability() === "process";
-    this.#boot = boot;
-    this.#marked = !this.tailAtRisk;
-    if (this.#marked) this.#mark();
+    try {
+      this.#q = prepare(this.#db);
+      this.#loadLogs();
+      const mark = this.#q.metaGet.get("stop")?.["value"];
+      const boot = bootId() ?? "unknown";
+      this.lastStop = mark === undefined ? "none" : mark === "clean" ? "clean" : "unclean";
+      const sameBoot = boot !== "unknown" && this.#q.metaGet.get("boot")?.["value"] === boot;
+      this.tailAtRisk = this.lastStop === "unclean" && !sameBoot && this.#lastDurability() === "process";
+      this.#boot = boot;
+      this.#marked = !this.tailAtRisk;
+      if (this.#marked) this.#mark();
+    } catch (error) {
+      this.#db.close();
+      throw explain(error, options.path);
+    }
     this.#reserve(options.reserveBytes ?? 1024 * 1024);
   }
 
@@ -111,7 +116,11 @@ export class SqliteStore implements Store {
   }
 
   freeReserve(): void {
-    rmSync(this.#reservePath, { force: true });
+    try {
+      rmSync(this.#reservePath, { force: true });
+    } catch {
+      // Then there is no room to be had: whoever put a folder there keeps it, and a stop goes on without.
+    }
   }
 
   /** close marks the stop as clean. On a disk too full even for that, the next start finds it unclean, which is safe. */
@@ -190,7 +199,8 @@ export class SqliteStore implements Store {
     this.freeReserve();
     if (bytes === 0) return;
     try {
-      const file = openSync(this.#reservePath, "w");
+      // A new file or none: a link that somebody put there would have the zeros written where it leads.
+      const file = openSync(this.#reservePath, "wx", 0o600);
       try {
         const zeros = new Uint8Array(64 * 1024);
         for (let left = bytes; left > 0; left -= zeros.length) writeSync(file, zeros, 0, Math.min(left, zeros.length));
