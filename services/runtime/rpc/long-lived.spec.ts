@@ -87,4 +87,24 @@ describe("a stream ends when its caller may no longer be there", () => {
     await until(() => own.server.connections === 0);
     expect((await client.greet(create(GreetRequestSchema))).caller).toBe("spiffe://beta/service/discovery");
   });
+
+  test("S-6 C11 a connection of single calls, too: the first one that is refused is the last on it, and a renewed client gets in", async () => {
+    let shiftMs = 0;
+    const own = await serve(alpha, [beta], { clock: shiftedClock(() => shiftMs) });
+    fixture = own;
+    const old = beta.service("hub", { lifetimeMs: 3_600_000 });
+    const credentials = own.credentials(old);
+    const client = own.dial(old, { credentials });
+    await client.greet(create(GreetRequestSchema));
+    const next = beta.service("discovery");
+    credentials.rotate({ cert: next.certificatePem, key: next.keyPem, ca: [alpha.caPem] });
+    expect((await client.greet(create(GreetRequestSchema))).caller).toBe("spiffe://beta/service/hub");
+    shiftMs = 2 * 3_600_000;
+    // The deadline is the sender's clock plus this: by the clock of the server it has long passed else.
+    const late = { timeoutMs: 3 * 3_600_000 };
+    expect(await failureOfCall(client.greet(create(GreetRequestSchema), late))).toMatchObject({ reason: "CERTIFICATE_EXPIRED" });
+    await until(() => own.server.connections === 0);
+    expect((await client.greet(create(GreetRequestSchema), late)).caller).toBe("spiffe://beta/service/discovery");
+    expect(own.lines.filter(({ message }) => message === "caller is no longer admitted")).toHaveLength(1);
+  });
 });

@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
+import type { Failure } from "#kernel/error.ts";
 import { fail } from "#kernel/error.ts";
 import type { Shared } from "#kernel/holdings.ts";
 import type { Clock } from "#runtime/clock.ts";
@@ -16,7 +17,7 @@ import { requireMethodRule } from "./access.ts";
 import { Accounts, heldBytesIn } from "./accounts.ts";
 import type { ServiceBinding } from "./call.ts";
 import { type MethodEntry, ServerCall } from "./call-context.ts";
-import { ConnectionTable, type CutTarget } from "./connections.ts";
+import { type Connection, ConnectionTable, type CutTarget } from "./connections.ts";
 import { isRequestStream, methodPath, toServiceDefinition } from "./definition.ts";
 import { type Guard, GuardedCall } from "./guarded-call.ts";
 import { type HandlerEnv, toGrpcHandler } from "./handlers.ts";
@@ -151,11 +152,7 @@ class Server implements RpcServer {
     this.#longLived = new LongLived({
       identities: this.#identities,
       clock,
-      onRefused: (connection, failure) => {
-        const { address, hubId, account } = connection;
-        this.#options.log.warn({ remote: address, hub: hubId, caller: account?.key, failure }, "caller is no longer admitted");
-        this.#table.retire(connection);
-      },
+      onRefused: (connection, failure) => this.#retire(connection, failure),
     });
     const bindings = this.#bindings();
     const methods = this.#index(bindings);
@@ -203,6 +200,14 @@ class Server implements RpcServer {
     return methods;
   }
 
+  /** retire gives up the connection of a caller that is no longer admitted: a client that has renewed its certificate makes a new one. */
+  #retire(connection: Connection, failure: Failure): void {
+    const { address, hubId, account, session } = connection;
+    if (session?.closed === true) return;
+    this.#options.log.warn({ remote: address, hub: hubId, caller: account?.key, failure }, "caller is no longer admitted");
+    this.#table.retire(connection);
+  }
+
   #guard(methods: readonly DescMethod[]): Guard {
     const { authority, clock, ids, log, metrics, rates = () => ({}), tokens, tracer } = this.#options;
     const cache = tokens === undefined ? undefined : new TokenCache(tokens, () => authority.version());
@@ -214,6 +219,8 @@ class Server implements RpcServer {
         events: this.#options.events,
         clock,
         identities: this.#identities,
+        // The refused call gets its status first.
+        onOutlived: (connection, failure) => clock.setImmediate(() => this.#retire(connection, failure)),
         accounts: this.#accounts,
         tokens: cache,
         rates,

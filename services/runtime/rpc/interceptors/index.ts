@@ -1,10 +1,12 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import type { Failure } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { Accounts } from "../accounts.ts";
+import type { Connection } from "../connections.ts";
 import type { Identities } from "../identities.ts";
 import type { TokenCache } from "../token-verifier.ts";
 import { accessInterceptor } from "./access.ts";
@@ -25,6 +27,8 @@ export interface InterceptorOptions {
   readonly events: EventSink | undefined;
   readonly clock: Clock;
   readonly identities: Identities;
+  /** Told of connections that outlived the admission of their callers, with each call on them. */
+  readonly onOutlived: (connection: Connection, failure: Failure) => void;
   readonly accounts: Accounts;
   readonly tokens: TokenCache | undefined;
   readonly rates: () => Rates;
@@ -42,7 +46,7 @@ export function createInterceptors(options: InterceptorOptions): readonly Interc
   return [
     metricsInterceptor(options.metrics, options.clock, options.methods),
     logInterceptor(options.log, options.clock, options.events),
-    identityInterceptor(options.identities),
+    identityInterceptor(options.identities, options.onOutlived),
     accountInterceptor(options.accounts),
     accessInterceptor(options.tokens, options.clock),
     ...(options.tracer === undefined ? [] : [traceInterceptor(options.tracer)]),
