@@ -66,3 +66,47 @@ describe("F-8 no loop that waits for another process of this hub is tighter than
       expect([calls.length > MOST / 2, calls.length <= MOST]).toEqual([true, true]);
     });
 });
+
+test("a service that watches the peers anew reports its sessions again: discovery may have taken it for gone meanwhile", async () => {
+  const clock = new ManualClock();
+  const reported: unknown[] = [];
+  const reportSessions = (request: { readonly reports: readonly { readonly hubId: string }[] }) => {
+    reported.push(request.reports.map(({ hubId }) => hubId));
+    return Promise.resolve({});
+  };
+  const reporter = createSessionReporter("x", () => ({ reportSessions }) as never, clock, silentLogger);
+  const ends: (() => void)[] = [];
+  const watchPeers = async function* () {
+    yield { push: { case: "synced", value: true } };
+    await new Promise<void>((resolve) => ends.push(resolve));
+  };
+  const onSynced = (): void => reporter.again();
+  const feed = new PeerFeed({
+    service: "x",
+    clock,
+    log: silentLogger,
+    leaf: () => new Uint8Array(),
+    onKeySet() {},
+    onChange() {},
+    onSynced,
+  });
+  const turn = async (): Promise<void> => {
+    clock.advance(1_000);
+    clock.turn();
+    for (let i = 0; i < 16; i++) await Promise.resolve();
+  };
+  feed.start({ watchPeers } as never);
+  await turn();
+  // There is nothing to repeat yet.
+  expect(reported).toEqual([]);
+  reporter.report([{ hubId: "b", service: "x", state: "OPERATIONAL", dialer: "a", rttMs: 1, synced: true, failure: undefined, heard: 0 }]);
+  await turn();
+  expect(reported).toEqual([["b"]]);
+  ends[0]?.();
+  await turn();
+  await turn();
+  expect(ends).toHaveLength(2);
+  expect(reported).toEqual([["b"], ["b"]]);
+  feed.stop();
+  reporter.stop();
+});

@@ -28,6 +28,8 @@ export interface PeerFeedOptions {
   readonly log: Logger;
   readonly onKeySet: (jwks: string) => void;
   readonly onChange: () => void;
+  /** Called each time that discovery has told all it knows on a new stream: it may have taken this service for gone meanwhile. */
+  readonly onSynced?: () => void;
 }
 
 /**
@@ -98,6 +100,7 @@ export class PeerFeed implements PeerSource {
           complete = true;
           this.#synced = true;
           this.#again.reset();
+          this.#o.onSynced?.();
         }
         if (complete) this.#publish();
       }
@@ -247,14 +250,18 @@ export function followViews({ authority, server, clock, log, onCas }: ViewFollow
     clock.setTimer(GOODBYE_MS, () => server()?.cut(({ hubId }) => terminated(hubId)));
 }
 
-/** createSessionReporter tells discovery how sessions stand: at once when something changes, in one call per turn. */
+/**
+ * createSessionReporter tells discovery how sessions stand: at once when something changes, in one call per turn. `again` repeats the last
+ * report, for a discovery that may have forgotten it.
+ */
 export function createSessionReporter(
   service: string,
   client: () => Discovery | undefined,
   clock: Clock,
   log: Logger,
-): SessionReporter & { stop(): void } {
+): SessionReporter & { again(): void; stop(): void } {
   let pending: readonly SessionReport[] | undefined;
+  let last: readonly SessionReport[] | undefined;
   let busy = false;
   let timer: Timer | undefined;
   let stopped = false;
@@ -281,7 +288,11 @@ export function createSessionReporter(
   };
   return {
     report: (reports) => {
-      pending = reports;
+      pending = last = reports;
+      void send();
+    },
+    again: () => {
+      pending ??= last;
       void send();
     },
     stop: () => {

@@ -120,6 +120,7 @@ export class HubProcess {
   readonly #startedAt: number;
   readonly #events: EventForwarder;
   readonly #feeds = new Map<ServiceName, PeerFeed>();
+  readonly #reporters = new Map<ServiceName, ReturnType<typeof createSessionReporter>>();
   readonly #live: LiveConfig;
   readonly #reloads: (() => void)[] = [];
   readonly #clients: { close(): void }[] = [];
@@ -501,6 +502,7 @@ export class HubProcess {
       sessions: (service) => {
         const reporter = createSessionReporter(service, () => this.#client("discovery"), clock, log);
         this.#stops.push(() => reporter.stop());
+        this.#reporters.set(service, reporter);
         return reporter;
       },
       client: ((service: ServiceName) => this.#client(service)) as OwnClients,
@@ -625,6 +627,7 @@ export class HubProcess {
       onChange: () => {
         if (feed === this.#feeds.values().next().value) this.#peersChanged(feed);
       },
+      onSynced: () => this.#reporters.get(service)?.again(),
     });
     return feed;
   }
