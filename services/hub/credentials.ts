@@ -144,7 +144,7 @@ export class Credentials {
     service: S,
     target: Target,
     options?: ConnectOptions,
-  ): ClientOf<S> & { bytesRead(): number } {
+  ): ClientOf<S> & { bytesRead(): number; endsAtWall(): number } {
     const credentials = createPeerCredentials(
       target.expected,
       this.#materialFor(target),
@@ -168,6 +168,7 @@ export class Credentials {
     return {
       ...client,
       bytesRead: () => credentials.bytesRead,
+      endsAtWall: () => credentials.endsAtWall,
       close: () => {
         this.#clients.delete(entry);
         client.close();

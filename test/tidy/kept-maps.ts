@@ -184,6 +184,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/hub/peers.ts #listeners": ["schema", "services that follow the peers"],
   "services/hub/peers.ts #revoked": ["configuration", "revoked certificates of this hub's own callers"],
   "services/hub/process.ts #feeds": ["schema", "services"],
+  "services/hub/process.ts #reporters": ["schema", "services"],
   "services/hub/process.ts #modules": ["schema", "services"],
   "services/hub/process.ts #made": ["schema", "services"],
   "services/hub/revoked-file.ts #known": ["configuration", "revoked certificates of this hub's own callers"],
@@ -275,7 +276,9 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/rpc/rpc-metrics.ts #methods": ["schema", "methods"],
   "services/runtime/rpc/server.ts #live": ["streams", "open calls"],
   "services/runtime/tls/answers.ts #all": ["streams", "connections that this process dialled"],
+  "services/runtime/tls/credentials.ts #proved": ["streams", "connections of one client"],
   "services/runtime/tls/certificate-source.ts #listeners": ["schema", "those who follow a certificate"],
+  "services/runtime/tls/server-ends.ts #all": ["streams", "connections that this process dialled"],
   "services/telemetry/core.ts #watchers": ["streams", "WatchEvents"],
 };
 

@@ -105,9 +105,9 @@ class RemoteChannel {
     const { credentials, address, namesAddress } = this.#options;
     // A connection that this client ends makes an error of this process in grpc-js.
     const mayBe = error.code === grpc.status.UNAVAILABLE || error.code === grpc.status.INTERNAL;
-    const refused = mayBe && credentials instanceof PeerChannelCredentials ? credentials.lastFailure : undefined;
-    // What was refused once must not explain a server that is simply down later.
-    return refused === undefined || !error.details.includes(refused.message)
+    // What was refused once must not explain a server that is simply down later, so the text decides.
+    const refused = mayBe && credentials instanceof PeerChannelCredentials ? credentials.failureIn(error.details) : undefined;
+    return refused === undefined
       ? serviceErrorToFoedus(error, namesAddress === true ? address : undefined)
       : new FoedusError(refused, { cause: error });
   };

@@ -18,6 +18,8 @@ export interface SessionClient<F extends Frame> {
   session(options?: CallOptions): ClientDuplex<Envelope<F>, Envelope<F>>;
   /** bytesRead counts what came over its connection, frames that are not whole yet included. */
   bytesRead?(): number;
+  /** endsAtWall is when its connection ends with the certificate of the server, wall ms. */
+  endsAtWall?(): number;
   close(): void;
 }
 

@@ -43,6 +43,8 @@ class World {
   readonly wires: { readonly wire: Wire; readonly dialer: string; readonly options: CallOptions | undefined; closed: boolean }[] = [];
   /** Dials to nowhere neither succeed nor fail. */
   blackHole = false;
+  /** When the certificate that all hubs answer with ends, wall ms. */
+  endsAtWall = Number.POSITIVE_INFINITY;
   #seed = 1;
 
   add(hubId: string, more: Partial<PeerLinksOptions<SessionFrame>> = {}): Side {
@@ -68,7 +70,12 @@ class World {
       prng: new Prng(this.#seed++),
       log: this.log,
       metrics: side.metrics,
-      connect: (view) => ({ session: (options) => this.#connect(hubId, view, options), close: () => this.#closed(hubId) }),
+      connect: (view) => {
+        // A connection knows the certificate that it was made with.
+        const { endsAtWall } = this;
+        const session = (options?: CallOptions) => this.#connect(hubId, view, options);
+        return { session, endsAtWall: () => endsAtWall, close: () => this.#closed(hubId) };
+      },
       tokens: {
         verify: async (token) => {
           side.tokens.push(token);
@@ -188,6 +195,23 @@ describe("peer links", () => {
     expect(a.heads.length).toBe(10);
     // One session, which has two streams.
     expect(world.wires.length).toBe(2);
+  });
+
+  test("C11 a session is replaced before the certificate ends that the peer answered with, and none is down for it", async () => {
+    const world = new World();
+    const [a, b] = [world.add("a"), world.add("b")];
+    world.endsAtWall = world.clock.wall() + 600_000;
+    b.links.setPeers([world.view("b", "a", { endpoint: undefined })]);
+    a.links.setPeers([world.view("a", "b")]);
+    await world.turn();
+    await world.pass(530_000);
+    expect(a.events).toEqual(["up b a/7.1"]);
+    world.endsAtWall += 600_000;
+    await world.pass(70_000);
+    expect(a.events).toEqual(["up b a/7.1", "up b a/7.2 replacing"]);
+    // The peer does not renew this one: it is asked once.
+    await world.pass(600_000);
+    expect(a.events.slice(2)).toEqual(["up b a/7.3 replacing"]);
   });
 
   test("S0-6 a link is pinged every 15 s and each ping is answered at once", async () => {

@@ -61,6 +61,8 @@ interface Known {
   past: StreamCounters;
   readonly unsample: () => void;
   readonly pace: FramePace;
+  /** End of the peer's certificate, wall ms, before which its session was replaced. */
+  renewedFor: number;
   /** Certificate of ours that the newest token is bound to. */
   leaf: string | undefined;
   readonly seconds: SecondStreams;
@@ -88,6 +90,17 @@ const ALIVE_BYTES = 4 * 1024;
 /** bytesOf counts what has come over the connections of a link. */
 function bytesOf<F extends Frame>({ context, clients }: Link<F>): number {
   return clients.reduce((sum, client) => sum + (client.bytesRead?.() ?? 0), context?.bytesRead?.() ?? 0);
+}
+
+/**
+ * So long before the certificate ends that the peer answered with, a session is replaced by a fresh one, once: a peer that has renewed it by
+ * then is not lost for a moment. Longer than pings are apart, with which it is looked at.
+ */
+const RENEW_MS = 60_000;
+
+/** endOf is when the first of the connections of a link that we dialled ends with the certificate of the peer, wall ms. */
+function endOf<F extends Frame>({ clients }: Link<F>): number {
+  return Math.min(Number.POSITIVE_INFINITY, ...clients.map((client) => client.endsAtWall?.() ?? Number.POSITIVE_INFINITY));
 }
 
 class Links<F extends Frame> implements PeerLinks<F> {
@@ -209,6 +222,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       past: NO_COUNTS,
       unsample,
       pace: new FramePace(this.#o.clock, (type) => this.#limited(hubId, type)),
+      renewedFor: 0,
       leaf: view.token === undefined ? undefined : boundTo(view.token.jwt),
       seconds: new SecondStreams(),
     };
@@ -484,8 +498,20 @@ class Links<F extends Frame> implements PeerLinks<F> {
   #sendControl(streamId: number, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): void {
     const link = this.#links.get(streamId);
     const control = link === undefined ? undefined : this.#controlOf(link, frame);
-    if (link !== undefined && frame.case === "ping") link.counted = bytesOf(link);
+    if (link !== undefined && frame.case === "ping") {
+      link.counted = bytesOf(link);
+      this.#renewBefore(link);
+    }
     if (control !== undefined) link?.stream?.sendControl(control);
+  }
+
+  /** renewBefore replaces a session whose peer's certificate is about to end: by one with its next certificate, if it has one. */
+  #renewBefore(link: Link<F>): void {
+    const known = this.#known.get(link.peer);
+    const end = endOf(link);
+    if (known === undefined || known.renewedFor === end || this.#o.clock.wall() < end - RENEW_MS) return;
+    known.renewedFor = end;
+    this.#step({ kind: "redial", peer: link.peer });
   }
 
   #controlOf({ peer }: Link<F>, frame: Extract<SessionEffect, { kind: "send_control" }>["frame"]): ControlInit | undefined {

@@ -7,8 +7,9 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { watchAnswers } from "./answers.ts";
 import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
-import { checkServer, type ExpectedPeer } from "./peer-identity.ts";
+import { checkServer, type ExpectedPeer, trustedUntil } from "./peer-identity.ts";
 import { redialling } from "./redial.ts";
+import { watchServerEnd } from "./server-ends.ts";
 import { ServerHandshakes } from "./server-handshakes.ts";
 
 /** MIN_VERSION of TLS, everywhere. */
@@ -169,7 +170,8 @@ type Connector = ReturnType<grpc.ChannelCredentials["_createSecureConnector"]>;
 
 /**
  * PeerChannelCredentials are mutual TLS 1.3 for a client of one hub: only that hub's CAs are trusted, and the server must
- * prove the expected SPIFFE id, which stands in for its host name. Rotation takes effect with the next connection.
+ * prove the expected SPIFFE id, which stands in for its host name. Rotation takes effect with the next connection, and ends those whose
+ * server would be refused now; a connection ends with the certificate that its server showed, too (C11).
  */
 export class PeerChannelCredentials extends grpc.ChannelCredentials {
   readonly #expected: ExpectedPeer;
@@ -178,9 +180,16 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #context: SecureContext;
   #bundle: readonly X509Certificate[];
   #revoked: readonly string[];
+  /** Why the last server was refused, until one is accepted. */
   #lastFailure: Failure | undefined;
+  /** Why the last connection was ended, also when the next one has begun: its calls fail at their own pace. */
+  #lastEnd: Failure | undefined;
   /** The newest connection that was begun with them. */
   #socket: Socket | undefined;
+  /** When what the server of the newest connection proved itself with ends, wall ms. */
+  #endsAtWall = Number.POSITIVE_INFINITY;
+  /** Connections whose server was accepted, and what it showed. */
+  readonly #proved = new Map<Socket, X509Certificate>();
 
   constructor(expected: ExpectedPeer, material: PeerMaterial, clock: DialClock, handshakes: ServerHandshakes) {
     super();
@@ -198,11 +207,12 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
     this.#context = context;
+    for (const [socket, leaf] of [...this.#proved]) this.#recheck(socket, leaf);
   }
 
-  /** lastFailure is why the last server was refused, until one is accepted; the gRPC error text alone does not say. */
-  get lastFailure(): Failure | undefined {
-    return this.#lastFailure;
+  /** failureIn is the refusal of a server, or the end of a connection for what its server proved itself with, that a gRPC error text tells. */
+  failureIn(details: string): Failure | undefined {
+    return [this.#lastFailure, this.#lastEnd].find((failure) => failure !== undefined && details.includes(failure.message));
   }
 
   /** bytesRead counts what came over the newest connection. */
@@ -210,10 +220,35 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return this.#socket?.bytesRead ?? 0;
   }
 
+  /** endsAtWall is when the newest connection ends because what its server proved itself with does, wall ms. */
+  get endsAtWall(): number {
+    return this.#endsAtWall;
+  }
+
+  #failureOf(leaf: X509Certificate): Failure | undefined {
+    return checkServer(leaf, this.#expected, this.#bundle, this.#clock.wall(), this.#revoked);
+  }
+
   #check(leaf: X509Certificate): Error | undefined {
-    const failure = checkServer(leaf, this.#expected, this.#bundle, this.#clock.wall(), this.#revoked);
+    const failure = this.#failureOf(leaf);
     this.#lastFailure = failure;
     return failure === undefined ? undefined : new FoedusError(failure);
+  }
+
+  /** recheck ends a connection whose server would be refused now, with the reason. */
+  #recheck(socket: Socket, leaf: X509Certificate): void {
+    const failure = this.#failureOf(leaf);
+    if (failure === undefined) return;
+    this.#lastEnd = failure;
+    socket.destroy(new FoedusError(failure));
+  }
+
+  /** accepted follows a connection whose server was accepted, until what that rests on ends. */
+  #accepted(socket: Socket, leaf: X509Certificate): void {
+    this.#endsAtWall = trustedUntil(leaf, this.#bundle) ?? 0;
+    this.#proved.set(socket, leaf);
+    socket.once("close", () => this.#proved.delete(socket));
+    watchServerEnd(socket, this.#endsAtWall, this.#clock, () => this.#recheck(socket, leaf));
   }
 
   #refuse(message: string): Error {
@@ -235,6 +270,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
       this.#lastFailure = undefined;
       this.#socket = socket;
       const guard = this.#handshakes.guarded(this.#clock.mono()) ? new HandshakeGuard(socket, SERVER_FLIGHT_BYTES) : undefined;
+      let leaf: X509Certificate | undefined;
       const secure: TLSSocket = connect({
         socket: guard ?? socket,
         secureContext: this.#context,
@@ -242,7 +278,10 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         minVersion: MIN_VERSION,
         ...(isIP(host) === 0 && host !== "" ? { servername: host } : {}),
         // The certificate as the socket has it comes with its intermediates.
-        checkServerIdentity: (_host, { raw }) => this.#check(secure.getPeerX509Certificate() ?? new X509Certificate(raw)),
+        checkServerIdentity: (_host, { raw }) => {
+          leaf = secure.getPeerX509Certificate() ?? new X509Certificate(raw);
+          return this.#check(leaf);
+        },
       });
       // Nobody else ends what stands still: gRPC waits without end, also after it was closed.
       const timer = this.#clock.setTimer(HANDSHAKE_TIMEOUT_MS, () => {
@@ -253,7 +292,9 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         guard?.pass(secure);
         // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.
         if (!secure.authorized) return reject(secure.authorizationError);
+        if (leaf === undefined) return reject(this.#refuse("the server showed no certificate"));
         this.#handshakes.proved();
+        this.#accepted(socket, leaf);
         resolve({ socket: secure, secure: true });
       });
       secure.on("error", (error) => {

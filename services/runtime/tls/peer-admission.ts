@@ -2,7 +2,16 @@ import type { X509Certificate } from "node:crypto";
 import type { Failure } from "#kernel/error.ts";
 import type { Caller } from "#runtime/rpc/call.ts";
 import type { PeerAuthority } from "./peer-authority.ts";
-import { issuedBy, organisationalUnits, parseSpiffeId, prefixesOf, roleOf, type SpiffeId, thumbprintOf, uriSans } from "./peer-identity.ts";
+import {
+  organisationalUnits,
+  parseSpiffeId,
+  prefixesOf,
+  roleOf,
+  type SpiffeId,
+  thumbprintOf,
+  trustedUntil,
+  uriSans,
+} from "./peer-identity.ts";
 
 /** Candidate is a client certificate that passed TLS, before this hub decided who it is. */
 export interface Candidate {
@@ -11,6 +20,8 @@ export interface Candidate {
   readonly uris: readonly string[];
   /** The SPIFFE id, if there is exactly one URI and it is one. */
   readonly id: SpiffeId | undefined;
+  /** Until when the CAs of its hub vouch for it, wall ms; undefined if none does. Signatures are verified once. */
+  trustedUntil(authority: PeerAuthority): number | undefined;
 }
 
 /** AdmissionCheck is one named rule. Pure: it looks at its arguments only. */
@@ -23,7 +34,14 @@ export interface AdmissionCheck {
 export function candidateOf(leaf: X509Certificate): Candidate {
   const uris = uriSans(leaf);
   const id = uris.length === 1 ? parseSpiffeId(uris[0] as string) : undefined;
-  return { leaf, thumbprint: thumbprintOf(leaf), uris, id };
+  let trust: { readonly until: number | undefined } | undefined;
+  return {
+    leaf,
+    thumbprint: thumbprintOf(leaf),
+    uris,
+    id,
+    trustedUntil: (authority) => (trust ??= { until: trustedUntil(leaf, authority.bundle(id?.hubId ?? "") ?? []) }).until,
+  };
 }
 
 /** ADMISSION is the chain, in order; the first failure decides. Later checks may rely on earlier ones. */
@@ -52,13 +70,13 @@ export const ADMISSION: readonly AdmissionCheck[] = [
   },
   {
     name: "own-bundle",
-    check: ({ leaf, id }, authority) =>
-      issuedBy(leaf, authority.bundle(id?.hubId ?? "") ?? [])
+    check: (candidate, authority) =>
+      candidate.trustedUntil(authority) !== undefined
         ? undefined
         : {
             reason: "FOREIGN_CA",
-            message: `the certificate for ${id?.uri} is not signed by a CA of ${id?.hubId}`,
-            facts: { hub_id: id?.hubId ?? "" },
+            message: `the certificate for ${candidate.id?.uri} is not signed by a CA of ${candidate.id?.hubId}`,
+            facts: { hub_id: candidate.id?.hubId ?? "" },
           },
   },
   {
@@ -69,6 +87,13 @@ export const ADMISSION: readonly AdmissionCheck[] = [
         : undefined,
   },
   { name: "validity", check: ({ leaf, id }, _authority, nowWall) => checkValidity(leaf, id?.uri ?? "", nowWall) },
+  {
+    name: "ca-validity",
+    check: (candidate, authority, nowWall) =>
+      nowWall >= (candidate.trustedUntil(authority) ?? Number.POSITIVE_INFINITY)
+        ? { reason: "CERTIFICATE_EXPIRED", message: `a CA above the certificate of ${candidate.id?.uri} has expired` }
+        : undefined,
+  },
   {
     name: "not-revoked",
     check: ({ thumbprint, id }, authority) =>
@@ -104,7 +129,7 @@ export function admit(leaf: X509Certificate, authority: PeerAuthority, nowWall: 
       name: id.name,
       spiffeId: id.uri,
       thumbprint: candidate.thumbprint,
-      notAfterWall: leaf.validToDate.getTime(),
+      notAfterWall: candidate.trustedUntil(authority) ?? leaf.validToDate.getTime(),
       level: kind === "peer" ? authority.level(id.hubId) : 0,
       role: kind === "operator" ? roleOf(units) : 0,
       prefixes: kind === "gateway" ? prefixesOf(units) : [],

@@ -112,6 +112,32 @@ export function issuedBy(
   return false;
 }
 
+/**
+ * trustedUntil is the wall time, ms, at which what `issuedBy` found ends: the leaf, or a CA on the way to the pinned one. Of several ways
+ * the longest counts. Undefined if no pinned CA signed it.
+ */
+export function trustedUntil(
+  leaf: X509Certificate,
+  bundle: readonly X509Certificate[],
+  between: readonly X509Certificate[] = issuersOf(leaf),
+): number | undefined {
+  let best: number | undefined;
+  let [at, until] = [leaf, endOf(leaf)];
+  for (let steps = 0; steps <= INTERMEDIATES_MAX; steps++) {
+    const one = at;
+    const pinned = bundle.filter((ca) => signedBy(one, ca)).map(endOf);
+    if (pinned.length > 0) best = Math.max(best ?? Number.NEGATIVE_INFINITY, Math.min(until, Math.max(...pinned)));
+    // No way through more CAs lasts longer.
+    if (best === until) return best;
+    const next = between.find((ca) => signedBy(one, ca));
+    if (next === undefined || next.checkIssued(next)) return best;
+    [at, until] = [next, Math.min(until, endOf(next))];
+  }
+  return best;
+}
+
+const endOf = (certificate: X509Certificate): number => certificate.validToDate.getTime();
+
 /** ExpectedPeer is who a client wants at the other end: a service of one hub, by name or any. */
 export interface ExpectedPeer {
   readonly hubId: string;
@@ -157,10 +183,12 @@ export function checkServer(
       facts: { presented: id.uri, expected: wanted },
     };
   if (leaf.ca) return { reason: "UNKNOWN_IDENTITY", message: `the server shows a CA certificate for ${id.uri}; it must show a leaf` };
-  if (!issuedBy(leaf, bundle))
+  const until = trustedUntil(leaf, bundle);
+  if (until === undefined)
     return { reason: "FOREIGN_CA", message: `the server's certificate for ${id.uri} is not signed by a CA of ${expected.hubId}` };
   if (nowWall >= leaf.validToDate.getTime() || nowWall < leaf.validFromDate.getTime())
     return { reason: "CERTIFICATE_EXPIRED", message: `the certificate of ${id.uri} is valid from ${leaf.validFrom} to ${leaf.validTo}` };
+  if (nowWall >= until) return { reason: "CERTIFICATE_EXPIRED", message: `a CA above the certificate of ${id.uri} has expired` };
   if (revoked.includes(thumbprintOf(leaf)))
     return { reason: "UNKNOWN_IDENTITY", message: `the certificate that ${id.uri} shows was revoked by an operator of this hub` };
   return undefined;
