@@ -58,7 +58,6 @@ async function announce(
   else {
     const what = runs !== "hub" ? ` ${runs}` : failed.length === 0 ? " all services" : "";
     const without = failed.length === 0 ? "" : `, without ${failed.join(", ")}, which failed to start (see the log)`;
-    io.note(`foedus: ${hub} serves${what} on port ${port}${without}; health on port ${opsPort}
-`);
+    io.note(`foedus: ${hub} serves${what} on port ${port}${without}; health on port ${opsPort}\n`);
   }
 }
