@@ -52,10 +52,14 @@ export function late(code: string): string {
 }
 
 /**
- * The installed command is for small machines: one malloc arena, a small young generation and compact code save memory
+ * INSTALLED is how the installed command runs Node. It is for small machines: one malloc arena, a small young generation and compact code save memory
  * (docs/INSTALL.md says how much). On a large machine start it as `node foedus.mjs`, which runs at full speed.
  */
-const SHEBANG = "#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --disable-sigusr1 --max-semi-space-size=2 --optimize-for-size";
+export const INSTALLED = {
+  env: { MALLOC_ARENA_MAX: "1" },
+  flags: ["--disable-sigusr1", "--max-semi-space-size=2", "--optimize-for-size"],
+} as const;
+const SHEBANG = `#!/usr/bin/env -S MALLOC_ARENA_MAX=${INSTALLED.env.MALLOC_ARENA_MAX} node ${INSTALLED.flags.join(" ")}`;
 
 /** Files that say under which terms a package may be passed on. */
 const TERMS = /^(?:licen[cs]e|notice|copying)(?:[.-].*)?$/i;

@@ -4,6 +4,7 @@ import { execFile } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
+import { INSTALLED } from "../../cli/build.ts";
 import { ExecutorClient } from "../../services/command-forwarding/client.ts";
 import { execute, isOperational, register, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
@@ -28,10 +29,6 @@ export const TYPES = [
 
 /** CALM is no flood at all, but a process that takes as much of the processor: what is measured then is this machine. */
 export const CALM = "calm";
-
-/** Arguments of node with which the installed command starts (`cli/build.ts`), and its environment. */
-const INSTALLED = ["--disable-sigusr1", "--max-semi-space-size=2", "--optimize-for-size"];
-const ENV = { MALLOC_ARENA_MAX: "1" };
 
 /** PeerFiles are a peer's name and certificate. */
 export interface PeerFiles {
@@ -94,9 +91,9 @@ export class Flood {
 
   static async start(trust: "full" | "limited" | "minimal", env: Readonly<Record<string, string>> = {}): Promise<Flood> {
     const federation = await Federation.prepare({
-      entry: [...INSTALLED, join(import.meta.dirname, "../../cli/main.ts")],
+      entry: [...INSTALLED.flags, join(import.meta.dirname, "../../cli/main.ts")],
       hubs: [
-        { id: "home", peers: [{ hub: "barn" }, ...FLOODERS.map((hub) => ({ hub, maxTrust: trust }))], env: { ...ENV, ...env } },
+        { id: "home", peers: [{ hub: "barn" }, ...FLOODERS.map((hub) => ({ hub, maxTrust: trust }))], env: { ...INSTALLED.env, ...env } },
         { id: "barn", peers: [{ hub: "home" }] },
         ...FLOODERS.map((id) => ({ id, peers: [{ hub: "home" }], reachable: false })),
       ],

@@ -14,6 +14,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { INSTALLED } from "../../cli/build.ts";
 import { Federation, type HubProcess, type HubSpec, SERVICES } from "../support/federation.ts";
 import { Relay } from "../support/relay.ts";
 
@@ -60,6 +61,7 @@ export class Stage {
       reachable: id !== "dialer",
       peers: HUBS.filter((other) => other !== id).map((hub) => ({ hub })),
       config: id === "cramped" && disk !== undefined ? { ...config, data_dir: join(disk, "data") } : config,
+      env: INSTALLED.env,
       // The reload of certificates is quick, so that a renewal is over when the next fault comes.
     }));
     const federation = await Federation.prepare({ dir: join(dir, "hubs"), hubs: specs, entry });

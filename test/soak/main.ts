@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
-import { bundle } from "../../cli/build.ts";
+import { bundle, INSTALLED } from "../../cli/build.ts";
 import { floors, growth, soak } from "./soak.ts";
 
 const argument = (name: string): string | undefined => process.argv.find((text) => text.startsWith(`--${name}=`))?.split("=")[1];
@@ -13,14 +13,16 @@ const seed = Number(argument("seed") ?? systemEntropy.seed());
 // Keys are remembered for a day, up to 48 MiB and more for one caller. So that this does not hide what else grows, few commands have one.
 const KEYED_EVERY = 20;
 const folder = mkdtempSync(join(tmpdir(), "foedus-soak-build-"));
-const entry = [join(folder, "foedus.mjs")];
+const file = join(folder, "foedus.mjs");
+// As the installed command does: else each thread of the pool has memory of its own that it does not give back.
+const entry = [...INSTALLED.flags, file];
 const started = systemClock.mono();
 const say = (line: string): void =>
   void process.stdout.write(`${((systemClock.mono() - started) / 1_000).toFixed(0).padStart(5)} s  ${line}\n`);
 const mib = (bytes: number): string => `${(bytes / (1 << 20)).toFixed(0)} MiB`;
 
 try {
-  await bundle(entry[0] as string);
+  await bundle(file);
   say(`seed ${seed}, ${seconds} s`);
   const { wrong, counts, faults, errors, memory } = await soak({ seed, ms: seconds * 1_000, keyedEvery: KEYED_EVERY, entry, say });
   say(`counted: ${JSON.stringify(counts)}`);
