@@ -292,16 +292,35 @@ function wrap(program: string, unpacked: string, flag: string, share: string): v
   writeFileSync(join(BIN, program), script, { mode: 0o755 });
 }
 
+/** fetchPackage unpacks a package into a folder; the reason if it cannot be had. */
+function fetchPackage(name: string, folder: string): string | undefined {
+  const download = run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=", name], folder);
+  if (download.status !== 0) return reason(download.text);
+  const file = readdirSync(folder).find((entry) => entry.startsWith(`${name}_`) && entry.endsWith(".deb"));
+  if (file === undefined) return `apt-get download ${name} left no package`;
+  const unpacked = run("dpkg-deb", ["-x", file, "."], folder);
+  return unpacked.status === 0 ? undefined : reason(unpacked.text);
+}
+
+/** programIn finds a program in what was unpacked. */
+function programIn(folder: string, program: string): string | undefined {
+  return ["usr/bin", "usr/sbin"].map((place) => join(folder, place, program)).find((path) => existsSync(path));
+}
+
 /** unpackPackage takes programs out of a package instead of installing it, for its installation would start a daemon. It needs no root. */
 function unpackPackage(name: string, { programs, share, flags = {} }: Unpacked): void {
   const folder = mkdtempSync(join(HOME, "deb-"));
   try {
-    const download = run("apt-get", ["download", "-qq", "-o", "APT::Sandbox::User=", name], folder);
-    if (download.status !== 0) return give(name, reason(download.text));
-    const unpacked = run("dpkg-deb", ["-x", readdirSync(folder).find((file) => file.endsWith(".deb"))!, "."], folder);
-    if (unpacked.status !== 0) return give(name, reason(unpacked.text));
+    const failed = fetchPackage(name, folder);
+    if (failed !== undefined) return give(name, failed);
     for (const program of programs) {
-      const unpacked = join(folder, "usr", existsSync(join(folder, "usr/bin", program)) ? "bin" : "sbin", program);
+      // Some releases of Debian have a package of its own for it.
+      const why = programIn(folder, program) === undefined ? fetchPackage(program, folder) : undefined;
+      const unpacked = programIn(folder, program);
+      if (unpacked === undefined) {
+        give(program, why ?? `the package ${name} of this release does not have it`);
+        continue;
+      }
       if (flags[program] === undefined) renameSync(unpacked, join(BIN, program));
       else wrap(program, unpacked, flags[program], share!);
     }
