@@ -52,14 +52,16 @@ export function late(code: string): string {
 }
 
 /**
- * INSTALLED is how the installed command runs Node. It is for small machines: one malloc arena, a small young generation and compact code save memory
+ * The installed command is for small machines: one malloc arena, a small young generation and compact code save memory
  * (docs/INSTALL.md says how much). On a large machine start it as `node foedus.mjs`, which runs at full speed.
  */
-export const INSTALLED = {
+const SHEBANG = "#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --disable-sigusr1 --max-semi-space-size=2 --optimize-for-size";
+
+/** INSTALLED is how the installed command runs Node, for tests that run a hub as it does. */
+export const INSTALLED: { readonly env: Readonly<Record<string, string>>; readonly flags: readonly string[] } = {
   env: { MALLOC_ARENA_MAX: "1" },
-  flags: ["--disable-sigusr1", "--max-semi-space-size=2", "--optimize-for-size"],
-} as const;
-const SHEBANG = `#!/usr/bin/env -S MALLOC_ARENA_MAX=${INSTALLED.env.MALLOC_ARENA_MAX} node ${INSTALLED.flags.join(" ")}`;
+  flags: SHEBANG.split(" node ")[1]?.split(" ") ?? [],
+};
 
 /** Files that say under which terms a package may be passed on. */
 const TERMS = /^(?:licen[cs]e|notice|copying)(?:[.-].*)?$/i;

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ListNodesRequestSchema, ListNodesResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#runtime/clock.ts";
 import type { CallContext, RawMessage } from "#runtime/rpc/call.ts";
 import { decodedSize } from "#runtime/rpc/decoded-size.ts";
 import { countingCodec } from "../../test/fakes/counting-codec.ts";
@@ -265,13 +265,7 @@ describe("lists in pages", () => {
     const given: Input[] = [];
     const take = (input: Input): boolean => given.push(input) > 0;
     shell.attach({ post: take, tell: take, drainSpace: () => Promise.resolve(true) });
-    // One on which each turn of the loop is over at once: nobody waits for a turn.
-    const setImmediate: Clock["setImmediate"] = (fn) => {
-      fn();
-      return { cancel: () => undefined };
-    };
-    const clock: Clock = { ...systemClock, setImmediate };
-    const { listNodes } = createReadHandlers(shell, { id: () => "x" }, () => Promise.resolve(), clock);
+    const { listNodes } = createReadHandlers(shell, { id: () => "x" }, () => Promise.resolve(), systemClock);
     const caller = { kind: "operator", hubId: "alpha", name: "a", spiffeId: "spiffe://alpha/operator/a" };
     const list = (signal: AbortSignal) => listNodes(create(ListNodesRequestSchema), { caller, signal } as unknown as CallContext);
     const abort = new AbortController();

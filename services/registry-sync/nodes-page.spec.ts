@@ -56,57 +56,56 @@ describe("a page of nodes", () => {
   });
 });
 
-describe("turns of those who ask for pages", () => {
-  const settle = async (clock: ManualClock): Promise<void> => {
-    clock.turn();
-    for (let i = 0; i < 8; i++) await new Promise(process.nextTick);
-  };
-
-  test("S-4 one page is begun in a turn of the event loop, and who asks for hundreds takes turns with others", async () => {
+describe("turns of those who ask for further pages", () => {
+  const begin = () => {
     const clock = new ManualClock();
     const turns = new PageTurns(clock);
     const order: string[] = [];
-    const ask = (caller: string) => void turns.run(caller, async () => void order.push(caller));
+    const ask = (caller: string, signal = new AbortController().signal) =>
+      void turns.turn(caller, signal).then(
+        () => order.push(caller),
+        (error: { failure: { reason: string } }) => order.push(error.failure.reason),
+      );
+    const settle = async (): Promise<void> => {
+      clock.turn();
+      for (let i = 0; i < 4; i++) await new Promise(process.nextTick);
+    };
+    return { order, ask, settle };
+  };
+
+  test("S-4 one page is made in a turn of the event loop, and who asks for hundreds takes turns with others", async () => {
+    const { order, ask, settle } = begin();
     for (let i = 0; i < 300; i++) ask("many");
     ask("operator");
+    await new Promise(process.nextTick);
     expect(order, "nobody waits while nobody else asks").toEqual(["many"]);
     for (let turn = 2; turn <= 4; turn++) {
-      await settle(clock);
+      await settle();
       expect(order).toHaveLength(turn);
     }
     expect(order.indexOf("operator")).toBeLessThanOrEqual(2);
-    for (let turn = 0; turn < 400 && order.length < 301; turn++) await settle(clock);
+    for (let turn = 0; turn < 400 && order.length < 301; turn++) await settle();
     expect(order).toHaveLength(301);
-    await settle(clock);
+    await settle();
     ask("operator");
+    await new Promise(process.nextTick);
     expect(order).toHaveLength(302);
   });
 
-  test("S-4 only a few pages are made at a time, and one that fails makes room as well", async () => {
-    const clock = new ManualClock();
-    const turns = new PageTurns(clock);
-    const ends: ((error?: Error) => void)[] = [];
-    const outcomes: string[] = [];
-    for (let i = 0; i < 20; i++)
-      turns
-        .run(
-          `caller-${i}`,
-          () => new Promise<void>((resolve, reject) => ends.push((error) => (error === undefined ? resolve() : reject(error)))),
-        )
-        .then(
-          () => outcomes.push("made"),
-          () => outcomes.push("failed"),
-        );
-    for (let i = 0; i < 30; i++) await settle(clock);
-    expect(ends).toHaveLength(8);
-    ends[0]?.();
-    ends[1]?.(new Error("no"));
-    for (let i = 0; i < 5; i++) await settle(clock);
-    expect([ends.length, outcomes]).toEqual([10, ["made", "failed"]]);
-    for (let i = 0; i < 30; i++) {
-      for (const end of ends) end();
-      await settle(clock);
-    }
-    expect(outcomes).toHaveLength(20);
+  test("S-4 calls that are over leave at once, also before they came, and hold up nobody", async () => {
+    const { order, ask, settle } = begin();
+    const over = new AbortController();
+    ask("first");
+    for (let i = 0; i < 200; i++) ask("gone", over.signal);
+    ask("stays");
+    over.abort();
+    ask("gone", over.signal);
+    await settle();
+    expect(order.filter((what) => what !== "CANCELLED")).toEqual(["first", "stays"]);
+    expect(order).toHaveLength(203);
+    await settle();
+    ask("next");
+    await new Promise(process.nextTick);
+    expect(order.at(-1)).toBe("next");
   });
 });

@@ -1,18 +1,16 @@
+import { FoedusError } from "#kernel/error.ts";
+import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 
-/** Pages that are made at a time: a long list of one caller does not hold up the short ones of others. */
-const AT_ONCE = 8;
-
 /**
- * PageTurns let pages of nodes be made a few at a time and one in a turn of the event loop, callers taking turns. Each takes milliseconds and
- * up to a hundred times its request, and its bytes count for who asked only when it is written: whoever asked for hundreds at once else had
- * this hub make them all before anything else.
+ * PageTurns let further pages of lists be made one in a turn of the event loop, callers taking turns. The core answers each at once, with
+ * thousands of records, and their bytes count for who asked only when they are written: whoever asked for hundreds at once else had this hub
+ * make them all before anything else. A call that is over leaves its line.
  */
 export class PageTurns {
   readonly #clock: Pick<Clock, "setImmediate">;
   /** Those who wait, by caller; whose turn is next first. */
-  readonly #waiting = new Map<string, (() => void)[]>();
-  #running = 0;
+  readonly #waiting = new Map<string, Set<() => void>>();
   /** One has begun, and the next turn of the loop has not. */
   #begun = false;
 
@@ -20,46 +18,50 @@ export class PageTurns {
     this.#clock = clock;
   }
 
-  /** run makes a page when it is the turn of its caller: at once if nobody else makes one. */
-  async run<T>(caller: string, work: () => Promise<T>): Promise<T> {
-    if (this.#begun || this.#running >= AT_ONCE || this.#waiting.size > 0) await this.#wait(caller);
-    this.#begin();
-    this.#running++;
-    try {
-      return await work();
-    } finally {
-      this.#running--;
-      this.#next();
-    }
+  /** turn resolves when a caller may have a page made: at once if nobody else has in this turn of the loop. It rejects if the call is over. */
+  turn(caller: string, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        this.#leave(caller, go);
+        reject(new FoedusError({ reason: "CANCELLED", message: "the caller has left" }));
+      };
+      const go = (): void => {
+        signal.removeEventListener("abort", leave);
+        resolve();
+      };
+      if (signal.aborted) return leave();
+      if (!this.#begun) {
+        this.#begin();
+        return resolve();
+      }
+      const line = this.#waiting.get(caller);
+      if (line === undefined) this.#waiting.set(caller, new Set([go]));
+      else line.add(go);
+      whenAborted(signal, leave);
+    });
   }
 
-  #wait(caller: string): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
+  #leave(caller: string, go: () => void): void {
     const line = this.#waiting.get(caller);
-    if (line === undefined) this.#waiting.set(caller, [resolve]);
-    else line.push(resolve);
-    return promise;
+    line?.delete(go);
+    if (line?.size === 0) this.#waiting.delete(caller);
   }
 
   #begin(): void {
     this.#begun = true;
-    this.#clock.setImmediate(() => {
-      this.#begun = false;
-      this.#next();
-    });
+    this.#clock.setImmediate(() => this.#next());
   }
 
   #next(): void {
-    if (this.#begun || this.#running >= AT_ONCE) return;
-    for (const [caller, line] of this.#waiting) {
-      this.#waiting.delete(caller);
-      const go = line.shift();
-      // Behind the others.
-      if (line.length > 0) this.#waiting.set(caller, line);
-      // Whoever goes says so itself, but not before this turn of the loop is over.
-      this.#begun = true;
-      go?.();
-      return;
-    }
+    this.#begun = false;
+    for (const [caller, line] of this.#waiting)
+      for (const go of line) {
+        line.delete(go);
+        this.#waiting.delete(caller);
+        // Behind the others.
+        if (line.size > 0) this.#waiting.set(caller, line);
+        this.#begin();
+        return go();
+      }
   }
 }

@@ -50,6 +50,7 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
     }
     const [, listing = "", from = ""] = /^([0-9a-z]+)\.(\d{1,9})$/.exec(request.pageToken) ?? [];
     if (listing === "") throw fail("INVALID_FIELD", "the page token is not one of this hub", { field: "page_token" });
+    await turns.turn(principalOf(caller), signal);
     return [listing, await query<"nodes">({ type: "page", listing, from: Number(from), limit }, signal)];
   };
 
@@ -78,10 +79,8 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
 
     async listNodes(request: ListNodesRequest, context: CallContext): Promise<RawMessage> {
       const limit = request.pageSize === 0 ? PAGE_DEFAULT : Math.min(request.pageSize, PAGE_MAX);
-      return turns.run(principalOf(context.caller), async () => {
-        const [listing, page] = await pageOf(request, limit, context);
-        return nodesToRaw(page, page.next === 0 ? "" : `${listing}.${page.next}`, request.summary);
-      });
+      const [listing, page] = await pageOf(request, limit, context);
+      return nodesToRaw(page, page.next === 0 ? "" : `${listing}.${page.next}`, request.summary);
     },
 
     async listFeeds(): Promise<ListFeedsResponse> {
