@@ -38,3 +38,11 @@ test("a hub with more nodes than are listed is not judged, and that is said", ()
   lookAtRuleNodes(ledger, configOf({ shares: { limited: { nodes: ["door"] } } }), many);
   expect([ledger.findings, ledger.notes, ledger.skipped.length]).toEqual([[], [], 1]);
 });
+
+test("of many ids that no node has, some are compared with those that are there, and that is said", () => {
+  const ledger = new Ledger();
+  const present = Array.from({ length: 400 }, (_, i) => `meter-${i}`);
+  const absent = Array.from({ length: 1_000 }, (_, i) => `lamp-${i}`);
+  lookAtRuleNodes(ledger, configOf({ shares: { limited: { nodes: [{ ids: absent }] } } }), present);
+  expect([ledger.notes.length + ledger.findings.length, ledger.skipped.length]).toEqual([20, 1]);
+});

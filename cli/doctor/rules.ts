@@ -16,6 +16,9 @@ interface IdPattern {
 
 type Rules = Pick<HubConfig, "registry_sync">;
 
+/** Ids that no node has which are compared with those that are there: each takes a tenth of a second with 5,000 nodes. */
+const LOOKED_UP_MAX = 20;
+
 type Selector = string | { readonly ids: readonly string[] };
 
 const patternsIn = (of: string, nodes: readonly Selector[]): IdPattern[] =>
@@ -83,11 +86,14 @@ export function lookAtRuleNodes(ledger: Ledger, config: HubConfig, nodeIds: read
     return ledger.skip("ids in rules of shares: this hub has too many nodes to compare");
   const present = new Set(nodeIds);
   const bare = (id: string): string => id.replace(/\d+/g, "");
+  let compared = 0;
   for (const { pattern, of } of named) {
     if (present.has(pattern)) {
       ledger.look(undefined);
       continue;
     }
+    if (compared++ === LOOKED_UP_MAX) ledger.skip(`further ids in rules of shares: more than ${LOOKED_UP_MAX} select no node`);
+    if (compared > LOOKED_UP_MAX) continue;
     const near = nearest(pattern, nodeIds);
     const message = `rule ${pattern} of ${of} selects none of the ${count(nodeIds.length, "node")} of this hub`;
     if (ledger.look(near !== undefined && bare(near) !== bare(pattern) && slip(of, message, near))) ledger.note(message);

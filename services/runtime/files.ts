@@ -19,11 +19,11 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 
-/** Largest file that is read where nothing else is said: settings, keys, or a bundle of some hundred certificates. */
+/** Largest file that is read where nothing else is said: keys, or a bundle of some hundred certificates. */
 const READ_MAX_BYTES = 1024 * 1024;
 /**
- * LISTS_MAX_BYTES is what is read of a list that grows with a fleet: 1,024 peers with two CAs each in the file itself, or 10,000 revoked
- * certificates with all that is said of them.
+ * LISTS_MAX_BYTES is what is read of settings and of a list that grows with a fleet: rules with thousands of ids, 1,024 peers with two CAs
+ * each in the file itself, or 10,000 revoked certificates with all that is said of them.
  */
 export const LISTS_MAX_BYTES = 8 * 1024 * 1024;
 /** Bytes of one read. */

@@ -108,7 +108,7 @@ function configPage(): string {
     "values override earlier ones. An unknown key is an error. `foedus config` prints the effective configuration with secrets redacted.",
     "",
     "SIGHUP applies only part of a changed file at once; the rest waits for a restart. Each process also looks by itself every two seconds (certificates: `tls.reload_ms`).",
-    "What cannot be read is tried again within a minute; SIGHUP reads all files at once, whether they changed or not. A file may have 1 MiB, the federation file and the list of revoked certificates 8 MiB; of the problems in one the first 20 are told.",
+    "What cannot be read is tried again within a minute; SIGHUP reads all files at once, whether they changed or not. A file of settings or lists may have 8 MiB, one of keys or certificates 1 MiB; of the problems in one the first 20 are told.",
     "",
     `- At once: the fields marked \`live\`, which are ${liveFields()}; the peers in the federation file, with the CA files that it names; the list of`,
     "  revoked certificates; the content of the certificate and key files.",

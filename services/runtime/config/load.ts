@@ -1,6 +1,6 @@
 import type * as z from "zod";
 import { FoedusError } from "#kernel/error.ts";
-import { readText } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { parseSettings } from "./json.ts";
 import { envName, type Leaf, leavesOf, nearest, type Shape, shapeOf } from "./shape.ts";
 import { issueWords, numberProblem } from "./words.ts";
@@ -103,7 +103,7 @@ class Loader {
     const unreadable = (message: string): ConfigError => new ConfigError([{ path: "", source, message }]);
     let text: string;
     try {
-      text = readText(file);
+      text = readText(file, LISTS_MAX_BYTES);
     } catch (error) {
       throw unreadable(`cannot read it: ${error instanceof Error ? error.message : String(error)}`);
     }

@@ -214,6 +214,19 @@ describe("peer links", () => {
     expect(a.events.slice(2)).toEqual(["up b a/7.3 replacing"]);
   });
 
+  test("C11 S-1 a peer that answers with ever other certificates near their end has a session replaced once a minute at most", async () => {
+    const world = new World();
+    const [a, b] = [world.add("a"), world.add("b")];
+    let asked = 0;
+    Object.defineProperty(world, "endsAtWall", { get: () => world.clock.wall() + 10_000 + (asked++ % 7) });
+    b.links.setPeers([world.view("b", "a", { endpoint: undefined })]);
+    a.links.setPeers([world.view("a", "b")]);
+    await world.turn();
+    await world.pass(300_000);
+    const replaced = a.events.filter((event) => event.includes("replacing")).length;
+    expect([replaced >= 2, replaced <= 6], String(replaced)).toEqual([true, true]);
+  });
+
   test("S0-6 a link is pinged every 15 s and each ping is answered at once", async () => {
     const { world, a, b } = await twoHubs();
     await world.pass(2_000);

@@ -63,6 +63,8 @@ interface Known {
   readonly pace: FramePace;
   /** End of the peer's certificate, wall ms, before which its session was replaced. */
   renewedFor: number;
+  /** When that was, mono ms: a peer that answers with ever other certificates near their end has no session replaced for each. */
+  renewedAt: number;
   /** Certificate of ours that the newest token is bound to. */
   leaf: string | undefined;
   readonly seconds: SecondStreams;
@@ -223,6 +225,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
       unsample,
       pace: new FramePace(this.#o.clock, (type) => this.#limited(hubId, type)),
       renewedFor: 0,
+      renewedAt: Number.NEGATIVE_INFINITY,
       leaf: view.token === undefined ? undefined : boundTo(view.token.jwt),
       seconds: new SecondStreams(),
     };
@@ -510,7 +513,10 @@ class Links<F extends Frame> implements PeerLinks<F> {
     const known = this.#known.get(link.peer);
     const end = endOf(link);
     if (known === undefined || known.renewedFor === end || this.#o.clock.wall() < end - RENEW_MS) return;
+    const mono = this.#o.clock.mono();
+    if (mono - known.renewedAt < RENEW_MS) return;
     known.renewedFor = end;
+    known.renewedAt = mono;
     this.#step({ kind: "redial", peer: link.peer });
   }
 
