@@ -275,10 +275,9 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/rpc/rpc-metrics.ts #live": ["streams", "open calls"],
   "services/runtime/rpc/rpc-metrics.ts #methods": ["schema", "methods"],
   "services/runtime/rpc/server.ts #live": ["streams", "open calls"],
-  "services/runtime/tls/answers.ts #all": ["streams", "connections that this process dialled"],
+  "services/runtime/tls/rounds.ts #all": ["streams", "connections that this process dialled"],
   "services/runtime/tls/credentials.ts #proved": ["streams", "connections of one client"],
   "services/runtime/tls/certificate-source.ts #listeners": ["schema", "those who follow a certificate"],
-  "services/runtime/tls/server-ends.ts #all": ["streams", "connections that this process dialled"],
   "services/telemetry/core.ts #watchers": ["streams", "WatchEvents"],
 };
 

@@ -2,10 +2,11 @@ import { subscribe } from "node:diagnostics_channel";
 import type { ClientHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock } from "#runtime/clock.ts";
 import { Chatter, FLOOD_BYTES } from "#runtime/rpc/chatter.ts";
 import { MessageEnds } from "#runtime/rpc/message-ends.ts";
 import { stopReading, watchPostHandshake } from "./post-handshake.ts";
+import { Rounds } from "./rounds.ts";
 import type { ServerHandshakes } from "./server-handshakes.ts";
 
 /** How often what came of servers is looked at, ms. */
@@ -70,7 +71,7 @@ class Answers {
   flood(why: string): void {
     if (this.#over) return;
     this.server.chattered(FLOOD_BYTES, this.#clock.mono());
-    for (const each of byClock.get(this.#clock)?.of(this.server) ?? [this]) each.#cut(why);
+    for (const each of byClock.get(this.#clock)?.all ?? [this]) if (each.server === this.server) each.#cut(why);
   }
 
   #cut(why: string): void {
@@ -90,41 +91,7 @@ class Answers {
   }
 }
 
-/** AllAnswers looks at all connections that were dialled, with one timer, while there are any. */
-class AllAnswers {
-  readonly #clock: AnswersClock;
-  readonly #all = new Set<Answers>();
-  #timer: Timer | undefined;
-
-  constructor(clock: AnswersClock) {
-    this.#clock = clock;
-  }
-
-  of(server: ServerHandshakes): Answers[] {
-    return [...this.#all].filter((answers) => answers.server === server);
-  }
-
-  add(answers: Answers): void {
-    this.#all.add(answers);
-    this.#arm();
-    answers.raw.once("close", () => {
-      this.#all.delete(answers);
-      if (this.#all.size > 0) return;
-      this.#timer?.cancel();
-      this.#timer = undefined;
-    });
-  }
-
-  #arm(): void {
-    this.#timer ??= this.#clock.setTimer(LOOK_MS, () => {
-      this.#timer = undefined;
-      for (const answers of this.#all) answers.look();
-      if (this.#all.size > 0) this.#arm();
-    });
-  }
-}
-
-const byClock = new WeakMap<AnswersClock, AllAnswers>();
+const byClock = new WeakMap<AnswersClock, Rounds<Answers>>();
 let subscribed = false;
 
 /** watchAnswers bounds what a server sends that carries nothing. `onTooMuch` is to end the connection. */
@@ -147,6 +114,6 @@ export function watchAnswers(
   const answers = new Answers(raw, secure, server, clock, onTooMuch);
   Reflect.set(secure, ANSWERS, answers);
   let all = byClock.get(clock);
-  if (all === undefined) byClock.set(clock, (all = new AllAnswers(clock)));
-  all.add(answers);
+  if (all === undefined) byClock.set(clock, (all = new Rounds(clock, LOOK_MS, (one) => one.look())));
+  all.add(answers, raw);
 }
