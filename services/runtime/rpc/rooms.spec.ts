@@ -1,3 +1,4 @@
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Limit, type RoomLimits, Rooms } from "./rooms.ts";
 
@@ -38,6 +39,37 @@ describe("S-1 handshakes under way", () => {
       rooms.leave(guest);
     }
     expect(new Set(ended.values())).toEqual(new Set(["handshake_limit"]));
+  });
+
+  test("a newcomer ends one at most, and none if it is refused itself", () => {
+    const step = fc.record({
+      from: fc.nat(12),
+      afterMs: fc.nat(400),
+      what: fc.constantFrom("come", "come", "come", "heard", "shook", "leave"),
+    });
+    const property = fc.property(fc.array(step, { minLength: 200, maxLength: 400 }), (steps) => {
+      const { rooms, ended, come } = house({ maxConnectionsPerIp: 8, maxConnections: 64 }, (address) => address.endsWith("1"));
+      const here: Guest[] = [];
+      let now = 0;
+      for (const { from, afterMs, what } of steps) {
+        now += afterMs;
+        const before = ended.size;
+        const guest = here[(from * 7) % Math.max(1, here.length)];
+        if (what === "come") {
+          const { guest: newcomer, met } = come(`203.0.113.${from}`, now);
+          expect(ended.size - before).toBeLessThanOrEqual(met === undefined ? 1 : 0);
+          if (met === undefined) here.push(newcomer);
+        } else if (guest !== undefined && !ended.has(guest)) {
+          if (what === "heard") rooms.heard(guest, now);
+          else if (what === "shook") rooms.shook(guest);
+          else rooms.leave(guest);
+          if (what === "leave") here.splice(here.indexOf(guest), 1);
+        }
+        for (let i = here.length - 1; i >= 0; i--) if (ended.has(here[i]!)) here.splice(i, 1);
+        expect(here.length).toBeLessThanOrEqual(64);
+      }
+    });
+    void fc.assert(property, { numRuns: 150 });
   });
 
   test("of as many each, the oldest goes", () => {

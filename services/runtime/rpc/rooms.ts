@@ -50,8 +50,7 @@ export class Rooms<C extends { readonly address: string }> {
   enter(connection: C, now: number): Limit | undefined {
     const { address } = connection;
     const perIp: Limit = { reason: "per_ip_limit", limit: this.#limits.maxConnectionsPerIp };
-    if (!this.#makeRoomOfAddress(address, perIp, now)) return perIp;
-    const met = this.#makeRoom(address, now);
+    const met = this.#hasRoom(address) ? this.#makeRoom(address, now) : this.#takePlace(address, perIp, now);
     if (met !== undefined) return met;
     const place = this.#placeOf(address);
     const those = this.#perIp.get(place) ?? new Set();
@@ -92,12 +91,23 @@ export class Rooms<C extends { readonly address: string }> {
     return true;
   }
 
-  #makeRoomOfAddress(address: string, perIp: Limit, now: number): boolean {
-    const full = (this.#perIp.get(this.#placeOf(address))?.size ?? 0) >= perIp.limit;
-    if (this.#limits.strangers === true) return !full;
-    if (!full && this.#fresh.from(address) < perIp.limit) return true;
-    const idle = this.#fresh.idle(address, full, now);
-    return idle !== undefined && this.#endFor(idle, perIp);
+  /** hasRoom tells whether an address has fewer connections, and handshakes under way, than it may have. */
+  #hasRoom(address: string): boolean {
+    const most = this.#limits.maxConnectionsPerIp;
+    if (this.#held(address) >= most) return false;
+    return this.#limits.strangers === true || this.#fresh.from(address) < most;
+  }
+
+  #held(address: string): number {
+    return this.#perIp.get(this.#placeOf(address))?.size ?? 0;
+  }
+
+  /** takePlace ends an idle handshake of the same address, whose place the newcomer has then: of all connections there are no more. */
+  #takePlace(address: string, perIp: Limit, now: number): Limit | undefined {
+    const idle = this.#limits.strangers === true ? undefined : this.#fresh.idle(address, this.#held(address) >= perIp.limit, now);
+    if (idle === undefined) return perIp;
+    this.#endFor(idle, perIp);
+    return undefined;
   }
 
   #makeRoom(address: string, now: number): Limit | undefined {
@@ -114,10 +124,9 @@ export class Rooms<C extends { readonly address: string }> {
   /** makeRoomAmongStrangers ends the oldest connection from where most are, if those are more than from where the newcomer is. */
   #makeRoomAmongStrangers(address: string): boolean {
     if (this.#all.size < this.#max) return true;
-    const sizeOf = (of: string): number => this.#perIp.get(this.#placeOf(of))?.size ?? 0;
     const most = Math.max(...[...this.#perIp.values()].map(({ size }) => size));
-    const victim = [...this.#all].find((connection) => sizeOf(connection.address) === most);
-    if (victim === undefined || most <= sizeOf(address)) return false;
+    const victim = [...this.#all].find((connection) => this.#held(connection.address) === most);
+    if (victim === undefined || most <= this.#held(address)) return false;
     return this.#endFor(victim, { reason: "limit", limit: this.#max });
   }
 }

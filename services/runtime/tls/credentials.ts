@@ -165,6 +165,12 @@ export class DoorServerCredentials extends grpc.ServerCredentials {
   }
 }
 
+/** Proof is what the server of a connection showed, and when that ends, or a CA above it, wall ms. */
+interface Proof {
+  readonly leaf: X509Certificate;
+  endsAtWall: number;
+}
+
 type DialClock = Pick<Clock, "wall" | "mono" | "setTimer" | "setImmediate">;
 type Connector = ReturnType<grpc.ChannelCredentials["_createSecureConnector"]>;
 
@@ -186,10 +192,8 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #lastEnd: Failure | undefined;
   /** The newest connection that was begun with them. */
   #socket: Socket | undefined;
-  /** When what the server of the newest connection proved itself with ends, wall ms. */
-  #endsAtWall = Number.POSITIVE_INFINITY;
   /** Connections whose server was accepted, and what it showed. */
-  readonly #proved = new Map<Socket, X509Certificate>();
+  readonly #proved = new Map<Socket, Proof>();
 
   constructor(expected: ExpectedPeer, material: PeerMaterial, clock: DialClock, handshakes: ServerHandshakes) {
     super();
@@ -207,7 +211,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
     this.#context = context;
-    for (const [socket, leaf] of [...this.#proved]) this.#recheck(socket, leaf);
+    for (const socket of [...this.#proved.keys()]) this.#recheck(socket);
   }
 
   /** failureIn is the refusal of a server, or the end of a connection for what its server proved itself with, that a gRPC error text tells. */
@@ -222,7 +226,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
 
   /** endsAtWall is when the newest connection ends because what its server proved itself with does, wall ms. */
   get endsAtWall(): number {
-    return this.#endsAtWall;
+    return this.#endOf(this.#socket);
   }
 
   #failureOf(leaf: X509Certificate): Failure | undefined {
@@ -236,19 +240,30 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   }
 
   /** recheck ends a connection whose server would be refused now, with the reason. */
-  #recheck(socket: Socket, leaf: X509Certificate): void {
-    const failure = this.#failureOf(leaf);
+  #recheck(socket: Socket): void {
+    const proof = this.#proved.get(socket);
+    if (proof === undefined) return;
+    proof.endsAtWall = trustedUntil(proof.leaf, this.#bundle) ?? 0;
+    const failure = this.#failureOf(proof.leaf);
     if (failure === undefined) return;
     this.#lastEnd = failure;
     socket.destroy(new FoedusError(failure));
   }
 
+  #endOf(socket: Socket | undefined): number {
+    return (socket && this.#proved.get(socket)?.endsAtWall) ?? Number.POSITIVE_INFINITY;
+  }
+
   /** accepted follows a connection whose server was accepted, until what that rests on ends. */
   #accepted(socket: Socket, leaf: X509Certificate): void {
-    this.#endsAtWall = trustedUntil(leaf, this.#bundle) ?? 0;
-    this.#proved.set(socket, leaf);
+    this.#proved.set(socket, { leaf, endsAtWall: trustedUntil(leaf, this.#bundle) ?? 0 });
     socket.once("close", () => this.#proved.delete(socket));
-    watchServerEnd(socket, this.#endsAtWall, this.#clock, () => this.#recheck(socket, leaf));
+    watchServerEnd(
+      socket,
+      () => this.#endOf(socket),
+      this.#clock,
+      () => this.#recheck(socket),
+    );
   }
 
   #refuse(message: string): Error {

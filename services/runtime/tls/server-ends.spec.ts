@@ -71,6 +71,15 @@ describe("C11 what was dialled ends with what its server proved itself with", ()
     expect(await end).toMatchObject({ reason });
   });
 
+  test("a CA that is replaced by one of the same key ends it when the new one does", async () => {
+    const { credentials, stream, peer, set } = await dialled();
+    credentials.rotate({ ...material(peer), ca: [await shorterCa(10 * DAY_MS)] });
+    expect((credentials.endsAtWall - systemClock.wall()) / DAY_MS).toBeCloseTo(10, 1);
+    const end = failureOfCall(collect(stream.responses));
+    set(11 * DAY_MS);
+    expect(await end).toMatchObject({ reason: "CERTIFICATE_EXPIRED" });
+  });
+
   test("a renewed certificate of its own ends nothing", async () => {
     const { credentials, stream } = await dialled();
     credentials.rotate({ ...material(beta.service()), ca: [alpha.caPem] });
@@ -89,12 +98,18 @@ describe("C11 what was dialled ends with what its server proved itself with", ()
           }
         })(),
     );
+    const at = [1, 2].map((n) => clock.wall() + 10_000 * n);
     const ended: number[] = [];
     for (const [i, socket] of sockets.entries())
-      watchServerEnd(socket as never, clock.wall() + 10_000 * (i + 1), clock, () => {
-        ended.push(i);
-        socket.close();
-      });
+      watchServerEnd(
+        socket as never,
+        () => at[i]!,
+        clock,
+        () => {
+          ended.push(i);
+          socket.close();
+        },
+      );
     clock.advance(9_000);
     clock.turn();
     expect(ended).toEqual([]);
@@ -106,6 +121,26 @@ describe("C11 what was dialled ends with what its server proved itself with", ()
     expect(ended).toEqual([0, 1]);
   });
 });
+
+/** shorterCa is the CA of alpha, made again with an end in so many ms. */
+async function shorterCa(lifetimeMs: number): Promise<string> {
+  const { name, keyId } = issuerFactsOf(alpha.caPem);
+  return encodeCertificate(
+    {
+      subject: name,
+      issuer: name,
+      authorityKeyId: keyId,
+      publicKey: new X509Certificate(alpha.caPem).publicKey,
+      notBefore: new Date(systemClock.wall() - 60_000),
+      notAfter: new Date(systemClock.wall() + lifetimeMs),
+      ca: true,
+      keyUsage: ["keyCertSign"],
+      extKeyUsage: [],
+      sans: { uris: ["spiffe://alpha"], dnsNames: [], ips: [] },
+    },
+    alpha.authority.key,
+  );
+}
 
 /** beyond makes a service's leaf of beta that is valid for a day longer than the CA that signed it, and then says when that CA ends. */
 async function beyond() {
