@@ -1,6 +1,7 @@
 import { FoedusError } from "#kernel/error.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
+import { CANCELLED } from "./shell.ts";
 
 /**
  * PageTurns let further pages of lists be made one in a turn of the event loop, callers taking turns. The core answers each at once, with
@@ -23,7 +24,7 @@ export class PageTurns {
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         this.#leave(caller, go);
-        reject(new FoedusError({ reason: "CANCELLED", message: "the caller has left" }));
+        reject(new FoedusError(CANCELLED));
       };
       const go = (): void => {
         signal.removeEventListener("abort", leave);

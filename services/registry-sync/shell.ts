@@ -13,7 +13,8 @@ export type StreamOutput = Extract<Output, { readonly stream: number }>;
 /** WatchOutput is for one Watch. */
 export type WatchOutput = Extract<Output, { readonly watch: number }>;
 
-const CANCELLED: Failure = { reason: "CANCELLED", message: "the caller has left" };
+/** CANCELLED is how a call ends whose caller has left. */
+export const CANCELLED: Failure = { reason: "CANCELLED", message: "the caller has left" };
 
 /** Shell is the calls of this service, with the streams and watches that outputs of its core are for. */
 export class Shell {
