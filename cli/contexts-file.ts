@@ -2,7 +2,8 @@ import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
-import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
+import { parseSettings } from "#runtime/config/json.ts";
+import { firstProblem, issueWords } from "#runtime/config/words.ts";
 import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
 import { didYouMean } from "./did-you-mean.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
@@ -95,9 +96,9 @@ export async function readContexts(file: string): Promise<ContextsFile> {
   }
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = parseSettings(text);
   } catch (error) {
-    throw usage(`${file} cannot be read: ${notJson(text)}`, remedy, error);
+    throw usage(`${file} cannot be read: ${(error as Error).message}`, remedy, error);
   }
   return { file, ...check(file, value) };
 }

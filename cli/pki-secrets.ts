@@ -2,7 +2,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import * as z from "zod";
-import { firstProblem, issueWords, notJson } from "#runtime/config/words.ts";
+import { parseSettings } from "#runtime/config/json.ts";
+import { firstProblem, issueWords } from "#runtime/config/words.ts";
 import { readText } from "#runtime/files.ts";
 import { fileStem, type PkiEntry, writePki } from "../certs/issue.ts";
 import { type IssueRequest, LEAF_PROFILES } from "../certs/profiles.ts";
@@ -75,9 +76,9 @@ async function readPlan(path: string): Promise<Plan> {
   }
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = parseSettings(text);
   } catch (cause) {
-    throw usage(`${path} cannot be used: ${notJson(text)}`, "See cli/README.md for what it holds.", cause);
+    throw usage(`${path} cannot be used: ${(cause as Error).message}`, "See cli/README.md for what it holds.", cause);
   }
   const { data, error } = planSchema.safeParse(json, { error: issueWords });
   if (error !== undefined) throw usage(`${path}: ${firstProblem(error)}`, "See cli/README.md for what it holds.", error);

@@ -43,8 +43,8 @@ export class LocalPresence {
   readonly #leases = new Leases<Principal>();
   /** What is still to be looked at, by what it is about. Who changes again in the middle begins again, behind the others. */
   readonly #reviews = new Map<object, Review>();
-  /** Principals whose nodes are compared with a renewed certificate, and what that review is about. */
-  readonly #rescoping = new Map<Principal, object>();
+  /** Principals whose nodes are compared with a renewed certificate. */
+  readonly #rescoping = new Set<Principal>();
   /** Number of the principal that spoke last for a node; 0: nobody since the start. */
   home = new Growable(Uint32Array, 256);
   /** Nodes with an executor, and in which round they were last told of. */
@@ -82,9 +82,9 @@ export class LocalPresence {
     principal.scope = scope;
     // Who is being gone through is gone through once more, so that it comes to its end however often that happens.
     if (!this.#rescoping.has(principal)) {
-      const about = {};
-      this.#rescoping.set(principal, about);
-      this.#review(about, () => this.#uncovered(principal), true);
+      this.#rescoping.add(principal);
+      // Apart from the review of whether it is alive.
+      this.#review({}, () => this.#uncovered(principal), true);
     }
     this.#look();
   }

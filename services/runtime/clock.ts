@@ -36,8 +36,9 @@ class SystemTimer implements Timer {
 
   constructor(delayMs: number, fn: () => void) {
     this.#fn = fn;
-    this.#dueAt = performance.now() + (Number.isNaN(delayMs) ? 0 : Math.max(0, delayMs));
-    this.#arm(performance.now());
+    const mono = performance.now();
+    this.#dueAt = mono + (Number.isNaN(delayMs) ? 0 : Math.max(0, delayMs));
+    this.#arm(mono);
   }
 
   cancel(): void {

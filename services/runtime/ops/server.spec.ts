@@ -96,12 +96,14 @@ describe("ops server", () => {
 
   test("S-1 connections that cannot be accepted end nothing, however often", async () => {
     const listens = vi.spyOn(Server.prototype, "listen");
-    const { healthPort } = await start();
+    const told: string[] = [];
+    const { healthPort } = await start({ log: { ...silentLogger, warn: (_fields: object, message: string) => void told.push(message) } });
     const [server] = listens.mock.contexts as Server[];
     listens.mockRestore();
     // As Node tells of them when the kernel has no memory or descriptors left.
     for (let i = 0; i < 3; i++) server?.emit("error", Object.assign(new Error("accept ENOBUFS"), { code: "ENOBUFS" }));
     expect((await fetchFrom(healthPort, "/healthz")).status).toBe(200);
+    expect(told).toEqual(["listener failed"]);
   });
 
   test("D-6 readiness answers 503 with reasons as JSON", async () => {

@@ -7,6 +7,7 @@ import type { SecureContextOptions, TLSSocket } from "node:tls";
 import type { Registry } from "prom-client";
 import { fail } from "#kernel/error.ts";
 import { systemClock } from "../clock.ts";
+import { type LimitedLogger, limitedLogger } from "../log/limited.ts";
 import type { Logger } from "../log/log.ts";
 import { expose } from "../metrics/exposition.ts";
 import { CLIENT_FLIGHT_BYTES, guardHandshakes, guardOf } from "../tls/handshake-guard.ts";
@@ -77,20 +78,21 @@ export async function startOps(options: OpsOptions): Promise<OpsServer> {
     throw fail("NOT_CONFIGURED", `metrics on ${metrics.host} need TLS; give a certificate, or listen on 127.0.0.1`);
   const first = createServer(CHECKED, handler(options, open && metrics === undefined ? new Map([...probes, ...inside]) : probes));
   const servers: Server[] = [first];
+  const log = limitedLogger(options.log, systemClock);
   let secured: TlsServer | undefined;
   try {
-    const healthPort = await listen(first, health);
+    const healthPort = await listen(first, health, log);
     let metricsPort = open && metrics === undefined ? healthPort : undefined;
     if (metrics !== undefined) {
       const second = tls === undefined ? createServer(CHECKED, handler(options, inside)) : mutual(options, tls, inside);
       secured = tls === undefined ? undefined : (second as TlsServer);
       servers.push(second);
-      metricsPort = await listen(second, metrics);
+      metricsPort = await listen(second, metrics, log);
     }
     const rotate = (next: SecureContextOptions): void => secured?.setSecureContext({ ...next, minVersion: "TLSv1.3" });
-    return { healthPort, metricsPort, rotate, stop: () => stopAll(servers) };
+    return { healthPort, metricsPort, rotate, stop: () => stopAll(servers, log) };
   } catch (error) {
-    await stopAll(servers);
+    await stopAll(servers, log);
     throw error;
   }
 }
@@ -199,15 +201,16 @@ function bound(server: Server): void {
   });
 }
 
-function listen(server: Server, bind: OpsBind): Promise<number> {
+function listen(server: Server, bind: OpsBind, log: LimitedLogger): Promise<number> {
   server.requestTimeout = REQUEST_MS;
   server.headersTimeout = REQUEST_MS;
   // Covers those who say nothing at all, also before TLS.
   server.timeout = REQUEST_MS;
   bound(server);
   return new Promise((resolve, reject) => {
-    // Also for as long as it listens, when it is nothing any more: a connection that cannot be accepted is an error of the server.
     server.on("error", (error: NodeJS.ErrnoException) => {
+      // As it listens already, it is a connection that could not be accepted.
+      if (server.listening) return log.log("warn", `${bind.host}:${bind.port}`, { error }, "listener failed");
       const taken = error.code === "EADDRINUSE";
       const why = taken
         ? `is taken; stop the other program or choose another port with ${bind.setting}`
@@ -218,7 +221,7 @@ function listen(server: Server, bind: OpsBind): Promise<number> {
   });
 }
 
-async function stopAll(servers: readonly Server[]): Promise<void> {
+async function stopAll(servers: readonly Server[], log: LimitedLogger): Promise<void> {
   await Promise.all(
     servers.map((server) => {
       const closed = new Promise<void>((resolve) => void server.close(() => resolve()));
@@ -226,4 +229,5 @@ async function stopAll(servers: readonly Server[]): Promise<void> {
       return closed;
     }),
   );
+  log.flush();
 }

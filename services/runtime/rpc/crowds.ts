@@ -86,9 +86,10 @@ class Side<C> {
 
   place(crowd: Crowd<C>, rank: number): void {
     if (crowd.side === this && crowd.rank === rank) return;
-    crowd.side?.remove(crowd);
     while (this.#ranks.length <= rank) this.#ranks.push(new Line());
     this.#ranks[rank]?.add(crowd, 0);
+    // Only now, as the ranks above the highest that is used go: a crowd that is alone in its rank would make all of them anew.
+    crowd.side?.remove(crowd);
     crowd.side = this;
     crowd.rank = rank;
   }

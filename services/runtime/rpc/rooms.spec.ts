@@ -72,6 +72,27 @@ describe("S-1 handshakes under way", () => {
     void fc.assert(property, { numRuns: 150 });
   });
 
+  test("S-1 handshakes of one address that come and go make nothing anew, however many are under way", () => {
+    const { rooms, come } = house({ maxConnections: 1_024 });
+    for (let i = 0; i < 200; i++) come(HONEST);
+    let pushed = 0;
+    const { push } = Array.prototype;
+    Array.prototype.push = function (...items) {
+      pushed += items.length;
+      return push.apply(this, items);
+    };
+    try {
+      for (let i = 0; i < 100; i++) {
+        const { guest } = come(HONEST);
+        rooms.heard(guest, 0);
+        rooms.leave(guest);
+      }
+    } finally {
+      Array.prototype.push = push;
+    }
+    expect(pushed / 100).toBeLessThan(20);
+  });
+
   test("of as many each, the oldest goes", () => {
     const { ended, come } = house();
     const guests = Array.from({ length: 64 + 10 }, (_, i) => come(`203.0.113.${i}`).guest);

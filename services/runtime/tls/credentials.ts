@@ -165,10 +165,14 @@ export class DoorServerCredentials extends grpc.ServerCredentials {
   }
 }
 
-/** Proof is what the server of a connection showed, and when that ends, or a CA above it, wall ms. */
+/** Proof is what the server of a connection showed, and when that ends, or a CA above it, wall ms: undefined if it is not trusted. */
 interface Proof {
   readonly leaf: X509Certificate;
-  endsAtWall: number;
+  readonly endsAtWall: number | undefined;
+}
+
+function judgesOf({ ca, revoked = [] }: PeerMaterial): string {
+  return JSON.stringify([ca, revoked]);
 }
 
 type DialClock = Pick<Clock, "wall" | "mono" | "setTimer" | "setImmediate">;
@@ -186,6 +190,8 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #context: SecureContext;
   #bundle: readonly X509Certificate[];
   #revoked: readonly string[];
+  /** What servers are judged by, as one text. */
+  #judges: string;
   /** Why the last server was refused, until one is accepted. */
   #lastFailure: Failure | undefined;
   /** Why the last connection was ended, also when the next one has begun: its calls fail at their own pace. */
@@ -203,6 +209,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     this.#context = contextOf(material).context;
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
+    this.#judges = judgesOf(material);
   }
 
   /** rotate replaces key, certificate, bundle and what was revoked. Bad material throws and changes nothing. */
@@ -211,6 +218,9 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
     this.#context = context;
+    const judges = judgesOf(material);
+    if (judges === this.#judges) return;
+    this.#judges = judges;
     for (const socket of [...this.#proved.keys()]) this.#recheck(socket);
   }
 
@@ -229,34 +239,40 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return this.#endOf(this.#socket);
   }
 
-  #failureOf(leaf: X509Certificate): Failure | undefined {
-    return checkServer(leaf, this.#expected, this.#bundle, this.#clock.wall(), this.#revoked);
+  #prove(leaf: X509Certificate): Proof {
+    return { leaf, endsAtWall: trustedUntil(leaf, this.#bundle) };
   }
 
-  #check(leaf: X509Certificate): Error | undefined {
-    const failure = this.#failureOf(leaf);
+  #failureOf({ leaf, endsAtWall }: Proof): Failure | undefined {
+    return checkServer(leaf, this.#expected, this.#bundle, this.#clock.wall(), this.#revoked, endsAtWall);
+  }
+
+  #check(proof: Proof): Error | undefined {
+    const failure = this.#failureOf(proof);
     this.#lastFailure = failure;
     return failure === undefined ? undefined : new FoedusError(failure);
   }
 
   /** recheck ends a connection whose server would be refused now, with the reason. */
   #recheck(socket: Socket): void {
-    const proof = this.#proved.get(socket);
-    if (proof === undefined) return;
-    proof.endsAtWall = trustedUntil(proof.leaf, this.#bundle) ?? 0;
-    const failure = this.#failureOf(proof.leaf);
+    const leaf = this.#proved.get(socket)?.leaf;
+    if (leaf === undefined) return;
+    const proof = this.#prove(leaf);
+    this.#proved.set(socket, proof);
+    const failure = this.#failureOf(proof);
     if (failure === undefined) return;
     this.#lastEnd = failure;
     socket.destroy(new FoedusError(failure));
   }
 
   #endOf(socket: Socket | undefined): number {
-    return (socket && this.#proved.get(socket)?.endsAtWall) ?? Number.POSITIVE_INFINITY;
+    const proof = socket && this.#proved.get(socket);
+    return proof === undefined ? Number.POSITIVE_INFINITY : (proof.endsAtWall ?? 0);
   }
 
   /** accepted follows a connection whose server was accepted, until what that rests on ends. */
-  #accepted(socket: Socket, leaf: X509Certificate): void {
-    this.#proved.set(socket, { leaf, endsAtWall: trustedUntil(leaf, this.#bundle) ?? 0 });
+  #accepted(socket: Socket, proof: Proof): void {
+    this.#proved.set(socket, proof);
     socket.once("close", () => this.#proved.delete(socket));
     watchServerEnd(
       socket,
@@ -285,7 +301,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
       this.#lastFailure = undefined;
       this.#socket = socket;
       const guard = this.#handshakes.guarded(this.#clock.mono()) ? new HandshakeGuard(socket, SERVER_FLIGHT_BYTES) : undefined;
-      let leaf: X509Certificate | undefined;
+      let proof: Proof | undefined;
       const secure: TLSSocket = connect({
         socket: guard ?? socket,
         secureContext: this.#context,
@@ -294,8 +310,8 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         ...(isIP(host) === 0 && host !== "" ? { servername: host } : {}),
         // The certificate as the socket has it comes with its intermediates.
         checkServerIdentity: (_host, { raw }) => {
-          leaf = secure.getPeerX509Certificate() ?? new X509Certificate(raw);
-          return this.#check(leaf);
+          proof = this.#prove(secure.getPeerX509Certificate() ?? new X509Certificate(raw));
+          return this.#check(proof);
         },
       });
       // Nobody else ends what stands still: gRPC waits without end, also after it was closed.
@@ -307,9 +323,9 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
         guard?.pass(secure);
         // rejectUnauthorized is on by default, so an unauthorised socket never gets here; this keeps it so.
         if (!secure.authorized) return reject(secure.authorizationError);
-        if (leaf === undefined) return reject(this.#refuse("the server showed no certificate"));
+        if (proof === undefined) return reject(this.#refuse("the server showed no certificate"));
         this.#handshakes.proved();
-        this.#accepted(socket, leaf);
+        this.#accepted(socket, proof);
         resolve({ socket: secure, secure: true });
       });
       secure.on("error", (error) => {

@@ -101,19 +101,11 @@ export function issuedBy(
   bundle: readonly X509Certificate[],
   between: readonly X509Certificate[] = issuersOf(leaf),
 ): boolean {
-  let at = leaf;
-  for (let steps = 0; steps <= INTERMEDIATES_MAX; steps++) {
-    const one = at;
-    if (bundle.some((ca) => signedBy(one, ca))) return true;
-    const next = between.find((ca) => signedBy(one, ca));
-    if (next === undefined || next.checkIssued(next)) return false;
-    at = next;
-  }
-  return false;
+  return trustedUntil(leaf, bundle, between) !== undefined;
 }
 
 /**
- * trustedUntil is the wall time, ms, at which what `issuedBy` found ends: the leaf, or a CA on the way to the pinned one. Of several ways
+ * trustedUntil is the wall time, ms, at which what `issuedBy` finds ends: the leaf, or a CA on the way to the pinned one. Of several ways
  * the longest counts. Undefined if no pinned CA signed it.
  */
 export function trustedUntil(
@@ -162,7 +154,7 @@ function elsewhere(id: SpiffeId, { hubId, name = "*" }: ExpectedPeer): string {
 /**
  * checkServer is the client's decision about a server certificate; it stands in for the host name check, so that hubs can be
  * reached by address: exactly one SPIFFE id, the expected one, signed by a CA of that very hub, inside its validity and not among
- * the `revoked` thumbprints.
+ * the `revoked` thumbprints. `until` is what `trustedUntil` says of it, for who has asked that already.
  */
 export function checkServer(
   leaf: X509Certificate,
@@ -170,6 +162,7 @@ export function checkServer(
   bundle: readonly X509Certificate[],
   nowWall: number,
   revoked: readonly string[] = [],
+  until: number | undefined = trustedUntil(leaf, bundle),
 ): Failure | undefined {
   const wanted = `spiffe://${expected.hubId}/service/${expected.name ?? "*"}`;
   const uris = uriSans(leaf);
@@ -183,7 +176,6 @@ export function checkServer(
       facts: { presented: id.uri, expected: wanted },
     };
   if (leaf.ca) return { reason: "UNKNOWN_IDENTITY", message: `the server shows a CA certificate for ${id.uri}; it must show a leaf` };
-  const until = trustedUntil(leaf, bundle);
   if (until === undefined)
     return { reason: "FOREIGN_CA", message: `the server's certificate for ${id.uri} is not signed by a CA of ${expected.hubId}` };
   if (nowWall >= leaf.validToDate.getTime() || nowWall < leaf.validFromDate.getTime())
