@@ -4,7 +4,7 @@ import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
 import { parseSettings } from "#runtime/config/json.ts";
 import { firstProblem, issueWords } from "#runtime/config/words.ts";
-import { makeFolder, readText, writeWhole } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, makeFolder, readText, writeWhole } from "#runtime/files.ts";
 import { didYouMean } from "./did-you-mean.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
 import { clean } from "./format.ts";
@@ -90,7 +90,7 @@ export async function readContexts(file: string): Promise<ContextsFile> {
   const remedy = "Correct it, or name another one with --contexts.";
   let text: string;
   try {
-    text = readText(file);
+    text = readText(file, LISTS_MAX_BYTES);
   } catch (error) {
     throw usage(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, remedy, error);
   }

@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 import * as z from "zod";
 import { parseSettings } from "#runtime/config/json.ts";
 import { firstProblem, issueWords } from "#runtime/config/words.ts";
-import { readText } from "#runtime/files.ts";
+import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { fileStem, type PkiEntry, writePki } from "../certs/issue.ts";
 import { type IssueRequest, LEAF_PROFILES } from "../certs/profiles.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
@@ -70,7 +70,7 @@ export async function secrets(io: Io, [file = ""]: readonly string[], flags: Sec
 async function readPlan(path: string): Promise<Plan> {
   let text: string;
   try {
-    text = readText(path);
+    text = readText(path, LISTS_MAX_BYTES);
   } catch (cause) {
     throw new CliError(EXIT.notFound, `${path} cannot be read`, "Give the file that says which certificates are wanted.", { cause });
   }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { coreOptionsOf, importsOf, registrySyncConfig, sharesOf } from "./config.ts";
 
+const stars = (count: number) => Array.from({ length: count }, (_, i) => `m${i}-*`);
 const parse = (input: unknown) => registrySyncConfig.parse(input);
 const problem = (input: unknown): string => registrySyncConfig.safeParse(input).error?.message ?? "";
 
@@ -78,6 +79,8 @@ describe("the configuration", () => {
     [{ ack_hold_ms: 21 }, "<=20"],
     [{ unknown: 1 }, "unknown"],
     // It was taken, and had no effect.
+    [{ shares: { limited: { nodes: [{ ids: stars(600) }, { types: stars(401) }] } } }, "at most 1000 ids and types with *"],
+    [{ imports: { nodes: [{ ids: stars(999) }, ...stars(2)] } }, "at most 1000 ids and types with *"],
     [{ imports: { nodes: ["lamp-*"], keys: ["on"] } }, "keys: what is taken in is chosen by node"],
     [{ imports: { nodes: [{ ids: ["lamp-*"], keys: ["on"] }] } }, "keys"],
     [{ imports: { nodes: [], invoke: [] } }, "invoke: what is taken in is chosen by node"],

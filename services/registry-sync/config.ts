@@ -33,10 +33,19 @@ const nodeSelector = z.union([pattern, nodeRule]);
 const importSelector = z.union([pattern, nodeRule.omit({ keys: true, invoke: true })]);
 const WHOLE = "what is taken in is chosen by node; ask the peer to leave capabilities out of its share";
 
+/** Names with `*` in the rules of one list: each is compared with each node, which takes some hundred nanoseconds. Ids that are spelled out are looked up. */
+const STARS_MAX = 1_000;
+const starsOf = (selector: string | { readonly ids: readonly string[]; readonly types: readonly string[] }): number =>
+  (typeof selector === "string" ? [selector] : [...selector.ids, ...selector.types]).filter((name) => name.includes("*")).length;
+const fewStars = (selectors: readonly Parameters<typeof starsOf>[0][]): boolean =>
+  selectors.reduce((sum, selector) => sum + starsOf(selector), 0) <= STARS_MAX;
+const TOO_MANY_STARS = `at most ${STARS_MAX} ids and types with * in one list of rules; spell ids out, or select by a label`;
+
 const share = z.strictObject({
   nodes: z
     .array(nodeSelector)
     .max(1_000)
+    .refine(fewStars, TOO_MANY_STARS)
     .default([])
     .meta({ description: "rules, read in order: the first that matches a node decides; a node that none matches is not shared" }),
   keys: patterns("capabilities that rules show unless they say otherwise").default(["*"]),
@@ -140,6 +149,7 @@ export const registrySyncConfig = z
           nodes: z
             .array(importSelector)
             .max(1_000)
+            .refine(fewStars, TOO_MANY_STARS)
             .default([])
             .meta({ description: "rules, read in order: the first that matches a node decides; a node that none matches is not taken in" }),
         },

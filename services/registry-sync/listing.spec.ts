@@ -270,6 +270,7 @@ describe("lists in pages", () => {
     const list = (signal: AbortSignal) => listNodes(create(ListNodesRequestSchema), { caller, signal } as unknown as CallContext);
     const abort = new AbortController();
     const cancelled = list(abort.signal);
+    await expect.poll(() => given).toHaveLength(1);
     abort.abort();
     await expect(cancelled).rejects.toMatchObject({ failure: { reason: "CANCELLED" } });
     const [asked] = given;
@@ -277,6 +278,7 @@ describe("lists in pages", () => {
     await expect(list(abort.signal), "it had left before").rejects.toMatchObject({ failure: { reason: "CANCELLED" } });
     const stays = new AbortController();
     const answered = list(stays.signal);
+    await expect.poll(() => given).toHaveLength(3);
     const last = given.at(-1);
     const answer = { type: "nodes", records: [], next: 0, total: 7, hubs: [] } as const;
     shell.route({ kind: "answer", call: last?.kind === "query" ? last.call : 0, answer });

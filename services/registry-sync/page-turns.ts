@@ -4,8 +4,8 @@ import type { Clock } from "#runtime/clock.ts";
 import { CANCELLED } from "./shell.ts";
 
 /**
- * PageTurns let further pages of lists be made one in a turn of the event loop, callers taking turns. The core answers each at once, with
- * thousands of records, and their bytes count for who asked only when they are written: whoever asked for hundreds at once else had this hub
+ * PageTurns let pages of lists be made one in a turn of the event loop, callers taking turns. The core answers most of them at once, with up
+ * to a thousand records, and their bytes count for who asked only when they are written: whoever asked for hundreds at once else had this hub
  * make them all before anything else. A call that is over leaves its line.
  */
 export class PageTurns {

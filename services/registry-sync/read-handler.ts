@@ -42,6 +42,7 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
     limit: number,
     { caller, signal }: CallContext,
   ): Promise<readonly [string, AnswerOf<"nodes">]> => {
+    await turns.turn(principalOf(caller), signal);
     if (request.pageToken === "") {
       const keep = ids.id();
       const filter = filterFromProto(request.filter);
@@ -50,7 +51,6 @@ export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe
     }
     const [, listing = "", from = ""] = /^([0-9a-z]+)\.(\d{1,9})$/.exec(request.pageToken) ?? [];
     if (listing === "") throw fail("INVALID_FIELD", "the page token is not one of this hub", { field: "page_token" });
-    await turns.turn(principalOf(caller), signal);
     return [listing, await query<"nodes">({ type: "page", listing, from: Number(from), limit }, signal)];
   };
 

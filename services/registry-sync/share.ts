@@ -6,9 +6,13 @@ import type { FeedTable, NodeEntry } from "./table.ts";
 
 /** matchesPattern tells whether a text fits a pattern: `*` stands for any run of characters, everything else for itself. Linear in time. */
 export function matchesPattern(pattern: Pattern, text: string): boolean {
-  const pieces = pattern.split("*");
+  return fits(pattern.split("*"), text);
+}
+
+/** fits tells whether a text has these pieces in their order, the first at its start and the last at its end. */
+function fits(pieces: readonly string[], text: string): boolean {
   const first = pieces[0] as string;
-  if (pieces.length === 1) return text === pattern;
+  if (pieces.length === 1) return text === first;
   const last = pieces.at(-1) as string;
   if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last)) return false;
   let at = first.length;
@@ -20,8 +24,36 @@ export function matchesPattern(pattern: Pattern, text: string): boolean {
   return true;
 }
 
+/** Lists shorter than this are read as they are. */
+const SORTED_FROM = 8;
+
+/** Sorted is a list of patterns: those that stand for themselves, and the pieces of the others. */
+interface Sorted {
+  readonly names: ReadonlySet<string>;
+  readonly others: readonly (readonly string[])[];
+}
+
+/** Rules do not change, and a fleet's have thousands of ids, which are compared with each node. */
+const sorted = new WeakMap<readonly Pattern[], Sorted>();
+
+function sortedOf(patterns: readonly Pattern[]): Sorted {
+  let found = sorted.get(patterns);
+  if (found === undefined) {
+    const others = patterns.filter((pattern) => pattern.includes("*")).map((pattern) => pattern.split("*"));
+    found = { names: new Set(patterns.filter((pattern) => !pattern.includes("*"))), others };
+    sorted.set(patterns, found);
+  }
+  return found;
+}
+
 function matchesAny(patterns: readonly Pattern[], text: string): boolean {
-  for (const pattern of patterns) if (matchesPattern(pattern, text)) return true;
+  if (patterns.length < SORTED_FROM) {
+    for (const pattern of patterns) if (matchesPattern(pattern, text)) return true;
+    return false;
+  }
+  const { names, others } = sortedOf(patterns);
+  if (names.has(text)) return true;
+  for (const pieces of others) if (fits(pieces, text)) return true;
   return false;
 }
 

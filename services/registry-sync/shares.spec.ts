@@ -1,9 +1,11 @@
 import { fromBinary } from "@bufbuild/protobuf";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import type { NodeRule, ShareRules } from "./messages.ts";
-import { matchesPattern } from "./share.ts";
+import type { NodeSummary } from "./ports.ts";
+import { matchesPattern, matchesRule } from "./share.ts";
 
 const RULE: NodeRule = { ids: [], types: [], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: [] };
 const LIMITED: ShareRules = {
@@ -52,6 +54,29 @@ describe("shares", () => {
     ];
     for (const [pattern, text, fits] of cases)
       expect(`${pattern} ${text} ${matchesPattern(pattern, text)}`).toBe(`${pattern} ${text} ${fits}`);
+  });
+
+  test("a list of many names and patterns matches what one of them matches alone", () => {
+    const letters = fc.stringMatching(/^[ab*]{1,4}$/);
+    const property = fc.property(fc.array(letters, { minLength: 1, maxLength: 30 }), fc.stringMatching(/^[ab]{0,5}$/), (ids, nodeId) => {
+      const info = { nodeId, type: "", kind: 1, labels: {} } as unknown as NodeSummary;
+      expect(matchesRule({ ...RULE, ids }, info)).toBe(ids.some((id) => matchesPattern(id, nodeId)));
+    });
+    void fc.assert(property, { numRuns: 500 });
+  });
+
+  test("S-4 ids that are spelled out are looked up, not searched, however many there are", () => {
+    let asked = 0;
+    const nodeId = new Proxy(new String("lamp"), {
+      get: (target, name) => {
+        if (name === "startsWith" || name === "endsWith" || name === "length") asked++;
+        return Reflect.get(target, name).bind?.(target) ?? Reflect.get(target, name);
+      },
+    });
+    const info = { nodeId, type: "", kind: 1, labels: {} } as unknown as NodeSummary;
+    const ids = Array.from({ length: 1_000 }, (_, i) => `meter-${i}`);
+    expect(matchesRule({ ...RULE, ids: [...ids, "m*"] }, info)).toBe(false);
+    expect(asked).toBeLessThan(10);
   });
 
   test("a peer sees what its share shows: nodes, capabilities, what may be invoked, values", () => {

@@ -102,7 +102,7 @@ const SEARCHED_MAX = 1 << 20;
 export function notJson(text: string): string {
   if (text.trim() === "") return "it is empty and must hold JSON";
   const { fault, at } = faultOf(text);
-  if (at === undefined) return "it is not JSON";
+  if (at === undefined) return "it is not JSON, and too long to look where it stops being that";
   let [line, start] = [1, 0];
   for (let end = text.indexOf("\n"); end >= 0 && end < at; end = text.indexOf("\n", start)) [line, start] = [line + 1, end + 1];
   return `it is not JSON: ${fault} at line ${line}, column ${at - start + 1}`;

@@ -15,8 +15,8 @@ import {
 import { bearer, echoBinding, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
-import { Accounts, heldBytesIn } from "./accounts.ts";
-import type { Outbound } from "./call.ts";
+import { type Account, Accounts, heldBytesIn } from "./accounts.ts";
+import type { Caller, Outbound } from "./call.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 
 const ECHO = methodPath(EchoService.method.echo);
@@ -214,4 +214,31 @@ test("A2 what all callers may hold is a quarter of a small heap", () => {
   }
   expect(accounts.heldBytes).toBeGreaterThan(16 * MIB);
   expect(accounts.heldBytes).toBeLessThanOrEqual(28 * MIB + peers.length);
+});
+
+describe("S-2 open calls take memory, whatever they carry", () => {
+  const KIND = { hubId: "alpha", name: "", spiffeId: "" };
+  const caller = (kind: "gateway" | "peer", name: string) =>
+    ({ ...KIND, kind, name, spiffeId: `spiffe://alpha/${kind}/${name}`, hubId: kind === "peer" ? name : "alpha" }) as unknown as Caller;
+
+  test("all callers together have room for as many as the heap has, and nobody takes it all", () => {
+    const accounts = new Accounts(systemClock, heldBytesIn(128 * 1024 * 1024));
+    const begin = (account: Account): number => {
+      let begun = 0;
+      for (; begun < 10_000 && account.mayBegin(); begun++) account.called(1);
+      return begun;
+    };
+    const most = begin(accounts.of(caller("gateway", "greedy")));
+    expect(most).toBeGreaterThan(1_000);
+    for (let i = 0; i < 30; i++) begin(accounts.of(caller("gateway", `g${i}`)));
+    const all = accounts.sum(({ calls }) => calls);
+    expect(all).toBeLessThanOrEqual(4_096 + 31);
+    const late = accounts.of(caller("gateway", "late"));
+    expect(late.mayBegin(), "whoever has none may always begin").toBe(true);
+    const peer = accounts.of(caller("peer", "beta"));
+    peer.called(1);
+    expect(peer.mayBegin()).toBe(false);
+    for (const account of [accounts.of(caller("gateway", "greedy"))]) account.called(-account.calls);
+    expect(late.mayBegin()).toBe(true);
+  });
 });

@@ -68,8 +68,12 @@ export function boundsOf(kind: Caller["kind"] | undefined): Bounds {
 interface Pool {
   readonly max: number;
   bytes: number;
+  /** Calls that are open. */
+  calls: number;
 }
 const SHARE = 8;
+/** What an open call takes of the heap besides its bytes, about: its stream, its handler and what waits for that (5 KiB, measured). */
+const CALL_BYTES = 8 * 1024;
 
 /** Account is what one principal holds now. */
 export class Account {
@@ -84,7 +88,7 @@ export class Account {
   connections = 0;
   /** Streams that are open, also of connections that are gone: what is under way on one is still counted here. */
   streams = 0;
-  calls = 0;
+  #calls = 0;
   readonly #pool: Pool | undefined;
   #unreadBytes = 0;
   #requestBytes = 0;
@@ -99,6 +103,26 @@ export class Account {
     this.known = kind !== undefined && kind !== "stranger";
     this.pace = new CallPace(clock);
     this.#pool = bounds === SERVICE ? undefined : pool;
+  }
+
+  /** calls that are open. */
+  get calls(): number {
+    return this.#calls;
+  }
+
+  /** mayBegin tells whether there is room for another call. Whoever has none may always begin. */
+  mayBegin(): boolean {
+    const pool = this.#pool;
+    if (this.#calls === 0 || pool === undefined) return true;
+    const after = pool.bytes + (pool.calls + 1) * CALL_BYTES;
+    if (after > pool.max * (this.foreign ? 1 - 1 / SHARE : 1)) return false;
+    return after <= pool.max / 2 || this.bytes + (this.#calls + 1) * CALL_BYTES <= pool.max / SHARE;
+  }
+
+  /** called counts calls that begin, or with a negative number end. */
+  called(calls: number): void {
+    this.#calls += calls;
+    if (this.#pool !== undefined) this.#pool.calls += calls;
   }
 
   /** unreadBytes of answers that were not read yet. */
@@ -185,7 +209,7 @@ export class Accounts {
   /** `maxBytes` is what all principals may hold together. */
   constructor(clock: Clock, maxBytes: number = LIMITS.heldBytes) {
     this.#clock = clock;
-    this.#pool = { max: maxBytes, bytes: 0 };
+    this.#pool = { max: maxBytes, bytes: 0, calls: 0 };
   }
 
   get size(): number {

@@ -195,7 +195,7 @@ export class ServerCall implements CallContext {
   /** charge counts the call with an account, from now until `settle`. */
   charge(account: Account): void {
     this.#account = account;
-    account.calls++;
+    account.called(1);
     this.#control?.charged();
   }
 
@@ -233,7 +233,7 @@ export class ServerCall implements CallContext {
   settle(): Account | undefined {
     this.gone(this.#unread);
     const account = this.#account;
-    if (account !== undefined) account.calls--;
+    account?.called(-1);
     this.#account = undefined;
     return account;
   }

@@ -171,8 +171,9 @@ interface Proof {
   readonly endsAtWall: number | undefined;
 }
 
-function judgesOf({ ca, revoked = [] }: PeerMaterial): string {
-  return JSON.stringify([ca, revoked]);
+/** judgesOf is what servers are judged by: the texts themselves, which all clients of a hub share. */
+function judgesOf({ ca, revoked = [] }: PeerMaterial): readonly string[] {
+  return [...ca, "", ...revoked];
 }
 
 type DialClock = Pick<Clock, "wall" | "mono" | "setTimer" | "setImmediate">;
@@ -190,16 +191,16 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #context: SecureContext;
   #bundle: readonly X509Certificate[];
   #revoked: readonly string[];
-  /** What servers are judged by, as one text. */
-  #judges: string;
+  /** The texts that both were read from. */
+  #judges: readonly string[];
   /** Why the last server was refused, until one is accepted. */
   #lastFailure: Failure | undefined;
   /** Why the last connection was ended, also when the next one has begun: its calls fail at their own pace. */
   #lastEnd: Failure | undefined;
-  /** The newest connection that was begun with them. */
-  #socket: Socket | undefined;
   /** Connections whose server was accepted, and what it showed. */
   readonly #proved = new Map<Socket, Proof>();
+  /** What came over those that are closed. */
+  #bytesOfClosed = 0;
 
   constructor(expected: ExpectedPeer, material: PeerMaterial, clock: DialClock, handshakes: ServerHandshakes) {
     super();
@@ -219,7 +220,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     this.#revoked = material.revoked ?? [];
     this.#context = context;
     const judges = judgesOf(material);
-    if (judges === this.#judges) return;
+    if (judges.length === this.#judges.length && judges.every((text, i) => text === this.#judges[i])) return;
     this.#judges = judges;
     for (const socket of [...this.#proved.keys()]) this.#recheck(socket);
   }
@@ -229,14 +230,18 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     return [this.#lastFailure, this.#lastEnd].find((failure) => failure !== undefined && details.includes(failure.message));
   }
 
-  /** bytesRead counts what came over the newest connection. */
+  /** bytesRead counts what has come from a server that was accepted, over all connections: a name may have several addresses. */
   get bytesRead(): number {
-    return this.#socket?.bytesRead ?? 0;
+    let total = this.#bytesOfClosed;
+    for (const { bytesRead } of this.#proved.keys()) total += bytesRead;
+    return total;
   }
 
-  /** endsAtWall is when the newest connection ends because what its server proved itself with does, wall ms. */
+  /** endsAtWall is when the first connection ends because what its server proved itself with does, wall ms. */
   get endsAtWall(): number {
-    return this.#endOf(this.#socket);
+    let first = Number.POSITIVE_INFINITY;
+    for (const { endsAtWall = 0 } of this.#proved.values()) first = Math.min(first, endsAtWall);
+    return first;
   }
 
   #prove(leaf: X509Certificate): Proof {
@@ -244,7 +249,7 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   }
 
   #failureOf({ leaf, endsAtWall }: Proof): Failure | undefined {
-    return checkServer(leaf, this.#expected, this.#bundle, this.#clock.wall(), this.#revoked, endsAtWall);
+    return checkServer(leaf, this.#expected, this.#bundle, this.#clock.wall(), this.#revoked, { until: endsAtWall });
   }
 
   #check(proof: Proof): Error | undefined {
@@ -265,18 +270,16 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     socket.destroy(new FoedusError(failure));
   }
 
-  #endOf(socket: Socket | undefined): number {
-    const proof = socket && this.#proved.get(socket);
-    return proof === undefined ? Number.POSITIVE_INFINITY : (proof.endsAtWall ?? 0);
-  }
-
   /** accepted follows a connection whose server was accepted, until what that rests on ends. */
   #accepted(socket: Socket, proof: Proof): void {
     this.#proved.set(socket, proof);
-    socket.once("close", () => this.#proved.delete(socket));
+    socket.once("close", () => {
+      this.#proved.delete(socket);
+      this.#bytesOfClosed += socket.bytesRead;
+    });
     watchServerEnd(
       socket,
-      () => this.#endOf(socket),
+      () => this.#proved.get(socket)?.endsAtWall ?? 0,
       this.#clock,
       () => this.#recheck(socket),
     );
@@ -299,7 +302,6 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     if (refusal !== undefined) return Promise.reject(this.#refuse(refusal));
     return new Promise((resolve, reject) => {
       this.#lastFailure = undefined;
-      this.#socket = socket;
       const guard = this.#handshakes.guarded(this.#clock.mono()) ? new HandshakeGuard(socket, SERVER_FLIGHT_BYTES) : undefined;
       let proof: Proof | undefined;
       const secure: TLSSocket = connect({

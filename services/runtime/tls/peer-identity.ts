@@ -162,7 +162,7 @@ export function checkServer(
   bundle: readonly X509Certificate[],
   nowWall: number,
   revoked: readonly string[] = [],
-  until: number | undefined = trustedUntil(leaf, bundle),
+  { until }: { readonly until: number | undefined } = { until: trustedUntil(leaf, bundle) },
 ): Failure | undefined {
   const wanted = `spiffe://${expected.hubId}/service/${expected.name ?? "*"}`;
   const uris = uriSans(leaf);

@@ -1,4 +1,5 @@
 import { X509Certificate } from "node:crypto";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
@@ -78,6 +79,20 @@ describe("C11 what was dialled ends with what its server proved itself with", ()
     const end = failureOfCall(collect(stream.responses));
     set(11 * DAY_MS);
     expect(await end).toMatchObject({ reason: "CERTIFICATE_EXPIRED" });
+  });
+
+  test("an address of the same name that comes to nothing hides neither its end nor what comes over it", async () => {
+    const { credentials } = await dialled();
+    const dead = createServer((socket) => socket.destroy());
+    await new Promise<void>((resolve) => dead.listen(0, "127.0.0.1", resolve));
+    const { port } = dead.address() as AddressInfo;
+    const { bytesRead } = credentials;
+    const other = credentials._createSecureConnector({ scheme: "dns", path: `127.0.0.1:${port}` }, {});
+    await expect(other.connect(connect(port, "127.0.0.1"))).rejects.toThrow();
+    expect(credentials.endsAtWall / DAY_MS - systemClock.wall() / DAY_MS).toBeCloseTo(30, 1);
+    expect(bytesRead).toBeGreaterThan(0);
+    expect(credentials.bytesRead).toBeGreaterThanOrEqual(bytesRead);
+    dead.close();
   });
 
   test("a renewed certificate of its own ends nothing", async () => {

@@ -17,6 +17,10 @@ export function accountInterceptor(accounts: Accounts): Interceptor {
         const message = `${bounds.calls} calls are open already, on all connections of ${account.key}; end some first`;
         return { reason: "OVERLOADED", message, facts: { limit: String(bounds.calls) } };
       }
+      if (!account.mayBegin()) {
+        const message = "as many calls are open as this hub has memory for; end some first";
+        return { reason: "OVERLOADED", message, facts: { calls: String(account.calls) } };
+      }
       if (!mayAnswer(account, call.entry)) return UNREAD;
       call.charge(account);
       return undefined;
