@@ -14,7 +14,7 @@ endif
 
 STAMP := node_modules/.foedus-installed
 # What a released format looks like is written once: `make test-update` leaves this spec's vectors alone.
-GOLDEN_VECTORS := services/registry-sync/segment-codec.spec.ts
+GOLDEN_VECTORS := services/registry-sync/codec/segment-codec.spec.ts
 # The service that tests of the runtime call, generated to stdout: protoc-gen-es writes the extension .ts only into relative imports.
 ECHO := test/proto/echo-service.gen.ts
 ECHO_OUT := node_modules/.cache/echo

@@ -6,10 +6,10 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { LIMITS } from "#kernel/limits.ts";
 import { sessionCodec } from "#runtime/rpc/session-codec.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import { frameToProto } from "./frame-codec.ts";
+import { frameToProto } from "./codec/frame-codec.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { EMPTY } from "./codec/wire.ts";
 import type { NodeRule, PeerFrame, Scope, StateValue } from "./messages.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { EMPTY } from "./wire.ts";
 
 const wire = sessionCodec(RegistrySyncService.method.session);
 const SHOWN: NodeRule = { ids: [], types: [], kind: 0, labels: { shown: "yes" }, allow: true, capabilities: ["*"], invoke: [] };

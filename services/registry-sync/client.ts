@@ -15,7 +15,7 @@ export type { MirrorFeed, MirrorHub, MirrorOptions } from "./mirror.ts";
 export { Mirror, NO_SLOT, numbersOf } from "./mirror.ts";
 export type { UpdateBatch, ValueType } from "./ports.ts";
 export { VALUE_TYPE } from "./ports.ts";
-export type { NodeEntry } from "./table.ts";
+export type { NodeEntry } from "./table/table.ts";
 export type { Refusal, SetValue, UpdaterOptions } from "./updater.ts";
 export { Updater } from "./updater.ts";
 

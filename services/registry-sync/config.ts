@@ -1,7 +1,7 @@
 import * as z from "zod";
 import { LIMITS } from "#kernel/limits.ts";
-import { memoryPlan } from "./cost.ts";
 import type { NodeRule, ShareRules } from "./messages.ts";
+import { memoryPlan } from "./table/cost.ts";
 
 /** Share that shows everything and lets everything be invoked; it always exists. */
 export const FULL_SHARE = "full";

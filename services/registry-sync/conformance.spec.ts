@@ -2,12 +2,12 @@
 import { describe, expect, test } from "vitest";
 import { createCrypto } from "#runtime/crypto.ts";
 import { Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { concat } from "./codec/wire.ts";
+import { stateHashOf } from "./export/snapshot.ts";
+import { Payload, SEGMENT_DOMAIN, SNAPSHOT_DOMAIN, signedHeader } from "./feed/segment.ts";
 import type { FeedPosition, PeerFrame, ShareRules } from "./messages.ts";
 import { CODEC, type SegmentHeader, type SnapshotManifest } from "./ports.ts";
-import { Payload, SEGMENT_DOMAIN, SNAPSHOT_DOMAIN, signedHeader } from "./segment.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { stateHashOf } from "./snapshot.ts";
-import { concat } from "./wire.ts";
 
 const { hash, sign } = createCrypto(keyOf("owner"));
 type Nack = Extract<PeerFrame, { type: "nack" }>;

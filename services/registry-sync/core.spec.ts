@@ -4,9 +4,9 @@ import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { Payload, sealSegment } from "./feed/segment.ts";
 import type { FeedPosition, NamedUpdate, NodeRecord, PeerFrame } from "./messages.ts";
-import { Payload, sealSegment } from "./segment.ts";
-import { segmentCodec } from "./segment-codec.ts";
 
 function double(nodeId: string, key: string, value: number): NamedUpdate {
   return { nodeId, key, value, type: 3 };

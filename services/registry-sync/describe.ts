@@ -1,12 +1,12 @@
 import type { Shared } from "#kernel/holdings.ts";
-import type { Exporter } from "./exporter.ts";
-import type { Importer } from "./importer.ts";
-import type { LocalRegistry } from "./local.ts";
+import { hex } from "./codec/wire.ts";
+import type { Exporter } from "./export/exporter.ts";
+import type { Importer } from "./import/importer.ts";
+import type { LocalRegistry } from "./local/local.ts";
 import type { FeedPosition, FeedStatus } from "./messages.ts";
-import type { PeerSession } from "./session.ts";
-import type { FeedTable } from "./table.ts";
-import type { Watches } from "./watch.ts";
-import { hex } from "./wire.ts";
+import type { Watches } from "./read/watch.ts";
+import type { PeerSession } from "./shell/session.ts";
+import type { FeedTable } from "./table/table.ts";
 import type { World } from "./world.ts";
 
 function short(digest: Uint8Array): string {

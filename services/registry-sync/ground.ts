@@ -6,10 +6,10 @@ import { heapBytes } from "#runtime/heap.ts";
 import { bootId } from "#runtime/store/open.ts";
 import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import type { RegistryCore } from "./core.ts";
-import { KeyStatement, loadFeedKey, verifyKeyStatement } from "./key.ts";
 import type { Effect, Input } from "./messages.ts";
+import { KeyStatement, loadFeedKey, verifyKeyStatement } from "./shell/key.ts";
+import { compressPart, decompressPart } from "./shell/zstd.ts";
 import type { RegistryOptions } from "./world.ts";
-import { compressPart, decompressPart } from "./zstd.ts";
 
 const KEY_FILE = "feed-key.json";
 

@@ -5,11 +5,11 @@ import { Hlc } from "#kernel/hlc.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import { ImportFeed } from "./import-feed.ts";
+import { readNode } from "./codec/node-codec.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { ImportFeed } from "./import/import-feed.ts";
 import type { Effect, FeedPosition, NodeRule, PeerFrame } from "./messages.ts";
-import { readNode } from "./node-codec.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { FeedTable } from "./table.ts";
+import { FeedTable } from "./table/table.ts";
 import { REGISTRY_DEFAULTS, World } from "./world.ts";
 
 const NAMES = ["n0", "n1", "n2", "n3"];

@@ -13,11 +13,11 @@ import {
   TestHub,
   TestLink,
 } from "../../test/fakes/registry-hub.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { concat, utf8 } from "./codec/wire.ts";
+import { Payload, SEGMENT_DOMAIN } from "./feed/segment.ts";
 import type { FeedPosition } from "./messages.ts";
 import { CODEC } from "./ports.ts";
-import { Payload, SEGMENT_DOMAIN } from "./segment.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { concat, utf8 } from "./wire.ts";
 
 const LATIN1 = Uint8Array.of(0x4b, 0xfc, 0x63);
 

@@ -5,12 +5,12 @@ import { ListNodesResponseSchema, RegistrySyncService } from "#gen/foedus/regist
 import { LIMITS } from "#kernel/limits.ts";
 import { decodeAnswer, Malformed } from "#runtime/rpc/definition.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import { recordToProto } from "./answer-codec.ts";
-import { Applier, type Skipped } from "./apply.ts";
+import { recordToProto } from "./codec/answer-codec.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { Payload } from "./feed/segment.ts";
+import { Applier, type Skipped } from "./import/apply.ts";
 import type { FeedPosition, NodeRule, PeerFrame } from "./messages.ts";
-import { Payload } from "./segment.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { FeedTable } from "./table.ts";
+import { FeedTable } from "./table/table.ts";
 
 const RULE: NodeRule = { ids: [], types: ["lamp"], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: [] };
 

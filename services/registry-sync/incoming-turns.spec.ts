@@ -5,10 +5,10 @@ import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { Instants, keyOf, MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { snapshotOf } from "../../test/fakes/snapshot-frame.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { Payload } from "./feed/segment.ts";
 import type { FeedPosition, PeerFrame } from "./messages.ts";
 import { CODEC, type SnapshotPartInfo } from "./ports.ts";
-import { Payload } from "./segment.ts";
-import { segmentCodec } from "./segment-codec.ts";
 
 const crypto = createCrypto(keyOf("alpha"));
 const SECONDS = 20;

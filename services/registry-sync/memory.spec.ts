@@ -6,12 +6,12 @@ import { LIMITS } from "#kernel/limits.ts";
 import { restoring } from "#runtime/store/restoring.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import { nodeCost } from "./cost.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
 import type { Scope } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { Slots } from "./slots.ts";
-import { FeedTable } from "./table.ts";
+import { nodeCost } from "./table/cost.ts";
+import { Slots } from "./table/slots.ts";
+import { FeedTable } from "./table/table.ts";
 
 const long = (i: number) => nodeBytes(`n-${i}`, ["s:string"], { name: "y".repeat(4_000) });
 /** A node like this takes so much. */

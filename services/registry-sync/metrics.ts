@@ -2,7 +2,7 @@ import type { Registry } from "prom-client";
 import type { EventKind, EventSink } from "#runtime/events.ts";
 import { counter, LabelBound, type Sampler, sampledCounter, sampledGauge } from "#runtime/metrics/declare.ts";
 import type { Event, FeedStatus } from "./messages.ts";
-import type { NumberSpace } from "./renumber.ts";
+import type { NumberSpace } from "./table/renumber.ts";
 
 /** Gauges are what is read from the core when someone scrapes. */
 export interface Gauges {

@@ -16,14 +16,14 @@ import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
-import { positionToProto } from "./answer-codec.ts";
-import { mostlyNodes, unknownType } from "./apply.ts";
-import { positionFromProto } from "./codec.ts";
+import { positionToProto } from "./codec/answer-codec.ts";
+import { positionFromProto } from "./codec/codec.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { mostlyNodes, unknownType } from "./import/apply.ts";
 import type { FeedPosition, StateValue } from "./messages.ts";
 import type { Block, UpdateBatch } from "./ports.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { NO_SLOT } from "./slots.ts";
-import { FeedTable, type NodeEntry, SECTION } from "./table.ts";
+import { NO_SLOT } from "./table/slots.ts";
+import { FeedTable, type NodeEntry, SECTION } from "./table/table.ts";
 
 /** MirrorFeed is one feed as the mirror holds it. `table` is replaced when the feed is sent anew. */
 export interface MirrorFeed {

@@ -4,10 +4,10 @@ import { describe, expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ListNodesResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import { hubToProto, nodesToRaw, recordToProto } from "./answer-codec.ts";
+import { hubToProto, nodesToRaw, recordToProto } from "./codec/answer-codec.ts";
 import type { NodeRecord } from "./messages.ts";
-import { PageTurns } from "./page-turns.ts";
 import { VALUE_TYPE } from "./ports.ts";
+import { PageTurns } from "./read/page-turns.ts";
 
 const FRESHNESS = ["FRESH", "STALE", "UNKNOWN"] as const;
 const position = { hubId: "home", share: "full", epoch: 3, seq: 7, digest: Uint8Array.of(1, 2, 3) };

@@ -5,7 +5,7 @@ import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import type { NodeRule, ShareRules } from "./messages.ts";
 import type { NodeSummary } from "./ports.ts";
-import { matchesPattern, matchesRule } from "./share.ts";
+import { matchesPattern, matchesRule } from "./share/share.ts";
 
 const RULE: NodeRule = { ids: [], types: [], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: [] };
 const LIMITED: ShareRules = {

@@ -9,7 +9,7 @@ import { LateNetwork } from "../../test/registry/late-network.ts";
 import { until } from "../../test/support/until.ts";
 import { testHub } from "../../test/testca/index.ts";
 import { type NodeInit, RegistryClient } from "./client.ts";
-import { Fields } from "./fields.ts";
+import { Fields } from "./codec/fields.ts";
 import { VALUE_TYPE } from "./ports.ts";
 import type { UpdaterOptions } from "./updater.ts";
 

@@ -23,10 +23,10 @@ import {
   tellError,
 } from "#runtime/rpc/kept-stream.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
-import { type BindRequest, Fields } from "./fields.ts";
+import { type BindRequest, Fields } from "./codec/fields.ts";
+import { DEAD, UpdateColumns } from "./codec/update-columns.ts";
+import { utf8 } from "./codec/wire.ts";
 import { VALUE_TYPE, type ValueType } from "./ports.ts";
-import { DEAD, UpdateColumns } from "./update-columns.ts";
-import { utf8 } from "./wire.ts";
 
 /** SetValue is what can be written: BOOL boolean, DOUBLE number, SINT64 bigint (or a whole number, if the node says so), STRING and JSON string, BYTES bytes. */
 export type SetValue = boolean | number | bigint | string | Uint8Array;

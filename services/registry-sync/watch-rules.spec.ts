@@ -2,10 +2,10 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { LIMITS } from "#kernel/limits.ts";
 import { ANY_NODE, GATEWAY, Instants, MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import { Applier } from "./apply.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import { Applier } from "./import/apply.ts";
 import type { FeedPosition, NodeRule, WatchPush } from "./messages.ts";
-import { segmentCodec } from "./segment-codec.ts";
-import { FeedTable } from "./table.ts";
+import { FeedTable } from "./table/table.ts";
 
 const NAMES = ["n1", "n2", "n3"];
 const TYPES = ["lamp", "camera"];

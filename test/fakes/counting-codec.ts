@@ -1,5 +1,5 @@
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
 import type { SegmentCodec } from "../../services/registry-sync/ports.ts";
-import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
 
 /** countingCodec is the codec, which tells how many bytes of nodes were looked at. */
 export function countingCodec(looked: (bytes: number) => void): SegmentCodec {

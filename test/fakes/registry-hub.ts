@@ -5,6 +5,7 @@ import type { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto, type FeedKey, importFeedKey } from "#runtime/crypto.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
 import { RegistryCore } from "../../services/registry-sync/core.ts";
 import type {
   Answer,
@@ -19,7 +20,6 @@ import type {
   WatchPush,
 } from "../../services/registry-sync/messages.ts";
 import type { Boot, StoreReader } from "../../services/registry-sync/ports.ts";
-import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
 import { REGISTRY_DEFAULTS, type RegistryOptions } from "../../services/registry-sync/world.ts";
 
 /** Instants is a clock that several hubs share and a test moves. */

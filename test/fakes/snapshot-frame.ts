@@ -1,10 +1,10 @@
 import { createCrypto } from "#runtime/crypto.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
+import { concat } from "../../services/registry-sync/codec/wire.ts";
+import { stateHashOf } from "../../services/registry-sync/export/snapshot.ts";
+import { SNAPSHOT_DOMAIN } from "../../services/registry-sync/feed/segment.ts";
 import type { FeedPosition, PeerFrame } from "../../services/registry-sync/messages.ts";
 import type { SnapshotManifest, SnapshotPartInfo } from "../../services/registry-sync/ports.ts";
-import { SNAPSHOT_DOMAIN } from "../../services/registry-sync/segment.ts";
-import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
-import { stateHashOf } from "../../services/registry-sync/snapshot.ts";
-import { concat } from "../../services/registry-sync/wire.ts";
 import { keyOf } from "./registry-hub.ts";
 
 const crypto = createCrypto(keyOf("alpha"));

@@ -1,7 +1,7 @@
 import { LIMITS } from "#kernel/limits.ts";
-import { Applier } from "../../services/registry-sync/apply.ts";
-import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
-import { FeedTable } from "../../services/registry-sync/table.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
+import { Applier } from "../../services/registry-sync/import/apply.ts";
+import { FeedTable } from "../../services/registry-sync/table/table.ts";
 import { ANY_NODE, type TestHub } from "../fakes/registry-hub.ts";
 import { PEER } from "./registry-messages.ts";
 import { must } from "./target.ts";

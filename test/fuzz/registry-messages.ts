@@ -8,11 +8,11 @@ import {
 } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { SessionFrameSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { entriesOf } from "../../services/registry-sync/apply.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
+import { stateHashOf } from "../../services/registry-sync/export/snapshot.ts";
+import { SEGMENT_DOMAIN, SNAPSHOT_DOMAIN } from "../../services/registry-sync/feed/segment.ts";
+import { entriesOf } from "../../services/registry-sync/import/apply.ts";
 import type { FeedPosition } from "../../services/registry-sync/messages.ts";
-import { SEGMENT_DOMAIN, SNAPSHOT_DOMAIN } from "../../services/registry-sync/segment.ts";
-import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
-import { stateHashOf } from "../../services/registry-sync/snapshot.ts";
 import { fastHash, simCrypto } from "../simulator/crypto.ts";
 import { Bytes, Generator, type Inner } from "./raw-message.ts";
 

@@ -10,11 +10,11 @@ import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#g
 import type { Prng } from "#kernel/prng.ts";
 import { decodeRequest, Malformed } from "#runtime/rpc/definition.ts";
 import { type Envelope, sessionCodec } from "#runtime/rpc/session-codec.ts";
-import { blocksMessage, feedToProto, pushToProto, recordToProto } from "../../services/registry-sync/answer-codec.ts";
+import { blocksMessage, feedToProto, pushToProto, recordToProto } from "../../services/registry-sync/codec/answer-codec.ts";
+import { frameFromProto } from "../../services/registry-sync/codec/frame-codec.ts";
 import { FULL_SHARE } from "../../services/registry-sync/config.ts";
-import { frameFromProto } from "../../services/registry-sync/frame-codec.ts";
-import { verifyKeyStatement } from "../../services/registry-sync/key.ts";
 import type { NodeRule } from "../../services/registry-sync/messages.ts";
+import { verifyKeyStatement } from "../../services/registry-sync/shell/key.ts";
 import { ANY_NODE, Instants, TestHub } from "../fakes/registry-hub.ts";
 import { feedKeyOf, simCrypto } from "../simulator/crypto.ts";
 import { Reader } from "./reader.ts";

@@ -4,9 +4,9 @@ import type { Failure } from "#kernel/error.ts";
 import { type Clock, sleep } from "#runtime/clock.ts";
 import type { RegistryCore } from "../../services/registry-sync/core.ts";
 import type { FeedKeySource, Ground, OwnFeedKey } from "../../services/registry-sync/ground.ts";
-import type { KeyCheck, PeerKey } from "../../services/registry-sync/key.ts";
 import type { Effect, Input } from "../../services/registry-sync/messages.ts";
 import { CODEC, type Codec } from "../../services/registry-sync/ports.ts";
+import type { KeyCheck, PeerKey } from "../../services/registry-sync/shell/key.ts";
 import type { RegistryOptions } from "../../services/registry-sync/world.ts";
 import { fastHash, feedKeyOf, simCrypto } from "./crypto.ts";
 

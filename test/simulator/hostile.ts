@@ -7,7 +7,7 @@ import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { decodeInvocations, decodeResults, encodeInvocations, encodeResults } from "../../services/command-forwarding/codec.ts";
 import { type InvocationsFrame, NUMBER_END, type ResultsFrame, TIMEOUT_END } from "../../services/command-forwarding/messages.ts";
 import { Reader } from "../../services/command-forwarding/wire.ts";
-import { frameFromProto, frameToProto } from "../../services/registry-sync/frame-codec.ts";
+import { frameFromProto, frameToProto } from "../../services/registry-sync/codec/frame-codec.ts";
 import type { PeerFrame } from "../../services/registry-sync/messages.ts";
 
 /** flip changes one byte of a copy. */

@@ -1,9 +1,9 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { frameToProto } from "../../services/registry-sync/frame-codec.ts";
+import { frameToProto } from "../../services/registry-sync/codec/frame-codec.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
 import type { FeedStatus, PeerFrame } from "../../services/registry-sync/messages.ts";
-import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
 import { Oracle } from "./oracle.ts";
 import { Restarts } from "./restarts.ts";
 import { Scheduler } from "./scheduler.ts";

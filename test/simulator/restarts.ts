@@ -1,8 +1,8 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { frameFromProto } from "../../services/registry-sync/frame-codec.ts";
+import { frameFromProto } from "../../services/registry-sync/codec/frame-codec.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
 import type { FeedStatus } from "../../services/registry-sync/messages.ts";
-import { segmentCodec } from "../../services/registry-sync/segment-codec.ts";
 import type { Oracle } from "./oracle.ts";
 
 /** Place is a position in a feed. */

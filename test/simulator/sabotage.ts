@@ -5,8 +5,8 @@ import type { Now } from "#kernel/instant.ts";
 import { FencedStreams } from "#runtime/rpc/fenced-streams.ts";
 import type { OnResult } from "../../services/command-forwarding/client.ts";
 import { NO_VALUE, OUTCOME, type Reply, type Result } from "../../services/command-forwarding/messages.ts";
-import { Checkpointer } from "../../services/registry-sync/checkpoint.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
+import { Checkpointer } from "../../services/registry-sync/table/checkpoint.ts";
 import { TelemetryCore } from "../../services/telemetry/core.ts";
 import type { Sabotage } from "./host.ts";
 

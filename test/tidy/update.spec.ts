@@ -13,6 +13,6 @@ test("make test-update runs every spec with transcripts or goldens so that it re
   const specs = sources().filter((path) => path.endsWith(".spec.ts") && path !== "test/tidy/update.spec.ts");
   const kept = specs.filter((path) => /\b(?:checkTranscript|toMatchFileSnapshot)\(|\bFOEDUS_UPDATE_TRANSCRIPTS\b/.test(read(path)));
   const vectors = kept.filter((path) => /toMatchFileSnapshot\("testdata\/vectors/.test(read(path)));
-  expect(vectors).toEqual(["services/registry-sync/segment-codec.spec.ts"]);
+  expect(vectors).toEqual(["services/registry-sync/codec/segment-codec.spec.ts"]);
   expect(files.sort()).toEqual(kept.filter((path) => !vectors.includes(path)).sort());
 });

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
-import { loadFeedKey, makeKeyStatement, verifyKeyStatement } from "../../services/registry-sync/key.ts";
+import { loadFeedKey, makeKeyStatement, verifyKeyStatement } from "../../services/registry-sync/shell/key.ts";
 import { ROOT } from "../support/federation.ts";
 import { foreignPki, hasOpenssl, type KeyKind } from "../testca/foreign.ts";
 import { BASELINE } from "./previous.ts";

@@ -14,9 +14,9 @@ import { ExecutorClient, OUTCOME, valueOfPlain } from "../../services/command-fo
 import { valueBytes } from "../../services/command-forwarding/codec.ts";
 import { LOG } from "../../services/command-forwarding/journal.ts";
 import { META_KEY, META_SPACE } from "../../services/command-forwarding/restore.ts";
-import { loadFeedKey } from "../../services/registry-sync/key.ts";
-import { SEGMENT_DOMAIN, ZERO_DIGEST } from "../../services/registry-sync/segment.ts";
-import { concat } from "../../services/registry-sync/wire.ts";
+import { concat } from "../../services/registry-sync/codec/wire.ts";
+import { SEGMENT_DOMAIN, ZERO_DIGEST } from "../../services/registry-sync/feed/segment.ts";
+import { loadFeedKey } from "../../services/registry-sync/shell/key.ts";
 import { MemoryHub } from "../commands/world.ts";
 import { execute, get, isOperational, lamp, metric, number, register, stateOf, text, update } from "../support/acts.ts";
 import { Federation, type HubProcess, until } from "../support/federation.ts";
