@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { ADMIN, Bench, EVIL, GATEWAY } from "../../test/commands/bench.ts";
 import { capability } from "../../test/commands/hub.ts";
 import type { Reply } from "../../test/commands/world.ts";
+import { UNARY_CLIENT } from "./caller/pending.ts";
 import { NO_VALUE, OUTCOME } from "./messages.ts";
-import { UNARY_CLIENT } from "./pending.ts";
 
 /** mapSteps counts the look-ups in maps while something runs, and the keys of those that are gone through. */
 function mapSteps(run: () => void): number {

@@ -4,9 +4,9 @@ import { type Failure, FoedusError } from "#kernel/error.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { CommandStream, ExecutorClient, type ExecutorTask, OUTCOME } from "./client.ts";
-import { encodeTasks } from "./executor-codec.ts";
+import { encodeTasks } from "./codec/executor-codec.ts";
+import { decodeStreamRequest, encodeStreamResponse } from "./codec/stream-codec.ts";
 import { NO_VALUE, type Reply } from "./messages.ts";
-import { decodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
 
 /** Call is one stream as a hub would see it: what was sent, and a way to answer and to cut it. */
 class Call {

@@ -6,17 +6,17 @@ import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import { ENDED, KeptStream, type OnError, type StreamOpenInit, tellError } from "#runtime/rpc/kept-stream.ts";
-import type { CommandOutcome, CommandRequest } from "./automation.ts";
-import { valueBytes, valueOf } from "./codec.ts";
+import { valueBytes, valueOf } from "./codec/codec.ts";
+import { decodeStreamResponse, encodeStreamOpen, encodeStreamRequest, type ReceivedResult } from "./codec/stream-codec.ts";
+import { VALUE_MAX_BYTES } from "./codec/value.ts";
 import { type Command, NO_VALUE, OUTCOME, type Outcome } from "./messages.ts";
-import { type PlainValue, valueOfPlain } from "./plain.ts";
-import { decodeStreamResponse, encodeStreamOpen, encodeStreamRequest, type ReceivedResult } from "./stream-codec.ts";
-import { VALUE_MAX_BYTES } from "./value.ts";
+import { type PlainValue, valueOfPlain } from "./route/plain.ts";
+import type { CommandOutcome, CommandRequest } from "./shell/automation.ts";
 
-export type { CommandOutcome, CommandRequest } from "./automation.ts";
 export { type ExecutorAnswer, ExecutorClient, type ExecutorOptions, type ExecutorTask } from "./executor-client.ts";
 export { type CommandName, OUTCOME, OUTCOME_NAMES, type Outcome } from "./messages.ts";
-export { type PlainValue, plainOf, valueOfPlain } from "./plain.ts";
+export { type PlainValue, plainOf, valueOfPlain } from "./route/plain.ts";
+export type { CommandOutcome, CommandRequest } from "./shell/automation.ts";
 
 type Client = ClientOf<typeof CommandForwardingService>;
 

@@ -10,11 +10,11 @@ import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.t
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { failureOfCall } from "../../test/rpc/fixture.ts";
+import { encodeStreamRequest } from "./codec/stream-codec.ts";
 import { CommandCore } from "./core.ts";
-import { CommandHandler } from "./handler.ts";
 import { type Command, type CommandEffect, type Input, NO_VALUE, type Reply } from "./messages.ts";
-import { encodeStreamRequest } from "./stream-codec.ts";
-import { type CommandCalls, Turn } from "./turn.ts";
+import { CommandHandler } from "./shell/handler.ts";
+import { type CommandCalls, Turn } from "./shell/turn.ts";
 
 /** A core that is wrong about everything but its start. */
 const broken: Core<Input, CommandEffect> = {

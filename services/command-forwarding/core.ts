@@ -5,11 +5,13 @@ import type { Shared } from "#kernel/holdings.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { RoomUse } from "#kernel/room.ts";
 import { reading } from "#kernel/stored.ts";
-import { CallerSide, type Parts } from "./caller.ts";
+import { CallerSide, type Parts } from "./caller/caller.ts";
+import { isOwn, Keyed, Keys, keyId, payloadOf, sameBytes } from "./caller/idempotency.ts";
+import { NOBODY, nameOf, type Peer, Pending, UNARY_CLIENT } from "./caller/pending.ts";
 import { DeadlineQueue } from "./deadlines.ts";
 import { describeCore, holdingsOf, roomsOf } from "./describe.ts";
-import { isOwn, Keyed, Keys, keyId, payloadOf, sameBytes } from "./idempotency.ts";
-import { Journal, LOG } from "./journal.ts";
+import { Journal, LOG } from "./journal/journal.ts";
+import { type Epochs, META_KEY, META_SPACE, Restoration, readEpochs, type StoredBlob, writeEpochs } from "./journal/restore.ts";
 import {
   type Command,
   type CommandEffect,
@@ -22,13 +24,11 @@ import {
   type Result,
   type Sender,
 } from "./messages.ts";
-import { Outbox } from "./outbox.ts";
-import { OwnerSide } from "./owner.ts";
-import { NOBODY, nameOf, type Peer, Pending, UNARY_CLIENT } from "./pending.ts";
-import { type Epochs, META_KEY, META_SPACE, Restoration, readEpochs, type StoredBlob, writeEpochs } from "./restore.ts";
-import { checkHops, checkShape, Directory, isTarget, offline } from "./route.ts";
+import { OwnerSide } from "./owner/owner.ts";
+import { checkHops, checkShape, Directory, isTarget, offline } from "./route/route.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
-import { UnaryCallers } from "./unary-callers.ts";
+import { Outbox } from "./shell/outbox.ts";
+import { UnaryCallers } from "./shell/unary-callers.ts";
 
 /** CommandCoreOptions are what a core is made of. */
 export interface CommandCoreOptions {

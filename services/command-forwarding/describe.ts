@@ -1,11 +1,11 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Holding, Shared } from "#kernel/holdings.ts";
 import type { RoomUse } from "#kernel/room.ts";
-import type { CallerSide, Parts } from "./caller.ts";
+import type { CallerSide, Parts } from "./caller/caller.ts";
 import { OUTCOME_NAMES } from "./messages.ts";
-import type { OwnerSide } from "./owner.ts";
-import type { Directory } from "./route.ts";
-import { RUN } from "./run.ts";
+import type { OwnerSide } from "./owner/owner.ts";
+import { RUN } from "./owner/run.ts";
+import type { Directory } from "./route/route.ts";
 
 /** How many entries of a kind are drawn one by one. */
 const SHOWN = 16;

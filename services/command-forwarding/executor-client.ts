@@ -16,11 +16,11 @@ import {
   type StreamIdentity,
   type StreamOpenInit,
 } from "#runtime/rpc/kept-stream.ts";
-import { valueBytes, valueOf } from "./codec.ts";
-import { decodeTaskFrame, encodeReports, type ReceivedTask } from "./executor-codec.ts";
+import { valueBytes, valueOf } from "./codec/codec.ts";
+import { decodeTaskFrame, encodeReports, type ReceivedTask } from "./codec/executor-codec.ts";
+import { VALUE_MAX_BYTES } from "./codec/value.ts";
 import { NO_VALUE, type TaskReport } from "./messages.ts";
-import { type PlainValue, plainOf, valueOfPlain } from "./plain.ts";
-import { VALUE_MAX_BYTES } from "./value.ts";
+import { type PlainValue, plainOf, valueOfPlain } from "./route/plain.ts";
 
 type Client = ClientOf<typeof CommandForwardingService>;
 

@@ -19,7 +19,9 @@ import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { MemoryHub } from "../../test/commands/world.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { ACK_PAIRS_MAX, checkFrame, encodeInvocations, encodeResults, installSessionDecoder } from "./codec.ts";
+import { ACK_PAIRS_MAX, checkFrame, encodeInvocations, encodeResults, installSessionDecoder } from "./codec/codec.ts";
+import { decodeStreamRequest } from "./codec/stream-codec.ts";
+import { Reader, WireError } from "./codec/wire.ts";
 import {
   type CommandEffect,
   type InvocationsFrame,
@@ -30,8 +32,6 @@ import {
   type ResultsFrame,
   TIMEOUT_END,
 } from "./messages.ts";
-import { decodeStreamRequest } from "./stream-codec.ts";
-import { Reader, WireError } from "./wire.ts";
 
 const BIGGEST = Number.MAX_SAFE_INTEGER;
 

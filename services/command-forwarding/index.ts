@@ -1,4 +1,3 @@
-export type { AutomationPort, CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask, ValueInit } from "./automation.ts";
 export { type CommandForwardingConfig, commandForwardingConfig } from "./config.ts";
 export type { CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
 export {
@@ -9,3 +8,4 @@ export {
   type FederationPorts,
 } from "./module.ts";
 export type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
+export type { AutomationPort, CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask, ValueInit } from "./shell/automation.ts";

@@ -11,10 +11,10 @@ import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
 import { CommandStream, ExecutorClient, OUTCOME, type PlainCommand, type PlainValue, valueOfPlain } from "./client.ts";
-import { encodeInvocations, valueBytes } from "./codec.ts";
-import { decodeReports, decodeTaskFrame, encodeReports, encodeTasks } from "./executor-codec.ts";
+import { encodeInvocations, valueBytes } from "./codec/codec.ts";
+import { decodeReports, decodeTaskFrame, encodeReports, encodeTasks } from "./codec/executor-codec.ts";
+import { decodeStreamRequest, decodeStreamResponse, encodeStreamRequest, encodeStreamResponse } from "./codec/stream-codec.ts";
 import { NO_VALUE, type Reply } from "./messages.ts";
-import { decodeStreamRequest, decodeStreamResponse, encodeStreamRequest, encodeStreamResponse } from "./stream-codec.ts";
 
 /** The longest value that there may be. */
 const LONG: PlainValue = { json: JSON.stringify("x".repeat(LIMITS.jsonBytes - 2)) };

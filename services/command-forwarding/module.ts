@@ -18,23 +18,23 @@ import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
 import type { Store } from "#runtime/store/port.ts";
 import { restoring } from "#runtime/store/restoring.ts";
 import { traceFields } from "#runtime/trace/span.ts";
-import { type AutomationPort, type CommandOutcome, type CommandRequest, type LocalCommandHandler, valueFrom } from "./automation.ts";
-import { checkFrame, installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec.ts";
+import { checkFrame, installSessionDecoder, invocationsIn, resultsIn, valueBytes, valueOf } from "./codec/codec.ts";
 import { type CommandForwardingConfig, settingsOf } from "./config.ts";
 import { CommandCore } from "./core.ts";
-import { mergeChanges } from "./directory-changes.ts";
-import { ExecutorsIo } from "./executors-io.ts";
-import { CommandHandler } from "./handler.ts";
-import { LOG } from "./journal.ts";
-import { PeerOutbox, waitingBytes } from "./links.ts";
+import { LOG } from "./journal/journal.ts";
+import { META_KEY, META_SPACE } from "./journal/restore.ts";
+import { isAnswer, isUrgent, overtakes, storedInput } from "./journal/store-refusal.ts";
 import { type Command, type CommandEffect, type Input, type Observation, OUTCOME, type Reply } from "./messages.ts";
 import { CommandMetrics } from "./metrics.ts";
 import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
-import { META_KEY, META_SPACE } from "./restore.ts";
+import { mergeChanges } from "./route/directory-changes.ts";
 import type { Settings } from "./settings.ts";
-import { isAnswer, isUrgent, overtakes, storedInput } from "./store-refusal.ts";
-import { CommandTraces } from "./traces.ts";
-import { type CommandCalls, Turn } from "./turn.ts";
+import { type AutomationPort, type CommandOutcome, type CommandRequest, type LocalCommandHandler, valueFrom } from "./shell/automation.ts";
+import { ExecutorsIo } from "./shell/executors-io.ts";
+import { CommandHandler } from "./shell/handler.ts";
+import { PeerOutbox, waitingBytes } from "./shell/links.ts";
+import { CommandTraces } from "./shell/traces.ts";
+import { type CommandCalls, Turn } from "./shell/turn.ts";
 
 /** CommandForwardingPorts join the service to the others. Those of the federation are missing when it is not configured (S0-23). */
 export interface CommandForwardingPorts {

@@ -3,14 +3,14 @@ import { describe, expect, test } from "vitest";
 import { AttachExecutorRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { ANY, Bench } from "../../test/commands/bench.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import { decodeAttach, FIELDS_MAX, PIECES_MAX, SLICE_NODES } from "./attach-codec.ts";
-import { ATTACH_RATE, AttachPace } from "./attach-pace.ts";
-import { decodeInvocations, decodeResults } from "./codec.ts";
-import { SHARERS_MAX, SWEEP_MAX } from "./executor.ts";
-import { decodeReports, REPORTS_MAX } from "./executor-codec.ts";
+import { decodeAttach, FIELDS_MAX, PIECES_MAX, SLICE_NODES } from "./codec/attach-codec.ts";
+import { decodeInvocations, decodeResults } from "./codec/codec.ts";
+import { decodeReports, REPORTS_MAX } from "./codec/executor-codec.ts";
+import { COMMANDS_MAX, decodeStreamRequest, OPENS_MAX } from "./codec/stream-codec.ts";
+import { Reader } from "./codec/wire.ts";
 import type { CommandEffect, Part, Scope } from "./messages.ts";
-import { COMMANDS_MAX, decodeStreamRequest, OPENS_MAX } from "./stream-codec.ts";
-import { Reader } from "./wire.ts";
+import { SHARERS_MAX, SWEEP_MAX } from "./owner/executor.ts";
+import { ATTACH_RATE, AttachPace } from "./shell/attach-pace.ts";
 
 const ids = (n: number, prefix = "x"): string[] => Array.from({ length: n }, (_, i) => `${prefix}${i}`);
 

@@ -2,8 +2,8 @@ import { describe, expect, test } from "vitest";
 import { capability } from "../../test/commands/hub.ts";
 import { MemoryHub } from "../../test/commands/world.ts";
 import { CommandCore } from "./core.ts";
+import { writeEpochs } from "./journal/restore.ts";
 import { type CommandEffect, NO_VALUE, OUTCOME, type ResultsFrame } from "./messages.ts";
-import { writeEpochs } from "./restore.ts";
 
 const OLD = 1;
 const NEW = 2;

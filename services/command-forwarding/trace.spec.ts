@@ -10,11 +10,11 @@ import { type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_f
 import type { Now } from "#kernel/instant.ts";
 import { formatParent, type TraceContext } from "#kernel/trace-context.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
-import { encodeInvocations, installSessionDecoder, invocationsIn } from "./codec.ts";
+import { encodeInvocations, installSessionDecoder, invocationsIn } from "./codec/codec.ts";
+import { decodeTaskFrame, encodeTasks } from "./codec/executor-codec.ts";
+import { decodeStreamRequest, encodeStreamRequest } from "./codec/stream-codec.ts";
 import { CommandCore } from "./core.ts";
-import { decodeTaskFrame, encodeTasks } from "./executor-codec.ts";
 import { type Command, type CommandEffect, type Input, type Invocation, LOCAL_EXECUTOR, NO_VALUE, OUTCOME, type Task } from "./messages.ts";
-import { decodeStreamRequest, encodeStreamRequest } from "./stream-codec.ts";
 
 const hex = (digits: number) => fc.stringMatching(new RegExp(`^[0-9a-f]{${digits}}$`)).filter((text) => /[1-9a-f]/.test(text));
 const context: fc.Arbitrary<TraceContext> = fc.record({

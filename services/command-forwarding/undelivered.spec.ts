@@ -15,10 +15,10 @@ import { capability } from "../../test/commands/hub.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { CommandCore } from "./core.ts";
-import { ExecutorsIo } from "./executors-io.ts";
+import { isUrgent, overtakes, storedInput } from "./journal/store-refusal.ts";
 import { type CommandEffect, type Input, OUTCOME, type Reply } from "./messages.ts";
-import { isUrgent, overtakes, storedInput } from "./store-refusal.ts";
-import { Turn } from "./turn.ts";
+import { ExecutorsIo } from "./shell/executors-io.ts";
+import { Turn } from "./shell/turn.ts";
 
 const turns = () => new Promise<void>((resolve) => setImmediate(resolve));
 

@@ -3,7 +3,8 @@ import { createHash } from "node:crypto";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Now } from "#kernel/instant.ts";
 import { CommandCore } from "../../services/command-forwarding/core.ts";
-import { LOG } from "../../services/command-forwarding/journal.ts";
+import { LOG } from "../../services/command-forwarding/journal/journal.ts";
+import { META_KEY, META_SPACE } from "../../services/command-forwarding/journal/restore.ts";
 import type {
   CommandEffect,
   Input,
@@ -14,7 +15,6 @@ import type {
   ResultsFrame,
   Task,
 } from "../../services/command-forwarding/messages.ts";
-import { META_KEY, META_SPACE } from "../../services/command-forwarding/restore.ts";
 import type { Settings } from "../../services/command-forwarding/settings.ts";
 
 /** MemoryDisk holds what was committed; it can be copied, as a backup is. */

@@ -16,10 +16,10 @@ import {
   isWireError,
   resultsIn,
   resultToProto,
-} from "../../services/command-forwarding/codec.ts";
-import { decodeReports, decodeTaskFrame, encodeTasks } from "../../services/command-forwarding/executor-codec.ts";
+} from "../../services/command-forwarding/codec/codec.ts";
+import { decodeReports, decodeTaskFrame, encodeTasks } from "../../services/command-forwarding/codec/executor-codec.ts";
+import { decodeStreamRequest, decodeStreamResponse, encodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";
 import type { CommandEffect, Input } from "../../services/command-forwarding/messages.ts";
-import { decodeStreamRequest, decodeStreamResponse, encodeStreamResponse } from "../../services/command-forwarding/stream-codec.ts";
 import { capability } from "../commands/hub.ts";
 import { MemoryHub } from "../commands/world.ts";
 import { Bytes, Generator } from "./raw-message.ts";

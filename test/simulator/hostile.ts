@@ -4,9 +4,9 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { type SessionRequest, SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
-import { decodeInvocations, decodeResults, encodeInvocations, encodeResults } from "../../services/command-forwarding/codec.ts";
+import { decodeInvocations, decodeResults, encodeInvocations, encodeResults } from "../../services/command-forwarding/codec/codec.ts";
+import { Reader } from "../../services/command-forwarding/codec/wire.ts";
 import { type InvocationsFrame, NUMBER_END, type ResultsFrame, TIMEOUT_END } from "../../services/command-forwarding/messages.ts";
-import { Reader } from "../../services/command-forwarding/wire.ts";
 import { frameFromProto, frameToProto } from "../../services/registry-sync/codec/frame-codec.ts";
 import type { PeerFrame } from "../../services/registry-sync/messages.ts";
 
