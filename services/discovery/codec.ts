@@ -21,7 +21,6 @@ import type { LinkState } from "#kernel/session-rules.ts";
 import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/stored.ts";
 import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
 import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
-import type { Evidence } from "./evidence.ts";
 import type {
   Introduction,
   PeerInfo,
@@ -33,6 +32,7 @@ import type {
   SessionNote,
   ViewInfo,
 } from "./messages.ts";
+import type { Evidence } from "./peers/evidence.ts";
 
 /** Endpoints of one hub: as many as the schema lets it name. */
 const ENDPOINTS_MAX = 16;

@@ -7,9 +7,9 @@ import { Prng } from "#kernel/prng.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
 import { decodeRecord, peerToProto, recordCodec } from "./codec.ts";
 import { type CoreConfig, DiscoveryCore, PEER_SPACE } from "./core.ts";
-import { decide, weigh } from "./evidence.ts";
-import { LEGAL, linkState, pathTo } from "./link.ts";
 import type { Effect, Input, Introduction, PeerInfo, PeerSpec } from "./messages.ts";
+import { decide, weigh } from "./peers/evidence.ts";
+import { LEGAL, linkState, pathTo } from "./peers/link.ts";
 
 const WALL = 1_800_000_000_000;
 const CONFIG: CoreConfig = {

@@ -4,9 +4,6 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
-import { atPlaces, type MetRun } from "./copies.ts";
-import { type EvidenceConfig, levelName } from "./evidence.ts";
-import { linkState, pathTo } from "./link.ts";
 import type {
   Address,
   Effect,
@@ -23,6 +20,9 @@ import type {
   RefusedLeaf,
   SessionNote,
 } from "./messages.ts";
+import { atPlaces, type MetRun } from "./peers/copies.ts";
+import { type EvidenceConfig, levelName } from "./peers/evidence.ts";
+import { linkState, pathTo } from "./peers/link.ts";
 import {
   acceptEndpoints,
   addressesOf,
@@ -41,8 +41,8 @@ import {
   SOFTWARE_MAX,
   showAddress,
   thumbprintsOf,
-} from "./peer-table.ts";
-import { Watchers } from "./watchers.ts";
+} from "./peers/peer-table.ts";
+import { Watchers } from "./shell/watchers.ts";
 
 /** Space of the store that holds peer records by hub id, and that of the token keys by key id. */
 export const PEER_SPACE = "peers";

@@ -1,4 +1,7 @@
 export { type DiscoveryConfig, discoveryConfig } from "./config.ts";
+export type { Address, ServiceEndpoint } from "./messages.ts";
+export { createDiscovery, type Discovery, type DiscoveryOptions, type DiscoveryServicePorts } from "./module.ts";
+export type { DialRequest } from "./ports.ts";
 export {
   DEFAULT_PORT,
   type Federation,
@@ -7,7 +10,4 @@ export {
   NO_FEDERATION,
   parseFederation,
   parseSeeds,
-} from "./federation.ts";
-export type { Address, ServiceEndpoint } from "./messages.ts";
-export { createDiscovery, type Discovery, type DiscoveryOptions, type DiscoveryServicePorts } from "./module.ts";
-export type { DialRequest } from "./ports.ts";
+} from "./sources/federation.ts";

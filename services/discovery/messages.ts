@@ -1,7 +1,7 @@
 import type { Observe, Persist } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session-rules.ts";
-import type { Evidence } from "./evidence.ts";
+import type { Evidence } from "./peers/evidence.ts";
 
 /** Level of trust: 0 none, 1 MINIMAL, 2 LIMITED, 3 FULL (S4-4 to S4-6). */
 export type Level = 0 | 1 | 2 | 3;

@@ -27,8 +27,8 @@ import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";
 import { PeerFeed, ViewAuthority } from "../hub/peers.ts";
 import { type DiscoveryConfig, discoveryConfig } from "./config.ts";
-import { type Federation, parseFederation } from "./federation.ts";
 import { createDiscovery, type Discovery } from "./module.ts";
+import { type Federation, parseFederation } from "./sources/federation.ts";
 
 /** One running hub: discovery, its server over mutual TLS, and a process that watches it as a service would. */
 interface Running {

@@ -26,14 +26,14 @@ import {
 } from "./codec.ts";
 import type { DiscoveryConfig } from "./config.ts";
 import { DiscoveryCore, PEER_SPACE } from "./core.ts";
-import { type Federation, NO_FEDERATION } from "./federation.ts";
 import { type Ground, SYSTEM_GROUND } from "./ground.ts";
-import { type Answer, createBinding, type Watch } from "./handler.ts";
-import { KeyKeeper } from "./key-keeper.ts";
-import { Bundles, ownLeaf } from "./leaves.ts";
 import type { Effect, Input, Note, Output, PeerRecord, Push } from "./messages.ts";
 import { DiscoveryMetrics } from "./metrics.ts";
+import { Bundles, ownLeaf } from "./peers/leaves.ts";
 import type { DialRequest, DiscoveryPorts } from "./ports.ts";
+import { type Answer, createBinding, type Watch } from "./shell/handler.ts";
+import { KeyKeeper } from "./shell/key-keeper.ts";
+import { type Federation, NO_FEDERATION } from "./sources/federation.ts";
 
 const PACKAGE = "foedus.discovery.v1alpha1";
 const SERVICE = "discovery";

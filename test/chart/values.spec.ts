@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadConfig } from "#runtime/config/load.ts";
 import { writePki } from "../../certs/issue.ts";
 import { type IssueRequest, organisationalUnitsOf, PROFILES, sansOf } from "../../certs/profiles.ts";
-import { parseFederation } from "../../services/discovery/federation.ts";
+import { parseFederation } from "../../services/discovery/sources/federation.ts";
 import { hubConfig } from "../../services/hub/config.ts";
 import { anyMissing } from "../support/tools.ts";
 import { EXAMPLES, find, HELMS, helmTemplate, type K8sObject, render, type Values } from "./fixture.ts";

@@ -1,6 +1,6 @@
 import { Prng } from "#kernel/prng.ts";
-import { DEFAULT_SYNC_INTERVAL_MS, type Federation as Peers } from "../../services/discovery/federation.ts";
 import type { PeerSpec, RevokedLeaf } from "../../services/discovery/messages.ts";
+import { DEFAULT_SYNC_INTERVAL_MS, type Federation as Peers } from "../../services/discovery/sources/federation.ts";
 import { Clients } from "./clients.ts";
 import { MachineClock, ProcessClock } from "./clock.ts";
 import { Disk } from "./disk.ts";

@@ -12,7 +12,7 @@ const FIXED: Readonly<Record<string, string>> = {
   "services/runtime/driver.ts": "hands the same wait to the committer",
   "services/kernel/limits.ts": "the number of that wait",
   "services/runtime/rpc/status.ts": "what a caller is told, not a loop",
-  "services/discovery/key-keeper.ts": "the service's own store",
+  "services/discovery/shell/key-keeper.ts": "the service's own store",
   "services/discovery/core.ts": "the clock of this machine, while it is not set; no call is made",
   "services/discovery/module.ts": "the number of that wait",
   "services/hub/process.ts": "the clock of this machine at the start; no call is made",

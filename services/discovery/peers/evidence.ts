@@ -1,4 +1,4 @@
-import type { Level } from "./messages.ts";
+import type { Level } from "../messages.ts";
 
 /** Evidence is one reason to believe that a peer is who it says (S4-2). */
 export interface Evidence {

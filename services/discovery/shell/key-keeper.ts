@@ -7,7 +7,7 @@ import type { Store } from "#runtime/store/port.ts";
 import type { TokenCrypto } from "#runtime/tokens/crypto.ts";
 import { type Issued, TokenIssuer } from "#runtime/tokens/issue.ts";
 import { decodeKey, encodeKey, KeyRing, type KeyRingChange, type KeyRingConfig, type SigningKey } from "#runtime/tokens/key-ring.ts";
-import { KEY_SPACE } from "./core.ts";
+import { KEY_SPACE } from "../core.ts";
 
 /** Longest time between two looks at the rotation plan: the wall clock may jump. */
 const LOOK_MS = 3_600_000;

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ConfigError } from "#runtime/config/load.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
-import { hostileCa } from "../../test/support/hostile-certs.ts";
-import { type TestHub, testHub } from "../../test/testca/index.ts";
-import { discoveryConfig } from "./config.ts";
+import { hostileCa } from "../../../test/support/hostile-certs.ts";
+import { type TestHub, testHub } from "../../../test/testca/index.ts";
+import { discoveryConfig } from "../config.ts";
 import { type FederationOptions, loadFederation, parseFederation, parseSeeds } from "./federation.ts";
 
 let b: TestHub;

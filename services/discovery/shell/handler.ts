@@ -18,10 +18,10 @@ import { whenAborted } from "#runtime/abort.ts";
 import type { Calls } from "#runtime/calls.ts";
 import type { Platform } from "#runtime/module.ts";
 import { bind, type CallContext, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
-import { endpointToProto, evidenceToProto, introductionOf, peerToProto, pushToProto, reportsFromProto } from "./codec.ts";
+import { endpointToProto, evidenceToProto, introductionOf, peerToProto, pushToProto, reportsFromProto } from "../codec.ts";
+import type { Input, Output, Push, ServiceEndpoint } from "../messages.ts";
+import { type Bundles, ownLeaf } from "../peers/leaves.ts";
 import type { KeyKeeper } from "./key-keeper.ts";
-import { type Bundles, ownLeaf } from "./leaves.ts";
-import type { Input, Output, Push, ServiceEndpoint } from "./messages.ts";
 
 /** Answer is what the core says to a call. */
 export type Answer = Extract<Output, { readonly call: number }>;

@@ -9,7 +9,7 @@ import { nearest } from "#runtime/config/shape.ts";
 import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import { certificateKeyProblem } from "#runtime/tls/keys.ts";
-import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "./messages.ts";
+import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "../messages.ts";
 
 /** Port of a hub that names none (S0-2). */
 export const DEFAULT_PORT = 18_800;

@@ -1,5 +1,5 @@
-import type { Effect, Leaf, Push, ViewInfo } from "./messages.ts";
-import { type Peer, viewOf } from "./peer-table.ts";
+import type { Effect, Leaf, Push, ViewInfo } from "../messages.ts";
+import { type Peer, viewOf } from "../peers/peer-table.ts";
 
 interface Watcher {
   readonly service: string;
