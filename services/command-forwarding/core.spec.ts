@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { VALUE_TYPE } from "#kernel/value.ts";
+import { VALUE_TYPE } from "#kernel/wire/value.ts";
 import { capability } from "../../test/commands/hub.ts";
 import { invocationsOf, MemoryDisk, MemoryHub, resultsOf } from "../../test/commands/world.ts";
 import { checkTranscript, type Step } from "../../test/datadriven/index.ts";

@@ -1,10 +1,10 @@
 import { unreachable } from "#kernel/assert.ts";
+import type { Shared } from "#kernel/bounds/holdings.ts";
+import type { RoomUse } from "#kernel/bounds/room.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Shared } from "#kernel/holdings.ts";
 import type { Now } from "#kernel/instant.ts";
-import type { RoomUse } from "#kernel/room.ts";
-import { reading } from "#kernel/stored.ts";
+import { reading } from "#kernel/wire/stored.ts";
 import { CallerSide, type Parts } from "./caller/caller.ts";
 import { isOwn, Keyed, Keys, keyId, payloadOf, sameBytes } from "./caller/idempotency.ts";
 import { NOBODY, nameOf, type Peer, Pending, UNARY_CLIENT } from "./caller/pending.ts";

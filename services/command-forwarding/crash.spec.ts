@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { CommandForwardingService as Service } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { VALUE_TYPE } from "#kernel/value.ts";
+import { VALUE_TYPE } from "#kernel/wire/value.ts";
 import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client.ts";

@@ -1,6 +1,6 @@
+import type { Holding, Shared } from "#kernel/bounds/holdings.ts";
+import type { RoomUse } from "#kernel/bounds/room.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Holding, Shared } from "#kernel/holdings.ts";
-import type { RoomUse } from "#kernel/room.ts";
 import type { CallerSide, Parts } from "./caller/caller.ts";
 import { OUTCOME_NAMES } from "./messages.ts";
 import type { OwnerSide } from "./owner/owner.ts";

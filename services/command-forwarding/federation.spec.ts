@@ -5,7 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ExecuteRequestSchema, GetCommandRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { CommandSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
-import { VALUE_TYPE } from "#kernel/value.ts";
+import { VALUE_TYPE } from "#kernel/wire/value.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { failureOfCall, until } from "../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";

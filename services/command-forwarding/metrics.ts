@@ -1,5 +1,5 @@
 import type { Registry } from "prom-client";
-import type { RoomUse } from "#kernel/room.ts";
+import type { RoomUse } from "#kernel/bounds/room.ts";
 import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
 import { type Traced, type TracedHistogram, tracedHistogram } from "#runtime/metrics/exemplars.ts";
 import { sampleRooms } from "#runtime/metrics/rooms.ts";

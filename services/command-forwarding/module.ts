@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
+import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import type { Core } from "#kernel/core.ts";
 import { type Failure, fail } from "#kernel/error.ts";
-import { describeHoldings } from "#kernel/holdings.ts";
 import { Prng } from "#kernel/prng.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
 import { Calls } from "#runtime/calls.ts";

@@ -10,7 +10,7 @@ import {
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { VALUE_TYPE } from "#kernel/value.ts";
+import { VALUE_TYPE } from "#kernel/wire/value.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";

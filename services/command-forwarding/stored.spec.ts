@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { StoredError } from "#kernel/stored.ts";
+import { StoredError } from "#kernel/wire/stored.ts";
 import { Writer } from "./codec/wire.ts";
 import { CommandCore } from "./core.ts";
 import { LOG } from "./journal/journal.ts";

@@ -17,8 +17,8 @@ import {
   type SessionInfo,
 } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import type { Reason } from "#kernel/error.ts";
-import type { LinkState } from "#kernel/session-rules.ts";
-import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/stored.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
+import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/wire/stored.ts";
 import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
 import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import type {

@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { GetPeerResponseSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Failure } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
-import type { LinkState } from "#kernel/session-rules.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
 import { decodeRecord, peerToProto, recordCodec } from "./codec.ts";
 import { type CoreConfig, DiscoveryCore, PEER_SPACE } from "./core.ts";
 import type { Effect, Input, Introduction, PeerInfo, PeerSpec } from "./messages.ts";

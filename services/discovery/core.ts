@@ -3,7 +3,7 @@ import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
-import type { LinkState } from "#kernel/session-rules.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
 import type {
   Address,
   Effect,

@@ -1,6 +1,6 @@
 import type { Observe, Persist } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { LinkState } from "#kernel/session-rules.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
 import type { Evidence } from "./peers/evidence.ts";
 
 /** Level of trust: 0 none, 1 MINIMAL, 2 LIMITED, 3 FULL (S4-4 to S4-6). */

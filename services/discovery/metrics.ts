@@ -1,6 +1,6 @@
 import type { Registry } from "prom-client";
 import { REASONS, type Reason } from "#kernel/error.ts";
-import type { LinkState } from "#kernel/session-rules.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { counter, LabelBound, sampledGauge } from "#runtime/metrics/declare.ts";
 import type { DiscoveryCore } from "./core.ts";

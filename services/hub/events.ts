@@ -8,8 +8,8 @@ import {
   Severity,
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { clipText } from "#kernel/bytes.ts";
 import { FoedusError, type Reason } from "#kernel/error.ts";
+import { clipText } from "#kernel/wire/bytes.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { EventReport, EventSink, LinkCounters } from "#runtime/events.ts";
 import { type LimitedLogger, limitedHistory, limitedLogger } from "#runtime/log/limited.ts";

@@ -7,8 +7,8 @@ import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_servi
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import { describeHoldings } from "#kernel/holdings.ts";
 import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#runtime/clock.ts";
 import { renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";

@@ -1,7 +1,7 @@
+import { TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { Core, Observe } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import { TokenBucket } from "#kernel/token-bucket.ts";
 
 /** DoorConfig bounds one invite. Times are ms. */
 export interface DoorConfig {

@@ -9,8 +9,8 @@ import {
   IntroduceResponseSchema,
   IntroductionService,
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { Calls } from "#runtime/calls.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";

@@ -1,5 +1,5 @@
 import * as z from "zod";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { NodeRule, ShareRules } from "./messages.ts";
 import { memoryPlan } from "./table/cost.ts";
 

@@ -1,7 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { segmentCodec } from "./codec/segment-codec.ts";

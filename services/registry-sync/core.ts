@@ -1,8 +1,8 @@
 import { assert, unreachable } from "#kernel/assert.ts";
 import type { Core, StoreOp } from "#kernel/core.ts";
-import { compareHlc, Hlc } from "#kernel/hlc.ts";
+import { compareHlc, Hlc } from "#kernel/crdt/hlc.ts";
 import type { Now } from "#kernel/instant.ts";
-import { StoredError } from "#kernel/stored.ts";
+import { StoredError } from "#kernel/wire/stored.ts";
 import { describeRegistry, feedStatuses } from "./describe.ts";
 import { Exporter } from "./export/exporter.ts";
 import { FeedWriter, shareChanges } from "./feed/feed.ts";

@@ -1,4 +1,4 @@
-import type { Shared } from "#kernel/holdings.ts";
+import type { Shared } from "#kernel/bounds/holdings.ts";
 import { hex } from "./codec/wire.ts";
 import type { Exporter } from "./export/exporter.ts";
 import type { Importer } from "./import/importer.ts";

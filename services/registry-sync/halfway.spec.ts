@@ -1,8 +1,8 @@
 import { zstdDecompressSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Hlc } from "#kernel/hlc.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
+import { Hlc } from "#kernel/crdt/hlc.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { readNode } from "./codec/node-codec.ts";

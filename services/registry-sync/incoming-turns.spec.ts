@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { StoreOp } from "#kernel/core.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { Instants, keyOf, MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { snapshotOf } from "../../test/fakes/snapshot-frame.ts";

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { FoedusError } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { restoring } from "#runtime/store/restoring.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";

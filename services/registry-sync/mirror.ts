@@ -9,10 +9,10 @@ import {
   type WatchResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
-import { copyOf } from "#kernel/bytes.ts";
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
+import { copyOf } from "#kernel/wire/bytes.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";

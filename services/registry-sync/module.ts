@@ -1,6 +1,6 @@
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { type Failure, fail } from "#kernel/error.ts";
-import { describeHoldings } from "#kernel/holdings.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";

@@ -3,9 +3,9 @@
  * `segment-codec.ts` implements SegmentCodec with the generated schema; the numbers of enums are those of the schema.
  */
 
-import type { ValueType } from "#kernel/value.ts";
+import type { ValueType } from "#kernel/wire/value.ts";
 
-export { VALUE_TYPE, type ValueType } from "#kernel/value.ts";
+export { VALUE_TYPE, type ValueType } from "#kernel/wire/value.ts";
 
 /** Reasons of an epoch, as `foedus.registry_sync.segment.v1.EpochReason`. */
 export const EPOCH_REASON = { CREATED: 1, RESTORED: 2, UNCLEAN_STOP: 3, KEY_REVOKED: 4, RENUMBERED: 5 } as const;

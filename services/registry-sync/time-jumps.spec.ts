@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { freshnessOf } from "#kernel/freshness.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { ANY_NODE, GATEWAY, Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import type { NodeRecord } from "./messages.ts";
 import { REGISTRY_DEFAULTS } from "./world.ts";

@@ -8,7 +8,7 @@ import {
   type UpdateStateResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
-import { BoundedQueue } from "#kernel/bounded-queue.ts";
+import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";

@@ -1,10 +1,10 @@
+import type { Limits } from "#kernel/bounds/limits.ts";
 import type { StoreOp } from "#kernel/core.ts";
+import type { Hlc } from "#kernel/crdt/hlc.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure, Reason } from "#kernel/error.ts";
-import type { Hlc } from "#kernel/hlc.ts";
 import type { Now } from "#kernel/instant.ts";
-import type { Limits } from "#kernel/limits.ts";
-import { writeStored } from "#kernel/stored.ts";
+import { writeStored } from "#kernel/wire/stored.ts";
 import type { Effect, Event, NodeRule, ShareRules } from "./messages.ts";
 import type { SegmentCodec } from "./ports.ts";
 

@@ -1,9 +1,9 @@
 import type { Registry } from "prom-client";
-import { BoundedQueue } from "#kernel/bounded-queue.ts";
+import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Core, Effect, Observe, Persist, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import type { Clock, Timer } from "./clock.ts";
 import { Committer } from "./committer.ts";
 import type { Logger } from "./log/log.ts";

@@ -1,9 +1,9 @@
+import type { Shared } from "#kernel/bounds/holdings.ts";
+import { Parts } from "#kernel/bounds/parts.ts";
 import type { Core, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Shared } from "#kernel/holdings.ts";
 import type { Now } from "#kernel/instant.ts";
-import { Parts } from "#kernel/parts.ts";
-import { reading } from "#kernel/stored.ts";
+import { reading } from "#kernel/wire/stored.ts";
 import type { Effect, Happening, HappeningCodec, HappeningFilter, HappeningReport, Input, LinkCount } from "./messages.ts";
 
 /** Log that holds the events, one blob each, at the event's seq. */

@@ -6,8 +6,8 @@ import {
   TelemetryService,
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { describeHoldings } from "#kernel/holdings.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import { Calls } from "#runtime/calls.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";

@@ -1,5 +1,5 @@
 // The owner's hub as a process of its own, to be killed: `node owner-process.ts <json>`. It says its port on stdout.
-import { VALUE_TYPE } from "#kernel/value.ts";
+import { VALUE_TYPE } from "#kernel/wire/value.ts";
 import { CommandHub, capability, type Pem } from "./hub.ts";
 
 /** OwnerArguments is the one argument. */

@@ -2,7 +2,7 @@ import type { BackoffConfig } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Prng } from "#kernel/prng.ts";
-import { PeerSessions } from "#kernel/session.ts";
+import { PeerSessions } from "#kernel/session/machine.ts";
 import {
   DEFAULT_SESSION_TIMES,
   type SessionConfig,
@@ -10,7 +10,7 @@ import {
   type SessionId,
   type SessionInput,
   showId,
-} from "#kernel/session-rules.ts";
+} from "#kernel/session/rules.ts";
 
 export const GONE: Failure = { reason: "PEER_UNREACHABLE", message: "the connection is gone" };
 const REFUSED: Failure = { reason: "PEER_UNREACHABLE", message: "nothing listens at the address" };

@@ -1,4 +1,4 @@
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
 import { Applier } from "../../services/registry-sync/import/apply.ts";
 import { FeedTable } from "../../services/registry-sync/table/table.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { isTest, read, sources } from "./files.ts";
 import { BOUNDS, CLASSES } from "./kept-maps.ts";
 
@@ -34,7 +34,7 @@ test("F-12 the table names only maps that are there, and bounds that exist", () 
 
 test("F-12 every limit is used somewhere", () => {
   const text = sources()
-    .filter((path) => !path.startsWith("test/") && path !== "services/kernel/limits.ts" && !isTest(path))
+    .filter((path) => !path.startsWith("test/") && path !== "services/kernel/bounds/limits.ts" && !isTest(path))
     .map(read)
     .join("\n");
   expect(Object.keys(LIMITS).filter((name) => !new RegExp(`\\.${name}\\b|\\b${name}[,:]? `).test(text))).toEqual([]);

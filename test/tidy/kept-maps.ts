@@ -1,4 +1,4 @@
-import { LIMITS } from "../../services/kernel/limits.ts";
+import { LIMITS } from "../../services/kernel/bounds/limits.ts";
 import { read } from "./files.ts";
 
 /**
@@ -99,11 +99,11 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/hub/peers.ts #views": ["peers", "one per peer"],
   "services/hub/events.ts #queues": ["configuration", "services of this hub"],
   "services/hub/events.ts #told": ["configuration", "services of this hub"],
-  "services/kernel/session.ts #peers": ["peers", "one per peer"],
-  "services/kernel/room.ts #held": ["const max", "holders, at most as many as there is room for things"],
+  "services/kernel/session/machine.ts #peers": ["peers", "one per peer"],
+  "services/kernel/bounds/room.ts #held": ["const max", "holders, at most as many as there is room for things"],
   "services/kernel/stream-fences.ts #callers": ["const limits", "callers with streams; idle ones go"],
   "services/kernel/stream-fences.ts #waiting": ["const limits", "those of them with groups without an open stream"],
-  "services/kernel/parts.ts #held": ["streamsPerCaller", "callers of open streams"],
+  "services/kernel/bounds/parts.ts #held": ["streamsPerCaller", "callers of open streams"],
   "services/registry-sync/codec/node-codec.ts #shared": ["const SHARED_MAX", "descriptions of capabilities; emptied when full"],
   "services/registry-sync/shell/links.ts #byPeer": ["peers", "one per peer"],
   "services/registry-sync/shell/links.ts #peers": ["peers", "one per peer"],
@@ -209,8 +209,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   ],
   "services/introduction/door.ts #visits": ["const DoorCore", "exchanges; the core bounds them"],
   "services/introduction/door.ts #requests": ["const DoorCore", "exchanges whose proof is being judged"],
-  "services/kernel/session-peer.ts streams": ["streamsPerPeer", "streams of a peer"],
-  "services/kernel/session.ts #streams": ["streams", "streams of sessions: `streamsPerPeer` of each peer"],
+  "services/kernel/session/peer.ts streams": ["streamsPerPeer", "streams of a peer"],
+  "services/kernel/session/machine.ts #streams": ["streams", "streams of sessions: `streamsPerPeer` of each peer"],
   "services/kernel/stream-fences.ts open": ["streams", "newest streams of a caller, by group"],
   "services/kernel/stream-fences.ts idle": ["const limits", "groups of a caller without an open stream"],
   "services/registry-sync/import/apply.ts keys": ["one message", "what a payload defines, while it is checked"],
@@ -298,7 +298,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
 
 /** limitRows reads each limit with the sentence that stands above it. */
 function limitRows(): string[] {
-  const text = read("services/kernel/limits.ts");
+  const text = read("services/kernel/bounds/limits.ts");
   const rows: string[] = [];
   let said = "";
   for (const line of text.slice(text.indexOf("export const LIMITS"), text.indexOf("} as const")).split("\n")) {
@@ -317,7 +317,7 @@ export function boundsPage(): string {
   return [
     "# Bounds",
     "",
-    "Generated from `services/kernel/limits.ts` and `test/tidy/kept-maps.ts` by `make generate`; a test fails when this page lies.",
+    "Generated from `services/kernel/bounds/limits.ts` and `test/tidy/kept-maps.ts` by `make generate`; a test fails when this page lies.",
     "",
     "Whatever others decide the number of has a bound, so that a peer, a node or a mistake never takes more than its part.",
     "",

@@ -10,7 +10,7 @@ const FIXED: Readonly<Record<string, string>> = {
   "services/runtime/committer.ts":
     "the service's own store on the local disk: a full disk that was cleared must be noticed within seconds (S0-11)",
   "services/runtime/driver.ts": "hands the same wait to the committer",
-  "services/kernel/limits.ts": "the number of that wait",
+  "services/kernel/bounds/limits.ts": "the number of that wait",
   "services/runtime/rpc/status.ts": "what a caller is told, not a loop",
   "services/discovery/shell/key-keeper.ts": "the service's own store",
   "services/discovery/core.ts": "the clock of this machine, while it is not set; no call is made",

@@ -1,6 +1,6 @@
+import { Room } from "#kernel/bounds/room.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import { Room } from "#kernel/room.ts";
 import { Writer } from "../codec/wire.ts";
 import { DeadlineQueue } from "../deadlines.ts";
 import type { Entry, Journal } from "../journal/journal.ts";

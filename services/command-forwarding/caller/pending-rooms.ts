@@ -1,6 +1,6 @@
+import type { Shared } from "#kernel/bounds/holdings.ts";
+import { Room, type RoomUse } from "#kernel/bounds/room.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Shared } from "#kernel/holdings.ts";
-import { Room, type RoomUse } from "#kernel/room.ts";
 
 /** PendingRooms bound the commands that wait for an outcome in one direction: a part for each caller, and a part for each node. */
 export class PendingRooms {

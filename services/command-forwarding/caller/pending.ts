@@ -1,4 +1,4 @@
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Writer } from "../codec/wire.ts";
 import type { DeadlineQueue, Timed } from "../deadlines.ts";

@@ -14,8 +14,8 @@ import {
   SessionResponseSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Failure, Reason } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { type Answer, type Command, type Invocation, NO_VALUE, NUMBER_END, type Outcome, type Reply } from "../messages.ts";

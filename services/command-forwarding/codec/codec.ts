@@ -15,10 +15,10 @@ import {
 } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { ErrorReasonSchema } from "#gen/foedus/common/v1/error_pb.ts";
 import { type Value, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
-import { messageOf } from "#kernel/bytes.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { formatParent, parseTrace, type TraceContext } from "#kernel/trace-context.ts";
+import { messageOf } from "#kernel/wire/bytes.ts";
 import { asBuffer, useDecoder } from "#runtime/rpc/definition.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
 import {

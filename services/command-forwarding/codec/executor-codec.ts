@@ -2,9 +2,9 @@ import {
   AttachExecutorRequestSchema,
   AttachExecutorResponseSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { messageOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
+import { messageOf } from "#kernel/wire/bytes.ts";
 import { checkDecoded, decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";

@@ -1,8 +1,8 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ExecuteStreamRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
-import { messageOf } from "#kernel/bytes.ts";
 import type { Failure } from "#kernel/error.ts";
+import { messageOf } from "#kernel/wire/bytes.ts";
 import { checkDecoded } from "#runtime/rpc/decoded-size.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import type { StreamOpenInit } from "#runtime/rpc/kept-stream.ts";

@@ -1,6 +1,6 @@
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Failure } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
-import { checkBytes, decodeText, onStep, VALUE_TYPE, valueFailure } from "#kernel/value.ts";
+import { checkBytes, decodeText, onStep, VALUE_TYPE, valueFailure } from "#kernel/wire/value.ts";
 import { type CapabilityInfo, NO_VALUE, OUTCOME, type Result } from "../messages.ts";
 import { Reader, WireError } from "./wire.ts";
 

@@ -3,7 +3,7 @@
  * Generated code reads 64-bit fields as bigint and makes an object per message; here they are plain numbers.
  * (https://protobuf.dev/programming-guides/encoding)
  */
-import { copyOf } from "#kernel/bytes.ts";
+import { copyOf } from "#kernel/wire/bytes.ts";
 
 /** WireError says that bytes are not what they should be. */
 export class WireError extends Error {}

@@ -1,5 +1,5 @@
-import { copyOf, PINNED_BYTES } from "#kernel/bytes.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
+import { copyOf, PINNED_BYTES } from "#kernel/wire/bytes.ts";
 import { sound, VALUE_MAX_BYTES } from "../codec/value.ts";
 import { type Reader, WireError, type Writer } from "../codec/wire.ts";
 import { NO_VALUE, type Outcome, type Result } from "../messages.ts";

@@ -1,7 +1,7 @@
 import { assert } from "#kernel/assert.ts";
+import { Room } from "#kernel/bounds/room.ts";
 import type { Failure } from "#kernel/error.ts";
 import { isNodeId } from "#kernel/node-name.ts";
-import { Room } from "#kernel/room.ts";
 import { LOCAL_EXECUTOR, type Offer, type Part, type Scope, WHOLE } from "../messages.ts";
 import { Lines, type Standing } from "./lines.ts";
 import { holderOf, OFFERED_MAX, OFFERING_COST, Offering, offeringCost, wait } from "./offering.ts";

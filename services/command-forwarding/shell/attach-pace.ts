@@ -1,4 +1,4 @@
-import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
+import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import { type Clock, sleep } from "#runtime/clock.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { SPAN_KIND, Span, type SpanKind } from "#runtime/trace/span.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import {

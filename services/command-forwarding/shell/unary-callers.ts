@@ -1,5 +1,5 @@
+import { Room } from "#kernel/bounds/room.ts";
 import type { Failure } from "#kernel/error.ts";
-import { Room } from "#kernel/room.ts";
 
 /**
  * UnaryCallers bound the unary calls that wait for an outcome. They are one client of the core, so that without a part for each caller

@@ -1,4 +1,4 @@
-import type { LinkState } from "#kernel/session-rules.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
 
 /** LinkFacts is all that the state of a link depends on. */
 export interface LinkFacts {

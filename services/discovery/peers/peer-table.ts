@@ -2,7 +2,7 @@ import { Backoff, type BackoffConfig, Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
-import type { LinkState } from "#kernel/session-rules.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
 import type { Address, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote, ViewInfo } from "../messages.ts";
 import { Runs, ToldCopies } from "./copies.ts";
 import { type Decision, decide, type Evidence, type EvidenceConfig, weigh } from "./evidence.ts";

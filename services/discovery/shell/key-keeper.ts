@@ -1,5 +1,5 @@
 import { fail } from "#kernel/error.ts";
-import { StoredError } from "#kernel/stored.ts";
+import { StoredError } from "#kernel/wire/stored.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";

@@ -1,7 +1,7 @@
 import { isUtf8 } from "node:buffer";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { CapabilitySchema, type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { ProtoWalk } from "#kernel/proto-walk.ts";
+import { ProtoWalk } from "#kernel/wire/proto-walk.ts";
 import { decodedSize, MessageScan } from "#runtime/rpc/decoded-size.ts";
 import type { CapabilityInfo, NodeInfo, ValueType } from "../ports.ts";
 

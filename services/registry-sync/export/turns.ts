@@ -1,5 +1,5 @@
 import { Retry } from "#kernel/backoff.ts";
-import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
+import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { FeedPosition } from "../messages.ts";
 
 /** Pause after a refusal, longer with each. What a peer acknowledges afterwards is only what it says, so nothing but time ends that. */

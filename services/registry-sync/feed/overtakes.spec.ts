@@ -1,6 +1,6 @@
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { createDriver } from "#runtime/driver.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";

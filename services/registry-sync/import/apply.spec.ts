@@ -2,7 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { StateBlockSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { nodeBytes } from "../../../test/fakes/registry-hub.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";
 import { Payload } from "../feed/segment.ts";

@@ -1,7 +1,7 @@
-import { copyOf } from "#kernel/bytes.ts";
+import type { Limits } from "#kernel/bounds/limits.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Limits } from "#kernel/limits.ts";
 import { isNodeId } from "#kernel/node-name.ts";
+import { copyOf } from "#kernel/wire/bytes.ts";
 import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "../local/state-check.ts";
 import type { NodeRule } from "../messages.ts";
 import type { Block, NodeInfo, SegmentCodec, ValueType } from "../ports.ts";

@@ -1,8 +1,8 @@
 import type { StoreOp } from "#kernel/core.ts";
+import { validHlc } from "#kernel/crdt/hlc.ts";
 import { type Freshness, freshnessOf } from "#kernel/freshness.ts";
-import { validHlc } from "#kernel/hlc.ts";
 import { Ring } from "#kernel/ring.ts";
-import { StoredError } from "#kernel/stored.ts";
+import { StoredError } from "#kernel/wire/stored.ts";
 import { EMPTY, fromHex } from "../codec/wire.ts";
 import { Payload, readSegment, type SegmentItem, signedHeader, ZERO_DIGEST } from "../feed/segment.ts";
 import type { FeedPosition, FeedProof } from "../messages.ts";

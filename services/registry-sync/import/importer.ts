@@ -1,7 +1,7 @@
-import { messageOf } from "#kernel/bytes.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { BEAT_MS } from "#kernel/instant.ts";
+import { messageOf } from "#kernel/wire/bytes.ts";
 import { equalBytes } from "../codec/wire.ts";
 import { type CameSegment, digestAt, readSegment } from "../feed/segment.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";

@@ -1,6 +1,6 @@
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { Instants, keyOf, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
 import { snapshotOf } from "../../../test/fakes/snapshot-frame.ts";

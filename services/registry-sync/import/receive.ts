@@ -1,6 +1,6 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import { StoredError } from "#kernel/stored.ts";
+import { StoredError } from "#kernel/wire/stored.ts";
 import { equalBytes, hex } from "../codec/wire.ts";
 import { stateHashOf } from "../export/snapshot.ts";
 import { Kept } from "../feed/kept.ts";

@@ -1,5 +1,5 @@
+import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { StoreOp } from "#kernel/core.ts";
-import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
 import { fromHex } from "../codec/wire.ts";
 import type { Kept } from "../feed/kept.ts";
 import type { CameSegment } from "../feed/segment.ts";

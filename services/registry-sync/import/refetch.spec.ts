@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
 import type { NodeRule, PeerFrame } from "../messages.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { Instants, nodeBytes, TestHub } from "../../../test/fakes/registry-hub.ts";
 import type { Scope } from "../messages.ts";
 

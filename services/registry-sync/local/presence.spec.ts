@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { Hlc } from "#kernel/hlc.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
+import { Hlc } from "#kernel/crdt/hlc.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { keyOf, nodeBytes } from "../../../test/fakes/registry-hub.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";

@@ -1,6 +1,6 @@
 import { Growable } from "#kernel/growable.ts";
-import { isJson } from "#kernel/json.ts";
-import { checkBytes, isNaNWords, TEXT_LIMIT, VALUE_PROBLEM_TEXT, VALUE_TYPE, type ValueProblem } from "#kernel/value.ts";
+import { isJson } from "#kernel/wire/json.ts";
+import { checkBytes, isNaNWords, TEXT_LIMIT, VALUE_PROBLEM_TEXT, VALUE_TYPE, type ValueProblem } from "#kernel/wire/value.ts";
 import type { UpdateBatch } from "../ports.ts";
 import { COST } from "../table/cost.ts";
 import { NO_SLOT } from "../table/slots.ts";

@@ -1,5 +1,5 @@
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Freshness } from "#kernel/freshness.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { type NodeName, resolveNode } from "#kernel/node-name.ts";
 import { own } from "#kernel/own.ts";
 import type { Ring } from "#kernel/ring.ts";

@@ -2,7 +2,7 @@ import { create, fromBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ListNodesRequestSchema, ListNodesResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { systemClock } from "#runtime/clock.ts";
 import type { CallContext, RawMessage } from "#runtime/rpc/call.ts";
 import { decodedSize } from "#runtime/rpc/decoded-size.ts";

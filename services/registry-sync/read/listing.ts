@@ -1,5 +1,5 @@
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Failure } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import type { Answer, HubFreshness, NodeFilter, NodeRecord, Query } from "../messages.ts";
 import type { SegmentCodec } from "../ports.ts";
 import { RefSet } from "../table/ref-set.ts";

@@ -1,7 +1,7 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { WatchResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
 import { pushToProto } from "../codec/answer-codec.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";

@@ -6,7 +6,7 @@ import type { SessionFrame } from "#gen/foedus/registry_sync/v1alpha1/session_pb
 import { Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
-import type { PeerSession } from "#kernel/session-rules.ts";
+import type { PeerSession } from "#kernel/session/rules.ts";
 import type { Timer } from "#runtime/clock.ts";
 import type { LinkCounters } from "#runtime/events.ts";
 import type { Platform } from "#runtime/module.ts";

@@ -1,6 +1,6 @@
 import type { Retry } from "#kernel/backoff.ts";
+import { type HlcReading, tooFarAhead } from "#kernel/crdt/hlc.ts";
 import type { Failure } from "#kernel/error.ts";
-import { type HlcReading, tooFarAhead } from "#kernel/hlc.ts";
 import { SILENT_MS } from "../export/silent.ts";
 import type { Turns } from "../export/turns.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";

@@ -1,5 +1,5 @@
+import type { Parts } from "#kernel/bounds/parts.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Parts } from "#kernel/parts.ts";
 import { Calls } from "#runtime/calls.ts";
 import type { StoreReport } from "#runtime/driver.ts";
 import type { Input, Output } from "../messages.ts";

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { Parts } from "#kernel/bounds/parts.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { Parts } from "#kernel/parts.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";

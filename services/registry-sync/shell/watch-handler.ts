@@ -1,6 +1,6 @@
 import type { WatchRequest, WatchResponse } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { Parts } from "#kernel/bounds/parts.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { Parts } from "#kernel/parts.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound } from "#runtime/rpc/call.ts";

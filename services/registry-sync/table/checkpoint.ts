@@ -1,5 +1,5 @@
 import type { StoreOp } from "#kernel/core.ts";
-import { StoredError } from "#kernel/stored.ts";
+import { StoredError } from "#kernel/wire/stored.ts";
 import { hex, utf8 } from "../codec/wire.ts";
 import type { Applier, Skipped } from "../import/apply.ts";
 import type { FeedPosition } from "../messages.ts";

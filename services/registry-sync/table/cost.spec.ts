@@ -3,7 +3,7 @@ import { runInNewContext } from "node:vm";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
 import { CapabilitySchema, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { copyOf } from "#kernel/bytes.ts";
+import { copyOf } from "#kernel/wire/bytes.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";
 import { partOf } from "./cost.ts";
 import { FeedTable } from "./table.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";
 import type { NodeRule, PeerFrame, Scope } from "../messages.ts";

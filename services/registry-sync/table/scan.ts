@@ -1,4 +1,4 @@
-import { copyOf } from "#kernel/bytes.ts";
+import { copyOf } from "#kernel/wire/bytes.ts";
 import { BLOCK_OVERHEAD, Payload } from "../feed/segment.ts";
 import type { Columns, SegmentCodec } from "../ports.ts";
 import type { ShareView } from "../share/share.ts";

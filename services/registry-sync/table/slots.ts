@@ -1,5 +1,5 @@
 import { assert } from "#kernel/assert.ts";
-import { copyInto, copyOf } from "#kernel/bytes.ts";
+import { copyInto, copyOf } from "#kernel/wire/bytes.ts";
 import { COST } from "./cost.ts";
 
 /** NO_SLOT is the answer for what is not there. */

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
-import { StoredError } from "#kernel/stored.ts";
+import { StoredError } from "#kernel/wire/stored.ts";
 import { ANY_NODE, GATEWAY, Instants, type MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
 import { recordToProto } from "../codec/answer-codec.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";

@@ -1,6 +1,6 @@
 import { assert } from "#kernel/assert.ts";
-import { copyOf } from "#kernel/bytes.ts";
 import { Growable } from "#kernel/growable.ts";
+import { copyOf } from "#kernel/wire/bytes.ts";
 import { EMPTY, textOf } from "../codec/wire.ts";
 import type { StateValue } from "../messages.ts";
 import type { NodeInfo, NodeSummary, UpdateBatch, ValueType } from "../ports.ts";

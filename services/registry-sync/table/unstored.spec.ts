@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { createDriver, type Driver } from "#runtime/driver.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";

@@ -1,5 +1,5 @@
 import type { Registry } from "prom-client";
-import type { RoomUse } from "#kernel/room.ts";
+import type { RoomUse } from "#kernel/bounds/room.ts";
 import { sampledGauge } from "./declare.ts";
 
 /**

@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { describeHoldings } from "#kernel/holdings.ts";
-import { LIMITS } from "#kernel/limits.ts";
+import { describeHoldings } from "#kernel/bounds/holdings.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { systemClock } from "#runtime/clock.ts";
 import {
   CountRequestSchema,

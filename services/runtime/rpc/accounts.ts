@@ -1,6 +1,6 @@
-import type { Shared } from "#kernel/holdings.ts";
-import { LIMITS } from "#kernel/limits.ts";
-import type { Rate } from "#kernel/token-bucket.ts";
+import type { Shared } from "#kernel/bounds/holdings.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
+import type { Rate } from "#kernel/bounds/token-bucket.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Caller } from "./call.ts";
 import { CallPace } from "./call-pace.ts";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";

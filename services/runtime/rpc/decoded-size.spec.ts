@@ -13,8 +13,8 @@ import {
   UpdateStateRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { ReportEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { checkDecoded, DECODED_MAX, decodedSize } from "./decoded-size.ts";
 import { decodeAnswer, decodeMessage, Malformed, Sealed, toServiceDefinition } from "./definition.ts";
 

@@ -1,6 +1,6 @@
 import { type DescField, type DescMessage, fromBinary, type Message, type MessageShape, ScalarType } from "@bufbuild/protobuf";
 import { FoedusError } from "#kernel/error.ts";
-import { ProtoWalk } from "#kernel/proto-walk.ts";
+import { ProtoWalk } from "#kernel/wire/proto-walk.ts";
 
 /** DECODED_MAX is how many bytes of memory one message may take once it is decoded: 768 KiB of the smallest capabilities that are valid. */
 export const DECODED_MAX = 32 * 1024 * 1024;

@@ -1,4 +1,4 @@
-import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
+import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import { type Clock, sleep } from "#runtime/clock.ts";
 import type { Cost } from "./access.ts";
 import { type Lane, turnsOf } from "./turns.ts";

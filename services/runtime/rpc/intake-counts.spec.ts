@@ -6,7 +6,7 @@ import { runInNewContext } from "node:vm";
 import { create } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { DoorServerCredentials, type RotatingServerCredentials } from "#runtime/tls/credentials.ts";
 import { EchoService, SessionRequestSchema, SessionResponseSchema } from "../../../test/proto/echo-service.gen.ts";

@@ -4,7 +4,7 @@ import { gzipSync } from "node:zlib";
 import { create } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { LIMITS } from "#kernel/limits.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, SessionRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, echoBinding, type Fixture, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";

@@ -4,7 +4,7 @@ import type { FeedHead, FeedHeadSchema } from "#gen/foedus/common/v1/session_pb.
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Prng } from "#kernel/prng.ts";
-import type { LinkState, PeerSession, SessionConfig, SessionId } from "#kernel/session-rules.ts";
+import type { LinkState, PeerSession, SessionConfig, SessionId } from "#kernel/session/rules.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { EventSink, LinkCounters } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";

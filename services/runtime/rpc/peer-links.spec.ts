@@ -10,7 +10,7 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
-import { showId } from "#kernel/session-rules.ts";
+import { showId } from "#kernel/session/rules.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";
 import { type DuplexPair, duplexPair } from "../../../test/fakes/duplex-pair.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";

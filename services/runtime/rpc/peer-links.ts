@@ -1,7 +1,7 @@
 import type { SessionControl, SessionOpen } from "#gen/foedus/common/v1/session_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
-import { PeerSessions } from "#kernel/session.ts";
-import { DEFAULT_SESSION_TIMES, type PeerSession, type SessionEffect, type SessionId, type SessionInput } from "#kernel/session-rules.ts";
+import { PeerSessions } from "#kernel/session/machine.ts";
+import { DEFAULT_SESSION_TIMES, type PeerSession, type SessionEffect, type SessionId, type SessionInput } from "#kernel/session/rules.ts";
 import type { Timer } from "#runtime/clock.ts";
 import type { LinkCounters } from "#runtime/events.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";

@@ -1,9 +1,9 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
+import type { Shared } from "#kernel/bounds/holdings.ts";
 import type { Failure } from "#kernel/error.ts";
 import { fail } from "#kernel/error.ts";
-import type { Shared } from "#kernel/holdings.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { EventSink } from "#runtime/events.ts";

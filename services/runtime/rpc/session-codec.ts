@@ -1,8 +1,8 @@
 import { create, type DescMessage, type DescMethodBiDiStreaming, type Message, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { type SessionControl, SessionControlSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { AssertionFailure } from "#kernel/assert.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Failure } from "#kernel/error.ts";
-import { LIMITS } from "#kernel/limits.ts";
 import { type AccessRule, frameRule } from "./access.ts";
 import { asBuffer } from "./definition.ts";
 import { compileRules } from "./interceptors/field-rules.ts";

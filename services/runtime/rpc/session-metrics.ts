@@ -1,5 +1,5 @@
 import type { Counter, Registry } from "prom-client";
-import type { LinkState } from "#kernel/session-rules.ts";
+import type { LinkState } from "#kernel/session/rules.ts";
 import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
 import type { StreamCounters } from "./session-stream.ts";
 

@@ -1,7 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type SessionControl, type SessionOpen, SessionOpenSchema, type Terminated } from "#gen/foedus/common/v1/session_pb.ts";
+import { Flight, PROMPT_BYTES, PROMPT_MS } from "#kernel/bounds/flight.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { Flight, PROMPT_BYTES, PROMPT_MS } from "#kernel/flight.ts";
 import { type Timer, withTimeout } from "#runtime/clock.ts";
 import { type ClientDuplex, type Outbound, RawMessage } from "./call.ts";
 import { MalformedError } from "./definition.ts";

@@ -1,5 +1,5 @@
 import type { ServerHttp2Stream } from "node:http2";
-import type { Rate } from "#kernel/token-bucket.ts";
+import type { Rate } from "#kernel/bounds/token-bucket.ts";
 import type { Account } from "./accounts.ts";
 import { TokenBuckets } from "./interceptors/rate.ts";
 

@@ -1,6 +1,6 @@
 import type net from "node:net";
 import type { TLSSocket } from "node:tls";
-import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
+import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 
 /**
  * Key updates, and tickets of a server, that may come over a connection. Programs that send key updates at all do after gigabytes, and

@@ -1,6 +1,6 @@
 import type { JWK } from "jose";
 import { assert } from "#kernel/assert.ts";
-import { fields, finite, readStored, text, writeStored } from "#kernel/stored.ts";
+import { fields, finite, readStored, text, writeStored } from "#kernel/wire/stored.ts";
 import { JOSE_CRYPTO, type TokenCrypto } from "./crypto.ts";
 
 /** SigningKey is one key pair of the ring. It is a secret: it goes to the store of its service and nowhere else, never to a log. */

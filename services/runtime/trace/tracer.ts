@@ -1,7 +1,7 @@
 import type { Registry } from "prom-client";
-import { BoundedQueue } from "#kernel/bounded-queue.ts";
+import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
+import { TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import { Prng } from "#kernel/prng.ts";
-import { TokenBucket } from "#kernel/token-bucket.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Clock, Timer } from "../clock.ts";
 import type { Entropy } from "../entropy.ts";

@@ -1,7 +1,7 @@
 import { type DescMessage, getOption, type Message } from "@bufbuild/protobuf";
 import { costs } from "#gen/foedus/common/v1/access_pb.ts";
+import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { Failure } from "#kernel/error.ts";
-import { type Rate, TokenBucket } from "#kernel/token-bucket.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Cost } from "../access.ts";
 import type { ServerCall } from "../call-context.ts";

@@ -1,6 +1,6 @@
-import type { Backoff } from "./backoff.ts";
-import type { Failure } from "./error.ts";
-import type { Now } from "./instant.ts";
+import type { Backoff } from "../backoff.ts";
+import type { Failure } from "../error.ts";
+import type { Now } from "../instant.ts";
 import {
   type LinkState,
   type Live,
@@ -10,7 +10,7 @@ import {
   type SessionInput,
   type Stream,
   showId,
-} from "./session-rules.ts";
+} from "./rules.ts";
 
 /** NEVER is the deadline of what has none. */
 export const NEVER = Number.POSITIVE_INFINITY;

@@ -1,4 +1,4 @@
-import { LIMITS } from "./limits.ts";
+import { LIMITS } from "../bounds/limits.ts";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;

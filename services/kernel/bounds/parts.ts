@@ -1,4 +1,4 @@
-import type { Failure } from "./error.ts";
+import type { Failure } from "../error.ts";
 import type { Shared } from "./holdings.ts";
 import { LIMITS } from "./limits.ts";
 

@@ -1,9 +1,9 @@
-import { assert, unreachable } from "./assert.ts";
-import { Backoff, type BackoffConfig, DEFAULT_BACKOFF } from "./backoff.ts";
-import type { Core } from "./core.ts";
-import type { Failure } from "./error.ts";
-import type { Now } from "./instant.ts";
-import type { Prng } from "./prng.ts";
+import { assert, unreachable } from "../assert.ts";
+import { Backoff, type BackoffConfig, DEFAULT_BACKOFF } from "../backoff.ts";
+import type { Core } from "../core.ts";
+import type { Failure } from "../error.ts";
+import type { Now } from "../instant.ts";
+import type { Prng } from "../prng.ts";
 import {
   describePeer,
   GAP,
@@ -21,7 +21,7 @@ import {
   TERMINATED,
   TOO_LOW,
   timeoutOf,
-} from "./session-peer.ts";
+} from "./peer.ts";
 import {
   endsAt,
   isIdentified,
@@ -36,7 +36,7 @@ import {
   type SessionId,
   type SessionInput,
   type Stream,
-} from "./session-rules.ts";
+} from "./rules.ts";
 
 /**
  * PeerSessions decides about all sessions of one service of one hub: when to dial, which session is used, which one ends.

@@ -1,4 +1,4 @@
-import type { Failure, Reason } from "./error.ts";
+import type { Failure, Reason } from "../error.ts";
 import type { Holding, Shared } from "./holdings.ts";
 
 /** One holder may take an eighth of a room, and an eighth is kept for this hub's own people and services. */

@@ -1,6 +1,6 @@
-import type { Failure } from "./error.ts";
+import { LIMITS } from "../bounds/limits.ts";
+import type { Failure } from "../error.ts";
 import { isJson } from "./json.ts";
-import { LIMITS } from "./limits.ts";
 
 /** VALUE_TYPE are the numbers of `foedus.common.v1.ValueType`; the field numbers of `Value.kind` are the same. */
 export const VALUE_TYPE = { NONE: 0, BOOL: 1, SINT64: 2, DOUBLE: 3, STRING: 4, BYTES: 5, JSON: 6 } as const;

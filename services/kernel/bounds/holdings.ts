@@ -1,4 +1,4 @@
-import { printable } from "./printable.ts";
+import { printable } from "../printable.ts";
 
 /** Holding is what one holder has of something that is bounded. */
 export interface Holding {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { LIMITS } from "../bounds/limits.ts";
+import { Prng } from "../prng.ts";
 import { isJson } from "./json.ts";
-import { LIMITS } from "./limits.ts";
-import { Prng } from "./prng.ts";
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);

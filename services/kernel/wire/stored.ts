@@ -1,4 +1,4 @@
-import { own } from "./own.ts";
+import { own } from "../own.ts";
 
 /**
  * What is read back from a store, and how it is checked. A disk may give back other bytes than it was given, or an older file; what a hub

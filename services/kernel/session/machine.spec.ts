@@ -2,12 +2,12 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { checkTranscript, type Step } from "../../test/datadriven/index.ts";
-import { SessionWorld, sessionConfig } from "../../test/fakes/session-world.ts";
-import type { Failure, Reason } from "./error.ts";
-import { Prng } from "./prng.ts";
-import { PeerSessions } from "./session.ts";
-import { type SessionEffect, type SessionInput, showId } from "./session-rules.ts";
+import { checkTranscript, type Step } from "../../../test/datadriven/index.ts";
+import { SessionWorld, sessionConfig } from "../../../test/fakes/session-world.ts";
+import type { Failure, Reason } from "../error.ts";
+import { Prng } from "../prng.ts";
+import { PeerSessions } from "./machine.ts";
+import { type SessionEffect, type SessionInput, showId } from "./rules.ts";
 
 const WALL = 1_800_000_000_000;
 const TESTDATA = join(import.meta.dirname, "testdata");

@@ -1,4 +1,4 @@
-import { assert } from "./assert.ts";
+import { assert } from "../assert.ts";
 
 /** HlcReading is one reading of a hybrid logical clock. Readings are ordered by wallMs, then logical. */
 export interface HlcReading {

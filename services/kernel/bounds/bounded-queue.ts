@@ -1,4 +1,4 @@
-import { assert } from "./assert.ts";
+import { assert } from "../assert.ts";
 
 /**
  * BoundedQueue is a first-in first-out queue that holds at most `capacity` items and never grows beyond it. Pushing and

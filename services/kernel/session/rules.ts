@@ -1,4 +1,4 @@
-import type { Failure } from "./error.ts";
+import type { Failure } from "../error.ts";
 
 /** SessionId names a session between two hubs for one service: the hub that dialled, its boot counter, and the number of the session within that boot. */
 export interface SessionId {
