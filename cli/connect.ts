@@ -12,7 +12,7 @@ import { isHubId } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { withoutBom } from "#runtime/files.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
 import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { advised } from "./advice.ts";

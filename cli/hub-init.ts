@@ -4,7 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import { makeFolder } from "#runtime/files.ts";
-import { portTaken } from "#runtime/rpc/listen-error.ts";
+import { portTaken } from "#runtime/rpc/handshakes/listen-error.ts";
 import { writePki } from "../certs/issue.ts";
 import type { IssueRequest } from "../certs/profiles.ts";
 import { type HubContext, writeContexts } from "./contexts-file.ts";

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { LinkState, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { GetStatusResponseSchema } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { EventKind, EventSchema, Severity } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { SECOND_CONNECTION } from "#runtime/rpc/second-streams.ts";
+import { SECOND_CONNECTION } from "#runtime/sessions/second-streams.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { Ledger } from "./ledger.ts";
 import { lookAtAnswers } from "./running.ts";

@@ -4,8 +4,8 @@ import { LinkState, LinkStateSchema, type Peer } from "#gen/foedus/discovery/v1a
 import { GetStatusRequestSchema, type GetStatusResponse } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { type Feed, ListFeedsRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Event, EventKind, ListEventsRequestSchema, Severity } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { SECOND_CONNECTION } from "#runtime/rpc/second-streams.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
+import { SECOND_CONNECTION } from "#runtime/sessions/second-streams.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { type Connection, endpointsOf } from "../connect.ts";
 import { toCliError } from "../exit.ts";

@@ -5,7 +5,7 @@ import { parseTrace } from "#kernel/trace-context.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
-import { ENDED, KeptStream, type OnError, type StreamOpenInit, tellError } from "#runtime/rpc/kept-stream.ts";
+import { ENDED, KeptStream, type OnError, type StreamOpenInit, tellError } from "#runtime/rpc/client/kept-stream.ts";
 import { valueBytes, valueOf } from "./codec/codec.ts";
 import { decodeStreamResponse, encodeStreamOpen, encodeStreamRequest, type ReceivedResult } from "./codec/stream-codec.ts";
 import { VALUE_MAX_BYTES } from "./codec/value.ts";

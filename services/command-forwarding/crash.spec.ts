@@ -10,7 +10,7 @@ import { CommandForwardingService as Service } from "#gen/foedus/command_forward
 import { VALUE_TYPE } from "#kernel/wire/value.ts";
 import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import type { OwnerArguments } from "../../test/commands/owner-process.ts";

@@ -15,7 +15,7 @@ import {
   type OnError,
   type StreamIdentity,
   type StreamOpenInit,
-} from "#runtime/rpc/kept-stream.ts";
+} from "#runtime/rpc/client/kept-stream.ts";
 import { valueBytes, valueOf } from "./codec/codec.ts";
 import { decodeTaskFrame, encodeReports, type ReceivedTask } from "./codec/executor-codec.ts";
 import { VALUE_MAX_BYTES } from "./codec/value.ts";

@@ -7,10 +7,10 @@ import {
   type AttachExecutorResponse,
   AttachExecutorResponseSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { Calls } from "#runtime/calls.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { createDriver } from "#runtime/driver.ts";
 import { type CallContext, RawMessage } from "#runtime/rpc/call.ts";
+import { Calls } from "#runtime/service/calls.ts";
+import { createDriver } from "#runtime/service/driver.ts";
 import { capability } from "../../test/commands/hub.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";

@@ -4,15 +4,15 @@ import { DiscoveryService, HelloRequestSchema, RefreshRequestSchema } from "#gen
 import { AnnounceSchema, type SessionFrame, SessionFrameSchema } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
-import { Calls } from "#runtime/calls.ts";
 import { RELEASED_AT_WALL } from "#runtime/clock.ts";
-import { createDriver, type Driver } from "#runtime/driver.ts";
 import type { LinkCounters } from "#runtime/events.ts";
-import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
-import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/rpc/peer-links.ts";
-import type { TokenVerifier } from "#runtime/rpc/token-verifier.ts";
+import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
+import { Calls } from "#runtime/service/calls.ts";
+import { createDriver, type Driver } from "#runtime/service/driver.ts";
+import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
+import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { restoringAsync } from "#runtime/store/restoring.ts";
 import {
   decodeRecord,

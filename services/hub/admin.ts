@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { GetConfigResponseSchema, GetStatusResponseSchema, HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
-import type { Supervisor } from "#runtime/supervisor.ts";
+import type { Supervisor } from "#runtime/service/supervisor.ts";
 
 /** AdminFacts are what the operator's surface tells; functions are asked at each call. */
 export interface AdminFacts {

@@ -8,9 +8,9 @@ import type { Logger } from "#runtime/log/log.ts";
 import { sampledGauge } from "#runtime/metrics/declare.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
-import type { ConnectOptions } from "#runtime/rpc/peer-links-api.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { rpcStats } from "#runtime/rpc/rpc-metrics.ts";
+import type { ConnectOptions } from "#runtime/sessions/peer-links-api.ts";
 import { type Certificate, type CertificateSource, createCertificateSource } from "#runtime/tls/certificate-source.ts";
 import {
   createPeerCredentials,

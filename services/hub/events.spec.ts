@@ -11,9 +11,9 @@ import {
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
-import type { Platform } from "#runtime/module.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
+import type { Platform } from "#runtime/service/module.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { createTelemetry } from "../telemetry/index.ts";

@@ -22,7 +22,7 @@ import {
 import { Health, HealthCheckRequestSchema, HealthCheckResponse_ServingStatus as Serving } from "#gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection, ServerReflectionRequestSchema } from "#gen/grpc/reflection/v1/reflection_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { type Clients, Federation, type FederationOptions, until } from "../../test/support/federation.ts";
 import {

@@ -1,13 +1,13 @@
 import { dirname, resolve } from "node:path";
 import { whenAborted } from "#runtime/abort.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { coalesced } from "#runtime/coalesce.ts";
 import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
 import { loadConfig } from "#runtime/config/load.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { createLogger } from "#runtime/log/log.ts";
 import { isTerminal, type SinkState, tellStderr } from "#runtime/log/sink.ts";
+import { coalesced } from "#runtime/service/coalesce.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
 import type { Automation } from "./automation.ts";
 import { type HubConfig, hubConfig, type ServiceName } from "./config.ts";

@@ -9,7 +9,7 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { PeerSource, PeerView, SessionReport, SessionReporter } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import type { RpcServer } from "#runtime/rpc/server.ts";
+import type { RpcServer } from "#runtime/rpc/server/server.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import { ownRetry } from "./own-retry.ts";

@@ -10,9 +10,9 @@ import { EventKind, ReportEventsRequestSchema, Severity, TelemetryService } from
 import { systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
-import type { Platform, ServiceModule } from "#runtime/module.ts";
-import { createLocalClient } from "#runtime/rpc/local-client.ts";
-import { Supervisor } from "#runtime/supervisor.ts";
+import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
+import type { Platform, ServiceModule } from "#runtime/service/module.ts";
+import { Supervisor } from "#runtime/service/supervisor.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { testTokens } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";

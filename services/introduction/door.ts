@@ -11,12 +11,12 @@ import {
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { Calls } from "#runtime/calls.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
-import { createRpcServer, type RpcLimits, type RpcServer } from "#runtime/rpc/server.ts";
+import { createRpcServer, type RpcLimits, type RpcServer } from "#runtime/rpc/server/server.ts";
+import { Calls } from "#runtime/service/calls.ts";
 import { DoorServerCredentials } from "#runtime/tls/credentials.ts";
 import { digestOf } from "#runtime/tls/door.ts";
 import { admitStranger } from "#runtime/tls/peer-admission.ts";

@@ -7,7 +7,7 @@ import {
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import type { DoorAuthority } from "#runtime/tls/door.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";

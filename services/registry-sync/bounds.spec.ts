@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { CapabilitySchema, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
-import { sessionCodec } from "#runtime/rpc/session-codec.ts";
+import { sessionCodec } from "#runtime/sessions/session-codec.ts";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { frameToProto } from "./codec/frame-codec.ts";
 import { segmentCodec } from "./codec/segment-codec.ts";

@@ -15,7 +15,7 @@ import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
 import { copyOf } from "#kernel/wire/bytes.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/kept-stream.ts";
+import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/client/kept-stream.ts";
 import { positionToProto } from "./codec/answer-codec.ts";
 import { positionFromProto } from "./codec/codec.ts";
 import { segmentCodec } from "./codec/segment-codec.ts";

@@ -1,9 +1,9 @@
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { type Failure, fail } from "#kernel/error.ts";
-import { createDriver, type Driver } from "#runtime/driver.ts";
-import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { createDriver, type Driver } from "#runtime/service/driver.ts";
+import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
 import type { Store } from "#runtime/store/port.ts";
 import { restoring } from "#runtime/store/restoring.ts";
 import type { KeyMaterial } from "#runtime/tls/credentials.ts";

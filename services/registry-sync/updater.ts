@@ -12,7 +12,6 @@ import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
-import { failureFromProto } from "#runtime/rpc/failure.ts";
 import {
   callProgram,
   FINAL_REASONS,
@@ -21,7 +20,8 @@ import {
   type StreamIdentity,
   type StreamOpenInit,
   tellError,
-} from "#runtime/rpc/kept-stream.ts";
+} from "#runtime/rpc/client/kept-stream.ts";
+import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
 import { type BindRequest, Fields } from "./codec/fields.ts";
 import { DEAD, UpdateColumns } from "./codec/update-columns.ts";

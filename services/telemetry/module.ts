@@ -9,11 +9,11 @@ import {
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { whenAborted } from "#runtime/abort.ts";
-import { Calls } from "#runtime/calls.ts";
-import { createDriver, type Driver } from "#runtime/driver.ts";
 import { counter, LabelBound } from "#runtime/metrics/declare.ts";
-import { notDurable, type Platform, type ServiceModule } from "#runtime/module.ts";
 import { bind } from "#runtime/rpc/call.ts";
+import { Calls } from "#runtime/service/calls.ts";
+import { createDriver, type Driver } from "#runtime/service/driver.ts";
+import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
 import { restoring } from "#runtime/store/restoring.ts";
 import { eventToProto, filterFromProto, happeningCodec, linkFromProto, linkToProto, reportFromProto } from "./codec.ts";
 import type { TelemetryConfig } from "./config.ts";

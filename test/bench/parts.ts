@@ -6,7 +6,7 @@ import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CommandStream, ExecutorClient, OUTCOME } from "../../services/command-forwarding/client.ts";
 import {

@@ -5,7 +5,7 @@ import { Registry } from "prom-client";
 import { CommandForwardingService, ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { Committer } from "#runtime/committer.ts";
+import { Committer } from "#runtime/service/committer.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { until } from "../support/federation.ts";
 import { COMMAND_ARGUMENT, COMMAND_CAPABILITY, COMMAND_NODE, type CommandResult, type CommandRun, type Door, openDoor } from "./parts.ts";

@@ -6,11 +6,11 @@ import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha
 import { systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import type { EventReport } from "#runtime/events.ts";
-import type { Platform } from "#runtime/module.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
-import { createRpcServer, type RpcServer } from "#runtime/rpc/server.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
+import { createRpcServer, type RpcServer } from "#runtime/rpc/server/server.ts";
+import type { Platform } from "#runtime/service/module.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { createPeerCredentials, createServerCredentials } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { ExecutorClient } from "../../services/command-forwarding/client.ts";
 import { RegistryClient } from "../../services/registry-sync/client.ts";

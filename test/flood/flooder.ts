@@ -11,10 +11,10 @@ import { SessionRequestSchema as RegistrySchema } from "#gen/foedus/registry_syn
 import { sleep, systemClock } from "#runtime/clock.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { type CallOptions, type ClientDuplex, RawMessage } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
-import { type Envelope, type Frame, sessionCodec } from "#runtime/rpc/session-codec.ts";
-import { dialSession, type SessionStream } from "#runtime/rpc/session-stream.ts";
+import { type Envelope, type Frame, sessionCodec } from "#runtime/sessions/session-codec.ts";
+import { dialSession, type SessionStream } from "#runtime/sessions/session-stream.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CALM, type FloodOrder, type PeerFiles } from "./flood.ts";
 

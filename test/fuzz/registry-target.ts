@@ -9,7 +9,7 @@ import {
 import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
 import { decodeRequest, Malformed } from "#runtime/rpc/definition.ts";
-import { type Envelope, sessionCodec } from "#runtime/rpc/session-codec.ts";
+import { type Envelope, sessionCodec } from "#runtime/sessions/session-codec.ts";
 import { blocksMessage, feedToProto, pushToProto, recordToProto } from "../../services/registry-sync/codec/answer-codec.ts";
 import { frameFromProto } from "../../services/registry-sync/codec/frame-codec.ts";
 import { FULL_SHARE } from "../../services/registry-sync/config.ts";

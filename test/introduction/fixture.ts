@@ -10,7 +10,7 @@ import {
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials, parseCertificates } from "#runtime/tls/credentials.ts";
 import { authorityAt, digestOf } from "#runtime/tls/door.ts";
 import { thumbprintOf } from "#runtime/tls/peer-identity.ts";

@@ -6,11 +6,11 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import type { EventReport } from "#runtime/events.ts";
-import type { Platform } from "#runtime/module.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";
 import type { Caller, ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
-import { createLocalClient } from "#runtime/rpc/local-client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
+import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
+import type { Platform } from "#runtime/service/module.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { type AutomationPort, createRegistrySync, type RegistrySync, registrySyncConfig } from "../../services/registry-sync/index.ts";

@@ -8,10 +8,10 @@ import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_servi
 import { fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import type { Platform, ServiceModule } from "#runtime/module.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
-import { createLocalClient } from "#runtime/rpc/local-client.ts";
+import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
+import type { Platform, ServiceModule } from "#runtime/service/module.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import { checkServer, expectedPeerOf } from "#runtime/tls/peer-identity.ts";
 import type { CommandCore } from "../../services/command-forwarding/core.ts";

@@ -12,7 +12,7 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { createClient } from "#runtime/rpc/client.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { writePki } from "../../certs/issue.ts";
 import { allOf, endProcess, isRunning } from "./processes.ts";

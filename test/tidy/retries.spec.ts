@@ -7,9 +7,9 @@ import { isTest, read, sources } from "./files.ts";
  */
 const FIXED: Readonly<Record<string, string>> = {
   "services/runtime/log/sink.ts": "the log's own file or pipe; lines wait meanwhile",
-  "services/runtime/committer.ts":
+  "services/runtime/service/committer.ts":
     "the service's own store on the local disk: a full disk that was cleared must be noticed within seconds (S0-11)",
-  "services/runtime/driver.ts": "hands the same wait to the committer",
+  "services/runtime/service/driver.ts": "hands the same wait to the committer",
   "services/kernel/bounds/limits.ts": "the number of that wait",
   "services/runtime/rpc/status.ts": "what a caller is told, not a loop",
   "services/discovery/shell/key-keeper.ts": "the service's own store",

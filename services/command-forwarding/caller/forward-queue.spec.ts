@@ -5,7 +5,7 @@ import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha
 import type { SessionFrame, SessionRequest, SessionResponse } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { CallContext } from "#runtime/rpc/call.ts";
-import { createPeerLinks, type PeerLinks } from "#runtime/rpc/peer-links.ts";
+import { createPeerLinks, type PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { ADMIN, EVIL, GATEWAY } from "../../../test/commands/bench.ts";
 import { capability } from "../../../test/commands/hub.ts";
 import { MemoryHub, type Reply } from "../../../test/commands/world.ts";

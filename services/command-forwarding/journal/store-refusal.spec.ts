@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
-import { createDriver, type Output } from "#runtime/driver.ts";
 import { silentLogger } from "#runtime/log/log.ts";
+import { createDriver, type Output } from "#runtime/service/driver.ts";
 import { capability } from "../../../test/commands/hub.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { MemoryStore } from "../../../test/fakes/memory-store.ts";

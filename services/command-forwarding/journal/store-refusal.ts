@@ -1,4 +1,4 @@
-import type { Output, StoreReport } from "#runtime/driver.ts";
+import type { Output, StoreReport } from "#runtime/service/driver.ts";
 import { type CommandEffect, type Input, OUTCOME, type Outcome } from "../messages.ts";
 
 /**

@@ -4,8 +4,8 @@ import {
   AttachExecutorRequestSchema,
   type AttachExecutorResponse,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { Calls } from "#runtime/calls.ts";
 import { type CallContext, RawMessage } from "#runtime/rpc/call.ts";
+import { Calls } from "#runtime/service/calls.ts";
 import { ADMIN, ANY, Bench, EVIL } from "../../../test/commands/bench.ts";
 import { capability } from "../../../test/commands/hub.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";

@@ -8,7 +8,7 @@ import { formatParent, type TraceContext } from "#kernel/trace-context.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
-import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
+import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { decodeAttach } from "../codec/attach-codec.ts";
 import { isWireError, valueBytes, valueOf } from "../codec/codec.ts";
 import { decodeReports, encodeTasks } from "../codec/executor-codec.ts";

@@ -1,7 +1,7 @@
 import type { Invocations, Results, SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
-import type { PeerLinks } from "#runtime/rpc/peer-links.ts";
+import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { encodeInvocations, encodeResults } from "../codec/codec.ts";
 import { VALUE_MAX_BYTES } from "../codec/value.ts";
 import type { Invoke, Respond } from "../messages.ts";

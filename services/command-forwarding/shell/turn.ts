@@ -1,6 +1,6 @@
-import type { Calls } from "#runtime/calls.ts";
 import type { Clock } from "#runtime/clock.ts";
-import type { Driver, Inlet } from "#runtime/driver.ts";
+import type { Calls } from "#runtime/service/calls.ts";
+import type { Driver, Inlet } from "#runtime/service/driver.ts";
 import type { Input, Reply } from "../messages.ts";
 
 /** CommandCalls are the calls of this service: a reply answers a question by its `corr`. */

@@ -15,9 +15,9 @@ import {
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { whenAborted } from "#runtime/abort.ts";
-import type { Calls } from "#runtime/calls.ts";
-import type { Platform } from "#runtime/module.ts";
 import { bind, type CallContext, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
+import type { Calls } from "#runtime/service/calls.ts";
+import type { Platform } from "#runtime/service/module.ts";
 import { endpointToProto, evidenceToProto, introductionOf, peerToProto, pushToProto, reportsFromProto } from "../codec.ts";
 import type { Input, Output, Push, ServiceEndpoint } from "../messages.ts";
 import { type Bundles, ownLeaf } from "../peers/leaves.ts";

@@ -2,7 +2,7 @@ import { Registry } from "prom-client";
 import { expect, test } from "vitest";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { createCrypto } from "#runtime/crypto.ts";
-import { createDriver } from "#runtime/driver.ts";
+import { createDriver } from "#runtime/service/driver.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../../test/fakes/memory-store.ts";

@@ -11,7 +11,7 @@ import { FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { CallContext, RawMessage } from "#runtime/rpc/call.ts";
-import { principalOf } from "#runtime/rpc/principal.ts";
+import { principalOf } from "#runtime/rpc/connections/principal.ts";
 import { feedToProto, nodesToRaw, recordToProto } from "../codec/answer-codec.ts";
 import { filterFromProto } from "../codec/codec.ts";
 import type { Answer, Input, Query } from "../messages.ts";

@@ -1,7 +1,7 @@
 import type { Parts } from "#kernel/bounds/parts.ts";
 import type { Failure } from "#kernel/error.ts";
-import { Calls } from "#runtime/calls.ts";
-import type { StoreReport } from "#runtime/driver.ts";
+import { Calls } from "#runtime/service/calls.ts";
+import type { StoreReport } from "#runtime/service/driver.ts";
 import type { Input, Output } from "../messages.ts";
 
 /** CallOutput is an output that answers one call. */

@@ -7,7 +7,7 @@ import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";
 import { failureToProto } from "#runtime/rpc/failure.ts";
-import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
+import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { boundToProto } from "../codec/answer-codec.ts";
 import { callerName, decodeUpdateFrame, scopeOf, type UpdateFrame } from "../codec/codec.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";

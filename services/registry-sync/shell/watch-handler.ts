@@ -4,7 +4,7 @@ import { type Failure, FoedusError } from "#kernel/error.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound } from "#runtime/rpc/call.ts";
-import { type Fenced, FencedStreams } from "#runtime/rpc/fenced-streams.ts";
+import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { BlocksCache, pushToProto } from "../codec/answer-codec.ts";
 import { callerName, watchFromProto } from "../codec/codec.ts";
 import type { WatchOptions, WatchPush } from "../messages.ts";

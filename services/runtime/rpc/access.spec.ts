@@ -6,8 +6,8 @@ import { systemClock } from "#runtime/clock.ts";
 import { EchoService, OpenService } from "../../../test/proto/echo-service.gen.ts";
 import { authorise, frameRule, methodRule, requireMethodRule } from "./access.ts";
 import type { Caller } from "./call.ts";
-import { ServerCall } from "./call-context.ts";
 import { rateInterceptor, TokenBuckets } from "./interceptors/rate.ts";
+import { ServerCall } from "./server/call-context.ts";
 
 describe("authorise", () => {
   const peer = (level: number) => ({ kind: "peer", level, role: 0 }) as const;

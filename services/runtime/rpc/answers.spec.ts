@@ -9,7 +9,7 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { createClient } from "./client.ts";
+import { createClient } from "./client/client.ts";
 
 /** A server that answers with bytes as they are: what a peer with other intentions would do. */
 let answer: Uint8Array = new Uint8Array(0);

@@ -13,11 +13,11 @@ import { EchoService, SessionRequestSchema, SessionResponseSchema } from "../../
 import { bearer, echoBinding, type Fixture, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
-import { type Account, Accounts } from "./accounts.ts";
 import type { Outbound } from "./call.ts";
-import { ServerCall } from "./call-context.ts";
+import { type Account, Accounts } from "./connections/accounts.ts";
+import { type Intake, Intakes, type RequestKind } from "./connections/intake.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
-import { type Intake, Intakes, type RequestKind } from "./intake.ts";
+import { ServerCall } from "./server/call-context.ts";
 
 const MIB = 1024 * 1024;
 const SESSION = methodPath(EchoService.method.session);

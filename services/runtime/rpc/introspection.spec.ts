@@ -17,7 +17,7 @@ import { systemClock } from "#runtime/clock.ts";
 import { collect, type Fixture, failureOfCall, serve, until } from "../../../test/rpc/fixture.ts";
 import { type Credential, testHub } from "../../../test/testca/index.ts";
 import type { ClientOf } from "./call.ts";
-import { type ClientOptions, createClient } from "./client.ts";
+import { type ClientOptions, createClient } from "./client/client.ts";
 
 let fixture: Fixture;
 let operator: Credential;

@@ -7,7 +7,7 @@ import { type Fixture, serve } from "../../../test/rpc/fixture.ts";
 import { frame, grpcMessage, grpcStream, PREFACE, rawH2, text } from "../../../test/support/raw-h2.ts";
 import { RawRecords, secretOf } from "../../../test/support/raw-tls.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
-import { Chatter } from "./chatter.ts";
+import { Chatter } from "./connections/chatter.ts";
 import { encodeMessage, methodPath } from "./definition.ts";
 
 let alpha: TestHub;

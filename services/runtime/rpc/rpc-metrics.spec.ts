@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CountRequestSchema, EchoRequestSchema, SessionRequestSchema, SumRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, collect, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { type Credential, testHub } from "../../../test/testca/index.ts";
-import type { ClientOptions } from "./client.ts";
+import type { ClientOptions } from "./client/client.ts";
 
 let fixture: Fixture;
 let peer: Credential;

@@ -7,7 +7,7 @@ import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CountRequestSchema, EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { echoBinding, type Fixture, type Seen, serve, testTokens, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
-import { createClient } from "./client.ts";
+import { createClient } from "./client/client.ts";
 import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
 
 const closing: (() => unknown)[] = [];

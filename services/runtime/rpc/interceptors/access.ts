@@ -1,8 +1,8 @@
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { authorise } from "../access.ts";
-import type { ServerCall } from "../call-context.ts";
-import type { TokenCache, VerifiedToken } from "../token-verifier.ts";
+import type { ServerCall } from "../server/call-context.ts";
+import type { TokenCache, VerifiedToken } from "../server/token-verifier.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 const BEARER = /^bearer ([A-Za-z0-9._~+/=-]+)$/i;

@@ -1,5 +1,5 @@
-import type { Accounts } from "../accounts.ts";
-import { mayAnswer, UNREAD } from "../call-context.ts";
+import type { Accounts } from "../connections/accounts.ts";
+import { mayAnswer, UNREAD } from "../server/call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** accountInterceptor bounds what one principal begins and holds over all its connections, and counts the call with it. */

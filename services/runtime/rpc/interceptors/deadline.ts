@@ -1,5 +1,5 @@
 import type { Clock, Timer } from "#runtime/clock.ts";
-import type { ServerCall } from "../call-context.ts";
+import type { ServerCall } from "../server/call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** deadlineInterceptor refuses what came too late, and gives unary calls without a deadline the default one. */

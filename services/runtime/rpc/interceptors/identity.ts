@@ -1,6 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
-import type { Connection } from "../connections.ts";
-import type { Identities } from "../identities.ts";
+import type { Connection } from "../connections/connections.ts";
+import type { Identities } from "../server/identities.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /**

@@ -1,5 +1,5 @@
 import type { Message } from "@bufbuild/protobuf";
-import type { Outcome, ServerCall } from "../call-context.ts";
+import type { Outcome, ServerCall } from "../server/call-context.ts";
 import type { RequestFailure } from "../status.ts";
 
 /**

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { Health } from "#gen/grpc/health/v1/health_pb.ts";
 import { ManualClock } from "../../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../../test/fakes/memory-logger.ts";
-import { ServerCall } from "../call-context.ts";
+import { ServerCall } from "../server/call-context.ts";
 import { logInterceptor } from "./log.ts";
 
 test.each([

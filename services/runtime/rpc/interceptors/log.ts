@@ -5,8 +5,8 @@ import type { EventSink } from "#runtime/events.ts";
 import { limitedEvents, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { traceFields } from "#runtime/trace/span.ts";
-import type { Outcome, ServerCall } from "../call-context.ts";
 import { methodPath } from "../definition.ts";
+import type { Outcome, ServerCall } from "../server/call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** Codes that point at this server rather than at its caller. */

@@ -4,8 +4,8 @@ import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { Cost } from "../access.ts";
-import type { ServerCall } from "../call-context.ts";
-import { principalOf } from "../principal.ts";
+import { principalOf } from "../connections/principal.ts";
+import type { ServerCall } from "../server/call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** Rates per cost class; a class without one is not limited. */
