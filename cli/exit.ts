@@ -1,6 +1,6 @@
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import { printableJson, printableLines } from "#kernel/printable.ts";
-import { clean } from "./format.ts";
+import { clean } from "./print/format.ts";
 
 /** EXIT are the exit codes of the command; cli/README.md explains them and a test keeps the two equal. */
 export const EXIT = { ok: 0, failed: 1, usage: 2, connect: 3, refused: 4, notFound: 5, timeout: 6 } as const;

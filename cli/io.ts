@@ -4,8 +4,8 @@ import { styleText } from "node:util";
 import { printableOutput } from "#kernel/printable.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
+import { paragraphs } from "./print/table.ts";
 import { onHangup, onStop } from "./signals.ts";
-import { paragraphs } from "./table.ts";
 
 /** Style is how a text stands out. */
 export type Style = "bold" | "dim" | "green" | "yellow" | "red";

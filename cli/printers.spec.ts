@@ -6,8 +6,8 @@ import { redact } from "#runtime/log/redact.ts";
 import { type Model, render } from "../test/demo/screen.ts";
 import { HOSTILE } from "../test/support/hostile-text.ts";
 import { errorJson, errorText, toCliError } from "./exit.ts";
-import { clean, nodeText, valueText } from "./format.ts";
-import { facts, table } from "./table.ts";
+import { clean, nodeText, valueText } from "./print/format.ts";
+import { facts, table } from "./print/table.ts";
 
 const foreign = fc.string({
   unit: fc.oneof(fc.constantFrom(...HOSTILE, "\n", "\t", " ", "x="), fc.string({ unit: "binary", minLength: 1, maxLength: 2 })),

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { nearPath } from "./near-path.ts";
 import { buildProgram } from "./program.ts";
+import { nearPath } from "./reach/near-path.ts";
 
 /** helps gives the help of a command and of all below it, as a terminal of a width shows it. */
 function helps(command: Command, width: number): string[] {

@@ -81,13 +81,13 @@ function hubVerbs(verb: Declare, program: Command): void {
       .option("--set <path=value>", "set a field of the configuration, e.g. listen.port=0 (repeatable)", many)
       .option("--json", "print the addresses as one JSON line when ready")
       .option("-q, --quiet", "print nothing when ready");
-  const hub = config(verb(program, "hub", "run all services of a hub in this process", async () => (await import("./hub.ts")).run));
+  const hub = config(verb(program, "hub", "run all services of a hub in this process", async () => (await import("./own/hub.ts")).run));
   output(
     verb(
       hub,
       "init <hub-id>",
       "make the folder of a new hub: configuration, certificates, a context",
-      async () => (await import("./hub-init.ts")).init,
+      async () => (await import("./own/hub-init.ts")).init,
     ),
   )
     .option("--dir <folder>", "folder of the hub (default: its id)")
@@ -96,7 +96,7 @@ function hubVerbs(verb: Declare, program: Command): void {
       "--advertise <host>",
       "host name or address that peers are told (default: 127.0.0.1, this machine only; empty: it only dials out)",
     );
-  config(verb(program, "serve <service>", "run one service of a hub in this process", async () => (await import("./serve.ts")).run));
+  config(verb(program, "serve <service>", "run one service of a hub in this process", async () => (await import("./own/serve.ts")).run));
 }
 
 /** Verbs on a hub's own files, which also ask the hub if it runs. */
@@ -110,7 +110,7 @@ function ownHub(command: Command): Command {
 
 function ownHubVerbs(verb: Declare, program: Command): void {
   const peer = program.command("peer").description("manage the peers of the hub in this folder; a running hub applies changes at once");
-  const load = async (): Promise<typeof import("./peer.ts")> => import("./peer.ts");
+  const load = async (): Promise<typeof import("./own/peer.ts")> => import("./own/peer.ts");
   ownHub(verb(peer, "list", "list the peers of the federation file, with their links if the hub runs", async () => (await load()).list));
   ownHub(verb(peer, "add <hub-id>", "pin a hub's CA and make it a peer, or change its entry", async () => (await load()).add))
     .option("--ca <file>", "CA certificate of that hub, PEM; it is copied")
@@ -119,7 +119,7 @@ function ownHubVerbs(verb: Declare, program: Command): void {
     .option("--port <n>", "its port (default: 18800)")
     .addOption(new Option("--max-trust <level>", "ceiling of its trust level (default: limited)").choices(["full", "limited", "minimal"]))
     .option("--share <name>", "share that it gets (default: full or limited, as its ceiling)");
-  const introduction = async (): Promise<typeof import("./introduction.ts")> => import("./introduction.ts");
+  const introduction = async (): Promise<typeof import("./own/introduction.ts")> => import("./own/introduction.ts");
   const grants = (command: Command): Command =>
     command
       .addOption(new Option("--max-trust <level>", "ceiling of its trust level (default: limited)").choices(["full", "limited", "minimal"]))
@@ -157,7 +157,7 @@ function ownHubVerbs(verb: Declare, program: Command): void {
       program,
       "doctor",
       "diagnose the hub in this folder, and say how to fix what is wrong",
-      async () => (await import("./doctor.ts")).run,
+      async () => (await import("./doctor/doctor.ts")).run,
     ),
   );
 }
@@ -168,25 +168,35 @@ function operatorVerbs(verb: Declare, program: Command): void {
       program,
       "status",
       "show the state of the hub: modules, peers, nodes and how current they are",
-      async () => (await import("./status.ts")).run,
+      async () => (await import("./verbs/status.ts")).run,
     ),
   );
   const peers = operator(
-    verb(program, "peers [hub]", "list peers, or show one with the evidence for its trust", async () => (await import("./peers.ts")).run),
+    verb(
+      program,
+      "peers [hub]",
+      "list peers, or show one with the evidence for its trust",
+      async () => (await import("./verbs/peers.ts")).run,
+    ),
   );
-  operator(verb(peers, "enable <hub>", "enable the link to a peer again", async () => (await import("./peers.ts")).enable));
+  operator(verb(peers, "enable <hub>", "enable the link to a peer again", async () => (await import("./verbs/peers.ts")).enable));
   operator(
-    verb(peers, "disable <hub>", "end the link to a peer until it is enabled again", async () => (await import("./peers.ts")).disable),
+    verb(
+      peers,
+      "disable <hub>",
+      "end the link to a peer until it is enabled again",
+      async () => (await import("./verbs/peers.ts")).disable,
+    ),
   );
   nodeFilter(
-    operator(verb(program, "nodes", "list nodes of this hub and of its peers", async () => (await import("./nodes.ts")).run)),
+    operator(verb(program, "nodes", "list nodes of this hub and of its peers", async () => (await import("./verbs/nodes.ts")).run)),
   ).option("--limit <n>", "maximum number of results");
   operator(
     verb(
       program,
       "node <node>",
       "show one node (hub/node, or a bare id): capabilities, state, freshness",
-      async () => (await import("./node.ts")).run,
+      async () => (await import("./verbs/node.ts")).run,
     ),
   ).option("--max-staleness <duration>", "fail rather than answer with something older");
   operator(
@@ -194,27 +204,34 @@ function operatorVerbs(verb: Declare, program: Command): void {
       program,
       "send <node> <capability> [value]",
       "run a command on a node and wait for its outcome",
-      async () => (await import("./send.ts")).run,
+      async () => (await import("./verbs/send.ts")).run,
     ),
   )
     .option("--idempotency-key <key>", "same key and same command within 24 h: the stored outcome, no second run")
     .option("--type <type>", "type of the value, instead of asking the hub for the capability's")
     .option("--traceparent <context>", "W3C trace context that the command belongs to (default: TRACEPARENT and TRACESTATE)");
-  nodeFilter(operator(verb(program, "watch [node]", "print changes of nodes as they happen", async () => (await import("./watch.ts")).run)))
+  nodeFilter(
+    operator(verb(program, "watch [node]", "print changes of nodes as they happen", async () => (await import("./verbs/watch.ts")).run)),
+  )
     .option("--snapshot", "print the current state first")
     .option("--nodes-only", "leave out state changes");
-  operator(verb(program, "events", "list what happened, oldest first", async () => (await import("./events.ts")).run))
+  operator(verb(program, "events", "list what happened, oldest first", async () => (await import("./verbs/events.ts")).run))
     .option("-f, --follow", "continue with new events")
     .option("--kind <kind>", "only this kind, e.g. link-state (repeatable)", many)
     .option("--severity <severity>", "minimum severity: debug, info, warning or error")
     .option("--peer <hub>", "only about this peer")
     .option("--node <hub/node>", "only about this node")
     .option("--limit <n>", "maximum number of events (default: 50; 10 before following)");
-  operator(verb(program, "links", "counters of each link", async () => (await import("./links.ts")).run));
+  operator(verb(program, "links", "counters of each link", async () => (await import("./verbs/links.ts")).run));
   operator(
-    verb(program, "feeds", "feeds that the hub holds, their positions and who has them", async () => (await import("./feeds.ts")).run),
+    verb(
+      program,
+      "feeds",
+      "feeds that the hub holds, their positions and who has them",
+      async () => (await import("./verbs/feeds.ts")).run,
+    ),
   );
-  operator(verb(program, "config", "effective configuration, secrets redacted", async () => (await import("./config.ts")).run))
+  operator(verb(program, "config", "effective configuration, secrets redacted", async () => (await import("./verbs/config.ts")).run))
     .option("--file <file>", "read this file instead of asking the running hub")
     .option("--diff <file>", "show what another file would change, and what of it needs a restart");
 }
@@ -237,7 +254,14 @@ function pkiVerbs(verb: Declare, program: Command): void {
       .option("--life <duration>", "shorter life than the profile's, e.g. 7d");
   keys(
     sans(
-      dir(verb(pki, "init <hub-id>", "make a hub's authority, service certificate and admin", async () => (await import("./pki.ts")).init)),
+      dir(
+        verb(
+          pki,
+          "init <hub-id>",
+          "make a hub's authority, service certificate and admin",
+          async () => (await import("./pki/pki.ts")).init,
+        ),
+      ),
     ),
   )
     .option("--split", "also one certificate for each service")
@@ -250,20 +274,22 @@ function pkiVerbs(verb: Declare, program: Command): void {
             pki,
             "issue <kind> <name>",
             "issue a certificate: service, node, gateway or operator",
-            async () => (await import("./pki.ts")).issue,
+            async () => (await import("./pki/pki.ts")).issue,
           ),
         ),
       ),
     ),
   );
-  output(verb(pki, "show <files...>", "say what certificates and requests are", async () => (await import("./pki.ts")).showFiles));
-  ownHub(verb(pki, "list", "list the hub's certificates, and those that are revoked", async () => (await import("./pki-revoke.ts")).list));
+  output(verb(pki, "show <files...>", "say what certificates and requests are", async () => (await import("./pki/pki.ts")).showFiles));
+  ownHub(
+    verb(pki, "list", "list the hub's certificates, and those that are revoked", async () => (await import("./pki/pki-revoke.ts")).list),
+  );
   ownHub(
     verb(
       pki,
       "revoke [files...]",
       "refuse certificates of this hub (node, gateway, operator, service) that were stolen or are no longer wanted",
-      async () => (await import("./pki-revoke.ts")).revoke,
+      async () => (await import("./pki/pki-revoke.ts")).revoke,
     ),
   )
     .option("--fingerprint <sha256>", "SHA-256 of a certificate instead of its file (repeatable)", many)
@@ -275,16 +301,20 @@ function pkiVerbs(verb: Declare, program: Command): void {
       pki,
       "secrets <plan>",
       "keep certificates in Secrets of the Kubernetes cluster that this runs in, as the chart's Job does",
-      async () => (await import("./pki-secrets.ts")).secrets,
+      async () => (await import("./pki/pki-secrets.ts")).secrets,
     ),
   ).option("--service-account <folder>", "folder with token, ca.crt and namespace (default: where a pod has them)");
-  keys(dir(verb(pki, "renew", "renew what is near its end", async () => (await import("./pki.ts")).renew)));
+  keys(dir(verb(pki, "renew", "renew what is near its end", async () => (await import("./pki/pki.ts")).renew)));
   keys(
-    sans(output(verb(pki, "csr <kind> <name>", "make a key and a certificate request here", async () => (await import("./pki.ts")).csr))),
+    sans(
+      output(verb(pki, "csr <kind> <name>", "make a key and a certificate request here", async () => (await import("./pki/pki.ts")).csr)),
+    ),
   )
     .option("--hub-id <hub>", "the hub whose authority will sign")
     .option("--out <path>", "path of the files without .key and .csr (default: <kind>-<name>)");
-  rights(sans(dir(verb(pki, "sign <request> <kind> <name>", "sign a certificate request", async () => (await import("./pki.ts")).sign))))
+  rights(
+    sans(dir(verb(pki, "sign <request> <kind> <name>", "sign a certificate request", async () => (await import("./pki/pki.ts")).sign))),
+  )
     .option("--key-sha256 <digest>", "digest of the key, as its sender told you")
     .option("--out <file>", "certificate file (default: <kind>-<name>.pem beside the request)");
 }
@@ -292,9 +322,11 @@ function pkiVerbs(verb: Declare, program: Command): void {
 function otherVerbs(verb: Declare, program: Command, handle: Handle): void {
   const contexts = program.command("contexts").description("hubs that this command knows by name");
   const file = (command: Command): Command => output(command).option("--contexts <file>", "contexts file");
-  file(verb(contexts, "list", "list the contexts", async () => (await import("./contexts.ts")).list));
-  file(verb(contexts, "use <context>", "make a context the current one", async () => (await import("./contexts.ts")).use));
-  file(verb(contexts, "add <context>", "add a context, or change what is given of one", async () => (await import("./contexts.ts")).add))
+  file(verb(contexts, "list", "list the contexts", async () => (await import("./verbs/contexts.ts")).list));
+  file(verb(contexts, "use <context>", "make a context the current one", async () => (await import("./verbs/contexts.ts")).use));
+  file(
+    verb(contexts, "add <context>", "add a context, or change what is given of one", async () => (await import("./verbs/contexts.ts")).add),
+  )
     .option("--hub-id <hub>", "the hub (default: the name of the context)")
     .option("--address <address>", "host:port, or service=host:port for each service in split mode (repeatable)", many)
     .option("--ca <file>", "CA certificate of the hub")

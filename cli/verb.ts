@@ -3,11 +3,11 @@ import { ErrorReasonSchema, type Failure } from "#gen/foedus/common/v1/error_pb.
 import { Freshness, FreshnessSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { FoedusError, REASONS } from "#kernel/error.ts";
 import { printableJson } from "#kernel/printable.ts";
-import type { ConnectionFlags } from "./connect.ts";
 import type { ExitCode } from "./exit.ts";
-import { label } from "./format.ts";
 import type { Io } from "./io.ts";
-import type { Cell } from "./table.ts";
+import { label } from "./print/format.ts";
+import type { Cell } from "./print/table.ts";
+import type { ConnectionFlags } from "./reach/connect.ts";
 
 /** SERVICE_NAMES are the services that have an address and a certificate of their own in split mode. */
 export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;

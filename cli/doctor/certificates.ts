@@ -8,8 +8,8 @@ import { judgeMaterial } from "#runtime/tls/judge.ts";
 import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { renewalDueAt } from "../../certs/issue.ts";
 import { type Federation, refusedNow, resolveFrom } from "../../services/hub/index.ts";
-import { since } from "../format.ts";
-import type { OwnHub } from "../own-hub.ts";
+import type { OwnHub } from "../own/own-hub.ts";
+import { since } from "../print/format.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 
 /** Material is what this hub shows to others, if it is fit to be shown. */

@@ -1,7 +1,7 @@
 import type { Clock } from "#runtime/clock.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
-import { addressText, dialable } from "../address.ts";
+import { addressText, dialable } from "../reach/address.ts";
 import { SERVICE_NAMES } from "../verb.ts";
 import type { Material } from "./certificates.ts";
 import type { Finding, Ledger } from "./ledger.ts";

@@ -1,7 +1,7 @@
 import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { clockPlausible } from "#runtime/clock.ts";
-import { bytes } from "../format.ts";
+import { bytes } from "../print/format.ts";
 import type { Ledger } from "./ledger.ts";
 
 /** Below this a hub may stop writing soon, bytes. */

@@ -1,10 +1,10 @@
 import { isNodeId } from "#kernel/node-name.ts";
 import { nearest } from "#runtime/config/shape.ts";
 import type { HubConfig } from "../../services/hub/index.ts";
-import { COMPARED_MAX, nodesLike } from "../candidates.ts";
-import type { Connection } from "../connect.ts";
 import { toCliError } from "../exit.ts";
-import { count } from "../format.ts";
+import { count } from "../print/format.ts";
+import { COMPARED_MAX, nodesLike } from "../reach/candidates.ts";
+import type { Connection } from "../reach/connect.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 
 /** A pattern for node ids in a rule, and where it stands. */

@@ -7,11 +7,11 @@ import { type Event, EventKind, ListEventsRequestSchema, Severity } from "#gen/f
 import { reasonRule } from "#runtime/rpc/status.ts";
 import { SECOND_CONNECTION } from "#runtime/sessions/second-streams.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
-import { type Connection, endpointsOf } from "../connect.ts";
 import { toCliError } from "../exit.ts";
-import { ago, count, duration, label } from "../format.ts";
-import { copiesOf } from "../peers.ts";
+import { ago, count, duration, label } from "../print/format.ts";
+import { type Connection, endpointsOf } from "../reach/connect.ts";
 import { failureError } from "../verb.ts";
+import { copiesOf } from "../verbs/peers.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 
 /** A peer that is connected is a few segments behind now and then; more than this is worth a word. */

@@ -1,5 +1,5 @@
 import { type Federation, type HubConfig, undefinedShares } from "../../services/hub/index.ts";
-import { isLoopback } from "../address.ts";
+import { isLoopback } from "../reach/address.ts";
 import type { Ledger } from "./ledger.ts";
 import { lookAtRules } from "./rules.ts";
 

@@ -22,7 +22,7 @@ const FIXED: Readonly<Record<string, string>> = {
 const WAIT = /\bconst \w*RETRY\w*_MS = |\b(?:\w+R|r)etryMs\b|\bstoreRetryMs\b|\bRETRY_DELAY_MS\b/;
 
 /** Doubles its wait by itself: an operator looks at it, and it is ended by a key. */
-const OWN = { "cli/follow.ts": /waitMs = Math\.min\(LONGEST_WAIT_MS, waitMs \* 2\)/ };
+const OWN = { "cli/print/follow.ts": /waitMs = Math\.min\(LONGEST_WAIT_MS, waitMs \* 2\)/ };
 
 const files = sources().filter((path) => /^(services|cli)\//.test(path) && !isTest(path));
 

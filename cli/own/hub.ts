@@ -1,0 +1,63 @@
+import { whenAborted } from "#runtime/abort.ts";
+import { tuneHeap } from "#runtime/heap.ts";
+import { type RunningHub, SERVICES, type ServiceName, startHub } from "../../services/hub/index.ts";
+import { CliError, EXIT, type ExitCode } from "../exit.ts";
+import type { Io } from "../io.ts";
+import type { OutputFlags } from "../verb.ts";
+import { type ConfigFlags, readConfig } from "./config-file.ts";
+import { processConfigOf } from "./own-hub.ts";
+
+/** HubFlags are the options of `hub` and `serve`. */
+export type HubFlags = ConfigFlags & OutputFlags;
+
+/** isService tells the services from other words. */
+export function isService(name: string): name is ServiceName {
+  return (SERVICES as readonly string[]).includes(name);
+}
+
+/** run runs all services of a hub until it is stopped. */
+export function run(io: Io, _args: readonly string[], options: HubFlags): Promise<ExitCode | undefined> {
+  return runProcess(io, "hub", options);
+}
+
+/**
+ * runProcess runs one process of a hub. It ends with 0 after a signal and a clean stop, and with 1 when it cannot start, when a
+ * core failed an assertion (D6), or when not everything was durable at the end. SIGHUP makes it look at its files again; in a terminal, where it
+ * says that the terminal was closed, it stops the hub.
+ */
+export async function runProcess(io: Io, runs: "hub" | ServiceName, options: HubFlags): Promise<ExitCode> {
+  tuneHeap();
+  const config = processConfigOf(io, options);
+  const loaded = readConfig(io, config === undefined ? options : { ...options, config });
+  const hub = await startHub({ ...loaded, runs, stopped: io.stopped });
+  io.onHangup(() => void hub.reload().catch((error: unknown) => io.error(`foedus: reload failed: ${String(error)}\n`)));
+  const stopped = new Promise<undefined>((resolve) => whenAborted(io.stopped, () => resolve(undefined)));
+  if (!io.stopped.aborted) await announce(io, { hub: loaded.config.hub_id, runs }, hub, options);
+  const bug = await Promise.race([stopped, hub.broken.then((error) => ({ error }))]);
+  const clean = await hub.stop();
+  if (bug !== undefined)
+    throw new CliError(EXIT.failed, `the hub stopped itself: ${String(bug.error)}`, "Report it with the log; start the hub again.", {
+      cause: bug.error,
+    });
+  if (!clean)
+    throw new CliError(
+      EXIT.failed,
+      "the hub stopped, but not everything was written in time",
+      "See its log; raise stop_grace_ms if the disk is slow.",
+    );
+  return EXIT.ok;
+}
+
+async function announce(
+  io: Io,
+  { hub, runs }: { readonly hub: string; readonly runs: string },
+  { port, opsPort, failed }: RunningHub,
+  options: HubFlags,
+): Promise<void> {
+  if (options.json) await io.out(`${JSON.stringify({ hub_id: hub, runs, port, ops_port: opsPort })}\n`);
+  else {
+    const what = runs !== "hub" ? ` ${runs}` : failed.length === 0 ? " all services" : "";
+    const without = failed.length === 0 ? "" : `, without ${failed.join(", ")}, which failed to start (see the log)`;
+    io.note(`foedus: ${hub} serves${what} on port ${port}${without}; health on port ${opsPort}\n`);
+  }
+}

@@ -1,0 +1,42 @@
+import { existsSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { FoedusError } from "#kernel/error.ts";
+import { AdvisedError, EXIT, exitCodeOf, refusedInTls } from "../exit.ts";
+import type { Io } from "../io.ts";
+import { driftOf, type NamedContext } from "./context-drift.ts";
+import { findContextsFile } from "./contexts-file.ts";
+import { nearPath } from "./near-path.ts";
+
+/**
+ * advised says what to do about a hub of this machine that did not answer: its context may have the ports of before, or it has to be
+ * started. Errors of other kinds, and those of hubs elsewhere, stay as they are.
+ */
+export async function advised(error: unknown, named: NamedContext | undefined, io: Pick<Io, "cwd" | "env">): Promise<unknown> {
+  if (!(error instanceof FoedusError) || named?.context.config === undefined) return error;
+  const away = exitCodeOf(error) === EXIT.connect && error.failure.reason === "PEER_UNREACHABLE";
+  if (!away && !refusedInTls(error)) return error;
+  const file = resolve(dirname(named.file), named.context.config);
+  if (!existsSync(file)) return error;
+  const drift = await driftFrom(named, file, io);
+  if (drift !== undefined) return new AdvisedError(error, drift);
+  if (!away) return error;
+  return new AdvisedError(error, `If it does not run, start it: \`foedus hub --config ${nearPath(io.cwd, file)}\`.`);
+}
+
+/** driftFrom reads the configuration, which loads the hub's code: only what went wrong is worth that. One that is not valid says nothing. */
+async function driftFrom(named: NamedContext, file: string, io: Pick<Io, "cwd" | "env">): Promise<string | undefined> {
+  const { readConfig } = await import("../own/config-file.ts");
+  try {
+    const drift = driftOf(named, readConfig(io, { config: file }).config, contextsOption(named, io));
+    return drift === undefined ? undefined : `Perhaps ${drift.message}: \`${drift.command}\`.`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** contextsOption is what a command needs so that it changes this very contexts file. */
+export function contextsOption({ file }: NamedContext, io: Pick<Io, "cwd" | "env">): string {
+  const { FOEDUS_CONTEXTS: given = "" } = io.env;
+  const found = given === "" ? findContextsFile(io) : resolve(io.cwd, given);
+  return found === file ? "" : ` --contexts ${nearPath(io.cwd, file)}`;
+}

@@ -1,0 +1,268 @@
+import { X509Certificate } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { DescService } from "@bufbuild/protobuf";
+import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
+import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { isHubId } from "#kernel/hub-id.ts";
+import { own } from "#kernel/own.ts";
+import { withoutBom } from "#runtime/files.ts";
+import type { ClientOf } from "#runtime/rpc/call.ts";
+import { createClient } from "#runtime/rpc/client/client.ts";
+import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
+import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
+import { usage } from "../exit.ts";
+import type { Io } from "../io.ts";
+import { parseDuration } from "../parse.ts";
+import { SERVICE_NAMES } from "../verb.ts";
+import { advised } from "./advice.ts";
+import { credentialsOf, type NamedContext } from "./context-drift.ts";
+import { findContextsFile, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
+import { explained } from "./probe.ts";
+
+/** ConnectionFlags are the options that every operator's verb has. */
+export interface ConnectionFlags {
+  readonly hub?: string;
+  /** `host:port`, or `service=host:port` for each service in split mode. */
+  readonly address?: readonly string[];
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly contexts?: string;
+  readonly timeout?: string;
+}
+
+/** Target is a hub that can be called: who it is, where its services are, and with what to prove who we are. */
+export interface Target {
+  readonly hubId: string;
+  /** Where everything is in single mode. */
+  readonly address: string | undefined;
+  /** Where each service is in split mode. */
+  readonly services: Readonly<Record<string, string>>;
+  readonly ca: readonly string[];
+  readonly cert: string;
+  readonly key: string;
+  /** The context that says all this, if one does. */
+  readonly context?: NamedContext;
+}
+
+/** Deadline of a call, ms, unless --timeout says otherwise. */
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+async function readPem(file: string, what: string): Promise<string> {
+  try {
+    return withoutBom(await readFile(file, "utf8"));
+  } catch (error) {
+    throw usage(`${what} ${file} cannot be read`, "Check the path; `foedus pki init` and `foedus pki issue` make certificates.", error);
+  }
+}
+
+/** addressesOf reads --address: one for all services, or one for each. */
+function addressesOf(texts: readonly string[]): Pick<Target, "address" | "services"> {
+  let address: string | undefined;
+  const services: Record<string, string> = {};
+  for (const text of texts) {
+    const [, service, where = ""] = /^(?:([a-z-]+)=)?(.*)$/.exec(text) ?? [];
+    if (!/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/.test(where))
+      throw usage(`"${text}" is not an address`, "Write host:port, or service=host:port for each service in split mode.");
+    if (service === undefined) address = where;
+    else if ((SERVICE_NAMES as readonly string[]).includes(service)) services[service] = where;
+    else throw usage(`there is no service "${service}"`, `Services are ${SERVICE_NAMES.join(", ")}.`);
+  }
+  return { address, services };
+}
+
+/** hubOfCertificate reads the hub of an operator's certificate: an operator belongs to the hub that it operates. */
+function hubOfCertificate(cert: string, file: string): string {
+  const [leaf] = splitPem(cert);
+  const id = leaf === undefined ? undefined : uriSans(new X509Certificate(leaf)).map(parseSpiffeId)[0];
+  if (id === undefined)
+    throw usage(`${file} is not a foedus certificate`, "Use a certificate that `foedus pki issue operator <name>` made.");
+  return id.hubId;
+}
+
+async function fromFlags(flags: ConnectionFlags & { readonly address: readonly string[] }): Promise<Target> {
+  const { ca, cert, key } = flags;
+  if (ca === undefined || cert === undefined || key === undefined)
+    throw usage(
+      "an address needs --ca, --cert and --key",
+      "Give the hub's CA and an operator's certificate and key, or use a context (--hub).",
+    );
+  const [caPem, certPem, keyPem] = await Promise.all([readPem(ca, "the CA"), readPem(cert, "the certificate"), readPem(key, "the key")]);
+  return { hubId: hubOfCertificate(certPem, cert), ...addressesOf(flags.address), ca: [caPem], cert: certPem, key: keyPem };
+}
+
+async function fromContext(named: NamedContext): Promise<Target> {
+  const { context } = named;
+  const files = credentialsOf(named);
+  const [ca, cert, key] = await Promise.all([
+    readPem(files.ca, "the CA"),
+    readPem(files.cert, "the certificate"),
+    readPem(files.key, "the key"),
+  ]);
+  return { hubId: context.hub_id, address: context.address, services: context.services ?? {}, ca: [ca], cert, key, context: named };
+}
+
+/** withEnvironment fills in FOEDUS_HUB, FOEDUS_ADDRESS (several: comma), FOEDUS_CA, FOEDUS_CERT, FOEDUS_KEY and FOEDUS_CONTEXTS. */
+function withEnvironment(flags: ConnectionFlags, { env }: Pick<Io, "env">): ConnectionFlags {
+  const or = (given: string | undefined, name: string): string | undefined => given ?? (env[name] === "" ? undefined : env[name]);
+  const hub = or(flags.hub, "FOEDUS_HUB");
+  // A flag on the command line decides between context and address; only without both does the environment.
+  const address = flags.address ?? (flags.hub === undefined ? or(undefined, "FOEDUS_ADDRESS")?.split(",") : undefined);
+  const [ca, cert, key, contexts] = [
+    or(flags.ca, "FOEDUS_CA"),
+    or(flags.cert, "FOEDUS_CERT"),
+    or(flags.key, "FOEDUS_KEY"),
+    or(flags.contexts, "FOEDUS_CONTEXTS"),
+  ];
+  return {
+    ...flags,
+    ...(hub === undefined ? {} : { hub }),
+    ...(address === undefined ? {} : { address }),
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+    ...(contexts === undefined ? {} : { contexts }),
+  };
+}
+
+/** resolveTarget decides which hub is meant: --address, else the context --hub, else the current context. Throws CliError (usage). */
+export async function resolveTarget(given: ConnectionFlags, io: Io): Promise<Target> {
+  if (given.address !== undefined && given.hub !== undefined) throw usage("--hub and --address exclude each other", "Give one of them.");
+  const flags = withEnvironment(given, io);
+  if (flags.address !== undefined) return fromFlags({ ...flags, address: flags.address });
+  const file = flags.contexts === undefined ? findContextsFile(io) : resolve(io.cwd, flags.contexts);
+  if (file === undefined) throw noContexts();
+  const known = await readContexts(file);
+  const name = flags.hub ?? known.current;
+  const context = own(known.contexts, name);
+  if (context === undefined) throw unknownContext(known, name);
+  return fromContext({ name, file, context });
+}
+
+/** Endpoint is where a service answers. */
+export interface Endpoint {
+  readonly address: string;
+  /** "hub" for the one process of single mode, else the service. */
+  readonly service: string;
+}
+
+/** endpointOf finds a service. Without addresses per service the hub is in single mode and all are at one. Throws CliError (usage). */
+export function endpointOf(target: Target, service: string): Endpoint {
+  const address = own(target.services, service);
+  if (address !== undefined) return { address, service };
+  if (Object.keys(target.services).length === 0 && target.address !== undefined) return { address: target.address, service: "hub" };
+  // In split mode `address` is the hub's main port, which is discovery's.
+  if (service === "discovery" && target.address !== undefined) return { address: target.address, service };
+  throw usage(`the address of ${service} is not known`, `Add it to the context's services, or give --address ${service}=host:port.`);
+}
+
+/** endpointsOf lists every process of the hub, each once. */
+export function endpointsOf(target: Target): Endpoint[] {
+  if (Object.keys(target.services).length === 0) return [endpointOf(target, "discovery")];
+  return SERVICE_NAMES.filter((name) => target.services[name] !== undefined || (name === "discovery" && target.address !== undefined)).map(
+    (name) => endpointOf(target, name),
+  );
+}
+
+type Call = (request: object, options?: object) => Promise<unknown> | AsyncIterable<unknown>;
+
+/** withReasons makes the calls of a client say why there is no connection. Streams of requests stay as they are: no verb uses one. */
+function withReasons<S extends GenService<GenServiceMethods>>(
+  descriptor: S,
+  plain: ClientOf<S>,
+  explain: (error: unknown) => Promise<unknown>,
+): ClientOf<S> {
+  const calls = plain as unknown as Record<string, Call>;
+  const client: Record<string, unknown> = { ...calls };
+  for (const { localName, methodKind } of (descriptor as DescService).methods) {
+    const call = calls[localName];
+    if (call === undefined) continue;
+    if (methodKind === "unary")
+      client[localName] = async (...args: Parameters<Call>) => {
+        try {
+          return await call(...args);
+        } catch (error) {
+          throw await explain(error);
+        }
+      };
+    if (methodKind === "server_streaming")
+      client[localName] = async function* (...args: Parameters<Call>) {
+        try {
+          yield* call(...args) as AsyncIterable<unknown>;
+        } catch (error) {
+          throw await explain(error);
+        }
+      };
+  }
+  return client as ClientOf<S>;
+}
+
+/** Connection makes clients of one hub's services. Nothing is dialled before the first call. */
+export class Connection implements Disposable {
+  readonly target: Target;
+  /** Deadline of calls, ms. */
+  readonly timeoutMs: number;
+  readonly #io: Io;
+  readonly #clients = new Map<string, { close(): void }>();
+
+  constructor(target: Target, timeoutMs: number, io: Io) {
+    if (!isHubId(target.hubId)) throw usage(`"${target.hubId}" is not the id of a hub`, "Correct hub_id in the context.");
+    this.target = target;
+    this.timeoutMs = timeoutMs;
+    this.#io = io;
+  }
+
+  /** client gives the client of a service at an endpoint; the same one each time. */
+  client<S extends GenService<GenServiceMethods>>(descriptor: S, { address, service }: Endpoint): ClientOf<S> {
+    const key = `${descriptor.typeName} ${address}`;
+    const known = this.#clients.get(key);
+    if (known !== undefined) return known as ClientOf<S>;
+    const { ca, cert, key: keyPem, hubId } = this.target;
+    // In split mode the services may share one certificate, so any service of this very hub will do.
+    const expected = service === "hub" ? { hubId, name: service } : { hubId };
+    const credentials = createPeerCredentials(expected, { ca, cert, key: keyPem }, this.#io.clock);
+    const { clock } = this.#io;
+    const plain = createClient(descriptor, { address, credentials, clock, defaultTimeoutMs: this.timeoutMs, namesAddress: true });
+    const client = withReasons(descriptor, plain, async (error) =>
+      advised(await explained(error, { address, ca, cert, key: keyPem, clock }), this.target.context, this.#io),
+    );
+    this.#clients.set(key, client as { close(): void });
+    return client;
+  }
+
+  /** hub is the operator's surface of one process. */
+  hub(endpoint: Endpoint): ClientOf<typeof HubService> {
+    return this.client(HubService, endpoint);
+  }
+  get discovery(): ClientOf<typeof DiscoveryService> {
+    return this.client(DiscoveryService, endpointOf(this.target, "discovery"));
+  }
+  get registry(): ClientOf<typeof RegistrySyncService> {
+    return this.client(RegistrySyncService, endpointOf(this.target, "registry-sync"));
+  }
+  get commands(): ClientOf<typeof CommandForwardingService> {
+    return this.client(CommandForwardingService, endpointOf(this.target, "command-forwarding"));
+  }
+  get telemetry(): ClientOf<typeof TelemetryService> {
+    return this.client(TelemetryService, endpointOf(this.target, "telemetry"));
+  }
+
+  [Symbol.dispose](): void {
+    for (const client of this.#clients.values()) client.close();
+    this.#clients.clear();
+  }
+}
+
+/** connect prepares a connection from flags, environment and contexts. Throws CliError (usage). */
+export async function connect(flags: ConnectionFlags, io: Io): Promise<Connection> {
+  return new Connection(
+    await resolveTarget(flags, io),
+    flags.timeout === undefined ? DEFAULT_TIMEOUT_MS : parseDuration(flags.timeout),
+    io,
+  );
+}

@@ -1,0 +1,122 @@
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import * as z from "zod";
+import { isHubId } from "#kernel/hub-id.ts";
+import { parseSettings } from "#runtime/config/json.ts";
+import { firstProblem, issueWords } from "#runtime/config/words.ts";
+import { LISTS_MAX_BYTES, makeFolder, readText, writeWhole } from "#runtime/files.ts";
+import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
+import type { Io } from "../io.ts";
+import { clean } from "../print/format.ts";
+import { didYouMean } from "./did-you-mean.ts";
+
+const address = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/, "must be host:port, an IPv6 host in brackets");
+
+const context = z.strictObject({
+  hub_id: z.string().refine(isHubId, "must be the id of a hub"),
+  address: address.optional(),
+  ca: z.string().min(1),
+  cert: z.string().min(1),
+  key: z.string().min(1),
+  services: z.record(z.string(), address).optional(),
+  /** Configuration file of the hub, if it is on this machine: what `doctor` and `peer` work on with --hub. */
+  config: z.string().min(1).optional(),
+});
+
+const contextsFile = z.strictObject({ current: z.string().default(""), contexts: z.record(z.string(), context).default({}) });
+
+/** HubContext is how one hub is reached: its addresses and the operator's credentials for it. Paths are relative to the file. */
+export type HubContext = z.output<typeof context>;
+
+/** ContextsFile is the content of a contexts file, and where it is. */
+export interface ContextsFile {
+  readonly file: string;
+  readonly current: string;
+  readonly contexts: Readonly<Record<string, HubContext>>;
+}
+
+const NAME = join(".foedus", "contexts.json");
+
+/** MAKE_CONTEXT says which commands make a context. */
+const MAKE_CONTEXT =
+  "Go to the folder of a hub, where `foedus hub init <hub-id>` made one, or make one with `foedus contexts add` (see its --help).";
+
+/** noContexts is the refusal where there is no contexts file. */
+export function noContexts(exitCode: ExitCode = EXIT.usage): CliError {
+  return new CliError(
+    exitCode,
+    "no contexts file says where a hub is: there is no .foedus/contexts.json here or in a folder above",
+    MAKE_CONTEXT,
+  );
+}
+
+/** unknownContext is the refusal of a name that the contexts file does not have. */
+export function unknownContext({ file, contexts }: ContextsFile, name: string, exitCode: ExitCode = EXIT.usage): CliError {
+  const known = Object.keys(contexts);
+  if (name === "" && known.length > 0) {
+    const remedy = `Give --hub with one of ${known.map(clean).join(", ")}, or choose one with \`foedus contexts use\`.`;
+    return new CliError(exitCode, `${file} has no current context`, remedy);
+  }
+  // Only where a hub is to be asked does a folder do as well as a name.
+  const folder = exitCode === EXIT.usage ? " Or go to the hub's folder." : "";
+  const what = name === "" ? `${file} has no contexts` : `${file} has no context "${clean(name)}"`;
+  return new CliError(
+    exitCode,
+    what,
+    known.length === 0 ? MAKE_CONTEXT : `${didYouMean(name, known, "`foedus contexts list` lists those that are there.")}${folder}`,
+  );
+}
+
+/** findContextsFile looks for `.foedus/contexts.json` here and upwards, then in the user's configuration folder. */
+export function findContextsFile(io: Pick<Io, "cwd" | "env">): string | undefined {
+  for (let folder = resolve(io.cwd); ; folder = dirname(folder)) {
+    const file = join(folder, NAME);
+    if (existsSync(file)) return file;
+    if (folder === dirname(folder)) break;
+  }
+  const file = userContextsFile(io.env);
+  return file !== undefined && existsSync(file) ? file : undefined;
+}
+
+/** userContextsFile is the contexts file of the user (XDG Base Directory Specification), whether it exists or not. */
+export function userContextsFile(env: Io["env"]): string | undefined {
+  const { XDG_CONFIG_HOME: config = "", HOME: home = "" } = env;
+  if (config !== "") return join(config, "foedus", "contexts.json");
+  return home === "" ? undefined : join(home, ".config", "foedus", "contexts.json");
+}
+
+/** readContexts reads and checks a contexts file. Throws CliError (usage). */
+export async function readContexts(file: string): Promise<ContextsFile> {
+  const remedy = "Correct it, or name another one with --contexts.";
+  let text: string;
+  try {
+    text = readText(file, LISTS_MAX_BYTES);
+  } catch (error) {
+    throw usage(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, remedy, error);
+  }
+  let value: unknown;
+  try {
+    value = parseSettings(text);
+  } catch (error) {
+    throw usage(`${file} cannot be read: ${(error as Error).message}`, remedy, error);
+  }
+  return { file, ...check(file, value) };
+}
+
+function check(file: string, value: unknown): z.output<typeof contextsFile> {
+  const parsed = contextsFile.safeParse(value, { error: issueWords });
+  if (parsed.success) return parsed.data;
+  throw usage(`${file} is not a contexts file: ${firstProblem(parsed.error)}`, "The format is in cli/README.md.");
+}
+
+/** writeCurrent makes another context the current one. The rest of the file stays as it is; it appears whole or not at all. */
+export async function writeCurrent(contexts: ContextsFile, name: string): Promise<void> {
+  await writeContexts({ ...contexts, current: name });
+}
+
+/** writeContexts checks and writes a contexts file in one step, with its folder. Throws CliError (usage). */
+export async function writeContexts({ file, current, contexts }: ContextsFile): Promise<void> {
+  check(file, { current, contexts });
+  makeFolder(dirname(file), 0o700);
+  writeWhole(file, `${JSON.stringify({ current, contexts }, undefined, 2)}\n`, 0o600);
+}

@@ -1,0 +1,142 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  type Event,
+  type EventFilter,
+  EventFilterSchema,
+  EventKindSchema,
+  EventSchema,
+  ListEventsRequestSchema,
+  Severity,
+  SeveritySchema,
+  WatchEventsRequestSchema,
+} from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { EXIT, type ExitCode, usage } from "../exit.ts";
+import type { Io } from "../io.ts";
+import { parseCount } from "../parse.ts";
+import { follow } from "../print/follow.ts";
+import { clean, count, enumLabels, enumValue, label, since } from "../print/format.ts";
+import { type Cell, table } from "../print/table.ts";
+import { type Connection, connect } from "../reach/connect.ts";
+import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
+import { clockTime } from "./watch.ts";
+
+/** EventFlags are the options of `events`. */
+export interface EventFlags extends OperatorFlags {
+  readonly follow?: boolean;
+  readonly kind?: readonly string[];
+  readonly severity?: string;
+  readonly peer?: string;
+  readonly node?: string;
+  readonly limit?: string;
+}
+
+const DEFAULT_LIMIT = 50;
+/** Events shown before the new ones when following. */
+const FOLLOW_LIMIT = 10;
+const PAGE_MAX = 1_000;
+
+function filterOf(flags: EventFlags): EventFilter {
+  const kinds = (flags.kind ?? []).map((text) => {
+    const kind = enumValue(EventKindSchema, text);
+    if (kind === undefined) throw usage(`there is no kind of event "${text}"`, `Kinds are ${enumLabels(EventKindSchema).join(", ")}.`);
+    return kind;
+  });
+  const minSeverity = flags.severity === undefined ? Severity.UNSPECIFIED : enumValue(SeveritySchema, flags.severity);
+  if (minSeverity === undefined)
+    throw usage(`there is no severity "${flags.severity}"`, `Severities are ${enumLabels(SeveritySchema).join(", ")}.`);
+  return create(EventFilterSchema, { kinds, minSeverity, peer: flags.peer ?? "", node: flags.node ?? "" });
+}
+
+/** run lists the newest events, oldest first, and with --follow goes on with new ones. */
+export async function run(io: Io, _args: readonly string[], options: EventFlags): Promise<ExitCode | undefined> {
+  const filter = filterOf(options);
+  const limit = options.limit === undefined ? (options.follow ? FOLLOW_LIMIT : DEFAULT_LIMIT) : parseCount(options.limit);
+  using connection = await connect(options, io);
+  const events = (await list(connection, filter, limit, io.stopped)).reverse();
+  if (options.follow) await followEvents(io, connection, filter, events, options);
+  else if (options.json) await printJson(io, { events: events.map((event) => messageJson(EventSchema, event)) });
+  else if (events.length === 0) io.note("no events\n");
+  else await io.out(listText(io, events));
+  return EXIT.ok;
+}
+
+/** list gets events newest first. */
+async function list(connection: Connection, filter: EventFilter, limit: number, signal: AbortSignal): Promise<Event[]> {
+  const events: Event[] = [];
+  let beforeSeq = 0n;
+  do {
+    const request = create(ListEventsRequestSchema, { filter, pageSize: Math.min(PAGE_MAX, limit - events.length), beforeSeq });
+    const page = await connection.telemetry.listEvents(request, { signal });
+    events.push(...page.events);
+    beforeSeq = page.nextBeforeSeq;
+  } while (beforeSeq !== 0n && events.length < limit);
+  return events;
+}
+
+async function followEvents(
+  io: Io,
+  connection: Connection,
+  filter: EventFilter,
+  known: readonly Event[],
+  options: EventFlags,
+): Promise<void> {
+  const print = async (event: Event): Promise<void> => {
+    if (options.json) await printJson(io, messageJson(EventSchema, event), "line");
+    else await io.out(lineText(io, event));
+  };
+  for (const event of known) await print(event);
+  const newest = known.at(-1)?.seq ?? 0n;
+  // 0 means "only new ones", which is what is wanted when nothing matched so far.
+  let fromSeq = newest === 0n ? 0n : newest + 1n;
+  const open = () => connection.telemetry.watchEvents(create(WatchEventsRequestSchema, { filter, fromSeq }), { signal: io.stopped });
+  await follow(io, open, async ({ events, missed, nextSeq }) => {
+    if (missed > 0n) io.note(`${count(missed, "event")} missed\n`);
+    for (const event of events) await print(event);
+    fromSeq = nextSeq;
+  });
+}
+
+function severityCell(severity: Severity): Exclude<Cell, string> {
+  const style =
+    severity === Severity.ERROR ? "red" : severity === Severity.WARNING ? "yellow" : severity === Severity.DEBUG ? "dim" : undefined;
+  return { text: label(SeveritySchema, severity || Severity.INFO), style };
+}
+
+function aboutText({ peer, node }: Event): string {
+  return node || peer || "-";
+}
+
+function listText(io: Io, events: readonly Event[]): string {
+  const columns = [
+    { title: "WHEN" },
+    { title: "SEVERITY" },
+    { title: "KIND" },
+    { title: "SERVICE" },
+    { title: "ABOUT" },
+    { title: "WHAT", flexible: true, prose: true },
+  ];
+  const nowWall = io.clock.wall();
+  const rows = events.map((event): Cell[] => [
+    since(event.wallMs, nowWall),
+    severityCell(event.severity),
+    label(EventKindSchema, event.kind),
+    event.service,
+    aboutText(event),
+    event.text,
+  ]);
+  return table(io, columns, rows);
+}
+
+/** A followed event is printed the moment it happens, so it has a time and not an age. */
+function lineText(io: Io, event: Event): string {
+  const { text, style } = severityCell(event.severity);
+  const severity = text.padEnd(7);
+  const parts = [
+    clockTime(Number(event.wallMs)),
+    style === undefined ? severity : io.style(style, severity),
+    label(EventKindSchema, event.kind),
+    aboutText(event),
+    event.text,
+  ];
+  return `${parts.map((part, i) => (i === 1 ? part : clean(part))).join("  ")}\n`;
+}

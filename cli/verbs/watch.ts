@@ -1,0 +1,168 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  WatchEncoding,
+  type WatchEvent,
+  WatchEventSchema,
+  WatchRequestSchema,
+  type WatchResponse,
+} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import type { FeedPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import { FeedPositionSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import { EXIT, type ExitCode } from "../exit.ts";
+import type { Io } from "../io.ts";
+import { parseNode } from "../parse.ts";
+import { follow } from "../print/follow.ts";
+import { clean, nodeText, valueText } from "../print/format.ts";
+import { connect } from "../reach/connect.ts";
+import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
+import { type FilterFlags, filterOf } from "./nodes.ts";
+
+/** WatchFlags are the options of `watch`. */
+export type WatchFlags = OperatorFlags & FilterFlags & { readonly snapshot?: boolean; readonly nodesOnly?: boolean };
+
+/** clockTime writes an instant as hh:mm:ss of the local time zone. */
+export function clockTime(wallMs: number): string {
+  const date = new Date(wallMs);
+  return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
+}
+
+/** run prints changes of nodes as they happen, until it is stopped. With --snapshot it prints what there is first. */
+export async function run(io: Io, [text]: readonly string[], options: WatchFlags): Promise<ExitCode | undefined> {
+  const only = text === undefined ? undefined : parseNode(text);
+  const filter = filterOf(options);
+  if (only !== undefined) {
+    filter.nodeIdPrefix = only.nodeId;
+    if (only.hubId !== "") filter.hubIds = [only.hubId];
+  }
+  using connection = await connect(options, io);
+  const positions = new Positions();
+  const printer = new Printer(io, options, only?.nodeId);
+  const open = (): AsyncIterable<WatchResponse> => {
+    const request = { filter, encoding: WatchEncoding.EVENTS, nodesOnly: options.nodesOnly ?? false, resume: positions.list };
+    return connection.registry.watch(create(WatchRequestSchema, request), { signal: io.stopped });
+  };
+  await follow(io, open, async ({ push }) => {
+    switch (push.case) {
+      case "events":
+        return printer.events(push.value.events);
+      case "bookmark":
+        for (const position of push.value.positions) positions.put(position);
+        return printer.complete();
+      case "reset":
+        // The first time is the beginning, not news.
+        return positions.drop(push.value.position) ? printer.reset(push.value.position) : undefined;
+      case "gone":
+        positions.drop(push.value.position);
+        return printer.gone(push.value.position);
+      default:
+        return undefined;
+    }
+  });
+  return EXIT.ok;
+}
+
+/** Positions are how far each feed was seen, to resume from. */
+class Positions {
+  readonly #byFeed = new Map<string, FeedPosition>();
+
+  get list(): FeedPosition[] {
+    return [...this.#byFeed.values()];
+  }
+  put(position: FeedPosition): void {
+    this.#byFeed.set(feedText(position), position);
+  }
+  /** drop forgets a feed; false if it was not known. */
+  drop(position: FeedPosition | undefined): boolean {
+    return position !== undefined && this.#byFeed.delete(feedText(position));
+  }
+}
+
+function feedText({ hubId, share }: FeedPosition): string {
+  return `${hubId}/${share}`;
+}
+
+/** Printer prints changes; what there was before the first bookmark only if asked for. */
+class Printer {
+  readonly #io: Io;
+  readonly #options: WatchFlags;
+  readonly #only: string | undefined;
+  /** False until everything that existed was sent. */
+  #live: boolean;
+  /** What the one node is like at the start: people look for it, since a command that ran before makes no change any more. */
+  readonly #now = new Map<string, string>();
+
+  constructor(io: Io, options: WatchFlags, only: string | undefined) {
+    this.#io = io;
+    this.#options = options;
+    this.#only = only;
+    this.#live = options.snapshot === true;
+  }
+
+  async events(events: readonly WatchEvent[]): Promise<void> {
+    if (!this.#live) return this.#note(events);
+    for (const event of events) {
+      // The hub filters by the beginning of the id; exactly this one is wanted.
+      if (this.#only !== undefined && event.name?.nodeId !== this.#only) continue;
+      if (this.#options.json) await printJson(this.#io, messageJson(WatchEventSchema, event), "line");
+      else await this.#line(clean(nodeText(event.name)), changeText(event));
+    }
+  }
+
+  /** note keeps what the one node is like, of what is sent first. */
+  #note(events: readonly WatchEvent[]): void {
+    for (const { name, change } of events) {
+      if (this.#only === undefined || name?.nodeId !== this.#only) continue;
+      const { case: kind, value } = change;
+      const what = `${clean(nodeText(name))}  ${kind === "put" ? clean([value.type || "node", value.name].join(" ").trim()) : changeText({ change })}`;
+      this.#now.set(`${name.hubId} ${kind === "state" ? `state ${value.key}` : kind}`, what);
+    }
+  }
+
+  complete(): Promise<void> {
+    if (!this.#live) this.#begin();
+    this.#live = true;
+    return Promise.resolve();
+  }
+
+  #begin(): void {
+    const told = this.#only !== undefined && this.#options.json !== true;
+    if (told && this.#now.size === 0) this.#io.note(`this hub knows no node ${clean(this.#only ?? "")} now\n`);
+    if (told) this.#io.note([...this.#now.values()].map((what) => `now       ${what}\n`).join(""));
+    this.#now.clear();
+    this.#io.note("watching for changes; press Ctrl-C to end\n");
+  }
+
+  reset(position: FeedPosition | undefined): Promise<void> {
+    return this.#feed("reset", position, "is sent anew");
+  }
+
+  gone(position: FeedPosition | undefined): Promise<void> {
+    return this.#feed("gone", position, "is no longer shared with this hub");
+  }
+
+  async #feed(what: "reset" | "gone", position: FeedPosition | undefined, text: string): Promise<void> {
+    if (!this.#live || position === undefined) return;
+    if (this.#options.json) await printJson(this.#io, { [what]: messageJson(FeedPositionSchema, position) }, "line");
+    else await this.#line(clean(feedText(position)), text);
+  }
+
+  #line(name: string, text: string): Promise<void> {
+    const time = this.#options.quiet ? "" : `${this.#io.style("dim", clockTime(this.#io.clock.wall()))}  `;
+    return this.#io.out(`${time}${this.#io.style("bold", name)}  ${text}\n`);
+  }
+}
+
+function changeText({ change }: Pick<WatchEvent, "change">): string {
+  switch (change.case) {
+    case "put":
+      return clean(["registered", change.value.type, change.value.name].filter((part) => part !== "").join(" "));
+    case "removed":
+      return "removed";
+    case "online":
+      return change.value ? "online" : "offline";
+    case "state":
+      return clean(`${change.value.key} = ${valueText(change.value.value)}`);
+    default:
+      return "changed";
+  }
+}
