@@ -5,8 +5,8 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ConfigError, type ConfigProblem } from "#runtime/config/load.ts";
 import { type Leaf, leavesOf, shapeOf } from "#runtime/config/shape.ts";
 import { hubConfig } from "./config.ts";
+import { readRevoked } from "./files/revoked-file.ts";
 import { loadHubConfig } from "./index.ts";
-import { readRevoked } from "./revoked-file.ts";
 
 let folder: string;
 beforeEach(() => {

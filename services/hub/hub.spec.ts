@@ -25,10 +25,10 @@ import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { testHub } from "../../test/testca/index.ts";
 import { type HubConfig, hubConfig, opsPorts, SERVICES } from "./config.ts";
 import { EventForwarder } from "./events.ts";
-import { FederationFile } from "./federation-file.ts";
+import { FederationFile } from "./files/federation-file.ts";
+import { LiveConfig } from "./files/live-config.ts";
 import { nextIncarnation, resolveFrom } from "./identity.ts";
 import { loadHubConfig } from "./index.ts";
-import { LiveConfig } from "./live-config.ts";
 import { ViewAuthority } from "./peers.ts";
 import { createPresence } from "./presence.ts";
 

@@ -19,9 +19,9 @@ export type { Federation } from "../discovery/index.ts";
 export type { StateChange } from "../registry-sync/index.ts";
 export type { Automation, AutomationHub } from "./automation.ts";
 export { DEFAULT_PORTS, type HubConfig, hubConfig, SERVICES, type ServiceName } from "./config.ts";
-export { checkFederation, undefinedShares } from "./federation-file.ts";
+export { checkFederation, undefinedShares } from "./files/federation-file.ts";
+export { encodeRevoked, type RevokedEntry, refusedNow } from "./files/revoked-file.ts";
 export { resolveFrom } from "./identity.ts";
-export { encodeRevoked, type RevokedEntry, refusedNow } from "./revoked-file.ts";
 export { SOFTWARE } from "./version.ts";
 
 /** LoadedHubConfig is a configuration and the folder that its relative paths start from. */

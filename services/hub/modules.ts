@@ -15,8 +15,8 @@ import type { AutomationSeat } from "./automation.ts";
 import type { HubConfig, ServiceName } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
 import { DirectoryFeed } from "./directory.ts";
-import { FederationFile, syncIntervalMs } from "./federation-file.ts";
-import type { LiveConfig } from "./live-config.ts";
+import { FederationFile, syncIntervalMs } from "./files/federation-file.ts";
+import type { LiveConfig } from "./files/live-config.ts";
 import { createPresence } from "./presence.ts";
 import { createSharePolicy } from "./share-policy.ts";
 

@@ -42,12 +42,12 @@ import { type Automation, AutomationSeat } from "./automation.ts";
 import { type HubConfig, hubConfig, opsPorts, SERVICES, type ServiceName } from "./config.ts";
 import { Credentials } from "./credentials.ts";
 import { EventForwarder } from "./events.ts";
+import { LiveConfig } from "./files/live-config.ts";
+import { mendable } from "./files/mendable.ts";
+import { keptRevoked, RevokedFile } from "./files/revoked-file.ts";
 import { nextIncarnation, resolveFrom } from "./identity.ts";
-import { LiveConfig } from "./live-config.ts";
-import { mendable } from "./mendable.ts";
 import { createModules, type OwnClients, type Wiring } from "./modules.ts";
 import { createSessionReporter, followViews, PeerFeed, ViewAuthority } from "./peers.ts";
-import { keptRevoked, RevokedFile } from "./revoked-file.ts";
 import { SOFTWARE } from "./version.ts";
 
 /** Proto packages that this software speaks, for Hello and SessionOpen. */

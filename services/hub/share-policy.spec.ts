@@ -7,8 +7,8 @@ import type { PeerView } from "#runtime/peers.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import type { SharePolicy } from "../command-forwarding/index.ts";
 import type { DirectoryFeed } from "./directory.ts";
+import { LiveConfig } from "./files/live-config.ts";
 import { loadHubConfig } from "./index.ts";
-import { LiveConfig } from "./live-config.ts";
 import { createSharePolicy } from "./share-policy.ts";
 
 let folder: string;

@@ -3,7 +3,7 @@ import type { SharePolicy, SharePolicySource } from "../command-forwarding/index
 import { matchesPattern, ruleFor, sharesOf } from "../registry-sync/index.ts";
 import type { HubConfig } from "./config.ts";
 import type { DirectoryFeed } from "./directory.ts";
-import type { LiveConfig } from "./live-config.ts";
+import type { LiveConfig } from "./files/live-config.ts";
 
 /**
  * createSharePolicy turns the rules of the shares into the question that command-forwarding asks as an owner: may this peer invoke

@@ -205,7 +205,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/hub/process.ts #reporters": ["schema", "services"],
   "services/hub/process.ts #modules": ["schema", "services"],
   "services/hub/process.ts #made": ["schema", "services"],
-  "services/hub/revoked-file.ts #known": ["configuration", "revoked certificates of this hub's own callers"],
+  "services/hub/files/revoked-file.ts #known": ["configuration", "revoked certificates of this hub's own callers"],
   "services/introduction/core.ts #exchanges": [
     "configuration",
     "exchanges under way: as many as an invite may have at once; the oldest ends",

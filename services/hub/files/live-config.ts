@@ -5,7 +5,7 @@ import { ConfigError } from "#runtime/config/load.ts";
 import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Rates } from "#runtime/rpc/interceptors/rate.ts";
-import { type HubConfig, hubConfig } from "./config.ts";
+import { type HubConfig, hubConfig } from "../config.ts";
 import { oneLine } from "./federation-file.ts";
 
 /** How long a change of the file stays unseen at most, ms; SIGHUP looks at once. */

@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import { memoryLogger } from "../../test/fakes/memory-logger.ts";
+import { ManualClock } from "../../../test/fakes/manual-clock.ts";
+import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import { encodeRevoked, keptRevoked, RevokedFile, refusedNow } from "./revoked-file.ts";
 
 const STOLEN = "a".repeat(64);
