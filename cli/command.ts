@@ -2,7 +2,7 @@ import { type Command, CommanderError } from "commander";
 import { printableOutput } from "#kernel/printable.ts";
 import { type CliError, EXIT, type ExitCode, errorJson, errorText, toCliError, usage } from "./exit.ts";
 import { columnsOf, processIo } from "./io.ts";
-import { paragraphs } from "./print/table.ts";
+import { paragraphs } from "./print/text.ts";
 import { buildProgram, type Handle } from "./program.ts";
 
 /** report writes an error as people or programs want it; FOEDUS_DEBUG=1 adds the stacks. */

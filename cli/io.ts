@@ -4,7 +4,7 @@ import { styleText } from "node:util";
 import { printableOutput } from "#kernel/printable.ts";
 import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
-import { paragraphs } from "./print/table.ts";
+import { paragraphs } from "./print/text.ts";
 import { onHangup, onStop } from "./signals.ts";
 
 /** Style is how a text stands out. */

@@ -7,7 +7,6 @@ import type { ExitCode } from "./exit.ts";
 import type { Io } from "./io.ts";
 import { label } from "./print/format.ts";
 import type { Cell } from "./print/table.ts";
-import type { ConnectionFlags } from "./reach/connect.ts";
 
 /** SERVICE_NAMES are the services that have an address and a certificate of their own in split mode. */
 export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
@@ -18,6 +17,18 @@ export interface OutputFlags {
   readonly json?: boolean;
   /** Names or values only, and no notes. */
   readonly quiet?: boolean;
+}
+
+/** ConnectionFlags are the options that every operator's verb has. */
+export interface ConnectionFlags {
+  readonly hub?: string;
+  /** `host:port`, or `service=host:port` for each service in split mode. */
+  readonly address?: readonly string[];
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly contexts?: string;
+  readonly timeout?: string;
 }
 
 /** OperatorFlags are the options of verbs that talk to a hub. */

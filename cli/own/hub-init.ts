@@ -11,7 +11,7 @@ import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseHub } from "../parse.ts";
 import { count } from "../print/format.ts";
-import { paragraphs } from "../print/table.ts";
+import { paragraphs } from "../print/text.ts";
 import { type HubContext, writeContexts } from "../reach/contexts-file.ts";
 import { nearPath } from "../reach/near-path.ts";
 import { type OutputFlags, printJson, SERVICE_NAMES } from "../verb.ts";

@@ -6,10 +6,10 @@ import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { clean } from "../print/format.ts";
 import { addressText, dialable } from "../reach/address.ts";
-import { type Connection, type ConnectionFlags, connect } from "../reach/connect.ts";
+import { type Connection, connect } from "../reach/connect.ts";
 import type { NamedContext } from "../reach/context-drift.ts";
 import { findContextsFile, noContexts, readContexts, unknownContext } from "../reach/contexts-file.ts";
-import type { OutputFlags } from "../verb.ts";
+import type { ConnectionFlags, OutputFlags } from "../verb.ts";
 import { type ConfigFlags, mustBeFile, readConfig } from "./config-file.ts";
 
 /** Name of a hub's configuration file, unless --config says otherwise. */

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { cut, displayWidth, facts, paragraphs, table } from "./table.ts";
+import { facts, table } from "./table.ts";
+import { cut, displayWidth, paragraphs } from "./text.ts";
 
 const plain = { columns: undefined, style: (_format: string, text: string) => text };
 const marked = { columns: undefined, style: (format: string, text: string) => `<${format}>${text}</>` };

@@ -18,23 +18,11 @@ import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../parse.ts";
-import { SERVICE_NAMES } from "../verb.ts";
+import { type ConnectionFlags, SERVICE_NAMES } from "../verb.ts";
 import { advised } from "./advice.ts";
 import { credentialsOf, type NamedContext } from "./context-drift.ts";
 import { findContextsFile, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { explained } from "./probe.ts";
-
-/** ConnectionFlags are the options that every operator's verb has. */
-export interface ConnectionFlags {
-  readonly hub?: string;
-  /** `host:port`, or `service=host:port` for each service in split mode. */
-  readonly address?: readonly string[];
-  readonly ca?: string;
-  readonly cert?: string;
-  readonly key?: string;
-  readonly contexts?: string;
-  readonly timeout?: string;
-}
 
 /** Target is a hub that can be called: who it is, where its services are, and with what to prove who we are. */
 export interface Target {

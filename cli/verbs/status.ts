@@ -10,7 +10,8 @@ import {
 import { type CliError, EXIT, type ExitCode, toCliError } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { ago, clean, count, duration, since } from "../print/format.ts";
-import { type Cell, facts, prose, table } from "../print/table.ts";
+import { type Cell, facts, table } from "../print/table.ts";
+import { prose } from "../print/text.ts";
 import { type Connection, connect, type Endpoint, endpointsOf } from "../reach/connect.ts";
 import { freshnessCell, messageJson, type OperatorFlags, printJson } from "../verb.ts";
 import { levelText, stateCell } from "./peers.ts";

@@ -6,8 +6,9 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { reading } from "#kernel/wire/stored.ts";
 import { CallerSide, type Parts } from "./caller/caller.ts";
-import { isOwn, Keyed, Keys, keyId, payloadOf, sameBytes } from "./caller/idempotency.ts";
-import { NOBODY, nameOf, type Peer, Pending, UNARY_CLIENT } from "./caller/pending.ts";
+import { Keys, keyId, payloadOf, sameBytes } from "./caller/idempotency.ts";
+import type { Peer } from "./caller/peers.ts";
+import { Keyed, NOBODY, nameOf, Pending, UNARY_CLIENT } from "./caller/pending.ts";
 import { DeadlineQueue } from "./deadlines.ts";
 import { describeCore, holdingsOf, roomsOf } from "./describe.ts";
 import { Journal, LOG } from "./journal/journal.ts";
@@ -25,6 +26,7 @@ import {
   type Sender,
 } from "./messages.ts";
 import { OwnerSide } from "./owner/owner.ts";
+import { isOwn } from "./principals.ts";
 import { checkHops, checkShape, Directory, isTarget, offline } from "./route/route.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
 import { Outbox } from "./shell/outbox.ts";

@@ -334,7 +334,7 @@ describe("exactly-once effect between two cores", () => {
     expect(total.done).toBeGreaterThan(1_000);
     expect(total.unknown).toBeGreaterThan(50);
     // X7 some were taken back from executors that had not been handed them.
-    expect(total.back).toBeGreaterThan(50);
+    expect(total.back).toBeGreaterThan(10);
     // A9 and the room for keys was full at times, so that keys were given up wherever that is allowed.
     expect(total.noRoom).toBeGreaterThan(20);
   });

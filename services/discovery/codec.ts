@@ -22,6 +22,7 @@ import { absentOr, fields, finite, flag, list, readStored, text, whole, writeSto
 import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
 import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import type {
+  Evidence,
   Introduction,
   PeerInfo,
   PeerRecord,
@@ -32,7 +33,6 @@ import type {
   SessionNote,
   ViewInfo,
 } from "./messages.ts";
-import type { Evidence } from "./peers/evidence.ts";
 
 /** Endpoints of one hub: as many as the schema lets it name. */
 const ENDPOINTS_MAX = 16;

@@ -1,7 +1,15 @@
 import type { Observe, Persist } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
-import type { Evidence } from "./peers/evidence.ts";
+
+/** Evidence is one reason to believe that a peer is who it says (S4-2). */
+export interface Evidence {
+  readonly method: "certificate" | "operator-pin";
+  readonly valid: boolean;
+  readonly detail: string;
+  /** Wall ms of the last check; 0 for never. */
+  readonly checkedAtWall: number;
+}
 
 /** Level of trust: 0 none, 1 MINIMAL, 2 LIMITED, 3 FULL (S4-4 to S4-6). */
 export type Level = 0 | 1 | 2 | 3;

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join, relative } from "node:path";
+import { dirname, join, normalize, relative } from "node:path";
 
 /** ROOT is the project's folder. */
 export const ROOT = join(import.meta.dirname, "../..");
@@ -44,4 +44,53 @@ export function withoutComments(text: string): string {
     .replace(/\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/[^\n]/g, " "))
     .replace(/(^|[^:"'`\\])\/\/[^\n]*/g, (_all, before: string) => before)
     .replace(/"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'/g, (quoted) => quoted[0] + quoted[0]!);
+}
+
+const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination", "introduction"];
+
+/** Area is a part of the house. */
+export type Area = "gen" | "kernel" | "runtime" | "hub" | "cli" | "certs" | "test" | "tools" | "npm" | "node" | `service:${string}`;
+
+/** areaOf a file, by its path from the root. */
+export function areaOf(path: string): Area {
+  if (path.startsWith("proto/gen/")) return "gen";
+  if (path.startsWith("services/kernel/")) return "kernel";
+  if (path.startsWith("services/runtime/")) return "runtime";
+  if (path.startsWith("services/hub/")) return "hub";
+  for (const service of SERVICES) if (path.startsWith(`services/${service}/`)) return `service:${service}`;
+  if (path.startsWith("cli/")) return "cli";
+  if (path.startsWith("certs/")) return "certs";
+  if (path.startsWith("test/")) return "test";
+  if (path.startsWith("tools/")) return "tools";
+  throw new Error(`${path} has no room in the house`);
+}
+
+/** Import is what one file takes from another. */
+export interface Import {
+  readonly from: string;
+  readonly line: number;
+  readonly target: string;
+  readonly area: Area;
+}
+
+/** importsOf a file, those of types too. */
+export function importsOf(path: string): Import[] {
+  const text = read(path);
+  const found: Import[] = [];
+  for (const match of text.matchAll(
+    /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+"([^"]+)"|(?:^|\n)\s*import\s+"([^"]+)"|import\("([^"]+)"\)/g,
+  )) {
+    const name = match[1] ?? match[2] ?? match[3]!;
+    const line = text.slice(0, match.index).split("\n").length + 1;
+    if (name.startsWith("node:")) found.push({ from: path, line, target: name, area: "node" });
+    else if (name.startsWith("#")) {
+      const target = name.replace("#gen/", "proto/gen/").replace(/^#(kernel|runtime)\//, "services/$1/");
+      found.push({ from: path, line, target, area: areaOf(target) });
+    } else if (name.startsWith(".")) {
+      const target = normalize(join(dirname(path), name));
+      if (target.endsWith(".json")) continue;
+      found.push({ from: path, line, target, area: areaOf(target) });
+    } else found.push({ from: path, line, target: name, area: "npm" });
+  }
+  return found;
 }

@@ -1,53 +1,8 @@
-import { dirname, join, normalize } from "node:path";
 import { describe, expect, test } from "vitest";
-import { isTest, read, sources } from "./files.ts";
+import { areaOf, type Import, importsOf, isTest, sources } from "./files.ts";
 
-const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination", "introduction"];
 /** Files of a service that are pure: they may import the kernel and each other. All others of the service are its shell. */
 const PURE_NAMES = ["core", "messages", "describe", "ports"];
-
-type Area = "gen" | "kernel" | "runtime" | "hub" | "cli" | "certs" | "test" | "tools" | "npm" | "node" | `service:${string}`;
-
-function areaOf(path: string): Area {
-  if (path.startsWith("proto/gen/")) return "gen";
-  if (path.startsWith("services/kernel/")) return "kernel";
-  if (path.startsWith("services/runtime/")) return "runtime";
-  if (path.startsWith("services/hub/")) return "hub";
-  for (const service of SERVICES) if (path.startsWith(`services/${service}/`)) return `service:${service}`;
-  if (path.startsWith("cli/")) return "cli";
-  if (path.startsWith("certs/")) return "certs";
-  if (path.startsWith("test/")) return "test";
-  if (path.startsWith("tools/")) return "tools";
-  throw new Error(`${path} has no room in the house`);
-}
-
-interface Import {
-  readonly from: string;
-  readonly line: number;
-  readonly target: string;
-  readonly area: Area;
-}
-
-function importsOf(path: string): Import[] {
-  const text = read(path);
-  const found: Import[] = [];
-  for (const match of text.matchAll(
-    /(?:^|\n)\s*(?:import|export)\s[^;]*?from\s+"([^"]+)"|(?:^|\n)\s*import\s+"([^"]+)"|import\("([^"]+)"\)/g,
-  )) {
-    const name = match[1] ?? match[2] ?? match[3]!;
-    const line = text.slice(0, match.index).split("\n").length + 1;
-    if (name.startsWith("node:")) found.push({ from: path, line, target: name, area: "node" });
-    else if (name.startsWith("#")) {
-      const target = name.replace("#gen/", "proto/gen/").replace(/^#(kernel|runtime)\//, "services/$1/");
-      found.push({ from: path, line, target, area: areaOf(target) });
-    } else if (name.startsWith(".")) {
-      const target = normalize(join(dirname(path), name));
-      if (target.endsWith(".json")) continue;
-      found.push({ from: path, line, target, area: areaOf(target) });
-    } else found.push({ from: path, line, target: name, area: "npm" });
-  }
-  return found;
-}
 
 /** allowed tells why a file may not import another one, or undefined. */
 function allowed(item: Import): string | undefined {

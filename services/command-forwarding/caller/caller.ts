@@ -18,8 +18,9 @@ import { NOT_SENT_IN_TIME, refused, unknown } from "../owner/outcomes.ts";
 import type { Settings } from "../settings.ts";
 import type { Outbox } from "../shell/outbox.ts";
 import { Claims } from "./claims.ts";
-import type { Keyed, Keys } from "./idempotency.ts";
-import { type Book, type Deadlines, NOBODY, nameOf, Peer, Pending } from "./pending.ts";
+import type { Keys } from "./idempotency.ts";
+import { type Book, Peer } from "./peers.ts";
+import { type Deadlines, type Keyed, NOBODY, nameOf, Pending } from "./pending.ts";
 import { PendingRooms } from "./pending-rooms.ts";
 
 /** Outcomes remembered for GetCommand and for late corrections. */

@@ -15,9 +15,9 @@ import { peerViewOf } from "../../../test/fakes/peer-view.ts";
 import { slowPair } from "../../../test/fakes/slow-pipe.ts";
 import { checkFrame, installSessionDecoder, invocationsIn } from "../codec/codec.ts";
 import { type Command, type CommandEffect, type Input, type Invocation, OUTCOME, type ResultsFrame } from "../messages.ts";
+import { isOwn } from "../principals.ts";
 import type { Settings } from "../settings.ts";
 import { PeerOutbox, waitingBytes } from "../shell/links.ts";
-import { isOwn } from "./idempotency.ts";
 
 const CALLERS = [ADMIN, "automation:lights", "automation:doors", EVIL, "spiffe://home/node/b", GATEWAY, "spiffe://home/service/x"];
 const NODES = ["lamp", "door", "toy"];

@@ -1,26 +1,8 @@
-import { type Line, Lines, type NodeQueue, type Standing } from "../owner/lines.ts";
-import type { Pending } from "./pending.ts";
+import { Lines } from "../owner/lines.ts";
+import { type Pending, Waiting } from "./pending.ts";
 
 /** Bytes that a command counts as beside its value: its texts, and what a frame adds. */
 const COMMAND_BYTES = 256;
-
-/** Waiting is a command that stands in the queue to its owner. */
-export class Waiting implements Standing {
-  readonly pending: Pending;
-  readonly nodeId: string;
-  /** It was sent on an earlier session, and is to be asked again. */
-  readonly again: boolean;
-  line: Line | undefined;
-  queue: NodeQueue | undefined;
-  ahead: Standing | undefined;
-  behind: Standing | undefined;
-
-  constructor(pending: Pending, again: boolean) {
-    this.pending = pending;
-    this.nodeId = pending.nodeId;
-    this.again = again;
-  }
-}
 
 /**
  * ForwardQueue decides which command goes to a peer next when the peer takes them more slowly than they come.

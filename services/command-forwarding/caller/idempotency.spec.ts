@@ -5,7 +5,8 @@ import { capability } from "../../../test/commands/hub.ts";
 import { MemoryHub, type Reply } from "../../../test/commands/world.ts";
 import { Journal } from "../journal/journal.ts";
 import { type Command, type CommandEffect, NO_VALUE, OUTCOME } from "../messages.ts";
-import { Keyed, Keys, keyId, leftOf } from "./idempotency.ts";
+import { Keys, keyId, leftOf } from "./idempotency.ts";
+import { Keyed } from "./pending.ts";
 
 const DAY_MS = 24 * 3_600_000;
 const WALL = 1_800_000_000_000;

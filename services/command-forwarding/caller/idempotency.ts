@@ -3,76 +3,12 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Writer } from "../codec/wire.ts";
 import { DeadlineQueue } from "../deadlines.ts";
-import type { Entry, Journal } from "../journal/journal.ts";
-import { KEPT_BYTES_MAX, keptBytes, keptResult, RECORD, writeResolved, writeResult } from "../journal/records.ts";
+import type { Journal } from "../journal/journal.ts";
+import { keptBytes, keptResult, writeResolved } from "../journal/records.ts";
 import type { Command, Result } from "../messages.ts";
+import { isOwn } from "../principals.ts";
 import type { Settings } from "../settings.ts";
-import type { Pending } from "./pending.ts";
-
-/** Keyed is an idempotency key in use: the name it stands for, the payload that it was used with, and the outcome if there is one. */
-export class Keyed implements Entry {
-  blob = 0;
-  recordBytes = 0;
-  /** Principal and key as one text. */
-  readonly id: string;
-  readonly fingerprint: Uint8Array;
-  /** The end of its life, which begins anew with its outcome. */
-  expiresWall: number;
-  /** When this process forgets it, mono ms: the date may be set meanwhile. */
-  expiresMono: number;
-  /** When its outcome came; 0 if that is not known: there is none, or the version before stored it. */
-  outcomeWall = 0;
-  /** When it may be given up, mono ms, once it has an outcome. */
-  mayGoAt = 0;
-  epoch = 0;
-  seq = 0;
-  /** Set until there is an outcome. */
-  pending: Pending | undefined;
-  result: Result | undefined;
-  durationMs = 0;
-  /** Neighbours among the keys of its principal that have an outcome, the oldest outcome first. */
-  older: Keyed | undefined;
-  newer: Keyed | undefined;
-  /** Bytes that it counts for. While its command runs that is what its outcome may come to at most. */
-  bytes: number;
-
-  constructor(id: string, fingerprint: Uint8Array, expires: { readonly wall: number; readonly mono: number }) {
-    this.id = id;
-    this.fingerprint = fingerprint;
-    this.expiresWall = Math.ceil(expires.wall);
-    this.expiresMono = expires.mono;
-    this.bytes = keyBytes(id) + KEPT_BYTES_MAX;
-  }
-
-  /** principal is whose key it is. */
-  get principal(): string {
-    return this.id.slice(0, this.id.indexOf("\n"));
-  }
-
-  write(writer: Writer): void {
-    if (this.result === undefined) return;
-    writer.uint(RECORD.KEYED);
-    writer.uint(this.epoch);
-    writer.uint(this.seq);
-    writer.string(this.id);
-    writer.bytes(this.fingerprint);
-    writer.uint(this.outcomeWall > 0 ? OUTCOME_DATE + this.outcomeWall : this.expiresWall);
-    writeResult(writer, this.result);
-  }
-}
-
-/**
- * With an outcome the date of that is stored, and this added to it: the end of a life says nothing when lives are made longer. What is
- * less is the end of a life as the version before stored it, for which these dates are far ahead: it keeps such keys for a whole life.
- */
-export const OUTCOME_DATE = 2 ** 42;
-
-/** Bytes of a key in memory without its texts and its outcome: objects, the entries of two maps and the fingerprint, measured. */
-const KEY_OVERHEAD = 576;
-
-function keyBytes(id: string): number {
-  return KEY_OVERHEAD + 2 * id.length;
-}
+import { type Keyed, keyBytes } from "./pending.ts";
 
 /** No hub ran before 2020: an earlier date is that of a clock which was not set. */
 const CLOCK_SET_AFTER_WALL = 1_577_836_800_000;
@@ -101,11 +37,6 @@ export function payloadOf(command: Command): Uint8Array {
   scratch.string(command.capability);
   scratch.bytes(command.value);
   return scratch.take();
-}
-
-/** isOwn tells the principals that operate this hub from nodes and gateways: the last part of a room is theirs. */
-export function isOwn(principal: string): boolean {
-  return !principal.includes("/node/") && !principal.includes("/gateway/");
 }
 
 /** Keys that are forgotten in one go, so that a day's worth does not hold the core up. */

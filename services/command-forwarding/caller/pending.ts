@@ -1,13 +1,11 @@
-import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Writer } from "../codec/wire.ts";
 import type { DeadlineQueue, Timed } from "../deadlines.ts";
 import type { Entry } from "../journal/journal.ts";
-import { RECORD, unpinned, writeTexts } from "../journal/records.ts";
-import type { Command, CommandName, Invoke, Result, ResultsFrame } from "../messages.ts";
+import { KEPT_BYTES_MAX, RECORD, unpinned, writeResult, writeTexts } from "../journal/records.ts";
+import type { Command, CommandName, Result } from "../messages.ts";
+import type { Line, NodeQueue, Standing } from "../owner/lines.ts";
 import type { Run } from "../owner/run.ts";
-import { ForwardQueue, type Waiting } from "./forward-queue.ts";
-import type { Keyed } from "./idempotency.ts";
 import type { PendingRooms } from "./pending-rooms.ts";
 
 /** Client number of nobody: the caller is gone, or was there before a restart. */
@@ -140,91 +138,87 @@ export function nameOf(ownHubId: string, { named, epoch, seq }: Pending): Comman
   return named ? { hubId: ownHubId, epoch, seq } : undefined;
 }
 
-/** Book holds what one peer owes us under one journal epoch of ours. */
-export class Book {
-  readonly peer: Peer;
-  readonly epoch: number;
-  readonly pending = new Map<number, Pending>();
-  /** Positions resolved since the last log; the owner must keep their outcomes until this is durable. */
-  unlogged: number[] = [];
-  /** Everything below is resolved, durably. */
-  low: number;
-  /** Something of it has left this hub. */
-  sent = false;
-  /** Effects of the running step: what leaves before its persist, and what leaves after it. */
-  early: Invoke | undefined;
-  invoke: Invoke | undefined;
+/** Keyed is an idempotency key in use: the name it stands for, the payload that it was used with, and the outcome if there is one. */
+export class Keyed implements Entry {
+  blob = 0;
+  recordBytes = 0;
+  /** Principal and key as one text. */
+  readonly id: string;
+  readonly fingerprint: Uint8Array;
+  /** The end of its life, which begins anew with its outcome. */
+  expiresWall: number;
+  /** When this process forgets it, mono ms: the date may be set meanwhile. */
+  expiresMono: number;
+  /** When its outcome came; 0 if that is not known: there is none, or the version before stored it. */
+  outcomeWall = 0;
+  /** When it may be given up, mono ms, once it has an outcome. */
+  mayGoAt = 0;
+  epoch = 0;
+  seq = 0;
+  /** Set until there is an outcome. */
+  pending: Pending | undefined;
+  result: Result | undefined;
+  durationMs = 0;
+  /** Neighbours among the keys of its principal that have an outcome, the oldest outcome first. */
+  older: Keyed | undefined;
+  newer: Keyed | undefined;
+  /** Bytes that it counts for. While its command runs that is what its outcome may come to at most. */
+  bytes: number;
 
-  constructor(peer: Peer, epoch: number, low: number) {
-    this.peer = peer;
-    this.epoch = epoch;
-    this.low = low;
+  constructor(id: string, fingerprint: Uint8Array, expires: { readonly wall: number; readonly mono: number }) {
+    this.id = id;
+    this.fingerprint = fingerprint;
+    this.expiresWall = Math.ceil(expires.wall);
+    this.expiresMono = expires.mono;
+    this.bytes = keyBytes(id) + KEPT_BYTES_MAX;
   }
 
-  /** settle moves `low` on; called when everything resolved so far is being logged. `next` is the next position of the journal. */
-  settle(next: number): void {
-    if (this.pending.size === 0) {
-      this.low = Math.max(this.low, next);
-      return;
-    }
-    // The positions of one journal are spread over all peers, so a few looks per log must do.
-    for (let looks = 0; looks < 1_024 && this.low < next && !this.pending.has(this.low); looks++) this.low++;
+  /** principal is whose key it is. */
+  get principal(): string {
+    return this.id.slice(0, this.id.indexOf("\n"));
+  }
+
+  write(writer: Writer): void {
+    if (this.result === undefined) return;
+    writer.uint(RECORD.KEYED);
+    writer.uint(this.epoch);
+    writer.uint(this.seq);
+    writer.string(this.id);
+    writer.bytes(this.fingerprint);
+    writer.uint(this.outcomeWall > 0 ? OUTCOME_DATE + this.outcomeWall : this.expiresWall);
+    writeResult(writer, this.result);
   }
 }
 
-/** Peer is a hub to which commands go. */
-export class Peer {
-  readonly hubId: string;
-  /** Journal epoch of ours in the names that we give to commands for it (C9). */
-  epoch: number;
-  level = 0;
-  /** Number of the current session; 0 for none. Frames of others are stale: their commands were asked again on this one. */
-  session = 0;
-  /** The owner said hello on it: its journal epoch is known, and commands may go. */
-  ready = false;
-  /**
-   * What the owner's newest hello said, by session. It says hello once on each session, when it chooses that, which may be before
-   * we do; and we may come back to a session that it never left.
-   */
-  readonly hellos = new Map<number, ResultsFrame>();
-  ownerEpoch = 0;
-  /** Newest journal position of the owner that we saw: proof against a restored backup. */
-  ownerPosition = 0;
-  /** Commands without an outcome, also those that stand in the queue. */
-  pendingCount = 0;
-  readonly rooms: PendingRooms;
-  readonly queue: ForwardQueue;
-  readonly books = new Map<number, Book>();
+/**
+ * With an outcome the date of that is stored, and this added to it: the end of a life says nothing when lives are made longer. What is
+ * less is the end of a life as the version before stored it, for which these dates are far ahead: it keeps such keys for a whole life.
+ */
+export const OUTCOME_DATE = 2 ** 42;
 
-  constructor(hubId: string, epoch: number, rooms: PendingRooms, aheadBytes: number) {
-    this.hubId = hubId;
-    this.epoch = epoch;
-    this.rooms = rooms;
-    this.queue = new ForwardQueue(aheadBytes);
-  }
+/** Bytes of a key in memory without its texts and its outcome: objects, the entries of two maps and the fingerprint, measured. */
+const KEY_OVERHEAD = 576;
 
-  get up(): boolean {
-    return this.session !== 0;
-  }
+/** keyBytes is what a key takes in memory without its outcome. */
+export function keyBytes(id: string): number {
+  return KEY_OVERHEAD + 2 * id.length;
+}
 
-  /**
-   * hello keeps what a frame says of its sender, if that is new on its session: a hello may share a frame with outcomes. A peer has
-   * few streams at a time, and those that are over are the oldest. It answers what the session's hello says now.
-   */
-  hello(session: number, { epoch, ownerEpoch, ownerPosition, items }: ResultsFrame): ResultsFrame {
-    const known = this.hellos.get(session);
-    if (items.length > 0 && known !== undefined && known.ownerEpoch === ownerEpoch && known.epoch >= epoch) return known;
-    const hello: ResultsFrame = { epoch, ownerEpoch, ownerPosition, items: [] };
-    this.hellos.delete(session);
-    this.hellos.set(session, hello);
-    for (const oldest of this.hellos.keys()) if (this.hellos.size > LIMITS.streamsPerPeer) this.hellos.delete(oldest);
-    return hello;
-  }
+/** Waiting is a command that stands in the queue to its owner. */
+export class Waiting implements Standing {
+  readonly pending: Pending;
+  readonly nodeId: string;
+  /** It was sent on an earlier session, and is to be asked again. */
+  readonly again: boolean;
+  line: Line | undefined;
+  queue: NodeQueue | undefined;
+  ahead: Standing | undefined;
+  behind: Standing | undefined;
 
-  book(epoch: number, low: number): Book {
-    let book = this.books.get(epoch);
-    if (book === undefined) this.books.set(epoch, (book = new Book(this, epoch, low)));
-    return book;
+  constructor(pending: Pending, again: boolean) {
+    this.pending = pending;
+    this.nodeId = pending.nodeId;
+    this.again = again;
   }
 }
 

@@ -1,7 +1,7 @@
 import type { Now } from "#kernel/instant.ts";
 import type { CallerSide, Parts } from "../caller/caller.ts";
-import { Keyed, leftOf, OUTCOME_DATE } from "../caller/idempotency.ts";
-import { Pending } from "../caller/pending.ts";
+import { leftOf } from "../caller/idempotency.ts";
+import { Keyed, OUTCOME_DATE, Pending } from "../caller/pending.ts";
 import { Reader, WireError, Writer } from "../codec/wire.ts";
 import { type Command, NO_VALUE, OUTCOME, type Result } from "../messages.ts";
 import type { OwnerSide } from "../owner/owner.ts";

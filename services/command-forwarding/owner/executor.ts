@@ -33,10 +33,10 @@ export class Executor<T extends Standing> {
   readonly scope: Scope;
   readonly maxInFlight: number;
   /** What it offers, and what it is about to offer instead. */
-  offering: Offering<T> | undefined;
-  coming: Offering<T> | undefined;
+  offering: Offering<Executor<T>> | undefined;
+  coming: Offering<Executor<T>> | undefined;
   /** What an older stream of the same group offered: its nodes are not without anybody until they are in what is coming, or left out of it. */
-  inherited: Set<Offering<T>> | undefined;
+  inherited: Set<Offering<Executor<T>>> | undefined;
   /** What was refused of what is coming: the first ones, and how many more. */
   refused: Failure[] = [];
   refusedMore = 0;
@@ -115,11 +115,11 @@ export interface Attachment<T extends Standing> {
 export class Executors<T extends Standing> {
   readonly #all = new Map<number, Executor<T>>();
   /** Who offers a node; newest first, where there are several. */
-  readonly #byNode = new Map<string, Offering<T> | readonly Offering<T>[]>();
+  readonly #byNode = new Map<string, Offering<Executor<T>> | readonly Offering<Executor<T>>[]>();
   readonly #known: Known;
   readonly room: Room;
   readonly offers: Room;
-  readonly #over = new Set<Offering<T>>();
+  readonly #over = new Set<Offering<Executor<T>>>();
   /** How many offers there are of a holder. */
   readonly #offerings = new Map<string, number>();
   #handler: Executor<T> | undefined;
@@ -305,19 +305,19 @@ export class Executors<T extends Standing> {
   }
 
   /** end makes an offer over; what is left of it waits in `place`. */
-  #end(offering: Offering<T>, place: Set<Offering<T>>): void {
+  #end(offering: Offering<Executor<T>>, place: Set<Offering<Executor<T>>>): void {
     offering.over = true;
     offering.complete();
     if (offering.nodes.size === 0) this.#release(offering);
     else wait(offering, place);
   }
 
-  #letGo(inherited: Iterable<Offering<T>> = []): void {
+  #letGo(inherited: Iterable<Offering<Executor<T>>> = []): void {
     for (const over of inherited) wait(over, this.#over);
   }
 
   /** release forgets an offer that is over and has no nodes any more. */
-  #release(over: Offering<T>): void {
+  #release(over: Offering<Executor<T>>): void {
     over.waits?.delete(over);
     over.waits = undefined;
     this.offers.give(over.holder, over.bytes);
@@ -326,12 +326,12 @@ export class Executors<T extends Standing> {
     else this.#offerings.delete(over.holder);
   }
 
-  #bind(offering: Offering<T>, nodeId: string, holder: string, touched: Set<Executor<T>>): Failure | undefined {
+  #bind(offering: Offering<Executor<T>>, nodeId: string, holder: string, touched: Set<Executor<T>>): Failure | undefined {
     const failure = outOfScope(offering.executor.scope, nodeId);
     if (failure !== undefined) return failure;
     const found = this.#byNode.get(nodeId);
-    const kept: Offering<T>[] = [];
-    const given: Offering<T>[] = [];
+    const kept: Offering<Executor<T>>[] = [];
+    const given: Offering<Executor<T>>[] = [];
     if (found !== undefined) for (const old of listOf(found)) (old.over || offering.covers(old) ? given : kept).push(old);
     if (kept.length >= SHARERS_MAX) return crowded(nodeId);
     const full = this.#admit(holder, nodeId);
@@ -357,7 +357,7 @@ export class Executors<T extends Standing> {
     return undefined;
   }
 
-  #unbind(offering: Offering<T>, nodeId: string): void {
+  #unbind(offering: Offering<Executor<T>>, nodeId: string): void {
     this.#giveBack(offering, nodeId);
     const found = this.#byNode.get(nodeId);
     const rest = found === undefined ? [] : listOf(found).filter((other) => other !== offering);
@@ -366,7 +366,7 @@ export class Executors<T extends Standing> {
     else this.#byNode.set(nodeId, rest.length === 1 ? first : rest);
   }
 
-  #giveBack({ holder }: Offering<T>, nodeId: string): void {
+  #giveBack({ holder }: Offering<Executor<T>>, nodeId: string): void {
     this.offers.give(holder, NODE_COST + nodeId.length);
   }
 }

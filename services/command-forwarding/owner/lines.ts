@@ -1,4 +1,4 @@
-import { isOwn } from "../caller/idempotency.ts";
+import { isOwn } from "../principals.ts";
 
 /** One part in so many of an executor's window is kept for this hub's own callers. */
 const KEPT_FOR_OWN = 8;

@@ -1,6 +1,4 @@
 import type { Offer, Scope } from "../messages.ts";
-import type { Executor } from "./executor.ts";
-import type { Standing } from "./lines.ts";
 
 /** OFFERED_MAX is how many nodes all executors together may offer, each counted once for each executor that offers it. */
 export const OFFERED_MAX = 262_144;
@@ -8,9 +6,15 @@ export const OFFERED_MAX = 262_144;
 export const OFFERING_COST = 1_536;
 const CAPABILITY_COST = 64;
 
+/** Offerer is who offers: an executor. */
+export interface Offerer {
+  readonly name: string;
+  readonly scope: Scope;
+}
+
 /** Offering is what one attach offers. */
-export class Offering<T extends Standing> {
-  readonly executor: Executor<T>;
+export class Offering<E extends Offerer> {
+  readonly executor: E;
   /** Who its places are counted for. */
   readonly holder: string;
   /** Undefined means all. */
@@ -22,11 +26,11 @@ export class Offering<T extends Standing> {
   /** Nobody is given anything for it any more. Its nodes are given up bit by bit. */
   over = false;
   /** Where it waits for that, once it is over. */
-  waits: Set<Offering<T>> | undefined;
+  waits: Set<Offering<E>> | undefined;
   /** Which older ones it leaves nothing to, of those that were met. */
-  readonly #covers = new Map<Offering<T>, boolean>();
+  readonly #covers = new Map<Offering<E>, boolean>();
 
-  constructor(executor: Executor<T>, { capabilities, shared }: Offer) {
+  constructor(executor: E, { capabilities, shared }: Offer) {
     this.executor = executor;
     this.holder = holderOf(executor.name, executor.scope);
     this.capabilities = capabilities.length === 0 ? undefined : new Set(capabilities);
@@ -35,7 +39,7 @@ export class Offering<T extends Standing> {
   }
 
   /** covers tells whether it leaves nothing to an older one. */
-  covers(old: Offering<T>): boolean {
+  covers(old: Offering<E>): boolean {
     if (old.executor === this.executor) return true;
     let covers = this.#covers.get(old);
     if (covers === undefined) this.#covers.set(old, (covers = this.#coversAll(old)));
@@ -47,7 +51,7 @@ export class Offering<T extends Standing> {
     this.#covers.clear();
   }
 
-  #coversAll(old: Offering<T>): boolean {
+  #coversAll(old: Offering<E>): boolean {
     if (this.shared && old.shared) return false;
     const names = this.capabilities;
     if (names === undefined) return true;
@@ -61,7 +65,7 @@ export function offeringCost(capabilities: readonly string[]): number {
 }
 
 /** wait moves an offer that is over to where it waits to be given up. */
-export function wait<T extends Standing>(over: Offering<T>, place: Set<Offering<T>>): void {
+export function wait<E extends Offerer>(over: Offering<E>, place: Set<Offering<E>>): void {
   over.waits = place;
   place.add(over);
 }

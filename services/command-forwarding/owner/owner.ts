@@ -2,7 +2,8 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Parts } from "../caller/caller.ts";
 import { Claims } from "../caller/claims.ts";
-import type { Peer, Pending } from "../caller/pending.ts";
+import type { Peer } from "../caller/peers.ts";
+import type { Pending } from "../caller/pending.ts";
 import { keptBytes, unpinned } from "../journal/records.ts";
 import {
   type DirectoryChange,

@@ -1,6 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
-import type { Pending } from "../caller/pending.ts";
 import type { Writer } from "../codec/wire.ts";
 import type { Timed } from "../deadlines.ts";
 import type { Entry } from "../journal/journal.ts";
@@ -27,6 +26,11 @@ export interface RunSpec {
   readonly trace?: TraceContext | undefined;
 }
 
+/** Asker is the command of a caller of this hub, which is cancelled by what it runs as. */
+export interface Asker {
+  run: Run | undefined;
+}
+
 /** Run is a command at its owner. Its record is INTENT while it runs and OUTCOME afterwards. */
 export class Run implements Entry, Timed, Standing {
   blob = 0;
@@ -41,7 +45,7 @@ export class Run implements Entry, Timed, Standing {
   readonly keepMs: number;
   /** Exactly one is set: the caller's hub, or the command of a caller of this hub. */
   readonly origin: CallerEpoch | undefined;
-  readonly pending: Pending | undefined;
+  readonly pending: Asker | undefined;
   trace: TraceContext | undefined;
   state: 0 | 1 | 2 = RUN.WAITING;
   executor: Executor<Run> | undefined;
@@ -62,7 +66,7 @@ export class Run implements Entry, Timed, Standing {
   /** Its caller has done with it; the outcome is told to nobody. */
   forgotten = false;
 
-  constructor(spec: RunSpec, origin: CallerEpoch | undefined, pending: Pending | undefined) {
+  constructor(spec: RunSpec, origin: CallerEpoch | undefined, pending: Asker | undefined) {
     this.seq = spec.seq;
     this.nodeId = spec.nodeId;
     this.capability = spec.capability;

@@ -1,5 +1,5 @@
 import type { TraceContext } from "#kernel/trace-context.ts";
-import type { Book, Peer } from "../caller/pending.ts";
+import type { Book, Peer } from "../caller/peers.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { Answer, CommandEffect, Invocation, Invoke, Result, Task } from "../messages.ts";
 import type { CallerEpoch } from "../owner/run.ts";

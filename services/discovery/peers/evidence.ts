@@ -1,13 +1,4 @@
-import type { Level } from "../messages.ts";
-
-/** Evidence is one reason to believe that a peer is who it says (S4-2). */
-export interface Evidence {
-  readonly method: "certificate" | "operator-pin";
-  readonly valid: boolean;
-  readonly detail: string;
-  /** Wall ms of the last check; 0 for never. */
-  readonly checkedAtWall: number;
-}
+import type { Evidence, Level } from "../messages.ts";
 
 /** EvidenceConfig says how much is needed. */
 export interface EvidenceConfig {

@@ -3,9 +3,9 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
-import type { Address, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote, ViewInfo } from "../messages.ts";
+import type { Address, Evidence, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote, ViewInfo } from "../messages.ts";
 import { Runs, ToldCopies } from "./copies.ts";
-import { type Decision, decide, type Evidence, type EvidenceConfig, weigh } from "./evidence.ts";
+import { type Decision, decide, type EvidenceConfig, weigh } from "./evidence.ts";
 
 /** Characters of what a hub says of its software. */
 export const SOFTWARE_MAX = 63;

@@ -4,9 +4,9 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Store } from "#runtime/store/port.ts";
-import type { TokenCrypto } from "#runtime/tokens/crypto.ts";
+import type { SigningKey, TokenCrypto } from "#runtime/tokens/crypto.ts";
 import { type Issued, TokenIssuer } from "#runtime/tokens/issue.ts";
-import { decodeKey, encodeKey, KeyRing, type KeyRingChange, type KeyRingConfig, type SigningKey } from "#runtime/tokens/key-ring.ts";
+import { decodeKey, encodeKey, KeyRing, type KeyRingChange, type KeyRingConfig } from "#runtime/tokens/key-ring.ts";
 import { KEY_SPACE } from "../core.ts";
 
 /** Longest time between two looks at the rotation plan: the wall clock may jump. */

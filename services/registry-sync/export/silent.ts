@@ -1,10 +1,7 @@
 import type { OwnFeed } from "../feed/feed.ts";
 import type { FeedPosition } from "../messages.ts";
-import type { PeerSession } from "../shell/session.ts";
+import { type PeerSession, SILENT_MS } from "../shell/session.ts";
 import { failure, type World } from "../world.ts";
-
-/** A peer that owes an answer twice in a row, so long apart, and has not moved in between, takes nothing. */
-export const SILENT_MS = 60_000;
 
 /**
  * lookForSilence says when a peer, although its link stands, neither asks for what it is offered nor acknowledges what it is sent, and when

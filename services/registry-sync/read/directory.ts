@@ -9,8 +9,8 @@ import type { SegmentItem } from "../feed/segment.ts";
 import type { ImportFeed } from "../import/import-feed.ts";
 import type { Answer, FeedPosition, HubFreshness, NodeFilter, NodeRecord, Scalar, StateValue } from "../messages.ts";
 import type { NodeSummary, SegmentCodec } from "../ports.ts";
-import { imageOf, type NodeImage } from "../table/scan.ts";
-import { type FeedTable, type KeyEntry, type NodeEntry, scalarOf } from "../table/table.ts";
+import { imageOf } from "../table/scan.ts";
+import { type FeedTable, type KeyEntry, type NodeEntry, type NodeImage, scalarOf } from "../table/table.ts";
 import { failure } from "../world.ts";
 
 /** Source is one hub's part of the registry, own or imported, as readers see it. */

@@ -3,8 +3,8 @@ import type { Failure } from "#kernel/error.ts";
 import type { Answer, HubFreshness, NodeFilter, NodeRecord, Query } from "../messages.ts";
 import type { SegmentCodec } from "../ports.ts";
 import { RefSet } from "../table/ref-set.ts";
-import { imageBytes, imageOf, type NodeImage, sharedImage } from "../table/scan.ts";
-import type { FeedTable, NodeEntry, Scan } from "../table/table.ts";
+import { imageBytes, imageOf, sharedImage } from "../table/scan.ts";
+import type { FeedTable, NodeEntry, NodeImage, Scan } from "../table/table.ts";
 import { failure, type World } from "../world.ts";
 import { answerBytes, filtersNothing, hubOf, matchesFilter, recordOf, type Source, selected } from "./directory.ts";
 

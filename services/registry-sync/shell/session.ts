@@ -1,10 +1,12 @@
 import type { Retry } from "#kernel/backoff.ts";
 import { type HlcReading, tooFarAhead } from "#kernel/crdt/hlc.ts";
 import type { Failure } from "#kernel/error.ts";
-import { SILENT_MS } from "../export/silent.ts";
 import type { Turns } from "../export/turns.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";
 import type { World } from "../world.ts";
+
+/** A peer that owes an answer twice in a row, so long apart, and has not moved in between, takes nothing. */
+export const SILENT_MS = 60_000;
 
 /** Bytes that a frame costs besides its content. */
 export const FRAME_OVERHEAD = 256;

@@ -4,25 +4,8 @@ import type { Columns, SegmentCodec } from "../ports.ts";
 import type { ShareView } from "../share/share.ts";
 import { COST } from "./cost.ts";
 import { NO_SLOT } from "./slots.ts";
-import { type FeedTable, type KeyEntry, type NodeEntry, type Scan, SECTION } from "./table.ts";
-import type { Veil } from "./unstored.ts";
-
-/** Value of one key in an image: two words, or bytes. */
-export interface ImageValue {
-  readonly kref: number;
-  readonly section: number;
-  readonly low: number;
-  readonly high: number;
-  readonly text: Uint8Array | undefined;
-}
-
-/** NodeImage is a node with its values at one instant. */
-export interface NodeImage {
-  readonly entry: NodeEntry;
-  readonly online: boolean;
-  readonly bytes: Uint8Array;
-  readonly values: readonly ImageValue[];
-}
+import { type FeedTable, type ImageValue, type KeyEntry, type NodeEntry, type NodeImage, type Scan, SECTION } from "./table.ts";
+import type { Veil } from "./veil.ts";
 
 /** Piece is a node as it goes into one part: with `put` the node itself, and the values that fit behind it. */
 export interface Piece {

@@ -6,7 +6,6 @@ import type { StateValue } from "../messages.ts";
 import type { NodeInfo, NodeSummary, UpdateBatch, ValueType } from "../ports.ts";
 import { VALUE_TYPE } from "../ports.ts";
 import { COST, nodeCost } from "./cost.ts";
-import type { NodeImage } from "./scan.ts";
 import { NO_SLOT, Slots } from "./slots.ts";
 
 /** NodeEntry is a node of a feed. */
@@ -19,6 +18,23 @@ export interface NodeEntry {
   online: boolean;
   /** Keys of its capabilities that have a type and a definition, ascending. */
   readonly krefs: readonly number[];
+}
+
+/** Value of one key in an image: two words, or bytes. */
+export interface ImageValue {
+  readonly kref: number;
+  readonly section: number;
+  readonly low: number;
+  readonly high: number;
+  readonly text: Uint8Array | undefined;
+}
+
+/** NodeImage is a node with its values at one instant. */
+export interface NodeImage {
+  readonly entry: NodeEntry;
+  readonly online: boolean;
+  readonly bytes: Uint8Array;
+  readonly values: readonly ImageValue[];
 }
 
 /** KeyEntry is a defined key. */

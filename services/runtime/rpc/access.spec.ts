@@ -6,8 +6,9 @@ import { systemClock } from "#runtime/clock.ts";
 import { EchoService, OpenService } from "../../../test/proto/echo-service.gen.ts";
 import { authorise, frameRule, methodRule, requireMethodRule } from "./access.ts";
 import type { Caller } from "./call.ts";
-import { rateInterceptor, TokenBuckets } from "./interceptors/rate.ts";
+import { rateInterceptor } from "./interceptors/rate.ts";
 import { ServerCall } from "./server/call-context.ts";
+import { TokenBuckets } from "./token-buckets.ts";
 
 describe("authorise", () => {
   const peer = (level: number) => ({ kind: "peer", level, role: 0 }) as const;

@@ -6,12 +6,12 @@ import {
   generateKeyPair,
   importJWK,
   type JSONWebKeySet,
+  type JWK,
   type JWTPayload,
   type JWTVerifyOptions,
   jwtVerify,
   SignJWT,
 } from "jose";
-import type { SigningKey } from "./key-ring.ts";
 
 /** Algorithm of all token signatures: EdDSA over Ed25519 (RFC 8037). */
 export const TOKEN_ALGORITHM = "EdDSA";
@@ -24,6 +24,16 @@ export type TokenRules = Omit<JWTVerifyOptions, "algorithms" | "typ">;
 
 /** KeySet checks tokens against the keys of one JWK set; it rejects with the errors of jose. */
 export type KeySet = (token: string, rules: TokenRules) => Promise<JWTPayload>;
+
+/** SigningKey is one key pair of the ring. It is a secret: it goes to the store of its service and nowhere else, never to a log. */
+export interface SigningKey {
+  /** RFC 7638 thumbprint of the public key. */
+  readonly kid: string;
+  readonly privateJwk: JWK;
+  readonly publicJwk: JWK;
+  /** Wall ms from which it signs. Before that it is only published. */
+  readonly activeAtWall: number;
+}
 
 /**
  * TokenCrypto makes the keys and the signatures of tokens. WebCrypto answers from other threads, in real time, so the simulator has another

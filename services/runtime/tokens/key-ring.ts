@@ -1,17 +1,6 @@
-import type { JWK } from "jose";
 import { assert } from "#kernel/assert.ts";
 import { fields, finite, readStored, text, writeStored } from "#kernel/wire/stored.ts";
-import { JOSE_CRYPTO, type TokenCrypto } from "./crypto.ts";
-
-/** SigningKey is one key pair of the ring. It is a secret: it goes to the store of its service and nowhere else, never to a log. */
-export interface SigningKey {
-  /** RFC 7638 thumbprint of the public key. */
-  readonly kid: string;
-  readonly privateJwk: JWK;
-  readonly publicJwk: JWK;
-  /** Wall ms from which it signs. Before that it is only published. */
-  readonly activeAtWall: number;
-}
+import { JOSE_CRYPTO, type SigningKey, type TokenCrypto } from "./crypto.ts";
 
 /** KeyRingConfig shapes the planned rotation. Times are ms. */
 export interface KeyRingConfig {

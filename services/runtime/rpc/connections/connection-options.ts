@@ -1,10 +1,18 @@
 import type { Registry } from "prom-client";
 import type { Clock } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
+import type { RoomLimits } from "../handshakes/rooms.ts";
 import type { Identities } from "../server/identities.ts";
 import type { Accounts } from "./accounts.ts";
-import type { ConnectionLimits } from "./connections.ts";
 import type { RequestKind } from "./intake.ts";
+
+/** ConnectionLimits bound what clients can take. */
+export interface ConnectionLimits extends RoomLimits {
+  /** HTTP/2 receive window of a connection that is not a narrow one, in bytes. */
+  readonly flowControlWindowBytes: number;
+  readonly keepaliveTimeMs: number;
+  readonly keepaliveTimeoutMs: number;
+}
 
 /** ConnectionOptions are what a table needs beside its limits. */
 export interface ConnectionOptions {

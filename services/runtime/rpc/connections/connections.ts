@@ -1,4 +1,3 @@
-import type { X509Certificate } from "node:crypto";
 import type { Http2SecureServer, ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type net from "node:net";
 import type { TLSSocket } from "node:tls";
@@ -10,55 +9,22 @@ import { CLIENT_FLIGHT_BYTES, guardOf, HandshakeGuard, socketUnder } from "#runt
 import { parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import { POST_HANDSHAKE_MS, stopReading, watchPostHandshake } from "#runtime/tls/post-handshake.ts";
 import { ConnectionRates } from "../handshakes/connection-rates.ts";
-import { type Charge, HandshakeCosts } from "../handshakes/handshake-costs.ts";
+import { HandshakeCosts } from "../handshakes/handshake-costs.ts";
 import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "../handshakes/handshakes.ts";
 import { HelloTurns, type NoHello } from "../handshakes/hello-turns.ts";
 import { Listeners } from "../handshakes/listeners.ts";
-import { type Limit, type RoomLimits, Rooms } from "../handshakes/rooms.ts";
+import { type Limit, Rooms } from "../handshakes/rooms.ts";
 import { NARROW_WINDOW_BYTES } from "../windows.ts";
-import type { Account } from "./accounts.ts";
 import { CallerBounds } from "./caller-bounds.ts";
 import { Chatter, ChatterWatch } from "./chatter.ts";
-import type { ConnectionOptions } from "./connection-options.ts";
+import type { Connection } from "./connection.ts";
+import type { ConnectionLimits, ConnectionOptions } from "./connection-options.ts";
 import { keepRead } from "./headers.ts";
 import { askFor, Hearing } from "./hearing.ts";
 import { type Intake, type IntakeReason, Intakes } from "./intake.ts";
 import { StreamRates } from "./stream-rates.ts";
 import { capTimeout } from "./timeout-header.ts";
 import { unanswerable } from "./unanswerable.ts";
-
-/** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */
-export interface Connection {
-  readonly socket: net.Socket;
-  /** Remote address, also when the socket is gone. */
-  readonly address: string;
-  /** The client's leaf certificate; undefined until the handshake is done. */
-  leaf: X509Certificate | undefined;
-  thumbprint: string;
-  /** Trust domain that the leaf claims (not yet checked against a bundle). */
-  hubId: string;
-  /** Who pays for it, once that is known. */
-  account: Account | undefined;
-  session: ServerHttp2Session | undefined;
-  /** What its address was charged for the handshake that it has begun. */
-  charge: Charge | undefined;
-  /** For how long whoever made it should have waited, ms. */
-  tooSoonMs: number;
-  /** TLS on the socket, once its handshake is done. */
-  secure: TLSSocket | undefined;
-  readonly hearing: Hearing;
-  readonly chatter: Chatter;
-  /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
-  widen(): void;
-}
-
-/** ConnectionLimits bound what clients can take. */
-export interface ConnectionLimits extends RoomLimits {
-  /** HTTP/2 receive window of a connection that is not a narrow one, in bytes. */
-  readonly flowControlWindowBytes: number;
-  readonly keepaliveTimeMs: number;
-  readonly keepaliveTimeoutMs: number;
-}
 
 /** CutTarget says which connections to cut: those of a hub, or those that a predicate picks. */
 export type CutTarget = string | ((connection: { readonly hubId: string; readonly thumbprint: string }) => boolean);

@@ -1,5 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
-import type { Connection } from "../connections/connections.ts";
+import type { Connection } from "../connections/connection.ts";
 import type { Identities } from "../server/identities.ts";
 import type { Interceptor } from "./interceptor.ts";
 

@@ -6,7 +6,7 @@ import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { Accounts } from "../connections/accounts.ts";
-import type { Connection } from "../connections/connections.ts";
+import type { Connection } from "../connections/connection.ts";
 import type { Identities } from "../server/identities.ts";
 import type { TokenCache } from "../server/token-verifier.ts";
 import { accessInterceptor } from "./access.ts";

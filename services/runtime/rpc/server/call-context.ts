@@ -5,7 +5,7 @@ import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import type { AccessRule } from "../access.ts";
 import type { CallContext, Caller } from "../call.ts";
 import type { Account } from "../connections/accounts.ts";
-import type { Connection } from "../connections/connections.ts";
+import type { Connection } from "../connections/connection.ts";
 import type { Intake } from "../connections/intake.ts";
 
 /** MethodEntry is an RPC as the server knows it. */

@@ -1,0 +1,33 @@
+import type { X509Certificate } from "node:crypto";
+import type { ServerHttp2Session } from "node:http2";
+import type net from "node:net";
+import type { TLSSocket } from "node:tls";
+import type { Charge } from "../handshakes/handshake-costs.ts";
+import type { Account } from "./accounts.ts";
+import type { Chatter } from "./chatter.ts";
+import type { Hearing } from "./hearing.ts";
+
+/** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */
+export interface Connection {
+  readonly socket: net.Socket;
+  /** Remote address, also when the socket is gone. */
+  readonly address: string;
+  /** The client's leaf certificate; undefined until the handshake is done. */
+  leaf: X509Certificate | undefined;
+  thumbprint: string;
+  /** Trust domain that the leaf claims (not yet checked against a bundle). */
+  hubId: string;
+  /** Who pays for it, once that is known. */
+  account: Account | undefined;
+  session: ServerHttp2Session | undefined;
+  /** What its address was charged for the handshake that it has begun. */
+  charge: Charge | undefined;
+  /** For how long whoever made it should have waited, ms. */
+  tooSoonMs: number;
+  /** TLS on the socket, once its handshake is done. */
+  secure: TLSSocket | undefined;
+  readonly hearing: Hearing;
+  readonly chatter: Chatter;
+  /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
+  widen(): void;
+}
