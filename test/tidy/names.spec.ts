@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { filesUnder, ROOT, read } from "./files.ts";
@@ -20,13 +20,23 @@ describe("one word per service, spelled by rule", () => {
     expect(metrics.filter((name) => !name.startsWith(`foedus_${snake(folder)}_`))).toEqual([]);
   });
 
-  test.each(FOLDERS)("%s has the files that every service has", (folder) => {
+  test.each([...FOLDERS, "introduction"])("%s has the files that every service has, or its README says which do not apply", (folder) => {
     const here = (file: string): boolean => existsSync(join(ROOT, "services", folder, file));
-    const wanted = ["README.md", "index.ts", "config.ts", "core.ts", "messages.ts", "module.ts"];
-    expect(wanted.filter((file) => !here(file))).toEqual([]);
-    // Where bytes are read and written is one file, or a room.
-    expect(here("codec.ts") || here("codec")).toBe(true);
+    const readme = read(`services/${folder}/README.md`);
+    const wanted = ["index.ts", "messages.ts", "ports.ts", "core.ts", "module.ts", "config.ts", "metrics.ts"];
+    const missing = wanted.filter((file) => !here(file));
+    expect(missing.filter((file) => !readme.includes(`\`${file}\``))).toEqual([]);
+    // What is there is not said to be missing.
+    expect(/\bno\s+`/.test(readme)).toBe(missing.length > 0);
     expect(filesUnder(`services/${folder}`, (path) => path.endsWith(".spec.ts")).length).toBeGreaterThan(0);
+  });
+
+  test.each(["registry-sync", "command-forwarding", "discovery"])("the README of %s names each of its rooms, and no other", (folder) => {
+    const rooms = readdirSync(join(ROOT, "services", folder), { withFileTypes: true })
+      .filter((entry) => entry.isDirectory() && entry.name !== "testdata")
+      .map(({ name }) => name);
+    const named = [...read(`services/${folder}/README.md`).matchAll(/^\|.*?`([a-z-]+)\/`.*?\|/gm)].map(([, name]) => name);
+    expect(named.sort()).toEqual(rooms.sort());
   });
 
   test("files are in kebab case", () => {
