@@ -137,6 +137,32 @@ describe("verbs that need no hub", () => {
     expect(await foedus("pki", "issue", "operator", "x")).toMatchObject({ code: 2, err: expect.stringContaining("viewer or admin") });
   });
 
+  test("pki revoke takes what pki list prints; a revoked certificate is issued again with a new key only", async () => {
+    expect(await foedus("hub", "init", "home", "--dir", ".", "--port", "40")).toMatchObject({ code: 0 });
+    for (const name of ["my-lamp", "plug"]) expect(await foedus("pki", "issue", "node", name)).toMatchObject({ code: 0 });
+    expect(await foedus("pki", "revoke", "node/my-lamp", "--reason", "lost")).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("home/node/my-lamp"),
+    });
+    expect(await foedus("pki", "revoke", "node-plug.pem")).toMatchObject({ code: 0 });
+    expect(await foedus("pki", "revoke", "node/plg")).toMatchObject({ code: 5, err: expect.stringContaining("`foedus pki list`") });
+
+    const again = await foedus("pki", "issue", "node", "my-lamp");
+    expect(again).toMatchObject({
+      code: 4,
+      err: expect.stringMatching(
+        /^foedus: pki\/node-my-lamp\.pem is revoked \(lost\), .* with a new key: `foedus pki issue node my-lamp --force --dir pki`\.\n$/,
+      ),
+    });
+    // Renewal never certifies the key of a revoked certificate again; the folder may be named from elsewhere.
+    const elsewhere = await start(["pki", "renew", "--dir", join(folder, "pki"), "--json"], { cwd: tmpdir() }).done;
+    expect(elsewhere.code).toBe(0);
+    expect(elsewhere.err).toMatch(/node-my-lamp\.pem is revoked and is not renewed; with a new key: foedus pki issue node my-lamp --force/);
+    expect(elsewhere.out).not.toContain("node-my-lamp");
+    expect(await foedus("pki", "issue", "node", "my-lamp", "--force", "--dir", "pki")).toMatchObject({ code: 0 });
+    expect((await foedus("pki", "list")).out).toMatch(/^node\/my-lamp +ends /m);
+  }, 60_000);
+
   test("F-27 a hub init that fails leaves nothing that is in the way of the next", async () => {
     // A folder where a file has to come makes it fail after the PKI was written.
     mkdirSync(join(folder, "half", ".foedus", "contexts.json.new"), { recursive: true });
