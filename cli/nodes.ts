@@ -13,6 +13,7 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { mustBeKnown } from "./candidates.ts";
 import { type Connection, connect } from "./connect.ts";
+import { showsNothing } from "./cut-off.ts";
 import { EXIT, type ExitCode, usage } from "./exit.ts";
 import { ago, clean, count, enumLabels, enumValue, label, nodeText } from "./format.ts";
 import type { Io } from "./io.ts";
@@ -77,16 +78,19 @@ export async function run(
   } else if (options.quiet) await io.out(records.map((record) => `${clean(nodeText(record.name))}\n`).join(""));
   else {
     await show(io, found);
-    if (found.total === 0) io.note(whyNone(options));
+    if (found.total === 0) io.note(await whyNone(connection, options, io.stopped));
   }
   return EXIT.ok;
 }
 
 /** whyNone says of an empty list what to do about it: a filter may be too narrow, or nothing was connected yet. */
-function whyNone(flags: FilterFlags): string {
+async function whyNone(connection: Connection, flags: FilterFlags, signal: AbortSignal): Promise<string> {
   const { hubId, type, kind, capability, online, label: labels, prefix } = flags;
-  if ([hubId, type, kind, capability, online, labels, prefix].some((flag) => flag !== undefined))
-    return "nothing matches; `foedus nodes` without options lists all\n";
+  const narrowed = [type, kind, capability, online, labels, prefix].some((flag) => flag !== undefined);
+  const hidden = narrowed ? [] : await Promise.all((hubId ?? []).map((id) => showsNothing(connection, id, signal)));
+  const said = hidden.flatMap((cause) => (cause === undefined ? [] : `${cause.message}. ${cause.remedy}\n`));
+  if (said.length > 0) return said.join("");
+  if (narrowed || hubId !== undefined) return "nothing matches; `foedus nodes` without options lists all\n";
   return [
     "nothing is connected yet: README.md connects a device in a few lines.",
     "Nodes of other hubs come with peers (`foedus peer invite`), as far as the share that they give this hub shows any",

@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { TrustLevel, TrustLevelSchema } from "#gen/foedus/common/v1/access_pb.ts";
+import { TrustLevelSchema } from "#gen/foedus/common/v1/access_pb.ts";
 import {
   GetPeerRequestSchema,
   ListPeersRequestSchema,
@@ -8,6 +8,7 @@ import {
 import { LinkState, LinkStateSchema, type Peer, PeerSchema, type SessionInfo } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { withPeers } from "./candidates.ts";
 import { connect } from "./connect.ts";
+import { closedTo } from "./cut-off.ts";
 import { CliError, EXIT, type ExitCode } from "./exit.ts";
 import { clean, count, duration, label, since } from "./format.ts";
 import type { Io } from "./io.ts";
@@ -96,12 +97,6 @@ function problemOf(peer: Peer): string {
   if (copies !== "") return copies;
   const retry = peer.retryInMs > 0n ? `; next attempt in ${duration(peer.retryInMs)}` : "";
   return peer.failure === undefined ? "" : `${peer.failure.message}${retry}`;
-}
-
-/** closedTo says who trusts whom too little for any service but discovery; empty if nobody, or if that is not known yet. */
-function closedTo({ hubId, level, levelThere }: Peer): string {
-  if (level === TrustLevel.MINIMAL) return `this hub trusts ${clean(hubId)} only minimally`;
-  return levelThere === TrustLevel.MINIMAL ? `${clean(hubId)} trusts this hub only minimally` : "";
 }
 
 /** isClosed tells whether trust keeps a service's session from being opened, so that there is nothing to wait for. */

@@ -121,7 +121,7 @@ beforeAll(async () => {
     discovery: {
       listPeers: () => create(ListPeersResponseSchema, { peers: [peer] }),
       getPeer: ({ hubId }) => {
-        if (hubId !== "factory") throw fail("PEER_NOT_FOUND", `no peer ${hubId}`);
+        if (hubId !== peer.hubId) throw fail("PEER_NOT_FOUND", `no peer ${hubId}`);
         return create(GetPeerResponseSchema, { peer });
       },
       setPeerEnabled: ({ hubId, enabled: on }) => {
@@ -352,6 +352,45 @@ describe("verbs against a hub", () => {
     expect(context).toMatch(/has no context "hoem"\. Did you mean home\?$/);
     const json = await home.foedus("node", "home/lmap", "--json");
     expect(JSON.parse(json.err)).toMatchObject({ error: { reason: "NODE_NOT_FOUND", exit_code: 5 } });
+  });
+
+  test("a known peer that shows nothing is not called unknown: who decides is said, and whom to ask", async () => {
+    const lab = (more: object): void => {
+      peer = create(PeerSchema, {
+        hubId: "lab",
+        level: TrustLevel.LIMITED,
+        levelThere: TrustLevel.LIMITED,
+        state: LinkState.OPERATIONAL,
+        ...more,
+      });
+    };
+    try {
+      lab({});
+      const share = "the share that it gives this hub selects none. Ask its operator: `foedus doctor` there says what the share selects";
+      expect(await home.foedus("send", "lab/demo-lamp", "state", "ON")).toMatchObject({
+        code: 5,
+        err: expect.stringContaining(`there is no node lab/demo-lamp: lab is a peer, but shows this hub no nodes: ${share}`),
+      });
+      expect((await home.foedus("nodes", "--hub-id", "lab", "--type", "lihgt")).err).toContain("nothing matches");
+      lab({ levelThere: TrustLevel.MINIMAL });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "shows this hub no nodes, because lab trusts this hub only minimally. Ask the operator of lab to open it, there: `foedus peer trust home limited`.",
+      );
+      lab({ level: TrustLevel.MINIMAL });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "because this hub trusts lab only minimally. To open it: `foedus peer trust lab limited`",
+      );
+      lab({ level: TrustLevel.MINIMAL, maxTrust: TrustLevel.FULL });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "Its ceiling is higher, but its evidence is not enough: `foedus peers lab`",
+      );
+      lab({ state: LinkState.RECOVERING, failure: { message: "nothing listens at 1.2.3.4:5" } });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "because nothing listens at 1.2.3.4:5. Details: `foedus peers lab`",
+      );
+    } finally {
+      peer = factory;
+    }
   });
 
   test("an empty list says what to do about it", async () => {
