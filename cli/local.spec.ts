@@ -135,6 +135,9 @@ describe("verbs that need no hub", () => {
       err: expect.stringContaining("Kinds are service, node, gateway, operator"),
     });
     expect(await foedus("pki", "issue", "operator", "x")).toMatchObject({ code: 2, err: expect.stringContaining("viewer or admin") });
+    expect((await foedus("pki", "issue", "node", "x", "--life", "5s")).err).toBe(
+      "foedus: a node certificate cannot be valid for 5s. Give --life from 1 min to 365 d, such as 7d.\n",
+    );
   });
 
   test("pki revoke takes what pki list prints; a revoked certificate is issued again with a new key only", async () => {

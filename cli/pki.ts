@@ -5,9 +5,19 @@ import { dirname, join, resolve } from "node:path";
 import { readText } from "#runtime/files.ts";
 import { createRequest, loadAuthority, readRequest, signRequest } from "../certs/authority.ts";
 import { fileStem, type PkiEntry, type PkiReport, renewalDueAt, writeCertificate, writeKey, writePki } from "../certs/issue.ts";
-import { type IssueRequest, isOperatorRole, LEAF_PROFILES, OPERATOR_ROLES, readIdentity, readSans } from "../certs/profiles.ts";
+import {
+  type IssueRequest,
+  isOperatorRole,
+  LEAF_PROFILES,
+  type LeafProfile,
+  MIN_LIFETIME_MS,
+  OPERATOR_ROLES,
+  PROFILES,
+  readIdentity,
+  readSans,
+} from "../certs/profiles.ts";
 import { CliError, EXIT, type ExitCode, usage } from "./exit.ts";
-import { since } from "./format.ts";
+import { duration, since } from "./format.ts";
 import type { Io } from "./io.ts";
 import { CERTIFICATE_FILE, issueCommand, sameAgain } from "./issue-command.ts";
 import { nearPath } from "./near-path.ts";
@@ -34,6 +44,8 @@ export interface PkiFlags extends OutputFlags {
 
 /** Folder of certificates, unless --dir says otherwise. */
 const DEFAULT_DIR = "pki";
+
+const DAY_MS = 86_400_000;
 
 function folderOf(io: Io, flags: PkiFlags): string {
   return resolve(io.cwd, flags.dir ?? DEFAULT_DIR);
@@ -76,8 +88,19 @@ function requestOf(kind: string, name: string, flags: PkiFlags): IssueRequest {
     ...(prefix === undefined ? {} : { prefixes: prefix }),
     ...(dns === undefined ? {} : { dnsNames: dns }),
     ...(ip === undefined ? {} : { ips: ip }),
-    ...(life === undefined ? {} : { lifetimeMs: parseDuration(life) }),
+    ...(life === undefined ? {} : { lifetimeMs: lifeOf(life, profile) }),
   };
+}
+
+/** lifeOf reads --life, within what the profile allows. Throws CliError (usage). */
+function lifeOf(text: string, profile: LeafProfile): number {
+  const [asked, most] = [parseDuration(text), PROFILES[profile].lifetimeMs];
+  if (asked < MIN_LIFETIME_MS || asked > most)
+    throw usage(
+      `a ${profile} certificate cannot be valid for ${text}`,
+      `Give --life from ${duration(MIN_LIFETIME_MS)} to ${most / DAY_MS} d, such as 7d.`,
+    );
+  return asked;
 }
 
 /** init makes the authority of a hub, the certificate of its service(s) and one of an admin. What is good is kept. */
