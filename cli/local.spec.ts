@@ -44,6 +44,12 @@ describe("verbs that need no hub", () => {
     ])
       expect(help.out).toMatch(new RegExp(`^ {2}${verb}\\b`, "m"));
     expect(await foedus("peerz")).toMatchObject({ code: 2, err: expect.stringContaining("Did you mean one of peer, peers?") });
+    expect(help.out).toContain("foedus hub init <hub-id>");
+    for (const [words, meant] of [
+      [["hub", "int", "y"], 'hub has no command "int". Did you mean `foedus hub init`?'],
+      [["peers", "disabel", "lab"], 'peers has no command "disabel". Did you mean `foedus peers disable`?'],
+    ] as const)
+      expect(await foedus(...words)).toEqual({ code: 2, out: "", err: `foedus: ${meant}\n` });
     for (const words of [
       ["contexts", "list", "much"],
       ["pki", "issue", "operator", "me", "--role", "king"],
