@@ -1,7 +1,9 @@
 import { type Command, CommanderError } from "commander";
 import { printableOutput } from "#kernel/printable.ts";
+import { nearest } from "#runtime/config/shape.ts";
 import { type CliError, EXIT, type ExitCode, errorJson, errorText, toCliError, usage } from "./exit.ts";
 import { columnsOf, processIo } from "./io.ts";
+import { clean } from "./print/format.ts";
 import { paragraphs } from "./print/text.ts";
 import { buildProgram, type Handle } from "./program.ts";
 
@@ -16,8 +18,10 @@ function report(error: CliError, json: boolean): ExitCode {
 }
 
 /** fromCommander turns a complaint of the parser into ours; help and version are no complaints. */
-function fromCommander(error: CommanderError): CliError | undefined {
+function fromCommander(error: CommanderError, program: Command): CliError | undefined {
   if (error.exitCode === 0 || error.code === "commander.help") return undefined;
+  const meant = error.code === "commander.excessArguments" ? subcommandMeant(error.message, program) : undefined;
+  if (meant !== undefined) return meant;
   const message = error.message
     .replace(/^error: /, "")
     .replace(/\n/g, " ")
@@ -25,6 +29,14 @@ function fromCommander(error: CommanderError): CliError | undefined {
     // Some are sentences already, and what to do follows.
     .replace(/\.$/, "");
   return usage(message, "See `foedus --help`, or --help after the command.");
+}
+
+/** subcommandMeant: a verb that runs by itself and has subcommands (`hub`, `peers`) takes a mistyped one for an argument. */
+function subcommandMeant(message: string, program: Command): CliError | undefined {
+  const [, name = "", word = ""] = /too many arguments for '([^']+)'.*?: ([^,.\s]+)/.exec(message) ?? [];
+  const subcommands = program.commands.find((verb) => verb.name() === name)?.commands.map((command) => command.name()) ?? [];
+  const near = nearest(word, subcommands);
+  return near === undefined ? undefined : usage(`${name} has no command "${clean(word)}"`, `Did you mean \`foedus ${name} ${near}\`?`);
 }
 
 /** main runs a command line and answers its exit code. */
@@ -39,14 +51,14 @@ export async function main(argv: readonly string[]): Promise<ExitCode> {
     const result = await run(io, command.args, options as never);
     exitCode = result ?? EXIT.ok;
   };
+  const program = buildProgram(handle);
   try {
-    const program = buildProgram(handle);
     if (argv.length === 0) program.outputHelp();
     else await program.parseAsync(argv as string[], { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) {
-      const complaint = fromCommander(error);
+      const complaint = fromCommander(error, program);
       return complaint === undefined ? (error.exitCode === 0 ? EXIT.ok : EXIT.usage) : report(complaint, json);
     }
     const { reasonRule } = await import("#runtime/rpc/status.ts");

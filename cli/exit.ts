@@ -121,6 +121,14 @@ function fromHub({ cause }: FoedusError): boolean {
   return cause instanceof Error && "details" in cause && "code" in cause;
 }
 
+/** operatorWith says whose certificate may do what this one may not. */
+function operatorWith(role: string): string {
+  return (
+    `Use an operator's certificate with that right: pki/operator-${role}.pem in the hub's folder, or one that ` +
+    `\`foedus pki issue operator <name> --role ${role}\` makes there.`
+  );
+}
+
 function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): string {
   const { failure } = error;
   if (error instanceof AdvisedError) return error.advice;
@@ -135,6 +143,8 @@ function remedy(error: FoedusError, exitCode: ExitCode, remedyOf: RemedyOf): str
   // What is wrong with our own configuration is listed; the schema's remedies are for callers of a hub.
   if (error.name === "ConfigError") return "Correct it and try again.";
   if (failure.reason === "NOT_CONFIGURED" && !fromHub(error)) return "";
+  if (failure.reason === "ACCESS_DENIED" && fromHub(error))
+    return operatorWith(/ role (viewer|admin)\b/.exec(failure.message)?.[1] ?? "admin");
   // A message may say what to do by itself, after a semicolon; twice would be noise.
   return failure.message.includes("; ") ? "" : remedyOf(failure.reason);
 }

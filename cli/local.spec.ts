@@ -44,6 +44,12 @@ describe("verbs that need no hub", () => {
     ])
       expect(help.out).toMatch(new RegExp(`^ {2}${verb}\\b`, "m"));
     expect(await foedus("peerz")).toMatchObject({ code: 2, err: expect.stringContaining("Did you mean one of peer, peers?") });
+    expect(help.out).toContain("foedus hub init <hub-id>");
+    for (const [words, meant] of [
+      [["hub", "int", "y"], 'hub has no command "int". Did you mean `foedus hub init`?'],
+      [["peers", "disabel", "lab"], 'peers has no command "disabel". Did you mean `foedus peers disable`?'],
+    ] as const)
+      expect(await foedus(...words)).toEqual({ code: 2, out: "", err: `foedus: ${meant}\n` });
     for (const words of [
       ["contexts", "list", "much"],
       ["pki", "issue", "operator", "me", "--role", "king"],
@@ -135,7 +141,36 @@ describe("verbs that need no hub", () => {
       err: expect.stringContaining("Kinds are service, node, gateway, operator"),
     });
     expect(await foedus("pki", "issue", "operator", "x")).toMatchObject({ code: 2, err: expect.stringContaining("viewer or admin") });
+    expect((await foedus("pki", "issue", "node", "x", "--life", "5s")).err).toBe(
+      "foedus: a node certificate cannot be valid for 5s. Give --life from 1 min to 365 d, such as 7d.\n",
+    );
   });
+
+  test("pki revoke takes what pki list prints; a revoked certificate is issued again with a new key only", async () => {
+    expect(await foedus("hub", "init", "home", "--dir", ".", "--port", "40")).toMatchObject({ code: 0 });
+    for (const name of ["my-lamp", "plug"]) expect(await foedus("pki", "issue", "node", name)).toMatchObject({ code: 0 });
+    expect(await foedus("pki", "revoke", "node/my-lamp", "--reason", "lost")).toMatchObject({
+      code: 0,
+      out: expect.stringContaining("home/node/my-lamp"),
+    });
+    expect(await foedus("pki", "revoke", "node-plug.pem")).toMatchObject({ code: 0 });
+    expect(await foedus("pki", "revoke", "node/plg")).toMatchObject({ code: 5, err: expect.stringContaining("`foedus pki list`") });
+
+    const again = await foedus("pki", "issue", "node", "my-lamp");
+    expect(again).toMatchObject({
+      code: 4,
+      err: expect.stringMatching(
+        /^foedus: pki\/node-my-lamp\.pem is revoked \(lost\), .* with a new key: `foedus pki issue node my-lamp --force --dir pki`\.\n$/,
+      ),
+    });
+    // Renewal never certifies the key of a revoked certificate again; the folder may be named from elsewhere.
+    const elsewhere = await start(["pki", "renew", "--dir", join(folder, "pki"), "--json"], { cwd: tmpdir() }).done;
+    expect(elsewhere.code).toBe(0);
+    expect(elsewhere.err).toMatch(/node-my-lamp\.pem is revoked and is not renewed; with a new key: foedus pki issue node my-lamp --force/);
+    expect(elsewhere.out).not.toContain("node-my-lamp");
+    expect(await foedus("pki", "issue", "node", "my-lamp", "--force", "--dir", "pki")).toMatchObject({ code: 0 });
+    expect((await foedus("pki", "list")).out).toMatch(/^node\/my-lamp +ends /m);
+  }, 60_000);
 
   test("F-27 a hub init that fails leaves nothing that is in the way of the next", async () => {
     // A folder where a file has to come makes it fail after the PKI was written.

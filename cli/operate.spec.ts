@@ -173,6 +173,48 @@ describe("when things break, doctor says what", () => {
     expect(await doctor("a")).toMatchObject({ code: 0, findings: [] });
   }, 90_000);
 
+  test("a partner that cuts this hub off: send, nodes and doctor say who did it and whom to ask", async () => {
+    expect((await foedus("b", "send", "a/lamp", "state", "on")).err).toBe(
+      "foedus: there is no node a/lamp. List the nodes with `foedus nodes --hub-id a`.\n",
+    );
+    await peer("a", "trust", "b", "minimal");
+    const there = async (): Promise<string> => (await foedus("b", "peers", "a")).out;
+    await until("b hearing of it", async () => (await there()).includes("a trusts this hub only minimally"));
+    const ask = "Ask the operator of a to open it, there: `foedus peer trust b limited`.";
+    expect(await foedus("b", "send", "a/lamp", "state", "on", "--type", "bool")).toMatchObject({
+      code: 1,
+      err: `foedus: no session with a: a trusts this hub only minimally. ${ask}\n`,
+    });
+    expect((await foedus("b", "nodes", "--hub-id", "a")).err).toContain(
+      `a is a peer, but shows this hub no nodes, because a trusts this hub only minimally. ${ask}\n`,
+    );
+    expect(await finding("b", "link", "a")).toMatchObject({
+      severity: "warning",
+      message: "a trusts this hub only minimally",
+      fix: ask,
+    });
+    // What our own operator decided is no finding.
+    expect((await doctor("a")).findings).toEqual([]);
+    await peer("a", "trust", "b", "limited");
+    await Promise.all([operational("a"), operational("b")]);
+
+    expect(await foedus("a", "peers", "disable", "b")).toMatchObject({ code: 0 });
+    await until("the end of the link", async () => (await linkOf("b")) !== "operational");
+    expect(await finding("b", "reach", "a")).toMatchObject({
+      message: expect.stringContaining("or its operator has ended the link (`peers disable`)"),
+      fix: expect.stringContaining("there: `foedus peers enable b`"),
+    });
+    expect((await foedus("b", "send", "a/lamp", "state", "on", "--type", "bool")).err).toMatch(
+      /^foedus: no session with a: .*foedus doctor/,
+    );
+    expect(await finding("a", "link", "b")).toMatchObject({ fix: "`foedus peers enable b` brings it back." });
+    expect((await foedus("a", "send", "b/lamp", "state", "on", "--type", "bool")).err).toMatch(
+      /the link to b was ended here\. `foedus peers enable b`/,
+    );
+    expect(await foedus("a", "peers", "enable", "b")).toMatchObject({ code: 0 });
+    await Promise.all([operational("a"), operational("b")]);
+  }, 120_000);
+
   test("the wrong CA: pinned only when it is named, then told apart from a hub that is away, and mended the same way", async () => {
     await foedus("b", "pki", "init", "a", "--dir", "fake");
     const fake = JSON.parse((await foedus("b", "pki", "show", "fake/ca.pem", "--json")).out) as { files: { sha256: string }[] };

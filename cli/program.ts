@@ -12,6 +12,7 @@ export type Handle = (command: Command, load: () => Promise<Loaded>) => Promise<
 const many = (text: string, list: readonly string[] = []): string[] => [...list, text];
 
 const HELP_FOOTER = `
+Begin with foedus hub init <hub-id>, which makes the folder of a new hub.
 Connect with --hub <context>, or with --address, --ca, --cert and --key; without either the current context counts.
 Environment: FOEDUS_HUB, FOEDUS_ADDRESS, FOEDUS_CA, FOEDUS_CERT, FOEDUS_KEY, FOEDUS_CONTEXTS, NO_COLOR, FOEDUS_DEBUG=1.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 cannot connect, 4 refused, 5 not found, 6 timeout.`;

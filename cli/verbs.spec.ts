@@ -1,3 +1,6 @@
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { createServer } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ExecuteResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
@@ -121,7 +124,7 @@ beforeAll(async () => {
     discovery: {
       listPeers: () => create(ListPeersResponseSchema, { peers: [peer] }),
       getPeer: ({ hubId }) => {
-        if (hubId !== "factory") throw fail("PEER_NOT_FOUND", `no peer ${hubId}`);
+        if (hubId !== peer.hubId) throw fail("PEER_NOT_FOUND", `no peer ${hubId}`);
         return create(GetPeerResponseSchema, { peer });
       },
       setPeerEnabled: ({ hubId, enabled: on }) => {
@@ -354,6 +357,45 @@ describe("verbs against a hub", () => {
     expect(JSON.parse(json.err)).toMatchObject({ error: { reason: "NODE_NOT_FOUND", exit_code: 5 } });
   });
 
+  test("a known peer that shows nothing is not called unknown: who decides is said, and whom to ask", async () => {
+    const lab = (more: object): void => {
+      peer = create(PeerSchema, {
+        hubId: "lab",
+        level: TrustLevel.LIMITED,
+        levelThere: TrustLevel.LIMITED,
+        state: LinkState.OPERATIONAL,
+        ...more,
+      });
+    };
+    try {
+      lab({});
+      const share = "the share that it gives this hub selects none. Ask its operator: `foedus doctor` there says what the share selects";
+      expect(await home.foedus("send", "lab/demo-lamp", "state", "ON")).toMatchObject({
+        code: 5,
+        err: expect.stringContaining(`there is no node lab/demo-lamp: lab is a peer, but shows this hub no nodes: ${share}`),
+      });
+      expect((await home.foedus("nodes", "--hub-id", "lab", "--type", "lihgt")).err).toContain("nothing matches");
+      lab({ levelThere: TrustLevel.MINIMAL });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "shows this hub no nodes, because lab trusts this hub only minimally. Ask the operator of lab to open it, there: `foedus peer trust home limited`.",
+      );
+      lab({ level: TrustLevel.MINIMAL });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "because this hub trusts lab only minimally. To open it: `foedus peer trust lab limited`",
+      );
+      lab({ level: TrustLevel.MINIMAL, maxTrust: TrustLevel.FULL });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "Its ceiling is higher, but its evidence is not enough: `foedus peers lab`",
+      );
+      lab({ state: LinkState.RECOVERING, failure: { message: "nothing listens at 1.2.3.4:5" } });
+      expect((await home.foedus("node", "lab/demo-lamp")).err).toContain(
+        "because nothing listens at 1.2.3.4:5. Details: `foedus peers lab`",
+      );
+    } finally {
+      peer = factory;
+    }
+  });
+
   test("an empty list says what to do about it", async () => {
     expect((await home.foedus("nodes", "--type", "lihgt")).err).toContain("nothing matches; `foedus nodes` without options lists all\n");
   });
@@ -488,13 +530,50 @@ describe("exit codes", () => {
     expect(code).toBe(5);
     expect(err).toBe("foedus: there is no node home/nothing. List the nodes with `foedus nodes --hub-id home`.\n");
     expect((await home.foedus("peers", "mars")).code).toBe(5);
+    expect(await home.foedus("status", "--hub", "mars")).toMatchObject({ code: 5, err: expect.stringContaining('no context "mars"') });
   });
 
   test("4 for a caller without the right: a viewer cannot send (ACCESS_DENIED)", async () => {
     const flags = await home.flags("viewer", home.hub.operator("viewer", "viewer"));
     const { code, err } = await home.foedus("send", "lamp", "state", "on", ...flags);
-    expect(err).toContain("foedus: ");
+    expect(err).toBe(
+      "foedus: this needs an operator with the role admin. Use an operator's certificate with that right: pki/operator-admin.pem in the hub's folder, or one that `foedus pki issue operator <name> --role admin` makes there.\n",
+    );
     expect(code).toBe(4);
+  });
+
+  test("a certificate that has expired: whose it is, and who renews it", async () => {
+    const ours = await home.flags("old", home.hub.expired({ profile: "operator", name: "old", role: "admin" }));
+    expect(await home.foedus("nodes", ...ours)).toMatchObject({
+      code: 4,
+      err: "foedus: the operator's certificate ended 1 h ago. Renew it in the hub's folder: `foedus pki renew`.\n",
+    });
+    const { certificatePem: cert, keyPem: key } = home.hub.expired();
+    const server = createServer({ cert, key, ca: home.hub.caPem, requestCert: true, minVersion: "TLSv1.3", ALPNProtocols: ["h2"] });
+    server.on("secureConnection", (socket) => socket.on("error", () => undefined)).on("tlsClientError", () => undefined);
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const flags = await home.flags("admin-2", home.hub.operator());
+    expect(await home.foedus("nodes", ...flags.with(1, address))).toMatchObject({
+      code: 4,
+      err: `foedus: the certificate of the hub at ${address} has expired, or one of the clocks is wrong. Renew it in the hub's folder: \`foedus pki renew\`; a running hub loads it automatically.\n`,
+    });
+    server.close();
+  });
+
+  test("2 for a key that belongs to another certificate: the options, or the context, are named", async () => {
+    const flags = await home.flags("mixed", home.hub.operator("one"));
+    await home.flags("other", home.hub.operator("two"));
+    const mixed = flags.map((flag) => flag.replace("mixed.key", "other.key"));
+    expect(await home.foedus("nodes", ...mixed)).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/the certificate and the private key do not belong together\. Give --cert and --key of one pair/),
+    });
+    const context = ["--contexts", join(home.folder, "mixed.json")];
+    await home.foedus("contexts", "add", "home", ...mixed, ...context);
+    expect((await home.foedus("nodes", ...context)).err).toMatch(
+      /Correct ca, cert and key of the context home: `foedus contexts add home --cert/,
+    );
   });
 
   test("4 for a server that is another hub: its certificate is checked by name and CA", async () => {
@@ -514,14 +593,7 @@ describe("exit codes", () => {
   });
 
   test("2 for what was typed wrongly", async () => {
-    for (const args of [
-      ["nodes", "--kind", "ghost"],
-      ["node"],
-      ["fly"],
-      ["node", "a/b/c"],
-      ["nodes", "--limit", "0"],
-      ["status", "--hub", "mars"],
-    ])
+    for (const args of [["nodes", "--kind", "ghost"], ["node"], ["fly"], ["node", "a/b/c"], ["nodes", "--limit", "0"]])
       expect(await home.foedus(...args), args.join(" ")).toMatchObject({
         code: 2,
         out: "",

@@ -9,6 +9,8 @@ import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts"
 import { renewalDueAt } from "../../certs/issue.ts";
 import { type Federation, refusedNow, resolveFrom } from "../../services/hub/index.ts";
 import type { OwnHub } from "../own/own-hub.ts";
+import { CERTIFICATE_FILE, issueCommand } from "../pki/issue-command.ts";
+import { digestIn } from "../pki/pki-revoke.ts";
 import { since } from "../print/format.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 
@@ -51,7 +53,7 @@ export function lookAtCertificates(view: CertificateView): Material | undefined 
   for (const cert of beside(caFile))
     if (!seen.has(cert)) lookAtPair(view, { cert, key: cert.replace(/\.pem$/, ".key"), kind: undefined, bundle: ca });
   const caKey = join(dirname(caFile), "ca.key");
-  if (existsSync(caKey)) lookAtMode(view, caKey);
+  if (existsSync(caKey)) lookAtMode(view, caKey, newAuthority(view, dirname(caFile)));
   return own === undefined ? undefined : { ...own, ca, services: shownByServices };
 }
 
@@ -91,7 +93,7 @@ export function lookAtRevoked({ ledger, hub, shown }: CertificateView): void {
         check: "revoked",
         subject: shown(file),
         message: used ? `this hub shows it, and it is revoked${why}` : `it is revoked${why}, and whoever has it is refused`,
-        fix: `\`foedus pki renew --force --dir ${shown(dirname(file))}\` issues another one${used ? "" : "; or remove the file"}. \`foedus pki list\` shows all that are revoked.`,
+        fix: `\`${issueCommand(file, shown(dirname(file)), { force: true })}\` issues another one with a new key${used ? "" : "; or remove the file"}. \`foedus pki list\` shows all that are revoked.`,
       },
     );
   }
@@ -99,14 +101,6 @@ export function lookAtRevoked({ ledger, hub, shown }: CertificateView): void {
   for (const [sha256, { spiffe_id: id, reason }] of revoked)
     if (!here.has(sha256))
       ledger.note(`revoked: ${id ?? `the certificate with SHA-256 ${sha256}`}${reason === undefined ? "" : ` (${reason})`}`);
-}
-
-function digestIn(file: string): string | undefined {
-  try {
-    return new X509Certificate(readText(file)).fingerprint256.replaceAll(":", "").toLowerCase();
-  } catch {
-    return undefined;
-  }
 }
 
 /** lookAtTls asks the TLS stack, as the hub does at its start, whether others will take what its services show. */
@@ -168,7 +162,7 @@ function beside(caFile: string): string[] {
   try {
     const dir = dirname(caFile);
     return readdirSync(dir)
-      .filter((name) => /^(service|node|gateway|operator)-.*\.pem$/.test(name))
+      .filter((name) => CERTIFICATE_FILE.test(name))
       .sort()
       .map((name) => join(dir, name));
   } catch {
@@ -256,25 +250,22 @@ function lookAtPair(
   const subject = shown(files.cert);
   const dir = shown(dirname(files.cert));
   const error = (message: string, fix: string): Finding => ({ severity: "error", check: "certificate", subject, message, fix });
-  const cert = readLooked(view, files.cert, "certificate", "Correct the path, or issue it with `foedus pki issue`.");
+  const again = `\`${issueCommand(files.cert, dir, { force: false })}\``;
+  const anew = `\`${issueCommand(files.cert, dir, { force: true })}\``;
+  const cert = readLooked(view, files.cert, "certificate", `Correct the path, or issue it: ${again}.`);
   if (cert === undefined) return undefined;
   // A certificate whose key lives elsewhere (a request that was signed here) is in order without it.
   const key =
     files.kind === undefined && !existsSync(files.key)
       ? undefined
-      : readLooked(view, files.key, "key", "Correct the path, or issue it anew with `foedus pki issue --force`.");
-  if (key !== undefined) lookAtMode(view, files.key);
+      : readLooked(view, files.key, "key", `Correct the path, or issue it with a new key: ${anew}.`);
+  if (key !== undefined) lookAtMode(view, files.key, `if others had access, issue it with a new key: ${anew}.`);
   else if (files.kind !== undefined) return undefined;
   let leaf: X509Certificate;
   try {
     leaf = key === undefined ? new X509Certificate(cert) : checkPair({ cert, key });
   } catch (failure) {
-    ledger.look(
-      error(
-        failure instanceof Error ? failure.message : String(failure),
-        `Issue it again for the key on disk: \`foedus pki renew --dir ${dir}\`.`,
-      ),
-    );
+    ledger.look(error(failure instanceof Error ? failure.message : String(failure), `Issue it again for the key on disk: ${again}.`));
     return undefined;
   }
   const uris = uriSans(leaf);
@@ -300,7 +291,16 @@ function lookAtPair(
 
 const OTHERS = 0o077;
 
-function lookAtMode({ ledger, shown }: CertificateView, file: string): void {
+/** newAuthority says what a CA's key that was read costs: no certificate of this hub means anything any more. */
+function newAuthority({ hub, shown }: CertificateView, dir: string): string {
+  const make = `foedus pki init ${hub.config.hub_id} --new-authority --dir ${shown(dir)}`;
+  return (
+    "whoever has read it can issue any certificate of this hub. If others had access, the hub needs a new CA " +
+    `(\`${make}\`), and every partner has to pin that one: docs/RUNBOOK.md, "A stolen key".`
+  );
+}
+
+function lookAtMode({ ledger, shown }: CertificateView, file: string, otherwise: string): void {
   const mode = statSync(file).mode & 0o777;
   ledger.look(
     (mode & OTHERS) !== 0 && {
@@ -308,7 +308,7 @@ function lookAtMode({ ledger, shown }: CertificateView, file: string): void {
       check: "key-file",
       subject: shown(file),
       message: `others on this machine may read this key (mode ${mode.toString(8).padStart(4, "0")})`,
-      fix: `\`chmod 600 ${shown(file)}\`; if others had access, make a new key with \`foedus pki issue --force\`.`,
+      fix: `\`chmod 600 ${shown(file)}\`; ${otherwise}`,
     },
   );
 }

@@ -122,14 +122,14 @@ describe("foedus doctor on prepared folders", () => {
       (path) => revokedList(path, "pki/service-hub.pem", "laptop stolen"),
       at("error", "revoked", "pki/service-hub.pem"),
       /^this hub shows it, and it is revoked \(laptop stolen\)$/,
-      /pki renew --force --dir pki/,
+      /^`foedus pki issue service hub --force --dir pki` issues another one with a new key\. /,
     ],
     [
       "a revoked certificate that still lies there",
       (path) => revokedList(path, "pki/operator-admin.pem", "left"),
       at("warning", "revoked", "pki/operator-admin.pem"),
       /^it is revoked \(left\), and whoever has it is refused$/,
-      /remove the file/,
+      /^`foedus pki issue operator admin --role admin --force --dir pki` issues .* remove the file/,
     ],
     [
       "a list of revoked certificates that cannot be read",
@@ -186,28 +186,35 @@ describe("foedus doctor on prepared folders", () => {
       (path) => chmodSync(path("pki/service-hub.key"), 0o640),
       at("error", "key-file", "pki/service-hub.key"),
       /mode 0640/,
-      /^`chmod 600 pki\/service-hub.key`/,
+      /^`chmod 600 pki\/service-hub.key`; if others had access, issue it with a new key: `foedus pki issue service hub --force --dir pki`\.$/,
+    ],
+    [
+      "the key of a gateway that others may read: the command issues the same rights again",
+      (path) => chmodSync(path("pki/gateway-devices.key"), 0o644),
+      at("error", "key-file", "pki/gateway-devices.key"),
+      /mode 0644/,
+      /`foedus pki issue gateway devices --force --dir pki`\.$/,
     ],
     [
       "the CA's key that others may read",
       (path) => chmodSync(path("pki/ca.key"), 0o644),
       at("error", "key-file", "pki/ca.key"),
       /mode 0644/,
-      /chmod 600/,
+      /^`chmod 600 pki\/ca.key`; whoever has read it can issue any certificate of this hub\. .*`foedus pki init a --new-authority --dir pki`.*every partner has to pin that one: docs\/RUNBOOK\.md, "A stolen key"\.$/,
     ],
     [
       "a key that is gone",
       (path) => rmSync(path("pki/service-hub.key")),
       at("error", "key-file", "pki/service-hub.key"),
       /does not exist/,
-      /issue/,
+      /`foedus pki issue service hub --force --dir pki`/,
     ],
     [
       "another's key",
       (path) => cpSync(path("pki/gateway-devices.key"), path("pki/service-hub.key")),
       at("error", "certificate", "pki/service-hub.pem"),
       /do not belong together/,
-      /renew --dir pki/,
+      /`foedus pki issue service hub --dir pki`/,
     ],
     [
       "a leaf for a CA",
@@ -238,7 +245,7 @@ describe("foedus doctor on prepared folders", () => {
       (path) => writeFileSync(path("pki/service-hub.pem"), "-----BEGIN CERTIFICATE-----\nMIIB"),
       at("error", "certificate", "pki/service-hub.pem"),
       /no certificate|cannot be read/,
-      /renew/,
+      /`foedus pki issue service hub --dir pki`/,
     ],
     [
       "a configuration with mistakes",
@@ -409,6 +416,38 @@ describe("foedus doctor on prepared folders", () => {
     expect(await run(io, [], { hub: "a" })).toBe(0);
     expect(io.told.at(-1)).toBe(`a (${relative(root, join(folder, "hub.json"))}): 0 errors, 1 warning; 79 things looked at\n`);
     await expect(run(ioAt(root), [], {})).rejects.toThrow("there is no configuration file");
+  });
+
+  test("from elsewhere every command of a fix names the hub that was looked at, as it is reached from there", async () => {
+    const folder = folderOf((path) => {
+      peers(peer({ host: "127.0.0.1", port: 23, share: "limited" }))(path);
+      chmodSync(path("pki/service-hub.key"), 0o644);
+      revokedList(path, "pki/operator-viewer.pem", "left");
+    });
+    const near = relative(root, folder);
+    const fixes = async (flags: object, env: Readonly<Record<string, string>> = {}): Promise<string[]> => {
+      const io = { ...ioAt(root), env };
+      await run(io, [], { json: true, ...flags });
+      const { findings } = JSON.parse(io.told.join("")) as Examined;
+      return findings.flatMap(({ fix }) => [...fix.matchAll(/`((?:foedus|chmod) [^`]+)`/g)].map(([, command = ""]) => command)).sort();
+    };
+    const shared = [
+      `chmod 600 ${near}/pki/service-hub.key`,
+      `foedus hub --config ${near}/hub.json`,
+      `foedus pki issue operator viewer --role viewer --force --dir ${near}/pki`,
+      `foedus pki issue service hub --force --dir ${near}/pki`,
+    ];
+    const own = (options: string): string[] =>
+      [
+        ...shared,
+        `foedus peer add b --host <host> --port <port>${options}`,
+        `foedus peer add b --share full${options}`,
+        `foedus pki list${options}`,
+      ].sort();
+    expect(await fixes({ config: `${near}/hub.json` })).toEqual(own(` --config ${near}/hub.json`));
+    const contexts = join(folder, ".foedus/contexts.json");
+    expect(await fixes({ hub: "a" }, { FOEDUS_CONTEXTS: contexts })).toEqual(own(" --hub a"));
+    expect(await fixes({ hub: "a", contexts })).toEqual(own(` --hub a --contexts ${near}/.foedus/contexts.json`));
   });
 
   test("S-18 the disk: little room is a warning, hardly any an error, and a folder of somebody else is one", () => {

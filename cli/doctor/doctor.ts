@@ -14,6 +14,7 @@ import { nearPath } from "../reach/near-path.ts";
 import { type ConnectionFlags, printJson } from "../verb.ts";
 import { lookAtCertificates, lookAtPeerCas, lookAtRevoked, lookAtTls } from "./certificates.ts";
 import { lookAtOwnDoors, lookAtPeerDoors } from "./doors.ts";
+import { hereOf, reachable } from "./here.ts";
 import { type Check, type Finding, Ledger } from "./ledger.ts";
 import { lookAtClock, lookAtDisk, readDisk } from "./machine.ts";
 import { askRuleNodes } from "./rules.ts";
@@ -26,8 +27,10 @@ export async function run(io: Io, _args: readonly string[], given: OwnHubFlags):
   const ledger = new Ledger();
   const hub = readHub(io, flags, ledger);
   if (hub !== undefined) await examine(io, hub, flags, ledger);
-  await tell(io, hub, ledger, flags);
-  return ledger.findings.some(({ severity }) => severity === "error") ? EXIT.failed : EXIT.ok;
+  const here = hub === undefined ? { own: "", ask: "" } : await hereOf(io, hub, given, flags);
+  const findings = ledger.findings.map((finding) => ({ ...finding, fix: reachable(finding.fix, here) }));
+  await tell(io, hub, findings, ledger, flags);
+  return findings.some(({ severity }) => severity === "error") ? EXIT.failed : EXIT.ok;
 }
 
 /** readHub reads the configuration; what is wrong with it is found, not thrown, so that all of it is told at once. */
@@ -108,7 +111,7 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
     ledger.skip(`the hub itself and its peers: its ${own === undefined ? "certificate" : "CA"} has to be mended first`);
     return;
   }
-  const visit = { ledger, config, own, clock: io.clock, caFile: shown(resolveFrom(folder, config.tls.ca)) };
+  const visit = { ledger, config, own, clock: io.clock, caFile: shown(resolveFrom(folder, config.tls.ca)), configFile: shown(hub.file) };
   const runs = await lookAtOwnDoors(visit);
   const drift = await lookAtContext(io, ledger, hub, flags, runs);
   using connection = runs ? await (drift === undefined ? connectOwn(io, hub, flags) : connect(drift, io)) : undefined;
@@ -144,8 +147,13 @@ async function lookAtContext(io: Io, ledger: Ledger, hub: OwnHub, flags: OwnHubF
   return { address: drift.addresses, ...credentialsOf(named), ...(flags.timeout === undefined ? {} : { timeout: flags.timeout }) };
 }
 
-async function tell(io: Io, hub: OwnHub | undefined, ledger: Ledger, flags: OwnHubFlags): Promise<void> {
-  const { findings, looked, skipped, notes } = ledger;
+async function tell(
+  io: Io,
+  hub: OwnHub | undefined,
+  findings: readonly Finding[],
+  { looked, skipped, notes }: Ledger,
+  flags: OwnHubFlags,
+): Promise<void> {
   if (flags.json)
     return printJson(io, {
       hub_id: hub?.config.hub_id ?? null,

@@ -1,3 +1,4 @@
+import { dirname } from "node:path";
 import type { Clock } from "#runtime/clock.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
@@ -17,6 +18,8 @@ export interface Visit {
   readonly clock: Clock;
   /** Where a partner finds our CA, for telling the operator what to send. */
   readonly caFile: string;
+  /** The hub's configuration, as it is typed here. */
+  readonly configFile: string;
 }
 
 /** lookAtOwnDoors knocks where this hub listens. It answers whether the hub runs; a hub that was not started is a warning. */
@@ -38,7 +41,7 @@ export async function lookAtOwnDoors(visit: Visit): Promise<boolean> {
   );
   if (services.some(({ verdict }) => verdict?.kind === "ok")) {
     for (const { name, where, verdict } of services)
-      ledger.look(verdict !== undefined && verdict.kind !== "ok" && ownFinding(name, where, verdict, hubId, name));
+      ledger.look(verdict !== undefined && verdict.kind !== "ok" && ownFinding(visit, name, where, verdict, name));
     return true;
   }
   const where = addressText(dialable(listen.host), listen.port);
@@ -49,9 +52,9 @@ export async function lookAtOwnDoors(visit: Visit): Promise<boolean> {
           check: "hub",
           subject: hubId,
           message: `it does not run: nothing listens at ${where}`,
-          fix: "Start it: `foedus hub --config hub.json`.",
+          fix: `Start it: \`foedus hub --config ${visit.configFile}\`.`,
         }
-      : main.kind !== "ok" && ownFinding(hubId, where, main, hubId, "hub"),
+      : main.kind !== "ok" && ownFinding(visit, hubId, where, main, "hub"),
   );
   return main.kind === "ok";
 }
@@ -60,14 +63,14 @@ function knockAt(visit: Visit, host: string, port: number): Promise<Verdict> {
   return knock({ host: dialable(host), port, expected: { hubId: visit.config.hub_id }, bundle: visit.own.ca }, visit.own, visit.clock);
 }
 
-function ownFinding(subject: string, where: string, verdict: Verdict, hubId: string, process: string): Finding {
-  const { message } = wordsOf(verdict, where, hubId);
-  const start = process === "hub" ? "`foedus hub --config hub.json`" : `\`foedus serve ${process} --config hub.json\``;
+function ownFinding({ config, configFile, caFile }: Visit, subject: string, where: string, verdict: Verdict, process: string): Finding {
+  const { message } = wordsOf(verdict, where, config.hub_id);
+  const start = `\`foedus ${process === "hub" ? "hub" : `serve ${process}`} --config ${configFile}\``;
   const fix =
     verdict.kind === "nothing"
       ? `Start it: ${start}.`
       : verdict.kind === "wrong" && verdict.failure.reason === "CERTIFICATE_EXPIRED"
-        ? "Renew it: `foedus pki renew`; the hub takes it up by itself."
+        ? `Renew it: \`foedus pki renew --dir ${dirname(caFile)}\`; a running hub loads it automatically.`
         : `End what uses that port, or choose another one, and start ${start}.`;
   return { severity: "error", check: "hub", subject, message, fix };
 }
@@ -111,7 +114,10 @@ function wordsOf(verdict: Verdict, where: string, hubId: string): { readonly mes
     case "no-tls":
       return { message: `what answers at ${where} does not speak TLS 1.3 as a hub does (${verdict.detail})`, away: false };
     case "refused":
-      return { message: `${hubId} at ${where} does not take our certificate: it has not pinned our CA, or another one`, away: false };
+      return {
+        message: `${hubId} at ${where} does not take our certificate: it has not pinned our CA, or another one, or its operator has ended the link (\`peers disable\`)`,
+        away: false,
+      };
     case "wrong":
       return { message: `at ${where}: ${verdict.failure.message}`, away: false };
     case "ok":
@@ -132,13 +138,13 @@ function fixOf({ own, caFile, config }: Visit, hubId: string, verdict: Verdict):
       return `Something else uses that port; ${correct}.`;
     case "refused": {
       const digest = own.ca.map((ca) => ca.fingerprint256.replaceAll(":", "").toLowerCase()).join(" ");
-      return `Send its operator ${caFile} (SHA-256 ${digest}); there: \`foedus peer add ${config.hub_id} --ca <file>\`; or, if it has ended the partnership: \`foedus peer remove ${hubId}\`.`;
+      return `Ask its operator. If they ended the link, there: \`foedus peers enable ${config.hub_id}\`. If they do not have our CA, send ${caFile} (SHA-256 ${digest}); there: \`foedus peer add ${config.hub_id} --ca <file>\`; or, if it has ended the partnership: \`foedus peer remove ${hubId}\`.`;
     }
     case "wrong":
       if (verdict.failure.reason === "UNKNOWN_IDENTITY") return `Another hub is there; ${correct}.`;
       if (verdict.failure.reason === "FOREIGN_CA")
         return `If ${hubId} has a new CA, pin it: \`foedus peer add ${hubId} --ca <its ca.pem> --fingerprint <sha256>\`; if not, somebody pretends to be it.`;
-      return `Its operator renews it with \`foedus pki renew\`; or one of the clocks is wrong.`;
+      return "Its operator renews it, there: `foedus pki renew`; or one of the clocks is wrong.";
     case "ok":
       return "";
   }

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState, LinkStateSchema, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { GetStatusRequestSchema, type GetStatusResponse } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
@@ -10,6 +11,7 @@ import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { toCliError } from "../exit.ts";
 import { ago, count, duration, label } from "../print/format.ts";
 import { type Connection, endpointsOf } from "../reach/connect.ts";
+import { cutOff } from "../reach/cut-off.ts";
 import { failureError } from "../verb.ts";
 import { copiesOf } from "../verbs/peers.ts";
 import type { Finding, Ledger } from "./ledger.ts";
@@ -157,20 +159,16 @@ function lookAtPeer(ledger: Ledger, peer: Peer, config: HubConfig): void {
     },
   );
   // One finding per peer: why it cannot be reached says more than that there is no link.
-  if (!ledger.has("reach", hubId)) ledger.look(linkFinding(peer));
+  if (!ledger.has("reach", hubId)) ledger.look(linkFinding(peer, config.hub_id));
 }
 
-function linkFinding(peer: Peer): Finding | undefined {
+function linkFinding(peer: Peer, self: string): Finding | undefined {
   const { hubId, state, stateAgeMs, failure } = peer;
-  if (state === LinkState.OPERATIONAL) return undefined;
   const found = { check: "link", subject: hubId } as const;
-  if (state === LinkState.TERMINATED)
-    return {
-      ...found,
-      severity: "warning",
-      message: "the link was ended by an operator",
-      fix: `\`foedus peers enable ${hubId}\` brings it back.`,
-    };
+  // A ceiling that our own operator set is no finding.
+  const cause = peer.maxTrust === TrustLevel.MINIMAL && state === LinkState.OPERATIONAL ? undefined : cutOff(peer, self);
+  if (cause !== undefined) return { ...found, severity: "warning", message: cause.message, fix: cause.remedy };
+  if (state === LinkState.OPERATIONAL) return undefined;
   const words = `the link is ${label(LinkStateSchema, state)} for ${duration(stateAgeMs)}`;
   if (failure === undefined)
     return {

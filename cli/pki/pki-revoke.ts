@@ -6,10 +6,11 @@ import { readIdentity, readSans } from "../../certs/profiles.ts";
 import { encodeRevoked, type RevokedEntry, refusedNow, resolveFrom } from "../../services/hub/index.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
-import { type OwnHub, type OwnHubFlags, readOwnHub } from "../own/own-hub.ts";
+import { CONFIG_FILE, type OwnHub, type OwnHubFlags, readOwnHub } from "../own/own-hub.ts";
 import { since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
 import { printJson } from "../verb.ts";
+import { CERTIFICATE_FILE } from "./issue-command.ts";
 
 /** RevokeFlags are the options of `pki revoke`. */
 export interface RevokeFlags extends OwnHubFlags {
@@ -32,16 +33,62 @@ function refusedBy(hub: OwnHub): readonly RevokedEntry[] {
   return refusedNow(fileOf(hub), resolveFrom(hub.folder, hub.config.data_dir));
 }
 
+/**
+ * reasonsIn tells of files beside a CA which are revoked, and why, as far as the configuration of its hub is at hand: hub.json here, that
+ * of FOEDUS_CONFIG, or beside the CA's folder, where `hub init` puts it.
+ */
+export function reasonsIn(io: Pick<Io, "cwd" | "env">, dir: string, files: readonly string[]): ReadonlyMap<string, string> {
+  const hub = [resolve(io.cwd, io.env["FOEDUS_CONFIG"] || CONFIG_FILE), join(dirname(dir), CONFIG_FILE)]
+    .filter((file) => existsSync(file))
+    .flatMap((file) => ownHubIn(io, file) ?? [])
+    .find(({ folder, config }) => dirname(resolveFrom(folder, config.tls.ca)) === dir);
+  const refused = new Map((hub === undefined ? [] : refusedBy(hub)).map(({ sha256, reason = "" }) => [sha256, reason]));
+  return new Map(
+    files.flatMap((file) => {
+      const reason = refused.get(digestIn(file) ?? "");
+      return reason === undefined ? [] : [[file, reason] as const];
+    }),
+  );
+}
+
+function ownHubIn(io: Pick<Io, "cwd" | "env">, file: string): OwnHub | undefined {
+  try {
+    return readOwnHub(io, { config: file });
+  } catch {
+    // A configuration that is not valid, or another hub's, is not in the way of a certificate.
+    return undefined;
+  }
+}
+
+/** digestIn is the SHA-256 of the certificate in a file, hex; undefined if there is none. */
+export function digestIn(file: string): string | undefined {
+  try {
+    return hex(new X509Certificate(readText(file)).fingerprint256);
+  } catch {
+    return undefined;
+  }
+}
+
+const NAME_ONE = "Give its file, its name in `foedus pki list`, such as node/my-lamp, or its SHA-256 with --fingerprint.";
+
+/** fileNamed finds what was typed: a file, or one beside the hub's CA as `pki list` names it (`node/my-lamp`, `node-my-lamp.pem`). */
+function fileNamed(io: Io, hub: OwnHub, text: string): string {
+  const typed = resolve(io.cwd, text);
+  if (existsSync(typed)) return typed;
+  const dir = dirname(resolveFrom(hub.folder, hub.config.tls.ca));
+  const [, kind, name] = /^([a-z]+)\/([^/]+)$/.exec(text) ?? [];
+  const listed = [text, `${kind}-${name}.pem`].filter((file) => CERTIFICATE_FILE.test(file)).map((file) => join(dir, file));
+  return listed.find((file) => existsSync(file)) ?? typed;
+}
+
 /** certificateOf reads a leaf of this hub from a file. Throws CliError. */
 function certificateOf(io: Io, hub: OwnHub, path: string): X509Certificate {
-  const file = resolve(io.cwd, path);
+  const file = fileNamed(io, hub, path);
   let leaf: X509Certificate;
   try {
     leaf = new X509Certificate(readText(file));
   } catch (error) {
-    throw new CliError(EXIT.notFound, `${file} cannot be read as a certificate`, "Give its file, or its SHA-256 with --fingerprint.", {
-      cause: error,
-    });
+    throw new CliError(EXIT.notFound, `${file} cannot be read as a certificate`, NAME_ONE, { cause: error });
   }
   if (leaf.ca) throw usage(`${file} is a CA`, "To replace the CA see certs/README.md, rotation; leaves are revoked one by one.");
   const [uri = ""] = readSans(leaf).uris;
@@ -68,7 +115,7 @@ function wantedOf(io: Io, hub: OwnHub, files: readonly string[], flags: RevokeFl
     return { sha256, ...shared };
   });
   const wanted = [...byFile, ...byDigest];
-  if (wanted.length === 0) throw usage("no certificate is named", "Give its file, or its SHA-256 with --fingerprint.");
+  if (wanted.length === 0) throw usage("no certificate is named", NAME_ONE);
   const own = shownBy(hub);
   const self = wanted.find(({ sha256 }) => own.has(sha256));
   if (self !== undefined && flags.undo !== true && flags.force !== true)
@@ -83,15 +130,7 @@ function wantedOf(io: Io, hub: OwnHub, files: readonly string[], flags: RevokeFl
 /** shownBy are the digests of the certificates that the hub's own processes show. */
 function shownBy({ config, folder }: OwnHub): ReadonlySet<string> {
   const files = [config.tls.cert, ...Object.values(config.services).map(({ cert }) => cert)].filter((file) => file !== "");
-  return new Set(
-    files.flatMap((file) => {
-      try {
-        return [hex(new X509Certificate(readText(resolveFrom(folder, file))).fingerprint256)];
-      } catch {
-        return [];
-      }
-    }),
-  );
+  return new Set(files.flatMap((file) => digestIn(resolveFrom(folder, file)) ?? []));
 }
 
 /** revoke refuses certificates of this hub: what they have open ends, and nothing more is taken from them. A running hub follows by itself. */
@@ -132,7 +171,7 @@ export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags)
   const now = io.clock.wall();
   const here = existsSync(dir)
     ? readdirSync(dir)
-        .filter((name) => /^(service|node|gateway|operator)-.*\.pem$/.test(name))
+        .filter((name) => CERTIFICATE_FILE.test(name))
         .sort()
     : [];
   const rows = here.flatMap((name) => {

@@ -1,4 +1,5 @@
 import { X509Certificate } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { readText } from "#runtime/files.ts";
@@ -8,18 +9,21 @@ import {
   type IssueRequest,
   isOperatorRole,
   LEAF_PROFILES,
+  type LeafProfile,
+  MIN_LIFETIME_MS,
   OPERATOR_ROLES,
+  PROFILES,
   readIdentity,
   readSans,
-  SKEW_MS,
-  sansOf,
 } from "../../certs/profiles.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseCount, parseDuration } from "../parse.ts";
-import { since } from "../print/format.ts";
+import { duration, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
+import { nearPath } from "../reach/near-path.ts";
 import { type OutputFlags, printJson, SERVICE_NAMES } from "../verb.ts";
+import { CERTIFICATE_FILE, issueCommand, sameAgain } from "./issue-command.ts";
 
 /** PkiFlags are the options of the `pki` verbs; each takes those that its help names. */
 export interface PkiFlags extends OutputFlags {
@@ -40,6 +44,8 @@ export interface PkiFlags extends OutputFlags {
 
 /** Folder of certificates, unless --dir says otherwise. */
 const DEFAULT_DIR = "pki";
+
+const DAY_MS = 86_400_000;
 
 function folderOf(io: Io, flags: PkiFlags): string {
   return resolve(io.cwd, flags.dir ?? DEFAULT_DIR);
@@ -82,8 +88,19 @@ function requestOf(kind: string, name: string, flags: PkiFlags): IssueRequest {
     ...(prefix === undefined ? {} : { prefixes: prefix }),
     ...(dns === undefined ? {} : { dnsNames: dns }),
     ...(ip === undefined ? {} : { ips: ip }),
-    ...(life === undefined ? {} : { lifetimeMs: parseDuration(life) }),
+    ...(life === undefined ? {} : { lifetimeMs: lifeOf(life, profile) }),
   };
+}
+
+/** lifeOf reads --life, within what the profile allows. Throws CliError (usage). */
+function lifeOf(text: string, profile: LeafProfile): number {
+  const [asked, most] = [parseDuration(text), PROFILES[profile].lifetimeMs];
+  if (asked < MIN_LIFETIME_MS || asked > most)
+    throw usage(
+      `a ${profile} certificate cannot be valid for ${text}`,
+      `Give --life from ${duration(MIN_LIFETIME_MS)} to ${most / DAY_MS} d, such as 7d.`,
+    );
+  return asked;
 }
 
 /** init makes the authority of a hub, the certificate of its service(s) and one of an admin. What is good is kept. */
@@ -95,7 +112,9 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: PkiFl
     { profile: "operator", name: "admin", role: "admin" },
   ];
   const { force = false, newAuthority = false } = flags;
-  const report = await writePki(folderOf(io, flags), hubId, { now: nowOf(io), leaves, force, newAuthority, ...keyBitsOf(flags) });
+  const dir = folderOf(io, flags);
+  if (!force && !newAuthority) await mustNotBeRevoked(io, dir, leaves);
+  const report = await writePki(dir, hubId, { now: nowOf(io), leaves, force, newAuthority, ...keyBitsOf(flags) });
   return show(io, report, flags);
 }
 
@@ -104,15 +123,43 @@ export async function issue(io: Io, [kind = "", name = ""]: readonly string[], f
   const dir = folderOf(io, flags);
   const request = requestOf(kind, name, flags);
   const { hubId } = await authorityIn(dir);
+  if (!flags.force) await mustNotBeRevoked(io, dir, [request]);
   const report = await writePki(dir, hubId, { now: nowOf(io), leaves: [request], force: flags.force ?? false, ...keyBitsOf(flags) });
   return show(io, report, flags);
+}
+
+const fileOf = (dir: string, leaf: IssueRequest): string => join(dir, `${fileStem(leaf)}.pem`);
+
+/** anew is the command that issues another certificate with a new key. */
+const anew = (io: Io, dir: string, file: string): string => issueCommand(file, nearPath(io.cwd, dir), { force: true });
+
+/** revokedIn tells which files are of revoked certificates, and why. The hub's code is loaded only where one is there already. */
+async function revokedIn(io: Io, dir: string, leaves: readonly IssueRequest[]): Promise<ReadonlyMap<string, string>> {
+  const files = leaves.map((leaf) => fileOf(dir, leaf)).filter((file) => existsSync(file));
+  if (files.length === 0) return new Map();
+  const { reasonsIn } = await import("./pki-revoke.ts");
+  return reasonsIn(io, dir, files);
+}
+
+/** mustNotBeRevoked refuses to go on with the key of a revoked certificate: it may be stolen. Throws CliError (refused). */
+async function mustNotBeRevoked(io: Io, dir: string, leaves: readonly IssueRequest[]): Promise<void> {
+  for (const [file, reason] of await revokedIn(io, dir, leaves))
+    throw new CliError(
+      EXIT.refused,
+      `${nearPath(io.cwd, file)} is revoked${reason === "" ? "" : ` (${reason})`}, so its key gets no other certificate`,
+      `Issue another one with a new key: \`${anew(io, dir, file)}\`.`,
+    );
 }
 
 /** renew renews the certificates of a folder that are near their end; --force all of them, with new keys. */
 export async function renew(io: Io, _args: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
   const dir = folderOf(io, flags);
   const { hubId } = await authorityIn(dir);
-  const leaves = await leavesOf(dir, hubId);
+  const all = await leavesOf(dir, hubId);
+  const revoked = flags.force ? new Map() : await revokedIn(io, dir, all);
+  for (const [file] of revoked)
+    io.note(`${nearPath(io.cwd, file)} is revoked and is not renewed; with a new key: ${anew(io, dir, file)}\n`);
+  const leaves = all.filter((leaf) => !revoked.has(fileOf(dir, leaf)));
   return show(io, await writePki(dir, hubId, { now: nowOf(io), leaves, force: flags.force ?? false, ...keyBitsOf(flags) }), flags);
 }
 
@@ -120,7 +167,7 @@ export async function renew(io: Io, _args: readonly string[], flags: PkiFlags): 
 async function leavesOf(dir: string, hubId: string): Promise<IssueRequest[]> {
   const leaves: IssueRequest[] = [];
   for (const file of (await readdir(dir)).sort()) {
-    if (!/^(service|node|gateway|operator)-.*\.pem$/.test(file)) continue;
+    if (!CERTIFICATE_FILE.test(file)) continue;
     const certificate = readCertificate(readText(join(dir, file)), join(dir, file));
     const identity = readIdentity(certificate);
     if (identity.hubId !== hubId || `${fileStem({ profile: identity.kind, name: identity.name })}.pem` !== file)
@@ -129,25 +176,9 @@ async function leavesOf(dir: string, hubId: string): Promise<IssueRequest[]> {
         `${join(dir, file)} is a certificate of ${identity.hubId}/${identity.kind}/${identity.name}`,
         "Move it out of this folder.",
       );
-    leaves.push(sameAgain(certificate, identity));
+    leaves.push(sameAgain(certificate));
   }
   return leaves;
-}
-
-function sameAgain(certificate: X509Certificate, identity: ReturnType<typeof readIdentity>): IssueRequest {
-  const { kind: profile, name, hubId, role, prefixes } = identity;
-  const lifetimeMs = certificate.validToDate.getTime() - certificate.validFromDate.getTime() - SKEW_MS;
-  const standard = sansOf(hubId, { profile, name });
-  const { dnsNames, ips } = readSans(certificate);
-  const beyond = (found: readonly string[], given: readonly string[]): string[] => found.filter((item) => !given.includes(item));
-  return {
-    profile,
-    name,
-    lifetimeMs,
-    ...(role === undefined ? {} : { role }),
-    ...(profile === "gateway" && prefixes.length > 0 ? { prefixes } : {}),
-    ...(profile === "service" ? { dnsNames: beyond(dnsNames, standard.dnsNames), ips: beyond(ips, standard.ips) } : {}),
-  };
 }
 
 /** csr makes a key and a certificate request, so that the key never leaves this machine. */

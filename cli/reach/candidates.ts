@@ -7,6 +7,7 @@ import { CliError, EXIT } from "../exit.ts";
 import { parseNode } from "../parse.ts";
 import { clean } from "../print/format.ts";
 import type { Connection } from "./connect.ts";
+import { showsNothing } from "./cut-off.ts";
 import { didYouMean } from "./did-you-mean.ts";
 
 /** COMPARED_MAX is how many nodes a mistyped one is compared with at most. */
@@ -48,6 +49,8 @@ export function withNodes<T>(connection: Connection, text: string, signal: Abort
   return corrected("NODE_NOT_FOUND", call, async () => {
     const { hubId, nodeId } = parseNode(text);
     const hubs = await knownHubs(connection, signal);
+    const hidden = hubId === "" || hubs.includes(hubId) ? undefined : await showsNothing(connection, hubId, signal);
+    if (hidden !== undefined) return { message: `there is no node ${text}: ${hidden.message}`, remedy: hidden.remedy };
     if (hubId !== "" && !hubs.includes(hubId))
       return { message: `there is no node ${text}: no hub named ${hubId} is known here`, remedy: didYouMean(hubId, hubs) };
     const names = await nodesLike(connection, hubId, signal);

@@ -8,6 +8,7 @@ import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_servi
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { withoutBom } from "#runtime/files.ts";
@@ -18,6 +19,7 @@ import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../parse.ts";
+import { clean } from "../print/format.ts";
 import { type ConnectionFlags, SERVICE_NAMES } from "../verb.ts";
 import { advised } from "./advice.ts";
 import { credentialsOf, type NamedContext } from "./context-drift.ts";
@@ -190,6 +192,20 @@ function withReasons<S extends GenService<GenServiceMethods>>(
   return client as ClientOf<S>;
 }
 
+/** fitting makes credentials of a target; files that are damaged or do not belong together are named as they were given. Throws CliError (usage). */
+function fitting<T>({ context }: Target, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (!(error instanceof FoedusError) || error.failure.reason !== "INVALID_FIELD") throw error;
+    const remedy =
+      context === undefined
+        ? "Give --cert and --key of one pair, as `foedus pki issue operator` makes it, and the hub's ca.pem with --ca."
+        : `Correct ca, cert and key of the context ${clean(context.name)}: \`foedus contexts add ${clean(context.name)} --cert <file> --key <file>\`.`;
+    throw usage(error.failure.message, remedy, error);
+  }
+}
+
 /** Connection makes clients of one hub's services. Nothing is dialled before the first call. */
 export class Connection implements Disposable {
   readonly target: Target;
@@ -213,8 +229,8 @@ export class Connection implements Disposable {
     const { ca, cert, key: keyPem, hubId } = this.target;
     // In split mode the services may share one certificate, so any service of this very hub will do.
     const expected = service === "hub" ? { hubId, name: service } : { hubId };
-    const credentials = createPeerCredentials(expected, { ca, cert, key: keyPem }, this.#io.clock);
     const { clock } = this.#io;
+    const credentials = fitting(this.target, () => createPeerCredentials(expected, { ca, cert, key: keyPem }, clock));
     const plain = createClient(descriptor, { address, credentials, clock, defaultTimeoutMs: this.timeoutMs, namesAddress: true });
     const client = withReasons(descriptor, plain, async (error) =>
       advised(await explained(error, { address, ca, cert, key: keyPem, clock }), this.target.context, this.#io),

@@ -50,15 +50,15 @@ export function noContexts(exitCode: ExitCode = EXIT.usage): CliError {
   );
 }
 
-/** unknownContext is the refusal of a name that the contexts file does not have. */
-export function unknownContext({ file, contexts }: ContextsFile, name: string, exitCode: ExitCode = EXIT.usage): CliError {
+/** unknownContext is the refusal of a name that the contexts file does not have; `folderDoes` where a hub's folder does as well as a name. */
+export function unknownContext({ file, contexts }: ContextsFile, name: string, folderDoes = true): CliError {
   const known = Object.keys(contexts);
+  const exitCode = name === "" ? EXIT.usage : EXIT.notFound;
   if (name === "" && known.length > 0) {
     const remedy = `Give --hub with one of ${known.map(clean).join(", ")}, or choose one with \`foedus contexts use\`.`;
     return new CliError(exitCode, `${file} has no current context`, remedy);
   }
-  // Only where a hub is to be asked does a folder do as well as a name.
-  const folder = exitCode === EXIT.usage ? " Or go to the hub's folder." : "";
+  const folder = folderDoes ? " Or go to the hub's folder." : "";
   const what = name === "" ? `${file} has no contexts` : `${file} has no context "${clean(name)}"`;
   return new CliError(
     exitCode,

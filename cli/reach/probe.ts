@@ -1,7 +1,10 @@
+import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { connect } from "node:tls";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
+import { AdvisedError, refusedInTls } from "../exit.ts";
+import { since } from "../print/format.ts";
 
 /** How long the server's verdict is waited for, ms. */
 const VERDICT_TIMEOUT_MS = 2_000;
@@ -69,6 +72,10 @@ function failureOf(code: string): Failure | undefined {
 
 /** explained gives a reason to an error that says no more than "no connection"; all others stay as they are. */
 export async function explained(error: unknown, options: ProbeOptions): Promise<unknown> {
+  if (error instanceof FoedusError && refusedInTls(error)) {
+    const theirs = error.failure.reason === "CERTIFICATE_EXPIRED" && !/alert/i.test(String(error.cause));
+    return expiredOf(error, options, theirs) ?? error;
+  }
   if (
     !(error instanceof FoedusError) ||
     error.failure.reason !== "PEER_UNREACHABLE" ||
@@ -76,5 +83,19 @@ export async function explained(error: unknown, options: ProbeOptions): Promise<
   )
     return error;
   const failure = await refusalOf(options);
-  return failure === undefined ? error : new FoedusError(failure, { cause: error.cause });
+  if (failure === undefined) return error;
+  const refused = new FoedusError(failure, { cause: error.cause });
+  return expiredOf(refused, options, false) ?? refused;
+}
+
+/** expiredOf says whose certificate has expired, and who renews it: ours by our own clock, or `theirs`. Undefined if neither has. */
+function expiredOf({ failure, cause }: FoedusError, { address, cert, clock }: ProbeOptions, theirs: boolean): AdvisedError | undefined {
+  const end = new X509Certificate(cert).validToDate.getTime();
+  const ours = end <= clock.wall();
+  if (!ours && !theirs) return undefined;
+  const message = ours
+    ? `the operator's certificate ended ${since(end, clock.wall())}`
+    : `the certificate of the hub at ${address} has expired, or one of the clocks is wrong`;
+  const advice = `Renew it in the hub's folder: \`foedus pki renew\`${ours ? "" : "; a running hub loads it automatically"}.`;
+  return new AdvisedError(new FoedusError({ ...failure, reason: "CERTIFICATE_EXPIRED", message }, { cause }), advice);
 }

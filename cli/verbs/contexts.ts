@@ -67,7 +67,7 @@ export async function list(io: Io, _args: readonly string[], options: ContextFla
 /** use makes a context the current one. */
 export async function use(io: Io, [name = ""]: readonly string[], options: ContextFlags): Promise<ExitCode | undefined> {
   const contexts = await load(io, options);
-  if (!Object.hasOwn(contexts.contexts, name)) throw unknownContext(contexts, name, EXIT.notFound);
+  if (!Object.hasOwn(contexts.contexts, name)) throw unknownContext(contexts, name, false);
   await writeCurrent(contexts, name);
   io.note(`the current context is ${name}\n`);
   return EXIT.ok;

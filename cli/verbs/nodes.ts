@@ -18,6 +18,7 @@ import { ago, clean, count, enumLabels, enumValue, label, nodeText } from "../pr
 import { type Cell, table } from "../print/table.ts";
 import { mustBeKnown } from "../reach/candidates.ts";
 import { type Connection, connect } from "../reach/connect.ts";
+import { showsNothing } from "../reach/cut-off.ts";
 import { freshnessCell, messageJson, type OperatorFlags, printJson } from "../verb.ts";
 
 /** FilterFlags select nodes. */
@@ -77,16 +78,19 @@ export async function run(
   } else if (options.quiet) await io.out(records.map((record) => `${clean(nodeText(record.name))}\n`).join(""));
   else {
     await show(io, found);
-    if (found.total === 0) io.note(whyNone(options));
+    if (found.total === 0) io.note(await whyNone(connection, options, io.stopped));
   }
   return EXIT.ok;
 }
 
 /** whyNone says of an empty list what to do about it: a filter may be too narrow, or nothing was connected yet. */
-function whyNone(flags: FilterFlags): string {
+async function whyNone(connection: Connection, flags: FilterFlags, signal: AbortSignal): Promise<string> {
   const { hubId, type, kind, capability, online, label: labels, prefix } = flags;
-  if ([hubId, type, kind, capability, online, labels, prefix].some((flag) => flag !== undefined))
-    return "nothing matches; `foedus nodes` without options lists all\n";
+  const narrowed = [type, kind, capability, online, labels, prefix].some((flag) => flag !== undefined);
+  const hidden = narrowed ? [] : await Promise.all((hubId ?? []).map((id) => showsNothing(connection, id, signal)));
+  const said = hidden.flatMap((cause) => (cause === undefined ? [] : `${cause.message}. ${cause.remedy}\n`));
+  if (said.length > 0) return said.join("");
+  if (narrowed || hubId !== undefined) return "nothing matches; `foedus nodes` without options lists all\n";
   return [
     "nothing is connected yet: README.md connects a device in a few lines.",
     "Nodes of other hubs come with peers (`foedus peer invite`), as far as the share that they give this hub shows any",

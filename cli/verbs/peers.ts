@@ -1,5 +1,5 @@
 import { create } from "@bufbuild/protobuf";
-import { TrustLevel, TrustLevelSchema } from "#gen/foedus/common/v1/access_pb.ts";
+import { TrustLevelSchema } from "#gen/foedus/common/v1/access_pb.ts";
 import {
   GetPeerRequestSchema,
   ListPeersRequestSchema,
@@ -13,6 +13,7 @@ import { clean, count, duration, label, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
 import { withPeers } from "../reach/candidates.ts";
 import { connect } from "../reach/connect.ts";
+import { closedTo } from "../reach/cut-off.ts";
 import { failureError, messageJson, type OperatorFlags, printJson } from "../verb.ts";
 
 /** levelText names a trust level; "none" is undecided. */
@@ -96,12 +97,6 @@ function problemOf(peer: Peer): string {
   if (copies !== "") return copies;
   const retry = peer.retryInMs > 0n ? `; next attempt in ${duration(peer.retryInMs)}` : "";
   return peer.failure === undefined ? "" : `${peer.failure.message}${retry}`;
-}
-
-/** closedTo says who trusts whom too little for any service but discovery; empty if nobody, or if that is not known yet. */
-function closedTo({ hubId, level, levelThere }: Peer): string {
-  if (level === TrustLevel.MINIMAL) return `this hub trusts ${clean(hubId)} only minimally`;
-  return levelThere === TrustLevel.MINIMAL ? `${clean(hubId)} trusts this hub only minimally` : "";
 }
 
 /** isClosed tells whether trust keeps a service's session from being opened, so that there is nothing to wait for. */

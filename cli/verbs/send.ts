@@ -7,12 +7,13 @@ import { FoedusError } from "#kernel/error.ts";
 import { formatParent, parseTrace } from "#kernel/trace-context.ts";
 import { nearest } from "#runtime/config/shape.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
-import { CliError, EXIT, type ExitCode, fromTransport, neverConnected, usage } from "../exit.ts";
+import { CliError, EXIT, type ExitCode, exitCodeOf, fromTransport, neverConnected, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration, parseNode, parseValue } from "../parse.ts";
 import { clean, duration, enumLabels, enumValue, label, nodeText, valueText } from "../print/format.ts";
 import { withNodes } from "../reach/candidates.ts";
 import { type Connection, connect } from "../reach/connect.ts";
+import { causeOf } from "../reach/cut-off.ts";
 import { failureError, messageJson, type OperatorFlags, printJson } from "../verb.ts";
 import { getNode, rangeOf } from "./node.ts";
 
@@ -64,12 +65,12 @@ export async function run(
     const request = create(ExecuteRequestSchema, { command });
     ({ result } = await withNodes(connection, text, io.stopped, () => connection.commands.execute(request, call)));
   } catch (error) {
-    throw explain(error, idempotencyKey);
+    throw await withCause(connection, order, explain(error, idempotencyKey), io.stopped);
   }
   if (result === undefined) throw new CliError(EXIT.failed, "the hub answered without a result", "Upgrade the hub.");
   await show(io, order, result, options);
   if (result.outcome === Outcome.DONE) return EXIT.ok;
-  if (result.failure !== undefined) throw failureError(result.failure);
+  if (result.failure !== undefined) throw await withCause(connection, order, failureError(result.failure), io.stopped);
   return result.outcome === Outcome.EXPIRED ? EXIT.timeout : EXIT.failed;
 }
 
@@ -157,6 +158,16 @@ function explain(error: unknown, idempotencyKey: string): unknown {
   const remedy = `Repeat the same command with --idempotency-key ${idempotencyKey}: it will not run twice, and you get its outcome.`;
   const known = { reason: "OUTCOME_UNKNOWN" as const, message, facts: { idempotency_key: idempotencyKey } };
   return new CliError(timedOut ? EXIT.timeout : EXIT.failed, message, remedy, { failure: known, cause: error });
+}
+
+/** withCause says of a hub that answered "no session with the owner" why there is none, as its view of peers knows it. */
+async function withCause(connection: Connection, { target }: Order, error: unknown, signal: AbortSignal): Promise<unknown> {
+  if (!(error instanceof FoedusError) || error.failure.reason !== "PEER_UNREACHABLE" || fromTransport(error.failure, "UNAVAILABLE"))
+    return error;
+  const cause = await causeOf(connection, target.hubId, signal);
+  if (cause === undefined) return error;
+  const { failure } = error;
+  return new CliError(exitCodeOf(error), `${failure.message}: ${cause.message}`, cause.remedy, { failure, cause: error });
 }
 
 async function show(io: Io, order: Order, result: CommandResult, options: SendFlags): Promise<void> {

@@ -7,7 +7,7 @@ import { expect, test, vi } from "vitest";
 vi.hoisted(() => {
   process.env["FOEDUS_DEMO_DIR"] = `/nonexistent/foedus-demo-${process.pid}`;
 });
-const { DEMO_DIR, portsInUse, RUN_DIR, runningHubs, stopDemo, takenPorts } = await import("./running.ts");
+const { DEMO_DIR, demoPortProblem, portsInUse, RUN_DIR, runningHubs, stopDemo, takenPorts } = await import("./running.ts");
 
 test("a port that somebody listens on is told before anything is started", async () => {
   const listen = (): Promise<{ port: number; close(): Promise<void> }> =>
@@ -22,6 +22,13 @@ test("a port that somebody listens on is told before anything is started", async
   await free.close();
   expect(await takenPorts([taken.port, free.port])).toEqual([taken.port]);
   await taken.close();
+});
+
+test.each(["abc", "0", "65500", ""])("FOEDUS_DEMO_PORT=%s is refused with what to write", (text) => {
+  expect(demoPortProblem(text)).toBe(
+    `FOEDUS_DEMO_PORT is "${text}", which is not a port; write the first of 60 free ports, 1 to 65476, such as 28800`,
+  );
+  expect([demoPortProblem("28800"), demoPortProblem("65476")]).toEqual([undefined, undefined]);
 });
 
 test("`make down` stops hubs that a killed `make up` left behind, and whoever starts another one is told of them", async () => {

@@ -13,6 +13,16 @@ export const DEMO_PKI = process.env["FOEDUS_DEMO_DIR"] === undefined ? join(ROOT
 /** DEMO_PORT is the first port of the demo: FOEDUS_DEMO_PORT, or 18800. Each hub has 20 ports of its own from there. */
 export const DEMO_PORT = Number(process.env["FOEDUS_DEMO_PORT"] ?? 18_800);
 
+/** Ports that the three hubs take. */
+const DEMO_PORTS = 60;
+
+/** demoPortProblem says what is wrong with FOEDUS_DEMO_PORT and what to write; undefined if it names a port with room after it. */
+export function demoPortProblem(text = process.env["FOEDUS_DEMO_PORT"]): string | undefined {
+  const [port, last] = [Number(text ?? 18_800), 65_536 - DEMO_PORTS];
+  if (Number.isInteger(port) && port >= 1 && port <= last) return undefined;
+  return `FOEDUS_DEMO_PORT is "${text}", which is not a port; write the first of ${DEMO_PORTS} free ports, 1 to ${last}, such as 28800`;
+}
+
 /** RUN_DIR holds the folders of the demo's hubs. */
 export const RUN_DIR = join(DEMO_DIR, "demo");
 

@@ -11,7 +11,18 @@ import { type Clients, Federation, type HubProcess, ROOT } from "../support/fede
 import { agentNodes } from "./agents.ts";
 import { demoLamp, Gateway, type RanCommand } from "./gateways.ts";
 import { dealByVendor, loadInventory } from "./inventory.ts";
-import { DEMO_DIR, DEMO_PKI, DEMO_PORT, PID_FILE, portsInUse, RUN_DIR, runningDemo, runningHubs, takenPorts } from "./running.ts";
+import {
+  DEMO_DIR,
+  DEMO_PKI,
+  DEMO_PORT,
+  demoPortProblem,
+  PID_FILE,
+  portsInUse,
+  RUN_DIR,
+  runningDemo,
+  runningHubs,
+  takenPorts,
+} from "./running.ts";
 import { asSeen, type HubRow, type LinkRow, type Model, render, toSvg } from "./screen.ts";
 import { tour } from "./tour.ts";
 
@@ -58,6 +69,8 @@ let begun = false;
 
 /** startHubs issues the PKI into certs/dev, starts the hubs and writes the contexts for the command line. */
 async function startHubs(stopped: Promise<void>): Promise<Federation> {
+  const wrong = demoPortProblem();
+  if (wrong !== undefined) throw new Error(wrong);
   const ports = HUBS.flatMap((_, i) => [DEMO_PORT + 20 * i, DEMO_PORT + 20 * i + 10]);
   const taken = await takenPorts(ports);
   if (taken.length > 0) throw new Error(portsInUse(taken, runningHubs()));
@@ -312,7 +325,7 @@ main().then(
   (code) => process.exit(code),
   async (error: unknown) => {
     if (error instanceof Interrupted) process.exit(only ? 1 : 0);
-    process.stderr.write(`make up failed: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`make ${only ? "tour" : "up"} failed: ${error instanceof Error ? error.message : String(error)}\n`);
     if (begun) process.stderr.write(`the logs of this run are in ${relative(process.cwd(), RUN_DIR)}/*/log\n`);
     process.exit(1);
   },
