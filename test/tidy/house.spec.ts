@@ -1,6 +1,7 @@
-import { dirname } from "node:path";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { importsOf, isTest, sources } from "./files.ts";
+import { filesUnder, importsOf, isTest, ROOT, read, sources } from "./files.ts";
 
 /** Files in one folder: more are found by searching only. */
 const FILES_MAX = 16;
@@ -25,6 +26,14 @@ function circlesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
   };
   for (const file of graph.keys()) if (!order.has(file)) visit(file);
   return found;
+}
+
+/** pathsIn a text are the source files that it names, as paths from the root. */
+function pathsIn(text: string): string[] {
+  const aliases: Readonly<Record<string, string>> = { "#kernel": "services/kernel", "#runtime": "services/runtime", "#gen": "proto/gen" };
+  return [...text.matchAll(/(?<![\w./-])(?:\.\/)?(#kernel|#runtime|#gen|services|cli|certs|test|tools)\/([\w./-]+\.ts)\b/g)].map(
+    ([, room = "", path = ""]) => `${aliases[room] ?? room}/${path}`,
+  );
 }
 
 describe("rooms of the house", () => {
@@ -53,5 +62,21 @@ describe("rooms of the house", () => {
     for (const file of files) counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1);
     expect(counts.size).toBeGreaterThan(30);
     expect([...counts].filter(([, count]) => count > FILES_MAX)).toEqual([]);
+  });
+
+  test("pages name no file that is not there", () => {
+    const pages = [
+      ...["README.md", "CONTRIBUTING.md", "Makefile"],
+      ...["services", "cli", "certs", "clients", "docs", "helm", "ops", "test", "tools"].flatMap((folder) =>
+        filesUnder(folder, (path) => path.endsWith(".md") && !path.startsWith("docs/adr/")),
+      ),
+    ];
+    const named = pages.flatMap((page) => pathsIn(read(page)).map((path) => ({ page, path })));
+    expect(named.length).toBeGreaterThan(200);
+    expect(named.filter(({ path }) => !existsSync(join(ROOT, path)))).toEqual([]);
+    expect(pathsIn('import { x } from "#runtime/gone.ts"; from "./services/gone.ts"')).toEqual([
+      "services/runtime/gone.ts",
+      "services/gone.ts",
+    ]);
   });
 });

@@ -101,7 +101,7 @@ export interface ClientDuplex<Req, Res> extends Outbound<Req> {
   cancel(): void;
 }
 
-/** ClientOf a service: what `runtime/rpc/client.ts` (remote) and `local-client.ts` (same process) both give. Failures are FoedusError. */
+/** ClientOf a service: what `runtime/rpc/client/client.ts` (remote) and `local-client.ts` (same process) both give. Failures are FoedusError. */
 export type ClientOf<S> =
   S extends GenService<infer M>
     ? {

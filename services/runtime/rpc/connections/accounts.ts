@@ -63,7 +63,7 @@ export function boundsOf(kind: Caller["kind"] | undefined): Bounds {
 
 /**
  * Pool is what all principals together hold in bytes. From half of it on each has an eighth at most, and the last eighth is for this hub's
- * own callers, as in a room (`kernel/room.ts`): a few who hold all they may do not take it away from the others.
+ * own callers, as in a room (`kernel/bounds/room.ts`): a few who hold all they may do not take it away from the others.
  */
 interface Pool {
   readonly max: number;
