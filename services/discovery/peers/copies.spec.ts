@@ -41,6 +41,43 @@ describe("runs of one hub", () => {
     );
   });
 
+  test("F-23 a start of which nothing but a late Hello is met, and one from a backup, are no copies", () => {
+    const start = fc.record({ hellos: fc.integer({ min: 1, max: 4 }), late: fc.boolean(), restored: fc.boolean() });
+    const property = fc.property(fc.array(start, { minLength: 1, maxLength: 12 }), (starts) => {
+      const runs = new Runs();
+      let [mono, incarnation] = [0, 10];
+      const met = (i: number, number: number) =>
+        expect(runs.met((mono += 1_000), { run: `r${i}`, incarnation: number, address: undefined })).toBe(false);
+      let waiting: (() => void) | undefined;
+      for (const [i, { hellos, late, restored }] of starts.entries()) {
+        // All that is met of a start may come behind the first Hello of the next one. What comes so from before a backup was put back cannot
+        // be told from a copy.
+        const before = waiting;
+        const number = (incarnation = restored && before === undefined ? Math.max(1, incarnation - 3) : incarnation + 1);
+        waiting = late ? () => met(i, number) : undefined;
+        for (let n = 0; n < (late ? 0 : hellos); n++) {
+          met(i, number);
+          if (n === 0) before?.();
+        }
+        if (late && before !== undefined) before();
+      }
+      expect(runs.copies(mono)).toEqual([]);
+    });
+    fc.assert(property, { numRuns: 500 });
+  });
+
+  test("F-23 a copy whose starts have lower numbers is found, whoever begins", () => {
+    for (const [first, second] of [
+      [7, 3],
+      [3, 7],
+    ] as const) {
+      const runs = new Runs();
+      const met = (number: number, i: number) => runs.met(i * MINUTE_MS, { run: `r${number}`, incarnation: number, address: undefined });
+      for (let i = 0; i < 8; i++) met(i % 2 === 0 ? first : second, i);
+      expect(runs.copies(8 * MINUTE_MS)).toHaveLength(2);
+    }
+  });
+
   test("F-23 it is over five minutes after the other copy was last met, and found again if it comes back", () => {
     const runs = new Runs();
     play(runs, "abaa");

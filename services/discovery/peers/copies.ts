@@ -14,6 +14,8 @@ interface Sighting {
   lastAt: number;
   /** How often it was met after a later run had been met. */
   again: number;
+  /** Its start has a lower number than one that was met before: it is late, or restored from a backup, or a copy. */
+  readonly doubtful: boolean;
 }
 
 /** Runs of one hub that are told apart. */
@@ -28,12 +30,15 @@ const TELL_MS = 60_000;
 /**
  * Runs remembers which processes of one hub were met. After a restart only the new one is met. A run that is met again, twice, after a
  * later one was there, runs beside it: two processes have the keys of one hub. Once would be too little, as the last bytes of a process
- * that has ended may arrive after the first of the next one.
+ * that has ended may arrive after the first of the next one. They may even be all that is ever met of it: a start with a lower number than
+ * one before is no later run, and counts only as often as others were met in between.
  */
 export class Runs {
   /** In the order in which they were first met. */
   readonly #runs = new Map<string, Sighting>();
   #toldAt = Number.NEGATIVE_INFINITY;
+  /** The one that was met last. */
+  #last: string | undefined;
 
   /** met notes a run. True if that shows that there are two copies, and it was not known before. */
   met(mono: number, { run, incarnation, address }: MetRun): boolean {
@@ -42,15 +47,17 @@ export class Runs {
     const before = this.#runs.get(id);
     if (before === undefined) {
       if (this.#runs.size >= RUNS_MAX) this.#runs.delete(this.#oldest());
-      this.#runs.set(id, { incarnation, address, lastAt: mono, again: 0 });
+      const doubtful = incarnation > 0 && [...this.#runs.values()].some((run) => run.incarnation > incarnation);
+      this.#runs.set(id, { incarnation, address, lastAt: mono, again: 0, doubtful });
     } else {
-      const overtaken = this.#newest() !== id;
+      const overtaken = this.#newest() !== id && !(before.doubtful && this.#last === id);
       const again = before.lastAt + ALIVE_MS < mono ? 0 : before.again;
       before.address = address ?? before.address;
       before.incarnation = incarnation || before.incarnation;
       before.lastAt = mono;
       before.again = overtaken ? again + 1 : again;
     }
+    this.#last = id;
     return !known && this.copies(mono).length > 0;
   }
 
@@ -70,7 +77,8 @@ export class Runs {
   }
 
   #newest(): string | undefined {
-    return [...this.#runs.keys()].at(-1);
+    const runs = [...this.#runs];
+    return (runs.findLast(([, { doubtful }]) => !doubtful) ?? runs.at(-1))?.[0];
   }
 
   #oldest(): string {
