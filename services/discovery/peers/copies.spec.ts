@@ -52,14 +52,14 @@ describe("runs of one hub", () => {
       for (const [i, { hellos, late, restored }] of starts.entries()) {
         // All that is met of a start may come behind the first Hello of the next one. What comes so from before a backup was put back cannot
         // be told from a copy.
-        const before = waiting;
-        const number = (incarnation = restored && before === undefined ? Math.max(1, incarnation - 3) : incarnation + 1);
+        const held = waiting;
+        const number = (incarnation = restored && held === undefined ? Math.max(1, incarnation - 3) : incarnation + 1);
         waiting = late ? () => met(i, number) : undefined;
         for (let n = 0; n < (late ? 0 : hellos); n++) {
           met(i, number);
-          if (n === 0) before?.();
+          if (n === 0) held?.();
         }
-        if (late && before !== undefined) before();
+        if (late) held?.();
       }
       expect(runs.copies(mono)).toEqual([]);
     });
