@@ -36,6 +36,8 @@ CHANNEL_OPTIONS = (
 )
 BACKOFF_S = (0.2, 10.0)
 
+# How often a call that a later one overtook on its way is made again.
+OVERTAKEN_MAX = 8
 # Most nodes of one RegisterNodes call, and their bytes: a message has at most 768 KiB.
 PAGE = (1000, 768 * 1024 - 1024)
 
@@ -237,6 +239,7 @@ class Updates(Stream):
         self._keep(nodes)
         # Held while the hub is told of nodes: what is registered before a stream must not overtake what the program says meanwhile.
         self._telling = threading.Lock()
+        self._order_group, self._calls = os.urandom(16), 0
         self._waiting = collections.OrderedDict()
         self._sent = collections.OrderedDict()
         self._turn, self._seq = 0, 0
@@ -265,14 +268,25 @@ class Updates(Stream):
         """Removes a node; False if there was none."""
         with self._telling:
             request = registry_pb.DeregisterNodeRequest(node_id=node_id)
-            existed = self._hub.call(self._hub.registry.DeregisterNode, request, again=True).existed
+            existed = self._ordered(self._hub.registry.DeregisterNode, request, again=True).existed
             self._nodes.pop(node_id, None)
             return existed
+
+    def _ordered(self, method, request, again=False):
+        """Numbers a call: what the network holds back of it counts for nothing once a newer one was taken. One that was repeated, or overtaken, goes again."""
+        for left in reversed(range(OVERTAKEN_MAX)):
+            self._calls += 1
+            request.order.CopyFrom(stream_pb2.StreamOpen(group=self._order_group, incarnation=1, n=self._calls))
+            try:
+                return self._hub.call(method, request, again=again)
+            except FoedusError as error:
+                if error.reason != "SESSION_REPLACED" or left == 0:
+                    raise
 
     def _register(self, page):
         """Registers nodes, and lists each with its refusal or None. One that breaks the schema keeps its whole call out: then halves go."""
         try:
-            answer = self._hub.call(self._hub.registry.RegisterNodes, registry_pb.RegisterNodesRequest(nodes=page))
+            answer = self._ordered(self._hub.registry.RegisterNodes, registry_pb.RegisterNodesRequest(nodes=page))
         except FoedusError as error:
             if error.reason not in OF_CONTENT:
                 raise
