@@ -171,9 +171,8 @@ interface Proof {
   readonly endsAtWall: number | undefined;
 }
 
-/** judgesOf is what servers are judged by: the texts themselves, which all clients of a hub share. */
-function judgesOf({ ca, revoked = [] }: PeerMaterial): readonly string[] {
-  return [...ca, "", ...revoked];
+function sameTexts(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((text, i) => text === b[i]);
 }
 
 type DialClock = Pick<Clock, "wall" | "mono" | "setTimer" | "setImmediate">;
@@ -191,8 +190,8 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
   #context: SecureContext;
   #bundle: readonly X509Certificate[];
   #revoked: readonly string[];
-  /** The texts that both were read from. */
-  #judges: readonly string[];
+  /** The texts that the bundle was read from; all clients of a hub share them. */
+  #ca: readonly string[];
   /** Why the last server was refused, until one is accepted. */
   #lastFailure: Failure | undefined;
   /** Why the last connection was ended, also when the next one has begun: its calls fail at their own pace. */
@@ -210,18 +209,18 @@ export class PeerChannelCredentials extends grpc.ChannelCredentials {
     this.#context = contextOf(material).context;
     this.#bundle = parseCertificates(material.ca);
     this.#revoked = material.revoked ?? [];
-    this.#judges = judgesOf(material);
+    this.#ca = material.ca;
   }
 
   /** rotate replaces key, certificate, bundle and what was revoked. Bad material throws and changes nothing. */
   rotate(material: PeerMaterial): void {
     const { context } = contextOf(material);
-    this.#bundle = parseCertificates(material.ca);
-    this.#revoked = material.revoked ?? [];
     this.#context = context;
-    const judges = judgesOf(material);
-    if (judges.length === this.#judges.length && judges.every((text, i) => text === this.#judges[i])) return;
-    this.#judges = judges;
+    const { ca, revoked = [] } = material;
+    if (sameTexts(ca, this.#ca) && sameTexts(revoked, this.#revoked)) return;
+    this.#bundle = parseCertificates(ca);
+    this.#ca = ca;
+    this.#revoked = revoked;
     for (const socket of [...this.#proved.keys()]) this.#recheck(socket);
   }
 
