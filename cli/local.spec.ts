@@ -170,6 +170,11 @@ describe("verbs that need no hub", () => {
     expect(elsewhere.out).not.toContain("node-my-lamp");
     expect(await foedus("pki", "issue", "node", "my-lamp", "--force", "--dir", "pki")).toMatchObject({ code: 0 });
     expect((await foedus("pki", "list")).out).toMatch(/^node\/my-lamp +ends /m);
+    await writeFile(join(folder, "hub.json"), "{");
+    const unread = await foedus("pki", "issue", "node", "plug");
+    expect(unread.err).toContain(
+      "hub.json cannot be used, so what is revoked was not looked at; `foedus doctor --config hub.json` says why\n",
+    );
   }, 60_000);
 
   test("F-27 a hub init that fails leaves nothing that is in the way of the next", async () => {

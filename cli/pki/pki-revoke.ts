@@ -9,6 +9,7 @@ import type { Io } from "../io.ts";
 import { CONFIG_FILE, type OwnHub, type OwnHubFlags, readOwnHub } from "../own/own-hub.ts";
 import { since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
+import { nearPath } from "../reach/near-path.ts";
 import { printJson } from "../verb.ts";
 import { CERTIFICATE_FILE } from "./issue-command.ts";
 
@@ -37,7 +38,7 @@ function refusedBy(hub: OwnHub): readonly RevokedEntry[] {
  * reasonsIn tells of files beside a CA which are revoked, and why, as far as the configuration of its hub is at hand: hub.json here, that
  * of FOEDUS_CONFIG, or beside the CA's folder, where `hub init` puts it.
  */
-export function reasonsIn(io: Pick<Io, "cwd" | "env">, dir: string, files: readonly string[]): ReadonlyMap<string, string> {
+export function reasonsIn(io: Pick<Io, "cwd" | "env" | "note">, dir: string, files: readonly string[]): ReadonlyMap<string, string> {
   const hub = [resolve(io.cwd, io.env["FOEDUS_CONFIG"] || CONFIG_FILE), join(dirname(dir), CONFIG_FILE)]
     .filter((file) => existsSync(file))
     .flatMap((file) => ownHubIn(io, file) ?? [])
@@ -51,11 +52,13 @@ export function reasonsIn(io: Pick<Io, "cwd" | "env">, dir: string, files: reado
   );
 }
 
-function ownHubIn(io: Pick<Io, "cwd" | "env">, file: string): OwnHub | undefined {
+function ownHubIn(io: Pick<Io, "cwd" | "env" | "note">, file: string): OwnHub | undefined {
   try {
     return readOwnHub(io, { config: file });
   } catch {
-    // A configuration that is not valid, or another hub's, is not in the way of a certificate.
+    // It may be another hub's, and is not in the way of a certificate; but what was revoked is not known then.
+    const where = nearPath(io.cwd, file);
+    io.note(`${where} cannot be used, so what is revoked was not looked at; \`foedus doctor --config ${where}\` says why\n`);
     return undefined;
   }
 }

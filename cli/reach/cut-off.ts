@@ -39,13 +39,16 @@ export function cutOff(peer: Peer, self: string): Cause | undefined {
 /** causeOf asks the hub what keeps it from a peer: a decision, or what the link fails with. Undefined if neither is known. */
 export async function causeOf(connection: Connection, hubId: string, signal: AbortSignal): Promise<Cause | undefined> {
   const peer = await peerOf(connection, hubId, signal);
-  if (peer === undefined) return undefined;
+  return peer && reasonFor(peer, connection);
+}
+
+function reasonFor(peer: Peer, connection: Connection): Cause | undefined {
   const decided = cutOff(peer, connection.target.hubId);
   if (decided !== undefined || peer.state === LinkState.OPERATIONAL || peer.failure === undefined) return decided;
   const { message } = peer.failure;
   return {
     message: clean(message),
-    remedy: `Details: \`foedus peers ${clean(hubId)}\`; in the hub's folder \`foedus doctor\` says what to do.`,
+    remedy: `Details: \`foedus peers ${clean(peer.hubId)}\`; in the hub's folder \`foedus doctor\` says what to do.`,
   };
 }
 
@@ -54,7 +57,7 @@ export async function showsNothing(connection: Connection, hubId: string, signal
   const peer = await peerOf(connection, hubId, signal);
   if (peer === undefined) return undefined;
   const shown = `${clean(hubId)} is a peer, but shows this hub no nodes`;
-  const cause = await causeOf(connection, hubId, signal);
+  const cause = reasonFor(peer, connection);
   if (cause !== undefined) return { ...cause, message: `${shown}, because ${cause.message}` };
   if (peer.state !== LinkState.OPERATIONAL)
     return { message: `${shown}: there is no link yet`, remedy: `See \`foedus peers ${clean(hubId)}\`.` };
