@@ -55,6 +55,14 @@ test("what its owner gave anew may be there before it was acknowledged", () => {
   expect(cameBackWith(restarts, oracle, 2, 2)).toEqual([]);
 });
 
+test("a word to forget that was said twice is answered twice, the second time behind what its owner gave anew", () => {
+  const { restarts, oracle } = forgotten();
+  say(restarts, OWNER, HOLDER, snapshot(2, 2));
+  say(restarts, HOLDER, OWNER, { type: "forget_done", share: "limited" });
+  expect(cameBackWith(restarts, oracle, 2, 2)).toEqual([]);
+  expect(cameBackWith(restarts, oracle, 1, 9)).toHaveLength(1);
+});
+
 test("what is older than what its owner gave anew is what was forgotten", () => {
   const { restarts, oracle } = forgotten();
   say(restarts, OWNER, HOLDER, snapshot(2, 2));

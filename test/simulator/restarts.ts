@@ -60,8 +60,10 @@ export class Restarts {
       if (this.#told.get(`${to}/${from}`)?.forgotten === "") this.#told.delete(`${to}/${from}`);
     } else if (told?.type === "forget_done") {
       const before = this.#told.get(`${from}/${to}`);
+      // Each word to forget is answered, also one that is heard twice: what its owner gave anew meanwhile counts on.
+      const again = before?.forgotten === told.share ? before.again : undefined;
       if (before === undefined || before.share === "" || before.share === told.share)
-        this.#told.set(`${from}/${to}`, { share: "", epoch: 0, seq: 0, forgotten: told.share, again: undefined });
+        this.#told.set(`${from}/${to}`, { share: "", epoch: 0, seq: 0, forgotten: told.share, again });
     }
   }
 
