@@ -168,3 +168,7 @@ fuzz: setup ## give hubs generated messages and look what becomes of them (SEED=
 .PHONY: bench
 bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHMARKS.md (ONLY=commands,push,...)
 	@node test/bench/main.ts $(if $(ONLY),--only $(ONLY))
+
+.PHONY: pairs
+pairs: setup ## measure this checkout against an earlier commit, in pairs of runs (BASE=<commit> PAIRS=12 ONLY=push)
+	@node test/bench/pairs.ts $(if $(BASE),--base $(BASE)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(ONLY),--only $(ONLY))
