@@ -67,7 +67,9 @@ export class Lane {
 
   #pump(): void {
     for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      if (this.#under > 0 && this.#under + next.bytes > this.#windowBytes) return;
+      // A reader says what it took once that is half a window: with less than that under way nothing would ever make room. HTTP/2 sends the
+      // part of a message that has room; here a message is whole, and goes over the window by its rest.
+      if (this.#under >= this.#windowBytes / 2 && this.#under + next.bytes > this.#windowBytes) return;
       this.#waiting.shift();
       this.#under += next.bytes;
       this.#socket()?.send(next.wire);
