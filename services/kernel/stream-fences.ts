@@ -70,12 +70,15 @@ export class StreamFences<S> {
     return this.#idle;
   }
 
-  /** open makes a stream the newest of its group, or refuses it (W1). */
-  open(mono: number, caller: string, { group, incarnation, n }: StreamNumber, stream: S): Opened<S> {
+  /** open makes a stream the newest of its group, or refuses it (W1). What only changes something, and does not stay, may repeat the newest number. */
+  open(mono: number, caller: string, { group, incarnation, n }: StreamNumber, stream: S, mayRepeat = false): Opened<S> {
     this.#expire(mono);
     const groups = this.#callers.get(caller) ?? { open: new Map(), idle: new Map() };
     const fence = groups.open.get(group) ?? groups.idle.get(group);
-    if (fence !== undefined && (incarnation < fence.incarnation || (incarnation === fence.incarnation && n <= fence.n)))
+    if (
+      fence !== undefined &&
+      (incarnation < fence.incarnation || (incarnation === fence.incarnation && (mayRepeat ? n < fence.n : n <= fence.n)))
+    )
       return { failure: REPLACED };
     this.#callers.set(caller, groups);
     if (groups.idle.delete(group)) this.#idle--;

@@ -1,9 +1,8 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
-import type { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { NodeKind } from "#gen/foedus/common/v1/node_pb.ts";
+import { CapabilitySchema, NodeKind, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   DeregisterNodeRequestSchema,
@@ -19,6 +18,7 @@ import {
   WatchRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { Caller, ClientDuplex } from "#runtime/rpc/call.ts";
+import { scanRequest } from "#runtime/rpc/decoded-size.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { failureOfCall, until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
@@ -103,7 +103,7 @@ describe("registration", () => {
       as({}).registerNode(create(RegisterNodeRequestSchema, { node: lamp("fenced-1", { type }), order: order(n, group) }));
     await put("newer", 2);
     expect(await failureOfCall(put("older", 1))).toMatchObject({ reason: "SESSION_REPLACED" });
-    const old = { nodes: [lamp("fenced-1", { type: "older" })], order: order(2) };
+    const old = { nodes: [lamp("fenced-1", { type: "older" })], order: order(1) };
     expect(await failureOfCall(as({}).registerNodes(create(RegisterNodesRequestSchema, old)))).toMatchObject({
       reason: "SESSION_REPLACED",
     });
@@ -114,6 +114,46 @@ describe("registration", () => {
     await register(lamp("fenced-1", { type: "unnumbered" }));
     await put("newest", 3);
     expect((await get("fenced-1")).record?.node?.type).toBe("newest");
+  });
+
+  test("F-28 a call that is repeated, as its answer was lost, is answered while it is the newest", async () => {
+    const order = (n: number) => ({ group: new Uint8Array(16).fill(7), incarnation: 1n, n: BigInt(n) });
+    const put = (n: number) => as({}).registerNode(create(RegisterNodeRequestSchema, { node: lamp("repeated-1"), order: order(n) }));
+    const { ref } = await put(5);
+    expect((await put(5)).ref).toBe(ref);
+    await put(6);
+    expect(await failureOfCall(put(5))).toMatchObject({ reason: "SESSION_REPLACED", message: expect.stringContaining("newer call") });
+  });
+
+  test("S-4 a large page goes to the core in parts, and what others ask comes between; what its caller says later comes after all of it", async () => {
+    const wide = (type: string, i: number) =>
+      lamp(`wide-${i}`, {
+        type,
+        capabilities: Array.from({ length: 500 }, (_, j) => ({ name: `w${j}`, type: ValueType.BOOL, readable: true })),
+      });
+    const gateway = as({ kind: "gateway", name: "wide", prefixes: ["wide-"] });
+    const nodes = Array.from({ length: 30 }, (_, i) => wide("first", i));
+    const ends: string[] = [];
+    const note = (name: string) => () => void ends.push(name);
+    const page = gateway.registerNodes(create(RegisterNodesRequestSchema, { nodes }));
+    const later = register(wide("second", 29), gateway);
+    const gone = gateway.deregisterNode(create(DeregisterNodeRequestSchema, { nodeId: "wide-28" }));
+    await Promise.all([page.then(note("page")), later.then(note("later")), gone.then(note("gone")), get("lamp-1").then(note("asked"))]);
+    expect(ends[0]).toBe("asked");
+    expect((await page).results.every(({ failure }) => failure === undefined)).toBe(true);
+    expect((await get("wide-29")).record?.node?.type).toBe("second");
+    expect((await get("wide-0")).record?.node?.type).toBe("first");
+    expect((await gone).existed).toBe(true);
+    expect(await failureOfCall(get("wide-28"))).toMatchObject({ reason: "NODE_NOT_FOUND" });
+  });
+
+  test("S-4 a page of nodes that takes too much memory is refused with what to do", () => {
+    const names = Array.from({ length: 512 }, (_, j) => `${j}`);
+    const node = (i: number) =>
+      create(NodeSchema, { nodeId: `dense-${i}`, capabilities: names.map((name) => create(CapabilitySchema, { name, type: 1 })) });
+    const nodes = Array.from({ length: 100 }, (_, i) => node(i));
+    const bytes = toBinary(RegisterNodesRequestSchema, create(RegisterNodesRequestSchema, { nodes }));
+    expect(() => scanRequest(RegisterNodesRequestSchema, bytes)).toThrow("takes more than 8388608 bytes of memory; send less at once");
   });
 
   test("malformed nodes are refused with the field at fault", async () => {

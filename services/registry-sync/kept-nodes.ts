@@ -7,8 +7,9 @@ import { FoedusError, fail } from "#kernel/error.ts";
 /** NodeInit is a node as it is written in code. */
 export type NodeInit = MessageInitShape<typeof NodeSchema>;
 
-/** Nodes in one RegisterNodes call, and the bytes that each may take besides its own. */
+/** Nodes in one RegisterNodes call, their bytes, and the bytes that each may take besides its own. A hub takes so much of any usual content. */
 const PAGE = 500;
+const PAGE_BYTES = 256 * 1024;
 const NODE_OVERHEAD = 8;
 
 /** pagesOf cuts items into calls that are small enough; what is too long goes alone, and is refused alone. */
@@ -17,7 +18,7 @@ export function* pagesOf<T>(items: Iterable<T>, bytesOf: (item: T) => number): I
   let bytes = 0;
   for (const item of items) {
     const length = bytesOf(item) + NODE_OVERHEAD;
-    if (page.length === PAGE || (page.length > 0 && bytes + length > LIMITS.messageBytes)) {
+    if (page.length === PAGE || (page.length > 0 && bytes + length > PAGE_BYTES)) {
       yield page;
       page = [];
       bytes = 0;

@@ -55,7 +55,7 @@ export class SchemaTarget extends Tally implements Target {
     if (prng.chance(0.02)) this.#statement(generator);
     const message = answer ? decodeAnswer(method, bytes) : decodeRequest(desc, bytes);
     if (message instanceof Malformed) return this.refuse(message.error.failure.reason);
-    unknownField(message);
+    unknownField(desc, message);
     const failure = validateRequest(desc, message);
     if (failure !== undefined) return this.refuse(failure.reason);
     this.#encodes(desc, message);

@@ -37,7 +37,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
     "const CALLERS_MAX",
     "callers whose executors have attached; the one that was quiet longest goes",
   ],
-  "services/registry-sync/read/page-turns.ts #waiting": ["streams", "calls that wait to have a page of nodes made, by caller"],
+  "services/registry-sync/read/page-turns.ts #waiting": ["streams", "calls that wait to have a page of nodes made or taken, by caller"],
+  "services/registry-sync/shell/caller-lines.ts #ends": ["streams", "callers with a change of nodes under way"],
   "services/command-forwarding/shell/attach-pace.ts #waiting": ["streams", "streams of executors whose offers are being taken, by caller"],
   "services/command-forwarding/shell/attach-pace.ts #lasts": ["streams", "the same streams, as far as they wait for their caller's rate"],
   "services/command-forwarding/owner/offering.ts nodes": [

@@ -21,6 +21,7 @@ import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { type Answer, type Command, type Invocation, NO_VALUE, NUMBER_END, type Outcome, type Reply } from "../messages.ts";
 import {
   checkFrame,
+  decodeInvocations,
   encodeInvocations,
   encodeResults,
   installSessionDecoder,
@@ -67,15 +68,13 @@ const failure: fc.Arbitrary<Failure | undefined> = fc
   .map((f) => (f === undefined ? undefined : { reason: f.reason, message: f.message, ...(f.field === "" ? {} : { field: f.field }) }));
 const outcome = fc.constantFrom<Outcome[]>(1, 2, 3, 4, 5);
 const result = fc.record({ outcome, value, failure });
-const hops = fc.array(
-  text.filter((t) => t !== ""),
-  { maxLength: 8 },
-);
+const word = text.filter((t) => t !== "");
+const hops = fc.array(word, { maxLength: 8 });
 
 const invocation: fc.Arbitrary<Invocation> = fc.record({
   seq: position,
-  nodeId: text,
-  capability: text,
+  nodeId: word,
+  capability: word,
   value,
   deadline: small,
   retry: fc.boolean(),
@@ -371,4 +370,10 @@ describe("hand-written wire format against the generated code", () => {
       expect(parseValue(bad), `${length}`).toBeUndefined();
     }
   });
+});
+
+test("S-4 a frame of empty invocations is refused at the first of them", () => {
+  const bytes = new Uint8Array(240_000);
+  for (let i = 0; i < bytes.length; i += 2) bytes[i] = 0x1a;
+  expect(() => decodeInvocations(new Reader(bytes))).toThrow("names no node or capability");
 });

@@ -241,6 +241,8 @@ function readInvocation(reader: Reader): ReceivedInvocation {
     else if (tag === 0x42) trace = reader.sub();
     else reader.skip(tag);
   }
+  // Two bytes of an empty one cost as much as a command: the frame is refused at the first.
+  if (nodeId === "" || capability === "") throw new WireError("an invocation names no node or capability");
   return { seq, nodeId, capability, value, timeoutMs, retry, hops: hops ?? NO_HOPS, trace: trace && readTrace(trace) };
 }
 

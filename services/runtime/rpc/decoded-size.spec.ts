@@ -8,6 +8,7 @@ import { CapabilitySchema, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ListPeersResponseSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import {
   ListNodesResponseSchema,
+  RegisterNodeRequestSchema,
   RegisterNodesRequestSchema,
   RegistrySyncService,
   UpdateStateRequestSchema,
@@ -15,7 +16,7 @@ import {
 import { ReportEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { checkDecoded, DECODED_MAX, decodedSize } from "./decoded-size.ts";
+import { boundDecoded, checkDecoded, DECODED_MAX, decodedSize, scanRequest } from "./decoded-size.ts";
 import { decodeAnswer, decodeMessage, Malformed, Sealed, toServiceDefinition } from "./definition.ts";
 
 setFlagsFromString("--expose-gc");
@@ -160,5 +161,70 @@ describe("A2 a megabyte of empty messages is refused before it becomes a hundred
     for (const bytes of [times(MIB / 8, [0xff]), times(100_000, [0x0a, 0xff, 0xff, 0x7f]), times(100_000, [0x0b]), times(100_000, [0x0c])])
       expect(() => decodeMessage(NodeSchema, bytes)).toThrow(FoedusError);
     expect(decodedSize(UpdateStateRequestSchema, new Uint8Array(0))).toBeLessThan(1024);
+  });
+});
+
+/** What a request is refused with before it is decoded. */
+function refusal(
+  desc: DescMessage,
+  bytes: Uint8Array,
+): { readonly reason: string; readonly message: string; readonly field?: string } | undefined {
+  try {
+    scanRequest(desc, bytes);
+    return undefined;
+  } catch (error) {
+    return (error as FoedusError).failure as never;
+  }
+}
+
+describe("S-4 a request with more in it than its rules allow is refused before it is decoded", () => {
+  const capabilities = times(60_000, [0x3a, 0]);
+
+  test("a list, with its path", () => {
+    const node = Buffer.concat([inside(1, Buffer.from("n")), capabilities]);
+    const request = Buffer.concat([inside(1, inside(1, Buffer.from("first"))), inside(1, node)]);
+    expect(refusal(RegisterNodesRequestSchema, request)).toEqual({
+      reason: "INVALID_FIELD",
+      message: "nodes[1].capabilities: must have at most 512 items",
+      field: "nodes[1].capabilities",
+    });
+  });
+
+  test("a map", () => {
+    const labels = times(1_000, [0x42, 0]);
+    const tag = NodeSchema.fields.find(({ name }) => name === "labels")!.number;
+    for (let i = 0; i < labels.length; i += 2) labels[i] = (tag << 3) | 2;
+    expect(refusal(NodeSchema, labels)?.message).toBe("labels: must have at most 32 entries");
+  });
+
+  test("a message that comes in pieces, which would be put together", () => {
+    const pieces = Buffer.concat(Array.from({ length: 200 }, () => inside(1, times(500, [0x3a, 0]))));
+    expect(refusal(RegisterNodeRequestSchema, pieces)).toMatchObject({ reason: "INVALID_FIELD", message: "node: must come once" });
+  });
+
+  test("and not one that has as much as it may, whatever stands beside it", () => {
+    const request = create(RegisterNodesRequestSchema, {
+      nodes: Array.from({ length: 40 }, (_, i) => ({
+        nodeId: `n${i}`,
+        capabilities: Array.from({ length: 512 }, (_, j) => ({ name: `c${j}`, allowed: ["a", "b"] })),
+        labels: Object.fromEntries(Array.from({ length: 32 }, (_, j) => [`l${j}`, "x"])),
+      })),
+      order: { group: new Uint8Array(16), n: 3n, incarnation: 1n },
+    });
+    expect(refusal(RegisterNodesRequestSchema, toBinary(RegisterNodesRequestSchema, request))).toBeUndefined();
+  });
+
+  test("what a type may take can be bounded further", () => {
+    const request = toBinary(
+      ReportEventsRequestSchema,
+      create(ReportEventsRequestSchema, { events: Array.from({ length: 64 }, () => ({ text: "x".repeat(100) })) }),
+    );
+    expect(refusal(ReportEventsRequestSchema, request)).toBeUndefined();
+    boundDecoded(ReportEventsRequestSchema, 4_096);
+    try {
+      expect(refusal(ReportEventsRequestSchema, request)?.reason).toBe("LIMIT_EXCEEDED");
+    } finally {
+      boundDecoded(ReportEventsRequestSchema, DECODED_MAX);
+    }
   });
 });

@@ -1,6 +1,8 @@
 import { type DescField, type DescMessage, fromBinary, type Message, type MessageShape, ScalarType } from "@bufbuild/protobuf";
+import { assert } from "#kernel/assert.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { ProtoWalk } from "#kernel/wire/proto-walk.ts";
+import { mostOf } from "./interceptors/field-rules.ts";
 
 /** DECODED_MAX is how many bytes of memory one message may take once it is decoded: 768 KiB of the smallest capabilities that are valid. */
 export const DECODED_MAX = 32 * 1024 * 1024;
@@ -9,6 +11,8 @@ const UNSEEN_BYTES = 64 * 1024;
 
 /** Nesting at which the generated code gives up, too. */
 const DEPTH_MAX = 100;
+/** Bounded fields that one message type may have. */
+const BOUNDED_MAX = 32;
 
 /** What things take in memory, bytes; decoded-size.spec.ts measures them. */
 const OBJECT = 64;
@@ -32,9 +36,19 @@ type Shape =
   | { readonly kind: "entry"; readonly cost: number; readonly parts: ReadonlyMap<number, Shape> }
   | { readonly kind: "number"; readonly cost: number; readonly width: 0 | 4 | 8; readonly list: boolean };
 
+/** Bounded is a field that may come so often at most: a list or map whose rules say so, or a message that stands alone. */
+interface Bounded {
+  /** Its place among those of its message. */
+  readonly no: number;
+  readonly name: string;
+  readonly most: number;
+  readonly kind: "list" | "map" | "message";
+}
+
 interface Plan {
   readonly cost: number;
   readonly fields: ReadonlyMap<number, Shape>;
+  readonly bounded: ReadonlyMap<number, Bounded>;
 }
 
 const plans = new WeakMap<DescMessage, Plan>();
@@ -42,10 +56,27 @@ const plans = new WeakMap<DescMessage, Plan>();
 function planOf(desc: DescMessage): Plan {
   let plan = plans.get(desc);
   if (plan === undefined) {
-    plan = { cost: costOf(desc), fields: new Map(desc.fields.map((field) => [field.number, shapeOf(field)])) };
+    plan = {
+      cost: costOf(desc),
+      fields: new Map(desc.fields.map((field) => [field.number, shapeOf(field)])),
+      bounded: boundedOf(desc),
+    };
     plans.set(desc, plan);
   }
   return plan;
+}
+
+function boundedOf(desc: DescMessage): ReadonlyMap<number, Bounded> {
+  const bounded = new Map<number, Bounded>();
+  for (const field of desc.fields) {
+    const { fieldKind: kind } = field;
+    // Parts of a message that comes twice are put together: its lists would be as long as somebody likes.
+    const most = kind === "message" ? 1 : mostOf(field);
+    if (most === Number.POSITIVE_INFINITY || (kind !== "message" && kind !== "list" && kind !== "map")) continue;
+    bounded.set(field.number, { no: bounded.size, name: field.name, most, kind });
+  }
+  assert(bounded.size <= BOUNDED_MAX, "a message type has more bounded fields than are counted", { type: desc.typeName });
+  return bounded;
 }
 
 /** costOf a message in which nothing is set. */
@@ -111,7 +142,11 @@ export class MessageScan {
   readonly #walk: ProtoWalk;
   readonly #max: number;
   readonly #unknown: number;
+  /** How often bounded fields came so far, of each message that the walk is inside of; nothing is counted without it. */
+  #counts: Uint32Array | undefined;
   cost = 0;
+  /** The first field that came more often than it may: its path from the message that was begun with. */
+  tooMany: (Bounded & { path: string }) | undefined;
 
   /** It goes on where a walk is. An unknown field counts for so much. */
   constructor(walk: ProtoWalk, max: number, unknown: number) {
@@ -120,12 +155,45 @@ export class MessageScan {
     this.#unknown = unknown;
   }
 
+  /** bounded has the scan stop at a list that has too much in it. */
+  bounded(): this {
+    this.#counts = new Uint32Array((DEPTH_MAX + 2) * BOUNDED_MAX);
+    return this;
+  }
+
   /** message adds one that ends at `end`. */
   message(desc: DescMessage, end: number, depth: number): void {
     const walk = this.#walk;
     if (depth > DEPTH_MAX) walk.over = true;
-    const { fields } = planOf(desc);
-    while (walk.at < end && !walk.over) this.#field(fields, walk.varint(), this.#unknown, depth);
+    const { fields, bounded } = planOf(desc);
+    if (this.#counts === undefined || bounded.size === 0) {
+      while (walk.at < end && !walk.over) this.#field(fields, walk.varint(), this.#unknown, depth);
+      return;
+    }
+    const base = Math.min(depth, DEPTH_MAX + 1) * BOUNDED_MAX;
+    this.#counts.fill(0, base, base + BOUNDED_MAX);
+    while (walk.at < end && !walk.over) {
+      const tag = walk.varint();
+      const list = bounded.get(tag >>> 3);
+      this.#count = 1;
+      this.#field(fields, tag, this.#unknown, depth);
+      if (list !== undefined) this.#counted(list, base);
+    }
+  }
+
+  /** How many elements the last field had: more than one if they stand packed. */
+  #count = 1;
+
+  #counted(list: Bounded, base: number): void {
+    const counts = this.#counts as Uint32Array;
+    const now = ((counts[base + list.no] as number) += this.#count);
+    if (this.tooMany !== undefined) {
+      const { path } = this.tooMany;
+      this.tooMany.path = `${list.name}${list.kind === "list" ? `[${now - 1}]` : ""}.${path}`;
+    } else if (now > list.most) {
+      this.tooMany = { ...list, path: list.name };
+      this.#walk.over = true;
+    }
   }
 
   /** field adds the one behind a tag that was read, of a message. */
@@ -151,14 +219,22 @@ export class MessageScan {
     }
     const length = walk.varint();
     const end = walk.at + length;
-    if (shape.kind === "message") return this.message(shape.message, end, depth + 1);
+    if (shape.kind === "message") {
+      this.message(shape.message, end, depth + 1);
+      this.#count = 1;
+      return;
+    }
     if (shape.kind === "entry") {
       // The decoder keeps no unknown fields of these.
       while (walk.at < end && !walk.over) this.#field(shape.parts, walk.varint(), 0, depth);
       return;
     }
-    if (shape.kind === "number") this.cost += shape.cost * this.#packed(shape.width, end);
-    else if (shape.kind !== "bytes") this.cost += 2 * Math.min(length, walk.bytes.length);
+    if (shape.kind === "number") {
+      const packed = this.#packed(shape.width, end);
+      this.#count = packed;
+      this.cost += shape.cost * packed;
+    }
+    if (shape.kind === "text") this.cost += 2 * Math.min(length, walk.bytes.length);
     walk.at = end;
   }
 
@@ -190,10 +266,14 @@ export function decodedSize(desc: DescMessage, bytes: Uint8Array, max: number = 
  */
 export function checkDecoded(desc: DescMessage, bytes: Uint8Array): void {
   if (bytes.length <= UNSEEN_BYTES || decodedSize(desc, bytes) <= DECODED_MAX) return;
-  throw new FoedusError({
+  throw tooMuch(desc, bytes, DECODED_MAX);
+}
+
+function tooMuch(desc: DescMessage, bytes: Uint8Array, max: number): FoedusError {
+  return new FoedusError({
     reason: "LIMIT_EXCEEDED",
-    message: `the ${desc.typeName} has ${bytes.length} bytes, and what is in them takes more than ${DECODED_MAX} bytes of memory; send less at once`,
-    facts: { limit: "decoded_bytes", max: String(DECODED_MAX) },
+    message: `the ${desc.typeName} has ${bytes.length} bytes, and what is in them takes more than ${max} bytes of memory; send less at once`,
+    facts: { limit: "decoded_bytes", max: String(max) },
   });
 }
 
@@ -204,12 +284,40 @@ export function decodeChecked<D extends DescMessage>(desc: D, bytes: Uint8Array)
 }
 
 const sizes = new WeakMap<Message, number>();
-/** From this length on what a request takes is worth its scan, a few microseconds. */
-const CHARGED_BYTES = 1024;
+/** From this length on a request is worth its scan, some ten microseconds per KiB of the densest. */
+const SCANNED_BYTES = 1024;
+/** Requests of these types may take less than DECODED_MAX. */
+const decodedMax = new WeakMap<DescMessage, number>();
 
-/** noteDecoded remembers what a request takes. */
-export function noteDecoded(desc: DescMessage, message: Message, bytes: Uint8Array): void {
-  if (bytes.length > CHARGED_BYTES) sizes.set(message, decodedSize(desc, bytes));
+/** boundDecoded sets how many bytes of memory a request of a type may take: what each byte of it costs makes less than DECODED_MAX right. */
+export function boundDecoded(desc: DescMessage, max: number): void {
+  decodedMax.set(desc, max);
+}
+
+/**
+ * scanRequest looks at the bytes of a request before anything is made of them: it answers what it will take, 0 for a small one, or throws
+ * INVALID_FIELD for a list that has too much in it and LIMIT_EXCEEDED for too much memory. Two bytes of an empty message cost a microsecond
+ * to decode and to judge, so what is too long must not come that far.
+ */
+export function scanRequest(desc: DescMessage, bytes: Uint8Array): number {
+  if (bytes.length <= SCANNED_BYTES) return 0;
+  const max = decodedMax.get(desc) ?? DECODED_MAX;
+  const scan = new MessageScan(new ProtoWalk(bytes), max, UNKNOWN).bounded();
+  scan.cost = planOf(desc).cost;
+  scan.message(desc, bytes.length, 1);
+  const { tooMany, cost } = scan;
+  if (tooMany !== undefined) {
+    const { path, most, kind } = tooMany;
+    const rule = kind === "message" ? "must come once" : `must have at most ${most} ${kind === "map" ? "entries" : "items"}`;
+    throw new FoedusError({ reason: "INVALID_FIELD", message: `${path}: ${rule}`, field: path });
+  }
+  if (cost > max) throw tooMuch(desc, bytes, max);
+  return cost;
+}
+
+/** noteDecoded remembers what a request takes, as scanRequest found it. */
+export function noteDecoded(message: Message, size: number): void {
+  if (size > 0) sizes.set(message, size);
 }
 
 /** decodedSizeOf a request, 0 for a small one. */

@@ -2,7 +2,7 @@ import { type DescMessage, type DescMethod, type DescService, fromBinary, type M
 import type * as grpc from "@grpc/grpc-js";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { RawMessage } from "./call.ts";
-import { checkDecoded, noteDecoded } from "./decoded-size.ts";
+import { checkDecoded, noteDecoded, scanRequest } from "./decoded-size.ts";
 import { carriesFrames, needsValidation, validateRequest } from "./interceptors/validation.ts";
 import { noteSize } from "./message-size.ts";
 
@@ -48,10 +48,13 @@ export function useDecoder(schema: DescMessage, decoder: Decoder): void {
   decoders.set(schema, decoder);
 }
 
-/** decodeMessage parses protobuf bytes; INVALID_FIELD when they do not parse, LIMIT_EXCEEDED when that would take too much memory. */
-export function decodeMessage(schema: DescMessage, bytes: Uint8Array): Message {
+/**
+ * decodeMessage parses protobuf bytes; INVALID_FIELD when they do not parse, LIMIT_EXCEEDED when that would take too much memory, which
+ * is looked at unless they were `scanned`.
+ */
+export function decodeMessage(schema: DescMessage, bytes: Uint8Array, scanned = false): Message {
   try {
-    checkDecoded(schema, bytes);
+    if (!scanned) checkDecoded(schema, bytes);
     const message = decoders.get(schema)?.(bytes) ?? fromBinary(schema, bytes);
     noteSize(schema, message, bytes.length);
     return message;
@@ -124,9 +127,14 @@ function deserializer(method: DescMethod, raw: boolean): (bytes: Buffer) => Mess
   if (raw) return (bytes) => new RawMessage(bytes);
   if (isRequestStream(method) && !needsValidation(method)) return (bytes) => new Sealed(input, bytes) as unknown as Message;
   return (bytes) => {
-    const message = decodeRequest(input, bytes);
-    if (!(message instanceof Malformed)) noteDecoded(input, message, bytes);
-    return message as Message;
+    try {
+      const size = scanRequest(input, bytes);
+      const message = decodeMessage(input, bytes, size > 0);
+      noteDecoded(message, size);
+      return message;
+    } catch (error) {
+      return new Malformed(error as FoedusError) as unknown as Message;
+    }
   };
 }
 

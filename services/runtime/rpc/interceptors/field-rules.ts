@@ -17,6 +17,8 @@ interface FieldPlan {
   readonly desc: DescField;
   readonly required: boolean;
   readonly checks: readonly Check[];
+  /** How many elements a list may have, or entries a map. */
+  readonly most: number;
   /** Of the elements of a list, or the values of a map. */
   readonly items: readonly Check[];
   readonly keys: readonly Check[];
@@ -49,6 +51,7 @@ export function compileRules(desc: DescMessage): readonly FieldPlan[] {
       desc: field,
       required: rules?.required === true,
       checks: checksOf(rules, field),
+      most: mostOf(field),
       items: checksOf(within, field),
       keys: checksOf(keys, field),
       nested,
@@ -59,21 +62,26 @@ export function compileRules(desc: DescMessage): readonly FieldPlan[] {
 
 const NO_TYPES: ReadonlySet<string> = new Set();
 
-/** brokenRules finds what in a message breaks the rules of its schema. Messages of the types in `opaque` are not looked into. */
-export function brokenRules(desc: DescMessage, message: Message, opaque = NO_TYPES): Violation[] {
+/**
+ * brokenRules finds what in a message breaks the rules of its schema, `most` of it: it costs nothing to send thousands of broken fields.
+ * Messages of the types in `opaque` are not looked into, and neither are lists and maps that have too much in them.
+ */
+export function brokenRules(desc: DescMessage, message: Message, opaque = NO_TYPES, most = Number.POSITIVE_INFINITY): Violation[] {
   const found: Violation[] = [];
-  visit(desc, message, "", { found, opaque });
-  return found;
+  visit(desc, message, "", { found, opaque, most });
+  return found.length > most ? found.slice(0, most) : found;
 }
 
 interface Visit {
   readonly found: Violation[];
   readonly opaque: ReadonlySet<string>;
+  readonly most: number;
 }
 
 function visit(desc: DescMessage, message: Message, path: string, all: Visit): void {
-  const { found, opaque } = all;
+  const { found, opaque, most } = all;
   for (const field of compileRules(desc)) {
+    if (found.length >= most) return;
     const { desc: item } = field;
     const nested = field.nested !== undefined && opaque.has(field.nested.typeName) ? undefined : field.nested;
     const at = path === "" ? item.name : `${path}.${item.name}`;
@@ -83,10 +91,14 @@ function visit(desc: DescMessage, message: Message, path: string, all: Visit): v
     if (value === undefined || (field.required && isUnset(value))) continue;
     report(field.checks, value, at, found);
     if (item.fieldKind === "list") {
-      if (field.items.length > 0 || nested !== undefined)
-        for (const [i, element] of (value as readonly unknown[]).entries()) visitItem(field, nested, element, `${at}[${i}]`, all);
+      const list = value as readonly unknown[];
+      if (list.length > field.most || (field.items.length === 0 && nested === undefined)) continue;
+      for (let i = 0; i < list.length && found.length < most; i++) visitItem(field, nested, list[i], `${at}[${i}]`, all);
     } else if (item.fieldKind === "map") {
-      for (const [key, entry] of Object.entries(value as Record<string, unknown>)) {
+      const entries = Object.entries(value as Record<string, unknown>);
+      if (entries.length > field.most) continue;
+      for (const [key, entry] of entries) {
+        if (found.length >= most) return;
         const where = `${at}[${JSON.stringify(key)}]`;
         report(field.keys, key, where, found);
         visitItem(field, nested, entry, where, all);
@@ -108,7 +120,7 @@ function report(checks: readonly Check[], value: unknown, field: string, found: 
 }
 
 /** valueOf is the value of a field; undefined if it can be absent, and is. */
-function valueOf(message: Message, field: DescField): unknown {
+export function valueOf(message: Message, field: DescField): unknown {
   const fields = message as unknown as Record<string, unknown>;
   if (field.oneof === undefined) return fields[field.localName];
   const chosen = fields[field.oneof.localName] as { readonly case?: string; readonly value?: unknown };
@@ -120,6 +132,13 @@ function isUnset(value: unknown): boolean {
   if (value === undefined || value === "" || value === 0 || value === 0n || value === false) return true;
   if (Array.isArray(value) || ArrayBuffer.isView(value)) return (value as { readonly length: number }).length === 0;
   return typeof value === "object" && value !== null && !("$typeName" in value) && Object.keys(value).length === 0;
+}
+
+/** mostOf is how many elements a list may have by its rules, or entries a map; no bound for one without. */
+export function mostOf(field: DescField): number {
+  const type = hasOption(field, rulesOption) ? getOption(field, rulesOption).type : undefined;
+  const most = type?.case === "repeated" ? type.value.maxItems : type?.case === "map" ? type.value.maxPairs : undefined;
+  return most === undefined || most === 0n ? Number.POSITIVE_INFINITY : Number(most);
 }
 
 function nestedIn(field: DescField): DescMessage | undefined {

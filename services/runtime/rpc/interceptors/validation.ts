@@ -1,21 +1,21 @@
-import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
+import type { DescField, DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
 import { type RequestFailure, VIOLATIONS_MAX } from "../status.ts";
-import { brokenRules, compileRules } from "./field-rules.ts";
+import { brokenRules, compileRules, valueOf } from "./field-rules.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /**
- * validateRequest checks a message against the rules in its schema (buf.validate); INVALID_FIELD names every broken field. Messages of the
- * types in `opaque` are not looked into.
+ * validateRequest checks a message against the rules in its schema (buf.validate); INVALID_FIELD names the broken fields, the first
+ * sixteen of them. Messages of the types in `opaque` are not looked into.
  */
 export function validateRequest(schema: DescMessage, message: Message, opaque?: ReadonlySet<string>): RequestFailure | undefined {
-  const violations = brokenRules(schema, message, opaque);
+  const violations = brokenRules(schema, message, opaque, VIOLATIONS_MAX);
   const [first] = violations;
   if (first === undefined) return undefined;
   return {
     reason: "INVALID_FIELD",
     message: violations.map(({ field, message: what }) => `${field}: ${what}`).join("; "),
     field: first.field,
-    ...(violations.length > 1 ? { violations: violations.slice(0, VIOLATIONS_MAX) } : {}),
+    ...(violations.length > 1 ? { violations } : {}),
   };
 }
 
@@ -40,24 +40,58 @@ const STRICT: ReadonlySet<string> = new Set(["node", "gateway", "operator"]);
 /** Nesting of a request that is looked at; the deepest of ours has six levels. */
 const DEPTH_MAX = 16;
 
+/** Fields of a message type that have messages in them. */
+const insides = new WeakMap<DescMessage, readonly DescField[]>();
+
+function insideOf(desc: DescMessage): readonly DescField[] {
+  let fields = insides.get(desc);
+  if (fields === undefined) insides.set(desc, (fields = desc.fields.filter(({ message }) => message !== undefined)));
+  return fields;
+}
+
 /**
  * unknownField finds a field that the schema does not have, at any depth. Unlike what is signed, which is kept as it came, a request
  * with a field that this hub cannot honour is refused.
  */
-export function unknownField(value: unknown, path = "", depth = 0): RequestFailure | undefined {
-  if (typeof value !== "object" || value === null || depth > DEPTH_MAX || ArrayBuffer.isView(value)) return undefined;
-  const [unknown] = (value as Partial<Message>).$unknown ?? [];
+export function unknownField(desc: DescMessage, message: Message, path = "", depth = 0): RequestFailure | undefined {
+  if (depth > DEPTH_MAX) return undefined;
+  const unknown = message.$unknown?.[0];
   if (unknown !== undefined) {
     const where = path === "" ? "" : ` of ${path}`;
-    const message = `field ${unknown.no}${where} is not known here; leave it out, or upgrade this hub`;
-    return { reason: "INVALID_FIELD", message, field: path === "" ? String(unknown.no) : `${path}.${unknown.no}` };
+    const text = `field ${unknown.no}${where} is not known here; leave it out, or upgrade this hub`;
+    return { reason: "INVALID_FIELD", message: text, field: path === "" ? String(unknown.no) : `${path}.${unknown.no}` };
   }
-  for (const [name, item] of Object.entries(value)) {
-    if (typeof item !== "object" || item === null || name === "$unknown") continue;
-    // A oneof is { case, value }: its field has the name of the case.
-    const oneof = "case" in item && "value" in item ? (item as { readonly case?: string; readonly value?: unknown }) : undefined;
-    const at = Array.isArray(value) ? `${path}[${name}]` : [path, oneof?.case ?? name].filter((part) => part !== "").join(".");
-    const found = unknownField(oneof === undefined ? item : oneof.value, at, depth + 1);
+  for (const field of insideOf(desc)) {
+    const value = valueOf(message, field);
+    if (value === undefined) continue;
+    const at = (): string => (path === "" ? field.localName : `${path}.${field.localName}`);
+    const within = field.message as DescMessage;
+    if (field.fieldKind === "message") {
+      const found = unknownField(within, value as Message, at(), depth + 1);
+      if (found !== undefined) return found;
+      continue;
+    }
+    const found =
+      field.fieldKind === "list" ? unknownInList(within, value as readonly Message[], at, depth) : unknownInMap(within, value, at, depth);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function unknownInList(desc: DescMessage, list: readonly Message[], at: () => string, depth: number): RequestFailure | undefined {
+  const flat = insideOf(desc).length === 0;
+  for (let i = 0; i < list.length; i++) {
+    const item = list[i] as Message;
+    if (flat && item.$unknown === undefined) continue;
+    const found = unknownField(desc, item, `${at()}[${i}]`, depth + 1);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function unknownInMap(desc: DescMessage, map: unknown, at: () => string, depth: number): RequestFailure | undefined {
+  for (const [key, item] of Object.entries(map as Readonly<Record<string, Message>>)) {
+    const found = unknownField(desc, item, `${at()}[${key}]`, depth + 1);
     if (found !== undefined) return found;
   }
   return undefined;
@@ -71,6 +105,6 @@ export function validationInterceptor(): Interceptor {
   return {
     name: "validation",
     request: (call, message) =>
-      (STRICT.has(call.caller.kind) ? unknownField(message) : undefined) ?? validateRequest(call.method.input, message),
+      (STRICT.has(call.caller.kind) ? unknownField(call.method.input, message) : undefined) ?? validateRequest(call.method.input, message),
   };
 }

@@ -24,12 +24,17 @@ export class FencedStreams<S extends Fenced> {
 
   /**
    * enter opens a stream: it fences off the one that it replaces, or throws SESSION_REPLACED because a newer one came first.
-   * `leave` must be called when it has ended.
+   * `leave` must be called when it has ended. A call that changes something and is repeated "may repeat" its number while it is the newest.
    */
-  enter(caller: Caller, open: StreamOpen, stream: S): { readonly replaced: S | undefined; readonly leave: () => void } {
+  enter(
+    caller: Caller,
+    open: StreamOpen,
+    stream: S,
+    again?: "may repeat",
+  ): { readonly replaced: S | undefined; readonly leave: () => void } {
     const number = streamNumberOf(open);
-    const opened = this.#fences.open(this.#clock.mono(), caller.spiffeId, number, stream);
-    if (opened.failure !== undefined) throw new FoedusError(opened.failure);
+    const opened = this.#fences.open(this.#clock.mono(), caller.spiffeId, number, stream, again !== undefined);
+    if (opened.failure !== undefined) throw new FoedusError(again === undefined ? opened.failure : OVERTAKEN);
     opened.replaced?.fence(REPLACED);
     return {
       replaced: opened.replaced,
@@ -37,6 +42,12 @@ export class FencedStreams<S extends Fenced> {
     };
   }
 }
+
+/** OVERTAKEN is why a numbered call is refused. */
+const OVERTAKEN: Failure = {
+  reason: "SESSION_REPLACED",
+  message: "a newer call of the same group was taken before this one; number it anew if it is still wanted",
+};
 
 const GROUP_BYTES = { least: 8, most: 64 };
 
