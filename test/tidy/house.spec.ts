@@ -2,9 +2,48 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { filesUnder, importsOf, isTest, ROOT, read, sources } from "./files.ts";
+import { functionsIn } from "./functions.ts";
 
 /** Files in one folder: more are found by searching only. */
 const FILES_MAX = 16;
+
+/** What is read from top to bottom has fewer lines than these. */
+const FILE_LINES = 450;
+const FUNCTION_LINES = 60;
+
+/** Files and functions that are longer, with their lines. Nothing joins them, and their numbers only fall. */
+const LONG_FILES: Readonly<Record<string, number>> = {
+  "services/command-forwarding/caller/caller.ts": 466,
+  "services/command-forwarding/core.ts": 478,
+  "services/discovery/core.ts": 823,
+  "services/hub/process.ts": 741,
+  "services/kernel/session/machine.ts": 521,
+  "services/registry-sync/core.ts": 452,
+  "services/registry-sync/export/exporter.ts": 496,
+  "services/registry-sync/updater.ts": 497,
+  "services/runtime/sessions/peer-links.ts": 771,
+  "services/runtime/sessions/session-stream.ts": 544,
+};
+const LONG_FUNCTIONS: Readonly<Record<string, number>> = {
+  "cli/own/introduction.ts invite": 63,
+  "cli/program.ts operatorVerbs": 73,
+  "cli/program.ts pkiVerbs": 82,
+  "cli/verbs/node.ts details": 64,
+  "cli/verbs/peers.ts show": 63,
+  "services/hub/index.ts startHub": 62,
+  "services/hub/presence.ts createPresence": 75,
+  "services/registry-sync/metrics.ts constructor": 76,
+  "services/registry-sync/shell/read-handler.ts createReadHandlers": 62,
+  "services/registry-sync/shell/watch-handler.ts createWatchHandlers": 65,
+  "services/runtime/rpc/interceptors/field-rules.ts checksOf": 84,
+  "services/runtime/trace/otlp.ts createOtlpSink": 82,
+  "services/telemetry/module.ts createTelemetry": 124,
+};
+
+/** linesIn counts the lines of a text. */
+function linesIn(text: string): number {
+  return text.split("\n").length - (text.endsWith("\n") ? 1 : 0);
+}
 
 /** circlesOf are the groups of files that reach each other (Tarjan, 1972). */
 function circlesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
@@ -35,6 +74,84 @@ function pathsIn(text: string): string[] {
     ([, room = "", path = ""]) => `${aliases[room] ?? room}/${path}`,
   );
 }
+
+/** longer are those of some things that have too many lines, with their lines. */
+function longer(lines: readonly (readonly [string, number])[], limit: number): Record<string, number> {
+  return Object.fromEntries(lines.filter(([, count]) => count >= limit));
+}
+
+describe("sizes", () => {
+  const paths = ["services", "cli", "clients", "certs"].flatMap((folder) =>
+    filesUnder(folder, (path) => path.endsWith(".ts") && !isTest(path)),
+  );
+  const texts = new Map(paths.map((path) => [path, read(path)] as const));
+
+  test(`files have fewer than ${FILE_LINES} lines`, () => {
+    expect(texts.size).toBeGreaterThan(400);
+    const lines = [...texts].map(([path, text]) => [path, linesIn(text)] as const);
+    expect(longer(lines, FILE_LINES)).toEqual(LONG_FILES);
+  });
+
+  test(`functions have fewer than ${FUNCTION_LINES} lines`, () => {
+    const found = functionsIn(texts);
+    expect([...found.keys()]).toEqual(paths);
+    const lines = [...found].flatMap(([path, functions]) => functions.map((item) => [`${path} ${item.name}`, item.lines] as const));
+    expect(lines.length).toBeGreaterThan(5_500);
+    expect(longer(lines, FUNCTION_LINES)).toEqual(LONG_FUNCTIONS);
+  });
+
+  test("functions of every kind are measured, and nothing else", () => {
+    const text = [
+      "/** A docstring is none of its lines. */",
+      "export function outer(): void {",
+      "  const inner = (x: { y(): void }) => {",
+      "    return `}` + x + '{';",
+      "  };",
+      "  each(function () {",
+      "    // }",
+      "  });",
+      "}",
+      "class Box {",
+      "  readonly #field = () =>",
+      "    1;",
+      "  constructor() {}",
+      "  get size() { return 1; }",
+      "  async *#method(): AsyncIterable<number> {",
+      "    yield* [];",
+      "  }",
+      "}",
+      "interface Shape { method(): void }",
+      "declare function none(): void;",
+      "const made = { short() {}, long: async () => 1 };",
+    ].join("\n");
+    const found = functionsIn(new Map([["some/file.ts", text]])).get("some/file.ts") ?? [];
+    expect(found.map(({ name, line, lines }) => [name, line, lines])).toEqual([
+      ["outer", 2, 8],
+      ["inner", 3, 3],
+      ["each(…)", 6, 3],
+      ["#field", 11, 2],
+      ["constructor", 13, 1],
+      ["size", 14, 1],
+      ["#method", 15, 3],
+      ["short", 21, 1],
+      ["long", 21, 1],
+    ]);
+  });
+
+  test("a long one is found", () => {
+    expect(
+      longer(
+        [
+          ["short", 59],
+          ["long", 60],
+        ],
+        60,
+      ),
+    ).toEqual({ long: 60 });
+    expect(linesIn("a\nb\n")).toBe(2);
+    expect(linesIn("a\nb")).toBe(2);
+  });
+});
 
 describe("rooms of the house", () => {
   const files = sources().filter((path) => /^(services|cli|certs)\//.test(path) && !isTest(path));
