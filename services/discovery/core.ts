@@ -41,7 +41,7 @@ import {
   SOFTWARE_MAX,
   showAddress,
   thumbprintsOf,
-} from "./peers/peer-table.ts";
+} from "./peers/peer.ts";
 import { Watchers } from "./shell/watchers.ts";
 
 /** Space of the store that holds peer records by hub id, and that of the token keys by key id. */

@@ -1,5 +1,5 @@
 import type { Effect, Leaf, Push, ViewInfo } from "../messages.ts";
-import { type Peer, viewOf } from "../peers/peer-table.ts";
+import { type Peer, viewOf } from "../peers/peer.ts";
 
 interface Watcher {
   readonly service: string;
