@@ -6,10 +6,12 @@ import type { Failure } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
 import { decodeRecord, peerToProto, recordCodec } from "./codec.ts";
-import { type CoreConfig, DiscoveryCore, PEER_SPACE } from "./core.ts";
+import { DiscoveryCore } from "./core.ts";
 import type { Effect, Input, Introduction, PeerInfo, PeerSpec } from "./messages.ts";
 import { decide, weigh } from "./peers/evidence.ts";
 import { LEGAL, linkState, pathTo } from "./peers/link.ts";
+import { PEER_SPACE } from "./peers/peer-table.ts";
+import type { CoreConfig } from "./settings.ts";
 
 const WALL = 1_800_000_000_000;
 const CONFIG: CoreConfig = {

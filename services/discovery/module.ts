@@ -25,11 +25,12 @@ import {
   viewToPort,
 } from "./codec.ts";
 import type { DiscoveryConfig } from "./config.ts";
-import { DiscoveryCore, PEER_SPACE } from "./core.ts";
+import { DiscoveryCore } from "./core.ts";
 import { type Ground, SYSTEM_GROUND } from "./ground.ts";
 import type { Effect, Input, Note, Output, PeerRecord, Push } from "./messages.ts";
 import { DiscoveryMetrics } from "./metrics.ts";
 import { Bundles, ownLeaf } from "./peers/leaves.ts";
+import { PEER_SPACE } from "./peers/peer-table.ts";
 import type { DialRequest, DiscoveryPorts } from "./ports.ts";
 import { type Answer, createBinding, type Watch } from "./shell/handler.ts";
 import { KeyKeeper } from "./shell/key-keeper.ts";

@@ -31,8 +31,10 @@ import {
   reportsFromProto,
   tokensFromProto,
 } from "../../services/discovery/codec.ts";
-import { type CoreConfig, DiscoveryCore, PEER_SPACE } from "../../services/discovery/core.ts";
+import { DiscoveryCore } from "../../services/discovery/core.ts";
 import type { Effect, Input } from "../../services/discovery/messages.ts";
+import { PEER_SPACE } from "../../services/discovery/peers/peer-table.ts";
+import type { CoreConfig } from "../../services/discovery/settings.ts";
 import { eventToProto, filterFromProto, happeningCodec, reportFromProto } from "../../services/telemetry/codec.ts";
 import { EVENT_LOG, TelemetryCore } from "../../services/telemetry/core.ts";
 import type { Effect as TelemetryEffect, Input as TelemetryInput } from "../../services/telemetry/messages.ts";

@@ -15,7 +15,6 @@ const FUNCTION_LINES = 60;
 const LONG_FILES: Readonly<Record<string, number>> = {
   "services/command-forwarding/caller/caller.ts": 466,
   "services/command-forwarding/core.ts": 478,
-  "services/discovery/core.ts": 823,
   "services/hub/process.ts": 741,
   "services/kernel/session/machine.ts": 521,
   "services/registry-sync/core.ts": 452,

@@ -13,7 +13,8 @@ const FIXED: Readonly<Record<string, string>> = {
   "services/kernel/bounds/limits.ts": "the number of that wait",
   "services/runtime/rpc/status.ts": "what a caller is told, not a loop",
   "services/discovery/shell/key-keeper.ts": "the service's own store",
-  "services/discovery/core.ts": "the clock of this machine, while it is not set; no call is made",
+  "services/discovery/peers/hello.ts": "the clock of this machine, while it is not set; no call is made",
+  "services/discovery/settings.ts": "the name of that wait",
   "services/discovery/module.ts": "the number of that wait",
   "services/hub/process.ts": "the clock of this machine at the start; no call is made",
 };
