@@ -14,7 +14,8 @@ import { type CallOptions, type ClientDuplex, RawMessage } from "#runtime/rpc/ca
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { asBuffer } from "#runtime/rpc/definition.ts";
 import { type Envelope, type Frame, sessionCodec } from "#runtime/sessions/session-codec.ts";
-import { dialSession, type SessionStream } from "#runtime/sessions/session-stream.ts";
+import { dialSession } from "#runtime/sessions/session-ends.ts";
+import type { SessionStream } from "#runtime/sessions/session-stream.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CALM, type FloodOrder, type PeerFiles } from "./flood.ts";
 

@@ -6,8 +6,9 @@ import { bytesOf, endOf, type Link } from "./link.ts";
 import type { LinkBook } from "./link-book.ts";
 import type { MetRun, PeerLinksOptions } from "./peer-links-api.ts";
 import type { Frame } from "./session-codec.ts";
+import { failureIn, statedFailure } from "./session-half.ts";
 import type { SessionPump } from "./session-pump.ts";
-import { type ControlInit, failureIn, statedFailure } from "./session-stream.ts";
+import type { ControlInit } from "./session-stream.ts";
 
 type ControlFrame = Extract<SessionEffect, { kind: "send_control" }>["frame"];
 

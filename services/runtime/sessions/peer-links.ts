@@ -15,9 +15,11 @@ import { LinkReporter } from "./link-reporter.ts";
 import type { LinkStatus, PeerLinks, PeerLinksOptions } from "./peer-links-api.ts";
 import { SECOND_CONNECTION } from "./second-streams.ts";
 import { type Envelope, type Frame, type SessionCodec, sessionCodec } from "./session-codec.ts";
+import { acceptSession, dialSession } from "./session-ends.ts";
+import { failureIn } from "./session-half.ts";
 import { sumOf } from "./session-metrics.ts";
 import { SessionPump } from "./session-pump.ts";
-import { acceptSession, dialSession, failureIn, type SessionHandlers } from "./session-stream.ts";
+import type { SessionHandlers } from "./session-stream.ts";
 
 export type { ConnectOptions, FeedHeadInit, LinkStatus, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
 

@@ -16,7 +16,8 @@ import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import { RawMessage } from "../rpc/call.ts";
 import { sessionCodec } from "./session-codec.ts";
-import { acceptSession, dialSession, type SessionHandlers, type SessionStream } from "./session-stream.ts";
+import { acceptSession, dialSession } from "./session-ends.ts";
+import type { SessionHandlers, SessionStream } from "./session-stream.ts";
 
 const WINDOW = 64 * 1024;
 const codec = sessionCodec<SessionFrame>(RegistrySyncService.method.session);

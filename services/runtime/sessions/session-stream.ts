@@ -1,53 +1,26 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
-import { type SessionControl, type SessionOpen, SessionOpenSchema, type Terminated } from "#gen/foedus/common/v1/session_pb.ts";
-import { Flight, PROMPT_BYTES, PROMPT_MS } from "#kernel/bounds/flight.ts";
-import { type Failure, FoedusError } from "#kernel/error.ts";
-import { type Timer, withTimeout } from "#runtime/clock.ts";
-import { type ClientDuplex, type Outbound, RawMessage } from "../rpc/call.ts";
+import { type SessionControl, type SessionOpen, SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
+import { Flight } from "#kernel/bounds/flight.ts";
+import type { Failure } from "#kernel/error.ts";
+import type { Timer } from "#runtime/clock.ts";
+import { type Outbound, RawMessage } from "../rpc/call.ts";
 import { MalformedError } from "../rpc/definition.ts";
-import { failureFromProto, failureToProto } from "../rpc/failure.ts";
+import { failureToProto } from "../rpc/failure.ts";
+import { Allowance } from "./session-allowance.ts";
 import { type Envelope, type Frame, LONGEST_FRAME_BYTES } from "./session-codec.ts";
+import { type DialSecond, dialledHalf, failureIn, type Half, SILENT_END, statedFailure } from "./session-half.ts";
 import type { ControlInit, SessionHandlers, SessionStream, SessionStreamOptions, StreamCounters } from "./session-stream-api.ts";
 
 export type { ControlInit, SessionHandlers, SessionStream, SessionStreamOptions, StreamCounters } from "./session-stream-api.ts";
 
 export const DEFAULT_WINDOW_BYTES = 4 * 1024 * 1024;
-const CLOSE_TIMEOUT_MS = 5_000;
+export const CLOSE_TIMEOUT_MS = 5_000;
 /** Transport bytes above which the stream asks for a pause. */
 const TRANSPORT_MARK_BYTES = 1024 * 1024;
 /** Pings, pongs and refreshes that a peer may send in one period. */
 const CONTROL_MAX = 64;
 const CONTROL_PERIOD_MS = 10_000;
 const U32_MAX = 0xffff_ffff;
-
-/** Half is one stream that carries a session, or a half of one; it is also what differs between dialer and acceptor. */
-interface Half {
-  readonly out: Outbound<never>;
-  /** Nothing more arrives on it. */
-  ended: boolean;
-  /** Something malformed arrived on it, and nothing behind that is read: whether it has ended cannot be seen. */
-  malformed: boolean;
-  /** What was said on it before `abort` still goes out. */
-  readonly flushes: boolean;
-  /** finish says that we send no more. */
-  finish(): void;
-  abort(failure: Failure): void;
-}
-
-/** What the dialer does to open the second stream. */
-type DialSecond = () => ClientDuplex<Envelope, Envelope>;
-
-/** failureIn makes a Failure of what a transport threw. */
-export function failureIn(error: unknown): Failure {
-  return error instanceof FoedusError ? error.failure : { reason: "INTERNAL", message: "the stream failed in this process" };
-}
-
-const SILENT_END: Failure = { reason: "PEER_UNREACHABLE", message: "the peer ended the stream without saying why" };
-
-/** statedFailure is why the other side ended a session. */
-export function statedFailure({ failure }: Terminated): Failure {
-  return failure === undefined ? SILENT_END : failureFromProto(failure);
-}
 
 /**
  * Stream is one session on one stream or on two (`windows.ts` says why).
@@ -61,7 +34,7 @@ export function statedFailure({ failure }: Terminated): Failure {
  * H6 to a peer that gives credit promptly, no more is under way than arrives soon (`flight.ts`). The rest waits here, so that a common
  *    frame is never behind a window of others.
  */
-class Stream<F extends Frame> implements SessionStream<F> {
+export class Stream<F extends Frame> implements SessionStream<F> {
   readonly counters: StreamCounters = { framesIn: 0, framesOut: 0, bytesIn: 0, bytesOut: 0, stalls: 0, resumes: 0 };
   readonly #o: SessionStreamOptions<F>;
   readonly #half: Half;
@@ -93,13 +66,8 @@ class Stream<F extends Frame> implements SessionStream<F> {
   /** Frames that wait for their consumer. */
   #inbox: { readonly frame: F; readonly bytes: number }[] = [];
   #consuming = false;
-  /** What the other side may still send, and what was consumed since it was last told. */
-  #allowance = 0;
-  #consumed = 0;
-  /** The other side wants to be told soon; when it was told last, and when it is next. */
-  #prompt = false;
-  #grantedAt = Number.NEGATIVE_INFINITY;
-  #grantTimer: Timer | undefined;
+  /** What the other side may still send. */
+  readonly #allowance: Allowance;
   #controls = 0;
   #periodStart = 0;
   /** Why it ends, once that is decided here or was said by the other side. */
@@ -119,6 +87,9 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#dialSecond = dialSecond;
     this.#data = half.out;
     this.#back = half.out;
+    this.#allowance = new Allowance(this.#window, options.clock, (bytes) =>
+      this.#control({ case: "credit", value: { bytes } }, this.#back),
+    );
   }
 
   get waiting(): boolean {
@@ -171,7 +142,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
   }
 
   #open(value: MessageInitShape<typeof SessionOpenSchema>): boolean {
-    this.#allowance = this.#window;
+    this.#allowance.open();
     const dialer = this.#dialSecond !== undefined;
     const two = this.#o.two === true && (dialer || this.#offered);
     this.#own = create(SessionOpenSchema, { ...value, credit: this.#window, streams: two ? 2 : 0, promptCredit: true });
@@ -214,6 +185,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     this.#reason ??= failure;
     if (!this.#told) this.#control({ case: "terminated", value: { failure: failureToProto(failure), reconnect } });
     this.#closing = true;
+    this.#allowance.close();
     this.#outbox = [];
     this.#outboxBytes = 0;
     this.#limit(failure);
@@ -354,8 +326,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     if (refused !== undefined) return this.#refuse(refused);
     if (this.#waiting && control?.frame.case !== "terminated") return this.#violate("INVALID_FIELD", "a frame before the second stream");
     if (control !== undefined) return this.#receiveControl(control, half);
-    if (this.#allowance <= 0) return this.#violate("LIMIT_EXCEEDED", "a frame was sent without credit");
-    this.#allowance -= bytes;
+    if (!this.#allowance.take(bytes)) return this.#violate("LIMIT_EXCEEDED", "a frame was sent without credit");
     this.#inbox.push({ frame, bytes });
     if (!this.#consuming) this.#consume();
   }
@@ -397,7 +368,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     if (control.frame.case === "open") {
       const { credit, promptCredit } = control.frame.value;
       this.#credit = credit;
-      this.#prompt = promptCredit;
+      this.#allowance.promptly(promptCredit);
       if (promptCredit) this.#flight = new Flight(credit);
     }
     this.#handlers.onControl(control);
@@ -419,36 +390,15 @@ class Stream<F extends Frame> implements SessionStream<F> {
         void pending.then(
           () => {
             this.#consuming = false;
-            this.#grant(bytes);
+            this.#allowance.consumed(bytes);
             this.#consume();
           },
           (error) => this.#bug(error),
         );
         return;
       }
-      this.#grant(bytes);
+      this.#allowance.consumed(bytes);
     }
-  }
-
-  #grant(bytes: number): void {
-    this.#consumed += bytes;
-    if (this.#consumed >= this.#window / 4) return this.#giveCredit();
-    if (!this.#prompt || this.#consumed < PROMPT_BYTES || this.#grantTimer !== undefined || this.#closing || this.#over) return;
-    const wait = this.#grantedAt + PROMPT_MS - this.#o.clock.mono();
-    if (wait <= 0) return this.#giveCredit();
-    this.#grantTimer = this.#o.clock.setTimer(wait, () => {
-      this.#grantTimer = undefined;
-      if (this.#consumed > 0) this.#giveCredit();
-    });
-  }
-
-  #giveCredit(): void {
-    if (this.#closing || this.#over) return;
-    const bytes = this.#consumed;
-    this.#consumed = 0;
-    this.#allowance += bytes;
-    if (this.#prompt) this.#grantedAt = this.#o.clock.mono();
-    this.#control({ case: "credit", value: { bytes } }, this.#back);
   }
 
   #bug(err: unknown): void {
@@ -473,7 +423,7 @@ class Stream<F extends Frame> implements SessionStream<F> {
     if (this.#over) return;
     this.#over = true;
     this.#timer?.cancel();
-    this.#grantTimer?.cancel();
+    this.#allowance.stop();
     this.#outbox = [];
     this.#outboxBytes = 0;
     for (const half of [this.#half, this.#second])
@@ -489,56 +439,4 @@ const TOO_LARGE: Failure = { reason: "MESSAGE_TOO_LARGE", message: "a frame is l
 
 function sameSession(a: SessionOpen, b: SessionOpen): boolean {
   return a.hubId === b.hubId && a.incarnation === b.incarnation && a.n === b.n;
-}
-
-function dialledHalf(duplex: ClientDuplex<Envelope, Envelope>): Half {
-  return {
-    out: duplex as Outbound<never>,
-    ended: false,
-    malformed: false,
-    flushes: false,
-    finish: () => duplex.end(),
-    abort: () => duplex.cancel(),
-  };
-}
-
-/** dialSession runs the dialer's end over an open call. `dialSecond` opens another one, on a connection of its own, if the acceptor can have two. */
-export function dialSession<F extends Frame>(
-  duplex: ClientDuplex<Envelope<F>, Envelope<F>>,
-  handlers: SessionHandlers<F>,
-  options: SessionStreamOptions<F>,
-  dialSecond?: () => ClientDuplex<Envelope<F>, Envelope<F>>,
-): SessionStream<F> {
-  const stream = new Stream(
-    dialledHalf(duplex as ClientDuplex<Envelope, Envelope>),
-    handlers,
-    options,
-    dialSecond as DialSecond | undefined,
-  );
-  void stream.read(duplex.responses);
-  return stream;
-}
-
-/**
- * acceptSession runs the acceptor's end. `done` is what the RPC's handler returns: it settles when the call may end, which
- * is when the dialer has finished or gave up, and everything that was said was handed to the transport, or was not taken within
- * `closeTimeoutMs` (DEADLINE_EXPIRED).
- */
-export function acceptSession<F extends Frame>(
-  requests: AsyncIterable<Envelope<F>>,
-  out: Outbound<Envelope<F>>,
-  handlers: SessionHandlers<F>,
-  options: SessionStreamOptions<F>,
-): { readonly stream: SessionStream<F>; readonly done: Promise<void> } {
-  const done = Promise.withResolvers<void>();
-  const abort = (failure: Failure): void => done.reject(new FoedusError(failure));
-  const half = { out: out as Outbound<never>, ended: false, malformed: false, flushes: true, finish: () => undefined, abort };
-  const stream = new Stream(half, handlers, options);
-  const { clock, closeTimeoutMs = CLOSE_TIMEOUT_MS } = options;
-  void stream.read(requests);
-  void stream.finished
-    // A dialer that has finished and does not read would keep the call for as long as it likes, with nothing that counts it.
-    .then(() => withTimeout(clock, closeTimeoutMs, () => out.drained()))
-    .then(done.resolve, done.reject);
-  return { stream, done: done.promise };
 }
