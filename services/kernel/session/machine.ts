@@ -1,4 +1,4 @@
-import { assert, unreachable } from "../assert.ts";
+import { assert } from "../assert.ts";
 import { Backoff, type BackoffConfig, DEFAULT_BACKOFF } from "../backoff.ts";
 import type { Core } from "../core.ts";
 import type { Failure } from "../error.ts";
@@ -10,7 +10,6 @@ import {
   NEVER,
   newPeer,
   newStream,
-  openFailure,
   type Peer,
   REPLACED,
   refusalOf,
@@ -33,10 +32,10 @@ import {
   type PeerSessionStatus,
   type SessionConfig,
   type SessionEffect,
-  type SessionId,
   type SessionInput,
   type Stream,
 } from "./rules.ts";
+import { StreamLife } from "./stream-life.ts";
 
 /**
  * PeerSessions decides about all sessions of one service of one hub: when to dial, which session is used, which one ends.
@@ -65,8 +64,8 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
   readonly #backoff: BackoffConfig;
   readonly #peers = new Map<string, Peer>();
   readonly #streams = new Map<number, Stream>();
+  readonly #life: StreamLife;
   #lastStreamId = 0;
-  #lastPing = 0;
   #stopped = false;
   /** Instant of the last step. */
   #mono = Number.NEGATIVE_INFINITY;
@@ -75,6 +74,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     this.#config = config;
     this.#prng = prng;
     this.#backoff = backoff;
+    this.#life = new StreamLife(config, this.#peers);
   }
 
   /** allocate gives an inbound stream its number; dials take theirs from the same sequence. */
@@ -190,7 +190,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
       case "stop":
         this.#stopped = true;
         for (const peer of this.#peers.values()) {
-          for (const stream of peer.streams) this.#end(now, stream, STOPPING, true, out);
+          for (const stream of peer.streams) this.#life.end(now, stream, STOPPING, true, out);
           this.#settle(now, peer, out);
         }
         return undefined;
@@ -216,18 +216,10 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     peer.expiresAtWall = input.expiresAtWall;
     peer.leaf = input.leaf;
     for (const stream of peer.streams) {
-      if (peer.level < this.#config.minLevel) this.#end(now, stream, TOO_LOW, false, out);
-      else if (stream.phase === "operational") this.#refresh(stream, peer, out);
+      if (peer.level < this.#config.minLevel) this.#life.end(now, stream, TOO_LOW, false, out);
+      else if (stream.phase === "operational") this.#life.refresh(stream, peer, out);
     }
     return peer;
-  }
-
-  /** refresh passes a token that is newer than the one of a dialled session on to it, if that shows the certificate that the token is for. */
-  #refresh(stream: Stream, peer: Peer, out: SessionEffect[]): void {
-    const endsAt = peer.tokenEndsAt + this.#config.tokenGraceMs;
-    if (stream.inbound || stream.leaf !== peer.leaf || stream.tokenEndsAt >= endsAt) return;
-    stream.tokenEndsAt = endsAt;
-    out.push({ kind: "send_control", streamId: stream.streamId, frame: { case: "refresh" } });
   }
 
   #peer(now: Now, hubId: string): Peer {
@@ -242,7 +234,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
   #terminated(hubId: string, out: SessionEffect[], now: Now): Peer {
     const peer = this.#peer(now, hubId);
     peer.terminated = true;
-    for (const stream of peer.streams) this.#end(now, stream, TERMINATED, false, out);
+    for (const stream of peer.streams) this.#life.end(now, stream, TERMINATED, false, out);
     return peer;
   }
 
@@ -251,7 +243,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     if (peer === undefined) return;
     const failure: Failure = { reason: "PEER_NOT_FOUND", message: "the hub is no longer configured here" };
     peer.terminated = true;
-    for (const stream of peer.streams) this.#end(now, stream, failure, false, out);
+    for (const stream of peer.streams) this.#life.end(now, stream, failure, false, out);
     this.#settle(now, peer, out);
     this.#peers.delete(hubId);
   }
@@ -264,7 +256,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     const peer = this.#peers.get(input.peer);
     const refusal = this.#stopped ? STOPPING : refusalOf(peer, this.#config);
     peer?.streams.add(stream);
-    if (refusal !== undefined) this.#end(now, stream, refusal, refusal !== TERMINATED && refusal !== TOO_LOW, out);
+    if (refusal !== undefined) this.#life.end(now, stream, refusal, refusal !== TERMINATED && refusal !== TOO_LOW, out);
     return peer;
   }
 
@@ -284,7 +276,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
       assert(input.kind === "stream_ended" || this.mayJoin(stream.streamId), "a session is no half of another", {
         streamId: stream.streamId,
       });
-      if (stream.phase !== "draining" && input.kind === "stream_ended") this.#lose(now, stream, input.failure);
+      if (stream.phase !== "draining" && input.kind === "stream_ended") this.#life.lose(now, stream, input.failure);
       this.#streams.delete(stream.streamId);
       peer?.streams.delete(stream);
       if (peer?.speaker === stream) peer.speaker = undefined;
@@ -292,149 +284,18 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     }
     if (peer === undefined || stream.phase === "draining") {
       // Our end is said already; a ping is still answered so that the other side can finish in peace.
-      if (input.kind === "ping_received") this.#pong(input, out);
+      if (input.kind === "ping_received") this.#life.pong(input, out);
       return undefined;
     }
-    if (input.kind.endsWith("_received")) this.#alive(now, stream, peer);
-    this.#onLiveStream(now, input, stream, peer, out);
+    if (input.kind.endsWith("_received")) this.#life.alive(now, stream, peer);
+    this.#life.take(now, input, stream, peer, out);
     return peer;
-  }
-
-  #onLiveStream(
-    now: Now,
-    input: Exclude<Extract<SessionInput, { readonly streamId: number }>, { kind: "stream_ended" | "joined" }>,
-    stream: Stream,
-    peer: Peer,
-    out: SessionEffect[],
-  ): void {
-    switch (input.kind) {
-      case "dial_opened":
-        if (stream.phase === "dialing") {
-          this.#enter(now, stream, "handshake");
-          out.push({ kind: "send_control", streamId: stream.streamId, frame: { case: "open", id: stream.id as SessionId } });
-        }
-        return;
-      case "open_received":
-        return this.#open(now, input, stream, peer, out);
-      case "ping_received":
-        this.#confirm(now, stream, out);
-        if (this.#isOpen(now, stream, out)) this.#pong(input, out);
-        return;
-      case "pong_received":
-        this.#confirm(now, stream, out);
-        if (stream.ping?.n !== input.n) return;
-        stream.confirmed = true;
-        if (peer.displaced && !stream.inbound && now.mono - stream.since >= this.#config.pingIntervalMs) {
-          peer.displaced = false;
-          peer.backoff.succeeded();
-        }
-        peer.rttMs = now.mono - stream.ping.sentAt;
-        stream.ping = undefined;
-        out.push({ kind: "answered", peer: peer.hubId, streamId: stream.streamId, rttMs: peer.rttMs });
-        return;
-      case "frame_received":
-        this.#confirm(now, stream, out);
-        this.#isOpen(now, stream, out);
-        return;
-      case "terminated_received":
-        if (!input.reconnect && input.failure.reason !== "SESSION_REPLACED") peer.quietUntil = now.mono + this.#config.quietMs;
-        return this.#end(now, stream, input.failure, input.reconnect, out);
-      case "violated":
-        return this.#end(now, stream, input.failure, input.reconnect, out);
-      case "token_refreshed":
-        stream.tokenEndsAt = now.mono + (input.expiresAtWall - now.wall) + this.#config.tokenGraceMs;
-        return;
-      case "inbound_opened":
-        return;
-      default:
-        unreachable(input);
-    }
-  }
-
-  /** alive notes an authenticated frame: it wakes one dial and resets nothing (P8). */
-  #alive(now: Now, stream: Stream, peer: Peer): void {
-    stream.lastFrameAt = now.mono;
-    if (!stream.inbound || peer.current !== undefined) return;
-    peer.quietUntil = Number.NEGATIVE_INFINITY;
-    peer.backoff.wake(now.mono);
-  }
-
-  #pong(input: { readonly streamId: number; readonly n: number }, out: SessionEffect[]): void {
-    out.push({ kind: "send_control", streamId: input.streamId, frame: { case: "pong", n: input.n } });
-  }
-
-  /** isOpen ends a stream on which a frame came before the open. */
-  #isOpen(now: Now, stream: Stream, out: SessionEffect[]): boolean {
-    if (stream.phase === "operational") return true;
-    this.#end(now, stream, { reason: "INVALID_FIELD", message: "the first frame of a session is its open", field: "open" }, true, out);
-    return false;
-  }
-
-  #open(now: Now, input: Extract<SessionInput, { kind: "open_received" }>, stream: Stream, peer: Peer, out: SessionEffect[]): void {
-    const id: SessionId = { dialer: stream.inbound ? peer.hubId : this.#config.hubId, incarnation: input.incarnation, n: input.n };
-    const failure = openFailure(input, id, stream, peer, this.#config);
-    if (failure !== undefined) return this.#end(now, stream, failure, failure.reason === "SESSION_REPLACED", out);
-    if (!stream.inbound) {
-      this.#operational(now, stream, out);
-      this.#refresh(stream, peer, out);
-      if (!peer.displaced) peer.backoff.succeeded();
-      peer.redial = false;
-      return;
-    }
-    for (const other of peer.streams)
-      if (other !== stream && other.inbound && other.id !== undefined && other.id.incarnation < id.incarnation)
-        this.#end(now, other, REPLACED, false, out);
-    stream.id = id;
-    out.push({ kind: "send_control", streamId: stream.streamId, frame: { case: "open", id } });
-  }
-
-  /** confirm finishes the handshake of an inbound stream: a frame after the opens shows that ours arrived. */
-  #confirm(now: Now, stream: Stream, out: SessionEffect[]): void {
-    if (!stream.inbound || stream.phase !== "handshake" || stream.id === undefined) return;
-    this.#operational(now, stream, out);
-  }
-
-  #operational(now: Now, stream: Stream, out: SessionEffect[]): void {
-    this.#enter(now, stream, "operational");
-    this.#ping(now, stream, out);
-  }
-
-  /** ping asks for a sign of life, or asks again: over a slow link both hubs may wait for pongs behind a long frame, and would hear nothing. */
-  #ping(now: Now, stream: Stream, out: SessionEffect[]): void {
-    stream.ping ??= { n: ++this.#lastPing, sentAt: now.mono };
-    stream.nextPingAt = now.mono + this.#config.pingIntervalMs;
-    stream.askAgainAt = now.mono + this.#config.pongTimeoutMs / 2;
-    out.push({ kind: "send_control", streamId: stream.streamId, frame: { case: "ping", n: stream.ping.n } });
-  }
-
-  #enter(now: Now, stream: Stream, phase: Stream["phase"]): void {
-    stream.phase = phase;
-    stream.since = now.mono;
-  }
-
-  /** end begins the end of a stream from our side. */
-  #end(now: Now, stream: Stream, failure: Failure, reconnect: boolean, out: SessionEffect[]): void {
-    if (stream.phase === "draining") return;
-    this.#lose(now, stream, failure);
-    this.#enter(now, stream, "draining");
-    out.push({ kind: "close", streamId: stream.streamId, failure, reconnect });
-  }
-
-  /** lose does the accounts of a stream that is of no more use. */
-  #lose(now: Now, stream: Stream, failure: Failure): void {
-    const peer = this.#peers.get(stream.peer);
-    if (peer === undefined) return;
-    const superseded = failure.reason === "SESSION_REPLACED" && liveOf(peer.streams).some((other) => other !== stream);
-    if (!superseded) peer.failure = failure;
-    if (!superseded && !stream.inbound && failure.reason === "SESSION_REPLACED") peer.displaced = true;
-    if (!superseded && !stream.inbound && failure !== TERMINATED && failure !== STOPPING) peer.backoff.failed(now.mono);
-    this.#enter(now, stream, "draining");
   }
 
   /** settle brings a peer to rest: timeouts, election, dial, state. It is idempotent. */
   #settle(now: Now, peer: Peer, out: SessionEffect[]): void {
     for (const stream of peer.streams) {
-      if (stream.skipped && isIdentified(stream) && !overtakes(peer.speaker, stream)) this.#end(now, stream, GAP, true, out);
+      if (stream.skipped && isIdentified(stream) && !overtakes(peer.speaker, stream)) this.#life.end(now, stream, GAP, true, out);
       this.#timeouts(now, stream, out);
     }
     this.#elect(now, peer, out);
@@ -450,8 +311,8 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
   #timeouts(now: Now, stream: Stream, out: SessionEffect[]): void {
     if (now.mono < streamDueAt(stream, this.#config)) return;
     const failure = timeoutOf(now, stream, this.#config);
-    if (failure === undefined) this.#ping(now, stream, out);
-    else this.#end(now, stream, failure, true, out);
+    if (failure === undefined) this.#life.ping(now, stream, out);
+    else this.#life.end(now, stream, failure, true, out);
   }
 
   /** elect chooses the current session (P3 to P6) and ends those that lost. */
@@ -465,7 +326,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
       best = next ?? best;
     }
     for (const stream of live)
-      if (stream !== best && endsAt(stream, best as Live, this.#config) <= now.mono) this.#end(now, stream, REPLACED, false, out);
+      if (stream !== best && endsAt(stream, best as Live, this.#config) <= now.mono) this.#life.end(now, stream, REPLACED, false, out);
     if (best === before) return;
     peer.current = best;
     if (best !== undefined) {
