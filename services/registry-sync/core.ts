@@ -5,6 +5,7 @@ import type { Now } from "#kernel/instant.ts";
 import { StoredError } from "#kernel/wire/stored.ts";
 import { describeRegistry, feedStatuses } from "./describe.ts";
 import { Exporter } from "./export/exporter.ts";
+import { bootMark, tailAtRisk } from "./feed/boot-mark.ts";
 import { FeedWriter, shareChanges } from "./feed/feed.ts";
 import { type Ack, HeldAcks } from "./feed/held-acks.ts";
 import { OpenSegment } from "./feed/open-segment.ts";
@@ -19,21 +20,9 @@ import { Watches } from "./read/watch.ts";
 import { PeerSession } from "./shell/session.ts";
 import { Checkpointer } from "./table/checkpoint.ts";
 import { NO_NEED, type NumberSpace, numbersOf, Renumbering, renumbered, renumbers } from "./table/renumber.ts";
-import { readMeta } from "./table/stored.ts";
 import { FeedTable } from "./table/table.ts";
 import { Unstored } from "./table/unstored.ts";
-import { putMeta, type RegistryOptions, World } from "./world.ts";
-
-/**
- * BootMark is kept to tell an unclean stop. It is written in the commit that opens the new epoch, so that a start which fails before that
- * does not use it up.
- */
-interface BootMark {
-  readonly bootId: string;
-  readonly clean: boolean;
-  /** What was promised while it ran, which need not be what is promised now. Absent in marks of older versions. */
-  readonly durability?: Boot["durability"];
-}
+import { type RegistryOptions, World } from "./world.ts";
 
 /**
  * RegistryCore is the federated registry as a state machine. `restore` comes first, then the input `start`.
@@ -90,14 +79,12 @@ export class RegistryCore implements Core<Input, Effect> {
   restore(reader: StoreReader, boot: Boot): void {
     assert(!this.#started, "restore comes before start");
     this.#boot = boot;
-    const mark = readMeta<BootMark>(reader, "boot");
-    const promised = mark?.durability ?? boot.durability;
-    this.#unclean = mark !== undefined && !mark.clean && promised === "process" && mark.bootId !== boot.bootId;
+    this.#unclean = tailAtRisk(reader, boot);
     const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
     const base = this.#checkpoint.restore(reader, applier, (table) => fitsHeap(this.#world, table));
     if (base !== undefined) this.#table = base.table;
     this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close(), this.#importer);
-    const { full } = this.#exporter;
+    const { full } = this.#exporter.own;
     const skipped: Skipped = new Map();
     full.restore(reader, (item) => {
       const { epoch, seq } = item.header;
@@ -113,10 +100,10 @@ export class RegistryCore implements Core<Input, Effect> {
     });
     this.#open = new OpenSegment(this.#world, () => this.#close());
     this.#local = this.#makeLocal();
-    this.#exporter.table = this.#table;
+    this.#exporter.own.table = this.#table;
     this.#rewrite = this.#exporter.restoreDerived(reader).map((feed) => feed.share);
     this.#leftovers = [...this.#checkpoint.leftovers(reader, base?.meta.gen), ...this.#importer.restore(reader)];
-    for (const feed of this.#exporter.feeds()) this.#follow(feed.hlc);
+    for (const feed of this.#exporter.own.feeds()) this.#follow(feed.hlc);
     this.#told = this.#world.out;
   }
 
@@ -161,8 +148,8 @@ export class RegistryCore implements Core<Input, Effect> {
 
   /** heads are what a ping to this peer says: the feed that is offered to it. */
   heads(peer: string): FeedPosition[] {
-    const share = this.#exporter.shareOf(peer);
-    const feed = share === undefined ? undefined : this.#exporter.feed(share);
+    const share = this.#exporter.own.shareOf(peer);
+    const feed = share === undefined ? undefined : this.#exporter.own.feed(share);
     return feed === undefined || feed.epoch === 0 ? [] : [this.#unstored.headOf(feed)];
   }
 
@@ -183,7 +170,7 @@ export class RegistryCore implements Core<Input, Effect> {
 
   /** sources are the hubs' parts of the registry, for readers inside the core. */
   sources(): Source[] {
-    const sources = [ownSource(this.#table, this.#exporter.full)];
+    const sources = [ownSource(this.#table, this.#exporter.own.full)];
     for (const feed of this.#importer.feeds.values()) sources.push(importedSource(feed));
     return sources;
   }
@@ -205,7 +192,7 @@ export class RegistryCore implements Core<Input, Effect> {
         if (this.#renumbering.near(this.#table)) this.#renumberFor(local.needs(input.scope, input.nodes), input.scope);
         return local.register(input.call, input.scope, input.nodes);
       case "deregister":
-        return local.deregister(input.call, input.scope, input.nodeId, this.#exporter.full.ordinal);
+        return local.deregister(input.call, input.scope, input.nodeId, this.#exporter.own.full.ordinal);
       case "presence":
         local.presence.executors(input.attached, input.detached, input.replace, input.round);
         return local.reply({ kind: "presence_noted", call: input.call });
@@ -246,7 +233,7 @@ export class RegistryCore implements Core<Input, Effect> {
       this.#unstored.end();
       return this.#watches.stored();
     }
-    this.#unstored.begin(unstored, this.sources(), this.#exporter.feeds());
+    this.#unstored.begin(unstored, this.sources(), this.#exporter.own.feeds());
     this.#watches.refused(withheld);
     // What is open is in the table, and is known to be more than what is stored when it stands in a segment.
     this.#close();
@@ -333,13 +320,13 @@ export class RegistryCore implements Core<Input, Effect> {
     const world = this.#world;
     for (const effect of this.#told) world.emit(effect);
     this.#told = [];
-    world.persist([putMeta("boot", { ...this.#boot, clean: false } satisfies BootMark), ...this.#leftovers]);
+    world.persist([bootMark(this.#boot, false), ...this.#leftovers]);
     this.#leftovers = [];
-    const { full } = this.#exporter;
+    const { full } = this.#exporter.own;
     const tick = () => world.hlc.tick(world.now.wall);
     if (full.epoch === 0) full.openEpoch(EPOCH_REASON.CREATED, 0, tick());
     else if (this.#unclean) full.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
-    for (const feed of this.#exporter.derived.values()) {
+    for (const feed of this.#exporter.own.derived.values()) {
       if (this.#unclean) feed.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
       else if (this.#rewrite.includes(feed.share)) feed.openEpoch(EPOCH_REASON.RENUMBERED, 0, tick());
     }
@@ -350,13 +337,13 @@ export class RegistryCore implements Core<Input, Effect> {
 
   #stop(): void {
     this.#close();
-    this.#world.persist([putMeta("boot", { ...this.#boot, clean: true } satisfies BootMark)]);
+    this.#world.persist([bootMark(this.#boot, true)]);
     this.#world.emit({ kind: "stopped" });
   }
 
   #ownKey(serial: number, revoked: boolean): void {
     this.#world.keySerial = serial;
-    if (revoked) for (const feed of this.#exporter.feeds()) this.#exporter.openEpoch(feed, EPOCH_REASON.KEY_REVOKED);
+    if (revoked) for (const feed of this.#exporter.own.feeds()) this.#exporter.openEpoch(feed, EPOCH_REASON.KEY_REVOKED);
     else
       for (const session of this.#sessions.values())
         if (session.out.state === "tail" || session.out.state === "offered") this.#exporter.offer(session);
@@ -370,11 +357,11 @@ export class RegistryCore implements Core<Input, Effect> {
     const world = this.#world;
     const { payload, changes } = this.#open.take();
     const hlc = world.hlc.tick(world.now.wall);
-    const { full } = this.#exporter;
+    const { full } = this.#exporter.own;
     const { byteLength } = full.append(payload, hlc, this.#table.takeRemovals());
     this.#checkpoint.segment(byteLength);
     this.#table.forgetDead(full.ordinal - full.ring.size);
-    for (const feed of this.#exporter.derived.values()) {
+    for (const feed of this.#exporter.own.derived.values()) {
       const writer = new FeedWriter(world, feed, () => hlc);
       shareChanges(world, this.#table, feed.view, changes, writer);
       writer.end();
@@ -408,10 +395,10 @@ export class RegistryCore implements Core<Input, Effect> {
   #checkpointOwn(): void {
     if (this.#checkpoint.due()) {
       this.#close();
-      const { full } = this.#exporter;
+      const { full } = this.#exporter.own;
       this.#checkpoint.begin(this.#table, { position: full.head, hlc: full.hlc, skipped: [] });
     }
-    this.#checkpoint.step((place, ops) => this.#exporter.full.trim(place.position, ops));
+    this.#checkpoint.step((place, ops) => this.#exporter.own.full.trim(place.position, ops));
   }
 
   /** renumberFor gives the numbers of the own feeds out anew if it is time. A checkpoint follows at once: until then a start does it again. */
@@ -424,15 +411,15 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#checkpoint.replaced();
     const { table, refs } = renumbered(this.#table);
     this.#table = table;
-    this.#exporter.table = table;
+    this.#exporter.own.table = table;
     this.#local.renumber(table, refs);
     this.#exporter.renumber();
-    this.#checkpoint.begin(table, { position: this.#exporter.full.head, hlc: this.#exporter.full.hlc, skipped: [] });
+    this.#checkpoint.begin(table, { position: this.#exporter.own.full.head, hlc: this.#exporter.own.full.hlc, skipped: [] });
   }
 
   #makeLocal(): LocalRegistry {
     const local = new LocalRegistry(this.#world, this.#table, this.#open);
-    local.epoch = () => this.#exporter.full.epoch;
+    local.epoch = () => this.#exporter.own.full.epoch;
     return local;
   }
 

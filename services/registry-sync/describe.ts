@@ -29,7 +29,7 @@ export function describeRegistry(
   lines.push(
     `hub ${world.o.hubId} nodes=${table.size} online=${online} keys=${table.nextKref} slots=${table.slots.live} streams=${local.streams} watches=${watches.size} open=${open.payload.count}`,
   );
-  for (const feed of exporter.feeds()) {
+  for (const feed of exporter.own.feeds()) {
     const nodes = feed.share === "full" ? table.size : feed.view.nodes;
     lines.push(
       `own ${feed.share} at=${feed.epoch}/${feed.seq} digest=${short(feed.digest)} nodes=${nodes} ring=${feed.ring.first}..${feed.ring.next - 1}`,
@@ -74,7 +74,7 @@ export function feedStatuses(
   table: FeedTable,
 ): FeedStatus[] {
   const cursors = [...sessions.values()].filter((session) => session.acked !== undefined);
-  const own = exporter.feeds().map((feed): FeedStatus => {
+  const own = exporter.own.feeds().map((feed): FeedStatus => {
     const mine = cursors.filter(({ out }) => out.state !== "idle" && out.state !== "forgetting" && out.share === feed.share);
     const lag = (acked: FeedPosition): number => (acked.epoch === feed.epoch ? feed.seq - acked.seq : feed.seq);
     return {

@@ -1,23 +1,19 @@
-import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { EMPTY, hex } from "../codec/wire.ts";
 import { claimFields, knowsMore, signedByUs } from "../feed/claims.ts";
-import { changeRules, type FeedMeta, OwnFeed } from "../feed/feed.ts";
+import type { OwnFeed } from "../feed/feed.ts";
 import { Holds } from "../feed/holds.ts";
 import type { FeedPosition, FeedProof, PeerShare, ShareRules } from "../messages.ts";
 import { EPOCH_REASON, type EpochReason, type StoreReader } from "../ports.ts";
-import { fillView, ShareView } from "../share/share.ts";
 import { leastBehind, type PeerSession } from "../shell/session.ts";
-import { readMeta } from "../table/stored.ts";
 import type { FeedTable } from "../table/table.ts";
 import type { World } from "../world.ts";
+import { OwnFeeds } from "./own-feeds.ts";
 import { type Incoming, lookForSilence, owedBy } from "./silent.ts";
 import type { SnapshotJob } from "./snapshot.ts";
 import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { Turns } from "./turns.ts";
 
-/** Level from which a peer is offered a feed: LIMITED. */
-const LEVEL_LIMITED = 2;
 /** A feed that is too long for a snapshot is looked at again after this. */
 const TOO_LONG_PAUSE_MS = 600_000;
 const NOT_SHOWN = "a peer says that it knows more of this hub's feed, without proof; it is to take it anew";
@@ -37,14 +33,10 @@ const FORK_NOT_SEEN = "a peer says that this hub's feed forked, which this hub c
  */
 export class Exporter {
   readonly #world: World;
-  table: FeedTable;
+  /** Feeds that this hub writes. */
+  readonly own: OwnFeeds;
   readonly #incoming: Incoming;
   readonly #close: () => void;
-  readonly full: OwnFeed;
-  /** Active feeds besides `full`. */
-  readonly derived = new Map<string, OwnFeed>();
-  #rules = new Map<string, ShareRules>();
-  readonly #peers = new Map<string, PeerShare>();
   readonly #holds: Holds;
   readonly #sessions: ReadonlyMap<number, PeerSession>;
   readonly #jobs: SnapshotJobs;
@@ -56,14 +48,12 @@ export class Exporter {
 
   constructor(world: World, table: FeedTable, sessions: ReadonlyMap<number, PeerSession>, close: () => void, incoming: Incoming) {
     this.#world = world;
-    this.table = table;
+    this.own = new OwnFeeds(world, table, close, (share) => this.#cancelJobs(share));
     this.#sessions = sessions;
     this.#close = close;
     this.#incoming = incoming;
     this.#holds = new Holds(world);
-    this.#jobs = new SnapshotJobs(world, sessions, (share) => this.feed(share));
-    this.full = new OwnFeed(world, new ShareView(undefined, world.o.codec));
-    for (const share of world.o.shares) this.#rules.set(share.name, share);
+    this.#jobs = new SnapshotJobs(world, sessions, (share) => this.own.feed(share));
   }
 
   /** quiet: no snapshot is under way. */
@@ -78,75 +68,20 @@ export class Exporter {
     return turns;
   }
 
-  feed(share: string): OwnFeed | undefined {
-    return share === "full" ? this.full : this.derived.get(share);
-  }
-
-  feeds(): OwnFeed[] {
-    return [this.full, ...[...this.derived.values()].sort((a, b) => (a.share < b.share ? -1 : 1))];
-  }
-
-  shareOf(peer: string): string | undefined {
-    const mapping = this.#peers.get(peer);
-    if (mapping === undefined || mapping.level < LEVEL_LIMITED || mapping.share === "") return undefined;
-    return mapping.share === "full" || this.#rules.has(mapping.share) ? mapping.share : undefined;
-  }
-
   // ---- what peers there are, and what they may see
 
   setPeers(peers: readonly PeerShare[], complete: boolean): void {
-    if (complete) this.#peers.clear();
-    for (const peer of peers) this.#peers.set(peer.hubId, peer);
+    this.own.setPeers(peers, complete);
     if (complete)
-      for (const peer of this.#turns.keys()) if (!this.#peers.has(peer) && this.#turns.delete(peer)) this.#leastJob = this.#jobs.next;
-    this.#deactivateUnused(complete);
+      for (const peer of this.#turns.keys()) if (!this.own.knows(peer) && this.#turns.delete(peer)) this.#leastJob = this.#jobs.next;
+    if (complete) this.own.deactivateUnused();
     for (const session of this.#sessions.values()) this.#reoffer(session);
   }
 
   setShares(shares: readonly ShareRules[]): void {
-    this.#close();
-    this.#rules = new Map(shares.filter((share) => share.name !== "full").map((share) => [share.name, share]));
-    for (const feed of [...this.derived.values()]) {
-      const rules = this.#rules.get(feed.share);
-      if (rules === undefined) this.#deactivate(feed);
-      else if (JSON.stringify(rules.rules) !== JSON.stringify(feed.view.rules)) {
-        this.#cancelJobs(feed.share);
-        changeRules(this.#world, this.table, feed, rules.rules, () => this.#world.hlc.tick(this.#world.now.wall));
-        this.#world.persist([feed.metaOp(true)]);
-      }
-    }
+    this.own.setShares(shares);
     for (const session of this.#sessions.values()) this.#reoffer(session);
     this.pull();
-  }
-
-  #deactivateUnused(complete: boolean): void {
-    if (!complete) return;
-    const used = new Set([...this.#peers.keys()].map((peer) => this.shareOf(peer)));
-    for (const feed of [...this.derived.values()]) if (!used.has(feed.share)) this.#deactivate(feed);
-  }
-
-  #deactivate(feed: OwnFeed): void {
-    this.#cancelJobs(feed.share);
-    this.derived.delete(feed.share);
-    this.#dropped.set(feed.share, feed.epoch);
-    const ops: StoreOp[] = [];
-    feed.drop(ops);
-    this.#world.persist(ops);
-  }
-
-  /** Epochs of feeds that are not active now. */
-  readonly #dropped = new Map<string, number>();
-
-  #activate(share: string): OwnFeed {
-    const known = this.feed(share);
-    if (known !== undefined) return known;
-    this.#close();
-    const feed = new OwnFeed(this.#world, new ShareView(this.#rules.get(share), this.#world.o.codec));
-    feed.epoch = this.#dropped.get(share) ?? 0;
-    fillView(feed.view, this.table);
-    this.derived.set(share, feed);
-    feed.openEpoch(feed.epoch === 0 ? EPOCH_REASON.CREATED : EPOCH_REASON.RENUMBERED, 0, this.#world.hlc.tick(this.#world.now.wall));
-    return feed;
   }
 
   // ---- sessions
@@ -154,7 +89,7 @@ export class Exporter {
   /** offer tells a session what there is for its peer; shares that it must not see any more go first (E1). */
   offer(session: PeerSession): void {
     session.offerAt = Number.POSITIVE_INFINITY;
-    const share = this.shareOf(session.peer);
+    const share = this.own.shareOf(session.peer);
     if (session.turns.offered !== share) session.turns.leastJob = this.#jobs.next;
     session.turns.offered = share;
     const others = this.#holds.of(session.peer).filter((held) => held !== share);
@@ -168,16 +103,16 @@ export class Exporter {
       session.send({ type: "feed_offer", head: undefined, keyStatement: EMPTY });
       return;
     }
-    const feed = this.#activate(share);
+    const feed = this.own.activate(share);
     session.out = { state: "offered", share };
     session.send({ type: "feed_offer", head: feed.head, keyStatement: EMPTY });
   }
 
   #reoffer(session: PeerSession): void {
-    const share = this.shareOf(session.peer);
+    const share = this.own.shareOf(session.peer);
     const { out } = session;
     const current = out.state === "idle" || out.state === "forgetting" ? undefined : out.share;
-    if (out.state !== "forgetting" && current === share && (share === undefined || this.feed(share) !== undefined)) return;
+    if (out.state !== "forgetting" && current === share && (share === undefined || this.own.feed(share) !== undefined)) return;
     if (current !== share) session.retry.reset();
     this.offer(session);
   }
@@ -199,7 +134,7 @@ export class Exporter {
   feedOpen(session: PeerSession, from: FeedPosition, heldParts: readonly Uint8Array[], proof?: FeedProof): void {
     const { out } = session;
     if (out.state === "idle" || out.state === "forgetting") return;
-    const feed = this.feed(out.share);
+    const feed = this.own.feed(out.share);
     if (feed === undefined || from.hubId !== this.#world.o.hubId || (from.epoch > 0 && from.share !== feed.share)) {
       this.#offerLater(session, out.share);
       return;
@@ -258,7 +193,7 @@ export class Exporter {
     this.#close();
     this.#cancelJobs(feed.share);
     feed.openEpoch(reason, above, this.#world.hlc.tick(this.#world.now.wall));
-    for (const [peer, turns] of this.#turns) if (this.shareOf(peer) === feed.share) turns.retry.reset();
+    for (const [peer, turns] of this.#turns) if (this.own.shareOf(peer) === feed.share) turns.retry.reset();
     for (const session of this.#sessions.values()) {
       const { out } = session;
       if (out.state !== "idle" && out.state !== "forgetting" && out.share === feed.share) this.offer(session);
@@ -267,13 +202,13 @@ export class Exporter {
 
   /** renumber opens an epoch of each feed, for a table that has other numbers. Nothing may be in the open segment. */
   renumber(): void {
-    for (const feed of this.feeds()) feed.view.renumber(this.table);
-    for (const feed of this.feeds()) this.openEpoch(feed, EPOCH_REASON.RENUMBERED);
+    for (const feed of this.own.feeds()) feed.view.renumber(this.own.table);
+    for (const feed of this.own.feeds()) this.openEpoch(feed, EPOCH_REASON.RENUMBERED);
   }
 
   ack(session: PeerSession, position: FeedPosition): void {
     const { out } = session;
-    const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.feed(out.share);
+    const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.own.feed(out.share);
     if (feed === undefined || position.epoch !== feed.epoch || position.seq > feed.seq) return;
     const { acked } = session;
     session.acked = position;
@@ -287,7 +222,7 @@ export class Exporter {
 
   nack(session: PeerSession, held: FeedPosition, problem: Failure, wantSnapshot: boolean): void {
     const { out } = session;
-    const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.feed(out.share);
+    const feed = out.state === "idle" || out.state === "forgetting" ? undefined : this.own.feed(out.share);
     if (feed === undefined) return;
     const { retry, turns } = session;
     // Those that come before its turn are a part of the one that was answered last.
@@ -326,7 +261,7 @@ export class Exporter {
     if (session.out.state === "snapshot") this.#sendSnapshot(session, session.out);
     if (session.out.state !== "tail") return;
     const { out, turns } = session;
-    const feed = this.feed(out.share);
+    const feed = this.own.feed(out.share);
     if (feed === undefined || session.credit <= 0 || out.next > feed.seq) return;
     const before = turns.sentUpTo(feed);
     while (session.credit > 0 && out.next <= feed.seq) {
@@ -360,7 +295,7 @@ export class Exporter {
 
   /** join gives a session a snapshot that is there, or has one built if its peer takes any and it is its turn (E6). */
   #join(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): void {
-    const feed = this.feed(out.share);
+    const feed = this.own.feed(out.share);
     const { mono } = this.#world.now;
     if (feed === undefined || session.credit <= 0 || !session.retry.due(mono)) return;
     let job = this.#jobs.usable(feed, out.least, session.turns.leastJob);
@@ -370,7 +305,7 @@ export class Exporter {
       this.#close();
       if (session.out !== out || out.job !== 0) return;
       session.turns.builds(feed, mono);
-      job = this.#jobs.build(feed, this.table);
+      job = this.#jobs.build(feed, this.own.table);
     }
     job.idleSince = undefined;
     out.job = job.id;
@@ -417,7 +352,7 @@ export class Exporter {
 
   /** restart makes a session open the feed anew; the peer answers the offer with what it holds. */
   #restart(session: PeerSession, share: string): void {
-    const feed = this.feed(share);
+    const feed = this.own.feed(share);
     session.out = { state: "offered", share };
     if (feed !== undefined) session.send({ type: "feed_offer", head: feed.head, keyStatement: EMPTY });
   }
@@ -428,7 +363,7 @@ export class Exporter {
 
   /** behind is how many segments the fastest live peer is behind; 0 without one. */
   behind(): number {
-    return leastBehind(this.#sessions.values(), (share) => this.feed(share), this.#world.now.mono);
+    return leastBehind(this.#sessions.values(), (share) => this.own.feed(share), this.#world.now.mono);
   }
 
   /** tick offers again what was refused, or was too long for a snapshot. */
@@ -436,8 +371,13 @@ export class Exporter {
     if (this.#jobs.deadline() <= this.#world.now.mono) this.#jobs.settle();
     for (const session of this.#sessions.values()) {
       if (session.offerAt <= this.#world.now.mono) this.offer(session);
-      const share = this.shareOf(session.peer) ?? "";
-      lookForSilence(this.#world, session, this.#tooLongUntil.has(share) ? undefined : this.feed(share), owedBy(session, this.#incoming));
+      const share = this.own.shareOf(session.peer) ?? "";
+      lookForSilence(
+        this.#world,
+        session,
+        this.#tooLongUntil.has(share) ? undefined : this.own.feed(share),
+        owedBy(session, this.#incoming),
+      );
     }
     for (const [share, until] of this.#tooLongUntil) {
       if (until > this.#world.now.mono) continue;
@@ -463,7 +403,7 @@ export class Exporter {
 
   /** turnAt is when a snapshot is built for a peer that waits for its turn. */
   #turnAt(turns: Turns, share: string): number {
-    const feed = this.feed(share);
+    const feed = this.own.feed(share);
     const at = feed === undefined ? 0 : turns.buildsAt(feed);
     return at > this.#world.now.mono ? at : Number.POSITIVE_INFINITY;
   }
@@ -473,24 +413,6 @@ export class Exporter {
   /** restoreDerived brings back the feeds that were active, after the table is there. */
   restoreDerived(reader: StoreReader): OwnFeed[] {
     this.#holds.restore(reader);
-    const changed: OwnFeed[] = [];
-    for (const { key } of reader.space("meta")) {
-      const share = key.startsWith("feed/") ? key.slice(5) : "full";
-      if (share === "full") continue;
-      const meta = readMeta<FeedMeta>(reader, key);
-      if (meta === undefined) continue;
-      const rules = this.#rules.get(share);
-      if (!meta.active || rules === undefined) {
-        this.#dropped.set(share, meta.epoch);
-        continue;
-      }
-      const feed = new OwnFeed(this.#world, new ShareView(rules, this.#world.o.codec));
-      feed.restore(reader, () => {});
-      feed.epoch = Math.max(feed.epoch, meta.epoch);
-      fillView(feed.view, this.table);
-      this.derived.set(share, feed);
-      if (meta.rules !== JSON.stringify(rules.rules) || feed.seq === 0) changed.push(feed);
-    }
-    return changed;
+    return this.own.restore(reader);
   }
 }
