@@ -6,9 +6,10 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { reading } from "#kernel/wire/stored.ts";
 import { CallerSide, type Parts } from "./caller/caller.ts";
-import { Keys, keyId, payloadOf, sameBytes } from "./caller/idempotency.ts";
+import { Clients } from "./caller/clients.ts";
+import { Keys, keyId, payloadOf } from "./caller/idempotency.ts";
 import type { Peer } from "./caller/peers.ts";
-import { Keyed, NOBODY, nameOf, Pending, UNARY_CLIENT } from "./caller/pending.ts";
+import { Keyed, Pending, UNARY_CLIENT } from "./caller/pending.ts";
 import { DeadlineQueue } from "./deadlines.ts";
 import { describeCore, holdingsOf, roomsOf } from "./describe.ts";
 import { Journal, LOG } from "./journal/journal.ts";
@@ -20,8 +21,6 @@ import {
   type Input,
   type InvocationsFrame,
   LEVEL_LIMITED,
-  NO_VALUE,
-  OUTCOME,
   type Result,
   type Sender,
 } from "./messages.ts";
@@ -30,7 +29,6 @@ import { isOwn } from "./principals.ts";
 import { checkHops, checkShape, Directory, isTarget, offline } from "./route/route.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
 import { Outbox } from "./shell/outbox.ts";
-import { UnaryCallers } from "./shell/unary-callers.ts";
 
 /** CommandCoreOptions are what a core is made of. */
 export interface CommandCoreOptions {
@@ -55,9 +53,6 @@ export interface Known {
   readonly replayed: boolean;
 }
 
-/** Callers that may wait for one running command by its idempotency key, beside the one that sent it. */
-const JOINED_MAX = 64;
-
 type Execute = Extract<Input, { readonly kind: "execute" }>;
 
 /**
@@ -70,9 +65,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   readonly #directory: Directory;
   readonly #caller: CallerSide;
   readonly #owner: OwnerSide;
-  /** What each client waits for, by its own numbers. */
-  readonly #clients = new Map<number, Map<number, Pending>>();
-  readonly #unary: UnaryCallers;
+  readonly #clients: Clients;
   readonly #ownHops: readonly string[];
   #stopping = false;
   #refusing: Failure | undefined;
@@ -87,8 +80,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
     this.#caller = new CallerSide(this.#p);
     this.#owner = new OwnerSide(this.#p, this.#directory);
     this.#ownHops = [options.hubId];
-    this.#unary = new UnaryCallers(settings.pendingPerClient);
-    this.#caller.onReply = (client, corr) => this.#waitsNoMore(client, corr);
+    this.#clients = new Clients(this.#p, (now, pending) => {
+      if (pending.run !== undefined) this.#owner.cancel(now, pending.run);
+      else this.#caller.cancel(now, pending);
+    });
+    this.#caller.onReply = (client, corr) => this.#clients.waitsNoMore(client, corr);
     this.#caller.onRaised = (peer, epoch) => this.#saveEpochs(epoch, "a peer knows a newer epoch of this hub", peer);
     this.#owner.onLocal = (now, pending, result, final) => this.#onLocal(now, pending, result, final);
     this.#owner.onRestored = (now, peer) => this.#onRestored(now, peer);
@@ -145,7 +141,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   /** rooms is what callers use up, and how much of it there is. Of rooms of which each peer has one, the fullest is told. */
-  readonly rooms = (): RoomUse[] => [...roomsOf(this.#p, this.#caller, this.#owner), ...this.#unary.room.use()];
+  readonly rooms = (): RoomUse[] => [...roomsOf(this.#p, this.#caller, this.#owner), ...this.#clients.unary.room.use()];
 
   /** holdings is who holds how much of it. */
   readonly holdings = (): Shared[] => holdingsOf(this.#p, this.#caller, this.#owner);
@@ -171,10 +167,10 @@ export class CommandCore implements Core<Input, CommandEffect> {
       case "execute":
         return this.#execute(now, input);
       case "cancel":
-        for (const corr of input.corrs) this.#cancel(now, input.client, corr);
+        for (const corr of input.corrs) this.#clients.cancel(now, input.client, corr);
         return;
       case "client-gone":
-        return this.#clientGone(now, input.client);
+        return this.#clients.gone(now, input.client);
       case "invocations":
         return this.#invocations(now, input.peer, input.session, input.frame);
       case "results":
@@ -269,28 +265,21 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   #execute(now: Now, input: Execute): void {
-    let waits = this.#clients.get(input.client);
-    if (waits === undefined) this.#clients.set(input.client, (waits = new Map()));
+    const waits = this.#clients.of(input.client);
     const sender: Sender = { client: input.client, principal: input.principal, own: isOwn(input.principal) };
     const unary = input.client === UNARY_CLIENT;
     for (const command of input.commands) {
-      const full = unary ? this.#unary.refusal(sender.principal, sender.own) : undefined;
-      if (full !== undefined) this.#refuse(input.client, command, full);
+      const full = unary ? this.#clients.unary.refusal(sender.principal, sender.own) : undefined;
+      if (full !== undefined) this.#clients.refuse(input.client, command, full);
       else if (!unary && waits.size >= this.#p.settings.pendingPerClient)
-        this.#refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
+        this.#clients.refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
       else if (waits.has(command.corr))
-        this.#refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
+        this.#clients.refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
       else {
         this.#submit(now, sender, waits, command);
-        if (unary && waits.has(command.corr)) this.#unary.add(command.corr, sender.principal);
+        if (unary && waits.has(command.corr)) this.#clients.unary.add(command.corr, sender.principal);
       }
     }
-  }
-
-  /** waitsNoMore forgets what a client waited for. */
-  #waitsNoMore(client: number, corr: number): void {
-    this.#clients.get(client)?.delete(corr);
-    if (client === UNARY_CLIENT) this.#unary.give(corr);
   }
 
   #submit(now: Now, sender: Sender, waits: Map<number, Pending>, command: Command): void {
@@ -299,7 +288,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (command.key !== "") {
       const fingerprint = this.#hash(payloadOf(command));
       const known = this.#p.keys.get(keyId(principal, command.key), now.mono);
-      if (known !== undefined) return this.#join(now, client, waits, command, known, fingerprint);
+      if (known !== undefined) return this.#clients.join(now, client, waits, command, known, fingerprint);
       const { keyLifeMs } = this.#p.settings;
       keyed = new Keyed(keyId(principal, command.key), fingerprint, { wall: now.wall + keyLifeMs, mono: now.mono + keyLifeMs });
     }
@@ -309,7 +298,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       (this.#stopping ? STOPPING : undefined) ??
       (keyed === undefined ? undefined : this.#p.keys.admit(keyed, now.mono)) ??
       this.#route(now, sender, waits, command, keyed);
-    if (failure !== undefined) this.#refuse(client, command, failure);
+    if (failure !== undefined) this.#clients.refuse(client, command, failure);
   }
 
   /** route finds the target and lets the command go there; it answers what is wrong instead. */
@@ -332,7 +321,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       if (full !== undefined) return full;
       const pending = this.#caller.accept(now, hubId, undefined, command, command.hops);
       pending.count(localRooms, principal);
-      this.#wait(client, waits, command, pending, keyed);
+      this.#clients.wait(client, waits, command, pending, keyed);
       this.#owner.local(now, pending, target);
       return undefined;
     }
@@ -347,7 +336,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (tooFar !== undefined) return tooFar;
     const pending = this.#caller.accept(now, node.hubId, peer, command, hops);
     pending.count(peer.rooms, principal);
-    this.#wait(client, waits, command, pending, keyed);
+    this.#clients.wait(client, waits, command, pending, keyed);
     this.#caller.send(peer, pending);
     return undefined;
   }
@@ -359,98 +348,6 @@ export class CommandCore implements Core<Input, CommandEffect> {
       return { reason: "PEER_NOT_FOUND", message: `${hubId} is not a peer of this hub`, field: "command.target.hub_id" };
     if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: `${hubId} is trusted for discovery only` };
     return peer.up ? undefined : { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
-  }
-
-  #wait(client: number, waits: Map<number, Pending>, command: Command, pending: Pending, keyed: Keyed | undefined): void {
-    pending.client = client;
-    waits.set(command.corr, pending);
-    if (keyed === undefined) return;
-    keyed.epoch = pending.epoch;
-    keyed.seq = pending.seq;
-    keyed.pending = pending;
-    pending.keyed = keyed;
-    this.#p.keys.add(keyed);
-  }
-
-  /** join answers a command whose key is in use: the stored answer, the running one's, or a conflict (K1). */
-  #join(now: Now, client: number, waits: Map<number, Pending>, command: Command, keyed: Keyed, fingerprint: Uint8Array): void {
-    if (!sameBytes(keyed.fingerprint, fingerprint)) {
-      const message = "the idempotency key was used with another payload";
-      return this.#refuse(client, command, { reason: "IDEMPOTENCY_CONFLICT", message, field: "command.idempotency_key" });
-    }
-    const name = { hubId: this.#p.hubId, epoch: keyed.epoch, seq: keyed.seq };
-    const result = keyed.result ?? (keyed.pending?.answered === true ? keyed.pending.result : undefined);
-    const { corr, trace } = command;
-    if (result !== undefined)
-      return this.#p.outbox.push({
-        kind: "reply",
-        client,
-        corr,
-        result,
-        name,
-        durationMs: keyed.durationMs,
-        replayed: true,
-        keyed: true,
-        trace,
-      });
-    const pending = keyed.pending as Pending;
-    if ((pending.joined?.length ?? 0) >= JOINED_MAX)
-      return this.#refuse(client, command, { reason: "OVERLOADED", message: `${JOINED_MAX} callers wait for this idempotency key` });
-    waits.set(corr, pending);
-    pending.joined ??= [];
-    pending.joined.push({ client, corr, startedAt: now.mono, trace });
-  }
-
-  #refuse(client: number, command: Command, failure: Failure): void {
-    const result: Result = { outcome: OUTCOME.REJECTED, value: NO_VALUE, failure };
-    const { corr, trace } = command;
-    this.#p.outbox.push({ kind: "reply", client, corr, result, name: undefined, durationMs: 0, replayed: false, trace });
-  }
-
-  #cancel(now: Now, client: number, corr: number): void {
-    const pending = this.#clients.get(client)?.get(corr);
-    if (pending === undefined) return;
-    const own = pending.joined?.find((waiter) => waiter.client === client && waiter.corr === corr);
-    const others = pending.joined?.filter((waiter) => waiter !== own) ?? [];
-    const primary = pending.client === client && pending.corr === corr;
-    if (!primary || others.length > 0) {
-      this.#leave(pending, client, corr);
-      this.#waitsNoMore(client, corr);
-      const failure: Failure = { reason: "CANCELLED", message: "cancelled; the command goes on for another caller" };
-      const result: Result = { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure };
-      return this.#p.outbox.push({
-        kind: "reply",
-        client,
-        corr,
-        result,
-        name: nameOf(this.#p.hubId, pending),
-        durationMs: now.mono - pending.startedAt,
-        replayed: false,
-        trace: primary ? pending.trace : own?.trace,
-      });
-    }
-    this.#giveUp(now, pending);
-  }
-
-  #giveUp(now: Now, pending: Pending): void {
-    if (pending.run !== undefined) this.#owner.cancel(now, pending.run);
-    else this.#caller.cancel(now, pending);
-  }
-
-  #leave(pending: Pending, client: number, corr: number): void {
-    if (pending.client === client && pending.corr === corr) pending.client = NOBODY;
-    else pending.joined = pending.joined?.filter((waiter) => waiter.client !== client || waiter.corr !== corr);
-  }
-
-  /** A caller that is gone takes its commands with it, except those with a key: it may come back and ask. */
-  #clientGone(now: Now, client: number): void {
-    const waits = this.#clients.get(client);
-    this.#clients.delete(client);
-    for (const [corr, pending] of waits ?? []) {
-      if (client === UNARY_CLIENT) this.#unary.give(corr);
-      this.#leave(pending, client, corr);
-      if (pending.keyed === undefined) this.#giveUp(now, pending);
-    }
   }
 
   #onLocal(now: Now, pending: Pending, result: Result, final: boolean): void {

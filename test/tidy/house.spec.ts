@@ -13,8 +13,6 @@ const FUNCTION_LINES = 60;
 
 /** Files and functions that are longer, with their lines. Nothing joins them, and their numbers only fall. */
 const LONG_FILES: Readonly<Record<string, number>> = {
-  "services/command-forwarding/caller/caller.ts": 466,
-  "services/command-forwarding/core.ts": 478,
   "services/hub/process.ts": 741,
   "services/registry-sync/updater.ts": 497,
 };

@@ -151,7 +151,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   ],
   "services/command-forwarding/client.ts #waiting": ["configuration", "commands of a program that uses the SDK, by its own numbers"],
   "services/command-forwarding/client.ts #since": ["configuration", "those of them that wait for the next stream"],
-  "services/command-forwarding/core.ts #clients": ["commands", "commands of each client stream, by the client's numbers"],
+  "services/command-forwarding/caller/clients.ts #waits": ["commands", "commands of each client stream, by the client's numbers"],
   "services/command-forwarding/core.ts raised": ["schema", "always empty"],
   "services/command-forwarding/deadlines.ts #slots": ["commands", "commands by the time at which they are due"],
   "services/command-forwarding/executor-client.ts #controllers": [

@@ -1,7 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Journal } from "../journal/journal.ts";
-import { compact, writeResolved } from "../journal/records.ts";
+import { writeResolved } from "../journal/records.ts";
 import {
   type Answer,
   type Command,
@@ -19,12 +19,10 @@ import type { Settings } from "../settings.ts";
 import type { Outbox } from "../shell/outbox.ts";
 import { Claims } from "./claims.ts";
 import type { Keys } from "./idempotency.ts";
+import { Outcomes } from "./outcomes.ts";
 import { type Book, Peer } from "./peers.ts";
-import { type Deadlines, type Keyed, NOBODY, nameOf, Pending } from "./pending.ts";
+import { type Deadlines, NOBODY, nameOf, Pending } from "./pending.ts";
 import { PendingRooms } from "./pending-rooms.ts";
-
-/** Outcomes remembered for GetCommand and for late corrections. */
-const RECENT = 1_024;
 
 /**
  * EPOCH_BELIEVED bounds the epochs of this hub that a peer may claim to know. A claim makes this hub use a higher epoch, which then rises
@@ -62,11 +60,10 @@ export interface Parts {
 export class CallerSide {
   readonly #p: Parts;
   readonly peers = new Map<string, Peer>();
-  readonly #recent = new Array<Pending | undefined>(RECENT).fill(undefined);
   /** Books with positions that are resolved and not yet logged. */
   readonly #unlogged = new Set<Book>();
-  #keyedUnlogged: Keyed[] = [];
   readonly #claims = new Claims();
+  readonly #outcomes: Outcomes;
   /** When what is unlogged must be logged, mono ms; 0 for in this very step. */
   ackAt: number | undefined;
   epoch = 0;
@@ -79,6 +76,9 @@ export class CallerSide {
 
   constructor(parts: Parts) {
     this.#p = parts;
+    this.#outcomes = new Outcomes(parts.keys, () => {
+      this.ackAt = 0;
+    });
     this.localRooms = new PendingRooms("pending_local", parts.settings.pendingLocal, parts.settings.pendingLocalBytes);
   }
 
@@ -221,7 +221,7 @@ export class CallerSide {
     for (const item of frame.items) {
       const pending = book?.pending.get(item.seq);
       if (pending !== undefined) this.#verdict(now, pending, item);
-      else this.#correct(now, frame.epoch, item);
+      else this.#outcomes.correct(now, frame.epoch, item);
     }
     const again = !peer.ready || renewed;
     peer.ready = peer.up;
@@ -237,7 +237,7 @@ export class CallerSide {
       if (item.result.outcome !== OUTCOME.DONE && item.result.outcome !== OUTCOME.FAILED) continue;
       const pending = peer.books.get(frame.epoch)?.pending.get(item.seq);
       if (pending !== undefined) this.resolve(now, pending, item.result);
-      else this.#correct(now, frame.epoch, item);
+      else this.#outcomes.correct(now, frame.epoch, item);
     }
   }
 
@@ -283,7 +283,7 @@ export class CallerSide {
     pending.uncount();
     pending.value = NO_VALUE;
     pending.trace = undefined;
-    this.#keep(now, pending, result);
+    this.#outcomes.keep(now, pending, result);
     if (pending.blob !== 0 && pending.hubId === this.#p.hubId)
       journal.note((writer) => writeResolved(writer, pending.epoch, [pending.seq, pending.seq + 1]));
     journal.drop(pending);
@@ -310,15 +310,13 @@ export class CallerSide {
       if (book.pending.size === 0 && book.epoch !== peer.epoch) peer.books.delete(book.epoch);
     }
     this.#unlogged.clear();
-    for (const keyed of this.#keyedUnlogged) if (keyed.result !== undefined && this.#p.keys.holds(keyed)) journal.add(keyed);
-    this.#keyedUnlogged = [];
+    this.#outcomes.log(journal);
     this.ackAt = undefined;
   }
 
   /** recent finds a command of which the outcome was known lately. */
   recent(epoch: number, seq: number): Pending | undefined {
-    const found = this.#recent[seq % RECENT];
-    return found?.epoch === epoch && found.seq === seq ? found : undefined;
+    return this.#outcomes.recent(epoch, seq);
   }
 
   /** find looks a pending command up by its name. */
@@ -369,17 +367,6 @@ export class CallerSide {
     if (!pending.answered) this.answerUnknown(now, pending, item.result.failure ?? UNKNOWN_FAILURE);
   }
 
-  /** correct applies a late report to a command that ended as UNKNOWN, once. */
-  #correct(now: Now, epoch: number, item: Answer): void {
-    const pending = this.recent(epoch, item.seq);
-    if (pending === undefined || pending.result?.outcome !== OUTCOME.UNKNOWN || item.result.outcome === OUTCOME.UNKNOWN) return;
-    pending.result = compact(item.result);
-    const { keyed } = pending;
-    if (keyed === undefined || keyed.seq !== pending.seq || !this.#p.keys.holds(keyed)) return;
-    this.#p.keys.settle(now, keyed, item.result);
-    this.#logKeyed(keyed);
-  }
-
   #overdue(now: Now, pending: Pending): void {
     if (pending.answered) return;
     if (!pending.named) {
@@ -421,25 +408,6 @@ export class CallerSide {
 
   /** onRaised is called when a peer knew a newer epoch of ours than we did, and `raised` has changed: our journal was lost (C9). */
   onRaised: (hubId: string, epoch: number) => void = () => undefined;
-
-  /** keep remembers an outcome: for a while, or for the life of its idempotency key (K2). */
-  #keep(now: Now, pending: Pending, result: Result): void {
-    if (pending.named) this.#recent[pending.seq % RECENT] = pending;
-    pending.result = compact(result);
-    const { keyed } = pending;
-    if (keyed === undefined) return;
-    keyed.pending = undefined;
-    if (result.outcome === OUTCOME.REJECTED || result.outcome === OUTCOME.EXPIRED) return this.#p.keys.remove(keyed);
-    this.#p.keys.settle(now, keyed, result);
-    keyed.durationMs = pending.durationMs;
-    this.#logKeyed(keyed);
-  }
-
-  /** A key's outcome is durable before its caller is answered: the stored answer never contradicts the given one. */
-  #logKeyed(keyed: Keyed): void {
-    this.#keyedUnlogged.push(keyed);
-    this.ackAt = 0;
-  }
 
   #done(now: Now, peer: Peer, book: Book, seq: number): void {
     if (!book.pending.delete(seq)) return;
