@@ -68,6 +68,8 @@ export function buildProgram(handle: Handle): Command {
   hubVerbs(verb, program);
   ownHubVerbs(verb, program);
   operatorVerbs(verb, program);
+  nodeVerbs(verb, program);
+  insightVerbs(verb, program);
   pkiVerbs(verb, program);
   otherVerbs(verb, program, handle);
   return program;
@@ -189,6 +191,10 @@ function operatorVerbs(verb: Declare, program: Command): void {
       async () => (await import("./verbs/peers.ts")).disable,
     ),
   );
+}
+
+/** nodeVerbs are those about nodes and what they do. */
+function nodeVerbs(verb: Declare, program: Command): void {
   nodeFilter(
     operator(verb(program, "nodes", "list nodes of this hub and of its peers", async () => (await import("./verbs/nodes.ts")).run)),
   ).option("--limit <n>", "maximum number of results");
@@ -216,6 +222,10 @@ function operatorVerbs(verb: Declare, program: Command): void {
   )
     .option("--snapshot", "print the current state first")
     .option("--nodes-only", "leave out state changes");
+}
+
+/** insightVerbs are those by which operators look into a hub. */
+function insightVerbs(verb: Declare, program: Command): void {
   operator(verb(program, "events", "list what happened, oldest first", async () => (await import("./verbs/events.ts")).run))
     .option("-f, --follow", "continue with new events")
     .option("--kind <kind>", "only this kind, e.g. link-state (repeatable)", many)
@@ -237,22 +247,23 @@ function operatorVerbs(verb: Declare, program: Command): void {
     .option("--diff <file>", "show what another file would change, and what of it needs a restart");
 }
 
+const dir = (command: Command): Command => output(command).option("--dir <folder>", "folder with ca.pem and ca.key (default: pki)");
+const keys = (command: Command): Command =>
+  command
+    .option("--key-bits <n>", "size of new RSA keys (default: 2048)")
+    .option("--force", "new keys and certificates even if the present ones are good");
+const sans = (command: Command): Command =>
+  command
+    .option("--dns <name>", "service: further host name (repeatable)", many)
+    .option("--ip <address>", "service: further address (repeatable)", many);
+const rights = (command: Command): Command =>
+  command
+    .addOption(new Option("--role <role>", "operator: what it may do").choices(["metrics", "viewer", "admin"]))
+    .option("--prefix <prefix>", "gateway: beginning of the node ids it may speak for (repeatable)", many)
+    .option("--life <duration>", "shorter life than the profile's, e.g. 7d");
+
 function pkiVerbs(verb: Declare, program: Command): void {
   const pki = program.command("pki").description("certificates: the hub's authority and what it issues");
-  const dir = (command: Command): Command => output(command).option("--dir <folder>", "folder with ca.pem and ca.key (default: pki)");
-  const keys = (command: Command): Command =>
-    command
-      .option("--key-bits <n>", "size of new RSA keys (default: 2048)")
-      .option("--force", "new keys and certificates even if the present ones are good");
-  const sans = (command: Command): Command =>
-    command
-      .option("--dns <name>", "service: further host name (repeatable)", many)
-      .option("--ip <address>", "service: further address (repeatable)", many);
-  const rights = (command: Command): Command =>
-    command
-      .addOption(new Option("--role <role>", "operator: what it may do").choices(["metrics", "viewer", "admin"]))
-      .option("--prefix <prefix>", "gateway: beginning of the node ids it may speak for (repeatable)", many)
-      .option("--life <duration>", "shorter life than the profile's, e.g. 7d");
   keys(
     sans(
       dir(
@@ -297,6 +308,11 @@ function pkiVerbs(verb: Declare, program: Command): void {
     .option("--reason <text>", "why; it is kept in the list and in the event")
     .option("--undo", "accept them again")
     .option("--force", "also a certificate that the hub itself uses");
+  requestVerbs(verb, pki);
+}
+
+/** requestVerbs are those of certificates that are made in more than one place, and again. */
+function requestVerbs(verb: Declare, pki: Command): void {
   output(
     verb(
       pki,

@@ -8,6 +8,7 @@ import { authorityAt, digestOf } from "#runtime/tls/door.ts";
 import {
   type Candidate,
   DOOR,
+  type Door,
   decodeInvite,
   encodeInvite,
   type Invite,
@@ -113,6 +114,11 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
   io.stopped.removeEventListener("abort", withdraw);
   if (guest !== undefined) return report(io, flags, guest);
   if (refusal !== undefined) throw refusal;
+  return withoutGuest(io, flags, end, lifeMs);
+}
+
+/** withoutGuest says why an invite is over through which nobody came. */
+function withoutGuest(io: Io, flags: InviteFlags, end: Awaited<Door["closed"]>, lifeMs: number): ExitCode {
   if (end === "attempts")
     throw new CliError(
       EXIT.refused,

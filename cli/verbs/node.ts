@@ -48,6 +48,30 @@ function accessOf({ readable, invocable, idempotent }: Capability): string {
   return [readable ? "read" : "", invocable ? "invoke" : "", idempotent ? "idempotent" : ""].filter((word) => word !== "").join(", ");
 }
 
+/** capabilityTable shows what a node can do, with the values that it says it has. */
+function capabilityTable(io: Io, capabilities: readonly Capability[], state: NodeRecord["state"]): string {
+  const columns = [
+    { title: "CAPABILITY" },
+    { title: "TYPE" },
+    { title: "UNIT" },
+    { title: "RANGE", flexible: true },
+    { title: "ACCESS" },
+    { title: "STATE", flexible: true, least: 16 },
+    { title: "DESCRIPTION", flexible: true, prose: true },
+  ];
+  const values = new Map(state.map(({ key, value }) => [key, value]));
+  const rows = capabilities.map((capability): Cell[] => [
+    capability.name,
+    capability.type === 0 ? "-" : label(ValueTypeSchema, capability.type),
+    capability.unit,
+    rangeOf(capability),
+    accessOf(capability),
+    values.has(capability.name) ? { text: valueText(values.get(capability.name), capability.unit), style: "bold" } : "-",
+    capability.description,
+  ]);
+  return table(io, columns, rows);
+}
+
 function details(io: Io, record: NodeRecord): string {
   const { node, state } = record;
   const blocks = [
@@ -78,28 +102,7 @@ function details(io: Io, record: NodeRecord): string {
     ]),
   ];
   const capabilities = node?.capabilities ?? [];
-  if (capabilities.length > 0) {
-    const columns = [
-      { title: "CAPABILITY" },
-      { title: "TYPE" },
-      { title: "UNIT" },
-      { title: "RANGE", flexible: true },
-      { title: "ACCESS" },
-      { title: "STATE", flexible: true, least: 16 },
-      { title: "DESCRIPTION", flexible: true, prose: true },
-    ];
-    const values = new Map(state.map(({ key, value }) => [key, value]));
-    const rows = capabilities.map((capability): Cell[] => [
-      capability.name,
-      capability.type === 0 ? "-" : label(ValueTypeSchema, capability.type),
-      capability.unit,
-      rangeOf(capability),
-      accessOf(capability),
-      values.has(capability.name) ? { text: valueText(values.get(capability.name), capability.unit), style: "bold" } : "-",
-      capability.description,
-    ]);
-    blocks.push(table(io, columns, rows));
-  }
+  if (capabilities.length > 0) blocks.push(capabilityTable(io, capabilities, state));
   const named = new Set(capabilities.map(({ name }) => name));
   const others = state.filter(({ key }) => !named.has(key));
   if (others.length > 0)

@@ -149,6 +149,39 @@ function listText(io: Io, peers: readonly Peer[]): string {
   return table(io, columns, rows);
 }
 
+/** evidenceTable shows why a peer is believed. */
+function evidenceTable(io: Io, peer: Peer): string {
+  const columns = [{ title: "EVIDENCE" }, { title: "HOLDS" }, { title: "CHECKED" }, { title: "DETAIL", flexible: true, prose: true }];
+  const rows = peer.evidence.map((evidence): Cell[] => [
+    evidence.method,
+    evidence.valid ? { text: "yes", style: "green" } : { text: "no", style: "red" },
+    evidence.checkedAtMs === 0n ? "never" : since(evidence.checkedAtMs, io.clock.wall()),
+    evidence.detail,
+  ]);
+  return table(io, columns, rows);
+}
+
+/** sessionTable shows how the sessions with a peer stand. */
+function sessionTable(io: Io, peer: Peer): string {
+  const columns = [
+    { title: "SESSION" },
+    { title: "STATE" },
+    { title: "DIALED BY" },
+    { title: "RTT", align: "right" as const },
+    { title: "SYNCED" },
+    { title: "PROBLEM", flexible: true, prose: true },
+  ];
+  const rows = peer.sessions.map((session): Cell[] => [
+    session.service,
+    isClosed(peer, session) ? { text: "closed", style: "dim" } : stateCell(session.state),
+    session.dialer || "-",
+    session.rttMs > 0 ? duration(session.rttMs) : "-",
+    isClosed(peer, session) ? "-" : session.synced ? "yes" : "no",
+    isClosed(peer, session) ? closedTo(peer) : { text: session.failure?.message ?? "", style: "red" },
+  ]);
+  return table(io, columns, rows);
+}
+
 async function show(io: Io, peer: Peer, options: OperatorFlags): Promise<void> {
   if (options.json) return printJson(io, { peer: messageJson(PeerSchema, peer) });
   if (options.quiet) return io.out(`${label(LinkStateSchema, peer.state)}\n`);
@@ -171,35 +204,8 @@ async function show(io: Io, peer: Peer, options: OperatorFlags): Promise<void> {
       ["attempts", peer.attempts === 0 ? "" : count(peer.attempts, "failed attempt")],
     ]),
   ];
-  if (peer.evidence.length > 0) {
-    const columns = [{ title: "EVIDENCE" }, { title: "HOLDS" }, { title: "CHECKED" }, { title: "DETAIL", flexible: true, prose: true }];
-    const rows = peer.evidence.map((evidence): Cell[] => [
-      evidence.method,
-      evidence.valid ? { text: "yes", style: "green" } : { text: "no", style: "red" },
-      evidence.checkedAtMs === 0n ? "never" : since(evidence.checkedAtMs, io.clock.wall()),
-      evidence.detail,
-    ]);
-    blocks.push(table(io, columns, rows));
-  }
-  if (peer.sessions.length > 0) {
-    const columns = [
-      { title: "SESSION" },
-      { title: "STATE" },
-      { title: "DIALED BY" },
-      { title: "RTT", align: "right" as const },
-      { title: "SYNCED" },
-      { title: "PROBLEM", flexible: true, prose: true },
-    ];
-    const rows = peer.sessions.map((session): Cell[] => [
-      session.service,
-      isClosed(peer, session) ? { text: "closed", style: "dim" } : stateCell(session.state),
-      session.dialer || "-",
-      session.rttMs > 0 ? duration(session.rttMs) : "-",
-      isClosed(peer, session) ? "-" : session.synced ? "yes" : "no",
-      isClosed(peer, session) ? closedTo(peer) : { text: session.failure?.message ?? "", style: "red" },
-    ]);
-    blocks.push(table(io, columns, rows));
-  }
+  if (peer.evidence.length > 0) blocks.push(evidenceTable(io, peer));
+  if (peer.sessions.length > 0) blocks.push(sessionTable(io, peer));
   if (peer.endpoints.length > 0) {
     const columns = [{ title: "ENDPOINT" }, { title: "ADDRESS" }, { title: "IDENTITY", flexible: true }];
     blocks.push(

@@ -96,6 +96,12 @@ export class RegistryMetrics {
       help: "Entries of a peer's feed that are not held because of limits.",
       labels: ["peer"],
     });
+    this.#unsample.push(...this.#contents(registry), ...this.#numbers(registry));
+  }
+
+  /** contents measures what is held and who looks at it. */
+  #contents(registry: Registry): (() => void)[] {
+    const gauges = this.#gauges;
     const nodes = sampledGauge(registry, {
       name: "foedus_registry_sync_nodes",
       help: "Nodes known, own and of peers.",
@@ -110,7 +116,7 @@ export class RegistryMetrics {
       labels: ["what"],
     });
     const peersBytes = (): number[] => gauges.feeds().flatMap(({ own, bytes }) => (own ? [] : [bytes]));
-    this.#unsample.push(
+    return [
       memory({ what: "own" }, () => sumOf(gauges.feeds().flatMap(({ own, bytes }) => (own ? [bytes] : [])))),
       memory({ what: "largest_caller" }, () => mostOf(gauges.callers().map(({ bytes }) => bytes))),
       memory({ what: "peers" }, () => sumOf(peersBytes())),
@@ -120,8 +126,7 @@ export class RegistryMetrics {
       nodes({ origin: "peers" }, () => count(false)),
       open({ kind: "watch" }, gauges.watchers),
       open({ kind: "update" }, gauges.streams),
-      ...this.#numbers(registry),
-    );
+    ];
   }
 
   #numbers(registry: Registry): (() => void)[] {

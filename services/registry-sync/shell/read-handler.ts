@@ -26,15 +26,20 @@ export type Prober = (hubId: string) => Promise<void>;
 
 type AnswerOf<T extends Answer["type"]> = Extract<Answer, { readonly type: T }>;
 
-/** createReadHandlers are the handlers that answer from memory. */
-export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe: Prober, clock: Clock) {
-  const turns = new PageTurns(clock);
-  const query = async <T extends Answer["type"]>(question: Query, signal?: AbortSignal): Promise<AnswerOf<T>> => {
+/** asker gives what asks the core for an answer from memory. */
+function asker(shell: Shell) {
+  return async <T extends Answer["type"]>(question: Query, signal?: AbortSignal): Promise<AnswerOf<T>> => {
     const make = (call: number): Input => ({ kind: "query", call, query: question });
     const { answer } = await (signal === undefined ? shell.ask<"answer">(make) : shell.askUntil<"answer">(signal, make));
     if (answer.type === "failed") throw new FoedusError(answer.failure);
     return answer as AnswerOf<T>;
   };
+}
+
+/** createReadHandlers are the handlers that answer from memory. */
+export function createReadHandlers(shell: Shell, ids: Pick<Entropy, "id">, probe: Prober, clock: Clock) {
+  const turns = new PageTurns(clock);
+  const query = asker(shell);
 
   /** pageOf asks for a page: a token is the name under which the listing is kept, and where the page starts. */
   const pageOf = async (

@@ -10,25 +10,19 @@ import { callerName, watchFromProto } from "../codec/codec.ts";
 import type { WatchOptions, WatchPush } from "../messages.ts";
 import type { Shell } from "./shell.ts";
 
-/**
- * createWatchHandlers are the handlers of Watch: the next push comes only when the transport has taken the last one. At most `maxWatches`
- * run at a time, and a part of them for one caller. A newer watch of the same group ends the older one, so that a client that comes back does
- * not run into its own leavings.
- */
-export function createWatchHandlers(shell: Shell, maxWatches: number, clock: Clock) {
-  const cache = new BlocksCache();
-  const parts = new Parts("watchers", maxWatches);
-  shell.parts.push(parts);
-  const fences = new FencedStreams<Fenced>(clock);
+type Run = (
+  options: WatchOptions,
+  over: PromiseWithResolvers<Failure | undefined>,
+  out: Outbound<WatchResponse>,
+  context: CallContext,
+) => Promise<void>;
+
+/** watchRunner gives what runs one watch until it is over. */
+function watchRunner(shell: Shell, cache: BlocksCache): Run {
   const send = (out: Outbound<WatchResponse>, push: WatchPush): boolean =>
     out.send(push.kind === "blocks" ? cache.of(push) : pushToProto(push));
 
-  const run = async (
-    options: WatchOptions,
-    over: PromiseWithResolvers<Failure | undefined>,
-    out: Outbound<WatchResponse>,
-    context: CallContext,
-  ): Promise<void> => {
+  return async (options, over, out, context) => {
     const watch = shell.id();
     const stop = (failure: Failure): void => over.resolve(failure);
     whenAborted(context.signal, () => over.resolve(undefined));
@@ -50,6 +44,18 @@ export function createWatchHandlers(shell: Shell, maxWatches: number, clock: Clo
       shell.tell({ kind: "watch_close", watch });
     }
   };
+}
+
+/**
+ * createWatchHandlers are the handlers of Watch: the next push comes only when the transport has taken the last one. At most `maxWatches`
+ * run at a time, and a part of them for one caller. A newer watch of the same group ends the older one, so that a client that comes back does
+ * not run into its own leavings.
+ */
+export function createWatchHandlers(shell: Shell, maxWatches: number, clock: Clock) {
+  const parts = new Parts("watchers", maxWatches);
+  shell.parts.push(parts);
+  const fences = new FencedStreams<Fenced>(clock);
+  const run = watchRunner(shell, new BlocksCache());
 
   return {
     async watch(request: WatchRequest, out: Outbound<WatchResponse>, context: CallContext): Promise<void> {

@@ -38,30 +38,23 @@ function hrTime(ms: number): [number, number] {
   return [seconds, Math.round((ms - seconds * 1_000) * 1e6)];
 }
 
-/**
- * createOtlpSink loads OpenTelemetry's exporter, which a hub that does not trace never does, and makes a sink of it. Serialisation,
- * retries within the timeout and partial success are the exporter's; the queue in front of it is the Tracer's.
- */
-export async function createOtlpSink(options: OtlpOptions): Promise<OtlpSink> {
-  const [{ OTLPTraceExporter }, { resourceFromAttributes }, { createTraceState }] = await Promise.all([
-    import("@opentelemetry/exporter-trace-otlp-proto"),
-    import("@opentelemetry/resources"),
-    import("@opentelemetry/api"),
-  ]);
-  // As in ops/server.ts: an import of node:http would read every export of it.
-  const load = createRequire(import.meta.url);
-  const { Agent: PlainAgent } = load("node:http") as typeof import("node:http");
-  const { Agent: TlsAgent } = load("node:https") as typeof import("node:https");
-  type Exporter = InstanceType<typeof OTLPTraceExporter>;
-  type Ready = Parameters<Exporter["export"]>[0][number];
-  const resource = resourceFromAttributes(options.resource);
+type ExporterModule = typeof import("@opentelemetry/exporter-trace-otlp-proto");
+type Ready = Parameters<InstanceType<ExporterModule["OTLPTraceExporter"]>["export"]>[0][number];
+type Api = typeof import("@opentelemetry/api");
+
+/** readier gives what makes of a span what the exporter takes. */
+function readier(
+  createTraceState: Api["createTraceState"],
+  resource: Ready["resource"],
+  scope: Ready["instrumentationScope"],
+): (span: Span) => Ready {
   const contextOf = ({ traceId, spanId, state }: TraceContext) => ({
     traceId,
     spanId,
     traceFlags: 1,
     ...(state === "" ? {} : { traceState: createTraceState(state) }),
   });
-  const ready = (span: Span): Ready => {
+  return (span) => {
     const start = hrTime(span.startMs);
     return {
       name: span.name,
@@ -78,12 +71,31 @@ export async function createOtlpSink(options: OtlpOptions): Promise<OtlpSink> {
       events: (span.events ?? []).map(({ name, atMs }) => ({ name, time: hrTime(atMs), attributes: {} })),
       ended: true,
       resource,
-      instrumentationScope: options.scope,
+      instrumentationScope: scope,
       droppedAttributesCount: 0,
       droppedEventsCount: 0,
       droppedLinksCount: 0,
     };
   };
+}
+
+/**
+ * createOtlpSink loads OpenTelemetry's exporter, which a hub that does not trace never does, and makes a sink of it. Serialisation,
+ * retries within the timeout and partial success are the exporter's; the queue in front of it is the Tracer's.
+ */
+export async function createOtlpSink(options: OtlpOptions): Promise<OtlpSink> {
+  const [{ OTLPTraceExporter }, { resourceFromAttributes }, { createTraceState }] = await Promise.all([
+    import("@opentelemetry/exporter-trace-otlp-proto"),
+    import("@opentelemetry/resources"),
+    import("@opentelemetry/api"),
+  ]);
+  // As in ops/server.ts: an import of node:http would read every export of it.
+  const load = createRequire(import.meta.url);
+  const { Agent: PlainAgent } = load("node:http") as typeof import("node:http");
+  const { Agent: TlsAgent } = load("node:https") as typeof import("node:https");
+  type Exporter = InstanceType<typeof OTLPTraceExporter>;
+  const resource = resourceFromAttributes(options.resource);
+  const ready = readier(createTraceState, resource, options.scope);
   const make = (): Exporter =>
     new OTLPTraceExporter({
       url: options.url,

@@ -154,48 +154,10 @@ function checksOf(rules: FieldRules | undefined, field: DescField): readonly Che
     field: field.toString(),
   });
   switch (type.case) {
-    case "string": {
-      const { minLen, maxLen, maxBytes, pattern } = type.value;
-      return [
-        // A character is a code point, as the rules define it.
-        ...limit(
-          minLen,
-          (text: string, least) => codePoints(text) >= least,
-          (least) => `must have at least ${least} characters`,
-        ),
-        ...limit(
-          maxLen,
-          (text: string, most) => codePoints(text) <= most,
-          (most) => `must have at most ${most} characters`,
-        ),
-        ...limit(
-          maxBytes,
-          (text: string, most) => Buffer.byteLength(text) <= most,
-          (most) => `must have at most ${most} bytes`,
-        ),
-        ...patternCheck(pattern),
-      ];
-    }
-    case "bytes": {
-      const { len, minLen, maxLen } = type.value;
-      return [
-        ...limit(
-          len,
-          (bytes: Uint8Array, exactly) => bytes.length === exactly,
-          (exactly) => `must have ${exactly} bytes`,
-        ),
-        ...limit(
-          minLen,
-          (bytes: Uint8Array, least) => bytes.length >= least,
-          (least) => `must have at least ${least} bytes`,
-        ),
-        ...limit(
-          maxLen,
-          (bytes: Uint8Array, most) => bytes.length <= most,
-          (most) => `must have at most ${most} bytes`,
-        ),
-      ];
-    }
+    case "string":
+      return stringChecks(type.value);
+    case "bytes":
+      return bytesChecks(type.value);
     case "uint32":
       return atMost(type.value.lte);
     case "uint64":
@@ -206,21 +168,8 @@ function checksOf(rules: FieldRules | undefined, field: DescField): readonly Che
       return [...below(type.value.lt), ...atMost(type.value.lte), ...atLeast(type.value.gte)];
     case "double":
       return type.value.finite ? [(value: number) => (Number.isFinite(value) ? undefined : "must be a finite number")] : [];
-    case "repeated": {
-      const { minItems, maxItems } = type.value;
-      return [
-        ...limit(
-          minItems,
-          (list: unknown[], least) => list.length >= least,
-          (least) => `must have at least ${least} items`,
-        ),
-        ...limit(
-          maxItems,
-          (list: unknown[], most) => list.length <= most,
-          (most) => `must have at most ${most} items`,
-        ),
-      ];
-    }
+    case "repeated":
+      return listChecks(type.value);
     case "map":
       return limit(
         type.value.maxPairs,
@@ -230,6 +179,71 @@ function checksOf(rules: FieldRules | undefined, field: DescField): readonly Che
     default:
       return [];
   }
+}
+
+type RulesOf<Kind extends FieldRules["type"]["case"]> = Extract<FieldRules["type"], { readonly case: Kind }>["value"];
+
+/** stringChecks are those of a text. */
+function stringChecks(rules: RulesOf<"string">): Check[] {
+  const { minLen, maxLen, maxBytes, pattern } = rules;
+  return [
+    // A character is a code point, as the rules define it.
+    ...limit(
+      minLen,
+      (text: string, least) => codePoints(text) >= least,
+      (least) => `must have at least ${least} characters`,
+    ),
+    ...limit(
+      maxLen,
+      (text: string, most) => codePoints(text) <= most,
+      (most) => `must have at most ${most} characters`,
+    ),
+    ...limit(
+      maxBytes,
+      (text: string, most) => Buffer.byteLength(text) <= most,
+      (most) => `must have at most ${most} bytes`,
+    ),
+    ...patternCheck(pattern),
+  ];
+}
+
+/** bytesChecks are those of a value of bytes. */
+function bytesChecks(rules: RulesOf<"bytes">): Check[] {
+  const { len, minLen, maxLen } = rules;
+  return [
+    ...limit(
+      len,
+      (bytes: Uint8Array, exactly) => bytes.length === exactly,
+      (exactly) => `must have ${exactly} bytes`,
+    ),
+    ...limit(
+      minLen,
+      (bytes: Uint8Array, least) => bytes.length >= least,
+      (least) => `must have at least ${least} bytes`,
+    ),
+    ...limit(
+      maxLen,
+      (bytes: Uint8Array, most) => bytes.length <= most,
+      (most) => `must have at most ${most} bytes`,
+    ),
+  ];
+}
+
+/** listChecks are those of a list as a whole. */
+function listChecks(rules: RulesOf<"repeated">): Check[] {
+  const { minItems, maxItems } = rules;
+  return [
+    ...limit(
+      minItems,
+      (list: unknown[], least) => list.length >= least,
+      (least) => `must have at least ${least} items`,
+    ),
+    ...limit(
+      maxItems,
+      (list: unknown[], most) => list.length <= most,
+      (most) => `must have at most ${most} items`,
+    ),
+  ];
 }
 
 function below(bound: bigint | undefined): Check[] {
