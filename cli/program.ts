@@ -191,6 +191,19 @@ function operatorVerbs(verb: Declare, program: Command): void {
       async () => (await import("./verbs/peers.ts")).disable,
     ),
   );
+  const share = program.command("share").description("what a peer sees of this hub, and why");
+  operator(
+    verb(
+      share,
+      "test <peer>",
+      "show which nodes a peer sees and may invoke, and which rule decides",
+      async () => (await import("./verbs/share-test.ts")).run,
+    ),
+  )
+    .option("--node <node>", "explain one node of this hub, rule by rule, or the import of one of the peer's nodes")
+    .option("--share <name>", "try this share instead of the one that the peer has")
+    .addOption(new Option("--trust <level>", "try this trust level instead of the present one").choices(["full", "limited", "minimal"]))
+    .option("--config <file>", "try the rules of this configuration file instead of those of the running hub");
 }
 
 /** nodeVerbs are those about nodes and what they do. */

@@ -50,7 +50,8 @@ export function filterOf(flags: FilterFlags): NodeFilter {
   });
 }
 
-interface Found {
+/** Found is what a hub knows of the nodes that a filter selects. */
+export interface Found {
   readonly records: readonly NodeRecord[];
   readonly hubs: readonly HubFreshness[];
   readonly total: number;
@@ -65,7 +66,7 @@ export async function run(
   const filter = filterOf(options);
   const limit = options.limit === undefined ? Number.POSITIVE_INFINITY : parseCount(options.limit);
   using connection = await connect(options, io);
-  const found = await list(connection, filter, limit, { summary: options.json !== true, signal: io.stopped });
+  const found = await listNodes(connection, filter, limit, { summary: options.json !== true, signal: io.stopped });
   const { records, hubs, total } = found;
   if (total === 0 && options.hubId !== undefined) await mustBeKnown(connection, options.hubId, io.stopped);
   if (options.json) {
@@ -98,7 +99,8 @@ async function whyNone(connection: Connection, flags: FilterFlags, signal: Abort
   ].join(" ");
 }
 
-async function list(
+/** listNodes gets the nodes that a filter selects, page after page, up to a limit. `summary` leaves capabilities out. */
+export async function listNodes(
   connection: Connection,
   filter: NodeFilter,
   limit: number,

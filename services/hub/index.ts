@@ -16,7 +16,23 @@ import { HubProcess } from "./process.ts";
 
 export type { CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask } from "../command-forwarding/index.ts";
 export type { Federation } from "../discovery/index.ts";
-export type { StateChange } from "../registry-sync/index.ts";
+export {
+  type CapabilityAccess,
+  explainImport,
+  explainShare,
+  FULL_SHARE,
+  type ImportDecision,
+  importsOf,
+  type NodeAccess,
+  type NodeRule,
+  type Offered,
+  type RegistrySyncConfig,
+  type RuleField,
+  registrySyncConfig,
+  type ShareRules,
+  type StateChange,
+  sharesOf,
+} from "../registry-sync/index.ts";
 export type { Automation, AutomationHub } from "./automation.ts";
 export { DEFAULT_PORTS, type HubConfig, hubConfig, SERVICES, type ServiceName } from "./config.ts";
 export { checkFederation, undefinedShares } from "./files/federation-file.ts";

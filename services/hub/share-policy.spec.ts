@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
@@ -8,7 +9,7 @@ import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import type { SharePolicy } from "../command-forwarding/index.ts";
 import type { DirectoryFeed } from "./directory.ts";
 import { LiveConfig } from "./files/live-config.ts";
-import { loadHubConfig } from "./index.ts";
+import { explainShare, type HubConfig, loadHubConfig, registrySyncConfig, sharesOf } from "./index.ts";
 import { createSharePolicy } from "./share-policy.ts";
 
 let folder: string;
@@ -57,4 +58,44 @@ test("S4-5 the owner's own rule for invoking follows the configuration, without 
   write(["state", "power"]);
   live.reread();
   expect(asked()).toEqual(["see", "invoke"]);
+});
+
+test("the owner lets a peer invoke what explainShare says, for any rules", () => {
+  const names = ["state", "power", "pin"];
+  const some = fc.constantFrom(["*"], ["state"], ["p*"], []);
+  const nodeRules = fc.array(
+    fc.record({ ids: fc.constantFrom([], ["press-*"], ["*-1"], ["lamp"]), allow: fc.boolean(), keys: some, invoke: some }),
+    { maxLength: 4 },
+  );
+  const seen = new Set<string>();
+  fc.assert(
+    fc.property(
+      nodeRules,
+      fc.constantFrom("press-1", "press-2", "lamp"),
+      fc.constantFrom("limited", "full", "", "gone"),
+      (nodes, nodeId, share) => {
+        const registry_sync = registrySyncConfig.parse({ shares: { limited: { nodes } } });
+        const config = { hub_id: "factory", registry_sync } as HubConfig;
+        const views = [{ hubId: "home", share } as PeerView];
+        const peers = {
+          current: () => views,
+          subscribe: (_: string, listener: (now: readonly PeerView[]) => void) => (listener(views), () => undefined),
+        };
+        const info = { nodeId, type: "press", kind: 1, labels: {}, name: "" };
+        let policy: SharePolicy = () => "none";
+        createSharePolicy({ current: config, onChange: () => undefined }, peers, { node: () => ({ info }) } as never).subscribe((next) => {
+          policy = next;
+        });
+        const offered = { info, capabilities: names.map((name) => ({ name, invocable: true })), keys: [] };
+        const { shown, capabilities } = explainShare({ share, level: 2 }, sharesOf(registry_sync), offered);
+        for (const { name, right } of capabilities) {
+          const said = !shown ? "none" : right === "invoke" ? "invoke" : "see";
+          seen.add(said);
+          expect(policy("home", nodeId, name)).toBe(said);
+        }
+      },
+    ),
+    { numRuns: 300 },
+  );
+  expect([...seen].sort()).toEqual(["invoke", "none", "see"]);
 });

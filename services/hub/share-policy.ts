@@ -1,6 +1,6 @@
 import type { PeerSource, PeerView } from "#runtime/peers.ts";
 import type { SharePolicy, SharePolicySource } from "../command-forwarding/index.ts";
-import { matchesPattern, ruleFor, sharesOf } from "../registry-sync/index.ts";
+import { rightTo, ruleFor, sharesOf } from "../registry-sync/index.ts";
 import type { HubConfig } from "./config.ts";
 import type { DirectoryFeed } from "./directory.ts";
 import type { LiveConfig } from "./files/live-config.ts";
@@ -25,8 +25,7 @@ export function createSharePolicy(
       const node = directory.node(hubId, nodeId);
       const rule = rules === undefined || node === undefined ? undefined : ruleFor(rules, node.info);
       if (rule === undefined) return "none";
-      const matches = (patterns: readonly string[]): boolean => patterns.some((pattern) => matchesPattern(pattern, capability));
-      return matches(rule.capabilities) && matches(rule.invoke) ? "invoke" : "see";
+      return rightTo(rule, capability) === "invoke" ? "invoke" : "see";
     };
   };
   return {

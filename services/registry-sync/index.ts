@@ -1,6 +1,15 @@
 export * from "./client.ts";
-export { FULL_SHARE, type RegistrySyncConfig, registrySyncConfig, sharesOf } from "./config.ts";
+export { FULL_SHARE, importsOf, type RegistrySyncConfig, registrySyncConfig, sharesOf } from "./config.ts";
 export type { NodeRule, ShareRules } from "./messages.ts";
 export { createRegistrySync, type RegistrySync, type RegistrySyncOptions, type RegistrySyncPorts } from "./module.ts";
-export { matchesPattern, ruleFor } from "./share/share.ts";
+export {
+  type Because,
+  type CapabilityAccess,
+  explainImport,
+  explainShare,
+  type ImportDecision,
+  type NodeAccess,
+  type Offered,
+} from "./share/explain.ts";
+export { type RuleField, rightTo, ruleFor } from "./share/share.ts";
 export type { AutomationPort, StateChange } from "./shell/automation.ts";

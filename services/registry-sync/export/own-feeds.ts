@@ -2,13 +2,10 @@ import type { StoreOp } from "#kernel/core.ts";
 import { changeRules, type FeedMeta, OwnFeed } from "../feed/feed.ts";
 import type { PeerShare, ShareRules } from "../messages.ts";
 import { EPOCH_REASON, type StoreReader } from "../ports.ts";
-import { fillView, ShareView } from "../share/share.ts";
+import { fillView, noShareOf, ShareView } from "../share/share.ts";
 import { readMeta } from "../table/stored.ts";
 import type { FeedTable } from "../table/table.ts";
 import type { World } from "../world.ts";
-
-/** Level from which a peer is offered a feed: LIMITED. */
-const LEVEL_LIMITED = 2;
 
 /** OwnFeeds are the feeds that this hub writes: the full one, and one for each share that some peer sees. */
 export class OwnFeeds {
@@ -47,8 +44,8 @@ export class OwnFeeds {
   /** shareOf is the share that a peer sees; undefined if it sees nothing. */
   shareOf(peer: string): string | undefined {
     const mapping = this.#peers.get(peer);
-    if (mapping === undefined || mapping.level < LEVEL_LIMITED || mapping.share === "") return undefined;
-    return mapping.share === "full" || this.#rules.has(mapping.share) ? mapping.share : undefined;
+    if (mapping === undefined || noShareOf(mapping, (share) => this.#rules.has(share)) !== undefined) return undefined;
+    return mapping.share;
   }
 
   /** knows tells whether there is a peer of this name. */

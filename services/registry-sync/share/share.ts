@@ -1,6 +1,6 @@
 import { Growable } from "#kernel/growable.ts";
 import { own } from "#kernel/own.ts";
-import type { NodeRule, Pattern, ShareRules } from "../messages.ts";
+import type { NodeRule, Pattern, PeerShare, ShareRules } from "../messages.ts";
 import type { NodeSummary, SegmentCodec, UpdateBatch } from "../ports.ts";
 import type { FeedTable, NodeEntry } from "../table/table.ts";
 
@@ -57,22 +57,65 @@ function matchesAny(patterns: readonly Pattern[], text: string): boolean {
   return false;
 }
 
-/** matchesRule tells whether a rule is about a node. */
-export function matchesRule(rule: NodeRule, info: NodeSummary): boolean {
-  if (rule.ids.length > 0 && !matchesAny(rule.ids, info.nodeId)) return false;
-  if (rule.types.length > 0 && !matchesAny(rule.types, info.type)) return false;
-  if (rule.kind !== 0 && rule.kind !== (info.kind === 2 ? 2 : 1)) return false;
+/** RuleField is a field of a rule that selects nodes. */
+export type RuleField = "ids" | "types" | "kind" | "labels";
+
+/** missOf names the first field of a rule that a node does not fit; undefined if the rule selects the node. */
+export function missOf(rule: NodeRule, info: NodeSummary): RuleField | undefined {
+  if (rule.ids.length > 0 && !matchesAny(rule.ids, info.nodeId)) return "ids";
+  if (rule.types.length > 0 && !matchesAny(rule.types, info.type)) return "types";
+  if (rule.kind !== 0 && rule.kind !== (info.kind === 2 ? 2 : 1)) return "kind";
   for (const [label, pattern] of Object.entries(rule.labels)) {
     const value = own(info.labels, label);
-    if (value === undefined || !matchesPattern(pattern, value)) return false;
+    if (value === undefined || !matchesPattern(pattern, value)) return "labels";
   }
-  return true;
+  return undefined;
 }
 
-/** ruleFor is the first rule that matches; undefined hides the node (a share shows nothing that no rule allows). */
+/** matchesRule tells whether a rule selects a node. */
+export function matchesRule(rule: NodeRule, info: NodeSummary): boolean {
+  return missOf(rule, info) === undefined;
+}
+
+/** decidingAt is the index of the rule that decides about a node, which is the first that selects it; -1 if none does. */
+export function decidingAt(rules: readonly NodeRule[], info: NodeSummary): number {
+  return rules.findIndex((candidate) => matchesRule(candidate, info));
+}
+
+/** ruleFor is the rule that shows a node; undefined hides the node (a share shows nothing that no rule allows). */
 export function ruleFor(rules: readonly NodeRule[], info: NodeSummary): NodeRule | undefined {
-  const rule = rules.find((candidate) => matchesRule(candidate, info));
+  const rule = rules[decidingAt(rules, info)];
   return rule?.allow === true ? rule : undefined;
+}
+
+/** Right is what a peer may do with a capability of a node that it sees: not know of it, see it with its state, or invoke it too. */
+export type Right = "none" | "see" | "invoke";
+
+/** rightTo is what a rule that shows a node allows with a capability, or with a state key, of it. Undefined is no rule but the share `full`. */
+export function rightTo(rule: NodeRule | undefined, capability: string): Right {
+  if (rule === undefined) return "invoke";
+  if (!isShown(rule, capability)) return "none";
+  return matchesAny(rule.invoke, capability) ? "invoke" : "see";
+}
+
+function isShown(rule: NodeRule, capability: string): boolean {
+  return matchesAny(rule.capabilities, capability);
+}
+
+/** NoShare is why a peer gets nothing, whatever the rules say. */
+export type NoShare = "trust-too-low" | "no-share" | "share-not-defined";
+
+/** Nodes are shared from this trust level on. */
+const LEVEL_LIMITED = 2;
+
+/** noShareOf tells why a peer gets no share; undefined if it gets the one that it is given. `isDefined` tells which shares besides `full` there are. */
+export function noShareOf(
+  { level, share }: Pick<PeerShare, "level" | "share">,
+  isDefined: (share: string) => boolean,
+): NoShare | undefined {
+  if (level < LEVEL_LIMITED) return "trust-too-low";
+  if (share === "") return "no-share";
+  return share === "full" || isDefined(share) ? undefined : "share-not-defined";
 }
 
 /** NodeView is what a share shows of a node. */
@@ -114,8 +157,8 @@ export class ShareView {
     const rule = this.rules && ruleFor(this.rules, entry.info);
     if (this.rules !== undefined && rule === undefined) return undefined;
     if (rule === undefined || this.#whole(rule, entry)) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
-    const keep = (name: string): boolean => matchesAny(rule.capabilities, name);
-    const invoke = (name: string): boolean => matchesAny(rule.invoke, name);
+    const keep = (name: string): boolean => isShown(rule, name);
+    const invoke = (name: string): boolean => rightTo(rule, name) === "invoke";
     return { bytes: this.#codec.limitNode(entry.bytes, keep, invoke), ...keysShown(rule, table, entry) };
   }
 
@@ -132,8 +175,9 @@ export class ShareView {
     if (this.rules !== undefined && rule === undefined) return undefined;
     let word = "";
     for (const { name, invocable } of this.#codec.readNode(bytes)?.capabilities ?? []) {
-      if (rule !== undefined && !matchesAny(rule.capabilities, name)) word += "-";
-      else word += invocable && (rule === undefined || matchesAny(rule.invoke, name)) ? "i" : "r";
+      const right = rightTo(rule, name);
+      if (right === "none") word += "-";
+      else word += invocable && right === "invoke" ? "i" : "r";
     }
     return word;
   }
@@ -142,7 +186,7 @@ export class ShareView {
     const { capabilities, invoke } = rule;
     if (capabilities.includes("*") && invoke.includes("*")) return true;
     const all = this.#codec.readNode(entry.bytes)?.capabilities ?? [];
-    return all.every(({ name, invocable }) => matchesAny(capabilities, name) && (!invocable || matchesAny(invoke, name)));
+    return all.every(({ name, invocable }) => rightTo(rule, name) === "invoke" || (!invocable && rightTo(rule, name) === "see"));
   }
 
   /** renumber forgets what was shown under other numbers, and notes what is to be seen of a table. */
@@ -205,7 +249,7 @@ export class ShareView {
 
 /** keysShown are the keys of a node that a rule shows. */
 function keysShown(rule: NodeRule, table: FeedTable, entry: NodeEntry): Omit<NodeView, "bytes"> {
-  const krefs = entry.krefs.filter((kref) => matchesAny(rule.capabilities, table.key(kref)?.name ?? ""));
+  const krefs = entry.krefs.filter((kref) => isShown(rule, table.key(kref)?.name ?? ""));
   return { krefs, whole: krefs.length === entry.krefs.length };
 }
 
