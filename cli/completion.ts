@@ -54,6 +54,8 @@ _foedus() {
     words="$(foedus contexts list -q 2>/dev/null)"
   elif [[ "$previous" == "$last" && "$current" != -* && "$path" =~ ^peer (add|remove|revoke|trust)$ ]]; then
     words="$(foedus peer list -q 2>/dev/null)"
+  elif [[ "$previous" == "$last" && "$current" != -* && "$path" == "share test" ]]; then
+    words="$(foedus peers -q 2>/dev/null)"
   elif [[ "$path" == "peer trust" && "$current" != -* ]]; then
     words="full limited minimal"
   elif [[ "$previous" =~ ^--(ca|cert|certificate|key|config|contexts|file|diff|dir|out)$ ]]; then
@@ -86,6 +88,8 @@ _foedus() {
     compadd -- \${(f)"$(foedus contexts list -q 2>/dev/null)"}
   elif [[ "$previous" == "$last" && "$PREFIX" != -* && "$route" == (peer\\ add|peer\\ remove|peer\\ revoke|peer\\ trust) ]]; then
     compadd -- \${(f)"$(foedus peer list -q 2>/dev/null)"}
+  elif [[ "$previous" == "$last" && "$PREFIX" != -* && "$route" == "share test" ]]; then
+    compadd -- \${(f)"$(foedus peers -q 2>/dev/null)"}
   elif [[ "$route" == "peer trust" && "$PREFIX" != -* ]]; then
     compadd -- full limited minimal
   elif [[ "$previous" =~ ^--(ca|cert|certificate|key|config|contexts|file|diff|dir|out)$ ]]; then
@@ -124,6 +128,7 @@ end
 ${lines.join("\n")}
 complete -c foedus -l hub -x -a '(foedus contexts list -q 2>/dev/null)'
 complete -c foedus -f -n '__foedus_at "peer add"; or __foedus_at "peer remove"; or __foedus_at "peer revoke"; or __foedus_at "peer trust"' -a '(foedus peer list -q 2>/dev/null)'
+complete -c foedus -f -n '__foedus_at "share test"' -a '(foedus peers -q 2>/dev/null)'
 complete -c foedus -f -n '__foedus_at "peer trust"' -a 'full limited minimal'
 complete -c foedus -f -n '__foedus_at "contexts use"' -a '(foedus contexts list -q 2>/dev/null)'
 `;

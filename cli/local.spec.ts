@@ -29,6 +29,7 @@ describe("verbs that need no hub", () => {
       "doctor",
       "status",
       "peers",
+      "share",
       "nodes",
       "node",
       "send",
