@@ -1,7 +1,10 @@
+import { execFileSync } from "node:child_process";
 import type { Command } from "commander";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { issueCommand } from "./pki/issue-command.ts";
 import { buildProgram } from "./program.ts";
-import { nearPath } from "./reach/near-path.ts";
+import { nearPath, shellWord, typedPath } from "./reach/near-path.ts";
 
 /** helps gives the help of a command and of all below it, as a terminal of a width shows it. */
 function helps(command: Command, width: number): string[] {
@@ -31,4 +34,31 @@ test("paths are written as they would be typed here", () => {
     nearPath("/home/me", "/home/me/my-hub/hub.json"),
     nearPath("/home/me/my-hub", "/home/me/partner/ca.pem"),
   ]).toEqual(["/etc/foedus", "/etc/foedus", ".", "my-hub/hub.json", "../partner/ca.pem"]);
+});
+
+describe("names in commands that are to be copied", () => {
+  const words = (line: string): string[] =>
+    execFileSync("bash", ["-c", `printf '%s\\0' ${line}`], { encoding: "utf8" })
+      .split("\0")
+      .slice(0, -1);
+
+  test("are one word for a shell, whatever is in them, and plain names stay as they are", () => {
+    const names = fc.sample(fc.string({ minLength: 1, unit: fc.constantFrom(..."ab/ '\"$`*?~!&;|<>()\\{}[]#\t") }), 200);
+    expect(words(names.map(shellWord).join(" "))).toEqual(names);
+    for (const plain of ["pki", "../my-hub/hub.json", "/etc/foedus/hub.json", "a=b:1,2@c%d+e_f"]) expect(shellWord(plain)).toBe(plain);
+    expect(typedPath("/home/me", "/home/me/my hub/hub.json")).toBe("'my hub/hub.json'");
+  });
+
+  test("a command that issues a certificate again names its folder so", () => {
+    expect(words(issueCommand("/x/node-lamp.pem", "my hub/pki", { force: true }))).toEqual([
+      "foedus",
+      "pki",
+      "issue",
+      "node",
+      "lamp",
+      "--force",
+      "--dir",
+      "my hub/pki",
+    ]);
+  });
 });

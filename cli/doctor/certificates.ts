@@ -12,6 +12,7 @@ import type { OwnHub } from "../own/own-hub.ts";
 import { CERTIFICATE_FILE, issueCommand } from "../pki/issue-command.ts";
 import { digestIn } from "../pki/pki-revoke.ts";
 import { since } from "../print/format.ts";
+import { shellWord } from "../reach/near-path.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 
 /** Material is what this hub shows to others, if it is fit to be shown. */
@@ -184,7 +185,7 @@ function readLooked({ ledger, shown }: CertificateView, path: string, what: stri
 
 /** restoreCa says how a CA certificate that is gone comes back: its key makes it again, and what it signed stays good. */
 function restoreCa({ hub, shown }: CertificateView, file: string): string {
-  const again = `foedus pki init ${hub.config.hub_id} --dir ${shown(dirname(file))}`;
+  const again = `foedus pki init ${hub.config.hub_id} --dir ${shellWord(shown(dirname(file)))}`;
   return existsSync(join(dirname(file), "ca.key"))
     ? `Take it from a backup, or make it again from the ca.key beside it: \`${again}\` keeps the certificates that it signed; or correct tls.ca.`
     : `Take it from a backup, or from a peer that has pinned it; or correct tls.ca. \`${again}\` makes another CA, which every peer has to pin.`;
@@ -280,12 +281,12 @@ function lookAtPair(
       !signed &&
         error(
           `it is not signed by the CA in ${shown(resolveFrom(hub.folder, hub.config.tls.ca))}`,
-          `Issue it with that CA: \`foedus pki renew --dir ${dir}\`.`,
+          `Issue it with that CA: \`foedus pki renew --dir ${shellWord(dir)}\`.`,
         ),
     )
   )
     return undefined;
-  const alive = lookAtLife(view, files.cert, leaf, `\`foedus pki renew --dir ${dir}\`; a running hub takes it up by itself.`);
+  const alive = lookAtLife(view, files.cert, leaf, `\`foedus pki renew --dir ${shellWord(dir)}\`; a running hub takes it up by itself.`);
   return alive && key !== undefined ? { leaf, cert, key } : undefined;
 }
 
@@ -293,7 +294,7 @@ const OTHERS = 0o077;
 
 /** newAuthority says what a CA's key that was read costs: no certificate of this hub means anything any more. */
 function newAuthority({ hub, shown }: CertificateView, dir: string): string {
-  const make = `foedus pki init ${hub.config.hub_id} --new-authority --dir ${shown(dir)}`;
+  const make = `foedus pki init ${hub.config.hub_id} --new-authority --dir ${shellWord(shown(dir))}`;
   return (
     "whoever has read it can issue any certificate of this hub. If others had access, the hub needs a new CA " +
     `(\`${make}\`), and every partner has to pin that one: docs/RUNBOOK.md, "A stolen key".`
@@ -308,7 +309,7 @@ function lookAtMode({ ledger, shown }: CertificateView, file: string, otherwise:
       check: "key-file",
       subject: shown(file),
       message: `others on this machine may read this key (mode ${mode.toString(8).padStart(4, "0")})`,
-      fix: `\`chmod 600 ${shown(file)}\`; ${otherwise}`,
+      fix: `\`chmod 600 ${shellWord(shown(file))}\`; ${otherwise}`,
     },
   );
 }

@@ -3,6 +3,7 @@ import type { Clock } from "#runtime/clock.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { addressText, dialable } from "../reach/address.ts";
+import { shellWord } from "../reach/near-path.ts";
 import { SERVICE_NAMES } from "../verb.ts";
 import type { Material } from "./certificates.ts";
 import type { Finding, Ledger } from "./ledger.ts";
@@ -52,7 +53,7 @@ export async function lookAtOwnDoors(visit: Visit): Promise<boolean> {
           check: "hub",
           subject: hubId,
           message: `it does not run: nothing listens at ${where}`,
-          fix: `Start it: \`foedus hub --config ${visit.configFile}\`.`,
+          fix: `Start it: \`foedus hub --config ${shellWord(visit.configFile)}\`.`,
         }
       : main.kind !== "ok" && ownFinding(visit, hubId, where, main, "hub"),
   );
@@ -65,12 +66,12 @@ function knockAt(visit: Visit, host: string, port: number): Promise<Verdict> {
 
 function ownFinding({ config, configFile, caFile }: Visit, subject: string, where: string, verdict: Verdict, process: string): Finding {
   const { message } = wordsOf(verdict, where, config.hub_id);
-  const start = `\`foedus ${process === "hub" ? "hub" : `serve ${process}`} --config ${configFile}\``;
+  const start = `\`foedus ${process === "hub" ? "hub" : `serve ${process}`} --config ${shellWord(configFile)}\``;
   const fix =
     verdict.kind === "nothing"
       ? `Start it: ${start}.`
       : verdict.kind === "wrong" && verdict.failure.reason === "CERTIFICATE_EXPIRED"
-        ? `Renew it: \`foedus pki renew --dir ${dirname(caFile)}\`; a running hub loads it automatically.`
+        ? `Renew it: \`foedus pki renew --dir ${shellWord(dirname(caFile))}\`; a running hub loads it automatically.`
         : `End what uses that port, or choose another one, and start ${start}.`;
   return { severity: "error", check: "hub", subject, message, fix };
 }

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { Io } from "../io.ts";
 import { CONFIG_FILE, type OwnHub, type OwnHubFlags, ownContext } from "../own/own-hub.ts";
 import { contextsOption } from "../reach/advice.ts";
-import { nearPath } from "../reach/near-path.ts";
+import { shellWord, typedPath } from "../reach/near-path.ts";
 
 /** Here is what a command needs so that it means the hub that was looked at, in the folder where the finding is read. */
 export interface Here {
@@ -17,9 +17,9 @@ export async function hereOf(io: Io, hub: OwnHub, given: OwnHubFlags, flags: Own
   const atHome = given.hub === undefined && hub.file === resolve(io.cwd, CONFIG_FILE);
   if (atHome) return { own: "", ask: "" };
   const named = await ownContext(io, hub, flags);
-  const ask = named === undefined ? "" : ` --hub ${named.name}${contextsOption(named, io)}`;
+  const ask = named === undefined ? "" : ` --hub ${shellWord(named.name)}${contextsOption(named, io)}`;
   const byContext = given.hub !== undefined && given.config === undefined && named?.context.config !== undefined;
-  const config = hub.file === resolve(io.cwd, io.env["FOEDUS_CONFIG"] || CONFIG_FILE) ? "" : ` --config ${nearPath(io.cwd, hub.file)}`;
+  const config = hub.file === resolve(io.cwd, io.env["FOEDUS_CONFIG"] || CONFIG_FILE) ? "" : ` --config ${typedPath(io.cwd, hub.file)}`;
   return { own: byContext ? ask : config, ask };
 }
 

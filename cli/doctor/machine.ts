@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync, statfsSync, statSync } from "node:fs
 import { dirname } from "node:path";
 import { clockPlausible } from "#runtime/clock.ts";
 import { bytes } from "../print/format.ts";
+import { shellWord } from "../reach/near-path.ts";
 import type { Ledger } from "./ledger.ts";
 
 /** Below this a hub may stop writing soon, bytes. */
@@ -39,7 +40,7 @@ export function lookAtDisk(ledger: Ledger, subject: string, { freeBytes, writabl
       check: "disk",
       subject,
       message: "other users of this machine may read what is in it, and the keys of tokens and feeds are",
-      fix: `\`chmod o-rwx ${subject}\`; the hub does it at its start if the folder is its own.`,
+      fix: `\`chmod o-rwx ${shellWord(subject)}\`; the hub does it at its start if the folder is its own.`,
     },
   );
   ledger.look(

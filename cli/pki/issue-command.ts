@@ -2,6 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { basename } from "node:path";
 import { readText } from "#runtime/files.ts";
 import { type IssueRequest, LEAF_PROFILES, PROFILES, readIdentity, readSans, SKEW_MS, sansOf } from "../../certs/profiles.ts";
+import { shellWord } from "../reach/near-path.ts";
 
 /** sameAgain is what was asked for when a certificate was made. Throws PkiError. */
 export function sameAgain(certificate: X509Certificate): IssueRequest {
@@ -31,12 +32,12 @@ export function issueCommand(file: string, dir: string, { force }: { readonly fo
   const shorter = request !== undefined && lifetimeMs !== undefined && lifetimeMs < PROFILES[request.profile].lifetimeMs;
   const options = [
     ...(profile === "operator" ? ["--role", role ?? "<role>"] : []),
-    ...prefixes.flatMap((prefix) => ["--prefix", prefix]),
+    ...prefixes.flatMap((prefix) => ["--prefix", shellWord(prefix)]),
     ...dnsNames.flatMap((dnsName) => ["--dns", dnsName]),
     ...ips.flatMap((ip) => ["--ip", ip]),
     ...(shorter ? ["--life", `${Math.round(lifetimeMs / 1000)}s`] : []),
     ...(force ? ["--force"] : []),
-    ...["--dir", dir],
+    ...["--dir", shellWord(dir)],
   ];
   return ["foedus pki issue", profile, name, ...options].join(" ");
 }

@@ -9,7 +9,7 @@ import type { Io } from "../io.ts";
 import { CONFIG_FILE, type OwnHub, type OwnHubFlags, readOwnHub } from "../own/own-hub.ts";
 import { since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
-import { nearPath } from "../reach/near-path.ts";
+import { nearPath, shellWord } from "../reach/near-path.ts";
 import { printJson } from "../verb.ts";
 import { CERTIFICATE_FILE } from "./issue-command.ts";
 
@@ -58,7 +58,7 @@ function ownHubIn(io: Pick<Io, "cwd" | "env" | "note">, file: string): OwnHub | 
   } catch {
     // It may be another hub's, and is not in the way of a certificate; but what was revoked is not known then.
     const where = nearPath(io.cwd, file);
-    io.note(`${where} cannot be used, so what is revoked was not looked at; \`foedus doctor --config ${where}\` says why\n`);
+    io.note(`${where} cannot be used, so what is revoked was not looked at; \`foedus doctor --config ${shellWord(where)}\` says why\n`);
     return undefined;
   }
 }

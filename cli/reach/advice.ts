@@ -5,7 +5,7 @@ import { AdvisedError, EXIT, exitCodeOf, refusedInTls } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { driftOf, type NamedContext } from "./context-drift.ts";
 import { findContextsFile } from "./contexts-file.ts";
-import { nearPath } from "./near-path.ts";
+import { typedPath } from "./near-path.ts";
 
 /**
  * advised says what to do about a hub of this machine that did not answer: its context may have the ports of before, or it has to be
@@ -20,7 +20,7 @@ export async function advised(error: unknown, named: NamedContext | undefined, i
   const drift = await driftFrom(named, file, io);
   if (drift !== undefined) return new AdvisedError(error, drift);
   if (!away) return error;
-  return new AdvisedError(error, `If it does not run, start it: \`foedus hub --config ${nearPath(io.cwd, file)}\`.`);
+  return new AdvisedError(error, `If it does not run, start it: \`foedus hub --config ${typedPath(io.cwd, file)}\`.`);
 }
 
 /** driftFrom reads the configuration, which loads the hub's code: only what went wrong is worth that. One that is not valid says nothing. */
@@ -38,5 +38,5 @@ async function driftFrom(named: NamedContext, file: string, io: Pick<Io, "cwd" |
 export function contextsOption({ file }: NamedContext, io: Pick<Io, "cwd" | "env">): string {
   const { FOEDUS_CONTEXTS: given = "" } = io.env;
   const found = given === "" ? findContextsFile(io) : resolve(io.cwd, given);
-  return found === file ? "" : ` --contexts ${nearPath(io.cwd, file)}`;
+  return found === file ? "" : ` --contexts ${typedPath(io.cwd, file)}`;
 }

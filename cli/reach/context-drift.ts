@@ -3,6 +3,7 @@ import type { HubConfig } from "../../services/hub/index.ts";
 import { SERVICE_NAMES } from "../verb.ts";
 import { addressText, isLoopback } from "./address.ts";
 import type { HubContext } from "./contexts-file.ts";
+import { shellWord } from "./near-path.ts";
 
 /** NamedContext is a context and where it stands. */
 export interface NamedContext {
@@ -42,7 +43,7 @@ export function driftOf({ name, context }: NamedContext, { listen, services }: P
   const addresses = now.map(({ key, address, moved }) => `${key}${moved ?? address}`);
   return {
     message: `the context ${name} says ${first.key}${first.address}, the configuration says port ${first.ports[0]}`,
-    command: `foedus contexts add ${name} ${addresses.map((address) => `--address ${address}`).join(" ")}${more}`,
+    command: `foedus contexts add ${shellWord(name)} ${addresses.map((address) => `--address ${address}`).join(" ")}${more}`,
     addresses,
   };
 }

@@ -118,7 +118,7 @@ export class Greeter {
   #waitForClock(now: Now, peer: Peer, out: Effect[]): void {
     peer.helloAt = now.mono + this.#table.config.clockRetryMs;
     peer.helloDoneAt = now.mono;
-    peer.failure = { reason: "CLOCK_NOT_SET", message: "the clock of this hub is not set; set it, the hub retries by itself" };
+    peer.failure = { reason: "CLOCK_NOT_SET", message: "the clock of this hub is not set; set it; the hub retries automatically" };
     if (!peer.clockTold) report(out, peer.hubId, "CLOCK", "WARNING", `no Hello to ${peer.hubId}: the clock of this hub is not set`);
     peer.clockTold = true;
   }
