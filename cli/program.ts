@@ -12,8 +12,8 @@ export type Handle = (command: Command, load: () => Promise<Loaded>) => Promise<
 const many = (text: string, list: readonly string[] = []): string[] => [...list, text];
 
 const HELP_FOOTER = `
-Begin with foedus hub init <hub-id>, which makes the folder of a new hub.
-Connect with --hub <context>, or with --address, --ca, --cert and --key; without either the current context counts.
+Start with foedus hub init <hub-id>, which creates the folder of a new hub.
+Connect with --hub <context>, or with --address, --ca, --cert and --key; without either, the current context is used.
 Environment: FOEDUS_HUB, FOEDUS_ADDRESS, FOEDUS_CA, FOEDUS_CERT, FOEDUS_KEY, FOEDUS_CONTEXTS, NO_COLOR, FOEDUS_DEBUG=1.
 Exit codes: 0 ok, 1 failed, 2 usage, 3 cannot connect, 4 refused, 5 not found, 6 timeout.`;
 
@@ -89,16 +89,13 @@ function hubVerbs(verb: Declare, program: Command): void {
     verb(
       hub,
       "init <hub-id>",
-      "make the folder of a new hub: configuration, certificates, a context",
+      "create the folder of a new hub: configuration, certificates and a context",
       async () => (await import("./own/hub-init.ts")).init,
     ),
   )
     .option("--dir <folder>", "folder of the hub (default: its id)")
-    .option("--port <n>", "port that it listens on (default: 18800); split mode, health and metrics take ports after it")
-    .option(
-      "--advertise <host>",
-      "host name or address that peers are told (default: 127.0.0.1, this machine only; empty: it only dials out)",
-    );
+    .option("--port <n>", "port to listen on (default: 18800); split mode, health and metrics use the ports after it")
+    .option("--advertise <host>", "host name or address to tell peers (default: 127.0.0.1, this machine only; empty: dial out only)");
   config(verb(program, "serve <service>", "run one service of a hub in this process", async () => (await import("./own/serve.ts")).run));
 }
 
@@ -106,7 +103,7 @@ function hubVerbs(verb: Declare, program: Command): void {
 function ownHub(command: Command): Command {
   return output(command)
     .option("--config <file>", "configuration file of the hub (default: FOEDUS_CONFIG, then hub.json)")
-    .option("--hub <context>", "context for asking the running hub (default: the one that names it)")
+    .option("--hub <context>", "context for reaching the running hub (default: the one for this hub)")
     .option("--contexts <file>", "contexts file (default: the nearest .foedus/contexts.json to the configuration)")
     .option("--timeout <duration>", "how long to wait for the running hub (default: 10s)");
 }
@@ -114,27 +111,34 @@ function ownHub(command: Command): Command {
 function ownHubVerbs(verb: Declare, program: Command): void {
   const peer = program.command("peer").description("manage the peers of the hub in this folder; a running hub applies changes at once");
   const load = async (): Promise<typeof import("./own/peer.ts")> => import("./own/peer.ts");
-  ownHub(verb(peer, "list", "list the peers of the federation file, with their links if the hub runs", async () => (await load()).list));
-  ownHub(verb(peer, "add <hub-id>", "pin a hub's CA and make it a peer, or change its entry", async () => (await load()).add))
+  ownHub(
+    verb(peer, "list", "list the peers in the federation file, with their links if the hub is running", async () => (await load()).list),
+  );
+  ownHub(verb(peer, "add <hub-id>", "pin a hub's CA and add the hub as a peer, or change its entry", async () => (await load()).add))
     .option("--ca <file>", "CA certificate of that hub, PEM; it is copied")
     .option("--fingerprint <sha256>", "SHA-256 that the CA must have, as its operator told you (repeatable)", many)
-    .option("--host <host>", "host name or address to dial; without it the peer dials us")
+    .option("--host <host>", "host name or address to dial; without it the peer has to dial this hub")
     .option("--port <n>", "its port (default: 18800)")
     .addOption(new Option("--max-trust <level>", "ceiling of its trust level (default: limited)").choices(["full", "limited", "minimal"]))
-    .option("--share <name>", "share that it gets (default: full or limited, as its ceiling)");
+    .option("--share <name>", "share for the peer (default: full or limited, like its ceiling)");
   const introduction = async (): Promise<typeof import("./own/introduction.ts")> => import("./own/introduction.ts");
   const grants = (command: Command): Command =>
     command
       .addOption(new Option("--max-trust <level>", "ceiling of its trust level (default: limited)").choices(["full", "limited", "minimal"]))
-      .option("--share <name>", "share that it gets (default: full or limited, as its ceiling)");
+      .option("--share <name>", "share for the peer (default: full or limited, like its ceiling)");
   grants(
     ownHub(
-      verb(peer, "invite", "invite one hub: print an invite and a PIN, wait for it, pin its CA", async () => (await introduction()).invite),
+      verb(
+        peer,
+        "invite",
+        "invite one hub: print an invite and a PIN, wait for the hub, pin its CA",
+        async () => (await introduction()).invite,
+      ),
     ),
   )
-    .option("--ttl <duration>", "life of the invite, 10s to 1h (default: 300s)")
-    .option("--listen <host:port>", "where the introduction door listens (default: the hub's address, fifth port after its own)")
-    .option("--advertise <host:port>", "where the other hub reaches the door, if it is not there");
+    .option("--ttl <duration>", "how long the invite is valid, 10s to 1h (default: 300s)")
+    .option("--listen <host:port>", "address to listen on for the other hub (default: the hub's address, fifth port after its own)")
+    .option("--advertise <host:port>", "address to put into the invite, if the other hub has to dial a different one");
   grants(
     ownHub(
       verb(
@@ -144,22 +148,21 @@ function ownHubVerbs(verb: Declare, program: Command): void {
         async () => (await introduction()).accept,
       ),
     ),
-  ).option("--pin <digits>", "the PIN, instead of being asked for it");
-  ownHub(verb(peer, "remove <hub-id>", "remove a peer; says what is deleted and what is kept", async () => (await load()).remove)).option(
-    "--dry-run",
-    "only print what would happen",
-  );
+  ).option("--pin <digits>", "the PIN, instead of a prompt");
+  ownHub(
+    verb(peer, "remove <hub-id>", "remove a peer, and list what is deleted and what is kept", async () => (await load()).remove),
+  ).option("--dry-run", "only print what would happen");
   ownHub(
     verb(peer, "trust <hub-id> <level>", "set the ceiling of a peer's trust: full, limited or minimal", async () => (await load()).trust),
   );
-  ownHub(verb(peer, "revoke <hub-id>", "refuse a certificate of a peer's service that was stolen", async () => (await load()).revoke))
-    .option("--certificate <file>", "its file")
-    .option("--fingerprint <sha256>", "its SHA-256 instead (repeatable)", many);
+  ownHub(verb(peer, "revoke <hub-id>", "refuse a stolen certificate of one of a peer's services", async () => (await load()).revoke))
+    .option("--certificate <file>", "file of the certificate")
+    .option("--fingerprint <sha256>", "SHA-256 of the certificate instead of its file (repeatable)", many);
   ownHub(
     verb(
       program,
       "doctor",
-      "diagnose the hub in this folder, and say how to fix what is wrong",
+      "check the hub in this folder, and say how to fix what is wrong",
       async () => (await import("./doctor/doctor.ts")).run,
     ),
   );
@@ -218,7 +221,7 @@ function nodeVerbs(verb: Declare, program: Command): void {
       "show one node (hub/node, or a bare id): capabilities, state, freshness",
       async () => (await import("./verbs/node.ts")).run,
     ),
-  ).option("--max-staleness <duration>", "fail rather than answer with something older");
+  ).option("--max-staleness <duration>", "fail if the answer would be older than this");
   operator(
     verb(
       program,
@@ -227,8 +230,8 @@ function nodeVerbs(verb: Declare, program: Command): void {
       async () => (await import("./verbs/send.ts")).run,
     ),
   )
-    .option("--idempotency-key <key>", "same key and same command within 24 h: the stored outcome, no second run")
-    .option("--type <type>", "type of the value, instead of asking the hub for the capability's")
+    .option("--idempotency-key <key>", "repeating the command with this key within 24 h returns the stored outcome and runs nothing")
+    .option("--type <type>", "type of the value (default: that of the capability, which the hub is asked for)")
     .option("--traceparent <context>", "W3C trace context that the command belongs to (default: TRACEPARENT and TRACESTATE)");
   nodeFilter(
     operator(verb(program, "watch [node]", "print changes of nodes as they happen", async () => (await import("./verbs/watch.ts")).run)),
@@ -246,16 +249,18 @@ function insightVerbs(verb: Declare, program: Command): void {
     .option("--peer <hub>", "only about this peer")
     .option("--node <hub/node>", "only about this node")
     .option("--limit <n>", "maximum number of events (default: 50; 10 before following)");
-  operator(verb(program, "links", "counters of each link", async () => (await import("./verbs/links.ts")).run));
+  operator(verb(program, "links", "show counters of each link", async () => (await import("./verbs/links.ts")).run));
   operator(
     verb(
       program,
       "feeds",
-      "feeds that the hub holds, their positions and who has them",
+      "show the feeds that the hub holds, their positions, and which peers have them",
       async () => (await import("./verbs/feeds.ts")).run,
     ),
   );
-  operator(verb(program, "config", "effective configuration, secrets redacted", async () => (await import("./verbs/config.ts")).run))
+  operator(
+    verb(program, "config", "show the effective configuration, secrets redacted", async () => (await import("./verbs/config.ts")).run),
+  )
     .option("--file <file>", "read this file instead of asking the running hub")
     .option("--diff <file>", "show what another file would change, and what of it needs a restart");
 }
@@ -264,33 +269,33 @@ const dir = (command: Command): Command => output(command).option("--dir <folder
 const keys = (command: Command): Command =>
   command
     .option("--key-bits <n>", "size of new RSA keys (default: 2048)")
-    .option("--force", "new keys and certificates even if the present ones are good");
+    .option("--force", "make new keys and certificates even if the present ones are valid");
 const sans = (command: Command): Command =>
   command
-    .option("--dns <name>", "service: further host name (repeatable)", many)
-    .option("--ip <address>", "service: further address (repeatable)", many);
+    .option("--dns <name>", "service: additional host name (repeatable)", many)
+    .option("--ip <address>", "service: additional address (repeatable)", many);
 const rights = (command: Command): Command =>
   command
     .addOption(new Option("--role <role>", "operator: what it may do").choices(["metrics", "viewer", "admin"]))
     .option("--prefix <prefix>", "gateway: beginning of the node ids it may speak for (repeatable)", many)
-    .option("--life <duration>", "shorter life than the profile's, e.g. 7d");
+    .option("--life <duration>", "shorter validity than the default for its kind, e.g. 7d");
 
 function pkiVerbs(verb: Declare, program: Command): void {
-  const pki = program.command("pki").description("certificates: the hub's authority and what it issues");
+  const pki = program.command("pki").description("manage certificates: the hub's CA and what it issues");
   keys(
     sans(
       dir(
         verb(
           pki,
           "init <hub-id>",
-          "make a hub's authority, service certificate and admin",
+          "create a hub's CA, its service certificate and an admin certificate",
           async () => (await import("./pki/pki.ts")).init,
         ),
       ),
     ),
   )
-    .option("--split", "also one certificate for each service")
-    .option("--new-authority", "replace the CA: peers that pinned it no longer know this hub");
+    .option("--split", "also issue one certificate for each service")
+    .option("--new-authority", "replace the CA; peers reject this hub until they have pinned the new one");
   keys(
     rights(
       sans(
@@ -305,7 +310,7 @@ function pkiVerbs(verb: Declare, program: Command): void {
       ),
     ),
   );
-  output(verb(pki, "show <files...>", "say what certificates and requests are", async () => (await import("./pki/pki.ts")).showFiles));
+  output(verb(pki, "show <files...>", "show what is in certificates and requests", async () => (await import("./pki/pki.ts")).showFiles));
   ownHub(
     verb(pki, "list", "list the hub's certificates, and those that are revoked", async () => (await import("./pki/pki-revoke.ts")).list),
   );
@@ -318,9 +323,9 @@ function pkiVerbs(verb: Declare, program: Command): void {
     ),
   )
     .option("--fingerprint <sha256>", "SHA-256 of a certificate instead of its file (repeatable)", many)
-    .option("--reason <text>", "why; it is kept in the list and in the event")
+    .option("--reason <text>", "reason to record in the list and in the event")
     .option("--undo", "accept them again")
-    .option("--force", "also a certificate that the hub itself uses");
+    .option("--force", "also revoke a certificate that the hub itself uses");
   requestVerbs(verb, pki);
 }
 
@@ -334,13 +339,13 @@ function requestVerbs(verb: Declare, pki: Command): void {
       async () => (await import("./pki/pki-secrets.ts")).secrets,
     ),
   ).option("--service-account <folder>", "folder with token, ca.crt and namespace (default: where a pod has them)");
-  keys(dir(verb(pki, "renew", "renew what is near its end", async () => (await import("./pki/pki.ts")).renew)));
+  keys(dir(verb(pki, "renew", "renew certificates that expire soon", async () => (await import("./pki/pki.ts")).renew)));
   keys(
     sans(
-      output(verb(pki, "csr <kind> <name>", "make a key and a certificate request here", async () => (await import("./pki/pki.ts")).csr)),
+      output(verb(pki, "csr <kind> <name>", "create a key and a certificate request here", async () => (await import("./pki/pki.ts")).csr)),
     ),
   )
-    .option("--hub-id <hub>", "the hub whose authority will sign")
+    .option("--hub-id <hub>", "hub whose CA will sign the request")
     .option("--out <path>", "path of the files without .key and .csr (default: <kind>-<name>)");
   rights(
     sans(dir(verb(pki, "sign <request> <kind> <name>", "sign a certificate request", async () => (await import("./pki/pki.ts")).sign))),
@@ -350,14 +355,19 @@ function requestVerbs(verb: Declare, pki: Command): void {
 }
 
 function otherVerbs(verb: Declare, program: Command, handle: Handle): void {
-  const contexts = program.command("contexts").description("hubs that this command knows by name");
+  const contexts = program.command("contexts").description("manage the hubs that this command knows by name");
   const file = (command: Command): Command => output(command).option("--contexts <file>", "contexts file");
   file(verb(contexts, "list", "list the contexts", async () => (await import("./verbs/contexts.ts")).list));
-  file(verb(contexts, "use <context>", "make a context the current one", async () => (await import("./verbs/contexts.ts")).use));
+  file(verb(contexts, "use <context>", "select the current context", async () => (await import("./verbs/contexts.ts")).use));
   file(
-    verb(contexts, "add <context>", "add a context, or change what is given of one", async () => (await import("./verbs/contexts.ts")).add),
+    verb(
+      contexts,
+      "add <context>",
+      "add a context, or change the given fields of one",
+      async () => (await import("./verbs/contexts.ts")).add,
+    ),
   )
-    .option("--hub-id <hub>", "the hub (default: the name of the context)")
+    .option("--hub-id <hub>", "id of the hub (default: the name of the context)")
     .option("--address <address>", "host:port, or service=host:port for each service in split mode (repeatable)", many)
     .option("--ca <file>", "CA certificate of the hub")
     .option("--cert <file>", "operator's certificate")

@@ -319,6 +319,8 @@ describe("a hub of one's own", () => {
     const before = readFileSync(file, "utf8");
     writeFileSync(file, before.replace("{", `{ ${OWN.json[0]},`));
     await until("the lamp being shown to the partner", () => run(nodes, partner).includes("my-lamp"));
+    const [, why = ""] = /`(foedus share test [^`]+)`/.exec(README) ?? [];
+    expect(run(why, own)).toMatch(/^my-lamp +all +state +rule 1: my-\*$/m);
     expect(run(send, partner)).toMatch(/DONE/i);
     writeFileSync(file, before);
     await until("the lamp being hidden again", () => !run(nodes, partner).includes("my-lamp"));
