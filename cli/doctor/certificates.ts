@@ -286,7 +286,7 @@ function lookAtPair(
     )
   )
     return undefined;
-  const alive = lookAtLife(view, files.cert, leaf, `\`foedus pki renew --dir ${shellWord(dir)}\`; a running hub takes it up by itself.`);
+  const alive = lookAtLife(view, files.cert, leaf, `\`foedus pki renew --dir ${shellWord(dir)}\`; a running hub loads it automatically.`);
   return alive && key !== undefined ? { leaf, cert, key } : undefined;
 }
 

@@ -108,7 +108,7 @@ async function examine(io: Io, hub: OwnHub, flags: OwnHubFlags, ledger: Ledger):
   const data = resolveFrom(folder, config.data_dir);
   lookAtDisk(ledger, shown(data), readDisk(data));
   if (own === undefined || own.ca.length === 0) {
-    ledger.skip(`the hub itself and its peers: its ${own === undefined ? "certificate" : "CA"} has to be mended first`);
+    ledger.skip(`the hub itself and its peers: its ${own === undefined ? "certificate" : "CA"} has to be fixed first`);
     return;
   }
   const visit = { ledger, config, own, clock: io.clock, caFile: shown(resolveFrom(folder, config.tls.ca)), configFile: shown(hub.file) };

@@ -131,8 +131,8 @@ function lagFinding(hubId: string, share: string, lag: bigint, connected: boolea
     subject: hubId,
     message: `${count(lag, "segment")} of the share ${share} ${lag === 1n ? "is" : "are"} not acknowledged by it`,
     fix: connected
-      ? "It takes them in more slowly than they are made: look at its machine and at `foedus links`."
-      : "They wait until it is back; if it does not come back, `foedus peer remove` lets them go.",
+      ? "The peer applies them more slowly than this hub produces them: check its machine and `foedus links`."
+      : "They wait until it is back; if it does not come back, `foedus peer remove` discards them.",
   };
 }
 
@@ -145,7 +145,7 @@ function lookAtPeer(ledger: Ledger, peer: Peer, config: HubConfig): void {
       check: "clock",
       subject: hubId,
       message: `its clock is ${duration(skewMs)} ${clockSkewMs > 0n ? "ahead of" : "behind"} ours`,
-      fix: "Have both machines set their clocks by a time service; find out which of the two is wrong first.",
+      fix: "Find out which clock is wrong, and have both machines use a time service.",
     },
   );
   const copies = copiesOf(peer);
@@ -169,7 +169,7 @@ function linkFinding(peer: Peer, self: string): Finding | undefined {
   const cause = peer.maxTrust === TrustLevel.MINIMAL && state === LinkState.OPERATIONAL ? undefined : cutOff(peer, self);
   if (cause !== undefined) return { ...found, severity: "warning", message: cause.message, fix: cause.remedy };
   if (state === LinkState.OPERATIONAL) return undefined;
-  const words = `the link is ${label(LinkStateSchema, state)} for ${duration(stateAgeMs)}`;
+  const words = `the link has been ${label(LinkStateSchema, state)} for ${duration(stateAgeMs)}`;
   if (failure === undefined)
     return {
       ...found,

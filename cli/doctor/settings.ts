@@ -17,8 +17,8 @@ export function lookAtSettings(ledger: Ledger, config: HubConfig, federation: Fe
         severity: "warning",
         check: "setting",
         subject: "max_trust",
-        message: `all ${peers.length} peers may be trusted fully: the ceiling holds nobody back`,
-        fix: "Lower it for those that need no more: `foedus peer trust <hub> limited`.",
+        message: `all ${peers.length} peers have the ceiling full, so it restricts nobody`,
+        fix: "Lower it for peers that do not need it: `foedus peer trust <hub> limited`.",
       },
   );
   ledger.look(

@@ -321,7 +321,7 @@ async function report(io: Io, flags: OwnHubFlags, { hubId, cas }: Candidate): Pr
   else if (flags.quiet) await io.out(`${hubId}\n`);
   else {
     const now = io.stopped.aborted
-      ? `the link comes up by itself: see \`foedus peers ${hubId}\``
+      ? `the link comes up automatically: see \`foedus peers ${hubId}\``
       : live === undefined
         ? "this hub does not run, or could not be asked: the link comes up when it runs"
         : `the link is ${label(LinkStateSchema, link?.state ?? LinkState.UNSPECIFIED)}`;
