@@ -369,7 +369,7 @@ describe("verbs against a hub", () => {
     };
     try {
       lab({});
-      const share = "the share that it gives this hub selects none. Ask its operator: `foedus doctor` there says what the share selects";
+      const share = "the share that it gives this hub selects none. Ask its operator; there, `foedus share test home` says what the share shows";
       expect(await home.foedus("send", "lab/demo-lamp", "state", "ON")).toMatchObject({
         code: 5,
         err: expect.stringContaining(`there is no node lab/demo-lamp: lab is a peer, but shows this hub no nodes: ${share}`),

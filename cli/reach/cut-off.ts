@@ -61,7 +61,7 @@ export async function showsNothing(connection: Connection, hubId: string, signal
   if (cause !== undefined) return { ...cause, message: `${shown}, because ${cause.message}` };
   if (peer.state !== LinkState.OPERATIONAL)
     return { message: `${shown}: there is no link yet`, remedy: `See \`foedus peers ${clean(hubId)}\`.` };
-  const remedy = `Ask its operator: \`foedus doctor\` there says what the share selects and how to change it.`;
+  const remedy = `Ask its operator; there, \`foedus share test ${connection.target.hubId}\` says what the share shows and which rule decides.`;
   return { message: `${shown}: the share that it gives this hub selects none`, remedy };
 }
 

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AttachExecutorRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
+import { Freshness, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetConfigRequestSchema } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { loadHubConfig } from "../../services/hub/index.ts";
@@ -254,6 +254,42 @@ describe("what share test says", () => {
     expect(await held()).toEqual(["doorbell"]);
     expect((await foedus("share", "test", "neighbour", "--node", "neighbour/porch-camera")).code).toBe(5);
   }, 120_000);
+
+  test("of the ways to stop sharing: the peer forgets, or keeps its last copy, as docs/SHARING.md says", async () => {
+    const held = async (): Promise<Freshness[]> => {
+      const { records } = await neighbour.registry.listNodes(
+        create(ListNodesRequestSchema, { filter: { hubIds: ["home"] }, pageSize: 100 }),
+      );
+      return records.map(({ freshness }) => freshness);
+    };
+    const all = (): Promise<unknown> =>
+      until("the neighbour having all nodes, fresh", async () => {
+        const now = await held();
+        return now.length === nodes.length && now.every((freshness) => freshness === Freshness.FRESH);
+      });
+    const keeps = (): Promise<unknown> =>
+      until("its copy being out of date", async () => (await held()).every((freshness) => freshness !== Freshness.FRESH));
+    const done = async (...args: string[]): Promise<void> => expect(await foedus(...args)).toMatchObject({ code: 0 });
+    await inForce({ registry_sync: { shares: { limited: { nodes: ["*"] } } } });
+    await all();
+    await inForce({ registry_sync: { shares: { limited: { nodes: [] } } } });
+    await until("the neighbour having forgotten all", async () => (await held()).length === 0);
+    await inForce({ registry_sync: { shares: { limited: { nodes: ["*"] } } } });
+    await all();
+    await done("peers", "disable", "neighbour");
+    await keeps();
+    expect((await held()).length).toBe(nodes.length);
+    await done("peers", "enable", "neighbour");
+    await all();
+    await done("peer", "trust", "neighbour", "minimal");
+    await until("the neighbour having forgotten all again", async () => (await held()).length === 0);
+    await done("peer", "trust", "neighbour", "limited");
+    await done("peer", "add", "neighbour", "--share", "limited");
+    await all();
+    await done("peer", "remove", "neighbour");
+    await keeps();
+    expect((await held()).length).toBe(nodes.length);
+  }, 300_000);
 
   test("a hub that does not run is no answer", async () => {
     await hub.end();
