@@ -194,6 +194,11 @@ function operatorVerbs(verb: Declare, program: Command): void {
       async () => (await import("./verbs/peers.ts")).disable,
     ),
   );
+  shareVerbs(verb, program);
+}
+
+/** shareVerbs are those about what peers see. */
+function shareVerbs(verb: Declare, program: Command): void {
   const share = program.command("share").description("what a peer sees of this hub, and why");
   operator(
     verb(

@@ -369,7 +369,8 @@ describe("verbs against a hub", () => {
     };
     try {
       lab({});
-      const share = "the share that it gives this hub selects none. Ask its operator; there, `foedus share test home` says what the share shows";
+      const share =
+        "the share that it gives this hub selects none. Ask its operator; there, `foedus share test home` says what the share shows";
       expect(await home.foedus("send", "lab/demo-lamp", "state", "ON")).toMatchObject({
         code: 5,
         err: expect.stringContaining(`there is no node lab/demo-lamp: lab is a peer, but shows this hub no nodes: ${share}`),
@@ -459,7 +460,7 @@ describe("verbs against a hub", () => {
     expect(JSON.parse(range.err)).toMatchObject({ error: { reason: "VALUE_OUT_OF_RANGE", field: "command.value", exit_code: 2 } });
     const unknown = await home.foedus("send", "lamp", "mode", "day");
     expect(unknown.code).toBe(1);
-    expect(unknown.err).toContain("Read the device's state before deciding");
+    expect(unknown.err).toContain("Read the state of the node before you decide");
   });
 
   test("watch of one node says what it is like, prints its changes, and SIGINT ends it with 0", async () => {

@@ -43,8 +43,15 @@ const TURN_WEIGHT = 64;
 
 const weightOf = ({ capabilities }: Node): number => NODE_WEIGHT + capabilities.length;
 
+/** Part is some nodes of a page, from the one at `first` on. */
+interface Part {
+  readonly first: number;
+  readonly nodes: readonly Node[];
+  readonly weight: number;
+}
+
 /** partsOf cuts a page. */
-function* partsOf(nodes: readonly Node[]): Iterable<{ readonly first: number; readonly nodes: readonly Node[]; readonly weight: number }> {
+function* partsOf(nodes: readonly Node[]): Iterable<Part> {
   let first = 0;
   let weight = 0;
   for (const [index, node] of nodes.entries()) {
@@ -59,48 +66,96 @@ function* partsOf(nodes: readonly Node[]): Iterable<{ readonly first: number; re
   yield { first, nodes: nodes.slice(first), weight };
 }
 
+/** NodeChanges hands what callers say of their nodes to the core, in order and in parts. */
+class NodeChanges {
+  readonly #shell: Shell;
+  readonly #fences: FencedStreams<Fenced>;
+  readonly #turns: PageTurns;
+  readonly #lines = new CallerLines();
+
+  constructor(shell: Shell, clock: Clock) {
+    this.#shell = shell;
+    this.#fences = new FencedStreams(clock);
+    this.#turns = new PageTurns(clock);
+  }
+
+  /** inOrder refuses a numbered call if a newer one of its program was taken before: the network held it back, and nobody waits for it. */
+  inOrder(caller: Caller, order: StreamOpen | undefined): void {
+    // A call that is taken reaches the core before any that follows, so there is nothing to fence off. The newest may come again.
+    if (order !== undefined) this.#fences.enter(caller, order, { fence: () => undefined }, "may repeat").leave();
+  }
+
+  /** hand hands a change over in its place among those of its caller. `work` is done when all of it is with the core. */
+  async hand<T>({ caller, signal }: CallContext, weight: number, work: () => T | Promise<T>): Promise<T> {
+    const { turn, leave } = this.#lines.enter(principalOf(caller));
+    try {
+      if (turn !== undefined) await turn;
+      if (weight > TURN_WEIGHT) await this.#turns.turn(principalOf(caller), signal);
+      return await work();
+    } finally {
+      leave();
+    }
+  }
+
+  /** register asks the core; the failure of an answer that nobody waits for yet is kept for whoever does. */
+  register(caller: Caller, nodes: readonly Uint8Array[]): Promise<Registered> {
+    const answer = this.#shell.ask<"registered">((call) => ({ kind: "register", call, scope: scopeOf(caller), nodes }));
+    answer.catch(() => undefined);
+    return answer;
+  }
+
+  /** page hands a page over; it answers with what became of each node when all of it is durable. */
+  async page(nodes: readonly Node[], context: CallContext): Promise<NodeOutcome[]> {
+    const encoded: (Uint8Array | Failure)[] = [];
+    const answers: Promise<Registered>[] = [];
+    const take = ({ first, nodes: part }: Part): void => {
+      const these = part.map((node, index) => nodeBytes(node, `nodes[${first + index}]`));
+      encoded.push(...these);
+      const good = these.filter((bytes) => bytes instanceof Uint8Array);
+      if (good.length > 0) answers.push(this.register(context.caller, good));
+    };
+    const [begin, ...rest] = partsOf(nodes);
+    if (begin !== undefined)
+      await this.hand(context, begin.weight, async () => {
+        take(begin);
+        for (const part of rest) {
+          await this.#turns.turn(principalOf(context.caller), context.signal);
+          take(part);
+        }
+      });
+    const results = (await Promise.all(answers)).flatMap((answer) => answer.results);
+    let next = 0;
+    return encoded.map((bytes, index) =>
+      bytes instanceof Uint8Array
+        ? outcomeOf(index, nodes[index] as Node, results[next++])
+        : { nodeId: (nodes[index] as Node).nodeId, ref: 0, failure: bytes },
+    );
+  }
+}
+
+/** outcomeOf is what became of a node of a page, with the field at fault as its caller knows it. */
+function outcomeOf(index: number, { nodeId }: Node, outcome: NodeOutcome | undefined): NodeOutcome {
+  if (outcome === undefined) return { nodeId, ref: 0, failure: { reason: "INTERNAL", message: "no result for this node" } };
+  if (outcome.failure === undefined) return outcome;
+  const { field = "node.node_id" } = outcome.failure;
+  return { ...outcome, failure: { ...outcome.failure, field: field.replace(/^node\b/, `nodes[${index}]`) } };
+}
+
 /**
  * createNodeHandlers are the handlers of registration and presence: they answer when the change is durable. Large changes go to the core in
  * parts, one in a turn of the event loop, callers taking turns: a page may have a thousand nodes with 512 capabilities each.
  */
 export function createNodeHandlers(shell: Shell, clock: Clock) {
-  const fences = new FencedStreams<Fenced>(clock);
-  const turns = new PageTurns(clock);
-  const lines = new CallerLines();
-
-  /** inOrder refuses a numbered call if a newer one of its program was taken before: the network held it back, and nobody waits for it. */
-  const inOrder = (caller: Caller, order: StreamOpen | undefined): void => {
-    // A call that is taken reaches the core before any that follows, so there is nothing to fence off. The newest may come again.
-    if (order !== undefined) fences.enter(caller, order, { fence: () => undefined }, "may repeat").leave();
-  };
-
-  /** change hands a change over in its place among those of its caller. `work` is done when all of it is with the core. */
-  const change = async <T>({ caller, signal }: CallContext, weight: number, work: () => T | Promise<T>): Promise<T> => {
-    const { turn, leave } = lines.enter(principalOf(caller));
-    try {
-      if (turn !== undefined) await turn;
-      if (weight > TURN_WEIGHT) await turns.turn(principalOf(caller), signal);
-      return await work();
-    } finally {
-      leave();
-    }
-  };
-
-  /** register asks the core; the failure of an answer that nobody waits for yet is kept for whoever does. */
-  const register = (caller: Caller, nodes: readonly Uint8Array[]): Promise<Registered> => {
-    const answer = shell.ask<"registered">((call) => ({ kind: "register", call, scope: scopeOf(caller), nodes }));
-    answer.catch(() => undefined);
-    return answer;
-  };
+  const changes = new NodeChanges(shell, clock);
 
   return {
     async registerNode({ node, order }: RegisterNodeRequest, context: CallContext): Promise<RegisterNodeResponse> {
       if (node === undefined) throw fail("INVALID_FIELD", "a node is needed", { field: "node" });
-      inOrder(context.caller, order);
-      const { answer } = await change(context, weightOf(node), () => {
+      changes.inOrder(context.caller, order);
+      const { answer } = await changes.hand(context, weightOf(node), () => {
         const bytes = nodeBytes(node, "node");
         if (!(bytes instanceof Uint8Array)) throw new FoedusError(bytes);
-        return { answer: register(context.caller, [bytes]) };
+        return { answer: changes.register(context.caller, [bytes]) };
       });
       const [outcome] = (await answer).results;
       if (outcome?.failure !== undefined) throw new FoedusError({ field: "node.node_id", ...outcome.failure });
@@ -108,41 +163,14 @@ export function createNodeHandlers(shell: Shell, clock: Clock) {
     },
 
     async registerNodes({ nodes, order }: RegisterNodesRequest, context: CallContext): Promise<RegisterNodesResponse> {
-      inOrder(context.caller, order);
-      const encoded: (Uint8Array | Failure)[] = [];
-      const answers: Promise<Registered>[] = [];
-      const [begin, ...rest] = partsOf(nodes);
-      const hand = ({ first, nodes: part }: typeof begin & {}): void => {
-        const these = part.map((node, index) => nodeBytes(node, `nodes[${first + index}]`));
-        encoded.push(...these);
-        const good = these.filter((bytes) => bytes instanceof Uint8Array);
-        if (good.length > 0) answers.push(register(context.caller, good));
-      };
-      if (begin !== undefined)
-        await change(context, begin.weight, async () => {
-          hand(begin);
-          for (const part of rest) {
-            await turns.turn(principalOf(context.caller), context.signal);
-            hand(part);
-          }
-        });
-      const results = (await Promise.all(answers)).flatMap((answer) => answer.results);
-      let next = 0;
-      const all = encoded.map((bytes, index): NodeOutcome => {
-        const { nodeId } = nodes[index] as Node;
-        if (!(bytes instanceof Uint8Array)) return { nodeId, ref: 0, failure: bytes };
-        const outcome = results[next++];
-        if (outcome === undefined) return { nodeId, ref: 0, failure: { reason: "INTERNAL", message: "no result for this node" } };
-        if (outcome.failure === undefined) return outcome;
-        const { field = "node.node_id" } = outcome.failure;
-        return { ...outcome, failure: { ...outcome.failure, field: field.replace(/^node\b/, `nodes[${index}]`) } };
-      });
-      return create(RegisterNodesResponseSchema, { results: all.map(outcomeToProto) });
+      changes.inOrder(context.caller, order);
+      const outcomes = await changes.page(nodes, context);
+      return create(RegisterNodesResponseSchema, { results: outcomes.map(outcomeToProto) });
     },
 
     async deregisterNode({ nodeId, order }: DeregisterNodeRequest, context: CallContext): Promise<DeregisterNodeResponse> {
-      inOrder(context.caller, order);
-      const { asked } = await change(context, 0, () => {
+      changes.inOrder(context.caller, order);
+      const { asked } = await changes.hand(context, 0, () => {
         const asked = shell.ask<"deregistered">((call) => ({ kind: "deregister", call, scope: scopeOf(context.caller), nodeId }));
         asked.catch(() => undefined);
         return { asked };
