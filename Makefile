@@ -94,6 +94,10 @@ upgrade-baseline: setup ## at a release: record the committed version, which the
 build: setup ## bundle the installed command into dist/
 	@node cli/build.ts
 
+.PHONY: packages
+packages: setup ## make the packages of the SDKs in dist/packages (make tools gets what the Python wheel needs)
+	@tools/packages/python.sh dist/packages
+
 .PHONY: image
 image: setup ## build the container image into dist/, without a registry or a daemon (needs buildah)
 	@ops/image/build.sh

@@ -1,9 +1,9 @@
-// A client in another language, written from docs/PROTOCOL.md, against real hubs: clients/python.
+// A client in another language, written from docs/PROTOCOL.md, against real hubs: the package of clients/python, as its wheel installs it.
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
@@ -11,6 +11,7 @@ import { writePki } from "../../certs/issue.ts";
 import { execute, get, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
 import { run } from "../support/grpcurl.ts";
+import { type InstalledClient, installClient } from "../support/python.ts";
 import { tool } from "../support/tools.ts";
 
 const python = tool("foedus-python");
@@ -19,17 +20,17 @@ const CLIENT = join(ROOT, "clients/python");
 const STEP_MS = 90_000;
 
 describe.skipIf(python.reason !== undefined)("the Python client", () => {
-  const generated = join(tmpdir(), `foedus-python-${randomUUID()}`);
-  const env = { ...process.env, PYTHONPATH: [generated, CLIENT].join(delimiter), PYTHONDONTWRITEBYTECODE: "1", GRPC_VERBOSITY: "ERROR" };
+  const folder = join(tmpdir(), `foedus-python-${randomUUID()}`);
   const scripts: ChildProcess[] = [];
+  let client: InstalledClient;
 
   beforeAll(async () => {
-    mkdirSync(generated);
-    expect(await run(python.path, [join(CLIENT, "generate.py"), generated])).toMatchObject({ code: 0 });
-  }, 60_000);
+    mkdirSync(folder);
+    client = await installClient(python, folder);
+  }, 120_000);
   afterAll(() => {
     for (const script of scripts) script.kill("SIGKILL");
-    rmSync(generated, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true });
   });
 
   /** play starts the script; `says` waits for a line of it, and `ended` for its end. */
@@ -41,7 +42,7 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
       ...(hub.split ? [...address("registry-sync"), ...address("command-forwarding")] : []),
     ];
     const identity = ["--ca", hub.pki("ca").ca, "--cert", files.cert, "--key", files.key];
-    const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], { env });
+    const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], { env: client.env });
     scripts.push(child);
     let printed = "";
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part: string) => (printed += part));
@@ -81,22 +82,25 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
       const lines = block!.trim().replaceAll("\\\n", " ").split("\n");
       expect(lines.slice(0, 2)).toEqual(["python3 -m venv venv", "venv/bin/pip install --require-hashes -r requirements.txt"]);
       // The environment of `make tools` came about by these two, so they are not run again here: that needs a network.
+      const site = join(folder, `by-readme-${mode}`);
+      const wheel = join(folder, `wheel-${mode}`);
       for (const line of lines.slice(2)) {
         const here = line
           .replaceAll("venv/bin/python", python.path)
-          .replaceAll("generated", join(generated, "by-readme"))
+          .replace("venv/bin/pip install", `${python.path} -m pip install --quiet --target '${site}'`)
+          .replace(" ../../tools/", ` ${join(ROOT, "tools/")}`)
+          .replaceAll(/\bwheel\b/g, wheel)
           .replaceAll(" smoke.py", ` ${join(CLIENT, "smoke.py")}`)
-          .replaceAll(" generate.py", ` ${join(CLIENT, "generate.py")}`)
           .replace("localhost:18800", home.address("discovery"))
           .replace("--hub-id my-hub", "--hub-id home")
-          .replaceAll("my-hub/pki/", `${home.pkiDir}/`)
+          .replaceAll("../../my-hub/pki/", `${home.pkiDir}/`)
           .replaceAll("gateway-devices", "gateway-zigbee");
-        const bare = `cd '${generated}'; export PYTHONDONTWRITEBYTECODE=1; unset PYTHONPATH; ${here}`;
         // The page has one port for all; in split mode there is more to say.
         const more = home.split
           ? ` --registry-sync ${home.address("registry-sync")} --command-forwarding ${home.address("command-forwarding")}`
           : "";
-        const { code, stdout, stderr } = await run("bash", ["-c", line.includes("smoke.py") ? `${bare}${more}` : bare]);
+        const whole = `cd '${folder}'; export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH='${site}'; ${here}${line.includes("smoke.py") ? more : ""}`;
+        const { code, stdout, stderr } = await run("bash", ["-c", whole]);
         expect([line, code, stderr]).toEqual([line, 0, ""]);
         if (line.includes("smoke.py")) expect(stdout).toMatch(/executed\nderegistered\ndone\n$/);
       }
@@ -140,15 +144,46 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
     }, 90_000);
   });
 
-  test("every part of the schema compiles to Python and imports", async () => {
+  /** inPython runs Python with the package and what it depends on. */
+  const inPython = (...args: string[]) => run("env", [`PYTHONPATH=${client.site}`, "PYTHONDONTWRITEBYTECODE=1", python.path, ...args]);
+
+  test("its own tests", async () => {
+    const { code, stderr } = await inPython("-W", "error", "-m", "unittest", "discover", "--start-directory", join(CLIENT, "tests"));
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/^Ran [1-9]\d+ tests in /m)]);
+  }, 60_000);
+
+  test("all of the wheel imports, and nothing of the schema outside of it", async () => {
     const program = [
       "import importlib, pathlib, sys",
-      "names = ['.'.join(p.relative_to(sys.argv[1]).with_suffix('').parts) for p in pathlib.Path(sys.argv[1]).rglob('*_pb2*.py')]",
+      "site = pathlib.Path(sys.argv[1])",
+      "names = ['.'.join(p.relative_to(site).with_suffix('').parts) for p in (site / 'foedus').rglob('*.py') if p.name != '__init__.py']",
       "[importlib.import_module(name) for name in names]",
       "print(len(names))",
+      "print(sorted(n for n in sys.modules if n.startswith(('google.rpc', 'grpc_status', 'grpc_health', 'buf'))))",
+      // Other packages may have other versions of what we did not invent.
+      "from google.protobuf import descriptor_pb2, descriptor_pool",
+      "for name, package in (('google/rpc/status.proto', 'google.rpc'), ('grpc/health/v1/health.proto', 'grpc.health.v1')):",
+      "    file = descriptor_pb2.FileDescriptorProto(name=name, package=package, syntax='proto3')",
+      "    file.message_type.add(name='Status' if 'rpc' in package else 'HealthCheckRequest').field.add(name='other', number=9, type=9, label=1)",
+      "    descriptor_pool.Default().AddSerializedFile(file.SerializeToString())",
+      "import foedus; print(foedus.__version__)",
     ].join("\n");
-    const { code, stdout } = await run("env", [`PYTHONPATH=${generated}`, python.path, "-c", program, generated]);
-    expect(code).toBe(0);
-    expect(Number(stdout)).toBeGreaterThan(30);
+    const { code, stdout, stderr } = await inPython("-c", program, client.site);
+    expect([code, stderr]).toEqual([0, ""]);
+    const [count, foreign, version] = stdout.trim().split("\n");
+    expect(Number(count)).toBeGreaterThan(30);
+    expect(foreign).toBe("[]");
+    expect(version).toBe((JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { version: string }).version);
   }, 60_000);
+
+  test("the wheel is made the same twice, is typed, and asks for nothing but grpcio and protobuf", async () => {
+    const again = await installClient(python, join(folder, "again"));
+    expect(readFileSync(again.wheel).equals(readFileSync(client.wheel))).toBe(true);
+    const info = readdirSync(client.site).find((name) => name.endsWith(".dist-info"))!;
+    const metadata = readFileSync(join(client.site, info, "METADATA"), "utf8");
+    const needs = [...metadata.matchAll(/^Requires-Dist: ([\w-]+)/gm)].map(([, name]) => name);
+    expect(needs.sort()).toEqual(["grpcio", "protobuf"]);
+    expect(existsSync(join(client.site, "foedus/py.typed"))).toBe(true);
+    expect(existsSync(join(client.site, "foedus/_gen/common/v1/node_pb2.pyi"))).toBe(true);
+  }, 90_000);
 });

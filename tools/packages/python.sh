@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # python.sh FOLDER: makes the wheel of clients/python in a folder, with the version of package.json, and prints where it is. It needs the
-# environment of `make tools` and no network. What is made from one commit is the same byte for byte.
+# environment of `make tools`, or the python of another one with clients/python/requirements.txt as FOEDUS_PYTHON, and no network. What is
+# made from one commit is the same byte for byte.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+root=$(cd "$(dirname "$0")/../.." && pwd)
 out=$(mkdir -p "$1" && cd "$1" && pwd)
-python=${FOEDUS_PYTHON:-.tools/bin/foedus-python}
+python=${FOEDUS_PYTHON:-$root/.tools/bin/foedus-python}
+case $python in /*) ;; *) python=$PWD/$python ;; esac
+cd "$root"
 [ -x "$python" ] || { echo "the Python tools are missing: run make tools" >&2; exit 1; }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/foedus-wheel-XXXXXX")

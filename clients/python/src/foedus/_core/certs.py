@@ -63,7 +63,9 @@ SUBJECT_ALT_NAME = bytes.fromhex("551d11")
 def uri_names(der: bytes) -> list[str]:
     """Lists the URI names of a certificate (RFC 5280, 4.2.1.6). Raises ValueError for what is none."""
     [certificate] = _elements(der)
-    tbs = next(_elements(certificate.body))
+    tbs = next(_elements(certificate.body), None)
+    if tbs is None:
+        raise ValueError("a certificate is empty")
     names: list[str] = []
     for field in _elements(tbs.body):
         # [3] EXPLICIT Extensions
