@@ -1,17 +1,20 @@
 """Plays a gateway or node against a running hub and checks each step: `python smoke.py --help`. Prints a line per step.
 
-`keeper` keeps many nodes registered. `peer` plays another hub as far as Hello and a session of discovery.
+`asyncio` is a gateway with asyncio, and the operator of the current context. `keeper` keeps many nodes registered. `peer` plays another hub as far as Hello and a session of discovery.
 """
 
 import argparse
+import asyncio
 import base64
 import hashlib
 import queue
 import ssl
+import threading
 import time
 
 import grpc
 import foedus
+import foedus.aio
 # A peer is a hub: what it says is no part of the client, but comes with it.
 from foedus._gen.common.v1 import access_pb2, session_pb2
 from foedus._gen.discovery.v1alpha1 import discovery_service_pb2 as discovery_pb
@@ -182,6 +185,112 @@ def keeper(hub, arguments):
     step("kept as they were said")
 
 
+async def waiting(hub, operator, arguments):
+    """Does with asyncio what a gateway does, is cancelled, and fails in callbacks; an operator commands it and reads events."""
+    mine, node_id = arguments.hub_id, "python-async"
+    target = f"{mine}/{node_id}"
+    check("the hub serves", await hub.serving(timeout=arguments.patience))
+    lamp = foedus.Node(
+        node_id=node_id, capabilities=[foedus.capability("state", str, invocable=True), foedus.capability("power", float)]
+    )
+    await hub.register(lamp)
+    failures, links, changes = [], [], []
+    begun, given_up = asyncio.Event(), asyncio.Event()
+
+    async def run(task):
+        if task.value == "slow":
+            begun.set()
+            await task.cancelled.wait()
+            given_up.set()
+        elif task.value == "offline":
+            raise foedus.FoedusError("NODE_OFFLINE", "it is unplugged")
+        updates.set(node_id, "state", task.value)
+        return task.value
+
+    async def changed(event):
+        await asyncio.sleep(0)
+        changes.append(event.kind)
+        raise ValueError("this callback always fails")
+
+    selected = foedus.NodeFilter(node_id_prefix=node_id)
+    async with (
+        hub.updates(lamp, on_link=lambda error, again: links.append((error, again))) as updates,
+        hub.watch(selected, on_event=changed, on_error=failures.append) as watch,
+        hub.executor([node_id], run) as executor,
+    ):
+        updates.set(node_id, "power", 1)
+        await updates.drain()
+        await executor.attached()
+        await watch.ready()
+        step("attached")
+        # With a process per service, commands hear of a node a moment after it was registered.
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    check("it ran", (await operator.execute(target, "state", "ON")).value == "ON")
+                    break
+                except foedus.NotFoundError:
+                    await asyncio.sleep(0.05)
+        await watch.until(lambda w: (w.state(mine, node_id, "state"), w.state(mine, node_id, "power")) == ("ON", 1.0))
+        check("callbacks that fail are told and end nothing", len(failures) == len(changes) > 0 and watch.cuts == 0)
+        check("the stream says that it works", links == [(None, True)])
+        slow = asyncio.create_task(operator.execute(target, "state", "slow"))
+        async with asyncio.timeout(PATIENCE_S):
+            await begun.wait()
+            slow.cancel()
+            await given_up.wait()
+        step("a cancelled call is given up by the device")
+        try:
+            await operator.execute(target, "state", "offline")
+            check("a handler may refuse", False)
+        except foedus.UnavailableError as error:
+            check("with a reason of its own", (error.reason, "unplugged" in error.message, error.details) == ("NODE_OFFLINE", True, True))
+        check("it is listed", [record.name.node_id async for record in operator.list_nodes(selected)] == [node_id])
+        check("it is shown", (await operator.node(target)).online)
+        kinds = []
+        async with operator.events(lambda event: kinds.append(event.text), from_seq=1):
+            async with asyncio.timeout(PATIENCE_S):
+                while "node registered" not in kinds:
+                    await asyncio.sleep(0.01)
+        step("listed and told as events")
+    check("the node was there", await hub.deregister(node_id))
+    await operator.close()
+    try:
+        await operator.node(target)
+        check("nothing is called after it was closed", False)
+    except foedus.StoppedError:
+        step("closed")
+
+
+async def both(addresses, files, arguments):
+    async with foedus.aio.Hub.connect(addresses, **files) as hub, foedus.aio.Hub.connect() as operator:
+        await waiting(hub, operator, arguments)
+
+
+def closing(hub, arguments):
+    """Closes a hub in one thread while another waits for the answer of a command."""
+    node_id, running, over = "python-slow", threading.Event(), threading.Event()
+    hub.register(foedus.Node(node_id=node_id, capabilities=[foedus.capability("go", bool, invocable=True)]))
+
+    def run(task):
+        running.set()
+        over.wait(PATIENCE_S)
+
+    found = []
+    with hub.executor([node_id], run) as executor:
+        executor.attached()
+        caller = foedus.Hub.connect(timeout=PATIENCE_S)
+        thread = threading.Thread(target=lambda: found.append(refusal(lambda: execute(caller, node_id, "go", True, ""))))
+        thread.start()
+        check("the command is running", running.wait(PATIENCE_S))
+        caller.close()
+        thread.join(PATIENCE_S)
+        over.set()
+    check("nobody knows what became of it", [type(error) for error in found] == [foedus.OutcomeUnknownError])
+    check("the node was there", hub.deregister(node_id))
+    step("a closed hub leaves nobody waiting")
+
+
 def wait(condition):
     end = time.monotonic() + PATIENCE_S
     while not condition():
@@ -260,7 +369,7 @@ def peer(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("play", choices=("gateway", "keeper", "peer"))
+    parser.add_argument("play", choices=("gateway", "asyncio", "keeper", "peer"))
     parser.add_argument("--hub-id", required=True, help="gateway and keeper: the hub; peer: the hub that is played")
     parser.add_argument("--address", required=True, help="host:port; the host is one that the hub's certificate names")
     for service in ("registry-sync", "command-forwarding"):
@@ -276,8 +385,10 @@ def main():
             peer(arguments)
         else:
             files = {"ca": arguments.ca, "cert": arguments.cert, "key": arguments.key}
+            if arguments.play == "asyncio":
+                asyncio.run(both([arguments.address, *services], files, arguments))
             with foedus.Hub.connect([arguments.address, *services], **files) as hub:
-                {"gateway": gateway, "keeper": keeper}[arguments.play](hub, arguments)
+                {"gateway": gateway, "asyncio": closing, "keeper": keeper}[arguments.play](hub, arguments)
     except foedus.UsageError as error:
         raise SystemExit(str(error)) from None
     except foedus.FoedusError as error:

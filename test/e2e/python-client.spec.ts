@@ -1,7 +1,7 @@
 // A client in another language, written from docs/PROTOCOL.md, against real hubs: the package of clients/python, as its wheel installs it.
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -34,7 +34,7 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
   });
 
   /** play starts the script; `says` waits for a line of it, and `ended` for its end. */
-  function play(role: string, hub: HubProcess, files: { readonly cert: string; readonly key: string }, hubId: string) {
+  function play(role: string, hub: HubProcess, files: { readonly cert: string; readonly key: string }, hubId: string, env: NodeJS.ProcessEnv = {}) {
     const address = (service: "registry-sync" | "command-forwarding") => [`--${service}`, hub.address(service)];
     const at = [
       "--address",
@@ -42,7 +42,7 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
       ...(hub.split ? [...address("registry-sync"), ...address("command-forwarding")] : []),
     ];
     const identity = ["--ca", hub.pki("ca").ca, "--cert", files.cert, "--key", files.key];
-    const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], { env: client.env });
+    const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], { env: { ...client.env, ...env } });
     scripts.push(child);
     let printed = "";
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part: string) => (printed += part));
@@ -124,6 +124,28 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
       });
     }, 240_000);
 
+    test("does the same with asyncio, is cancelled and closed, and serves the operator of a context", async () => {
+      const { ca, cert, key } = home.pki("operator-admin");
+      const services = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
+      const at = home.split ? { services: Object.fromEntries(services.map((service) => [service, home.address(service)])) } : {};
+      const context = { hub_id: "home", address: home.address("discovery"), ...at, ca, cert, key };
+      const contexts = join(folder, `contexts-${mode}.json`);
+      writeFileSync(contexts, JSON.stringify({ current: "here", contexts: { here: context } }));
+      const gateway = play("asyncio", home, home.pki("gateway-zigbee"), "home", { FOEDUS_CONTEXTS: contexts });
+      const [code, printed] = await gateway.ended();
+      expect([code, printed.trim().split("\n")]).toEqual([
+        0,
+        [
+          "attached",
+          "a cancelled call is given up by the device",
+          "listed and told as events",
+          "closed",
+          "a closed hub leaves nobody waiting",
+          "done",
+        ],
+      ]);
+    }, 120_000);
+
     test.runIf(mode === "single")(
       "keeps more nodes than one call takes as the hub last acknowledged them, whatever is wrong with one",
       async () => {
@@ -159,7 +181,7 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
       "names = ['.'.join(p.relative_to(site).with_suffix('').parts) for p in (site / 'foedus').rglob('*.py') if p.name != '__init__.py']",
       "[importlib.import_module(name) for name in names]",
       "print(len(names))",
-      "print(sorted(n for n in sys.modules if n.startswith(('google.rpc', 'grpc_status', 'grpc_health', 'buf'))))",
+      "print(sorted(n for n in sys.modules if n.startswith(('google.rpc', 'grpc_status', 'grpc_health.', 'buf'))))",
       // Other packages may have other versions of what we did not invent.
       "from google.protobuf import descriptor_pb2, descriptor_pool",
       "for name, package in (('google/rpc/status.proto', 'google.rpc'), ('grpc/health/v1/health.proto', 'grpc.health.v1')):",

@@ -62,7 +62,7 @@ class Errors(unittest.TestCase):
     def test_every_reason_has_a_kind_a_remedy_and_a_way_through_a_message(self) -> None:
         self.assertGreater(len(RULES), 40)
         for reason in RULES.keys() - {"UNSPECIFIED"}:
-            error = make_error(reason, "m", fields=["f"])
+            error = make_error(reason, "m", fields=["f"])  # type: ignore[arg-type]
             self.assertIsNot(type(error), foedus.FoedusError, reason)
             self.assertNotEqual(error.remedy, "", reason)
             back = of_failure(to_failure(error))
@@ -204,7 +204,7 @@ class Registering(unittest.TestCase):
 
 class Streams(unittest.TestCase):
     def test_it_is_opened_again_until_it_is_refused_for_good(self) -> None:
-        links: list[tuple[str | None, bool]] = []
+        links: list[tuple[object, bool]] = []
         core = WatchCore(None, False, None, lambda error, again: links.append((error and error.reason, again)))
         core.final = frozenset({"ACCESS_DENIED"})
         driver = Driver()
@@ -233,6 +233,22 @@ class Streams(unittest.TestCase):
         core.closed = True
         self.assertIsNone(driver.go_on(None, effects.Open))
         self.assertEqual((core.opened, driver.slept), (1, []))
+
+    def test_what_cannot_be_handled_ends_a_stream_and_no_more(self) -> None:
+        core = WatchCore(None, False, None, None)
+        driver = Driver()
+        driver.run(core.keep(), effects.Read)
+        opening = driver.go_on(pb.GetNodeRequest(), effects.Open)
+        self.assertIsInstance(opening, effects.Open)
+        self.assertEqual(core.last_error and core.last_error.reason, "INTERNAL")
+        self.assertEqual(len(driver.slept), 1)
+
+    def test_a_wrong_address_is_not_tried_again(self) -> None:
+        core = WatchCore(None, False, None, None)
+        driver = Driver()
+        driver.run(core.keep(), effects.Open)
+        self.assertIsNone(driver.go_on(foedus.UsageError("the address is not known", "Give it."), effects.Open))
+        self.assertIsInstance(core.failure(), foedus.UsageError)
 
     def test_a_watch_goes_on_from_its_last_bookmark(self) -> None:
         kinds: list[str] = []
@@ -279,8 +295,14 @@ class Streams(unittest.TestCase):
         core.cut()
         core.opened = 2
         self.assertTrue(started[2].cancelled.is_set())
+        # The next stream counts its tasks from the beginning.
+        effect = driver.run(core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 3}]})), effects.Start)
         core.answer(started[2], "late", None)
         self.assertIsNone(core.outgoing())
+        core.answer(effect.task, "in time", None)
+        message = core.outgoing()
+        assert message is not None
+        self.assertEqual(message.results.results[0].value.string_value, "in time")
 
     def test_a_value_that_cannot_be_sent_is_a_failure_that_says_so(self) -> None:
         core = ExecutorCore(["n"], [], 64, False, asyncio.Event, None)

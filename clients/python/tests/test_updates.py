@@ -70,6 +70,28 @@ class Updates(unittest.TestCase):
         self.assertTrue(self.core.settled(ticket))
         self.assertEqual(self.core.pending, 0)
 
+    def test_also_for_one_that_was_replaced_before_it_was_sent(self) -> None:
+        self.core.set("n", "a", 1)
+        ticket = self.core.ticket
+        self.core.set("n", "a", 2)
+        self.assertEqual(batch(self.core), [("a", 2)])
+        self.assertFalse(self.core.settled(ticket))
+        ack(self.core, 1)
+        self.assertTrue(self.core.settled(ticket))
+
+    def test_also_for_one_that_was_overtaken_when_its_batch_was_refused(self) -> None:
+        self.core.set("n", "a", 1)
+        self.core.set("n", "bad", 1)
+        ticket = self.core.ticket
+        batch(self.core)
+        self.core.set("n", "a", 2)
+        batch(self.core)
+        refuse(self.core, 1, 1, "CAPABILITY_NOT_FOUND")
+        self.assertIsNone(self.core.outgoing())
+        self.assertFalse(self.core.settled(ticket))
+        ack(self.core, 2)
+        self.assertTrue(self.core.settled(ticket))
+
     def test_a_refused_change_is_left_out_and_the_rest_goes_again(self) -> None:
         for key in ("a", "bad", "c"):
             self.core.set("n", key, 1)
@@ -128,7 +150,7 @@ class Updates(unittest.TestCase):
             chance = random.Random(seed)
             hub: dict[str, int] = {}
             newest: dict[str, int] = {}
-            flight: list[tuple[int, list[tuple[str, object]]]] = []
+            flight: list[tuple[int, list[tuple[str, int]]]] = []
             seq = 0
             for step in range(20_000):
                 key = f"k{chance.randrange(20)}"

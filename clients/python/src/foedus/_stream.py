@@ -126,7 +126,10 @@ class Connection:
             self.give_back(lease)
 
     def _explain(self, error: FoedusError, service: str) -> FoedusError:
-        lease = self.take(service)
+        try:
+            lease = self.take(service)
+        except FoedusError:
+            return error
         self.give_back(lease)
         return explain(error, self.target.at(service), self.target, lease.material)
 

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from .._gen.common.v1 import stream_pb2
-from ..errors import FoedusError, make_error
+from ..errors import FoedusError, UsageError, make_error
 from .calls import Backoff
 from .effects import Explain, Open, Program, Read, Shut, Sleep, Stream, tell
 
@@ -94,7 +94,8 @@ class Kept(abc.ABC):
                     break
                 self.last_error, self._up = error, False
                 self.cuts += 1
-                final = error.reason in self.final
+                # A wrong address or file does not mend itself either.
+                final = error.reason in self.final or isinstance(error, UsageError)
                 self.over = final
                 yield from tell(self._on_link, error, not final)
                 if final:
@@ -117,6 +118,9 @@ class Kept(abc.ABC):
             error = failure
             if not failure.details and not self.closed:
                 error = yield Explain(failure, self.method.service)
+        except Exception as bug:
+            error = make_error("INTERNAL", f"what the hub sent could not be handled ({bug!r})")
+            error.__cause__ = bug
         yield Shut()
         self.cut()
         error, self._said = self._said or error, None

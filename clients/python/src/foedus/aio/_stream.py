@@ -134,7 +134,10 @@ class Connection:
             await self.give_back(lease)
 
     async def _explain(self, error: FoedusError, service: str) -> FoedusError:
-        lease = self.take(service)
+        try:
+            lease = self.take(service)
+        except FoedusError:
+            return error
         await self.give_back(lease)
         return await asyncio.to_thread(explain, error, self.target.at(service), self.target, lease.material)
 
