@@ -187,9 +187,6 @@ class KeptStream(KeptView[K]):
         if turn is not None and turn.call is not None:
             turn.call.cancel()
 
-    def _start(self) -> None:
-        self._thread.start()
-
     def _notify(self) -> None:
         self._outgoing.notify_all()
         self._changed.notify_all()

@@ -234,7 +234,7 @@ def of_status(code: int, text: str, details: bytes | None, address: str) -> Foed
 
 def _unreachable(reason: Reason, message: str, code: int, text: str) -> FoedusError:
     # What the schema says is for hubs that have lost a peer.
-    remedy = "Start the hub, or correct the address." if reason == "PEER_UNREACHABLE" else None
+    remedy = "Start the hub, or correct the address." if reason == "PEER_UNREACHABLE" else "Check the address and the certificates."
     return make_error(reason, message, retry_after=0.0, facts=_facts(code, text), remedy=remedy)
 
 

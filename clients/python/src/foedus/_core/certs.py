@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import FoedusError, UsageError, make_error
+from ..errors import FoedusError, Reason, UsageError, make_error
 from .target import Target, resolve
 
 SPIFFE = re.compile(
@@ -20,6 +20,9 @@ PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re
 FILE_MAX = 1024 * 1024
 # How long a server's certificate is waited for when a connection has failed, seconds.
 PROBE_S = 3.0
+X509_V_ERR_CERT_HAS_EXPIRED = 10
+SERVER_REMEDY = "Check the address, and that ca is the ca.pem of this hub."
+OWN_REMEDY = "Renew it with `foedus pki issue`, or wait and try again."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,40 +188,40 @@ def explain(error: FoedusError, address: str, target: Target, material: Material
     try:
         found = _shown(address, context_of(material.ca, target), target.server_name)
     except ssl.SSLCertVerificationError as wrong:
-        if wrong.verify_code == 10:
-            return _better(error, "CERTIFICATE_EXPIRED", f"the certificate of the hub at {address} has expired, or this clock is wrong")
-        return _better(error, "FOREIGN_CA", f"the server at {address} does not show a certificate of {target.hub_id}'s CA ({wrong.verify_message})")
+        if wrong.verify_code == X509_V_ERR_CERT_HAS_EXPIRED:
+            words = f"the certificate of the hub at {address} has expired, or this clock is wrong"
+            return _better(error, "CERTIFICATE_EXPIRED", words, "Renew it in the hub's folder with `foedus pki renew`.")
+        words = f"the server at {address} does not show a certificate of {target.hub_id}'s CA ({wrong.verify_message})"
+        return _better(error, "FOREIGN_CA", words, SERVER_REMEDY)
     except ssl.SSLError as wrong:
-        return _better(error, "UNKNOWN_IDENTITY", f"the hub at {address} refused this certificate ({wrong.reason or wrong})")
-    except OSError:
+        if "ALERT" not in (wrong.reason or ""):
+            return error
+        return _better(error, "UNKNOWN_IDENTITY", f"the hub at {address} refused this certificate ({wrong.reason})", OWN_REMEDY)
+    except (OSError, UsageError):
+        # It cannot be asked, or the files are being renewed.
         return error
     if found is None:
-        return _better(
-            error,
-            "UNKNOWN_IDENTITY",
-            f"the hub at {address} refused this certificate: another CA signed it, it has expired, or it was revoked",
-        )
+        words = f"the hub at {address} closed the connection: another CA signed this certificate, it has expired or was revoked, or there are too many connections"
+        return _better(error, "UNKNOWN_IDENTITY", words, OWN_REMEDY)
     uris, names = found
     if uris == [] or error.reason != "UNKNOWN_IDENTITY":
         return error
     shown = " and ".join(uris)
     match = SPIFFE.fullmatch(uris[0])
     if match is None or match["hub"] != target.hub_id or match["kind"] != "service":
-        return _better(error, "UNKNOWN_IDENTITY", f"the server at {address} is {shown} and not {wanted}; check the address")
-    if not target.services and match["name"] != "hub":
+        why = f"the server at {address} is {shown} and not {wanted}; check the address"
+    elif not target.services and match["name"] != "hub":
         where = "this hub runs one process per service, so give an address for each (service=host:port)"
-        return _better(error, "UNKNOWN_IDENTITY", f"the server at {address} is {shown} and not {wanted}; {where}")
-    if target.server_name not in names:
-        return _better(
-            error,
-            "UNKNOWN_IDENTITY",
-            f"the certificate of {shown} at {address} does not carry the DNS name {target.server_name}, by which this client knows it",
-        )
-    return error
+        why = f"the server at {address} is {shown} and not {wanted}; {where}"
+    elif target.server_name not in names:
+        why = f"the certificate of {shown} at {address} does not carry the DNS name {target.server_name}, by which this client knows it"
+    else:
+        return error
+    return _better(error, "UNKNOWN_IDENTITY", why, SERVER_REMEDY)
 
 
-def _better(error: FoedusError, reason: str, message: str) -> FoedusError:
-    return make_error(reason, message, retry_after=error.retry_after, facts=error.facts)  # type: ignore[arg-type]
+def _better(error: FoedusError, reason: Reason, message: str, remedy: str) -> FoedusError:
+    return make_error(reason, message, retry_after=error.retry_after, facts=error.facts, remedy=remedy)
 
 
 def _shown(address: str, context: ssl.SSLContext, server_name: str) -> tuple[list[str], list[str]] | None:

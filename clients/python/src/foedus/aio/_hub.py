@@ -21,9 +21,9 @@ from .._gen import health_pb2
 from .._gen.common.v1.node_pb2 import Node
 from .._gen.registry_sync.v1alpha1.registry_sync_service_pb2 import NodeFilter, NodeRecord
 from .._gen.telemetry.v1alpha1.telemetry_service_pb2 import Event, EventFilter
-from ._stream import Connection, KeptStream, TaskStream
 from ..errors import FoedusError
 from ..values import Plain
+from ._stream import Connection, KeptStream, TaskStream
 
 Task = CoreTask[asyncio.Event]
 S = TypeVar("S", bound=KeptStream[Any])
