@@ -20,6 +20,7 @@ from foedus._core.kept import Kept
 from foedus._core.pool import Pool
 from foedus._core.registrar import Registrar, pages
 from foedus._core.target import resolve
+from foedus._core.updates import UpdatesCore
 from foedus._core.watch import WatchCore
 from foedus._gen import error_details_pb2, status_pb2
 from foedus._gen.command_forwarding.v1alpha1 import command_forwarding_service_pb2 as commands_pb
@@ -317,6 +318,12 @@ class Streams(unittest.TestCase):
         cores: list[Kept] = [WatchCore(None, False, None, None) for _ in range(2)]
         self.assertNotEqual(cores[0].number().group, cores[1].number().group)
         self.assertEqual(len(cores[0].number().group), 16)
+        kept = UpdatesCore(Registrar(), (), None, None, (b"my program", 7))
+        kept.opened = 3
+        number = kept.number()
+        self.assertEqual((number.group, number.incarnation, number.n), (b"my program", 7, 3))
+        with self.assertRaises(ValueError):
+            UpdatesCore(Registrar(), (), None, None, (b"short", 7))
 
 
 class Targets(unittest.TestCase):

@@ -9,7 +9,7 @@ from ..errors import FoedusError, of_failure, to_failure
 from ..values import Plain, from_value, to_value
 from . import methods
 from .effects import Program, Start, tell
-from .kept import Kept, OnLink
+from .kept import Identity, Kept, OnLink
 
 # Results of one message, and their bytes.
 RESULTS, RESULTS_BYTES = 500, 512 * 1024
@@ -64,8 +64,9 @@ class ExecutorCore(Kept, Generic[F]):
         shared: bool,
         flag: Callable[[], F],
         on_link: OnLink | None,
+        identity: Identity | None = None,
     ) -> None:
-        super().__init__(on_link)
+        super().__init__(on_link, identity)
         if not 1 <= max_in_flight <= IN_FLIGHT_MAX:
             raise ValueError(f"max_in_flight is 1 to {IN_FLIGHT_MAX}")
         self._attach = commands_pb.Attach(

@@ -16,6 +16,8 @@ from .effects import Explain, Open, Program, Read, Shut, Sleep, Stream, tell
 # certificate was refused, is none of them: certificates are renewed, and another hub may be on the port for a while.
 FINAL = frozenset({"SESSION_REPLACED", "ACCESS_DENIED", "UPGRADE_NEEDED", "NOT_CONFIGURED"})
 
+# Streams that replace one another at the hub: a group that the program keeps, and a number that rises with each of its starts.
+Identity = tuple[bytes, int]
 OnLink = Callable[[FoedusError | None, bool], Any]
 
 
@@ -31,9 +33,11 @@ class Kept(abc.ABC):
     method: Stream[Any, Any]
     final: frozenset[str] = FINAL
 
-    def __init__(self, on_link: OnLink | None) -> None:
+    def __init__(self, on_link: OnLink | None, identity: Identity | None = None) -> None:
         self._on_link = on_link
-        self._group = os.urandom(16)
+        self._group, self._incarnation = (os.urandom(16), 1) if identity is None else identity
+        if not 8 <= len(self._group) <= 64 or not 0 <= self._incarnation < 2**53:
+            raise ValueError("an identity is a group of 8 to 64 bytes and an incarnation from 0 to 2**53 - 1")
         self._backoff = Backoff()
         self._up = False
         # Why the hub ends the stream, as it said on it.
@@ -47,7 +51,7 @@ class Kept(abc.ABC):
         self.over = False
 
     def number(self) -> stream_pb2.StreamOpen:
-        return stream_pb2.StreamOpen(group=self._group, incarnation=1, n=self.opened)
+        return stream_pb2.StreamOpen(group=self._group, incarnation=self._incarnation, n=self.opened)
 
     def prepare(self) -> Program[None]:
         """What the hub must know before a stream."""

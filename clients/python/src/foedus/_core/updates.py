@@ -10,7 +10,7 @@ from ..errors import FoedusError, LimitError, of_failure
 from ..values import Plain, to_value
 from . import methods
 from .effects import Program, tell
-from .kept import Kept, OnLink
+from .kept import Identity, Kept, OnLink
 from .registrar import Registrar
 
 # Batches under way, changes of one batch and their bytes.
@@ -56,8 +56,9 @@ class UpdatesCore(Kept):
         nodes: Iterable[node_pb2.Node],
         on_refused: Callable[[Refusal], Any] | None,
         on_link: OnLink | None,
+        identity: Identity | None = None,
     ) -> None:
-        super().__init__(on_link)
+        super().__init__(on_link, identity)
         self._registrar, self._on_refused = registrar, on_refused
         registrar.keep(nodes)
         self._waiting: dict[Key, Change] = {}

@@ -11,7 +11,7 @@ from .._core.certs import Files, find
 from .._core.events import EventsCore
 from .._core.executor import ExecutorCore
 from .._core.executor import Task as CoreTask
-from .._core.kept import OnLink
+from .._core.kept import Identity, OnLink
 from .._core.registrar import Registrar
 from .._core.target import Path, Target
 from .._core.updates import Refusal, UpdatesCore
@@ -219,12 +219,18 @@ class Hub:
     def updates(
         self,
         *nodes: Node,
+        identity: Identity | None = None,
         on_refused: Callable[[Refusal], Any] | None = None,
         on_link: OnLink | None = None,
         on_error: OnError | None = None,
     ) -> Updates:
-        """updates opens a stream of states. `nodes`, and what `register` and `deregister` say later, are registered before it is opened again."""
-        return self._kept(Updates(self._connection, UpdatesCore(self._registrar, nodes, on_refused, on_link), on_error))
+        """updates opens a stream of states. `nodes`, and what `register` and `deregister` say later, are registered before it is opened again.
+
+        `identity` are a group of 8 to 64 bytes that the program keeps and a number that rises with each of its starts: then what the
+        network still holds of the program before counts for nothing either.
+        """
+        core = UpdatesCore(self._registrar, nodes, on_refused, on_link, identity)
+        return self._kept(Updates(self._connection, core, on_error))
 
     def watch(
         self,
@@ -246,6 +252,7 @@ class Hub:
         capabilities: Iterable[str] = (),
         max_in_flight: int = 64,
         shared: bool = False,
+        identity: Identity | None = None,
         on_link: OnLink | None = None,
         on_error: OnError | None = None,
     ) -> Executor:
@@ -254,8 +261,9 @@ class Hub:
         `run` is a function or a coroutine function; each task runs on its own. What it raises is the failure of the command: a FoedusError with its reason
         (VALUE_OUT_OF_RANGE, CAPABILITY_ACCESS and NODE_OFFLINE say that nothing was done), anything else as EXECUTOR_FAILED.
         `capabilities`: only these. `max_in_flight` tasks are given out at once, 4,096 at most. `shared`: others may serve the same nodes.
+        `identity` is as in `updates`.
         """
-        core = ExecutorCore(node_ids, capabilities, max_in_flight, shared, asyncio.Event, on_link)
+        core = ExecutorCore(node_ids, capabilities, max_in_flight, shared, asyncio.Event, on_link, identity)
         return self._kept(Executor(self._connection, core, run, on_error))
 
     def events(
