@@ -21,6 +21,7 @@ from foedus._gen.discovery.v1alpha1 import discovery_service_pb2 as discovery_pb
 from foedus._gen.discovery.v1alpha1 import session_pb2 as discovery_session_pb
 
 NODE = "python-lamp"
+SERVICES = ("registry-sync", "command-forwarding", "telemetry")
 PATIENCE_S = 60.0
 
 
@@ -372,14 +373,14 @@ def main():
     parser.add_argument("play", choices=("gateway", "asyncio", "keeper", "peer"))
     parser.add_argument("--hub-id", required=True, help="gateway and keeper: the hub; peer: the hub that is played")
     parser.add_argument("--address", required=True, help="host:port; the host is one that the hub's certificate names")
-    for service in ("registry-sync", "command-forwarding"):
+    for service in SERVICES:
         parser.add_argument(f"--{service}", help=f"host:port of {service} in split mode")
     parser.add_argument("--patience", type=float, default=PATIENCE_S, help="how long to wait for the hub, in seconds")
     parser.add_argument("--alone", action="store_true", help="leave out what needs a peer's command and a restart of the hub")
     for file in ("ca", "cert", "key"):
         parser.add_argument(f"--{file}", required=True)
     arguments = parser.parse_args()
-    services = [f"{name}={at}" for name in ("registry-sync", "command-forwarding") if (at := getattr(arguments, name.replace("-", "_")))]
+    services = [f"{name}={at}" for name in SERVICES if (at := getattr(arguments, name.replace("-", "_")))]
     try:
         if arguments.play == "peer":
             peer(arguments)

@@ -34,15 +34,23 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
   });
 
   /** play starts the script; `says` waits for a line of it, and `ended` for its end. */
-  function play(role: string, hub: HubProcess, files: { readonly cert: string; readonly key: string }, hubId: string, env: NodeJS.ProcessEnv = {}) {
-    const address = (service: "registry-sync" | "command-forwarding") => [`--${service}`, hub.address(service)];
+  function play(
+    role: string,
+    hub: HubProcess,
+    files: { readonly cert: string; readonly key: string },
+    hubId: string,
+    env: NodeJS.ProcessEnv = {},
+  ) {
+    const address = (service: "registry-sync" | "command-forwarding" | "telemetry") => [`--${service}`, hub.address(service)];
     const at = [
       "--address",
       hub.address("discovery"),
-      ...(hub.split ? [...address("registry-sync"), ...address("command-forwarding")] : []),
+      ...(hub.split ? [...address("registry-sync"), ...address("command-forwarding"), ...address("telemetry")] : []),
     ];
     const identity = ["--ca", hub.pki("ca").ca, "--cert", files.cert, "--key", files.key];
-    const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], { env: { ...client.env, ...env } });
+    const child = spawn(python.path, [join(CLIENT, "smoke.py"), role, "--hub-id", hubId, ...at, ...identity], {
+      env: { ...client.env, ...env },
+    });
     scripts.push(child);
     let printed = "";
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part: string) => (printed += part));
@@ -97,7 +105,9 @@ describe.skipIf(python.reason !== undefined)("the Python client", () => {
           .replaceAll("gateway-devices", "gateway-zigbee");
         // The page has one port for all; in split mode there is more to say.
         const more = home.split
-          ? ` --registry-sync ${home.address("registry-sync")} --command-forwarding ${home.address("command-forwarding")}`
+          ? ["registry-sync", "command-forwarding", "telemetry"]
+              .map((service) => ` --${service} ${home.address(service as "telemetry")}`)
+              .join("")
           : "";
         const whole = `cd '${folder}'; export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH='${site}'; ${here}${line.includes("smoke.py") ? more : ""}`;
         const { code, stdout, stderr } = await run("bash", ["-c", whole]);

@@ -178,11 +178,10 @@ def context_of(ca: bytes, target: Target) -> ssl.SSLContext:
 def explain(error: FoedusError, address: str, target: Target, material: Material) -> FoedusError:
     """explain says more about a connection that failed, if the server's certificate tells why; blocks for a few seconds at most.
 
-    gRPC has checked the name of the server, and says no more than that it is wrong. Nothing is sent here, and nobody trusts the answer.
+    gRPC has checked the name of the server, and says no more than that it is wrong, or of a host with two addresses only what was wrong with
+    the last. Nothing is sent here, and nobody trusts the answer.
     """
     if error.details or error.reason not in ("UNKNOWN_IDENTITY", "FOREIGN_CA", "PEER_UNREACHABLE"):
-        return error
-    if "refused" in error.message or "nothing listens" in error.message or "resolve" in error.message:
         return error
     wanted = f"spiffe://{target.hub_id}/service/{'*' if target.services else 'hub'}"
     try:
@@ -204,10 +203,8 @@ def explain(error: FoedusError, address: str, target: Target, material: Material
         words = f"the hub at {address} closed the connection: another CA signed this certificate, it has expired or was revoked, or there are too many connections"
         return _better(error, "UNKNOWN_IDENTITY", words, OWN_REMEDY)
     uris, names = found
-    if uris == [] or error.reason != "UNKNOWN_IDENTITY":
-        return error
-    shown = " and ".join(uris)
-    match = SPIFFE.fullmatch(uris[0])
+    shown = " and ".join(uris) or "one without a SPIFFE ID"
+    match = SPIFFE.fullmatch(uris[0]) if len(uris) == 1 else None
     if match is None or match["hub"] != target.hub_id or match["kind"] != "service":
         why = f"the server at {address} is {shown} and not {wanted}; check the address"
     elif not target.services and match["name"] != "hub":
