@@ -47,7 +47,7 @@ describe.skipIf(python.reason !== undefined)("a device in Python", () => {
       ],
     });
     home = federation.hub("home");
-    [client] = await Promise.all([installClient(python, folder), home.start(), federation.hub("other").start()]);
+    [client] = await Promise.all([installClient(python, folder), home.start()]);
     operator = home.clients();
   }, 120_000);
   afterAll(async () => {
@@ -143,9 +143,9 @@ describe.skipIf(python.reason !== undefined)("a device in Python", () => {
     const servers: Http2SecureServer[] = [];
     afterAll(() => Promise.all(servers.map((server) => new Promise((closed) => server.close(closed)))));
 
-    /** pose listens with a certificate of the hub's PKI. */
-    async function pose(files: string): Promise<string> {
-      const { ca, cert, key } = home.pki(files);
+    /** pose listens with a certificate of a hub's PKI. */
+    async function pose(files: string, hub = home): Promise<string> {
+      const { ca, cert, key } = hub.pki(files);
       const server = createSecureServer({ ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key), requestCert: true });
       servers.push(server);
       server.on("sessionError", () => undefined);
@@ -161,7 +161,7 @@ describe.skipIf(python.reason !== undefined)("a device in Python", () => {
           "a gateway of the hub": await pose("gateway-zigbee"),
           // Of a name with two addresses gRPC tells what was wrong with the last.
           "a service that the program did not ask for": (await pose("service-telemetry")).replace("127.0.0.1", "localhost"),
-          "another hub": federation.hub("other").address("discovery"),
+          "another hub": await pose("service-hub", federation.hub("other")),
         };
         const program = `
 import asyncio, sys, foedus, foedus.aio
