@@ -25,6 +25,7 @@ import {
   type Sender,
 } from "./messages.ts";
 import { OwnerSide } from "./owner/owner.ts";
+import type { NodeTable } from "./ports.ts";
 import { isOwn } from "./principals.ts";
 import { checkHops, checkShape, Directory, isTarget, offline } from "./route/route.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
@@ -34,6 +35,8 @@ import { Outbox } from "./shell/outbox.ts";
 export interface CommandCoreOptions {
   readonly hubId: string;
   readonly settings?: Partial<Settings>;
+  /** The nodes that are known, where this process has them; else they are what changes tell. */
+  readonly nodes?: NodeTable | undefined;
   /** hash is SHA-256, for the fingerprints of idempotency keys. */
   readonly hash: (data: Uint8Array) => Uint8Array;
 }
@@ -76,7 +79,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     const outbox = new Outbox(journal);
     this.#p = { hubId: options.hubId, settings, journal, outbox, deadlines: new DeadlineQueue(), keys: new Keys(settings, journal) };
     this.#hash = options.hash;
-    this.#directory = new Directory(options.hubId);
+    this.#directory = new Directory(options.hubId, options.nodes);
     this.#caller = new CallerSide(this.#p);
     this.#owner = new OwnerSide(this.#p, this.#directory);
     this.#ownHops = [options.hubId];

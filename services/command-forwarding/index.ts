@@ -7,5 +7,5 @@ export {
   createCommandForwarding,
   type FederationPorts,
 } from "./module.ts";
-export type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
+export type { DirectorySource, NodeTable, PresenceSink, SharePolicySource, TableNode } from "./ports.ts";
 export type { AutomationPort, CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask, ValueInit } from "./shell/automation.ts";

@@ -181,6 +181,8 @@ export type DirectoryChange =
   | { readonly kind: "online"; readonly hubId: string; readonly nodeId: string; readonly online: boolean }
   | { readonly kind: "removed"; readonly hubId: string; readonly nodeId: string }
   | { readonly kind: "hub-gone"; readonly hubId: string }
+  /** The table that is read has a node of this hub that it did not have before. */
+  | { readonly kind: "came"; readonly hubId: string; readonly nodeId: string }
   | { readonly kind: "freshness"; readonly hubId: string; readonly freshness: Freshness }
   /** A new snapshot begins: everything known before is void. */
   | { readonly kind: "reset" };

@@ -107,9 +107,10 @@ class Service implements CommandForwarding {
 
   constructor(options: CommandForwardingOptions) {
     this.#o = options;
-    const { platform, config } = options;
+    const { platform, config, ports } = options;
     const hash = (data: Uint8Array): Uint8Array => createHash("sha256").update(data).digest();
-    this.#core = new CommandCore({ hubId: platform.hubId, settings: { ...settingsOf(config), ...options.settings }, hash });
+    const settings = { ...settingsOf(config), ...options.settings };
+    this.#core = new CommandCore({ hubId: platform.hubId, settings, nodes: ports.directory.table, hash });
     this.#metrics = new CommandMetrics(
       platform.metrics,
       () => this.#core.inFlight(),

@@ -1,10 +1,33 @@
-import type { DirectoryChange, SharePolicy } from "./messages.ts";
+import type { CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
 
-/** DirectorySource is the port to the node directory: a subscription that registry-sync's Watch feeds, never a query per command. */
+/** TableNode is a node in a table of another part of this process. Another object means that something in it was replaced. */
+export interface TableNode {
+  readonly online: boolean;
+}
+
+/**
+ * NodeTable is the nodes that are known, for reading where they are kept: memory of this process, so that asking costs no more than a
+ * look into a map. What is read is what the table says at that moment; a node is not to be held from one step to the next.
+ */
+export interface NodeTable {
+  node(hubId: string, nodeId: string): TableNode | undefined;
+  /** capabilities reads those of a node that this table gave. */
+  capabilities(node: TableNode): readonly CapabilityInfo[];
+  /** hubIds are the hubs of which nodes are known, or were. */
+  hubIds(): Iterable<string>;
+  nodes(hubId: string): Iterable<TableNode>;
+  count(hubId: string): number;
+}
+
+/**
+ * DirectorySource is the port to the node directory, never a query per command: either the table of a registry in this process, or a
+ * subscription that the Watch of one in another process feeds.
+ */
 export interface DirectorySource {
+  readonly table?: NodeTable;
   /**
-   * subscribe calls back with `reset` and everything known, then with every change. A batch is applied as a whole. The
-   * returned function ends it.
+   * subscribe calls back with every change, in their order; a batch is applied as a whole. Without a table that is everything known and
+   * then what becomes of it, with one it is `came` for each node that this hub has anew. The returned function ends it.
    */
   subscribe(listener: (changes: readonly DirectoryChange[]) => void): () => void;
 }

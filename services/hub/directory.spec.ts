@@ -39,7 +39,10 @@ describe("the directory of command-forwarding", { timeout: 30_000 }, () => {
       turns.push(turn);
     });
     const errors: unknown[] = [];
-    feed.start(hub.local({ kind: "operator" }), (error) => errors.push(error));
+    feed.start(
+      () => hub.local({ kind: "operator" }),
+      (error) => errors.push(error),
+    );
     const puts = (): Set<string> => new Set(told.flat().flatMap((change) => (change.kind === "put" ? [change.nodeId] : [])));
     await until(() => puts().size === NODES);
     counting = false;

@@ -3,17 +3,71 @@ import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import type { CapabilityInfo, DirectoryChange, DirectorySource } from "../command-forwarding/index.ts";
-import { type Mirror, type MirrorFeed, type NodeEntry, RegistryClient } from "../registry-sync/index.ts";
+import type { CapabilityInfo, DirectoryChange, DirectorySource, NodeTable, TableNode } from "../command-forwarding/index.ts";
+import {
+  type Mirror,
+  type MirrorFeed,
+  type NodeEntry,
+  RegistryClient,
+  type RegistryNode,
+  type RegistryNodes,
+} from "../registry-sync/index.ts";
 
 /** Changes that are told in one turn: some milliseconds of work for who listens. */
 const CHANGES_MAX = 1_000;
 
-/**
- * DirectoryFeed is command-forwarding's read model of the node directory: a mirror of registry-sync without state, told as changes.
- * It works the same whether registry-sync is in this process or in another.
- */
-export class DirectoryFeed implements DirectorySource {
+/** Directory is what this hub's commands and share rules know of nodes. */
+export interface Directory extends DirectorySource {
+  /** node gives what is known of a node, for share rules. */
+  node(hubId: string, nodeId: string): Pick<RegistryNode, "info"> | undefined;
+  /** start follows the registry; `onError` is told of faults in here, which must not end the hub. */
+  start(client: () => ClientOf<typeof RegistrySyncService>, onError: (error: unknown) => void): void;
+  stop(): void;
+}
+
+/** SharedDirectory is the directory where registry-sync is in this process: its tables themselves, so that each node is in memory once. */
+export class SharedDirectory implements Directory {
+  readonly table: NodeTable;
+  readonly #hubId: string;
+  readonly #nodes: RegistryNodes;
+  #listener: ((changes: readonly DirectoryChange[]) => void) | undefined;
+  #end: (() => void) | undefined;
+
+  constructor(hubId: string, nodes: RegistryNodes) {
+    this.#hubId = hubId;
+    this.#nodes = nodes;
+    this.table = {
+      node: (hub, nodeId) => nodes.node(hub, nodeId),
+      capabilities: (node: TableNode) => capabilitiesOf((node as RegistryNode).bytes),
+      hubIds: () => nodes.hubIds(),
+      nodes: (hub) => nodes.nodes(hub),
+      count: (hub) => nodes.count(hub),
+    };
+  }
+
+  subscribe(listener: (changes: readonly DirectoryChange[]) => void): () => void {
+    this.#listener = listener;
+    return () => {
+      this.#listener = undefined;
+    };
+  }
+
+  node(hubId: string, nodeId: string): RegistryNode | undefined {
+    return this.#nodes.node(hubId, nodeId);
+  }
+
+  start(): void {
+    const hubId = this.#hubId;
+    this.#end = this.#nodes.onCame((nodeIds) => this.#listener?.(nodeIds.map((nodeId) => ({ kind: "came", hubId, nodeId }))));
+  }
+
+  stop(): void {
+    this.#end?.();
+  }
+}
+
+/** DirectoryFeed is the directory where registry-sync is another process: a mirror of it without state, told as changes. */
+export class DirectoryFeed implements Directory {
   readonly #clock: Clock;
   /** Hubs whose nodes were told. */
   readonly #told = new Set<string>();
@@ -34,14 +88,12 @@ export class DirectoryFeed implements DirectorySource {
     };
   }
 
-  /** node gives what is known of a node, for share rules. */
   node(hubId: string, nodeId: string): NodeEntry | undefined {
     return this.#mirror?.node(hubId, nodeId)?.entry;
   }
 
-  /** start follows the registry; `onError` is told of faults in here, which must not end the hub. */
-  start(client: ClientOf<typeof RegistrySyncService>, onError: (error: unknown) => void): void {
-    this.#mirror = RegistryClient.connect(client).mirror({
+  start(client: () => ClientOf<typeof RegistrySyncService>, onError: (error: unknown) => void): void {
+    this.#mirror = RegistryClient.connect(client()).mirror({
       clock: this.#clock,
       nodesOnly: true,
       onError,

@@ -9,12 +9,12 @@ import { expectedPeerOf } from "#runtime/tls/peer-identity.ts";
 import type { JwtVerifier } from "#runtime/tokens/verify.ts";
 import { type CommandForwardingPorts, createCommandForwarding, type LocalCommandHandler } from "../command-forwarding/index.ts";
 import { createDiscovery, type ServiceEndpoint } from "../discovery/index.ts";
-import { createRegistrySync } from "../registry-sync/index.ts";
+import { createRegistrySync, type RegistryNodes } from "../registry-sync/index.ts";
 import { createTelemetry } from "../telemetry/index.ts";
 import type { AutomationSeat } from "./automation.ts";
 import type { HubConfig, ServiceName } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
-import { DirectoryFeed } from "./directory.ts";
+import { type Directory, DirectoryFeed, SharedDirectory } from "./directory.ts";
 import { FederationFile, syncIntervalMs } from "./files/federation-file.ts";
 import type { LiveConfig } from "./files/live-config.ts";
 import { createPresence } from "./presence.ts";
@@ -50,8 +50,13 @@ export interface Wiring {
   readonly localCommands: LocalCommandHandler | undefined;
 }
 
+/** Beside is what a module gives to those that are made after it in the same process. */
+interface Beside {
+  nodes?: RegistryNodes;
+}
+
 /** The module table: "all" is just every row of it. */
-const TABLE: Readonly<Record<ServiceName, (wiring: Wiring) => ServiceModule>> = {
+const TABLE: Readonly<Record<ServiceName, (wiring: Wiring, beside: Beside) => ServiceModule>> = {
   telemetry: (wiring) =>
     createTelemetry({ platform: wiring.platform("telemetry"), config: wiring.config.telemetry, onFatal: wiring.onFatal }),
   "registry-sync": registrySync,
@@ -61,7 +66,11 @@ const TABLE: Readonly<Record<ServiceName, (wiring: Wiring) => ServiceModule>> = 
 
 /** createModules makes the modules of some services. Nothing runs before they are started. */
 export function createModules(wiring: Wiring, services: readonly ServiceName[]): ServiceModule[] {
-  return services.map((service) => TABLE[service](wiring));
+  const beside: Beside = {};
+  // The registry comes first: commands read its nodes where it has them.
+  const order = [...services].sort((a, b) => Number(b === "registry-sync") - Number(a === "registry-sync"));
+  const made = new Map(order.map((service) => [service, TABLE[service](wiring, beside)]));
+  return services.map((service) => made.get(service) as ServiceModule);
 }
 
 function discovery(wiring: Wiring): ServiceModule {
@@ -105,7 +114,7 @@ function discovery(wiring: Wiring): ServiceModule {
   );
 }
 
-function registrySync(wiring: Wiring): ServiceModule {
+function registrySync(wiring: Wiring, beside: Beside): ServiceModule {
   const { config, live, folder, credentials, automation } = wiring;
   const platform = wiring.platform("registry-sync");
   const module = createRegistrySync({
@@ -121,16 +130,17 @@ function registrySync(wiring: Wiring): ServiceModule {
     },
     onFatal: wiring.onFatal,
   });
+  beside.nodes = module.nodes;
   live.onChange(({ registry_sync }, before) => {
     if (JSON.stringify(registry_sync.shares) !== JSON.stringify(before.registry_sync.shares)) module.setShares(registry_sync);
   });
   return module;
 }
 
-function commandForwarding(wiring: Wiring): ServiceModule {
+function commandForwarding(wiring: Wiring, { nodes }: Beside): ServiceModule {
   const { config, automation, localCommands } = wiring;
   const platform = wiring.platform("command-forwarding");
-  const directory = new DirectoryFeed(platform.clock);
+  const directory = nodes === undefined ? new DirectoryFeed(platform.clock) : new SharedDirectory(platform.hubId, nodes);
   const presence = createPresence(() => wiring.client("registry-sync"), platform.clock, platform.log, platform.metrics);
   const module = createCommandForwarding({
     platform,
@@ -142,7 +152,10 @@ function commandForwarding(wiring: Wiring): ServiceModule {
   return extend(
     module,
     () => {
-      directory.start(wiring.client("registry-sync"), (err) => platform.log.error({ err }, "directory of nodes: a change was not told"));
+      directory.start(
+        () => wiring.client("registry-sync"),
+        (err) => platform.log.error({ err }, "directory of nodes: a change was not told"),
+      );
       if (localCommands !== undefined) module.setLocalCommandHandler(localCommands);
     },
     () => {
@@ -153,7 +166,7 @@ function commandForwarding(wiring: Wiring): ServiceModule {
 }
 
 /** commandFederation is what commands between hubs need; nothing while federation is off (S0-23). */
-function commandFederation(wiring: Wiring, directory: DirectoryFeed): Pick<CommandForwardingPorts, "federation"> {
+function commandFederation(wiring: Wiring, directory: Directory): Pick<CommandForwardingPorts, "federation"> {
   const { config, live, credentials } = wiring;
   if (config.federation_config_path === "") return {};
   const peers = wiring.peers("command-forwarding");

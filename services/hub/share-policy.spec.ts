@@ -7,7 +7,7 @@ import { silentLogger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import type { SharePolicy } from "../command-forwarding/index.ts";
-import type { DirectoryFeed } from "./directory.ts";
+import type { Directory } from "./directory.ts";
 import { LiveConfig } from "./files/live-config.ts";
 import { explainShare, type HubConfig, loadHubConfig, registrySyncConfig, sharesOf } from "./index.ts";
 import { createSharePolicy } from "./share-policy.ts";
@@ -41,7 +41,7 @@ test("S4-5 the owner's own rule for invoking follows the configuration, without 
     },
   };
   const info = { nodeId: "press-1", type: "press", kind: 1, labels: {} };
-  const directory = { node: () => ({ info }) } as unknown as Pick<DirectoryFeed, "node">;
+  const directory = { node: () => ({ info }) } as unknown as Pick<Directory, "node">;
   let policy: SharePolicy | undefined;
   const end = createSharePolicy(live, peers, directory).subscribe((next) => {
     policy = next;

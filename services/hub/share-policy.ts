@@ -2,7 +2,7 @@ import type { PeerSource, PeerView } from "#runtime/peers.ts";
 import type { SharePolicy, SharePolicySource } from "../command-forwarding/index.ts";
 import { rightTo, ruleFor, sharesOf } from "../registry-sync/index.ts";
 import type { HubConfig } from "./config.ts";
-import type { DirectoryFeed } from "./directory.ts";
+import type { Directory } from "./directory.ts";
 import type { LiveConfig } from "./files/live-config.ts";
 
 /**
@@ -13,7 +13,7 @@ import type { LiveConfig } from "./files/live-config.ts";
 export function createSharePolicy(
   live: Pick<LiveConfig, "current" | "onChange">,
   peers: PeerSource,
-  directory: Pick<DirectoryFeed, "node">,
+  directory: Pick<Directory, "node">,
 ): SharePolicySource {
   const policyFor = ({ hub_id: hubId, registry_sync }: HubConfig, views: readonly PeerView[]): SharePolicy => {
     const rulesByShare = new Map(sharesOf(registry_sync).map((share) => [share.name, share.rules]));

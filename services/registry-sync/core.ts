@@ -168,6 +168,18 @@ export class RegistryCore implements Core<Input, Effect> {
     return { ...numbersOf(this.#world, this.#table), renumberings: this.#renumbering.count };
   }
 
+  /** tableOf is what is held of a hub at this moment, for readers in this process. */
+  tableOf(hubId: string): FeedTable | undefined {
+    if (hubId === this.#world.o.hubId) return this.#table;
+    const feed = this.#importer.feeds.get(hubId);
+    return feed === undefined || feed.epoch === 0 ? undefined : feed.table;
+  }
+
+  /** hubIds are this hub and those of which it holds a feed. */
+  hubIds(): string[] {
+    return [this.#world.o.hubId, ...this.#importer.hubs()];
+  }
+
   /** sources are the hubs' parts of the registry, for readers inside the core. */
   sources(): Source[] {
     const sources = [ownSource(this.#table, this.#exporter.own.full)];
@@ -221,6 +233,9 @@ export class RegistryCore implements Core<Input, Effect> {
       case "automation":
         local.automation = input.enabled;
         this.#importer.automation = input.enabled;
+        return;
+      case "directory":
+        local.followed = input.followed;
         return;
       default:
         return this.#stepPeer(input);

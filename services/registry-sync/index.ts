@@ -2,6 +2,7 @@ export * from "./client.ts";
 export { FULL_SHARE, importsOf, type RegistrySyncConfig, registrySyncConfig, sharesOf } from "./config.ts";
 export type { NodeRule, ShareRules } from "./messages.ts";
 export { createRegistrySync, type RegistrySync, type RegistrySyncOptions, type RegistrySyncPorts } from "./module.ts";
+export type { RegistryNode, RegistryNodes } from "./read/nodes.ts";
 export {
   type Because,
   type CapabilityAccess,

@@ -309,7 +309,9 @@ export type Input =
   /** The last `watch_send` was taken; the next may come. */
   | { readonly kind: "watch_ready"; readonly watch: number }
   | { readonly kind: "watch_close"; readonly watch: number }
-  | { readonly kind: "automation"; readonly enabled: boolean };
+  | { readonly kind: "automation"; readonly enabled: boolean }
+  /** Whether `came` is to be told. */
+  | { readonly kind: "directory"; readonly followed: boolean };
 
 /** LocalKind are the kinds of inputs that have nothing to do with peers. */
 export type LocalKind =
@@ -330,7 +332,8 @@ export type LocalKind =
   | "watch_open"
   | "watch_ready"
   | "watch_close"
-  | "automation";
+  | "automation"
+  | "directory";
 
 /** Event is something to tell telemetry and metrics, at once. */
 export interface Event extends Observe {
@@ -364,6 +367,8 @@ export type Output =
   | { readonly kind: "stopped" }
   | { readonly kind: "registered"; readonly call: CallId; readonly results: readonly NodeOutcome[] }
   | { readonly kind: "deregistered"; readonly call: CallId; readonly existed: boolean; readonly failure: Failure | undefined }
+  /** Nodes of this hub that are new; told if somebody follows the directory. */
+  | { readonly kind: "came"; readonly nodeIds: readonly string[] }
   | { readonly kind: "presence_noted"; readonly call: CallId }
   | {
       readonly kind: "bound";

@@ -15,6 +15,7 @@ import { overtakes } from "./feed/overtakes.ts";
 import { type Ground, SYSTEM_GROUND } from "./ground.ts";
 import type { Effect, Input, Output } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
+import { type RegistryNodes, SharedNodes } from "./read/nodes.ts";
 import { type AutomationPort, changesOf } from "./shell/automation.ts";
 import { type LinkPorts, Links } from "./shell/links.ts";
 import { createNodeHandlers } from "./shell/node-handler.ts";
@@ -47,6 +48,8 @@ export interface RegistrySyncOptions {
 
 /** RegistrySync is the service, and what can be changed while it runs. */
 export interface RegistrySync extends ServiceModule {
+  /** The nodes that it holds, for readers in this process; there are none before the start. */
+  readonly nodes: RegistryNodes;
   /** setShares takes the share rules of a changed configuration: peers see the difference, without a restart. */
   setShares(config: RegistrySyncConfig): void;
   /** setAutomation turns the automation port on or off. */
@@ -74,6 +77,7 @@ class RegistryModule implements RegistrySync {
   readonly #o: RegistrySyncOptions;
   readonly #ground: Ground;
   readonly #shell = new Shell();
+  readonly nodes = new SharedNodes((followed) => this.#follow(followed));
   #running: Running | undefined;
   #state: "starting" | "running" | "stopping" = "starting";
 
@@ -134,6 +138,8 @@ class RegistryModule implements RegistrySync {
     this.#shell.attach(driver);
     this.#shell.tell({ kind: "start" });
     this.setAutomation(ports.automation?.enabled ?? false);
+    this.nodes.tables = core;
+    if (this.nodes.followed) this.#follow(true);
     links.start();
     this.#state = "running";
   }
@@ -177,6 +183,8 @@ class RegistryModule implements RegistrySync {
         return void this.#decompress(output);
       case "automate":
         return this.#automate(output);
+      case "came":
+        return this.nodes.came(output.nodeIds);
       case "stopped":
         return this.#running?.stopped.resolve();
     }
@@ -202,6 +210,10 @@ class RegistryModule implements RegistrySync {
 
   setAutomation(enabled: boolean): void {
     this.#shell.tell({ kind: "automation", enabled }, "automation");
+  }
+
+  #follow(followed: boolean): void {
+    if (this.#running !== undefined) this.#shell.tell({ kind: "directory", followed }, "directory");
   }
 
   readiness(): { readonly ready: boolean; readonly reason?: string } {

@@ -138,7 +138,7 @@ const IDLE_SECONDS = 20;
 const SETTLE_SECONDS = 30;
 
 /** launch is how the installed command starts itself, from its first line: flags of node, and the environment. */
-function launch(): { readonly flags: readonly string[]; readonly env: Readonly<Record<string, string>> } {
+export function launch(): { readonly flags: readonly string[]; readonly env: Readonly<Record<string, string>> } {
   if (process.env["BENCH_ENTRY"] !== undefined) return { flags: [], env: {} };
   const [entry] = hubEntry();
   const line = /^#!\S+ -S (.*?)\bnode\b(.*)$/m.exec(readFileSync(entry!, "utf8").slice(0, 500));

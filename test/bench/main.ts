@@ -5,11 +5,12 @@ import { systemClock } from "#runtime/clock.ts";
 import { ROOT } from "../support/federation.ts";
 import { idle, snapshot, start } from "./hubs.ts";
 import type { Row } from "./measure.ts";
+import { memory } from "./memory.ts";
 import { renderTable, writeResults } from "./report.ts";
 import { hubEntry } from "./rig.ts";
 import { commands, latency, push, raw, split } from "./streams.ts";
 
-const FAMILIES: Readonly<Record<string, () => Promise<Row[]>>> = { commands, push, latency, snapshot, split, idle, start, raw };
+const FAMILIES: Readonly<Record<string, () => Promise<Row[]>>> = { commands, push, latency, snapshot, split, idle, memory, start, raw };
 
 function chosen(): string[] | undefined {
   const { values } = parseArgs({ options: { only: { type: "string" } } });

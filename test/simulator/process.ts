@@ -18,7 +18,7 @@ import type { CommandCore } from "../../services/command-forwarding/core.ts";
 import { type CommandForwarding, commandForwardingConfig, createCommandForwarding } from "../../services/command-forwarding/index.ts";
 import type { DiscoveryCore } from "../../services/discovery/core.ts";
 import type { ServiceName } from "../../services/hub/config.ts";
-import { DirectoryFeed } from "../../services/hub/directory.ts";
+import { type Directory, DirectoryFeed, SharedDirectory } from "../../services/hub/directory.ts";
 import { createPresence } from "../../services/hub/presence.ts";
 import { createSharePolicy } from "../../services/hub/share-policy.ts";
 import { createRegistrySync, type RegistrySync, type RegistrySyncConfig } from "../../services/registry-sync/index.ts";
@@ -100,7 +100,7 @@ export class HubProcess {
   commandCore: CommandCore | undefined;
   discoveryCore: DiscoveryCore | undefined;
   readonly activities: Activities;
-  readonly #directory: DirectoryFeed;
+  readonly #directory: Directory;
   readonly #presence: ReturnType<typeof createPresence>;
   /** Undefined in a run without it: who trusts whom is a table then. */
   readonly discovery: SimDiscovery | undefined;
@@ -131,7 +131,8 @@ export class HubProcess {
     this.discovery = f.options.discovery ? this.#discovery() : undefined;
     this.registry = this.#registry();
     this.reader = this.#local("hub");
-    this.#directory = new DirectoryFeed(clock);
+    // As a hub in one process does it, and every third one as a split hub does.
+    this.#directory = hub.no % 3 === 2 ? new DirectoryFeed(clock) : new SharedDirectory(hub.hubId, this.registry.nodes);
     this.#presence = createPresence(() => this.#local("command-forwarding"), clock, SILENT, new Registry());
     this.commands = this.#commands();
   }
@@ -142,7 +143,10 @@ export class HubProcess {
     this.telemetry.start().catch((error: unknown) => this.#f.fatal(no, "telemetry", error));
     this.#run(this.registry);
     this.#run(this.commands);
-    this.#directory.start(this.#local("command-forwarding"), (error) => this.#f.fatal(no, "directory", error));
+    this.#directory.start(
+      () => this.#local("command-forwarding"),
+      (error) => this.#f.fatal(no, "directory", error),
+    );
     const server = new SimServer({
       bindings: [...this.registry.bindings, ...this.commands.bindings, ...(this.discovery?.module.bindings ?? [])],
       peers: this.discovery,

@@ -15,9 +15,8 @@ export const CLASSES = ["schema", "configuration", "peers", "own nodes", "nodes 
 /** BOUNDS says for each map and set that is kept how many keys it can have, and who decides. A test wants an entry for each. */
 export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/command-forwarding/caller/claims.ts #pauses": ["peers", "a pause per peer that made a claim"],
-  "services/command-forwarding/route/route.ts #costs": ["const READ_BYTES", "nodes whose capabilities commands have asked for"],
-  "services/command-forwarding/route/route.ts #hubs": ["peers", "nodes per hub"],
-  "services/command-forwarding/route/route.ts #hubsOfId": ["nodes of peers", "hubs per node id"],
+  "services/command-forwarding/route/read-capabilities.ts #read": ["const READ_BYTES", "nodes whose capabilities commands have asked for"],
+  "services/command-forwarding/route/told-nodes.ts #hubs": ["peers", "nodes per hub, where the registry is another process"],
   "services/command-forwarding/route/route.ts #freshness": ["peers", "one per hub"],
   "services/command-forwarding/shell/links.ts #peers": ["peers", "what waits to be sent"],
   "services/command-forwarding/journal/restore.ts #pending": [

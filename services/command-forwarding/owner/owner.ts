@@ -184,8 +184,8 @@ export class OwnerSide {
   directory(changes: readonly DirectoryChange[]): void {
     const appeared: string[] = [];
     for (const change of changes) {
-      if (change.kind === "put" && change.hubId === this.#p.hubId && !this.#known(change.nodeId) && this.executors.serves(change.nodeId))
-        appeared.push(change.nodeId);
+      const came = change.kind === "came" || (change.kind === "put" && change.hubId === this.#p.hubId && !this.#known(change.nodeId));
+      if (came && this.executors.serves(change.nodeId)) appeared.push(change.nodeId);
       this.#directory.apply(change);
     }
     this.#online(appeared);

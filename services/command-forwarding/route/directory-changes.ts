@@ -39,6 +39,10 @@ export function compactChanges(changes: readonly DirectoryChange[]): DirectoryCh
         if (settled.has(key) || settled.has(`online ${key}`)) continue;
         settled.add(`online ${key}`);
         break;
+      case "came":
+        if (settled.has(`came ${key}`)) continue;
+        settled.add(`came ${key}`);
+        break;
       case "put":
       case "removed":
         if (settled.has(key)) continue;

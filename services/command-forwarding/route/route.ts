@@ -3,6 +3,9 @@ import type { Freshness } from "#kernel/freshness.ts";
 import { isNodeId, nodeKey, resolveNode } from "#kernel/node-name.ts";
 import { checkValue } from "../codec/value.ts";
 import type { CapabilityInfo, Command, DirectoryChange } from "../messages.ts";
+import type { NodeTable, TableNode } from "../ports.ts";
+import { ReadCapabilities } from "./read-capabilities.ts";
+import { ToldNodes } from "./told-nodes.ts";
 
 /** checkShape checks what the schema's rules say, for commands that come on paths where nobody else does. */
 export function checkShape(command: Command): Failure | undefined {
@@ -18,95 +21,12 @@ export function checkShape(command: Command): Failure | undefined {
 
 const TIMEOUT_MAX_MS = 3_600_000;
 
-/** RoutedNode is a node as routing sees it. */
+/** RoutedNode is a node as routing sees it, for the time of one step. */
 export interface RoutedNode {
   readonly hubId: string;
   readonly nodeId: string;
-  online: boolean;
+  readonly online: boolean;
   readonly capabilities: ReadonlyMap<string, CapabilityInfo>;
-}
-
-/** Source is where the capabilities of a node come from: as they are, or read out of what the registry holds. */
-type Source = readonly CapabilityInfo[] | (() => readonly CapabilityInfo[]);
-
-/** Memory for capabilities that were read, bytes. The registry has them encoded, and is charged for that; this copy is not. */
-const READ_BYTES = 16 * 1024 * 1024;
-/** About what things take in memory, bytes. */
-const COST = { node: 256, capability: 256, allowed: 48 } as const;
-
-function costOf(capabilities: readonly CapabilityInfo[]): number {
-  let cost: number = COST.node;
-  for (const { name, allowed } of capabilities) {
-    cost += COST.capability + 2 * name.length;
-    for (const text of allowed) cost += COST.allowed + 2 * text.length;
-  }
-  return cost;
-}
-
-/** ReadNodes are the nodes whose capabilities were read last. Beyond their room the oldest ones are read again when a command wants them. */
-class ReadNodes {
-  readonly #costs = new Map<Entry, number>();
-  #bytes = 0;
-
-  get bytes(): number {
-    return this.#bytes;
-  }
-
-  add(entry: Entry, cost: number): void {
-    this.drop(entry);
-    // One alone may be larger than the room: it would else be read for each command.
-    for (const oldest of this.#costs.keys()) {
-      if (this.#bytes + cost <= READ_BYTES) break;
-      this.drop(oldest);
-    }
-    this.#costs.set(entry, cost);
-    this.#bytes += cost;
-  }
-
-  drop(entry: Entry): void {
-    const cost = this.#costs.get(entry);
-    if (cost === undefined) return;
-    this.#costs.delete(entry);
-    this.#bytes -= cost;
-    entry.forget();
-  }
-
-  clear(): void {
-    this.#costs.clear();
-    this.#bytes = 0;
-  }
-}
-
-/** Entry is a node of the directory whose capabilities are read when they are first asked for. */
-class Entry implements RoutedNode {
-  readonly hubId: string;
-  readonly nodeId: string;
-  online: boolean;
-  readonly #source: Source;
-  readonly #read: ReadNodes;
-  #byName: ReadonlyMap<string, CapabilityInfo> | undefined;
-
-  constructor(hubId: string, nodeId: string, online: boolean, source: Source, read: ReadNodes) {
-    this.hubId = hubId;
-    this.nodeId = nodeId;
-    this.online = online;
-    this.#source = source;
-    this.#read = read;
-  }
-
-  get capabilities(): ReadonlyMap<string, CapabilityInfo> {
-    if (this.#byName !== undefined) return this.#byName;
-    const all = typeof this.#source === "function" ? this.#source() : this.#source;
-    const byName = new Map(all.map((capability) => [capability.name, capability]));
-    this.#read.add(this, costOf(all));
-    this.#byName = byName;
-    return byName;
-  }
-
-  /** forget gives up what was read. */
-  forget(): void {
-    this.#byName = undefined;
-  }
 }
 
 /** Target is where a command goes. */
@@ -121,37 +41,43 @@ export function isTarget(answer: Target | Failure): answer is Target {
 }
 
 /**
- * Directory is the read model of the node directory: pure data, fed by a watch, asked on every command, on both hubs.
- * It decides what a name means and whether a command is sound; who may invoke it and who runs it is decided elsewhere.
+ * Directory is what commands know of nodes: asked on every command, on both hubs. It reads a table that another part of this process
+ * keeps, or keeps one itself out of the changes that it is told. It decides what a name means and whether a command is sound; who may
+ * invoke it and who runs it is decided elsewhere.
  */
 export class Directory {
   readonly #own: string;
-  readonly #read = new ReadNodes();
-  readonly #hubs = new Map<string, Map<string, Entry>>();
-  readonly #hubsOfId = new Map<string, Set<string>>();
+  readonly #read = new ReadCapabilities();
+  readonly #told = new ToldNodes((node) => this.#read.drop(node));
+  readonly #table: NodeTable;
+  readonly #readNode: (node: TableNode) => readonly CapabilityInfo[];
   readonly #freshness = new Map<string, Freshness>();
 
-  constructor(ownHubId: string) {
+  /** With `table` there is nothing of nodes in here: changes say only what is news in it. */
+  constructor(ownHubId: string, table?: NodeTable) {
     this.#own = ownHubId;
+    this.#table = table ?? this.#told;
+    this.#readNode = (node) => this.#table.capabilities(node);
   }
 
   /** size is how many nodes are known. */
   get size(): number {
     let size = 0;
-    for (const nodes of this.#hubs.values()) size += nodes.size;
+    for (const hubId of this.#table.hubIds()) size += this.#table.count(hubId);
     return size;
   }
 
   /** ownNodes are the nodes of this hub. */
-  readonly ownNodes = {
-    nodes: (): ReadonlyMap<string, Entry> | undefined => this.#hubs.get(this.#own),
-    get size(): number {
-      return this.nodes()?.size ?? 0;
-    },
-    has(nodeId: string): boolean {
-      return this.nodes()?.has(nodeId) ?? false;
-    },
-  };
+  get ownNodes(): { readonly size: number; has(nodeId: string): boolean } {
+    const table = this.#table;
+    const own = this.#own;
+    return {
+      get size(): number {
+        return table.count(own);
+      },
+      has: (nodeId) => table.node(own, nodeId) !== undefined,
+    };
+  }
 
   /** readBytes is about what the capabilities take that were read for commands. */
   get readBytes(): number {
@@ -159,39 +85,25 @@ export class Directory {
   }
 
   apply(change: DirectoryChange): void {
-    switch (change.kind) {
-      case "put":
-        return this.#put(change.hubId, change.nodeId, change.online, change.capabilities);
-      case "online": {
-        const node = this.node(change.hubId, change.nodeId);
-        if (node !== undefined) node.online = change.online;
-        return;
-      }
-      case "removed":
-        return this.#remove(change.hubId, change.nodeId);
-      case "hub-gone":
-        for (const nodeId of [...(this.#hubs.get(change.hubId)?.keys() ?? [])]) this.#remove(change.hubId, nodeId);
-        this.#freshness.delete(change.hubId);
-        return;
-      case "freshness":
-        this.#freshness.set(change.hubId, change.freshness);
-        return;
-      case "reset":
-        this.#hubs.clear();
-        this.#read.clear();
-        this.#hubsOfId.clear();
-        this.#freshness.clear();
-    }
+    this.#told.apply(change);
+    if (change.kind === "freshness") this.#freshness.set(change.hubId, change.freshness);
+    else if (change.kind === "hub-gone") this.#freshness.delete(change.hubId);
+    else if (change.kind === "reset") this.#freshness.clear();
   }
 
   node(hubId: string, nodeId: string): RoutedNode | undefined {
-    return this.#hubs.get(hubId)?.get(nodeId);
+    const node = this.#table.node(hubId, nodeId);
+    return node === undefined ? undefined : new Routed(hubId, nodeId, node, this.#read, this.#readNode);
   }
 
   /** find resolves a name: with a hub only that one counts; a bare id means the own hub first, else a unique match. */
   find(hubId: string, nodeId: string): RoutedNode | Failure {
     if (hubId !== "") return this.node(hubId, nodeId) ?? notFound(nodeKey(hubId, nodeId));
-    const found = resolveNode("", this.#own, [...(this.#hubsOfId.get(nodeId) ?? [])]);
+    const own = this.node(this.#own, nodeId);
+    if (own !== undefined) return own;
+    const hubs: string[] = [];
+    for (const hub of this.#table.hubIds()) if (this.#table.node(hub, nodeId) !== undefined) hubs.push(hub);
+    const found = resolveNode("", this.#own, hubs);
     if (found.kind === "found") return this.node(found.hubId, nodeId) ?? notFound(nodeId);
     if (found.kind === "not-found") return notFound(nodeId);
     const candidates = found.candidates.map((hub) => nodeKey(hub, nodeId)).join(",");
@@ -225,36 +137,45 @@ export class Directory {
 
   /** describe lists hubs with their counts, and no nodes: they may be many. */
   describe(): string {
-    const hubs = [...new Set([...this.#hubs.keys(), ...this.#freshness.keys()])].sort();
+    const hubs = [...new Set([...this.#table.hubIds(), ...this.#freshness.keys()])].sort();
     const lines = hubs.map((hub) => {
-      const nodes = [...(this.#hubs.get(hub)?.values() ?? [])];
+      let online = 0;
+      for (const node of this.#table.nodes(hub)) if (node.online) online++;
       const freshness = this.#freshness.get(hub);
-      return `  ${hub}: ${nodes.length} nodes, ${nodes.filter((n) => n.online).length} online${freshness === undefined ? "" : `, ${freshness}`}`;
+      return `  ${hub}: ${this.#table.count(hub)} nodes, ${online} online${freshness === undefined ? "" : `, ${freshness}`}`;
     });
     return ["directory", ...lines].join("\n");
   }
+}
 
-  #put(hubId: string, nodeId: string, online: boolean, capabilities: Extract<DirectoryChange, { kind: "put" }>["capabilities"]): void {
-    let nodes = this.#hubs.get(hubId);
-    if (nodes === undefined) this.#hubs.set(hubId, (nodes = new Map()));
-    const before = nodes.get(nodeId);
-    if (before !== undefined) this.#read.drop(before);
-    nodes.set(nodeId, new Entry(hubId, nodeId, online, capabilities, this.#read));
-    const hubs = this.#hubsOfId.get(nodeId);
-    if (hubs === undefined) this.#hubsOfId.set(nodeId, new Set([hubId]));
-    else hubs.add(hubId);
+/** Routed is a node of a table; its capabilities are read when a command wants them. */
+class Routed implements RoutedNode {
+  readonly hubId: string;
+  readonly nodeId: string;
+  readonly #node: TableNode;
+  readonly #read: ReadCapabilities;
+  readonly #readNode: (node: TableNode) => readonly CapabilityInfo[];
+
+  constructor(
+    hubId: string,
+    nodeId: string,
+    node: TableNode,
+    read: ReadCapabilities,
+    readNode: (node: TableNode) => readonly CapabilityInfo[],
+  ) {
+    this.hubId = hubId;
+    this.nodeId = nodeId;
+    this.#node = node;
+    this.#read = read;
+    this.#readNode = readNode;
   }
 
-  #remove(hubId: string, nodeId: string): void {
-    const nodes = this.#hubs.get(hubId);
-    const entry = nodes?.get(nodeId);
-    if (nodes === undefined || entry === undefined) return;
-    this.#read.drop(entry);
-    nodes.delete(nodeId);
-    if (nodes.size === 0) this.#hubs.delete(hubId);
-    const hubs = this.#hubsOfId.get(nodeId);
-    hubs?.delete(hubId);
-    if (hubs?.size === 0) this.#hubsOfId.delete(nodeId);
+  get online(): boolean {
+    return this.#node.online;
+  }
+
+  get capabilities(): ReadonlyMap<string, CapabilityInfo> {
+    return this.#read.of(this.#node, this.#readNode);
   }
 }
 

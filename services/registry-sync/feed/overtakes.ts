@@ -11,6 +11,7 @@ export function overtakes(output: Output): boolean {
     case "acked":
     case "advanced":
     case "synced":
+    case "came":
       return false;
     case "watch_send":
       return output.about === "stored";

@@ -54,6 +54,9 @@ export class LocalRegistry {
   /** Replies about what is in the open segment. */
   #replies: Effect[] = [];
   automation = false;
+  /** Nodes that came are told. */
+  followed = false;
+  #came: string[] = [];
   /** Epoch of the feed, for Bound. */
   epoch: () => number = () => 1;
 
@@ -128,6 +131,9 @@ export class LocalRegistry {
     const results = nodes.map((bytes) => this.#registerOne(principal, scope, bytes));
     if (results.some((result) => result.failure === undefined)) this.presence.renew(principal);
     this.reply({ kind: "registered", call, results });
+    if (this.#came.length === 0) return;
+    this.reply({ kind: "came", nodeIds: this.#came });
+    this.#came = [];
   }
 
   #registerOne(principal: Principal, scope: Scope, bytes: Uint8Array): NodeOutcome {
@@ -153,6 +159,7 @@ export class LocalRegistry {
       // Texts of capabilities that it has no more went with it.
       if (this.presence.homeOf(ref) === principal.no) principal.bytes += this.table.bytes - before;
       this.open.nodePut({ ...entry });
+      if (known === undefined && this.followed) this.#came.push(info.nodeId);
       this.#world.event("node", "INFO", known === undefined ? "node registered" : "node changed", {
         fields: { node: info.nodeId, by: scope.name },
       });
