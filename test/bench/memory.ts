@@ -13,7 +13,7 @@ import { hubEntry } from "./rig.ts";
 const NODES = Number(process.env["MEMORY_NODES"] ?? 100_000);
 const PROBE = join(ROOT, "test/bench/heap-probe.ts");
 const BATCH = 500;
-const WAIT_MS = 300_000;
+const WAIT_MS = 900_000;
 
 const ON = { name: "state", type: ValueType.BOOL, readable: true, invocable: true, idempotent: true };
 const LEVEL = { type: ValueType.DOUBLE, readable: true, invocable: true, idempotent: true, min: 0, max: 254, step: 1 };
@@ -59,7 +59,7 @@ const MODELS = [
 const ROOMS = ["kitchen", "hall", "office", "workshop", "store", "meeting room"];
 
 /** deviceNode is a node of a few capabilities as a gateway registers it, with a name, a place and a serial of its own. */
-function deviceNode(hub: string, index: number): Node {
+export function deviceNode(hub: string, index: number): Node {
   const { type, vendor, model, capabilities } = MODELS[index % MODELS.length]!;
   const room = ROOMS[Math.floor(index / MODELS.length) % ROOMS.length]!;
   const floor = Math.floor(index / 5_000);
@@ -149,7 +149,8 @@ export async function memory(): Promise<Row[]> {
     const pid = (): number => home.pids.get("hub")!;
     await idle(pid());
     const empty = await useOf(home);
-    await Promise.all([fill(home), fill(factory)]);
+    await fill(home);
+    await fill(factory);
     await has(home, { home: NODES, factory: NODES });
     await idle(pid());
     const full = await useOf(home);

@@ -38,6 +38,9 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   ],
   "services/registry-sync/read/page-turns.ts #waiting": ["streams", "calls that wait to have a page of nodes made or taken, by caller"],
   "services/registry-sync/shell/caller-lines.ts #ends": ["streams", "callers with a change of nodes under way"],
+  "services/registry-sync/table/alike.ts #texts": ["const ALIKE_MAX", "types that nodes have in common"],
+  "services/registry-sync/table/alike.ts #labels": ["const ALIKE_MAX", "labels that nodes have in common"],
+  "services/registry-sync/table/alike.ts #keys": ["const ALIKE_MAX", "keys that nodes have in common"],
   "services/command-forwarding/shell/attach-pace.ts #waiting": ["streams", "streams of executors whose offers are being taken, by caller"],
   "services/command-forwarding/shell/attach-pace.ts #lasts": ["streams", "the same streams, as far as they wait for their caller's rate"],
   "services/command-forwarding/owner/offering.ts nodes": [

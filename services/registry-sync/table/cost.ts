@@ -2,11 +2,11 @@ import type { NodeInfo } from "../ports.ts";
 
 /**
  * COST is what things take in memory besides their bytes, in a process with 64-bit pointers: objects, entries of maps, arrays and
- * slots with what is spare in them. `cost.spec.ts` measures them. A node is in memory twice, here and in the copy that
- * command-forwarding follows; its values are not.
+ * slots with what is spare in them. `cost.spec.ts` measures them. A node counts twice: what is spare in the payload that it stands in may be as
+ * long as the node, and a process that reads the nodes of another one has a copy. Its values count once.
  */
 export const COST = {
-  /** A node, both copies, its entries in the maps of both, and what is noted of it for shares, callers and routing. */
+  /** A node, twice, its entries in maps, and what is noted of it for shares and callers. */
   node: 2_048,
   /** A capability of it: a key number and a slot. */
   capability: 64,
@@ -31,7 +31,7 @@ export function nodeCost(info: NodeInfo, bytes: Uint8Array): number {
   return cost;
 }
 
-/** textCost is what both copies of a text take: a byte for a character, or two for each if there is one outside of Latin-1. */
+/** textCost is what a text takes, twice: a byte for a character, or two for each if there is one outside of Latin-1. */
 function textCost(text: string): number {
   for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 0xff) return 4 * text.length;
   return 2 * text.length;

@@ -5,6 +5,7 @@ import { EMPTY, textOf } from "../codec/wire.ts";
 import type { StateValue } from "../messages.ts";
 import type { NodeInfo, NodeSummary, UpdateBatch, ValueType } from "../ports.ts";
 import { VALUE_TYPE } from "../ports.ts";
+import { alike } from "./alike.ts";
 import { COST, nodeCost } from "./cost.ts";
 import { NO_SLOT, Slots } from "./slots.ts";
 
@@ -192,7 +193,8 @@ export class FeedTable {
   put(ref: number, bytes: Uint8Array, info: NodeInfo, online: boolean): NodeEntry {
     const { nodeId, kind, type, name, labels } = info;
     const krefs = this.#krefsOf(info);
-    return this.move({ ref, info: { nodeId, kind, type, name, labels }, bytes, cost: nodeCost(info, bytes), online, krefs });
+    const summary = { nodeId, kind, type: alike.text(type), name, labels: alike.labels(labels) };
+    return this.move({ ref, info: summary, bytes, cost: nodeCost(info, bytes), online, krefs: alike.keys(krefs) });
   }
 
   /** move is `put` of an entry that another table had, with the numbers that it has here. */
