@@ -50,7 +50,9 @@ function view(directory: Directory): string {
     return found === undefined ? "-" : `${found.online ? "on" : "off"} ${[...found.capabilities.keys()].join("+")}`;
   };
   const bare = NODES.map((nodeId) => JSON.stringify(directory.find("", nodeId)));
-  return [directory.size, ...["alpha", "beta"].flatMap((id) => NODES.map((nodeId) => `${id}/${nodeId} ${of(id, nodeId)}`)), ...bare].join("\n");
+  return [directory.size, ...["alpha", "beta"].flatMap((id) => NODES.map((nodeId) => `${id}/${nodeId} ${of(id, nodeId)}`)), ...bare].join(
+    "\n",
+  );
 }
 
 /** Both are the directory of alpha, as it is where the registry is in the same process and where it is not. */
@@ -113,7 +115,9 @@ async function play(one: Op, clients: readonly RegistryClient[]): Promise<void> 
   }
 }
 
-test("S0-22 the registry's own tables say what a mirror of them is told, and which nodes came, whatever happened", { timeout: 120_000 }, async () => {
+test("S0-22 the registry's own tables say what a mirror of them is told, and which nodes came, whatever happened", {
+  timeout: 120_000,
+}, async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(op, { maxLength: 30 }), async (history) => {
       const clients = [alpha, beta].map((each) => RegistryClient.connect(each.local()));
