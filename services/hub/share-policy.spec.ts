@@ -97,6 +97,6 @@ test("the owner lets a peer invoke what explainShare says, for any rules", () =>
       }
     },
   );
-  fc.assert(agree, { numRuns: 300 });
+  void fc.assert(agree, { numRuns: 300 });
   expect([...seen].sort()).toEqual(["invoke", "none", "see"]);
 });

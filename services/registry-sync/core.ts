@@ -175,12 +175,7 @@ export class RegistryCore implements Core<Input, Effect> {
     return feed === undefined || feed.epoch === 0 ? undefined : feed.table;
   }
 
-  /** hubIds are this hub and those of which it holds a feed. */
-  hubIds(): string[] {
-    return [this.#world.o.hubId, ...this.#importer.hubs()];
-  }
-
-  /** sources are the hubs' parts of the registry, for readers inside the core. */
+  /** sources are the hubs' parts of the registry, for readers in this process. */
   sources(): Source[] {
     const sources = [ownSource(this.#table, this.#exporter.own.full)];
     for (const feed of this.#importer.feeds.values()) sources.push(importedSource(feed));

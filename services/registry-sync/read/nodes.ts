@@ -29,7 +29,7 @@ export interface RegistryNodes {
 /** Tables are where the nodes are. */
 interface Tables {
   tableOf(hubId: string): FeedTable | undefined;
-  hubIds(): Iterable<string>;
+  sources(): readonly { readonly hubId: string }[];
 }
 
 /** SharedNodes gives the tables of a core to the rest of the process. */
@@ -53,7 +53,7 @@ export class SharedNodes implements RegistryNodes {
   }
 
   hubIds(): Iterable<string> {
-    return this.tables?.hubIds() ?? [];
+    return this.tables?.sources().map(({ hubId }) => hubId) ?? [];
   }
 
   nodes(hubId: string): Iterable<RegistryNode> {

@@ -31,9 +31,9 @@ class Alike {
   labels(labels: Labels): Labels {
     let names = 0;
     let length = 2;
-    for (const name in labels) {
+    for (const [name, value] of Object.entries(labels)) {
       names++;
-      length += 6 + name.length + (labels[name] as string).length;
+      length += 6 + name.length + value.length;
       if (length > LABELS_MAX) return labels;
     }
     if (names === 0) return NONE;
