@@ -1,7 +1,7 @@
 import { Registry } from "prom-client";
+import { whenAborted } from "#channel/abort.ts";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import { whenAborted } from "#runtime/abort.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { authorityAt, digestOf } from "#runtime/tls/door.ts";

@@ -2,6 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
   DiscoveryService,
   GetPeerRequestSchema,
@@ -20,7 +21,6 @@ import { createClient } from "#runtime/rpc/client/client.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import { createRpcServer, type RpcServer } from "#runtime/rpc/server/server.ts";
 import { createPeerCredentials, createServerCredentials } from "#runtime/tls/credentials.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";

@@ -1,5 +1,5 @@
 import { dirname, resolve } from "node:path";
-import { whenAborted } from "#runtime/abort.ts";
+import { whenAborted } from "#channel/abort.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";

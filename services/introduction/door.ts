@@ -1,6 +1,7 @@
 import { timingSafeEqual, type X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import { issuedBy, thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
   type BeginRequest,
   type BeginResponse,
@@ -21,7 +22,6 @@ import { DoorServerCredentials } from "#runtime/tls/credentials.ts";
 import { digestOf } from "#runtime/tls/door.ts";
 import { admitStranger } from "#runtime/tls/peer-admission.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
-import { issuedBy, thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { DOOR, type DoorConfig, DoorCore, type Effect, type End, type Input, type Note, type Output } from "./core.ts";
 import { inviteIdOf } from "./invite.ts";
 import { type Candidate, encodeOffer, judgeOffer, type OwnOffer } from "./offer.ts";

@@ -1,4 +1,6 @@
 import { create } from "@bufbuild/protobuf";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
+import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
 import {
   BeginRequestSchema,
   IntroduceRequestSchema,
@@ -10,8 +12,6 @@ import type { Entropy } from "#runtime/entropy.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import type { DoorAuthority } from "#runtime/tls/door.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
-import { ServerHandshakes } from "#runtime/tls/server-handshakes.ts";
 import { type Invite, inviteIdOf } from "./invite.ts";
 import { type Candidate, encodeOffer, judgeOffer, type OwnOffer } from "./offer.ts";
 import { ProofExchange } from "./proof.ts";

@@ -1,6 +1,6 @@
+import { whenAborted } from "#channel/abort.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import { whenAborted } from "./abort.ts";
 
 /** Timer is a pending call of a clock. */
 export interface Timer {

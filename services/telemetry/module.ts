@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { whenAborted } from "#channel/abort.ts";
 import {
   ListEventsResponseSchema,
   ListLinkCountersResponseSchema,
@@ -8,7 +9,6 @@ import {
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { whenAborted } from "#runtime/abort.ts";
 import { counter, LabelBound } from "#runtime/metrics/declare.ts";
 import { bind } from "#runtime/rpc/call.ts";
 import { Calls } from "#runtime/service/calls.ts";

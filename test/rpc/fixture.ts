@@ -1,6 +1,7 @@
 import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, sleep, systemClock } from "#runtime/clock.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
@@ -10,7 +11,6 @@ import { createRpcServer, type RpcServer, type RpcServerOptions } from "#runtime
 import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
 import { createPeerCredentials, createServerCredentials, type PeerChannelCredentials } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { type LogLine, memoryLogger } from "../fakes/memory-logger.ts";
 import {
   CountResponseSchema,

@@ -1,4 +1,5 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
+import { ByteOutbound, Inbound } from "#channel/streams.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Entropy } from "#runtime/entropy.ts";
 import { type AccessRule, authorise, requireMethodRule } from "#runtime/rpc/access.ts";
@@ -11,7 +12,6 @@ import type { BidiHandler, ServerStreamHandler, UnaryHandler } from "#runtime/rp
 import type { Identities } from "#runtime/rpc/server/identities.ts";
 import { TokenCache, type TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
 import { failureOf } from "#runtime/rpc/status.ts";
-import { ByteOutbound, Inbound } from "#runtime/rpc/streams.ts";
 import { Arrivals, type Flow, Lane, type Wire } from "./channel.ts";
 import { SILENT } from "./host.ts";
 import type { End, Socket } from "./network.ts";

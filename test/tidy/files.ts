@@ -49,7 +49,20 @@ export function withoutComments(text: string): string {
 const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination", "introduction"];
 
 /** Area is a part of the house. */
-export type Area = "gen" | "kernel" | "channel" | "runtime" | "sdk" | "hub" | "cli" | "certs" | "test" | "tools" | "npm" | "node" | `service:${string}`;
+export type Area =
+  | "gen"
+  | "kernel"
+  | "channel"
+  | "runtime"
+  | "sdk"
+  | "hub"
+  | "cli"
+  | "certs"
+  | "test"
+  | "tools"
+  | "npm"
+  | "node"
+  | `service:${string}`;
 
 /** areaOf a file, by its path from the root. */
 export function areaOf(path: string): Area {

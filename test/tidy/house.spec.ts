@@ -30,14 +30,15 @@ function circlesOf(graph: ReadonlyMap<string, readonly string[]>): string[][] {
 
 /** pathsIn a text are the source files that it names, as paths from the root. */
 function pathsIn(text: string): string[] {
-  const aliases: Readonly<Record<string, string>> = { "#kernel": "services/kernel",
+  const aliases: Readonly<Record<string, string>> = {
+    "#kernel": "services/kernel",
     "#channel": "services/channel",
     "#runtime": "services/runtime",
     "#gen": "proto/gen",
   };
-  return [...text.matchAll(/(?<![\w./-])(?:\.\/)?(#kernel|#channel|#runtime|#gen|services|clients|cli|certs|test|tools)\/([\w./-]+\.ts)\b/g)].map(
-    ([, room = "", path = ""]) => `${aliases[room] ?? room}/${path}`,
-  );
+  return [
+    ...text.matchAll(/(?<![\w./-])(?:\.\/)?(#kernel|#channel|#runtime|#gen|services|clients|cli|certs|test|tools)\/([\w./-]+\.ts)\b/g),
+  ].map(([, room = "", path = ""]) => `${aliases[room] ?? room}/${path}`);
 }
 
 describe("rooms of the house", () => {

@@ -52,7 +52,7 @@ const BANS: readonly Ban[] = [
   {
     token: /\.addEventListener\(\s*["'`]abort\b/,
     instead: "use whenAborted: a signal that has aborted tells nobody any more",
-    home: (p) => p === "services/runtime/abort.ts",
+    home: (p) => p === "services/channel/abort.ts",
   },
   { token: /\.getPeer\(\)/, instead: "an address is not an identity: use the CallContext's caller", home: () => false },
   { token: /\bcreateInsecure\(/, instead: "everything is mutual TLS", home: () => false },

@@ -1,4 +1,5 @@
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { failureToProto } from "#channel/failure.ts";
 import { Freshness as ProtoFreshness, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   type BoundSchema,
@@ -16,7 +17,6 @@ import {
 import type { FeedPositionSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
-import { failureToProto } from "#runtime/rpc/failure.ts";
 import type {
   ChangeEvent,
   FeedPosition,

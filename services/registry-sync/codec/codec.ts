@@ -1,4 +1,5 @@
 import { toBinary } from "@bufbuild/protobuf";
+import { decodeChecked } from "#channel/decoded-size.ts";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
@@ -16,7 +17,6 @@ import {
 import type { FeedPosition as ProtoPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Caller } from "#runtime/rpc/call.ts";
-import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
 import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import type { FeedPosition, NamedUpdate, NodeFilter, Scalar, Scope, WatchOptions } from "../messages.ts";
 import type { ValueType } from "../ports.ts";

@@ -1,6 +1,6 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { failureFromProto, failureToProto } from "#channel/failure.ts";
 import { type FeedOpen, type SessionFrame, SessionFrameSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";
 import { positionToProto } from "./answer-codec.ts";
 import { positionFromProto } from "./codec.ts";

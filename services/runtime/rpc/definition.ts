@@ -1,10 +1,10 @@
 import { type DescMessage, type DescMethod, type DescService, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import type * as grpc from "@grpc/grpc-js";
+import { checkDecoded, noteDecoded, scanRequest } from "#channel/decoded-size.ts";
+import { noteSize } from "#channel/message-size.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { RawMessage } from "./call.ts";
-import { checkDecoded, noteDecoded, scanRequest } from "./decoded-size.ts";
 import { carriesFrames, needsValidation, validateRequest } from "./interceptors/validation.ts";
-import { noteSize } from "./message-size.ts";
 
 /** methodPath is the HTTP/2 path of an RPC: `/<package>.<Service>/<Method>`. */
 export function methodPath(method: DescMethod): string {

@@ -1,3 +1,4 @@
+import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { SessionControl, SessionOpen } from "#gen/foedus/common/v1/session_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { PeerSessions } from "#kernel/session/machine.ts";
@@ -9,7 +10,6 @@ import { boundTo } from "#runtime/tokens/bound-to.ts";
 import { type LimitedLogger, limitedEvents, limitedLogger } from "../log/limited.ts";
 import { authorise, requireMethodRule } from "../rpc/access.ts";
 import type { CallContext, Caller, Outbound, RawMessage } from "../rpc/call.ts";
-import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "../rpc/windows.ts";
 import { FramePace } from "./frame-pace.ts";
 import type { LinkStatus, MetRun, PeerLinks, PeerLinksOptions, SessionClient } from "./peer-links-api.ts";
 import { SECOND_CONNECTION, SecondStreams } from "./second-streams.ts";

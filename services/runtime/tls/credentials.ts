@@ -3,14 +3,14 @@ import type { SecureServerOptions } from "node:http2";
 import { isIP, type Socket } from "node:net";
 import { connect, createSecureContext, type SecureContext, type SecureContextOptions, type TLSSocket } from "node:tls";
 import * as grpc from "@grpc/grpc-js";
+import { watchAnswers } from "#channel/tls/answers.ts";
+import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "#channel/tls/handshake-guard.ts";
+import { checkServer, type ExpectedPeer, trustedUntil } from "#channel/tls/peer-identity.ts";
+import { redialling } from "#channel/tls/redial.ts";
+import { watchServerEnd } from "#channel/tls/server-ends.ts";
+import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
-import { watchAnswers } from "./answers.ts";
-import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
-import { checkServer, type ExpectedPeer, trustedUntil } from "./peer-identity.ts";
-import { redialling } from "./redial.ts";
-import { watchServerEnd } from "./server-ends.ts";
-import { ServerHandshakes } from "./server-handshakes.ts";
 
 /** MIN_VERSION of TLS, everywhere. */
 export const MIN_VERSION = "TLSv1.3";

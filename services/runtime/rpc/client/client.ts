@@ -2,16 +2,16 @@ import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
+import { whenAborted } from "#channel/abort.ts";
+import { ByteOutbound, Inbound } from "#channel/streams.ts";
+import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import { FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { PeerChannelCredentials } from "#runtime/tls/credentials.ts";
-import { whenAborted } from "../../abort.ts";
 import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "../call.ts";
 import { decodeAnswer, encodeMessage, isRequestStream, Malformed, methodPath } from "../definition.ts";
 import { ClientCall, type RpcStats, rpcStats } from "../rpc-metrics.ts";
 import { hasDetails, isServiceError, serviceErrorToFoedus } from "../status.ts";
-import { ByteOutbound, Inbound } from "../streams.ts";
-import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "../windows.ts";
 
 /** ClientOptions are what a client is made of. */
 export interface ClientOptions {

@@ -1,6 +1,6 @@
 import type { DescField, DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
+import { brokenRules, compileRules, valueOf } from "#channel/field-rules.ts";
 import { type RequestFailure, VIOLATIONS_MAX } from "../status.ts";
-import { brokenRules, compileRules, valueOf } from "./field-rules.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /**

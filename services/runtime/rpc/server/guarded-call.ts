@@ -1,11 +1,11 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { decodedSizeOf } from "#channel/decoded-size.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Timer } from "#runtime/clock.ts";
 import type { Account } from "../connections/accounts.ts";
 import type { Intake } from "../connections/intake.ts";
-import { decodedSizeOf } from "../decoded-size.ts";
 import { Malformed } from "../definition.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";
 import { type BugReporter, errorToStatus, failureToStatus, type RequestFailure, type Status } from "../status.ts";

@@ -4,11 +4,11 @@ import { connect } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { EventReport } from "#runtime/events.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import {
   CountRequestSchema,
   type CountResponse,

@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
+import { WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { Shared } from "#kernel/bounds/holdings.ts";
 import type { Failure } from "#kernel/error.ts";
 import { fail } from "#kernel/error.ts";
@@ -24,7 +25,6 @@ import { createInterceptors } from "../interceptors/index.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";
 import type { Rates } from "../interceptors/rate.ts";
 import { needsValidation, warmUp } from "../interceptors/validation.ts";
-import { WIDE_WINDOW_BYTES } from "../windows.ts";
 import { type MethodEntry, ServerCall } from "./call-context.ts";
 import { type Guard, GuardedCall } from "./guarded-call.ts";
 import { type HandlerEnv, toGrpcHandler } from "./handlers.ts";

@@ -8,19 +8,12 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { formatParent } from "#kernel/trace-context.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
-import {
-  callProgram,
-  FINAL_REASONS,
-  KeptStream,
-  type OnError,
-  type StreamIdentity,
-  type StreamOpenInit,
-} from "#runtime/rpc/client/kept-stream.ts";
-import { valueBytes, valueOf } from "./codec/codec.ts";
-import { decodeTaskFrame, encodeReports, type ReceivedTask } from "./codec/executor-codec.ts";
-import { VALUE_MAX_BYTES } from "./codec/value.ts";
-import { NO_VALUE, type TaskReport } from "./messages.ts";
-import { type PlainValue, plainOf, valueOfPlain } from "./route/plain.ts";
+import { valueBytes, valueOf } from "../../services/command-forwarding/codec/codec.ts";
+import { decodeTaskFrame, encodeReports, type ReceivedTask } from "../../services/command-forwarding/codec/executor-codec.ts";
+import { VALUE_MAX_BYTES } from "../../services/command-forwarding/codec/value.ts";
+import { NO_VALUE, type TaskReport } from "../../services/command-forwarding/messages.ts";
+import { type PlainValue, plainOf, valueOfPlain } from "../../services/command-forwarding/route/plain.ts";
+import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit } from "./kept-stream.ts";
 
 type Client = ClientOf<typeof CommandForwardingService>;
 

@@ -16,8 +16,8 @@ import {
 import { ReportEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { FoedusError } from "#kernel/error.ts";
+import { decodeAnswer, decodeMessage, Malformed, Sealed, toServiceDefinition } from "#runtime/rpc/definition.ts";
 import { boundDecoded, checkDecoded, DECODED_MAX, decodedSize, scanRequest } from "./decoded-size.ts";
-import { decodeAnswer, decodeMessage, Malformed, Sealed, toServiceDefinition } from "./definition.ts";
 
 setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc") as () => void;

@@ -1,23 +1,23 @@
 import { clone, create, toBinary } from "@bufbuild/protobuf";
+import { failureFromProto } from "#channel/failure.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
 import type { NodeResult, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import { systemEntropy } from "#runtime/entropy.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { callProgram, tellError } from "#runtime/rpc/client/kept-stream.ts";
-import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { reasonRule } from "#runtime/rpc/status.ts";
 import { KeptNodes, type NodeInit, pagesOf } from "./kept-nodes.ts";
+import { callProgram, tellError } from "./kept-stream.ts";
 import { Mirror, type MirrorOptions } from "./mirror.ts";
 import { Updater, type UpdaterOptions } from "./updater.ts";
 
+export type { UpdateBatch, ValueType } from "../../services/registry-sync/ports.ts";
+export { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
+export type { NodeEntry } from "../../services/registry-sync/table/table.ts";
 export type { NodeInit } from "./kept-nodes.ts";
 export type { MirrorFeed, MirrorHub, MirrorOptions } from "./mirror.ts";
 export { Mirror, NO_SLOT, numbersOf } from "./mirror.ts";
-export type { UpdateBatch, ValueType } from "./ports.ts";
-export { VALUE_TYPE } from "./ports.ts";
-export type { NodeEntry } from "./table/table.ts";
 export type { Refusal, SetValue, UpdaterOptions } from "./updater.ts";
 export { Updater } from "./updater.ts";
 

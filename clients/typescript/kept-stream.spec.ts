@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
-import { ManualClock } from "../../../../test/fakes/manual-clock.ts";
+import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { CLOSED, KeptStream, type KeptStreamOptions, type Streamable } from "./kept-stream.ts";
 
 /** Stream is a call whose answers a test gives. */

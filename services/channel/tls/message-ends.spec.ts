@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { grpcMessage } from "../../../../test/support/raw-h2.ts";
+import { grpcMessage } from "../../../test/support/raw-h2.ts";
 import { MessageEnds } from "./message-ends.ts";
 
 test("S-1 gRPC messages are counted however they are cut", () => {

@@ -4,7 +4,7 @@ import { createValidator } from "@bufbuild/protovalidate";
 import { describe, expect, test } from "vitest";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { Prng } from "#kernel/prng.ts";
-import { SERVICES } from "../../../../test/tidy/schema.ts";
+import { SERVICES } from "../../test/tidy/schema.ts";
 import { brokenRules } from "./field-rules.ts";
 import { validateRequest } from "./validation.ts";
 

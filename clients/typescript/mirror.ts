@@ -15,15 +15,15 @@ import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
 import { copyOf } from "#kernel/wire/bytes.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "#runtime/rpc/client/kept-stream.ts";
-import { positionToProto } from "./codec/answer-codec.ts";
-import { positionFromProto } from "./codec/codec.ts";
-import { segmentCodec } from "./codec/segment-codec.ts";
-import { mostlyNodes, unknownType } from "./import/apply.ts";
-import type { FeedPosition, StateValue } from "./messages.ts";
-import type { Block, UpdateBatch } from "./ports.ts";
-import { NO_SLOT } from "./table/slots.ts";
-import { FeedTable, type NodeEntry, SECTION } from "./table/table.ts";
+import { positionToProto } from "../../services/registry-sync/codec/answer-codec.ts";
+import { positionFromProto } from "../../services/registry-sync/codec/codec.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
+import { mostlyNodes, unknownType } from "../../services/registry-sync/import/apply.ts";
+import type { FeedPosition, StateValue } from "../../services/registry-sync/messages.ts";
+import type { Block, UpdateBatch } from "../../services/registry-sync/ports.ts";
+import { NO_SLOT } from "../../services/registry-sync/table/slots.ts";
+import { FeedTable, type NodeEntry, SECTION } from "../../services/registry-sync/table/table.ts";
+import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "./kept-stream.ts";
 
 /** MirrorFeed is one feed as the mirror holds it. `table` is replaced when the feed is sent anew. */
 export interface MirrorFeed {

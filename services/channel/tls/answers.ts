@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "#runtime/clock.ts";
 import { Chatter, FLOOD_BYTES } from "#runtime/rpc/connections/chatter.ts";
-import { MessageEnds } from "#runtime/rpc/connections/message-ends.ts";
+import { MessageEnds } from "./message-ends.ts";
 import { stopReading, watchPostHandshake } from "./post-handshake.ts";
 import { Rounds } from "./rounds.ts";
 import type { ServerHandshakes } from "./server-handshakes.ts";

@@ -6,7 +6,7 @@ import { type Clock, systemClock } from "#runtime/clock.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { type Mirror, type MirrorFeed, numbersOf, RegistryClient, type UpdateBatch, type Updater } from "./client.ts";
+import { type Mirror, type MirrorFeed, numbersOf, RegistryClient, type UpdateBatch, type Updater } from "./registry-client.ts";
 
 const KEYS = ["a", "b", "c"] as const;
 const hasty: Clock = { ...systemClock, setTimer: (_delay, fn) => systemClock.setImmediate(fn) };

@@ -1,4 +1,5 @@
 import { create, toBinary } from "@bufbuild/protobuf";
+import { failureFromProto } from "#channel/failure.ts";
 import type { ValueType as WireType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   BindSchema,
@@ -12,6 +13,11 @@ import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
 import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
+import { reasonRule } from "#runtime/rpc/status.ts";
+import { type BindRequest, Fields } from "../../services/registry-sync/codec/fields.ts";
+import { DEAD, UpdateColumns } from "../../services/registry-sync/codec/update-columns.ts";
+import { utf8 } from "../../services/registry-sync/codec/wire.ts";
+import { VALUE_TYPE, type ValueType } from "../../services/registry-sync/ports.ts";
 import {
   callProgram,
   FINAL_REASONS,
@@ -20,13 +26,7 @@ import {
   type StreamIdentity,
   type StreamOpenInit,
   tellError,
-} from "#runtime/rpc/client/kept-stream.ts";
-import { failureFromProto } from "#runtime/rpc/failure.ts";
-import { reasonRule } from "#runtime/rpc/status.ts";
-import { type BindRequest, Fields } from "./codec/fields.ts";
-import { DEAD, UpdateColumns } from "./codec/update-columns.ts";
-import { utf8 } from "./codec/wire.ts";
-import { VALUE_TYPE, type ValueType } from "./ports.ts";
+} from "./kept-stream.ts";
 
 /** SetValue is what can be written: BOOL boolean, DOUBLE number, SINT64 bigint (or a whole number, if the node says so), STRING and JSON string, BYTES bytes. */
 export type SetValue = boolean | number | bigint | string | Uint8Array;

@@ -9,8 +9,8 @@ import { RegistryHub } from "../../test/registry/fixture.ts";
 import { LateNetwork } from "../../test/registry/late-network.ts";
 import { until } from "../../test/support/until.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { type NodeInit, RegistryClient } from "./client.ts";
 import { KeptNodes } from "./kept-nodes.ts";
+import { type NodeInit, RegistryClient } from "./registry-client.ts";
 
 const hasty: Clock = { ...systemClock, setTimer: (_delay, fn) => systemClock.setImmediate(fn) };
 const turn = () => new Promise<void>((resolve) => void systemClock.setImmediate(resolve));

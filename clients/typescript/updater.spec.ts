@@ -4,13 +4,13 @@ import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetNodeRequestSchema, ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { fail, type Reason } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
+import { Fields } from "../../services/registry-sync/codec/fields.ts";
+import { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { LateNetwork } from "../../test/registry/late-network.ts";
 import { until } from "../../test/support/until.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { type NodeInit, RegistryClient } from "./client.ts";
-import { Fields } from "./codec/fields.ts";
-import { VALUE_TYPE } from "./ports.ts";
+import { type NodeInit, RegistryClient } from "./registry-client.ts";
 import type { UpdaterOptions } from "./updater.ts";
 
 const hasty: Clock = { ...systemClock, setTimer: (_delay, fn) => systemClock.setImmediate(fn) };

@@ -2,11 +2,11 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
+import { encodeTasks } from "../../services/command-forwarding/codec/executor-codec.ts";
+import { decodeStreamRequest, encodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";
+import { NO_VALUE, type Reply } from "../../services/command-forwarding/messages.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import { CommandStream, ExecutorClient, type ExecutorTask, OUTCOME } from "./client.ts";
-import { encodeTasks } from "./codec/executor-codec.ts";
-import { decodeStreamRequest, encodeStreamResponse } from "./codec/stream-codec.ts";
-import { NO_VALUE, type Reply } from "./messages.ts";
+import { CommandStream, ExecutorClient, type ExecutorTask, OUTCOME } from "./command-stream.ts";
 
 /** Call is one stream as a hub would see it: what was sent, and a way to answer and to cut it. */
 class Call {

@@ -4,11 +4,11 @@ import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
+import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { frame, text } from "../../../test/support/raw-h2.ts";
 import { RawRecords, secretOf } from "../../../test/support/raw-tls.ts";
 import { type TestHub, testHub } from "../../../test/testca/index.ts";
-import { createPeerCredentials } from "./credentials.ts";
 import { socketUnder } from "./handshake-guard.ts";
 import { ServerHandshakes } from "./server-handshakes.ts";
 
