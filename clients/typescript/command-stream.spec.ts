@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { RawMessage } from "#channel/call.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { RawMessage } from "#runtime/rpc/call.ts";
 import { encodeTasks } from "../../services/command-forwarding/codec/executor-codec.ts";
 import { decodeStreamRequest, encodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";
 import { NO_VALUE, type Reply } from "../../services/command-forwarding/messages.ts";

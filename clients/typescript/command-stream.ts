@@ -1,11 +1,12 @@
 import { whenAborted } from "#channel/abort.ts";
+import { type ClientDuplex, type ClientOf, RawMessage, type StreamOpenInit } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
-import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import { valueBytes, valueOf } from "../../services/command-forwarding/codec/codec.ts";
+import type { CommandOutcome, CommandRequest } from "../../services/command-forwarding/codec/request.ts";
 import {
   decodeStreamResponse,
   encodeStreamOpen,
@@ -14,14 +15,13 @@ import {
 } from "../../services/command-forwarding/codec/stream-codec.ts";
 import { VALUE_MAX_BYTES } from "../../services/command-forwarding/codec/value.ts";
 import { type Command, NO_VALUE, OUTCOME, type Outcome } from "../../services/command-forwarding/messages.ts";
-import { type PlainValue, valueOfPlain } from "../../services/command-forwarding/route/plain.ts";
-import type { CommandOutcome, CommandRequest } from "../../services/command-forwarding/shell/automation.ts";
-import { ENDED, KeptStream, type OnError, type StreamOpenInit, tellError } from "./kept-stream.ts";
+import { ENDED, KeptStream, type OnError, tellError } from "./kept-stream.ts";
+import { type PlainValue, valueOfPlain } from "./plain.ts";
 
+export type { CommandOutcome, CommandRequest } from "../../services/command-forwarding/codec/request.ts";
 export { type CommandName, OUTCOME, OUTCOME_NAMES, type Outcome } from "../../services/command-forwarding/messages.ts";
-export { type PlainValue, plainOf, valueOfPlain } from "../../services/command-forwarding/route/plain.ts";
-export type { CommandOutcome, CommandRequest } from "../../services/command-forwarding/shell/automation.ts";
 export { type ExecutorAnswer, ExecutorClient, type ExecutorOptions, type ExecutorTask } from "./executor-client.ts";
+export { type PlainValue, plainOf, valueOfPlain } from "./plain.ts";
 
 type Client = ClientOf<typeof CommandForwardingService>;
 

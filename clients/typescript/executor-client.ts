@@ -1,4 +1,6 @@
 import { create } from "@bufbuild/protobuf";
+import { type ClientDuplex, type ClientOf, RawMessage, type StreamOpenInit } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import {
   AttachExecutorRequestSchema,
   type CommandForwardingService,
@@ -6,14 +8,12 @@ import {
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { formatParent } from "#kernel/trace-context.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
-import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import { valueBytes, valueOf } from "../../services/command-forwarding/codec/codec.ts";
 import { decodeTaskFrame, encodeReports, type ReceivedTask } from "../../services/command-forwarding/codec/executor-codec.ts";
 import { VALUE_MAX_BYTES } from "../../services/command-forwarding/codec/value.ts";
 import { NO_VALUE, type TaskReport } from "../../services/command-forwarding/messages.ts";
-import { type PlainValue, plainOf, valueOfPlain } from "../../services/command-forwarding/route/plain.ts";
-import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity, type StreamOpenInit } from "./kept-stream.ts";
+import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity } from "./kept-stream.ts";
+import { type PlainValue, plainOf, valueOfPlain } from "./plain.ts";
 
 type Client = ClientOf<typeof CommandForwardingService>;
 

@@ -1,10 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { fail } from "#kernel/error.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { LateNetwork } from "../../test/registry/late-network.ts";
 import { until } from "../../test/support/until.ts";

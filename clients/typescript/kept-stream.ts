@@ -1,11 +1,10 @@
 import { emitWarning } from "node:process";
-import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
+import type { StreamOpenInit } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 
 /** STREAM_BACKOFF is how long a client waits before it opens a stream again (docs/CLIENTS.md). */
 export const STREAM_BACKOFF: BackoffConfig = { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0.5 };
@@ -26,9 +25,6 @@ export const FINAL_REASONS: ReadonlySet<Reason> = new Set<Reason>([
   "UPGRADE_NEEDED",
   "NOT_CONFIGURED",
 ]);
-
-/** StreamOpenInit numbers a stream; it goes into the first message. */
-export type StreamOpenInit = MessageInitShape<typeof StreamOpenSchema>;
 
 /** OnError is told what a callback of the program threw, or rejected with. Without one Node prints a warning. */
 export type OnError = (error: unknown) => void;

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";

@@ -1,4 +1,6 @@
 import { create } from "@bufbuild/protobuf";
+import type { ClientOf, StreamOpenInit } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { Freshness as ProtoFreshness } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   type Bookmark,
@@ -13,17 +15,14 @@ import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
 import { copyOf } from "#kernel/wire/bytes.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
-import { positionToProto } from "../../services/registry-sync/codec/answer-codec.ts";
-import { positionFromProto } from "../../services/registry-sync/codec/codec.ts";
+import { positionFromProto, positionToProto } from "../../services/registry-sync/codec/position.ts";
 import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
-import { mostlyNodes, unknownType } from "../../services/registry-sync/import/apply.ts";
 import type { FeedPosition, StateValue } from "../../services/registry-sync/messages.ts";
 import type { Block, UpdateBatch } from "../../services/registry-sync/ports.ts";
+import { mostlyNodes, unknownType } from "../../services/registry-sync/table/blocks.ts";
 import { NO_SLOT } from "../../services/registry-sync/table/slots.ts";
 import { FeedTable, type NodeEntry, SECTION } from "../../services/registry-sync/table/table.ts";
-import { CLOSED, callProgram, KeptStream, type OnError, type Streamable, type StreamOpenInit } from "./kept-stream.ts";
+import { CLOSED, callProgram, KeptStream, type OnError, type Streamable } from "./kept-stream.ts";
 
 /** MirrorFeed is one feed as the mirror holds it. `table` is replaced when the feed is sent anew. */
 export interface MirrorFeed {

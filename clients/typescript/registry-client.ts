@@ -1,12 +1,12 @@
 import { clone, create, toBinary } from "@bufbuild/protobuf";
+import type { ClientOf } from "#channel/call.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { failureFromProto } from "#channel/failure.ts";
+import { reasonRule } from "#channel/status.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
 import type { NodeResult, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
-import { reasonRule } from "#runtime/rpc/status.ts";
 import { KeptNodes, type NodeInit, pagesOf } from "./kept-nodes.ts";
 import { callProgram, tellError } from "./kept-stream.ts";
 import { Mirror, type MirrorOptions } from "./mirror.ts";

@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetNodeRequestSchema, ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { fail, type Reason } from "#kernel/error.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
 import { Fields } from "../../services/registry-sync/codec/fields.ts";
 import { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";

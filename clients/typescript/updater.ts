@@ -1,5 +1,8 @@
 import { create, toBinary } from "@bufbuild/protobuf";
+import { type ClientDuplex, type ClientOf, RawMessage, type StreamOpenInit } from "#channel/call.ts";
+import { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 import { failureFromProto } from "#channel/failure.ts";
+import { reasonRule } from "#channel/status.ts";
 import type { ValueType as WireType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   BindSchema,
@@ -11,22 +14,11 @@ import {
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { type Clock, systemClock, type Timer } from "#runtime/clock.ts";
-import { type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
-import { reasonRule } from "#runtime/rpc/status.ts";
 import { type BindRequest, Fields } from "../../services/registry-sync/codec/fields.ts";
 import { DEAD, UpdateColumns } from "../../services/registry-sync/codec/update-columns.ts";
 import { utf8 } from "../../services/registry-sync/codec/wire.ts";
 import { VALUE_TYPE, type ValueType } from "../../services/registry-sync/ports.ts";
-import {
-  callProgram,
-  FINAL_REASONS,
-  KeptStream,
-  type OnError,
-  type StreamIdentity,
-  type StreamOpenInit,
-  tellError,
-} from "./kept-stream.ts";
+import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity, tellError } from "./kept-stream.ts";
 
 /** SetValue is what can be written: BOOL boolean, DOUBLE number, SINT64 bigint (or a whole number, if the node says so), STRING and JSON string, BYTES bytes. */
 export type SetValue = boolean | number | bigint | string | Uint8Array;

@@ -16,8 +16,9 @@ import {
 import { ReportEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { decodeAnswer, decodeMessage, Malformed, Sealed, toServiceDefinition } from "#runtime/rpc/definition.ts";
+import { toServiceDefinition } from "#runtime/rpc/definition.ts";
 import { boundDecoded, checkDecoded, DECODED_MAX, decodedSize, scanRequest } from "./decoded-size.ts";
+import { decodeAnswer, decodeMessage, Malformed, Sealed } from "./messages.ts";
 
 setFlagsFromString("--expose-gc");
 const collect = runInNewContext("gc") as () => void;

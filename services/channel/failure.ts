@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { ErrorReason, ErrorReasonSchema, FailureSchema, type Failure as ProtoFailure } from "#gen/foedus/common/v1/error_pb.ts";
 import type { Failure, Reason } from "#kernel/error.ts";
-import { isReason } from "#runtime/rpc/status.ts";
+import { isReason } from "./status.ts";
 
 const PREFIX = "ERROR_REASON_";
 /** What another hub says goes into logs and events; ours are shorter. */

@@ -1,6 +1,6 @@
 import type { Message } from "@bufbuild/protobuf";
-import { type Outbound, RawMessage } from "#runtime/rpc/call.ts";
-import { Malformed, Sealed } from "#runtime/rpc/definition.ts";
+import { type Outbound, RawMessage } from "./call.ts";
+import { Malformed, Sealed } from "./messages.ts";
 
 /** Bytes above which `drained()` waits: about what keeps a fast link busy for one turn of the loop. */
 export const DRAIN_MARK_BYTES = 256 * 1024;

@@ -2,6 +2,7 @@ import type { X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { Registry } from "prom-client";
+import type { Entropy } from "#channel/entropy.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
@@ -14,7 +15,6 @@ import { type Clock, clockPlausible, JumpDetector, sleep, type Timer } from "#ru
 import { renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
 import { connectionsFor, descriptorLimit } from "#runtime/descriptors.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import { closeToOthers, notFile, readText } from "#runtime/files.ts";
 import { limitedLog } from "#runtime/log/limited.ts";
 import type { Logger, LogLevel } from "#runtime/log/log.ts";

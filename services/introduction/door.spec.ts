@@ -3,6 +3,7 @@ import { connect as connectTls } from "node:tls";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { systemEntropy } from "#channel/entropy.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { DiscoveryService, HelloRequestSchema, ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { GetConfigRequestSchema, GetStatusRequestSchema, HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
@@ -15,7 +16,6 @@ import {
 import { Health, HealthCheckRequestSchema } from "#gen/grpc/health/v1/health_pb.ts";
 import { fail } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { bind } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";

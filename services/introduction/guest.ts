@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import type { Entropy } from "#channel/entropy.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
 import {
@@ -8,7 +9,6 @@ import {
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import type { DoorAuthority } from "#runtime/tls/door.ts";

@@ -18,7 +18,7 @@ import {
   WatchRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { Caller, ClientDuplex } from "#runtime/rpc/call.ts";
-import { scanRequest } from "#runtime/rpc/decoded-size.ts";
+import { scanRequest } from "#channel/decoded-size.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { failureOfCall, until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";

@@ -1,4 +1,3 @@
-export * from "../../clients/typescript/registry-client.ts";
 export { FULL_SHARE, type RegistrySyncConfig, registrySyncConfig, sharesOf } from "./config.ts";
 export type { NodeRule, ShareRules } from "./messages.ts";
 export { createRegistrySync, type RegistrySync, type RegistrySyncOptions, type RegistrySyncPorts } from "./module.ts";

@@ -1,11 +1,11 @@
 import type { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
+import type { Entropy } from "#channel/entropy.ts";
 import type { ExpectedPeer } from "#channel/tls/peer-identity.ts";
 import { DiscoveryService, SetPeerEnabledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Core } from "#kernel/core.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { clockPlausible } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import type { PeerSource, SessionReporter } from "#runtime/peers.ts";
 import type { Caller, ClientOf } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";

@@ -1,8 +1,8 @@
+import type { Entropy } from "#channel/entropy.ts";
+import { idOf } from "#channel/entropy.ts";
 import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Prng } from "#kernel/prng.ts";
-import type { Entropy } from "#runtime/entropy.ts";
-import { idOf } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { CommandStream } from "../../clients/typescript/command-stream.ts";

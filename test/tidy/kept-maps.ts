@@ -74,7 +74,10 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   ],
   "services/runtime/rpc/handshakes/rooms.ts #perIp": ["const maxConnections", "addresses, at a door also IPv6 networks, with a connection"],
   "services/runtime/rpc/handshakes/handshake-costs.ts #all": ["schema", "strangers, and addresses from which callers come"],
-  "services/runtime/rpc/handshakes/handshake-costs.ts #values": ["const ADDRESSES_MAX", "addresses whose handshakes are remembered"],
+  "services/kernel/bounds/kept.ts #values": [
+    "const KEPT_MAX",
+    "addresses whose handshakes are remembered, and who sent what carries nothing",
+  ],
   "services/runtime/rpc/server/reflection.ts #files": ["schema", "files of the schema"],
   "services/runtime/sessions/peer-links.ts #known": ["peers", "one per peer"],
   "services/runtime/rpc/rpc-metrics.ts handled": ["schema", "codes of a method"],
@@ -295,7 +298,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/rpc/rpc-metrics.ts #methods": ["schema", "methods"],
   "services/runtime/rpc/server/server.ts #live": ["streams", "open calls"],
   "services/channel/tls/rounds.ts #all": ["streams", "connections that this process dialled"],
-  "services/runtime/tls/credentials.ts #proved": ["streams", "connections of one client"],
+  "services/channel/tls/peer-credentials.ts #proved": ["streams", "connections of one client"],
   "services/runtime/tls/certificate-source.ts #listeners": ["schema", "those who follow a certificate"],
   "services/telemetry/core.ts #watchers": ["streams", "WatchEvents"],
 };

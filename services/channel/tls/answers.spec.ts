@@ -2,14 +2,14 @@ import type { AddressInfo, Socket } from "node:net";
 import { createServer, type Server, type TLSSocket } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
-import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { frame, text } from "../../../test/support/raw-h2.ts";
 import { RawRecords, secretOf } from "../../../test/support/raw-tls.ts";
 import { type TestHub, testHub } from "../../../test/testca/index.ts";
+import { createClient } from "../client.ts";
+import { systemClock } from "../clock.ts";
 import { socketUnder } from "./handshake-guard.ts";
+import { createPeerCredentials } from "./peer-credentials.ts";
 import { ServerHandshakes } from "./server-handshakes.ts";
 
 let home: TestHub;

@@ -1,13 +1,13 @@
 import net from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
-import { createClient } from "#runtime/rpc/client/client.ts";
-import { FLOOD_BYTES } from "#runtime/rpc/connections/chatter.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { type Fixture, failureOfCall, serve } from "../../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../../test/testca/index.ts";
+import { createClient } from "../client.ts";
+import { systemClock } from "../clock.ts";
+import { FLOOD_BYTES } from "./chatter.ts";
+import { createPeerCredentials } from "./peer-credentials.ts";
 import { redialling } from "./redial.ts";
 import { ServerHandshakes } from "./server-handshakes.ts";
 

@@ -1,5 +1,5 @@
 import { connect, type Socket } from "node:net";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "../clock.ts";
 
 /** Dials after the first one, and the waits between them, ms: each twice as long as the one before, up to the longest. */
 const REDIALS = 30;

@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock, Timer } from "../clock.ts";
 
 /** Rounds look at something of each of many connections again and again, with one timer, while there are any. */
 export class Rounds<T> {

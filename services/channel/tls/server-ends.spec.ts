@@ -2,14 +2,15 @@ import { X509Certificate } from "node:crypto";
 import { type AddressInfo, connect, createServer } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
-import { createPeerCredentials, createServerCredentials } from "#runtime/tls/credentials.ts";
+import { createServerCredentials } from "#runtime/tls/credentials.ts";
 import { admit } from "#runtime/tls/peer-admission.ts";
 import { encodeCertificate, issuerFactsOf } from "../../../certs/x509.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { GreetRequestSchema, SessionRequestSchema } from "../../../test/proto/echo-service.gen.ts";
 import { bearer, collect, type Fixture, failureOfCall, serve, shiftedClock, TestAuthority, tokenFor } from "../../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub, testKeys } from "../../../test/testca/index.ts";
+import { systemClock } from "../clock.ts";
+import { createPeerCredentials } from "./peer-credentials.ts";
 import { checkServer, thumbprintOf, trustedUntil } from "./peer-identity.ts";
 import { watchServerEnd } from "./server-ends.ts";
 

@@ -1,5 +1,5 @@
 import type { Socket } from "node:net";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "../clock.ts";
 import { Rounds } from "./rounds.ts";
 
 /** How often certificates of servers are compared with the time, ms: as often as those of callers. */

@@ -1,4 +1,4 @@
-import { ChatterCosts } from "#runtime/rpc/connections/chatter.ts";
+import { ChatterCosts } from "./chatter.ts";
 import { SERVER_FLIGHT_BYTES } from "./handshake-guard.ts";
 
 /** For so long a server that sent more than a handshake has is not trusted, whatever it proves, ms. */

@@ -12,9 +12,10 @@ import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.t
 import { decodeAttach } from "../codec/attach-codec.ts";
 import { isWireError, valueBytes, valueOf } from "../codec/codec.ts";
 import { decodeReports, encodeTasks } from "../codec/executor-codec.ts";
+import { valueFrom } from "../codec/request.ts";
 import { type CommandEffect, type Input, LOCAL_EXECUTOR, NO_VALUE, type Scope, type Task, type TaskReport } from "../messages.ts";
 import { AttachPace } from "./attach-pace.ts";
-import { type LocalCommandHandler, valueFrom } from "./automation.ts";
+import type { LocalCommandHandler } from "./automation.ts";
 import type { CommandCalls } from "./turn.ts";
 
 type Tasks = Extract<CommandEffect, { readonly kind: "tasks" }>;

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { whenAborted } from "#channel/abort.ts";
+import { decodeMessage } from "#channel/messages.ts";
 import {
   CommandForwardingService,
   ExecuteResponseSchema,
@@ -11,7 +12,6 @@ import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#g
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { bind, type CallContext, type Outbound, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
-import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { UNARY_CLIENT } from "../caller/pending.ts";

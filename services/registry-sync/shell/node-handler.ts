@@ -20,7 +20,7 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Caller } from "#runtime/rpc/call.ts";
 import { principalOf } from "#runtime/rpc/connections/principal.ts";
-import { boundDecoded } from "#runtime/rpc/decoded-size.ts";
+import { boundDecoded } from "#channel/decoded-size.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { outcomeToProto } from "../codec/answer-codec.ts";
 import { nodeBytes, scopeOf } from "../codec/codec.ts";

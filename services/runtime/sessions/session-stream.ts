@@ -1,11 +1,11 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { failureFromProto, failureToProto } from "#channel/failure.ts";
+import { MalformedError } from "#channel/messages.ts";
 import { type SessionControl, type SessionOpen, SessionOpenSchema, type Terminated } from "#gen/foedus/common/v1/session_pb.ts";
 import { Flight, PROMPT_BYTES, PROMPT_MS } from "#kernel/bounds/flight.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { type Timer, withTimeout } from "#runtime/clock.ts";
 import { type ClientDuplex, type Outbound, RawMessage } from "../rpc/call.ts";
-import { MalformedError } from "../rpc/definition.ts";
 import { type Envelope, type Frame, LONGEST_FRAME_BYTES } from "./session-codec.ts";
 import type { ControlInit, SessionHandlers, SessionStream, SessionStreamOptions, StreamCounters } from "./session-stream-api.ts";
 

@@ -1,0 +1,2 @@
+export * from "./command-stream.ts";
+export * from "./registry-client.ts";
