@@ -10,7 +10,8 @@ import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import { KeptNodes, type NodeInit, pagesOf } from "./kept-nodes.ts";
 import { callProgram, tellError } from "./kept-stream.ts";
 import { Mirror, type MirrorOptions } from "./mirror.ts";
-import { Updater, type UpdaterOptions } from "./updater.ts";
+import { Updater } from "./updater.ts";
+import type { UpdaterOptions } from "./updater-options.ts";
 
 export type { UpdateBatch, ValueType } from "../../services/registry-sync/ports.ts";
 export { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
@@ -18,8 +19,8 @@ export type { NodeEntry } from "../../services/registry-sync/table/table.ts";
 export type { NodeInit } from "./kept-nodes.ts";
 export type { MirrorFeed, MirrorHub, MirrorOptions } from "./mirror.ts";
 export { Mirror, NO_SLOT, numbersOf } from "./mirror.ts";
-export type { Refusal, SetValue, UpdaterOptions } from "./updater.ts";
 export { Updater } from "./updater.ts";
+export type { Refusal, SetValue, UpdaterOptions } from "./updater-options.ts";
 
 /** RegisteringOptions are those of an updater that also registers the nodes that it updates. */
 export interface RegisteringOptions extends Omit<UpdaterOptions, "prepare"> {

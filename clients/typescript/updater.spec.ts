@@ -11,7 +11,7 @@ import { LateNetwork } from "../../test/registry/late-network.ts";
 import { until } from "../../test/support/until.ts";
 import { testHub } from "../../test/testca/index.ts";
 import { type NodeInit, RegistryClient } from "./registry-client.ts";
-import type { UpdaterOptions } from "./updater.ts";
+import type { UpdaterOptions } from "./updater-options.ts";
 
 const hasty: Clock = { ...systemClock, setTimer: (_delay, fn) => systemClock.setImmediate(fn) };
 const turn = () => new Promise<void>((resolve) => void systemClock.setImmediate(resolve));
