@@ -94,6 +94,10 @@ upgrade-baseline: setup ## at a release: record the committed version, which the
 build: setup ## bundle the installed command into dist/
 	@node cli/build.ts
 
+.PHONY: packages
+packages: setup ## build the SDKs as packages into dist/packages/
+	@node tools/packages/typescript.ts
+
 .PHONY: image
 image: setup ## build the container image into dist/, without a registry or a daemon (needs buildah)
 	@ops/image/build.sh
