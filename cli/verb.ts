@@ -8,7 +8,7 @@ import type { Io } from "./io.ts";
 import { label } from "./print/format.ts";
 import type { Cell } from "./print/table.ts";
 
-export { SERVICE_NAMES } from "../clients/typescript/target.ts";
+export { SERVICE_NAMES } from "../clients/typescript/reach/target.ts";
 
 /** OutputFlags are the options that every verb has. */
 export interface OutputFlags {

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { own } from "#kernel/own.ts";
-import { findContextsFile } from "../../clients/typescript/target.ts";
+import { findContextsFile } from "../../clients/typescript/reach/target.ts";
 import { type LoadedHubConfig, resolveFrom } from "../../services/hub/index.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { FoedusError } from "#kernel/error.ts";
-import { findContextsFile } from "../../clients/typescript/target.ts";
+import { findContextsFile } from "../../clients/typescript/reach/target.ts";
 import { AdvisedError, EXIT, exitCodeOf, refusedInTls } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { driftOf, type NamedContext } from "./context-drift.ts";

@@ -25,7 +25,7 @@ import {
   findContextsFile,
   SERVICE_NAMES,
   type ServiceName,
-} from "../../clients/typescript/target.ts";
+} from "../../clients/typescript/reach/target.ts";
 import { usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../parse.ts";
@@ -36,7 +36,7 @@ import { credentialsOf, type NamedContext } from "./context-drift.ts";
 import { noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { explained } from "./probe.ts";
 
-export type { Endpoint } from "../../clients/typescript/target.ts";
+export type { Endpoint } from "../../clients/typescript/reach/target.ts";
 
 /** Target is a hub that can be called: who it is, where its services are, and with what to prove who we are. */
 export interface Target extends Addresses {

@@ -1,6 +1,6 @@
 import { dirname, join, relative, resolve } from "node:path";
 import { own } from "#kernel/own.ts";
-import { findContextsFile, userContextsFile } from "../../clients/typescript/target.ts";
+import { findContextsFile, userContextsFile } from "../../clients/typescript/reach/target.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseHub } from "../parse.ts";

@@ -8,7 +8,6 @@ import { fail } from "#kernel/error.ts";
 import { writePki } from "../../certs/issue.ts";
 import { loadHubConfig, type RunningHub, startHub } from "../../services/hub/index.ts";
 import { Federation, type HubProcess, until } from "../../test/support/federation.ts";
-import { FileCredentials, readMaterial } from "./file-credentials.ts";
 import {
   type ConnectOptions,
   EventKind,
@@ -21,6 +20,7 @@ import {
   type StateChange,
   VALUE_TYPE,
 } from "./index.ts";
+import { FileCredentials, readMaterial } from "./reach/file-credentials.ts";
 
 const LAMP = {
   nodeId: "lamp",

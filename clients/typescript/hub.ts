@@ -14,12 +14,12 @@ import { changesOf, type StateChange } from "../../services/registry-sync/table/
 import { CommandStream, OUTCOME_NAMES, type PlainCommand, type PlainValue, plainOf } from "./command-stream.ts";
 import { type EventOptions, EventStream } from "./event-stream.ts";
 import { ExecutorClient, type ExecutorOptions } from "./executor-client.ts";
-import { FileCredentials, hubOf, readMaterial } from "./file-credentials.ts";
 import type { OnError } from "./kept-stream.ts";
 import type { Mirror, MirrorOptions } from "./mirror.ts";
-import { misconfigured } from "./misconfigured.ts";
+import { FileCredentials, hubOf, readMaterial } from "./reach/file-credentials.ts";
+import { misconfigured } from "./reach/misconfigured.ts";
+import { endpointOf, resolveTarget, type ServiceName, type TargetOptions } from "./reach/target.ts";
 import { type NodeInit, type RegisteringOptions, RegistryClient } from "./registry-client.ts";
-import { endpointOf, resolveTarget, type ServiceName, type TargetOptions } from "./target.ts";
 import type { Updater } from "./updater.ts";
 
 /** HubClients are typed clients of a hub's services: every RPC of the schema, one function each. */

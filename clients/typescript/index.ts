@@ -32,6 +32,7 @@ export {
   type WatchOptions,
 } from "./hub.ts";
 export { type OnError, STREAM_BACKOFF, type StreamIdentity } from "./kept-stream.ts";
+export { SERVICE_NAMES, type ServiceName, type TargetOptions } from "./reach/target.ts";
 export {
   Mirror,
   type MirrorFeed,
@@ -51,4 +52,3 @@ export {
   VALUE_TYPE,
   type ValueType,
 } from "./registry-client.ts";
-export { SERVICE_NAMES, type ServiceName, type TargetOptions } from "./target.ts";

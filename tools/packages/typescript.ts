@@ -12,11 +12,11 @@ const SDK = "clients/typescript";
 const ENTRIES = ["index", "schema"] as const;
 
 /** Folders that the aliases of the project's own package.json stand for. */
-const ALIASES: Readonly<Record<string, string>> = {
-  "#gen/": "proto/gen/",
-  "#kernel/": "services/kernel/",
-  "#channel/": "services/channel/",
-};
+const ALIASES = [
+  ["#gen/", "proto/gen/"],
+  ["#kernel/", "services/kernel/"],
+  ["#channel/", "services/channel/"],
+] as const;
 
 interface Manifest {
   readonly version: string;
@@ -83,8 +83,8 @@ function declare(out: string, scratch: string): void {
     const text = readFileSync(join(scratch, "types", path), "utf8").replaceAll(
       /((?:from|import)\s*\(?\s*)"([#.][^"]+)\.ts"/g,
       (_all, before: string, name: string) => {
-        const alias = Object.keys(ALIASES).find((prefix) => name.startsWith(prefix));
-        const target = alias === undefined ? normalize(join(dirname(path), name)) : `${ALIASES[alias]}${name.slice(alias.length)}`;
+        const [prefix = "", place = ""] = ALIASES.find(([alias]) => name.startsWith(alias)) ?? [];
+        const target = prefix === "" ? normalize(join(dirname(path), name)) : place + name.slice(prefix.length);
         visit(`${target}.d.ts`);
         const to = relative(dirname(path), target);
         return `${before}"${to.startsWith(".") ? to : `./${to}`}.js"`;

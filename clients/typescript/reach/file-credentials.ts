@@ -4,7 +4,7 @@ import { splitPem } from "#channel/tls/material.ts";
 import { PeerChannelCredentials, type PeerMaterial } from "#channel/tls/peer-credentials.ts";
 import { type ExpectedPeer, parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
 import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
-import { type OnError, tellError } from "./kept-stream.ts";
+import { type OnError, tellError } from "../kept-stream.ts";
 import { misconfigured } from "./misconfigured.ts";
 import { isPem, readText, type Target } from "./target.ts";
 
