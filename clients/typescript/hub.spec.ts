@@ -224,3 +224,32 @@ describe("a certificate in files", () => {
     rmSync(folder, { recursive: true });
   });
 });
+
+describe("a hub that restarts", () => {
+  test("updates, commands and events go on; of the events none is left out and none comes twice", async () => {
+    const [gateway, operator] = [await connect("gateway-zigbee"), await connect("operator-admin")];
+    const seqs: bigint[] = [];
+    const cuts: string[] = [];
+    const events = operator.events({ fromSeq: 1n, onCut: ({ reason }) => cuts.push(reason) });
+    const followed = (async () => {
+      for await (const { seq } of events) seqs.push(seq);
+    })();
+    const updater = gateway.updater({ nodes: [{ ...LAMP, nodeId: "kept" }] });
+    gateway.serve({ nodeIds: ["kept"], run: ({ value }) => ({ value }) });
+    const command = { nodeId: "kept", capability: "state", value: "ON", timeoutMs: 1_000 };
+    const done = async () => (await operator.execute(command)).outcome === "DONE";
+    await until("a command done", done);
+    await until("events", () => seqs.length > 0);
+    await running.stop();
+    const before = seqs.length;
+    updater.set("kept", "level", 1);
+    running = await startHub({ ...loadHubConfig({ file: join(home.dir, "hub.json") }), runs: "hub" });
+    await updater.drain();
+    await until("a command done by the hub that is new", done);
+    await until("later events", () => seqs.length > before);
+    expect(cuts.length).toBeGreaterThan(0);
+    expect(seqs).toEqual(seqs.map((_, i) => BigInt(i + 1)));
+    events.close();
+    await followed;
+  }, 60_000);
+});
