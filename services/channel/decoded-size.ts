@@ -2,7 +2,7 @@ import { type DescField, type DescMessage, fromBinary, type Message, type Messag
 import { assert } from "#kernel/assert.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { ProtoWalk } from "#kernel/wire/proto-walk.ts";
-import { mostOf } from "./interceptors/field-rules.ts";
+import { mostOf } from "./field-rules.ts";
 
 /** DECODED_MAX is how many bytes of memory one message may take once it is decoded: 768 KiB of the smallest capabilities that are valid. */
 export const DECODED_MAX = 32 * 1024 * 1024;
