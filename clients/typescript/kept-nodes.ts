@@ -1,7 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
-import { LIMITS } from "#kernel/bounds/limits.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 
 /** NodeInit is a node as it is written in code. */
