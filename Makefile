@@ -95,7 +95,8 @@ build: setup ## bundle the installed command into dist/
 	@node cli/build.ts
 
 .PHONY: packages
-packages: setup ## make the packages of the SDKs in dist/packages (make tools gets what the Python wheel needs)
+packages: setup ## build the packages of the SDKs in dist/packages/: npm, and a Python wheel (make tools gets what that needs)
+	@node tools/packages/typescript.ts
 	@tools/packages/python.sh dist/packages
 
 .PHONY: image

@@ -61,7 +61,7 @@ export async function main(argv: readonly string[]): Promise<ExitCode> {
       const complaint = fromCommander(error, program);
       return complaint === undefined ? (error.exitCode === 0 ? EXIT.ok : EXIT.usage) : report(complaint, json);
     }
-    const { reasonRule } = await import("#runtime/rpc/status.ts");
+    const { reasonRule } = await import("#channel/status.ts");
     return report(
       toCliError(error, (reason) => reasonRule(reason).remedy),
       json,

@@ -2,8 +2,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
+import { reasonRule, serviceErrorToFoedus } from "#channel/status.ts";
 import { type FoedusError, fail } from "#kernel/error.ts";
-import { reasonRule, serviceErrorToFoedus } from "#runtime/rpc/status.ts";
 import { EXIT, errorJson, errorText, exitCodeOf, neverConnected, toCliError, usage } from "./exit.ts";
 
 const remedyOf = (reason: Parameters<typeof reasonRule>[0]): string => reasonRule(reason).remedy;

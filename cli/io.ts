@@ -1,8 +1,8 @@
 import { createInterface, type Interface } from "node:readline";
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
+import { whenAborted } from "#channel/abort.ts";
 import { printableOutput } from "#kernel/printable.ts";
-import { whenAborted } from "#runtime/abort.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { paragraphs } from "./print/text.ts";
 import { onHangup, onStop } from "./signals.ts";

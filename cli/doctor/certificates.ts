@@ -1,11 +1,11 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { issuedBy, parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { readText } from "#runtime/files.ts";
 import { checkPair, parseCertificates, splitPem } from "#runtime/tls/credentials.ts";
 import { judgeMaterial } from "#runtime/tls/judge.ts";
-import { issuedBy, parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
 import { renewalDueAt } from "../../certs/issue.ts";
 import { type Federation, refusedNow, resolveFrom } from "../../services/hub/index.ts";
 import type { OwnHub } from "../own/own-hub.ts";

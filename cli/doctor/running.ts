@@ -1,11 +1,11 @@
 import { create } from "@bufbuild/protobuf";
+import { reasonRule } from "#channel/status.ts";
 import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState, LinkStateSchema, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { GetStatusRequestSchema, type GetStatusResponse } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { type Feed, ListFeedsRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Event, EventKind, ListEventsRequestSchema, Severity } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { reasonRule } from "#runtime/rpc/status.ts";
 import { SECOND_CONNECTION } from "#runtime/sessions/second-streams.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { toCliError } from "../exit.ts";

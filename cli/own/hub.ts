@@ -1,4 +1,4 @@
-import { whenAborted } from "#runtime/abort.ts";
+import { whenAborted } from "#channel/abort.ts";
 import { tuneHeap } from "#runtime/heap.ts";
 import { type RunningHub, SERVICES, type ServiceName, startHub } from "../../services/hub/index.ts";
 import { CliError, EXIT, type ExitCode } from "../exit.ts";

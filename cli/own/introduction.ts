@@ -1,8 +1,8 @@
 import { Registry } from "prom-client";
+import { whenAborted } from "#channel/abort.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import { whenAborted } from "#runtime/abort.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { authorityAt, digestOf } from "#runtime/tls/door.ts";
 import {

@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { own } from "#kernel/own.ts";
+import { findContextsFile } from "../../clients/typescript/reach/target.ts";
 import { type LoadedHubConfig, resolveFrom } from "../../services/hub/index.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
@@ -8,7 +9,7 @@ import { clean } from "../print/format.ts";
 import { addressText, dialable } from "../reach/address.ts";
 import { type Connection, connect } from "../reach/connect.ts";
 import type { NamedContext } from "../reach/context-drift.ts";
-import { findContextsFile, noContexts, readContexts, unknownContext } from "../reach/contexts-file.ts";
+import { noContexts, readContexts, unknownContext } from "../reach/contexts-file.ts";
 import type { ConnectionFlags, OutputFlags } from "../verb.ts";
 import { type ConfigFlags, mustBeFile, readConfig } from "./config-file.ts";
 

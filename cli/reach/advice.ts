@@ -1,10 +1,10 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { FoedusError } from "#kernel/error.ts";
+import { findContextsFile } from "../../clients/typescript/reach/target.ts";
 import { AdvisedError, EXIT, exitCodeOf, refusedInTls } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { driftOf, type NamedContext } from "./context-drift.ts";
-import { findContextsFile } from "./contexts-file.ts";
 import { typedPath } from "./near-path.ts";
 
 /**

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
@@ -15,24 +16,31 @@ import { withoutBom } from "#runtime/files.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
-import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
+import { remedyOf } from "../../clients/typescript/errors.ts";
+import {
+  type Addresses,
+  addressesOf,
+  type Endpoint,
+  endpointOf as endpointIn,
+  findContextsFile,
+  SERVICE_NAMES,
+  type ServiceName,
+} from "../../clients/typescript/reach/target.ts";
 import { usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../parse.ts";
 import { clean } from "../print/format.ts";
-import { type ConnectionFlags, SERVICE_NAMES } from "../verb.ts";
+import type { ConnectionFlags } from "../verb.ts";
 import { advised } from "./advice.ts";
 import { credentialsOf, type NamedContext } from "./context-drift.ts";
-import { findContextsFile, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
+import { noContexts, readContexts, unknownContext } from "./contexts-file.ts";
 import { explained } from "./probe.ts";
 
+export type { Endpoint } from "../../clients/typescript/reach/target.ts";
+
 /** Target is a hub that can be called: who it is, where its services are, and with what to prove who we are. */
-export interface Target {
+export interface Target extends Addresses {
   readonly hubId: string;
-  /** Where everything is in single mode. */
-  readonly address: string | undefined;
-  /** Where each service is in split mode. */
-  readonly services: Readonly<Record<string, string>>;
   readonly ca: readonly string[];
   readonly cert: string;
   readonly key: string;
@@ -51,19 +59,13 @@ async function readPem(file: string, what: string): Promise<string> {
   }
 }
 
-/** addressesOf reads --address: one for all services, or one for each. */
-function addressesOf(texts: readonly string[]): Pick<Target, "address" | "services"> {
-  let address: string | undefined;
-  const services: Record<string, string> = {};
-  for (const text of texts) {
-    const [, service, where = ""] = /^(?:([a-z-]+)=)?(.*)$/.exec(text) ?? [];
-    if (!/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/.test(where))
-      throw usage(`"${text}" is not an address`, "Write host:port, or service=host:port for each service in split mode.");
-    if (service === undefined) address = where;
-    else if ((SERVICE_NAMES as readonly string[]).includes(service)) services[service] = where;
-    else throw usage(`there is no service "${service}"`, `Services are ${SERVICE_NAMES.join(", ")}.`);
+/** asUsage makes a mistake of the command line of what the SDK refuses. */
+function asUsage<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw error instanceof FoedusError ? usage(error.message, remedyOf(error), error) : error;
   }
-  return { address, services };
 }
 
 /** hubOfCertificate reads the hub of an operator's certificate: an operator belongs to the hub that it operates. */
@@ -83,7 +85,7 @@ async function fromFlags(flags: ConnectionFlags & { readonly address: readonly s
       "Give the hub's CA and an operator's certificate and key, or use a context (--hub).",
     );
   const [caPem, certPem, keyPem] = await Promise.all([readPem(ca, "the CA"), readPem(cert, "the certificate"), readPem(key, "the key")]);
-  return { hubId: hubOfCertificate(certPem, cert), ...addressesOf(flags.address), ca: [caPem], cert: certPem, key: keyPem };
+  return { hubId: hubOfCertificate(certPem, cert), ...asUsage(() => addressesOf(flags.address)), ca: [caPem], cert: certPem, key: keyPem };
 }
 
 async function fromContext(named: NamedContext): Promise<Target> {
@@ -134,21 +136,9 @@ export async function resolveTarget(given: ConnectionFlags, io: Io): Promise<Tar
   return fromContext({ name, file, context });
 }
 
-/** Endpoint is where a service answers. */
-export interface Endpoint {
-  readonly address: string;
-  /** "hub" for the one process of single mode, else the service. */
-  readonly service: string;
-}
-
 /** endpointOf finds a service. Without addresses per service the hub is in single mode and all are at one. Throws CliError (usage). */
-export function endpointOf(target: Target, service: string): Endpoint {
-  const address = own(target.services, service);
-  if (address !== undefined) return { address, service };
-  if (Object.keys(target.services).length === 0 && target.address !== undefined) return { address: target.address, service: "hub" };
-  // In split mode `address` is the hub's main port, which is discovery's.
-  if (service === "discovery" && target.address !== undefined) return { address: target.address, service };
-  throw usage(`the address of ${service} is not known`, `Add it to the context's services, or give --address ${service}=host:port.`);
+export function endpointOf(target: Addresses, service: ServiceName): Endpoint {
+  return asUsage(() => endpointIn(target, service));
 }
 
 /** endpointsOf lists every process of the hub, each once. */

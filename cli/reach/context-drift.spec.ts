@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { serviceErrorToFoedus } from "#runtime/rpc/status.ts";
+import { serviceErrorToFoedus } from "#channel/status.ts";
 import { toCliError } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { add } from "../verbs/contexts.ts";

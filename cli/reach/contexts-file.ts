@@ -1,12 +1,10 @@
-import { existsSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname } from "node:path";
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
 import { parseSettings } from "#runtime/config/json.ts";
 import { firstProblem, issueWords } from "#runtime/config/words.ts";
 import { LISTS_MAX_BYTES, makeFolder, readText, writeWhole } from "#runtime/files.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
-import type { Io } from "../io.ts";
 import { clean } from "../print/format.ts";
 import { didYouMean } from "./did-you-mean.ts";
 
@@ -34,8 +32,6 @@ export interface ContextsFile {
   readonly current: string;
   readonly contexts: Readonly<Record<string, HubContext>>;
 }
-
-const NAME = join(".foedus", "contexts.json");
 
 /** MAKE_CONTEXT says which commands make a context. */
 const MAKE_CONTEXT =
@@ -65,24 +61,6 @@ export function unknownContext({ file, contexts }: ContextsFile, name: string, f
     what,
     known.length === 0 ? MAKE_CONTEXT : `${didYouMean(name, known, "`foedus contexts list` lists those that are there.")}${folder}`,
   );
-}
-
-/** findContextsFile looks for `.foedus/contexts.json` here and upwards, then in the user's configuration folder. */
-export function findContextsFile(io: Pick<Io, "cwd" | "env">): string | undefined {
-  for (let folder = resolve(io.cwd); ; folder = dirname(folder)) {
-    const file = join(folder, NAME);
-    if (existsSync(file)) return file;
-    if (folder === dirname(folder)) break;
-  }
-  const file = userContextsFile(io.env);
-  return file !== undefined && existsSync(file) ? file : undefined;
-}
-
-/** userContextsFile is the contexts file of the user (XDG Base Directory Specification), whether it exists or not. */
-export function userContextsFile(env: Io["env"]): string | undefined {
-  const { XDG_CONFIG_HOME: config = "", HOME: home = "" } = env;
-  if (config !== "") return join(config, "foedus", "contexts.json");
-  return home === "" ? undefined : join(home, ".config", "foedus", "contexts.json");
 }
 
 /** readContexts reads and checks a contexts file. Throws CliError (usage). */

@@ -1,17 +1,16 @@
 import { dirname, join, relative, resolve } from "node:path";
 import { own } from "#kernel/own.ts";
+import { findContextsFile, userContextsFile } from "../../clients/typescript/reach/target.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseHub } from "../parse.ts";
 import { type Cell, table } from "../print/table.ts";
 import {
   type ContextsFile,
-  findContextsFile,
   type HubContext,
   noContexts,
   readContexts,
   unknownContext,
-  userContextsFile,
   writeContexts,
   writeCurrent,
 } from "../reach/contexts-file.ts";

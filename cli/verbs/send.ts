@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { systemEntropy } from "#channel/entropy.ts";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type CommandResult, CommandResultSchema, Outcome, OutcomeSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import type { Capability } from "#gen/foedus/common/v1/node_pb.ts";
@@ -6,7 +7,6 @@ import { type Value, ValueType, ValueTypeSchema } from "#gen/foedus/common/v1/va
 import { FoedusError } from "#kernel/error.ts";
 import { formatParent, parseTrace } from "#kernel/trace-context.ts";
 import { nearest } from "#runtime/config/shape.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { CliError, EXIT, type ExitCode, exitCodeOf, fromTransport, neverConnected, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration, parseNode, parseValue } from "../parse.ts";

@@ -12,11 +12,11 @@ import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
+import { CommandStream, type ExecutorAnswer, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import type { OwnerArguments } from "../../test/commands/owner-process.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
-import { CommandStream, type ExecutorAnswer, ExecutorClient, OUTCOME } from "./client.ts";
 
 let dir: string;
 let alpha: TestHub;

@@ -6,10 +6,17 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ExecuteRequestSchema, GetCommandRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { CommandSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { VALUE_TYPE } from "#kernel/wire/value.ts";
+import {
+  CommandStream,
+  type ExecutorAnswer,
+  ExecutorClient,
+  type ExecutorTask,
+  OUTCOME,
+  type PlainCommand,
+} from "../../clients/typescript/command-stream.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { failureOfCall, until } from "../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";
-import { CommandStream, type ExecutorAnswer, ExecutorClient, type ExecutorTask, OUTCOME, type PlainCommand } from "./client.ts";
 
 let dir: string;
 let alpha: TestHub;

@@ -1,3 +1,4 @@
+export type { CommandOutcome, CommandRequest, ValueInit } from "./codec/request.ts";
 export { type CommandForwardingConfig, commandForwardingConfig } from "./config.ts";
 export type { CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
 export {
@@ -8,4 +9,4 @@ export {
   type FederationPorts,
 } from "./module.ts";
 export type { DirectorySource, NodeTable, PresenceSink, SharePolicySource, TableNode } from "./ports.ts";
-export type { AutomationPort, CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask, ValueInit } from "./shell/automation.ts";
+export type { AutomationPort, LocalCommandHandler, LocalTask } from "./shell/automation.ts";

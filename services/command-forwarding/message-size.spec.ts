@@ -7,10 +7,17 @@ import { SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/se
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { VALUE_TYPE } from "#kernel/wire/value.ts";
 import { RawMessage } from "#runtime/rpc/call.ts";
+import {
+  CommandStream,
+  ExecutorClient,
+  OUTCOME,
+  type PlainCommand,
+  type PlainValue,
+  valueOfPlain,
+} from "../../clients/typescript/command-stream.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
-import { CommandStream, ExecutorClient, OUTCOME, type PlainCommand, type PlainValue, valueOfPlain } from "./client.ts";
 import { encodeInvocations, valueBytes } from "./codec/codec.ts";
 import { decodeReports, decodeTaskFrame, encodeReports, encodeTasks } from "./codec/executor-codec.ts";
 import { decodeStreamRequest, decodeStreamResponse, encodeStreamRequest, encodeStreamResponse } from "./codec/stream-codec.ts";

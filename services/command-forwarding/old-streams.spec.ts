@@ -11,10 +11,10 @@ import {
 import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { VALUE_TYPE } from "#kernel/wire/value.ts";
+import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "./client.ts";
 
 const GROUP = new TextEncoder().encode("the group");
 const numbered = (n: number, group = GROUP) => ({ group, incarnation: 1n, n: BigInt(n) });

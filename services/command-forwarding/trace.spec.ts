@@ -1,6 +1,7 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { decodeMessage } from "#channel/messages.ts";
 import {
   AttachExecutorResponseSchema,
   ExecuteStreamRequestSchema,
@@ -9,7 +10,6 @@ import { type TraceContext as ProtoTrace, TraceContextSchema } from "#gen/foedus
 import { type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import type { Now } from "#kernel/instant.ts";
 import { formatParent, type TraceContext } from "#kernel/trace-context.ts";
-import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { encodeInvocations, installSessionDecoder, invocationsIn } from "./codec/codec.ts";
 import { decodeTaskFrame, encodeTasks } from "./codec/executor-codec.ts";
 import { decodeStreamRequest, encodeStreamRequest } from "./codec/stream-codec.ts";

@@ -1,4 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { failureFromProto, failureToProto } from "#channel/failure.ts";
 import type { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import type {
   HelloRequest,
@@ -20,7 +21,6 @@ import type { Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
 import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/wire/stored.ts";
 import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
-import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import type {
   Evidence,
   Introduction,

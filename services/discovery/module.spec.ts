@@ -2,6 +2,8 @@ import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { systemEntropy } from "#channel/entropy.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
   DiscoveryService,
   GetPeerRequestSchema,
@@ -13,14 +15,12 @@ import {
 import { LinkState, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import type { EventReport } from "#runtime/events.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import { createRpcServer, type RpcServer } from "#runtime/rpc/server/server.ts";
 import { createPeerCredentials, createServerCredentials } from "#runtime/tls/credentials.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";

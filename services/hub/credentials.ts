@@ -1,6 +1,8 @@
 import type { X509Certificate } from "node:crypto";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import type { Registry } from "prom-client";
+import { expectedPeerOf, issuedBy } from "#channel/tls/peer-identity.ts";
+import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { notFile, readText } from "#runtime/files.ts";
@@ -20,8 +22,6 @@ import {
   splitPem,
 } from "#runtime/tls/credentials.ts";
 import { judgeMaterial } from "#runtime/tls/judge.ts";
-import { expectedPeerOf, issuedBy } from "#runtime/tls/peer-identity.ts";
-import { ServerHandshakes } from "#runtime/tls/server-handshakes.ts";
 
 /** Target is a server to call: where it is, who it must be, and under which CAs. */
 export interface Target {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { validateRequest } from "#channel/validation.ts";
 import type { RegistrySyncService, ReportPresenceRequest } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { ReportPresenceResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
@@ -19,7 +20,6 @@ import type { EventReport, LinkCounters } from "#runtime/events.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { testHub } from "../../test/testca/index.ts";

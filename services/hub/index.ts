@@ -1,10 +1,10 @@
 import { dirname, resolve } from "node:path";
-import { whenAborted } from "#runtime/abort.ts";
+import { whenAborted } from "#channel/abort.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
 import { loadConfig } from "#runtime/config/load.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { createLogger } from "#runtime/log/log.ts";
 import { isTerminal, type SinkState, tellStderr } from "#runtime/log/sink.ts";
 import { coalesced } from "#runtime/service/coalesce.ts";

@@ -1,3 +1,4 @@
+import { expectedPeerOf } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
@@ -5,7 +6,6 @@ import type { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_
 import type { PeerSource, SessionReporter } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { Platform, ServiceModule } from "#runtime/service/module.ts";
-import { expectedPeerOf } from "#runtime/tls/peer-identity.ts";
 import type { JwtVerifier } from "#runtime/tokens/verify.ts";
 import { type CommandForwardingPorts, createCommandForwarding, type LocalCommandHandler } from "../command-forwarding/index.ts";
 import { createDiscovery, type ServiceEndpoint } from "../discovery/index.ts";

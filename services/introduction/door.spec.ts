@@ -3,6 +3,8 @@ import { connect as connectTls } from "node:tls";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { systemEntropy } from "#channel/entropy.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { DiscoveryService, HelloRequestSchema, ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { GetConfigRequestSchema, GetStatusRequestSchema, HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import {
@@ -14,7 +16,6 @@ import {
 import { Health, HealthCheckRequestSchema } from "#gen/grpc/health/v1/health_pb.ts";
 import { fail } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { bind } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
@@ -22,7 +23,6 @@ import { createRpcServer } from "#runtime/rpc/server/server.ts";
 import { createPeerCredentials, DoorServerCredentials } from "#runtime/tls/credentials.ts";
 import { authorityAt } from "#runtime/tls/door.ts";
 import { admitStranger } from "#runtime/tls/peer-admission.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { dial, digestOfCa, knock, type Opened, offerOf, openFor, PIN, Walk, WRONG } from "../../test/introduction/fixture.ts";
 import { failureOfCall, TestAuthority } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";

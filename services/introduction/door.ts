@@ -1,6 +1,8 @@
 import { timingSafeEqual, type X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import type { Entropy } from "#channel/entropy.ts";
+import { issuedBy, thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
   type BeginRequest,
   type BeginResponse,
@@ -12,7 +14,6 @@ import {
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { createRpcServer, type RpcLimits, type RpcServer } from "#runtime/rpc/server/server.ts";
@@ -21,7 +22,6 @@ import { DoorServerCredentials } from "#runtime/tls/credentials.ts";
 import { digestOf } from "#runtime/tls/door.ts";
 import { admitStranger } from "#runtime/tls/peer-admission.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
-import { issuedBy, thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { DOOR, type DoorConfig, DoorCore, type Effect, type End, type Input, type Note, type Output } from "./core.ts";
 import { inviteIdOf } from "./invite.ts";
 import { type Candidate, encodeOffer, judgeOffer, type OwnOffer } from "./offer.ts";

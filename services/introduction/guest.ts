@@ -1,4 +1,7 @@
 import { create } from "@bufbuild/protobuf";
+import type { Entropy } from "#channel/entropy.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
+import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
 import {
   BeginRequestSchema,
   IntroduceRequestSchema,
@@ -6,12 +9,9 @@ import {
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import type { DoorAuthority } from "#runtime/tls/door.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
-import { ServerHandshakes } from "#runtime/tls/server-handshakes.ts";
 import { type Invite, inviteIdOf } from "./invite.ts";
 import { type Candidate, encodeOffer, judgeOffer, type OwnOffer } from "./offer.ts";
 import { ProofExchange } from "./proof.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Entropy } from "#runtime/entropy.ts";
+import type { Entropy } from "#channel/entropy.ts";
 import { decodeInvite, encodeInvite, type Invite, inviteIdOf, newPin } from "./invite.ts";
 
 const INVITE: Invite = {

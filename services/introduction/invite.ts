@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
+import type { Entropy } from "#channel/entropy.ts";
 import { fail } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 
 /**
  * The invite as people copy it: `foedus-invite:` and base64url of

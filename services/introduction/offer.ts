@@ -1,11 +1,11 @@
 import { X509Certificate } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { certificateKeyProblem } from "#channel/tls/keys.ts";
+import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#channel/tls/peer-identity.ts";
 import { type Offer, OfferSchema } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { fail } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { digestOf } from "#runtime/tls/door.ts";
-import { certificateKeyProblem } from "#runtime/tls/keys.ts";
-import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import { isHost } from "./invite.ts";
 
 /** CA certificates that one hub may have: the one in use, its successor, and some to spare. */

@@ -74,6 +74,11 @@ export class FoedusError extends Error {
     this.name = "FoedusError";
     this.failure = failure;
   }
+
+  /** reason is why it failed, for programs to decide by. */
+  get reason(): Reason {
+    return this.failure.reason;
+  }
 }
 
 /** fail makes a FoedusError in one line. */

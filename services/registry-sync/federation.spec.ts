@@ -11,10 +11,11 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { sha256 } from "#runtime/crypto.ts";
 import type { PeerView } from "#runtime/peers.ts";
+import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { failureOfCall, until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
-import { RegistryClient, type StateChange } from "./index.ts";
+import type { StateChange } from "./index.ts";
 
 type NodeInit = MessageInitShape<typeof NodeSchema>;
 

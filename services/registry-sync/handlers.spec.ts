@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { scanRequest } from "#channel/decoded-size.ts";
 import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
 import { CapabilitySchema, NodeKind, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
@@ -18,7 +19,6 @@ import {
   WatchRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { Caller, ClientDuplex } from "#runtime/rpc/call.ts";
-import { scanRequest } from "#runtime/rpc/decoded-size.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { failureOfCall, until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";

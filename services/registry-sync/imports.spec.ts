@@ -1,9 +1,9 @@
 import { zstdDecompressSync } from "node:zlib";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { decodeAnswer, Malformed } from "#channel/messages.ts";
 import { ListNodesResponseSchema, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
-import { decodeAnswer, Malformed } from "#runtime/rpc/definition.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
 import { recordToProto } from "./codec/answer-codec.ts";
 import { segmentCodec } from "./codec/segment-codec.ts";

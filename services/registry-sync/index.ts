@@ -1,4 +1,3 @@
-export * from "./client.ts";
 export { FULL_SHARE, importsOf, type RegistrySyncConfig, registrySyncConfig, sharesOf } from "./config.ts";
 export type { NodeRule, ShareRules } from "./messages.ts";
 export { createRegistrySync, type RegistrySync, type RegistrySyncOptions, type RegistrySyncPorts } from "./module.ts";
@@ -13,4 +12,5 @@ export {
   type Offered,
 } from "./share/explain.ts";
 export { type RuleField, rightTo, ruleFor } from "./share/share.ts";
-export type { AutomationPort, StateChange } from "./shell/automation.ts";
+export type { AutomationPort } from "./shell/automation.ts";
+export type { StateChange } from "./table/changes.ts";

@@ -8,9 +8,9 @@ import {
   type WatchEvent,
   WatchRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { RegistryClient } from "./index.ts";
 
 type NodeInit = MessageInitShape<typeof NodeSchema>;
 

@@ -16,13 +16,14 @@ import { type Ground, SYSTEM_GROUND } from "./ground.ts";
 import type { Effect, Input, Output } from "./messages.ts";
 import { RegistryMetrics } from "./metrics.ts";
 import { type RegistryNodes, SharedNodes } from "./read/nodes.ts";
-import { type AutomationPort, changesOf } from "./shell/automation.ts";
+import type { AutomationPort } from "./shell/automation.ts";
 import { type LinkPorts, Links } from "./shell/links.ts";
 import { createNodeHandlers } from "./shell/node-handler.ts";
 import { createReadHandlers } from "./shell/read-handler.ts";
 import { Shell } from "./shell/shell.ts";
 import { createStateHandlers } from "./shell/state-handler.ts";
 import { createWatchHandlers } from "./shell/watch-handler.ts";
+import { changesOf } from "./table/changes.ts";
 import { REGISTRY_DEFAULTS } from "./world.ts";
 
 const STORE = "registry-sync";

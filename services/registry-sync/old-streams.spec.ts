@@ -4,11 +4,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetNodeRequestSchema, WatchRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
+import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { LateNetwork } from "../../test/registry/late-network.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { RegistryClient } from "./client.ts";
 
 const KEYS = ["a", "b", "c"] as const;
 /** Pauses are a turn of the event loop: what is looked at is the order, not the time. */

@@ -2,10 +2,10 @@ import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, expect, test } from "vitest";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { SessionReport } from "#runtime/peers.ts";
+import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
-import { RegistryClient } from "./index.ts";
 
 let cas: readonly [TestHub, TestHub];
 let other: TestHub;

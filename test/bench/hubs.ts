@@ -6,7 +6,7 @@ import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { Prng } from "#kernel/prng.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
-import { RegistryClient } from "../../services/registry-sync/client.ts";
+import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { Federation, type HubProcess } from "../support/federation.ts";
 import { belowRow, context, cpuOf, type Row, rssMiBOf } from "./measure.ts";
 import { hubEntry } from "./rig.ts";

@@ -8,7 +8,7 @@ import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "../../services/command-forwarding/client.ts";
+import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import {
   type Mirror,
   NO_SLOT,
@@ -18,7 +18,7 @@ import {
   type UpdateBatch,
   type Updater,
   VALUE_TYPE,
-} from "../../services/registry-sync/client.ts";
+} from "../../clients/typescript/registry-client.ts";
 import { type HubProcess, type Principal, until } from "../support/federation.ts";
 import { preciseWall, quantiles, runRole } from "./worker.ts";
 

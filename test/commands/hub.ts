@@ -2,9 +2,10 @@
 import { X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { Registry } from "prom-client";
+import { systemEntropy } from "#channel/entropy.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import type { EventReport } from "#runtime/events.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
@@ -14,7 +15,6 @@ import type { Platform } from "#runtime/service/module.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { createPeerCredentials, createServerCredentials } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import {
   type CapabilityInfo,
   type CommandForwarding,

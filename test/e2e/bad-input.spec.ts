@@ -7,6 +7,8 @@ import { connect as connectTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { methodPath } from "#channel/messages.ts";
+import { reasonRule } from "#channel/status.ts";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
@@ -19,8 +21,6 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { FoedusError } from "#kernel/error.ts";
-import { methodPath } from "#runtime/rpc/definition.ts";
-import { reasonRule } from "#runtime/rpc/status.ts";
 import { execute, get, lamp, metric, number, register, stateOf, text, update } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
 import { Mallory, type Said } from "../support/mallory.ts";

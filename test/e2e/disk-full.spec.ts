@@ -10,7 +10,7 @@ import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { GetNodeRequestSchema, WatchRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { FoedusError } from "#kernel/error.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../services/command-forwarding/client.ts";
+import { type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../clients/typescript/command-stream.ts";
 import { execute, get, lamp, metric, number, peer, register, stateOf, text, update } from "../support/acts.ts";
 import { type Clients, Federation, until } from "../support/federation.ts";
 

@@ -11,8 +11,8 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
-import { ExecutorClient } from "../../services/command-forwarding/client.ts";
-import { RegistryClient } from "../../services/registry-sync/client.ts";
+import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
+import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { lamp } from "../support/acts.ts";
 import { ROOT, until } from "../support/federation.ts";
 import { allOf } from "../support/processes.ts";

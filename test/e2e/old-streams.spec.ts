@@ -6,7 +6,7 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
-import { RegistryClient } from "../../services/registry-sync/client.ts";
+import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { get, stateOf } from "../support/acts.ts";
 import { Federation, type HubProcess, until } from "../support/federation.ts";
 import { Relay } from "../support/relay.ts";

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
-import { ExecutorClient } from "../../services/command-forwarding/client.ts";
+import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
 import { execute, get, lamp, number, register, text, update } from "../support/acts.ts";
 import { Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
 import { Prometheus, processesOf } from "../support/prometheus.ts";

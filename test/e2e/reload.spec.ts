@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { ListEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
-import { ExecutorClient } from "../../services/command-forwarding/client.ts";
+import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
 import { execute, get, isOperational, lamp, peer, register, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, type HubSpec, until } from "../support/federation.ts";
 

@@ -6,14 +6,8 @@ import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
-import {
-  CommandStream,
-  type ExecutorAnswer,
-  ExecutorClient,
-  type ExecutorTask,
-  OUTCOME,
-} from "../../services/command-forwarding/client.ts";
-import { Updater } from "../../services/registry-sync/client.ts";
+import { CommandStream, type ExecutorAnswer, ExecutorClient, type ExecutorTask, OUTCOME } from "../../clients/typescript/command-stream.ts";
+import { Updater } from "../../clients/typescript/registry-client.ts";
 import { get, isOperational, lamp, peer, register, stateOf } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, SERVICES, until } from "../support/federation.ts";
 

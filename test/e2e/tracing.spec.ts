@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
-import { CommandStream, ExecutorClient, type ExecutorTask, OUTCOME } from "../../services/command-forwarding/client.ts";
+import { CommandStream, ExecutorClient, type ExecutorTask, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { start } from "../cli/fixture.ts";
 import { execute, lamp, register, text } from "../support/acts.ts";
 import { type Clients, Federation, ROOT, until } from "../support/federation.ts";

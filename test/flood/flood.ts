@@ -5,7 +5,7 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
 import { INSTALLED } from "../../cli/build.ts";
-import { ExecutorClient } from "../../services/command-forwarding/client.ts";
+import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
 import { execute, isOperational, register, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
 import { meter } from "../support/load.ts";

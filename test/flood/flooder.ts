@@ -2,6 +2,7 @@
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { asBuffer } from "#channel/messages.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { SessionRequestSchema as CommandSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { DiscoveryService, HelloRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
@@ -12,7 +13,6 @@ import { sleep, systemClock } from "#runtime/clock.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { type CallOptions, type ClientDuplex, RawMessage } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { asBuffer } from "#runtime/rpc/definition.ts";
 import { type Envelope, type Frame, sessionCodec } from "#runtime/sessions/session-codec.ts";
 import { dialSession } from "#runtime/sessions/session-ends.ts";
 import type { SessionStream } from "#runtime/sessions/session-stream.ts";

@@ -2,9 +2,9 @@
 import { readFileSync } from "node:fs";
 import type { ClientHttp2Session } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { methodPath } from "#channel/messages.ts";
 import { ListNodesRequestSchema, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
-import { methodPath } from "#runtime/rpc/definition.ts";
 import { grpcMessage, grpcStream, rawH2 } from "../support/raw-h2.ts";
 import type { Misbehaviour } from "./own.ts";
 

@@ -1,8 +1,8 @@
 // A small hub under callers whose every stream is refused, and who keep their half of each open.
 import { readFileSync } from "node:fs";
 import type { ClientHttp2Session } from "node:http2";
+import { methodPath } from "#channel/messages.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import { methodPath } from "#runtime/rpc/definition.ts";
 import { Federation } from "../support/federation.ts";
 import { endOf, grpcStream, rawH2 } from "../support/raw-h2.ts";
 import { rssOf } from "./flood.ts";

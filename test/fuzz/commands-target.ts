@@ -1,4 +1,5 @@
 import { create, type DescField, toBinary } from "@bufbuild/protobuf";
+import { decodeRequest, Malformed } from "#channel/messages.ts";
 import {
   AttachExecutorRequestSchema,
   ExecuteStreamRequestSchema,
@@ -6,7 +7,6 @@ import {
 import { CommandResultSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { SessionFrameSchema, type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { decodeRequest, Malformed } from "#runtime/rpc/definition.ts";
 import {
   checkFrame,
   encodeInvocations,

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { systemEntropy } from "#runtime/entropy.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { runCampaign } from "./campaign.ts";
 import { createTargets } from "./targets.ts";
 

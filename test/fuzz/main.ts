@@ -1,7 +1,7 @@
 // Gives hubs generated messages: `make fuzz MESSAGES= SEED= ONLY=`. Exit code: 0 all were refused with a reason or applied, 1 one was
 // neither, 2 memory grew.
 import { parseArgs } from "node:util";
-import { systemEntropy } from "#runtime/entropy.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { runCampaign } from "./campaign.ts";
 import { createTargets } from "./targets.ts";
 

@@ -1,5 +1,6 @@
 import { zstdDecompressSync } from "node:zlib";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { decodeRequest, Malformed } from "#channel/messages.ts";
 import {
   FeedSchema,
   NodeRecordSchema,
@@ -8,7 +9,6 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { decodeRequest, Malformed } from "#runtime/rpc/definition.ts";
 import { type Envelope, sessionCodec } from "#runtime/sessions/session-codec.ts";
 import { blocksMessage, feedToProto, pushToProto, recordToProto } from "../../services/registry-sync/codec/answer-codec.ts";
 import { frameFromProto } from "../../services/registry-sync/codec/frame-codec.ts";

@@ -1,10 +1,11 @@
 import { type DescMessage, type DescMethod, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { decodeAnswer, decodeRequest, Malformed } from "#channel/messages.ts";
+import { validateRequest } from "#channel/validation.ts";
 import { ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { decodeAnswer, decodeRequest, Malformed } from "#runtime/rpc/definition.ts";
-import { unknownField, validateRequest } from "#runtime/rpc/interceptors/validation.ts";
+import { unknownField } from "#runtime/rpc/interceptors/validation.ts";
 import { isWireError } from "../../services/command-forwarding/codec/codec.ts";
 import { decodeReports, decodeTaskFrame } from "../../services/command-forwarding/codec/executor-codec.ts";
 import { decodeStreamRequest, decodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";

@@ -1,4 +1,6 @@
 import { create, type DescField, toBinary } from "@bufbuild/protobuf";
+import { decodeRequest, Malformed } from "#channel/messages.ts";
+import { validateRequest } from "#channel/validation.ts";
 import {
   type HelloRequest,
   HelloRequestSchema,
@@ -19,8 +21,6 @@ import {
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { Prng } from "#kernel/prng.ts";
-import { decodeRequest, Malformed } from "#runtime/rpc/definition.ts";
-import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import {
   decodeRecord,
   introductionOf,

@@ -10,8 +10,8 @@ import {
   UpdateStateRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "../../services/command-forwarding/client.ts";
-import { type NodeInit, RegistryClient, type UpdateBatch, VALUE_TYPE } from "../../services/registry-sync/client.ts";
+import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
+import { type NodeInit, RegistryClient, type UpdateBatch, VALUE_TYPE } from "../../clients/typescript/registry-client.ts";
 import { type Door, openDoor } from "../bench/parts.ts";
 import { preciseWall, quantiles, runRole } from "../bench/worker.ts";
 import { until } from "../support/until.ts";

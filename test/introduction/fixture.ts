@@ -2,18 +2,18 @@
 import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import { systemEntropy } from "#channel/entropy.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
   BeginRequestSchema,
   IntroduceRequestSchema,
   IntroductionService,
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials, parseCertificates } from "#runtime/tls/credentials.ts";
 import { authorityAt, digestOf } from "#runtime/tls/door.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import type { DoorConfig, Note } from "../../services/introduction/core.ts";
 import { type Door, openDoor } from "../../services/introduction/door.ts";
 import { introduce } from "../../services/introduction/guest.ts";

@@ -1,16 +1,16 @@
 import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import { systemEntropy } from "#channel/entropy.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { type Clock, sleep, systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { bind, type CallContext, type ClientOf, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { type ClientOptions, createClient } from "#runtime/rpc/client/client.ts";
 import { createRpcServer, type RpcServer, type RpcServerOptions } from "#runtime/rpc/server/server.ts";
 import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
 import { createPeerCredentials, createServerCredentials, type PeerChannelCredentials } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import { type LogLine, memoryLogger } from "../fakes/memory-logger.ts";
 import {
   CountResponseSchema,

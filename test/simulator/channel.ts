@@ -1,11 +1,11 @@
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { type Calls, callOf } from "#channel/client.ts";
+import { decodeMessage, encodeMessage } from "#channel/messages.ts";
+import { ByteOutbound, Inbound } from "#channel/streams.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
-import { type Calls, callOf } from "#runtime/rpc/client/client.ts";
-import { decodeMessage, encodeMessage } from "#runtime/rpc/definition.ts";
-import { ByteOutbound, Inbound } from "#runtime/rpc/streams.ts";
 import type { End, Network, Socket } from "./network.ts";
 import type { SimLeaf } from "./pki.ts";
 

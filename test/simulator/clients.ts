@@ -4,10 +4,10 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { CommandStream, type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../services/command-forwarding/client.ts";
+import { CommandStream, type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../clients/typescript/command-stream.ts";
+import { RegistryClient, type SetValue, type Updater } from "../../clients/typescript/registry-client.ts";
 import { decodeStreamRequest, type ReceivedResult } from "../../services/command-forwarding/codec/stream-codec.ts";
 import { OUTCOME, OUTCOME_NAMES } from "../../services/command-forwarding/messages.ts";
-import { RegistryClient, type SetValue, type Updater } from "../../services/registry-sync/index.ts";
 import { type ChannelOptions, createChannel } from "./channel.ts";
 import type { ProcessClock } from "./clock.ts";
 import type { Federation } from "./federation.ts";

@@ -1,16 +1,16 @@
 import type { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
+import type { Entropy } from "#channel/entropy.ts";
+import type { ExpectedPeer } from "#channel/tls/peer-identity.ts";
 import { DiscoveryService, SetPeerEnabledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Core } from "#kernel/core.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { clockPlausible } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import type { PeerSource, SessionReporter } from "#runtime/peers.ts";
 import type { Caller, ClientOf } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import { Identities } from "#runtime/rpc/server/identities.ts";
 import type { Platform } from "#runtime/service/module.ts";
-import type { ExpectedPeer } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { DiscoveryCore } from "../../services/discovery/core.ts";
 import { createDiscovery, type Discovery, discoveryConfig, type Federation as Peers } from "../../services/discovery/index.ts";

@@ -1,9 +1,9 @@
 import { create, type DescMethod, toBinary } from "@bufbuild/protobuf";
+import { decodeMessage } from "#channel/messages.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type SessionRequest, SessionRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { decodeInvocations, decodeResults, encodeInvocations, encodeResults } from "../../services/command-forwarding/codec/codec.ts";
 import { Reader } from "../../services/command-forwarding/codec/wire.ts";
 import { type InvocationsFrame, NUMBER_END, type ResultsFrame, TIMEOUT_END } from "../../services/command-forwarding/messages.ts";

@@ -3,7 +3,7 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
-import { systemEntropy } from "#runtime/entropy.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { drawOptions, FAULTS, type FaultChoice, faultsOf } from "./options.ts";
 import { explain, overlapTable, type Summary, summarise } from "./report.ts";
 import { runSeed } from "./run.ts";

@@ -1,7 +1,8 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import { type Value, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
-import { type NodeInit, type RegistrySyncConfig, registrySyncConfig } from "../../services/registry-sync/index.ts";
+import type { NodeInit } from "../../clients/typescript/registry-client.ts";
+import { type RegistrySyncConfig, registrySyncConfig } from "../../services/registry-sync/index.ts";
 import { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
 
 /** AREAS are the labels by which the limited share chooses. */

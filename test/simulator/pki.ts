@@ -1,5 +1,5 @@
 import { createHash, X509Certificate } from "node:crypto";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { type TestHub, testHub } from "../testca/index.ts";
 
 /** SimLeaf is a certificate of a hub's service. */

@@ -1,6 +1,7 @@
 import type { X509Certificate } from "node:crypto";
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import { checkServer, expectedPeerOf } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
@@ -13,7 +14,6 @@ import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import type { Platform, ServiceModule } from "#runtime/service/module.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
-import { checkServer, expectedPeerOf } from "#runtime/tls/peer-identity.ts";
 import type { CommandCore } from "../../services/command-forwarding/core.ts";
 import { type CommandForwarding, commandForwardingConfig, createCommandForwarding } from "../../services/command-forwarding/index.ts";
 import type { DiscoveryCore } from "../../services/discovery/core.ts";

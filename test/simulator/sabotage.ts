@@ -3,7 +3,7 @@ import type { Core, Effect } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
-import type { OnResult } from "../../services/command-forwarding/client.ts";
+import type { OnResult } from "../../clients/typescript/command-stream.ts";
 import { NO_VALUE, OUTCOME, type Reply, type Result } from "../../services/command-forwarding/messages.ts";
 import type { ChangeEvent } from "../../services/registry-sync/messages.ts";
 import { Checkpointer } from "../../services/registry-sync/table/checkpoint.ts";

@@ -1,5 +1,5 @@
 import { errors, type JSONWebKeySet, type JWK, UnsecuredJWT } from "jose";
-import type { Entropy } from "#runtime/entropy.ts";
+import type { Entropy } from "#channel/entropy.ts";
 import type { TokenCrypto } from "#runtime/tokens/crypto.ts";
 import { fastHash } from "./crypto.ts";
 

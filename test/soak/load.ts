@@ -1,8 +1,8 @@
 // What the hubs do all the while, and what must hold of it. Values of a key only rise, so an older one is one that is smaller.
 import { Prng } from "#kernel/prng.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "../../services/command-forwarding/client.ts";
-import { Mirror, numbersOf, Updater } from "../../services/registry-sync/client.ts";
+import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
+import { Mirror, numbersOf, Updater } from "../../clients/typescript/registry-client.ts";
 import { register } from "../support/acts.ts";
 import type { Clients } from "../support/federation.ts";
 import { meter } from "../support/load.ts";

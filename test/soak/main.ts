@@ -2,8 +2,8 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemEntropy } from "#channel/entropy.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { bundle, INSTALLED } from "../../cli/build.ts";
 import { floors, growth, soak } from "./soak.ts";
 

@@ -1,6 +1,6 @@
 // The short form of `make soak`.
 import { expect, test } from "vitest";
-import { systemEntropy } from "#runtime/entropy.ts";
+import { systemEntropy } from "#channel/entropy.ts";
 import { soak } from "./soak.ts";
 
 const SECONDS = 60;

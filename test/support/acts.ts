@@ -1,5 +1,6 @@
 // What end-to-end tests do again and again with a hub's clients.
 import { create } from "@bufbuild/protobuf";
+import { failureFromProto } from "#channel/failure.ts";
 import { ExecuteRequestSchema, type ExecuteResponse } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
@@ -13,7 +14,6 @@ import {
   UpdateStateRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { failureFromProto } from "#runtime/rpc/failure.ts";
 import type { Clients, HubProcess } from "./federation.ts";
 
 /** lamp is a device with a state to read and to command, and a measured value. */

@@ -5,8 +5,8 @@ import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { ListNodesRequestSchema, type NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
-import { CommandStream, ExecutorClient, OUTCOME, OUTCOME_NAMES } from "../../services/command-forwarding/client.ts";
-import { Updater } from "../../services/registry-sync/client.ts";
+import { CommandStream, ExecutorClient, OUTCOME, OUTCOME_NAMES } from "../../clients/typescript/command-stream.ts";
+import { Updater } from "../../clients/typescript/registry-client.ts";
 import { register, stateOf } from "./acts.ts";
 import type { Clients } from "./federation.ts";
 

@@ -1,10 +1,10 @@
 import { getOption, hasOption } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
+import { needsValidation } from "#channel/validation.ts";
 import { access, frame_access, Principal } from "#gen/foedus/common/v1/access_pb.ts";
 import { HelloRequestSchema, RefreshRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { costlyFields } from "#runtime/rpc/interceptors/rate.ts";
-import { needsValidation } from "#runtime/rpc/interceptors/validation.ts";
 import { filesUnder, read } from "./files.ts";
 import { FILES, FRAMES, SERVICES } from "./schema.ts";
 

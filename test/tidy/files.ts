@@ -30,7 +30,7 @@ export function read(path: string): string {
 
 /** sources lists the TypeScript files of the project, generated code left out. */
 export function sources(): string[] {
-  return ["services", "cli", "certs", "test", "tools"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")));
+  return ["services", "clients", "cli", "certs", "test", "tools"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")));
 }
 
 /** isTest tells tests and what only tests use from what ships. */
@@ -49,13 +49,28 @@ export function withoutComments(text: string): string {
 const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination", "introduction"];
 
 /** Area is a part of the house. */
-export type Area = "gen" | "kernel" | "runtime" | "hub" | "cli" | "certs" | "test" | "tools" | "npm" | "node" | `service:${string}`;
+export type Area =
+  | "gen"
+  | "kernel"
+  | "channel"
+  | "runtime"
+  | "sdk"
+  | "hub"
+  | "cli"
+  | "certs"
+  | "test"
+  | "tools"
+  | "npm"
+  | "node"
+  | `service:${string}`;
 
 /** areaOf a file, by its path from the root. */
 export function areaOf(path: string): Area {
   if (path.startsWith("proto/gen/")) return "gen";
   if (path.startsWith("services/kernel/")) return "kernel";
+  if (path.startsWith("services/channel/")) return "channel";
   if (path.startsWith("services/runtime/")) return "runtime";
+  if (path.startsWith("clients/typescript/")) return "sdk";
   if (path.startsWith("services/hub/")) return "hub";
   for (const service of SERVICES) if (path.startsWith(`services/${service}/`)) return `service:${service}`;
   if (path.startsWith("cli/")) return "cli";
@@ -84,7 +99,7 @@ export function importsOf(path: string): Import[] {
     const line = text.slice(0, match.index).split("\n").length + 1;
     if (name.startsWith("node:")) found.push({ from: path, line, target: name, area: "node" });
     else if (name.startsWith("#")) {
-      const target = name.replace("#gen/", "proto/gen/").replace(/^#(kernel|runtime)\//, "services/$1/");
+      const target = name.replace("#gen/", "proto/gen/").replace(/^#(kernel|channel|runtime)\//, "services/$1/");
       found.push({ from: path, line, target, area: areaOf(target) });
     } else if (name.startsWith(".")) {
       const target = normalize(join(dirname(path), name));

@@ -4,6 +4,27 @@ import { areaOf, type Import, importsOf, isTest, sources } from "./files.ts";
 /** Files of a service that are pure: they may import the kernel and each other. All others of the service are its shell. */
 const PURE_NAMES = ["core", "messages", "describe", "ports"];
 
+/** The packages that a program needs to call a hub. */
+const CALL_PACKAGES = /^(?:@grpc\/grpc-js|@bufbuild\/protobuf)(?:\/|$)/;
+
+/** Schema that belongs to no service. */
+const COMMON_SCHEMA = /^proto\/gen\/(?!foedus\/(?!common\/))/;
+
+/** How registry-sync and command-forwarding write and read what is on the wire, and the table that blocks are read into. */
+const WIRE =
+  /^services\/(?:registry-sync\/(?:codec|table)\/|command-forwarding\/codec\/|(?:registry-sync|command-forwarding)\/(?:messages|ports)\.ts$)/;
+
+/** reach calls back with every import of what a file reaches, itself included. */
+function reach(byFile: ReadonlyMap<string, readonly Import[]>, start: string, follow: (item: Import) => boolean): void {
+  const seen = new Set<string>();
+  const visit = (path: string): void => {
+    if (seen.has(path)) return;
+    seen.add(path);
+    for (const item of byFile.get(path) ?? []) if (follow(item)) visit(item.target);
+  };
+  visit(start);
+}
+
 /** allowed tells why a file may not import another one, or undefined. */
 function allowed(item: Import): string | undefined {
   const from = areaOf(item.from);
@@ -15,9 +36,18 @@ function allowed(item: Import): string | undefined {
       return undefined;
     case "kernel":
       return item.area === "kernel" ? undefined : "the kernel imports nothing outside itself";
+    case "channel": {
+      if (["kernel", "channel", "node"].includes(item.area) || CALL_PACKAGES.test(item.target)) return undefined;
+      if (item.area === "gen" && COMMON_SCHEMA.test(item.target)) return undefined;
+      return "the channel is what both ends of a call need: the kernel, the common schema, grpc-js and protobuf";
+    }
+    case "sdk":
+      if (["gen", "kernel", "channel", "sdk", "node"].includes(item.area) || CALL_PACKAGES.test(item.target)) return undefined;
+      if (WIRE.test(item.target)) return undefined;
+      return "the SDK knows the channel, the schema and how services write what is on the wire; it runs without a hub";
     case "runtime": {
-      if (["kernel", "runtime", "npm", "node"].includes(item.area)) return undefined;
-      if (item.area === "gen" && !/proto\/gen\/foedus\/(?!common\/)/.test(item.target)) return undefined;
+      if (["kernel", "channel", "runtime", "npm", "node"].includes(item.area)) return undefined;
+      if (item.area === "gen" && COMMON_SCHEMA.test(item.target)) return undefined;
       return "the runtime knows the kernel, the common schema and packages, and no service";
     }
     case "hub":
@@ -26,8 +56,8 @@ function allowed(item: Import): string | undefined {
       if (item.area === "cli") return "the hub does not know the command line";
       return undefined;
     case "cli":
-      if (item.area.startsWith("service:") && !/\/(index|client|config)\.ts$/.test(item.target))
-        return "the command line uses a service's client, not its insides";
+      if (item.area.startsWith("service:") && !/\/(index|config)\.ts$/.test(item.target))
+        return "the command line uses the SDK, not a service's insides";
       return undefined;
     case "certs":
       // Files are read and placed in one way everywhere.
@@ -36,6 +66,7 @@ function allowed(item: Import): string | undefined {
     default: {
       if (item.area.startsWith("service:") && item.area !== from)
         return "services do not import each other: declare a port, the hub wires it";
+      if (item.area === "sdk") return "a service declares a port for what it needs of another one; the hub wires it with the SDK";
       if (item.area === "hub" || item.area === "cli" || item.area === "certs") return "a service does not know what it is composed into";
       const name = item.from.split("/").at(-1)!.replace(/\.ts$/, "");
       if (PURE_NAMES.includes(name) && item.area !== "kernel" && item.area !== from)
@@ -48,6 +79,8 @@ function allowed(item: Import): string | undefined {
 describe("who may import whom", () => {
   const files = sources();
   const all = files.flatMap(importsOf);
+  const byFile = new Map<string, Import[]>();
+  for (const item of all) byFile.set(item.from, [...(byFile.get(item.from) ?? []), item]);
 
   test("the check sees the whole house", () => {
     expect(files.length).toBeGreaterThan(100);
@@ -65,22 +98,26 @@ describe("who may import whom", () => {
   });
 
   test("what a core imports is pure to the last file", () => {
-    const byFile = new Map<string, Import[]>();
-    for (const item of all) byFile.set(item.from, [...(byFile.get(item.from) ?? []), item]);
     const wrong: string[] = [];
-    for (const start of files.filter((path) => /^services\/[^/]+\/core\.ts$/.test(path) && !path.startsWith("services/kernel/"))) {
-      const seen = new Set<string>();
-      const visit = (path: string): void => {
-        if (seen.has(path)) return;
-        seen.add(path);
-        for (const item of byFile.get(path) ?? []) {
-          if (["npm", "node", "gen", "runtime", "hub", "cli", "certs", "test", "tools"].includes(item.area))
-            wrong.push(`${path}:${item.line} imports ${item.target}, and ${start} reaches it: a core is pure`);
-          else visit(item.target);
-        }
-      };
-      visit(start);
-    }
+    for (const start of files.filter((path) => /^services\/[^/]+\/core\.ts$/.test(path) && !path.startsWith("services/kernel/")))
+      reach(byFile, start, ({ area, from, line, target }) => {
+        const impure = ["npm", "node", "gen", "channel", "runtime", "sdk", "hub", "cli", "certs", "test", "tools"].includes(area);
+        if (impure) wrong.push(`${from}:${line} imports ${target}, and ${start} reaches it: a core is pure`);
+        return !impure;
+      });
+    expect(wrong).toEqual([]);
+  });
+
+  test("what the SDK imports needs no hub, to the last file", () => {
+    const wrong: string[] = [];
+    let seen = 0;
+    reach(byFile, "clients/typescript/index.ts", ({ area, from, line, target }) => {
+      seen++;
+      const fits = ["gen", "kernel", "channel", "sdk", "node"].includes(area) || area.startsWith("service:") || CALL_PACKAGES.test(target);
+      if (!fits) wrong.push(`${from}:${line} imports ${target}, and a program that uses the SDK has it not`);
+      return fits && area !== "node" && area !== "npm";
+    });
+    expect(seen).toBeGreaterThan(200);
     expect(wrong).toEqual([]);
   });
 
@@ -92,6 +129,10 @@ describe("who may import whom", () => {
     expect(
       allowed({ from: "services/runtime/x.ts", line: 1, target: "proto/gen/foedus/hub/v1alpha1/hub_service_pb.ts", area: "gen" }),
     ).toBeDefined();
+    for (const target of ["services/runtime/clock.ts", "services/registry-sync/core.ts", "services/hub/index.ts"])
+      expect(allowed({ from: "clients/typescript/x.ts", line: 1, target, area: areaOf(target) })).toBeDefined();
+    expect(allowed({ from: "clients/typescript/x.ts", line: 1, target: "pino", area: "npm" })).toBeDefined();
+    expect(allowed({ from: "services/channel/x.ts", line: 1, target: "prom-client", area: "npm" })).toBeDefined();
     expect(isTest("services/kernel/x.spec.ts")).toBe(true);
   });
 });

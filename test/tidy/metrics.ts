@@ -2,8 +2,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemEntropy } from "#channel/entropy.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { writePki } from "../../certs/issue.ts";
 import { loadHubConfig } from "../../services/hub/index.ts";

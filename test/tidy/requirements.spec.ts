@@ -65,7 +65,9 @@ describe("docs/REQUIREMENTS.md", () => {
   });
 
   test("every id that a test cites is on the page", () => {
-    const specs = ["services", "cli", "certs", "test"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".spec.ts")));
+    const specs = ["services", "clients", "cli", "certs", "test"].flatMap((folder) =>
+      filesUnder(folder, (path) => path.endsWith(".spec.ts")),
+    );
     const known = new Set(ROWS.map(({ id }) => id));
     const cited = specs.flatMap((path) =>
       [...read(path).matchAll(/\b(?:test|describe)(?:\.\w+)?\((?:[^"`\n]*\)\()?\s*(["`])((?:\\.|(?!\1)[^\\])+)\1/g)].flatMap((match) =>

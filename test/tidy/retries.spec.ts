@@ -25,7 +25,7 @@ const WAIT = /\bconst \w*RETRY\w*_MS = |\b(?:\w+R|r)etryMs\b|\bstoreRetryMs\b|\b
 /** Doubles its wait by itself: an operator looks at it, and it is ended by a key. */
 const OWN = { "cli/print/follow.ts": /waitMs = Math\.min\(LONGEST_WAIT_MS, waitMs \* 2\)/ };
 
-const files = sources().filter((path) => /^(services|cli)\//.test(path) && !isTest(path));
+const files = sources().filter((path) => /^(services|clients|cli)\//.test(path) && !isTest(path));
 
 test("F-8 what is tried again after a fixed wait stands in the table with its reason", () => {
   const found = files.filter((path) => WAIT.test(read(path)));

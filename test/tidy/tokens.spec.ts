@@ -14,14 +14,14 @@ const BANS: readonly Ban[] = [
   {
     token: /\bDate\.now\(|\bnew Date\(\)|\bperformance\.now\(/,
     instead: "take a Clock",
-    home: (p) => p === "services/runtime/clock.ts" || p === "certs/dev.ts",
+    home: (p) => p === "services/channel/clock.ts" || p === "certs/dev.ts",
   },
-  { token: /\b(?:setTimeout|setInterval)\(/, instead: "use clock.setTimer", home: (p) => p === "services/runtime/clock.ts" },
+  { token: /\b(?:setTimeout|setInterval)\(/, instead: "use clock.setTimer", home: (p) => p === "services/channel/clock.ts" },
   { token: /\bMath\.random\(/, instead: "use a Prng or runtime/entropy.ts", home: () => false },
   {
     token: /\brandomBytes\(|\brandomUUID\(|\brandomInt\(/,
-    instead: "use runtime/entropy.ts",
-    home: (p) => p === "services/runtime/entropy.ts" || p.startsWith("certs/"),
+    instead: "use channel/entropy.ts",
+    home: (p) => p === "services/channel/entropy.ts" || p.startsWith("certs/"),
   },
   { token: /\bconsole\.\w+\(/, instead: "use the Logger", home: (p) => inCli(p) },
   {
@@ -52,7 +52,7 @@ const BANS: readonly Ban[] = [
   {
     token: /\.addEventListener\(\s*["'`]abort\b/,
     instead: "use whenAborted: a signal that has aborted tells nobody any more",
-    home: (p) => p === "services/runtime/abort.ts",
+    home: (p) => p === "services/channel/abort.ts",
   },
   { token: /\.getPeer\(\)/, instead: "an address is not an identity: use the CallContext's caller", home: () => false },
   { token: /\bcreateInsecure\(/, instead: "everything is mutual TLS", home: () => false },
@@ -127,7 +127,7 @@ describe("words that belong to one place", () => {
 
   test("a banned word is found, in code only", () => {
     expect(violations("services/discovery/core.ts", "const t = Date.now();", BANS)).toHaveLength(1);
-    expect(violations("services/runtime/clock.ts", "const t = Date.now();", BANS)).toHaveLength(0);
+    expect(violations("services/channel/clock.ts", "const t = Date.now();", BANS)).toHaveLength(0);
     expect(violations("services/discovery/core.ts", "// Date.now() would be wrong\n/* Math.random() */", BANS)).toHaveLength(0);
   });
 

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { create } from "@bufbuild/protobuf";
 import { SetPeerEnabledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "../../services/command-forwarding/client.ts";
+import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { deregister, get, lamp, number, register, stateOf, text, update } from "../support/acts.ts";
 import { Federation, ROOT, until } from "../support/federation.ts";
 import { COMMANDED, type Expected, GAUGE_STATE, HUBS, KEYED, type Known, known, NODES, RECORDED } from "./golden.ts";

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { MIGRATIONS } from "#runtime/store/migrations/index.ts";
 import { bundle } from "../../cli/build.ts";
-import { Mirror } from "../../services/registry-sync/client.ts";
+import { Mirror } from "../../clients/typescript/registry-client.ts";
 import { isOperational, metric, register, stateOf } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
 import { everything, Load, meter, missing } from "../support/load.ts";

@@ -10,7 +10,7 @@ import { SegmentHeaderSchema, SegmentPayloadSchema, SegmentSchema } from "#gen/f
 import { createCrypto } from "#runtime/crypto.ts";
 import { MIGRATIONS } from "#runtime/store/migrations/index.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
-import { ExecutorClient, OUTCOME, valueOfPlain } from "../../services/command-forwarding/client.ts";
+import { ExecutorClient, OUTCOME, valueOfPlain } from "../../clients/typescript/command-stream.ts";
 import { valueBytes } from "../../services/command-forwarding/codec/codec.ts";
 import { LOG } from "../../services/command-forwarding/journal/journal.ts";
 import { META_KEY, META_SPACE } from "../../services/command-forwarding/journal/restore.ts";

@@ -1,11 +1,11 @@
+import { decodeMessage } from "#channel/messages.ts";
+import { validateRequest } from "#channel/validation.ts";
 import {
   type Attach,
   type AttachExecutorRequest,
   AttachExecutorRequestSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import { decodeMessage } from "#runtime/rpc/definition.ts";
-import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import { isWireError } from "./codec.ts";
 import { Reader } from "./wire.ts";
 

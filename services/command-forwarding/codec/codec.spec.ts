@@ -1,6 +1,8 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { failureFromProto } from "#channel/failure.ts";
+import { decodeMessage } from "#channel/messages.ts";
 import {
   AttachExecutorRequestSchema,
   AttachExecutorResponseSchema,
@@ -16,8 +18,6 @@ import {
 import { ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Failure, Reason } from "#kernel/error.ts";
-import { decodeMessage } from "#runtime/rpc/definition.ts";
-import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { type Answer, type Command, type Invocation, NO_VALUE, NUMBER_END, type Outcome, type Reply } from "../messages.ts";
 import {
   checkFrame,

@@ -1,4 +1,6 @@
 import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
+import { failureToProto } from "#channel/failure.ts";
+import { asBuffer, useDecoder } from "#channel/messages.ts";
 import {
   type CommandResult,
   CommandResultSchema,
@@ -19,8 +21,6 @@ import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Failure, REASONS, type Reason } from "#kernel/error.ts";
 import { formatParent, parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import { messageOf } from "#kernel/wire/bytes.ts";
-import { asBuffer, useDecoder } from "#runtime/rpc/definition.ts";
-import { failureToProto } from "#runtime/rpc/failure.ts";
 import {
   type Answer,
   type CommandName,

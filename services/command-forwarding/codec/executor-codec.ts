@@ -1,3 +1,6 @@
+import { checkDecoded, decodeChecked } from "#channel/decoded-size.ts";
+import { failureFromProto } from "#channel/failure.ts";
+import { asBuffer } from "#channel/messages.ts";
 import {
   AttachExecutorRequestSchema,
   AttachExecutorResponseSchema,
@@ -5,9 +8,6 @@ import {
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import { messageOf } from "#kernel/wire/bytes.ts";
-import { checkDecoded, decodeChecked } from "#runtime/rpc/decoded-size.ts";
-import { asBuffer } from "#runtime/rpc/definition.ts";
-import { failureFromProto } from "#runtime/rpc/failure.ts";
 import { NO_VALUE, type Task, type TaskReport } from "../messages.ts";
 import { FRAME_BYTES, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { Reader, WireError, Writer } from "./wire.ts";

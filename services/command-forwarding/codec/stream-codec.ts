@@ -1,11 +1,11 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import type { StreamOpenInit } from "#channel/call.ts";
+import { checkDecoded } from "#channel/decoded-size.ts";
+import { asBuffer } from "#channel/messages.ts";
 import { ExecuteStreamRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_pb.ts";
 import type { Failure } from "#kernel/error.ts";
 import { messageOf } from "#kernel/wire/bytes.ts";
-import type { StreamOpenInit } from "#runtime/rpc/client/kept-stream.ts";
-import { checkDecoded } from "#runtime/rpc/decoded-size.ts";
-import { asBuffer } from "#runtime/rpc/definition.ts";
 import { type Command, type CommandName, NO_VALUE, OUTCOME, type Outcome, type Reply, type Result } from "../messages.ts";
 import { FRAME_BYTES, NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { sound } from "./value.ts";

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { failureToProto } from "#channel/failure.ts";
 import {
   type AttachExecutorResponse,
   AttachExecutorResponseSchema,
@@ -7,14 +8,14 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { formatParent, type TraceContext } from "#kernel/trace-context.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
-import { failureToProto } from "#runtime/rpc/failure.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { decodeAttach } from "../codec/attach-codec.ts";
 import { isWireError, valueBytes, valueOf } from "../codec/codec.ts";
 import { decodeReports, encodeTasks } from "../codec/executor-codec.ts";
+import { valueFrom } from "../codec/request.ts";
 import { type CommandEffect, type Input, LOCAL_EXECUTOR, NO_VALUE, type Scope, type Task, type TaskReport } from "../messages.ts";
 import { AttachPace } from "./attach-pace.ts";
-import { type LocalCommandHandler, valueFrom } from "./automation.ts";
+import type { LocalCommandHandler } from "./automation.ts";
 import type { CommandCalls } from "./turn.ts";
 
 type Tasks = Extract<CommandEffect, { readonly kind: "tasks" }>;

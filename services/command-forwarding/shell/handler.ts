@@ -1,4 +1,6 @@
 import { create } from "@bufbuild/protobuf";
+import { whenAborted } from "#channel/abort.ts";
+import { decodeMessage } from "#channel/messages.ts";
 import {
   CommandForwardingService,
   ExecuteResponseSchema,
@@ -8,10 +10,8 @@ import {
 import type { Command as ProtoCommand } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { bind, type CallContext, type Outbound, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
-import { decodeMessage } from "#runtime/rpc/definition.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { UNARY_CLIENT } from "../caller/pending.ts";

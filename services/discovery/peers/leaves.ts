@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
+import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#channel/tls/peer-identity.ts";
 import { fail } from "#kernel/error.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
-import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#runtime/tls/peer-identity.ts";
 import type { Leaf, PeerSpec, RefusedLeaf } from "../messages.ts";
 
 /** Most leaves in one Hello. */

@@ -1,5 +1,6 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create } from "@bufbuild/protobuf";
+import { whenAborted } from "#channel/abort.ts";
 import {
   DiscoveryService,
   GetKeySetResponseSchema,
@@ -14,7 +15,6 @@ import {
   WatchPeersResponseSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import { whenAborted } from "#runtime/abort.ts";
 import { bind, type CallContext, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import type { Platform } from "#runtime/service/module.ts";

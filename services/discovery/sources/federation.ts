@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import { dirname, resolve } from "node:path";
+import { certificateKeyProblem } from "#channel/tls/keys.ts";
 import { hubIdProblem } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { parseSettings } from "#runtime/config/json.ts";
@@ -8,7 +9,6 @@ import { ConfigError, type ConfigProblem, PROBLEMS_MAX } from "#runtime/config/l
 import { nearest } from "#runtime/config/shape.ts";
 import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
-import { certificateKeyProblem } from "#runtime/tls/keys.ts";
 import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "../messages.ts";
 
 /** Port of a hub that names none (S0-2). */

@@ -1,4 +1,6 @@
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { RawMessage } from "#channel/call.ts";
+import { failureToProto } from "#channel/failure.ts";
 import { Freshness as ProtoFreshness, ValueSchema } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   type BoundSchema,
@@ -13,23 +15,11 @@ import {
   type WatchResponse,
   WatchResponseSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import type { FeedPositionSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Freshness } from "#kernel/freshness.ts";
-import { RawMessage } from "#runtime/rpc/call.ts";
-import { failureToProto } from "#runtime/rpc/failure.ts";
-import type {
-  ChangeEvent,
-  FeedPosition,
-  FeedStatus,
-  HubFreshness,
-  NodeOutcome,
-  NodeRecord,
-  Output,
-  StateValue,
-  WatchPush,
-} from "../messages.ts";
+import type { ChangeEvent, FeedStatus, HubFreshness, NodeOutcome, NodeRecord, Output, StateValue, WatchPush } from "../messages.ts";
 import { VALUE_TYPE } from "../ports.ts";
 import { decodeNode, shownNode } from "./node-codec.ts";
+import { positionToProto } from "./position.ts";
 import { equalBytes, fieldLength, putField, putTag } from "./wire.ts";
 
 const FRESHNESS: Readonly<Record<Freshness, ProtoFreshness>> = {
@@ -43,17 +33,6 @@ const NEVER_MS = BigInt(Number.MAX_SAFE_INTEGER);
 
 function ageToProto(ageMs: number): bigint {
   return Number.isFinite(ageMs) ? BigInt(Math.round(ageMs)) : NEVER_MS;
-}
-
-/** positionToProto writes a position. */
-export function positionToProto(position: FeedPosition): MessageInitShape<typeof FeedPositionSchema> {
-  return {
-    hubId: position.hubId,
-    share: position.share,
-    epoch: BigInt(position.epoch),
-    seq: BigInt(position.seq),
-    digest: position.digest,
-  };
 }
 
 /** stateToProto writes one key's value. */

@@ -1,4 +1,6 @@
 import { toBinary } from "@bufbuild/protobuf";
+import { decodeChecked } from "#channel/decoded-size.ts";
+import { validateRequest } from "#channel/validation.ts";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
@@ -13,13 +15,11 @@ import {
   WatchEncoding,
   type WatchRequest,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import type { FeedPosition as ProtoPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Caller } from "#runtime/rpc/call.ts";
-import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
-import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
-import type { FeedPosition, NamedUpdate, NodeFilter, Scalar, Scope, WatchOptions } from "../messages.ts";
+import type { NamedUpdate, NodeFilter, Scalar, Scope, WatchOptions } from "../messages.ts";
 import type { ValueType } from "../ports.ts";
+import { positionFromProto } from "./position.ts";
 import { EMPTY } from "./wire.ts";
 
 /** Numbered is what a first message may say beside its frame. */
@@ -170,17 +170,6 @@ export function filterFromProto(filter: ProtoFilter | undefined): NodeFilter {
     capability: filter?.capability ?? "",
     onlineOnly: filter?.onlineOnly ?? false,
     labels: filter?.labels ?? {},
-  };
-}
-
-/** positionFromProto reads a position. */
-export function positionFromProto(position: ProtoPosition): FeedPosition {
-  return {
-    hubId: position.hubId,
-    share: position.share,
-    epoch: Number(position.epoch),
-    seq: Number(position.seq),
-    digest: position.digest,
   };
 }
 

@@ -1,9 +1,8 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { failureFromProto, failureToProto } from "#channel/failure.ts";
 import { type FeedOpen, type SessionFrame, SessionFrameSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { failureFromProto, failureToProto } from "#runtime/rpc/failure.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";
-import { positionToProto } from "./answer-codec.ts";
-import { positionFromProto } from "./codec.ts";
+import { positionFromProto, positionToProto } from "./position.ts";
 import { EMPTY, fieldLength, putField, putTag } from "./wire.ts";
 
 const NOTHING: FeedPosition = { hubId: "", share: "", epoch: 0, seq: 0, digest: EMPTY };

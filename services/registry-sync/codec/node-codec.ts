@@ -1,8 +1,8 @@
 import { isUtf8 } from "node:buffer";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import { decodedSize, MessageScan } from "#channel/decoded-size.ts";
 import { CapabilitySchema, type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ProtoWalk } from "#kernel/wire/proto-walk.ts";
-import { decodedSize, MessageScan } from "#runtime/rpc/decoded-size.ts";
 import type { CapabilityInfo, NodeInfo, ValueType } from "../ports.ts";
 
 /** Tags of Node and Capability: field number and wire type. */

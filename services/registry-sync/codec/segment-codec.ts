@@ -1,6 +1,8 @@
 import { isUtf8 } from "node:buffer";
 import { create, type DescMessage, type Message, toBinary } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { decodeChecked } from "#channel/decoded-size.ts";
+import { validateRequest } from "#channel/validation.ts";
 import { HlcSchema, type ValueType as ProtoValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   BlockSchema,
@@ -11,8 +13,6 @@ import {
   SnapshotPartInfoSchema,
   StateBlockSchema,
 } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
-import { decodeChecked } from "#runtime/rpc/decoded-size.ts";
-import { validateRequest } from "#runtime/rpc/interceptors/validation.ts";
 import type {
   Block,
   Columns,

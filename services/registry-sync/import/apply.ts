@@ -6,6 +6,7 @@ import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "../local/state-check.ts";
 import type { NodeRule } from "../messages.ts";
 import type { Block, NodeInfo, SegmentCodec, ValueType } from "../ports.ts";
 import { filterBatch, ruleFor } from "../share/share.ts";
+import { mostlyNodes, unknownType } from "../table/blocks.ts";
 import { COST, nodeCost } from "../table/cost.ts";
 import { NO_SLOT } from "../table/slots.ts";
 import { type FeedTable, SECTION } from "../table/table.ts";
@@ -401,18 +402,6 @@ function hasState({ capabilities }: NodeInfo): boolean {
 /** tooManyBlocks: a segment is applied in one step, which many small blocks would make a long one. */
 export function tooManyBlocks(max: number): Failure {
   return limitFailure("segment_blocks", max, "the segment has more blocks than this hub takes in one step");
-}
-
-/** mostlyNodes tells whether nodes may stand in the payload that they came in: what stays in memory because of them is not much more. */
-export function mostlyNodes(blocks: readonly Block[], payloadBytes: number): boolean {
-  let bytes = 0;
-  for (const block of blocks) if (block.kind === "node_put") bytes += block.node.length;
-  return 2 * bytes >= payloadBytes;
-}
-
-/** unknownType: where values of a type of a later version stand in the columns is not known here, so that nothing after them can be read. */
-export function unknownType(key: string, type: number): Failure {
-  return failure("UPGRADE_NEEDED", "a key has a value type that is not known here; upgrade this side", { key, type: String(type) });
 }
 
 /** hold notes whether the table will have a node. */

@@ -1,5 +1,5 @@
+import { whenAborted } from "#channel/abort.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { whenAborted } from "#runtime/abort.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { CANCELLED } from "../shell/shell.ts";
 

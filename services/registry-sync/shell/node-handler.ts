@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { boundDecoded } from "#channel/decoded-size.ts";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import {
@@ -20,7 +21,6 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Caller } from "#runtime/rpc/call.ts";
 import { principalOf } from "#runtime/rpc/connections/principal.ts";
-import { boundDecoded } from "#runtime/rpc/decoded-size.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { outcomeToProto } from "../codec/answer-codec.ts";
 import { nodeBytes, scopeOf } from "../codec/codec.ts";

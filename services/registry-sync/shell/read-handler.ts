@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import type { Entropy } from "#channel/entropy.ts";
 import {
   type GetNodeRequest,
   type GetNodeResponse,
@@ -9,7 +10,6 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import type { CallContext, RawMessage } from "#runtime/rpc/call.ts";
 import { principalOf } from "#runtime/rpc/connections/principal.ts";
 import { feedToProto, nodesToRaw, recordToProto } from "../codec/answer-codec.ts";

@@ -4,8 +4,8 @@ import { LIMITS } from "#kernel/bounds/limits.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
 import { segmentCodec } from "../codec/segment-codec.ts";
 import type { NodeRule, PeerFrame, Scope } from "../messages.ts";
-import { changesOf } from "../shell/automation.ts";
 import type { RegistryOptions } from "../world.ts";
+import { changesOf } from "./changes.ts";
 
 const NAMES = ["n0", "n1", "n2"];
 const RULE: NodeRule = { ids: [], types: [], kind: 0, labels: {}, allow: true, capabilities: ["*"], invoke: ["*"] };

@@ -1,5 +1,5 @@
 import type { X509Certificate } from "node:crypto";
-import { organisationalUnits, parseSpiffeId, ROLE_VIEWER, roleOf, uriSans } from "../tls/peer-identity.ts";
+import { organisationalUnits, parseSpiffeId, ROLE_VIEWER, roleOf, uriSans } from "#channel/tls/peer-identity.ts";
 
 /** Kinds of this hub's own certificates that may read metrics and status: a device or a gateway has no business there. */
 const READERS: ReadonlySet<string> = new Set(["operator", "service"]);

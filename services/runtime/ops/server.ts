@@ -5,12 +5,12 @@ import { createRequire } from "node:module";
 import type { AddressInfo, Socket } from "node:net";
 import type { SecureContextOptions, TLSSocket } from "node:tls";
 import type { Registry } from "prom-client";
+import { CLIENT_FLIGHT_BYTES, guardHandshakes, guardOf } from "#channel/tls/handshake-guard.ts";
 import { fail } from "#kernel/error.ts";
 import { systemClock } from "../clock.ts";
 import { type LimitedLogger, limitedLogger } from "../log/limited.ts";
 import type { Logger } from "../log/log.ts";
 import { expose } from "../metrics/exposition.ts";
-import { CLIENT_FLIGHT_BYTES, guardHandshakes, guardOf } from "../tls/handshake-guard.ts";
 
 // `import … from "node:http"` reads every export of it, and one of them loads Node's whole fetch implementation: 12 MiB that a hub
 // never uses. `require` gives the same module and reads nothing.

@@ -1,6 +1,9 @@
-import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { In, Out, Outbound, RawMessage } from "#channel/call.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
+
+export { type CallOptions, type ClientDuplex, type ClientOf, type Outbound, RawMessage } from "#channel/call.ts";
 
 /** Who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
 export interface Caller {
@@ -42,31 +45,6 @@ export interface CallContext {
   bytesRead?(): number;
 }
 
-/**
- * RawMessage is a message whose protobuf bytes are already encoded; it is sent as it is.
- * The hot path encodes a segment once and hands the same buffer to every stream.
- */
-export class RawMessage {
-  readonly bytes: Buffer;
-  constructor(bytes: Buffer) {
-    this.bytes = bytes;
-  }
-}
-
-/** Outbound is the sending half of a stream. */
-export interface Outbound<T> {
-  /** send queues a message. False when the stream is over; it never throws (S0-9). */
-  send(message: T | RawMessage): boolean;
-  /** bufferedBytes is what was handed to the transport and not yet written; for local streams what was not yet read. */
-  readonly bufferedBytes: number;
-  /** drained resolves when `bufferedBytes` fell below the transport's mark, or the stream is over. */
-  drained(): Promise<void>;
-  readonly closed: boolean;
-}
-
-type In<M> = M extends { input: infer D extends DescMessage } ? MessageShape<D> : never;
-type Out<M> = M extends { output: infer D extends DescMessage } ? MessageShape<D> : never;
-
 /** Handler of one RPC. A handler may throw FoedusError; anything else leaves as INTERNAL with an id, never its text. */
 export type Handler<M extends GenServiceMethods[string], Req = In<M>> = M["methodKind"] extends "unary"
   ? (request: Req, context: CallContext) => Promise<Out<M> | RawMessage> | Out<M> | RawMessage
@@ -79,39 +57,6 @@ export type Handler<M extends GenServiceMethods[string], Req = In<M>> = M["metho
 /** Handlers of a service, one per RPC. Those named in `Raw` get the bytes of their requests instead of messages. */
 export type Handlers<S, Raw extends string = never> =
   S extends GenService<infer M> ? { readonly [K in keyof M]: K extends Raw ? Handler<M[K], RawMessage> : Handler<M[K]> } : never;
-
-/** CallOptions of a client call. */
-export interface CallOptions {
-  /** Relative deadline in ms. Unary calls without one get the client's default. Streams have none unless given. */
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
-  /** Extra metadata, e.g. `authorization`. */
-  readonly metadata?: Readonly<Record<string, string>>;
-  /** Bidi streams only: responses come as RawMessage, not parsed, which is then the caller's duty. For hot paths only. */
-  readonly rawResponses?: boolean;
-}
-
-/** ClientDuplex is the client's side of a bidi or client stream. */
-export interface ClientDuplex<Req, Res> extends Outbound<Req> {
-  readonly responses: AsyncIterable<Res>;
-  /** opened resolves when the server's headers arrived, rejects with FoedusError if the call failed before. */
-  readonly opened: Promise<void>;
-  /** end half-closes. */
-  end(): void;
-  cancel(): void;
-}
-
-/** ClientOf a service: what `runtime/rpc/client/client.ts` (remote) and `local-client.ts` (same process) both give. Failures are FoedusError. */
-export type ClientOf<S> =
-  S extends GenService<infer M>
-    ? {
-        readonly [K in keyof M]: M[K]["methodKind"] extends "unary"
-          ? (request: In<M[K]>, options?: CallOptions) => Promise<Out<M[K]>>
-          : M[K]["methodKind"] extends "server_streaming"
-            ? (request: In<M[K]>, options?: CallOptions) => AsyncIterable<Out<M[K]>>
-            : (options?: CallOptions) => ClientDuplex<In<M[K]>, Out<M[K]>>;
-      } & { close(): void }
-    : never;
 
 /** ServiceBinding pairs a service's descriptor with its handlers. Made by `bind` so that the types match. */
 export interface ServiceBinding {

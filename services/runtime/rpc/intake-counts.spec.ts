@@ -6,6 +6,7 @@ import { runInNewContext } from "node:vm";
 import { create } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { DoorServerCredentials, type RotatingServerCredentials } from "#runtime/tls/credentials.ts";
@@ -16,7 +17,6 @@ import { type Credential, type TestHub, testHub } from "../../../test/testca/ind
 import type { Outbound } from "./call.ts";
 import { type Account, Accounts } from "./connections/accounts.ts";
 import { type Intake, Intakes, type RequestKind } from "./connections/intake.ts";
-import { encodeMessage, methodPath } from "./definition.ts";
 import { ServerCall } from "./server/call-context.ts";
 
 const MIB = 1024 * 1024;

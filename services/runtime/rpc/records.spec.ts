@@ -2,13 +2,13 @@ import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { type Fixture, serve } from "../../../test/rpc/fixture.ts";
 import { frame, grpcMessage, grpcStream, PREFACE, rawH2, text } from "../../../test/support/raw-h2.ts";
 import { RawRecords, secretOf } from "../../../test/support/raw-tls.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
 import { Chatter } from "./connections/chatter.ts";
-import { encodeMessage, methodPath } from "./definition.ts";
 
 let alpha: TestHub;
 let beta: TestHub;

@@ -1,10 +1,11 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { asBuffer, decodeAnswer, decodeMessage, useDecoder } from "#channel/messages.ts";
+import { Inbound } from "#channel/streams.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { SessionRequestSchema } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
 import type { FoedusError } from "#kernel/error.ts";
-import { asBuffer, decodeAnswer, decodeMessage, toServiceDefinition, useDecoder } from "./definition.ts";
-import { Inbound } from "./streams.ts";
+import { toServiceDefinition } from "./definition.ts";
 
 const deserialize = toServiceDefinition(DiscoveryService)["session"]!.requestDeserialize;
 

@@ -2,12 +2,13 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
+import { type RequestFailure, reasonRule, serviceErrorToFoedus } from "#channel/status.ts";
 import { ErrorReasonSchema } from "#gen/foedus/common/v1/error_pb.ts";
 import { RetryInfoSchema } from "#gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { FoedusError, REASONS } from "#kernel/error.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
-import { failureOf, failureToStatus, type RequestFailure, reasonRule, serviceErrorToFoedus } from "./status.ts";
+import { failureOf, failureToStatus } from "./status.ts";
 
 const received = ({ code, details, metadata }: Pick<grpc.StatusObject, "code" | "details" | "metadata">): grpc.ServiceError =>
   Object.assign(new Error(details), { code, details, metadata });

@@ -1,6 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterAll, expect, test } from "vitest";
+import { failureFromProto } from "#channel/failure.ts";
+import { methodPath } from "#channel/messages.ts";
 import type { SessionControl } from "#gen/foedus/common/v1/session_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
@@ -21,8 +23,6 @@ import { type Credential, type TestHub, testHub } from "../../../test/testca/ind
 import type { CallContext, Outbound, ServiceBinding } from "../rpc/call.ts";
 import { RawMessage } from "../rpc/call.ts";
 import { createClient } from "../rpc/client/client.ts";
-import { methodPath } from "../rpc/definition.ts";
-import { failureFromProto } from "../rpc/failure.ts";
 import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
 import { sessionCodec } from "./session-codec.ts";
 import type { ControlInit } from "./session-stream.ts";

@@ -1,13 +1,13 @@
 import { create, type DescMessage, type DescMethodBiDiStreaming, type Message, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { compileRules } from "#channel/field-rules.ts";
+import { encodedSize, trackSize } from "#channel/message-size.ts";
+import { asBuffer } from "#channel/messages.ts";
+import { validateRequest } from "#channel/validation.ts";
 import { type SessionControl, SessionControlSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { AssertionFailure } from "#kernel/assert.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Failure } from "#kernel/error.ts";
 import { type AccessRule, frameRule } from "../rpc/access.ts";
-import { asBuffer } from "../rpc/definition.ts";
-import { compileRules } from "../rpc/interceptors/field-rules.ts";
-import { validateRequest } from "../rpc/interceptors/validation.ts";
-import { encodedSize, trackSize } from "../rpc/message-size.ts";
 
 /** Frame is a service's `SessionFrame`: one `oneof frame`, with the common frames under `control`. */
 export type Frame = Message & {

@@ -1,6 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, describe, expect, test } from "vitest";
+import { failureToProto } from "#channel/failure.ts";
+import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
@@ -16,8 +18,6 @@ import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import { peerViewOf } from "../../../test/fakes/peer-view.ts";
 import { type CallContext, RawMessage } from "../rpc/call.ts";
-import { failureToProto } from "../rpc/failure.ts";
-import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "../rpc/windows.ts";
 import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
 import { sessionCodec } from "./session-codec.ts";
 import type { ControlInit } from "./session-stream.ts";

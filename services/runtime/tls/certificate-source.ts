@@ -1,6 +1,7 @@
 import type { X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
 import type { Registry } from "prom-client";
+import { parseSpiffeId, type SpiffeId, thumbprintOf, uriSans } from "#channel/tls/peer-identity.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { own } from "#kernel/own.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
@@ -8,7 +9,6 @@ import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
 import { checkPair, type KeyMaterial, parseCertificates } from "./credentials.ts";
-import { parseSpiffeId, type SpiffeId, thumbprintOf, uriSans } from "./peer-identity.ts";
 
 /** CertificateFiles are the two files of an identity. */
 export interface CertificateFiles {

@@ -4,12 +4,12 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { issuedBy } from "#channel/tls/peer-identity.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { type ForeignOptions, foreignPki, hasOpenssl } from "../../../test/testca/foreign.ts";
 import { type TestHub, testHub } from "../../../test/testca/index.ts";
 import { parseCertificates, splitPem } from "./credentials.ts";
 import { judgeMaterial } from "./judge.ts";
-import { issuedBy } from "./peer-identity.ts";
 
 let folder: string;
 let alpha: TestHub;

@@ -1,7 +1,4 @@
 import type { X509Certificate } from "node:crypto";
-import type { Failure } from "#kernel/error.ts";
-import type { Caller } from "#runtime/rpc/call.ts";
-import type { PeerAuthority } from "./peer-authority.ts";
 import {
   organisationalUnits,
   parseSpiffeId,
@@ -11,7 +8,10 @@ import {
   thumbprintOf,
   trustedUntil,
   uriSans,
-} from "./peer-identity.ts";
+} from "#channel/tls/peer-identity.ts";
+import type { Failure } from "#kernel/error.ts";
+import type { Caller } from "#runtime/rpc/call.ts";
+import type { PeerAuthority } from "./peer-authority.ts";
 
 /** Candidate is a client certificate that passed TLS, before this hub decided who it is. */
 export interface Candidate {

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Registry } from "prom-client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { checkServer, expectedPeerOf, parseSpiffeId, thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { systemClock } from "#runtime/clock.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
@@ -12,7 +13,6 @@ import { type Credential, type TestHub, testHub } from "../../../test/testca/ind
 import { createCertificateSource, keyModeWarning, loadCertificate } from "./certificate-source.ts";
 import { createServerCredentials } from "./credentials.ts";
 import { admit } from "./peer-admission.ts";
-import { checkServer, expectedPeerOf, parseSpiffeId, thumbprintOf } from "./peer-identity.ts";
 
 let alpha: TestHub;
 let beta: TestHub;

@@ -1,5 +1,5 @@
+import type { Entropy } from "#channel/entropy.ts";
 import type { Clock } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import { JOSE_CRYPTO, type TokenCrypto } from "./crypto.ts";
 import type { KeyRing } from "./key-ring.ts";
 

@@ -1,7 +1,7 @@
 import { type CryptoKey, generateKeyPair, importJWK, SignJWT } from "jose";
 import { describe, expect, test } from "vitest";
+import { systemEntropy } from "#channel/entropy.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { type IssueRequest, TokenIssuer } from "./issue.ts";
 import { decodeKey, encodeKey, KeyRing } from "./key-ring.ts";

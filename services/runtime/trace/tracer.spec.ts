@@ -1,7 +1,7 @@
 import { Registry } from "prom-client";
 import { beforeEach, describe, expect, test } from "vitest";
+import { systemEntropy } from "#channel/entropy.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { type LogLine, memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import { SPAN_KIND, Span, traceFields } from "./span.ts";

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { whenAborted } from "#channel/abort.ts";
 import {
   ListEventsResponseSchema,
   ListLinkCountersResponseSchema,
@@ -9,7 +10,6 @@ import {
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { whenAborted } from "#runtime/abort.ts";
 import { bind, type CallContext, type Outbound, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import { eventToProto, filterFromProto, linkFromProto, linkToProto, reportFromProto } from "../codec.ts";

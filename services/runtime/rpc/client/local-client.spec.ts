@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemEntropy } from "#channel/entropy.ts";
+import { encodeMessage } from "#channel/messages.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { systemEntropy } from "#runtime/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import {
   CountRequestSchema,
@@ -17,7 +18,6 @@ import {
 import { collect, echoBinding, type Fixture, failureOfCall, type Seen, serve, until } from "../../../../test/rpc/fixture.ts";
 import { testHub } from "../../../../test/testca/index.ts";
 import { type Caller, type ClientOf, type Outbound, RawMessage } from "../call.ts";
-import { encodeMessage } from "../definition.ts";
 import { createLocalClient } from "./local-client.ts";
 
 type Client = ClientOf<typeof EchoService>;

@@ -1,11 +1,16 @@
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { whenAborted } from "#channel/abort.ts";
+import { type Calls, callOf } from "#channel/client.ts";
+import type { Entropy } from "#channel/entropy.ts";
+import { decodeMessage, encodeMessage, methodPath } from "#channel/messages.ts";
+import { serviceErrorToFoedus } from "#channel/status.ts";
+import { ByteOutbound, Inbound } from "#channel/streams.ts";
+import { needsValidation, validateRequest } from "#channel/validation.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
-import type { Entropy } from "#runtime/entropy.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import { whenAborted } from "../../abort.ts";
 import { type AccessRule, authorise, requireMethodRule } from "../access.ts";
 import {
   type CallContext,
@@ -16,12 +21,8 @@ import {
   RawMessage,
   type ServiceBinding,
 } from "../call.ts";
-import { decodeMessage, encodeMessage, methodPath } from "../definition.ts";
-import { needsValidation, validateRequest } from "../interceptors/validation.ts";
 import type { BidiHandler, ClientStreamHandler, ServerStreamHandler, UnaryHandler } from "../server/handlers.ts";
-import { type BugReporter, failureOf, PlainStatus, serviceErrorOf, serviceErrorToFoedus } from "../status.ts";
-import { ByteOutbound, Inbound } from "../streams.ts";
-import { type Calls, callOf } from "./client.ts";
+import { type BugReporter, failureOf, PlainStatus, serviceErrorOf } from "../status.ts";
 
 /** LocalClientOptions are what a client in the same process is made of. */
 export interface LocalClientOptions {

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { systemClock } from "#runtime/clock.ts";
@@ -16,7 +17,6 @@ import { bearer, echoBinding, type Fixture, failureOfCall, serve, tokenFor, unti
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../../test/testca/index.ts";
 import type { Caller, Outbound } from "../call.ts";
-import { encodeMessage, methodPath } from "../definition.ts";
 import { type Account, Accounts, heldBytesIn } from "./accounts.ts";
 
 const ECHO = methodPath(EchoService.method.echo);

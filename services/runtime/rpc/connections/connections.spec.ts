@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, GreetRequestSchema } from "../../../../test/proto/echo-service.gen.ts";
@@ -15,7 +16,6 @@ import { endOf, frame, grpcMessage, grpcStream, PREFACE, rawH2, resetTcp, text }
 import { Relay } from "../../../../test/support/relay.ts";
 import { type Credential, type TestHub, testHub } from "../../../../test/testca/index.ts";
 import { DoorServerCredentials } from "../../tls/credentials.ts";
-import { encodeMessage, methodPath } from "../definition.ts";
 import { HandshakeCosts } from "../handshakes/handshake-costs.ts";
 import { boundsOf } from "./accounts.ts";
 

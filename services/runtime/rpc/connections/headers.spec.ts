@@ -1,12 +1,12 @@
 import type { IncomingHttpHeaders } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { expect, test, vi } from "vitest";
+import { methodPath } from "#channel/messages.ts";
 import { HEADER_LIST_BYTES } from "#runtime/tls/credentials.ts";
 import { EchoService } from "../../../../test/proto/echo-service.gen.ts";
 import { serve } from "../../../../test/rpc/fixture.ts";
 import { endOf, grpcStream, rawH2 } from "../../../../test/support/raw-h2.ts";
 import { testHub } from "../../../../test/testca/index.ts";
-import { methodPath } from "../definition.ts";
 import { keepRead } from "./headers.ts";
 
 test("B2 of the headers of a request what is read stays, and nothing else", () => {

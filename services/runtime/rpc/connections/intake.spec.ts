@@ -4,6 +4,7 @@ import { gzipSync } from "node:zlib";
 import { create } from "@bufbuild/protobuf";
 import * as fc from "fast-check";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService, SessionRequestSchema } from "../../../../test/proto/echo-service.gen.ts";
@@ -11,7 +12,6 @@ import { bearer, echoBinding, type Fixture, serve, tokenFor, until } from "../..
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../../test/testca/index.ts";
 import type { CallContext } from "../call.ts";
-import { encodeMessage, methodPath } from "../definition.ts";
 import { Accounts } from "./accounts.ts";
 import { Intake } from "./intake.ts";
 

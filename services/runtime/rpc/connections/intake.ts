@@ -1,9 +1,9 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import { MessageEnds } from "#channel/tls/message-ends.ts";
+import { WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { Failure } from "#kernel/error.ts";
-import { WIDE_WINDOW_BYTES } from "../windows.ts";
 import type { Account } from "./accounts.ts";
 import { type Chatter, MESSAGES_PER_DROPPED } from "./chatter.ts";
-import { MessageEnds } from "./message-ends.ts";
 
 /** How the requests of a call come: as one message, as a stream that begins with one, or as a stream on which nothing is due. */
 export type RequestKind = "one" | "stream" | "idle_stream";

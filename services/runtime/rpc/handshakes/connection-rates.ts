@@ -1,4 +1,4 @@
-import type { HandshakeGuard } from "#runtime/tls/handshake-guard.ts";
+import type { HandshakeGuard } from "#channel/tls/handshake-guard.ts";
 import { payerOf } from "../connections/chatter.ts";
 import type { Connection } from "../connections/connection.ts";
 import { TokenBuckets } from "../token-buckets.ts";

@@ -1,5 +1,5 @@
-/** Addresses remembered at once; beyond it the one that was noted longest ago is forgotten. */
-const ADDRESSES_MAX = 4_096;
+import { Kept } from "#kernel/bounds/kept.ts";
+
 /**
  * Processor time that a ClientHello takes, ms: a TLS connection, its keys and a signature. It is charged when a handshake begins, and given
  * back when it succeeds: whoever says hello and no more pays for it.
@@ -49,25 +49,6 @@ export function addressKey(address: string): string {
     .slice(0, 4)
     .map((group) => Number.parseInt(group === "" ? "0" : group, 16).toString(16))
     .join(":")}::/64`;
-}
-
-/** Kept is a Map that forgets what was set longest ago. */
-export class Kept<V> {
-  readonly #values = new Map<string, V>();
-
-  get(key: string): V | undefined {
-    return this.#values.get(key);
-  }
-
-  set(key: string, value: V): void {
-    this.#values.delete(key);
-    this.#values.set(key, value);
-    if (this.#values.size > ADDRESSES_MAX) this.#values.delete(this.#values.keys().next().value as string);
-  }
-
-  delete(key: string): void {
-    this.#values.delete(key);
-  }
 }
 
 /** Charge is what an address was charged for a handshake that has begun. */

@@ -1,6 +1,6 @@
 import type { Message } from "@bufbuild/protobuf";
+import type { RequestFailure } from "#channel/status.ts";
 import type { Outcome, ServerCall } from "../server/call-context.ts";
-import type { RequestFailure } from "../status.ts";
 
 /**
  * Interceptor is one concern of every call. `open` runs before the first message is read and may refuse the call; `request`

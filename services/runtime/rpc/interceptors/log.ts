@@ -1,11 +1,11 @@
 import * as grpc from "@grpc/grpc-js";
+import { methodPath } from "#channel/messages.ts";
 import type { Reason } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { limitedEvents, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { traceFields } from "#runtime/trace/span.ts";
-import { methodPath } from "../definition.ts";
 import type { Outcome, ServerCall } from "../server/call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 

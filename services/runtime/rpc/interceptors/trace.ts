@@ -1,7 +1,7 @@
 import * as grpc from "@grpc/grpc-js";
+import { methodPath } from "#channel/messages.ts";
 import { SPAN_KIND, Span } from "#runtime/trace/span.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";
-import { methodPath } from "../definition.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** Codes that are this server's fault (OpenTelemetry semantic conventions, gRPC server spans). */

@@ -1,10 +1,11 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import { describe, expect, test } from "vitest";
+import { needsValidation } from "#channel/validation.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { SessionControlSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { SERVICES } from "../../../../test/tidy/schema.ts";
-import { needsValidation, unknownField } from "./validation.ts";
+import { unknownField } from "./validation.ts";
 
 test("streams of frames are known as such, so that no frame is checked twice or counted as a call", () => {
   const hot = SERVICES.flatMap(({ methods }) => methods).filter((method) => !needsValidation(method));

@@ -1,14 +1,15 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { decodedSizeOf } from "#channel/decoded-size.ts";
+import { Malformed } from "#channel/messages.ts";
+import type { RequestFailure } from "#channel/status.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Timer } from "#runtime/clock.ts";
 import type { Account } from "../connections/accounts.ts";
 import type { Intake } from "../connections/intake.ts";
-import { decodedSizeOf } from "../decoded-size.ts";
-import { Malformed } from "../definition.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";
-import { type BugReporter, errorToStatus, failureToStatus, type RequestFailure, type Status } from "../status.ts";
+import { type BugReporter, errorToStatus, failureToStatus, type Status } from "../status.ts";
 import type { Outcome, ServerCall } from "./call-context.ts";
 
 type Listener = Parameters<grpc.ServerInterceptingCallInterface["start"]>[0];

@@ -1,11 +1,11 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { encodeMessage, methodPath } from "#channel/messages.ts";
+import { ByteOutbound, Inbound } from "#channel/streams.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { traceFields } from "../../trace/span.ts";
 import { type CallContext, type Outbound, RawMessage } from "../call.ts";
-import { encodeMessage, methodPath } from "../definition.ts";
 import { type BugReporter, errorToStatus, type Status } from "../status.ts";
-import { ByteOutbound, Inbound } from "../streams.ts";
 import { mayAnswer, type ServerCall, UNREAD } from "./call-context.ts";
 
 /** HandlerEnv is what turns our handlers into those of grpc-js. */

@@ -1,12 +1,12 @@
 import { create } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { whenAborted } from "#channel/abort.ts";
 import {
   Health,
   HealthCheckResponseSchema,
   HealthListResponseSchema,
   HealthCheckResponse_ServingStatus as Serving,
 } from "#gen/grpc/health/v1/health_pb.ts";
-import { whenAborted } from "../../abort.ts";
 import { bind, type CallContext, type ServiceBinding } from "../call.ts";
 import { PlainStatus } from "../status.ts";
 

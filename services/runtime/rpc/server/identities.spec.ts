@@ -1,10 +1,10 @@
 import { X509Certificate } from "node:crypto";
 import { expect, test } from "vitest";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { ManualClock } from "../../../../test/fakes/manual-clock.ts";
 import { TestAuthority } from "../../../../test/rpc/fixture.ts";
 import { testHub } from "../../../../test/testca/index.ts";
 import { admit } from "../../tls/peer-admission.ts";
-import { thumbprintOf } from "../../tls/peer-identity.ts";
 import { Identities } from "./identities.ts";
 
 test("F-12 whoever shows many certificates does not make the decision about others be taken per call", async () => {

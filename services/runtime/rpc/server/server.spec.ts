@@ -4,11 +4,12 @@ import { connect } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { encodeMessage, methodPath } from "#channel/messages.ts";
+import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { EventReport } from "#runtime/events.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
-import { thumbprintOf } from "#runtime/tls/peer-identity.ts";
 import {
   CountRequestSchema,
   type CountResponse,
@@ -37,7 +38,6 @@ import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../../test/support/
 import { type Credential, type TestHub, testHub } from "../../../../test/testca/index.ts";
 import { bind, type ClientOf, type Outbound, RawMessage } from "../call.ts";
 import { createClient } from "../client/client.ts";
-import { encodeMessage, methodPath } from "../definition.ts";
 
 let alpha: TestHub;
 let beta: TestHub;

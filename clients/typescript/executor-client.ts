@@ -1,0 +1,208 @@
+import { create } from "@bufbuild/protobuf";
+import { type ClientDuplex, type ClientOf, RawMessage, type StreamOpenInit } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
+import {
+  AttachExecutorRequestSchema,
+  type CommandForwardingService,
+} from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import type { BackoffConfig } from "#kernel/backoff.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { formatParent } from "#kernel/trace-context.ts";
+import { valueBytes, valueOf } from "../../services/command-forwarding/codec/codec.ts";
+import { decodeTaskFrame, encodeReports, type ReceivedTask } from "../../services/command-forwarding/codec/executor-codec.ts";
+import { VALUE_MAX_BYTES } from "../../services/command-forwarding/codec/value.ts";
+import { NO_VALUE, type TaskReport } from "../../services/command-forwarding/messages.ts";
+import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity } from "./kept-stream.ts";
+import { type PlainValue, plainOf, valueOfPlain } from "./plain.ts";
+
+type Client = ClientOf<typeof CommandForwardingService>;
+
+type Duplex = ClientDuplex<unknown, unknown>;
+
+/** ExecutorTask is a task as a program gets it. */
+export interface ExecutorTask {
+  readonly nodeId: string;
+  readonly capability: string;
+  readonly value: PlainValue | undefined;
+  /** Milliseconds left. */
+  readonly timeoutMs: number;
+  readonly callerHubId: string;
+  /** Aborted when the caller gave up or the deadline passed; an answer is still welcome. */
+  readonly signal: AbortSignal;
+  /** Trace to go on with (W3C Trace Context), if there is one. */
+  readonly traceparent?: string | undefined;
+  readonly tracestate?: string | undefined;
+}
+
+/** ExecutorAnswer is what became of a task. Reasons VALUE_OUT_OF_RANGE, CAPABILITY_ACCESS and NODE_OFFLINE say that nothing was done. */
+export type ExecutorAnswer = { readonly value?: PlainValue | undefined; readonly failure?: undefined } | { readonly failure: Failure };
+
+/** ExecutorOptions say what is served. */
+export interface ExecutorOptions {
+  readonly nodeIds: readonly string[];
+  /** Empty or missing: all of the nodes'. */
+  readonly capabilities?: readonly string[];
+  /** Most tasks in flight; 64 by default, at most 4,096. */
+  readonly maxInFlight?: number;
+  /** True if others may serve the same; else a newer attach replaces this one. */
+  readonly shared?: boolean;
+  /** run does a task. A FoedusError that it throws is the task's failure; anything else is EXECUTOR_FAILED. */
+  readonly run: (task: ExecutorTask) => ExecutorAnswer | Promise<ExecutorAnswer>;
+  /** onAttached is called whenever the hub confirmed the offer, with nodes that it refused. */
+  readonly onAttached?: (nodes: number, refused: readonly Failure[]) => void;
+  /** onDetached is called when the attachment ended; false means that it will not come back by itself. */
+  readonly onDetached?: (failure: Failure, willRetry: boolean) => void;
+  /** Attachments that replace one another at the hub; by default those of this client. */
+  readonly identity?: StreamIdentity;
+  /** Told what onAttached or onDetached threw. */
+  readonly onError?: OnError;
+  readonly clock?: Clock;
+  readonly backoff?: BackoffConfig;
+}
+
+/** reportOf throws for an answer that is none, such as an integer of more than 64 bits. */
+function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
+  if (answer.failure !== undefined) return { value: NO_VALUE, failure: answer.failure };
+  const value = valueBytes(valueOfPlain(answer.value));
+  if (value.length > VALUE_MAX_BYTES) throw fail("EXECUTOR_FAILED", "it ran, and answered with a value that is too long");
+  return { value, failure: undefined };
+}
+
+/** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
+const EARLY_MAX = 4_096;
+
+/** ExecutorClient serves commands of nodes over AttachExecutor. It attaches again after a lost stream, but not after it was replaced. */
+export class ExecutorClient {
+  readonly #client: Pick<Client, "attachExecutor">;
+  readonly #o: ExecutorOptions;
+  readonly #clock: Clock;
+  readonly #kept: KeptStream<Duplex, unknown>;
+  #controllers = new Map<number, AbortController>();
+  /** Highest task that came, and tasks beyond it that were given up already: a hub may say so first. */
+  #newest = 0;
+  #early = new Set<number>();
+  #reports: TaskReport[] = [];
+  #scheduled = false;
+  #closed = false;
+
+  constructor(client: Pick<Client, "attachExecutor">, options: ExecutorOptions) {
+    this.#client = client;
+    this.#o = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#kept = new KeptStream({
+      clock: this.#clock,
+      backoff: options.backoff,
+      identity: options.identity,
+      open: (number) => this.#attach(number),
+      onMessage: (message, duplex) => this.#frame(duplex, (message as RawMessage).bytes),
+      onCut: (failure, final) => this.#onCut(failure, !final),
+      onReady: () => this.#kept.open(),
+      final: FINAL_REASONS,
+      onError: options.onError,
+    });
+    this.#kept.open();
+  }
+
+  /** close detaches; what still runs becomes UNKNOWN to its callers. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#flush();
+    if (this.#kept.current === undefined) this.#kept.close();
+    else this.#kept.current.end();
+  }
+
+  #attach(stream: StreamOpenInit): Duplex {
+    const duplex = this.#client.attachExecutor({ rawResponses: true }) as Duplex;
+    const { nodeIds, capabilities = [], maxInFlight = 0, shared = false } = this.#o;
+    const value = { nodeIds: [...nodeIds], capabilities: [...capabilities], maxInFlight, shared, stream };
+    duplex.send(create(AttachExecutorRequestSchema, { frame: { case: "attach", value } }));
+    return duplex;
+  }
+
+  #frame(duplex: Duplex, bytes: Buffer): void {
+    const frame = decodeTaskFrame(bytes);
+    switch (frame.kind) {
+      case "tasks":
+        for (const task of frame.tasks) this.#run(duplex, task);
+        return;
+      case "attached":
+        this.#kept.worked();
+        return callProgram(this.#o.onError, this.#o.onAttached, frame.nodes, frame.refused);
+      case "cancel":
+        return this.#cancel(frame.taskId);
+      case "detached":
+        this.#kept.said(frame.failure);
+        return duplex.end();
+      case "other":
+        return;
+    }
+  }
+
+  #cancel(taskId: number): void {
+    if (taskId <= this.#newest) this.#controllers.get(taskId)?.abort();
+    else if (this.#early.size < EARLY_MAX) this.#early.add(taskId);
+  }
+
+  #run(duplex: Duplex, task: ReceivedTask): void {
+    const controller = new AbortController();
+    const { taskId, nodeId, capability, timeoutMs, callerHubId, trace } = task;
+    this.#controllers.set(taskId, controller);
+    this.#newest = Math.max(this.#newest, taskId);
+    if (this.#early.size > 0 && this.#early.delete(taskId)) controller.abort();
+    const done = (report: Omit<TaskReport, "taskId">): void => {
+      this.#controllers.delete(taskId);
+      if (duplex === this.#kept.current) this.#report({ taskId, ...report });
+    };
+    const failed = (error: unknown): void => {
+      const failure: Failure = error instanceof FoedusError ? error.failure : { reason: "EXECUTOR_FAILED", message: "the executor failed" };
+      done({ value: NO_VALUE, failure });
+    };
+    const answered = (answer: ExecutorAnswer): void => {
+      try {
+        done(reportOf(answer));
+      } catch (error) {
+        failed(error);
+      }
+    };
+    try {
+      const answer = this.#o.run({
+        nodeId,
+        capability,
+        value: plainOf(valueOf(task.value)),
+        timeoutMs,
+        callerHubId,
+        signal: controller.signal,
+        ...(trace === undefined ? {} : { traceparent: formatParent(trace), tracestate: trace.state }),
+      });
+      if (answer instanceof Promise) answer.then(answered, failed);
+      else answered(answer);
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  #report(report: TaskReport): void {
+    this.#reports.push(report);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    this.#clock.setImmediate(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#scheduled = false;
+    if (this.#reports.length === 0) return;
+    for (const bytes of encodeReports(this.#reports)) this.#kept.current?.send(new RawMessage(bytes));
+    this.#reports = [];
+  }
+
+  #onCut(failure: Failure, willRetry: boolean): void {
+    for (const controller of this.#controllers.values()) controller.abort();
+    this.#controllers = new Map();
+    this.#newest = 0;
+    this.#early.clear();
+    this.#reports = [];
+    if (this.#closed) return this.#kept.close();
+    callProgram(this.#o.onError, this.#o.onDetached, failure, willRetry);
+  }
+}

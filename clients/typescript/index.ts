@@ -1,0 +1,54 @@
+// The SDK: what a program outside a hub needs to call one. Everything here is public; nothing else is.
+export type { CallOptions, ClientDuplex, ClientOf } from "#channel/call.ts";
+export { type Clock, systemClock, type Timer } from "#channel/clock.ts";
+export type { BackoffConfig } from "#kernel/backoff.ts";
+export type { StateChange } from "../../services/registry-sync/table/changes.ts";
+export {
+  type CommandName,
+  type CommandOutcome,
+  type CommandRequest,
+  CommandStream,
+  type CommandStreamOptions,
+  type OnResult,
+  OUTCOME,
+  OUTCOME_NAMES,
+  type Outcome,
+  type PlainCommand,
+  type PlainValue,
+  plainOf,
+  valueOfPlain,
+} from "./command-stream.ts";
+export { type Failure, FoedusError, hasReason, isRetryable, REASONS, type Reason, remedyOf } from "./errors.ts";
+export { type Event, type EventFilterInit, EventKind, type EventOptions, EventStream, Severity } from "./event-stream.ts";
+export { type ExecutorAnswer, ExecutorClient, type ExecutorOptions, type ExecutorTask } from "./executor-client.ts";
+export {
+  type CommandResult,
+  type ConnectOptions,
+  Hub,
+  type HubClients,
+  type OutcomeName,
+  type ServeOptions,
+  type UpdaterOfHubOptions,
+  type WatchOptions,
+} from "./hub.ts";
+export { type OnError, STREAM_BACKOFF, type StreamIdentity } from "./kept-stream.ts";
+export { SERVICE_NAMES, type ServiceName, type TargetOptions } from "./reach/target.ts";
+export {
+  Mirror,
+  type MirrorFeed,
+  type MirrorHub,
+  type MirrorOptions,
+  NO_SLOT,
+  type NodeEntry,
+  type NodeInit,
+  numbersOf,
+  type Refusal,
+  type RegisteringOptions,
+  RegistryClient,
+  type SetValue,
+  type UpdateBatch,
+  Updater,
+  type UpdaterOptions,
+  VALUE_TYPE,
+  type ValueType,
+} from "./registry-client.ts";

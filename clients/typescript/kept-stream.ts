@@ -1,0 +1,213 @@
+import { emitWarning } from "node:process";
+import type { StreamOpenInit } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
+import { systemEntropy } from "#channel/entropy.ts";
+import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
+import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
+import { Prng } from "#kernel/prng.ts";
+
+/** STREAM_BACKOFF is how long a client waits before it opens a stream again (docs/CLIENTS.md). */
+export const STREAM_BACKOFF: BackoffConfig = { baseMs: 200, maxMs: 10_000, factor: 2, jitter: 0.5 };
+
+/** CLOSED is why nothing comes back when whoever made the channel to the hub has closed it. */
+export const CLOSED: Failure = { reason: "PEER_UNREACHABLE", message: "the channel to the hub was closed" };
+
+/** ENDED is why a stream is over that the hub ended without a word. */
+export const ENDED: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
+
+/**
+ * FINAL_REASONS are those after which a stream is not opened again: somebody must change something first. That the certificate of another
+ * server was found, or ours was refused, is none of them: the other may be on the port for a while, and certificates are renewed.
+ */
+export const FINAL_REASONS: ReadonlySet<Reason> = new Set<Reason>([
+  "SESSION_REPLACED",
+  "ACCESS_DENIED",
+  "UPGRADE_NEEDED",
+  "NOT_CONFIGURED",
+]);
+
+/** OnError is told what a callback of the program threw, or rejected with. Without one Node prints a warning. */
+export type OnError = (error: unknown) => void;
+
+/** callProgram runs a callback of the program. What it throws or rejects with is told to `onError` and goes no further. */
+export function callProgram<A extends readonly unknown[]>(
+  onError: OnError | undefined,
+  callback: ((...args: A) => unknown) | undefined,
+  ...args: A
+): void {
+  try {
+    const answer = callback?.(...args);
+    if (answer instanceof Promise) answer.catch((error: unknown) => tellError(onError, error));
+  } catch (error) {
+    tellError(onError, error);
+  }
+}
+
+/** tellError hands on an error that has nobody else to go to. */
+export function tellError(onError: OnError | undefined, error: unknown): void {
+  if (onError === undefined) return emitWarning(error instanceof Error ? error : new Error(String(error)));
+  try {
+    const answer: unknown = onError(error);
+    if (answer instanceof Promise) answer.catch(() => undefined);
+  } catch {
+    // It was told; there is nobody left to tell that it could not be.
+  }
+}
+
+/** StreamIdentity says which streams replace one another. */
+export interface StreamIdentity {
+  /** 8 to 64 bytes. */
+  readonly group: Uint8Array;
+  /** Must rise with each start of a program that keeps its group. */
+  readonly incarnation: number;
+}
+
+/** Streamable is an open call whose answers are read until it ends. */
+export interface Streamable<Res> {
+  readonly responses: AsyncIterable<Res>;
+  readonly opened?: Promise<void>;
+  cancel(): void;
+}
+
+/** KeptStreamOptions say what is kept open. */
+export interface KeptStreamOptions<S extends Streamable<Res>, Res> {
+  readonly clock: Clock;
+  readonly backoff?: BackoffConfig | undefined;
+  /** Seed of the jitter. */
+  readonly seed?: number | undefined;
+  /** A group of its own by default, which ends with the program. */
+  readonly identity?: StreamIdentity | undefined;
+  /** open makes the call; the number goes into its first message. What it throws means that the channel is closed. */
+  readonly open: (number: StreamOpenInit) => S;
+  readonly onOpened?: () => void;
+  /** onMessage takes what comes on the newest stream; the next is read when it is done. */
+  readonly onMessage: (message: Res, stream: S) => void | Promise<void>;
+  /** onCut is told when the stream is over. `final`: it is not opened again. */
+  readonly onCut: (failure: Failure, final: boolean) => void;
+  /** onReady is told when it may be opened again, or a pause is over. */
+  readonly onReady: () => void;
+  /** Reasons after which trying again is of no use. */
+  readonly final: ReadonlySet<Reason>;
+  readonly onError?: OnError | undefined;
+}
+
+/**
+ * KeptStream keeps one stream to a hub: it reads it, opens it again after a cut, and numbers it so that the hub can tell it from the one before.
+ *
+ * K1 at most one stream is read; what comes late on another is not looked at.
+ * K2 two streams are opened at least a wait of the back-off apart, which only `worked` shortens to the first.
+ * K3 nothing that is thrown, by the transport, by `onMessage` or by callbacks, leaves here: it ends the stream, and is told.
+ * K4 after `close`, a final failure or a closed channel nothing is opened, and nothing is called.
+ */
+export class KeptStream<S extends Streamable<Res>, Res> {
+  readonly #o: KeptStreamOptions<S, Res>;
+  readonly #backoff: Backoff;
+  readonly #identity: StreamIdentity;
+  #n = 0;
+  #stream: S | undefined;
+  #timer: Timer | undefined;
+  /** Why the hub ends the stream, as it said on it. */
+  #said: Failure | undefined;
+  #over = false;
+
+  constructor(options: KeptStreamOptions<S, Res>) {
+    this.#o = options;
+    this.#backoff = new Backoff(new Prng(options.seed ?? systemEntropy.seed()), options.backoff ?? STREAM_BACKOFF);
+    this.#identity = options.identity ?? { group: systemEntropy.bytes(16), incarnation: 1 };
+  }
+
+  /** current is the stream that is open, if any. */
+  get current(): S | undefined {
+    return this.#stream;
+  }
+
+  /** waiting: it must not be opened, or written to, before `onReady`. */
+  get waiting(): boolean {
+    return this.#timer !== undefined;
+  }
+
+  /** over: it will not be opened again. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** open gives the stream, opened now if there is none; undefined while it must wait, and when it is over. */
+  open(): S | undefined {
+    if (this.#stream !== undefined || this.#over || this.waiting) return this.#stream;
+    const { group, incarnation } = this.#identity;
+    try {
+      this.#stream = this.#o.open({ group, incarnation: BigInt(incarnation), n: BigInt(++this.#n) });
+    } catch (error) {
+      this.#end(error instanceof FoedusError ? error.failure : CLOSED, true);
+      return undefined;
+    }
+    void this.#read(this.#stream);
+    return this.#stream;
+  }
+
+  /** worked notes that the hub answered as it should: the next cut waits briefly again. */
+  worked(): void {
+    if (this.#backoff.failures > 0) this.#backoff.succeeded();
+  }
+
+  /** said notes why the hub is about to end the stream. */
+  said(failure: Failure): void {
+    this.#said = failure;
+  }
+
+  /** pause waits as after a cut, with the stream open: the hub asked for patience. */
+  pause(): void {
+    if (this.waiting || this.#over) return;
+    this.#timer = this.#o.clock.setTimer(this.#backoff.failed(this.#o.clock.mono()), () => {
+      this.#timer = undefined;
+      this.#o.onReady();
+    });
+  }
+
+  /** close gives it up. */
+  close(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    const stream = this.#stream;
+    this.#stream = undefined;
+    stream?.cancel();
+  }
+
+  async #read(stream: S): Promise<void> {
+    let failure = ENDED;
+    try {
+      if (stream.opened !== undefined) await stream.opened;
+      if (this.#stream === stream) this.#o.onOpened?.();
+      for await (const message of stream.responses) {
+        if (this.#stream !== stream) return;
+        const taken = this.#o.onMessage(message, stream);
+        if (taken !== undefined) await taken;
+      }
+    } catch (error) {
+      if (error instanceof FoedusError) failure = error.failure;
+      else {
+        failure = { reason: "INTERNAL", message: "what the hub sent could not be handled" };
+        tellError(this.#o.onError, error);
+      }
+      // It may have been thrown here, with the call still open.
+      stream.cancel();
+    }
+    if (this.#stream !== stream) return;
+    this.#stream = undefined;
+    failure = this.#said ?? failure;
+    this.#said = undefined;
+    this.#end(failure, this.#o.final.has(failure.reason));
+  }
+
+  #end(failure: Failure, final: boolean): void {
+    if (final) {
+      this.#over = true;
+      this.#timer?.cancel();
+      this.#timer = undefined;
+    }
+    this.#o.onCut(failure, final);
+    this.pause();
+  }
+}

@@ -1,0 +1,189 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { env as environment, cwd as workingFolder } from "node:process";
+import { isHubId } from "#kernel/hub-id.ts";
+import { misconfigured } from "./misconfigured.ts";
+
+/** SERVICE_NAMES are the services of a hub that have an address of their own when each is a process. */
+export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
+
+/** ServiceName is one of them. */
+export type ServiceName = (typeof SERVICE_NAMES)[number];
+
+/** Addresses say where a hub is: at one address, or each service at its own. */
+export interface Addresses {
+  /** `host:port` of everything; of discovery where services have their own. */
+  readonly address: string | undefined;
+  readonly services: Readonly<Partial<Record<ServiceName, string>>>;
+}
+
+/** TargetOptions say which hub is meant, and with what to prove who calls. */
+export interface TargetOptions {
+  /**
+   * `host:port` of the hub, an IPv6 host in brackets; where each service is a process of its own, the address of each. Default:
+   * `FOEDUS_ADDRESS`, several as `service=host:port` with commas between them.
+   */
+  readonly address?: string | Readonly<Partial<Record<ServiceName, string>>>;
+  /** The hub's CA: a file, or PEM text. Default: `FOEDUS_CA`. */
+  readonly ca?: string;
+  /** The certificate of this program, leaf first: a file, or PEM text. Default: `FOEDUS_CERT`. */
+  readonly cert?: string;
+  /** Its private key, unencrypted: a file, or PEM text. Default: `FOEDUS_KEY`. */
+  readonly key?: string;
+  /** Name of a context that `foedus contexts add` made, in place of all the above. Default: `FOEDUS_HUB`, then the current one. */
+  readonly context?: string;
+  /** The file with the contexts. Default: `FOEDUS_CONTEXTS`, then `.foedus/contexts.json` here, in a folder above, or of the user. */
+  readonly contexts?: string;
+}
+
+/** Target is a hub that can be called. Files are absolute. */
+export interface Target extends Addresses {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+  /** Id of the hub, if a context says it. */
+  readonly hubId: string | undefined;
+}
+
+/** Surroundings are what a program was started with. */
+export interface Surroundings {
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+const ADDRESS = /^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/;
+const CONTEXTS = join(".foedus", "contexts.json");
+
+function isService(name: string): name is ServiceName {
+  return (SERVICE_NAMES as readonly string[]).includes(name);
+}
+
+/** addressesOf reads `host:port`, or `service=host:port` for each service. Throws FoedusError (NOT_CONFIGURED). */
+export function addressesOf(texts: readonly string[]): Addresses {
+  let address: string | undefined;
+  const services: Partial<Record<ServiceName, string>> = {};
+  for (const text of texts) {
+    const [, service, where = ""] = /^(?:([a-z-]+)=)?(.*)$/.exec(text) ?? [];
+    if (!ADDRESS.test(where))
+      throw misconfigured(`"${text}" is not an address`, "Write host:port, or service=host:port for each service in split mode.");
+    if (service === undefined) address = where;
+    else if (isService(service)) services[service] = where;
+    else throw misconfigured(`there is no service "${service}"`, `Services are ${SERVICE_NAMES.join(", ")}.`);
+  }
+  return { address, services };
+}
+
+/** Endpoint is where a service answers. */
+export interface Endpoint {
+  readonly address: string;
+  /** "hub" for the one process of single mode, else the service. */
+  readonly service: string;
+}
+
+/** endpointOf finds a service. Without addresses per service the hub is one process and all are at one. Throws FoedusError (NOT_CONFIGURED). */
+export function endpointOf({ address, services }: Addresses, service: ServiceName): Endpoint {
+  const own = services[service];
+  if (own !== undefined) return { address: own, service };
+  if (Object.keys(services).length === 0 && address !== undefined) return { address, service: "hub" };
+  // Where services have their own addresses, the hub's main one is discovery's.
+  if (service === "discovery" && address !== undefined) return { address, service };
+  throw misconfigured(
+    `the address of ${service} is not known`,
+    `Add it to the context's services, or give --address ${service}=host:port.`,
+  );
+}
+
+/** userContextsFile is the contexts file of the user (XDG Base Directory Specification), whether it exists or not. */
+export function userContextsFile(env: Surroundings["env"]): string | undefined {
+  const { XDG_CONFIG_HOME: config = "", HOME: home = "" } = env;
+  if (config !== "") return join(config, "foedus", "contexts.json");
+  return home === "" ? undefined : join(home, ".config", "foedus", "contexts.json");
+}
+
+/** findContextsFile looks for `.foedus/contexts.json` in a folder and upwards, then in the user's configuration folder. */
+export function findContextsFile({ cwd, env }: Surroundings): string | undefined {
+  for (let folder = resolve(cwd); ; folder = dirname(folder)) {
+    const file = join(folder, CONTEXTS);
+    if (existsSync(file)) return file;
+    if (folder === dirname(folder)) break;
+  }
+  const file = userContextsFile(env);
+  return file !== undefined && existsSync(file) ? file : undefined;
+}
+
+/** resolveTarget decides which hub is meant: by an address, else by a context. Throws FoedusError (NOT_CONFIGURED). */
+export function resolveTarget(options: TargetOptions, { cwd, env }: Surroundings = { cwd: workingFolder(), env: environment }): Target {
+  const or = (given: string | undefined, name: string): string | undefined => given ?? (env[name] === "" ? undefined : env[name]);
+  const given = options.address ?? (options.context === undefined ? or(undefined, "FOEDUS_ADDRESS") : undefined);
+  if (given === undefined) return fromContext(or(options.context, "FOEDUS_HUB"), or(options.contexts, "FOEDUS_CONTEXTS"), { cwd, env });
+  const texts = typeof given === "string" ? given.split(",") : Object.entries(given).map(([service, where]) => `${service}=${where}`);
+  const [ca, cert, key] = [or(options.ca, "FOEDUS_CA"), or(options.cert, "FOEDUS_CERT"), or(options.key, "FOEDUS_KEY")];
+  if (ca === undefined || cert === undefined || key === undefined)
+    throw misconfigured(
+      "an address needs ca, cert and key",
+      "Give the hub's CA and a certificate with its key, as `foedus pki issue` made them, or a context.",
+    );
+  const at = (text: string): string => (isPem(text) ? text : resolve(cwd, text));
+  return { ...addressesOf(texts), ca: at(ca), cert: at(cert), key: at(key), hubId: undefined };
+}
+
+/** isPem tells PEM text from the name of a file. */
+export function isPem(text: string): boolean {
+  return text.includes("-----BEGIN ");
+}
+
+function fromContext(named: string | undefined, given: string | undefined, { cwd, env }: Surroundings): Target {
+  const file = given === undefined ? findContextsFile({ cwd, env }) : resolve(cwd, given);
+  if (file === undefined)
+    throw misconfigured(
+      "nothing says where the hub is: no address, and no .foedus/contexts.json here or in a folder above",
+      "Give address, ca, cert and key, or make a context with `foedus contexts add`.",
+    );
+  const { current, contexts } = readContexts(file);
+  const name = named ?? (typeof current === "string" ? current : "");
+  const entry: unknown =
+    typeof contexts === "object" && contexts !== null && Object.hasOwn(contexts, name) ? Reflect.get(contexts, name) : undefined;
+  const context = typeof entry === "object" && entry !== null ? entry : undefined;
+  if (context === undefined) throw misconfigured(`${file} has no context "${name}"`, "`foedus contexts list` lists those that are there.");
+  const text = (field: string): string | undefined => {
+    const value: unknown = Reflect.get(context, field);
+    return typeof value === "string" && value !== "" ? value : undefined;
+  };
+  const must = (field: string): string => {
+    const value = text(field);
+    if (value === undefined)
+      throw misconfigured(`the context "${name}" of ${file} has no ${field}`, "`foedus contexts add` makes a whole one.");
+    return resolve(dirname(file), value);
+  };
+  const hubId = text("hub_id");
+  if (hubId === undefined || !isHubId(hubId))
+    throw misconfigured(`"${hubId ?? ""}" is not the id of a hub`, "Correct hub_id in the context.");
+  const services: unknown = Reflect.get(context, "services") ?? {};
+  const texts = Object.entries(services as object).map(([service, where]) => `${service}=${String(where)}`);
+  const address = text("address");
+  return {
+    ...addressesOf(address === undefined ? texts : [address, ...texts]),
+    ca: must("ca"),
+    cert: must("cert"),
+    key: must("key"),
+    hubId,
+  };
+}
+
+function readContexts(file: string): { readonly current?: unknown; readonly contexts?: unknown } {
+  try {
+    const value: unknown = JSON.parse(readText(file));
+    return typeof value === "object" && value !== null ? value : {};
+  } catch (error) {
+    throw misconfigured(
+      `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+      "Correct it, or name another one.",
+      error,
+    );
+  }
+}
+
+/** readText reads a file, without the byte order mark that some editors put before it. */
+export function readText(file: string): string {
+  return readFileSync(file, "utf8").replace(/^\uFEFF/, "");
+}

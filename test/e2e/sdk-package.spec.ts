@@ -1,0 +1,176 @@
+// The SDK as its users have it: unpacked from the tarball into an empty folder, with the two packages that it names and nothing else of ours.
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { create } from "@bufbuild/protobuf";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
+import { systemClock } from "#runtime/clock.ts";
+import { issue, loadAuthority } from "../../certs/authority.ts";
+import { writeIssued } from "../../certs/issue.ts";
+import { bundle } from "../../cli/build.ts";
+import { pack } from "../../tools/packages/typescript.ts";
+import { get, stateOf, text } from "../support/acts.ts";
+import { type Clients, Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
+import { endProcess } from "../support/processes.ts";
+
+/** The first certificate of the device lives so long: it starts with it, and has to go on with the next one. */
+const LIFE_MS = 60_000;
+
+const folder = mkdtempSync(join(tmpdir(), "foedus-package-"));
+const app = join(folder, "app");
+
+/** link puts a package of the project into the folder. What it needs itself it finds where it really lies. */
+function link(name: string): void {
+  const at = join(app, "node_modules", name);
+  mkdirSync(dirname(at), { recursive: true });
+  symlinkSync(join(ROOT, "node_modules", name), at);
+}
+
+beforeAll(async () => {
+  const tarball = await pack(folder);
+  const unpacked = join(app, "node_modules/foedus-client");
+  mkdirSync(unpacked, { recursive: true });
+  execFileSync("tar", ["-xzf", tarball, "-C", unpacked, "--strip-components=1"]);
+  const { dependencies } = JSON.parse(readFileSync(join(unpacked, "package.json"), "utf8")) as { dependencies: Record<string, string> };
+  expect(Object.keys(dependencies).sort()).toEqual(["@bufbuild/protobuf", "@grpc/grpc-js"]);
+  for (const name of Object.keys(dependencies)) link(name);
+  writeFileSync(join(app, "package.json"), JSON.stringify({ type: "module" }));
+}, 120_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** jsOf is the first program in JavaScript of a page. */
+function jsOf(page: string): string {
+  return /^```js\n([\s\S]*?)^```/m.exec(readFileSync(join(ROOT, page), "utf8"))?.[1] ?? "";
+}
+
+describe("the types", () => {
+  const check = (program: string): string => {
+    writeFileSync(join(app, "program.ts"), program);
+    const flags = ["--noEmit", "--strict", "--skipLibCheck", "false", "--target", "es2022", "--module", "nodenext", "--types", "node"];
+    try {
+      execFileSync(join(ROOT, "node_modules/.bin/tsc"), [...flags, "program.ts"], { cwd: app, encoding: "utf8" });
+      return "";
+    } catch (error) {
+      return (error as { stdout: string }).stdout;
+    }
+  };
+
+  test("a program in TypeScript compiles, also with the declarations checked, and a mistake in it is found", () => {
+    link("@types/node");
+    const program = `
+      import { type CommandResult, FoedusError, Hub, remedyOf } from "foedus-client";
+      import { create, registrySync } from "foedus-client/schema";
+      await using hub = await Hub.connect({ context: "home" });
+      const updater = hub.updater({ nodes: [{ nodeId: "lamp" }] });
+      updater.set("lamp", "level", 1n);
+      const result: CommandResult = await hub.execute({ nodeId: "lamp", capability: "state", value: "ON" }, { signal: AbortSignal.timeout(5) });
+      const page = await hub.clients.registry.listNodes(create(registrySync.ListNodesRequestSchema, { summary: true }));
+      const mirror = hub.watch({ onChange: ({ hubId, nodeId, key, value }) => console.log(hubId, nodeId, key, value) });
+      for await (const { seq, text } of hub.events()) console.log(seq, text, result.outcome, page.total, mirror.hubs());
+      try { await hub.deregister("lamp"); } catch (error) { if (error instanceof FoedusError) console.log(error.reason, remedyOf(error)); }
+    `;
+    expect(check(program)).toBe("");
+    expect(check(program.replace("1n", "new Date()"))).toContain("'Date'");
+    expect(check(program.replace("result.outcome", "result.outcom"))).toContain("outcom");
+  }, 180_000);
+
+  test("settings that are missing are told with what to do", () => {
+    writeFileSync(
+      join(app, "missing.js"),
+      'import { Hub, remedyOf } from "foedus-client"; await Hub.connect().catch((e) => console.log(e.reason, remedyOf(e)));',
+    );
+    const env = { PATH: process.env["PATH"] ?? "" };
+    expect(execFileSync(process.execPath, ["missing.js"], { cwd: app, env, encoding: "utf8" })).toMatch(
+      /^NOT_CONFIGURED Give address, ca, cert and key/,
+    );
+  });
+});
+
+describe("the device of docs/CLIENTS.md, with a real hub", () => {
+  const program = jsOf("docs/CLIENTS.md");
+  let federation: Federation;
+  let hub: HubProcess;
+  let operator: Clients;
+  let device: ChildProcess | undefined;
+  let printed = "";
+  let firstEndsAt = 0;
+
+  /** certify issues a key and certificate for the device and puts them into its folder. */
+  async function certify(lifetimeMs?: number): Promise<number> {
+    const request = { profile: "node", name: "lamp", ...(lifetimeMs === undefined ? {} : { lifetimeMs }) } as const;
+    const issued = await issue(await loadAuthority(hub.pkiDir), request, new Date(systemClock.wall()));
+    await writeIssued(app, request, issued, { force: true });
+    return issued.notAfter.getTime();
+  }
+
+  /** answered sends the device a command, and is true if it did it. */
+  async function answered(value: string): Promise<boolean> {
+    const command = { target: { hubId: "home", nodeId: "lamp" }, capability: "state", value: text(value), timeoutMs: 2_000 };
+    const { result } = await operator.commands.execute(create(ExecuteRequestSchema, { command }));
+    return result?.outcome === Outcome.DONE;
+  }
+
+  /** goesOn waits for a command that is answered, and for two updates after it. */
+  async function goesOn(value: string): Promise<void> {
+    const lampOf = () => get(operator, "home", "lamp");
+    await until("a command answered", () => answered(value).catch(() => false), 30_000);
+    await until("what the command changed", async () => stateOf(await lampOf(), "state") === value, 10_000);
+    for (let i = 0; i < 2; i++) {
+      const before = stateOf(await lampOf(), "power");
+      await until("an update", async () => ![undefined, before].includes(stateOf(await lampOf(), "power") as number), 10_000);
+    }
+    expect([device?.exitCode, printed]).toEqual([null, ""]);
+  }
+
+  beforeAll(async () => {
+    // As it is installed: it starts in half the time.
+    const entry = join(folder, "foedus.mjs");
+    await bundle(entry);
+    federation = await Federation.prepare({ hubs: [{ id: "home", peers: [] }], entry: [entry] });
+    hub = federation.hub("home");
+    copyFileSync(hub.pki("ca").ca, join(app, "ca.pem"));
+    firstEndsAt = await certify(LIFE_MS);
+    writeFileSync(join(app, "device.js"), program.replace("localhost:18800", hub.address("registry-sync")));
+  }, 120_000);
+  afterAll(async () => {
+    if (device !== undefined) await endProcess(device, "the device", "SIGKILL");
+    await federation?.stop();
+  });
+
+  test("it has at most 15 lines", () => {
+    expect(program.trim().split("\n").length).toBeLessThanOrEqual(15);
+    expect(program).toContain("localhost:18800");
+  });
+
+  test("it starts before the hub, and is there when the hub is: updates arrive, commands are answered", async () => {
+    device = spawn(process.execPath, ["device.js"], { cwd: app });
+    for (const stream of [device.stdout, device.stderr]) stream?.setEncoding("utf8").on("data", (part: string) => (printed += part));
+    await hub.start();
+    operator = hub.clients();
+    await goesOn("ON");
+  }, 120_000);
+
+  test("its certificate is renewed and the first one ends: it goes on with the new one", async () => {
+    await certify();
+    await until("the end of the first certificate", () => systemClock.wall() > firstEndsAt + 1_000, 2 * LIFE_MS);
+    await goesOn("OFF");
+  }, 180_000);
+
+  test("the hub is killed and restarted: it goes on", async () => {
+    await hub.end("SIGKILL");
+    await hub.start();
+    operator = hub.clients();
+    await goesOn("AGAIN");
+  }, 120_000);
+
+  test("the hub loses its store: it registers the node again and goes on", async () => {
+    await hub.end("SIGTERM");
+    rmSync(join(hub.dir, "data"), { recursive: true });
+    await hub.start();
+    operator = hub.clients();
+    await goesOn("ANEW");
+  }, 120_000);
+});
