@@ -11,14 +11,14 @@ import { type CommandForwardingPorts, createCommandForwarding, type LocalCommand
 import { createDiscovery, type ServiceEndpoint } from "../discovery/index.ts";
 import { createRegistrySync } from "../registry-sync/index.ts";
 import { createTelemetry } from "../telemetry/index.ts";
-import type { AutomationSeat } from "./automation.ts";
+import type { AutomationSeat } from "./compose/automation.ts";
+import { DirectoryFeed } from "./compose/directory.ts";
+import { createPresence } from "./compose/presence.ts";
+import { createSharePolicy } from "./compose/share-policy.ts";
 import type { HubConfig, ServiceName } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
-import { DirectoryFeed } from "./directory.ts";
 import { FederationFile, syncIntervalMs } from "./files/federation-file.ts";
 import type { LiveConfig } from "./files/live-config.ts";
-import { createPresence } from "./presence.ts";
-import { createSharePolicy } from "./share-policy.ts";
 
 /** Clients of this hub's own services, in this process or elsewhere. */
 export interface OwnClients {

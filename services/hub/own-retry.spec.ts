@@ -3,9 +3,9 @@ import { describe, expect, test } from "vitest";
 import { fail } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
+import { createPresence } from "./compose/presence.ts";
 import { EventForwarder } from "./events.ts";
 import { createSessionReporter, PeerFeed } from "./peers.ts";
-import { createPresence } from "./presence.ts";
 
 /** An hour of tries, of which the last are four seconds apart. */
 const HOUR_MS = 3_600_000;

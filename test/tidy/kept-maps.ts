@@ -198,7 +198,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/discovery/shell/watchers.ts #watchers": ["streams", "watches of peers by services of this hub"],
   "services/discovery/shell/watchers.ts sent": ["peers", "what a watch was told of each peer"],
   "services/hub/credentials.ts #clients": ["configuration", "channels to this hub's own services"],
-  "services/hub/directory.ts #told": ["peers", "hubs whose nodes were told"],
+  "services/hub/compose/directory.ts #told": ["peers", "hubs whose nodes were told"],
   "services/hub/peers.ts #listeners": ["schema", "services that follow the peers"],
   "services/hub/peers.ts #revoked": ["configuration", "revoked certificates of this hub's own callers"],
   "services/hub/process.ts #feeds": ["schema", "services"],

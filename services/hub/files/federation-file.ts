@@ -9,7 +9,7 @@ import type { Logger } from "#runtime/log/log.ts";
 import { type Federation, type FederationOptions, loadFederation, parseFederation, parseSeeds } from "../../discovery/index.ts";
 import { FULL_SHARE } from "../../registry-sync/index.ts";
 import type { HubConfig } from "../config.ts";
-import { resolveFrom } from "../identity.ts";
+import { resolveFrom } from "./identity.ts";
 
 /** Short enough that what an operator withdraws has ended everywhere within two seconds (D-15). */
 const LOOK_MS = 1_000;

@@ -6,8 +6,8 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter } from "#runtime/metrics/declare.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import type { PresenceSink } from "../command-forwarding/index.ts";
-import { ownRetry } from "./own-retry.ts";
+import type { PresenceSink } from "../../command-forwarding/index.ts";
+import { ownRetry } from "../own-retry.ts";
 
 /** registry-sync counts all attachments as gone that were not repeated for three times as long. */
 const REPEAT_MS = 20_000;

@@ -1,9 +1,9 @@
 import type { PeerSource, PeerView } from "#runtime/peers.ts";
-import type { SharePolicy, SharePolicySource } from "../command-forwarding/index.ts";
-import { matchesPattern, ruleFor, sharesOf } from "../registry-sync/index.ts";
-import type { HubConfig } from "./config.ts";
+import type { SharePolicy, SharePolicySource } from "../../command-forwarding/index.ts";
+import { matchesPattern, ruleFor, sharesOf } from "../../registry-sync/index.ts";
+import type { HubConfig } from "../config.ts";
+import type { LiveConfig } from "../files/live-config.ts";
 import type { DirectoryFeed } from "./directory.ts";
-import type { LiveConfig } from "./files/live-config.ts";
 
 /**
  * createSharePolicy turns the rules of the shares into the question that command-forwarding asks as an owner: may this peer invoke
