@@ -8,9 +8,6 @@ import type { Io } from "./io.ts";
 import { label } from "./print/format.ts";
 import type { Cell } from "./print/table.ts";
 
-/** SERVICE_NAMES are the services that have an address and a certificate of their own in split mode. */
-export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
-
 /** OutputFlags are the options that every verb has. */
 export interface OutputFlags {
   /** Machine output: one JSON document, or one per line for streams. */

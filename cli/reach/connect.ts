@@ -16,11 +16,12 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
 import { parseSpiffeId, uriSans } from "#runtime/tls/peer-identity.ts";
+import { SERVICES } from "../../services/hub/services.ts";
 import { usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../parse.ts";
 import { clean } from "../print/format.ts";
-import { type ConnectionFlags, SERVICE_NAMES } from "../verb.ts";
+import type { ConnectionFlags } from "../verb.ts";
 import { advised } from "./advice.ts";
 import { credentialsOf, type NamedContext } from "./context-drift.ts";
 import { findContextsFile, noContexts, readContexts, unknownContext } from "./contexts-file.ts";
@@ -60,8 +61,8 @@ function addressesOf(texts: readonly string[]): Pick<Target, "address" | "servic
     if (!/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/.test(where))
       throw usage(`"${text}" is not an address`, "Write host:port, or service=host:port for each service in split mode.");
     if (service === undefined) address = where;
-    else if ((SERVICE_NAMES as readonly string[]).includes(service)) services[service] = where;
-    else throw usage(`there is no service "${service}"`, `Services are ${SERVICE_NAMES.join(", ")}.`);
+    else if ((SERVICES as readonly string[]).includes(service)) services[service] = where;
+    else throw usage(`there is no service "${service}"`, `Services are ${SERVICES.join(", ")}.`);
   }
   return { address, services };
 }
@@ -154,7 +155,7 @@ export function endpointOf(target: Target, service: string): Endpoint {
 /** endpointsOf lists every process of the hub, each once. */
 export function endpointsOf(target: Target): Endpoint[] {
   if (Object.keys(target.services).length === 0) return [endpointOf(target, "discovery")];
-  return SERVICE_NAMES.filter((name) => target.services[name] !== undefined || (name === "discovery" && target.address !== undefined)).map(
+  return SERVICES.filter((name) => target.services[name] !== undefined || (name === "discovery" && target.address !== undefined)).map(
     (name) => endpointOf(target, name),
   );
 }

@@ -26,7 +26,7 @@ import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";
 import { PeerFeed, ViewAuthority } from "../hub/peers.ts";
-import { type DiscoveryConfig, discoveryConfig } from "./config.ts";
+import { type DiscoveryConfig, discoveryConfigOf } from "./config.ts";
 import { createDiscovery, type Discovery } from "./module.ts";
 import { type Federation, parseFederation } from "./sources/federation.ts";
 
@@ -72,7 +72,7 @@ async function start(
   const material = () => ({ cert: hub.credential.certificatePem, key: hub.credential.keyPem });
   const authority = new ViewAuthority(own.hubId, () => [new X509Certificate(own.caPem)]);
   const verifier = new JwtVerifier({ hubId: own.hubId, clock: systemClock, authority });
-  const config = { ...discoveryConfig.parse(undefined), session_services: [], backoff_base_ms: 20, backoff_max_ms: 100, ...more.config };
+  const config = { ...discoveryConfigOf([]).parse(undefined), backoff_base_ms: 20, backoff_max_ms: 100, ...more.config };
   const fatal = Promise.withResolvers<never>();
   fatal.promise.catch(() => undefined);
   const discovery = createDiscovery({

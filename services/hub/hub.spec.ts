@@ -24,13 +24,14 @@ import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { testHub } from "../../test/testca/index.ts";
 import { createPresence } from "./compose/presence.ts";
-import { type HubConfig, hubConfig, opsPorts, SERVICES } from "./config.ts";
+import { type HubConfig, hubConfig, opsPorts } from "./config.ts";
 import { EventForwarder } from "./events.ts";
 import { FederationFile } from "./files/federation-file.ts";
 import { nextIncarnation, resolveFrom } from "./files/identity.ts";
 import { LiveConfig } from "./files/live-config.ts";
 import { loadHubConfig } from "./index.ts";
 import { ViewAuthority } from "./peers.ts";
+import { SERVICES } from "./services.ts";
 
 let folder: string;
 beforeEach(() => {

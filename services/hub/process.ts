@@ -2,10 +2,8 @@ import type { X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { Registry } from "prom-client";
-import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
-import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
@@ -39,28 +37,20 @@ import type { Tracer } from "#runtime/trace/tracer.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
 import { createAdmin } from "./admin.ts";
 import { type Automation, AutomationSeat } from "./compose/automation.ts";
-import { type HubConfig, hubConfig, opsPorts, SERVICES, type ServiceName } from "./config.ts";
+import { type HubConfig, hubConfig, opsPorts } from "./config.ts";
 import { Credentials } from "./credentials.ts";
 import { EventForwarder } from "./events.ts";
 import { nextIncarnation, resolveFrom } from "./files/identity.ts";
 import { LiveConfig } from "./files/live-config.ts";
 import { mendable } from "./files/mendable.ts";
 import { keptRevoked, RevokedFile } from "./files/revoked-file.ts";
-import { createModules, type OwnClients, type Wiring } from "./modules.ts";
 import { createSessionReporter, followViews, PeerFeed, ViewAuthority } from "./peers.ts";
+import { nameOfRpc, SERVICES, type ServiceName, TABLE } from "./services.ts";
 import { SOFTWARE } from "./version.ts";
+import type { Wiring } from "./wiring.ts";
 
 /** Proto packages that this software speaks, for Hello and SessionOpen. */
-const PACKAGES = [DiscoveryService, RegistrySyncService, CommandForwardingService, TelemetryService, HubService].map(
-  (service) => service.file.proto.package,
-);
-
-const DESCRIPTORS = {
-  discovery: DiscoveryService,
-  "registry-sync": RegistrySyncService,
-  "command-forwarding": CommandForwardingService,
-  telemetry: TelemetryService,
-} as const;
+const PACKAGES = [...SERVICES.map((name) => TABLE[name].rpc), HubService].map((service) => service.file.proto.package);
 
 const CLOCK_RETRY_MS = 5_000;
 const CLOCK_CHECK_MS = 1_000;
@@ -197,7 +187,7 @@ export class HubProcess {
       const { startTracing } = await import("./tracing.ts");
       this.#tracer = await startTracing({ ...this.#o, credentials: this.#credentials, metrics: this.#registry });
     }
-    this.#build();
+    await this.#build();
     this.#waiting = "";
     await this.#supervisor?.start();
     this.#mustMend();
@@ -483,41 +473,46 @@ export class HubProcess {
   }
 
   /** build makes the modules and joins them. */
-  #build(): void {
+  async #build(): Promise<void> {
     const { config, folder, runs, clock, log } = this.#o;
-    const credentials = this.#credentials!;
     const dataDir = resolveFrom(folder, config.data_dir);
     // Keys of tokens and of the feed are in it. A folder that was made by hand is often open to all.
     if (!closeToOthers(dataDir)) log.warn({ folder: dataDir, fix: "chmod o-rwx" }, "data folder is open to other users of this machine");
-    const incarnation = nextIncarnation(join(resolveFrom(folder, config.data_dir), `${runs}.incarnation`));
+    const incarnation = nextIncarnation(join(dataDir, `${runs}.incarnation`));
     for (const service of this.#services) this.#feeds.set(service, this.#makeFeed(service));
-    const wiring: Wiring = {
-      config,
-      live: this.#live,
-      folder,
-      credentials,
-      verifier: this.#verifier!,
-      platform: (service) => this.#platform(service, incarnation),
-      peers: (service) => this.#feeds.get(service)!,
-      sessions: (service) => {
-        const reporter = createSessionReporter(service, () => this.#client("discovery"), clock, log);
-        this.#stops.push(() => reporter.stop());
-        this.#reporters.set(service, reporter);
-        return reporter;
-      },
-      client: ((service: ServiceName) => this.#client(service)) as OwnClients,
-      endpoints: () => this.#endpoints(),
-      onFatal: (error) => this.#o.onFatal(error),
-      reloads: this.#reloads,
-      automation: this.#seat(),
-      localCommands: this.#o.localCommands,
-    };
-    const modules = createModules(wiring, this.#services);
+    const seat = this.#seat();
+    const modules: ServiceModule[] = [];
+    for (const service of this.#services) modules.push(await TABLE[service].make(this.#wiring(service, incarnation, seat)));
     this.#modules = new Map(modules.map((module) => [module.name, module]));
     this.#bindings = [...modules.flatMap((module) => module.bindings), this.#admin()];
     for (const module of modules)
       if (module.links !== undefined) this.#events.addLinks({ service: module.name, links: () => module.links!() });
     this.#supervisor = new Supervisor({ modules: this.#table(modules), clock, log });
+  }
+
+  #wiring(service: ServiceName, incarnation: number, automation: AutomationSeat | undefined): Wiring<HubConfig> {
+    const { config, folder, clock, log } = this.#o;
+    return {
+      config,
+      live: this.#live,
+      folder,
+      credentials: this.#credentials!,
+      verifier: this.#verifier!,
+      platform: this.#platform(service, incarnation),
+      peers: this.#feeds.get(service)!,
+      sessions: () => {
+        const reporter = createSessionReporter(service, () => this.#client(DiscoveryService), clock, log);
+        this.#stops.push(() => reporter.stop());
+        this.#reporters.set(service, reporter);
+        return reporter;
+      },
+      client: (rpc) => this.#client(rpc),
+      endpoints: () => this.#endpoints(),
+      onFatal: (error) => this.#o.onFatal(error),
+      reloads: this.#reloads,
+      automation,
+      localCommands: this.#o.localCommands,
+    };
   }
 
   #seat(): AutomationSeat | undefined {
@@ -529,14 +524,12 @@ export class HubProcess {
 
   /** table orders the start: stores and cores, then the port, then who dials out, then what flows between services. */
   #table(modules: readonly ServiceModule[]): ModuleRow[] {
-    const before = modules.filter((module) => module.name !== "discovery").map((module) => module.name);
+    const afterOf = ({ name }: ServiceModule): readonly string[] => TABLE[name as ServiceName].after;
+    const before = modules.filter((module) => !afterOf(module).includes("rpc"));
     return [
-      ...modules.map((module) => ({
-        module,
-        after: module.name === "discovery" ? ["rpc"] : module.name === "command-forwarding" ? ["registry-sync"] : [],
-      })),
-      { module: this.#rpcModule(), after: before },
-      { module: this.#flowModule(), needs: ["rpc"], after: ["discovery"] },
+      ...modules.map((module) => ({ module, after: afterOf(module) })),
+      { module: this.#rpcModule(), after: before.map(({ name }) => name) },
+      { module: this.#flowModule(), needs: ["rpc"], after: modules.map(({ name }) => name) },
     ];
   }
 
@@ -587,10 +580,10 @@ export class HubProcess {
       name: "flow",
       bindings: [],
       start: () => {
-        this.#events.connect(this.#client("telemetry"));
-        for (const feed of this.#feeds.values()) feed.start(this.#client("discovery"));
+        this.#events.connect(this.#client(TelemetryService));
+        for (const feed of this.#feeds.values()) feed.start(this.#client(DiscoveryService));
         this.#credentials!.onLeaf(() => {
-          for (const feed of this.#feeds.values()) feed.restart(this.#client("discovery"));
+          for (const feed of this.#feeds.values()) feed.restart(this.#client(DiscoveryService));
         });
         return Promise.resolve();
       },
@@ -610,7 +603,7 @@ export class HubProcess {
       clock,
       authority: this.#authority!,
       fetchKeySet: async () => {
-        const answer = await this.#client("discovery").getKeySet({ $typeName: "foedus.discovery.v1alpha1.GetKeySetRequest" });
+        const answer = await this.#client(DiscoveryService).getKeySet({ $typeName: "foedus.discovery.v1alpha1.GetKeySetRequest" });
         return answer.jwks;
       },
     });
@@ -657,22 +650,25 @@ export class HubProcess {
     return { cert, key, ca: [...this.#credentials!.caPems, ...this.#authority!.pems()] };
   }
 
-  readonly #made = new Map<ServiceName, { close(): void }>();
+  readonly #made = new Map<string, { close(): void }>();
 
   /** client of one of this hub's services: in this process, or wherever the configuration says. */
-  #client<N extends ServiceName>(name: N): ClientOf<(typeof DESCRIPTORS)[N]> {
-    const known = this.#made.get(name);
-    if (known !== undefined) return known as ClientOf<(typeof DESCRIPTORS)[N]>;
-    const made = this.#makeClient(DESCRIPTORS[name] as GenService<GenServiceMethods>, name);
-    this.#made.set(name, made);
-    this.#clients.push(made);
-    return made as unknown as ClientOf<(typeof DESCRIPTORS)[N]>;
+  #client<S extends GenService<GenServiceMethods>>(service: S): ClientOf<S> {
+    let made = this.#made.get(service.typeName);
+    if (made === undefined) {
+      made = this.#makeClient(service);
+      this.#made.set(service.typeName, made);
+      this.#clients.push(made);
+    }
+    return made as ClientOf<S>;
   }
 
-  #makeClient(service: GenService<GenServiceMethods>, name: ServiceName): { close(): void } {
+  #makeClient(service: GenService<GenServiceMethods>): { close(): void } {
     const { config, clock, log, entropy } = this.#o;
     const binding = this.#bindings.find((candidate) => candidate.service.typeName === service.typeName);
     if (binding !== undefined) return createLocalClient(service, binding, { caller: this.#self(), clock, log, ids: entropy });
+    const name = nameOfRpc(service.typeName);
+    if (name === undefined) throw fail("INTERNAL", `${service.typeName} is no service of a hub`);
     const { host, port } = config.services[name];
     return this.#credentials!.client(service, {
       host,

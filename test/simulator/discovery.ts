@@ -13,10 +13,10 @@ import type { Platform } from "#runtime/service/module.ts";
 import type { ExpectedPeer } from "#runtime/tls/peer-identity.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { DiscoveryCore } from "../../services/discovery/core.ts";
-import { createDiscovery, type Discovery, discoveryConfig, type Federation as Peers } from "../../services/discovery/index.ts";
+import { createDiscovery, type Discovery, discoveryConfigOf, type Federation as Peers } from "../../services/discovery/index.ts";
 import type { Effect, Input } from "../../services/discovery/messages.ts";
-import { SERVICES, type ServiceName } from "../../services/hub/config.ts";
 import { createSessionReporter, followViews, PeerFeed, ViewAuthority } from "../../services/hub/peers.ts";
+import { SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { SILENT } from "./host.ts";
 import type { SimLeaf } from "./pki.ts";
 import type { SimServer } from "./server.ts";
@@ -26,10 +26,9 @@ import { simTokens } from "./tokens.ts";
 const CLOCK_RETRY_MS = 5_000;
 /** How long an operator waits before telling a hub again that it did not take. */
 const OPERATOR_RETRY_MS = 2_000;
-const CONFIG = discoveryConfig.parse(undefined);
-
 /** Services that are told of the peers. The hub tells its other two as well, which make nothing of it. */
 const FED: readonly ServiceName[] = ["registry-sync", "command-forwarding"];
+const CONFIG = discoveryConfigOf(FED).parse(undefined);
 
 /** Target is a hub to call, and who must be there. */
 export interface Target {

@@ -20,7 +20,7 @@ import type { DiscoveryCore } from "../../services/discovery/core.ts";
 import { DirectoryFeed } from "../../services/hub/compose/directory.ts";
 import { createPresence } from "../../services/hub/compose/presence.ts";
 import { createSharePolicy } from "../../services/hub/compose/share-policy.ts";
-import type { ServiceName } from "../../services/hub/config.ts";
+import type { ServiceName } from "../../services/hub/services.ts";
 import { createRegistrySync, type RegistrySync, type RegistrySyncConfig } from "../../services/registry-sync/index.ts";
 import { Activities, nameOfPair } from "./activities.ts";
 import { createChannel, type Flow } from "./channel.ts";

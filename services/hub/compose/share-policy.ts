@@ -1,33 +1,25 @@
 import type { PeerSource, PeerView } from "#runtime/peers.ts";
 import type { SharePolicy, SharePolicySource } from "../../command-forwarding/index.ts";
-import { matchesPattern, ruleFor, sharesOf } from "../../registry-sync/index.ts";
-import type { HubConfig } from "../config.ts";
-import type { LiveConfig } from "../files/live-config.ts";
+import { grantsOf, type RegistrySyncConfig } from "../../registry-sync/index.ts";
+import type { Live } from "../wiring.ts";
 import type { DirectoryFeed } from "./directory.ts";
 
+/** ShareSettings are what of the configuration shares depend on. */
+export interface ShareSettings {
+  readonly hub_id: string;
+  readonly registry_sync: RegistrySyncConfig;
+}
+
 /**
- * createSharePolicy turns the rules of the shares into the question that command-forwarding asks as an owner: may this peer invoke
- * that capability of this node of ours, or at least know of the node? Seeing a node is not the right to invoke it. The share `full` allows everything. The answer
- * follows the peers and the configuration.
+ * createSharePolicy puts to registry-sync's own evaluator of shares what command-forwarding asks as an owner: may this peer invoke that
+ * capability of this node of ours, or at least know of the node? Seeing a node is not the right to invoke it. The answer follows the peers
+ * and the configuration.
  */
-export function createSharePolicy(
-  live: Pick<LiveConfig, "current" | "onChange">,
-  peers: PeerSource,
-  directory: Pick<DirectoryFeed, "node">,
-): SharePolicySource {
-  const policyFor = ({ hub_id: hubId, registry_sync }: HubConfig, views: readonly PeerView[]): SharePolicy => {
-    const rulesByShare = new Map(sharesOf(registry_sync).map((share) => [share.name, share.rules]));
+export function createSharePolicy(live: Live<ShareSettings>, peers: PeerSource, directory: Pick<DirectoryFeed, "node">): SharePolicySource {
+  const policyFor = ({ hub_id: hubId, registry_sync }: ShareSettings, views: readonly PeerView[]): SharePolicy => {
+    const grants = grantsOf(registry_sync);
     const shareOf = new Map(views.map((view) => [view.hubId, view.share]));
-    return (peerHubId, nodeId, capability) => {
-      const share = shareOf.get(peerHubId) ?? "";
-      if (share === "full") return "invoke";
-      const rules = rulesByShare.get(share);
-      const node = directory.node(hubId, nodeId);
-      const rule = rules === undefined || node === undefined ? undefined : ruleFor(rules, node.info);
-      if (rule === undefined) return "none";
-      const matches = (patterns: readonly string[]): boolean => patterns.some((pattern) => matchesPattern(pattern, capability));
-      return matches(rule.capabilities) && matches(rule.invoke) ? "invoke" : "see";
-    };
+    return (peerHubId, nodeId, capability) => grants(shareOf.get(peerHubId) ?? "", () => directory.node(hubId, nodeId)?.info, capability);
   };
   return {
     subscribe: (listener) => {

@@ -75,6 +75,23 @@ export function ruleFor(rules: readonly NodeRule[], info: NodeSummary): NodeRule
   return rule?.allow === true ? rule : undefined;
 }
 
+/** shows tells whether a rule shows a capability of a node that it matches. */
+const shows = (rule: NodeRule, capability: string): boolean => matchesAny(rule.capabilities, capability);
+
+/** lets tells whether a rule lets a peer invoke it: what is not shown is not invoked either. */
+const lets = (rule: NodeRule, capability: string): boolean => shows(rule, capability) && matchesAny(rule.invoke, capability);
+
+/** Grant is what a peer may do with a capability of a node: not even know of the node, know of it, or invoke the capability. */
+export type Grant = "none" | "see" | "invoke";
+
+/** grantOf is what the rules of a share grant; the rules of the share `full` are undefined, and grant everything. */
+export function grantOf(rules: readonly NodeRule[] | undefined, info: NodeSummary, capability: string): Grant {
+  if (rules === undefined) return "invoke";
+  const rule = ruleFor(rules, info);
+  if (rule === undefined) return "none";
+  return lets(rule, capability) ? "invoke" : "see";
+}
+
 /** NodeView is what a share shows of a node. */
 export interface NodeView {
   readonly bytes: Uint8Array;
@@ -114,8 +131,8 @@ export class ShareView {
     const rule = this.rules && ruleFor(this.rules, entry.info);
     if (this.rules !== undefined && rule === undefined) return undefined;
     if (rule === undefined || this.#whole(rule, entry)) return { bytes: entry.bytes, krefs: entry.krefs, whole: true };
-    const keep = (name: string): boolean => matchesAny(rule.capabilities, name);
-    const invoke = (name: string): boolean => matchesAny(rule.invoke, name);
+    const keep = (name: string): boolean => shows(rule, name);
+    const invoke = (name: string): boolean => lets(rule, name);
     return { bytes: this.#codec.limitNode(entry.bytes, keep, invoke), ...keysShown(rule, table, entry) };
   }
 
@@ -132,8 +149,8 @@ export class ShareView {
     if (this.rules !== undefined && rule === undefined) return undefined;
     let word = "";
     for (const { name, invocable } of this.#codec.readNode(bytes)?.capabilities ?? []) {
-      if (rule !== undefined && !matchesAny(rule.capabilities, name)) word += "-";
-      else word += invocable && (rule === undefined || matchesAny(rule.invoke, name)) ? "i" : "r";
+      if (rule !== undefined && !shows(rule, name)) word += "-";
+      else word += invocable && (rule === undefined || lets(rule, name)) ? "i" : "r";
     }
     return word;
   }
@@ -142,7 +159,7 @@ export class ShareView {
     const { capabilities, invoke } = rule;
     if (capabilities.includes("*") && invoke.includes("*")) return true;
     const all = this.#codec.readNode(entry.bytes)?.capabilities ?? [];
-    return all.every(({ name, invocable }) => matchesAny(capabilities, name) && (!invocable || matchesAny(invoke, name)));
+    return all.every(({ name, invocable }) => shows(rule, name) && (!invocable || lets(rule, name)));
   }
 
   /** renumber forgets what was shown under other numbers, and notes what is to be seen of a table. */
@@ -205,7 +222,7 @@ export class ShareView {
 
 /** keysShown are the keys of a node that a rule shows. */
 function keysShown(rule: NodeRule, table: FeedTable, entry: NodeEntry): Omit<NodeView, "bytes"> {
-  const krefs = entry.krefs.filter((kref) => matchesAny(rule.capabilities, table.key(kref)?.name ?? ""));
+  const krefs = entry.krefs.filter((kref) => shows(rule, table.key(kref)?.name ?? ""));
   return { krefs, whole: krefs.length === entry.krefs.length };
 }
 
