@@ -184,16 +184,14 @@ export class DiscoveryCore implements Core<Input, Effect> {
       case "federation":
         return this.#reconcile(now, input.peers, out);
       case "watch":
-        this.#watchers.add(input.watch, input.service, input.leaf, this.#peers.keys());
-        this.#gone.delete(input.service);
+        this.#watchers.add(input.watch, input.services, input.leaf, this.#peers.keys());
+        for (const service of input.services) this.#gone.delete(service);
         return this.#newLeaf(now, input.leaf);
       case "watch_ready":
         return this.#watchers.ready(input.watch);
-      case "watch_end": {
-        const service = this.#watchers.remove(input.watch);
-        if (service !== undefined) this.#gone.set(service, now.mono + SERVICE_GONE_MS);
+      case "watch_end":
+        for (const service of this.#watchers.remove(input.watch)) this.#gone.set(service, now.mono + SERVICE_GONE_MS);
         return;
-      }
       case "hello_answered":
         return this.#helloAnswered(now, input, out);
       case "hello_failed":
