@@ -30,7 +30,7 @@ import { FederationFile } from "./files/federation-file.ts";
 import { nextIncarnation, resolveFrom } from "./files/identity.ts";
 import { LiveConfig } from "./files/live-config.ts";
 import { loadHubConfig } from "./index.ts";
-import { ViewAuthority } from "./peers.ts";
+import { ViewAuthority } from "./peers/authority.ts";
 import { SERVICES } from "./services.ts";
 
 let folder: string;

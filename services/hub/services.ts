@@ -126,6 +126,23 @@ export function withSessions(): ServiceName[] {
 }
 
 /**
+ * startOrder is the order in which the services of one process start: that of the table, each after what it comes after, and those that
+ * need the open port last.
+ */
+export function startOrder(): ServiceName[] {
+  const order = new Set<ServiceName>();
+  const visit = (name: ServiceName): void => {
+    const { after }: ServiceRow = TABLE[name];
+    for (const before of SERVICES) if (before !== name && after.includes(before)) visit(before);
+    order.add(name);
+  };
+  const late = (name: ServiceName): boolean => (TABLE[name] as ServiceRow).after.includes("rpc");
+  for (const name of SERVICES) if (!late(name)) visit(name);
+  for (const name of SERVICES) if (late(name)) visit(name);
+  return [...order];
+}
+
+/**
  * callsOf are the services that the process of one calls in split mode. Each asks discovery for the peers and for the keys of tokens, and
  * tells telemetry of events.
  */
