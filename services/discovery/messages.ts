@@ -1,6 +1,6 @@
 import type { Observe, Persist } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { PeerView } from "#kernel/peer-view.ts";
+import type { PeerView } from "#kernel/session/peer-view.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
 
 /** Evidence is one reason to believe that a peer is who it says (S4-2). */

@@ -1,4 +1,4 @@
-import type { PeerView } from "#kernel/peer-view.ts";
+import type { PeerView } from "#kernel/session/peer-view.ts";
 
 export type { PeerView };
 

@@ -1,8 +1,8 @@
 import { Backoff, type BackoffConfig, Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import type { PeerView } from "#kernel/peer-view.ts";
 import type { Prng } from "#kernel/prng.ts";
+import type { PeerView } from "#kernel/session/peer-view.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
 import type { Address, Evidence, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote } from "../messages.ts";
 import { Runs, ToldCopies } from "./copies.ts";
