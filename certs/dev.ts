@@ -3,6 +3,7 @@
  * lab. One folder per hub; what is good is kept, so it may run before every start. Never use these keys for real hubs.
  */
 import { join, relative, resolve } from "node:path";
+import { SERVICES } from "../services/hub/services.ts";
 import { type PkiReport, writePki } from "./issue.ts";
 import { type IssueRequest, PkiError } from "./profiles.ts";
 
@@ -11,9 +12,7 @@ export const DEV_HUBS: readonly string[] = ["home", "factory", "lab"];
 
 /** DEV_LEAVES are the certificates of a development hub: single mode, one per service, two gateways, both roles, a node. */
 export const DEV_LEAVES: readonly IssueRequest[] = [
-  ...["hub", "discovery", "registry-sync", "command-forwarding", "telemetry"].map(
-    (name): IssueRequest => ({ profile: "service", name, ips: ["::1"] }),
-  ),
+  ...["hub", ...SERVICES].map((name): IssueRequest => ({ profile: "service", name, ips: ["::1"] })),
   { profile: "gateway", name: "zigbee" },
   { profile: "gateway", name: "agents" },
   { profile: "operator", name: "admin", role: "admin" },

@@ -8,8 +8,6 @@ import type { Io } from "./io.ts";
 import { label } from "./print/format.ts";
 import type { Cell } from "./print/table.ts";
 
-export { SERVICE_NAMES } from "../clients/typescript/reach/target.ts";
-
 /** OutputFlags are the options that every verb has. */
 export interface OutputFlags {
   /** Machine output: one JSON document, or one per line for streams. */

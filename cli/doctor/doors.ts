@@ -2,9 +2,9 @@ import { dirname } from "node:path";
 import type { Clock } from "#runtime/clock.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
+import { SERVICES } from "../../services/hub/services.ts";
 import { addressText, dialable } from "../reach/address.ts";
 import { shellWord } from "../reach/near-path.ts";
-import { SERVICE_NAMES } from "../verb.ts";
 import type { Material } from "./certificates.ts";
 import type { Finding, Ledger } from "./ledger.ts";
 import { type Door, knock, type Verdict } from "./reach.ts";
@@ -35,7 +35,7 @@ export async function lookAtOwnDoors(visit: Visit): Promise<boolean> {
   if (main.kind === "ok" && main.service === "hub") return ledger.look(undefined);
   // Something else than the one process of single mode: the hub may run as one process per service.
   const services = await Promise.all(
-    SERVICE_NAMES.map(async (name) => {
+    SERVICES.map(async (name) => {
       const { host, port } = config.services[name];
       return { where: addressText(dialable(host), port), name, verdict: port === 0 ? undefined : await knockAt(visit, host, port) };
     }),

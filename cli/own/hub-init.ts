@@ -7,6 +7,7 @@ import { makeFolder } from "#runtime/files.ts";
 import { portTaken } from "#runtime/rpc/handshakes/listen-error.ts";
 import { writePki } from "../../certs/issue.ts";
 import type { IssueRequest } from "../../certs/profiles.ts";
+import { DEFAULT_PORT, portsOf, SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseHub } from "../parse.ts";
@@ -14,7 +15,7 @@ import { count } from "../print/format.ts";
 import { paragraphs } from "../print/text.ts";
 import { type HubContext, writeContexts } from "../reach/contexts-file.ts";
 import { nearPath } from "../reach/near-path.ts";
-import { type OutputFlags, printJson, SERVICE_NAMES } from "../verb.ts";
+import { type OutputFlags, printJson } from "../verb.ts";
 
 /** InitFlags are the options of `hub init`. */
 export interface InitFlags extends OutputFlags {
@@ -23,13 +24,10 @@ export interface InitFlags extends OutputFlags {
   readonly advertise?: string;
 }
 
-/** Port of a hub that names none; services of split mode have the ones after it. From the tenth on, each process has health and metrics. */
-const DEFAULT_PORT = 18_800;
-const OPS_OFFSET = 10;
-const OPS_STEP = 2;
 /** Without --advertise a hub is for this machine: right for trying things out, and `doctor` says so when it is not. */
 const LOCAL_HOST = "127.0.0.1";
-const LAST_OFFSET = OPS_OFFSET + OPS_STEP * SERVICE_NAMES.length - 1;
+/** Services of split mode, and the ports of each for health and metrics, come after the port of the hub. */
+const LAST_OFFSET = Math.max(...SERVICES.map((name) => portsOf(name, 0).metrics));
 const MAX_PORT = 65_535 - LAST_OFFSET;
 /** A second hub on a machine takes ports this far above those of the first. */
 const NEXT_HUB = 60;
@@ -117,7 +115,7 @@ function isOwn(host: string): boolean {
 function leavesOf({ advertise }: Plan): IssueRequest[] {
   const names = isOwn(advertise) ? {} : isIP(advertise) === 0 ? { dnsNames: [advertise.toLowerCase()] } : { ips: [advertise] };
   return [
-    ...["hub", ...SERVICE_NAMES].map((name): IssueRequest => ({ profile: "service", name, ...names })),
+    ...["hub", ...SERVICES].map((name): IssueRequest => ({ profile: "service", name, ...names })),
     { profile: "operator", name: "admin", role: "admin" },
     { profile: "operator", name: "viewer", role: "viewer" },
     { profile: "gateway", name: "devices" },
@@ -140,9 +138,12 @@ function configOf(plan: Plan): object {
   const { hubId, port, advertise } = plan;
   const host = listenHostOf(plan);
   const elsewhere = port !== DEFAULT_PORT;
-  const ops = (i: number): number => port + OPS_OFFSET + i * OPS_STEP;
-  const service = (name: string, i: number): object => ({
-    ...(elsewhere ? { port: port + i, ops_port: ops(i), metrics_port: ops(i) + 1 } : {}),
+  const portsAt = (name: ServiceName): object => {
+    const { port: own, ops, metrics } = portsOf(name, port);
+    return { port: own, ops_port: ops, metrics_port: metrics };
+  };
+  const service = (name: ServiceName): object => ({
+    ...(elsewhere ? portsAt(name) : {}),
     ...(host === LOCAL_HOST ? {} : { host }),
     cert: `pki/service-${name}.pem`,
     key: `pki/service-${name}.key`,
@@ -153,7 +154,7 @@ function configOf(plan: Plan): object {
     listen: { host, port },
     tls: { ca: "pki/ca.pem", cert: "pki/service-hub.pem", key: "pki/service-hub.key" },
     federation_config_path: "federation.json",
-    services: Object.fromEntries(SERVICE_NAMES.map((name, i) => [name, service(name, i)])),
+    services: Object.fromEntries(SERVICES.map((name) => [name, service(name)])),
   };
 }
 

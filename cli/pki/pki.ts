@@ -16,13 +16,14 @@ import {
   readIdentity,
   readSans,
 } from "../../certs/profiles.ts";
+import { SERVICES } from "../../services/hub/services.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseCount, parseDuration } from "../parse.ts";
 import { duration, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
 import { nearPath } from "../reach/near-path.ts";
-import { type OutputFlags, printJson, SERVICE_NAMES } from "../verb.ts";
+import { type OutputFlags, printJson } from "../verb.ts";
 import { CERTIFICATE_FILE, issueCommand, sameAgain } from "./issue-command.ts";
 
 /** PkiFlags are the options of the `pki` verbs; each takes those that its help names. */
@@ -105,7 +106,7 @@ function lifeOf(text: string, profile: LeafProfile): number {
 
 /** init makes the authority of a hub, the certificate of its service(s) and one of an admin. What is good is kept. */
 export async function init(io: Io, [hubId = ""]: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
-  const names = flags.split ? ["hub", ...SERVICE_NAMES] : ["hub"];
+  const names = flags.split ? ["hub", ...SERVICES] : ["hub"];
   const sans = { ...(flags.dns === undefined ? {} : { dnsNames: flags.dns }), ...(flags.ip === undefined ? {} : { ips: flags.ip }) };
   const leaves: IssueRequest[] = [
     ...names.map((name): IssueRequest => ({ profile: "service", name, ...sans })),

@@ -23,9 +23,8 @@ import {
   type Endpoint,
   endpointOf as endpointIn,
   findContextsFile,
-  SERVICE_NAMES,
-  type ServiceName,
 } from "../../clients/typescript/reach/target.ts";
+import { SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../parse.ts";
@@ -85,7 +84,13 @@ async function fromFlags(flags: ConnectionFlags & { readonly address: readonly s
       "Give the hub's CA and an operator's certificate and key, or use a context (--hub).",
     );
   const [caPem, certPem, keyPem] = await Promise.all([readPem(ca, "the CA"), readPem(cert, "the certificate"), readPem(key, "the key")]);
-  return { hubId: hubOfCertificate(certPem, cert), ...asUsage(() => addressesOf(flags.address)), ca: [caPem], cert: certPem, key: keyPem };
+  return {
+    hubId: hubOfCertificate(certPem, cert),
+    ...asUsage(() => addressesOf(flags.address, SERVICES)),
+    ca: [caPem],
+    cert: certPem,
+    key: keyPem,
+  };
 }
 
 async function fromContext(named: NamedContext): Promise<Target> {
@@ -144,7 +149,7 @@ export function endpointOf(target: Addresses, service: ServiceName): Endpoint {
 /** endpointsOf lists every process of the hub, each once. */
 export function endpointsOf(target: Target): Endpoint[] {
   if (Object.keys(target.services).length === 0) return [endpointOf(target, "discovery")];
-  return SERVICE_NAMES.filter((name) => target.services[name] !== undefined || (name === "discovery" && target.address !== undefined)).map(
+  return SERVICES.filter((name) => target.services[name] !== undefined || (name === "discovery" && target.address !== undefined)).map(
     (name) => endpointOf(target, name),
   );
 }

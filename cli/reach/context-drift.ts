@@ -1,6 +1,6 @@
 import { dirname, resolve } from "node:path";
 import type { HubConfig } from "../../services/hub/index.ts";
-import { SERVICE_NAMES } from "../verb.ts";
+import { SERVICES } from "../../services/hub/services.ts";
 import { addressText, isLoopback } from "./address.ts";
 import type { HubContext } from "./contexts-file.ts";
 import { shellWord } from "./near-path.ts";
@@ -32,7 +32,7 @@ export function driftOf({ name, context }: NamedContext, { listen, services }: P
     ...(context.address === undefined
       ? []
       : [{ key: "", address: context.address, ports: split ? [services.discovery.port, listen.port] : [listen.port] }]),
-    ...SERVICE_NAMES.flatMap((service) => {
+    ...SERVICES.flatMap((service) => {
       const address = context.services?.[service];
       return address === undefined ? [] : [{ key: `${service}=`, address, ports: [services[service].port] }];
     }),

@@ -61,7 +61,7 @@ function numbers(): [string, (value: bigint) => Uint8Array][] {
     ]),
     ...fields(InvocationSchema).map((field): [string, (value: bigint) => Uint8Array] => [
       `invocations.invocations.${field.name}`,
-      (value) => written({ case: "invocations", value: { invocations: [init(field, value)] } }),
+      (value) => written({ case: "invocations", value: { invocations: [{ nodeId: "lamp", capability: "on", ...init(field, value) }] } }),
     ]),
     ...fields(ResultsSchema).map((field): [string, (value: bigint) => Uint8Array] => [
       `results.${field.name}`,

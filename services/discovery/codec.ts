@@ -20,10 +20,11 @@ import {
 import type { Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
 import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/wire/stored.ts";
-import type { PeerView, SessionReport as PortReport } from "#runtime/peers.ts";
+import type { SessionReport as PortReport } from "#runtime/peers.ts";
 import type {
   Evidence,
   Introduction,
+  Level,
   PeerInfo,
   PeerRecord,
   Push,
@@ -31,7 +32,6 @@ import type {
   RecordCodec,
   ServiceEndpoint,
   SessionNote,
-  ViewInfo,
 } from "./messages.ts";
 
 /** Endpoints of one hub: as many as the schema lets it name. */
@@ -165,21 +165,21 @@ export function peerToProto(info: PeerInfo): MessageInitShape<typeof PeerSchema>
   };
 }
 
-/** pushToProto writes a push to a watching service. */
-export function pushToProto(push: Push): NonNullable<MessageInitShape<typeof WatchPeersResponseSchema>["push"]> {
+/** pushToProto writes a push to a watching process; `service` is the first that it watches for. */
+export function pushToProto(push: Push, service: string): NonNullable<MessageInitShape<typeof WatchPeersResponseSchema>["push"]> {
   if (push.kind === "removed") return { case: "removed", value: push.hubId };
   if (push.kind === "synced") return { case: "synced", value: true };
-  return { case: "view", value: viewToProto(push.view) };
+  return { case: "view", value: viewToProto(push, service) };
 }
 
-function viewToProto(view: ViewInfo): MessageInitShape<typeof PeerViewSchema> {
+function viewToProto({ view, also }: Extract<Push, { kind: "view" }>, service: string): MessageInitShape<typeof PeerViewSchema> {
   const { hubId, level, share, endpoint, token, terminated } = view;
   return {
     hubId,
-    level,
+    level: level as Level,
     share,
     terminated,
-    ...(endpoint === undefined ? {} : { endpoint: endpointToProto(endpoint) }),
+    ...(endpoint === undefined ? {} : { endpoint: endpointToProto({ service, ...endpoint }) }),
     token: token?.jwt ?? "",
     tokenIssuedMs: BigInt(Math.round(token?.issuedAtWall ?? 0)),
     tokenExpiresMs: BigInt(Math.round(token?.expiresAtWall ?? 0)),
@@ -188,14 +188,6 @@ function viewToProto(view: ViewInfo): MessageInitShape<typeof PeerViewSchema> {
     revoked: [...view.revoked],
     minTokenIssuedMs: BigInt(Math.ceil(view.minTokenIssuedAtWall)),
     wake: BigInt(view.wake),
-  };
-}
-
-/** viewToPort is the view that this process's own sessions act on. */
-export function viewToPort(view: ViewInfo): PeerView {
-  const { endpoint } = view;
-  return {
-    ...view,
-    endpoint: endpoint === undefined ? undefined : { host: endpoint.host, port: endpoint.port, spiffeId: endpoint.spiffeId },
+    also: also.map(endpointToProto),
   };
 }

@@ -90,7 +90,7 @@ class Bench {
 
   /** start configures peers and one watching service that takes its pushes at once. */
   start(...peers: PeerSpec[]): Effect[] {
-    return [...this.step({ kind: "federation", peers }), ...this.step({ kind: "watch", watch: 1, service: "discovery", leaf: LEAF })];
+    return [...this.step({ kind: "federation", peers }), ...this.step({ kind: "watch", watch: 1, services: ["discovery"], leaf: LEAF })];
   }
 
   attempt(kind: "hello" | "refresh" = "hello"): number {
@@ -159,7 +159,7 @@ function show(value: Input | Effect): string {
     case "federation":
       return `federation ${value.peers.map(({ hubId }) => hubId).join(",")}`;
     case "watch":
-      return `watch #${value.watch} ${value.service} ${value.leaf?.thumbprint ?? "-"}`;
+      return `watch #${value.watch} ${value.services.join(" ")} ${value.leaf?.thumbprint ?? "-"}`;
     case "sessions":
       return `sessions ${value.service} ${value.reports.map(({ hubId, session }) => `${hubId}:${session.state}${session.synced ? "+synced" : ""}`).join(",")}`;
     case "peers":
@@ -368,7 +368,7 @@ describe("dialling", () => {
     bench.answer();
     bench.sessions("discovery", "OPERATIONAL", true);
     bench.sessions("registry-sync", "OPERATIONAL", true);
-    bench.step({ kind: "watch", watch: 2, service: "registry-sync", leaf: { thumbprint: "second", der: new Uint8Array([2]) } });
+    bench.step({ kind: "watch", watch: 2, services: ["registry-sync"], leaf: { thumbprint: "second", der: new Uint8Array([2]) } });
     expect(kinds(bench.advance(99), "hello")).toHaveLength(0);
     const [hello] = kinds(bench.advance(1), "hello");
     expect(hello).toMatchObject({ leaves: [{ thumbprint: "leaf-of-a" }, { thumbprint: "second" }] });
@@ -524,7 +524,7 @@ describe("watchers", () => {
   test("S1-28 a service of this hub that dies takes its sessions along; one that is back soon does not", () => {
     const bench = new Bench();
     bench.start(B);
-    const watch = (id: number): Effect[] => bench.step({ kind: "watch", watch: id, service: "registry-sync", leaf: LEAF });
+    const watch = (id: number): Effect[] => bench.step({ kind: "watch", watch: id, services: ["registry-sync"], leaf: LEAF });
     watch(2);
     bench.answer();
     bench.sessions("discovery", "OPERATIONAL", true);
@@ -596,7 +596,12 @@ describe("link states", () => {
           else if (what === 7)
             bench.step({ kind: "federation", peers: ms % 5 === 0 ? [] : [{ ...B, maxTrust: ((ms % 3) + 1) as 1 | 2 | 3 }] });
           else if (what === 8)
-            bench.step({ kind: "watch", watch: 2 + n, service: "registry-sync", leaf: { thumbprint: `leaf-${n}`, der: new Uint8Array() } });
+            bench.step({
+              kind: "watch",
+              watch: 2 + n,
+              services: ["registry-sync"],
+              leaf: { thumbprint: `leaf-${n}`, der: new Uint8Array() },
+            });
           else bench.advance(ms);
         }
         let state: LinkState | undefined = "INIT";

@@ -132,16 +132,14 @@ export class DiscoveryCore implements Core<Input, Effect> {
       case "federation":
         return this.#reconciler.reconcile(now, input.peers, out);
       case "watch":
-        this.#watchers.add(input.watch, input.service, input.leaf, this.#table.hubIds());
-        this.#sessions.back(input.service);
+        this.#watchers.add(input.watch, input.services, input.leaf, this.#table.hubIds());
+        for (const service of input.services) this.#sessions.back(service);
         return this.#greeter.newLeaf(now, input.leaf);
       case "watch_ready":
         return this.#watchers.ready(input.watch);
-      case "watch_end": {
-        const service = this.#watchers.remove(input.watch);
-        if (service !== undefined) this.#sessions.left(now, service);
+      case "watch_end":
+        for (const service of this.#watchers.remove(input.watch)) this.#sessions.left(now, service);
         return;
-      }
       case "hello_answered":
         return this.#greeter.helloAnswered(now, input, out);
       case "hello_failed":

@@ -1,4 +1,4 @@
-export { type DiscoveryConfig, discoveryConfig } from "./config.ts";
+export { type DiscoveryConfig, discoveryConfigOf } from "./config.ts";
 export type { Address, ServiceEndpoint } from "./messages.ts";
 export { createDiscovery, type Discovery, type DiscoveryOptions, type DiscoveryServicePorts } from "./module.ts";
 export type { DialRequest } from "./ports.ts";

@@ -1,5 +1,6 @@
 import type { Observe, Persist } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
+import type { PeerView } from "#kernel/session/peer-view.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
 
 /** Evidence is one reason to believe that a peer is who it says (S4-2). */
@@ -114,21 +115,6 @@ export interface SessionNote {
   readonly heard: number;
 }
 
-/** ViewInfo is what one of this hub's services is told of a peer. */
-export interface ViewInfo {
-  readonly hubId: string;
-  readonly level: Level;
-  readonly share: string;
-  readonly endpoint: ServiceEndpoint | undefined;
-  readonly token: HeldToken | undefined;
-  readonly caPems: readonly string[];
-  readonly bundleSeq: number;
-  readonly revoked: readonly string[];
-  readonly minTokenIssuedAtWall: number;
-  readonly terminated: boolean;
-  readonly wake: number;
-}
-
 /** HeldToken is our token at a peer. */
 export interface HeldToken {
   readonly jwt: string;
@@ -166,7 +152,7 @@ export interface PeerInfo {
 export type Input =
   /** The peers that the configuration wants now: all of them. */
   | { readonly kind: "federation"; readonly peers: readonly PeerSpec[] }
-  | { readonly kind: "watch"; readonly watch: number; readonly service: string; readonly leaf: Leaf | undefined }
+  | { readonly kind: "watch"; readonly watch: number; readonly services: readonly string[]; readonly leaf: Leaf | undefined }
   | { readonly kind: "watch_ready"; readonly watch: number }
   | { readonly kind: "watch_end"; readonly watch: number }
   | {
@@ -233,7 +219,8 @@ export type Input =
 
 /** Push is one message to a watching service. */
 export type Push =
-  | { readonly kind: "view"; readonly view: ViewInfo }
+  /** `also` are the endpoints of the counterparts of the watch's further services. */
+  | { readonly kind: "view"; readonly view: PeerView; readonly also: readonly ServiceEndpoint[] }
   | { readonly kind: "removed"; readonly hubId: string }
   | { readonly kind: "synced" };
 

@@ -16,6 +16,7 @@ import { LinkState, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts"
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { sleep, systemClock } from "#runtime/clock.ts";
 import type { EventReport } from "#runtime/events.ts";
+import type { PeerSource } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
@@ -25,8 +26,8 @@ import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";
 import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";
-import { PeerFeed, ViewAuthority } from "../hub/peers.ts";
-import { type DiscoveryConfig, discoveryConfig } from "./config.ts";
+import { Flow } from "../hub/flow.ts";
+import { type DiscoveryConfig, discoveryConfigOf } from "./config.ts";
 import { createDiscovery, type Discovery } from "./module.ts";
 import { type Federation, parseFederation } from "./sources/federation.ts";
 
@@ -41,7 +42,9 @@ interface Running {
   readonly metrics: Registry;
   readonly operator: ClientOf<typeof DiscoveryService>;
   readonly service: ClientOf<typeof DiscoveryService>;
-  readonly feed: PeerFeed;
+  /** Peers as a service of the process that watches sees them. */
+  readonly feed: PeerSource;
+  readonly flow: Flow;
   port: number;
   credential: Credential;
   stop(): Promise<void>;
@@ -70,9 +73,22 @@ async function start(
   const metrics = new Registry();
   const hub: { port: number; credential: Credential } = { port: 0, credential: own.service() };
   const material = () => ({ cert: hub.credential.certificatePem, key: hub.credential.keyPem });
-  const authority = new ViewAuthority(own.hubId, () => [new X509Certificate(own.caPem)]);
-  const verifier = new JwtVerifier({ hubId: own.hubId, clock: systemClock, authority });
-  const config = { ...discoveryConfig.parse(undefined), session_services: [], backoff_base_ms: 20, backoff_max_ms: 100, ...more.config };
+  const flow: Flow = new Flow({
+    hubId: own.hubId,
+    services: ["registry-sync"],
+    leaf: () => der(hub.credential),
+    own: () => [new X509Certificate(own.caPem)],
+    discovery: () => service,
+    server: () => server,
+    onKeySet: (jwks) => verifier.setKeySet(jwks),
+    onCas: () => server.rotate({ ...material(), ca: [own.caPem, ...authority.pems()] }),
+    onOwnRevoked: () => undefined,
+    clock: systemClock,
+    log,
+  });
+  const { authority } = flow;
+  const verifier: JwtVerifier = new JwtVerifier({ hubId: own.hubId, clock: systemClock, authority });
+  const config = { ...discoveryConfigOf([]).parse(undefined), backoff_base_ms: 20, backoff_max_ms: 100, ...more.config };
   const fatal = Promise.withResolvers<never>();
   fatal.promise.catch(() => undefined);
   const discovery = createDiscovery({
@@ -123,9 +139,9 @@ async function start(
       log,
       ids: systemEntropy,
     });
-  const service = local("service");
+  const service: ClientOf<typeof DiscoveryService> = local("service");
   const credentials = createServerCredentials({ ...material(), ca: [own.caPem] });
-  const server = createRpcServer({
+  const server: RpcServer = createRpcServer({
     bindings: discovery.bindings,
     credentials,
     authority,
@@ -135,21 +151,11 @@ async function start(
     clock: systemClock,
     ids: systemEntropy,
   });
-  const feed: PeerFeed = new PeerFeed({
-    service: "registry-sync",
-    leaf: () => der(hub.credential),
-    clock: systemClock,
-    log,
-    onKeySet: (jwks) => verifier.setKeySet(jwks),
-    onChange: () => {
-      authority.update(feed.current(), log);
-      server.rotate({ ...material(), ca: [own.caPem, ...authority.pems()] });
-    },
-  });
+  const feed = flow.peers("registry-sync");
   hub.port = await server.listen("127.0.0.1", 0);
   await discovery.start();
-  feed.start(service);
-  await until(() => feed.synced);
+  flow.start();
+  await until(() => feed.synced === true);
   const made: Running = Object.assign(hub, {
     pki: own,
     discovery,
@@ -161,8 +167,9 @@ async function start(
     operator: local("operator"),
     service,
     feed,
+    flow,
     stop: async () => {
-      feed.stop();
+      flow.stop();
       await discovery.stop(100);
       await server.drain(0);
     },
@@ -348,7 +355,7 @@ describe("two hubs over mutual TLS", { timeout: 20_000 }, () => {
     const session = a.discovery.sessions()[0]!.session!;
     a.credential = pki.a.service();
     a.discovery.leafChanged();
-    a.feed.restart(a.service);
+    a.flow.restart();
     await until(() => (a.feed.current()[0]?.token?.issuedAtWall ?? 0) > before.issuedAtWall);
     await until(() => (a.discovery.sessions()[0]?.session?.n ?? 0) > session.n);
     expect((await peerOf(b, "a")).state).toBe(LinkState.OPERATIONAL);

@@ -14,16 +14,7 @@ import { createDriver, type Driver } from "#runtime/service/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
 import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { restoringAsync } from "#runtime/store/restoring.ts";
-import {
-  decodeRecord,
-  endpointToProto,
-  introductionOf,
-  levelFromProto,
-  recordCodec,
-  reportsFromPort,
-  tokensFromProto,
-  viewToPort,
-} from "./codec.ts";
+import { decodeRecord, endpointToProto, introductionOf, levelFromProto, recordCodec, reportsFromPort, tokensFromProto } from "./codec.ts";
 import type { DiscoveryConfig } from "./config.ts";
 import { DiscoveryCore } from "./core.ts";
 import { type Ground, SYSTEM_GROUND } from "./ground.ts";
@@ -194,7 +185,7 @@ class DiscoveryModule implements Discovery {
     this.#ownWatch = watch;
     this.#watches.set(watch, { push: (pushes) => this.#ownPush(watch, pushes), jwks: () => undefined, end: () => undefined });
     for (const hubId of this.#views.keys()) this.#redial.add(hubId);
-    this.#calls.tell({ kind: "watch", watch, service: SERVICE, leaf });
+    this.#calls.tell({ kind: "watch", watch, services: [SERVICE], leaf });
     if (before === 0) return;
     this.#watches.delete(before);
     this.#calls.tell({ kind: "watch_end", watch: before });
@@ -382,7 +373,7 @@ class DiscoveryModule implements Discovery {
     for (const push of pushes) {
       if (push.kind === "view") {
         const before = this.#views.get(push.view.hubId)?.level;
-        this.#views.set(push.view.hubId, this.#keepToken(viewToPort(push.view)));
+        this.#views.set(push.view.hubId, this.#keepToken(push.view));
         if (before !== push.view.level) this.#announce(push.view.hubId);
       }
       if (push.kind === "removed") this.#views.delete(push.hubId);

@@ -1,37 +1,12 @@
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
-import { commandForwardingConfig } from "../command-forwarding/config.ts";
-import { discoveryConfig } from "../discovery/config.ts";
-import { registrySyncConfig } from "../registry-sync/config.ts";
-import { telemetryConfig } from "../telemetry/config.ts";
+import { DEFAULT_PORT, portsOf, SERVICES, type ServiceName, type Snake, sectionOf, TABLE, withSessions } from "./services.ts";
 
 const path = (description: string) => z.string().min(1).meta({ description, unit: "path, relative to the configuration file" });
 const anyPort = z.int().min(0).max(65_535);
 const port = (fallback: number, description: string) => anyPort.default(fallback).meta({ unit: "TCP port", description });
 /** A port of every process of the hub, whatever it runs; not given, each service has the one of its own in `services`. */
 const portOfAll = (description: string) => anyPort.optional().meta({ unit: "TCP port", description });
-
-/** SERVICES in the order of their default ports in split mode. */
-export const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
-
-/** ServiceName is a service that this software can run. */
-export type ServiceName = (typeof SERVICES)[number];
-
-/** Ports of split mode; single mode uses the first for everything. */
-export const DEFAULT_PORTS: Readonly<Record<ServiceName, number>> = {
-  discovery: 18_800,
-  "registry-sync": 18_801,
-  "command-forwarding": 18_802,
-  telemetry: 18_803,
-};
-
-/** Ports of health, and right after each that of metrics: services on one machine need one each. Single mode uses those of discovery. */
-const DEFAULT_OPS_PORTS: Readonly<Record<ServiceName, number>> = {
-  discovery: 18_810,
-  "registry-sync": 18_812,
-  "command-forwarding": 18_814,
-  telemetry: 18_816,
-};
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
 
@@ -72,9 +47,9 @@ const serviceAddress = (name: ServiceName) =>
         .min(1)
         .default("127.0.0.1")
         .meta({ description: "address it listens on, and at which this hub's other services reach it" }),
-      port: port(DEFAULT_PORTS[name], "port it listens on in split mode"),
-      ops_port: port(DEFAULT_OPS_PORTS[name], `ops port of its process${single(name)}; 0 takes a free one; ops.port wins`),
-      metrics_port: port(DEFAULT_OPS_PORTS[name] + 1, `port for metrics of its process${single(name)}; ops.metrics_port wins`),
+      port: port(portsOf(name).port, "port it listens on in split mode"),
+      ops_port: port(portsOf(name).ops, `ops port of its process${single(name)}; 0 takes a free one; ops.port wins`),
+      metrics_port: port(portsOf(name).metrics, `port for metrics of its process${single(name)}; ops.metrics_port wins`),
       advertise_host: z.string().default("").meta({ description: "host name that peers are told; empty: the hub's advertise_host" }),
       advertise_port: z
         .int()
@@ -87,6 +62,8 @@ const serviceAddress = (name: ServiceName) =>
     })
     .prefault({});
 
+type ServiceAddress = ReturnType<typeof serviceAddress>;
+
 /** hubShape is the configuration of the process itself; each service adds a section. */
 export const hubShape = {
   hub_id: z
@@ -97,7 +74,7 @@ export const hubShape = {
   listen: z
     .strictObject({
       host: z.string().min(1).default("127.0.0.1").meta({ description: "address of the single port in single mode" }),
-      port: port(18_800, "the single port in single mode; 0 takes a free one"),
+      port: port(DEFAULT_PORT, "the single port in single mode; 0 takes a free one"),
     })
     .prefault({}),
   advertise_host: z
@@ -111,12 +88,7 @@ export const hubShape = {
     .default(0)
     .meta({ unit: "TCP port", description: "port that peers are told in single mode; 0: the listening port" }),
   services: z
-    .strictObject({
-      discovery: serviceAddress("discovery"),
-      "registry-sync": serviceAddress("registry-sync"),
-      "command-forwarding": serviceAddress("command-forwarding"),
-      telemetry: serviceAddress("telemetry"),
-    })
+    .strictObject(Object.fromEntries(SERVICES.map((name) => [name, serviceAddress(name)])) as Readonly<Record<ServiceName, ServiceAddress>>)
     .prefault({})
     .meta({ description: "where each service is in split mode" }),
   tls: z.strictObject({
@@ -227,14 +199,15 @@ export const hubShape = {
     .meta({ live: true }),
 } as const;
 
+/** Sections are what each service has of its own, by its name in snake case. */
+type Sections = { readonly [Name in ServiceName as Snake<Name>]: ReturnType<(typeof TABLE)[Name]["config"]> };
+
+const sections = Object.fromEntries(
+  SERVICES.map((name) => [sectionOf(name), TABLE[name].config({ sessions: withSessions().filter((other) => other !== name) })]),
+) as unknown as Sections;
+
 /** hubConfig is the whole configuration of a hub's process: its own and one section per service. */
-export const hubConfig = z.strictObject({
-  ...hubShape,
-  discovery: discoveryConfig,
-  registry_sync: registrySyncConfig,
-  command_forwarding: commandForwardingConfig,
-  telemetry: telemetryConfig,
-});
+export const hubConfig = z.strictObject({ ...hubShape, ...sections });
 
 /** HubConfig is the effective configuration. */
 export type HubConfig = z.infer<typeof hubConfig>;

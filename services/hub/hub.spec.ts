@@ -23,14 +23,15 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { type HubConfig, hubConfig, opsPorts, SERVICES } from "./config.ts";
+import { createPresence } from "./compose/presence.ts";
+import { type HubConfig, hubConfig, opsPorts } from "./config.ts";
 import { EventForwarder } from "./events.ts";
 import { FederationFile } from "./files/federation-file.ts";
+import { nextIncarnation, resolveFrom } from "./files/identity.ts";
 import { LiveConfig } from "./files/live-config.ts";
-import { nextIncarnation, resolveFrom } from "./identity.ts";
 import { loadHubConfig } from "./index.ts";
-import { ViewAuthority } from "./peers.ts";
-import { createPresence } from "./presence.ts";
+import { ViewAuthority } from "./peers/authority.ts";
+import { SERVICES } from "./services.ts";
 
 let folder: string;
 beforeEach(() => {

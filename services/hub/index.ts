@@ -9,10 +9,11 @@ import { createLogger } from "#runtime/log/log.ts";
 import { isTerminal, type SinkState, tellStderr } from "#runtime/log/sink.ts";
 import { coalesced } from "#runtime/service/coalesce.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
-import type { Automation } from "./automation.ts";
-import { type HubConfig, hubConfig, type ServiceName } from "./config.ts";
-import { resolveFrom } from "./identity.ts";
+import type { Automation } from "./compose/automation.ts";
+import { type HubConfig, hubConfig } from "./config.ts";
+import { resolveFrom } from "./files/identity.ts";
 import { HubProcess } from "./process.ts";
+import type { ServiceName } from "./services.ts";
 
 export type { CommandOutcome, CommandRequest, LocalCommandHandler, LocalTask } from "../command-forwarding/index.ts";
 export type { Federation } from "../discovery/index.ts";
@@ -33,11 +34,12 @@ export {
   type StateChange,
   sharesOf,
 } from "../registry-sync/index.ts";
-export type { Automation, AutomationHub } from "./automation.ts";
-export { DEFAULT_PORTS, type HubConfig, hubConfig, SERVICES, type ServiceName } from "./config.ts";
+export type { Automation, AutomationHub } from "./compose/automation.ts";
+export { type HubConfig, hubConfig } from "./config.ts";
 export { checkFederation, undefinedShares } from "./files/federation-file.ts";
+export { resolveFrom } from "./files/identity.ts";
 export { encodeRevoked, type RevokedEntry, refusedNow } from "./files/revoked-file.ts";
-export { resolveFrom } from "./identity.ts";
+export { SERVICES, type ServiceName } from "./services.ts";
 export { SOFTWARE } from "./version.ts";
 
 /** LoadedHubConfig is a configuration and the folder that its relative paths start from. */
@@ -157,6 +159,11 @@ export async function startHub(options: StartHubOptions): Promise<RunningHub> {
     await log.close();
     throw error;
   }
+  return running(hub, log, broken);
+}
+
+/** running is a hub for who started it. */
+function running(hub: HubProcess, log: ReturnType<typeof createLogger>, broken: Promise<unknown>): RunningHub {
   return {
     get port() {
       return hub.port;

@@ -3,9 +3,10 @@ import { describe, expect, test } from "vitest";
 import { fail } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
+import { createPresence } from "./compose/presence.ts";
 import { EventForwarder } from "./events.ts";
-import { createSessionReporter, PeerFeed } from "./peers.ts";
-import { createPresence } from "./presence.ts";
+import { PeerFeed } from "./peers/feed.ts";
+import { createSessionReporter } from "./peers/reporter.ts";
 
 /** An hour of tries, of which the last are four seconds apart. */
 const HOUR_MS = 3_600_000;
@@ -51,7 +52,7 @@ describe("F-8 no loop that waits for another process of this hub is tighter than
       const watchPeers = async function* (): AsyncGenerator<never> {
         yield await call();
       };
-      const feed = new PeerFeed({ service: "x", clock, log: silentLogger, leaf: () => new Uint8Array(), onKeySet() {}, onChange() {} });
+      const feed = new PeerFeed({ services: ["x"], clock, log: silentLogger, leaf: () => new Uint8Array(), onKeySet() {}, onChange() {} });
       feed.start({ watchPeers } as never);
       return { tell: () => undefined, stop: () => feed.stop() };
     },
@@ -82,7 +83,7 @@ test("a service that watches the peers anew reports its sessions again: discover
   };
   const onSynced = (): void => reporter.again();
   const feed = new PeerFeed({
-    service: "x",
+    services: ["x"],
     clock,
     log: silentLogger,
     leaf: () => new Uint8Array(),

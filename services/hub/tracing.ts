@@ -8,7 +8,7 @@ import { createOtlpSink, type OtlpTls } from "#runtime/trace/otlp.ts";
 import { Tracer } from "#runtime/trace/tracer.ts";
 import type { HubConfig } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
-import { resolveFrom } from "./identity.ts";
+import { resolveFrom } from "./files/identity.ts";
 import { SOFTWARE } from "./version.ts";
 
 /** TracingParts are what tracing is made of. */

@@ -1,4 +1,4 @@
-/** Kinds of events, as `foedus.telemetry.v1alpha1.EventKind` without the prefix. */
+/** Kinds of events that services report, as `foedus.telemetry.v1alpha1.EventKind` without the prefix. That events are missing telemetry says itself. */
 export type EventKind =
   | "LINK_STATE"
   | "TRUST_DECIDED"
@@ -13,7 +13,6 @@ export type EventKind =
   | "CREDENTIAL"
   | "LIMIT"
   | "CLOCK"
-  | "EVENTS_DROPPED"
   | "CONFIGURATION";
 
 /** EventReport is something that happened, for people and programs. Never secrets. */

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { SERVICES, withSessions } from "../../services/hub/services.ts";
 import { anyMissing, tool } from "../support/tools.ts";
 import { read } from "../tidy/files.ts";
 import { CHART, EXAMPLES, find, HELMS, helmTemplate, KUBERNETES, objectsOf, render, run, SCHEMAS } from "./fixture.ts";
@@ -128,8 +129,7 @@ describe.skipIf(anyMissing(helm))("a pod of the hub", () => {
 
   test("S0-24 split mode has a workload, a volume, a Service and a network policy for each service", () => {
     const objects = render({}, EXAMPLES.get("split")!);
-    const components = ["discovery", "registry-sync", "command-forwarding", "telemetry"];
-    for (const component of components) {
+    for (const component of SERVICES) {
       const name = `example-foedus-${component}`;
       const workload = find(objects, "StatefulSet", name);
       expect(workload["spec"].replicas).toBe(1);
@@ -138,7 +138,7 @@ describe.skipIf(anyMissing(helm))("a pod of the hub", () => {
       find(objects, "Service", name);
       find(objects, "NetworkPolicy", name);
     }
-    expect(objects.filter(({ kind }) => kind === "StatefulSet")).toHaveLength(components.length);
+    expect(objects.filter(({ kind }) => kind === "StatefulSet")).toHaveLength(SERVICES.length);
   });
 
   test("the account of the certificates' Job may touch the Secrets that it makes and no others", () => {
@@ -166,7 +166,9 @@ describe.skipIf(anyMissing(helm))("a pod of the hub", () => {
     const objects = render({}, EXAMPLES.get("ha")!);
     const outside = objects.filter(({ kind, ...o }) => kind === "Service" && o["spec"].type !== "ClusterIP").map((o) => o.metadata.name);
     expect(outside.sort()).toEqual(
-      ["discovery", "registry-sync", "command-forwarding"].map((name) => `example-foedus-${name}-peers`).sort(),
+      withSessions()
+        .map((name) => `example-foedus-${name}-peers`)
+        .sort(),
     );
     const rules = find(objects, "NetworkPolicy", "example-foedus-telemetry")["spec"].ingress as { from?: unknown[] }[];
     expect(rules.every(({ from }) => (from ?? []).length > 0)).toBe(true);

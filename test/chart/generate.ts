@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { ROOT, read } from "../tidy/files.ts";
+import { servicesTemplate } from "../tidy/services.ts";
 import { defaultValues, valuesSchema } from "./values.ts";
 
 /** CHART is the chart's folder, from the root. */
@@ -77,6 +78,7 @@ export function chartFiles(): ReadonlyMap<string, string> {
     [`${CHART}/values.yaml`, valuesYaml()],
     [`${CHART}/values.schema.json`, `${JSON.stringify(valuesSchema(), undefined, 1)}\n`],
     [`${CHART}/README.md`, readme()],
+    [`${CHART}/templates/_services.tpl`, servicesTemplate()],
   ]);
   for (const [copy, source] of Object.entries(COPIES)) if (existsSync(join(ROOT, source))) files.set(`${CHART}/${copy}`, read(source));
   return files;

@@ -2,6 +2,7 @@
 // Security Standard "restricted", with the names and labels that controllers derive from them.
 import { existsSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { SERVICES } from "../../services/hub/services.ts";
 import { anyMissing, tool } from "../support/tools.ts";
 import { CHART, HELMS, type K8sObject, KUBERNETES, NAMESPACE, objectsOf, run, SCHEMAS, type Values } from "./fixture.ts";
 
@@ -49,7 +50,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
       mode: "split",
       certificates: {
         source: "existing",
-        existing: { discovery: "d", "registry-sync": "r", "command-forwarding": "c", telemetry: "t" },
+        existing: Object.fromEntries(SERVICES.map((name) => [name, name])),
       },
     },
   },

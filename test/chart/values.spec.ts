@@ -8,6 +8,7 @@ import { writePki } from "../../certs/issue.ts";
 import { type IssueRequest, organisationalUnitsOf, PROFILES, sansOf } from "../../certs/profiles.ts";
 import { parseFederation } from "../../services/discovery/sources/federation.ts";
 import { hubConfig } from "../../services/hub/config.ts";
+import { withSessions } from "../../services/hub/services.ts";
 import { anyMissing } from "../support/tools.ts";
 import { EXAMPLES, find, HELMS, helmTemplate, type K8sObject, render, type Values } from "./fixture.ts";
 
@@ -180,14 +181,14 @@ describe.skipIf(anyMissing(helm))("what the hub is given", () => {
   test("what peers are told is the way that leads there", () => {
     const told = (example: string) => {
       const { services, advertise_host } = configOf(render({}, EXAMPLES.get(example)!), "example-foedus-discovery");
-      return ["discovery", "registry-sync", "command-forwarding"].map((name) => {
+      return withSessions().map((name) => {
         const at = services[name as "discovery"];
         return `${at.advertise_host || advertise_host}:${at.advertise_port || at.port}`;
       });
     };
     expect(told("ha")).toEqual(["factory.example.org:18800", "198.51.100.7:18801", "commands.factory.example.org:18802"]);
     expect(told("cert-manager")).toEqual(["203.0.113.10:30800", "203.0.113.10:30801", "203.0.113.10:30802"]);
-    const routes = ["discovery", "registry-sync", "command-forwarding"].map((name) => `${name}.factory.example.org:443`);
+    const routes = withSessions().map((name) => `${name}.factory.example.org:443`);
     expect(told("gateway")).toEqual(routes);
     const hostnames = render({}, EXAMPLES.get("gateway")!)
       .filter(({ kind }) => kind === "TLSRoute")

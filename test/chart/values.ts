@@ -1,6 +1,7 @@
 // What may stand in the chart's values: the one source of values.yaml, values.schema.json and the table in the chart's README.
 import * as z from "zod";
 import { hubConfig } from "../../services/hub/config.ts";
+import { DEFAULT_PORT, portsOf, SERVICES, type ServiceName, TABLE } from "../../services/hub/services.ts";
 
 /** Fields of hub.json that the chart sets from other values. They are refused in `config`, by the chart itself, with the remedy. */
 export const OWNED = [
@@ -74,6 +75,10 @@ const peerFacing = (name: string, number: number, memory: typeof HUB_RESOURCES, 
       advertise: advertise(name),
     })
     .prefault({});
+
+/** perService makes a value for each service, under its name. */
+const perService = <Schema extends z.ZodType>(make: (name: ServiceName) => Schema): Record<ServiceName, Schema> =>
+  Object.fromEntries(SERVICES.map((name) => [name, make(name)])) as Record<ServiceName, Schema>;
 
 const secret = (whose: string) => text(`Secret (ca.crt, tls.crt, tls.key) of ${whose}, with certificates.source existing`);
 
@@ -172,11 +177,13 @@ const chartValues = z.strictObject({
     .prefault({}),
   services: z
     .strictObject({
-      hub: peerFacing("the hub in single mode", 18_800, HUB_RESOURCES, "4Gi"),
-      discovery: peerFacing("discovery", 18_800, SPLIT_RESOURCES, "1Gi"),
-      "registry-sync": peerFacing("registry-sync", 18_801, SPLIT_RESOURCES, "2Gi"),
-      "command-forwarding": peerFacing("command-forwarding", 18_802, SPLIT_RESOURCES, "1Gi"),
-      telemetry: z.strictObject(common("telemetry", 18_803, SPLIT_RESOURCES, "1Gi")).prefault({}),
+      hub: peerFacing("the hub in single mode", DEFAULT_PORT, HUB_RESOURCES, "4Gi"),
+      ...perService<z.ZodPrefault>((name) => {
+        const { port, sessions, volume } = TABLE[name];
+        return sessions
+          ? peerFacing(name, port, SPLIT_RESOURCES, volume)
+          : z.strictObject(common(name, port, SPLIT_RESOURCES, volume)).prefault({});
+      }),
     })
     .prefault({})
     .meta({ description: "settings of each workload: `hub` applies in single mode, the others in split mode" }),
@@ -195,8 +202,8 @@ const chartValues = z.strictObject({
     .prefault({}),
   ops: z
     .strictObject({
-      port: port(18_810, "plain HTTP for the kubelet's probes: /healthz and /readyz, nothing else"),
-      metricsPort: port(18_811, "mutual TLS for Prometheus and operators: /metrics and /statusz"),
+      port: port(portsOf("discovery").ops, "plain HTTP for the kubelet's probes: /healthz and /readyz, nothing else"),
+      metricsPort: port(portsOf("discovery").metrics, "mutual TLS for Prometheus and operators: /metrics and /statusz"),
     })
     .prefault({}),
   config: z
@@ -256,10 +263,7 @@ const chartValues = z.strictObject({
       existing: z
         .strictObject({
           hub: secret("the hub in single mode"),
-          discovery: secret("discovery"),
-          "registry-sync": secret("registry-sync"),
-          "command-forwarding": secret("command-forwarding"),
-          telemetry: secret("telemetry"),
+          ...perService(secret),
           metrics: secret("the operator (role metrics) as whom Prometheus scrapes"),
         })
         .prefault({}),
@@ -352,7 +356,11 @@ const chartValues = z.strictObject({
       peersPorts: z
         .array(z.strictObject({ port: z.int().min(1).max(65_535), endPort: z.int().min(1).max(65_535).optional() }))
         .min(1)
-        .default([{ port: 443 }, { port: 18_800, endPort: 18_803 }, { port: 30_000, endPort: 32_767 }])
+        .default([
+          { port: 443 },
+          { port: DEFAULT_PORT, endPort: Math.max(...SERVICES.map((name) => portsOf(name).port)) },
+          { port: 30_000, endPort: 32_767 },
+        ])
         .meta({ description: "ports that peers advertise; default: those of a Gateway, of a hub with default ports, and node ports" }),
       extraEgress: objects("additional egress rules, e.g. to an OpenTelemetry collector"),
     })

@@ -8,18 +8,13 @@ import { systemClock } from "#runtime/clock.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
+import { SERVICES as NAMES, type ServiceName, TABLE } from "../../services/hub/services.ts";
 import { lamp, number, register, text, update } from "../support/acts.ts";
 import { Federation, type HubProcess, until } from "../support/federation.ts";
 import { run } from "../support/grpcurl.ts";
 import { tool } from "../support/tools.ts";
 
-const SERVICES = {
-  discovery: "foedus.discovery.v1alpha1.DiscoveryService",
-  "registry-sync": "foedus.registry_sync.v1alpha1.RegistrySyncService",
-  "command-forwarding": "foedus.command_forwarding.v1alpha1.CommandForwardingService",
-  telemetry: "foedus.telemetry.v1alpha1.TelemetryService",
-} as const;
-type Service = keyof typeof SERVICES;
+const SERVICES = Object.fromEntries(NAMES.map((name) => [name, TABLE[name].rpc.typeName])) as Readonly<Record<ServiceName, string>>;
 const HUB = "foedus.hub.v1alpha1.HubService";
 
 const probeTool = tool("grpc-health-probe");
@@ -30,7 +25,7 @@ afterAll(() => {
 });
 
 /** healthOf asks one of a hub's ports, as an operator's probe does. */
-function healthOf(hub: HubProcess, service: Service): ClientOf<typeof Health> {
+function healthOf(hub: HubProcess, service: ServiceName): ClientOf<typeof Health> {
   const files = hub.pki("operator-viewer");
   const [ca, cert, key] = [files.ca, files.cert, files.key].map((file) => readFileSync(file, "utf8")) as [string, string, string];
   const expected = { hubId: hub.id, name: hub.split ? service : "hub" };
@@ -67,7 +62,7 @@ describe.each(["single", "split"] as const)("health of a hub in %s mode", (mode)
   afterAll(() => federation?.stop(), 60_000);
 
   test("each service by its name, the process by the empty one, and an unknown one is NOT_FOUND", async () => {
-    for (const service of Object.keys(SERVICES) as Service[]) {
+    for (const service of Object.keys(SERVICES) as ServiceName[]) {
       const client = healthOf(home, service);
       // The first look after the start may come before the last module is up.
       await until(`${service} being well`, async () => (await check(client, "")) === Serving.SERVING);

@@ -15,9 +15,8 @@ import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { type Finished, type Running, start } from "../cli/fixture.ts";
-import { until } from "../support/federation.ts";
+import { SERVICES, until } from "../support/federation.ts";
 
-const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
 type Id = "a" | "b";
 type Mode = "single" | "split";
 

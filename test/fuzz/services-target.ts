@@ -117,7 +117,7 @@ export class ServicesTarget extends Tally implements Target {
     );
     this.#discovery = core;
     this.#give({ kind: "federation", peers: [PEER] });
-    this.#give({ kind: "watch", watch: 1, service: "registry-sync", leaf: LEAF });
+    this.#give({ kind: "watch", watch: 1, services: ["registry-sync"], leaf: LEAF });
   }
 
   #decode<T>(schema: Parameters<typeof decodeRequest>[0], bytes: Uint8Array): T | undefined {
@@ -173,7 +173,8 @@ export class ServicesTarget extends Tally implements Target {
       if (effect.kind === "peers")
         toBinary(ListPeersResponseSchema, create(ListPeersResponseSchema, { peers: effect.peers.map(peerToProto) }));
       if (effect.kind === "push")
-        for (const push of effect.pushes) toBinary(WatchPeersResponseSchema, create(WatchPeersResponseSchema, { push: pushToProto(push) }));
+        for (const push of effect.pushes)
+          toBinary(WatchPeersResponseSchema, create(WatchPeersResponseSchema, { push: pushToProto(push, "registry-sync") }));
     }
     if (out.some(({ kind }) => kind === "push")) this.#give({ kind: "watch_ready", watch: 1 });
   }

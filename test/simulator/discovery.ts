@@ -13,10 +13,11 @@ import { Identities } from "#runtime/rpc/server/identities.ts";
 import type { Platform } from "#runtime/service/module.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { DiscoveryCore } from "../../services/discovery/core.ts";
-import { createDiscovery, type Discovery, discoveryConfig, type Federation as Peers } from "../../services/discovery/index.ts";
+import { createDiscovery, type Discovery, discoveryConfigOf, type Federation as Peers } from "../../services/discovery/index.ts";
 import type { Effect, Input } from "../../services/discovery/messages.ts";
-import { SERVICES, type ServiceName } from "../../services/hub/config.ts";
-import { createSessionReporter, followViews, PeerFeed, ViewAuthority } from "../../services/hub/peers.ts";
+import { Flow } from "../../services/hub/flow.ts";
+import type { ViewAuthority } from "../../services/hub/peers/authority.ts";
+import { SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { SILENT } from "./host.ts";
 import type { SimLeaf } from "./pki.ts";
 import type { SimServer } from "./server.ts";
@@ -26,10 +27,9 @@ import { simTokens } from "./tokens.ts";
 const CLOCK_RETRY_MS = 5_000;
 /** How long an operator waits before telling a hub again that it did not take. */
 const OPERATOR_RETRY_MS = 2_000;
-const CONFIG = discoveryConfig.parse(undefined);
-
 /** Services that are told of the peers. The hub tells its other two as well, which make nothing of it. */
 const FED: readonly ServiceName[] = ["registry-sync", "command-forwarding"];
+const CONFIG = discoveryConfigOf(FED).parse(undefined);
 
 /** Target is a hub to call, and who must be there. */
 export interface Target {
@@ -66,11 +66,9 @@ export class SimDiscovery {
   readonly module: Discovery;
   readonly client: ClientOf<typeof DiscoveryService>;
   readonly operator: ClientOf<typeof DiscoveryService>;
-  readonly authority: ViewAuthority;
+  readonly #flow: Flow;
   readonly identities: Identities;
   readonly verifier: JwtVerifier;
-  readonly #feeds = new Map<ServiceName, PeerFeed>();
-  readonly #reporters: { stop(): void }[] = [];
   /** Which links the operator knows to be enabled, or ended. */
   readonly #taken = new Map<string, boolean>();
   /** Since when a service says that it has no session with a peer, by both; undefined while it has. */
@@ -86,7 +84,19 @@ export class SimDiscovery {
     const { platform, self, ids, leaf } = options;
     const { hubId, clock } = platform;
     const tokens = simTokens(ids);
-    this.authority = new ViewAuthority(hubId, () => options.ownCas);
+    this.#flow = new Flow({
+      hubId,
+      services: FED,
+      leaf: () => leaf().certificate.raw,
+      own: () => options.ownCas,
+      discovery: () => (this.#serving ? this.client : undefined),
+      server: options.server,
+      onKeySet: (jwks) => this.verifier.setKeySet(jwks),
+      onCas: () => undefined,
+      onOwnRevoked: () => undefined,
+      clock,
+      log: SILENT,
+    });
     this.identities = new Identities(this.authority, clock);
     this.verifier = new JwtVerifier({
       hubId,
@@ -114,16 +124,18 @@ export class SimDiscovery {
     const connect = (caller: Caller) => createLocalClient(DiscoveryService, binding, { caller, clock, log: SILENT, ids });
     this.client = connect(self);
     this.operator = connect(options.operator);
-    for (const service of FED) this.#feeds.set(service, this.#feed(service));
+  }
+
+  get authority(): ViewAuthority {
+    return this.#flow.authority;
   }
 
   peers(service: ServiceName): PeerSource {
-    return this.#feeds.get(service)!;
+    return this.#flow.peers(service);
   }
 
   sessions(service: ServiceName): SessionReporter {
-    const reporter = createSessionReporter(service, () => (this.#serving ? this.client : undefined), this.#o.platform.clock, SILENT);
-    this.#reporters.push(reporter);
+    const reporter = this.#flow.sessions(service);
     return {
       report: (reports) => {
         for (const { hubId, state, synced } of reports) this.#said(`${service} ${hubId}`, state === "OPERATIONAL" && synced);
@@ -166,7 +178,7 @@ export class SimDiscovery {
     if (this.#stopped) return;
     if (clockPlausible(clock.wall()) !== undefined) return void clock.setTimer(CLOCK_RETRY_MS, () => this.start());
     this.module.start().then(
-      () => this.#flow(),
+      () => this.#begin(),
       (error: unknown) => {
         if (error instanceof FoedusError && error.failure.reason === "STORE_UNAVAILABLE") this.#o.onUnable();
         else this.#o.onFatal(error);
@@ -174,10 +186,10 @@ export class SimDiscovery {
     );
   }
 
-  #flow(): void {
+  #begin(): void {
     if (this.#stopped) return;
     this.#serving = true;
-    for (const feed of this.#feeds.values()) feed.start(this.client);
+    this.#flow.start();
     this.changed();
   }
 
@@ -214,30 +226,13 @@ export class SimDiscovery {
   leafChanged(): void {
     if (!this.#serving) return;
     this.module.leafChanged();
-    for (const feed of this.#feeds.values()) feed.restart(this.client);
+    this.#flow.restart();
   }
 
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
-    for (const feed of this.#feeds.values()) feed.stop();
+    this.#flow.stop();
     await this.module.stop(graceMs).catch(() => undefined);
-    for (const reporter of this.#reporters) reporter.stop();
-  }
-
-  #feed(service: ServiceName): PeerFeed {
-    const { platform, leaf, server } = this.#o;
-    const { clock } = platform;
-    const feed: PeerFeed = new PeerFeed({
-      service,
-      leaf: () => leaf().certificate.raw,
-      clock,
-      log: SILENT,
-      onKeySet: (jwks) => this.verifier.setKeySet(jwks),
-      onChange: () => {
-        if (service === FED[0])
-          followViews({ authority: this.authority, server, clock, log: SILENT, onCas: () => undefined }, () => feed.current());
-      },
-    });
-    return feed;
+    this.#flow.close();
   }
 }

@@ -15,6 +15,7 @@ import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { writePki } from "../../certs/issue.ts";
+import { SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { allOf, endProcess, isRunning } from "./processes.ts";
 import { GivenUp, until } from "./until.ts";
 
@@ -23,9 +24,7 @@ export { until } from "./until.ts";
 /** ROOT is the project's folder. */
 export const ROOT = join(import.meta.dirname, "../..");
 
-/** SERVICES of a hub, with the offset of their port in split mode. */
-export const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
-type Service = (typeof SERVICES)[number];
+export { SERVICES };
 
 /** PeerSpec is a line of a hub's federation file. */
 export interface PeerSpec {
@@ -123,13 +122,13 @@ export class HubProcess {
   }
 
   /** address of a service. */
-  address(service: Service): string {
+  address(service: ServiceName): string {
     return `${this.host}:${this.split ? this.basePort + SERVICES.indexOf(service) : this.basePort}`;
   }
 
   /** opsPort of a process. */
   opsPort(process: string): number {
-    return this.basePort + 10 + (process === "hub" ? 0 : SERVICES.indexOf(process as Service));
+    return this.basePort + 10 + (process === "hub" ? 0 : SERVICES.indexOf(process as ServiceName));
   }
 
   /** metricsPort of a process of a hub with `metricsTls`. */
@@ -225,7 +224,7 @@ export class HubProcess {
   clients(principal: Principal | { readonly ca: string; readonly cert: string; readonly key: string } = "operator-admin"): Clients {
     const files = typeof principal === "string" ? this.pki(principal) : principal;
     const material = { ca: [readFileSync(files.ca, "utf8")], cert: readFileSync(files.cert, "utf8"), key: readFileSync(files.key, "utf8") };
-    const make = <S extends GenService<GenServiceMethods>>(service: S, name: Service): ClientOf<S> => {
+    const make = <S extends GenService<GenServiceMethods>>(service: S, name: ServiceName): ClientOf<S> => {
       const expected = { hubId: this.id, name: this.split ? name : "hub" };
       const credentials = createPeerCredentials(expected, material, systemClock);
       return createClient(service, {

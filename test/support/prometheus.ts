@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#runtime/clock.ts";
-import { type HubProcess, ROOT } from "./federation.ts";
+import { type HubProcess, ROOT, SERVICES } from "./federation.ts";
 import { endProcess, isRunning } from "./processes.ts";
 import { GivenUp, until } from "./until.ts";
 
@@ -48,7 +48,7 @@ export interface PrometheusOptions {
 
 /** processesOf names the processes of a hub. */
 export function processesOf(hub: HubProcess): readonly string[] {
-  return hub.split ? ["discovery", "registry-sync", "command-forwarding", "telemetry"] : ["hub"];
+  return hub.split ? [...SERVICES] : ["hub"];
 }
 
 /** configOf is the documented configuration with a job per hub, for the hub's own PKI and ports, and every second. */

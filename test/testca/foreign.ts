@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { SERVICES } from "../../services/hub/services.ts";
 
 /** hasOpenssl tells whether there is a program to make them with. */
 export const hasOpenssl = spawnSync("openssl", ["version"]).status === 0;
@@ -35,7 +36,7 @@ const ALGORITHM: Readonly<Record<KeyKind, readonly string[]>> = {
   ed25519: ["-algorithm", "ED25519"],
 };
 
-const SERVICES = ["hub", "discovery", "registry-sync", "command-forwarding", "telemetry"];
+const PROCESSES = ["hub", ...SERVICES];
 
 /** foreignPki writes ca.pem, service-*, operator-admin, operator-viewer and gateway-* of a hub into a folder, over what is there. */
 export function foreignPki(dir: string, hubId: string, options: ForeignOptions = {}): void {
@@ -94,7 +95,7 @@ export function foreignPki(dir: string, hubId: string, options: ForeignOptions =
     sign(stem, `/O=${hubId}${unit}/CN=${who}`, issuer, `${basic}extendedKeyUsage=${usage}\n${san}`);
     if (intermediate) writeFileSync(at(`${stem}.pem`), readFileSync(at(`${stem}.pem`), "utf8") + readFileSync(at("middle.pem"), "utf8"));
   };
-  for (const service of options.services ?? SERVICES)
+  for (const service of options.services ?? PROCESSES)
     one(`service-${service}`, "service", service, "", options.usage ?? "serverAuth,clientAuth");
   if (options.services !== undefined) return;
   one("operator-admin", "operator", "admin", "/OU=role:admin", "clientAuth");

@@ -8,10 +8,11 @@ import { configTable, describeConfig } from "#runtime/config/describe.ts";
 import { hubConfig } from "../../services/hub/config.ts";
 import { nodeRule } from "../../services/registry-sync/config.ts";
 import { chartFiles } from "../chart/generate.ts";
-import { ROOT, read } from "./files.ts";
+import { ROOT } from "./files.ts";
 import { boundsPage } from "./kept-maps.ts";
 import { declaredMetrics, metricsPage } from "./metrics.ts";
 import { FRAMES, SERVICES } from "./schema.ts";
+import { serviceParts } from "./services.ts";
 
 const CODES = [
   "OK",
@@ -163,13 +164,15 @@ function withSection(page: string, section: string): string {
 
 /** pages gives each generated page as it must be. */
 export async function pages(): Promise<ReadonlyMap<string, string>> {
+  const parts = serviceParts();
   return new Map([
+    ...parts,
+    ...chartFiles(),
     ["docs/METRICS.md", metricsPage(await declaredMetrics())],
     ["docs/BOUNDS.md", boundsPage()],
     ["docs/ERRORS.md", errorsPage()],
     ["docs/CONFIG.md", configPage()],
-    ["docs/PROTOCOL.md", withSection(read("docs/PROTOCOL.md"), protocolSection())],
-    ...chartFiles(),
+    ["docs/PROTOCOL.md", withSection(parts.get("docs/PROTOCOL.md") ?? "", protocolSection())],
   ]);
 }
 

@@ -46,8 +46,6 @@ export function withoutComments(text: string): string {
     .replace(/"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'/g, (quoted) => quoted[0] + quoted[0]!);
 }
 
-const SERVICES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination", "introduction"];
-
 /** Area is a part of the house. */
 export type Area =
   | "gen"
@@ -72,7 +70,8 @@ export function areaOf(path: string): Area {
   if (path.startsWith("services/runtime/")) return "runtime";
   if (path.startsWith("clients/typescript/")) return "sdk";
   if (path.startsWith("services/hub/")) return "hub";
-  for (const service of SERVICES) if (path.startsWith(`services/${service}/`)) return `service:${service}`;
+  const service = /^services\/([a-z-]+)\//.exec(path)?.[1];
+  if (service !== undefined) return `service:${service}`;
   if (path.startsWith("cli/")) return "cli";
   if (path.startsWith("certs/")) return "certs";
   if (path.startsWith("test/")) return "test";

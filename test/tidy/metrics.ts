@@ -8,6 +8,7 @@ import { silentLogger } from "#runtime/log/log.ts";
 import { writePki } from "../../certs/issue.ts";
 import { loadHubConfig } from "../../services/hub/index.ts";
 import { HubProcess } from "../../services/hub/process.ts";
+import { SERVICES, sectionOf, TABLE } from "../../services/hub/services.ts";
 
 /** Declared is a metric as it is declared, with the names of its labels. */
 export interface Declared {
@@ -44,10 +45,7 @@ export async function declaredMetrics(): Promise<Declared[]> {
 
 const GROUPS = [
   ["gRPC", (name: string) => name.startsWith("grpc_")],
-  ["Discovery", (name: string) => name.startsWith("foedus_discovery_")],
-  ["Registry", (name: string) => name.startsWith("foedus_registry_sync_")],
-  ["Commands", (name: string) => name.startsWith("foedus_command_forwarding_")],
-  ["Telemetry", (name: string) => name.startsWith("foedus_telemetry_")],
+  ...SERVICES.map((service) => [TABLE[service].heading, (name: string) => name.startsWith(`foedus_${sectionOf(service)}_`)] as const),
   ["Hub", (name: string) => name.startsWith("foedus_")],
   ["Process", () => true],
 ] as const;

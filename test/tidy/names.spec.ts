@@ -1,14 +1,21 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { SERVICES as FOLDERS } from "../../services/hub/services.ts";
 import { filesUnder, ROOT, read } from "./files.ts";
 import { SERVICES } from "./schema.ts";
 
-const FOLDERS = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
 const snake = (kebab: string): string => kebab.replaceAll("-", "_");
 const pascal = (kebab: string): string => kebab.replaceAll(/(^|-)(\w)/g, (_all, _dash, letter: string) => letter.toUpperCase());
 
+/** Longest name of a service: the chart's objects are called by it, and their names become labels (helm/foedus/templates/_helpers.tpl). */
+const NAME_MAX = "command-forwarding".length;
+
 describe("one word per service, spelled by rule", () => {
+  test("no name is too long for the chart", () => {
+    expect(FOLDERS.filter((name) => name.length > NAME_MAX)).toEqual([]);
+  });
+
   test.each(FOLDERS)("%s has the same name everywhere", (folder) => {
     const service = SERVICES.find((candidate) => candidate.typeName === `foedus.${snake(folder)}.v1alpha1.${pascal(folder)}Service`);
     expect(service).toBeDefined();
@@ -31,7 +38,7 @@ describe("one word per service, spelled by rule", () => {
     expect(filesUnder(`services/${folder}`, (path) => path.endsWith(".spec.ts")).length).toBeGreaterThan(0);
   });
 
-  test.each(["registry-sync", "command-forwarding", "discovery"])("the README of %s names each of its rooms, and no other", (folder) => {
+  test.each(FOLDERS)("the README of %s names each of its rooms, and no other", (folder) => {
     const rooms = readdirSync(join(ROOT, "services", folder), { withFileTypes: true })
       .filter((entry) => entry.isDirectory() && entry.name !== "testdata")
       .map(({ name }) => name);

@@ -34,7 +34,9 @@ test("F-8 what is tried again after a fixed wait stands in the table with its re
 
 test("F-8 loops that talk to others have a back-off", () => {
   const users = files.filter((path) => /new (Backoff|Retry)\(|ownRetry\(\)/.test(read(path)));
-  expect(users).toEqual(expect.arrayContaining(["services/hub/peers.ts", "services/hub/presence.ts", "services/hub/events.ts"]));
+  expect(users).toEqual(
+    expect.arrayContaining(["services/hub/peers/feed.ts", "services/hub/compose/presence.ts", "services/hub/events.ts"]),
+  );
   expect(users.length).toBeGreaterThanOrEqual(8);
   for (const [path, text] of Object.entries(OWN)) expect(read(path)).toMatch(text);
 });

@@ -1,21 +1,12 @@
 import type { DescFile, DescMessage, DescService } from "@bufbuild/protobuf";
-import { file_foedus_command_forwarding_v1alpha1_command_forwarding_service } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { SessionFrameSchema as CommandFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { SessionControlSchema } from "#gen/foedus/common/v1/session_pb.ts";
-import { file_foedus_discovery_v1alpha1_discovery_service } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import { SessionFrameSchema as DiscoveryFrame } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
 import { file_foedus_hub_v1alpha1_hub_service } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { file_foedus_introduction_v1alpha1_introduction_service } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
-import { file_foedus_registry_sync_v1alpha1_registry_sync_service } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { SessionFrameSchema as RegistryFrame } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { file_foedus_telemetry_v1alpha1_telemetry_service } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { SERVICES as NAMES, TABLE } from "../../services/hub/services.ts";
 
 /** FILES with services; a tidy test holds this list against the folder. */
 export const FILES: readonly DescFile[] = [
-  file_foedus_discovery_v1alpha1_discovery_service,
-  file_foedus_registry_sync_v1alpha1_registry_sync_service,
-  file_foedus_command_forwarding_v1alpha1_command_forwarding_service,
-  file_foedus_telemetry_v1alpha1_telemetry_service,
+  ...NAMES.map((name) => TABLE[name].rpc.file),
   file_foedus_hub_v1alpha1_hub_service,
   file_foedus_introduction_v1alpha1_introduction_service,
 ];
@@ -23,8 +14,12 @@ export const FILES: readonly DescFile[] = [
 /** SERVICES of the schema. */
 export const SERVICES: readonly DescService[] = FILES.flatMap((file) => file.services);
 
+/** framesOf are the envelopes of the frames of a service's sessions, which stand in a file that its own imports. */
+const framesOf = (file: DescFile): DescMessage[] =>
+  file.dependencies.flatMap(({ messages }) => messages.filter(({ name }) => name === "SessionFrame"));
+
 /** FRAMES of sessions between hubs: every message that a `oneof frame` can hold, the envelope of the common frames left out. */
-export const FRAMES: readonly DescMessage[] = [SessionControlSchema, DiscoveryFrame, RegistryFrame, CommandFrame].flatMap((envelope) =>
+export const FRAMES: readonly DescMessage[] = [SessionControlSchema, ...FILES.flatMap(framesOf)].flatMap((envelope) =>
   envelope.oneofs.flatMap((oneof) =>
     oneof.fields.flatMap((field) => (field.message === undefined || field.message === SessionControlSchema ? [] : [field.message])),
   ),

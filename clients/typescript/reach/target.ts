@@ -54,21 +54,17 @@ export interface Surroundings {
 const ADDRESS = /^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/;
 const CONTEXTS = join(".foedus", "contexts.json");
 
-function isService(name: string): name is ServiceName {
-  return (SERVICE_NAMES as readonly string[]).includes(name);
-}
-
-/** addressesOf reads `host:port`, or `service=host:port` for each service. Throws FoedusError (NOT_CONFIGURED). */
-export function addressesOf(texts: readonly string[]): Addresses {
+/** addressesOf reads `host:port`, or `service=host:port` for each of the `known` services. Throws FoedusError (NOT_CONFIGURED). */
+export function addressesOf(texts: readonly string[], known: readonly string[] = SERVICE_NAMES): Addresses {
   let address: string | undefined;
-  const services: Partial<Record<ServiceName, string>> = {};
+  const services: Partial<Record<string, string>> = {};
   for (const text of texts) {
     const [, service, where = ""] = /^(?:([a-z-]+)=)?(.*)$/.exec(text) ?? [];
     if (!ADDRESS.test(where))
       throw misconfigured(`"${text}" is not an address`, "Write host:port, or service=host:port for each service in split mode.");
     if (service === undefined) address = where;
-    else if (isService(service)) services[service] = where;
-    else throw misconfigured(`there is no service "${service}"`, `Services are ${SERVICE_NAMES.join(", ")}.`);
+    else if (known.includes(service)) services[service] = where;
+    else throw misconfigured(`there is no service "${service}"`, `Services are ${known.join(", ")}.`);
   }
   return { address, services };
 }

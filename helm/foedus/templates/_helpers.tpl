@@ -20,12 +20,12 @@ Beginning of the names of all objects, at most 33 characters: a StatefulSet's na
 
 {{/* Processes of the hub, in the order of their ports. */}}
 {{- define "foedus.components" -}}
-{{- if eq .Values.mode "single" -}}hub{{- else -}}discovery registry-sync command-forwarding telemetry{{- end -}}
+{{- if eq .Values.mode "single" -}}hub{{- else -}}{{- include "foedus.services" . -}}{{- end -}}
 {{- end -}}
 
 {{/* Those that peers connect to. */}}
 {{- define "foedus.peerFacing" -}}
-{{- if eq .Values.mode "single" -}}hub{{- else -}}discovery registry-sync command-forwarding{{- end -}}
+{{- if eq .Values.mode "single" -}}hub{{- else -}}{{- include "foedus.withSessions" . -}}{{- end -}}
 {{- end -}}
 
 {{- define "foedus.selector" -}}
@@ -114,7 +114,7 @@ ipFamilies: [{{ join ", " . }}]
 {{- range $component := splitList " " (include "foedus.components" .) -}}
 {{- $service := index $root.Values.services $component -}}
 {{- $at := dict "host" (printf "%s-%s.%s.svc" $full $component $root.Release.Namespace) "port" (int $service.port) "cert" $tls.cert "key" $tls.key -}}
-{{- if ne $component "telemetry" -}}
+{{- if has $component (splitList " " (include "foedus.peerFacing" $root)) -}}
 {{- $told := include "foedus.advertised" (list $root $component) | fromJson -}}
 {{- if ne $told.host $root.Values.advertise.host -}}{{- $_ := set $at "advertise_host" $told.host -}}{{- end -}}
 {{- with int $told.port -}}{{- $_ := set $at "advertise_port" . -}}{{- end -}}
@@ -137,7 +137,7 @@ ipFamilies: [{{ join ", " . }}]
 {{- $host := printf "%s-%s" $full $component -}}
 {{- $names := list $host (printf "%s.%s" $host $root.Release.Namespace) (printf "%s.%s.svc" $host $root.Release.Namespace) -}}
 {{- $ips := list -}}
-{{- if ne $component "telemetry" -}}
+{{- if has $component (splitList " " (include "foedus.peerFacing" $root)) -}}
 {{- $told := include "foedus.advertised" (list $root $component) | fromJson -}}
 {{- with $told.host -}}
 {{- if regexMatch "^[0-9.]+$|:" . -}}{{- $ips = append $ips . -}}{{- else -}}{{- $names = append $names (lower .) -}}{{- end -}}

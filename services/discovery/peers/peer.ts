@@ -2,8 +2,9 @@ import { Backoff, type BackoffConfig, Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Prng } from "#kernel/prng.ts";
+import type { PeerView } from "#kernel/session/peer-view.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
-import type { Address, Evidence, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote, ViewInfo } from "../messages.ts";
+import type { Address, Evidence, HeldToken, PeerInfo, PeerRecord, PeerSpec, ServiceEndpoint, SessionNote } from "../messages.ts";
 import { Runs, ToldCopies } from "./copies.ts";
 import { type Decision, decide, type EvidenceConfig, weigh } from "./evidence.ts";
 
@@ -261,16 +262,21 @@ export function thumbprintsOf({ revoked }: PeerSpec): string[] {
   return revoked.map(({ thumbprint }) => thumbprint);
 }
 
+/** dialledFor is where a service of this hub dials its counterpart at a peer. */
+export function dialledFor(peer: Peer, service: string): ServiceEndpoint | undefined {
+  // A peer that grants us MINIMAL refuses every session but discovery's; dialling it for others would only be refused.
+  return peer.record.levelThere === 1 && service !== "discovery" ? undefined : endpointOf(peer, service);
+}
+
 /** viewOf is what a service that dials with the given leaf needs to know. */
-export function viewOf(peer: Peer, service: string, thumbprint: string | undefined, nowWall: number): ViewInfo {
+export function viewOf(peer: Peer, service: string, thumbprint: string | undefined, nowWall: number): PeerView {
   const { record, spec } = peer;
   const held = thumbprint === undefined ? undefined : peer.tokens.get(thumbprint);
   return {
     hubId: peer.hubId,
     level: peer.decision.level,
     share: spec.share,
-    // A peer that grants us MINIMAL refuses every session but discovery's; dialling it for others would only be refused.
-    endpoint: record.levelThere === 1 && service !== "discovery" ? undefined : endpointOf(peer, service),
+    endpoint: dialledFor(peer, service),
     token: held !== undefined && held.expiresAtWall > nowWall ? held : undefined,
     caPems: spec.cas.map(({ pem }) => pem),
     bundleSeq: record.bundleSeq,

@@ -74,7 +74,7 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
       whenAborted(context.signal, () => over.resolve(undefined));
       env.watches.set(watch, {
         push: (pushes) => {
-          if (!pushes.every((push) => send(pushToProto(push)))) return over.resolve(undefined);
+          if (!pushes.every((push) => send(pushToProto(push, request.service)))) return over.resolve(undefined);
           void out.drained().then(() => calls.tell({ kind: "watch_ready", watch }, `watch_ready ${watch}`));
         },
         jwks: (jwks) => void send({ case: "jwks", value: jwks }),
@@ -82,7 +82,7 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
       });
       try {
         send({ case: "jwks", value: keys.jwks });
-        await calls.offer({ kind: "watch", watch, service: request.service, leaf });
+        await calls.offer({ kind: "watch", watch, services: [request.service, ...request.also], leaf });
         const failure = await over.promise;
         if (failure !== undefined) throw new FoedusError(failure);
       } finally {

@@ -1,8 +1,9 @@
-import type { Effect, Leaf, Push, ViewInfo } from "../messages.ts";
-import { type Peer, viewOf } from "../peers/peer.ts";
+import type { Effect, Leaf, Push } from "../messages.ts";
+import { dialledFor, type Peer, viewOf } from "../peers/peer.ts";
 
 interface Watcher {
-  readonly service: string;
+  /** Services of the process that watches. */
+  readonly services: readonly string[];
   readonly leaf: Leaf | undefined;
   /** Peers whose view may have changed since it was last sent. */
   readonly dirty: Set<string>;
@@ -28,25 +29,25 @@ export class Watchers {
 
   /** leafOf is the newest certificate of a service. */
   leafOf(service: string): Leaf | undefined {
-    return [...this.#watchers.values()].findLast((watcher) => watcher.service === service && watcher.leaf !== undefined)?.leaf;
+    return [...this.#watchers.values()].findLast((watcher) => watcher.services.includes(service) && watcher.leaf !== undefined)?.leaf;
   }
 
-  add(watch: number, service: string, leaf: Leaf | undefined, peers: Iterable<string>): void {
-    this.#watchers.set(watch, { service, leaf, dirty: new Set(peers), sent: new Map(), synced: false, ready: true });
+  add(watch: number, services: readonly string[], leaf: Leaf | undefined, peers: Iterable<string>): void {
+    this.#watchers.set(watch, { services, leaf, dirty: new Set(peers), sent: new Map(), synced: false, ready: true });
     this.#collect();
   }
 
-  /** remove ends a watch and answers its service if no other process of that service watches. */
-  remove(watch: number): string | undefined {
-    const service = this.#watchers.get(watch)?.service;
+  /** remove ends a watch and answers those of its services for which no other process watches. */
+  remove(watch: number): string[] {
+    const services = this.#watchers.get(watch)?.services ?? [];
     this.#watchers.delete(watch);
     this.#collect();
-    return service === undefined || this.watched(service) ? undefined : service;
+    return services.filter((service) => !this.watched(service));
   }
 
   /** watched tells whether a service watches. */
   watched(service: string): boolean {
-    for (const watcher of this.#watchers.values()) if (watcher.service === service) return true;
+    for (const watcher of this.#watchers.values()) if (watcher.services.includes(service)) return true;
     return false;
   }
 
@@ -80,11 +81,13 @@ export class Watchers {
 
   #pushOf(watcher: Watcher, hubId: string, peer: Peer | undefined, nowWall: number): Push | undefined {
     if (peer === undefined) return watcher.sent.delete(hubId) ? { kind: "removed", hubId } : undefined;
-    const view: ViewInfo = viewOf(peer, watcher.service, watcher.leaf?.thumbprint, nowWall);
-    const text = JSON.stringify(view);
+    const [service = "", ...others] = watcher.services;
+    const view = viewOf(peer, service, watcher.leaf?.thumbprint, nowWall);
+    const also = others.map((other) => dialledFor(peer, other)).filter((endpoint) => endpoint !== undefined);
+    const text = JSON.stringify([view, also]);
     if (watcher.sent.get(hubId) === text) return undefined;
     watcher.sent.set(hubId, text);
-    return { kind: "view", view };
+    return { kind: "view", view, also };
   }
 
   #collect(): void {

@@ -7,7 +7,7 @@ import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { ConfigError } from "#runtime/config/load.ts";
 import { hostileCa } from "../../../test/support/hostile-certs.ts";
 import { type TestHub, testHub } from "../../../test/testca/index.ts";
-import { discoveryConfig } from "../config.ts";
+import { discoveryConfigOf } from "../config.ts";
 import { type FederationOptions, loadFederation, parseFederation, parseSeeds } from "./federation.ts";
 
 let b: TestHub;
@@ -163,7 +163,7 @@ describe("federation file", () => {
   });
 
   test("S0-7 S0-8 S4-3 the service's own defaults", () => {
-    expect(discoveryConfig.parse(undefined)).toMatchObject({
+    expect(discoveryConfigOf([]).parse(undefined)).toMatchObject({
       minimum_evidence: 2,
       verification_period_ms: 86_400_000,
       hello_timeout_ms: 10_000,

@@ -6,19 +6,34 @@ import { nearest } from "#runtime/config/shape.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import { type Federation, type FederationOptions, loadFederation, parseFederation, parseSeeds } from "../../discovery/index.ts";
-import { FULL_SHARE } from "../../registry-sync/index.ts";
-import type { HubConfig } from "../config.ts";
-import { resolveFrom } from "../identity.ts";
+import {
+  type DiscoveryConfig,
+  type Federation,
+  type FederationOptions,
+  loadFederation,
+  parseFederation,
+  parseSeeds,
+} from "../../discovery/index.ts";
+import { FULL_SHARE, type RegistrySyncConfig } from "../../registry-sync/index.ts";
+import { resolveFrom } from "./identity.ts";
 
 /** Short enough that what an operator withdraws has ended everywhere within two seconds (D-15). */
 const LOOK_MS = 1_000;
+
+/** FederationSettings are what of the configuration the federation file is read with. */
+export interface FederationSettings {
+  readonly hub_id: string;
+  readonly federation_config_path: string;
+  readonly seeds: readonly string[];
+  readonly discovery: DiscoveryConfig;
+  readonly registry_sync: RegistrySyncConfig;
+}
 
 /**
  * readFederation reads the federation file of a configuration; undefined when federation is off (S0-23). `noted` is told of each file
  * before it is read. Throws ConfigError.
  */
-export function readFederation(config: HubConfig, folder: string, noted: Noted = () => undefined): Federation | undefined {
+export function readFederation(config: FederationSettings, folder: string, noted: Noted = () => undefined): Federation | undefined {
   if (config.federation_config_path === "") return undefined;
   const read = (path: string, maxBytes?: number): string => {
     noted(path);
@@ -31,12 +46,12 @@ export function readFederation(config: HubConfig, folder: string, noted: Noted =
  * checkFederation judges the text of a federation file as the hub would if it stood in the file: before it is written. Without the
  * seeds of the configuration, so that the addresses of a peer are its own. Throws ConfigError.
  */
-export function checkFederation(config: HubConfig, folder: string, text: string): Federation {
+export function checkFederation(config: FederationSettings, folder: string, text: string): Federation {
   const path = resolveFrom(folder, config.federation_config_path);
   return parseFederation(text, { ...optionsOf(config, folder), seeds: [], folder: dirname(path), source: `file ${path}` });
 }
 
-function optionsOf(config: HubConfig, folder: string): FederationOptions {
+function optionsOf(config: FederationSettings, folder: string): FederationOptions {
   const bundles = Object.fromEntries(Object.entries(config.discovery.trust.bundles).map(([hub, path]) => [hub, resolveFrom(folder, path)]));
   return { hubId: config.hub_id, bundles, seeds: parseSeeds(config.seeds), syncIntervalMs: config.registry_sync.sync_interval_ms };
 }
@@ -45,7 +60,7 @@ function optionsOf(config: HubConfig, folder: string): FederationOptions {
  * syncIntervalMs is how often registry-sync tells its heads at least: the federation file's `sync_interval` (S0-3), else the
  * configuration's. In split mode the file may be at discovery only; then the configuration's counts.
  */
-export function syncIntervalMs(config: HubConfig, folder: string, log: Logger): number {
+export function syncIntervalMs(config: FederationSettings, folder: string, log: Logger): number {
   try {
     return readFederation(config, folder)?.syncIntervalMs ?? config.registry_sync.sync_interval_ms;
   } catch (error) {
@@ -69,7 +84,7 @@ export interface UndefinedShare {
 }
 
 /** undefinedShares lists the shares of a federation file that the configuration does not define. */
-export function undefinedShares({ registry_sync }: Pick<HubConfig, "registry_sync">, { peers }: Federation): UndefinedShare[] {
+export function undefinedShares({ registry_sync }: Pick<FederationSettings, "registry_sync">, { peers }: Federation): UndefinedShare[] {
   const known = [FULL_SHARE, ...Object.keys(registry_sync.shares)];
   const used = new Set(peers.map(({ share }) => share).filter((share) => share !== "" && !known.includes(share)));
   return [...used].sort().map((share): UndefinedShare => {
@@ -90,7 +105,7 @@ export function undefinedShares({ registry_sync }: Pick<HubConfig, "registry_syn
 export interface FederationFileOptions {
   readonly folder: string;
   /** config is the configuration as it is now: bundles and seeds in it may change too. */
-  readonly config: () => HubConfig;
+  readonly config: () => FederationSettings;
   readonly clock: Clock;
   readonly log: Logger;
   readonly events: EventSink;

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { fail } from "#kernel/error.ts";
 import type { EventReport } from "#runtime/events.ts";
-import { memoryLogger } from "../../test/fakes/memory-logger.ts";
-import type { CommandRequest, AutomationPort as Commands } from "../command-forwarding/index.ts";
-import type { StateChange } from "../registry-sync/index.ts";
+import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
+import type { CommandRequest, AutomationPort as Commands } from "../../command-forwarding/index.ts";
+import type { StateChange } from "../../registry-sync/index.ts";
 import { type Automation, AutomationSeat } from "./automation.ts";
 
 const CHANGE = { hubId: "home", nodeId: "lamp-1", key: "power", value: 1 } as unknown as StateChange;

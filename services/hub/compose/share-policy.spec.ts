@@ -5,11 +5,11 @@ import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
-import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import type { SharePolicy } from "../command-forwarding/index.ts";
+import { ManualClock } from "../../../test/fakes/manual-clock.ts";
+import type { SharePolicy } from "../../command-forwarding/index.ts";
+import { LiveConfig } from "../files/live-config.ts";
+import { explainShare, type HubConfig, loadHubConfig, registrySyncConfig, sharesOf } from "../index.ts";
 import type { Directory } from "./directory.ts";
-import { LiveConfig } from "./files/live-config.ts";
-import { explainShare, type HubConfig, loadHubConfig, registrySyncConfig, sharesOf } from "./index.ts";
 import { createSharePolicy } from "./share-policy.ts";
 
 let folder: string;

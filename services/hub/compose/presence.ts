@@ -6,8 +6,8 @@ import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter } from "#runtime/metrics/declare.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
-import type { PresenceSink } from "../command-forwarding/index.ts";
-import { ownRetry } from "./own-retry.ts";
+import type { PresenceSink } from "../../command-forwarding/index.ts";
+import { ownRetry } from "../own-retry.ts";
 
 /** registry-sync counts all attachments as gone that were not repeated for three times as long. */
 const REPEAT_MS = 20_000;
@@ -48,29 +48,11 @@ export function createPresence(
   let timer: Timer | undefined;
   let stopped = false;
   const retry = ownRetry();
-  const refused = counter(metrics, {
-    name: "foedus_command_forwarding_presence_refused_total",
-    help: "Reports of which nodes have an executor that registry-sync refused: those nodes may be shown offline.",
-  });
+  const tell = teller(client, log, metrics);
 
   const arm = (delayMs: number): void => {
     timer?.cancel();
     if (!stopped) timer = clock.setTimer(Math.max(delayMs, retry.dueAt - clock.mono()), () => void send());
-  };
-  /** tell sends one report; false if registry-sync does not take any now. */
-  const tell = async (report: Report): Promise<boolean> => {
-    try {
-      await client().reportPresence(create(ReportPresenceRequestSchema, report), { timeoutMs: 5_000 });
-      return true;
-    } catch (error) {
-      if (!(error instanceof FoedusError) || PASSING.has(error.failure.reason)) {
-        log.debug({ error }, "presence was not taken");
-        return false;
-      }
-      refused.inc();
-      log.error({ err: error, nodes: (report.attached?.length ?? 0) + (report.detached?.length ?? 0) }, "presence of nodes was refused");
-      return true;
-    }
   };
   const send = async (): Promise<void> => {
     if (busy || stopped) return;
@@ -105,6 +87,28 @@ export function createPresence(
       stopped = true;
       timer?.cancel();
     },
+  };
+}
+
+/** teller sends one report at a time; it answers false if registry-sync does not take any now. */
+function teller(client: () => ClientOf<typeof RegistrySyncService>, log: Logger, metrics: Registry): (report: Report) => Promise<boolean> {
+  const refused = counter(metrics, {
+    name: "foedus_command_forwarding_presence_refused_total",
+    help: "Reports of which nodes have an executor that registry-sync refused: those nodes may be shown offline.",
+  });
+  return async (report) => {
+    try {
+      await client().reportPresence(create(ReportPresenceRequestSchema, report), { timeoutMs: 5_000 });
+      return true;
+    } catch (error) {
+      if (!(error instanceof FoedusError) || PASSING.has(error.failure.reason)) {
+        log.debug({ error }, "presence was not taken");
+        return false;
+      }
+      refused.inc();
+      log.error({ err: error, nodes: (report.attached?.length ?? 0) + (report.detached?.length ?? 0) }, "presence of nodes was refused");
+      return true;
+    }
   };
 }
 

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#runtime/clock.ts";
-import { RegistryClient } from "../../clients/typescript/registry-client.ts";
-import { RegistryHub } from "../../test/registry/fixture.ts";
-import { until } from "../../test/rpc/fixture.ts";
-import { testHub } from "../../test/testca/index.ts";
-import type { DirectoryChange } from "../command-forwarding/index.ts";
+import { RegistryClient } from "../../../clients/typescript/registry-client.ts";
+import { RegistryHub } from "../../../test/registry/fixture.ts";
+import { until } from "../../../test/rpc/fixture.ts";
+import { testHub } from "../../../test/testca/index.ts";
+import type { DirectoryChange } from "../../command-forwarding/index.ts";
 import { DirectoryFeed } from "./directory.ts";
 
 const NODES = 2_500;

@@ -4,12 +4,12 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { ReportPresenceRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { systemClock } from "#runtime/clock.ts";
-import { RegistryClient } from "../../clients/typescript/registry-client.ts";
-import { RegistryHub } from "../../test/registry/fixture.ts";
-import { until } from "../../test/rpc/fixture.ts";
-import { testHub } from "../../test/testca/index.ts";
-import type { DirectoryChange } from "../command-forwarding/index.ts";
-import { Directory } from "../command-forwarding/route/route.ts";
+import { RegistryClient } from "../../../clients/typescript/registry-client.ts";
+import { RegistryHub } from "../../../test/registry/fixture.ts";
+import { until } from "../../../test/rpc/fixture.ts";
+import { testHub } from "../../../test/testca/index.ts";
+import type { DirectoryChange } from "../../command-forwarding/index.ts";
+import { Directory } from "../../command-forwarding/route/route.ts";
 import { DirectoryFeed, SharedDirectory } from "./directory.ts";
 
 const NODES = ["a", "b", "c", "d"];

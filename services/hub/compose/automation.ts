@@ -1,8 +1,8 @@
 import { fail } from "#kernel/error.ts";
 import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import type { CommandOutcome, AutomationPort as CommandPort, CommandRequest } from "../command-forwarding/index.ts";
-import type { StateChange } from "../registry-sync/index.ts";
+import type { CommandOutcome, AutomationPort as CommandPort, CommandRequest } from "../../command-forwarding/index.ts";
+import type { StateChange } from "../../registry-sync/index.ts";
 
 /** AutomationHub is what a rule may ask of the hub that runs it. */
 export interface AutomationHub {
