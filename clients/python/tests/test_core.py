@@ -158,7 +158,7 @@ class Registering(unittest.TestCase):
         cut = list(pages(nodes))
         self.assertEqual([node for page in cut for node in page], nodes)
         for page in cut:
-            self.assertLess(pb.RegisterNodesRequest(nodes=page).ByteSize(), 768 * 1024)
+            self.assertLess(pb.RegisterNodesRequest(nodes=page).ByteSize(), 257 * 1024)
             self.assertLessEqual(len(page), 500)
 
     def test_one_that_breaks_the_schema_keeps_no_other_out_and_is_told_once(self) -> None:

@@ -12,8 +12,8 @@ from .effects import Exclusively, Program, Req, Res, Unary
 
 # How often a call that a later one overtook on its way is made again.
 OVERTAKEN_MAX = 8
-# Most nodes of one call, and their bytes: a request has at most 768 KiB here.
-PAGE = (500, 768 * 1024 - 1024)
+# Most nodes of one call, and their bytes: whatever is usual in nodes, a hub takes so much at once.
+PAGE = (500, 256 * 1024)
 # Reasons of what a message has in it: the same nodes in another call may be taken.
 OF_CONTENT = ("INVALID_FIELD", "VALUE_OUT_OF_RANGE", "MESSAGE_TOO_LARGE")
 
