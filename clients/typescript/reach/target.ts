@@ -14,7 +14,8 @@ export type ServiceName = (typeof SERVICE_NAMES)[number];
 export interface Addresses {
   /** `host:port` of everything; of discovery where services have their own. */
   readonly address: string | undefined;
-  readonly services: Readonly<Partial<Record<ServiceName, string>>>;
+  /** By service: a hub may have more of them than are known here. */
+  readonly services: Readonly<Partial<Record<string, string>>>;
 }
 
 /** TargetOptions say which hub is meant, and with what to prove who calls. */
@@ -77,7 +78,7 @@ export interface Endpoint {
 }
 
 /** endpointOf finds a service. Without addresses per service the hub is one process and all are at one. Throws FoedusError (NOT_CONFIGURED). */
-export function endpointOf({ address, services }: Addresses, service: ServiceName): Endpoint {
+export function endpointOf({ address, services }: Addresses, service: string): Endpoint {
   const own = services[service];
   if (own !== undefined) return { address: own, service };
   if (Object.keys(services).length === 0 && address !== undefined) return { address, service: "hub" };
