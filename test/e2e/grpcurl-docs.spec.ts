@@ -92,7 +92,7 @@ describe("docs/GRPCURL.md", () => {
     const lines = [...readFileSync(join(ROOT, "docs/CLIENTS.md"), "utf8").matchAll(/`foedus (pki issue [^`]+)`/g)].map(
       (match) => match[1]!,
     );
-    expect(lines.length).toBe(3);
+    expect(lines.length).toBe(4);
     const cwd = mkdtempSync(join(tmpdir(), "foedus-clients-"));
     const foedus = (line: string): Promise<Exited> => run(process.execPath, [join(ROOT, "cli/main.ts"), ...line.split(" ")], { cwd });
     try {
