@@ -22,9 +22,11 @@ import { Turn } from "./shell/turn.ts";
 
 const turns = () => new Promise<void>((resolve) => setImmediate(resolve));
 
+/** until turns the event loop until something is so. The store is tried again by the clock: ten thousand turns may be over before that. */
 async function until(found: () => boolean): Promise<void> {
-  for (let n = 0; !found(); n++) {
-    if (n > 10_000) throw new Error("it does not happen");
+  const end = systemClock.mono() + 10_000;
+  while (!found()) {
+    if (systemClock.mono() > end) throw new Error("it does not happen");
     await turns();
   }
 }
