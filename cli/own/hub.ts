@@ -22,7 +22,7 @@ export function run(io: Io, _args: readonly string[], options: HubFlags): Promis
 
 /**
  * runProcess runs one process of a hub. It ends with 0 after a signal and a clean stop, and with 1 when it cannot start, when a
- * core failed an assertion (D6), or when not everything was durable at the end. SIGHUP makes it look at its files again; in a terminal, where it
+ * core failed an assertion (DC6), or when not everything was durable at the end. SIGHUP makes it look at its files again; in a terminal, where it
  * says that the terminal was closed, it stops the hub.
  */
 export async function runProcess(io: Io, runs: "hub" | ServiceName, options: HubFlags): Promise<ExitCode> {

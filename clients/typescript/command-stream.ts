@@ -67,7 +67,7 @@ const TOO_LONG: Failure = { reason: "VALUE_OUT_OF_RANGE", message: "value is too
  * their results. A lost stream ends what it had sent as UNKNOWN (use idempotency keys to ask again). What was not sent yet goes on
  * the next stream, which a wait separates from a lost one: its deadline runs meanwhile.
  *
- * C1 each command has one outcome, and is sent once at most; never after its outcome was told.
+ * CS1 each command has one outcome, and is sent once at most; never after its outcome was told.
  */
 export class CommandStream {
   readonly #client: Pick<Client, "executeStream">;

@@ -104,7 +104,7 @@ const nodeOf = (nodeId: string, type = "v1"): NodeInit => ({
 });
 
 describe("what an updater registers on a new stream", () => {
-  test("J1 is what the hub acknowledged last: a node that was replaced, added or deregistered since stays so", async () => {
+  test("KN1 is what the hub acknowledged last: a node that was replaced, added or deregistered since stays so", async () => {
     const { network, registry, told, refused } = await stage([
       nodeOf("a-other"),
       nodeOf("a-retired"),
@@ -130,7 +130,7 @@ describe("what an updater registers on a new stream", () => {
     registry.close();
   });
 
-  test("J1 is as it was when the program gave it, whatever it does with the object", async () => {
+  test("KN1 is as it was when the program gave it, whatever it does with the object", async () => {
     const node = { nodeId: "g-first", type: "v1" };
     const { network, registry, told } = await stage([nodeOf("g-other"), node]);
     await told("g-other", 1);
@@ -144,7 +144,7 @@ describe("what an updater registers on a new stream", () => {
   test.each([
     ["before the hub has it", "before"],
     ["before its answer is here", "after"],
-  ] as const)("J2 a change that is under way during a cut, %s, is what the hub has when it is acknowledged", async (_name, when) => {
+  ] as const)("KN2 a change that is under way during a cut, %s, is what the hub has when it is acknowledged", async (_name, when) => {
     const p = `b${when}`;
     const { network, registry, told, hold } = await stage([nodeOf(`${p}-other`), nodeOf(`${p}-retired`), nodeOf(`${p}-steady`)]);
     await told(`${p}-other`, 1);
@@ -163,7 +163,7 @@ describe("what an updater registers on a new stream", () => {
     registry.close();
   });
 
-  test("J2 a change that is made while a repetition is under way is what the hub has when it is acknowledged", async () => {
+  test("KN2 a change that is made while a repetition is under way is what the hub has when it is acknowledged", async () => {
     const { network, registry, told, hold } = await stage([nodeOf("c-many"), nodeOf("c-other"), nodeOf("c-retired"), nodeOf("c-steady")]);
     await told("c-other", 1);
     const late = hold("registerNodes", "before");
@@ -239,7 +239,7 @@ describe("a node that no hub takes", () => {
   });
 });
 
-test("J3 of two changes of a node that are not awaited, the later one is what the hub is told last", async () => {
+test("KN3 of two changes of a node that are not awaited, the later one is what the hub is told last", async () => {
   const kept = new KeptNodes();
   kept.start([{ nodeId: "n" }]);
   const said: string[] = [];
@@ -267,7 +267,7 @@ test("J3 of two changes of a node that are not awaited, the later one is what th
   await kept.repeat(["n"], async ([node]) => expect(node?.type).toBe("second"));
 });
 
-test("J3 a program may go on with its message while the call waits for an earlier one", async () => {
+test("KN3 a program may go on with its message while the call waits for an earlier one", async () => {
   const heard: string[] = [];
   const answers: (() => void)[] = [];
   const registerNode = ({ node }: { node?: { nodeId: string; name: string } | undefined }) => {

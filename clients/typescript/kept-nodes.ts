@@ -53,10 +53,10 @@ interface Repetition {
 /**
  * KeptNodes are the nodes that a client keeps registered, as the program last said, and the hub acknowledged, that they are.
  *
- * J1 a repetition says of a node what is kept when it is sent, never what it was before.
- * J2 a change is acknowledged to the program only when no repetition of something older can come after it: one that it crossed, in whichever
+ * KN1 a repetition says of a node what is kept when it is sent, never what it was before.
+ * KN2 a change is acknowledged to the program only when no repetition of something older can come after it: one that it crossed, in whichever
  *    order the hub took the two, is waited for, and the change is made again. Neither waits for the other to be sent.
- * J3 of two changes of a node the second is sent when the first is acknowledged: made again it would come after what the program said later.
+ * KN3 of two changes of a node the second is sent when the first is acknowledged: made again it would come after what the program said later.
  */
 export class KeptNodes {
   readonly #nodes = new Map<string, Uint8Array | FoedusError>();

@@ -94,10 +94,10 @@ export interface KeptStreamOptions<S extends Streamable<Res>, Res> {
 /**
  * KeptStream keeps one stream to a hub: it reads it, opens it again after a cut, and numbers it so that the hub can tell it from the one before.
  *
- * K1 at most one stream is read; what comes late on another is not looked at.
- * K2 two streams are opened at least a wait of the back-off apart, which only `worked` shortens to the first.
- * K3 nothing that is thrown, by the transport, by `onMessage` or by callbacks, leaves here: it ends the stream, and is told.
- * K4 after `close`, a final failure or a closed channel nothing is opened, and nothing is called.
+ * KS1 at most one stream is read; what comes late on another is not looked at.
+ * KS2 two streams are opened at least a wait of the back-off apart, which only `worked` shortens to the first.
+ * KS3 nothing that is thrown, by the transport, by `onMessage` or by callbacks, leaves here: it ends the stream, and is told.
+ * KS4 after `close`, a final failure or a closed channel nothing is opened, and nothing is called.
  */
 export class KeptStream<S extends Streamable<Res>, Res> {
   readonly #o: KeptStreamOptions<S, Res>;

@@ -80,8 +80,8 @@ export function numbersOf(batch: UpdateBatch): Float64Array {
  * Mirror holds a copy of the registry, kept current by one Watch in blocks: no object per update, values in flat arrays.
  * After a cut it resumes where it was, or takes what the hub sends anew.
  *
- * M1 what is read is what the hub had at the feed's `position`; while a feed is sent anew, the copy before it is kept.
- * M2 a feed that the hub no longer has is dropped.
+ * MI1 what is read is what the hub had at the feed's `position`; while a feed is sent anew, the copy before it is kept.
+ * MI2 a feed that the hub no longer has is dropped.
  */
 export class Mirror {
   readonly #client: Client;

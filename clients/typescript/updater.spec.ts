@@ -97,7 +97,7 @@ describe("an updater whose stream ends", () => {
 });
 
 describe("updates of a field that the hub refused to bind", () => {
-  test("U3 each is reported before drain resolves, once, until the node is registered", async () => {
+  test("UP3 each is reported before drain resolves, once, until the node is registered", async () => {
     const { registry, told, valueOf } = stage();
     expect(await told("ghost", 1)).toEqual(["ghost.t NODE_NOT_FOUND"]);
     expect(await told("ghost", 2)).toEqual(["ghost.t NODE_NOT_FOUND"]);
@@ -107,7 +107,7 @@ describe("updates of a field that the hub refused to bind", () => {
     registry.close();
   });
 
-  test("U3 a newer stream is asked again: others may have registered the node", async () => {
+  test("UP3 a newer stream is asked again: others may have registered the node", async () => {
     const { client, network, registry, told, valueOf } = stage();
     await registry.registerNode(nodeOf("known"));
     expect(await told("known", 1)).toEqual([]);
@@ -121,7 +121,7 @@ describe("updates of a field that the hub refused to bind", () => {
     registry.close();
   });
 
-  test("U4 nodes that an updater keeps are registered before it sends, and again at a hub that has forgotten them", async () => {
+  test("UP4 nodes that an updater keeps are registered before it sends, and again at a hub that has forgotten them", async () => {
     const twice = {
       nodeId: "bad",
       capabilities: [
@@ -143,7 +143,7 @@ describe("updates of a field that the hub refused to bind", () => {
     registry.close();
   });
 
-  test("U4 a registration that fails is told, and tried again until the hub takes it", async () => {
+  test("UP4 a registration that fails is told, and tried again until the hub takes it", async () => {
     const { client, network, registry } = stage();
     let failures = 2;
     const flaky = {
@@ -164,7 +164,7 @@ describe("updates of a field that the hub refused to bind", () => {
     registry.close();
   });
 
-  test("F1 a node that is registered while a Bind is under way is bound again: the answer is older than that", () => {
+  test("FD1 a node that is registered while a Bind is under way is bound again: the answer is older than that", () => {
     const fields = new Fields();
     fields.add("a", "t", VALUE_TYPE.DOUBLE);
     const first = fields.next();

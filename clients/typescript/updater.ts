@@ -30,12 +30,12 @@ const BATCH_DATA = 128 * 1024;
  * Updater sends state changes of many nodes on one stream. Changes of one turn of the loop go together; a batch is kept until the
  * hub says that it is durable, and sent again after a cut, so that what `drain` waited for is not lost.
  *
- * U1 the newest change of a field reaches the hub last, also when batches are sent again: what a newer change has overtaken is not sent
+ * UP1 the newest change of a field reaches the hub last, also when batches are sent again: what a newer change has overtaken is not sent
  *    again, and a stream that was cut is fenced off by the next one before that is answered.
- * U2 at most `windowBatches` are under way; more than `windowBatches` waiting makes `set` answer false: then await `writable()`.
- * U3 a change that the hub refuses is reported and left out; the rest of its batch is sent again. So is each later change of a field that
+ * UP2 at most `windowBatches` are under way; more than `windowBatches` waiting makes `set` answer false: then await `writable()`.
+ * UP3 a change that the hub refuses is reported and left out; the rest of its batch is sent again. So is each later change of a field that
  *    the hub refused to bind, until its node is registered or a newer stream is asked.
- * U4 with `prepare`, nothing is sent on a stream before that was done on it.
+ * UP4 with `prepare`, nothing is sent on a stream before that was done on it.
  */
 export class Updater {
   readonly #client: Client;
@@ -246,7 +246,7 @@ export class Updater {
     stream.send(new RawMessage(batch.encode(ref.data, key.data)));
   }
 
-  /** leaveOut reports the changes that have no number to be sent with, and takes them out (U3). */
+  /** leaveOut reports the changes that have no number to be sent with, and takes them out (UP3). */
   #leaveOut(batch: UpdateColumns): void {
     const out: number[] = [];
     batch.retain((field) => {
@@ -318,7 +318,7 @@ export class Updater {
       if ((this.#fields.lastBatch.data[field] as number) < waits) this.#report(field, failure);
   }
 
-  /** onRefused sends a batch again without the change at fault, and without those that a later batch has overtaken (U1, U3). */
+  /** onRefused sends a batch again without the change at fault, and without those that a later batch has overtaken (UP1, UP3). */
   #onRefused(seq: number, index: number, failure: Failure = UNSAID): void {
     const at = this.#flight.findIndex((batch) => batch.seq === seq);
     const batch = this.#flight[at];
@@ -336,7 +336,7 @@ export class Updater {
     callProgram(this.#o.onError, this.#o.onRefused, { nodeId, key, failure });
   }
 
-  /** onCut puts what was under way in line again, of each field the newest change only: the hub may have taken those before (U1). */
+  /** onCut puts what was under way in line again, of each field the newest change only: the hub may have taken those before (UP1). */
   #onCut(failure: Failure, final: boolean): void {
     this.#binding = undefined;
     this.#fields.unbind();

@@ -77,7 +77,7 @@ function channelOptions(options: ClientOptions, windowBytes: number): grpc.Clien
 
 /**
  * RemoteChannel makes calls and turns every failure into a FoedusError. Streams that the server alone sends on have a connection of their
- * own, which is opened with the first one: its other direction carries little, so that its window may be wide (W2).
+ * own, which is opened with the first one: its other direction carries little, so that its window may be wide (WI2).
  */
 class RemoteChannel {
   readonly #client: grpc.Client;

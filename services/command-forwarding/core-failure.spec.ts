@@ -65,7 +65,7 @@ function stage(core: Core<Input, CommandEffect>, mailboxCapacity: number) {
 
 const cancel = (corr: number): Input => ({ kind: "cancel", client: 1, corrs: [corr] });
 
-describe("D6 after the core failed", () => {
+describe("DC6 after the core failed", () => {
   test("an input that is offered is not tried for ever", async () => {
     const { clock, driver, turn, calls, seen } = stage(broken, 1);
     expect(turn.post(cancel(1))).toBe(true);
@@ -118,7 +118,7 @@ describe("D6 after the core failed", () => {
   });
 });
 
-test("D3 an input that is offered to a full mailbox is taken when there is room, with the others of its turn", async () => {
+test("DC3 an input that is offered to a full mailbox is taken when there is room, with the others of its turn", async () => {
   const taken: number[] = [];
   const core = { ...broken, step: (_now: unknown, input: Input) => void (input.kind === "cancel" && taken.push(...input.corrs)) };
   const { clock, turn, calls } = stage(core, 1);

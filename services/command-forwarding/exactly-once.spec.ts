@@ -333,9 +333,9 @@ describe("exactly-once effect between two cores", () => {
     // The world is not vacuous: commands ran, and some were caught between intent and outcome.
     expect(total.done).toBeGreaterThan(1_000);
     expect(total.unknown).toBeGreaterThan(50);
-    // X7 some were taken back from executors that had not been handed them.
+    // PROTOCOL X7 some were taken back from executors that had not been handed them.
     expect(total.back).toBeGreaterThan(10);
-    // A9 and the room for keys was full at times, so that keys were given up wherever that is allowed.
+    // And the room for keys was full at times, so that keys were given up wherever that is allowed.
     expect(total.noRoom).toBeGreaterThan(20);
   });
 });

@@ -204,7 +204,7 @@ class Stage {
 const greetings = (effects: readonly CommandEffect[]): string[] =>
   effects.filter((effect): effect is Respond => effect.kind === "respond" && effect.items.length === 0).map(({ peer }) => peer);
 
-describe("C9 a peer that claims to know a newer epoch of this hub", () => {
+describe("CA9 a peer that claims to know a newer epoch of this hub", () => {
   test.each([
     ["as high as there are", NUMBER_END - 1],
     ["as high as is believed", NUMBER_END / 2 - 1],
@@ -269,7 +269,7 @@ describe("C9 a peer that claims to know a newer epoch of this hub", () => {
   });
 });
 
-describe("O7 a peer that claims to know a newer position of this hub's journal", () => {
+describe("OW7 a peer that claims to know a newer position of this hub's journal", () => {
   const beyond = (stage: Stage): Partial<InvocationsFrame> => ({ ownerPosition: stage.position + 100 });
 
   test("is believed once in a while, and all others are told each time", () => {
@@ -298,7 +298,7 @@ describe("O7 a peer that claims to know a newer position of this hub's journal",
   });
 });
 
-test("O3 an outcome is kept as long as the longest timeout of this hub asks for, whatever its caller names", () => {
+test("OW3 an outcome is kept as long as the longest timeout of this hub asks for, whatever its caller names", () => {
   const stage = new Stage();
   const kept = (): string => /from mallory: open=(\d+) kept=(\d+)/.exec(stage.hub.core.describe())?.[0] ?? "";
   stage.invocations("mallory", { items: [stage.item(false, TIMEOUT_END - 1)] });

@@ -62,7 +62,7 @@ export interface CommandForwardingOptions {
   readonly platform: Platform;
   readonly config: CommandForwardingConfig;
   readonly ports: CommandForwardingPorts;
-  /** Called once when the core failed an assertion (D6). */
+  /** Called once when the core failed an assertion (DC6). */
   readonly onFatal: (error: unknown) => void;
   /** Overrides for tests. */
   readonly settings?: Partial<Settings>;
@@ -308,7 +308,7 @@ class Service implements CommandForwarding {
     });
   }
 
-  /** frame takes a peer's frame. While the mailbox is full the session is not read further (D3). */
+  /** frame takes a peer's frame. While the mailbox is full the session is not read further (DC3). */
   #frame(peer: string, session: number, { frame }: SessionFrame, bytes: number): void | Promise<void> {
     if (frame.case !== "invocations" && frame.case !== "results") return;
     const input: Input =

@@ -96,7 +96,7 @@ describe("what executors offer", () => {
     return offers;
   }
 
-  test("X5 who has its part of the offered nodes comes back with them, and opens one stream more", () => {
+  test("EX5 who has its part of the offered nodes comes back with them, and opens one stream more", () => {
     const own = ids(40_000, "own-");
     const offers = crowded(own);
     const steps = offers.attach(51, own, { name: "honest", replaces: 50 });
@@ -106,7 +106,7 @@ describe("what executors offer", () => {
     expect(offers.attached(52, own.slice(0, 1), { name: "honest" })).toMatchObject({ nodes: 1, refused: [] });
   });
 
-  test("X5 what its nodes let it offer beyond its part is short, and no more than a few offers for each stream", () => {
+  test("EX5 what its nodes let it offer beyond its part is short, and no more than a few offers for each stream", () => {
     const own = ids(40_000, "own-");
     const offers = crowded(own);
     const before = offers.offered();
@@ -120,7 +120,7 @@ describe("what executors offer", () => {
     expect(offers.offered() - before).toBeLessThan(8);
   });
 
-  test("X4 who has its part of the executors takes the place of its own older ones", () => {
+  test("EX4 who has its part of the executors takes the place of its own older ones", () => {
     const own = ids(2_100, "own-");
     const offers = new Offers(own);
     for (let i = 0; i < 2_048; i++) offers.attach(1_000 + i, own.slice(i, i + 1), { name: "honest" });
@@ -131,7 +131,7 @@ describe("what executors offer", () => {
     expect(offers.attached(6_002, own.slice(0, 1), { name: "honest", replaces: 5_000 })).toBeUndefined();
   });
 
-  test("X5 an executor whose place cannot be taken keeps it", () => {
+  test("EX5 an executor whose place cannot be taken keeps it", () => {
     const own = ids(2 * SLICE_NODES, "own-");
     const offers = new Offers(own);
     offers.attach(50, own, { name: "honest" });
@@ -153,7 +153,7 @@ describe("what executors offer", () => {
     expect(steps.flatMap((effects) => presence(effects, false)).sort()).toEqual(own.slice(1_500).sort());
   });
 
-  test("X6 a step that replaces many executors gives up a part of what is over once, and not once for each", () => {
+  test("EX6 a step that replaces many executors gives up a part of what is over once, and not once for each", () => {
     const own = ids(12_000, "own-");
     const offers = new Offers(own);
     offers.attach(10, own, { shared: false });
@@ -377,7 +377,7 @@ describe("the pace of attaches", () => {
     expect(turns.length).toBeLessThan(8);
   });
 
-  test("X6 of the streams of one caller that wait for its rate one looks at the clock, in their order", async () => {
+  test("EX6 of the streams of one caller that wait for its rate one looks at the clock, in their order", async () => {
     const clock = new ManualClock();
     const pace = new AttachPace(clock);
     const order: number[] = [];
@@ -399,7 +399,7 @@ describe("the pace of attaches", () => {
     expect(timers).toBeLessThan(2 * 300);
   });
 
-  test("X6 a stream that has ended while it waits takes nothing from the next one", async () => {
+  test("EX6 a stream that has ended while it waits takes nothing from the next one", async () => {
     const clock = new ManualClock();
     const pace = new AttachPace(clock);
     let passed = 0;

@@ -62,7 +62,7 @@ test("D-17 a session without a hello is not used", () => {
 test.each([
   [true, OUTCOME.UNKNOWN],
   [false, OUTCOME.REJECTED],
-])("O4 a retry that is refused after a restart is said not to have run only if that is known (idempotent: %s)", (idempotent, outcome) => {
+])("OW4 a retry that is refused after a restart is said not to have run only if that is known (idempotent: %s)", (idempotent, outcome) => {
   const now = { mono: 1_000, wall: 1_800_000_000_000 };
   const hub = new MemoryHub("away", () => now);
   hub.give({ kind: "peers", peers: [{ hubId: "home", level: 3 }] });
@@ -79,7 +79,7 @@ test.each([
   expect(answer?.kind === "respond" ? answer.items[0]?.result.outcome : undefined).toBe(outcome);
 });
 
-test("C1 a peer that knows names of our epoch, of which we sent it none, makes us open a new one: they are from a time that was lost", () => {
+test("CA1 a peer that knows names of our epoch, of which we sent it none, makes us open a new one: they are from a time that was lost", () => {
   const clock = { mono: 1_000 };
   const hub = caller(clock);
   const before = epochFor(hub);
@@ -92,7 +92,7 @@ test("C1 a peer that knows names of our epoch, of which we sent it none, makes u
   expect(epochFor(hub)).toBe(after);
 });
 
-test("C1 C8 so it does when a command waits for its greeting: that one has no name yet, and gets one of the new epoch", () => {
+test("CA1 CA8 so it does when a command waits for its greeting: that one has no name yet, and gets one of the new epoch", () => {
   const hub = caller();
   const before = epochFor(hub);
   expect(sends(hub)).toBe(false);
@@ -111,7 +111,7 @@ test("D-17 a hello that shares a frame with outcomes counts when we choose its s
   expect(sends(hub)).toBe(true);
 });
 
-describe("C8 D-13 a command that comes before the owner greeted on the session", () => {
+describe("CA8 D-13 a command that comes before the owner greeted on the session", () => {
   const command = { corr: 1, hubId: "away", nodeId: "lamp", capability: "on", value: NO_VALUE, timeoutMs: 1_000, key: "", hops: [] };
   const outcomes = (effects: readonly CommandEffect[]) =>
     effects.flatMap((effect) => (effect.kind === "reply" ? [[effect.result.outcome, effect.result.failure?.reason]] : []));
@@ -166,7 +166,7 @@ describe("C8 D-13 a command that comes before the owner greeted on the session",
   });
 });
 
-test("O1 after a loss of power that may have taken the journal's tail, what a peer asks again is not started: nobody can tell whether it was", () => {
+test("OW1 after a loss of power that may have taken the journal's tail, what a peer asks again is not started: nobody can tell whether it was", () => {
   const hub = (tailAtRisk: boolean): { readonly core: CommandCore; readonly epoch: number } => {
     const core = new CommandCore({ hubId: "away", hash: (data) => data });
     const meta = writeEpochs({ owner: 7, caller: 7, raised: new Map() });

@@ -147,7 +147,7 @@ class Model {
 }
 
 describe("time jumps", () => {
-  test("F-17 K4 whatever the clocks do between two inputs: after a tick nothing is due, and no command and no key outlives its time", () => {
+  test("F-17 IK4 whatever the clocks do between two inputs: after a tick nothing is due, and no command and no key outlives its time", () => {
     fc.assert(
       fc.property(fc.array(act, { maxLength: 30 }), (acts) => {
         const model = new Model();

@@ -121,7 +121,7 @@ class Hub {
   }
 }
 
-test.each([true, false])("X7 commands of the turn in which a stream ends go to who shares the node (with keys: %s)", async (keyed) => {
+test.each([true, false])("PROTOCOL X7 commands of the turn in which a stream ends go to who shares the node (keys: %s)", async (keyed) => {
   const hub = new Hub();
   const stays = hub.stream("one group", 1, true);
   await until(stays.attached);
@@ -138,7 +138,7 @@ test.each([true, false])("X7 commands of the turn in which a stream ends go to w
 });
 
 test.each([true, false])(
-  "X7 each command goes to one of two streams as the newer one takes the place of the older (with keys: %s)",
+  "PROTOCOL X7 each command goes to one of two streams as the newer one takes the place of the older (with keys: %s)",
   async (keyed) => {
     const hub = new Hub();
     const older = hub.stream("one group", 1);
@@ -162,7 +162,7 @@ test.each([true, false])(
 );
 
 test.each([false, true])(
-  "X7 what waits for a store that refuses goes to the newer stream when it is stored (older one replaced: %s)",
+  "PROTOCOL X7 what waits for a store that refuses goes to the newer stream when it is stored (older one replaced: %s)",
   async (replaced) => {
     const hub = new Hub();
     const older = hub.stream("one group", 1);

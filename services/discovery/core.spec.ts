@@ -503,7 +503,7 @@ describe("trust", () => {
 });
 
 describe("watchers", () => {
-  test("D7 all views first, then synced, then each change once; unchanged views are not sent", () => {
+  test("DI7 all views first, then synced, then each change once; unchanged views are not sent", () => {
     const bench = new Bench();
     const [first] = kinds(bench.start(B, { ...B, hubId: "c" }), "push");
     expect(first).toMatchObject({
@@ -552,7 +552,7 @@ describe("watchers", () => {
 });
 
 describe("link states", () => {
-  test("D6 S1-28 the path between any two derived states is legal", () => {
+  test("DI6 S1-28 the path between any two derived states is legal", () => {
     const bool = fc.boolean();
     const facts = fc.record({ enabled: bool, dialable: bool, helloing: bool, introduced: bool, up: bool, wasUp: bool });
     fc.assert(
@@ -574,7 +574,7 @@ describe("link states", () => {
     );
   });
 
-  test("D1 D3 D6 any sequence of inputs keeps transitions legal, Hellos single, and the level below the ceiling", () => {
+  test("DI1 DI3 DI6 any sequence of inputs keeps transitions legal, Hellos single, and the level below the ceiling", () => {
     const op = fc.nat({ max: 11 });
     fc.assert(
       fc.property(fc.array(fc.tuple(op, fc.nat({ max: 70_000 })), { maxLength: 60 }), (ops) => {

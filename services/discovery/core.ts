@@ -31,16 +31,16 @@ export interface Gauges {
 /**
  * DiscoveryCore decides who the peers are, how far each is trusted, when to say Hello, and what this hub's services are told.
  *
- * D1 the peers are exactly those of the last `federation` input; what was learned of one survives a restart and a change of its entry.
- * D2 the level is decided from evidence alone and never above the ceiling; every change is an event with one sentence (S4-3).
- * D3 at most one Hello per peer is under way, none to a terminated one, none while the clock is not plausible; each peer has its
+ * DI1 the peers are exactly those of the last `federation` input; what was learned of one survives a restart and a change of its entry.
+ * DI2 the level is decided from evidence alone and never above the ceiling; every change is an event with one sentence (S4-3).
+ * DI3 at most one Hello per peer is under way, none to a terminated one, none while the clock is not plausible; each peer has its
  *    own backoff and nothing waits for another peer (D-6).
- * D4 only a finished Hello resets the backoff (S0-7, B0-1); being heard from wakes one dial (D-18).
- * D5 tokens are refreshed at half life, but a peer whose tokens do not last, or that does not renew them, is asked no more often than
+ * DI4 only a finished Hello resets the backoff (S0-7, B0-1); being heard from wakes one dial (D-18).
+ * DI5 tokens are refreshed at half life, but a peer whose tokens do not last, or that does not renew them, is asked no more often than
  *    the backoff allows; a refused refresh leads to a Hello, and the old tokens stay until they expire.
- * D6 a link changes its state only along `LEGAL` (S1-28).
- * D7 a watcher gets all views, then `synced`, then each change once; one that does not take its pushes costs a set of names.
- * D8 tokens issued before a termination or before a CA was withdrawn are void from then on (D-15).
+ * DI6 a link changes its state only along `LEGAL` (S1-28).
+ * DI7 a watcher gets all views, then `synced`, then each change once; one that does not take its pushes costs a set of names.
+ * DI8 tokens issued before a termination or before a CA was withdrawn are void from then on (D-15).
  */
 export class DiscoveryCore implements Core<Input, Effect> {
   readonly #table: PeerTable;

@@ -73,7 +73,7 @@ async function stage(eventsKept: number) {
   return { store, forwarder, telemetry, report: handlers.reportEvents, pass, listed, fatal, ...more };
 }
 
-test("F-21 T6 while the disk is full events are not multiplied, and do not push the history out", async () => {
+test("F-21 TE6 while the disk is full events are not multiplied, and do not push the history out", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.record({ events: fc.integer({ min: 0, max: 8 }), full: fc.boolean() }), { maxLength: 20 }),
@@ -111,7 +111,7 @@ test("F-21 T6 while the disk is full events are not multiplied, and do not push 
   );
 });
 
-test("F-21 T6 a flood while the disk is full costs the history at most a thousand events, and what was declined is kept by who tells it", async () => {
+test("F-21 TE6 a flood while the disk is full costs the history at most a thousand events, and what was declined is kept by who tells it", async () => {
   const { store, telemetry, report, pass, listed } = await stage(1_000_000);
   const batch = (name: string): Promise<boolean> => {
     const events = Array.from({ length: 100 }, (_, i) => ({ text: `${name}/${i}`, kind: EventKind.STORE, severity: Severity.ERROR }));

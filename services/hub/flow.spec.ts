@@ -101,7 +101,7 @@ describe("the order in which a change of the peers is told", () => {
     await stage.push(view(b), SYNCED);
   });
 
-  test("F2 on a fall the doors close first, then commands hear of it, then the registry", async () => {
+  test("FL2 on a fall the doors close first, then commands hear of it, then the registry", async () => {
     expect(await stage.push(view(b, { level: 1 }))).toEqual([
       "cut c",
       "recheck doors: b1",
@@ -110,7 +110,7 @@ describe("the order in which a change of the peers is told", () => {
     ]);
   });
 
-  test("F3 on a rise the registry hears of it first, then commands, and the doors open last", async () => {
+  test("FL3 on a rise the registry hears of it first, then commands, and the doors open last", async () => {
     expect(await stage.push(view(b, { level: 3 }))).toEqual([
       "registry-sync b3 (doors: b2)",
       "command-forwarding b3 (doors: b2)",
@@ -119,7 +119,7 @@ describe("the order in which a change of the peers is told", () => {
     ]);
   });
 
-  test("F3 F4 a new peer: its CA is offered to TLS when all services know it", async () => {
+  test("FL3 FL4 a new peer: its CA is offered to TLS when all services know it", async () => {
     expect(await stage.push(view(c))).toEqual([
       "registry-sync b2 c2 (doors: b2)",
       "command-forwarding b2 c2 (doors: b2)",
@@ -129,7 +129,7 @@ describe("the order in which a change of the peers is told", () => {
     ]);
   });
 
-  test("F2 F4 a peer that is removed: its CA goes, its connections are cut, and then the services let go of it", async () => {
+  test("FL2 FL4 a peer that is removed: its CA goes, its connections are cut, and then the services let go of it", async () => {
     expect(await stage.push({ case: "removed", value: "b" })).toEqual([
       "CAs",
       "cut b c",
@@ -139,13 +139,13 @@ describe("the order in which a change of the peers is told", () => {
     ]);
   });
 
-  test("F4 a certificate of a peer that is revoked: who shows it is cut before any service hears of it", async () => {
+  test("FL4 a certificate of a peer that is revoked: who shows it is cut before any service hears of it", async () => {
     const steps = await stage.push(view(b, { revoked: ["leaf-of-b"] }));
     expect(steps.map((step) => step.split(" ")[0])).toEqual(["cut", "recheck", "command-forwarding", "registry-sync"]);
     expect(steps[0]).toBe("cut b c");
   });
 
-  test("F1 two peers at once, of which one falls and one rises: what is taken is gone everywhere before anything is given", async () => {
+  test("FL1 two peers at once, of which one falls and one rises: what is taken is gone everywhere before anything is given", async () => {
     await stage.push(view(c, { level: 1 }));
     const begun = stage.flow.peers("registry-sync").current().length;
     // Both changes are known at once when discovery was away and has told everything anew.
@@ -166,7 +166,7 @@ describe("the order in which a change of the peers is told", () => {
     ]);
   });
 
-  test("F5 a link that an operator ends: no CA and no token at once, the connections after the goodbye", async () => {
+  test("FL5 a link that an operator ends: no CA and no token at once, the connections after the goodbye", async () => {
     const steps = await stage.push(view(b, { level: 2, terminated: true, minTokenIssuedMs: 5n }));
     expect(steps).toEqual(["CAs", "cut c", "recheck doors: b2", "command-forwarding b† (doors: b2)", "registry-sync b† (doors: b2)"]);
     expect(stage.flow.authority.minTokenIssuedAt("b")).toBe(5);
@@ -174,20 +174,20 @@ describe("the order in which a change of the peers is told", () => {
     expect(stage.steps.splice(0)).toEqual(["cut b"]);
   });
 
-  test("F5 a link that is enabled again during the goodbye is not cut", async () => {
+  test("FL5 a link that is enabled again during the goodbye is not cut", async () => {
     await stage.push(view(b, { terminated: true }));
     await stage.push(view(b));
     stage.clock.advance(1_000);
     expect(stage.steps.splice(0)).toEqual(["cut nobody"]);
   });
 
-  test("F4 own certificates that are revoked: they may not connect, are not dialled, and then what they have open is cut", () => {
+  test("FL4 own certificates that are revoked: they may not connect, are not dialled, and then what they have open is cut", () => {
     stage.flow.revokeOwn(new Set(["leaf-of-c"]));
     expect(stage.steps).toEqual(["dial anew", "cut c"]);
     expect(stage.flow.authority.revoked("leaf-of-c")).toBe(true);
   });
 
-  test("F6 a service that throws keeps neither the others nor the doors from a change", async () => {
+  test("FL6 a service that throws keeps neither the others nor the doors from a change", async () => {
     stage.flow.peers("registry-sync").subscribe("registry-sync", (views) => {
       if (views.some(({ level }) => level === 3)) throw new Error("cannot");
     });

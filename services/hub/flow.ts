@@ -42,17 +42,17 @@ export interface FlowOptions {
  * Flow is how what discovery decides of peers reaches the rest of a process: one watch, one authority, and one order in which a change is
  * told. The order:
  *
- * F1 What falls is told before what rises, also when both come at once, of different peers: nobody gets anything while others still have
+ * FL1 What falls is told before what rises, also when both come at once, of different peers: nobody gets anything while others still have
  *    what was taken from them. A peer that falls and rises at once has fallen (`falls`).
- * F2 On a fall the doors close first, then the services are told, those that started last first. The doors come first because a service
+ * FL2 On a fall the doors close first, then the services are told, those that started last first. The doors come first because a service
  *    that has let go of a peer must not be asked by it again. A service hears of it before those on whose state it rests: a command that
  *    starts meanwhile is done to a thing and cannot be taken back, a node that is seen for a moment longer can be forgotten.
- * F3 On a rise it is the other way round: the services, those that started first first, then the doors. Nodes are there before commands to
+ * FL3 On a rise it is the other way round: the services, those that started first first, then the doors. Nodes are there before commands to
  *    them are, and who comes in finds all services ready for it.
- * F4 The doors: who may connect and whose tokens count (the authority), then whose CAs are offered to TLS, then connections whose hub or
+ * FL4 The doors: who may connect and whose tokens count (the authority), then whose CAs are offered to TLS, then connections whose hub or
  *    certificate is not known any more are cut, then what is open is judged by the new levels. In this order nobody who was cut gets in again.
- * F5 A link that an operator ended has its tokens void at once; its connections stay for GOODBYE_MS, so that its sessions can say why they end.
- * F6 A service that fails to take a change keeps no other from being told (S0-24).
+ * FL5 A link that an operator ended has its tokens void at once; its connections stay for GOODBYE_MS, so that its sessions can say why they end.
+ * FL6 A service that fails to take a change keeps no other from being told (S0-24).
  */
 export class Flow {
   readonly authority: ViewAuthority;
@@ -128,7 +128,7 @@ export class Flow {
     for (const reporter of this.#reporters) reporter.stop();
   }
 
-  /** revokeOwn refuses this hub's own certificates with these thumbprints, in the order of F4: they may not connect, then what is open ends. */
+  /** revokeOwn refuses this hub's own certificates with these thumbprints, in the order of FL4: they may not connect, then what is open ends. */
   revokeOwn(thumbprints: ReadonlySet<string>): void {
     this.authority.revokeOwn(thumbprints);
     this.#o.onOwnRevoked();

@@ -27,7 +27,7 @@ export interface ProcessOptions {
   readonly log: Logger;
   /** How the output of the log fares, for the metrics. */
   readonly logSink?: { readonly failing: string | undefined; readonly lost: number };
-  /** onFatal is called when a core failed an assertion: the process must end with a failure (D6). */
+  /** onFatal is called when a core failed an assertion: the process must end with a failure (DC6). */
   readonly onFatal: (error: unknown) => void;
   readonly automation?: Automation;
   readonly localCommands?: LocalCommandHandler;

@@ -104,7 +104,7 @@ export interface RunningHub {
   readonly metricsPort: number;
   /** Modules that failed, by now: the process serves without them. */
   readonly failed: readonly string[];
-  /** broken resolves with the reason if a core failed an assertion: end the process with a failure (D6). */
+  /** broken resolves with the reason if a core failed an assertion: end the process with a failure (DC6). */
   readonly broken: Promise<unknown>;
   /** reload opens the log again and looks at configuration, federation file and certificates now, instead of within seconds. */
   reload(): Promise<void>;

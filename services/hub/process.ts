@@ -54,10 +54,10 @@ interface Parts {
 /**
  * HubProcess starts and stops one process of a hub: its modules, joined to each other, locally or over gRPC.
  *
- * H1 readiness never depends on a peer (D-6).
- * H2 a module that fails takes no other with it (S0-24), unless its core broke: then the process ends.
+ * HP1 readiness never depends on a peer (D-6).
+ * HP2 a module that fails takes no other with it (S0-24), unless its core broke: then the process ends.
  *    What an operator must mend at the start (a port, a store, a key file) ends it too, with the sentence that says so.
- * H3 nothing is dialled and nobody is served before the clock is plausible; the process waits and says so.
+ * HP3 nothing is dialled and nobody is served before the clock is plausible; the process waits and says so.
  */
 export class HubProcess {
   readonly #ground: Ground;

@@ -39,7 +39,7 @@ export interface Wiring<Config> {
   readonly beside: Beside;
   /** endpoints are what peers are told of this hub's services. */
   readonly endpoints: () => readonly ServiceEndpoint[];
-  /** onFatal is called when a core failed an assertion: the process must end with a failure (D6). */
+  /** onFatal is called when a core failed an assertion: the process must end with a failure (DC6). */
   readonly onFatal: (error: unknown) => void;
   /** What is to be read again when an operator asks for it (SIGHUP). */
   readonly reloads: (() => void)[];

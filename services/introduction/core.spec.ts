@@ -46,7 +46,7 @@ describe("the life of an invite", () => {
     expect(commands).toBeGreaterThan(3);
   });
 
-  test("S-17 I6 others that hold the invite and let exchanges lie do not keep a guest out", () => {
+  test("S-17 IN6 others that hold the invite and let exchanges lie do not keep a guest out", () => {
     const core = new DoorCore(DOOR, at(0));
     const out: Effect[] = [];
     // As many as there are, each with a certificate of its own.
@@ -64,7 +64,7 @@ describe("the life of an invite", () => {
     expect(out).toContainEqual({ kind: "welcome", call: 102 });
   });
 
-  test("S-17 I7 who begins and begins, from several addresses, takes no rate from an address that comes later", () => {
+  test("S-17 IN7 who begins and begins, from several addresses, takes no rate from an address that comes later", () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 20, maxLength: 400 }), (gaps) => {
         const core = new DoorCore(DOOR, at(0));
@@ -109,7 +109,7 @@ describe("the life of an invite", () => {
     );
   });
 
-  test("S-17 I7 a network of IPv6 counts as one address", () => {
+  test("S-17 IN7 a network of IPv6 counts as one address", () => {
     const core = new DoorCore(DOOR, at(0));
     const begun = (address: string): boolean => {
       const out: Effect[] = [];
@@ -147,7 +147,7 @@ describe("the life of an invite", () => {
     { weight: 1, arbitrary: fc.record({ act: fc.constant("withdraw" as const) }) },
   );
 
-  test("I1 I2 I3 I5 whatever happens: three wrong proofs at most, one guest at most, no exchange twice, nothing after the end", () => {
+  test("IN1 IN2 IN3 IN5 whatever happens: three wrong proofs at most, one guest at most, no exchange twice, nothing after the end", () => {
     fc.assert(
       fc.property(fc.array(acts, { maxLength: 120 }), (list) => {
         const core = new DoorCore(DOOR, at(0));
@@ -233,7 +233,7 @@ describe("the life of an invite", () => {
     );
   });
 
-  test("I4 strangers, however many, take nothing from the guest", () => {
+  test("IN4 strangers, however many, take nothing from the guest", () => {
     const core = new DoorCore(DOOR, at(0));
     const out: Effect[] = [];
     for (let call = 1; call <= 10_000; call++)

@@ -63,15 +63,15 @@ interface Exchange {
 /**
  * DoorCore decides what happens at the door while one invite is open.
  *
- * I1 a proof is judged only while the invite is open and alive, and at most `attempts` proofs are judged wrong, however many
+ * IN1 a proof is judged only while the invite is open and alive, and at most `attempts` proofs are judged wrong, however many
  *    exchanges are open.
- * I2 an exchange is judged at most once, for the certificate that began it, and within its time.
- * I3 at most one guest is admitted, and nobody after the end; while one is being admitted no other proof is judged.
- * I4 whoever does not have the invite takes nothing from those who do: neither attempts, nor exchanges, nor rate.
- * I5 everything held is bounded, and after the end nothing is held.
- * I6 nobody keeps the door busy by waiting: when all exchanges are taken, a new one ends the oldest. A guest needs its own for two calls
+ * IN2 an exchange is judged at most once, for the certificate that began it, and within its time.
+ * IN3 at most one guest is admitted, and nobody after the end; while one is being admitted no other proof is judged.
+ * IN4 whoever does not have the invite takes nothing from those who do: neither attempts, nor exchanges, nor rate.
+ * IN5 everything held is bounded, and after the end nothing is held.
+ * IN6 nobody keeps the door busy by waiting: when all exchanges are taken, a new one ends the oldest. A guest needs its own for two calls
  *    in a row.
- * I7 nobody uses up the rate of others: each address has its own, and the first exchange of an address takes from a rate that those who
+ * IN7 nobody uses up the rate of others: each address has its own, and the first exchange of an address takes from a rate that those who
  *    have begun already do not touch.
  */
 export class DoorCore implements Core<Input, Effect> {
@@ -148,7 +148,7 @@ export class DoorCore implements Core<Input, Effect> {
     out.push({ kind: "begun", call, exchange });
   }
 
-  /** wait is how long an address has to wait before it may begin; 0 counts as a beginning (I7). */
+  /** wait is how long an address has to wait before it may begin; 0 counts as a beginning (IN7). */
   #wait(now: Now, place: string): number {
     const known = this.#addresses.get(place);
     if (known !== undefined) return known.take(this.#config, now.mono);
@@ -162,7 +162,7 @@ export class DoorCore implements Core<Input, Effect> {
     return 0;
   }
 
-  /** makeRoom ends the oldest exchange for a new one when all are taken: of the same caller, if it has any (I6). */
+  /** makeRoom ends the oldest exchange for a new one when all are taken: of the same caller, if it has any (IN6). */
   #makeRoom(caller: string, out: Effect[]): void {
     if (this.#exchanges.size < this.#config.exchanges) return;
     const open = [...this.#exchanges];

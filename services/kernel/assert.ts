@@ -1,6 +1,6 @@
 /**
  * AssertionFailure means that this program is wrong, not that something outside went wrong. It is never caught to go on:
- * the driver stops, the hub exits with a non-zero code (D6), and what is on disk stays as it was.
+ * the driver stops, the hub exits with a non-zero code (DC6), and what is on disk stays as it was.
  */
 export class AssertionFailure extends Error {
   /** Values that explain the failure. */

@@ -27,7 +27,7 @@ describe("S0-7 backoff", () => {
     expect(new Backoff(new Prng(1)).failed(0)).not.toBe(new Backoff(new Prng(2)).failed(0));
   });
 
-  test("B1 only a finished handshake resets it", () => {
+  test("BO1 only a finished handshake resets it", () => {
     const backoff = new Backoff(new Prng(1), { ...DEFAULT_BACKOFF, jitter: 0 });
     for (let i = 0; i < 5; i++) backoff.failed(0);
     backoff.succeeded();
@@ -35,7 +35,7 @@ describe("S0-7 backoff", () => {
     expect(backoff.failed(0)).toBe(2_000);
   });
 
-  test("B2 a wake allows one immediate dial and the next failure waits longer still", () => {
+  test("BO2 a wake allows one immediate dial and the next failure waits longer still", () => {
     const backoff = new Backoff(new Prng(1), { ...DEFAULT_BACKOFF, jitter: 0 });
     for (let i = 0; i < 4; i++) backoff.failed(0);
     expect(backoff.due(5_000)).toBe(false);
@@ -45,7 +45,7 @@ describe("S0-7 backoff", () => {
     expect(backoff.failures).toBe(5);
   });
 
-  test("B3 a chatty peer cannot turn wakes into a tight loop", () => {
+  test("BO3 a chatty peer cannot turn wakes into a tight loop", () => {
     const backoff = new Backoff(new Prng(1));
     for (let i = 0; i < 10; i++) backoff.failed(0);
     let dials = 0;
@@ -60,7 +60,7 @@ describe("S0-7 backoff", () => {
   });
 });
 
-describe("F-8 B4 a retry", () => {
+describe("F-8 BO4 a retry", () => {
   test("is never tighter than its wait, which grows up to the longest, however often something fails", () => {
     fc.assert(
       fc.property(fc.array(fc.nat(400), { maxLength: 200 }), (steps) => {

@@ -18,9 +18,9 @@ export const DEFAULT_BACKOFF: BackoffConfig = { baseMs: 2_000, maxMs: 60_000, fa
 /**
  * Backoff decides when to dial again. Times are `mono` ms.
  *
- * B1 only a finished handshake resets it (`succeeded`): a peer that accepts and drops at once is not dialled in a tight loop.
- * B2 a wake (the peer was heard from) makes one dial due at once and resets nothing; the next failure waits longer still.
- * B3 two wakes are at least `baseMs` apart, so that a chatty peer cannot turn wakes into a tight loop.
+ * BO1 only a finished handshake resets it (`succeeded`): a peer that accepts and drops at once is not dialled in a tight loop.
+ * BO2 a wake (the peer was heard from) makes one dial due at once and resets nothing; the next failure waits longer still.
+ * BO3 two wakes are at least `baseMs` apart, so that a chatty peer cannot turn wakes into a tight loop.
  */
 export class Backoff {
   readonly #config: BackoffConfig;
@@ -59,13 +59,13 @@ export class Backoff {
     return wait;
   }
 
-  /** succeeded notes a finished handshake, and nothing less (B1). */
+  /** succeeded notes a finished handshake, and nothing less (BO1). */
   succeeded(): void {
     this.#failures = 0;
     this.#dueAt = Number.NEGATIVE_INFINITY;
   }
 
-  /** wake makes one dial due now (B2); false when the last wake was too recent (B3) or a dial is due anyway. */
+  /** wake makes one dial due now (BO2); false when the last wake was too recent (BO3) or a dial is due anyway. */
   wake(mono: number): boolean {
     if (this.due(mono) || mono - this.#wokenAt < this.#config.baseMs) return false;
     this.#wokenAt = mono;
@@ -85,8 +85,8 @@ export interface RetryConfig extends Omit<BackoffConfig, "jitter"> {
 /**
  * Retry is the same for what a core tries again: the wait after a failure, without jitter. Times are `mono` ms.
  *
- * B4 between two tries that failed lies at least the wait after the first of them; only success, or a change of what is tried, ends that.
- * B5 where it is the other side that says what succeeded, only time makes the waits shorter again, one failure after the other: whoever
+ * BO4 between two tries that failed lies at least the wait after the first of them; only success, or a change of what is tried, ends that.
+ * BO5 where it is the other side that says what succeeded, only time makes the waits shorter again, one failure after the other: whoever
  *    says anything, however fast, has about one try in each `forgetMs`, besides the first few.
  */
 export class Retry {

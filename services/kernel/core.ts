@@ -5,13 +5,13 @@ import type { Now } from "./instant.ts";
  * It never touches a clock, a socket, a file or randomness (DESIGN section 3).
  *
  * The driver's contract with a core:
- * D1 one input at a time, to the end.
- * D2 the driver gates outputs, not inputs: every effect but `persist` and `observe` waits, in order, until each
+ * DC1 one input at a time, to the end.
+ * DC2 the driver gates outputs, not inputs: every effect but `persist` and `observe` waits, in order, until each
  *    `persist` that came before it is durable. Steps go on meanwhile.
- * D3 the mailbox is bounded.
- * D4 one timer, from `deadline()`.
- * D5 outcomes of effects come back as inputs.
- * D6 a failed assertion stops the hub.
+ * DC3 the mailbox is bounded.
+ * DC4 one timer, from `deadline()`.
+ * DC5 outcomes of effects come back as inputs.
+ * DC6 a failed assertion stops the hub.
  */
 export interface Core<I, E extends Effect> {
   /** step takes one input and appends what must happen to `out`. Operating errors are effects; only a bug throws. */
@@ -29,7 +29,7 @@ export interface Effect {
   readonly kind: string;
 }
 
-/** Persist makes records durable. All persists since the last commit are one transaction (D2). */
+/** Persist makes records durable. All persists since the last commit are one transaction (DC2). */
 export interface Persist extends Effect {
   readonly kind: "persist";
   readonly ops: readonly StoreOp[];

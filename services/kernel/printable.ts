@@ -4,7 +4,7 @@
  * the one place that knows which; every printer goes through it.
  */
 
-/** Controls (Cc, with C1: U+009B begins a sequence as ESC [ does), formats (Cf: bidi, zero-width, tags), line ends, halves, and fillers. */
+/** Controls (Cc, U+009B among them, which begins a sequence as ESC [ does), formats (Cf: bidi, zero-width, tags), line ends, halves, and fillers. */
 const UNSAFE = /\u034f|\u17b4|\u17b5|[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029\u115f\u1160\u2800\u3164\uffa0\ufff9-\ufffb]/gu;
 
 const escaped = (character: string): string => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`;

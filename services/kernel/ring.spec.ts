@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Ring } from "./ring.ts";
 
-test("R1 R2 a ring holds the newest consecutive items within its bounds", () => {
+test("RI1 RI2 a ring holds the newest consecutive items within its bounds", () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 12 }),

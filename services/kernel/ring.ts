@@ -4,8 +4,8 @@ import { assert } from "./assert.ts";
  * Ring keeps the newest items of a sequence, each under its number: the tail that cursors read from. Items are never changed.
  * It is bounded by a count and by bytes; the oldest give way. A reader that finds its number gone must take a snapshot.
  *
- * R1 the numbers held are consecutive: first() .. next() - 1.
- * R2 count and bytes never exceed their bounds, except that the newest item is always held.
+ * RI1 the numbers held are consecutive: first() .. next() - 1.
+ * RI2 count and bytes never exceed their bounds, except that the newest item is always held.
  */
 export class Ring<T extends { readonly byteLength: number } = Uint8Array> {
   readonly #maxItems: number;

@@ -48,9 +48,9 @@ export type Opened<S> = { readonly failure: Failure } | { readonly failure: unde
  * StreamFences decide which streams of a caller may still be heard: of each group the newest that opened. Bytes of an older one may
  * come long after it, because the network held them back.
  *
- * W1 of one caller and group, a stream opens only if it is newer than all that opened before; it replaces the one that is open.
- * W2 groups of different callers, and different groups of one caller, have nothing to do with one another.
- * W3 open groups are bounded by whoever counts open streams; of the others `limits` are kept, and each caller gives up its own first.
+ * SF1 of one caller and group, a stream opens only if it is newer than all that opened before; it replaces the one that is open.
+ * SF2 groups of different callers, and different groups of one caller, have nothing to do with one another.
+ * SF3 open groups are bounded by whoever counts open streams; of the others `limits` are kept, and each caller gives up its own first.
  *
  * Nothing is stored: a restart ends every connection that bytes could still arrive on.
  */
@@ -70,7 +70,7 @@ export class StreamFences<S> {
     return this.#idle;
   }
 
-  /** open makes a stream the newest of its group, or refuses it (W1). What only changes something, and does not stay, may repeat the newest number. */
+  /** open makes a stream the newest of its group, or refuses it (SF1). What only changes something, and does not stay, may repeat the newest number. */
   open(mono: number, caller: string, { group, incarnation, n }: StreamNumber, stream: S, mayRepeat = false): Opened<S> {
     this.#expire(mono);
     const groups = this.#callers.get(caller) ?? { open: new Map(), idle: new Map() };

@@ -153,7 +153,7 @@ describe("a reader", () => {
     expect(reader.refusal({ type: "segment", segment: twin })).toEqual(["FEED_FORK", false]);
     expect(reader.refusal({ type: "segment", segment: reader.segment() })).toEqual(["FEED_FORK", false]);
     expect(reader.held).toEqual(held);
-    // F10: another `prev`.
+    // PROTOCOL F10: another `prev`.
     const other = new Reader();
     expect(other.refusal({ type: "segment", segment: other.segment({ prev: zeros }) })).toEqual(["FEED_FORK", false]);
     // The snapshot of a higher epoch ends it.

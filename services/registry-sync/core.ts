@@ -27,10 +27,10 @@ import { type RegistryOptions, World } from "./world.ts";
 /**
  * RegistryCore is the federated registry as a state machine. `restore` comes first, then the input `start`.
  *
- * G1 what an output is about is durable when the output leaves: it comes after its `persist`, and replies about changes that are
+ * RC1 what an output is about is durable when the output leaves: it comes after its `persist`, and replies about changes that are
  *    in the open segment wait in the core until that is closed.
- * G2 a feed has one writer: its owner; what came from a peer is never written into an own feed (D-5).
- * G3 nothing here grows with a peer that does not read, a watcher that does not take, or a commit that does not end.
+ * RC2 a feed has one writer: its owner; what came from a peer is never written into an own feed (D-5).
+ * RC3 nothing here grows with a peer that does not read, a watcher that does not take, or a commit that does not end.
  */
 export class RegistryCore implements Core<Input, Effect> {
   readonly #world: World;
@@ -144,7 +144,7 @@ export class RegistryCore implements Core<Input, Effect> {
     return describeRegistry(this.#world, this.#exporter, this.#importer, this.#sessions, this.#local, this.#watches);
   }
 
-  // ---- what the shell may read between steps: cheap, and never for an answer (G1)
+  // ---- what the shell may read between steps: cheap, and never for an answer (RC1)
 
   /** heads are what a ping to this peer says: the feed that is offered to it. */
   heads(peer: string): FeedPosition[] {

@@ -346,7 +346,7 @@ describe("the client", { timeout: 30_000 }, () => {
   });
 });
 
-test("E4 a hub that was restored from a backup believes a peer that shows what it signed, and opens an epoch", {
+test("EP4 a hub that was restored from a backup believes a peer that shows what it signed, and opens an epoch", {
   timeout: 60_000,
 }, async () => {
   const [a, b] = [new RegistryHub(cas[0]), new RegistryHub(cas[1])];

@@ -144,21 +144,21 @@ const LEADS: [string, Move[], Move[]][] = [
 ];
 
 describe("what an owner makes a reader do", () => {
-  test.each(LEADS)("F-8 PROTOCOL O14 H5 is bounded per peer and second if it %s", (_what, once, moves) => {
+  test.each(LEADS)("F-8 PROTOCOL O14 IR5 is bounded per peer and second if it %s", (_what, once, moves) => {
     const repeated = Array.from({ length: 2_000 }, (_, i) => moves[i % moves.length]!);
     const { steps, bytes } = attack([...once, ...repeated]);
     expect(steps).toBeLessThanOrEqual(STEPS);
     expect(bytes).toBeLessThanOrEqual(STEPS * 70_000);
   });
 
-  test("F-8 PROTOCOL O14 H5 what a restart found of a snapshot is not written again each time that it is announced", () => {
+  test("F-8 PROTOCOL O14 IR5 what a restart found of a snapshot is not written again each time that it is announced", () => {
     const { bytes, sent } = attack(["announce", "most", "restart", ...Array.from({ length: 2_000 }, (): Move => "announce")]);
     // The restart begins with a budget of its own.
     expect(bytes).toBeLessThanOrEqual(2 * STEPS * 70_000);
     expect(sent).toBeLessThan(2_000_000);
   });
 
-  test("F-8 PROTOCOL O14 H5 is bounded whatever it sends", () => {
+  test("F-8 PROTOCOL O14 IR5 is bounded whatever it sends", () => {
     const moves = fc.array(fc.constantFrom<Move>("announce", "most", "rest", "higher", "forget", "offer", "again", "wait"), {
       minLength: 1,
       maxLength: 8,

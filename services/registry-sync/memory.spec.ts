@@ -241,7 +241,7 @@ describe("A2 what all together may take", () => {
   });
 });
 
-describe("F-11 L3 slots", () => {
+describe("F-11 SL3 slots", () => {
   test("one high ref costs a receiver what a node costs, not what all refs below it would", () => {
     const before = process.memoryUsage().arrayBuffers;
     const slots = new Slots();
@@ -275,7 +275,7 @@ describe("F-11 L3 slots", () => {
   });
 });
 
-describe("H2-4 L4 memory of values follows what is held", () => {
+describe("H2-4 SL4 memory of values follows what is held", () => {
   test("not how often nodes got other keys", () => {
     const table = new FeedTable();
     const keys = 128;

@@ -41,7 +41,7 @@ export interface RegistrySyncOptions {
   readonly platform: Platform;
   readonly config: RegistrySyncConfig;
   readonly ports: RegistrySyncPorts;
-  /** Called once if the core failed an assertion: the process must end with a non-zero code (D6). */
+  /** Called once if the core failed an assertion: the process must end with a non-zero code (DC6). */
   readonly onFatal: (error: unknown) => void;
   /** What it takes from the machine; the machine itself by default. */
   readonly ground?: Ground;

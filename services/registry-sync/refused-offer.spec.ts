@@ -25,7 +25,7 @@ afterEach(async () => {
 const of = (hub: RegistryHub): SessionReport | undefined => hub.reports[0];
 const refusals = (hub: RegistryHub) => hub.events.filter(({ severity, kind }) => severity === "ERROR" && kind === "FEED");
 
-test("F-8 K4 a feed that is offered under a key that a stranger vouches for: both ends say why nothing is taken, once, and it heals at once", {
+test("F-8 LK4 a feed that is offered under a key that a stranger vouches for: both ends say why nothing is taken, once, and it heals at once", {
   timeout: 30_000,
 }, async () => {
   const [a, b] = cas.map((ca) => new RegistryHub(ca)) as [RegistryHub, RegistryHub];

@@ -16,7 +16,7 @@ export interface RegistryOptions {
   readonly limits: Limits;
   /** Serial of the key that `crypto.sign` uses. */
   readonly keySerial: number;
-  /** Public half of that key, to know again what this hub signed (E4). */
+  /** Public half of that key, to know again what this hub signed (EP4). */
   readonly publicKey: Uint8Array;
   /** Shares besides `full`. */
   readonly shares: readonly ShareRules[];

@@ -34,7 +34,7 @@ const report = (events: HappeningReport[], dropped = 0) => ({
 const pushes = (out: Effect[]) => out.filter((effect) => effect.kind === "push");
 
 describe("events", () => {
-  test("T1 positions rise by one and go on after a restart", () => {
+  test("TE1 positions rise by one and go on after a restart", () => {
     const first = make();
     const out = drive(first, report([event("a"), event("b")]));
     const persist = out.find((effect) => effect.kind === "persist")!;
@@ -55,7 +55,7 @@ describe("events", () => {
     expect(listed.events[2]!.fields).toEqual({ a: "b" });
   });
 
-  test("T2 only the newest are kept, and the store is trimmed with them", () => {
+  test("TE2 only the newest are kept, and the store is trimmed with them", () => {
     const core = make(100);
     const out: Effect[] = [];
     for (let i = 0; i < 250; i++) core.step(NOW, report([event(String(i))]), out);
@@ -65,7 +65,7 @@ describe("events", () => {
     expect(list.find((effect) => effect.kind === "listed")!.events.length).toBeLessThanOrEqual(110);
   });
 
-  test("T3 a watcher gets each matching event once, in order, whatever the rhythm", () => {
+  test("TE3 a watcher gets each matching event once, in order, whatever the rhythm", () => {
     fc.assert(
       fc.property(fc.array(fc.record({ severity: fc.constantFrom(1, 2, 3, 4), ready: fc.boolean() }), { maxLength: 80 }), (steps) => {
         const core = make(1_000);
@@ -82,7 +82,7 @@ describe("events", () => {
     );
   });
 
-  test("T3 what is no longer kept is counted, not hidden", () => {
+  test("TE3 what is no longer kept is counted, not hidden", () => {
     const core = make(100);
     for (let i = 0; i < 300; i++) drive(core, report([event(String(i))]));
     const out = drive(core, { kind: "watch", watch: 1, caller: "operator/op", filter: ALL, fromSeq: 1 });
@@ -91,7 +91,7 @@ describe("events", () => {
     expect(push.events[0]!.seq).toBe(push.missed + 1);
   });
 
-  test("H2-7 T3 a watcher that resumes above the newest event is told so, and gets what comes next", () => {
+  test("H2-7 TE3 a watcher that resumes above the newest event is told so, and gets what comes next", () => {
     fc.assert(
       fc.property(fc.nat(20), fc.integer({ min: 1, max: 5_000 }), fc.nat(20), (before, above, after) => {
         const core = make(1_000);
@@ -147,14 +147,14 @@ describe("events", () => {
     );
   });
 
-  test("T4 a watcher that takes nothing gets one push and no more", () => {
+  test("TE4 a watcher that takes nothing gets one push and no more", () => {
     const core = make();
     const out = drive(core, { kind: "watch", watch: 1, caller: "operator/op", filter: ALL, fromSeq: 0 });
     for (let i = 0; i < 50; i++) core.step(NOW, report([event(String(i))]), out);
     expect(pushes(out)).toHaveLength(1);
   });
 
-  test("T5 dropped events become an event", () => {
+  test("TE5 dropped events become an event", () => {
     const core = make();
     const out = drive(core, report([], 12), { kind: "list", call: 1, filter: { ...ALL, kinds: [14] }, limit: 10, beforeSeq: 0 });
     const listed = out.find((effect) => effect.kind === "listed")!;

@@ -37,13 +37,13 @@ export function matches(event: HappeningReport, filter: HappeningFilter): boolea
 /**
  * TelemetryCore keeps the newest events in order.
  *
- * T1 an event's seq rises by one for each kept event, also across restarts.
- * T2 at most `eventsKept` events are kept; older ones are trimmed in the same commit that adds newer ones.
- * T3 a watcher sees each matching event once, in order; what it asked for and is no longer kept is counted in `missed`. So are the
+ * TE1 an event's seq rises by one for each kept event, also across restarts.
+ * TE2 at most `eventsKept` events are kept; older ones are trimmed in the same commit that adds newer ones.
+ * TE3 a watcher sees each matching event once, in order; what it asked for and is no longer kept is counted in `missed`. So are the
  *    positions that a lost or restored store takes back from one that resumes above the newest event; it goes on with new events.
- * T4 a watcher that does not take its pushes costs one cursor, no queue.
- * T5 events that a reporter had to drop become an event themselves: a loss is never silent.
- * T6 an event that was reported once is kept once, whatever the store does: a report is either taken, and then written as soon as the
+ * TE4 a watcher that does not take its pushes costs one cursor, no queue.
+ * TE5 events that a reporter had to drop become an event themselves: a loss is never silent.
+ * TE6 an event that was reported once is kept once, whatever the store does: a report is either taken, and then written as soon as the
  *    store accepts it, or declined as a whole. While the store refuses, at most `UNWRITTEN_MAX` events push older ones out.
  */
 export class TelemetryCore implements Core<Input, Effect> {

@@ -54,7 +54,7 @@ export function createTelemetry(options: TelemetryOptions): ServiceModule {
         metrics: platform.metrics,
         execute,
         observe,
-        // Events are taken with their report: the committer writes them as soon as it can. A refusal would only bring them again (T6).
+        // Events are taken with their report: the committer writes them as soon as it can. A refusal would only bring them again (TE6).
         reject: (output) => {
           if (output.kind !== "reported") return "keep";
           execute(output);

@@ -44,7 +44,7 @@ export function storeCompliance(factory: StoreFactory): void {
       expect(store.get("s", "k")).toBeUndefined();
     });
 
-    test("S1 a batch is applied in order", async () => {
+    test("ST1 a batch is applied in order", async () => {
       await ok(
         append("a", 1, 1),
         append("a", 2, 2),
@@ -71,7 +71,7 @@ export function storeCompliance(factory: StoreFactory): void {
       expect(dump(store, ["a"], ["s"])).toEqual({ names: ["a"], logs: [[[7, [7]]]], spaces: [[]] });
     });
 
-    test("S1 S2 appending to a taken position fails the whole batch and leaves nothing behind", async () => {
+    test("ST1 ST2 appending to a taken position fails the whole batch and leaves nothing behind", async () => {
       await ok(append("a", 1, 1), put("s", "k", 1));
       const before = dump(store, ["a", "new"], ["s"]);
       const outcome = await store.commit([
@@ -87,7 +87,7 @@ export function storeCompliance(factory: StoreFactory): void {
       expect(seqs(store.read("a", 0))).toEqual([1, 2]);
     });
 
-    test("S3 what was answered ok is there after reopening", async () => {
+    test("ST3 what was answered ok is there after reopening", async () => {
       await ok(append("a", 2 ** 40 - 1, 1), append("b", 0), put("s", "", 7), put("s", "käse/🧀", 8));
       store = factory.reopen(store);
       expect(dump(store, ["a", "b"], ["s"])).toEqual({
@@ -102,7 +102,7 @@ export function storeCompliance(factory: StoreFactory): void {
       });
     });
 
-    test("S4 reading starts anywhere, in order, over many blobs", async () => {
+    test("ST4 reading starts anywhere, in order, over many blobs", async () => {
       const many = Array.from({ length: 500 }, (_, i) => append("a", i * 3, i & 255));
       await ok(...many, append("b", 5, 1));
       expect(seqs(store.read("a", 0))).toEqual(many.map((_, i) => i * 3));
@@ -110,7 +110,7 @@ export function storeCompliance(factory: StoreFactory): void {
       expect(seqs(store.read("a", 1_500))).toEqual([]);
     });
 
-    test("S4 a commit in the middle of a read does not disturb it", async () => {
+    test("ST4 a commit in the middle of a read does not disturb it", async () => {
       await ok(
         ...Array.from({ length: 300 }, (_, i) => append("a", i)),
         ...Array.from({ length: 300 }, (_, i) => put("s", String(i).padStart(4, "0"))),

@@ -102,7 +102,7 @@ export class MemoryStore implements Store {
   /**
    * crash ends this store and answers the one that a restart finds. "process": what was answered is there. "machine": under
    * "process" durability only what was synced. The batch in flight had no answer yet, so either may have happened to it:
-   * `inFlight` chooses; a torn write is "lost", since a batch is applied entirely or not at all (S1).
+   * `inFlight` chooses; a torn write is "lost", since a batch is applied entirely or not at all (ST1).
    */
   crash(what: "process" | "machine", inFlight: "lost" | "applied" = "lost", options: MemoryStoreOptions = {}): MemoryStore {
     this.#alive = false;

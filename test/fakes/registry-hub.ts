@@ -117,7 +117,7 @@ export const GATEWAY: Scope = { name: "gateway/test", kind: "gateway", ids: [], 
 
 type Output = Exclude<Effect, { kind: "persist" | "observe" }>;
 
-/** TestHub is a core with a disk: outputs wait for the commit like in the driver (D2); `commit` and `turn` are the test's. */
+/** TestHub is a core with a disk: outputs wait for the commit like in the driver (DC2); `commit` and `turn` are the test's. */
 export class TestHub {
   readonly id: string;
   readonly #clock: Instants;
@@ -177,7 +177,7 @@ export class TestHub {
   }
 
   post(input: Input): void {
-    // The driver does what was due before it gives an input of a later instant (W10).
+    // The driver does what was due before it gives an input of a later instant (DR10).
     if ((this.core.deadline() ?? Number.POSITIVE_INFINITY) < this.#clock.mono) this.#tick();
     const out: Effect[] = [];
     this.core.step({ mono: this.#clock.mono, wall: this.#clock.wall }, input, out);

@@ -183,7 +183,7 @@ describe("each checker can fail", () => {
     ["F-16 import rules that are not applied", broken.openDoor, "convergence", "correctness", none, /which it should not/],
     ["F-22 F-29 a value that steps back", broken.flicker, "monotonic", "correctness", none, /after something of place/],
     [
-      "V3 what the store refused and a watcher was shown",
+      "WA3 what the store refused and a watcher was shown",
       broken.braggart,
       "monotonic",
       "correctness",

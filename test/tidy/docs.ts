@@ -9,6 +9,7 @@ import { hubConfig } from "../../services/hub/config.ts";
 import { nodeRule } from "../../services/registry-sync/config.ts";
 import { chartFiles } from "../chart/generate.ts";
 import { ROOT } from "./files.ts";
+import { invariantsPage } from "./invariants.ts";
 import { boundsPage } from "./kept-maps.ts";
 import { declaredMetrics, metricsPage } from "./metrics.ts";
 import { FRAMES, SERVICES } from "./schema.ts";
@@ -171,6 +172,7 @@ export async function pages(): Promise<ReadonlyMap<string, string>> {
     ["docs/METRICS.md", metricsPage(await declaredMetrics())],
     ["docs/BOUNDS.md", boundsPage()],
     ["docs/ERRORS.md", errorsPage()],
+    ["docs/INVARIANTS.md", invariantsPage()],
     ["docs/CONFIG.md", configPage()],
     ["docs/PROTOCOL.md", withSection(parts.get("docs/PROTOCOL.md") ?? "", protocolSection())],
   ]);

@@ -34,7 +34,7 @@ type Connector = ReturnType<grpc.ChannelCredentials["_createSecureConnector"]>;
 /**
  * PeerChannelCredentials are mutual TLS 1.3 for a client of one hub: only that hub's CAs are trusted, and the server must
  * prove the expected SPIFFE id, which stands in for its host name. Rotation takes effect with the next connection, and ends those whose
- * server would be refused now; a connection ends with the certificate that its server showed, too (C11).
+ * server would be refused now; a connection ends with the certificate that its server showed, too (PROTOCOL C11).
  */
 export class PeerChannelCredentials extends grpc.ChannelCredentials {
   readonly #expected: ExpectedPeer;

@@ -47,7 +47,7 @@ async function dialled() {
   return { own, shown, credentials, client, stream, call, peer, set: (ms: number) => (shiftMs = ms) };
 }
 
-describe("C11 what was dialled ends with what its server proved itself with", () => {
+describe("PROTOCOL C11 what was dialled ends with what its server proved itself with", () => {
   test("its certificate ends: the stream does with the reason, and the channel works again when it was renewed", async () => {
     const { own, credentials, client, stream, call, set } = await dialled();
     expect(credentials.endsAtWall / DAY_MS - systemClock.wall() / DAY_MS).toBeCloseTo(30, 1);
@@ -180,7 +180,7 @@ async function beyond() {
   return { leaf: new X509Certificate(leaf), until };
 }
 
-describe("C11 a CA that ends before the certificates that it signed", () => {
+describe("PROTOCOL C11 a CA that ends before the certificates that it signed", () => {
   test("ends what callers and servers prove with them", async () => {
     const { leaf, until } = await beyond();
     const authority = new TestAuthority(alpha, [beta]);

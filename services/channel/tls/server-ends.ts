@@ -17,7 +17,7 @@ const byClock = new WeakMap<EndsClock, Rounds<Dialled>>();
 
 /**
  * watchServerEnd calls `onEnd`, which is to end the connection, when what the server proved itself with ends. TLS asks for it once, when
- * a connection begins, and what is never asked again outlives its right to be there (C11).
+ * a connection begins, and what is never asked again outlives its right to be there (PROTOCOL C11).
  */
 export function watchServerEnd(socket: Socket, endsAtWall: () => number, clock: EndsClock, onEnd: () => void): void {
   let ends = byClock.get(clock);

@@ -43,18 +43,18 @@ export interface Parts {
 /**
  * CallerSide names commands, journals them, sends them to their owners and resolves them.
  *
- * C1 a command's name is never used again; one with an idempotency key leaves only after its record is durable, any other while it
+ * CA1 a command's name is never used again; one with an idempotency key leaves only after its record is durable, any other while it
  *    is being written: nobody can ask for that one again.
- * C2 a command is pending until its outcome is known, or until `lateMs` after its deadline.
- * C3 each waiting caller is answered exactly once.
- * C4 an outcome is acknowledged to the owner only after it is durable here that the command is resolved.
- * C5 on a new session, once its owner greeted on it, everything pending is asked again with retry; an owner with another
+ * CA2 a command is pending until its outcome is known, or until `lateMs` after its deadline.
+ * CA3 each waiting caller is answered exactly once.
+ * CA4 an outcome is acknowledged to the owner only after it is durable here that the command is resolved.
+ * CA5 on a new session, once its owner greeted on it, everything pending is asked again with retry; an owner with another
  *    journal epoch means UNKNOWN.
- * C6 "refused", "expired" and "unknown" count only on the current session: elsewhere they are older than the last question.
- * C7 after a restart of this hub the outcomes of what was pending are asked for; nothing is started by that.
- * C8 a command has a name from when it leaves. One that comes before the owner greeted on a new session, or while the session takes no
+ * CA6 "refused", "expired" and "unknown" count only on the current session: elsewhere they are older than the last question.
+ * CA7 after a restart of this hub the outcomes of what was pending are asked for; nothing is started by that.
+ * CA8 a command has a name from when it leaves. One that comes before the owner greeted on a new session, or while the session takes no
  *    more, waits for that (`forward-queue.ts`); if the session goes instead it is refused.
- * C9 a peer that knows a newer epoch of ours than we do gets one that is newer still, for the names that go there and nowhere else:
+ * CA9 a peer that knows a newer epoch of ours than we do gets one that is newer still, for the names that go there and nowhere else:
  *    whoever makes that up has only itself to blame.
  */
 export class CallerSide {
@@ -67,7 +67,7 @@ export class CallerSide {
   /** When what is unlogged must be logged, mono ms; 0 for in this very step. */
   ackAt: number | undefined;
   epoch = 0;
-  /** Newer epochs than that, for single peers (C9). */
+  /** Newer epochs than that, for single peers (CA9). */
   readonly raised = new Map<string, number>();
   #next = 1;
 
@@ -101,7 +101,7 @@ export class CallerSide {
   }
 
   /**
-   * accept makes a command pending, and gives it its name unless it must wait before it can leave (C8). `peer` is undefined for a command
+   * accept makes a command pending, and gives it its name unless it must wait before it can leave (CA8). `peer` is undefined for a command
    * of this hub's own nodes.
    */
   accept(now: Now, hubId: string, peer: Peer | undefined, command: Command, hops: readonly string[]): Pending {
@@ -127,7 +127,7 @@ export class CallerSide {
     this.#p.deadlines.add(pending, pending.deadline);
   }
 
-  /** leaves journals a command and lets it out (C1). */
+  /** leaves journals a command and lets it out (CA1). */
   #leaves(peer: Peer, pending: Pending): void {
     const { journal, deadlines, outbox, settings } = this.#p;
     const book = peer.book(pending.epoch, pending.seq);
@@ -230,7 +230,7 @@ export class CallerSide {
 
   /**
    * stale takes outcomes that come on a session that is not the current one. That something ran stays true; that something was
-   * refused does not, because it was asked again since (C6).
+   * refused does not, because it was asked again since (CA6).
    */
   #stale(now: Now, peer: Peer, frame: ResultsFrame): void {
     for (const item of frame.items) {
@@ -265,7 +265,7 @@ export class CallerSide {
     else this.#overdue(now, pending);
   }
 
-  /** answerUnknown answers callers, and keeps the command for a late report (C2). */
+  /** answerUnknown answers callers, and keeps the command for a late report (CA2). */
   answerUnknown(now: Now, pending: Pending, failure: Failure): void {
     this.#answer(now, pending, { outcome: OUTCOME.UNKNOWN, value: NO_VALUE, failure });
     pending.answered = true;
@@ -293,7 +293,7 @@ export class CallerSide {
     if (book !== undefined) this.#done(now, peer, book, pending.seq);
   }
 
-  /** log writes down what is resolved, and acknowledges it in the same step (C4). */
+  /** log writes down what is resolved, and acknowledges it in the same step (CA4). */
   log(): void {
     const { journal, outbox } = this.#p;
     for (const book of this.#unlogged) {
@@ -330,7 +330,7 @@ export class CallerSide {
 
   /**
    * recover takes over a command from before a restart. Its callers are gone, and may have been told that it was refused, which is
-   * not logged at once: so the owner is asked for its outcome with no time left, which starts nothing (C7).
+   * not logged at once: so the owner is asked for its outcome with no time left, which starts nothing (CA7).
    */
   recover(now: Now, pending: Pending): void {
     const peer = this.peer(pending.hubId);
@@ -406,7 +406,7 @@ export class CallerSide {
   /** onReply is set by the core, which forgets what the client waited for. */
   onReply: (client: number, corr: number) => void = () => undefined;
 
-  /** onRaised is called when a peer knew a newer epoch of ours than we did, and `raised` has changed: our journal was lost (C9). */
+  /** onRaised is called when a peer knew a newer epoch of ours than we did, and `raised` has changed: our journal was lost (CA9). */
   onRaised: (hubId: string, epoch: number) => void = () => undefined;
 
   #done(now: Now, peer: Peer, book: Book, seq: number): void {
@@ -425,7 +425,7 @@ function itemOf(pending: Pending, retry: boolean): Invocation {
 
 const UNKNOWN_FAILURE: Failure = { reason: "OUTCOME_UNKNOWN", message: "the owner does not know the outcome" };
 
-/** What never left this hub was not started (C8). */
+/** What never left this hub was not started (CA8). */
 function unreachable(hubId: string): Failure {
   return { reason: "PEER_UNREACHABLE", message: `no session with ${hubId}` };
 }

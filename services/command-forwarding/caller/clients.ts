@@ -48,7 +48,7 @@ export class Clients {
     if (client === UNARY_CLIENT) this.unary.give(corr);
   }
 
-  /** join answers a command whose key is in use: the stored answer, the running one's, or a conflict (K1). */
+  /** join answers a command whose key is in use: the stored answer, the running one's, or a conflict (IK1). */
   join(now: Now, client: number, waits: Map<number, Pending>, command: Command, keyed: Keyed, fingerprint: Uint8Array): void {
     if (!sameBytes(keyed.fingerprint, fingerprint)) {
       const message = "the idempotency key was used with another payload";

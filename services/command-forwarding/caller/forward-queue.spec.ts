@@ -144,7 +144,7 @@ const action = fc.oneof(
   { weight: 1, arbitrary: fc.record({ do: fc.constant("cancel" as const), which: fc.nat(400) }) },
 );
 
-describe("Q2 commands that wait for a peer", () => {
+describe("FQ2 commands that wait for a peer", () => {
   test("whoever keeps however many waiting: another caller's next command goes after a few of each other caller, in order by node", () => {
     fc.assert(
       fc.property(fc.array(action, { minLength: 3, maxLength: 60 }), (actions) => {
@@ -166,7 +166,7 @@ describe("Q2 commands that wait for a peer", () => {
         expect(new Set(ids).size, "once").toBe(ids.length);
         expect(gone().size, "all").toBe(desk.sent.length);
         const seqs = desk.taken.map(({ seq }) => seq);
-        expect(seqs, "X11 names rise").toEqual([...seqs].sort((a, b) => a - b));
+        expect(seqs, "PROTOCOL X11 names rise").toEqual([...seqs].sort((a, b) => a - b));
         for (const who of CALLERS)
           for (const node of NODES) {
             const lane = ids.map(Number).filter((id) => desk.sent[id]?.who === who && desk.sent[id]?.node === node);
@@ -204,7 +204,7 @@ describe("Q2 commands that wait for a peer", () => {
   });
 });
 
-describe("Q3 a command that has not left", () => {
+describe("FQ3 a command that has not left", () => {
   /** A desk where so many fill what goes ahead, and the next one waits. */
   function full(more: Partial<Command> = {}): { readonly desk: Desk; readonly waits: number } {
     const desk = new Desk();
@@ -399,7 +399,7 @@ class Link {
   }
 }
 
-test("Q1 over a line of 64 KB/s, behind 1,500 commands of one caller: another's goes after what the session had taken, and all arrive", async () => {
+test("FQ1 over a line of 64 KB/s, behind 1,500 commands of one caller: another's goes after what the session had taken, and all arrive", async () => {
   const link = new Link();
   await link.pass(3_000);
   expect(link.up).toBeGreaterThan(0);

@@ -7,13 +7,13 @@ const COMMAND_BYTES = 256;
 /**
  * ForwardQueue decides which command goes to a peer next when the peer takes them more slowly than they come.
  *
- * Q1 what was let out and has not been taken by the session is at most `ahead` bytes, and as many again while an answer to `asked` is on
+ * FQ1 what was let out and has not been taken by the session is at most `ahead` bytes, and as many again while an answer to `asked` is on
  *    its way. Everything else stands in line here.
- * Q2 callers take turns, and so do own callers and all others, and the nodes of one caller (L1, L2). Commands of one caller for one node
+ * FQ2 callers take turns, and so do own callers and all others, and the nodes of one caller (LN1, LN2). Commands of one caller for one node
  *    stay in order.
- * Q3 a first sending that stands here has no name and no record yet: names rise in the order in which commands are sent (X11), and what
- *    never left was provably not started.
- * Q4 while nothing stands here, a command costs two comparisons and a subtraction.
+ * FQ3 a first sending that stands here has no name and no record yet: names rise in the order in which commands are sent (PROTOCOL X11), and
+ *    what never left was provably not started.
+ * FQ4 while nothing stands here, a command costs two comparisons and a subtraction.
  */
 export class ForwardQueue {
   readonly #ahead: number;

@@ -69,13 +69,13 @@ interface Settled {
  * `keyLeastMs` after it in any case. Within a process that is measured by the monotonic clock, so that setting the date makes nobody
  * forget what was done.
  *
- * K1 one key stands for one command; another payload under it is a conflict.
- * K2 a key whose command provably did not start is free again: the same call may be tried anew.
- * K3 there is room for so many keys and bytes, and a part of it for each caller. Who needs a new one beyond its part gives up its own
+ * IK1 one key stands for one command; another payload under it is a conflict.
+ * IK2 a key whose command provably did not start is free again: the same call may be tried anew.
+ * IK3 there is room for so many keys and bytes, and a part of it for each caller. Who needs a new one beyond its part gives up its own
  *    oldest; if the whole room is full, whoever has most of it (within a tenth) gives up its oldest. A key whose command runs, or whose outcome is younger
  *    than `keyLeastMs`, is never given up: then the new one is refused.
- * K4 a key whose time is over stands for nothing, whether or not it was forgotten already, unless its command still runs.
- * K5 a key that was given up stays forgotten after a restart, so that keys never come back to a room that has no place for them.
+ * IK4 a key whose time is over stands for nothing, whether or not it was forgotten already, unless its command still runs.
+ * IK5 a key that was given up stays forgotten after a restart, so that keys never come back to a room that has no place for them.
  */
 export class Keys {
   /** Those that expire first are first. */
@@ -114,7 +114,7 @@ export class Keys {
     return this.#nextAt === Number.POSITIVE_INFINITY ? undefined : this.#nextAt;
   }
 
-  /** get finds the key that stands for something now (K4). */
+  /** get finds the key that stands for something now (IK4). */
   get(id: string, nowMono: number): Keyed | undefined {
     const keyed = this.#byId.get(id);
     if (keyed === undefined || keyed.pending !== undefined || keyed.expiresMono > nowMono) return keyed;
@@ -122,7 +122,7 @@ export class Keys {
     return undefined;
   }
 
-  /** admit makes room for a new key, and tells why it may not be used if there is none (K3). */
+  /** admit makes room for a new key, and tells why it may not be used if there is none (IK3). */
   admit(keyed: Keyed, nowMono: number): Failure | undefined {
     this.expire(nowMono);
     this.#ripen(nowMono);
@@ -190,7 +190,7 @@ export class Keys {
     this.#journal.drop(keyed);
   }
 
-  /** giveUp forgets up to `most` of a principal's keys whose outcomes are old enough, the oldest first, for good (K5). */
+  /** giveUp forgets up to `most` of a principal's keys whose outcomes are old enough, the oldest first, for good (IK5). */
   #giveUp(principal: string | undefined, most: number, nowMono: number): number {
     let given = 0;
     for (; principal !== undefined && given < most; given++) {

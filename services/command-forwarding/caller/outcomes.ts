@@ -27,7 +27,7 @@ export class Outcomes {
     return found?.epoch === epoch && found.seq === seq ? found : undefined;
   }
 
-  /** keep remembers an outcome: for a while, or for the life of its idempotency key (K2). */
+  /** keep remembers an outcome: for a while, or for the life of its idempotency key (IK2). */
   keep(now: Now, pending: Pending, result: Result): void {
     if (pending.named) this.#recent[pending.seq % RECENT] = pending;
     pending.result = compact(result);

@@ -39,7 +39,7 @@ export class Book {
 /** Peer is a hub to which commands go. */
 export class Peer {
   readonly hubId: string;
-  /** Journal epoch of ours in the names that we give to commands for it (C9). */
+  /** Journal epoch of ours in the names that we give to commands for it (CA9). */
   epoch: number;
   level = 0;
   /** Number of the current session; 0 for none. Frames of others are stale: their commands were asked again on this one. */

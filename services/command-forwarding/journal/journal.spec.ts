@@ -156,7 +156,7 @@ const phases = fc.array(
   { minLength: 1, maxLength: 4 },
 );
 
-describe("H2-3 J3 the log stays short", () => {
+describe("H2-3 JR3 the log stays short", () => {
   test("while a few hundred entries live long and everything else is over at once, at less than one copy for each dead blob", () => {
     const bench = new Bench();
     bench.counting = true;

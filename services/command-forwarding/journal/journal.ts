@@ -35,10 +35,10 @@ const COPY_BYTES = 1024 * 1024;
  * Journal is what makes an effect happen at most once: an append-only log of blobs, one per step, with everything that
  * is live indexed in memory.
  *
- * J1 what one step writes is one blob; the driver makes the blobs of one turn one transaction.
- * J2 a blob is trimmed only when all before it are trimmed and nothing in it is live: a note that ends an entry is never
+ * JR1 what one step writes is one blob; the driver makes the blobs of one turn one transaction.
+ * JR2 a blob is trimmed only when all before it are trimmed and nothing in it is live: a note that ends an entry is never
  *    trimmed before the entry that it ends.
- * J3 the log stays short: while it is longer than it may be and most of it is dead, what lives at its front is copied forward, however
+ * JR3 the log stays short: while it is longer than it may be and most of it is dead, what lives at its front is copied forward, however
  *    much of the front that is. An entry is copied again only when all that stood before its copy is trimmed, and most of that was
  *    dead: each copy pays for more than one dead blob, or for as many dead bytes.
  */
@@ -64,7 +64,7 @@ export class Journal {
 
   /**
    * told is the position that others may hear: while the store refuses, what it holds. One that a crash takes back would pass for a
-   * journal that was restored from a backup, and the outcomes of what is under way would be lost (O7).
+   * journal that was restored from a backup, and the outcomes of what is under way would be lost (OW7).
    */
   get told(): number {
     return Math.min(this.position, this.#stored);

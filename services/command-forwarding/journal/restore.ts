@@ -22,7 +22,7 @@ export interface StoredBlob {
 export interface Epochs {
   readonly owner: number;
   readonly caller: number;
-  /** Newer ones as caller, of single peers (C9); what was stored before there were any has none. */
+  /** Newer ones as caller, of single peers (CA9); what was stored before there were any has none. */
   readonly raised: ReadonlyMap<string, number>;
 }
 
@@ -181,7 +181,7 @@ export class Restoration {
     const pending = this.#pending.get(key);
     if (pending !== undefined) this.#p.journal.drop(pending);
     this.#pending.delete(key);
-    // What is resolved once more, after its key's outcome was written, was given up for other keys (K5).
+    // What is resolved once more, after its key's outcome was written, was given up for other keys (IK5).
     const keyed = this.#keyedByName.get(key);
     if (keyed === undefined) return;
     this.#keyedByName.delete(key);

@@ -78,7 +78,7 @@ function rig() {
 /** newest is the number of the last blob of the journal that is stored. */
 const newest = (store: MemoryStore): number => [...store.read("journal", 0)].at(-1)?.seq ?? 0;
 
-test("C1 a command whose record met a full disk does not go out on a new session before it is durable", () => {
+test("CA1 a command whose record met a full disk does not go out on a new session before it is durable", () => {
   const { store, give, sent, recover } = rig();
   give({ kind: "results", peer: "away", session: OLD, frame: HELLO });
   store.failAll("full");
@@ -89,7 +89,7 @@ test("C1 a command whose record met a full disk does not go out on a new session
   expect(sent("invoke")).toBeGreaterThan(0);
 });
 
-test("O1 a command with a key for an own node is not started before its record is durable, also when it waits for credit", () => {
+test("OW1 a command with a key for an own node is not started before its record is durable, also when it waits for credit", () => {
   const { store, give, sent, recover, left } = rig();
   const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 1, shared: false };
   give({ kind: "attach", executor: 1, name: "gateway/one", scope: { kind: "gateway", prefixes: [] }, offer });
@@ -105,7 +105,7 @@ test("O1 a command with a key for an own node is not started before its record i
   expect(sent("tasks")).toBe(2);
 });
 
-test("O3 an outcome that met a full disk is not told before it is durable, however often it is asked for", () => {
+test("OW3 an outcome that met a full disk is not told before it is durable, however often it is asked for", () => {
   const { store, give, sent, recover, left } = rig();
   const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 4, shared: false };
   give({ kind: "attach", executor: 1, name: "gateway/one", scope: { kind: "gateway", prefixes: [] }, offer });
@@ -131,7 +131,7 @@ test("O3 an outcome that met a full disk is not told before it is durable, howev
   expect(all.some(({ seq, result }) => seq === 1 && result.outcome === OUTCOME.DONE)).toBe(true);
 });
 
-test("O3 O7 what is said of the journal while the store refuses is what a crash leaves of it", () => {
+test("OW3 OW7 what is said of the journal while the store refuses is what a crash leaves of it", () => {
   const { store, give, recover, left } = rig();
   const offer = { nodeIds: ["lamp"], capabilities: [], maxInFlight: 4, shared: false };
   give({ kind: "attach", executor: 1, name: "gateway/one", scope: { kind: "gateway", prefixes: [] }, offer });
@@ -151,7 +151,7 @@ test("O3 O7 what is said of the journal while the store refuses is what a crash 
   expect(greetings().at(-1)).toBeGreaterThan(durable);
 });
 
-test("K2 the outcome of a command with a key is not told before it is durable, nor told again", () => {
+test("IK2 the outcome of a command with a key is not told before it is durable, nor told again", () => {
   const { store, give, left, recover } = rig();
   give({ kind: "results", peer: "away", session: OLD, frame: HELLO }, EXECUTE);
   const invoke = left.find((effect) => effect.kind === "invoke");

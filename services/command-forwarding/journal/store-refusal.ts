@@ -2,8 +2,8 @@ import type { Output, StoreReport } from "#runtime/service/driver.ts";
 import { type CommandEffect, type Input, OUTCOME, type Outcome } from "../messages.ts";
 
 /**
- * isAnswer: while the store refuses writes, callers are answered at once; all else waits until what it rests on is durable (W5). So does
- * the outcome of a command with a key: after a crash the same key must not be told anything else (K2).
+ * isAnswer: while the store refuses writes, callers are answered at once; all else waits until what it rests on is durable (DR5). So does
+ * the outcome of a command with a key: after a crash the same key must not be told anything else (IK2).
  */
 export function isAnswer(effect: Output<CommandEffect>): boolean {
   return effect.kind === "reply" && !(effect.keyed === true && isFinal(effect.result.outcome));
@@ -25,9 +25,9 @@ function isFinal(outcome: Outcome): boolean {
 }
 
 /**
- * overtakes tells whether an effect may leave while older ones wait for a store that refuses writes (W7). A command must not be
+ * overtakes tells whether an effect may leave while older ones wait for a store that refuses writes (DR7). A command must not be
  * asked for, asked for again or started before its record is durable, and an outcome must not be told to its caller's hub: after
- * a crash nobody would know of it, and it would be done a second time (O1, O3, C1).
+ * a crash nobody would know of it, and it would be done a second time (OW1, OW3, CA1).
  */
 export function overtakes(effect: Output<CommandEffect>): boolean {
   switch (effect.kind) {

@@ -5,7 +5,7 @@ import type { InvocationsFrame } from "../messages.ts";
 import { unknown } from "./outcomes.ts";
 import { CallerBook, type CallerEpoch, RUN, type Run } from "./run.ts";
 
-/** CallerBooks is what the owner keeps for callers' hubs: outcomes until they are acknowledged, and which names are finished (O3, O4, O8). */
+/** CallerBooks is what the owner keeps for callers' hubs: outcomes until they are acknowledged, and which names are finished (OW3, OW4, OW8). */
 export class CallerBooks {
   readonly #p: Parts;
   readonly callers = new Map<string, CallerBook>();
@@ -39,7 +39,7 @@ export class CallerBooks {
     return this.callers.get(hubId)?.epochs.get(epoch)?.runs.get(seq);
   }
 
-  /** recover takes over a run from before a restart (O2). */
+  /** recover takes over a run from before a restart (OW2). */
   recover(now: Now, run: Run): void {
     const caller = run.origin as CallerEpoch;
     const known = caller.runs.get(run.seq);
@@ -101,7 +101,7 @@ export class CallerBooks {
     this.#p.journal.drop(run);
   }
 
-  /** age drops an outcome that its caller can no longer ask for; the floor makes sure that it never runs again (O4). */
+  /** age drops an outcome that its caller can no longer ask for; the floor makes sure that it never runs again (OW4). */
   age(run: Run): void {
     const caller = run.origin as CallerEpoch;
     this.forget(caller, run);
@@ -111,7 +111,7 @@ export class CallerBooks {
     this.forgetEpochs(caller.book);
   }
 
-  /** forgetEpochs drops epochs of a caller that are over, and those that are too many (O8). */
+  /** forgetEpochs drops epochs of a caller that are over, and those that are too many (OW8). */
   forgetEpochs(book: CallerBook): void {
     if (book.epochs.size < 2) return;
     const newest = book.newest();
@@ -129,7 +129,7 @@ export class CallerBooks {
     }
   }
 
-  /** abandonEpoch keeps outcomes of an epoch no longer: only a hub that began a great many epochs since can miss them (O8). */
+  /** abandonEpoch keeps outcomes of an epoch no longer: only a hub that began a great many epochs since can miss them (OW8). */
   #abandonEpoch(caller: CallerEpoch): void {
     for (const run of [...caller.runs.values()]) {
       if (run.state === RUN.DONE) this.forget(caller, run);

@@ -42,7 +42,7 @@ function reachable(executor: One | undefined): number {
 }
 
 describe("offers of streams that take each other's place", () => {
-  test("X7 however many do so before their offers have come, what is kept is that of one", () => {
+  test("EX7 however many do so before their offers have come, what is kept is that of one", () => {
     const executors = many();
     const capabilities = ["on", "off"];
     const replace = (id: number): void => {
@@ -61,7 +61,7 @@ describe("offers of streams that take each other's place", () => {
     expect([executors.offers.count, executors.offers.bytes, executors.room.count]).toEqual([0, 0, 0]);
   });
 
-  test("X7 an offer of which nothing is left is forgotten at once, and does not wait behind a long one", () => {
+  test("EX7 an offer of which nothing is left is forgotten at once, and does not wait behind a long one", () => {
     const executors = many();
     executors.attach(1, "long", ANY, offer(Array.from({ length: 5_000 }, (_, i) => `n${i}`)));
     executors.detach(1);
@@ -70,7 +70,7 @@ describe("offers of streams that take each other's place", () => {
     expect(executors.offers.count).toBe(5_001 + 2);
   });
 
-  test("X7 what an offer takes is counted, also when nothing but its one node is left of its executor", () => {
+  test("EX7 what an offer takes is counted, also when nothing but its one node is left of its executor", () => {
     const executors = many();
     collect();
     const before = process.memoryUsage().heapUsed;
@@ -110,7 +110,7 @@ const action = fc.oneof(
 );
 
 describe("offers of executors", () => {
-  test("X7 whatever attaches, takes the place of others and goes: what is counted is what is kept, and in the end nothing", () => {
+  test("EX7 whatever attaches, takes the place of others and goes: what is counted is what is kept, and in the end nothing", () => {
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60 }), (actions) => {
         const executors = many();

@@ -99,17 +99,17 @@ export interface Attachment<T extends Standing> {
 /**
  * Executors knows who runs what.
  *
- * X1 for one (node, capability) the newest attach wins; older ones serve it only if both are shared.
- * X2 an executor is offered only nodes in its certificate's scope.
- * X3 the in-process handler (S0-20) serves every node that nobody else serves.
- * X4 there is room for so many executors, and a part of it for each caller; half of it for one, such as a gateway with a stream for
+ * EX1 for one (node, capability) the newest attach wins; older ones serve it only if both are shared.
+ * EX2 an executor is offered only nodes in its certificate's scope.
+ * EX3 the in-process handler (S0-20) serves every node that nobody else serves.
+ * EX4 there is room for so many executors, and a part of it for each caller; half of it for one, such as a gateway with a stream for
  *    each of its devices, while nobody else needs it. Only nodes and gateways attach, so nothing is kept for operators.
  *    Who takes the place of one of its own needs none.
- * X5 the same holds for the nodes that they offer, which need not exist: who attaches first and registers then is served, and this hub may
+ * EX5 the same holds for the nodes that they offer, which need not exist: who attaches first and registers then is served, and this hub may
  *    not know yet what it has. Nodes that it has are offered beyond that, so that nobody's made-up ones take their place, and so are
  *    the offers that they come in.
- * X6 no step takes longer for a long offer: it comes in parts, and what is over is given up in parts, by `sweep`.
- * X7 what is over is kept while it has nodes, in one place, and counts: streams that take each other's place, however many, hold no more
+ * EX6 no step takes longer for a long offer: it comes in parts, and what is over is given up in parts, by `sweep`.
+ * EX7 what is over is kept while it has nodes, in one place, and counts: streams that take each other's place, however many, hold no more
  *    than what is counted.
  */
 export class Executors<T extends Standing> {
@@ -235,7 +235,7 @@ export class Executors<T extends Standing> {
     return orphans;
   }
 
-  /** pick chooses who runs a command now: the newest attach, or the least loaded of those that share (X1). */
+  /** pick chooses who runs a command now: the newest attach, or the least loaded of those that share (EX1). */
   pick(nodeId: string, capability: string): Executor<T> | undefined {
     const found = this.#byNode.get(nodeId);
     if (found === undefined) return this.#handler;
@@ -275,7 +275,7 @@ export class Executors<T extends Standing> {
     return executor === undefined ? undefined : holderOf(executor.name, executor.scope);
   }
 
-  /** admitOffer counts an offer (X5). `more` is how many executors its caller is about to have beside those that it has. */
+  /** admitOffer counts an offer (EX5). `more` is how many executors its caller is about to have beside those that it has. */
   #admitOffer(holder: string, { nodeIds, capabilities }: Offer, more: number): Failure | undefined {
     const bytes = offeringCost(capabilities);
     const failure = this.offers.take(holder, bytes, false);
@@ -347,7 +347,7 @@ export class Executors<T extends Standing> {
     return undefined;
   }
 
-  /** admit counts a node of an offer (X5). */
+  /** admit counts a node of an offer (EX5). */
   #admit(holder: string, nodeId: string): Failure | undefined {
     const failure = this.offers.take(holder, NODE_COST + nodeId.length, false);
     if (failure === undefined) return undefined;

@@ -54,19 +54,19 @@ describe("A4 turns at an executor", () => {
             expect(first, "one caller's tasks for one node stay in order").toBe(task);
             const free = max - running.length;
             expect(free, "credit").toBeGreaterThan(0);
-            expect(of(running, caller), "L3 one caller").toBeLessThan(3 * free);
+            expect(of(running, caller), "LN3 one caller").toBeLessThan(3 * free);
             running.push(task);
-            if (max > 1) expect(others(), "L3 the others").toBeLessThanOrEqual(max - Math.max(1, Math.floor(max / 8)));
+            if (max > 1) expect(others(), "LN3 the others").toBeLessThanOrEqual(max - Math.max(1, Math.floor(max / 8)));
             for (const [who, count] of passed) passed.set(who, of(running, who) === 0 ? count + 1 : 0);
             passed.delete(caller);
             waiting = waiting.filter((each) => each !== task);
-            for (const [who, count] of passed) expect(count, `L2 ${who}`).toBeLessThan(2 * CALLERS.filter(own).length);
+            for (const [who, count] of passed) expect(count, `LN2 ${who}`).toBeLessThan(2 * CALLERS.filter(own).length);
           }
           for (const { caller } of waiting) {
             if (own(caller) && !passed.has(caller)) passed.set(caller, 0);
             const free = max - running.length;
             const most = own(caller) ? free : Math.min(free, (max < 2 ? max : max - Math.max(1, Math.floor(max / 8))) - others());
-            expect(of(running, caller), `L4 ${caller}`).toBeGreaterThanOrEqual(3 * most);
+            expect(of(running, caller), `LN4 ${caller}`).toBeGreaterThanOrEqual(3 * most);
           }
           expect(lines.waiting).toBe(waiting.length);
         };

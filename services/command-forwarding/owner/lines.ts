@@ -41,11 +41,11 @@ export interface Line {
 /**
  * Lines decide which task an executor gets next, so that nobody's commands wait for all that somebody else has asked for.
  *
- * L1 callers take turns, and so do the nodes of one caller: another hub is one caller. Tasks of one caller for one node stay in order.
- * L2 this hub's own callers and all others alternate: an own caller's next task is among the next 2n starts, where n own callers wait.
- * L3 of the tasks in flight an eighth, and at least one of two, is kept for own callers; and one caller has at most three times as many
+ * LN1 callers take turns, and so do the nodes of one caller: another hub is one caller. Tasks of one caller for one node stay in order.
+ * LN2 this hub's own callers and all others alternate: an own caller's next task is among the next 2n starts, where n own callers wait.
+ * LN3 of the tasks in flight an eighth, and at least one of two, is kept for own callers; and one caller has at most three times as many
  *    as it leaves free. So also tasks that take long leave a place for whoever comes next.
- * L4 no place stays empty that a waiting task may have.
+ * LN4 no place stays empty that a waiting task may have.
  */
 export class Lines<T extends Standing> {
   readonly #max: number;
@@ -155,7 +155,7 @@ export class Lines<T extends Standing> {
     return own ? this.#own : this.#others;
   }
 
-  /** most is how many tasks a caller must have fewer of in flight to get another (L3). */
+  /** most is how many tasks a caller must have fewer of in flight to get another (LN3). */
   #most(own: boolean): number {
     const free = this.#max - this.#running;
     return TIMES_THE_REST * (own ? free : Math.min(free, this.#maxOthers - this.#othersRunning));

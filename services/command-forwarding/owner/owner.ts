@@ -27,15 +27,15 @@ import { type CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./ru
 /**
  * OwnerSide runs commands on this hub's nodes, for its own callers and for those of peers.
  *
- * O1 a name is started at most once: its INTENT is durable before the executor sees it, unless the capability is idempotent.
- * O2 an INTENT without an outcome after a restart is UNKNOWN; it is not started again.
- * O3 an outcome is durable before it is told, and kept until the caller's hub acknowledges it or can no longer ask for it.
- * O4 an unknown name is started only if it cannot have been started before: not below the floor, not acknowledged, no stray
+ * OW1 a name is started at most once: its INTENT is durable before the executor sees it, unless the capability is idempotent.
+ * OW2 an INTENT without an outcome after a restart is UNKNOWN; it is not started again.
+ * OW3 an outcome is durable before it is told, and kept until the caller's hub acknowledges it or can no longer ask for it.
+ * OW4 an unknown name is started only if it cannot have been started before: not below the floor, not acknowledged, no stray
  *    copy of an earlier sending, and not sent under another journal epoch of ours.
- * O5 what waits for an executor's credit has not started: it expires, is cancelled or is refused as such.
- * O6 only the current session can start anything.
- * O7 a peer that proves this journal to be a restored backup is believed, within bounds; its own retries are not run in any case.
- * O8 of one caller's hub there are at most `epochsPerCaller` journal epochs, `outcomesPerCaller` outcomes and as many bytes of them as
+ * OW5 what waits for an executor's credit has not started: it expires, is cancelled or is refused as such.
+ * OW6 only the current session can start anything.
+ * OW7 a peer that proves this journal to be a restored backup is believed, within bounds; its own retries are not run in any case.
+ * OW8 of one caller's hub there are at most `epochsPerCaller` journal epochs, `outcomesPerCaller` outcomes and as many bytes of them as
  *    settings say; what is over an epoch that had to go is answered with UNKNOWN, and is not run again.
  */
 export class OwnerSide {
@@ -85,7 +85,7 @@ export class OwnerSide {
 
   /**
    * invocations takes a caller's message on the current session. Cancels in it count before anything of it is started. What
-   * comes late on another session is not looked at: its sender asked again, and the answer to that must be the last word (O6).
+   * comes late on another session is not looked at: its sender asked again, and the answer to that must be the last word (OW6).
    */
   invocations(now: Now, peer: Peer, frame: InvocationsFrame): void {
     const book = this.books.book(peer.hubId);
@@ -225,7 +225,7 @@ export class OwnerSide {
 
   /**
    * knowsJournal tells whether a frame's sender knows this journal: its epoch, and no position that is not there yet. Such a position
-   * is the word of one peer, and the new epoch that it calls for costs all the others, so it is believed within bounds (O7).
+   * is the word of one peer, and the new epoch that it calls for costs all the others, so it is believed within bounds (OW7).
    */
   #knowsJournal(now: Now, hubId: string, { ownerEpoch, ownerPosition }: InvocationsFrame): boolean {
     if (ownerEpoch !== this.epoch) return false;
@@ -318,7 +318,7 @@ export class OwnerSide {
 
   /**
    * complete ends a run. That it did not start is kept in memory only: a question that is already on its way must get the same
-   * answer, and none outlives this process (O6).
+   * answer, and none outlives this process (OW6).
    */
   #complete(now: Now, run: Run, outcome: Result): void {
     const result = run.perhaps && run.state === RUN.WAITING ? PERHAPS : outcome;
@@ -366,7 +366,7 @@ export class OwnerSide {
 
   /**
    * part ends an executor. What it was given may still be on its way out, behind a record that is not durable, and is then handed to
-   * nobody: whether it was is asked behind all of that (X7). What waited for it waits until then, so that it stays in order.
+   * nobody: whether it was is asked behind all of that (PROTOCOL X7). What waited for it waits until then, so that it stays in order.
    */
   #part(now: Now, executor: Executor<Run>, heir: Executor<Run> | undefined): void {
     for (const parting of this.#parting.values()) {

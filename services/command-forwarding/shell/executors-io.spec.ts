@@ -173,7 +173,7 @@ describe("F-28 tasks for a stream whose place is being taken", () => {
     expect(desk.inputs.at(-1)).toEqual({ kind: "undelivered", executor: next, tasks: [1, 2] });
   });
 
-  test("X7 which the core ended by itself are told as well", async () => {
+  test("PROTOCOL X7 which the core ended by itself are told as well", async () => {
     const desk = new Desk();
     const one = stream(desk, 1);
     await desk.until(() => desk.inputs.length === 1);
@@ -187,7 +187,7 @@ describe("F-28 tasks for a stream whose place is being taken", () => {
     expect(one.sent.filter((message) => message instanceof RawMessage)).toEqual([]);
   });
 
-  test("X7 a stream that is replaced before its turn came leaves the place of its predecessor to its successor", async () => {
+  test("PROTOCOL X7 a stream that is replaced before its turn came leaves the place of its predecessor to its successor", async () => {
     const desk = new Desk();
     const attaches = () => desk.inputs.flatMap((input) => (input.kind === "attach" ? [input] : []));
     const streams = [stream(desk, 1)];

@@ -43,7 +43,7 @@ export class Outbox {
   }
 
   /**
-   * submit sends a new command. It does not wait for its own record if nobody could ask for it again (C1), unless one before it waits:
+   * submit sends a new command. It does not wait for its own record if nobody could ask for it again (CA1), unless one before it waits:
    * an owner takes first sendings in their order only. Records of earlier steps are durable when it leaves, because outputs stay in line.
    */
   submit(peer: Peer, book: Book, item: Invocation, asksAgain: boolean): void {

@@ -10,8 +10,8 @@ export type CommandCalls = Calls<Input, Reply>;
  * Turn makes everything that one turn of the event loop brings one transaction, and everything that it gives one message per
  * peer, stream and executor.
  *
- * T1 inputs of a turn are held until its end; then the core takes them all, and they are committed together.
- * T2 what the core lets out is gathered and leaves by `flush`, once.
+ * TU1 inputs of a turn are held until its end; then the core takes them all, and they are committed together.
+ * TU2 what the core lets out is gathered and leaves by `flush`, once.
  */
 export class Turn<I> implements Inlet<I> {
   readonly #clock: Clock;

@@ -32,7 +32,7 @@ export interface GreeterOptions {
   readonly tokens: Tokens;
 }
 
-/** Greeter says Hello and Refresh to peers when it is time, and takes the answers (D3, D4, D5). */
+/** Greeter says Hello and Refresh to peers when it is time, and takes the answers (DI3, DI4, DI5). */
 export class Greeter {
   readonly #table: PeerTable;
   readonly #watchers: Watchers;

@@ -59,7 +59,7 @@ export class Introductions {
     this.#table.persist(peer, out);
   }
 
-  /** heard: the peer lives. One dial is due at once, here and in the other services, if the link is not up (D4, D-18). */
+  /** heard: the peer lives. One dial is due at once, here and in the other services, if the link is not up (DI4, D-18). */
   heard(now: Now, peer: Peer): void {
     if (peer.state === "OPERATIONAL") return;
     peer.backoff.wake(now.mono);

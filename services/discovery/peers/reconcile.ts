@@ -5,7 +5,7 @@ import { type Peer, showAddress } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
 import { forgetTokens } from "./tokens.ts";
 
-/** Reconciler makes the peers those that operators want (D1), and voids what was granted to those that they want no more (D8). */
+/** Reconciler makes the peers those that operators want (DI1), and voids what was granted to those that they want no more (DI8). */
 export class Reconciler {
   readonly #table: PeerTable;
 
@@ -46,7 +46,7 @@ export class Reconciler {
     this.#table.touch(peer.hubId);
   }
 
-  /** adoptBundle compares the pinned CAs with those known before. A withdrawn CA voids what was proved and issued under it (D8). */
+  /** adoptBundle compares the pinned CAs with those known before. A withdrawn CA voids what was proved and issued under it (DI8). */
   #adoptBundle(now: Now, peer: Peer, out: Effect[]): void {
     const digests = peer.spec.cas.map(({ digest }) => digest);
     const before = peer.record.caDigests;

@@ -19,7 +19,7 @@ export function anyUp(peer: Peer): boolean {
   return false;
 }
 
-/** Sessions keeps what this hub's services report of theirs, and derives the states of the links from it (D6). */
+/** Sessions keeps what this hub's services report of theirs, and derives the states of the links from it (DI6). */
 export class Sessions {
   readonly #table: PeerTable;
   readonly #watchers: Watchers;

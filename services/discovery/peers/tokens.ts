@@ -8,7 +8,7 @@ import type { PeerTable } from "./peer-table.ts";
 /** Longest life of a token that is believed: what a peer claims beyond is cut, so that a refresh is never forgotten. */
 const TOKEN_LIFE_MAX_MS = 24 * 3_600_000;
 
-/** Tokens keeps those that peers gave to this hub's services, and says when they are renewed (D5). */
+/** Tokens keeps those that peers gave to this hub's services, and says when they are renewed (DI5). */
 export class Tokens {
   readonly #table: PeerTable;
   readonly #watchers: Watchers;
@@ -42,7 +42,7 @@ export class Tokens {
     this.#table.touch(peer.hubId);
   }
 
-  /** renewalWait is half the life of a token; where that is shorter than the first wait of the backoff, the backoff decides (D5). */
+  /** renewalWait is half the life of a token; where that is shorter than the first wait of the backoff, the backoff decides (DI5). */
   #renewalWait(now: Now, peer: Peer, halfLifeMs: number): number {
     if (halfLifeMs < this.#table.config.backoff.baseMs) return Math.max(halfLifeMs, peer.renewal.failed(now.mono));
     peer.renewal.succeeded();

@@ -5,7 +5,7 @@ import { report } from "./notes.ts";
 import { decisionOf, NEVER, type Peer } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
 
-/** decideTrust weighs what is known of a peer now. A change of its level is an event with one sentence (D2). */
+/** decideTrust weighs what is known of a peer now. A change of its level is an event with one sentence (DI2). */
 export function decideTrust(table: PeerTable, now: Now, peer: Peer, out: Effect[]): void {
   const next = decisionOf(peer, now.wall, table.config);
   const before = peer.decision;

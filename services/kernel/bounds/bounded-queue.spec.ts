@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { BoundedQueue } from "./bounded-queue.ts";
 
-test("D3 a bounded queue behaves like an array with a bound", () => {
+test("DC3 a bounded queue behaves like an array with a bound", () => {
   const op = fc.oneof(
     fc.integer().map((value) => ({ push: value })),
     fc.constant("take" as const),

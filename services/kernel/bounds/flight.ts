@@ -15,11 +15,11 @@ const FAR_MS = 2_000;
  * Flight bounds how much a sender has under way, by the rate at which it arrives: what is said behind it, such as a ping, waits as long as
  * all of it takes. A window that is right for a fast link holds minutes of a slow one.
  *
- * G1 what is under way waits about two seconds at most, or is no more than 24 KiB and a frame. The way itself does not count: the least
+ * FT1 what is under way waits about two seconds at most, or is no more than 24 KiB and a frame. The way itself does not count: the least
  *    time that was seen is that of the way, up to two seconds.
- * G2 the bound rises with the rate that was seen, and while the bound stops the sender also twofold each time, as a little that was under
+ * FT2 the bound rises with the rate that was seen, and while the bound stops the sender also twofold each time, as a little that was under
  *    way says little about the rate; it is lowered by what came late. A sender that has little to say does not lower it.
- * G3 one measurement is under way at a time, so that a frame costs an addition and two comparisons. One of a little gives way to one of
+ * FT3 one measurement is under way at a time, so that a frame costs an addition and two comparisons. One of a little gives way to one of
  *    a flight that is full.
  */
 export class Flight {

@@ -75,7 +75,7 @@ export const LIMITS = {
   scanBytes: 64 * 1024 * 1024,
   /** Bytes of what is cut to fit into a message (the pages of a list, nodes that are registered together): one has at most 1 MiB + 64 KiB. */
   messageBytes: 768 * 1024,
-  /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED (D3). */
+  /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED (DC3). */
   mailbox: 4_096,
   /** Bytes of the frames and messages among them. */
   mailboxBytes: 16 * 1024 * 1024,

@@ -9,7 +9,7 @@ const operation = fc.record({
 });
 
 describe("room", () => {
-  test("S-3 R1 R2 whatever is taken and given back, no holder has more than its part, and the hub's own find an eighth", () => {
+  test("S-3 RM1 RM2 whatever is taken and given back, no holder has more than its part, and the hub's own find an eighth", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 120 }), fc.array(operation, { maxLength: 400 }), (max, operations) => {
         const maxBytes = 100 * max;
@@ -29,15 +29,15 @@ describe("room", () => {
             else
               expect(failure.facts).toMatchObject({ limit: expect.stringMatching(/^things/) as string, max: expect.any(String) as string });
             const factor = holder === "admin" ? 2 : 1;
-            expect(entries.length, "R1").toBeLessThanOrEqual(ordinary * factor);
+            expect(entries.length, "RM1").toBeLessThanOrEqual(ordinary * factor);
             if (entries.length > 1)
               expect(
                 entries.reduce((sum, each) => sum + each, 0),
-                "R1",
+                "RM1",
               ).toBeLessThanOrEqual((maxBytes / 8) * factor);
             if (failure !== undefined && holder !== "admin" && entries.length === 0 && bytes <= maxBytes / 8)
               expect(room.count >= max - Math.floor(max / 8) || room.bytes + bytes > maxBytes * (7 / 8), "refused for a reason").toBe(true);
-            if (holder !== "admin" && failure === undefined) expect(others.length, "R2").toBeLessThan(max - Math.floor(max / 8));
+            if (holder !== "admin" && failure === undefined) expect(others.length, "RM2").toBeLessThan(max - Math.floor(max / 8));
           }
           const all = [...held.values()].flat();
           expect([room.count, room.bytes]).toEqual([all.length, all.reduce((sum, each) => sum + each, 0)]);
@@ -47,7 +47,7 @@ describe("room", () => {
     );
   });
 
-  test("S-4 R5 of a room that lends, one holder gets half, the others find the other half, and the hub's own find the last eighth", () => {
+  test("S-4 RM5 of a room that lends, one holder gets half, the others find the other half, and the hub's own find the last eighth", () => {
     const room = new Room({ limit: "things", max: 80, lends: true });
     const take = (holder: string, own = false): number => {
       let taken = 0;
@@ -63,7 +63,7 @@ describe("room", () => {
     expect(take("b")).toBe(10);
   });
 
-  test("A9 R6 however many fill a room that lends, the next holders and the hub's own still find something", () => {
+  test("A9 RM6 however many fill a room that lends, the next holders and the hub's own still find something", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1_024, max: 70_000 }), fc.array(fc.boolean(), { maxLength: 4 }), (max, hogs) => {
         const room = new Room({ limit: "things", max, maxBytes: max * 100, lends: true });
@@ -91,7 +91,7 @@ describe("room", () => {
     expect(taken).toBe(80);
   });
 
-  test("S-3 R3 a refusal says which bound it is, and whose", () => {
+  test("S-3 RM3 a refusal says which bound it is, and whose", () => {
     const room = new Room({ limit: "idempotency_keys", max: 80, field: "command.idempotency_key" });
     for (let i = 0; i < 10; i++) expect(room.take("spiffe://home/node/lamp", 1, false)).toBe(undefined);
     expect(room.take("spiffe://home/node/lamp", 1, false)).toEqual({

@@ -21,9 +21,9 @@ export interface RoomBounds {
   readonly maxBytes?: number;
   /** What the holders are, as the end of the name of their bound; `per_caller` by default. */
   readonly per?: string;
-  /** True: while half of the room is free, a holder may go beyond its part (R5). */
+  /** True: while half of the room is free, a holder may go beyond its part (RM5). */
   readonly lends?: boolean;
-  /** False: none of the hub's own ever holds any of it, so that nothing is kept for them (R2). */
+  /** False: none of the hub's own ever holds any of it, so that nothing is kept for them (RM2). */
   readonly forOwn?: boolean;
   /** What a refusal is called: LIMIT_EXCEEDED unless the room empties again shortly. */
   readonly reason?: Reason;
@@ -46,14 +46,14 @@ interface Held {
 /**
  * Room counts what callers use up, by who holds it, so that nobody can take it away from the others.
  *
- * R1 one holder has at most an eighth of the entries, or eight if that is more, and at most an eighth of the bytes.
- * R2 the last eighth is for the hub's own (operators, automations, its services), who may also have twice the part of one holder: a
+ * RM1 one holder has at most an eighth of the entries, or eight if that is more, and at most an eighth of the bytes.
+ * RM2 the last eighth is for the hub's own (operators, automations, its services), who may also have twice the part of one holder: a
  *    hub whose nodes use up a room can still be operated, and a node that is flooded can still be commanded.
- * R3 a refusal says which bound it is and whose, in its text and in `limit` and `max` among its facts.
- * R4 what was there before (after a restart, or counted late) is added without being asked, and counts.
- * R5 a room that lends holds nobody to a part while half of it is free, so that one busy caller on a quiet hub gets half of it and the
+ * RM3 a refusal says which bound it is and whose, in its text and in `limit` and `max` among its facts.
+ * RM4 what was there before (after a restart, or counted late) is added without being asked, and counts.
+ * RM5 a room that lends holds nobody to a part while half of it is free, so that one busy caller on a quiet hub gets half of it and the
  *    others find the other half. The hub's own may have three quarters.
- * R6 of the last eighth of what a holder may use, whether kept for the hub's own or not, it gets no more than it leaves to those who come
+ * RM6 of the last eighth of what a holder may use, whether kept for the hub's own or not, it gets no more than it leaves to those who come
  *    after it: however many holders fill the room, the next one finds something, down to the very last entries.
  */
 export class Room {
@@ -109,7 +109,7 @@ export class Room {
     return undefined;
   }
 
-  /** overPart tells whether a holder with another entry of so many bytes would have more than its part, and cannot borrow it (R1, R5). */
+  /** overPart tells whether a holder with another entry of so many bytes would have more than its part, and cannot borrow it (RM1, RM5). */
   overPart(holder: string, bytes: number, own: boolean): boolean {
     const held = this.#held.get(holder);
     if (held === undefined || this.#mayBorrow(bytes)) return false;
@@ -148,7 +148,7 @@ export class Room {
     return failure;
   }
 
-  /** add counts an entry without asking (R4). */
+  /** add counts an entry without asking (RM4). */
   add(holder: string, bytes: number): void {
     const held = this.#held.get(holder);
     if (held === undefined) this.#held.set(holder, { count: 1, bytes });

@@ -6,7 +6,7 @@ const SKEW = 60_000;
 const reading = fc.record({ wallMs: fc.integer({ min: 0, max: 2 ** 45 }), logical: fc.integer({ min: 0, max: MAX_LOGICAL }) });
 
 describe("hlc", () => {
-  test("H1 readings grow strictly, whatever the wall clock and the peers say", () => {
+  test("HL1 readings grow strictly, whatever the wall clock and the peers say", () => {
     const event = fc.oneof(
       fc.record({ tick: fc.integer({ min: 0, max: 2 ** 45 }) }),
       fc.record({ wall: fc.integer({ min: 0, max: 2 ** 45 }), remote: reading }),

@@ -31,8 +31,8 @@ export function tooFarAhead(reading: HlcReading, wall: number, maxSkewMs: number
  * Hlc is a hybrid logical clock: close to wall time, yet it never repeats and never goes back, and what happened after a
  * message was received reads later than the message (Kulkarni et al., "Logical Physical Clocks", 2014).
  *
- * H1 each reading of `tick` is greater than every earlier one and than every accepted remote one.
- * H2 a remote reading further than `maxSkewMs` in the future is refused and changes nothing, so that one broken clock
+ * HL1 each reading of `tick` is greater than every earlier one and than every accepted remote one.
+ * HL2 a remote reading further than `maxSkewMs` in the future is refused and changes nothing, so that one broken clock
  *    cannot drag the others along (D-9).
  */
 export class Hlc {
@@ -61,7 +61,7 @@ export class Hlc {
     return this.last;
   }
 
-  /** receive takes in the reading of a message from another hub. False, and no change, if it is malformed or too far ahead (H2). */
+  /** receive takes in the reading of a message from another hub. False, and no change, if it is malformed or too far ahead (HL2). */
   receive(remote: HlcReading, wall: number): boolean {
     if (!validHlc(remote) || tooFarAhead(remote, wall, this.#maxSkewMs)) return false;
     if (compareHlc(remote, this.last) > 0) this.#set(remote.wallMs, remote.logical);

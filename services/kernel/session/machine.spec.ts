@@ -246,7 +246,7 @@ function happen(world: SessionWorld, { hub, what }: Chaos, index: number): void 
   }
 }
 
-/** checkHistory holds P3 against what a hub told its service. */
+/** checkHistory holds SM3 against what a hub told its service. */
 function checkHistory(world: SessionWorld, hub: string): void {
   let current: number | undefined;
   for (const { effect, hub: at } of world.events) {
@@ -306,7 +306,7 @@ describe("frames of sessions that were replaced", () => {
     expect(fsm.frameOn(older)).toMatchObject({ streamId: older });
   });
 
-  test("P11 an older session of which frames were not taken ends with the newer one: what it lacks would never come", () => {
+  test("SM11 an older session of which frames were not taken ends with the newer one: what it lacks would never come", () => {
     const { fsm, step, open, out } = stage();
     const [older, newer] = [open(1, 1), open(1, 2)];
     fsm.frameOn(newer);

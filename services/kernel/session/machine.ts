@@ -40,23 +40,23 @@ import { StreamLife } from "./stream-life.ts";
 /**
  * PeerSessions decides about all sessions of one service of one hub: when to dial, which session is used, which one ends.
  *
- * P1 a session is (dialer, dialer's incarnation, n); both sides use it.
- * P2 a finished handshake makes a session operational: at the dialer when the other's open arrived, at the acceptor with the
+ * SM1 a session is (dialer, dialer's incarnation, n); both sides use it.
+ * SM2 a finished handshake makes a session operational: at the dialer when the other's open arrived, at the acceptor with the
  *    first frame after the opens. The dialer pings at once, so that this frame comes.
- * P3 at most one session per peer is current; while an operational one exists, one is current. Only sending depends on it.
- * P4 of one dialer a higher incarnation ends the others at once, a higher n when it is operational; what is not newer than a
+ * SM3 at most one session per peer is current; while an operational one exists, one is current. Only sending depends on it.
+ * SM4 of one dialer a higher incarnation ends the others at once, a higher n when it is operational; what is not newer than a
  *    live one is refused with SESSION_REPLACED (D-17).
- * P5 of opposite dialers the one dialled by the smaller hub id stays, after both were operational for `settleMs`.
- * P6 no session ends in favour of one that is not operational on both sides (the dialer of the survivor ends the others, after
- *    a pong on the survivor), save by P4's higher incarnation: then the old process is gone.
- * P7 at most one dial per peer is in progress, none while a session is operational (unless asked for by `redial`) or while the
+ * SM5 of opposite dialers the one dialled by the smaller hub id stays, after both were operational for `settleMs`.
+ * SM6 no session ends in favour of one that is not operational on both sides (the dialer of the survivor ends the others, after
+ *    a pong on the survivor), save by SM4's higher incarnation: then the old process is gone.
+ * SM7 at most one dial per peer is in progress, none while a session is operational (unless asked for by `redial`) or while the
  *    peer is shaking hands on a stream of its own, none to a terminated or removed peer.
- * P8 the backoff is reset by a finished handshake of our own dial only; frames from the peer wake one dial (D-18). After a session
+ * SM8 the backoff is reset by a finished handshake of our own dial only; frames from the peer wake one dial (D-18). After a session
  *    that was replaced by none of ours, which is what a copy of this hub causes, it is reset only by one that lasts.
- * P9 every stream ends within bounded time when the other side is silent: connecting, handshake, ping (B0-5).
- * P10 once the peer has sent on a session, what comes on one that it left is late, and is not taken while the newer one lives: its
+ * SM9 every stream ends within bounded time when the other side is silent: connecting, handshake, ping (B0-5).
+ * SM10 once the peer has sent on a session, what comes on one that it left is late, and is not taken while the newer one lives: its
  *    sender began anew when it moved. It leaves a session for one that beats it, or, when it has lost it, for one that begins later.
- * P11 a session of which frames were not taken has a gap, and ends as soon as it is no longer late: with the newer one.
+ * SM11 a session of which frames were not taken has a gap, and ends as soon as it is no longer late: with the newer one.
  */
 export class PeerSessions implements Core<SessionInput, SessionEffect> {
   readonly #config: SessionConfig;
@@ -108,7 +108,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     return stream?.inbound === true && stream.phase === "handshake" && stream.id === undefined;
   }
 
-  /** frameOn is `sessionOn` for a frame of the service that has come: undefined also if that is late (P10). */
+  /** frameOn is `sessionOn` for a frame of the service that has come: undefined also if that is late (SM10). */
   frameOn(streamId: number): PeerSession | undefined {
     const stream = this.#streams.get(streamId);
     const peer = stream === undefined ? undefined : this.#peers.get(stream.peer);
@@ -315,7 +315,7 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
     else this.#life.end(now, stream, failure, true, out);
   }
 
-  /** elect chooses the current session (P3 to P6) and ends those that lost. */
+  /** elect chooses the current session (SM3 to SM6) and ends those that lost. */
   #elect(now: Now, peer: Peer, out: SessionEffect[]): void {
     const live = liveOf(peer.streams);
     const before = peer.current;

@@ -17,7 +17,7 @@ export const NEVER = Number.POSITIVE_INFINITY;
 
 /** Why this hub ends a session. */
 export const REPLACED: Failure = { reason: "SESSION_REPLACED", message: "a newer session between the same hubs took over" };
-/** GAP ends a session of which frames were not taken (P11). */
+/** GAP ends a session of which frames were not taken (SM11). */
 export const GAP: Failure = { reason: "SESSION_REPLACED", message: "frames of this session were late and were not taken" };
 export const TERMINATED: Failure = { reason: "TERMINATED", message: "an operator ended the link; ask for it to be enabled again" };
 export const TOO_LOW: Failure = { reason: "TRUST_TOO_LOW", message: "the trust level of this hub does not allow the session" };
@@ -113,7 +113,7 @@ export function refusalOf(peer: Peer | undefined, config: SessionConfig): Failur
   return { reason: "LIMIT_EXCEEDED", message: `a peer may have ${config.streamsPerPeer} streams open` };
 }
 
-/** openFailure checks the other side's open: identity, version, order (P4). */
+/** openFailure checks the other side's open: identity, version, order (SM4). */
 export function openFailure(
   input: Extract<SessionInput, { kind: "open_received" }>,
   id: SessionId,
@@ -152,7 +152,7 @@ export function pongDueAt(stream: Stream, config: SessionConfig): number {
   return Math.min(Math.max(sentAt, stream.lastFrameAt) + config.pongTimeoutMs, sentAt + config.pongPatienceMs);
 }
 
-/** streamDueAt is when a stream by itself wants attention (P9). */
+/** streamDueAt is when a stream by itself wants attention (SM9). */
 export function streamDueAt(stream: Stream, config: SessionConfig): number {
   if (stream.phase === "dialing") return stream.since + config.connectTimeoutMs;
   if (stream.phase === "handshake") return stream.since + config.handshakeTimeoutMs;

@@ -180,7 +180,7 @@ export interface Stream {
   leaf: string | undefined;
   /** Streams with a greater number began after the first frame of the service came on it; infinity while none has come. */
   spokeBefore: number;
-  /** Frames of the service came and were not taken, as they were late (P10). */
+  /** Frames of the service came and were not taken, as they were late (SM10). */
   skipped: boolean;
 }
 

@@ -64,7 +64,7 @@ export class StreamLife {
     }
   }
 
-  /** alive notes an authenticated frame: it wakes one dial and resets nothing (P8). */
+  /** alive notes an authenticated frame: it wakes one dial and resets nothing (SM8). */
   alive(now: Now, stream: Stream, peer: Peer): void {
     stream.lastFrameAt = now.mono;
     if (!stream.inbound || peer.current !== undefined) return;

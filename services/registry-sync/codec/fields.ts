@@ -28,9 +28,9 @@ const BIND_MAX = 5_000;
 /**
  * Fields are the pairs of node and key that a sender writes to, numbered in order, and their numbers on the present stream.
  *
- * F1 fields are bound in order: all below `bound` have numbers, or are DEAD.
- * F2 numbers hold for one stream; `unbind` forgets them all.
- * F3 a refusal holds until the node is registered, or until something is to be sent on a newer stream.
+ * FD1 fields are bound in order: all below `bound` have numbers, or are DEAD.
+ * FD2 numbers hold for one stream; `unbind` forgets them all.
+ * FD3 a refusal holds until the node is registered, or until something is to be sent on a newer stream.
  */
 export class Fields {
   readonly #byNode = new Map<string, Map<string, number>>();

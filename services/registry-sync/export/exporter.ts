@@ -22,13 +22,13 @@ const FORK_NOT_SEEN = "a peer says that this hub's feed forked, which this hub c
 /**
  * Exporter offers each peer the feed of its share and serves cursors over it.
  *
- * E1 a peer gets one share; another one is offered only after it has forgotten the old one durably.
- * E2 nothing is queued per peer: a cursor reads the feed's ring while it has credit; one that falls off gets the snapshot.
- * E3 nothing that came from a peer is ever in a feed (D-5).
- * E4 a peer that shows, signed by this hub, a position that this hub does not have, makes it open an epoch above that: the store fell
+ * EP1 a peer gets one share; another one is offered only after it has forgotten the old one durably.
+ * EP2 nothing is queued per peer: a cursor reads the feed's ring while it has credit; one that falls off gets the snapshot.
+ * EP3 nothing that came from a peer is ever in a feed (D-5).
+ * EP4 a peer that shows, signed by this hub, a position that this hub does not have, makes it open an epoch above that: the store fell
  *    back in time. One that only says so is told to forget what it holds and takes the feed anew, which concerns nobody else.
- * E5 what a peer refuses is tried again after a pause that grows up to a minute, and at once when something changed.
- * E6 what a peer makes this hub do has a bound for each peer and minute, whatever it says and over however many sessions: snapshots that are
+ * EP5 what a peer refuses is tried again after a pause that grows up to a minute, and at once when something changed.
+ * EP6 what a peer makes this hub do has a bound for each peer and minute, whatever it says and over however many sessions: snapshots that are
  *    built, refusals that are answered and told of, records that are written, bytes that are sent once more. The first few are free.
  */
 export class Exporter {
@@ -86,7 +86,7 @@ export class Exporter {
 
   // ---- sessions
 
-  /** offer tells a session what there is for its peer; shares that it must not see any more go first (E1). */
+  /** offer tells a session what there is for its peer; shares that it must not see any more go first (EP1). */
   offer(session: PeerSession): void {
     session.offerAt = Number.POSITIVE_INFINITY;
     const share = this.own.shareOf(session.peer);
@@ -213,7 +213,7 @@ export class Exporter {
     const { acked } = session;
     session.acked = position;
     session.ackedAt = this.#world.now.mono;
-    // Only what the peer did not have before is a success. It is only what the peer says: it ends no pause (B5).
+    // Only what the peer did not have before is a success. It is only what the peer says: it ends no pause (BO5).
     if (acked !== undefined && acked.epoch === position.epoch && acked.seq >= position.seq) return;
     session.refusedFor = "";
     session.heard();
@@ -293,7 +293,7 @@ export class Exporter {
     this.#jobs.settle();
   }
 
-  /** join gives a session a snapshot that is there, or has one built if its peer takes any and it is its turn (E6). */
+  /** join gives a session a snapshot that is there, or has one built if its peer takes any and it is its turn (EP6). */
   #join(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): void {
     const feed = this.own.feed(out.share);
     const { mono } = this.#world.now;

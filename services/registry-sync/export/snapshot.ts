@@ -74,7 +74,7 @@ export class SnapshotJob {
     else this.#next();
   }
 
-  /** sendTo sends a session what it has credit for and does not hold; true when all went. What its peer was sent before costs it a turn (E6). */
+  /** sendTo sends a session what it has credit for and does not hold; true when all went. What its peer was sent before costs it a turn (EP6). */
   sendTo(session: PeerSession, out: Extract<PeerSession["out"], { state: "snapshot" }>): boolean {
     if (this.manifest === undefined) return false;
     const before = this.#sentTo.get(session.peer) ?? -1;

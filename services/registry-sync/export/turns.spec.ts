@@ -236,11 +236,11 @@ function bounded(cost: ReturnType<typeof attack>): void {
 }
 
 describe("what a peer makes its owner do", () => {
-  test.each(LEADS)("F-8 PROTOCOL O14 E6 is bounded per peer and minute if it %s", (_what, moves) => {
+  test.each(LEADS)("F-8 PROTOCOL O14 EP6 is bounded per peer and minute if it %s", (_what, moves) => {
     bounded(attack(moves));
   });
 
-  test("F-8 PROTOCOL O14 E6 is bounded per peer and minute whatever it sends, over however many sessions", () => {
+  test("F-8 PROTOCOL O14 EP6 is bounded per peer and minute whatever it sends, over however many sessions", () => {
     fc.assert(
       fc.property(fc.array(move, { minLength: 1, maxLength: 8 }), fc.constantFrom(4, 64), (moves, ringSegments) => {
         bounded(attack(moves, { ringSegments }));
@@ -260,7 +260,7 @@ describe("a peer that behaves", () => {
     turns: fc.nat(12),
   });
 
-  test("F-8 PROTOCOL O14 E6 is brought in sync within a second, after its disk was lost, three restarts and any flaps of its link in a minute", () => {
+  test("F-8 PROTOCOL O14 EP6 is brought in sync within a second, after its disk was lost, three restarts and any flaps of its link in a minute", () => {
     fc.assert(
       fc.property(fc.array(fate, { minLength: 5, maxLength: 24 }), fc.constantFrom(4, 64), (fates, ringSegments) => {
         const { clock, hub: a } = owner({ ringSegments });
@@ -303,7 +303,7 @@ describe("a peer that behaves", () => {
 });
 
 describe("what a peer was sent before", () => {
-  test("F-8 PROTOCOL O14 E6 is sent once more as far as links break, and no faster than a megabyte a second beyond that, over any sessions", () => {
+  test("F-8 PROTOCOL O14 EP6 is sent once more as far as links break, and no faster than a megabyte a second beyond that, over any sessions", () => {
     const { clock, hub } = owner({ ringSegments: 64 });
     const ids = Array.from({ length: 30 }, (_, i) => `long-${i}`);
     hub.register(...ids.map((id) => nodeBytes(id, ["t:string"])));

@@ -11,7 +11,7 @@ const AGAIN: Rate = { perSecond: 1024 * 1024, burst: 64 * 1024 * 1024 };
 
 /**
  * Turns are what one peer has made this hub do for it. They outlive its sessions: whoever is slowed down here gains nothing by connecting
- * again (E6).
+ * again (EP6).
  */
 export class Turns {
   /** When what was refused, or did not fit, is tried again: nothing is sent before that, and no offer is repeated. */

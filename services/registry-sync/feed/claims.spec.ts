@@ -165,7 +165,7 @@ describe("F-8 what a peer refuses", () => {
           clock.advance(20);
         }
         // 100 ms, twice as long each time, make ten tries in a minute, of some frames each: until it refuses, whoever asks anew is sent the
-        // snapshot that is there, whose bytes have a bound of their own (O14).
+        // snapshot that is there, whose bytes have a bound of their own (PROTOCOL O14).
         expect(sent).toBeLessThan(150);
         expect(a.events.filter(({ severity }) => severity === "WARNING" || severity === "ERROR").length).toBeLessThan(60);
       }),
@@ -310,7 +310,7 @@ describe("F-4 a peer that silently takes nothing", () => {
     if (type === "ack") expect(trouble()).toEqual([SILENT, undefined]);
   });
 
-  test("PROTOCOL O13 K3 says so too of one that offers more of its feed than it sends, until it comes", () => {
+  test("PROTOCOL O13 LK3 says so too of one that offers more of its feed than it sends, until it comes", () => {
     const { clock, a, b } = hubs();
     a.register(nodeBytes("n", []));
     const link = new TestLink(a, b);

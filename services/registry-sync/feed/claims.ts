@@ -22,7 +22,7 @@ export function signedByUs(world: World, from: FeedPosition, proof: FeedProof | 
   return crypto.verify(publicKey, concat([SNAPSHOT_DOMAIN, parts.body]), parts.signature);
 }
 
-/** knowsMore: the peer holds a position that this feed does not have (E4). */
+/** knowsMore: the peer holds a position that this feed does not have (EP4). */
 export function knowsMore(feed: OwnFeed, from: FeedPosition): boolean {
   if (from.epoch !== feed.epoch) return from.epoch > feed.epoch;
   if (from.seq > feed.seq) return true;

@@ -41,9 +41,9 @@ const REPEAT_BYTES = 64 * 1024;
 /**
  * OwnFeed is one feed of this hub: a hash chain of segments, each durable before it leaves.
  *
- * F1 seq rises by one within an epoch; the epoch only rises; the first entry of an epoch is its EPOCH_OPEN.
- * F2 an epoch starts with what the feed showed at the end of the one before: who did not hold exactly that takes a snapshot.
- * F3 a ref, and a key number, mean the same in all feeds of the hub, and nothing else until all of them open an epoch together.
+ * FE1 seq rises by one within an epoch; the epoch only rises; the first entry of an epoch is its EPOCH_OPEN.
+ * FE2 an epoch starts with what the feed showed at the end of the one before: who did not hold exactly that takes a snapshot.
+ * FE3 a ref, and a key number, mean the same in all feeds of the hub, and nothing else until all of them open an epoch together.
  */
 export class OwnFeed {
   readonly #world: World;
@@ -205,7 +205,7 @@ export function ownLog(share: string, epoch: number): string {
   return `own/${share}/${epoch}`;
 }
 
-/** FeedWriter writes blocks into as many segments of a feed as it takes, so that each can be sent (O1). */
+/** FeedWriter writes blocks into as many segments of a feed as it takes, so that each can be sent (OS1). */
 export class FeedWriter {
   readonly #world: World;
   readonly #feed: OwnFeed;

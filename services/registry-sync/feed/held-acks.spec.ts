@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { HeldAcks } from "./held-acks.ts";
 
 describe("HeldAcks", () => {
-  test("H1 each stream gets its oldest one every 20 ms, whatever others hold", () => {
+  test("HA1 each stream gets its oldest one every 20 ms, whatever others hold", () => {
     const held = new HeldAcks(20);
     for (const upTo of [3, 4, 9]) held.hold(100, { stream: 1, upTo });
     held.hold(110, { stream: 2, upTo: 7 });
@@ -17,7 +17,7 @@ describe("HeldAcks", () => {
     expect([held.empty, held.deadline, held.due(1_000)]).toEqual([true, Number.POSITIVE_INFINITY, []]);
   });
 
-  test("H2 all go at once when peers have caught up, the newest of each stream", () => {
+  test("HA2 all go at once when peers have caught up, the newest of each stream", () => {
     const held = new HeldAcks(20);
     for (const upTo of [1, 2, 3]) held.hold(0, { stream: 5, upTo });
     held.hold(0, { stream: 6, upTo: 8 });
@@ -28,7 +28,7 @@ describe("HeldAcks", () => {
     expect([held.empty, held.deadline, held.all()]).toEqual([true, Number.POSITIVE_INFINITY, []]);
   });
 
-  test("H3 a sender that does not wait takes no memory and loses nothing", () => {
+  test("HA3 a sender that does not wait takes no memory and loses nothing", () => {
     const held = new HeldAcks(20);
     for (let upTo = 1; upTo <= 1_000; upTo++) held.hold(0, { stream: 1, upTo });
     const given: number[] = [];

@@ -10,9 +10,9 @@ const HELD_MAX = 64;
 /**
  * HeldAcks keeps acknowledgements back while peers cannot follow, so that senders slow down to what those can take.
  *
- * H1 while held, each stream gets its oldest acknowledgement every `holdMs`: however slow a peer is, nobody stands still because of it.
- * H2 when the peers have caught up, all of them go at once.
- * H3 no more than 64 are held for a stream; beyond them the newest takes the place of the one before it.
+ * HA1 while held, each stream gets its oldest acknowledgement every `holdMs`: however slow a peer is, nobody stands still because of it.
+ * HA2 when the peers have caught up, all of them go at once.
+ * HA3 no more than 64 are held for a stream; beyond them the newest takes the place of the one before it.
  */
 export class HeldAcks {
   readonly #holdMs: number;
@@ -42,7 +42,7 @@ export class HeldAcks {
     if (this.#deadline === Number.POSITIVE_INFINITY) this.#deadline = now + this.#holdMs;
   }
 
-  /** all answers what is held, one per stream, and forgets it (H2). */
+  /** all answers what is held, one per stream, and forgets it (HA2). */
   all(): Ack[] {
     const acks = [...this.#streams].map(([stream, held]) => ({ stream, upTo: held.at(-1) as number }));
     this.#streams.clear();
@@ -50,7 +50,7 @@ export class HeldAcks {
     return acks;
   }
 
-  /** due answers what has been held long enough (H1). */
+  /** due answers what has been held long enough (HA1). */
   due(now: number): Ack[] {
     if (now < this.#deadline) return [];
     const acks: Ack[] = [];

@@ -11,7 +11,7 @@ const PRESENCE_MAX = 4_096;
  * OpenSegment collects local changes until the committer is free. It is closed by `flush`, at the latest when it is full or
  * `segmentLingerMs` old (S1-24): nothing waits longer, and while a commit is in flight everything joins the next one.
  *
- * O1 no segment is longer than a frame carries: what is put in has room, and no single block is longer than a segment.
+ * OS1 no segment is longer than a frame carries: what is put in has room, and no single block is longer than a segment.
  */
 export class OpenSegment {
   readonly #world: World;

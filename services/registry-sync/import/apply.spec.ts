@@ -74,7 +74,7 @@ describe("Applier", () => {
   test.each([
     ["with import rules", [LAMPS]],
     ["without", undefined],
-  ])("F-1 F-2 F-16 P1 what check lets pass apply applies, and mirrors take what is handed on: %s", (_which, rules) => {
+  ])("F-1 F-2 F-16 AP1 what check lets pass apply applies, and mirrors take what is handed on: %s", (_which, rules) => {
     fc.assert(
       fc.property(fc.array(fc.array(entry, { minLength: 1, maxLength: 5 }), { maxLength: 8 }), (payloads) => {
         const hub = receiver(rules);

@@ -63,8 +63,8 @@ const TOO_MANY_BYTES = {
 /**
  * Applier takes payloads into a table. A payload is checked whole before anything of it is applied, so that a bad one leaves no trace.
  *
- * P1 what `check` let pass, `apply` applies without fail.
- * P2 nodes refused by the import rules never enter the table, and what concerns them is in nothing that leaves here: it is counted
+ * AP1 what `check` let pass, `apply` applies without fail.
+ * AP2 nodes refused by the import rules never enter the table, and what concerns them is in nothing that leaves here: it is counted
  *    and skipped. This is the one place where the rules are applied, to segments, snapshots and what a restart reads alike.
  */
 export class Applier {

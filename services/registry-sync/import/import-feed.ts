@@ -50,9 +50,9 @@ const UNHEARD = { epoch: 0, seq: 0, at: Number.NEGATIVE_INFINITY };
 /**
  * ImportFeed is what this hub holds of one peer's feed.
  *
- * I1 the table is exactly what the owner's segments up to `position` say, less what import rules keep out.
- * I2 a segment is applied once; what was applied is in the store, verbatim, before it is acknowledged.
- * I3 after a restart it is there as it was, and its age is unknown, which is not the same as empty (D-7).
+ * IF1 the table is exactly what the owner's segments up to `position` say, less what import rules keep out.
+ * IF2 a segment is applied once; what was applied is in the store, verbatim, before it is acknowledged.
+ * IF3 after a restart it is there as it was, and its age is unknown, which is not the same as empty (D-7).
  */
 export class ImportFeed {
   readonly #world: World;

@@ -293,7 +293,7 @@ export class Importer {
     this.#relieve();
   }
 
-  /** relieve gives up the snapshot of which most is kept while all of them together are too much (H2). */
+  /** relieve gives up the snapshot of which most is kept while all of them together are too much (IR2). */
   #relieve(): void {
     for (let most = this.receives.tooMuch(); most !== undefined; most = this.receives.tooMuch()) {
       const max = this.#world.o.limits.incomingBytes;
@@ -353,7 +353,7 @@ export class Importer {
     this.#open(session, session.offered);
   }
 
-  /** catchUp applies some of the segments that were kept behind a snapshot (H4). */
+  /** catchUp applies some of the segments that were kept behind a snapshot (IR4). */
   #catchUp(): void {
     const behind = this.receives.takeBehind();
     if (behind === undefined) return;

@@ -87,7 +87,7 @@ describe("a snapshot that comes in", () => {
     expect(b.ask({ hubIds: ["alpha"] })).toEqual([]);
   });
 
-  test("R4 A3 parts that come last first, uncompressed, are put in piece by piece: no step does the work of all of them", () => {
+  test("RV4 A3 parts that come last first, uncompressed, are put in piece by piece: no step does the work of all of them", () => {
     let reads = 0;
     const codec = {
       ...segmentCodec,
@@ -125,7 +125,7 @@ describe("a snapshot that comes in", () => {
     }
   });
 
-  test("R2 keeps what comes as it was sent, and decompresses a few parts in order, whichever is missing", () => {
+  test("RV2 keeps what comes as it was sent, and decompresses a few parts in order, whichever is missing", () => {
     const { b, head, take, asked, raws, refusals } = transfer();
     const { infos, data } = zstdParts(raws);
     expect(raws.length).toBeGreaterThan(8);
@@ -162,7 +162,7 @@ describe("a snapshot that comes in", () => {
     expect([b.ask({ hubIds: ["alpha"] }), stored(b)]).toEqual([[], 0]);
   });
 
-  test("R1 what came before the link was cut, or this hub stopped, is not sent again", () => {
+  test("RV1 what came before the link was cut, or this hub stopped, is not sent again", () => {
     for (const restart of [false, true]) {
       const { a, b, link, head, take, asked, raws } = transfer();
       const { infos, data } = zstdParts(raws);

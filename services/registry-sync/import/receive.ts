@@ -51,7 +51,7 @@ export interface Coming {
   intakeOf(peer: string): Intake;
   /** nextJob gives a number to something that is decompressed. */
   nextJob(): number;
-  /** work takes so many steps of what is done for snapshots of a peer; false if they have to wait (H5). */
+  /** work takes so many steps of what is done for snapshots of a peer; false if they have to wait (IR5). */
   work(peer: string, steps: number): boolean;
 }
 
@@ -60,12 +60,12 @@ export interface Coming {
  * not count yet, and put together in a table of its own. When the last one is there, table and checkpoint replace the feed in one
  * transaction; until then the feed stays as it was.
  *
- * R1 parts that are held from an interrupted transfer, known by their content, are not sent again.
- * R2 what has come stays as it was sent; it is decompressed in order, a few parts at a time, however many come and whichever is missing.
- * R3 segments that follow it wait until it is whole, and are applied a few in each step then: its owner goes on meanwhile, and that is
+ * RV1 parts that are held from an interrupted transfer, known by their content, are not sent again.
+ * RV2 what has come stays as it was sent; it is decompressed in order, a few parts at a time, however many come and whichever is missing.
+ * RV3 segments that follow it wait until it is whole, and are applied a few in each step then: its owner goes on meanwhile, and that is
  *    no gap.
- * R4 what has come is applied in steps of some milliseconds, in whatever order and form the owner sent it, and no more of them than its
- *    owner may cause (H5).
+ * RV4 what has come is applied in steps of some milliseconds, in whatever order and form the owner sent it, and no more of them than its
+ *    owner may cause (IR5).
  */
 export class Receiver {
   readonly #world: World;
@@ -215,7 +215,7 @@ export class Receiver {
 
   /**
    * step puts a piece of the part that is next into the table: some KiB and some blocks of it, however it is made, since nothing else runs
-   * meanwhile (R4). Parts that came before that one was there are many steps.
+   * meanwhile (RV4). Parts that came before that one was there are many steps.
    */
   step(): Failure | undefined {
     if (this.#starved) this.#decompress();

@@ -34,13 +34,13 @@ export interface Behind {
 /**
  * Receives are the snapshots that are half here: those that come in, and the parts that a restart found. At most one for each peer.
  *
- * H1 each belongs to one feed of one peer, and goes with it: with the share, the peer and the key that it rests on.
- * H2 the bytes of all of them have a bound; whoever holds most gives way, so that nobody keeps another from its part.
- * H3 each has an end: it becomes the feed, is refused, is overtaken, or is given up when nothing comes for two minutes, whether its
+ * IR1 each belongs to one feed of one peer, and goes with it: with the share, the peer and the key that it rests on.
+ * IR2 the bytes of all of them have a bound; whoever holds most gives way, so that nobody keeps another from its part.
+ * IR3 each has an end: it becomes the feed, is refused, is overtaken, or is given up when nothing comes for two minutes, whether its
  *    session goes on, is over, or was cut by a restart. Then nothing of it is left, in memory and in the store.
- * H4 what was kept behind it is applied in order, a few segments in each step, and what comes meanwhile queues up behind them; it goes
+ * IR4 what was kept behind it is applied in order, a few segments in each step, and what comes meanwhile queues up behind them; it goes
  *    when the feed is asked for again, replaced, frozen or forgotten, and with its session.
- * H5 taking them in has a bound for each peer in the steps that it takes, over all its snapshots and sessions: a short frame may announce
+ * IR5 taking them in has a bound for each peer in the steps that it takes, over all its snapshots and sessions: a short frame may announce
  *    again what takes seconds to put into a table, and codecs make much of little. What is beyond that waits, and is not refused.
  */
 export class Receives implements Coming {

@@ -26,9 +26,9 @@ interface Use {
  * are given out anew. A room does not fit: a number that stands for nothing is used up, one that stands for something is in use, and a
  * hub with one busy caller may need half of them.
  *
- * P1 what one caller used up is at most an eighth of a space, and what it has in all at most half of it.
- * P2 the last eighth is for callers that took few.
- * P3 what was there at the start is nobody's, and what is there when numbers are given out anew belongs to whoever took it before.
+ * CN1 what one caller used up is at most an eighth of a space, and what it has in all at most half of it.
+ * CN2 the last eighth is for callers that took few.
+ * CN3 what was there at the start is nobody's, and what is there when numbers are given out anew belongs to whoever took it before.
  */
 export class CallerNumbers {
   readonly #world: World;

@@ -37,9 +37,9 @@ const RENUMBERED = failure("POSITION_EXPIRED", "nodes and keys have new numbers;
 /**
  * LocalRegistry is this hub's own nodes: who may say what about them, their values, and the open segment that the feed grows by.
  *
- * N1 a batch is applied whole or refused whole; a later one is taken all the same.
- * N2 a caller speaks only for the nodes of its scope.
- * N3 an acknowledgement or a reply leaves after the segment with what it is about is durable.
+ * LO1 a batch is applied whole or refused whole; a later one is taken all the same.
+ * LO2 a caller speaks only for the nodes of its scope.
+ * LO3 an acknowledgement or a reply leaves after the segment with what it is about is durable.
  */
 export class LocalRegistry {
   readonly #world: World;

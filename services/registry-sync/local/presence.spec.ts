@@ -338,7 +338,7 @@ describe("F-12 what presence costs", () => {
     expect(desk.online()).toEqual([]);
   });
 
-  test("L1 no step compares more than a part of a caller's nodes with its renewed certificate, and the last one holds", () => {
+  test("PS1 no step compares more than a part of a caller's nodes with its renewed certificate, and the last one holds", () => {
     const desk = new Desk();
     const ids = many(2 * PRESENCE_PART + 600);
     for (let from = 0; from < ids.length; from += 1_000) desk.register(GATEWAY, ...ids.slice(from, from + 1_000));

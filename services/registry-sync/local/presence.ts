@@ -28,9 +28,9 @@ interface Review {
  * After a restart nobody has spoken yet: what was online stays so for one lease, so that a restart changes nobody's presence. A node
  * whose executor has come and gone since is offline until somebody speaks for it.
  *
- * L1 a change is shown of so many nodes at once, and of the rest in the steps that follow: one caller may have a hundred thousand. So it is
+ * PS1 a change is shown of so many nodes at once, and of the rest in the steps that follow: one caller may have a hundred thousand. So it is
  *    when they are compared with a renewed certificate. Which of two certificates is newer is not known here: the last one counts.
- * L2 who has no stream, no lease and no node, and has used up no numbers, is forgotten.
+ * PS2 who has no stream, no lease and no node, and has used up no numbers, is forgotten.
  */
 export class LocalPresence {
   readonly #world: World;

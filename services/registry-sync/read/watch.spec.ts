@@ -191,7 +191,7 @@ describe("watching", () => {
     ]);
   });
 
-  test("V2 a copy that ends after the ring has gone past where it began is followed by a new one", () => {
+  test("WA2 a copy that ends after the ring has gone past where it began is followed by a new one", () => {
     for (const encoding of ["events", "blocks"] as const) {
       const hub = new TestHub("alpha", new Instants(), { ringSegments: 3, watchBytes: 300 });
       hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
@@ -284,7 +284,7 @@ describe("watching", () => {
     expect(take(1)).not.toEqual([]);
   });
 
-  test("V1 G3 a watcher that stops reading its first copy loses it after 10 s, and gets a reset when it reads again", () => {
+  test("WA1 RC3 a watcher that stops reading its first copy loses it after 10 s, and gets a reset when it reads again", () => {
     const clock = new Instants();
     const hub = new TestHub("alpha", clock, { watchBytes: 40 });
     hub.register(...Array.from({ length: 20 }, (_, i) => nodeBytes(`n-${i}`, ["watts:double"])));
@@ -319,7 +319,7 @@ describe("watching", () => {
     expect(hub.core.deadline()).toBeGreaterThan(clock.mono);
   });
 
-  test("G3 however many watchers have stopped reading, a node that changes is kept for all of them once", () => {
+  test("RC3 however many watchers have stopped reading, a node that changes is kept for all of them once", () => {
     const hub = new TestHub("alpha", new Instants());
     hub.register(nodeBytes("a", ["text:string"]), nodeBytes("b", ["text:string"]));
     hub.post({ kind: "stream_open", stream: 1, scope: GATEWAY });
@@ -338,7 +338,7 @@ describe("watching", () => {
     expect(textOf(again.pieces(10_000)[1]!.image.values[0]!.text!)).toBe("later");
   });
 
-  test("V4 however long the values are, and however many changes a segment has, each push fits into a message and none is left out", () => {
+  test("WA4 however long the values are, and however many changes a segment has, each push fits into a message and none is left out", () => {
     const hub = new TestHub("alpha", new Instants(), { limits: { ...LIMITS, segmentUpdates: 16_000 } });
     const keys = Array.from({ length: 300 }, (_, i) => `${"key".repeat(40)}${i}`);
     hub.register(nodeBytes("lamp", ["text:string", ...keys.map((key) => `${key}:bool`)]), nodeBytes("long", ["text:string"]));

@@ -53,13 +53,13 @@ interface Watch {
 /**
  * Watches sends what there is, then what changes, feed by feed, at the pace of each watcher.
  *
- * V1 a watcher has one cursor per feed and no queue: between two pushes it costs nothing, however slow it is. While its first copy of a
+ * WA1 a watcher has one cursor per feed and no queue: between two pushes it costs nothing, however slow it is. While its first copy of a
  *    feed is on the way, nodes that change are kept as they were; one that stops reading loses that copy after 10 s, and whoever holds
  *    most loses it when all together hold too much.
- * V2 a cursor that falls off the ring, that lost its copy, or whose feed was replaced or opened an epoch, gets a reset and a snapshot.
- * V3 everything that a watcher sees is durable here: cursors move over closed segments, and pushes leave behind the commit. While the
+ * WA2 a cursor that falls off the ring, that lost its copy, or whose feed was replaced or opened an epoch, gets a reset and a snapshot.
+ * WA3 everything that a watcher sees is durable here: cursors move over closed segments, and pushes leave behind the commit. While the
  *    store refuses, cursors move over what it has taken, and nothing waits for it.
- * V4 every push fits into a message, whatever is in it.
+ * WA4 every push fits into a message, whatever is in it.
  */
 export class Watches {
   readonly #world: World;

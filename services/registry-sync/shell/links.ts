@@ -99,12 +99,12 @@ function frameCost(frame: PeerFrame): number {
 /**
  * Links are the sessions of this registry with those of its peers: frames in and out, heads, and who the peers are.
  *
- * K1 while two streams to a peer live side by side, frames of both count, of the older one until the first on the newer: what comes
- *    on it later is late (P10). Frames go out on the current one.
- * K2 when the current stream changes, frames may be lost in both directions. The core then gets a fresh session: it offers its feed
+ * LK1 while two streams to a peer live side by side, frames of both count, of the older one until the first on the newer: what comes
+ *    on it later is late (SM10). Frames go out on the current one.
+ * LK2 when the current stream changes, frames may be lost in both directions. The core then gets a fresh session: it offers its feed
  *    anew, and the peer's last offer is shown to it again, so that both resume from what they hold, whether the peer changed too or not.
- * K3 a link counts as operational only while feeds are taken over it, both ways; else its report says why not.
- * K4 an offer that cannot be taken is told of once, answered after a pause that grows up to a minute, and looked at again at once when
+ * LK3 a link counts as operational only while feeds are taken over it, both ways; else its report says why not.
+ * LK4 an offer that cannot be taken is told of once, answered after a pause that grows up to a minute, and looked at again at once when
  *    what is known of the peer changes.
  */
 export class Links {
@@ -212,7 +212,7 @@ export class Links {
     this.#report(this.#reports);
   }
 
-  /** report tells discovery of the sessions. One over which nothing is taken is not operational, however well it stands, and says why (K3). */
+  /** report tells discovery of the sessions. One over which nothing is taken is not operational, however well it stands, and says why (LK3). */
   #report(reports: readonly SessionReport[]): void {
     this.#reports = reports;
     this.#o.ports.sessions.report(

@@ -20,7 +20,7 @@ function world() {
 }
 
 describe("signs of life", () => {
-  test("H6 readers that come while one is asked for share it, and the next ones wait for their turn", async () => {
+  test("RH6 readers that come while one is asked for share it, and the next ones wait for their turn", async () => {
     const { clock, sent, probes, ask, settled } = world();
     for (let i = 0; i < 10; i++) void ask();
     expect(sent).toEqual(["beta at 0"]);

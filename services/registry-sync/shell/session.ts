@@ -18,7 +18,7 @@ export type Outgoing =
   /** The peer must forget another share first. */
   | { readonly state: "forgetting"; readonly shares: Set<string> }
   | { readonly state: "offered"; readonly share: string }
-  /** A snapshot is built or sent; `manifestSent` and `nextPart` say how far. Job 0: it is not the peer's turn yet (E6). */
+  /** A snapshot is built or sent; `manifestSent` and `nextPart` say how far. Job 0: it is not the peer's turn yet (EP6). */
   | {
       readonly state: "snapshot";
       readonly share: string;

@@ -43,8 +43,8 @@ export function numbersOf(world: World, table: FeedTable): NumberSpace {
  * Renumbering decides when the numbers of the own feeds are given out anew. They rise with each node and each capability name that was
  * ever registered and are never used twice in an epoch, so that without this a hub would come to their end.
  *
- * N1 it happens before a number is given out that is above its bound.
- * N2 what gives nothing back is not done, and nothing is done more often than every `renumberMs`: each time, all peers take a snapshot.
+ * RN1 it happens before a number is given out that is above its bound.
+ * RN2 what gives nothing back is not done, and nothing is done more often than every `renumberMs`: each time, all peers take a snapshot.
  */
 export class Renumbering {
   readonly #world: World;

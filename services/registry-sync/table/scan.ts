@@ -29,7 +29,7 @@ const IMAGE_VALUE_BYTES = 96;
 
 /**
  * TableScan reads a whole table as it was when the scan began, a piece at a time, while the table goes on changing: a node that is
- * about to change before the scan has come to it is copied first (T3 of FeedTable). It must be closed.
+ * about to change before the scan has come to it is copied first (TB3 of FeedTable). It must be closed.
  */
 export class TableScan implements Scan {
   readonly #table: FeedTable;
@@ -158,7 +158,7 @@ export class TableScan implements Scan {
   }
 }
 
-/** sharedImage is the image of a node that is about to change, the same for all scans that are told of it (T3); undefined if there is no such node. */
+/** sharedImage is the image of a node that is about to change, the same for all scans that are told of it (TB3); undefined if there is no such node. */
 export function sharedImage(table: FeedTable, ref: number): NodeImage | undefined {
   const known = table.images.get(ref);
   const entry = known === undefined ? table.node(ref) : undefined;

@@ -21,16 +21,16 @@ const NEAR_LEAST = 65_536;
  * keys; where a key was found last is where it is looked for first, which is right whenever nodes of one kind report. Nothing is
  * allocated and no object is touched per numeric update.
  *
- * L1 a slot exists exactly for the keys of live nodes; an update without a slot is invalid.
- * L2 fixed-width values are raw 64-bit words, low word first; others are bytes in `text`.
- * L3 refs that lie close together are found in an array; it is never longer than what is held asks for.
- * L4 memory follows the slots that are held, not how often the keys of nodes changed. A slot stays where it is until the next `assign`
+ * SL1 a slot exists exactly for the keys of live nodes; an update without a slot is invalid.
+ * SL2 fixed-width values are raw 64-bit words, low word first; others are bytes in `text`.
+ * SL3 refs that lie close together are found in an array; it is never longer than what is held asks for.
+ * SL4 memory follows the slots that are held, not how often the keys of nodes changed. A slot stays where it is until the next `assign`
  *    or `remove` of any node.
  */
 export class Slots {
   /** Per ref: first slot, number of slots. */
   #ranges = new Uint32Array(2 * 64);
-  /** The same of refs that are far above what is held, so that memory is that of the nodes and not of the greatest ref (L3). */
+  /** The same of refs that are far above what is held, so that memory is that of the nodes and not of the greatest ref (SL3). */
   readonly #far = new Map<number, { first: number; length: number }>();
   /** Key number of each slot. */
   #keys = new Uint32Array(64).fill(NO_KEY);

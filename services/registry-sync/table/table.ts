@@ -60,9 +60,9 @@ const view = new DataView(new ArrayBuffer(8));
 /**
  * FeedTable is what one feed says: its nodes, its keys and their values.
  *
- * T1 a ref never means another node within the table's life; a removed one is remembered by name until `forgetDead`.
- * T2 the slots are those of the live nodes' keys.
- * T3 each scan is told of a node before it changes for the first time since the scan began.
+ * TB1 a ref never means another node within the table's life; a removed one is remembered by name until `forgetDead`.
+ * TB2 the slots are those of the live nodes' keys.
+ * TB3 each scan is told of a node before it changes for the first time since the scan began.
  */
 export class FeedTable {
   /** Position of the checkpoint that it was read from. What was removed before has no name here. */

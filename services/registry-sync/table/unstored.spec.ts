@@ -147,7 +147,7 @@ async function hubWithLamp(options: Partial<RegistryOptions> = {}): Promise<Hub>
   return hub;
 }
 
-test("V3 a watcher that opens while the store refuses is shown what is stored, and after a restart nothing older", async () => {
+test("WA3 a watcher that opens while the store refuses is shown what is stored, and after a restart nothing older", async () => {
   const hub = await hubWithLamp();
   hub.store.failAll("full");
   await hub.watts(2);
@@ -159,7 +159,7 @@ test("V3 a watcher that opens while the store refuses is shown what is stored, a
   expect(hub.acked).toEqual([1, 2]);
 });
 
-test("V3 a watcher that resumes while the store refuses is shown what is stored", async () => {
+test("WA3 a watcher that resumes while the store refuses is shown what is stored", async () => {
   const hub = await hubWithLamp();
   const from = hub.core.feeds()[0]?.head as FeedPosition;
   await hub.watts(2);
@@ -174,7 +174,7 @@ test("V3 a watcher that resumes while the store refuses is shown what is stored"
   ]);
 });
 
-test("V3 what cannot be shown as it is stored is left out, and all of it is shown when the store takes writes again", async () => {
+test("WA3 what cannot be shown as it is stored is left out, and all of it is shown when the store takes writes again", async () => {
   const hub = await hubWithLamp({ ringSegments: 2 });
   await hub.register("door", ["open:bool"]);
   await hub.register("bell", ["rung:bool"]);
@@ -202,7 +202,7 @@ test("V3 what cannot be shown as it is stored is left out, and all of it is show
   expect(hub.shown(2)).toEqual(["reset beta", "blocks 7", "bookmark beta:1/7"]);
 });
 
-test("V3 a watcher in the middle of its first copy when the store begins to refuse gets another copy, of what is stored", async () => {
+test("WA3 a watcher in the middle of its first copy when the store begins to refuse gets another copy, of what is stored", async () => {
   const hub = await hubWithLamp({ watchBytes: 256 });
   for (let i = 0; i < 9; i++) await hub.register(`node-${i}`);
   hub.slow.add(1);
@@ -227,7 +227,7 @@ test("V3 a watcher in the middle of its first copy when the store begins to refu
   expect(hub.shown(1)).toEqual(["lamp.watts=2", "bookmark beta:1/13"]);
 });
 
-test("V3 an own feed that opened an epoch which is not stored is not shown until it is, and what expires meanwhile neither", async () => {
+test("WA3 an own feed that opened an epoch which is not stored is not shown until it is, and what expires meanwhile neither", async () => {
   const hub = await hubWithLamp();
   hub.store.failAll("full");
   hub.driver.post({ kind: "own_key", serial: 2, revoked: true });
@@ -259,7 +259,7 @@ test("D-1 while the store refuses, pings say what is stored: who holds that is f
   expect(hub.core.heads("alpha").map(({ epoch, seq }) => [epoch, seq])).toEqual([[1, 4]]);
 });
 
-test("V3 while the store refuses, a watcher is told that a share went before it is shown the one in its place, and not again afterwards", async () => {
+test("WA3 while the store refuses, a watcher is told that a share went before it is shown the one in its place, and not again afterwards", async () => {
   const hub = await hubWithLamp();
   const own = hub.core.feeds()[0]?.head as FeedPosition;
   hub.store.failAll("full");
@@ -280,7 +280,7 @@ test("V3 while the store refuses, a watcher is told that a share went before it 
 const ops = ["presence", "presence", "flip", "flip", "flip", "flip", "watch", "blocks", "ready", "full", "full", "room"] as const;
 type Op = (typeof ops)[number];
 
-test("V3 whatever a ring that is too small has lost when a watcher opens, goes on or copies, it is told how all ended", async () => {
+test("WA3 whatever a ring that is too small has lost when a watcher opens, goes on or copies, it is told how all ended", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.constantFrom(...ops), { minLength: 8, maxLength: 25 }), async (steps) => {
       const hub = await hubWithLamp({ ringSegments: 3, watchBytes: 128 });

@@ -75,7 +75,7 @@ const act = fc.oneof(
 );
 
 describe("calls", () => {
-  test("F-13 Q1-Q4 with a mailbox of one place and floods, no news is lost, every question ends and every offer gets in", async () => {
+  test("F-13 CL1 to CL4 with a mailbox of one place and floods, no news is lost, every question ends and every offer gets in", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(act, { maxLength: 60 }), async (acts) => {
         const { core, calls, driver, commit } = stage();
@@ -130,7 +130,7 @@ describe("calls", () => {
     );
   });
 
-  test("F-13 Q3 what is merged loses nothing, and costs the memory of one", async () => {
+  test("F-13 CL3 what is merged loses nothing, and costs the memory of one", async () => {
     const { core, calls, driver, commit } = stage();
     driver.cork();
     const both = (older: Input, newer: Input) => ({ ...newer, sum: (older.sum ?? 0) + (newer.sum ?? 0) });
@@ -141,12 +141,12 @@ describe("calls", () => {
     expect(core.seen.reduce((sum, input) => sum + (input.sum ?? 0), 0)).toBe(1_000);
   });
 
-  test("Q2 an offer costs no promise when there is room", () => {
+  test("CL2 an offer costs no promise when there is room", () => {
     const { calls } = stage({ mailboxCapacity: 2, maxWaiting: 100 });
     expect(calls.offer({ kind: "frame", id: 1 })).toBe(undefined);
   });
 
-  test("Q1 Q2 the stop ends what waits and refuses what comes, and what is told still arrives", async () => {
+  test("CL1 CL2 the stop ends what waits and refuses what comes, and what is told still arrives", async () => {
     const { core, calls, driver, commit } = stage({ mailboxCapacity: 2, maxWaiting: 100 });
     const asked = failureOfCall(calls.ask((call) => ({ kind: "question", id: call })));
     driver.cork();

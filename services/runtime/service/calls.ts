@@ -10,15 +10,15 @@ interface Waiting<A> {
  * Calls is the shell of every service: the only way in which handlers, sessions and timers give its core an input. There are three
  * kinds of input, and each has one guarantee.
  *
- * Q1 `ask` is a question: it ends with its answer or with a failure, never with silence. A full mailbox refuses it (OVERLOADED), and
+ * CL1 `ask` is a question: it ends with its answer or with a failure, never with silence. A full mailbox refuses it (OVERLOADED), and
  *    so does the stop of the service (SHUTTING_DOWN), also while it waits.
- * Q2 `offer` is what its sender can hold back: while the mailbox is full it waits, and whoever reads the stream it came from reads no
+ * CL2 `offer` is what its sender can hold back: while the mailbox is full it waits, and whoever reads the stream it came from reads no
  *    further, so that HTTP/2 pushes back. It costs no promise when there is room. It throws once the service takes nothing any more.
  *    What does not stand any more when there is room, because its sender was replaced meanwhile, is dropped.
- * Q3 `tell` is what must not be lost: who came and went, what ended, what is configured, how something that the core asked for went.
+ * CL3 `tell` is what must not be lost: who came and went, what ended, what is configured, how something that the core asked for went.
  *    A full mailbox does not stop it. Its source is bounded (one end per stream, one outcome per effect), or it says by `key` which
  *    older news it makes worthless, and by `merge` what stands for both.
- * Q4 inputs reach the core in the order in which they were taken, whatever their kind; an offer that waits is not taken yet.
+ * CL4 inputs reach the core in the order in which they were taken, whatever their kind; an offer that waits is not taken yet.
  */
 export class Calls<I, A> {
   readonly #service: string;
@@ -47,7 +47,7 @@ export class Calls<I, A> {
     return ++this.#lastId;
   }
 
-  /** ask gives the core an input that it answers under the number `call` (Q1). */
+  /** ask gives the core an input that it answers under the number `call` (CL1). */
   ask<T extends A = A>(make: (call: number) => I): Promise<T> {
     const call = this.id();
     const { promise, resolve, reject } = Promise.withResolvers<A>();
@@ -62,7 +62,7 @@ export class Calls<I, A> {
   }
 
   /**
-   * offer gives the core an input and waits for room if there is none (Q2). Undefined when it was taken at once. `bytes` is about what it
+   * offer gives the core an input and waits for room if there is none (CL2). Undefined when it was taken at once. `bytes` is about what it
    * holds, where others decide how much that is: of long ones a mailbox takes fewer.
    */
   offer(input: I, bytes = 0, stands?: () => boolean): Promise<void> | undefined {
@@ -76,7 +76,7 @@ export class Calls<I, A> {
     } while (!this.#require().post(input, bytes));
   }
 
-  /** tell gives the core an input that must not be lost (Q3). After the stop there is nobody to tell. */
+  /** tell gives the core an input that must not be lost (CL3). After the stop there is nobody to tell. */
   tell(input: I, key?: string, merge?: (older: I, newer: I) => I): void {
     this.#inlet?.tell(input, key, merge);
   }

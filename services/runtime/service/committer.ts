@@ -29,11 +29,11 @@ export interface CommitterOptions {
 /**
  * Committer makes operations durable in groups: one commit in flight, and what arrives meanwhile is the next batch.
  *
- * C1 operations are applied in the order in which they were added, each exactly once.
- * C2 a ticket is durable when every operation added under it, or before it, is.
- * C3 a refused batch ("full", "io") is kept in front of what came later and tried again as one transaction every `retryMs`;
+ * CM1 operations are applied in the order in which they were added, each exactly once.
+ * CM2 a ticket is durable when every operation added under it, or before it, is.
+ * CM3 a refused batch ("full", "io") is kept in front of what came later and tried again as one transaction every `retryMs`;
  *    meanwhile nothing else is tried.
- * C4 a conflict, or a store that throws, is fatal: another writer owns the log.
+ * CM4 a conflict, or a store that throws, is fatal: another writer owns the log.
  */
 export class Committer {
   readonly #o: CommitterOptions;

@@ -32,7 +32,7 @@ class Notebook implements Core<Input, TestEffect> {
   #depth = 0;
 
   step(_: Now, input: Input, out: TestEffect[]): void {
-    expect(this.#depth++, "D1 no re-entrancy").toBe(0);
+    expect(this.#depth++, "DC1 no re-entrancy").toBe(0);
     this.#take(input, out);
     this.#depth--;
   }
@@ -147,13 +147,13 @@ class HeldStore extends MemoryStore {
 }
 
 describe("driver", () => {
-  test("D1 an input posted while an effect is executed waits its turn", () => {
+  test("DC1 an input posted while an effect is executed waits its turn", () => {
     const r = rig(new MemoryStore());
     r.driver.post({ kind: "then", id: 1, run: () => void (r.driver.post(read(2)) && r.left.push("posted")) });
     expect(r.left).toEqual(["then 1", "posted", "read 2"]);
   });
 
-  test("D2 outputs wait for the commit, measurements do not, a turn is one transaction", () => {
+  test("DC2 outputs wait for the commit, measurements do not, a turn is one transaction", () => {
     const r = rig(new MemoryStore());
     r.driver.post(read(1));
     r.driver.post(write(1));
@@ -164,7 +164,7 @@ describe("driver", () => {
     expect(r.left.slice(3)).toEqual(["wrote 1", "head 1", "wrote 2", "head 2", "read 2"]);
   });
 
-  test("D2 steps go on while a commit is in flight, and what they persist is the next batch", async () => {
+  test("DC2 steps go on while a commit is in flight, and what they persist is the next batch", async () => {
     const store = new HeldStore();
     const r = rig(store);
     r.driver.post(write(1));
@@ -182,7 +182,7 @@ describe("driver", () => {
     expect(r.left.filter((t) => !t.startsWith("measured")).slice(2)).toEqual(["wrote 2", "head 2", "wrote 3", "head 3", "read 9"]);
   });
 
-  test("D2 W1 W3 no output overtakes, and none leaves before its persist is durable, in any interleaving", async () => {
+  test("DC2 DR1 DR3 no output overtakes, and none leaves before its persist is durable, in any interleaving", async () => {
     const action = fc.constantFrom("write", "read", "turn", "finish");
     await fc.assert(
       fc.asyncProperty(fc.array(action, { maxLength: 60 }), async (actions) => {
@@ -260,7 +260,7 @@ describe("driver", () => {
     expect(r.left).toContain("wrote 5");
   });
 
-  test("D3 the mailbox is bounded, what is told is not refused, and space is announced", async () => {
+  test("DC3 the mailbox is bounded, what is told is not refused, and space is announced", async () => {
     const r = rig(new MemoryStore(), { mailboxCapacity: 2 });
     r.driver.cork();
     expect([1, 2, 3].map((id) => r.driver.post(read(id)))).toEqual([true, true, false]);
@@ -282,7 +282,7 @@ describe("driver", () => {
     expect(r.left).toEqual(["read 1", "read 2", "read 4", "read 5"]);
   });
 
-  test("D3 D6 who waits for space learns that there will be none: the core failed, the driver stops, or it has stopped", async () => {
+  test("DC3 DC6 who waits for space learns that there will be none: the core failed, the driver stops, or it has stopped", async () => {
     const full = (store: Store): Rig => {
       const r = rig(store, { mailboxCapacity: 1 });
       r.driver.cork();
@@ -304,7 +304,7 @@ describe("driver", () => {
     expect(await stopping.driver.drainSpace()).toBe(false);
   });
 
-  test("W9 inputs stay in the mailbox while too much waits for the store", async () => {
+  test("DR9 inputs stay in the mailbox while too much waits for the store", async () => {
     const store = new HeldStore();
     const r = rig(store, { maxWaiting: 4, mailboxCapacity: 3 });
     const taken = Array.from({ length: 8 }, (_, i) => r.driver.post(write(i)));
@@ -318,7 +318,7 @@ describe("driver", () => {
     expect(r.left).toContain("head 4");
   });
 
-  test("F-7 W9 what is long finds no room either when more bytes wait than may, and gets in when all of it was taken", async () => {
+  test("F-7 DR9 what is long finds no room either when more bytes wait than may, and gets in when all of it was taken", async () => {
     const store = new HeldStore();
     const r = rig(store, { maxWaiting: 4, mailboxCapacity: 100, mailboxBytes: 1_000 });
     const taken = Array.from({ length: 8 }, (_, i) => r.driver.post(write(i), 600));
@@ -341,7 +341,7 @@ describe("driver", () => {
     expect(r.left.at(-1)).toBe("read 11");
   });
 
-  test("F-17 W10 what is due comes before an input, however late its timer is", () => {
+  test("F-17 DR10 what is due comes before an input, however late its timer is", () => {
     const r = rig(new MemoryStore());
     r.driver.post({ kind: "wake", at: 700 });
     // The process was stopped: a socket is read before any timer fires.
@@ -359,7 +359,7 @@ describe("driver", () => {
     expect(r.left.slice(3)).toEqual(["tick 9000"]);
   });
 
-  test("D4 one timer, from deadline()", () => {
+  test("DC4 one timer, from deadline()", () => {
     const r = rig(new MemoryStore());
     r.driver.post({ kind: "wake", at: 500 });
     expect(r.clock.pending).toBe(1);
@@ -376,7 +376,7 @@ describe("driver", () => {
     expect(r.left).toEqual(["tick 700"]);
   });
 
-  test("D6 a failed assertion stops the driver and is reported once", () => {
+  test("DC6 a failed assertion stops the driver and is reported once", () => {
     const r = rig(new MemoryStore());
     r.driver.post(write(1));
     r.driver.post({ kind: "bug" });
@@ -389,7 +389,7 @@ describe("driver", () => {
     expect(r.fatal.length).toBe(1);
   });
 
-  test("C4 a conflict in the store is fatal: somebody else writes", () => {
+  test("CM4 a conflict in the store is fatal: somebody else writes", () => {
     const store = new MemoryStore();
     expect(store.commit([{ op: "append", log: "n", seq: 1, bytes: new Uint8Array(1) }])).toEqual({ ok: true });
     const r = rig(store);
@@ -401,7 +401,7 @@ describe("driver", () => {
 });
 
 describe("driver on a full disk", () => {
-  test("W4 W5 W6 W7 W8 writes are refused, reads and pings go on, retried every 5 s until it succeeds", async () => {
+  test("DR4 DR5 DR6 DR7 DR8 writes are refused, reads and pings go on, retried every 5 s until it succeeds", async () => {
     const store = new MemoryStore();
     const r = rig(store);
     store.failAll("full");
@@ -436,7 +436,7 @@ describe("driver on a full disk", () => {
     expect(r.left).toContain("wrote 3");
   });
 
-  test("W7 what may speak of something that is not durable waits in line, although its step persists nothing", () => {
+  test("DR7 what may speak of something that is not durable waits in line, although its step persists nothing", () => {
     const store = new MemoryStore();
     const r = rig(store, { overtakes: (effect) => (effect as Reply).text !== "read 2" });
     store.failAll("full");
@@ -451,7 +451,7 @@ describe("driver on a full disk", () => {
     expect(r.left).toEqual(["read 3", "head 1", "read 2"]);
   });
 
-  test("W4 a retry that fails again changes nothing, and is tried again", () => {
+  test("DR4 a retry that fails again changes nothing, and is tried again", () => {
     const store = new MemoryStore();
     const r = rig(store);
     store.failNext("io", "io", "full");
@@ -465,7 +465,7 @@ describe("driver on a full disk", () => {
     expect(r.left.at(-1)).toBe("head 1");
   });
 
-  test("W6 the core hears of the refusal before any input that came meanwhile", async () => {
+  test("DR6 the core hears of the refusal before any input that came meanwhile", async () => {
     const store = new HeldStore();
     const r = rig(store, { maxWaiting: 2 });
     store.failNext("full");

@@ -12,29 +12,29 @@ import { Committer } from "./committer.ts";
 import { OutputGate } from "./output-gate.ts";
 
 /*
- * The driver runs one core. Besides the contract D1-D6 of `kernel/core.ts`:
+ * The driver runs one core. Besides the contract DC1 to DC6 of `kernel/core.ts`:
  *
- * W1 outputs leave in the order in which the core gave them; W7 is the only exception.
- * W2 an output leaves when every `persist` before it is durable, and at once if there is none that is not.
- * W3 operations become durable in the order in which the core gave them, each exactly once (committer C1-C4).
+ * DR1 outputs leave in the order in which the core gave them; DR7 is the only exception.
+ * DR2 an output leaves when every `persist` before it is durable, and at once if there is none that is not.
+ * DR3 operations become durable in the order in which the core gave them, each exactly once (CM1 to CM4).
  * When the store refuses a batch (disk full, I/O error):
- * W4 what was persisted is kept and tried again every `storeRetryMs` until it succeeds, because the core already counts on it.
- * W5 every output that waits is offered to `reject`, oldest first: "drop" for what is answered with the failure (a caller gets
+ * DR4 what was persisted is kept and tried again every `storeRetryMs` until it succeeds, because the core already counts on it.
+ * DR5 every output that waits is offered to `reject`, oldest first: "drop" for what is answered with the failure (a caller gets
  *    STORE_UNAVAILABLE), "keep" for what stays in line until it is true (an acknowledgement, an announcement to peers).
- * W6 the core learns of it by `onStored` before it does anything else, so that it can refuse writes while it lasts, and knows what of
+ * DR6 the core learns of it by `onStored` before it does anything else, so that it can refuse writes while it lasts, and knows what of
  *    all that it has persisted is not stored.
- * W7 meanwhile steps go on. Outputs of a step that persists nothing leave at once (reads, pings), overtaking what was kept, unless
+ * DR7 meanwhile steps go on. Outputs of a step that persists nothing leave at once (reads, pings), overtaking what was kept, unless
  *    `overtakes` says that they may speak of something that is not durable; those wait in line. Outputs of a step that follow its
- *    own `persist` are offered to `reject` as in W5.
- * W8 when a retry succeeds, kept outputs leave in order, and the core learns of that by `onStored` as well.
- * W9 nothing grows without bound: when `maxWaiting` outputs or operations wait for the store, inputs stay in the mailbox; it
- *    fills up, and `post` answers false. A core that refuses writes once it was told (W6) does not get there. The mailbox is bounded
+ *    own `persist` are offered to `reject` as in DR5.
+ * DR8 when a retry succeeds, kept outputs leave in order, and the core learns of that by `onStored` as well.
+ * DR9 nothing grows without bound: when `maxWaiting` outputs or operations wait for the store, inputs stay in the mailbox; it
+ *    fills up, and `post` answers false. A core that refuses writes once it was told (DR6) does not get there. The mailbox is bounded
  *    in bytes as well, so that a peer cannot fill it with its longest frames; when those are too many, there is room again when all
  *    of it was taken.
- * W10 what is due is done before an input is taken, however late the timer is.
+ * DR10 what is due is done before an input is taken, however late the timer is.
  */
 
-/** StoreReport is the outcome of one commit, for the core (D5). `unstored`: everything that was persisted and is not durable. */
+/** StoreReport is the outcome of one commit, for the core (DC5). `unstored`: everything that was persisted and is not durable. */
 export type StoreReport =
   | { readonly ok: true; readonly recovered: boolean }
   | { readonly ok: false; readonly failure: Failure; readonly unstored: readonly StoreOp[] };
@@ -54,25 +54,25 @@ export interface DriverOptions<I, E extends Effect> {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Registry;
-  /** execute does what an output asks for. It does not throw and does not wait; outcomes come back by `post` (D5). */
+  /** execute does what an output asks for. It does not throw and does not wait; outcomes come back by `post` (DC5). */
   readonly execute: (effect: Output<E>) => void;
   readonly observe: (effect: Measurement<E>) => void;
-  /** reject is told of an output whose `persist` the store refused (W5). */
+  /** reject is told of an output whose `persist` the store refused (DR5). */
   readonly reject: (effect: Output<E>, failure: Failure) => "drop" | "keep";
-  /** overtakes tells whether an output may leave while something older waits for the store (W7); every one by default. */
+  /** overtakes tells whether an output may leave while something older waits for the store (DR7); every one by default. */
   readonly overtakes?: (effect: Output<E>) => boolean;
   /** urgent tells whether somebody waits for an output; every one by default. It decides in mode "now" when to commit, nothing else. */
   readonly urgent?: (effect: Output<E>) => boolean;
   /** onStored makes the input that tells the core how a commit ended; undefined for nothing to tell. Called after each commit. */
   readonly onStored?: (report: StoreReport) => I | undefined;
-  /** onFatal is called once, when the core failed an assertion or threw (D6). The driver has stopped. */
+  /** onFatal is called once, when the core failed an assertion or threw (DC6). The driver has stopped. */
   readonly onFatal: (error: unknown) => void;
   /**
    * "turn": one commit per turn of the event loop, for throughput. "now": as soon as the mailbox is empty, for latency; in the next
    * turn if no output waits for it, or none that is urgent.
    */
   readonly commit: "turn" | "now";
-  /** Inputs that may wait before `post` refuses more (D3). */
+  /** Inputs that may wait before `post` refuses more (DC3). */
   readonly mailboxCapacity?: number;
   /** Bytes of inputs that may wait; another one finds room below that, however long it is. */
   readonly mailboxBytes?: number;
@@ -81,7 +81,7 @@ export interface DriverOptions<I, E extends Effect> {
   readonly paceBelowOps?: number;
   /** Time between tries while the store refuses, ms. 5,000 by default. */
   readonly storeRetryMs?: number;
-  /** Outputs, or operations, that may wait for the store before inputs are held back (W9). 65,536 by default. */
+  /** Outputs, or operations, that may wait for the store before inputs are held back (DR9). 65,536 by default. */
   readonly maxWaiting?: number;
 }
 
@@ -131,7 +131,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   #nextTold = 0;
   readonly #maxWaiting: number;
   readonly #out: E[] = [];
-  /** Reports of the store: they go before the mailbox (W6). */
+  /** Reports of the store: they go before the mailbox (DR6). */
   readonly #reports: I[] = [];
   readonly #unsample: (() => void)[];
   #state: "running" | "stopped" | "failed" = "running";
@@ -233,7 +233,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     return durable && this.#gate.size === 0;
   }
 
-  /** pump runs the core until nothing is left to do now. It never runs inside itself (D1). */
+  /** pump runs the core until nothing is left to do now. It never runs inside itself (DC1). */
   #pump(): void {
     if (this.#busy || this.#state !== "running") return;
     this.#busy = true;
@@ -254,7 +254,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   #drain(): void {
     if (this.#reports.length === 0 && this.#mailbox.size === 0) return;
     const now = this.#o.clock.now();
-    // Reports first: what is done because it is due would already count on what the store has refused (W6).
+    // Reports first: what is done because it is due would already count on what the store has refused (DR6).
     for (let report = this.#reports.shift(); report !== undefined; report = this.#reports.shift()) this.#step(now, report);
     if (now.mono >= this.#armedFor) this.#tick(now);
     while (this.#mailbox.size > 0 && !this.#full()) {
@@ -275,7 +275,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     }
   }
 
-  /** full holds inputs back while too much waits for the store (W9). */
+  /** full holds inputs back while too much waits for the store (DR9). */
   #full(): boolean {
     return this.#gate.size >= this.#maxWaiting || this.#committer.waiting >= this.#maxWaiting;
   }
@@ -337,7 +337,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     });
   }
 
-  /** settle moves outputs after a commit; what they post waits until it is done (D1). */
+  /** settle moves outputs after a commit; what they post waits until it is done (DC1). */
   #settle(move: () => void, report: StoreReport): void {
     if (this.#state !== "running") return;
     const inside = this.#busy;
@@ -354,7 +354,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     if (!inside) this.#pump();
   }
 
-  /** arm keeps one timer for `deadline()` (D4). A deadline that moves later keeps the earlier timer, which then arms again. */
+  /** arm keeps one timer for `deadline()` (DC4). A deadline that moves later keeps the earlier timer, which then arms again. */
   #arm(): void {
     const deadline = this.#core.deadline();
     if (deadline === undefined || deadline >= this.#armedFor) return;
@@ -380,7 +380,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
 
   /**
    * tick lets the core do what is due. It comes before any input of the same or a later instant: after a pause of the process (a
-   * suspended machine, a long collection) timers and sockets fire in any order, and what has expired must not be used by then (W10).
+   * suspended machine, a long collection) timers and sockets fire in any order, and what has expired must not be used by then (DR10).
    */
   #tick(now: Now): void {
     this.#timer?.cancel();
@@ -392,7 +392,7 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     this.#route();
   }
 
-  /** fatal stops everything (D6). */
+  /** fatal stops everything (DC6). */
   #fatal(error: unknown): void {
     if (this.#state !== "running") return;
     this.#end("failed");

@@ -1,5 +1,5 @@
 /**
- * OutputGate holds outputs in order until the ticket of every `persist` before them is durable (D2).
+ * OutputGate holds outputs in order until the ticket of every `persist` before them is durable (DC2).
  * It allocates nothing per output: two parallel arrays are used as a queue and compacted when half of them is past.
  */
 export class OutputGate<T> {

@@ -197,7 +197,7 @@ describe("peer links", () => {
     expect(world.wires.length).toBe(2);
   });
 
-  test("C11 a session is replaced before the certificate ends that the peer answered with, and none is down for it", async () => {
+  test("PROTOCOL C11 a session is replaced before the certificate ends that the peer answered with, and none is down for it", async () => {
     const world = new World();
     const [a, b] = [world.add("a"), world.add("b")];
     world.endsAtWall = world.clock.wall() + 600_000;
@@ -214,7 +214,7 @@ describe("peer links", () => {
     expect(a.events.slice(2)).toEqual(["up b a/7.3 replacing"]);
   });
 
-  test("C11 S-1 a peer that answers with ever other certificates near their end has a session replaced once a minute at most", async () => {
+  test("PROTOCOL C11 S-1 a peer that answers with ever other certificates near their end has a session replaced once a minute at most", async () => {
     const world = new World();
     const [a, b] = [world.add("a"), world.add("b")];
     let asked = 0;

@@ -14,7 +14,7 @@ export interface PumpOptions {
 /** SessionPump gives the state machine of sessions its inputs one by one, does what it asks for, and wakes it when something is due. */
 export class SessionPump {
   readonly #o: PumpOptions;
-  /** Inputs that came while one was being handled (D1). */
+  /** Inputs that came while one was being handled (DC1). */
   readonly #inputs: SessionInput[] = [];
   #busy = false;
   #timer: Timer | undefined;
@@ -24,7 +24,7 @@ export class SessionPump {
     this.#o = options;
   }
 
-  /** step gives the state machine an input and does what it asks for; inputs that this causes wait their turn (D1). */
+  /** step gives the state machine an input and does what it asks for; inputs that this causes wait their turn (DC1). */
   step(input: SessionInput): void {
     this.#inputs.push(input);
     if (!this.#busy) this.#pump();

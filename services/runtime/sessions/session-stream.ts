@@ -25,13 +25,13 @@ const U32_MAX = 0xffff_ffff;
 /**
  * Stream is one session on one stream or on two (`windows.ts` says why).
  *
- * H1 all that a side says in a session of two, save its opens and Credit, is on one stream, in order: the dialer's on the first, the
+ * SS1 all that a side says in a session of two, save its opens and Credit, is on one stream, in order: the dialer's on the first, the
  *    acceptor's on the second. So the order of frames is that of a session of one.
- * H2 Credit goes the opposite way on the stream of the frames that it is for, where nothing is in front of it.
- * H3 nobody sends a frame before both streams stand: the dialer takes the first open as said when the second stream is answered.
- * H4 the streams end together. One that ends in order leaves the other `closeTimeoutMs` to say why, one that fails leaves nothing.
- * H5 of what comes behind a frame that broke the rules, or bytes that are none, nothing is taken; and the other side is told.
- * H6 to a peer that gives credit promptly, no more is under way than arrives soon (`flight.ts`). The rest waits here, so that a common
+ * SS2 Credit goes the opposite way on the stream of the frames that it is for, where nothing is in front of it.
+ * SS3 nobody sends a frame before both streams stand: the dialer takes the first open as said when the second stream is answered.
+ * SS4 the streams end together. One that ends in order leaves the other `closeTimeoutMs` to say why, one that fails leaves nothing.
+ * SS5 of what comes behind a frame that broke the rules, or bytes that are none, nothing is taken; and the other side is told.
+ * SS6 to a peer that gives credit promptly, no more is under way than arrives soon (`flight.ts`). The rest waits here, so that a common
  *    frame is never behind a window of others.
  */
 export class Stream<F extends Frame> implements SessionStream<F> {
@@ -53,7 +53,7 @@ export class Stream<F extends Frame> implements SessionStream<F> {
   /** The other side can have two streams. */
   #offered = false;
   #waiting = false;
-  /** Where frames go, and where Credit goes (H1, H2). */
+  /** Where frames go, and where Credit goes (SS1, SS2). */
   #data: Outbound<never>;
   #back: Outbound<never>;
   /** Frames that wait for credit. */

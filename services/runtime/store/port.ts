@@ -2,7 +2,7 @@ import type { StoreOp } from "#kernel/core.ts";
 
 /**
  * CommitOutcome tells whether a batch is durable. A failed batch left nothing behind.
- * "full" and "io" may pass and are worth trying again; "conflict" (S2) is not: someone else writes, or this program is wrong.
+ * "full" and "io" may pass and are worth trying again; "conflict" (ST2) is not: someone else writes, or this program is wrong.
  */
 export type CommitOutcome =
   | { readonly ok: true }
@@ -18,11 +18,11 @@ export interface Blob {
  * Store keeps what a service must not lose: append-only logs of numbered blobs and spaces of keyed blobs.
  * The compliance suite in `test/compliance/store.ts` is its definition.
  *
- * S1 a batch is applied entirely or not at all, in order.
- * S2 `append` to a position that is taken fails the batch (compare-and-set on (log, seq)).
- * S3 when `commit` answers ok, the batch survives what `durability` promises:
+ * ST1 a batch is applied entirely or not at all, in order.
+ * ST2 `append` to a position that is taken fails the batch (compare-and-set on (log, seq)).
+ * ST3 when `commit` answers ok, the batch survives what `durability` promises:
  *    "full" power loss, "process" the end of the process only.
- * S4 reads see every batch that was answered ok.
+ * ST4 reads see every batch that was answered ok.
  */
 export interface Store {
   readonly durability: "full" | "process";

@@ -58,7 +58,7 @@ describe("sqlite store", () => {
     throw new Error("nothing was thrown");
   };
 
-  test.each(["full", "process"])("S3 kill -9 loses nothing that was acknowledged (durability %s)", async (durability) => {
+  test.each(["full", "process"])("ST3 kill -9 loses nothing that was acknowledged (durability %s)", async (durability) => {
     for (let round = 0; round < 3; round++) {
       const file = join(folder, `kill-${round}.db`);
       const writer = child(file, durability, "write");

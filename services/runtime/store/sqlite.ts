@@ -24,7 +24,7 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
 
 /**
  * SqliteStore keeps a service's records in one SQLite file, in write-ahead mode, locked against other processes.
- * A commit is one transaction on the calling thread; S1-S4 of the port hold by SQLite's own guarantees.
+ * A commit is one transaction on the calling thread; ST1 to ST4 of the port hold by SQLite's own guarantees.
  */
 export class SqliteStore implements Store {
   readonly durability: "full" | "process";

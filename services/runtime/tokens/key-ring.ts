@@ -24,9 +24,9 @@ export interface KeyRingChange {
 /**
  * KeyRing holds the keys that sign a hub's tokens.
  *
- * K1 a key is stored and published before it signs, `leadMs` earlier unless it is the first (publish before use, D-10).
- * K2 a key stays published for `retainMs` after its successor took over, so that no token dies before its expiry.
- * K3 the newest key that is active signs.
+ * KR1 a key is stored and published before it signs, `leadMs` earlier unless it is the first (publish before use, D-10).
+ * KR2 a key stays published for `retainMs` after its successor took over, so that no token dies before its expiry.
+ * KR3 the newest key that is active signs.
  */
 export class KeyRing {
   readonly #config: KeyRingConfig;
@@ -51,7 +51,7 @@ export class KeyRing {
     return this.#keys.map(({ kid }) => kid);
   }
 
-  /** current is the key that signs now (K3). */
+  /** current is the key that signs now (KR3). */
   current(nowWall: number): SigningKey {
     const key = this.#keys.findLast(({ activeAtWall }) => activeAtWall <= nowWall) ?? this.#keys[0];
     assert(key !== undefined, "the key ring is empty: prepare and apply a first key");

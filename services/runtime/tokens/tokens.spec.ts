@@ -40,7 +40,7 @@ async function setup(more: Partial<JwtVerifierOptions> = {}) {
 }
 
 describe("key ring", () => {
-  test("K1 K3 D-10 a key is published an hour before it signs, and the old one signs until then", async () => {
+  test("KR1 KR3 D-10 a key is published an hour before it signs, and the old one signs until then", async () => {
     const { clock, ring } = await setup();
     const [first] = ring.kids;
     clock.advance(23 * HOUR - 1);
@@ -55,7 +55,7 @@ describe("key ring", () => {
     expect(ring.current(clock.wall()).kid).toBe(ring.kids[1]);
   });
 
-  test("K2 S4-21 the old key stays for the life of its tokens and then goes", async () => {
+  test("KR2 S4-21 the old key stays for the life of its tokens and then goes", async () => {
     const { clock, ring } = await setup();
     await step(ring, clock.wall(), true);
     clock.advance(3 * HOUR - 1);
@@ -83,7 +83,7 @@ describe("key ring", () => {
 });
 
 describe("verify", () => {
-  test("V1 a good token proves hub, level, id and expiry", async () => {
+  test("VF1 a good token proves hub, level, id and expiry", async () => {
     const { clock, issuer, verifier } = await setup();
     const issued = await issuer.issue(REQUEST);
     expect(await verifier.verify(issued.jwt, "leaf-of-b")).toMatchObject({
@@ -94,7 +94,7 @@ describe("verify", () => {
     });
   });
 
-  test("V1 a token on another certificate's connection is refused", async () => {
+  test("VF1 a token on another certificate's connection is refused", async () => {
     const { issuer, verifier } = await setup();
     const { jwt } = await issuer.issue(REQUEST);
     expect(await reasonOf(verifier.verify(jwt, "leaf-of-c"))).toBe("TOKEN_INVALID");
@@ -106,7 +106,7 @@ describe("verify", () => {
     ["another issuer", { issuerHub: "c" }],
     ["another audience", { audienceHub: "c" }],
     ["a subject that is no hub", { subjectHub: "b/node/x" }],
-  ])("V1 %s is refused", async (_name, change) => {
+  ])("VF1 %s is refused", async (_name, change) => {
     const { issuer, verifier } = await setup();
     const { jwt } = await issuer.issue({ ...REQUEST, ...change });
     expect(await reasonOf(verifier.verify(jwt, "leaf-of-b"))).toBe("TOKEN_INVALID");
@@ -117,7 +117,7 @@ describe("verify", () => {
     ["age beyond an hour", { typ: "at+jwt", exp: 9 * HOUR, iat: -2 * HOUR, jti: true }],
     ["an issue instant in the future", { typ: "at+jwt", exp: HOUR, iat: 60_000, jti: true }],
     ["no id", { typ: "at+jwt", exp: HOUR, iat: 0, jti: false }],
-  ])("V1 wrong %s is refused although the signature is right", async (_name, { typ, exp, iat, jti }) => {
+  ])("VF1 wrong %s is refused although the signature is right", async (_name, { typ, exp, iat, jti }) => {
     const { clock, ring, verifier } = await setup();
     const key = ring.current(clock.wall());
     const jwt = new SignJWT({ cnf: { "x5t#S256": "leaf-of-b" }, ...(jti ? { jti: "x" } : {}) })
@@ -131,7 +131,7 @@ describe("verify", () => {
     expect(["TOKEN_INVALID", "TOKEN_EXPIRED"]).toContain(await reasonOf(verifier.verify(text, "leaf-of-b")));
   });
 
-  test("V1 another algorithm, a foreign signature and rubbish are refused", async () => {
+  test("VF1 another algorithm, a foreign signature and rubbish are refused", async () => {
     const { clock, ring, verifier } = await setup();
     const { kid } = ring.current(clock.wall());
     const foreign = await generateKeyPair("EdDSA");
@@ -149,7 +149,7 @@ describe("verify", () => {
       expect(await reasonOf(verifier.verify(jwt, "leaf-of-b"))).toBe("TOKEN_INVALID");
   });
 
-  test("V2 a remembered token still expires, is revoked, and is void after a change of trust", async () => {
+  test("VF2 a remembered token still expires, is revoked, and is void after a change of trust", async () => {
     const { clock, issuer, verifier, withdrawn, least } = await setup();
     const { jwt } = await issuer.issue(REQUEST);
     await verifier.verify(jwt, "leaf-of-b");
@@ -165,7 +165,7 @@ describe("verify", () => {
     expect(await reasonOf(verifier.verify(fresh.jwt, "leaf-of-b"))).toBe("TOKEN_EXPIRED");
   });
 
-  test("V3 D-16 an unknown key is fetched once; random key ids do not flood the issuer", async () => {
+  test("VF3 D-16 an unknown key is fetched once; random key ids do not flood the issuer", async () => {
     let fetches = 0;
     let jwks = "";
     const { clock, ring, issuer, verifier } = await setup({
@@ -192,7 +192,7 @@ describe("verify", () => {
     expect(fetches).toBe(2);
   });
 
-  test("V4 D-16 a key set without a key ends what that key signed, also if it was remembered", async () => {
+  test("VF4 D-16 a key set without a key ends what that key signed, also if it was remembered", async () => {
     const { clock, ring, issuer, verifier } = await setup();
     const { jwt } = await issuer.issue(REQUEST);
     await verifier.verify(jwt, "leaf-of-b");

@@ -35,11 +35,11 @@ interface Known extends VerifiedToken {
 /**
  * JwtVerifier checks the tokens that this hub's discovery issued to peers.
  *
- * V1 signature by a pushed key, algorithm, type, issuer, audience, subject, times and the certificate binding all hold (RFC 7519,
+ * VF1 signature by a pushed key, algorithm, type, issuer, audience, subject, times and the certificate binding all hold (RFC 7519,
  *    RFC 8705 section 3); anything else is TOKEN_INVALID, or TOKEN_EXPIRED if only the time is over.
- * V2 what was verified is remembered until it expires; expiry, revocation and the least issue instant are looked at every time.
- * V3 an unknown key id causes at most one fetch per `cooldownMs`; calls that wait share it (D-16).
- * V4 a new key set forgets all results: what a withdrawn key signed ends at once (D-16).
+ * VF2 what was verified is remembered until it expires; expiry, revocation and the least issue instant are looked at every time.
+ * VF3 an unknown key id causes at most one fetch per `cooldownMs`; calls that wait share it (D-16).
+ * VF4 a new key set forgets all results: what a withdrawn key signed ends at once (D-16).
  */
 export class JwtVerifier implements TokenVerifier {
   readonly #o: Required<Omit<JwtVerifierOptions, "fetchKeySet">> & Pick<JwtVerifierOptions, "fetchKeySet">;
@@ -72,7 +72,7 @@ export class JwtVerifier implements TokenVerifier {
       if (token.length > TOKEN_MAX) throw fail("TOKEN_INVALID", "the token is too long");
       const text = this.#text;
       known = await this.#check(token, thumbprint);
-      // A result that raced with a new key set is used once and not kept (V4).
+      // A result that raced with a new key set is used once and not kept (VF4).
       if (text === this.#text) this.#keep(key, known);
     }
     const nowWall = this.#o.clock.wall();
@@ -104,7 +104,7 @@ export class JwtVerifier implements TokenVerifier {
     }
   }
 
-  /** signed answers the claims; a key that is not known yet is asked for once (V3). */
+  /** signed answers the claims; a key that is not known yet is asked for once (VF3). */
   async #signed(token: string): Promise<JWTPayload> {
     try {
       return await this.#jwt(token);

@@ -1,6 +1,6 @@
 import type { Checker } from "./checker.ts";
 
-/** Events: what happened once is in the history once, whatever the store did meanwhile (T6 of TelemetryCore). */
+/** Events: what happened once is in the history once, whatever the store did meanwhile (TE6 of TelemetryCore). */
 export const events: Checker = {
   name: "events",
   async check(federation) {

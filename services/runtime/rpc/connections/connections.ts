@@ -215,7 +215,7 @@ export class ConnectionTable {
     if (met !== undefined) return this.#refuse(connection, met.reason, { caller: account?.key, limit: met.limit });
     const waitMs = this.#chatter.begins(connection);
     if (waitMs > 0) return this.#refuseChatter(connection, waitMs);
-    // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (W2).
+    // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (WI2).
     if (connection.hubId === this.#o.identities.authority.hubId) connection.widen();
     askFor(connection);
   }

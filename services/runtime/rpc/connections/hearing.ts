@@ -23,9 +23,9 @@ interface Counts {
  * whose client leaves right after the handshake: their socket neither reads nor ends, and no event tells (seen with Node 24). Bytes do
  * not lie. Of the two connections of a session, the one that this hub sends on carries nothing back while a long frame is under way.
  *
- * E1 a client that has answered once is asked when it was silent for `keepaliveTimeMs`, and is gone if it stays so for `keepaliveTimeoutMs`
+ * HE1 a client that has answered once is asked when it was silent for `keepaliveTimeMs`, and is gone if it stays so for `keepaliveTimeoutMs`
  *    more, or for a minute, as for a pong (PROTOCOL S10), if more than 8 KiB were sent to it meanwhile.
- * E2 one that has a handshake behind it, but has not answered, is gone after `keepaliveTimeoutMs`: what it says meanwhile proves nothing.
+ * HE2 one that has a handshake behind it, but has not answered, is gone after `keepaliveTimeoutMs`: what it says meanwhile proves nothing.
  */
 export class Hearing {
   #read = 0;

@@ -32,13 +32,13 @@ export type IntakeReason = "late" | "bytes" | "pieces";
  * Intake is what has arrived of the requests of one stream, from the moment it is read from the socket. HTTP/2 bounds only what waits in
  * one stream and grpc-js only one message, so that without it a caller holds the product of that and of its calls.
  *
- * I1 its caller pays for each byte, and for what is kept of each piece and message beside, in the room that its unread answers are in,
+ * IT1 its caller pays for each byte, and for what is kept of each piece and message beside, in the room that its unread answers are in,
  *    until the handler takes the message, else until the stream is closed: the status may wait behind an answer that is not read.
- * I2 a piece that is small beside the read that it came with is copied, because it would keep all that was read.
- * I3 what is due goes on by 4 KiB in ten seconds, or ends there. Time in which this hub does not read does not count.
- * I4 what arrives after the call has its status is dropped, and its sender is not asked for more.
- * I5 large headers are paid for like a piece, for as long as the stream is open.
- * I6 what comes in many more pieces than an honest sender makes ends, and with it all connections of its caller (`chatter.ts`).
+ * IT2 a piece that is small beside the read that it came with is copied, because it would keep all that was read.
+ * IT3 what is due goes on by 4 KiB in ten seconds, or ends there. Time in which this hub does not read does not count.
+ * IT4 what arrives after the call has its status is dropped, and its sender is not asked for more.
+ * IT5 large headers are paid for like a piece, for as long as the stream is open.
+ * IT6 what comes in many more pieces than an honest sender makes ends, and with it all connections of its caller (`chatter.ts`).
  */
 export class Intake {
   readonly kind: RequestKind;

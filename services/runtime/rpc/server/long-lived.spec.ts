@@ -88,7 +88,7 @@ describe("a stream ends when its caller may no longer be there", () => {
     expect((await client.greet(create(GreetRequestSchema))).caller).toBe("spiffe://beta/service/discovery");
   });
 
-  test("S-6 C11 a connection of single calls, too: the first one that is refused is the last on it, and a renewed client gets in", async () => {
+  test("S-6 PROTOCOL C11 a connection of single calls, too: the first one that is refused is the last on it, and a renewed client gets in", async () => {
     let shiftMs = 0;
     const own = await serve(alpha, [beta], { clock: shiftedClock(() => shiftMs) });
     fixture = own;

@@ -98,7 +98,7 @@ def hub_of(pem: bytes) -> str:
 class Files:
     """Files of a target, read again when they have changed.
 
-    F1 what is not in order (one half of a pair, a file half written) is passed over, and looked at again the next time.
+    PC1 what is not in order (one half of a pair, a file half written) is passed over, and looked at again the next time.
     """
 
     def __init__(self, target: Target) -> None:

@@ -51,7 +51,7 @@ class Task(Generic[F]):
 class ExecutorCore(Kept, Generic[F]):
     """Serves commands of nodes. It attaches again after a lost stream, but not after it was replaced.
 
-    X1 a task is answered on the stream that it came on, or not at all.
+    PX1 a task is answered on the stream that it came on, or not at all.
     """
 
     method = methods.ATTACH_EXECUTOR

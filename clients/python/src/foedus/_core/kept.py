@@ -24,10 +24,10 @@ OnLink = Callable[[FoedusError | None, bool], Any]
 class Kept(abc.ABC):
     """Keeps one stream to a hub: reads it, opens it again after a cut, and numbers it so that the hub can tell it from the one before.
 
-    K1 at most one stream is open; what is outgoing goes to that one.
-    K2 two streams are opened at least a wait of the back-off apart, which only `worked` shortens to the first.
-    K3 nothing that the hub or a callback does ends the program but a reason in `final`, and `close`.
-    K4 after `close` nothing is opened.
+    PK1 at most one stream is open; what is outgoing goes to that one.
+    PK2 two streams are opened at least a wait of the back-off apart, which only `worked` shortens to the first.
+    PK3 nothing that the hub or a callback does ends the program but a reason in `final`, and `close`.
+    PK4 after `close` nothing is opened.
     """
 
     method: Stream[Any, Any]

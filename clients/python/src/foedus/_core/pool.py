@@ -25,7 +25,7 @@ class Lease(Generic[C]):
 class Pool(Generic[C]):
     """Gives channels out. Not for several threads at once.
 
-    P1 what begins after the files were renewed begins on a connection with the new ones; what was open before goes on to its end.
+    PP1 what begins after the files were renewed begins on a connection with the new ones; what was open before goes on to its end.
     """
 
     def __init__(self, target: Target, files: Files, make: Callable[[str, Material], C]) -> None:

@@ -38,9 +38,9 @@ def pages(nodes: Iterable[node_pb2.Node]) -> Iterator[list[node_pb2.Node]]:
 class Registrar:
     """Registers nodes and keeps them as the program last said, and the hub acknowledged, that they are.
 
-    J1 calls that change nodes are made one after the other: what is said again before a stream overtakes nothing that the program says.
-    J2 each has a number higher than those before, so that what the network holds back of it counts for nothing after the next one.
-    J3 a node that breaks the schema is told once and not sent again: it would only keep the others of its call out.
+    PR1 calls that change nodes are made one after the other: what is said again before a stream overtakes nothing that the program says.
+    PR2 each has a number higher than those before, so that what the network holds back of it counts for nothing after the next one.
+    PR3 a node that breaks the schema is told once and not sent again: it would only keep the others of its call out.
     """
 
     def __init__(self) -> None:

@@ -42,10 +42,10 @@ class Change:
 class UpdatesCore(Kept):
     """Sends states by name.
 
-    U1 the newest change of a key reaches the hub last, also when batches are sent again: what a newer one has overtaken is not.
-    U2 at most WINDOW batches are under way; of what waits there is one change for each key.
-    U3 a change that the hub refuses is told and left out; the rest of its batch is sent again.
-    U4 the nodes that are kept are registered before each stream: a hub that lost its store has forgotten them.
+    PU1 the newest change of a key reaches the hub last, also when batches are sent again: what a newer one has overtaken is not.
+    PU2 at most WINDOW batches are under way; of what waits there is one change for each key.
+    PU3 a change that the hub refuses is told and left out; the rest of its batch is sent again.
+    PU4 the nodes that are kept are registered before each stream: a hub that lost its store has forgotten them.
     """
 
     method = methods.UPDATE_STATE

@@ -58,8 +58,8 @@ class HubPart:
 class WatchCore(Kept):
     """Keeps a copy of the nodes that a filter selects. After a cut it goes on from the last bookmark.
 
-    M1 the copy is complete between a bookmark and the next reset.
-    M2 what hubs that are gone had is dropped.
+    PW1 the copy is complete between a bookmark and the next reset.
+    PW2 what hubs that are gone had is dropped.
     """
 
     method = methods.WATCH
