@@ -68,7 +68,7 @@ export function usage(message: string, remedy: string, cause?: unknown): CliErro
   return new CliError(EXIT.usage, message, remedy, { cause });
 }
 
-/** Loads the schema's remedies only when one is needed: the schema costs start-up time. */
+/** RemedyOf looks up what to do about a reason. It loads the schema only when a remedy is needed, as that costs start-up time. */
 export type RemedyOf = (reason: Reason) => string;
 
 /** fromTransport tells whether a failure is what gRPC itself says (no connection, no answer) and not the hub's own answer. */

@@ -10,7 +10,7 @@ const STAYING: ReadonlySet<string> = new Set(["hub", "serve"]);
 /** What the second word after such a verb may be so that it does something short. */
 const SHORT: ReadonlySet<string> = new Set(["init"]);
 
-/** What asks a hub to stop. */
+/** STOP_SIGNALS ask a hub to stop. */
 export const STOP_SIGNALS = ["SIGINT", "SIGTERM"] as const;
 
 let atTerminal = false;

@@ -14,7 +14,7 @@ export interface PeerChange {
 
 type Json = Record<string, unknown>;
 
-/** Text of a hub without peers. */
+/** EMPTY is the federation file of a hub without peers. */
 export const EMPTY = '{\n  "peers": []\n}\n';
 
 /** Order in which a new entry's fields are written. */

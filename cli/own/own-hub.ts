@@ -13,7 +13,7 @@ import { noContexts, readContexts, unknownContext } from "../reach/contexts-file
 import type { ConnectionFlags, OutputFlags } from "../verb.ts";
 import { type ConfigFlags, mustBeFile, readConfig } from "./config-file.ts";
 
-/** Name of a hub's configuration file, unless --config says otherwise. */
+/** CONFIG_FILE is the name of a hub's configuration file, unless --config says otherwise. */
 export const CONFIG_FILE = "hub.json";
 
 /** OwnHubFlags are the options of verbs that work on a hub's own files, and on the hub itself if it runs. */

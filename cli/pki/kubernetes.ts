@@ -4,7 +4,7 @@ import { request } from "node:https";
 import { join } from "node:path";
 import { CliError, EXIT } from "../exit.ts";
 
-/** Where a pod finds its account's token, the cluster's CA and its namespace. */
+/** SERVICE_ACCOUNT is the folder where a pod finds its account's token, the cluster's CA and its namespace. */
 export const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /** The API answers at once or is not well, ms. */

@@ -6,14 +6,14 @@ import { BadRequestSchema, ErrorInfoSchema } from "#gen/google/rpc/error_details
 import { StatusSchema } from "#gen/google/rpc/status_pb.ts";
 import { type Failure, FoedusError, REASONS, type Reason } from "#kernel/error.ts";
 
-/** Domain of every google.rpc.ErrorInfo that this software sends. */
+/** ERROR_DOMAIN is the domain of every google.rpc.ErrorInfo that this software sends. */
 export const ERROR_DOMAIN = "foedus";
 
 const PREFIX = "ERROR_REASON_";
 /** DETAILS_KEY is the trailer that carries a google.rpc.Status. */
 export const DETAILS_KEY = "grpc-status-details-bin";
 
-/** Violations that one failure names at most. */
+/** VIOLATIONS_MAX is how many violations one failure names at most. */
 export const VIOLATIONS_MAX = 16;
 
 /** ReasonRule is what the schema says about a reason. */

@@ -2,7 +2,7 @@ import type { Message } from "@bufbuild/protobuf";
 import { type Outbound, RawMessage } from "./call.ts";
 import { Malformed, Sealed } from "./messages.ts";
 
-/** Bytes above which `drained()` waits: about what keeps a fast link busy for one turn of the loop. */
+/** DRAIN_MARK_BYTES is how many unsent bytes make `drained()` wait: about what keeps a fast link busy for one turn of the loop. */
 export const DRAIN_MARK_BYTES = 256 * 1024;
 
 /** What Inbound needs of a grpc-js stream: an object-mode readable that delivers one message per read. */
@@ -118,7 +118,7 @@ export class Inbound<T> implements AsyncIterable<T>, AsyncIterator<T, undefined>
   }
 }
 
-/** Writes encoded messages; `done` is called when the transport has taken the bytes. */
+/** Write writes an encoded message; `done` is called when the transport has taken the bytes. */
 export type Write = (message: RawMessage, done: () => void) => void;
 
 /** ByteOutbound is the sending half of a stream over any transport: it encodes, counts bytes and tells when they are gone. */

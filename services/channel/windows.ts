@@ -1,5 +1,5 @@
 /**
- * Receive windows of HTTP/2 connections, and why there are two (PROTOCOL S9).
+ * NARROW_WINDOW_BYTES and WIDE_WINDOW_BYTES are the receive windows of HTTP/2 connections. Why there are two (PROTOCOL S9):
  *
  * Node's HTTP/2 stops reading a connection while a write to its socket is pending. If both ends have more to write than the kernel
  * takes, neither reads, and nothing moves on that connection again until a keepalive gives it up. The receive window of one end bounds

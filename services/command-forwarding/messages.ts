@@ -3,7 +3,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 
-/** Outcome of a command; the numbers are those of `foedus.command_forwarding.v1alpha1.Outcome`. */
+/** OUTCOME is how a command ended; the numbers are those of `foedus.command_forwarding.v1alpha1.Outcome`. */
 export const OUTCOME = { DONE: 1, FAILED: 2, REJECTED: 3, EXPIRED: 4, UNKNOWN: 5 } as const;
 
 /** Outcome is one of the five: DONE and FAILED ran, REJECTED and EXPIRED provably did not, UNKNOWN may have and is never run again. */
@@ -199,7 +199,7 @@ export interface PeerInfo {
   readonly level: number;
 }
 
-/** Least trust level for commands (S4-5). */
+/** LEVEL_LIMITED is the least trust level for commands (S4-5). */
 export const LEVEL_LIMITED = 2;
 
 /** Input is everything that can happen to the core. Commands, frames and reports come in batches: one persist per input. */

@@ -92,7 +92,7 @@ export type ServiceName = keyof typeof TABLE;
 /** SERVICES are the names of all services, in the order of their ports. */
 export const SERVICES = Object.keys(TABLE) as readonly ServiceName[];
 
-/** Port of a hub in single mode: the first service's. */
+/** DEFAULT_PORT is the port of a hub in single mode: the first service's. */
 export const DEFAULT_PORT = 18_800;
 
 /** Ports of health begin so far after those of the services, and each is followed by that of metrics: services on one machine need one each. */

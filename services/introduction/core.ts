@@ -20,7 +20,7 @@ export interface DoorConfig {
 /** DOOR are the bounds that ship: 300 s and three attempts; an exchange is two calls of a program, so seconds are plenty. */
 export const DOOR: DoorConfig = { lifeMs: 300_000, attempts: 3, exchanges: 8, exchangeMs: 15_000, burst: 8, perSecond: 1 };
 
-/** Why a door is closed. */
+/** End is why a door is closed. */
 export type End = "used" | "expired" | "attempts" | "withdrawn" | "not_admitted";
 
 /** Input of the core. `call` is the shell's number of the RPC, `caller` the certificate that it came with, `address` where it came from. */

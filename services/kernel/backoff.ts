@@ -12,7 +12,7 @@ export interface BackoffConfig {
   readonly jitter: number;
 }
 
-/** S0-7. A quarter of jitter spreads the hubs that lost the same peer at the same moment. */
+/** DEFAULT_BACKOFF waits 2 s to 60 s (S0-7). A quarter of jitter spreads the hubs that lost the same peer at the same moment. */
 export const DEFAULT_BACKOFF: BackoffConfig = { baseMs: 2_000, maxMs: 60_000, factor: 2, jitter: 0.25 };
 
 /**

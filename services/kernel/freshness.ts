@@ -7,7 +7,7 @@ export interface FreshnessConfig {
   readonly staleMs: number;
 }
 
-/** FRESH up to 30 s, STALE up to 90 s (three missed heartbeats), then UNKNOWN. */
+/** DEFAULT_FRESHNESS says FRESH up to 30 s, STALE up to 90 s (three missed heartbeats), then UNKNOWN. */
 export const DEFAULT_FRESHNESS: FreshnessConfig = { freshMs: 30_000, staleMs: 90_000 };
 
 /** freshnessOf judges an age in ms; an age that is not known (undefined, NaN) is UNKNOWN. */

@@ -9,7 +9,7 @@ export interface Now {
   readonly wall: number;
 }
 
-/** Length of a beat in milliseconds: `floor(mono / BEAT_MS)` is computed, never ticked (DESIGN section 1). */
+/** BEAT_MS is the length of a beat in milliseconds: `floor(mono / BEAT_MS)` is computed, never ticked (DESIGN section 1). */
 export const BEAT_MS = 100;
 
 /** beatOf labels an instant. */

@@ -3,7 +3,7 @@ import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { NodeRule, ShareRules } from "./messages.ts";
 import { memoryPlan } from "./table/cost.ts";
 
-/** Share that shows everything and lets everything be invoked; it always exists. */
+/** FULL_SHARE is the share that shows everything and lets everything be invoked; it always exists. */
 export const FULL_SHARE = "full";
 
 const pattern = z.string().min(1).max(255);

@@ -232,7 +232,7 @@ export interface NodeOutcome {
   readonly failure: Failure | undefined;
 }
 
-/** Numbers that the shell gives: calls (one answer each), update streams, sessions and watches. Never used twice in a process. */
+/** CallId is a number that the shell gives to a call (one answer each), update stream, session or watch. None is used twice in a process. */
 export type CallId = number;
 
 /** Input of the core. */
@@ -360,7 +360,7 @@ export interface Event extends Observe {
   readonly fields: Readonly<Record<string, string>>;
 }
 
-/** Effect that leaves the core through the gate, in order. */
+/** Output is an effect that leaves the core through the gate, in order. */
 export type Output =
   /** Post `flush` in the next turn of the loop (clock.setImmediate). Being gated it comes when earlier commits are done. */
   | { readonly kind: "want_flush" }

@@ -7,13 +7,13 @@ import type { ValueType } from "#kernel/wire/value.ts";
 
 export { VALUE_TYPE, type ValueType } from "#kernel/wire/value.ts";
 
-/** Reasons of an epoch, as `foedus.registry_sync.segment.v1.EpochReason`. */
+/** EPOCH_REASON are the reasons of an epoch, as `foedus.registry_sync.segment.v1.EpochReason`. */
 export const EPOCH_REASON = { CREATED: 1, RESTORED: 2, UNCLEAN_STOP: 3, KEY_REVOKED: 4, RENUMBERED: 5 } as const;
 
 /** EpochReason is the number of a reason. */
 export type EpochReason = (typeof EPOCH_REASON)[keyof typeof EPOCH_REASON];
 
-/** Codecs of payloads and snapshot parts, as `foedus.registry_sync.segment.v1.Codec`. */
+/** CODEC are the codecs of payloads and snapshot parts, as `foedus.registry_sync.segment.v1.Codec`. */
 export const CODEC = { IDENTITY: 1, ZSTD: 2 } as const;
 
 /** Codec is the number of a codec. */

@@ -5,7 +5,7 @@ import type { Now } from "#kernel/instant.ts";
 
 export { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 
-/** Wall-clock ms before which a reading cannot be true: this software did not exist yet. 2026-11-01T00:00:00Z. */
+/** RELEASED_AT_WALL is the wall-clock time, ms, before which no reading can be true, as this software did not exist: 2026-11-01T00:00:00Z. */
 export const RELEASED_AT_WALL = 1_793_491_200_000;
 
 /**

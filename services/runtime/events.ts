@@ -1,4 +1,7 @@
-/** Kinds of events that services report, as `foedus.telemetry.v1alpha1.EventKind` without the prefix. That events are missing telemetry says itself. */
+/**
+ * EventKind is a kind of event that services report, as in `foedus.telemetry.v1alpha1.EventKind` without the prefix. Telemetry itself tells
+ * of events that are missing.
+ */
 export type EventKind =
   | "LINK_STATE"
   | "TRUST_DECIDED"

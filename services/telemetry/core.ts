@@ -6,7 +6,7 @@ import type { Now } from "#kernel/instant.ts";
 import { reading } from "#kernel/wire/stored.ts";
 import type { Effect, Happening, HappeningCodec, HappeningFilter, HappeningReport, Input, LinkCount } from "./messages.ts";
 
-/** Log that holds the events, one blob each, at the event's seq. */
+/** EVENT_LOG is the log that holds the events, one blob each, at the event's seq. */
 export const EVENT_LOG = "events";
 
 /** Most events in one push to a watcher. */

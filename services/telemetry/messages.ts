@@ -1,7 +1,7 @@
 import type { Observe, Persist } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 
-/** Grades of severity, as numbers of the schema: DEBUG 1 to ERROR 4. */
+/** SeverityGrade is a grade of severity, as the numbers of the schema: DEBUG 1 to ERROR 4. */
 export type SeverityGrade = 1 | 2 | 3 | 4;
 
 /** Happening is one event. `bytes` is its encoding, as it is stored. */
@@ -19,7 +19,7 @@ export interface Happening {
   readonly fields: Readonly<Record<string, string>>;
 }
 
-/** Report of a happening, before it has a position. */
+/** HappeningReport is a report of a happening, before it has a position. */
 export type HappeningReport = Omit<Happening, "seq">;
 
 /** LinkCount is one service's counters of one link; the names are those of the schema's LinkReport. */

@@ -28,7 +28,10 @@ const BYTES_PER_PIECE = 256;
 /** Small pieces of a connection between two looks. More end it at once: they would be kept until the next one. */
 const SMALL_PIECES_MAX = 1_024;
 const SMALL_PIECES_AHEAD = 1_024;
-/** A piece that is dropped costs a fifth of others, however many messages end in it: those of streams that end early are many. */
+/**
+ * MESSAGES_PER_DROPPED makes a piece that is dropped cost a fifth of others, however many messages end in it: those of streams that end
+ * early are many.
+ */
 export const MESSAGES_PER_DROPPED = 0.4;
 /** Head, type and tag of a TLS record. The head of a frame may be in one of its own. */
 const RECORDS_PER_PIECE_BYTES = 2 * 22;

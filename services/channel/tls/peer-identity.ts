@@ -2,7 +2,7 @@ import { createHash, type X509Certificate } from "node:crypto";
 import type { Failure } from "#kernel/error.ts";
 import { certificateKeyProblem } from "./keys.ts";
 
-/** Kinds of identity that a SPIFFE path may name. */
+/** SPIFFE_KINDS are the kinds of identity that a SPIFFE path may name. */
 export const SPIFFE_KINDS = ["service", "node", "gateway", "operator"] as const;
 
 /** SpiffeKind is the first part of a SPIFFE path. */
@@ -56,7 +56,7 @@ export function organisationalUnits(leaf: X509Certificate): string[] {
   return ou === undefined ? [] : Array.isArray(ou) ? ou : [ou];
 }
 
-/** ROLE_VIEWER and ROLE_ADMIN are the numbers of `OperatorRole`; ROLE_METRICS is below both, so no RPC admits it. */
+/** ROLE_METRICS is below ROLE_VIEWER and ROLE_ADMIN, the numbers of `OperatorRole`, so no RPC admits it. */
 export const ROLE_METRICS = 0;
 export const ROLE_VIEWER = 1;
 export const ROLE_ADMIN = 2;
@@ -72,7 +72,7 @@ export function prefixesOf(units: readonly string[]): string[] {
   return units.filter((unit) => unit.startsWith("prefix:")).map((unit) => unit.slice("prefix:".length));
 }
 
-/** Most certificates between a leaf and the CA that is pinned. */
+/** INTERMEDIATES_MAX is the most certificates that may stand between a leaf and the CA that is pinned. */
 export const INTERMEDIATES_MAX = 4;
 
 /**

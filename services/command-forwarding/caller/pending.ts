@@ -8,9 +8,9 @@ import type { Line, NodeQueue, Standing } from "../owner/lines.ts";
 import type { Run } from "../owner/run.ts";
 import type { PendingRooms } from "./pending-rooms.ts";
 
-/** Client number of nobody: the caller is gone, or was there before a restart. */
+/** NOBODY is the client number of nobody: the caller is gone, or was there before a restart. */
 export const NOBODY = 0;
-/** Client number of all unary calls together. */
+/** UNARY_CLIENT is the client number of all unary calls together. */
 export const UNARY_CLIENT = 1;
 
 /** Waiter is a caller that joined a command by its idempotency key. */
@@ -191,8 +191,8 @@ export class Keyed implements Entry {
 }
 
 /**
- * With an outcome the date of that is stored, and this added to it: the end of a life says nothing when lives are made longer. What is
- * less is the end of a life as the version before stored it, for which these dates are far ahead: it keeps such keys for a whole life.
+ * OUTCOME_DATE is added to the date of an outcome, which is stored with it: the end of a life says nothing when lives are made longer. What
+ * is less is the end of a life as the version before stored it, for which these dates are far ahead: it keeps such keys for a whole life.
  */
 export const OUTCOME_DATE = 2 ** 42;
 

@@ -11,15 +11,16 @@ import { Reader } from "./wire.ts";
 
 /** Nodes that one attach may name, as the schema says. */
 const NODES_MAX = 100_000;
-/** Nodes of an attach that are read and taken in one step: about a millisecond of work. */
+/** SLICE_NODES is how many nodes of an attach are read and taken in one step: about a millisecond of work. */
 export const SLICE_NODES = 1_000;
 
 /**
- * An attach comes in one piece; the generated code, which makes one of several, is as patient as this. Two bytes are another piece, and
- * each of the other fields is read on its own, so that what has no bound costs a hundred times its bytes.
+ * PIECES_MAX is the most pieces of an attach in one message. It comes in one; the generated code, which makes one of several, is as patient
+ * as this. Two bytes are another piece, and each of the other fields is read on its own, so that what has no bound costs a hundred times
+ * its bytes.
  */
 export const PIECES_MAX = 64;
-/** Fields of a message beside the nodes: an attach may name a thousand capabilities. */
+/** FIELDS_MAX is the most fields of a message beside the nodes: an attach may name a thousand capabilities. */
 export const FIELDS_MAX = 4_096;
 
 /** Tags of the fields that are looked at here. */

@@ -40,7 +40,7 @@ function writeTask(task: Task, mono: number): void {
   stream.close(start);
 }
 
-/** Results in one message: no executor has more tasks in hand. */
+/** REPORTS_MAX is the most results in one message: no executor has more tasks in hand. */
 export const REPORTS_MAX = 4_096;
 
 /** decodeReports reads the results in an AttachExecutorRequest; undefined if it is another frame. */

@@ -65,11 +65,11 @@ function readOpen(bytes: Uint8Array): StreamOpen {
 }
 
 /**
- * Commands, and cancels, in one message: a stream has no more without an outcome (`pendingPerClient`). What
- * is beyond would be refused one by one, hundreds of thousands in one step.
+ * COMMANDS_MAX is the most commands, and cancels, in one message: a stream has no more without an outcome (`pendingPerClient`). What is
+ * beyond would be refused one by one, hundreds of thousands in one step.
  */
 export const COMMANDS_MAX = 65_536;
-/** Numbers of a stream in one message. The last one counts; each is read by the generated code. */
+/** OPENS_MAX is the most numbers of a stream in one message. The last one counts; each is read by the generated code. */
 export const OPENS_MAX = 8;
 
 /** decodeStreamRequest reads an ExecuteStreamRequest. */

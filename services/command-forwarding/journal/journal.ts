@@ -3,7 +3,7 @@ import type { StoreOp } from "#kernel/core.ts";
 import { Writer } from "../codec/wire.ts";
 import type { CommandEffect } from "../messages.ts";
 
-/** Name of the log in the service's store. */
+/** LOG is the name of the log in the service's store. */
 export const LOG = "journal";
 
 /** Entry is something that the journal must not lose while it is live. It is written again when the oldest blobs are cleared. */

@@ -4,7 +4,7 @@ import { sound, VALUE_MAX_BYTES } from "../codec/value.ts";
 import { type Reader, WireError, type Writer } from "../codec/wire.ts";
 import { NO_VALUE, type Outcome, type Result } from "../messages.ts";
 
-/** Kinds of journal records. A number is never given another meaning. */
+/** RECORD are the kinds of journal records. A number is never given another meaning. */
 export const RECORD = { SUBMIT: 1, RESOLVED: 2, KEYED: 3, INTENT: 4, OUTCOME: 5, FLOOR: 6 } as const;
 
 /** Reasons are stored by name: their order in the list is not part of the format. */

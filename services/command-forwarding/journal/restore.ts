@@ -8,7 +8,7 @@ import type { OwnerSide } from "../owner/owner.ts";
 import { Run } from "../owner/run.ts";
 import { ownValue, RECORD, readResult, readTexts } from "./records.ts";
 
-/** Space and key of the journal's epochs in the service's store. */
+/** META_SPACE and META_KEY are the space and the key of the journal's epochs in the service's store. */
 export const META_SPACE = "meta";
 export const META_KEY = "journal";
 

@@ -6,7 +6,7 @@ import { LOCAL_EXECUTOR, type Offer, type Part, type Scope, WHOLE } from "../mes
 import { Lines, type Standing } from "./lines.ts";
 import { holderOf, OFFERED_MAX, OFFERING_COST, Offering, offeringCost, wait } from "./offering.ts";
 
-/** Tasks in flight of an executor that names no number, and the most that it may name. */
+/** IN_FLIGHT_DEFAULT is how many tasks an executor that names no number has in flight; IN_FLIGHT_MAX is the most that it may name. */
 export const IN_FLIGHT_DEFAULT = 64;
 export const IN_FLIGHT_MAX = 4_096;
 
@@ -19,11 +19,11 @@ const OFFERS_OF_KNOWN = 2;
 const KNOWN_BYTES = 4_096;
 const OFFERS_OF_EXECUTOR = 2;
 const HANDLER_SCOPE: Scope = { kind: "gateway", prefixes: [] };
-/** Executors that may share one node: who runs a command is chosen among them each time. */
+/** SHARERS_MAX is how many executors may share one node: who runs a command is chosen among them each time. */
 export const SHARERS_MAX = 64;
 /** Refusals of one offer that are told one by one. */
 const REFUSALS_TOLD = 63;
-/** Nodes of offers that are over which are given up in one step. */
+/** SWEEP_MAX is how many nodes of offers that are over are given up in one step. */
 export const SWEEP_MAX = 1_024;
 
 /** Executor runs tasks: an attached stream, or the in-process handler. T is what the owner keeps of a task. */

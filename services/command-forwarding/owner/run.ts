@@ -10,10 +10,10 @@ import type { Executor } from "./executor.ts";
 import { Intervals, merged } from "./intervals.ts";
 import type { Line, NodeQueue, Standing } from "./lines.ts";
 
-/** States of a run: waiting for an executor's credit, given to it, or with an outcome that is kept. */
+/** RUN are the states of a run: waiting for an executor's credit, given to it, or with an outcome that is kept. */
 export const RUN = { WAITING: 0, RUNNING: 1, DONE: 2 } as const;
 
-/** What a run is about. */
+/** RunSpec is what a run is about. */
 export interface RunSpec {
   readonly seq: number;
   readonly nodeId: string;

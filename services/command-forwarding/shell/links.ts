@@ -6,7 +6,7 @@ import { encodeInvocations, encodeResults } from "../codec/codec.ts";
 import { VALUE_MAX_BYTES } from "../codec/value.ts";
 import type { Invoke, Respond } from "../messages.ts";
 
-/** Frames of ours. */
+/** CommandFrame is a frame of this service, not of the session itself. */
 export type CommandFrame = SessionFrame & {
   readonly frame: { readonly case: "invocations"; readonly value: Invocations } | { readonly case: "results"; readonly value: Results };
 };

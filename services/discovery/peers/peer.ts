@@ -8,10 +8,10 @@ import type { Address, Evidence, HeldToken, PeerInfo, PeerRecord, PeerSpec, Serv
 import { Runs, ToldCopies } from "./copies.ts";
 import { type Decision, decide, type EvidenceConfig, weigh } from "./evidence.ts";
 
-/** Characters of what a hub says of its software. */
+/** SOFTWARE_MAX is the most characters of what a hub says of its software. */
 export const SOFTWARE_MAX = 63;
 
-/** Endpoints that a hub may advertise: it has one per service, and a later version may have more services. */
+/** ENDPOINTS_MAX is how many endpoints a hub may advertise: it has one per service, and a later version may have more services. */
 export const ENDPOINTS_MAX = 16;
 
 /** Characters of a SPIFFE id of a service. */

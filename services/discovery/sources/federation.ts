@@ -11,10 +11,10 @@ import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
 import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "../messages.ts";
 
-/** Port of a hub that names none (S0-2). */
+/** DEFAULT_PORT is the port of a hub that names none (S0-2). */
 export const DEFAULT_PORT = 18_800;
 
-/** Interval of the repeated full comparison with peers, ms (S0-3). */
+/** DEFAULT_SYNC_INTERVAL_MS is the interval of the repeated full comparison with peers, ms (S0-3). */
 export const DEFAULT_SYNC_INTERVAL_MS = 30_000;
 
 /** Federation is the parsed federation file. */

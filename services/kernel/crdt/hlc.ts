@@ -8,7 +8,7 @@ export interface HlcReading {
   readonly logical: number;
 }
 
-/** Largest logical part; the next reading then moves to the next millisecond. */
+/** MAX_LOGICAL is the largest logical part; the next reading then moves to the next millisecond. */
 export const MAX_LOGICAL = 0xffff;
 
 /** compareHlc orders readings: negative, zero or positive. */

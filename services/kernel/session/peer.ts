@@ -15,7 +15,7 @@ import {
 /** NEVER is the deadline of what has none. */
 export const NEVER = Number.POSITIVE_INFINITY;
 
-/** Why this hub ends a session. */
+/** REPLACED ends a session in whose place another one came. */
 export const REPLACED: Failure = { reason: "SESSION_REPLACED", message: "a newer session between the same hubs took over" };
 /** GAP ends a session of which frames were not taken (SM11). */
 export const GAP: Failure = { reason: "SESSION_REPLACED", message: "frames of this session were late and were not taken" };

@@ -27,7 +27,7 @@ import type {
 import { hasCapability, limitNode, nodeSize, readNode } from "./node-codec.ts";
 import { EMPTY, fieldLength, putField, putTag, putVarint, varintLength } from "./wire.ts";
 
-/** Words of this machine are little-endian, as on the wire. All that Node.js runs on are; it is asserted by a test. */
+/** LITTLE_ENDIAN tells whether this machine stores words as the wire does. All that Node.js runs on do, which a test asserts. */
 export const LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 function hlcOf(hlc: { wallMs: bigint; logical: number } | undefined): HlcValue {

@@ -7,7 +7,7 @@ const STATE = 2;
 const SEQ_TAG = 0x08;
 const [REF, KEY, NUM, INT, LEN, DATA] = [1, 2, 3, 4, 5, 6] as const;
 
-/** Ref of a field that cannot be sent: its updates are left out. */
+/** DEAD is the ref of a field that cannot be sent: its updates are left out. */
 export const DEAD = 0xffff_ffff;
 
 /**

@@ -4,7 +4,10 @@ import type { CameSegment } from "./segment.ts";
 const KEPT_MAX = 2_048;
 const KEPT_BYTES_MAX = 1024 * 1024;
 
-/** So many are applied in one step, and no more after so many bytes: each is verified, and nothing else runs meanwhile. */
+/**
+ * KEPT_PER_STEP is how many are applied in one step, and no more after KEPT_BYTES_PER_STEP: each is verified, and nothing else runs
+ * meanwhile.
+ */
 export const KEPT_PER_STEP = 8;
 const KEPT_BYTES_PER_STEP = 64 * 1024;
 

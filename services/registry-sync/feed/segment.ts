@@ -5,18 +5,18 @@ import type { FeedPosition } from "../messages.ts";
 import type { SegmentCodec, SegmentHeader } from "../ports.ts";
 import { CODEC } from "../ports.ts";
 
-/** Words in front of what is signed, so that a signature means one thing only. */
+/** SEGMENT_DOMAIN and SNAPSHOT_DOMAIN are the words in front of what is signed, so that a signature means one thing only. */
 export const SEGMENT_DOMAIN = utf8("foedus.segment.v1\0");
 export const SNAPSHOT_DOMAIN = utf8("foedus.snapshot.v1\0");
 
-/** Digest in front of the first segment of an epoch. */
+/** ZERO_DIGEST stands in front of the first segment of an epoch. */
 export const ZERO_DIGEST = new Uint8Array(32);
 
 /** Room in front of a payload for frame, header and signature: the longest header has fewer than 300 bytes. */
 const HEAD_ROOM = 512;
 const SIGNATURE_BYTES = 64;
 
-/** Bytes that framing may add to a block: its tag and length, and those of what is in it. */
+/** BLOCK_OVERHEAD is how many bytes framing may add to a block: its tag and length, and those of what is in it. */
 export const BLOCK_OVERHEAD = 32;
 
 /** Field numbers that the framing needs. */

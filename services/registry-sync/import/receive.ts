@@ -25,7 +25,7 @@ interface Stage {
 const PART_MAX = 1024 * 1024;
 /** Parts that are decompressed at a time, ahead of the one that is applied next: so much is kept of what is long. */
 const AHEAD = 4;
-/** What one step puts into the table: bytes, or blocks if there are many small ones. */
+/** STEP_BYTES is what one step puts into the table, or STEP_BLOCKS if there are many small ones. */
 export const STEP_BYTES = 64 * 1024;
 const STEP_BLOCKS = 512;
 

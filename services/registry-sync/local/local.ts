@@ -16,7 +16,7 @@ import { BatchChecker, PROBLEM, PROBLEM_TEXT } from "./state-check.ts";
 
 const GIVEN_BACK = "remove nodes that are not needed; numbers that nothing uses are given back, at most every ten minutes";
 
-/** Most changes in one batch; a frame of this size is far above what pays. */
+/** BATCH_MAX is the most changes in one batch; a frame of this size is far above what pays. */
 export const BATCH_MAX = 16_384;
 
 interface Stream {

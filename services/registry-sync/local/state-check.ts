@@ -6,7 +6,7 @@ import { COST } from "../table/cost.ts";
 import { NO_SLOT } from "../table/slots.ts";
 import { type FeedTable, SECTION } from "../table/table.ts";
 
-/** Problem of one change of a batch, as a number: no object is made for it before somebody must be told. */
+/** PROBLEM is what is wrong with one change of a batch, as a number: no object is made for it before somebody must be told. */
 export const PROBLEM = {
   NONE: 0,
   NO_SLOT: 1,

@@ -5,10 +5,10 @@ import type { Turns } from "../export/turns.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";
 import type { World } from "../world.ts";
 
-/** A peer that owes an answer twice in a row, so long apart, and has not moved in between, takes nothing. */
+/** SILENT_MS: a peer that owes an answer twice in a row, so long apart, and has not moved in between, takes nothing. */
 export const SILENT_MS = 60_000;
 
-/** Bytes that a frame costs besides its content. */
+/** FRAME_OVERHEAD is how many bytes a frame costs besides its content. */
 export const FRAME_OVERHEAD = 256;
 
 /** Outgoing is how far a session is with our feed. */

@@ -21,7 +21,7 @@ export interface NodeEntry {
   readonly krefs: readonly number[];
 }
 
-/** Value of one key in an image: two words, or bytes. */
+/** ImageValue is the value of one key in an image: two words, or bytes. */
 export interface ImageValue {
   readonly kref: number;
   readonly section: number;
@@ -52,7 +52,7 @@ export interface Scan {
   retired(): void;
 }
 
-/** Section of a StateBlock in which a type stands: 0 num, 1 int, 2 data. */
+/** SECTION is the part of a StateBlock in which a type stands: 0 num, 1 int, 2 data. */
 export const SECTION = [3, 0, 1, 0, 2, 2, 2] as const;
 
 const view = new DataView(new ArrayBuffer(8));

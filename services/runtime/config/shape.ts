@@ -1,7 +1,7 @@
 import type * as z from "zod";
 
 /**
- * Facts that a field of a configuration schema carries in its zod meta, beside `description`:
+ * FieldFacts are what a field of a configuration schema carries in its zod meta, beside `description`:
  * `unit` ("ms", "bytes"), `live` (true: a change is followed while running; otherwise it takes effect at the next start), `secret` (never
  * printed). Any other key is a mistake.
  */
@@ -12,7 +12,7 @@ export interface FieldFacts {
   readonly secret: boolean;
 }
 
-/** Node of a schema, with defaults, optionals and the like peeled off. */
+/** Shape is a node of a schema, with defaults, optionals and the like peeled off. */
 export interface Shape {
   readonly kind: "object" | "record" | "leaf";
   /** Fields of an object. */

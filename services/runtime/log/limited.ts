@@ -2,7 +2,7 @@ import type { Clock, Timer } from "../clock.ts";
 import type { EventReport, EventSink } from "../events.ts";
 import type { Logger, LogLevel } from "./log.ts";
 
-/** How often the same thing is logged, and how often it is an event, ms. */
+/** LINE_MS is how often the same thing is logged at most, and EVENT_MS how often it is an event, ms. */
 export const LINE_MS = 1_000;
 export const EVENT_MS = 60_000;
 

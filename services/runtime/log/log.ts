@@ -3,7 +3,7 @@ import { prettyLine } from "./pretty.ts";
 import { redact } from "./redact.ts";
 import { type LogSink, openSink, type SinkState } from "./sink.ts";
 
-/** Levels of a log line, from chatty to grave. */
+/** LOG_LEVELS are the levels of a log line, from chatty to grave. */
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 
 /** LogLevel is how grave a line is. */

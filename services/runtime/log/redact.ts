@@ -3,7 +3,7 @@ import { FoedusError } from "#kernel/error.ts";
 /** Names whose values never reach a log, compared without case, `_` and `-`. */
 const SECRET = /^(.*(token|secret|password|passphrase|privatekey)|key|keypem|authorization|pin)$/;
 
-/** Text that takes the place of a secret. */
+/** REDACTED takes the place of a secret. */
 export const REDACTED = "[redacted]";
 
 /** Nesting beyond this is not logged: logs are for facts, not for object graphs. */

@@ -8,16 +8,16 @@ export interface MetricSpec<L extends string = string> {
   readonly labels?: readonly L[];
 }
 
-/** Buckets of durations in seconds, from 0.1 ms to 10 s. */
+/** SECONDS_BUCKETS are the buckets of durations in seconds, from 0.1 ms to 10 s. */
 export const SECONDS_BUCKETS: readonly number[] = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ];
 
-/** Buckets of counts, powers of four up to 65,536. */
+/** COUNT_BUCKETS are the buckets of counts, powers of four up to 65,536. */
 export const COUNT_BUCKETS: readonly number[] = [1, 4, 16, 64, 256, 1_024, 4_096, 16_384, 65_536];
 
 /**
- * Each function below declares a metric once per registry: asking again gives the same one, so that two services of a hub
+ * counter, like each function below, declares a metric once per registry: asking again gives the same one, so that two services of a hub
  * share it by label, and two hubs in one process, which have a registry each, never collide.
  */
 export function counter<L extends string>(registry: Registry, spec: MetricSpec<L>): Counter<L> {

@@ -102,7 +102,7 @@ export function frameRule(message: DescMessage): AccessRule | undefined {
   return rule;
 }
 
-/** The part of a caller that access depends on. */
+/** Principals is the part of a caller that access depends on. */
 export type Principals = Pick<Caller, "kind" | "level" | "role">;
 
 /**

@@ -5,7 +5,7 @@ import type { TraceContext } from "#kernel/trace-context.ts";
 
 export { type CallOptions, type ClientDuplex, type ClientOf, type Outbound, RawMessage } from "#channel/call.ts";
 
-/** Who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
+/** Caller is who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
 export interface Caller {
   readonly kind: "peer" | "node" | "gateway" | "operator" | "service" | "stranger";
   /** Trust domain of the certificate. For every kind but `peer` and `stranger` it is this hub; a stranger only claims it. */

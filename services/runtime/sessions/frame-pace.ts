@@ -15,8 +15,8 @@ export const FRAME_RATES: Readonly<Record<Cost, Rate | undefined>> = {
 };
 
 /**
- * Bytes of a frame that its rate pays for; each such part more counts as another frame. What makes a frame expensive comes several times
- * in a long one (certificates of a chain, parts of a snapshot), and its length is known before anything is done with it.
+ * FRAME_UNIT_BYTES is how many bytes of a frame its rate pays for; each such part more counts as another frame. What makes a frame expensive
+ * comes several times in a long one (certificates of a chain, parts of a snapshot), and its length is known before anything is done with it.
  */
 export const FRAME_UNIT_BYTES = 4 * 1024;
 

@@ -24,7 +24,7 @@ const APPLICATION_ID = 0x46445553;
 
 const PAGE_BYTES = 4_096;
 
-/** Result codes of SQLite (sqlite3.h) that mean something to us. */
+/** SQLITE are the result codes of SQLite (sqlite3.h) that mean something to us. */
 export const SQLITE = { BUSY: 5, READONLY: 8, CORRUPT: 11, FULL: 13, CANTOPEN: 14, CONSTRAINT: 19, NOTADB: 26 } as const;
 
 /** sqliteCode is the primary result code of an error of node:sqlite, or undefined for other errors. */

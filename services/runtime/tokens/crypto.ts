@@ -13,10 +13,10 @@ import {
   SignJWT,
 } from "jose";
 
-/** Algorithm of all token signatures: EdDSA over Ed25519 (RFC 8037). */
+/** TOKEN_ALGORITHM is the algorithm of all token signatures: EdDSA over Ed25519 (RFC 8037). */
 export const TOKEN_ALGORITHM = "EdDSA";
 
-/** Type of our tokens (RFC 9068). */
+/** TOKEN_TYPE is the type of our tokens (RFC 9068). */
 export const TOKEN_TYPE = "at+jwt";
 
 /** TokenRules are what the claims of a token must be. Algorithm and type are the same for all tokens. */

@@ -3,7 +3,7 @@ import type { Clock } from "#runtime/clock.ts";
 import { JOSE_CRYPTO, type TokenCrypto } from "./crypto.ts";
 import type { KeyRing } from "./key-ring.ts";
 
-/** Life of a token, ms. */
+/** TOKEN_TTL_MS is the life of a token, ms. */
 export const TOKEN_TTL_MS = 3_600_000;
 
 /** IssueRequest says what a token states. */

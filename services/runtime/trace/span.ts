@@ -1,12 +1,12 @@
 import type { TraceContext } from "#kernel/trace-context.ts";
 
-/** Kinds of a span; the numbers are OpenTelemetry's SpanKind. */
+/** SPAN_KIND are the kinds of a span; the numbers are OpenTelemetry's SpanKind. */
 export const SPAN_KIND = { INTERNAL: 0, SERVER: 1, CLIENT: 2 } as const;
 
 /** SpanKind is the part that a span plays: SERVER answers, CLIENT asks. */
 export type SpanKind = (typeof SPAN_KIND)[keyof typeof SPAN_KIND];
 
-/** Attributes of a span: few, with few values. Never a command's argument, never a secret. */
+/** SpanAttributes are the attributes of a span: few, with few values. Never a command's argument, never a secret. */
 export type SpanAttributes = Record<string, string | number | boolean>;
 
 /** SpanEvent is something that happened within a span, Unix time in ms. */

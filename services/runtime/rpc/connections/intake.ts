@@ -5,7 +5,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Account } from "./accounts.ts";
 import { type Chatter, MESSAGES_PER_DROPPED } from "./chatter.ts";
 
-/** How the requests of a call come: as one message, as a stream that begins with one, or as a stream on which nothing is due. */
+/** RequestKind is how the requests of a call come: one message, a stream that begins with one, or a stream on which nothing is due. */
 export type RequestKind = "one" | "stream" | "idle_stream";
 
 /** How long a message, or what is due of it, may stand still: it goes on with so many bytes at least, a twentieth of a link of 64 kbit/s. */
@@ -25,7 +25,7 @@ const SMALL_HEADERS_BYTES = 2 * 1024;
 /** The window of a stream (`credentials.ts`). */
 const OWN_WINDOW_BYTES = 1024 * 1024;
 
-/** Why a request is refused: it does not arrive, its caller, or all callers, hold too much, or it comes in crumbs. */
+/** IntakeReason is why a request is refused: it does not arrive, its caller, or all callers, hold too much, or it comes in crumbs. */
 export type IntakeReason = "late" | "bytes" | "pieces";
 
 /**

@@ -12,7 +12,7 @@ const STRANGERS_PER_ROUND = 2;
 /** Most that are looked at in one round. */
 const LOOKED_AT = 64;
 
-/** How what was waited for did not come. `not_tls`: what came is no TLS. */
+/** NoHello is why what was waited for did not come. `not_tls`: what came is no TLS. */
 export type NoHello = "closed" | "timeout" | "not_tls";
 
 /** Waiting is a connection that has not said hello yet, or whose turn has not come. */

@@ -20,7 +20,7 @@ import { type Rates, rateInterceptor } from "./rate.ts";
 import { traceInterceptor } from "./trace.ts";
 import { validationInterceptor } from "./validation.ts";
 
-/** What the interceptors need. */
+/** InterceptorOptions are what the interceptors need. */
 export interface InterceptorOptions {
   readonly metrics: Registry;
   readonly log: Logger;

@@ -15,7 +15,7 @@ export interface HandlerEnv {
   callOf(metadata: grpc.Metadata): ServerCall;
 }
 
-/** Handlers with their types erased; `bind` has checked them at compile time. */
+/** UnaryHandler and those below are handlers with their types erased; `bind` has checked them at compile time. */
 export type UnaryHandler = (request: Message, context: CallContext) => Promise<Message> | Message;
 export type ServerStreamHandler = (request: Message, out: Outbound<Message>, context: CallContext) => Promise<void>;
 export type ClientStreamHandler = (requests: AsyncIterable<Message>, context: CallContext) => Promise<Message>;
