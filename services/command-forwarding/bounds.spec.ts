@@ -184,7 +184,7 @@ describe("S-4 commands that wait", () => {
     expect(limitOf(bench.send(EVIL, "lamp", "", { value }))).toBe("pending_local_bytes_per_caller");
   });
 
-  test("B10 one caller's unary calls do not take those of the others, also when they join keys, and come back when they end", () => {
+  test("one caller's unary calls do not take those of the others, also when they join keys, and come back when they end", () => {
     const bench = new Bench({ pendingPerClient: 160 });
     const execute = (principal: string, key = ""): Reply | undefined => {
       const corr = ++bench.corr;
@@ -254,26 +254,23 @@ describe("F-12 a caller's hub", () => {
     ["repeated", 4_000, 0],
     ["shifted", 4_000, 1],
     ["wider than all that is kept", 2 ** 30, 0],
-  ])(
-    "B6 a frame of %s pairs of acknowledged positions costs as many steps as outcomes are kept, not that for each pair",
-    (_, span, shift) => {
-      const bench = new Bench();
-      befriend(bench);
-      const kept = 4_096;
-      const seqs = Array.from({ length: kept }, (_, i) => i + 1);
-      arrive(bench, 1, seqs);
-      // One executor takes a part of them at a time.
-      while (bench.tasks.length > 0) bench.finish();
-      const acks = Array.from({ length: 500 }, (_, i) => [kept + 1 + shift * i, kept + 1 + shift * i + span]).flat();
-      const frame = { epoch: 1, ackedBelow: 0, acks, items: [], cancels: [], ownerEpoch: ownerEpoch(bench), ownerPosition: 0 };
-      const steps = mapSteps(() => bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame }));
-      expect(steps).toBeLessThan(4 * kept);
-      expect(bench.hub.core.describe()).toContain(`kept=${kept}`);
-      const all = { ...frame, acks: [1, 2, 1, 3, 4_000, 2 ** 30, 2, 4_000] };
-      bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame: all });
-      expect(bench.hub.core.describe(), "all of it is acknowledged").not.toMatch(/kept=[1-9]/);
-    },
-  );
+  ])("a frame of %s pairs of acknowledged positions costs as many steps as outcomes are kept, not that for each pair", (_, span, shift) => {
+    const bench = new Bench();
+    befriend(bench);
+    const kept = 4_096;
+    const seqs = Array.from({ length: kept }, (_, i) => i + 1);
+    arrive(bench, 1, seqs);
+    // One executor takes a part of them at a time.
+    while (bench.tasks.length > 0) bench.finish();
+    const acks = Array.from({ length: 500 }, (_, i) => [kept + 1 + shift * i, kept + 1 + shift * i + span]).flat();
+    const frame = { epoch: 1, ackedBelow: 0, acks, items: [], cancels: [], ownerEpoch: ownerEpoch(bench), ownerPosition: 0 };
+    const steps = mapSteps(() => bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame }));
+    expect(steps).toBeLessThan(4 * kept);
+    expect(bench.hub.core.describe()).toContain(`kept=${kept}`);
+    const all = { ...frame, acks: [1, 2, 1, 3, 4_000, 2 ** 30, 2, 4_000] };
+    bench.hub.give({ kind: "invocations", peer: "away", session: 1, frame: all });
+    expect(bench.hub.core.describe(), "all of it is acknowledged").not.toMatch(/kept=[1-9]/);
+  });
 
   test("S-8 a node that its share hides is answered as one that does not exist, and NOT_SHARED only says no to what it sees", () => {
     const bench = new Bench({}, ["lamp", "hidden", "seen"]);
@@ -401,7 +398,7 @@ describe("F-12 S-5 executors", () => {
   const attaches = (bench: Bench, executor: number, name: string): boolean =>
     attach(bench, executor, name).some(({ kind }) => kind === "attached");
 
-  test("H2 one caller attaches half of them while nobody else needs them, then its part, and a stream that ended counts no more", () => {
+  test("one caller attaches half of them while nobody else needs them, then its part, and a stream that ended counts no more", () => {
     const bench = new Bench({ executors: 64 });
     // One stream of the bench itself is attached.
     for (let i = 0; i < 31; i++) expect(attaches(bench, 100 + i, "evil"), `${i}`).toBe(true);

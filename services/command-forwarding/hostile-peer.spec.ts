@@ -109,7 +109,7 @@ describe("numbers that nobody can mean", () => {
     expect(problemOf(message?.(2n ** 53n) as Uint8Array)).toMatchObject({ reason: "INVALID_FIELD", field });
   });
 
-  test("B6 more ranges of acknowledged positions than a frame may have are refused before they are read", () => {
+  test("more ranges of acknowledged positions than a frame may have are refused before they are read", () => {
     const message = (pairs: number) =>
       written({ case: "invocations", value: { acks: Array.from({ length: 2 * pairs }, (_, i) => BigInt(1 + (i % 2))) } });
     expect(problemOf(message(ACK_PAIRS_MAX))).toBeUndefined();

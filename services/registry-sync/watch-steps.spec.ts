@@ -41,7 +41,7 @@ function slowHub() {
   return { clock, hub, all, turns, watch, took, most: () => most, forget: () => (most = 0) };
 }
 
-describe("B9 a watch with a filter looks at so many bytes of nodes in one step", () => {
+describe("a watch with a filter looks at so many bytes of nodes in one step", () => {
   test("in its first copy, of which next to nothing passes", () => {
     const { hub, all, watch, took, most, forget } = slowHub();
     hub.register(...all());
@@ -123,7 +123,7 @@ describe("B9 a watch with a filter looks at so many bytes of nodes in one step",
   });
 });
 
-describe("B9 a watcher that has all costs nothing until there is more", () => {
+describe("a watcher that has all costs nothing until there is more", () => {
   test("no step of a list lets it look at the feeds, and a feed that goes on lets it look at that one", () => {
     const clock = new Instants();
     const b = new TestHub("beta", clock);

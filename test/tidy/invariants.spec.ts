@@ -52,4 +52,7 @@ test("a citation of what is not there is found, in comments, names of tests and 
   expect(problemsIn({ "b.ts": "/** trim drops (X1, as PROTOCOL S3, S4 and F12 say). */" })).toEqual([
     "b.ts: X1: write PROTOCOL X1, or the two letters of its series",
   ]);
+  expect(problemsIn({ "b.spec.ts": 'test("F-8 PROTOCOL O14 is bounded", f);\ntest.each([1])(\n  "D-3 X7 goes",\n  f,\n);' })).toEqual([
+    "b.spec.ts: X7 in the name of a test: write PROTOCOL X7 if it is that rule",
+  ]);
 });

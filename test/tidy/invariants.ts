@@ -19,7 +19,11 @@ const COMMENT = /^[ \t]*(?:\/\*\*?|\*|\/\/).*$|[;,{}()[\]] \/\/ .*$/gm;
 /** An id of a series. Those of requirements have a dash (`S0-17`), hashes and addresses other neighbours. */
 const CITED = /(?<![\w:/#.+=-])([A-Z]{2})(\d{1,2})(?![\w-])/g;
 const RULE = /(?<![\w:/#.+=-])[A-Z]\d{1,2}(?![\w-])/g;
+/** What reads as a rule of the protocol in the name of a test. */
+const RULE_LETTERS = /^[BCDEFHKNORSTVWX]\d{1,2}$/;
 const PROTOCOL_CITED = /\bPROTOCOL(?:\.md)?,? (?:[A-Z]\d{1,2}(?:, | and | to )?)+/g;
+/** Ids at the beginning of a test's name, up to the word PROTOCOL. */
+const IN_NAME = /(?:\(|^[ \t]*)["'`]((?:[A-Z]{1,2}\d*(?:-\w+)? )+)/gm;
 /** Names of engines that look like ids. */
 const NAMES: ReadonlySet<string> = new Set(["V8", "RE2"]);
 
@@ -73,7 +77,11 @@ function miscited(file: string, text: string, known: ReadonlyMap<string, Readonl
     : (comments.replace(PROTOCOL_CITED, "").match(RULE) ?? [])
         .filter((id) => !NAMES.has(id))
         .map((id) => `${file}: ${id}: write PROTOCOL ${id}, or the two letters of its series`);
-  return [...series(text, true), ...series(comments, false), ...rules];
+  const names = file.endsWith(".spec.ts") ? [...text.matchAll(IN_NAME)].flatMap(([, ids = ""]) => ids.trim().split(" ")) : [];
+  const inNames = names
+    .filter((id) => RULE_LETTERS.test(id) && !NAMES.has(id))
+    .map((id) => `${file}: ${id} in the name of a test: write PROTOCOL ${id} if it is that rule`);
+  return [...series(text, true), ...series(comments, false), ...rules, ...inNames];
 }
 
 /** problemsOf tells what is wrong with the invariants of some files and with the places that cite them. */

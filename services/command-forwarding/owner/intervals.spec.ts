@@ -12,7 +12,7 @@ const membersOf = (ranges: readonly number[]): Set<number> => {
   return members;
 };
 
-test("B6 pairs are merged into the same members, in order, disjoint and not touching", () => {
+test("pairs are merged into the same members, in order, disjoint and not touching", () => {
   fc.assert(
     fc.property(pairs, (all) => {
       const ranges = merged(all);
@@ -22,7 +22,7 @@ test("B6 pairs are merged into the same members, in order, disjoint and not touc
   );
 });
 
-test("B6 many ranges at once leave the members that they leave one by one; beyond the most there are, only more", () => {
+test("many ranges at once leave the members that they leave one by one; beyond the most there are, only more", () => {
   fc.assert(
     fc.property(fc.array(pairs, { maxLength: 4 }), fc.constantFrom(5, 1_000), (lots, max) => {
       const set = new Intervals(max);

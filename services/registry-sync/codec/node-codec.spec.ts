@@ -92,7 +92,7 @@ test("and so are bytes that are cut, changed, joined or noise", () => {
   expect(whole).toBeGreaterThan(300);
 });
 
-test("B4 a node of what takes a hundred times its bytes is refused before it is decoded; the densest valid ones are read", () => {
+test("a node of what takes a hundred times its bytes is refused before it is decoded; the densest valid ones are read", () => {
   const id = [0x0a, 1, 0x61];
   const times = (count: number, unit: readonly number[]) =>
     Uint8Array.from({ length: count * unit.length }, (_, i) => unit[i % unit.length] as number);
@@ -121,7 +121,7 @@ test("nodes of one kind share what is said of their capabilities", () => {
   expect(readNode(bytes("a"))?.capabilities[0]).toBe(readNode(bytes("b"))?.capabilities[0]);
 });
 
-test("B9 a node is asked for a capability as if it were read, whatever the bytes", () => {
+test("a node is asked for a capability as if it were read, whatever the bytes", () => {
   const names = fc.constantFrom("power", "a", "ä🧀", "type");
   let both = 0;
   fc.assert(
@@ -167,7 +167,7 @@ test.each<[string, number[]]>([
   ["an unknown number before it does not end for long", [0xf8, 0x3f, ...Array<number>(12).fill(0x80), 0, 0x3a, 3, 0x0a, 1, 0x70]],
   ["a label ends beyond its entry", [0x42, 2, 0x0a, 3, 0x61, 0x62, 0x63, 0x3a, 3, 0x0a, 1, 0x70]],
   ["a text of its agent ends beyond that", [0x4a, 2, 0x0a, 3, 0x3a, 1, 0x63, 0x3a, 3, 0x0a, 1, 0x70]],
-])("B9 a node has the capability that decoding finds in it: %s", (_, bytes) => {
+])("a node has the capability that decoding finds in it: %s", (_, bytes) => {
   const node = Uint8Array.from([0x0a, 1, 0x61, ...bytes]);
   expect(generated(node)).toMatchObject({ capabilities: [{ name: "p" }] });
   expect(hasCapability(node, "p")).toBe(true);

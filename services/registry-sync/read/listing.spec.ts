@@ -161,7 +161,7 @@ describe("lists in pages", () => {
     }
   });
 
-  test("B8 what a list takes in memory grows with its nodes, not with their numbers", () => {
+  test("what a list takes in memory grows with its nodes, not with their numbers", () => {
     const { hub, first, page, set } = hubWithNodes();
     hub.register(nodeBytes("e", ["watts:double"]));
     hub.settle();
@@ -177,7 +177,7 @@ describe("lists in pages", () => {
     for (const name of ["all-6", "all-7"]) expect(page(name, 3, 2)).toMatchObject({ nodes: ["alpha/d on watts=3", "alpha/e on"] });
   });
 
-  test("B9 a filter looks at so many bytes of nodes in one step, and shows those of one instant all the same", () => {
+  test("a filter looks at so many bytes of nodes in one step, and shows those of one instant all the same", () => {
     let looked = 0;
     const codec = countingCodec((bytes) => (looked += bytes));
     const { hub, first, page } = hubWithNodes({ codec });
@@ -208,7 +208,7 @@ describe("lists in pages", () => {
     expect(first("three", 1, { capability: "none" })).toMatchObject({ total: 500 });
   });
 
-  test("B9 callers take turns with lists that take long, and so many of one wait", () => {
+  test("callers take turns with lists that take long, and so many of one wait", () => {
     const { hub } = hubWithNodes();
     hub.register(...Array.from({ length: 5_000 }, (_, i) => nodeBytes(`n${10_000 + i}`, [])));
     hub.settle();
@@ -234,7 +234,7 @@ describe("lists in pages", () => {
     expect(done(many)).toBe(17);
   });
 
-  test("B9 a list whose caller has left is not made: not one that waits, nor what is left of one that is being made", () => {
+  test("a list whose caller has left is not made: not one that waits, nor what is left of one that is being made", () => {
     const { clock, hub, scans } = hubWithNodes();
     hub.register(...Array.from({ length: 20_000 }, (_, i) => nodeBytes(`n${10_000 + i}`, [])));
     hub.settle();
@@ -260,7 +260,7 @@ describe("lists in pages", () => {
     hub.post({ kind: "query_gone", call: stays });
   });
 
-  test("B9 a call that is cancelled says so to the core, and ends; one that was answered says nothing", async () => {
+  test("a call that is cancelled says so to the core, and ends; one that was answered says nothing", async () => {
     const shell = new Shell();
     const given: Input[] = [];
     const take = (input: Input): boolean => given.push(input) > 0;
@@ -288,7 +288,7 @@ describe("lists in pages", () => {
     expect(given.length).toBe(before);
   });
 
-  test("B4 a page of nodes that become much when they are decoded is cut by what they become", () => {
+  test("a page of nodes that become much when they are decoded is cut by what they become", () => {
     const { hub, first } = hubWithNodes();
     const unknown = Uint8Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? 0x7a : 0));
     const nodes = Array.from({ length: 500 }, (_, i) => Uint8Array.of(...nodeBytes(`e${1_000 + i}`, []), ...unknown));
@@ -303,7 +303,7 @@ describe("lists in pages", () => {
   });
 });
 
-test("B9 a list over many nodes of several hubs notes none of them one by one when it begins, and orders one hub's in a step", () => {
+test("a list over many nodes of several hubs notes none of them one by one when it begins, and orders one hub's in a step", () => {
   const clock = new Instants();
   const b = new TestHub("beta", clock);
   const peers = ["h1", "h2", "h3"].map((id) => new TestHub(id, clock));

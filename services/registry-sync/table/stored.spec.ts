@@ -140,7 +140,7 @@ describe("what is read back from the store", () => {
   });
 });
 
-test("B4 a node with hundreds of unknown fields that a version before has stored is restored, shown, and taken by peers", () => {
+test("a node with hundreds of unknown fields that a version before has stored is restored, shown, and taken by peers", () => {
   const unknown = Uint8Array.from({ length: 1_200 }, (_, i) => (i % 2 === 0 ? 0x7a : 0));
   const node = Uint8Array.of(...nodeBytes("n", ["x:double"]), ...unknown);
   const before = { ...segmentCodec, readNode: (bytes: Uint8Array) => segmentCodec.readNode(bytes.subarray(0, node.length - 1_200)) };

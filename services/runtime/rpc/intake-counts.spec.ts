@@ -169,7 +169,7 @@ class Model {
 }
 
 describe("A1 what is counted of requests", () => {
-  test("H1 H2 is never below what is kept, nor below zero, and nothing at the end, whatever ends when; the pool is the sum of the accounts", () => {
+  test("is never below what is kept, nor below zero, and nothing at the end, whatever ends when; the pool is the sum of the accounts", () => {
     const names = ["connect", "disconnect", "begin", "begin", "look", "whole", "ended", "close", "answer", "gone"];
     const busy = ["arrive", "arrive", "arrive", "message", "message", "message", "unpacked", "decoded", "taken", "taken"];
     const op = fc.tuple(fc.constantFrom(...names, ...busy), fc.nat(30), fc.integer({ min: 1, max: 3_000 }));
@@ -238,7 +238,7 @@ describe("A1 a call whose status waits behind an answer that is not read", () =>
   /** arrived resolves when all that was sent before has been read. */
   const arrived = (session: { ping: ServerHttp2Session["ping"] }) => new Promise((resolve) => session.ping(resolve));
 
-  test("H1 gives nothing back twice when the last byte of a message comes after it", async () => {
+  test("gives nothing back twice when the last byte of a message comes after it", async () => {
     await serveUntilEnd();
     const { session, streams } = await begin(1);
     const [stream] = streams as [(typeof streams)[0]];
@@ -261,7 +261,7 @@ describe("A1 a call whose status waits behind an answer that is not read", () =>
     session.destroy();
   });
 
-  test("H2 takes in nothing more", async () => {
+  test("takes in nothing more", async () => {
     await serveUntilEnd();
     setFlagsFromString("--expose-gc");
     const collect = runInNewContext("gc") as () => void;
@@ -294,7 +294,7 @@ describe("A1 a call whose status waits behind an answer that is not read", () =>
 describe("A1 many small messages in one piece", () => {
   const EMPTY = grpcMessage(new Uint8Array());
 
-  test("H2 are refused in the midst of it when what is kept of each is too much", () => {
+  test("are refused in the midst of it when what is kept of each is too much", () => {
     const account = new Accounts(systemClock).of({ kind: "peer", hubId: "beta", name: "hub" } as never);
     const refused: string[] = [];
     const intakes = new Intakes(
@@ -314,7 +314,7 @@ describe("A1 many small messages in one piece", () => {
     expect(account.requestBytes).toBeGreaterThan(LIMITS.unreadBytesPerPeer - MIB);
   });
 
-  test("H2 cost what is kept of each until the handler takes them", async () => {
+  test("cost what is kept of each until the handler takes them", async () => {
     const [alpha, beta] = await Promise.all([testHub("alpha"), testHub("beta")]);
     const peer = beta.service();
     const auth = { ...bearer(tokenFor("beta", peer)).metadata, "grpc-timeout": "1H" };
@@ -342,7 +342,7 @@ describe("A1 many small messages in one piece", () => {
 });
 
 describe("A1 connections on which no certificate was shown, which a door lets in", () => {
-  test("H2 begin as few streams as a peer may, all of them together", async () => {
+  test("begin as few streams as a peer may, all of them together", async () => {
     const alpha = await testHub("alpha");
     const identity = alpha.service();
     const credentials = new DoorServerCredentials({

@@ -91,7 +91,7 @@ describe("S-1 what a connection carries for nothing", () => {
     await expect(own("heater")).resolves.toBeDefined();
   });
 
-  test("B2 large headers are paid for by who sends them: first as bytes that it holds, then as chatter", async () => {
+  test("large headers are paid for by who sends them: first as bytes that it holds, then as chatter", async () => {
     fixture = await serve(alpha, [beta], { limits: {} });
     const peer = beta.service();
     const session = await rawH2({ port: fixture.port, credential: peer, ca: alpha.caPem });

@@ -9,14 +9,14 @@ import { endOf, grpcStream, rawH2 } from "../../../../test/support/raw-h2.ts";
 import { testHub } from "../../../../test/testca/index.ts";
 import { keepRead } from "./headers.ts";
 
-test("B2 of the headers of a request what is read stays, and nothing else", () => {
+test("of the headers of a request what is read stays, and nothing else", () => {
   const read: IncomingHttpHeaders = { ":path": "/a/B", ":method": "POST", authorization: "Bearer x", "grpc-timeout": "1S", te: "trailers" };
   const headers = { ...read, "x-bin": ",".repeat(60_000), "x-foedus-role": "operator", cookie: "a=b" };
   keepRead(headers);
   expect(headers).toEqual(read);
 });
 
-test("B2 a hub says how large headers may be, and makes nothing of those that nobody reads", async () => {
+test("a hub says how large headers may be, and makes nothing of those that nobody reads", async () => {
   const [alpha, beta] = await Promise.all([testHub("alpha"), testHub("beta")]);
   const fixture = await serve(alpha, [beta]);
   const made = vi.spyOn(grpc.Metadata, "fromHttp2Headers");
