@@ -19,7 +19,15 @@ import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { MemoryHub } from "../../test/commands/world.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
-import { ACK_PAIRS_MAX, checkFrame, encodeInvocations, encodeResults, installSessionDecoder } from "./codec/codec.ts";
+import {
+  ACK_PAIRS_MAX,
+  CANCELS_MAX,
+  checkFrame,
+  encodeInvocations,
+  encodeResults,
+  FRAME_ITEMS_MAX,
+  installSessionDecoder,
+} from "./codec/codec.ts";
 import { decodeStreamRequest } from "./codec/stream-codec.ts";
 import { Reader, WireError } from "./codec/wire.ts";
 import {
@@ -43,6 +51,8 @@ function problemOf(bytes: Uint8Array): Failure | undefined {
   if (frame === undefined) throw new Error("no frame");
   return checkFrame(frame);
 }
+
+const many = <T>(count: number, item: T): T[] => new Array<T>(count).fill(item);
 
 function written(frame: NonNullable<MessageInitShape<typeof SessionFrameSchema>["frame"]>): Uint8Array {
   return toBinary(SessionRequestSchema, create(SessionRequestSchema, { frame: { frame } }));
@@ -113,7 +123,31 @@ describe("numbers that nobody can mean", () => {
     const message = (pairs: number) =>
       written({ case: "invocations", value: { acks: Array.from({ length: 2 * pairs }, (_, i) => BigInt(1 + (i % 2))) } });
     expect(problemOf(message(ACK_PAIRS_MAX))).toBeUndefined();
-    expect(problemOf(message(ACK_PAIRS_MAX + 1))).toMatchObject({ reason: "LIMIT_EXCEEDED", facts: { limit: "ack_pairs" } });
+    expect(problemOf(message(ACK_PAIRS_MAX + 1))).toMatchObject({ reason: "LIMIT_EXCEEDED", field: "invocations.acks" });
+  });
+
+  test.each<[field: string, most: number, message: (count: number) => Uint8Array]>([
+    [
+      "invocations.invocations",
+      FRAME_ITEMS_MAX,
+      (count) => written({ case: "invocations", value: { invocations: many(count, { nodeId: "a", capability: "b" }) } }),
+    ],
+    ["invocations.cancels", CANCELS_MAX, (count) => written({ case: "invocations", value: { cancels: many(count, 1n) } })],
+    ["results.results", FRAME_ITEMS_MAX, (count) => written({ case: "results", value: { results: many(count, {}) } })],
+  ])("S-4 so is a frame whose %s are more than one has", (field, most, message) => {
+    expect(problemOf(message(most))).toBeUndefined();
+    expect(problemOf(message(most + 1))).toMatchObject({ reason: "LIMIT_EXCEEDED", field, facts: { max: String(most) } });
+  });
+
+  test("S-4 what this hub sends in a frame stays within the same bounds", () => {
+    const count = FRAME_ITEMS_MAX + 1;
+    const answer = { seq: 1, result: { outcome: OUTCOME.DONE, value: NO_VALUE, failure: undefined }, late: false, trace: undefined };
+    const results = encodeResults({ epoch: 1, ownerEpoch: 1, ownerPosition: 0 }, many(count, answer));
+    const item = { seq: 1, nodeId: "a", capability: "b", value: NO_VALUE, retry: false, hops: [], deadline: 1 };
+    const head = { epoch: 1, ackedBelow: 0, ownerEpoch: 1, ownerPosition: 0 };
+    const invocations = encodeInvocations(head, [], many(count, item), [], 0);
+    expect([results.length, invocations.length]).toEqual([2, 2]);
+    for (const frame of [...results, ...invocations]) expect(problemOf(frame)).toBeUndefined();
   });
 
   test("so is a timeout that its field does not hold", () => {

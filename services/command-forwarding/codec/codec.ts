@@ -37,7 +37,7 @@ import {
   TIMEOUT_END,
 } from "../messages.ts";
 import { sound } from "./value.ts";
-import { FieldError, Reader, WireError, Writer } from "./wire.ts";
+import { CountError, FieldError, Reader, WireError, Writer } from "./wire.ts";
 
 /*
  * The hot messages are read and written by hand, field by field as in the schema; property tests compare every one with the
@@ -46,6 +46,15 @@ import { FieldError, Reader, WireError, Writer } from "./wire.ts";
 
 /** FRAME_BYTES is the size at which frames and messages of streams are closed; one item more is at most a value and its names. */
 export const FRAME_BYTES = LIMITS.frameBytes - 24 * 1024;
+/**
+ * FRAME_ITEMS_MAX is how many commands, or results, one frame may have. Each costs the same however short it is, and without a bound six
+ * bytes each would hold up everybody else for as long as ten ordinary frames do.
+ */
+export const FRAME_ITEMS_MAX = 16_384;
+/** CANCELS_MAX is how many cancels one frame may have: as many as commands may be pending for a peer, whatever its configuration. */
+export const CANCELS_MAX = 65_536;
+/** ACK_PAIRS_MAX is how many pairs of acknowledged positions one frame may have: twice as many as outcomes are kept for one hub. */
+export const ACK_PAIRS_MAX = 32_768;
 const MESSAGE_MAX_CHARS = 512;
 
 const NUMBER_OF = new Map<string, number>(ErrorReasonSchema.values.map((value) => [value.name.replace("ERROR_REASON_", ""), value.number]));
@@ -169,7 +178,8 @@ export function encodeInvocations(
     const open = openFrame(0x12);
     session.uintField(0x08, head.epoch);
     session.uintField(0x10, head.ackedBelow);
-    for (; next < items.length && session.length < FRAME_BYTES; next++) writeInvocation(items[next] as Invocation, mono);
+    const end = Math.min(items.length, next + FRAME_ITEMS_MAX);
+    for (; next < end && session.length < FRAME_BYTES; next++) writeInvocation(items[next] as Invocation, mono);
     session.uintField(0x28, head.ownerEpoch);
     // Pairs stay together.
     acked = session.packedUpTo(0x32, acks, acked, 2, FRAME_BYTES);
@@ -202,7 +212,8 @@ export function encodeResults(head: Omit<ResultsFrame, "items">, items: readonly
     const open = openFrame(0x1a);
     session.uintField(0x08, head.epoch);
     session.uintField(0x10, head.ownerEpoch);
-    for (; next < items.length && session.length < FRAME_BYTES; next++) writeAnswer(items[next] as Answer);
+    const end = Math.min(items.length, next + FRAME_ITEMS_MAX);
+    for (; next < end && session.length < FRAME_BYTES; next++) writeAnswer(items[next] as Answer);
     session.uintField(0x20, head.ownerPosition);
     frames.push(closeFrame(open));
   } while (next < items.length);
@@ -259,8 +270,9 @@ export function decodeInvocations(reader: Reader): InvocationsFrame {
   let ownerPosition = 0;
   while (!reader.done) {
     const tag = reader.tag();
-    if (tag === 0x1a) items.push(readInvocation(reader.sub()));
-    else if (tag === 0x08) epoch = reader.below(NUMBER_END, "invocations.epoch");
+    if (tag === 0x1a) {
+      if (items.push(readInvocation(reader.sub())) > FRAME_ITEMS_MAX) throw new CountError("invocations.invocations", FRAME_ITEMS_MAX);
+    } else if (tag === 0x08) epoch = reader.below(NUMBER_END, "invocations.epoch");
     else if (tag === 0x10) ackedBelow = reader.below(FLOOR_END, "invocations.acked_below");
     else if (tag === 0x22 || tag === 0x20) positions(reader, tag === 0x22, cancels, "invocations.cancels");
     else if (tag === 0x28) ownerEpoch = reader.below(NUMBER_END, "invocations.owner_epoch");
@@ -268,6 +280,8 @@ export function decodeInvocations(reader: Reader): InvocationsFrame {
     else if (tag === 0x38) ownerPosition = reader.below(NUMBER_END, "invocations.owner_position");
     else reader.skip(tag);
   }
+  if (cancels.length > CANCELS_MAX) throw new CountError("invocations.cancels", CANCELS_MAX);
+  if (acks.length > 2 * ACK_PAIRS_MAX) throw new CountError("invocations.acks", 2 * ACK_PAIRS_MAX);
   return { epoch, ackedBelow, acks, items, cancels, ownerEpoch, ownerPosition };
 }
 
@@ -301,8 +315,9 @@ export function decodeResults(reader: Reader): ResultsFrame {
   let ownerPosition = 0;
   while (!reader.done) {
     const tag = reader.tag();
-    if (tag === 0x1a) items.push(readAnswer(reader.sub()));
-    else if (tag === 0x08) epoch = reader.below(NUMBER_END, "results.epoch");
+    if (tag === 0x1a) {
+      if (items.push(readAnswer(reader.sub())) > FRAME_ITEMS_MAX) throw new CountError("results.results", FRAME_ITEMS_MAX);
+    } else if (tag === 0x08) epoch = reader.below(NUMBER_END, "results.epoch");
     else if (tag === 0x10) ownerEpoch = reader.below(NUMBER_END, "results.owner_epoch");
     else if (tag === 0x20) ownerPosition = reader.below(NUMBER_END, "results.owner_position");
     else reader.skip(tag);
@@ -314,17 +329,21 @@ export function decodeResults(reader: Reader): ResultsFrame {
 class BadFrame {
   readonly failure: Failure;
 
-  constructor({ message, field }: FieldError) {
-    this.failure = { reason: "INVALID_FIELD", message, field };
+  constructor(error: FieldError | CountError) {
+    const { message, field } = error;
+    this.failure =
+      error instanceof FieldError
+        ? { reason: "INVALID_FIELD", message, field }
+        : { reason: "LIMIT_EXCEEDED", message, field, facts: { limit: field, max: String(error.most) } };
   }
 }
 
-/** readBody gives a BadFrame for a number that can mean nothing, so that the session can end with the field's name. */
+/** readBody gives a BadFrame for a number that can mean nothing, and for a list that is too long, so that the session can end with the field's name. */
 function readBody<F>(read: (reader: Reader) => F, body: Reader): F | BadFrame {
   try {
     return read(body);
   } catch (error) {
-    if (error instanceof FieldError) return new BadFrame(error);
+    if (error instanceof FieldError || error instanceof CountError) return new BadFrame(error);
     throw error;
   }
 }
@@ -333,20 +352,10 @@ function readBody<F>(read: (reader: Reader) => F, body: Reader): F | BadFrame {
 export function checkFrame({ frame }: SessionFrame): Failure | undefined {
   const read: unknown = frame.value;
   if (read instanceof BadFrame) return read.failure;
-  if (frame.case === "invocations" && frame.value.acks.length > 2 * ACK_PAIRS_MAX) return TOO_MANY_ACKS;
   // What the generated code made of a frame in pieces is of another shape than what is read by hand.
   const generated = typeof read === "object" && read !== null && "$typeName" in read;
   return generated && frame.case !== "control" ? IN_PIECES : undefined;
 }
-
-/** ACK_PAIRS_MAX is how many pairs of acknowledged positions one frame may have: twice as many as outcomes are kept for one hub. */
-export const ACK_PAIRS_MAX = 32_768;
-const TOO_MANY_ACKS: Failure = {
-  reason: "LIMIT_EXCEEDED",
-  message: `a frame acknowledges more than ${ACK_PAIRS_MAX} ranges of positions`,
-  field: "invocations.acks",
-  facts: { limit: "ack_pairs", max: String(ACK_PAIRS_MAX) },
-};
 
 const IN_PIECES: Failure = { reason: "INVALID_FIELD", message: "the frame comes in pieces; send it as one", field: "frame" };
 

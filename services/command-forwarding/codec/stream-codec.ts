@@ -7,6 +7,7 @@ import { type StreamOpen, StreamOpenSchema } from "#gen/foedus/common/v1/stream_
 import type { Failure } from "#kernel/error.ts";
 import { messageOf } from "#kernel/wire/bytes.ts";
 import { type Command, type CommandName, NO_VALUE, OUTCOME, type Outcome, type Reply, type Result } from "../messages.ts";
+import { DEFAULT_SETTINGS } from "../settings.ts";
 import { FRAME_BYTES, NO_HOPS, numbers, outcomeOf, readFailure, readTrace, writeFailure, writeTrace, writeValue } from "./codec.ts";
 import { sound } from "./value.ts";
 import { Reader, WireError, Writer } from "./wire.ts";
@@ -66,9 +67,9 @@ function readOpen(bytes: Uint8Array): StreamOpen {
 
 /**
  * COMMANDS_MAX is the most commands, and cancels, in one message: a stream has no more without an outcome (`pendingPerClient`). What is
- * beyond would be refused one by one, hundreds of thousands in one step.
+ * beyond would be refused one by one, all of it in one step.
  */
-export const COMMANDS_MAX = 65_536;
+export const COMMANDS_MAX = DEFAULT_SETTINGS.pendingPerClient;
 /** OPENS_MAX is the most numbers of a stream in one message. The last one counts; each is read by the generated code. */
 export const OPENS_MAX = 8;
 

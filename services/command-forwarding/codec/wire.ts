@@ -18,6 +18,18 @@ export class FieldError extends WireError {
   }
 }
 
+/** CountError says which list is longer than it may be. */
+export class CountError extends WireError {
+  readonly field: string;
+  readonly most: number;
+
+  constructor(field: string, most: number) {
+    super(`${field} has more than ${most} entries`);
+    this.field = field;
+    this.most = most;
+  }
+}
+
 const HIGH = 0x1_0000_0000;
 const decoder = new TextDecoder("utf-8", { fatal: true });
 const encoder = new TextEncoder();

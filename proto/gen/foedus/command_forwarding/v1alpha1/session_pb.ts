@@ -164,14 +164,14 @@ export type Invocations = Message<"foedus.command_forwarding.v1alpha1.Invocation
   ackedBelow: bigint;
 
   /**
-   * Commands.
+   * Commands, at most 16,384.
    *
    * @generated from field: repeated foedus.command_forwarding.v1alpha1.Invocation invocations = 3;
    */
   invocations: Invocation[];
 
   /**
-   * Positions whose callers gave up.
+   * Positions whose callers gave up, at most 65,536.
    *
    * @generated from field: repeated uint64 cancels = 4;
    */
@@ -186,6 +186,7 @@ export type Invocations = Message<"foedus.command_forwarding.v1alpha1.Invocation
 
   /**
    * Pairs [from, to) of positions above acked_below whose outcomes the sender holds for good: the owner may drop those too.
+   * At most 32,768 pairs.
    *
    * @generated from field: repeated uint64 acks = 6;
    */
@@ -228,7 +229,7 @@ export type Results = Message<"foedus.command_forwarding.v1alpha1.Results"> & {
   ownerEpoch: bigint;
 
   /**
-   * Results. Without any it is the greeting that each side sends first: epoch is then the newest that the sender knows of the
+   * Results, at most 16,384. Without any it is the greeting that each side sends first: epoch is then the newest that the sender knows of the
    * receiver, which finds out by it that its own journal was lost.
    *
    * @generated from field: repeated foedus.command_forwarding.v1alpha1.InvocationResult results = 3;
