@@ -1,10 +1,26 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
+
+/** Files that load the machine on purpose, or ask how a loaded hub answers: nothing runs beside them. */
+const ALONE = ["test/soak/**/*.spec.ts", "test/flood/**/*.spec.ts", "test/hostile-network/**/*.spec.ts"];
 
 export default defineConfig({
   test: {
-    include: ["services/**/*.spec.ts", "clients/**/*.spec.ts", "certs/**/*.spec.ts", "cli/**/*.spec.ts", "test/**/*.spec.ts"],
     pool: "forks",
     testTimeout: 20_000,
     hookTimeout: 30_000,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: "together",
+          include: ["services/**/*.spec.ts", "clients/**/*.spec.ts", "certs/**/*.spec.ts", "cli/**/*.spec.ts", "test/**/*.spec.ts"],
+          exclude: [...configDefaults.exclude, ...ALONE],
+          // Half of what the suite takes is waiting for processes: two files at a time use a machine with two cores well.
+          maxWorkers: 2,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      { extends: true, test: { name: "alone", include: ALONE, maxWorkers: 1, sequence: { groupOrder: 1 } } },
+    ],
   },
 });
