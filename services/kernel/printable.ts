@@ -44,3 +44,8 @@ export function printableJson(json: string): string {
           .join(""),
   );
 }
+
+/** withArticle is a noun as it stands in a sentence: "an operator", "a node". */
+export function withArticle(noun: string): string {
+  return `${/^[aeiou]/iu.test(noun) ? "an" : "a"} ${noun}`;
+}

@@ -1,6 +1,7 @@
 import { type DescMessage, type DescMethod, getOption, hasOption } from "@bufbuild/protobuf";
 import { type Access, access, CostClass, frame_access, OperatorRole, Principal, TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
+import { withArticle } from "#kernel/printable.ts";
 import type { Caller } from "./call.ts";
 
 /** Cost classes of calls, cheapest first; configuration gives each its rate. */
@@ -105,13 +106,19 @@ export function frameRule(message: DescMessage): AccessRule | undefined {
 /** Principals is the part of a caller that access depends on. */
 export type Principals = Pick<Caller, "kind" | "level" | "role">;
 
+function denial(kind: string, rule: AccessRule | undefined): string {
+  const may = [...(rule?.principals ?? [])].map(withArticle);
+  const who = may.length === 0 ? "" : `; it takes ${may.length > 1 ? `${may.slice(0, -1).join(", ")} or ${may.at(-1)}` : may[0]}`;
+  return `${withArticle(kind)} may not do this${who}`;
+}
+
 /**
  * authorise decides whether a caller may use an RPC or a frame: undefined for yes. An unknown rule is a denial.
  * It is the only place where access is decided, on both ends of a session (S0-4).
  */
 export function authorise(caller: Principals, rule: AccessRule | undefined): Failure | undefined {
   if (rule === undefined || !rule.principals.has(caller.kind))
-    return { reason: "ACCESS_DENIED", message: `a ${caller.kind} may not do this`, facts: { kind: caller.kind } };
+    return { reason: "ACCESS_DENIED", message: denial(caller.kind, rule), facts: { kind: caller.kind } };
   if (caller.kind === "peer" && rule.anyTrust !== true && (rule.minTrust === 0 || caller.level < rule.minTrust)) {
     const facts = { level: String(caller.level), needed: String(rule.minTrust) };
     return { reason: "TRUST_TOO_LOW", message: `this needs trust level ${rule.minTrust} and yours is ${caller.level}`, facts };

@@ -10,6 +10,7 @@ import {
   uriSans,
 } from "#channel/tls/peer-identity.ts";
 import type { Failure } from "#kernel/error.ts";
+import { withArticle } from "#kernel/printable.ts";
 import type { Caller } from "#runtime/rpc/call.ts";
 import type { PeerAuthority } from "./peer-authority.ts";
 
@@ -83,7 +84,10 @@ export const ADMISSION: readonly AdmissionCheck[] = [
     name: "services-only-abroad",
     check: ({ id }, authority) =>
       id?.hubId !== authority.hubId && id?.kind !== "service"
-        ? { reason: "ACCESS_DENIED", message: `a ${id?.kind} of another hub may not call this hub; go through your own hub` }
+        ? {
+            reason: "ACCESS_DENIED",
+            message: `${withArticle(id?.kind ?? "caller")} of another hub may not call this hub; go through your own hub`,
+          }
         : undefined,
   },
   { name: "validity", check: ({ leaf, id }, _authority, nowWall) => checkValidity(leaf, id?.uri ?? "", nowWall) },
@@ -154,7 +158,7 @@ export function admitStranger(leaf: X509Certificate, authority: PeerAuthority, n
   if (id.kind !== "service")
     return {
       refusedBy: "services-only",
-      failure: { reason: "ACCESS_DENIED", message: `a ${id.kind} cannot introduce its hub; use a service's certificate` },
+      failure: { reason: "ACCESS_DENIED", message: `${withArticle(id.kind)} cannot introduce its hub; use a service's certificate` },
     };
   const caller = { kind: "stranger", hubId: id.hubId, name: id.name, spiffeId: id.uri, level: 0, role: 0, prefixes: [] } as const;
   return { caller: { ...caller, thumbprint: candidate.thumbprint, notAfterWall: leaf.validToDate.getTime() } };
