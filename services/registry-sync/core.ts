@@ -1,28 +1,29 @@
 import { assert, unreachable } from "#kernel/assert.ts";
 import type { Core, StoreOp } from "#kernel/core.ts";
-import { compareHlc, Hlc } from "#kernel/crdt/hlc.ts";
+import { Hlc } from "#kernel/crdt/hlc.ts";
 import type { Now } from "#kernel/instant.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
 import { describeRegistry, feedStatuses } from "./describe.ts";
 import { Exporter } from "./export/exporter.ts";
-import { bootMark, tailAtRisk } from "./feed/boot-mark.ts";
+import { bootMark } from "./feed/boot-mark.ts";
 import { FeedWriter, shareChanges } from "./feed/feed.ts";
 import { type Ack, HeldAcks } from "./feed/held-acks.ts";
 import { OpenSegment } from "./feed/open-segment.ts";
-import { Applier, type Skipped } from "./import/apply.ts";
 import { Importer } from "./import/importer.ts";
-import { fitsHeap, LocalRegistry } from "./local/local.ts";
+import { LocalRegistry } from "./local/local.ts";
 import type { Answer, Effect, FeedPosition, FeedStatus, Input, LocalKind, PeerFrame, Query, Scope } from "./messages.ts";
 import { type Boot, EPOCH_REASON, type StoreReader } from "./ports.ts";
 import { getNode, importedSource, ownSource, type Source } from "./read/directory.ts";
 import { Listings } from "./read/listing.ts";
 import { Watches } from "./read/watch.ts";
+import { type Restored, restoreRegistry } from "./restore.ts";
 import { PeerSession } from "./shell/session.ts";
 import { Checkpointer } from "./table/checkpoint.ts";
-import { NO_NEED, type NumberSpace, numbersOf, Renumbering, renumbered, renumbers } from "./table/renumber.ts";
+import { NO_NEED, type NumberSpace, numbersOf, Renumbering, renumbered } from "./table/renumber.ts";
 import { FeedTable } from "./table/table.ts";
 import { Unstored } from "./table/unstored.ts";
 import { type RegistryOptions, World } from "./world.ts";
+
+const NOTHING_RESTORED: Omit<Restored, "table"> = { unclean: false, rewrite: [], leftovers: [], told: [] };
 
 /**
  * RegistryCore is the federated registry as a state machine. `restore` comes first, then the input `start`.
@@ -36,20 +37,17 @@ export class RegistryCore implements Core<Input, Effect> {
   readonly #world: World;
   #table = new FeedTable();
   readonly #sessions = new Map<number, PeerSession>();
-  #open: OpenSegment;
+  readonly #open: OpenSegment;
   #local: LocalRegistry;
-  #exporter: Exporter;
+  readonly #exporter: Exporter;
   readonly #importer: Importer;
   readonly #watches: Watches;
   readonly #unstored: Unstored;
   readonly #listings: Listings;
   readonly #checkpoint: Checkpointer;
   readonly #renumbering: Renumbering;
-  #unclean = false;
-  #rewrite: readonly string[] = [];
-  #leftovers: readonly StoreOp[] = [];
-  /** What `restore` has to tell: there is nobody to tell it to before the start. */
-  #told: readonly Effect[] = [];
+  /** What `restore` read back, until the start. */
+  #restored = NOTHING_RESTORED;
   #boot: Boot = { bootId: "", durability: "full" };
   readonly #heldAcks: HeldAcks;
   #started = false;
@@ -75,36 +73,15 @@ export class RegistryCore implements Core<Input, Effect> {
     this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close(), this.#importer);
   }
 
-  /** restore reads back what was durable, before the first step. It is the same code for a restart, a crash and a new hub. */
+  /** restore reads back what was durable, before the first step; the order of it stands in `restore.ts`. */
   restore(reader: StoreReader, boot: Boot): void {
     assert(!this.#started, "restore comes before start");
     this.#boot = boot;
-    this.#unclean = tailAtRisk(reader, boot);
-    const applier = new Applier(this.#world.o.codec, undefined, this.#world.o.limits);
-    const base = this.#checkpoint.restore(reader, applier, (table) => fitsHeap(this.#world, table));
-    if (base !== undefined) this.#table = base.table;
-    this.#exporter = new Exporter(this.#world, this.#table, this.#sessions, () => this.#close(), this.#importer);
-    const { full } = this.#exporter.own;
-    const skipped: Skipped = new Map();
-    full.restore(reader, (item) => {
-      const { epoch, seq } = item.header;
-      if (base !== undefined && (epoch < base.meta.epoch || (epoch === base.meta.epoch && seq <= base.meta.seq))) return;
-      const blocks = this.#world.o.codec.decodePayload(item.payload);
-      const problem = blocks === undefined ? "malformed" : applier.check(this.#table, skipped, blocks, undefined, seq === 1)?.message;
-      if (blocks === undefined || problem !== undefined)
-        throw new StoredError(`own/full/${epoch}/${seq}`, `cannot be applied: ${problem ?? ""}`);
-      applier.apply(this.#table, skipped, blocks, full.ordinal);
-      fitsHeap(this.#world, this.#table);
-      if (renumbers(blocks)) this.#table = renumbered(this.#table).table;
-      this.#checkpoint.segment(item.byteLength);
-    });
-    this.#open = new OpenSegment(this.#world, () => this.#close());
+    const parts = { checkpoint: this.#checkpoint, exporter: this.#exporter, importer: this.#importer };
+    const { table, ...restored } = restoreRegistry(this.#world, reader, boot, parts);
+    this.#restored = restored;
+    this.#table = table;
     this.#local = this.#makeLocal();
-    this.#exporter.own.table = this.#table;
-    this.#rewrite = this.#exporter.restoreDerived(reader).map((feed) => feed.share);
-    this.#leftovers = [...this.#checkpoint.leftovers(reader, base?.meta.gen), ...this.#importer.restore(reader)];
-    for (const feed of this.#exporter.own.feeds()) this.#follow(feed.hlc);
-    this.#told = this.#world.out;
   }
 
   step(now: Now, input: Input, out: Effect[]): void {
@@ -328,17 +305,17 @@ export class RegistryCore implements Core<Input, Effect> {
     assert(!this.#started, "start comes once");
     this.#started = true;
     const world = this.#world;
-    for (const effect of this.#told) world.emit(effect);
-    this.#told = [];
-    world.persist([bootMark(this.#boot, false), ...this.#leftovers]);
-    this.#leftovers = [];
+    const { unclean, rewrite, leftovers, told } = this.#restored;
+    this.#restored = NOTHING_RESTORED;
+    for (const effect of told) world.emit(effect);
+    world.persist([bootMark(this.#boot, false), ...leftovers]);
     const { full } = this.#exporter.own;
     const tick = () => world.hlc.tick(world.now.wall);
     if (full.epoch === 0) full.openEpoch(EPOCH_REASON.CREATED, 0, tick());
-    else if (this.#unclean) full.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
+    else if (unclean) full.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
     for (const feed of this.#exporter.own.derived.values()) {
-      if (this.#unclean) feed.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
-      else if (this.#rewrite.includes(feed.share)) feed.openEpoch(EPOCH_REASON.RENUMBERED, 0, tick());
+      if (unclean) feed.openEpoch(EPOCH_REASON.UNCLEAN_STOP, 0, tick());
+      else if (rewrite.includes(feed.share)) feed.openEpoch(EPOCH_REASON.RENUMBERED, 0, tick());
     }
     this.#local.start();
     this.#importer.start();
@@ -440,10 +417,5 @@ export class RegistryCore implements Core<Input, Effect> {
 
   #end(): void {
     if (this.#watches.size > 0) this.#watches.pullAll();
-  }
-
-  #follow(hlc: { readonly wallMs: number; readonly logical: number }): void {
-    // What this hub itself gave out is believed without a limit: the clock may have been set back meanwhile.
-    if (compareHlc(hlc, this.#world.hlc.last) > 0) this.#world.hlc.receive(hlc, hlc.wallMs);
   }
 }

@@ -4,7 +4,7 @@ import { claimFields, knowsMore, signedByUs } from "../feed/claims.ts";
 import type { OwnFeed } from "../feed/feed.ts";
 import { Holds } from "../feed/holds.ts";
 import type { FeedPosition, FeedProof, PeerShare, ShareRules } from "../messages.ts";
-import { EPOCH_REASON, type EpochReason, type StoreReader } from "../ports.ts";
+import { EPOCH_REASON, type EpochReason } from "../ports.ts";
 import { leastBehind, type PeerSession } from "../shell/session.ts";
 import type { FeedTable } from "../table/table.ts";
 import type { World } from "../world.ts";
@@ -37,7 +37,8 @@ export class Exporter {
   readonly own: OwnFeeds;
   readonly #incoming: Incoming;
   readonly #close: () => void;
-  readonly #holds: Holds;
+  /** What each peer may hold of this hub. */
+  readonly holds: Holds;
   readonly #sessions: ReadonlyMap<number, PeerSession>;
   readonly #jobs: SnapshotJobs;
   readonly #turns = new Map<string, Turns>();
@@ -52,7 +53,7 @@ export class Exporter {
     this.#sessions = sessions;
     this.#close = close;
     this.#incoming = incoming;
-    this.#holds = new Holds(world);
+    this.holds = new Holds(world);
     this.#jobs = new SnapshotJobs(world, sessions, (share) => this.own.feed(share));
   }
 
@@ -92,7 +93,7 @@ export class Exporter {
     const share = this.own.shareOf(session.peer);
     if (session.turns.offered !== share) session.turns.leastJob = this.#jobs.next;
     session.turns.offered = share;
-    const others = this.#holds.of(session.peer).filter((held) => held !== share);
+    const others = this.holds.of(session.peer).filter((held) => held !== share);
     if (others.length > 0) {
       session.out = { state: "forgetting", shares: new Set(others) };
       for (const held of others) session.send({ type: "forget", share: held });
@@ -127,7 +128,7 @@ export class Exporter {
 
   forgetDone(session: PeerSession, share: string): void {
     if (session.out.state !== "forgetting" || !session.out.shares.delete(share)) return;
-    this.#holds.remove(session.peer, share);
+    this.holds.remove(session.peer, share);
     if (session.out.shares.size === 0) this.offer(session);
   }
 
@@ -140,7 +141,7 @@ export class Exporter {
       return;
     }
     session.heard();
-    this.#holds.add(session.peer, feed.share);
+    this.holds.add(session.peer, feed.share);
     if (knowsMore(feed, from)) {
       if (signedByUs(this.#world, from, proof)) this.#restored(session, feed, from);
       else this.#distrust(session, feed, from, NOT_SHOWN);
@@ -406,13 +407,5 @@ export class Exporter {
     const feed = this.own.feed(share);
     const at = feed === undefined ? 0 : turns.buildsAt(feed);
     return at > this.#world.now.mono ? at : Number.POSITIVE_INFINITY;
-  }
-
-  // ---- store
-
-  /** restoreDerived brings back the feeds that were active, after the table is there. */
-  restoreDerived(reader: StoreReader): OwnFeed[] {
-    this.#holds.restore(reader);
-    return this.own.restore(reader);
   }
 }

@@ -5,14 +5,13 @@ import { messageOf } from "#kernel/wire/bytes.ts";
 import { equalBytes } from "../codec/wire.ts";
 import { type CameSegment, digestAt, readSegment } from "../feed/segment.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";
-import type { StoreReader } from "../ports.ts";
 import type { PeerSession } from "../shell/session.ts";
 import { failure, limitFailure, type World } from "../world.ts";
 import { Applier, tooManyBlocks } from "./apply.ts";
 import { FROZEN, ImportFeed, type PeerKey } from "./import-feed.ts";
 import { PeerKeys } from "./peer-keys.ts";
 import { Receiver } from "./receive.ts";
-import { Receives, restoreFeeds } from "./receives.ts";
+import { Receives } from "./receives.ts";
 
 /** At most one refusal per session in this time, so that a burst after a gap is answered once. */
 const NACK_EVERY_MS = 100;
@@ -27,7 +26,7 @@ const REOPEN_MS = 10_000;
  */
 export class Importer {
   readonly #world: World;
-  readonly #applier: Applier;
+  readonly applier: Applier;
   readonly feeds = new Map<string, ImportFeed>();
   readonly #keys: PeerKeys;
   readonly receives: Receives;
@@ -41,7 +40,7 @@ export class Importer {
     this.#keys = new PeerKeys(world);
     this.#sessions = sessions;
     this.receives = new Receives(world, this.feeds);
-    this.#applier = new Applier(world.o.codec, world.o.importRules, world.o.limits);
+    this.applier = new Applier(world.o.codec, world.o.importRules, world.o.limits);
   }
 
   key(peer: string, key: PeerKey, revokesUpTo: number): void {
@@ -199,10 +198,10 @@ export class Importer {
     // A snapshot, which is taken in by steps, may have as many as it likes.
     if (next !== item.payload.length) return this.#refuse(session, feed, tooManyBlocks(segmentBlocks), true);
     const intake = this.receives.intakeOf(feed.hubId);
-    const wrong = this.#applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, intake);
+    const wrong = this.applier.check(feed.table, feed.skipped, blocks, header.count, header.seq === 1, intake);
     if (wrong !== undefined) return this.#refuse(session, feed, wrong, wrong.reason === "SEGMENT_INVALID");
     session.clock(header.hlc);
-    const applied = this.#applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
+    const applied = this.applier.apply(feed.table, feed.skipped, blocks, feed.ordinal);
     const { entries, dropped, kept } = applied;
     if (this.automation)
       for (const block of kept ?? blocks)
@@ -277,7 +276,7 @@ export class Importer {
     this.feeds.set(session.peer, feed);
     if (held?.share !== manifest.share && session.offered !== undefined)
       feed.heard(session.offered.epoch, session.offered.seq, session.offeredAt);
-    const receiver = new Receiver(this.#world, this.#applier, feed, manifest, signed, this.receives);
+    const receiver = new Receiver(this.#world, this.applier, feed, manifest, signed, this.receives);
     this.receives.begin(session.peer, receiver);
     session.opening = false;
     session.openedAt = this.#world.now.mono;
@@ -440,10 +439,5 @@ export class Importer {
     this.#takeIn();
     this.#catchUp();
     for (const feed of this.feeds.values()) feed.checkpointStep();
-  }
-
-  /** restore brings back all imported feeds; their age is unknown (D-7). */
-  restore(reader: StoreReader): readonly StoreOp[] {
-    return restoreFeeds(this.#world, reader, this.#applier, this.receives, this.feeds);
   }
 }

@@ -7,8 +7,8 @@ import type { StoreReader } from "../ports.ts";
 import type { PeerSession } from "../shell/session.ts";
 import { partOf } from "../table/cost.ts";
 import type { World } from "../world.ts";
-import type { Applier, Intake } from "./apply.ts";
-import { ImportFeed, storedHubs } from "./import-feed.ts";
+import type { Intake } from "./apply.ts";
+import type { ImportFeed } from "./import-feed.ts";
 import { type Coming, type HeldPart, type Receiver, restoreStage, STEP_BYTES, type Staged } from "./receive.ts";
 
 /** A snapshot of which nothing came for so long is given up, ms: a peer that lost its link is back sooner (S0-7). */
@@ -256,27 +256,4 @@ export class Receives implements Coming {
     if (staged !== undefined) this.#staged.set(peer, staged);
     return staged?.gen;
   }
-}
-
-/** restoreFeeds brings back all feeds of peers, and what was coming in of them; what nobody needs is answered for removal. */
-export function restoreFeeds(
-  world: World,
-  reader: StoreReader,
-  applier: Applier,
-  receives: Receives,
-  feeds: Map<string, ImportFeed>,
-): readonly StoreOp[] {
-  const ops: StoreOp[] = [];
-  let held = 0;
-  for (const hubId of storedHubs(reader)) {
-    const feed = new ImportFeed(world, hubId);
-    const gen = receives.restore(reader, hubId);
-    if (gen !== undefined) feed.checkpoint.reserve(gen);
-    else if (reader.get("meta", `stage/${hubId}`) !== undefined) ops.push({ op: "delete", space: "meta", key: `stage/${hubId}` });
-    const leftovers = feed.restore(reader, applier, world.o.limits.peersBytes - held);
-    held += feed.memory;
-    ops.push(...leftovers.filter((op) => op.op !== "drop" || gen === undefined || op.log !== feed.checkpoint.log(gen)));
-    feeds.set(hubId, feed);
-  }
-  return ops;
 }

@@ -1,4 +1,4 @@
-import { type Failure, fail } from "#kernel/error.ts";
+import type { Failure } from "#kernel/error.ts";
 import { isNodeId } from "#kernel/node-name.ts";
 import { equalBytes } from "../codec/wire.ts";
 import type { OpenSegment } from "../feed/open-segment.ts";
@@ -430,18 +430,4 @@ function noMemory(scope: Scope, max: number): Failure {
   const text = "this process has no more memory for this caller's nodes; remove some, give it a larger heap, or raise memory_bytes";
   const { reason, message, facts } = limitFailure("memory_bytes", max, text);
   return { reason, message, facts: { ...facts, caller: scope.name } };
-}
-
-/** All of the memory for the registry is so many times that of this hub's own nodes, with something to spare: it is counted generously. */
-const ALL = 8;
-
-/** fitsHeap ends a start that would end without a word, when the heap is full of this hub's own nodes: one that was made much smaller. */
-export function fitsHeap(world: World, table: FeedTable): void {
-  const max = ALL * world.o.limits.ownBytes;
-  if (table.memory <= max) return;
-  throw fail(
-    "NOT_CONFIGURED",
-    `the nodes of this hub that are stored take more than ${max} bytes of memory, for which the heap of this process is too small; give it more (--max-old-space-size), or raise memory_bytes`,
-    { facts: { limit: "memory_bytes", max: String(max) } },
-  );
 }
