@@ -19,7 +19,7 @@ import {
 } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import type { Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
-import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/wire/stored.ts";
+import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/wire/stored-json.ts";
 import type { SessionReport as PortReport } from "#runtime/peers.ts";
 import type {
   Evidence,

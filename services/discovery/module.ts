@@ -20,7 +20,7 @@ import { DiscoveryCore } from "./core.ts";
 import { type Ground, SYSTEM_GROUND } from "./ground.ts";
 import type { Effect, Input, Note, Output, PeerRecord, Push } from "./messages.ts";
 import { DiscoveryMetrics } from "./metrics.ts";
-import { Bundles, ownLeaf } from "./peers/leaves.ts";
+import { Bundles, ownLeaf } from "./peers/hello-certificates.ts";
 import { PEER_SPACE } from "./peers/peer-table.ts";
 import type { DialRequest, DiscoveryPorts } from "./ports.ts";
 import { type Answer, createBinding, type Watch } from "./shell/handler.ts";

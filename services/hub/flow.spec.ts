@@ -8,7 +8,7 @@ import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
 import { Flow } from "./flow.ts";
-import { falls } from "./peers/falls.ts";
+import { falls } from "./peers/loses-access.ts";
 import { startOrder } from "./services.ts";
 
 type Push = NonNullable<MessageInitShape<typeof WatchPeersResponseSchema>["push"]>;

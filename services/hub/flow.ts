@@ -6,8 +6,8 @@ import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
 import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { RpcServer } from "#runtime/rpc/server/server.ts";
 import { ViewAuthority } from "./peers/authority.ts";
-import { fallen } from "./peers/falls.ts";
 import { type Peer, PeerFeed } from "./peers/feed.ts";
+import { fallen } from "./peers/loses-access.ts";
 import { createSessionReporter } from "./peers/reporter.ts";
 
 /** How long the connections of a peer that an operator ended stay, so that its sessions can say so. */

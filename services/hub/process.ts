@@ -24,7 +24,7 @@ import { Credentials } from "./credentials.ts";
 import { EventForwarder } from "./events.ts";
 import { nextIncarnation, resolveFrom } from "./files/identity.ts";
 import { LiveConfig } from "./files/live-config.ts";
-import { mendable } from "./files/mendable.ts";
+import { mendable } from "./files/operator-error.ts";
 import { keptRevoked, RevokedFile } from "./files/revoked-file.ts";
 import { Flow } from "./flow.ts";
 import { certificateFilesOf, dataDirOf, type Ground, type ProcessOptions, servicesOf } from "./ground.ts";

@@ -3,7 +3,7 @@ import { zstdDecompressSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
-import { KEPT_PER_STEP } from "./feed/kept.ts";
+import { KEPT_PER_STEP } from "./feed/after-snapshot.ts";
 import type { NodeRule, PeerFrame } from "./messages.ts";
 import type { Boot } from "./ports.ts";
 

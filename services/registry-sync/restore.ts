@@ -1,7 +1,7 @@
 import type { StoreOp } from "#kernel/core.ts";
 import { compareHlc } from "#kernel/crdt/hlc.ts";
 import { fail } from "#kernel/error.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
 import type { Exporter } from "./export/exporter.ts";
 import { tailAtRisk } from "./feed/boot-mark.ts";
 import type { OwnFeed } from "./feed/feed.ts";

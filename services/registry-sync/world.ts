@@ -4,7 +4,7 @@ import type { Hlc } from "#kernel/crdt/hlc.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure, Reason } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import { writeStored } from "#kernel/wire/stored.ts";
+import { writeStored } from "#kernel/wire/stored-json.ts";
 import type { Effect, Event, NodeRule, ShareRules } from "./messages.ts";
 import type { SegmentCodec } from "./ports.ts";
 
@@ -112,7 +112,7 @@ export function limitFailure(limit: string, max: number, message: string): Failu
   return failure("LIMIT_EXCEEDED", message, { limit, max: String(max) });
 }
 
-/** putMeta keeps a small record as JSON; `readMeta` in `stored.ts` reads it. */
+/** putMeta keeps a small record as JSON; `readMeta` in `table/stored-records.ts` reads it. */
 export function putMeta(key: string, value: object): StoreOp {
   return { op: "put", space: "meta", key, bytes: writeStored(value) };
 }

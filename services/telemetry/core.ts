@@ -1,9 +1,9 @@
 import type { Shared } from "#kernel/bounds/holdings.ts";
-import { Parts } from "#kernel/bounds/parts.ts";
+import { Parts } from "#kernel/bounds/streams-per-caller.ts";
 import type { Core, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import { reading } from "#kernel/wire/stored.ts";
+import { reading } from "#kernel/wire/stored-json.ts";
 import type { Effect, Happening, HappeningCodec, HappeningFilter, HappeningReport, Input, LinkCount } from "./messages.ts";
 
 /** EVENT_LOG is the log that holds the events, one blob each, at the event's seq. */

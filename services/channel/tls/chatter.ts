@@ -1,4 +1,4 @@
-import { Kept } from "#kernel/bounds/kept.ts";
+import { Kept } from "#kernel/bounds/bounded-map.ts";
 
 /**
  * What may come of one principal in bytes that carry nothing, a second, and that at once. An honest client stays below a hundredth of it. As

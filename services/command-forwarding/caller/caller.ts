@@ -14,7 +14,7 @@ import {
   type ResultsFrame,
 } from "../messages.ts";
 import { rangesOf } from "../owner/intervals.ts";
-import { NOT_SENT_IN_TIME, refused, unknown } from "../owner/outcomes.ts";
+import { NOT_SENT_IN_TIME, refused, unknown } from "../owner/results.ts";
 import type { Settings } from "../settings.ts";
 import type { Outbox } from "../shell/outbox.ts";
 import { Claims } from "./claims.ts";

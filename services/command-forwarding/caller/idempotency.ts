@@ -2,7 +2,7 @@ import { Room } from "#kernel/bounds/room.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { Writer } from "../codec/wire.ts";
-import { DeadlineQueue } from "../deadlines.ts";
+import { DeadlineQueue } from "../deadline-queue.ts";
 import type { Journal } from "../journal/journal.ts";
 import { keptBytes, keptResult, writeResolved } from "../journal/records.ts";
 import type { Command, Result } from "../messages.ts";

@@ -1,6 +1,6 @@
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Writer } from "../codec/wire.ts";
-import type { DeadlineQueue, Timed } from "../deadlines.ts";
+import type { DeadlineQueue, Timed } from "../deadline-queue.ts";
 import type { Entry } from "../journal/journal.ts";
 import { KEPT_BYTES_MAX, RECORD, unpinned, writeResult, writeTexts } from "../journal/records.ts";
 import type { Command, CommandName, Result } from "../messages.ts";

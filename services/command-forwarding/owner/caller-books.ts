@@ -2,7 +2,7 @@ import type { Now } from "#kernel/instant.ts";
 import type { Parts } from "../caller/caller.ts";
 import { keptBytes } from "../journal/records.ts";
 import type { InvocationsFrame } from "../messages.ts";
-import { unknown } from "./outcomes.ts";
+import { unknown } from "./results.ts";
 import { CallerBook, type CallerEpoch, RUN, type Run } from "./run.ts";
 
 /** CallerBooks is what the owner keeps for callers' hubs: outcomes until they are acknowledged, and which names are finished (OW3, OW4, OW8). */

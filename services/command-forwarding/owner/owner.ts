@@ -21,7 +21,7 @@ import {
 import { checkHops, type Directory, isTarget, offline, type RoutedNode, type Target } from "../route/route.ts";
 import { CallerBooks } from "./caller-books.ts";
 import { type Executor, Executors } from "./executor.ts";
-import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./outcomes.ts";
+import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./results.ts";
 import { type CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 import type { Writer } from "../codec/wire.ts";
-import type { Timed } from "../deadlines.ts";
+import type { Timed } from "../deadline-queue.ts";
 import type { Entry } from "../journal/journal.ts";
 import { RECORD, writeResult } from "../journal/records.ts";
 import type { Respond, Result } from "../messages.ts";

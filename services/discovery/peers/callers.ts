@@ -2,10 +2,10 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Effect, Input, RefusedLeaf } from "../messages.ts";
 import type { Introductions } from "./introductions.ts";
-import { report } from "./notes.ts";
 import { evidenceOf, type Peer } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
 import { callerFailure, introductionFailure, unknownPeer } from "./refusals.ts";
+import { report } from "./report-event.ts";
 import { decideTrust } from "./trust.ts";
 
 type Received<Kind extends Input["kind"]> = Extract<Input, { readonly kind: Kind }>;

@@ -3,7 +3,6 @@ import type { Now } from "#kernel/instant.ts";
 import type { Address, Effect, Input, Leaf } from "../messages.ts";
 import type { Watchers } from "../shell/watchers.ts";
 import type { Introductions } from "./introductions.ts";
-import { report } from "./notes.ts";
 import {
   addressesOf,
   failureSeverity,
@@ -19,6 +18,7 @@ import {
 } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
 import { introductionFailure } from "./refusals.ts";
+import { report } from "./report-event.ts";
 import { anyUp } from "./sessions.ts";
 import type { Tokens } from "./tokens.ts";
 

@@ -1,9 +1,9 @@
 import type { Now } from "#kernel/instant.ts";
 import type { Effect, Introduction } from "../messages.ts";
 import { atPlaces, type MetRun } from "./copies.ts";
-import { report } from "./notes.ts";
 import { acceptEndpoints, type Peer, SOFTWARE_MAX } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
+import { report } from "./report-event.ts";
 
 /** Largest skew that is told apart: some three hundred years. */
 const SKEW_SHOWN_MS = 1e13;

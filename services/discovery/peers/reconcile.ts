@@ -1,8 +1,8 @@
 import type { Now } from "#kernel/instant.ts";
 import type { Effect, PeerSpec } from "../messages.ts";
-import { report } from "./notes.ts";
 import { type Peer, showAddress } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
+import { report } from "./report-event.ts";
 import { forgetTokens } from "./tokens.ts";
 
 /** Reconciler makes the peers those that operators want (DI1), and voids what was granted to those that they want no more (DI8). */

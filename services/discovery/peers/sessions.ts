@@ -3,9 +3,9 @@ import type { Effect, SessionNote } from "../messages.ts";
 import type { Watchers } from "../shell/watchers.ts";
 import type { Introductions } from "./introductions.ts";
 import { linkState, pathTo } from "./link.ts";
-import { report } from "./notes.ts";
 import { isDialled, NEVER, type Peer } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
+import { report } from "./report-event.ts";
 
 /** How long a service of this hub may be away (a restart, a reconnect) before its sessions count as lost. */
 const SERVICE_GONE_MS = 5_000;

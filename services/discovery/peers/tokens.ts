@@ -1,9 +1,9 @@
 import type { Now } from "#kernel/instant.ts";
 import type { Effect, HeldToken, ReceivedToken } from "../messages.ts";
 import type { Watchers } from "../shell/watchers.ts";
-import { report } from "./notes.ts";
 import { NEVER, type Peer, type Pending } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
+import { report } from "./report-event.ts";
 
 /** Longest life of a token that is believed: what a peer claims beyond is cut, so that a refresh is never forgotten. */
 const TOKEN_LIFE_MAX_MS = 24 * 3_600_000;

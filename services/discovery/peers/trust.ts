@@ -1,9 +1,9 @@
 import type { Now } from "#kernel/instant.ts";
 import type { Effect } from "../messages.ts";
 import { levelName } from "./evidence.ts";
-import { report } from "./notes.ts";
 import { decisionOf, NEVER, type Peer } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
+import { report } from "./report-event.ts";
 
 /** decideTrust weighs what is known of a peer now. A change of its level is an event with one sentence (DI2). */
 export function decideTrust(table: PeerTable, now: Now, peer: Peer, out: Effect[]): void {

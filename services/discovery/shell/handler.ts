@@ -20,7 +20,7 @@ import type { Calls } from "#runtime/service/calls.ts";
 import type { Platform } from "#runtime/service/module.ts";
 import { endpointToProto, evidenceToProto, introductionOf, peerToProto, pushToProto, reportsFromProto } from "../codec.ts";
 import type { Input, Output, Push, ServiceEndpoint } from "../messages.ts";
-import { type Bundles, ownLeaf } from "../peers/leaves.ts";
+import { type Bundles, ownLeaf } from "../peers/hello-certificates.ts";
 import type { KeyKeeper } from "./key-keeper.ts";
 
 /** Answer is what the core says to a call. */

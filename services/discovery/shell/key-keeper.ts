@@ -1,6 +1,6 @@
 import type { Entropy } from "#channel/entropy.ts";
 import { fail } from "#kernel/error.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
 import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Store } from "#runtime/store/port.ts";

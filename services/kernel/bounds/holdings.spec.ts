@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { describeHoldings } from "./holdings.ts";
-import { Parts } from "./parts.ts";
 import { Room } from "./room.ts";
+import { Parts } from "./streams-per-caller.ts";
 
 test("who holds how much is drawn with the largest first, the rest summed up, and what nobody holds left out", () => {
   const keys = new Room({ limit: "keys", max: 1_000, maxBytes: 1_000_000 });

@@ -9,7 +9,7 @@ import { leastBehind, type PeerSession } from "../shell/session.ts";
 import type { FeedTable } from "../table/table.ts";
 import type { World } from "../world.ts";
 import { OwnFeeds } from "./own-feeds.ts";
-import { type Incoming, lookForSilence, owedBy } from "./silent.ts";
+import { type Incoming, lookForSilence, owedBy } from "./silent-peers.ts";
 import type { SnapshotJob } from "./snapshot.ts";
 import { SnapshotJobs } from "./snapshot-jobs.ts";
 import { Turns } from "./turns.ts";

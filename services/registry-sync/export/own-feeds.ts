@@ -3,7 +3,7 @@ import { changeRules, type FeedMeta, OwnFeed } from "../feed/feed.ts";
 import type { PeerShare, ShareRules } from "../messages.ts";
 import { EPOCH_REASON, type StoreReader } from "../ports.ts";
 import { fillView, noShareOf, ShareView } from "../share/share.ts";
-import { readMeta } from "../table/stored.ts";
+import { readMeta } from "../table/stored-records.ts";
 import type { FeedTable } from "../table/table.ts";
 import type { World } from "../world.ts";
 

@@ -1,6 +1,6 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Boot, StoreReader } from "../ports.ts";
-import { readMeta } from "../table/stored.ts";
+import { readMeta } from "../table/stored-records.ts";
 import { putMeta } from "../world.ts";
 
 /**

@@ -2,7 +2,7 @@ import type { StoreOp } from "#kernel/core.ts";
 import type { HlcReading } from "#kernel/crdt/hlc.ts";
 import { beatOf } from "#kernel/instant.ts";
 import { Ring } from "#kernel/ring.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
 import { utf8 } from "../codec/wire.ts";
 import type { FeedPosition } from "../messages.ts";
 import { type Block, EPOCH_REASON, type EpochReason, type StoreReader, type UpdateBatch } from "../ports.ts";

@@ -1,6 +1,6 @@
 import { utf8 } from "../codec/wire.ts";
 import type { StoreReader } from "../ports.ts";
-import { readHolds } from "../table/stored.ts";
+import { readHolds } from "../table/stored-records.ts";
 import type { World } from "../world.ts";
 
 const SPACE = "holds";

@@ -9,9 +9,9 @@ import type { PeerSession } from "../shell/session.ts";
 import { failure, limitFailure, type World } from "../world.ts";
 import { Applier, tooManyBlocks } from "./apply.ts";
 import { FROZEN, ImportFeed, type PeerKey } from "./import-feed.ts";
+import { Receives } from "./incoming-snapshots.ts";
 import { PeerKeys } from "./peer-keys.ts";
-import { Receiver } from "./receive.ts";
-import { Receives } from "./receives.ts";
+import { Receiver } from "./snapshot-receiver.ts";
 
 /** At most one refusal per session in this time, so that a burst after a gap is answered once. */
 const NACK_EVERY_MS = 100;

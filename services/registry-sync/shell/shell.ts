@@ -1,4 +1,4 @@
-import type { Parts } from "#kernel/bounds/parts.ts";
+import type { Parts } from "#kernel/bounds/streams-per-caller.ts";
 import type { Failure } from "#kernel/error.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import type { StoreReport } from "#runtime/service/driver.ts";

@@ -3,7 +3,7 @@ import { whenAborted } from "#channel/abort.ts";
 import { failureToProto } from "#channel/failure.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { Parts } from "#kernel/bounds/parts.ts";
+import { Parts } from "#kernel/bounds/streams-per-caller.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";

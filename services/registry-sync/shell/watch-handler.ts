@@ -1,6 +1,6 @@
 import { whenAborted } from "#channel/abort.ts";
 import type { WatchRequest, WatchResponse } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { Parts } from "#kernel/bounds/parts.ts";
+import { Parts } from "#kernel/bounds/streams-per-caller.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound } from "#runtime/rpc/call.ts";

@@ -1,12 +1,12 @@
 import type { StoreOp } from "#kernel/core.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
 import { hex, utf8 } from "../codec/wire.ts";
 import type { Applier, Skipped } from "../import/apply.ts";
 import type { FeedPosition } from "../messages.ts";
 import type { HlcValue, StoreReader } from "../ports.ts";
 import { putMeta, type World } from "../world.ts";
 import { TableScan } from "./scan.ts";
-import { readMeta } from "./stored.ts";
+import { readMeta } from "./stored-records.ts";
 import { FeedTable } from "./table.ts";
 
 /** Largest part of a checkpoint, bytes: it is encoded and committed between two segments, which wait for it (a millisecond or so). */

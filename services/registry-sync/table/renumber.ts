@@ -1,6 +1,6 @@
 import { type Block, EPOCH_REASON } from "../ports.ts";
 import type { World } from "../world.ts";
-import { alike } from "./alike.ts";
+import { alike } from "./interning.ts";
 import { NO_SLOT } from "./slots.ts";
 import { FeedTable } from "./table.ts";
 

@@ -5,8 +5,8 @@ import { EMPTY, textOf } from "../codec/wire.ts";
 import type { StateValue } from "../messages.ts";
 import type { NodeInfo, NodeSummary, UpdateBatch, ValueType } from "../ports.ts";
 import { VALUE_TYPE } from "../ports.ts";
-import { alike } from "./alike.ts";
 import { COST, nodeCost } from "./cost.ts";
+import { alike } from "./interning.ts";
 import { NO_SLOT, Slots } from "./slots.ts";
 
 /** NodeEntry is a node of a feed. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { FoedusError } from "#kernel/error.ts";
-import { fields, flag, readStored, StoredError, text, whole, writeStored } from "#kernel/wire/stored.ts";
+import { fields, flag, readStored, StoredError, text, whole, writeStored } from "#kernel/wire/stored-json.ts";
 import { MemoryStore } from "../../../test/fakes/memory-store.ts";
 import { restoring, restoringAsync } from "./restoring.ts";
 

@@ -1,5 +1,5 @@
 import { FoedusError, fail } from "#kernel/error.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
 import { SQLITE, sqliteCode } from "./open.ts";
 import type { Store } from "./port.ts";
 

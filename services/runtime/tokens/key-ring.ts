@@ -1,5 +1,5 @@
 import { assert } from "#kernel/assert.ts";
-import { fields, finite, readStored, text, writeStored } from "#kernel/wire/stored.ts";
+import { fields, finite, readStored, text, writeStored } from "#kernel/wire/stored-json.ts";
 import { JOSE_CRYPTO, type SigningKey, type TokenCrypto } from "./crypto.ts";
 
 /** KeyRingConfig shapes the planned rotation. Times are ms. */

@@ -1,4 +1,4 @@
-import { Kept } from "#kernel/bounds/kept.ts";
+import { Kept } from "#kernel/bounds/bounded-map.ts";
 
 /**
  * Processor time that a ClientHello takes, ms: a TLS connection, its keys and a signature. It is charged when a handshake begins, and given

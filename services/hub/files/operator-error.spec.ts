@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { fail } from "#kernel/error.ts";
-import { mendable } from "./mendable.ts";
+import { mendable } from "./operator-error.ts";
 
 test("S-18 what the system or SQLite says at a start ends it with a sentence; a bug or a slow module does not", () => {
   const folder = mkdtempSync(join(tmpdir(), "foedus-mendable-"));

@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
-import { ANY_NODE, GATEWAY, Instants, type MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
-import { recordToProto } from "../codec/answer-codec.ts";
-import { segmentCodec } from "../codec/segment-codec.ts";
-import type { NodeRecord } from "../messages.ts";
-import { VALUE_TYPE } from "../ports.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
+import { ANY_NODE, GATEWAY, Instants, type MemoryDisk, nodeBytes, settleAll, TestHub, TestLink } from "../../test/fakes/registry-hub.ts";
+import { recordToProto } from "./codec/answer-codec.ts";
+import { segmentCodec } from "./codec/segment-codec.ts";
+import type { NodeRecord } from "./messages.ts";
+import { VALUE_TYPE } from "./ports.ts";
 
 const OPTIONS = { ringSegments: 3, tailSegments: 1, checkpointSegments: 4, partBytes: 400 };
 const NODES = 12;

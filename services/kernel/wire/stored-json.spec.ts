@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { fields, readStored, text, writeStored } from "./stored.ts";
+import { fields, readStored, text, writeStored } from "./stored-json.ts";
 
 test("a record with a long run of blanks inside a text is read in time that grows with its length alone", () => {
   const shape = fields({ text: text(1_000_000) });

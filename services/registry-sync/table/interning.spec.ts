@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { alike } from "./alike.ts";
+import { alike } from "./interning.ts";
 
 const labels = fc.dictionary(fc.string({ maxLength: 12 }), fc.string({ maxLength: 40 }), { maxKeys: 6 });
 const keys = fc.array(fc.nat(65_535), { maxLength: 80 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { LIMITS } from "./limits.ts";
-import { Parts } from "./parts.ts";
+import { Parts } from "./streams-per-caller.ts";
 
 describe("parts", () => {
   test("one caller takes an eighth and no more; others still get theirs", () => {

@@ -1,6 +1,6 @@
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { own } from "#kernel/own.ts";
-import { absentOr, fields, flag, list, readStored, type Shape, text, whole } from "#kernel/wire/stored.ts";
+import { absentOr, fields, flag, list, readStored, type Shape, text, whole } from "#kernel/wire/stored-json.ts";
 import type { StoreReader } from "../ports.ts";
 
 const MOST = Number.MAX_SAFE_INTEGER;

@@ -1,13 +1,13 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import { StoredError } from "#kernel/wire/stored.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
 import { equalBytes, hex } from "../codec/wire.ts";
 import { stateHashOf } from "../export/snapshot.ts";
-import { Kept } from "../feed/kept.ts";
+import { Kept } from "../feed/after-snapshot.ts";
 import type { FeedPosition } from "../messages.ts";
 import { CODEC, type SnapshotManifest, type SnapshotPartInfo, type StoreReader } from "../ports.ts";
 import { COST } from "../table/cost.ts";
-import { readMeta } from "../table/stored.ts";
+import { readMeta } from "../table/stored-records.ts";
 import { FeedTable } from "../table/table.ts";
 import { failure, limitFailure, putMeta, type World } from "../world.ts";
 import type { Applier, Intake } from "./apply.ts";

@@ -1,7 +1,7 @@
 import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import { fromHex } from "../codec/wire.ts";
-import type { Kept } from "../feed/kept.ts";
+import type { Kept } from "../feed/after-snapshot.ts";
 import type { CameSegment } from "../feed/segment.ts";
 import type { StoreReader } from "../ports.ts";
 import type { PeerSession } from "../shell/session.ts";
@@ -9,7 +9,7 @@ import { partOf } from "../table/cost.ts";
 import type { World } from "../world.ts";
 import type { Intake } from "./apply.ts";
 import type { ImportFeed } from "./import-feed.ts";
-import { type Coming, type HeldPart, type Receiver, restoreStage, STEP_BYTES, type Staged } from "./receive.ts";
+import { type Coming, type HeldPart, type Receiver, restoreStage, STEP_BYTES, type Staged } from "./snapshot-receiver.ts";
 
 /** A snapshot of which nothing came for so long is given up, ms: a peer that lost its link is back sooner (S0-7). */
 const IDLE_MS = 120_000;

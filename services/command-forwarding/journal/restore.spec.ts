@@ -1,12 +1,12 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { StoredError } from "#kernel/wire/stored.ts";
-import { Writer } from "./codec/wire.ts";
-import { CommandCore } from "./core.ts";
-import { LOG } from "./journal/journal.ts";
-import { RECORD, writeResolved, writeResult, writeTexts } from "./journal/records.ts";
-import { writeEpochs } from "./journal/restore.ts";
-import { NO_VALUE, OUTCOME, type Result } from "./messages.ts";
+import { StoredError } from "#kernel/wire/stored-json.ts";
+import { Writer } from "../codec/wire.ts";
+import { CommandCore } from "../core.ts";
+import { NO_VALUE, OUTCOME, type Result } from "../messages.ts";
+import { LOG } from "./journal.ts";
+import { RECORD, writeResolved, writeResult, writeTexts } from "./records.ts";
+import { writeEpochs } from "./restore.ts";
 
 const NOW = { mono: 1_000, wall: 1_800_000_000_000 };
 const DONE: Result = { outcome: OUTCOME.DONE, value: NO_VALUE, failure: undefined };
