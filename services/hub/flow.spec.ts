@@ -8,7 +8,7 @@ import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { type TestHub, testHub } from "../../test/testca/index.ts";
 import { Flow } from "./flow.ts";
-import { falls } from "./peers/loses-access.ts";
+import { losesAccess } from "./peers/loses-access.ts";
 import { startOrder } from "./services.ts";
 
 type Push = NonNullable<MessageInitShape<typeof WatchPeersResponseSchema>["push"]>;
@@ -246,6 +246,6 @@ describe("what is a fall", () => {
     ["a new token", { token: { jwt: "t", issuedAtWall: 0, expiresAtWall: 1 } }, false],
     ["no peer any more", undefined, true],
   ])("%s", (_what, change, fell) => {
-    expect(falls(peer, change === undefined ? undefined : { ...peer, ...change })).toBe(fell);
+    expect(losesAccess(peer, change === undefined ? undefined : { ...peer, ...change })).toBe(fell);
   });
 });

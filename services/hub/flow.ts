@@ -43,7 +43,7 @@ export interface FlowOptions {
  * told. The order:
  *
  * FL1 What falls is told before what rises, also when both come at once, of different peers: nobody gets anything while others still have
- *    what was taken from them. A peer that falls and rises at once has fallen (`falls`).
+ *    what was taken from them. A peer that falls and rises at once has fallen (`losesAccess`).
  * FL2 On a fall the doors close first, then the services are told, those that started last first. The doors come first because a service
  *    that has let go of a peer must not be asked by it again. A service hears of it before those on whose state it rests: a command that
  *    starts meanwhile is done to a thing and cannot be taken back, a node that is seen for a moment longer can be forgotten.

@@ -24,7 +24,7 @@ import { Credentials } from "./credentials.ts";
 import { EventForwarder } from "./events.ts";
 import { nextIncarnation, resolveFrom } from "./files/identity.ts";
 import { LiveConfig } from "./files/live-config.ts";
-import { mendable } from "./files/operator-error.ts";
+import { operatorError } from "./files/operator-error.ts";
 import { keptRevoked, RevokedFile } from "./files/revoked-file.ts";
 import { Flow } from "./flow.ts";
 import { certificateFilesOf, dataDirOf, type Ground, type ProcessOptions, servicesOf } from "./ground.ts";
@@ -190,7 +190,7 @@ export class HubProcess {
    * damaged would else look alive and serve nobody. A module that failed by a bug, or was slow, stays isolated (S0-24).
    */
   #mustMend(): void {
-    const error = mendable(this.#supervisor?.firstError());
+    const error = operatorError(this.#supervisor?.firstError());
     if (error !== undefined) throw error;
   }
 

@@ -1,5 +1,5 @@
 import type { Shared } from "#kernel/bounds/holdings.ts";
-import { Parts } from "#kernel/bounds/streams-per-caller.ts";
+import { StreamsPerCaller } from "#kernel/bounds/streams-per-caller.ts";
 import type { Core, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
@@ -49,7 +49,7 @@ export function matches(event: HappeningReport, filter: HappeningFilter): boolea
 export class TelemetryCore implements Core<Input, Effect> {
   readonly #codec: HappeningCodec;
   readonly #kept: number;
-  readonly #parts: Parts;
+  readonly #parts: StreamsPerCaller;
   /** The newest events, oldest first; `#events[0]` has seq `#nextSeq - #events.length`. */
   #events: Happening[] = [];
   #nextSeq = 1;
@@ -62,7 +62,7 @@ export class TelemetryCore implements Core<Input, Effect> {
   constructor(options: { readonly codec: HappeningCodec; readonly eventsKept: number; readonly watchers: number }) {
     this.#codec = options.codec;
     this.#kept = options.eventsKept;
-    this.#parts = new Parts("watchers", options.watchers);
+    this.#parts = new StreamsPerCaller("watchers", options.watchers);
   }
 
   /** restore takes the stored events in order, before the first step. */

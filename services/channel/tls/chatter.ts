@@ -1,4 +1,4 @@
-import { Kept } from "#kernel/bounds/bounded-map.ts";
+import { BoundedMap } from "#kernel/bounds/bounded-map.ts";
 
 /**
  * What may come of one principal in bytes that carry nothing, a second, and that at once. An honest client stays below a hundredth of it. As
@@ -118,7 +118,7 @@ export class Chatter {
 /** ChatterCosts knows who sent how much for nothing. Pure but for its Map: time is an argument. */
 export class ChatterCosts {
   /** Until when what came is paid for, mono ms. */
-  readonly #paid = new Kept<number>();
+  readonly #paid = new BoundedMap<number>();
 
   /** spent charges a payer for bytes, and tells for how long it is to be kept out: 0 if it is not. */
   spent(payer: string, bytes: number, now: number): number {

@@ -1,10 +1,10 @@
 import { FoedusError, fail } from "#kernel/error.ts";
 
 /**
- * mendable is the sentence for an operator in what a module failed to start with, if it is one that an operator must mend: what services say
- * themselves, and what the system says of a file or SQLite of a store. A bug or a slow start is none.
+ * operatorError is the error that a module failed to start with, as a sentence for the operator, if the operator can put it right: what
+ * services say themselves, and what the system says of a file or SQLite of a store. For a bug or a slow start it is undefined.
  */
-export function mendable(error: unknown): FoedusError | undefined {
+export function operatorError(error: unknown): FoedusError | undefined {
   if (error instanceof FoedusError) return error.failure.reason === "DEADLINE_EXPIRED" ? undefined : error;
   if (!(error instanceof Error)) return undefined;
   const { code, path, errcode } = error as { readonly code?: unknown; readonly path?: unknown; readonly errcode?: unknown };

@@ -4,10 +4,10 @@ import type { Peer } from "./feed.ts";
 const lost = (before: readonly string[], after: readonly string[]): boolean => before.some((item) => !after.includes(item));
 
 /**
- * falls tells whether a peer may less than before: its level fell, its link was ended, certificates or tokens of it were withdrawn, or it is
- * no peer any more. Another share counts too, for what the old one showed must not be shown any longer, whatever the new one shows.
+ * losesAccess tells whether a peer may do less than before: its level fell, its link was ended, certificates or tokens of it were
+ * withdrawn, or it is no longer a peer. Another share counts too, for what the old one showed must not be shown any longer, whatever the new one shows.
  */
-export function falls(before: PeerView, after: PeerView | undefined): boolean {
+export function losesAccess(before: PeerView, after: PeerView | undefined): boolean {
   if (after === undefined || after.level < before.level || after.share !== before.share) return true;
   if (after.terminated && !before.terminated) return true;
   if (after.minTokenIssuedAtWall > before.minTokenIssuedAtWall) return true;
@@ -23,7 +23,7 @@ export function fallen(before: readonly Peer[], after: readonly Peer[]): readonl
   let any = false;
   const between = before.flatMap((peer) => {
     const then = next.get(peer.view.hubId);
-    if (!falls(peer.view, then?.view)) return [peer];
+    if (!losesAccess(peer.view, then?.view)) return [peer];
     any = true;
     return then === undefined ? [] : [then];
   });

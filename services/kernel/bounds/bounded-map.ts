@@ -1,8 +1,8 @@
 /** Entries that one keeps. */
 const KEPT_MAX = 4_096;
 
-/** Kept is a Map that forgets what was set longest ago, beyond 4,096 entries. */
-export class Kept<V> {
+/** BoundedMap is a Map that forgets what was set longest ago, beyond 4,096 entries. */
+export class BoundedMap<V> {
   readonly #values = new Map<string, V>();
 
   get(key: string): V | undefined {

@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { describeHoldings } from "./holdings.ts";
 import { Room } from "./room.ts";
-import { Parts } from "./streams-per-caller.ts";
+import { StreamsPerCaller } from "./streams-per-caller.ts";
 
 test("who holds how much is drawn with the largest first, the rest summed up, and what nobody holds left out", () => {
   const keys = new Room({ limit: "keys", max: 1_000, maxBytes: 1_000_000 });
   for (let holder = 1; holder <= 30; holder++) for (let n = 0; n < holder; n++) keys.add(`node-${holder}`, 100);
   keys.add("one-large\u202e", 50_000);
-  const streams = new Parts("streams", 64);
+  const streams = new StreamsPerCaller("streams", 64);
   for (let n = 0; n < 3; n++) expect(streams.take("gateway")).toBeUndefined();
   expect(streams.take("lamp")).toBeUndefined();
   const drawn = describeHoldings([keys.shared(), new Room({ limit: "unused", max: 8 }).shared(), streams.shared()]).split("\n");

@@ -5,8 +5,8 @@ import { LIMITS } from "./limits.ts";
 /** One caller may take an eighth of what there is, but not fewer than `LIMITS.streamsPerCaller`. */
 const SHARE = 8;
 
-/** Parts counts the streams of one kind by who opened them, so that nobody takes more than a part of those that may be open. */
-export class Parts {
+/** StreamsPerCaller counts the streams of one kind by who opened them, so that nobody takes more than a part of those that may be open. */
+export class StreamsPerCaller {
   readonly #limit: string;
   readonly #max: number;
   /** Most that one caller may have. */

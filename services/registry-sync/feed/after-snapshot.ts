@@ -12,10 +12,10 @@ export const KEPT_PER_STEP = 8;
 const KEPT_BYTES_PER_STEP = 64 * 1024;
 
 /**
- * Kept are the segments of one epoch that follow a snapshot, in order and without a gap, until the feed can take them. What has no room,
- * and all after that, is `missed`.
+ * AfterSnapshot keeps the segments of one epoch that follow a snapshot, in order and without a gap, until the feed can take them. What has
+ * no room, and all after that, is `missed`.
  */
-export class Kept {
+export class AfterSnapshot {
   readonly share: string;
   readonly epoch: number;
   #items: CameSegment[] = [];

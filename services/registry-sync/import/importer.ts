@@ -9,7 +9,7 @@ import type { PeerSession } from "../shell/session.ts";
 import { failure, limitFailure, type World } from "../world.ts";
 import { Applier, tooManyBlocks } from "./apply.ts";
 import { FROZEN, ImportFeed, type PeerKey } from "./import-feed.ts";
-import { Receives } from "./incoming-snapshots.ts";
+import { IncomingSnapshots } from "./incoming-snapshots.ts";
 import { PeerKeys } from "./peer-keys.ts";
 import { Receiver } from "./snapshot-receiver.ts";
 
@@ -29,7 +29,7 @@ export class Importer {
   readonly applier: Applier;
   readonly feeds = new Map<string, ImportFeed>();
   readonly #keys: PeerKeys;
-  readonly receives: Receives;
+  readonly receives: IncomingSnapshots;
   readonly #sessions: ReadonlyMap<number, PeerSession>;
   automation = false;
   /** gone is told of feeds that were forgotten. */
@@ -39,7 +39,7 @@ export class Importer {
     this.#world = world;
     this.#keys = new PeerKeys(world);
     this.#sessions = sessions;
-    this.receives = new Receives(world, this.feeds);
+    this.receives = new IncomingSnapshots(world, this.feeds);
     this.applier = new Applier(world.o.codec, world.o.importRules, world.o.limits);
   }
 

@@ -1,7 +1,7 @@
 import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import { fromHex } from "../codec/wire.ts";
-import type { Kept } from "../feed/after-snapshot.ts";
+import type { AfterSnapshot } from "../feed/after-snapshot.ts";
 import type { CameSegment } from "../feed/segment.ts";
 import type { StoreReader } from "../ports.ts";
 import type { PeerSession } from "../shell/session.ts";
@@ -28,11 +28,11 @@ interface Work {
 /** Behind are the segments that were kept behind a snapshot which has become the feed, and the session that they came on. */
 export interface Behind {
   readonly session: PeerSession;
-  readonly kept: Kept;
+  readonly kept: AfterSnapshot;
 }
 
 /**
- * Receives are the snapshots that are half here: those that come in, and the parts that a restart found. At most one for each peer.
+ * IncomingSnapshots are the snapshots that are half here: those that come in, and the parts that a restart found. At most one for each peer.
  *
  * IR1 each belongs to one feed of one peer, and goes with it: with the share, the peer and the key that it rests on.
  * IR2 the bytes of all of them have a bound; whoever holds most gives way, so that nobody keeps another from its part.
@@ -43,7 +43,7 @@ export interface Behind {
  * IR5 taking them in has a bound for each peer in the steps that it takes, over all its snapshots and sessions: a short frame may announce
  *    again what takes seconds to put into a table, and codecs make much of little. What is beyond that waits, and is not refused.
  */
-export class Receives implements Coming {
+export class IncomingSnapshots implements Coming {
   readonly #world: World;
   readonly #feeds: ReadonlyMap<string, ImportFeed>;
   readonly #receivers = new Map<string, Receiver>();

@@ -3,7 +3,7 @@ import type { Failure } from "#kernel/error.ts";
 import { StoredError } from "#kernel/wire/stored-json.ts";
 import { equalBytes, hex } from "../codec/wire.ts";
 import { stateHashOf } from "../export/snapshot.ts";
-import { Kept } from "../feed/after-snapshot.ts";
+import { AfterSnapshot } from "../feed/after-snapshot.ts";
 import type { FeedPosition } from "../messages.ts";
 import { CODEC, type SnapshotManifest, type SnapshotPartInfo, type StoreReader } from "../ports.ts";
 import { COST } from "../table/cost.ts";
@@ -84,7 +84,7 @@ export class Receiver {
   /** SignedManifest, as it came: it proves the position that the feed has afterwards. */
   readonly signed: Uint8Array;
   /** Segments that follow it. */
-  readonly kept: Kept;
+  readonly kept: AfterSnapshot;
   #partBytes = 0;
   /** When something of it came last (mono). */
   movedAt: number;
@@ -102,7 +102,7 @@ export class Receiver {
     this.#feed = feed;
     this.manifest = manifest;
     this.signed = signed;
-    this.kept = new Kept(manifest);
+    this.kept = new AfterSnapshot(manifest);
     this.movedAt = world.now.mono;
     this.#coming = receives;
     const { parts: known, gen: staleGen } = receives.known(feed.hubId);

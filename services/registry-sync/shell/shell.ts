@@ -1,4 +1,4 @@
-import type { Parts } from "#kernel/bounds/streams-per-caller.ts";
+import type { StreamsPerCaller } from "#kernel/bounds/streams-per-caller.ts";
 import type { Failure } from "#kernel/error.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import type { StoreReport } from "#runtime/service/driver.ts";
@@ -22,7 +22,7 @@ export class Shell {
   readonly streams = new Map<number, (output: StreamOutput) => void>();
   readonly watches = new Map<number, (output: WatchOutput) => void>();
   /** How many streams of each kind there may be, and who has them. */
-  readonly parts: Parts[] = [];
+  readonly parts: StreamsPerCaller[] = [];
   /** Watches whose last push was dropped, which the core must be told. */
   #withheld: number[] = [];
   /** Called when the hub stops: ends streams and watches. */

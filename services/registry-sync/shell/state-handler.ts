@@ -3,7 +3,7 @@ import { whenAborted } from "#channel/abort.ts";
 import { failureToProto } from "#channel/failure.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { Parts } from "#kernel/bounds/streams-per-caller.ts";
+import { StreamsPerCaller } from "#kernel/bounds/streams-per-caller.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";
@@ -146,7 +146,7 @@ class UpdateStream implements Fenced {
 
 /** createStateHandlers are the handlers of the ingest stream; at most `maxStreams` run at a time, and a part of them for one caller. */
 export function createStateHandlers(shell: Shell, maxStreams: number, clock: Clock) {
-  const parts = new Parts("streams", maxStreams);
+  const parts = new StreamsPerCaller("streams", maxStreams);
   shell.parts.push(parts);
   const fences = new FencedStreams<UpdateStream>(clock);
   return {

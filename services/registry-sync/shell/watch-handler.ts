@@ -1,6 +1,6 @@
 import { whenAborted } from "#channel/abort.ts";
 import type { WatchRequest, WatchResponse } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { Parts } from "#kernel/bounds/streams-per-caller.ts";
+import { StreamsPerCaller } from "#kernel/bounds/streams-per-caller.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Outbound } from "#runtime/rpc/call.ts";
@@ -52,7 +52,7 @@ function watchRunner(shell: Shell, cache: BlocksCache): Run {
  * not run into its own leavings.
  */
 export function createWatchHandlers(shell: Shell, maxWatches: number, clock: Clock) {
-  const parts = new Parts("watchers", maxWatches);
+  const parts = new StreamsPerCaller("watchers", maxWatches);
   shell.parts.push(parts);
   const fences = new FencedStreams<Fenced>(clock);
   const run = watchRunner(shell, new BlocksCache());

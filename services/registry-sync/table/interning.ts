@@ -10,10 +10,10 @@ const KEYS_MAX = 64;
 const NONE: Labels = Object.freeze({});
 
 /**
- * Alike gives equal parts of nodes one place in memory. Nodes of one model have the same type and the same keys by the thousand, and those
+ * Interning gives equal parts of nodes one place in memory. Nodes of one model have the same type and the same keys by the thousand, and those
  * of one room the same labels; each decoded node brings its own copies of them.
  */
-class Alike {
+class Interning {
   readonly #texts = new Map<string, string>();
   readonly #labels = new Map<string, Labels>();
   /** By a hash of them; of those with the same hash the newest ones are kept. */
@@ -66,5 +66,5 @@ function same(a: readonly number[], b: readonly number[]): boolean {
   return true;
 }
 
-/** alike is for all tables of the process: what is equal is interchangeable, and nothing of it ever changes. */
-export const alike = new Alike();
+/** interning is for all tables of the process: what is equal is interchangeable, and nothing of it ever changes. */
+export const interning = new Interning();

@@ -1,6 +1,6 @@
 import { type Block, EPOCH_REASON } from "../ports.ts";
 import type { World } from "../world.ts";
-import { alike } from "./interning.ts";
+import { interning } from "./interning.ts";
 import { NO_SLOT } from "./slots.ts";
 import { FeedTable } from "./table.ts";
 
@@ -112,7 +112,7 @@ export function renumbered(old: FeedTable): { readonly table: FeedTable; readonl
     const ref = refs.size + 1;
     refs.set(entry.ref, ref);
     // Keys have the order that they had.
-    table.move({ ...entry, ref, krefs: alike.keys(entry.krefs.map((kref) => keys.get(kref) as number)) });
+    table.move({ ...entry, ref, krefs: interning.keys(entry.krefs.map((kref) => keys.get(kref) as number)) });
     for (const kref of entry.krefs) {
       const from = old.slots.find(entry.ref, kref);
       if (from !== NO_SLOT) table.slots.moveFrom(old.slots, from, table.slots.find(ref, keys.get(kref) as number));

@@ -6,7 +6,7 @@ import type { StateValue } from "../messages.ts";
 import type { NodeInfo, NodeSummary, UpdateBatch, ValueType } from "../ports.ts";
 import { VALUE_TYPE } from "../ports.ts";
 import { COST, nodeCost } from "./cost.ts";
-import { alike } from "./interning.ts";
+import { interning } from "./interning.ts";
 import { NO_SLOT, Slots } from "./slots.ts";
 
 /** NodeEntry is a node of a feed. */
@@ -193,8 +193,8 @@ export class FeedTable {
   put(ref: number, bytes: Uint8Array, info: NodeInfo, online: boolean): NodeEntry {
     const { nodeId, kind, type, name, labels } = info;
     const krefs = this.#krefsOf(info);
-    const summary = { nodeId, kind, type: alike.text(type), name, labels: alike.labels(labels) };
-    return this.move({ ref, info: summary, bytes, cost: nodeCost(info, bytes), online, krefs: alike.keys(krefs) });
+    const summary = { nodeId, kind, type: interning.text(type), name, labels: interning.labels(labels) };
+    return this.move({ ref, info: summary, bytes, cost: nodeCost(info, bytes), online, krefs: interning.keys(krefs) });
   }
 
   /** move is `put` of an entry that another table had, with the numbers that it has here. */

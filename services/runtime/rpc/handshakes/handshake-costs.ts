@@ -1,4 +1,4 @@
-import { Kept } from "#kernel/bounds/bounded-map.ts";
+import { BoundedMap } from "#kernel/bounds/bounded-map.ts";
 
 /**
  * Processor time that a ClientHello takes, ms: a TLS connection, its keys and a signature. It is charged when a handshake begins, and given
@@ -61,7 +61,7 @@ export interface Charge {
 
 /** Paid says until when what addresses have taken is paid for, mono ms: of each, and of all that are alike. */
 class Paid {
-  readonly #own = new Kept<number>();
+  readonly #own = new BoundedMap<number>();
   readonly #all = new Map<Parts, number>();
   readonly #aheadMs: number;
 
@@ -95,10 +95,10 @@ class Paid {
  */
 export class HandshakeCosts {
   /** Addresses from which callers came, and who: SEVERAL if more than one, or one of this hub. */
-  readonly #proven = new Kept<string>();
-  readonly #distrusted = new Kept<number>();
+  readonly #proven = new BoundedMap<string>();
+  readonly #distrusted = new BoundedMap<number>();
   /** Addresses from which a caller of another hub made too many connections, who, and until when it proves nothing there. */
-  readonly #pressed = new Kept<{ readonly payer: string; readonly until: number }>();
+  readonly #pressed = new BoundedMap<{ readonly payer: string; readonly until: number }>();
   readonly #taken = new Paid(AHEAD_MS);
   /** What a hello took lately, on average, ms. */
   #usualMs = HELLO_MS;
