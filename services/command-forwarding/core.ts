@@ -9,7 +9,7 @@ import { CallerSide, type Parts } from "./caller/caller.ts";
 import { Keys, keyId, payloadOf } from "./caller/idempotency.ts";
 import type { Peer } from "./caller/peers.ts";
 import { Keyed, Pending, UNARY_CLIENT } from "./caller/pending.ts";
-import { Clients } from "./caller/waiting-callers.ts";
+import { WaitingCallers } from "./caller/waiting-callers.ts";
 import { DeadlineQueue } from "./deadline-queue.ts";
 import { describeCore, holdingsOf, roomsOf } from "./describe.ts";
 import { Journal, LOG } from "./journal/journal.ts";
@@ -68,7 +68,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   readonly #directory: Directory;
   readonly #caller: CallerSide;
   readonly #owner: OwnerSide;
-  readonly #clients: Clients;
+  readonly #waiting: WaitingCallers;
   readonly #ownHops: readonly string[];
   #stopping = false;
   #refusing: Failure | undefined;
@@ -83,11 +83,11 @@ export class CommandCore implements Core<Input, CommandEffect> {
     this.#caller = new CallerSide(this.#p);
     this.#owner = new OwnerSide(this.#p, this.#directory);
     this.#ownHops = [options.hubId];
-    this.#clients = new Clients(this.#p, (now, pending) => {
+    this.#waiting = new WaitingCallers(this.#p, (now, pending) => {
       if (pending.run !== undefined) this.#owner.cancel(now, pending.run);
       else this.#caller.cancel(now, pending);
     });
-    this.#caller.onReply = (client, corr) => this.#clients.waitsNoMore(client, corr);
+    this.#caller.onReply = (client, corr) => this.#waiting.waitsNoMore(client, corr);
     this.#caller.onRaised = (peer, epoch) => this.#saveEpochs(epoch, "a peer knows a newer epoch of this hub", peer);
     this.#owner.onLocal = (now, pending, result, final) => this.#onLocal(now, pending, result, final);
     this.#owner.onRestored = (now, peer) => this.#onRestored(now, peer);
@@ -144,7 +144,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   /** rooms is what callers use up, and how much of it there is. Of rooms of which each peer has one, the fullest is told. */
-  readonly rooms = (): RoomUse[] => [...roomsOf(this.#p, this.#caller, this.#owner), ...this.#clients.unary.room.use()];
+  readonly rooms = (): RoomUse[] => [...roomsOf(this.#p, this.#caller, this.#owner), ...this.#waiting.unary.room.use()];
 
   /** holdings is who holds how much of it. */
   readonly holdings = (): Shared[] => holdingsOf(this.#p, this.#caller, this.#owner);
@@ -170,10 +170,10 @@ export class CommandCore implements Core<Input, CommandEffect> {
       case "execute":
         return this.#execute(now, input);
       case "cancel":
-        for (const corr of input.corrs) this.#clients.cancel(now, input.client, corr);
+        for (const corr of input.corrs) this.#waiting.cancel(now, input.client, corr);
         return;
       case "client-gone":
-        return this.#clients.gone(now, input.client);
+        return this.#waiting.gone(now, input.client);
       case "invocations":
         return this.#invocations(now, input.peer, input.session, input.frame);
       case "results":
@@ -268,19 +268,19 @@ export class CommandCore implements Core<Input, CommandEffect> {
   }
 
   #execute(now: Now, input: Execute): void {
-    const waits = this.#clients.of(input.client);
+    const waits = this.#waiting.of(input.client);
     const sender: Sender = { client: input.client, principal: input.principal, own: isOwn(input.principal) };
     const unary = input.client === UNARY_CLIENT;
     for (const command of input.commands) {
-      const full = unary ? this.#clients.unary.refusal(sender.principal, sender.own) : undefined;
-      if (full !== undefined) this.#clients.refuse(input.client, command, full);
+      const full = unary ? this.#waiting.unary.refusal(sender.principal, sender.own) : undefined;
+      if (full !== undefined) this.#waiting.refuse(input.client, command, full);
       else if (!unary && waits.size >= this.#p.settings.pendingPerClient)
-        this.#clients.refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
+        this.#waiting.refuse(input.client, command, { reason: "OVERLOADED", message: `${waits.size} commands of this stream are pending` });
       else if (waits.has(command.corr))
-        this.#clients.refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
+        this.#waiting.refuse(input.client, command, { reason: "INVALID_FIELD", message: "corr is in use on this stream", field: "corr" });
       else {
         this.#submit(now, sender, waits, command);
-        if (unary && waits.has(command.corr)) this.#clients.unary.add(command.corr, sender.principal);
+        if (unary && waits.has(command.corr)) this.#waiting.unary.add(command.corr, sender.principal);
       }
     }
   }
@@ -291,7 +291,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (command.key !== "") {
       const fingerprint = this.#hash(payloadOf(command));
       const known = this.#p.keys.get(keyId(principal, command.key), now.mono);
-      if (known !== undefined) return this.#clients.join(now, client, waits, command, known, fingerprint);
+      if (known !== undefined) return this.#waiting.repeat(now, client, waits, command, known, fingerprint);
       const { keyLifeMs } = this.#p.settings;
       keyed = new Keyed(keyId(principal, command.key), fingerprint, { wall: now.wall + keyLifeMs, mono: now.mono + keyLifeMs });
     }
@@ -301,7 +301,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       (this.#stopping ? STOPPING : undefined) ??
       (keyed === undefined ? undefined : this.#p.keys.admit(keyed, now.mono)) ??
       this.#route(now, sender, waits, command, keyed);
-    if (failure !== undefined) this.#clients.refuse(client, command, failure);
+    if (failure !== undefined) this.#waiting.refuse(client, command, failure);
   }
 
   /** route finds the target and lets the command go there; it answers what is wrong instead. */
@@ -324,7 +324,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       if (full !== undefined) return full;
       const pending = this.#caller.accept(now, hubId, undefined, command, command.hops);
       pending.count(localRooms, principal);
-      this.#clients.wait(client, waits, command, pending, keyed);
+      this.#waiting.wait(client, waits, command, pending, keyed);
       this.#owner.local(now, pending, target);
       return undefined;
     }
@@ -339,7 +339,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
     if (tooFar !== undefined) return tooFar;
     const pending = this.#caller.accept(now, node.hubId, peer, command, hops);
     pending.count(peer.rooms, principal);
-    this.#clients.wait(client, waits, command, pending, keyed);
+    this.#waiting.wait(client, waits, command, pending, keyed);
     this.#caller.send(peer, pending);
     return undefined;
   }

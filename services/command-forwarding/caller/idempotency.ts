@@ -8,7 +8,7 @@ import { keptBytes, keptResult, writeResolved } from "../journal/records.ts";
 import type { Command, Result } from "../messages.ts";
 import { isOwn } from "../principals.ts";
 import type { Settings } from "../settings.ts";
-import { type Keyed, keyBytes } from "./pending.ts";
+import { type Keyed, keyBytes, type Pending } from "./pending.ts";
 
 /** No hub ran before 2020: an earlier date is that of a clock which was not set. */
 const CLOCK_SET_AFTER_WALL = 1_577_836_800_000;
@@ -37,6 +37,31 @@ export function payloadOf(command: Command): Uint8Array {
   scratch.string(command.capability);
   scratch.bytes(command.value);
   return scratch.take();
+}
+
+/** Callers that may wait for one running command by its idempotency key, beside the one that sent it. */
+const JOINED_MAX = 64;
+
+/** Repetition is what a command gets whose idempotency key is in use: a refusal, the answer that was given before, or the one that is awaited. */
+export type Repetition =
+  | { readonly kind: "refused"; readonly failure: Failure }
+  | { readonly kind: "replay"; readonly result: Result }
+  | { readonly kind: "join"; readonly pending: Pending };
+
+/** repetitionOf decides what a command gets whose key is in use, by the outcome so far (IK1). */
+export function repetitionOf(keyed: Keyed, fingerprint: Uint8Array): Repetition {
+  if (!sameBytes(keyed.fingerprint, fingerprint)) {
+    const message = "the idempotency key was used with another payload";
+    return { kind: "refused", failure: { reason: "IDEMPOTENCY_CONFLICT", message, field: "command.idempotency_key" } };
+  }
+  const result = keyed.result ?? (keyed.pending?.answered === true ? keyed.pending.result : undefined);
+  if (result !== undefined) return { kind: "replay", result };
+  const pending = keyed.pending as Pending;
+  if ((pending.joined?.length ?? 0) >= JOINED_MAX) {
+    const message = `${JOINED_MAX} callers wait for this idempotency key`;
+    return { kind: "refused", failure: { reason: "OVERLOADED", message } };
+  }
+  return { kind: "join", pending };
 }
 
 /** Keys that are forgotten in one go, so that a day's worth does not hold the core up. */
@@ -144,6 +169,15 @@ export class Keys {
     this.room.add(keyed.principal, keyed.bytes);
     this.#nextAt = Math.min(this.#nextAt, keyed.expiresMono);
     if (keyed.pending === undefined && keyed.result !== undefined) this.#link(keyed);
+  }
+
+  /** begin lets a new key stand for the command that was accepted with it (IK1). */
+  begin(keyed: Keyed, pending: Pending): void {
+    keyed.epoch = pending.epoch;
+    keyed.seq = pending.seq;
+    keyed.pending = pending;
+    pending.keyed = keyed;
+    this.add(keyed);
   }
 
   /** restored says when a stored key may go. Its age is that at the newest stored outcome: the date of this start may be ahead. */
@@ -300,7 +334,6 @@ export class Keys {
   }
 }
 
-/** sameBytes compares fingerprints. */
-export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

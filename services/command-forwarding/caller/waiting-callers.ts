@@ -1,16 +1,14 @@
+import { unreachable } from "#kernel/assert.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { type Command, NO_VALUE, OUTCOME, type Result } from "../messages.ts";
 import { UnaryCallers } from "../shell/unary-callers.ts";
 import type { Parts } from "./caller.ts";
-import { sameBytes } from "./idempotency.ts";
+import { repetitionOf } from "./idempotency.ts";
 import { type Keyed, NOBODY, nameOf, type Pending, UNARY_CLIENT } from "./pending.ts";
 
-/** Callers that may wait for one running command by its idempotency key, beside the one that sent it. */
-const JOINED_MAX = 64;
-
-/** Clients keeps who waits for which command, and answers those of which no command comes. */
-export class Clients {
+/** WaitingCallers keeps who waits for which command, and answers those of which no command comes. */
+export class WaitingCallers {
   readonly #p: Parts;
   readonly #giveUp: (now: Now, pending: Pending) => void;
   readonly #waits = new Map<number, Map<number, Pending>>();
@@ -34,12 +32,7 @@ export class Clients {
   wait(client: number, waits: Map<number, Pending>, command: Command, pending: Pending, keyed: Keyed | undefined): void {
     pending.client = client;
     waits.set(command.corr, pending);
-    if (keyed === undefined) return;
-    keyed.epoch = pending.epoch;
-    keyed.seq = pending.seq;
-    keyed.pending = pending;
-    pending.keyed = keyed;
-    this.#p.keys.add(keyed);
+    if (keyed !== undefined) this.#p.keys.begin(keyed, pending);
   }
 
   /** waitsNoMore forgets what a client waited for. */
@@ -48,33 +41,29 @@ export class Clients {
     if (client === UNARY_CLIENT) this.unary.give(corr);
   }
 
-  /** join answers a command whose key is in use: the stored answer, the running one's, or a conflict (IK1). */
-  join(now: Now, client: number, waits: Map<number, Pending>, command: Command, keyed: Keyed, fingerprint: Uint8Array): void {
-    if (!sameBytes(keyed.fingerprint, fingerprint)) {
-      const message = "the idempotency key was used with another payload";
-      return this.refuse(client, command, { reason: "IDEMPOTENCY_CONFLICT", message, field: "command.idempotency_key" });
-    }
-    const name = { hubId: this.#p.hubId, epoch: keyed.epoch, seq: keyed.seq };
-    const result = keyed.result ?? (keyed.pending?.answered === true ? keyed.pending.result : undefined);
+  /** repeat answers a command whose key is in use, now or when the command that it stands for has its outcome. */
+  repeat(now: Now, client: number, waits: Map<number, Pending>, command: Command, keyed: Keyed, fingerprint: Uint8Array): void {
+    const repetition = repetitionOf(keyed, fingerprint);
     const { corr, trace } = command;
-    if (result !== undefined)
-      return this.#p.outbox.push({
-        kind: "reply",
-        client,
-        corr,
-        result,
-        name,
-        durationMs: keyed.durationMs,
-        replayed: true,
-        keyed: true,
-        trace,
-      });
-    const pending = keyed.pending as Pending;
-    if ((pending.joined?.length ?? 0) >= JOINED_MAX)
-      return this.refuse(client, command, { reason: "OVERLOADED", message: `${JOINED_MAX} callers wait for this idempotency key` });
-    waits.set(corr, pending);
-    pending.joined ??= [];
-    pending.joined.push({ client, corr, startedAt: now.mono, trace });
+    switch (repetition.kind) {
+      case "refused":
+        return this.refuse(client, command, repetition.failure);
+      case "replay": {
+        const { result } = repetition;
+        const { epoch, seq, durationMs } = keyed;
+        const name = { hubId: this.#p.hubId, epoch, seq };
+        return this.#p.outbox.push({ kind: "reply", client, corr, result, name, durationMs, replayed: true, keyed: true, trace });
+      }
+      case "join": {
+        const { pending } = repetition;
+        waits.set(corr, pending);
+        pending.joined ??= [];
+        pending.joined.push({ client, corr, startedAt: now.mono, trace });
+        return;
+      }
+      default:
+        return unreachable(repetition);
+    }
   }
 
   /** refuse answers a command that was not accepted. */
