@@ -7,7 +7,7 @@ import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "
 import type { Clock } from "./clock.ts";
 import { decodeAnswer, encodeMessage, isRequestStream, Malformed, methodPath } from "./messages.ts";
 import { hasDetails, isServiceError, serviceErrorToFoedus } from "./status.ts";
-import { ByteOutbound, Inbound } from "./streams.ts";
+import { ByteOutbound, DuplexCall, Inbound } from "./streams.ts";
 import { PeerChannelCredentials } from "./tls/peer-credentials.ts";
 import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "./windows.ts";
 
@@ -330,16 +330,13 @@ function cancelWith(call: { cancel(): void }, signal: AbortSignal | undefined): 
 
 type Writer = grpc.ClientWritableStream<Message | RawMessage> | grpc.ClientDuplexStream<Message | RawMessage, Message>;
 
-class RemoteDuplex implements ClientDuplex<Message, Message> {
-  readonly opened: Promise<void>;
-  readonly responses: AsyncIterable<Message>;
+class RemoteDuplex extends DuplexCall {
+  override readonly responses: AsyncIterable<Message>;
   readonly #inbound: Inbound<Message>;
   readonly #stream: Writer;
-  readonly #out: ByteOutbound<Message>;
-  readonly #opened = Promise.withResolvers<void>();
+  protected override readonly out: ByteOutbound<Message>;
   readonly #forget: () => void;
   readonly #error: (error: unknown) => FoedusError;
-  #ended = false;
 
   constructor(
     method: DescMethod,
@@ -348,13 +345,12 @@ class RemoteDuplex implements ClientDuplex<Message, Message> {
     signal: AbortSignal | undefined,
     error: (error: unknown) => FoedusError,
   ) {
+    super();
     this.#stream = stream;
     this.#inbound = inbound;
     this.responses = inbound;
     this.#error = error;
-    this.opened = this.#opened.promise;
-    this.opened.catch(() => undefined);
-    this.#out = new ByteOutbound<Message>(
+    this.out = new ByteOutbound<Message>(
       (message) => encodeMessage(method.input, message),
       (raw, done) => stream.write(raw, done),
       (bug) => {
@@ -363,7 +359,7 @@ class RemoteDuplex implements ClientDuplex<Message, Message> {
       },
     );
     this.#forget = cancelWith(stream, signal);
-    stream.on("metadata", () => this.#opened.resolve());
+    stream.on("metadata", () => this.opening.resolve());
     // A failed write is followed by the status, which says why.
     stream.on("error", () => undefined);
   }
@@ -372,30 +368,16 @@ class RemoteDuplex implements ClientDuplex<Message, Message> {
   finish(error?: unknown): void {
     const failure = error === undefined ? undefined : this.#error(error);
     this.#forget();
-    this.#out.close();
+    this.out.close();
     this.#inbound.finish(failure);
-    if (failure === undefined) this.#opened.resolve();
-    else this.#opened.reject(failure);
+    if (failure === undefined) this.opening.resolve();
+    else this.opening.reject(failure);
   }
 
-  send(message: Message | RawMessage): boolean {
-    return this.#ended ? false : this.#out.send(message);
-  }
-  get bufferedBytes(): number {
-    return this.#out.bufferedBytes;
-  }
-  get closed(): boolean {
-    return this.#ended || this.#out.closed;
-  }
-  drained(): Promise<void> {
-    return this.#out.drained();
-  }
-  end(): void {
-    if (this.closed) return;
-    this.#ended = true;
+  protected override halfClose(): void {
     this.#stream.end();
   }
-  cancel(): void {
+  override cancel(): void {
     this.#stream.cancel();
   }
 }

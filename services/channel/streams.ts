@@ -1,5 +1,5 @@
 import type { Message } from "@bufbuild/protobuf";
-import { type Outbound, RawMessage } from "./call.ts";
+import { type ClientDuplex, type Outbound, RawMessage } from "./call.ts";
 import { Malformed, Sealed } from "./messages.ts";
 
 /** DRAIN_MARK_BYTES is how many unsent bytes make `drained()` wait: about what keeps a fast link busy for one turn of the loop. */
@@ -127,6 +127,8 @@ export class ByteOutbound<T extends Message> implements Outbound<T> {
   readonly #write: Write;
   readonly #onBug: (error: unknown) => void;
   #buffered = 0;
+  /** Nothing more is sent; what was sent before still leaves. */
+  #ended = false;
   #closed = false;
   #draining: PromiseWithResolvers<void> | undefined;
 
@@ -137,7 +139,7 @@ export class ByteOutbound<T extends Message> implements Outbound<T> {
   }
 
   send(message: T | RawMessage): boolean {
-    if (this.#closed) return false;
+    if (this.#ended) return false;
     try {
       const raw = message instanceof RawMessage ? message : new RawMessage(this.#encode(message));
       const { length } = raw.bytes;
@@ -166,7 +168,7 @@ export class ByteOutbound<T extends Message> implements Outbound<T> {
   }
 
   get closed(): boolean {
-    return this.#closed;
+    return this.#ended;
   }
 
   drained(): Promise<void> {
@@ -175,9 +177,55 @@ export class ByteOutbound<T extends Message> implements Outbound<T> {
     return this.#draining.promise;
   }
 
+  /** end refuses further messages. True if it did not before: then the other side is to be told. */
+  end(): boolean {
+    if (this.#ended) return false;
+    this.#ended = true;
+    return true;
+  }
+
   /** close refuses further messages and wakes whoever waits in `drained`. */
   close(): void {
+    this.#ended = true;
     this.#closed = true;
     this.#release();
   }
+}
+
+/** DuplexCall is what the caller's side of a stream does alike over any transport: it tells when it is open, and sends. */
+export abstract class DuplexCall implements ClientDuplex<Message, Message> {
+  readonly opened: Promise<void>;
+  abstract readonly responses: AsyncIterable<Message>;
+  protected abstract readonly out: ByteOutbound<Message>;
+  /** Settles `opened`. */
+  protected readonly opening = Promise.withResolvers<void>();
+
+  constructor() {
+    this.opened = this.opening.promise;
+    this.opened.catch(() => undefined);
+  }
+
+  send(message: Message | RawMessage): boolean {
+    return this.out.send(message);
+  }
+
+  get bufferedBytes(): number {
+    return this.out.bufferedBytes;
+  }
+
+  get closed(): boolean {
+    return this.out.closed;
+  }
+
+  drained(): Promise<void> {
+    return this.out.drained();
+  }
+
+  end(): void {
+    if (this.out.end()) this.halfClose();
+  }
+
+  /** halfClose tells the other side that nothing more comes, behind all that was sent. */
+  protected abstract halfClose(): void;
+  abstract cancel(): void;
 }

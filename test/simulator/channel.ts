@@ -2,7 +2,7 @@ import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { type Calls, callOf } from "#channel/client.ts";
 import { decodeMessage, encodeMessage } from "#channel/messages.ts";
-import { ByteOutbound, Inbound } from "#channel/streams.ts";
+import { ByteOutbound, DuplexCall, Inbound } from "#channel/streams.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { Clock } from "#runtime/clock.ts";
 import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
@@ -160,23 +160,21 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const HANDSHAKE_MS = 5;
 
 /** Call is the caller's side of one call, which has a connection of its own. */
-class Call implements ClientDuplex<Message, Message> {
-  readonly opened: Promise<void>;
-  readonly responses: Inbound<Message>;
-  readonly #opened = Promise.withResolvers<void>();
+class Call extends DuplexCall {
+  override readonly responses: Inbound<Message>;
   readonly #lane: Lane;
-  readonly #out: ByteOutbound<Message>;
+  protected override readonly out: ByteOutbound<Message>;
   #socket: Socket<Wire> | undefined;
-  #ended = false;
   #over = false;
 
   constructor(o: ChannelOptions, method: DescMethod, options: CallOptions) {
+    super();
     const socket = () => this.#socket;
     const decode = (bytes: Buffer): Message =>
       options.rawResponses === true ? (new RawMessage(bytes) as unknown as Message) : decodeMessage(method.output, bytes);
     const arrivals = new Arrivals(o.flow, decode, socket);
     this.#lane = new Lane(socket, o.flow.windowBytes);
-    this.#out = new ByteOutbound<Message>(
+    this.out = new ByteOutbound<Message>(
       (message) => encodeMessage(method.input, message),
       (raw, done) => {
         if (o.onSend === undefined) return this.#lane.write(raw, done);
@@ -185,8 +183,6 @@ class Call implements ClientDuplex<Message, Message> {
       },
       () => this.#finish({ reason: "INVALID_FIELD", message: "the message cannot be encoded" }),
     );
-    this.opened = this.#opened.promise;
-    this.opened.catch(() => undefined);
     const onMalformed = method.methodKind === "bidi_streaming" ? () => undefined : undefined;
     this.responses = new Inbound<Message>(arrivals, () => this.cancel(), onMalformed);
     const end: End<Wire> = {
@@ -199,7 +195,7 @@ class Call implements ClientDuplex<Message, Message> {
     };
     const refused = o.refuse?.();
     if (refused !== undefined) o.flow.clock.setTimer(HANDSHAKE_MS, () => this.#finish(refused));
-    else this.#socket = o.network.dial(o.from, o.to, this.#callOf(o, method, options), end, () => this.#opened.resolve());
+    else this.#socket = o.network.dial(o.from, o.to, this.#callOf(o, method, options), end, () => this.opening.resolve());
     options.signal?.addEventListener("abort", () => this.cancel(), { once: true });
   }
 
@@ -211,30 +207,16 @@ class Call implements ClientDuplex<Message, Message> {
     if (this.#over) return;
     this.#over = true;
     const error = failure === undefined ? undefined : new FoedusError(failure);
-    this.#opened.reject(error ?? new FoedusError(CANCELLED));
-    this.#out.close();
+    this.opening.reject(error ?? new FoedusError(CANCELLED));
+    this.out.close();
     this.responses.finish(error);
     this.#socket?.abort(failure ?? CANCELLED);
   }
 
-  send(message: Message | RawMessage): boolean {
-    return this.#ended ? false : this.#out.send(message);
-  }
-  get bufferedBytes(): number {
-    return this.#out.bufferedBytes;
-  }
-  get closed(): boolean {
-    return this.#ended || this.#out.closed;
-  }
-  drained(): Promise<void> {
-    return this.#out.drained();
-  }
-  end(): void {
-    if (this.closed) return;
-    this.#ended = true;
+  protected override halfClose(): void {
     this.#lane.say({ w: "half" });
   }
-  cancel(): void {
+  override cancel(): void {
     this.#finish(CANCELLED);
   }
   /** fail ends the call at the caller's side, as its deadline does. */

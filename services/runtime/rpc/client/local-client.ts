@@ -5,7 +5,7 @@ import { type Calls, callOf } from "#channel/client.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { decodeMessage, encodeMessage, methodPath } from "#channel/messages.ts";
 import { serviceErrorToFoedus } from "#channel/status.ts";
-import { ByteOutbound, Inbound } from "#channel/streams.ts";
+import { ByteOutbound, DuplexCall, Inbound } from "#channel/streams.ts";
 import { needsValidation, validateRequest } from "#channel/validation.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
@@ -235,21 +235,17 @@ class LocalChannel implements Calls {
 
 const LEFT: Failure = { reason: "CANCELLED", message: "the caller left the stream" };
 
-class LocalDuplex implements ClientDuplex<Message, Message> {
-  readonly opened: Promise<void>;
-  readonly responses: AsyncIterable<Message>;
-  readonly #opened = Promise.withResolvers<void>();
+class LocalDuplex extends DuplexCall {
+  override readonly responses: AsyncIterable<Message>;
   readonly #requests: Inbound<Message>;
-  readonly #out: ByteOutbound<Message>;
+  protected override readonly out: ByteOutbound<Message>;
   #call: LocalCall | undefined;
-  #ended = false;
 
   constructor(method: DescMethod, pipe: Pipe, requests: Inbound<Message>, responses: Inbound<Message>) {
+    super();
     this.#requests = requests;
     this.responses = responses;
-    this.opened = this.#opened.promise;
-    this.opened.catch(() => undefined);
-    this.#out = new ByteOutbound<Message>(
+    this.out = new ByteOutbound<Message>(
       (message) => encodeMessage(method.input, message),
       pipe.write,
       (error) => {
@@ -257,40 +253,26 @@ class LocalDuplex implements ClientDuplex<Message, Message> {
         this.#call?.abort(known ?? { reason: "INVALID_FIELD", message: "the message cannot be encoded" });
       },
     );
-    responses.onFinish(() => this.#out.close());
+    responses.onFinish(() => this.out.close());
   }
 
   attach(call: LocalCall): void {
     this.#call = call;
     whenAborted(call.signal, () => this.over(call.signal.reason as FoedusError));
-    this.#opened.resolve();
+    this.opening.resolve();
   }
 
   /** over closes the sending half and wakes a handler that waits for requests. */
   over(error: FoedusError): void {
-    this.#out.close();
+    this.out.close();
     this.#requests.finish(error);
-    this.#opened.reject(error);
+    this.opening.reject(error);
   }
 
-  send(message: Message | RawMessage): boolean {
-    return this.#ended ? false : this.#out.send(message);
-  }
-  get bufferedBytes(): number {
-    return this.#out.bufferedBytes;
-  }
-  get closed(): boolean {
-    return this.#ended || this.#out.closed;
-  }
-  drained(): Promise<void> {
-    return this.#out.drained();
-  }
-  end(): void {
-    if (this.closed) return;
-    this.#ended = true;
+  protected override halfClose(): void {
     this.#requests.finish();
   }
-  cancel(): void {
+  override cancel(): void {
     this.#call?.abort({ reason: "CANCELLED", message: "the call was cancelled" });
   }
 }
