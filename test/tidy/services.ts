@@ -2,6 +2,9 @@
 import { callsOf, DEFAULT_PORT, portsOf, SERVICES, TABLE, withSessions } from "../../services/hub/services.ts";
 import { read } from "./files.ts";
 
+/** `lineWidth` of biome.json. */
+const LINE_WIDTH = 140;
+
 const PORTS = [...SERVICES.map((name) => portsOf(name).port), ...SERVICES.flatMap((name) => [portsOf(name).ops, portsOf(name).metrics])];
 
 /** series writes names as part of a sentence. */
@@ -16,6 +19,14 @@ function shellLines(words: readonly string[], perLine: number): string {
   const lines: string[] = [];
   for (let at = 0; at < words.length; at += perLine) lines.push(`  ${words.slice(at, at + perLine).join(" ")} \\\n`);
   return lines.join("");
+}
+
+const quoted = SERVICES.map((name) => `"${name}"`);
+
+/** array writes a list of strings in TypeScript as the formatter has it. */
+function array(before: string, items: readonly string[], after: string): string {
+  const line = `${before}[${items.join(", ")}]${after}`;
+  return line.length <= LINE_WIDTH ? line : `${before}[\n${items.map((item) => `  ${item},\n`).join("")}]${after}`;
 }
 
 function portTable(): string {
@@ -65,6 +76,13 @@ const PARTS: readonly (readonly [path: string, now: RegExp, wanted: string])[] =
       "and",
     )}.`,
   ],
+  // A client knows no hub: it has a list of its own.
+  [
+    "clients/typescript/reach/target.ts",
+    /^export const SERVICE_NAMES = \[[^\]]*\] as const;$/m,
+    array("export const SERVICE_NAMES = ", quoted, " as const;"),
+  ],
+  ["clients/python/src/foedus/_core/methods.py", /^SERVICES = \([^)]*\)$/m, `SERVICES = (${quoted.join(", ")})`],
 ];
 
 /** serviceParts gives each file with a part that lists services as it must be, by path from the root. */

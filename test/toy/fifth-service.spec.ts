@@ -19,6 +19,8 @@ const OWN = /^(?:services|proto\/foedus|proto\/gen\/foedus)\/toy\//;
 const GENERATED = [
   "Dockerfile",
   "README.md",
+  "clients/python/src/foedus/_core/methods.py",
+  "clients/typescript/reach/target.ts",
   "docs/CONFIG.md",
   "docs/INSTALL.md",
   "docs/METRICS.md",

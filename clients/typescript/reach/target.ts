@@ -4,7 +4,7 @@ import { env as environment, cwd as workingFolder } from "node:process";
 import { isHubId } from "#kernel/hub-id.ts";
 import { misconfigured } from "./misconfigured.ts";
 
-/** SERVICE_NAMES are the services of a hub that have an address of their own when each is a process. */
+/** SERVICE_NAMES are the services of a hub that have an address of their own when each is a process. `make generate` writes the list. */
 export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
 
 /** ServiceName is one of them. */

@@ -10,6 +10,7 @@ from .._gen.registry_sync.v1alpha1 import registry_sync_service_pb2 as registry
 from .._gen.telemetry.v1alpha1 import telemetry_service_pb2 as telemetry
 from .effects import Req, Res, Stream, Unary
 
+# Written by `make generate`.
 SERVICES = ("discovery", "registry-sync", "command-forwarding", "telemetry")
 
 
