@@ -1,6 +1,7 @@
 // Builds and installs the programs that tests and charts need: `make tools`. What is there already is left alone; what cannot be had
 // gets one line that says why, and the tests that need it are skipped. It ends with 0 either way: a machine without Go still tests.
 // Debian's packages come first, for they bring the Go that builds the others.
+
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -18,7 +19,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 
 const SOURCES = import.meta.dirname;
 const HOME = join(SOURCES, "..", ".tools");

@@ -1,10 +1,11 @@
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
+import { type Outbound, RawMessage } from "#channel/call.ts";
 import { AssertionFailure } from "#kernel/assert.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
-import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { createDriver, type Driver } from "#runtime/service/driver.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create, type DescMessage, type MessageInitShape, ScalarType, toBinary } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
+import { RawMessage } from "#channel/call.ts";
 import { decodeMessage } from "#channel/messages.ts";
 import {
   InvocationResultSchema,
@@ -14,7 +15,6 @@ import {
   SessionRequestSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import type { Failure } from "#kernel/error.ts";
-import { RawMessage } from "#runtime/rpc/call.ts";
 import { CommandHub, capability } from "../../test/commands/hub.ts";
 import { MemoryHub } from "../../test/commands/world.ts";
 import { until } from "../../test/rpc/fixture.ts";

@@ -3,10 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fromBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { RawMessage } from "#channel/call.ts";
 import { SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { VALUE_TYPE } from "#kernel/wire/value.ts";
-import { RawMessage } from "#runtime/rpc/call.ts";
 import {
   CommandStream,
   ExecutorClient,

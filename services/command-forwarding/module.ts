@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { ClientOf } from "#channel/call.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
@@ -8,7 +9,6 @@ import { Prng } from "#kernel/prng.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
 import type { Traced } from "#runtime/metrics/exemplars.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
 import { failureOf } from "#runtime/rpc/status.ts";
 import { Calls } from "#runtime/service/calls.ts";

@@ -2,13 +2,14 @@ import { createHash } from "node:crypto";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
+import { RawMessage } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import {
   AttachExecutorRequestSchema,
   type AttachExecutorResponse,
   AttachExecutorResponseSchema,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
-import { type CallContext, RawMessage } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { createDriver } from "#runtime/service/driver.ts";
 import { capability } from "../../test/commands/hub.ts";

@@ -1,7 +1,7 @@
 import type { Registry } from "prom-client";
+import type { Clock } from "#channel/clock.ts";
 import { REASONS, type Reason } from "#kernel/error.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { counter, LabelBound, sampledGauge } from "#runtime/metrics/declare.ts";
 import type { DiscoveryCore } from "./core.ts";
 

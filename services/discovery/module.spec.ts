@@ -2,7 +2,10 @@ import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import type { ClientOf } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
   DiscoveryService,
@@ -14,14 +17,13 @@ import {
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import type { EventReport } from "#runtime/events.ts";
 import type { PeerSource } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import { createRpcServer, type RpcServer } from "#runtime/rpc/server/server.ts";
-import { createPeerCredentials, createServerCredentials } from "#runtime/tls/credentials.ts";
+import { createServerCredentials } from "#runtime/tls/credentials.ts";
 import { JwtVerifier } from "#runtime/tokens/verify.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import type { ClientOf } from "#channel/call.ts";
 import type { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { DiscoveryService, HelloRequestSchema, RefreshRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { AnnounceSchema, type SessionFrame, SessionFrameSchema } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
@@ -7,7 +8,7 @@ import { Prng } from "#kernel/prng.ts";
 import { RELEASED_AT_WALL } from "#runtime/clock.ts";
 import type { LinkCounters } from "#runtime/events.ts";
 import type { PeerView } from "#runtime/peers.ts";
-import type { ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
+import type { ServiceBinding } from "#runtime/rpc/call.ts";
 import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { createDriver, type Driver } from "#runtime/service/driver.ts";

@@ -1,6 +1,7 @@
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { ClientOf } from "#channel/call.ts";
 import { fail } from "#kernel/error.ts";
-import type { Caller, ClientOf, ServiceBinding } from "#runtime/rpc/call.ts";
+import type { Caller, ServiceBinding } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import type { Credentials } from "./credentials.ts";
 import type { Ground } from "./ground.ts";

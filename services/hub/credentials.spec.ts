@@ -6,7 +6,7 @@ import { createServer as createTlsServer } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Clock, systemClock } from "#runtime/clock.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { createServerCredentials } from "#runtime/tls/credentials.ts";
 import { memoryLogger } from "../../test/fakes/memory-logger.ts";
 import { EchoRequestSchema, EchoService } from "../../test/proto/echo-service.gen.ts";

@@ -1,26 +1,21 @@
 import type { X509Certificate } from "node:crypto";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import type { Registry } from "prom-client";
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
+import { parseCertificates, splitPem } from "#channel/tls/material.ts";
+import { createPeerCredentials, type PeerChannelCredentials, type PeerMaterial } from "#channel/tls/peer-credentials.ts";
 import { expectedPeerOf, issuedBy } from "#channel/tls/peer-identity.ts";
 import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { notFile, readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { sampledGauge } from "#runtime/metrics/declare.ts";
 import type { PeerView } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { rpcStats } from "#runtime/rpc/rpc-metrics.ts";
 import type { ConnectOptions } from "#runtime/sessions/peer-links-api.ts";
 import { type Certificate, type CertificateSource, createCertificateSource } from "#runtime/tls/certificate-source.ts";
-import {
-  createPeerCredentials,
-  type PeerChannelCredentials,
-  type PeerMaterial,
-  parseCertificates,
-  splitPem,
-} from "#runtime/tls/credentials.ts";
 import { judgeMaterial } from "#runtime/tls/judge.ts";
 
 /** Target is a server to call: where it is, who it must be, and under which CAs. */

@@ -2,6 +2,7 @@ import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { Registry } from "prom-client";
 import { expect, test } from "vitest";
+import type { ClientOf } from "#channel/call.ts";
 import { validateRequest } from "#channel/validation.ts";
 import {
   EventKind,
@@ -12,7 +13,6 @@ import {
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { silentLogger } from "#runtime/log/log.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { Platform } from "#runtime/service/module.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { MemoryStore } from "../../test/fakes/memory-store.ts";

@@ -1,5 +1,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import {
   EventKind,
   type EventSchema,
@@ -10,12 +12,10 @@ import {
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { FoedusError, type Reason } from "#kernel/error.ts";
 import { clipText } from "#kernel/wire/bytes.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { EventReport, EventSink, LinkCounters } from "#runtime/events.ts";
 import { type LimitedLogger, limitedHistory, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type Sampler, sampledCounter } from "#runtime/metrics/declare.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { ownRetry } from "./own-retry.ts";
 
 /** Events that wait for telemetry; what comes on top is dropped and counted. */

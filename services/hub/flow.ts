@@ -1,9 +1,9 @@
 import type { X509Certificate } from "node:crypto";
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { RpcServer } from "#runtime/rpc/server/server.ts";
 import { ViewAuthority } from "./peers/authority.ts";
 import { type Peer, PeerFeed } from "./peers/feed.ts";

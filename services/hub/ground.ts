@@ -1,6 +1,6 @@
 import type { Registry } from "prom-client";
+import type { Clock } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { Noted } from "#runtime/config/follow.ts";
 import type { Logger, LogLevel } from "#runtime/log/log.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";

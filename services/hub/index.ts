@@ -1,7 +1,7 @@
 import { dirname, resolve } from "node:path";
 import { whenAborted } from "#channel/abort.ts";
+import { systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { diffConfig, renderEffective } from "#runtime/config/describe.ts";
 import type { Noted } from "#runtime/config/follow.ts";
 import { loadConfig } from "#runtime/config/load.ts";

@@ -1,9 +1,10 @@
 import type { X509Certificate } from "node:crypto";
 import { join } from "node:path";
+import type { Timer } from "#channel/clock.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import { JumpDetector, type Timer } from "#runtime/clock.ts";
+import { JumpDetector } from "#runtime/clock.ts";
 import { renderEffective } from "#runtime/config/describe.ts";
 import { notFile, readText } from "#runtime/files.ts";
 import { sampledCounter, sampledGauge } from "#runtime/metrics/declare.ts";

@@ -1,4 +1,5 @@
 // A stop whose last commits do not reach the disk is not a clean one, whichever service's they are.
+
 import { X509Certificate } from "node:crypto";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,9 +7,9 @@ import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
 import { EventKind, ReportEventsRequestSchema, Severity, TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import type { Platform, ServiceModule } from "#runtime/service/module.ts";

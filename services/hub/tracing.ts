@@ -1,7 +1,7 @@
 import type { Registry } from "prom-client";
+import type { Clock } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { createOtlpSink, type OtlpTls } from "#runtime/trace/otlp.ts";

@@ -1,6 +1,6 @@
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { ClientOf } from "#channel/call.ts";
 import type { PeerSource, SessionReporter } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { Platform, ServiceModule } from "#runtime/service/module.ts";
 import type { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";

@@ -1,6 +1,7 @@
 import { timingSafeEqual, type X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { issuedBy, thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
@@ -13,7 +14,6 @@ import {
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { createRpcServer, type RpcLimits, type RpcServer } from "#runtime/rpc/server/server.ts";

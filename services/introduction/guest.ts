@@ -1,5 +1,7 @@
 import { create } from "@bufbuild/protobuf";
+import type { Clock } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { ServerHandshakes } from "#channel/tls/server-handshakes.ts";
 import {
@@ -8,9 +10,7 @@ import {
   IntroductionService,
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
 import { fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import type { DoorAuthority } from "#runtime/tls/door.ts";
 import { type Invite, inviteIdOf } from "./invite.ts";
 import { type Candidate, encodeOffer, judgeOffer, type OwnOffer } from "./offer.ts";

@@ -1,10 +1,10 @@
 import { join } from "node:path";
+import type { KeyMaterial } from "#channel/tls/material.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import { createCrypto } from "#runtime/crypto.ts";
 import { heapBytes } from "#runtime/heap.ts";
 import { bootId } from "#runtime/store/open.ts";
-import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import type { RegistryCore } from "./core.ts";
 import type { Effect, Input } from "./messages.ts";
 import { KeyStatement, loadFeedKey, verifyKeyStatement } from "./shell/key.ts";

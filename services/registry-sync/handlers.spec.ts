@@ -1,6 +1,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ClientDuplex } from "#channel/call.ts";
 import { scanRequest } from "#channel/decoded-size.ts";
 import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
 import { CapabilitySchema, NodeKind, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
@@ -18,7 +19,7 @@ import {
   type WatchEvent,
   WatchRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import type { Caller, ClientDuplex } from "#runtime/rpc/call.ts";
+import type { Caller } from "#runtime/rpc/call.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { failureOfCall, until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";

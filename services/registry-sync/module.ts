@@ -1,3 +1,4 @@
+import type { KeyMaterial } from "#channel/tls/material.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { type Failure, fail } from "#kernel/error.ts";
@@ -6,7 +7,6 @@ import { createDriver, type Driver } from "#runtime/service/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
 import type { Store } from "#runtime/store/port.ts";
 import { restoring } from "#runtime/store/restoring.ts";
-import type { KeyMaterial } from "#runtime/tls/credentials.ts";
 import { segmentCodec } from "./codec/segment-codec.ts";
 import { coreOptionsOf, type RegistrySyncConfig, sharesOf } from "./config.ts";
 import { RegistryCore } from "./core.ts";

@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetNodeRequestSchema, WatchRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
 import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { LateNetwork } from "../../test/registry/late-network.ts";

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import { clockPlausible, JumpDetector, RELEASED_AT_WALL, sleep, systemClock, withTimeout } from "./clock.ts";
+import { clockPlausible, JumpDetector, RELEASED_AT_WALL, sleep, withTimeout } from "./clock.ts";
 
 describe("clock", () => {
   test("a machine without a battery clock is told that its clock is not set, and nothing throws", () => {

@@ -1,11 +1,13 @@
 // Families about hubs themselves: snapshot to a new peer, an idle hub, and how fast hubs start.
+
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { systemClock } from "#channel/clock.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { Prng } from "#kernel/prng.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { Federation, type HubProcess } from "../support/federation.ts";
 import { belowRow, context, cpuOf, type Row, rssMiBOf } from "./measure.ts";

@@ -1,7 +1,8 @@
 // `make bench`: measures Foedus against unary gRPC, NATS and itself. Exit code 1 when a floor is missed, 2 for wrong arguments.
+
 import { execFileSync } from "node:child_process";
 import { parseArgs } from "node:util";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { ROOT } from "../support/federation.ts";
 import { idle, snapshot, start } from "./hubs.ts";
 import type { Row } from "./measure.ts";

@@ -1,10 +1,11 @@
 // The yardstick: two NATS servers joined by a leaf node over mutual TLS, with the NATS client for Node at both ends.
+
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { until } from "../support/federation.ts";
 import { tool } from "../support/tools.ts";

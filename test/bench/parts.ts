@@ -1,13 +1,14 @@
 // The parts of the push and command benches that are users of a hub: each is a process with the SDK that a user would have.
+
 import { readFileSync } from "node:fs";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { ClientOf } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import {
   type Mirror,

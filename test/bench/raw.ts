@@ -1,8 +1,9 @@
 // For context: the same bytes over bare TLS of Node, framed by length, without a hub, a store or a signature.
+
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect, createServer, type TLSSocket } from "node:tls";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { type Part, preciseWall, runRole, startPart } from "./worker.ts";
 

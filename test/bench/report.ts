@@ -1,10 +1,11 @@
 // The table on the screen, the result file and docs/BENCHMARKS.md.
+
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { availableParallelism, cpus, release, totalmem } from "node:os";
 import { join } from "node:path";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { ROOT } from "../support/federation.ts";
 import type { Row } from "./measure.ts";
 import { natsVersion } from "./nats.ts";

@@ -1,10 +1,11 @@
 // What command forwarding is measured against: a caller that journals each command and then calls unary gRPC, one call per command.
+
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import { systemClock } from "#channel/clock.ts";
 import { CommandForwardingService, ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { Committer } from "#runtime/service/committer.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { until } from "../support/federation.ts";

@@ -1,8 +1,8 @@
 // A command that runs in this process: for tests that run many, where starting a process for each would take most of their time.
 
 import { CommanderError } from "commander";
+import { systemClock } from "#channel/clock.ts";
 import { reasonRule } from "#channel/status.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { EXIT, type ExitCode, errorText, toCliError } from "../../cli/exit.ts";
 import type { Io } from "../../cli/io.ts";
 import { buildProgram } from "../../cli/program.ts";

@@ -1,19 +1,21 @@
 // A hub that is nothing but command-forwarding: the real service, store and transport, with the other services' ports played by the test.
+
 import { X509Certificate } from "node:crypto";
 import { join } from "node:path";
 import { Registry } from "prom-client";
+import type { ClientOf } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import type { EventReport } from "#runtime/events.ts";
 import type { PeerView, SessionReport } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { createRpcServer, type RpcServer } from "#runtime/rpc/server/server.ts";
 import type { Platform } from "#runtime/service/module.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
-import { createPeerCredentials, createServerCredentials } from "#runtime/tls/credentials.ts";
+import { createServerCredentials } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import {
   type CapabilityInfo,

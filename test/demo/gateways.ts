@@ -1,9 +1,10 @@
 // Plays the devices and agents of the demo: one gateway per hub that registers them, runs their commands and reports their state.
+
 import { create } from "@bufbuild/protobuf";
+import { systemClock, type Timer } from "#channel/clock.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { Prng } from "#kernel/prng.ts";
-import { systemClock, type Timer } from "#runtime/clock.ts";
 import { type ExecutorAnswer, ExecutorClient, type PlainValue } from "../../clients/typescript/command-stream.ts";
 import { RegistryClient, type ValueType as StateType, type Updater } from "../../clients/typescript/registry-client.ts";
 import type { HubProcess } from "../support/federation.ts";

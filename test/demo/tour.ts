@@ -1,10 +1,11 @@
 // What the demo shows, step by step; each step is checked and fails the tour if it does not hold.
+
 import { create } from "@bufbuild/protobuf";
+import { systemClock } from "#channel/clock.ts";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { execute, get, stateOf, text } from "../support/acts.ts";
 import { type Clients, type Federation, until } from "../support/federation.ts";
 import { DEMO_LAMP } from "./gateways.ts";

@@ -1,12 +1,13 @@
 // `make up`: three hubs as processes of their own, federated, with real nodes; a tour; then a live screen.
 // `make tour`: the same, but it ends after the tour, with 0 if every step held and 1 if not.
+
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
+import { systemClock } from "#channel/clock.ts";
 import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { Severity } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { type Clients, Federation, type HubProcess, ROOT } from "../support/federation.ts";
 import { agentNodes } from "./agents.ts";
 import { demoLamp, Gateway, type RanCommand } from "./gateways.ts";

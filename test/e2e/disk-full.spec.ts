@@ -1,15 +1,16 @@
 // A full disk: writes are refused with what to do, everything else goes on, and writing resumes by itself.
+
 import { spawnSync } from "node:child_process";
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { GetNodeRequestSchema, WatchRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { FoedusError } from "#kernel/error.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../clients/typescript/command-stream.ts";
 import { execute, get, lamp, metric, number, peer, register, stateOf, text, update } from "../support/acts.ts";
 import { type Clients, Federation, until } from "../support/federation.ts";

@@ -1,10 +1,11 @@
 // Every line of docs/GRPCURL.md is run here, as it stands there, against a real federation.
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { lamp, register } from "../support/acts.ts";
 import { Federation, type HubProcess, ROOT, until } from "../support/federation.ts";

@@ -1,13 +1,14 @@
 // grpc.health.v1 of real hubs: per service, watched, while a store refuses and while the hub is stopped.
+
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ClientOf } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { Health, HealthCheckRequestSchema, HealthCheckResponse_ServingStatus as Serving } from "#gen/grpc/health/v1/health_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { SERVICES as NAMES, type ServiceName, TABLE } from "../../services/hub/services.ts";
 import { lamp, number, register, text, update } from "../support/acts.ts";
 import { Federation, type HubProcess, until } from "../support/federation.ts";

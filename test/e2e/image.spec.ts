@@ -1,4 +1,5 @@
 // The container image as an operator runs it: without root's rights, on a read-only root, in network namespaces of their own.
+
 import { execFile, spawnSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -6,11 +7,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
 import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { lamp } from "../support/acts.ts";

@@ -1,14 +1,15 @@
 // Two hubs with a network between them that is cut, stalled and slowed.
+
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../clients/typescript/command-stream.ts";
 import { Updater } from "../../clients/typescript/registry-client.ts";
 import { deregister, execute, get, isOperational, lamp, metric, number, peer, register, stateOf, text, update } from "../support/acts.ts";

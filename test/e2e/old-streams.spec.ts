@@ -1,11 +1,12 @@
 // A hub and a gateway with a network between them that holds back the bytes of a connection that was cut, and delivers them later.
+
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { RegistryClient } from "../../clients/typescript/registry-client.ts";
 import { get, stateOf } from "../support/acts.ts";
 import { Federation, type HubProcess, until } from "../support/federation.ts";

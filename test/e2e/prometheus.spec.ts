@@ -1,12 +1,14 @@
 // The real Prometheus and promtool against real hubs: what they scrape, over mutual TLS, is what docs, alerts and dashboard speak of.
+
 import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { request } from "node:https";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
 import { execute, get, lamp, number, register, text, update } from "../support/acts.ts";

@@ -1,12 +1,13 @@
 // A client in another language, written from docs/PROTOCOL.md, against real hubs: the package of clients/python, as its wheel installs it.
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { execute, get, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, ROOT, until } from "../support/federation.ts";

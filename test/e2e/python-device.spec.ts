@@ -1,4 +1,5 @@
 // The devices of docs/CLIENTS.md and clients/python/README.md, as they stand there, with the Python package as its wheel installs it.
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
@@ -7,7 +8,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { SKEW_MS } from "../../certs/profiles.ts";
 import { execute, get, text } from "../support/acts.ts";

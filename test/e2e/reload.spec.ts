@@ -1,11 +1,12 @@
 // What an operator changes in files while hubs run: shares, revoked certificates, the CA.
+
 import { X509Certificate } from "node:crypto";
 import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { ListEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
 import { execute, get, isOperational, lamp, peer, register, text } from "../support/acts.ts";

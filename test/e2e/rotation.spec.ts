@@ -1,10 +1,11 @@
 // New certificates written into place while calls run: nothing fails, new connections show the new one, sessions move over.
+
 import { X509Certificate } from "node:crypto";
 import { cpSync, mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { CommandStream, type ExecutorAnswer, ExecutorClient, type ExecutorTask, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { Updater } from "../../clients/typescript/registry-client.ts";

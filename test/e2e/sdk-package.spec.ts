@@ -1,13 +1,14 @@
 // The SDK as its users have it: unpacked from the tarball into an empty folder, with the two packages that it names and nothing else of ours.
+
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { issue, loadAuthority } from "../../certs/authority.ts";
 import { writeIssued } from "../../certs/issue.ts";
 import { bundle } from "../../cli/build.ts";

@@ -1,4 +1,5 @@
 // A hub that cannot start says what is wrong and what to do, in one sentence, with an exit code, and never with a stack.
+
 import { type ChildProcess, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
@@ -6,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { RELEASED_AT_WALL, systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
+import { RELEASED_AT_WALL } from "#runtime/clock.ts";
 import { type Finished, type Running, start } from "../cli/fixture.ts";
 import { ROOT } from "../support/federation.ts";
 import { isRunning } from "../support/processes.ts";

@@ -1,9 +1,10 @@
 // Two copies of one hub: the folder of a hub is copied while it runs, and the copy is started on another address.
+
 import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 
-import { systemClock } from "#runtime/clock.ts";
 import { start } from "../cli/fixture.ts";
 import { metric, peer } from "../support/acts.ts";
 import { Federation, HubProcess, until } from "../support/federation.ts";

@@ -1,7 +1,7 @@
 import type { DescMessage, DescMethodBiDiStreaming, Message } from "@bufbuild/protobuf";
+import { type ClientDuplex, type Outbound, RawMessage } from "#channel/call.ts";
 import { decodeMessage, encodeMessage } from "#channel/messages.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { type ClientDuplex, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
 
 const DRAIN_MARK_BYTES = 256 * 1024;
 

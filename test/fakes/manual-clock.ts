@@ -1,5 +1,5 @@
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Now } from "#kernel/instant.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 
 interface Pending {
   readonly at: number;

@@ -1,8 +1,8 @@
 import type { DescMessage, DescMethodBiDiStreaming, Message } from "@bufbuild/protobuf";
+import { type ClientDuplex, type Outbound, RawMessage } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import { decodeMessage, encodeMessage } from "#channel/messages.ts";
 import { FoedusError } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import { type ClientDuplex, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
 
 /** Most that is on the way at a time before a message counts as not yet written, as with the buffers of a kernel. */
 const KERNEL_BYTES = 4 * 1024 * 1024;

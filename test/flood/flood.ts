@@ -1,9 +1,10 @@
 // A hub that is flooded by five of its peers at once, with each type of frame in turn: what its own callers, another peer, its log and its
 // memory notice (`make flood`).
+
 import { execFile } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { INSTALLED } from "../../cli/build.ts";
 import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
 import { execute, isOperational, register, text } from "../support/acts.ts";

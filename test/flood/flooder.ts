@@ -1,22 +1,24 @@
 // One process that floods a hub in the name of several peers; started by `flood.ts`, as low in priority as the system allows.
+
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { type CallOptions, type ClientDuplex, RawMessage } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { asBuffer } from "#channel/messages.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { SessionRequestSchema as CommandSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { DiscoveryService, HelloRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { SessionRequestSchema as DiscoverySchema } from "#gen/foedus/discovery/v1alpha1/session_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { SessionRequestSchema as RegistrySchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { silentLogger } from "#runtime/log/log.ts";
-import { type CallOptions, type ClientDuplex, RawMessage } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { type Envelope, type Frame, sessionCodec } from "#runtime/sessions/session-codec.ts";
 import { dialSession } from "#runtime/sessions/session-ends.ts";
 import type { SessionStream } from "#runtime/sessions/session-stream.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CALM, type FloodOrder, type PeerFiles } from "./flood.ts";
 
 const order = JSON.parse(process.argv[2] ?? "") as FloodOrder;

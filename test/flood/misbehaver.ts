@@ -1,10 +1,12 @@
 // One process that calls a hub in the name of one of its own gateways and misbehaves; started by `own.ts`.
+
 import { readFileSync } from "node:fs";
 import type { ClientHttp2Session } from "node:http2";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { systemClock } from "#channel/clock.ts";
 import { methodPath } from "#channel/messages.ts";
 import { ListNodesRequestSchema, RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { grpcMessage, grpcStream, rawH2 } from "../support/raw-h2.ts";
 import type { Misbehaviour } from "./own.ts";
 

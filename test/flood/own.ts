@@ -1,7 +1,9 @@
 // A hub with a caller of its own that misbehaves: it asks for listings and reads none, or opens streams and closes them.
+
 import { execFile } from "node:child_process";
 import { join } from "node:path";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { register } from "../support/acts.ts";
 import { Federation, type HubProcess } from "../support/federation.ts";
 import { meter } from "../support/load.ts";

@@ -1,9 +1,11 @@
 // Two hubs on a hostile network: `make hostile-network`, and in its short form a part of the tests. Needs root, iproute2 and iptables.
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { systemClock, withTimeout } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
+import { withTimeout } from "#runtime/clock.ts";
 import { bundle } from "../../cli/build.ts";
 import { previous } from "../upgrade/previous.ts";
 import { inside, startInside, whyNot } from "./net.ts";

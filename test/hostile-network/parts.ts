@@ -1,6 +1,7 @@
 // The users of the hubs under test: each is a process of its own with the SDK that a user would have.
 
 import { create } from "@bufbuild/protobuf";
+import { systemClock } from "#channel/clock.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import {
@@ -9,7 +10,6 @@ import {
   RegistrySyncService,
   UpdateStateRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { type NodeInit, RegistryClient, type UpdateBatch, VALUE_TYPE } from "../../clients/typescript/registry-client.ts";
 import { type Door, openDoor } from "../bench/parts.ts";

@@ -1,5 +1,5 @@
 // What two hubs go through on a network that is not kind. Each scenario fails when something stops for good, is lost, or takes too long.
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { HUBS, type Hub, type Net } from "./net.ts";
 import type { Answered, Seen, Sent } from "./parts.ts";
 import type { Stage } from "./stage.ts";

@@ -1,6 +1,8 @@
 // Two hubs as real processes in a network of their own, and the users that they have.
+
 import { join } from "node:path";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { doorOf } from "../bench/parts.ts";
 import { type Part, startPart } from "../bench/worker.ts";
 import { Federation } from "../support/federation.ts";

@@ -1,18 +1,20 @@
 // A door and those who come to it: guests, people in the middle, and everybody else. All over real TLS on loopback.
+
 import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import type { ClientOf } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
+import { parseCertificates } from "#channel/tls/material.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import {
   BeginRequestSchema,
   IntroduceRequestSchema,
   IntroductionService,
 } from "#gen/foedus/introduction/v1alpha1/introduction_service_pb.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials, parseCertificates } from "#runtime/tls/credentials.ts";
 import { authorityAt, digestOf } from "#runtime/tls/door.ts";
 import type { DoorConfig, Note } from "../../services/introduction/core.ts";
 import { type Door, openDoor } from "../../services/introduction/door.ts";

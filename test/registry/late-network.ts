@@ -1,7 +1,7 @@
 // A network between a client and the handlers of a hub in the same process that keeps the bytes of cut streams, and delivers them whenever the test says.
+import type { CallOptions, ClientDuplex, ClientOf } from "#channel/call.ts";
 import type { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError, type Reason } from "#kernel/error.ts";
-import type { CallOptions, ClientDuplex, ClientOf } from "#runtime/rpc/call.ts";
 
 type Client = ClientOf<typeof RegistrySyncService>;
 type Duplex = ClientDuplex<never, unknown>;

@@ -1,15 +1,18 @@
 import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import type { ClientOf } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
+import { createPeerCredentials, type PeerChannelCredentials } from "#channel/tls/peer-credentials.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import { type Clock, sleep, systemClock } from "#runtime/clock.ts";
-import { bind, type CallContext, type ClientOf, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { sleep } from "#runtime/clock.ts";
+import { bind, type CallContext, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { type ClientOptions, createClient } from "#runtime/rpc/client/client.ts";
 import { createRpcServer, type RpcServer, type RpcServerOptions } from "#runtime/rpc/server/server.ts";
 import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
-import { createPeerCredentials, createServerCredentials, type PeerChannelCredentials } from "#runtime/tls/credentials.ts";
+import { createServerCredentials } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import { type LogLine, memoryLogger } from "../fakes/memory-logger.ts";
 import {

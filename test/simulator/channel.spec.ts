@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { RawMessage } from "#runtime/rpc/call.ts";
+import { RawMessage } from "#channel/call.ts";
 import { Arrivals, Lane, type Wire } from "./channel.ts";
 
 const WINDOW = 4_096;

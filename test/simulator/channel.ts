@@ -1,11 +1,11 @@
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "#channel/call.ts";
 import { type Calls, callOf } from "#channel/client.ts";
+import type { Clock } from "#channel/clock.ts";
 import { decodeMessage, encodeMessage } from "#channel/messages.ts";
 import { ByteOutbound, DuplexCall, Inbound } from "#channel/streams.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "#runtime/rpc/call.ts";
 import type { End, Network, Socket } from "./network.ts";
 import type { SimLeaf } from "./pki.ts";
 

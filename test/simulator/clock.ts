@@ -1,5 +1,5 @@
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Now } from "#kernel/instant.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Scheduler } from "./scheduler.ts";
 
 /** LEAST_LATE_MS: a timer of a real clock fires a little late, never early; this also keeps rounding from making a timer fire twice. */

@@ -1,5 +1,6 @@
 import type { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
+import type { ClientOf } from "#channel/call.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import type { ExpectedPeer } from "#channel/tls/peer-identity.ts";
 import { DiscoveryService, SetPeerEnabledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
@@ -7,7 +8,7 @@ import type { Core } from "#kernel/core.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { clockPlausible } from "#runtime/clock.ts";
 import type { PeerSource, SessionReporter } from "#runtime/peers.ts";
-import type { Caller, ClientOf } from "#runtime/rpc/call.ts";
+import type { Caller } from "#runtime/rpc/call.ts";
 import { createLocalClient } from "#runtime/rpc/client/local-client.ts";
 import { Identities } from "#runtime/rpc/server/identities.ts";
 import type { Platform } from "#runtime/service/module.ts";

@@ -1,7 +1,8 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import type { Clock } from "#channel/clock.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import { type Clock, sleep } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import type { RegistryCore } from "../../services/registry-sync/core.ts";
 import type { FeedKeySource, Ground, OwnFeedKey } from "../../services/registry-sync/ground.ts";
 import type { Effect, Input } from "../../services/registry-sync/messages.ts";

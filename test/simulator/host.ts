@@ -1,10 +1,10 @@
+import type { ClientOf } from "#channel/call.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { idOf } from "#channel/entropy.ts";
 import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { Core } from "#kernel/core.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { CommandStream } from "../../clients/typescript/command-stream.ts";
 import type { CommandEffect, Input as CommandInput } from "../../services/command-forwarding/messages.ts";
 import type { Effect as DiscoveryEffect, Input as DiscoveryInput } from "../../services/discovery/messages.ts";

@@ -1,11 +1,12 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
+import { RawMessage } from "#channel/call.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { decodeMessage, encodeMessage } from "#channel/messages.ts";
 import { ByteOutbound, Inbound } from "#channel/streams.ts";
 import { needsValidation, validateRequest } from "#channel/validation.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { type AccessRule, authorise, requireMethodRule } from "#runtime/rpc/access.ts";
-import { type CallContext, type Caller, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
+import type { CallContext, Caller, ServiceBinding } from "#runtime/rpc/call.ts";
 import { accessInterceptor } from "#runtime/rpc/interceptors/access.ts";
 import type { ServerCall } from "#runtime/rpc/server/call-context.ts";
 import type { BidiHandler, ServerStreamHandler, UnaryHandler } from "#runtime/rpc/server/handlers.ts";

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
+import type { ClientOf } from "#channel/call.ts";
 import { ListEventsRequestSchema, type TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import type { EventReport, EventSink } from "#runtime/events.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { Platform, ServiceModule } from "#runtime/service/module.ts";
 import { EventForwarder } from "../../services/hub/events.ts";
 import { createTelemetry, telemetryConfig } from "../../services/telemetry/index.ts";

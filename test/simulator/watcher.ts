@@ -1,3 +1,5 @@
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import {
   type RegistrySyncService,
@@ -7,8 +9,6 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { FeedPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { rankOf, valueText, versionOf } from "./nodes.ts";
 import type { Oracle } from "./oracle.ts";
 

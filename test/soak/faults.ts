@@ -1,8 +1,10 @@
 // What happens to the hubs meanwhile. Each fault has an end, after which its hub is as it should be again.
+
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { systemClock } from "#channel/clock.ts";
 import type { Prng } from "#kernel/prng.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { SERVICES } from "../support/federation.ts";
 import { until } from "../support/until.ts";

@@ -1,6 +1,7 @@
 // What the hubs do all the while, and what must hold of it. Values of a key only rise, so an older one is one that is smaller.
+import { systemClock } from "#channel/clock.ts";
 import { Prng } from "#kernel/prng.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { Mirror, numbersOf, Updater } from "../../clients/typescript/registry-client.ts";
 import { register } from "../support/acts.ts";

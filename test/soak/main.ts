@@ -1,9 +1,10 @@
 // `make soak`: fifteen minutes of load and faults. SECONDS= and SEED= change that; the seed repeats the faults, not the race between them.
+
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { bundle, INSTALLED } from "../../cli/build.ts";
 import { floors, growth, soak } from "./soak.ts";
 

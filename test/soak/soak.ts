@@ -1,6 +1,6 @@
 // A soak: four hubs under load and faults for a while. It answers with what was wrong, which should be nothing, and with what it counted.
+import { systemClock } from "#channel/clock.ts";
 import { Prng } from "#kernel/prng.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { metric } from "../support/acts.ts";
 import { ROOT } from "../support/federation.ts";
 import { Nemesis } from "./faults.ts";

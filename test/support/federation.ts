@@ -1,19 +1,20 @@
 // Real hubs as real processes over real mutual TLS on loopback: for end-to-end tests, the demo and the benches.
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { ClientOf } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { writePki } from "../../certs/issue.ts";
 import { SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { allOf, endProcess, isRunning } from "./processes.ts";

@@ -1,10 +1,12 @@
 // A load of acknowledged writes and commands that remembers what it was told, for tests that kill, cut, restart and upgrade.
+
 import { create } from "@bufbuild/protobuf";
+import { systemClock } from "#channel/clock.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { ListNodesRequestSchema, type NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import { CommandStream, ExecutorClient, OUTCOME, OUTCOME_NAMES } from "../../clients/typescript/command-stream.ts";
 import { Updater } from "../../clients/typescript/registry-client.ts";
 import { register, stateOf } from "./acts.ts";

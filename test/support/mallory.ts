@@ -1,6 +1,9 @@
 // A hub that is a configured peer and does what it likes: the real protocol over real mutual TLS, with every frame in the test's hands.
+
 import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
+import type { ClientDuplex } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { failureFromProto } from "#channel/failure.ts";
 import { HelloRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import {
@@ -10,8 +13,6 @@ import {
   type SessionResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Failure } from "#kernel/error.ts";
-import { systemClock } from "#runtime/clock.ts";
-import type { ClientDuplex } from "#runtime/rpc/call.ts";
 import { frameFromProto, frameToProto } from "../../services/registry-sync/codec/frame-codec.ts";
 import type { FeedPosition, PeerFrame } from "../../services/registry-sync/messages.ts";
 import { VALUE_TYPE } from "../../services/registry-sync/ports.ts";

@@ -1,6 +1,7 @@
 // Processes that tests start: whether they run, and how they are ended so that none is left behind.
+
 import type { ChildProcess } from "node:child_process";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 
 /** Longest time that a process may take to end after a signal, ms: five times a hub's default grace, and less than a hook of a test has. */
 const END_WITHIN_MS = 25_000;

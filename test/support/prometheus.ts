@@ -1,8 +1,9 @@
 // A real Prometheus that scrapes hubs of a federation over mutual TLS, configured by the file that operators are given.
+
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { type HubProcess, ROOT, SERVICES } from "./federation.ts";
 import { endProcess, isRunning } from "./processes.ts";
 import { GivenUp, until } from "./until.ts";

@@ -1,6 +1,7 @@
 // A TCP relay between two hubs that a test can cut, stall and slow. It moves bytes and knows nothing of what they mean.
+
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 
 /** Mode of a relay: `pass` moves bytes; `stall` swallows them, so that both ends believe in a connection; `cut` ends connections and refuses new ones. */
 export type Mode = "pass" | "stall" | "cut";

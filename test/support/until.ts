@@ -1,5 +1,6 @@
 // Waiting for something to hold, instead of for time to pass.
-import { sleep, systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 
 /** GivenUp is an error that ends `until` at once: what is waited for cannot come any more, as when the process that it needs has ended. */
 export class GivenUp extends Error {

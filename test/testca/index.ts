@@ -1,4 +1,5 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
+import { systemClock } from "#channel/clock.ts";
 import { type Authority, certify, createAuthority } from "../../certs/authority.ts";
 import {
   type IssueRequest,
@@ -11,7 +12,6 @@ import {
   spiffeId,
 } from "../../certs/profiles.ts";
 import { encodeCertificate, generateKey, issuerFactsOf, readPrivateKey } from "../../certs/x509.ts";
-import { systemClock } from "../../services/runtime/clock.ts";
 
 /**
  * Certificates for tests: shipping profiles and authority, plus certificates that no authority should make. Leaf keys come

@@ -1,9 +1,10 @@
 // The reference of metrics, from the registry of a running hub.
+
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { writePki } from "../../certs/issue.ts";
 import { loadHubConfig } from "../../services/hub/index.ts";

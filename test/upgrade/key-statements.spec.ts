@@ -1,11 +1,12 @@
 // What the version before makes of the statements that prove a feed key: its own code judges statements of the present one.
+
 import { execFileSync, spawnSync } from "node:child_process";
 import { X509Certificate } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { loadFeedKey, makeKeyStatement, verifyKeyStatement } from "../../services/registry-sync/shell/key.ts";
 import { ROOT } from "../support/federation.ts";
 import { foreignPki, hasOpenssl, type KeyKind } from "../testca/foreign.ts";

@@ -1,12 +1,13 @@
 // Records a released version for the tests of upgrades: `make upgrade-baseline`. It runs that version, built from its commit, as a
 // federation; lets it do a little of everything; and keeps its files and what it knew. Files that are there are replaced only on demand.
+
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { create } from "@bufbuild/protobuf";
+import { systemClock } from "#channel/clock.ts";
 import { SetPeerEnabledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
 import { deregister, get, lamp, number, register, stateOf, text, update } from "../support/acts.ts";
 import { Federation, ROOT, until } from "../support/federation.ts";

@@ -1,5 +1,6 @@
+import type { Clock } from "#channel/clock.ts";
 import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
-import { type Clock, sleep } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 
 /**
  * ATTACH_RATE is how many nodes one caller may attach. A gateway with as many nodes as a hub may have attaches them four times at once,

@@ -1,10 +1,11 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { RawMessage } from "#channel/call.ts";
 import {
   AttachExecutorRequestSchema,
   type AttachExecutorResponse,
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { type CallContext, RawMessage } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { ADMIN, ANY, Bench, EVIL } from "../../../test/commands/bench.ts";
 import { capability } from "../../../test/commands/hub.ts";

@@ -1,4 +1,6 @@
 import { create } from "@bufbuild/protobuf";
+import { type Outbound, RawMessage } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import { failureToProto } from "#channel/failure.ts";
 import {
   type AttachExecutorResponse,
@@ -6,8 +8,7 @@ import {
 } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { formatParent, type TraceContext } from "#kernel/trace-context.ts";
-import type { Clock } from "#runtime/clock.ts";
-import { type CallContext, type Outbound, RawMessage } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { decodeAttach } from "../codec/attach-codec.ts";
 import { isWireError, valueBytes, valueOf } from "../codec/codec.ts";

@@ -1,5 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { whenAborted } from "#channel/abort.ts";
+import { type Outbound, RawMessage } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import { decodeMessage } from "#channel/messages.ts";
 import {
   CommandForwardingService,
@@ -10,8 +12,7 @@ import {
 import type { Command as ProtoCommand } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type SessionFrame, type SessionRequest, SessionRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import { bind, type CallContext, type Outbound, RawMessage, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { bind, type CallContext, type ServiceBinding } from "#runtime/rpc/call.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { UNARY_CLIENT } from "../caller/pending.ts";

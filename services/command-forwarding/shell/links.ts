@@ -1,6 +1,6 @@
+import { RawMessage } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Invocations, Results, SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/session_pb.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
-import { RawMessage } from "#runtime/rpc/call.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { encodeInvocations, encodeResults } from "../codec/codec.ts";
 import { VALUE_MAX_BYTES } from "../codec/value.ts";

@@ -1,4 +1,4 @@
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import type { Driver, Inlet } from "#runtime/service/driver.ts";
 import type { Input, Reply } from "../messages.ts";

@@ -1,7 +1,7 @@
 import { X509Certificate } from "node:crypto";
+import { parseCertificates } from "#channel/tls/material.ts";
 import { issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#channel/tls/peer-identity.ts";
 import { fail } from "#kernel/error.ts";
-import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Leaf, PeerSpec, RefusedLeaf } from "../messages.ts";
 
 /** Most leaves in one Hello. */

@@ -1,7 +1,7 @@
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { fail } from "#kernel/error.ts";
 import { StoredError } from "#kernel/wire/stored-json.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Store } from "#runtime/store/port.ts";
 import type { SigningKey, TokenCrypto } from "#runtime/tokens/crypto.ts";

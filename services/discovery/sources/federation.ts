@@ -2,13 +2,13 @@ import { createHash } from "node:crypto";
 import { isIP } from "node:net";
 import { dirname, resolve } from "node:path";
 import { certificateKeyProblem } from "#channel/tls/keys.ts";
+import { parseCertificates } from "#channel/tls/material.ts";
 import { hubIdProblem } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { parseSettings } from "#runtime/config/json.ts";
 import { ConfigError, type ConfigProblem, PROBLEMS_MAX } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";
 import { LISTS_MAX_BYTES, readText } from "#runtime/files.ts";
-import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { Address, Level, PeerSpec, PinnedCa, RevokedLeaf } from "../messages.ts";
 
 /** DEFAULT_PORT is the port of a hub that names none (S0-2). */

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { RegistryClient } from "../../../clients/typescript/registry-client.ts";
 import { RegistryHub } from "../../../test/registry/fixture.ts";
 import { until } from "../../../test/rpc/fixture.ts";

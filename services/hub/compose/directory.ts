@@ -1,8 +1,8 @@
 import { fromBinary } from "@bufbuild/protobuf";
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import type { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { type Mirror, type MirrorFeed, type NodeEntry, RegistryClient } from "../../../clients/typescript/registry-client.ts";
 import type { CapabilityInfo, DirectoryChange, DirectorySource, NodeTable, TableNode } from "../../command-forwarding/index.ts";
 import type { RegistryNode, RegistryNodes } from "../../registry-sync/index.ts";

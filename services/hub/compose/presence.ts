@@ -1,11 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import { type RegistrySyncService, ReportPresenceRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter } from "#runtime/metrics/declare.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import type { PresenceSink } from "../../command-forwarding/index.ts";
 import { ownRetry } from "../own-retry.ts";
 

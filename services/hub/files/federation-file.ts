@@ -1,5 +1,5 @@
 import { dirname } from "node:path";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import { FollowedFiles, type Noted } from "#runtime/config/follow.ts";
 import { ConfigError } from "#runtime/config/load.ts";
 import { nearest } from "#runtime/config/shape.ts";

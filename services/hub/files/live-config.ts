@@ -1,4 +1,4 @@
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import { type ConfigChange, diffConfig, withLive } from "#runtime/config/describe.ts";
 import { FollowedFiles, type Noted } from "#runtime/config/follow.ts";
 import { ConfigError } from "#runtime/config/load.ts";

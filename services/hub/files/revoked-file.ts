@@ -1,8 +1,8 @@
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import * as z from "zod";
+import type { Clock } from "#channel/clock.ts";
 import { fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { FollowedFiles } from "#runtime/config/follow.ts";
 import { parseSettings } from "#runtime/config/json.ts";
 import { firstProblem, issueWords } from "#runtime/config/words.ts";

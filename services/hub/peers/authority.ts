@@ -1,7 +1,7 @@
 import type { X509Certificate } from "node:crypto";
+import { parseCertificates } from "#channel/tls/material.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
-import { parseCertificates } from "#runtime/tls/credentials.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 
 /** ViewAuthority answers who is who from the last views and this hub's own CA set. */

@@ -1,10 +1,10 @@
 import { create } from "@bufbuild/protobuf";
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import { type DiscoveryService, WatchPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Endpoint, PeerView as ProtoView } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { PeerView } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { ownRetry } from "../own-retry.ts";
 
 type Discovery = ClientOf<typeof DiscoveryService>;

@@ -1,12 +1,12 @@
 import { create } from "@bufbuild/protobuf";
+import type { ClientOf } from "#channel/call.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import { ErrorReason } from "#gen/foedus/common/v1/error_pb.ts";
 import { type DiscoveryService, ReportSessionsRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import type { Reason } from "#kernel/error.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { SessionReport, SessionReporter } from "#runtime/peers.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { ownRetry } from "../own-retry.ts";
 
 /** Two reports of sessions are this far apart if the second one came during the first. */

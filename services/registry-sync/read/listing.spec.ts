@@ -1,11 +1,12 @@
 import { create, fromBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import type { RawMessage } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { decodedSize } from "#channel/decoded-size.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ListNodesRequestSchema, ListNodesResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
-import { systemClock } from "#runtime/clock.ts";
-import type { CallContext, RawMessage } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { countingCodec } from "../../../test/fakes/counting-codec.ts";
 import { ANY_NODE, GATEWAY, Instants, nodeBytes, settleAll, TestHub, TestLink } from "../../../test/fakes/registry-hub.ts";
 import type { Answer, Input, NodeFilter } from "../messages.ts";

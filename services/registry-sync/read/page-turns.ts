@@ -1,6 +1,6 @@
 import { whenAborted } from "#channel/abort.ts";
+import type { Clock } from "#channel/clock.ts";
 import { FoedusError } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { CANCELLED } from "../shell/shell.ts";
 
 /**

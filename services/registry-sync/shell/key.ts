@@ -3,12 +3,12 @@ import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "
 import { create, toBinary } from "@bufbuild/protobuf";
 import { decodeChecked } from "#channel/decoded-size.ts";
 import { certificateKeyProblem } from "#channel/tls/keys.ts";
+import { type KeyMaterial, parseCertificates } from "#channel/tls/material.ts";
 import { INTERMEDIATES_MAX, issuedBy, parseSpiffeId, thumbprintOf, uriSans } from "#channel/tls/peer-identity.ts";
 import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#runtime/crypto.ts";
 import { notFile, placeNew, readText } from "#runtime/files.ts";
-import { type KeyMaterial, parseCertificates } from "#runtime/tls/credentials.ts";
 
 /** Context of the signature over a statement: no signature made for another purpose can pass for it. */
 const CONTEXT = Buffer.from("foedus.feed-key.v1\0");

@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import type { Clock } from "#channel/clock.ts";
 import { boundDecoded } from "#channel/decoded-size.ts";
 import type { Node } from "#gen/foedus/common/v1/node_pb.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
@@ -18,7 +19,6 @@ import {
   ReportPresenceResponseSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { CallContext, Caller } from "#runtime/rpc/call.ts";
 import { principalOf } from "#runtime/rpc/connections/principal.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";

@@ -1,4 +1,4 @@
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 
 /** How long a reader waits for a hub's sign of life, once it is asked for. */
 const TIMEOUT_MS = 1_000;

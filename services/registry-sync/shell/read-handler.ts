@@ -1,4 +1,6 @@
 import { create } from "@bufbuild/protobuf";
+import type { RawMessage } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import {
   type GetNodeRequest,
@@ -9,8 +11,7 @@ import {
   type ListNodesRequest,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import type { CallContext, RawMessage } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { principalOf } from "#runtime/rpc/connections/principal.ts";
 import { feedToProto, nodesToRaw, recordToProto } from "../codec/answer-codec.ts";
 import { filterFromProto } from "../codec/codec.ts";

@@ -1,12 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { whenAborted } from "#channel/abort.ts";
+import type { Outbound, RawMessage } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import { failureToProto } from "#channel/failure.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import { type UpdateStateResponse, UpdateStateResponseSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { StreamsPerCaller } from "#kernel/bounds/streams-per-caller.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import type { CallContext, Outbound, RawMessage } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { boundToProto } from "../codec/answer-codec.ts";
 import { callerName, decodeUpdateFrame, scopeOf, type UpdateFrame } from "../codec/codec.ts";

@@ -1,9 +1,10 @@
 import { whenAborted } from "#channel/abort.ts";
+import type { Outbound } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { WatchRequest, WatchResponse } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { StreamsPerCaller } from "#kernel/bounds/streams-per-caller.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import type { CallContext, Outbound } from "#runtime/rpc/call.ts";
+import type { CallContext } from "#runtime/rpc/call.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
 import { BlocksCache, pushToProto } from "../codec/answer-codec.ts";
 import { callerName, watchFromProto } from "../codec/codec.ts";

@@ -1,5 +1,5 @@
 import { type Stats, statSync } from "node:fs";
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 
 /** Noted is to be told of each file before it is read, so that a change while it is read is seen too. */
 export type Noted = (path: string) => void;

@@ -1,4 +1,4 @@
-import type { Clock, Timer } from "../clock.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { EventReport, EventSink } from "../events.ts";
 import type { Logger, LogLevel } from "./log.ts";
 

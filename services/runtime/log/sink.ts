@@ -1,9 +1,9 @@
 import { close, constants, fstatSync, lstatSync, openSync, write, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { isatty } from "node:tty";
+import { systemClock, type Timer } from "#channel/clock.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { own } from "#kernel/own.ts";
-import { systemClock, type Timer } from "#runtime/clock.ts";
 import { makeFolder } from "#runtime/files.ts";
 
 /** SinkState is told once when a log begins to fail, and once when it is written again. */

@@ -1,6 +1,6 @@
 import { Registry } from "prom-client";
 import { expect, test, vi } from "vitest";
-import { systemClock } from "../clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { collectProcessMetrics } from "./process.ts";
 
 /** block keeps the event loop from running, and lets it make up for it: whatever was due meanwhile has run. */

@@ -1,8 +1,8 @@
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { RefreshSchema, SessionControlSchema, SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { DiscoveryService, HelloRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { EchoService, OpenService } from "../../../test/proto/echo-service.gen.ts";
 import { authorise, frameRule, methodRule, requireMethodRule } from "./access.ts";
 import type { Caller } from "./call.ts";

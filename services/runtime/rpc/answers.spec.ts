@@ -1,6 +1,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { DiscoveryService, HelloRequestSchema, HelloResponseSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import {
   RegistrySyncService,
@@ -8,7 +9,6 @@ import {
   WatchResponseSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { createClient } from "./client/client.ts";
 
 /** A server that answers with bytes as they are: what a peer with other intentions would do. */

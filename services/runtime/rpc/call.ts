@@ -3,7 +3,8 @@ import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2
 import type { In, Out, Outbound, RawMessage } from "#channel/call.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 
-export { type CallOptions, type ClientDuplex, type ClientOf, type Outbound, RawMessage } from "#channel/call.ts";
+// The command line still imports this from here.
+export type { ClientOf } from "#channel/call.ts";
 
 /** Caller is who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
 export interface Caller {

@@ -1,6 +1,8 @@
 import { create, createFileRegistry, type DescMethod, fromBinary, getOption } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ClientOf } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { access, Principal, TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import {
   Health,
@@ -13,10 +15,8 @@ import {
   ServerReflection as AlphaReflection,
   ServerReflectionRequestSchema as AlphaRequestSchema,
 } from "#gen/grpc/reflection/v1alpha/reflection_pb.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { collect, type Fixture, failureOfCall, serve, until } from "../../../test/rpc/fixture.ts";
 import { type Credential, testHub } from "../../../test/testca/index.ts";
-import type { ClientOf } from "./call.ts";
 import { type ClientOptions, createClient } from "./client/client.ts";
 
 let fixture: Fixture;

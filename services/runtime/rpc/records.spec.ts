@@ -3,12 +3,12 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
 import { encodeMessage, methodPath } from "#channel/messages.ts";
+import { Chatter } from "#channel/tls/chatter.ts";
 import { EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { type Fixture, serve } from "../../../test/rpc/fixture.ts";
 import { frame, grpcMessage, grpcStream, PREFACE, rawH2, text } from "../../../test/support/raw-h2.ts";
 import { RawRecords, secretOf } from "../../../test/support/raw-tls.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
-import { Chatter } from "./connections/chatter.ts";
 
 let alpha: TestHub;
 let beta: TestHub;

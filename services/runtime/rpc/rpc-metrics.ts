@@ -1,7 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { Counter, Histogram, type Registry } from "prom-client";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 
 const LABELS = ["grpc_type", "grpc_service", "grpc_method"] as const;
 type Labels = Record<(typeof LABELS)[number], string>;

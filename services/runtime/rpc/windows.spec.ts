@@ -2,9 +2,9 @@ import { type ClientHttp2Session, connect, createSecureServer } from "node:http2
 import type { AddressInfo } from "node:net";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "#channel/windows.ts";
-import { systemClock } from "#runtime/clock.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { CountRequestSchema, EchoRequestSchema, EchoService } from "../../../test/proto/echo-service.gen.ts";
 import { echoBinding, type Fixture, type Seen, serve, testTokens, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";

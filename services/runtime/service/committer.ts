@@ -1,7 +1,7 @@
 import type { Registry } from "prom-client";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Clock, Timer } from "../clock.ts";
 import { COUNT_BUCKETS, counter, histogram } from "../metrics/declare.ts";
 import type { CommitOutcome, Store } from "../store/port.ts";
 

@@ -1,10 +1,10 @@
 import type { Registry } from "prom-client";
+import type { Clock, Timer } from "#channel/clock.ts";
 import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Core, Effect, Observe, Persist, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import type { Clock, Timer } from "../clock.ts";
 import type { Logger } from "../log/log.ts";
 import { type Sampler, sampledCounter, sampledGauge } from "../metrics/declare.ts";
 import type { Store } from "../store/port.ts";

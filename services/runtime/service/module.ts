@@ -1,7 +1,7 @@
 import type { Registry } from "prom-client";
+import type { Clock } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { type FoedusError, fail } from "#kernel/error.ts";
-import type { Clock } from "../clock.ts";
 import type { EventSink, LinkCounters } from "../events.ts";
 import type { Logger } from "../log/log.ts";
 import type { ServiceBinding } from "../rpc/call.ts";

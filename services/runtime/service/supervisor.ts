@@ -1,5 +1,6 @@
+import type { Clock } from "#channel/clock.ts";
 import { fail } from "#kernel/error.ts";
-import { type Clock, withTimeout } from "../clock.ts";
+import { withTimeout } from "../clock.ts";
 import type { Logger } from "../log/log.ts";
 import type { ServiceModule } from "./module.ts";
 

@@ -1,5 +1,6 @@
+import type { Clock } from "#channel/clock.ts";
 import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
-import { type Clock, sleep } from "#runtime/clock.ts";
+import { sleep } from "#runtime/clock.ts";
 import type { Cost } from "../rpc/access.ts";
 import { type Lane, turnsOf } from "../rpc/server/turns.ts";
 

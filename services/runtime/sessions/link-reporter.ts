@@ -1,4 +1,4 @@
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 
 /** That a peer was heard of, and how long a ping took, is told this late: on idle links it is all there is to tell, and each telling costs a call. */
 const LATER_MS = 5_000;

@@ -1,15 +1,16 @@
 import type { DescMethodBiDiStreaming, MessageInitShape } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import type { CallOptions, ClientDuplex, Outbound, RawMessage } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { FeedHead, FeedHeadSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Prng } from "#kernel/prng.ts";
 import type { LinkState, PeerSession, SessionConfig, SessionId } from "#kernel/session/rules.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { EventSink, LinkCounters } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { PeerView, SessionReporter } from "#runtime/peers.ts";
-import type { CallContext, CallOptions, ClientDuplex, Outbound, RawMessage } from "../rpc/call.ts";
+import type { CallContext } from "../rpc/call.ts";
 import type { TokenVerifier } from "../rpc/server/token-verifier.ts";
 import type { Envelope, Frame } from "./session-codec.ts";
 

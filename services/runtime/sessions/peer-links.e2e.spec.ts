@@ -1,8 +1,11 @@
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterAll, expect, test } from "vitest";
+import { type Outbound, RawMessage } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { failureFromProto } from "#channel/failure.ts";
 import { methodPath } from "#channel/messages.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import type { SessionControl } from "#gen/foedus/common/v1/session_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
@@ -13,15 +16,12 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { Prng } from "#kernel/prng.ts";
-import { systemClock } from "#runtime/clock.ts";
 import type { PeerView } from "#runtime/peers.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import { bearer, type Fixture, serve, testTokens, tokenFor, until } from "../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
-import type { CallContext, Outbound, ServiceBinding } from "../rpc/call.ts";
-import { RawMessage } from "../rpc/call.ts";
+import type { CallContext, ServiceBinding } from "../rpc/call.ts";
 import { createClient } from "../rpc/client/client.ts";
 import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
 import { sessionCodec } from "./session-codec.ts";

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { describe, expect, test } from "vitest";
+import type { CallOptions } from "#channel/call.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
   type SessionFrame,
@@ -15,7 +16,7 @@ import type { PeerView, SessionReport } from "#runtime/peers.ts";
 import { type DuplexPair, duplexPair } from "../../../test/fakes/duplex-pair.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
-import type { CallContext, CallOptions } from "../rpc/call.ts";
+import type { CallContext } from "../rpc/call.ts";
 import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "./peer-links.ts";
 
 type Wire = DuplexPair<SessionRequest, SessionResponse>;

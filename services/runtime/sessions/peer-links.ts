@@ -1,3 +1,4 @@
+import type { Outbound, RawMessage } from "#channel/call.ts";
 import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { Failure } from "#kernel/error.ts";
 import { PeerSessions } from "#kernel/session/machine.ts";
@@ -7,7 +8,7 @@ import type { PeerView } from "#runtime/peers.ts";
 import { boundTo } from "#runtime/tokens/bound-to.ts";
 import { type LimitedLogger, limitedEvents, limitedLogger } from "../log/limited.ts";
 import { authorise, requireMethodRule } from "../rpc/access.ts";
-import type { CallContext, Outbound, RawMessage } from "../rpc/call.ts";
+import type { CallContext } from "../rpc/call.ts";
 import { type Link, newLink } from "./link.ts";
 import { type KnownPeer, LinkBook } from "./link-book.ts";
 import { LinkControls } from "./link-controls.ts";

@@ -1,5 +1,5 @@
+import type { Clock, Timer } from "#channel/clock.ts";
 import { PROMPT_BYTES, PROMPT_MS } from "#kernel/bounds/flight.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 
 /**
  * Allowance is how many bytes of frames the other side may still send in a session. It is told of what was consumed when that is a

@@ -1,6 +1,6 @@
+import type { ClientDuplex, Outbound } from "#channel/call.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { withTimeout } from "#runtime/clock.ts";
-import type { ClientDuplex, Outbound } from "../rpc/call.ts";
 import type { Envelope, Frame } from "./session-codec.ts";
 import { acceptedHalf, type DialSecond, dialledHalf } from "./session-half.ts";
 import { CLOSE_TIMEOUT_MS, Stream } from "./session-stream.ts";

@@ -1,7 +1,7 @@
+import type { ClientDuplex, Outbound } from "#channel/call.ts";
 import { failureFromProto } from "#channel/failure.ts";
 import type { Terminated } from "#gen/foedus/common/v1/session_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import type { ClientDuplex, Outbound } from "../rpc/call.ts";
 import type { Envelope } from "./session-codec.ts";
 
 /** Half is one stream that carries a session, or a half of one; it is also what differs between dialer and acceptor. */

@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { Registry } from "prom-client";
 import { afterEach, describe, expect, test } from "vitest";
+import { RawMessage } from "#channel/call.ts";
 import { failureToProto } from "#channel/failure.ts";
 import { NARROW_WINDOW_BYTES, WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
@@ -17,7 +18,7 @@ import { type DuplexPair, duplexPair } from "../../../test/fakes/duplex-pair.ts"
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
 import { peerViewOf } from "../../../test/fakes/peer-view.ts";
-import { type CallContext, RawMessage } from "../rpc/call.ts";
+import type { CallContext } from "../rpc/call.ts";
 import { createPeerLinks, type PeerLinks } from "./peer-links.ts";
 import { sessionCodec } from "./session-codec.ts";
 import type { ControlInit } from "./session-stream.ts";

@@ -1,6 +1,6 @@
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { PeerSessions } from "#kernel/session/machine.ts";
 import type { SessionEffect, SessionInput } from "#kernel/session/rules.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 
 /** PumpOptions are what a pump works with. */
 export interface PumpOptions {

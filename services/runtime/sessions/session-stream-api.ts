@@ -1,9 +1,9 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { RawMessage } from "#channel/call.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { SessionControl, SessionControlSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
-import type { RawMessage } from "../rpc/call.ts";
 import type { Frame, SessionCodec } from "./session-codec.ts";
 
 /** ControlInit is a common frame to be sent. */

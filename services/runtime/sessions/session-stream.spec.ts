@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
+import { RawMessage } from "#channel/call.ts";
 import type { SessionControl } from "#gen/foedus/common/v1/session_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
@@ -14,7 +15,6 @@ import type { Failure, FoedusError } from "#kernel/error.ts";
 import { type DuplexPair, duplexPair } from "../../../test/fakes/duplex-pair.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
 import { memoryLogger } from "../../../test/fakes/memory-logger.ts";
-import { RawMessage } from "../rpc/call.ts";
 import { sessionCodec } from "./session-codec.ts";
 import { acceptSession, dialSession } from "./session-ends.ts";
 import type { SessionHandlers, SessionStream } from "./session-stream.ts";

@@ -1,11 +1,11 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { type Outbound, RawMessage } from "#channel/call.ts";
+import type { Timer } from "#channel/clock.ts";
 import { failureToProto } from "#channel/failure.ts";
 import { MalformedError } from "#channel/messages.ts";
 import { type SessionControl, type SessionOpen, SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { Flight } from "#kernel/bounds/flight.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Timer } from "#runtime/clock.ts";
-import { type Outbound, RawMessage } from "../rpc/call.ts";
 import { Allowance } from "./session-allowance.ts";
 import { type Envelope, type Frame, LONGEST_FRAME_BYTES } from "./session-codec.ts";
 import { type DialSecond, dialledHalf, failureIn, type Half, SILENT_END, statedFailure } from "./session-half.ts";

@@ -1,14 +1,14 @@
 import type { X509Certificate } from "node:crypto";
 import { stat } from "node:fs/promises";
 import type { Registry } from "prom-client";
+import type { Clock, Timer } from "#channel/clock.ts";
+import { checkPair, type KeyMaterial, parseCertificates } from "#channel/tls/material.ts";
 import { parseSpiffeId, type SpiffeId, thumbprintOf, uriSans } from "#channel/tls/peer-identity.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import { own } from "#kernel/own.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import { readText } from "#runtime/files.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { counter, sampledGauge } from "#runtime/metrics/declare.ts";
-import { checkPair, type KeyMaterial, parseCertificates } from "./credentials.ts";
 
 /** CertificateFiles are the two files of an identity. */
 export interface CertificateFiles {

@@ -2,16 +2,9 @@ import type { SecureServerOptions } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { contextOf, HANDSHAKE_TIMEOUT_MS, type KeyMaterial, type TrustedMaterial } from "#channel/tls/material.ts";
 
-export {
-  checkPair,
-  contextOf,
-  HANDSHAKE_TIMEOUT_MS,
-  type KeyMaterial,
-  MIN_VERSION,
-  parseCertificates,
-  splitPem,
-} from "#channel/tls/material.ts";
-export { createPeerCredentials, PeerChannelCredentials, type PeerMaterial } from "#channel/tls/peer-credentials.ts";
+// The command line still imports these from here.
+export { checkPair, parseCertificates, splitPem } from "#channel/tls/material.ts";
+export { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 
 /** ServerMaterial is what a server shows and whose callers TLS lets through. */
 export interface ServerMaterial extends TrustedMaterial {

@@ -2,11 +2,11 @@ import { createHash, type X509Certificate } from "node:crypto";
 import { connect as connectTcp, isIP } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 import { whenAborted } from "#channel/abort.ts";
+import type { Clock } from "#channel/clock.ts";
 import { HandshakeGuard, SERVER_FLIGHT_BYTES } from "#channel/tls/handshake-guard.ts";
+import { HANDSHAKE_TIMEOUT_MS, MIN_VERSION } from "#channel/tls/material.ts";
 import { issuedBy, thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
-import { HANDSHAKE_TIMEOUT_MS, MIN_VERSION } from "./credentials.ts";
 
 /** Certificates looked at in a chain: a leaf, its CA, and one to spare for a CA that is being replaced. */
 const CHAIN_MAX = 3;

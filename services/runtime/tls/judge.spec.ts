@@ -4,11 +4,11 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
+import { parseCertificates, splitPem } from "#channel/tls/material.ts";
 import { issuedBy } from "#channel/tls/peer-identity.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { type ForeignOptions, foreignPki, hasOpenssl } from "../../../test/testca/foreign.ts";
 import { type TestHub, testHub } from "../../../test/testca/index.ts";
-import { parseCertificates, splitPem } from "./credentials.ts";
 import { judgeMaterial } from "./judge.ts";
 
 let folder: string;

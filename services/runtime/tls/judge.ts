@@ -1,9 +1,11 @@
 import { duplexPair } from "node:stream";
 import { connect, createSecureContext, DEFAULT_MAX_VERSION, TLSSocket } from "node:tls";
+import type { Clock } from "#channel/clock.ts";
+import { contextOf, MIN_VERSION } from "#channel/tls/material.ts";
 import type { Failure } from "#kernel/error.ts";
 import { own } from "#kernel/own.ts";
-import { type Clock, withTimeout } from "#runtime/clock.ts";
-import { contextOf, MIN_VERSION, type ServerMaterial } from "./credentials.ts";
+import { withTimeout } from "#runtime/clock.ts";
+import type { ServerMaterial } from "./credentials.ts";
 
 /** Time for a handshake within this process. */
 const JUDGE_MS = 10_000;

@@ -1,5 +1,5 @@
+import type { Clock } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { JOSE_CRYPTO, type TokenCrypto } from "./crypto.ts";
 import type { KeyRing } from "./key-ring.ts";
 

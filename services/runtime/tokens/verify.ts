@@ -1,6 +1,6 @@
 import { errors, type JWTPayload } from "jose";
+import type { Clock } from "#channel/clock.ts";
 import { fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { TokenVerifier, VerifiedToken } from "#runtime/rpc/server/token-verifier.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import { JOSE_CRYPTO, type KeySet, type TokenCrypto } from "./crypto.ts";

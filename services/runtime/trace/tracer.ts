@@ -1,10 +1,10 @@
 import type { Registry } from "prom-client";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
 import { TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import { Prng } from "#kernel/prng.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
-import type { Clock, Timer } from "../clock.ts";
 import type { Logger } from "../log/log.ts";
 import { counter } from "../metrics/declare.ts";
 import { Span, type SpanKind } from "./span.ts";

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { whenAborted } from "#channel/abort.ts";
+import type { Outbound } from "#channel/call.ts";
 import {
   ListEventsResponseSchema,
   ListLinkCountersResponseSchema,
@@ -10,7 +11,7 @@ import {
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { bind, type CallContext, type Outbound, type ServiceBinding } from "#runtime/rpc/call.ts";
+import { bind, type CallContext, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import { eventToProto, filterFromProto, linkFromProto, linkToProto, reportFromProto } from "../codec.ts";
 import type { Happening, Input, LinkCount, Output } from "../messages.ts";

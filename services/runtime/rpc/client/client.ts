@@ -2,7 +2,7 @@ import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2
 import type { Registry } from "prom-client";
 import type { ClientOf } from "#channel/call.ts";
 import { type ClientOptions as BareClientOptions, type CallMeter, createClient as createBareClient } from "#channel/client.ts";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import { ClientCall, rpcStats } from "../rpc-metrics.ts";
 
 /** ClientOptions are what a client is made of. */

@@ -1,8 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type ClientOf, type Outbound, RawMessage } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
 import { encodeMessage } from "#channel/messages.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import {
   CountRequestSchema,
@@ -17,7 +18,7 @@ import {
 } from "../../../../test/proto/echo-service.gen.ts";
 import { collect, echoBinding, type Fixture, failureOfCall, type Seen, serve, until } from "../../../../test/rpc/fixture.ts";
 import { testHub } from "../../../../test/testca/index.ts";
-import { type Caller, type ClientOf, type Outbound, RawMessage } from "../call.ts";
+import type { Caller } from "../call.ts";
 import { createLocalClient } from "./local-client.ts";
 
 type Client = ClientOf<typeof EchoService>;

@@ -1,7 +1,9 @@
 import type { DescMethod, DescService, Message } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { whenAborted } from "#channel/abort.ts";
+import { type CallOptions, type ClientDuplex, type ClientOf, RawMessage } from "#channel/call.ts";
 import { type Calls, callOf } from "#channel/client.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { decodeMessage, encodeMessage, methodPath } from "#channel/messages.ts";
 import { serviceErrorToFoedus } from "#channel/status.ts";
@@ -9,18 +11,9 @@ import { ByteOutbound, DuplexCall, Inbound } from "#channel/streams.ts";
 import { needsValidation, validateRequest } from "#channel/validation.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { parseTrace, type TraceContext } from "#kernel/trace-context.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import { type AccessRule, authorise, requireMethodRule } from "../access.ts";
-import {
-  type CallContext,
-  type Caller,
-  type CallOptions,
-  type ClientDuplex,
-  type ClientOf,
-  RawMessage,
-  type ServiceBinding,
-} from "../call.ts";
+import type { CallContext, Caller, ServiceBinding } from "../call.ts";
 import type { BidiHandler, ClientStreamHandler, ServerStreamHandler, UnaryHandler } from "../server/handlers.ts";
 import { type BugReporter, failureOf, PlainStatus, serviceErrorOf } from "../status.ts";
 

@@ -1,9 +1,10 @@
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Outbound } from "#channel/call.ts";
+import { systemClock } from "#channel/clock.ts";
 import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
-import { systemClock } from "#runtime/clock.ts";
 import {
   CountRequestSchema,
   CountResponseSchema,
@@ -16,7 +17,7 @@ import {
 import { bearer, echoBinding, type Fixture, failureOfCall, serve, tokenFor, until } from "../../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../../test/testca/index.ts";
-import type { Caller, Outbound } from "../call.ts";
+import type { Caller } from "../call.ts";
 import { type Account, Accounts, heldBytesIn } from "./accounts.ts";
 
 const ECHO = methodPath(EchoService.method.echo);

@@ -1,7 +1,7 @@
+import type { Clock } from "#channel/clock.ts";
 import type { Shared } from "#kernel/bounds/holdings.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Rate } from "#kernel/bounds/token-bucket.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { Caller } from "../call.ts";
 import { CallPace } from "../server/call-pace.ts";
 import { principalOf } from "./principal.ts";

@@ -1,9 +1,9 @@
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { Chatter, ChatterCosts } from "#channel/tls/chatter.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { EchoRequestSchema, EchoService } from "../../../../test/proto/echo-service.gen.ts";
 import { bearer, type Fixture, serve, tokenFor, until } from "../../../../test/rpc/fixture.ts";
 import { endOf, frame, grpcMessage, grpcStream, PREFACE, rawH2, text } from "../../../../test/support/raw-h2.ts";

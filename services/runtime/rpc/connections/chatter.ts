@@ -1,9 +1,7 @@
+import type { Clock, Timer } from "#channel/clock.ts";
 import { type Chatter, ChatterCosts, type Counts, FLOOD_BYTES } from "#channel/tls/chatter.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import { addressKey } from "../handshakes/handshake-costs.ts";
 import type { Account } from "./accounts.ts";
-
-export { Chatter, FLOOD_BYTES, MESSAGES_PER_DROPPED, PIECE_OVERHEAD_BYTES, STREAM_OVERHEAD_BYTES } from "#channel/tls/chatter.ts";
 
 /** Talker is a connection as far as its chatter is concerned. */
 export interface Talker {

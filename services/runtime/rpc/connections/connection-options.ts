@@ -1,5 +1,5 @@
 import type { Registry } from "prom-client";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { RoomLimits } from "../handshakes/rooms.ts";
 import type { Identities } from "../server/identities.ts";

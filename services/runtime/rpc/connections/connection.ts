@@ -2,9 +2,9 @@ import type { X509Certificate } from "node:crypto";
 import type { ServerHttp2Session } from "node:http2";
 import type net from "node:net";
 import type { TLSSocket } from "node:tls";
+import type { Chatter } from "#channel/tls/chatter.ts";
 import type { Charge } from "../handshakes/handshake-costs.ts";
 import type { Account } from "./accounts.ts";
-import type { Chatter } from "./chatter.ts";
 import type { Hearing } from "./hearing.ts";
 
 /** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */

@@ -1,9 +1,9 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import { type Chatter, MESSAGES_PER_DROPPED } from "#channel/tls/chatter.ts";
 import { MessageEnds } from "#channel/tls/message-ends.ts";
 import { WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Account } from "./accounts.ts";
-import { type Chatter, MESSAGES_PER_DROPPED } from "./chatter.ts";
 
 /** RequestKind is how the requests of a call come: one message, a stream that begins with one, or a stream on which nothing is due. */
 export type RequestKind = "one" | "stream" | "idle_stream";

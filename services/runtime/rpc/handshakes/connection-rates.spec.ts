@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import type { Caller } from "../call.ts";
 import { Accounts } from "../connections/accounts.ts";
 import { ConnectionRates } from "./connection-rates.ts";

@@ -1,6 +1,6 @@
 import net from "node:net";
 import { afterEach, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { until } from "../../../../test/rpc/fixture.ts";
 import { Collected, HelloTurns, helloIn } from "./hello-turns.ts";
 

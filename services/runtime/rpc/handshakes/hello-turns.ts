@@ -1,5 +1,5 @@
 import type net from "node:net";
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 
 /** Most that is read of a connection before TLS has a look; no hello of an honest client has more. */
 const HELLO_BYTES = 16 * 1024;

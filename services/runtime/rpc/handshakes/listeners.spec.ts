@@ -1,6 +1,6 @@
 import net from "node:net";
 import { expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { Listeners } from "./listeners.ts";
 
 test("S-1 many connections are accepted in one round of the event loop; closed, the port is free", async () => {

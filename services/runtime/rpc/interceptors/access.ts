@@ -1,5 +1,5 @@
+import type { Clock } from "#channel/clock.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { authorise } from "../access.ts";
 import type { ServerCall } from "../server/call-context.ts";
 import type { TokenCache, VerifiedToken } from "../server/token-verifier.ts";

@@ -1,4 +1,4 @@
-import type { Clock, Timer } from "#runtime/clock.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { ServerCall } from "../server/call-context.ts";
 import type { Interceptor } from "./interceptor.ts";
 

@@ -1,7 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
+import type { Clock } from "#channel/clock.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { EventSink } from "#runtime/events.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Tracer } from "#runtime/trace/tracer.ts";

@@ -1,7 +1,7 @@
 import * as grpc from "@grpc/grpc-js";
+import type { Clock } from "#channel/clock.ts";
 import { methodPath } from "#channel/messages.ts";
 import type { Reason } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { limitedEvents, limitedLogger } from "#runtime/log/limited.ts";
 import type { Logger } from "#runtime/log/log.ts";

@@ -1,6 +1,6 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import type { Registry } from "prom-client";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import { rpcStats } from "../rpc-metrics.ts";
 import type { Interceptor } from "./interceptor.ts";
 

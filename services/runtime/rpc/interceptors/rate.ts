@@ -1,8 +1,8 @@
 import { type DescMessage, getOption, type Message } from "@bufbuild/protobuf";
+import type { Clock } from "#channel/clock.ts";
 import { costs } from "#gen/foedus/common/v1/access_pb.ts";
 import type { Rate } from "#kernel/bounds/token-bucket.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { Cost } from "../access.ts";
 import { principalOf } from "../connections/principal.ts";
 import type { ServerCall } from "../server/call-context.ts";

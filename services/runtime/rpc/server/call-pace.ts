@@ -1,4 +1,4 @@
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import { type Turns, turnsOf } from "./turns.ts";
 
 /** How long one turn of the event loop makes answers for one caller, ms, before it serves the others. */

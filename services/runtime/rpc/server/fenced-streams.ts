@@ -1,7 +1,7 @@
+import type { Clock } from "#channel/clock.ts";
 import type { StreamOpen } from "#gen/foedus/common/v1/stream_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { REPLACED, StreamFences, type StreamNumber } from "#kernel/stream-fences.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { Caller } from "../call.ts";
 
 /** Fenced is a stream that a newer one of its group may replace. */

@@ -1,11 +1,11 @@
 import { constants, type ServerHttp2Stream } from "node:http2";
 import type { Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import type { Timer } from "#channel/clock.ts";
 import { decodedSizeOf } from "#channel/decoded-size.ts";
 import { Malformed } from "#channel/messages.ts";
 import type { RequestFailure } from "#channel/status.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Timer } from "#runtime/clock.ts";
 import type { Account } from "../connections/accounts.ts";
 import type { Intake } from "../connections/intake.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";

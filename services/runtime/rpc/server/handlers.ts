@@ -1,10 +1,11 @@
 import type { DescMethod, Message } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
+import { type Outbound, RawMessage } from "#channel/call.ts";
 import { encodeMessage, methodPath } from "#channel/messages.ts";
 import { ByteOutbound, Inbound } from "#channel/streams.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { traceFields } from "../../trace/span.ts";
-import { type CallContext, type Outbound, RawMessage } from "../call.ts";
+import type { CallContext } from "../call.ts";
 import { type BugReporter, errorToStatus, type Status } from "../status.ts";
 import { mayAnswer, type ServerCall, UNREAD } from "./call-context.ts";
 

@@ -1,5 +1,5 @@
 import type { X509Certificate } from "node:crypto";
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 import { type Admission, admit } from "#runtime/tls/peer-admission.ts";
 import type { PeerAuthority } from "#runtime/tls/peer-authority.ts";
 import type { Caller } from "../call.ts";

@@ -1,10 +1,10 @@
 import { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection_pb.ts";
 import type { FoedusError } from "#kernel/error.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { GreetRequestSchema, SessionRequestSchema } from "../../../../test/proto/echo-service.gen.ts";
 import { bearer, collect, type Fixture, failureOfCall, serve, shiftedClock, tokenFor, until } from "../../../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub } from "../../../../test/testca/index.ts";

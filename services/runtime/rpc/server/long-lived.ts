@@ -1,5 +1,5 @@
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Clock, Timer } from "#runtime/clock.ts";
 import type { Connection } from "../connections/connection.ts";
 import type { ServerCall } from "./call-context.ts";
 import type { Identities } from "./identities.ts";

@@ -4,12 +4,13 @@ import { connect } from "node:tls";
 import { gzipSync } from "node:zlib";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type ClientOf, type Outbound, RawMessage } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { encodeMessage, methodPath } from "#channel/messages.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
 import type { EventReport } from "#runtime/events.ts";
-import { createPeerCredentials } from "#runtime/tls/credentials.ts";
 import {
   CountRequestSchema,
   type CountResponse,
@@ -36,7 +37,7 @@ import {
 } from "../../../../test/rpc/fixture.ts";
 import { endOf, grpcMessage, grpcStream, rawH2 } from "../../../../test/support/raw-h2.ts";
 import { type Credential, type TestHub, testHub } from "../../../../test/testca/index.ts";
-import { bind, type ClientOf, type Outbound, RawMessage } from "../call.ts";
+import { bind } from "../call.ts";
 import { createClient } from "../client/client.ts";
 
 let alpha: TestHub;

@@ -1,6 +1,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import type { Registry } from "prom-client";
+import type { Clock } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { isRequestStream, methodPath } from "#channel/messages.ts";
 import { needsValidation, warmUp } from "#channel/validation.ts";
@@ -8,7 +9,6 @@ import { WIDE_WINDOW_BYTES } from "#channel/windows.ts";
 import type { Shared } from "#kernel/bounds/holdings.ts";
 import type { Failure } from "#kernel/error.ts";
 import { fail } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import type { EventSink } from "#runtime/events.ts";
 import { heapBytes } from "#runtime/heap.ts";
 import type { Logger } from "#runtime/log/log.ts";

@@ -1,4 +1,4 @@
-import type { Clock } from "#runtime/clock.ts";
+import type { Clock } from "#channel/clock.ts";
 
 /**
  * Work for others that one turn of the event loop takes, in units: one is a frame, or a KiB, or the time below, whichever is most. So
