@@ -371,7 +371,11 @@ describe("callers that are not who they say, or may not do this", () => {
       "an operator who registers",
       () => home.operator("eve", "admin"),
       (clients) => clients.registry.registerNode(create(RegisterNodeRequestSchema, { node: lamp("mine") })),
-      { reason: "ACCESS_DENIED", says: /an operator may not do this; it takes a (node or a gateway|gateway or a node)/, method: "RegisterNode" },
+      {
+        reason: "ACCESS_DENIED",
+        says: /an operator may not do this; it takes a (node or a gateway|gateway or a node)/,
+        method: "RegisterNode",
+      },
     ],
     [
       "a gateway outside of its prefix",
