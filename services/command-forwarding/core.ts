@@ -24,12 +24,12 @@ import {
   type Result,
   type Sender,
 } from "./messages.ts";
+import { Outbox } from "./outbox.ts";
 import { OwnerSide } from "./owner/owner.ts";
 import type { NodeTable } from "./ports.ts";
 import { isOwn } from "./principals.ts";
 import { checkHops, checkShape, Directory, isTarget, offline } from "./route/route.ts";
 import { DEFAULT_SETTINGS, type Settings } from "./settings.ts";
-import { Outbox } from "./shell/outbox.ts";
 
 /** CommandCoreOptions are what a core is made of. */
 export interface CommandCoreOptions {

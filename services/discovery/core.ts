@@ -13,7 +13,7 @@ import { unknownPeer } from "./peers/refusals.ts";
 import { Sessions } from "./peers/sessions.ts";
 import { Tokens } from "./peers/tokens.ts";
 import { decideTrust } from "./peers/trust.ts";
-import { Watchers } from "./shell/watchers.ts";
+import { Watchers } from "./watchers.ts";
 
 /** KEY_SPACE is the space of the store that holds token keys by key id. */
 export const KEY_SPACE = "token-keys";

@@ -4,8 +4,8 @@ import type { Exporter } from "./export/exporter.ts";
 import type { Importer } from "./import/importer.ts";
 import type { LocalRegistry } from "./local/local.ts";
 import type { FeedPosition, FeedStatus } from "./messages.ts";
+import type { PeerSession } from "./peer-session.ts";
 import type { Watches } from "./read/watch.ts";
-import type { PeerSession } from "./shell/session.ts";
 import type { FeedTable } from "./table/table.ts";
 import type { World } from "./world.ts";
 

@@ -7,7 +7,7 @@ import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { hubToProto, nodesToRaw, recordToProto } from "./codec/answer-codec.ts";
 import type { NodeRecord } from "./messages.ts";
 import { VALUE_TYPE } from "./ports.ts";
-import { PageTurns } from "./read/page-turns.ts";
+import { PageTurns } from "./shell/page-turns.ts";
 
 const FRESHNESS = ["FRESH", "STALE", "UNKNOWN"] as const;
 const position = { hubId: "home", share: "full", epoch: 3, seq: 7, digest: Uint8Array.of(1, 2, 3) };

@@ -138,6 +138,19 @@ describe("rooms of the house", () => {
     expect(circlesOf(graph)).toEqual([]);
   });
 
+  test("what stands in the shell of a service is imported by what puts a service together, never by a core", () => {
+    const shell = (path: string): boolean => /^services\/[^/]+\/shell\//.test(path);
+    const users = files.flatMap((file) =>
+      shell(file)
+        ? []
+        : importsOf(file)
+            .filter(({ target }) => shell(target))
+            .map(() => file),
+    );
+    expect(users.length).toBeGreaterThan(5);
+    expect(users.filter((file) => !/\/(?:module|index|ground)\.ts$/.test(file))).toEqual([]);
+  });
+
   test("a circle is found", () => {
     expect(
       circlesOf(

@@ -13,10 +13,10 @@ import {
   type Result,
   type ResultsFrame,
 } from "../messages.ts";
+import type { Outbox } from "../outbox.ts";
 import { rangesOf } from "../owner/intervals.ts";
 import { NOT_SENT_IN_TIME, refused, unknown } from "../owner/results.ts";
 import type { Settings } from "../settings.ts";
-import type { Outbox } from "../shell/outbox.ts";
 import { Claims } from "./claims.ts";
 import type { Keys } from "./idempotency.ts";
 import { Outcomes } from "./outcomes.ts";

@@ -2,10 +2,10 @@ import { unreachable } from "#kernel/assert.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { type Command, NO_VALUE, OUTCOME, type Result } from "../messages.ts";
-import { UnaryCallers } from "../shell/unary-callers.ts";
 import type { Parts } from "./caller.ts";
 import { repetitionOf } from "./idempotency.ts";
 import { type Keyed, NOBODY, nameOf, type Pending, UNARY_CLIENT } from "./pending.ts";
+import { UnaryCallers } from "./unary-callers.ts";
 
 /** WaitingCallers keeps who waits for which command, and answers those of which no command comes. */
 export class WaitingCallers {

@@ -1,7 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Address, Effect, Input, Leaf } from "../messages.ts";
-import type { Watchers } from "../shell/watchers.ts";
+import type { Watchers } from "../watchers.ts";
 import type { Introductions } from "./introductions.ts";
 import {
   addressesOf,

@@ -1,6 +1,6 @@
 import type { Now } from "#kernel/instant.ts";
 import type { Effect, SessionNote } from "../messages.ts";
-import type { Watchers } from "../shell/watchers.ts";
+import type { Watchers } from "../watchers.ts";
 import type { Introductions } from "./introductions.ts";
 import { linkState, pathTo } from "./link.ts";
 import { isDialled, NEVER, type Peer } from "./peer.ts";

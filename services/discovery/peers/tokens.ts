@@ -1,6 +1,6 @@
 import type { Now } from "#kernel/instant.ts";
 import type { Effect, HeldToken, ReceivedToken } from "../messages.ts";
-import type { Watchers } from "../shell/watchers.ts";
+import type { Watchers } from "../watchers.ts";
 import { NEVER, type Peer, type Pending } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
 import { report } from "./report-event.ts";

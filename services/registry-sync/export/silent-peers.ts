@@ -1,6 +1,6 @@
 import type { OwnFeed } from "../feed/feed.ts";
 import type { FeedPosition } from "../messages.ts";
-import { type PeerSession, SILENT_MS } from "../shell/session.ts";
+import { type PeerSession, SILENT_MS } from "../peer-session.ts";
 import { failure, type World } from "../world.ts";
 
 /**

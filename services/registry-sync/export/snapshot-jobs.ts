@@ -1,5 +1,5 @@
 import type { OwnFeed } from "../feed/feed.ts";
-import type { PeerSession } from "../shell/session.ts";
+import type { PeerSession } from "../peer-session.ts";
 import type { FeedTable } from "../table/table.ts";
 import type { World } from "../world.ts";
 import { SnapshotJob } from "./snapshot.ts";

@@ -5,7 +5,7 @@ import { messageOf } from "#kernel/wire/bytes.ts";
 import { equalBytes } from "../codec/wire.ts";
 import { type CameSegment, digestAt, readSegment } from "../feed/segment.ts";
 import type { FeedPosition, PeerFrame } from "../messages.ts";
-import type { PeerSession } from "../shell/session.ts";
+import type { PeerSession } from "../peer-session.ts";
 import { failure, limitFailure, type World } from "../world.ts";
 import { Applier, tooManyBlocks } from "./apply.ts";
 import { FROZEN, ImportFeed, type PeerKey } from "./import-feed.ts";

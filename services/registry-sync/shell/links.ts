@@ -18,9 +18,9 @@ import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime
 import { DEFAULT_WINDOW_BYTES } from "#runtime/sessions/session-stream.ts";
 import { frameFromProto, frameToProto, segmentMessage } from "../codec/frame-codec.ts";
 import type { FeedPosition, Input, Output, PeerFrame } from "../messages.ts";
+import { FRAME_OVERHEAD } from "../peer-session.ts";
 import type { verifyKeyStatement } from "./key.ts";
 import { Probes } from "./probes.ts";
-import { FRAME_OVERHEAD } from "./session.ts";
 import type { Shell } from "./shell.ts";
 
 /** Part of a session's window that the core may have sent ahead of the transport: also the most of a snapshot that is under way. */

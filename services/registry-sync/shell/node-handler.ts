@@ -25,8 +25,8 @@ import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.t
 import { outcomeToProto } from "../codec/answer-codec.ts";
 import { nodeBytes, scopeOf } from "../codec/codec.ts";
 import type { NodeOutcome } from "../messages.ts";
-import { PageTurns } from "../read/page-turns.ts";
 import { CallerLines } from "./caller-lines.ts";
+import { PageTurns } from "./page-turns.ts";
 import type { CallOutput, Shell } from "./shell.ts";
 
 type Registered = Extract<CallOutput, { readonly kind: "registered" }>;

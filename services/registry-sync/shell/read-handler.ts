@@ -16,7 +16,7 @@ import { principalOf } from "#runtime/rpc/connections/principal.ts";
 import { feedToProto, nodesToRaw, recordToProto } from "../codec/answer-codec.ts";
 import { filterFromProto } from "../codec/codec.ts";
 import type { Answer, Input, Query } from "../messages.ts";
-import { PageTurns } from "../read/page-turns.ts";
+import { PageTurns } from "./page-turns.ts";
 import type { Shell } from "./shell.ts";
 
 const PAGE_DEFAULT = 100;

@@ -1,7 +1,7 @@
 import { whenAborted } from "#channel/abort.ts";
 import type { Clock } from "#channel/clock.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { CANCELLED } from "../shell/shell.ts";
+import { CANCELLED } from "./shell.ts";
 
 /**
  * PageTurns let pages of lists be made one in a turn of the event loop, callers taking turns. The core answers most of them at once, with up

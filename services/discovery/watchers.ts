@@ -1,5 +1,5 @@
-import type { Effect, Leaf, Push } from "../messages.ts";
-import { dialledFor, type Peer, viewOf } from "../peers/peer.ts";
+import type { Effect, Leaf, Push } from "./messages.ts";
+import { dialledFor, type Peer, viewOf } from "./peers/peer.ts";
 
 interface Watcher {
   /** Services of the process that watches. */

@@ -1,9 +1,9 @@
 import type { Retry } from "#kernel/backoff.ts";
 import { type HlcReading, tooFarAhead } from "#kernel/crdt/hlc.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Turns } from "../export/turns.ts";
-import type { FeedPosition, PeerFrame } from "../messages.ts";
-import type { World } from "../world.ts";
+import type { Turns } from "./export/turns.ts";
+import type { FeedPosition, PeerFrame } from "./messages.ts";
+import type { World } from "./world.ts";
 
 /** SILENT_MS: a peer that owes an answer twice in a row, so long apart, and has not moved in between, takes nothing. */
 export const SILENT_MS = 60_000;

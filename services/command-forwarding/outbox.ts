@@ -1,8 +1,8 @@
 import type { TraceContext } from "#kernel/trace-context.ts";
-import type { Book, Peer } from "../caller/peers.ts";
-import type { Journal } from "../journal/journal.ts";
-import type { Answer, CommandEffect, Invocation, Invoke, Result, Task } from "../messages.ts";
-import type { CallerEpoch } from "../owner/run.ts";
+import type { Book, Peer } from "./caller/peers.ts";
+import type { Journal } from "./journal/journal.ts";
+import type { Answer, CommandEffect, Invocation, Invoke, Result, Task } from "./messages.ts";
+import type { CallerEpoch } from "./owner/run.ts";
 
 type Tasks = Extract<CommandEffect, { readonly kind: "tasks" }>;
 
