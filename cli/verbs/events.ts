@@ -8,12 +8,12 @@ import {
   ListEventsRequestSchema,
   Severity,
   SeveritySchema,
-  WatchEventsRequestSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
+import { Hub } from "../../clients/typescript/hub.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseCount } from "../parse.ts";
-import { follow } from "../print/follow.ts";
+import { follow, followOptions } from "../print/follow.ts";
 import { clean, count, enumLabels, enumValue, label, since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
 import { type Connection, connect } from "../reach/connect.ts";
@@ -86,14 +86,14 @@ async function followEvents(
   };
   for (const event of known) await print(event);
   const newest = known.at(-1)?.seq ?? 0n;
-  // 0 means "only new ones", which is what is wanted when nothing matched so far.
-  let fromSeq = newest === 0n ? 0n : newest + 1n;
-  const open = () => connection.telemetry.watchEvents(create(WatchEventsRequestSchema, { filter, fromSeq }), { signal: io.stopped });
-  await follow(io, open, async ({ events, missed, nextSeq }) => {
-    if (missed > 0n) io.note(`${count(missed, "event")} missed\n`);
-    for (const event of events) await print(event);
-    fromSeq = nextSeq;
+  const stream = Hub.over(connection).events({
+    ...followOptions(io),
+    filter,
+    // Without one only new ones come, which is what is wanted when nothing matched so far.
+    ...(newest === 0n ? {} : { fromSeq: newest + 1n }),
+    onMissed: (missed) => io.note(`${count(missed, "event")} missed\n`),
   });
+  await follow(io, stream, print);
 }
 
 function severityCell(severity: Severity): Exclude<Cell, string> {

@@ -1,17 +1,11 @@
-import { create } from "@bufbuild/protobuf";
-import {
-  WatchEncoding,
-  type WatchEvent,
-  WatchEventSchema,
-  WatchRequestSchema,
-  type WatchResponse,
-} from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import type { FeedPosition } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
-import { FeedPositionSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import { type WatchEvent, WatchEventSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { type FeedPosition, FeedPositionSchema } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
+import type { RegistryChange } from "../../clients/typescript/change-stream.ts";
+import { Hub } from "../../clients/typescript/hub.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseNode } from "../parse.ts";
-import { follow } from "../print/follow.ts";
+import { follow, followOptions } from "../print/follow.ts";
 import { clean, nodeText, valueText } from "../print/format.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
@@ -35,46 +29,10 @@ export async function run(io: Io, [text]: readonly string[], options: WatchFlags
     if (only.hubId !== "") filter.hubIds = [only.hubId];
   }
   using connection = await connect(options, io);
-  const positions = new Positions();
   const printer = new Printer(io, options, only?.nodeId);
-  const open = (): AsyncIterable<WatchResponse> => {
-    const request = { filter, encoding: WatchEncoding.EVENTS, nodesOnly: options.nodesOnly ?? false, resume: positions.list };
-    return connection.registry.watch(create(WatchRequestSchema, request), { signal: io.stopped });
-  };
-  await follow(io, open, async ({ push }) => {
-    switch (push.case) {
-      case "events":
-        return printer.events(push.value.events);
-      case "bookmark":
-        for (const position of push.value.positions) positions.put(position);
-        return printer.complete();
-      case "reset":
-        // The first time is the beginning, not news.
-        return positions.drop(push.value.position) ? printer.reset(push.value.position) : undefined;
-      case "gone":
-        positions.drop(push.value.position);
-        return printer.gone(push.value.position);
-      default:
-        return undefined;
-    }
-  });
+  const changes = Hub.over(connection).changes({ ...followOptions(io), filter, nodesOnly: options.nodesOnly ?? false });
+  await follow(io, changes, (change) => printer.print(change));
   return EXIT.ok;
-}
-
-/** Positions are how far each feed was seen, to resume from. */
-class Positions {
-  readonly #byFeed = new Map<string, FeedPosition>();
-
-  get list(): FeedPosition[] {
-    return [...this.#byFeed.values()];
-  }
-  put(position: FeedPosition): void {
-    this.#byFeed.set(feedText(position), position);
-  }
-  /** drop forgets a feed; false if it was not known. */
-  drop(position: FeedPosition | undefined): boolean {
-    return position !== undefined && this.#byFeed.delete(feedText(position));
-  }
 }
 
 function feedText({ hubId, share }: FeedPosition): string {
@@ -98,27 +56,36 @@ class Printer {
     this.#live = options.snapshot === true;
   }
 
-  async events(events: readonly WatchEvent[]): Promise<void> {
-    if (!this.#live) return this.#note(events);
-    for (const event of events) {
-      // The hub filters by the beginning of the id; exactly this one is wanted.
-      if (this.#only !== undefined && event.name?.nodeId !== this.#only) continue;
-      if (this.#options.json) await printJson(this.#io, messageJson(WatchEventSchema, event), "line");
-      else await this.#line(clean(nodeText(event.name)), changeText(event));
+  print(change: RegistryChange): Promise<void> {
+    switch (change.kind) {
+      case "event":
+        return this.#event(change.event);
+      case "current":
+        return this.#complete();
+      case "reset":
+        return this.#feed("reset", change.position, "is sent anew");
+      case "gone":
+        return this.#feed("gone", change.position, "is no longer shared with this hub");
     }
+  }
+
+  async #event(event: WatchEvent): Promise<void> {
+    if (!this.#live) return this.#note(event);
+    // The hub filters by the beginning of the id; exactly this one is wanted.
+    if (this.#only !== undefined && event.name?.nodeId !== this.#only) return;
+    if (this.#options.json) await printJson(this.#io, messageJson(WatchEventSchema, event), "line");
+    else await this.#line(clean(nodeText(event.name)), changeText(event));
   }
 
   /** note keeps what the one node is like, of what is sent first. */
-  #note(events: readonly WatchEvent[]): void {
-    for (const { name, change } of events) {
-      if (this.#only === undefined || name?.nodeId !== this.#only) continue;
-      const { case: kind, value } = change;
-      const what = `${clean(nodeText(name))}  ${kind === "put" ? clean([value.type || "node", value.name].join(" ").trim()) : changeText({ change })}`;
-      this.#now.set(`${name.hubId} ${kind === "state" ? `state ${value.key}` : kind}`, what);
-    }
+  #note({ name, change }: WatchEvent): void {
+    if (this.#only === undefined || name?.nodeId !== this.#only) return;
+    const { case: kind, value } = change;
+    const what = `${clean(nodeText(name))}  ${kind === "put" ? clean([value.type || "node", value.name].join(" ").trim()) : changeText({ change })}`;
+    this.#now.set(`${name.hubId} ${kind === "state" ? `state ${value.key}` : kind}`, what);
   }
 
-  complete(): Promise<void> {
+  #complete(): Promise<void> {
     if (!this.#live) this.#begin();
     this.#live = true;
     return Promise.resolve();
@@ -132,16 +99,8 @@ class Printer {
     this.#io.note("watching for changes; press Ctrl-C to end\n");
   }
 
-  reset(position: FeedPosition | undefined): Promise<void> {
-    return this.#feed("reset", position, "is sent anew");
-  }
-
-  gone(position: FeedPosition | undefined): Promise<void> {
-    return this.#feed("gone", position, "is no longer shared with this hub");
-  }
-
-  async #feed(what: "reset" | "gone", position: FeedPosition | undefined, text: string): Promise<void> {
-    if (!this.#live || position === undefined) return;
+  async #feed(what: "reset" | "gone", position: FeedPosition, text: string): Promise<void> {
+    if (!this.#live) return;
     if (this.#options.json) await printJson(this.#io, { [what]: messageJson(FeedPositionSchema, position) }, "line");
     else await this.#line(clean(feedText(position)), text);
   }

@@ -111,6 +111,22 @@ describe("a hub that is called", () => {
     expect(await gateway.deregister("slow")).toBe(false);
   });
 
+  test("changes come without a copy: what there is, then what happens, of the nodes that are meant", async () => {
+    const [gateway, operator] = [await connect("gateway-zigbee"), await connect("operator-admin")];
+    await gateway.register({ ...LAMP, nodeId: "seen" }, { ...LAMP, nodeId: "unseen" });
+    const ends = new AbortController();
+    const seen: string[] = [];
+    const changes = operator.changes({ filter: { nodeIdPrefix: "seen" }, nodesOnly: true, signal: ends.signal });
+    for await (const change of changes) {
+      if (change.kind !== "event") seen.push(change.kind);
+      else if (change.event.change.case !== "online") seen.push(`${change.event.name?.nodeId} ${change.event.change.case}`);
+      if (seen.at(-1) === "seen removed") break;
+      if (seen.at(-1) === "current") await gateway.deregister("seen");
+    }
+    expect(seen).toEqual(["seen put", "current", "seen removed"]);
+    expect(await changes.next()).toEqual({ value: undefined, done: true });
+  });
+
   test("events come in order, from where one wants, until the signal aborts", async () => {
     const operator = await connect("operator-admin");
     const ends = new AbortController();
@@ -145,7 +161,13 @@ describe("a hub that is called", () => {
     expect(() => hub.close()).not.toThrow();
     await expect(hub.execute({ nodeId: "lamp", capability: "state" })).rejects.toMatchObject({ reason: "CANCELLED" });
     await expect(hub.register(LAMP)).rejects.toMatchObject({ reason: "CANCELLED" });
-    for (const call of [() => hub.updater(), () => hub.watch(), () => hub.events(), () => hub.serve({ nodeIds: [], run: () => ({}) })])
+    for (const call of [
+      () => hub.updater(),
+      () => hub.watch(),
+      () => hub.changes(),
+      () => hub.events(),
+      () => hub.serve({ nodeIds: [], run: () => ({}) }),
+    ])
       expect(call).toThrow("the hub was closed");
   });
 
@@ -234,6 +256,13 @@ describe("a hub that restarts", () => {
     const followed = (async () => {
       for await (const { seq } of events) seqs.push(seq);
     })();
+    const levels = new Set<number>();
+    const changes = operator.changes({ filter: { nodeIdPrefix: "kept" }, onCut: ({ reason }) => cuts.push(`changes ${reason}`) });
+    const watched = (async () => {
+      for await (const change of changes)
+        if (change.kind === "event" && change.event.change.case === "state" && change.event.change.value.key === "level")
+          levels.add(Number(change.event.change.value.value?.kind.value));
+    })();
     const updater = gateway.updater({ nodes: [{ ...LAMP, nodeId: "kept" }] });
     gateway.serve({ nodeIds: ["kept"], run: ({ value }) => ({ value }) });
     const command = { nodeId: "kept", capability: "state", value: "ON", timeoutMs: 1_000 };
@@ -247,9 +276,11 @@ describe("a hub that restarts", () => {
     await updater.drain();
     await until("a command done by the hub that is new", done);
     await until("later events", () => seqs.length > before);
-    expect(cuts.length).toBeGreaterThan(0);
+    await until("the change that the new hub took", () => levels.has(1));
+    expect([cuts.some((cut) => !cut.startsWith("changes")), cuts.some((cut) => cut.startsWith("changes"))]).toEqual([true, true]);
     expect(seqs).toEqual(seqs.map((_, i) => BigInt(i + 1)));
     events.close();
-    await followed;
+    changes.close();
+    await Promise.all([followed, watched]);
   }, 60_000);
 });

@@ -11,6 +11,7 @@ import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_servi
 import { type Failure, fail } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { changesOf, type StateChange } from "../../services/registry-sync/table/changes.ts";
+import { type ChangeOptions, ChangeStream } from "./change-stream.ts";
 import { CommandStream, OUTCOME_NAMES, type PlainCommand, type PlainValue, plainOf } from "./command-stream.ts";
 import { type EventOptions, EventStream } from "./event-stream.ts";
 import { ExecutorClient, type ExecutorOptions } from "./executor-client.ts";
@@ -172,6 +173,12 @@ export class Hub implements AsyncDisposable {
     return this.#keep(this.registry().mirror({ ...this.#common(), ...options, ...told }), signal);
   }
 
+  /** changes follows the registry without a copy of it: `for await (const change of hub.changes())`. */
+  changes(options: ChangeOptions = {}): ChangeStream {
+    this.#mustBeOpen();
+    return this.#keep(new ChangeStream(this.clients.registry, { ...this.#common(), ...options }), options.signal);
+  }
+
   /**
    * execute runs a command on a node, wherever it is, and tells what became of it. It rejects only for a value that cannot be encoded;
    * `signal` gives the command up, and the outcome says whether that came too late.
@@ -204,7 +211,7 @@ export class Hub implements AsyncDisposable {
   /** events follows what happens at the hub: `for await (const event of hub.events())`. For operators. */
   events(options: EventOptions = {}): EventStream {
     this.#mustBeOpen();
-    return this.#keep(new EventStream(this.clients.telemetry, { ...this.#common(), ...options }), undefined);
+    return this.#keep(new EventStream(this.clients.telemetry, { ...this.#common(), ...options }), options.signal);
   }
 
   /**

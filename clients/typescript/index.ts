@@ -4,6 +4,14 @@ export { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 export type { BackoffConfig } from "#kernel/backoff.ts";
 export type { StateChange } from "../../services/registry-sync/table/changes.ts";
 export {
+  type ChangeOptions,
+  ChangeStream,
+  type FeedPosition,
+  type NodeFilterInit,
+  type RegistryChange,
+  type WatchEvent,
+} from "./change-stream.ts";
+export {
   type CommandName,
   type CommandOutcome,
   type CommandRequest,
@@ -21,6 +29,7 @@ export {
 export { type Failure, FoedusError, hasReason, isRetryable, REASONS, type Reason, remedyOf } from "./errors.ts";
 export { type Event, type EventFilterInit, EventKind, type EventOptions, EventStream, Severity } from "./event-stream.ts";
 export { type ExecutorAnswer, ExecutorClient, type ExecutorOptions, type ExecutorTask } from "./executor-client.ts";
+export { Following, type FollowOptions } from "./following.ts";
 export {
   type CommandResult,
   type ConnectOptions,
@@ -31,7 +40,7 @@ export {
   type UpdaterOfHubOptions,
   type WatchOptions,
 } from "./hub.ts";
-export { type OnError, STREAM_BACKOFF, type StreamIdentity } from "./kept-stream.ts";
+export { type GiveUp, type OnError, STREAM_BACKOFF, type StreamIdentity } from "./kept-stream.ts";
 export { SERVICE_NAMES, type ServiceName, type TargetOptions } from "./reach/target.ts";
 export {
   Mirror,

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
+import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { CLOSED, KeptStream, type KeptStreamOptions, type Streamable } from "./kept-stream.ts";
 
@@ -178,6 +178,38 @@ describe("a stream that is kept open", () => {
     clock.advance(60_000);
     expect(cuts).toEqual([[{ reason: "SESSION_REPLACED", message: "newer" }, true]]);
     expect([streams.length, clock.pending, kept.over]).toEqual([1, 0, true]);
+  });
+
+  test("giveUp decides in place of the reasons, knows whether the hub ever answered, and is not asked about an end without a word", async () => {
+    const asked: [string, boolean][] = [];
+    const told: (number | undefined)[] = [];
+    const { clock, streams, errors, kept } = stage({
+      backoff: { ...BACKOFF, jitter: 0 },
+      giveUp: ({ reason }, answered) => {
+        asked.push([reason, answered]);
+        if (reason === "INTERNAL") throw new Error("bug");
+        return reason === "ACCESS_DENIED";
+      },
+      onCut: (_failure, _final, { waitMs }) => void told.push(waitMs),
+    });
+    const ends = [new FoedusError({ reason: "SESSION_REPLACED", message: "newer" }), undefined, "a", fail("INTERNAL", ""), cut];
+    kept.open();
+    for (const end of ends) {
+      streams.at(-1)?.push(end);
+      await settle();
+      clock.advance(1_000);
+    }
+    const denied = fail("ACCESS_DENIED", "no");
+    streams.at(-1)?.push(denied);
+    await settle();
+    expect(asked).toEqual([
+      ["SESSION_REPLACED", false],
+      ["INTERNAL", true],
+      ["PEER_UNREACHABLE", true],
+      ["ACCESS_DENIED", true],
+    ]);
+    expect(told).toEqual([100, 200, 400, 800, undefined]);
+    expect([String(errors), kept.over, clock.pending]).toEqual(["Error: bug", true, 0]);
   });
 
   test("what comes late on a stream that was given up is not looked at", async () => {

@@ -69,6 +69,20 @@ export interface Streamable<Res> {
   cancel(): void;
 }
 
+/** Cut is how a stream ended. */
+export interface Cut {
+  /** What was thrown, or why the hub ended it. */
+  readonly error: FoedusError;
+  /** When another stream is opened, ms from now. Undefined if none is, or if a pause that is under way says when. */
+  readonly waitMs: number | undefined;
+}
+
+/**
+ * GiveUp decides after a failure whether a stream is not opened again; `answered`: the hub has said something on this stream or on one before.
+ * A stream that the hub ended without a word is opened again in any case.
+ */
+export type GiveUp = (error: FoedusError, answered: boolean) => boolean;
+
 /** KeptStreamOptions say what is kept open. */
 export interface KeptStreamOptions<S extends Streamable<Res>, Res> {
   readonly clock: Clock;
@@ -83,11 +97,13 @@ export interface KeptStreamOptions<S extends Streamable<Res>, Res> {
   /** onMessage takes what comes on the newest stream; the next is read when it is done. */
   readonly onMessage: (message: Res, stream: S) => void | Promise<void>;
   /** onCut is told when the stream is over. `final`: it is not opened again. */
-  readonly onCut: (failure: Failure, final: boolean) => void;
+  readonly onCut: (failure: Failure, final: boolean, cut: Cut) => void;
   /** onReady is told when it may be opened again, or a pause is over. */
   readonly onReady: () => void;
   /** Reasons after which trying again is of no use. */
   readonly final: ReadonlySet<Reason>;
+  /** giveUp decides in place of `final`. */
+  readonly giveUp?: GiveUp | undefined;
   readonly onError?: OnError | undefined;
 }
 
@@ -108,6 +124,7 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   #timer: Timer | undefined;
   /** Why the hub ends the stream, as it said on it. */
   #said: Failure | undefined;
+  #answered = false;
   #over = false;
 
   constructor(options: KeptStreamOptions<S, Res>) {
@@ -138,7 +155,7 @@ export class KeptStream<S extends Streamable<Res>, Res> {
     try {
       this.#stream = this.#o.open({ group, incarnation: BigInt(incarnation), n: BigInt(++this.#n) });
     } catch (error) {
-      this.#end(error instanceof FoedusError ? error.failure : CLOSED, true);
+      this.#end(error instanceof FoedusError ? error : new FoedusError(CLOSED, { cause: error }), true);
       return undefined;
     }
     void this.#read(this.#stream);
@@ -158,7 +175,11 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   /** pause waits as after a cut, with the stream open: the hub asked for patience. */
   pause(): void {
     if (this.waiting || this.#over) return;
-    this.#timer = this.#o.clock.setTimer(this.#backoff.failed(this.#o.clock.mono()), () => {
+    this.#wait(this.#backoff.failed(this.#o.clock.mono()));
+  }
+
+  #wait(waitMs: number): void {
+    this.#timer = this.#o.clock.setTimer(waitMs, () => {
       this.#timer = undefined;
       this.#o.onReady();
     });
@@ -176,38 +197,51 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   }
 
   async #read(stream: S): Promise<void> {
-    let failure = ENDED;
+    let error: FoedusError | undefined;
     try {
       if (stream.opened !== undefined) await stream.opened;
       if (this.#stream === stream) this.#o.onOpened?.();
       for await (const message of stream.responses) {
         if (this.#stream !== stream) return;
+        this.#answered = true;
         const taken = this.#o.onMessage(message, stream);
         if (taken !== undefined) await taken;
       }
-    } catch (error) {
-      if (error instanceof FoedusError) failure = error.failure;
+    } catch (thrown) {
+      if (thrown instanceof FoedusError) error = thrown;
       else {
-        failure = { reason: "INTERNAL", message: "what the hub sent could not be handled" };
-        tellError(this.#o.onError, error);
+        error = new FoedusError({ reason: "INTERNAL", message: "what the hub sent could not be handled" }, { cause: thrown });
+        tellError(this.#o.onError, thrown);
       }
       // It may have been thrown here, with the call still open.
       stream.cancel();
     }
     if (this.#stream !== stream) return;
     this.#stream = undefined;
-    failure = this.#said ?? failure;
+    if (this.#said !== undefined) error = new FoedusError(this.#said);
     this.#said = undefined;
-    this.#end(failure, this.#o.final.has(failure.reason));
+    this.#end(error ?? new FoedusError(ENDED), error !== undefined && this.#isFinal(error));
   }
 
-  #end(failure: Failure, final: boolean): void {
+  #isFinal(error: FoedusError): boolean {
+    const byReason = this.#o.final.has(error.failure.reason);
+    try {
+      return this.#o.giveUp?.(error, this.#answered) ?? byReason;
+    } catch (thrown) {
+      tellError(this.#o.onError, thrown);
+      return byReason;
+    }
+  }
+
+  #end(error: FoedusError, final: boolean): void {
     if (final) {
       this.#over = true;
       this.#timer?.cancel();
       this.#timer = undefined;
     }
-    this.#o.onCut(failure, final);
-    this.pause();
+    const waitMs = this.#over || this.waiting ? undefined : this.#backoff.failed(this.#o.clock.mono());
+    this.#o.onCut(error.failure, final, { error, waitMs });
+    // It may have been closed meanwhile.
+    if (waitMs !== undefined && !this.#over && !this.waiting) this.#wait(waitMs);
   }
 }

@@ -67,8 +67,8 @@ type Client = ClientOf<typeof RegistrySyncService>;
 
 /** A mirror gives up for nothing that the hub says: what it holds is worth more the longer the hub is away. */
 const NEVER: ReadonlySet<Reason> = new Set();
-/** The positions were at fault, or what came and was perhaps applied in part: nothing of what is held can be resumed from. */
-const START_OVER: ReadonlySet<Reason> = new Set<Reason>(["POSITION_EXPIRED", "SEGMENT_INVALID", "INTERNAL"]);
+/** START_OVER are reasons that put positions at fault, or what came and was perhaps applied in part: nothing of what is held can be resumed from. */
+export const START_OVER: ReadonlySet<Reason> = new Set<Reason>(["POSITION_EXPIRED", "SEGMENT_INVALID", "INTERNAL"]);
 const FRESHNESS: Readonly<Record<number, Freshness>> = { [ProtoFreshness.FRESH]: "FRESH", [ProtoFreshness.STALE]: "STALE" };
 
 /** numbersOf views the BOOL and DOUBLE values of a batch as doubles. */

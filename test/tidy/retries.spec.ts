@@ -22,9 +22,6 @@ const FIXED: Readonly<Record<string, string>> = {
 /** A wait before the next try that is a number, or one that a class is given. */
 const WAIT = /\bconst \w*RETRY\w*_MS = |\b(?:\w+R|r)etryMs\b|\bstoreRetryMs\b|\bRETRY_DELAY_MS\b/;
 
-/** Doubles its wait by itself: an operator looks at it, and it is ended by a key. */
-const OWN = { "cli/print/follow.ts": /waitMs = Math\.min\(LONGEST_WAIT_MS, waitMs \* 2\)/ };
-
 const files = sources().filter((path) => /^(services|clients|cli)\//.test(path) && !isTest(path));
 
 test("F-8 what is tried again after a fixed wait stands in the table with its reason", () => {
@@ -38,5 +35,4 @@ test("F-8 loops that talk to others have a back-off", () => {
     expect.arrayContaining(["services/hub/peers/feed.ts", "services/hub/compose/presence.ts", "services/hub/events.ts"]),
   );
   expect(users.length).toBeGreaterThanOrEqual(8);
-  for (const [path, text] of Object.entries(OWN)) expect(read(path)).toMatch(text);
 });
