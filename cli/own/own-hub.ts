@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { own } from "#kernel/own.ts";
-import { findContextsFile } from "../../clients/typescript/reach/target.ts";
+import { contextsFileOf } from "../../clients/typescript/reach/target.ts";
 import { type LoadedHubConfig, resolveFrom } from "../../services/hub/index.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
@@ -30,7 +30,7 @@ export interface OwnHub extends LoadedHubConfig {
 /** withConfig adds the configuration file that the context --hub names, if neither a flag nor FOEDUS_CONFIG does. Throws CliError (usage). */
 export async function withConfig<F extends OwnHubFlags>(io: Io, flags: F): Promise<F> {
   if (flags.hub === undefined || flags.config !== undefined || (io.env["FOEDUS_CONFIG"] || undefined) !== undefined) return flags;
-  const file = contextsFileOf(io, flags.contexts, io.cwd);
+  const file = contextsFileOf(flags.contexts, io);
   const here = existsSync(resolve(io.cwd, CONFIG_FILE));
   // Where no context can say more, the file here is the hub's; connectOwn refuses to ask another than the one that was named.
   if (file === undefined && here) return flags;
@@ -86,7 +86,7 @@ export async function connectOwn(io: Io, hub: OwnHub, { hub: name, contexts, tim
   const { hub_id: hubId } = hub.config;
   const wait = timeout === undefined ? {} : { timeout };
   // A hub that is called by its id, where there are no contexts, is found as without --hub.
-  if (name !== undefined && (name !== hubId || contextsFileOf(io, contexts, io.cwd) !== undefined)) {
+  if (name !== undefined && (name !== hubId || contextsFileOf(contexts, io) !== undefined)) {
     const connection = await connect({ ...wait, hub: name, ...(contexts === undefined ? {} : { contexts }) }, io);
     if (connection.target.hubId === hubId) return connection;
     throw usage(`${hub.file} is the configuration of ${hubId}, not of ${connection.target.hubId}`, "Correct --hub or --config.");
@@ -100,19 +100,13 @@ export async function connectOwn(io: Io, hub: OwnHub, { hub: name, contexts, tim
   return connect({ ...wait, address: [addressText(dialable(listen.host), listen.port)], ca, cert, key }, io);
 }
 
-/** contextsFileOf finds the contexts file: --contexts, FOEDUS_CONTEXTS, else the nearest to a folder. */
-function contextsFileOf(io: Io, given: string | undefined, folder: string): string | undefined {
-  const named = given ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
-  return named === undefined ? findContextsFile({ cwd: folder, env: io.env }) : resolve(io.cwd, named);
-}
-
 /** ownContext finds the context with which connectOwn asks a hub: --hub, else the one that names this hub; undefined if there is none. */
 export async function ownContext(
   io: Io,
   { config, folder }: OwnHub,
   { hub: name, contexts: given }: Pick<OwnHubFlags, "hub"> & { readonly contexts?: string | undefined },
 ): Promise<NamedContext | undefined> {
-  const file = contextsFileOf(io, given, name === undefined ? folder : io.cwd);
+  const file = contextsFileOf(given, { env: io.env, cwd: name === undefined ? folder : io.cwd });
   if (file === undefined) return undefined;
   const { contexts } = await readContexts(file);
   const found = Object.entries(contexts).find(

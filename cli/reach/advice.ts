@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { FoedusError } from "#kernel/error.ts";
-import { findContextsFile } from "../../clients/typescript/reach/target.ts";
+import { contextsFileOf } from "../../clients/typescript/reach/target.ts";
 import { AdvisedError, EXIT, exitCodeOf, refusedInTls } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { driftOf, type NamedContext } from "./context-drift.ts";
@@ -36,7 +36,6 @@ async function driftFrom(named: NamedContext, file: string, io: Pick<Io, "cwd" |
 
 /** contextsOption is what a command needs so that it changes this very contexts file. */
 export function contextsOption({ file }: NamedContext, io: Pick<Io, "cwd" | "env">): string {
-  const { FOEDUS_CONTEXTS: given = "" } = io.env;
-  const found = given === "" ? findContextsFile(io) : resolve(io.cwd, given);
+  const found = contextsFileOf(undefined, io);
   return found === file ? "" : ` --contexts ${typedPath(io.cwd, file)}`;
 }

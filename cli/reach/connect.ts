@@ -1,6 +1,5 @@
 import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { resolve } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
@@ -20,9 +19,11 @@ import { remedyOf } from "../../clients/typescript/errors.ts";
 import {
   type Addresses,
   addressesOf,
+  contextsFileOf,
   type Endpoint,
   endpointOf as endpointIn,
-  findContextsFile,
+  type Given,
+  withEnvironment,
 } from "../../clients/typescript/reach/target.ts";
 import { SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { usage } from "../exit.ts";
@@ -76,7 +77,7 @@ function hubOfCertificate(cert: string, file: string): string {
   return id.hubId;
 }
 
-async function fromFlags(flags: ConnectionFlags & { readonly address: readonly string[] }): Promise<Target> {
+async function fromFlags(flags: Given & { readonly address: readonly string[] }): Promise<Target> {
   const { ca, cert, key } = flags;
   if (ca === undefined || cert === undefined || key === undefined)
     throw usage(
@@ -104,38 +105,15 @@ async function fromContext(named: NamedContext): Promise<Target> {
   return { hubId: context.hub_id, address: context.address, services: context.services ?? {}, ca: [ca], cert, key, context: named };
 }
 
-/** withEnvironment fills in FOEDUS_HUB, FOEDUS_ADDRESS (several: comma), FOEDUS_CA, FOEDUS_CERT, FOEDUS_KEY and FOEDUS_CONTEXTS. */
-function withEnvironment(flags: ConnectionFlags, { env }: Pick<Io, "env">): ConnectionFlags {
-  const or = (given: string | undefined, name: string): string | undefined => given ?? (env[name] === "" ? undefined : env[name]);
-  const hub = or(flags.hub, "FOEDUS_HUB");
-  // A flag on the command line decides between context and address; only without both does the environment.
-  const address = flags.address ?? (flags.hub === undefined ? or(undefined, "FOEDUS_ADDRESS")?.split(",") : undefined);
-  const [ca, cert, key, contexts] = [
-    or(flags.ca, "FOEDUS_CA"),
-    or(flags.cert, "FOEDUS_CERT"),
-    or(flags.key, "FOEDUS_KEY"),
-    or(flags.contexts, "FOEDUS_CONTEXTS"),
-  ];
-  return {
-    ...flags,
-    ...(hub === undefined ? {} : { hub }),
-    ...(address === undefined ? {} : { address }),
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-    ...(contexts === undefined ? {} : { contexts }),
-  };
-}
-
 /** resolveTarget decides which hub is meant: --address, else the context --hub, else the current context. Throws CliError (usage). */
 export async function resolveTarget(given: ConnectionFlags, io: Io): Promise<Target> {
   if (given.address !== undefined && given.hub !== undefined) throw usage("--hub and --address exclude each other", "Give one of them.");
-  const flags = withEnvironment(given, io);
+  const flags = withEnvironment({ ...given, context: given.hub }, io.env);
   if (flags.address !== undefined) return fromFlags({ ...flags, address: flags.address });
-  const file = flags.contexts === undefined ? findContextsFile(io) : resolve(io.cwd, flags.contexts);
+  const file = contextsFileOf(given.contexts, io);
   if (file === undefined) throw noContexts();
   const known = await readContexts(file);
-  const name = flags.hub ?? known.current;
+  const name = flags.context ?? known.current;
   const context = own(known.contexts, name);
   if (context === undefined) throw unknownContext(known, name);
   return fromContext({ name, file, context });

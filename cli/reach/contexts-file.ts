@@ -1,36 +1,16 @@
 import { dirname } from "node:path";
-import * as z from "zod";
-import { isHubId } from "#kernel/hub-id.ts";
 import { parseSettings } from "#runtime/config/json.ts";
-import { firstProblem, issueWords } from "#runtime/config/words.ts";
 import { LISTS_MAX_BYTES, makeFolder, readText, writeWhole } from "#runtime/files.ts";
+import { type Contexts, contextsOf, contextsProblem } from "../../clients/typescript/reach/contexts.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import { clean } from "../print/format.ts";
 import { didYouMean } from "./did-you-mean.ts";
 
-const address = z.string().regex(/^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/, "must be host:port, an IPv6 host in brackets");
-
-const context = z.strictObject({
-  hub_id: z.string().refine(isHubId, "must be the id of a hub"),
-  address: address.optional(),
-  ca: z.string().min(1),
-  cert: z.string().min(1),
-  key: z.string().min(1),
-  services: z.record(z.string(), address).optional(),
-  /** Configuration file of the hub, if it is on this machine: what `doctor` and `peer` work on with --hub. */
-  config: z.string().min(1).optional(),
-});
-
-const contextsFile = z.strictObject({ current: z.string().default(""), contexts: z.record(z.string(), context).default({}) });
-
-/** HubContext is how one hub is reached: its addresses and the operator's credentials for it. Paths are relative to the file. */
-export type HubContext = z.output<typeof context>;
+export type { HubContext } from "../../clients/typescript/reach/contexts.ts";
 
 /** ContextsFile is the content of a contexts file, and where it is. */
-export interface ContextsFile {
+export interface ContextsFile extends Contexts {
   readonly file: string;
-  readonly current: string;
-  readonly contexts: Readonly<Record<string, HubContext>>;
 }
 
 /** MAKE_CONTEXT says which commands make a context. */
@@ -81,10 +61,10 @@ export async function readContexts(file: string): Promise<ContextsFile> {
   return { file, ...check(file, value) };
 }
 
-function check(file: string, value: unknown): z.output<typeof contextsFile> {
-  const parsed = contextsFile.safeParse(value, { error: issueWords });
-  if (parsed.success) return parsed.data;
-  throw usage(`${file} is not a contexts file: ${firstProblem(parsed.error)}`, "The format is in cli/README.md.");
+function check(file: string, value: unknown): Contexts {
+  const problem = contextsProblem(value);
+  if (problem === undefined) return contextsOf(value) as Contexts;
+  throw usage(`${file} is not a contexts file: ${problem}`, "The format is in cli/README.md.");
 }
 
 /** writeCurrent makes another context the current one. The rest of the file stays as it is; it appears whole or not at all. */

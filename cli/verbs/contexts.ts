@@ -1,6 +1,6 @@
 import { dirname, join, relative, resolve } from "node:path";
 import { own } from "#kernel/own.ts";
-import { findContextsFile, userContextsFile } from "../../clients/typescript/reach/target.ts";
+import { contextsFileOf, userContextsFile } from "../../clients/typescript/reach/target.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseHub } from "../parse.ts";
@@ -30,13 +30,8 @@ export interface AddFlags extends ContextFlags {
   readonly key?: string;
 }
 
-function fileOf(io: Io, options: ContextFlags): string | undefined {
-  const named = options.contexts ?? (io.env["FOEDUS_CONTEXTS"] || undefined);
-  return named === undefined ? findContextsFile(io) : resolve(io.cwd, named);
-}
-
 async function load(io: Io, options: ContextFlags): Promise<ContextsFile> {
-  const file = fileOf(io, options);
+  const file = contextsFileOf(options.contexts, io);
   if (file === undefined) throw noContexts(EXIT.notFound);
   return readContexts(file);
 }
@@ -77,7 +72,7 @@ export async function use(io: Io, [name = ""]: readonly string[], options: Conte
  * the current one. Files are kept as paths relative to the contexts file.
  */
 export async function add(io: Io, [name = ""]: readonly string[], options: AddFlags): Promise<ExitCode | undefined> {
-  const file = fileOf(io, options) ?? userContextsFile(io.env) ?? join(io.cwd, ".foedus", "contexts.json");
+  const file = contextsFileOf(options.contexts, io) ?? userContextsFile(io.env) ?? join(io.cwd, ".foedus", "contexts.json");
   const known = await readContexts(file).catch((error: unknown) => {
     if (error instanceof CliError && error.cause instanceof Error && "code" in error.cause && error.cause.code === "ENOENT")
       return { file, current: "", contexts: {} };

@@ -194,8 +194,8 @@ describe("which hub is meant", () => {
     }
     const missing = await Hub.connect({ contexts: file, context: "half" }).catch((thrown: unknown) => thrown);
     expect(hasReason(missing, "NOT_CONFIGURED") && [missing.message, remedyOf(missing)]).toEqual([
-      `the context "half" of ${file} has no ca`,
-      "`foedus contexts add` makes a whole one.",
+      `the context "half" of ${file} cannot be used: ca is missing; it must be a text`,
+      "Correct it with `foedus contexts add`.",
     ]);
     const unknown = await Hub.connect({ contexts: file, context: "toString" }).catch((thrown: unknown) => thrown);
     expect(String(unknown)).toContain('no context "toString"');

@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { env as environment, cwd as workingFolder } from "node:process";
-import { isHubId } from "#kernel/hub-id.ts";
+import { own } from "#kernel/own.ts";
+import { ADDRESS, contextProblem, contextsOf, type HubContext } from "./contexts.ts";
 import { misconfigured } from "./misconfigured.ts";
 
 /** SERVICE_NAMES are the services of a hub that have an address of their own when each is a process. `make generate` writes the list. */
@@ -52,7 +53,6 @@ export interface Surroundings {
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-const ADDRESS = /^(\[[0-9a-fA-F:.]+\]|[^:[\]\s]+):\d{1,5}$/;
 const CONTEXTS = join(".foedus", "contexts.json");
 
 /** addressesOf reads `host:port`, or `service=host:port` for each of the `known` services. Throws FoedusError (NOT_CONFIGURED). */
@@ -98,7 +98,7 @@ export function userContextsFile(env: Surroundings["env"]): string | undefined {
 }
 
 /** findContextsFile looks for `.foedus/contexts.json` in a folder and upwards, then in the user's configuration folder. */
-export function findContextsFile({ cwd, env }: Surroundings): string | undefined {
+function findContextsFile({ cwd, env }: Surroundings): string | undefined {
   for (let folder = resolve(cwd); ; folder = dirname(folder)) {
     const file = join(folder, CONTEXTS);
     if (existsSync(file)) return file;
@@ -108,69 +108,80 @@ export function findContextsFile({ cwd, env }: Surroundings): string | undefined
   return file !== undefined && existsSync(file) ? file : undefined;
 }
 
+/** contextsFileOf finds the contexts file: the one that is named, else `FOEDUS_CONTEXTS`, else the nearest. */
+export function contextsFileOf(named: string | undefined, { cwd, env }: Surroundings): string | undefined {
+  const given = named ?? (env["FOEDUS_CONTEXTS"] || undefined);
+  return given === undefined ? findContextsFile({ cwd, env }) : resolve(cwd, given);
+}
+
+/** Given is what a program, or its environment, says of the hub that is meant. */
+export interface Given {
+  /** `host:port`, or `service=host:port` for each service. Undefined: a context is meant. */
+  readonly address: readonly string[] | undefined;
+  readonly ca: string | undefined;
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  readonly context: string | undefined;
+}
+
+/**
+ * withEnvironment adds FOEDUS_ADDRESS (several: comma), FOEDUS_HUB, FOEDUS_CA, FOEDUS_CERT and FOEDUS_KEY to what is given. What is given
+ * decides between an address and a context; only without both does the environment.
+ */
+export function withEnvironment(given: Partial<Given>, env: Surroundings["env"]): Given {
+  const or = (value: string | undefined, name: string): string | undefined => value ?? (env[name] || undefined);
+  return {
+    address: given.address ?? (given.context === undefined ? or(undefined, "FOEDUS_ADDRESS")?.split(",") : undefined),
+    ca: or(given.ca, "FOEDUS_CA"),
+    cert: or(given.cert, "FOEDUS_CERT"),
+    key: or(given.key, "FOEDUS_KEY"),
+    context: or(given.context, "FOEDUS_HUB"),
+  };
+}
+
 /** resolveTarget decides which hub is meant: by an address, else by a context. Throws FoedusError (NOT_CONFIGURED). */
 export function resolveTarget(options: TargetOptions, { cwd, env }: Surroundings = { cwd: workingFolder(), env: environment }): Target {
-  const or = (given: string | undefined, name: string): string | undefined => given ?? (env[name] === "" ? undefined : env[name]);
-  const given = options.address ?? (options.context === undefined ? or(undefined, "FOEDUS_ADDRESS") : undefined);
-  if (given === undefined) return fromContext(or(options.context, "FOEDUS_HUB"), or(options.contexts, "FOEDUS_CONTEXTS"), { cwd, env });
-  const texts = typeof given === "string" ? given.split(",") : Object.entries(given).map(([service, where]) => `${service}=${where}`);
-  const [ca, cert, key] = [or(options.ca, "FOEDUS_CA"), or(options.cert, "FOEDUS_CERT"), or(options.key, "FOEDUS_KEY")];
+  const texts = typeof options.address === "string" ? options.address.split(",") : options.address && servicesText(options.address);
+  const { address, ca, cert, key, context } = withEnvironment({ ...options, address: texts }, env);
+  if (address === undefined) return fromContext(context, contextsFileOf(options.contexts, { cwd, env }));
   if (ca === undefined || cert === undefined || key === undefined)
     throw misconfigured(
       "an address needs ca, cert and key",
       "Give the hub's CA and a certificate with its key, as `foedus pki issue` made them, or a context.",
     );
   const at = (text: string): string => (isPem(text) ? text : resolve(cwd, text));
-  return { ...addressesOf(texts), ca: at(ca), cert: at(cert), key: at(key), hubId: undefined };
+  return { ...addressesOf(address), ca: at(ca), cert: at(cert), key: at(key), hubId: undefined };
 }
+
+const servicesText = (services: Readonly<Partial<Record<string, string>>>): string[] =>
+  Object.entries(services).map(([service, where]) => `${service}=${where}`);
 
 /** isPem tells PEM text from the name of a file. */
 export function isPem(text: string): boolean {
   return text.includes("-----BEGIN ");
 }
 
-function fromContext(named: string | undefined, given: string | undefined, { cwd, env }: Surroundings): Target {
-  const file = given === undefined ? findContextsFile({ cwd, env }) : resolve(cwd, given);
+function fromContext(named: string | undefined, file: string | undefined): Target {
   if (file === undefined)
     throw misconfigured(
       "nothing says where the hub is: no address, and no .foedus/contexts.json here or in a folder above",
       "Give address, ca, cert and key, or make a context with `foedus contexts add`.",
     );
-  const { current, contexts } = readContexts(file);
-  const name = named ?? (typeof current === "string" ? current : "");
-  const entry: unknown =
-    typeof contexts === "object" && contexts !== null && Object.hasOwn(contexts, name) ? Reflect.get(contexts, name) : undefined;
-  const context = typeof entry === "object" && entry !== null ? entry : undefined;
+  const { current, contexts } = contextsOf(readJson(file));
+  const name = named ?? current;
+  const context = own(contexts, name);
   if (context === undefined) throw misconfigured(`${file} has no context "${name}"`, "`foedus contexts list` lists those that are there.");
-  const text = (field: string): string | undefined => {
-    const value: unknown = Reflect.get(context, field);
-    return typeof value === "string" && value !== "" ? value : undefined;
-  };
-  const must = (field: string): string => {
-    const value = text(field);
-    if (value === undefined)
-      throw misconfigured(`the context "${name}" of ${file} has no ${field}`, "`foedus contexts add` makes a whole one.");
-    return resolve(dirname(file), value);
-  };
-  const hubId = text("hub_id");
-  if (hubId === undefined || !isHubId(hubId))
-    throw misconfigured(`"${hubId ?? ""}" is not the id of a hub`, "Correct hub_id in the context.");
-  const services: unknown = Reflect.get(context, "services") ?? {};
-  const texts = Object.entries(services as object).map(([service, where]) => `${service}=${String(where)}`);
-  const address = text("address");
-  return {
-    ...addressesOf(address === undefined ? texts : [address, ...texts]),
-    ca: must("ca"),
-    cert: must("cert"),
-    key: must("key"),
-    hubId,
-  };
+  const problem = contextProblem(context);
+  if (problem !== undefined)
+    throw misconfigured(`the context "${name}" of ${file} cannot be used: ${problem}`, "Correct it with `foedus contexts add`.");
+  const { hub_id: hubId, address, services = {}, ca, cert, key } = context as HubContext;
+  const at = (path: string): string => resolve(dirname(file), path);
+  return { address, services, ca: at(ca), cert: at(cert), key: at(key), hubId };
 }
 
-function readContexts(file: string): { readonly current?: unknown; readonly contexts?: unknown } {
+function readJson(file: string): unknown {
   try {
-    const value: unknown = JSON.parse(readText(file));
-    return typeof value === "object" && value !== null ? value : {};
+    return JSON.parse(readText(file));
   } catch (error) {
     throw misconfigured(
       `${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
