@@ -5,8 +5,7 @@ import { systemClock, type Timer } from "#channel/clock.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { Prng } from "#kernel/prng.ts";
-import { type ExecutorAnswer, ExecutorClient, type PlainValue } from "../../clients/typescript/command-stream.ts";
-import { RegistryClient, type ValueType as StateType, type Updater } from "../../clients/typescript/registry-client.ts";
+import { type ExecutorAnswer, Hub, type PlainValue, type ValueType as StateType, type Updater } from "../../clients/typescript/index.ts";
 import type { HubProcess } from "../support/federation.ts";
 import { runSkill } from "./agents.ts";
 import { type Change, Device, type Plain } from "./devices.ts";
@@ -65,9 +64,8 @@ export class Gateway {
   readonly devices: ReadonlyMap<string, Device>;
   readonly #nodes: readonly Node[];
   readonly #prng: Prng;
-  #registry: RegistryClient | undefined;
+  #connected: Hub | undefined;
   #updater: Updater | undefined;
-  #executor: ExecutorClient | undefined;
   #timer: Timer | undefined;
   #close: (() => void) | undefined;
   readonly #onCommand: (command: RanCommand) => void;
@@ -86,16 +84,17 @@ export class Gateway {
   async start(): Promise<void> {
     const clients = this.hub.clients("gateway-zigbee");
     this.#close = () => clients.close();
-    this.#registry = RegistryClient.connect(clients.registry);
-    await this.#registry.registerAll(this.#nodes);
-    this.#updater = this.#registry.updater({ seed: this.#prng.u32() });
+    const hub = Hub.over(clients);
+    this.#connected = hub;
+    await hub.register(...this.#nodes);
+    this.#updater = hub.updater({ seed: this.#prng.u32() });
     for (const device of this.devices.values()) {
       for (const [key, value] of device.state) {
         if (!this.#set(device, { key, value })) await this.#updater.writable();
       }
     }
     await this.#updater.drain();
-    this.#executor = new ExecutorClient(clients.commands, {
+    hub.serve({
       nodeIds: this.#nodes.map((node) => node.nodeId),
       maxInFlight: 1_024,
       run: (task) => {
@@ -111,8 +110,7 @@ export class Gateway {
 
   stop(): void {
     this.#timer?.cancel();
-    this.#executor?.close();
-    this.#registry?.close();
+    this.#connected?.close();
     this.#close?.();
   }
 

@@ -11,7 +11,7 @@ import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { GetNodeRequestSchema, WatchRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { FoedusError } from "#kernel/error.ts";
-import { type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../clients/typescript/command-stream.ts";
+import { type ExecutorAnswer, type ExecutorClient, type ExecutorTask, Hub } from "../../clients/typescript/index.ts";
 import { execute, get, lamp, metric, number, peer, register, stateOf, text, update } from "../support/acts.ts";
 import { type Clients, Federation, until } from "../support/federation.ts";
 
@@ -67,7 +67,7 @@ describe.skipIf(!mountable)(title, () => {
     await register(gateway, lamp("lamp-1"));
     await update(gateway, "lamp-1", { power: number(1) });
     await until("lamp-1 at home", async () => stateOf(await get(home, "factory", "lamp-1"), "power") === 1);
-    executor = new ExecutorClient(gateway.commands, { nodeIds: ["lamp-1"], run: record });
+    executor = Hub.over(gateway).serve({ nodeIds: ["lamp-1"], run: record });
     await until(
       "the executor",
       async () => (await execute(home, "factory", "lamp-1", "state", text("ON"))).result?.outcome === Outcome.DONE,

@@ -7,13 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#channel/clock.ts";
-import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
-import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
-import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { createClient } from "#runtime/rpc/client/client.ts";
-import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
-import { RegistryClient } from "../../clients/typescript/registry-client.ts";
+import { Hub } from "../../clients/typescript/index.ts";
 import { lamp } from "../support/acts.ts";
 import { ROOT, until } from "../support/federation.ts";
 import { allOf } from "../support/processes.ts";
@@ -189,15 +183,10 @@ describe.skipIf(why !== undefined)(title, () => {
     );
 
     // A device of the factory, from outside of both namespaces.
-    const { ca, cert, key } = tlsOf(join(place("factory"), "pki"), "gateway-devices");
-    const material = { ca: [readFileSync(ca, "utf8")], cert: readFileSync(cert, "utf8"), key: readFileSync(key, "utf8") };
-    const credentials = createPeerCredentials({ hubId: "factory", name: "hub" }, material, systemClock);
-    const at = { address: `${factoryFromHere}:18800`, credentials, clock: systemClock };
-    const registry = createClient(RegistrySyncService, at);
-    const commands = createClient(CommandForwardingService, at);
-    await RegistryClient.connect(registry).registerAll([lamp("lamp-1")]);
+    const hub = await Hub.connect({ address: `${factoryFromHere}:18800`, ...tlsOf(join(place("factory"), "pki"), "gateway-devices") });
+    await hub.register(lamp("lamp-1"));
     const ran: unknown[] = [];
-    const executor = new ExecutorClient(commands, {
+    hub.serve({
       nodeIds: ["lamp-1"],
       run: ({ value }) => {
         ran.push(value);
@@ -211,9 +200,7 @@ describe.skipIf(why !== undefined)(title, () => {
       expect(sent).toContain("state: done");
       expect(ran).toEqual(["ON"]);
     } finally {
-      executor.close();
-      registry.close();
-      commands.close();
+      hub.close();
     }
   }, 240_000);
 

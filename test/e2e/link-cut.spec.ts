@@ -10,8 +10,7 @@ import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { type ExecutorAnswer, ExecutorClient, type ExecutorTask } from "../../clients/typescript/command-stream.ts";
-import { Updater } from "../../clients/typescript/registry-client.ts";
+import { type ExecutorAnswer, type ExecutorClient, type ExecutorTask, Hub } from "../../clients/typescript/index.ts";
 import { deregister, execute, get, isOperational, lamp, metric, number, peer, register, stateOf, text, update } from "../support/acts.ts";
 import { type Clients, Federation, ROOT, until } from "../support/federation.ts";
 import { Relay } from "../support/relay.ts";
@@ -70,7 +69,7 @@ describe("a network that fails", () => {
     factory = far.clients();
     gateway = far.clients("gateway-zigbee");
     await register(gateway, lamp("lamp-1"), lamp("lamp-2"), lamp("lamp-3"));
-    executor = new ExecutorClient(gateway.commands, { nodeIds: ["lamp-1"], run: record });
+    executor = Hub.over(gateway).serve({ nodeIds: ["lamp-1"], run: record });
     await seen("lamp-1", "power", 1);
     await until(
       "the executor",
@@ -125,7 +124,7 @@ describe("a network that fails", () => {
     await until("the link recovering", async () => (await state()) === LinkState.RECOVERING);
     await register(gateway, lamp("lamp-4"));
     await deregister(gateway, "lamp-2");
-    const updater = new Updater(gateway.registry);
+    const updater = Hub.over(gateway).updater();
     // A write that is awaited is a segment of its own, so this is more than the tail holds.
     for (let n = 1; n <= 4 * TAIL_SEGMENTS; n++) {
       updater.set("lamp-1", "power", 1_000 + n);

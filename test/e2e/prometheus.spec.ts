@@ -10,7 +10,7 @@ import { systemClock } from "#channel/clock.ts";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { sleep } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
-import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
+import { type ExecutorClient, Hub } from "../../clients/typescript/index.ts";
 import { execute, get, lamp, number, register, text, update } from "../support/acts.ts";
 import { Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
 import { Prometheus, processesOf } from "../support/prometheus.ts";
@@ -99,7 +99,7 @@ describe.skipIf(missing)("Prometheus over mutual TLS", () => {
   async function work(): Promise<void> {
     const [home, gateway] = [federation.hub("home").clients(), federation.hub("factory").clients("gateway-zigbee")];
     await register(gateway, lamp("lamp-1"));
-    executor = new ExecutorClient(gateway.commands, { nodeIds: ["lamp-1"], run: ({ value }) => ({ value }) });
+    executor = Hub.over(gateway).serve({ nodeIds: ["lamp-1"], run: ({ value }) => ({ value }) });
     for (let n = 0; !stopped; n++) {
       await Promise.allSettled([
         update(gateway, "lamp-1", { power: number(n) }),

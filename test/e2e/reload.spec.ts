@@ -8,7 +8,7 @@ import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "#channel/clock.ts";
 import { ListEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { writePki } from "../../certs/issue.ts";
-import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
+import { type ExecutorClient, Hub } from "../../clients/typescript/index.ts";
 import { execute, get, isOperational, lamp, peer, register, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, type HubSpec, until } from "../support/federation.ts";
 
@@ -62,7 +62,7 @@ describe.each(["single", "split"] as const)("a running hub follows its configura
     const [factory, home] = [hubs.hub("factory"), hubs.hub("home").clients()];
     const [gateway, operator] = [factory.clients("gateway-zigbee"), factory.clients()];
     await register(gateway, lamp("open-1"), lamp("more-1"));
-    executor = new ExecutorClient(gateway.commands, { nodeIds: ["open-1"], run: ({ value }) => ({ value }) });
+    executor = Hub.over(gateway).serve({ nodeIds: ["open-1"], run: ({ value }) => ({ value }) });
     const invoke = (): Promise<string> => reasonOf(execute(home, "factory", "open-1", "state", text("ON"), 2_000));
     await until("a command", async () => (await invoke()) === "DONE");
     expect(await reasonOf(get(home, "factory", "more-1"))).toBe("NODE_NOT_FOUND");

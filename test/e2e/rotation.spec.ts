@@ -7,8 +7,7 @@ import { connect } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { systemClock } from "#channel/clock.ts";
 import { writePki } from "../../certs/issue.ts";
-import { CommandStream, type ExecutorAnswer, ExecutorClient, type ExecutorTask, OUTCOME } from "../../clients/typescript/command-stream.ts";
-import { Updater } from "../../clients/typescript/registry-client.ts";
+import { type ExecutorAnswer, type ExecutorClient, type ExecutorTask, Hub } from "../../clients/typescript/index.ts";
 import { get, isOperational, lamp, peer, register, stateOf } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, SERVICES, until } from "../support/federation.ts";
 
@@ -92,7 +91,7 @@ describe.each<[Mode, Delivery]>([
     factory = federation.hub("factory").clients();
     gateway = federation.hub("factory").clients("gateway-zigbee");
     await register(gateway, lamp("lamp-1"));
-    executor = new ExecutorClient(gateway.commands, { nodeIds: ["lamp-1"], run: record });
+    executor = Hub.over(gateway).serve({ nodeIds: ["lamp-1"], run: record });
     await until("lamp-1 at home", () => get(home, "factory", "lamp-1"));
     load = Promise.all([command(), write()]);
     await until("the load", () => answered > 20 && acknowledged > 20);
@@ -109,19 +108,19 @@ describe.each<[Mode, Delivery]>([
 
   /** command sends one command after the other from home to the factory. */
   async function command(): Promise<void> {
-    const stream = new CommandStream(home.commands);
+    const hub = Hub.over(home);
     const one = { hubId: "factory", nodeId: "lamp-1", capability: "state", value: "ON", timeoutMs: 5_000 };
     while (!stopped) {
-      const { outcome, failure } = await stream.execute(one);
-      if (outcome !== OUTCOME.DONE) failures.push(`command: ${outcome} ${failure?.reason} ${failure?.message}`);
+      const { outcome, failure } = await hub.execute(one);
+      if (outcome !== "DONE") failures.push(`command: ${outcome} ${failure?.reason} ${failure?.message}`);
       else answered++;
     }
-    stream.close();
+    hub.close();
   }
 
   /** write sends one change after the other to the factory. */
   async function write(): Promise<void> {
-    const updater = new Updater(gateway.registry, {
+    const updater = Hub.over(gateway).updater({
       onRefused: ({ failure }) => failures.push(`update: ${failure.message}`),
       onLink: (failure) => failure !== undefined && !stopped && failures.push(`update stream: ${failure.message}`),
     });

@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
-import { CommandStream, ExecutorClient, type ExecutorTask, OUTCOME } from "../../clients/typescript/command-stream.ts";
+import { type ExecutorClient, type ExecutorTask, Hub } from "../../clients/typescript/index.ts";
 import { start } from "../cli/fixture.ts";
 import { execute, lamp, register, text } from "../support/acts.ts";
 import { type Clients, Federation, ROOT, until } from "../support/federation.ts";
@@ -46,7 +46,7 @@ async function rigOf(homeTracing: object | undefined, factoryTracing: object, ho
         tasks.push(task);
         return { value: task.value };
       };
-      executors.push(new ExecutorClient(gateway.commands, { nodeIds: [nodeId], run, onAttached: () => attached.resolve() }));
+      executors.push(Hub.over(gateway).serve({ nodeIds: [nodeId], run, onAttached: () => attached.resolve() }));
       await attached.promise;
     }
     const [home, factory] = [federation.hub("home").clients(), federation.hub("factory").clients()];
@@ -168,17 +168,16 @@ describe("tracing across two hubs", () => {
   test("on a stream each command has the trace that it names; the stream's own metadata counts for none", async () => {
     const [first, second, ofStream] = [newTrace(), newTrace(), newTrace()];
     const open = rig.home.commands.executeStream;
-    const stream = new CommandStream({
-      executeStream: (options) => open({ ...options, metadata: { traceparent: parent(ofStream) } }),
-    });
+    const executeStream: typeof open = (options) => open({ ...options, metadata: { traceparent: parent(ofStream) } });
+    const hub = Hub.over({ ...rig.home, commands: { ...rig.home.commands, executeStream } });
     const command = { hubId: "factory", nodeId: "press-lamp", capability: "state", value: "OFF" };
     const outcomes = await Promise.all([
-      stream.execute({ ...command, traceparent: parent(first) }),
-      stream.execute({ ...command, traceparent: parent(second) }),
-      stream.execute(command),
+      hub.execute({ ...command, traceparent: parent(first) }),
+      hub.execute({ ...command, traceparent: parent(second) }),
+      hub.execute(command),
     ]);
-    stream.close();
-    expect(outcomes.map(({ outcome }) => outcome)).toEqual([OUTCOME.DONE, OUTCOME.DONE, OUTCOME.DONE]);
+    hub.close();
+    expect(outcomes.map(({ outcome }) => outcome)).toEqual(["DONE", "DONE", "DONE"]);
     for (const traceId of [first, second]) {
       const all = await spans(traceId, 2);
       expect(named(all, "forward").parentSpanId).toBe(SPAN);

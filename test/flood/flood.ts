@@ -6,8 +6,8 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#channel/clock.ts";
 import { INSTALLED } from "../../cli/build.ts";
-import { ExecutorClient } from "../../clients/typescript/command-stream.ts";
-import { execute, isOperational, register, text } from "../support/acts.ts";
+import { Hub } from "../../clients/typescript/index.ts";
+import { execute, isOperational, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
 import { meter } from "../support/load.ts";
 
@@ -78,14 +78,14 @@ export function rssOf(pid: number): number {
 export class Flood {
   readonly federation: Federation;
   readonly home: HubProcess;
-  readonly #executor: ExecutorClient;
+  readonly #gateway: Hub;
   readonly #operator: Clients;
   readonly #barn: Clients;
 
-  private constructor(federation: Federation, executor: ExecutorClient) {
+  private constructor(federation: Federation, gateway: Hub) {
     this.federation = federation;
     this.home = federation.hub("home");
-    this.#executor = executor;
+    this.#gateway = gateway;
     this.#operator = this.home.clients();
     this.#barn = federation.hub("barn").clients();
   }
@@ -101,10 +101,10 @@ export class Flood {
     });
     await Promise.all(["home", "barn"].map((id) => federation.hub(id).start()));
     const home = federation.hub("home");
-    const gateway = home.clients("gateway-agents");
-    await register(gateway, meter("meter"));
-    const executor = new ExecutorClient(gateway.commands, { nodeIds: ["meter"], run: ({ value }) => ({ value: String(value) }) });
-    const made = new Flood(federation, executor);
+    const gateway = Hub.over(home.clients("gateway-agents"));
+    await gateway.register(meter("meter"));
+    gateway.serve({ nodeIds: ["meter"], run: ({ value }) => ({ value: String(value) }) });
+    const made = new Flood(federation, gateway);
     await until("the honest peer", () => isOperational(made.#operator, "barn"));
     await until("commands of both", async () => {
       for (const clients of [made.#operator, made.#barn]) await made.#command(clients);
@@ -184,7 +184,7 @@ export class Flood {
   }
 
   async stop(): Promise<void> {
-    this.#executor.close();
+    this.#gateway.close();
     await this.federation.stop();
   }
 }

@@ -2,10 +2,7 @@
 import { systemClock } from "#channel/clock.ts";
 import { Prng } from "#kernel/prng.ts";
 import { sleep } from "#runtime/clock.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
-import { Mirror, numbersOf, Updater } from "../../clients/typescript/registry-client.ts";
-import { register } from "../support/acts.ts";
-import type { Clients } from "../support/federation.ts";
+import { Hub, type Mirror, numbersOf, type OutcomeName } from "../../clients/typescript/index.ts";
 import { meter } from "../support/load.ts";
 import { until } from "../support/until.ts";
 import { HUBS, type HubName, type Stage } from "./hubs.ts";
@@ -57,9 +54,9 @@ export class Load {
 
   async start(): Promise<void> {
     for (const hub of HUBS) {
-      const gateway = this.#clients(hub, "gateway-zigbee");
-      const operator = this.#clients(hub, "operator-admin");
-      await register(gateway, ...nodesOf(hub).map(meter));
+      const gateway = this.#connect(hub, "gateway-zigbee");
+      const operator = this.#connect(hub, "operator-admin");
+      await gateway.register(...nodesOf(hub).map(meter));
       this.#watch(hub, operator);
       this.#execute(hub, gateway);
       this.#running.push(this.#write(hub, gateway), this.#command(hub, operator));
@@ -67,15 +64,18 @@ export class Load {
     await until("the first values everywhere", () => this.counts.done > 50 && this.#everywhere().length === 0, 60_000);
   }
 
-  #clients(hub: HubName, principal: "gateway-zigbee" | "operator-admin"): Clients {
+  #connect(hub: HubName, principal: "gateway-zigbee" | "operator-admin"): Hub {
     const clients = this.#stage.hub(hub).clients(principal);
-    this.#closers.push(() => clients.close());
-    return clients;
+    const connected = Hub.over(clients);
+    this.#closers.push(() => {
+      connected.close();
+      clients.close();
+    });
+    return connected;
   }
 
-  async #write(hub: HubName, gateway: Clients): Promise<void> {
-    const updater = new Updater(gateway.registry);
-    this.#closers.push(() => updater.close());
+  async #write(hub: HubName, gateway: Hub): Promise<void> {
+    const updater = gateway.updater();
     const nodes = nodesOf(hub);
     const started = systemClock.mono();
     for (let n = 1; !this.#stopped; n++) {
@@ -88,8 +88,8 @@ export class Load {
     }
   }
 
-  #execute(hub: HubName, gateway: Clients): void {
-    const executor = new ExecutorClient(gateway.commands, {
+  #execute(hub: HubName, gateway: Hub): void {
+    gateway.serve({
       nodeIds: [...nodesOf(hub)],
       backoff: { baseMs: 100, maxMs: 1_000, factor: 2, jitter: 0.5 },
       run: ({ value }) => {
@@ -100,12 +100,9 @@ export class Load {
         return { value: name };
       },
     });
-    this.#closers.push(() => executor.close());
   }
 
-  async #command(hub: HubName, operator: Clients): Promise<void> {
-    const stream = new CommandStream(operator.commands);
-    this.#closers.push(() => stream.close());
+  async #command(hub: HubName, operator: Hub): Promise<void> {
     const others = HUBS.filter((other) => other !== hub);
     for (let n = 1; !this.#stopped; n++) {
       const target = others[this.#prng.below(others.length)] as HubName;
@@ -114,7 +111,7 @@ export class Load {
       this.#open.add(name);
       const keyed = n % this.#keyedEvery === 0 ? { idempotencyKey: name } : {};
       const command = { hubId: target, nodeId, capability: "order", value: name, timeoutMs: COMMAND_MS, ...keyed };
-      void stream.execute(command).then(
+      void operator.execute(command).then(
         ({ outcome }) => this.#told(name, outcome),
         (error: unknown) => this.#found(`command ${name} had no outcome: ${String(error)}`),
       );
@@ -125,13 +122,13 @@ export class Load {
     );
   }
 
-  #told(name: string, outcome: number): void {
+  #told(name: string, outcome: OutcomeName): void {
     this.#open.delete(name);
-    if (outcome === OUTCOME.DONE) {
+    if (outcome === "DONE") {
       this.counts.done++;
       this.#done.add(name);
       if (this.#effects.get(name) !== 1) this.#found(`command ${name} is DONE and ran ${this.#effects.get(name) ?? 0} times`);
-    } else if (outcome === OUTCOME.UNKNOWN || outcome === OUTCOME.FAILED) this.counts.unsure++;
+    } else if (outcome === "UNKNOWN" || outcome === "FAILED") this.counts.unsure++;
     else {
       this.counts.refused++;
       if (this.#effects.has(name)) this.#found(`command ${name} was refused (${outcome}) and ran`);
@@ -139,7 +136,7 @@ export class Load {
   }
 
   /** watch holds a copy of all that a hub shows, and looks at every value that comes. */
-  #watch(hub: HubName, operator: Clients): void {
+  #watch(hub: HubName, operator: Hub): void {
     const seen = new Map<string, number>();
     const look = (node: string, value: number): void => {
       this.counts.watched++;
@@ -147,7 +144,7 @@ export class Load {
       if (value < before) this.#found(`${hub} showed ${node} ${value} after ${before}`);
       else seen.set(node, value);
     };
-    const mirror = new Mirror(operator.registry, {
+    const mirror = operator.watch({
       onBatch: ({ table }, batch) => {
         const numbers = numbersOf(batch);
         for (let i = 0; i < batch.numCount; i++) {
@@ -165,7 +162,6 @@ export class Load {
       onError: (error) => this.#found(`the watcher of ${hub} threw ${String(error)}`),
     });
     this.#mirrors.set(hub, mirror);
-    this.#closers.push(() => mirror.close());
   }
 
   /** everywhere lists acknowledged values that a hub does not show, or shows older. */

@@ -7,9 +7,8 @@ import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { ListNodesRequestSchema, type NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { sleep } from "#runtime/clock.ts";
-import { CommandStream, ExecutorClient, OUTCOME, OUTCOME_NAMES } from "../../clients/typescript/command-stream.ts";
-import { Updater } from "../../clients/typescript/registry-client.ts";
-import { register, stateOf } from "./acts.ts";
+import { Hub, type Updater } from "../../clients/typescript/index.ts";
+import { stateOf } from "./acts.ts";
 import type { Clients } from "./federation.ts";
 
 /** Commands under way at a time: enough that each kill meets some in every state. */
@@ -72,17 +71,16 @@ export class Load {
   /** Rises with everything that is acknowledged. */
   progress = 0;
   #stopped = false;
-  readonly #owner: Clients;
+  readonly #owner: Hub;
+  readonly #peer: Hub;
   readonly #updater: Updater;
-  readonly #executor: ExecutorClient;
-  readonly #commands: CommandStream;
   readonly #running: Promise<void>[] = [];
 
   constructor(owner: Clients, peer: Clients, nodeIds: readonly string[]) {
-    this.#owner = owner;
-    this.#updater = new Updater(owner.registry);
-    this.#commands = new CommandStream(peer.commands);
-    this.#executor = new ExecutorClient(owner.commands, {
+    this.#owner = Hub.over(owner);
+    this.#peer = Hub.over(peer);
+    this.#updater = this.#owner.updater();
+    this.#owner.serve({
       nodeIds,
       backoff: { baseMs: 50, maxMs: 500, factor: 2, jitter: 0.5 },
       run: ({ value }) => {
@@ -108,7 +106,7 @@ export class Load {
     for (let n = 1; !this.#stopped; n++) {
       const nodeId = `late-${n}`;
       try {
-        await register(this.#owner, meter(nodeId));
+        await this.#owner.register(meter(nodeId));
         this.registered.add(nodeId);
         this.progress++;
       } catch (error) {
@@ -129,13 +127,13 @@ export class Load {
   /** send runs the command of that name, which is its idempotency key as well. */
   async send(name: string, nodeId: string): Promise<void> {
     const command = { hubId: "factory", nodeId, capability: "order", value: name, timeoutMs: 2_000, idempotencyKey: name };
-    const { outcome, failure } = await this.#commands.execute(command);
-    if (outcome === OUTCOME.DONE) {
+    const { outcome, failure } = await this.#peer.execute(command);
+    if (outcome === "DONE") {
       this.done.add(name);
       this.progress++;
     } else {
       this.unsure.add(name);
-      this.refusal = `${OUTCOME_NAMES[outcome]}: ${failure?.message ?? ""}`;
+      this.refusal = `${outcome}: ${failure?.message ?? ""}`;
     }
   }
 
@@ -146,8 +144,7 @@ export class Load {
   }
 
   close(): void {
-    this.#updater.close();
-    this.#commands.close();
-    this.#executor.close();
+    this.#owner.close();
+    this.#peer.close();
   }
 }

@@ -8,7 +8,7 @@ import { parseArgs } from "node:util";
 import { create } from "@bufbuild/protobuf";
 import { systemClock } from "#channel/clock.ts";
 import { SetPeerEnabledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import { CommandStream, ExecutorClient, OUTCOME } from "../../clients/typescript/command-stream.ts";
+import { Hub } from "../../clients/typescript/index.ts";
 import { deregister, get, lamp, number, register, stateOf, text, update } from "../support/acts.ts";
 import { Federation, ROOT, until } from "../support/federation.ts";
 import { COMMANDED, type Expected, GAUGE_STATE, HUBS, KEYED, type Known, known, NODES, RECORDED } from "./golden.ts";
@@ -74,7 +74,7 @@ async function live(): Promise<Record<string, Known>> {
   for (let n = 1; n <= 30; n++) await update(factory, n % 2 === 0 ? "lamp-1" : "lamp-gone", { power: number(n / 4), state: text("ON") });
   await deregister(factory, "lamp-gone");
   await register(federation.hub("home").clients("gateway-zigbee"), lamp("home-lamp"));
-  const executor = new ExecutorClient(factory.commands, {
+  const executor = Hub.over(factory).serve({
     nodeIds: [COMMANDED.nodeId],
     run: ({ value }) => {
       if (value === "OFF") throw new Error("the lamp is broken");
@@ -82,14 +82,11 @@ async function live(): Promise<Record<string, Known>> {
     },
   });
   await until("lamp-1 at home", async () => stateOf(await get(home, "factory", "lamp-1"), "power") === 7.5);
-  const commands = new CommandStream(home.commands);
-  await until(
-    "the executor",
-    async () => (await commands.execute({ ...COMMANDED, value: "ON", timeoutMs: 2_000 })).outcome === OUTCOME.DONE,
-  );
+  const commands = Hub.over(home);
+  await until("the executor", async () => (await commands.execute({ ...COMMANDED, value: "ON", timeoutMs: 2_000 })).outcome === "DONE");
   for (const [idempotencyKey, value] of Object.entries(KEYED)) {
     const { outcome } = await commands.execute({ ...COMMANDED, value, timeoutMs: 5_000, idempotencyKey });
-    if (outcome !== (value === "OFF" ? OUTCOME.FAILED : OUTCOME.DONE)) throw new Error(`command ${idempotencyKey}: outcome ${outcome}`);
+    if (outcome !== (value === "OFF" ? "FAILED" : "DONE")) throw new Error(`command ${idempotencyKey}: outcome ${outcome}`);
   }
   commands.close();
   executor.close();

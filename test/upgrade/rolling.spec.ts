@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { MIGRATIONS } from "#runtime/store/migrations/index.ts";
 import { bundle } from "../../cli/build.ts";
-import { Mirror } from "../../clients/typescript/registry-client.ts";
+import { Hub, type Mirror } from "../../clients/typescript/index.ts";
 import { isOperational, metric, register, stateOf } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
 import { everything, Load, meter, missing } from "../support/load.ts";
@@ -58,7 +58,7 @@ describe.each(["single", "split"] as const)("a federation in %s mode under load"
     factoryOperator = factory.clients();
     peer = home.clients();
     await register(owner, ...meters.map(meter));
-    mirror = new Mirror(peer.registry);
+    mirror = Hub.over(peer).watch();
     load = new Load(owner, peer, meters);
     await until("the first commands", () => load.done.size > 10, 60_000);
   }, 180_000);

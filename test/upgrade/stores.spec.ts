@@ -10,7 +10,7 @@ import { SegmentHeaderSchema, SegmentPayloadSchema, SegmentSchema } from "#gen/f
 import { createCrypto } from "#runtime/crypto.ts";
 import { MIGRATIONS } from "#runtime/store/migrations/index.ts";
 import { openSqliteStore } from "#runtime/store/sqlite.ts";
-import { ExecutorClient, OUTCOME, valueOfPlain } from "../../clients/typescript/command-stream.ts";
+import { Hub, OUTCOME, valueOfPlain } from "../../clients/typescript/index.ts";
 import { valueBytes } from "../../services/command-forwarding/codec/codec.ts";
 import { LOG } from "../../services/command-forwarding/journal/journal.ts";
 import { META_KEY, META_SPACE } from "../../services/command-forwarding/journal/restore.ts";
@@ -95,7 +95,7 @@ describe.each(VERSIONS)("stores of %s, opened by the present version", (version)
     await update(gateway, "lamp-1", { power: number(99) });
     await until("the change at home", async () => stateOf(await get(home, "factory", "lamp-1"), "power") === 99, 30_000);
     expect(await metric(federation.hub("home"), "foedus_registry_sync_snapshots_total", { peer: "factory" })).toBe(0);
-    const executor = new ExecutorClient(gateway.commands, { nodeIds: ["lamp-1"], run: ({ value }) => ({ value }) });
+    const executor = Hub.over(gateway).serve({ nodeIds: ["lamp-1"], run: ({ value }) => ({ value }) });
     try {
       const sent = () => execute(home, "factory", "lamp-1", "state", text("OFF"));
       await until("a command", async () => (await sent()).result?.outcome === Outcome.DONE, 30_000);
