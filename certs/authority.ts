@@ -89,9 +89,10 @@ export function openAuthority(certificatePem: string, keyPem: string): Authority
   } catch (error) {
     throw new PkiError("CA certificate cannot be read: it must be a PEM", { field: "certificatePem", cause: error });
   }
-  if (!certificate.checkPrivateKey(key)) throw new PkiError("CA key does not belong to the CA certificate", { field: "keyPem" });
+  if (!certificate.checkPrivateKey(key))
+    throw new PkiError("CA key does not belong to the CA certificate: use the two files that were created together", { field: "keyPem" });
   if (!certificate.ca || !certificate.checkIssued(certificate) || !certificate.verify(certificate.publicKey)) {
-    throw new PkiError("certificate is not a self-signed CA", { field: "certificatePem" });
+    throw new PkiError("certificate is not a self-signed CA: give the ca.pem of a hub", { field: "certificatePem" });
   }
   const { uris } = readSans(certificate);
   const hubId = uris.length === 1 ? /^spiffe:\/\/([^/]+)$/.exec(uris[0] ?? "")?.[1] : undefined;

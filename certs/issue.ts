@@ -114,7 +114,7 @@ async function writeAuthority(dir: string, hubId: string, options: PkiOptions): 
   const certificatePem = await readOptional(files.certificateFile);
   const keyPem = options.newAuthority === true ? undefined : await readOptional(files.keyFile);
   if (keyPem === undefined && certificatePem !== undefined && options.newAuthority !== true) {
-    throw new PkiError(`${files.certificateFile} has no ca.key beside it: bring the key back, or ask for a new authority`);
+    throw new PkiError(`${files.certificateFile} has no ca.key beside it: restore the key, or create a new CA with --new-authority`);
   }
   if (keyPem !== undefined && certificatePem !== undefined) {
     const authority = inFile(files.certificateFile, () => openAuthority(certificatePem, keyPem));

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { describe, expect, test } from "vitest";
@@ -77,6 +77,26 @@ describe("error text", () => {
   test("the schema's remedy for an expired deadline is not given when nobody answered: it would claim that nothing was started", () => {
     const error = toCliError(transport(grpc.status.DEADLINE_EXCEEDED, "Deadline exceeded after 1s,remote_addr=127.0.0.1:1"), remedyOf);
     expect(error.remedy).toBe("Try again, or allow more time with --timeout.");
+  });
+
+  test("what the operating system says is a sentence, with what to do", () => {
+    const thrown = (act: () => void): string => {
+      try {
+        act();
+      } catch (error) {
+        return errorText(toCliError(error, remedyOf));
+      }
+      return "";
+    };
+    expect(thrown(() => readFileSync("/nowhere/it's.pem"))).toBe(
+      "foedus: cannot open /nowhere/it's.pem: no such file or directory (ENOENT). Check the path.\n",
+    );
+    expect(thrown(() => mkdirSync("/proc/self/status/x"))).toMatch(
+      /^foedus: cannot create the folder \/proc\/self\/status\/x: .*\. Check the path\.\n$/,
+    );
+    expect(thrown(() => renameSync("/nowhere/a", "/nowhere/b"))).toMatch(/^foedus: cannot replace \/nowhere\/b: no such file/);
+    const other = Object.assign(new Error("connect ECONNREFUSED 127.0.0.1:1"), { code: "ECONNREFUSED", syscall: "connect" });
+    expect(errorText(toCliError(other, remedyOf))).toBe("foedus: connect ECONNREFUSED 127.0.0.1:1\n");
   });
 
   test("text of other hubs cannot rewrite the terminal, and a bug says how to report it", () => {

@@ -1,4 +1,5 @@
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
+import { own } from "#kernel/own.ts";
 import { printableJson, printableLines } from "#kernel/printable.ts";
 import { clean } from "./print/format.ts";
 
@@ -108,12 +109,42 @@ export function toCliError(error: unknown, remedyOf: RemedyOf): CliError {
   }
   // The PKI's refusals are sentences for the operator; its class is not imported because node-forge would come with it.
   if (error instanceof Error && error.name === "PkiError") return new CliError(EXIT.usage, error.message, "", { cause: error });
-  if (error instanceof Error && "code" in error && "syscall" in error)
-    return new CliError(EXIT.failed, error.message, "", { cause: error });
+  if (error instanceof Error && "code" in error && "syscall" in error) return fromSystem(error, String(error.code));
   const text = error instanceof Error ? error.message : String(error);
   return new CliError(EXIT.failed, `unexpected error: ${text}`, "Run it again with FOEDUS_DEBUG=1 and report what it prints.", {
     cause: error,
   });
+}
+
+/** What to do about an error of the operating system. */
+const REMEDY_OF_CODE: Readonly<Record<string, string>> = {
+  EACCES: "Run this as the user that owns it, or change its permissions.",
+  EPERM: "Run this as the user that owns it, or change its permissions.",
+  EROFS: "Choose a place that is not mounted read-only.",
+  ENOSPC: "Free some space on the disk, then run this again.",
+  EDQUOT: "Free some of your quota on the disk, then run this again.",
+  EMFILE: "Raise the limit of open files (`ulimit -n`), then run this again.",
+  ENOENT: "Check the path.",
+  ENOTDIR: "Check the path.",
+  EISDIR: "Check the path.",
+  ENOTFILE: "Check the path.",
+  EEXIST: "Move it out of the way, or choose another name.",
+};
+
+/** What Node calls the steps that a command takes, in words. */
+const STEPS: Readonly<Record<string, string>> = {
+  mkdir: "create the folder",
+  rename: "replace",
+  unlink: "delete",
+  scandir: "list",
+  rm: "delete",
+};
+
+/** fromSystem makes a sentence of what Node says: `EACCES: permission denied, open '/x'`. */
+function fromSystem(error: Error, code: string): CliError {
+  const [, why = "", step = "", path, target] = /^[A-Z0-9]+: (.+), (\w+) '(.*?)'(?: -> '(.*)')?$/s.exec(error.message) ?? [];
+  const message = path === undefined ? error.message : `cannot ${own(STEPS, step) ?? step} ${target ?? path}: ${why} (${code})`;
+  return new CliError(EXIT.failed, message, own(REMEDY_OF_CODE, code) ?? "", { cause: error });
 }
 
 /** fromHub tells whether a hub answered with it, over gRPC, and not this process. */

@@ -167,14 +167,16 @@ describe("verbs that need no hub", () => {
     // Renewal never certifies the key of a revoked certificate again; the folder may be named from elsewhere.
     const elsewhere = await start(["pki", "renew", "--dir", join(folder, "pki"), "--json"], { cwd: tmpdir() }).done;
     expect(elsewhere.code).toBe(0);
-    expect(elsewhere.err).toMatch(/node-my-lamp\.pem is revoked and is not renewed; with a new key: foedus pki issue node my-lamp --force/);
+    expect(elsewhere.err).toMatch(
+      /node-my-lamp\.pem is revoked and was not renewed; for a certificate with a new key: foedus pki issue node my-lamp --force/,
+    );
     expect(elsewhere.out).not.toContain("node-my-lamp");
     expect(await foedus("pki", "issue", "node", "my-lamp", "--force", "--dir", "pki")).toMatchObject({ code: 0 });
     expect((await foedus("pki", "list")).out).toMatch(/^node\/my-lamp +ends /m);
     await writeFile(join(folder, "hub.json"), "{");
     const unread = await foedus("pki", "issue", "node", "plug");
     expect(unread.err).toContain(
-      "hub.json cannot be used, so what is revoked was not looked at; `foedus doctor --config hub.json` says why\n",
+      "hub.json cannot be used, so revoked certificates were not checked; `foedus doctor --config hub.json` says why\n",
     );
   }, 60_000);
 

@@ -95,7 +95,10 @@ describe("from empty folders to a federation", () => {
       expect(shown.files[0]?.sha256).toBe(fingerprints.get(id));
     }
     const before = readFileSync(join(root, "a/hub.json"), "utf8");
-    expect(await foedus(".", "hub", "init", "a")).toMatchObject({ code: 1, err: expect.stringContaining("nothing is overwritten") });
+    expect(await foedus(".", "hub", "init", "a")).toMatchObject({
+      code: 1,
+      err: expect.stringContaining("existing files are not overwritten"),
+    });
     expect(await foedus(".", "hub", "init", "c", "--dir", "a")).toMatchObject({ code: 1 });
     expect(readFileSync(join(root, "a/hub.json"), "utf8")).toBe(before);
     for (const wrong of [["A!"], ["c", "--port", "0"], ["c", "--port", "65519"], ["c", "--advertise", "https://c"]])
@@ -207,9 +210,9 @@ describe("when things break, doctor says what", () => {
     expect((await foedus("b", "send", "a/lamp", "state", "on", "--type", "bool")).err).toMatch(
       /^foedus: no session with a: .*foedus doctor/,
     );
-    expect(await finding("a", "link", "b")).toMatchObject({ fix: "`foedus peers enable b` brings it back." });
+    expect(await finding("a", "link", "b")).toMatchObject({ fix: "Bring it back with `foedus peers enable b`." });
     expect((await foedus("a", "send", "b/lamp", "state", "on", "--type", "bool")).err).toMatch(
-      /the link to b was ended here\. `foedus peers enable b`/,
+      /the link to b was ended here\. Bring it back with `foedus peers enable b`/,
     );
     expect(await foedus("a", "peers", "enable", "b")).toMatchObject({ code: 0 });
     await Promise.all([operational("a"), operational("b")]);
@@ -221,7 +224,7 @@ describe("when things break, doctor says what", () => {
     const pin = (...more: readonly string[]): Promise<Finished> => foedus("b", "peer", "add", "a", "--ca", "fake/ca.pem", "-q", ...more);
     expect(await pin()).toMatchObject({
       code: 4,
-      err: expect.stringContaining(`another CA is pinned for a (SHA-256 ${fingerprints.get("a")})`),
+      err: expect.stringContaining(`a different CA is already pinned for a (SHA-256 ${fingerprints.get("a")})`),
     });
     // A running hub no longer trusts the CA that it came up with: what rests on that ends when the command says that it is done.
     expect(await pin("--fingerprint", fake.files[0]?.sha256 ?? "")).toMatchObject({ code: 0 });

@@ -72,8 +72,8 @@ export function lookAtRevoked({ ledger, hub, shown }: CertificateView): void {
           severity: "error",
           check: "revoked",
           subject: shown(list),
-          message: "it is missing and was not empty; the hub goes on with the copy that it kept",
-          fix: 'Put it back, or write {"revoked":[]} to accept all of them again.',
+          message: "it is missing and was not empty; the hub continues with the copy that it kept",
+          fix: 'Restore it, or write {"revoked":[]} to accept all of them again.',
         },
     );
   } catch (error) {
@@ -115,7 +115,7 @@ export async function lookAtTls({ ledger, shown }: CertificateView, own: Materia
         check: "certificate",
         subject: shown(file),
         message: failure.message,
-        fix: "Correct it and look again; the hub asks the same at its start.",
+        fix: "Correct it and run doctor again; the hub makes the same check when it starts.",
       },
     );
   }

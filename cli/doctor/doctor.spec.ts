@@ -146,7 +146,7 @@ describe("foedus doctor on prepared folders", () => {
       },
       at("error", "revoked", "revoked.json"),
       /is missing and was not empty/,
-      /Put it back/,
+      /Restore it/,
     ],
     [
       "a certificate that has ended",
@@ -482,7 +482,7 @@ describe("foedus doctor on prepared folders", () => {
     const io = ioAt(folder);
     expect(await run(io, [], {})).toBe(1);
     expect(io.told.join("")).toMatch(
-      /^error {4}pki\/service-hub\.key: others .*\n {9}`chmod 600 .*\nwarning {2}a: it does not run.*\n.*\na \(hub\.json\): 1 error, 1 warning; \d+ things looked at\n$/,
+      /^error {4}pki\/service-hub\.key: others .*\n {9}`chmod 600 .*\nwarning {2}a: it is not running.*\n.*\na \(hub\.json\): 1 error, 1 warning; \d+ things looked at\n$/,
     );
   });
 });
@@ -507,7 +507,7 @@ describe("foedus peer on files alone", () => {
     ["a leaf", { ca: "../b/pki/service-hub.pem" }, /holds a leaf/, 2],
     ["a key", { ca: "../b/pki/ca.key" }, /no certificate/, 2],
     ["no file", { ca: "nowhere.pem" }, /cannot be read/, 5],
-    ["another digest than expected", { fingerprint: ["00".repeat(32)] }, /not the one that you expect/, 4],
+    ["another digest than expected", { fingerprint: ["00".repeat(32)] }, /not the one you expect/, 4],
     ["a bad host", { host: "http://b" }, /without scheme/, undefined],
     ["a share that hub.json does not define", { share: "ful" }, /no share "ful"; shares are full, limited/, 2],
     ["a bad port", { port: "99999" }, /not a port/, 2],
@@ -527,7 +527,7 @@ describe("foedus peer on files alone", () => {
 
   test("a hub is not its own peer, and an empty list says how to get one", async () => {
     const folder = folderOf(() => undefined);
-    await expect(add(ioAt(folder), ["a"], { ca: "pki/ca.pem" })).rejects.toThrow("a hub is not its own peer, and this is a");
+    await expect(add(ioAt(folder), ["a"], { ca: "pki/ca.pem" })).rejects.toThrow("a cannot be its own peer");
     const notes: string[] = [];
     await list({ ...ioAt(folder), note: (text) => void notes.push(text) }, [], {});
     expect(notes[0]).toBe("no peers yet in federation.json: `foedus peer invite` invites one, and `foedus peer accept` takes an invite\n");
@@ -545,8 +545,11 @@ describe("foedus peer on files alone", () => {
   test("without --share, a peer is not given a share that hub.json does not define; nothing is written", async () => {
     const folder = folderOf(config((tree) => Object.assign(tree, { registry_sync: { shares: { guests: { nodes: ["*"] } } } })));
     const before = readFileSync(join(folder, "federation.json"), "utf8");
-    const refusal = { message: 'there is no share "limited", which a peer gets that is given none; shares are full, guests', exitCode: 2 };
-    const choose = { ...refusal, remedy: "Choose one with --share, or give hub.json rules for it first." };
+    const refusal = {
+      message: 'there is no share "limited", which is the default for this trust ceiling; shares are full, guests',
+      exitCode: 2,
+    };
+    const choose = { ...refusal, remedy: "Choose one with --share, or define it in hub.json first." };
     const guest = encodeInvite({ hubId: "b", host: "127.0.0.1", port: 3, secret: Buffer.alloc(16), caDigest: Buffer.alloc(32) });
     await expect(adding(folder, {})).rejects.toMatchObject(choose);
     await expect(invite(ioAt(folder), [], {})).rejects.toMatchObject(choose);
@@ -567,6 +570,6 @@ test("hub init says that the port is in use now, names another, and makes the hu
   const notes: string[] = [];
   await init({ ...ioAt(root), note: (text) => void notes.push(text) }, ["taken"], { port: String(port) });
   server.close();
-  expect(notes.join("")).toMatch(new RegExp(`^port ${port} is in use on this machine now; --port \\d+ takes others\n$`));
+  expect(notes.join("")).toMatch(new RegExp(`^port ${port} is already in use on this machine; --port \\d+ is free\n$`));
   expect(readFileSync(join(root, "taken/hub.json"), "utf8")).toContain(`"port": ${port}`);
 });

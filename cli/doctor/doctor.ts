@@ -140,7 +140,7 @@ async function lookAtContext(io: Io, ledger: Ledger, hub: OwnHub, flags: OwnHubF
       check: "context",
       subject: nearPath(io.cwd, named!.file),
       message: drift.message,
-      fix: `Have it follow: \`${drift.command}\`.`,
+      fix: `Update it: \`${drift.command}\`.`,
     },
   );
   if (named === undefined || drift === undefined) return undefined;

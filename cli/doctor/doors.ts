@@ -52,7 +52,7 @@ export async function lookAtOwnDoors(visit: Visit): Promise<boolean> {
           severity: "warning",
           check: "hub",
           subject: hubId,
-          message: `it does not run: nothing listens at ${where}`,
+          message: `it is not running: nothing listens at ${where}`,
           fix: `Start it: \`foedus hub --config ${shellWord(visit.configFile)}\`.`,
         }
       : main.kind !== "ok" && ownFinding(visit, hubId, where, main, "hub"),
@@ -116,7 +116,7 @@ function wordsOf(verdict: Verdict, where: string, hubId: string): { readonly mes
       return { message: `what answers at ${where} does not speak TLS 1.3 as a hub does (${verdict.detail})`, away: false };
     case "refused":
       return {
-        message: `${hubId} at ${where} does not take our certificate: it has not pinned our CA, or another one, or its operator has ended the link (\`peers disable\`)`,
+        message: `${hubId} at ${where} rejects our certificate: it has not pinned our CA, has pinned a different one, or its operator has ended the link (\`peers disable\`)`,
         away: false,
       };
     case "wrong":

@@ -92,8 +92,8 @@ export function lookAtAnswers(ledger: Ledger, answers: Answers, config: HubConfi
           severity: "error",
           check: "link",
           subject: hubId,
-          message: "it stands in the federation file, but the running hub does not know it",
-          fix: "Look at the hub's log: it refused the file, or was started with another one or with federation off; then start it again.",
+          message: "it is in the federation file, but the running hub does not know it",
+          fix: "Check the hub's log: it refused the file, or was started with another one, or with federation off. Then restart it.",
         },
       )
     )

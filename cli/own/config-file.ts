@@ -28,7 +28,7 @@ export function readConfig(io: Pick<Io, "cwd" | "env">, flags: ConfigFlags): Loa
   if (file !== undefined) mustBeFile(file);
   const pairs = (flags.set ?? []).map((text): [string, string] => {
     const at = text.indexOf("=");
-    if (at < 1) throw usage(`"${text}" sets nothing`, "Write path=value, e.g. listen.port=0.");
+    if (at < 1) throw usage(`"${text}" sets nothing`, "Write path=value, for example listen.port=0.");
     return [text.slice(0, at), text.slice(at + 1)];
   });
   return loadHubConfig({ env: io.env, flags: Object.fromEntries(pairs), ...(file === undefined ? {} : { file: resolve(io.cwd, file) }) });

@@ -52,7 +52,7 @@ export interface Desk {
 export async function openDesk(io: Io, flags: OwnHubFlags): Promise<Desk> {
   const hub = readOwnHub(io, await withConfig(io, flags));
   if (hub.config.federation_config_path === "")
-    throw usage(`${hub.file} has federation off`, 'Set "federation_config_path": "federation.json" in it and start the hub again.');
+    throw usage(`federation is off in ${hub.file}`, 'Set "federation_config_path": "federation.json" in it and restart the hub.');
   const path = resolveFrom(hub.folder, hub.config.federation_config_path);
   try {
     return { hub, path, text: readText(path, LISTS_MAX_BYTES) };
@@ -95,12 +95,11 @@ export function checkShare(desk: Desk, hubId: string | undefined, change: PeerCh
   const present = hubId === undefined ? undefined : peerEntry(desk.text, hubId);
   if (change.share === undefined && present !== undefined && entryText(present).share === share) return;
   const known = `shares are ${shares.join(", ")}`;
-  if (change.share !== undefined)
-    throw usage(`there is no share "${share}"; ${known}`, "Correct --share, or give hub.json rules for it first.");
+  if (change.share !== undefined) throw usage(`there is no share "${share}"; ${known}`, "Correct --share, or define it in hub.json first.");
   const how = present === undefined ? "--share" : `\`foedus peer add ${hubId} --share <share>\``;
   throw usage(
-    `there is no share "${share}", which a peer gets that is given none; ${known}`,
-    `Choose one with ${how}, or give hub.json rules for it first.`,
+    `there is no share "${share}", which is the default for this trust ceiling; ${known}`,
+    `Choose one with ${how}, or define it in hub.json first.`,
   );
 }
 
@@ -122,8 +121,8 @@ export async function mustBeWritable({ path }: Desk): Promise<void> {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") continue;
       throw new CliError(
         EXIT.failed,
-        `${place} cannot be written here`,
-        "Run this as the user of the hub; where the file is mounted read-only, add the peer at its source, with the fields of `foedus peer add`.",
+        `you may not write to ${place}`,
+        "Run this as the user that runs the hub. If the file is mounted read-only, add the peer where the file is generated.",
         { cause: error },
       );
     }
@@ -163,7 +162,7 @@ export async function pin(
   const before = pinnedBefore(desk, hubId);
   const replaced = before !== undefined && pinned.map(({ sha256 }) => sha256).join() !== before.join();
   if (replaced && !replace.allowed)
-    throw new CliError(EXIT.refused, `another CA is pinned for ${hubId} (SHA-256 ${before?.join(" ")})`, replace.remedy);
+    throw new CliError(EXIT.refused, `a different CA is already pinned for ${hubId} (SHA-256 ${before?.join(" ")})`, replace.remedy);
   if (before !== undefined && !replaced) return false;
   const copy = join("peers", `${hubId}.pem`);
   const pems = pinned.map(({ pem }) => pem).join("");
@@ -198,7 +197,7 @@ export async function running<T>(
     return await ask(asked);
   } catch (error) {
     const failure = toCliError(error, () => "");
-    if (failure.exitCode !== EXIT.connect && !io.stopped.aborted) io.note(`the hub could not be asked: ${clean(failure.message)}\n`);
+    if (failure.exitCode !== EXIT.connect && !io.stopped.aborted) io.note(`the running hub did not answer: ${clean(failure.message)}\n`);
     return undefined;
   }
 }

@@ -58,7 +58,7 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitF
   if (there.length > 0)
     throw new CliError(
       EXIT.failed,
-      `${join(plan.dir, there[0] ?? "")} exists already, and nothing is overwritten`,
+      `${join(plan.dir, there[0] ?? "")} already exists, and existing files are not overwritten`,
       "Choose another folder with --dir.",
     );
   makeFolder(plan.dir, 0o700);
@@ -81,8 +81,8 @@ async function tellTaken(io: Io, plan: Plan): Promise<void> {
   let other: number | undefined;
   for (let port = plan.port + NEXT_HUB; other === undefined && port <= Math.min(MAX_PORT, plan.port + 10 * NEXT_HUB); port += NEXT_HUB)
     if ((await portTaken(host, port)) === undefined) other = port;
-  const instead = other === undefined ? "--port takes others" : `--port ${other} takes others`;
-  io.note(`port ${plan.port} is in use on this machine now; ${instead}\n`);
+  const instead = other === undefined ? "choose another one with --port" : `--port ${other} is free`;
+  io.note(`port ${plan.port} is already in use on this machine; ${instead}\n`);
 }
 
 function portOf(text: string | undefined): number {

@@ -36,14 +36,19 @@ export async function runProcess(io: Io, runs: "hub" | ServiceName, options: Hub
   const bug = await Promise.race([stopped, hub.broken.then((error) => ({ error }))]);
   const clean = await hub.stop();
   if (bug !== undefined)
-    throw new CliError(EXIT.failed, `the hub stopped itself: ${String(bug.error)}`, "Report it with the log; start the hub again.", {
-      cause: bug.error,
-    });
+    throw new CliError(
+      EXIT.failed,
+      `the hub stopped because of a bug: ${String(bug.error)}`,
+      "Start it again, and report the error together with its log.",
+      {
+        cause: bug.error,
+      },
+    );
   if (!clean)
     throw new CliError(
       EXIT.failed,
-      "the hub stopped, but not everything was written in time",
-      "See its log; raise stop_grace_ms if the disk is slow.",
+      "the hub stopped before everything was written",
+      "Check its log. If the disk is slow, raise stop_grace_ms.",
     );
   return EXIT.ok;
 }

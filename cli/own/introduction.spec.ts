@@ -65,19 +65,19 @@ test("a second invite says that one is open, a share that does not exist is refu
   await until("the invite", () => host.told.length > 0, 60_000);
   const { invite: text, pin } = JSON.parse(host.told[0]!) as { invite: string; pin: string };
 
-  await expect(invite(ioAt("a"), [], { json: true, listen })).rejects.toThrow(`an invite of this hub is open already, at ${listen}`);
+  await expect(invite(ioAt("a"), [], { json: true, listen })).rejects.toThrow(`this hub already has an open invite, at ${listen}`);
   await expect(invite(ioAt("b"), [], { json: true, listen })).rejects.toThrow("is already in use; stop the other program");
 
   const typo = 'there is no share "ful"; shares are full, limited';
   await expect(invite(ioAt("a"), [], { share: "ful", listen })).rejects.toThrow(typo);
   await expect(accept(ioAt("b"), [text], { pin, share: "ful" })).rejects.toThrow(typo);
-  await expect(accept(ioAt("b"), [text], { pin: "12 34-5" })).rejects.toThrow("a PIN has six digits");
+  await expect(accept(ioAt("b"), [text], { pin: "12 34-5" })).rejects.toThrow("the PIN must have six digits");
 
   for (const [words, why] of [
     [[""], "the invite is empty"],
-    [[pin], "this is a PIN, and not the invite that it belongs to"],
+    [[pin], "this is a PIN, not the invite that it belongs to"],
     [["foedus-invite:..."], "this is not a whole invite"],
-    [["foedus", "peer", "accept"], "this is no invite"],
+    [["foedus", "peer", "accept"], "this is not an invite"],
   ] as const)
     await expect(accept(ioAt("b"), words, { pin })).rejects.toThrow(why);
   // Each is the invite, as people paste it: an own one is refused before anybody is asked for a PIN.
@@ -88,7 +88,7 @@ test("a second invite says that one is open, a share that does not exist is refu
     [` '${text}'\n`],
     [text.slice(0, 40), text.slice(40)],
   ])
-    await expect(accept(ioAt("a"), words, { pin })).rejects.toThrow("this invite is a's own");
+    await expect(accept(ioAt("a"), words, { pin })).rejects.toThrow("this invite was created by a itself");
 
   const printed = `${pin.slice(0, 3)} ${pin.slice(3)}`;
   expect(await accept(ioAt("b"), [`foedus peer accept ${text}`], { pin: printed, json: true })).toBe(0);
@@ -105,7 +105,7 @@ test("ctrl-c at the inviter says what became of the invite and is no error; whoe
   await until("the invite", () => host.told.length > 0, 60_000);
   stopping.abort();
   expect(await invited).toBe(1);
-  expect(host.notes.at(-1)).toBe("the invite is withdrawn: nobody can use it any more\n");
+  expect(host.notes.at(-1)).toBe("the invite was withdrawn and cannot be used any more\n");
   const text = /foedus-invite:\S+/.exec(host.told.join(""))![0];
   await expect(accept(ioAt("b"), [text], { pin: "123456" })).rejects.toMatchObject({
     message: expect.stringContaining(`${listen} has no open invite: it was used or withdrawn`),

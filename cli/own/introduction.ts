@@ -99,8 +99,8 @@ export async function invite(io: Io, _args: readonly string[], flags: InviteFlag
     },
     onRefused: (error) => (refusal ??= error),
     onNote: ({ what, attemptsLeft }) => {
-      if (what === "wrong_proof") io.note(`somebody with the invite gave a wrong PIN; attempts left: ${attemptsLeft}\n`);
-      else if (!told) io.note("somebody without the invite was at the door and was sent away; that is said once\n");
+      if (what === "wrong_proof") io.note(`somebody with the invite entered a wrong PIN; attempts left: ${attemptsLeft}\n`);
+      else if (!told) io.note("somebody without the invite tried to connect and was refused; further attempts are not reported\n");
       told ||= what === "uninvited";
     },
   }).catch(async (error: unknown) => {
@@ -122,14 +122,18 @@ function withoutGuest(io: Io, flags: InviteFlags, end: Awaited<Door["closed"]>, 
   if (end === "attempts")
     throw new CliError(
       EXIT.refused,
-      `the invite is closed: ${DOOR.attempts} wrong PINs`,
-      "If your partner mistyped it, make a new invite; if not, somebody else has the invite, so send the next one another way.",
+      `the invite was closed after ${DOOR.attempts} wrong PINs`,
+      "If your partner mistyped it, create a new invite. If not, somebody else has the invite: send the next one over another channel.",
     );
   if (end === "expired")
-    throw new CliError(EXIT.timeout, `nobody came within ${Math.round(lifeMs / 1_000)} s: the invite is closed`, "Make a new one.");
+    throw new CliError(
+      EXIT.timeout,
+      `nobody accepted the invite within ${Math.round(lifeMs / 1_000)} s, so it was closed`,
+      "Create a new one.",
+    );
   // Whoever pressed ctrl-c knows that, and is told what became of the invite; a script must not take it for a peer.
-  if (flags.json) throw new CliError(EXIT.failed, "the invite is withdrawn", "Make a new one when you need it.");
-  io.note("the invite is withdrawn: nobody can use it any more\n");
+  if (flags.json) throw new CliError(EXIT.failed, "the invite was withdrawn", "Create a new one when you need it.");
+  io.note("the invite was withdrawn and cannot be used any more\n");
   return EXIT.failed;
 }
 
@@ -138,7 +142,7 @@ export async function accept(io: Io, words: readonly string[], flags: AcceptFlag
   const change = changeOf(flags);
   const invitation = decodeInvite(inviteIn(words));
   if (flags.pin !== undefined && !PIN_PATTERN.test(digitsOf(flags.pin)))
-    throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
+    throw usage("the PIN must have six digits", "Ask the operator who invited you for it.");
   const desk = await openDesk(io, flags);
   checkShare(desk, invitation.hubId, change);
   mayTrust(desk, invitation);
@@ -185,9 +189,9 @@ function inviteIn(words: readonly string[]): string {
   const text = words.join(" ");
   const [, invite] = /(foedus-invite:.*?)["'`>]*$/s.exec(text.trim()) ?? [];
   if (invite !== undefined) return invite;
-  const remedy = "Copy all of it from what your partner got from `foedus peer invite`, from foedus-invite: to its end.";
+  const remedy = "Copy the whole invite that `foedus peer invite` printed for your partner; it begins with foedus-invite:.";
   if (text.trim() === "") throw usage("the invite is empty", remedy);
-  throw usage(PIN_PATTERN.test(digitsOf(text)) ? "this is a PIN, and not the invite that it belongs to" : "this is no invite", remedy);
+  throw usage(PIN_PATTERN.test(digitsOf(text)) ? "this is a PIN, not the invite that it belongs to" : "this is not an invite", remedy);
 }
 
 /** digitsOf reads a PIN: as it is printed, in two groups, it is taken as well. */
@@ -200,12 +204,16 @@ async function withPin(io: Io, flags: AcceptFlags, attempt: (pin: string) => Pro
   for (let tries = flags.pin === undefined ? PIN_TRIES : 1; ; tries--) {
     const typed = flags.pin ?? (await io.ask("PIN (six digits, from the operator who invited you): "));
     if (typed === undefined && io.stopped.aborted)
-      throw new CliError(EXIT.failed, "stopped before the PIN was given", "Nothing was changed; the invite is good as long as it lives.");
-    if (typed === undefined) throw usage("there is no PIN", "Type it, or give --pin.");
+      throw new CliError(
+        EXIT.failed,
+        "stopped before the PIN was given",
+        "Nothing was changed, and the invite stays valid until it expires.",
+      );
+    if (typed === undefined) throw usage("no PIN was given", "Type it when you are asked, or give it with --pin.");
     const pinCode = digitsOf(typed);
     if (!PIN_PATTERN.test(pinCode)) {
-      if (tries <= 1) throw usage("a PIN has six digits", "Ask the operator who invited you for it.");
-      io.note("a PIN has six digits\n");
+      if (tries <= 1) throw usage("the PIN must have six digits", "Ask the operator who invited you for it.");
+      io.note("the PIN must have six digits\n");
       continue;
     }
     try {
@@ -229,8 +237,8 @@ async function whyShut(error: unknown, io: Io, { hub }: Desk, { bundle }: OwnSid
     if (shown !== undefined)
       return new CliError(
         EXIT.failed,
-        `an invite of this hub is open already, at ${addressText(host, port)}`,
-        "Use that one, or withdraw it with ctrl-c where it waits; --listen opens another door.",
+        `this hub already has an open invite, at ${addressText(host, port)}`,
+        "Use that one, or press ctrl-c where it waits. To open a second one, give another address with --listen.",
         { cause: error },
       );
   }
@@ -239,7 +247,8 @@ async function whyShut(error: unknown, io: Io, { hub }: Desk, { bundle }: OwnSid
 
 function ttlOf(text: string | undefined): number {
   const ms = text === undefined ? DOOR.lifeMs : parseDuration(text);
-  if (ms < TTL_MIN_MS || ms > TTL_MAX_MS) throw usage(`an invite cannot live for ${text}`, "Give --ttl 10s to 1h; the default is 300s.");
+  if (ms < TTL_MIN_MS || ms > TTL_MAX_MS)
+    throw usage(`an invite cannot be valid for ${text}`, "Give --ttl 10s to 1h; the default is 300s.");
   return ms;
 }
 
@@ -267,11 +276,11 @@ async function tell(io: Io, flags: InviteFlags, invitation: Invite, pinCode: str
 /** mayTrust refuses what the file forbids, before anybody is contacted. */
 function mayTrust(desk: Desk, { hubId, caDigest }: Invite): void {
   if (hubId === desk.hub.config.hub_id)
-    throw usage(`this invite is ${hubId}'s own`, "Accept it in the folder of the hub that it was made for.");
+    throw usage(`this invite was created by ${hubId} itself`, "Accept it in the folder of the other hub.");
   const before = pinnedBefore(desk, hubId);
   const digest = Buffer.from(caDigest).toString("hex");
   if (before !== undefined && !before.includes(digest))
-    throw new CliError(EXIT.refused, `another CA is pinned for ${hubId} (SHA-256 ${before.join(" ")})`, replaceRemedy(hubId));
+    throw new CliError(EXIT.refused, `a different CA is already pinned for ${hubId} (SHA-256 ${before.join(" ")})`, replaceRemedy(hubId));
 }
 
 function replaceRemedy(hubId: string): string {
@@ -282,7 +291,7 @@ function replaceRemedy(hubId: string): string {
 async function makePeer(io: Io, flags: OwnHubFlags & PeerFlags, { hubId, cas, address }: Candidate): Promise<void> {
   const desk = await openDesk(io, flags);
   if (hubId === desk.hub.config.hub_id)
-    throw fail("IDENTITY_MISMATCH", `the other hub is named ${hubId} as well; one of them needs another id`);
+    throw fail("IDENTITY_MISMATCH", `the other hub is also named ${hubId}; one of them needs another id`);
   const change = { ...changeOf(flags), ...address };
   await pin(desk, hubId, cas, change, { allowed: false, remedy: replaceRemedy(hubId) });
   await save(desk, withPeer(desk.text, hubId, change));
@@ -323,7 +332,7 @@ async function report(io: Io, flags: OwnHubFlags, { hubId, cas }: Candidate): Pr
     const now = io.stopped.aborted
       ? `the link comes up automatically: see \`foedus peers ${hubId}\``
       : live === undefined
-        ? "this hub does not run, or could not be asked: the link comes up when it runs"
+        ? "this hub is not running or did not answer: the link comes up when it runs"
         : `the link is ${label(LinkStateSchema, link?.state ?? LinkState.UNSPECIFIED)}`;
     await io.out(`${hubId} is a peer now (${file}); ${now}\n`);
   }
@@ -331,5 +340,9 @@ async function report(io: Io, flags: OwnHubFlags, { hubId, cas }: Candidate): Pr
   if (live === undefined || stands || io.stopped.aborted) return EXIT.ok;
   const why =
     link === undefined ? "this hub does not show the peer; see its log" : clean(link.failure?.message ?? "the other hub may not run");
-  throw new CliError(EXIT.timeout, `the link to ${hubId} did not come up within ${LINK_MS / 1_000} s: ${why}`, "See `foedus doctor`.");
+  throw new CliError(
+    EXIT.timeout,
+    `the link to ${hubId} did not come up within ${LINK_MS / 1_000} s: ${why}`,
+    "Run `foedus doctor` in the hub's folder to find the cause.",
+  );
 }

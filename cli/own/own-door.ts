@@ -76,8 +76,8 @@ export function doorAddresses(config: HubConfig, mode: Mode, flags: DoorFlags): 
   const host = told?.host ?? peerAddress(config, mode)?.host;
   if (host === undefined)
     throw usage(
-      `${config.hub_id} has no address that others reach, so nobody could come to its door`,
-      "Let the other hub invite, or give --advertise host:port.",
+      `${config.hub_id} has no address that other hubs can reach, so nobody could accept its invite`,
+      "Create the invite at the other hub, or give --advertise host:port.",
     );
   return { listen, advertise: { host, port: told?.port ?? listen.port } };
 }

@@ -63,7 +63,9 @@ describe("a hub that no context names", () => {
       /has no current context\. Give --hub with one of home, or choose one with `foedus contexts use`/,
     );
     // The command line runs on another machine than the hub.
-    expect(await said(withConfig(io(), { hub: "home" }))).toMatch(/does not say where the hub's configuration is\. Give --config/);
+    expect(await said(withConfig(io(), { hub: "home" }))).toMatch(
+      /does not say where the hub's configuration is\. Give its hub\.json with --config/,
+    );
     writeFileSync(join(folder, "hub.json"), "{}");
     expect(await withConfig(io(), { hub: "home" })).toEqual({ hub: "home" });
   });

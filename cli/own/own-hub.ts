@@ -42,7 +42,7 @@ export async function withConfig<F extends OwnHubFlags>(io: Io, flags: F): Promi
   if (here) return flags;
   throw usage(
     `the context ${clean(flags.hub)} of ${file} does not say where the hub's configuration is`,
-    "Give --config with its hub.json, or run this in its folder on the machine of the hub.",
+    "Give its hub.json with --config, or run this in the hub's folder on the hub's machine.",
   );
 }
 

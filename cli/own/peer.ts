@@ -101,7 +101,7 @@ export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags)
       live === undefined ? "-" : stateCell(linkOf(hubId)?.state ?? LinkState.UNSPECIFIED),
     ]);
     await io.out(table(io, columns, rows));
-    if (live === undefined) io.note("the hub does not run, or could not be asked: there are no links to show\n");
+    if (live === undefined) io.note("the hub is not running or did not answer: there are no links to show\n");
   }
   return EXIT.ok;
 }
@@ -110,7 +110,7 @@ export async function list(io: Io, _args: readonly string[], flags: OwnHubFlags)
 export async function add(io: Io, [hubId = ""]: readonly string[], flags: PeerAddFlags): Promise<ExitCode | undefined> {
   parseHub(hubId);
   const desk = await openDesk(io, flags);
-  if (hubId === desk.hub.config.hub_id) throw usage(`a hub is not its own peer, and this is ${hubId}`, "Give the id of the other hub.");
+  if (hubId === desk.hub.config.hub_id) throw usage(`${hubId} cannot be its own peer`, "Give the id of the other hub.");
   const present = peerEntry(desk.text, hubId);
   const change = changeOf(flags);
   checkShare(desk, hubId, change);
@@ -162,7 +162,7 @@ export async function revoke(io: Io, [hubId = ""]: readonly string[], flags: Pee
   const desk = await openDesk(io, flags);
   const entry = mustBePeer(desk, hubId);
   const given = [...(flags.fingerprint ?? []).map(fingerprint), ...(await leafDigests(io, hubId, flags.certificate))];
-  if (given.length === 0) throw usage("a certificate is needed", "Give --certificate with its file, or --fingerprint with its SHA-256.");
+  if (given.length === 0) throw usage("no certificate was given", "Give --certificate with its file, or --fingerprint with its SHA-256.");
   const before = (Array.isArray(entry["revoked"]) ? entry["revoked"] : []) as readonly unknown[];
   const known = new Set(before.map((digest) => hex(String(digest))));
   const more = [...new Set(given)].filter((digest) => !known.has(digest));
@@ -230,7 +230,7 @@ export async function remove(io: Io, [hubId = ""]: readonly string[], flags: Pee
   else if (!flags.quiet)
     await io.out(
       gone === undefined
-        ? `${hubId} is removed; the hub does not run, or could not be asked\n`
+        ? `${hubId} is removed; the hub is not running or did not answer\n`
         : `${hubId} is removed; the hub has ended the link\n`,
     );
   return EXIT.ok;
@@ -278,7 +278,7 @@ async function readCa(io: Io, hubId: string, path: string): Promise<readonly Pin
         "Give the CA of that hub, or correct the id.",
       );
     if (certificate.validToDate.getTime() <= io.clock.wall())
-      throw new CliError(EXIT.refused, `the CA in ${file} ended at ${certificate.validTo}`, "Ask its operator for the present one.");
+      throw new CliError(EXIT.refused, `the CA in ${file} expired on ${certificate.validTo}`, "Ask its operator for the current one.");
   }
   return certificates.map((certificate) => ({ pem: String(certificate), sha256: hex(certificate.fingerprint256) }));
 }
@@ -294,7 +294,7 @@ function checkFingerprints(hubId: string, pinned: readonly PinnedCertificate[], 
   if (wrong !== undefined)
     throw new CliError(
       EXIT.refused,
-      `the file has the CA ${wrong.sha256}, not the one that you expect`,
+      `the file has the CA ${wrong.sha256}, not the one you expect`,
       `Do not pin it; ask the operator of ${hubId} for the file again.`,
     );
 }
@@ -360,7 +360,7 @@ async function report(
   }
   if (flags.quiet) return;
   const file = nearPath(io.cwd, desk.path);
-  if (live === undefined) return io.out(`${what} (${file}); the hub does not run, or could not be asked\n`);
+  if (live === undefined) return io.out(`${what} (${file}); the hub is not running or did not answer\n`);
   const problem = live.failure === undefined || live.state === LinkState.OPERATIONAL ? "" : `: ${live.failure.message}`;
   await io.out(`${what} (${file}); the link is ${label(LinkStateSchema, live.state)}${clean(problem)}\n`);
 }

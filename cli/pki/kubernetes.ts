@@ -69,7 +69,7 @@ export async function connectCluster(env: Readonly<Record<string, string | undef
 function outside(message: string, cause?: unknown): CliError {
   return new CliError(
     EXIT.connect,
-    `this is no pod with a service account: ${message}`,
+    `this is not a pod with a service account: ${message}`,
     "Run it as a Job in the cluster; elsewhere use `foedus pki init` and `kubectl create secret`.",
     { cause },
   );
@@ -100,8 +100,9 @@ function checked({ status, body }: Answer, what: string, name: string, namespace
   const said = `the cluster did not ${what} the secret ${name} in ${namespace} (${status}): ${String(body["message"] ?? "no reason given")}`;
   if (status === 401) throw new CliError(EXIT.refused, said, "The token of the service account is not valid; start the pod again.");
   if (status === 403) throw new CliError(EXIT.refused, said, "Give its service account the Role that comes with the chart.");
-  if (status === 409) throw new CliError(EXIT.failed, said, "Another run was faster; repeat this one, it goes on from there.");
-  throw new CliError(EXIT.failed, said, "Repeat it; what is done already is kept.");
+  if (status === 409)
+    throw new CliError(EXIT.failed, said, "Another run changed it at the same time. Run this again; it continues from there.");
+  throw new CliError(EXIT.failed, said, "Run it again; what was already done is kept.");
 }
 
 function send(options: {
@@ -125,7 +126,7 @@ function send(options: {
         new CliError(
           EXIT.connect,
           `the API of the cluster at ${host}:${port} does not answer: ${cause.message}`,
-          "Allow this pod to reach it (NetworkPolicy) and repeat.",
+          "Allow this pod to reach it (NetworkPolicy), then run it again.",
           { cause },
         ),
       );

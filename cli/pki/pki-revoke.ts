@@ -58,7 +58,7 @@ function ownHubIn(io: Pick<Io, "cwd" | "env" | "note">, file: string): OwnHub | 
   } catch {
     // It may be another hub's, and is not in the way of a certificate; but what was revoked is not known then.
     const where = nearPath(io.cwd, file);
-    io.note(`${where} cannot be used, so what is revoked was not looked at; \`foedus doctor --config ${shellWord(where)}\` says why\n`);
+    io.note(`${where} cannot be used, so revoked certificates were not checked; \`foedus doctor --config ${shellWord(where)}\` says why\n`);
     return undefined;
   }
 }
@@ -93,7 +93,11 @@ function certificateOf(io: Io, hub: OwnHub, path: string): X509Certificate {
   } catch (error) {
     throw new CliError(EXIT.notFound, `${file} cannot be read as a certificate`, NAME_ONE, { cause: error });
   }
-  if (leaf.ca) throw usage(`${file} is a CA`, "To replace the CA see certs/README.md, rotation; leaves are revoked one by one.");
+  if (leaf.ca)
+    throw usage(
+      `${file} is a CA`,
+      "Only leaf certificates can be revoked. To replace the CA, see the section on rotation in certs/README.md.",
+    );
   const [uri = ""] = readSans(leaf).uris;
   const { hub_id: hubId } = hub.config;
   if (!uri.startsWith(`spiffe://${hubId}/`))
@@ -114,18 +118,18 @@ function wantedOf(io: Io, hub: OwnHub, files: readonly string[], flags: RevokeFl
   const byDigest = (flags.fingerprint ?? []).map((text) => {
     const sha256 = hex(text);
     if (!/^[0-9a-f]{64}$/.test(sha256))
-      throw usage(`"${text}" is no SHA-256`, "Give 64 hex digits, with or without colons (`foedus pki show`).");
+      throw usage(`"${text}" is not a SHA-256 fingerprint`, "Give 64 hex digits, with or without colons (`foedus pki show`).");
     return { sha256, ...shared };
   });
   const wanted = [...byFile, ...byDigest];
-  if (wanted.length === 0) throw usage("no certificate is named", NAME_ONE);
+  if (wanted.length === 0) throw usage("no certificate was given", NAME_ONE);
   const own = shownBy(hub);
   const self = wanted.find(({ sha256 }) => own.has(sha256));
   if (self !== undefined && flags.undo !== true && flags.force !== true)
     throw new CliError(
       EXIT.refused,
-      `that is the certificate which this hub shows, and it would refuse itself`,
-      "Issue another one first (`foedus pki renew --force`), or say --force.",
+      `this hub uses that certificate itself, so it would refuse its own connections`,
+      "Issue another one first (`foedus pki renew --force`), or revoke it anyway with --force.",
     );
   return wanted;
 }
@@ -149,7 +153,7 @@ export async function revoke(io: Io, files: readonly string[], flags: RevokeFlag
       ? before.filter(({ sha256 }) => !named.has(sha256))
       : [...before, ...wanted.filter(({ sha256 }) => !known.has(sha256))];
   const changed = after.length !== before.length;
-  if (before.length > 0 && !existsSync(path)) io.note(`${path} is missing; what the hub kept of it counts\n`);
+  if (before.length > 0 && !existsSync(path)) io.note(`${path} is missing; the hub continues with the copy that it kept\n`);
   if (changed) writeWhole(path, encodeRevoked(after), 0o644);
   if (flags.json) await printJson(io, { file: path, changed, revoked: after });
   else if (!changed)

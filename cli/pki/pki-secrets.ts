@@ -93,8 +93,8 @@ async function bring(cluster: Secrets, plan: Plan, dir: string, now: Date): Prom
   if (authority === undefined && orphan !== undefined)
     throw new CliError(
       EXIT.failed,
-      `the secret ${plan.authority} with the CA is gone, but ${orphan.name} holds a certificate of it`,
-      "Bring it back from a backup. If it is lost, delete the other secrets too: the hub gets a new CA, and every peer has to pin that one.",
+      `the secret ${plan.authority} with the CA is gone, but ${orphan.name} holds a certificate that it issued`,
+      "Restore it from a backup. If it is lost, delete the other secrets too: the hub then gets a new CA, which every peer has to pin.",
     );
   if (authority !== undefined) {
     await writeFile(join(dir, "ca.pem"), part(authority, "tls.crt"), { mode: 0o600 });
@@ -138,7 +138,7 @@ function part(secret: Secret, key: string): string {
     throw new CliError(
       EXIT.failed,
       `the secret ${secret.name} has no ${key}`,
-      "It is not one of this hub's; move it away, or choose another name.",
+      "It does not belong to this hub. Move it out of the way, or choose another name.",
     );
   return text;
 }

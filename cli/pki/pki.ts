@@ -147,7 +147,7 @@ async function mustNotBeRevoked(io: Io, dir: string, leaves: readonly IssueReque
   for (const [file, reason] of await revokedIn(io, dir, leaves))
     throw new CliError(
       EXIT.refused,
-      `${nearPath(io.cwd, file)} is revoked${reason === "" ? "" : ` (${reason})`}, so its key gets no other certificate`,
+      `${nearPath(io.cwd, file)} is revoked${reason === "" ? "" : ` (${reason})`}, so no other certificate is issued for its key`,
       `Issue another one with a new key: \`${anew(io, dir, file)}\`.`,
     );
 }
@@ -159,7 +159,7 @@ export async function renew(io: Io, _args: readonly string[], flags: PkiFlags): 
   const all = await leavesOf(dir, hubId);
   const revoked = flags.force ? new Map() : await revokedIn(io, dir, all);
   for (const [file] of revoked)
-    io.note(`${nearPath(io.cwd, file)} is revoked and is not renewed; with a new key: ${anew(io, dir, file)}\n`);
+    io.note(`${nearPath(io.cwd, file)} is revoked and was not renewed; for a certificate with a new key: ${anew(io, dir, file)}\n`);
   const leaves = all.filter((leaf) => !revoked.has(fileOf(dir, leaf)));
   return show(io, await writePki(dir, hubId, { now: nowOf(io), leaves, force: flags.force ?? false, ...keyBitsOf(flags) }), flags);
 }
@@ -184,7 +184,7 @@ async function leavesOf(dir: string, hubId: string): Promise<IssueRequest[]> {
 
 /** csr makes a key and a certificate request, so that the key never leaves this machine. */
 export async function csr(io: Io, [kind = "", name = ""]: readonly string[], flags: PkiFlags): Promise<ExitCode | undefined> {
-  if (flags.hubId === undefined) throw usage("a certificate request names a hub", "Give --hub-id.");
+  if (flags.hubId === undefined) throw usage("a certificate request needs the id of a hub", "Give it with --hub-id.");
   const { profile, dnsNames, ips } = requestOf(kind, name, flags);
   const stem = resolve(io.cwd, flags.out ?? fileStem({ profile, name }));
   const wish = {
@@ -228,7 +228,7 @@ export async function sign(io: Io, [file = "", kind = "", name = ""]: readonly s
   if (flags.keySha256.toLowerCase().replaceAll(":", "") !== keySha256)
     throw new CliError(
       EXIT.refused,
-      `the request has the key ${keySha256}, not the one that you expect`,
+      `the request has the key ${keySha256}, not the one you expect`,
       "Do not sign it; ask its sender for a new request.",
     );
   const authority = await loadAuthority(folderOf(io, flags));

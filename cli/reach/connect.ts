@@ -107,7 +107,8 @@ async function fromContext(named: NamedContext): Promise<Target> {
 
 /** resolveTarget decides which hub is meant: --address, else the context --hub, else the current context. Throws CliError (usage). */
 export async function resolveTarget(given: ConnectionFlags, io: Io): Promise<Target> {
-  if (given.address !== undefined && given.hub !== undefined) throw usage("--hub and --address exclude each other", "Give one of them.");
+  if (given.address !== undefined && given.hub !== undefined)
+    throw usage("--hub and --address cannot be used together", "Give only one of them.");
   const flags = withEnvironment({ ...given, context: given.hub }, io.env);
   if (flags.address !== undefined) return fromFlags({ ...flags, address: flags.address });
   const file = contextsFileOf(given.contexts, io);

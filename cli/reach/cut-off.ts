@@ -22,7 +22,7 @@ export function closedTo({ hubId, level, levelThere }: Peer): string {
 export function cutOff(peer: Peer, self: string): Cause | undefined {
   const hubId = clean(peer.hubId);
   if (peer.state === LinkState.TERMINATED)
-    return { message: `the link to ${hubId} was ended here`, remedy: `\`foedus peers enable ${hubId}\` brings it back.` };
+    return { message: `the link to ${hubId} was ended here`, remedy: `Bring it back with \`foedus peers enable ${hubId}\`.` };
   const closed = closedTo(peer);
   if (closed !== "" && peer.level === TrustLevel.MINIMAL) {
     const raised = peer.maxTrust > TrustLevel.MINIMAL;

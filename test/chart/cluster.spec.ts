@@ -136,7 +136,7 @@ describe.skipIf(anyMissing(etcd, apiserver) || !existsSync(SCHEMAS))("the chart 
       await remove("example-foedus-ca");
       const { code, err } = await job();
       expect(code).toBe(1);
-      expect(err).toMatch(/the secret example-foedus-ca with the CA is gone.*Bring it back from a backup/s);
+      expect(err).toMatch(/the secret example-foedus-ca with the CA is gone.*Restore it from a backup/s);
       expect(await release.names("v1", "secrets")).not.toContain("example-foedus-ca");
       await cluster.must("POST", release.path("v1", "secrets"), { metadata: { name: metadata.name, labels: metadata.labels }, type, data });
       expect(await job()).toMatchObject({ code: 0 });

@@ -174,12 +174,15 @@ describe("what goes wrong", () => {
     expect(await accept("foedus-invite:", "--pin", pin)).toMatchObject({ code: 2 });
     expect(await accept(text, "--pin", "12345")).toMatchObject({ code: 2, err: expect.stringContaining("six digits") });
     expect(await accept(text, "--pin", "12 34-5")).toMatchObject({ code: 2, err: expect.stringContaining("six digits") });
-    expect(await accept(text)).toMatchObject({ code: 2, err: expect.stringContaining("there is no PIN") });
-    expect(await foedus("a", "peer", "accept", text, "--pin", pin)).toMatchObject({ code: 2, err: expect.stringContaining("a's own") });
+    expect(await accept(text)).toMatchObject({ code: 2, err: expect.stringContaining("no PIN was given") });
+    expect(await foedus("a", "peer", "accept", text, "--pin", pin)).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("created by a itself"),
+    });
     expect(await foedus("a", "peer", "invite", "--ttl", "2d")).toMatchObject({ code: 2 });
     expect(await foedus("a", "peer", "invite")).toMatchObject({
       code: 1,
-      err: expect.stringContaining("an invite of this hub is open already"),
+      err: expect.stringContaining("this hub already has an open invite"),
     });
     // Somebody else's door has the port: it is not called ours.
     const foreign = await foedus("b", "peer", "invite", "--listen", `127.0.0.1:${PORTS.a + 5}`);
@@ -194,7 +197,7 @@ describe("what goes wrong", () => {
 
     const second = await invite("a");
     second.process.child.kill("SIGINT");
-    expect(await second.process.done).toMatchObject({ code: 1, err: expect.stringContaining("the invite is withdrawn") });
+    expect(await second.process.done).toMatchObject({ code: 1, err: expect.stringContaining("the invite was withdrawn") });
     expect([entries("a"), entries("b")]).toEqual([[], []]);
   }, 240_000);
 
@@ -214,7 +217,7 @@ describe("what goes wrong", () => {
     const second = await invite("a");
     const impostor = await start(["peer", "accept", second.invite, "--pin", second.pin], { cwd: join(root, "other") }).done;
     expect(impostor).toMatchObject({ code: 4, err: expect.stringContaining("a has another CA pinned for b") });
-    expect(await second.process.done).toMatchObject({ code: 4, err: expect.stringContaining("another CA is pinned for b") });
+    expect(await second.process.done).toMatchObject({ code: 4, err: expect.stringContaining("a different CA is already pinned for b") });
     expect(existsSync(join(root, "other/peers"))).toBe(false);
 
     // And one that calls itself a invites.
@@ -225,7 +228,7 @@ describe("what goes wrong", () => {
     const { invite: text, pin } = JSON.parse(fake.out) as { invite: string; pin: string };
     expect(await foedus("b", "peer", "accept", text, "--pin", pin)).toMatchObject({
       code: 4,
-      err: expect.stringContaining("another CA is pinned for a"),
+      err: expect.stringContaining("a different CA is already pinned for a"),
     });
     expect([entries("a"), entries("b"), readFileSync(join(root, "a/peers/b.pem"), "utf8")]).toEqual(before);
 
@@ -243,7 +246,10 @@ describe("what goes wrong", () => {
     const file = join(root, "b/hub.json");
     const { advertise_host: _, ...config } = JSON.parse(readFileSync(file, "utf8")) as Record<string, unknown>;
     writeFileSync(file, JSON.stringify(config));
-    expect(await foedus("b", "peer", "invite")).toMatchObject({ code: 2, err: expect.stringContaining("no address that others reach") });
+    expect(await foedus("b", "peer", "invite")).toMatchObject({
+      code: 2,
+      err: expect.stringContaining("no address that other hubs can reach"),
+    });
     const { process, invite: text, pin } = await invite("a");
     expect(await foedus("b", "peer", "accept", text, "--pin", pin)).toMatchObject({ code: 0 });
     expect(await process.done).toMatchObject({ code: 0 });

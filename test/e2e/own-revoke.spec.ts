@@ -60,7 +60,10 @@ describe("revoking a certificate of one's own hub", () => {
   }, 90_000);
 
   test("S-13 what cannot be meant is refused, and a damaged list changes nothing", async () => {
-    expect(await foedus("pki", "revoke", "pki/service-hub.pem")).toMatchObject({ code: 4, err: expect.stringContaining("refuse itself") });
+    expect(await foedus("pki", "revoke", "pki/service-hub.pem")).toMatchObject({
+      code: 4,
+      err: expect.stringContaining("refuse its own connections"),
+    });
     expect(await foedus("pki", "revoke", "pki/ca.pem")).toMatchObject({ code: 2 });
     expect(await foedus("pki", "revoke")).toMatchObject({ code: 2 });
     expect(await foedus("pki", "revoke", "--fingerprint", "beef")).toMatchObject({ code: 2 });
@@ -81,7 +84,7 @@ describe("revoking a certificate of one's own hub", () => {
     expect((await foedus("status", ...as("thief"))).code).toBe(4);
     expect(await foedus("pki", "revoke", "--fingerprint", "b".repeat(64))).toMatchObject({
       code: 0,
-      err: expect.stringContaining("is missing; what the hub kept of it counts"),
+      err: expect.stringContaining("is missing; the hub continues with the copy that it kept"),
     });
     const { revoked } = JSON.parse(readFileSync(list, "utf8")) as { revoked: { sha256: string; spiffe_id?: string }[] };
     expect(revoked.map(({ spiffe_id: id, sha256 }) => id ?? sha256)).toEqual(["spiffe://home/operator/thief", "b".repeat(64)]);
