@@ -2,8 +2,8 @@ import { createInterface, type Interface } from "node:readline";
 import type { Writable } from "node:stream";
 import { styleText } from "node:util";
 import { whenAborted } from "#channel/abort.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
 import { printableOutput } from "#kernel/printable.ts";
-import { type Clock, systemClock } from "#runtime/clock.ts";
 import { paragraphs } from "./print/text.ts";
 import { onHangup, onStop } from "./signals.ts";
 

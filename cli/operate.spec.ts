@@ -1,10 +1,11 @@
 // From empty folders to a federation, with the commands that an operator types; then things break, and doctor says what.
+
 import { X509Certificate } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { issue, loadAuthority } from "../certs/authority.ts";
 import { loadHubConfig, SERVICES } from "../services/hub/index.ts";
 import { type Finished, type Running, start } from "../test/cli/fixture.ts";

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { createServer } from "node:tls";
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { systemClock } from "#channel/clock.ts";
 import { ExecuteResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Command, Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
@@ -32,7 +33,6 @@ import {
   WatchEventsResponseSchema,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { fail } from "#kernel/error.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { type FixedHub, fixedHub } from "../test/cli/fixture.ts";
 import { testHub } from "../test/testca/index.ts";
 

@@ -1,10 +1,10 @@
 import { X509Certificate } from "node:crypto";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { systemClock } from "#channel/clock.ts";
+import { checkPair, parseCertificates, splitPem } from "#channel/tls/material.ts";
 import { issuedBy, parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
-import { systemClock } from "#runtime/clock.ts";
 import { readText } from "#runtime/files.ts";
-import { checkPair, parseCertificates, splitPem } from "#runtime/tls/credentials.ts";
 import { judgeMaterial } from "#runtime/tls/judge.ts";
 import { renewalDueAt } from "../../certs/issue.ts";
 import { type Federation, refusedNow, resolveFrom } from "../../services/hub/index.ts";

@@ -1,6 +1,6 @@
 import { dirname } from "node:path";
-import type { Clock } from "#runtime/clock.ts";
-import { parseCertificates } from "#runtime/tls/credentials.ts";
+import type { Clock } from "#channel/clock.ts";
+import { parseCertificates } from "#channel/tls/material.ts";
 import type { Federation, HubConfig } from "../../services/hub/index.ts";
 import { SERVICES } from "../../services/hub/services.ts";
 import { addressText, dialable } from "../reach/address.ts";

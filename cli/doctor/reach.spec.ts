@@ -1,8 +1,8 @@
 import { createServer as createTcp, type Server } from "node:net";
 import { createServer as createTls, type TlsOptions } from "node:tls";
 import { afterEach, beforeAll, describe, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
-import { parseCertificates } from "#runtime/tls/credentials.ts";
+import { systemClock } from "#channel/clock.ts";
+import { parseCertificates } from "#channel/tls/material.ts";
 import { type Credential, type TestHub, testHub } from "../../test/testca/index.ts";
 import { knock, type Verdict } from "./reach.ts";
 

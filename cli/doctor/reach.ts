@@ -1,9 +1,9 @@
 import type { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { connect } from "node:tls";
+import type { Clock } from "#channel/clock.ts";
 import { checkServer, type ExpectedPeer, parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
 import type { Failure } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 
 /** Longest time for an answer, ms. */
 const TIMEOUT_MS = 3_000;

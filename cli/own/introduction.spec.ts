@@ -1,10 +1,11 @@
 // Two hubs' folders in this process: an invite and a guest through a real door; no hub runs. The whole way is in test/e2e.
+
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { systemClock } from "#runtime/clock.ts";
+import { systemClock } from "#channel/clock.ts";
 import { until } from "../../test/support/until.ts";
 import type { Io } from "../io.ts";
 import { init } from "./hub-init.ts";

@@ -1,9 +1,9 @@
 import type { X509Certificate } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
+import { parseCertificates, splitPem } from "#channel/tls/material.ts";
 import { GetStatusRequestSchema } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { readText } from "#runtime/files.ts";
 import { loadCertificate } from "#runtime/tls/certificate-source.ts";
-import { parseCertificates, splitPem } from "#runtime/tls/credentials.ts";
 import { type HubConfig, resolveFrom } from "../../services/hub/index.ts";
 import { isHost, type OwnOffer } from "../../services/introduction/index.ts";
 import { usage } from "../exit.ts";

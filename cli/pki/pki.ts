@@ -2,6 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { withArticle } from "#kernel/printable.ts";
 import { readText } from "#runtime/files.ts";
 import { createRequest, loadAuthority, readRequest, signRequest } from "../../certs/authority.ts";
 import { fileStem, type PkiEntry, type PkiReport, renewalDueAt, writeCertificate, writeKey, writePki } from "../../certs/issue.ts";
@@ -98,7 +99,7 @@ function lifeOf(text: string, profile: LeafProfile): number {
   const [asked, most] = [parseDuration(text), PROFILES[profile].lifetimeMs];
   if (asked < MIN_LIFETIME_MS || asked > most)
     throw usage(
-      `a ${profile} certificate cannot be valid for ${text}`,
+      `${withArticle(profile)} certificate cannot be valid for ${text}`,
       `Give --life from ${duration(MIN_LIFETIME_MS)} to ${most / DAY_MS} d, such as 7d.`,
     );
   return asked;

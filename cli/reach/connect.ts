@@ -2,6 +2,9 @@ import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { DescService } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
+import type { ClientOf } from "#channel/call.ts";
+import { splitPem } from "#channel/tls/material.ts";
+import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
@@ -12,9 +15,7 @@ import { FoedusError } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { withoutBom } from "#runtime/files.ts";
-import type { ClientOf } from "#runtime/rpc/call.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
-import { createPeerCredentials, splitPem } from "#runtime/tls/credentials.ts";
 import { remedyOf } from "../../clients/typescript/errors.ts";
 import {
   type Addresses,

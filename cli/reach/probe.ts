@@ -1,8 +1,8 @@
 import { X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { connect } from "node:tls";
+import type { Clock } from "#channel/clock.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import type { Clock } from "#runtime/clock.ts";
 import { AdvisedError, refusedInTls } from "../exit.ts";
 import { since } from "../print/format.ts";
 

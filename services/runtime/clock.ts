@@ -3,9 +3,6 @@ import type { Clock } from "#channel/clock.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 
-// The command line still imports these from here.
-export { type Clock, systemClock } from "#channel/clock.ts";
-
 /** RELEASED_AT_WALL is the wall-clock time, ms, before which no reading can be true, as this software did not exist: 2026-11-01T00:00:00Z. */
 export const RELEASED_AT_WALL = 1_793_491_200_000;
 

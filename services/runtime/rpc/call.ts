@@ -3,9 +3,6 @@ import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2
 import type { In, Out, Outbound, RawMessage } from "#channel/call.ts";
 import type { TraceContext } from "#kernel/trace-context.ts";
 
-// The command line still imports this from here.
-export type { ClientOf } from "#channel/call.ts";
-
 /** Caller is who calls, as proved by the certificate (`spiffe://<hub>/<kind>/<name>`), never as claimed in a message. */
 export interface Caller {
   readonly kind: "peer" | "node" | "gateway" | "operator" | "service" | "stranger";

@@ -2,10 +2,6 @@ import type { SecureServerOptions } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { contextOf, HANDSHAKE_TIMEOUT_MS, type KeyMaterial, type TrustedMaterial } from "#channel/tls/material.ts";
 
-// The command line still imports these from here.
-export { checkPair, parseCertificates, splitPem } from "#channel/tls/material.ts";
-export { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
-
 /** ServerMaterial is what a server shows and whose callers TLS lets through. */
 export interface ServerMaterial extends TrustedMaterial {
   /** CA certificates (PEM) of this hub and of every known peer; who a caller is, is decided against one hub's bundle only. */
