@@ -33,9 +33,9 @@ bare() {
   fi
 }
 
-# Settings with which this machine reaches archives: proxies and certificates, not programs.
+# Settings with which this machine reaches archives (proxies and certificates, not programs), and the demo's ports, as the network is shared.
 settings() {
-  env | grep -E '^((https?|no|all)_proxy|npm_config_[a-z_]+|GOPROXY|GOSUMDB|GONOSUMDB|PIP_(INDEX_URL|CERT|PROXY)|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR))=' -i || true
+  env | grep -E '^(FOEDUS_DEMO_PORT|(https?|no|all)_proxy|npm_config_[a-z_]+|GOPROXY|GOSUMDB|GONOSUMDB|PIP_(INDEX_URL|CERT|PROXY)|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR))=' -i || true
 }
 
 # Runs a command line in a root, in namespaces of its own: what it leaves running ends with it.
