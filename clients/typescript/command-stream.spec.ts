@@ -185,6 +185,24 @@ describe("a stream of commands", () => {
     expect((await stream.execute({ nodeId: "n", capability: "c" })).failure?.reason).toBe("CANCELLED");
   });
 
+  test("CS1 a stream that is closed by the callback of a cut leaves no command without an outcome", async () => {
+    const { clock, calls, stream } = stage();
+    const told: [number, number][] = [];
+    for (let i = 0; i < 100; i++)
+      stream.sendEncoded(command, ({ corr, result }) => {
+        told.push([corr, result.outcome]);
+        stream.close();
+      });
+    clock.turn();
+    calls[0]?.cut();
+    await settle();
+    expect(corrsIn(calls[0] as Call)).toHaveLength(64);
+    expect(told.toSorted(([x], [y]) => x - y)).toEqual(
+      Array.from({ length: 100 }, (_, i) => [i + 1, i < 64 ? OUTCOME.UNKNOWN : OUTCOME.REJECTED]),
+    );
+    expect([stream.inFlight, calls.length]).toEqual([0, 1]);
+  });
+
   test("a command that waits for the hub to come back has its time, and no more", async () => {
     const { clock, calls, stream } = stage();
     stream.sendEncoded(command, () => undefined);

@@ -115,6 +115,21 @@ describe("a stream that is kept open", () => {
     );
   });
 
+  test("KS2 who is told of a cut cannot open the next stream before the wait", async () => {
+    const { clock, streams, kept, cuts } = stage({
+      onCut: (failure, final) => {
+        cuts.push([failure, final]);
+        kept.open();
+      },
+    });
+    kept.open();
+    streams[0]?.push(cut);
+    await settle();
+    expect([streams.length, cuts.length]).toEqual([1, 1]);
+    clock.advance(100);
+    expect(streams).toHaveLength(2);
+  });
+
   test("F-8 without a sign that it worked the waits grow to the longest", async () => {
     const { clock, streams, openedAt, kept } = stage();
     kept.open();

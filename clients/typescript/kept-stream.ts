@@ -240,8 +240,8 @@ export class KeptStream<S extends Streamable<Res>, Res> {
       this.#timer = undefined;
     }
     const waitMs = this.#over || this.waiting ? undefined : this.#backoff.failed(this.#o.clock.mono());
+    // Before anybody is told, who may want to open or write something at once.
+    if (waitMs !== undefined) this.#wait(waitMs);
     this.#o.onCut(error.failure, final, { error, waitMs });
-    // It may have been closed meanwhile.
-    if (waitMs !== undefined && !this.#over && !this.waiting) this.#wait(waitMs);
   }
 }
