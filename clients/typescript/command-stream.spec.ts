@@ -288,6 +288,49 @@ describe("an executor", () => {
     expect(aborted).toEqual([false, true, false]);
   });
 
+  test("EC1 a task of the stream before that ends late takes nothing from one of the same number on this stream", async () => {
+    const begun: { signal: AbortSignal; end: (answer: never) => void }[] = [];
+    const { clock, calls } = stage(({ signal }) => new Promise<never>((end) => begun.push({ signal, end })));
+    await settle();
+    calls[0]?.push(tasks(1));
+    await settle();
+    calls[0]?.cut();
+    await settle();
+    clock.advance(10_000);
+    calls[1]?.push(tasks(1));
+    await settle();
+    begun[0]?.end({} as never);
+    await settle();
+    calls[1]?.push(cancel(1));
+    await settle();
+    expect(begun.map(({ signal }) => signal.aborted)).toEqual([true, true]);
+    clock.turn();
+    expect(calls[1]?.sent).toHaveLength(1);
+  });
+
+  test("EC2 a task that is on its way when the executor is closed is not begun", async () => {
+    const begun: string[] = [];
+    const { calls, client } = stage(({ nodeId }) => {
+      begun.push(nodeId);
+      client.close();
+      return new Promise(() => undefined);
+    });
+    await settle();
+    calls[0]?.push(tasks(1, 2));
+    calls[0]?.push(tasks(3));
+    await settle();
+    expect(begun).toEqual(["n"]);
+  });
+
+  test("a promise that is not one of the language is waited for as well", async () => {
+    const { clock, calls } = stage(() => ({ then: () => undefined }) as never);
+    await settle();
+    calls[0]?.push(tasks(1));
+    await settle();
+    clock.turn();
+    expect(calls[0]?.sent).toHaveLength(1);
+  });
+
   test("F-19 what onAttached and onDetached throw is told to onError; the executor comes back all the same", async () => {
     const errors: unknown[] = [];
     const { clock, calls, client } = stage(() => new Promise(() => undefined), {

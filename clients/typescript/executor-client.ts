@@ -71,7 +71,12 @@ function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
 /** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
 const EARLY_MAX = 4_096;
 
-/** ExecutorClient serves commands of nodes over AttachExecutor. It attaches again after a lost stream, but not after it was replaced. */
+/**
+ * ExecutorClient serves commands of nodes over AttachExecutor. It attaches again after a lost stream, but not after it was replaced.
+ *
+ * EC1 a task is answered on the stream that it came on, or not at all: each stream numbers its tasks anew.
+ * EC2 after `close` no task is begun.
+ */
 export class ExecutorClient {
   readonly #client: Pick<Client, "attachExecutor">;
   readonly #o: ExecutorOptions;
@@ -124,7 +129,8 @@ export class ExecutorClient {
     const frame = decodeTaskFrame(bytes);
     switch (frame.kind) {
       case "tasks":
-        for (const task of frame.tasks) this.#run(duplex, task);
+        // What was on its way when the executor was closed is UNKNOWN to its callers, and so is what `run` has closed it before.
+        for (const task of frame.tasks) if (!this.#closed) this.#run(duplex, task);
         return;
       case "attached":
         this.#kept.worked();
@@ -151,8 +157,9 @@ export class ExecutorClient {
     this.#newest = Math.max(this.#newest, taskId);
     if (this.#early.size > 0 && this.#early.delete(taskId)) controller.abort();
     const done = (report: Omit<TaskReport, "taskId">): void => {
+      if (duplex !== this.#kept.current) return;
       this.#controllers.delete(taskId);
-      if (duplex === this.#kept.current) this.#report({ taskId, ...report });
+      this.#report({ taskId, ...report });
     };
     const failed = (error: unknown): void => {
       const failure: Failure = error instanceof FoedusError ? error.failure : { reason: "EXECUTOR_FAILED", message: "the executor failed" };
@@ -175,7 +182,8 @@ export class ExecutorClient {
         signal: controller.signal,
         ...(trace === undefined ? {} : { traceparent: formatParent(trace), tracestate: trace.state }),
       });
-      if (answer instanceof Promise) answer.then(answered, failed);
+      // Promises of other libraries are some, too.
+      if ("then" in answer) answer.then(answered, failed);
       else answered(answer);
     } catch (error) {
       failed(error);
