@@ -86,6 +86,34 @@ describe("a hub that is called", () => {
     expect((await operator.execute({ ...command, capability: "none" })).failure?.reason).toBe("CAPABILITY_NOT_FOUND");
   });
 
+  test("F-19 what onChange throws or rejects with is told to onError, no other change is left out, and after close none is told", async () => {
+    const [gateway, operator] = [await connect("gateway-zigbee"), await connect("operator-admin")];
+    const updater = gateway.updater({ nodes: [{ ...LAMP, nodeId: "told" }] });
+    await updater.drain();
+    const [errors, seen, few]: [unknown[], string[], string[]] = [[], [], []];
+    const about = (told: string[], change: StateChange): boolean => change.nodeId === "told" && told.push(change.key) > 0;
+    const mirror = operator.watch({
+      onBatch: () => {
+        throw new Error("batch");
+      },
+      onChange: (change) => {
+        if (!about(seen, change)) return;
+        if (change.key === "level") throw new Error("thrown");
+        return Promise.reject(new Error("rejected")) as never;
+      },
+      onError: (error) => errors.push((error as Error).message),
+    });
+    const closes = operator.watch({ onChange: (change) => void (about(few, change) && closes.close()) });
+    await Promise.all([mirror.ready, closes.ready]);
+    updater.set("told", "level", 1);
+    updater.set("told", "state", "ON");
+    await until("both changes", () => seen.length === 2);
+    await until("what went wrong", () => new Set(errors).size === 3);
+    expect([few, closes.closed]).toEqual([["level"], true]);
+    mirror.close();
+    updater.close();
+  });
+
   test("an aborted signal gives a command up, and ends what it was given to", async () => {
     const [gateway, operator] = [await connect("gateway-zigbee"), await connect("operator-admin")];
     await gateway.register({ ...LAMP, nodeId: "slow" });

@@ -15,7 +15,7 @@ import { type ChangeOptions, ChangeStream } from "./change-stream.ts";
 import { CommandStream, OUTCOME_NAMES, type PlainCommand, type PlainValue, plainOf } from "./command-stream.ts";
 import { type EventOptions, EventStream } from "./event-stream.ts";
 import { ExecutorClient, type ExecutorOptions } from "./executor-client.ts";
-import type { OnError } from "./kept-stream.ts";
+import { callProgram, type OnError } from "./kept-stream.ts";
 import type { Mirror, MirrorOptions } from "./mirror.ts";
 import { FileCredentials, hubOf, readMaterial } from "./reach/file-credentials.ts";
 import { misconfigured } from "./reach/misconfigured.ts";
@@ -158,19 +158,21 @@ export class Hub implements AsyncDisposable {
   }
 
   /** watch keeps a copy of what the hub knows of nodes, own and of its peers; after a cut it goes on where it was. */
-  watch({ signal, onChange, onBatch, ...options }: WatchOptions = {}): Mirror {
-    const told: Pick<MirrorOptions, "onBatch"> =
-      onChange === undefined
-        ? onBatch === undefined
-          ? {}
-          : { onBatch }
-        : {
-            onBatch: (feed, batch, slots) => {
-              onBatch?.(feed, batch, slots);
-              for (const change of changesOf(feed.hubId, batch, feed.table)) onChange(change);
-            },
-          };
-    return this.#keep(this.registry().mirror({ ...this.#common(), ...options, ...told }), signal);
+  watch({ signal, onChange, ...options }: WatchOptions = {}): Mirror {
+    const common = { ...this.#common(), ...options };
+    if (onChange === undefined) return this.#keep(this.registry().mirror(common), signal);
+    const { onBatch, onError } = common;
+    const told: Required<Pick<MirrorOptions, "onBatch">> = {
+      onBatch: (feed, batch, slots) => {
+        callProgram(onError, onBatch, feed, batch, slots);
+        for (const change of changesOf(feed.hubId, batch, feed.table)) {
+          if (mirror.closed) return;
+          callProgram(onError, onChange, change);
+        }
+      },
+    };
+    const mirror = this.registry().mirror({ ...common, ...told });
+    return this.#keep(mirror, signal);
   }
 
   /** changes follows the registry without a copy of it: `for await (const change of hub.changes())`. */

@@ -97,6 +97,7 @@ export class Mirror {
   /** False: the next watch gives no positions, so that everything is sent anew. */
   #resumes = true;
   #ready = Promise.withResolvers<void>();
+  #closed = false;
 
   constructor(client: Client, options: MirrorOptions = {}) {
     this.#client = client;
@@ -156,8 +157,19 @@ export class Mirror {
   }
 
   close(): void {
+    this.#closed = true;
     this.#kept.close();
     this.#ready.reject(new FoedusError({ reason: "CANCELLED", message: "the mirror was closed" }));
+  }
+
+  /** closed: nothing is told any more. */
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** tell calls a callback of the program, unless one before has closed the mirror. */
+  #tell<A extends readonly unknown[]>(callback: ((...args: A) => unknown) | undefined, ...args: A): void {
+    if (!this.#closed) callProgram(this.#o.onError, callback, ...args);
   }
 
   #watch(number: StreamOpenInit): Streamable<WatchResponse> {
@@ -181,7 +193,7 @@ export class Mirror {
     this.#staged.clear();
     for (const [name, feed] of this.#feeds) if (!feed.complete) this.#feeds.delete(name);
     this.#resumes = !START_OVER.has(failure.reason);
-    callProgram(this.#o.onError, this.#o.onLink, failure);
+    this.#tell(this.#o.onLink, failure);
     if (final) this.#ready.reject(new FoedusError(CLOSED));
   }
 
@@ -223,8 +235,8 @@ export class Mirror {
     this.#drop(({ hubId }) => !known.has(hubId));
     this.#kept.worked();
     this.#ready.resolve();
-    callProgram(this.#o.onError, this.#o.onLink, undefined);
-    callProgram(this.#o.onError, this.#o.onBookmark, this.#hubs);
+    this.#tell(this.#o.onLink, undefined);
+    this.#tell(this.#o.onBookmark, this.#hubs);
   }
 
   #reset(position: FeedPosition): void {
@@ -245,7 +257,7 @@ export class Mirror {
     const feed = this.#feeds.get(name);
     this.#feeds.delete(name);
     this.#staged.delete(name);
-    if (feed?.complete === true) callProgram(this.#o.onError, this.#o.onReplaced, feed, true);
+    if (feed?.complete === true) this.#tell(this.#o.onReplaced, feed, true);
   }
 
   #drop(which: (feed: MirrorFeed) => boolean): void {
@@ -278,7 +290,7 @@ export class Mirror {
     }
     // Of each hub there is one feed; one of another share was in its place before.
     this.#drop((other) => other !== feed && other.hubId === feed.hubId);
-    callProgram(this.#o.onError, this.#o.onReplaced, feed, false);
+    this.#tell(this.#o.onReplaced, feed, false);
   }
 
   #apply(feed: MirrorFeed, block: Block, silent: boolean, whole: boolean): void {
@@ -292,7 +304,7 @@ export class Mirror {
         const info = segmentCodec.readNode(block.node);
         if (info === undefined) return;
         const entry = table.put(block.ref, whole ? block.node : copyOf(block.node), info, block.online);
-        if (!silent) callProgram(this.#o.onError, this.#o.onNode, feed, entry);
+        if (!silent) this.#tell(this.#o.onNode, feed, entry);
         return;
       }
       case "node_del": {
@@ -300,7 +312,7 @@ export class Mirror {
         if (entry === undefined) return;
         table.remove(block.ref, 0);
         table.forgetDead(1);
-        if (!silent) callProgram(this.#o.onError, this.#o.onRemoved, feed, entry.info.nodeId);
+        if (!silent) this.#tell(this.#o.onRemoved, feed, entry.info.nodeId);
         return;
       }
       case "presence":
@@ -312,7 +324,7 @@ export class Mirror {
             const entry = table.node(ref);
             if (entry === undefined) continue;
             table.setOnline(ref, online);
-            if (!silent) callProgram(this.#o.onError, this.#o.onNode, feed, entry);
+            if (!silent) this.#tell(this.#o.onNode, feed, entry);
           }
         }
         return;
@@ -328,7 +340,7 @@ export class Mirror {
     const index = feed.table.slots;
     for (let i = 0; i < count; i++) slots[i] = index.find(ref[i] as number, key[i] as number);
     feed.table.apply(batch, slots, 0);
-    if (!silent) callProgram(this.#o.onError, this.#o.onBatch, feed, batch, slots);
+    if (!silent) this.#tell(this.#o.onBatch, feed, batch, slots);
   }
 }
 
