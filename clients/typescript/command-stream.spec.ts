@@ -203,6 +203,34 @@ describe("a stream of commands", () => {
     expect([stream.inFlight, calls.length]).toEqual([0, 1]);
   });
 
+  test("CS1 a command that is given up before it was sent has its outcome at once, and is not sent", async () => {
+    const { clock, calls, stream } = stage();
+    stream.sendEncoded(command, () => undefined);
+    clock.turn();
+    calls[0]?.cut();
+    await settle();
+    const ends = new AbortController();
+    const [given, aborted] = [ends.signal, AbortSignal.abort()].map((signal) =>
+      stream.execute({ nodeId: "n", capability: "c" }, signal),
+    );
+    const told: number[] = [];
+    stream.sendEncoded(command, ({ result }) => void told.push(result.outcome));
+    ends.abort();
+    for (const result of [given, aborted])
+      expect(await result).toMatchObject({ outcome: OUTCOME.REJECTED, failure: { reason: "CANCELLED" } });
+    clock.advance(10_000);
+    while (clock.turn() > 0);
+    expect([corrsIn(calls[1] as Call), told]).toEqual([[4], []]);
+  });
+
+  test.each([Number.POSITIVE_INFINITY, Number.NaN, -1, 2 ** 32])("a timeout of %d ms is refused, and not sent", async (timeoutMs) => {
+    const { clock, calls, stream } = stage();
+    const { outcome, failure } = await stream.execute({ nodeId: "n", capability: "c", timeoutMs });
+    expect([outcome, failure?.field]).toEqual([OUTCOME.REJECTED, "command.timeout_ms"]);
+    clock.turn();
+    expect(calls).toEqual([]);
+  });
+
   test("a command that waits for the hub to come back has its time, and no more", async () => {
     const { clock, calls, stream } = stage();
     stream.sendEncoded(command, () => undefined);

@@ -61,6 +61,14 @@ const TOO_LATE: Failure = {
 };
 /** The hub would say the same, of the whole message if the value is longer than one may be. */
 const TOO_LONG: Failure = { reason: "VALUE_OUT_OF_RANGE", message: "value is too long", field: "command.value" };
+const NO_TIMEOUT: Failure = { reason: "INVALID_FIELD", message: "timeout is not a number of milliseconds", field: "command.timeout_ms" };
+const GIVEN_UP: Failure = { reason: "CANCELLED", message: "the command was given up before it was sent" };
+
+/** impossible is what keeps a command from being sent at all. */
+function impossible({ value, timeoutMs }: Omit<Command, "corr">): Failure | undefined {
+  if (value.length > VALUE_MAX_BYTES) return TOO_LONG;
+  return timeoutMs >= 0 && timeoutMs < 2 ** 32 ? undefined : NO_TIMEOUT;
+}
 
 /**
  * CommandStream runs many commands over one ExecuteStream: those of one turn of the event loop travel in one message, and so do
@@ -80,6 +88,8 @@ export class CommandStream {
   /** Since when commands wait for the next stream, mono ms, for those that do. */
   readonly #since = new Map<number, number>();
   #cancels: number[] = [];
+  /** Some of the commands that were not sent are given up. */
+  #withdrawn = false;
   #scheduled = false;
   #closed = false;
   #next = 1;
@@ -141,7 +151,7 @@ export class CommandStream {
   /** sendEncoded is `send` of a command whose value is already encoded. */
   sendEncoded(command: Omit<Command, "corr">, onResult: OnResult): number {
     const corr = this.#next++;
-    const failure = this.#closed ? STREAM_CLOSED : command.value.length > VALUE_MAX_BYTES ? TOO_LONG : undefined;
+    const failure = this.#closed ? STREAM_CLOSED : impossible(command);
     this.#waiting.set(corr, onResult);
     if (failure !== undefined) {
       this.#tell(corr, OUTCOME.REJECTED, failure);
@@ -155,9 +165,15 @@ export class CommandStream {
     return corr;
   }
 
-  /** cancel gives a command up; its result says whether it came too late. */
+  /** cancel gives a command up; its result says whether it came too late. One that was not sent yet is not sent any more. */
   cancel(corr: number): void {
     if (!this.#waiting.has(corr)) return;
+    // They are sent in the order of their numbers.
+    const [unsent] = this.#commands;
+    if (unsent !== undefined && corr >= unsent.corr) {
+      this.#withdrawn = true;
+      return this.#tell(corr, OUTCOME.REJECTED, GIVEN_UP);
+    }
     this.#cancels.push(corr);
     this.#schedule();
   }
@@ -181,6 +197,7 @@ export class CommandStream {
 
   #flush(): void {
     this.#scheduled = false;
+    if (this.#withdrawn) this.#withdraw();
     if (this.#since.size > 0 && !this.#kept.waiting) this.#age();
     if (this.#cancels.length > 0) this.#cancels = this.#cancels.filter((corr) => this.#waiting.has(corr));
     if (this.#commands.length + this.#cancels.length === 0) return;
@@ -194,6 +211,13 @@ export class CommandStream {
     else this.#schedule();
     // What cannot be sent is lost like what was under way.
     if (!messages.every((bytes) => stream.send(new RawMessage(bytes)))) stream.cancel();
+  }
+
+  /** withdraw takes out what was given up before it was sent. */
+  #withdraw(): void {
+    this.#withdrawn = false;
+    this.#commands = this.#commands.filter(({ corr }) => this.#waiting.has(corr));
+    for (const corr of this.#since.keys()) if (!this.#waiting.has(corr)) this.#since.delete(corr);
   }
 
   /** age takes the time that commands have waited off their deadlines. */
