@@ -199,6 +199,24 @@ describe("a hub that is called", () => {
       expect(call).toThrow("the hub was closed");
   });
 
+  test("a client that the program closed ends what is made of it; nothing is dialled any more, and failures are FoedusError", async () => {
+    const hub = await connect("operator-admin");
+    const { registry, telemetry } = hub.clients;
+    registry.close();
+    telemetry.close();
+    const errors: unknown[] = [];
+    const links: unknown[] = [];
+    const onError = (error: unknown): void => void errors.push(error);
+    const mirror = hub.watch({ onError, onLink: (failure) => links.push(failure?.reason) });
+    await expect(mirror.ready).rejects.toMatchObject({ reason: "CANCELLED" });
+    await expect(hub.events({ onError }).next()).rejects.toMatchObject({ reason: "CANCELLED" });
+    await expect(hub.deregister("nobody")).rejects.toMatchObject({ reason: "CANCELLED" });
+    await expect(hub.updater({ onError }).drain()).resolves.toBeUndefined();
+    expect([errors, links]).toEqual([[], ["CANCELLED"]]);
+    hub.close();
+    expect(() => hub.clients.discovery).toThrow("the hub was closed");
+  });
+
   test("one that belongs to another hub is refused before anything is said", async () => {
     const hub = await connect("gateway-zigbee", { hubId: "factory" });
     const error = await hub.register(LAMP).catch((thrown: unknown) => thrown);

@@ -114,7 +114,9 @@ export class Hub implements AsyncDisposable {
     if (!isHubId(hubId)) throw misconfigured(`"${hubId}" is not the id of a hub`, "Correct hubId.");
     const { clock = systemClock, timeoutMs, onError } = options;
     const made: { close(): void }[] = [];
+    let closed = false;
     const client = <S extends GenService<GenServiceMethods>>(service: S, name: ServiceName): ClientOf<S> => {
+      if (closed) throw fail("CANCELLED", "the hub was closed by this program");
       const endpoint = endpointOf(target, name);
       // Processes of one hub may share a certificate, so any service of this very hub will do.
       const expected: ExpectedPeer = endpoint.service === "hub" ? { hubId, name: "hub" } : { hubId };
@@ -131,6 +133,7 @@ export class Hub implements AsyncDisposable {
       telemetry: () => client(TelemetryService, "telemetry"),
     });
     const hub = new Hub(hubId, clients, options, () => {
+      closed = true;
       for (const one of made) one.close();
     });
     whenAborted(options.signal, () => hub.close());

@@ -22,7 +22,7 @@ import type { Block, UpdateBatch } from "../../services/registry-sync/ports.ts";
 import { mostlyNodes, unknownType } from "../../services/registry-sync/table/blocks.ts";
 import { NO_SLOT } from "../../services/registry-sync/table/slots.ts";
 import { FeedTable, type NodeEntry, SECTION } from "../../services/registry-sync/table/table.ts";
-import { CLOSED, callProgram, KeptStream, type OnError, type Streamable } from "./kept-stream.ts";
+import { callProgram, KeptStream, type OnError, type Streamable } from "./kept-stream.ts";
 
 /** MirrorFeed is one feed as the mirror holds it. `table` is replaced when the feed is sent anew. */
 export interface MirrorFeed {
@@ -194,7 +194,7 @@ export class Mirror {
     for (const [name, feed] of this.#feeds) if (!feed.complete) this.#feeds.delete(name);
     this.#resumes = !START_OVER.has(failure.reason);
     this.#tell(this.#o.onLink, failure);
-    if (final) this.#ready.reject(new FoedusError(CLOSED));
+    if (final) this.#ready.reject(new FoedusError(failure));
   }
 
   #turn(): Promise<void> {

@@ -136,8 +136,14 @@ class RemoteChannel {
     return this.#options.meter?.call(method);
   }
 
+  /** #mustBeOpen throws FoedusError (CANCELLED) once the channel was closed: grpc-js has errors of its own for that. */
+  #mustBeOpen(): void {
+    if (this.#closed) throw new FoedusError({ reason: "CANCELLED", message: "the client was closed by this program" });
+  }
+
   unary(method: DescMethod, request: Message | RawMessage, options: CallOptions = {}): Promise<Message> {
     return new Promise((resolve, reject) => {
+      this.#mustBeOpen();
       if (options.signal?.aborted) return reject(cancelled(options.signal));
       const timeoutMs = options.timeoutMs ?? this.#options.defaultTimeoutMs ?? DEFAULT_TIMEOUT_MS;
       const settle = (error: grpc.ServiceError | null, response?: Message): void => {
@@ -163,6 +169,7 @@ class RemoteChannel {
   }
 
   serverStream(method: DescMethod, request: Message | RawMessage, options: CallOptions = {}): AsyncIterable<Message> {
+    this.#mustBeOpen();
     return { [Symbol.asyncIterator]: () => this.#responses(method, request, options) };
   }
 
@@ -205,6 +212,7 @@ class RemoteChannel {
   }
 
   duplex(method: DescMethod, options: CallOptions = {}): ClientDuplex<Message, Message> {
+    this.#mustBeOpen();
     const measured = this.#measure(method);
     const serialize = encoderOf(method, measured);
     const deserialize = decoderOf(method, measured, options.rawResponses);
@@ -382,7 +390,10 @@ class RemoteDuplex extends DuplexCall {
   }
 }
 
-/** createClient makes a typed client of a service at an address. The connection is made with the first call. */
+/**
+ * createClient makes a typed client of a service at an address. The connection is made with the first call. After `close` calls fail, and
+ * streams are not opened: both with FoedusError (CANCELLED). What is under way goes on.
+ */
 export function createClient<S extends GenService<GenServiceMethods>>(service: S, options: ClientOptions): ClientOf<S> {
   const channel = new RemoteChannel(options);
   const client: Record<string, unknown> = { close: () => channel.close() };
