@@ -210,9 +210,7 @@ describe("a stream of commands", () => {
     calls[0]?.cut();
     await settle();
     const ends = new AbortController();
-    const [given, aborted] = [ends.signal, AbortSignal.abort()].map((signal) =>
-      stream.execute({ nodeId: "n", capability: "c" }, signal),
-    );
+    const [given, aborted] = [ends.signal, AbortSignal.abort()].map((signal) => stream.execute({ nodeId: "n", capability: "c" }, signal));
     const told: number[] = [];
     stream.sendEncoded(command, ({ result }) => void told.push(result.outcome));
     ends.abort();
@@ -351,7 +349,9 @@ describe("an executor", () => {
   });
 
   test("a promise that is not one of the language is waited for as well", async () => {
-    const { clock, calls } = stage(() => ({ then: () => undefined }) as never);
+    const later = {};
+    Reflect.set(later, "then", () => undefined);
+    const { clock, calls } = stage(() => later as never);
     await settle();
     calls[0]?.push(tasks(1));
     await settle();

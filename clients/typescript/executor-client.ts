@@ -108,6 +108,11 @@ export class ExecutorClient {
     this.#kept.open();
   }
 
+  /** whenOver calls a listener when it is closed, or will not be opened again; at once if that is so. */
+  whenOver(listener: () => void): void {
+    this.#kept.whenOver(listener);
+  }
+
   /** close detaches; what still runs becomes UNKNOWN to its callers. */
   close(): void {
     if (this.#closed) return;

@@ -83,6 +83,11 @@ export class Following<Res, T> implements AsyncIterableIterator<T, undefined> {
     return Promise.resolve({ value: undefined, done: true });
   }
 
+  /** whenOver calls a listener when it is closed, or will not be opened again; at once if that is so. */
+  whenOver(listener: () => void): void {
+    this.#kept.whenOver(listener);
+  }
+
   /** close ends the iteration. */
   close(): void {
     this.#finish(undefined);

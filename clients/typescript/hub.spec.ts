@@ -1,8 +1,9 @@
 // The SDK's front door with a real hub in this process, over real mutual TLS.
+import { getEventListeners } from "node:events";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { systemClock } from "#channel/clock.ts";
 import { fail } from "#kernel/error.ts";
 import { writePki } from "../../certs/issue.ts";
@@ -16,6 +17,7 @@ import {
   Hub,
   hasReason,
   isRetryable,
+  type Mirror,
   remedyOf,
   type StateChange,
   VALUE_TYPE,
@@ -197,6 +199,26 @@ describe("a hub that is called", () => {
       () => hub.serve({ nodeIds: [], run: () => ({}) }),
     ])
       expect(call).toThrow("the hub was closed");
+  });
+
+  test("what was closed is not held any more, by the hub and by the signals", async () => {
+    const { signal } = new AbortController();
+    const hub = await connect("operator-admin", { signal });
+    const closed = [
+      hub.watch({ signal }),
+      hub.updater({ signal }),
+      hub.serve({ nodeIds: ["lamp"], run: () => ({}), signal }),
+      hub.events({ signal }),
+    ];
+    // An iteration listens by itself, too: it ends with the reason.
+    expect(getEventListeners(signal, "abort")).toHaveLength(6);
+    await (closed[0] as Mirror).ready;
+    const closes = closed.map((one) => vi.spyOn(one, "close"));
+    for (const one of closed) one.close();
+    await until("the end of all", () => getEventListeners(signal, "abort").length === 1);
+    hub.close();
+    expect(closes.map(({ mock }) => mock.calls.length)).toEqual([1, 1, 1, 1]);
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 
   test("a client that the program closed ends what is made of it; nothing is dialled any more, and failures are FoedusError", async () => {

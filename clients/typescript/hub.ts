@@ -50,6 +50,12 @@ interface Cancellable {
   readonly signal?: AbortSignal;
 }
 
+/** Keepable is what a hub closes with itself. */
+interface Keepable {
+  close(): void;
+  whenOver(listener: () => void): void;
+}
+
 /** UpdaterOfHubOptions shape an updater of a hub. */
 export type UpdaterOfHubOptions = RegisteringOptions & Cancellable;
 
@@ -89,7 +95,7 @@ export class Hub implements AsyncDisposable {
   readonly clients: HubClients;
   readonly #clock: Clock;
   readonly #onError: OnError | undefined;
-  readonly #open = new Set<{ close(): void }>();
+  readonly #open = new Set<Keepable>();
   readonly #disconnect: () => void;
   #registry: RegistryClient | undefined;
   #commands: CommandStream | undefined;
@@ -132,11 +138,13 @@ export class Hub implements AsyncDisposable {
       commands: () => client(CommandForwardingService, "command-forwarding"),
       telemetry: () => client(TelemetryService, "telemetry"),
     });
+    const abort = (): void => hub.close();
     const hub = new Hub(hubId, clients, options, () => {
       closed = true;
+      options.signal?.removeEventListener("abort", abort);
       for (const one of made) one.close();
     });
-    whenAborted(options.signal, () => hub.close());
+    whenAborted(options.signal, abort);
     return hub;
   }
 
@@ -246,11 +254,14 @@ export class Hub implements AsyncDisposable {
     return this.#onError === undefined ? { clock: this.#clock } : { clock: this.#clock, onError: this.#onError };
   }
 
-  #keep<T extends { close(): void }>(one: T, signal: AbortSignal | undefined): T {
+  /** keep holds what is open as long as it is: a program may open and close a great many. */
+  #keep<T extends Keepable>(one: T, signal: AbortSignal | undefined): T {
+    const abort = (): void => one.close();
     this.#open.add(one);
-    whenAborted(signal, () => {
+    whenAborted(signal, abort);
+    one.whenOver(() => {
       this.#open.delete(one);
-      one.close();
+      signal?.removeEventListener("abort", abort);
     });
     return one;
   }

@@ -126,6 +126,7 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   #said: Failure | undefined;
   #answered = false;
   #over = false;
+  #whenOver: (() => void)[] = [];
 
   constructor(options: KeptStreamOptions<S, Res>) {
     this.#o = options;
@@ -146,6 +147,12 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   /** over: it will not be opened again. */
   get over(): boolean {
     return this.#over;
+  }
+
+  /** whenOver calls a listener when it is over, at once if it is: who holds it needs it no longer. */
+  whenOver(listener: () => void): void {
+    if (this.#over) listener();
+    else this.#whenOver.push(listener);
   }
 
   /** open gives the stream, opened now if there is none; undefined while it must wait, and when it is over. */
@@ -188,12 +195,17 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   /** close gives it up. */
   close(): void {
     if (this.#over) return;
-    this.#over = true;
-    this.#timer?.cancel();
-    this.#timer = undefined;
+    this.#finish();
     const stream = this.#stream;
     this.#stream = undefined;
     stream?.cancel();
+  }
+
+  #finish(): void {
+    this.#over = true;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    for (const listener of this.#whenOver.splice(0)) listener();
   }
 
   async #read(stream: S): Promise<void> {
@@ -234,11 +246,7 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   }
 
   #end(error: FoedusError, final: boolean): void {
-    if (final) {
-      this.#over = true;
-      this.#timer?.cancel();
-      this.#timer = undefined;
-    }
+    if (final) this.#finish();
     const waitMs = this.#over || this.waiting ? undefined : this.#backoff.failed(this.#o.clock.mono());
     // Before anybody is told, who may want to open or write something at once.
     if (waitMs !== undefined) this.#wait(waitMs);

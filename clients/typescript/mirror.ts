@@ -156,6 +156,11 @@ export class Mirror {
     return found === undefined ? [] : found.feed.table.state(found.entry);
   }
 
+  /** whenOver calls a listener when it is closed, or will not be opened again; at once if that is so. */
+  whenOver(listener: () => void): void {
+    this.#kept.whenOver(listener);
+  }
+
   close(): void {
     this.#closed = true;
     this.#kept.close();

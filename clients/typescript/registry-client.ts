@@ -119,6 +119,7 @@ export class RegistryClient {
     const prepare = nodes === undefined ? {} : { prepare: () => this.#keep(told, options) };
     const updater = new Updater(this.client, { ...options, ...prepare });
     this.#updaters.add(updater);
+    updater.whenOver(() => this.#updaters.delete(updater));
     return updater;
   }
 
@@ -126,6 +127,7 @@ export class RegistryClient {
   mirror(options: MirrorOptions = {}): Mirror {
     const mirror = new Mirror(this.client, options);
     this.#mirrors.add(mirror);
+    mirror.whenOver(() => this.#mirrors.delete(mirror));
     return mirror;
   }
 

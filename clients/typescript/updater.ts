@@ -417,6 +417,11 @@ export class Updater {
     if (this.#kept.current !== undefined) this.#pump();
   }
 
+  /** whenOver calls a listener when it is closed, or will not be opened again; at once if that is so. */
+  whenOver(listener: () => void): void {
+    this.#kept.whenOver(listener);
+  }
+
   /** close ends the stream; what is not acknowledged by then may be lost: `drain` first. */
   close(): void {
     if (this.#closed) return;
