@@ -96,6 +96,24 @@ describe("an updater whose stream ends", () => {
   });
 });
 
+test("who writes as fast as the hub takes it ends when the updater is closed", async () => {
+  const { registry, updater } = stage(undefined, { batchUpdates: 1, windowBatches: 1 });
+  let waits = 0;
+  const writer = (async () => {
+    for (let value = 0; value < 1_000; value++) {
+      if (updater.set("lamp", "t", value)) continue;
+      waits++;
+      await updater.writable();
+    }
+  })();
+  const ended = expect(writer).rejects.toMatchObject({ reason: "SHUTTING_DOWN" });
+  await turn();
+  expect(waits).toBe(1);
+  registry.close();
+  await ended;
+  await expect(updater.writable()).rejects.toMatchObject({ reason: "SHUTTING_DOWN" });
+});
+
 describe("updates of a field that the hub refused to bind", () => {
   test("UP3 each is reported before drain resolves, once, until the node is registered", async () => {
     const { registry, told, valueOf } = stage();

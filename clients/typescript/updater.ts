@@ -112,7 +112,8 @@ export class Updater {
 
   /**
    * set writes one value. False when more is waiting than the hub takes: the value is kept all the same; await `writable()`.
-   * Throws VALUE_OUT_OF_RANGE for a value of another type than the key's, OVERLOADED when far too much waits.
+   * Throws VALUE_OUT_OF_RANGE for a value of another type than the key's, OVERLOADED when far too much waits, and, at the latest when a batch
+   * is full, why nothing will be sent any more.
    */
   set(nodeId: string, key: string, value: SetValue): boolean {
     const field = this.#fields.find(nodeId, key) ?? this.#fields.add(nodeId, key, typeOf(value));
@@ -165,12 +166,17 @@ export class Updater {
 
   /** seal puts the open batch in line, which is full, and goes on with the next. */
   #seal(next: () => boolean): boolean {
-    if (this.#fatal !== undefined) throw this.#fatal;
+    this.#mustGoOn();
     if (!this.#ready.push(this.#open))
       throw fail("OVERLOADED", "too many updates wait for the hub; await writable() when set answers false");
     this.#open = this.#take();
     this.#pump();
     return next();
+  }
+
+  #mustGoOn(): void {
+    if (this.#fatal !== undefined) throw this.#fatal;
+    if (this.#closed) throw fail("SHUTTING_DOWN", "the updater is closed");
   }
 
   #take(): UpdateColumns {
@@ -393,11 +399,12 @@ export class Updater {
     for (const wake of waiters) wake();
   }
 
-  /** writable resolves when `set` would answer true again. */
-  writable(): Promise<void> {
-    if (this.#fatal !== undefined) return Promise.reject(this.#fatal);
-    if (this.#ready.size <= this.#window) return Promise.resolve();
-    return new Promise((resolve) => this.#writableWaiters.push(resolve));
+  /** writable resolves when `set` would answer true again. Rejects when nothing will be sent any more. */
+  async writable(): Promise<void> {
+    this.#mustGoOn();
+    if (this.#ready.size <= this.#window) return;
+    await new Promise<void>((resolve) => this.#writableWaiters.push(resolve));
+    this.#mustGoOn();
   }
 
   /** drain resolves when everything that was set so far is durable at the hub, or was reported as refused. Rejects when the hub will not take anything. */
