@@ -147,6 +147,16 @@ describe("events", () => {
     );
   });
 
+  test("TE3 a watcher of new events that is cut off before the first one misses none: it was told where they begin", () => {
+    const core = make();
+    drive(core, report([event("before")]));
+    const [begin, ...more] = pushes(drive(core, { kind: "watch", watch: 1, caller: "operator/op", filter: ALL, fromSeq: 0 }));
+    expect([begin, more]).toMatchObject([{ events: [], missed: 0, nextSeq: 2 }, []]);
+    drive(core, { kind: "watch_end", watch: 1 }, report([event("meanwhile")]));
+    const again = drive(core, { kind: "watch", watch: 2, caller: "operator/op", filter: ALL, fromSeq: begin?.nextSeq as number });
+    expect(pushes(again).flatMap(({ events }) => events.map(({ text }) => text))).toEqual(["meanwhile"]);
+  });
+
   test("TE4 a watcher that takes nothing gets one push and no more", () => {
     const core = make();
     const out = drive(core, { kind: "watch", watch: 1, caller: "operator/op", filter: ALL, fromSeq: 0 });
@@ -172,7 +182,7 @@ describe("events", () => {
 
   test("one viewer cannot take all event streams from the others", () => {
     const core = new TelemetryCore({ codec: happeningCodec, eventsKept: 100, watchers: 64 });
-    const open = (watch: number, caller: string): Effect[] => drive(core, { kind: "watch", watch, caller, filter: ALL, fromSeq: 0 });
+    const open = (watch: number, caller: string): Effect[] => drive(core, { kind: "watch", watch, caller, filter: ALL, fromSeq: 1 });
     const refused = Array.from({ length: 64 }, (_, i) => open(i, "operator/greedy")).flat();
     expect(refused).toHaveLength(56);
     expect(refused[0]).toMatchObject({ kind: "refuse", watch: 8, failure: { facts: { limit: "watchers_per_caller", max: "8" } } });

@@ -40,7 +40,8 @@ export function matches(event: HappeningReport, filter: HappeningFilter): boolea
  * TE1 an event's seq rises by one for each kept event, also across restarts.
  * TE2 at most `eventsKept` events are kept; older ones are trimmed in the same commit that adds newer ones.
  * TE3 a watcher sees each matching event once, in order; what it asked for and is no longer kept is counted in `missed`. So are the
- *    positions that a lost or restored store takes back from one that resumes above the newest event; it goes on with new events.
+ *    positions that a lost or restored store takes back from one that resumes above the newest event; it goes on with new events. One of
+ *    new events only is told at once where they begin, so that it can resume from there.
  * TE4 a watcher that does not take its pushes costs one cursor, no queue.
  * TE5 events that a reporter had to drop become an event themselves: a loss is never silent.
  * TE6 an event that was reported once is kept once, whatever the store does: a report is either taken, and then written as soon as the
@@ -110,6 +111,7 @@ export class TelemetryCore implements Core<Input, Effect> {
         }
         const watcher: Watcher = { caller, filter, nextSeq: input.fromSeq === 0 ? this.#nextSeq : input.fromSeq, ready: true };
         this.#watchers.set(input.watch, watcher);
+        if (input.fromSeq === 0) this.#begin(input.watch, watcher, out);
         this.#rewind(input.watch, watcher, out);
         this.#push(input.watch, watcher, out);
         return;
@@ -208,6 +210,12 @@ export class TelemetryCore implements Core<Input, Effect> {
 
   #pushAll(out: Effect[]): void {
     for (const [id, watcher] of this.#watchers) this.#push(id, watcher, out);
+  }
+
+  /** begin tells a watcher of new events where they begin: one that is cut off before the first of them misses none. */
+  #begin(id: number, watcher: Watcher, out: Effect[]): void {
+    watcher.ready = false;
+    out.push({ kind: "push", watch: id, events: [], missed: 0, nextSeq: watcher.nextSeq });
   }
 
   /** rewind takes a watcher that resumes above the newest event back to it: the store that gave out its position was lost or restored. */
