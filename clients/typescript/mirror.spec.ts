@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Clock, systemClock } from "#channel/clock.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
-import { FoedusError } from "#kernel/error.ts";
+import type { WatchResponse } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { FoedusError, type Reason } from "#kernel/error.ts";
 import { RegistryHub } from "../../test/registry/fixture.ts";
 import { until } from "../../test/rpc/fixture.ts";
 import { testHub } from "../../test/testca/index.ts";
@@ -140,4 +141,25 @@ describe("what a mirror has seen", { timeout: 120_000 }, () => {
       { numRuns: 40, seed: 22, endOnFailure: true },
     );
   });
+});
+
+test("MI1 after a failure that leaves a copy in parts, watches resume from nothing until all has come anew, however often they are cut", async () => {
+  const cut = (reason: Reason): FoedusError => new FoedusError({ reason, message: "the test cut the watch" });
+  const resumed: number[] = [];
+  const real = hub.local({ kind: "operator" });
+  async function* watch(...[request, options]: Parameters<typeof real.watch>): AsyncGenerator<WatchResponse> {
+    resumed.push(request.resume.length);
+    // The first watch is cut when all is here, the next one before anything is.
+    if (resumed.length === 2) throw cut("PEER_UNREACHABLE");
+    for await (const message of real.watch(request, options)) {
+      yield message;
+      if (resumed.length === 1 && message.push.case === "bookmark") throw cut("INTERNAL");
+    }
+  }
+  let up = 0;
+  const onLink = (failure: unknown): void => void (up += failure === undefined ? 1 : 0);
+  const mirror = RegistryClient.connect({ ...hub.local({}), watch } as typeof real).mirror({ clock: hasty, onLink });
+  await until(() => up >= 2);
+  mirror.close();
+  expect(resumed).toEqual([0, 0, 0]);
 });

@@ -94,7 +94,7 @@ export class Mirror {
   #hubs: readonly MirrorHub[] = [];
   #hubsAt = 0;
   #slots = new Uint32Array(4_096);
-  /** False: the next watch gives no positions, so that everything is sent anew. */
+  /** False: watches give no positions, so that everything is sent anew, until all of it has come. */
   #resumes = true;
   #ready = Promise.withResolvers<void>();
   #closed = false;
@@ -179,7 +179,6 @@ export class Mirror {
 
   #watch(number: StreamOpenInit): Streamable<WatchResponse> {
     const held = this.#resumes ? [...this.#feeds.values()] : [];
-    this.#resumes = true;
     const resume = held.filter((feed) => feed.complete).map((feed) => positionToProto(feed.position));
     const { hubIds = [], nodesOnly = false } = this.#o;
     const filter = { hubIds: [...hubIds] };
@@ -197,7 +196,7 @@ export class Mirror {
   #onCut(failure: Failure, final: boolean): void {
     this.#staged.clear();
     for (const [name, feed] of this.#feeds) if (!feed.complete) this.#feeds.delete(name);
-    this.#resumes = !START_OVER.has(failure.reason);
+    if (START_OVER.has(failure.reason)) this.#resumes = false;
     this.#tell(this.#o.onLink, failure);
     if (final) this.#ready.reject(new FoedusError(failure));
   }
@@ -238,6 +237,7 @@ export class Mirror {
     // A hub that went while the watch was cut is not mentioned any more.
     const known = new Set(bookmark.hubs.map(({ hubId }) => hubId));
     this.#drop(({ hubId }) => !known.has(hubId));
+    this.#resumes = true;
     this.#kept.worked();
     this.#ready.resolve();
     this.#tell(this.#o.onLink, undefined);
