@@ -305,6 +305,24 @@ class Streams(unittest.TestCase):
         assert message is not None
         self.assertEqual(message.results.results[0].value.string_value, "in time")
 
+    def test_no_task_is_begun_after_its_stream_or_after_close(self) -> None:
+        core = ExecutorCore(["n"], [], 64, False, threading.Event, None)
+        core.opened = 1
+        driver = Driver()
+        tasks = commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1}, {"task_id": 2}]})
+        first = driver.run(core.take(tasks), effects.Start).task
+        second = driver.go_on(None, effects.Start).task
+        self.assertTrue(core.wanted(first))
+        core.cut()
+        core.opened = 2
+        again = driver.run(core.take(tasks), effects.Start).task
+        self.assertEqual([core.wanted(task) for task in (first, second, again)], [False, False, True])
+        core.closed = True
+        # The second of its message, and the next message.
+        self.assertIsNone(driver.go_on(None, effects.Start))
+        self.assertIsNone(driver.run(core.take(tasks), effects.Start))
+        self.assertFalse(core.wanted(again))
+
     def test_a_value_that_cannot_be_sent_is_a_failure_that_says_so(self) -> None:
         core = ExecutorCore(["n"], [], 64, False, asyncio.Event, None)
         driver = Driver()

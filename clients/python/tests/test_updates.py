@@ -2,6 +2,7 @@
 
 import random
 import unittest
+import unittest.mock
 
 import foedus
 from driver import Driver
@@ -116,6 +117,19 @@ class Updates(unittest.TestCase):
         self.core.cut()
         opened(self.core)
         self.assertEqual((batch(self.core), self.refused), ([("a", 1)], []))
+
+    def test_a_value_that_waits_is_replaced_and_never_dropped_when_too_many_wait(self) -> None:
+        with unittest.mock.patch("foedus._core.updates.WAITING_MAX", 2):
+            self.core.set("n", "a", 1)
+            batch(self.core)
+            self.core.set("n", "b", 1)
+            self.core.set("n", "c", 1)
+            self.core.cut()
+            opened(self.core)
+            with self.assertRaises(foedus.LimitError):
+                self.core.set("n", "d", 1)
+            self.core.set("n", "c", 2)
+            self.assertEqual(batch(self.core), [("a", 1), ("b", 1), ("c", 2)])
 
     def test_batches_are_bounded(self) -> None:
         for at in range(WINDOW + 2):

@@ -314,10 +314,15 @@ class TaskStream(KeptStream[ExecutorCore[Any]]):
         self._workers.submit(self._work, task)
 
     def _work(self, task: Task[threading.Event]) -> None:
-        answer, error = None, None
+        answer: Any = None
+        error: BaseException | None = None
+        with self._lock:
+            if not self._core.wanted(task):
+                return
         try:
             answer = self._handler(task)
-        except Exception as failed:
+        except BaseException as failed:
+            # Also sys.exit, which ends nothing in a thread: the caller waits.
             error = failed
         with self._lock:
             self._core.answer(task, answer, error)

@@ -52,6 +52,7 @@ class ExecutorCore(Kept, Generic[F]):
     """Serves commands of nodes. It attaches again after a lost stream, but not after it was replaced.
 
     PX1 a task is answered on the stream that it came on, or not at all.
+    PX2 no task is begun whose stream is over, or after `close`: its caller was told that nobody knows what became of it.
     """
 
     method = methods.ATTACH_EXECUTOR
@@ -91,7 +92,8 @@ class ExecutorCore(Kept, Generic[F]):
             yield from self.worked()
         elif frame == "tasks":
             for task in message.tasks.tasks:
-                yield from self._start(task)
+                if not self.closed:
+                    yield from self._start(task)
         elif frame == "cancel":
             self._cancel(message.cancel.task_id)
         elif frame == "detached":
@@ -124,6 +126,10 @@ class ExecutorCore(Kept, Generic[F]):
             task.cancelled.set()
         elif task_id > self._newest and len(self._early) < EARLY_MAX:
             self._early.add(task_id)
+
+    def wanted(self, task: Task[F]) -> bool:
+        """Says whether a task that waited for its turn is to be begun."""
+        return not self.closed and task.stream == self.opened and task.task_id in self._tasks
 
     def answer(self, task: Task[F], content: Plain | None, error: BaseException | None) -> None:
         """Takes what a handler returned or raised."""

@@ -91,10 +91,11 @@ class UpdatesCore(Kept):
         if failure is not None:
             raise failure
         value = to_value(content, self._type(node_id, key))
+        # One that waits makes room for its successor, however many wait: after a cut there may be more than that.
+        if len(self._waiting) >= WAITING_MAX and (node_id, key) not in self._waiting:
+            raise LimitError("OVERLOADED", "too many updates wait for the hub; drain before you set more")
         self._ticket += 1
         before = self._waiting.pop((node_id, key), None)
-        if len(self._waiting) >= WAITING_MAX:
-            raise LimitError("OVERLOADED", "too many updates wait for the hub; drain before you set more")
         self._waiting[(node_id, key)] = Change(value, self._ticket if before is None else before.ticket)
 
     def _type(self, node_id: str, key: str) -> int:

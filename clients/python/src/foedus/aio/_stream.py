@@ -30,6 +30,8 @@ log = logging.getLogger("foedus")
 
 # How long the hub has to end a stream that was closed on this side, seconds.
 DETACH_S = 2.0
+# How long a callback that is under way has to return when its stream is closed, seconds.
+CLOSE_S = 10.0
 
 
 async def tell_error(on_error: OnError | None, error: BaseException) -> None:
@@ -44,8 +46,15 @@ async def tell_error(on_error: OnError | None, error: BaseException) -> None:
 
 
 async def _called(callback: Callable[..., Any], *arguments: Any) -> Any:
-    answer = callback(*arguments)
-    return await answer if inspect.isawaitable(answer) else answer
+    try:
+        answer = callback(*arguments)
+        return await answer if inspect.isawaitable(answer) else answer
+    except asyncio.CancelledError as cancelled:
+        # It may be of something else that the callback waited for: then nobody has cancelled this task.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() > 0:
+            raise
+        raise RuntimeError("what the callback waited for was cancelled") from cancelled
 
 
 class Connection:
@@ -185,7 +194,10 @@ class KeptStream(KeptView[K]):
         if asyncio.current_task() is self._task:
             return self._cancel()
         await self._end()
-        await asyncio.wait([self._task])
+        done, _ = await asyncio.wait([self._task], timeout=CLOSE_S)
+        if not done:
+            # A callback does not return.
+            self._task.cancel()
 
     async def _end(self) -> None:
         self._cancel()
@@ -333,6 +345,8 @@ class TaskStream(KeptStream[ExecutorCore[Any]]):
 
     async def _work(self, task: Task[asyncio.Event]) -> None:
         answer, error = None, None
+        if not self._core.wanted(task):
+            return
         try:
             answer = await _called(self._handler, task)
         except Exception as failed:
