@@ -28,7 +28,7 @@ import {
   FRAME_ITEMS_MAX,
   installSessionDecoder,
 } from "./codec/codec.ts";
-import { decodeStreamRequest } from "./codec/stream-codec.ts";
+import { COMMANDS_MAX, decodeStreamRequest, encodeStreamRequest } from "./codec/stream-codec.ts";
 import { Reader, WireError } from "./codec/wire.ts";
 import {
   type CommandEffect,
@@ -148,6 +148,25 @@ describe("numbers that nobody can mean", () => {
     const invocations = encodeInvocations(head, [], many(count, item), [], 0);
     expect([results.length, invocations.length]).toEqual([2, 2]);
     for (const frame of [...results, ...invocations]) expect(problemOf(frame)).toBeUndefined();
+  });
+
+  test("S-4 what a caller sends in a message of its stream stays within the bounds of a message, too", () => {
+    const count = 2 * COMMANDS_MAX + 1;
+    const command = {
+      corr: 1,
+      hubId: "",
+      nodeId: "a",
+      capability: "b",
+      value: NO_VALUE,
+      timeoutMs: 0,
+      key: "",
+      hops: [],
+      trace: undefined,
+    };
+    const messages = encodeStreamRequest(many(count, command), many(count, 1)).map(decodeStreamRequest);
+    expect(messages.flatMap(({ commands }) => commands)).toHaveLength(count);
+    expect(messages.map(({ cancels }) => cancels.length)).toEqual([0, 0, COMMANDS_MAX, COMMANDS_MAX, 1]);
+    expect(encodeStreamRequest([], [])).toHaveLength(1);
   });
 
   test("so is a timeout that its field does not hold", () => {

@@ -114,16 +114,20 @@ export function encodeStreamOpen(open: StreamOpenInit): Buffer {
   return Buffer.from(toBinary(ExecuteStreamRequestSchema, create(ExecuteStreamRequestSchema, { stream: open })));
 }
 
-/** encodeStreamRequest writes commands of a caller, as many messages as their size demands; cancels go with the last: the client's half. */
+/**
+ * encodeStreamRequest writes commands of a caller, as many messages as their size demands, which a command takes enough of to stay below
+ * COMMANDS_MAX. Cancels go with the last, and in more after it: the client's half.
+ */
 export function encodeStreamRequest(commands: readonly Command[], cancels: readonly number[]): Buffer[] {
   const messages: Buffer[] = [];
   let next = 0;
+  let cancelled = 0;
   do {
     stream.reset();
     while (next < commands.length && stream.length < FRAME_BYTES) writeCommand(commands[next++] as Command);
-    if (next === commands.length) stream.packed(0x12, cancels);
+    if (next === commands.length) stream.packed(0x12, cancels.slice(cancelled, (cancelled += COMMANDS_MAX)));
     messages.push(asBuffer(stream.take()));
-  } while (next < commands.length);
+  } while (next < commands.length || cancelled < cancels.length);
   return messages;
 }
 
