@@ -1,6 +1,9 @@
+import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RawMessage } from "#channel/call.ts";
+import { asBuffer } from "#channel/messages.ts";
+import { AttachExecutorResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { encodeTasks } from "../../services/command-forwarding/codec/executor-codec.ts";
 import { decodeStreamRequest, encodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";
@@ -298,6 +301,12 @@ describe("an executor", () => {
     trace: undefined,
   });
   const tasks = (...ids: number[]): RawMessage => new RawMessage(encodeTasks(ids.map(task) as never, 0)[0] as Buffer);
+  /** AttachExecutorResponse{attached{nodes: 1}}. */
+  const attached = new RawMessage(
+    asBuffer(
+      toBinary(AttachExecutorResponseSchema, create(AttachExecutorResponseSchema, { frame: { case: "attached", value: { nodes: 1 } } })),
+    ),
+  );
   /** AttachExecutorResponse{cancel{task_id}}. */
   const cancel = (taskId: number): RawMessage => new RawMessage(Buffer.from([0x1a, 0x02, 0x08, taskId]));
 
@@ -374,7 +383,24 @@ describe("an executor", () => {
     expect(errors.map((error) => (error as Error).message)).toEqual(["detached"]);
     expect(calls).toHaveLength(2);
     client.close();
-    expect(calls[1]?.ended).toBe(true);
+    expect(calls[1]?.cancelled).toBe(true);
+  });
+
+  test("EC2 an executor that is closed before it is attached does not attach; one that is attached detaches, and tells nothing more", async () => {
+    const told: number[] = [];
+    const { calls, client } = stage(() => new Promise(() => undefined), { onAttached: (nodes: number) => told.push(nodes) });
+    await settle();
+    client.close();
+    expect(calls[0]).toMatchObject({ cancelled: true, ended: false });
+    const other = stage(() => new Promise(() => undefined), { onAttached: (nodes: number) => told.push(nodes) });
+    await settle();
+    other.calls[0]?.push(attached);
+    await settle();
+    other.client.close();
+    other.calls[0]?.push(attached);
+    await settle();
+    expect(other.calls[0]).toMatchObject({ cancelled: false, ended: true });
+    expect(told).toEqual([1]);
   });
 
   test("another server at the address, or a certificate that is refused, may be so for a while: it comes back", async () => {

@@ -75,7 +75,7 @@ const EARLY_MAX = 4_096;
  * ExecutorClient serves commands of nodes over AttachExecutor. It attaches again after a lost stream, but not after it was replaced.
  *
  * EC1 a task is answered on the stream that it came on, or not at all: each stream numbers its tasks anew.
- * EC2 after `close` no task is begun.
+ * EC2 after `close` no task is begun, nothing is attached that was not, and no callback is called.
  */
 export class ExecutorClient {
   readonly #client: Pick<Client, "attachExecutor">;
@@ -88,6 +88,8 @@ export class ExecutorClient {
   #early = new Set<number>();
   #reports: TaskReport[] = [];
   #scheduled = false;
+  /** The hub has confirmed the offer on the stream that is open. */
+  #attached = false;
   #closed = false;
 
   constructor(client: Pick<Client, "attachExecutor">, options: ExecutorOptions) {
@@ -118,8 +120,9 @@ export class ExecutorClient {
     if (this.#closed) return;
     this.#closed = true;
     this.#flush();
-    if (this.#kept.current === undefined) this.#kept.close();
-    else this.#kept.current.end();
+    // An offer that is still on its way would be taken, and detach whoever serves the nodes by then.
+    if (this.#attached) this.#kept.current?.end();
+    else this.#kept.close();
   }
 
   #attach(stream: StreamOpenInit): Duplex {
@@ -139,6 +142,8 @@ export class ExecutorClient {
         return;
       case "attached":
         this.#kept.worked();
+        this.#attached = true;
+        if (this.#closed) return;
         return callProgram(this.#o.onError, this.#o.onAttached, frame.nodes, frame.refused);
       case "cancel":
         return this.#cancel(frame.taskId);
@@ -215,6 +220,7 @@ export class ExecutorClient {
     this.#newest = 0;
     this.#early.clear();
     this.#reports = [];
+    this.#attached = false;
     if (this.#closed) return this.#kept.close();
     callProgram(this.#o.onError, this.#o.onDetached, failure, willRetry);
   }
