@@ -249,3 +249,23 @@ describe("what is a fall", () => {
     expect(losesAccess(peer, change === undefined ? undefined : { ...peer, ...change })).toBe(fell);
   });
 });
+
+describe("a certificate that is renewed", () => {
+  test("what had arrived on the watch before is not told any more: it is older than what the next one says", async () => {
+    const stage = new Stage(["registry-sync"]);
+    await stage.push(view(b), SYNCED);
+    stage.flow.peers("registry-sync").subscribe("registry-sync", (views) => {
+      if (views[0]?.level === 3) stage.flow.restart();
+    });
+    await stage.push(view(b, { level: 3 }), { case: "removed", value: "b" });
+    expect(stage.requests).toHaveLength(2);
+    expect(show(stage.flow.peers("registry-sync").current())).toBe("b3");
+  });
+
+  test("while the hub stops opens no other watch", () => {
+    const stage = new Stage(["registry-sync"]);
+    stage.flow.stop();
+    stage.flow.restart();
+    expect(stage.requests).toHaveLength(1);
+  });
+});

@@ -62,6 +62,7 @@ export class Flow {
   readonly #listeners = new Map<string, Set<(views: readonly PeerView[]) => void>>();
   /** Peers as all of this process knows them; while a change is told, those of the step that is told. */
   #told: readonly Peer[] = [];
+  #stopped = false;
 
   constructor(options: FlowOptions) {
     const { hubId, own, services, leaf, clock, log, onKeySet } = options;
@@ -112,14 +113,16 @@ export class Flow {
     if (discovery !== undefined) this.#feed.start(discovery);
   }
 
-  /** restart watches with the present leaf: tokens are bound to it. */
+  /** restart watches with the present leaf: tokens are bound to it. Not once it was stopped: certificates are renewed until the very end. */
   restart(): void {
+    if (this.#stopped) return;
     const discovery = this.#o.discovery();
     if (discovery !== undefined) this.#feed.restart(discovery);
   }
 
   /** stop ends the watch; what was told stays as it is. */
   stop(): void {
+    this.#stopped = true;
     this.#feed.stop();
   }
 

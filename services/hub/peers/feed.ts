@@ -78,6 +78,8 @@ export class PeerFeed {
       let complete = false;
       const request = create(WatchPeersRequestSchema, { service, also, leaf: this.#o.leaf() });
       for await (const { push } of client.watchPeers(request, { signal })) {
+        // What had arrived on a stream that another one took the place of is older than what that says.
+        if (signal.aborted) return;
         if (push.case === "jwks") this.#o.onKeySet(push.value);
         if (push.case === "view") {
           const { hubId } = push.value;
