@@ -5,7 +5,7 @@ import { RawMessage } from "#channel/call.ts";
 import { asBuffer } from "#channel/messages.ts";
 import { AttachExecutorResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
-import { encodeTasks } from "../../services/command-forwarding/codec/executor-codec.ts";
+import { decodeReports, encodeTasks } from "../../services/command-forwarding/codec/executor-codec.ts";
 import { decodeStreamRequest, encodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";
 import { NO_VALUE, type Reply } from "../../services/command-forwarding/messages.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
@@ -384,6 +384,18 @@ describe("an executor", () => {
     expect(calls).toHaveLength(2);
     client.close();
     expect(calls[1]?.cancelled).toBe(true);
+  });
+
+  test("F-19 what run throws is told to onError, unless it is a failure for the caller", async () => {
+    const errors: unknown[] = [];
+    const thrown = [new TypeError("bug"), new FoedusError({ reason: "NODE_OFFLINE", message: "off" })];
+    const { clock, calls } = stage(() => Promise.reject(thrown.shift()), { onError: (error: unknown) => errors.push(error) });
+    await settle();
+    calls[0]?.push(tasks(1, 2));
+    await settle();
+    clock.turn();
+    expect(errors.map((error) => (error as Error).message)).toEqual(["bug"]);
+    expect(decodeReports(calls[0]?.sent[1] as Buffer)?.map(({ failure }) => failure?.reason)).toEqual(["EXECUTOR_FAILED", "NODE_OFFLINE"]);
   });
 
   test("EC2 an executor that is closed before it is attached does not attach; one that is attached detaches, and tells nothing more", async () => {

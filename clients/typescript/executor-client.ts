@@ -12,7 +12,7 @@ import { valueBytes, valueOf } from "../../services/command-forwarding/codec/cod
 import { decodeTaskFrame, encodeReports, type ReceivedTask } from "../../services/command-forwarding/codec/executor-codec.ts";
 import { VALUE_MAX_BYTES } from "../../services/command-forwarding/codec/value.ts";
 import { NO_VALUE, type TaskReport } from "../../services/command-forwarding/messages.ts";
-import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity } from "./kept-stream.ts";
+import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity, tellError } from "./kept-stream.ts";
 import { type PlainValue, plainOf, valueOfPlain } from "./plain.ts";
 
 type Client = ClientOf<typeof CommandForwardingService>;
@@ -46,7 +46,7 @@ export interface ExecutorOptions {
   readonly maxInFlight?: number;
   /** True if others may serve the same; else a newer attach replaces this one. */
   readonly shared?: boolean;
-  /** run does a task. A FoedusError that it throws is the task's failure; anything else is EXECUTOR_FAILED. */
+  /** run does a task. A FoedusError that it throws is the task's failure; anything else is EXECUTOR_FAILED, and told to `onError`. */
   readonly run: (task: ExecutorTask) => ExecutorAnswer | Promise<ExecutorAnswer>;
   /** onAttached is called whenever the hub confirmed the offer, with nodes that it refused. */
   readonly onAttached?: (nodes: number, refused: readonly Failure[]) => void;
@@ -54,7 +54,7 @@ export interface ExecutorOptions {
   readonly onDetached?: (failure: Failure, willRetry: boolean) => void;
   /** Attachments that replace one another at the hub; by default those of this client. */
   readonly identity?: StreamIdentity;
-  /** Told what onAttached or onDetached threw. */
+  /** Told what callbacks threw. */
   readonly onError?: OnError;
   readonly clock?: Clock;
   readonly backoff?: BackoffConfig;
@@ -172,8 +172,10 @@ export class ExecutorClient {
       this.#report({ taskId, ...report });
     };
     const failed = (error: unknown): void => {
-      const failure: Failure = error instanceof FoedusError ? error.failure : { reason: "EXECUTOR_FAILED", message: "the executor failed" };
-      done({ value: NO_VALUE, failure });
+      if (error instanceof FoedusError) return done({ value: NO_VALUE, failure: error.failure });
+      done({ value: NO_VALUE, failure: { reason: "EXECUTOR_FAILED", message: "the executor failed" } });
+      // The caller learns no more of it than that.
+      tellError(this.#o.onError, error);
     };
     const answered = (answer: ExecutorAnswer): void => {
       try {
