@@ -101,7 +101,8 @@ export class Following<Res, T> implements AsyncIterableIterator<T, undefined> {
   #onMessage(message: Res): Promise<void> | undefined {
     this.#kept.worked();
     const items = this.#source.take(message);
-    if (items.length === 0) return undefined;
+    // A callback may have ended it.
+    if (items.length === 0 || this.#end !== undefined) return undefined;
     this.#items = items;
     this.#at = 0;
     this.#taken = Promise.withResolvers();

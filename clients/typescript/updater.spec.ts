@@ -114,6 +114,27 @@ test("who writes as fast as the hub takes it ends when the updater is closed", a
   await expect(updater.writable()).rejects.toMatchObject({ reason: "SHUTTING_DOWN" });
 });
 
+test("who closes an updater for its first refusal is told of no other", async () => {
+  const { network, registry, updater, refused } = stage();
+  const told: string[] = [];
+  const closing = registry.updater({
+    clock: hasty,
+    onRefused: ({ nodeId }) => {
+      told.push(nodeId);
+      closing.close();
+    },
+  });
+  for (const nodeId of ["none", "neither"]) closing.set(nodeId, "t", 1);
+  const drained = expect(closing.drain()).rejects.toMatchObject({ reason: "SHUTTING_DOWN" });
+  for (let i = 0; i < 200 && told.length === 0; i++) {
+    network.newest?.deliver();
+    await turn();
+  }
+  await drained;
+  expect([told, refused]).toEqual([["none"], []]);
+  updater.close();
+});
+
 describe("updates of a field that the hub refused to bind", () => {
   test("UP3 each is reported before drain resolves, once, until the node is registered", async () => {
     const { registry, told, valueOf } = stage();

@@ -338,6 +338,8 @@ export class Updater {
   }
 
   #report(field: number, failure: Failure = UNSAID): void {
+    // The callback for the field before may have closed it.
+    if (this.#closed) return;
     const { nodeId, key } = this.#fields.name(field);
     callProgram(this.#o.onError, this.#o.onRefused, { nodeId, key, failure });
   }
