@@ -114,6 +114,36 @@ test("who writes as fast as the hub takes it ends when the updater is closed", a
   await expect(updater.writable()).rejects.toMatchObject({ reason: "SHUTTING_DOWN" });
 });
 
+test("UP1 what the callback of a refusal sets and sends is newer than the batch that it was left out of", async () => {
+  const { registry, network, valueOf } = stage();
+  await registry.registerNode(nodeOf("porch"));
+  let drains: Promise<void> | undefined;
+  let refusals = 0;
+  const updater = registry.updater({
+    clock: hasty,
+    onRefused: () => {
+      if (++refusals < 2) return;
+      updater.set("porch", "t", 2);
+      drains = updater.drain();
+    },
+  });
+  const delivered = async (done: () => boolean): Promise<void> => {
+    for (let i = 0; i < 500 && !done(); i++) {
+      network.newest?.deliver();
+      await turn();
+    }
+  };
+  updater.set("unknown", "t", 1);
+  updater.set("porch", "t", 0);
+  await delivered(() => refusals === 1 && updater.pending === 0);
+  updater.set("unknown", "t", 1);
+  updater.set("porch", "t", 1);
+  await delivered(() => refusals === 2 && updater.pending === 0);
+  await drains;
+  expect(await valueOf("porch")).toBe(2);
+  updater.close();
+});
+
 test("who closes an updater for its first refusal is told of no other", async () => {
   const { network, registry, updater, refused } = stage();
   const told: string[] = [];

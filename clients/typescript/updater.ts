@@ -112,8 +112,7 @@ export class Updater {
 
   /**
    * set writes one value. False when more is waiting than the hub takes: the value is kept all the same; await `writable()`.
-   * Throws VALUE_OUT_OF_RANGE for a value of another type than the key's, OVERLOADED when far too much waits, and, at the latest when a batch
-   * is full, why nothing will be sent any more.
+   * Throws VALUE_OUT_OF_RANGE for another type than the key's, OVERLOADED when far too much waits, and soon why nothing is sent any more.
    */
   set(nodeId: string, key: string, value: SetValue): boolean {
     const field = this.#fields.find(nodeId, key) ?? this.#fields.add(nodeId, key, typeOf(value));
@@ -242,25 +241,28 @@ export class Updater {
 
   #transmit(stream: Stream, batch: UpdateColumns): void {
     const { ref, key } = this.#fields;
-    if (this.#fields.hasDead) this.#leaveOut(batch);
-    if (batch.count === 0) {
-      this.#release(batch);
-      return this.#settle();
+    const refused = this.#fields.hasDead ? this.#leaveOut(batch) : [];
+    const empty = batch.count === 0;
+    if (empty) this.#release(batch);
+    else {
+      batch.seq = ++this.#seq;
+      this.#flight.push(batch);
+      stream.send(new RawMessage(batch.encode(ref.data, key.data)));
     }
-    batch.seq = ++this.#seq;
-    this.#flight.push(batch);
-    stream.send(new RawMessage(batch.encode(ref.data, key.data)));
+    // Only now: what callbacks set and send is newer than what is in the batch (UP1).
+    for (const [field, failure] of refused) this.#report(field, failure);
+    if (empty) this.#settle();
   }
 
-  /** leaveOut reports the changes that have no number to be sent with, and takes them out (UP3). */
-  #leaveOut(batch: UpdateColumns): void {
+  /** leaveOut takes out the changes that have no number to be sent with, to be reported (UP3). */
+  #leaveOut(batch: UpdateColumns): (readonly [field: number, failure: Failure | undefined])[] {
     const out: number[] = [];
     batch.retain((field) => {
       const alive = this.#fields.ref.data[field] !== DEAD;
       if (!alive) out.push(field);
       return alive;
     });
-    for (const field of out) this.#report(field, this.#fields.refusal(field));
+    return out.map((field) => [field, this.#fields.refusal(field)] as const);
   }
 
   /** bind asks for missing numbers; true when all fields have theirs. */
