@@ -206,6 +206,30 @@ describe("a stream of commands", () => {
     expect([stream.inFlight, calls.length]).toEqual([0, 1]);
   });
 
+  test.each(["close", "cancel"] as const)(
+    "CS1 a callback of one that came too late may %s: nothing is sent twice, or after its outcome",
+    async (act) => {
+      const { clock, calls, stream } = stage();
+      stream.sendEncoded(command, () => undefined);
+      clock.turn();
+      calls[0]?.cut();
+      await settle();
+      const told: number[] = [];
+      for (const timeoutMs of [5_000, 10, 6_000])
+        stream.sendEncoded({ ...command, timeoutMs }, ({ corr }) => {
+          told.push(corr);
+          if (corr !== 3) return;
+          if (act === "close") stream.close();
+          else stream.cancel(4);
+        });
+      clock.advance(1_000);
+      while (clock.turn() > 0);
+      expect(told).toEqual(act === "close" ? [3] : [3, 4]);
+      expect(corrsIn(calls[1] as Call)).toEqual(act === "close" ? [2, 4] : [2]);
+      expect(calls[1]?.cancelled).toBe(false);
+    },
+  );
+
   test("CS1 a command that is given up before it was sent has its outcome at once, and is not sent", async () => {
     const { clock, calls, stream } = stage();
     stream.sendEncoded(command, () => undefined);

@@ -197,8 +197,8 @@ export class CommandStream {
 
   #flush(): void {
     this.#scheduled = false;
-    if (this.#withdrawn) this.#withdraw();
     if (this.#since.size > 0 && !this.#kept.waiting) this.#age();
+    if (this.#withdrawn) this.#withdraw();
     if (this.#cancels.length > 0) this.#cancels = this.#cancels.filter((corr) => this.#waiting.has(corr));
     if (this.#commands.length + this.#cancels.length === 0) return;
     const stream = this.#kept.open();
@@ -224,14 +224,17 @@ export class CommandStream {
   #age(): void {
     const mono = this.#clock.mono();
     const commands: Command[] = [];
+    const late: number[] = [];
     for (const command of this.#commands) {
       const waited = mono - (this.#since.get(command.corr) ?? mono);
       if (command.timeoutMs === 0 || waited === 0) commands.push(command);
       else if (waited < command.timeoutMs) commands.push({ ...command, timeoutMs: Math.max(1, Math.floor(command.timeoutMs - waited)) });
-      else this.#tell(command.corr, OUTCOME.EXPIRED, TOO_LATE);
+      else late.push(command.corr);
     }
     this.#commands = commands;
     this.#since.clear();
+    // Callbacks last: they may send, cancel and close.
+    for (const corr of late) this.#tell(corr, OUTCOME.EXPIRED, TOO_LATE);
   }
 
   #open(number: StreamOpenInit): Duplex {
