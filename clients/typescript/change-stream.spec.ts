@@ -14,7 +14,10 @@ const put = (nodeId: string): Push => ({
 });
 const reset = (hubId: string): Push => ({ case: "reset", value: { position: at(hubId, 0n) } });
 const gone = (hubId: string): Push => ({ case: "gone", value: { position: at(hubId, 0n) } });
-const bookmark = (...positions: ReturnType<typeof at>[]): Push => ({ case: "bookmark", value: { positions } });
+const bookmark = (...positions: ReturnType<typeof at>[]): Push => ({
+  case: "bookmark",
+  value: { positions, hubs: positions.map(({ hubId }) => ({ hubId })) },
+});
 
 const words = (change: RegistryChange): string => {
   if (change.kind === "event") return `event ${change.event.name?.nodeId}`;
@@ -47,6 +50,23 @@ test("it resumes from the last bookmark; the first copy of a feed is no news, a 
   expect(seen).toEqual(["event a", "current", "event b", "event b", "reset home", "event a", "gone factory", "current"]);
   expect(resumed).toEqual([[], ["home:1", "factory:7"], []]);
   expect(end).toContain("cut by the test");
+});
+
+test("a first copy that was cut is void, too: what was deleted meanwhile is in no later one, and its hub may be gone altogether", async () => {
+  const { seen } = await follow([
+    [[reset("home"), put("a"), reset("factory"), put("press")], "PEER_UNREACHABLE"],
+    [[reset("home"), put("b"), bookmark(at("home", 2n))], "ACCESS_DENIED"],
+  ]);
+  expect(seen).toEqual(["event a", "event press", "reset home", "event b", "gone factory", "current"]);
+});
+
+test("after a failure that puts positions at fault, nothing is resumed before all has come anew, however often it is cut", async () => {
+  const { resumed } = await follow([
+    [[reset("home"), bookmark(at("home", 1n))], "INTERNAL"],
+    [[], "PEER_UNREACHABLE"],
+    [[], "ACCESS_DENIED"],
+  ]);
+  expect(resumed).toEqual([[], [], []]);
 });
 
 test.each(["POSITION_EXPIRED", "SEGMENT_INVALID", "INTERNAL"] as const)(

@@ -50,11 +50,16 @@ export class ChangeStream extends Following<WatchResponse, RegistryChange> {
   constructor(client: Client, options: ChangeOptions = {}) {
     const { filter, nodesOnly = false, latestOnly = false } = options;
     const positions = new Map<string, FeedPosition>();
+    // Feeds of which the program was told something, which may be a part of a first copy.
+    const told = new Map<string, FeedPosition>();
     let resumes = true;
+    const forget = (position: FeedPosition): boolean => {
+      positions.delete(nameOf(position));
+      return told.delete(nameOf(position));
+    };
     super(options, {
       open: (number, signal) => {
         const resume = resumes ? [...positions.values()] : [];
-        resumes = true;
         const shape = { encoding: WatchEncoding.EVENTS, nodesOnly, latestOnly, resume, stream: number };
         return client.watch(create(WatchRequestSchema, filter === undefined ? shape : { ...shape, filter }), { signal });
       },
@@ -62,15 +67,26 @@ export class ChangeStream extends Following<WatchResponse, RegistryChange> {
         switch (push.case) {
           case "events":
             return push.value.events.map((event) => ({ kind: "event", event }));
-          case "bookmark":
-            for (const position of push.value.positions) positions.set(nameOf(position), position);
-            return [{ kind: "current" }];
+          case "bookmark": {
+            const { positions: now, hubs } = push.value;
+            for (const position of now) {
+              positions.set(nameOf(position), position);
+              told.set(nameOf(position), position);
+            }
+            resumes = true;
+            // A hub that went before any position of its feed was known here is only not mentioned any more, among all that are.
+            const here = new Set([...hubs, ...now].map(({ hubId }) => hubId));
+            const left = hubs.length === 0 ? [] : [...told.values()].filter(({ hubId }) => !here.has(hubId));
+            for (const position of left) forget(position);
+            return [...left.map((position) => ({ kind: "gone", position }) as const), { kind: "current" }];
+          }
           case "reset":
           case "gone": {
             const { position } = push.value;
             if (position === undefined) return [];
-            const known = positions.delete(nameOf(position));
             // The first time a feed is sent is the beginning, not news.
+            const known = forget(position);
+            if (push.case === "reset") told.set(nameOf(position), position);
             return known || push.case === "gone" ? [{ kind: push.case, position }] : [];
           }
           default:
@@ -78,7 +94,7 @@ export class ChangeStream extends Following<WatchResponse, RegistryChange> {
         }
       },
       cut: ({ reason }: Failure) => {
-        resumes = !START_OVER.has(reason);
+        if (START_OVER.has(reason)) resumes = false;
       },
     });
   }
