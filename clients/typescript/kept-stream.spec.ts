@@ -227,6 +227,20 @@ describe("a stream that is kept open", () => {
     expect([String(errors), kept.over, clock.pending]).toEqual(["Error: bug", true, 0]);
   });
 
+  test("KS4 nothing is told any more when giveUp closes it", async () => {
+    const { clock, streams, cuts, kept } = stage({
+      giveUp: () => {
+        kept.close();
+        return false;
+      },
+    });
+    kept.open();
+    streams[0]?.push(cut);
+    await settle();
+    clock.advance(60_000);
+    expect([cuts, streams.length, clock.pending]).toEqual([[], 1, 0]);
+  });
+
   test("what comes late on a stream that was given up is not looked at", async () => {
     const { streams, got, cuts, kept } = stage();
     kept.open();

@@ -232,7 +232,9 @@ export class KeptStream<S extends Streamable<Res>, Res> {
     this.#stream = undefined;
     if (this.#said !== undefined) error = new FoedusError(this.#said);
     this.#said = undefined;
-    this.#end(error ?? new FoedusError(ENDED), error !== undefined && this.#isFinal(error));
+    const final = error !== undefined && this.#isFinal(error);
+    // Whoever was asked may have closed it.
+    if (!this.#over) this.#end(error ?? new FoedusError(ENDED), final);
   }
 
   #isFinal(error: FoedusError): boolean {
