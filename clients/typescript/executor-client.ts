@@ -70,6 +70,8 @@ function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
 
 /** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
 const EARLY_MAX = 4_096;
+/** The most that `maxInFlight` may be. */
+const IN_FLIGHT_MAX = 4_096;
 
 /**
  * ExecutorClient serves commands of nodes over AttachExecutor. It attaches again after a lost stream, but not after it was replaced.
@@ -92,7 +94,11 @@ export class ExecutorClient {
   #attached = false;
   #closed = false;
 
+  /** Throws INVALID_FIELD for a `maxInFlight` that no hub takes. */
   constructor(client: Pick<Client, "attachExecutor">, options: ExecutorOptions) {
+    const { maxInFlight = 0 } = options;
+    if (!Number.isInteger(maxInFlight) || maxInFlight < 0 || maxInFlight > IN_FLIGHT_MAX)
+      throw fail("INVALID_FIELD", `maxInFlight must be a whole number from 1 to ${IN_FLIGHT_MAX}, or 0 for 64`, { field: "maxInFlight" });
     this.#client = client;
     this.#o = options;
     this.#clock = options.clock ?? systemClock;

@@ -116,6 +116,14 @@ describe("a hub that is called", () => {
     updater.close();
   });
 
+  test("an executor that wants more at once than a hub gives is refused where it is made", async () => {
+    const gateway = await connect("gateway-zigbee");
+    for (const maxInFlight of [-1, 0.5, 4_097, Number.NaN, Number.POSITIVE_INFINITY])
+      expect(() => gateway.serve({ nodeIds: ["lamp"], maxInFlight, run: () => ({}) })).toThrow(
+        expect.objectContaining({ reason: "INVALID_FIELD" }),
+      );
+  });
+
   test("an aborted signal gives a command up, and ends what it was given to", async () => {
     const [gateway, operator] = [await connect("gateway-zigbee"), await connect("operator-admin")];
     await gateway.register({ ...LAMP, nodeId: "slow" });

@@ -60,3 +60,9 @@ export function typeOf(value: SetValue): ValueType {
       return VALUE_TYPE.BYTES;
   }
 }
+
+/** BATCH_DATA is how many bytes of text a batch holds: with its columns it stays within one segment of the hub. */
+export const BATCH_DATA = 128 * 1024;
+
+/** UNSAID stands for the reason of a refusal that came without one. */
+export const UNSAID: Failure = { reason: "INTERNAL", message: "the hub refused the update and did not say why" };

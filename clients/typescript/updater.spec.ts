@@ -144,6 +144,14 @@ test("UP1 what the callback of a refusal sets and sends is newer than the batch 
   updater.close();
 });
 
+test("what is set after close is refused, by the first set already", () => {
+  const { updater } = stage();
+  updater.set("porch", "t", 1);
+  updater.close();
+  for (const value of [2, true, 3n, "4"])
+    expect(() => updater.set("porch", `of ${typeof value}`, value)).toThrow(expect.objectContaining({ reason: "SHUTTING_DOWN" }));
+});
+
 test("who closes an updater for its first refusal is told of no other", async () => {
   const { network, registry, updater, refused } = stage();
   const told: string[] = [];

@@ -18,13 +18,10 @@ import { DEAD, UpdateColumns } from "../../services/registry-sync/codec/update-c
 import { utf8 } from "../../services/registry-sync/codec/wire.ts";
 import { VALUE_TYPE, type ValueType } from "../../services/registry-sync/ports.ts";
 import { callProgram, FINAL_REASONS, KeptStream, tellError } from "./kept-stream.ts";
-import { type SetValue, typeOf, type UpdaterOptions } from "./updater-options.ts";
+import { BATCH_DATA, type SetValue, typeOf, UNSAID, type UpdaterOptions } from "./updater-options.ts";
 
 type Stream = ClientDuplex<UpdateStateRequest, UpdateStateResponse>;
 type Client = ClientOf<typeof RegistrySyncService>;
-
-/** Bytes of text in a batch: with its columns it stays within one segment of the hub. */
-const BATCH_DATA = 128 * 1024;
 
 /**
  * Updater sends state changes of many nodes on one stream. Changes of one turn of the loop go together; a batch is kept until the
@@ -159,7 +156,10 @@ export class Updater {
 
   #added(batch: UpdateColumns, field: number): boolean {
     this.#fields.lastBatch.data[field] = batch.id;
-    if (this.#scheduled === undefined) this.#scheduled = this.#clock.setImmediate(() => this.#onTurn());
+    if (this.#scheduled === undefined) {
+      this.#mustGoOn();
+      this.#scheduled = this.#clock.setImmediate(() => this.#onTurn());
+    }
     return this.#ready.size <= this.#window;
   }
 
@@ -438,6 +438,7 @@ export class Updater {
     if (this.#closed) return;
     this.#closed = true;
     this.#scheduled?.cancel();
+    this.#scheduled = undefined;
     this.#kept.close();
     const waiters = this.#drainWaiters;
     this.#drainWaiters = [];
@@ -445,5 +446,3 @@ export class Updater {
     this.#wakeWriters();
   }
 }
-
-const UNSAID: Failure = { reason: "INTERNAL", message: "the hub refused the update and did not say why" };
