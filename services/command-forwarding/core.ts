@@ -219,7 +219,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
       case "start":
         return this.#saveEpochs(this.#owner.epoch, "start");
       case "peers":
-        return this.#caller.setPeers(input.peers);
+        for (const hubId of this.#caller.setPeers(input.peers)) this.#owner.withdraw(now, hubId);
+        return;
       case "peer-up":
         this.#caller.peerUp(now, this.#caller.peer(input.peer), input.session);
         this.#p.outbox.greet(input.peer, this.#owner.books.newest(input.peer));

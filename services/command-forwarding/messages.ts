@@ -197,6 +197,8 @@ export type SharePolicy = (peerHubId: string, nodeId: string, capability: string
 export interface PeerInfo {
   readonly hubId: string;
   readonly level: number;
+  /** When trust in it was last taken back, wall ms, as when an operator ended the link: tokens from before are void. */
+  readonly voidedAt?: number;
 }
 
 /** LEVEL_LIMITED is the least trust level for commands (S4-5). */

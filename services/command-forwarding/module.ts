@@ -271,7 +271,10 @@ class Service implements CommandForwarding {
   }
 
   #setPeers(views: readonly PeerView[]): void {
-    this.#calls.tell({ kind: "peers", peers: views.map(({ hubId, level }) => ({ hubId, level })) }, "peers");
+    this.#calls.tell(
+      { kind: "peers", peers: views.map(({ hubId, level, minTokenIssuedAtWall }) => ({ hubId, level, voidedAt: minTokenIssuedAtWall })) },
+      "peers",
+    );
     this.#links?.setPeers(views);
   }
 

@@ -6,6 +6,7 @@ import {
   type Answer,
   type Command,
   type Invocation,
+  LEVEL_LIMITED,
   NO_VALUE,
   NUMBER_END,
   OUTCOME,
@@ -176,11 +177,15 @@ export class CallerSide {
     }
   }
 
-  setPeers(infos: readonly PeerInfo[]): void {
+  /** setPeers takes the levels of peers, and answers those that were trusted with commands and are not any more, or lost that meanwhile. */
+  setPeers(infos: readonly PeerInfo[]): string[] {
+    const trusted = [...this.peers.values()].filter(({ level }) => level >= LEVEL_LIMITED).map((peer) => ({ peer, before: peer.voidedAt }));
     const named = new Set(infos.map((info) => info.hubId));
     for (const peer of this.peers.values()) if (!named.has(peer.hubId)) peer.level = 0;
-    for (const info of infos) this.peer(info.hubId).level = info.level;
+    for (const { hubId, level, voidedAt = 0 } of infos) Object.assign(this.peer(hubId), { level, voidedAt });
+    const fallen = trusted.filter(({ peer, before }) => peer.level < LEVEL_LIMITED || peer.voidedAt !== before).map(({ peer }) => peer.hubId);
     for (const peer of this.peers.values()) if (peer.level === 0 && peer.pendingCount === 0 && !peer.up) this.peers.delete(peer.hubId);
+    return fallen;
   }
 
   peer(hubId: string): Peer {

@@ -42,6 +42,7 @@ export class Peer {
   /** Journal epoch of ours in the names that we give to commands for it (CA9). */
   epoch: number;
   level = 0;
+  voidedAt = 0;
   /** Number of the current session; 0 for none. Frames of others are stale: their commands were asked again on this one. */
   session = 0;
   /** The owner said hello on it: its journal epoch is known, and commands may go. */

@@ -22,6 +22,7 @@ import { checkHops, type Directory, isTarget, offline, type RoutedNode, type Tar
 import { CallerBooks } from "./caller-books.ts";
 import { type Executor, Executors } from "./executor.ts";
 import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./results.ts";
+import { denied, UNTRUSTED, WITHDRAWN } from "./rights.ts";
 import { type CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
 
 /**
@@ -37,6 +38,7 @@ import { type CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./ru
  * OW7 a peer that proves this journal to be a restored backup is believed, within bounds; its own retries are not run in any case.
  * OW8 of one caller's hub there are at most `epochsPerCaller` journal epochs, `outcomesPerCaller` outcomes and as many bytes of them as
  *    settings say; what is over an epoch that had to go is answered with UNKNOWN, and is not run again.
+ * OW9 what waits of another hub starts only if that hub is still trusted with commands, without a break, and a share still lets it invoke this.
  */
 export class OwnerSide {
   readonly #p: Parts;
@@ -47,7 +49,9 @@ export class OwnerSide {
   /** Executors that are over while what they were given may not have been handed to them. */
   readonly #parting = new Map<number, Parting>();
   readonly #claims = new Claims();
-  policy: SharePolicy = () => "none";
+  #policy: SharePolicy = () => "none";
+  /** How often the policy was replaced. */
+  #policies = 0;
   epoch = 0;
   #localOpen = 0;
 
@@ -59,6 +63,12 @@ export class OwnerSide {
     this.#directory = directory;
     this.books = new CallerBooks(parts);
     this.executors = new Executors(parts.settings.executors, directory.ownNodes);
+  }
+
+  /** policy decides what peers may invoke. */
+  set policy(policy: SharePolicy) {
+    this.#policy = policy;
+    this.#policies++;
   }
 
   /** refusing is set while the store refuses writes: nothing new is started. */
@@ -209,12 +219,14 @@ export class OwnerSide {
     for (const executor of this.#ready) {
       if (executor.awaits > 0) continue;
       for (let run = executor.lines.next(); run !== undefined; run = executor.lines.next()) {
-        if (run.deadline > now.mono) {
+        const withdrawn = this.#withdrawn(run);
+        if (run.deadline > now.mono && withdrawn === undefined) {
           this.#start(executor, run);
           continue;
         }
         executor.lines.over(run, true);
-        this.due(now, run);
+        if (withdrawn === undefined) this.due(now, run);
+        else this.#complete(now, run, refused(withdrawn));
       }
     }
     this.#ready.clear();
@@ -260,6 +272,7 @@ export class OwnerSide {
     const { idempotent } = target.capability;
     const run = new Run({ seq, nodeId, capability, value: unpinned(value), deadline, idempotent, keepMs, trace }, caller, undefined);
     run.perhaps = perhaps;
+    run.policy = this.#policies;
     caller.runs.set(seq, run);
     book.kept++;
     book.open++;
@@ -276,16 +289,32 @@ export class OwnerSide {
   #admit(peer: Peer, book: CallerBook, item: ReceivedInvocation): Target | Failure {
     const { settings, hubId } = this.#p;
     if (this.refusing !== undefined) return this.refusing;
-    if (peer.level < LEVEL_LIMITED) return { reason: "TRUST_TOO_LOW", message: "commands need trust level 2" };
+    if (peer.level < LEVEL_LIMITED) return UNTRUSTED;
     const full = book.refusal(settings, item.value.length);
     if (full !== undefined) return full;
     const node = this.#directory.node(hubId, item.nodeId);
     // The policy is asked in any case: a node that its share does not show is answered like one that does not exist, after as much work.
-    const right = this.policy(peer.hubId, item.nodeId, item.capability);
-    if (node === undefined || right === "none") return { reason: "NODE_NOT_FOUND", message: `no node ${item.nodeId}` };
-    if (right !== "invoke")
-      return { reason: "NOT_SHARED", message: `${item.capability} of ${item.nodeId} may not be invoked by ${peer.hubId}` };
+    const denial = denied(this.#policy, peer.hubId, item.nodeId, item.capability);
+    if (node === undefined) return { reason: "NODE_NOT_FOUND", message: `no node ${item.nodeId}` };
+    if (denial !== undefined) return denial;
     return checkHops(item.hops, hubId) ?? this.#directory.check(node, item.capability, item.value);
+  }
+
+  /** withdrawn tells why a run that waited may not start any more (OW9). */
+  #withdrawn(run: Run): Failure | undefined {
+    const { origin } = run;
+    if (origin === undefined) return undefined;
+    if (run.trust !== origin.book.trust) return WITHDRAWN;
+    return run.policy === this.#policies ? undefined : denied(this.#policy, origin.book.hubId, run.nodeId, run.capability);
+  }
+
+  /** withdraw refuses what waits of a hub from which the trust that commands need was taken back, and may be there again. */
+  withdraw(now: Now, hubId: string): void {
+    const book = this.books.callers.get(hubId);
+    if (book === undefined) return;
+    book.trust++;
+    for (const { runs } of book.epochs.values())
+      for (const run of [...runs.values()]) if (run.state === RUN.WAITING) this.#complete(now, run, refused(WITHDRAWN));
   }
 
   #queue(now: Now, run: Run, node: RoutedNode | undefined): void {

@@ -63,6 +63,9 @@ export class Run implements Entry, Timed, Standing {
   late = false;
   /** Bytes of its outcome while that is kept for its caller's hub. */
   bytes = 0;
+  /** What its caller's hub may do was looked at when these two were current: its trust, and what shares let it invoke. */
+  trust: number;
+  policy = 0;
   /** Its caller has done with it; the outcome is told to nobody. */
   forgotten = false;
 
@@ -75,6 +78,7 @@ export class Run implements Entry, Timed, Standing {
     this.deadline = spec.deadline;
     this.keepMs = spec.keepMs;
     this.origin = origin;
+    this.trust = origin?.book.trust ?? 0;
     this.pending = pending;
     this.trace = spec.trace;
   }
@@ -151,6 +155,8 @@ export class CallerBook {
   readonly epochs = new Map<number, CallerEpoch>();
   /** Epochs below are finished as a whole. */
   epochFloor = 0;
+  /** How often it lost the trust that commands need. */
+  trust = 0;
   /** Runs and outcomes held, over all epochs. */
   kept = 0;
   /** Bytes of the outcomes among them. */
