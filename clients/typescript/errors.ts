@@ -1,7 +1,6 @@
 import { isReason, reasonRule } from "#channel/status.ts";
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
-import { own } from "#kernel/own.ts";
-import { REMEDY } from "./reach/misconfigured.ts";
+import { foundRemedy } from "./reach/misconfigured.ts";
 
 export { type Failure, FoedusError, REASONS, type Reason } from "#kernel/error.ts";
 
@@ -12,8 +11,8 @@ function failureIn(error: FoedusError | Failure | Reason): Failure {
 
 /** remedyOf says what to do about an error, a failure or a reason: one sentence for people. */
 export function remedyOf(error: FoedusError | Failure | Reason): string {
-  const { reason, facts } = failureIn(error);
-  return own(facts ?? {}, REMEDY) ?? reasonRule(reason).remedy;
+  const failure = failureIn(error);
+  return foundRemedy(failure) ?? reasonRule(failure.reason).remedy;
 }
 
 /** isRetryable tells whether the same call may succeed later, with nothing changed. */

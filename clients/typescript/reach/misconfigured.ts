@@ -1,9 +1,16 @@
-import { FoedusError } from "#kernel/error.ts";
+import { type Failure, FoedusError } from "#kernel/error.ts";
 
-/** REMEDY is the fact of a failure that this SDK found by itself: what to do, better than the general remedy of its reason. */
-export const REMEDY = "remedy";
+/** Failures that this SDK found by itself. A hub may state any fact, and none of its words may pass for ours. */
+const found = new WeakMap<Failure, string>();
+
+/** foundRemedy is what to do about a failure that this SDK found by itself: better than the general remedy of its reason. */
+export function foundRemedy(failure: Failure): string | undefined {
+  return found.get(failure);
+}
 
 /** misconfigured makes the error of settings that cannot be used, with what to do about it. */
 export function misconfigured(message: string, remedy: string, cause?: unknown): FoedusError {
-  return new FoedusError({ reason: "NOT_CONFIGURED", message, facts: { [REMEDY]: remedy } }, cause === undefined ? undefined : { cause });
+  const failure: Failure = { reason: "NOT_CONFIGURED", message, facts: { remedy } };
+  found.set(failure, remedy);
+  return new FoedusError(failure, cause === undefined ? undefined : { cause });
 }
