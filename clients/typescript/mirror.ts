@@ -11,7 +11,8 @@ import {
   type WatchResponse,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
-import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
+import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import { type NodeResolution, resolveNode } from "#kernel/node-name.ts";
 import { copyOf } from "#kernel/wire/bytes.ts";
@@ -69,6 +70,8 @@ type Client = ClientOf<typeof RegistrySyncService>;
 const NEVER: ReadonlySet<Reason> = new Set();
 /** START_OVER are reasons that put positions at fault, or what came and was perhaps applied in part: nothing of what is held can be resumed from. */
 export const START_OVER: ReadonlySet<Reason> = new Set<Reason>(["POSITION_EXPIRED", "SEGMENT_INVALID", "INTERNAL"]);
+/** Feeds that are held: more than a hub has peers. */
+const FEEDS_MAX = 4_096;
 const FRESHNESS: Readonly<Record<number, Freshness>> = { [ProtoFreshness.FRESH]: "FRESH", [ProtoFreshness.STALE]: "STALE" };
 
 /** numbersOf views the BOOL and DOUBLE values of a batch as doubles. */
@@ -82,6 +85,7 @@ export function numbersOf(batch: UpdateBatch): Float64Array {
  *
  * MI1 what is read is what the hub had at the feed's `position`; while a feed is sent anew, the copy before it is kept.
  * MI2 a feed that the hub no longer has is dropped.
+ * MI3 no number that the hub sends asks for memory: they are bounded as where a hub takes a feed in.
  */
 export class Mirror {
   readonly #client: Client;
@@ -254,7 +258,8 @@ export class Mirror {
       complete: false,
     };
     if (this.#feeds.has(name)) this.#staged.set(name, fresh);
-    else this.#feeds.set(name, fresh);
+    else if (this.#feeds.size < FEEDS_MAX) this.#feeds.set(name, fresh);
+    else throw fail("SEGMENT_INVALID", "the hub sent more feeds than a hub has");
   }
 
   #gone(position: FeedPosition): void {
@@ -279,6 +284,7 @@ export class Mirror {
     if (decoded === undefined) throw new FoedusError({ reason: "SEGMENT_INVALID", message: "the hub sent blocks that cannot be read" });
     const later = decoded.find((block) => block.kind === "key_def" && SECTION[block.type] === undefined);
     if (later?.kind === "key_def") throw new FoedusError(unknownType(later.name, later.type));
+    if (decoded.some(isOutOfRange)) throw fail("SEGMENT_INVALID", "the hub sent a node or a key with a number that is none");
     const silent = staged !== undefined || (blocks.snapshot && !feed.complete);
     const whole = mostlyNodes(decoded, blocks.payload.length);
     for (const block of decoded) this.#apply(feed, block, silent, whole);
@@ -347,6 +353,12 @@ export class Mirror {
     feed.table.apply(batch, slots, 0);
     if (!silent) this.#tell(this.#o.onBatch, feed, batch, slots);
   }
+}
+
+/** isOutOfRange tells blocks whose number is none of a node or key: tables are as long as the greatest one (MI3). */
+function isOutOfRange(block: Block): boolean {
+  if (block.kind === "key_def") return block.kref >= LIMITS.keysPerFeed;
+  return block.kind === "node_put" && (block.ref < 1 || block.ref > LIMITS.refsPerFeed);
 }
 
 export { NO_SLOT };
