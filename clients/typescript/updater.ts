@@ -332,8 +332,8 @@ export class Updater {
     const batch = this.#flight[at];
     if (batch === undefined) return;
     this.#flight.splice(at, 1);
-    const passing = reasonRule(failure.reason).retryable;
-    if (!passing && index < batch.count) this.#report(batch.fieldAt(index), failure);
+    const passing = reasonRule(failure.reason).retryable || index >= batch.count;
+    if (!passing) this.#report(batch.fieldAt(index), failure);
     if (this.#keepNewest(batch, passing ? undefined : index)) this.#again.push(batch);
     if (passing) this.#kept.pause();
     this.#settle();
