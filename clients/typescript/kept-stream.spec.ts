@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Failure, FoedusError, fail, type Reason } from "#kernel/error.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
-import { CLOSED, KeptStream, type KeptStreamOptions, type Streamable } from "./kept-stream.ts";
+import { CLOSED, KeptStream, type KeptStreamOptions, type Streamable, tellError } from "./kept-stream.ts";
 
 /** Stream is a call whose answers a test gives. */
 class Stream implements Streamable<string> {
@@ -239,6 +239,20 @@ describe("a stream that is kept open", () => {
     await settle();
     clock.advance(60_000);
     expect([cuts, streams.length, clock.pending]).toEqual([[], 1, 0]);
+  });
+
+  test("what Node prints of an error that nobody takes has no control characters of a hub", async () => {
+    const printed: Error[] = [];
+    const take = (warning: Error): void => void printed.push(warning);
+    process.on("warning", take);
+    const plain = new Error("plain");
+    tellError(undefined, plain);
+    tellError(undefined, new FoedusError({ reason: "INTERNAL", message: "\u001b]0;mine\u0007\nsudo" }));
+    tellError(undefined, "\u001b[2J");
+    await new Promise((resolve) => setImmediate(resolve));
+    process.off("warning", take);
+    expect(printed[0]).toBe(plain);
+    expect(printed.map(String)).toEqual(["Error: plain", "FoedusError: \\u{1b}]0;mine\\u{7} sudo", "Error: \\u{1b}[2J"]);
   });
 
   test("what comes late on a stream that was given up is not looked at", async () => {

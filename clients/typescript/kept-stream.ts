@@ -4,6 +4,7 @@ import type { Clock, Timer } from "#channel/clock.ts";
 import { systemEntropy } from "#channel/entropy.ts";
 import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
+import { printable } from "#kernel/printable.ts";
 import { Prng } from "#kernel/prng.ts";
 
 /** STREAM_BACKOFF is how long a client waits before it opens a stream again (docs/CLIENTS.md). */
@@ -45,13 +46,23 @@ export function callProgram<A extends readonly unknown[]>(
 
 /** tellError hands on an error that has nobody else to go to. */
 export function tellError(onError: OnError | undefined, error: unknown): void {
-  if (onError === undefined) return emitWarning(error instanceof Error ? error : new Error(String(error)));
+  if (onError === undefined) return emitWarning(warningOf(error));
   try {
     const answer: unknown = onError(error);
     if (answer instanceof Promise) answer.catch(() => undefined);
   } catch {
     // It was told; there is nobody left to tell that it could not be.
   }
+}
+
+/** warningOf is an error as Node may print it: its text may be that of a hub. */
+function warningOf(error: unknown): Error {
+  const text = error instanceof Error ? error.message : String(error);
+  const shown = printable(text);
+  if (error instanceof Error && shown === text) return error;
+  const warning = new Error(shown, { cause: error });
+  if (error instanceof Error) warning.name = error.name;
+  return warning;
 }
 
 /** StreamIdentity says which streams replace one another. */
