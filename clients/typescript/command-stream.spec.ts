@@ -334,6 +334,45 @@ describe("an executor", () => {
   /** AttachExecutorResponse{cancel{task_id}}. */
   const cancel = (taskId: number): RawMessage => new RawMessage(Buffer.from([0x1a, 0x02, 0x08, taskId]));
 
+  test("a hub that sends more tasks than may be outstanding, one twice, or one of another node, is cut off and asked again", async () => {
+    const other = new RawMessage(encodeTasks([{ ...task(3), nodeId: "other" }] as never, 0)[0] as Buffer);
+    for (const [messages, least] of [
+      [[tasks(1, 2, 3)], 2],
+      [[tasks(1), tasks(2), tasks(3)], 2],
+      [[tasks(1, 1)], 1],
+      [[tasks(1), other], 1],
+    ] as const) {
+      const told: string[] = [];
+      let ran = 0;
+      const run = () => {
+        ran++;
+        return new Promise<never>(() => undefined);
+      };
+      const { clock, calls } = stage(run, { maxInFlight: 2, onDetached: (failure: Failure) => told.push(failure.reason) });
+      await settle();
+      for (const message of messages) calls[0]?.push(message);
+      await settle();
+      expect([ran, calls[0]?.cancelled, told.length]).toEqual([least, true, 1]);
+      clock.advance(1_000);
+      expect(calls).toHaveLength(2);
+    }
+  });
+
+  test("as many tasks as may be outstanding are run, and others when the answers were sent", async () => {
+    let ran = 0;
+    const run = () => {
+      ran++;
+      return {} as never;
+    };
+    const { clock, calls } = stage(run, { maxInFlight: 2 });
+    for (const ids of [[1, 2], [3, 4], [5]]) {
+      calls[0]?.push(tasks(...ids));
+      await settle();
+      clock.turn();
+    }
+    expect([ran, calls[0]?.cancelled]).toEqual([5, false]);
+  });
+
   test("F-22 a cancel that comes before its task, as hubs may send it, aborts the task's signal", async () => {
     const aborted: boolean[] = [];
     const { calls } = stage(({ signal }) => {

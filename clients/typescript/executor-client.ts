@@ -68,10 +68,12 @@ function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
   return { value, failure: undefined };
 }
 
-/** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
-const EARLY_MAX = 4_096;
-/** The most that `maxInFlight` may be. */
+/** Tasks in flight, if the program does not say, and at most. */
+const IN_FLIGHT_DEFAULT = 64;
 const IN_FLIGHT_MAX = 4_096;
+
+/** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
+const EARLY_MAX = IN_FLIGHT_MAX;
 
 /**
  * ExecutorClient serves commands of nodes over AttachExecutor. It attaches again after a lost stream, but not after it was replaced.
@@ -84,6 +86,9 @@ export class ExecutorClient {
   readonly #o: ExecutorOptions;
   readonly #clock: Clock;
   readonly #kept: KeptStream<Duplex, unknown>;
+  /** Nodes that are offered, and how many of their tasks may be outstanding. */
+  readonly #offered: ReadonlySet<string>;
+  readonly #most: number;
   #controllers = new Map<number, AbortController>();
   /** Highest task that came, and tasks beyond it that were given up already: a hub may say so first. */
   #newest = 0;
@@ -102,6 +107,8 @@ export class ExecutorClient {
     this.#client = client;
     this.#o = options;
     this.#clock = options.clock ?? systemClock;
+    this.#offered = new Set(options.nodeIds);
+    this.#most = Math.min(IN_FLIGHT_MAX, options.maxInFlight || IN_FLIGHT_DEFAULT);
     this.#kept = new KeptStream({
       clock: this.#clock,
       backoff: options.backoff,
@@ -166,7 +173,17 @@ export class ExecutorClient {
     else if (this.#early.size < EARLY_MAX) this.#early.add(taskId);
   }
 
+  /** mustBeAsked throws for a task that no hub gives to this executor: more than it takes, or of a node that it does not offer. */
+  #mustBeAsked({ taskId, nodeId }: ReceivedTask): void {
+    // The hub knows of no answer before it is sent.
+    const outstanding = this.#controllers.size + this.#reports.length;
+    if (outstanding >= this.#most || this.#controllers.has(taskId))
+      throw fail("LIMIT_EXCEEDED", "the hub sent more tasks than this executor takes");
+    if (!this.#offered.has(nodeId)) throw fail("OUT_OF_SCOPE", "the hub sent a task of a node that this executor does not offer");
+  }
+
   #run(duplex: Duplex, task: ReceivedTask): void {
+    this.#mustBeAsked(task);
     const controller = new AbortController();
     const { taskId, nodeId, capability, timeoutMs, callerHubId, trace } = task;
     this.#controllers.set(taskId, controller);
