@@ -6,7 +6,7 @@ import { asBuffer } from "#channel/messages.ts";
 import { AttachExecutorResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import { decodeReports, encodeTasks } from "../../services/command-forwarding/codec/executor-codec.ts";
-import { decodeStreamRequest, encodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";
+import { decodeStreamRequest, decodeStreamResponse, encodeStreamResponse } from "../../services/command-forwarding/codec/stream-codec.ts";
 import { NO_VALUE, type Reply } from "../../services/command-forwarding/messages.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
 import { CommandStream, ExecutorClient, type ExecutorTask, OUTCOME } from "./command-stream.ts";
@@ -16,8 +16,14 @@ class Call {
   readonly sent: Buffer[] = [];
   ended = false;
   cancelled = false;
+  /** Whether the hub ends the stream when the client has. */
+  ends: boolean;
   #queue: (RawMessage | FoedusError | undefined)[] = [];
   #wake: (() => void) | undefined;
+
+  constructor(ends = true) {
+    this.ends = ends;
+  }
 
   /** Undefined ends it. */
   push(item: RawMessage | FoedusError | undefined): void {
@@ -34,7 +40,7 @@ class Call {
       const item = this.#queue.shift();
       if (item instanceof FoedusError) throw item;
       if (item !== undefined) yield item;
-      else if (this.ended && this.#queue.length === 0) return;
+      else if (this.ended && this.ends && this.#queue.length === 0) return;
       else await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
@@ -304,6 +310,60 @@ describe("a stream of commands", () => {
   });
 });
 
+describe("a hub that does not answer", () => {
+  const sent = async (timeoutMs: number) => {
+    const clock = new ManualClock();
+    const calls: Call[] = [];
+    const executeStream = () => {
+      calls.push(new Call(false));
+      return (calls.at(-1) as Call).duplex();
+    };
+    const stream = new CommandStream({ executeStream }, clock);
+    const outcomes: string[] = [];
+    stream.sendEncoded({ ...command, timeoutMs }, ({ result }) => outcomes.push(`${result.outcome} ${result.failure?.reason}`));
+    clock.turn();
+    await settle();
+    return { clock, calls, stream, outcomes };
+  };
+  const UNKNOWN = [`${OUTCOME.UNKNOWN} OUTCOME_UNKNOWN`];
+
+  test("CS2 a command is UNKNOWN soon after its deadline, one without a deadline after the longest", async () => {
+    for (const [timeoutMs, least] of [
+      [500, 500],
+      [0, 3_600_000],
+    ] as const) {
+      const { clock, outcomes, calls } = await sent(timeoutMs);
+      clock.advance(least + 1_000);
+      expect(outcomes).toEqual([]);
+      clock.advance(10_000);
+      expect([outcomes, clock.pending]).toEqual([UNKNOWN, 0]);
+      // Its answer comes too late.
+      calls[0]?.push(answer(1));
+      await settle();
+      expect(outcomes).toEqual(UNKNOWN);
+    }
+  });
+
+  test("CS2 closing it waits for the answers until then, and for the hub to end the stream a little longer", async () => {
+    const { clock, calls, stream, outcomes } = await sent(500);
+    stream.close();
+    await settle();
+    expect([calls[0]?.ended, calls[0]?.cancelled, outcomes]).toEqual([true, false, []]);
+    clock.advance(10_000);
+    await settle();
+    clock.advance(2_000);
+    await settle();
+    expect([calls[0]?.cancelled, outcomes, clock.pending]).toEqual([true, UNKNOWN, 0]);
+  });
+
+  test("a duration that is none is 0", async () => {
+    for (const durationMs of [Number.NaN, Number.NEGATIVE_INFINITY, -1, 7]) {
+      const [bytes] = encodeStreamResponse([{ ...doneOf(1), durationMs }]);
+      expect(decodeStreamResponse(bytes as Buffer)[0]?.durationMs).toBe(durationMs === 7 ? 7 : 0);
+    }
+  });
+});
+
 describe("an executor", () => {
   const stage = (run: (task: ExecutorTask) => never | Promise<never>, more: object = {}) => {
     const clock = new ManualClock();
@@ -371,6 +431,20 @@ describe("an executor", () => {
       clock.turn();
     }
     expect([ran, calls[0]?.cancelled]).toEqual([5, false]);
+  });
+
+  test("KS5 closing it detaches, also from a hub that never ends the stream", async () => {
+    const { clock, calls, client } = stage(() => new Promise(() => undefined), { nodeIds: ["n"] });
+    (calls[0] as Call).ends = false;
+    calls[0]?.push(attached);
+    await settle();
+    client.close();
+    clock.advance(1_000);
+    await settle();
+    expect([calls[0]?.ended, calls[0]?.cancelled]).toEqual([true, false]);
+    clock.advance(1_000);
+    await settle();
+    expect([calls[0]?.cancelled, clock.pending, calls.length]).toEqual([true, 0, 1]);
   });
 
   test("F-22 a cancel that comes before its task, as hubs may send it, aborts the task's signal", async () => {

@@ -1,6 +1,6 @@
 import { whenAborted } from "#channel/abort.ts";
 import { type ClientDuplex, type ClientOf, RawMessage, type StreamOpenInit } from "#channel/call.ts";
-import { type Clock, systemClock } from "#channel/clock.ts";
+import { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 import type { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
@@ -54,6 +54,20 @@ const SMALLEST_PART = 64;
 const BACKOFF: BackoffConfig = { baseMs: 200, maxMs: 2_000, factor: 2, jitter: 0.5 };
 const NEVER: ReadonlySet<never> = new Set();
 
+/** The longest deadline, which is also that of a command without one: the hub's own default is not known here. */
+const TIMEOUT_MAX_MS = 3_600_000;
+/** OVERDUE_MS is how long after its deadline a command may be answered: the hub says by then what it knows. */
+const OVERDUE_MS = 5_000;
+const LOOK_MS = 1_000;
+const UNANSWERED: Failure = { reason: "OUTCOME_UNKNOWN", message: "the hub did not say what became of the command" };
+
+/** Waiting is a command without an outcome. */
+interface Waiting {
+  readonly onResult: OnResult;
+  /** When the hub must have answered, mono ms. */
+  due: number;
+}
+
 const STREAM_CLOSED: Failure = { reason: "CANCELLED", message: "the stream is closed" };
 const TOO_LATE: Failure = {
   reason: "DEADLINE_EXPIRED",
@@ -76,13 +90,16 @@ function impossible({ value, timeoutMs }: Omit<Command, "corr">): Failure | unde
  * the next stream, which a wait separates from a lost one: its deadline runs meanwhile.
  *
  * CS1 each command has one outcome, and is sent once at most; never after its outcome was told.
+ * CS2 a command that was sent and is not answered OVERDUE_MS after its deadline is UNKNOWN, whatever the hub does.
  */
 export class CommandStream {
   readonly #client: Pick<Client, "executeStream">;
   readonly #clock: Clock;
   readonly #onError: OnError | undefined;
   readonly #kept: KeptStream<Duplex, unknown>;
-  readonly #waiting = new Map<number, OnResult>();
+  readonly #waiting = new Map<number, Waiting>();
+  /** Looks for commands that the hub has not answered in time. */
+  #overdue: Timer | undefined;
   /** Commands that were not sent yet, in order. */
   #commands: Command[] = [];
   /** Since when commands wait for the next stream, mono ms, for those that do. */
@@ -152,7 +169,7 @@ export class CommandStream {
   sendEncoded(command: Omit<Command, "corr">, onResult: OnResult): number {
     const corr = this.#next++;
     const failure = this.#closed ? STREAM_CLOSED : impossible(command);
-    this.#waiting.set(corr, onResult);
+    this.#waiting.set(corr, { onResult, due: Number.POSITIVE_INFINITY });
     if (failure !== undefined) {
       this.#tell(corr, OUTCOME.REJECTED, failure);
       return corr;
@@ -185,8 +202,16 @@ export class CommandStream {
     this.#flush();
     this.#closed = true;
     this.#endUnsent(OUTCOME.REJECTED, STREAM_CLOSED);
-    if (this.#kept.current === undefined) this.#kept.close();
-    else this.#kept.current.end();
+    this.#kept.current?.end();
+    this.#leaveIfDone();
+  }
+
+  /** leaveIfDone leaves the stream once nothing on it has to be answered any more. */
+  #leaveIfDone(): void {
+    if (!this.#closed || (this.#waiting.size > 0 && this.#kept.current !== undefined)) return;
+    this.#overdue?.cancel();
+    this.#overdue = undefined;
+    this.#kept.leave();
   }
 
   #schedule(): void {
@@ -209,6 +234,7 @@ export class CommandStream {
     const messages = encodeStreamRequest(part, last ? this.#cancels : []);
     if (last) this.#cancels = [];
     else this.#schedule();
+    this.#expect(part);
     // What cannot be sent is lost like what was under way.
     if (!messages.every((bytes) => stream.send(new RawMessage(bytes)))) stream.cancel();
   }
@@ -218,6 +244,24 @@ export class CommandStream {
     this.#withdrawn = false;
     this.#commands = this.#commands.filter(({ corr }) => this.#waiting.has(corr));
     for (const corr of this.#since.keys()) if (!this.#waiting.has(corr)) this.#since.delete(corr);
+  }
+
+  /** expect notes by when the hub must have answered commands that are sent now (CS2). */
+  #expect(commands: readonly Command[]): void {
+    const now = this.#clock.mono();
+    for (const { corr, timeoutMs } of commands) {
+      const waiting = this.#waiting.get(corr);
+      if (waiting !== undefined) waiting.due = now + (timeoutMs === 0 ? TIMEOUT_MAX_MS : timeoutMs) + OVERDUE_MS;
+    }
+    if (commands.length > 0) this.#overdue ??= this.#clock.setTimer(LOOK_MS, () => this.#look());
+  }
+
+  /** look tells UNKNOWN to commands that the hub has not answered. */
+  #look(): void {
+    this.#overdue = undefined;
+    const now = this.#clock.mono();
+    for (const [corr, { due }] of [...this.#waiting]) if (due <= now) this.#tell(corr, OUTCOME.UNKNOWN, UNANSWERED);
+    if (this.#waiting.size > 0) this.#overdue ??= this.#clock.setTimer(LOOK_MS, () => this.#look());
   }
 
   /** age takes the time that commands have waited off their deadlines. */
@@ -249,9 +293,10 @@ export class CommandStream {
   }
 
   #received(received: ReceivedResult): void {
-    const onResult = this.#waiting.get(received.corr);
+    const onResult = this.#waiting.get(received.corr)?.onResult;
     if (onResult === undefined) return;
     this.#waiting.delete(received.corr);
+    if (this.#closed) this.#leaveIfDone();
     try {
       const answer: unknown = onResult(received);
       if (answer instanceof Promise) answer.catch((error: unknown) => tellError(this.#onError, error));

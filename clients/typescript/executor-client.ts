@@ -134,8 +134,9 @@ export class ExecutorClient {
     this.#closed = true;
     this.#flush();
     // An offer that is still on its way would be taken, and detach whoever serves the nodes by then.
-    if (this.#attached) this.#kept.current?.end();
-    else this.#kept.close();
+    if (!this.#attached) return this.#kept.close();
+    this.#kept.current?.end();
+    this.#kept.leave();
   }
 
   #attach(stream: StreamOpenInit): Duplex {

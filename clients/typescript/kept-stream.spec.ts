@@ -241,6 +241,27 @@ describe("a stream that is kept open", () => {
     expect([cuts, streams.length, clock.pending]).toEqual([[], 1, 0]);
   });
 
+  test("KS5 a stream that is left ends with the hub's end, or soon without it", async () => {
+    const over = [0, 0];
+    for (const [i, ends] of [true, false].entries()) {
+      const { clock, streams, cuts, kept } = stage({ onCut: () => kept.close() });
+      kept.open();
+      kept.leave();
+      kept.leave();
+      await settle();
+      expect(kept.over).toBe(false);
+      if (ends) streams[0]?.push(undefined);
+      else clock.advance(2_000);
+      await settle();
+      over[i] = streams[0]?.cancelled ?? 0;
+      expect([kept.over, clock.pending, cuts]).toEqual([true, 0, []]);
+    }
+    expect([over[0], over[1] !== 0]).toEqual([0, true]);
+    const never = stage();
+    never.kept.leave();
+    expect(never.kept.over).toBe(true);
+  });
+
   test("what Node prints of an error that nobody takes has no control characters of a hub", async () => {
     const printed: Error[] = [];
     const take = (warning: Error): void => void printed.push(warning);

@@ -13,6 +13,9 @@ export const STREAM_BACKOFF: BackoffConfig = { baseMs: 200, maxMs: 10_000, facto
 /** CLOSED is why nothing comes back when whoever made the channel to the hub has closed it. */
 export const CLOSED: Failure = { reason: "PEER_UNREACHABLE", message: "the channel to the hub was closed" };
 
+/** LEAVE_MS is how long the hub has to end a stream that the program has ended. */
+const LEAVE_MS = 2_000;
+
 /** ENDED is why a stream is over that the hub ended without a word. */
 export const ENDED: Failure = { reason: "PEER_UNREACHABLE", message: "the hub ended the stream" };
 
@@ -125,6 +128,7 @@ export interface KeptStreamOptions<S extends Streamable<Res>, Res> {
  * KS2 two streams are opened at least a wait of the back-off apart, which only `worked` shortens to the first.
  * KS3 nothing that is thrown, by the transport, by `onMessage` or by callbacks, leaves here: it ends the stream, and is told.
  * KS4 after `close`, a final failure or a closed channel nothing is opened, and nothing is called.
+ * KS5 a stream that is left is over after LEAVE_MS, whatever the hub does.
  */
 export class KeptStream<S extends Streamable<Res>, Res> {
   readonly #o: KeptStreamOptions<S, Res>;
@@ -136,6 +140,8 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   /** Why the hub ends the stream, as it said on it. */
   #said: Failure | undefined;
   #answered = false;
+  /** Ends the wait for the hub, of a stream that was left. */
+  #leaving: Timer | undefined;
   #over = false;
   #whenOver: (() => void)[] = [];
 
@@ -203,6 +209,13 @@ export class KeptStream<S extends Streamable<Res>, Res> {
     });
   }
 
+  /** leave waits until the hub ends the stream too, which the program has ended (KS5); without a stream it gives up at once. */
+  leave(): void {
+    const stream = this.#stream;
+    if (stream === undefined) return this.close();
+    this.#leaving ??= this.#o.clock.setTimer(LEAVE_MS, () => stream.cancel());
+  }
+
   /** close gives it up. */
   close(): void {
     if (this.#over) return;
@@ -214,6 +227,7 @@ export class KeptStream<S extends Streamable<Res>, Res> {
 
   #finish(): void {
     this.#over = true;
+    this.#leaving?.cancel();
     this.#timer?.cancel();
     this.#timer = undefined;
     for (const listener of this.#whenOver.splice(0)) listener();
@@ -259,6 +273,8 @@ export class KeptStream<S extends Streamable<Res>, Res> {
   }
 
   #end(error: FoedusError, final: boolean): void {
+    this.#leaving?.cancel();
+    this.#leaving = undefined;
     if (final) this.#finish();
     const waitMs = this.#over || this.waiting ? undefined : this.#backoff.failed(this.#o.clock.mono());
     // Before anybody is told, who may want to open or write something at once.

@@ -116,7 +116,10 @@ test("a value that cannot be read is the error of its own command, and the strea
     return true;
   };
   const duplex = { send, end: () => undefined, responses: responses() };
-  const stream = new CommandStream({ executeStream: () => duplex as never }, Object.assign(clock, { setImmediate: queueMicrotask }));
+  const stream = new CommandStream(
+    { executeStream: () => duplex as never },
+    Object.assign(clock, { setImmediate: queueMicrotask, setTimer: () => undefined }),
+  );
   const command: PlainCommand = { nodeId: "n", capability: "c" };
   const [bad, good] = await Promise.allSettled([stream.execute(command), stream.execute(command)]);
   expect(bad).toMatchObject({

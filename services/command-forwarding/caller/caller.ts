@@ -183,7 +183,9 @@ export class CallerSide {
     const named = new Set(infos.map((info) => info.hubId));
     for (const peer of this.peers.values()) if (!named.has(peer.hubId)) peer.level = 0;
     for (const { hubId, level, voidedAt = 0 } of infos) Object.assign(this.peer(hubId), { level, voidedAt });
-    const fallen = trusted.filter(({ peer, before }) => peer.level < LEVEL_LIMITED || peer.voidedAt !== before).map(({ peer }) => peer.hubId);
+    const fallen = trusted
+      .filter(({ peer, before }) => peer.level < LEVEL_LIMITED || peer.voidedAt !== before)
+      .map(({ peer }) => peer.hubId);
     for (const peer of this.peers.values()) if (peer.level === 0 && peer.pendingCount === 0 && !peer.up) this.peers.delete(peer.hubId);
     return fallen;
   }

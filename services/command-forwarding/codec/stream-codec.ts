@@ -233,11 +233,16 @@ function readResult(reader: Reader): Omit<ReceivedResult, "corr"> {
     else if (tag === 0x12) value = reader.view();
     else if (tag === 0x1a) failure = readFailure(reader.sub());
     else if (tag === 0x22) name = readName(reader.sub());
-    else if (tag === 0x29) durationMs = reader.double();
+    else if (tag === 0x29) durationMs = durationOf(reader.double());
     else if (tag === 0x30) replayed = reader.bool();
     else reader.skip(tag);
   }
   return { result: sound({ outcome, value, failure }), name, durationMs, replayed };
+}
+
+/** durationOf is a time that passed, and 0 for a number that is none. */
+function durationOf(ms: number): number {
+  return Number.isFinite(ms) && ms > 0 ? ms : 0;
 }
 
 function readName(reader: Reader): CommandName {
