@@ -1,6 +1,7 @@
 // The SDK's front door with a real hub in this process, over real mutual TLS.
+import { spawnSync } from "node:child_process";
 import { getEventListeners } from "node:events";
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
@@ -283,6 +284,24 @@ describe("which hub is meant", () => {
     [{ address: "localhost:1", cert: "gone.pem" }, /gone\.pem cannot be read/],
   ])("%o is refused in words", async (options, message) => {
     await expect(Hub.connect({ ...home.pki("gateway-zigbee"), ...options })).rejects.toThrow(message);
+  });
+
+  test("what is no file, or too long, is refused at once", async () => {
+    const at = (name: string): string => join(folder, name);
+    expect(spawnSync("mkfifo", [at("pipe")]).status).toBe(0);
+    writeFileSync(at("long"), "");
+    truncateSync(at("long"), 2 ** 30);
+    for (const [file, what] of [
+      [at("pipe"), /it is not a file/],
+      [folder, /it is not a file/],
+      ["/dev/zero", /it is not a file/],
+      [at("long"), /it has more than 8388608 bytes/],
+    ] as const) {
+      await expect(Hub.connect({ contexts: file })).rejects.toThrow(what);
+      await expect(Hub.connect({ address: "localhost:1", ...home.pki("gateway-zigbee"), key: file })).rejects.toThrow(
+        /the key .* cannot be read/,
+      );
+    }
   });
 
   test("an address for each service is enough for those that are called", async () => {

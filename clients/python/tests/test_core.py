@@ -365,6 +365,14 @@ class Targets(unittest.TestCase):
         with self.assertRaisesRegex(foedus.UsageError, "ca, cert, key"):
             resolve(address="h:1", environ={})
 
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "this system has no named pipes")
+    def test_what_is_no_file_is_refused_at_once(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkfifo(pipe := os.path.join(folder, "pipe"))
+            for file in (pipe, folder, "/dev/zero"):
+                with self.assertRaisesRegex(foedus.UsageError, "it is not a file"):
+                    resolve(environ={}, contexts=file)
+
     def test_contexts(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             home = pathlib.Path(folder, "home", ".foedus")

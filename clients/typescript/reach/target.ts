@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { env as environment, cwd as workingFolder } from "node:process";
 import { own } from "#kernel/own.ts";
@@ -191,7 +191,19 @@ function readJson(file: string): unknown {
   }
 }
 
-/** readText reads a file, without the byte order mark that some editors put before it. */
+/** Largest file that is read: contexts, or a bundle of some thousand certificates. */
+const READ_MAX_BYTES = 8 * 1024 * 1024;
+
+/** readText reads a file, without the byte order mark that some editors put before it. A pipe would hold the program until somebody writes. */
 export function readText(file: string): string {
-  return readFileSync(file, "utf8").replace(/^\uFEFF/, "");
+  // Without O_NONBLOCK the open itself waits for a pipe's other end.
+  const handle = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const stats = fstatSync(handle);
+    if (!stats.isFile()) throw new Error("it is not a file");
+    if (stats.size > READ_MAX_BYTES) throw new Error(`it has more than ${READ_MAX_BYTES} bytes`);
+    return readFileSync(handle, "utf8").replace(/^\uFEFF/, "");
+  } finally {
+    closeSync(handle);
+  }
 }

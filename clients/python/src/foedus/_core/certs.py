@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import FoedusError, Reason, UsageError, make_error
-from .target import Target, resolve
+from .target import Target, read_file, resolve
 
 SPIFFE = re.compile(
     r"spiffe://(?P<hub>[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:/(?P<kind>service|node|gateway|operator)/(?P<name>[A-Za-z0-9._-]{1,63}))?"
@@ -146,8 +146,7 @@ class Files:
         parts = []
         for path in self._paths.values():
             try:
-                with open(path, "rb") as file:
-                    parts.append(file.read(FILE_MAX).removeprefix(b"\xef\xbb\xbf"))
+                parts.append(read_file(path, FILE_MAX).removeprefix(b"\xef\xbb\xbf"))
             except OSError as error:
                 raise self._unreadable(path, error) from error
         material = Material(*parts)

@@ -1,10 +1,12 @@
 """Which hub is meant: an address with files, a context of the `foedus` command, or the variables that it knows."""
 
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -145,6 +147,19 @@ def _find(env: Mapping[str, str], folder: pathlib.Path) -> pathlib.Path | None:
     return next((place for place in places if place.exists()), None)
 
 
+def read_file(path: Path, most: int) -> bytes:
+    """Reads a file, so many bytes at most. A pipe would hold the program until somebody writes. Raises OSError."""
+    # Without O_NONBLOCK the open itself waits for a pipe's other end.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(handle)
+
+
 def _damaged(file: pathlib.Path, why: str) -> UsageError:
     return UsageError(f"{file} is not a contexts file: {why}", "The format is in cli/README.md; `foedus contexts` writes it.")
 
@@ -152,9 +167,10 @@ def _damaged(file: pathlib.Path, why: str) -> UsageError:
 def _read(file: pathlib.Path) -> tuple[str, dict[str, dict[str, Any]]]:
     """Answers the name of the current context, and all of them."""
     try:
-        if file.stat().st_size > FILE_MAX:
+        content = read_file(file, FILE_MAX + 1)
+        if len(content) > FILE_MAX:
             raise _damaged(file, "it is too long")
-        known = json.loads(file.read_text(encoding="utf-8-sig"))
+        known = json.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{file} cannot be read ({error.strerror})", "Correct it, or name another one with contexts=.") from error
     except ValueError as error:
