@@ -29,7 +29,7 @@ class Telling(WatchCore):
 
 
 def task_of(core: ExecutorCore[Any]) -> Task[Any]:
-    program = core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1}]}))
+    program = core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1, "node_id": "n"}]}))
     task: Task[Any] = next(program).task  # type: ignore[union-attr]
     program.close()
     return task

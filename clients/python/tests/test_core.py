@@ -281,7 +281,7 @@ class Streams(unittest.TestCase):
         driver = Driver()
         driver.run(core.take(commands_pb.AttachExecutorResponse(cancel={"task_id": 2})))
         started = []
-        tasks = commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1}, {"task_id": 2}, {"task_id": 3}]})
+        tasks = commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": i, "node_id": "n"} for i in (1, 2, 3)]})
         effect = driver.run(core.take(tasks), effects.Start)
         while effect is not None:
             started.append(effect.task)
@@ -297,7 +297,7 @@ class Streams(unittest.TestCase):
         core.opened = 2
         self.assertTrue(started[2].cancelled.is_set())
         # The next stream counts its tasks from the beginning.
-        effect = driver.run(core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 3}]})), effects.Start)
+        effect = driver.run(core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 3, "node_id": "n"}]})), effects.Start)
         core.answer(started[2], "late", None)
         self.assertIsNone(core.outgoing())
         core.answer(effect.task, "in time", None)
@@ -309,7 +309,7 @@ class Streams(unittest.TestCase):
         core = ExecutorCore(["n"], [], 64, False, threading.Event, None)
         core.opened = 1
         driver = Driver()
-        tasks = commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1}, {"task_id": 2}]})
+        tasks = commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": one, "node_id": "n"} for one in (1, 2)]})
         first = driver.run(core.take(tasks), effects.Start).task
         second = driver.go_on(None, effects.Start).task
         self.assertTrue(core.wanted(first))
@@ -323,10 +323,26 @@ class Streams(unittest.TestCase):
         self.assertIsNone(driver.run(core.take(tasks), effects.Start))
         self.assertFalse(core.wanted(again))
 
+    def test_no_more_tasks_are_started_than_it_takes_and_of_its_nodes_only(self) -> None:
+        for tasks, least, reason in (
+            ([(1, "n"), (2, "n"), (3, "n")], 2, "LIMIT_EXCEEDED"),
+            ([(1, "n"), (1, "n")], 1, "LIMIT_EXCEEDED"),
+            ([(1, "n"), (2, "other")], 1, "OUT_OF_SCOPE"),
+        ):
+            core = ExecutorCore(["n"], [], 2, False, threading.Event, None)
+            frame = commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": one, "node_id": node} for one, node in tasks]})
+            driver, started = Driver(), []
+            effect = driver.run(core.take(frame), effects.Start)
+            with self.assertRaises(foedus.FoedusError) as raised:
+                while effect is not None:
+                    started.append(effect.task)
+                    effect = driver.go_on(None, effects.Start)
+            self.assertEqual((len(started), raised.exception.reason), (least, reason))
+
     def test_a_value_that_cannot_be_sent_is_a_failure_that_says_so(self) -> None:
         core = ExecutorCore(["n"], [], 64, False, asyncio.Event, None)
         driver = Driver()
-        effect = driver.run(core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1}]})), effects.Start)
+        effect = driver.run(core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1, "node_id": "n"}]})), effects.Start)
         core.answer(effect.task, 2**70, None)
         message = core.outgoing()
         assert message is not None

@@ -109,6 +109,15 @@ class Updates(unittest.TestCase):
         ack(self.core, 3)
         self.assertTrue(self.core.settled(ticket))
 
+    def test_a_refusal_of_a_change_that_was_not_sent_waits_for_the_next_stream(self) -> None:
+        self.core.set("n", "a", 1)
+        batch(self.core)
+        with self.assertRaises(foedus.FoedusError):
+            refuse(self.core, 1, 1, "INVALID_FIELD")
+        self.core.cut()
+        opened(self.core)
+        self.assertEqual((batch(self.core), self.refused), ([("a", 1)], []))
+
     def test_a_hub_that_asks_for_patience_loses_nothing(self) -> None:
         self.core.set("n", "a", 1)
         batch(self.core)

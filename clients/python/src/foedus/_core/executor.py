@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 from .._gen.command_forwarding.v1alpha1 import command_forwarding_service_pb2 as commands_pb
-from ..errors import FoedusError, of_failure, to_failure
+from ..errors import FoedusError, make_error, of_failure, to_failure
 from ..values import Plain, from_value, to_value
 from . import methods
 from .effects import Program, Start, tell
@@ -73,6 +73,7 @@ class ExecutorCore(Kept, Generic[F]):
         self._attach = commands_pb.Attach(
             node_ids=node_ids, capabilities=capabilities, max_in_flight=max_in_flight, shared=shared
         )
+        self._offered = frozenset(self._attach.node_ids)
         self._flag = flag
         self._tasks: dict[int, Task[F]] = {}
         # Highest task that came, and tasks beyond it that were given up already: a hub may say so first.
@@ -99,7 +100,16 @@ class ExecutorCore(Kept, Generic[F]):
         elif frame == "detached":
             self.said(of_failure(message.detached.failure))
 
+    def _must_be_asked(self, task: commands_pb.Task) -> None:
+        """Raises for a task that no hub gives to this executor: more than it takes, or of a node that it does not offer."""
+        # The hub knows of no answer before it is sent.
+        if len(self._tasks) + len(self._results) >= self._attach.max_in_flight or task.task_id in self._tasks:
+            raise make_error("LIMIT_EXCEEDED", "the hub sent more tasks than this executor takes")
+        if task.node_id not in self._offered:
+            raise make_error("OUT_OF_SCOPE", "the hub sent a task of a node that this executor does not offer")
+
     def _start(self, task: commands_pb.Task) -> Program[None]:
+        self._must_be_asked(task)
         flag = self._flag()
         made = Task(
             node_id=task.node_id,

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._gen.common.v1 import node_pb2, value_pb2
 from .._gen.registry_sync.v1alpha1 import registry_sync_service_pb2 as registry_pb
-from ..errors import FoedusError, LimitError, of_failure
+from ..errors import FoedusError, LimitError, make_error, of_failure
 from ..values import Plain, to_value
 from . import methods
 from .effects import Program, tell
@@ -152,15 +152,18 @@ class UpdatesCore(Kept):
         if error.retryable:
             # The hub asks for patience: the next stream, which a wait separates from this one, sends everything again.
             raise error
-        batch = self._sent.pop(refused.seq, None)
+        batch = self._sent.get(refused.seq)
         if batch is None:
             return
+        if refused.index >= len(batch):
+            # Sent again at once, it would be refused again at once.
+            raise make_error("INTERNAL", "the hub refused a change that is not in the batch")
+        del self._sent[refused.seq]
         changes = list(batch.items())
-        at = changes.pop(refused.index)[0] if refused.index < len(changes) else None
+        at = changes.pop(refused.index)[0]
         self._again(changes, [later for seq, later in self._sent.items() if seq > refused.seq])
         yield from self.worked()
-        if at is not None:
-            yield from self._refuse(*at, error)
+        yield from self._refuse(*at, error)
 
     def cut(self) -> None:
         sent, self._sent = list(self._sent.values()), {}
