@@ -20,7 +20,7 @@ function report(error: CliError, json: boolean): ExitCode {
 /** fromCommander turns a complaint of the parser into ours; help and version are no complaints. */
 function fromCommander(error: CommanderError, program: Command): CliError | undefined {
   if (error.exitCode === 0 || error.code === "commander.help") return undefined;
-  const meant = error.code === "commander.excessArguments" ? subcommandMeant(error.message, program) : undefined;
+  const meant = subcommandMeant(error, program);
   if (meant !== undefined) return meant;
   const message = error.message
     .replace(/^error: /, "")
@@ -31,12 +31,25 @@ function fromCommander(error: CommanderError, program: Command): CliError | unde
   return usage(message, "See `foedus --help`, or --help after the command.");
 }
 
-/** subcommandMeant: a verb that runs by itself and has subcommands (`hub`, `peers`) takes a mistyped one for an argument. */
-function subcommandMeant(message: string, program: Command): CliError | undefined {
-  const [, name = "", word = ""] = /too many arguments for '([^']+)'.*?: ([^,.\s]+)/.exec(message) ?? [];
-  const subcommands = program.commands.find((verb) => verb.name() === name)?.commands.map((command) => command.name()) ?? [];
-  const near = nearest(word, subcommands);
-  return near === undefined ? undefined : usage(`${name} has no command "${clean(word)}"`, `Did you mean \`foedus ${name} ${near}\`?`);
+/**
+ * subcommandMeant finds what a word is that is no command where it stands: a verb that runs by itself and has subcommands (`hub`, `peers`)
+ * takes a mistyped one for an argument, and some have another of nearly the same name (`peer`, `peers`).
+ */
+function subcommandMeant({ code, message }: CommanderError, program: Command): CliError | undefined {
+  const excess = /too many arguments for '([^']+)'.*?: ([^,.\s]+)/.exec(message);
+  const unknown = /unknown command '([^']+)'/.exec(message);
+  if (code !== "commander.excessArguments" && code !== "commander.unknownCommand") return undefined;
+  const [name, word] = excess === null ? [undefined, unknown?.[1] ?? ""] : [excess[1], excess[2] ?? ""];
+  const verbs = program.commands.map((verb) => ({ verb: verb.name(), names: verb.commands.map((command) => command.name()) }));
+  const own = verbs.find(({ verb }) => verb === name);
+  const near = own && nearest(word, own.names);
+  const found = near === undefined ? verbs.find(({ names }) => names.includes(word)) : undefined;
+  const meant = near === undefined ? found && `${found.verb} ${word}` : `${name} ${near}`;
+  if (meant === undefined) return undefined;
+  return usage(
+    `${name === undefined ? "there is" : `${name} has`} no command "${clean(word)}"${name === undefined ? " here" : ""}`,
+    `Did you mean \`foedus ${meant}\`?`,
+  );
 }
 
 /** main runs a command line and answers its exit code. */

@@ -307,7 +307,7 @@ function pkiVerbs(verb: Declare, program: Command): void {
         dir(
           verb(
             pki,
-            "issue <kind> <name>",
+            "issue <kind> [name]",
             "issue a certificate: service, node, gateway or operator",
             async () => (await import("./pki/pki.ts")).issue,
           ),

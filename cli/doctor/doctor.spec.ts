@@ -570,6 +570,10 @@ test("hub init says that the port is in use now, names another, and makes the hu
   const notes: string[] = [];
   await init({ ...ioAt(root), note: (text) => void notes.push(text) }, ["taken"], { port: String(port) });
   server.close();
-  expect(notes.join("")).toMatch(new RegExp(`^port ${port} is already in use on this machine; --port \\d+ is free\n$`));
+  expect(notes.join("")).toMatch(
+    new RegExp(
+      `^port ${port} is already in use on this machine: stop what listens there, or remove \\S+ and make the hub again with --port \\d+\n$`,
+    ),
+  );
   expect(readFileSync(join(root, "taken/hub.json"), "utf8")).toContain(`"port": ${port}`);
 });

@@ -81,8 +81,10 @@ async function tellTaken(io: Io, plan: Plan): Promise<void> {
   let other: number | undefined;
   for (let port = plan.port + NEXT_HUB; other === undefined && port <= Math.min(MAX_PORT, plan.port + 10 * NEXT_HUB); port += NEXT_HUB)
     if ((await portTaken(host, port)) === undefined) other = port;
-  const instead = other === undefined ? "choose another one with --port" : `--port ${other} is free`;
-  io.note(`port ${plan.port} is already in use on this machine; ${instead}\n`);
+  const port = other === undefined ? "another --port" : `--port ${other}`;
+  io.note(
+    `port ${plan.port} is already in use on this machine: stop what listens there, or remove ${nearPath(io.cwd, plan.dir)} and make the hub again with ${port}\n`,
+  );
 }
 
 function portOf(text: string | undefined): number {

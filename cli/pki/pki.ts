@@ -2,7 +2,7 @@ import { X509Certificate } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import { withArticle } from "#kernel/printable.ts";
+import { listed, withArticle } from "#kernel/printable.ts";
 import { readText } from "#runtime/files.ts";
 import { createRequest, loadAuthority, readRequest, signRequest } from "../../certs/authority.ts";
 import { fileStem, type PkiEntry, type PkiReport, renewalDueAt, writeCertificate, writeKey, writePki } from "../../certs/issue.ts";
@@ -23,7 +23,7 @@ import type { Io } from "../io.ts";
 import { parseCount, parseDuration } from "../parse.ts";
 import { duration, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
-import { nearPath } from "../reach/near-path.ts";
+import { nearPath, shellWord } from "../reach/near-path.ts";
 import { type OutputFlags, printJson } from "../verb.ts";
 import { CERTIFICATE_FILE, issueCommand, sameAgain } from "./issue-command.ts";
 
@@ -80,7 +80,11 @@ function nowOf(io: Io): Date {
 /** requestOf builds the decision about one leaf from what was typed; certs/profiles.ts judges it. Throws CliError (usage). */
 function requestOf(kind: string, name: string, flags: PkiFlags): IssueRequest {
   const profile = LEAF_PROFILES.find((candidate) => candidate === kind);
-  if (profile === undefined) throw usage(`there is no kind "${kind}"`, `Kinds are ${LEAF_PROFILES.join(", ")}.`);
+  if (profile === undefined) {
+    const remedy = `Give the kind and then the name, such as \`foedus pki issue node ${shellWord(name === "" ? kind : name)}\`; kinds are ${listed(LEAF_PROFILES)}.`;
+    throw usage(`there is no kind of certificate "${kind}"`, remedy);
+  }
+  if (name === "") throw usage("the name is missing", `Give a name after the kind, such as \`foedus pki issue ${profile} my-${profile}\`.`);
   const { role, prefix, dns, ip, life } = flags;
   if (role !== undefined && !isOperatorRole(role)) throw usage(`there is no role "${role}"`, `Roles are ${OPERATOR_ROLES.join(", ")}.`);
   return {

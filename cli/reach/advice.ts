@@ -12,15 +12,22 @@ import { typedPath } from "./near-path.ts";
  * started. Errors of other kinds, and those of hubs elsewhere, stay as they are.
  */
 export async function advised(error: unknown, named: NamedContext | undefined, io: Pick<Io, "cwd" | "env">): Promise<unknown> {
-  if (!(error instanceof FoedusError) || named?.context.config === undefined) return error;
+  if (!(error instanceof FoedusError) || named === undefined) return error;
   const away = exitCodeOf(error) === EXIT.connect && error.failure.reason === "PEER_UNREACHABLE";
   if (!away && !refusedInTls(error)) return error;
-  const file = resolve(dirname(named.file), named.context.config);
-  if (!existsSync(file)) return error;
-  const drift = await driftFrom(named, file, io);
+  const file = named.context.config === undefined ? undefined : resolve(dirname(named.file), named.context.config);
+  const here = file !== undefined && existsSync(file);
+  const drift = here ? await driftFrom(named, file, io) : undefined;
   if (drift !== undefined) return new AdvisedError(error, drift);
-  if (!away) return error;
+  if (error.failure.reason === "FOREIGN_CA") return new AdvisedError(error, another(named, io));
+  if (!away || !here) return error;
   return new AdvisedError(error, `If it does not run, start it: \`foedus hub --config ${typedPath(io.cwd, file)}\`.`);
+}
+
+/** another says whose certificate was expected: on a machine with several hubs, another one listens where this one was. */
+function another({ name, file, context }: NamedContext, io: Pick<Io, "cwd">): string {
+  const of = `The context ${name} in ${typedPath(io.cwd, file)} is for the hub ${context.hub_id}.`;
+  return `${of} Perhaps another hub listens there: choose its context with --hub or --contexts, or correct this one (\`foedus contexts list\`).`;
 }
 
 /** driftFrom reads the configuration, which loads the hub's code: only what went wrong is worth that. One that is not valid says nothing. */

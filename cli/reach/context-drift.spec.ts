@@ -91,6 +91,19 @@ test("a hub of this machine that is not reached: its context is of before, or it
   expect(toCliError(await advised(away, gone, io), () => "").exitCode).toBe(3);
 });
 
+test("another hub where that of a context was: the context is named, and how to choose another", async () => {
+  const foreign = serviceErrorToFoedus(
+    Object.assign(new Error("x"), {
+      code: grpc.status.UNAVAILABLE,
+      details: "No connection established. Last error: unable to verify the first certificate",
+      metadata: new grpc.Metadata(),
+    }),
+  );
+  const said = toCliError(await advised(foreign, hubAt(18_800, 18_800), io), () => "");
+  expect(said.remedy).toMatch(/^The context carol in \.foedus\/contexts\.json is for the hub carol\. Perhaps another hub listens there/);
+  expect(said.exitCode).toBe(4);
+});
+
 test("contexts add keeps of a context what it is not given", async () => {
   const { file, context } = hubAt(18_800, 18_860);
   const now = (): unknown => (JSON.parse(readFileSync(file, "utf8")) as { contexts: Record<string, unknown> }).contexts["carol"];

@@ -11,6 +11,7 @@ import {
   type NodeRecord,
   NodeRecordSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
+import { listed } from "#kernel/printable.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseCount, parseHub, parseLabel } from "../parse.ts";
@@ -38,7 +39,7 @@ const PAGE_MAX = 1_000;
 /** filterOf builds the filter that the flags describe. Throws CliError (usage). */
 export function filterOf(flags: FilterFlags): NodeFilter {
   const kind = flags.kind === undefined ? 0 : enumValue(NodeKindSchema, flags.kind);
-  if (kind === undefined) throw usage(`there is no kind "${flags.kind}"`, `Kinds are ${enumLabels(NodeKindSchema).join(" and ")}.`);
+  if (kind === undefined) throw usage(`there is no kind "${flags.kind}"`, `Kinds are ${listed(enumLabels(NodeKindSchema))}.`);
   return create(NodeFilterSchema, {
     hubIds: (flags.hubId ?? []).map(parseHub),
     nodeIdPrefix: flags.prefix ?? "",

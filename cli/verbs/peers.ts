@@ -6,6 +6,7 @@ import {
   SetPeerEnabledRequestSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState, LinkStateSchema, type Peer, PeerSchema, type SessionInfo } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
+import { listed } from "#kernel/printable.ts";
 import { CliError, EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseHub } from "../parse.ts";
@@ -87,7 +88,7 @@ function rttOf(peer: Peer): string {
 
 /** copiesOf says in one sentence that a hub runs twice: a peer, or our own as the peer says; empty if none does. */
 export function copiesOf({ hubId, copies, ownCopies }: Peer): string {
-  const at = (places: readonly string[]): string => places.map((place) => `at ${place}`).join(" and ");
+  const at = (places: readonly string[]): string => listed(places.map((place) => `at ${place}`));
   if (copies.length > 0) return `two copies of hub ${hubId} run: ${at(copies)}`;
   return ownCopies.length > 0 ? `two copies of our own hub run, as ${hubId} sees it: ${at(ownCopies)}` : "";
 }
@@ -115,7 +116,7 @@ function syncedText(peer: Peer): string {
 /** remarksOf explains what SYNCED says: what is not there yet, what stays closed, and what carries less than it could. */
 function remarksOf(peer: Peer): string {
   const hubId = clean(peer.hubId);
-  const named = (sessions: readonly SessionInfo[]): string => sessions.map(({ service }) => clean(service)).join(" and ");
+  const named = (sessions: readonly SessionInfo[]): string => listed(sessions.map(({ service }) => clean(service)));
   const waiting = peer.sessions.filter((session) => !session.synced && !isClosed(peer, session));
   const closed = peer.sessions.filter((session) => isClosed(peer, session));
   const have = waiting.length === 1 ? "has" : "have";

@@ -133,7 +133,7 @@ const KINDS: Readonly<Record<number, string>> = {
   [ValueType.BOOL]: "true or false",
   [ValueType.SINT64]: "a whole number",
   [ValueType.DOUBLE]: "a number",
-  [ValueType.STRING]: "a text",
+  [ValueType.STRING]: "some text",
   [ValueType.BYTES]: "bytes as 0x… or base64",
   [ValueType.JSON]: "JSON",
 };

@@ -29,7 +29,7 @@ export async function run(io: Io, [text]: readonly string[], options: WatchFlags
     if (only.hubId !== "") filter.hubIds = [only.hubId];
   }
   using connection = await connect(options, io);
-  const printer = new Printer(io, options, only?.nodeId);
+  const printer = new Printer(io, options, only);
   const changes = Hub.over(connection).changes({ ...followOptions(io), filter, nodesOnly: options.nodesOnly ?? false });
   await follow(io, changes, (change) => printer.print(change));
   return EXIT.ok;
@@ -44,15 +44,18 @@ class Printer {
   readonly #io: Io;
   readonly #options: WatchFlags;
   readonly #only: string | undefined;
+  /** What was asked for, as it was typed. */
+  readonly #asked: string;
   /** False until everything that existed was sent. */
   #live: boolean;
   /** What the one node is like at the start: people look for it, since a command that ran before makes no change any more. */
   readonly #now = new Map<string, string>();
 
-  constructor(io: Io, options: WatchFlags, only: string | undefined) {
+  constructor(io: Io, options: WatchFlags, only: ReturnType<typeof parseNode> | undefined) {
     this.#io = io;
     this.#options = options;
-    this.#only = only;
+    this.#only = only?.nodeId;
+    this.#asked = only === undefined ? "" : nodeText(only);
     this.#live = options.snapshot === true;
   }
 
@@ -93,7 +96,7 @@ class Printer {
 
   #begin(): void {
     const told = this.#only !== undefined && this.#options.json !== true;
-    if (told && this.#now.size === 0) this.#io.note(`this hub knows no node ${clean(this.#only ?? "")} now\n`);
+    if (told && this.#now.size === 0) this.#io.note(`this hub does not know a node ${this.#asked} now\n`);
     if (told) this.#io.note([...this.#now.values()].map((what) => `now       ${what}\n`).join(""));
     this.#now.clear();
     this.#io.note("watching for changes; press Ctrl-C to end\n");

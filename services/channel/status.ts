@@ -103,7 +103,7 @@ const TLS_TEXTS: readonly (readonly [RegExp, Reason, string])[] = [
   [
     /Last error: Failed to connect/,
     "PEER_UNREACHABLE",
-    "the server closed the connection right after the handshake; it may refuse this certificate (its CA, its dates) or have too many connections",
+    "the server closed the connection right after the handshake; it may not admit this certificate (its CA, its dates, a peer that is disabled there) or have too many connections",
   ],
   [
     /disconnected before secure TLS|ECONNRESET|socket hang up/i,

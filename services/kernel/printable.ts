@@ -45,6 +45,12 @@ export function printableJson(json: string): string {
   );
 }
 
+/** listed are words as they stand in a sentence: "a, b and c". */
+export function listed(words: readonly string[], conjunction = "and"): string {
+  const last = words.at(-1) ?? "";
+  return words.length < 2 ? last : `${words.slice(0, -1).join(", ")} ${conjunction} ${last}`;
+}
+
 /** withArticle is a noun as it stands in a sentence: "an operator", "a node". */
 export function withArticle(noun: string): string {
   return `${/^[aeiou]/iu.test(noun) ? "an" : "a"} ${noun}`;

@@ -444,5 +444,5 @@ interface Parting {
 }
 
 function noExecutor(run: Run): Failure {
-  return { reason: "NO_EXECUTOR", message: `nobody runs ${run.capability} of ${run.nodeId}` };
+  return { reason: "NO_EXECUTOR", message: `no program that serves ${run.capability} of ${run.nodeId} is connected` };
 }

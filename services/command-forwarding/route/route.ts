@@ -130,9 +130,9 @@ export class Directory {
 
   /** readOnly says why a capability is not invoked: at another hub it may be the share, which shows it and does not let it be invoked. */
   #readOnly({ hubId, nodeId }: RoutedNode, name: string): string {
-    const what = `${name} of ${nodeKey(hubId, nodeId)} may be read and not invoked`;
+    const what = `${name} of ${nodeKey(hubId, nodeId)} is read-only`;
     if (hubId === this.#own) return what;
-    return `${what}; either the node does not take it, or the share that ${hubId} gives this hub does not let it be invoked (ask its operator for "invoke")`;
+    return `${what} here: either the node does not take commands for it, or the share that ${hubId} gives this hub does not let it be invoked (ask its operator for "invoke")`;
   }
 
   /** describe lists hubs with their counts, and no nodes: they may be many. */

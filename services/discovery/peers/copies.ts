@@ -1,3 +1,5 @@
+import { listed } from "#kernel/printable.ts";
+
 /** MetRun is one process of a hub's discovery, as it introduced itself. */
 export interface MetRun {
   /** Random for each start; empty from hubs that do not send it, which are told apart by the number of the start. */
@@ -119,5 +121,5 @@ export class ToldCopies {
 
 /** atPlaces writes places for people: "at A and at B". */
 export function atPlaces(places: readonly string[]): string {
-  return places.map((place) => `at ${place}`).join(" and ");
+  return listed(places.map((place) => `at ${place}`));
 }

@@ -35,25 +35,29 @@ export const LIMITS = {
   incomingBytes: 1024 * 1024 * 1024,
   /** Bytes of memory for what is held of one peer: nodes and texts, with all that goes with them. */
   bytesPerPeer: 512 * 1024 * 1024,
-  /** The same of all nodes for which one caller of this hub speaks. */
+  /** Bytes of memory for all nodes for which one caller of this hub speaks. */
   bytesPerCaller: 512 * 1024 * 1024,
-  /** Bytes of all nodes of this hub, and of all peers together: as many as the heap has room for, where that is less. */
+  /** Bytes of memory for all nodes of this hub: as many as the heap has room for, where that is less. */
   ownBytes: 2 * 1024 * 1024 * 1024,
+  /** Bytes of memory for all nodes of peers together: as many as the heap has room for, where that is less. */
   peersBytes: 2 * 1024 * 1024 * 1024,
   /** Streams that one peer may have open. */
   streamsPerPeer: 8,
   /** Streams of one kind that one caller of this hub may have open at least, if there are so many; else an eighth of all. */
   streamsPerCaller: 8,
-  /** Connections of one peer, whatever its certificates are called, and of one caller of this hub, whose programs have two each. */
+  /** Connections of one peer, whatever its certificates are called. */
   connectionsPerPeer: 64,
+  /** Connections of one caller of this hub, whose programs have two each. */
   connectionsPerCaller: 512,
-  /** Calls of one peer, or of one caller of this hub, that are open on all its connections, also those whose answer is not read. */
+  /** Calls of one peer that are open on all its connections, also those whose answer is not read. */
   callsPerPeer: 256,
+  /** Calls of one caller of this hub that are open on all its connections, also those whose answer is not read. */
   callsPerCaller: 4_096,
-  /** Bytes of answers that one peer, or one caller of this hub, has not read yet, and of its requests that nobody took yet, on all its connections. */
+  /** Bytes of answers that one peer has not read yet, and of its requests that nobody took yet, on all its connections. */
   unreadBytesPerPeer: 32 * 1024 * 1024,
+  /** Bytes of answers that one caller of this hub has not read yet, and of its requests that nobody took yet, on all its connections. */
   unreadBytesPerCaller: 32 * 1024 * 1024,
-  /** The same of all peers and callers of one process, or a quarter of its heap where that is less. From half of it on, each has an eighth at most. */
+  /** Bytes of unread answers and requests of all peers and callers of one process, or a quarter of its heap where that is less. From half of it on, each has an eighth at most. */
   heldBytes: 128 * 1024 * 1024,
   /** State updates in one segment. */
   segmentUpdates: 4_000,
@@ -61,7 +65,7 @@ export const LIMITS = {
   segmentBlocks: 4_096,
   /** Payload bytes of one segment. */
   segmentPayloadBytes: 240 * 1024,
-  /** The same of one with several nodes: over a slow link, what is sent behind a segment waits for all of it. */
+  /** Payload bytes of a segment that has several nodes: over a slow link, what is sent behind a segment waits for all of it. */
   segmentNodeBytes: 48 * 1024,
   /** The open segment is closed after this long at the latest (S1-24). */
   segmentLingerMs: 100,
@@ -71,13 +75,13 @@ export const LIMITS = {
   pagingMs: 5 * 60_000,
   /** Bytes of nodes that are kept as they were, because they changed, for the pages of all open listings. */
   listingBytes: 64 * 1024 * 1024,
-  /** The same for watchers who are reading what there is. */
+  /** Bytes of nodes that are kept as they were, because they changed, for watchers who are reading what there is. */
   scanBytes: 64 * 1024 * 1024,
   /** Bytes of what is cut to fit into a message (the pages of a list, nodes that are registered together): one has at most 1 MiB + 64 KiB. */
   messageBytes: 768 * 1024,
   /** Inputs that wait for a core before it answers RESOURCE_EXHAUSTED (DC3). */
   mailbox: 4_096,
-  /** Bytes of the frames and messages among them. */
+  /** Bytes of the frames and messages among the inputs that wait. */
   mailboxBytes: 16 * 1024 * 1024,
   /** How often a commit is tried again while the disk refuses it. */
   storeRetryMs: 5_000,

@@ -1,7 +1,7 @@
 import { type DescMessage, type DescMethod, getOption, hasOption } from "@bufbuild/protobuf";
 import { type Access, access, CostClass, frame_access, OperatorRole, Principal, TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
-import { withArticle } from "#kernel/printable.ts";
+import { listed, withArticle } from "#kernel/printable.ts";
 import type { Caller } from "./call.ts";
 
 /** Cost classes of calls, cheapest first; configuration gives each its rate. */
@@ -108,7 +108,7 @@ export type Principals = Pick<Caller, "kind" | "level" | "role">;
 
 function denial(kind: string, rule: AccessRule | undefined): string {
   const may = [...(rule?.principals ?? [])].map(withArticle);
-  const who = may.length === 0 ? "" : `; it takes ${may.length > 1 ? `${may.slice(0, -1).join(", ")} or ${may.at(-1)}` : may[0]}`;
+  const who = may.length === 0 ? "" : `; it takes ${listed(may, "or")}`;
   return `${withArticle(kind)} may not do this${who}`;
 }
 
