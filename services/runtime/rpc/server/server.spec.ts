@@ -253,7 +253,7 @@ describe("identity", () => {
   test("a certificate of an unknown CA: the handshake fails and is counted", async () => {
     const stranger = await testHub("delta");
     const failure = await failureOfCall(fixture.dial(stranger.service()).greet(create(GreetRequestSchema)));
-    expect(failure).toMatchObject({ reason: "PEER_UNREACHABLE", message: expect.stringContaining("it may refuse this certificate") });
+    expect(failure).toMatchObject({ reason: "PEER_UNREACHABLE", message: expect.stringContaining("it may not admit this certificate") });
     expect(await fixture.metric("foedus_tls_handshake_failures_total", { reason: "unknown_ca" })).toBeGreaterThan(0);
   });
 
