@@ -140,6 +140,37 @@ describe.skipIf(python.reason !== undefined)("a device in Python", () => {
     }, 150_000);
   });
 
+  test.each(["threads", "asyncio"] as const)(
+    "with %s, nodes that the hub refuses are told to a program that gave no callback, once",
+    async (kind) => {
+      await certify("lamp");
+      const [hub, wait, within] = kind === "threads" ? ["Hub", "", "with"] : ["aio.Hub", "await ", "async with"];
+      const program = `
+import asyncio, foedus, foedus.aio
+nodes = [foedus.Node(node_id=node_id, capabilities=[foedus.capability("power", float)]) for node_id in ("lamp", "lamp9", "a lamp")]
+async def main():
+    ${within} foedus.${hub}.connect("localhost:18800", ca="ca.pem", cert="node-lamp.pem", key="node-lamp.key") as hub:
+        ${within} hub.updates(*nodes) as updates:
+            for power in (1.0, 2.0):
+                for node in nodes:
+                    updates.set(node.node_id, "power", power)
+                ${wait}updates.drain()
+asyncio.run(main())
+`;
+      const { child, printed } = device(program, "lamp");
+      await new Promise((resolve) => child.once("close", resolve));
+      const said = printed().trim().split("\n").sort();
+      expect([child.exitCode, said]).toEqual([
+        0,
+        [
+          expect.stringMatching(/^the hub refused node 'a lamp': INVALID_FIELD: /),
+          expect.stringMatching(/^the hub refused node 'lamp9': OUT_OF_SCOPE: /),
+        ],
+      ]);
+    },
+    60_000,
+  );
+
   describe("whom it talks to", () => {
     const servers: Http2SecureServer[] = [];
     afterAll(() => Promise.all(servers.map((server) => new Promise((closed) => server.close(closed)))));

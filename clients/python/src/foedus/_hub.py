@@ -22,6 +22,7 @@ from ._gen.common.v1.node_pb2 import Node
 from ._gen.registry_sync.v1alpha1.registry_sync_service_pb2 import NodeFilter, NodeRecord
 from ._gen.telemetry.v1alpha1.telemetry_service_pb2 import Event, EventFilter
 from ._stream import Connection, KeptStream, TaskStream
+from ._telling import refusals_told
 from .errors import FoedusError
 from .values import Plain
 
@@ -49,7 +50,10 @@ class Updates(KeptStream[UpdatesCore], UpdatesView):
             self._outgoing.notify_all()
 
     def drain(self, timeout: float | None = 30.0) -> None:
-        """drain returns when all that was set so far is durable at the hub, or refused. Raises TimeoutError, or why the stream has ended."""
+        """drain returns when all that was set so far is durable at the hub, or refused.
+
+        It does not raise for what was refused: `on_refused` is told, and `refused` lists it. Raises TimeoutError, or why the stream has ended.
+        """
         with self._lock:
             ticket = self._core.ticket
         self._wait_for(lambda: self._core.settled(ticket), timeout, "the updates")
@@ -239,8 +243,12 @@ class Hub:
 
         `identity` are a group of 8 to 64 bytes that the program keeps and a number that rises with each of its starts: then what the
         network still holds of the program before counts for nothing either.
+
+        `on_refused` is told each node and each change that the hub does not take. Without it `on_error` is given an error for each node or
+        key that was refused, once, and without that the log `foedus` gets a warning.
         """
-        core = UpdatesCore(self._registrar, nodes, on_refused, on_link, identity)
+        refused = refusals_told(on_error) if on_refused is None else on_refused
+        core = UpdatesCore(self._registrar, nodes, refused, on_link, identity)
         return self._kept(Updates(self._connection, core, on_error))
 
     def watch(

@@ -1,0 +1,81 @@
+"""What a program is told that gave no callback for it, without a hub."""
+
+import unittest
+import unittest.mock
+
+import foedus
+from driver import Driver
+from foedus import _hub
+from foedus._core import effects
+from foedus._core.registrar import Registrar
+from foedus._core.updates import UpdatesCore
+from foedus._gen.common.v1 import error_pb2
+from foedus._gen.registry_sync.v1alpha1 import registry_sync_service_pb2 as pb
+from foedus._telling import refusals_told
+from foedus.aio import _hub as aio_hub
+from foedus.errors import make_error
+
+
+def hub(call: effects.Call) -> pb.RegisterNodesResponse:
+    """A hub that takes the node of the caller's certificate only, and no id with a space."""
+    assert isinstance(call.request, pb.RegisterNodesRequest)
+    if any(" " in node.node_id for node in call.request.nodes):
+        raise make_error("INVALID_FIELD", "no spaces", details=True)
+    results = []
+    for node in call.request.nodes:
+        result = pb.NodeResult(node_id=node.node_id)
+        if node.node_id != "lamp":
+            result.failure.CopyFrom(error_pb2.Failure(reason=error_pb2.ERROR_REASON_OUT_OF_SCOPE, message="not yours"))
+        results.append(result)
+    return pb.RegisterNodesResponse(results=results)
+
+
+def refuse(core: UpdatesCore, key: str) -> None:
+    """Sets a key of the lamp, which the hub refuses."""
+    core.set("lamp", key, 1)
+    message = core.outgoing()
+    assert message is not None
+    failure = error_pb2.Failure(reason=error_pb2.ERROR_REASON_CAPABILITY_NOT_FOUND, message="unknown key")
+    Driver().run(core.take(pb.UpdateStateResponse(refused=pb.UpdateRefused(seq=message.named.seq, index=0, failure=failure))))
+
+
+class Refusals(unittest.TestCase):
+    def test_without_a_callback_the_log_says_which_node_was_refused_and_why_once(self) -> None:
+        nodes = [foedus.Node(node_id=node_id) for node_id in ("lamp", "lamp9", "a lamp")]
+        core = UpdatesCore(Registrar(), nodes, refusals_told(None), None)
+        with self.assertLogs("foedus", "WARNING") as logs:
+            Driver(hub).run(core.prepare())
+            Driver(hub).run(core.prepare())
+        said = sorted(record.getMessage() for record in logs.records)
+        self.assertEqual(len(said), 2, said)
+        self.assertRegex(said[0], "^the hub refused node 'a lamp': INVALID_FIELD: no spaces")
+        self.assertRegex(said[1], "^the hub refused node 'lamp9': OUT_OF_SCOPE: not yours")
+
+    def test_a_key_that_is_refused_with_every_report_is_told_once(self) -> None:
+        core = UpdatesCore(Registrar(), (), refusals_told(None), None)
+        core.opened += 1
+        core.first()
+        with self.assertLogs("foedus", "WARNING") as logs:
+            for _ in range(3):
+                refuse(core, "pwoer")
+            refuse(core, "stat")
+        said = [record.getMessage() for record in logs.records]
+        self.assertEqual(len(said), 2, said)
+        self.assertRegex(said[0], "^the hub refused node 'lamp', key 'pwoer': CAPABILITY_NOT_FOUND")
+        self.assertEqual(len(core.refused), 4)
+
+    def test_of_a_node_that_was_refused_the_keys_are_no_news(self) -> None:
+        errors: list[BaseException] = []
+        tell = refusals_told(errors.append)
+        error = make_error("OUT_OF_SCOPE", "not yours")
+        tell(foedus.Refusal("lamp9", "", error))
+        tell(foedus.Refusal("lamp9", "power", error))
+        self.assertEqual([str(one) for one in errors], [str(make_error("OUT_OF_SCOPE", "node 'lamp9': not yours"))])
+
+    def test_both_hubs_tell_when_the_program_gave_no_callback(self) -> None:
+        for module in (_hub, aio_hub):
+            with unittest.mock.patch.object(module, "Updates") as made, self.subTest(module.__name__):
+                module.Hub(unittest.mock.Mock(), unittest.mock.Mock(), 1.0).updates()
+                core = made.call_args.args[1]
+                with self.assertLogs("foedus", "WARNING"):
+                    Driver().run(core._node_refused("lamp9", make_error("OUT_OF_SCOPE", "not yours")))
