@@ -34,6 +34,10 @@ def check(what, holds):
         raise SystemExit(f"failed: {what}")
 
 
+def expected(*_):
+    """What this script causes and checks by itself: without a callback the log would tell it."""
+
+
 def refusal(call):
     """The error with which a call is refused."""
     try:
@@ -77,11 +81,11 @@ def gateway(hub, arguments):
     bad = refusal(lambda: hub.register(foedus.Node(node_id="no spaces")))
     check("the field is named", (bad.reason, bad.fields, bad.retry_after) == ("INVALID_FIELD", ("nodes[0].node_id",), None))
     check("and says what to do", bad.remedy == "Correct the named field and call again.")
-    denied = refusal(lambda: hub.events(print).wait(PATIENCE_S))
+    denied = refusal(lambda: hub.events(print, on_link=expected).wait(PATIENCE_S))
     check("events are for operators", (denied.reason, type(denied)) == ("ACCESS_DENIED", foedus.DeniedError))
     step("refusals have reasons")
 
-    updates, watch = hub.updates(lamp), hub.watch(foedus.NodeFilter(node_id_prefix="python-"))
+    updates, watch = hub.updates(lamp, on_refused=expected), hub.watch(foedus.NodeFilter(node_id_prefix="python-"))
     updates.set(NODE, "power", 1.5)
     updates.drain()
     watch.until(lambda w: w.state(mine, NODE, "power") == 1.5)
@@ -101,7 +105,7 @@ def gateway(hub, arguments):
         callers.append(task.caller_hub_id)
         return f"{task.value} for {task.caller_hub_id}"
 
-    older = hub.executor([NODE], run)
+    older = hub.executor([NODE], run, on_link=expected)
     older.attached()
     executor = hub.executor([NODE], run)
     executor.attached()
@@ -165,7 +169,8 @@ def keeper(hub, arguments):
         return hub.node(f"kept-{name}").node.type
 
     nodes = [node(at) for at in range(1001)]
-    updates = hub.updates(*nodes[:500], foedus.Node(node_id="no spaces"), *nodes[500:])
+    broken = foedus.Node(node_id="no spaces")
+    updates = hub.updates(*nodes[:500], broken, *nodes[500:], on_refused=expected, on_link=expected)
     for at in (0, 1000):
         updates.set(f"kept-{at}", "power", 1.5)
     updates.drain(PATIENCE_S)

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createSecureServer, type Http2SecureServer } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -67,9 +67,9 @@ describe.skipIf(python.reason !== undefined)("a device in Python", () => {
   }
 
   /** device starts a program of a page as a node. */
-  function device(program: string, name: string): { readonly child: ChildProcess; printed(): string } {
+  function device(program: string, name: string, address = home.address("discovery")): { readonly child: ChildProcess; printed(): string } {
     const code = program
-      .replace("localhost:18800", home.address("discovery"))
+      .replace("localhost:18800", address)
       .replace('"ca.pem"', JSON.stringify(home.pki("ca").ca))
       .replace(/"node-lamp\.(pem|key)"/g, (_, kind: string) => JSON.stringify(join(home.pkiDir, `node-${name}.${kind}`)))
       .replaceAll('"lamp"', JSON.stringify(name));
@@ -184,6 +184,31 @@ asyncio.run(main())
       await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
       return `127.0.0.1:${(server.address() as AddressInfo).port}`;
     }
+
+    test.each(["threads", "asyncio"] as const)(
+      "a device with %s says in a sentence that it finds no hub, or another one, and why",
+      async (kind) => {
+        await certify("lamp");
+        const nobody = createServer();
+        await new Promise<void>((resolve) => void nobody.listen(0, "127.0.0.1", resolve));
+        const nowhere = `127.0.0.1:${(nobody.address() as AddressInfo).port}`;
+        await new Promise((closed) => nobody.close(closed));
+        for (const [address, reason] of [
+          [nowhere, "PEER_UNREACHABLE"],
+          [await pose("service-hub", federation.hub("other")), "FOREIGN_CA"],
+        ] as const) {
+          const { child, printed } = device(PROGRAMS[kind], "lamp", address);
+          await until("a sentence", () => printed().endsWith("\n") || child.exitCode !== null);
+          expect(printed()).toMatch(
+            new RegExp(
+              `^the stream to hub home for (updates|commands) is down and will be reopened: ${reason}: .*${address}.*\\. .*\\.\n$`,
+            ),
+          );
+          child.kill("SIGKILL");
+        }
+      },
+      60_000,
+    );
 
     test.each(["Hub", "aio.Hub"])(
       "foedus.%s refuses every server that is not this very hub",

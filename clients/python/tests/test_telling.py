@@ -4,6 +4,7 @@ import unittest
 import unittest.mock
 
 import foedus
+import foedus._telling
 from driver import Driver
 from foedus import _hub
 from foedus._core import effects
@@ -11,7 +12,8 @@ from foedus._core.registrar import Registrar
 from foedus._core.updates import UpdatesCore
 from foedus._gen.common.v1 import error_pb2
 from foedus._gen.registry_sync.v1alpha1 import registry_sync_service_pb2 as pb
-from foedus._telling import refusals_told
+from foedus._core.watch import WatchCore
+from foedus._telling import AGAIN_S, Links, refusals_told
 from foedus.aio import _hub as aio_hub
 from foedus.errors import make_error
 
@@ -37,6 +39,89 @@ def refuse(core: UpdatesCore, key: str) -> None:
     assert message is not None
     failure = error_pb2.Failure(reason=error_pb2.ERROR_REASON_CAPABILITY_NOT_FOUND, message="unknown key")
     Driver().run(core.take(pb.UpdateStateResponse(refused=pb.UpdateRefused(seq=message.named.seq, index=0, failure=failure))))
+
+
+AWAY = make_error("PEER_UNREACHABLE", "nothing listens at here:1")
+FOREIGN = make_error("FOREIGN_CA", "another hub")
+
+
+class Downs(unittest.TestCase):
+    def setUp(self) -> None:
+        self.now = 1000.0
+        clock = unittest.mock.patch("foedus._telling.time.monotonic", lambda: self.now)
+        clock.start()
+        self.addCleanup(clock.stop)
+        self.links = Links("home")
+
+    def stream(self, what: str) -> WatchCore:
+        return self.links.told(WatchCore(None, False, None, None), what)
+
+    def said(self, *changes: tuple[WatchCore, foedus.FoedusError | None, bool]) -> list[str]:
+        with self.assertLogs("foedus", "WARNING") as logs:
+            # assertLogs wants one.
+            foedus._telling.log.warning("first")
+            for core, error, will_retry in changes:
+                assert core.on_link is not None
+                core.on_link(error, will_retry)
+        return [record.getMessage() for record in logs.records[1:]]
+
+    def test_a_reason_is_one_sentence_until_the_stream_works_again(self) -> None:
+        core = self.stream("updates")
+        away, foreign, works = (core, AWAY, True), (core, FOREIGN, True), (core, None, True)
+        said = self.said(away, away, foreign, away, foreign)
+        self.assertEqual(
+            said, [f"the stream to hub home for updates is down and will be reopened: {error}" for error in (AWAY, FOREIGN)]
+        )
+        self.now += AGAIN_S
+        self.assertEqual(self.said(away, foreign), [])
+        self.assertEqual(len(self.said(works, away, away)), 1)
+
+    def test_a_stream_that_comes_and_goes_tells_once_a_minute(self) -> None:
+        core = self.stream("updates")
+        changes = [(core, AWAY, True), (core, None, True)] * 100
+        self.assertEqual(len(self.said(*changes)), 1)
+        self.now += AGAIN_S
+        self.assertEqual(len(self.said(*changes)), 1)
+
+    def test_what_all_streams_of_a_hub_are_down_for_is_told_once(self) -> None:
+        updates, executor = self.stream("updates"), self.stream("executor")
+        self.assertEqual(len(self.said((updates, AWAY, True), (executor, AWAY, True))), 1)
+        self.now += AGAIN_S
+        self.assertEqual(self.said((updates, None, True), (executor, AWAY, True), (updates, AWAY, True)), [])
+
+    def test_a_stream_that_was_closed_hides_nothing(self) -> None:
+        closed, core = self.stream("updates"), self.stream("executor")
+        self.said((closed, AWAY, True))
+        closed.closed = True
+        self.now += AGAIN_S
+        self.assertEqual(len(self.said((core, AWAY, True))), 1)
+
+    def test_that_a_stream_is_not_opened_again_is_always_told(self) -> None:
+        replaced = make_error("SESSION_REPLACED", "another executor")
+        for what in ("updates", "executor"):
+            self.assertEqual(
+                self.said((self.stream(what), replaced, False)),
+                [f"the stream to hub home for {what} has ended and will not be reopened: {replaced}"],
+            )
+
+    def test_a_program_with_a_callback_of_its_own_is_told_nothing_else(self) -> None:
+        told: list[object] = []
+        core = self.links.told(WatchCore(None, False, None, lambda *link: told.append(link)), "watch")
+        self.assertEqual(self.said((core, AWAY, True)), [])
+        self.assertEqual(told, [(AWAY, True)])
+
+    def test_all_streams_of_both_hubs_tell(self) -> None:
+        for module in (_hub, aio_hub):
+            hub = module.Hub(unittest.mock.Mock(), unittest.mock.Mock(), 1.0)
+            for name, call in {
+                "Updates": lambda: hub.updates(),
+                "Watch": lambda: hub.watch(),
+                "Executor": lambda: hub.executor(["lamp"], lambda _: None),
+                "Events": lambda: hub.events(lambda _: None),
+            }.items():
+                with unittest.mock.patch.object(module, name) as made, self.subTest(f"{module.__name__} {name}"):
+                    call()
+                    self.assertIsNotNone(made.call_args.args[1].on_link)
 
 
 class Refusals(unittest.TestCase):

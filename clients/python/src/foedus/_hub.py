@@ -22,7 +22,7 @@ from ._gen.common.v1.node_pb2 import Node
 from ._gen.registry_sync.v1alpha1.registry_sync_service_pb2 import NodeFilter, NodeRecord
 from ._gen.telemetry.v1alpha1.telemetry_service_pb2 import Event, EventFilter
 from ._stream import Connection, KeptStream, TaskStream
-from ._telling import refusals_told
+from ._telling import Links, refusals_told
 from .errors import FoedusError
 from .values import Plain
 
@@ -122,12 +122,14 @@ class Hub:
 
     Callbacks run in threads of the client, one at a time for each stream; what they raise goes to `on_error`, or to the log `foedus`.
     `on_link(error, will_retry)` is told that a stream works (None, True) or was cut, and why.
+    Without it the log `foedus` gets a warning of a stream that is cut, once for each reason until it works again.
     """
 
     def __init__(self, target: Target, files: Files, timeout: float) -> None:
         self._target, self._timeout = target, timeout
         self._connection = Connection(target, files)
         self._registrar = Registrar()
+        self._links = Links(target.hub_id)
         self._lock = threading.Lock()
         self._streams: list[KeptStream[Any]] = []
 
@@ -249,7 +251,7 @@ class Hub:
         """
         refused = refusals_told(on_error) if on_refused is None else on_refused
         core = UpdatesCore(self._registrar, nodes, refused, on_link, identity)
-        return self._kept(Updates(self._connection, core, on_error))
+        return self._kept(Updates(self._connection, self._links.told(core, "updates"), on_error))
 
     def watch(
         self,
@@ -261,7 +263,8 @@ class Hub:
         on_error: OnError | None = None,
     ) -> Watch:
         """watch keeps a copy of the nodes that a filter selects; `nodes_only` leaves out the states."""
-        return self._kept(Watch(self._connection, WatchCore(node_filter, nodes_only, on_event, on_link), on_error))
+        core = WatchCore(node_filter, nodes_only, on_event, on_link)
+        return self._kept(Watch(self._connection, self._links.told(core, "watching"), on_error))
 
     def executor(
         self,
@@ -284,7 +287,7 @@ class Hub:
         `identity` is as in `updates`.
         """
         core = ExecutorCore(node_ids, capabilities, max_in_flight, shared, threading.Event, on_link, identity)
-        return self._kept(Executor(self._connection, core, run, workers, on_error))
+        return self._kept(Executor(self._connection, self._links.told(core, "commands"), run, workers, on_error))
 
     def events(
         self,
@@ -297,7 +300,8 @@ class Hub:
         on_error: OnError | None = None,
     ) -> Events:
         """events follows the hub's event log from a position on (0: only new ones); for operators. `on_missed` is told how many were lost."""
-        return self._kept(Events(self._connection, EventsCore(on_event, event_filter, from_seq, on_missed, on_link), on_error))
+        core = EventsCore(on_event, event_filter, from_seq, on_missed, on_link)
+        return self._kept(Events(self._connection, self._links.told(core, "events"), on_error))
 
     def _kept(self, stream: S) -> S:
         with self._lock:

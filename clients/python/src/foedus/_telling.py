@@ -1,15 +1,65 @@
 """What a program is told that gave no callback for it: sentences in the log `foedus`, which Python prints if the program sets up no logging."""
 
+import functools
 import logging
+import threading
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+from ._core.kept import Kept
 from ._core.updates import REFUSALS_MAX, Refusal
 from .errors import FoedusError, make_error
 
 log = logging.getLogger("foedus")
 
 OnError = Callable[[BaseException], Any]
+K = TypeVar("K", bound=Kept)
+
+# A reason that was told is not told again so soon, even if a stream worked meanwhile, seconds.
+AGAIN_S = 60.0
+
+
+class Links:
+    """Links tells which streams of a hub are down, and why, of those that have no `on_link`.
+
+    Each reason is told once until the stream works again, once for all streams that are down for it, and at most once a minute. That a
+    stream is not opened again is always told.
+    """
+
+    def __init__(self, hub_id: str) -> None:
+        self._hub_id = hub_id
+        self._lock = threading.Lock()
+        # Reasons since it worked last, of each stream that is down.
+        self._down: dict[Kept, set[str]] = {}
+        self._told_at: dict[str, float] = {}
+
+    def told(self, core: K, what: str) -> K:
+        """told gives a stream that has no `on_link` one that writes to the log."""
+        if core.on_link is None:
+            core.on_link = functools.partial(self._changed, core, what)
+        return core
+
+    def _changed(self, core: Kept, what: str, error: FoedusError | None, will_retry: bool) -> None:
+        if error is not None and self._is_news(core, error.reason, will_retry):
+            fate = "is down and will be reopened" if will_retry else "has ended and will not be reopened"
+            log.warning("the stream to hub %s for %s %s: %s", self._hub_id, what, fate, error)
+        elif error is None:
+            with self._lock:
+                self._down.pop(core, None)
+
+    def _is_news(self, core: Kept, reason: str, will_retry: bool) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            # Streams that were closed meanwhile have told nothing of it.
+            self._down = {one: reasons for one, reasons in self._down.items() if not (one.closed or one.over)}
+            known = any(reason in reasons for reasons in self._down.values()) or now < self._told_at.get(reason, -AGAIN_S) + AGAIN_S
+            if will_retry:
+                self._down.setdefault(core, set()).add(reason)
+            if known and will_retry:
+                return False
+            self._told_at[reason] = now
+            return True
 
 
 def refusals_told(on_error: OnError | None) -> Callable[[Refusal], Any]:

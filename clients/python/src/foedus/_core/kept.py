@@ -34,7 +34,7 @@ class Kept(abc.ABC):
     final: frozenset[str] = FINAL
 
     def __init__(self, on_link: OnLink | None, identity: Identity | None = None) -> None:
-        self._on_link = on_link
+        self.on_link = on_link
         self._group, self._incarnation = (os.urandom(16), 1) if identity is None else identity
         if not 8 <= len(self._group) <= 64 or not 0 <= self._incarnation < 2**53:
             raise ValueError("an identity is a group of 8 to 64 bytes and an incarnation from 0 to 2**53 - 1")
@@ -78,7 +78,7 @@ class Kept(abc.ABC):
         self._backoff.reset()
         if not self._up:
             self._up = True
-            yield from tell(self._on_link, None, True)
+            yield from tell(self.on_link, None, True)
 
     def said(self, error: FoedusError) -> None:
         self._said = error
@@ -101,7 +101,7 @@ class Kept(abc.ABC):
                 # A wrong address or file does not mend itself either.
                 final = error.reason in self.final or isinstance(error, UsageError)
                 self.over = final
-                yield from tell(self._on_link, error, not final)
+                yield from tell(self.on_link, error, not final)
                 if final:
                     break
                 yield Sleep(self._backoff.delay())

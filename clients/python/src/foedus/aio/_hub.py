@@ -21,7 +21,7 @@ from .._gen import health_pb2
 from .._gen.common.v1.node_pb2 import Node
 from .._gen.registry_sync.v1alpha1.registry_sync_service_pb2 import NodeFilter, NodeRecord
 from .._gen.telemetry.v1alpha1.telemetry_service_pb2 import Event, EventFilter
-from .._telling import refusals_told
+from .._telling import Links, refusals_told
 from ..errors import FoedusError
 from ..values import Plain
 from ._stream import Connection, KeptStream, TaskStream
@@ -112,12 +112,14 @@ class Hub:
     Callbacks are functions or coroutine functions, one at a time for each stream, which waits for them; what they raise goes to
     `on_error`, or to the log `foedus`.
     `on_link(error, will_retry)` is told that a stream works (None, True) or was cut, and why.
+    Without it the log `foedus` gets a warning of a stream that is cut, once for each reason until it works again.
     """
 
     def __init__(self, target: Target, files: Files, timeout: float) -> None:
         self._target, self._timeout = target, timeout
         self._connection = Connection(target, files)
         self._registrar = Registrar()
+        self._links = Links(target.hub_id)
         self._streams: list[KeptStream[Any]] = []
 
     @classmethod
@@ -238,7 +240,7 @@ class Hub:
         """
         refused = refusals_told(on_error) if on_refused is None else on_refused
         core = UpdatesCore(self._registrar, nodes, refused, on_link, identity)
-        return self._kept(Updates(self._connection, core, on_error))
+        return self._kept(Updates(self._connection, self._links.told(core, "updates"), on_error))
 
     def watch(
         self,
@@ -250,7 +252,8 @@ class Hub:
         on_error: OnError | None = None,
     ) -> Watch:
         """watch keeps a copy of the nodes that a filter selects; `nodes_only` leaves out the states."""
-        return self._kept(Watch(self._connection, WatchCore(node_filter, nodes_only, on_event, on_link), on_error))
+        core = WatchCore(node_filter, nodes_only, on_event, on_link)
+        return self._kept(Watch(self._connection, self._links.told(core, "watching"), on_error))
 
     def executor(
         self,
@@ -272,7 +275,7 @@ class Hub:
         `identity` is as in `updates`.
         """
         core = ExecutorCore(node_ids, capabilities, max_in_flight, shared, asyncio.Event, on_link, identity)
-        return self._kept(Executor(self._connection, core, run, on_error))
+        return self._kept(Executor(self._connection, self._links.told(core, "commands"), run, on_error))
 
     def events(
         self,
@@ -285,7 +288,8 @@ class Hub:
         on_error: OnError | None = None,
     ) -> Events:
         """events follows the hub's event log from a position on (0: only new ones); for operators. `on_missed` is told how many were lost."""
-        return self._kept(Events(self._connection, EventsCore(on_event, event_filter, from_seq, on_missed, on_link), on_error))
+        core = EventsCore(on_event, event_filter, from_seq, on_missed, on_link)
+        return self._kept(Events(self._connection, self._links.told(core, "events"), on_error))
 
     def _kept(self, stream: S) -> S:
         self._streams = [*(one for one in self._streams if not one.over), stream]
