@@ -11,6 +11,8 @@ export interface FollowOptions {
   readonly signal?: AbortSignal;
   /** Told when the stream was cut, why, and in how many ms it is opened again where it was; undefined if it is not. */
   readonly onCut?: (failure: Failure, waitMs: number | undefined) => void;
+  /** Told when the stream works (undefined) or was cut, and why; with `willRetry` false the iteration ends with it. */
+  readonly onLink?: (failure: Failure | undefined, willRetry: boolean) => void;
   /** Decides after a failure whether the iteration ends with it. Default: when somebody must change something first, as for ACCESS_DENIED. */
   readonly giveUp?: GiveUp;
   /** Told what a callback threw. */
@@ -42,6 +44,7 @@ export class Following<Res, T> implements AsyncIterableIterator<T, undefined> {
   #items: readonly T[] = [];
   #at = 0;
   #taken: PromiseWithResolvers<void> | undefined;
+  #up = false;
   #waiting: PromiseWithResolvers<IteratorResult<T, undefined>>[] = [];
   #end: { readonly error: unknown } | undefined;
   readonly #abort = (): void => this.#finish(this.#o.signal?.reason);
@@ -100,6 +103,10 @@ export class Following<Res, T> implements AsyncIterableIterator<T, undefined> {
 
   #onMessage(message: Res): Promise<void> | undefined {
     this.#kept.worked();
+    if (!this.#up) {
+      this.#up = true;
+      callProgram(this.#o.onError, this.#o.onLink, undefined, true);
+    }
     const items = this.#source.take(message);
     // A callback may have ended it.
     if (items.length === 0 || this.#end !== undefined) return undefined;
@@ -113,7 +120,9 @@ export class Following<Res, T> implements AsyncIterableIterator<T, undefined> {
 
   #onCut(failure: Failure, final: boolean, { error, waitMs }: Cut): void {
     this.#source.cut?.(failure);
+    this.#up = false;
     callProgram(this.#o.onError, this.#o.onCut, failure, waitMs);
+    callProgram(this.#o.onError, this.#o.onLink, failure, !final);
     if (final) this.#finish(error);
   }
 

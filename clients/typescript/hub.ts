@@ -20,6 +20,7 @@ import type { Mirror, MirrorOptions } from "./mirror.ts";
 import { FileCredentials, hubOf, readMaterial } from "./reach/file-credentials.ts";
 import { misconfigured } from "./reach/misconfigured.ts";
 import { endpointOf, resolveTarget, type ServiceName, type TargetOptions } from "./reach/target.ts";
+import { type Link, Links, refusalsTold } from "./reach/telling.ts";
 import { type NodeInit, type RegisteringOptions, RegistryClient } from "./registry-client.ts";
 import type { Updater } from "./updater.ts";
 
@@ -97,6 +98,8 @@ export class Hub implements AsyncDisposable {
   readonly #onError: OnError | undefined;
   readonly #open = new Set<Keepable>();
   readonly #disconnect: () => void;
+  /** Missing for a hub that was made of clients: whoever has those knows how they do. */
+  readonly #links: Links | undefined;
   #registry: RegistryClient | undefined;
   #commands: CommandStream | undefined;
   #closed = false;
@@ -106,6 +109,7 @@ export class Hub implements AsyncDisposable {
     this.clients = clients;
     this.#clock = options.clock ?? systemClock;
     this.#onError = options.onError;
+    this.#links = hubId === "" ? undefined : new Links(hubId, this.#clock);
     this.#disconnect = disconnect;
   }
 
@@ -165,13 +169,16 @@ export class Hub implements AsyncDisposable {
 
   /** updater opens a stream of state changes. With `nodes` it keeps these registered, also at a hub that has forgotten them. */
   updater({ signal, ...options }: UpdaterOfHubOptions = {}): Updater {
-    return this.#keep(this.registry().updater({ ...this.#common(), ...options }), signal);
+    const link = this.#link("updates", options.onLink);
+    const common = { ...this.#common(), ...options, ...onLinkOf(link) };
+    return this.#keep(this.registry().updater({ ...common, onRefused: options.onRefused ?? refusalsTold(common.onError) }), signal, link);
   }
 
   /** watch keeps a copy of what the hub knows of nodes, own and of its peers; after a cut it goes on where it was. */
   watch({ signal, onChange, ...options }: WatchOptions = {}): Mirror {
-    const common = { ...this.#common(), ...options };
-    if (onChange === undefined) return this.#keep(this.registry().mirror(common), signal);
+    const link = this.#link("watching", options.onLink);
+    const common = { ...this.#common(), ...options, ...onLinkOf(link) };
+    if (onChange === undefined) return this.#keep(this.registry().mirror(common), signal, link);
     const { onBatch, onError } = common;
     const told: Required<Pick<MirrorOptions, "onBatch">> = {
       onBatch: (feed, batch, slots) => {
@@ -183,13 +190,18 @@ export class Hub implements AsyncDisposable {
       },
     };
     const mirror = this.registry().mirror({ ...common, ...told });
-    return this.#keep(mirror, signal);
+    return this.#keep(mirror, signal, link);
   }
 
   /** changes follows the registry without a copy of it: `for await (const change of hub.changes())`. */
   changes(options: ChangeOptions = {}): ChangeStream {
     this.#mustBeOpen();
-    return this.#keep(new ChangeStream(this.clients.registry, { ...this.#common(), ...options }), options.signal);
+    const link = this.#link("changes", options.onLink ?? options.onCut);
+    return this.#keep(
+      new ChangeStream(this.clients.registry, { ...this.#common(), ...options, ...onLinkOf(link, true) }),
+      options.signal,
+      link,
+    );
   }
 
   /**
@@ -218,13 +230,26 @@ export class Hub implements AsyncDisposable {
   /** serve answers commands to nodes, until it is closed or another program serves them. */
   serve({ signal, ...options }: ServeOptions): ExecutorClient {
     this.#mustBeOpen();
-    return this.#keep(new ExecutorClient(this.clients.commands, { ...this.#common(), ...options }), signal);
+    const link = this.#link("commands", options.onDetached);
+    const told: Pick<ServeOptions, "onAttached" | "onDetached"> = {
+      onAttached: (nodes, refused) => {
+        link?.works();
+        return options.onAttached?.(nodes, refused);
+      },
+      ...(link === undefined ? {} : { onDetached: link.down }),
+    };
+    return this.#keep(new ExecutorClient(this.clients.commands, { ...this.#common(), ...options, ...told }), signal, link);
   }
 
   /** events follows what happens at the hub: `for await (const event of hub.events())`. For operators. */
   events(options: EventOptions = {}): EventStream {
     this.#mustBeOpen();
-    return this.#keep(new EventStream(this.clients.telemetry, { ...this.#common(), ...options }), options.signal);
+    const link = this.#link("events", options.onLink ?? options.onCut);
+    return this.#keep(
+      new EventStream(this.clients.telemetry, { ...this.#common(), ...options, ...onLinkOf(link, true) }),
+      options.signal,
+      link,
+    );
   }
 
   /**
@@ -254,17 +279,37 @@ export class Hub implements AsyncDisposable {
     return this.#onError === undefined ? { clock: this.#clock } : { clock: this.#clock, onError: this.#onError };
   }
 
+  /** link tells how a stream is connected, unless the program has a callback for that. */
+  #link(what: string, callback: unknown): Link | undefined {
+    return callback === undefined ? this.#links?.of(what) : undefined;
+  }
+
   /** keep holds what is open as long as it is: a program may open and close a great many. */
-  #keep<T extends Keepable>(one: T, signal: AbortSignal | undefined): T {
+  #keep<T extends Keepable>(one: T, signal: AbortSignal | undefined, link: Link | undefined): T {
     const abort = (): void => one.close();
     this.#open.add(one);
     whenAborted(signal, abort);
     one.whenOver(() => {
       this.#open.delete(one);
+      link?.over();
       signal?.removeEventListener("abort", abort);
     });
     return one;
   }
+}
+
+/** onLinkOf makes the `onLink` of a stream whose link is told. Of one that throws its end, that is told already. */
+function onLinkOf(
+  link: Link | undefined,
+  throws = false,
+): { readonly onLink?: (failure: Failure | undefined, willRetry?: boolean) => void } {
+  if (link === undefined) return {};
+  return {
+    onLink: (failure, willRetry = true) => {
+      if (failure === undefined) link.works();
+      else if (willRetry || !throws) link.down(failure, willRetry);
+    },
+  };
 }
 
 /** lazily makes each member when it is asked for first: a hub in parts may have no address for what nobody calls. */

@@ -38,8 +38,12 @@ export interface UpdaterOptions {
    * at once. What it throws is told, and it is done again after a wait.
    */
   readonly prepare?: () => Promise<void>;
+  /** Told each change, and each node, that the hub does not take. Without it an updater of a `Hub` tells each node or key once to `onError`. */
   readonly onRefused?: (refusal: Refusal) => void;
-  /** Told when the stream is up (undefined) or down, and why; `willRetry` false means that it will not come back by itself. */
+  /**
+   * Told when the stream is up (undefined) or down, and why; `willRetry` false means that it will not come back by itself. Without it a `Hub`
+   * that was connected lets Node print a warning, once for each reason until the stream works again.
+   */
   readonly onLink?: (failure: Failure | undefined, willRetry: boolean) => void;
   /** Told what a callback threw. */
   readonly onError?: OnError;

@@ -232,6 +232,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/registry-sync/import/apply.ts removed": ["one message", "what a payload removes, while it is checked"],
   "services/registry-sync/import/apply.ts held": ["one message", "which nodes a payload adds and removes, while it is checked"],
   "clients/typescript/hub.ts #open": ["configuration", "what a program that uses the SDK has made"],
+  "clients/typescript/reach/telling.ts #down": ["configuration", "streams of such a program that are down"],
+  "clients/typescript/reach/telling.ts #toldAt": ["schema", "reasons of errors"],
   "clients/typescript/registry-client.ts #updaters": ["configuration", "what a program that uses the SDK has made"],
   "clients/typescript/registry-client.ts #mirrors": ["configuration", "what a program that uses the SDK has made"],
   "services/registry-sync/core.ts #sessions": ["streams", "sessions: `streamsPerPeer` of each peer"],
