@@ -95,8 +95,9 @@ build: setup ## bundle the installed command into dist/
 	@node cli/build.ts
 
 .PHONY: packages
-packages: setup ## build the packages of the SDKs in dist/packages/: npm, and a Python wheel (make tools gets what that needs)
+packages: setup ## build the packages of the SDKs in dist/packages/: npm, and a Python wheel (Python 3.11 or newer with venv)
 	@node tools/packages/typescript.ts
+	@[ -n "$${FOEDUS_PYTHON:-}" ] || node tools/install.ts foedus-python
 	@tools/packages/python.sh dist/packages
 
 .PHONY: image

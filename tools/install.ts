@@ -1,5 +1,6 @@
 // Builds and installs the programs that tests and charts need: `make tools`. What is there already is left alone; what cannot be had
 // gets one line that says why, and the tests that need it are skipped. It ends with 0 either way: a machine without Go still tests.
+// `node tools/install.ts foedus-python` gets the Python environment alone, in which `make packages` builds the wheel; it ends with 1 without.
 // Debian's packages come first, for they bring the Go that builds the others.
 
 import { spawnSync } from "node:child_process";
@@ -108,7 +109,7 @@ let kept = 0;
 
 function give(name: string, why: string): void {
   missing.push(name);
-  process.stdout.write(`  ${name}: not here, its tests will be skipped: ${why}\n`);
+  process.stdout.write(`  ${name}: not here, what needs it is skipped: ${why}\n`);
 }
 
 function say(what: string): void {
@@ -354,9 +355,12 @@ function installPackages(packages: readonly (readonly [string, string])[], root:
   }
 }
 
+/** PYTHON is the name of the environment in which clients/python is built and tested. */
+const PYTHON = "foedus-python";
+
 /** python makes a virtual environment for the client in clients/python, its packages pinned by hash, and `foedus-python`, which runs in it. */
 function python(): void {
-  const name = "foedus-python";
+  const name = PYTHON;
   const home = join(HOME, "python");
   const requirements = join(SOURCES, "..", "clients", "python", "requirements.txt");
   const wanted = createHash("sha256").update(`${process.platform} ${process.arch}\n`).update(readFileSync(requirements)).digest("hex");
@@ -408,13 +412,21 @@ function wheelTools(): void {
   }
 }
 
+const only = process.argv.slice(2);
+if (only.length > 0 && only.join() !== PYTHON) {
+  process.stderr.write(`only ${PYTHON} is installed by itself; without an argument all tools are\n`);
+  process.exit(2);
+}
 const started = systemClock.mono();
 for (const folder of [BIN, STAMPS, SHARE, LIB]) mkdirSync(folder, { recursive: true });
-debianTools();
-goTools();
-schemas();
-wheelTools();
+if (only.length === 0) {
+  debianTools();
+  goTools();
+  schemas();
+  wheelTools();
+}
 python();
 const seconds = ((systemClock.mono() - started) / 1000).toFixed(1);
 const rest = missing.length === 0 ? "none missing" : `${missing.length} missing: ${missing.join(", ")}`;
-process.stdout.write(`tools: ${made} made, ${kept} already there, ${rest} (${seconds} s)\n`);
+if (only.length === 0) process.stdout.write(`tools: ${made} made, ${kept} already there, ${rest} (${seconds} s)\n`);
+else process.exitCode = missing.length === 0 ? 0 : 1;

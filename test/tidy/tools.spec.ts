@@ -1,4 +1,5 @@
 // Programs of other people: what a test asks for is got by `make tools`, and nothing is got that no test asks for.
+import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -24,6 +25,15 @@ describe("programs of other people", () => {
     const got = new Set([...folders, ...wheels, ...unpacked, ...Object.values(install), "foedus-python"]);
     expect(asked.size).toBeGreaterThan(15);
     expect([...asked].filter((name) => !got.has(name))).toEqual([]);
+  });
+
+  test("make packages gets by itself what the wheel needs, and nothing else", () => {
+    const [, recipe] = /^packages:.*\n((?:\t.*\n)+)/m.exec(read("Makefile"))!;
+    const install = recipe!.indexOf("node tools/install.ts foedus-python\n");
+    expect(install).toBeGreaterThan(0);
+    expect(recipe!.indexOf("tools/packages/python.sh")).toBeGreaterThan(install);
+    const run = (...names: string[]) => spawnSync(process.execPath, [join(ROOT, "tools/install.ts"), ...names], { encoding: "utf8" });
+    expect(run("helm")).toMatchObject({ status: 2, stdout: "", stderr: expect.stringContaining("only foedus-python") });
   });
 
   test("none is built, unpacked or taken from a wheel that no test asks for", () => {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # python.sh FOLDER: makes the wheel of clients/python in a folder, with the version of package.json, and prints where it is. It needs the
-# environment of `make tools`, or the python of another one with clients/python/requirements.txt as FOEDUS_PYTHON, and no network. What is
+# environment that `make packages` installs, or the python of another one with clients/python/requirements.txt as FOEDUS_PYTHON, and no network. What is
 # made from one commit is the same byte for byte.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -8,7 +8,7 @@ out=$(mkdir -p "$1" && cd "$1" && pwd)
 python=${FOEDUS_PYTHON:-$root/.tools/bin/foedus-python}
 case $python in /*) ;; *) python=$PWD/$python ;; esac
 cd "$root"
-[ -x "$python" ] || { echo "the Python tools are missing: run make tools" >&2; exit 1; }
+[ -x "$python" ] || { echo "the Python environment is missing: run make packages, or make tools" >&2; exit 1; }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/foedus-wheel-XXXXXX")
 trap 'rm -rf "$work"' EXIT
