@@ -1,6 +1,6 @@
 // The SDK as its users have it: unpacked from the tarball into an empty folder, with the two packages that it names and nothing else of ours.
 
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -91,6 +91,25 @@ describe("the types", () => {
     expect(execFileSync(process.execPath, ["missing.js"], { cwd: app, env, encoding: "utf8" })).toMatch(
       /^NOT_CONFIGURED Give address, ca, cert and key/,
     );
+  });
+});
+
+/** oldNodes are programs that run a Node that is too old: one of this machine, if there is, and this one with another version. */
+function oldNodes(): (readonly [string, string, readonly string[]])[] {
+  const pretend = `data:text/javascript,Object.defineProperty(process,"versions",{value:{...process.versions,node:"22.9.0"}})`;
+  const nodes: [string, string, readonly string[]][] = [["22.9.0", process.execPath, ["--import", pretend]]];
+  const { stdout } = spawnSync("/usr/bin/node", ["-p", "process.versions.node"], { encoding: "utf8" });
+  if (Number.parseInt(stdout ?? "", 10) < 22) nodes.push([stdout.trim(), "/usr/bin/node", []]);
+  return nodes;
+}
+
+describe("a Node that is too old", () => {
+  test.each(oldNodes())("%s: importing the package says in a sentence which one it needs", (version, path, args) => {
+    for (const entry of ["foedus-client", "foedus-client/schema"]) {
+      const program = `import(${JSON.stringify(entry)}).then(() => console.log("imported"), (error) => console.log(error.message))`;
+      const said = execFileSync(path, [...args, "--input-type=module", "-e", program], { cwd: app, encoding: "utf8" });
+      expect(said).toBe(`foedus-client needs Node 22.10 or newer; this is Node ${version}\n`);
+    }
   });
 });
 

@@ -11,6 +11,21 @@ const SDK = "clients/typescript";
 /** What a program imports, by the name of the file. */
 const ENTRIES = ["index", "schema"] as const;
 
+/** The Node that it needs: dates of certificates are read as X509Certificate has them since then. */
+const NODE = [22, 10] as const;
+
+/** A module that each file of the package imports first, so that an older Node says what is wrong before anything else fails. */
+const NODE_CHECK = "node-check.js";
+
+/** nodeCheck is that module. */
+function nodeCheck(): string {
+  const [major, minor] = NODE;
+  return `const [major, minor] = process.versions.node.split(".").map(Number);
+if (major < ${major} || (major === ${major} && minor < ${minor}))
+  throw new Error("foedus-client needs Node ${NODE.join(".")} or newer; this is Node " + process.versions.node);
+`;
+}
+
 /** Folders that the aliases of the project's own package.json stand for. */
 const ALIASES = [
   ["#gen/", "proto/gen/"],
@@ -33,11 +48,10 @@ function manifestOf({ version, license, dependencies }: Manifest): object {
     description: "Client of Foedus hubs: register nodes, report state, watch, send commands and answer them.",
     license,
     type: "module",
-    // Dates of certificates are read as X509Certificate has them since then.
-    engines: { node: ">=22.10" },
+    engines: { node: `>=${NODE.join(".")}` },
     exports: { ".": entry("index"), "./schema": entry("schema") },
     types: `./types/${SDK}/index.d.ts`,
-    sideEffects: false,
+    sideEffects: [`./${NODE_CHECK}`],
     dependencies: {
       "@bufbuild/protobuf": `^${dependencies["@bufbuild/protobuf"]}`,
       // Exactly this one: its TLS connector is not a public interface.
@@ -51,6 +65,7 @@ async function bundle(out: string): Promise<void> {
   await build({
     entryPoints: ENTRIES.map((name) => join(ROOT, SDK, `${name}.ts`)),
     outdir: out,
+    banner: { js: `import "./${NODE_CHECK}";` },
     bundle: true,
     splitting: true,
     chunkNames: "chunk-[hash]",
@@ -61,6 +76,7 @@ async function bundle(out: string): Promise<void> {
     legalComments: "inline",
     logLevel: "warning",
   });
+  writeFileSync(join(out, NODE_CHECK), nodeCheck());
 }
 
 /** declare writes the types of the entries and of what they name, with relative paths in place of aliases. */
