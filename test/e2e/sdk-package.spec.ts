@@ -39,32 +39,37 @@ beforeAll(async () => {
   const unpacked = join(app, "node_modules/foedus-client");
   mkdirSync(unpacked, { recursive: true });
   execFileSync("tar", ["-xzf", tarball, "-C", unpacked, "--strip-components=1"]);
-  const { dependencies } = JSON.parse(readFileSync(join(unpacked, "package.json"), "utf8")) as { dependencies: Record<string, string> };
+  const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(unpacked, "package.json"), "utf8")) as Record<
+    "dependencies" | "peerDependencies",
+    Record<string, string>
+  >;
   expect(Object.keys(dependencies).sort()).toEqual(["@bufbuild/protobuf", "@grpc/grpc-js"]);
+  expect(Object.keys(peerDependencies)).toEqual(["@types/node"]);
   for (const name of Object.keys(dependencies)) link(name);
-  writeFileSync(join(app, "package.json"), JSON.stringify({ type: "module" }));
 }, 120_000);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** jsOf is the first program in JavaScript of a page. */
-function jsOf(page: string): string {
-  return /^```js\n([\s\S]*?)^```/m.exec(readFileSync(join(ROOT, page), "utf8"))?.[1] ?? "";
+/** programsOf are the programs of a page in a language. */
+function programsOf(page: string, language: "js" | "ts"): string[] {
+  const fence = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\``, "gm");
+  return [...readFileSync(join(ROOT, page), "utf8").matchAll(fence)].map(([, code]) => code!);
 }
 
 describe("the types", () => {
   const check = (program: string): string => {
-    writeFileSync(join(app, "program.ts"), program);
+    writeFileSync(join(app, "program.mts"), program);
     const flags = ["--noEmit", "--strict", "--skipLibCheck", "false", "--target", "es2022", "--module", "nodenext", "--types", "node"];
     try {
-      execFileSync(join(ROOT, "node_modules/.bin/tsc"), [...flags, "program.ts"], { cwd: app, encoding: "utf8" });
+      execFileSync(join(ROOT, "node_modules/.bin/tsc"), [...flags, "program.mts"], { cwd: app, encoding: "utf8" });
       return "";
     } catch (error) {
       return (error as { stdout: string }).stdout;
     }
   };
 
+  beforeAll(() => link("@types/node"));
+
   test("a program in TypeScript compiles, also with the declarations checked, and a mistake in it is found", () => {
-    link("@types/node");
     const program = `
       import { type CommandResult, FoedusError, Hub, remedyOf } from "foedus-client";
       import { create, registrySync } from "foedus-client/schema";
@@ -82,13 +87,19 @@ describe("the types", () => {
     expect(check(program.replace("result.outcome", "result.outcom"))).toContain("outcom");
   }, 180_000);
 
+  test("each program of the documentation compiles as it stands there, also that in JavaScript", () => {
+    const programs = [...programsOf("clients/typescript/README.md", "ts"), ...programsOf("docs/CLIENTS.md", "js")];
+    expect(programs.length).toBeGreaterThan(4);
+    for (const program of programs) expect([program, check(program)]).toEqual([program, ""]);
+  }, 180_000);
+
   test("settings that are missing are told with what to do", () => {
     writeFileSync(
-      join(app, "missing.js"),
+      join(app, "missing.mjs"),
       'import { Hub, remedyOf } from "foedus-client"; await Hub.connect().catch((e) => console.log(e.reason, remedyOf(e)));',
     );
     const env = { PATH: process.env["PATH"] ?? "" };
-    expect(execFileSync(process.execPath, ["missing.js"], { cwd: app, env, encoding: "utf8" })).toMatch(
+    expect(execFileSync(process.execPath, ["missing.mjs"], { cwd: app, env, encoding: "utf8" })).toMatch(
       /^NOT_CONFIGURED Give address, ca, cert and key/,
     );
   });
@@ -114,7 +125,7 @@ describe("a Node that is too old", () => {
 });
 
 describe("the device of docs/CLIENTS.md, with a real hub", () => {
-  const program = jsOf("docs/CLIENTS.md");
+  const program = programsOf("docs/CLIENTS.md", "js")[0]!;
   let federation: Federation;
   let hub: HubProcess;
   let operator: Clients;
@@ -159,7 +170,7 @@ describe("the device of docs/CLIENTS.md, with a real hub", () => {
     hub = federation.hub("home");
     copyFileSync(hub.pki("ca").ca, join(app, "ca.pem"));
     firstEndsAt = await certify(LIFE_MS);
-    writeFileSync(join(app, "device.js"), program.replace("localhost:18800", hub.address("registry-sync")));
+    writeFileSync(join(app, "lamp.mjs"), program.replace("localhost:18800", hub.address("registry-sync")));
   }, 120_000);
   afterAll(async () => {
     if (device !== undefined) await endProcess(device, "the device", "SIGKILL");
@@ -172,7 +183,7 @@ describe("the device of docs/CLIENTS.md, with a real hub", () => {
   });
 
   test("it starts before the hub, and is there when the hub is: updates arrive, commands are answered", async () => {
-    device = spawn(process.execPath, ["device.js"], { cwd: app });
+    device = spawn(process.execPath, ["lamp.mjs"], { cwd: app });
     for (const stream of [device.stdout, device.stderr]) stream?.setEncoding("utf8").on("data", (part: string) => (printed += part));
     await until("what is wrong", () => printed.includes("\n"));
     expect(printed).toMatch(/\[PEER_UNREACHABLE\] .* nothing listens at \S+\. Start the hub, or correct the address\.\n/);

@@ -57,6 +57,9 @@ function manifestOf({ version, license, dependencies }: Manifest): object {
       // Exactly this one: its TLS connector is not a public interface.
       "@grpc/grpc-js": dependencies["@grpc/grpc-js"],
     },
+    // The declarations name types of Node. Programs in JavaScript do without.
+    peerDependencies: { "@types/node": `>=${NODE[0]}` },
+    peerDependenciesMeta: { "@types/node": { optional: true } },
   };
 }
 
