@@ -28,11 +28,14 @@ class Telling(WatchCore):
             yield Tell(callback, ())
 
 
+def tasks_of(core: ExecutorCore[Any], *timeouts_ms: int) -> list[Task[Any]]:
+    """The tasks that a hub gives out in one message."""
+    tasks = [{"task_id": at + 1, "node_id": "n", "timeout_ms": timeout_ms} for at, timeout_ms in enumerate(timeouts_ms)]
+    return [effect.task for effect in core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": tasks}))]  # type: ignore[union-attr]
+
+
 def task_of(core: ExecutorCore[Any]) -> Task[Any]:
-    program = core.take(commands_pb.AttachExecutorResponse(tasks={"tasks": [{"task_id": 1, "node_id": "n"}]}))
-    task: Task[Any] = next(program).task  # type: ignore[union-attr]
-    program.close()
-    return task
+    return tasks_of(core, 1_000)[0]
 
 
 def failure_in(core: ExecutorCore[Any]) -> str:
@@ -75,17 +78,38 @@ class Callbacks(unittest.IsolatedAsyncioTestCase):
         with unittest.mock.patch.object(core, "keep", Telling().keep):
             stream = waiting.TaskStream(unittest.mock.Mock(), core, lambda _: cancelled(), None)
             await asyncio.wait_for(stream.wait(), 5)
-        work = asyncio.get_running_loop().create_task(stream._work(task))
+        work = asyncio.get_running_loop().create_task(stream._work(task, 0.0))
         await asyncio.wait([work], timeout=5)
         self.assertIn("cancelled", failure_in(core))
 
 
 class Handlers(unittest.TestCase):
+    def test_the_time_that_a_task_waited_for_a_worker_is_part_of_its_timeout(self) -> None:
+        core: ExecutorCore[threading.Event] = ExecutorCore(["n"], [], 64, False, threading.Event, None)
+        now = [1000.0]
+        began, go_on, left = threading.Event(), threading.Event(), []
+
+        def run(task: Task[threading.Event]) -> None:
+            left.append(task.timeout)
+            began.set()
+            self.assertTrue(go_on.wait(5))
+
+        with unittest.mock.patch.object(_stream.time, "monotonic", lambda: now[0]):
+            stream = _stream.TaskStream(unittest.mock.Mock(), core, run, 1, None)
+            tasks = tasks_of(core, 5_000, 5_000, 1_000)
+            for task in tasks:
+                stream._task(task)
+            self.assertTrue(began.wait(5))
+            now[0] += 2.0
+            go_on.set()
+            stream._workers.shutdown(wait=True)
+        self.assertEqual(left, [5.0, 3.0, 0.0])
+
     def test_a_handler_that_exits_has_failed(self) -> None:
         core: ExecutorCore[threading.Event] = ExecutorCore(["n"], [], 64, False, threading.Event, None)
         task = task_of(core)
         stream = _stream.TaskStream(unittest.mock.Mock(), core, lambda _: sys.exit("enough"), 1, None)
-        worker = threading.Thread(target=stream._work, args=(task,))
+        worker = threading.Thread(target=stream._work, args=(task, 0.0))
         worker.start()
         worker.join()
         self.assertIn("enough", failure_in(core))

@@ -311,16 +311,16 @@ class TaskStream(KeptStream[ExecutorCore[Any]]):
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="foedus task")
 
     def _task(self, task: Task[threading.Event]) -> None:
-        self._workers.submit(self._work, task)
+        self._workers.submit(self._work, task, time.monotonic())
 
-    def _work(self, task: Task[threading.Event]) -> None:
+    def _work(self, task: Task[threading.Event], received: float) -> None:
         answer: Any = None
         error: BaseException | None = None
         with self._lock:
             if not self._core.wanted(task):
                 return
         try:
-            answer = self._handler(task)
+            answer = self._handler(task.begun(time.monotonic() - received))
         except BaseException as failed:
             # Also sys.exit, which ends nothing in a thread: the caller waits.
             error = failed

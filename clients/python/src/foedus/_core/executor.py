@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from .._gen.command_forwarding.v1alpha1 import command_forwarding_service_pb2 as commands_pb
 from ..errors import FoedusError, make_error, of_failure, to_failure
@@ -32,8 +32,8 @@ F = TypeVar("F", bound=Flag)
 class Task(Generic[F]):
     """Task is a command that a handler is to run.
 
-    `timeout` are the seconds left. `cancelled` is an Event that is set when the caller gave up or the stream was lost; an answer is still
-    welcome. `traceparent` and `tracestate` go on with the caller's trace (W3C Trace Context); empty without one.
+    `timeout` are the seconds left when it is begun, 0 if none are. `cancelled` is an Event that is set when the caller gave up or the stream
+    was lost; an answer is still welcome. `traceparent` and `tracestate` go on with the caller's trace (W3C Trace Context); empty without one.
     """
 
     node_id: str
@@ -46,6 +46,10 @@ class Task(Generic[F]):
     tracestate: str
     task_id: int
     stream: int
+
+    def begun(self, waited: float) -> Self:
+        """begun is the task as its handler gets it after so many seconds in line."""
+        return dataclasses.replace(self, timeout=max(0.0, self.timeout - waited))
 
 
 class ExecutorCore(Kept, Generic[F]):

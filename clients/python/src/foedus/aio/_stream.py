@@ -339,16 +339,16 @@ class TaskStream(KeptStream[ExecutorCore[Any]]):
         self._working: set[asyncio.Task[None]] = set()
 
     def _begin(self, task: Task[asyncio.Event]) -> None:
-        work = asyncio.get_running_loop().create_task(self._work(task), name="foedus task")
+        work = asyncio.get_running_loop().create_task(self._work(task, time.monotonic()), name="foedus task")
         self._working.add(work)
         work.add_done_callback(self._working.discard)
 
-    async def _work(self, task: Task[asyncio.Event]) -> None:
+    async def _work(self, task: Task[asyncio.Event], received: float) -> None:
         answer, error = None, None
         if not self._core.wanted(task):
             return
         try:
-            answer = await _called(self._handler, task)
+            answer = await _called(self._handler, task.begun(time.monotonic() - received))
         except Exception as failed:
             error = failed
         self._core.answer(task, answer, error)
