@@ -124,6 +124,11 @@ class Downs(unittest.TestCase):
                     self.assertIsNotNone(made.call_args.args[1].on_link)
 
 
+    def test_what_a_hub_says_cannot_rewrite_the_terminal(self) -> None:
+        said = self.said((self.stream("updates"), make_error("INTERNAL", "\x1b]0;mine\x07\nsudo \u202eé"), True))
+        self.assertIn("INTERNAL: \\u{1b}]0;mine\\u{7} sudo \\u{202e}é. ", said[0])
+
+
 class Refusals(unittest.TestCase):
     def test_without_a_callback_the_log_says_which_node_was_refused_and_why_once(self) -> None:
         nodes = [foedus.Node(node_id=node_id) for node_id in ("lamp", "lamp9", "a lamp")]

@@ -68,6 +68,11 @@ describe("the links of a hub", () => {
     expect(said()).toHaveLength(2);
   });
 
+  test("what a hub says cannot rewrite the terminal", () => {
+    new Links("home", new ManualClock()).of("updates").down({ reason: "INTERNAL", message: "\u001b]0;mine\u0007\nsudo" }, true);
+    expect(said()[0]).toContain(": \\u{1b}]0;mine\\u{7} sudo. ");
+  });
+
   test("that a stream is not opened again is always told", () => {
     const links = new Links("home", new ManualClock());
     for (const what of ["updates", "commands"]) links.of(what).down({ reason: "SESSION_REPLACED", message: "another one" }, false);

@@ -1,6 +1,7 @@
 import { emitWarning } from "node:process";
 import type { Clock } from "#channel/clock.ts";
 import { type Failure, fail, type Reason } from "#kernel/error.ts";
+import { printable } from "#kernel/printable.ts";
 import { remedyOf } from "../errors.ts";
 import { type OnError, tellError } from "../kept-stream.ts";
 import type { Refusal } from "../updater-options.ts";
@@ -70,7 +71,7 @@ export class Links {
   #tell(what: string, failure: Failure, willRetry: boolean): void {
     const fate = willRetry ? "is down and will be reopened" : "has ended and will not be reopened";
     const sentence = `the stream to hub ${this.#hubId} for ${what} ${fate}: ${failure.message}. ${REMEDIES[failure.reason] ?? remedyOf(failure)}`;
-    emitWarning(sentence, { type: "FoedusWarning", code: failure.reason });
+    emitWarning(printable(sentence), { type: "FoedusWarning", code: failure.reason });
   }
 
   #isKnown(reason: Reason): boolean {

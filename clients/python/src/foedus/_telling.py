@@ -20,6 +20,11 @@ K = TypeVar("K", bound=Kept)
 AGAIN_S = 60.0
 
 
+def _printable(error: FoedusError) -> str:
+    """Writes an error on one line that shows all that is in it: a hub may have put into it what rewrites a terminal."""
+    return "".join(one if one.isprintable() else " " if one in "\n\t" else f"\\u{{{ord(one):x}}}" for one in str(error))
+
+
 class Links:
     """Links tells which streams of a hub are down, and why, of those that have no `on_link`.
 
@@ -43,7 +48,7 @@ class Links:
     def _changed(self, core: Kept, what: str, error: FoedusError | None, will_retry: bool) -> None:
         if error is not None and self._is_news(core, error.reason, will_retry):
             fate = "is down and will be reopened" if will_retry else "has ended and will not be reopened"
-            log.warning("the stream to hub %s for %s %s: %s", self._hub_id, what, fate, error)
+            log.warning("the stream to hub %s for %s %s: %s", self._hub_id, what, fate, _printable(error))
         elif error is None:
             with self._lock:
                 self._down.pop(core, None)
@@ -81,7 +86,7 @@ def refusals_told(on_error: OnError | None) -> Callable[[Refusal], Any]:
             nodes.add(refusal.node_id)
         where = f"node {refusal.node_id!r}" + ("" if refusal.key == "" else f", key {refusal.key!r}")
         if on_error is None:
-            log.warning("the hub refused %s: %s", where, error)
+            log.warning("the hub refused %s: %s", where, _printable(error))
             return None
         return on_error(make_error(error.reason, f"{where}: {error.message}", fields=error.fields, details=True))
 
