@@ -83,6 +83,14 @@ class Downs(unittest.TestCase):
         self.now += AGAIN_S
         self.assertEqual(len(self.said(*changes)), 1)
 
+    def test_one_that_went_again_within_the_minute_and_stays_away_is_told_when_the_minute_is_over(self) -> None:
+        core = self.stream("updates")
+        self.said((core, AWAY, True), (core, None, True))
+        self.now += AGAIN_S / 2
+        self.assertEqual(self.said((core, AWAY, True)), [])
+        self.now += AGAIN_S / 2
+        self.assertEqual(len(self.said(*[(core, AWAY, True)] * 3)), 1)
+
     def test_what_all_streams_of_a_hub_are_down_for_is_told_once(self) -> None:
         updates, executor = self.stream("updates"), self.stream("executor")
         self.assertEqual(len(self.said((updates, AWAY, True), (executor, AWAY, True))), 1)

@@ -53,6 +53,19 @@ describe("the links of a hub", () => {
     expect(said()).toHaveLength(2);
   });
 
+  test("one that went again within the minute, and stays away, is told when the minute is over", () => {
+    const clock = new ManualClock();
+    const link = new Links("home", clock).of("updates");
+    link.down(AWAY, true);
+    link.works();
+    clock.advance(30_000);
+    link.down(AWAY, true);
+    expect(said()).toHaveLength(1);
+    clock.advance(30_000);
+    for (let i = 0; i < 3; i++) link.down(AWAY, true);
+    expect(said()).toHaveLength(2);
+  });
+
   test("what all streams are down for is told once, and one that was closed hides nothing", () => {
     const clock = new ManualClock();
     const links = new Links("home", clock);

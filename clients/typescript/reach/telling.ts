@@ -54,9 +54,11 @@ export class Links {
         const { reason } = failure;
         // It was this program.
         if (reason === "CANCELLED") return;
-        const known = this.#isKnown(reason);
+        const known = [...this.#down.values()].some((reasons) => reasons.has(reason));
+        // What came again too soon is told a minute after the last time, if it is still so.
+        if (willRetry && !known && this.#isTooSoon(reason)) return;
         if (willRetry && !over) this.#down.set(link, (this.#down.get(link) ?? new Set()).add(reason));
-        if (known && willRetry) return;
+        if (willRetry && known) return;
         this.#toldAt.set(reason, this.#clock.mono());
         this.#tell(what, failure, willRetry);
       },
@@ -74,10 +76,9 @@ export class Links {
     emitWarning(printable(sentence), { type: "FoedusWarning", code: failure.reason });
   }
 
-  #isKnown(reason: Reason): boolean {
+  #isTooSoon(reason: Reason): boolean {
     const toldAt = this.#toldAt.get(reason);
-    if (toldAt !== undefined && this.#clock.mono() < toldAt + AGAIN_MS) return true;
-    return [...this.#down.values()].some((reasons) => reasons.has(reason));
+    return toldAt !== undefined && this.#clock.mono() < toldAt + AGAIN_MS;
   }
 }
 

@@ -58,11 +58,14 @@ class Links:
         with self._lock:
             # Streams that were closed meanwhile have told nothing of it.
             self._down = {one: reasons for one, reasons in self._down.items() if not (one.closed or one.over)}
-            known = any(reason in reasons for reasons in self._down.values()) or now < self._told_at.get(reason, -AGAIN_S) + AGAIN_S
+            known = any(reason in reasons for reasons in self._down.values())
             if will_retry:
+                # What came again too soon is told a minute after the last time, if it is still so.
+                if not known and reason in self._told_at and now < self._told_at[reason] + AGAIN_S:
+                    return False
                 self._down.setdefault(core, set()).add(reason)
-            if known and will_retry:
-                return False
+                if known:
+                    return False
             self._told_at[reason] = now
             return True
 
