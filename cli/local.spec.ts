@@ -49,6 +49,8 @@ describe("verbs that need no hub", () => {
     for (const [words, meant] of [
       [["hub", "int", "y"], 'hub has no command "int". Did you mean `foedus hub init`?'],
       [["peers", "disabel", "lab"], 'peers has no command "disabel". Did you mean `foedus peers disable`?'],
+      [["peers", "trust", "lab", "full"], 'peers has no command "trust". Did you mean `foedus peer trust`?'],
+      [["peer", "disable", "lab"], 'there is no command "disable" here. Did you mean `foedus peers disable`?'],
     ] as const)
       expect(await foedus(...words)).toEqual({ code: 2, out: "", err: `foedus: ${meant}\n` });
     for (const words of [
@@ -137,9 +139,11 @@ describe("verbs that need no hub", () => {
       expect.objectContaining({ kind: "service", host_names: "localhost home hub.home hub.example" }),
       expect.objectContaining({ kind: "authority", identity: "spiffe://home" }),
     ]);
+    expect(await foedus("pki", "issue", "lamp")).toMatchObject({ code: 2, err: expect.stringContaining("`foedus pki issue node lamp`") });
+    expect(await foedus("pki", "issue", "node")).toMatchObject({ code: 2, err: expect.stringContaining("the name is missing") });
     expect(await foedus("pki", "issue", "wizard", "x")).toMatchObject({
       code: 2,
-      err: expect.stringContaining("Kinds are service, node, gateway, operator"),
+      err: expect.stringContaining("Kinds are service, node, gateway and operator"),
     });
     expect(await foedus("pki", "issue", "operator", "x")).toMatchObject({ code: 2, err: expect.stringContaining("viewer or admin") });
     expect((await foedus("pki", "issue", "node", "x", "--life", "5s")).err).toBe(

@@ -81,8 +81,8 @@ function nowOf(io: Io): Date {
 function requestOf(kind: string, name: string, flags: PkiFlags): IssueRequest {
   const profile = LEAF_PROFILES.find((candidate) => candidate === kind);
   if (profile === undefined) {
-    const remedy = `Give the kind and then the name, such as \`foedus pki issue node ${shellWord(name === "" ? kind : name)}\`; kinds are ${listed(LEAF_PROFILES)}.`;
-    throw usage(`there is no kind of certificate "${kind}"`, remedy);
+    const example = name === "" ? `Give the kind and then the name, such as \`foedus pki issue node ${shellWord(kind)}\`. ` : "";
+    throw usage(`there is no kind of certificate "${kind}"`, `${example}Kinds are ${listed(LEAF_PROFILES)}.`);
   }
   if (name === "") throw usage("the name is missing", `Give a name after the kind, such as \`foedus pki issue ${profile} my-${profile}\`.`);
   const { role, prefix, dns, ip, life } = flags;
