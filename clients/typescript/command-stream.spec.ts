@@ -394,11 +394,12 @@ describe("an executor", () => {
   /** AttachExecutorResponse{cancel{task_id}}. */
   const cancel = (taskId: number): RawMessage => new RawMessage(Buffer.from([0x1a, 0x02, 0x08, taskId]));
 
-  test("a hub that sends more tasks than may be outstanding, one twice, or one of another node, is cut off and asked again", async () => {
+  test("a hub that sends many more tasks than may be outstanding, one twice, or one of another node, is cut off and asked again", async () => {
     const other = new RawMessage(encodeTasks([{ ...task(3), nodeId: "other" }] as never, 0)[0] as Buffer);
+    const ids = Array.from({ length: 4_099 }, (_, i) => i + 1);
     for (const [messages, least] of [
-      [[tasks(1, 2, 3)], 2],
-      [[tasks(1), tasks(2), tasks(3)], 2],
+      [[tasks(...ids)], 4_098],
+      [[tasks(...ids.slice(0, 2_000)), tasks(...ids.slice(2_000))], 4_098],
       [[tasks(1, 1)], 1],
       [[tasks(1), other], 1],
     ] as const) {
@@ -416,6 +417,21 @@ describe("an executor", () => {
       clock.advance(1_000);
       expect(calls).toHaveLength(2);
     }
+  });
+
+  test("more tasks than it takes are run, as long as the hub may have given up as many", async () => {
+    let ran = 0;
+    const run = () => {
+      ran++;
+      return new Promise<never>(() => undefined);
+    };
+    const { calls } = stage(run, { maxInFlight: 2 });
+    calls[0]?.push(tasks(1, 2));
+    await settle();
+    calls[0]?.push(cancel(1));
+    calls[0]?.push(tasks(3, 4, 5));
+    await settle();
+    expect([ran, calls[0]?.cancelled]).toEqual([5, false]);
   });
 
   test("as many tasks as may be outstanding are run, and others when the answers were sent", async () => {

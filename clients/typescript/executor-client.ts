@@ -72,6 +72,12 @@ function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
 const IN_FLIGHT_DEFAULT = 64;
 const IN_FLIGHT_MAX = 4_096;
 
+/**
+ * Tasks beyond `maxInFlight` that a hub may send: for one whose deadline passed, or that was given up, it gives another before this side has
+ * noticed, and before its `run` has returned. No honest hub comes near.
+ */
+const OVERDUE_MAX = IN_FLIGHT_MAX;
+
 /** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
 const EARLY_MAX = IN_FLIGHT_MAX;
 
@@ -86,7 +92,7 @@ export class ExecutorClient {
   readonly #o: ExecutorOptions;
   readonly #clock: Clock;
   readonly #kept: KeptStream<Duplex, unknown>;
-  /** Nodes that are offered, and how many of their tasks may be outstanding. */
+  /** Nodes that are offered, and how many of their tasks may be outstanding here. */
   readonly #offered: ReadonlySet<string>;
   readonly #most: number;
   #controllers = new Map<number, AbortController>();
@@ -108,7 +114,7 @@ export class ExecutorClient {
     this.#o = options;
     this.#clock = options.clock ?? systemClock;
     this.#offered = new Set(options.nodeIds);
-    this.#most = Math.min(IN_FLIGHT_MAX, options.maxInFlight || IN_FLIGHT_DEFAULT);
+    this.#most = (maxInFlight || IN_FLIGHT_DEFAULT) + OVERDUE_MAX;
     this.#kept = new KeptStream({
       clock: this.#clock,
       backoff: options.backoff,
@@ -176,9 +182,7 @@ export class ExecutorClient {
 
   /** mustBeAsked throws for a task that no hub gives to this executor: more than it takes, or of a node that it does not offer. */
   #mustBeAsked({ taskId, nodeId }: ReceivedTask): void {
-    // The hub knows of no answer before it is sent.
-    const outstanding = this.#controllers.size + this.#reports.length;
-    if (outstanding >= this.#most || this.#controllers.has(taskId))
+    if (this.#controllers.size + this.#reports.length >= this.#most || this.#controllers.has(taskId))
       throw fail("LIMIT_EXCEEDED", "the hub sent more tasks than this executor takes");
     if (!this.#offered.has(nodeId)) throw fail("OUT_OF_SCOPE", "the hub sent a task of a node that this executor does not offer");
   }

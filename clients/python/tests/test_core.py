@@ -325,7 +325,7 @@ class Streams(unittest.TestCase):
 
     def test_no_more_tasks_are_started_than_it_takes_and_of_its_nodes_only(self) -> None:
         for tasks, least, reason in (
-            ([(1, "n"), (2, "n"), (3, "n")], 2, "LIMIT_EXCEEDED"),
+            ([(i, "n") for i in range(1, 4100)], 4098, "LIMIT_EXCEEDED"),
             ([(1, "n"), (1, "n")], 1, "LIMIT_EXCEEDED"),
             ([(1, "n"), (2, "other")], 1, "OUT_OF_SCOPE"),
         ):

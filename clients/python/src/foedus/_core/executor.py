@@ -16,6 +16,8 @@ RESULTS, RESULTS_BYTES = 500, 512 * 1024
 # Cancels that are kept for tasks that have not come yet: as many as there may be tasks.
 EARLY_MAX = 4096
 IN_FLIGHT_MAX = 4096
+# Tasks beyond max_in_flight that a hub may send: it knows sooner than this side that the time of others is over.
+OVERDUE_MAX = IN_FLIGHT_MAX
 
 
 class Flag(Protocol):
@@ -106,8 +108,8 @@ class ExecutorCore(Kept, Generic[F]):
 
     def _must_be_asked(self, task: commands_pb.Task) -> None:
         """Raises for a task that no hub gives to this executor: more than it takes, or of a node that it does not offer."""
-        # The hub knows of no answer before it is sent.
-        if len(self._tasks) + len(self._results) >= self._attach.max_in_flight or task.task_id in self._tasks:
+        # For one whose deadline passed it gives another before this side has noticed.
+        if len(self._tasks) + len(self._results) >= self._attach.max_in_flight + OVERDUE_MAX or task.task_id in self._tasks:
             raise make_error("LIMIT_EXCEEDED", "the hub sent more tasks than this executor takes")
         if task.node_id not in self._offered:
             raise make_error("OUT_OF_SCOPE", "the hub sent a task of a node that this executor does not offer")
