@@ -133,16 +133,23 @@ export const hoarder: Sabotage = {
 /** Gives each task to its executor twice. */
 export const stutter: Sabotage = {
   commands: (core) =>
-    bend(core, { output: (effect) => (effect.kind === "tasks" ? [{ ...effect, items: [...effect.items, ...effect.items] }] : [effect]) }),
+    bend(core, {
+      output: (effect) => {
+        if (effect.kind !== "tasks") return [effect];
+        // Under another number: the executor of the SDK refuses one that it has.
+        const again = effect.items.map((task) => ({ ...task, taskId: task.taskId + 1_000_000 }));
+        return [{ ...effect, items: [...effect.items, ...again] }];
+      },
+    }),
 };
 
-/** Gives tasks to another node. */
+/** Gives tasks to another node of the same executor, which refuses those of others. */
 export const misdirection: Sabotage = {
   commands: (core) =>
     bend(core, {
       output: (effect) =>
         effect.kind === "tasks"
-          ? [{ ...effect, items: effect.items.map((task) => ({ ...task, nodeId: `${task.nodeId}-neighbour` })) }]
+          ? [{ ...effect, items: effect.items.map((task) => ({ ...task, nodeId: task.nodeId === "n0" ? "n1" : "n0" })) }]
           : [effect],
     }),
 };

@@ -175,7 +175,7 @@ describe("each checker can fail", () => {
     ["two outcomes for one key", broken.fickle, "answers", "correctness", none, /DONE and later FAILED/],
     ["two answers to one call", broken.echo, "answered", "correctness", none, /answered 2 times/],
     ["a link that stays up and says no for ever", broken.unmoved, "reachable", "liveness", none, /was told/],
-    ["a caller who waits for ever", broken.silence, "answered", "liveness", none, /never answered/],
+    ["a caller who waits until its own program gives up", broken.silence, "answered", "liveness", none, /never answered/],
     ["a core that throws", broken.bug, "crash", "crash", none, /broken on purpose/],
     ["a core that spins", broken.spin, "spin", "liveness", none, /steps/],
     ["F-14 a checkpoint that outlives a snapshot", broken.undead, "restart", "correctness", replacing, /after it had acknowledged/, 136],
