@@ -158,6 +158,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
       case "announced": {
         const peer = this.#table.get(input.peer);
         if (peer === undefined) return;
+        // What the other services were refused at the lower level is open now, and they wait long after such a refusal.
+        if (input.level > (peer.record.levelThere ?? 0)) this.#introductions.wake(now, peer);
         if (peer.record.levelThere !== input.level) peer.record = { ...peer.record, levelThere: input.level };
         return this.#introductions.told(now, peer, input.copies ?? [], out);
       }

@@ -7,12 +7,13 @@ import { type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_
 import { GetPeerRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState, type Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import {
+  DeregisterNodeRequestSchema,
   GetNodeRequestSchema,
   type NodeRecord,
+  RegisterNodesRequestSchema,
   UpdateStateRequestSchema,
 } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { Hub } from "../../clients/typescript/index.ts";
 import type { Clients, HubProcess } from "./federation.ts";
 
 /** lamp is a device with a state to read and to command, and a measured value. */
@@ -42,13 +43,14 @@ export function stateOf(record: NodeRecord | undefined, key: string): unknown {
   return record?.state.find((state) => state.key === key)?.value?.kind.value;
 }
 
-/** register registers nodes and fails for any that was refused. */
-export function register(clients: Clients, ...nodes: Node[]): Promise<void> {
-  return Hub.over(clients).register(...nodes);
+/** register registers nodes and fails for any that was refused. By hand, so that it does at hubs of earlier versions, which know no numbers of calls. */
+export async function register(clients: Clients, ...nodes: Node[]): Promise<void> {
+  const { results } = await clients.registry.registerNodes(create(RegisterNodesRequestSchema, { nodes }));
+  for (const { failure } of results) if (failure !== undefined) throw new FoedusError(failureFromProto(failure));
 }
 
-export function deregister(clients: Clients, nodeId: string): Promise<boolean> {
-  return Hub.over(clients).deregister(nodeId);
+export async function deregister(clients: Clients, nodeId: string): Promise<boolean> {
+  return (await clients.registry.deregisterNode(create(DeregisterNodeRequestSchema, { nodeId }))).existed;
 }
 
 /** update sends one batch by name and resolves when it is acknowledged as durable; a refusal is thrown. */

@@ -8,7 +8,7 @@ import { ListNodesRequestSchema, type NodeRecord } from "#gen/foedus/registry_sy
 import { FoedusError } from "#kernel/error.ts";
 import { sleep } from "#runtime/clock.ts";
 import { Hub, type Updater } from "../../clients/typescript/index.ts";
-import { stateOf } from "./acts.ts";
+import { register, stateOf } from "./acts.ts";
 import type { Clients } from "./federation.ts";
 
 /** Commands under way at a time: enough that each kill meets some in every state. */
@@ -71,12 +71,15 @@ export class Load {
   /** Rises with everything that is acknowledged. */
   progress = 0;
   #stopped = false;
+  /** With which nodes are registered, at hubs of an earlier version too. */
+  readonly #nodes: Clients;
   readonly #owner: Hub;
   readonly #peer: Hub;
   readonly #updater: Updater;
   readonly #running: Promise<void>[] = [];
 
   constructor(owner: Clients, peer: Clients, nodeIds: readonly string[]) {
+    this.#nodes = owner;
     this.#owner = Hub.over(owner);
     this.#peer = Hub.over(peer);
     this.#updater = this.#owner.updater();
@@ -106,7 +109,7 @@ export class Load {
     for (let n = 1; !this.#stopped; n++) {
       const nodeId = `late-${n}`;
       try {
-        await this.#owner.register(meter(nodeId));
+        await register(this.#nodes, meter(nodeId));
         this.registered.add(nodeId);
         this.progress++;
       } catch (error) {

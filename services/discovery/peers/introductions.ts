@@ -61,7 +61,11 @@ export class Introductions {
 
   /** heard: the peer lives. One dial is due at once, here and in the other services, if the link is not up (DI4, D-18). */
   heard(now: Now, peer: Peer): void {
-    if (peer.state === "OPERATIONAL") return;
+    if (peer.state !== "OPERATIONAL") this.wake(now, peer);
+  }
+
+  /** wake makes one dial due at once, here and in the other services. */
+  wake(now: Now, peer: Peer): void {
     peer.backoff.wake(now.mono);
     peer.wake++;
     this.#table.touch(peer.hubId);

@@ -51,7 +51,8 @@ import { StreamLife } from "./stream-life.ts";
  *    a pong on the survivor), save by SM4's higher incarnation: then the old process is gone.
  * SM7 at most one dial per peer is in progress, none while a session is operational (unless asked for by `redial`) or while the
  *    peer is shaking hands on a stream of its own, none to a terminated or removed peer.
- * SM8 the backoff is reset by a finished handshake of our own dial only; frames from the peer wake one dial (D-18). After a session
+ * SM8 the backoff is reset by a finished handshake of our own dial only; frames from the peer, and a level
+ *    that allows sessions again, wake one dial (D-18). After a session
  *    that was replaced by none of ours, which is what a copy of this hub causes, it is reset only by one that lasts.
  * SM9 every stream ends within bounded time when the other side is silent: connecting, handshake, ping (B0-5).
  * SM10 once the peer has sent on a session, what comes on one that it left is late, and is not taken while the newer one lives: its
@@ -208,6 +209,10 @@ export class PeerSessions implements Core<SessionInput, SessionEffect> {
   #wanted(now: Now, input: Extract<SessionInput, { kind: "peer_wanted" }>, out: SessionEffect[]): Peer {
     const peer = this.#peer(now, input.peer);
     if (peer.terminated || (input.dialable && !peer.dialable)) peer.quietUntil = Number.NEGATIVE_INFINITY;
+    if (peer.level < this.#config.minLevel && input.level >= this.#config.minLevel) {
+      peer.quietUntil = Number.NEGATIVE_INFINITY;
+      peer.backoff.wake(now.mono);
+    }
     peer.terminated = false;
     peer.dialable = input.dialable;
     peer.level = input.level;
