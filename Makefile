@@ -177,4 +177,4 @@ bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHM
 
 .PHONY: pairs
 pairs: setup ## measure this checkout against an earlier commit, in pairs of runs (BASE=<commit> PAIRS=12 ONLY=push)
-	@node test/bench/pairs.ts $(if $(BASE),--base $(BASE)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(ONLY),--only $(ONLY))
+	@node test/bench/pairs.ts $(if $(BASE),--base $(BASE)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(ONLY),--only "$(ONLY)")
