@@ -288,6 +288,23 @@ describe("dialling", () => {
     expect(kinds(bench.sessions("registry-sync", "CONNECTING", false, 2), "hello")).toHaveLength(0);
   });
 
+  test("D-18 news of a higher level wakes the dials of all services, once; the same level again and a lower one wake none", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    const wakes = (level: number): number[] => {
+      bench.advance(10_000);
+      return bench
+        .step({ kind: "announced", peer: "b", level })
+        .flatMap((effect) => (effect.kind === "push" ? effect.pushes : []))
+        .flatMap((push) => (push.kind === "view" ? [push.view.wake] : []));
+    };
+    wakes(2);
+    expect([wakes(2), wakes(1)]).toEqual([[], []]);
+    const [before = 0] = wakes(2);
+    expect([wakes(2), wakes(1), wakes(3)]).toEqual([[], [], [before + 1]]);
+  });
+
   test("S2-15 several addresses are tried in turn without waiting in between, and one where another hub answers not again for a time", () => {
     const bench = new Bench();
     const at = (host: string) => ({ host, port: 1 });
