@@ -169,11 +169,11 @@ soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; a
 # Without the thresholds glibc raises them with each large block that is freed, and keeps ever more for itself: that is not what is measured.
 fuzz: setup ## give hubs generated messages and look what becomes of them (SEED= MESSAGES=1000000 ONLY=registry)
 	@MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=131072 \
-	  node --expose-gc --max-semi-space-size=2 test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only $(ONLY))
+	  node --expose-gc --max-semi-space-size=2 test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: bench
 bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHMARKS.md (ONLY=commands,push,...)
-	@node test/bench/main.ts $(if $(ONLY),--only $(ONLY))
+	@node test/bench/main.ts $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: pairs
 pairs: setup ## measure this checkout against an earlier commit, in pairs of runs (BASE=<commit> PAIRS=12 ONLY=push)

@@ -36,20 +36,21 @@ function fromCommander(error: CommanderError, program: Command): CliError | unde
  * takes a mistyped one for an argument, and some have another of nearly the same name (`peer`, `peers`).
  */
 function subcommandMeant({ code, message }: CommanderError, program: Command): CliError | undefined {
-  const excess = /too many arguments for '([^']+)'.*?: ([^,.\s]+)/.exec(message);
-  const unknown = /unknown command '([^']+)'/.exec(message);
-  if (code !== "commander.excessArguments" && code !== "commander.unknownCommand") return undefined;
-  const [name, word] = excess === null ? [undefined, unknown?.[1] ?? ""] : [excess[1], excess[2] ?? ""];
-  const verbs = program.commands.map((verb) => ({ verb: verb.name(), names: verb.commands.map((command) => command.name()) }));
-  const own = verbs.find(({ verb }) => verb === name);
-  const near = own && nearest(word, own.names);
-  const found = near === undefined ? verbs.find(({ names }) => names.includes(word)) : undefined;
-  const meant = near === undefined ? found && `${found.verb} ${word}` : `${name} ${near}`;
-  if (meant === undefined) return undefined;
-  return usage(
-    `${name === undefined ? "there is" : `${name} has`} no command "${clean(word)}"${name === undefined ? " here" : ""}`,
-    `Did you mean \`foedus ${meant}\`?`,
-  );
+  const verbs = program.commands.map((verb) => ({ name: verb.name(), words: verb.commands.map((command) => command.name()) }));
+  const elsewhere = (word: string): string | undefined => {
+    const found = verbs.find(({ words }) => words.includes(word));
+    return found && `${found.name} ${word}`;
+  };
+  const meant = (complaint: string, command: string | undefined): CliError | undefined =>
+    command === undefined ? undefined : usage(complaint, `Did you mean \`foedus ${command}\`?`);
+  if (code === "commander.unknownCommand") {
+    const [, word = ""] = /unknown command '([^']+)'/.exec(message) ?? [];
+    return meant(`there is no command "${clean(word)}" here`, elsewhere(word));
+  }
+  if (code !== "commander.excessArguments") return undefined;
+  const [, verb = "", word = ""] = /too many arguments for '([^']+)'.*?: ([^,.\s]+)/.exec(message) ?? [];
+  const near = nearest(word, verbs.find(({ name }) => name === verb)?.words ?? []);
+  return meant(`${verb} has no command "${clean(word)}"`, near === undefined ? elsewhere(word) : `${verb} ${near}`);
 }
 
 /** main runs a command line and answers its exit code. */

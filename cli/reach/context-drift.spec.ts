@@ -69,14 +69,13 @@ function hubAt(contextPort: number, port: number): ReturnType<typeof named> {
   return { name: "carol", file, context };
 }
 
+/** unavailable is what a call ends with that reached no hub. */
+function unavailable(details: string): unknown {
+  return serviceErrorToFoedus(Object.assign(new Error("x"), { code: grpc.status.UNAVAILABLE, details, metadata: new grpc.Metadata() }));
+}
+
 test("a hub of this machine that is not reached: its context is of before, or it has to be started", async () => {
-  const away = serviceErrorToFoedus(
-    Object.assign(new Error("x"), {
-      code: grpc.status.UNAVAILABLE,
-      details: "No connection established. Last error: connect ECONNREFUSED 127.0.0.1:1",
-      metadata: new grpc.Metadata(),
-    }),
-  );
+  const away = unavailable("No connection established. Last error: connect ECONNREFUSED 127.0.0.1:1");
   const remedy = async (context: ReturnType<typeof named> | undefined): Promise<string> =>
     toCliError(await advised(away, context, io), () => "").remedy;
   expect(await remedy(hubAt(18_800, 18_860))).toBe(
@@ -92,13 +91,7 @@ test("a hub of this machine that is not reached: its context is of before, or it
 });
 
 test("another hub where that of a context was: the context is named, and how to choose another", async () => {
-  const foreign = serviceErrorToFoedus(
-    Object.assign(new Error("x"), {
-      code: grpc.status.UNAVAILABLE,
-      details: "No connection established. Last error: unable to verify the first certificate",
-      metadata: new grpc.Metadata(),
-    }),
-  );
+  const foreign = unavailable("No connection established. Last error: unable to verify the first certificate");
   const said = toCliError(await advised(foreign, hubAt(18_800, 18_800), io), () => "");
   expect(said.remedy).toMatch(/^The context carol in \.foedus\/contexts\.json is for the hub carol\. Perhaps another hub listens there/);
   expect(said.exitCode).toBe(4);
