@@ -392,7 +392,15 @@ describe("an executor", () => {
     ),
   );
   /** AttachExecutorResponse{cancel{task_id}}. */
-  const cancel = (taskId: number): RawMessage => new RawMessage(Buffer.from([0x1a, 0x02, 0x08, taskId]));
+  const cancel = (taskId: number): RawMessage =>
+    new RawMessage(
+      Buffer.from(
+        toBinary(
+          AttachExecutorResponseSchema,
+          create(AttachExecutorResponseSchema, { frame: { case: "cancel", value: { taskId: BigInt(taskId) } } }),
+        ),
+      ),
+    );
 
   test("a hub that sends many more tasks than may be outstanding, one twice, or one of another node, is cut off and asked again", async () => {
     const other = new RawMessage(encodeTasks([{ ...task(3), nodeId: "other" }] as never, 0)[0] as Buffer);
@@ -432,6 +440,21 @@ describe("an executor", () => {
     calls[0]?.push(tasks(3, 4, 5));
     await settle();
     expect([ran, calls[0]?.cancelled]).toEqual([5, false]);
+  });
+
+  test("tasks that were given up and never end add up to nothing", async () => {
+    let ran = 0;
+    const run = () => {
+      ran++;
+      return new Promise<never>(() => undefined);
+    };
+    const { calls } = stage(run, { maxInFlight: 2 });
+    for (let id = 1; id <= 5_000; id++) {
+      calls[0]?.push(tasks(id));
+      calls[0]?.push(cancel(id));
+      await settle();
+    }
+    expect([ran, calls[0]?.cancelled]).toEqual([5_000, false]);
   });
 
   test("as many tasks as may be outstanding are run, and others when the answers were sent", async () => {

@@ -72,10 +72,7 @@ function reportOf(answer: ExecutorAnswer): Omit<TaskReport, "taskId"> {
 const IN_FLIGHT_DEFAULT = 64;
 const IN_FLIGHT_MAX = 4_096;
 
-/**
- * Tasks beyond `maxInFlight` that a hub may send: for one whose deadline passed, or that was given up, it gives another before this side has
- * noticed, and before its `run` has returned. No honest hub comes near.
- */
+/** Tasks beyond `maxInFlight` that a hub may send, as one that gives another before it says that the time of the first is over. No honest hub comes near. */
 const OVERDUE_MAX = IN_FLIGHT_MAX;
 
 /** Cancels that are kept for tasks that have not come yet: as many as there may be tasks. */
@@ -176,8 +173,11 @@ export class ExecutorClient {
   }
 
   #cancel(taskId: number): void {
-    if (taskId <= this.#newest) this.#controllers.get(taskId)?.abort();
-    else if (this.#early.size < EARLY_MAX) this.#early.add(taskId);
+    if (taskId <= this.#newest) {
+      // For the hub it is over, whether or not `run` ever returns; what it answers is sent all the same.
+      this.#controllers.get(taskId)?.abort();
+      this.#controllers.delete(taskId);
+    } else if (this.#early.size < EARLY_MAX) this.#early.add(taskId);
   }
 
   /** mustBeAsked throws for a task that no hub gives to this executor: more than it takes, or of a node that it does not offer. */
