@@ -42,7 +42,7 @@ test("F-0 what another hub may have under way on a connection is narrow, until t
   const client = await dial(fixture, own, credential);
   const window = (): number | undefined => client.state.remoteWindowSize;
   await until(() => window() === NARROW_WINDOW_BYTES);
-  const authorization = `Bearer ${tokenFor("beta", credential, systemClock.wall() + 60_000)}`;
+  const authorization = `Bearer ${tokenFor("beta", credential, systemClock.wall() + 600_000)}`;
   client.request({
     ":method": "POST",
     ":path": "/foedus.test.v1.EchoService/Session",

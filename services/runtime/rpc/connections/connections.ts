@@ -165,7 +165,7 @@ export class ConnectionTable {
     const { accounts, identities } = this.#o;
     const leaf = socket.getPeerX509Certificate();
     if (leaf !== undefined) {
-      connection.hearing.shook(this.#o.clock.mono());
+      connection.hearing.shook(this.#o.clock.mono(), connection.socket.bytesWritten);
       connection.leaf = leaf;
       connection.thumbprint = thumbprintOf(leaf);
       connection.hubId = parseSpiffeId(uriSans(leaf)[0] ?? "")?.hubId ?? "";

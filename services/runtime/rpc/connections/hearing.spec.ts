@@ -29,7 +29,7 @@ class Client {
   /** proven has said something, and its ping was answered. */
   static proven(): Client {
     const client = new Client();
-    client.hearing.shook(0);
+    client.hearing.shook(0, 0);
     client.hearing.proved();
     client.bytesRead = 3_000;
     client.bytesWritten = 6_000;
@@ -51,7 +51,7 @@ describe("who is still there", () => {
   test("F-29 one that only opened a connection, and one that shook hands and never answered, is gone sooner", () => {
     expect(new Client().goneAfter().ms).toBe(22_500);
     const client = new Client();
-    client.hearing.shook(0);
+    client.hearing.shook(0, 0);
     expect(client.goneAfter(() => client.bytesRead++).ms).toBe(12_500);
   });
 
@@ -66,6 +66,15 @@ describe("who is still there", () => {
     client.bytesRead++;
     client.bytesWritten += 245_000;
     expect(client.goneAfter().ms).toBe(85_000);
+  });
+
+  test("F-7 what the handshake took is not under way any more", () => {
+    const client = new Client();
+    client.hearing.shook(0, 6_000);
+    client.hearing.proved();
+    client.bytesRead = 3_000;
+    client.bytesWritten = 12_000;
+    expect(client.goneAfter()).toEqual({ ms: 35_000, pings: 1 });
   });
 
   test("F-7 what it had before it was heard last does not count", () => {

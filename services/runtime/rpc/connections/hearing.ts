@@ -46,10 +46,12 @@ export class Hearing {
     return nowMono - this.#quietSince;
   }
 
-  /** shook notes that the handshake is done, and whose certificate it showed is known. */
-  shook(nowMono: number): void {
+  /** shook notes that the handshake is done, and whose certificate it showed is known. What was written until then has arrived. */
+  shook(nowMono: number, bytesWritten: number): void {
     this.#quietSince = nowMono;
     this.#shaken = true;
+    this.#written = bytesWritten;
+    this.#writtenBefore = bytesWritten;
   }
 
   /** asked notes a ping, and proved its answer: the connection is one that Node still serves. */

@@ -58,8 +58,9 @@ describe("A1 requests of which a part has arrived", () => {
     ["a peer, unary, before it shows a token", () => peer, HEALTH],
     ["a peer, on a stream that may be idle", () => peer, SESSION],
     ["an own caller", () => alpha.node("lamp"), ECHO],
-  ] as const)("are paid for by %s", async (_name, credential, path) => {
-    // Node sometimes does not tell that a client went away in the middle of a write; the silence is noticed then.
+  ] as const)("are paid for by %s", { timeout: 120_000 }, async (_name, credential, path) => {
+    // Node sometimes does not tell that a client went away in the middle of a write; the silence is noticed then, and after a minute at
+    // the latest (HE1).
     fixture = await serve(alpha, [beta], { limits: { keepaliveTimeMs: 3_000, keepaliveTimeoutMs: 3_000 } });
     const sessions = await Promise.all([1, 2].map(() => connect(credential())));
     const body = halfSent(MIB - 64 * 1024);
