@@ -161,7 +161,7 @@ function checksOf(rules: FieldRules | undefined, field: DescField): readonly Che
     case "uint32":
       return atMost(type.value.lte);
     case "uint64":
-      return [...below(type.value.lt), ...atMost(type.value.lte)];
+      return [...below(type.value.lt), ...atMost(type.value.lte), ...atLeast(type.value.gte)];
     case "fixed64":
       return below(type.value.lt);
     case "int64":

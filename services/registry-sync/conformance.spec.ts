@@ -163,6 +163,9 @@ describe("a reader", () => {
     });
     expect(answers).toMatchObject([{ type: "ack", position: { epoch: held.epoch + 1, seq: 1 } }]);
     expect(reader.answers({ type: "segment", segment: reader.segment() }).map(({ type }) => type)).toEqual(["nack"]);
+    // PROTOCOL N6: one of an earlier epoch is too old, however far it goes.
+    const older = reader.manifest({ epoch: held.epoch, asOfSeq: 1_000 });
+    expect(reader.refusal({ type: "snapshot", manifest: older })).toEqual(["FEED_GAP", false]);
   });
 
   test("PROTOCOL O9 says no more than one Nack in 100 ms, but always that there is a fork", () => {
@@ -181,9 +184,9 @@ describe("a reader", () => {
     ["N5 with another signature", (r) => r.manifest({}, 1), "FEED_KEY_INVALID"],
     ["N5 under a key that is not known", (r) => r.manifest({ keySerial: 2 }), "FEED_KEY_INVALID"],
     ["N6 of an earlier position", (r) => r.manifest({ asOfSeq: r.held.seq - 1 }), "FEED_GAP"],
-    ["N6 of an earlier epoch", (r) => r.manifest({ epoch: r.held.epoch - 1, asOfSeq: 1_000 }), "FEED_GAP"],
+    ["V1 of epoch 0", (r) => r.manifest({ epoch: 0, asOfSeq: 1_000 }), "SEGMENT_INVALID"],
     ["N3 whose state hash is another", (r) => r.manifest({ stateHash: zeros }), "SEGMENT_INVALID"],
-  ])("PROTOCOL N3, N5 and N6 refuses a snapshot %s, and keeps what it held", (_what, make, reason) => {
+  ])("PROTOCOL V1, N3, N5 and N6 refuses a snapshot %s, and keeps what it held", (_what, make, reason) => {
     const reader = new Reader();
     reader.answers({ type: "segment", segment: reader.segment() });
     const before = reader.held;

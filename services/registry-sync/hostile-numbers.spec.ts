@@ -49,7 +49,7 @@ class World {
   }
 
   /** segment is the next one of the feed, rightly signed. */
-  segment(payload: Payload, numbers: { wallMs?: bigint; epoch?: bigint; beat?: bigint; share?: string } = {}): Uint8Array {
+  segment(payload: Payload, numbers: { wallMs?: bigint; epoch?: bigint; seq?: bigint; beat?: bigint; share?: string } = {}): Uint8Array {
     const { hash, sign } = createCrypto(keyOf("owner"));
     const { held } = this;
     const body = payload.bytes();
@@ -59,7 +59,7 @@ class World {
         hubId: "owner",
         share: numbers.share ?? "full",
         epoch: numbers.epoch ?? BigInt(held.epoch),
-        seq: BigInt(held.seq + 1),
+        seq: numbers.seq ?? BigInt(held.seq + 1),
         prev: held.digest,
         hlc: { wallMs: numbers.wallMs ?? BigInt(this.clock.wall), logical: 0 },
         beat: numbers.beat ?? 0n,
@@ -97,6 +97,8 @@ describe("numbers of a rightly signed feed", () => {
     ["header.hlc.wall_ms", { wallMs: 2n ** 64n - 1n }],
     ["header.hlc.wall_ms", { wallMs: 2n ** 48n }],
     ["header.epoch", { epoch: 2n ** 63n }],
+    ["header.epoch", { epoch: 0n }],
+    ["header.seq", { seq: 0n }],
     ["header.beat", { beat: 2n ** 53n + 1n }],
     ["header.share", { share: "x".repeat(64) }],
   ])("F-1 F-4 %s out of bounds is refused by its name, and the hub shows what it had, also after a restart", (field, numbers) => {
@@ -140,7 +142,8 @@ describe("numbers of a rightly signed feed", () => {
 
   test.each([
     ["a segment", (world: World, disk: MemoryDisk) => poisonLog(world, disk)],
-    ["a checkpoint", (_world: World, disk: MemoryDisk) => poisonMeta(disk)],
+    ["a checkpoint", (_world: World, disk: MemoryDisk) => poisonMeta(disk, { hlc: { wallMs: 2 ** 64, logical: 0 } })],
+    ["a checkpoint of epoch 0", (_world: World, disk: MemoryDisk) => poisonMeta(disk, { epoch: 0 })],
   ])("F-1 %s that a version before has stored does not end the hub: it says so, and asks for the feed anew", (_what, poison) => {
     const world = new World();
     const { disk } = world.reader;
@@ -168,11 +171,9 @@ function poisonLog(world: World, disk: MemoryDisk): void {
   disk.apply([{ op: "append", log: `import/owner/full/${epoch}`, seq: seq + 1, bytes }]);
 }
 
-function poisonMeta(disk: MemoryDisk): void {
+function poisonMeta(disk: MemoryDisk, numbers: object): void {
   const meta = JSON.parse(new TextDecoder().decode(disk.get("meta", "table/owner"))) as Record<string, unknown>;
-  disk.apply([
-    { op: "put", space: "meta", key: "table/owner", bytes: utf8(JSON.stringify({ ...meta, hlc: { wallMs: 2 ** 64, logical: 0 } })) },
-  ]);
+  disk.apply([{ op: "put", space: "meta", key: "table/owner", bytes: utf8(JSON.stringify({ ...meta, ...numbers })) }]);
 }
 
 describe("state of callers", () => {

@@ -1,10 +1,10 @@
 import { Prng } from "#kernel/prng.ts";
 import type { Target } from "./target.ts";
 
-/** Messages after which a target starts anew. */
-const WORLD = 400;
+/** WORLD is how many messages a target gets before it starts anew. */
+export const WORLD = 400;
 
-/** Fault is a message that was neither applied nor refused with a reason. `at` with the seed gives it again. */
+/** Fault is a message that was neither applied nor refused with a reason. `at`, where its world began, with the seed gives it again. */
 export interface Fault {
   readonly target: string;
   readonly at: number;
@@ -32,13 +32,14 @@ export async function runCampaign(options: CampaignOptions): Promise<readonly Fa
   const turns = targets.flatMap((target) => Array.from({ length: target.weight }, () => target));
   for (let done = 0, world = 0; done < messages && found.length < faults; world++) {
     const target = turns[world % turns.length] as Target;
-    const prng = new Prng(seed + done);
-    target.renew();
+    const began = done;
+    const prng = new Prng(seed + began);
+    target.renew(prng);
     for (let i = 0; i < WORLD && done < messages; i++, done++) {
       try {
         await target.take(prng);
       } catch (error) {
-        found.push({ target: target.name, at: done, error });
+        found.push({ target: target.name, at: began, error });
         done += WORLD - i;
         break;
       }

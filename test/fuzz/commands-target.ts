@@ -46,6 +46,7 @@ export class CommandsTarget extends Tally implements Target {
 
   renew(): void {
     this.#mono = 1_000;
+    [this.#owner, this.#own] = [0, 1];
     this.#hub = new MemoryHub("me", () => this.#now());
     this.#start();
   }

@@ -2,7 +2,7 @@
 // neither, 2 memory grew.
 import { parseArgs } from "node:util";
 import { systemEntropy } from "#channel/entropy.ts";
-import { runCampaign } from "./campaign.ts";
+import { runCampaign, WORLD } from "./campaign.ts";
 import { createTargets } from "./targets.ts";
 
 /** Memory is measured first when everything is warm, and again at the end; it is told each so many messages. */
@@ -44,7 +44,7 @@ const seconds = Number(process.hrtime.bigint() - started) / 1e9;
 const end = residentMb(messages);
 for (const { target, at, error } of faults) {
   process.stdout.write(
-    `FAULT in ${target}, --seed ${seed + at} gives its world: ${error instanceof Error ? error.stack : String(error)}\n`,
+    `FAULT in ${target}; SEED=${seed + at} MESSAGES=${WORLD} ONLY="${target}" gives it again: ${error instanceof Error ? error.stack : String(error)}\n`,
   );
 }
 for (const { name, applied, refused } of targets)

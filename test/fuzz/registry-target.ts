@@ -38,16 +38,17 @@ export class RegistryTarget extends Tally implements Target {
   #opening = 0;
   #clock = new Instants();
   readonly #reader = new Reader();
-  /** Every other hub has import rules. */
+  /** Half of the hubs have import rules. */
   #picky = false;
   #hub = this.#start();
 
-  renew(): void {
+  renew(prng: Prng): void {
     this.#clock = new Instants();
-    this.#picky = !this.#picky;
+    this.#picky = prng.chance(0.5);
     this.#hub = this.#start();
     this.#messages = undefined;
     this.#opening = 0;
+    this.#taken = 0;
   }
 
   #start(): TestHub {

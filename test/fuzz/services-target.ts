@@ -89,7 +89,7 @@ export class ServicesTarget extends Tally implements Target {
   #attempt = 0;
 
   renew(): void {
-    this.#mono = 0;
+    [this.#mono, this.#attempt] = [0, 0];
     this.#stored = new Map();
     this.#discover();
     this.#events = new Map();

@@ -7,8 +7,8 @@ export interface Target {
   readonly weight: number;
   /** take gives it one generated message. What it throws is a fault: everything from outside is refused with a reason, or applied. */
   take(prng: Prng): void | Promise<void>;
-  /** renew starts it anew, so that what came before does not stand in the way of everything after. */
-  renew(): void;
+  /** renew starts it anew, so that what came before does not stand in the way of everything after, nor decide what comes of it. */
+  renew(prng: Prng): void;
   /** Messages that were applied, and those that were refused, by reason: a campaign that only meets refusals tests little. */
   readonly applied: number;
   readonly refused: ReadonlyMap<string, number>;

@@ -317,6 +317,8 @@ export class ImportFeed {
   #restore(reader: StoreReader, applier: Applier, fits: (table: FeedTable) => void): readonly StoreOp[] {
     const base = this.checkpoint.restore(reader, applier, fits);
     if (base === undefined) return this.checkpoint.leftovers(reader, undefined);
+    // Versions before took such a snapshot. No epoch is 0: it says that nothing is held.
+    if (!(base.meta.epoch > 0)) throw new Unreadable(`meta/table/${this.hubId}`, "names no epoch");
     if (!validHlc(base.meta.hlc)) throw new Unreadable(`meta/table/${this.hubId}`, "has a clock reading that is out of bounds");
     this.table = base.table;
     this.skipped = base.skipped;

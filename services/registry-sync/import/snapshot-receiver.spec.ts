@@ -87,6 +87,20 @@ describe("a snapshot that comes in", () => {
     expect(b.ask({ hubIds: ["alpha"] })).toEqual([]);
   });
 
+  test("F-1 is refused when it is of epoch 0, which says that nothing is held; the next one is taken in", () => {
+    const { b, head, raws, take, refusals, clock } = transfer();
+    const infos = raws.map((raw) => ({ sha256: crypto.hash(raw), len: raw.length, rawLen: raw.length, codec: CODEC.IDENTITY }));
+    for (const epoch of [0, head.epoch]) {
+      clock.advance(1_000);
+      take(snapshotOf({ ...head, epoch }, infos, 500));
+      for (const [index, data] of raws.entries()) take({ type: "snapshot_part", index, data });
+      if (epoch === 0)
+        expect(refusals()).toMatchObject([{ reason: "SEGMENT_INVALID", message: expect.stringContaining("manifest.epoch") }]);
+    }
+    expect(refusals()).toEqual([]);
+    expect(b.ask({ hubIds: ["alpha"] })).toHaveLength(500);
+  });
+
   test("RV4 A3 parts that come last first, uncompressed, are put in piece by piece: no step does the work of all of them", () => {
     let reads = 0;
     const codec = {
