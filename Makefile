@@ -168,7 +168,7 @@ soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; a
 .PHONY: fuzz
 # Without the thresholds glibc raises them with each large block that is freed, and keeps ever more for itself: that is not what is measured.
 fuzz: setup ## give hubs generated messages and look what becomes of them (SEED= MESSAGES=1000000 ONLY=registry)
-	@MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=131072 \
+	@MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072 MALLOC_MMAP_THRESHOLD_=16384 \
 	  node --expose-gc --max-semi-space-size=2 test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: bench
