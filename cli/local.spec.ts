@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, realpathSync, rmSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -192,6 +192,26 @@ describe("verbs that need no hub", () => {
     expect(readdirSync(join(folder, "half"))).toEqual([".foedus"]);
     rmSync(join(folder, "half", ".foedus"), { recursive: true });
     expect(await foedus("hub", "init", "half", "--dir", "half")).toMatchObject({ code: 0 });
+  });
+
+  test("F-27 hub init in the folder of a hub, or below it, makes no hub inside it unless --dir says so", async () => {
+    const at = (dir: string, ...args: readonly string[]): Promise<Finished> =>
+      start(["hub", "init", ...args], { cwd: join(folder, dir) }).done;
+    expect(await at(".", "a")).toMatchObject({ code: 0 });
+    const before = readdirSync(join(folder, "a"));
+    expect(await at("a", "b")).toEqual({
+      code: 1,
+      out: "",
+      err:
+        "foedus: you are in the folder of a hub, whose configuration is hub.json, and b would be made inside it. " +
+        "Go to another folder, or say where the new hub belongs: `foedus hub init b --dir ../b`.\n",
+    });
+    const below = await at("a/pki", "b");
+    expect(below).toMatchObject({ code: 1, err: expect.stringContaining("whose configuration is ../hub.json, ") });
+    expect(below.err).toContain(`--dir ${join(realpathSync(folder), "b")}\``);
+    expect(readdirSync(join(folder, "a"))).toEqual(before);
+    // What was advised makes one, and so does a name for a place inside.
+    for (const dir of ["../b", "c"]) expect(await at("a", "b", "--dir", dir), dir).toMatchObject({ code: 0 });
   });
 
   test("pki csr and sign: the operator has to name the key, and another key is refused", async () => {

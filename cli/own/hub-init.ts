@@ -2,11 +2,12 @@ import { X509Certificate } from "node:crypto";
 import { existsSync, rmSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { isIP } from "node:net";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { makeFolder } from "#runtime/files.ts";
 import { portTaken } from "#runtime/rpc/handshakes/listen-error.ts";
 import { writePki } from "../../certs/issue.ts";
 import type { IssueRequest } from "../../certs/profiles.ts";
+import { nearest } from "../../clients/typescript/reach/target.ts";
 import { DEFAULT_PORT, portsOf, SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
@@ -14,8 +15,9 @@ import { parseHub } from "../parse.ts";
 import { count } from "../print/format.ts";
 import { paragraphs } from "../print/text.ts";
 import { type HubContext, writeContexts } from "../reach/contexts-file.ts";
-import { nearPath } from "../reach/near-path.ts";
+import { nearPath, typedPath } from "../reach/near-path.ts";
 import { type OutputFlags, printJson } from "../verb.ts";
+import { CONFIG_FILE } from "./own-hub.ts";
 
 /** InitFlags are the options of `hub init`. */
 export interface InitFlags extends OutputFlags {
@@ -45,7 +47,7 @@ interface Plan {
 
 /**
  * init makes the folder of a new hub: configuration, an empty federation file, certificates and a context. It overwrites nothing:
- * a key or a CA that peers have pinned cannot be brought back.
+ * a key or a CA that peers have pinned cannot be brought back. In the folder of another hub it makes one only where --dir says.
  */
 export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitFlags): Promise<ExitCode | undefined> {
   const plan: Plan = {
@@ -54,6 +56,7 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitF
     port: portOf(flags.port),
     advertise: hostOf(flags.advertise ?? LOCAL_HOST),
   };
+  if (flags.dir === undefined) mustBeNoHub(io, plan);
   const there = MADE.filter((name) => existsSync(join(plan.dir, name)));
   if (there.length > 0)
     throw new CliError(
@@ -72,6 +75,18 @@ export async function init(io: Io, [hubId = ""]: readonly string[], flags: InitF
   await tell(io, plan, flags);
   await tellTaken(io, plan);
   return EXIT.ok;
+}
+
+/** mustBeNoHub refuses to make a hub's folder within that of another hub, where somebody forgot to leave it. Throws CliError. */
+function mustBeNoHub(io: Io, { hubId }: Plan): void {
+  const other = nearest(io.cwd, CONFIG_FILE);
+  if (other === undefined) return;
+  const beside = typedPath(io.cwd, join(dirname(dirname(other)), hubId));
+  throw new CliError(
+    EXIT.failed,
+    `you are in the folder of a hub, whose configuration is ${nearPath(io.cwd, other)}, and ${hubId} would be made inside it`,
+    `Go to another folder, or say where the new hub belongs: \`foedus hub init ${hubId} --dir ${beside}\`.`,
+  );
 }
 
 /** tellTaken says that another program has the port of the new hub now. It may end before the hub starts, so that is no reason to make none. */

@@ -97,13 +97,19 @@ export function userContextsFile(env: Surroundings["env"]): string | undefined {
   return home === "" ? undefined : join(home, ".config", "foedus", "contexts.json");
 }
 
+/** nearest is the file of that name in a folder, or else in the nearest one above that has it; undefined if none has. */
+export function nearest(cwd: string, name: string): string | undefined {
+  for (let folder = resolve(cwd); ; folder = dirname(folder)) {
+    const file = join(folder, name);
+    if (existsSync(file)) return file;
+    if (folder === dirname(folder)) return undefined;
+  }
+}
+
 /** findContextsFile looks for `.foedus/contexts.json` in a folder and upwards, then in the user's configuration folder. */
 function findContextsFile({ cwd, env }: Surroundings): string | undefined {
-  for (let folder = resolve(cwd); ; folder = dirname(folder)) {
-    const file = join(folder, CONTEXTS);
-    if (existsSync(file)) return file;
-    if (folder === dirname(folder)) break;
-  }
+  const near = nearest(cwd, CONTEXTS);
+  if (near !== undefined) return near;
   const file = userContextsFile(env);
   return file !== undefined && existsSync(file) ? file : undefined;
 }
