@@ -94,6 +94,10 @@ def gateway(hub, arguments):
     updates.drain()
     check("only the wrong one is refused", [(one.node_id, one.key) for one in updates.refused] == [(NODE, "no such key")])
     watch.until(lambda w: w.state(mine, NODE, "power") == 2.0)
+    nothing = hub.watch(foedus.NodeFilter(hub_ids=["nobody"]))
+    nothing.ready(PATIENCE_S)
+    check("of hubs that nobody knows there is nothing", (len(nothing.nodes), list(nothing.hubs)) == (0, []))
+    nothing.close()
     step("updated and watched")
 
     callers = []

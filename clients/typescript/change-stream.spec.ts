@@ -60,6 +60,14 @@ test("a first copy that was cut is void, too: what was deleted meanwhile is in n
   expect(seen).toEqual(["event a", "event press", "reset home", "event b", "gone factory", "current"]);
 });
 
+test("so is that of the only hub that was asked for, when there is nothing of it any more", async () => {
+  const { seen } = await follow([
+    [[reset("home"), put("a")], "PEER_UNREACHABLE"],
+    [[bookmark()], "ACCESS_DENIED"],
+  ]);
+  expect(seen).toEqual(["event a", "gone home", "current"]);
+});
+
 test("after a failure that puts positions at fault, nothing is resumed before all has come anew, however often it is cut", async () => {
   const { resumed } = await follow([
     [[reset("home"), bookmark(at("home", 1n))], "INTERNAL"],

@@ -76,7 +76,7 @@ export class ChangeStream extends Following<WatchResponse, RegistryChange> {
             resumes = true;
             // A hub that went before any position of its feed was known here is only not mentioned any more, among all that are.
             const here = new Set([...hubs, ...now].map(({ hubId }) => hubId));
-            const left = hubs.length === 0 ? [] : [...told.values()].filter(({ hubId }) => !here.has(hubId));
+            const left = [...told.values()].filter(({ hubId }) => !here.has(hubId));
             for (const position of left) forget(position);
             return [...left.map((position) => ({ kind: "gone", position }) as const), { kind: "current" }];
           }

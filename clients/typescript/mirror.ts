@@ -4,7 +4,6 @@ import { type Clock, systemClock } from "#channel/clock.ts";
 import { Freshness as ProtoFreshness } from "#gen/foedus/common/v1/value_pb.ts";
 import {
   type Bookmark,
-  ListNodesRequestSchema,
   type RegistrySyncService,
   type WatchBlocks,
   WatchEncoding,
@@ -102,7 +101,6 @@ export class Mirror {
   /** False: watches give no positions, so that everything is sent anew, until all of it has come. */
   #resumes = true;
   #ready = Promise.withResolvers<void>();
-  #isReady = false;
   #closed = false;
 
   constructor(client: Client, options: MirrorOptions = {}) {
@@ -190,24 +188,7 @@ export class Mirror {
     const filter = { hubIds: [...hubIds] };
     const request = create(WatchRequestSchema, { filter, encoding: WatchEncoding.BLOCKS, nodesOnly, resume, stream: number });
     const abort = new AbortController();
-    if (hubIds.length > 0 && !this.#isReady) void this.#askForHubs(hubIds, abort.signal);
     return { responses: this.#client.watch(request, { signal: abort.signal }), cancel: () => abort.abort() };
-  }
-
-  /** askForHubs asks whether the hub knows any of the hubs: it sends no bookmark while there is nothing that it could send. */
-  async #askForHubs(hubIds: readonly string[], signal: AbortSignal): Promise<void> {
-    try {
-      const request = create(ListNodesRequestSchema, { filter: { hubIds: [...hubIds] }, pageSize: 1, summary: true });
-      const { hubs } = await this.#client.listNodes(request, { signal });
-      if (hubs.length === 0) this.#nowReady();
-    } catch {
-      // The watch says what is wrong, and the next one asks again.
-    }
-  }
-
-  #nowReady(): void {
-    this.#isReady = true;
-    this.#ready.resolve();
   }
 
   #onMessage(response: WatchResponse): Promise<void> | undefined {
@@ -262,7 +243,7 @@ export class Mirror {
     this.#drop(({ hubId }) => !known.has(hubId));
     this.#resumes = true;
     this.#kept.worked();
-    this.#nowReady();
+    this.#ready.resolve();
     this.#tell(this.#o.onLink, undefined);
     this.#tell(this.#o.onBookmark, this.#hubs);
   }

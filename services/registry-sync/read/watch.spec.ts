@@ -395,7 +395,38 @@ describe("watching", () => {
     expect(words(b.pushes.get(1)!).filter((word) => word.startsWith("alpha"))).toEqual(["alpha/lamp put", "alpha/lamp online=true"]);
     b.post({ kind: "peers", peers: [], complete: true });
     b.settle();
-    expect(words(b.pushes.get(1)!).at(-1)).toBe("gone alpha");
+    expect(words(b.pushes.get(1)!).slice(-2)).toEqual(["gone alpha", "bookmark beta:1/1"]);
+  });
+
+  test("who watches hubs of which nothing is here is told that this is all, once, and again when what came of them went", () => {
+    const clock = new Instants();
+    const [a, b] = [new TestHub("alpha", clock), new TestHub("beta", clock)];
+    a.post({ kind: "peers", peers: [{ hubId: "beta", share: "full", level: 3 }], complete: true });
+    a.register(nodeBytes("lamp", []));
+    const ofAlpha = { ...ALL, filter: { ...ANY_NODE, hubIds: ["alpha"] } };
+    const far = { hubId: "alpha", share: "full", epoch: 1, seq: 7, digest: new Uint8Array(32) };
+    const watches: WatchOptions[] = [ofAlpha, { ...ofAlpha, encoding: "blocks", nodesOnly: true }, { ...ofAlpha, resume: [far] }];
+    watches.forEach((options, watch) => {
+      b.post({ kind: "watch_open", watch, options });
+      b.settle();
+    });
+    const told = (): string[][] =>
+      watches.map((_, watch) => {
+        const pushes = b.pushes.get(watch) ?? [];
+        b.pushes.delete(watch);
+        return words(pushes);
+      });
+    expect(told()).toEqual([["bookmark "], ["bookmark "], ["gone alpha", "bookmark "]]);
+    // What is new of others is no news for them.
+    b.register(nodeBytes("door", []));
+    b.settle();
+    expect(told()).toEqual([[], [], []]);
+    b.post({ kind: "peers", peers: [{ hubId: "alpha", share: "full", level: 3 }], complete: true });
+    settleAll([a, b], [new TestLink(a, b)]);
+    for (const pushes of told()) expect([pushes[0], pushes.at(-1)]).toEqual(["reset alpha", "bookmark alpha:1/2"]);
+    b.post({ kind: "peers", peers: [], complete: true });
+    b.settle();
+    expect(told()).toEqual(watches.map(() => ["gone alpha", "bookmark "]));
   });
 
   test("F-22 a new watcher never sees a value go back, however many changes wait in the open segment", () => {

@@ -1,10 +1,10 @@
 import { positionOf, type SegmentItem, withoutState } from "../feed/segment.ts";
 import type { FeedPosition, WatchContent, WatchOptions, WatchPush } from "../messages.ts";
-import type { HlcValue } from "../ports.ts";
 import { TableScan } from "../table/scan.ts";
 import type { Unstored } from "../table/unstored.ts";
 import { failure, type World } from "../world.ts";
 import { concerns, filtersNothing, hubOf, type Source, selected } from "./directory.ts";
+import { type Cursor, holds, type Watch } from "./watch-cursor.ts";
 import { EventList } from "./watch-events.ts";
 import { nodesChanged, SeenFeeds, WatchPositions } from "./watch-position.ts";
 
@@ -14,41 +14,6 @@ const PUSH_BYTES = 64;
 const SCAN_IDLE_MS = 10_000;
 /** A watcher of nodes only is told at most so often that only state has changed, ms. */
 const NODES_BOOKMARK_MS = 1_000;
-
-/** Cursor is how far a watcher is with one feed. */
-interface Cursor {
-  readonly hubId: string;
-  readonly generation: number;
-  readonly share: string;
-  readonly epoch: number;
-  /** Next segment. */
-  next: number;
-  /** Position that was bookmarked last. */
-  bookmarked: number;
-  /** The snapshot that comes first, and when the watcher took something of it last. */
-  scan: TableScan | undefined;
-  movedAt: number;
-  /** The snapshot was given up: everything must be sent anew. */
-  lost: boolean;
-  /** Something of what is stored is missing in the snapshot: it is no copy yet, and is sent anew when the store takes writes again. */
-  readonly partial: boolean;
-  readonly start: FeedPosition;
-  readonly hlc: HlcValue;
-  resetSent: boolean;
-  /** The watcher has what is in the snapshot: it is only looked at for what passes the filter. */
-  readonly has: boolean;
-  /** Refs of the nodes that the watcher was told of, if it filters. */
-  readonly known: Set<number> | undefined;
-}
-
-interface Watch {
-  readonly id: number;
-  options: WatchOptions;
-  readonly cursors: Map<string, Cursor>;
-  ready: boolean;
-  readonly pending: Extract<WatchPush, { kind: "gone" }>[];
-  bookmarkedAt: number;
-}
 
 /**
  * Watches sends what there is, then what changes, feed by feed, at the pace of each watcher.
@@ -119,6 +84,7 @@ export class Watches {
       ready: true,
       pending,
       bookmarkedAt: Number.NEGATIVE_INFINITY,
+      owed: true,
     };
     this.#watches.set(id, watch);
     this.#pull(watch);
@@ -158,6 +124,7 @@ export class Watches {
       // What was told to be gone is not resumed when it comes back.
       watch.options = { ...watch.options, resume: watch.options.resume.filter(({ hubId }) => hubId !== head.hubId) };
       watch.pending.push({ kind: "gone", position: head });
+      watch.owed = true;
     }
   }
 
@@ -284,15 +251,13 @@ export class Watches {
     return pending.filter(({ position }) => here.has(position.hubId));
   }
 
-  /** bookmark says how far all is, if that is news. */
+  /** bookmark says how far all is, if that is news. If there is nothing for a watcher, that is how far all is. */
   #bookmark(watch: Watch, all: readonly Source[], some: readonly Source[], pushes: WatchPush[]): void {
-    const following = (cursor: Cursor | undefined): cursor is Cursor =>
-      cursor !== undefined && !cursor.lost && !cursor.partial && cursor.scan === undefined;
     const isNews = ({ hubId }: Source): boolean => {
       const cursor = watch.cursors.get(hubId);
-      return following(cursor) && cursor.bookmarked !== cursor.next - 1;
+      return holds(cursor) && cursor.bookmarked !== cursor.next - 1;
     };
-    if (!some.some(isNews)) return;
+    if (!some.some(isNews) && !(watch.owed && this.#hasAll(watch))) return;
     const { mono } = this.#world.now;
     const dueAt = watch.bookmarkedAt + NODES_BOOKMARK_MS;
     if (watch.options.nodesOnly && pushes.length === 0 && mono < dueAt) {
@@ -303,13 +268,20 @@ export class Watches {
     const positions: FeedPosition[] = [];
     for (const source of sources) {
       const cursor = watch.cursors.get(source.hubId);
-      if (!following(cursor)) continue;
+      if (!holds(cursor)) continue;
       const item = source.ring.get(cursor.next - 1);
       positions.push(this.#positions.told(source, item === undefined ? cursor.start : positionOf(item)));
       cursor.bookmarked = cursor.next - 1;
     }
     watch.bookmarkedAt = mono;
+    watch.owed = false;
     pushes.push({ kind: "bookmark", positions, hubs: sources.map(hubOf) });
+  }
+
+  /** hasAll tells whether a watcher waits for nothing of what is here, also of what is not shown while the store refuses. */
+  #hasAll({ options, cursors, pending }: Watch): boolean {
+    const concerning = this.#sources().filter((source) => concerns(source, options.filter.hubIds));
+    return pending.length === 0 && concerning.every(({ hubId }) => holds(cursors.get(hubId)));
   }
 
   #pullSource(watch: Watch, known: Source, pushes: WatchPush[], budget: number): number {

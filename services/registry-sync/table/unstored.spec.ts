@@ -20,7 +20,10 @@ const ALL: WatchOptions = { filter: ANY_NODE, encoding: "events", nodesOnly: fal
 /** told is what pushes say, in words. */
 function told(pushes: readonly WatchPush[]): string[] {
   return pushes.flatMap((push) => {
-    if (push.kind === "bookmark") return push.positions.map(({ hubId, epoch, seq }) => `bookmark ${hubId}:${epoch}/${seq}`);
+    if (push.kind === "bookmark") {
+      const positions = push.positions.map(({ hubId, epoch, seq }) => `bookmark ${hubId}:${epoch}/${seq}`);
+      return positions.length === 0 ? ["bookmark of nothing"] : positions;
+    }
     if (push.kind === "blocks") return [`blocks ${push.position.seq}`];
     if (push.kind !== "events") return [`${push.kind} ${push.position.hubId}`];
     return push.events.map(({ name, change }) => {
@@ -273,8 +276,13 @@ test("WA3 while the store refuses, a watcher is told that a share went before it
     "lamp.watts=1",
     "bookmark beta:1/3",
   ]);
+  // Who watches only what went has not been told so yet, nor that this is all.
+  const gamma = { ...ANY_NODE, hubIds: ["gamma"] };
+  expect(await hub.watch(2, { filter: gamma, resume: [elsewhere] })).toEqual([]);
+  expect(await hub.watch(3, { filter: gamma })).toEqual(["bookmark of nothing"]);
   await hub.recover();
   expect(hub.shown(1)).toEqual(["gone gamma", "lamp.watts=2", "bookmark beta:1/4"]);
+  expect([hub.shown(2), hub.shown(3)]).toEqual([["gone gamma", "bookmark of nothing"], []]);
 });
 
 const ops = ["presence", "presence", "flip", "flip", "flip", "flip", "watch", "blocks", "ready", "full", "full", "room"] as const;

@@ -1216,7 +1216,7 @@ export const GoneSchema: GenMessage<Gone> = /*@__PURE__*/
  */
 export type Bookmark = Message<"foedus.registry_sync.v1alpha1.Bookmark"> & {
   /**
-   * Positions by feed. They are given back as they are: by the digest a hub knows under which import rules it made them.
+   * Positions by feed; none if this hub knows no feed that the caller asked for. They are given back as they are: by the digest a hub knows under which import rules it made them.
    *
    * @generated from field: repeated foedus.registry_sync.v1alpha1.FeedPosition positions = 1;
    */
