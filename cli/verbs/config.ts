@@ -1,11 +1,10 @@
-import { create } from "@bufbuild/protobuf";
-import { GetConfigRequestSchema } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import type { ConfigChange } from "#runtime/config/describe.ts";
 import { CliError, EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { type Cell, table } from "../print/table.ts";
 import { connect, endpointsOf } from "../reach/connect.ts";
 import { type OperatorFlags, printJson } from "../verb.ts";
+import { runningConfig } from "./running-config.ts";
 
 /** ConfigVerbFlags are the options of `config`. */
 export interface ConfigVerbFlags extends OperatorFlags {
@@ -17,7 +16,7 @@ export interface ConfigVerbFlags extends OperatorFlags {
 export async function run(io: Io, _args: readonly string[], options: ConfigVerbFlags): Promise<ExitCode | undefined> {
   // The hub's code comes with its schema, so it is loaded only when a file is read.
   const files = (): Promise<typeof import("../own/config-file.ts")> => import("../own/config-file.ts");
-  const config = options.file === undefined ? await runningConfig(io, options) : (await files()).rendered(io, options.file);
+  const config = options.file === undefined ? await ofRunningHub(io, options) : (await files()).rendered(io, options.file);
   if (options.diff === undefined) {
     await printJson(io, config as object);
     return EXIT.ok;
@@ -30,11 +29,11 @@ export async function run(io: Io, _args: readonly string[], options: ConfigVerbF
   return EXIT.ok;
 }
 
-async function runningConfig(io: Io, options: ConfigVerbFlags): Promise<unknown> {
+async function ofRunningHub(io: Io, options: ConfigVerbFlags): Promise<unknown> {
   using connection = await connect(options, io);
   const [endpoint] = endpointsOf(connection.target);
   if (endpoint === undefined) return {};
-  const { json } = await connection.hub(endpoint).getConfig(create(GetConfigRequestSchema), { signal: io.stopped });
+  const json = await runningConfig(io, connection, endpoint);
   try {
     return JSON.parse(json);
   } catch (error) {

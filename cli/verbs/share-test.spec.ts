@@ -69,6 +69,7 @@ const PEER = create(PeerSchema, {
 /** What the hub answers; a test may put others here. */
 let peer = PEER;
 let config: string;
+let problem: string;
 
 let home: FixedHub;
 let folder: string;
@@ -76,7 +77,7 @@ let folder: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "foedus-share-test-"));
   home = await fixedHub({
-    hub: { getConfig: () => create(GetConfigResponseSchema, { json: config }) },
+    hub: { getConfig: () => create(GetConfigResponseSchema, { json: config, problem }) },
     discovery: {
       listPeers: () => create(ListPeersResponseSchema, { peers: [peer] }),
       getPeer: ({ hubId }) => {
@@ -112,6 +113,7 @@ afterAll(async () => {
 
 beforeEach(() => {
   peer = PEER;
+  problem = "";
   config = JSON.stringify({ hub_id: "home", registry_sync: { shares: SHARES, imports: IMPORTS, of_a_later_version: 1 } });
 });
 
@@ -171,6 +173,20 @@ describe("share test", () => {
         { node_id: "oven", shown: false, because: "no-rule", rule: null },
       ],
     });
+  });
+
+  test("F-27 says that the hub goes on by the rules of before while its changed configuration is not valid, beside JSON too", async () => {
+    problem = "registry_sync.shares.limited.nodes: must be a list (file hub.json)\u001b[2J";
+    const warning =
+      "warning: the hub's changed configuration is not valid, so the hub still uses the one before, and this answer is by that: " +
+      "registry_sync.shares.limited.nodes: must be a list (file hub.json)\\u{1b}[2J. Correct it; the running hub then reads it by itself\n";
+    const json = await share("factory", "--json");
+    expect([json.code, json.err, JSON.parse(json.out)]).toEqual([0, warning, expect.objectContaining({ shown: 1, source: "running" })]);
+    expect(await share("factory")).toMatchObject({ code: 0, err: `${warning}factory sees 1 of 3 nodes and may invoke 1\n` });
+    for (const node of ["home/desk-lamp", "factory/press-1"]) expect((await share("factory", "--node", node)).err).toBe(warning);
+    expect(await share("factory", "-q")).toEqual({ code: 0, out: "home/desk-lamp\n", err: "" });
+    const shown = await runHere(["config"], { cwd: home.folder, env: { FOEDUS_CONTEXTS: join(home.folder, "contexts.json") } });
+    expect([shown.code, shown.err, JSON.parse(shown.out)]).toEqual([0, warning, JSON.parse(config)]);
   });
 
   test("--node explains one node, rule by rule", async () => {

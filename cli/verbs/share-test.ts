@@ -3,7 +3,6 @@ import { TrustLevelSchema } from "#gen/foedus/common/v1/access_pb.ts";
 import { GetPeerRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import type { Peer } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { LinkStateSchema } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
-import { GetConfigRequestSchema } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { ListNodesRequestSchema, NodeFilterSchema, type NodeRecord } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import {
   explainImport,
@@ -29,6 +28,7 @@ import { type OperatorFlags, printJson } from "../verb.ts";
 import { getNode } from "./node.ts";
 import { listNodes } from "./nodes.ts";
 import { levelText } from "./peers.ts";
+import { runningConfig } from "./running-config.ts";
 import { importText, type Judged, listText, nodeChain, remarks, ruleText } from "./share-text.ts";
 
 /** ShareTestFlags are the options of `share test`. */
@@ -68,8 +68,7 @@ export async function run(io: Io, [hubId = ""]: readonly string[], flags: ShareT
 
 /** runningRules reads the rules that the running hub follows. */
 async function runningRules(io: Io, connection: Connection): Promise<Rules> {
-  const endpoint = endpointOf(connection.target, "registry-sync");
-  const { json } = await connection.hub(endpoint).getConfig(create(GetConfigRequestSchema), { signal: io.stopped });
+  const json = await runningConfig(io, connection, endpointOf(connection.target, "registry-sync"));
   const remedy = "Use the command of the hub's version, see `foedus version` and `foedus status`.";
   try {
     const { shares, imports } = (JSON.parse(json) as Pick<HubConfig, "registry_sync">).registry_sync;

@@ -14,7 +14,7 @@ export interface AdminFacts {
   readonly certificateExpiresMs: () => number;
   readonly supervisor: () => Supervisor;
   readonly describe: (module: string) => string;
-  readonly config: () => unknown;
+  readonly config: () => { readonly inForce: unknown; readonly problem: string };
 }
 
 /** createAdmin is the operator's surface of this process. */
@@ -34,6 +34,9 @@ export function createAdmin(facts: AdminFacts): ServiceBinding {
           .states()
           .map((state) => ({ name: state.name, ready: state.ready, reason: state.reason ?? "", description: facts.describe(state.name) })),
       }),
-    getConfig: () => create(GetConfigResponseSchema, { json: JSON.stringify(facts.config(), undefined, 2) }),
+    getConfig: () => {
+      const { inForce, problem } = facts.config();
+      return create(GetConfigResponseSchema, { json: JSON.stringify(inForce, undefined, 2), problem });
+    },
   });
 }

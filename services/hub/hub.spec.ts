@@ -517,6 +517,7 @@ describe("the configuration while the hub runs", () => {
     ]);
     logged.length = 0;
     write({ log: { level: "loud" } });
+    expect(following.problem).toBe("");
     await clock.advance(4_000);
     // The event is logged; a stack of our own says nothing more to whoever has to correct the file.
     expect(logged).toEqual([]);
@@ -524,9 +525,17 @@ describe("the configuration while the hub runs", () => {
     expect(told.slice(2)).toEqual([
       expect.objectContaining({ kind: "CONFIGURATION", severity: "ERROR", text: expect.stringContaining("log.level") }),
     ]);
+    expect(following.problem).toMatch(/^log\.level: .* \(.*hub\.json\)$/);
     write({});
     following.reread();
-    expect(following.current).toEqual(config);
+    expect([following.problem, following.current]).toEqual(["", config]);
+    // Who asks does not wait for the next look of the clock.
+    write({ log: { level: "louder" } });
+    following.look();
+    expect([following.problem, following.current]).toEqual([expect.stringContaining("log.level"), config]);
+    write({ log: { level: "warn" } });
+    following.look();
+    expect([following.problem, following.current.log.level]).toEqual(["", "warn"]);
     following.stop();
   });
 });

@@ -128,7 +128,10 @@ export class Observe {
       certificateExpiresMs: () => this.#seen.credentials()?.certificate.notAfterWall ?? 0,
       supervisor: () => this.#seen.supervisor()!,
       describe: (name) => this.#seen.modules().get(name)?.describe() ?? "",
-      config: () => renderEffective(hubConfig, live.current),
+      config: () => {
+        live.look();
+        return { inForce: renderEffective(hubConfig, live.current), problem: live.problem };
+      },
     });
   }
 

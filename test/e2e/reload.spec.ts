@@ -67,7 +67,11 @@ describe.each(["single", "split"] as const)("a running hub follows its configura
     await until("a command", async () => (await invoke()) === "DONE");
     expect(await reasonOf(get(home, "factory", "more-1"))).toBe("NODE_NOT_FOUND");
 
+    const configured = () => operator.hub.getConfig({ $typeName: "foedus.hub.v1alpha1.GetConfigRequest" });
     edit(factory, "hub.json", (config) => ({ ...config, registry_sync: { shares: { limited: { nodes: 3 } } } }));
+    const { json, problem } = await configured();
+    expect(problem).toContain("registry_sync.shares.limited.nodes: ");
+    expect(JSON.parse(json)).toMatchObject({ registry_sync: shares(["state"], "open-*") });
     hangUp(factory);
     await until("the complaint", async () => (await eventsOf(operator, "is not valid; what was in force stays")) > 0);
     expect(await invoke()).toBe("DONE");
@@ -77,8 +81,9 @@ describe.each(["single", "split"] as const)("a running hub follows its configura
     // Both what the peer is told of the node and what the owner answers: either may come first.
     await until("the refusal", async () => /^(NOT_SHARED|CAPABILITY_ACCESS)$/.test(await invoke()), 5_000);
     await until("the other node", async () => (await reasonOf(get(home, "factory", "more-1"))) === "DONE", 5_000);
-    const config = JSON.parse((await operator.hub.getConfig({ $typeName: "foedus.hub.v1alpha1.GetConfigRequest" })).json) as object;
-    expect(config).toMatchObject({ log: { level: "debug" }, registry_sync: { shares: { limited: { invoke: [] } } } });
+    const now = await configured();
+    expect(now.problem).toBe("");
+    expect(JSON.parse(now.json)).toMatchObject({ log: { level: "debug" }, registry_sync: { shares: { limited: { invoke: [] } } } });
     await until("lines at the new level", () => factory.log(mode === "split" ? "discovery" : "hub").includes('"level":"debug"'));
 
     // Without a signal it is seen within seconds.

@@ -31,6 +31,7 @@ export class LiveConfig {
   readonly #files: FollowedFiles<HubConfig> | undefined;
   #current: HubConfig;
   #rates: Rates;
+  #problem = "";
 
   constructor(options: LiveConfigOptions) {
     const { config, again, clock } = options;
@@ -55,6 +56,11 @@ export class LiveConfig {
     return this.#current;
   }
 
+  /** problem is what is wrong with the file as it was read last: what is in force is of before. Empty if nothing is. */
+  get problem(): string {
+    return this.#problem;
+  }
+
   /** rates are those in force, as a server asks for them at each call. */
   get rates(): Rates {
     return this.#rates;
@@ -73,12 +79,18 @@ export class LiveConfig {
     this.#files?.stop();
   }
 
+  /** look reads the file if it has changed: who asks right after an edit is not told of before. */
+  look(): void {
+    this.#files?.look();
+  }
+
   /** reread reads the file whether it changed or not. */
   reread(): void {
     this.#files?.reread();
   }
 
   #apply(next: HubConfig): void {
+    this.#problem = "";
     const before = this.#current;
     const changes = diffConfig(hubConfig, before, next);
     const [live, later] = [pathsOf(changes, "live"), pathsOf(changes, "restart")];
@@ -105,7 +117,8 @@ export class LiveConfig {
   #failed(error: unknown): void {
     // What the operator has to correct is in the event, which is logged too; only a bug needs its stack.
     if (!(error instanceof ConfigError)) this.#o.log.error({ error }, "configuration could not be read; what was in force stays");
-    this.#say("ERROR", `the changed configuration is not valid; what was in force stays: ${oneLine(error)}`);
+    this.#problem = oneLine(error).replace(/^configuration is not valid: /, "");
+    this.#say("ERROR", `the changed configuration is not valid; what was in force stays: ${this.#problem}`);
   }
 
   #say(severity: "INFO" | "WARNING" | "ERROR", text: string, fields: Readonly<Record<string, string>> = {}): void {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/hub/v1alpha1/hub_service.proto.
  */
 export const file_foedus_hub_v1alpha1_hub_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVmb2VkdXMvaHViL3YxYWxwaGExL2h1Yl9zZXJ2aWNlLnByb3RvEhNmb2VkdXMuaHViLnYxYWxwaGExIhIKEEdldFN0YXR1c1JlcXVlc3QiUAoMTW9kdWxlU3RhdHVzEgwKBG5hbWUYASABKAkSDQoFcmVhZHkYAiABKAgSDgoGcmVhc29uGAMgASgJEhMKC2Rlc2NyaXB0aW9uGAQgASgJIoMCChFHZXRTdGF0dXNSZXNwb25zZRIOCgZodWJfaWQYASABKAkSEAoIc29mdHdhcmUYAiABKAkSDAoEbW9kZRgDIAEoCRIjCgl1cHRpbWVfbXMYBCABKANCELpIDSILGP////////8PKAASMgoHbW9kdWxlcxgFIAMoCzIhLmZvZWR1cy5odWIudjFhbHBoYTEuTW9kdWxlU3RhdHVzEhIKCmR1cmFiaWxpdHkYBiABKAkSIAoHd2FsbF9tcxgHIAEoA0IPukgMIgoQgICAgICAQCgAEi8KFmNlcnRpZmljYXRlX2V4cGlyZXNfbXMYCCABKANCD7pIDCIKEICAgICAgEAoACISChBHZXRDb25maWdSZXF1ZXN0IiEKEUdldENvbmZpZ1Jlc3BvbnNlEgwKBGpzb24YASABKAky3wEKCkh1YlNlcnZpY2USaQoJR2V0U3RhdHVzEiUuZm9lZHVzLmh1Yi52MWFscGhhMS5HZXRTdGF0dXNSZXF1ZXN0GiYuZm9lZHVzLmh1Yi52MWFscGhhMS5HZXRTdGF0dXNSZXNwb25zZSINkAIBktsYBgoCBAUYARJmCglHZXRDb25maWcSJS5mb2VkdXMuaHViLnYxYWxwaGExLkdldENvbmZpZ1JlcXVlc3QaJi5mb2VkdXMuaHViLnYxYWxwaGExLkdldENvbmZpZ1Jlc3BvbnNlIgqQAgGS2xgDCgEEYgZwcm90bzM", [file_buf_validate_validate, file_foedus_common_v1_access]);
+  fileDesc("CiVmb2VkdXMvaHViL3YxYWxwaGExL2h1Yl9zZXJ2aWNlLnByb3RvEhNmb2VkdXMuaHViLnYxYWxwaGExIhIKEEdldFN0YXR1c1JlcXVlc3QiUAoMTW9kdWxlU3RhdHVzEgwKBG5hbWUYASABKAkSDQoFcmVhZHkYAiABKAgSDgoGcmVhc29uGAMgASgJEhMKC2Rlc2NyaXB0aW9uGAQgASgJIoMCChFHZXRTdGF0dXNSZXNwb25zZRIOCgZodWJfaWQYASABKAkSEAoIc29mdHdhcmUYAiABKAkSDAoEbW9kZRgDIAEoCRIjCgl1cHRpbWVfbXMYBCABKANCELpIDSILGP////////8PKAASMgoHbW9kdWxlcxgFIAMoCzIhLmZvZWR1cy5odWIudjFhbHBoYTEuTW9kdWxlU3RhdHVzEhIKCmR1cmFiaWxpdHkYBiABKAkSIAoHd2FsbF9tcxgHIAEoA0IPukgMIgoQgICAgICAQCgAEi8KFmNlcnRpZmljYXRlX2V4cGlyZXNfbXMYCCABKANCD7pIDCIKEICAgICAgEAoACISChBHZXRDb25maWdSZXF1ZXN0IjIKEUdldENvbmZpZ1Jlc3BvbnNlEgwKBGpzb24YASABKAkSDwoHcHJvYmxlbRgCIAEoCTLfAQoKSHViU2VydmljZRJpCglHZXRTdGF0dXMSJS5mb2VkdXMuaHViLnYxYWxwaGExLkdldFN0YXR1c1JlcXVlc3QaJi5mb2VkdXMuaHViLnYxYWxwaGExLkdldFN0YXR1c1Jlc3BvbnNlIg2QAgGS2xgGCgIEBRgBEmYKCUdldENvbmZpZxIlLmZvZWR1cy5odWIudjFhbHBoYTEuR2V0Q29uZmlnUmVxdWVzdBomLmZvZWR1cy5odWIudjFhbHBoYTEuR2V0Q29uZmlnUmVzcG9uc2UiCpACAZLbGAMKAQRiBnByb3RvMw", [file_buf_validate_validate, file_foedus_common_v1_access]);
 
 /**
  * GetStatusRequest has no fields yet.
@@ -170,6 +170,13 @@ export type GetConfigResponse = Message<"foedus.hub.v1alpha1.GetConfigResponse">
    * @generated from field: string json = 1;
    */
   json: string;
+
+  /**
+   * What is wrong with the configuration file as it is now: then what was in force before it changed still is. Empty: nothing is.
+   *
+   * @generated from field: string problem = 2;
+   */
+  problem: string;
 };
 
 /**
@@ -196,7 +203,7 @@ export const HubService: GenService<{
     output: typeof GetStatusResponseSchema;
   },
   /**
-   * GetConfig gives the effective configuration with secrets redacted.
+   * GetConfig gives the effective configuration with secrets redacted. A file that has changed is read again first.
    *
    * @generated from rpc foedus.hub.v1alpha1.HubService.GetConfig
    */
