@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { systemClock } from "#channel/clock.ts";
 import { fail } from "#kernel/error.ts";
 import { writePki } from "../../certs/issue.ts";
-import { loadHubConfig, type RunningHub, startHub } from "../../services/hub/index.ts";
-import { Federation, type HubProcess, until } from "../../test/support/federation.ts";
+import { type HubProcess, until } from "../../test/support/federation.ts";
+import { HubHere } from "../../test/support/hub-here.ts";
 import {
   type ConnectOptions,
   EventKind,
@@ -33,27 +33,16 @@ const LAMP = {
   ],
 };
 
-let federation: Federation;
+let here: HubHere;
 let home: HubProcess;
-let running: RunningHub;
-const opened: Hub[] = [];
 
-async function connect(name: string, more: ConnectOptions = {}): Promise<Hub> {
-  const hub = await Hub.connect({ address: home.address("registry-sync"), ...home.pki(name), ...more });
-  opened.push(hub);
-  return hub;
-}
+const connect = (name: string, more: ConnectOptions = {}): Promise<Hub> => here.connect(name, more);
 
 beforeAll(async () => {
-  federation = await Federation.prepare({ hubs: [{ id: "home", peers: [] }], logLevel: "error" });
-  home = federation.hub("home");
-  running = await startHub({ ...loadHubConfig({ file: join(home.dir, "hub.json") }), runs: "hub" });
+  here = await HubHere.start();
+  home = here.home;
 }, 60_000);
-afterAll(async () => {
-  for (const hub of opened) hub.close();
-  await running?.stop();
-  await federation?.stop();
-});
+afterAll(() => here?.stop());
 
 describe("a hub that is called", () => {
   test("nodes, state, commands and what is watched, there and back", async () => {
@@ -265,8 +254,7 @@ describe("which hub is meant", () => {
     const one = { hub_id: "home", address: home.address("registry-sync"), ca, cert, key };
     writeFileSync(file, JSON.stringify({ current: "mine", contexts: { mine: one, half: { hub_id: "home", cert } } }));
     for (const options of [{ contexts: file }, { contexts: file, context: "mine" }]) {
-      const hub = await Hub.connect(options);
-      opened.push(hub);
+      await using hub = await Hub.connect(options);
       await expect(hub.deregister("nobody")).resolves.toBe(false);
     }
     const missing = await Hub.connect({ contexts: file, context: "half" }).catch((thrown: unknown) => thrown);
@@ -305,8 +293,7 @@ describe("which hub is meant", () => {
   });
 
   test("an address for each service is enough for those that are called", async () => {
-    const hub = await Hub.connect({ address: { "registry-sync": home.address("registry-sync") }, ...home.pki("gateway-zigbee") });
-    opened.push(hub);
+    const hub = await connect("gateway-zigbee", { address: { "registry-sync": home.address("registry-sync") } });
     await expect(hub.deregister("nobody")).resolves.toBe(false);
     expect(() => hub.clients.telemetry).toThrow(/the address of telemetry is not known/);
   });
@@ -364,10 +351,10 @@ describe("a hub that restarts", () => {
     const done = async () => (await operator.execute(command)).outcome === "DONE";
     await until("a command done", done);
     await until("events", () => seqs.length > 0);
-    await running.stop();
+    await here.end();
     const before = seqs.length;
     updater.set("kept", "level", 1);
-    running = await startHub({ ...loadHubConfig({ file: join(home.dir, "hub.json") }), runs: "hub" });
+    await here.begin();
     await updater.drain();
     await until("a command done by the hub that is new", done);
     await until("later events", () => seqs.length > before);

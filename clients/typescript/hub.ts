@@ -15,6 +15,7 @@ import { type ChangeOptions, ChangeStream } from "./change-stream.ts";
 import { CommandStream, OUTCOME_NAMES, type PlainCommand, type PlainValue, plainOf } from "./command-stream.ts";
 import { type EventOptions, EventStream } from "./event-stream.ts";
 import { ExecutorClient, type ExecutorOptions } from "./executor-client.ts";
+import type { FollowOptions } from "./following.ts";
 import { callProgram, type OnError } from "./kept-stream.ts";
 import type { Mirror, MirrorOptions } from "./mirror.ts";
 import { FileCredentials, hubOf, readMaterial } from "./reach/file-credentials.ts";
@@ -195,13 +196,7 @@ export class Hub implements AsyncDisposable {
 
   /** changes follows the registry without a copy of it: `for await (const change of hub.changes())`. */
   changes(options: ChangeOptions = {}): ChangeStream {
-    this.#mustBeOpen();
-    const link = this.#link("changes", options.onLink ?? options.onCut);
-    return this.#keep(
-      new ChangeStream(this.clients.registry, { ...this.#common(), ...options, ...onLinkOf(link, true) }),
-      options.signal,
-      link,
-    );
+    return this.#follow("changes", options, (told) => new ChangeStream(this.clients.registry, told));
   }
 
   /**
@@ -243,13 +238,7 @@ export class Hub implements AsyncDisposable {
 
   /** events follows what happens at the hub: `for await (const event of hub.events())`. For operators. */
   events(options: EventOptions = {}): EventStream {
-    this.#mustBeOpen();
-    const link = this.#link("events", options.onLink ?? options.onCut);
-    return this.#keep(
-      new EventStream(this.clients.telemetry, { ...this.#common(), ...options, ...onLinkOf(link, true) }),
-      options.signal,
-      link,
-    );
+    return this.#follow("events", options, (told) => new EventStream(this.clients.telemetry, told));
   }
 
   /**
@@ -282,6 +271,13 @@ export class Hub implements AsyncDisposable {
   /** link tells how a stream is connected, unless the program has a callback for that. */
   #link(what: string, callback: unknown): Link | undefined {
     return callback === undefined ? this.#links?.of(what) : undefined;
+  }
+
+  /** follow keeps what is iterated, and throws there why it has ended. */
+  #follow<O extends FollowOptions, T extends Keepable>(what: string, options: O, make: (told: O) => T): T {
+    this.#mustBeOpen();
+    const link = this.#link(what, options.onLink ?? options.onCut);
+    return this.#keep(make({ ...this.#common(), ...options, ...onLinkOf(link, true) }), options.signal, link);
   }
 
   /** keep holds what is open as long as it is: a program may open and close a great many. */

@@ -1,12 +1,10 @@
 // What a program is told that gave no callback for it: warnings of Node, as few as say it.
 import { createServer } from "node:net";
-import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Failure, fail } from "#kernel/error.ts";
-import { loadHubConfig, type RunningHub, startHub } from "../../../services/hub/index.ts";
 import { ManualClock } from "../../../test/fakes/manual-clock.ts";
-import { Federation, type HubProcess, until } from "../../../test/support/federation.ts";
-import { type ConnectOptions, Hub } from "../index.ts";
+import { until } from "../../../test/support/federation.ts";
+import { HubHere } from "../../../test/support/hub-here.ts";
 import { Links, refusalsTold } from "./telling.ts";
 
 const { emitWarning } = vi.hoisted(() => ({ emitWarning: vi.fn() }));
@@ -117,16 +115,7 @@ test("a refusal is told once for each node or key, and not of the keys of a node
 });
 
 describe("a program with no callbacks", () => {
-  let federation: Federation;
-  let home: HubProcess;
-  let running: RunningHub;
-  const opened: Hub[] = [];
-
-  const connect = async (options: ConnectOptions): Promise<Hub> => {
-    const hub = await Hub.connect(options);
-    opened.push(hub);
-    return hub;
-  };
+  let here: HubHere;
   const closedPort = async (): Promise<string> => {
     const server = createServer();
     await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
@@ -136,27 +125,14 @@ describe("a program with no callbacks", () => {
   };
 
   beforeAll(async () => {
-    const peers: [] = [];
-    federation = await Federation.prepare({
-      hubs: [
-        { id: "home", peers },
-        { id: "other", peers },
-      ],
-      logLevel: "error",
-    });
-    home = federation.hub("home");
-    running = await startHub({ ...loadHubConfig({ file: join(home.dir, "hub.json") }), runs: "hub" });
+    here = await HubHere.start("other");
   }, 60_000);
-  afterAll(async () => {
-    for (const hub of opened) hub.close();
-    await running?.stop();
-    await federation?.stop();
-  });
+  afterAll(() => here?.stop());
 
   test.each(["updater", "serve", "watch", "events", "changes"] as const)(
     "%s says that nothing listens at the address, and a callback says it in its place",
     async (what) => {
-      const hub = await connect({ address: await closedPort(), ...home.pki("operator-admin") });
+      const hub = await here.connect("operator-admin", { address: await closedPort() });
       const told = vi.fn();
       const open = (callbacks: object): void =>
         void {
@@ -179,7 +155,7 @@ describe("a program with no callbacks", () => {
   );
 
   test("one that calls the port of another hub is told so, once for its two streams", async () => {
-    const other = await connect({ address: home.address("registry-sync"), ...federation.hub("other").pki("operator-admin") });
+    const other = await here.connect("operator-admin", here.federation.hub("other").pki("operator-admin"));
     const cuts = vi.fn();
     other.watch({ onLink: cuts });
     other.updater({ nodes: [{ nodeId: "lamp" }] });
@@ -190,13 +166,13 @@ describe("a program with no callbacks", () => {
   }, 30_000);
 
   test("an iteration that ends for good throws why, and no warning says it as well", async () => {
-    const gateway = await connect({ address: home.address("registry-sync"), ...home.pki("gateway-zigbee") });
+    const gateway = await here.connect("gateway-zigbee");
     await expect(gateway.events().next()).rejects.toMatchObject({ reason: "ACCESS_DENIED" });
     expect(said()).toEqual([]);
   }, 30_000);
 
   test("a node and a key that the hub refuses are told", async () => {
-    const gateway = await connect({ address: home.address("registry-sync"), ...home.pki("gateway-zigbee") });
+    const gateway = await here.connect("gateway-zigbee");
     const errors: unknown[] = [];
     const updater = gateway.updater({ nodes: [{ nodeId: "lamp" }, { nodeId: "a lamp" }], onError: (error) => errors.push(error) });
     for (let i = 0; i < 2; i++) {
