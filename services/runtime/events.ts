@@ -33,7 +33,8 @@ export interface EventReport {
 /** LinkCounters are one service's counters of one link since its start (S3-22). */
 export interface LinkCounters {
   readonly peer: string;
-  readonly mount: "link" | "mirror" | "invoke";
+  /** What the session carries, in the service's own word: `link`, `mirror` and `invoke` are those of S3-29. */
+  readonly mount: string;
   readonly framesIn: number;
   readonly framesOut: number;
   readonly bytesIn: number;

@@ -97,7 +97,7 @@ export class LinkBook<F extends Frame> {
   }
 
   /** counters are what the streams with each peer have carried. */
-  counters(mount: LinkCounters["mount"]): readonly LinkCounters[] {
+  counters(mount: string): readonly LinkCounters[] {
     const mono = this.#o.clock.mono();
     return [...this.known].map(([peer, { lastFrameAt, lastEvent, fatal }]) => {
       const { framesIn, framesOut, bytesIn, bytesOut, stalls, resumes } = this.#totals(peer);

@@ -126,7 +126,7 @@ export interface PeerLinks<F extends Frame> {
   /** disconnect ends the current session with a failure; the peer is told to come back. */
   disconnect(peer: string, failure: Failure): void;
   status(): readonly LinkStatus[];
-  counters(mount: LinkCounters["mount"]): readonly LinkCounters[];
+  counters(mount: string): readonly LinkCounters[];
   describe(): string;
   /** stop says SHUTTING_DOWN on every session and resolves when all are over, at the latest after `graceMs`. */
   stop(graceMs: number): Promise<void>;

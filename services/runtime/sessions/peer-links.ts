@@ -171,7 +171,7 @@ class Links<F extends Frame> implements PeerLinks<F> {
     return this.#book.status();
   }
 
-  counters(mount: LinkCounters["mount"]): readonly LinkCounters[] {
+  counters(mount: string): readonly LinkCounters[] {
     return this.#book.counters(mount);
   }
 

@@ -114,7 +114,7 @@ export type LinkReport = Message<"foedus.telemetry.v1alpha1.LinkReport"> & {
   service: string;
 
   /**
-   * Mount: "link", "mirror" or "invoke" (S3-29).
+   * Mount, in the word of its service: "link", "mirror" and "invoke" are those of S3-29.
    *
    * @generated from field: string mount = 3;
    */
