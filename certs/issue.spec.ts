@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from "node:fs
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { SERVICES } from "../services/hub/services.ts";
 import { DEV_LEAVES, writeDevPki } from "./dev.ts";
 import { type PkiReport, renewalDueAt, writeKey, writePki } from "./issue.ts";
 import type { IssueRequest } from "./profiles.ts";
@@ -177,11 +178,7 @@ describe("development certificates", () => {
         "node-node-1.pem",
         "operator-admin.pem",
         "operator-viewer.pem",
-        "service-command-forwarding.pem",
-        "service-discovery.pem",
-        "service-hub.pem",
-        "service-registry-sync.pem",
-        "service-telemetry.pem",
+        ...["hub", ...SERVICES].map((name) => `service-${name}.pem`).sort(),
       ]);
     }
     const again = await writeDevPki(out, ["home"], NOW);

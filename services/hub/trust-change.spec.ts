@@ -151,7 +151,8 @@ describe("trust in a peer changes while commands and nodes go back and forth", (
     vi.restoreAllMocks();
   }, 30_000);
 
-  const told = (): string[] => steps.filter((step) => / hears: |^doors: /.test(step));
+  /** What is told of the peer, as far as data rests on it. */
+  const told = (): string[] => steps.filter((step) => /^(?:(?:registry-sync|command-forwarding) hears|doors): /.test(step));
   const stepsAfter = (step: string): string[] => {
     expect(steps).toContain(step);
     return steps.slice(steps.indexOf(step) + 1);

@@ -16,7 +16,7 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
 import { writePki } from "../../certs/issue.ts";
-import { SERVICES, type ServiceName } from "../../services/hub/services.ts";
+import { nameOfRpc, SERVICES, type ServiceName } from "../../services/hub/services.ts";
 import { allOf, endProcess, isRunning } from "./processes.ts";
 import { GivenUp, until } from "./until.ts";
 
@@ -69,6 +69,9 @@ export interface FederationOptions {
 
 /** Principal names a certificate of a hub's PKI. */
 export type Principal = "operator-admin" | "operator-viewer" | "gateway-zigbee" | "gateway-agents" | "service-hub";
+
+/** Credential is a principal, or the files of another certificate. */
+export type Credential = Principal | { readonly ca: string; readonly cert: string; readonly key: string };
 
 /** Clients of one hub, for one principal. */
 export interface Clients {
@@ -221,26 +224,29 @@ export class HubProcess {
     );
   }
 
-  /** clients talk to this hub as one of its principals, or with other credentials. */
-  clients(principal: Principal | { readonly ca: string; readonly cert: string; readonly key: string } = "operator-admin"): Clients {
+  /** client talks to one service of this hub, whichever the table has; who makes it closes it. */
+  client<S extends GenService<GenServiceMethods>>(service: S, principal: Credential = "operator-admin"): ClientOf<S> {
+    // What is none of the table's, such as HubService, is at every process.
+    const name = nameOfRpc(service.typeName) ?? "discovery";
     const files = typeof principal === "string" ? this.pki(principal) : principal;
     const material = { ca: [readFileSync(files.ca, "utf8")], cert: readFileSync(files.cert, "utf8"), key: readFileSync(files.key, "utf8") };
-    const make = <S extends GenService<GenServiceMethods>>(service: S, name: ServiceName): ClientOf<S> => {
-      const expected = { hubId: this.id, name: this.split ? name : "hub" };
-      const credentials = createPeerCredentials(expected, material, systemClock);
-      return createClient(service, {
-        address: this.address(name),
-        credentials,
-        clock: systemClock,
-        channelOptions: { "grpc.max_reconnect_backoff_ms": 500 },
-      });
-    };
+    const expected = { hubId: this.id, name: this.split ? name : "hub" };
+    return createClient(service, {
+      address: this.address(name),
+      credentials: createPeerCredentials(expected, material, systemClock),
+      clock: systemClock,
+      channelOptions: { "grpc.max_reconnect_backoff_ms": 500 },
+    });
+  }
+
+  /** clients talk to this hub as one of its principals, or with other credentials. */
+  clients(principal: Credential = "operator-admin"): Clients {
     const made = {
-      discovery: make(DiscoveryService, "discovery"),
-      registry: make(RegistrySyncService, "registry-sync"),
-      commands: make(CommandForwardingService, "command-forwarding"),
-      telemetry: make(TelemetryService, "telemetry"),
-      hub: make(HubService, "discovery"),
+      discovery: this.client(DiscoveryService, principal),
+      registry: this.client(RegistrySyncService, principal),
+      commands: this.client(CommandForwardingService, principal),
+      telemetry: this.client(TelemetryService, principal),
+      hub: this.client(HubService, principal),
     };
     const clients: Clients = {
       ...made,
