@@ -41,19 +41,30 @@ const ROW = `  toy: {
     port: 18_804,
     config: () => toyConfig,
     after: [],
-    sessions: false,
+    sessions: true,
     calls: [],
     volume: "1Gi",
     heading: "Toy",
-    make: async ({ platform, config, onFatal }: Wiring<{ readonly toy: ToyConfig }>) =>
-      (await import("../toy/index.ts")).createToy({ platform, config: config.toy, onFatal }),
+    make: async ({ platform, config, peers, sessions, credentials, verifier, onFatal }: Wiring<{ readonly toy: ToyConfig }>) =>
+      (await import("../toy/index.ts")).createToy({
+        platform,
+        config: config.toy,
+        peers,
+        sessions: sessions(),
+        connect: (view, options) => credentials.peerClient(ToyService, view, options),
+        tokens: verifier,
+        onFatal,
+      }),
   },
 } as const satisfies `;
 
 const IMPORTS = {
-  "import { TelemetryService } from": 'import { ToyService } from "#gen/foedus/toy/v1alpha1/toy_service_pb.ts";\n',
+  "import type { ServiceModule } from": 'import { ToyService } from "#gen/foedus/toy/v1alpha1/toy_service_pb.ts";\n',
   "import type { CommandSettings } from": 'import { type ToyConfig, toyConfig } from "../toy/config.ts";\n',
 };
+
+/** The spec of the service that starts hubs. */
+const FEDERATION_SPEC = "federation.spec.ts";
 
 /** A step over the whole copy may take this long on a small machine that does other things too, ms. */
 const STEP_MS = 300_000;
@@ -152,12 +163,42 @@ describe("a fifth service", () => {
     STEP_MS,
   );
 
-  test.skipIf(tool("helm").reason !== undefined)("has a workload, a volume and a Service in the chart, and none for peers", () => {
+  test(
+    "is one more in what other tests say of all services",
+    () => {
+      const specs = ["certs/issue.spec.ts", "services/hub/flow.spec.ts", "services/hub/mounts.spec.ts"];
+      expect(run("vitest", "run", ...specs)).toMatch(/Test Files .*3 passed/);
+    },
+    STEP_MS,
+  );
+
+  test(
+    "keeps what it says of itself",
+    () => {
+      const specs = readdirSync(join(project, "services/toy")).filter((name) => name.endsWith(".spec.ts") && name !== FEDERATION_SPEC);
+      expect(run("vitest", "run", ...specs.map((name) => `services/toy/${name}`))).toMatch(/Test Files .*passed/);
+    },
+    STEP_MS,
+  );
+
+  test(
+    "has sessions with its counterparts at peers, in one process and by itself: what it tells arrives, is kept and counts for the link",
+    () => {
+      expect(run("vitest", "run", `services/toy/${FEDERATION_SPEC}`)).toMatch(/Tests .*2 passed/);
+    },
+    STEP_MS,
+  );
+
+  test.skipIf(tool("helm").reason !== undefined)("has a workload, a volume and a Service in the chart, and one for peers", () => {
     const { path } = tool("helm");
     const set = "hubId=home,mode=split,image.repository=registry.example.org/foedus";
-    const objects = run(path, "template", "example", "helm/foedus", "--set", set).split("\n---\n");
-    const ofToy = objects.filter((text) => /^ {2}name: example-foedus-toy\b/m.test(text)).map((text) => /^kind: (\w+)$/m.exec(text)?.[1]);
-    expect(ofToy.sort()).toEqual(["NetworkPolicy", "Service", "StatefulSet"]);
+    const expose = "expose.type=LoadBalancer,expose.sharedAddress=true,advertise.host=home.example.org";
+    const objects = run(path, "template", "example", "helm/foedus", "--set", `${set},${expose}`).split("\n---\n");
+    const ofToy = objects.flatMap((text) => {
+      const [kind, name] = [/^kind: (\w+)$/m, /^ {2}name: example-foedus-(toy[\w-]*)$/m].map((what) => what.exec(text)?.[1]);
+      return name === undefined ? [] : [`${kind} ${name}`];
+    });
+    expect(ofToy.sort()).toEqual(["NetworkPolicy toy", "Service toy", "Service toy-peers", "StatefulSet toy"]);
   });
 });
 
