@@ -27,6 +27,8 @@ const CONFIG: CoreConfig = {
   clockRetryMs: 5_000,
   skewWarnMs: 60_000,
 };
+/** What a hub with the services of CONFIG speaks. */
+const PACKAGES = [CONFIG.packageName, "foedus.registry_sync.v1alpha1"];
 const LEAF = { thumbprint: "leaf-of-a", der: new Uint8Array([1]) };
 const LOST: Failure = { reason: "PEER_UNREACHABLE", message: "nobody answers" };
 const B: PeerSpec = {
@@ -40,7 +42,7 @@ const B: PeerSpec = {
 
 function from(hubId: string, more: Partial<Introduction> = {}): Introduction {
   const endpoints = [{ service: "discovery", host: `${hubId}.example`, port: 18_800, spiffeId: `spiffe://${hubId}/service/hub` }];
-  return { hubId, incarnation: 1, software: "1.0", packages: [CONFIG.packageName], endpoints, wallMs: WALL, ...more };
+  return { hubId, incarnation: 1, software: "1.0", packages: PACKAGES, endpoints, wallMs: WALL, ...more };
 }
 
 /** Bench drives a core by hand and writes what goes in and comes out as text. */
@@ -732,6 +734,35 @@ describe("what a peer says of itself", () => {
     const views = kinds(out, "push").flatMap((push) => (push as { pushes: readonly { view?: { token: unknown } }[] }).pushes);
     expect(views.at(-1)?.view?.token).toBe(undefined);
     expect(views.length).toBeGreaterThan(0);
+  });
+
+  test("S1-28 no session is dialled, waited for or shown of a service that the peer has not, until it says that it has", () => {
+    const bench = new Bench({ expects: ["registry-sync", "of-tomorrow"] });
+    const shown = (): PeerInfo => {
+      const [answer] = kinds(bench.step({ kind: "list", call: 7, peer: "b" }), "peers");
+      return (answer as { peers: readonly PeerInfo[] }).peers[0]!;
+    };
+    const dialled = (): unknown => {
+      const watched = bench.step({ kind: "watch", watch: 2, services: ["of-tomorrow"], leaf: LEAF });
+      bench.step({ kind: "watch_end", watch: 2 });
+      return kinds(watched, "push").flatMap((push) => (push as { pushes: readonly { view?: { endpoint: unknown } }[] }).pushes)[0]?.view
+        ?.endpoint;
+    };
+    bench.start(B);
+    bench.answer("b", 3_600_000, { endpoints: [] });
+    for (const service of ["discovery", "registry-sync"]) bench.sessions(service, "OPERATIONAL", true, 1);
+    bench.sessions("of-tomorrow", "DISCOVERING", false);
+    expect(shown().state).toBe("OPERATIONAL");
+    expect(shown().sessions.map(({ service }) => service)).toEqual(["discovery", "registry-sync"]);
+    expect(dialled()).toBe(undefined);
+
+    // It was upgraded: its next Hello says so.
+    const packages = [...PACKAGES, "foedus.of_tomorrow.v1alpha1"];
+    bench.step({ kind: "hello_received", call: 9, caller: "b", from: from("b", { packages, endpoints: [] }), leaves: ["x"], refused: [] });
+    expect(shown().state).not.toBe("OPERATIONAL");
+    expect(dialled()).toMatchObject({ host: "b.example" });
+    bench.sessions("of-tomorrow", "OPERATIONAL", true, 1);
+    expect(shown().state).toBe("OPERATIONAL");
   });
 
   test("F-8 why nothing is taken over a link that stands is said of the peer, and no more when it is", () => {

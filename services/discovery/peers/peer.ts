@@ -68,6 +68,8 @@ export interface Peer {
   /** Leaves that were in the last finished Hello. */
   offered: ReadonlySet<string>;
   introduced: boolean;
+  /** Services whose sessions are expected and that it does not have, as it said in its last Hello. */
+  lacks: readonly string[];
   wasUp: boolean;
   readonly sessions: Map<string, SessionNote>;
   /** Processes of it that were met, and what it says of ours. */
@@ -129,6 +131,7 @@ export function newPeer(now: Now, spec: PeerSpec, record: PeerRecord | undefined
     tokens: new Map(),
     offered: new Set(),
     introduced: false,
+    lacks: [],
     wasUp: false,
     sessions: new Map(),
     runs: new Runs(),
@@ -265,7 +268,8 @@ export function thumbprintsOf({ revoked }: PeerSpec): string[] {
 /** dialledFor is where a service of this hub dials its counterpart at a peer. */
 export function dialledFor(peer: Peer, service: string): ServiceEndpoint | undefined {
   // A peer that grants us MINIMAL refuses every session but discovery's; dialling it for others would only be refused.
-  return peer.record.levelThere === 1 && service !== "discovery" ? undefined : endpointOf(peer, service);
+  const refused = peer.record.levelThere === 1 && service !== "discovery";
+  return refused || !hasService(peer, service) ? undefined : endpointOf(peer, service);
 }
 
 /** viewOf is what a service that dials with the given leaf needs to know. */
@@ -287,6 +291,11 @@ export function viewOf(peer: Peer, service: string, thumbprint: string | undefin
   };
 }
 
+/** hasService tells whether a peer has a service, as far as it has said which it has. */
+export function hasService({ lacks }: Pick<Peer, "lacks">, service: string): boolean {
+  return !lacks.includes(service);
+}
+
 /** refusalOf is why nothing is taken over a session that stands. One that is lost has a failure too, and comes back by itself. */
 function refusalOf({ sessions }: Peer): Failure | undefined {
   for (const { state, failure } of sessions.values()) if (state === "SYNCING" && failure !== undefined) return failure;
@@ -306,7 +315,10 @@ export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceCon
     state: peer.state,
     stateAgeMs: now.mono - peer.since,
     endpoints: record.endpoints,
-    sessions: [...peer.sessions.values()].sort((a, b) => (a.service < b.service ? -1 : 1)),
+    // Of a service that the peer does not have there is nothing to wait for.
+    sessions: [...peer.sessions.values()]
+      .filter(({ service }) => hasService(peer, service))
+      .sort((a, b) => (a.service < b.service ? -1 : 1)),
     software: record.software,
     clockSkewMs: peer.skewMs,
     attempts: peer.backoff.failures,

@@ -3,7 +3,7 @@ import type { Effect, SessionNote } from "../messages.ts";
 import type { Watchers } from "../watchers.ts";
 import type { Introductions } from "./introductions.ts";
 import { linkState, pathTo } from "./link.ts";
-import { isDialled, NEVER, type Peer } from "./peer.ts";
+import { hasService, isDialled, NEVER, type Peer } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
 import { report } from "./report-event.ts";
 
@@ -77,14 +77,15 @@ export class Sessions {
     }
   }
 
-  /** isUp: discovery's session stands and, above MINIMAL, those of the other services, synchronised. */
+  /** isUp: discovery's session stands and, above MINIMAL, those of the other services that the peer has, synchronised. */
   #isUp(peer: Peer): boolean {
     if (peer.sessions.get("discovery")?.state !== "OPERATIONAL") return false;
     if (peer.decision.level < 1) return false;
     // Sessions beyond discovery's need both sides' trust; where one grants less there are none to wait for.
     if (Math.min(peer.decision.level, peer.record.levelThere || peer.decision.level) < 2) return true;
-    for (const service of this.#table.config.expects) if (!peer.sessions.has(service)) return false;
-    for (const { state, synced } of peer.sessions.values()) if (state !== "OPERATIONAL" || !synced) return false;
+    for (const service of this.#table.config.expects) if (hasService(peer, service) && !peer.sessions.has(service)) return false;
+    for (const { service, state, synced } of peer.sessions.values())
+      if (hasService(peer, service) && (state !== "OPERATIONAL" || !synced)) return false;
     return true;
   }
 
