@@ -5,7 +5,6 @@ import type { SessionFrame } from "#gen/foedus/command_forwarding/v1alpha1/sessi
 import { describeHoldings } from "#kernel/bounds/holdings.ts";
 import type { Core } from "#kernel/core.ts";
 import { type Failure, fail } from "#kernel/error.ts";
-import { Prng } from "#kernel/prng.ts";
 import { parseTrace } from "#kernel/trace-context.ts";
 import type { Traced } from "#runtime/metrics/exemplars.ts";
 import type { PeerSource, PeerView, SessionReporter } from "#runtime/peers.ts";
@@ -14,6 +13,7 @@ import { failureOf } from "#runtime/rpc/status.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { createDriver, type Driver, type Output } from "#runtime/service/driver.ts";
 import { notDurable, type Platform, type Readiness, type ServiceModule } from "#runtime/service/module.ts";
+import { sessionGround } from "#runtime/service/session-ground.ts";
 import { type ConnectOptions, createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/sessions/peer-links.ts";
 import type { Store } from "#runtime/store/port.ts";
 import { restoring } from "#runtime/store/restoring.ts";
@@ -279,19 +279,9 @@ class Service implements CommandForwarding {
   }
 
   #createLinks(federation: FederationPorts): PeerLinks<SessionFrame> {
-    const { hubId, incarnation, packages, software, clock, entropy, log, events, metrics } = this.#o.platform;
     return createPeerLinks<SessionFrame>({
+      ...sessionGround(this.#o.platform, CommandForwardingService.method.session),
       service: SERVICE,
-      method: CommandForwardingService.method.session,
-      hubId,
-      incarnation,
-      packages,
-      software,
-      clock,
-      prng: new Prng(entropy.seed()),
-      log,
-      events,
-      metrics,
       connect: federation.connect,
       ...(federation.tokens === undefined ? {} : { tokens: federation.tokens }),
       onUp: (peer, session, replaced) => {

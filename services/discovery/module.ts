@@ -13,6 +13,7 @@ import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { createDriver, type Driver } from "#runtime/service/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
+import { sessionGround } from "#runtime/service/session-ground.ts";
 import { createPeerLinks, type LinkStatus, type PeerLinks } from "#runtime/sessions/peer-links.ts";
 import { restoringAsync } from "#runtime/store/restoring.ts";
 import { decodeRecord, endpointToProto, introductionOf, levelFromProto, recordCodec, reportsFromPort, tokensFromProto } from "./codec.ts";
@@ -246,21 +247,11 @@ class DiscoveryModule implements Discovery {
 
   #createLinks(): PeerLinks<SessionFrame> {
     const { platform, ports, config } = this.#o;
-    const { hubId, incarnation, software, clock, log, metrics, entropy } = platform;
     return createPeerLinks<SessionFrame>({
+      ...sessionGround(platform, DiscoveryService.method.session),
       service: SERVICE,
-      method: DiscoveryService.method.session,
-      hubId,
-      incarnation,
-      packages: [PACKAGE],
-      software,
       // A few frames in the life of a session are not worth another connection.
       two: false,
-      clock,
-      prng: new Prng(entropy.seed()),
-      log,
-      events: this.#o.platform.events,
-      metrics,
       tokens: ports.tokens,
       backoff: this.#coreConfig().backoff,
       times: { connectTimeoutMs: config.hello_timeout_ms },

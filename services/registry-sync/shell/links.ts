@@ -8,12 +8,12 @@ import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry
 import type { SessionFrame } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import { Retry } from "#kernel/backoff.ts";
 import type { Failure } from "#kernel/error.ts";
-import { Prng } from "#kernel/prng.ts";
 import type { PeerSession } from "#kernel/session/rules.ts";
 import type { LinkCounters } from "#runtime/events.ts";
 import type { PeerSource, PeerView, SessionReport, SessionReporter } from "#runtime/peers.ts";
 import type { TokenVerifier } from "#runtime/rpc/server/token-verifier.ts";
 import type { Platform } from "#runtime/service/module.ts";
+import { sessionGround } from "#runtime/service/session-ground.ts";
 import { createPeerLinks, type PeerLinks, type PeerLinksOptions } from "#runtime/sessions/peer-links.ts";
 import { DEFAULT_WINDOW_BYTES } from "#runtime/sessions/session-stream.ts";
 import { frameFromProto, frameToProto, segmentMessage } from "../codec/frame-codec.ts";
@@ -129,17 +129,8 @@ export class Links {
     this.#creditBytes = (ports.tuning?.windowBytes ?? DEFAULT_WINDOW_BYTES) / CREDIT_PART;
     this.#probes = new Probes(platform.clock, (peer) => this.#links.probe(peer));
     this.#links = createPeerLinks<SessionFrame>({
+      ...sessionGround(platform, RegistrySyncService.method.session),
       service: "registry-sync",
-      method: RegistrySyncService.method.session,
-      hubId: platform.hubId,
-      incarnation: platform.incarnation,
-      packages: platform.packages.filter((name) => name.startsWith("foedus.registry_sync.")),
-      software: platform.software,
-      clock: platform.clock,
-      prng: new Prng(platform.entropy.seed()),
-      log: platform.log,
-      events: platform.events,
-      metrics: platform.metrics,
       connect: ports.connect,
       ...(ports.tokens === undefined ? {} : { tokens: ports.tokens }),
       heads: (peer) => this.#heads(peer),
