@@ -185,6 +185,7 @@ describe("a reader", () => {
     ["N5 under a key that is not known", (r) => r.manifest({ keySerial: 2 }), "FEED_KEY_INVALID"],
     ["N6 of an earlier position", (r) => r.manifest({ asOfSeq: r.held.seq - 1 }), "FEED_GAP"],
     ["V1 of epoch 0", (r) => r.manifest({ epoch: 0, asOfSeq: 1_000 }), "SEGMENT_INVALID"],
+    ["V1 of a position that no store has", (r) => r.manifest({ asOfSeq: 2 ** 40 }), "SEGMENT_INVALID"],
     ["N3 whose state hash is another", (r) => r.manifest({ stateHash: zeros }), "SEGMENT_INVALID"],
   ])("PROTOCOL V1, N3, N5 and N6 refuses a snapshot %s, and keeps what it held", (_what, make, reason) => {
     const reader = new Reader();
@@ -193,6 +194,15 @@ describe("a reader", () => {
     expect(reader.refusal({ type: "snapshot", manifest: make(reader) })).toEqual([reason, false]);
     expect(reader.held).toEqual(before);
     expect(reader.hub.ask({ hubIds: ["owner"] })).toHaveLength(1);
+  });
+
+  test("PROTOCOL V1 refuses what follows the last position that a store has, which would end the hub", () => {
+    const reader = new Reader();
+    const manifest = reader.manifest({ asOfSeq: 2 ** 40 - 1, headDigest: zeros });
+    expect(reader.answers({ type: "snapshot", manifest }).map(({ type }) => type)).toEqual(["ack"]);
+    const payload = new Payload();
+    payload.block(segmentCodec.encodeBlock({ kind: "node_put", ref: 2, node: nodeBytes("fan", []), online: false }));
+    expect(reader.refusal({ type: "segment", segment: reader.segment({}, payload) })).toEqual(["SEGMENT_INVALID", true]);
   });
 
   test("PROTOCOL N5 takes no snapshot on a session on which it did not open the feed", () => {

@@ -99,6 +99,7 @@ describe("numbers of a rightly signed feed", () => {
     ["header.epoch", { epoch: 2n ** 63n }],
     ["header.epoch", { epoch: 0n }],
     ["header.seq", { seq: 0n }],
+    ["header.seq", { seq: 2n ** 40n }],
     ["header.beat", { beat: 2n ** 53n + 1n }],
     ["header.share", { share: "x".repeat(64) }],
   ])("F-1 F-4 %s out of bounds is refused by its name, and the hub shows what it had, also after a restart", (field, numbers) => {

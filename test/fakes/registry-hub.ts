@@ -44,6 +44,8 @@ export class MemoryDisk implements StoreReader {
   #apply(op: StoreOp): void {
     switch (op.op) {
       case "append": {
+        // As in the store that ships: what it does not take ends the hub.
+        if (!(op.seq >= 0 && op.seq < 2 ** 40)) throw new Error(`out of range: ${op.log}/${op.seq}`);
         const log = this.#logs.get(op.log) ?? new Map<number, Uint8Array>();
         if (log.has(op.seq)) throw new Error(`conflict at ${op.log}/${op.seq}`);
         this.#logs.set(op.log, log.set(op.seq, op.bytes.slice()));
