@@ -196,6 +196,18 @@ describe("a reader", () => {
     expect(reader.hub.ask({ hubIds: ["owner"] })).toHaveLength(1);
   });
 
+  test("PROTOCOL N3 holds a snapshot without parts, and what follows it, also after a restart", () => {
+    const reader = new Reader();
+    const epoch = reader.held.epoch + 1;
+    const manifest = reader.manifest({ epoch, asOfSeq: 0, headDigest: zeros });
+    expect(reader.answers({ type: "snapshot", manifest }).map(({ type }) => type)).toEqual(["ack"]);
+    const payload = new Payload();
+    payload.block(segmentCodec.encodeBlock({ kind: "node_put", ref: 1, node: nodeBytes("fan", []), online: false }));
+    expect(reader.answers({ type: "segment", segment: reader.segment({}, payload) }).map(({ type }) => type)).toEqual(["ack"]);
+    const again = reader.hub.crash();
+    expect(again.ask({ hubIds: ["owner"] }).map(({ name }) => name.nodeId)).toEqual(["fan"]);
+  });
+
   test("PROTOCOL V1 refuses what follows the last position that a store has, which would end the hub", () => {
     const reader = new Reader();
     const manifest = reader.manifest({ asOfSeq: 2 ** 40 - 1, headDigest: zeros });

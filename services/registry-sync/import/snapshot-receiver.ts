@@ -1,7 +1,7 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import { StoredError } from "#kernel/wire/stored-json.ts";
-import { equalBytes, hex } from "../codec/wire.ts";
+import { EMPTY, equalBytes, hex } from "../codec/wire.ts";
 import { stateHashOf } from "../export/snapshot.ts";
 import { AfterSnapshot } from "../feed/after-snapshot.ts";
 import type { FeedPosition } from "../messages.ts";
@@ -274,8 +274,9 @@ export class Receiver {
     return this.#applied === this.manifest.parts.length;
   }
 
-  /** finish replaces the feed. */
+  /** finish replaces the feed. A checkpoint without a part is one that is missing: what has none gets one without blocks. */
   finish(): void {
+    if (this.manifest.parts.length === 0) this.#world.persist([this.#feed.checkpoint.partOp(this.gen, 0, EMPTY)]);
     this.#feed.replace(this.#table, this.#skipped, this.position, this.manifest.hlc, this.gen, this.signed);
     this.#world.persist([{ op: "delete", space: "meta", key: `stage/${this.#feed.hubId}` }]);
   }
