@@ -240,6 +240,41 @@ describe("a reader", () => {
     ]);
   });
 
+  test.each<[string, Partial<FeedPosition>]>([
+    ["of epoch 0", { epoch: 0, seq: 0 }],
+    ["without a share", { share: "" }],
+    ["of nothing at all", { share: "", epoch: 0, seq: 0, digest: new Uint8Array(0) }],
+  ])("PROTOCOL O2 refuses an offer %s, of which it would hold everything before anything has come", (_what, more) => {
+    const clock = new Instants();
+    const [owner, hub] = [new TestHub("owner", clock), new TestHub("reader", clock)];
+    const link = new TestLink(owner, hub);
+    hub.outbox.length = 0;
+    const frame = offer("full") as Extract<PeerFrame, { type: "feed_offer" }>;
+    hub.post({ kind: "frame", session: link.id, frame: { ...frame, head: { ...(frame.head as FeedPosition), ...more } } });
+    hub.settle();
+    const answers = hub.outbox.map((item) => item.frame).filter(({ type }) => type !== "feed_offer");
+    expect(answers).toMatchObject([{ type: "nack", failure: { reason: "SEGMENT_INVALID" }, wantSnapshot: false }]);
+  });
+
+  test.each([[zeros], [new Uint8Array(0)]])(
+    "PROTOCOL O2 and O10 hears nothing in a head of epoch 0 while a first snapshot comes",
+    (digest) => {
+      const { owner, clock } = new Reader();
+      const hub = new TestHub("reader", clock);
+      const link = new TestLink(owner, hub);
+      settleAll([owner, hub], [link], ({ type }) => (type === "snapshot_part" ? 0 : 1));
+      const coming = () => hub.core.feeds().find(({ own }) => !own);
+      expect(coming()?.head.epoch).toBe(0);
+      hub.outbox.length = 0;
+      const heads = [{ hubId: "owner", share: "full", epoch: 0, seq: 0, digest }];
+      hub.post({ kind: "heads", session: link.id, heads, rttMs: 1 });
+      hub.settle();
+      expect(hub.outbox).toEqual([]);
+      expect(coming()).toMatchObject({ freshness: "UNKNOWN", frozen: false });
+      expect(hub.events.filter(({ event }) => event === "fork")).toEqual([]);
+    },
+  );
+
   test("PROTOCOL B4 takes text that is none, as hubs did before, and shows U+FFFD", () => {
     const reader = new Reader();
     const label = segmentCodec.encodeState({

@@ -90,7 +90,8 @@ export class Importer {
     const feed = this.feeds.get(session.peer);
     if (feed === undefined) return;
     const share = feed.epoch === 0 ? session.offered?.share : feed.share;
-    const head = heads.find((candidate) => candidate.hubId === session.peer && candidate.share === share);
+    // Epoch 0 says that nothing is held, which is not where an owner can be.
+    const head = heads.find(({ hubId, share: of, epoch }) => hubId === session.peer && of === share && epoch > 0);
     if (head === undefined || feed.frozen) return;
     if (head.epoch === feed.epoch && head.seq === feed.seq && !equalBytes(head.digest, feed.digest))
       return this.#fork(session, feed, "the owner's head has another digest than what is held at that position");
@@ -113,6 +114,11 @@ export class Importer {
     if (head === undefined) return;
     if (head.hubId !== session.peer) {
       this.#refuse(session, undefined, failure("SEGMENT_INVALID", "a hub offers its own feeds only", { hub: head.hubId }), false);
+      session.offered = undefined;
+      return;
+    }
+    if (head.epoch === 0 || head.share === "") {
+      this.#refuse(session, undefined, failure("SEGMENT_INVALID", "an offer names the share, and the epoch from 1"), false);
       session.offered = undefined;
       return;
     }
