@@ -12,6 +12,7 @@ import {
   type TelemetryService,
 } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
+import type { LinkCounters } from "#runtime/events.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import type { Platform } from "#runtime/service/module.ts";
 import { ManualClock } from "../../test/fakes/manual-clock.ts";
@@ -33,6 +34,7 @@ async function stage(eventsKept: number) {
   const handlers = telemetry.bindings[0]!.handlers as {
     reportEvents: Report;
     listEvents(request: unknown): Promise<{ events: { text: string }[] }>;
+    listLinkCounters(request: unknown): Promise<{ links: { peer: string; service: string }[] }>;
   };
   const forwarder = new EventForwarder({ clock, log: silentLogger, metrics });
   // As the door does.
@@ -69,7 +71,8 @@ async function stage(eventsKept: number) {
     return resolve;
   };
   const setRefuse = (by: typeof refuse): void => void (refuse = by);
-  const more = { metrics, calls, refuse: setRefuse, hold };
+  const shown = async (): Promise<string[]> => (await handlers.listLinkCounters({})).links.map(({ peer, service }) => `${peer} ${service}`);
+  const more = { metrics, calls, refuse: setRefuse, hold, shown };
   return { store, forwarder, telemetry, report: handlers.reportEvents, pass, listed, fatal, ...more };
 }
 
@@ -243,6 +246,30 @@ test("F-8 that events are missing is told again no faster than events are", asyn
   const { length } = calls;
   await pass(10_000);
   expect(calls.length, "a count that is refused for good is told once").toBe(length);
+  await forwarder.stop();
+  await telemetry.stop(0);
+});
+
+test("S3-22 the links of a service are shown until its last peer is gone, and that is told once", async () => {
+  const { forwarder, telemetry, pass, calls, shown } = await stage(100);
+  const numbers = { framesIn: 1, framesOut: 1, bytesIn: 1, bytesOut: 1, ready: 0, backpressure: 0, fatal: 0 };
+  const link: LinkCounters = { peer: "b", mount: "link", ...numbers, waiting: false, lastEvent: "up", lastFrameAgeMs: 0 };
+  let links: readonly LinkCounters[] = [];
+  forwarder.addLinks({ service: "discovery", links: () => links });
+  forwarder.addLinks({ service: "registry-sync", links: () => [link] });
+  await pass(2_000);
+  expect(await shown()).toEqual(["b registry-sync"]);
+  links = [link];
+  await pass(2_000);
+  forwarder.sink("discovery").report({ kind: "MODULE", severity: "INFO", text: "of events alone nothing follows" });
+  await pass(1_000);
+  expect((await shown()).sort()).toEqual(["b discovery", "b registry-sync"]);
+  links = [];
+  await pass(2_000);
+  expect(await shown()).toEqual(["b registry-sync"]);
+  const { length } = calls;
+  await pass(10_000);
+  expect(calls.length - length, "those of the other service").toBeLessThan(3);
   await forwarder.stop();
   await telemetry.stop(0);
 });

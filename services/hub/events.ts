@@ -244,11 +244,15 @@ export class EventForwarder {
     for (const source of this.#sources) {
       const counters = source.links();
       const told = toldOf(counters, this.#clock.mono());
-      if (counters.length === 0 || quiet(this.#told.get(source.service), told)) continue;
+      const before = this.#told.get(source.service);
+      const noLinks = counters.length === 0;
+      // That the last link is gone is told once, or it would be shown for ever.
+      if (noLinks ? before === undefined : quiet(before, told)) continue;
       const links = counters.map((link) => toProto(source.service, link));
       try {
-        await client.reportEvents(create(ReportEventsRequestSchema, { service: source.service, links }), { timeoutMs: 2_000 });
-        this.#told.set(source.service, told);
+        await client.reportEvents(create(ReportEventsRequestSchema, { service: source.service, links, noLinks }), { timeoutMs: 2_000 });
+        if (noLinks) this.#told.delete(source.service);
+        else this.#told.set(source.service, told);
       } catch (error) {
         const { service } = source;
         if (refusedForGood(error)) this.#refusals.log("warn", `links of ${service}`, { service, error }, "telemetry refused link counters");

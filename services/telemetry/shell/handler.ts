@@ -39,8 +39,9 @@ export function createBinding(calls: Calls<Input, Answer>, watches: Open): Servi
   return bind(TelemetryService, {
     reportEvents: async (request) => {
       const events = request.events.map((event) => reportFromProto(event, request.service));
-      const links: readonly LinkCount[] | undefined =
-        request.links.length > 0 ? request.links.map((link) => linkFromProto(link, request.service)) : undefined;
+      // A report of events alone says nothing of links.
+      const told = request.links.length > 0 || request.noLinks;
+      const links: readonly LinkCount[] | undefined = told ? request.links.map((link) => linkFromProto(link, request.service)) : undefined;
       await ask<"reported">((call) => ({
         kind: "report",
         call,
