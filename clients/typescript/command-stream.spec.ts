@@ -254,6 +254,14 @@ describe("a stream of commands", () => {
     expect([corrsIn(calls[1] as Call), told]).toEqual([[4], []]);
   });
 
+  test("S0-19 a timeout of less than a millisecond is one, and not the default of the hub", () => {
+    const { clock, calls, stream } = stage();
+    for (const timeoutMs of [0, 0.4, 1.2, 2]) stream.sendEncoded({ ...command, timeoutMs }, () => undefined);
+    clock.turn();
+    const sent = calls[0]!.sent.flatMap((bytes) => decodeStreamRequest(bytes).commands);
+    expect(sent.map(({ timeoutMs }) => timeoutMs)).toEqual([0, 1, 2, 2]);
+  });
+
   test.each([Number.POSITIVE_INFINITY, Number.NaN, -1, 2 ** 32])("a timeout of %d ms is refused, and not sent", async (timeoutMs) => {
     const { clock, calls, stream } = stage();
     const { outcome, failure } = await stream.execute({ nodeId: "n", capability: "c", timeoutMs });

@@ -81,7 +81,7 @@ const GIVEN_UP: Failure = { reason: "CANCELLED", message: "the command was given
 /** impossible is what keeps a command from being sent at all. */
 function impossible({ value, timeoutMs }: Omit<Command, "corr">): Failure | undefined {
   if (value.length > VALUE_MAX_BYTES) return TOO_LONG;
-  return timeoutMs >= 0 && timeoutMs < 2 ** 32 ? undefined : NO_TIMEOUT;
+  return timeoutMs >= 0 && timeoutMs <= 2 ** 32 - 1 ? undefined : NO_TIMEOUT;
 }
 
 /**
@@ -175,7 +175,8 @@ export class CommandStream {
       return corr;
     }
     const { hubId, nodeId, capability, value, timeoutMs, key, hops, trace } = command;
-    this.#commands.push({ corr, hubId, nodeId, capability, value, timeoutMs, key, hops, trace });
+    // What is left of a deadline may be less than a millisecond, and 0 would be the hub's default.
+    this.#commands.push({ corr, hubId, nodeId, capability, value, timeoutMs: Math.ceil(timeoutMs), key, hops, trace });
     // Also within `onCut`, where the wait is about to begin.
     if (this.#kept.current === undefined) this.#since.set(corr, this.#clock.mono());
     if (!this.#kept.waiting) this.#schedule();

@@ -13,7 +13,7 @@ export interface CommandRequest {
   readonly nodeId: string;
   readonly capability: string;
   readonly value?: ValueInit;
-  /** Relative deadline, ms; 10,000 by default (S0-19). */
+  /** Relative deadline, ms; missing or 0: that of the hub, 10,000 by default (S0-19). */
   readonly timeoutMs?: number;
   readonly idempotencyKey?: string;
   /** Hubs and automations that led to it (B0-8). */
