@@ -53,6 +53,8 @@ export interface TestHub {
   caAsService(): Credential;
   /** Host names, but no URI SAN. */
   withoutUri(): Credential;
+  /** A gateway with these OUs in its subject. */
+  gatewayOf(...units: readonly string[]): Credential;
   /** Another authority with this hub's id and name, but its own key. */
   otherAuthority(): Promise<TestHub>;
 }
@@ -110,21 +112,27 @@ export async function testHub(hubId: string, options: { readonly now?: Date } = 
     notYetValid: (request = SERVICE) => issue({ ...request, notBefore: new Date(now.getTime() + HOUR_MS), lifetimeMs: HOUR_MS }),
     impersonating: (otherHubId, kind = "service", name = "hub") => odd({ ...service, uris: [spiffeId(otherHubId, kind, name)] }, kind),
     twoUris: (second = spiffeId(hubId, "service", "discovery")) => odd({ ...service, uris: [...service.uris, second] }),
-    caAsService: () => signOdd(authority, nextKey(), service, "service", now, true),
+    caAsService: () => signOdd(authority, nextKey(), service, "service", now, { ca: true }),
     withoutUri: () => odd({ ...service, uris: [] }),
+    gatewayOf: (...units) =>
+      signOdd(authority, nextKey(), { uris: [spiffeId(hubId, "gateway", "odd")], dnsNames: [], ips: [] }, "gateway", now, { units }),
     otherAuthority: () => testHub(hubId, { now }),
   };
 }
 
 /** signOdd signs what `certify` refuses. The rest is as in a regular leaf, so that a test can fail for one reason only. */
-function signOdd(authority: Authority, key: TestKey, sans: Sans, kind: LeafProfile, now: Date, ca = false): Credential {
+function signOdd(
+  authority: Authority,
+  key: TestKey,
+  sans: Sans,
+  kind: LeafProfile,
+  now: Date,
+  { ca = false, units = kind === "operator" ? ["role:admin"] : [] }: { readonly ca?: boolean; readonly units?: readonly string[] } = {},
+): Credential {
   const issuer = issuerFactsOf(authority.certificatePem);
   const certificatePem = encodeCertificate(
     {
-      subject: [
-        { name: "commonName", value: "odd" },
-        ...(kind === "operator" ? [{ name: "organizationalUnitName", value: "role:admin" } as const] : []),
-      ],
+      subject: [{ name: "commonName", value: "odd" }, ...units.map((value) => ({ name: "organizationalUnitName", value }) as const)],
       issuer: issuer.name,
       authorityKeyId: issuer.keyId,
       publicKey: key.publicKey,

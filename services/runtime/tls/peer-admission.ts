@@ -99,6 +99,16 @@ export const ADMISSION: readonly AdmissionCheck[] = [
         : undefined,
   },
   {
+    name: "prefixes",
+    check: ({ leaf, id }) =>
+      id?.kind === "gateway" && prefixesOf(organisationalUnits(leaf)).includes("")
+        ? {
+            reason: "UNKNOWN_IDENTITY",
+            message: `the certificate of ${id.uri} has an empty id prefix, which every node has; name one in OU=prefix:<p>, or leave it out for a gateway that speaks for all nodes`,
+          }
+        : undefined,
+  },
+  {
     name: "not-revoked",
     check: ({ thumbprint, id }, authority) =>
       authority.revoked(thumbprint) ? { reason: "UNKNOWN_IDENTITY", message: `the certificate of ${id?.uri} was revoked` } : undefined,

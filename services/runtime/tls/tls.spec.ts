@@ -97,6 +97,15 @@ describe("admission", () => {
     });
   });
 
+  test("a gateway with an empty id prefix, as of a template that was not filled in, speaks for no node and not for all", () => {
+    const authority = new TestAuthority(alpha, []);
+    const admitted = (...units: string[]) => admit(leafOf(alpha.gatewayOf(...units)), authority, systemClock.wall());
+    for (const units of [["prefix:"], ["prefix:zb-", "prefix:"]])
+      expect(admitted(...units)).toMatchObject({ refusedBy: "prefixes", failure: { reason: "UNKNOWN_IDENTITY" } });
+    expect(admitted("prefix:zb-")).toMatchObject({ caller: { prefixes: ["zb-"] } });
+    expect(admitted()).toMatchObject({ caller: { prefixes: [] } });
+  });
+
   test.each([
     ["expired", () => beta.expired()],
     ["not yet valid", () => beta.notYetValid()],
