@@ -139,6 +139,7 @@ beforeAll(async () => {
         const hubs = [
           { hubId: "factory", freshness: Freshness.UNKNOWN, ageMs: 150_000n, nodes: 1 },
           { hubId: "home", freshness: Freshness.FRESH, nodes: 1 },
+          { hubId: "attic", freshness: Freshness.UNKNOWN, ageMs: BigInt(Number.MAX_SAFE_INTEGER), nodes: 0 },
         ];
         return create(ListNodesResponseSchema, { records, nextPageToken, hubs, total: records.length === 0 ? 0 : 2 });
       },
@@ -318,6 +319,7 @@ describe("verbs against a hub", () => {
     ]);
     expect(err).toContain("2 nodes\n");
     expect(err).toContain("factory is unknown: last confirmed 2 min ago\n");
+    expect(err).toContain("attic is unknown: never confirmed since this hub started\n");
     expect(filters.map(({ pageToken }) => pageToken)).toEqual(["", "next"]);
     expect(filters[0]?.filter).toMatchObject({
       hubIds: ["home", "factory"],
@@ -407,7 +409,7 @@ describe("verbs against a hub", () => {
     expect(filters).toHaveLength(1);
     const { out } = await home.foedus("nodes", "--json");
     const document = JSON.parse(out) as { nodes: object[] };
-    expect(document).toMatchObject({ total: 2, hubs: [{ hub_id: "factory", age_ms: "150000" }, {}] });
+    expect(document).toMatchObject({ total: 2, hubs: [{ hub_id: "factory", age_ms: "150000" }, {}, {}] });
     expect(document.nodes).toHaveLength(2);
   });
 

@@ -142,8 +142,8 @@ async function show(io: Io, { records, hubs, total }: Found): Promise<void> {
   // "Empty" is not "unknown": say of which hubs this list may be out of date.
   for (const hub of hubs) {
     if (hub.freshness === Freshness.FRESH) continue;
-    io.note(
-      `${hub.hubId} is ${label(FreshnessSchema, hub.freshness)}: ${hub.ageMs > 0n ? `last confirmed ${ago(hub.ageMs)}` : "never confirmed since this hub started"}\n`,
-    );
+    const last = ago(hub.ageMs);
+    const confirmed = last === "never" ? "never confirmed since this hub started" : `last confirmed ${last}`;
+    io.note(`${hub.hubId} is ${label(FreshnessSchema, hub.freshness)}: ${confirmed}\n`);
   }
 }
