@@ -132,7 +132,7 @@ export class Mirror {
     return this.#feeds.values();
   }
 
-  /** hubs is how current each hub's part is; ages count on since the last bookmark. */
+  /** hubs is how current each hub's part is; ages count on since the last bookmark, but for that of the hub itself, which is always 0. */
   hubs(): readonly MirrorHub[] {
     const since = this.#clock.mono() - this.#hubsAt;
     return this.#hubs.map((hub) => (hub.ageMs === 0 ? hub : { ...hub, ageMs: hub.ageMs + since }));

@@ -123,9 +123,9 @@ function contentBytes(value: Scalar): number {
   return typeof value === "string" ? utf8Length(value) : value instanceof Uint8Array ? value.length : 0;
 }
 
-/** hubOf says how current one hub's part is. */
-export function hubOf(source: Source): HubFreshness {
-  return { hubId: source.hubId, freshness: source.freshness, ageMs: source.ageMs, nodes: source.table.size };
+/** hubOf says how current one hub's part is. Only this hub's own has no age: of others it goes on while nothing is told. */
+export function hubOf({ hubId, own, freshness, ageMs, table }: Source): HubFreshness {
+  return { hubId, freshness, ageMs: own ? 0 : Math.max(1, ageMs), nodes: table.size };
 }
 
 /** concerns tells whether there is anything of a source to be told to who wants these hubs, or all. */

@@ -47,6 +47,20 @@ function hubWithLamp(options = {}) {
 }
 
 describe("watching", () => {
+  test("PROTOCOL W6 the part of a peer has an age, however short, so that it can go on; this hub's own has none", () => {
+    const clock = new Instants();
+    const [owner, reader] = [new TestHub("owner", clock), new TestHub("reader", clock)];
+    owner.register(nodeBytes("lamp", []));
+    owner.post({ kind: "peers", peers: [{ hubId: "reader", share: "full", level: 3 }], complete: true });
+    const link = new TestLink(owner, reader);
+    reader.post({ kind: "watch_open", watch: 1, options: ALL });
+    settleAll([owner, reader], [link]);
+    const told = (reader.pushes.get(1) ?? []).flatMap((push) => (push.kind === "bookmark" ? push.hubs : []));
+    const ages = new Map(told.map(({ hubId, ageMs }) => [hubId, ageMs]));
+    expect(ages.get("reader")).toBe(0);
+    expect(ages.get("owner")).toBeGreaterThanOrEqual(1);
+  });
+
   test("what there is, then what changes, then where to resume", () => {
     const { hub, watts, take } = hubWithLamp();
     watts(1);

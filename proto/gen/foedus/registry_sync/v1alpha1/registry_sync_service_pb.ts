@@ -839,7 +839,7 @@ export type HubFreshness = Message<"foedus.registry_sync.v1alpha1.HubFreshness">
   freshness: Freshness;
 
   /**
-   * Age of the last proof, ms.
+   * Age of the last proof, ms; 0 of the answering hub's own nodes only, which need none.
    *
    * @generated from field: int64 age_ms = 3;
    */
