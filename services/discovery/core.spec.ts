@@ -519,6 +519,15 @@ describe("trust", () => {
     expect(out.filter((effect) => effect.kind === "observe" && effect.event === "CLOCK")).toMatchObject([{ fields: { skew_ms: "61000" } }]);
     expect(bench.core.gauges("b", bench.mono)?.skewMs).toBe(61_000);
   });
+
+  test("a hub that does not say what its clock reads is not told to be decades off", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.mono += 100;
+    const out = bench.answer("b", 3_600_000, { wallMs: 0 });
+    expect(out.filter((effect) => effect.kind === "observe" && effect.event === "CLOCK")).toEqual([]);
+    expect(bench.core.gauges("b", bench.mono)?.skewMs).toBe(0);
+  });
 });
 
 describe("watchers", () => {

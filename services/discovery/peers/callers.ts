@@ -27,7 +27,7 @@ export class Callers {
     const failure = callerFailure(this.#table.config, peer, caller) ?? introductionFailure(this.#table.config, caller, from);
     if (peer === undefined || failure !== undefined) return this.#refuse(caller, input.call, failure ?? unknownPeer(caller), out);
     const rttMs = Math.max(0, peer.sessions.get("discovery")?.rttMs ?? 0);
-    this.#introductions.noteSkew(peer, from.wallMs + rttMs / 2 - now.wall, out);
+    this.#introductions.noteSkew(peer, from.wallMs, now.wall - rttMs / 2, out);
     this.#introductions.introduce(now, peer, from, input.address, out);
     this.#introductions.heard(now, peer);
     decideTrust(this.#table, now, peer, out);

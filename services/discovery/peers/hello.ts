@@ -139,7 +139,7 @@ export class Greeter {
     peer.wrong.delete(showAddress(pending.address));
     peer.backoff.succeeded();
     const rttMs = now.mono - pending.sentAt;
-    this.#introductions.noteSkew(peer, input.from.wallMs - (pending.sentAtWall + rttMs / 2), out);
+    this.#introductions.noteSkew(peer, input.from.wallMs, pending.sentAtWall + rttMs / 2, out);
     peer.record = { ...peer.record, lastGood: pending.address, levelThere: input.level };
     this.#introductions.introduce(now, peer, input.from, pending.address.host, out);
     this.#introductions.told(now, peer, input.copies ?? [], out);

@@ -77,11 +77,13 @@ export class Introductions {
     this.#table.touch(peer.hubId);
   }
 
-  /** noteSkew notes how far the clock of the peer is off ours. It is reported when it becomes too far. */
-  noteSkew(peer: Peer, measuredMs: number, out: Effect[]): void {
+  /** noteSkew notes how far the clock of the peer, as it said, is off ours at that time. It is reported when it becomes too far. */
+  noteSkew(peer: Peer, saidWallMs: number, ourWallMs: number, out: Effect[]): void {
     const { skewWarnMs } = this.#table.config;
+    // A field that was left out is no reading.
+    if (saidWallMs === 0) return;
     // Any number may have been said; what is shown must fit everywhere.
-    const skewMs = Math.max(-SKEW_SHOWN_MS, Math.min(SKEW_SHOWN_MS, measuredMs));
+    const skewMs = Math.max(-SKEW_SHOWN_MS, Math.min(SKEW_SHOWN_MS, saidWallMs - ourWallMs));
     if (Math.abs(skewMs) > skewWarnMs && Math.abs(peer.skewMs) <= skewWarnMs)
       report(out, peer.hubId, "CLOCK", "WARNING", `the clock of ${peer.hubId} is ${Math.round(skewMs)} ms off ours`, {
         skew_ms: String(Math.round(skewMs)),

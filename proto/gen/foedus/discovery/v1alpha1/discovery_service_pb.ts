@@ -72,7 +72,7 @@ export type HelloRequest = Message<"foedus.discovery.v1alpha1.HelloRequest"> & {
   leaves: Uint8Array[];
 
   /**
-   * Caller's clock, Unix ms.
+   * Caller's clock, Unix ms; 0 if it does not say.
    *
    * @generated from field: int64 wall_ms = 7;
    */
@@ -191,7 +191,7 @@ export type HelloResponse = Message<"foedus.discovery.v1alpha1.HelloResponse"> &
   evidence: Evidence[];
 
   /**
-   * Callee's clock, Unix ms.
+   * Callee's clock, Unix ms; 0 if it does not say.
    *
    * @generated from field: int64 wall_ms = 9;
    */
