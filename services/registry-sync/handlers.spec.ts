@@ -86,14 +86,19 @@ describe("registration", () => {
   test("many at once: each has its own result, and good ones are taken", async () => {
     const gateway = as({ kind: "gateway", name: "zigbee", prefixes: ["zb-"] });
     const twice = lamp("zb-12", { capabilities: [{ name: "on" }, { name: "on" }] });
+    // A bound that is no number would be none, and what is sent to the node beyond it would be taken.
+    const unbounded = lamp("zb-14", { capabilities: [{ name: "level", max: Number.NaN }] });
+    const endless = lamp("zb-15", { capabilities: [{ name: "level", max: Number.POSITIVE_INFINITY }] });
     const { results } = await gateway.registerNodes(
-      create(RegisterNodesRequestSchema, { nodes: [lamp("zb-10"), lamp("x-11"), twice, lamp("zb-13")] }),
+      create(RegisterNodesRequestSchema, { nodes: [lamp("zb-10"), lamp("x-11"), twice, lamp("zb-13"), unbounded, endless] }),
     );
     expect(results.map(({ nodeId, failure }) => [nodeId, failure?.reason, failure?.field])).toEqual([
       ["zb-10", undefined, undefined],
       ["x-11", ErrorReason.OUT_OF_SCOPE, "nodes[1].node_id"],
       ["zb-12", ErrorReason.INVALID_FIELD, "nodes[2].capabilities[1].name"],
       ["zb-13", undefined, undefined],
+      ["zb-14", ErrorReason.INVALID_FIELD, "nodes[4].capabilities[0].max"],
+      ["zb-15", undefined, undefined],
     ]);
     expect((await get("zb-13")).record?.name?.nodeId).toBe("zb-13");
   });

@@ -149,13 +149,26 @@ export function scopeOf(caller: Caller): Scope {
   return { name: `${kind}/${name}`, kind: "node", ids: kind === "node" ? [name] : [], prefixes: [] };
 }
 
-/** nodeBytes encodes a node that the schema's rules have passed; a Failure when two capabilities have one name. `path` is where it stands. */
+/** Bounds of a capability's values. Infinity is one; against what is no number every value would be within them. */
+const BOUNDS = ["min", "max", "step"] as const;
+
+/**
+ * nodeBytes encodes a node that the schema's rules have passed; a Failure when two capabilities have one name, or a bound is no number.
+ * `path` is where it stands.
+ */
 export function nodeBytes(node: Node, path: string): Uint8Array | Failure {
   const names = new Set<string>();
-  for (const [index, { name }] of node.capabilities.entries()) {
-    if (names.has(name))
-      return { reason: "INVALID_FIELD", message: `capability ${name} is listed twice`, field: `${path}.capabilities[${index}].name` };
+  for (const [index, capability] of node.capabilities.entries()) {
+    const { name } = capability;
+    const wrong = (field: string, message: string): Failure => ({
+      reason: "INVALID_FIELD",
+      message,
+      field: `${path}.capabilities[${index}].${field}`,
+    });
+    if (names.has(name)) return wrong("name", `capability ${name} is listed twice`);
     names.add(name);
+    const bound = BOUNDS.find((candidate) => Number.isNaN(capability[candidate]));
+    if (bound !== undefined) return wrong(bound, `${bound} of capability ${name} is not a number; give one, or leave it out for no bound`);
   }
   return toBinary(NodeSchema, node);
 }
