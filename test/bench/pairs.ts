@@ -12,8 +12,11 @@ import { interval, type Ratio } from "./ratio.ts";
 import { type Part, startPart } from "./worker.ts";
 
 const RIG = "test/bench/pairs-rig.ts";
-/** Each side starts anew so many times: V8 compiles and collects differently from process to process. */
-const STARTS = 4;
+/**
+ * Each side starts anew so many times: V8 compiles and collects differently from process to process, by some percent. With four starts
+ * the same two builds differed by 6 % in processor time one time, and by nothing the other.
+ */
+const STARTS = 10;
 const WARM_RUNS = 8;
 
 interface Row {
