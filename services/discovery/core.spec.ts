@@ -774,6 +774,34 @@ describe("what a peer says of itself", () => {
     expect(shown().state).toBe("OPERATIONAL");
   });
 
+  test("S1-28 a session that stands is shown and counts for the link, whatever the peer says that it has", () => {
+    const bench = new Bench();
+    const shown = (): PeerInfo => {
+      const [answer] = kinds(bench.step({ kind: "list", call: 7, peer: "b" }), "peers");
+      return (answer as { peers: readonly PeerInfo[] }).peers[0]!;
+    };
+    bench.start(B);
+    bench.answer("b", 3_600_000, { packages: [CONFIG.packageName, "foedus.registry_sync."] });
+    bench.sessions("discovery", "OPERATIONAL", true, 1);
+    bench.sessions("registry-sync", "SYNCING", false, 1);
+    expect(shown()).toMatchObject({ state: "RECOVERING", sessions: [{ service: "discovery" }, { service: "registry-sync" }] });
+    bench.sessions("registry-sync", "OPERATIONAL", true, 1);
+    expect(shown()).toMatchObject({ state: "OPERATIONAL", sessions: [{ service: "discovery" }, { service: "registry-sync" }] });
+    // It does not have it, as it said, and nothing is to be had of it any more.
+    bench.sessions("registry-sync", "RECOVERING", false, 1);
+    expect(shown()).toMatchObject({ state: "OPERATIONAL", sessions: [{ service: "discovery" }] });
+  });
+
+  test("S1-28 nor is one waited for of a service that is newer than this discovery, if the peer has not got it", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer("b", 3_600_000);
+    for (const service of ["discovery", "registry-sync"]) bench.sessions(service, "OPERATIONAL", true, 1);
+    bench.sessions("of-tomorrow", "DISCOVERING", false);
+    const [answer] = kinds(bench.step({ kind: "list", call: 7, peer: "b" }), "peers");
+    expect((answer as { peers: readonly PeerInfo[] }).peers[0]).toMatchObject({ state: "OPERATIONAL" });
+  });
+
   test("F-8 why nothing is taken over a link that stands is said of the peer, and no more when it is", () => {
     const bench = new Bench();
     bench.start(B);

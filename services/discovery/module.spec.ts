@@ -102,7 +102,7 @@ async function start(
       metrics,
       events: { report: (event) => void events.push(event) },
       incarnation: more.incarnation ?? 1,
-      packages: ["foedus.discovery.v1alpha1"],
+      packages: ["foedus.discovery.v1alpha1", "foedus.registry_sync.v1alpha1"],
       software: `test-${own.hubId}`,
       dataDir: "",
       store: () => store,

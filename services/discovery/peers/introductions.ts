@@ -8,9 +8,10 @@ import { report } from "./report-event.ts";
 /** Largest skew that is told apart: some three hundred years. */
 const SKEW_SHOWN_MS = 1e13;
 
-/** lackedBy are the services of which a hub speaks no version: it is of an earlier release than the first with them. */
-function lackedBy(services: readonly string[], packages: readonly string[]): readonly string[] {
-  return services.filter((service) => !packages.some((name) => name.startsWith(`foedus.${service.replaceAll("-", "_")}.`)));
+/** servicesOf are the services of which a hub speaks a version. One that is missing came with a later release than its own. */
+function servicesOf(packages: readonly string[]): ReadonlySet<string> {
+  const named = packages.map((name) => /^foedus\.([a-z0-9_]{1,63})\../.exec(name)?.[1]);
+  return new Set(named.filter((service) => service !== undefined).map((service) => service.replaceAll("_", "-")));
 }
 
 /** Introductions notes what peers say of themselves and how they are met, in Hellos of either side and on sessions. */
@@ -25,7 +26,7 @@ export class Introductions {
   introduce(now: Now, peer: Peer, from: Introduction, address: string | undefined, out: Effect[]): void {
     this.met(now, peer, { run: from.run ?? "", incarnation: from.incarnation, address }, out);
     peer.introduced = true;
-    peer.lacks = lackedBy(this.#table.config.expects, from.packages);
+    peer.services = servicesOf(from.packages);
     peer.failure = undefined;
     const endpoints = acceptEndpoints(peer.hubId, from.endpoints);
     if (endpoints.length < from.endpoints.length)

@@ -68,8 +68,8 @@ export interface Peer {
   /** Leaves that were in the last finished Hello. */
   offered: ReadonlySet<string>;
   introduced: boolean;
-  /** Services whose sessions are expected and that it does not have, as it said in its last Hello. */
-  lacks: readonly string[];
+  /** Services of which it speaks a version, as it said in its last Hello; undefined before the first one. */
+  services: ReadonlySet<string> | undefined;
   wasUp: boolean;
   readonly sessions: Map<string, SessionNote>;
   /** Processes of it that were met, and what it says of ours. */
@@ -131,7 +131,7 @@ export function newPeer(now: Now, spec: PeerSpec, record: PeerRecord | undefined
     tokens: new Map(),
     offered: new Set(),
     introduced: false,
-    lacks: [],
+    services: undefined,
     wasUp: false,
     sessions: new Map(),
     runs: new Runs(),
@@ -292,8 +292,18 @@ export function viewOf(peer: Peer, service: string, thumbprint: string | undefin
 }
 
 /** hasService tells whether a peer has a service, as far as it has said which it has. */
-export function hasService({ lacks }: Pick<Peer, "lacks">, service: string): boolean {
-  return !lacks.includes(service);
+export function hasService({ services }: Pick<Peer, "services">, service: string): boolean {
+  return services === undefined || services.has(service);
+}
+
+/** stands tells whether frames pass on a session. */
+export function stands({ state }: Pick<SessionNote, "state">): boolean {
+  return state === "OPERATIONAL" || state === "SYNCING";
+}
+
+/** concernsLink tells whether a session counts for the link: one that stands does, whatever the peer says that it has. */
+export function concernsLink(peer: Pick<Peer, "services">, session: SessionNote): boolean {
+  return stands(session) || hasService(peer, session.service);
 }
 
 /** refusalOf is why nothing is taken over a session that stands. One that is lost has a failure too, and comes back by itself. */
@@ -316,9 +326,7 @@ export function infoOf(peer: Peer, now: Now, nextAt: number, config: EvidenceCon
     stateAgeMs: now.mono - peer.since,
     endpoints: record.endpoints,
     // Of a service that the peer does not have there is nothing to wait for.
-    sessions: [...peer.sessions.values()]
-      .filter(({ service }) => hasService(peer, service))
-      .sort((a, b) => (a.service < b.service ? -1 : 1)),
+    sessions: [...peer.sessions.values()].filter((session) => concernsLink(peer, session)).sort((a, b) => (a.service < b.service ? -1 : 1)),
     software: record.software,
     clockSkewMs: peer.skewMs,
     attempts: peer.backoff.failures,

@@ -3,7 +3,7 @@ import type { Effect, SessionNote } from "../messages.ts";
 import type { Watchers } from "../watchers.ts";
 import type { Introductions } from "./introductions.ts";
 import { linkState, pathTo } from "./link.ts";
-import { hasService, isDialled, NEVER, type Peer } from "./peer.ts";
+import { concernsLink, hasService, isDialled, NEVER, type Peer, stands } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
 import { report } from "./report-event.ts";
 
@@ -15,7 +15,7 @@ const TOKEN_TROUBLE_MS = 2_000;
 
 /** anyUp tells whether a session with a peer stands. */
 export function anyUp(peer: Peer): boolean {
-  for (const { state } of peer.sessions.values()) if (state === "OPERATIONAL" || state === "SYNCING") return true;
+  for (const session of peer.sessions.values()) if (stands(session)) return true;
   return false;
 }
 
@@ -59,7 +59,7 @@ export class Sessions {
     if (peer === undefined || !peer.record.enabled) return;
     const before = peer.sessions.get(session.service);
     peer.sessions.set(session.service, session);
-    if (session.state === "OPERATIONAL" || session.state === "SYNCING") peer.introduced = true;
+    if (stands(session)) peer.introduced = true;
     if (session.heard > (before?.heard ?? 0)) this.#introductions.heard(now, peer);
     const reason = session.failure?.reason;
     const refused = reason === "TOKEN_INVALID" || reason === "TOKEN_EXPIRED";
@@ -84,8 +84,8 @@ export class Sessions {
     // Sessions beyond discovery's need both sides' trust; where one grants less there are none to wait for.
     if (Math.min(peer.decision.level, peer.record.levelThere || peer.decision.level) < 2) return true;
     for (const service of this.#table.config.expects) if (hasService(peer, service) && !peer.sessions.has(service)) return false;
-    for (const { service, state, synced } of peer.sessions.values())
-      if (hasService(peer, service) && (state !== "OPERATIONAL" || !synced)) return false;
+    for (const session of peer.sessions.values())
+      if (concernsLink(peer, session) && (session.state !== "OPERATIONAL" || !session.synced)) return false;
     return true;
   }
 
