@@ -251,7 +251,10 @@ test("F-8 that events are missing is told again no faster than events are", asyn
 });
 
 test("S3-22 the links of a service are shown until its last peer is gone, and that is told once", async () => {
-  const { forwarder, telemetry, pass, calls, shown } = await stage(100);
+  const { forwarder, telemetry, report, pass, calls, shown } = await stage(100);
+  // A run before, which ended with a peer that there is no more when this one begins.
+  await report(create(ReportEventsRequestSchema, { service: "discovery", links: [{ peer: "c", service: "discovery", mount: "link" }] }));
+  expect(await shown()).toEqual(["c discovery"]);
   const numbers = { framesIn: 1, framesOut: 1, bytesIn: 1, bytesOut: 1, ready: 0, backpressure: 0, fatal: 0 };
   const link: LinkCounters = { peer: "b", mount: "link", ...numbers, waiting: false, lastEvent: "up", lastFrameAgeMs: 0 };
   let links: readonly LinkCounters[] = [];

@@ -62,6 +62,7 @@ function refusedForGood(error: unknown): boolean {
 /** Told is what telemetry was told of a service's links last, and when. */
 interface Told {
   readonly frames: number;
+  /** Empty: that there is none. */
   readonly marks: string;
   readonly at: number;
 }
@@ -246,13 +247,12 @@ export class EventForwarder {
       const told = toldOf(counters, this.#clock.mono());
       const before = this.#told.get(source.service);
       const noLinks = counters.length === 0;
-      // That the last link is gone is told once, or it would be shown for ever.
-      if (noLinks ? before === undefined : quiet(before, told)) continue;
+      // That there is none is told once, also at the start: those of a run before this one would be shown for ever.
+      if (noLinks ? before?.marks === "" : quiet(before, told)) continue;
       const links = counters.map((link) => toProto(source.service, link));
       try {
         await client.reportEvents(create(ReportEventsRequestSchema, { service: source.service, links, noLinks }), { timeoutMs: 2_000 });
-        if (noLinks) this.#told.delete(source.service);
-        else this.#told.set(source.service, told);
+        this.#told.set(source.service, told);
       } catch (error) {
         const { service } = source;
         if (refusedForGood(error)) this.#refusals.log("warn", `links of ${service}`, { service, error }, "telemetry refused link counters");
