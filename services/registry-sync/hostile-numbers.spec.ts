@@ -144,6 +144,7 @@ describe("numbers of a rightly signed feed", () => {
   test.each([
     ["a segment", (world: World, disk: MemoryDisk) => poisonLog(world, disk)],
     ["a checkpoint", (_world: World, disk: MemoryDisk) => poisonMeta(disk, { hlc: { wallMs: 2 ** 64, logical: 0 } })],
+    ["a checkpoint of a position that no store has", (_world: World, disk: MemoryDisk) => poisonMeta(disk, { seq: 2 ** 40 })],
     ["a checkpoint of epoch 0", (_world: World, disk: MemoryDisk) => poisonMeta(disk, { epoch: 0 })],
   ])("F-1 %s that a version before has stored does not end the hub: it says so, and asks for the feed anew", (_what, poison) => {
     const world = new World();

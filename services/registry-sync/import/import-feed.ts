@@ -45,6 +45,8 @@ export function storedHubs(reader: StoreReader): ReadonlySet<string> {
   return hubs;
 }
 
+/** Positions of an epoch: so many a store has, and what is signed names none beyond (PROTOCOL V1). */
+const POSITIONS = 2 ** 40;
 const UNHEARD = { epoch: 0, seq: 0, at: Number.NEGATIVE_INFINITY };
 
 /**
@@ -317,8 +319,9 @@ export class ImportFeed {
   #restore(reader: StoreReader, applier: Applier, fits: (table: FeedTable) => void): readonly StoreOp[] {
     const base = this.checkpoint.restore(reader, applier, fits);
     if (base === undefined) return this.checkpoint.leftovers(reader, undefined);
-    // Versions before took such a snapshot. No epoch is 0: it says that nothing is held.
+    // Versions before took such snapshots. No epoch is 0: it says that nothing is held. After the last position nothing is ever taken.
     if (!(base.meta.epoch > 0)) throw new Unreadable(`meta/table/${this.hubId}`, "names no epoch");
+    if (!(base.meta.seq < POSITIONS)) throw new Unreadable(`meta/table/${this.hubId}`, "names a position that no store has");
     if (!validHlc(base.meta.hlc)) throw new Unreadable(`meta/table/${this.hubId}`, "has a clock reading that is out of bounds");
     this.table = base.table;
     this.skipped = base.skipped;
