@@ -22,18 +22,18 @@ function forgotten(): { readonly restarts: Restarts; readonly oracle: Oracle } {
   return { restarts, oracle };
 }
 
-function at(epoch: number, seq: number) {
-  return { hubId: "hub-1", share: "limited", epoch, seq, digest: new Uint8Array(32) };
+function at(epoch: number, seq: number, share = "limited") {
+  return { hubId: "hub-1", share, epoch, seq, digest: new Uint8Array(32) };
 }
 
 function say(restarts: Restarts, from: number, to: number, frame: PeerFrame): void {
   restarts.sent(from, to, toBinary(SessionRequestSchema, create(SessionRequestSchema, { frame: frameToProto(frame, NONE) })));
 }
 
-function snapshot(epoch: number, asOfSeq: number): PeerFrame {
+function snapshot(epoch: number, asOfSeq: number, of = "limited"): PeerFrame {
   const digest = new Uint8Array(32);
   const hlc = { wallMs: 0, logical: 0 };
-  const share = { hubId: "hub-1", share: "limited", epoch, asOfSeq };
+  const share = { hubId: "hub-1", share: of, epoch, asOfSeq };
   const manifest = segmentCodec.encodeManifest({ ...share, headDigest: digest, stateHash: digest, parts: [], keySerial: 1, hlc, nodes: 0 });
   return { type: "snapshot", manifest: segmentCodec.encodeSigned(manifest, new Uint8Array(64)) };
 }
@@ -80,4 +80,20 @@ test("an acknowledgement that crosses the word to forget is no promise", () => {
   say(restarts, HOLDER, OWNER, { type: "ack", position: at(2, 1) });
   restarts.restarted(HOLDER, []);
   expect(oracle.violations).toHaveLength(1);
+});
+
+test("a share that its owner gave in place of the acknowledged one may be there before it was acknowledged, at a lower position", () => {
+  const oracle = new Oracle(new Scheduler(), 2);
+  const restarts = new Restarts(oracle, ["hub-0", "hub-1"]);
+  say(restarts, HOLDER, OWNER, { type: "ack", position: at(1, 5, "full") });
+  expect(cameBackWith(restarts, oracle, 1, 1)).toEqual(["hub-0 came back with limited 1/1 of hub-1 after it had acknowledged full 1/5"]);
+  say(restarts, OWNER, HOLDER, snapshot(1, 1));
+  // This one crosses the snapshot.
+  say(restarts, HOLDER, OWNER, { type: "ack", position: at(1, 6, "full") });
+  expect(cameBackWith(restarts, oracle, 1, 1)).toHaveLength(1);
+  expect(cameBackWith(restarts, oracle, 1, 0)).toHaveLength(2);
+  // Once that is acknowledged, the share before must not come back.
+  say(restarts, HOLDER, OWNER, { type: "ack", position: at(1, 1) });
+  restarts.restarted(HOLDER, [{ head: at(1, 6, "full"), own: false } as unknown as FeedStatus]);
+  expect(oracle.violations).toHaveLength(3);
 });

@@ -17,6 +17,8 @@ interface Told extends Place {
   readonly forgotten: string;
   /** The first snapshot of the forgotten share that its owner sent after that: the hub may hold it before it has said so. */
   again: Place | undefined;
+  /** The first snapshot of each other share that its owner sent since: the hub may hold it before it has said so. */
+  readonly given: Map<string, Place>;
 }
 
 /** Tags of SessionFrame.ack, .snapshot, .forget and .forget_done; that of the envelope and a length are before it. */
@@ -51,8 +53,12 @@ export class Restarts {
     const told = frame === undefined ? undefined : frameFromProto(frame);
     if (told?.type === "ack") {
       // It may have left before the owner's word to forget was heard, which counts then.
-      if (this.#toForget.get(`${from}/${to}`) !== told.position.share)
-        this.#told.set(`${from}/${to}`, { ...told.position, forgotten: "", again: undefined });
+      const pair = `${from}/${to}`;
+      const before = this.#told.get(pair);
+      // It may also have left before a snapshot of another share was there.
+      const given = before?.share === told.position.share ? before.given : new Map<string, Place>();
+      if (this.#toForget.get(pair) !== told.position.share)
+        this.#told.set(pair, { ...told.position, forgotten: "", again: undefined, given });
     } else if (told?.type === "snapshot") this.#offered(`${to}/${from}`, told.manifest);
     // Who was told to forget need not have it any more, whether that was answered or not.
     else if (told?.type === "forget") {
@@ -63,7 +69,7 @@ export class Restarts {
       // Each word to forget is answered, also one that is heard twice: what its owner gave anew meanwhile counts on.
       const again = before?.forgotten === told.share ? before.again : undefined;
       if (before === undefined || before.share === "" || before.share === told.share)
-        this.#told.set(`${from}/${to}`, { share: "", epoch: 0, seq: 0, forgotten: told.share, again });
+        this.#told.set(`${from}/${to}`, { share: "", epoch: 0, seq: 0, forgotten: told.share, again, given: new Map() });
     }
   }
 
@@ -74,7 +80,10 @@ export class Restarts {
     const manifest = parts === undefined ? undefined : segmentCodec.decodeManifest(parts.body);
     if (manifest === undefined) return;
     if (this.#toForget.get(pair) === manifest.share) this.#toForget.delete(pair);
-    if (told !== undefined && told.forgotten === manifest.share) told.again ??= { epoch: manifest.epoch, seq: manifest.asOfSeq };
+    if (told === undefined) return;
+    const { share, epoch, asOfSeq: seq } = manifest;
+    if (told.forgotten === share) told.again ??= { epoch, seq };
+    if (told.share !== share && !told.given.has(share)) told.given.set(share, { epoch, seq });
   }
 
   /** restarted compares with what a new process of the hub found in its store. */
@@ -89,9 +98,12 @@ export class Restarts {
       if (told.forgotten !== "") {
         const anew = held !== undefined && told.again !== undefined && !before(held, told.again);
         if (held?.share === told.forgotten && held.epoch > 0 && !anew) this.#violate(`${where}, which it had told to be forgotten`);
-      } else if (held === undefined || before(held, told))
+        continue;
+      }
+      // Positions of one share say nothing of those of another, which takes the place of the first as soon as it is there.
+      const since = held === undefined || held.share === told.share ? told : told.given.get(held.share);
+      if (held === undefined || since === undefined || before(held, since))
         this.#violate(`${where} after it had acknowledged ${told.share} ${told.epoch}/${told.seq}`);
-      else if (held.share !== told.share && held.epoch === told.epoch) this.#violate(`${where}, and its share was ${told.share}`);
     }
   }
 
