@@ -1,6 +1,6 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { RawMessage } from "#channel/call.ts";
 import { asBuffer } from "#channel/messages.ts";
 import { AttachExecutorResponseSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
@@ -410,6 +410,9 @@ describe("an executor", () => {
       ),
     );
 
+  /** never is a program that does not come back from a task. */
+  const never = (): Promise<never> => new Promise<never>(() => undefined);
+
   test("a hub that sends many more tasks than may be outstanding, one twice, or one of another node, is cut off and asked again", async () => {
     const other = new RawMessage(encodeTasks([{ ...task(3), nodeId: "other" }] as never, 0)[0] as Buffer);
     const ids = Array.from({ length: 4_099 }, (_, i) => i + 1);
@@ -420,49 +423,37 @@ describe("an executor", () => {
       [[tasks(1), other], 1],
     ] as const) {
       const told: string[] = [];
-      let ran = 0;
-      const run = () => {
-        ran++;
-        return new Promise<never>(() => undefined);
-      };
+      const run = vi.fn(never);
       const { clock, calls } = stage(run, { maxInFlight: 2, onDetached: (failure: Failure) => told.push(failure.reason) });
       await settle();
       for (const message of messages) calls[0]?.push(message);
       await settle();
-      expect([ran, calls[0]?.cancelled, told.length]).toEqual([least, true, 1]);
+      expect([run.mock.calls.length, calls[0]?.cancelled, told.length]).toEqual([least, true, 1]);
       clock.advance(1_000);
       expect(calls).toHaveLength(2);
     }
   });
 
   test("more tasks than it takes are run, as long as the hub may have given up as many", async () => {
-    let ran = 0;
-    const run = () => {
-      ran++;
-      return new Promise<never>(() => undefined);
-    };
+    const run = vi.fn(never);
     const { calls } = stage(run, { maxInFlight: 2 });
     calls[0]?.push(tasks(1, 2));
     await settle();
     calls[0]?.push(cancel(1));
     calls[0]?.push(tasks(3, 4, 5));
     await settle();
-    expect([ran, calls[0]?.cancelled]).toEqual([5, false]);
+    expect([run.mock.calls.length, calls[0]?.cancelled]).toEqual([5, false]);
   });
 
   test("tasks that were given up and never end add up to nothing", async () => {
-    let ran = 0;
-    const run = () => {
-      ran++;
-      return new Promise<never>(() => undefined);
-    };
+    const run = vi.fn(never);
     const { calls } = stage(run, { maxInFlight: 2 });
     for (let id = 1; id <= 5_000; id++) {
       calls[0]?.push(tasks(id));
       calls[0]?.push(cancel(id));
       await settle();
     }
-    expect([ran, calls[0]?.cancelled]).toEqual([5_000, false]);
+    expect([run.mock.calls.length, calls[0]?.cancelled]).toEqual([5_000, false]);
   });
 
   test("as many tasks as may be outstanding are run, and others when the answers were sent", async () => {

@@ -38,6 +38,9 @@ const VALUES = [
   [new TextEncoder().encode('{"a":1}'), new TextEncoder().encode("{nope"), Uint8Array.of(0xff), new TextEncoder().encode("null")],
 ] as const;
 
+/** Positions and epochs at the ends of what may be: 0 says that nothing is held, and no store has as many as 2^40. */
+const EDGES = [0n, 1n, 2n ** 40n - 2n, 2n ** 40n - 1n, 2n ** 40n, 2n ** 48n - 1n] as const;
+
 const sha = (data: Uint8Array): Uint8Array => fastHash(data);
 const typeOfKey = (kref: number): number => (kref % 6) + 1;
 
@@ -141,17 +144,23 @@ export class RegistryMessages {
     return out.take();
   }
 
+  /** edge is now and then a position that nothing else may take for "none" or "the last": whatever it is, the rest of the manifest is right. */
+  #edge(): bigint | undefined {
+    const { prng } = this.#generator;
+    return prng.chance(0.02) ? this.#generator.pick(EDGES) : undefined;
+  }
+
   #manifest(): Uint8Array {
     const generator = this.#generator;
-    const parts = Array.from({ length: 1 + generator.prng.below(2) }, () => this.#snapshotPart());
+    const parts = Array.from({ length: generator.prng.chance(0.05) ? 0 : 1 + generator.prng.below(2) }, () => this.#snapshotPart());
     this.parts = parts;
     const infos = parts.map((part) => ({ sha256: sha(part), len: part.length, rawLen: part.length, codec: 1 }));
     const body = new Bytes();
-    this.#fields.set("as_of_seq", BigInt(this.held.seq + 1 + generator.prng.below(3)));
-    this.#fields.set("head_digest", sha(parts[0] as Uint8Array));
+    this.#fields.set("as_of_seq", this.#edge() ?? BigInt(this.held.seq + 1 + generator.prng.below(3)));
+    this.#fields.set("head_digest", sha(parts[0] ?? new Uint8Array(0)));
     this.#fields.set("state_hash", stateHashOf({ hash: sha }, infos));
     this.#fields.set("nodes", REFS);
-    this.#fields.set("epoch", BigInt(Math.max(1, this.held.epoch) + (generator.prng.chance(0.2) ? 1 : 0)));
+    this.#fields.set("epoch", this.#edge() ?? BigInt(Math.max(1, this.held.epoch) + (generator.prng.chance(0.2) ? 1 : 0)));
     // The parts are written by hand: a manifest whose parts are made up is refused before anything else is looked at.
     const desc = SnapshotManifestSchema;
     body.raw(generator.message({ ...desc, fields: desc.fields.filter(({ name }) => name !== "parts") } as typeof desc));
