@@ -21,7 +21,7 @@ import { type FixedHub, fixedHub } from "../../test/cli/fixture.ts";
 import { runHere } from "../../test/cli/here.ts";
 import type { Io } from "../io.ts";
 import { displayWidth } from "../print/text.ts";
-import { importText, type Judged, listText, nodeChain, remarks } from "./share-text.ts";
+import { importText, type Judged, type JudgedNode, listText, nodeChain, remarks } from "./share-text.ts";
 
 const record = (hubId: string, nodeId: string, type: string, capabilities: readonly string[]): NodeRecord =>
   create(NodeRecordSchema, {
@@ -187,6 +187,12 @@ describe("share test", () => {
     expect(await share("factory", "-q")).toEqual({ code: 0, out: "home/desk-lamp\n", err: "" });
     const shown = await runHere(["config"], { cwd: home.folder, env: { FOEDUS_CONTEXTS: join(home.folder, "contexts.json") } });
     expect([shown.code, shown.err, JSON.parse(shown.out)]).toEqual([0, warning, JSON.parse(config)]);
+  });
+
+  test("numbers of nodes are written alike, however many there are", () => {
+    const shown = { access: { shown: true, capabilities: [] } } as unknown as JudgedNode;
+    const tested = { peer: PEER, level: 3, share: "full", shares: [], rules: undefined, self: "home", tried: {} } as unknown as Judged;
+    expect(remarks(tested, Array(1_510).fill(shown))).toMatch(/^factory sees 1,510 of 1,510 nodes and may invoke 0\n/);
   });
 
   test("--node explains one node, rule by rule", async () => {

@@ -239,8 +239,9 @@ export function importText(
 export function remarks(tested: Judged, nodes: readonly JudgedNode[]): string {
   const { peer, level, share, shares, rules, self, tried } = tested;
   const hubId = clean(peer.hubId);
-  const shown = nodes.filter(({ access }) => access.shown).length;
-  const invoked = nodes.filter(({ access }) => access.capabilities.some(({ right }) => right === "invoke")).length;
+  const many = (which: (node: JudgedNode) => boolean): string => nodes.filter(which).length.toLocaleString("en-US");
+  const shown = many(({ access }) => access.shown);
+  const invoked = many(({ access }) => access.capabilities.some(({ right }) => right === "invoke"));
   const lines: string[] = [];
   if (nodes.length > 0) lines.push(`${hubId} sees ${shown} of ${count(nodes.length, "node")} and may invoke ${invoked}`);
   if (level < 2)
