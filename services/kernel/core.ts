@@ -33,6 +33,8 @@ export interface Effect {
 export interface Persist extends Effect {
   readonly kind: "persist";
   readonly ops: readonly StoreOp[];
+  /** False for what outputs that the driver calls early need not wait for (DR11); every output waits for it otherwise. */
+  readonly hard?: boolean;
 }
 
 /** Observe is a measurement or event for telemetry; it bypasses the gate. */
@@ -47,6 +49,8 @@ export interface Observe extends Effect {
 export type StoreOp =
   | { readonly op: "append"; readonly log: string; readonly seq: number; readonly bytes: Uint8Array }
   | { readonly op: "trim"; readonly log: string; readonly below: number }
+  /** Removes the newest blobs of a log, from a position on; the positions may be written again, also in the same batch. */
+  | { readonly op: "cut"; readonly log: string; readonly from: number }
   | { readonly op: "drop"; readonly log: string }
   | { readonly op: "put"; readonly space: string; readonly key: string; readonly bytes: Uint8Array }
   | { readonly op: "delete"; readonly space: string; readonly key: string }

@@ -136,11 +136,19 @@ export function storeCompliance(factory: StoreFactory): void {
     test("removing what is not there is fine, and an empty batch too", async () => {
       await ok(
         { op: "trim", log: "no", below: 9 },
+        { op: "cut", log: "no", from: 0 },
         { op: "drop", log: "no" },
         { op: "delete", space: "no", key: "k" },
         { op: "clear", space: "no" },
       );
       await ok();
+    });
+
+    test("ST1 the end of a log is cut off, and written anew in the same batch; what is before it and other logs stay", async () => {
+      await ok(append("x", 1), append("x", 2), append("x", 3), append("y", 3));
+      await ok({ op: "cut", log: "x", from: 2 }, append("x", 2), append("x", 4));
+      expect([...store.read("x", 0)].map(({ seq }) => seq)).toEqual([1, 2, 4]);
+      expect([...store.read("y", 0)].map(({ seq }) => seq)).toEqual([3]);
     });
 
     test("large blobs come back byte for byte", async () => {
@@ -156,6 +164,7 @@ export function storeCompliance(factory: StoreFactory): void {
 const op: fc.Arbitrary<StoreOp> = fc.oneof(
   fc.record({ op: fc.constant("append" as const), log: fc.constantFrom("a", "b"), seq: fc.nat(6), bytes: fc.uint8Array({ maxLength: 3 }) }),
   fc.record({ op: fc.constant("trim" as const), log: fc.constantFrom("a", "b"), below: fc.nat(7) }),
+  fc.record({ op: fc.constant("cut" as const), log: fc.constantFrom("a", "b"), from: fc.nat(7) }),
   fc.record({ op: fc.constant("drop" as const), log: fc.constantFrom("a", "b") }),
   fc.record({
     op: fc.constant("put" as const),

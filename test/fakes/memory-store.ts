@@ -12,6 +12,9 @@ export interface MemoryStoreOptions {
   readonly schedule?: (complete: () => void) => void;
 }
 
+/** Fault is how a commit fails; "untouched": before anything was written, for want of a lock. */
+type Fault = "full" | "io" | "untouched";
+
 /**
  * MemoryStore is the store port in memory, with the crashes of a real disk. Under "full" a batch is durable when it is
  * answered; under "process" only after `sync`, as an operating system writes back in its own time.
@@ -26,8 +29,8 @@ export class MemoryStore implements Store {
   #unsynced: (readonly StoreOp[])[] = [];
   /** The batch whose answer is still to come. */
   #inFlight: readonly StoreOp[] | undefined;
-  #faults: ("full" | "io")[] = [];
-  #fault: "full" | "io" | undefined;
+  #faults: Fault[] = [];
+  #fault: Fault | undefined;
   #alive = true;
 
   constructor(options: MemoryStoreOptions = {}, disk?: Tables, tailAtRisk = false) {
@@ -84,7 +87,7 @@ export class MemoryStore implements Store {
   }
 
   /** failNext makes the next commits fail, one per reason given. */
-  failNext(...reasons: ("full" | "io")[]): void {
+  failNext(...reasons: Fault[]): void {
     this.#faults.push(...reasons);
   }
 
@@ -119,6 +122,7 @@ export class MemoryStore implements Store {
 
   #complete(ops: readonly StoreOp[]): CommitOutcome {
     const fault = this.#faults.shift() ?? this.#fault;
+    if (fault === "untouched") return { ok: false, reason: "io", message: "the database is locked", untouched: true };
     if (fault !== undefined) return { ok: false, reason: fault, message: fault === "full" ? "the disk is full" : "the disk failed" };
     const taken = this.#state.apply(ops);
     if (taken !== undefined) return { ok: false, reason: "conflict", message: `position is taken: ${taken}` };
@@ -163,6 +167,12 @@ class Tables {
       case "trim": {
         const blobs = tableOf(this.logs, op.log);
         const gone = [...blobs].filter(([seq]) => seq < op.below);
+        for (const [seq] of gone) blobs.delete(seq);
+        return () => gone.forEach(([seq, bytes]) => void blobs.set(seq, bytes));
+      }
+      case "cut": {
+        const blobs = tableOf(this.logs, op.log);
+        const gone = [...blobs].filter(([seq]) => seq >= op.from);
         for (const [seq] of gone) blobs.delete(seq);
         return () => gone.forEach(([seq, bytes]) => void blobs.set(seq, bytes));
       }

@@ -54,6 +54,9 @@ export class MemoryDisk implements StoreReader {
       case "trim":
         for (const seq of [...(this.#logs.get(op.log)?.keys() ?? [])]) if (seq < op.below) this.#logs.get(op.log)?.delete(seq);
         break;
+      case "cut":
+        for (const seq of [...(this.#logs.get(op.log)?.keys() ?? [])]) if (seq >= op.from) this.#logs.get(op.log)?.delete(seq);
+        break;
       case "drop":
         this.#logs.delete(op.log);
         break;

@@ -13,6 +13,8 @@ export interface CommitterOptions {
   readonly paceMs: number;
   readonly paceBelowOps: number;
   readonly retryMs: number;
+  /** Off if absent. */
+  readonly poison?: boolean | undefined;
   readonly service: string;
   readonly metrics: Registry;
   /** onDurable: every ticket up to this one is durable. `recovered` after one or more refusals. */
@@ -26,6 +28,14 @@ export interface CommitterOptions {
   readonly onFatal: (error: unknown) => void;
 }
 
+/** StorePoisoned means that a write or fsync failed half-way: what this process believes to be stored may not be. Only a restart tells. */
+export class StorePoisoned extends Error {
+  constructor(message: string) {
+    super(`a write to the store failed, so nothing is believed of it before it was read again: ${message}`);
+    this.name = "StorePoisoned";
+  }
+}
+
 /**
  * Committer makes operations durable in groups: one commit in flight, and what arrives meanwhile is the next batch.
  *
@@ -33,6 +43,8 @@ export interface CommitterOptions {
  * CM2 a ticket is durable when every operation added under it, or before it, is.
  * CM3 a refused batch ("full", "io") is kept in front of what came later and tried again as one transaction every `retryMs`;
  *    meanwhile nothing else is tried.
+ *    With `poison`, an "io" refusal that may have left something behind is fatal instead: after a failed fsync the system may have
+ *    dropped the pages, and a retry that succeeds proves nothing. The file has to be opened and read again.
  * CM4 a conflict, or a store that throws, is fatal: another writer owns the log.
  */
 export class Committer {
@@ -177,7 +189,10 @@ export class Committer {
     this.#batch.observe(batch.length);
     if (outcome.ok) this.#done(batch, ticket);
     else if (outcome.reason === "conflict") this.#fatal(new Error(`store conflict: ${outcome.message}`));
-    else this.#refused(batch, outcome.reason, outcome.message);
+    else if (outcome.reason === "io" && this.#o.poison === true && outcome.untouched !== true) {
+      this.#failures.inc({ service: this.#o.service, reason: "io" });
+      this.#fatal(new StorePoisoned(outcome.message));
+    } else this.#refused(batch, outcome.reason, outcome.message);
     this.#wake();
   }
 

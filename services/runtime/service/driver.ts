@@ -6,9 +6,9 @@ import type { Core, Effect, Observe, Persist, StoreOp } from "#kernel/core.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Logger } from "../log/log.ts";
-import { type Sampler, sampledCounter, sampledGauge } from "../metrics/declare.ts";
 import type { Store } from "../store/port.ts";
 import { Committer } from "./committer.ts";
+import { sampleDriver } from "./driver-metrics.ts";
 import { OutputGate } from "./output-gate.ts";
 
 /*
@@ -32,6 +32,9 @@ import { OutputGate } from "./output-gate.ts";
  *    in bytes as well, so that a peer cannot fill it with its longest frames; when those are too many, there is room again when all
  *    of it was taken.
  * DR10 what is due is done before an input is taken, however late the timer is.
+ * DR11 an output that is `early` waits only for persists that are hard, and may overtake outputs that wait for others; among
+ *    themselves early outputs keep their order. A leader's entries are on their way to others while its own disk writes them.
+ * DR12 with `poison` a write that failed half-way is fatal (`StorePoisoned`): nothing that waits leaves any more.
  */
 
 /** StoreReport is the outcome of one commit, for the core (DC5). `unstored`: everything that was persisted and is not durable. */
@@ -61,6 +64,10 @@ export interface DriverOptions<I, E extends Effect> {
   readonly reject: (effect: Output<E>, failure: Failure) => "drop" | "keep";
   /** overtakes tells whether an output may leave while something older waits for the store (DR7); every one by default. */
   readonly overtakes?: (effect: Output<E>) => boolean;
+  /** early tells which outputs wait for hard persists only (DR11); none by default. */
+  readonly early?: (effect: Output<E>) => boolean;
+  /** poison: a store that failed half-way through a write is not believed again (DR12); it is tried again by default (DR4). */
+  readonly poison?: boolean | undefined;
   /** urgent tells whether somebody waits for an output; every one by default. It decides in mode "now" when to commit, nothing else. */
   readonly urgent?: (effect: Output<E>) => boolean;
   /** onStored makes the input that tells the core how a commit ended; undefined for nothing to tell. Called after each commit. */
@@ -161,13 +168,21 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
       paceMs: options.paceMs ?? 0,
       paceBelowOps: options.paceBelowOps ?? 400,
       retryMs: options.storeRetryMs ?? LIMITS.storeRetryMs,
+      poison: options.poison,
       service: options.service,
       metrics: options.metrics,
       onDurable: (ticket, recovered) => this.#onDurable(ticket, recovered),
       onRefused: (failure, first, ops) => this.#onRefused(failure, first, ops),
       onFatal: (error) => this.#fatal(error),
     });
-    this.#unsample = this.#sample();
+    this.#unsample = sampleDriver(options.metrics, options.service, {
+      depth: () => this.#mailbox.size + this.#told.size,
+      capacity: () => this.#mailbox.capacity,
+      refused: () => this.#turnedAway,
+      gated: () => this.#gate.size,
+      waiting: () => this.#committer.waiting,
+      refusing: () => (this.#committer.refusing ? 1 : 0),
+    });
     this.#arm();
   }
 
@@ -292,7 +307,8 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     for (let i = 0; i < out.length; i++) {
       const effect = out[i] as E;
       if (effect.kind === "persist") {
-        this.#gate.raise(this.#committer.add((effect as unknown as Persist).ops));
+        const { ops, hard } = effect as unknown as Persist;
+        this.#gate.raise(this.#committer.add(ops), hard !== false);
         persisted = true;
       } else if (effect.kind === "observe") this.#o.observe(effect as unknown as Measurement<E> & Observe);
       else if (this.#failure === undefined) this.#put(effect as unknown as Output<E>);
@@ -303,13 +319,14 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
 
   #put(effect: Output<E>): void {
     const waited = this.#gate.size;
-    this.#gate.put(effect);
+    this.#gate.put(effect, this.#o.early?.(effect));
     if (!this.#urgent && this.#gate.size > waited) this.#urgent = this.#o.urgent?.(effect) ?? true;
   }
 
   #putRefusing(effect: Output<E>, persisted: boolean, failure: Failure): void {
     if (!persisted) {
-      if (this.#o.overtakes?.(effect) === false) this.#gate.put(effect);
+      const early = this.#o.early?.(effect);
+      if (early === true || this.#o.overtakes?.(effect) === false) this.#gate.put(effect, early);
       else this.#o.execute(effect);
     } else if (this.#o.reject(effect, failure) === "keep") this.#gate.put(effect);
   }
@@ -414,31 +431,6 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
     const waiters = this.#spaceWaiters;
     this.#spaceWaiters = [];
     for (const wake of waiters) wake();
-  }
-
-  #sample(): (() => void)[] {
-    const own = { service: this.#o.service };
-    const labels = ["service"] as const;
-    const { metrics } = this.#o;
-    const show = (sampler: Sampler<"service">, read: () => number): (() => void) => sampler(own, read);
-    const mailbox = { name: "foedus_mailbox_depth", help: "Inputs that wait for the core.", labels };
-    const capacity = {
-      name: "foedus_mailbox_capacity",
-      help: "Inputs that may wait for the core. What must not be lost waits beyond it, and counts in the depth.",
-      labels,
-    };
-    const refused = { name: "foedus_mailbox_refused_total", help: "Inputs turned away because the mailbox was full.", labels };
-    const gated = { name: "foedus_gated_outputs", help: "Outputs that wait for the store.", labels };
-    const waiting = { name: "foedus_commit_waiting_ops", help: "Operations that wait for the next commit.", labels };
-    const refusing = { name: "foedus_store_refusing", help: "1 while the store refuses writes.", labels };
-    return [
-      show(sampledGauge(metrics, mailbox), () => this.#mailbox.size + this.#told.size),
-      show(sampledGauge(metrics, capacity), () => this.#mailbox.capacity),
-      show(sampledCounter(metrics, refused), () => this.#turnedAway),
-      show(sampledGauge(metrics, gated), () => this.#gate.size),
-      show(sampledGauge(metrics, waiting), () => this.#committer.waiting),
-      show(sampledGauge(metrics, refusing), () => (this.#committer.refusing ? 1 : 0)),
-    ];
   }
 }
 

@@ -3,10 +3,12 @@ import type { StoreOp } from "#kernel/core.ts";
 /**
  * CommitOutcome tells whether a batch is durable. A failed batch left nothing behind.
  * "full" and "io" may pass and are worth trying again; "conflict" (ST2) is not: someone else writes, or this program is wrong.
+ * `untouched`: it was refused before anything was written, so that trying again is safe even for who believes no disk that has failed
+ * once (after a failed fsync the system may have dropped the pages, and say that all is well the next time).
  */
 export type CommitOutcome =
   | { readonly ok: true }
-  | { readonly ok: false; readonly reason: "full" | "io" | "conflict"; readonly message: string };
+  | { readonly ok: false; readonly reason: "full" | "io" | "conflict"; readonly message: string; readonly untouched?: boolean };
 
 /** Blob is one stored record of a log. */
 export interface Blob {

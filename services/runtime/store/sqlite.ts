@@ -68,6 +68,11 @@ export class SqliteStore implements Store {
     assert(this.#open, "commit on a closed store");
     try {
       this.#q.begin.run();
+    } catch (error) {
+      const outcome = outcomeOf(error);
+      return outcome.ok ? outcome : { ...outcome, untouched: true };
+    }
+    try {
       for (let i = 0; i < ops.length; i++) this.#apply(ops[i] as StoreOp);
       if (!this.#marked) this.#mark();
       this.#q.commit.run();
@@ -157,6 +162,9 @@ export class SqliteStore implements Store {
       case "trim":
         this.#remove(this.#logs.get(op.log), Math.min(op.below, SEQ_LIMIT));
         return;
+      case "cut":
+        this.#remove(this.#logs.get(op.log), SEQ_LIMIT, Math.max(op.from, 0));
+        return;
       case "drop":
         this.#remove(this.#logs.get(op.log), SEQ_LIMIT);
         this.#q.logDrop.run(op.log);
@@ -173,8 +181,8 @@ export class SqliteStore implements Store {
     }
   }
 
-  #remove(id: number | undefined, below: number): void {
-    if (id !== undefined) this.#q.trim.run(id * SEQ_LIMIT, id * SEQ_LIMIT + below);
+  #remove(id: number | undefined, below: number, from = 0): void {
+    if (id !== undefined) this.#q.trim.run(id * SEQ_LIMIT + from, id * SEQ_LIMIT + below);
   }
 
   /** logId is the number of a log; a new one gets the smallest that is free. */
