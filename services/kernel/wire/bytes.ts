@@ -32,6 +32,13 @@ export function messageOf(bytes: Uint8Array, pinnedBytes = PINNED_BYTES): Uint8A
   return whole > pinnedBytes && whole > 2 * bytes.length ? copyOf(bytes) : bytes;
 }
 
+/** compareBytes orders bytes as unsigned numbers, from the first on; a beginning comes before what goes on. Negative, zero or positive. */
+export function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const shorter = Math.min(a.length, b.length);
+  for (let i = 0; i < shorter; i++) if (a[i] !== b[i]) return (a[i] as number) - (b[i] as number);
+  return a.length - b.length;
+}
+
 const encoder = new TextEncoder();
 
 /** clipText is as much of a text, from its start, as fits into so many bytes of UTF-8; no character is cut. */
