@@ -16,7 +16,8 @@ export type EventKind =
   | "CREDENTIAL"
   | "LIMIT"
   | "CLOCK"
-  | "CONFIGURATION";
+  | "CONFIGURATION"
+  | "COORDINATION";
 
 /** EventReport is something that happened, for people and programs. Never secrets. */
 export interface EventReport {

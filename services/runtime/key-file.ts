@@ -1,0 +1,99 @@
+import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
+import { fail, type Reason } from "#kernel/error.ts";
+import { notFile, placeNew, readText } from "./files.ts";
+
+/** KeyFileKind is one kind of key file. */
+export interface KeyFileKind<K> {
+  /** As people call it, e.g. "feed key". */
+  readonly name: string;
+  /** Field `format` of the file. */
+  readonly format: string;
+  /** Why a damaged one is refused. */
+  readonly reason: Reason;
+  /** A new key: its raw private half (32 bytes), and the public one, after which the file is named while it is written. */
+  readonly make: () => { readonly seed: Uint8Array; readonly publicKey: Uint8Array };
+  readonly open: (seed: Uint8Array) => K;
+}
+
+/** KeptKey is a key as it is kept. */
+export interface KeptKey<K> {
+  readonly key: K;
+  /** Rises with each key of this hub, from 1. */
+  readonly serial: number;
+}
+
+interface KeyFile {
+  readonly format: string;
+  readonly serial: number;
+  /** Raw private key, 32 bytes in base64. */
+  readonly private_key: string;
+}
+
+/**
+ * loadKeyFile reads a key from a file, or makes it there: once, mode 0600, complete or not at all. Two processes that start at the same
+ * time end up with the same key. It throws the kind's reason for a file that is damaged, NOT_CONFIGURED for one that cannot be read, made
+ * or kept private.
+ */
+export function loadKeyFile<K>(path: string, kind: KeyFileKind<K>): KeptKey<K> {
+  return readKey(path, kind) ?? createKey(path, kind);
+}
+
+function readKey<K>(path: string, kind: KeyFileKind<K>): KeptKey<K> | undefined {
+  let text: string;
+  try {
+    text = readText(path);
+    if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
+  } catch (cause) {
+    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
+    throw fail("NOT_CONFIGURED", `the ${kind.name} file ${path} cannot be read and kept private${notFile(cause)}`, { cause });
+  }
+  return parseKey(path, text, kind);
+}
+
+function parseKey<K>(path: string, text: string, { name, format, reason, open }: KeyFileKind<K>): KeptKey<K> {
+  try {
+    const file = JSON.parse(text) as Partial<KeyFile>;
+    const seed = Buffer.from(file.private_key ?? "", "base64");
+    if (file.format === format && seed.length === 32 && Number.isInteger(file.serial) && Number(file.serial) >= 1)
+      return { key: open(seed), serial: Number(file.serial) };
+  } catch (cause) {
+    throw fail(reason, `the ${name} file ${path} is not valid JSON; restore it from a backup`, { cause });
+  }
+  throw fail(reason, `the ${name} file ${path} is damaged; restore it from a backup`);
+}
+
+function createKey<K>(path: string, kind: KeyFileKind<K>): KeptKey<K> {
+  try {
+    writeKey(path, kind);
+  } catch (cause) {
+    throw unmade(path, kind.name, cause);
+  }
+  const made = readKey(path, kind);
+  // A link that leads nowhere takes the name and holds nothing.
+  if (made === undefined) throw unmade(path, kind.name, undefined);
+  return made;
+}
+
+function unmade(path: string, name: string, cause: unknown): Error {
+  const why = "make data_dir writable for the user that runs the hub, free some space, and move away what stands in its place";
+  return fail("NOT_CONFIGURED", `the ${name} file ${path} cannot be made: ${why}`, { cause });
+}
+
+function writeKey<K>(path: string, { format, make }: KeyFileKind<K>): void {
+  const { seed, publicKey } = make();
+  const file: KeyFile = { format, serial: 1, private_key: Buffer.from(seed).toString("base64") };
+  const fresh = `${path}.${Buffer.from(publicKey.subarray(0, 6)).toString("hex")}.new`;
+  const handle = openSync(fresh, "wx", 0o600);
+  try {
+    writeSync(handle, `${JSON.stringify(file)}\n`);
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+  try {
+    // Whoever was first wins, and the file is complete the moment it has its name.
+    placeNew(fresh, path);
+  } catch (cause) {
+    if (!(cause instanceof Error && "code" in cause && cause.code === "EEXIST")) throw cause;
+  }
+}
