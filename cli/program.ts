@@ -1,10 +1,9 @@
 import { Command, Option } from "commander";
-import type { ExitCode } from "./exit.ts";
-import type { Io } from "./io.ts";
+import { agentVerbs } from "./agents/program.ts";
+import type { Declare, Loaded } from "./declare.ts";
+import { federationVerbs } from "./federation/program.ts";
+import { resourceVerbs } from "./resources/program.ts";
 import { VERSION } from "./version.ts";
-
-/** Loaded is a verb whose code was just loaded. */
-export type Loaded = (io: Io, args: readonly string[], options: never) => Promise<ExitCode | undefined>;
 
 /** Handle runs a verb; main.ts gives it. The code of a verb is loaded when it is run: `foedus version` does not load gRPC. */
 export type Handle = (command: Command, load: () => Promise<Loaded>) => Promise<void>;
@@ -74,8 +73,6 @@ export function buildProgram(handle: Handle): Command {
   otherVerbs(verb, program, handle);
   return program;
 }
-
-type Declare = (parent: Command, signature: string, description: string, load: () => Promise<Loaded>) => Command;
 
 function hubVerbs(verb: Declare, program: Command): void {
   const config = (command: Command): Command =>
@@ -195,6 +192,9 @@ function operatorVerbs(verb: Declare, program: Command): void {
     ),
   );
   shareVerbs(verb, program);
+  federationVerbs(verb, program, operator);
+  resourceVerbs(verb, program, operator);
+  agentVerbs(verb, program, operator);
 }
 
 /** shareVerbs are those about what peers see. */
@@ -205,7 +205,7 @@ function shareVerbs(verb: Declare, program: Command): void {
       share,
       "test <peer>",
       "show which nodes a peer sees and may invoke, and which rule decides",
-      async () => (await import("./verbs/share-test.ts")).run,
+      async () => (await import("./verbs/share/share-test.ts")).run,
     ),
   )
     .option("--node <node>", "explain one node of this hub, rule by rule, or the import of one of the peer's nodes")

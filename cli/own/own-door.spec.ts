@@ -9,11 +9,12 @@ import { systemEntropy } from "#channel/entropy.ts";
 import { silentLogger } from "#runtime/log/log.ts";
 import { authorityAt, digestOf } from "#runtime/tls/door.ts";
 import { hubConfig } from "../../services/hub/index.ts";
+import { portsOf, SERVICES } from "../../services/hub/services.ts";
 import { type Candidate, introduce, newSecret, openDoor } from "../../services/introduction/index.ts";
 import { foreignPki, hasOpenssl, type KeyKind } from "../../test/testca/foreign.ts";
 import type { Io } from "../io.ts";
 import type { Desk } from "./desk.ts";
-import { ownSide } from "./own-door.ts";
+import { doorAddresses, ownSide } from "./own-door.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "foedus-own-door-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -33,6 +34,13 @@ async function sideOf(hubId: string, kind: KeyKind, ca: string) {
   const config = hubConfig.parse({ hub_id: hubId, tls, advertise_host: `${hubId}.example.org` });
   return { dir, own: await ownSide({ clock: systemClock } as Io, { hub: { config, folder: dir } } as unknown as Desk, "single") };
 }
+
+test.each(["single", "split"] as const)("the door of a hub in %s mode has a port that no process of it has", (mode) => {
+  const { listen } = doorAddresses(hubConfig.parse({ hub_id: "home", tls: { cert: "c", key: "k", ca: "a" } }), mode, {
+    advertise: "home.example.org",
+  });
+  expect(SERVICES.flatMap((name) => Object.values(portsOf(name)))).not.toContain(listen.port);
+});
 
 describe.skipIf(!hasOpenssl)("F-8 an introduction of hubs whose certificates an intermediate signed", { timeout: 60_000 }, () => {
   const kinds: readonly KeyKind[] = ["rsa", "p256", "ed25519"];

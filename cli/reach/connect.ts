@@ -7,6 +7,7 @@ import { splitPem } from "#channel/tls/material.ts";
 import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { parseSpiffeId, uriSans } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
@@ -226,6 +227,9 @@ export class Connection implements Disposable {
   }
   get commands(): ClientOf<typeof CommandForwardingService> {
     return this.client(CommandForwardingService, endpointOf(this.target, "command-forwarding"));
+  }
+  get coordination(): ClientOf<typeof CoordinationService> {
+    return this.client(CoordinationService, endpointOf(this.target, "coordination"));
   }
   get telemetry(): ClientOf<typeof TelemetryService> {
     return this.client(TelemetryService, endpointOf(this.target, "telemetry"));

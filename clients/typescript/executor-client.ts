@@ -34,7 +34,8 @@ export interface ExecutorTask {
   readonly tracestate?: string | undefined;
 }
 
-/** ExecutorAnswer is what became of a task. Reasons VALUE_OUT_OF_RANGE, CAPABILITY_ACCESS and NODE_OFFLINE say that nothing was done. */
+/** ExecutorAnswer is what became of a task. Reasons VALUE_OUT_OF_RANGE, CAPABILITY_ACCESS, NODE_OFFLINE, MOVED and
+ * AGENT_FROZEN say that nothing was done. */
 export type ExecutorAnswer = { readonly value?: PlainValue | undefined; readonly failure?: undefined } | { readonly failure: Failure };
 
 /** ExecutorOptions say what is served. */

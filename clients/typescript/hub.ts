@@ -5,12 +5,14 @@ import { createClient } from "#channel/client.ts";
 import { type Clock, systemClock } from "#channel/clock.ts";
 import type { ExpectedPeer } from "#channel/tls/peer-identity.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { changesOf, type StateChange } from "../../services/registry-sync/table/changes.ts";
+import { AgentHost, type AgentHostOptions } from "./agents/agent-host.ts";
 import { type ChangeOptions, ChangeStream } from "./change-stream.ts";
 import { CommandStream, OUTCOME_NAMES, type PlainCommand, type PlainValue, plainOf } from "./command-stream.ts";
 import { type EventOptions, EventStream } from "./event-stream.ts";
@@ -31,6 +33,7 @@ export interface HubClients {
   readonly registry: ClientOf<typeof RegistrySyncService>;
   readonly commands: ClientOf<typeof CommandForwardingService>;
   readonly telemetry: ClientOf<typeof TelemetryService>;
+  readonly coordination: ClientOf<typeof CoordinationService>;
 }
 
 /** ConnectOptions say which hub is called, as whom, and how. */
@@ -69,6 +72,9 @@ export interface WatchOptions extends MirrorOptions, Cancellable {
 
 /** ServeOptions say which commands are answered, and how. */
 export type ServeOptions = ExecutorOptions & Cancellable;
+
+/** HostAgentsOptions say which agents this program has, and which it takes in. */
+export type HostAgentsOptions = AgentHostOptions & Cancellable;
 
 /** OutcomeName is what became of a command: DONE and FAILED ran, REJECTED and EXPIRED provably did not, UNKNOWN may have. */
 export type OutcomeName = "DONE" | "FAILED" | "REJECTED" | "EXPIRED" | "UNKNOWN";
@@ -142,6 +148,7 @@ export class Hub implements AsyncDisposable {
       registry: () => client(RegistrySyncService, "registry-sync"),
       commands: () => client(CommandForwardingService, "command-forwarding"),
       telemetry: () => client(TelemetryService, "telemetry"),
+      coordination: () => client(CoordinationService, "coordination"),
     });
     const abort = (): void => hub.close();
     const hub = new Hub(hubId, clients, options, () => {
@@ -234,6 +241,20 @@ export class Hub implements AsyncDisposable {
       ...(link === undefined ? {} : { onDetached: link.down }),
     };
     return this.#keep(new ExecutorClient(this.clients.commands, { ...this.#common(), ...options, ...told }), signal, link);
+  }
+
+  /** hostAgents joins agents of this program to the hub, so that they can move to other hubs, and others can move in. */
+  hostAgents({ signal, ...options }: HostAgentsOptions): AgentHost {
+    this.#mustBeOpen();
+    const link = this.#link("agents", options.onDetached);
+    const told: Pick<AgentHostOptions, "onStanding" | "onDetached"> = {
+      onStanding: (standing) => {
+        link?.works();
+        return options.onStanding?.(standing);
+      },
+      ...(link === undefined ? {} : { onDetached: link.down }),
+    };
+    return this.#keep(new AgentHost(this.clients.coordination, { ...this.#common(), ...options, ...told }), signal, link);
   }
 
   /** events follows what happens at the hub: `for await (const event of hub.events())`. For operators. */

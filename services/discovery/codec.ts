@@ -54,15 +54,17 @@ const RECORD = fields({
   caDigests: list(text(4_096), 1_000_000),
   minTokenIssuedAtWall: WALL,
   software: absentOr(text(1024 * 1024)),
+  misconduct: absentOr(text(4_096)),
 });
 
 /** decodeRecord reads a stored record; StoredError if it is not what was written: whether an operator has ended the link stands in it. */
 export function decodeRecord(bytes: Uint8Array, record = "of a peer"): PeerRecord {
   const held = readStored<PeerRecord>(record, bytes, RECORD);
-  const { enabled, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software = "" } = held;
+  const { enabled, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software = "", misconduct } = held;
   // What has become of the endpoints and the level stands in each answer about the peer.
   const [endpoints, levelThere] = [held.endpoints.slice(0, ENDPOINTS_MAX), levelFromProto(held.levelThere)];
-  return { enabled, endpoints, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software, levelThere };
+  const kept = { enabled, endpoints, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software, levelThere };
+  return misconduct === undefined ? kept : { ...kept, misconduct };
 }
 
 /** levelFromProto reads a level that a peer states; one that this version does not know counts as none stated. */

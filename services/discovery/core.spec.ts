@@ -416,6 +416,30 @@ describe("trust", () => {
     expect(decide(at(WALL), 3, { ...CONFIG, minimumEvidence: 3 }).level).toBe(1);
   });
 
+  test("S1-33 DI2 DI8 a peer that was proved to have broken a protocol is MINIMAL, also after a restart, until an operator enables it again", () => {
+    const bench = new Bench();
+    bench.start(B);
+    bench.answer();
+    expect(bench.core.describe()).toContain("level=LIMITED");
+    bench.step({ kind: "misconduct", peer: "b", service: "coordination", sentence: "b broke the protocol: it voted twice" });
+    bench.step({ kind: "misconduct", peer: "b", service: "coordination", sentence: "and again" });
+    bench.step({ kind: "misconduct", peer: "stranger", service: "coordination", sentence: "who is that" });
+    const said = "MINIMAL: coordination has a proof: b broke the protocol: it voted twice; an operator gives the trust back";
+    expect(bench.core.describe()).toContain(said);
+    const record = decodeRecord(bench.stored.get("b")!);
+    expect(record.misconduct).toContain("voted twice");
+    expect(record.minTokenIssuedAtWall).toBe(bench.now.wall);
+    bench.step({ kind: "set_enabled", call: 7, peer: "b", enabled: true });
+    bench.advance(1);
+    expect(decodeRecord(bench.stored.get("b")!).misconduct).toBeUndefined();
+    expect(bench.core.describe()).not.toContain("proof");
+  });
+
+  test("S1-33 what a peer did gives it no level that its evidence does not", () => {
+    expect(decide(at(0), 3, CONFIG, "it lied").level).toBe(0);
+    expect(decide(at(WALL), 3, CONFIG, "it lied")).toEqual({ level: 1, sentence: "MINIMAL: it lied; an operator gives the trust back" });
+  });
+
   test("S4-3 evidence is renewed by a Hello before it lapses, and without one the level falls", () => {
     const bench = new Bench();
     bench.start(B);

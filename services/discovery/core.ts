@@ -32,7 +32,8 @@ export interface Gauges {
  * DiscoveryCore decides who the peers are, how far each is trusted, when to say Hello, and what this hub's services are told.
  *
  * DI1 the peers are exactly those of the last `federation` input; what was learned of one survives a restart and a change of its entry.
- * DI2 the level is decided from evidence alone and never above the ceiling; every change is an event with one sentence (S4-3).
+ * DI2 the level is decided from evidence alone and never above the ceiling, also against a peer: a proof that it broke a protocol leaves it
+ *    MINIMAL until an operator enables it again (S1-33). Every change is an event with one sentence (S4-3).
  * DI3 at most one Hello per peer is under way, none to a terminated one, none while the clock is not plausible; each peer has its
  *    own backoff and nothing waits for another peer (D-6).
  * DI4 only a finished Hello resets the backoff (S0-7, B0-1); being heard from wakes one dial (D-18).
@@ -168,6 +169,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
         if (peer !== undefined) this.#introductions.met(now, peer, input, out);
         return;
       }
+      case "misconduct":
+        return this.#misconduct(now, input.peer, `${input.service} has a proof: ${input.sentence}`, out);
       case "set_enabled":
         return this.#setEnabled(now, input.call, input.peer, input.enabled, out);
       case "list":
@@ -193,6 +196,14 @@ export class DiscoveryCore implements Core<Input, Effect> {
     }
     this.#table.takeTouched((hubId) => this.#watchers.touch(hubId));
     this.#watchers.push((hubId) => this.#table.get(hubId), now.wall, out);
+  }
+
+  /** #misconduct keeps the first thing that a peer was proved to have done, until an operator takes it away. Tokens for more are void (DI8). */
+  #misconduct(now: Now, hubId: string, sentence: string, out: Effect[]): void {
+    const peer = this.#table.get(hubId);
+    if (peer === undefined || peer.record.misconduct !== undefined) return;
+    peer.record = { ...peer.record, misconduct: sentence.slice(0, 1_024), minTokenIssuedAtWall: now.wall };
+    this.#table.persist(peer, out);
   }
 
   #setEnabled(now: Now, call: number, hubId: string, enabled: boolean, out: Effect[]): void {

@@ -66,6 +66,8 @@ export interface PeerRecord {
   readonly minTokenIssuedAtWall: number;
   readonly software: string;
   readonly levelThere: number;
+  /** What it was proved to have done, as a sentence; absent for nothing. An operator's word takes it away. */
+  readonly misconduct?: string | undefined;
 }
 
 /** RecordCodec turns records into the bytes that are stored; `codec.ts` has the one that ships. */
@@ -207,6 +209,8 @@ export type Input =
       readonly incarnation: number;
       readonly address: string | undefined;
     }
+  /** A service of this hub has a proof that the peer broke a protocol. */
+  | { readonly kind: "misconduct"; readonly peer: string; readonly service: string; readonly sentence: string }
   | { readonly kind: "set_enabled"; readonly call: number; readonly peer: string; readonly enabled: boolean }
   | { readonly kind: "list"; readonly call: number; readonly peer: string | undefined }
   /** Stores token keys; answered by `keys_stored` when they are durable. */

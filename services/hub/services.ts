@@ -1,15 +1,18 @@
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import type { ZodType } from "zod";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import type { ServiceModule } from "#runtime/service/module.ts";
 import { commandForwardingConfig } from "../command-forwarding/config.ts";
+import { coordinationConfig } from "../coordination/config.ts";
 import { discoveryConfigOf } from "../discovery/config.ts";
 import { registrySyncConfig } from "../registry-sync/config.ts";
 import { type TelemetryConfig, telemetryConfig } from "../telemetry/config.ts";
 import type { CommandSettings } from "./compose/command-forwarding.ts";
+import type { CoordinationSettings } from "./compose/coordination.ts";
 import type { FederationSettings } from "./files/federation-file.ts";
 import type { Wiring } from "./wiring.ts";
 
@@ -83,6 +86,17 @@ export const TABLE = {
     heading: "Telemetry",
     make: async ({ platform, config, onFatal }: Wiring<{ readonly telemetry: TelemetryConfig }>) =>
       (await import("../telemetry/index.ts")).createTelemetry({ platform, config: config.telemetry, onFatal }),
+  },
+  coordination: {
+    rpc: CoordinationService,
+    port: 18_804,
+    config: () => coordinationConfig,
+    after: [],
+    sessions: true,
+    calls: [],
+    volume: "1Gi",
+    heading: "Coordination",
+    make: async (wiring: Wiring<CoordinationSettings>) => (await import("./compose/coordination.ts")).coordination(wiring),
   },
 } as const satisfies Readonly<Record<string, ServiceRow>>;
 

@@ -9,6 +9,7 @@ import type { ClientOf } from "#channel/call.ts";
 import { systemClock } from "#channel/clock.ts";
 import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { LinkState } from "#gen/foedus/discovery/v1alpha1/peer_pb.ts";
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
@@ -79,6 +80,7 @@ export interface Clients {
   readonly registry: ClientOf<typeof RegistrySyncService>;
   readonly commands: ClientOf<typeof CommandForwardingService>;
   readonly telemetry: ClientOf<typeof TelemetryService>;
+  readonly coordination: ClientOf<typeof CoordinationService>;
   readonly hub: ClientOf<typeof HubService>;
   close(): void;
 }
@@ -100,6 +102,8 @@ export class HubProcess {
   readonly pkiDir: string;
   /** Arguments of node before the verb; a test of upgrades changes them between two starts. */
   entry: readonly string[];
+  /** Services that `start` starts in split mode; a version before the present one may have fewer. */
+  services: readonly ServiceName[] = SERVICES;
   readonly #children = new Map<string, ChildProcess>();
   readonly #clients: Clients[] = [];
 
@@ -146,7 +150,7 @@ export class HubProcess {
 
   /** start starts all processes and resolves when each is ready. */
   async start(): Promise<void> {
-    const names = this.split ? [...SERVICES] : ["hub"];
+    const names = this.split ? [...this.services] : ["hub"];
     for (const name of names) this.startProcess(name);
     await Promise.all(names.map((name) => this.ready(name)));
   }
@@ -246,6 +250,7 @@ export class HubProcess {
       registry: this.client(RegistrySyncService, principal),
       commands: this.client(CommandForwardingService, principal),
       telemetry: this.client(TelemetryService, principal),
+      coordination: this.client(CoordinationService, principal),
       hub: this.client(HubService, principal),
     };
     const clients: Clients = {

@@ -6,7 +6,7 @@ import { ADDRESS, contextProblem, contextsOf, type HubContext } from "./contexts
 import { misconfigured } from "./misconfigured.ts";
 
 /** SERVICE_NAMES are the services of a hub that have an address of their own when each is a process. `make generate` writes the list. */
-export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry"] as const;
+export const SERVICE_NAMES = ["discovery", "registry-sync", "command-forwarding", "telemetry", "coordination"] as const;
 
 /** ServiceName is one of them. */
 export type ServiceName = (typeof SERVICE_NAMES)[number];

@@ -4,7 +4,7 @@ import { unpinned } from "../journal/records.ts";
 import { NO_VALUE, OUTCOME, type Outcome, type Result, type TaskReport } from "../messages.ts";
 
 /** Reasons with which an executor says that nothing was done. */
-const NOT_DONE: ReadonlySet<string> = new Set(["VALUE_OUT_OF_RANGE", "CAPABILITY_ACCESS", "NODE_OFFLINE"]);
+const NOT_DONE: ReadonlySet<string> = new Set(["VALUE_OUT_OF_RANGE", "CAPABILITY_ACCESS", "NODE_OFFLINE", "MOVED", "AGENT_FROZEN"]);
 
 /** EXPIRED_ON_ARRIVAL is the outcome of a command that came too late to be started. */
 export const EXPIRED_ON_ARRIVAL: Result = {

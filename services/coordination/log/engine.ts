@@ -31,7 +31,7 @@ export interface Membership {
 /** Committed is one decided position of the log. Positions are consecutive from 1. */
 export interface Committed {
   readonly index: number;
-  /** The term (Raft) or the height's round (BFT) in which it was written: with the index it fences. */
+  /** The term in which it was written (Raft), or 0 (BFT, where the index alone tells it): with the index it fences, the same at all replicas. */
   readonly term: number;
   /** Log time, ms since the Unix epoch as its writer read it; it never goes back from one position to the next. */
   readonly time: number;

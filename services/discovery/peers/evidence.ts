@@ -52,9 +52,15 @@ export interface Decision {
 
 /**
  * decide gives the level: nothing without a handshake; discovery only while less than the needed methods hold; else what the
- * operator's ceiling allows.
+ * operator's ceiling allows; and no more than discovery for a peer of which it is proved that it broke a protocol (S1-33).
  */
-export function decide(evidence: readonly Evidence[], ceiling: Level, config: EvidenceConfig): Decision {
+export function decide(evidence: readonly Evidence[], ceiling: Level, config: EvidenceConfig, misconduct?: string): Decision {
+  const decision = byEvidence(evidence, ceiling, config);
+  if (misconduct === undefined || decision.level <= 1) return decision;
+  return { level: 1, sentence: `MINIMAL: ${misconduct}; an operator gives the trust back` };
+}
+
+function byEvidence(evidence: readonly Evidence[], ceiling: Level, config: EvidenceConfig): Decision {
   const holding = evidence.filter(({ valid }) => valid).map(({ method }) => method);
   const shown = holding.length === 0 ? "none" : holding.join(", ");
   const count = `${holding.length} of ${config.minimumEvidence} needed methods hold (${shown})`;

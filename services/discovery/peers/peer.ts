@@ -257,7 +257,7 @@ export function evidenceOf(peer: Peer, nowWall: number, config: EvidenceConfig):
 
 /** decisionOf decides about a peer now. */
 export function decisionOf(peer: Peer, nowWall: number, config: EvidenceConfig): Decision {
-  return decide(evidenceOf(peer, nowWall, config), peer.spec.maxTrust, config);
+  return decide(evidenceOf(peer, nowWall, config), peer.spec.maxTrust, config, peer.record.misconduct);
 }
 
 /** thumbprintsOf lists the revoked leaves of a peer as connections are compared with them. */

@@ -93,8 +93,10 @@ export class Reconciler {
 
   /** enable ends the link to a peer or begins it anew, as an operator says. True if that is a change. */
   enable(now: Now, peer: Peer, enabled: boolean, out: Effect[]): boolean {
-    if (peer.record.enabled === enabled) return false;
-    peer.record = { ...peer.record, enabled, ...(enabled ? {} : { minTokenIssuedAtWall: now.wall }) };
+    const { misconduct, ...record } = peer.record;
+    // Who enables a link trusts the peer, whatever it did before.
+    if (record.enabled === enabled && !(enabled && misconduct !== undefined)) return false;
+    peer.record = { ...(enabled ? record : peer.record), enabled, ...(enabled ? {} : { minTokenIssuedAtWall: now.wall }) };
     forgetTokens(now, peer);
     peer.introduced = peer.wasUp = false;
     peer.sessions.clear();

@@ -10,6 +10,7 @@ import {
   type IssuedTokenSchema,
   ListPeersResponseSchema,
   RefreshResponseSchema,
+  ReportMisconductResponseSchema,
   ReportSessionsResponseSchema,
   SetPeerEnabledResponseSchema,
   WatchPeersResponseSchema,
@@ -93,6 +94,10 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
     reportSessions: async (request) => {
       await env.calls.offer({ kind: "sessions", service: request.service, reports: reportsFromProto(request.service, request.reports) });
       return create(ReportSessionsResponseSchema);
+    },
+    reportMisconduct: async (request) => {
+      await env.calls.offer({ kind: "misconduct", peer: request.hubId, service: request.service, sentence: request.sentence });
+      return create(ReportMisconductResponseSchema);
     },
     setPeerEnabled: async (request) => {
       const [peer] = peersOf(await env.calls.ask((call) => ({ kind: "set_enabled", call, peer: request.hubId, enabled: request.enabled })));

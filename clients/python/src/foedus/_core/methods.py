@@ -11,7 +11,7 @@ from .._gen.telemetry.v1alpha1 import telemetry_service_pb2 as telemetry
 from .effects import Req, Res, Stream, Unary
 
 # Written by `make generate`.
-SERVICES = ("discovery", "registry-sync", "command-forwarding", "telemetry")
+SERVICES = ("discovery", "registry-sync", "command-forwarding", "telemetry", "coordination")
 
 
 def _method(file: FileDescriptor, name: str) -> tuple[str, str, Any]:

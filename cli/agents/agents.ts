@@ -1,0 +1,148 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  AbortMigrationRequestSchema,
+  ListAgentsRequestSchema,
+  ListAgentsResponseSchema,
+  ListMigrationsRequestSchema,
+  ListMigrationsResponseSchema,
+  MigrateAgentRequestSchema,
+} from "#gen/foedus/coordination/v1alpha1/agents_pb.ts";
+import {
+  type Migration,
+  MigrationSchema,
+  MigrationStatus,
+  MigrationStatusSchema,
+  MigrationStepSchema,
+} from "#gen/foedus/coordination/v1alpha1/migration_pb.ts";
+import { sleep } from "#runtime/clock.ts";
+import { CliError, EXIT, type ExitCode } from "../exit.ts";
+import type { Io } from "../io.ts";
+import { parseCount, parseDuration, parseHub } from "../parse.ts";
+import { clean, label, since } from "../print/format.ts";
+import { type Cell, table } from "../print/table.ts";
+import { connect } from "../reach/connect.ts";
+import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
+
+/** How often a move is looked at, ms. */
+const LOOK_MS = 200;
+
+/** list lists the agents of the federation. */
+export async function list(io: Io, _args: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
+  using connection = await connect(options, io);
+  const response = await connection.coordination.listAgents(create(ListAgentsRequestSchema), { signal: io.stopped });
+  if (options.json) await printJson(io, messageJson(ListAgentsResponseSchema, response));
+  else if (options.quiet) await io.out(response.agents.map(({ agent }) => `${clean(agent?.agent ?? "")}\n`).join(""));
+  else if (response.agents.length === 0) io.note("no program of this federation has agents that can move\n");
+  else {
+    const rows = response.agents.map(({ agent, connected, runs }): Cell[] => [
+      clean(agent?.agent ?? ""),
+      clean(agent?.owner ?? ""),
+      String(agent?.fence ?? 0),
+      since(agent?.since ?? 0n, io.clock.wall()),
+      agent?.lost === true
+        ? { text: "lost with its hub", style: "red" }
+        : runs
+          ? { text: "runs here", style: "green" }
+          : connected
+            ? { text: "here, does not run", style: "yellow" }
+            : "not here",
+    ]);
+    const columns = [
+      { title: "AGENT" },
+      { title: "HUB" },
+      { title: "FENCE", align: "right" as const },
+      { title: "SINCE" },
+      { title: "AT THIS HUB" },
+    ];
+    await io.out(table(io, columns, rows));
+  }
+  return EXIT.ok;
+}
+
+/** MigrateFlags are the options of `foedus agents migrate`. */
+export interface MigrateFlags extends OperatorFlags {
+  readonly to?: string;
+  readonly why?: string;
+  readonly step?: string;
+  readonly wait?: boolean;
+}
+
+/** migrate moves an agent, and says how that ended. Fails (1) if the agent stays. */
+export async function migrate(io: Io, [agent = ""]: readonly string[], options: MigrateFlags): Promise<ExitCode | undefined> {
+  using connection = await connect(options, io);
+  const stepMs = BigInt(options.step === undefined ? 0 : parseDuration(options.step));
+  const request = create(MigrateAgentRequestSchema, { agent, toHubId: parseHub(options.to ?? ""), stepMs, why: options.why ?? "" });
+  const { transfer } = await connection.coordination.migrateAgent(request, { signal: io.stopped });
+  const look = async (): Promise<Migration | undefined> => {
+    const { migrations: all } = await connection.coordination.listMigrations(create(ListMigrationsRequestSchema), { signal: io.stopped });
+    return all.find((one) => one.transfer === transfer);
+  };
+  let migration = await look();
+  while (options.wait !== false && migration?.status === MigrationStatus.OPEN) {
+    await sleep(io.clock, LOOK_MS);
+    migration = await look();
+  }
+  if (options.json) await printJson(io, { transfer: String(transfer), ...(migration && messageJson(MigrationSchema, migration)) });
+  else if (options.quiet) await io.out(`${transfer}\n`);
+  else await io.out(`migration ${transfer}: ${migration === undefined ? "under way" : sentence(migration)}\n`);
+  return migration?.status === MigrationStatus.ABORTED ? EXIT.failed : EXIT.ok;
+}
+
+function sentence({ agent, from, to, status, message }: Migration): string {
+  switch (status) {
+    case MigrationStatus.OPEN:
+      return `${clean(agent)} is on its way from ${clean(from)} to ${clean(to)}`;
+    case MigrationStatus.ABORTED:
+      return `${clean(agent)} stays at ${clean(from)}: ${clean(message)}`;
+    default:
+      return `${clean(agent)} is at ${clean(to)} now`;
+  }
+}
+
+/** migrations lists moves. */
+export async function migrations(io: Io, _args: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
+  using connection = await connect(options, io);
+  const response = await connection.coordination.listMigrations(create(ListMigrationsRequestSchema), { signal: io.stopped });
+  if (options.json) await printJson(io, messageJson(ListMigrationsResponseSchema, response));
+  else if (options.quiet) await io.out(response.migrations.map(({ transfer }) => `${transfer}\n`).join(""));
+  else if (response.migrations.length === 0) io.note("no agent has moved, or is to\n");
+  else {
+    const rows = response.migrations.map((one): Cell[] => [
+      String(one.transfer),
+      clean(one.agent),
+      clean(one.from),
+      clean(one.to),
+      label(MigrationStepSchema, one.step),
+      { text: label(MigrationStatusSchema, one.status), style: one.status === MigrationStatus.ABORTED ? "yellow" : "green" },
+      clean(one.message || one.why),
+    ]);
+    const columns = [
+      { title: "NUMBER", align: "right" as const },
+      { title: "AGENT" },
+      { title: "FROM" },
+      { title: "TO" },
+      { title: "STEP" },
+      { title: "STATUS" },
+      { title: "WHY", flexible: true, prose: true },
+    ];
+    await io.out(table(io, columns, rows));
+    for (const line of response.doing) io.note(`${clean(line)}\n`);
+  }
+  return EXIT.ok;
+}
+
+/** abort gives up a move. */
+export async function abort(
+  io: Io,
+  [number = ""]: readonly string[],
+  options: OperatorFlags & { readonly why?: string },
+): Promise<ExitCode | undefined> {
+  using connection = await connect(options, io);
+  const transfer = parseCount(number);
+  if (transfer === 0) throw new CliError(EXIT.usage, "migrations are numbered from 1", "List them with `foedus agents migrations`.");
+  const request = create(AbortMigrationRequestSchema, { transfer: BigInt(transfer), why: options.why ?? "" });
+  await connection.coordination.abortMigration(request, { signal: io.stopped });
+  if (options.json) await printJson(io, { transfer: String(transfer), aborted: true });
+  else if (!options.quiet) await io.out(`migration ${transfer} is aborted: the agent stays where it is\n`);
+  return EXIT.ok;
+}

@@ -1,0 +1,164 @@
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Allocation, ResourceTake } from "#gen/foedus/coordination/v1alpha1/lending_pb.ts";
+import {
+  ComputeWork,
+  LeaseEnd,
+  LeaseEndSchema,
+  LeasePriority,
+  LeaseState,
+  LeaseStateSchema,
+  NetworkMode,
+  type ResourceAmounts,
+  type ResourceAmountsSchema,
+  type ResourceKind,
+  type ResourceKindSchema,
+  type ResourceWantSchema,
+  StorageContent,
+} from "#gen/foedus/coordination/v1alpha1/resources_pb.ts";
+import { own } from "#kernel/own.ts";
+import { usage } from "../exit.ts";
+import { duration, label } from "../print/format.ts";
+import type { Cell } from "../print/table.ts";
+
+const DIMENSIONS: Readonly<Record<string, keyof Omit<ResourceAmounts, "$typeName" | "$unknown">>> = {
+  agents: "agents",
+  "cpu-milli": "cpuMilli",
+  "gpu-milli": "gpuMilli",
+  "memory-mb": "memoryMb",
+  "storage-mb": "storageMb",
+  "network-kbps": "networkKbps",
+};
+
+const WORKS: Readonly<Record<string, ComputeWork>> = {
+  inference: ComputeWork.INFERENCE,
+  batch: ComputeWork.BATCH,
+  analysis: ComputeWork.ANALYSIS,
+};
+const CONTENTS: Readonly<Record<string, StorageContent>> = {
+  weights: StorageContent.WEIGHTS,
+  data: StorageContent.DATA,
+  cache: StorageContent.CACHE,
+};
+const MODES: Readonly<Record<string, NetworkMode>> = { bandwidth: NetworkMode.BANDWIDTH, pooling: NetworkMode.POOLING };
+const PRIORITIES: Readonly<Record<string, LeasePriority>> = {
+  low: LeasePriority.LOW,
+  medium: LeasePriority.MEDIUM,
+  high: LeasePriority.HIGH,
+  critical: LeasePriority.CRITICAL,
+};
+
+function wordOf<T>(words: Readonly<Record<string, T>>, word: string, what: string): T {
+  const found = own(words, word);
+  if (found === undefined) throw usage(`"${word}" is no ${what}`, `Say one of ${Object.keys(words).join(", ")}.`);
+  return found;
+}
+
+/** parsePriority reads a priority. Throws CliError (usage). */
+export function parsePriority(text: string): LeasePriority {
+  return wordOf(PRIORITIES, text, "priority");
+}
+
+/** parseAmounts reads amounts such as agents=3 or cpu-milli=4000. Throws CliError (usage). */
+export function parseAmounts(texts: readonly string[]): MessageInitShape<typeof ResourceAmountsSchema> {
+  const amounts: MessageInitShape<typeof ResourceAmountsSchema> = {};
+  for (const text of texts) {
+    const [, dimension = "", amount = ""] = /^([a-z-]+)=(\d{1,13})$/.exec(text) ?? [];
+    const field = own(DIMENSIONS, dimension);
+    if (field === undefined)
+      throw usage(`"${text}" is no amount`, `Write <dimension>=<whole number>, with one of ${Object.keys(DIMENSIONS).join(", ")}.`);
+    amounts[field] = BigInt(amount);
+  }
+  return amounts;
+}
+
+/** parseKind reads what is offered: agents:<type>, compute:<work>, storage:<content> or network:<mode>, with names of agents or models. */
+export function parseKind(text: string, names: readonly string[]): MessageInitShape<typeof ResourceKindSchema> {
+  const [kind = "", type = ""] = text.split(":", 2);
+  const sorted = [...names].sort();
+  switch (kind) {
+    case "agents":
+      return { what: { case: "agent", value: { type, agents: sorted } } };
+    case "compute":
+      return { what: { case: "compute", value: { work: wordOf(WORKS, type, "work"), models: sorted, maxBatch: 1n } } };
+    case "storage":
+      return {
+        what: { case: "storage", value: { holds: wordOf(CONTENTS, type, "content"), retentionMs: 2_592_000_000n, replication: 1n } },
+      };
+    case "network":
+      return { what: { case: "network", value: { mode: wordOf(MODES, type, "mode") } } };
+    default:
+      throw noKind(text);
+  }
+}
+
+/** parseWant reads what is asked for, as parseKind reads what is offered. */
+export function parseWant(text: string, model = ""): MessageInitShape<typeof ResourceWantSchema> {
+  const [kind = "", type = ""] = text.split(":", 2);
+  switch (kind) {
+    case "agents":
+      return { what: { case: "agent", value: { type } } };
+    case "compute":
+      return { what: { case: "compute", value: { work: wordOf(WORKS, type, "work"), model } } };
+    case "storage":
+      return { what: { case: "storage", value: { holds: wordOf(CONTENTS, type, "content") } } };
+    case "network":
+      return { what: { case: "network", value: { mode: wordOf(MODES, type, "mode") } } };
+    default:
+      throw noKind(text);
+  }
+}
+
+function noKind(text: string): Error {
+  return usage(
+    `"${text}" is nothing that hubs lend`,
+    "Write agents:<type>, compute:inference|batch|analysis, storage:weights|data|cache or network:bandwidth|pooling.",
+  );
+}
+
+/** takeOf is what the hub does with what is reserved. */
+export function takeOf({ keep, hold }: { readonly keep?: boolean; readonly hold?: boolean }): ResourceTake {
+  if (hold === false) return ResourceTake.ASK;
+  return keep === true ? ResourceTake.KEEP : ResourceTake.HOLD;
+}
+
+/** amountsText writes amounts, those that are not zero. */
+export function amountsText(amounts: ResourceAmounts | undefined): string {
+  const some = Object.entries(DIMENSIONS).flatMap(([word, field]) => (amounts?.[field] ? [`${word}=${amounts[field]}`] : []));
+  return some.length === 0 ? "-" : some.join(" ");
+}
+
+/** kindText writes what is offered as it is typed. */
+export function kindText(kind: ResourceKind | undefined): string {
+  const what = kind?.what;
+  const word = <T>(words: Readonly<Record<string, T>>, value: T): string => Object.keys(words).find((key) => words[key] === value) ?? "?";
+  switch (what?.case) {
+    case "agent":
+      return `agents:${what.value.type}`;
+    case "compute":
+      return `compute:${word(WORKS, what.value.work)}`;
+    case "storage":
+      return `storage:${word(CONTENTS, what.value.holds)}`;
+    case "network":
+      return `network:${word(MODES, what.value.mode)}`;
+    default:
+      return "?";
+  }
+}
+
+/** unitsText writes a cost in units. */
+export function unitsText(micro: bigint): string {
+  return (Number(micro) / 1_000_000).toFixed(2);
+}
+
+/** stateCell shows where an allocation stands. */
+export function stateCell({ lease }: Allocation): Cell {
+  const { state = LeaseState.UNSPECIFIED, notice = LeaseEnd.UNSPECIFIED, end = LeaseEnd.UNSPECIFIED } = lease ?? {};
+  if (end !== LeaseEnd.UNSPECIFIED) return { text: `ended: ${label(LeaseEndSchema, end)}`, style: "yellow" };
+  if (notice !== LeaseEnd.UNSPECIFIED) return { text: `ends early: ${label(LeaseEndSchema, notice)}`, style: "yellow" };
+  return { text: label(LeaseStateSchema, state), style: state === LeaseState.LIVE ? "green" : "yellow" };
+}
+
+/** leftText writes how much is left of an allocation. */
+export function leftText({ remainingMs }: Allocation): string {
+  return remainingMs === 0n ? "-" : duration(remainingMs);
+}

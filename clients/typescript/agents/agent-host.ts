@@ -1,0 +1,325 @@
+import { createPublicKey, type KeyObject } from "node:crypto";
+import { create } from "@bufbuild/protobuf";
+import type { ClientDuplex, ClientOf, StreamOpenInit } from "#channel/call.ts";
+import { type Clock, systemClock } from "#channel/clock.ts";
+import { failureFromProto, failureToProto } from "#channel/failure.ts";
+import {
+  type AgentAsk as AgentAskProto,
+  AgentDeed,
+  type AgentStanding as AgentStandingProto,
+  type HostAgentsRequest,
+  HostAgentsRequestSchema,
+  type HostAgentsResponse,
+} from "#gen/foedus/coordination/v1alpha1/agents_pb.ts";
+import type { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
+import type { BackoffConfig } from "#kernel/backoff.ts";
+import { type Failure, fail } from "#kernel/error.ts";
+import type { ExecutorAnswer } from "../executor-client.ts";
+import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity } from "../kept-stream.ts";
+import {
+  type AgentAsk,
+  type AgentCheckpoint,
+  type AgentReply,
+  type AgentStanding,
+  MovableAgent,
+  type MovableOptions,
+} from "./movable-agent.ts";
+
+type Client = Pick<ClientOf<typeof CoordinationService>, "hostAgents">;
+type Duplex = ClientDuplex<HostAgentsRequest, HostAgentsResponse>;
+
+/** Bytes of a checkpoint in one message. */
+const PART_BYTES = 256 * 1024;
+/** Most bytes of a checkpoint that a hub may send. */
+const CHECKPOINT_BYTES = 256 * 1024 * 1024;
+/** Bytes that are not written yet, above which a checkpoint waits. */
+const AHEAD_BYTES = 1024 * 1024;
+/** How long tasks wait for an agent that moves, if the program does not say, ms. */
+const WAIT_MS = 5_000;
+/** Progress of 1. */
+const PROGRESS_DONE = 1_000_000;
+
+/** HostedAgentOptions are an agent that a program has. */
+export interface HostedAgentOptions extends MovableOptions {
+  /** The fence that `resume` was given last and that is stored with the agent; 0 or missing for one that never moved. */
+  readonly fence?: number;
+}
+
+/** TakeIn makes of a checkpoint what the agent needs to run here. `resume` of that is called then, and stores it. */
+export type TakeIn = (checkpoint: AgentCheckpoint, fence: number, agent: string) => MovableOptions | Promise<MovableOptions>;
+
+/** AgentHostOptions say which agents a program has, and which it takes in. */
+export interface AgentHostOptions {
+  readonly agents?: readonly HostedAgentOptions[];
+  /** By kind, which is the first of an agent's dependencies. */
+  readonly takesIn?: Readonly<Record<string, TakeIn>>;
+  /** Told how an agent stands at the hub whenever that changes. */
+  readonly onStanding?: (standing: AgentStanding) => void;
+  /** onDetached is called when the stream ended; false means that it will not come back by itself. */
+  readonly onDetached?: (failure: Failure, willRetry: boolean) => void;
+  /** How long tasks wait for an agent that moves, ms. Default 5,000. */
+  readonly waitMs?: number;
+  readonly identity?: StreamIdentity;
+  readonly onError?: OnError;
+  readonly clock?: Clock;
+  readonly backoff?: BackoffConfig;
+}
+
+/**
+ * AgentHost joins a program's agents to its hub: it says which there are, and carries out what the hub wants when one moves.
+ *
+ * AH1 an agent runs only after the hub has said that it does, and goes on while the hub is away.
+ * AH2 what the hub asked on a stream that is gone is carried out, and not answered: the hub asks again.
+ */
+export class AgentHost {
+  readonly #client: Client;
+  readonly #o: AgentHostOptions;
+  readonly #clock: Clock;
+  readonly #agents = new Map<string, MovableAgent>();
+  readonly #kept: KeptStream<Duplex, HostAgentsResponse>;
+  /** Agents that are being taken in, or were. */
+  readonly #starting = new Map<string, Promise<AgentReply>>();
+  /** The ask whose checkpoint is coming. */
+  #coming: { readonly ask: AgentAskProto; readonly parts: Uint8Array[]; missing: number } | undefined;
+  /** What is sent, one after the other. */
+  #line: Promise<void> = Promise.resolve();
+  /** What was sent last of each agent that moves, on this stream. */
+  #bases = new Map<string, Base>();
+
+  constructor(client: Client, options: AgentHostOptions) {
+    this.#client = client;
+    this.#o = options;
+    this.#clock = options.clock ?? systemClock;
+    for (const agent of options.agents ?? []) this.#agents.set(agent.agent, this.#made(agent, agent.fence ?? 0, true));
+    this.#kept = new KeptStream({
+      clock: this.#clock,
+      backoff: options.backoff,
+      identity: options.identity,
+      open: (number) => this.#open(number),
+      onMessage: (message, duplex) => this.#message(message, duplex),
+      onCut: (failure, final) => {
+        this.#coming = undefined;
+        callProgram(options.onError, options.onDetached, failure, !final);
+      },
+      onReady: () => this.#kept.open(),
+      final: FINAL_REASONS,
+      onError: options.onError,
+    });
+    this.#kept.open();
+  }
+
+  /** agent gives an agent that is, or was, here. */
+  agent(name: string): MovableAgent | undefined {
+    return this.#agents.get(name);
+  }
+
+  /** run does a task of an agent, when it runs; the `run` of what serves its commands calls it. */
+  run(agent: string, task: () => ExecutorAnswer | Promise<ExecutorAnswer>): Promise<ExecutorAnswer> {
+    const known = this.#agents.get(agent);
+    if (known !== undefined) return known.run(task);
+    return Promise.resolve({ failure: { reason: "NODE_OFFLINE", message: `the agent ${agent} is not here` } });
+  }
+
+  /** whenOver calls a listener when it is closed, or will not be opened again; at once if that is so. */
+  whenOver(listener: () => void): void {
+    this.#kept.whenOver(listener);
+  }
+
+  /** close ends the stream. The agents go on, and cannot move. */
+  close(): void {
+    this.#kept.close();
+  }
+
+  #made(options: MovableOptions, fence: number, untilHosted: boolean): MovableAgent {
+    return new MovableAgent({ clock: this.#clock, ...options }, fence, { untilHosted, waitMs: this.#o.waitMs ?? WAIT_MS });
+  }
+
+  #open(stream: StreamOpenInit): Duplex {
+    const duplex = this.#client.hostAgents();
+    this.#line = Promise.resolve();
+    this.#bases = new Map();
+    duplex.send(this.#hosts(stream));
+    return duplex;
+  }
+
+  #hosts(stream?: StreamOpenInit): HostAgentsRequest {
+    const here = [...this.#agents.values()].filter((agent) => agent.here);
+    const agents = here.map((agent) => ({
+      agent: agent.name,
+      nodeKey: rawPublic(agent.nodeKey),
+      fence: BigInt(agent.fence),
+    }));
+    const value = { agents, kinds: Object.keys(this.#o.takesIn ?? {}), ...(stream === undefined ? {} : { stream }) };
+    return create(HostAgentsRequestSchema, { frame: { case: "hosts", value } });
+  }
+
+  #message({ frame }: HostAgentsResponse, duplex: Duplex): void {
+    switch (frame.case) {
+      case "hosted":
+        this.#kept.worked();
+        for (const standing of frame.value.agents) this.#hosted(standingOf(standing));
+        return;
+      case "ask": {
+        const missing = frame.value.head === undefined ? 0 : Number(frame.value.head.memoryBytes + frame.value.head.contextBytes);
+        if (missing > CHECKPOINT_BYTES) throw fail("LIMIT_EXCEEDED", "the hub sent a checkpoint that is too large");
+        if (missing === 0) return void this.#carryOut(frame.value, new Uint8Array(), duplex);
+        this.#coming = { ask: frame.value, parts: [], missing };
+        return;
+      }
+      case "part": {
+        const coming = this.#coming;
+        if (coming === undefined || coming.ask.ask !== frame.value.ask || frame.value.data.length > coming.missing)
+          throw fail("INVALID_FIELD", "the hub sent bytes of no checkpoint");
+        coming.parts.push(frame.value.data);
+        coming.missing -= frame.value.data.length;
+        if (coming.missing > 0) return;
+        this.#coming = undefined;
+        return void this.#carryOut(coming.ask, Buffer.concat(coming.parts), duplex);
+      }
+      case "unhosted":
+        if (frame.value.failure !== undefined) this.#kept.said(failureFromProto(frame.value.failure));
+        return duplex.end();
+      default:
+        return;
+    }
+  }
+
+  #hosted(standing: AgentStanding): void {
+    this.#agents.get(standing.agent)?.hosted(standing);
+    callProgram(this.#o.onError, this.#o.onStanding, standing);
+  }
+
+  async #carryOut(ask: AgentAskProto, bytes: Uint8Array, duplex: Duplex): Promise<void> {
+    const reply = await this.#done(ask, checkpointIn(ask, bytes));
+    if (duplex !== this.#kept.current) return;
+    // The hub is told of agents that came or went, so that it knows them when this stream is another one.
+    if (ask.deed === AgentDeed.START || ask.deed === AgentDeed.DISCARD) duplex.send(this.#hosts());
+    const bases = this.#bases;
+    this.#line = this.#line.then(() => sendReply(duplex, ask, reply, bases)).catch(() => undefined);
+  }
+
+  async #done(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined): Promise<AgentReply> {
+    const wanted = askOf(ask, checkpoint);
+    if (wanted === undefined) return { failure: { reason: "INVALID_FIELD", message: "this program does not know what the hub asked" } };
+    const known = this.#agents.get(ask.agent);
+    if (wanted.deed !== "START") {
+      if (known !== undefined) return known.ask(wanted);
+      return wanted.deed === "DISCARD" ? {} : { failure: { reason: "NODE_NOT_FOUND", message: `the agent ${ask.agent} is not here` } };
+    }
+    const takeIn = this.#o.takesIn?.[wanted.checkpoint.dependencies[0] ?? ""];
+    if (takeIn === undefined)
+      return known?.ask(wanted) ?? { failure: { reason: "NO_EXECUTOR", message: "this program takes in no agents of that kind" } };
+    // What is asked twice is begun once.
+    const start = (this.#starting.get(ask.agent) ?? Promise.resolve()).then(() => this.#takeIn(takeIn, ask.agent, wanted));
+    this.#starting.set(ask.agent, start);
+    return start;
+  }
+
+  async #takeIn(takeIn: TakeIn, name: string, ask: Extract<AgentAsk, { deed: "START" }>): Promise<AgentReply> {
+    if ((this.#agents.get(name)?.highest ?? 0) >= ask.fence) return {};
+    try {
+      const agent = this.#made(await takeIn(ask.checkpoint, ask.fence, name), 0, false);
+      const before = this.#agents.get(name);
+      // From now on, so that the program finds it while it resumes.
+      this.#agents.set(name, agent);
+      const reply = await agent.ask(ask);
+      if ("failure" in reply) {
+        if (before === undefined) this.#agents.delete(name);
+        else this.#agents.set(name, before);
+      }
+      return reply;
+    } catch (error) {
+      callProgram(this.#o.onError, this.#o.onError, error);
+      return { failure: { reason: "EXECUTOR_FAILED", message: "the program could not take the agent in" } };
+    }
+  }
+}
+
+function rawPublic(key: KeyObject): Uint8Array {
+  const SPKI_BYTES = 12;
+  return createPublicKey(key).export({ format: "der", type: "spki" }).subarray(SPKI_BYTES);
+}
+
+function standingOf({ agent, fence, runs, movedTo, failure }: AgentStandingProto): AgentStanding {
+  return { agent, fence: Number(fence), runs, movedTo, failure: failure === undefined ? undefined : failureFromProto(failure) };
+}
+
+function checkpointIn({ head }: AgentAskProto, bytes: Uint8Array): AgentCheckpoint | undefined {
+  if (head === undefined) return undefined;
+  const memory = Number(head.memoryBytes);
+  const { progress, dependencies } = head;
+  return { memory: bytes.subarray(0, memory), context: bytes.subarray(memory), progress: progress / PROGRESS_DONE, dependencies };
+}
+
+function askOf(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined): AgentAsk | undefined {
+  const common = { fence: Number(ask.fence), transfer: Number(ask.transfer) };
+  switch (ask.deed) {
+    case AgentDeed.CAPTURE:
+      return { ...common, deed: "CAPTURE" };
+    case AgentDeed.FREEZE:
+      return { ...common, deed: "FREEZE" };
+    case AgentDeed.CLAIM:
+      return { ...common, deed: "CLAIM", claim: ask.claim };
+    case AgentDeed.RESUME:
+      return { ...common, deed: "RESUME", checkpoint };
+    case AgentDeed.START:
+      return checkpoint === undefined ? undefined : { ...common, deed: "START", checkpoint };
+    case AgentDeed.DISCARD:
+      return { ...common, deed: "DISCARD", hub: ask.hub };
+    default:
+      return undefined;
+  }
+}
+
+/** Base is a checkpoint that the hub has on a stream, of a move. */
+interface Base {
+  readonly transfer: bigint;
+  readonly memory: Uint8Array;
+}
+
+async function sendReply(
+  duplex: Duplex,
+  { ask, agent, transfer, deed }: AgentAskProto,
+  reply: AgentReply,
+  bases: Map<string, Base>,
+): Promise<void> {
+  const answer = (value: object): void =>
+    void duplex.send(create(HostAgentsRequestSchema, { frame: { case: "answer", value: { ask, ...value } } }));
+  if (deed === AgentDeed.RESUME || deed === AgentDeed.DISCARD) bases.delete(agent);
+  if ("failure" in reply) return answer({ failure: failureToProto(reply.failure) });
+  const { checkpoint, signature } = reply;
+  if (checkpoint === undefined) return answer(signature === undefined ? {} : { signature });
+  const { memory, context, progress, dependencies } = checkpoint;
+  const head = {
+    memoryBytes: BigInt(memory.length),
+    contextBytes: BigInt(context.length),
+    progress: Math.round(progress * PROGRESS_DONE),
+    dependencies: [...dependencies],
+  };
+  const before = bases.get(agent);
+  bases.set(agent, { transfer, memory });
+  answer({ head });
+  for (const part of [...partsOf(memory, before?.transfer === transfer ? before.memory : NOTHING), ...partsOf(context, NOTHING)]) {
+    duplex.send(create(HostAgentsRequestSchema, { frame: { case: "part", value: { ask, ...part } } }));
+    if (duplex.bufferedBytes > AHEAD_BYTES) await duplex.drained();
+    if (duplex.closed) return;
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** partsOf cuts bytes into messages; of what is the same as before it says so. */
+function* partsOf(bytes: Uint8Array, before: Uint8Array): Generator<{ readonly data?: Uint8Array; readonly same?: number }> {
+  let same = 0;
+  for (let from = 0; from < bytes.length; from += PART_BYTES) {
+    const data = bytes.subarray(from, from + PART_BYTES);
+    const there = before.subarray(from, from + data.length);
+    if (there.length === data.length && Buffer.compare(there, data) === 0) same += data.length;
+    else {
+      if (same > 0) yield { same };
+      same = 0;
+      yield { data };
+    }
+  }
+  if (same > 0) yield { same };
+}

@@ -1,0 +1,37 @@
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  type BallotAction,
+  BallotActionSchema,
+  type Ballot as BallotProto,
+  BallotSchema,
+  BallotVote,
+} from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
+import { fail } from "#kernel/error.ts";
+import { decode, encode } from "#kernel/wire/shape.ts";
+import { ACTION, type Action, BALLOT, type Ballot, type Vote } from "../ballots/messages.ts";
+
+/** actionFromProto takes what is proposed from a request. Throws INVALID_FIELD with what is wrong. */
+export function actionFromProto(action: BallotAction): Action {
+  const decoded = decode(ACTION, toBinary(BallotActionSchema, action));
+  if (!decoded.ok) throw fail("INVALID_FIELD", `action: ${decoded.problem}`, { field: "action" });
+  return decoded.value;
+}
+
+/** ballotToProto gives a ballot to a caller. */
+export function ballotToProto(ballot: Ballot): BallotProto {
+  return fromBinary(BallotSchema, encode(BALLOT, ballot));
+}
+
+/** voteFromProto takes a vote from a request. Throws INVALID_FIELD if there is none. */
+export function voteFromProto(vote: BallotVote): Vote {
+  switch (vote) {
+    case BallotVote.APPROVE:
+      return "APPROVE";
+    case BallotVote.REJECT:
+      return "REJECT";
+    case BallotVote.ABSTAIN:
+      return "ABSTAIN";
+    default:
+      throw fail("INVALID_FIELD", "vote: say APPROVE, REJECT or ABSTAIN", { field: "vote" });
+  }
+}

@@ -1,0 +1,3 @@
+export { type Verdict, verifyCertificate } from "./ballots/certificate.ts";
+export type { CoordinationConfig } from "./config.ts";
+export { type CoordinationOptions, createCoordination } from "./module.ts";

@@ -1,0 +1,244 @@
+import type { Crypto } from "#kernel/crypto.ts";
+import type { Failure } from "#kernel/error.ts";
+import { sameBytes } from "#kernel/wire/shape.ts";
+import type { LogInstant } from "../log/book.ts";
+import type { Candidate, Join, Member, MemberAction, MemberNews } from "./messages.ts";
+import { MEMBER_LIMITS, VOTERS } from "./messages.ts";
+import type { Policies } from "./policies.ts";
+import { byText, keyInForce, type Roster } from "./roster.ts";
+import { joinBytes } from "./statements.ts";
+
+/** AdmittedBy says how a hub came in: by which ballot, or by which founder. */
+export interface AdmittedBy {
+  readonly by: Member["admittedBy"];
+  readonly ref: string;
+}
+
+type Admit = Omit<Extract<MemberAction, { kind: "admit" }>, "kind">;
+
+const refuse = (reason: Failure["reason"], message: string, field?: string): Failure =>
+  field === undefined ? { reason, message } : { reason, message, field };
+
+/** memberOf is a member as it comes in. */
+export function memberOf(candidate: Candidate, weight: number, at: LogInstant, { by, ref }: AdmittedBy, fence: number): Member {
+  const { hubId, incarnation, publicKey, sealingKey, primary, standbys } = candidate;
+  const none = new Uint8Array(0);
+  return {
+    hubId,
+    incarnation,
+    keys: [{ serial: 1, publicKey, previous: 0, signature: none, proof: none, from: at.index, until: 0 }],
+    sealingSerial: 1,
+    sealingKey,
+    weight,
+    primary,
+    standbys,
+    dialled: 0,
+    fence,
+    movedAt: 0,
+    admittedBy: by,
+    admittedRef: ref,
+    admittedIndex: at.index,
+    admittedTime: at.time,
+    voter: false,
+    ready: by === "founding",
+    life: 0,
+    failed: false,
+    accusations: [],
+    failures: [],
+    dampedUntil: 0,
+  };
+}
+
+/** Admission is how hubs come into a federation and go out of it (BM1 to BM4). */
+export class Admission {
+  readonly #joins = new Map<string, Join>();
+  readonly #retired = new Map<string, number>();
+  readonly #roster: Roster;
+  readonly #policies: Policies;
+  readonly #crypto: Pick<Crypto, "verify">;
+
+  constructor(roster: Roster, policies: Policies, crypto: Pick<Crypto, "verify">) {
+    this.#roster = roster;
+    this.#policies = policies;
+    this.#crypto = crypto;
+  }
+
+  /** joins that wait, by hub id. */
+  joins(): Join[] {
+    return [...this.#joins.values()].sort((a, b) => byText(a.candidate.hubId, b.candidate.hubId));
+  }
+
+  /** retired hubs with their last incarnations, by hub id. */
+  retired(): { readonly hubId: string; readonly incarnation: number }[] {
+    return [...this.#retired].map(([hubId, incarnation]) => ({ hubId, incarnation })).sort((a, b) => byText(a.hubId, b.hubId));
+  }
+
+  load(joins: readonly Join[], retired: readonly { readonly hubId: string; readonly incarnation: number }[]): void {
+    this.#joins.clear();
+    this.#retired.clear();
+    for (const join of joins) this.#joins.set(join.candidate.hubId, join);
+    for (const { hubId, incarnation } of retired) this.#retired.set(hubId, incarnation);
+  }
+
+  /** lastIncarnation of a hub, member or not; 0 if it never had any. */
+  lastIncarnation(hubId: string): number {
+    return this.#roster.get(hubId)?.incarnation ?? this.#retired.get(hubId) ?? 0;
+  }
+
+  /** incarnationProblem says why a hub cannot have a replica of that incarnation (BM2). `next` in the facts is one that it can have. */
+  incarnationProblem(hubId: string, incarnation: number, field: string): Failure | undefined {
+    const last = this.lastIncarnation(hubId);
+    if (incarnation > last) return undefined;
+    return {
+      ...refuse(
+        "ALREADY_EXISTS",
+        `hub ${hubId} has used incarnation ${last} already, and none is used twice: start its replica anew with ${last + 1} or higher`,
+        field,
+      ),
+      facts: { next: String(last + 1) },
+    };
+  }
+
+  /** request notes that a hub asks to join, or says why not. A member that asks wants another replica: nothing of that is noted here. */
+  request(at: LogInstant, federationId: string, author: string, candidate: Candidate, signature: Uint8Array): Failure | undefined {
+    const member = this.#roster.get(candidate.hubId);
+    const problem = member === undefined ? this.#requestProblem(author, candidate) : this.#returnProblem(author, member, candidate);
+    if (problem !== undefined) return problem;
+    if (!this.#crypto.verify(candidate.publicKey, joinBytes(federationId, candidate), signature))
+      return refuse("SIGNATURE_INVALID", "the request is not signed by the key that is in it; sign it with that key", "signature");
+    if (member !== undefined) return undefined;
+    const expires = at.time + this.#policies.int("join_ms");
+    this.#joins.set(candidate.hubId, { candidate, sponsor: author, index: at.index, expires });
+    return undefined;
+  }
+
+  /** #returnProblem says why a member cannot take another replica; `author` brings its request. */
+  #returnProblem(author: string, member: Member, { hubId, incarnation, publicKey }: Candidate): Failure | undefined {
+    const problem = this.incarnationProblem(hubId, incarnation, "candidate.incarnation");
+    if (problem !== undefined) return problem;
+    if (!sameBytes(keyInForce(member).publicKey, publicKey))
+      return refuse(
+        "IDENTITY_MISMATCH",
+        `hub ${hubId} is a member with another key; restore its key file, or have the members remove it and join anew`,
+        "candidate.publicKey",
+      );
+    return this.#roster.get(author) === undefined
+      ? refuse("ACCESS_DENIED", `${author} is no member, and only members bring requests of others`)
+      : undefined;
+  }
+
+  #requestProblem(author: string, candidate: Candidate): Failure | undefined {
+    const { hubId, incarnation } = candidate;
+    if (author !== hubId && this.#roster.get(author) === undefined)
+      return refuse("ACCESS_DENIED", `${author} is no member, and only members bring requests of others`);
+    const keyProblem = this.keyProblem(candidate.publicKey, "candidate.publicKey");
+    if (keyProblem !== undefined) return keyProblem;
+    const problem = this.incarnationProblem(hubId, incarnation, "candidate.incarnation");
+    if (problem !== undefined) return problem;
+    if (!this.#retired.has(hubId) && this.#retired.size >= MEMBER_LIMITS.retired)
+      return refuse("LIMIT_EXCEEDED", "too many hubs have left this federation for one more to be told from them; found a new one");
+    const waiting = this.#joins.get(hubId);
+    if (waiting !== undefined) {
+      if (author === hubId || author === waiting.sponsor) return undefined;
+      return refuse(
+        "ALREADY_EXISTS",
+        `a request of hub ${hubId} waits already, brought by ${waiting.sponsor}; only that one or the hub renews it`,
+      );
+    }
+    if (this.#joins.size >= MEMBER_LIMITS.joins)
+      return refuse("LIMIT_EXCEEDED", `${MEMBER_LIMITS.joins} requests to join wait already; decide about some, or wait until they expire`);
+    const own = this.joins().filter(({ sponsor }) => sponsor === author).length;
+    return own < MEMBER_LIMITS.joinsPerSponsor
+      ? undefined
+      : refuse("LIMIT_EXCEEDED", `${author} has brought ${own} requests that wait; let members decide about them first`);
+  }
+
+  /** keyProblem says why nobody can sign with a key from now on: it is, or was, that of a member. */
+  keyProblem(publicKey: Uint8Array, field: string): Failure | undefined {
+    const holder = this.#roster.all().find(({ keys }) => keys.some((key) => sameBytes(key.publicKey, publicKey)));
+    return holder === undefined
+      ? undefined
+      : refuse("ALREADY_EXISTS", `this key is or was that of hub ${holder.hubId}; make one that nobody has used`, field);
+  }
+
+  /** admitProblem says why a hub cannot be let in, or undefined. */
+  admitProblem({ hubId, incarnation, publicKey }: Admit): Failure | undefined {
+    const join = this.#joins.get(hubId)?.candidate;
+    if (this.#roster.get(hubId) !== undefined) return refuse("ALREADY_EXISTS", `hub ${hubId} is a member already`, "hubId");
+    if (join === undefined)
+      return refuse("PEER_NOT_FOUND", `hub ${hubId} does not ask to join, or its request has expired; have it ask first`, "hubId");
+    if (join.incarnation !== incarnation || !sameBytes(join.publicKey, publicKey))
+      return refuse(
+        "IDENTITY_MISMATCH",
+        `hub ${hubId} asks to join with another replica or key than this; look at its request again`,
+        "publicKey",
+      );
+    const keyProblem = this.keyProblem(publicKey, "publicKey");
+    if (keyProblem !== undefined) return keyProblem;
+    return this.#roster.size < MEMBER_LIMITS.members
+      ? undefined
+      : refuse("LIMIT_EXCEEDED", `the federation has ${MEMBER_LIMITS.members} members, and no room for more`);
+  }
+
+  /** admit lets a hub in that `admitProblem` finds nothing wrong with. */
+  admit(at: LogInstant, action: Admit, how: AdmittedBy, news: MemberNews[]): void {
+    const { hubId, incarnation, weight } = action;
+    const { candidate } = this.#joins.get(hubId) as Join;
+    this.#joins.delete(hubId);
+    this.#retired.delete(hubId);
+    this.#roster.put(memberOf(candidate, weight, at, how, this.#roster.nextFence()));
+    news.push({ kind: "admitted", hubId, incarnation, by: how.by, ref: how.ref }, { kind: "seats_changed" });
+  }
+
+  /** goProblem says why a hub cannot go: too few would be left to decide, or nobody with a weight. */
+  goProblem(hubId: string): Failure | undefined {
+    const member = this.#roster.get(hubId);
+    if (member === undefined) return refuse("PEER_NOT_FOUND", `hub ${hubId} is no member`, "hubId");
+    const least = Math.max(this.#policies.int("min_voters"), VOTERS[this.#roster.engine].min);
+    if (member.voter && this.#roster.seatsWithout(hubId) < least)
+      return refuse(
+        "VALUE_OUT_OF_RANGE",
+        `without hub ${hubId} fewer than ${least} voters would be left; admit another hub first`,
+        "hubId",
+      );
+    return this.hasWeightWithout(hubId)
+      ? undefined
+      : refuse(
+          "VALUE_OUT_OF_RANGE",
+          `without hub ${hubId} no member has any weight, and nothing could be decided; give another one a weight first`,
+        );
+  }
+
+  /** hasWeightWithout tells whether others than this hub have a weight. */
+  hasWeightWithout(hubId: string): boolean {
+    return this.#roster.all().some((member) => member.hubId !== hubId && member.weight > 0);
+  }
+
+  /** go lets a hub out that `goProblem` finds nothing wrong with. What it accused others of goes with it. */
+  go(hubId: string, removed: boolean, ref: string, news: MemberNews[]): void {
+    const roster = this.#roster;
+    this.#retired.set(hubId, this.lastIncarnation(hubId));
+    roster.delete(hubId);
+    for (const member of roster.all()) {
+      const accusations = member.accusations.filter(({ by }) => by !== hubId);
+      if (accusations.length < member.accusations.length) roster.put({ ...member, accusations });
+    }
+    roster.fillSeats();
+    news.push({ kind: "gone", hubId, removed, ref }, { kind: "seats_changed" });
+    roster.settleRoles(news);
+  }
+
+  /** dueAt is when the first request expires. */
+  dueAt(): number {
+    return Math.min(...this.joins().map(({ expires }) => expires));
+  }
+
+  /** expire forgets requests that waited for too long. */
+  expire(time: number, news: MemberNews[]): void {
+    for (const { candidate, expires } of this.joins()) {
+      if (expires > time) continue;
+      this.#joins.delete(candidate.hubId);
+      news.push({ kind: "join_expired", hubId: candidate.hubId });
+    }
+  }
+}

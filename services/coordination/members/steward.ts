@@ -1,0 +1,119 @@
+import { sameBytes } from "#kernel/wire/shape.ts";
+import { hubOf, type LogStatus, type Membership, type ReplicaId, replicaIdOf } from "../log/engine.ts";
+import type { Members } from "./members.ts";
+import { type SignedFounding, VOTERS } from "./messages.ts";
+
+/** Met is what a peer says of itself on its session. */
+export interface Met {
+  /** Short id of its federation; empty for none. */
+  readonly federation: Uint8Array;
+  readonly incarnation: number;
+}
+
+/** Errand is something that a peer is to be told. */
+export type Errand =
+  | { readonly kind: "founded"; readonly founding: SignedFounding; readonly incarnation: number }
+  | { readonly kind: "dismissed"; readonly federation: Uint8Array; readonly incarnation: number };
+
+/** StewardGround is what it looks at. */
+export interface StewardGround {
+  readonly hubId: string;
+  readonly incarnation: number;
+  readonly founding: SignedFounding;
+  /** Short id of the federation. */
+  readonly federation: Uint8Array;
+  readonly members: Members;
+  readonly membership: () => Membership;
+  readonly tell: (peer: string, errand: Errand) => void;
+}
+
+/**
+ * Steward keeps the replicas of a log what the members want them to be, and tells hubs that begin or end to take part.
+ *
+ * SW1 the engine is brought to the membership that the book of members wants in steps that are each safe: of a hub whose replica is replaced
+ *    the old one goes first, so that no hub ever has two; who becomes a voter is a learner before, so that its vote counts only when it has
+ *    what was decided. Only where too few voters would be left of a BFT log meanwhile, one follows the other in one step: a replica that
+ *    has nothing yet is no worse there than one that has failed.
+ * SW2 a member that has not begun gets the founding entry whenever its session comes up.
+ * SW3 a hub that left or was removed takes part until the log is kept without it, so that this can be decided. It learns of it from any voter
+ *    if its own state says that it went, else from a majority of the voters that it knows.
+ */
+export class Steward {
+  readonly #ground: StewardGround;
+  readonly #met = new Map<string, Met>();
+  readonly #dismissedBy = new Set<string>();
+
+  constructor(ground: StewardGround) {
+    this.#ground = ground;
+  }
+
+  /** meet takes what a peer says of itself; undefined when its session is gone. */
+  meet(peer: string, met: Met | undefined): void {
+    if (met === undefined) {
+      this.#met.delete(peer);
+      return;
+    }
+    this.#met.set(peer, met);
+    this.introduce(peer);
+    this.#dismiss(peer, met);
+  }
+
+  /** introduce gives the founding entry to a member that has not begun (SW2). */
+  introduce(peer: string): void {
+    const { members, founding, tell } = this.#ground;
+    const member = members.member(peer);
+    if (member === undefined || this.#met.get(peer)?.federation.length !== 0) return;
+    tell(peer, { kind: "founded", founding, incarnation: member.incarnation });
+  }
+
+  /** dismissAll tells each hub in contact whose replica does not keep the log any more (SW3). */
+  dismissAll(): void {
+    for (const [peer, met] of this.#met) this.#dismiss(peer, met);
+  }
+
+  /** dismissed takes a peer's word that this replica does not keep the log any more; true if it is to be believed (SW3). */
+  dismissed(peer: string, incarnation: number): boolean {
+    const { hubId, membership } = this.#ground;
+    const { voters } = membership();
+    if (incarnation !== this.#ground.incarnation || peer === hubId || !voters.map(hubOf).includes(peer)) return false;
+    this.#dismissedBy.add(peer);
+    return !this.isMember || 2 * this.#dismissedBy.size > voters.length;
+  }
+
+  /** isMember: the state says that this hub is one, with this replica. */
+  get isMember(): boolean {
+    return this.#ground.members.member(this.#ground.hubId)?.incarnation === this.#ground.incarnation;
+  }
+
+  /** next is the step to the membership that is wanted (SW1); undefined if there is none to be done now. */
+  next({
+    membership,
+  }: Pick<LogStatus, "membership">): { readonly voters: readonly ReplicaId[]; readonly learners: readonly ReplicaId[] } | undefined {
+    const { voters, learners } = this.#ground.members.wanted();
+    if (membership.outgoing.length > 0 || (same(membership.voters, voters) && same(membership.learners, learners))) return undefined;
+    const known = [...membership.voters, ...membership.learners];
+    const wanted = [...voters, ...learners];
+    const room = (id: string): boolean => !known.some((other) => other !== id && hubOf(other) === hubOf(id) && !wanted.includes(other));
+    const kept = voters.filter((id) => known.includes(id));
+    // Where too few would be left for a while, the new replica has its seat at once, as one that has failed and catches up.
+    const isTooFew = this.#ground.founding.founding.engine === "bft" && kept.length < VOTERS.bft.min;
+    const nextVoters = isTooFew ? voters : kept;
+    const later = voters.filter((id) => !known.includes(id) && !nextVoters.includes(id));
+    const nextLearners = [...learners, ...later].filter(room).sort((a, b) => (a < b ? -1 : 1));
+    if (nextVoters.length === 0 || (same(membership.voters, nextVoters) && same(membership.learners, nextLearners))) return undefined;
+    return { voters: nextVoters, learners: nextLearners };
+  }
+
+  #dismiss(peer: string, { federation, incarnation }: Met): void {
+    // A replica that was let in at a position that is not known here yet.
+    if (incarnation >= this.#ground.members.nextIncarnation(peer)) return;
+    if (!sameBytes(federation, this.#ground.federation) || this.#ground.members.member(peer)?.incarnation === incarnation) return;
+    const { voters, outgoing, learners } = this.#ground.membership();
+    if ([...voters, ...outgoing, ...learners].includes(replicaIdOf(peer, incarnation))) return;
+    this.#ground.tell(peer, { kind: "dismissed", federation, incarnation });
+  }
+}
+
+function same(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((id, i) => id === b[i]);
+}

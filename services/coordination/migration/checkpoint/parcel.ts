@@ -1,0 +1,32 @@
+import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
+import { inContext } from "../bytes.ts";
+import { PARCEL_BYTES, PARCEL_CHUNKS } from "../frames.ts";
+import type { Chunk, Manifest } from "./checkpoint.ts";
+
+/** sealInfo binds what is sealed to one transfer and fence (`info` of HPKE): nothing of another move opens. */
+export function sealInfo(transfer: number, fence: number): Uint8Array {
+  return inContext("foedus.migration.v1", new ProtoWriter().uint(1, transfer).uint(2, fence).finish());
+}
+
+/** sealAad binds a parcel to its place (`aad` of HPKE): the round, and the numbers of its chunks. */
+export function sealAad(round: number, numbers: readonly number[]): Uint8Array {
+  return new ProtoWriter().uint(1, round).uints(2, numbers).finish();
+}
+
+/** parcelsOf packs chunks into parcels, in order. */
+export function parcelsOf(manifest: Manifest, numbers: readonly number[]): number[][] {
+  const parcels: number[][] = [];
+  let bytes = 0;
+  for (const number of numbers) {
+    const { length } = manifest.chunks[number] as Chunk;
+    const last = parcels.at(-1);
+    if (last !== undefined && last.length < PARCEL_CHUNKS && bytes + length <= PARCEL_BYTES) {
+      last.push(number);
+      bytes += length;
+    } else {
+      parcels.push([number]);
+      bytes = length;
+    }
+  }
+  return parcels;
+}

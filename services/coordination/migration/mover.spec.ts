@@ -1,0 +1,183 @@
+import { describe, expect, test } from "vitest";
+import { AgentPrograms } from "../../../test/support/agent-programs.ts";
+import { CoordinationHubs } from "../../../test/support/coordination-hubs.ts";
+import type { Request } from "../messages.ts";
+import { type Migration, type MigrationAnswer, STEPS } from "./messages.ts";
+
+const IDS = ["a", "b", "c"] as const;
+const migrate = (to: string, agent = "counter"): Request => ({ kind: "migrate", agent, to, stepMs: 0, why: "" });
+
+/** World is three hubs of a federation with a program at each; that of `a` has an agent. */
+class World {
+  readonly hubs = new CoordinationHubs(...IDS);
+  readonly programs: AgentPrograms;
+
+  constructor(kinds?: readonly string[]) {
+    this.programs = new AgentPrograms(this.hubs, IDS, kinds);
+    this.hubs.advance(10);
+    const founding = {
+      kind: "found",
+      federationId: "street",
+      name: "",
+      engine: "raft",
+      admission: "founder",
+      founders: ["b", "c"],
+    } as const;
+    this.hubs.ask("a", "standing", founding);
+    this.hubs.advance(10);
+    for (const id of ["b", "c"]) this.hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
+    this.hubs.until(() => this.leader !== "");
+    for (const id of IDS) this.programs.connect(id);
+    this.programs.create("a", "counter");
+    this.programs.until(() => this.programs.running("counter").join() === "a");
+  }
+
+  get leader(): string {
+    const up = IDS.find((id) => this.hubs.running(id))!;
+    return this.hubs.ask(up, "status", { kind: "status" }).status.leader;
+  }
+
+  migrations(id: string): readonly Migration[] {
+    return this.hubs.ask(id, "migrations", { kind: "migrations" }).migrations;
+  }
+
+  request(by: string, to: string): number {
+    return (this.hubs.ask(by, "changed", migrate(to)).value as MigrationAnswer).transfer;
+  }
+
+  /** move moves the agent and lets it count meanwhile, wherever it runs. It gives how often it did. */
+  move(to: string): number {
+    let counted = 0;
+    const transfer = this.request("c", to);
+    this.programs.until(() => {
+      for (const id of IDS) if (this.programs.add(id, "counter")) counted++;
+      expect(this.programs.running("counter").length).toBeLessThanOrEqual(1);
+      return this.migrations("c").some((one) => one.transfer === transfer && one.status === "released");
+    });
+    return counted;
+  }
+
+  count(id: string): number | undefined {
+    return this.programs.program(id).agents.get("counter")?.count;
+  }
+}
+
+describe("S1-13 S1-14 an agent of a program moves between hubs", () => {
+  test("MG2 HR1 there and back, with no count lost or repeated; the old place says where it is", () => {
+    const world = new World();
+    let counted = world.move("b");
+    expect([world.count("a"), world.count("b")]).toEqual([undefined, counted]);
+    expect(world.programs.running("counter")).toEqual(["b"]);
+    expect(world.programs.program("a").moved.get("counter")).toBe("b");
+    counted += world.move("a");
+    expect([world.count("a"), world.count("b")]).toEqual([counted, undefined]);
+    expect(world.programs.running("counter")).toEqual(["a"]);
+    const { agents } = world.hubs.ask("a", "agents", { kind: "agents" });
+    expect(agents).toMatchObject([{ agent: { agent: "counter", owner: "a", fence: 3 }, connected: true, runs: true }]);
+  });
+
+  test("SG3 it stays where no program takes in its kind, and goes on; operators are told why", () => {
+    const world = new World(["painting"]);
+    const transfer = world.request("b", "b");
+    world.programs.until(() => world.migrations("a").some((one) => one.transfer === transfer && one.status === "aborted"));
+    expect(world.migrations("a")[0]?.message).toContain('no program is connected to b that takes in agents of the kind "counting"');
+    world.programs.until(() => world.programs.running("counter").join() === "a");
+  });
+
+  test("what cannot be moved is refused with the reason", () => {
+    const world = new World();
+    expect(() => world.hubs.ask("a", "changed", migrate("d"))).toThrow("PEER_NOT_FOUND: d is no member");
+    expect(() => world.hubs.ask("a", "changed", migrate("a"))).toThrow("ALREADY_EXISTS: counter is at a already");
+    expect(() => world.hubs.ask("a", "changed", migrate("b", "nobody"))).toThrow("NODE_NOT_FOUND");
+    expect(() => world.hubs.ask("a", "changed", { kind: "abort_migration", transfer: 9, why: "" })).toThrow("NODE_NOT_FOUND");
+  });
+
+  test("an operator who wants no move any more keeps it where it is", () => {
+    const world = new World();
+    const transfer = world.request("a", "b");
+    world.hubs.ask("a", "changed", { kind: "abort_migration", transfer, why: "not now" });
+    world.programs.until(() => world.programs.running("counter").join() === "a" && world.migrations("a")[0]?.status === "aborted");
+    expect(world.migrations("b")[0]).toMatchObject({ cause: "WITHDRAWN", message: "not now" });
+  });
+});
+
+describe("HR2 HR3 HR4 an agent is one program's", () => {
+  test("one with another certificate does not get what moved in; a copy with an old fence does not run, and is deleted", () => {
+    const world = new World();
+    const old = { ...world.programs.program("a").agents.get("counter")! };
+    const counted = world.move("b");
+    world.programs.program("a").agents.set("counter", { ...old, runs: false });
+    world.programs.connect("a");
+    world.programs.until(() => !world.programs.program("a").agents.has("counter"));
+    expect(world.programs.running("counter")).toEqual(["b"]);
+    world.hubs.tellAgents("b", { kind: "host_gone", host: world.programs.program("b").host });
+    const offer = { agents: [{ agent: "counter", nodeKey: new Uint8Array(32), fence: 0 }], kinds: [] };
+    world.hubs.agentEffects("b");
+    world.hubs.tellAgents("b", { kind: "host", host: 99, principal: "thief", offer });
+    expect(JSON.stringify(world.hubs.agentEffects("b"))).toContain("moved into the program with the certificate program-b");
+    world.programs.connect("b");
+    world.programs.until(() => world.programs.running("counter").join() === "b");
+    expect(world.count("b")).toBe(counted);
+  });
+
+  test("MS7 one that starts again while its agent is frozen does not run it before the move is decided, and then goes on or deletes it", () => {
+    const world = new World();
+    const transfer = world.request("c", "b");
+    world.programs.until(() => world.programs.program("a").agents.get("counter")?.frozen === true);
+    world.hubs.stop("b");
+    world.programs.program("a").agents.set("counter", { fence: 1, count: 0, frozen: false, resumed: 0, runs: false });
+    world.programs.connect("a");
+    for (let n = 0; n < 1_000; n++) {
+      world.hubs.advance(1);
+      world.programs.pump();
+      expect(world.programs.running("counter")).toEqual([]);
+    }
+    world.hubs.start("b");
+    world.programs.connect("b");
+    world.programs.until(() => world.migrations("c").some((one) => one.transfer === transfer && one.status !== "open"));
+    world.programs.until(() => world.programs.running("counter").length === 1);
+  });
+
+  test("a program that lost the agent that moved in does not run it as a new one", () => {
+    const world = new World();
+    world.move("b");
+    world.programs.program("b").agents.delete("counter");
+    world.programs.create("b", "counter");
+    world.programs.connect("b");
+    world.programs.until(() => world.programs.program("b").failures.length > 0);
+    expect(world.programs.program("b").failures[0]).toContain("the program lost it, or is an older copy");
+    expect(world.programs.running("counter")).toEqual([]);
+  });
+});
+
+describe("S1-13 SIGKILL of a hub at each step: exactly one place runs it, and nothing is lost", () => {
+  const parties = ["source", "destination", "leader"] as const;
+  test.each(STEPS.flatMap((step) => parties.map((party) => [party, step] as const)))("%s at %s", (party, step) => {
+    const world = new World();
+    for (let n = 0; n < 5; n++) world.programs.add("a", "counter");
+    const transfer = world.request("c", "b");
+    const at = (): boolean =>
+      IDS.some((id) => world.hubs.running(id) && world.migrations(id).some((one) => one.transfer === transfer && one.step === step));
+    world.programs.until(at);
+    const victim = party === "source" ? "a" : party === "destination" ? "b" : world.leader;
+    world.hubs.stop(victim);
+    for (let n = 0; n < 2_000; n++) {
+      world.hubs.advance(1);
+      world.programs.pump();
+      expect(world.programs.running("counter").length).toBeLessThanOrEqual(1);
+    }
+    world.hubs.start(victim);
+    world.programs.connect(victim);
+    world.programs.until(() => {
+      expect(world.programs.running("counter").length).toBeLessThanOrEqual(1);
+      const one = world.migrations("c").find((migration) => migration.transfer === transfer);
+      return one?.status === "released" || one?.status === "aborted";
+    });
+    world.programs.until(() => world.programs.running("counter").length === 1);
+    const [place = ""] = world.programs.running("counter");
+    const owner = world.hubs.ask("c", "agents", { kind: "agents" }).agents[0]?.agent.owner;
+    expect(place).toBe(owner);
+    expect(world.count(place)).toBe(5);
+    expect([...world.hubs.stored(place === "a" ? "b" : "a").space("migration-agents")]).toEqual([]);
+  });
+});

@@ -1,0 +1,47 @@
+import type { Failure } from "#kernel/error.ts";
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { MigrationFrame } from "../frames.ts";
+import type { Cause, Migration } from "../messages.ts";
+import type { SagaEffect, Seen } from "./saga.ts";
+
+/** DestinationInput is what the destination's saga takes. */
+export type DestinationInput =
+  | { readonly kind: "log"; readonly seen: Seen }
+  /** The policy of this hub takes the agent, with at most so many bytes, until a log time, in an allocation (empty for none); or not. */
+  | {
+      readonly kind: "judged";
+      readonly failure?: Failure;
+      readonly bytes: number;
+      readonly until: number;
+      readonly allocation: string;
+    }
+  | { readonly kind: "reserved"; readonly failure?: Failure }
+  /** From the source; anybody else's frames do not get here. */
+  | { readonly kind: "frame"; readonly frame: MigrationFrame }
+  /** What a parcel held; undefined if it did not open. */
+  | { readonly kind: "opened"; readonly round: number; readonly numbers: readonly number[]; readonly raw: Uint8Array | undefined }
+  | { readonly kind: "started" }
+  | { readonly kind: "not_started"; readonly failure: Failure }
+  /** An operator, preemption, or the end of the lease at this hub. The log decides. */
+  | { readonly kind: "abort"; readonly cause: Cause; readonly message: string };
+
+/** DestinationEffect is what the destination's saga asks for; all of it may be repeated without harm. */
+export type DestinationEffect =
+  | SagaEffect
+  | { readonly kind: "judge"; readonly migration: Migration }
+  /** Room for an agent, durably, until `unreserve` or the start. */
+  | { readonly kind: "reserve"; readonly transfer: number; readonly agent: string; readonly bytes: number }
+  | { readonly kind: "unreserve"; readonly transfer: number; readonly agent: string }
+  | {
+      readonly kind: "open";
+      readonly round: number;
+      readonly numbers: readonly number[];
+      readonly enc: Uint8Array;
+      readonly sealed: Uint8Array;
+      /** Exactly so many bytes come out, and no more are ever unpacked. */
+      readonly rawLength: number;
+      readonly info: Uint8Array;
+      readonly aad: Uint8Array;
+    }
+  /** The agent runs here from now on, with this fence. Repeated with a fence that it has already, it changes nothing. */
+  | { readonly kind: "start"; readonly agent: string; readonly fence: number; readonly checkpoint: Checkpoint };

@@ -1,0 +1,38 @@
+import { expect, test } from "vitest";
+import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
+import type { Request } from "./messages.ts";
+
+const HUBS = ["a", "b", "c"];
+const read: Request = { kind: "query", query: { kind: "value", key: "k" }, local: false };
+
+/** Three hubs whose leader answers reads from its lease, and that leader. */
+function leasing(): { readonly hubs: CoordinationHubs; readonly leader: string; readonly takes: () => number } {
+  const hubs = new CoordinationHubs(...HUBS);
+  hubs.advance(10);
+  const founders = ["b", "c"];
+  hubs.ask("a", "standing", { kind: "found", federationId: "street", name: "", engine: "raft", admission: "founder", founders });
+  hubs.advance(10);
+  for (const id of founders) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
+  hubs.tune({ leaseReads: true });
+  hubs.until(() => HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+  for (const id of HUBS) hubs.restart(id);
+  const leaderOf = (): string => hubs.ask("a", "status", { kind: "status" }).status.leader;
+  hubs.until(() => leaderOf() !== "" && HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+  hubs.advance(2_000);
+  const leader = leaderOf();
+  const takes = (): number => {
+    const before = hubs.now.mono;
+    hubs.ask(leader, "queried", read);
+    return hubs.now.mono - before;
+  };
+  return { hubs, leader, takes };
+}
+
+test("CT1 CT2 zoo 9 a leader whose wall clock stepped asks the others before it answers a read, until they have been heard", () => {
+  const { hubs, leader, takes } = leasing();
+  expect(takes()).toBe(0);
+  hubs.step(leader, 3_600_000);
+  expect(takes()).toBeGreaterThan(0);
+  hubs.advance(1_500);
+  expect(takes()).toBe(0);
+});

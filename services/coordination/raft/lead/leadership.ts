@@ -1,0 +1,140 @@
+import type { EngineInput, ReplicaId } from "../../log/engine.ts";
+import type { AppendAnswer, RaftFrame, SnapshotAnswer } from "../frames.ts";
+import { isVoterOf } from "../state/members.ts";
+import type { Replica } from "../state/replica.ts";
+import type { Change } from "./change.ts";
+import type { Replication } from "./replication.ts";
+import type { SnapshotSender } from "./snapshot-sender.ts";
+import type { Transfer } from "./transfer.ts";
+
+/**
+ * Leadership is one term of a leader.
+ *
+ * Besides what its parts promise (RQ1, RX1, RD1, RW1), it steps down when no quorum was heard
+ * for `electionMs` (CheckQuorum), and when a membership without it is decided (zoo 20).
+ */
+export class Leadership {
+  readonly #r: Replica;
+  readonly #transfer: Transfer;
+  readonly #sender: SnapshotSender;
+  readonly replication: Replication;
+  readonly change: Change;
+  #beatDueAt = 0;
+
+  constructor(r: Replica, transfer: Transfer, sender: SnapshotSender, replication: Replication, change: Change) {
+    this.#r = r;
+    this.#transfer = transfer;
+    this.#sender = sender;
+    this.replication = replication;
+    this.change = change;
+  }
+
+  get deadline(): number {
+    return Math.min(this.#beatDueAt, this.replication.noticeDueAt, this.replication.quorumUntil);
+  }
+
+  /** begin writes an entry of this term, without which nothing is decided, and is heard by all. */
+  begin(): void {
+    this.replication.align();
+    this.replication.reads.next();
+    this.#beatDueAt = this.#r.now.mono + this.#r.tuning.heartbeatMs;
+    this.replication.write([]);
+  }
+
+  propose(call: number, payload: Uint8Array): void {
+    const r = this.#r;
+    const { tuning, log } = r;
+    if (this.#transfer.to !== undefined) return r.refuse(call, "OVERLOADED", `leadership is on its way to ${this.#transfer.to}: try again`);
+    if (payload.length > tuning.payloadBytes)
+      return r.refuse(call, "MESSAGE_TOO_LARGE", `a payload has at most ${tuning.payloadBytes} bytes, this one ${payload.length}`);
+    const problem = r.options.check?.(payload);
+    if (problem !== undefined) return r.refuse(call, "INVALID_FIELD", problem);
+    if (log.last - r.commit >= tuning.uncommittedEntries || this.replication.openBytes >= tuning.uncommittedBytes) {
+      const open = `${log.last - r.commit} entries of ${this.replication.openBytes} bytes`;
+      return r.refuse(call, "OVERLOADED", `${open} wait for a majority of the voters: try again when they are decided`);
+    }
+    const behind = log.lastTime - r.now.wall;
+    if (behind > tuning.clockLagMs)
+      return r.refuse(
+        call,
+        "CLOCK_NOT_SET",
+        `this hub's clock is ${behind} ms behind the time of the log: set it, or let another replica lead`,
+      );
+    const { index, term } = this.replication.write([payload]);
+    r.out.push({ kind: "accepted", call, index, term });
+  }
+
+  read(call: number): void {
+    this.replication.reads.add(call, this.#transfer.mayLease);
+  }
+
+  reconfigure({ call, voters, learners }: Extract<EngineInput<RaftFrame>, { kind: "reconfigure" }>): void {
+    if (this.#transfer.to !== undefined) this.#r.refuse(call, "OVERLOADED", `leadership is on its way to ${this.#transfer.to}: try again`);
+    else this.change.begin(call, voters, learners);
+  }
+
+  transfer(call: number, to: ReplicaId): void {
+    this.#transfer.begin(call, to, this.replication);
+  }
+
+  stored(term: number, index: number): void {
+    if (this.replication.stored(term, index)) this.#committed();
+  }
+
+  onAppendAnswer(from: ReplicaId, answer: AppendAnswer): void {
+    const peer = this.replication.peers.get(from);
+    if (peer === undefined) return this.#r.observe("answer_of_stranger", from);
+    this.replication.onAnswer(from, peer, answer);
+    if (this.replication.advance()) this.#committed();
+    this.replication.reads.confirm();
+    this.#transfer.onAnswer(this.replication);
+  }
+
+  onSnapshotAnswer(from: ReplicaId, { index, have }: SnapshotAnswer): void {
+    const peer = this.replication.peers.get(from);
+    if (peer === undefined) return this.#r.observe("answer_of_stranger", from);
+    peer.heardAt = this.#r.now.mono;
+    if (peer.sending !== undefined) this.#sender.onAnswer(from, peer.sending, index, have);
+  }
+
+  /** tick does what is due; true if this replica must step down. */
+  tick(): boolean {
+    const { mono } = this.#r.now;
+    if (mono >= this.replication.quorumUntil) {
+      this.#r.observe("quorum_lost");
+      return true;
+    }
+    if (mono >= this.replication.noticeDueAt) this.replication.notice();
+    if (mono >= this.#beatDueAt) {
+      this.#beatDueAt = mono + this.#r.tuning.heartbeatMs;
+      this.replication.beat();
+      this.#transfer.beat();
+    }
+    return false;
+  }
+
+  /** isOver tells whether this replica is no voter any more: it lets another one take over, and steps down. */
+  get isOver(): boolean {
+    return !isVoterOf(this.#r.membership, this.#r.self);
+  }
+
+  /** giveWay lets the voter that has most take over at once. */
+  giveWay(): void {
+    this.replication.notice();
+    const matchOf = (id: ReplicaId): number => this.replication.peers.get(id)?.match ?? 0;
+    const [next] = [...this.#r.membership.voters].sort((a, b) => matchOf(b) - matchOf(a));
+    if (next !== undefined) this.#r.send(next, { type: "transfer_now", term: this.#r.term });
+  }
+
+  /** end is the end of the term for this leader. */
+  end(): void {
+    this.replication.reads.refuseAll();
+    this.change.abandon();
+  }
+
+  #committed(): void {
+    do this.change.onCommit();
+    while (this.replication.advance());
+    this.replication.reads.begin();
+  }
+}

@@ -1,0 +1,256 @@
+import { create } from "@bufbuild/protobuf";
+import { whenAborted } from "#channel/abort.ts";
+import { BallotResult } from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
+import {
+  AdmitMemberResponseSchema,
+  CastVoteResponseSchema,
+  ChangeValueResponseSchema,
+  CoordinationService,
+  FederationState,
+  FoundFederationResponseSchema,
+  GetBallotResponseSchema,
+  GetFederationResponseSchema,
+  GetValueResponseSchema,
+  JoinFederationResponseSchema,
+  LeaveFederationResponseSchema,
+  ListBallotsResponseSchema,
+  ListValuesResponseSchema,
+  LogRole,
+  OpenBallotResponseSchema,
+  ReadLogResponseSchema,
+  RejoinFederationResponseSchema,
+  RemoveMemberResponseSchema,
+  TransferLeadershipResponseSchema,
+} from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
+import type { SessionFrame } from "#gen/foedus/coordination/v1alpha1/session_pb.ts";
+import { fail } from "#kernel/error.ts";
+import { bind, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
+import type { Calls } from "#runtime/service/calls.ts";
+import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
+import type { BallotValue } from "../ballots/messages.ts";
+import { actionFromProto, ballotToProto, voteFromProto } from "../codec/ballot-views.ts";
+import { valueCommandFromProto, valueToProto } from "../codec/values.ts";
+import type { Role } from "../log/engine.ts";
+import type { Answer, FederationStatus, Input, LogRecord, Request, Standing } from "../messages.ts";
+import { agentHandlers } from "./agent-handlers.ts";
+import type { AgentPrograms } from "./agent-programs.ts";
+import type { Ask } from "./ask.ts";
+import { lendingHandlers } from "./lending.ts";
+import { roleHandlers } from "./roles.ts";
+import { sharingHandlers } from "./sharing.ts";
+
+/** Entries of a page of the log, if the caller does not say. */
+const PAGE_DEFAULT = 100;
+
+const STANDINGS: Readonly<Record<Standing, FederationState>> = {
+  none: FederationState.NONE,
+  founding: FederationState.FOUNDING,
+  joining: FederationState.JOINING,
+  member: FederationState.MEMBER,
+  returning: FederationState.RETURNING,
+};
+
+const ROLES: Readonly<Record<Role, LogRole>> = {
+  leader: LogRole.LEADER,
+  candidate: LogRole.CANDIDATE,
+  follower: LogRole.FOLLOWER,
+  learner: LogRole.LEARNER,
+  outside: LogRole.OUTSIDE,
+};
+
+/** BindingOptions join the RPCs to the shell. */
+export interface BindingOptions {
+  /** Gives the calls: after the store has failed there are new ones. */
+  readonly current: () => Calls<Input, Answer>;
+  readonly links: PeerLinks<SessionFrame>;
+  readonly programs: AgentPrograms;
+  /** Begins to time a decision, and its answer ends that. */
+  readonly time: () => () => void;
+  readonly hubId: string;
+  /** Makes an id for a request that has none. */
+  readonly newId: () => string;
+}
+
+/** createBinding binds the RPCs of the service to the calls of its shell. */
+export function createBinding({ current, links, programs, time, hubId, newId }: BindingOptions): ServiceBinding {
+  const ask: Ask = async (_kind, request, context) => {
+    const calls = current();
+    let number = 0;
+    // Who hangs up does not take back what is on its way: the core only stops waiting for it.
+    whenAborted(context.signal, () => calls.tell({ kind: "cancel", call: number }));
+    const decided = isDecided(request) ? time() : undefined;
+    const answer = await calls.ask((call) => {
+      number = call;
+      return { kind: "call", call, request };
+    });
+    decided?.();
+    return answer as never;
+  };
+  return bind(CoordinationService, {
+    ...federationHandlers(ask),
+    ...valueHandlers(ask),
+    ...ballotHandlers(ask),
+    ...agentHandlers(ask, programs),
+    ...roleHandlers(hubId, ask),
+    ...lendingHandlers(ask, hubId, newId),
+    ...sharingHandlers(ask),
+    session: (...call) => links.accept(...call),
+  });
+}
+
+/** Requests whose answer is a decision of the federation. */
+const DECIDED: ReadonlySet<Request["kind"]> = new Set(["change", "propose", "vote", "admit", "remove", "migrate", "abort_migration"]);
+
+function isDecided(request: Request): boolean {
+  return DECIDED.has(request.kind) || (request.kind === "lending" && (request.ask.kind === "request" || request.ask.kind === "command"));
+}
+
+type Handled = Handlers<typeof CoordinationService>;
+
+function federationHandlers(
+  ask: Ask,
+): Pick<
+  Handled,
+  "getFederation" | "foundFederation" | "joinFederation" | "leaveFederation" | "rejoinFederation" | "transferLeadership" | "readLog"
+> {
+  return {
+    getFederation: async (_request, context) => {
+      const { status } = await ask("status", { kind: "status" }, context);
+      return create(GetFederationResponseSchema, statusToProto(status));
+    },
+    foundFederation: async ({ federationId, name, engine, founders, admission }, context) => {
+      const request = {
+        kind: "found",
+        federationId,
+        name,
+        engine: oneOf("engine", engine, ENGINES),
+        admission: oneOf("admission", admission, ADMISSIONS),
+        founders,
+      } as const;
+      const { standing } = await ask("standing", request, context);
+      return create(FoundFederationResponseSchema, { state: STANDINGS[standing] });
+    },
+    joinFederation: async ({ federationId, via }, context) => {
+      const { standing } = await ask("standing", { kind: "join", federationId, via }, context);
+      return create(JoinFederationResponseSchema, { state: STANDINGS[standing] });
+    },
+    leaveFederation: async ({ federationId, force }, context) => {
+      await ask("done", { kind: "leave", federationId, force }, context);
+      return create(LeaveFederationResponseSchema);
+    },
+    rejoinFederation: async ({ federationId, trust }, context) => {
+      const { standing } = await ask("standing", { kind: "rejoin", federationId, trust }, context);
+      return create(RejoinFederationResponseSchema, { state: STANDINGS[standing] });
+    },
+    transferLeadership: async ({ toHubId }, context) => {
+      await ask("done", { kind: "transfer", hubId: toHubId }, context);
+      return create(TransferLeadershipResponseSchema);
+    },
+    readLog: async ({ pageSize, beforeIndex }, context) => {
+      const limit = pageSize === 0 ? PAGE_DEFAULT : pageSize;
+      const { records, next } = await ask("log", { kind: "log", limit, before: Number(beforeIndex) }, context);
+      return create(ReadLogResponseSchema, { entries: records.map(recordToProto), nextBeforeIndex: BigInt(next) });
+    },
+  };
+}
+
+/** oneOf takes a word; empty is the first one that is allowed. */
+function oneOf<T extends string>(field: string, word: string, allowed: readonly [T, ...T[]]): T {
+  const found = word === "" ? allowed[0] : allowed.find((one) => one === word);
+  if (found === undefined) throw fail("INVALID_FIELD", `${field}: say one of ${allowed.join(", ")}`, { field });
+  return found;
+}
+
+const ENGINES = ["raft", "bft"] as const;
+const ADMISSIONS = ["ballot", "founder"] as const;
+
+function valueHandlers(ask: Ask): Pick<Handled, "changeValue" | "getValue" | "listValues"> {
+  return {
+    changeValue: async ({ change }, context) => {
+      const command = { book: "values", command: valueCommandFromProto(change!) } as const;
+      const { index } = await ask("changed", { kind: "change", command }, context);
+      return create(ChangeValueResponseSchema, { version: BigInt(index) });
+    },
+    getValue: async ({ key, local }, context) => {
+      const { answer, applied, ageMs } = await ask("queried", { kind: "query", query: { kind: "value", key }, local }, context);
+      const value = answer.kind === "value" && answer.value !== undefined ? { value: valueToProto(answer.value) } : {};
+      return create(GetValueResponseSchema, { ...value, applied: BigInt(applied), ageMs: BigInt(Math.ceil(ageMs)) });
+    },
+    listValues: async ({ prefix }, context) => {
+      const { answer, applied, ageMs } = await ask("queried", { kind: "query", query: { kind: "values", prefix }, local: true }, context);
+      const values = answer.kind === "values" ? answer.values.map(valueToProto) : [];
+      return create(ListValuesResponseSchema, { values, applied: BigInt(applied), ageMs: BigInt(Math.ceil(ageMs)) });
+    },
+  };
+}
+
+function ballotHandlers(ask: Ask): Pick<Handled, "admitMember" | "removeMember" | "openBallot" | "castVote" | "listBallots" | "getBallot"> {
+  const ballotOf = ({ value }: Extract<Answer, { kind: "changed" }>): string => (value as Partial<BallotValue>).ballotId ?? "";
+  return {
+    admitMember: async ({ hubId, weight }, context) => {
+      const answer = await ask("changed", { kind: "admit", hubId, weight: weight ?? 1 }, context);
+      return create(AdmitMemberResponseSchema, { ballotId: ballotOf(answer) });
+    },
+    removeMember: async ({ hubId }, context) => {
+      return create(RemoveMemberResponseSchema, { ballotId: ballotOf(await ask("changed", { kind: "remove", hubId }, context)) });
+    },
+    openBallot: async ({ action, reasoning, durationMs }, context) => {
+      const request = { kind: "propose", action: actionFromProto(action!), reasoning, durationMs: Number(durationMs) } as const;
+      return create(OpenBallotResponseSchema, { ballotId: ballotOf(await ask("changed", request, context)) });
+    },
+    castVote: async ({ ballotId, vote, reasoning }, context) => {
+      const { value } = await ask("changed", { kind: "vote", ballotId, vote: voteFromProto(vote), reasoning }, context);
+      const { result } = value as BallotValue;
+      return create(CastVoteResponseSchema, { result: result === undefined ? BallotResult.UNSPECIFIED : BallotResult[result] });
+    },
+    listBallots: async (_request, context) => {
+      const { answer, ageMs } = await ask("queried", { kind: "query", query: { kind: "ballots" }, local: true }, context);
+      const all = answer.kind === "ballots" ? answer.ballots : [];
+      const order = [...all].sort(
+        (a, b) => Number(a.result !== undefined) - Number(b.result !== undefined) || b.opening.index - a.opening.index,
+      );
+      return create(ListBallotsResponseSchema, { ballots: order.map(ballotToProto), ageMs: BigInt(Math.ceil(ageMs)) });
+    },
+    getBallot: async ({ ballotId }, context) => {
+      const { answer } = await ask("queried", { kind: "query", query: { kind: "ballot", ballotId }, local: true }, context);
+      if (answer.kind !== "ballot" || answer.ballot === undefined)
+        throw fail("BALLOT_CLOSED", `there is no ballot ${ballotId} here; settled ones are kept for 7 days`, { field: "ballot_id" });
+      const { ballot, certificate } = answer;
+      const proof = typeof certificate === "string" ? { noCertificate: certificate } : { certificate };
+      return create(GetBallotResponseSchema, { ballot: ballotToProto(ballot), ...proof });
+    },
+  };
+}
+
+function statusToProto(status: FederationStatus) {
+  return {
+    state: STANDINGS[status.standing],
+    federationId: status.federationId,
+    name: status.name,
+    engine: status.engine,
+    role: ROLES[status.role],
+    term: BigInt(status.term),
+    leader: status.leader,
+    committed: BigInt(status.committed),
+    applied: BigInt(status.applied),
+    appliedTime: BigInt(status.appliedTime),
+    canDecide: status.canDecide,
+    ...(status.ageMs === undefined ? {} : { ageMs: BigInt(Math.ceil(status.ageMs)) }),
+    problem: status.problem,
+    members: status.members.map((member) => ({ ...member })),
+    invitations: status.invitations.map(({ federationId, from, founders, engine, joined }) => ({
+      federationId,
+      fromHubId: from,
+      founders: [...founders],
+      engine,
+      joined: [...joined],
+    })),
+    stateDigest: status.stateDigest,
+    founding: status.founding,
+    joins: [...status.joins],
+  };
+}
+
+function recordToProto({ index, term, time, lines }: LogRecord) {
+  return { index: BigInt(index), term: BigInt(term), time: BigInt(time), lines: lines.map((line) => ({ ...line })) };
+}
