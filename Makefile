@@ -15,22 +15,30 @@ endif
 STAMP := node_modules/.foedus-installed
 # What a released format looks like is written once: `make test-update` leaves this spec's vectors alone.
 GOLDEN_VECTORS := services/registry-sync/codec/segment-codec.spec.ts
-# The service that tests of the runtime call, generated to stdout: protoc-gen-es writes the extension .ts only into relative imports.
+# What only tests call: the echo service of the runtime's tests, and etcd's API for benches.
+TEST_PROTO_OUT := node_modules/.cache/test-proto
 ECHO := test/proto/echo-service.gen.ts
-ECHO_OUT := node_modules/.cache/echo
+ETCD := test/proto/etcd-rpc.gen.ts
 # npm 9 (Debian 12) does not link a program that is called node, and takes away what it did not link.
 link_node = for node in node_modules/node-linux-*/bin/node; do \
 	  [ ! -x "$$node" ] || [ -e node_modules/.bin/node ] || ln -s "../../$$node" node_modules/.bin/node; \
 	done
-generate_echo = rm -rf $(ECHO_OUT) && buf generate --template buf.gen.test.yaml --config buf.test.yaml -o $(ECHO_OUT) \
-  && sed -E 's|("\#gen/[^"]*)\.js"|\1.ts"|' $(ECHO_OUT)/foedus/test/v1/echo_service_pb.ts | biome check --write --stdin-file-path=$(ECHO)
+generate_test_protos = rm -rf $(TEST_PROTO_OUT) && buf generate --template buf.gen.test.yaml --config buf.test.yaml -o $(TEST_PROTO_OUT)
+# One of them to stdout, as the file $(2): protoc-gen-es writes the extension .ts only into relative imports.
+test_proto = sed -E 's|("\#gen/[^"]*)\.js"|\1.ts"|' $(TEST_PROTO_OUT)/$(1) | biome check --write --stdin-file-path=$(2)
+echo_proto = $(call test_proto,foedus/test/v1/echo_service_pb.ts,$(ECHO))
+etcd_proto = $(call test_proto,etcdserverpb/rpc_pb.ts,$(ETCD))
 SEED ?=
 SECONDS ?=
 RUNS ?=
+SAMPLES ?=
+THREADS ?=
 MESSAGES ?=
 HUBS ?=
 DEBIAN ?= bookworm trixie
 ONLY ?=
+FAULTS ?=
+BROKEN ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 
@@ -75,7 +83,9 @@ $(STAMP): package-lock.json .npmrc
 .PHONY: generate
 generate: setup ## regenerate proto/gen and the generated pages in docs/
 	@buf format -w && buf generate
-	@$(generate_echo) >$(ECHO_OUT).ts && mv $(ECHO_OUT).ts $(ECHO)
+	@$(generate_test_protos)
+	@$(echo_proto) >$(TEST_PROTO_OUT)/echo.ts && mv $(TEST_PROTO_OUT)/echo.ts $(ECHO)
+	@$(etcd_proto) >$(TEST_PROTO_OUT)/etcd.ts && mv $(TEST_PROTO_OUT)/etcd.ts $(ETCD)
 	@node test/tidy/docs.ts --write
 
 .PHONY: proto-baseline
@@ -125,7 +135,9 @@ check: setup ## format, types, schema lint and compatibility, generated code, ho
 	@buf format --diff --exit-code >/dev/null || { echo "schema files are not formatted: run make generate" >&2; exit 1; }
 	@buf breaking proto --against test/tidy/baseline.binpb
 	@rm -rf node_modules/.cache/gen && buf generate -o node_modules/.cache/gen && diff -r node_modules/.cache/gen/proto/gen proto/gen >/dev/null || { echo "proto/gen is not what the schema gives: run make generate" >&2; exit 1; }
-	@$(generate_echo) | diff - $(ECHO) >/dev/null || { echo "$(ECHO) is not what its schema gives: run make generate" >&2; exit 1; }
+	@$(generate_test_protos)
+	@$(echo_proto) | diff - $(ECHO) >/dev/null || { echo "$(ECHO) is not what its schema gives: run make generate" >&2; exit 1; }
+	@$(etcd_proto) | diff - $(ETCD) >/dev/null || { echo "$(ETCD) is not what its schema gives: run make generate" >&2; exit 1; }
 	@vitest run --reporter=dot test/tidy
 
 .PHONY: format
@@ -139,6 +151,10 @@ test: setup ## run all tests
 .PHONY: hostile-network
 hostile-network: setup ## two hubs on a network that loses, cuts and slows, in network namespaces (root; ONLY=words of a scenario)
 	@node test/hostile-network/main.ts $(if $(ONLY),--only "$(ONLY)")
+
+.PHONY: histories
+histories: setup ## hubs under faults, and an outside checker of what clients saw (RUNS=20 SECONDS=60 HUBS=3|5 SEED= FAULTS= BROKEN=1; root for partitions)
+	@node test/histories/main.ts $(if $(RUNS),--runs $(RUNS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(HUBS),--hubs $(HUBS)) $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS)) $(if $(BROKEN),--broken)
 
 .PHONY: flood
 flood: setup ## a hub flooded by five peers with each type of frame in turn (SECONDS=30 each, ONLY=types)
@@ -158,8 +174,20 @@ test-update: setup ## rewrite the transcripts in testdata/ and the chart's golde
 	  $$(grep -rlE 'checkTranscript\(|toMatchFileSnapshot\(' --include='*.spec.ts' services test | grep -vxF '$(GOLDEN_VECTORS)')
 
 .PHONY: simulate
-simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS= THREADS= FAULTS=)
+simulate: setup ## run the seeded federation simulator (SEED= RUNS= HUBS= THREADS= FAULTS=), that of consensus (ENGINE=raft REPLICAS=) or its zoo (ZOO=1 ROW=)
+ifneq ($(ENGINE)$(ZOO),)
+	@node test/simulator/consensus/main.ts $(if $(ENGINE),--engine $(ENGINE)) $(if $(ZOO),--zoo) $(if $(ROW),--row $(ROW)) $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(REPLICAS),--replicas $(REPLICAS)) $(if $(THREADS),--threads $(THREADS))
+else
 	@node test/simulator/main.ts $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(HUBS),--hubs $(HUBS)) $(if $(THREADS),--threads $(THREADS)) $(if $(FAULTS),--faults $(FAULTS))
+endif
+
+.PHONY: twins
+twins: setup ## hubs with two copies that share a key, against the log that endures lies (SAMPLES=2000 THREADS= ONLY=exhaustive,lossy,mutants)
+	@node test/simulator/twins/main.ts $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(THREADS),--threads $(THREADS)) --only "$(ONLY)"
+
+.PHONY: migrations
+migrations: setup ## kill the source, the destination and the leader of a move at each of its steps, as real processes
+	@MIGRATIONS=all vitest run test/e2e/migration-kills.spec.ts
 
 .PHONY: soak
 soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; as root also with a full disk)
@@ -172,7 +200,7 @@ fuzz: setup ## give hubs generated messages and look what becomes of them (SEED=
 	  node --expose-gc --max-semi-space-size=2 test/fuzz/main.ts $(if $(SEED),--seed $(SEED)) $(if $(MESSAGES),--messages $(MESSAGES)) $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: bench
-bench: setup ## measure against raw TLS, unary gRPC and NATS; writes docs/BENCHMARKS.md (ONLY=commands,push,...)
+bench: setup ## measure against raw TLS, unary gRPC, NATS and etcd; writes docs/BENCHMARKS.md (ONLY=commands,push,...)
 	@node test/bench/main.ts $(if $(ONLY),--only "$(ONLY)")
 
 .PHONY: pairs

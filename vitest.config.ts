@@ -1,7 +1,7 @@
 import { configDefaults, defineConfig } from "vitest/config";
 
 /** Files that load the machine on purpose, or ask how a loaded hub answers: nothing runs beside them. */
-const ALONE = ["test/soak/**/*.spec.ts", "test/flood/**/*.spec.ts", "test/hostile-network/**/*.spec.ts"];
+const ALONE = ["test/soak/**/*.spec.ts", "test/flood/**/*.spec.ts", "test/hostile-network/**/*.spec.ts", "test/histories/**/*.spec.ts"];
 
 export default defineConfig({
   test: {

@@ -1,17 +1,33 @@
-// `make bench`: measures Foedus against unary gRPC, NATS and itself. Exit code 1 when a floor is missed, 2 for wrong arguments.
+// `make bench`: measures Foedus against unary gRPC, NATS, etcd and itself. Exit code 1 when a floor is missed, 2 for wrong arguments.
 
 import { execFileSync } from "node:child_process";
 import { parseArgs } from "node:util";
 import { systemClock } from "#channel/clock.ts";
 import { ROOT } from "../support/federation.ts";
+import { failover } from "./failover.ts";
 import { idle, snapshot, start } from "./hubs.ts";
+import { lending } from "./lending.ts";
+import { log } from "./log.ts";
 import type { Row } from "./measure.ts";
 import { memory } from "./memory.ts";
 import { renderTable, writeResults } from "./report.ts";
 import { hubEntry } from "./rig.ts";
 import { commands, latency, push, raw, split } from "./streams.ts";
 
-const FAMILIES: Readonly<Record<string, () => Promise<Row[]>>> = { commands, push, latency, snapshot, split, idle, memory, start, raw };
+const FAMILIES: Readonly<Record<string, () => Promise<Row[]>>> = {
+  commands,
+  push,
+  latency,
+  snapshot,
+  split,
+  log,
+  lending,
+  failover: () => failover(),
+  idle,
+  memory,
+  start,
+  raw,
+};
 
 function chosen(): string[] | undefined {
   const { values } = parseArgs({ options: { only: { type: "string" } } });

@@ -7,6 +7,7 @@ import { availableParallelism, cpus, release, totalmem } from "node:os";
 import { join } from "node:path";
 import { systemClock } from "#channel/clock.ts";
 import { ROOT } from "../support/federation.ts";
+import { ETCD_PEER, etcdVersion } from "./etcd.ts";
 import type { Row } from "./measure.ts";
 import { natsVersion } from "./nats.ts";
 
@@ -33,6 +34,7 @@ export function circumstances(): Circumstances {
       openssl: process.versions.openssl,
       "grpc-js": grpc,
       "nats-server": natsVersion() ?? "not installed",
+      etcd: ETCD_PEER.reason === undefined ? etcdVersion() : "not installed",
     },
   };
 }
@@ -70,6 +72,8 @@ const READING = `## How to read this
 - Unary gRPC in the comparison is a caller that journals in the same store and then calls Execute of B, one call per command:
   the same journal and executor at B, and one process fewer.
 - NATS: two servers joined by a leaf node over mutual TLS, one message per update or request. It stores and signs nothing.
+- Log: three replicas on one disk, each put durable at a majority, mutual TLS 1.3 between replicas and towards clients; both logs are
+  loaded by the same client over gRPC, all of them at the leader. etcd keeps its defaults.
 - Latency is an open loop: each update is stamped with the time at which it was due, not when it was sent.`;
 
 /** renderDocs is docs/BENCHMARKS.md. */
