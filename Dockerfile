@@ -32,7 +32,7 @@ COPY --from=build --chown=65532:65532 /rootfs/var/lib/foedus /var/lib/foedus
 # full speed.
 ENV PATH=/usr/bin NODE_OPTIONS=--max-semi-space-size=2 MALLOC_ARENA_MAX=1
 # Services in split mode (18800 is also the one port of single mode), then health and metrics of each (18810 and 18811 also in single mode).
-EXPOSE 18800 18801 18802 18803 18810 18811 18812 18813 18814 18815 18816 18817
+EXPOSE 18800 18801 18802 18803 18804 18810 18811 18812 18813 18814 18815 18816 18817 18818 18819
 USER 65532:65532
 WORKDIR /var/lib/foedus
 # The hub ends its sessions, finishes what runs and commits within stop_grace_ms.

@@ -28,8 +28,8 @@ ops/image/rootfs.sh "$(run mount "$container")" --with-libs
 run config \
   --arch "$arch" --os linux --user 65532:65532 --workingdir /var/lib/foedus --stop-signal SIGTERM \
   --env PATH=/usr/bin --env NODE_OPTIONS=--max-semi-space-size=2 --env MALLOC_ARENA_MAX=1 \
-  --port 18800 --port 18801 --port 18802 --port 18803 --port 18810 --port 18811 --port 18812 --port 18813 \
-  --port 18814 --port 18815 --port 18816 --port 18817 \
+  --port 18800 --port 18801 --port 18802 --port 18803 --port 18804 --port 18810 --port 18811 --port 18812 \
+  --port 18813 --port 18814 --port 18815 --port 18816 --port 18817 --port 18818 --port 18819 \
   --label org.opencontainers.image.title=foedus \
   --label org.opencontainers.image.description="Federation fabric: hubs of different owners work as one without giving up control" \
   --label org.opencontainers.image.licenses=Apache-2.0 \
