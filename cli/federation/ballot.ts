@@ -1,4 +1,5 @@
 import { readFile, writeFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type Ballot,
@@ -97,7 +98,7 @@ function detailText(io: Io, one: Ballot, noCertificate: string): string {
 
 async function certify(io: Io, file: string, certificate: Uint8Array, noCertificate: string): Promise<ExitCode> {
   if (certificate.length === 0) throw new CliError(EXIT.failed, noCertificate, "Ask again when the ballot is decided and attested.");
-  await writeFile(file, certificate);
+  await write(io, file, certificate);
   io.note(`wrote ${clean(file)}; anyone checks it with: foedus federation verify ${clean(file)} --founding <file>\n`);
   return EXIT.ok;
 }
@@ -233,7 +234,7 @@ export async function founding(io: Io, [file = ""]: readonly string[], options: 
   using connection = await connect(options, io);
   const federation = await connection.coordination.getFederation(create(GetFederationRequestSchema), { signal: io.stopped });
   if (federation.founding.length === 0) throw new CliError(EXIT.failed, federation.problem, "Found a federation or join one first.");
-  await writeFile(file, federation.founding);
+  await write(io, file, federation.founding);
   if (options.quiet !== true) io.note(`wrote ${clean(file)}\n`);
   return EXIT.ok;
 }
@@ -246,7 +247,7 @@ export async function verify(
 ): Promise<ExitCode | undefined> {
   if (options.founding === undefined)
     throw usage("the founding entry is missing", "Give --founding <file>; a member writes it with `foedus federation founding <file>`.");
-  const [certificate, statement] = await Promise.all([read(file), read(options.founding)]);
+  const [certificate, statement] = await Promise.all([read(io, file), read(io, options.founding)]);
   const verdict = verifyCertificate(certificate, { kind: "founding", statement }, createCrypto());
   if (options.json)
     await printJson(
@@ -257,10 +258,18 @@ export async function verify(
   return verdict.ok ? EXIT.ok : EXIT.failed;
 }
 
-async function read(file: string): Promise<Uint8Array> {
+async function read(io: Io, file: string): Promise<Uint8Array> {
   try {
-    return await readFile(file);
+    return await readFile(resolve(io.cwd, file));
   } catch (error) {
     throw usage(`${clean(file)} cannot be read`, "Check the path.", error);
+  }
+}
+
+async function write(io: Io, file: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await writeFile(resolve(io.cwd, file), bytes);
+  } catch (error) {
+    throw usage(`${clean(file)} cannot be written`, "Check the path, and that its folder is there.", error);
   }
 }

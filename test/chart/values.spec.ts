@@ -26,7 +26,7 @@ const WRONG: readonly (readonly [what: string, values: Values, says: string])[] 
     "has 34 characters, and with the names of the services that is more than Kubernetes takes: use at most 33",
   ],
   [
-    "one address for three load balancers",
+    "one address for four load balancers",
     { expose: { type: "LoadBalancer" }, advertise: { host: "h.example.org" } },
     "set services.registry-sync.advertise.host, or mode single, or expose.sharedAddress",
   ],
@@ -186,8 +186,13 @@ describe.skipIf(anyMissing(helm))("what the hub is given", () => {
         return `${at.advertise_host || advertise_host}:${at.advertise_port || at.port}`;
       });
     };
-    expect(told("ha")).toEqual(["factory.example.org:18800", "198.51.100.7:18801", "commands.factory.example.org:18802"]);
-    expect(told("cert-manager")).toEqual(["203.0.113.10:30800", "203.0.113.10:30801", "203.0.113.10:30802"]);
+    expect(told("ha")).toEqual([
+      "factory.example.org:18800",
+      "198.51.100.7:18801",
+      "commands.factory.example.org:18802",
+      "decisions.factory.example.org:18804",
+    ]);
+    expect(told("cert-manager")).toEqual([30_800, 30_801, 30_802, 30_804].map((port) => `203.0.113.10:${port}`));
     const routes = withSessions().map((name) => `${name}.factory.example.org:443`);
     expect(told("gateway")).toEqual(routes);
     const hostnames = render({}, EXAMPLES.get("gateway")!)

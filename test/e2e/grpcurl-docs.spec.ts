@@ -62,6 +62,15 @@ const SHOWN: Readonly<Record<string, readonly (RegExp | { readonly exit: number;
     { exit: DEADLINE, shows: /"text": "/ },
   ],
   "Remove a node": [/"existed": true/],
+  "Decide together": [
+    /"state": "FEDERATION_STATE_NONE"/,
+    /"state": "FEDERATION_STATE_MEMBER"/,
+    /"version": "\d+"/,
+    /"value": "MzA="/,
+    /"ballotId": "home-/,
+    /"proposer": "home"/,
+    /^\{/,
+  ],
   Errors: [
     { exit: INVALID, shows: /"reason": "INVALID_FIELD"[\s\S]*"field": "node.node_id"/ },
     { exit: DENIED, shows: /"reason": "ACCESS_DENIED"/ },
@@ -137,7 +146,13 @@ describe.skipIf(grpcurl.reason !== undefined).each(["single", "split"] as const)
   /** typed is a line as a shell takes it after the lines of the first section, with this hub's addresses in place of the page's. */
   const typed = (line: string): string => {
     const [as, ports] = SECTIONS.get(SETUP)!.lines as [string, string];
-    const services = { DISCOVERY: "discovery", REGISTRY: "registry-sync", COMMANDS: "command-forwarding", TELEMETRY: "telemetry" } as const;
+    const services = {
+      DISCOVERY: "discovery",
+      REGISTRY: "registry-sync",
+      COMMANDS: "command-forwarding",
+      TELEMETRY: "telemetry",
+      COORDINATION: "coordination",
+    } as const;
     const here = Object.entries(services).reduce(
       (text, [name, service]) => text.replace(`${name}=localhost:18800`, `${name}=${home.address(service)}`),
       ports,
@@ -186,7 +201,7 @@ describe.skipIf(grpcurl.reason !== undefined).each(["single", "split"] as const)
     expect(await shell(execute)).toMatchObject({ code: 0, stdout: expect.stringContaining('"replayed": true') });
   }, 60_000);
 
-  test.each(Object.keys(SHOWN).slice(3, 6))("%s", (title) => check(title), 60_000);
+  test.each(Object.keys(SHOWN).slice(3, 7))("%s", (title) => check(title), 60_000);
 
   test("Without reflection, from what `make proto-image` writes", async () => {
     if (mode === "single") expect(await run("make", ["proto-image"], { cwd: ROOT, timeoutMs: 120_000 })).toMatchObject({ code: 0 });

@@ -12,7 +12,7 @@ import { sleep } from "#runtime/clock.ts";
 import { writePki } from "../../certs/issue.ts";
 import { type ExecutorClient, Hub } from "../../clients/typescript/index.ts";
 import { execute, get, lamp, number, register, text, update } from "../support/acts.ts";
-import { Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
+import { Federation, type HubProcess, ROOT, SERVICES, until } from "../support/federation.ts";
 import { Prometheus, processesOf } from "../support/prometheus.ts";
 import { anyMissing, tool } from "../support/tools.ts";
 
@@ -208,7 +208,7 @@ describe.skipIf(missing)("Prometheus over mutual TLS", () => {
     for (const definition of definitions) {
       const [, selector = "", label = ""] = /^label_values\((.*), (\w+)\)$/.exec(definition) ?? [];
       const values = new Set((await prometheus.query(filled(selector))).map(({ metric }) => metric[label]));
-      expect([label, values.size]).toEqual([label, label === "hub" ? 2 : 5]);
+      expect([label, values.size]).toEqual([label, label === "hub" ? 2 : 1 + SERVICES.length]);
     }
   });
 

@@ -207,12 +207,13 @@ export class Net {
   }
 }
 
-function run(...[program = "", ...args]: readonly string[]): void {
+/** run runs a program and throws if it fails. */
+export function run(...[program = "", ...args]: readonly string[]): void {
   execFileSync(program, args, { stdio: ["ignore", "ignore", "inherit"] });
 }
 
 /** hold starts a process that does nothing but keep a namespace alive until its input ends, with this process at the latest. */
-async function hold(): Promise<ChildProcess> {
+export async function hold(): Promise<ChildProcess> {
   const holder = spawn("unshare", ["--net", "sh", "-c", "echo here; exec cat"], { stdio: ["pipe", "pipe", "inherit"] });
   await once(holder.stdout, "data");
   return holder;

@@ -15,6 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { INSTALLED } from "../../cli/build.ts";
+import { withSessions } from "../../services/hub/services.ts";
 import { Federation, type HubProcess, type HubSpec, SERVICES } from "../support/federation.ts";
 import { Relay } from "../support/relay.ts";
 
@@ -127,7 +128,7 @@ function relayHost(hub: HubProcess): string {
 
 async function putRelays(hub: HubProcess): Promise<readonly Relay[]> {
   const host = relayHost(hub);
-  const ports = hub.split ? SERVICES.slice(0, 3).map((_, i) => hub.basePort + i) : [hub.basePort];
+  const ports = hub.split ? withSessions().map((service) => hub.basePort + SERVICES.indexOf(service)) : [hub.basePort];
   editConfig(hub, (value) => ({ ...value, advertise_host: host }));
   return Promise.all(ports.map((port) => Relay.listen({ host, port }, { host: hub.host, port })));
 }

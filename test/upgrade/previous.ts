@@ -13,6 +13,8 @@ export interface Baseline {
   readonly commit: string;
   /** Format of its stores (`user_version`). */
   readonly format: number;
+  /** Its services. */
+  readonly services: readonly string[];
 }
 
 /** BASELINE is what baseline.json says; `make upgrade-baseline` writes it at a release. */

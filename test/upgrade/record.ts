@@ -10,7 +10,7 @@ import { systemClock } from "#channel/clock.ts";
 import { SetPeerEnabledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { Hub } from "../../clients/typescript/index.ts";
 import { deregister, get, lamp, number, register, stateOf, text, update } from "../support/acts.ts";
-import { Federation, ROOT, until } from "../support/federation.ts";
+import { Federation, ROOT, SERVICES, until } from "../support/federation.ts";
 import { COMMANDED, type Expected, GAUGE_STATE, HUBS, KEYED, type Known, known, NODES, RECORDED } from "./golden.ts";
 import { BASELINE, forgetNewFields, previous } from "./previous.ts";
 import { formatOf, storesOf } from "./stores.ts";
@@ -58,7 +58,10 @@ try {
   const format = formatOf(storesOf(join(folder, "home"))[0]!);
   const expected: Expected = { version, commit, format, wallMs: Math.round(systemClock.wall()), hubs: known };
   writeFileSync(join(folder, "expected.json"), `${JSON.stringify(expected, undefined, 2)}\n`);
-  writeFileSync(join(import.meta.dirname, "baseline.json"), `${JSON.stringify({ version, commit, format }, undefined, 2)}\n`);
+  writeFileSync(
+    join(import.meta.dirname, "baseline.json"),
+    `${JSON.stringify({ version, commit, format, services: SERVICES }, undefined, 2)}\n`,
+  );
   console.log(`${folder}: version ${version}, format ${format}, of commit ${commit.slice(0, 12)}`);
 } finally {
   await federation.stop("SIGKILL");

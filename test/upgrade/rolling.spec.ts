@@ -1,6 +1,6 @@
 // Services are restarted one after the other, by newer and by older software, in the middle of a load: what was acknowledged stays,
 // no command runs twice, and streams go on where they were (D-2). docs/UPGRADES.md promises what is tested here.
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -9,7 +9,7 @@ import { MIGRATIONS } from "#runtime/store/migrations/index.ts";
 import { bundle } from "../../cli/build.ts";
 import { Hub, type Mirror } from "../../clients/typescript/index.ts";
 import { isOperational, metric, register, stateOf } from "../support/acts.ts";
-import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
+import { type Clients, Federation, type HubProcess, SERVICES, until } from "../support/federation.ts";
 import { everything, Load, meter, missing } from "../support/load.ts";
 import { BASELINE, forgetNewFields, previous } from "./previous.ts";
 
@@ -25,6 +25,8 @@ if (old.reason !== undefined) process.stderr.write(`skipped: upgrades from versi
 const OLD = old.entry === undefined ? PRESENT : [old.entry];
 /** The order of docs/UPGRADES.md; the other hub takes the opposite one, for the order must not matter. */
 const ORDER = ["telemetry", "registry-sync", "command-forwarding", "discovery"];
+/** Services that the previous version does not have. They come and go with discovery, which tells peers that they are there. */
+const NEW = SERVICES.filter((name) => !BASELINE.services.includes(name));
 
 beforeAll(() => bundle(PRESENT[0]!));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -39,6 +41,7 @@ describe.each(["single", "split"] as const)("a federation in %s mode under load"
   let peer: Clients;
   let load: Load;
   let mirror: Mirror;
+  const configs = new Map<string, string>();
 
   beforeAll(async () => {
     const config = { discovery: { backoff_base_ms: 100, backoff_max_ms: 1_000 } };
@@ -49,7 +52,11 @@ describe.each(["single", "split"] as const)("a federation in %s mode under load"
       ],
       entry: OLD,
     });
-    for (const hub of federation.hubs.values()) forgetNewFields(join(hub.dir, "hub.json"), OLD);
+    for (const hub of federation.hubs.values()) {
+      configs.set(hub.id, readFileSync(join(hub.dir, "hub.json"), "utf8"));
+      forgetNewFields(join(hub.dir, "hub.json"), OLD);
+      if (OLD !== PRESENT) hub.services = SERVICES.filter((name) => !NEW.includes(name));
+    }
     await Promise.all([...federation.hubs.values()].map((hub) => hub.start()));
     await federation.operational(60_000);
     home = federation.hub("home");
@@ -75,16 +82,22 @@ describe.each(["single", "split"] as const)("a federation in %s mode under load"
   /** replace restarts a hub's services one after the other with other software, and looks after each that nothing was lost. */
   async function replace(hub: HubProcess, entry: readonly string[]): Promise<void> {
     const before = await taken();
-    const names = !hub.split ? ["hub"] : hub.id === "factory" ? ORDER : [...ORDER].reverse();
-    for (const name of names) {
+    const order = hub.id === "factory" ? ORDER : [...ORDER].reverse();
+    const steps = hub.split ? order.map((name) => (name === "discovery" ? [name, ...NEW] : [name])) : [["hub"]];
+    writeFileSync(join(hub.dir, "hub.json"), configs.get(hub.id)!);
+    if (entry === OLD) forgetNewFields(join(hub.dir, "hub.json"), OLD);
+    for (const names of steps) {
+      const name = names.join(" and ");
       await progress(`before ${hub.id} ${name} is restarted`);
       const counts = new Map(load.counts);
       const registered = new Set(load.registered);
       // A stop that is not clean would say so with its exit code.
-      expect((await hub.end("SIGTERM", name)).get(name), hub.log(name).slice(-1_500)).toBe(0);
+      for (const one of names.filter((process) => hub.pids.has(process)))
+        expect((await hub.end("SIGTERM", one)).get(one), hub.log(one).slice(-1_500)).toBe(0);
       hub.entry = entry;
-      hub.startProcess(name);
-      await hub.ready(name);
+      const there = names.filter((process) => entry === PRESENT || !(NEW as readonly string[]).includes(process));
+      for (const one of there) hub.startProcess(one);
+      await Promise.all(there.map((one) => hub.ready(one)));
       const held = await until("the owner answering", () => everything(owner, "factory"), 30_000);
       expect(missing(held, counts, registered)).toEqual([]);
       await until(

@@ -19,7 +19,7 @@ import { SEGMENT_DOMAIN, ZERO_DIGEST } from "../../services/registry-sync/feed/s
 import { loadFeedKey } from "../../services/registry-sync/shell/key.ts";
 import { MemoryHub } from "../commands/world.ts";
 import { execute, get, isOperational, lamp, metric, number, register, stateOf, text, update } from "../support/acts.ts";
-import { Federation, type HubProcess, until } from "../support/federation.ts";
+import { Federation, type HubProcess, SERVICES, until } from "../support/federation.ts";
 import { COMMANDED, type Expected, HUBS, KEYED, type Known, known, RECORDED } from "./golden.ts";
 import { forgetNewFields, previous } from "./previous.ts";
 import { formatOf, setFormat, storesOf } from "./stores.ts";
@@ -110,7 +110,7 @@ describe.each(VERSIONS)("stores of %s, opened by the present version", (version)
       hub.closeClients();
       expect([...(await hub.end()).values()]).toEqual([0]);
       const formats = storesOf(dataOf(hub)).map(formatOf);
-      expect(formats).toEqual([NEWEST, NEWEST, NEWEST, NEWEST]);
+      expect(formats).toEqual(SERVICES.map(() => NEWEST));
     }
   }, 60_000);
 

@@ -1,10 +1,11 @@
-// What a service costs beside its own folder: a copy of the project gets a fifth one, and nothing but one row of one table is edited.
+// What a service costs beside its own folder: a copy of the project gets a further one, and nothing but one row of one table is edited.
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { SERVICES } from "../../services/hub/services.ts";
 import { endProcess } from "../support/processes.ts";
 import { tool } from "../support/tools.ts";
 import { ROOT } from "../tidy/files.ts";
@@ -38,7 +39,7 @@ const GENERATED = [
 /** Row of the table. */
 const ROW = `  toy: {
     rpc: ToyService,
-    port: 18_804,
+    port: 18_805,
     config: () => toyConfig,
     after: [],
     sessions: true,
@@ -131,7 +132,7 @@ beforeAll(() => {
   run("node", "test/tidy/docs.ts", "--write");
 }, 2 * STEP_MS);
 
-describe("a fifth service", () => {
+describe("a further service", () => {
   test("touches its own folders and one table; the rest is generated from that", () => {
     const after = sums(filesOf(project));
     const touched = [...new Set([...before.keys(), ...after.keys()])].filter((path) => before.get(path) !== after.get(path)).sort();
@@ -236,11 +237,11 @@ function raise(port: number, who: string, amount: number): { readonly number?: n
   return status === 0 ? (JSON.parse(stdout) as { number: number }) : { error: stderr };
 }
 
-describe("a hub with a fifth service", () => {
+describe("a hub with a further service", () => {
   beforeAll(() => {
     run("node", "certs/dev.ts", join(folder, "pki"), "home");
     const services = Object.fromEntries(
-      ["discovery", "registry-sync", "command-forwarding", "telemetry", "toy"].map((name) => [
+      [...SERVICES, "toy"].map((name) => [
         name,
         { port: 0, ops_port: 0, cert: `pki/home/service-${name}.pem`, key: `pki/home/service-${name}.key` },
       ]),

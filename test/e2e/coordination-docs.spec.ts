@@ -1,0 +1,97 @@
+// docs/COORDINATION.md on four real hubs: every command is run by the hub in front of it, and prints what stands there.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { runHere } from "../cli/here.ts";
+import { Federation, ROOT, until } from "../support/federation.ts";
+
+const PAGE = readFileSync(join(ROOT, "docs/COORDINATION.md"), "utf8");
+const HUBS = ["home", "factory", "lab", "office"] as const;
+/** Commands that do something each time; they are not tried again. */
+const ONCE = /^foedus federation (propose|admit|value set)/;
+
+/** Step is a command of the page, who gives it, and what it prints. */
+interface Step {
+  readonly hub: string;
+  readonly command: string;
+  readonly prints: string;
+}
+
+/** steps are the commands of the page, in its order. */
+function steps(): Step[] {
+  return [...PAGE.matchAll(/^```console\n([\s\S]*?)^```/gm)].flatMap(([, body = ""]) =>
+    [...body.matchAll(/^(\w+)\$ (.*)\n((?:(?!\w+\$ ).*\n)*)/gm)].map(([, hub = "", command = "", prints = ""]) => ({
+      hub,
+      command,
+      prints,
+    })),
+  );
+}
+
+/** patternOf is what a text of the page stands for: numbers and widths may be others, and `…` may be anything. */
+function patternOf(prints: string): RegExp {
+  const parts = prints
+    .replace(/^…\n/gm, "⁂")
+    .split(/(\d+|[ \t]+|…|⁂)/)
+    .map((part) => {
+      if (part === "⁂") return "[\\s\\S]*";
+      if (part === "…") return "[^\\n]*?";
+      if (/^\d/.test(part)) return "\\d+";
+      return /^[ \t]/.test(part) ? "[ \\t]+" : part.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
+    });
+  return new RegExp(`^${parts.join("")}$`);
+}
+
+let federation: Federation;
+
+beforeAll(async () => {
+  const others = (id: string) => HUBS.filter((hub) => hub !== id).map((hub) => ({ hub }));
+  federation = await Federation.start({ hubs: HUBS.map((id) => ({ id, peers: others(id) })) });
+  await federation.operational(60_000);
+}, 120_000);
+
+afterAll(() => federation?.stop());
+
+/** say gives a command as the operator of a hub does. */
+function say(hubId: string, command: string): ReturnType<typeof runHere> {
+  const hub = federation.hub(hubId);
+  const { ca, cert, key } = hub.pki("operator-admin");
+  const env = { FOEDUS_ADDRESS: hub.address("coordination"), FOEDUS_CA: ca, FOEDUS_CERT: cert, FOEDUS_KEY: key };
+  return runHere(command.split(" ").slice(1), { cwd: federation.hub("home").dir, env });
+}
+
+describe("docs/COORDINATION.md", () => {
+  const all = steps();
+
+  test("shows founding, joining, values, a ballot with its certificate, and leaving; all its commands are run", () => {
+    const text = all.map(({ command }) => command).join("\n");
+    for (const verb of ["found", "join", "admit", "value set", "propose", "vote", "ballot", "founding", "verify", "lead", "leave"])
+      expect(text).toContain(`foedus federation ${verb}`);
+    expect(
+      [...PAGE.matchAll(/^```(\w*)$/gm)].map(([, language]) => language).filter((language) => language !== "" && language !== "console"),
+    ).toEqual([]);
+    for (const { hub } of all) expect(HUBS).toContain(hub);
+  });
+
+  test("each command prints what stands below it", async () => {
+    /** Ids of ballots on the page, and those of this run. */
+    const ids = new Map<string, string>();
+    const here = (text: string): string => [...ids].reduce((now, [page, real]) => now.replaceAll(page, real), text);
+    for (const { hub, command, prints } of all) {
+      let last = "";
+      const wanted = /ballot (\S+) is open/.exec(prints)?.[1];
+      const matches = async (): Promise<boolean> => {
+        // Whoever leads hands leadership on: which hub that is is not for this page to say.
+        const leader = command.startsWith("foedus federation lead") ? /(\w+)\/\d+ leads: ask it instead/.exec(last)?.[1] : undefined;
+        const { out, err } = await say(leader ?? hub, here(command));
+        last = `${out}${err}`;
+        const real = /ballot (\S+) is open/.exec(last)?.[1];
+        if (wanted !== undefined && real !== undefined && !ids.has(wanted)) ids.set(wanted, real);
+        if (patternOf(here(prints)).test(last)) return true;
+        throw new Error(`${hub}$ ${here(command)}\n${last}\n\ninstead of\n${here(prints)}`);
+      };
+      if (ONCE.test(command)) await matches();
+      else await until(command, matches, 15_000);
+    }
+  }, 120_000);
+});
