@@ -143,7 +143,7 @@ class CoordinationModule implements ServiceModule {
   /** run opens the store and begins with what is there. */
   #run(): void {
     const { platform, config } = this.#o;
-    const store = platform.store("coordination");
+    const store = platform.store("coordination", "pool");
     const keys = this.#keys;
     const core = new CoordinationCore({
       hubId: platform.hubId,

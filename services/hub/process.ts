@@ -293,10 +293,10 @@ export class HubProcess {
       software: SOFTWARE,
       dataDir,
       tracer,
-      store: (name) => {
+      store: (name, flush = "loop") => {
         const path = join(dataDir, `${name}.sqlite`);
         this.#stops.push(showStoreSize(metrics, name, path));
-        return openSqliteStore({ path, durability: config.durability });
+        return openSqliteStore({ path, durability: config.durability, flush });
       },
     };
   }

@@ -5,16 +5,16 @@ import { openSqliteStore } from "#runtime/store/sqlite.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
 import { type StoreFactory, storeCompliance, storesAgree } from "./store.ts";
 
-function sqlite(durability: "full" | "process"): StoreFactory {
+function sqlite(durability: "full" | "process", flush: "loop" | "pool" = "loop"): StoreFactory {
   const folders: string[] = [];
   const paths = new WeakMap<object, string>();
   const open = (path: string) => {
-    const store = openSqliteStore({ path, durability, reserveBytes: 0 });
+    const store = openSqliteStore({ path, durability, flush, reserveBytes: 0 });
     paths.set(store, path);
     return store;
   };
   return {
-    name: `sqlite ${durability}`,
+    name: `sqlite ${durability}${flush === "pool" ? ", synced on the pool" : ""}`,
     fresh() {
       const folder = mkdtempSync(join(tmpdir(), "foedus-store-"));
       folders.push(folder);
@@ -40,6 +40,7 @@ const memory = (name: string, make: () => MemoryStore, what: "process" | "machin
 const plain = memory("memory", () => new MemoryStore(), "machine");
 
 storeCompliance(sqlite("full"));
+storeCompliance(sqlite("full", "pool"));
 storeCompliance(sqlite("process"));
 storeCompliance(plain);
 storeCompliance(memory("memory, asynchronous", () => new MemoryStore({ schedule: (run) => queueMicrotask(run) }), "machine"));

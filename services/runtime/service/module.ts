@@ -30,8 +30,8 @@ export interface Platform {
   readonly mailbox?: Pick<DriverOptions<never, never>, "mailboxCapacity" | "maxWaiting">;
   /** tracer records spans; undefined while tracing is off, which costs nothing. */
   readonly tracer?: Tracer | undefined;
-  /** store opens the one SQLite file of a service. */
-  store(service: string): Store;
+  /** store opens the one SQLite file of a service; `flush` as for SqliteOptions. */
+  store(service: string, flush?: "loop" | "pool"): Store;
 }
 
 /** Readiness of a module: false readies nothing, and says why. It never depends on a peer (D-6). */

@@ -82,7 +82,7 @@ test("S-18 a folder that comes into the place of what is set aside hinders neith
 test("F-27 a store that is damaged behind its first page is refused with a reason, too", () => {
   const path = join(folder, "a.db");
   const store = openSqliteStore({ path, durability: "full" });
-  store.commit([{ op: "append", log: "n", seq: 0, bytes: new Uint8Array(10) }]);
+  void store.commit([{ op: "append", log: "n", seq: 0, bytes: new Uint8Array(10) }]);
   store.close();
   const { length } = readFileSync(path);
   const first = readFileSync(path).subarray(0, 4_096);

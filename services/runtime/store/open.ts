@@ -11,6 +11,11 @@ export interface SqliteOptions {
   readonly path: string;
   /** "full" survives power loss (synchronous FULL), "process" only the end of the process (NORMAL). */
   readonly durability: "full" | "process";
+  /**
+   * Where a commit of durability "full" waits for the disk: on the calling thread ("loop", the default), or on libuv's pool ("pool"), where
+   * the event loop goes on meanwhile. The latter is for services that believe no store whose sync failed (DR12).
+   */
+  readonly flush?: "loop" | "pool";
   /** How long to wait for another process that holds the file, ms. It blocks; 2,000 by default, for a restart that overlaps. */
   readonly busyTimeoutMs?: number;
   /** Disk space set aside so that a full disk still lets the hub stop cleanly, bytes. 1 MiB by default, 0 for none. */
@@ -49,7 +54,7 @@ export function openDatabase(options: SqliteOptions): DatabaseSync {
     db.exec("PRAGMA locking_mode = EXCLUSIVE");
     if (pragma(db, "user_version") === 0) db.exec(`PRAGMA page_size = ${PAGE_BYTES}`);
     db.exec("PRAGMA journal_mode = WAL");
-    db.exec(`PRAGMA synchronous = ${options.durability === "full" ? "FULL" : "NORMAL"}`);
+    db.exec(`PRAGMA synchronous = ${options.durability === "full" && options.flush !== "pool" ? "FULL" : "NORMAL"}`);
     db.exec("PRAGMA wal_autocheckpoint = 1000");
     if (options.maxBytes !== undefined) db.exec(`PRAGMA max_page_count = ${Math.ceil(options.maxBytes / PAGE_BYTES)}`);
     db.exec("BEGIN IMMEDIATE");

@@ -138,11 +138,11 @@ describe("sqlite store", () => {
     last.close();
   });
 
-  test("a full file answers full, keeps what it had, reads on, and accepts again when there is room", () => {
+  test("a full file answers full, keeps what it had, reads on, and accepts again when there is room", async () => {
     const store = openSqliteStore({ path, durability: "full", maxBytes: 400_000, reserveBytes: 0 });
     let seq = 0;
-    let outcome = store.commit([append(seq++, 20_000)]);
-    for (; outcome.ok; seq += 2) outcome = store.commit([append(seq, 20_000), append(seq + 1, 20_000)]);
+    let outcome = await store.commit([append(seq++, 20_000)]);
+    for (; outcome.ok; seq += 2) outcome = await store.commit([append(seq, 20_000), append(seq + 1, 20_000)]);
     expect(outcome).toMatchObject({ ok: false, reason: "full" });
     const kept = [...store.read("n", 0)].map((b) => b.seq);
     expect(kept).toEqual(Array.from({ length: seq - 2 }, (_, i) => i));

@@ -2,6 +2,7 @@ import { closeSync, fsyncSync, openSync, rmSync, writeSync } from "node:fs";
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { assert } from "#kernel/assert.ts";
 import type { StoreOp } from "#kernel/core.ts";
+import { Journal } from "./journal.ts";
 import { bootId, explain, openDatabase, reserveOf, SQLITE, type SqliteOptions, sqliteCode } from "./open.ts";
 import type { Blob, CommitOutcome, Store } from "./port.ts";
 
@@ -24,7 +25,8 @@ export function openSqliteStore(options: SqliteOptions): SqliteStore {
 
 /**
  * SqliteStore keeps a service's records in one SQLite file, in write-ahead mode, locked against other processes.
- * A commit is one transaction on the calling thread; ST1 to ST4 of the port hold by SQLite's own guarantees.
+ * A commit is one transaction on the calling thread; ST1 to ST4 of the port hold by SQLite's own guarantees. With `flush` "pool" its sync
+ * is not on that thread: a sync that fails leaves the batch in the file, not durable, and every commit after it fails as well.
  */
 export class SqliteStore implements Store {
   readonly durability: "full" | "process";
@@ -37,6 +39,7 @@ export class SqliteStore implements Store {
   readonly #logs = new Map<string, number>();
   readonly #q: Statements;
   readonly #boot: string;
+  readonly #journal: Journal | undefined;
   /** False while a tail at risk is not dealt with: that takes a commit, and a start that ends before it must find it at risk again. */
   #marked: boolean;
   #open = true;
@@ -57,6 +60,7 @@ export class SqliteStore implements Store {
       this.#boot = boot;
       this.#marked = !this.tailAtRisk;
       if (this.#marked) this.#mark();
+      this.#journal = options.flush === "pool" && options.durability === "full" ? new Journal(`${options.path}-wal`) : undefined;
     } catch (error) {
       this.#db.close();
       throw explain(error, options.path);
@@ -64,7 +68,12 @@ export class SqliteStore implements Store {
     this.#reserve(options.reserveBytes ?? 1024 * 1024);
   }
 
-  commit(ops: readonly StoreOp[]): CommitOutcome {
+  commit(ops: readonly StoreOp[]): CommitOutcome | Promise<CommitOutcome> {
+    const outcome = this.#journal?.failure ?? this.#commit(ops);
+    return outcome.ok && this.#journal !== undefined ? this.#journal.sync() : outcome;
+  }
+
+  #commit(ops: readonly StoreOp[]): CommitOutcome {
     assert(this.#open, "commit on a closed store");
     try {
       this.#q.begin.run();
@@ -138,6 +147,7 @@ export class SqliteStore implements Store {
     } catch (error) {
       if (outcomeOf(error).ok) throw error;
     } finally {
+      this.#journal?.close();
       this.#db.close();
     }
   }
