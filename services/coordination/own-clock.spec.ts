@@ -36,3 +36,16 @@ test("CT1 CT2 zoo 9 a leader whose wall clock stepped asks the others before it 
   hubs.advance(1_500);
   expect(takes()).toBe(0);
 });
+
+test("CT3 RO7 a hub that slept says how old its state really is, until it has heard the others again", () => {
+  const { hubs, leader } = leasing();
+  const sleeper = HUBS.find((id) => id !== leader) ?? "";
+  const age = (): number => hubs.ask(sleeper, "queried", { ...read, local: true }).ageMs;
+  expect(age()).toBeLessThan(1_000);
+  for (const id of HUBS) if (id !== sleeper) hubs.cut(sleeper, id);
+  hubs.step(sleeper, 3_600_000);
+  hubs.step(sleeper, 60_000);
+  expect(age()).toBeGreaterThanOrEqual(3_660_000);
+  hubs.heal();
+  hubs.until(() => age() < 1_000);
+});

@@ -190,7 +190,7 @@ export class Participation {
     const why = this.#clock.enter(now, this.#due);
     if (why === undefined) return;
     out.push({ kind: "observe", what: "clock_distrusted" });
-    this.#replica.hint(now, { kind: "clock", trusted: false }, this.#effects);
+    this.#replica.distrust(now, this.#clock.stoodStillMs, this.#effects);
     this.#route(now, out);
   }
 

@@ -33,6 +33,16 @@ describe("ClockTrust", () => {
     expect(make().enter(at(50, 50 + step), 60)).toBe(`the wall clock of this hub stepped by ${step} ms`);
   });
 
+  test("CT3 a step forward tells for how long the monotonic clock may have stood still; a pause and a step back tell nothing", () => {
+    const trust = make();
+    trust.enter(at(50, 50 + 3_600_000), 60);
+    expect(trust.stoodStillMs).toBe(3_600_000);
+    trust.enter(at(1_000, 3_601_000), 60);
+    expect(trust.stoodStillMs).toBe(0);
+    trust.enter(at(1_050, 1_050), 1_060);
+    expect(trust.stoodStillMs).toBe(0);
+  });
+
   test("CT2 only an answer to what was asked after the pause ends it", () => {
     const trust = make();
     trust.enter(at(1_000), 60);

@@ -15,12 +15,14 @@ export interface ClockTrustConfig {
  * CT1 after a pause, or a step of the wall clock (a machine that slept may have stopped the monotonic clock too), the clock is not trusted
  *    from the first call on.
  * CT2 it is trusted again when a quorum has answered something that was asked after that.
+ * CT3 what was known before a step forward may be older by that than the monotonic clock says.
  */
 export class ClockTrust {
   readonly #config: ClockTrustConfig;
   #before: Now | undefined;
   /** Since when the clock is not trusted, mono ms; undefined while it is. */
   #lostAt: number | undefined;
+  #stoodStillMs = 0;
 
   constructor(config: ClockTrustConfig) {
     this.#config = config;
@@ -29,6 +31,11 @@ export class ClockTrust {
   /** isTrusted at the last call. */
   get isTrusted(): boolean {
     return this.#lostAt === undefined;
+  }
+
+  /** stoodStillMs is for how long the monotonic clock may have stood still before the last call that gave a reason for distrust, ms. */
+  get stoodStillMs(): number {
+    return this.#stoodStillMs;
   }
 
   /** enter notes a call; `due` is the mono instant at which one was wanted. It gives why the clock is not trusted from now on. */
@@ -41,6 +48,7 @@ export class ClockTrust {
     const step = now.wall - before.wall - (now.mono - before.mono);
     if (late < pauseMs && Math.abs(step) < stepMs) return undefined;
     this.#lostAt = now.mono;
+    this.#stoodStillMs = step < stepMs ? 0 : step;
     return late >= pauseMs
       ? `this hub did not run for ${Math.round(late)} ms`
       : `the wall clock of this hub stepped by ${Math.round(step)} ms`;

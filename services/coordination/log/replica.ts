@@ -18,6 +18,7 @@ import type { ReplicaEffect, ReplicaFrame, ReplicaOptions } from "./replica-mess
  * RO4 frames of a replica that another one of its hub has replaced are not looked at.
  * RO5 only members bring batches and questions, and a read is confirmed only by whom it was put to.
  * RO6 a leader's outcome waits for the writes up to its position only, not for those of later ones.
+ * RO7 the age of what is shown counts the time in which the monotonic clock may have stood still, until a quorum was heard again.
  */
 export class Replica<F> {
   readonly #o: ReplicaOptions<F>;
@@ -41,6 +42,8 @@ export class Replica<F> {
   /** The term in which this replica leads, 0 if it does not, and the position up to which its log is durable, as far as it was told. */
   #ledTerm = 0;
   #durable = 0;
+  /** When it was last noticed that the monotonic clock stood still, mono ms, and for how long: what was known before is older by that. */
+  #standstill: { readonly at: number; readonly ms: number } | undefined;
 
   constructor(options: ReplicaOptions<F>) {
     this.#o = options;
@@ -53,7 +56,9 @@ export class Replica<F> {
   }
 
   status(now: Now): LogStatus {
-    return this.#o.engine.status(now);
+    const status = this.#o.engine.status(now);
+    const asleep = this.#asleep(now, status.ageMs);
+    return asleep === 0 || status.ageMs === undefined ? status : { ...status, ageMs: status.ageMs + asleep };
   }
 
   /** submit wants a command decided; `call` is answered by `decided` or `refused`, 0 is nobody's. */
@@ -103,6 +108,19 @@ export class Replica<F> {
   /** hint tells the engine of the clock, or of a session with a replica. */
   hint(now: Now, input: Extract<EngineInput<F>, { readonly kind: "clock" | "reachable" }>, out: ReplicaEffect<F>[]): void {
     this.#step(now, input, out);
+  }
+
+  /** distrust tells that this hub's clock cannot be relied on, and for how long the monotonic one may have stood still, ms (0: it ran). */
+  distrust(now: Now, stoodStillMs: number, out: ReplicaEffect<F>[]): void {
+    const before = this.#asleep(now, this.#o.engine.status(now).ageMs);
+    if (stoodStillMs > 0) this.#standstill = { at: now.mono, ms: before + stoodStillMs };
+    this.#step(now, { kind: "clock", trusted: false }, out);
+  }
+
+  /** asleep is how much older than `ageMs` what is known here is, ms. */
+  #asleep(now: Now, ageMs: number | undefined): number {
+    const still = this.#standstill;
+    return still === undefined || ageMs === undefined || now.mono - ageMs > still.at ? 0 : still.ms;
   }
 
   /** stored passes on that what the engine asked about is durable. */

@@ -19,6 +19,8 @@ export class Nemesis<F> {
   readonly #kinds: readonly Fault[];
   readonly #sudden: readonly Fault[];
   readonly #set: number[];
+  /** How often the clock of each hub was distrusted: what was to end the trouble before the last time does not end it. */
+  readonly #doubts: number[];
   #over = false;
 
   constructor(cluster: Cluster<F>, operator: Operator<F>) {
@@ -29,6 +31,7 @@ export class Nemesis<F> {
     this.#kinds = FAULTS.filter((fault) => options.faults.has(fault) && !BY_ITSELF.includes(fault));
     this.#sudden = SUDDEN.filter((fault) => options.faults.has(fault));
     this.#set = cluster.hubs.map(() => 0);
+    this.#doubts = cluster.hubs.map(() => 0);
   }
 
   schedule(): void {
@@ -171,8 +174,15 @@ export class Nemesis<F> {
   #trust(hub: Hub<F>): void {
     if (this.#cluster.sabotage.trustsClocks === true) return;
     const { process } = hub;
+    const doubt = ((this.#doubts[hub.no] as number) += 1);
     process?.first({ kind: "clock", trusted: false });
-    this.#cluster.scheduler.after(1_000, () => process?.input({ kind: "clock", trusted: true }));
+    // It is an input of a process that runs: one that was on its way when the machine fell asleep says nothing of the time after.
+    const end = (): void => {
+      if (doubt !== this.#doubts[hub.no]) return;
+      if (process?.clock.paused === true) this.#cluster.scheduler.after(1_000, end);
+      else process?.input({ kind: "clock", trusted: true });
+    };
+    this.#cluster.scheduler.after(1_000, end);
   }
 
   #setClock(hub: Hub<F>, ms: number): void {

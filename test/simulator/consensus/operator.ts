@@ -199,7 +199,8 @@ export class Operator<F> {
     };
     this.#cluster.ask(hub, { kind: "reconfigure", ...wanted }, (answer) => {
       this.#cluster.note(-1, `change ${answer.kind}`, () => (answer.kind === "refused" ? answer.reason : ""));
-      if (answer.kind === "done" || answer.kind === "refused") this.#open.delete(wanted);
+      const isRefused = answer.kind === "refused" && answer.reason !== "OUTCOME_UNKNOWN";
+      if (answer.kind === "done" || isRefused) this.#open.delete(wanted);
       end();
     });
     scheduler.after(1_500, end);
