@@ -26,6 +26,7 @@ import { endpointOf, resolveTarget, type ServiceName, type TargetOptions } from 
 import { type Link, Links, refusalsTold } from "./reach/telling.ts";
 import { type NodeInit, type RegisteringOptions, RegistryClient } from "./registry-client.ts";
 import type { Updater } from "./updater.ts";
+import { ValueStream } from "./values/value-stream.ts";
 
 /** HubClients are typed clients of a hub's services: every RPC of the schema, one function each. */
 export interface HubClients {
@@ -255,6 +256,12 @@ export class Hub implements AsyncDisposable {
       ...(link === undefined ? {} : { onDetached: link.down }),
     };
     return this.#keep(new AgentHost(this.clients.coordination, { ...this.#common(), ...options, ...told }), signal, link);
+  }
+
+  /** values changes values on which the hubs of the federation agree, many at a time over one stream. For operators and services. */
+  values({ signal }: Cancellable = {}): ValueStream {
+    this.#mustBeOpen();
+    return this.#keep(new ValueStream(this.clients.coordination, this.#common()), signal, undefined);
   }
 
   /** events follows what happens at the hub: `for await (const event of hub.events())`. For operators. */

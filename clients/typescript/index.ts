@@ -64,3 +64,4 @@ export {
   VALUE_TYPE,
   type ValueType,
 } from "./registry-client.ts";
+export { VALUE_CHANGES_MOST, type ValueCondition, ValueStream, type ValueStreamOptions } from "./values/value-stream.ts";

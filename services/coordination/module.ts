@@ -104,6 +104,7 @@ class CoordinationModule implements ServiceModule {
         programs: this.#programs,
         time: () => this.#time(),
         hubId: options.platform.hubId,
+        clock,
         newId: () => `r-${prng.u32().toString(36)}${prng.u32().toString(36)}`,
       }),
     ];

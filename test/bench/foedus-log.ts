@@ -1,10 +1,10 @@
 // The log of a federation as a log to measure: three hubs, one process each, with mutual TLS and durable stores, as they are shipped.
 import { readFileSync } from "node:fs";
-import { create } from "@bufbuild/protobuf";
 import { systemClock } from "#channel/clock.ts";
 import { createPeerCredentials } from "#channel/tls/peer-credentials.ts";
-import { ChangeValueRequestSchema, CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
+import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { createClient } from "#runtime/rpc/client/client.ts";
+import { ValueStream } from "../../clients/typescript/values/value-stream.ts";
 import { foundTogether, leaderOf } from "../support/deciding.ts";
 import { Federation } from "../support/federation.ts";
 import type { LogEndpoint, LogUnderTest, Putter } from "./log-load.ts";
@@ -43,12 +43,15 @@ export class FoedusLog implements LogUnderTest {
     const credentials = createPeerCredentials({ hubId: endpoint.hub, name: "hub" }, material, systemClock);
     const coordination = createClient(CoordinationService, { address, credentials, clock: systemClock });
     const key = `client-${client}`;
+    const values = new ValueStream(coordination);
     return {
       put: async (value) => {
-        const change = { change: { case: "put", value: { key, value } } } as const;
-        await coordination.changeValue(create(ChangeValueRequestSchema, { change }));
+        await values.put(key, value);
       },
-      close: () => coordination.close(),
+      close: () => {
+        values.close();
+        coordination.close();
+      },
     };
   }
 

@@ -267,6 +267,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
     "executors that are over with tasks, until what was let out has left",
   ],
   "services/command-forwarding/shell/handler.ts #streams": ["streams", "ExecuteStreams"],
+  "services/coordination/shell/value-stream.ts #open": ["const OPEN_MOST", "changes of a stream that wait for a decision"],
+  "clients/typescript/values/value-stream.ts #sent": ["const VALUE_CHANGES_MOST", "changes of a stream that wait for their results"],
   "services/command-forwarding/shell/handler.ts #touched": ["streams", "those of them that get something this turn"],
   "services/command-forwarding/owner/lines.ts #own": ["commands", "callers of this hub with tasks that wait"],
   "services/command-forwarding/owner/lines.ts #others": ["commands", "other callers with tasks that wait"],

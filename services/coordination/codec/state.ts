@@ -20,15 +20,17 @@ const STATE = message({
   ballots: part(7, BALLOTS_DUMP),
   resources: bytes(8, STATE_BYTES),
   migration: part(9, MIGRATION_DATA),
+  /** Newest version of any agreed value; missing in states of older hubs, where no version was above that of a value. */
+  revision: uint(10),
 });
 
 /** writeState encodes the state of a federation. The same state gives the same bytes at every hub, so that a digest of them compares states. */
-export function writeState({ resources, ...rest }: StateData): Uint8Array {
-  return encode(STATE, { ...rest, resources: encodeResourceDump(resources) });
+export function writeState({ resources, values, ...rest }: StateData): Uint8Array {
+  return encode(STATE, { ...rest, ...values, resources: encodeResourceDump(resources) });
 }
 
 /** readState decodes what `writeState` gave; it throws what is wrong with other bytes. */
 export function readState(state: Uint8Array): StateData {
-  const { resources, ...rest } = strictly(STATE, state);
-  return { ...rest, resources: decodeResourceDump(resources) };
+  const { resources, values, revision, ...rest } = strictly(STATE, state);
+  return { ...rest, values: { values, revision }, resources: decodeResourceDump(resources) };
 }

@@ -4,11 +4,14 @@ import {
   type ValueCommand as CommandProto,
   type AgreedValue as ValueProto,
 } from "#gen/foedus/coordination/v1alpha1/values_pb.ts";
+import { fail } from "#kernel/error.ts";
 import type { AgreedValue, ValueCommand } from "../values/messages.ts";
 
-/** valueCommandFromProto takes the change of a value from a request. */
+/** valueCommandFromProto takes the change of a value from a request. Errors: INVALID_FIELD for none. */
 export function valueCommandFromProto({ change }: CommandProto): ValueCommand {
-  const { key, conditional, expect } = change.value ?? { key: "", conditional: false, expect: 0n };
+  if (change.case === undefined)
+    throw fail("INVALID_FIELD", "a change sets a value or deletes it: set one of the two", { field: "change" });
+  const { key, conditional, expect } = change.value;
   const condition = { key, conditional, expect: Number(expect) };
   return change.case === "put" ? { kind: "put", ...condition, value: change.value.value } : { kind: "delete", ...condition };
 }

@@ -1,5 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { whenAborted } from "#channel/abort.ts";
+import type { Clock } from "#channel/clock.ts";
 import { BallotResult } from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
 import {
   AdmitMemberResponseSchema,
@@ -23,7 +24,7 @@ import {
   TransferLeadershipResponseSchema,
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import type { SessionFrame } from "#gen/foedus/coordination/v1alpha1/session_pb.ts";
-import { fail } from "#kernel/error.ts";
+import { type Failure, fail } from "#kernel/error.ts";
 import { bind, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
@@ -34,10 +35,11 @@ import type { Role } from "../log/engine.ts";
 import type { Answer, FederationStatus, Input, LogRecord, Request, Standing } from "../messages.ts";
 import { agentHandlers } from "./agent-handlers.ts";
 import type { AgentPrograms } from "./agent-programs.ts";
-import type { Ask } from "./ask.ts";
+import type { Ask, Begin } from "./ask.ts";
 import { lendingHandlers } from "./lending.ts";
 import { roleHandlers } from "./roles.ts";
 import { sharingHandlers } from "./sharing.ts";
+import { createValueStreams } from "./value-stream.ts";
 
 /** Entries of a page of the log, if the caller does not say. */
 const PAGE_DEFAULT = 100;
@@ -58,6 +60,9 @@ const ROLES: Readonly<Record<Role, LogRole>> = {
   outside: LogRole.OUTSIDE,
 };
 
+/** GIVEN_UP is told to nobody: it ends what waits for an answer that nobody wants any more. */
+const GIVEN_UP: Failure = { reason: "CANCELLED", message: "the caller gave up; what it asked for may be decided yet" };
+
 /** BindingOptions join the RPCs to the shell. */
 export interface BindingOptions {
   /** Gives the calls: after the store has failed there are new ones. */
@@ -67,28 +72,37 @@ export interface BindingOptions {
   /** Begins to time a decision, and its answer ends that. */
   readonly time: () => () => void;
   readonly hubId: string;
+  readonly clock: Clock;
   /** Makes an id for a request that has none. */
   readonly newId: () => string;
 }
 
 /** createBinding binds the RPCs of the service to the calls of its shell. */
-export function createBinding({ current, links, programs, time, hubId, newId }: BindingOptions): ServiceBinding {
-  const ask: Ask = async (_kind, request, context) => {
+export function createBinding({ current, links, programs, time, hubId, clock, newId }: BindingOptions): ServiceBinding {
+  const begin: Begin = (_kind, request) => {
     const calls = current();
-    let number = 0;
-    // Who hangs up does not take back what is on its way: the core only stops waiting for it.
-    whenAborted(context.signal, () => calls.tell({ kind: "cancel", call: number }));
     const decided = isDecided(request) ? time() : undefined;
-    const answer = await calls.ask((call) => {
+    let number = 0;
+    const answer = calls.ask((call) => {
       number = call;
       return { kind: "call", call, request };
     });
-    decided?.();
-    return answer as never;
+    if (decided !== undefined) answer.then(decided, () => undefined);
+    // Who hangs up does not take back what is on its way: only nobody waits for it any more.
+    const cancel = (): void => {
+      if (calls.refuse(number, GIVEN_UP)) calls.tell({ kind: "cancel", call: number });
+    };
+    return { answer: answer as never, cancel };
+  };
+  const ask: Ask = (kind, request, context) => {
+    const { answer, cancel } = begin(kind, request);
+    whenAborted(context.signal, cancel);
+    return answer;
   };
   return bind(CoordinationService, {
     ...federationHandlers(ask),
     ...valueHandlers(ask),
+    ...createValueStreams(begin, clock),
     ...ballotHandlers(ask),
     ...agentHandlers(ask, programs),
     ...roleHandlers(hubId, ask),
@@ -168,8 +182,8 @@ function valueHandlers(ask: Ask): Pick<Handled, "changeValue" | "getValue" | "li
   return {
     changeValue: async ({ change }, context) => {
       const command = { book: "values", command: valueCommandFromProto(change!) } as const;
-      const { index } = await ask("changed", { kind: "change", command }, context);
-      return create(ChangeValueResponseSchema, { version: BigInt(index) });
+      const { value } = await ask("changed", { kind: "change", command }, context);
+      return create(ChangeValueResponseSchema, { version: BigInt(value as number) });
     },
     getValue: async ({ key, local }, context) => {
       const { answer, applied, ageMs } = await ask("queried", { kind: "query", query: { kind: "value", key }, local }, context);

@@ -10,7 +10,7 @@ import type { MigrationData, MigrationNews } from "../migration/messages.ts";
 import { ResourceBook } from "../resources/book.ts";
 import type { ResourceNews } from "../resources/commands.ts";
 import type { ResourceDump } from "../resources/lending/dump.ts";
-import type { AgreedValue } from "../values/messages.ts";
+import type { ValuesDump } from "../values/messages.ts";
 import { ValuesBook } from "../values/values-book.ts";
 import type { LogCommand, News } from "./commands.ts";
 import { carryOutLending, isLendingAction, lendingActionProblem } from "./lending-actions.ts";
@@ -19,7 +19,7 @@ import { carryOutLending, isLendingAction, lendingActionProblem } from "./lendin
 export interface BooksData {
   readonly members: MembersDump;
   readonly ballots: BallotsDump;
-  readonly values: readonly AgreedValue[];
+  readonly values: ValuesDump;
   readonly resources: ResourceDump;
   readonly migration: MigrationData;
 }

@@ -24,13 +24,19 @@ export type ValueCommand = Of<typeof VALUE_COMMAND>;
 export const AGREED_VALUE = message({
   key: text(1, VALUES.keyBytes, KEY),
   value: bytes(2, VALUES.valueBytes),
-  /** Position in the log of its last change. */
+  /** Rises with each change of any value. */
   version: uint(3, LOG_MAX),
   /** Hub that changed it last. */
   author: text(4, 63),
 });
 /** AgreedValue is a value that all hubs of a federation agree on. */
 export type AgreedValue = Of<typeof AGREED_VALUE>;
+
+/** ValuesDump is all agreed values, by key, and the newest version that any of them had. */
+export interface ValuesDump {
+  readonly revision: number;
+  readonly values: readonly AgreedValue[];
+}
 
 /** ValueChanged is news of a value; `value` is undefined when it is gone. */
 export interface ValueChanged {

@@ -2,18 +2,21 @@ import type { Failure } from "#kernel/error.ts";
 import { copyOf } from "#kernel/wire/bytes.ts";
 import { problemOf } from "#kernel/wire/shape.ts";
 import type { Book, LogInstant, Outcome } from "../log/book.ts";
-import { type AgreedValue, VALUE_COMMAND, VALUES, type ValueChanged, type ValueCommand } from "./messages.ts";
+import { type AgreedValue, VALUE_COMMAND, VALUES, type ValueChanged, type ValueCommand, type ValuesDump } from "./messages.ts";
 
 /**
  * ValuesBook keeps the values that the hubs of a federation agree on: small, few, each changed by one entry of the log. A
  * conditional change happens only to the version that its author has seen.
  *
- * VB1 a version is the position of the change, so that it never comes again, also not after the value was deleted.
+ * VB1 a version rises with each change of any value, and never comes again: two changes in one entry of the log have two versions, and a
+ *     value that was deleted comes back with another.
  * VB2 at most `VALUES.count` values with `VALUES.bytes` bytes of keys and values.
  */
-export class ValuesBook implements Book<ValueCommand, number, ValueChanged, readonly AgreedValue[]> {
+export class ValuesBook implements Book<ValueCommand, number, ValueChanged, ValuesDump> {
   readonly #values = new Map<string, AgreedValue>();
   #bytes = 0;
+  /** The newest version. */
+  #revision = 0;
 
   apply(at: LogInstant, author: string, command: ValueCommand): Outcome<number, ValueChanged> {
     const malformed = problemOf(VALUE_COMMAND, command);
@@ -28,16 +31,23 @@ export class ValuesBook implements Book<ValueCommand, number, ValueChanged, read
       if (before === undefined) return no("VALUE_NOT_FOUND", `there is no value ${key}`, "key");
       this.#values.delete(key);
       this.#bytes -= size;
-      return { ok: true, value: at.index, news: [{ kind: "value", key, value: undefined }] };
+      this.#revision = this.#next(at);
+      return { ok: true, value: this.#revision, news: [{ kind: "value", key, value: undefined }] };
     }
-    const value: AgreedValue = { key, value: copyOf(command.value), version: at.index, author };
+    const value: AgreedValue = { key, value: copyOf(command.value), version: this.#next(at), author };
     if (before === undefined && this.#values.size >= VALUES.count)
       return no("LIMIT_EXCEEDED", `there are ${VALUES.count} values already; delete some`);
     if (this.#bytes - size + sizeOf(value) > VALUES.bytes)
       return no("LIMIT_EXCEEDED", `all values together have at most ${VALUES.bytes} bytes; delete some`);
     this.#values.set(key, value);
     this.#bytes += sizeOf(value) - size;
-    return { ok: true, value: at.index, news: [{ kind: "value", key, value }] };
+    this.#revision = value.version;
+    return { ok: true, value: value.version, news: [{ kind: "value", key, value }] };
+  }
+
+  /** next is the version of the next change. It is no less than the position, which all versions were in logs of older hubs. */
+  #next({ index }: LogInstant): number {
+    return Math.max(index, this.#revision + 1);
   }
 
   /** get gives a value as of the last entry that was applied. */
@@ -47,7 +57,7 @@ export class ValuesBook implements Book<ValueCommand, number, ValueChanged, read
 
   /** list gives the values whose keys begin with a prefix, by key. */
   list(prefix: string): AgreedValue[] {
-    return this.dump().filter(({ key }) => key.startsWith(prefix));
+    return this.dump().values.filter(({ key }) => key.startsWith(prefix));
   }
 
   due(): undefined {
@@ -58,14 +68,16 @@ export class ValuesBook implements Book<ValueCommand, number, ValueChanged, read
     return [];
   }
 
-  dump(): AgreedValue[] {
-    return [...this.#values.values()].sort((a, b) => (a.key < b.key ? -1 : 1));
+  dump(): ValuesDump {
+    return { revision: this.#revision, values: [...this.#values.values()].sort((a, b) => (a.key < b.key ? -1 : 1)) };
   }
 
-  load(data: readonly AgreedValue[]): void {
+  load({ revision, values }: ValuesDump): void {
     this.#values.clear();
     this.#bytes = 0;
-    for (const value of data) {
+    this.#revision = revision;
+    for (const value of values) {
+      this.#revision = Math.max(this.#revision, value.version);
       this.#values.set(value.key, value);
       this.#bytes += sizeOf(value);
     }

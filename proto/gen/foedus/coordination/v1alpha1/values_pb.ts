@@ -150,7 +150,7 @@ export type AgreedValue = Message<"foedus.coordination.v1alpha1.AgreedValue"> & 
   value: Uint8Array;
 
   /**
-   * Position in the log of its last change. It never comes again.
+   * Rises with each change of any value. It never comes again.
    *
    * @generated from field: uint64 version = 3;
    */
