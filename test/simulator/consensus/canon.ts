@@ -9,8 +9,10 @@ export interface Decided {
   readonly digest: number;
   readonly chain: number;
   readonly state: number;
-  /** Of the hub that was first, and when. */
+  /** Of the replica that was first. */
   readonly by: string;
+  /** The term in which that was: a leader of an older one, who learns of its votes later, need not have it. */
+  readonly under: number;
 }
 
 interface Write {

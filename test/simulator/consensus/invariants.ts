@@ -95,7 +95,7 @@ export class Invariants<F> {
     if (entry !== undefined && index === canon.length + 1) {
       const { term, time } = entry;
       canon.add(
-        { index, term, time, digest: digestOf(entry), chain: app.chain, state, by: life.replica },
+        { index, term, time, digest: digestOf(entry), chain: app.chain, state, by: life.replica, under: life.term },
         entry,
         done,
         this.#scheduler.now,
@@ -192,8 +192,8 @@ export class Invariants<F> {
     this.#changes.clear();
     for (let index = life.view.snapshot.index + 1; index <= this.canon.length; index++) {
       const decided = this.canon.at(index);
-      if (decided === undefined || decided.term >= term || life.view.holds(index, decided.term)) continue;
-      this.violate("leader completeness", `${life.replica} leads in term ${term} without position ${index}, committed in ${decided.term}`);
+      if (decided === undefined || decided.under >= term || life.view.holds(index, decided.term)) continue;
+      this.violate("leader completeness", `${life.replica} leads in term ${term} without position ${index}, committed in ${decided.under}`);
       return;
     }
   }
