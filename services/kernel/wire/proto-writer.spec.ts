@@ -10,7 +10,7 @@ const value = fc.record({
   n: number,
   b: fc.boolean(),
   bytes: fc.uint8Array({ maxLength: 200 }),
-  text: fc.string(),
+  text: fc.oneof(fc.string({ maxLength: 100 }), fc.string({ unit: "binary", maxLength: 100 })),
   list: fc.array(number),
 });
 type Value = typeof value extends fc.Arbitrary<infer T> ? T : never;
@@ -53,6 +53,26 @@ function read(bytes: Uint8Array): Value {
 describe("protobuf by hand", () => {
   test("what is written is read back", () => {
     fc.assert(fc.property(value, (v) => void expect(read(write(v))).toEqual({ ...v, text: v.text.toWellFormed() })));
+  });
+
+  test("writers that work at the same time, one in the other, or after one that failed, have memory of their own", () => {
+    fc.assert(
+      fc.property(fc.array(value, { minLength: 2, maxLength: 20 }), fc.boolean(), (values, fails) => {
+        const alone = values.map(write);
+        const failed = new ProtoWriter().text(5, "lost");
+        if (fails) expect(() => failed.uint(1, 1)).toThrow("ascending");
+        const open = values.map((v) => new ProtoWriter().uint(1, v.n));
+        for (const [i, v] of values.entries()) open[i]?.bool(2, v.b).bytes(3, v.bytes);
+        const written = open.map((writer, i) => {
+          const { text, list } = values[i] as Value;
+          return writer
+            .message(9, (inner) => inner.text(1, text))
+            .uints(2_000, list)
+            .finish();
+        });
+        expect(written).toEqual(alone);
+      }),
+    );
   });
 
   test("the bytes are those of the generated code", () => {

@@ -3,12 +3,20 @@ import { copyOf } from "./bytes.ts";
 
 const encoder = new TextEncoder();
 
+/** Texts that are written faster unit by unit than by the encoder, if they are ASCII. */
+const SHORT_TEXT = 64;
+/** Buffers that writers are done with: most messages are made of several, each far shorter than a buffer. Longer ones are not kept. */
+const spare: Uint8Array[] = [];
+const SPARE_BYTES = 4 * 1024;
+const SPARE_MOST = 16;
+const NONE = new Uint8Array();
+
 /**
  * ProtoWriter writes a protobuf message by hand: where pure code signs, hashes or stores bytes, and where the same value must give the same
  * bytes at every hub. Fields are written in ascending order, and what has its default value is left out, as the generated code does.
  */
 export class ProtoWriter {
-  #bytes = new Uint8Array(64);
+  #bytes: Uint8Array = spare.pop() ?? new Uint8Array(SPARE_BYTES);
   #at = 0;
   #field = 0;
 
@@ -29,7 +37,7 @@ export class ProtoWriter {
   }
 
   text(field: number, value: string): this {
-    return this.bytes(field, encoder.encode(value));
+    return value === "" ? this : this.textItem(field, value);
   }
 
   /** message writes a message in a field, also when it is empty. */
@@ -46,7 +54,7 @@ export class ProtoWriter {
 
   /** textItem writes a text of a repeated field, also when it is empty. */
   textItem(field: number, value: string): this {
-    return this.#delimited(field, encoder.encode(value));
+    return this.#short(field, value) ? this : this.#delimited(field, encoder.encode(value));
   }
 
   /** uints writes a packed repeated field; nothing if there is none. */
@@ -60,9 +68,26 @@ export class ProtoWriter {
     return this.#delimited(field, inner.finish());
   }
 
-  /** finish gives the bytes, in memory of their own. */
+  /** finish gives the bytes, in memory of their own. It ends the writer: what is written after it is not in them. */
   finish(): Uint8Array {
-    return copyOf(this.#bytes, 0, this.#at);
+    const bytes = this.#bytes;
+    const finished = copyOf(bytes, 0, this.#at);
+    this.#bytes = NONE;
+    this.#at = 0;
+    if (bytes.length === SPARE_BYTES && spare.length < SPARE_MOST) spare.push(bytes);
+    return finished;
+  }
+
+  /** short writes a short ASCII text; false, and nothing is written, for any other. */
+  #short(field: number, value: string): boolean {
+    const { length } = value;
+    if (length > SHORT_TEXT) return false;
+    for (let i = 0; i < length; i++) if (value.charCodeAt(i) >= 0x80) return false;
+    this.#tag(field, 2);
+    this.#varint(length);
+    this.#room(length);
+    for (let i = 0; i < length; i++) this.#bytes[this.#at++] = value.charCodeAt(i);
+    return true;
   }
 
   #delimited(field: number, value: Uint8Array): this {
