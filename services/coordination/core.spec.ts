@@ -65,8 +65,22 @@ describe("a federation", () => {
     const hubs = three();
     for (const id of ["a", "b", "c"]) hubs.ask(id, "changed", put(`by/${id}`, id));
     for (const id of ["a", "b", "c"]) for (const by of ["a", "b", "c"]) expect(read(hubs, id, `by/${by}`)).toBe(by);
-    const digests = ["a", "b", "c"].map((id) => text(hubs.ask(id, "status", { kind: "status" }).status.stateDigest));
+    const digests = ["a", "b", "c"].map((id) => text(hubs.ask(id, "status", { kind: "status", withDigest: true }).status.stateDigest));
     expect(new Set(digests).size).toBe(1);
+    expect(hubs.ask("a", "status", { kind: "status" }).status.stateDigest).toHaveLength(0);
+  });
+
+  test("a digest of the state is made once for a position, and not again within a second", () => {
+    const hubs = three();
+    const digest = () => text(hubs.ask("a", "status", { kind: "status", withDigest: true }).status.stateDigest);
+    hubs.advance(2_000);
+    const before = digest();
+    expect(before).not.toBe("");
+    expect(digest()).toBe(before);
+    hubs.ask("a", "changed", put("k", "v"));
+    expect(digest()).toBe("");
+    hubs.advance(1_001);
+    expect(digest()).not.toBe(before);
   });
 
   test("S1-18 RO2 who is alone decides nothing and says why, and goes on reading what it has; afterwards all agree", () => {

@@ -142,7 +142,7 @@ export class CoordinationCore implements Core<Input, Effect> {
   #call(now: Now, call: number, request: Request, out: Effect[]): void {
     switch (request.kind) {
       case "status":
-        return void out.push({ kind: "status", call, status: this.#status(now) });
+        return void out.push({ kind: "status", call, status: this.#status(now, request.withDigest === true) });
       case "found": {
         if (this.#part?.federationId === request.federationId) return void out.push({ kind: "standing", call, standing: "member" });
         const present = this.#part ?? this.#back;
@@ -375,9 +375,9 @@ export class CoordinationCore implements Core<Input, Effect> {
     });
   }
 
-  #status(now: Now): FederationStatus {
+  #status(now: Now, withDigest: boolean): FederationStatus {
     const invitations = this.#formation.invitations();
-    if (this.#part !== undefined) return { ...this.#part.status(now), invitations };
+    if (this.#part !== undefined) return { ...this.#part.status(now, withDigest), invitations };
     const back = this.#back;
     return {
       standing: this.#standing,

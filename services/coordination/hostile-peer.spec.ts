@@ -45,7 +45,9 @@ function give(hubs: CoordinationHubs, peer: string, frame: Frame): Effect[] {
 function expectWorks(hubs: CoordinationHubs, key: string): void {
   const { index } = hubs.ask("b", "changed", put(key));
   hubs.until(() => HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.applied >= index));
-  const digests = HUBS.map((id) => Buffer.from(hubs.ask(id, "status", { kind: "status" }).status.stateDigest).toString("hex"));
+  const digests = HUBS.map((id) =>
+    Buffer.from(hubs.ask(id, "status", { kind: "status", withDigest: true }).status.stateDigest).toString("hex"),
+  );
   expect(new Set(digests).size).toBe(1);
 }
 

@@ -93,7 +93,8 @@ export interface FoundRequest {
 
 /** Request is what a caller of this hub wants. */
 export type Request =
-  | { readonly kind: "status" }
+  /** `withDigest`: with the digest of the state, for which all of it is read. */
+  | { readonly kind: "status"; readonly withDigest?: boolean }
   | FoundRequest
   | { readonly kind: "join"; readonly federationId: string; readonly via: string }
   | { readonly kind: "leave"; readonly federationId: string; readonly force: boolean }

@@ -28,6 +28,7 @@ import type { LogCommand, News } from "./state/commands.ts";
 import { newsEvent } from "./state/events.ts";
 import { FederationState } from "./state/federation-state.ts";
 import { Records } from "./state/records.ts";
+import { StateDigest } from "./state/state-digest.ts";
 import { answerQuery, statusView } from "./state/views.ts";
 
 /** How often a leader looks whether the membership is as it should be, and a learner whether it has all, ms. */
@@ -72,6 +73,7 @@ export class Participation {
   readonly #waiting: { readonly command: LogCommand | undefined; readonly call: number }[] = [];
   readonly #recall: Recall;
   readonly #clock: ClockTrust;
+  readonly #digest: StateDigest;
   #due: number | undefined;
   readonly begun: Begun;
   readonly incarnation: number;
@@ -94,6 +96,7 @@ export class Participation {
     this.#inContact = inContact;
     this.#lookAt = now.mono + LOOK_MS;
     this.#now = now;
+    this.#digest = new StateDigest((all) => ground.crypto.hash(writeState(all.dump())));
     const state = new FederationState({ crypto: ground.crypto, codec: commandCodec }, founding);
     this.#replica = createReplica({
       ground,
@@ -104,8 +107,9 @@ export class Participation {
       step: (membership) => this.#steward.next({ membership }),
     });
     this.#recall = new Recall({ stored: ground.stored, engine: founding.founding.engine, incarnation, life: ground.life });
-    const electionMs = ground.tuning.raft.electionMs ?? RAFT_TUNING.electionMs;
-    this.#clock = new ClockTrust({ pauseMs: electionMs, stepMs: electionMs });
+    const { electionMs, leaseDrift } = { ...RAFT_TUNING, ...ground.tuning.raft };
+    // What a lease is shorter than the time in which nobody votes must not be slept through twice over without being noticed.
+    this.#clock = new ClockTrust({ pauseMs: electionMs, stepMs: (electionMs * leaseDrift) / 2 });
     this.#steward = new Steward({
       hubId: ground.hubId,
       incarnation,
@@ -291,9 +295,9 @@ export class Participation {
     return { ...this.#replica.status(now), applied: at.index, members: books.members.members().length };
   }
 
-  status(now: Now): Omit<FederationStatus, "invitations"> {
+  status(now: Now, withDigest: boolean): Omit<FederationStatus, "invitations"> {
     const { state } = this.#replica;
-    const digest = this.#ground.crypto.hash(writeState(state.dump()));
+    const digest = withDigest ? this.#digest.of(state, now) : new Uint8Array();
     const inContact = (hubId: string): boolean => hubId === this.#ground.hubId || this.#inContact(hubId);
     return statusView(state, this.#founding, this.#replica.status(now), digest, inContact);
   }

@@ -25,7 +25,8 @@ const get = async (clients: Clients, key: string, local = false): Promise<string
   const { value } = await clients.coordination.getValue(create(GetValueRequestSchema, { key, local }));
   return value === undefined ? undefined : new TextDecoder().decode(value.value);
 };
-const status = (clients: Clients): Promise<GetFederationResponse> => clients.coordination.getFederation(create(GetFederationRequestSchema));
+const status = (clients: Clients, withStateDigest = false): Promise<GetFederationResponse> =>
+  clients.coordination.getFederation(create(GetFederationRequestSchema, { withStateDigest }));
 
 describe.each(["single", "split"] as const)("a federation of three hubs in %s mode", (mode) => {
   let federation: Federation;
@@ -72,10 +73,10 @@ describe.each(["single", "split"] as const)("a federation of three hubs in %s mo
     await until(
       "equal states",
       async () => {
-        const all = await Promise.all(HUBS.map((id) => status(clients[id])));
+        const all = await Promise.all(HUBS.map((id) => status(clients[id], true)));
         digests.clear();
         for (const { applied, stateDigest } of all) digests.add(`${applied} ${Buffer.from(stateDigest).toString("hex")}`);
-        return digests.size === 1;
+        return digests.size === 1 && all.every(({ stateDigest }) => stateDigest.length > 0);
       },
       10_000,
     );

@@ -128,8 +128,8 @@ function federationHandlers(
   "getFederation" | "foundFederation" | "joinFederation" | "leaveFederation" | "rejoinFederation" | "transferLeadership" | "readLog"
 > {
   return {
-    getFederation: async (_request, context) => {
-      const { status } = await ask("status", { kind: "status" }, context);
+    getFederation: async ({ withStateDigest }, context) => {
+      const { status } = await ask("status", { kind: "status", withDigest: withStateDigest }, context);
       return create(GetFederationResponseSchema, statusToProto(status));
     },
     foundFederation: async ({ federationId, name, engine, founders, admission }, context) => {
