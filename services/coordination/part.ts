@@ -1,6 +1,6 @@
 import type { Now } from "#kernel/instant.ts";
 import type { LogStatus, ReplicaId } from "./log/engine.ts";
-import type { Effect, Frame, Request } from "./messages.ts";
+import type { Effect, Frame, Query, Request } from "./messages.ts";
 import type { CoordinationGround } from "./ports.ts";
 import type { LogCommand, News } from "./state/commands.ts";
 import type { Applied, FederationState } from "./state/federation-state.ts";
@@ -49,3 +49,10 @@ export interface Part {
   deadline(): number | undefined;
   describe(): string;
 }
+
+/** Asked is a call that waits for the log, and what is done with its outcome. */
+export type Asked =
+  | { readonly kind: "change" | "leave" | "transfer" }
+  | { readonly kind: "query"; readonly query: Query }
+  /** A command or read of a part (part.ts). */
+  | { readonly kind: "part"; readonly then: (outcome: Settled | undefined, now: Now, out: Effect[]) => void };

@@ -19,13 +19,13 @@ import { type Errand, Steward } from "./members/steward.ts";
 import type { Effect, EngineFrame, FederationStatus, Frame, Greeting, Query, Request } from "./messages.ts";
 import type { AgentInput } from "./migration/hosting/messages.ts";
 import { Mover } from "./migration/mover.ts";
-import type { Part, PartGround, Settled } from "./part.ts";
+import type { Asked, Part, PartGround } from "./part.ts";
 import type { CoordinationGround } from "./ports.ts";
 import { RAFT_TUNING } from "./raft/config.ts";
 import { Sentry } from "./sentry.ts";
 import { Sharing } from "./sharing.ts";
 import type { LogCommand, News } from "./state/commands.ts";
-import { newsEvent } from "./state/events.ts";
+import { evidenceOf, newsEvent } from "./state/events.ts";
 import { FederationState } from "./state/federation-state.ts";
 import { Records } from "./state/records.ts";
 import { StateDigest } from "./state/state-digest.ts";
@@ -36,13 +36,6 @@ const LOOK_MS = 500;
 
 /** After so long a learner says again that it has all, ms. */
 const READY_MS = 2_000;
-
-/** Asked is a call that waits for the log, and what is done with its outcome. */
-type Asked =
-  | { readonly kind: "change" | "leave" | "transfer" }
-  | { readonly kind: "query"; readonly query: Query }
-  /** A command or read of a part (part.ts). */
-  | { readonly kind: "part"; readonly then: (outcome: Settled | undefined, now: Now, out: Effect[]) => void };
 
 /**
  * Participation is a hub's part in one federation: its replica of the log, the state that comes of it, and what keeps the replicas what the
@@ -372,14 +365,8 @@ export class Participation {
       case "role":
         this.#lookAt = now.mono;
         return void out.push({ kind: "observe", what: `role_${effect.role}`, value: effect.term });
-      case "evidence": {
-        const hubId = hubOf(effect.against);
-        const sentence = `${hubId} broke the protocol: ${effect.what}`;
-        out.push({ kind: "observe", what: "evidence" });
-        out.push({ kind: "event", severity: "error", name: "evidence", message: sentence, hubId });
-        if (hubId !== this.#ground.hubId) out.push({ kind: "misconduct", hubId, sentence });
-        return;
-      }
+      case "evidence":
+        return void out.push(...evidenceOf(hubOf(effect.against), effect.what, this.#ground.hubId));
       case "persist":
       case "stored":
       case "observe":

@@ -1,4 +1,4 @@
-import type { Event } from "../messages.ts";
+import type { Effect, Event } from "../messages.ts";
 import type { News } from "./commands.ts";
 import { actionText } from "./records.ts";
 
@@ -15,6 +15,13 @@ const event = (severity: Event["severity"], name: string, message: string, hubId
   message,
   hubId,
 });
+
+/** evidenceOf is what follows from a proof that a hub broke the protocol: it is counted, told, and, if it is not this hub, held against it. */
+export function evidenceOf(hubId: string, what: string, self: string): Effect[] {
+  const sentence = `${hubId} broke the protocol: ${what}`;
+  const told: Effect[] = [{ kind: "observe", what: "evidence" }, event("error", "evidence", sentence, hubId)];
+  return hubId === self ? told : [...told, { kind: "misconduct", hubId, sentence }];
+}
 
 function memberEvent(news: Extract<News, { book: "members" }>["news"], self: string): Event | undefined {
   switch (news.kind) {
