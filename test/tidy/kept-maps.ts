@@ -23,7 +23,11 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   ],
   "services/coordination/bft/height/vote-keeper.ts #rounds": ["const ROUNDS_KEPT", "rounds, some with polkas, and a later one per voter"],
   "services/coordination/bft/height/vote-keeper.ts byValue": ["peers", "two values per voter, and those of certificates"],
-  "services/coordination/bft/proof/evidence-book.ts #known": ["peers", "replicas with a key, with `proofsPerReplica` heights each"],
+  "services/coordination/bft/height/vote-keeper.ts again": ["peers", "one vote per voter in a step of a round"],
+  "services/coordination/bft/proof/evidence-book.ts #known": [
+    "peers",
+    "replicas of hubs with a key, with `proofsPerHub` heights of all of a hub",
+  ],
   "services/coordination/ballots/ballots.ts #ballots": ["const BALLOT_LIMITS", "ballots that are open or settled"],
   "services/coordination/ballots/certificate.ts #keys": ["one message", "keys in a certificate, while it is verified"],
   "services/coordination/ballots/certificate.ts #vouchers": ["one message", "hubs that signed a certificate, while it is verified"],

@@ -35,8 +35,8 @@ export const BFT_LIMITS = {
   snapshotEvery: 256,
   /** Decided heights that are kept behind a snapshot. */
   keepHeights: 64,
-  /** Proofs that are kept of one replica. */
-  proofsPerReplica: 16,
+  /** Proofs that are kept of one hub. */
+  proofsPerHub: 16,
 } as const;
 
 /** BftLimits is the shape of BFT_LIMITS with the values open. */

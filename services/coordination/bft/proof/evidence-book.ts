@@ -1,12 +1,15 @@
 import { copyOf } from "#kernel/wire/bytes.ts";
-import type { ReplicaId, StoredLog } from "../../log/engine.ts";
+import { hubOf, type ReplicaId, type StoredLog } from "../../log/engine.ts";
 import type { Settings } from "../options.ts";
 import { persist, type Turn } from "../turn.ts";
 import { type Evidence, verifyEvidence } from "./evidence.ts";
 
 const SPACE = "bft.evidence";
 
-/** EvidenceBook keeps proofs, each verified, one of a replica and height, of each replica the first few: one is enough to condemn it. */
+/**
+ * EvidenceBook keeps proofs, each verified, one of a replica and height, of each hub the first few: one is enough to condemn it. A hub signs
+ * with one key for all replicas that it ever had, or says that it had, so that it is hubs whose proofs are counted.
+ */
 export class EvidenceBook {
   readonly #settings: Settings;
   readonly #known = new Map<ReplicaId, Map<number, Uint8Array>>();
@@ -15,7 +18,9 @@ export class EvidenceBook {
     this.#settings = settings;
     for (const { bytes } of stored.space(SPACE)) {
       const evidence = verifyEvidence(settings.verifier, bytes);
-      if (evidence !== undefined) this.#of(evidence.against).set(evidence.height, bytes);
+      if (evidence === undefined) continue;
+      const { against, height } = evidence;
+      this.#known.set(against, (this.#known.get(against) ?? new Map<number, Uint8Array>()).set(height, bytes));
     }
   }
 
@@ -24,10 +29,10 @@ export class EvidenceBook {
     const evidence = verifyEvidence(this.#settings.verifier, proof);
     if (evidence === undefined) return undefined;
     const { against, height, kind } = evidence;
-    const known = this.#of(against);
-    if (known.has(height) || known.size >= this.#settings.limits.proofsPerReplica) return "known";
+    const known = this.#known.get(against) ?? new Map<number, Uint8Array>();
+    if (known.has(height) || this.#ofHub(hubOf(against)) >= this.#settings.limits.proofsPerHub) return "known";
     const bytes = copyOf(proof);
-    known.set(height, bytes);
+    this.#known.set(against, known.set(height, bytes));
     persist(turn, { op: "put", space: SPACE, key: `${against}@${height}`, bytes });
     turn.out.push({ kind: "evidence", against, proof: bytes, what: kind });
     return evidence;
@@ -48,9 +53,10 @@ export class EvidenceBook {
     return [...this.#known.keys()].sort();
   }
 
-  #of(against: ReplicaId): Map<number, Uint8Array> {
-    let known = this.#known.get(against);
-    if (known === undefined) this.#known.set(against, (known = new Map()));
-    return known;
+  /** ofHub is how many proofs are kept of all replicas of a hub. */
+  #ofHub(hub: string): number {
+    let count = 0;
+    for (const [replica, known] of this.#known) if (hubOf(replica) === hub) count += known.size;
+    return count;
   }
 }

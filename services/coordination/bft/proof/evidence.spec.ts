@@ -106,7 +106,8 @@ describe("evidence", () => {
     const world = new World({ n: 4 });
     world.copy(3).up = false;
     world.run(10);
-    for (const value of [A, B]) world.deliver(LIAR, world.copy(0), { kind: "votes", height: 1, votes: [vote({ value })] });
+    const proof = voteProof(FEDERATION, "equivocation", LIAR, vote({ value: A }), vote({ value: B }));
+    world.deliver(LIAR, world.copy(0), { kind: "evidence", proof });
     world.run(50);
     world.restart(world.copy(3));
     world.run(60);
