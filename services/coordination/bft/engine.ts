@@ -298,6 +298,7 @@ export class BftEngine implements LogEngine<BftFrame> {
   #reconfigure(turn: Turn, call: number, membership: Membership): void {
     const refusal = this.#refusal();
     const problem = problemOf(membership);
+    this.#dropChange(turn);
     if (refusal !== undefined) refuse(turn, call, refusal);
     else if (problem !== undefined) refuse(turn, call, { reason: "INVALID_FIELD", message: problem });
     else if (this.#change !== undefined)
@@ -310,7 +311,16 @@ export class BftEngine implements LogEngine<BftFrame> {
     else this.#change = { call, membership };
   }
 
+  /** A change that the log calls for no more, as another one was decided on meanwhile, makes room for that one. */
+  #dropChange(turn: Turn): void {
+    const change = this.#change;
+    if (change === undefined || this.#settings.checkMembership(change.membership)) return;
+    this.#change = undefined;
+    refuse(turn, change.call, { reason: "TOO_STALE", message: "the log calls for another membership by now: look at it and ask again" });
+  }
+
   #demand(turn: Turn): boolean {
+    this.#dropChange(turn);
     const due = this.#settings.due?.();
     return this.#pool.size > 0 || this.#change !== undefined || (due !== undefined && due <= turn.now.wall);
   }
