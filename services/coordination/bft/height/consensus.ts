@@ -49,7 +49,8 @@ interface Timer {
  *
  * BF1 whatever changes the state of the height is in the journal before anything that follows from it leaves: votes, proposals, values with
  *    the verdict on them, elapsed timeouts. A replay leads to the same state.
- * BF2 a replica signs one vote in a step of a round, and one proposal in a round, across restarts; what it signed it sends again.
+ * BF2 a replica signs one vote in a step of a round, and one proposal in a round, across restarts, and none in a round that it has left; what
+ *    it signed it sends again.
  * BF3 a value is asked for once in a round: after a restart the one in the journal is proposed.
  * BF4 a decided height is stored with its certificate in the transaction that ends its journal.
  * BF5 a height ends in the round that its certificate names, whatever round this replica is in.
@@ -96,7 +97,7 @@ export class Consensus {
   start(turn: Turn): void {
     this.#replaying = false;
     for (const timer of this.#timers) timer.at = turn.now.mono + this.#duration(timer);
-    for (const output of this.#left.splice(0)) this.#do(turn, output);
+    for (const output of this.#left.splice(0)) if (!this.#isOver(output)) this.#do(turn, output);
     this.resend(turn);
   }
 
@@ -214,6 +215,14 @@ export class Consensus {
 
   #isOwn(vote: Vote): boolean {
     return this.self === vote.voter;
+  }
+
+  /**
+   * A vote of a round that was left: before the restart everything came at once, and this replica went on without that vote. Cast now, after
+   * votes in later rounds, it could break its lock.
+   */
+  #isOver(output: RoundOutput): boolean {
+    return (output.kind === "prevote" || output.kind === "precommit") && output.round < this.height.machine.round;
   }
 
   #remember(vote: Vote): void {
