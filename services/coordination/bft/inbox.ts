@@ -204,7 +204,7 @@ export class Inbox {
   #late(turn: Turn, past: Height, votes: readonly Vote[], certified: boolean): "bad" | undefined {
     const { keeper, machine, members } = past;
     for (const vote of votes) {
-      if (keeper.has(vote) || (!certified && !keeper.wants(vote, machine.round))) continue;
+      if (!keeper.takes(vote, machine.round, certified)) continue;
       if (vote.voter >= members.size || (!certified && !isVoteSigned(this.#settings.verifier, members.replicas, vote))) return "bad";
       for (const conflict of keeper.add({ ...vote, signature: copyOf(vote.signature) }, machine.round))
         this.#parts.conflict(turn, past, conflict);

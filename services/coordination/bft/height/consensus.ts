@@ -159,7 +159,7 @@ export class Consensus {
   /** votes takes votes of this height whose form was checked, all or none of them. `certified`: they are a certificate. */
   votes(turn: Turn, votes: readonly Vote[], certified: boolean): "bad" | undefined {
     const { keeper, machine, members } = this.height;
-    const fresh = votes.filter((vote) => !keeper.has(vote) && (certified || keeper.wants(vote, machine.round)));
+    const fresh = votes.filter((vote) => keeper.takes(vote, machine.round, certified));
     if (fresh.length === 0) return undefined;
     if (!(certified ? votes : fresh).every((vote) => isVoteSigned(this.#settings.verifier, members.replicas, vote))) return "bad";
     for (const vote of fresh) {

@@ -18,6 +18,8 @@ export interface Conflict {
 interface StepVotes {
   /** The votes for each value, by voter. */
   readonly byValue: Map<ValueId, Map<number, Vote>>;
+  /** By voter, a second vote for a value that it had voted for, which names another round to rely on: it counts for nothing. */
+  readonly again: Map<number, Vote>;
   /** Bit of each voter that voted. */
   voters: number;
 }
@@ -37,7 +39,7 @@ function bits(mask: number): number {
  * VK2 thresholds are more than two thirds of the members; each is asked for by itself, so that "any" hides neither "nil" nor a value.
  * VK3 the round to skip to is the highest for which f + 1 members have voted in it or a later one, in either step.
  * VK4 a second vote of a voter in one step of one round is a conflict: it counts for its own value too, since others may have seen that one
- *    only, but a third one from the wire does not.
+ *    only, but a third one from the wire does not. What is taken in is known from then on, and taken in once.
  * VK5 beyond the round after the current one, a voter has votes in one round only, its latest: it cannot fill the memory.
  * VK6 a vote and a later prevote of the same voter that no lock rule allows are a conflict (amnesia).
  */
@@ -54,13 +56,20 @@ export class VoteKeeper {
 
   /** has tells whether this very vote is known, apart from its signature. */
   has({ round, step, value, voter, relies }: Vote): boolean {
-    return this.#votes(round, step)?.byValue.get(value)?.get(voter)?.relies === relies;
+    return this.#of(round, step, voter).some((vote) => vote.value === value && vote.relies === relies);
   }
 
   /**
-   * wants tells whether a vote that is not known would be taken (VK4, VK5), before its signature is looked at. `certified`: it stands in a
-   * certificate that was verified, and is always taken, as it counts for more than itself.
+   * takes tells whether a vote is to be taken in, before its signature is looked at: it is not known, and wanted. `certified`: it stands in a
+   * certificate, where it counts for more than itself, unless its voter counts for that value already.
    */
+  takes(vote: Vote, current: number, certified: boolean): boolean {
+    if (this.has(vote)) return false;
+    const { round, step, value, voter } = vote;
+    return this.wants(vote, current) || (certified && this.#votes(round, step)?.byValue.get(value)?.has(voter) !== true);
+  }
+
+  /** wants tells whether a vote that is not known would be taken for itself (VK4, VK5). */
   wants(vote: Vote, current: number): boolean {
     const { round, step, voter } = vote;
     if (round > current + 1 && round < (this.#latest[voter] as number)) return false;
@@ -81,6 +90,7 @@ export class VoteKeeper {
     let same = of.byValue.get(value);
     if (same === undefined) of.byValue.set(value, (same = new Map()));
     if (!same.has(voter)) same.set(voter, vote);
+    else if (!of.again.has(voter)) of.again.set(voter, vote);
     of.voters |= 1 << voter;
     if (round > (this.#latest[voter] as number)) this.#latest[voter] = round;
     return conflicts;
@@ -129,7 +139,7 @@ export class VoteKeeper {
   /** votesIn are the votes of a round, of each voter at most two in each step. */
   votesIn(round: number): Vote[] {
     const votes = this.#rounds.get(round);
-    return votes === undefined ? [] : votes.flatMap((of) => [...of.byValue.values()].flatMap((same) => [...same.values()]));
+    return (votes ?? []).flatMap((of) => [...[...of.byValue.values()].flatMap((same) => [...same.values()]), ...of.again.values()]);
   }
 
   /** certificate makes one of the votes for a value, or undefined if they are too few. */
@@ -170,6 +180,7 @@ export class VoteKeeper {
     if (votes === undefined) return;
     for (const of of votes) {
       of.voters &= ~(1 << voter);
+      of.again.delete(voter);
       for (const [value, same] of of.byValue) if (same.delete(voter) && same.size === 0) of.byValue.delete(value);
     }
     if (votes.every((of) => of.voters === 0)) this.#rounds.delete(before);
@@ -202,6 +213,8 @@ export class VoteKeeper {
       const vote = same.get(voter);
       if (vote !== undefined) found.push(vote);
     }
+    const again = votes.again.get(voter);
+    if (again !== undefined) found.push(again);
     return found;
   }
 
@@ -216,7 +229,7 @@ export class VoteKeeper {
 }
 
 function emptyStep(): StepVotes {
-  return { byValue: new Map(), voters: 0 };
+  return { byValue: new Map(), again: new Map(), voters: 0 };
 }
 
 /**
