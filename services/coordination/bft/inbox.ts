@@ -240,7 +240,10 @@ export class Inbox {
     }
   }
 
-  /** Sends a replica in an earlier round, or in this one, what it may lack: why the round was left, the polka that counts, votes. */
+  /**
+   * Sends a replica in an earlier round, or in this one, what it may lack: why the round was left, the polka that counts, votes. Those of its own
+   * round too: where f hubs are silent, it needs the vote of each other one to leave it, and who has left it says only what it votes now.
+   */
   #help(turn: Turn, to: ReplicaId, round: number): void {
     const { height, keeper, machine, proposals } = this.#parts.consensus.height;
     if (machine.valid.round !== NO_ROUND) {
@@ -248,8 +251,10 @@ export class Inbox {
       if (certificate !== undefined) send(turn, to, { kind: "certificate", certificate });
     }
     if (round > machine.round) return;
-    const votes = round < machine.round ? keeper.later(machine.round) : keeper.votesIn(round);
-    if (votes.length > 0) send(turn, to, { kind: "votes", height, votes: votes.slice(0, BFT_BOUNDS.votes) });
+    const later = round < machine.round ? keeper.later(machine.round) : [];
+    const votes = [...later, ...keeper.votesIn(round)];
+    for (let i = 0; i < votes.length; i += BFT_BOUNDS.votes)
+      send(turn, to, { kind: "votes", height, votes: votes.slice(i, i + BFT_BOUNDS.votes) });
     const proposal = proposals.get(machine.round);
     if (proposal !== undefined) send(turn, to, { kind: "proposal", proposal, bytes: new Uint8Array(0) });
   }
