@@ -44,6 +44,26 @@ describe("a store that fails", () => {
   }, 30_000);
 });
 
+describe("a store that is full", () => {
+  test("DR7 holds back what was read, and is no reason not to say how this hub stands", async () => {
+    hub.store.failAll("full");
+    const late = hub.put("late");
+    await until("the store to refuse", () => hub.log.lines.some(({ message }) => message === "store refuses writes"), 10_000);
+    let isRead = false;
+    const read = hub.has("before").then((has) => {
+      isRead = true;
+      return has;
+    });
+    // What is asked later is answered, again and again.
+    for (let i = 0; i < 20; i++)
+      expect(await hub.client.getFederation(create(GetFederationRequestSchema))).toMatchObject({ federationId: "street" });
+    expect(isRead).toBe(false);
+    hub.store.failAll(undefined);
+    await late;
+    expect(await read).toBe(true);
+  }, 30_000);
+});
+
 describe("the service", () => {
   test("CO3 says how it stands, and stops", async () => {
     const status = await hub.client.getFederation(create(GetFederationRequestSchema));

@@ -16,6 +16,7 @@ import { restoring } from "#runtime/store/restoring.ts";
 import { frameFromProto, frameToProto } from "./codec/session.ts";
 import type { CoordinationConfig } from "./config.ts";
 import { CoordinationCore } from "./core.ts";
+import { isEarly, overtakes } from "./leaving.ts";
 import type { Endpoint } from "./members/messages.ts";
 import type { Answer, Effect, Event, Frame, Input, Output } from "./messages.ts";
 import { type CoordinationMetrics, createMetrics } from "./metrics.ts";
@@ -178,7 +179,9 @@ class CoordinationModule implements ServiceModule {
       metrics: platform.metrics,
       execute: (output) => this.#execute(output),
       observe: (measured) => this.#metrics.observe(measured),
-      early: (output) => (output.kind === "send" || output.kind === "changed") && output.early,
+      early: isEarly,
+      overtakes,
+
       poison: true,
       // What was promised stays in line until it is true; who asks waits, and is told the truth in time.
       reject: () => "keep",

@@ -21,7 +21,7 @@ export class LoneCoordinator {
   readonly events: EventReport[] = [];
   readonly fatal: unknown[] = [];
   readonly module: ServiceModule;
-  readonly #log = memoryLogger();
+  readonly log = memoryLogger();
   /** Every opening of the store begins with what the one before left. */
   store = new MemoryStore();
   opened = 0;
@@ -32,7 +32,7 @@ export class LoneCoordinator {
         hubId: "home",
         clock: systemClock,
         entropy: systemEntropy,
-        log: this.#log,
+        log: this.log,
         metrics: new Registry(),
         events: { report: (event) => void this.events.push(event) },
         incarnation: 1,
@@ -70,7 +70,7 @@ export class LoneCoordinator {
     return createLocalClient(CoordinationService, this.module.bindings[0]!, {
       caller,
       clock: systemClock,
-      log: this.#log,
+      log: this.log,
       ids: systemEntropy,
     });
   }

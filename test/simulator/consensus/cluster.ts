@@ -19,6 +19,8 @@ export interface Sabotage<F> {
   readonly host?: HostSabotage;
   /** A store that failed half-way is tried again (zoo 6). */
   readonly trustsDisk?: boolean;
+  /** What follows from nothing that its own step writes leaves while the store refuses writes (DR7). */
+  readonly overtakes?: () => boolean;
   /** A hub that comes back from a backup, or with nothing, keeps its replica id (zoo 27). */
   readonly keepsIncarnation?: boolean;
   /** Executors take what carries an old fence (zoo 29). */

@@ -2,6 +2,7 @@ import { Registry } from "prom-client";
 import { Prng } from "#kernel/prng.ts";
 import { StorePoisoned } from "#runtime/service/committer.ts";
 import { createDriver, type Driver } from "#runtime/service/driver.ts";
+import { isEarly, overtakes } from "../../../services/coordination/leaving.ts";
 import { type EngineInput, type Membership, type ReplicaId, replicaIdOf } from "../../../services/coordination/log/engine.ts";
 import { SILENT } from "../host.ts";
 import { HubClock, PausableClock } from "./clock.ts";
@@ -64,8 +65,8 @@ export class Process<F> {
       execute: (effect) => this.#execute(effect as HostEffect<F>),
       observe: () => undefined,
       reject: (effect) => (effect.kind === "answer" ? "drop" : "keep"),
-      overtakes: () => false,
-      early: (effect) => (effect.kind === "send" ? effect.early : effect.kind === "answer" && sabotage.host?.eagerReads === true),
+      overtakes: sabotage.overtakes ?? overtakes,
+      early: (effect) => isEarly(effect) || (effect.kind === "answer" && sabotage.host?.eagerReads === true),
       poison: sabotage.trustsDisk !== true,
       onFatal: (error) => this.#fatal(error),
       commit: options.commit,

@@ -104,6 +104,14 @@ export const LOGS: readonly Mutant[] = [
     around: { trustsDisk: true },
   },
   {
+    row: "6b",
+    what: "while the disk is full, what speaks of writes that wait is said again, and leaves",
+    seed: 1,
+    by: "durability",
+    faults: ["full", "crash", "partition"],
+    around: { overtakes: () => true },
+  },
+  {
     row: "16",
     what: "acknowledgements of an older term count",
     seed: 4,
