@@ -1,5 +1,6 @@
 import type { StoreOp } from "#kernel/core.ts";
 import { decode, encode, message, type Of, part, uint } from "#kernel/wire/shape.ts";
+import { COPIED } from "../bft/height/consensus.ts";
 import type { StoredLog } from "../log/engine.ts";
 import { MEMORY_SPACE } from "../members/memory.ts";
 import { LOG_MAX, SIGNED_FOUNDING, type SignedFounding } from "../members/messages.ts";
@@ -59,7 +60,7 @@ export function beginning(begun: Begun, last: number): StoreOp[] {
 const LOGS = [LOG, "bft.decided", "bft.journal"];
 /** Where lending and shared state keep theirs. */
 const LENDING = [EXECUTOR_SPACE, BORROWER_SPACE, WANTED_SPACE, SHARED_SPACE];
-const SPACES = [MEMORY_SPACE, LOG, `${LOG}-snapshot`, `${LOG}-incoming`, "bft.snapshot", "bft.evidence", ...LENDING];
+const SPACES = [MEMORY_SPACE, LOG, `${LOG}-snapshot`, `${LOG}-incoming`, "bft.snapshot", "bft.evidence", COPIED, ...LENDING];
 
 /** ending is how all that was stored of a federation is forgotten, except that the number of its replica was used. */
 export function ending(store: StoredLog): StoreOp[] {

@@ -19,9 +19,9 @@ import { partsOf } from "../parts.ts";
 import { isProposalSigned, isVoteSigned, votesOf } from "../proof/certificate.ts";
 import { proposalBytes, voteBytes } from "../proof/signed.ts";
 import { type Batch, batchBytes, type Decision, readBatch } from "../record.ts";
-import { observe, send, type Turn } from "../turn.ts";
+import { observe, persist, send, type Turn } from "../turn.ts";
 import { type Before, Height, type Held, type Rules, valueIdOf, voteKey } from "./height.ts";
-import { Journal, type JournalRecord } from "./journal.ts";
+import { Journal, type JournalRecord, journalBytes } from "./journal.ts";
 import type { RoundOutput, TimeoutStep } from "./round-machine.ts";
 import type { Conflict } from "./vote-keeper.ts";
 
@@ -36,6 +36,9 @@ export interface Around {
   conflict(turn: Turn, height: Height, conflict: Conflict): void;
   proposals(turn: Turn, height: Height, first: Proposal, second: Proposal): void;
 }
+
+/** COPIED is the space that holds the vote by which this replica knows of another copy of itself. */
+export const COPIED = "bft.copied";
 
 interface Timer {
   readonly step: TimeoutStep;
@@ -54,7 +57,8 @@ interface Timer {
  * BF3 a value is asked for once in a round: after a restart the one in the journal is proposed.
  * BF4 a decided height is stored with its certificate in the transaction that ends its journal.
  * BF5 a height ends in the round that its certificate names, whatever round this replica is in.
- * BF6 a replica that sees a vote of its own that it did not cast signs nothing any more.
+ * BF6 a replica that sees a vote of its own that it did not cast signs nothing any more, also not after a restart: what else the other copy
+ *    signed is not known here.
  */
 export class Consensus {
   height: Height;
@@ -74,6 +78,7 @@ export class Consensus {
     this.#settings = settings;
     this.#around = around;
     this.height = height;
+    this.#copied = settings.onCopy !== "go on" && stored.get(COPIED, settings.self) !== undefined;
     const { check, checkMembership } = settings;
     const { batchBytes, batchPayloads, aheadMs } = settings.limits;
     this.#rules = { check, checkMembership, batchBytes, batchPayloads, aheadMs };
@@ -233,6 +238,8 @@ export class Consensus {
   #stop(turn: Turn, vote: Vote): void {
     if (this.#settings.onCopy === "go on") return;
     this.#copied = true;
+    const bytes = journalBytes(this.height.height, { kind: "vote", vote });
+    persist(turn, { op: "put", space: COPIED, key: this.#settings.self, bytes });
     observe(turn, "copy_seen", this.#settings.self, vote.round);
     turn.out.push({ kind: "role", role: "outside", term: this.height.machine.round, leader: undefined });
   }

@@ -140,6 +140,7 @@ describe("restarts", () => {
       n: 4,
       twins: [0],
       onCopy: "stop",
+      record: true,
       delay: (from, to) => ((from.which === 1) !== (to.which === 1) && world.now < 200 ? undefined : 1),
     });
     const [copy, other] = [world.copy(0), world.copy(0, 1)];
@@ -160,6 +161,20 @@ describe("restarts", () => {
     expect(other.seen.get("copy_seen") ?? 0).toBe(1);
     world.propose(other, "three");
     expect(other.answers.at(-1)).toMatchObject({ kind: "refused", failure: { reason: "IDENTITY_MISMATCH" } });
+    // Nor does a restart make it sign, as it has no more of the votes that it lacks.
+    copy.up = false;
+    world.restart(other);
+    const { disk } = other;
+    world.copy(3).up = true;
+    world.propose(world.copy(1), "four");
+    world.run(2_000);
+    expect(other.height).toBeGreaterThan(1);
+    expect(disk.get("bft.copied", other.replica)).toBeDefined();
+    const mine = other.sent.flatMap(({ frame }) =>
+      frame.kind === "votes" ? frame.votes.filter(({ voter, height }) => voter === 0 && height > 1) : [],
+    );
+    expect(mine).toEqual([]);
+    expect(other.engine.status(world.clock()).role).toBe("outside");
   });
 });
 
