@@ -57,7 +57,7 @@ class Stage {
   mono = 0;
   #index = 0;
 
-  constructor(waiting = 100) {
+  constructor({ waiting = 100, leaderless = false } = {}) {
     const sign = (session: number, first: number, commands: readonly Uint8Array[]): Uint8Array =>
       writeBatch({ federation: this.state.federation, author: "a", session, first, commands }, keyOf("a").crypto);
     this.replica = new Replica({
@@ -67,7 +67,7 @@ class Stage {
       proposer: new Proposer({ window: 4, waiting, waitingBytes: 1_000_000, resendMs: 1_000 }, 5, sign),
       codec: commandCodec,
       stateCodec: { write: writeState, read: readState },
-      leaderless: false,
+      leaderless,
       patienceMs: 10_000,
       graceMs: 3_000,
     });
@@ -208,7 +208,7 @@ describe("a command", () => {
   });
 
   test("of a hub that wants too much at once is refused, and nothing comes of it", () => {
-    const stage = new Stage(1);
+    const stage = new Stage({ waiting: 1 });
     stage.submit(1);
     stage.submit(2);
     expect(stage.told()).toEqual(["2 OVERLOADED"]);
@@ -337,6 +337,15 @@ describe("a frame", () => {
     stage.lead("a/1");
     stage.frame(peer, frame);
     expect(stage.stray()).toBe(1);
+    expect(stage.engine.inputs).toEqual([]);
+    expect(stage.sent()).toEqual([]);
+  });
+
+  test("PROTOCOL G6 G7 RO5 with a batch or a question is nothing where nobody leads: it would take the room that this hub has for its own", () => {
+    const stage = new Stage({ leaderless: true });
+    stage.frame("b", { kind: "propose", payload: batchOf("b") });
+    stage.frame("b", { kind: "read_ask", id: 1 });
+    expect(stage.stray()).toBe(2);
     expect(stage.engine.inputs).toEqual([]);
     expect(stage.sent()).toEqual([]);
   });

@@ -16,7 +16,7 @@ import type { ReplicaEffect, ReplicaFrame, ReplicaOptions } from "./replica-mess
  * RO2 without a quorum nothing is decided, and who asks is told so with the reason, after `graceMs` at once (S1-18).
  * RO3 a read that is confirmed sees all that was decided when it was asked.
  * RO4 frames of a replica that another one of its hub has replaced are not looked at.
- * RO5 only members bring batches and questions, and a read is confirmed only by whom it was put to.
+ * RO5 only members bring batches and questions, to who may lead, and a read is confirmed only by whom it was put to.
  * RO6 a leader's outcome waits for the writes up to its position only, not for those of later ones.
  * RO7 the age of what is shown counts the time in which the monotonic clock may have stood still, until a quorum was heard again.
  */
@@ -143,7 +143,7 @@ export class Replica<F> {
         if (frame.leader !== "" && frame.leader !== peer && this.#leader === peer) this.#leader = undefined;
         return;
       case "read_ask": {
-        if (!this.#isMember(peer)) return void out.push({ kind: "observe", what: "stray_frame" });
+        if (!this.#mayAsk(peer)) return void out.push({ kind: "observe", what: "stray_frame" });
         const call = this.#nextCall++;
         this.#reads.remote(call, peer, frame.id, now.mono);
         return this.#step(now, { kind: "read", call }, out);
@@ -182,8 +182,9 @@ export class Replica<F> {
     return [this.#o.engine.describe(), this.#o.state.describe(), this.#o.proposer.describe(), this.#reads.describe()].join("\n");
   }
 
-  #isMember(peer: string): boolean {
-    return this.#o.state.books.members.member(peer) !== undefined;
+  /** mayAsk: a member puts to who leads what is to be decided. Where nobody leads, each has its own engine for that, and its own room there. */
+  #mayAsk(peer: string): boolean {
+    return !this.#o.leaderless && this.#o.state.books.members.member(peer) !== undefined;
   }
 
   #control(call: number): number {
@@ -307,6 +308,7 @@ export class Replica<F> {
   }
 
   #proposed(now: Now, peer: string, payload: Uint8Array, out: ReplicaEffect<F>[]): void {
+    if (!this.#mayAsk(peer)) return void out.push({ kind: "observe", what: "stray_frame" });
     let batch: { readonly author: string; readonly session: number; readonly first: number };
     try {
       ({ batch } = readBatch(payload));
@@ -314,7 +316,7 @@ export class Replica<F> {
       return void out.push({ kind: "observe", what: "stray_frame" });
     }
     // A hub brings its own commands only; its session proves who it is, so that the signature is checked where it counts: in the log.
-    if (batch.author !== peer || !this.#isMember(peer)) return void out.push({ kind: "observe", what: "stray_frame" });
+    if (batch.author !== peer) return void out.push({ kind: "observe", what: "stray_frame" });
     const call = this.#nextCall++;
     this.#asked.set(call, { peer, session: batch.session, first: batch.first });
     this.#step(now, { kind: "propose", call, payload }, out);
