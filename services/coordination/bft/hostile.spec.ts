@@ -153,4 +153,22 @@ describe("what hostile and unlucky hubs do", () => {
     for (const step of [STEP.PREVOTE, STEP.PRECOMMIT])
       expect(new Set(told.flat().flatMap((vote) => (vote.step === step ? [`${vote.voter} ${vote.value}`] : []))).size).toBeGreaterThan(37);
   });
+
+  test("PROTOCOL G4 who is no member gets nothing of the log, whatever numbers it gives itself", () => {
+    const world = new World({ n: 4, record: true, limits: { snapshotEvery: 2, keepHeights: 1 } });
+    for (let i = 0; i < 6; i++) {
+      world.propose(world.copy(0), `p${i}`);
+      world.run(world.now + 200);
+    }
+    const copy = world.copy(0);
+    expect(copy.engine.describe()).toMatch(/snapshot 6/);
+    copy.sent.length = 0;
+    for (let i = 1; i <= 100; i++) {
+      world.deliver(`z/${i}`, copy, { kind: "status", height: 1, round: 0, previous: GENESIS });
+      world.deliver(`z/${i}`, copy, { kind: "status", height: 6, round: 0, previous: GENESIS });
+      world.deliver(`h01/${i + 1}`, copy, { kind: "fetch", index: 6, chunk: 0 });
+    }
+    expect(copy.sent).toEqual([]);
+    expect(copy.seen.get("stranger")).toBe(300);
+  });
 });

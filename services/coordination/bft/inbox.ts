@@ -34,7 +34,10 @@ interface Next {
   bytes: number;
 }
 
-/** Inbox takes frames of other replicas: nothing in them is believed before it is checked, and nothing of them is kept without a bound. */
+/**
+ * Inbox takes frames of other replicas: nothing in them is believed before it is checked, and nothing of them is kept without a bound. Who is no
+ * member gets no answer: what was decided is for members, and numbers for replicas cost nothing.
+ */
 export class Inbox {
   readonly #settings: Settings;
   readonly #parts: InboxParts;
@@ -51,7 +54,7 @@ export class Inbox {
   /** take takes a frame of a replica. */
   take(turn: Turn, from: ReplicaId, frame: BftFrame): void {
     if (from === this.#settings.self) return;
-    const verdict = this.#isMember(from) || frame.kind === "status" || frame.kind === "fetch" ? this.#take(turn, from, frame) : "stranger";
+    const verdict = this.#isMember(from) ? this.#take(turn, from, frame) : "stranger";
     if (verdict !== undefined) observe(turn, verdict === "bad" ? `bad_${frame.kind}` : "stranger", from);
   }
 
