@@ -5,7 +5,8 @@ import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import { hunt, MUTANTS } from "./mutants.ts";
 import { EXHAUSTIVE, SAMPLE_KINDS } from "./scenario.ts";
-import type { Batch, Tally } from "./worker.ts";
+import { OUTCOMES } from "./schedule.ts";
+import { type Batch, both, noTally, type Tally } from "./worker.ts";
 
 /** Scenarios that a thread is given at a time. */
 const AT_A_TIME = 128;
@@ -24,7 +25,7 @@ function number(text: string | undefined, fallback: number): number {
 
 /** Runs scenarios [from, to) of a kind on all threads, and adds up what became of them. */
 async function runAll(kind: Kind, from: number, to: number, threads: number): Promise<Tally> {
-  const total = { runs: 0, accused: 0, forked: 0, decided: 0, rounds: 0, broken: [] as string[] };
+  let total = noTally();
   let next = from;
   const one = (): Promise<void> =>
     new Promise((resolve, reject) => {
@@ -36,9 +37,7 @@ async function runAll(kind: Kind, from: number, to: number, threads: number): Pr
         worker.postMessage(batch);
       };
       worker.on("message", (tally: Tally) => {
-        for (const key of ["runs", "accused", "forked", "decided"] as const) total[key] += tally[key];
-        total.rounds = Math.max(total.rounds, tally.rounds);
-        total.broken.push(...tally.broken);
+        total = both(total, tally);
         more();
       });
       worker.on("error", reject);
@@ -46,6 +45,14 @@ async function runAll(kind: Kind, from: number, to: number, threads: number): Pr
     });
   await Promise.all(Array.from({ length: threads }, one));
   return total;
+}
+
+/** How far heights came before the network healed, and what became of each scheduled partition while it was in force. */
+function histograms({ reached, outcomes }: Tally): string {
+  const lines = [`  scenarios by highest round: ${reached.map((count, round) => `${round}: ${count}`).join("  ")}`];
+  for (const [i, counts] of outcomes.entries())
+    lines.push(`  scheduled round ${i}: ${OUTCOMES.map((outcome, j) => `${outcome} ${counts[j]}`).join("  ")}`);
+  return `${lines.join("\n")}\n`;
 }
 
 async function main(): Promise<number> {
@@ -66,8 +73,8 @@ async function main(): Promise<number> {
     const seconds = Number(process.hrtime.bigint() - startedAt) / 1e9;
     broken += tally.broken.length;
     process.stdout.write(
-      `${kind.padEnd(11)} ${tally.runs} scenarios in ${seconds.toFixed(0)} s, ${tally.decided} heights decided, at most ${tally.rounds} rounds; ` +
-        `a twin named in ${tally.accused}, forked ${tally.forked}, broken promises ${tally.broken.length}\n`,
+      `${kind.padEnd(11)} ${tally.runs} scenarios in ${seconds.toFixed(0)} s, ${tally.decided} heights decided, a twin named in ${tally.accused}, ` +
+        `forked ${tally.forked}, broken promises ${tally.broken.length}\n${histograms(tally)}`,
     );
     for (const line of tally.broken.slice(0, SHOWN)) process.stdout.write(`  ${line}\n`);
   }

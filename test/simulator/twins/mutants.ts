@@ -1,9 +1,10 @@
 import { type Certificate, NIL, NO_ROUND } from "../../../services/coordination/bft/frames.ts";
 import { Consensus } from "../../../services/coordination/bft/height/consensus.ts";
-import { Height } from "../../../services/coordination/bft/height/height.ts";
+import { Height, type Held } from "../../../services/coordination/bft/height/height.ts";
 import { RoundMachine } from "../../../services/coordination/bft/height/round-machine.ts";
 import { Members } from "../../../services/coordination/bft/members.ts";
 import { isVoteSigned, votesOf } from "../../../services/coordination/bft/proof/certificate.ts";
+import { readBatch } from "../../../services/coordination/bft/record.ts";
 import type { Turn } from "../../../services/coordination/bft/turn.ts";
 import { simCrypto } from "../crypto.ts";
 import { type Problem, runScenario, type SampleKind, sample } from "./scenario.ts";
@@ -30,7 +31,7 @@ function replace<T extends object>(prototype: T, methods: Partial<T>): () => voi
   };
 }
 
-/** MUTANTS are the five of the plan. */
+/** MUTANTS are the five of the plan, and one that accepts everything. */
 export const MUTANTS: readonly Mutant[] = [
   {
     name: "no lock",
@@ -86,7 +87,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: "timeouts cancelled",
-    kind: "free",
+    kind: "lossy",
     breaks: ["liveness"],
     put: () => {
       const { awaits } = RoundMachine.prototype;
@@ -97,6 +98,15 @@ export const MUTANTS: readonly Mutant[] = [
         },
       });
     },
+  },
+  {
+    name: "everything is valid",
+    kind: "shameless",
+    breaks: ["validity"],
+    put: () =>
+      replace(Height.prototype, {
+        judge: (bytes: Uint8Array): Held => ({ bytes, batch: readBatch(bytes), verdict: "valid" }),
+      }),
   },
 ];
 

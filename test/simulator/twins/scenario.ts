@@ -1,6 +1,7 @@
 import { Prng } from "#kernel/prng.ts";
 import { type BftFrame, GENESIS, NO_ROUND, STEP } from "../../../services/coordination/bft/frames.ts";
 import { hexOf } from "../../../services/coordination/bft/hex.ts";
+import type { BftLimits } from "../../../services/coordination/bft/options.ts";
 import { partsOf } from "../../../services/coordination/bft/parts.ts";
 import { verifyCommitCertificate } from "../../../services/coordination/bft/proof/certificate.ts";
 import { verifyEvidence } from "../../../services/coordination/bft/proof/evidence.ts";
@@ -9,6 +10,7 @@ import { batchBytes } from "../../../services/coordination/bft/record.ts";
 import { bftFrameBytes, readBftFrame } from "../../../services/coordination/codec/engines/bft-frames.ts";
 import { hubOf } from "../../../services/coordination/log/engine.ts";
 import { simCrypto } from "../crypto.ts";
+import { type Played, Schedule } from "./schedule.ts";
 import { type Copy, FEDERATION, keyOf, World } from "./world.ts";
 
 /** Scenario says, round by round, which copies hear each other, and who proposes (Twins, arXiv 2004.10617). */
@@ -28,8 +30,12 @@ export interface Scenario {
   readonly corrupt?: (frame: BftFrame) => BftFrame | undefined;
   /** Decisions that must follow when all is well again. */
   readonly decisions?: number;
+  /** Copies, by number, that never run: with f of them, every other one is needed. */
+  readonly silent?: readonly number[];
   /** The first twin sends the next hub a decision that only it signed, as often as it takes. */
   readonly forge?: boolean;
+  /** Twins accept and propose what nobody else accepts. */
+  readonly shameless?: boolean;
   /** More than f lie: decisions may differ, and need not follow, but then a liar must be named. */
   readonly hopeless?: boolean;
 }
@@ -47,66 +53,77 @@ export interface Result {
   readonly forked: boolean;
   readonly accused: number;
   readonly decided: number;
-  /** Rounds of the longest height. */
-  readonly rounds: number;
+  /** What became of the scheduled rounds. */
+  readonly played: Played;
 }
 
-/** When the network heals at the latest, ms; and how long the decisions after it may take. */
-const HEAL_AT = 300;
+/** How long a scheduled round is in force at the most, ms: longer than the longest of them takes, so that each set with a quorum ends it. */
+const SLOT_MS = 50;
+/** How long the decisions after healing may take, ms. */
 const LIVE_MS = 6_000;
+/** Bytes of a payload that no honest copy accepts. */
+const LONG = 100;
 /** After the scheduled rounds of a fork the copies exchange what they have. */
 const SETTLE_MS = 500;
 
-/** indexOf is the number of the scheduled round that a copy is in: heights and rounds count together. */
-function indexOf(copy: Copy, world: World): number {
-  const { committed, term } = copy.engine.status(world.clock());
-  return committed + term;
-}
+/** Times of a round with which frames that take 1 ms arrive long before anything elapses. The sixth takes 43 ms. */
+const STEADY: Partial<BftLimits> = { proposeMs: 12, proposeMoreMs: 2, voteMs: 5, voteMoreMs: 1, resendMs: 30 };
 
 /** runScenario runs a scenario and looks at every promise. */
 export function runScenario(scenario: Scenario): Result {
   const problems: Problem[] = [];
-  const world = worldOf(scenario);
-  let forked = false;
+  const healAt = SLOT_MS * scenario.partitions.length;
+  const schedule = new Schedule(scenario.partitions, healAt);
+  const world = worldOf(scenario, schedule, healAt);
   const { copies } = world;
   try {
     for (const { copy, at } of scenario.restarts ?? []) world.at(at, () => world.restart(copies[copy % copies.length] as Copy));
-    for (const [i, copy] of copies.entries()) world.at(0, () => world.propose(copy, `first ${i} ${copy.name}`));
+    // Something waits for a decision in each scheduled round.
+    for (const at of schedule.starts)
+      for (const [i, copy] of copies.entries()) world.at(at, () => world.propose(copy, `${at} ${i} ${copy.name}`));
+    for (const i of scenario.silent ?? []) (copies[i] as Copy).up = false;
     if (scenario.forge === true) world.at(2, () => forge(world, scenario));
-    world.run(HEAL_AT);
-    if (scenario.hopeless) world.run(HEAL_AT + SETTLE_MS);
+    if (scenario.shameless === true)
+      for (const copy of copies.filter((one) => !world.honest().includes(one))) world.at(0, () => world.propose(copy, "x".repeat(LONG)));
+    world.run(healAt);
+  } catch (error) {
+    problems.push(crash(error));
+  }
+  const played = schedule.played(world);
+  try {
+    if (scenario.hopeless) world.run(healAt + SETTLE_MS);
     else live(world, scenario.decisions ?? 1, problems);
   } catch (error) {
-    problems.push({ kind: "crash", text: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    problems.push(crash(error));
   }
   const decisions = decisionsOf(world);
-  forked = [...decisions.values()].some((values) => values.size > 1);
+  const forked = [...decisions.values()].some((values) => values.size > 1);
   if (forked && !scenario.hopeless) problems.push({ kind: "agreement", text: describe(decisions) });
   judge(world, scenario, forked, problems);
-  const committed = world.honest().flatMap((copy) => [...copy.committed.values()]);
-  return {
-    problems,
-    forked,
-    accused: accusedIn(world).size,
-    decided: Math.max(0, ...committed.map(({ index }) => index)),
-    rounds: Math.max(0, ...committed.map(({ term }) => term)) + 1,
-  };
+  const decided = Math.max(0, ...world.honest().flatMap((copy) => [...copy.committed.keys()]));
+  return { problems, forked, accused: accusedIn(world).size, decided, played };
 }
 
-function worldOf({ n, twins, partitions, proposers, corrupt, lossy }: Scenario): World {
+function crash(error: unknown): Problem {
+  return { kind: "crash", text: error instanceof Error ? (error.stack ?? error.message) : String(error) };
+}
+
+function worldOf({ n, twins, proposers, corrupt, lossy, shameless }: Scenario, schedule: Schedule, healAt: number): World {
   const prng = new Prng(lossy?.seed ?? 0);
   return new World({
     n,
     twins,
-    check: (payload) => payload.length < 100,
+    check: (payload) => payload.length < LONG,
+    shameless: shameless === true,
+    ...(lossy === undefined ? { limits: STEADY } : {}),
     ...(proposers === undefined
       ? {}
       : { proposer: (height, round, members) => (proposers[height - 1 + round] ?? height + round) % members.size }),
-    delay: (from, to, _frame, world) => {
-      if (world.now >= HEAL_AT) return 1;
+    delay: (from, to, frame, world) => {
+      if (world.now >= healAt) return 1;
+      schedule.sent(world, from, frame);
       if (lossy !== undefined) return prng.below(100) < lossy.lost ? undefined : 1 + prng.below(lossy.delayMs);
-      const sets = partitions[indexOf(from, world)];
-      return sets === undefined || sets[world.copies.indexOf(from)] === sets[world.copies.indexOf(to)] ? 1 : undefined;
+      return schedule.connects(world, from, to) ? 1 : undefined;
     },
     ...(corrupt === undefined ? {} : { wire: corrupt }),
   });
@@ -136,7 +153,7 @@ function forge(world: World, { twins }: Scenario): void {
 
 /** After healing, decisions follow: what an honest copy proposes is decided at all honest ones. */
 function live(world: World, count: number, problems: Problem[]): void {
-  const honest = world.honest();
+  const honest = world.honest().filter(({ up }) => up);
   for (let k = 0; k < count; k++) {
     const text = `after ${k}`;
     world.propose(honest[k % honest.length] as Copy, text);
@@ -186,13 +203,14 @@ function judge(world: World, { twins }: Scenario, forked: boolean, problems: Pro
       const decision = copy.engine.decision(index);
       if (decision === undefined || !verifyCommitCertificate(verifier, world.membership.voters, decision.certificate))
         problems.push({ kind: "certificate", text: `${copy.name} decided height ${index} without a certificate that holds` });
-      if (payloads.some((payload) => payload.length >= 100))
+      if (payloads.some((payload) => payload.length >= LONG))
         problems.push({ kind: "validity", text: `${copy.name} decided what nobody accepts` });
     }
   }
   const accused = accusedIn(world);
-  if (forked && accused.size === 0)
-    problems.push({ kind: "evidence", text: `a fork, and nobody is named: ${describe(decisionsOf(world))}` });
+  // Two quorums have f + 1 hubs in common.
+  if (forked && accused.size <= Math.floor((world.membership.voters.length - 1) / 3))
+    problems.push({ kind: "evidence", text: `a fork, and ${accused.size} are named: ${describe(decisionsOf(world))}` });
 }
 
 /** SETS are all ways to put five copies into at most two sets: 16. */
@@ -210,15 +228,17 @@ export function exhaustive(i: number): Scenario {
   return { name: `exhaustive ${i}`, n: 4, twins: [0], partitions, decisions: 2 };
 }
 
-/** SampleKind is a kind of scenarios that are drawn. */
-export type SampleKind = "free" | "seven" | "lossy" | "restarts" | "corrupt" | "forged" | "hopeless";
+/** SAMPLE_KINDS are the kinds of scenarios that are drawn. */
+export const SAMPLE_KINDS = ["free", "seven", "lossy", "restarts", "corrupt", "forged", "hopeless", "silent", "shameless"] as const;
 
-/** SAMPLE_KINDS are all of them. */
-export const SAMPLE_KINDS: readonly SampleKind[] = ["free", "seven", "lossy", "restarts", "corrupt", "forged", "hopeless"];
+/** SampleKind is one of them. */
+export type SampleKind = (typeof SAMPLE_KINDS)[number];
 
 /**
  * sample draws a scenario. `free`: four hubs, at most three sets, six rounds, any proposers. `seven`: seven hubs with two twins. `lossy`:
- * frames are lost and overtake each other instead, link by link. `restarts`: hubs restart too. `corrupt`: bytes change on the way. `forged`: a twin forges a decision. `hopeless`: f + 1 twins.
+ * frames are lost and overtake each other instead, link by link. `restarts`: hubs restart too. `corrupt`: bytes change on the way. `forged`: a
+ * twin forges a decision. `shameless`: a twin proposes what nobody accepts. `hopeless`: f + 1 twins. `silent`: as lossy, with no twin, and f
+ * hubs that never say anything.
  */
 export function sample(kind: SampleKind, seed: number): Scenario {
   const prng = new Prng(seed * 7 + SAMPLE_KINDS.indexOf(kind));
@@ -229,14 +249,16 @@ export function sample(kind: SampleKind, seed: number): Scenario {
   const partitions = Array.from({ length: 6 }, () => (prng.chance(0.2) ? draw(1) : draw(prng.chance(0.3) ? 3 : 2)));
   if (kind === "hopeless") partitions.splice(0, 2, ...Array.from({ length: 2 }, () => [0, 1, 0, 1, 0, 1]));
   const proposers = partitions.map(() => prng.below(n));
-  const restarts = Array.from({ length: 5 }, () => ({ copy: prng.below(copies), at: prng.below(HEAL_AT) }));
+  const restarts = Array.from({ length: 5 }, () => ({ copy: prng.below(copies), at: prng.below(SLOT_MS * partitions.length) }));
   const base = { name: `${kind} ${seed}`, n, twins, partitions, proposers, decisions: 2 };
   const lossy = { lost: 5 + prng.below(45), delayMs: 1 + prng.below(30), seed };
   // A liar that proposes often is the one that locks protect from.
   const often = proposers.map((proposer) => (prng.chance(0.5) ? (twins[0] as number) : proposer));
   if (kind === "lossy") return { ...base, lossy, proposers: often };
+  if (kind === "silent") return { ...base, twins: [], silent: [prng.below(n)], lossy, proposers };
   if (kind === "restarts") return { ...base, lossy, proposers: often, restarts };
   if (kind === "forged") return { ...base, forge: true };
+  if (kind === "shameless") return { ...base, shameless: true };
   if (kind === "hopeless") return { ...base, hopeless: true };
   return kind === "corrupt" ? { ...base, corrupt: corruptor(prng) } : base;
 }

@@ -83,6 +83,8 @@ export interface WorldOptions {
   readonly limits?: Partial<BftLimits>;
   readonly proposer?: BftOptions["proposer"];
   readonly check?: BftOptions["check"];
+  /** Twins accept and propose whatever comes. */
+  readonly shameless?: boolean;
   readonly checkMembership?: BftOptions["checkMembership"];
   readonly learners?: readonly ReplicaId[];
   /** How long a frame takes, ms; undefined for never. Called for each copy of the receiver. */
@@ -201,14 +203,15 @@ export class World {
   }
 
   #engine(self: ReplicaId, disk: Disk): BftEngine {
-    const { limits, check, checkMembership, proposer, twins, due, onCopy } = this.options;
+    const { limits, check, shameless, checkMembership, proposer, twins, due, onCopy } = this.options;
+    const isTwin = twins?.some((twin) => replicasOf(twin + 1)[twin] === self) === true;
     return new BftEngine(
       {
         self,
         federation: FEDERATION,
         crypto: simCrypto(hubOf(self)),
         keyOf,
-        check: check ?? (() => true),
+        check: check === undefined || (isTwin && shameless === true) ? () => true : check,
         checkMembership: checkMembership ?? (() => false),
         membership: this.membership,
         limits: { ...QUICK, ...limits },
@@ -236,7 +239,7 @@ export class World {
         if (this.options.record === true) copy.sent.push(effect);
         this.#send(copy, effect.to, effect.frame);
       }
-      if (effect.kind === "committed") for (const entry of effect.entries) copy.committed.set(entry.index, entry);
+      if (effect.kind === "committed") for (const entry of effect.entries) take(copy, entry);
       else if (effect.kind === "evidence") copy.evidence.push(effect);
       else if (effect.kind === "refused") copy.refused.push(effect.call);
       else if (effect.kind === "install") copy.state = effect.snapshot.state;
@@ -298,6 +301,18 @@ export class World {
 
 function isBefore(a: Event, b: Event): boolean {
   return a.at < b.at || (a.at === b.at && a.seq < b.seq);
+}
+
+/** A copy that starts again is told again what it decided: the same. */
+function take(copy: Copy, entry: Committed): void {
+  const before = copy.committed.get(entry.index);
+  if (before !== undefined && contentOf(before) !== contentOf(entry))
+    throw new Error(`${copy.name} decided height ${entry.index} twice: ${contentOf(before)}, then ${contentOf(entry)}`);
+  copy.committed.set(entry.index, entry);
+}
+
+function contentOf({ time, payloads, membership }: Committed): string {
+  return `${time} ${payloads.map(text).join(" ")} ${JSON.stringify(membership)}`;
 }
 
 /** stateOf is the state of the application of a copy: here, all that was decided. */
