@@ -119,6 +119,24 @@ describe("founding", () => {
     },
   );
 
+  test.each([0, 2, 1_000])(
+    "PROTOCOL G2 FO4 a founder that gives itself the weight %i is not founded with, and its offer is not signed",
+    (weight) => {
+      const heavy = { ...candidateOf("c"), weight };
+      const a = new Way("a");
+      a.said.set("c", heavy);
+      expect(reasonOf(a.do((formation, out) => formation.found(FOUND, out)))).toBe("VALUE_OUT_OF_RANGE");
+      expect([a.sent, a.stored, a.formation.standing]).toEqual([[], undefined, "none"]);
+      const founding = { ...offered().founding.founding, founders: [candidateOf("a"), candidateOf("b"), heavy] };
+      const b = new Way("b");
+      b.said.set("c", heavy);
+      const signatures = [{ hubId: "c", signature: keyOf("c").crypto.sign(foundingBytes(founding)) }];
+      b.frame("c", { kind: "founding_offer", federationId: "street", founding: { founding, signatures } });
+      expect(reasonOf(b.do((formation, out) => formation.join("street", "", out)))).toBe("VALUE_OUT_OF_RANGE");
+      expect([b.sent, b.stored, b.formation.standing]).toEqual([[], undefined, "none"]);
+    },
+  );
+
   test("FO1 with a founder that nobody hears is not begun, and not signed", () => {
     const a = new Way("a");
     a.said.delete("c");

@@ -19,6 +19,9 @@ import { type Begun, SPACE } from "./record.ts";
 
 const KEY = "formation";
 
+/** Weight of every founder in ballots. */
+const WEIGHT = 1;
+
 /** STAGE is how far a hub is on its way into a federation, as it is stored. */
 const STAGE = choice({
   /** It founds one, and waits for others. */
@@ -49,6 +52,7 @@ export interface FormationGround {
  *    if the entry has of every other founder exactly what that hub said of itself on its own session.
  * FO2 a hub is on the way into one federation at a time; what it signed or asked for survives its restart.
  * FO3 offers, consents and answers are sent again whenever a session comes up, so that none is lost with a connection.
+ * FO4 all founders begin with the same weight: what one says of its own counts for nobody. Others are given by ballot.
  */
 export class Formation {
   readonly #ground: FormationGround;
@@ -90,6 +94,7 @@ export class Formation {
     for (const hub of hubs) {
       const candidate = hub === hubId ? this.#ground.own() : this.#ground.candidateOf(hub);
       if (candidate === undefined) return notThere(hub);
+      if (candidate.weight !== WEIGHT) return uneven(candidate);
       founders.push(candidate);
     }
     const { federationId, engine, admission } = request;
@@ -205,6 +210,7 @@ export class Formation {
     for (const founder of founding.founders) {
       const said = founder.hubId === hubId ? this.#ground.own() : this.#ground.candidateOf(founder.hubId);
       if (said === undefined) return notThere(founder.hubId);
+      if (founder.weight !== WEIGHT) return uneven(founder);
       if (!sameBytes(encode(CANDIDATE, said), encode(CANDIDATE, founder)))
         return {
           reason: "SIGNATURE_INVALID",
@@ -317,6 +323,11 @@ function busy(federationId: string): Failure {
     reason: "ALREADY_EXISTS",
     message: `this hub is on its way into federation ${federationId}; give that up first (foedus federation leave ${federationId})`,
   };
+}
+
+function uneven({ hubId, weight }: Candidate): Failure {
+  const message = `${hubId} gives itself the weight ${weight} in ballots, and each founder begins with ${WEIGHT}; weights are changed by ballot later (foedus federation propose weight)`;
+  return { reason: "VALUE_OUT_OF_RANGE", message, field: "founders" };
 }
 
 function notThere(hub: string): Failure {
