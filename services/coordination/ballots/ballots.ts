@@ -5,6 +5,7 @@ import type { Book, LogInstant, Outcome } from "../log/book.ts";
 import type { KeyLink } from "../members/messages.ts";
 import { isMoreThan } from "../members/policies.ts";
 import { byText } from "../members/roster.ts";
+import { linkHolds } from "../members/statements.ts";
 import { describeBallots } from "./describe.ts";
 import { aboutOf, actionProblem, type Electorate } from "./electorate.ts";
 import {
@@ -63,6 +64,8 @@ function insertion<T>(items: readonly T[], item: T, hubOf: (item: T) => string):
  * BA6 what was decided has a certificate that anyone verifies (`certificate.ts`) when voters with more than half of all weight have signed
  *    that this is the result, and these are all votes. Votes alone are none: some may have been left out, or have come too late for the log.
  * BA7 reasoning is kept as it was signed, bounded for each vote and for all votes of one ballot.
+ * BA8 nothing is taken that would make a certificate worthless: the key of a vote or attestation follows from that of the opening, by changes
+ *    that each key before has signed and that are remembered. Who left and came back has another key, or another membership, and no say.
  */
 export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, BallotsDump> {
   readonly #crypto: Pick<Crypto, "hash" | "verify">;
@@ -202,8 +205,9 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
     const key = this.#electorate.key(author);
     if (key === undefined || !this.#crypto.verify(key.publicKey, voteBytes(statement), command.signature))
       return refuse("SIGNATURE_INVALID", `the vote is not signed by the key of hub ${author} with serial ${key?.serial}`, "signature");
+    const keys = this.#keysWith(ballot, voter, key);
+    if ("reason" in keys) return { ok: false, failure: keys };
     const votes = insertion(ballot.votes, { statement, signature: command.signature }, voteHub);
-    const keys = this.#keysWith(ballot, voter, key.serial);
     const { ballotId, vote, weight } = command;
     const news: BallotNews[] = [{ kind: "voted", ballotId, hubId: author, vote, weight }];
     const next: Ballot = { ...ballot, votes, keys };
@@ -245,11 +249,21 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
       : wrong("SIGNATURE_INVALID", "it is signed as of a position at which its key was not in force yet", "asOfIndex");
   }
 
-  /** #keysWith are the keys that a certificate carries, with those up to one that somebody signs with now. */
-  #keysWith({ keys }: Ballot, { hubId, keySerial }: Eligible, serial: number): readonly KeyLink[] {
-    const known = keys.filter((link) => link.hubId === hubId).at(-1)?.serial ?? keySerial;
-    const more = this.#electorate.links(hubId, known, serial);
-    return more.length === 0 ? keys : [...keys, ...more].sort((a, b) => byText(a.hubId, b.hubId) || a.serial - b.serial);
+  /** #keysWith are the keys that a certificate carries, with those up to one that somebody signs with now; or why none leads there (BA8). */
+  #keysWith({ opening, keys }: Ballot, voter: Eligible, key: { serial: number; publicKey: Uint8Array }): readonly KeyLink[] | Failure {
+    const { hubId } = voter;
+    const own = keys.filter((link) => link.hubId === hubId);
+    const last = own.at(-1);
+    const { serial, publicKey } = last ?? { serial: voter.keySerial, publicKey: voter.publicKey };
+    if (key.serial === serial && sameBytes(key.publicKey, publicKey)) return keys;
+    const more = this.#electorate.links(hubId, serial, key.serial);
+    const [next] = more;
+    const isTooMany = own.length + more.length > BALLOT_LIMITS.keysOfVoter;
+    if (isTooMany || next?.previous !== serial || !linkHolds(opening.federationId, next, publicKey, this.#crypto)) {
+      const message = `hub ${hubId} has changed its key too often since the ballot opened, or came back with another one: nobody could verify what it says now`;
+      return wrong("SIGNATURE_INVALID", message, "keySerial");
+    }
+    return [...keys, ...more].sort((a, b) => byText(a.hubId, b.hubId) || a.serial - b.serial);
   }
 
   #withdraw(at: LogInstant, author: string, ballot: Ballot): Answer {
@@ -283,8 +297,10 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
     if (key === undefined || statement === undefined || !this.#crypto.verify(key.publicKey, closingBytes(statement), signature))
       return refuse("SIGNATURE_INVALID", `the result is not signed by the key of hub ${author}, or is another one here`, "signature");
     const attestation: Attestation = { hubId: author, keySerial, asOfIndex, signature };
+    const keys = this.#keysWith(ballot, voter, key);
+    if ("reason" in keys) return { ok: false, failure: keys };
     const attestations = insertion(ballot.attestations, attestation, ({ hubId }) => hubId);
-    const next = this.#keep({ ...ballot, attestations, keys: this.#keysWith(ballot, voter, keySerial) });
+    const next = this.#keep({ ...ballot, attestations, keys });
     return answer(next, isCertified(next) ? [{ kind: "certified", ballotId }] : []);
   }
 

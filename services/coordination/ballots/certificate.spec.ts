@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { decode, encode } from "#kernel/wire/shape.ts";
-import { candidateOf, FederationBooks, keyOf, reasonOf } from "../../../test/fakes/federation-books.ts";
+import { candidateOf, FederationBooks, joinOf, keyOf, reasonOf } from "../../../test/fakes/federation-books.ts";
 import { SIGNED_FOUNDING, type TrustedKeys } from "../members/messages.ts";
 import { statementOf } from "./ballots.ts";
 import { type TrustAnchor, type Verdict, verifyCertificate } from "./certificate.ts";
@@ -56,6 +56,20 @@ function attested(books: FederationBooks, hubs = "abcdef", ballotId = "x"): Fede
 
 function attestedSome(): FederationBooks {
   return attested(decided(SOME), "ace");
+}
+
+/** rotations has hub d change its key from one serial to another. */
+function rotations(books: FederationBooks, from: number, to: number): void {
+  for (let serial = from; serial <= to; serial++) expect(reasonOf(books.rotate("d", `d${serial}`, serial))).toBe("ok");
+}
+
+/** comeBack has hub d leave, and be let in again with another key. */
+function comeBack(books: FederationBooks, { publicKey }: { readonly publicKey: Uint8Array }): void {
+  books.member("d", { kind: "leave" });
+  const candidate = candidateOf("d", { incarnation: 2, publicKey });
+  books.keys.set("d", keyOf("other d"));
+  expect(reasonOf(books.member("d", joinOf(candidate, "fed", keyOf("other d"))))).toBe("ok");
+  books.decide("again", "a", { kind: "admit", hubId: "d", incarnation: 2, publicKey, weight: 1 });
 }
 
 describe("BA6 certificates", () => {
@@ -343,6 +357,35 @@ describe("BA6 certificates", () => {
     const other = new FederationBooks(["a", "b", "c"], { federationId: "other" });
     expect(said(verifyCertificate(certificateOf(good), keysOf(other), crypto))).toBe("OTHER_FEDERATION");
     expect(said(verifyCertificate(certificateOf(good), foundingOf(other), crypto))).toBe("OTHER_FEDERATION");
+  });
+
+  test.each<[string, (books: FederationBooks) => void]>([
+    ["changed its key more often than is remembered", (books) => rotations(books, 2, 18)],
+    ["changed its key more often than a ballot has room for", (books) => rotations(books, 2, 6)],
+    ["left and came back with another key", (books) => comeBack(books, keyOf("other d"))],
+    [
+      "left, came back with another key, and changed it",
+      (books) => {
+        comeBack(books, keyOf("other d"));
+        rotations(books, 2, 2);
+      },
+    ],
+  ])("BA8 a hub that %s since the opening is refused, and the others' certificate holds", (_what, prepare) => {
+    for (const asks of ["vote", "attest"] as const) {
+      const books = new FederationBooks(["a", "b", "c", "d"]);
+      const anchor = foundingOf(books);
+      books.propose("x", "a", PRIORITY);
+      if (asks === "vote") prepare(books);
+      for (const hub of ["b", "c"]) books.vote("x", hub, "APPROVE");
+      if (asks === "vote") expect(reasonOf(books.vote("x", "d", "APPROVE"))).toBe("SIGNATURE_INVALID");
+      books.vote("x", "a", "APPROVE");
+      if (asks === "attest") {
+        prepare(books);
+        expect(reasonOf(books.attest("x", "d"))).toBe("SIGNATURE_INVALID");
+      }
+      for (const hub of ["a", "b", "c"]) books.attest("x", hub);
+      expect(said(verifyCertificate(certificateOf(books), anchor, crypto))).toBe("ok APPROVED");
+    }
   });
 
   test("every certificate with any flipped bit is refused", () => {

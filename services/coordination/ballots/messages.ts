@@ -29,6 +29,8 @@ export const BALLOT_LIMITS = {
   /** Bytes of the reasoning of one proposal or vote, and of all votes of one ballot. */
   reasoning: 512,
   reasoningOfAll: 32 * 1024,
+  /** Changes of one voter's key that a ballot remembers: as many of each as a certificate has room for. */
+  keysOfVoter: 4,
   /** Amount of a resource that a ballot can give. */
   amount: 2 ** 40,
   /** Priorities go from 0 to this. */
@@ -40,6 +42,9 @@ export const BALLOT_LIMITS = {
   /** Bytes of a certificate. */
   certificate: 1024 * 1024,
 } as const;
+
+/** Changes of keys in one ballot. */
+const BALLOT_KEYS = BALLOT_LIMITS.keysOfVoter * MEMBER_LIMITS.members;
 
 const hub = (no: number) => text(no, ID_BYTES, LABEL);
 const name = (no: number) => text(no, 64, NAME);
@@ -186,7 +191,7 @@ export const CERTIFICATE = message({
   /** By hub id. */
   attestations: list(4, MEMBER_LIMITS.members, ATTESTATION),
   /** By hub id and serial: keys that came while it was open, or before a hub attested. */
-  keys: list(5, 1_024, KEY_LINK),
+  keys: list(5, BALLOT_KEYS, KEY_LINK),
 });
 /** Certificate shows to anyone how a ballot ended. */
 export type Certificate = Of<typeof CERTIFICATE>;
@@ -235,7 +240,7 @@ export const BALLOT = message({
   /** By hub id. */
   attestations: list(7, MEMBER_LIMITS.members, ATTESTATION),
   /** By hub id and serial. */
-  keys: list(8, 1_024, KEY_LINK),
+  keys: list(8, BALLOT_KEYS, KEY_LINK),
 });
 /** Ballot is a ballot as the log knows it. */
 export type Ballot = Of<typeof BALLOT>;
