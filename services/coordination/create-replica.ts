@@ -2,7 +2,7 @@ import type { Now } from "#kernel/instant.ts";
 import { commandCodec } from "./codec/commands.ts";
 import { readState, writeState } from "./codec/state.ts";
 import { writeBatch } from "./log/batch.ts";
-import { hubOf, type ReplicaId } from "./log/engine.ts";
+import { hubOf, incarnationOf, type ReplicaId } from "./log/engine.ts";
 import { createEngine, type EngineGround } from "./log/engines.ts";
 import { Proposer } from "./log/proposer.ts";
 import { Replica } from "./log/replica.ts";
@@ -31,8 +31,9 @@ export function createReplica({ ground, founding, self, state, now, step }: Repl
   const leaderless = founding.founding.engine === "bft";
   const limits = leaderless ? { ...PROPOSING, window: 1 } : PROPOSING;
   // Sessions of a hub rise with its clock; one whose clock went back learns of that from the log, and begins another one.
+  const author = { federation: state.federation, author: hubOf(self), incarnation: incarnationOf(self) };
   const proposer = new Proposer(limits, Math.max(1, Math.floor(now.wall)), (session, first, commands) =>
-    writeBatch({ federation: state.federation, author: hubOf(self), session, first, commands }, crypto),
+    writeBatch({ ...author, session, first, commands }, crypto),
   );
   const engine = createEngine({ founding }, { self, crypto, prng, stored, raft: tuning.raft, state, step });
   const codecs = { codec: commandCodec, stateCodec: { write: writeState, read: readState } };

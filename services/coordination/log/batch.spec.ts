@@ -8,6 +8,7 @@ const crypto = simCrypto("a");
 const BATCH: AuthorBatch = {
   federation: new Uint8Array(FEDERATION_ID_BYTES).fill(7),
   author: "a",
+  incarnation: 2,
   session: 3,
   first: 12,
   commands: [Uint8Array.of(1), new Uint8Array(), Uint8Array.of(2, 3)],
@@ -20,15 +21,16 @@ function rawBatch(body: ProtoWriter, signature = new Uint8Array(64)): Uint8Array
 }
 
 const body = (more: Partial<AuthorBatch> = {}): ProtoWriter => {
-  const { federation, author, session, first, commands } = batchOf(more);
+  const { federation, author, incarnation, session, first, commands } = batchOf(more);
   const writer = new ProtoWriter().bytes(1, federation).text(2, author).uint(3, session).uint(4, first);
   for (const command of commands) writer.item(5, command);
-  return writer;
+  return writer.uint(6, incarnation);
 };
 
 const arbitrary = fc.record({
   federation: fc.uint8Array({ minLength: FEDERATION_ID_BYTES, maxLength: FEDERATION_ID_BYTES }),
   author: fc.constantFrom("a", "hub-2", "x".repeat(63)),
+  incarnation: fc.integer({ min: 1, max: 2 ** 48 }),
   session: fc.integer({ min: 1, max: 2 ** 48 }),
   first: fc.integer({ min: 1, max: 2 ** 48 }),
   commands: fc.array(fc.uint8Array({ maxLength: 40 }), { minLength: 1, maxLength: 20 }),

@@ -27,13 +27,16 @@ const CONTEXT = new TextEncoder().encode("foedus.log-batch.v1\0");
  * AuthorBatch is what one hub wants decided in one go: commands with consecutive numbers, under one signature.
  *
  * A hub numbers its commands per session, from 1. A session begins with each start of the hub and is larger than those before it, so that
- * a number and a session name one command for ever, however often it is sent.
+ * a number and a session name one command for ever, however often it is sent. It counts as long as the author is a member with the replica
+ * that wrote it: what is left of a membership that ended means nothing in a later one, of which the numbers begin anew.
  */
 export interface AuthorBatch {
   /** The federation, FEDERATION_ID_BYTES long: what was written for one means nothing in another. */
   readonly federation: Uint8Array;
   /** Hub id of the author. */
   readonly author: string;
+  /** Of the author's replica, from 1. */
+  readonly incarnation: number;
   readonly session: number;
   /** Number of the first command; the others follow. */
   readonly first: number;
@@ -52,7 +55,7 @@ export interface SignedBatch {
 export function writeBatch(batch: AuthorBatch, crypto: Pick<Crypto, "sign">): Uint8Array {
   const writer = new ProtoWriter().bytes(1, batch.federation).text(2, batch.author).uint(3, batch.session).uint(4, batch.first);
   for (const command of batch.commands) writer.item(5, command);
-  const body = writer.finish();
+  const body = writer.uint(6, batch.incarnation).finish();
   return new ProtoWriter()
     .bytes(1, body)
     .bytes(2, crypto.sign(signedBytes(body)))
@@ -76,7 +79,7 @@ function readBody(body: Uint8Array): AuthorBatch {
   const reader = new ProtoReader(body);
   const commands: Uint8Array[] = [];
   let federation: Uint8Array = new Uint8Array();
-  let [author, session, first, bytes] = ["", 0, 0, 0];
+  let [author, session, first, incarnation, bytes] = ["", 0, 0, 0, 0];
   for (let field = reader.next(); field !== 0; field = reader.next())
     switch (field) {
       case 1:
@@ -97,16 +100,19 @@ function readBody(body: Uint8Array): AuthorBatch {
         commands.push(command);
         break;
       }
+      case 6:
+        incarnation = reader.uint();
+        break;
       default:
         reader.unknown();
     }
   if (federation.length !== FEDERATION_ID_BYTES) throw new RangeError(`a federation id of ${federation.length} bytes`);
   if (!isHubId(author)) throw new RangeError("an author that is no hub id");
-  if (session === 0 || first === 0) throw new RangeError("sessions and commands are numbered from 1");
+  if (session === 0 || first === 0 || incarnation === 0) throw new RangeError("replicas, sessions and commands are numbered from 1");
   if (commands.length === 0 || commands.length > BATCH_COMMANDS || bytes > BATCH_BYTES)
     throw new RangeError(`${commands.length} commands of ${bytes} bytes`);
   if (first + commands.length > Number.MAX_SAFE_INTEGER) throw new RangeError("numbers of commands above 2^53");
-  return { federation, author, session, first, commands };
+  return { federation, author, incarnation, session, first, commands };
 }
 
 function signedBytes(body: Uint8Array): Uint8Array {

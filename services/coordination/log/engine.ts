@@ -18,6 +18,11 @@ export function hubOf(replica: ReplicaId): string {
   return replica.slice(0, replica.indexOf("/"));
 }
 
+/** incarnationOf gives the number of a replica. */
+export function incarnationOf(replica: ReplicaId): number {
+  return Number(replica.slice(replica.indexOf("/") + 1));
+}
+
 /**
  * Membership is who keeps the log. `voters` decide; while `outgoing` is not empty the change is a joint one, and a decision needs a
  * majority of both. `learners` get everything and decide nothing. A hub has at most one replica in it. All lists are sorted.

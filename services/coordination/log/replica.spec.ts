@@ -59,7 +59,7 @@ class Stage {
 
   constructor({ waiting = 100, leaderless = false } = {}) {
     const sign = (session: number, first: number, commands: readonly Uint8Array[]): Uint8Array =>
-      writeBatch({ federation: this.state.federation, author: "a", session, first, commands }, keyOf("a").crypto);
+      writeBatch({ federation: this.state.federation, author: "a", incarnation: 1, session, first, commands }, keyOf("a").crypto);
     this.replica = new Replica({
       self: "a/1",
       engine: this.engine,
@@ -139,7 +139,7 @@ const payloadsOf = (sent: ReturnType<Stage["sent"]>): Uint8Array[] =>
   sent.flatMap(({ frame }) => (frame.kind === "propose" ? [frame.payload] : []));
 const batchOf = (author: string, more: { readonly session?: number; readonly federation?: Uint8Array } = {}): Uint8Array =>
   writeBatch(
-    { federation: stateOf().federation, author, session: 1, first: 1, commands: [commandCodec.write(put("x"))], ...more },
+    { federation: stateOf().federation, author, incarnation: 1, session: 1, first: 1, commands: [commandCodec.write(put("x"))], ...more },
     keyOf(author).crypto,
   );
 

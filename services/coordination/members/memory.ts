@@ -1,7 +1,7 @@
 import type { StoreOp } from "#kernel/core.ts";
 import type { Now } from "#kernel/instant.ts";
 import { decode, encode } from "#kernel/wire/shape.ts";
-import { hubOf, type LogStatus, type ReplicaId, replicaIdOf, type StoredLog } from "../log/engine.ts";
+import { hubOf, incarnationOf, type LogStatus, type ReplicaId, replicaIdOf, type StoredLog } from "../log/engine.ts";
 import type { ReplicaFrame } from "../log/replica-messages.ts";
 import type { Effect, EngineFrame, Greeting } from "../messages.ts";
 import { type Engine, LOG_MAX, REMEMBERED, type Remembered } from "./messages.ts";
@@ -118,7 +118,7 @@ export class Memory {
     const current = this.#of.get(peer);
     // Nearly every frame tells nothing new.
     if (current !== undefined && term <= current.term && index <= current.index && replicaIdOf(peer, current.incarnation) === from) return;
-    const known = this.#known(peer, Number(from.slice(peer.length + 1)));
+    const known = this.#known(peer, incarnationOf(from));
     if (known === undefined || (term <= known.term && index <= known.index)) return;
     this.#put(peer, { ...known, term: Math.max(term, known.term), index: Math.max(index, known.index) });
   }

@@ -22,7 +22,15 @@ const put = (key: string): LogCommand => ({
 });
 const batchOf = (author: string, commands: readonly LogCommand[], more: Partial<AuthorBatch> = {}, signer = author): Uint8Array =>
   writeBatch(
-    { federation: FEDERATION, author, session: 1, first: 1, commands: commands.map((one) => commandCodec.write(one)), ...more },
+    {
+      federation: FEDERATION,
+      author,
+      incarnation: 1,
+      session: 1,
+      first: 1,
+      commands: commands.map((one) => commandCodec.write(one)),
+      ...more,
+    },
     keyOf(signer).crypto,
   );
 
@@ -89,6 +97,7 @@ describe("the state of a federation", () => {
     ["bytes that are no batch", Uint8Array.of(1, 2, 3), "no batch"],
     ["a batch of a hub that is no member", batchOf("z", [put("k")]), "z is no member"],
     ["a batch with a signature of another hub", batchOf("a", [put("k")], {}, "b"), "not a's"],
+    ["a batch of another replica of its author", batchOf("a", [put("k")], { incarnation: 2 }), "another replica of a"],
     ["a batch for another federation", batchOf("a", [put("k")], { federation: new Uint8Array(16) }), "another federation"],
     ["a batch whose numbers leave some out", batchOf("a", [put("k")], { first: 2 }), "too early"],
   ])("PROTOCOL G5 FS2 %s has no effect, and leaves no trace", (_what, bytes, why) => {
@@ -116,7 +125,14 @@ describe("the state of a federation", () => {
   test("a command that is none, or that its book refuses, takes its number, and the rest of its batch goes on", () => {
     const log = new Log();
     const raw = writeBatch(
-      { federation: FEDERATION, author: "a", session: 1, first: 1, commands: [Uint8Array.of(255), commandCodec.write(put("k"))] },
+      {
+        federation: FEDERATION,
+        author: "a",
+        incarnation: 1,
+        session: 1,
+        first: 1,
+        commands: [Uint8Array.of(255), commandCodec.write(put("k"))],
+      },
       keyOf("a").crypto,
     );
     const { commands } = log.apply(raw);
@@ -142,6 +158,26 @@ describe("the state of a federation", () => {
     expect(commands).toHaveLength(1);
     expect(log.state.books.values.list("")).toEqual([]);
     expect(log.state.position("b")).toEqual({ session: 0, last: 0 });
+  });
+
+  test("PROTOCOL G5 FS2 what a hub wrote before it left has no effect when it is a member again, also what was never decided", () => {
+    const log = new Log();
+    const leave: LogCommand = { book: "members", command: { kind: "leave" } };
+    const [decided, undecided] = [batchOf("b", [put("k"), leave], { session: 5 }), batchOf("b", [leave], { session: 5, first: 3 })];
+    log.apply(decided);
+    const candidate = candidateOf("b", { incarnation: 2 });
+    const { incarnation, publicKey } = candidate;
+    const admit: LogCommand = { book: "members", command: { kind: "admit", hubId: "b", incarnation, publicKey, weight: 1 } };
+    log.apply(batchOf("a", [{ book: "members", command: joinOf(candidate) }, admit]));
+    const before = bytesOf(log.state);
+    for (const old of [decided, undecided]) {
+      const { commands, dropped } = log.apply(old);
+      expect([commands, dropped]).toEqual([[], [expect.stringMatching(/another replica of b|too early/)]]);
+    }
+    expect(log.state.books.members.member("b")?.incarnation).toBe(2);
+    expect(log.state.books.values.get("k")?.version).toBe(1);
+    expect(log.apply(batchOf("b", [put("new")], { session: 6, incarnation })).commands).toHaveLength(1);
+    expect(bytesOf(log.state)).not.toBe(before);
   });
 
   test("FS3 what is due happens before the commands of its entry", () => {

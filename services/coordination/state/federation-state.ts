@@ -50,8 +50,9 @@ export interface StateGround {
  * FederationState is what all hubs of a federation keep alike: it carries out the entries of the log, in order, each exactly once.
  *
  * FS1 two hubs that applied the same entries have the same state: only entries change it, and nothing else is looked at.
- * FS2 an entry whose signature is not its author's, that was written for another federation, or that comes again, has no effect, at every
- *    hub alike: whether a payload counts is decided here, by the members as of the entries before it.
+ * FS2 an entry whose signature is not its author's, that was written for another federation, by another replica than the author is a member
+ *    with, or that comes again, also after its author left and came back, has no effect, at every hub alike: whether a payload counts is
+ *    decided here, by the members as of the entries before it.
  * FS3 what is due by an entry's time happens before its commands.
  */
 export class FederationState {
@@ -128,6 +129,7 @@ export class FederationState {
     if (!sameBytes(batch.federation, this.#federation)) return `a batch of ${batch.author} for another federation`;
     const key = this.books.members.key(batch.author);
     if (key === undefined) return `${batch.author} is no member`;
+    if (this.books.members.member(batch.author)?.incarnation !== batch.incarnation) return `a batch of another replica of ${batch.author}`;
     return this.#ground.crypto.verify(key.publicKey, signed, signature)
       ? undefined
       : `a batch with a signature that is not ${batch.author}'s`;
