@@ -139,7 +139,11 @@ function readBalance(reader: ProtoReader): { hub: string; micro: number } {
 export function encodeResourceDump(dump: ResourceDump): Uint8Array {
   const writer = new ProtoWriter().uint(1, dump.serial);
   for (const { hub, policy, absent } of dump.hubs)
-    writer.message(2, (inner) => inner.text(1, hub).message(2, writePolicy(policy)).bool(3, absent));
+    writer.message(2, (inner) => {
+      inner.text(1, hub);
+      if (policy !== undefined) inner.message(2, writePolicy(policy));
+      inner.bool(3, absent);
+    });
   for (const { owner, offer, revision, withdrawn, quotas } of dump.offers)
     writer.message(3, (inner) => {
       inner.text(1, owner).message(2, writeOffer(offer)).uint(3, revision).bool(4, withdrawn);
@@ -174,7 +178,7 @@ export function decodeResourceDump(bytes: Uint8Array): ResourceDump {
 
 function readHub(reader: ProtoReader): HubData {
   const values = fieldsOf(reader, { 1: textIn, 2: messageIn(readPolicy), 3: boolIn });
-  return { hub: textOf(values, 1), policy: partOf<Policy>(values, 2), absent: boolOf(values, 3) };
+  return { hub: textOf(values, 1), policy: values.get(2) as Policy | undefined, absent: boolOf(values, 3) };
 }
 
 function readOfferData(reader: ProtoReader): OfferData {

@@ -16,7 +16,8 @@ import type { ResourceState } from "./state.ts";
 /** HubData is what is kept of a hub that has stated a policy or is away. */
 export interface HubData {
   readonly hub: string;
-  readonly policy: Policy;
+  /** What it has stated; undefined for a hub that has stated none. */
+  readonly policy: Policy | undefined;
   readonly absent: boolean;
 }
 
@@ -82,7 +83,7 @@ export function dumpOf(state: ResourceState): ResourceDump {
     serial: state.serial,
     hubs: [...state.hubs]
       .filter(([, { stated, absent }]) => stated || absent)
-      .map(([hub, { policy, absent }]) => ({ hub, policy, absent }))
+      .map(([hub, { policy, stated, absent }]) => ({ hub, policy: stated ? policy : undefined, absent }))
       .sort((a, b) => byName(a.hub, b.hub)),
     offers: [...state.offers.values()].sort((a, b) => byName(a.key, b.key)).map(offerData),
     leases: [...state.leases.values()]
@@ -105,7 +106,8 @@ function offerData({ owner, offer, revision, withdrawn, quotas }: OfferRecord): 
 /** loadInto fills a state that is empty. */
 export function loadInto(state: ResourceState, dump: ResourceDump): void {
   state.serial = dump.serial;
-  for (const { hub, policy, absent } of dump.hubs) Object.assign(state.hub(hub), { policy, absent, stated: true });
+  for (const { hub, policy, absent } of dump.hubs)
+    Object.assign(state.hub(hub), { absent, ...(policy === undefined ? {} : { policy, stated: true }) });
   for (const data of dump.offers) loadOffer(state, data);
   for (const data of dump.leases) loadLease(state, data);
   for (const data of dump.requests) loadRequest(state, data);

@@ -1605,7 +1605,7 @@ export type StoredHub = Message<"foedus.coordination.v1alpha1.StoredHub"> & {
   hub: string;
 
   /**
-   * Its policy.
+   * The policy that it has stated; absent if it has stated none.
    *
    * @generated from field: foedus.coordination.v1alpha1.ResourcePolicy policy = 2;
    */
