@@ -180,6 +180,23 @@ describe("the state of a federation", () => {
     expect(bytesOf(log.state)).not.toBe(before);
   });
 
+  test("FS2 AS1 what a hub says when it left and came back within one entry is carried out once", () => {
+    const log = new Log();
+    const candidate = candidateOf("b", { incarnation: 2 });
+    const { incarnation, publicKey } = candidate;
+    const admit: LogCommand = { book: "members", command: { kind: "admit", hubId: "b", incarnation, publicKey, weight: 1 } };
+    const back = batchOf("b", [put("new")], { session: 6, incarnation });
+    const { commands } = log.apply(
+      batchOf("b", [{ book: "members", command: { kind: "leave" } }], { session: 5 }),
+      batchOf("a", [{ book: "members", command: joinOf(candidate) }, admit]),
+      back,
+    );
+    expect(commands.map(({ result }) => result.ok)).toEqual([true, true, true, true]);
+    expect(log.state.position("b")).toEqual({ session: 6, last: 1 });
+    expect(log.apply(back)).toMatchObject({ commands: [], dropped: [expect.stringMatching(/come again/)] });
+    expect(log.state.books.values.get("new")?.version).toBe(1);
+  });
+
   test("FS3 what is due happens before the commands of its entry", () => {
     const log = new Log();
     const candidate = candidateOf("d");

@@ -99,12 +99,19 @@ export class FederationState {
     const news: News[] = [];
     const dropped: string[] = [];
     this.books.expire(this.#at, news);
+    this.#forgetGone(news, 0);
     for (const payload of payloads) {
+      const told = news.length;
       const problem = this.#payload(payload, commands, news);
       if (problem !== undefined) dropped.push(problem);
+      this.#forgetGone(news, told);
     }
-    for (const { book, news: one } of news) if (book === "members" && one.kind === "gone") this.#authors.forget(one.hubId);
     return { commands, news, dropped };
+  }
+
+  /** Who goes is forgotten at once: in the same entry it may come back, and what it says then is not forgotten (FS2). */
+  #forgetGone(news: readonly News[], from: number): void {
+    for (const { book, news: one } of news.slice(from)) if (book === "members" && one.kind === "gone") this.#authors.forget(one.hubId);
   }
 
   #payload(payload: Uint8Array, commands: Applied[], news: News[]): string | undefined {
