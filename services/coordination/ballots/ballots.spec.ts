@@ -154,16 +154,31 @@ describe("S1-5 S1-6 ballots", () => {
     expect(reasonOf(books.propose("more", "a", PRIORITY))).toBe("ok");
     const long = "x".repeat(BALLOT_LIMITS.reasoning + 1);
     expect(reasonOf(books.propose("long", "b", PRIORITY, { reasoning: long }))).toBe("INVALID_FIELD");
-    for (let i = 0; i < BALLOT_LIMITS.settled + 5; i++) {
+    for (let i = 0; i < BALLOT_LIMITS.fruitless + 5; i++) {
       books.propose(`s${i}`, "b", PRIORITY);
       books.ballot("b", { kind: "withdraw", ballotId: `s${i}` });
     }
-    expect(books.ballots.ballots()).toHaveLength(BALLOT_LIMITS.settled + BALLOT_LIMITS.openPerProposer);
+    expect(books.ballots.ballots()).toHaveLength(BALLOT_LIMITS.fruitless + BALLOT_LIMITS.openPerProposer);
     expect(books.ballots.ballot("p0")).toBeUndefined();
+    for (let i = 0; i < BALLOT_LIMITS.settled + 2; i++) books.decide(`d${i}`, "b", PRIORITY);
+    expect(books.ballots.ballots()).toHaveLength(BALLOT_LIMITS.settled + BALLOT_LIMITS.fruitless + BALLOT_LIMITS.openPerProposer);
+    expect(["d1", "d2"].map((id) => books.ballots.ballot(id)?.result)).toEqual([undefined, "APPROVED"]);
+    expect(ballotsCodec.dump.decode(ballotsCodec.dump.encode(books.ballots.dump())).ok).toBe(true);
     books.instant(30 * 86_400_000);
     books.instant(BALLOT_LIMITS.settledMs);
     expect(books.ballots.ballots()).toEqual([]);
     expect(books.ballots.due()).toBeUndefined();
+  });
+
+  test("BA9 a member that opens and withdraws ballots without end takes nobody's certificate away", () => {
+    const books = new FederationBooks();
+    books.decide("x", "a", PRIORITY);
+    for (let i = 0; i < BALLOT_LIMITS.settled + BALLOT_LIMITS.fruitless; i++) {
+      books.propose(`s${i}`, "c", PRIORITY);
+      books.ballot("c", { kind: "withdraw", ballotId: `s${i}` });
+    }
+    for (const hub of ["a", "b"]) expect(reasonOf(books.attest("x", hub))).toBe("ok");
+    expect(books.ballots.certificate("x")).toBeInstanceOf(Uint8Array);
   });
 
   test("BK4 all reasoning of one ballot is bounded; a vote without is still taken", () => {

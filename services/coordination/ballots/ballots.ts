@@ -66,6 +66,8 @@ function insertion<T>(items: readonly T[], item: T, hubOf: (item: T) => string):
  * BA7 reasoning is kept as it was signed, bounded for each vote and for all votes of one ballot.
  * BA8 nothing is taken that would make a certificate worthless: the key of a vote or attestation follows from that of the opening, by changes
  *    that each key before has signed and that are remembered. Who left and came back has another key, or another membership, and no say.
+ * BA9 what was decided is forgotten only for something else that was, or after its time: no member takes the others' certificates away by
+ *    opening ballots that come to nothing.
  */
 export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, BallotsDump> {
   readonly #crypto: Pick<Crypto, "hash" | "verify">;
@@ -313,21 +315,21 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
     const { proposal, eligible } = ballot.opening;
     const { ballotId, subject, action } = proposal;
     const next = this.#keep({ ...ballot, result, closedIndex: at.index, closedTime: at.time, early });
-    const decides = result === "APPROVED" || result === "REJECTED";
-    const attest = decides ? votesDigest(ballot.votes, this.#crypto) : new Uint8Array(0);
+    const attest = decides(next) ? votesDigest(ballot.votes, this.#crypto) : new Uint8Array(0);
     news.push({ kind: "decided", ballotId, subject, action, result, tally: tallyOf(eligible, ballot.votes), early, attest });
     this.#forget(at.time);
     return next;
   }
 
-  /** #forget lets go of settled ballots that are too old or too many. */
+  /** #forget lets go of settled ballots that are too old or too many (BA9). */
   #forget(time: number): void {
     const settled = this.ballots()
       .filter(({ result }) => result !== undefined)
       .sort((a, b) => a.closedIndex - b.closedIndex || byText(idOf(a), idOf(b)));
-    for (const [i, ballot] of settled.entries())
-      if (i < settled.length - BALLOT_LIMITS.settled || ballot.closedTime + BALLOT_LIMITS.settledMs <= time)
-        this.#ballots.delete(idOf(ballot));
+    const [decided, fruitless] = [settled.filter(decides), settled.filter((ballot) => !decides(ballot))];
+    const old = settled.filter(({ closedTime }) => closedTime + BALLOT_LIMITS.settledMs <= time);
+    for (const ballot of [...decided.slice(0, -BALLOT_LIMITS.settled), ...fruitless.slice(0, -BALLOT_LIMITS.fruitless), ...old])
+      this.#ballots.delete(idOf(ballot));
   }
 
   due(): number | undefined {
@@ -366,6 +368,11 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
 
 function idOf({ opening }: Ballot): string {
   return opening.proposal.ballotId;
+}
+
+/** decides tells whether a ballot has come to something that can be certified. */
+function decides({ result }: Ballot): boolean {
+  return result === "APPROVED" || result === "REJECTED";
 }
 
 const voteHub = ({ statement }: SignedVote): string => statement.hubId;

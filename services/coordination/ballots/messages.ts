@@ -23,8 +23,12 @@ export const BALLOT_LIMITS = {
   /** Ballots that are open, of one proposer and in all. */
   openPerProposer: 4,
   open: 64,
-  /** Settled ballots that are kept, and for how long, ms of log time. */
+  /**
+   * Settled ballots that are kept: those that decided something, and those that were withdrawn or expired, which any member can make as many
+   * of as it likes; and for how long, ms of log time.
+   */
   settled: 128,
+  fruitless: 32,
   settledMs: 7 * 86_400_000,
   /** Bytes of the reasoning of one proposal or vote, and of all votes of one ballot. */
   reasoning: 512,
@@ -246,7 +250,7 @@ export const BALLOT = message({
 export type Ballot = Of<typeof BALLOT>;
 
 /** BALLOTS_DUMP is the whole book, by ballot id. */
-export const BALLOTS_DUMP = message({ ballots: list(1, BALLOT_LIMITS.open + BALLOT_LIMITS.settled, BALLOT) });
+export const BALLOTS_DUMP = message({ ballots: list(1, BALLOT_LIMITS.open + BALLOT_LIMITS.settled + BALLOT_LIMITS.fruitless, BALLOT) });
 /** BallotsDump is the whole book. */
 export type BallotsDump = Of<typeof BALLOTS_DUMP>;
 
