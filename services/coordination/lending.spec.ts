@@ -297,6 +297,12 @@ describe("ballots about lending", () => {
     all.settle();
   });
 
+  test("FB1 nobody asks under an id that a ballot may need", () => {
+    const all = new Lenders();
+    expect(() => all.borrow("b", 1, { id: "ballot:x" })).toThrow("INVALID_FIELD: ids that begin with ballot:");
+    expect(all.allocations()).toEqual([]);
+  });
+
   test("S1-5 what the book of resources could not carry out is refused when it is proposed", () => {
     const all = new Lenders();
     expect(() => propose(all, { ...loan, resource: "gold", priority: 50, agentType: "" })).toThrow(

@@ -10,7 +10,7 @@ import type { LendingAnswer, LendingAsk, Take } from "./resources/desk/asks.ts";
 import { Auditor } from "./resources/desk/auditor.ts";
 import { FenceGuard } from "./resources/desk/guard.ts";
 import { allocationOf, listOf } from "./resources/desk/listing.ts";
-import { WANTED_SPACE, Wanted } from "./resources/desk/wanted.ts";
+import { BALLOT_PREFIX, WANTED_SPACE, Wanted } from "./resources/desk/wanted.ts";
 import { EXECUTOR_DEFAULTS, type ExecutorEffect, type ExecutorInput, LeaseExecutor } from "./resources/executor.ts";
 import { BORROWER_SPACE, EXECUTOR_SPACE, readAdmissions, readHoldings } from "./resources/kept.ts";
 import type { News } from "./state/commands.ts";
@@ -193,6 +193,7 @@ export class Lending implements Part {
   }
 
   #request(_now: Now, call: number, { command, take }: Ask<"request">, out: Effect[]): void {
+    if (command.id.startsWith(BALLOT_PREFIX)) return void out.push({ kind: "refused", call, failure: ID_OF_BALLOT });
     this.#wanted.want(command.id, take, out);
     this.#ground.submit({ book: "resources", command }, (outcome, at, then) => {
       const value = valueOf(outcome);
@@ -367,6 +368,12 @@ export class Lending implements Part {
 const UNKNOWN_AGE: Failure = {
   reason: "TOO_STALE",
   message: "this hub does not know yet whether it has all that it had before it started; it will when a quorum is in contact",
+};
+
+const ID_OF_BALLOT: Failure = {
+  reason: "INVALID_FIELD",
+  message: `ids that begin with ${BALLOT_PREFIX} are those of requests that a ballot makes; use another id`,
+  field: "id",
 };
 
 function overOf(id: string): Failure {

@@ -4,7 +4,7 @@ import type { Prng } from "#kernel/prng.ts";
 import type { LogInstant } from "../log/book.ts";
 import type { Members } from "../members/members.ts";
 import type { Ballots } from "./ballots.ts";
-import { type Action, type BallotCommand, type BallotNews, SUBJECT_OF, type Vote } from "./messages.ts";
+import { type Action, BALLOT_LIMITS, type BallotCommand, type BallotNews, SUBJECT_OF, type Vote } from "./messages.ts";
 import { closingBytes, voteBytes } from "./statements.ts";
 
 /** DeskGround is what a hub's own ballots and votes are made with. */
@@ -33,7 +33,9 @@ export class BallotDesk {
   /** propose makes the command that opens a ballot, with an id of its own. */
   propose(action: Action, reasoning: string, durationMs: number): BallotCommand {
     const { hubId, prng } = this.#ground;
-    const ballotId = `${hubId}-${prng.u32().toString(36)}${prng.u32().toString(36)}`.slice(0, 64).replace(/-$/, "");
+    const unique = `-${prng.u32().toString(36)}${prng.u32().toString(36)}`;
+    // The name may be cut, what makes the id this ballot's may not.
+    const ballotId = hubId.slice(0, BALLOT_LIMITS.id - unique.length) + unique;
     return { kind: "propose", ballotId, subject: SUBJECT_OF[action.kind], action, reasoning, durationMs };
   }
 

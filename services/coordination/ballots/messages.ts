@@ -20,6 +20,8 @@ export type Result = (typeof RESULTS)[number];
 
 /** BALLOT_LIMITS bound what the book of ballots holds (BK4). */
 export const BALLOT_LIMITS = {
+  /** Characters of an id. */
+  id: 64,
   /** Ballots that are open, of one proposer and in all. */
   openPerProposer: 4,
   open: 64,
@@ -51,7 +53,7 @@ export const BALLOT_LIMITS = {
 const BALLOT_KEYS = BALLOT_LIMITS.keysOfVoter * MEMBER_LIMITS.members;
 
 const hub = (no: number) => text(no, ID_BYTES, LABEL);
-const name = (no: number) => text(no, 64, NAME);
+const name = (no: number) => text(no, BALLOT_LIMITS.id, NAME);
 const digest = (no: number) => bytes(no, 32, 32);
 const signature = (no: number) => bytes(no, 64, 64);
 const reasoning = (no: number) => text(no, BALLOT_LIMITS.reasoning);

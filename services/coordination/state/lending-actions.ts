@@ -62,7 +62,7 @@ export function carryOutLending(
   const { what, name } = offer.offer;
   const command: ResourceCommand = {
     kind: "request",
-    id: `${BALLOT_PREFIX}${ballotId}`.slice(0, NAME_LENGTH),
+    id: requestIdOf(ballotId),
     owner: action.owner,
     name,
     want: wantOf(what),
@@ -74,6 +74,11 @@ export function carryOutLending(
     waitMs: 0,
   };
   return book.apply(at, action.borrower, command);
+}
+
+/** requestIdOf is the id of the request that a ballot makes. Where both together are too long, it has the end of the ballot's: ids differ there. */
+function requestIdOf(ballotId: string): string {
+  return BALLOT_PREFIX + ballotId.slice(-(NAME_LENGTH - BALLOT_PREFIX.length));
 }
 
 function leaseOf(book: ResourceBook, id: string): { readonly lease: number } | Failure {

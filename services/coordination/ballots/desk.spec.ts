@@ -1,0 +1,21 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { Prng } from "#kernel/prng.ts";
+import { FederationBooks, keyOf, reasonOf } from "../../../test/fakes/federation-books.ts";
+import { BallotDesk } from "./desk.ts";
+import type { Action } from "./messages.ts";
+
+const ACTION: Action = { kind: "prioritize", id: "job", priority: 1 };
+
+test("S1-5 every ballot of a hub has an id of its own, however long the hub's is", () => {
+  const name = fc.stringMatching(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/);
+  fc.assert(
+    fc.property(fc.oneof(name, fc.constantFrom("x".repeat(63), `${"x-".repeat(31)}x`)), fc.nat(), (hubId, seed) => {
+      const books = new FederationBooks([hubId]);
+      const { members, ballots } = books;
+      const at = () => ({ index: books.index, term: 1, time: books.time });
+      const desk = new BallotDesk({ hubId, crypto: keyOf(hubId).crypto, prng: new Prng(seed), members, ballots, at });
+      for (let i = 0; i < 3; i++) expect(reasonOf(books.ballot(hubId, desk.propose(ACTION, "", 0)))).toBe("ok");
+    }),
+  );
+});
