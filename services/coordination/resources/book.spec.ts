@@ -6,10 +6,11 @@ import { type Answer, DEFAULT_POLICY, type ResourceCommand, type ResourceValue }
 import { RULES } from "./rules.ts";
 
 const HOUR = 3_600_000;
+const GPU = { kind: "compute", work: "inference", model: "", batch: 0, horizonMs: 0 } as const;
 
 /** Here is a book with a clock that only goes when it is told. */
 class Here {
-  readonly book: ResourceBook;
+  book: ResourceBook;
   time = 1_000_000;
   #index = 0;
 
@@ -407,5 +408,43 @@ describe("F-1 bad input is refused with a sentence, and changes nothing", () => 
     here.book.expire({ index: 1_001, term: 1, time: here.time });
     expect(here.book.dump().requests).toEqual([]);
     expect(here.book.due()).toBeUndefined();
+  });
+
+  test("BK4 RB11 an owner that never says what has stopped keeps so many leases for ever and no more, and others lend on", () => {
+    const rules = { ...RULES, leasesMax: 3 };
+    const here = new Here(rules);
+    for (const owner of ["silent", "factory"]) here.does(owner, offer("gpus", INFERENCE, { gpuMilli: 1_000 }));
+    const gpu = (id: string, owner: string, waitMs = 0) => want(id, 0, { owner, want: GPU, amounts: amountsOf({ gpuMilli: 1 }), waitMs });
+    for (let i = 0; i < rules.leasesMax; i++) {
+      here.asks("home", gpu(`r${i}`, "silent"));
+      const value = here.does("home", { kind: "confirm", id: `r${i}` });
+      if (value.kind === "lease") here.does("home", { kind: "release", lease: value.lease.lease, fence: value.lease.fence });
+      here.time += RULES.settledMs;
+    }
+    expect(here.refuses("home", gpu("more", "silent"))).toBe("QUOTA_EXCEEDED");
+    expect(here.asks("home", gpu("later", "silent", RULES.settledMs)).status).toBe("waiting");
+    here.asks("home", gpu("there", "factory"));
+    const dump = here.book.dump();
+    here.book = new ResourceBook(rules);
+    here.book.load(dump);
+    expect(here.refuses("home", gpu("more", "silent"))).toBe("QUOTA_EXCEEDED");
+    here.does("silent", { kind: "stopped", leases: [here.book.leases({ owner: "silent" })[0]?.lease ?? 0] });
+    expect(here.book.request("home", "later")?.state).toBe("reserved");
+  });
+
+  test("BK4 contexts of all requests of a hub are bounded together, and what all its offers have is", () => {
+    const here = new Here({ ...RULES, contextMax: 10 });
+    here.does("factory", coders(5));
+    here.asks("home", want("r1", 1, { context: "x".repeat(6) }));
+    expect(here.refuses("home", want("r2", 1, { context: "x".repeat(5) }))).toBe("LIMIT_EXCEEDED context");
+    const all = want("r3", 1, { context: "x".repeat(10) });
+    here.time += RULES.reserveMs;
+    expect(here.refuses("home", all)).toBe("LIMIT_EXCEEDED context");
+    here.time += RULES.settledMs;
+    here.asks("home", all);
+    here.does("factory", offer("gpus", INFERENCE, { gpuMilli: AMOUNT_MAX - 1 }));
+    expect(here.refuses("factory", offer("more", INFERENCE, { gpuMilli: 2 }))).toBe("LIMIT_EXCEEDED capacity.gpuMilli");
+    here.does("factory", offer("more", INFERENCE, { gpuMilli: 1, cpuMilli: AMOUNT_MAX }));
+    expect(here.refuses("factory", offer("gpus", INFERENCE, { gpuMilli: AMOUNT_MAX }))).toBe("LIMIT_EXCEEDED capacity.gpuMilli");
   });
 });

@@ -19,6 +19,10 @@ export interface Rules {
   /** Requests that are kept of one borrower, settled ones included. */
   readonly requestsMax: number;
   readonly quotasMax: number;
+  /** Leases of one owner at a time, those included that have ended and of which it has not said that they have stopped. */
+  readonly leasesMax: number;
+  /** Characters of the contexts of all requests of one borrower that are kept. */
+  readonly contextMax: number;
 }
 
 /** RULES are those of a federation that has not decided on others. */
@@ -34,6 +38,8 @@ export const RULES: Rules = {
   offersMax: 64,
   requestsMax: 4_096,
   quotasMax: 256,
+  leasesMax: 4_096,
+  contextMax: 262_144,
 };
 
 /** AGENTS_MAX, MODELS_MAX, TYPES_MAX and LEASES_MAX bound the lists of a command. */

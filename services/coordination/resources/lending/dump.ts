@@ -145,8 +145,7 @@ function loadLease(state: ResourceState, { view, paidMs, nominal }: LeaseData): 
 
 function loadRequest(state: ResourceState, { claim, ...data }: RequestData): void {
   const request = { ...data, key: requestKey(data.borrower, data.command.id), claim: state.offers.get(claim) };
-  state.requests.set(request.key, request);
-  state.hub(data.borrower).requests++;
+  state.keep(request);
   request.claim?.claims.add(request);
   if (request.state === "waiting") state.waiting.add(request);
   if (request.state === "negotiating") state.offers.get(offerKey(data.owner, data.name))?.talks.add(request);

@@ -68,6 +68,11 @@ export function barred(state: ResourceState, offer: OfferRecord, { borrower, ter
       reason: "PEER_UNREACHABLE",
       message: `${offer.owner} is not there: what it has is not known, and not lent; try another owner`,
     };
+  if (owner.leases >= state.rules.leasesMax)
+    return {
+      reason: "QUOTA_EXCEEDED",
+      message: `${offer.owner} has ${owner.leases} leases that run or are not back yet, and no more at a time; try another owner, or later`,
+    };
   const quota = offer.quotas.get(borrower);
   const use = offer.uses.get(borrower);
   const over = quota !== undefined && use !== undefined && !fits(quota.limit, use.total, terms.amounts);

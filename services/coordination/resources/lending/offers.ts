@@ -63,6 +63,8 @@ export function onOffer(state: ResourceState, at: LogInstant, author: string, { 
   if (policy.allowedTypes.length > 0 && !policy.allowedTypes.includes(type))
     return { reason: "LIMIT_EXCEEDED", field: "what", message: `the policy of ${author} does not lend ${type}; change the policy first` };
   const record = state.offers.get(offerKey(author, offer.name));
+  const much = sumProblem(hub, record, offer);
+  if (much !== undefined) return much;
   if (record !== undefined) return edit(state, at, hub, record, offer);
   if (hub.offers.size >= state.rules.offersMax)
     return { reason: "LIMIT_EXCEEDED", message: `${author} has ${state.rules.offersMax} offers; withdraw one first` };
@@ -73,6 +75,16 @@ export function onOffer(state: ResourceState, at: LogInstant, author: string, { 
   state.touched.add(made);
   state.news.push({ kind: "offer", owner: author, name: offer.name, what: "offered" });
   return { kind: "offer", name: offer.name, revision: 1 };
+}
+
+/** All that one hub offers has the bound of one amount, so that what all hubs offer together is computed exactly. */
+function sumProblem(hub: HubRecord, record: OfferRecord | undefined, { name, capacity }: Offer): Failure | undefined {
+  let sum = capacity;
+  for (const other of hub.offers) if (other !== record) sum = plus(sum, other.offer.capacity);
+  const at = sum.findIndex((amount) => amount > AMOUNT_MAX);
+  if (at < 0) return undefined;
+  const message = `with ${name}, all offers of this hub together have ${sum[at]} ${DIMENSIONS[at]}, and at most ${AMOUNT_MAX} can be offered; offer less`;
+  return { reason: "LIMIT_EXCEEDED", field: `capacity.${DIMENSIONS[at]}`, message };
 }
 
 /** newOffer makes the record of an offer of which nothing is lent. */

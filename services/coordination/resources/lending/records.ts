@@ -105,8 +105,11 @@ export interface HubRecord {
   readonly lent: Map<string, number>;
   /** What it has of others, reservations included. */
   readonly use: number[];
-  /** Requests that are kept. */
+  /** Requests that are kept, and the characters of their contexts. */
   requests: number;
+  context: number;
+  /** Leases of its offers. */
+  leases: number;
 }
 
 /** offerKey names an offer among all, and requestKey a request. */

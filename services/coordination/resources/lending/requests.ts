@@ -33,16 +33,24 @@ const PLANS = 8;
 export function onRequest(state: ResourceState, at: LogInstant, author: string, command: RequestCommand): Result {
   const known = state.requests.get(requestKey(author, command.id));
   if (known !== undefined) return again(state, at, known, command);
-  if (state.hub(author).requests >= state.rules.requestsMax)
-    return {
-      reason: "LIMIT_EXCEEDED",
-      message: `${author} has ${state.rules.requestsMax} requests; wait until some of them are settled`,
-    };
+  const full = fullProblem(state, author, command);
+  if (full !== undefined) return full;
   const offers = offersFor(state, command);
   if ("reason" in offers) return offers;
   const request = newRequest(state, at, author, command);
   if (command.name !== "" && talks(offers[0] as OfferRecord, command)) return negotiate(state, at, request, offers[0] as OfferRecord);
   return decide(state, at, request, offers);
+}
+
+/** fullProblem says why no more is kept for a borrower (BK4). */
+function fullProblem(state: ResourceState, borrower: string, { context }: RequestCommand): Failure | undefined {
+  const { requestsMax, contextMax } = state.rules;
+  const hub = state.hub(borrower);
+  if (hub.requests >= requestsMax)
+    return { reason: "LIMIT_EXCEEDED", message: `${borrower} has ${requestsMax} requests; wait until some of them are settled` };
+  if (hub.context + context.length <= contextMax) return undefined;
+  const message = `requests of ${borrower} have contexts of ${hub.context} characters, and at most ${contextMax} are kept; say less, or wait until some are settled`;
+  return { reason: "LIMIT_EXCEEDED", field: "context", message };
 }
 
 /** again answers a request that was made before: the answer to the first was lost. */
@@ -103,8 +111,7 @@ function newRequest(state: ResourceState, at: LogInstant, borrower: string, comm
 
 function enter(state: ResourceState, request: RequestRecord): void {
   state.serial++;
-  state.requests.set(request.key, request);
-  state.hub(request.borrower).requests++;
+  state.keep(request);
 }
 
 function priceOf(offer: OfferRecord, { amounts, durationMs }: RequestCommand): number {

@@ -55,6 +55,8 @@ export class ResourceState {
       lent: new Map(),
       use: DIMENSIONS.map(() => 0),
       requests: 0,
+      context: 0,
+      leases: 0,
     };
     this.hubs.set(id, made);
     return made;
@@ -129,9 +131,19 @@ export class ResourceState {
     this.setRequest(request, "over", time + this.rules.settledMs);
   }
 
+  /** keep and forget have a request among those that are kept, and no more. */
+  keep(request: RequestRecord): void {
+    this.requests.set(request.key, request);
+    const borrower = this.hub(request.borrower);
+    borrower.requests++;
+    borrower.context += request.command.context.length;
+  }
+
   forget(request: RequestRecord): void {
     this.requests.delete(request.key);
-    this.hub(request.borrower).requests--;
+    const borrower = this.hub(request.borrower);
+    borrower.requests--;
+    borrower.context -= request.command.context.length;
     this.tidy(request.borrower);
   }
 
@@ -162,6 +174,7 @@ export class ResourceState {
     use.leases.add(lease);
     if (lease.nominal) add(use.nominal, amounts);
     const owner = this.hub(offer.owner);
+    owner.leases++;
     owner.lent.set(borrower, (owner.lent.get(borrower) ?? 0) + (amounts[0] as number));
     add(this.hub(borrower).use, amounts);
     this.leases.set(lease.lease, lease);
@@ -182,6 +195,7 @@ export class ResourceState {
     use.leases.delete(lease);
     if (use.leases.size === 0) offer.uses.delete(borrower);
     const owner = this.hub(offer.owner);
+    owner.leases--;
     const left = (owner.lent.get(borrower) ?? 0) - (amounts[0] as number);
     if (left === 0) owner.lent.delete(borrower);
     else owner.lent.set(borrower, left);
