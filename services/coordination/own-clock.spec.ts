@@ -1,9 +1,15 @@
 import { expect, test } from "vitest";
 import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
-import type { Request } from "./messages.ts";
+import type { QueryAnswer, Request } from "./messages.ts";
 import { RAFT_TUNING } from "./raft/config.ts";
+import type { LogCommand } from "./state/commands.ts";
 
 const HUBS = ["a", "b", "c"];
+type Of = Extract<QueryAnswer, { kind: "ballot" }>;
+const putOf = (key: string): LogCommand => ({
+  book: "values",
+  command: { kind: "put", key, value: new Uint8Array(), conditional: false, expect: 0 },
+});
 const read: Request = { kind: "query", query: { kind: "value", key: "k" }, local: false };
 
 /** Three hubs whose leader answers reads from its lease, and that leader. */
@@ -52,4 +58,24 @@ test("CT3 RO7 a hub that slept says how old its state really is, until it has he
   expect(age()).toBeGreaterThanOrEqual(3_660_000);
   hubs.heal();
   hubs.until(() => age() < 1_000);
+});
+
+test("RX5 a leader whose clock is years ahead takes nothing from the others when it is gone: they decide, and what has an end ends", () => {
+  const { hubs, leader } = leasing();
+  hubs.step(leader, 10 * 365 * 86_400_000);
+  hubs.ask(leader, "changed", { kind: "change", command: putOf("before") });
+  hubs.advance(500);
+  hubs.stop(leader);
+  const left = HUBS.filter((id) => id !== leader);
+  const [one] = left as [string];
+  hubs.until(() => left.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+  hubs.ask(one, "changed", { kind: "change", command: putOf("after") });
+  const action = { kind: "remove", hubId: leader } as const;
+  const { value } = hubs.ask(one, "changed", { kind: "propose", action, reasoning: "", durationMs: 5_000 });
+  const { ballotId } = value as { ballotId: string };
+  const result = () =>
+    (hubs.ask(one, "queried", { kind: "query", query: { kind: "ballot", ballotId }, local: true }).answer as Of).ballot?.result;
+  hubs.advance(4_000);
+  expect(result()).toBeUndefined();
+  hubs.until(() => result() === "EXPIRED", 3_000);
 });

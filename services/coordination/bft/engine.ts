@@ -135,6 +135,10 @@ export class BftEngine implements LogEngine<BftFrame> {
     return Math.min(this.#resendAt, dueAt, this.#consensus.deadline() ?? Number.POSITIVE_INFINITY);
   }
 
+  time(now: Now): number {
+    return Math.max(Math.floor(now.wall), this.#decisions.head.time + 1);
+  }
+
   status(now: Now): LogStatus {
     const { head } = this.#decisions;
     const { height } = this.#consensus;

@@ -148,6 +148,8 @@ export interface LogEngine<F> {
   /** The `mono` instant at which `tick` wants to be called, or undefined. */
   deadline(): number | undefined;
   status(now: Now): LogStatus;
+  /** time is the log time, ms, that an entry would have which this replica wrote now: no earlier than that of the entries before. */
+  time(now: Now): number;
   describe(): string;
 }
 

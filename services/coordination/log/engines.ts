@@ -72,6 +72,7 @@ function narrowed<F extends EngineFrame>(engine: LogEngine<F>, isOwn: (frame: En
     tick: (now, out) => own.tick(now, out),
     deadline: () => own.deadline(),
     status: (now) => own.status(now),
+    time: (now) => own.time(now),
     describe: () => own.describe(),
   };
 }

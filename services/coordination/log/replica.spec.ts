@@ -43,6 +43,10 @@ class FakeEngine implements LogEngine<string> {
     return { role: "follower", term: 1, leader: this.leader, committed: 0, last: 0, membership, ageMs: 0, quorum: this.quorum };
   }
 
+  time({ wall }: Now): number {
+    return Math.floor(wall);
+  }
+
   describe(): string {
     return "fake";
   }

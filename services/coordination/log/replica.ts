@@ -422,12 +422,12 @@ export class Replica<F> {
   #clockAt(now: Now): number | undefined {
     const due = this.#o.state.due();
     if (due === undefined || this.#leader !== this.#hub || due <= this.#clockWritten) return undefined;
-    return now.mono + Math.max(0, due - now.wall);
+    return now.mono + Math.max(0, due - this.#o.engine.time(now));
   }
 
   #passTime(now: Now, out: ReplicaEffect<F>[]): void {
     const due = this.#o.state.due();
-    if (due === undefined || due > now.wall || this.#leader !== this.#hub || due <= this.#clockWritten) return;
+    if (due === undefined || due > this.#o.engine.time(now) || this.#leader !== this.#hub || due <= this.#clockWritten) return;
     this.#clockWritten = due;
     this.submit(now, 0, { book: "clock" }, out);
   }

@@ -19,7 +19,7 @@ export interface RaftTuning {
   readonly leaseReads: boolean;
   /** Part of `electionMs` that a lease is shorter, for clocks that run apart. */
   readonly leaseDrift: number;
-  /** A leader whose clock is further behind the log's time refuses proposals. */
+  /** A leader whose wall clock is further behind the log's time goes by its monotonic clock (RX5). */
   readonly clockLagMs: number;
   /** When the commit index is stored by itself, if no entries are. */
   readonly hintMs: number;

@@ -121,6 +121,10 @@ export class RaftEngine implements LogEngine<RaftFrame> {
     return { role, term, leader, committed, last: r.log.last, membership, ageMs: this.#age(now), quorum };
   }
 
+  time(now: Now): number {
+    return this.#leadership?.replication.time(now) ?? Math.max(this.#r.log.lastTime, Math.floor(now.wall));
+  }
+
   describe(): string {
     return describeReplica(this.#r, this.#leadership?.replication, this.#transfer.to, this.#receiver.progress);
   }

@@ -53,13 +53,6 @@ export class Leadership {
       const open = `${log.last - r.commit} entries of ${this.replication.openBytes} bytes`;
       return r.refuse(call, "OVERLOADED", `${open} wait for a majority of the voters: try again when they are decided`);
     }
-    const behind = log.lastTime - r.now.wall;
-    if (behind > tuning.clockLagMs)
-      return r.refuse(
-        call,
-        "CLOCK_NOT_SET",
-        `this hub's clock is ${behind} ms behind the time of the log: set it, or let another replica lead`,
-      );
     const { index, term } = this.replication.write([payload]);
     r.out.push({ kind: "accepted", call, index, term });
   }

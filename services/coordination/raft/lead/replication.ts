@@ -1,3 +1,4 @@
+import type { Now } from "#kernel/instant.ts";
 import type { Committed, Membership, ReplicaId } from "../../log/engine.ts";
 import { AGE_UNKNOWN, type AppendAnswer } from "../frames.ts";
 import { entryBytes } from "../state/log-view.ts";
@@ -19,6 +20,8 @@ const NO_ENTRIES: readonly Committed[] = [];
  * RX3 a leader that is no voter does not count itself (zoo 20).
  * RX4 whatever is lost or comes late, each heartbeat brings a replica on: it repeats a probe, shows a gap after appends that were lost, and
  *    goes over to a snapshot when the log does not go back far enough (zoo 21, 22).
+ * RX5 log time is the leader's wall clock and never goes back. Where an earlier leader's clock was far ahead it goes on from there, as fast as
+ *    this leader's monotonic clock: what lasts a minute still ends, and one wrong clock stops nothing for longer than it is there.
  */
 export class Replication {
   readonly #r: Replica;
@@ -30,6 +33,8 @@ export class Replication {
   noticeDueAt = Number.POSITIVE_INFINITY;
   /** Bytes of entries that are not committed. */
   #openBytes = 0;
+  /** Since when this leader goes by its monotonic clock, as its wall clock is far behind log time (RX5). */
+  #behind: { readonly time: number; readonly mono: number } | undefined;
 
   constructor(r: Replica, sender: SnapshotSender, reads: typeof Reads = Reads) {
     this.#r = r;
@@ -57,11 +62,23 @@ export class Replication {
     for (const id of wanted) if (!this.peers.has(id)) this.peers.set(id, new Progress(r.log.last + 1, r.now.mono));
   }
 
+  /** time is the log time of an entry that is written now (RX5). */
+  time({ wall, mono }: Now): number {
+    const { lastTime } = this.#r.log;
+    const passed = this.#behind === undefined ? lastTime : this.#behind.time + Math.floor(mono - this.#behind.mono);
+    return Math.max(lastTime, passed, Math.floor(wall));
+  }
+
   /** write appends an entry of this term, and sends it. */
   write(payloads: readonly Uint8Array[], membership?: Membership): Committed {
     const r = this.#r;
-    const time = Math.max(r.log.lastTime, Math.floor(r.now.wall));
     const { term } = r;
+    const time = this.time(r.now);
+    const isBehind = r.log.lastTime - r.now.wall > r.tuning.clockLagMs;
+    if (isBehind && this.#behind === undefined) {
+      this.#behind = { time: r.log.lastTime, mono: r.now.mono };
+      r.observe("clock_behind");
+    } else if (!isBehind) this.#behind = undefined;
     const entry = { index: r.log.last + 1, term, time, payloads, ...(membership === undefined ? {} : { membership }) };
     this.#openBytes += entryBytes(entry);
     r.append([entry], r.commit);

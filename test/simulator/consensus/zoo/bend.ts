@@ -22,6 +22,7 @@ export function bend<F>(engine: LogEngine<F>, { input, output }: Bend<F>): LogEn
     tick: (now, out) => through(out, (inner) => engine.tick(now, inner)),
     deadline: () => engine.deadline(),
     status: (now) => engine.status(now),
+    time: (now) => engine.time(now),
     describe: () => engine.describe(),
   };
 }
