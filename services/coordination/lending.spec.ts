@@ -343,6 +343,30 @@ describe("shared state", () => {
   });
 });
 
+describe("shared state that is full", () => {
+  test("SP1 what a hub has to lend is said as soon as there is room for it, and what fits is said at once", () => {
+    const all = new Lenders();
+    const keys = () => all.hubs.ask("c", "shared", { kind: "shared", of: undefined }).facts.map(({ entry }) => entry.key);
+    const share = (key: string, bytes: number) => ({ kind: "facts", key, value: new Uint8Array(bytes).fill(7) }) as const;
+    all.hubs.until(() => keys().includes("b"));
+    for (let i = 0; i < 31; i++) all.hubs.ask("b", "said", { kind: "share", changes: [share(`f${i}`, 4_096)] });
+    for (let bytes = 4_000; bytes > 0; bytes -= 16)
+      try {
+        all.hubs.ask("b", "said", { kind: "share", changes: [share("last", bytes)] });
+        break;
+      } catch {
+        // It does not fit yet.
+      }
+    all.command("b", coders(3));
+    all.hubs.advance(5_000);
+    expect(keys()).not.toContain("b/coders");
+    all.hubs.ask("b", "said", { kind: "share", changes: [{ kind: "facts", key: "f0", value: undefined }] });
+    all.hubs.until(() => keys().includes("b/coders"));
+    const of = (hub: string) => all.hubs.ask(hub, "shared", { kind: "shared", of: "swarms" }).facts.find(({ hub: by }) => by === "b");
+    expect(of("c")?.entry.value?.[1]).toBe(1);
+  });
+});
+
 describe("hostile requests", () => {
   test("absurd amounts, unknown offers and what is not shared are refused with the reason, and change nothing", () => {
     const all = new Lenders();

@@ -26,6 +26,9 @@ const TIMES = { maxSkewMs: 1_000, lingerMs: 200, relayMs: 1_000, syncMs: 10_000 
 /** How often this hub looks whether what it says of itself is still so, ms. */
 const LOOK_MS = 1_000;
 
+/** When it looks again after something did not fit, ms. */
+const LATER_MS = 10_000;
+
 /** News after which the members are others. */
 const CHANGES: ReadonlySet<string> = new Set(["founded", "admitted", "gone", "replaced"]);
 
@@ -45,8 +48,8 @@ export class Sharing implements MemberPart {
   readonly #core: SharedState;
   #lookAt = Number.NEGATIVE_INFINITY;
   #begun = false;
-  /** What this hub has said of itself, by place. */
-  readonly #said = new Map<string, Uint8Array>();
+  /** Places of which this hub has said, or wants to say, what it has there. */
+  readonly #said = new Set<string>();
 
   constructor(ground: PartGround) {
     const { hubId, crypto, stored } = ground.ground;
@@ -54,9 +57,8 @@ export class Sharing implements MemberPart {
     this.#hubId = hubId;
     this.#book = ground.state.books.resources;
     const parts = [...stored.space(SHARED_SPACE)].map(({ bytes }) => Part.load(readStored(bytes)));
-    const own = parts.find(({ head }) => head.hub === hubId)?.entries ?? new Map();
-    for (const [slot, { kind, value }] of own) if (KINDS[kind as SharedKind].owned && value !== undefined) this.#said.set(slot, value);
     this.#core = new SharedState({ hub: hubId, crypto, federation: ground.state.federation, ...TIMES }, parts);
+    for (const [slot, { kind, value }] of this.#core.own() ?? []) if (KINDS[kind].owned && value !== undefined) this.#said.add(slot);
   }
 
   call(now: Now, call: number, request: Request, out: Effect[]): void {
@@ -124,19 +126,33 @@ export class Sharing implements MemberPart {
   #look(now: Now, out: Effect[]): void {
     if (this.#ground.state.books.members.member(this.#hubId) === undefined) return;
     const wanted = new Map([...this.#summary(), ...this.#free()]);
+    const mine = this.#core.own();
     const changes: SharedChange[] = [];
     for (const [slot, value] of wanted) {
-      const before = this.#said.get(slot);
-      if (before === undefined || !sameBytes(before, value)) changes.push({ ...placeOf(slot), value });
+      const before = mine?.get(slot)?.value;
+      if (before !== undefined && sameBytes(before, value)) continue;
+      this.#said.add(slot);
+      changes.push({ ...placeOf(slot), value });
     }
-    for (const slot of this.#said.keys()) if (!wanted.has(slot)) changes.push({ ...placeOf(slot), value: undefined });
+    for (const slot of this.#said) {
+      if (wanted.has(slot)) continue;
+      if (mine?.has(slot) === true) changes.push({ ...placeOf(slot), value: undefined });
+      else this.#said.delete(slot);
+    }
     const some = changes.slice(0, SHARED_LIMITS.changes);
-    if (some.length === 0) return;
-    for (const { kind, key, value } of some)
-      if (value === undefined) this.#said.delete(`${kind} ${key}`);
-      else this.#said.set(`${kind} ${key}`, value);
+    if (some.length === 0 || this.#say(now, some, out)) return;
+    // Not all of it fits beside what programs of this hub say: each that does is said, and the rest later.
+    this.#lookAt = now.mono + LATER_MS;
+    for (const one of some) this.#say(now, [one], out);
+  }
+
+  /** #say tells whether something was said. */
+  #say(now: Now, changes: readonly SharedChange[], out: Effect[]): boolean {
+    const effects: SharedEffect[] = [];
     // Its own changes are answered to nobody: calls are above 0.
-    this.#step(now, { kind: "change", call: 0, changes: some }, out);
+    this.#core.step(now, { kind: "change", call: 0, changes }, effects);
+    this.#route(effects, out);
+    return !effects.some((effect) => effect.kind === "refused");
   }
 
   #summary(): [string, Uint8Array][] {

@@ -149,6 +149,11 @@ export class SharedState implements Core<SharedInput, SharedEffect> {
     return this.#parts.values();
   }
 
+  /** own is what this hub says, by place; undefined if it has said nothing yet. */
+  own(): ReadonlyMap<string, SharedEntry> | undefined {
+    return this.#parts.get(this.#settings.hub)?.entries;
+  }
+
   /** versions is how much is here of each hub (S1-7). */
   versions(): VersionVector {
     return new VersionVector(
@@ -199,7 +204,7 @@ export class SharedState implements Core<SharedInput, SharedEffect> {
 
   /** #difference is what changes do to this hub's part; own words that there is nothing go when there is nothing left to say it of. */
   #difference(now: Now, version: number, changes: readonly SharedChange[]): Difference {
-    const mine = this.#parts.get(this.#settings.hub)?.entries;
+    const mine = this.own();
     const wrong = this.#fromWrongClock(now);
     const at = this.#clock.tick(now.wall);
     const set: SharedEntry[] = [];
