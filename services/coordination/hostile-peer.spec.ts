@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { candidateOf } from "../../test/fakes/federation-books.ts";
 import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
 import type { Effect, Frame, Greeting, Request } from "./messages.ts";
+import type { LogCommand } from "./state/commands.ts";
 
 const HUBS = ["a", "b", "c"];
 const put = (key: string): Request => ({
@@ -74,6 +75,22 @@ describe("a peer that lies", () => {
     for (const frame of frames) expect(give(hubs, "b", frame)).toEqual([{ kind: "observe", what: "stray_frame" }]);
     expect(give(hubs, "b", { kind: "dismissed", federation: other, incarnation: 1 })).toEqual([]);
     expect(hubs.core("a").describe()).toBe(before);
+  });
+
+  test("what a member wants against the rules is refused, and every other member counts it with the reason", () => {
+    const { hubs } = three();
+    const wants: readonly [LogCommand, string][] = [
+      [{ book: "ballots", command: { kind: "withdraw", ballotId: "nothing" } }, "BALLOT_CLOSED"],
+      [{ book: "members", command: { kind: "remove", hubId: "a" } }, "ACCESS_DENIED"],
+      [{ book: "resources", command: { kind: "release", lease: 1, fence: 1 } }, "LEASE_OVER"],
+      [{ book: "resources", command: { kind: "withdraw", name: "é" } }, "INVALID_FIELD"],
+    ];
+    for (const [command, reason] of wants) {
+      expect(() => hubs.ask("b", "changed", { kind: "change", command })).toThrow(reason);
+      for (const id of ["a", "c"]) hubs.until(() => hubs.observed(id).includes(`refused_command: of b, ${reason}`));
+    }
+    expect(hubs.observed("b").filter((what) => what.startsWith("refused_command"))).toEqual([]);
+    expectWorks(hubs, "after-refusals");
   });
 
   test("PROTOCOL G8 SW3 the word of one voter, or of a stranger, puts nobody out", () => {

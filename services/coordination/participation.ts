@@ -27,7 +27,7 @@ import { Sharing } from "./sharing.ts";
 import type { LogCommand, News } from "./state/commands.ts";
 import { evidenceOf, newsEvent } from "./state/events.ts";
 import { FederationState } from "./state/federation-state.ts";
-import { Records } from "./state/records.ts";
+import { Records, refusedOfOthers } from "./state/records.ts";
 import { StateDigest } from "./state/state-digest.ts";
 import { answerQuery, statusView } from "./state/views.ts";
 
@@ -356,6 +356,7 @@ export class Participation {
         return this.#refused(now, effect.call, effect.failure, out);
       case "applied":
         this.#records.add(effect.entry, effect.commands);
+        for (const what of refusedOfOthers(effect.commands, this.#ground.hubId)) out.push({ kind: "observe", what });
         if (effect.entry.membership !== undefined) this.#checkMembership();
         for (const news of effect.news) this.#onNews(now, news, out, effect.entry.time);
         return;

@@ -23,6 +23,8 @@ interface Hub {
   readonly events: string[];
   /** Hubs that it reported. */
   readonly misconduct: string[];
+  /** What it has counted. */
+  readonly observed: string[];
   /** What the core wants of programs and keys, oldest first. */
   readonly agents: AgentEffect[];
 }
@@ -54,6 +56,7 @@ export class CoordinationHubs {
         answers: new Map(),
         events: [],
         misconduct: [],
+        observed: [],
         agents: [],
       });
     }
@@ -114,6 +117,11 @@ export class CoordinationHubs {
 
   events(id: string): readonly string[] {
     return this.#hub(id).events;
+  }
+
+  /** observed is what a hub has counted. */
+  observed(id: string): readonly string[] {
+    return this.#hub(id).observed;
   }
 
   /** reported are hubs of which a hub has told that they broke the protocol. */
@@ -279,6 +287,8 @@ export class CoordinationHubs {
           hub.agents.push(effect.effect);
           break;
         case "observe":
+          hub.observed.push(effect.what);
+          break;
         case "witnessed":
           break;
         default:

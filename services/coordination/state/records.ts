@@ -41,6 +41,13 @@ export class Records {
   }
 }
 
+/** refusedOfOthers is what is counted of commands that were refused. What this hub itself wanted is answered, and counted, where it was asked for. */
+export function refusedOfOthers(commands: readonly Applied[], hubId: string): string[] {
+  return commands.flatMap(({ author, result }) =>
+    result.ok || author === hubId ? [] : [`refused_command: of ${author}, ${result.failure.reason}`],
+  );
+}
+
 function inWords({ index, term, time, commands, further, membership, empty }: Record): LogRecord {
   const lines = commands.map(({ author, command, result }) => ({
     author,
