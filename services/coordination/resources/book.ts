@@ -2,7 +2,7 @@ import { assert } from "#kernel/assert.ts";
 import type { Failure } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import type { Book, LogInstant, Outcome } from "../log/book.ts";
-import { amountsText, NOTHING } from "./amounts.ts";
+import { amountsText } from "./amounts.ts";
 import { commandProblem, invalid } from "./check.ts";
 import {
   DEFAULT_POLICY,
@@ -16,7 +16,7 @@ import {
   type ResourceNews,
   type ResourceValue,
 } from "./commands.ts";
-import { dominantShare, type Ratio } from "./fair.ts";
+import type { Ratio } from "./fair.ts";
 import { dumpOf, loadInto, type ResourceDump } from "./lending/dump.ts";
 import { onReclaim, onRefence, onRelease, onRenew, onStopped } from "./lending/leases.ts";
 import { serve } from "./lending/line.ts";
@@ -55,6 +55,7 @@ export interface OfferView {
  * RB11 what is not known is not free: units of an allocation that has ended are lent again only after its owner's word that nothing runs,
  *    and nothing of an owner that is away is lent.
  * RB12 book, executors and borrowers do not contradict each other (audit.ts).
+ * RB13 no hub makes its own share small by what it says that it offers: that counts no more than what all others offer together.
  */
 export class ResourceBook implements Book<ResourceCommand, ResourceValue, ResourceNews, ResourceDump> {
   #state: ResourceState;
@@ -187,9 +188,9 @@ export class ResourceBook implements Book<ResourceCommand, ResourceValue, Resour
     return this.#state.hubs.get(owner)?.policy ?? DEFAULT_POLICY;
   }
 
-  /** share is the dominant share that a borrower has of all that may be lent. */
+  /** share is the dominant share that a borrower has of all that may be lent, its own offers bounded (RB13). */
   share(borrower: string): Ratio {
-    return dominantShare(this.#state.hubs.get(borrower)?.use ?? NOTHING, this.#state.totals);
+    return this.#state.shareOf(borrower);
   }
 
   /** totals is all that may be lent in the federation. */

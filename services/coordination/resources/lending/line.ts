@@ -1,6 +1,6 @@
 import type { LogInstant } from "../../log/book.ts";
 import type { Terms } from "../commands.ts";
-import { compareRatios, dominantShare, type Ratio } from "../fair.ts";
+import { compareRatios, type Ratio } from "../fair.ts";
 import { askedOf, barred, effectiveRank, hasRoom, misfit } from "./fitness.ts";
 import { costOf } from "./ledger.ts";
 import { type LeaseRecord, leaseDeadline, type OfferRecord, type RequestRecord } from "./records.ts";
@@ -116,7 +116,7 @@ function nextFor(state: ResourceState, at: LogInstant, offer: OfferRecord): Next
     const room = hasRoom(state, offer, asked, request, rank);
     const starves = !room && request.claim === undefined && at.time - request.since >= state.rules.starveMs;
     if (!room && !starves) return false;
-    const share = shares.get(borrower) ?? dominantShare(state.hub(borrower).use, state.totals);
+    const share = shares.get(borrower) ?? state.shareOf(borrower);
     shares.set(borrower, share);
     const candidate = { request, nominal: state.withinNominal(offer, borrower, command.amounts), rank, share };
     if (room && (next.best === undefined || goesFirst(candidate, next.best))) next.best = candidate;

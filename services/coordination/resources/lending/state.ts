@@ -1,6 +1,7 @@
 import { assert } from "#kernel/assert.ts";
 import { type Amounts, add, ceilingOf, covers, DIMENSIONS, isNothing, minus, plus, take } from "../amounts.ts";
 import { DEFAULT_POLICY, type LeaseEnd, type Policy, type RequestState, type ResourceNews } from "../commands.ts";
+import { dominantShare, type Ratio } from "../fair.ts";
 import { classOf } from "../kinds.ts";
 import type { Rules } from "../rules.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -78,6 +79,16 @@ export class ResourceState {
     const left = (this.classes.get(key) ?? []).filter((other) => other !== record);
     if (left.length === 0) this.classes.delete(key);
     else this.classes.set(key, left);
+  }
+
+  /** shareOf is the dominant share of a borrower. Its own offers count no more than those of all others together (RB13). */
+  shareOf(borrower: string): Ratio {
+    const hub = this.hubs.get(borrower);
+    if (hub === undefined) return { num: 0, den: 1 };
+    const own = DIMENSIONS.map(() => 0);
+    for (const offer of hub.offers) if (!offer.withdrawn) add(own, offer.ceiling);
+    const totals = this.totals.map((total, i) => Math.min(total, 2 * (total - (own[i] as number))));
+    return dominantShare(hub.use, totals);
   }
 
   /** recap computes the ceiling of an offer anew. It covers what is used: who asks has looked. */
