@@ -48,15 +48,17 @@ export class BallotDesk {
       return { reason: "BALLOT_CLOSED", message, field: "ballot_id" };
     }
     const own = ballot.opening.eligible.find((voter) => voter.hubId === hubId);
-    const key = members.key(hubId);
-    if (own === undefined || key === undefined)
+    const [key, member] = [members.key(hubId), members.member(hubId)];
+    if (own === undefined || key === undefined || member === undefined)
       return {
         reason: "NOT_A_VOTER",
         message: `this hub has no vote in ballot ${ballotId}: it was no member with a weight when it opened`,
       };
     const { index: asOfIndex, time: asOfTime } = this.#ground.at();
     const { federationId } = ballot.opening;
-    const { incarnation, weight } = own;
+    // The replica that is in force now: it may have been replaced since the ballot opened.
+    const { weight } = own;
+    const { incarnation } = member;
     const openingDigest = ballots.digestOf(ballot);
     const said = { openingDigest, incarnation, vote, weight, keySerial: key.serial, asOfIndex, asOfTime, reasoning };
     return { kind: "vote", ballotId, ...said, signature: crypto.sign(voteBytes({ federationId, ballotId, hubId, ...said })) };
