@@ -267,6 +267,16 @@ describe("lending through faults", () => {
   });
 });
 
+test("LG2 who confirms or releases twice at once is answered twice", () => {
+  const all = new Lenders();
+  all.ask("b", "answer", { kind: "request", command: want("twice", 1), take: "no" });
+  const both = (ask: LendingAsk) => [0, 1].map(() => all.hubs.call("b", lending(ask))).map((call) => all.hubs.wait("b", call).kind);
+  expect(both({ kind: "confirm", id: "twice", take: "once" })).toEqual(["lent", "lent"]);
+  const [{ lease }] = all.allocations("b") as [Allocation];
+  expect(both({ kind: "release", lease: lease.lease, fence: lease.fence })).toEqual(["lent", "lent"]);
+  all.settle();
+});
+
 describe("ballots about lending", () => {
   const propose = (all: Lenders, action: Extract<Request, { kind: "propose" }>["action"]): string => {
     const request: Request = { kind: "propose", action, reasoning: "", durationMs: 0 };

@@ -43,9 +43,9 @@ export class Lending implements Part {
   readonly #reading = new Retry(READING);
   #isReading = false;
   #synced = false;
-  /** Calls that wait for a confirmation or a release, by request. */
-  readonly #confirming = new Map<string, number>();
-  readonly #releasing = new Map<string, number>();
+  /** Calls that wait for a confirmation or a release, by request: whoever asks twice is answered twice. */
+  readonly #confirming = new Map<string, readonly number[]>();
+  readonly #releasing = new Map<string, readonly number[]>();
 
   constructor(ground: PartGround) {
     const { hubId, stored } = ground.ground;
@@ -230,7 +230,7 @@ export class Lending implements Part {
     const lease = this.#book.lease(request.lease);
     if (request.state === "confirmed" && lease !== undefined) return this.#answerLease(now, call, id, out);
     this.#wanted.forget(id, out);
-    this.#confirming.set(id, call);
+    this.#confirming.set(id, [...(this.#confirming.get(id) ?? []), call]);
     this.#borrow(now, { kind: "take", id, durationMs: take === "keep" ? request.terms.durationMs : 0 }, out);
   }
 
@@ -250,7 +250,7 @@ export class Lending implements Part {
     const own = view !== undefined && view.borrower === this.#hubId && view.fence === fence && this.#borrower.has(view.id);
     // What is not this hub's to release, the book refuses, with the reason.
     if (!own) return this.#submit(now, call, { kind: "release", lease, fence }, "no");
-    this.#releasing.set(view.id, call);
+    this.#releasing.set(view.id, [...(this.#releasing.get(view.id) ?? []), call]);
     this.#borrow(now, { kind: "give_back", id: view.id }, out);
   }
 
@@ -349,18 +349,18 @@ export class Lending implements Part {
   }
 
   #confirmed(now: Now, id: string, value: ResourceValue | Failure, out: Effect[]): void {
-    const call = this.#confirming.get(id);
-    if (call === undefined) return;
+    const calls = this.#confirming.get(id) ?? [];
     this.#confirming.delete(id);
-    if ("reason" in value) return void out.push({ kind: "refused", call, failure: value });
-    this.#answerLease(now, call, id, out);
+    for (const call of calls)
+      if ("reason" in value) out.push({ kind: "refused", call, failure: value });
+      else this.#answerLease(now, call, id, out);
   }
 
   /** gone answers who released something. */
   #gone(id: string, why: string, out: Effect[]): void {
-    const releasing = this.#releasing.get(id);
+    const releasing = this.#releasing.get(id) ?? [];
     this.#releasing.delete(id);
-    if (releasing !== undefined) answer(out, releasing, { kind: "done" });
+    for (const call of releasing) answer(out, call, { kind: "done" });
     out.push({ kind: "event", severity: "info", name: "lease_over", message: `what request ${id} had is over: ${why}`, hubId: "" });
   }
 }
