@@ -55,7 +55,8 @@ export interface OfferView {
  * RB11 what is not known is not free: units of an allocation that has ended are lent again only after its owner's word that nothing runs,
  *    and nothing of an owner that is away is lent.
  * RB12 book, executors and borrowers do not contradict each other (audit.ts).
- * RB13 no hub makes its own share small by what it says that it offers: that counts no more than what all others offer together.
+ * RB13 no hub makes its own share small by what it says that it offers: that counts no more than what all others offer together. Nor does an
+ *    owner make a borrower's large by its silence: what has ended does not count, though its units are not free yet.
  */
 export class ResourceBook implements Book<ResourceCommand, ResourceValue, ResourceNews, ResourceDump> {
   #state: ResourceState;

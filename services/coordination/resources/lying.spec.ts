@@ -35,6 +35,21 @@ function lent(): { readonly book: ResourceBook; readonly does: (author: string, 
 const lie = (name: string, amounts: Parameters<typeof amountsOf>[0]) => offer(name, BATCH, amounts, { automatic: false });
 const over = ({ num, den }: Ratio): number => num / den;
 
+test("RB13 S4-21 an owner that never says what has stopped does not keep a borrower behind all others", () => {
+  const { book, does } = lent();
+  const [lease] = book.leases({ borrower: "home" });
+  does("home", { kind: "release", lease: lease?.lease ?? 0, fence: lease?.fence ?? 0 });
+  expect(book.leases({ borrower: "home" }).map(({ state }) => state)).toEqual(["ended"]);
+  expect(over(book.share("home"))).toBe(0);
+  const copy = new ResourceBook();
+  copy.load(book.dump());
+  expect(over(copy.share("home"))).toBe(0);
+  does("factory", { kind: "stopped", leases: [lease?.lease ?? 0] });
+  expect(over(book.share("home"))).toBe(0);
+  does("home", want("more", 1, { want: WANT, amounts: amountsOf({ cpuMilli: 1_000 }) }));
+  expect(over(book.share("home"))).toBe(0.1);
+});
+
 describe("RB13 what a hub says that it offers", () => {
   test("S4-21 does not bring it before others in the line", () => {
     const { book, does } = lent();

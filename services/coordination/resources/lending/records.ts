@@ -103,7 +103,7 @@ export interface HubRecord {
   readonly offers: Set<OfferRecord>;
   /** Agents that each borrower has of it. */
   readonly lent: Map<string, number>;
-  /** What it has of others, reservations included. */
+  /** What it has of others, reservations included; what has ended is not its any more. */
   readonly use: number[];
   /** Requests that are kept, and the characters of their contexts. */
   requests: number;

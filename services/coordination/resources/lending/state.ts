@@ -187,7 +187,7 @@ export class ResourceState {
     const owner = this.hub(offer.owner);
     owner.leases++;
     owner.lent.set(borrower, (owner.lent.get(borrower) ?? 0) + (amounts[0] as number));
-    add(this.hub(borrower).use, amounts);
+    if (lease.state !== "ended") add(this.hub(borrower).use, amounts);
     this.leases.set(lease.lease, lease);
   }
 
@@ -210,7 +210,7 @@ export class ResourceState {
     const left = (owner.lent.get(borrower) ?? 0) - (amounts[0] as number);
     if (left === 0) owner.lent.delete(borrower);
     else owner.lent.set(borrower, left);
-    take(this.hub(borrower).use, amounts);
+    if (lease.state !== "ended") take(this.hub(borrower).use, amounts);
     this.reflag(offer, borrower);
     this.touched.add(offer);
     if (offer.withdrawn && offer.leases.size === 0) this.drop(offer);
@@ -261,6 +261,8 @@ export class ResourceState {
     lease.costMicro = paid;
     lease.state = "ended";
     lease.end = end;
+    // From here on its borrower has nothing of it, whenever its owner says that it has stopped (RB13).
+    take(this.hub(lease.borrower).use, lease.amounts);
     lease.endsAt = Math.min(lease.endsAt, time);
     this.deadlines.delete(leaseDeadline(lease.lease));
     this.tell("ended", lease);
