@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { coders } from "../../../test/lending/parts.ts";
-import { AUDIT_KINDS, audit, type Reports } from "./audit.ts";
+import { AUDIT_KINDS, audit, FINDINGS_MAX, type Reports } from "./audit.ts";
 import { DEFAULT_POLICY, type LeaseView } from "./commands.ts";
 import type { ResourceDump } from "./lending/dump.ts";
 
@@ -67,4 +67,20 @@ test.each([
 
 test("each kind of finding is shown here", () => {
   expect(AUDIT_KINDS).toHaveLength(8);
+});
+
+test("RB12 what one hub says of itself, however much, hides nothing that is found of another", () => {
+  const lies = Array.from({ length: 4_096 }, (_, i) => ({ ...RUNS, lease: 1_000 + i }));
+  const executors = new Map([
+    ["aaa", lies],
+    ["factory", []],
+  ]);
+  const findings = audit(DUMP, { executors, borrowers: new Map() });
+  expect(findings.filter(({ hub }) => hub === "aaa")).toHaveLength(FINDINGS_MAX + 1);
+  expect(findings[FINDINGS_MAX]).toMatchObject({
+    kind: "orphan",
+    lease: 0,
+    message: expect.stringMatching(/^4032 further findings of aaa/),
+  });
+  expect(findings.at(-1)).toMatchObject({ hub: "factory", kind: "stuck" });
 });

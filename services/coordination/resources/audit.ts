@@ -22,19 +22,33 @@ export interface Reports {
   readonly borrowers: ReadonlyMap<string, ReturnType<LeaseBorrower["report"]>>;
 }
 
+/** FINDINGS_MAX is how many findings of one hub are given: what a hub says of itself may be anything, and must not hide what is found elsewhere. */
+export const FINDINGS_MAX = 64;
+
 /**
  * audit compares the book with what runs and with what is used (RB12), for `foedus resources audit`. What is on its way when the reports are
  * made may be found as well: what is found twice, some seconds apart, is real.
  */
 export function audit(book: ResourceDump, { executors, borrowers }: Reports): Finding[] {
   const leases = new Map(book.leases.map(({ view }) => [view.lease, view]));
-  return [
+  return bounded([
     ...units(book),
     ...accounts(book),
     ...[...executors].flatMap(([hub, report]) => runs(hub, report, leases)),
     ...[...borrowers].flatMap(([hub, report]) => uses(hub, report, leases)),
     ...book.leases.flatMap(({ view }) => missing(view, executors, borrowers)),
-  ].sort((a, b) => (a.hub === b.hub ? a.lease - b.lease : a.hub < b.hub ? -1 : 1));
+  ]);
+}
+
+/** bounded sorts findings, and leaves out those of a hub that are too many; the last one left says how many. */
+function bounded(found: readonly Finding[]): Finding[] {
+  const sorted = [...found].sort((a, b) => (a.hub === b.hub ? a.lease - b.lease : a.hub < b.hub ? -1 : 1));
+  return [...Map.groupBy(sorted, ({ hub }) => hub)].flatMap(([hub, own]) => {
+    const [further] = own.slice(FINDINGS_MAX);
+    if (further === undefined) return own;
+    const message = `${own.length - FINDINGS_MAX} further findings of ${hub} are left out; see to these first, and audit again`;
+    return [...own.slice(0, FINDINGS_MAX), { ...further, lease: 0, message }];
+  });
 }
 
 function units({ hubs, offers, leases }: ResourceDump): Finding[] {
