@@ -181,6 +181,18 @@ describe("S1-5 S1-6 ballots", () => {
     expect(books.ballots.certificate("x")).toBeInstanceOf(Uint8Array);
   });
 
+  test("BA9 some members that have all ballots open that there may be keep no other from opening one", () => {
+    const hubs = Array.from({ length: 18 }, (_, i) => `h${String(i).padStart(2, "0")}`);
+    const books = new FederationBooks(hubs);
+    const [last = "", other = "", ...crowd] = hubs;
+    for (const hub of crowd)
+      for (let i = 0; i < BALLOT_LIMITS.openPerProposer; i++) expect(reasonOf(books.propose(`${hub}-${i}`, hub, PRIORITY))).toBe("ok");
+    expect(reasonOf(books.propose("removal", last, { kind: "remove", hubId: crowd[0] as string }))).toBe("ok");
+    expect(reasonOf(books.propose("more", last, PRIORITY))).toBe("LIMIT_EXCEEDED");
+    expect(reasonOf(books.propose("too", other, PRIORITY))).toBe("ok");
+    expect(ballotsCodec.dump.decode(ballotsCodec.dump.encode(books.ballots.dump())).ok).toBe(true);
+  });
+
   test("BK4 all reasoning of one ballot is bounded; a vote without is still taken", () => {
     const hubs = Array.from({ length: 70 }, (_, i) => `h${String(i).padStart(3, "0")}`);
     const books = new FederationBooks(hubs.slice(0, 30));

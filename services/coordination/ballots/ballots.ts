@@ -13,6 +13,7 @@ import {
   type Attestation,
   BALLOT_COMMAND,
   BALLOT_LIMITS,
+  BALLOTS_OPEN,
   type Ballot,
   type BallotCommand,
   type BallotNews,
@@ -67,7 +68,7 @@ function insertion<T>(items: readonly T[], item: T, hubOf: (item: T) => string):
  * BA8 nothing is taken that would make a certificate worthless: the key of a vote or attestation follows from that of the opening, by changes
  *    that each key before has signed and that are remembered. Who left and came back has another key, or another membership, and no say.
  * BA9 what was decided is forgotten only for something else that was, or after its time: no member takes the others' certificates away by
- *    opening ballots that come to nothing.
+ *    opening ballots that come to nothing. Nor do some keep another from opening one.
  */
 export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, BallotsDump> {
   readonly #crypto: Pick<Crypto, "hash" | "verify">;
@@ -154,10 +155,12 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
     if (durationMs < 1_000 || durationMs > longest)
       return refuse("VALUE_OUT_OF_RANGE", `a ballot is open for 1000 to ${longest} ms`, "durationMs");
     const open = this.ballots().filter(({ result }) => result === undefined);
-    if (open.length >= BALLOT_LIMITS.open)
-      return refuse("LIMIT_EXCEEDED", `${BALLOT_LIMITS.open} ballots are open; wait until some are decided`);
-    if (open.filter(({ opening }) => opening.proposal.proposer === author).length >= BALLOT_LIMITS.openPerProposer)
-      return refuse("LIMIT_EXCEEDED", `hub ${author} has ${BALLOT_LIMITS.openPerProposer} ballots open; withdraw one, or wait`);
+    const own = open.filter(({ opening }) => opening.proposal.proposer === author).length;
+    // However many others have open, a member has its say (BA9).
+    if (open.length >= (own === 0 ? BALLOTS_OPEN : BALLOT_LIMITS.open))
+      return refuse("LIMIT_EXCEEDED", `${open.length} ballots are open; wait until some are decided`);
+    if (own >= BALLOT_LIMITS.openPerProposer)
+      return refuse("LIMIT_EXCEEDED", `hub ${author} has ${own} ballots open; withdraw one, or wait`);
     const failure = actionProblem(this.#electorate, action) ?? this.#problem(action);
     if (failure !== undefined) return { ok: false, failure };
     const eligible = this.#electorate.eligible(aboutOf(action));

@@ -22,7 +22,7 @@ export type Result = (typeof RESULTS)[number];
 export const BALLOT_LIMITS = {
   /** Characters of an id. */
   id: 64,
-  /** Ballots that are open, of one proposer and in all. */
+  /** Ballots that are open, of one proposer and in all; beyond those in all, one of each member that has none. */
   openPerProposer: 4,
   open: 64,
   /**
@@ -48,6 +48,9 @@ export const BALLOT_LIMITS = {
   /** Bytes of a certificate. */
   certificate: 1024 * 1024,
 } as const;
+
+/** BALLOTS_OPEN is how many ballots are open at the most. */
+export const BALLOTS_OPEN = BALLOT_LIMITS.open + MEMBER_LIMITS.members;
 
 /** Changes of keys in one ballot. */
 const BALLOT_KEYS = BALLOT_LIMITS.keysOfVoter * MEMBER_LIMITS.members;
@@ -252,7 +255,7 @@ export const BALLOT = message({
 export type Ballot = Of<typeof BALLOT>;
 
 /** BALLOTS_DUMP is the whole book, by ballot id. */
-export const BALLOTS_DUMP = message({ ballots: list(1, BALLOT_LIMITS.open + BALLOT_LIMITS.settled + BALLOT_LIMITS.fruitless, BALLOT) });
+export const BALLOTS_DUMP = message({ ballots: list(1, BALLOTS_OPEN + BALLOT_LIMITS.settled + BALLOT_LIMITS.fruitless, BALLOT) });
 /** BallotsDump is the whole book. */
 export type BallotsDump = Of<typeof BALLOTS_DUMP>;
 
