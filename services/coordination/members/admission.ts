@@ -3,7 +3,7 @@ import type { Failure } from "#kernel/error.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import type { LogInstant } from "../log/book.ts";
 import type { Candidate, Join, Member, MemberAction, MemberNews } from "./messages.ts";
-import { MEMBER_LIMITS, VOTERS } from "./messages.ts";
+import { JOINS_MAX, MEMBER_LIMITS, VOTERS } from "./messages.ts";
 import type { Policies } from "./policies.ts";
 import { byText, keyInForce, type Roster } from "./roster.ts";
 import { joinBytes } from "./statements.ts";
@@ -145,9 +145,11 @@ export class Admission {
         `a request of hub ${hubId} waits already, brought by ${waiting.sponsor}; only that one or the hub renews it`,
       );
     }
-    if (this.#joins.size >= MEMBER_LIMITS.joins)
-      return refuse("LIMIT_EXCEEDED", `${MEMBER_LIMITS.joins} requests to join wait already; decide about some, or wait until they expire`);
     const own = this.joins().filter(({ sponsor }) => sponsor === author).length;
+    // However many requests others have brought, a member brings one.
+    const isFirst = own === 0 && this.#roster.get(author) !== undefined;
+    if (this.#joins.size >= (isFirst ? JOINS_MAX : MEMBER_LIMITS.joins))
+      return refuse("LIMIT_EXCEEDED", `${this.#joins.size} requests to join wait already; decide about some, or wait until they expire`);
     return own < MEMBER_LIMITS.joinsPerSponsor
       ? undefined
       : refuse("LIMIT_EXCEEDED", `${author} has brought ${own} requests that wait; let members decide about them first`);

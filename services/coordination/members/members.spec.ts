@@ -103,9 +103,11 @@ describe("BM1 BM2 who comes and goes", () => {
     expect(ask("b", "b8")).toBe("LIMIT_EXCEEDED");
     for (let i = 0; i < 55; i++) expect(ask(`z${i}`, `z${i}`)).toBe("ok");
     expect(ask("z55", "z55")).toBe("LIMIT_EXCEEDED");
+    expect([ask("a", "late"), ask("a", "later"), ask("c", "other")]).toEqual(["ok", "LIMIT_EXCEEDED", "ok"]);
+    expect(membersCodec.dump.decode(membersCodec.dump.encode(books.members.dump())).ok).toBe(true);
     books.instant(POLICIES.join_ms.fallback);
     expect(books.members.dump().joins).toEqual([]);
-    expect(kinds(books).filter((kind) => kind === "join_expired")).toHaveLength(64);
+    expect(kinds(books).filter((kind) => kind === "join_expired")).toHaveLength(66);
     expect(books.members.due()).toBeUndefined();
   });
 

@@ -25,7 +25,7 @@ export const MEMBER_LIMITS = {
   members: 256,
   /** Founders, who sign the founding entry together. */
   founders: 30,
-  /** Requests to join that wait, and those that one member brought. */
+  /** Requests to join that wait, and those that one member brought; beyond those in all, one of each member that has brought none. */
   joins: 64,
   joinsPerSponsor: 8,
   /** Hubs that are no members any more. Their last incarnation is never forgotten: when there are so many, no hub with a new name is let in. */
@@ -43,6 +43,9 @@ export const MEMBER_LIMITS = {
   /** Vote of one member. With 256 members, sums stay far below 2^53, also multiplied by a fraction. */
   weight: 1_000,
 } as const;
+
+/** JOINS_MAX is how many requests to join wait at the most. */
+export const JOINS_MAX = MEMBER_LIMITS.joins + MEMBER_LIMITS.members;
 
 /** ID_BYTES bounds ids of hubs and federations: DNS labels. */
 export const ID_BYTES = 63;
@@ -273,7 +276,7 @@ export const MEMBERS_DUMP = message({
   foundedIndex: uint(2, LOG_MAX),
   foundedTime: uint(3),
   members: list(4, MEMBER_LIMITS.members, MEMBER),
-  joins: list(5, MEMBER_LIMITS.joins, JOIN),
+  joins: list(5, JOINS_MAX, JOIN),
   retired: list(6, MEMBER_LIMITS.retired, RETIRED),
   roles: list(7, MEMBER_LIMITS.roles, ROLE),
   /** Last fence that was given out. */
