@@ -1,7 +1,11 @@
+import { create } from "@bufbuild/protobuf";
+import { createValidator } from "@bufbuild/protovalidate";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { LogProposeSchema } from "#gen/foedus/coordination/v1alpha1/session_pb.ts";
 import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
 import { feedKeyOf, simCrypto } from "../../../test/simulator/crypto.ts";
+import { RAFT_TUNING } from "../raft/config.ts";
 import { type AuthorBatch, BATCH_BYTES, BATCH_COMMANDS, COMMAND_BYTES, FEDERATION_ID_BYTES, readBatch, writeBatch } from "./batch.ts";
 
 const crypto = simCrypto("a");
@@ -110,4 +114,17 @@ describe("a batch", () => {
     expect(batch).toEqual(BATCH);
     expect(crypto.verify(feedKeyOf("a"), signed, signature)).toBe(true);
   });
+
+  test.each([BATCH_COMMANDS, 2, 1_000])(
+    "a batch of as many bytes as there may be, of %i commands, is taken by an engine and fits into a frame",
+    (count) => {
+      const commands = Array.from({ length: count }, () => new Uint8Array(Math.floor(BATCH_BYTES / count)));
+      const most = { author: "x".repeat(63), incarnation: 2 ** 48, session: 2 ** 48, first: 2 ** 48 };
+      const bytes = writeBatch(batchOf({ ...most, commands }), crypto);
+      expect(readBatch(bytes).batch.commands).toHaveLength(count);
+      expect(bytes.length).toBeLessThanOrEqual(RAFT_TUNING.payloadBytes);
+      const propose = create(LogProposeSchema, { federation: BATCH.federation, payload: bytes });
+      expect(createValidator().validate(LogProposeSchema, propose).kind).toBe("valid");
+    },
+  );
 });

@@ -23,7 +23,7 @@ export interface RaftTuning {
   readonly clockLagMs: number;
   /** When the commit index is stored by itself, if no entries are. */
   readonly hintMs: number;
-  /** Longest payload. */
+  /** Longest payload: a signed batch of commands with all that goes around them (log/batch.ts). */
   readonly payloadBytes: number;
   /** Most entries, and bytes of entries, of one append. An entry that is longer goes alone. */
   readonly appendEntries: number;
@@ -64,7 +64,7 @@ export const RAFT_TUNING: RaftTuning = {
   leaseDrift: 0.1,
   clockLagMs: 60_000,
   hintMs: 500,
-  payloadBytes: 128 * 1024,
+  payloadBytes: 140 * 1024,
   appendEntries: 512,
   appendBytes: 160 * 1024,
   windowMessages: 16,
