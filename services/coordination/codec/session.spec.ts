@@ -2,8 +2,10 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type SessionFrame, SessionFrameSchema } from "#gen/foedus/coordination/v1alpha1/session_pb.ts";
+import { LIMITS } from "#kernel/bounds/limits.ts";
 import { candidateOf, foundingOf } from "../../../test/fakes/federation-books.ts";
 import type { Frame } from "../messages.ts";
+import { REPORT_MAX } from "../resources/rules.ts";
 import { frameFromProto, frameToProto } from "./session.ts";
 
 const FEDERATION = new Uint8Array(16).fill(3);
@@ -54,6 +56,14 @@ describe("frames of a session", () => {
       expect(normal(back)).toEqual(normal(frame));
     },
   );
+
+  test("the longest report of lending fits into a frame", () => {
+    const most = { lease: Number.MAX_SAFE_INTEGER, fence: Number.MAX_SAFE_INTEGER };
+    const runs = Array.from({ length: REPORT_MAX }, () => ({ ...most, ran: true, orphan: true }));
+    const uses = Array.from({ length: REPORT_MAX }, () => ({ ...most, id: "x".repeat(63), usable: true, inUse: true }));
+    const frame: Frame = { kind: "lending", frame: { kind: "report", id: Number.MAX_SAFE_INTEGER, runs, uses } };
+    expect(toBinary(SessionFrameSchema, frameToProto(frame)).length).toBeLessThanOrEqual(LIMITS.frameBytes);
+  });
 
   test("a frame with a part that is damaged, whatever its bytes, is none, and reading it throws nothing", () => {
     fc.assert(

@@ -3,6 +3,7 @@ import { coders } from "../../../test/lending/parts.ts";
 import { AUDIT_KINDS, audit, FINDINGS_MAX, type Reports } from "./audit.ts";
 import { DEFAULT_POLICY, type LeaseView } from "./commands.ts";
 import type { ResourceDump } from "./lending/dump.ts";
+import { REPORT_MAX } from "./rules.ts";
 
 const VIEW: LeaseView = {
   ...{
@@ -70,7 +71,7 @@ test("each kind of finding is shown here", () => {
 });
 
 test("RB12 what one hub says of itself, however much, hides nothing that is found of another", () => {
-  const lies = Array.from({ length: 4_096 }, (_, i) => ({ ...RUNS, lease: 1_000 + i }));
+  const lies = Array.from({ length: 4_000 }, (_, i) => ({ ...RUNS, lease: 1_000 + i }));
   const executors = new Map([
     ["aaa", lies],
     ["factory", []],
@@ -80,7 +81,14 @@ test("RB12 what one hub says of itself, however much, hides nothing that is foun
   expect(findings[FINDINGS_MAX]).toMatchObject({
     kind: "orphan",
     lease: 0,
-    message: expect.stringMatching(/^4032 further findings of aaa/),
+    message: expect.stringMatching(/^3936 further findings of aaa/),
   });
   expect(findings.at(-1)).toMatchObject({ hub: "factory", kind: "stuck" });
+});
+
+test("RB12 a report that is full has left leases out, and they are not missing", () => {
+  const runs = Array.from({ length: REPORT_MAX }, (_, i) => ({ ...RUNS, lease: 1_000 + i, ran: false }));
+  const uses = runs.map(({ lease: number }) => ({ ...USES, id: `x-${number}`, lease: number, usable: false }));
+  expect(found({}, runs, uses)).toEqual([]);
+  expect(found({}, runs.slice(1), uses.slice(1))).toEqual(["stuck", "unheld"]);
 });

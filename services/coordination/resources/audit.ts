@@ -3,6 +3,7 @@ import type { LeaseBorrower } from "./borrower.ts";
 import { DEFAULT_POLICY, type LeaseView } from "./commands.ts";
 import type { LeaseExecutor } from "./executor.ts";
 import type { OfferData, ResourceDump } from "./lending/dump.ts";
+import { REPORT_MAX } from "./rules.ts";
 
 /** AUDIT_KINDS are what can be wrong: with the book itself, with who runs what, and with who uses what. */
 export const AUDIT_KINDS = ["overlent", "shared_unit", "accounts", "orphan", "stuck", "fence", "unheld", "used_after_end"] as const;
@@ -137,12 +138,13 @@ function missing(view: LeaseView, executors: Reports["executors"], borrowers: Re
   if (state === "reserved") return [];
   const found: Finding[] = [];
   const there = executors.get(owner);
-  if (there !== undefined && !there.some((item) => item.lease === lease))
+  // A report that is full has left something out, which is not missing.
+  if (there !== undefined && there.length !== REPORT_MAX && !there.some((item) => item.lease === lease))
     found.push(
       finding("stuck", owner, lease, `${owner} does not know lease ${lease}, so it never says that it stopped; let it read the book again`),
     );
   const held = borrowers.get(borrower);
-  if (state === "live" && held !== undefined && !held.some((item) => item.id === id))
+  if (state === "live" && held !== undefined && held.length !== REPORT_MAX && !held.some((item) => item.id === id))
     found.push(finding("unheld", borrower, lease, `${borrower} does not know lease ${lease} of ${owner}; release it`));
   return found;
 }

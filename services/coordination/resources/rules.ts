@@ -56,3 +56,6 @@ export const CONTEXT_LENGTH = 1_024;
 export const DURATION_MAX = 365 * 86_400_000;
 export const WAIT_MAX_MS = 3_600_000;
 export const GRACE_MAX_MS = 3_600_000;
+
+/** REPORT_MAX bounds each list of what a hub reports for an audit, so that it fits into a frame however long ids are; a list that is full may not be whole. */
+export const REPORT_MAX = 2_048;

@@ -61,6 +61,3 @@ export interface LendingReport {
 export type LendingFrame =
   | { readonly kind: "report_ask"; readonly id: number }
   | ({ readonly kind: "report"; readonly id: number } & LendingReport);
-
-/** REPORT_MAX bounds each list of a report. */
-export const REPORT_MAX = 4_096;

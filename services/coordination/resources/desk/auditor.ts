@@ -2,7 +2,8 @@ import type { Now } from "#kernel/instant.ts";
 import type { Effect } from "../../messages.ts";
 import { audit, type Reports } from "../audit.ts";
 import type { ResourceBook } from "../book.ts";
-import { type LendingFrame, type LendingReport, REPORT_MAX } from "./asks.ts";
+import { REPORT_MAX } from "../rules.ts";
+import type { LendingFrame, LendingReport } from "./asks.ts";
 
 /** How long reports of other hubs are waited for, ms. */
 const WAIT_MS = 2_000;
