@@ -44,7 +44,7 @@ export function resourceVerbs(verb: Declare, program: Command, operator: (comman
     ),
   )
     .option("--nominal <amount>", "what it may count on, e.g. agents=2 (repeatable)", many)
-    .option("--limit <amount>", "what it has at the most (repeatable; default: no limit)", many);
+    .option("--limit <amount>", "what it has at the most (repeatable; what is not named has no limit)", many);
   operator(verb(resources, "audit", "compare what was decided with what runs and is used", async () => (await load()).audit));
 }
 

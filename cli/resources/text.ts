@@ -66,9 +66,19 @@ export function parseAmounts(texts: readonly string[]): MessageInitShape<typeof 
     const field = own(DIMENSIONS, dimension);
     if (field === undefined)
       throw usage(`"${text}" is no amount`, `Write <dimension>=<whole number>, with one of ${Object.keys(DIMENSIONS).join(", ")}.`);
+    if (amounts[field] !== undefined) throw usage(`"${text}" is the second amount of ${dimension}`, "Say each dimension once.");
     amounts[field] = BigInt(amount);
   }
   return amounts;
+}
+
+/** MOST is the largest amount, which is no limit. */
+const MOST = 1_000_000_000_000n;
+
+/** parseLimit reads limits: what is not named has none. Throws CliError (usage). */
+export function parseLimit(texts: readonly string[]): MessageInitShape<typeof ResourceAmountsSchema> {
+  const none = Object.fromEntries(Object.values(DIMENSIONS).map((field) => [field, MOST]));
+  return { ...none, ...parseAmounts(texts) };
 }
 
 /** parseKind reads what is offered: agents:<type>, compute:<work>, storage:<content> or network:<mode>, with names of agents or models. */

@@ -42,6 +42,7 @@ import {
   leftText,
   parseAmounts,
   parseKind,
+  parseLimit,
   parsePriority,
   parseWant,
   stateCell,
@@ -380,7 +381,7 @@ export interface QuotaFlags extends OperatorFlags {
 /** quota sets what a hub may count on, and have at the most, of an offer of this hub. */
 export async function quota(io: Io, [name = "", hub = ""]: readonly string[], options: QuotaFlags): Done {
   using connection = await connect(options, io);
-  const limit = options.limit === undefined ? {} : { limit: parseAmounts(options.limit) };
+  const limit = options.limit === undefined ? {} : { limit: parseLimit(options.limit) };
   const quotaOf = { name, borrower: parseHub(hub), nominal: parseAmounts(options.nominal ?? []), ...limit };
   await connection.coordination.setQuota(create(SetQuotaRequestSchema, { quota: quotaOf }), { signal: io.stopped });
   return said(io, options, { name, borrower: hub }, `the quota of ${clean(hub)} of ${clean(name)} is in force`);
