@@ -52,6 +52,8 @@ export interface Target extends Addresses {
 
 /** Deadline of a call, ms, unless --timeout says otherwise. */
 const DEFAULT_TIMEOUT_MS = 10_000;
+/** Bytes of a list of what a federation has: one member alone may fill several MiB of it, and that must hide nothing from the operator. */
+const LISTS_MAX_BYTES = 32 * 1024 * 1024;
 
 async function readPem(file: string, what: string): Promise<string> {
   try {
@@ -198,7 +200,7 @@ export class Connection implements Disposable {
   }
 
   /** client gives the client of a service at an endpoint; the same one each time. */
-  client<S extends GenService<GenServiceMethods>>(descriptor: S, { address, service }: Endpoint): ClientOf<S> {
+  client<S extends GenService<GenServiceMethods>>(descriptor: S, { address, service }: Endpoint, maxBytes?: number): ClientOf<S> {
     const key = `${descriptor.typeName} ${address}`;
     const known = this.#clients.get(key);
     if (known !== undefined) return known as ClientOf<S>;
@@ -207,7 +209,8 @@ export class Connection implements Disposable {
     const expected = service === "hub" ? { hubId, name: service } : { hubId };
     const { clock } = this.#io;
     const credentials = fitting(this.target, () => createPeerCredentials(expected, { ca, cert, key: keyPem }, clock));
-    const plain = createClient(descriptor, { address, credentials, clock, defaultTimeoutMs: this.timeoutMs, namesAddress: true });
+    const most = maxBytes === undefined ? {} : { maxMessageBytes: maxBytes };
+    const plain = createClient(descriptor, { address, credentials, clock, defaultTimeoutMs: this.timeoutMs, namesAddress: true, ...most });
     const client = withReasons(descriptor, plain, async (error) =>
       advised(await explained(error, { address, ca, cert, key: keyPem, clock }), this.target.context, this.#io),
     );
@@ -229,7 +232,7 @@ export class Connection implements Disposable {
     return this.client(CommandForwardingService, endpointOf(this.target, "command-forwarding"));
   }
   get coordination(): ClientOf<typeof CoordinationService> {
-    return this.client(CoordinationService, endpointOf(this.target, "coordination"));
+    return this.client(CoordinationService, endpointOf(this.target, "coordination"), LISTS_MAX_BYTES);
   }
   get telemetry(): ClientOf<typeof TelemetryService> {
     return this.client(TelemetryService, endpointOf(this.target, "telemetry"));

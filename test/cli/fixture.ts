@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import type { GenService, GenServiceMethods } from "@bufbuild/protobuf/codegenv2";
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { HubService } from "#gen/foedus/hub/v1alpha1/hub_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
@@ -23,6 +24,7 @@ export interface FixedHandlers {
   readonly registry?: Partial<Handlers<typeof RegistrySyncService>>;
   readonly commands?: Partial<Handlers<typeof CommandForwardingService>>;
   readonly telemetry?: Partial<Handlers<typeof TelemetryService>>;
+  readonly coordination?: Partial<Handlers<typeof CoordinationService>>;
 }
 
 function binding<S extends GenService<GenServiceMethods>>(service: S, handlers: Partial<Handlers<S>> = {}): ServiceBinding {
@@ -123,6 +125,7 @@ export async function fixedHub(handlers: FixedHandlers): Promise<FixedHub> {
     binding(RegistrySyncService, handlers.registry),
     binding(CommandForwardingService, handlers.commands),
     binding(TelemetryService, handlers.telemetry),
+    binding(CoordinationService, handlers.coordination),
   ];
   const fixture = await serve(hub, [], { bindings });
   const folder = await mkdtemp(join(tmpdir(), "foedus-cli-"));
