@@ -55,8 +55,6 @@ export const POLICIES = {
   /** How long a ballot is open that does not say so, and the longest. */
   ballot_ms: int(60_000, 1_000, 7 * DAY_MS),
   ballot_longest_ms: int(7 * DAY_MS, 60_000, 30 * DAY_MS),
-  /** How far log time may be ahead of a voter's own clock before it does not follow. */
-  log_time_ahead_ms: int(60_000, 1_000, 3_600_000),
   /** How long a request to join waits. */
   join_ms: int(7 * DAY_MS, 60_000, 30 * DAY_MS),
   /** Accusations of one hub count together within this (S1-16). */
@@ -68,18 +66,10 @@ export const POLICIES = {
   flaps: int(3, 2, 8),
   /** First time of being damped; it doubles with each further failure, up to an hour or to this. */
   damp_ms: int(300_000, 1_000, DAY_MS),
-  /** Heartbeats and after how long without one a hub is suspected (S1-9, S1-15). */
-  heartbeat_ms: int(30_000, 100, 3_600_000),
-  heartbeat_timeout_ms: int(90_000, 300, 7 * DAY_MS),
   /** What one request for agents may ask for (S1-22). */
   max_agents: int(5, 0, 1_000_000),
   max_duration_ms: int(7_200_000, 1_000, 365 * DAY_MS),
   allowed_types: words("researcher", "coder"),
-  /** What other hubs may read and write of a hub's state (S1-23). */
-  state_read: words("metrics", "status"),
-  state_write: words("own_swarm_only"),
-  /** Of a resource, which is not lent beyond it. */
-  utilisation_ceiling: { kind: "fraction", fallback: { numerator: 4, denominator: 5 }, least: { numerator: 0, denominator: 1 } },
 } as const satisfies Readonly<Record<string, IntRule | FractionRule | WordsRule>>;
 
 /** PolicyKey names a policy. */
