@@ -10,6 +10,7 @@ import { lending } from "./lending.ts";
 import { log } from "./log.ts";
 import type { Row } from "./measure.ts";
 import { memory } from "./memory.ts";
+import { moves } from "./moves.ts";
 import { renderTable, writeResults } from "./report.ts";
 import { hubEntry } from "./rig.ts";
 import { commands, latency, push, raw, split } from "./streams.ts";
@@ -23,6 +24,7 @@ const FAMILIES: Readonly<Record<string, () => Promise<Row[]>>> = {
   log,
   lending,
   failover: () => failover(),
+  moves: () => moves(),
   idle,
   memory,
   start,

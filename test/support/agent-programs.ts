@@ -1,5 +1,5 @@
 import { inContext } from "../../services/coordination/migration/bytes.ts";
-import type { Checkpoint } from "../../services/coordination/migration/checkpoint/checkpoint.ts";
+import { type Checkpoint, wholeOf } from "../../services/coordination/migration/checkpoint/checkpoint.ts";
 import type { AgentEffect, AskReply, AskSpec, OfferedAgent } from "../../services/coordination/migration/hosting/messages.ts";
 import { fastHash, feedKeyOf, simCrypto } from "../simulator/crypto.ts";
 import type { CoordinationHubs } from "./coordination-hubs.ts";
@@ -135,7 +135,7 @@ export class AgentPrograms {
     const resident = agents.get(agent);
     if (deed === "START") {
       if (resident === undefined || resident.fence < fence) {
-        agents.set(agent, { fence, count: countIn(spec.checkpoint!), frozen: false, resumed: 0, runs: true });
+        agents.set(agent, { fence, count: countIn(wholeOf(spec.checkpoint!)), frozen: false, resumed: 0, runs: true });
         moved.delete(agent);
         this.#say(id);
       }
@@ -156,7 +156,7 @@ export class AgentPrograms {
       case "CLAIM":
         return { signature: simCrypto(`node ${agent}`).sign(inContext("foedus.agent-claim.v1", spec.claim)) };
       case "RESUME":
-        if (spec.checkpoint !== undefined) resident.count = countIn(spec.checkpoint);
+        if (spec.checkpoint !== undefined) resident.count = countIn(wholeOf(spec.checkpoint));
         resident.frozen = false;
         resident.runs = true;
         resident.resumed = Math.max(resident.resumed, transfer);

@@ -24,6 +24,8 @@ interface Stored {
   readonly fence: number;
   readonly serials: readonly number[];
   readonly progress: number;
+  /** Where its memory is. */
+  readonly memory: string;
 }
 
 /**
@@ -38,6 +40,8 @@ export class CountingProgram {
   #serials = new Set<number>();
   #ballast: Buffer = Buffer.alloc(0);
   #key: KeyObject | undefined;
+  /** The memory that is staged. */
+  #staged: Uint8Array | undefined;
   #executor: ExecutorClient | undefined;
   /** Monotonic times, ms. */
   frozenAt = 0;
@@ -61,7 +65,13 @@ export class CountingProgram {
     }
     this.host = hub.hostAgents({
       agents,
-      takesIn: { [KIND]: (checkpoint) => this.#takeIn(checkpoint) },
+      takesIn: {
+        [KIND]: {
+          start: (checkpoint) => this.#takeIn(checkpoint),
+          stage: (checkpoint) => this.#stage(checkpoint),
+          unstage: () => this.#unstage(),
+        },
+      },
       onDetached: () => undefined,
       backoff: BACKOFF,
       onError: (error) => void (this.problem = String(error)),
@@ -117,6 +127,7 @@ export class CountingProgram {
       },
       discard: async () => {
         await this.#held("discard");
+        if (existsSync(this.#file)) rmSync(this.storedHead().memory, { force: true });
         rmSync(this.#file, { force: true });
       },
     };
@@ -139,27 +150,46 @@ export class CountingProgram {
   #takeIn(checkpoint: AgentCheckpoint): MovableOptions {
     const { memory, context } = checkpoint;
     this.#key = createPrivateKey({ key: Buffer.from(memory.subarray(0, KEY_BYTES)), format: "der", type: "pkcs8" });
-    this.#ballast = Buffer.from(memory.subarray(KEY_BYTES));
+    // What came is not changed.
+    this.#ballast = Buffer.from(memory.buffer, memory.byteOffset + KEY_BYTES, memory.length - KEY_BYTES);
     this.#serials = new Set(new Uint32Array(Uint8Array.from(context).buffer));
     return this.#options();
   }
 
-  /** store writes what came, complete or not at all. */
-  #store(fence: number, checkpoint: AgentCheckpoint): void {
-    const fresh = `${this.#file}.new`;
-    const handle = openSync(fresh, "w");
-    const head: Stored = { fence, serials: this.serials, progress: checkpoint.progress };
-    writeSync(handle, `${JSON.stringify(head)}\n`);
-    writeSync(handle, checkpoint.memory);
-    fsyncSync(handle);
-    closeSync(handle);
-    renameSync(fresh, this.#file);
+  /** store writes what came, complete or not at all: the memory is there already if it was staged and nothing of it changed. */
+  #store(fence: number, { memory, progress }: AgentCheckpoint): void {
+    const name = `${this.#file}.memory-${fence}`;
+    if (this.#staged === memory) renameSync(this.#stagedFile, name);
+    else writeDurably(name, memory);
+    const head: Stored = { fence, serials: this.serials, progress, memory: name };
+    writeDurably(`${this.#file}.new`, Buffer.from(JSON.stringify(head)));
+    renameSync(`${this.#file}.new`, this.#file);
+  }
+
+  /** stage writes what may come. It happens while the agent still runs elsewhere. */
+  #stage({ memory }: AgentCheckpoint): void {
+    if (this.#staged === memory) return;
+    writeDurably(this.#stagedFile, memory);
+    this.#staged = memory;
+  }
+
+  #unstage(): void {
+    this.#staged = undefined;
+    rmSync(this.#stagedFile, { force: true });
+  }
+
+  get #stagedFile(): string {
+    return `${this.#file}.staged`;
+  }
+
+  /** staged tells whether something is staged here, in memory or on the disk. */
+  get staged(): boolean {
+    return this.#staged !== undefined || existsSync(this.#stagedFile);
   }
 
   /** storedHead is what the disk says of the agent. */
   storedHead(): Stored {
-    const [head = "{}"] = readFileSync(this.#file, "latin1").split("\n", 1);
-    return JSON.parse(head) as Stored;
+    return JSON.parse(readFileSync(this.#file, "utf8")) as Stored;
   }
 
   /** serve registers the node and answers its commands: resolves when the hub has taken both. */
@@ -183,6 +213,14 @@ export class CountingProgram {
     });
     await attached.promise;
   }
+}
+
+/** writeDurably writes a file that survives a loss of power. */
+function writeDurably(name: string, bytes: Uint8Array): void {
+  const handle = openSync(name, "w");
+  writeSync(handle, bytes);
+  fsyncSync(handle);
+  closeSync(handle);
 }
 
 const BACKOFF = { baseMs: 20, maxMs: 200, factor: 2, jitter: 0.5 };

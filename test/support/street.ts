@@ -11,7 +11,7 @@ import {
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { MigrationStatus, MigrationStepSchema } from "#gen/foedus/coordination/v1alpha1/migration_pb.ts";
 import { CountingClient, CountingProgram, connectTo } from "./counting-agent.ts";
-import { type Clients, Federation, until } from "./federation.ts";
+import { type Clients, Federation, type FederationOptions, until } from "./federation.ts";
 
 /** HUBS of the street. */
 export const HUBS = ["home", "factory", "lab"] as const;
@@ -38,8 +38,8 @@ export class Street {
     this.clients = Object.fromEntries(HUBS.map((id) => [id, federation.hub(id).clients()])) as Street["clients"];
   }
 
-  static async start(mode: "single" | "split", ballast: number): Promise<Street> {
-    const federation = await Federation.start({ hubs: HUBS.map((id) => ({ id, mode, peers: all(id) })) });
+  static async start(mode: "single" | "split", ballast: number, options: Omit<FederationOptions, "hubs"> = {}): Promise<Street> {
+    const federation = await Federation.start({ ...options, hubs: HUBS.map((id) => ({ id, mode, peers: all(id) })) });
     const street = new Street(federation);
     await federation.operational(60_000);
     const { home } = street.clients;

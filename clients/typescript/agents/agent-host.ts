@@ -6,7 +6,9 @@ import { failureFromProto, failureToProto } from "#channel/failure.ts";
 import {
   type AgentAsk as AgentAskProto,
   AgentDeed,
+  type AgentStage,
   type AgentStanding as AgentStandingProto,
+  type CheckpointHead,
   type HostAgentsRequest,
   HostAgentsRequestSchema,
   type HostAgentsResponse,
@@ -24,9 +26,19 @@ import {
   MovableAgent,
   type MovableOptions,
 } from "./movable-agent.ts";
+import { ComingCheckpoint, PROGRESS_DONE, Staged, type StagedCheckpoint } from "./staging.ts";
 
 type Client = Pick<ClientOf<typeof CoordinationService>, "hostAgents">;
 type Duplex = ClientDuplex<HostAgentsRequest, HostAgentsResponse>;
+
+interface Coming {
+  /** Of an ask; 0 of what is staged. */
+  readonly number: bigint;
+  /** Undefined if it is not kept: the base is not here, or there is no room. */
+  readonly into: ComingCheckpoint | undefined;
+  missing: number;
+  readonly whole: (came: StagedCheckpoint | undefined) => void;
+}
 
 /** Bytes of a checkpoint in one message. */
 const PART_BYTES = 256 * 1024;
@@ -36,8 +48,6 @@ const CHECKPOINT_BYTES = 256 * 1024 * 1024;
 const AHEAD_BYTES = 1024 * 1024;
 /** How long tasks wait for an agent that moves, if the program does not say, ms. */
 const WAIT_MS = 5_000;
-/** Progress of 1. */
-const PROGRESS_DONE = 1_000_000;
 
 /** HostedAgentOptions are an agent that a program has. */
 export interface HostedAgentOptions extends MovableOptions {
@@ -48,11 +58,23 @@ export interface HostedAgentOptions extends MovableOptions {
 /** TakeIn makes of a checkpoint what the agent needs to run here. `resume` of that is called then, and stores it. */
 export type TakeIn = (checkpoint: AgentCheckpoint, fence: number, agent: string) => MovableOptions | Promise<MovableOptions>;
 
+/** TakesIn is how a program takes in agents of one kind that it may be shown before they come. */
+export interface TakesIn {
+  readonly start: TakeIn;
+  /**
+   * stage is shown what may come, once and again: a program can store it already. If nothing of the memory changes any more, the memory with
+   * which the agent starts is the same object. It is no agent, and may never become one.
+   */
+  readonly stage?: (checkpoint: AgentCheckpoint, agent: string) => void | Promise<void>;
+  /** unstage deletes what `stage` stored: the agent does not come, or it has come and was started. */
+  readonly unstage?: (agent: string) => void | Promise<void>;
+}
+
 /** AgentHostOptions say which agents a program has, and which it takes in. */
 export interface AgentHostOptions {
   readonly agents?: readonly HostedAgentOptions[];
   /** By kind, which is the first of an agent's dependencies. */
-  readonly takesIn?: Readonly<Record<string, TakeIn>>;
+  readonly takesIn?: Readonly<Record<string, TakeIn | TakesIn>>;
   /** Told how an agent stands at the hub whenever that changes. */
   readonly onStanding?: (standing: AgentStanding) => void;
   /** onDetached is called when the stream ended; false means that it will not come back by itself. */
@@ -70,6 +92,7 @@ export interface AgentHostOptions {
  *
  * AH1 an agent runs only after the hub has said that it does, and goes on while the hub is away.
  * AH2 what the hub asked on a stream that is gone is carried out, and not answered: the hub asks again.
+ * AH3 what is staged is no agent: it makes a start shorter, and one that is not what its digest says is not begun.
  */
 export class AgentHost {
   readonly #client: Client;
@@ -79,8 +102,11 @@ export class AgentHost {
   readonly #kept: KeptStream<Duplex, HostAgentsResponse>;
   /** Agents that are being taken in, or were. */
   readonly #starting = new Map<string, Promise<AgentReply>>();
-  /** The ask whose checkpoint is coming. */
-  #coming: { readonly ask: AgentAskProto; readonly parts: Uint8Array[]; missing: number } | undefined;
+  /** The checkpoint that is coming, and what is done with it; undefined there: it is not what it should be, or has no room. */
+  #coming: Coming | undefined;
+  readonly #staged = new Staged();
+  /** What programs do with what was staged, by agent: one after the other, and a start after all of it. */
+  readonly #staging = new Map<string, Promise<void>>();
   /** What is sent, one after the other. */
   #line: Promise<void> = Promise.resolve();
   /** What was sent last of each agent that moves, on this stream. */
@@ -99,6 +125,7 @@ export class AgentHost {
       onMessage: (message, duplex) => this.#message(message, duplex),
       onCut: (failure, final) => {
         this.#coming = undefined;
+        for (const agent of this.#staged.agents) this.#unstage(agent);
         callProgram(options.onError, options.onDetached, failure, !final);
       },
       onReady: () => this.#kept.open(),
@@ -149,7 +176,7 @@ export class AgentHost {
       nodeKey: rawPublic(agent.nodeKey),
       fence: BigInt(agent.fence),
     }));
-    const value = { agents, kinds: Object.keys(this.#o.takesIn ?? {}), ...(stream === undefined ? {} : { stream }) };
+    const value = { agents, kinds: Object.keys(this.#o.takesIn ?? {}), stages: true, ...(stream === undefined ? {} : { stream }) };
     return create(HostAgentsRequestSchema, { frame: { case: "hosts", value } });
   }
 
@@ -159,22 +186,21 @@ export class AgentHost {
         this.#kept.worked();
         for (const standing of frame.value.agents) this.#hosted(standingOf(standing));
         return;
-      case "ask": {
-        const missing = frame.value.head === undefined ? 0 : Number(frame.value.head.memoryBytes + frame.value.head.contextBytes);
-        if (missing > CHECKPOINT_BYTES) throw fail("LIMIT_EXCEEDED", "the hub sent a checkpoint that is too large");
-        if (missing === 0) return void this.#carryOut(frame.value, new Uint8Array(), duplex);
-        this.#coming = { ask: frame.value, parts: [], missing };
-        return;
-      }
+      case "ask":
+        return this.#asked(frame.value, duplex);
+      case "stage":
+        return this.#stage(frame.value);
+      case "unstage":
+        return this.#unstage(frame.value.agent, frame.value.transfer);
       case "part": {
         const coming = this.#coming;
-        if (coming === undefined || coming.ask.ask !== frame.value.ask || frame.value.data.length > coming.missing)
+        const bytes = frame.value.data.length + frame.value.same;
+        if (coming === undefined || coming.number !== frame.value.ask || bytes > coming.missing)
           throw fail("INVALID_FIELD", "the hub sent bytes of no checkpoint");
-        coming.parts.push(frame.value.data);
-        coming.missing -= frame.value.data.length;
-        if (coming.missing > 0) return;
-        this.#coming = undefined;
-        return void this.#carryOut(coming.ask, Buffer.concat(coming.parts), duplex);
+        coming.into?.add(frame.value);
+        coming.missing -= bytes;
+        if (coming.missing === 0) this.#came();
+        return;
       }
       case "unhosted":
         if (frame.value.failure !== undefined) this.#kept.said(failureFromProto(frame.value.failure));
@@ -184,13 +210,85 @@ export class AgentHost {
     }
   }
 
+  /** comes waits for the bytes of a checkpoint. */
+  #comes(head: CheckpointHead, coming: Omit<Coming, "missing">): void {
+    const missing = Number(head.memoryBytes + head.contextBytes);
+    if (missing > CHECKPOINT_BYTES) throw fail("LIMIT_EXCEEDED", "the hub sent a checkpoint that is too large");
+    this.#coming = { ...coming, missing };
+    if (missing === 0) this.#came();
+  }
+
+  #came(): void {
+    const { into, whole } = this.#coming!;
+    this.#coming = undefined;
+    whole(into?.finish());
+  }
+
+  #asked(ask: AgentAskProto, duplex: Duplex): void {
+    const { head, agent, transfer, digest, base } = ask;
+    if (head === undefined) return void this.#carryOut(ask, undefined, duplex);
+    const from = base.length === 0 ? undefined : this.#staged.get(agent, transfer, base);
+    const here = base.length === 0 || from !== undefined;
+    this.#comes(head, {
+      number: ask.ask,
+      into: here ? new ComingCheckpoint(head, { digest, base: from }) : undefined,
+      whole: (came) => {
+        if (came !== undefined) return void this.#carryOut(ask, came.checkpoint, duplex);
+        this.#reply(ask, { failure: NOT_WHOLE }, duplex);
+      },
+    });
+  }
+
+  #stage({ agent, transfer, head, digest, base }: AgentStage): void {
+    if (head === undefined) return;
+    const from = base.length === 0 ? undefined : this.#staged.get(agent, transfer, base);
+    const fits = this.#staged.room(agent, Number(head.memoryBytes + head.contextBytes)) && digest.length > 0;
+    const here = base.length === 0 || from !== undefined;
+    this.#comes(head, {
+      number: 0n,
+      into: fits && here ? new ComingCheckpoint(head, { digest, base: from }) : undefined,
+      whole: (came) => {
+        if (came === undefined) return this.#unstage(agent);
+        this.#staged.set(agent, transfer, came);
+        const { stage } = this.#takesIn(came.checkpoint) ?? {};
+        if (stage !== undefined) this.#afterStaging(agent, () => stage(came.checkpoint, agent));
+      },
+    });
+  }
+
+  /** unstage drops what is staged of an agent; of one transfer, if that is said. */
+  #unstage(agent: string, transfer?: bigint): void {
+    if (!this.#staged.drop(agent, transfer)) return;
+    for (const kind of Object.values(this.#o.takesIn ?? {}))
+      if (typeof kind !== "function" && kind.unstage !== undefined) this.#afterStaging(agent, () => kind.unstage?.(agent));
+  }
+
+  #afterStaging(agent: string, act: () => void | Promise<void>): void {
+    const before = this.#staging.get(agent) ?? Promise.resolve();
+    const done = before.then(act).catch((error: unknown) => callProgram(this.#o.onError, this.#o.onError, error));
+    this.#staging.set(agent, done);
+    void done.then(() => {
+      if (this.#staging.get(agent) === done) this.#staging.delete(agent);
+    });
+  }
+
+  #takesIn({ dependencies }: AgentCheckpoint): TakesIn | undefined {
+    const kind = this.#o.takesIn?.[dependencies[0] ?? ""];
+    return typeof kind === "function" ? { start: kind } : kind;
+  }
+
   #hosted(standing: AgentStanding): void {
     this.#agents.get(standing.agent)?.hosted(standing);
     callProgram(this.#o.onError, this.#o.onStanding, standing);
   }
 
-  async #carryOut(ask: AgentAskProto, bytes: Uint8Array, duplex: Duplex): Promise<void> {
-    const reply = await this.#done(ask, checkpointIn(ask, bytes));
+  async #carryOut(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined, duplex: Duplex): Promise<void> {
+    const reply = await this.#done(ask, checkpoint);
+    if (ask.deed === AgentDeed.START && !("failure" in reply)) this.#unstage(ask.agent);
+    this.#reply(ask, reply, duplex);
+  }
+
+  #reply(ask: AgentAskProto, reply: AgentReply, duplex: Duplex): void {
     if (duplex !== this.#kept.current) return;
     // The hub is told of agents that came or went, so that it knows them when this stream is another one.
     if (ask.deed === AgentDeed.START || ask.deed === AgentDeed.DISCARD) duplex.send(this.#hosts());
@@ -206,7 +304,7 @@ export class AgentHost {
       if (known !== undefined) return known.ask(wanted);
       return wanted.deed === "DISCARD" ? {} : { failure: { reason: "NODE_NOT_FOUND", message: `the agent ${ask.agent} is not here` } };
     }
-    const takeIn = this.#o.takesIn?.[wanted.checkpoint.dependencies[0] ?? ""];
+    const takeIn = this.#takesIn(wanted.checkpoint)?.start;
     if (takeIn === undefined)
       return known?.ask(wanted) ?? { failure: { reason: "NO_EXECUTOR", message: "this program takes in no agents of that kind" } };
     // What is asked twice is begun once.
@@ -217,6 +315,7 @@ export class AgentHost {
 
   async #takeIn(takeIn: TakeIn, name: string, ask: Extract<AgentAsk, { deed: "START" }>): Promise<AgentReply> {
     if ((this.#agents.get(name)?.highest ?? 0) >= ask.fence) return {};
+    await this.#staging.get(name);
     try {
       const agent = this.#made(await takeIn(ask.checkpoint, ask.fence, name), 0, false);
       const before = this.#agents.get(name);
@@ -235,6 +334,8 @@ export class AgentHost {
   }
 }
 
+const NOT_WHOLE: Failure = { reason: "CHECKPOINT_INVALID", message: "what came is not what its digest says, or its beginning is not here" };
+
 function rawPublic(key: KeyObject): Uint8Array {
   const SPKI_BYTES = 12;
   return createPublicKey(key).export({ format: "der", type: "spki" }).subarray(SPKI_BYTES);
@@ -242,13 +343,6 @@ function rawPublic(key: KeyObject): Uint8Array {
 
 function standingOf({ agent, fence, runs, movedTo, failure }: AgentStandingProto): AgentStanding {
   return { agent, fence: Number(fence), runs, movedTo, failure: failure === undefined ? undefined : failureFromProto(failure) };
-}
-
-function checkpointIn({ head }: AgentAskProto, bytes: Uint8Array): AgentCheckpoint | undefined {
-  if (head === undefined) return undefined;
-  const memory = Number(head.memoryBytes);
-  const { progress, dependencies } = head;
-  return { memory: bytes.subarray(0, memory), context: bytes.subarray(memory), progress: progress / PROGRESS_DONE, dependencies };
 }
 
 function askOf(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined): AgentAsk | undefined {

@@ -12,13 +12,10 @@ import {
 } from "#gen/foedus/coordination/v1alpha1/agents_pb.ts";
 import { MigratingAgentSchema, MigrationSchema } from "#gen/foedus/coordination/v1alpha1/migration_pb.ts";
 import { encode } from "#kernel/wire/shape.ts";
-import type { Checkpoint } from "../migration/checkpoint/checkpoint.ts";
+import { bytesOf, type Checkpoint, type Laid } from "../migration/checkpoint/checkpoint.ts";
 import type { AskReply, AskSpec, HostOffer, Standing } from "../migration/hosting/messages.ts";
 import type { AgentRecord, Migration } from "../migration/messages.ts";
 import { AGENT_RECORD, MIGRATION } from "../migration/shapes.ts";
-
-/** PART_BYTES is how many bytes of a checkpoint go in one message. */
-export const PART_BYTES = 256 * 1024;
 
 /** offerFromProto reads what a program says of itself. */
 export function offerFromProto({ agents, kinds }: AgentHosts): HostOffer {
@@ -32,9 +29,14 @@ export function replyFromProto({ signature, failure }: AgentAnswer): AskReply {
 }
 
 /** headOf is a checkpoint without its bytes. */
-export function headOf({ memory, context, progress, dependencies }: Checkpoint): CheckpointHead {
-  const [memoryBytes, contextBytes] = [BigInt(memory.length), BigInt(context.length)];
-  return create(CheckpointHeadSchema, { memoryBytes, contextBytes, progress, dependencies: [...dependencies] });
+export function headOf({ memoryBytes, contextBytes, progress, dependencies }: Laid): CheckpointHead {
+  const sizes = { memoryBytes: BigInt(memoryBytes), contextBytes: BigInt(contextBytes) };
+  return create(CheckpointHeadSchema, { ...sizes, progress, dependencies: [...dependencies] });
+}
+
+/** digestBytesOf are what the digest of a checkpoint is over: the digests of its chunks, in order. */
+export function digestBytesOf({ chunks }: Laid): Uint8Array {
+  return Buffer.concat(chunks.map(({ digest }) => bytesOf(digest)));
 }
 
 /** checkpointOf puts a checkpoint together from its head and all bytes that followed, of which it is a view. */
@@ -48,14 +50,57 @@ export function sizeOf({ memoryBytes, contextBytes }: CheckpointHead): number {
   return Number(memoryBytes + contextBytes);
 }
 
-/** partsOf cuts the bytes of a checkpoint into messages, memory first. */
-export function* partsOf({ memory, context }: Checkpoint): Generator<Uint8Array> {
-  for (const bytes of [memory, context])
-    for (let from = 0; from < bytes.length; from += PART_BYTES) yield bytes.subarray(from, from + PART_BYTES);
+/** LaidPart is what is sent of a checkpoint in one message: a chunk, or what is the same as in the one that was staged, from a place on. */
+export type LaidPart = { readonly data: Uint8Array } | { readonly same: number; readonly from: number };
+
+/** partsOf gives the parts of a checkpoint, in order, for a program that has `base`; none of the same goes over the end of its memory. */
+export function* partsOf(laid: Laid, base?: Laid): Generator<LaidPart> {
+  const places = new Map<string, number>();
+  let end = 0;
+  for (const { digest, bytes } of base?.chunks ?? []) {
+    if (!places.has(digest)) places.set(digest, end);
+    end += bytes.length;
+  }
+  let run = { same: 0, from: 0 };
+  let at = 0;
+  for (const { digest, bytes } of laid.chunks) {
+    const from = places.get(digest);
+    const follows = from === run.from + run.same && at !== laid.memoryBytes && from !== base?.memoryBytes;
+    if (run.same > 0 && !follows) {
+      yield run;
+      run = { same: 0, from: 0 };
+    }
+    if (from === undefined) yield { data: bytes };
+    else run = run.same === 0 ? { same: bytes.length, from } : { same: run.same + bytes.length, from: run.from };
+    at += bytes.length;
+  }
+  if (run.same > 0) yield run;
+}
+
+/** partToProto writes a part of a checkpoint; `ask` is 0 for what is staged. */
+export function partToProto(ask: number, part: LaidPart): HostAgentsResponse {
+  return create(HostAgentsResponseSchema, { frame: { case: "part", value: { ask: BigInt(ask), ...part } } });
+}
+
+/** Digests are those of a checkpoint that is sent and of the one from which parts of it are taken; empty for none. */
+export interface Digests {
+  readonly digest: Uint8Array;
+  readonly base: Uint8Array;
+}
+
+/** stageToProto writes what may come; the parts of the checkpoint follow it. */
+export function stageToProto(agent: string, transfer: number, checkpoint: Laid, digests: Digests): HostAgentsResponse {
+  const value = { agent, transfer: BigInt(transfer), head: headOf(checkpoint), ...digests };
+  return create(HostAgentsResponseSchema, { frame: { case: "stage", value } });
+}
+
+/** unstageToProto writes that an agent does not come. */
+export function unstageToProto(agent: string, transfer: number): HostAgentsResponse {
+  return create(HostAgentsResponseSchema, { frame: { case: "unstage", value: { agent, transfer: BigInt(transfer) } } });
 }
 
 /** askToProto writes an ask; the parts of its checkpoint follow it. */
-export function askToProto(ask: number, spec: AskSpec): HostAgentsResponse {
+export function askToProto(ask: number, spec: AskSpec, digests?: Digests): HostAgentsResponse {
   const { agent, fence, transfer, deed, round, claim, checkpoint, hub } = spec;
   const head = checkpoint === undefined ? {} : { head: headOf(checkpoint) };
   const value = {
@@ -68,6 +113,7 @@ export function askToProto(ask: number, spec: AskSpec): HostAgentsResponse {
     claim,
     hub,
     ...head,
+    ...digests,
   };
   return create(HostAgentsResponseSchema, { frame: { case: "ask", value } });
 }

@@ -284,6 +284,9 @@ describe("seeded runs with all kinds of trouble", () => {
     ["local", /runs at|ran at/],
     ["impatient", /runs at|ran at|starts at|a count was lost/],
     ["corrupt", /starts at|not whole/],
+    ["stale", /starts at|a count was lost/],
+    ["hoarding", /still staged/],
+    ["eager", /runs at|ran at|starts at/],
   ] as const)("a fault is found: %s", (mutant, what) => {
     let found: string | undefined;
     for (let seed = 0; seed < 400 && found === undefined; seed++) found = campaign(seed, mutant).find((problem) => what.test(problem));

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import type { Outbound } from "#channel/call.ts";
 import type { Clock } from "#channel/clock.ts";
@@ -13,7 +14,21 @@ import {
 import { type Failure, fail } from "#kernel/error.ts";
 import type { CallContext, Caller } from "#runtime/rpc/call.ts";
 import { type Fenced, FencedStreams } from "#runtime/rpc/server/fenced-streams.ts";
-import { askToProto, checkpointOf, hostedToProto, offerFromProto, partsOf, replyFromProto, sizeOf } from "../codec/agents.ts";
+import {
+  askToProto,
+  checkpointOf,
+  type Digests,
+  digestBytesOf,
+  hostedToProto,
+  offerFromProto,
+  partsOf,
+  partToProto,
+  replyFromProto,
+  sizeOf,
+  stageToProto,
+  unstageToProto,
+} from "../codec/agents.ts";
+import type { Laid } from "../migration/checkpoint/checkpoint.ts";
 import type { AgentEffect, AgentInput, AskSpec } from "../migration/hosting/messages.ts";
 import { CHECKPOINT_MAX } from "../migration/hosting/sagas.ts";
 import type { Sealing } from "./sealing.ts";
@@ -21,17 +36,31 @@ import type { Sealing } from "./sealing.ts";
 /** Bytes for a program that are not written yet, above which a checkpoint waits. */
 const AHEAD_BYTES = 1024 * 1024;
 
+interface Staged {
+  readonly transfer: number;
+  readonly checkpoint: Laid;
+  readonly digest: Uint8Array;
+}
+
+interface Asked extends Pick<AskSpec, "agent" | "deed" | "transfer"> {
+  /** All of a start that went as what differs from what was staged: the program may not have that. */
+  readonly whole?: AskSpec;
+}
+
 interface Program extends Fenced {
   readonly id: number;
   readonly out: Outbound<HostAgentsResponse>;
   /** What is sent to it, one after the other: a checkpoint has many messages. */
   line: Promise<void>;
   /** Asks that it has not answered. */
-  readonly asked: Map<number, Pick<AskSpec, "agent" | "deed" | "transfer">>;
+  readonly asked: Map<number, Asked>;
   /** The answer that is coming in parts: its bytes, and how many of them are there. */
   coming: { readonly ask: number; readonly head: CheckpointHead; readonly bytes: Buffer; filled: number } | undefined;
   /** The last checkpoint of each agent that moves, and of which move: the next one says what of it is the same. */
   readonly bases: Map<string, { readonly transfer: number; readonly bytes: Buffer }>;
+  /** It keeps what is staged; and what it was shown last of each agent that may come, by which a start is short. */
+  stages: boolean;
+  readonly staged: Map<string, Staged>;
   leave: (() => void) | undefined;
   end(failure: Failure): void;
 }
@@ -76,6 +105,8 @@ export class AgentPrograms {
       asked: new Map(),
       coming: undefined,
       bases: new Map(),
+      stages: false,
+      staged: new Map(),
       leave: undefined,
       end,
       fence: end,
@@ -98,6 +129,10 @@ export class AgentPrograms {
         return this.#send(effect.host, async ({ out }) => void out.send(hostedToProto(effect.agents)));
       case "ask":
         return this.#ask(effect.host, effect.ask, effect.spec);
+      case "stage":
+        return this.#stage(effect.host, effect.agent, effect.transfer, effect.checkpoint);
+      case "unstage":
+        return this.#unstage(effect.agent, effect.transfer);
       case "seal":
         return void this.#seal(effect);
       case "open":
@@ -152,6 +187,7 @@ export class AgentPrograms {
     const foreign = hosts.agents.find(({ agent }) => !maySpeakFor(caller, agent));
     if (foreign !== undefined)
       throw fail("ACCESS_DENIED", `the certificate of this program is not for the node ${foreign.agent}`, { field: "hosts.agents" });
+    program.stages = hosts.stages;
     return this.#offer({ kind: "host", host: program.id, principal: caller.spiffeId, offer: offerFromProto(hosts) }, 0);
   }
 
@@ -187,18 +223,49 @@ export class AgentPrograms {
     { reply, bytes }: { readonly reply: Extract<AgentInput, { kind: "replied" }>["reply"]; readonly bytes: number },
   ): Promise<void> | undefined {
     const spec = program.asked.get(ask);
+    if (spec?.deed === "START") program.staged.delete(spec.agent);
+    if (spec?.whole !== undefined && reply.failure?.reason === "CHECKPOINT_INVALID") return void this.#ask(program.id, ask, spec.whole);
     program.asked.delete(ask);
     if (spec?.deed === "RESUME" || spec?.deed === "DISCARD") program.bases.delete(spec.agent);
     return this.#offer({ kind: "replied", host: program.id, ask, reply }, bytes);
   }
 
   #ask(host: number, ask: number, spec: AskSpec): void {
-    this.#programs.get(host)?.asked.set(ask, { agent: spec.agent, deed: spec.deed, transfer: spec.transfer });
+    const program = this.#programs.get(host);
+    if (program === undefined) return;
+    const { agent, deed, transfer, checkpoint } = spec;
+    const base = deed === "START" ? program.staged.get(agent) : undefined;
+    const short = base?.transfer === transfer ? base : undefined;
+    program.asked.set(ask, { agent, deed, transfer, ...(short === undefined ? {} : { whole: spec }) });
+    const digests = deed === "START" && program.stages && checkpoint !== undefined ? digestsOf(checkpoint, short) : undefined;
+    this.#sendAll(host, askToProto(ask, spec, digests), ask, checkpoint, short?.checkpoint);
+  }
+
+  #stage(host: number, agent: string, transfer: number, checkpoint: Laid): void {
+    const program = this.#programs.get(host);
+    if (program?.stages !== true) return;
+    const before = program.staged.get(agent);
+    const base = before?.transfer === transfer ? before : undefined;
+    const digests = digestsOf(checkpoint, base);
+    program.staged.set(agent, { transfer, checkpoint, digest: digests.digest });
+    this.#sendAll(host, stageToProto(agent, transfer, checkpoint, digests), 0, checkpoint, base?.checkpoint);
+  }
+
+  #unstage(agent: string, transfer: number): void {
+    for (const { id, staged } of this.#programs.values()) {
+      if (staged.get(agent)?.transfer !== transfer) continue;
+      staged.delete(agent);
+      this.#send(id, async ({ out }) => void out.send(unstageToProto(agent, transfer)));
+    }
+  }
+
+  /** sendAll sends a message, and the parts of a checkpoint behind it. */
+  #sendAll(host: number, first: HostAgentsResponse, ask: number, checkpoint: Laid | undefined, base: Laid | undefined): void {
     this.#send(host, async ({ out }) => {
-      out.send(askToProto(ask, spec));
-      if (spec.checkpoint === undefined) return;
-      for (const data of partsOf(spec.checkpoint)) {
-        out.send(create(HostAgentsResponseSchema, { frame: { case: "part", value: { ask: BigInt(ask), data } } }));
+      out.send(first);
+      if (checkpoint === undefined) return;
+      for (const part of partsOf(checkpoint, base)) {
+        out.send(partToProto(ask, part));
         if (out.bufferedBytes > AHEAD_BYTES) await out.drained();
         if (out.closed) return;
       }
@@ -224,6 +291,13 @@ export class AgentPrograms {
 }
 
 const TOO_LARGE = `a checkpoint that moves has at most ${CHECKPOINT_MAX / 1024 / 1024} MiB; keep what is larger elsewhere`;
+
+/** digestsOf are those of a checkpoint that is sent, and of what was staged before it. */
+function digestsOf(checkpoint: Laid, base: Staged | undefined): Digests {
+  return { digest: createHash("sha256").update(digestBytesOf(checkpoint)).digest(), base: base?.digest ?? NOTHING };
+}
+
+const NOTHING = new Uint8Array(0);
 
 function maySpeakFor({ kind, name, prefixes }: Caller, agent: string): boolean {
   if (kind === "node") return agent === name;

@@ -4,7 +4,7 @@ import type { Effect } from "#kernel/core.ts";
 import { createCrypto, generateFeedKey } from "#runtime/crypto.ts";
 import { MemoryStore } from "../../../test/fakes/memory-store.ts";
 import { MigrationBook } from "../migration/book.ts";
-import type { Checkpoint } from "../migration/checkpoint/checkpoint.ts";
+import { type Checkpoint, wholeOf } from "../migration/checkpoint/checkpoint.ts";
 import { claimBytes } from "../migration/claim.ts";
 import type { MigrationCommand } from "../migration/messages.ts";
 import { DestinationSaga } from "../migration/saga/destination.ts";
@@ -135,7 +135,7 @@ class Move {
         return;
       }
       case "start":
-        this.started = effect.checkpoint;
+        this.started = wholeOf(effect.checkpoint);
         this.startedAt = performance.now();
         return this.#toDestination({ kind: "started" });
     }

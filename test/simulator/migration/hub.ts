@@ -1,6 +1,6 @@
 import type { Effect } from "#kernel/core.ts";
 import { MigrationBook } from "../../../services/coordination/migration/book.ts";
-import type { Checkpoint } from "../../../services/coordination/migration/checkpoint/checkpoint.ts";
+import { type Checkpoint, wholeOf } from "../../../services/coordination/migration/checkpoint/checkpoint.ts";
 import { claimBytes } from "../../../services/coordination/migration/claim.ts";
 import { frameProblem, type MigrationFrame } from "../../../services/coordination/migration/frames.ts";
 import type { Migration } from "../../../services/coordination/migration/messages.ts";
@@ -52,6 +52,8 @@ export class ToyHub {
   store = new MemoryStore();
   agents = new Map<string, ToyAgent>();
   gates = new Map<string, AgentGate<Command>>();
+  /** What its program was shown of an agent that may come, and of which move. It does not outlive the program's stream. */
+  staged = new Map<string, { readonly transfer: number; readonly checkpoint: Checkpoint }>();
   running = new Map<string, Running>();
   #book: MigrationBook;
   #applied = 0;
@@ -99,6 +101,7 @@ export class ToyHub {
     this.#paused = false;
     this.#life++;
     this.gates.clear();
+    this.staged.clear();
     this.running.clear();
     this.#outbox = [];
     this.#committing = false;
@@ -285,9 +288,25 @@ export class ToyHub {
       }
       case "open":
         return later({ kind: "opened", round: effect.round, numbers: effect.numbers, raw: unsealed(this.name, effect) });
+      case "stage":
+        return this.#stage(agent, effect);
+      case "unstage":
+        if (this.#world.mutant !== "hoarding" && this.staged.get(agent)?.transfer === effect.transfer) this.staged.delete(agent);
+        return;
       default:
         return this.#later(this.#world.delay(3), () => this.#agentEffect(running, effect));
     }
+  }
+
+  #stage(agent: string, { transfer, checkpoint }: Extract<DestinationEffect, { kind: "stage" }>): void {
+    const whole = wholeOf(checkpoint);
+    if (this.#world.mutant === "stale" && this.staged.get(agent)?.transfer === transfer) return;
+    this.staged.set(agent, { transfer, checkpoint: whole });
+    if (this.#world.mutant !== "eager" || this.agents.has(agent)) return;
+    const fence = (this.#book.owner(agent)?.fence ?? 0) + 1;
+    this.#place(agent, fence, whole);
+    this.gates.set(agent, new AgentGate(this.name, agent, fence));
+    this.gates.get(agent)?.set("open", fence, this.name);
   }
 
   #agentEffect(
@@ -297,8 +316,10 @@ export class ToyHub {
     const { agent } = running.migration;
     const here = this.agents.get(agent);
     if (effect.kind === "start") {
+      const staged = this.#world.mutant === "stale" ? this.staged.get(agent)?.checkpoint : undefined;
       if (here === undefined || here.fence < effect.fence || this.#world.mutant === "restart")
-        this.#place(agent, effect.fence, effect.checkpoint);
+        this.#place(agent, effect.fence, staged ?? wholeOf(effect.checkpoint));
+      if (this.#world.mutant !== "hoarding") this.staged.delete(agent);
       return this.#step(running, { kind: "started" });
     }
     if (effect.kind === "discard") {

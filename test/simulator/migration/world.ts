@@ -8,7 +8,7 @@ import { ToyHub } from "./hub.ts";
 import { ToyLog, type Undated } from "./log.ts";
 
 /** Mutant is one deliberate fault, by which a checker is proved. */
-export type Mutant = "early" | "ungated" | "local" | "impatient" | "restart" | "corrupt";
+export type Mutant = "early" | "ungated" | "local" | "impatient" | "restart" | "corrupt" | "stale" | "hoarding" | "eager";
 
 /** AGENT is the agent of the model. */
 export const AGENT = "counter";
@@ -223,6 +223,7 @@ export class World {
       problems.push(`in the end it runs at "${places.join()}" and is ${owner?.owner}'s`);
     for (const hub of this.hubs.values()) {
       if (hub.name !== owner?.owner && hub.agents.has(AGENT)) problems.push(`a copy is left at ${hub.name}`);
+      for (const agent of hub.staged.keys()) problems.push(`${agent} is still staged at ${hub.name}`);
       for (const { saga } of hub.running.values()) problems.push(`left at ${hub.name}: ${saga.describe()}`);
     }
     for (const { transfer, status, step } of this.log.head.migrations()) problems.push(`migration ${transfer} is ${status} at ${step}`);
@@ -231,7 +232,8 @@ export class World {
     return [...new Set([...problems, ...this.violations])];
   }
 
-  /** trouble brings faults for a while: crashes, sleep, partitions, a log without a leader, restored sources, aborts. */
+  /** trouble brings faults for a while: crashes, sleep, partitions, a log without a leader, restored sources, streams
+   * of programs, aborts. */
   trouble(ms: number): void {
     this.loss = this.prng.unit() * 0.3;
     const names = [...this.hubs.keys()];
@@ -240,7 +242,7 @@ export class World {
     const next = (): void => {
       if (this.#mono > until) return;
       const lasts = 20 + this.prng.below(800);
-      const kind = this.prng.below(7);
+      const kind = this.prng.below(8);
       if (kind < 2) this.crash(any(), lasts);
       else if (kind === 2) this.hub(any()).pause(lasts);
       else if (kind === 3) this.#cutFor(this.prng.chance(0.5) ? any() : `${any()} ${any()}`, lasts);
@@ -250,6 +252,7 @@ export class World {
           this.log.up = true;
         });
       } else if (kind === 5) this.#restoreOld(lasts);
+      else if (kind === 6) this.hub(any()).staged.clear();
       else if (this.prng.chance(0.3)) this.#abortAny(any());
       this.after(20 + this.prng.below(400), next);
     };

@@ -6,16 +6,17 @@ import { feedKeyOf, simCrypto } from "../../../../test/simulator/crypto.ts";
 import { PARCEL_BYTES, PARCEL_CHUNKS } from "../frames.ts";
 import { BOUNDS } from "../messages.ts";
 import {
-  assemble,
   type Checkpoint,
   checkpointProblem,
   joinChunks,
+  layOut,
   type Manifest,
   missingIn,
   openManifest,
   readManifest,
   signCheckpoint,
   splitChunks,
+  wholeOf,
   windowOf,
   writeManifest,
 } from "./checkpoint.ts";
@@ -42,7 +43,7 @@ describe("S1-14 a checkpoint", () => {
         const checkpoint = checkpointOf(memory, Buffer.alloc(context, 7));
         const { manifest, content } = signCheckpoint(crypto, HEAD, checkpoint);
         expect(missingIn(manifest, content)).toEqual([]);
-        const again = assemble(manifest, content)!;
+        const again = wholeOf(layOut(manifest, content)!);
         expect(Buffer.compare(again.memory, memory) || Buffer.compare(again.context, checkpoint.context)).toBe(0);
         expect(again).toMatchObject({ progress: 750_000, dependencies: ["a", "b"] });
       }),
@@ -53,7 +54,7 @@ describe("S1-14 a checkpoint", () => {
   test("of nothing has no chunks", () => {
     const { manifest, content } = signCheckpoint(crypto, HEAD, checkpointOf(new Uint8Array(0), Buffer.alloc(0)));
     expect(manifest.chunks).toEqual([]);
-    expect(assemble(manifest, content)?.memory).toHaveLength(0);
+    expect(wholeOf(layOut(manifest, content)!).memory).toHaveLength(0);
     expect("reason" in readManifest(writeManifest(manifest))).toBe(false);
   });
 

@@ -332,17 +332,32 @@ export function joinChunks(manifest: Manifest, numbers: readonly number[], held:
   return bytes;
 }
 
-/** assemble makes the checkpoint of a manifest; undefined while chunks are missing. */
-export function assemble(manifest: Manifest, held: Chunks): Checkpoint | undefined {
-  const all = joinChunks(manifest, [...manifest.chunks.keys()], held);
-  if (all === undefined) return undefined;
-  const { memoryBytes, progress, dependencies } = manifest;
-  return {
-    memory: all.subarray(0, memoryBytes),
-    context: memoryBytes === all.length ? EMPTY : all.subarray(memoryBytes),
-    progress,
-    dependencies,
-  };
+/** Laid is a checkpoint as its chunks, in order, which are views of where they are held. */
+export interface Laid {
+  readonly memoryBytes: number;
+  readonly contextBytes: number;
+  readonly progress: number;
+  readonly dependencies: readonly string[];
+  /** Of the memory, then of the context; none is of both. */
+  readonly chunks: readonly { readonly digest: string; readonly bytes: Uint8Array }[];
+}
+
+/** layOut makes the checkpoint of a manifest, without copying it; undefined while chunks are missing. */
+export function layOut({ memoryBytes, contextBytes, progress, dependencies, chunks }: Manifest, held: Chunks): Laid | undefined {
+  const laid = chunks.map(({ digest }) => ({ digest, bytes: held.get(digest) }));
+  if (laid.some(({ bytes }) => bytes === undefined)) return undefined;
+  return { memoryBytes, contextBytes, progress, dependencies, chunks: laid as Laid["chunks"] };
+}
+
+/** wholeOf puts a checkpoint together. Memory and context are copies. */
+export function wholeOf({ memoryBytes, contextBytes, progress, dependencies, chunks }: Laid): Checkpoint {
+  const all = new Uint8Array(memoryBytes + contextBytes);
+  let at = 0;
+  for (const { bytes } of chunks) {
+    all.set(bytes, at);
+    at += bytes.length;
+  }
+  return { memory: all.subarray(0, memoryBytes), context: all.subarray(memoryBytes), progress, dependencies };
 }
 
 /** windowOf are the first missing chunks that may be under way at once: as many as have so many bytes, one at least. */

@@ -1,5 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint, Laid } from "../checkpoint/checkpoint.ts";
 
 /** DEEDS are what a hub wants of a program for one of its agents (ADR 0018). */
 export const DEEDS = ["CAPTURE", "FREEZE", "CLAIM", "RESUME", "START", "DISCARD"] as const;
@@ -32,7 +32,7 @@ export interface AskSpec {
   readonly round: number;
   /** Of CLAIM: an encoded AgentClaim; else empty. */
   readonly claim: Uint8Array;
-  readonly checkpoint: Checkpoint | undefined;
+  readonly checkpoint: Laid | undefined;
   /** Of DISCARD: the hub that has it now; else empty. */
   readonly hub: string;
 }
@@ -81,6 +81,9 @@ export type AgentInput =
 export type AgentEffect =
   | { readonly kind: "hosted"; readonly host: number; readonly agents: readonly Standing[] }
   | { readonly kind: "ask"; readonly host: number; readonly ask: number; readonly spec: AskSpec }
+  /** What may start at a program, and that it does not. Neither is answered; a program that does not keep it is told nothing. */
+  | { readonly kind: "stage"; readonly host: number; readonly agent: string; readonly transfer: number; readonly checkpoint: Laid }
+  | { readonly kind: "unstage"; readonly agent: string; readonly transfer: number }
   /** Answered by `sealed`. */
   | {
       readonly kind: "seal";

@@ -6,6 +6,7 @@ import type { Effect } from "../../messages.ts";
 import type { PartGround } from "../../part.ts";
 import type { MigrationBook } from "../book.ts";
 import { EMPTY } from "../bytes.ts";
+import type { Laid } from "../checkpoint/checkpoint.ts";
 import type { AgentRecord } from "../messages.ts";
 import { AgentGate } from "../saga/gate.ts";
 import type { GateState, Seen } from "../saga/saga.ts";
@@ -125,6 +126,12 @@ export class Residents {
     const host = this.#hostOf(spec);
     if (spec.deed === "START" && host !== undefined) this.#keep(spec.agent, spec.fence, host, true, out);
     this.#asks.want(key, spec, then, host, out);
+  }
+
+  /** stage shows an agent that may come to the program that would start it; if there is none, the start brings all of it. */
+  stage(transfer: number, agent: string, fence: number, checkpoint: Laid, out: Effect[]): void {
+    const host = this.#hostOf({ agent, deed: "START", fence, checkpoint });
+    if (host !== undefined) out.push({ kind: "agent", effect: { kind: "stage", host, agent, transfer, checkpoint } });
   }
 
   /** drop gives up the asks whose key begins so. */
@@ -247,7 +254,7 @@ export class Residents {
   }
 
   /** hostOf is the program that can do what is wanted of an agent: one that was told how it stands, and so knows its fence. */
-  #hostOf({ agent, deed, fence, checkpoint }: AskSpec): number | undefined {
+  #hostOf({ agent, deed, fence, checkpoint }: Pick<AskSpec, "agent" | "deed" | "fence" | "checkpoint">): number | undefined {
     const holder = this.#holders.get(agent);
     if (deed !== "START") return holder !== undefined && this.#hosts.get(holder)?.told.has(agent) === true ? holder : undefined;
     if (holder !== undefined) return holder;

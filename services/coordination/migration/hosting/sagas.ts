@@ -224,6 +224,10 @@ export class Sagas {
         return void out.push({ kind: "agent", effect: { ...effect, transfer } });
       case "open":
         return void out.push({ kind: "agent", effect: { ...effect, transfer } });
+      case "stage":
+        return this.#o.residents().stage(transfer, agent, running.id.fence + 1, effect.checkpoint, out);
+      case "unstage":
+        return void out.push({ kind: "agent", effect });
       default:
         return this.#ask(running, effect, out);
     }

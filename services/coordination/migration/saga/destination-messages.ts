@@ -1,5 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Laid } from "../checkpoint/checkpoint.ts";
 import type { MigrationFrame } from "../frames.ts";
 import type { Cause, Migration } from "../messages.ts";
 import type { SagaEffect, Seen } from "./saga.ts";
@@ -44,4 +44,8 @@ export type DestinationEffect =
       readonly aad: Uint8Array;
     }
   /** The agent runs here from now on, with this fence. Repeated with a fence that it has already, it changes nothing. */
-  | { readonly kind: "start"; readonly agent: string; readonly fence: number; readonly checkpoint: Checkpoint };
+  | { readonly kind: "start"; readonly agent: string; readonly fence: number; readonly checkpoint: Laid }
+  /** What may start here is shown to the program that takes it in, so that the start brings only what changed. It may get lost. */
+  | { readonly kind: "stage"; readonly transfer: number; readonly agent: string; readonly checkpoint: Laid }
+  /** The agent does not come: what was staged of it is deleted. */
+  | { readonly kind: "unstage"; readonly transfer: number; readonly agent: string };

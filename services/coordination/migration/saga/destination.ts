@@ -4,7 +4,7 @@ import type { Now } from "#kernel/instant.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { EMPTY } from "../bytes.ts";
 import {
-  assemble,
+  layOut,
   lengthOf,
   missingIn,
   openManifest,
@@ -42,6 +42,7 @@ export interface DestinationKeys {
  * MX6 if the log says RELEASE of an agent that this store has not started, this store is older than the log (a restored backup): the agent
  *    does not start, because it has run here already.
  * MX7 whatever gets no answer is asked again, also after a restart; nothing is decided by this hub's clock.
+ * MX8 the program is shown what it may have to start before that is decided; it starts only by MX1, and is told when it does not come.
  */
 export class DestinationSaga implements Core<DestinationInput, DestinationEffect> {
   readonly #id: SagaIdentity;
@@ -62,6 +63,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   #signed: SignedManifest | undefined;
   #claim: Uint8Array = EMPTY;
   #strikes = 0;
+  /** Round that the program was shown. */
+  #staged = 0;
   #wish: { readonly cause: Cause; readonly message: string } | undefined;
   #confirmed = false;
   #over = false;
@@ -241,7 +244,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const migration = this.#seen?.migration as Migration;
     if (!this.#holdsWhatIsIn(migration)) return this.#ask(now, out);
     if (!this.#mayStart()) return this.#read(now, out);
-    const checkpoint = this.#signed === undefined ? undefined : assemble(this.#signed.manifest, this.#held);
+    const checkpoint = this.#signed === undefined ? undefined : layOut(this.#signed.manifest, this.#held);
     if (checkpoint !== undefined && this.#pace.ready(now.mono, "start")) out.push({ kind: "start", agent, fence: fence + 1, checkpoint });
   }
 
@@ -292,9 +295,13 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     // Older rounds come late; after the commit only what was committed counts.
     const decided = migration.digest.length > 0 && sameBytes(signed.digest, migration.digest);
     if (migration.digest.length > 0 ? !decided : signed.manifest.round <= (current?.manifest.round ?? 0)) return;
-    this.#replace(signed, frame.claim, out);
+    const wanted = this.#replace(signed, frame.claim);
     this.#pace.answered("missing");
-    this.#ask(now, out);
+    // What is missing may be on its way while the manifest is stored; that nothing is may not be said before.
+    const whole = missingIn(signed.manifest, this.#held).length === 0;
+    if (!whole) this.#ask(now, out);
+    out.push({ kind: "persist", ops: [...this.#store.keep(wanted), this.#store.record(this.#record())] });
+    if (whole) this.#ask(now, out);
   }
 
   /** foreign says why a manifest that the source signed is not one of this transfer. */
@@ -310,7 +317,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     return manifest.final === claim.length > 0 ? undefined : "a final manifest comes with a claim, and no other does";
   }
 
-  #replace(signed: SignedManifest, claim: Uint8Array, out: DestinationEffect[]): void {
+  /** replace goes on with another manifest, and gives the chunks that are wanted by it. */
+  #replace(signed: SignedManifest, claim: Uint8Array): Set<string> {
     this.#signed = signed;
     this.#claim = claim.slice();
     this.#asked.clear();
@@ -318,7 +326,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const wanted = new Set(signed.manifest.chunks.map(({ digest }) => digest));
     for (const digest of this.#held.keys()) if (!wanted.has(digest)) this.#held.delete(digest);
     this.#phase = "copying";
-    out.push({ kind: "persist", ops: [...this.#store.keep(wanted), this.#store.record(this.#record())] });
+    return wanted;
   }
 
   /** ask says what is missing of the newest manifest, or that nothing is. */
@@ -327,6 +335,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const { manifest } = this.#signed;
     const { transfer, from } = this.#id;
     const missing = missingIn(manifest, this.#held);
+    if (missing.length === 0) this.#stage(out);
     if (missing.length === 0 && this.#phase === "copying" && manifest.final) {
       this.#keep("complete", out);
       return this.#advance(now, out);
@@ -337,6 +346,17 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     if (missing.length === 0) return void out.push({ kind: "send", to: from, frame: { kind: "have", transfer, round } });
     for (const number of windowOf(manifest, missing, this.#times.windowBytes)) this.#asked.add(number);
     out.push({ kind: "send", to: from, frame: { kind: "missing", transfer, round, numbers: [...this.#asked] } });
+  }
+
+  /** stage shows the program what it may have to start, once a round (MX8). */
+  #stage(out: DestinationEffect[]): void {
+    const { transfer, agent } = this.#id;
+    const { manifest } = this.#signed as SignedManifest;
+    if (this.#staged === manifest.round || this.#phase === "started") return;
+    const checkpoint = layOut(manifest, this.#held);
+    if (checkpoint === undefined) return;
+    this.#staged = manifest.round;
+    out.push({ kind: "stage", transfer, agent, checkpoint });
   }
 
   #parcel(now: Now, frame: Extract<MigrationFrame, { kind: "parcel" }>, out: DestinationEffect[]): void {
@@ -365,6 +385,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     if (found === undefined) this.#strike(out);
     else {
       for (const [digest, bytes] of found) this.#held.set(digest, bytes);
+      // The program may see it before it is stored: it is no agent there.
+      if (missingIn(manifest, this.#held).length === 0) this.#stage(out);
       out.push({ kind: "persist", ops: this.#store.add(found) });
     }
     if (this.#asked.size > 0) return;
@@ -382,7 +404,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     this.#over = true;
     if (outcome === "stale") out.push({ kind: "observe", what: "stale", value: 1 });
     out.push({ kind: "persist", ops: this.#store.forget() });
-    if (outcome !== "moved") out.push({ kind: "unreserve", transfer, agent });
+    if (outcome !== "moved") out.push({ kind: "unreserve", transfer, agent }, { kind: "unstage", transfer, agent });
     out.push({ kind: "over", outcome });
   }
 

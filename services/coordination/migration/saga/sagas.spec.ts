@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../../../test/fakes/memory-store.ts";
 import { feedKeyOf, simCrypto } from "../../../../test/simulator/crypto.ts";
-import { type Checkpoint, joinChunks, type ManifestHead, missingIn, signCheckpoint } from "../checkpoint/checkpoint.ts";
+import { type Checkpoint, joinChunks, type Laid, type ManifestHead, missingIn, signCheckpoint, wholeOf } from "../checkpoint/checkpoint.ts";
 import { parcelsOf } from "../checkpoint/parcel.ts";
 import { claimBytes } from "../claim.ts";
 import type { Claim, Migration, Step } from "../messages.ts";
@@ -239,16 +239,29 @@ describe("the destination", () => {
     expect(kinds(side.do({ kind: "started" }))).toEqual(["gate", "observe", "send"]);
   });
 
+  test("MX8 shows the program each round that is whole, once, and starts nothing by that; what changed is all that differs", () => {
+    const side = destinationAt("CHECKPOINT");
+    const shown: Laid[] = [];
+    for (const round of [1, 2]) {
+      const { frame, signed } = manifestFrame({ round, final: round === 2 }, checkpointOf(round));
+      const effects = feed(side, signed, asked(side.do({ kind: "frame", frame })));
+      shown.push(...effects.flatMap((effect) => (effect.kind === "stage" ? [effect.checkpoint] : [])));
+      expect(kinds([...effects, ...side.wait(200), ...side.do({ kind: "frame", frame })])).not.toContain("start");
+    }
+    expect(shown.map((laid) => wholeOf(laid).memory)).toEqual([memoryOf(1), memoryOf(2)]);
+    expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toContain("unstage");
+  });
+
   test("MX6 does not start what has run here before its store was set back", () => {
     const { side, signed } = complete();
     const effects = side.do({ kind: "log", seen: seenAt("RELEASE", { digest: signed.digest }) });
-    expect(kinds(effects)).toEqual(["observe", "unreserve", "over"]);
+    expect(kinds(effects)).toEqual(["observe", "unreserve", "unstage", "over"]);
     expect(effects.at(-1)).toMatchObject({ outcome: "stale" });
   });
 
   test("an abort takes everything away", () => {
     const { side } = complete();
-    expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toEqual(["unreserve", "over"]);
+    expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toEqual(["unreserve", "unstage", "over"]);
     expect([...side.store.space(chunkSpace("destination", 7))]).toEqual([]);
     expect(side.store.get(recordSpace("destination"), "7")).toBeUndefined();
   });
@@ -302,6 +315,27 @@ describe("the source", () => {
     expect(side.stored("source").chunks.size).toBeGreaterThan(1);
   });
 
+  test("MP1 what the destination does not have goes by itself behind the manifest, and again when it asks twice", () => {
+    const side = sourceAt("CHECKPOINT", { ...SOURCE_SETTINGS, rounds: 1 });
+    const seal = (effects: readonly SourceEffect[]) => effects.flatMap((effect) => (effect.kind === "seal" ? [effect] : []));
+    const sealed = (effects: readonly SourceEffect[]): SourceEffect[] =>
+      seal(effects).flatMap(({ round, numbers, key, raw }) => side.do({ kind: "sealed", round, numbers, enc: key, sealed: raw }));
+    const sent = (effects: readonly SourceEffect[]) => effects.flatMap((effect) => (effect.kind === "send" ? [effect.frame.kind] : []));
+    side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) });
+    side.do({ kind: "frame", frame: { kind: "have", transfer: 7, round: 1 } });
+    const changed = checkpointOf(1).memory.slice();
+    changed[7]! ^= 1;
+    const captured = side.do({ kind: "captured", round: 2, checkpoint: { ...checkpointOf(1), memory: changed } });
+    expect(seal(captured).flatMap(({ numbers }) => numbers)).toEqual([0]);
+    expect(sent(sealed(captured))).toEqual([]);
+    const claim = captured.find((effect) => effect.kind === "claim") as { claim: Claim };
+    const claimed = side.do({ kind: "claimed", round: 2, claim: NODE.sign(claimBytes(claim.claim)) });
+    expect(sent(claimed)).toEqual(["manifest", "parcel"]);
+    const ask = { kind: "frame", frame: { kind: "missing", transfer: 7, round: 2, numbers: [0] } } as const;
+    expect(seal(side.do(ask))).toEqual([]);
+    expect(sent(sealed(side.do(ask)))).toEqual(["parcel"]);
+  });
+
   test("a claim that is not the agent's ends the move", () => {
     const side = sourceAt("CHECKPOINT", { ...SOURCE_SETTINGS, rounds: 1 });
     side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) });
@@ -325,7 +359,7 @@ describe("the source", () => {
     expect(now.saga instanceof SourceSaga && now.saga.describe()).toContain("frozen until the log decides");
     const [resume] = now.do({ kind: "log", seen: seenAt("TRANSFER", { digest, status: "aborted" }) });
     expect(resume).toMatchObject({ kind: "resume", fence: 3 });
-    expect((resume as { checkpoint?: Checkpoint }).checkpoint?.memory).toEqual(memoryOf(2));
+    expect(wholeOf((resume as { checkpoint: Laid }).checkpoint).memory).toEqual(memoryOf(2));
     expect(kinds(now.do({ kind: "resumed" }))).toEqual(["gate", "over"]);
   });
 

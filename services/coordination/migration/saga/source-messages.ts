@@ -1,5 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint, Laid } from "../checkpoint/checkpoint.ts";
 import type { MigrationFrame } from "../frames.ts";
 import type { Cause, Claim, Migration } from "../messages.ts";
 import type { SagaEffect, Seen } from "./saga.ts";
@@ -59,7 +59,7 @@ export type SourceEffect =
       readonly transfer: number;
       readonly agent: string;
       readonly fence: number;
-      readonly checkpoint: Checkpoint | undefined;
+      readonly checkpoint: Laid | undefined;
     }
   /** The agent runs elsewhere: what is here of it is deleted. */
   | { readonly kind: "discard"; readonly agent: string; readonly fence: number };

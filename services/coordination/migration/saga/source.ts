@@ -1,24 +1,22 @@
-import type { Core } from "#kernel/core.ts";
+import type { Core, StoreOp } from "#kernel/core.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Now } from "#kernel/instant.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { EMPTY } from "../bytes.ts";
 import {
-  assemble,
   type Checkpoint,
   type Chunks,
   checkpointProblem,
-  joinChunks,
+  layOut,
   missingIn,
   readManifest,
   type SignedManifest,
   signCheckpoint,
-  windowOf,
 } from "../checkpoint/checkpoint.ts";
-import { parcelsOf, sealAad, sealInfo } from "../checkpoint/parcel.ts";
 import { claimHolds } from "../claim.ts";
 import type { MigrationFrame } from "../frames.ts";
 import type { Cause, Claim, Migration } from "../messages.ts";
+import { Parcels } from "./parcels.ts";
 import { Pace, SAGA_TIMES, SagaStore, type SagaTimes, type Seen, type StoredSaga } from "./saga.ts";
 import type { Phase, SagaIdentity, SagaRecord } from "./saga-record.ts";
 import type { SourceEffect, SourceInput } from "./source-messages.ts";
@@ -68,8 +66,9 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
   #held = 0;
   #heldChunks: Chunks = new Map();
   #brought = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
-  /** Chunks that are being sealed. */
-  #sealing = new Set<number>();
+  readonly #parcels: Parcels;
+  /** What is stored at the end of this step, because nothing that it says waits for that. */
+  #storing: StoreOp[] = [];
   #wish: { readonly cause: Cause; readonly message: string } | undefined;
   #gate = "";
   #finished = false;
@@ -81,6 +80,7 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     this.#crypto = crypto;
     this.#settings = settings;
     this.#pace = new Pace(settings.againMs);
+    this.#parcels = new Parcels(id, settings.windowBytes);
     this.#store = new SagaStore("source", id.transfer, stored?.chunks ?? new Map());
     if (stored !== undefined) this.#restore(stored);
   }
@@ -99,6 +99,8 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     if (this.#over) return;
     this.#take(now, input, out);
     this.#advance(now, out);
+    if (this.#storing.length > 0) out.push({ kind: "persist", ops: this.#storing });
+    this.#storing = [];
   }
 
   tick(now: Now, out: SourceEffect[]): void {
@@ -125,6 +127,7 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     const manifest = readManifest(record.manifest);
     if ("reason" in manifest) return;
     this.#content = chunks;
+    this.#parcels.restore(manifest, chunks);
     this.#signed = { manifest, bytes: record.manifest, signature: record.signature, digest: this.#crypto.hash(record.manifest) };
   }
 
@@ -146,7 +149,7 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
         if (input.round === this.#round && this.#phase === "freezing") this.#claimed(input.claim, out);
         return;
       case "sealed":
-        return this.#sealed(input, out);
+        return this.#parcels.sealed(input, out);
       case "frame":
         return this.#frame(now, input.frame, out);
       case "resumed":
@@ -270,16 +273,24 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     );
     this.#signed = signed;
     this.#content = content;
-    this.#sealing.clear();
     const { chunks } = signed.manifest;
-    const brings = missingIn(signed.manifest, this.#heldChunks).reduce((sum, number) => sum + (chunks[number]?.length ?? 0), 0);
+    const missing = missingIn(signed.manifest, this.#heldChunks);
+    const brings = missing.reduce((sum, number) => sum + (chunks[number]?.length ?? 0), 0);
     this.#brought = [this.#brought[1] as number, brings];
     out.push({ kind: "observe", what: "round_bytes", value: brings });
-    out.push({
-      kind: "persist",
-      ops: [...this.#store.add(content), ...this.#store.keep(new Set(content.keys())), this.#store.record(this.#record())],
-    });
+    // An agent that is frozen waits for its claim, and what it is is stored with that.
     if (final) out.push({ kind: "claim", agent, round: this.#round, claim: this.#claimOf(signed) });
+    else this.#storing = this.#contentOps();
+    this.#parcels.begin(signed.manifest, content, missing, this.#sealingKey, out);
+  }
+
+  get #sealingKey(): Uint8Array {
+    return this.#seen?.migration?.sealingKey ?? EMPTY;
+  }
+
+  /** contentOps store what the newest round consists of, and nothing else. */
+  #contentOps(): StoreOp[] {
+    return [...this.#store.add(this.#content), ...this.#store.keep(new Set(this.#content.keys())), this.#store.record(this.#record())];
   }
 
   #claimOf(signed: SignedManifest): Claim {
@@ -295,7 +306,8 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
       return;
     }
     this.#claim = claim.slice();
-    this.#keep("frozen", out);
+    this.#phase = "frozen";
+    out.push({ kind: "persist", ops: this.#contentOps() });
     out.push({ kind: "observe", what: "frozen", value: this.#round });
   }
 
@@ -303,8 +315,9 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
   #offer(now: Now, out: SourceEffect[]): void {
     if (this.#signed === undefined || this.#held === this.#round || !this.#pace.ready(now.mono, `manifest ${this.#round}`)) return;
     const { bytes, signature } = this.#signed;
-    const frame: MigrationFrame = { kind: "manifest", transfer: this.#id.transfer, bytes, signature, claim: this.#claim };
-    out.push({ kind: "send", to: this.#id.to, frame });
+    const { to, transfer } = this.#id;
+    out.push({ kind: "send", to, frame: { kind: "manifest", transfer, bytes, signature, claim: this.#claim } });
+    this.#parcels.offered(out);
   }
 
   #frame(now: Now, frame: MigrationFrame, out: SourceEffect[]): void {
@@ -312,8 +325,9 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     if (frame.transfer !== transfer) return;
     this.#pace.heard();
     const current = "round" in frame && frame.round === this.#round;
-    if (frame.kind === "missing" && current) this.#seal(now, frame.numbers, out);
-    else if (frame.kind === "have" && current) {
+    if (frame.kind === "missing" && current) {
+      if (this.#parcels.missing(frame.numbers, this.#sealingKey, out)) this.#pace.ready(now.mono, `manifest ${this.#round}`);
+    } else if (frame.kind === "have" && current) {
       this.#held = this.#round;
       this.#heldChunks = this.#content;
     } else if (frame.kind === "finished" && frame.fence === fence + 1) {
@@ -323,36 +337,12 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     }
   }
 
-  #seal(now: Now, numbers: readonly number[], out: SourceEffect[]): void {
-    const key = this.#seen?.migration?.sealingKey ?? EMPTY;
-    const signed = this.#signed;
-    // What is not frozen yet has no claim, and a final manifest without one is of no use.
-    if (signed === undefined || key.length === 0 || numbers.some((number) => signed.manifest.chunks[number] === undefined)) return;
-    this.#pace.ready(now.mono, `manifest ${this.#round}`);
-    const { transfer, fence } = this.#id;
-    const window = windowOf(signed.manifest, numbers, this.#settings.windowBytes).filter((number) => !this.#sealing.has(number));
-    for (const parcel of parcelsOf(signed.manifest, window)) {
-      const raw = joinChunks(signed.manifest, parcel, this.#content);
-      if (raw === undefined) continue;
-      for (const number of parcel) this.#sealing.add(number);
-      const aad = sealAad(this.#round, parcel);
-      out.push({ kind: "seal", round: this.#round, numbers: parcel, key, info: sealInfo(transfer, fence), aad, raw });
-    }
-  }
-
-  #sealed(input: Extract<SourceInput, { kind: "sealed" }>, out: SourceEffect[]): void {
-    const { round, numbers, enc, sealed } = input;
-    if (round !== this.#round) return;
-    for (const number of numbers) this.#sealing.delete(number);
-    out.push({ kind: "send", to: this.#id.to, frame: { kind: "parcel", transfer: this.#id.transfer, round, numbers, enc, sealed } });
-  }
-
   #aborted(now: Now, out: SourceEffect[]): void {
     if (this.#phase === "copying" && !this.#stale) return this.#end("aborted", out);
     if (!this.#pace.ready(now.mono, "resume")) return;
     const { transfer, agent, fence } = this.#id;
     const signed = this.#phase === "frozen" ? this.#signed : undefined;
-    const checkpoint = signed === undefined ? undefined : assemble(signed.manifest, this.#content);
+    const checkpoint = signed === undefined ? undefined : layOut(signed.manifest, this.#content);
     out.push({ kind: "resume", transfer, agent, fence, checkpoint });
   }
 

@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file foedus/coordination/v1alpha1/agents.proto.
  */
 export const file_foedus_coordination_v1alpha1_agents: GenFile = /*@__PURE__*/
-  fileDesc("Cilmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL2FnZW50cy5wcm90bxIcZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMSLNAQoRSG9zdEFnZW50c1JlcXVlc3QSOQoFaG9zdHMYASABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50SG9zdHNIABI3CgRwYXJ0GAIgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABI7CgZhbnN3ZXIYAyABKAsyKS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50QW5zd2VySABCBwoFZnJhbWUijQIKEkhvc3RBZ2VudHNSZXNwb25zZRI8CgZob3N0ZWQYASABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50c0hvc3RlZEgAEjUKA2FzaxgCIAEoCzImLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRBc2tIABI3CgRwYXJ0GAMgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABJACgh1bmhvc3RlZBgEIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRzVW5ob3N0ZWRIAEIHCgVmcmFtZSKiAQoKQWdlbnRIb3N0cxJECgZhZ2VudHMYASADKAsyKS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkhvc3RlZEFnZW50Qgm6SAaSAQMQ0A8SIAoFa2luZHMYAiADKAlCEbpIDpIBCxBAIgdyBRABKIACEiwKBnN0cmVhbRgDIAEoCzIcLmZvZWR1cy5jb21tb24udjEuU3RyZWFtT3BlbiKDAQoLSG9zdGVkQWdlbnQSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSGQoIbm9kZV9rZXkYAiABKAxCB7pIBHoCaCASHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PIlYKDEFnZW50c0hvc3RlZBJGCgZhZ2VudHMYASADKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50U3RhbmRpbmdCCbpIBpIBAxDQDyKbAQoNQWdlbnRTdGFuZGluZxIWCgVhZ2VudBgBIAEoCUIHukgEcgIoPxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SDAoEcnVucxgDIAEoCBIZCghtb3ZlZF90bxgEIAEoCUIHukgEcgIoPxIqCgdmYWlsdXJlGAUgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlIjwKDkFnZW50c1VuaG9zdGVkEioKB2ZhaWx1cmUYASABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUiwQIKCEFnZW50QXNrEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SFgoFYWdlbnQYAiABKAlCB7pIBHICKD8SHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PEiAKCHRyYW5zZmVyGAQgASgEQg66SAsyCRj/////////DxI1CgRkZWVkGAUgASgOMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudERlZWQSHQoFcm91bmQYBiABKARCDrpICzIJGP////////8PEhcKBWNsYWltGAcgASgMQgi6SAV6AxiACBI6CgRoZWFkGAggASgLMiwuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5DaGVja3BvaW50SGVhZBIUCgNodWIYCSABKAlCB7pIBHICKD8imwEKDkNoZWNrcG9pbnRIZWFkEiEKDG1lbW9yeV9ieXRlcxgBIAEoBEILukgIMgYYgICAgAESIgoNY29udGV4dF9ieXRlcxgCIAEoBEILukgIMgYYgICAgAESGwoIcHJvZ3Jlc3MYAyABKA1CCbpIBioEGMCEPRIlCgxkZXBlbmRlbmNpZXMYBCADKAlCD7pIDJIBCRBAIgVyAyiAAiJcCglBZ2VudFBhcnQSGwoDYXNrGAEgASgEQg66SAsyCRj/////////DxIXCgRkYXRhGAIgASgMQgm6SAZ6BBiAgBASGQoEc2FtZRgDIAEoDUILukgIKgYYgICAgAEirgEKC0FnZW50QW5zd2VyEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SOgoEaGVhZBgCIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQ2hlY2twb2ludEhlYWQSGgoJc2lnbmF0dXJlGAMgASgMQge6SAR6AhhAEioKB2ZhaWx1cmUYBCABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUiowEKE01pZ3JhdGVBZ2VudFJlcXVlc3QSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSHAoJdG9faHViX2lkGAIgASgJQgm6SAZyBBABKD8SGwoHc3RlcF9tcxgDIAEoBEIKukgHMgUYgN3bARIVCgN3aHkYBCABKAlCCLpIBXIDKJADIlcKFE1pZ3JhdGVBZ2VudFJlc3BvbnNlEiAKCHRyYW5zZmVyGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8iEwoRTGlzdEFnZW50c1JlcXVlc3QibQoSTGlzdEFnZW50c1Jlc3BvbnNlEjcKBmFnZW50cxgBIAMoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRWaWV3Eh4KBmFnZV9tcxgCIAEoBEIOukgLMgkQ/////////w8iaQoJQWdlbnRWaWV3EjsKBWFnZW50GAEgASgLMiwuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpbmdBZ2VudBIRCgljb25uZWN0ZWQYAiABKAgSDAoEcnVucxgDIAEoCCIXChVMaXN0TWlncmF0aW9uc1JlcXVlc3QihAEKFkxpc3RNaWdyYXRpb25zUmVzcG9uc2USOwoKbWlncmF0aW9ucxgBIAMoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTWlncmF0aW9uEg0KBWRvaW5nGAIgAygJEh4KBmFnZV9tcxgDIAEoBEIOukgLMgkQ/////////w8iUgoVQWJvcnRNaWdyYXRpb25SZXF1ZXN0EiIKCHRyYW5zZmVyGAEgASgEQhC6SA0yCxj/////////DygBEhUKA3doeRgCIAEoCUIIukgFcgMokAMiGAoWQWJvcnRNaWdyYXRpb25SZXNwb25zZSqxAQoJQWdlbnREZWVkEhoKFkFHRU5UX0RFRURfVU5TUEVDSUZJRUQQABIWChJBR0VOVF9ERUVEX0NBUFRVUkUQARIVChFBR0VOVF9ERUVEX0ZSRUVaRRACEhQKEEFHRU5UX0RFRURfQ0xBSU0QAxIVChFBR0VOVF9ERUVEX1JFU1VNRRAEEhQKEEFHRU5UX0RFRURfU1RBUlQQBRIWChJBR0VOVF9ERUVEX0RJU0NBUkQQBmIGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_error, file_foedus_common_v1_stream, file_foedus_coordination_v1alpha1_migration]);
+  fileDesc("Cilmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL2FnZW50cy5wcm90bxIcZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMSLNAQoRSG9zdEFnZW50c1JlcXVlc3QSOQoFaG9zdHMYASABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50SG9zdHNIABI3CgRwYXJ0GAIgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABI7CgZhbnN3ZXIYAyABKAsyKS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50QW5zd2VySABCBwoFZnJhbWUihwMKEkhvc3RBZ2VudHNSZXNwb25zZRI8CgZob3N0ZWQYASABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50c0hvc3RlZEgAEjUKA2FzaxgCIAEoCzImLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRBc2tIABI3CgRwYXJ0GAMgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABJACgh1bmhvc3RlZBgEIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRzVW5ob3N0ZWRIABI5CgVzdGFnZRgFIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRTdGFnZUgAEj0KB3Vuc3RhZ2UYBiABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50VW5zdGFnZUgAQgcKBWZyYW1lIrIBCgpBZ2VudEhvc3RzEkQKBmFnZW50cxgBIAMoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuSG9zdGVkQWdlbnRCCbpIBpIBAxDQDxIgCgVraW5kcxgCIAMoCUIRukgOkgELEEAiB3IFEAEogAISLAoGc3RyZWFtGAMgASgLMhwuZm9lZHVzLmNvbW1vbi52MS5TdHJlYW1PcGVuEg4KBnN0YWdlcxgEIAEoCCKDAQoLSG9zdGVkQWdlbnQSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSGQoIbm9kZV9rZXkYAiABKAxCB7pIBHoCaCASHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PIlYKDEFnZW50c0hvc3RlZBJGCgZhZ2VudHMYASADKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50U3RhbmRpbmdCCbpIBpIBAxDQDyKbAQoNQWdlbnRTdGFuZGluZxIWCgVhZ2VudBgBIAEoCUIHukgEcgIoPxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SDAoEcnVucxgDIAEoCBIZCghtb3ZlZF90bxgEIAEoCUIHukgEcgIoPxIqCgdmYWlsdXJlGAUgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlIjwKDkFnZW50c1VuaG9zdGVkEioKB2ZhaWx1cmUYASABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUi8QIKCEFnZW50QXNrEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SFgoFYWdlbnQYAiABKAlCB7pIBHICKD8SHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PEiAKCHRyYW5zZmVyGAQgASgEQg66SAsyCRj/////////DxI1CgRkZWVkGAUgASgOMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudERlZWQSHQoFcm91bmQYBiABKARCDrpICzIJGP////////8PEhcKBWNsYWltGAcgASgMQgi6SAV6AxiACBI6CgRoZWFkGAggASgLMiwuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5DaGVja3BvaW50SGVhZBIUCgNodWIYCSABKAlCB7pIBHICKD8SFwoGZGlnZXN0GAogASgMQge6SAR6AhggEhUKBGJhc2UYCyABKAxCB7pIBHoCGCAisgEKCkFnZW50U3RhZ2USFgoFYWdlbnQYASABKAlCB7pIBHICKD8SIAoIdHJhbnNmZXIYAiABKARCDrpICzIJGP////////8PEjoKBGhlYWQYAyABKAsyLC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkNoZWNrcG9pbnRIZWFkEhcKBmRpZ2VzdBgEIAEoDEIHukgEegIYIBIVCgRiYXNlGAUgASgMQge6SAR6AhggIkgKDEFnZW50VW5zdGFnZRIWCgVhZ2VudBgBIAEoCUIHukgEcgIoPxIgCgh0cmFuc2ZlchgCIAEoBEIOukgLMgkY/////////w8imwEKDkNoZWNrcG9pbnRIZWFkEiEKDG1lbW9yeV9ieXRlcxgBIAEoBEILukgIMgYYgICAgAESIgoNY29udGV4dF9ieXRlcxgCIAEoBEILukgIMgYYgICAgAESGwoIcHJvZ3Jlc3MYAyABKA1CCbpIBioEGMCEPRIlCgxkZXBlbmRlbmNpZXMYBCADKAlCD7pIDJIBCRBAIgVyAyiAAiJ3CglBZ2VudFBhcnQSGwoDYXNrGAEgASgEQg66SAsyCRj/////////DxIXCgRkYXRhGAIgASgMQgm6SAZ6BBiAgBASGQoEc2FtZRgDIAEoDUILukgIKgYYgICAgAESGQoEZnJvbRgEIAEoDUILukgIKgYYgICAgAEirgEKC0FnZW50QW5zd2VyEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SOgoEaGVhZBgCIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQ2hlY2twb2ludEhlYWQSGgoJc2lnbmF0dXJlGAMgASgMQge6SAR6AhhAEioKB2ZhaWx1cmUYBCABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUiowEKE01pZ3JhdGVBZ2VudFJlcXVlc3QSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSHAoJdG9faHViX2lkGAIgASgJQgm6SAZyBBABKD8SGwoHc3RlcF9tcxgDIAEoBEIKukgHMgUYgN3bARIVCgN3aHkYBCABKAlCCLpIBXIDKJADIlcKFE1pZ3JhdGVBZ2VudFJlc3BvbnNlEiAKCHRyYW5zZmVyGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8iEwoRTGlzdEFnZW50c1JlcXVlc3QibQoSTGlzdEFnZW50c1Jlc3BvbnNlEjcKBmFnZW50cxgBIAMoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRWaWV3Eh4KBmFnZV9tcxgCIAEoBEIOukgLMgkQ/////////w8iaQoJQWdlbnRWaWV3EjsKBWFnZW50GAEgASgLMiwuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpbmdBZ2VudBIRCgljb25uZWN0ZWQYAiABKAgSDAoEcnVucxgDIAEoCCIXChVMaXN0TWlncmF0aW9uc1JlcXVlc3QihAEKFkxpc3RNaWdyYXRpb25zUmVzcG9uc2USOwoKbWlncmF0aW9ucxgBIAMoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTWlncmF0aW9uEg0KBWRvaW5nGAIgAygJEh4KBmFnZV9tcxgDIAEoBEIOukgLMgkQ/////////w8iUgoVQWJvcnRNaWdyYXRpb25SZXF1ZXN0EiIKCHRyYW5zZmVyGAEgASgEQhC6SA0yCxj/////////DygBEhUKA3doeRgCIAEoCUIIukgFcgMokAMiGAoWQWJvcnRNaWdyYXRpb25SZXNwb25zZSqxAQoJQWdlbnREZWVkEhoKFkFHRU5UX0RFRURfVU5TUEVDSUZJRUQQABIWChJBR0VOVF9ERUVEX0NBUFRVUkUQARIVChFBR0VOVF9ERUVEX0ZSRUVaRRACEhQKEEFHRU5UX0RFRURfQ0xBSU0QAxIVChFBR0VOVF9ERUVEX1JFU1VNRRAEEhQKEEFHRU5UX0RFRURfU1RBUlQQBRIWChJBR0VOVF9ERUVEX0RJU0NBUkQQBmIGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_error, file_foedus_common_v1_stream, file_foedus_coordination_v1alpha1_migration]);
 
 /**
  * HostAgentsRequest is one message of a program.
@@ -109,6 +109,22 @@ export type HostAgentsResponse = Message<"foedus.coordination.v1alpha1.HostAgent
      */
     value: AgentsUnhosted;
     case: "unhosted";
+  } | {
+    /**
+     * What an agent that may come is by now. Only to programs that say that they keep such; not answered.
+     *
+     * @generated from field: foedus.coordination.v1alpha1.AgentStage stage = 5;
+     */
+    value: AgentStage;
+    case: "stage";
+  } | {
+    /**
+     * It does not come.
+     *
+     * @generated from field: foedus.coordination.v1alpha1.AgentUnstage unstage = 6;
+     */
+    value: AgentUnstage;
+    case: "unstage";
   } | { case: undefined; value?: undefined };
 };
 
@@ -145,6 +161,13 @@ export type AgentHosts = Message<"foedus.coordination.v1alpha1.AgentHosts"> & {
    * @generated from field: foedus.common.v1.StreamOpen stream = 3;
    */
   stream?: StreamOpen | undefined;
+
+  /**
+   * True: it keeps checkpoints of agents that may come (AgentStage), so that a start brings only what changed.
+   *
+   * @generated from field: bool stages = 4;
+   */
+  stages: boolean;
 };
 
 /**
@@ -348,6 +371,21 @@ export type AgentAsk = Message<"foedus.coordination.v1alpha1.AgentAsk"> & {
    * @generated from field: string hub = 9;
    */
   hub: string;
+
+  /**
+   * Of START, to a program that keeps what is staged: SHA-256 over the SHA-256 of each chunk, in order. Each part with data is one chunk, and
+   * what is the same are whole chunks.
+   *
+   * @generated from field: bytes digest = 10;
+   */
+  digest: Uint8Array;
+
+  /**
+   * Of START: the digest of what was staged and of which parts are the same; empty if all bytes follow.
+   *
+   * @generated from field: bytes base = 11;
+   */
+  base: Uint8Array;
 };
 
 /**
@@ -356,6 +394,84 @@ export type AgentAsk = Message<"foedus.coordination.v1alpha1.AgentAsk"> & {
  */
 export const AgentAskSchema: GenMessage<AgentAsk> = /*@__PURE__*/
   messageDesc(file_foedus_coordination_v1alpha1_agents, 7);
+
+/**
+ * AgentStage is what an agent is that may come to this program; its bytes follow, and it replaces what was staged of the agent before. It is
+ * no agent: only START makes one of it. What is staged ends with the stream, a START, an AgentUnstage, and anything else of another transfer.
+ *
+ * @generated from message foedus.coordination.v1alpha1.AgentStage
+ */
+export type AgentStage = Message<"foedus.coordination.v1alpha1.AgentStage"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent = 1;
+   */
+  agent: string;
+
+  /**
+   * The migration.
+   *
+   * @generated from field: uint64 transfer = 2;
+   */
+  transfer: bigint;
+
+  /**
+   * What it consists of; the parts follow, of which `ask` is 0.
+   *
+   * @generated from field: foedus.coordination.v1alpha1.CheckpointHead head = 3;
+   */
+  head?: CheckpointHead | undefined;
+
+  /**
+   * SHA-256 over the SHA-256 of each chunk, as in AgentAsk. What does not match is dropped.
+   *
+   * @generated from field: bytes digest = 4;
+   */
+  digest: Uint8Array;
+
+  /**
+   * The digest of what was staged before and of which parts are the same; empty if all bytes follow.
+   *
+   * @generated from field: bytes base = 5;
+   */
+  base: Uint8Array;
+};
+
+/**
+ * Describes the message foedus.coordination.v1alpha1.AgentStage.
+ * Use `create(AgentStageSchema)` to create a new message.
+ */
+export const AgentStageSchema: GenMessage<AgentStage> = /*@__PURE__*/
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 8);
+
+/**
+ * AgentUnstage says that an agent does not come: what is staged of it is deleted.
+ *
+ * @generated from message foedus.coordination.v1alpha1.AgentUnstage
+ */
+export type AgentUnstage = Message<"foedus.coordination.v1alpha1.AgentUnstage"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent = 1;
+   */
+  agent: string;
+
+  /**
+   * The migration.
+   *
+   * @generated from field: uint64 transfer = 2;
+   */
+  transfer: bigint;
+};
+
+/**
+ * Describes the message foedus.coordination.v1alpha1.AgentUnstage.
+ * Use `create(AgentUnstageSchema)` to create a new message.
+ */
+export const AgentUnstageSchema: GenMessage<AgentUnstage> = /*@__PURE__*/
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 9);
 
 /**
  * CheckpointHead is a checkpoint without its bytes.
@@ -397,7 +513,7 @@ export type CheckpointHead = Message<"foedus.coordination.v1alpha1.CheckpointHea
  * Use `create(CheckpointHeadSchema)` to create a new message.
  */
 export const CheckpointHeadSchema: GenMessage<CheckpointHead> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 8);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 10);
 
 /**
  * AgentPart are bytes of a checkpoint.
@@ -406,7 +522,7 @@ export const CheckpointHeadSchema: GenMessage<CheckpointHead> = /*@__PURE__*/
  */
 export type AgentPart = Message<"foedus.coordination.v1alpha1.AgentPart"> & {
   /**
-   * The ask.
+   * The ask; 0 for what is staged.
    *
    * @generated from field: uint64 ask = 1;
    */
@@ -420,11 +536,19 @@ export type AgentPart = Message<"foedus.coordination.v1alpha1.AgentPart"> & {
   data: Uint8Array;
 
   /**
-   * Instead of bytes, so many that the checkpoint before has at this place: the last one of the same agent and migration on this stream.
+   * Instead of bytes, so many that the checkpoint before has, of the same agent and migration on this stream: to a hub the last one that was
+   * sent, at this place; to a program the one that was staged, from `from` on.
    *
    * @generated from field: uint32 same = 3;
    */
   same: number;
+
+  /**
+   * Of `same`, to a program: where these bytes begin in what was staged, counted from the first byte of its memory.
+   *
+   * @generated from field: uint32 from = 4;
+   */
+  from: number;
 };
 
 /**
@@ -432,7 +556,7 @@ export type AgentPart = Message<"foedus.coordination.v1alpha1.AgentPart"> & {
  * Use `create(AgentPartSchema)` to create a new message.
  */
 export const AgentPartSchema: GenMessage<AgentPart> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 9);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 11);
 
 /**
  * AgentAnswer is what became of an ask.
@@ -474,7 +598,7 @@ export type AgentAnswer = Message<"foedus.coordination.v1alpha1.AgentAnswer"> & 
  * Use `create(AgentAnswerSchema)` to create a new message.
  */
 export const AgentAnswerSchema: GenMessage<AgentAnswer> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 10);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 12);
 
 /**
  * MigrateAgentRequest asks for a move.
@@ -516,7 +640,7 @@ export type MigrateAgentRequest = Message<"foedus.coordination.v1alpha1.MigrateA
  * Use `create(MigrateAgentRequestSchema)` to create a new message.
  */
 export const MigrateAgentRequestSchema: GenMessage<MigrateAgentRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 11);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 13);
 
 /**
  * MigrateAgentResponse says that the move is under way.
@@ -544,7 +668,7 @@ export type MigrateAgentResponse = Message<"foedus.coordination.v1alpha1.Migrate
  * Use `create(MigrateAgentResponseSchema)` to create a new message.
  */
 export const MigrateAgentResponseSchema: GenMessage<MigrateAgentResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 12);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 14);
 
 /**
  * ListAgentsRequest asks for the agents of the federation.
@@ -559,7 +683,7 @@ export type ListAgentsRequest = Message<"foedus.coordination.v1alpha1.ListAgents
  * Use `create(ListAgentsRequestSchema)` to create a new message.
  */
 export const ListAgentsRequestSchema: GenMessage<ListAgentsRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 13);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 15);
 
 /**
  * ListAgentsResponse has them as this hub knows them.
@@ -587,7 +711,7 @@ export type ListAgentsResponse = Message<"foedus.coordination.v1alpha1.ListAgent
  * Use `create(ListAgentsResponseSchema)` to create a new message.
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 14);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 16);
 
 /**
  * AgentView is an agent, for people and programs.
@@ -622,7 +746,7 @@ export type AgentView = Message<"foedus.coordination.v1alpha1.AgentView"> & {
  * Use `create(AgentViewSchema)` to create a new message.
  */
 export const AgentViewSchema: GenMessage<AgentView> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 15);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 17);
 
 /**
  * ListMigrationsRequest asks for migrations.
@@ -637,7 +761,7 @@ export type ListMigrationsRequest = Message<"foedus.coordination.v1alpha1.ListMi
  * Use `create(ListMigrationsRequestSchema)` to create a new message.
  */
 export const ListMigrationsRequestSchema: GenMessage<ListMigrationsRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 16);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 18);
 
 /**
  * ListMigrationsResponse has them as this hub knows them.
@@ -672,7 +796,7 @@ export type ListMigrationsResponse = Message<"foedus.coordination.v1alpha1.ListM
  * Use `create(ListMigrationsResponseSchema)` to create a new message.
  */
 export const ListMigrationsResponseSchema: GenMessage<ListMigrationsResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 17);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 19);
 
 /**
  * AbortMigrationRequest wants no move.
@@ -700,7 +824,7 @@ export type AbortMigrationRequest = Message<"foedus.coordination.v1alpha1.AbortM
  * Use `create(AbortMigrationRequestSchema)` to create a new message.
  */
 export const AbortMigrationRequestSchema: GenMessage<AbortMigrationRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 18);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 20);
 
 /**
  * AbortMigrationResponse says that the agent stays.
@@ -715,7 +839,7 @@ export type AbortMigrationResponse = Message<"foedus.coordination.v1alpha1.Abort
  * Use `create(AbortMigrationResponseSchema)` to create a new message.
  */
 export const AbortMigrationResponseSchema: GenMessage<AbortMigrationResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 19);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 21);
 
 /**
  * AgentDeed is what a hub wants of a program for one of its agents.
