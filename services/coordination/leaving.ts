@@ -19,5 +19,5 @@ export function overtakes({ kind }: Leaving): boolean {
  * isEarly tells which outputs wait for hard persists only (DR11): entries on their way to others, and what is known to be durable already.
  */
 export function isEarly(output: Leaving & { readonly early?: boolean }): boolean {
-  return (output.kind === "send" || output.kind === "changed") && output.early === true;
+  return (output.kind === "send" || output.kind === "changed" || output.kind === "agent") && output.early === true;
 }

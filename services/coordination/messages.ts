@@ -283,7 +283,7 @@ export type Output =
   | { readonly kind: "misconduct"; readonly hubId: string; readonly sentence: string }
   /** The store holds the number. */
   | { readonly kind: "witnessed"; readonly value: string }
-  | { readonly kind: "agent"; readonly effect: AgentEffect }
+  | { readonly kind: "agent"; readonly effect: AgentEffect; readonly early?: boolean }
   | { readonly kind: "refused"; readonly call: number; readonly failure: Failure };
 
 /** Measured is a count or a time for metrics. */

@@ -181,7 +181,6 @@ class CoordinationModule implements ServiceModule {
       observe: (measured) => this.#metrics.observe(measured),
       early: isEarly,
       overtakes,
-
       poison: true,
       // What was promised stays in line until it is true; who asks waits, and is told the truth in time.
       reject: () => "keep",

@@ -445,8 +445,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
     "const SagaTimes",
     "chunks of one manifest, whose size both hubs agreed on",
   ],
-  "services/coordination/migration/saga/destination.ts #asked": ["const SagaTimes", "chunks of one window"],
-  "services/coordination/migration/saga/destination.ts #opening": ["const SagaTimes", "chunks of one window"],
+  "services/coordination/migration/saga/wanted.ts #asked": ["const windowBytes", "chunks of one window"],
+  "services/coordination/migration/saga/wanted.ts #opening": ["const windowBytes", "chunks of one window"],
   "services/coordination/migration/saga/saga.ts #done": ["schema", "things that a saga asks for, and a number of rounds that is bounded"],
   "services/coordination/migration/saga/source.ts #content": [
     "const SourceSettings",

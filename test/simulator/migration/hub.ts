@@ -129,7 +129,13 @@ export class ToyHub {
 
   /** catchUp applies what was decided, up to a position. */
   catchUp(to: number): void {
-    for (; this.#applied < to; this.#applied++) carryOut(this.#book, this.#world.log.entries[this.#applied]!);
+    for (; this.#applied < to; this.#applied++) {
+      const entry = this.#world.log.entries[this.#applied]!;
+      const refused = carryOut(this.#book, entry).failure?.reason === "MIGRATION_STEP";
+      if (!refused || entry.kind !== "command" || entry.author !== this.name || entry.command.kind !== "confirm") continue;
+      const running = this.running.get(`destination ${entry.command.transfer}`);
+      if (running !== undefined) this.#later(0, () => this.#step(running, { kind: "too_early" }));
+    }
     this.replica = Math.max(this.replica, this.#applied);
     if (this.#reading !== undefined && this.#applied >= this.#reading) {
       this.#linear = true;
@@ -227,7 +233,8 @@ export class ToyHub {
             this.#drain();
           });
         });
-      } else this.#outbox.push(() => this.#execute(running, effect));
+      } else if (isEarly(effect)) this.#later(0, () => this.#execute(running, effect));
+      else this.#outbox.push(() => this.#execute(running, effect));
     }
     this.#drain();
   }
@@ -395,4 +402,9 @@ function unsealed(name: string, effect: Extract<DestinationEffect, { kind: "open
   const lock = fastHash(Uint8Array.from([...sealKeyOf(name), ...effect.info, ...effect.aad]));
   const fits = lock.every((byte, at) => byte === effect.sealed[at]) && effect.sealed.length === 32 + effect.rawLength;
   return fits ? effect.sealed.slice(32) : undefined;
+}
+
+/** isEarly tells of an effect that it waits for nothing that is being written, as the driver has it. */
+function isEarly(effect: SourceEffect | DestinationEffect): boolean {
+  return effect.kind === "send" ? effect.early : effect.kind === "seal" || effect.kind === "open" || effect.kind === "stage";
 }

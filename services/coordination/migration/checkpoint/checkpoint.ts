@@ -361,7 +361,7 @@ export function wholeOf({ memoryBytes, contextBytes, progress, dependencies, chu
 }
 
 /** windowOf are the first missing chunks that may be under way at once: as many as have so many bytes, one at least. */
-export function windowOf(manifest: Manifest, missing: readonly number[], bytes: number): readonly number[] {
+export function windowOf(manifest: Pick<Manifest, "chunks">, missing: readonly number[], bytes: number): readonly number[] {
   let length = 0;
   const end = missing.findIndex((number) => (length += manifest.chunks[number]?.length ?? 0) > bytes);
   return end < 0 ? missing : missing.slice(0, Math.max(1, end));

@@ -131,7 +131,7 @@ export class Residents {
   /** stage shows an agent that may come to the program that would start it; if there is none, the start brings all of it. */
   stage(transfer: number, agent: string, fence: number, checkpoint: Laid, out: Effect[]): void {
     const host = this.#hostOf({ agent, deed: "START", fence, checkpoint });
-    if (host !== undefined) out.push({ kind: "agent", effect: { kind: "stage", host, agent, transfer, checkpoint } });
+    if (host !== undefined) out.push({ kind: "agent", effect: { kind: "stage", host, agent, transfer, checkpoint }, early: true });
   }
 
   /** drop gives up the asks whose key begins so. */

@@ -8,7 +8,7 @@ import type { PartGround } from "../../part.ts";
 import type { MigrationBook } from "../book.ts";
 import { EMPTY } from "../bytes.ts";
 import type { MigrationFrame } from "../frames.ts";
-import { type Migration, stepAt } from "../messages.ts";
+import { type Migration, type MigrationCommand, stepAt } from "../messages.ts";
 import { DestinationSaga } from "../saga/destination.ts";
 import type { DestinationEffect, DestinationInput } from "../saga/destination-messages.ts";
 import { chunkSpace, readRecord, recordSpace, type Seen, type Side, type StoredSaga, sideNeeded } from "../saga/saga.ts";
@@ -199,12 +199,12 @@ export class Sagas {
       case "observe":
         return void out.push({ kind: "observe", what: `migration_${effect.what}`, value: effect.value });
       case "propose":
-        if (effect.command.kind === "confirm" && !this.#mayConfirm(running)) return later(this.#noProgram(running));
+        if (effect.command.kind === "confirm") return this.#confirm(running, effect.command);
         return this.#o.submit({ book: "migration", command: effect.command });
       case "read":
         return this.#o.read();
       case "send":
-        return void out.push({ kind: "send", peer: effect.to, early: false, frame: { kind: "migration", frame: effect.frame } });
+        return void out.push({ kind: "send", peer: effect.to, early: effect.early, frame: { kind: "migration", frame: effect.frame } });
       case "gate":
         if (running.side === "destination" && effect.state === "open") this.#o.residents().started(agent);
         return this.#o.residents().gate(agent, effect.state, effect.fence, effect.hub, out);
@@ -221,9 +221,9 @@ export class Sagas {
       case "seal":
         if (!sameBytes(effect.key, this.#o.members.member(running.id.to)?.sealingKey ?? EMPTY))
           return later({ kind: "abort", cause: "FAILED", message: `${running.id.to} is no member with the key that it said` });
-        return void out.push({ kind: "agent", effect: { ...effect, transfer } });
+        return void out.push({ kind: "agent", effect: { ...effect, transfer }, early: true });
       case "open":
-        return void out.push({ kind: "agent", effect: { ...effect, transfer } });
+        return void out.push({ kind: "agent", effect: { ...effect, transfer }, early: true });
       case "stage":
         return this.#o.residents().stage(transfer, agent, running.id.fence + 1, effect.checkpoint, out);
       case "unstage":
@@ -250,6 +250,16 @@ export class Sagas {
       return answer(`${this.#o.hubId} takes in too many agents at once; ask again when some have arrived`);
     if (residents.takes()) return answer();
     if (now.mono - this.#o.beganAt >= PROGRAMS_MS) answer(`no program is connected to ${this.#o.hubId} that takes agents in; start one`);
+  }
+
+  /** confirm has the move committed; the log refuses what comes before TRANSFER. */
+  #confirm(running: Running, command: Extract<MigrationCommand, { kind: "confirm" }>): void {
+    if (!this.#mayConfirm(running)) return void this.#todo.push({ running, input: this.#noProgram(running) });
+    this.#o.submit({ book: "migration", command }, (outcome, at, out) => {
+      const result = outcome.kind === "applied" ? outcome.applied.result : undefined;
+      if (result?.ok === false && result.failure.reason === "MIGRATION_STEP")
+        this.input(at, running.side, running.id.transfer, { kind: "too_early" }, out);
+    });
   }
 
   #mayConfirm(running: Running): boolean {

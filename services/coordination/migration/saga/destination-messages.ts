@@ -20,6 +20,8 @@ export type DestinationInput =
   | { readonly kind: "frame"; readonly frame: MigrationFrame }
   /** What a parcel held; undefined if it did not open. */
   | { readonly kind: "opened"; readonly round: number; readonly numbers: readonly number[]; readonly raw: Uint8Array | undefined }
+  /** CONFIRM came before TRANSFER stood in the log, and was refused by it. */
+  | { readonly kind: "too_early" }
   | { readonly kind: "started" }
   | { readonly kind: "not_started"; readonly failure: Failure }
   /** An operator, preemption, or the end of the lease at this hub. The log decides. */

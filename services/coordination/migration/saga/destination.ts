@@ -6,12 +6,12 @@ import { EMPTY } from "../bytes.ts";
 import {
   layOut,
   lengthOf,
+  type Manifest,
   missingIn,
   openManifest,
   readManifest,
   type SignedManifest,
   splitChunks,
-  windowOf,
 } from "../checkpoint/checkpoint.ts";
 import { sealAad, sealInfo } from "../checkpoint/parcel.ts";
 import { type MigrationFrame, SEALED_MORE } from "../frames.ts";
@@ -19,6 +19,7 @@ import type { Cause, Migration } from "../messages.ts";
 import type { DestinationEffect, DestinationInput } from "./destination-messages.ts";
 import { Pace, SAGA_TIMES, SagaStore, type SagaTimes, type Seen, type StoredSaga } from "./saga.ts";
 import type { Phase, SagaIdentity, SagaRecord } from "./saga-record.ts";
+import { Wanted } from "./wanted.ts";
 
 /** Parcels that do not open, or are not what the manifest says, before the move is given up. */
 const STRIKES = 8;
@@ -35,9 +36,10 @@ export interface DestinationKeys {
  * DestinationSaga takes an agent in (libvirt's v3 handshake: prepare, finish). What it holds is not an agent before the log says so.
  *
  * MX1 the agent starts here only after CONFIRM was read from the log, by a process that knows all that was decided before it began.
- * MX2 CONFIRM is proposed only for the checkpoint that TRANSFER names, all of which is stored here.
+ * MX2 CONFIRM is proposed only for a final checkpoint all of which is stored here; once before TRANSFER was read, as the log takes it only
+ *    behind a TRANSFER that names the same.
  * MX3 nothing is stored that a signed manifest of the source does not name; every chunk is checked against its digest first.
- * MX4 what is held of a transfer is never more than the hubs agreed on, and what is being opened is one window.
+ * MX4 what is held of a transfer is never more than the hubs agreed on, and what is asked for or being opened is one window.
  * MX5 commands reach the agent only after it is stored that it runs here: a start that is repeated after a crash repeats no command.
  * MX6 if the log says RELEASE of an agent that this store has not started, this store is older than the log (a restored backup): the agent
  *    does not start, because it has run here already.
@@ -48,14 +50,11 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   readonly #id: SagaIdentity;
   readonly #crypto: Crypto;
   readonly #keys: DestinationKeys;
-  readonly #times: SagaTimes;
   readonly #store: SagaStore;
   readonly #pace: Pace;
   /** What is held durably, all of it in the manifest. */
   readonly #held = new Map<string, Uint8Array>();
-  /** Numbers that were asked for, and those of them that are being opened. */
-  readonly #asked = new Set<number>();
-  readonly #opening = new Set<number>();
+  readonly #wanted: Wanted;
   #phase: Phase = "copying";
   #seen: Seen | undefined;
   #judged: Extract<DestinationInput, { kind: "judged" }> | undefined;
@@ -63,6 +62,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   #signed: SignedManifest | undefined;
   #claim: Uint8Array = EMPTY;
   #strikes = 0;
+  /** CONFIRM was proposed before TRANSFER was read; that is not done twice for one manifest. */
+  #ahead: "no" | "asked" | "done" = "no";
   /** Round that the program was shown. */
   #staged = 0;
   #wish: { readonly cause: Cause; readonly message: string } | undefined;
@@ -73,7 +74,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     this.#id = id;
     this.#crypto = crypto;
     this.#keys = keys;
-    this.#times = times;
+    this.#wanted = new Wanted(times.windowBytes);
     this.#pace = new Pace(times.againMs);
     this.#store = new SagaStore("destination", id.transfer, stored?.chunks ?? new Map());
     if (stored !== undefined) this.#restore(stored);
@@ -154,6 +155,10 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
         return this.#frame(now, input.frame, out);
       case "opened":
         return this.#opened(now, input, out);
+      case "too_early":
+        if (this.#ahead === "asked") this.#pace.answered("propose confirm");
+        this.#ahead = "done";
+        return;
       case "started":
         if (this.#mayStart()) this.#started(out);
         return;
@@ -210,11 +215,15 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
           out.push({ kind: "reserve", transfer, agent: this.#id.agent, bytes: migration.bytes });
         return;
       case "PREPARE":
-      case "CHECKPOINT":
         return this.#ask(now, out);
+      case "CHECKPOINT":
+        if (this.#phase !== "complete" || this.#wish !== undefined) return this.#ask(now, out);
+        if (this.#ahead !== "no") return;
+        this.#ahead = "asked";
+        return this.#confirm(now, this.#signed?.digest ?? EMPTY, out);
       case "TRANSFER":
         if (this.#wish !== undefined) return;
-        if (this.#holdsWhatIsIn(migration)) this.#confirm(now, migration, out);
+        if (this.#holdsWhatIsIn(migration)) this.#confirm(now, migration.digest, out);
         else this.#ask(now, out);
     }
   }
@@ -223,9 +232,9 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     return this.#phase === "complete" && sameBytes(this.#signed?.digest ?? EMPTY, migration.digest);
   }
 
-  #confirm(now: Now, migration: Migration, out: DestinationEffect[]): void {
+  #confirm(now: Now, digest: Uint8Array, out: DestinationEffect[]): void {
     const { transfer, fence } = this.#id;
-    this.#propose(now, { kind: "confirm", transfer, fence: fence + 1, digest: migration.digest, claim: this.#claim }, out);
+    this.#propose(now, { kind: "confirm", transfer, fence: fence + 1, digest, claim: this.#claim }, out);
   }
 
   /** committed is after the commit: the agent belongs here, and starts as soon as all of it is here. */
@@ -237,7 +246,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
       if (released) return this.#end("moved", out);
       if (this.#confirmed) return;
       const frame: MigrationFrame = { kind: "finished", transfer, fence: fence + 1 };
-      if (this.#pace.ready(now.mono, "finished")) out.push({ kind: "send", to: from, frame });
+      if (this.#pace.ready(now.mono, "finished")) out.push({ kind: "send", to: from, frame, early: false });
       return;
     }
     if (released) return this.#end("stale", out);
@@ -274,7 +283,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     } else if (frame.kind === "confirm" && frame.fence === fence + 1 && this.#phase === "started" && !this.#confirmed) {
       this.#confirmed = true;
       this.#held.clear();
-      out.push({ kind: "persist", ops: this.#store.keep(new Set()) });
+      out.push({ kind: "persist", ops: this.#store.keep(new Set()), hard: false });
     }
   }
 
@@ -297,11 +306,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     if (migration.digest.length > 0 ? !decided : signed.manifest.round <= (current?.manifest.round ?? 0)) return;
     const wanted = this.#replace(signed, frame.claim);
     this.#pace.answered("missing");
-    // What is missing may be on its way while the manifest is stored; that nothing is may not be said before.
-    const whole = missingIn(signed.manifest, this.#held).length === 0;
-    if (!whole) this.#ask(now, out);
-    out.push({ kind: "persist", ops: [...this.#store.keep(wanted), this.#store.record(this.#record())] });
-    if (whole) this.#ask(now, out);
+    out.push({ kind: "persist", ops: [...this.#store.keep(wanted), this.#store.record(this.#record())], hard: false });
+    this.#ask(now, out);
   }
 
   /** foreign says why a manifest that the source signed is not one of this transfer. */
@@ -321,17 +327,17 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   #replace(signed: SignedManifest, claim: Uint8Array): Set<string> {
     this.#signed = signed;
     this.#claim = claim.slice();
-    this.#asked.clear();
-    this.#opening.clear();
+    this.#wanted.clear();
     const wanted = new Set(signed.manifest.chunks.map(({ digest }) => digest));
     for (const digest of this.#held.keys()) if (!wanted.has(digest)) this.#held.delete(digest);
     this.#phase = "copying";
+    this.#ahead = "no";
     return wanted;
   }
 
   /** ask says what is missing of the newest manifest, or that nothing is. */
   #ask(now: Now, out: DestinationEffect[]): void {
-    if (this.#signed === undefined || this.#opening.size > 0) return;
+    if (this.#signed === undefined || this.#wanted.opens) return;
     const { manifest } = this.#signed;
     const { transfer, from } = this.#id;
     const missing = missingIn(manifest, this.#held);
@@ -341,11 +347,23 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
       return this.#advance(now, out);
     }
     if (!this.#pace.ready(now.mono, "missing")) return;
-    this.#asked.clear();
     const { round } = manifest;
-    if (missing.length === 0) return void out.push({ kind: "send", to: from, frame: { kind: "have", transfer, round } });
-    for (const number of windowOf(manifest, missing, this.#times.windowBytes)) this.#asked.add(number);
-    out.push({ kind: "send", to: from, frame: { kind: "missing", transfer, round, numbers: [...this.#asked] } });
+    if (missing.length === 0) return void out.push({ kind: "send", to: from, frame: { kind: "have", transfer, round }, early: false });
+    this.#want(this.#wanted.again(manifest, missing), round, out);
+  }
+
+  #want(numbers: readonly number[], round: number, out: DestinationEffect[]): void {
+    const { transfer, from } = this.#id;
+    out.push({ kind: "send", to: from, frame: { kind: "missing", transfer, round, numbers }, early: true });
+  }
+
+  /** goOn asks for more before all is here that was asked for. */
+  #goOn(now: Now, manifest: Manifest, out: DestinationEffect[]): void {
+    const numbers = this.#wanted.more(manifest, this.#held);
+    if (numbers.length === 0) return;
+    this.#pace.answered("missing");
+    this.#pace.ready(now.mono, "missing");
+    this.#want(numbers, manifest.round, out);
   }
 
   /** stage shows the program what it may have to start, once a round (MX8). */
@@ -364,9 +382,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const { round, numbers, enc, sealed } = frame;
     if (manifest === undefined || round !== manifest.round) return;
     const rawLength = lengthOf(manifest, numbers);
-    const wanted = rawLength !== undefined && numbers.every((number) => this.#asked.has(number) && !this.#opening.has(number));
-    if (!wanted || sealed.length > rawLength + SEALED_MORE) return void out.push({ kind: "observe", what: "bad_frame", value: 1 });
-    for (const number of numbers) this.#opening.add(number);
+    if (rawLength === undefined || sealed.length > rawLength + SEALED_MORE || !this.#wanted.take(numbers))
+      return void out.push({ kind: "observe", what: "bad_frame", value: 1 });
     // The source is at work: it is asked again when it has been quiet for a while.
     this.#pace.ready(now.mono, "missing");
     const { transfer, fence } = this.#id;
@@ -376,20 +393,16 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   #opened(now: Now, input: Extract<DestinationInput, { kind: "opened" }>, out: DestinationEffect[]): void {
     const { round, numbers, raw } = input;
     const manifest = this.#signed?.manifest;
-    if (manifest === undefined || round !== manifest.round || !numbers.every((number) => this.#opening.has(number))) return;
-    for (const number of numbers) {
-      this.#opening.delete(number);
-      this.#asked.delete(number);
-    }
+    if (manifest === undefined || round !== manifest.round || !this.#wanted.opened(numbers)) return;
     const found = raw === undefined ? undefined : splitChunks(this.#crypto, manifest, numbers, raw);
     if (found === undefined) this.#strike(out);
     else {
       for (const [digest, bytes] of found) this.#held.set(digest, bytes);
       // The program may see it before it is stored: it is no agent there.
       if (missingIn(manifest, this.#held).length === 0) this.#stage(out);
-      out.push({ kind: "persist", ops: this.#store.add(found) });
+      out.push({ kind: "persist", ops: this.#store.add(found), hard: false });
     }
-    if (this.#asked.size > 0) return;
+    if (!this.#wanted.none) return found === undefined ? undefined : this.#goOn(now, manifest, out);
     if (found !== undefined) this.#pace.answered("missing");
     this.#ask(now, out);
   }

@@ -36,7 +36,8 @@ export type SagaEffect =
   | { readonly kind: "propose"; readonly command: MigrationCommand }
   /** A linearizable read of the log: answered by the input `log` with `linear`. */
   | { readonly kind: "read" }
-  | { readonly kind: "send"; readonly to: string; readonly frame: MigrationFrame }
+  /** `early`: it says nothing of what is stored, and waits for nothing that is being written. */
+  | { readonly kind: "send"; readonly to: string; readonly frame: MigrationFrame; readonly early: boolean }
   | { readonly kind: "gate"; readonly agent: string; readonly state: GateState; readonly fence: number; readonly hub: string }
   /** The saga is over: the shell forgets it. */
   | { readonly kind: "over"; readonly outcome: "moved" | "aborted" | "stale" }

@@ -122,6 +122,7 @@ function feed(
   let numbers = first;
   let last: DestinationEffect[] = [];
   for (let window = 0; window < windows && numbers.length > 0; window++) {
+    const next: number[] = [];
     for (const parcel of parcelsOf(signed.manifest, numbers)) {
       const raw = joinChunks(signed.manifest, parcel, signed.content)!;
       const round = signed.manifest.round;
@@ -131,8 +132,9 @@ function feed(
       });
       expect(kinds(opening)).toEqual(["open"]);
       last = side.do({ kind: "opened", round, numbers: parcel, raw });
+      next.push(...asked(last));
     }
-    numbers = asked(last);
+    numbers = next;
   }
   return last;
 }
@@ -212,16 +214,27 @@ describe("the destination", () => {
   function complete() {
     const side = destinationAt("CHECKPOINT");
     const { frame, signed } = manifestFrame({ final: true }, checkpointOf(1));
-    feed(side, signed, asked(side.do({ kind: "frame", frame })));
-    return { side, signed };
+    const effects = feed(side, signed, asked(side.do({ kind: "frame", frame })));
+    return { side, signed, proposed: effects.filter(({ kind }) => kind === "propose") };
   }
 
-  test("MX2 proposes CONFIRM only for the checkpoint at which the log says that the source is frozen", () => {
-    const { side, signed } = complete();
+  test("MX2 proposes CONFIRM for the final checkpoint that it holds: once before it has read TRANSFER, and then for what TRANSFER names", () => {
+    const { side, signed, proposed } = complete();
+    const confirm = { command: { kind: "confirm", fence: 4, digest: signed.digest } };
+    expect(proposed).toMatchObject([confirm]);
+    expect(kinds([...side.wait(5_000), ...side.do({ kind: "too_early" }), ...side.wait(5_000)])).not.toContain("propose");
     const other = new Uint8Array(32).fill(1);
     expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { digest: other }) }))).not.toContain("propose");
     const right = side.do({ kind: "log", seen: seenAt("TRANSFER", { digest: signed.digest }) });
-    expect(right.find(({ kind }) => kind === "propose")).toMatchObject({ command: { kind: "confirm", fence: 4, digest: signed.digest } });
+    expect(right.find(({ kind }) => kind === "propose")).toMatchObject(confirm);
+  });
+
+  test("MX2 does not propose CONFIRM twice while it may be on its way, and again as soon as it was refused", () => {
+    const { side, signed } = complete();
+    const seen = seenAt("TRANSFER", { digest: signed.digest });
+    expect(kinds(side.do({ kind: "log", seen }))).not.toContain("propose");
+    expect(kinds(side.do({ kind: "too_early" }))).toContain("propose");
+    expect(kinds(side.do({ kind: "too_early" }))).not.toContain("propose");
   });
 
   test("MX1 starts nothing before it has read the commit, linearly, with itself as owner", () => {
@@ -401,7 +414,32 @@ describe("the source", () => {
     const ask = (numbers: readonly number[], round = 1) =>
       side.do({ kind: "frame", frame: { kind: "missing", transfer: 7, round, numbers } });
     expect([ask([999]), ask([0], 2), ask([0], 99)]).toEqual([[], [], []]);
-    expect(kinds(ask([0, 1]))).toEqual(["seal"]);
-    expect(ask([0, 1])).toEqual([]);
+    // Number 0 goes by itself, and nothing else fits into the window with it.
+    expect([ask([0, 1]), ask([0, 1])]).toEqual([[], []]);
+    const sealed = (number: number) =>
+      side.do({ kind: "sealed", round: 1, numbers: [number], enc: new Uint8Array(32), sealed: new Uint8Array(60) });
+    sealed(0);
+    expect(kinds(ask([1]))).toEqual(["seal"]);
+    expect(ask([1])).toEqual([]);
+  });
+
+  test("MP3 a destination that asks for the same again and again is not answered on and on, and the move ends", () => {
+    const side = sourceAt("CHECKPOINT");
+    side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) });
+    let bytes = 0;
+    let effects: SourceEffect[] = [];
+    for (let times = 0; times < 1_000 && !kinds(effects).includes("propose"); times++) {
+      effects = side.do({ kind: "frame", frame: { kind: "missing", transfer: 7, round: 1, numbers: [1] } });
+      for (const effect of effects) {
+        if (effect.kind !== "seal") continue;
+        bytes += effect.raw.length;
+        side.do({ kind: "sealed", round: 1, numbers: effect.numbers, enc: new Uint8Array(32), sealed: new Uint8Array(60) });
+      }
+      side.do({ kind: "sealed", round: 1, numbers: [0], enc: new Uint8Array(32), sealed: new Uint8Array(60) });
+    }
+    expect(effects.find(({ kind }) => kind === "propose")).toMatchObject({ command: { kind: "abort", cause: "FAILED" } });
+    const { memory, context } = checkpointOf(1);
+    expect(bytes).toBeGreaterThan(memory.length + context.length);
+    expect(bytes).toBeLessThan(17 * (memory.length + context.length));
   });
 });

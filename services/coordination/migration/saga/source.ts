@@ -99,7 +99,7 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     if (this.#over) return;
     this.#take(now, input, out);
     this.#advance(now, out);
-    if (this.#storing.length > 0) out.push({ kind: "persist", ops: this.#storing });
+    if (this.#storing.length > 0) out.push({ kind: "persist", ops: this.#storing, hard: false });
     this.#storing = [];
   }
 
@@ -199,6 +199,12 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
           this.#propose(now, { kind: "abort", transfer, cause: "REFUSED", message: this.#judged.failure.message }, out);
         } else this.#propose(now, { kind: "validate", transfer, bytes: this.#judged.bytes }, out);
         return;
+      case "VALIDATE":
+      case "ACCEPT":
+        // What the agent is can be read, and sealed, while the destination makes room.
+        if (this.#wish !== undefined || this.#phase !== "copying") return;
+        if (this.#signed === undefined) this.#capture(out);
+        return this.#parcels.push(migration.sealingKey, out);
       case "PREPARE":
       case "CHECKPOINT":
         if (this.#wish === undefined) this.#copy(now, migration, out);
@@ -228,6 +234,7 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     // A final manifest that is not frozen yet waits for the agent's claim.
     if (this.#phase === "freezing" && this.#signed?.manifest.final === true) return;
     if (this.#phase === "freezing" || this.#signed === undefined) return this.#capture(out);
+    this.#parcels.push(migration.sealingKey, out);
     if (migration.step === "PREPARE") this.#propose(now, { kind: "checkpoint", transfer, bytes: this.#bytes() }, out);
     if (this.#held !== this.#round) return this.#offer(now, out);
     if (migration.step !== "CHECKPOINT") return;
@@ -281,7 +288,8 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     // An agent that is frozen waits for its claim, and what it is is stored with that.
     if (final) out.push({ kind: "claim", agent, round: this.#round, claim: this.#claimOf(signed) });
     else this.#storing = this.#contentOps();
-    this.#parcels.begin(signed.manifest, content, missing, this.#sealingKey, out);
+    this.#parcels.begin(signed.manifest, content, missing);
+    this.#parcels.push(this.#sealingKey, out);
   }
 
   get #sealingKey(): Uint8Array {
@@ -316,7 +324,9 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     if (this.#signed === undefined || this.#held === this.#round || !this.#pace.ready(now.mono, `manifest ${this.#round}`)) return;
     const { bytes, signature } = this.#signed;
     const { to, transfer } = this.#id;
-    out.push({ kind: "send", to, frame: { kind: "manifest", transfer, bytes, signature, claim: this.#claim } });
+    // The final one goes when it is stored, and behind TRANSFER: what the destination says to the log comes after that.
+    const early = this.#claim.length === 0;
+    out.push({ kind: "send", to, frame: { kind: "manifest", transfer, bytes, signature, claim: this.#claim }, early });
     this.#parcels.offered(out);
   }
 
@@ -327,6 +337,7 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
     const current = "round" in frame && frame.round === this.#round;
     if (frame.kind === "missing" && current) {
       if (this.#parcels.missing(frame.numbers, this.#sealingKey, out)) this.#pace.ready(now.mono, `manifest ${this.#round}`);
+      if (this.#parcels.spent) this.#wish ??= { cause: "FAILED", message: `${this.#id.to} asked for the same chunks again and again` };
     } else if (frame.kind === "have" && current) {
       this.#held = this.#round;
       this.#heldChunks = this.#content;
@@ -358,8 +369,9 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
         return;
       }
       if (this.#pace.ready(now.mono, "ask")) {
-        out.push({ kind: "send", to, frame: { kind: "ask", transfer } });
+        out.push({ kind: "send", to, frame: { kind: "ask", transfer }, early: false });
         // A destination that lost what it had gets it again.
+        this.#parcels.renew();
         this.#held = 0;
         this.#offer(now, out);
       }
@@ -376,7 +388,7 @@ export class SourceSaga implements Core<SourceInput, SourceEffect> {
 
   #tellConfirm(out: SourceEffect[]): void {
     const { transfer, to, fence } = this.#id;
-    out.push({ kind: "send", to, frame: { kind: "confirm", transfer, fence: fence + 1 } });
+    out.push({ kind: "send", to, frame: { kind: "confirm", transfer, fence: fence + 1 }, early: false });
   }
 
   #end(outcome: "moved" | "aborted", out: SourceEffect[]): void {
