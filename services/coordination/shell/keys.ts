@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync } from "node:crypto";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { fail } from "#kernel/error.ts";
@@ -30,7 +30,7 @@ interface KeyFile {
 export const KEY_FILE = "coordination.key";
 
 /** DER in front of raw 32-byte X25519 keys: SubjectPublicKeyInfo and PKCS #8 (RFC 8410). */
-const SPKI_BYTES = 12;
+const SPKI = Buffer.from("302a300506032b656e032100", "hex");
 const PKCS8 = Buffer.from("302e020100300506032b656e04220420", "hex");
 
 /**
@@ -63,10 +63,19 @@ function readKeys(path: string): CoordinationKeys | undefined {
   throw fail("NOT_CONFIGURED", `the key file ${path} is damaged; restore it from a backup`);
 }
 
+/** privateKeyOf reads a raw X25519 private key of 32 bytes. */
+export function privateKeyOf(seed: Uint8Array): KeyObject {
+  return createPrivateKey({ key: Buffer.concat([PKCS8, seed]), format: "der", type: "pkcs8" });
+}
+
+/** publicKeyOf reads a raw X25519 public key of 32 bytes; an error for others. */
+export function publicKeyOf(raw: Uint8Array): KeyObject {
+  return createPublicKey({ key: Buffer.concat([SPKI, raw]), format: "der", type: "spki" });
+}
+
 /** sealingKeyOf makes the pair of a raw private key of 32 bytes. */
 export function sealingKeyOf(seed: Uint8Array): SealingKey {
-  const key = createPrivateKey({ key: Buffer.concat([PKCS8, seed]), format: "der", type: "pkcs8" });
-  const publicKey = createPublicKey(key).export({ format: "der", type: "spki" }).subarray(SPKI_BYTES);
+  const publicKey = createPublicKey(privateKeyOf(seed)).export({ format: "der", type: "spki" }).subarray(SPKI.length);
   return { seed: new Uint8Array(seed), publicKey: new Uint8Array(publicKey) };
 }
 

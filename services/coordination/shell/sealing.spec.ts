@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { x25519 } from "@noble/curves/ed25519.js";
+import { AEAD_AES_256_GCM, CipherSuite, KDF_HKDF_SHA256, KEM_DHKEM_X25519_HKDF_SHA256 } from "hpke";
 import { afterAll, describe, expect, test } from "vitest";
 import { sealAad, sealInfo } from "../migration/checkpoint/parcel.ts";
 import { KEY_FILE, loadKeys, sealingKeyOf } from "./keys.ts";
@@ -27,6 +28,22 @@ describe("parcels are sealed to one hub, one transfer and one place", () => {
       expect(sealed.enc).toHaveLength(32);
       expect(sealed.sealed.length).toBeLessThanOrEqual(bytes.length + 64);
       expect(Buffer.from((await own.open(sealed, info, aad, bytes.length))!)).toEqual(Buffer.from(bytes));
+    }
+  });
+
+  test("what is sealed here opens with the library's own primitives, and the other way round", async () => {
+    const suite = new CipherSuite(KEM_DHKEM_X25519_HKDF_SHA256, KDF_HKDF_SHA256, AEAD_AES_256_GCM);
+    const own = await Sealing.create(key(1));
+    const theirs = {
+      privateKey: await suite.DeserializePrivateKey(key(1).seed),
+      publicKey: await suite.DeserializePublicKey(key(1).publicKey),
+    };
+    const { enc, sealed } = (await own.seal(key(1).publicKey, info, aad, Uint8Array.from([1, 2, 3])))!;
+    expect([...(await suite.Open(theirs, enc, sealed, { info, aad }))]).toEqual([0, 1, 2, 3]);
+    for (const bytes of [Uint8Array.of(0), Buffer.concat([Uint8Array.of(0), raw])]) {
+      const { encapsulatedSecret, ciphertext } = await suite.Seal(theirs.publicKey, bytes, { info, aad });
+      const opened = await own.open({ enc: encapsulatedSecret, sealed: ciphertext }, info, aad, bytes.length - 1);
+      expect(Buffer.from(opened!)).toEqual(Buffer.from(bytes.subarray(1)));
     }
   });
 
