@@ -1,6 +1,7 @@
 // A program on the SDK whose agent counts, and can move; and a client that sends it commands wherever it is.
 import { createPrivateKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, openSync, readFileSync, renameSync, rmSync, writeSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock } from "#channel/clock.ts";
 import { sleep } from "#runtime/clock.ts";
@@ -120,15 +121,15 @@ export class CountingProgram {
       },
       resume: async (checkpoint, fence) => {
         await this.#held("resume");
-        if (checkpoint !== undefined) this.#store(fence, checkpoint);
+        if (checkpoint !== undefined) await this.#store(fence, checkpoint);
         if (this.#executor === undefined) await this.#serve();
         this.startedAt = systemClock.mono();
         this.starts++;
       },
       discard: async () => {
         await this.#held("discard");
-        if (existsSync(this.#file)) rmSync(this.storedHead().memory, { force: true });
-        rmSync(this.#file, { force: true });
+        if (this.stored) await rm(this.storedHead().memory, { force: true });
+        await rm(this.#file, { force: true });
       },
     };
   }
@@ -157,25 +158,26 @@ export class CountingProgram {
   }
 
   /** store writes what came, complete or not at all: the memory is there already if it was staged and nothing of it changed. */
-  #store(fence: number, { memory, progress }: AgentCheckpoint): void {
+  async #store(fence: number, { memory, progress }: AgentCheckpoint): Promise<void> {
     const name = `${this.#file}.memory-${fence}`;
-    if (this.#staged === memory) renameSync(this.#stagedFile, name);
-    else writeDurably(name, memory);
+    if (this.#staged === memory) await rename(this.#stagedFile, name);
+    else await writeDurably(name, memory);
     const head: Stored = { fence, serials: this.serials, progress, memory: name };
-    writeDurably(`${this.#file}.new`, Buffer.from(JSON.stringify(head)));
-    renameSync(`${this.#file}.new`, this.#file);
+    await writeDurably(`${this.#file}.new`, Buffer.from(JSON.stringify(head)));
+    await rename(`${this.#file}.new`, this.#file);
   }
 
   /** stage writes what may come. It happens while the agent still runs elsewhere. */
-  #stage({ memory }: AgentCheckpoint): void {
+  async #stage({ memory }: AgentCheckpoint): Promise<void> {
     if (this.#staged === memory) return;
-    writeDurably(this.#stagedFile, memory);
+    this.#staged = undefined;
+    await writeDurably(this.#stagedFile, memory);
     this.#staged = memory;
   }
 
-  #unstage(): void {
+  async #unstage(): Promise<void> {
     this.#staged = undefined;
-    rmSync(this.#stagedFile, { force: true });
+    await rm(this.#stagedFile, { force: true });
   }
 
   get #stagedFile(): string {
@@ -216,11 +218,14 @@ export class CountingProgram {
 }
 
 /** writeDurably writes a file that survives a loss of power. */
-function writeDurably(name: string, bytes: Uint8Array): void {
-  const handle = openSync(name, "w");
-  writeSync(handle, bytes);
-  fsyncSync(handle);
-  closeSync(handle);
+async function writeDurably(name: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(name, "w");
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
 }
 
 const BACKOFF = { baseMs: 20, maxMs: 200, factor: 2, jitter: 0.5 };

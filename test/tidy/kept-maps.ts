@@ -441,10 +441,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/resources/balance.ts #sending": ["peers", "hubs with much more to do than others"],
   "services/coordination/resources/balance.ts #receiving": ["peers", "hubs with much less to do than others"],
   "services/coordination/resources/balance.ts #cooling": ["const COOLING_MAX", "agents that were proposed to move"],
-  "services/coordination/migration/saga/destination.ts #held": [
-    "const SagaTimes",
-    "chunks of one manifest, whose size both hubs agreed on",
-  ],
+  "services/coordination/migration/saga/held.ts #all": ["const Manifest", "chunks of one manifest, whose size both hubs agreed on"],
+  "services/coordination/migration/saga/held.ts #fresh": ["const windowBytes", "those of them that are not stored yet: one window"],
   "services/coordination/migration/saga/wanted.ts #asked": ["const windowBytes", "chunks of one window"],
   "services/coordination/migration/saga/wanted.ts #opening": ["const windowBytes", "chunks of one window"],
   "services/coordination/migration/saga/saga.ts #done": ["schema", "things that a saga asks for, and a number of rounds that is bounded"],

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { bytes, choice, decode, encode, flag, list, maybe, message, problemOf, text, texts, uint, word } from "./shape.ts";
+import { bytes, choice, decode, encode, flag, list, maybe, message, problemOf, sameBytes, text, texts, uint, word } from "./shape.ts";
 
 const INNER = message({ no: uint(1, 9, 1) });
 const SHAPE = message({
@@ -14,6 +14,22 @@ const SHAPE = message({
   words: texts(8, 2, 3),
 });
 const PLAIN = { count: 0, name: "", key: new Uint8Array(0), on: false, how: "red", inner: undefined, list: [], words: [] };
+
+test("bytes are the same wherever they lie, and differ if any of them does", () => {
+  const length = fc.integer({ min: 0, max: 3_000 });
+  const offset = fc.integer({ min: 0, max: 7 });
+  fc.assert(
+    fc.property(length, offset, offset, fc.nat(), (size, left, right, at) => {
+      const place = (from: number) =>
+        Uint8Array.from({ length: size + 16 }, (_none, n) => ((n - from) * 31) & 0xff).subarray(from, from + size);
+      const [a, b] = [place(left), place(right)];
+      expect(sameBytes(a, b)).toBe(true);
+      if (size === 0) return;
+      b[at % size]! ^= 0x40;
+      expect([sameBytes(a, b), sameBytes(a, b.subarray(1))]).toEqual([false, false]);
+    }),
+  );
+});
 
 describe("shapes of messages", () => {
   test("WS1 what is no value is refused, with the field", () => {

@@ -330,9 +330,24 @@ export function decode<T>(shape: Shape<T>, bytes: Uint8Array): Decoded<T> {
     : { ok: false, problem: "it is not written in the one way that counts" };
 }
 
+/** Bytes of a word, and how many bytes are compared by words. */
+const WORD = 4;
+const LONG = 1_024;
+
 /** sameBytes compares; not for secrets. */
 export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  let from = 0;
+  if (a.length >= LONG && (a.byteOffset - b.byteOffset) % WORD === 0) {
+    from = (WORD - (a.byteOffset % WORD)) % WORD;
+    const words = Math.floor((a.length - from) / WORD);
+    const [left, right] = [a, b].map((bytes) => new Uint32Array(bytes.buffer, bytes.byteOffset + from, words)) as [
+      Uint32Array,
+      Uint32Array,
+    ];
+    for (let i = 0; i < words; i++) if (left[i] !== right[i]) return false;
+    from += words * WORD;
+  }
+  for (let i = from; i < a.length; i++) if (a[i] !== b[i]) return false;
   return true;
 }

@@ -17,6 +17,7 @@ import { sealAad, sealInfo } from "../checkpoint/parcel.ts";
 import { type MigrationFrame, SEALED_MORE } from "../frames.ts";
 import type { Cause, Migration } from "../messages.ts";
 import type { DestinationEffect, DestinationInput } from "./destination-messages.ts";
+import { Held } from "./held.ts";
 import { Pace, SAGA_TIMES, SagaStore, type SagaTimes, type Seen, type StoredSaga } from "./saga.ts";
 import type { Phase, SagaIdentity, SagaRecord } from "./saga-record.ts";
 import { Wanted } from "./wanted.ts";
@@ -52,8 +53,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   readonly #keys: DestinationKeys;
   readonly #store: SagaStore;
   readonly #pace: Pace;
-  /** What is held durably, all of it in the manifest. */
-  readonly #held = new Map<string, Uint8Array>();
+  /** What is held, all of it in the manifest. */
+  readonly #held: Held;
   readonly #wanted: Wanted;
   #phase: Phase = "copying";
   #seen: Seen | undefined;
@@ -76,8 +77,10 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     this.#keys = keys;
     this.#wanted = new Wanted(times.windowBytes);
     this.#pace = new Pace(times.againMs);
-    this.#store = new SagaStore("destination", id.transfer, stored?.chunks ?? new Map());
-    if (stored !== undefined) this.#restore(stored);
+    const chunks = stored?.chunks ?? new Map();
+    this.#store = new SagaStore("destination", id.transfer, chunks);
+    this.#held = new Held(this.#store, times.windowBytes, chunks);
+    if (stored !== undefined) this.#restore(stored.record);
   }
 
   /** over tells whether nothing is left to do. */
@@ -97,9 +100,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
 
   /** heldBytes is what it holds in memory of the checkpoint (MX4). */
   get heldBytes(): number {
-    let bytes = 0;
-    for (const chunk of this.#held.values()) bytes += chunk.length;
-    return bytes;
+    return this.#held.bytes;
   }
 
   step(now: Now, input: DestinationInput, out: DestinationEffect[]): void {
@@ -121,14 +122,13 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const { transfer, agent, from, to, fence } = this.#id;
     const step = this.#seen?.migration?.step ?? "unknown";
     const round = this.#signed?.manifest.round ?? 0;
-    return `destination ${transfer} ${agent} ${from} -> ${to} fence ${fence + 1} ${this.#phase} round ${round} chunks ${this.#held.size} log ${step}`;
+    return `destination ${transfer} ${agent} ${from} -> ${to} fence ${fence + 1} ${this.#phase} round ${round} chunks ${this.#held.all.size} log ${step}`;
   }
 
-  #restore({ record, chunks }: StoredSaga): void {
+  #restore(record: SagaRecord): void {
     this.#phase = record.phase;
     this.#claim = record.claim;
     this.#reserved = true;
-    for (const [digest, bytes] of chunks) this.#held.set(digest, bytes);
     if (record.manifest.length === 0) return;
     const { manifest: bytes, signature } = record;
     // Its signature was checked before it was stored; which key the source has is not known before the log is read.
@@ -253,7 +253,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const migration = this.#seen?.migration as Migration;
     if (!this.#holdsWhatIsIn(migration)) return this.#ask(now, out);
     if (!this.#mayStart()) return this.#read(now, out);
-    const checkpoint = this.#signed === undefined ? undefined : layOut(this.#signed.manifest, this.#held);
+    const checkpoint = this.#signed === undefined ? undefined : layOut(this.#signed.manifest, this.#held.all);
     if (checkpoint !== undefined && this.#pace.ready(now.mono, "start")) out.push({ kind: "start", agent, fence: fence + 1, checkpoint });
   }
 
@@ -282,8 +282,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
       this.#pace.answered("finished");
     } else if (frame.kind === "confirm" && frame.fence === fence + 1 && this.#phase === "started" && !this.#confirmed) {
       this.#confirmed = true;
-      this.#held.clear();
-      out.push({ kind: "persist", ops: this.#store.keep(new Set()), hard: false });
+      out.push({ kind: "persist", ops: this.#held.clear(), hard: false });
     }
   }
 
@@ -304,9 +303,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     // Older rounds come late; after the commit only what was committed counts.
     const decided = migration.digest.length > 0 && sameBytes(signed.digest, migration.digest);
     if (migration.digest.length > 0 ? !decided : signed.manifest.round <= (current?.manifest.round ?? 0)) return;
-    const wanted = this.#replace(signed, frame.claim);
+    this.#replace(signed, frame.claim, out);
     this.#pace.answered("missing");
-    out.push({ kind: "persist", ops: [...this.#store.keep(wanted), this.#store.record(this.#record())], hard: false });
     this.#ask(now, out);
   }
 
@@ -323,16 +321,13 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     return manifest.final === claim.length > 0 ? undefined : "a final manifest comes with a claim, and no other does";
   }
 
-  /** replace goes on with another manifest, and gives the chunks that are wanted by it. */
-  #replace(signed: SignedManifest, claim: Uint8Array): Set<string> {
+  #replace(signed: SignedManifest, claim: Uint8Array, out: DestinationEffect[]): void {
     this.#signed = signed;
     this.#claim = claim.slice();
     this.#wanted.clear();
-    const wanted = new Set(signed.manifest.chunks.map(({ digest }) => digest));
-    for (const digest of this.#held.keys()) if (!wanted.has(digest)) this.#held.delete(digest);
     this.#phase = "copying";
     this.#ahead = "no";
-    return wanted;
+    out.push({ kind: "persist", ops: [...this.#held.keep(signed.manifest), this.#store.record(this.#record())], hard: false });
   }
 
   /** ask says what is missing of the newest manifest, or that nothing is. */
@@ -340,7 +335,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     if (this.#signed === undefined || this.#wanted.opens) return;
     const { manifest } = this.#signed;
     const { transfer, from } = this.#id;
-    const missing = missingIn(manifest, this.#held);
+    const missing = missingIn(manifest, this.#held.all);
     if (missing.length === 0) this.#stage(out);
     if (missing.length === 0 && this.#phase === "copying" && manifest.final) {
       this.#keep("complete", out);
@@ -359,7 +354,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
 
   /** goOn asks for more before all is here that was asked for. */
   #goOn(now: Now, manifest: Manifest, out: DestinationEffect[]): void {
-    const numbers = this.#wanted.more(manifest, this.#held);
+    const numbers = this.#wanted.more(manifest, this.#held.all);
     if (numbers.length === 0) return;
     this.#pace.answered("missing");
     this.#pace.ready(now.mono, "missing");
@@ -371,7 +366,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const { transfer, agent } = this.#id;
     const { manifest } = this.#signed as SignedManifest;
     if (this.#staged === manifest.round || this.#phase === "started") return;
-    const checkpoint = layOut(manifest, this.#held);
+    const checkpoint = layOut(manifest, this.#held.all);
     if (checkpoint === undefined) return;
     this.#staged = manifest.round;
     out.push({ kind: "stage", transfer, agent, checkpoint });
@@ -397,10 +392,10 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const found = raw === undefined ? undefined : splitChunks(this.#crypto, manifest, numbers, raw);
     if (found === undefined) this.#strike(out);
     else {
-      for (const [digest, bytes] of found) this.#held.set(digest, bytes);
+      const ops = this.#held.add(found, manifest);
       // The program may see it before it is stored: it is no agent there.
-      if (missingIn(manifest, this.#held).length === 0) this.#stage(out);
-      out.push({ kind: "persist", ops: this.#store.add(found), hard: false });
+      if (missingIn(manifest, this.#held.all).length === 0) this.#stage(out);
+      if (ops.length > 0) out.push({ kind: "persist", ops, hard: false });
     }
     if (!this.#wanted.none) return found === undefined ? undefined : this.#goOn(now, manifest, out);
     if (found !== undefined) this.#pace.answered("missing");
