@@ -29,6 +29,8 @@ export interface ExecutorTask {
   readonly callerHubId: string;
   /** Aborted when the caller gave up or the deadline passed; an answer is still welcome. */
   readonly signal: AbortSignal;
+  /** Newest fence of the node if it is an agent that can move, as far as the hub knows; else 0. `AgentHost.run` compares it. */
+  readonly agentFence: number;
   /** Trace to go on with (W3C Trace Context), if there is one. */
   readonly traceparent?: string | undefined;
   readonly tracestate?: string | undefined;
@@ -221,6 +223,7 @@ export class ExecutorClient {
         timeoutMs,
         callerHubId,
         signal: controller.signal,
+        agentFence: task.agentFence,
         ...(trace === undefined ? {} : { traceparent: formatParent(trace), tracestate: trace.state }),
       });
       // Promises of other libraries are some, too.

@@ -255,7 +255,8 @@ export class Hub implements AsyncDisposable {
       },
       ...(link === undefined ? {} : { onDetached: link.down }),
     };
-    return this.#keep(new AgentHost(this.clients.coordination, { ...this.#common(), ...options, ...told }), signal, link);
+    const registry = { register: (node: NodeInit) => this.register(node), deregister: (nodeId: string) => this.deregister(nodeId) };
+    return this.#keep(new AgentHost(this.clients.coordination, { registry, ...this.#common(), ...options, ...told }), signal, link);
   }
 
   /** values changes values on which the hubs of the federation agree, many at a time over one stream. For operators and services. */

@@ -234,6 +234,9 @@ export class CommandCore implements Core<Input, CommandEffect> {
       case "policy":
         this.#owner.policy = input.policy;
         return;
+      case "places":
+        this.#directory.places = input.places;
+        return;
       case "stored":
         this.#refusing = input.ok ? undefined : input.failure;
         if (input.ok) this.#p.journal.accepted();
@@ -302,7 +305,8 @@ export class CommandCore implements Core<Input, CommandEffect> {
       (this.#stopping ? STOPPING : undefined) ??
       (keyed === undefined ? undefined : this.#p.keys.admit(keyed, now.mono)) ??
       this.#route(now, sender, waits, command, keyed);
-    if (failure !== undefined) this.#waiting.refuse(client, command, failure);
+    if (failure === undefined) return;
+    this.#waiting.refuse(client, command, this.#directory.placed(command.hubId || this.#p.hubId, command.nodeId, failure));
   }
 
   /** route finds the target and lets the command go there; it answers what is wrong instead. */

@@ -1,6 +1,6 @@
 export type { CommandOutcome, CommandRequest, ValueInit } from "./codec/request.ts";
 export { type CommandForwardingConfig, commandForwardingConfig } from "./config.ts";
-export type { CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
+export type { AgentPlaces, CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
 export {
   type CommandForwarding,
   type CommandForwardingOptions,
@@ -8,5 +8,5 @@ export {
   createCommandForwarding,
   type FederationPorts,
 } from "./module.ts";
-export type { DirectorySource, NodeTable, PresenceSink, SharePolicySource, TableNode } from "./ports.ts";
+export type { AgentPlacesSource, DirectorySource, NodeTable, PresenceSink, SharePolicySource, TableNode } from "./ports.ts";
 export type { AutomationPort, LocalCommandHandler, LocalTask } from "./shell/automation.ts";

@@ -125,6 +125,8 @@ export interface Task {
   readonly deadline: number;
   readonly callerHubId: string;
   readonly trace?: TraceContext | undefined;
+  /** Fence of the agent that the node is. */
+  readonly agentFence?: number;
 }
 
 /** TaskReport is what an executor says of a task. */
@@ -193,6 +195,14 @@ export type Right = "none" | "see" | "invoke";
 /** SharePolicy answers what a peer's share lets it do. Seeing a node is not the right to invoke it. */
 export type SharePolicy = (peerHubId: string, nodeId: string, capability: string) => Right;
 
+/** AgentPlaces says where agents are that move between hubs (S1-13), as far as this hub knows. */
+export interface AgentPlaces {
+  /** movedTo is the hub that has an agent that was once at `hubId`, and the fence it has there; undefined if it is there, or no agent. */
+  movedTo(hubId: string, nodeId: string): { readonly hubId: string; readonly fence: number } | undefined;
+  /** fence is that of an agent that is at `hubId`, or was: a copy that is left there has a lower one. 0 for other nodes. */
+  fence(hubId: string, nodeId: string): number;
+}
+
 /** PeerInfo is a configured peer and its trust level: 1 MINIMAL, 2 LIMITED, 3 FULL. */
 export interface PeerInfo {
   readonly hubId: string;
@@ -234,6 +244,7 @@ export type Input =
   | { readonly kind: "handler"; readonly present: boolean }
   | { readonly kind: "directory"; readonly changes: readonly DirectoryChange[] }
   | { readonly kind: "policy"; readonly policy: SharePolicy }
+  | { readonly kind: "places"; readonly places: AgentPlaces }
   | { readonly kind: "stored"; readonly ok: boolean; readonly failure: Failure | undefined; readonly unstored: readonly StoreOp[] }
   | { readonly kind: "start" }
   | { readonly kind: "stop" };

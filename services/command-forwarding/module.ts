@@ -27,7 +27,7 @@ import { META_KEY, META_SPACE } from "./journal/restore.ts";
 import { isAnswer, isUrgent, overtakes, storedInput } from "./journal/store-refusal.ts";
 import { type Command, type CommandEffect, type Input, type Observation, OUTCOME, type Reply } from "./messages.ts";
 import { CommandMetrics } from "./metrics.ts";
-import type { DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
+import type { AgentPlacesSource, DirectorySource, PresenceSink, SharePolicySource } from "./ports.ts";
 import { mergeChanges } from "./route/directory-changes.ts";
 import type { Settings } from "./settings.ts";
 import type { AutomationPort, LocalCommandHandler } from "./shell/automation.ts";
@@ -49,6 +49,8 @@ export interface FederationPorts {
   readonly peers: PeerSource;
   readonly sessions: SessionReporter;
   readonly sharePolicy: SharePolicySource;
+  /** Where agents are that move; without it none do. */
+  readonly places?: AgentPlacesSource;
   /** connect makes a client for one dial to a peer with an endpoint; its channel is closed with the session. */
   readonly connect: (view: PeerView, options: ConnectOptions) => ClientOf<typeof CommandForwardingService>;
   /** Checks the tokens of Refresh frames. */
@@ -267,6 +269,8 @@ class Service implements CommandForwarding {
     if (federation === undefined) return;
     this.#links = this.#createLinks(federation);
     this.#unsubscribe.push(federation.sharePolicy.subscribe((policy) => calls.tell({ kind: "policy", policy }, "policy")));
+    if (federation.places !== undefined)
+      this.#unsubscribe.push(federation.places.subscribe((places) => calls.tell({ kind: "places", places }, "places")));
     this.#unsubscribe.push(federation.peers.subscribe(SERVICE, (views) => this.#setPeers(views)));
   }
 

@@ -1,4 +1,4 @@
-import type { CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
+import type { AgentPlaces, CapabilityInfo, DirectoryChange, SharePolicy } from "./messages.ts";
 
 /** TableNode is a node in a table of another part of this process. Another object means that something in it was replaced. */
 export interface TableNode {
@@ -35,6 +35,11 @@ export interface DirectorySource {
 /** SharePolicySource is the port to the shares' invoke rules, pushed as a pure function; until the first push nothing may be invoked. */
 export interface SharePolicySource {
   subscribe(listener: (policy: SharePolicy) => void): () => void;
+}
+
+/** AgentPlacesSource is the port to what the hubs decided about where agents are, pushed whenever it changes. */
+export interface AgentPlacesSource {
+  subscribe(listener: (places: AgentPlaces) => void): () => void;
 }
 
 /** PresenceSink is the port that tells registry-sync which nodes have an executor. It never blocks and never throws. */

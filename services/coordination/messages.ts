@@ -124,7 +124,9 @@ export type AgentsRequest =
   /** Moves an agent, wherever it is, to a member. `stepMs` 0: as long as the default says. */
   | { readonly kind: "migrate"; readonly agent: string; readonly to: string; readonly stepMs: number; readonly why: string }
   | { readonly kind: "abort_migration"; readonly transfer: number; readonly why: string }
-  | { readonly kind: "agents" | "migrations" };
+  /** `unless`: nothing is wanted if the log is where it was. */
+  | { readonly kind: "agents"; readonly unless: number }
+  | { readonly kind: "migrations" };
 
 /** Query is a question to the state of the federation. */
 export type Query =
@@ -240,6 +242,9 @@ export type Answer =
       readonly kind: "agents";
       readonly call: number;
       readonly agents: readonly { readonly agent: AgentRecord; readonly connected: boolean; readonly runs: boolean }[];
+      /** Names that agents had at hubs where they are no more. */
+      readonly formerly: readonly { readonly hub: string; readonly agent: string }[];
+      readonly index: number;
       readonly ageMs: number;
     }
   /** `doing` is what this hub does for them, in words. */

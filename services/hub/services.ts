@@ -70,7 +70,8 @@ export const TABLE = {
     // Its read model of the nodes comes from there.
     after: ["registry-sync"],
     sessions: true,
-    calls: ["registry-sync"],
+    // Where agents are that move, it asks coordination.
+    calls: ["registry-sync", "coordination"],
     volume: "1Gi",
     heading: "Commands",
     make: async (wiring: Wiring<CommandSettings>) => (await import("./compose/command-forwarding.ts")).commandForwarding(wiring),

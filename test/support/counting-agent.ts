@@ -12,6 +12,7 @@ import {
   Hub,
   type MovableOptions,
   movedTo,
+  type NodeInit,
 } from "../../clients/typescript/index.ts";
 import { type HubProcess, SERVICES } from "./federation.ts";
 
@@ -19,6 +20,7 @@ import { type HubProcess, SERVICES } from "./federation.ts";
 const KIND = "counting";
 
 const KEY_BYTES = 48;
+const NODE: NodeInit = { nodeId: "counter", type: "agent", capabilities: [{ name: "count", type: 2, readable: true, invocable: true }] };
 
 /** Stored is the agent as the program's disk has it. */
 interface Stored {
@@ -48,10 +50,12 @@ export class CountingProgram {
   frozenAt = 0;
   startedAt = 0;
   starts = 0;
+  /** Fences that tasks came with. */
+  readonly fences = new Set<number>();
   problem = "";
   /** What the program does not do before it is let go on, by its name in MovableOptions; `held` is called when it gets there. */
   hold:
-    | { readonly what: "checkpoint" | "freeze" | "resume" | "discard"; readonly held: () => void; readonly go: Promise<void> }
+    | { readonly what: "checkpoint" | "freeze" | "resume" | "discard" | "stage"; readonly held: () => void; readonly go: Promise<void> }
     | undefined;
 
   private constructor(process: HubProcess, hub: Hub, born: { readonly ballast: Buffer } | undefined) {
@@ -77,7 +81,7 @@ export class CountingProgram {
       backoff: BACKOFF,
       onError: (error) => void (this.problem = String(error)),
     });
-    if (born !== undefined) void this.#serve();
+    if (born !== undefined) void Promise.all([hub.register(NODE), this.#serve()]);
   }
 
   /** at makes the program at a hub, with the agent if it is `born` there. */
@@ -111,6 +115,7 @@ export class CountingProgram {
     return {
       agent: "counter",
       nodeKey: this.#key!,
+      node: NODE,
       checkpoint: async () => {
         await this.#held("checkpoint");
         return this.#checkpoint();
@@ -169,6 +174,7 @@ export class CountingProgram {
 
   /** stage writes what may come. It happens while the agent still runs elsewhere. */
   async #stage({ memory }: AgentCheckpoint): Promise<void> {
+    await this.#held("stage");
     if (this.#staged === memory) return;
     this.#staged = undefined;
     await writeDurably(this.#stagedFile, memory);
@@ -194,7 +200,7 @@ export class CountingProgram {
     return JSON.parse(readFileSync(this.#file, "utf8")) as Stored;
   }
 
-  /** serve registers the node and answers its commands: resolves when the hub has taken both. */
+  /** serve answers its commands: resolves when the hub has taken the offer. */
   async #serve(): Promise<void> {
     const attached = Promise.withResolvers<void>();
     this.#executor = this.hub.serve({
@@ -202,16 +208,14 @@ export class CountingProgram {
       backoff: BACKOFF,
       onAttached: () => attached.resolve(),
       onDetached: () => undefined,
-      run: ({ value }) =>
-        this.host.run("counter", () => {
+      run: ({ value, agentFence }) => {
+        this.fences.add(agentFence);
+        const count = () => {
           this.#serials.add(Number(value));
           return { value: BigInt(this.#serials.size) };
-        }),
-    });
-    await this.hub.register({
-      nodeId: "counter",
-      type: "agent",
-      capabilities: [{ name: "count", type: 2, readable: true, invocable: true }],
+        };
+        return this.host.run("counter", count, agentFence);
+      },
     });
     await attached.promise;
   }

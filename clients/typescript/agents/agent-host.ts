@@ -2,7 +2,7 @@ import { createPublicKey, type KeyObject } from "node:crypto";
 import { create } from "@bufbuild/protobuf";
 import type { ClientDuplex, ClientOf, StreamOpenInit } from "#channel/call.ts";
 import { type Clock, systemClock } from "#channel/clock.ts";
-import { failureFromProto, failureToProto } from "#channel/failure.ts";
+import { failureFromProto } from "#channel/failure.ts";
 import {
   type AgentAsk as AgentAskProto,
   AgentDeed,
@@ -17,6 +17,7 @@ import type { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coor
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import type { ExecutorAnswer } from "../executor-client.ts";
+import type { NodeInit } from "../kept-nodes.ts";
 import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity } from "../kept-stream.ts";
 import {
   type AgentAsk,
@@ -26,7 +27,8 @@ import {
   MovableAgent,
   type MovableOptions,
 } from "./movable-agent.ts";
-import { ComingCheckpoint, PROGRESS_DONE, Staged, type StagedCheckpoint } from "./staging.ts";
+import { type Base, sendReply } from "./replies.ts";
+import { ComingCheckpoint, Staged, type StagedCheckpoint } from "./staging.ts";
 
 type Client = Pick<ClientOf<typeof CoordinationService>, "hostAgents">;
 type Duplex = ClientDuplex<HostAgentsRequest, HostAgentsResponse>;
@@ -40,12 +42,8 @@ interface Coming {
   readonly whole: (came: StagedCheckpoint | undefined) => void;
 }
 
-/** Bytes of a checkpoint in one message. */
-const PART_BYTES = 256 * 1024;
 /** Most bytes of a checkpoint that a hub may send. */
 const CHECKPOINT_BYTES = 256 * 1024 * 1024;
-/** Bytes that are not written yet, above which a checkpoint waits. */
-const AHEAD_BYTES = 1024 * 1024;
 /** How long tasks wait for an agent that moves, if the program does not say, ms. */
 const WAIT_MS = 5_000;
 
@@ -70,11 +68,19 @@ export interface TakesIn {
   readonly unstage?: (agent: string) => void | Promise<void>;
 }
 
+/** AgentRegistry is where an agent is found. */
+export interface AgentRegistry {
+  register(node: NodeInit): Promise<unknown>;
+  deregister(nodeId: string): Promise<unknown>;
+}
+
 /** AgentHostOptions say which agents a program has, and which it takes in. */
 export interface AgentHostOptions {
   readonly agents?: readonly HostedAgentOptions[];
   /** By kind, which is the first of an agent's dependencies. */
   readonly takesIn?: Readonly<Record<string, TakeIn | TakesIn>>;
+  /** Follows agents that say what they are in it (`node`). */
+  readonly registry?: AgentRegistry;
   /** Told how an agent stands at the hub whenever that changes. */
   readonly onStanding?: (standing: AgentStanding) => void;
   /** onDetached is called when the stream ended; false means that it will not come back by itself. */
@@ -140,10 +146,13 @@ export class AgentHost {
     return this.#agents.get(name);
   }
 
-  /** run does a task of an agent, when it runs; the `run` of what serves its commands calls it. */
-  run(agent: string, task: () => ExecutorAnswer | Promise<ExecutorAnswer>): Promise<ExecutorAnswer> {
+  /**
+   * run does a task of an agent, when it runs; the `run` of what serves its commands calls it, with the `agentFence` of the task. A copy that is
+   * older than that does nothing.
+   */
+  run(agent: string, task: () => ExecutorAnswer | Promise<ExecutorAnswer>, agentFence = 0): Promise<ExecutorAnswer> {
     const known = this.#agents.get(agent);
-    if (known !== undefined) return known.run(task);
+    if (known !== undefined) return known.run(task, agentFence);
     return Promise.resolve({ failure: { reason: "NODE_OFFLINE", message: `the agent ${agent} is not here` } });
   }
 
@@ -285,6 +294,7 @@ export class AgentHost {
   async #carryOut(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined, duplex: Duplex): Promise<void> {
     const reply = await this.#done(ask, checkpoint);
     if (ask.deed === AgentDeed.START && !("failure" in reply)) this.#unstage(ask.agent);
+    if (ask.deed === AgentDeed.DISCARD && !("failure" in reply)) this.#deregister(ask.agent);
     this.#reply(ask, reply, duplex);
   }
 
@@ -313,6 +323,20 @@ export class AgentHost {
     return start;
   }
 
+  /** register has the agent found here. That it cannot be is told, and keeps nobody from starting it: the registry can be set right later. */
+  async #register({ node }: MovableAgent): Promise<void> {
+    const { registry } = this.#o;
+    if (node === undefined || registry === undefined) return;
+    await registry.register(node).catch((error: unknown) => callProgram(this.#o.onError, this.#o.onError, error));
+  }
+
+  /** deregister is done before the agent starts here again. */
+  #deregister(agent: string): void {
+    const { registry } = this.#o;
+    if (this.#agents.get(agent)?.node === undefined || registry === undefined) return;
+    this.#afterStaging(agent, async () => void (await registry.deregister(agent)));
+  }
+
   async #takeIn(takeIn: TakeIn, name: string, ask: Extract<AgentAsk, { deed: "START" }>): Promise<AgentReply> {
     if ((this.#agents.get(name)?.highest ?? 0) >= ask.fence) return {};
     await this.#staging.get(name);
@@ -321,7 +345,7 @@ export class AgentHost {
       const before = this.#agents.get(name);
       // From now on, so that the program finds it while it resumes.
       this.#agents.set(name, agent);
-      const reply = await agent.ask(ask);
+      const [reply] = await Promise.all([agent.ask(ask), this.#register(agent)]);
       if ("failure" in reply) {
         if (before === undefined) this.#agents.delete(name);
         else this.#agents.set(name, before);
@@ -363,57 +387,4 @@ function askOf(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined): Age
     default:
       return undefined;
   }
-}
-
-/** Base is a checkpoint that the hub has on a stream, of a move. */
-interface Base {
-  readonly transfer: bigint;
-  readonly memory: Uint8Array;
-}
-
-async function sendReply(
-  duplex: Duplex,
-  { ask, agent, transfer, deed }: AgentAskProto,
-  reply: AgentReply,
-  bases: Map<string, Base>,
-): Promise<void> {
-  const answer = (value: object): void =>
-    void duplex.send(create(HostAgentsRequestSchema, { frame: { case: "answer", value: { ask, ...value } } }));
-  if (deed === AgentDeed.RESUME || deed === AgentDeed.DISCARD) bases.delete(agent);
-  if ("failure" in reply) return answer({ failure: failureToProto(reply.failure) });
-  const { checkpoint, signature } = reply;
-  if (checkpoint === undefined) return answer(signature === undefined ? {} : { signature });
-  const { memory, context, progress, dependencies } = checkpoint;
-  const head = {
-    memoryBytes: BigInt(memory.length),
-    contextBytes: BigInt(context.length),
-    progress: Math.round(progress * PROGRESS_DONE),
-    dependencies: [...dependencies],
-  };
-  const before = bases.get(agent);
-  bases.set(agent, { transfer, memory });
-  answer({ head });
-  for (const part of [...partsOf(memory, before?.transfer === transfer ? before.memory : NOTHING), ...partsOf(context, NOTHING)]) {
-    duplex.send(create(HostAgentsRequestSchema, { frame: { case: "part", value: { ask, ...part } } }));
-    if (duplex.bufferedBytes > AHEAD_BYTES) await duplex.drained();
-    if (duplex.closed) return;
-  }
-}
-
-const NOTHING = new Uint8Array(0);
-
-/** partsOf cuts bytes into messages; of what is the same as before it says so. */
-function* partsOf(bytes: Uint8Array, before: Uint8Array): Generator<{ readonly data?: Uint8Array; readonly same?: number }> {
-  let same = 0;
-  for (let from = 0; from < bytes.length; from += PART_BYTES) {
-    const data = bytes.subarray(from, from + PART_BYTES);
-    const there = before.subarray(from, from + data.length);
-    if (there.length === data.length && Buffer.compare(there, data) === 0) same += data.length;
-    else {
-      if (same > 0) yield { same };
-      same = 0;
-      yield { data };
-    }
-  }
-  if (same > 0) yield { same };
 }

@@ -37,15 +37,25 @@ class Counter {
     return { memory: Uint8Array.from([this.count]), context: new Uint8Array(0), progress: 0.75, dependencies: [] };
   }
 
-  add(wait?: Promise<void>) {
+  add(wait?: Promise<void>, agentFence?: number) {
     return this.agent.run(async () => {
       await wait;
       return { value: ++this.count };
-    });
+    }, agentFence);
   }
 }
 
 describe("S1-14 an agent of a program moves", () => {
+  test("MV5 an old place does nothing when the hub knows a newer fence, and a new one runs what a hub that is behind gives it", async () => {
+    const counter = new Counter(3);
+    expect(await counter.add(undefined, 4)).toMatchObject({ failure: { reason: "AGENT_FROZEN" } });
+    expect(counter.count).toBe(0);
+    for (const fence of [3, 2, 0]) await counter.add(undefined, fence);
+    expect(counter.count).toBe(3);
+    await counter.agent.ask({ deed: "START", fence: 5, checkpoint: counter.checkpoint() });
+    expect(await counter.add(undefined, 5)).toEqual({ value: 4 });
+  });
+
   test("MV1 no task runs between a freeze and the resume after it, and none that runs is cut off", async () => {
     const counter = new Counter(1);
     const gate = Promise.withResolvers<void>();

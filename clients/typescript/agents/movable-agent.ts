@@ -4,6 +4,7 @@ import { type Clock, systemClock } from "#channel/clock.ts";
 import { AgentClaimSchema } from "#gen/foedus/coordination/v1alpha1/migration_pb.ts";
 import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { ExecutorAnswer } from "../executor-client.ts";
+import type { NodeInit } from "../kept-nodes.ts";
 
 /** AgentCheckpoint is all that an agent is, in its own formats. */
 export interface AgentCheckpoint {
@@ -22,6 +23,11 @@ export interface MovableOptions {
   readonly agent: string;
   /** Ed25519 key of the agent, with which it says where it goes. */
   readonly nodeKey: KeyObject;
+  /**
+   * What the registry says of it. With this it is registered at the hub at which it starts after a move, and deregistered at the one that it has
+   * left; without it the program does that.
+   */
+  readonly node?: NodeInit;
   /** checkpoint gives all that the agent is. What it gives is not changed afterwards. */
   readonly checkpoint: () => AgentCheckpoint | Promise<AgentCheckpoint>;
   /** freeze stops what the agent does by itself. Tasks are over by then, and none begins. */
@@ -78,6 +84,11 @@ const CONTEXT = Buffer.from("foedus.agent-claim.v1\0");
 
 const FROZEN: Failure = { reason: "AGENT_FROZEN", message: "the agent is frozen while it moves; try again" };
 
+const OLD_COPY: Failure = {
+  reason: "AGENT_FROZEN",
+  message: "this is a copy of the agent from before it moved, and does nothing; try again",
+};
+
 /** movedFailure says where an agent is now. Outcomes of commands carry no facts, so that the hub is in `field` as well. */
 function movedFailure(agent: string, hub: string): Failure {
   return { reason: "MOVED", message: `the agent ${agent} has moved to ${hub}; send the command there`, field: hub, facts: { hub, agent } };
@@ -96,6 +107,7 @@ export function movedTo({ reason, facts, field }: Failure): string | undefined {
  * MV2 asks are carried out one after the other, in the order in which they came; each may be repeated.
  * MV3 of an older fence nothing is done; a start with a fence that it has, or less, starts nothing again.
  * MV4 it signs a claim for itself only: its name, its next fence, and the transfer for which it is frozen.
+ * MV5 a task with a fence above its own is not run: the hub knows that the agent has gone on elsewhere, and this copy has not heard of it.
  */
 export class MovableAgent {
   readonly #o: MovableOptions;
@@ -143,6 +155,11 @@ export class MovableAgent {
     return this.#o.nodeKey;
   }
 
+  /** node is what the registry says of it. */
+  get node(): NodeInit | undefined {
+    return this.#o.node;
+  }
+
   /** highest is the highest fence that it has had here. */
   get highest(): number {
     return this.#highest;
@@ -177,10 +194,11 @@ export class MovableAgent {
     return this.#fence;
   }
 
-  /** run does a task of the agent, unless it is frozen (MV1). */
-  async run(task: () => ExecutorAnswer | Promise<ExecutorAnswer>): Promise<ExecutorAnswer> {
+  /** run does a task of the agent, unless it is frozen (MV1), or the hub knows of a newer copy of it (MV5). */
+  async run(task: () => ExecutorAnswer | Promise<ExecutorAnswer>, agentFence = 0): Promise<ExecutorAnswer> {
     if (!this.#runs && this.#moved === "" && this.#refused === undefined && this.#waitMs > 0) await this.#wait();
     if (!this.#runs) return { failure: this.#moved === "" ? (this.#refused ?? FROZEN) : movedFailure(this.#o.agent, this.#moved) };
+    if (agentFence > this.#fence) return { failure: OLD_COPY };
     this.#tasks++;
     try {
       return await task();

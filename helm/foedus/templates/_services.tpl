@@ -7,4 +7,4 @@
 {{- define "foedus.withSessions" -}}discovery registry-sync command-forwarding coordination{{- end -}}
 
 {{/* Who calls whom inside a split hub, as JSON. */}}
-{{- define "foedus.calls" -}}{"discovery":["telemetry"],"registry-sync":["discovery","telemetry"],"command-forwarding":["discovery","registry-sync","telemetry"],"telemetry":["discovery"],"coordination":["discovery","telemetry"]}{{- end -}}
+{{- define "foedus.calls" -}}{"discovery":["telemetry"],"registry-sync":["discovery","telemetry"],"command-forwarding":["discovery","registry-sync","telemetry","coordination"],"telemetry":["discovery"],"coordination":["discovery","telemetry"]}{{- end -}}

@@ -246,7 +246,7 @@ describe("hand-written wire format against the generated code", () => {
   });
 
   test("executors' streams, both halves", () => {
-    const task = fc.record({ taskId: uint, nodeId: text, capability: text, value, deadline: small, callerHubId: text });
+    const task = fc.record({ taskId: uint, nodeId: text, capability: text, value, deadline: small, callerHubId: text, agentFence: uint });
     fc.assert(
       fc.property(
         fc.array(task, { minLength: 1, maxLength: 5 }),
@@ -258,13 +258,14 @@ describe("hand-written wire format against the generated code", () => {
           expect(JSON.stringify(frame)).toBe(
             JSON.stringify({
               kind: "tasks",
-              tasks: tasks.map(({ taskId, nodeId, capability, value: v, deadline, callerHubId }) => ({
+              tasks: tasks.map(({ taskId, nodeId, capability, value: v, deadline, callerHubId, agentFence }) => ({
                 taskId,
                 nodeId,
                 capability,
                 value: v,
                 timeoutMs: deadline,
                 callerHubId,
+                agentFence,
               })),
             }),
           );

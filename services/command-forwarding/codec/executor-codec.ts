@@ -37,6 +37,7 @@ function writeTask(task: Task, mono: number): void {
   stream.uintField(0x28, Math.max(0, Math.ceil(task.deadline - mono)));
   stream.stringField(0x32, task.callerHubId);
   if (task.trace !== undefined) writeTrace(stream, 0x3a, task.trace);
+  stream.uintField(0x40, task.agentFence ?? 0);
   stream.close(start);
 }
 
@@ -103,6 +104,7 @@ export interface ReceivedTask {
   readonly timeoutMs: number;
   readonly callerHubId: string;
   readonly trace?: TraceContext | undefined;
+  readonly agentFence: number;
 }
 
 /** TaskFrame is an AttachExecutorResponse as an executor reads it. */
@@ -150,6 +152,7 @@ function readTask(reader: Reader): ReceivedTask {
   let timeoutMs = 0;
   let callerHubId = "";
   let trace: TraceContext | undefined;
+  let agentFence = 0;
   while (!reader.done) {
     const tag = reader.tag();
     if (tag === 0x08) taskId = reader.uint();
@@ -159,7 +162,8 @@ function readTask(reader: Reader): ReceivedTask {
     else if (tag === 0x28) timeoutMs = reader.uint();
     else if (tag === 0x32) callerHubId = reader.string();
     else if (tag === 0x3a) trace = readTrace(reader.sub());
+    else if (tag === 0x40) agentFence = reader.uint();
     else reader.skip(tag);
   }
-  return { taskId, nodeId, capability, value, timeoutMs, callerHubId, trace };
+  return { taskId, nodeId, capability, value, timeoutMs, callerHubId, trace, agentFence };
 }

@@ -18,10 +18,10 @@ import {
   type TaskReport,
   WHOLE,
 } from "../messages.ts";
-import { checkHops, type Directory, isTarget, offline, type RoutedNode, type Target } from "../route/route.ts";
+import { checkHops, type Directory, isTarget, type RoutedNode, type Target } from "../route/route.ts";
 import { CallerBooks } from "./caller-books.ts";
 import { type Executor, Executors } from "./executor.ts";
-import { EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./results.ts";
+import { absent, EXPIRED_ON_ARRIVAL, PERHAPS, refused, resultOf, unknown } from "./results.ts";
 import { denied, UNTRUSTED, WITHDRAWN } from "./rights.ts";
 import { type CallerBook, type CallerEpoch, finishedEpoch, RUN, Run } from "./run.ts";
 
@@ -320,7 +320,7 @@ export class OwnerSide {
   #queue(now: Now, run: Run, node: RoutedNode | undefined): void {
     const executor = this.executors.pick(run.nodeId, run.capability);
     if (executor === undefined)
-      return this.#complete(now, run, refused(node === undefined || node.online ? noExecutor(run) : offline(node)));
+      return this.#complete(now, run, refused(this.#directory.placed(this.#p.hubId, run.nodeId, absent(run, node))));
     run.executor = executor;
     executor.lines.enter(run, run.origin?.book.hubId ?? (run.pending as Pending).principal, run.origin !== undefined);
     this.#ready.add(executor);
@@ -333,7 +333,9 @@ export class OwnerSide {
     if (!run.idempotent && run.origin !== undefined) this.#p.journal.add(run);
     const { nodeId, capability, value, deadline, taskId, trace } = run;
     const callerHubId = run.origin?.book.hubId ?? this.#p.hubId;
-    this.#p.outbox.task(executor.id, { taskId, nodeId, capability, value, deadline, callerHubId, trace });
+    const fence = this.#directory.places.fence(this.#p.hubId, nodeId);
+    const task = { taskId, nodeId, capability, value, deadline, callerHubId, trace };
+    this.#p.outbox.task(executor.id, fence === 0 ? task : { ...task, agentFence: fence });
   }
 
   /** overdue answers UNKNOWN while it runs; a report may still correct it once. */
@@ -441,8 +443,4 @@ interface Parting {
   readonly executor: Executor<Run>;
   heir: Executor<Run> | undefined;
   readonly waiting: Run[];
-}
-
-function noExecutor(run: Run): Failure {
-  return { reason: "NO_EXECUTOR", message: `no program that serves ${run.capability} of ${run.nodeId} is connected` };
 }

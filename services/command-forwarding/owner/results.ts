@@ -2,6 +2,8 @@ import type { Failure } from "#kernel/error.ts";
 import { sound } from "../codec/value.ts";
 import { unpinned } from "../journal/records.ts";
 import { NO_VALUE, OUTCOME, type Outcome, type Result, type TaskReport } from "../messages.ts";
+import { offline, type RoutedNode } from "../route/route.ts";
+import type { Run } from "./run.ts";
 
 /** Reasons with which an executor says that nothing was done. */
 const NOT_DONE: ReadonlySet<string> = new Set(["VALUE_OUT_OF_RANGE", "CAPABILITY_ACCESS", "NODE_OFFLINE", "MOVED", "AGENT_FROZEN"]);
@@ -39,4 +41,10 @@ export function resultOf(report: TaskReport): Result {
   let outcome: Outcome = OUTCOME.DONE;
   if (failure !== undefined) outcome = NOT_DONE.has(failure.reason) ? OUTCOME.REJECTED : OUTCOME.FAILED;
   return sound({ outcome, value: value.length === 0 ? NO_VALUE : unpinned(value), failure });
+}
+
+/** absent says why nobody runs a command of a node. */
+export function absent({ nodeId, capability }: Pick<Run, "nodeId" | "capability">, node: RoutedNode | undefined): Failure {
+  if (node?.online === false) return offline(node);
+  return { reason: "NO_EXECUTOR", message: `no program that serves ${capability} of ${nodeId} is connected` };
 }

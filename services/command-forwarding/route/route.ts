@@ -2,7 +2,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Freshness } from "#kernel/freshness.ts";
 import { isNodeId, nodeKey, resolveNode } from "#kernel/node-name.ts";
 import { checkValue } from "../codec/value.ts";
-import type { CapabilityInfo, Command, DirectoryChange } from "../messages.ts";
+import type { AgentPlaces, CapabilityInfo, Command, DirectoryChange } from "../messages.ts";
 import type { NodeTable, TableNode } from "../ports.ts";
 import { ReadCapabilities } from "./read-capabilities.ts";
 import { ToldNodes } from "./told-nodes.ts";
@@ -52,6 +52,8 @@ export class Directory {
   readonly #table: NodeTable;
   readonly #readNode: (node: TableNode) => readonly CapabilityInfo[];
   readonly #freshness = new Map<string, Freshness>();
+  /** places says where agents are; until it is told, nothing is one. */
+  places: AgentPlaces = NOWHERE;
 
   /** With `table` there is nothing of nodes in here: changes say only what is news in it. */
   constructor(ownHubId: string, table?: NodeTable) {
@@ -115,6 +117,21 @@ export class Directory {
     };
   }
 
+  /**
+   * placed is what is answered instead of a failure that says that nobody is there: of an agent that moved away from that hub, where it is now
+   * (MOVED). Who is there knows better than this hub, which learns of a move a little later.
+   */
+  placed(hubId: string, nodeId: string, failure: Failure): Failure {
+    const to = ABSENT.has(failure.reason) ? this.places.movedTo(hubId, nodeId) : undefined;
+    if (to === undefined) return failure;
+    return {
+      reason: "MOVED",
+      message: `the agent ${nodeId} has moved to ${to.hubId}; send the command there`,
+      field: to.hubId,
+      facts: { hub: to.hubId, agent: nodeId, fence: String(to.fence) },
+    };
+  }
+
   /** check tells whether a node has the capability and the value suits it. */
   check(node: RoutedNode, name: string, value: Uint8Array): Target | Failure {
     const capability = node.capabilities.get(name);
@@ -147,6 +164,11 @@ export class Directory {
     return ["directory", ...lines].join("\n");
   }
 }
+
+/** Reasons that say that nobody answers for a name. */
+const ABSENT: ReadonlySet<Failure["reason"]> = new Set(["NODE_NOT_FOUND", "NODE_OFFLINE", "NO_EXECUTOR", "PEER_UNREACHABLE"]);
+
+const NOWHERE: AgentPlaces = { movedTo: () => undefined, fence: () => 0 };
 
 /** Routed is a node of a table; its capabilities are read when a command wants them. */
 class Routed implements RoutedNode {

@@ -26,6 +26,11 @@ export class Agents {
     return { hub: record.owner, fence: record.fence };
   }
 
+  /** formerly are the names that agents had at hubs where they are no more. */
+  formerly(): { readonly hub: string; readonly agent: string }[] {
+    return [...this.#redirects.values()].filter(({ hub, agent }) => this.movedTo(hub, agent) !== undefined);
+  }
+
   /** enlist gives a name to its first owner, or back to a hub that had lost it by its removal and is a member again. */
   enlist(at: LogInstant, author: string, agent: string, nodeKey: Uint8Array): Result {
     const known = this.#agents.get(agent);

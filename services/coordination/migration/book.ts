@@ -94,6 +94,11 @@ export class MigrationBook implements Book<MigrationCommand, MigrationAnswer, Mi
     return this.#agents.movedTo(hub, agent);
   }
 
+  /** formerly are all names that `movedTo` answers. */
+  formerly(): readonly { readonly hub: string; readonly agent: string }[] {
+    return this.#agents.formerly();
+  }
+
   apply(at: LogInstant, author: string, command: MigrationCommand): Result {
     const problem = commandProblem(command);
     if (problem !== undefined) return { ok: false, failure: problem };

@@ -72,7 +72,7 @@ describe("S1-13 S1-14 an agent of a program moves between hubs", () => {
     counted += world.move("a");
     expect([world.count("a"), world.count("b")]).toEqual([counted, undefined]);
     expect(world.programs.running("counter")).toEqual(["a"]);
-    const { agents } = world.hubs.ask("a", "agents", { kind: "agents" });
+    const { agents } = world.hubs.ask("a", "agents", { kind: "agents", unless: 0 });
     expect(agents).toMatchObject([{ agent: { agent: "counter", owner: "a", fence: 3 }, connected: true, runs: true }]);
   });
 
@@ -175,7 +175,7 @@ describe("S1-13 SIGKILL of a hub at each step: exactly one place runs it, and no
     });
     world.programs.until(() => world.programs.running("counter").length === 1);
     const [place = ""] = world.programs.running("counter");
-    const owner = world.hubs.ask("c", "agents", { kind: "agents" }).agents[0]?.agent.owner;
+    const owner = world.hubs.ask("c", "agents", { kind: "agents", unless: 0 }).agents[0]?.agent.owner;
     expect(place).toBe(owner);
     expect(world.count(place)).toBe(5);
     expect([...world.hubs.stored(place === "a" ? "b" : "a").space("migration-agents")]).toEqual([]);

@@ -118,12 +118,15 @@ export class Mover implements Part {
         return this.#submit(call, { kind: "abort", transfer, cause: "WITHDRAWN", message });
       }
       case "agents": {
+        const { index } = this.#o.state.at;
+        const common = { kind: "agents", call, index, ageMs: this.#o.log().ageMs ?? 0 } as const;
+        if (index > 0 && index === asked.unless) return void out.push({ ...common, agents: [], formerly: [] });
         const agents = this.#book.agents().map((agent) => ({
           agent,
           connected: this.#residents.connected(agent.agent),
           runs: this.#residents.runs(agent.agent),
         }));
-        return void out.push({ kind: "agents", call, agents, ageMs: this.#o.log().ageMs ?? 0 });
+        return void out.push({ ...common, agents, formerly: this.#book.formerly() });
       }
       case "migrations": {
         const migrations = [...this.#book.migrations(), ...this.#book.history()];

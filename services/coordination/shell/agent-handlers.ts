@@ -1,6 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import {
   AbortMigrationResponseSchema,
+  AgentFormerlySchema,
   ListAgentsResponseSchema,
   ListMigrationsResponseSchema,
   MigrateAgentResponseSchema,
@@ -24,10 +25,11 @@ export function agentHandlers(
       const { transfer, fence } = value as MigrationAnswer;
       return create(MigrateAgentResponseSchema, { transfer: BigInt(transfer), fence: BigInt(fence) });
     },
-    listAgents: async (_request, context) => {
-      const { agents, ageMs } = await ask("agents", { kind: "agents" }, context);
+    listAgents: async ({ unlessIndex }, context) => {
+      const { agents, formerly, index, ageMs } = await ask("agents", { kind: "agents", unless: Number(unlessIndex) }, context);
       const views = agents.map(({ agent, connected, runs }) => agentToView(agent, connected, runs));
-      return create(ListAgentsResponseSchema, { agents: views, ageMs: BigInt(Math.ceil(ageMs)) });
+      const names = formerly.map(({ hub, agent }) => create(AgentFormerlySchema, { hubId: hub, agent }));
+      return create(ListAgentsResponseSchema, { agents: views, formerly: names, index: BigInt(index), ageMs: BigInt(Math.ceil(ageMs)) });
     },
     listMigrations: async (_request, context) => {
       const { migrations, doing, ageMs } = await ask("migrations", { kind: "migrations" }, context);

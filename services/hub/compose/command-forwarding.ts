@@ -1,8 +1,15 @@
 import { CommandForwardingService } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import type { ServiceModule } from "#runtime/service/module.ts";
-import { type CommandForwardingConfig, type CommandForwardingPorts, createCommandForwarding } from "../../command-forwarding/index.ts";
+import {
+  type AgentPlacesSource,
+  type CommandForwardingConfig,
+  type CommandForwardingPorts,
+  createCommandForwarding,
+} from "../../command-forwarding/index.ts";
 import { extend, type Wiring } from "../wiring.ts";
+import { createAgentPlaces } from "./agent-places.ts";
 import { type Directory, DirectoryFeed, SharedDirectory } from "./directory.ts";
 import { createPresence } from "./presence.ts";
 import { createSharePolicy, type ShareSettings } from "./share-policy.ts";
@@ -19,10 +26,12 @@ export function commandForwarding(wiring: Wiring<CommandSettings>): ServiceModul
   const { nodes } = wiring.beside;
   const directory = nodes === undefined ? new DirectoryFeed(platform.clock) : new SharedDirectory(platform.hubId, nodes);
   const presence = createPresence(() => wiring.client(RegistrySyncService), platform.clock, platform.log, platform.metrics);
+  const places = createAgentPlaces(() => wiring.client(CoordinationService), platform.clock);
+  const federation = commandFederation(wiring, directory, places);
   const module = createCommandForwarding({
     platform,
     config: config.command_forwarding,
-    ports: { directory, presence, ...commandFederation(wiring, directory) },
+    ports: { directory, presence, ...federation },
     onFatal: wiring.onFatal,
   });
   automation?.connect(module);
@@ -33,17 +42,23 @@ export function commandForwarding(wiring: Wiring<CommandSettings>): ServiceModul
         () => wiring.client(RegistrySyncService),
         (err) => platform.log.error({ err }, "directory of nodes: a change was not told"),
       );
+      if (federation.federation !== undefined) places.start();
       if (localCommands !== undefined) module.setLocalCommandHandler(localCommands);
     },
     () => {
       directory.stop();
+      places.stop();
       presence.stop();
     },
   );
 }
 
 /** commandFederation is what commands between hubs need; nothing while federation is off (S0-23). */
-function commandFederation(wiring: Wiring<CommandSettings>, directory: Directory): Pick<CommandForwardingPorts, "federation"> {
+function commandFederation(
+  wiring: Wiring<CommandSettings>,
+  directory: Directory,
+  places: AgentPlacesSource,
+): Pick<CommandForwardingPorts, "federation"> {
   const { config, live, credentials, peers } = wiring;
   if (config.federation_config_path === "") return {};
   return {
@@ -51,6 +66,7 @@ function commandFederation(wiring: Wiring<CommandSettings>, directory: Directory
       peers,
       sessions: wiring.sessions(),
       sharePolicy: createSharePolicy(live, peers, directory),
+      places,
       connect: (view, options) => credentials.peerClient(CommandForwardingService, view, options),
       tokens: wiring.verifier,
     },

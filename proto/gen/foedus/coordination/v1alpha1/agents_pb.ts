@@ -19,7 +19,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file foedus/coordination/v1alpha1/agents.proto.
  */
 export const file_foedus_coordination_v1alpha1_agents: GenFile = /*@__PURE__*/
-  fileDesc("Cilmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL2FnZW50cy5wcm90bxIcZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMSLNAQoRSG9zdEFnZW50c1JlcXVlc3QSOQoFaG9zdHMYASABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50SG9zdHNIABI3CgRwYXJ0GAIgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABI7CgZhbnN3ZXIYAyABKAsyKS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50QW5zd2VySABCBwoFZnJhbWUihwMKEkhvc3RBZ2VudHNSZXNwb25zZRI8CgZob3N0ZWQYASABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50c0hvc3RlZEgAEjUKA2FzaxgCIAEoCzImLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRBc2tIABI3CgRwYXJ0GAMgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABJACgh1bmhvc3RlZBgEIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRzVW5ob3N0ZWRIABI5CgVzdGFnZRgFIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRTdGFnZUgAEj0KB3Vuc3RhZ2UYBiABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50VW5zdGFnZUgAQgcKBWZyYW1lIrIBCgpBZ2VudEhvc3RzEkQKBmFnZW50cxgBIAMoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuSG9zdGVkQWdlbnRCCbpIBpIBAxDQDxIgCgVraW5kcxgCIAMoCUIRukgOkgELEEAiB3IFEAEogAISLAoGc3RyZWFtGAMgASgLMhwuZm9lZHVzLmNvbW1vbi52MS5TdHJlYW1PcGVuEg4KBnN0YWdlcxgEIAEoCCKDAQoLSG9zdGVkQWdlbnQSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSGQoIbm9kZV9rZXkYAiABKAxCB7pIBHoCaCASHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PIlYKDEFnZW50c0hvc3RlZBJGCgZhZ2VudHMYASADKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50U3RhbmRpbmdCCbpIBpIBAxDQDyKbAQoNQWdlbnRTdGFuZGluZxIWCgVhZ2VudBgBIAEoCUIHukgEcgIoPxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SDAoEcnVucxgDIAEoCBIZCghtb3ZlZF90bxgEIAEoCUIHukgEcgIoPxIqCgdmYWlsdXJlGAUgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlIjwKDkFnZW50c1VuaG9zdGVkEioKB2ZhaWx1cmUYASABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUi8QIKCEFnZW50QXNrEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SFgoFYWdlbnQYAiABKAlCB7pIBHICKD8SHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PEiAKCHRyYW5zZmVyGAQgASgEQg66SAsyCRj/////////DxI1CgRkZWVkGAUgASgOMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudERlZWQSHQoFcm91bmQYBiABKARCDrpICzIJGP////////8PEhcKBWNsYWltGAcgASgMQgi6SAV6AxiACBI6CgRoZWFkGAggASgLMiwuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5DaGVja3BvaW50SGVhZBIUCgNodWIYCSABKAlCB7pIBHICKD8SFwoGZGlnZXN0GAogASgMQge6SAR6AhggEhUKBGJhc2UYCyABKAxCB7pIBHoCGCAisgEKCkFnZW50U3RhZ2USFgoFYWdlbnQYASABKAlCB7pIBHICKD8SIAoIdHJhbnNmZXIYAiABKARCDrpICzIJGP////////8PEjoKBGhlYWQYAyABKAsyLC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkNoZWNrcG9pbnRIZWFkEhcKBmRpZ2VzdBgEIAEoDEIHukgEegIYIBIVCgRiYXNlGAUgASgMQge6SAR6AhggIkgKDEFnZW50VW5zdGFnZRIWCgVhZ2VudBgBIAEoCUIHukgEcgIoPxIgCgh0cmFuc2ZlchgCIAEoBEIOukgLMgkY/////////w8imwEKDkNoZWNrcG9pbnRIZWFkEiEKDG1lbW9yeV9ieXRlcxgBIAEoBEILukgIMgYYgICAgAESIgoNY29udGV4dF9ieXRlcxgCIAEoBEILukgIMgYYgICAgAESGwoIcHJvZ3Jlc3MYAyABKA1CCbpIBioEGMCEPRIlCgxkZXBlbmRlbmNpZXMYBCADKAlCD7pIDJIBCRBAIgVyAyiAAiJ3CglBZ2VudFBhcnQSGwoDYXNrGAEgASgEQg66SAsyCRj/////////DxIXCgRkYXRhGAIgASgMQgm6SAZ6BBiAgBASGQoEc2FtZRgDIAEoDUILukgIKgYYgICAgAESGQoEZnJvbRgEIAEoDUILukgIKgYYgICAgAEirgEKC0FnZW50QW5zd2VyEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SOgoEaGVhZBgCIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQ2hlY2twb2ludEhlYWQSGgoJc2lnbmF0dXJlGAMgASgMQge6SAR6AhhAEioKB2ZhaWx1cmUYBCABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUiowEKE01pZ3JhdGVBZ2VudFJlcXVlc3QSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSHAoJdG9faHViX2lkGAIgASgJQgm6SAZyBBABKD8SGwoHc3RlcF9tcxgDIAEoBEIKukgHMgUYgN3bARIVCgN3aHkYBCABKAlCCLpIBXIDKJADIlcKFE1pZ3JhdGVBZ2VudFJlc3BvbnNlEiAKCHRyYW5zZmVyGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8iEwoRTGlzdEFnZW50c1JlcXVlc3QibQoSTGlzdEFnZW50c1Jlc3BvbnNlEjcKBmFnZW50cxgBIAMoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRWaWV3Eh4KBmFnZV9tcxgCIAEoBEIOukgLMgkQ/////////w8iaQoJQWdlbnRWaWV3EjsKBWFnZW50GAEgASgLMiwuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpbmdBZ2VudBIRCgljb25uZWN0ZWQYAiABKAgSDAoEcnVucxgDIAEoCCIXChVMaXN0TWlncmF0aW9uc1JlcXVlc3QihAEKFkxpc3RNaWdyYXRpb25zUmVzcG9uc2USOwoKbWlncmF0aW9ucxgBIAMoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTWlncmF0aW9uEg0KBWRvaW5nGAIgAygJEh4KBmFnZV9tcxgDIAEoBEIOukgLMgkQ/////////w8iUgoVQWJvcnRNaWdyYXRpb25SZXF1ZXN0EiIKCHRyYW5zZmVyGAEgASgEQhC6SA0yCxj/////////DygBEhUKA3doeRgCIAEoCUIIukgFcgMokAMiGAoWQWJvcnRNaWdyYXRpb25SZXNwb25zZSqxAQoJQWdlbnREZWVkEhoKFkFHRU5UX0RFRURfVU5TUEVDSUZJRUQQABIWChJBR0VOVF9ERUVEX0NBUFRVUkUQARIVChFBR0VOVF9ERUVEX0ZSRUVaRRACEhQKEEFHRU5UX0RFRURfQ0xBSU0QAxIVChFBR0VOVF9ERUVEX1JFU1VNRRAEEhQKEEFHRU5UX0RFRURfU1RBUlQQBRIWChJBR0VOVF9ERUVEX0RJU0NBUkQQBmIGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_error, file_foedus_common_v1_stream, file_foedus_coordination_v1alpha1_migration]);
+  fileDesc("Cilmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL2FnZW50cy5wcm90bxIcZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMSLNAQoRSG9zdEFnZW50c1JlcXVlc3QSOQoFaG9zdHMYASABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50SG9zdHNIABI3CgRwYXJ0GAIgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABI7CgZhbnN3ZXIYAyABKAsyKS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50QW5zd2VySABCBwoFZnJhbWUihwMKEkhvc3RBZ2VudHNSZXNwb25zZRI8CgZob3N0ZWQYASABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50c0hvc3RlZEgAEjUKA2FzaxgCIAEoCzImLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRBc2tIABI3CgRwYXJ0GAMgASgLMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudFBhcnRIABJACgh1bmhvc3RlZBgEIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRzVW5ob3N0ZWRIABI5CgVzdGFnZRgFIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRTdGFnZUgAEj0KB3Vuc3RhZ2UYBiABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50VW5zdGFnZUgAQgcKBWZyYW1lIrIBCgpBZ2VudEhvc3RzEkQKBmFnZW50cxgBIAMoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuSG9zdGVkQWdlbnRCCbpIBpIBAxDQDxIgCgVraW5kcxgCIAMoCUIRukgOkgELEEAiB3IFEAEogAISLAoGc3RyZWFtGAMgASgLMhwuZm9lZHVzLmNvbW1vbi52MS5TdHJlYW1PcGVuEg4KBnN0YWdlcxgEIAEoCCKDAQoLSG9zdGVkQWdlbnQSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSGQoIbm9kZV9rZXkYAiABKAxCB7pIBHoCaCASHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PIlYKDEFnZW50c0hvc3RlZBJGCgZhZ2VudHMYASADKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50U3RhbmRpbmdCCbpIBpIBAxDQDyKbAQoNQWdlbnRTdGFuZGluZxIWCgVhZ2VudBgBIAEoCUIHukgEcgIoPxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SDAoEcnVucxgDIAEoCBIZCghtb3ZlZF90bxgEIAEoCUIHukgEcgIoPxIqCgdmYWlsdXJlGAUgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlIjwKDkFnZW50c1VuaG9zdGVkEioKB2ZhaWx1cmUYASABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUi8QIKCEFnZW50QXNrEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SFgoFYWdlbnQYAiABKAlCB7pIBHICKD8SHQoFZmVuY2UYAyABKARCDrpICzIJGP////////8PEiAKCHRyYW5zZmVyGAQgASgEQg66SAsyCRj/////////DxI1CgRkZWVkGAUgASgOMicuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BZ2VudERlZWQSHQoFcm91bmQYBiABKARCDrpICzIJGP////////8PEhcKBWNsYWltGAcgASgMQgi6SAV6AxiACBI6CgRoZWFkGAggASgLMiwuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5DaGVja3BvaW50SGVhZBIUCgNodWIYCSABKAlCB7pIBHICKD8SFwoGZGlnZXN0GAogASgMQge6SAR6AhggEhUKBGJhc2UYCyABKAxCB7pIBHoCGCAisgEKCkFnZW50U3RhZ2USFgoFYWdlbnQYASABKAlCB7pIBHICKD8SIAoIdHJhbnNmZXIYAiABKARCDrpICzIJGP////////8PEjoKBGhlYWQYAyABKAsyLC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkNoZWNrcG9pbnRIZWFkEhcKBmRpZ2VzdBgEIAEoDEIHukgEegIYIBIVCgRiYXNlGAUgASgMQge6SAR6AhggIkgKDEFnZW50VW5zdGFnZRIWCgVhZ2VudBgBIAEoCUIHukgEcgIoPxIgCgh0cmFuc2ZlchgCIAEoBEIOukgLMgkY/////////w8imwEKDkNoZWNrcG9pbnRIZWFkEiEKDG1lbW9yeV9ieXRlcxgBIAEoBEILukgIMgYYgICAgAESIgoNY29udGV4dF9ieXRlcxgCIAEoBEILukgIMgYYgICAgAESGwoIcHJvZ3Jlc3MYAyABKA1CCbpIBioEGMCEPRIlCgxkZXBlbmRlbmNpZXMYBCADKAlCD7pIDJIBCRBAIgVyAyiAAiJ3CglBZ2VudFBhcnQSGwoDYXNrGAEgASgEQg66SAsyCRj/////////DxIXCgRkYXRhGAIgASgMQgm6SAZ6BBiAgBASGQoEc2FtZRgDIAEoDUILukgIKgYYgICAgAESGQoEZnJvbRgEIAEoDUILukgIKgYYgICAgAEirgEKC0FnZW50QW5zd2VyEhsKA2FzaxgBIAEoBEIOukgLMgkY/////////w8SOgoEaGVhZBgCIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQ2hlY2twb2ludEhlYWQSGgoJc2lnbmF0dXJlGAMgASgMQge6SAR6AhhAEioKB2ZhaWx1cmUYBCABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUiowEKE01pZ3JhdGVBZ2VudFJlcXVlc3QSOgoFYWdlbnQYASABKAlCK7pIKHImKD8yIl5bQS1aYS16MC05XVtBLVphLXowLTkuXzotXXswLDYyfSQSHAoJdG9faHViX2lkGAIgASgJQgm6SAZyBBABKD8SGwoHc3RlcF9tcxgDIAEoBEIKukgHMgUYgN3bARIVCgN3aHkYBCABKAlCCLpIBXIDKJADIlcKFE1pZ3JhdGVBZ2VudFJlc3BvbnNlEiAKCHRyYW5zZmVyGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8iOQoRTGlzdEFnZW50c1JlcXVlc3QSJAoMdW5sZXNzX2luZGV4GAEgASgEQg66SAsyCRj/////////DyLLAQoSTGlzdEFnZW50c1Jlc3BvbnNlEjcKBmFnZW50cxgBIAMoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWdlbnRWaWV3Eh4KBmFnZV9tcxgCIAEoBEIOukgLMgkQ/////////w8SPQoIZm9ybWVybHkYAyADKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFnZW50Rm9ybWVybHkSHQoFaW5kZXgYBCABKARCDrpICzIJGP////////8PIkAKDUFnZW50Rm9ybWVybHkSFgoFYWdlbnQYASABKAlCB7pIBHICKD8SFwoGaHViX2lkGAIgASgJQge6SARyAig/ImkKCUFnZW50VmlldxI7CgVhZ2VudBgBIAEoCzIsLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTWlncmF0aW5nQWdlbnQSEQoJY29ubmVjdGVkGAIgASgIEgwKBHJ1bnMYAyABKAgiFwoVTGlzdE1pZ3JhdGlvbnNSZXF1ZXN0IoQBChZMaXN0TWlncmF0aW9uc1Jlc3BvbnNlEjsKCm1pZ3JhdGlvbnMYASADKAsyJy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLk1pZ3JhdGlvbhINCgVkb2luZxgCIAMoCRIeCgZhZ2VfbXMYAyABKARCDrpICzIJEP////////8PIlIKFUFib3J0TWlncmF0aW9uUmVxdWVzdBIiCgh0cmFuc2ZlchgBIAEoBEIQukgNMgsY/////////w8oARIVCgN3aHkYAiABKAlCCLpIBXIDKJADIhgKFkFib3J0TWlncmF0aW9uUmVzcG9uc2UqsQEKCUFnZW50RGVlZBIaChZBR0VOVF9ERUVEX1VOU1BFQ0lGSUVEEAASFgoSQUdFTlRfREVFRF9DQVBUVVJFEAESFQoRQUdFTlRfREVFRF9GUkVFWkUQAhIUChBBR0VOVF9ERUVEX0NMQUlNEAMSFQoRQUdFTlRfREVFRF9SRVNVTUUQBBIUChBBR0VOVF9ERUVEX1NUQVJUEAUSFgoSQUdFTlRfREVFRF9ESVNDQVJEEAZiBnByb3RvMw", [file_buf_validate_validate, file_foedus_common_v1_error, file_foedus_common_v1_stream, file_foedus_coordination_v1alpha1_migration]);
 
 /**
  * HostAgentsRequest is one message of a program.
@@ -676,6 +676,12 @@ export const MigrateAgentResponseSchema: GenMessage<MigrateAgentResponse> = /*@_
  * @generated from message foedus.coordination.v1alpha1.ListAgentsRequest
  */
 export type ListAgentsRequest = Message<"foedus.coordination.v1alpha1.ListAgentsRequest"> & {
+  /**
+   * The index of an answer before: if nothing was decided since, the answer has that index and nothing else. 0: all of it.
+   *
+   * @generated from field: uint64 unless_index = 1;
+   */
+  unlessIndex: bigint;
 };
 
 /**
@@ -704,6 +710,20 @@ export type ListAgentsResponse = Message<"foedus.coordination.v1alpha1.ListAgent
    * @generated from field: uint64 age_ms = 2;
    */
   ageMs: bigint;
+
+  /**
+   * Names that agents had at hubs where they are no more: commands for these are answered MOVED.
+   *
+   * @generated from field: repeated foedus.coordination.v1alpha1.AgentFormerly formerly = 3;
+   */
+  formerly: AgentFormerly[];
+
+  /**
+   * Position in the log up to which this is true; 0 if nothing was decided yet.
+   *
+   * @generated from field: uint64 index = 4;
+   */
+  index: bigint;
 };
 
 /**
@@ -712,6 +732,34 @@ export type ListAgentsResponse = Message<"foedus.coordination.v1alpha1.ListAgent
  */
 export const ListAgentsResponseSchema: GenMessage<ListAgentsResponse> = /*@__PURE__*/
   messageDesc(file_foedus_coordination_v1alpha1_agents, 16);
+
+/**
+ * AgentFormerly is where an agent was, for a day.
+ *
+ * @generated from message foedus.coordination.v1alpha1.AgentFormerly
+ */
+export type AgentFormerly = Message<"foedus.coordination.v1alpha1.AgentFormerly"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent = 1;
+   */
+  agent: string;
+
+  /**
+   * A hub from which it moved away.
+   *
+   * @generated from field: string hub_id = 2;
+   */
+  hubId: string;
+};
+
+/**
+ * Describes the message foedus.coordination.v1alpha1.AgentFormerly.
+ * Use `create(AgentFormerlySchema)` to create a new message.
+ */
+export const AgentFormerlySchema: GenMessage<AgentFormerly> = /*@__PURE__*/
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 17);
 
 /**
  * AgentView is an agent, for people and programs.
@@ -746,7 +794,7 @@ export type AgentView = Message<"foedus.coordination.v1alpha1.AgentView"> & {
  * Use `create(AgentViewSchema)` to create a new message.
  */
 export const AgentViewSchema: GenMessage<AgentView> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 17);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 18);
 
 /**
  * ListMigrationsRequest asks for migrations.
@@ -761,7 +809,7 @@ export type ListMigrationsRequest = Message<"foedus.coordination.v1alpha1.ListMi
  * Use `create(ListMigrationsRequestSchema)` to create a new message.
  */
 export const ListMigrationsRequestSchema: GenMessage<ListMigrationsRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 18);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 19);
 
 /**
  * ListMigrationsResponse has them as this hub knows them.
@@ -796,7 +844,7 @@ export type ListMigrationsResponse = Message<"foedus.coordination.v1alpha1.ListM
  * Use `create(ListMigrationsResponseSchema)` to create a new message.
  */
 export const ListMigrationsResponseSchema: GenMessage<ListMigrationsResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 19);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 20);
 
 /**
  * AbortMigrationRequest wants no move.
@@ -824,7 +872,7 @@ export type AbortMigrationRequest = Message<"foedus.coordination.v1alpha1.AbortM
  * Use `create(AbortMigrationRequestSchema)` to create a new message.
  */
 export const AbortMigrationRequestSchema: GenMessage<AbortMigrationRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 20);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 21);
 
 /**
  * AbortMigrationResponse says that the agent stays.
@@ -839,7 +887,7 @@ export type AbortMigrationResponse = Message<"foedus.coordination.v1alpha1.Abort
  * Use `create(AbortMigrationResponseSchema)` to create a new message.
  */
 export const AbortMigrationResponseSchema: GenMessage<AbortMigrationResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_agents, 21);
+  messageDesc(file_foedus_coordination_v1alpha1_agents, 22);
 
 /**
  * AgentDeed is what a hub wants of a program for one of its agents.
