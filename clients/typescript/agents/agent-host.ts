@@ -17,7 +17,6 @@ import type { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coor
 import type { BackoffConfig } from "#kernel/backoff.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import type { ExecutorAnswer } from "../executor-client.ts";
-import type { NodeInit } from "../kept-nodes.ts";
 import { callProgram, FINAL_REASONS, KeptStream, type OnError, type StreamIdentity } from "../kept-stream.ts";
 import {
   type AgentAsk,
@@ -27,6 +26,7 @@ import {
   MovableAgent,
   type MovableOptions,
 } from "./movable-agent.ts";
+import { type AgentRegistry, Registered } from "./registered.ts";
 import { type Base, sendReply } from "./replies.ts";
 import { ComingCheckpoint, Staged, type StagedCheckpoint } from "./staging.ts";
 
@@ -68,12 +68,6 @@ export interface TakesIn {
   readonly unstage?: (agent: string) => void | Promise<void>;
 }
 
-/** AgentRegistry is where an agent is found. */
-export interface AgentRegistry {
-  register(node: NodeInit): Promise<unknown>;
-  deregister(nodeId: string): Promise<unknown>;
-}
-
 /** AgentHostOptions say which agents a program has, and which it takes in. */
 export interface AgentHostOptions {
   readonly agents?: readonly HostedAgentOptions[];
@@ -111,6 +105,7 @@ export class AgentHost {
   /** The checkpoint that is coming, and what is done with it; undefined there: it is not what it should be, or has no room. */
   #coming: Coming | undefined;
   readonly #staged = new Staged();
+  readonly #registered: Registered | undefined;
   /** What programs do with what was staged, by agent: one after the other, and a start after all of it. */
   readonly #staging = new Map<string, Promise<void>>();
   /** What is sent, one after the other. */
@@ -122,6 +117,8 @@ export class AgentHost {
     this.#client = client;
     this.#o = options;
     this.#clock = options.clock ?? systemClock;
+    if (options.registry !== undefined)
+      this.#registered = new Registered(options.registry, this.#clock, (error) => callProgram(options.onError, options.onError, error));
     for (const agent of options.agents ?? []) this.#agents.set(agent.agent, this.#made(agent, agent.fence ?? 0, true));
     this.#kept = new KeptStream({
       clock: this.#clock,
@@ -138,6 +135,7 @@ export class AgentHost {
       final: FINAL_REASONS,
       onError: options.onError,
     });
+    this.#kept.whenOver(() => this.#registered?.close());
     this.#kept.open();
   }
 
@@ -294,7 +292,8 @@ export class AgentHost {
   async #carryOut(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined, duplex: Duplex): Promise<void> {
     const reply = await this.#done(ask, checkpoint);
     if (ask.deed === AgentDeed.START && !("failure" in reply)) this.#unstage(ask.agent);
-    if (ask.deed === AgentDeed.DISCARD && !("failure" in reply)) this.#deregister(ask.agent);
+    if (ask.deed === AgentDeed.DISCARD && !("failure" in reply) && this.#agents.get(ask.agent)?.node !== undefined)
+      void this.#registered?.want(ask.agent, undefined);
     this.#reply(ask, reply, duplex);
   }
 
@@ -323,20 +322,6 @@ export class AgentHost {
     return start;
   }
 
-  /** register has the agent found here. That it cannot be is told, and keeps nobody from starting it: the registry can be set right later. */
-  async #register({ node }: MovableAgent): Promise<void> {
-    const { registry } = this.#o;
-    if (node === undefined || registry === undefined) return;
-    await registry.register(node).catch((error: unknown) => callProgram(this.#o.onError, this.#o.onError, error));
-  }
-
-  /** deregister is done before the agent starts here again. */
-  #deregister(agent: string): void {
-    const { registry } = this.#o;
-    if (this.#agents.get(agent)?.node === undefined || registry === undefined) return;
-    this.#afterStaging(agent, async () => void (await registry.deregister(agent)));
-  }
-
   async #takeIn(takeIn: TakeIn, name: string, ask: Extract<AgentAsk, { deed: "START" }>): Promise<AgentReply> {
     if ((this.#agents.get(name)?.highest ?? 0) >= ask.fence) return {};
     await this.#staging.get(name);
@@ -345,7 +330,7 @@ export class AgentHost {
       const before = this.#agents.get(name);
       // From now on, so that the program finds it while it resumes.
       this.#agents.set(name, agent);
-      const [reply] = await Promise.all([agent.ask(ask), this.#register(agent)]);
+      const [reply] = await Promise.all([agent.ask(ask), agent.node && this.#registered?.want(name, agent.node)]);
       if ("failure" in reply) {
         if (before === undefined) this.#agents.delete(name);
         else this.#agents.set(name, before);
