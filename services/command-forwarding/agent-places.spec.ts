@@ -42,7 +42,7 @@ const failureIn = (effects: readonly CommandEffect[]) =>
 const MOVED = { reason: "MOVED", field: "factory", facts: { hub: "factory", agent: "counter", fence: "4" } };
 
 describe("S1-13 commands for an agent that has moved", () => {
-  test("are answered with its new place at any hub, if nobody is there under its old name", () => {
+  test("PROTOCOL G11 are answered with its new place at any hub, if nobody is there under its old name", () => {
     const cases = [
       // Its hub is away, has forgotten the name, or says that it is offline.
       execute(hubWith(), "away"),
@@ -64,7 +64,7 @@ describe("S1-13 commands for an agent that has moved", () => {
     expect(failureIn(execute(low, "away"))?.reason).toBe("TRUST_TOO_LOW");
   });
 
-  test("reach a program that is still there under its old name with the newest fence, by which it refuses", () => {
+  test("PROTOCOL G11 reach a program that is still there under its old name with the newest fence, by which it refuses", () => {
     const hub = hubWith({ hubId: "home", nodeId: "counter", online: true }, { hubId: "home", nodeId: "lamp", online: true });
     const offer = { nodeIds: ["counter", "lamp"], capabilities: [], maxInFlight: 9, shared: false };
     hub.give({ kind: "attach", executor: 1, name: "bridge", scope: { kind: "gateway", prefixes: [] }, offer });

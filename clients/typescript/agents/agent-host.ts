@@ -219,6 +219,7 @@ export class AgentHost {
 
   /** comes waits for the bytes of a checkpoint. */
   #comes(head: CheckpointHead, coming: Omit<Coming, "missing">): void {
+    if (this.#coming !== undefined) throw fail("INVALID_FIELD", "the hub began a checkpoint before the one before it was whole");
     const missing = Number(head.memoryBytes + head.contextBytes);
     if (missing > CHECKPOINT_BYTES) throw fail("LIMIT_EXCEEDED", "the hub sent a checkpoint that is too large");
     this.#coming = { ...coming, missing };

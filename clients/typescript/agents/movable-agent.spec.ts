@@ -46,7 +46,7 @@ class Counter {
 }
 
 describe("S1-14 an agent of a program moves", () => {
-  test("MV5 an old place does nothing when the hub knows a newer fence, and a new one runs what a hub that is behind gives it", async () => {
+  test("PROTOCOL G11 MV5 an old place does nothing when the hub knows a newer fence, and a new one runs what a hub that is behind gives it", async () => {
     const counter = new Counter(3);
     expect(await counter.add(undefined, 4)).toMatchObject({ failure: { reason: "AGENT_FROZEN" } });
     expect(counter.count).toBe(0);

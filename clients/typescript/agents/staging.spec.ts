@@ -63,7 +63,7 @@ describe("S1-14 a checkpoint that is staged", () => {
     expect(bytes).toBe(6);
   });
 
-  test("is not taken when it is not what its digest says", () => {
+  test("PROTOCOL G10 is not taken when it is not what its digest says", () => {
     const laid = laidOf([randomBytes(50), randomBytes(60)], []);
     expect(send(laid, undefined, randomBytes(32)).came).toBeUndefined();
     const [first] = laid.chunks;
@@ -71,7 +71,17 @@ describe("S1-14 a checkpoint that is staged", () => {
     expect(send(changed, undefined, digestOf(laid)).came).toBeUndefined();
   });
 
-  test("parts that are none, too many, or the same as what is not there are refused", () => {
+  test("PROTOCOL G10 no more parts are taken than a checkpoint has", () => {
+    const head = headOf(laidOf([randomBytes(100_000)], []));
+    const coming = new ComingCheckpoint(head, { digest: randomBytes(32), base: undefined });
+    const part = create(AgentPartSchema, { data: Uint8Array.of(1) });
+    expect(() => {
+      for (let at = 0; at < 100_000; at++) coming.add(part);
+    }).toThrow("in more than 65536 parts");
+    expect(coming.complete).toBe(false);
+  });
+
+  test("PROTOCOL G10 parts that are none, too many, or the same as what is not there are refused", () => {
     const laid = laidOf([randomBytes(50), randomBytes(60)], [randomBytes(7)]);
     const staged = send(laid).came!;
     const refused = [{}, { data: randomBytes(118) }, { same: 40 }, { same: 50, from: 1 }, { same: 67, from: 50 }, { same: 8, from: 110 }];

@@ -6,6 +6,9 @@ import type { AgentCheckpoint } from "./movable-agent.ts";
 /** PROGRESS_DONE is a progress of 1, as it is sent. */
 export const PROGRESS_DONE = 1_000_000;
 
+/** Most parts of a checkpoint: as many as a hub may cut it into. */
+const PARTS_MAX = 65_536;
+
 interface Chunk {
   /** Where it begins, counted from the first byte of the memory. */
   readonly at: number;
@@ -51,6 +54,8 @@ export class ComingCheckpoint {
     const length = data.length + same;
     if (length === 0 || length > this.#size - this.#filled || (data.length > 0 && same > 0))
       throw fail("INVALID_FIELD", "the hub sent bytes of no checkpoint");
+    if (this.#pieces.length === PARTS_MAX || this.#chunks.length > PARTS_MAX)
+      throw fail("LIMIT_EXCEEDED", `the hub sent a checkpoint in more than ${PARTS_MAX} parts`);
     if (same > 0) this.#same(from, same);
     else {
       this.#pieces.push(data);

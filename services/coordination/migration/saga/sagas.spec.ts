@@ -140,7 +140,7 @@ function feed(
 }
 
 describe("the destination", () => {
-  test("MX3 takes no manifest but one of the source, of this transfer, with a claim when it is final", () => {
+  test("PROTOCOL G9 MX3 takes no manifest but one of the source, of this transfer, with a claim when it is final", () => {
     const bad: Parameters<typeof manifestFrame>[] = [
       [{}, checkpointOf(1), "mallory"],
       [{ transfer: 8 }, checkpointOf(1)],
@@ -159,7 +159,7 @@ describe("the destination", () => {
     expect(kinds(destinationAt("CHECKPOINT").do({ kind: "frame", frame }))).toEqual(["send"]);
   });
 
-  test("MX4 holds no more than was agreed, round after round, and opens no more than it asked for", () => {
+  test("PROTOCOL G9 MX4 holds no more than was agreed, round after round, and opens no more than it asked for", () => {
     const side = destinationAt("CHECKPOINT");
     const saga = side.saga as DestinationSaga;
     for (let round = 1; round < 8; round++) {
@@ -408,7 +408,7 @@ describe("the source", () => {
     ]);
   });
 
-  test("no destination makes it seal what is not in the manifest, or the same twice at once", () => {
+  test("PROTOCOL G9 no destination makes it seal what is not in the manifest, or the same twice at once", () => {
     const side = sourceAt("CHECKPOINT");
     side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) });
     const ask = (numbers: readonly number[], round = 1) =>
@@ -423,7 +423,7 @@ describe("the source", () => {
     expect(ask([1])).toEqual([]);
   });
 
-  test("MP3 a destination that asks for the same again and again is not answered on and on, and the move ends", () => {
+  test("PROTOCOL G9 MP3 a destination that asks for the same again and again is not answered on and on, and the move ends", () => {
     const side = sourceAt("CHECKPOINT");
     side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) });
     let bytes = 0;
