@@ -293,8 +293,9 @@ export class AgentHost {
   async #carryOut(ask: AgentAskProto, checkpoint: AgentCheckpoint | undefined, duplex: Duplex): Promise<void> {
     const reply = await this.#done(ask, checkpoint);
     if (ask.deed === AgentDeed.START && !("failure" in reply)) this.#unstage(ask.agent);
-    if (ask.deed === AgentDeed.DISCARD && !("failure" in reply) && this.#agents.get(ask.agent)?.node !== undefined)
-      void this.#registered?.want(ask.agent, undefined);
+    // A discard of an older copy, which comes late, says nothing of one that is here.
+    const left = this.#agents.get(ask.agent);
+    if (ask.deed === AgentDeed.DISCARD && left?.node !== undefined && !left.here) void this.#registered?.want(ask.agent, undefined);
     this.#reply(ask, reply, duplex);
   }
 
