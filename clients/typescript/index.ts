@@ -5,6 +5,7 @@ export type { BackoffConfig } from "#kernel/backoff.ts";
 export type { StateChange } from "../../services/registry-sync/table/changes.ts";
 export { AgentHost, type AgentHostOptions, type HostedAgentOptions, type TakeIn, type TakesIn } from "./agents/agent-host.ts";
 export { type AgentCheckpoint, type AgentStanding, MovableAgent, type MovableOptions, movedTo } from "./agents/movable-agent.ts";
+export type { AgentRegistry } from "./agents/registered.ts";
 export {
   type ChangeOptions,
   ChangeStream,

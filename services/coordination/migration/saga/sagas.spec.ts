@@ -334,7 +334,9 @@ describe("the source", () => {
     const sealed = (effects: readonly SourceEffect[]): SourceEffect[] =>
       seal(effects).flatMap(({ round, numbers, key, raw }) => side.do({ kind: "sealed", round, numbers, enc: key, sealed: raw }));
     const sent = (effects: readonly SourceEffect[]) => effects.flatMap((effect) => (effect.kind === "send" ? [effect.frame.kind] : []));
-    side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) });
+    const early = (effects: readonly SourceEffect[]) => effects.flatMap((effect) => (effect.kind === "send" ? [effect.early] : []));
+    // What is copied while the agent runs waits for no disk; what is final is stored before it leaves.
+    expect(early(side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) }))).toEqual([true]);
     side.do({ kind: "frame", frame: { kind: "have", transfer: 7, round: 1 } });
     const changed = checkpointOf(1).memory.slice();
     changed[7]! ^= 1;
@@ -343,10 +345,24 @@ describe("the source", () => {
     expect(sent(sealed(captured))).toEqual([]);
     const claim = captured.find((effect) => effect.kind === "claim") as { claim: Claim };
     const claimed = side.do({ kind: "claimed", round: 2, claim: NODE.sign(claimBytes(claim.claim)) });
-    expect(sent(claimed)).toEqual(["manifest", "parcel"]);
+    expect([sent(claimed), early(claimed)]).toEqual([
+      ["manifest", "parcel"],
+      [false, false],
+    ]);
     const ask = { kind: "frame", frame: { kind: "missing", transfer: 7, round: 2, numbers: [0] } } as const;
     expect(seal(side.do(ask))).toEqual([]);
     expect(sent(sealed(side.do(ask)))).toEqual(["parcel"]);
+  });
+
+  test("reads the agent while the destination makes room, and sends nothing before it has", () => {
+    const side = sourceAt("VALIDATE");
+    const first = new SourceSaga(ID, simCrypto("home"), SOURCE_SETTINGS);
+    const out: SourceEffect[] = [];
+    first.step({ mono: 0, wall: 0 }, { kind: "log", seen: seenAt("VALIDATE") }, out);
+    expect(kinds(out)).toEqual(["capture"]);
+    expect(kinds(side.do({ kind: "captured", round: 1, checkpoint: checkpointOf(1) }))).toEqual(["observe"]);
+    expect(new Set(kinds(side.do({ kind: "log", seen: seenAt("ACCEPT") })))).toEqual(new Set(["seal"]));
+    expect(kinds(side.do({ kind: "log", seen: seenAt("PREPARE") }))).toEqual(["propose", "send"]);
   });
 
   test("a claim that is not the agent's ends the move", () => {
