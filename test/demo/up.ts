@@ -39,7 +39,7 @@ const HINTS = [
   'alias foedus="$PWD/node_modules/.bin/node $PWD/cli/main.ts"',
   "foedus status --hub home          foedus peers --hub lab           foedus doctor --hub factory",
   "foedus send factory/demo-lamp state ON --hub home",
-  "foedus watch factory/demo-lamp --hub lab",
+  "foedus watch factory/demo-lamp --hub lab          foedus federation members --hub lab",
   `pki=${relative(ROOT, join(DEMO_PKI, "home"))}`,
   `node_modules/.bin/buf curl --protocol grpc --cacert $pki/ca.pem --cert $pki/operator-admin.pem --key $pki/operator-admin.key https://localhost:${DEMO_PORT}/foedus.hub.v1alpha1.HubService/GetStatus`,
   // Only where `make tools` has built it.
@@ -87,7 +87,7 @@ async function startHubs(stopped: Promise<void>): Promise<Federation> {
     hubs: [
       { id: "home", peers: [{ hub: "factory" }, { hub: "lab" }] },
       { id: "factory", peers: [{ hub: "home" }, { hub: "lab", maxTrust: "full" }] },
-      { id: "lab", reachable: false, peers: [{ hub: "home", maxTrust: "minimal" }, { hub: "factory" }] },
+      { id: "lab", reachable: false, peers: [{ hub: "home", maxTrust: "limited", share: "limited" }, { hub: "factory" }] },
     ],
   });
   const contexts = Object.fromEntries(
@@ -293,9 +293,11 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
   const drawing = loop();
   let code = 0;
   let gateways: readonly Gateway[] = [];
+  /** What steps of the tour left running. */
+  const ends: (() => void)[] = [];
   try {
     gateways = await Promise.race([startNodes(federation), interrupted(stopped)]);
-    const steps = await Promise.race([tour(federation, say), interrupted(stopped)]);
+    const steps = await Promise.race([tour(federation, { say, atEnd: (end) => ends.push(end) }), interrupted(stopped)]);
     say(`the tour is over: ${steps} steps, all as promised`);
   } catch (error) {
     const asked = error instanceof Interrupted;
@@ -314,6 +316,7 @@ async function run(federation: Federation, stop: AbortController, stopped: Promi
   }
   stop.abort();
   for (const gateway of gateways) gateway.stop();
+  for (const end of ends) end();
   await Promise.all([drawing, following]);
   if (live) process.stdout.write("\nall hubs stopped\n");
   return code;

@@ -90,7 +90,7 @@ describe("the README", () => {
     const with_ = [...SECTIONS.values()].filter(({ commands }) => commands.length > 0).map(({ title }) => title);
     // test/chart/cluster.spec.ts runs those of the last one, against an API server.
     expect(with_).toEqual([TWO.title, FIVE.title, DEVICE.title, OWN.title, WATCH.title, "Deploy"]);
-    expect([TWO, FIVE, DEVICE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 10, 4, 22, 5]);
+    expect([TWO, FIVE, DEVICE, OWN, WATCH].map(({ commands }) => commands.length)).toEqual([2, 12, 4, 22, 5]);
   });
 
   test("names only files that exist", () => {
@@ -144,11 +144,17 @@ describe("`make up` without a terminal", () => {
       "4516 published device definitions",
       "DONE in",
       "the lab saw the state change",
-      "MINIMAL",
+      "LIMITED",
+      "founded the federation street",
+      "verified offline, and with one bit changed refused",
+      "an audit of all hubs finds nothing",
       "SIGKILL",
       "the tour is over",
     ])
       expect(up.text).toContain(words);
+    const [, sent, counted] = /it was sent (\d+) commands and counted (\d+)\n/.exec(up.text) ?? [];
+    expect(Number(sent)).toBeGreaterThan(200);
+    expect(counted).toBe(sent);
     expect(up.text).toContain("foedus send factory/demo-lamp state ON --hub home");
     // What is printed is there: `make tools` may not have been run.
     expect(up.text.includes(`localhost:${port} list`)).toBe(existsSync(join(ROOT, ".tools/bin/grpcurl")));
@@ -172,6 +178,8 @@ describe("`make up` without a terminal", () => {
     "foedus node factory/demo-lamp --hub home": /brightness/,
     "foedus send factory/demo-lamp state ON --hub home": /DONE/i,
     "foedus events --hub factory": /link to home/,
+    "foedus federation members --hub lab": /factory +(leader|voter)[\s\S]*home +(leader|voter)[\s\S]*lab +(leader|voter)/,
+    "foedus agents list --hub home": /counter +factory/,
     "foedus doctor --hub home": /^home \(\S+\/home\/hub\.json\): 0 errors/m,
   };
   const plain = FIVE.commands.filter((line) => line.startsWith("foedus ") && !line.startsWith("foedus watch"));

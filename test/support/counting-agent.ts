@@ -22,6 +22,9 @@ const KIND = "counting";
 const KEY_BYTES = 48;
 const NODE: NodeInit = { nodeId: "counter", type: "agent", capabilities: [{ name: "count", type: 2, readable: true, invocable: true }] };
 
+/** ProgramPlace is what a program knows of the hub that it runs at. */
+export type ProgramPlace = Pick<HubProcess, "id" | "dir" | "split" | "address" | "pki">;
+
 /** Stored is the agent as the program's disk has it. */
 interface Stored {
   readonly fence: number;
@@ -58,7 +61,7 @@ export class CountingProgram {
     | { readonly what: "checkpoint" | "freeze" | "resume" | "discard" | "stage"; readonly held: () => void; readonly go: Promise<void> }
     | undefined;
 
-  private constructor(process: HubProcess, hub: Hub, born: { readonly ballast: Buffer } | undefined) {
+  private constructor(process: ProgramPlace, hub: Hub, born: { readonly ballast: Buffer } | undefined) {
     this.name = process.id;
     this.hub = hub;
     this.#file = join(process.dir, "counter.agent");
@@ -85,7 +88,7 @@ export class CountingProgram {
   }
 
   /** at makes the program at a hub, with the agent if it is `born` there. */
-  static async at(process: HubProcess, born?: { readonly ballast: Buffer }): Promise<CountingProgram> {
+  static async at(process: ProgramPlace, born?: { readonly ballast: Buffer }): Promise<CountingProgram> {
     return new CountingProgram(process, await connectTo(process, "gateway-agents"), born);
   }
 
@@ -235,7 +238,7 @@ async function writeDurably(name: string, bytes: Uint8Array): Promise<void> {
 const BACKOFF = { baseMs: 20, maxMs: 200, factor: 2, jitter: 0.5 };
 
 /** connectTo connects the SDK to a hub that is a process, with one of its certificates. */
-export function connectTo(process: HubProcess, principal: "gateway-agents" | "operator-admin"): Promise<Hub> {
+export function connectTo(process: ProgramPlace, principal: "gateway-agents" | "operator-admin"): Promise<Hub> {
   const address = process.split
     ? Object.fromEntries(SERVICES.map((name) => [name, process.address(name)]))
     : process.address("coordination");
