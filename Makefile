@@ -38,6 +38,7 @@ HUBS ?=
 DEBIAN ?= bookworm trixie
 ONLY ?=
 FAULTS ?=
+HOW ?=
 BROKEN ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -188,6 +189,10 @@ twins: setup ## hubs with two copies that share a key, against the log that endu
 .PHONY: migrations
 migrations: setup ## kill the source, the destination and the leader of a move at each of its steps, as real processes
 	@MIGRATIONS=all vitest run test/e2e/migration-kills.spec.ts
+
+.PHONY: scenarios
+scenarios: setup ## happy path, partition, liar, load and restart, simulated and as processes: promised, measured, ok (ONLY=T2,numbers HOW=simulated|processes)
+	@node test/scenarios/main.ts $(if $(ONLY),--only "$(ONLY)") $(if $(HOW),--how "$(HOW)")
 
 .PHONY: soak
 soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; as root also with a full disk)

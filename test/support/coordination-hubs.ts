@@ -37,7 +37,7 @@ export class CoordinationHubs {
   readonly #hubs = new Map<string, Hub>();
   readonly #cut = new Set<string>();
   #queue: { readonly at: number; readonly run: () => void }[] = [];
-  readonly #forged = new Map<string, (frame: Frame, to: string) => Frame>();
+  readonly #forged = new Map<string, (frame: Frame, to: string) => Frame | readonly Frame[]>();
   #sent: (from: string, to: string, frame: Frame) => void = () => undefined;
   #raft: Partial<RaftTuning> = {};
   readonly #steps = new Map<string, number>();
@@ -143,6 +143,11 @@ export class CoordinationHubs {
     return call;
   }
 
+  /** answered is what a call got so far. */
+  answered(id: string, call: number): Answer | Extract<Output, { kind: "refused" }> | undefined {
+    return this.#hub(id).answers.get(call);
+  }
+
   wait(id: string, call: number, forMs = 20_000): Answer | Extract<Output, { kind: "refused" }> {
     const { answers } = this.#hub(id);
     this.until(() => answers.has(call), forMs);
@@ -218,8 +223,8 @@ export class CoordinationHubs {
     this.#sent = sent;
   }
 
-  /** forge changes what a hub sends, before it is sent. */
-  forge(id: string, change: (frame: Frame, to: string) => Frame): void {
+  /** forge changes what a hub sends, before it is sent: to another frame, or to any number of them. */
+  forge(id: string, change: (frame: Frame, to: string) => Frame | readonly Frame[]): void {
     this.#forged.set(id, change);
   }
 
@@ -270,7 +275,8 @@ export class CoordinationHubs {
           break;
         }
         case "send":
-          this.#send(hub.id, effect.peer, this.#forged.get(hub.id)?.(effect.frame, effect.peer) ?? effect.frame);
+          for (const frame of [this.#forged.get(hub.id)?.(effect.frame, effect.peer) ?? effect.frame].flat())
+            this.#send(hub.id, effect.peer, frame);
           break;
         case "stored": {
           const { mark } = effect;

@@ -1,6 +1,7 @@
 // Hubs that found a federation and decide: what tests and benches of decisions begin with.
 import { create } from "@bufbuild/protobuf";
 import {
+  AdmitMemberRequestSchema,
   FederationState,
   FoundFederationRequestSchema,
   GetFederationRequestSchema,
@@ -16,10 +17,15 @@ export function statusOf(clients: Pick<Clients, "coordination">): Promise<GetFed
 }
 
 /** foundTogether has the first of the hubs found a federation with the others, and resolves when each can decide. Founders let others in. */
-export async function foundTogether(federation: Federation, federationId: string, hubs: readonly string[]): Promise<void> {
+export async function foundTogether(
+  federation: Federation,
+  federationId: string,
+  hubs: readonly string[],
+  engine: "raft" | "bft" = "raft",
+): Promise<void> {
   const opened = hubs.map((id) => federation.hub(id).clients());
   const [first, ...others] = opened;
-  const request = create(FoundFederationRequestSchema, { federationId, founders: hubs.slice(1), admission: "founder" });
+  const request = create(FoundFederationRequestSchema, { federationId, engine, founders: hubs.slice(1), admission: "founder" });
   const founded = async () => (await first!.coordination.foundFederation(request)).state !== FederationState.NONE;
   await until(`${hubs[0]} founding ${federationId}`, founded, 60_000);
   for (const clients of others) {
@@ -29,6 +35,17 @@ export async function foundTogether(federation: Federation, federationId: string
   }
   for (const [i, clients] of opened.entries()) await until(`${hubs[i]} deciding`, async () => (await statusOf(clients)).canDecide, 60_000);
   for (const clients of opened) clients.close();
+}
+
+/** joinTogether has a hub let in by a founder, and resolves when it can decide. */
+export async function joinTogether(federation: Federation, federationId: string, hub: string, founder: string): Promise<void> {
+  const [joiner, sponsor] = [federation.hub(hub).clients(), federation.hub(founder).clients()];
+  await joiner.coordination.joinFederation(create(JoinFederationRequestSchema, { federationId, via: founder }));
+  const admit = create(AdmitMemberRequestSchema, { hubId: hub });
+  await until(`${hub} being let in`, async () => (await sponsor.coordination.admitMember(admit)) !== undefined, 60_000);
+  await until(`${hub} deciding`, async () => (await statusOf(joiner)).canDecide, 60_000);
+  joiner.close();
+  sponsor.close();
 }
 
 /** leaderOf names the hub that leads, as soon as one of those that run says so of itself. */

@@ -1,0 +1,68 @@
+// `make scenarios`: the five scenarios of the plan and its numbers, each in virtual time and by processes over mutual TLS. Each line is
+// `promised | measured | ok`. Exit code 1 when a promise is broken or a scenario ends with an error, 2 for wrong arguments.
+import { mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, loadavg, tmpdir, totalmem } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { bundle, INSTALLED } from "../../cli/build.ts";
+import { brokenIn, HEAD, type How, type Play, type Scenario, show, timed } from "./promises.ts";
+import { SCENARIOS } from "./scenarios.ts";
+
+/** chosen are the scenarios, and the ways to play them, that somebody asked for. */
+function chosen(): { readonly scenarios: readonly Scenario[]; readonly ways: readonly How[] } {
+  const { values } = parseArgs({ options: { only: { type: "string" }, how: { type: "string" } } });
+  const ids = values.only === undefined ? SCENARIOS.map(({ id }) => id) : values.only.split(",");
+  const unknown = ids.filter((id) => !SCENARIOS.some((one) => one.id === id));
+  if (unknown.length > 0)
+    throw new RangeError(`there is no scenario ${unknown.join(", ")}; there are ${SCENARIOS.map(({ id }) => id).join(", ")}`);
+  const ways = values.how === undefined ? (["simulated", "processes"] as const) : [values.how as How];
+  if (!ways.every((way) => way === "simulated" || way === "processes")) throw new RangeError("--how is simulated or processes");
+  return { scenarios: SCENARIOS.filter(({ id }) => ids.includes(id)), ways };
+}
+
+/** one plays a scenario in one way, prints its lines, and answers how many promises were broken. */
+async function one(scenario: Scenario, how: How, play: Play): Promise<number> {
+  const act = scenario.ways[how];
+  if (act === undefined) return 0;
+  let broken = 0;
+  const took = await timed(async () => {
+    try {
+      const lines = await act(play);
+      for (const line of lines) process.stdout.write(`${show(how, line)}\n`);
+      broken = brokenIn(lines, play.scale).length;
+    } catch (error) {
+      const text =
+        error instanceof Error ? `${error.message}${error.cause instanceof Error ? `: ${error.cause.message}` : ""}` : String(error);
+      process.stdout.write(`${show(how, { promised: "it is played to its end", measured: text, held: false })}\n`);
+      broken = 1;
+    }
+  });
+  process.stdout.write(`(took ${(took / 1_000).toFixed(1)} s; load of the machine ${loadavg()[0]!.toFixed(1)})\n`);
+  return broken;
+}
+
+async function main(): Promise<number> {
+  let plan: ReturnType<typeof chosen>;
+  try {
+    plan = chosen();
+  } catch (error) {
+    process.stderr.write(`scenarios: ${error instanceof Error ? error.message : String(error)}\n`);
+    return 2;
+  }
+  const dir = mkdtempSync(join(tmpdir(), "foedus-scenarios-"));
+  const program = join(dir, "foedus.mjs");
+  await bundle(program);
+  // Hubs start as the installed command starts itself.
+  const play: Play = { scale: "whole", entry: [...INSTALLED.flags, program], env: INSTALLED.env };
+  process.stdout.write(`${availableParallelism()} processors, ${(totalmem() / 2 ** 30).toFixed(1)} GiB of memory\n`);
+  let broken = 0;
+  for (const scenario of plan.scenarios) {
+    process.stdout.write(`\n${scenario.id} ${scenario.title} (${scenario.shows})\n${HEAD}\n`);
+    for (const how of plan.ways) broken += await one(scenario, how, play);
+  }
+  rmSync(dir, { recursive: true, force: true });
+  process.stdout.write(`\n${broken === 0 ? "every promise was kept" : `${broken} of the promises were missed`}\n`);
+  return broken === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();
