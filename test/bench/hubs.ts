@@ -59,11 +59,9 @@ function sessionUpAt(hub: HubProcess, peer: string): number {
  * after some rounds, and one whose process has just been started.
  */
 export async function snapshot(): Promise<Row[]> {
-  const prng = new Prng(1);
-  const nodes = Array.from({ length: SNAPSHOT_NODES }, (_, index) => snapshotNode(prng, index));
-  const bytes = nodes.reduce((sum, node) => sum + toBinary(NodeSchema, node).length, 0);
+  const { nodes, bytes } = snapshotNodes();
   const each = (times: readonly number[]): string => `each ${times.map((ms) => ms.toFixed(0)).join(", ")} ms`;
-  const cold = await toStarted(nodes);
+  const cold = await snapshotsTo(nodes, SNAPSHOT_ROUNDS);
   const warm = await toRunning(nodes);
   const note = `${(bytes / 1e6).toFixed(1)} MB of encoded nodes, ${SNAPSHOT_NODES} of them; from "session is up" in the reader's log to the answer of its ListFeeds that has all of it, which it gives only after its commit (asked each 5 ms); ${each(warm)}, between any two of three hubs, after ${2 * SNAPSHOT_WARM_ROUNDS} snapshots that each of them sent and took in uncounted`;
   return [
@@ -77,8 +75,15 @@ async function own(hub: HubProcess, nodes: readonly Node[]): Promise<void> {
   await RegistryClient.connect(hub.clients("gateway-zigbee").registry).registerAll([...nodes]);
 }
 
-/** toStarted measures a hub that starts with nothing. */
-async function toStarted(nodes: readonly Node[]): Promise<number[]> {
+/** snapshotNodes makes nodes, and says how many bytes they are encoded. */
+export function snapshotNodes(count = SNAPSHOT_NODES): { readonly nodes: readonly Node[]; readonly bytes: number } {
+  const prng = new Prng(1);
+  const nodes = Array.from({ length: count }, (_, index) => snapshotNode(prng, index));
+  return { nodes, bytes: nodes.reduce((sum, node) => sum + toBinary(NodeSchema, node).length, 0) };
+}
+
+/** snapshotsTo measures a hub that starts with nothing, so often: from "session is up" until it has all of the nodes, ms. */
+export async function snapshotsTo(nodes: readonly Node[], rounds: number): Promise<number[]> {
   const hubs = ["a", "b"].map((id, i) => ({ id, peers: [{ hub: ["b", "a"][i]! }] }));
   const federation = await Federation.prepare({ hubs, entry: hubEntry() });
   try {
@@ -86,9 +91,9 @@ async function toStarted(nodes: readonly Node[]): Promise<number[]> {
     await a.start();
     await own(a, nodes);
     const cold: number[] = [];
-    for (let round = 0; round < SNAPSHOT_ROUNDS; round++) {
+    for (let round = 0; round < rounds; round++) {
       await b.start();
-      cold.push(await snapshotSeen(b, "a", b.clients()));
+      cold.push(await snapshotSeen(b, "a", b.clients(), nodes.length));
       b.closeClients();
       await b.end();
       rmSync(join(b.dir, "data"), { recursive: true, force: true });
@@ -134,9 +139,9 @@ async function feedNodes(peer: string, { registry }: Clients): Promise<number | 
 }
 
 /** snapshotSeen waits until a hub has the whole snapshot of a peer, and answers the ms since its session came up. */
-async function snapshotSeen(hub: HubProcess, peer: string, clients: Clients): Promise<number> {
+async function snapshotSeen(hub: HubProcess, peer: string, clients: Clients, count = SNAPSHOT_NODES): Promise<number> {
   const end = systemClock.mono() + 30_000;
-  while ((await feedNodes(peer, clients)) !== SNAPSHOT_NODES) {
+  while ((await feedNodes(peer, clients)) !== count) {
     if (systemClock.mono() > end) throw new Error("the snapshot did not arrive");
     await sleep(systemClock, 5);
   }

@@ -31,14 +31,22 @@ async function one(scenario: Scenario, how: How, play: Play): Promise<number> {
       for (const line of lines) process.stdout.write(`${show(how, line)}\n`);
       broken = brokenIn(lines, play.scale).length;
     } catch (error) {
-      const text =
-        error instanceof Error ? `${error.message}${error.cause instanceof Error ? `: ${error.cause.message}` : ""}` : String(error);
+      const { text, more } = sentenceOf(error);
       process.stdout.write(`${show(how, { promised: "it is played to its end", measured: text, held: false })}\n`);
+      if (more !== "") process.stderr.write(`${more}\n`);
       broken = 1;
     }
   });
   process.stdout.write(`(took ${(took / 1_000).toFixed(1)} s; load of the machine ${loadavg()[0]!.toFixed(1)})\n`);
   return broken;
+}
+
+/** sentenceOf is what a line of the table says of an error, and what there is to say beyond that. */
+function sentenceOf(error: unknown): { readonly text: string; readonly more: string } {
+  if (!(error instanceof Error)) return { text: String(error), more: "" };
+  const whole = `${error.message}${error.cause instanceof Error ? `: ${error.cause.message}` : ""}`;
+  const [text = ""] = whole.split("\n", 1);
+  return { text, more: whole.slice(text.length).trim() };
 }
 
 async function main(): Promise<number> {

@@ -13,14 +13,17 @@ import {
   type Allocation,
   AuditResourcesRequestSchema,
   CheckFenceRequestSchema,
+  ConfirmRequestRequestSchema,
   ListAllocationsRequestSchema,
   OfferResourceRequestSchema,
   ReleaseAllocationRequestSchema,
   RequestResourceRequestSchema,
+  ResourceDecision,
   ResourceTake,
 } from "#gen/foedus/coordination/v1alpha1/lending_pb.ts";
 import { type Lease, ResourceKindSchema, ResourceOfferSchema, ResourceWantSchema } from "#gen/foedus/coordination/v1alpha1/resources_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
+import { sleep } from "#runtime/clock.ts";
 import { foundTogether, joinTogether, statusOf } from "../support/deciding.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
 import { Relay } from "../support/relay.ts";
@@ -32,6 +35,12 @@ const FOUNDERS_MAX = 7;
 /** Ports of relays at a hub's address, above the hub's own. */
 const RELAY_PORTS = 50;
 const QUICK = { discovery: { backoff_base_ms: 100, backoff_max_ms: 1_000 } };
+
+/** Decided is how long one request took, ms: until it was decided, and until the borrower had it, with its fence. */
+export interface Decided {
+  readonly ms: number;
+  readonly wholeMs: number;
+}
 
 /** StandOptions say what is started. */
 export interface StandOptions {
@@ -151,7 +160,7 @@ export class Stand {
   }
 
   /** borrow has a hub borrow an agent: of another one, or of whoever has one. It gives the lease, and how long the decision took, ms. */
-  async borrow(id: string, owner = "", take = ResourceTake.HOLD): Promise<{ readonly lease: Lease; readonly ms: number }> {
+  async borrow(id: string, owner = "", take: ResourceTake = ResourceTake.HOLD): Promise<{ readonly lease: Lease; readonly ms: number }> {
     const want = create(ResourceWantSchema, { what: { case: "agent", value: { type: "coder" } } });
     const asked = { want, owner, name: owner === "" ? "" : "coders", amounts: { agents: 1n }, durationMs: 60_000n };
     const began = systemClock.mono();
@@ -160,6 +169,22 @@ export class Stand {
     const lease = answer.allocation?.lease;
     if (lease === undefined) throw new Error(`the request was answered with decision ${answer.decision}`);
     return { lease, ms };
+  }
+
+  /** use has a hub borrow an agent of whoever has one, take it, have it for a while, and give it back. */
+  async use(id: string, holdMs: number): Promise<Decided> {
+    const { coordination } = this.of(id);
+    const want = create(ResourceWantSchema, { what: { case: "agent", value: { type: "coder" } } });
+    const request = { want, amounts: { agents: 1n }, durationMs: 60_000n };
+    const began = systemClock.mono();
+    const answer = await coordination.requestResource(create(RequestResourceRequestSchema, { request, take: ResourceTake.ASK }));
+    const ms = systemClock.mono() - began;
+    if (answer.decision !== ResourceDecision.ACCEPTED) throw new Error(`a request of ${id} was answered with ${answer.decision}`);
+    const { allocation } = await coordination.confirmRequest(create(ConfirmRequestRequestSchema, { id: answer.request!.id }));
+    const wholeMs = systemClock.mono() - began;
+    await sleep(systemClock, holdMs);
+    await this.giveBack(allocation!.lease!);
+    return { ms, wholeMs };
   }
 
   /** checks tells whether a lease may be acted under at its owner, by a fence. */

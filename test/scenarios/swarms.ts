@@ -11,8 +11,9 @@ const FEDERATION = "street";
 const FOUNDERS_MAX = 7;
 /** How often hubs are asked whether something came true, virtual ms. */
 const LOOK_MS = 20;
-/** How often who measures looks, and how long tasks may take to end, virtual ms. */
-const LOOK_AT_MS = 25;
+/** LOOK_AT_MS is how often who measures looks, virtual ms. */
+export const LOOK_AT_MS = 25;
+/** How long tasks may take to end. */
 const END_MS = 120_000;
 
 /** Loan is what became of one task that needed a resource. */

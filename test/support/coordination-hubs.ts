@@ -19,6 +19,8 @@ interface Hub {
   store: MemoryStore;
   running: boolean;
   life: number;
+  /** When the core wants to be ticked, as it said after its last step; undefined: it has to be asked again. */
+  due: number | undefined;
   readonly answers: Map<number, Answer | Extract<Output, { kind: "refused" }>>;
   readonly events: string[];
   /** Hubs that it reported. */
@@ -53,6 +55,7 @@ export class CoordinationHubs {
         store,
         running: true,
         life: 1,
+        due: undefined,
         answers: new Map(),
         events: [],
         misconduct: [],
@@ -169,8 +172,11 @@ export class CoordinationHubs {
       this.#queue = this.#queue.filter(({ at }) => at > this.#mono);
       for (const { run } of due) run();
       for (const hub of this.#hubs.values()) {
-        if (!hub.running || (hub.core.deadline() ?? Number.POSITIVE_INFINITY) > this.#mono) continue;
+        if (!hub.running) continue;
+        hub.due ??= hub.core.deadline() ?? Number.POSITIVE_INFINITY;
+        if (hub.due > this.#mono) continue;
         const out: Effect[] = [];
+        hub.due = undefined;
         hub.core.tick(this.at(hub.id), out);
         this.#route(hub, out);
       }
@@ -233,6 +239,7 @@ export class CoordinationHubs {
     const hub = this.#hub(id);
     hub.store = store ?? hub.store.crash("process");
     hub.core = this.#core(id, hub.store, ++hub.life, doubt);
+    hub.due = undefined;
     hub.running = true;
     for (const other of this.#hubs.values())
       if (other !== hub && other.running) {
@@ -247,7 +254,8 @@ export class CoordinationHubs {
       publicKey: feedKeyOf(id),
       sealingKey: sealingKeyOf(id),
       crypto: simCrypto(id),
-      prng: new Prng(id.charCodeAt(0) + life),
+      // Dice of its own for each hub: with the same ones hubs that start at once would ask for votes at once, for ever.
+      prng: new Prng([...id].reduce((sum, char) => (Math.imul(sum, 31) + char.charCodeAt(0)) >>> 0, 0) + life),
       life,
       doubt,
       endpoint: () => ({ host: id, port: 18_804 }),
@@ -262,6 +270,7 @@ export class CoordinationHubs {
     const hub = this.#hub(id);
     if (!hub.running) return;
     const out: Effect[] = [];
+    hub.due = undefined;
     hub.core.step(this.at(id), input, out);
     this.#route(hub, out);
   }

@@ -38,8 +38,14 @@ export class Street {
     this.clients = Object.fromEntries(HUBS.map((id) => [id, federation.hub(id).clients()])) as Street["clients"];
   }
 
-  static async start(mode: "single" | "split", ballast: number, options: Omit<FederationOptions, "hubs"> = {}): Promise<Street> {
-    const federation = await Federation.start({ ...options, hubs: HUBS.map((id) => ({ id, mode, peers: all(id) })) });
+  /** start starts it: the sources, or what `entry` (arguments of node before the verb) and `env` say. */
+  static async start(
+    mode: "single" | "split",
+    ballast: number,
+    { env, ...options }: Omit<FederationOptions, "hubs"> & { readonly env?: Readonly<Record<string, string>> } = {},
+  ): Promise<Street> {
+    const specs = HUBS.map((id) => ({ id, mode, peers: all(id), ...(env === undefined ? {} : { env }) }));
+    const federation = await Federation.start({ ...options, hubs: specs });
     const street = new Street(federation);
     await federation.operational(60_000);
     const { home } = street.clients;

@@ -390,7 +390,7 @@ export class Members implements Book<MemberCommand, MemberValue, MemberNews, Mem
 
   due(): number | undefined {
     let due = this.#admission.dueAt();
-    for (const member of this.#roster.all()) due = Math.min(due, this.#failures.dueOf(member));
+    for (const member of this.#roster.each()) due = Math.min(due, this.#failures.dueOf(member));
     return due === Number.POSITIVE_INFINITY ? undefined : due;
   }
 

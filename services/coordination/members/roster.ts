@@ -52,6 +52,11 @@ export class Roster {
     return this.#members.size;
   }
 
+  /** each member, in no order that counts: for what is looked at after every step. */
+  each(): Iterable<Member> {
+    return this.#members.values();
+  }
+
   /** all members, by hub id. */
   all(): Member[] {
     return [...this.#members.values()].sort((a, b) => byText(a.hubId, b.hubId));
