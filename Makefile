@@ -192,7 +192,7 @@ migrations: setup ## kill the source, the destination and the leader of a move a
 
 .PHONY: scenarios
 scenarios: setup ## happy path, partition, liar, load and restart, simulated and as processes: promised, measured, ok (ONLY=T2,numbers HOW=simulated|processes)
-	@node test/scenarios/main.ts $(if $(ONLY),--only "$(ONLY)") $(if $(HOW),--how "$(HOW)")
+	@node --max-semi-space-size=128 test/scenarios/main.ts $(if $(ONLY),--only "$(ONLY)") $(if $(HOW),--how "$(HOW)")
 
 .PHONY: soak
 soak: setup ## four hubs under load and faults for 15 minutes (SEED= SECONDS=; as root also with a full disk)

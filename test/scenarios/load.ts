@@ -20,7 +20,7 @@ const MANY_SWARMS = 100;
 const FEW = 4;
 const MANY = 16;
 const WARM_MS = 2_000;
-const MEASURED_MS = 8_000;
+const MEASURED_MS = 6_000;
 /** A request waits so long for an agent to be free, and is refused then with the reason. */
 const WAIT_MS = 3_000;
 const NO_ROOM = "nothing became free in time";
@@ -160,22 +160,23 @@ async function processes(play: Play): Promise<Line[]> {
         id,
         Array.from({ length: AGENTS }, (_, i) => `${id}-coder-${i}`),
       );
-    const idle = play.scale === "short" ? [] : await overhead(stand);
-    if (play.scale === "whole") await load(stand, WARM_UP_MS);
+    const [settleMs, idleMs, warmMs, forMs] = play.scale === "short" ? [0, 500, 0, 3_000] : [SETTLE_MS, IDLE_MS, WARM_UP_MS, 60_000];
+    const idle = await overhead(stand, settleMs, idleMs);
+    await load(stand, warmMs);
     const before = cpus(stand);
     const began = systemClock.mono();
-    const decided = await load(stand, play.scale === "short" ? 3_000 : 60_000);
+    const { decided, refused } = await load(stand, forMs);
     const busy = percents(stand, before, systemClock.mono() - began);
     const { findings, asked } = await stand.audit();
     await stand.equal();
-    const wanted = Math.round((PER_MINUTE * (play.scale === "short" ? 3_000 : 60_000)) / 60_000);
+    const wanted = requestsOf(stand, forMs);
     const whole = decided.map(({ wholeMs }) => wholeMs);
     return [
       said("processes", `${count} of ${SWARMS} swarms are processes of their own, all on this machine; all ${SWARMS} are simulated above`),
       holds(
-        `${count} swarms, ${count * AGENTS} agents, ${PER_MINUTE} requests/min: each is answered, lent and given back`,
+        `${count} swarms, ${count * AGENTS} agents, ${requestsOf(stand, 60_000)} requests/min: each is answered, lent and given back`,
         decided.length === wanted && findings === 0 && asked === count,
-        `${decided.length} of ${wanted} requests, ${findings} findings of ${asked} swarms`,
+        `${decided.length} of ${wanted} requests${refused.map((why) => `; ${why}`).join("")}; ${findings} findings of ${asked} swarms`,
       ),
       below(
         "S1-38 decision of a request, p99",
@@ -214,11 +215,11 @@ function percents(stand: Stand, before: readonly number[], ms: number): number[]
 }
 
 /** overhead is what swarms take that are federated and have nothing to do. */
-async function overhead(stand: Stand): Promise<Line[]> {
-  await sleep(systemClock, SETTLE_MS);
+async function overhead(stand: Stand, settleMs: number, idleMs: number): Promise<Line[]> {
+  await sleep(systemClock, settleMs);
   const before = cpus(stand);
-  await sleep(systemClock, IDLE_MS);
-  const idle = percents(stand, before, IDLE_MS);
+  await sleep(systemClock, idleMs);
+  const idle = percents(stand, before, idleMs);
   const memory = pidsOf(stand).map(rssMiBOf);
   const note = `each of ${stand.ids.length} with ${stand.ids.length - 1} links, from`;
   return [
@@ -239,16 +240,26 @@ async function overhead(stand: Stand): Promise<Line[]> {
   ];
 }
 
+/** requestsOf is how many requests there are in a time: fewer where not all swarms are processes. */
+function requestsOf(stand: Stand, forMs: number): number {
+  return Math.round((PER_MINUTE * stand.ids.length * forMs) / SWARMS / 60_000);
+}
+
 /** load sends requests at a steady rate, whatever the answers take (an open loop); each swarm asks in turn. */
-async function load(stand: Stand, forMs: number): Promise<Decided[]> {
+async function load(stand: Stand, forMs: number): Promise<{ readonly decided: readonly Decided[]; readonly refused: readonly string[] }> {
   const began = systemClock.mono();
-  const all: Promise<Decided>[] = [];
-  for (let i = 0; i < (PER_MINUTE * forMs) / 60_000; i++) {
-    const wait = began + (i * 60_000) / PER_MINUTE - systemClock.mono();
+  const count = requestsOf(stand, forMs);
+  const decided: Decided[] = [];
+  const refused: string[] = [];
+  const all: Promise<void>[] = [];
+  for (let i = 0; i < count; i++) {
+    const wait = began + (i * forMs) / count - systemClock.mono();
     if (wait > 0) await sleep(systemClock, wait);
-    all.push(stand.use(stand.ids[i % stand.ids.length]!, HOLD_MS));
+    const one = stand.use(stand.ids[i % stand.ids.length]!, HOLD_MS);
+    all.push(one.then((done) => void decided.push(done)).catch((error: unknown) => void refused.push(String(error))));
   }
-  return Promise.all(all);
+  await Promise.all(all);
+  return { decided, refused: [...new Set(refused)] };
 }
 
 /** LOAD is the scenario in which many ask at once. */

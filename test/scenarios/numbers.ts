@@ -3,7 +3,7 @@
 import { snapshotNodes, snapshotsTo } from "../bench/hubs.ts";
 import { Rig } from "../bench/rig.ts";
 import { Street } from "../support/street.ts";
-import { below, holds, type Line, type Play, quantile, type Scenario } from "./promises.ts";
+import { below, holds, type Line, type Play, type Scenario } from "./promises.ts";
 
 const MEBIBYTE = 1024 ** 2;
 
@@ -25,7 +25,8 @@ async function messages({ scale }: Play): Promise<Line[]> {
   try {
     const seconds = scale === "short" ? 0.5 : 10;
     const rate = 1_000;
-    if (scale === "whole") for (let i = 0; i < 5; i++) await rig.push({ kind: "numeric", seconds: 2, rate });
+    // Uncounted, so that every node has a value, and V8 has compiled what it needs.
+    for (let i = 0; i < (scale === "short" ? 1 : 10); i++) await rig.push({ kind: "numeric", seconds: 1, rate: 10_000 });
     const pushed = await rig.push({ kind: "numeric", seconds, rate });
     if (scale === "whole") await rig.command({ seconds: 5, inFlight: 8 });
     const commanded = await rig.command({ seconds, inFlight: 8 });
@@ -59,15 +60,16 @@ async function synchronisation({ scale }: Play): Promise<Line[]> {
   return [below("S1-37 10 MB to a hub that has just started, applied and durable, at most", 1_000, "ms", Math.max(...times), each, 0)];
 }
 
-/** moves: an agent moves there and back under commands. */
+/** moves: an agent moves there and back under commands. The first time there and back is not counted. */
 async function moves({ scale, entry, env }: Play): Promise<Line[]> {
-  const rounds = scale === "short" ? 1 : 5;
+  const [rounds, uncounted] = scale === "short" ? [1, 0] : [5, 1];
   const size = scale === "short" ? 100_000 : 10 * MEBIBYTE;
   const street = await Street.start("single", size, { entry, env });
   try {
     const [totals, pauses]: [number[], number[]] = [[], []];
-    for (let i = 0; i < 2 * rounds; i++) {
+    for (let i = 0; i < 2 * (uncounted + rounds); i++) {
       const { total, pause } = await street.move(i % 2 === 0 ? "factory" : "home");
+      if (i < 2 * uncounted) continue;
       totals.push(total);
       pauses.push(pause);
     }
@@ -77,15 +79,14 @@ async function moves({ scale, entry, env }: Play): Promise<Line[]> {
     const of = (times: readonly number[]): string => `each of ${times.length}: ${times.map((ms) => ms.toFixed(0)).join(", ")} ms`;
     return [
       below(
-        `S1-39 an agent of ${(size / MEBIBYTE).toFixed(0)} MiB moves under commands, half of the moves`,
+        `S1-39 an agent of ${(size / MEBIBYTE).toFixed(0)} MiB moves under commands, at most`,
         1_000,
         "ms",
-        quantile(totals, 0.5),
+        Math.max(...totals),
         of(totals),
         0,
       ),
-      below("S1-39 it is silent meanwhile, half of the moves", 200, "ms", quantile(pauses, 0.5), of(pauses), 0),
-      below("S1-39 it moves in the time of the plan, each time", 5_000, "ms", Math.max(...totals), "", 0),
+      below("S1-39 it is silent meanwhile, at most", 200, "ms", Math.max(...pauses), of(pauses), 0),
       holds("no count is lost or repeated", isWhole, `${street.client.sent} commands, ${serials.length} counted`),
     ];
   } finally {

@@ -214,8 +214,10 @@ export class Swarms {
       const work = all.get(loan.hub)!;
       const lease = request?.state === "confirmed" ? leases.get(request.lease) : undefined;
       if (lease?.state === "live") this.#hold(loan, work, lease, holdMs);
-      else if (request === undefined) open.delete(loan) && refuse(work, "forgotten");
-      else if (request.state === "over") open.delete(loan) && refuse(work, request.why);
+      else if (request === undefined) {
+        // The first hub may hear of it later than the one that asked.
+        if (this.now - loan.asked > END_MS / 2) open.delete(loan) && refuse(work, "forgotten");
+      } else if (request.state === "over") open.delete(loan) && refuse(work, request.why);
     }
   }
 

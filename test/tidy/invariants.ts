@@ -72,7 +72,7 @@ function miscited(file: string, text: string, known: ReadonlyMap<string, Readonl
     [...of.matchAll(CITED)]
       .filter(([id, prefix = "", number]) => !NAMES.has(id) && known.has(prefix) === isKnown && !known.get(prefix)?.has(Number(number)))
       .map(([id]) => `${file}: nothing defines ${id}`);
-  const rules = /^docs\/(PROTOCOL|CONFORMANCE|REQUIREMENTS)\.md$/.test(file)
+  const rules = /^docs\/(PROTOCOL|CONFORMANCE|REQUIREMENTS|SCENARIOS)\.md$/.test(file)
     ? []
     : (comments.replace(PROTOCOL_CITED, "").match(RULE) ?? [])
         .filter((id) => !NAMES.has(id))
