@@ -1,5 +1,6 @@
 import { freemem } from "node:os";
 import { systemClock } from "#channel/clock.ts";
+import { FoedusError } from "#kernel/error.ts";
 import { sleep } from "#runtime/clock.ts";
 import { DEFAULT_POLICY } from "../../services/coordination/resources/commands.ts";
 import { fairShares } from "../../services/coordination/resources/fair.ts";
@@ -250,16 +251,20 @@ async function load(stand: Stand, forMs: number): Promise<{ readonly decided: re
   const began = systemClock.mono();
   const count = requestsOf(stand, forMs);
   const decided: Decided[] = [];
-  const refused: string[] = [];
+  const refused = new Map<string, number>();
   const all: Promise<void>[] = [];
   for (let i = 0; i < count; i++) {
     const wait = began + (i * forMs) / count - systemClock.mono();
     if (wait > 0) await sleep(systemClock, wait);
     const one = stand.use(stand.ids[i % stand.ids.length]!, HOLD_MS);
-    all.push(one.then((done) => void decided.push(done)).catch((error: unknown) => void refused.push(String(error))));
+    const failed = (error: unknown): void => {
+      const why = error instanceof FoedusError ? error.reason : String(error);
+      refused.set(why, (refused.get(why) ?? 0) + 1);
+    };
+    all.push(one.then((done) => void decided.push(done), failed));
   }
   await Promise.all(all);
-  return { decided, refused: [...new Set(refused)] };
+  return { decided, refused: [...refused].map(([why, times]) => `${times} refused: ${why}`) };
 }
 
 /** LOAD is the scenario in which many ask at once. */
