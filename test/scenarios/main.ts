@@ -69,7 +69,9 @@ async function main(): Promise<number> {
     for (const how of plan.ways) broken += await one(scenario, how, play);
   }
   rmSync(dir, { recursive: true, force: true });
-  process.stdout.write(`\n${broken === 0 ? "every promise was kept" : `${broken} of the promises were missed`}\n`);
+  process.stdout.write(
+    `\n${broken === 0 ? "every promise was kept" : `${broken} ${broken === 1 ? "promise was" : "promises were"} missed`}\n`,
+  );
   return broken === 0 ? 0 : 1;
 }
 
