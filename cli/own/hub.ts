@@ -1,6 +1,6 @@
 import { whenAborted } from "#channel/abort.ts";
 import { tuneHeap } from "#runtime/heap.ts";
-import { type RunningHub, SERVICES, type ServiceName, startHub } from "../../services/hub/index.ts";
+import { type RunningHub, SERVICES, type ServiceName, Superseded, startHub } from "../../services/hub/index.ts";
 import { CliError, EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import type { OutputFlags } from "../verb.ts";
@@ -29,12 +29,20 @@ export async function runProcess(io: Io, runs: "hub" | ServiceName, options: Hub
   tuneHeap();
   const config = processConfigOf(io, options);
   const loaded = readConfig(io, config === undefined ? options : { ...options, config });
-  const hub = await startHub({ ...loaded, runs, stopped: io.stopped });
-  io.onHangup(() => void hub.reload().catch((error: unknown) => io.error(`foedus: reload failed: ${String(error)}\n`)));
+  let hub: RunningHub | undefined;
+  io.onHangup(() => void hub?.reload().catch((error: unknown) => io.error(`foedus: reload failed: ${String(error)}\n`)));
   const stopped = new Promise<undefined>((resolve) => whenAborted(io.stopped, () => resolve(undefined)));
-  if (!io.stopped.aborted) await announce(io, { hub: loaded.config.hub_id, runs }, hub, options);
-  const bug = await Promise.race([stopped, hub.broken.then((error) => ({ error }))]);
-  const clean = await hub.stop();
+  let bug: { readonly error: unknown } | undefined;
+  let clean: boolean;
+  do {
+    hub = await startHub({ ...loaded, runs, stopped: io.stopped });
+    if (!io.stopped.aborted) await announce(io, { hub: loaded.config.hub_id, runs }, hub, options);
+    bug = await Promise.race([stopped, hub.broken.then((error) => ({ error }))]);
+    clean = await hub.stop();
+    if (bug?.error instanceof Superseded) io.note(`foedus: ${bug.error.message}\n`);
+    // Another installation of the hub acts: this one begins anew, which is to stand by.
+  } while (bug?.error instanceof Superseded && !io.stopped.aborted);
+  if (bug?.error instanceof Superseded) bug = undefined;
   if (bug !== undefined)
     throw new CliError(
       EXIT.failed,

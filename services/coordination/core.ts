@@ -325,6 +325,8 @@ export class CoordinationCore implements Core<Input, Effect> {
     out.push({ kind: "persist", ops: ending(this.#ground.stored) });
     this.#part = undefined;
     this.#back = undefined;
+    // Where members are dialled is for its operator to say again.
+    out.push({ kind: "dialled", members: [], voters: [], confirmed: true });
     out.push(event("warning", "left", `this hub does not belong to federation ${federationId} any more`));
     for (const program of this.#programs.values()) this.#refuseAgents(program, out);
     for (const peer of this.#peers.keys()) this.#greet(peer, out);

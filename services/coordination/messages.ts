@@ -278,6 +278,18 @@ export interface Event {
   readonly hubId: string;
 }
 
+/** DialledMember is a member with standbys, and where it is dialled. */
+export interface DialledMember {
+  readonly hubId: string;
+  readonly endpoint: Endpoint;
+  /** That is one of its standbys. */
+  readonly standby: boolean;
+  /** Token of who acts for the hub there. */
+  readonly fence: number;
+  /** Of its replica. */
+  readonly incarnation: number;
+}
+
 /** Output is what leaves when everything before it is durable; early ones when what is hard is. */
 export type Output =
   | Answer
@@ -286,6 +298,13 @@ export type Output =
   | { readonly kind: "stored"; readonly mark: { readonly term: number; readonly index: number } }
   /** There is a proof that a hub broke the protocol. */
   | { readonly kind: "misconduct"; readonly hubId: string; readonly sentence: string }
+  /** Where members with standbys are dialled: all of them. `confirmed`: nothing newer is decided. */
+  | {
+      readonly kind: "dialled";
+      readonly members: readonly DialledMember[];
+      readonly voters: readonly string[];
+      readonly confirmed: boolean;
+    }
   /** The store holds the number. */
   | { readonly kind: "witnessed"; readonly value: string }
   | { readonly kind: "agent"; readonly effect: AgentEffect; readonly early?: boolean }

@@ -27,6 +27,9 @@ import { ParcelQueue } from "./shell/parcel-queue.ts";
 import { Sealing } from "./shell/sealing.ts";
 import { Witness } from "./shell/witness.ts";
 
+/** Dialled is where members with standbys are dialled. */
+export type Dialled = Pick<Extract<Output, { kind: "dialled" }>, "members" | "voters" | "confirmed">;
+
 /** CoordinationOptions join the service to its process. */
 export interface CoordinationOptions {
   readonly platform: Platform;
@@ -41,6 +44,10 @@ export interface CoordinationOptions {
   readonly endpoint: () => Endpoint;
   /** misconduct tells discovery of a peer that was proved to have broken the protocol, as a sentence. */
   readonly misconduct: (hubId: string, sentence: string) => void;
+  /** dialled tells discovery where members with standbys are dialled. */
+  readonly dialled: (report: Dialled) => void;
+  /** doubt says why the store may be older than what another installation of this hub has; undefined if it is not. */
+  readonly doubt?: () => string | undefined;
   readonly onFatal: (error: unknown) => void;
 }
 
@@ -147,13 +154,14 @@ class CoordinationModule implements ServiceModule {
     const { platform, config } = this.#o;
     const store = platform.store("coordination", "pool");
     const keys = this.#keys;
+    const doubts = [this.#o.doubt?.(), this.#witness?.doubt(store)];
     const core = new CoordinationCore({
       hubId: platform.hubId,
       publicKey: keys.signing.publicKey,
       sealingKey: keys.sealing.publicKey,
       crypto: createCrypto(keys.signing),
       prng: new Prng(platform.entropy.seed()),
-      doubt: this.#witness?.doubt(store),
+      doubt: doubts.find((doubt) => doubt !== undefined),
       life: platform.incarnation,
       endpoint: this.#o.endpoint,
       stored: store,
@@ -239,6 +247,8 @@ class CoordinationModule implements ServiceModule {
         return this.#event(output);
       case "misconduct":
         return this.#o.misconduct(output.hubId, output.sentence);
+      case "dialled":
+        return this.#o.dialled(output);
       case "witnessed":
         return this.#witness?.settled(output.value);
       case "refused":

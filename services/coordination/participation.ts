@@ -5,6 +5,7 @@ import { BallotDesk } from "./ballots/desk.ts";
 import { commandCodec } from "./codec/commands.ts";
 import { writeState } from "./codec/state.ts";
 import { createReplica } from "./create-replica.ts";
+import { Directions } from "./directions.ts";
 import type { Begun } from "./formation/record.ts";
 import { type Intent, Intents, noMember } from "./intents.ts";
 import { Lending } from "./lending.ts";
@@ -129,7 +130,7 @@ export class Participation {
     this.#sponsor = new Sponsor({ federationId: this.federationId, members: state.books.members, submit: partGround.submit });
     this.#sentry = new Sentry(partGround);
     this.#mover = new Mover(partGround, now);
-    this.#parts = [this.#sentry, new Lending(partGround), new Sharing(partGround), this.#mover];
+    this.#parts = [this.#sentry, new Lending(partGround), new Sharing(partGround), this.#mover, new Directions(partGround)];
     this.#intents = new Intents(hubId, founding.founding, state.books.members, this.#desk);
   }
 

@@ -1,12 +1,16 @@
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { failureFromProto, failureToProto } from "#channel/failure.ts";
 import type { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
-import type {
-  HelloRequest,
-  HelloResponse,
-  IssuedToken,
-  SessionReport,
-  WatchPeersResponseSchema,
+import {
+  type DialledMember as DialledMemberProto,
+  type DialledMemberSchema,
+  type GetDialledResponse,
+  GetDialledResponseSchema,
+  type HelloRequest,
+  type HelloResponse,
+  type IssuedToken,
+  type SessionReport,
+  type WatchPeersResponseSchema,
 } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import {
   type Endpoint,
@@ -22,6 +26,7 @@ import type { LinkState } from "#kernel/session/rules.ts";
 import { absentOr, fields, finite, flag, list, readStored, text, whole, writeStored } from "#kernel/wire/stored-json.ts";
 import type { SessionReport as PortReport } from "#runtime/peers.ts";
 import type {
+  DialledMember,
   Evidence,
   Introduction,
   Level,
@@ -54,17 +59,19 @@ const RECORD = fields({
   caDigests: list(text(4_096), 1_000_000),
   minTokenIssuedAtWall: WALL,
   software: absentOr(text(1024 * 1024)),
+  dialled: absentOr(fields({ ...ADDRESS, standby: flag, fence: WALL, incarnation: WALL })),
   misconduct: absentOr(text(4_096)),
 });
 
 /** decodeRecord reads a stored record; StoredError if it is not what was written: whether an operator has ended the link stands in it. */
 export function decodeRecord(bytes: Uint8Array, record = "of a peer"): PeerRecord {
   const held = readStored<PeerRecord>(record, bytes, RECORD);
-  const { enabled, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software = "", misconduct } = held;
+  const { enabled, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software = "" } = held;
+  const { dialled, misconduct } = held;
   // What has become of the endpoints and the level stands in each answer about the peer.
   const [endpoints, levelThere] = [held.endpoints.slice(0, ENDPOINTS_MAX), levelFromProto(held.levelThere)];
   const kept = { enabled, endpoints, lastGood, certificateAtWall, bundleSeq, caDigests, minTokenIssuedAtWall, software, levelThere };
-  return misconduct === undefined ? kept : { ...kept, misconduct };
+  return { ...kept, ...(dialled === undefined ? {} : { dialled }), ...(misconduct === undefined ? {} : { misconduct }) };
 }
 
 /** levelFromProto reads a level that a peer states; one that this version does not know counts as none stated. */
@@ -92,7 +99,25 @@ export function introductionOf(hello: HelloRequest | HelloResponse): Introductio
     packages,
     endpoints: endpoints.map(endpointFromProto),
     wallMs: Number(hello.wallMs),
+    fence: Number(hello.fence),
   };
+}
+
+/** dialledFromProto reads where members with standbys are dialled; what is no place is left out. */
+export function dialledFromProto(members: readonly DialledMemberProto[]): DialledMember[] {
+  return members.flatMap(({ hubId, host, port, standby, fence, incarnation }) =>
+    port === 0 || fence === 0n ? [] : { hubId, endpoint: { host, port }, standby, fence: Number(fence), incarnation: Number(incarnation) },
+  );
+}
+
+/** dialledToProto writes where a hub is dialled. */
+export function dialledToProto({ endpoint, fence, incarnation, ...rest }: DialledMember): MessageInitShape<typeof DialledMemberSchema> {
+  return { ...rest, ...endpoint, fence: BigInt(fence), incarnation: BigInt(incarnation) };
+}
+
+/** dialledAt is the answer to who asks where a hub is dialled; undefined: it has no standbys. */
+export function dialledAt(member: DialledMember | undefined): GetDialledResponse {
+  return create(GetDialledResponseSchema, member === undefined ? {} : { member: dialledToProto(member) });
 }
 
 /** tokensFromProto reads the tokens of an answer. */

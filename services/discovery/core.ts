@@ -3,6 +3,7 @@ import type { Now } from "#kernel/instant.ts";
 import type { LinkState } from "#kernel/session/rules.ts";
 import type { Effect, Input, PeerInfo, PeerRecord } from "./messages.ts";
 import { Callers } from "./peers/callers.ts";
+import { DialledMembers } from "./peers/dialled.ts";
 import { levelName } from "./peers/evidence.ts";
 import { Greeter } from "./peers/hello.ts";
 import { Introductions } from "./peers/introductions.ts";
@@ -52,6 +53,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
   readonly #greeter: Greeter;
   readonly #callers: Callers;
   readonly #sessions: Sessions;
+  readonly #dialled: DialledMembers;
 
   constructor(options: TableOptions) {
     const table = new PeerTable(options);
@@ -65,6 +67,7 @@ export class DiscoveryCore implements Core<Input, Effect> {
     this.#greeter = new Greeter({ table, watchers, introductions, tokens });
     this.#callers = new Callers(table, introductions);
     this.#sessions = new Sessions(table, watchers, introductions);
+    this.#dialled = new DialledMembers(table);
   }
 
   /** restore takes what an earlier run stored, before the first step. */
@@ -156,14 +159,8 @@ export class DiscoveryCore implements Core<Input, Effect> {
       case "sessions":
         for (const { hubId, session } of input.reports) this.#sessions.reported(now, hubId, session);
         return;
-      case "announced": {
-        const peer = this.#table.get(input.peer);
-        if (peer === undefined) return;
-        // What the other services were refused at the lower level is open now, and they wait long after such a refusal.
-        if (input.level > (peer.record.levelThere ?? 0)) this.#introductions.wake(now, peer);
-        if (peer.record.levelThere !== input.level) peer.record = { ...peer.record, levelThere: input.level };
-        return this.#introductions.told(now, peer, input.copies ?? [], out);
-      }
+      case "announced":
+        return this.#announced(now, input, out);
       case "met": {
         const peer = this.#table.get(input.peer);
         if (peer !== undefined) this.#introductions.met(now, peer, input, out);
@@ -171,6 +168,10 @@ export class DiscoveryCore implements Core<Input, Effect> {
       }
       case "misconduct":
         return this.#misconduct(now, input.peer, `${input.service} has a proof: ${input.sentence}`, out);
+      case "dialled":
+        return this.#dialled.told(now, input, out);
+      case "ask_dialled":
+        return this.#dialled.asked(now, input.call, input.caller, out);
       case "set_enabled":
         return this.#setEnabled(now, input.call, input.peer, input.enabled, out);
       case "list":
@@ -182,6 +183,15 @@ export class DiscoveryCore implements Core<Input, Effect> {
         return;
       }
     }
+  }
+
+  #announced(now: Now, { peer: hubId, level, copies }: Extract<Input, { readonly kind: "announced" }>, out: Effect[]): void {
+    const peer = this.#table.get(hubId);
+    if (peer === undefined) return;
+    // What the other services were refused at the lower level is open now, and they wait long after such a refusal.
+    if (level > (peer.record.levelThere ?? 0)) this.#introductions.wake(now, peer);
+    if (peer.record.levelThere !== level) peer.record = { ...peer.record, levelThere: level };
+    this.#introductions.told(now, peer, copies ?? [], out);
   }
 
   /** advance does what is due, draws the conclusions and tells the watchers. */

@@ -53,6 +53,26 @@ export interface PeerSpec {
   readonly share: string;
 }
 
+/** DialledPlace is which installation of a peer is dialled, by a decision of the federation that both belong to. */
+export interface DialledPlace extends Address {
+  /** It is one of its standbys. */
+  readonly standby: boolean;
+  /** Token of the installation there: each one that is dialled after it has a higher one. */
+  readonly fence: number;
+  /** Of the hub's replica of the log. */
+  readonly incarnation: number;
+}
+
+/** DialledMember is a member of the federation that has standbys, and where it is dialled. */
+export interface DialledMember {
+  readonly hubId: string;
+  readonly endpoint: Address;
+  readonly standby: boolean;
+  readonly fence: number;
+  /** Of the hub's replica of the log. */
+  readonly incarnation: number;
+}
+
 /** PeerRecord is what a restart must not forget of a peer. */
 export interface PeerRecord {
   readonly enabled: boolean;
@@ -66,6 +86,8 @@ export interface PeerRecord {
   readonly minTokenIssuedAtWall: number;
   readonly software: string;
   readonly levelThere: number;
+  /** Where the federation has it dialled; absent while that is for the operator here to say. */
+  readonly dialled?: DialledPlace | undefined;
   /** What it was proved to have done, as a sentence; absent for nothing. An operator's word takes it away. */
   readonly misconduct?: string | undefined;
 }
@@ -104,6 +126,8 @@ export interface Introduction {
   readonly packages: readonly string[];
   readonly endpoints: readonly ServiceEndpoint[];
   readonly wallMs: number;
+  /** With which this installation acts for its hub; 0 or absent for a hub that has one only. */
+  readonly fence?: number;
 }
 
 /** SessionNote is how a service's session with a peer stands, as that service reported it. */
@@ -211,6 +235,15 @@ export type Input =
     }
   /** A service of this hub has a proof that the peer broke a protocol. */
   | { readonly kind: "misconduct"; readonly peer: string; readonly service: string; readonly sentence: string }
+  /** Where the federation has members with standbys dialled: all of them. `confirmed`: nothing newer is decided. */
+  | {
+      readonly kind: "dialled";
+      readonly members: readonly DialledMember[];
+      readonly voters: readonly string[];
+      readonly confirmed: boolean;
+    }
+  /** An installation of a hub, or a process of this one, asks where its hub is dialled. */
+  | { readonly kind: "ask_dialled"; readonly call: number; readonly caller: string }
   | { readonly kind: "set_enabled"; readonly call: number; readonly peer: string; readonly enabled: boolean }
   | { readonly kind: "list"; readonly call: number; readonly peer: string | undefined }
   /** Stores token keys; answered by `keys_stored` when they are durable. */
@@ -265,6 +298,14 @@ export type Output =
   | { readonly kind: "refuse"; readonly call: number; readonly failure: Failure }
   | { readonly kind: "peers"; readonly call: number; readonly peers: readonly PeerInfo[] }
   | { readonly kind: "keys_stored"; readonly call: number }
+  | { readonly kind: "dialled_at"; readonly call: number; readonly member: DialledMember | undefined }
+  /** Where this hub itself is dialled, whose word counts for that (the other voters), and where others are. Undefined: it has no standbys. */
+  | {
+      readonly kind: "own_dialled";
+      readonly member: DialledMember | undefined;
+      readonly hubs: readonly string[];
+      readonly members: readonly DialledMember[];
+    }
   | { readonly kind: "push"; readonly watch: number; readonly pushes: readonly Push[] };
 
 /** Note is something for telemetry: an event, a count, or that a peer came or went. */

@@ -108,6 +108,7 @@ class DiscoveryModule implements Discovery {
         bundles: this.#bundles,
         run: this.#run,
         ownEndpoints: ports.ownEndpoints,
+        held: () => ports.seat?.held(),
         watches: this.#watches,
         calls: this.#calls,
         session: (requests, out, context) => this.#links.accept(requests, out, context),
@@ -290,6 +291,7 @@ class DiscoveryModule implements Discovery {
   #execute(output: Output): void {
     if (output.kind === "push") this.#watches.get(output.watch)?.push(output.pushes);
     else if (output.kind === "hello" || output.kind === "refresh") void this.#call(output);
+    else if (output.kind === "own_dialled") this.#o.ports.seat?.told(output.member, output.hubs, output.members);
     else this.#answer(output);
   }
 
@@ -323,6 +325,7 @@ class DiscoveryModule implements Discovery {
       const failure: Failure =
         error instanceof FoedusError ? error.failure : { reason: "INTERNAL", message: "the call failed in this process" };
       if (!(error instanceof FoedusError)) this.#o.platform.log.error({ peer, error }, "call to a peer failed");
+      if (failure.reason === "FENCE_STALE") this.#o.ports.seat?.refused();
       input = { kind: refresh ? "refresh_failed" : "hello_failed", peer, attempt, failure };
     }
     this.#calls.tell(input);
@@ -339,6 +342,7 @@ class DiscoveryModule implements Discovery {
       leaves: leaves.slice(0, 16).map(({ der }) => der),
       wallMs: BigInt(Math.round(platform.clock.wall())),
       run: this.#run,
+      fence: BigInt(ports.seat?.held()?.fence ?? 0),
     });
     const response = await client.hello(request, { timeoutMs: config.hello_timeout_ms, signal: this.#abort.signal });
     return {

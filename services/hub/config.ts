@@ -110,6 +110,18 @@ export const hubShape = {
     .string()
     .default("")
     .meta({ unit: "path", description: "federation file with the peers; empty: federation is off (S0-23)" }),
+  standby: z
+    .strictObject({
+      enabled: z.boolean().default(false).meta({
+        description:
+          "this installation stands by for another one of the same hub: it acts only while the federation has its address dialled, and it has the hub's data",
+      }),
+      hubs: z.array(z.string().refine(isHubId, "must be a hub id")).max(256).default([]).meta({
+        description: "members of the federation whose word counts for that; empty: those that the data here knows, else all peers",
+      }),
+      ask_ms: z.int().min(100).max(60_000).default(2_000).meta({ unit: "ms", description: "how often they are asked who acts" }),
+    })
+    .prefault({}),
   seeds: z
     .array(z.string())
     .default([])

@@ -39,6 +39,7 @@ export { type HubConfig, hubConfig } from "./config.ts";
 export { checkFederation, undefinedShares } from "./files/federation-file.ts";
 export { resolveFrom } from "./files/identity.ts";
 export { encodeRevoked, type RevokedEntry, refusedNow } from "./files/revoked-file.ts";
+export { Superseded } from "./seat/seat.ts";
 export { SERVICES, type ServiceName } from "./services.ts";
 export { SOFTWARE } from "./version.ts";
 
@@ -104,7 +105,10 @@ export interface RunningHub {
   readonly metricsPort: number;
   /** Modules that failed, by now: the process serves without them. */
   readonly failed: readonly string[];
-  /** broken resolves with the reason if a core failed an assertion: end the process with a failure (DC6). */
+  /**
+   * broken resolves with the reason if a core failed an assertion: end the process with a failure (DC6). With Superseded another installation
+   * of the hub acts: stop this one, and start it again to have it stand by.
+   */
   readonly broken: Promise<unknown>;
   /** reload opens the log again and looks at configuration, federation file and certificates now, instead of within seconds. */
   reload(): Promise<void>;

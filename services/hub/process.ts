@@ -29,6 +29,8 @@ import { keptRevoked, RevokedFile } from "./files/revoked-file.ts";
 import { Flow } from "./flow.ts";
 import { certificateFilesOf, dataDirOf, type Ground, type ProcessOptions, servicesOf } from "./ground.ts";
 import { Observe } from "./observe.ts";
+import { ownAddress } from "./seat/address.ts";
+import { Seat } from "./seat/seat.ts";
 import { Serve } from "./serve.ts";
 import { SERVICES, type ServiceName, type ServiceRow, TABLE } from "./services.ts";
 import { SOFTWARE } from "./version.ts";
@@ -67,6 +69,7 @@ export class HubProcess {
   readonly #reloads: (() => void)[] = [];
   readonly #stops: (() => void)[] = [];
   readonly #interrupted = new AbortController();
+  readonly #seat: Seat;
   #credentials: Credentials | undefined;
   #parts: Parts | undefined;
   #supervisor: Supervisor | undefined;
@@ -83,6 +86,7 @@ export class HubProcess {
     this.#log = log;
     // Nothing of this process has any other logger: what somebody else can cause, however often, costs few lines.
     this.#ground = { ...options, log, metrics, events, live, startedAt: clock.mono() };
+    this.#seat = new Seat(this.#ground, () => ownAddress(config.hub_id, this.#parts?.serve.endpoints() ?? []));
     this.#observe = new Observe(this.#ground, {
       supervisor: () => this.#supervisor,
       modules: () => this.#modules,
@@ -127,6 +131,8 @@ export class HubProcess {
     if (this.#interrupted.signal.aborted) return;
     const parts = await this.#make();
     this.#observe.followCertificate(parts.credentials);
+    await this.#takeSeat(parts.credentials);
+    if (this.#interrupted.signal.aborted) return;
     this.#followRevoked(parts.flow);
     await this.#build(parts);
     this.#observe.waiting = "";
@@ -134,6 +140,7 @@ export class HubProcess {
     this.#mustMend();
     this.#observe.follow();
     live.start();
+    this.#seat.follow(parts.credentials, (error) => this.#ground.onFatal(error));
     const startMs = Math.round(clock.mono() - startedAt);
     log.info({ hub: config.hub_id, runs, port: this.port, ops: this.opsPort, startMs }, "hub started");
   }
@@ -154,6 +161,7 @@ export class HubProcess {
     const { live, events } = this.#ground;
     const { flow, clients, tracer } = this.#parts ?? {};
     this.#interrupted.abort();
+    this.#seat.stop();
     live.stop();
     this.#observe.end();
     const graceMs = live.current.stop_grace_ms;
@@ -204,6 +212,14 @@ export class HubProcess {
       log.error({ failure, retryMs: CLOCK_RETRY_MS }, "clock is not set; waiting for it");
       await sleep(clock, CLOCK_RETRY_MS, this.#interrupted.signal).catch(() => undefined);
     }
+  }
+
+  /** takeSeat waits until this installation acts for its hub, if that has several. */
+  async #takeSeat(credentials: Credentials): Promise<void> {
+    if (!this.#seat.isOneOfSeveral) return;
+    await this.#seat.take(credentials, this.#interrupted.signal, (why) => {
+      this.#observe.waiting = why;
+    });
   }
 
   /** make reads the certificates and makes the parts that rest on them. They know each other by functions: each is made once. */
@@ -308,12 +324,12 @@ export class HubProcess {
     // Keys of tokens and of the feed are in it. A folder that was made by hand is often open to all.
     if (!closeToOthers(dataDir)) log.warn({ folder: dataDir, fix: "chmod o-rwx" }, "data folder is open to other users of this machine");
     const incarnation = nextIncarnation(join(dataDir, `${runs}.incarnation`));
-    const seat = this.#seat();
+    const automation = this.#automation();
     const modules: ServiceModule[] = [];
     const beside: Beside = {};
     for (const service of servicesOf(this.#ground))
       modules.push(
-        await TABLE[service].make(this.#wiring(service, parts, this.#platform(service, incarnation, parts.tracer), seat, beside)),
+        await TABLE[service].make(this.#wiring(service, parts, this.#platform(service, incarnation, parts.tracer), automation, beside)),
       );
     this.#modules = new Map(modules.map((module) => [module.name, module]));
     this.#bindings = [...modules.flatMap((module) => module.bindings), this.#observe.admin()];
@@ -342,6 +358,7 @@ export class HubProcess {
       beside,
       client: (rpc) => clients.client(rpc),
       endpoints: () => serve.endpoints(),
+      seat: this.#seat,
       onFatal,
       reloads: this.#reloads,
       automation,
@@ -349,7 +366,7 @@ export class HubProcess {
     };
   }
 
-  #seat(): AutomationSeat | undefined {
+  #automation(): AutomationSeat | undefined {
     const { automation, config, log, events } = this.#ground;
     return automation === undefined ? undefined : new AutomationSeat(automation, { hubId: config.hub_id, log, events: events.sink("hub") });
   }

@@ -6,6 +6,7 @@ import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_servi
 import { RegistrySyncService } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { TelemetryService } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import type { ServiceModule } from "#runtime/service/module.ts";
+import type { Store } from "#runtime/store/port.ts";
 import { commandForwardingConfig } from "../command-forwarding/config.ts";
 import { coordinationConfig } from "../coordination/config.ts";
 import { discoveryConfigOf } from "../discovery/config.ts";
@@ -32,6 +33,11 @@ export interface ServiceRow {
   readonly calls: readonly string[];
   /** Size of its volume in the chart. */
   readonly volume: string;
+  /**
+   * data loads how its store is judged before an installation serves its hub: why it has not what a hub left, whose replica of the log has the
+   * number `incarnation`; undefined if it has. Without it the store may be empty.
+   */
+  readonly data?: () => Promise<(store: Store, hub: string, incarnation: number) => string | undefined>;
   /** Heading of its metrics in docs/METRICS.md. */
   readonly heading: string;
   /** make loads its code and makes its module; nothing runs before that is started. A process loads only what it runs. */
@@ -61,6 +67,7 @@ export const TABLE = {
     calls: [],
     volume: "2Gi",
     heading: "Registry",
+    data: async () => (await import("../registry-sync/index.ts")).feedProblem,
     make: async (wiring: Wiring<FederationSettings>) => (await import("./compose/registry-sync.ts")).registrySync(wiring),
   },
   "command-forwarding": {
@@ -97,6 +104,7 @@ export const TABLE = {
     calls: [],
     volume: "1Gi",
     heading: "Coordination",
+    data: async () => (await import("../coordination/index.ts")).replicaProblem,
     make: async (wiring: Wiring<CoordinationSettings>) => (await import("./compose/coordination.ts")).coordination(wiring),
   },
 } as const satisfies Readonly<Record<string, ServiceRow>>;

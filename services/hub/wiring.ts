@@ -4,7 +4,7 @@ import type { PeerSource, SessionReporter } from "#runtime/peers.ts";
 import type { Platform, ServiceModule } from "#runtime/service/module.ts";
 import type { JwtVerifier } from "#runtime/tokens/verify.ts";
 import type { LocalCommandHandler } from "../command-forwarding/index.ts";
-import type { ServiceEndpoint } from "../discovery/index.ts";
+import type { SeatPort, ServiceEndpoint } from "../discovery/index.ts";
 import type { RegistryNodes } from "../registry-sync/index.ts";
 import type { AutomationSeat } from "./compose/automation.ts";
 import type { Credentials } from "./credentials.ts";
@@ -14,6 +14,12 @@ export interface Live<Config> {
   readonly current: Config;
   /** onChange is called after each change of what is live. */
   onChange(listener: (config: Config, before: Config) => void): void;
+}
+
+/** SeatOfHub is this installation's place among those of its hub. */
+export interface SeatOfHub extends SeatPort {
+  /** doubt says why the data here may be older than what another installation of this hub has; undefined if it is not. */
+  readonly doubt: () => string | undefined;
 }
 
 /**
@@ -39,6 +45,8 @@ export interface Wiring<Config> {
   readonly beside: Beside;
   /** endpoints are what peers are told of this hub's services. */
   readonly endpoints: () => readonly ServiceEndpoint[];
+  /** seat is this installation's among those of its hub. */
+  readonly seat: SeatOfHub;
   /** onFatal is called when a core failed an assertion: the process must end with a failure (DC6). */
   readonly onFatal: (error: unknown) => void;
   /** What is to be read again when an operator asks for it (SIGHUP). */

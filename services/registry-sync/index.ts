@@ -1,4 +1,5 @@
 export { FULL_SHARE, importsOf, type RegistrySyncConfig, registrySyncConfig, sharesOf } from "./config.ts";
+export { feedProblem } from "./feed/held-feed.ts";
 export type { NodeRule, ShareRules } from "./messages.ts";
 export { createRegistrySync, type RegistrySync, type RegistrySyncOptions, type RegistrySyncPorts } from "./module.ts";
 export type { RegistryNode, RegistryNodes } from "./read/nodes.ts";

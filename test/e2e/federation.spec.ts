@@ -1,35 +1,14 @@
 // The whole line, with real processes over real mutual TLS: discover, prove, share, see change, command, survive.
 import { create } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AttachExecutorRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { TrustLevel } from "#gen/foedus/common/v1/access_pb.ts";
 import { Freshness } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetPeerRequestSchema, ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
 import { ListEventsRequestSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
-import { deregister, execute, get, lamp, number, register, stateOf, text, update } from "../support/acts.ts";
+import { attach, deregister, execute, get, lamp, number, register, stateOf, text, update } from "../support/acts.ts";
 import { type Clients, Federation, until } from "../support/federation.ts";
-
-/** attach serves commands for nodes; what ran is counted, and each sets the state that it commands. */
-function attach(clients: Clients, nodeIds: string[]): { readonly ran: string[]; stop(): void } {
-  const stream = clients.commands.attachExecutor();
-  const ran: string[] = [];
-  stream.send(create(AttachExecutorRequestSchema, { frame: { case: "attach", value: { nodeIds, maxInFlight: 256 } } }));
-  const serve = async (): Promise<void> => {
-    for await (const { frame } of stream.responses) {
-      if (frame.case !== "tasks") continue;
-      for (const task of frame.value.tasks) {
-        ran.push(`${task.nodeId}.${task.capability}=${String(task.value?.kind.value)}`);
-        await update(clients, task.nodeId, { [task.capability]: task.value! });
-      }
-      const results = frame.value.tasks.map((task) => ({ taskId: task.taskId, value: task.value! }));
-      stream.send(create(AttachExecutorRequestSchema, { frame: { case: "results", value: { results } } }));
-    }
-  };
-  serve().catch(() => undefined);
-  return { ran, stop: () => stream.cancel() };
-}
 
 describe.each(["single", "split"] as const)("three hubs in %s mode", (mode) => {
   let federation: Federation;

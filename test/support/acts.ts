@@ -1,7 +1,11 @@
 // What end-to-end tests do again and again with a hub's clients.
 import { create } from "@bufbuild/protobuf";
 import { failureFromProto } from "#channel/failure.ts";
-import { ExecuteRequestSchema, type ExecuteResponse } from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
+import {
+  AttachExecutorRequestSchema,
+  ExecuteRequestSchema,
+  type ExecuteResponse,
+} from "#gen/foedus/command_forwarding/v1alpha1/command_forwarding_service_pb.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { GetPeerRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
@@ -100,4 +104,24 @@ export async function metric(hub: HubProcess, name: string, labels: Readonly<Rec
     if (Object.entries(labels).every(([key, value]) => (match[2] ?? "").includes(`${key}="${value}"`))) sum += Number(match[3]);
   }
   return sum;
+}
+
+/** attach serves commands for nodes; what ran is counted, and each sets the state that it commands. */
+export function attach(clients: Clients, nodeIds: string[]): { readonly ran: string[]; stop(): void } {
+  const stream = clients.commands.attachExecutor();
+  const ran: string[] = [];
+  stream.send(create(AttachExecutorRequestSchema, { frame: { case: "attach", value: { nodeIds, maxInFlight: 256 } } }));
+  const serve = async (): Promise<void> => {
+    for await (const { frame } of stream.responses) {
+      if (frame.case !== "tasks") continue;
+      for (const task of frame.value.tasks) {
+        ran.push(`${task.nodeId}.${task.capability}=${String(task.value?.kind.value)}`);
+        await update(clients, task.nodeId, { [task.capability]: task.value! });
+      }
+      const results = frame.value.tasks.map((task) => ({ taskId: task.taskId, value: task.value! }));
+      stream.send(create(AttachExecutorRequestSchema, { frame: { case: "results", value: { results } } }));
+    }
+  };
+  serve().catch(() => undefined);
+  return { ran, stop: () => stream.cancel() };
 }

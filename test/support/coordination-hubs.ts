@@ -305,6 +305,7 @@ export class CoordinationHubs {
           hub.observed.push(effect.what);
           break;
         case "witnessed":
+        case "dialled":
           break;
         default:
           hub.answers.set(effect.call, effect);

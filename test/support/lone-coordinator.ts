@@ -51,6 +51,7 @@ export class LoneCoordinator {
       tokens: { verify: () => undefined } as never,
       endpoint: () => ({ host: "home", port: 18_804 }),
       misconduct: () => undefined,
+      dialled: () => undefined,
       onFatal: (error) => void this.fatal.push(error),
     });
   }

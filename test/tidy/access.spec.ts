@@ -57,9 +57,9 @@ describe("who may call what stands in the schema", () => {
     expect(costlyFields(RefreshRequestSchema)).toEqual(["leaves"]);
   });
 
-  test("only Hello is open to peers without a token", () => {
+  test("only Hello, and what an installation asks before it acts, is open to peers without a token", () => {
     const tokenless = SERVICES.flatMap((service) => service.methods).filter((method) => getOption(method, access).tokenless);
-    expect(tokenless.map((method) => method.name)).toEqual(["Hello"]);
+    expect(tokenless.map((method) => method.name)).toEqual(["Hello", "GetDialled"]);
   });
 
   test("only the introduction door is open to strangers, and to nobody else", () => {

@@ -210,7 +210,7 @@ export class Members implements Book<MemberCommand, MemberValue, MemberNews, Mem
         this.#roster.put({ ...author, sealingSerial: command.serial, sealingKey: command.sealingKey });
         return done(author.hubId, [{ kind: "key_rotated", hubId: author.hubId, serial: command.serial, sealing: true }]);
       case "set_endpoints":
-        return this.#setEndpoints(author, command);
+        return this.#setEndpoints(at, author, command);
       case "accuse":
         return this.#accuse(at, author, command);
       case "refute":
@@ -350,11 +350,15 @@ export class Members implements Book<MemberCommand, MemberValue, MemberNews, Mem
     return done(hubId, [{ kind: "key_rotated", hubId, serial, sealing: false }]);
   }
 
-  #setEndpoints(author: Member, { primary, standbys }: Command<"set_endpoints">): Result {
+  #setEndpoints(at: LogInstant, author: Member, { primary, standbys }: Command<"set_endpoints">): Result {
     const all = [primary, ...standbys].map(({ host, port }) => `${host.toLowerCase()} ${port}`);
     if (new Set(all).size < all.length)
       return refuse("INVALID_FIELD", "an endpoint is named twice; each standby is another one", "standbys");
-    const member = { ...author, primary, standbys, dialled: 0, fence: this.#roster.nextFence() };
+    const before = endpointOf(author);
+    const stays = before.host.toLowerCase() === primary.host.toLowerCase() && before.port === primary.port;
+    // Who is to act now needs the data first: that it does not answer yet moves nothing back (`failover_hold_ms`).
+    const movedAt = stays ? author.movedAt : at.time;
+    const member = { ...author, primary, standbys, dialled: 0, fence: this.#roster.nextFence(), movedAt };
     this.#roster.put(member);
     return done(member.hubId, [{ kind: "endpoint_moved", hubId: member.hubId, endpoint: primary, fence: member.fence, failover: false }]);
   }

@@ -60,9 +60,9 @@ export const LOG_MAX = 2 ** 48;
 
 const hub = (no: number) => text(no, ID_BYTES, LABEL);
 
-/** ENDPOINT is an address at which a hub's coordination service is reached. */
+/** ENDPOINT is an address at which a hub is dialled: that of its discovery, which tells where its other services are. */
 export const ENDPOINT = message({ host: text(1, 253, HOST), port: uint(2, 65_535, 1) });
-/** Endpoint is an address at which a hub's coordination service is reached. */
+/** Endpoint is an address at which a hub is dialled. */
 export type Endpoint = Of<typeof ENDPOINT>;
 
 /** CANDIDATE is what a hub says of itself when it founds or joins. */

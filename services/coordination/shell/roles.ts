@@ -44,7 +44,7 @@ export function roleHandlers(
     setEndpoints: async ({ primary, standbys }, context) => {
       const own = (await rolesOf(false, context)).endpoints.find((one) => one.hubId === hubId);
       if (own === undefined) throw fail("NOT_FEDERATED", "this hub is no member of its federation any more");
-      const command = { kind: "set_endpoints", primary: primary ?? own.primary, standbys } as const;
+      const command = { kind: "set_endpoints", primary: primary ?? own.endpoint, standbys } as const;
       await ask("changed", { kind: "change", command: { book: "members", command } }, context);
       const { endpoints } = await rolesOf(false, context);
       return create(SetEndpointsResponseSchema, { fence: BigInt(endpoints.find((one) => one.hubId === hubId)?.fence ?? 0) });

@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Effect, Input, RefusedLeaf } from "../messages.ts";
+import { fenceFailure } from "./dialled.ts";
 import type { Introductions } from "./introductions.ts";
 import { evidenceOf, type Peer } from "./peer.ts";
 import type { PeerTable } from "./peer-table.ts";
@@ -24,7 +25,10 @@ export class Callers {
   helloReceived(now: Now, input: Received<"hello_received">, out: Effect[]): void {
     const { caller, from } = input;
     const peer = this.#table.get(caller);
-    const failure = callerFailure(this.#table.config, peer, caller) ?? introductionFailure(this.#table.config, caller, from);
+    const failure =
+      callerFailure(this.#table.config, peer, caller) ??
+      introductionFailure(this.#table.config, caller, from) ??
+      (peer === undefined ? undefined : fenceFailure(peer, from.fence ?? 0));
     if (peer === undefined || failure !== undefined) return this.#refuse(caller, input.call, failure ?? unknownPeer(caller), out);
     const rttMs = Math.max(0, peer.sessions.get("discovery")?.rttMs ?? 0);
     this.#introductions.noteSkew(peer, from.wallMs, now.wall - rttMs / 2, out);

@@ -2,6 +2,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Address, Effect, Input, Leaf } from "../messages.ts";
 import type { Watchers } from "../watchers.ts";
+import { fenceFailure } from "./dialled.ts";
 import type { Introductions } from "./introductions.ts";
 import {
   addressesOf,
@@ -128,7 +129,7 @@ export class Greeter {
     const peer = this.#table.get(input.peer);
     const pending = peer?.hello;
     if (peer === undefined || pending === undefined || pending.attempt !== input.attempt) return;
-    const wrong = introductionFailure(this.#table.config, peer.hubId, input.from);
+    const wrong = introductionFailure(this.#table.config, peer.hubId, input.from) ?? fenceFailure(peer, input.from.fence ?? 0);
     if (wrong !== undefined) return this.#failed(now, peer, pending, wrong, out);
     peer.hello = undefined;
     peer.helloAt = [...this.#watchers.leaves.keys()].every((leaf) => pending.leaves.has(leaf))

@@ -167,8 +167,18 @@ export function goodOf(peer: Peer): Address | undefined {
   const { lastGood } = peer.record;
   if (lastGood === undefined) return undefined;
   const advertised = advertisedOf(peer);
-  const named = advertised === undefined ? peer.spec.addresses : [...peer.spec.addresses, advertised];
+  const said = placesOf(peer);
+  const named = advertised === undefined ? said : [...said, advertised];
   return named.some((address) => showAddress(address) === showAddress(lastGood)) ? lastGood : undefined;
+}
+
+/** placesOf is where a peer is dialled: at its standby if the federation decided that, else where the operator here says. */
+function placesOf({ spec, record }: Peer): readonly Address[] {
+  const { dialled } = record;
+  if (dialled === undefined) return spec.addresses;
+  const { host, port, standby } = dialled;
+  // Where its primary is, its operator says to the federation, too.
+  return standby ? [{ host, port }] : [...spec.addresses, { host, port }];
 }
 
 /** isDialled: a peer without a configured address is not dialled, whatever it advertises. That is what the operator said. */
@@ -182,7 +192,7 @@ export function isDialled(peer: Peer): boolean {
  */
 export function passOver(peer: Peer, mono: number, address: Address, baseMs: number, maxMs: number): boolean {
   const shown = showAddress(address);
-  const [first] = peer.spec.addresses;
+  const [first] = placesOf(peer);
   if (first !== undefined && showAddress(first) === shown) return false;
   const wrong = peer.wrong.get(shown) ?? { retry: new Retry({ baseMs, maxMs, factor: 2 }), round: 0 };
   wrong.round = peer.backoff.failures;
@@ -200,9 +210,9 @@ export function roundFailed(peer: Peer, mono: number): void {
   peer.backoff.failed(mono);
 }
 
-/** namedBy lists where the operator, the last answer and the peer itself say that it is. */
+/** namedBy lists where the operator or the federation, the last answer and the peer itself say that it is. */
 function namedBy(peer: Peer): Address[] {
-  return [...peer.spec.addresses, goodOf(peer), advertisedOf(peer)].filter((address) => address !== undefined);
+  return [...placesOf(peer), goodOf(peer), advertisedOf(peer)].filter((address) => address !== undefined);
 }
 
 /**

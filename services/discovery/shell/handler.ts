@@ -10,6 +10,7 @@ import {
   type IssuedTokenSchema,
   ListPeersResponseSchema,
   RefreshResponseSchema,
+  ReportDialledResponseSchema,
   ReportMisconductResponseSchema,
   ReportSessionsResponseSchema,
   SetPeerEnabledResponseSchema,
@@ -19,8 +20,17 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { bind, type CallContext, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import type { Platform } from "#runtime/service/module.ts";
-import { endpointToProto, evidenceToProto, introductionOf, peerToProto, pushToProto, reportsFromProto } from "../codec.ts";
-import type { Input, Output, Push, ServiceEndpoint } from "../messages.ts";
+import {
+  dialledAt,
+  dialledFromProto,
+  endpointToProto,
+  evidenceToProto,
+  introductionOf,
+  peerToProto,
+  pushToProto,
+  reportsFromProto,
+} from "../codec.ts";
+import type { DialledMember, Input, Output, Push, ServiceEndpoint } from "../messages.ts";
 import { type Bundles, ownLeaf } from "../peers/hello-certificates.ts";
 import type { KeyKeeper } from "./key-keeper.ts";
 
@@ -41,6 +51,8 @@ export interface HandlerEnv {
   readonly bundles: Bundles;
   readonly run: Uint8Array;
   readonly ownEndpoints: () => readonly ServiceEndpoint[];
+  /** held is where this hub is dialled, if it has several installations. */
+  readonly held: () => DialledMember | undefined;
   readonly watches: Map<number, Watch>;
   readonly calls: Calls<Input, Answer>;
   readonly session: Handlers<typeof DiscoveryService>["session"];
@@ -65,32 +77,7 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
       const [peer] = peersOf(await env.calls.ask((call) => ({ kind: "list", call, peer: request.hubId })));
       return create(GetPeerResponseSchema, peer === undefined ? {} : { peer });
     },
-    watchPeers: async (request, out, context) => {
-      const leaf = ownLeaf(platform.hubId, request.leaf);
-      const { calls } = env;
-      const watch = calls.id();
-      const over = Promise.withResolvers<Failure | undefined>();
-      const send = (push: MessageInitShape<typeof WatchPeersResponseSchema>["push"]): boolean =>
-        out.send(create(WatchPeersResponseSchema, push === undefined ? {} : { push }));
-      whenAborted(context.signal, () => over.resolve(undefined));
-      env.watches.set(watch, {
-        push: (pushes) => {
-          if (!pushes.every((push) => send(pushToProto(push, request.service)))) return over.resolve(undefined);
-          void out.drained().then(() => calls.tell({ kind: "watch_ready", watch }, `watch_ready ${watch}`));
-        },
-        jwks: (jwks) => void send({ case: "jwks", value: jwks }),
-        end: over.resolve,
-      });
-      try {
-        send({ case: "jwks", value: keys.jwks });
-        await calls.offer({ kind: "watch", watch, services: [request.service, ...request.also], leaf });
-        const failure = await over.promise;
-        if (failure !== undefined) throw new FoedusError(failure);
-      } finally {
-        env.watches.delete(watch);
-        calls.tell({ kind: "watch_end", watch });
-      }
-    },
+    watchPeers: (request, out, context) => watch(env, request, out, context),
     reportSessions: async (request) => {
       await env.calls.offer({ kind: "sessions", service: request.service, reports: reportsFromProto(request.service, request.reports) });
       return create(ReportSessionsResponseSchema);
@@ -99,6 +86,17 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
       await env.calls.offer({ kind: "misconduct", peer: request.hubId, service: request.service, sentence: request.sentence });
       return create(ReportMisconductResponseSchema);
     },
+    reportDialled: async (request) => {
+      const { voters, confirmed } = request;
+      await env.calls.offer({ kind: "dialled", members: dialledFromProto(request.members), voters, confirmed });
+      return create(ReportDialledResponseSchema);
+    },
+    getDialled: async (_request, { caller }) => {
+      // A process of this installation is served by this one, which acts as long as it runs.
+      if (caller.kind === "service") return dialledAt(env.held());
+      const answer = await env.calls.ask((call) => ({ kind: "ask_dialled", call, caller: caller.hubId }));
+      return dialledAt(answer.kind === "dialled_at" ? answer.member : undefined);
+    },
     setPeerEnabled: async (request) => {
       const [peer] = peersOf(await env.calls.ask((call) => ({ kind: "set_enabled", call, peer: request.hubId, enabled: request.enabled })));
       return create(SetPeerEnabledResponseSchema, peer === undefined ? {} : { peer });
@@ -106,6 +104,38 @@ export function createBinding(env: HandlerEnv): ServiceBinding {
     session: env.session,
   });
 }
+
+/** watch tells a service of this hub about the peers, until it has enough or is too slow. */
+const watch = async (
+  env: HandlerEnv,
+  ...[request, out, context]: Parameters<Handlers<typeof DiscoveryService>["watchPeers"]>
+): Promise<void> => {
+  const { platform, keys } = env;
+  const leaf = ownLeaf(platform.hubId, request.leaf);
+  const { calls } = env;
+  const watch = calls.id();
+  const over = Promise.withResolvers<Failure | undefined>();
+  const send = (push: MessageInitShape<typeof WatchPeersResponseSchema>["push"]): boolean =>
+    out.send(create(WatchPeersResponseSchema, push === undefined ? {} : { push }));
+  whenAborted(context.signal, () => over.resolve(undefined));
+  env.watches.set(watch, {
+    push: (pushes) => {
+      if (!pushes.every((push) => send(pushToProto(push, request.service)))) return over.resolve(undefined);
+      void out.drained().then(() => calls.tell({ kind: "watch_ready", watch }, `watch_ready ${watch}`));
+    },
+    jwks: (jwks) => void send({ case: "jwks", value: jwks }),
+    end: over.resolve,
+  });
+  try {
+    send({ case: "jwks", value: keys.jwks });
+    await calls.offer({ kind: "watch", watch, services: [request.service, ...request.also], leaf });
+    const failure = await over.promise;
+    if (failure !== undefined) throw new FoedusError(failure);
+  } finally {
+    env.watches.delete(watch);
+    calls.tell({ kind: "watch_end", watch });
+  }
+};
 
 async function hello(env: HandlerEnv, request: HelloRequest, { caller, remote }: CallContext) {
   const { platform, bundles, ownEndpoints } = env;
@@ -130,6 +160,7 @@ async function hello(env: HandlerEnv, request: HelloRequest, { caller, remote }:
     evidence: grant.evidence.map(evidenceToProto),
     wallMs: BigInt(Math.round(platform.clock.wall())),
     run: env.run,
+    fence: BigInt(env.held()?.fence ?? 0),
     copies: [...grant.copies],
   });
 }

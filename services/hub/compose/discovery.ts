@@ -28,6 +28,7 @@ export function discovery(wiring: Wiring<FederationSettings>): ServiceModule {
       ownEndpoints: wiring.endpoints,
       ownLeaf: () => credentials.certificate.leaf.raw,
       tokens: wiring.verifier,
+      seat: wiring.seat,
     },
     ...(federation === undefined ? {} : { federation }),
     onFatal: wiring.onFatal,

@@ -119,7 +119,9 @@ class Links<F extends Frame> implements PeerLinks<F> {
       // On dialled sessions the peer's leaf is known to TLS only, so any revocation makes us look again.
       const leafGone = caller === undefined ? revoked.size > 0 : revoked.has(caller.thumbprint);
       const tokenVoid = caller !== undefined && link.checkedAtWall < view.minTokenIssuedAtWall;
-      if (caGone || leafGone || tokenVoid) this.#violated(link.streamId, WITHDRAWN, true);
+      // What our token was for is void together with what the peer had here: another installation acts for it.
+      const stranded = caller === undefined && view.token === undefined && view.minTokenIssuedAtWall > before.minTokenIssuedAtWall;
+      if (caGone || leafGone || tokenVoid || stranded) this.#violated(link.streamId, WITHDRAWN, true);
     }
   }
 

@@ -79,7 +79,7 @@ export const MemberCandidateSchema: GenMessage<MemberCandidate> = /*@__PURE__*/
   messageDesc(file_foedus_coordination_v1alpha1_members, 0);
 
 /**
- * MemberEndpoint is an address at which a hub's coordination service is reached.
+ * MemberEndpoint is an address at which a hub is dialled: that of its discovery, which tells where its other services are.
  *
  * @generated from message foedus.coordination.v1alpha1.MemberEndpoint
  */

@@ -21,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/discovery/v1alpha1/discovery_service.proto.
  */
 export const file_foedus_discovery_v1alpha1_discovery_service: GenFile = /*@__PURE__*/
-  fileDesc("CjFmb2VkdXMvZGlzY292ZXJ5L3YxYWxwaGExL2Rpc2NvdmVyeV9zZXJ2aWNlLnByb3RvEhlmb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExIqUCCgxIZWxsb1JlcXVlc3QSGQoGaHViX2lkGAEgASgJQgm6SAZyBBABGD8SIwoLaW5jYXJuYXRpb24YAiABKARCDrpICzIJGP////////8PEhkKCHNvZnR3YXJlGAMgASgJQge6SARyAig/EhoKCHBhY2thZ2VzGAQgAygJQgi6SAWSAQIQQBJACgllbmRwb2ludHMYBSADKAsyIy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkVuZHBvaW50Qgi6SAWSAQIQEBIkCgZsZWF2ZXMYBiADKAxCFLpIDZIBChAQIgZ6BBiAgAGg2xgBEiAKB3dhbGxfbXMYByABKANCD7pIDCIKEICAgICAgEAoABIUCgNydW4YCCABKAxCB7pIBHoCGBAibAoLSXNzdWVkVG9rZW4SGwoKdGh1bWJwcmludBgBIAEoCUIHukgEcgIoPxIYCgNqd3QYAiABKAlCC4ABAbpIBXIDKIBAEiYKDWV4cGlyZXNfaW5fbXMYAyABKANCD7pIDCIKEICAgICAgEAoACLXAwoNSGVsbG9SZXNwb25zZRIXCgZodWJfaWQYASABKAlCB7pIBHICKD8SIwoLaW5jYXJuYXRpb24YAiABKARCDrpICzIJGP////////8PEhoKCHNvZnR3YXJlGAMgASgJQgi6SAVyAyj/ARIhCghwYWNrYWdlcxgEIAMoCUIPukgMkgEJEEAiBXIDKP8BEkAKCWVuZHBvaW50cxgFIAMoCzIjLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuRW5kcG9pbnRCCLpIBZIBAhAQEkAKBnRva2VucxgGIAMoCzImLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuSXNzdWVkVG9rZW5CCLpIBZIBAhAQEisKBWxldmVsGAcgASgOMhwuZm9lZHVzLmNvbW1vbi52MS5UcnVzdExldmVsEj8KCGV2aWRlbmNlGAggAygLMiMuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5FdmlkZW5jZUIIukgFkgECEBASIAoHd2FsbF9tcxgJIAEoA0IPukgMIgoQgICAgICAQCgAEhQKA3J1bhgKIAEoDEIHukgEegIYEBIfCgZjb3BpZXMYCyADKAlCD7pIDJIBCRAQIgVyAyj/ASI2Cg5SZWZyZXNoUmVxdWVzdBIkCgZsZWF2ZXMYASADKAxCFLpIDZIBChAQIgZ6BBiAgAGg2xgBIoABCg9SZWZyZXNoUmVzcG9uc2USQAoGdG9rZW5zGAEgAygLMiYuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5Jc3N1ZWRUb2tlbkIIukgFkgECEBASKwoFbGV2ZWwYAiABKA4yHC5mb2VkdXMuY29tbW9uLnYxLlRydXN0TGV2ZWwiEgoQR2V0S2V5U2V0UmVxdWVzdCIhChFHZXRLZXlTZXRSZXNwb25zZRIMCgRqd2tzGAEgASgJIhIKEExpc3RQZWVyc1JlcXVlc3QiQwoRTGlzdFBlZXJzUmVzcG9uc2USLgoFcGVlcnMYASADKAsyHy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlBlZXIiKwoOR2V0UGVlclJlcXVlc3QSGQoGaHViX2lkGAEgASgJQgm6SAZyBBABGD8iQAoPR2V0UGVlclJlc3BvbnNlEi0KBHBlZXIYASABKAsyHy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlBlZXIiaAoRV2F0Y2hQZWVyc1JlcXVlc3QSGgoHc2VydmljZRgBIAEoCUIJukgGcgQQARg/EhcKBGxlYWYYAiABKAxCCbpIBnoEGICAARIeCgRhbHNvGAMgAygJQhC6SA2SAQoQECIGcgQQARg/IoYBChJXYXRjaFBlZXJzUmVzcG9uc2USMwoEdmlldxgBIAEoCzIjLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuUGVlclZpZXdIABIRCgdyZW1vdmVkGAIgASgJSAASDgoEandrcxgDIAEoCUgAEhAKBnN5bmNlZBgEIAEoCEgAQgYKBHB1c2gieQoVUmVwb3J0U2Vzc2lvbnNSZXF1ZXN0EhoKB3NlcnZpY2UYASABKAlCCbpIBnIEEAEYPxJECgdyZXBvcnRzGAIgAygLMiguZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5TZXNzaW9uUmVwb3J0Qgm6SAaSAQMQgCAiWAoNU2Vzc2lvblJlcG9ydBIOCgZodWJfaWQYASABKAkSNwoHc2Vzc2lvbhgCIAEoCzImLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuU2Vzc2lvbkluZm8iGAoWUmVwb3J0U2Vzc2lvbnNSZXNwb25zZSJuChdSZXBvcnRNaXNjb25kdWN0UmVxdWVzdBIZCgZodWJfaWQYASABKAlCCbpIBnIEEAEYPxIaCgdzZXJ2aWNlGAIgASgJQgm6SAZyBBABGD8SHAoIc2VudGVuY2UYAyABKAlCCrpIB3IFEAEogAQiGgoYUmVwb3J0TWlzY29uZHVjdFJlc3BvbnNlIkMKFVNldFBlZXJFbmFibGVkUmVxdWVzdBIZCgZodWJfaWQYASABKAlCCbpIBnIEEAEYPxIPCgdlbmFibGVkGAIgASgIInMKFlNldFBlZXJFbmFibGVkUmVzcG9uc2USLQoEcGVlchgBIAEoCzIfLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuUGVlchIqCgdmYWlsdXJlGAIgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlMtUJChBEaXNjb3ZlcnlTZXJ2aWNlEmoKBUhlbGxvEicuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5IZWxsb1JlcXVlc3QaKC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkhlbGxvUmVzcG9uc2UiDpACApLbGAcKAQEYAzABEnAKB1JlZnJlc2gSKS5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlJlZnJlc2hSZXF1ZXN0GiouZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5SZWZyZXNoUmVzcG9uc2UiDpACApLbGAcKAQEQARgDEnUKCUdldEtleVNldBIrLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuR2V0S2V5U2V0UmVxdWVzdBosLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuR2V0S2V5U2V0UmVzcG9uc2UiDZACAZLbGAYKAgUEGAESdQoJTGlzdFBlZXJzEisuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5MaXN0UGVlcnNSZXF1ZXN0GiwuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5MaXN0UGVlcnNSZXNwb25zZSINkAIBktsYBgoCBAUYARJvCgdHZXRQZWVyEikuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5HZXRQZWVyUmVxdWVzdBoqLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuR2V0UGVlclJlc3BvbnNlIg2QAgGS2xgGCgIEBRgBEnkKCldhdGNoUGVlcnMSLC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLldhdGNoUGVlcnNSZXF1ZXN0Gi0uZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5XYXRjaFBlZXJzUmVzcG9uc2UiDJACAZLbGAUKAQUgATABEoMBCg5SZXBvcnRTZXNzaW9ucxIwLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuUmVwb3J0U2Vzc2lvbnNSZXF1ZXN0GjEuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5SZXBvcnRTZXNzaW9uc1Jlc3BvbnNlIgyQAgKS2xgFCgEFGAESiQEKEFJlcG9ydE1pc2NvbmR1Y3QSMi5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlJlcG9ydE1pc2NvbmR1Y3RSZXF1ZXN0GjMuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5SZXBvcnRNaXNjb25kdWN0UmVzcG9uc2UiDJACApLbGAUKAQUYARKDAQoOU2V0UGVlckVuYWJsZWQSMC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNldFBlZXJFbmFibGVkUmVxdWVzdBoxLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuU2V0UGVlckVuYWJsZWRSZXNwb25zZSIMkAICktsYBQoBBCgCEnEKB1Nlc3Npb24SKS5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNlc3Npb25SZXF1ZXN0GiouZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5TZXNzaW9uUmVzcG9uc2UiC5LbGAcKAQEQASABKAEwAWIGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_error, file_foedus_discovery_v1alpha1_peer, file_foedus_discovery_v1alpha1_session]);
+  fileDesc("CjFmb2VkdXMvZGlzY292ZXJ5L3YxYWxwaGExL2Rpc2NvdmVyeV9zZXJ2aWNlLnByb3RvEhlmb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExIsMCCgxIZWxsb1JlcXVlc3QSGQoGaHViX2lkGAEgASgJQgm6SAZyBBABGD8SIwoLaW5jYXJuYXRpb24YAiABKARCDrpICzIJGP////////8PEhkKCHNvZnR3YXJlGAMgASgJQge6SARyAig/EhoKCHBhY2thZ2VzGAQgAygJQgi6SAWSAQIQQBJACgllbmRwb2ludHMYBSADKAsyIy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkVuZHBvaW50Qgi6SAWSAQIQEBIkCgZsZWF2ZXMYBiADKAxCFLpIDZIBChAQIgZ6BBiAgAGg2xgBEiAKB3dhbGxfbXMYByABKANCD7pIDCIKEICAgICAgEAoABIUCgNydW4YCCABKAxCB7pIBHoCGBASHAoFZmVuY2UYCSABKARCDbpICjIIGICAgICAgEAibAoLSXNzdWVkVG9rZW4SGwoKdGh1bWJwcmludBgBIAEoCUIHukgEcgIoPxIYCgNqd3QYAiABKAlCC4ABAbpIBXIDKIBAEiYKDWV4cGlyZXNfaW5fbXMYAyABKANCD7pIDCIKEICAgICAgEAoACL1AwoNSGVsbG9SZXNwb25zZRIXCgZodWJfaWQYASABKAlCB7pIBHICKD8SIwoLaW5jYXJuYXRpb24YAiABKARCDrpICzIJGP////////8PEhoKCHNvZnR3YXJlGAMgASgJQgi6SAVyAyj/ARIhCghwYWNrYWdlcxgEIAMoCUIPukgMkgEJEEAiBXIDKP8BEkAKCWVuZHBvaW50cxgFIAMoCzIjLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuRW5kcG9pbnRCCLpIBZIBAhAQEkAKBnRva2VucxgGIAMoCzImLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuSXNzdWVkVG9rZW5CCLpIBZIBAhAQEisKBWxldmVsGAcgASgOMhwuZm9lZHVzLmNvbW1vbi52MS5UcnVzdExldmVsEj8KCGV2aWRlbmNlGAggAygLMiMuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5FdmlkZW5jZUIIukgFkgECEBASIAoHd2FsbF9tcxgJIAEoA0IPukgMIgoQgICAgICAQCgAEhQKA3J1bhgKIAEoDEIHukgEegIYEBIfCgZjb3BpZXMYCyADKAlCD7pIDJIBCRAQIgVyAyj/ARIcCgVmZW5jZRgMIAEoBEINukgKMggYgICAgICAQCI2Cg5SZWZyZXNoUmVxdWVzdBIkCgZsZWF2ZXMYASADKAxCFLpIDZIBChAQIgZ6BBiAgAGg2xgBIoABCg9SZWZyZXNoUmVzcG9uc2USQAoGdG9rZW5zGAEgAygLMiYuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5Jc3N1ZWRUb2tlbkIIukgFkgECEBASKwoFbGV2ZWwYAiABKA4yHC5mb2VkdXMuY29tbW9uLnYxLlRydXN0TGV2ZWwiEgoQR2V0S2V5U2V0UmVxdWVzdCIhChFHZXRLZXlTZXRSZXNwb25zZRIMCgRqd2tzGAEgASgJIhIKEExpc3RQZWVyc1JlcXVlc3QiQwoRTGlzdFBlZXJzUmVzcG9uc2USLgoFcGVlcnMYASADKAsyHy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlBlZXIiKwoOR2V0UGVlclJlcXVlc3QSGQoGaHViX2lkGAEgASgJQgm6SAZyBBABGD8iQAoPR2V0UGVlclJlc3BvbnNlEi0KBHBlZXIYASABKAsyHy5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlBlZXIiaAoRV2F0Y2hQZWVyc1JlcXVlc3QSGgoHc2VydmljZRgBIAEoCUIJukgGcgQQARg/EhcKBGxlYWYYAiABKAxCCbpIBnoEGICAARIeCgRhbHNvGAMgAygJQhC6SA2SAQoQECIGcgQQARg/IoYBChJXYXRjaFBlZXJzUmVzcG9uc2USMwoEdmlldxgBIAEoCzIjLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuUGVlclZpZXdIABIRCgdyZW1vdmVkGAIgASgJSAASDgoEandrcxgDIAEoCUgAEhAKBnN5bmNlZBgEIAEoCEgAQgYKBHB1c2gieQoVUmVwb3J0U2Vzc2lvbnNSZXF1ZXN0EhoKB3NlcnZpY2UYASABKAlCCbpIBnIEEAEYPxJECgdyZXBvcnRzGAIgAygLMiguZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5TZXNzaW9uUmVwb3J0Qgm6SAaSAQMQgCAiWAoNU2Vzc2lvblJlcG9ydBIOCgZodWJfaWQYASABKAkSNwoHc2Vzc2lvbhgCIAEoCzImLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuU2Vzc2lvbkluZm8iGAoWUmVwb3J0U2Vzc2lvbnNSZXNwb25zZSJuChdSZXBvcnRNaXNjb25kdWN0UmVxdWVzdBIZCgZodWJfaWQYASABKAlCCbpIBnIEEAEYPxIaCgdzZXJ2aWNlGAIgASgJQgm6SAZyBBABGD8SHAoIc2VudGVuY2UYAyABKAlCCrpIB3IFEAEogAQiGgoYUmVwb3J0TWlzY29uZHVjdFJlc3BvbnNlIrABCg1EaWFsbGVkTWVtYmVyEhkKBmh1Yl9pZBgBIAEoCUIJukgGcgQQARg/EhgKBGhvc3QYAiABKAlCCrpIB3IFEAEY/QESFwoEcG9ydBgDIAEoDUIJukgGKgQY//8DEg8KB3N0YW5kYnkYBCABKAgSHAoFZmVuY2UYBSABKARCDbpICjIIGICAgICAgEASIgoLaW5jYXJuYXRpb24YBiABKARCDbpICjIIGICAgICAgEAikQEKFFJlcG9ydERpYWxsZWRSZXF1ZXN0EkQKB21lbWJlcnMYASADKAsyKC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkRpYWxsZWRNZW1iZXJCCbpIBpIBAxCAAhIRCgljb25maXJtZWQYAiABKAgSIAoGdm90ZXJzGAMgAygJQhC6SA2SAQoQHiIGcgQQARg/IhcKFVJlcG9ydERpYWxsZWRSZXNwb25zZSITChFHZXREaWFsbGVkUmVxdWVzdCJOChJHZXREaWFsbGVkUmVzcG9uc2USOAoGbWVtYmVyGAEgASgLMiguZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5EaWFsbGVkTWVtYmVyIkMKFVNldFBlZXJFbmFibGVkUmVxdWVzdBIZCgZodWJfaWQYASABKAlCCbpIBnIEEAEYPxIPCgdlbmFibGVkGAIgASgIInMKFlNldFBlZXJFbmFibGVkUmVzcG9uc2USLQoEcGVlchgBIAEoCzIfLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuUGVlchIqCgdmYWlsdXJlGAIgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlMtQLChBEaXNjb3ZlcnlTZXJ2aWNlEmoKBUhlbGxvEicuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5IZWxsb1JlcXVlc3QaKC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkhlbGxvUmVzcG9uc2UiDpACApLbGAcKAQEYAzABEnAKB1JlZnJlc2gSKS5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlJlZnJlc2hSZXF1ZXN0GiouZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5SZWZyZXNoUmVzcG9uc2UiDpACApLbGAcKAQEQARgDEnUKCUdldEtleVNldBIrLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuR2V0S2V5U2V0UmVxdWVzdBosLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuR2V0S2V5U2V0UmVzcG9uc2UiDZACAZLbGAYKAgUEGAESdQoJTGlzdFBlZXJzEisuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5MaXN0UGVlcnNSZXF1ZXN0GiwuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5MaXN0UGVlcnNSZXNwb25zZSINkAIBktsYBgoCBAUYARJvCgdHZXRQZWVyEikuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5HZXRQZWVyUmVxdWVzdBoqLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuR2V0UGVlclJlc3BvbnNlIg2QAgGS2xgGCgIEBRgBEnkKCldhdGNoUGVlcnMSLC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLldhdGNoUGVlcnNSZXF1ZXN0Gi0uZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5XYXRjaFBlZXJzUmVzcG9uc2UiDJACAZLbGAUKAQUgATABEoMBCg5SZXBvcnRTZXNzaW9ucxIwLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuUmVwb3J0U2Vzc2lvbnNSZXF1ZXN0GjEuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5SZXBvcnRTZXNzaW9uc1Jlc3BvbnNlIgyQAgKS2xgFCgEFGAESiQEKEFJlcG9ydE1pc2NvbmR1Y3QSMi5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlJlcG9ydE1pc2NvbmR1Y3RSZXF1ZXN0GjMuZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5SZXBvcnRNaXNjb25kdWN0UmVzcG9uc2UiDJACApLbGAUKAQUYARKAAQoNUmVwb3J0RGlhbGxlZBIvLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuUmVwb3J0RGlhbGxlZFJlcXVlc3QaMC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlJlcG9ydERpYWxsZWRSZXNwb25zZSIMkAICktsYBQoBBRgBEnoKCkdldERpYWxsZWQSLC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLkdldERpYWxsZWRSZXF1ZXN0Gi0uZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5HZXREaWFsbGVkUmVzcG9uc2UiD5ACAZLbGAgKAgEFGAIwARKDAQoOU2V0UGVlckVuYWJsZWQSMC5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNldFBlZXJFbmFibGVkUmVxdWVzdBoxLmZvZWR1cy5kaXNjb3ZlcnkudjFhbHBoYTEuU2V0UGVlckVuYWJsZWRSZXNwb25zZSIMkAICktsYBQoBBCgCEnEKB1Nlc3Npb24SKS5mb2VkdXMuZGlzY292ZXJ5LnYxYWxwaGExLlNlc3Npb25SZXF1ZXN0GiouZm9lZHVzLmRpc2NvdmVyeS52MWFscGhhMS5TZXNzaW9uUmVzcG9uc2UiC5LbGAcKAQEQASABKAEwAWIGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_error, file_foedus_discovery_v1alpha1_peer, file_foedus_discovery_v1alpha1_session]);
 
 /**
  * HelloRequest introduces the caller.
@@ -84,6 +84,13 @@ export type HelloRequest = Message<"foedus.discovery.v1alpha1.HelloRequest"> & {
    * @generated from field: bytes run = 8;
    */
   run: Uint8Array;
+
+  /**
+   * Fence with which this installation acts for the caller's hub; 0 for a hub that has one installation only.
+   *
+   * @generated from field: uint64 fence = 9;
+   */
+  fence: bigint;
 };
 
 /**
@@ -210,6 +217,13 @@ export type HelloResponse = Message<"foedus.discovery.v1alpha1.HelloResponse"> &
    * @generated from field: repeated string copies = 11;
    */
   copies: string[];
+
+  /**
+   * As in HelloRequest, of the callee.
+   *
+   * @generated from field: uint64 fence = 12;
+   */
+  fence: bigint;
 };
 
 /**
@@ -592,6 +606,148 @@ export const ReportMisconductResponseSchema: GenMessage<ReportMisconductResponse
   messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 17);
 
 /**
+ * DialledMember is a member of the federation that has standbys, and where it is dialled.
+ *
+ * @generated from message foedus.discovery.v1alpha1.DialledMember
+ */
+export type DialledMember = Message<"foedus.discovery.v1alpha1.DialledMember"> & {
+  /**
+   * The hub.
+   *
+   * @generated from field: string hub_id = 1;
+   */
+  hubId: string;
+
+  /**
+   * Host name or address at which its discovery is dialled.
+   *
+   * @generated from field: string host = 2;
+   */
+  host: string;
+
+  /**
+   * Port.
+   *
+   * @generated from field: uint32 port = 3;
+   */
+  port: number;
+
+  /**
+   * Whether that is one of its standbys.
+   *
+   * @generated from field: bool standby = 4;
+   */
+  standby: boolean;
+
+  /**
+   * Token of the installation that acts for the hub there: each one that is dialled after it has a higher one.
+   *
+   * @generated from field: uint64 fence = 5;
+   */
+  fence: bigint;
+
+  /**
+   * Number of the hub's replica of the log: an installation with data of another one does not have what the hub has decided.
+   *
+   * @generated from field: uint64 incarnation = 6;
+   */
+  incarnation: bigint;
+};
+
+/**
+ * Describes the message foedus.discovery.v1alpha1.DialledMember.
+ * Use `create(DialledMemberSchema)` to create a new message.
+ */
+export const DialledMemberSchema: GenMessage<DialledMember> = /*@__PURE__*/
+  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 18);
+
+/**
+ * ReportDialledRequest names all members that have standbys.
+ *
+ * @generated from message foedus.discovery.v1alpha1.ReportDialledRequest
+ */
+export type ReportDialledRequest = Message<"foedus.discovery.v1alpha1.ReportDialledRequest"> & {
+  /**
+   * Members, this hub among them if it has standbys.
+   *
+   * @generated from field: repeated foedus.discovery.v1alpha1.DialledMember members = 1;
+   */
+  members: DialledMember[];
+
+  /**
+   * True if whoever leads has confirmed just now that nothing newer is decided.
+   *
+   * @generated from field: bool confirmed = 2;
+   */
+  confirmed: boolean;
+
+  /**
+   * Voters of the federation, this hub among them if it is one.
+   *
+   * @generated from field: repeated string voters = 3;
+   */
+  voters: string[];
+};
+
+/**
+ * Describes the message foedus.discovery.v1alpha1.ReportDialledRequest.
+ * Use `create(ReportDialledRequestSchema)` to create a new message.
+ */
+export const ReportDialledRequestSchema: GenMessage<ReportDialledRequest> = /*@__PURE__*/
+  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 19);
+
+/**
+ * ReportDialledResponse has no fields yet.
+ *
+ * @generated from message foedus.discovery.v1alpha1.ReportDialledResponse
+ */
+export type ReportDialledResponse = Message<"foedus.discovery.v1alpha1.ReportDialledResponse"> & {
+};
+
+/**
+ * Describes the message foedus.discovery.v1alpha1.ReportDialledResponse.
+ * Use `create(ReportDialledResponseSchema)` to create a new message.
+ */
+export const ReportDialledResponseSchema: GenMessage<ReportDialledResponse> = /*@__PURE__*/
+  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 20);
+
+/**
+ * GetDialledRequest has no fields: it is about the caller's hub.
+ *
+ * @generated from message foedus.discovery.v1alpha1.GetDialledRequest
+ */
+export type GetDialledRequest = Message<"foedus.discovery.v1alpha1.GetDialledRequest"> & {
+};
+
+/**
+ * Describes the message foedus.discovery.v1alpha1.GetDialledRequest.
+ * Use `create(GetDialledRequestSchema)` to create a new message.
+ */
+export const GetDialledRequestSchema: GenMessage<GetDialledRequest> = /*@__PURE__*/
+  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 21);
+
+/**
+ * GetDialledResponse tells where the caller's hub is dialled.
+ *
+ * @generated from message foedus.discovery.v1alpha1.GetDialledResponse
+ */
+export type GetDialledResponse = Message<"foedus.discovery.v1alpha1.GetDialledResponse"> & {
+  /**
+   * Unset if the hub is no member of this hub's federation, or has no standbys.
+   *
+   * @generated from field: foedus.discovery.v1alpha1.DialledMember member = 1;
+   */
+  member?: DialledMember | undefined;
+};
+
+/**
+ * Describes the message foedus.discovery.v1alpha1.GetDialledResponse.
+ * Use `create(GetDialledResponseSchema)` to create a new message.
+ */
+export const GetDialledResponseSchema: GenMessage<GetDialledResponse> = /*@__PURE__*/
+  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 22);
+
+/**
  * SetPeerEnabledRequest ends or enables a link.
  *
  * @generated from message foedus.discovery.v1alpha1.SetPeerEnabledRequest
@@ -617,7 +773,7 @@ export type SetPeerEnabledRequest = Message<"foedus.discovery.v1alpha1.SetPeerEn
  * Use `create(SetPeerEnabledRequestSchema)` to create a new message.
  */
 export const SetPeerEnabledRequestSchema: GenMessage<SetPeerEnabledRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 18);
+  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 23);
 
 /**
  * SetPeerEnabledResponse gives the peer afterwards.
@@ -645,7 +801,7 @@ export type SetPeerEnabledResponse = Message<"foedus.discovery.v1alpha1.SetPeerE
  * Use `create(SetPeerEnabledResponseSchema)` to create a new message.
  */
 export const SetPeerEnabledResponseSchema: GenMessage<SetPeerEnabledResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 19);
+  messageDesc(file_foedus_discovery_v1alpha1_discovery_service, 24);
 
 /**
  * DiscoveryService finds peers, proves identities and decides trust.
@@ -733,6 +889,28 @@ export const DiscoveryService: GenService<{
     methodKind: "unary";
     input: typeof ReportMisconductRequestSchema;
     output: typeof ReportMisconductResponseSchema;
+  },
+  /**
+   * ReportDialled tells discovery where the federation has members with standbys dialled. What a report before named and this one does not
+   * is dialled as its operator here configured it.
+   *
+   * @generated from rpc foedus.discovery.v1alpha1.DiscoveryService.ReportDialled
+   */
+  reportDialled: {
+    methodKind: "unary";
+    input: typeof ReportDialledRequestSchema;
+    output: typeof ReportDialledResponseSchema;
+  },
+  /**
+   * GetDialled tells an installation of a peer's hub which installation of that hub this hub dials, and with which fence; and the processes
+   * of this hub whether their installation acts for it.
+   *
+   * @generated from rpc foedus.discovery.v1alpha1.DiscoveryService.GetDialled
+   */
+  getDialled: {
+    methodKind: "unary";
+    input: typeof GetDialledRequestSchema;
+    output: typeof GetDialledResponseSchema;
   },
   /**
    * SetPeerEnabled ends a link until it is enabled again, or enables it. Idempotent on both sides (D-4).

@@ -1,0 +1,64 @@
+import { create } from "@bufbuild/protobuf";
+import { type DialledMember, DiscoveryService, GetDialledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { FoedusError } from "#kernel/error.ts";
+import type { Logger } from "#runtime/log/log.ts";
+import type { Word } from "../../coordination/index.ts";
+import type { Federation } from "../../discovery/index.ts";
+import type { Credentials, Target } from "../credentials.ts";
+
+/** An answer is waited for so long, ms. */
+const TIMEOUT_MS = 2_000;
+
+/** Answers are what was said by hub; undefined for one that knows of no standbys. Who did not answer is not in it. */
+export type Answers = ReadonlyMap<string, Word | undefined>;
+
+/** askPeers asks peers which installation of this hub they have dialled. Each proves who it is, by the CA that is pinned to it. */
+export async function askPeers(credentials: Credentials, { peers }: Federation, hubs: ReadonlySet<string>, log: Logger): Promise<Answers> {
+  const answers = new Map<string, Word | undefined>();
+  await Promise.all(
+    peers
+      .filter(({ hubId }) => hubs.has(hubId))
+      .map(async ({ hubId, addresses, cas, revoked }) => {
+        const caPems = cas.map(({ pem }) => pem);
+        for (const { host, port } of addresses) {
+          const target = { host, port, expected: { hubId }, caPems, revoked: revoked.map(({ thumbprint }) => thumbprint) };
+          try {
+            answers.set(hubId, await ask(credentials, target));
+            return;
+          } catch (error) {
+            log.debug({ peer: hubId, error }, "peer did not say which installation of this hub is dialled");
+          }
+        }
+      }),
+  );
+  return answers;
+}
+
+/** askOwn asks discovery of this hub, which runs as another process, whether this installation acts. It throws a FoedusError if not. */
+export function askOwn(
+  credentials: Credentials,
+  hubId: string,
+  at: { readonly host: string; readonly port: number },
+): Promise<Word | undefined> {
+  return ask(credentials, { ...at, expected: { hubId }, caPems: () => credentials.caPems });
+}
+
+async function ask(credentials: Credentials, target: Target): Promise<Word | undefined> {
+  const client = credentials.client(DiscoveryService, target);
+  try {
+    return wordOf((await client.getDialled(create(GetDialledRequestSchema), { timeoutMs: TIMEOUT_MS })).member);
+  } finally {
+    client.close();
+  }
+}
+
+function wordOf(member: DialledMember | undefined): Word | undefined {
+  if (member === undefined) return undefined;
+  const { host, port, fence, incarnation } = member;
+  return { endpoint: { host, port }, fence: Number(fence), incarnation: Number(incarnation) };
+}
+
+/** isRefusal tells whether this hub's discovery answered that this installation does not act; all else is that it could not be reached. */
+export function isRefusal(error: unknown): error is FoedusError {
+  return error instanceof FoedusError && error.reason === "FENCE_STALE";
+}

@@ -1,0 +1,208 @@
+import { existsSync } from "node:fs";
+import type { Timer } from "#channel/clock.ts";
+import { FoedusError } from "#kernel/error.ts";
+import { sleep } from "#runtime/clock.ts";
+import { seatOf, type Seat as Verdict, type Word } from "../../coordination/index.ts";
+import { type DialledMember, type Federation, NO_FEDERATION, type SeatPort } from "../../discovery/index.ts";
+import type { Credentials } from "../credentials.ts";
+import { readFederation } from "../files/federation-file.ts";
+import { dataDirOf, type Ground } from "../ground.ts";
+import { ownAddress } from "./address.ts";
+import { askOwn, askPeers, isRefusal } from "./ask.ts";
+import { type Door, openDoor } from "./door.ts";
+import { dataProblem } from "./holding.ts";
+import { readSeat, type SeatMemory, seatPath, writeSeat } from "./seat-file.ts";
+
+/** Superseded ends a process whose installation does not act any more. It is no bug: started again, it stands by. */
+export class Superseded extends Error {}
+
+/**
+ * Seat is this process's place among the installations of its hub. Of a hub with one installation it asks nobody and costs nothing.
+ *
+ * SI1 of a hub with standbys no store is opened, nothing is dialled but the question itself, and nobody is served, before this installation
+ *    acts (LF1) and has the data (LF2).
+ * SI2 an installation that hears that another one acts ends, whatever it was doing; started again, it waits until it acts.
+ * SI3 who is cut off goes on: that it hears nothing is no reason to stop.
+ * SI4 an installation that waits tells those of other hubs what it was told of them: after a power cut all wait, and go on by each other's word.
+ * SI5 data that another installation may have gone on with since begins with a replica of its own, so that those who have the older data
+ *    are known by that (LF2).
+ */
+export class Seat implements SeatPort {
+  readonly #ground: Ground;
+  /** Where this installation is dialled, once it serves. */
+  readonly #own: () => Word["endpoint"];
+  readonly #path: string;
+  #memory: SeatMemory | undefined;
+  #word: Word | undefined;
+  /** A peer said that another installation acts: more than half of all have to say so before that counts. */
+  #isContested = false;
+  #timer: Timer | undefined;
+  #stopped = false;
+  /** Why it does not act; empty once it does. */
+  why = "";
+
+  constructor(ground: Ground, own: () => Word["endpoint"]) {
+    this.#ground = ground;
+    this.#own = own;
+    this.#path = seatPath(dataDirOf(ground), ground.runs);
+    this.#memory = readSeat(this.#path);
+  }
+
+  /** isOneOfSeveral tells whether the hub has further installations, as far as this one knows. */
+  get isOneOfSeveral(): boolean {
+    const { config } = this.#ground;
+    if (config.standby.enabled || config.standby.hubs.length > 0 || this.#memory !== undefined || this.#isContested) return true;
+    return !this.#asksPeers && existsSync(seatPath(dataDirOf(this.#ground), "discovery"));
+  }
+
+  held(): DialledMember | undefined {
+    return this.#word === undefined ? undefined : { hubId: this.#ground.config.hub_id, standby: false, ...this.#word };
+  }
+
+  /** told takes what the federation decided. What is said there of another installation of this hub is asked again, of more than one. */
+  told(own: DialledMember | undefined, hubs: readonly string[], members: readonly DialledMember[]): void {
+    const acts = own !== undefined && isSame(own.endpoint, this.#own()) && own.fence >= (this.#word?.fence ?? 0);
+    if (own === undefined) this.#word = undefined;
+    else if (acts) this.#word = wordOf(own);
+    this.#remember(own === undefined ? undefined : { hubs, members, fence: acts ? own.fence : (this.#memory?.fence ?? 0) });
+  }
+
+  refused(): void {
+    this.#isContested = true;
+  }
+
+  /** doubt says why the data here may be older than what another installation of this hub has (SI5); undefined if it is not. */
+  doubt(): string | undefined {
+    const [fence, last] = [this.#word?.fence ?? 0, this.#memory?.fence ?? 0];
+    if (fence <= last) return undefined;
+    return `this installation acts with fence ${fence}, and what wrote the data here had ${last === 0 ? "none" : last}: another one may have gone on with a copy of it`;
+  }
+
+  /** take resolves when this installation acts and has the data, or when `signal` says that it is to stop. `waiting` is told why it does not. */
+  async take(credentials: Credentials, signal: AbortSignal, waiting: (why: string) => void): Promise<void> {
+    const { config, clock, log } = this.#ground;
+    let door: Door | undefined;
+    this.#say(`this installation of ${config.hub_id} has not asked yet whether it acts`, waiting);
+    const known = (hubId: string) => this.#memory?.members.find((member) => member.hubId === hubId);
+    try {
+      door = await openDoor(this.#ground, credentials, { federation: this.#federation(), why: () => this.why, known });
+      const own = ownAddress(config.hub_id, door.serve.endpoints());
+      while (!signal.aborted) {
+        const why = await this.#mayAct(credentials, own);
+        if (why === undefined) break;
+        this.#say(why, waiting);
+        await sleep(clock, config.standby.ask_ms, signal).catch(() => undefined);
+      }
+    } finally {
+      await door?.close();
+    }
+    if (signal.aborted) return;
+    log.info({ fence: this.#word?.fence }, "this installation acts for its hub");
+    this.why = "";
+  }
+
+  /** follow asks on while the hub runs; `onSuperseded` is called once if another installation acts. */
+  follow(credentials: Credentials, onSuperseded: (error: Superseded) => void): void {
+    const { clock, config, log } = this.#ground;
+    const look = async (): Promise<void> => {
+      const why = this.isOneOfSeveral ? await this.#superseded(credentials) : undefined;
+      if (this.#stopped) return;
+      if (why === undefined) return again();
+      // Started again, it has to know that it is one of several.
+      this.#remember({ hubs: this.#memory?.hubs ?? [], fence: this.#memory?.fence ?? 0, members: this.#memory?.members ?? [] });
+      log.error({ why }, "another installation of this hub acts; this one ends, and stands by when it is started again");
+      onSuperseded(new Superseded(why));
+    };
+    const again = (): void => {
+      this.#timer = clock.setTimer(config.standby.ask_ms, () => void look());
+    };
+    again();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.cancel();
+  }
+
+  #remember(memory: SeatMemory | undefined): void {
+    if (JSON.stringify(memory) !== JSON.stringify(this.#memory)) writeSeat(this.#path, memory);
+    this.#memory = memory;
+  }
+
+  #say(why: string, waiting: (why: string) => void): void {
+    if (why !== this.why) this.#ground.log.warn({ why }, "this installation does not act for its hub");
+    this.why = why;
+    waiting(why);
+  }
+
+  /** #mayAct asks whether this installation acts; undefined if it does and has the data. */
+  async #mayAct(credentials: Credentials, own: Word["endpoint"]): Promise<string | undefined> {
+    let word: Word | undefined;
+    if (this.#asksPeers) {
+      const seat = await this.#ask(credentials, own);
+      if (seat.kind === "waits" || seat.kind === "superseded") return seat.why;
+      word = seat.kind === "acts" ? seat.word : undefined;
+    } else {
+      try {
+        word = await this.#askDiscovery(credentials);
+      } catch (error) {
+        return error instanceof FoedusError ? `discovery of this hub says: ${error.message}` : "discovery of this hub cannot be asked";
+      }
+    }
+    const problem = word === undefined ? undefined : await dataProblem(this.#ground, word.incarnation);
+    if (problem === undefined) this.#word = word;
+    return problem;
+  }
+
+  async #superseded(credentials: Credentials): Promise<string | undefined> {
+    if (this.#asksPeers) {
+      const seat = await this.#ask(credentials, this.#own());
+      return seat.kind === "superseded" && seat.word.fence > (this.#word?.fence ?? 0) ? seat.why : undefined;
+    }
+    try {
+      // With that fence its store is the hub's from now on.
+      const word = await this.#askDiscovery(credentials);
+      if (word !== undefined) this.#remember({ hubs: [], fence: word.fence, members: [] });
+      return undefined;
+    } catch (error) {
+      return isRefusal(error) ? error.message : undefined;
+    }
+  }
+
+  #askDiscovery(credentials: Credentials): Promise<Word | undefined> {
+    const { hub_id: hubId, services } = this.#ground.config;
+    return askOwn(credentials, hubId, services.discovery);
+  }
+
+  async #ask(credentials: Credentials, own: Word["endpoint"]): Promise<Verdict> {
+    const { config, log } = this.#ground;
+    const federation = this.#federation();
+    const hubs = this.#counted(federation);
+    const words = await askPeers(credentials, federation, new Set(hubs), log);
+    return seatOf({ hub: config.hub_id, own, standby: config.standby.enabled, hubs, words });
+  }
+
+  #counted({ peers }: Federation): readonly string[] {
+    const { hubs } = this.#ground.config.standby;
+    if (hubs.length > 0) return hubs;
+    const told = this.#memory?.hubs ?? [];
+    return told.length > 0 ? told : peers.map(({ hubId }) => hubId);
+  }
+
+  /** #asksPeers: of a hub in several processes discovery knows the peers, and the others ask it. */
+  get #asksPeers(): boolean {
+    return this.#ground.runs === "hub" || this.#ground.runs === "discovery";
+  }
+
+  #federation(): Federation {
+    return readFederation(this.#ground.config, this.#ground.folder) ?? NO_FEDERATION;
+  }
+}
+
+function wordOf({ endpoint, fence, incarnation }: DialledMember): Word {
+  return { endpoint, fence, incarnation };
+}
+
+function isSame(one: Word["endpoint"], other: Word["endpoint"]): boolean {
+  return one.host.toLowerCase() === other.host.toLowerCase() && one.port === other.port;
+}
