@@ -112,6 +112,24 @@ describe("a federation", () => {
     for (let i = 0; i < 20; i++) expect(read(hubs, leader, `k${i}`)).toBe(String(i));
   });
 
+  test("PROTOCOL G9 HO1 leadership is handed over by the word of any member's hub: when that is told the hub, it sees the other one lead", () => {
+    const hubs = three();
+    for (let turn = 0; turn < 4; turn++) {
+      const leader = leaderOf(hubs, "a");
+      const [to, bystander] = ["a", "b", "c"].filter((id) => id !== leader) as [string, string];
+      const asks = turn % 2 === 0 ? bystander : to;
+      hubs.ask(asks, "done", { kind: "transfer", hubId: to });
+      expect(leaderOf(hubs, asks)).toBe(to);
+      hubs.until(() => ["a", "b", "c"].every((id) => leaderOf(hubs, id) === to));
+      // One hub does not have it go round and round (HO3).
+      hubs.advance(5_000);
+    }
+    const leader = leaderOf(hubs, "a");
+    const other = ["a", "b", "c"].find((id) => id !== leader)!;
+    expect(() => hubs.ask(other, "done", { kind: "transfer", hubId: "z" })).toThrow("PEER_NOT_FOUND");
+    hubs.ask(other, "done", { kind: "transfer", hubId: leader });
+  });
+
   test("RO6 the leader's answer waits for no write behind its own; a follower's waits for all, as it does not know which are done", () => {
     const hubs = three();
     const leader = leaderOf(hubs, "a");

@@ -55,6 +55,9 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/members/sponsor.ts #asking": ["peers", "one request of each peer"],
   "services/coordination/liveness/roster.ts #members": ["const MEMBERS_MAX", "members that the failure detector watches"],
   "services/coordination/log/author-sessions.ts #authors": ["peers", "members of the federation; those that left are forgotten"],
+  "services/coordination/log/handovers.ts #wanted": ["const WAITING_MAX", "own wishes that another hub leads"],
+  "services/coordination/log/handovers.ts #remote": ["peers", "one wish of each member"],
+  "services/coordination/log/handovers.ts #taken": ["peers", "members whose wish was fulfilled in the last seconds"],
   "services/coordination/log/read-desk.ts #remote": [
     "const REMOTE_MAX",
     "reads that peers want confirmed; the oldest gives way, and is asked again",

@@ -70,6 +70,12 @@ function logInit(federation: Uint8Array, frame: ReplicaFrame<EngineFrame>): Fram
     }
     case "read_ask":
       return { case: "readAsk", value: { federation, id: BigInt(frame.id) } };
+    case "lead_ask":
+      return { case: "leadAsk", value: { federation, id: BigInt(frame.id), toHubId: frame.to } };
+    case "lead_answer": {
+      const failure = frame.failure === undefined ? {} : { failure: failureToProto(frame.failure) };
+      return { case: "leadAnswer", value: { federation, id: BigInt(frame.id), ...failure } };
+    }
     case "read_answer": {
       const failure = frame.failure === undefined ? {} : { failure: failureToProto(frame.failure) };
       return { case: "readAnswer", value: { federation, id: BigInt(frame.id), index: BigInt(frame.index), ...failure } };
@@ -122,7 +128,9 @@ export function frameFromProto({ frame }: SessionFrame, peer: string, self: stri
     case "propose":
     case "declined":
     case "readAsk":
-    case "readAnswer": {
+    case "readAnswer":
+    case "leadAsk":
+    case "leadAnswer": {
       const inner = replicaFrameOf(frame, peer, self);
       return inner === undefined ? undefined : { kind: "log", federation: frame.value.federation, frame: inner };
     }
@@ -178,7 +186,7 @@ function greetingOf(value: Case<"greeting">["value"]): Greeting | undefined {
 }
 
 function replicaFrameOf(
-  frame: Case<"engine" | "propose" | "declined" | "readAsk" | "readAnswer">,
+  frame: Case<"engine" | "propose" | "declined" | "readAsk" | "readAnswer" | "leadAsk" | "leadAnswer">,
   peer: string,
   self: string,
 ): ReplicaFrame<EngineFrame> | undefined {
@@ -198,6 +206,12 @@ function replicaFrameOf(
     }
     case "readAsk":
       return { kind: "read_ask", id: Number(frame.value.id) };
+    case "leadAsk":
+      return { kind: "lead_ask", id: Number(frame.value.id), to: frame.value.toHubId };
+    case "leadAnswer": {
+      const { id, failure } = frame.value;
+      return { kind: "lead_answer", id: Number(id), failure: failure === undefined ? undefined : failureFromProto(failure) };
+    }
     case "readAnswer": {
       const { id, index, failure } = frame.value;
       return {

@@ -13,6 +13,9 @@ export type ReplicaFrame<F> =
   /** The batch was not taken; `leader` is the hub to ask, empty if none is known. */
   | { readonly kind: "declined"; readonly session: number; readonly first: number; readonly leader: string; readonly failure: Failure }
   | { readonly kind: "read_ask"; readonly id: number }
+  /** Another hub is to lead. */
+  | { readonly kind: "lead_ask"; readonly id: number; readonly to: string }
+  | { readonly kind: "lead_answer"; readonly id: number; readonly failure: Failure | undefined }
   | { readonly kind: "read_answer"; readonly id: number; readonly index: number; readonly failure: Failure | undefined };
 
 /** ReplicaEffect is what a replica asks for. */

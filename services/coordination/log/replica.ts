@@ -4,9 +4,9 @@ import type { LogCommand } from "../state/commands.ts";
 import type { Applied, FederationState } from "../state/federation-state.ts";
 import { COMMAND_BYTES, readBatch } from "./batch.ts";
 import { type Committed, type EngineEffect, type EngineInput, hubOf, type LogStatus, type ReplicaId } from "./engine.ts";
+import { Handovers } from "./handovers.ts";
 import type { Outgoing } from "./proposer.ts";
 import { ReadDesk } from "./read-desk.ts";
-
 import type { ReplicaEffect, ReplicaFrame, ReplicaOptions } from "./replica-messages.ts";
 
 /**
@@ -24,6 +24,7 @@ export class Replica<F> {
   readonly #o: ReplicaOptions<F>;
   readonly #hub: string;
   readonly #reads: ReadDesk;
+  readonly #handovers: Handovers;
   /** Calls that wait for a decision, and until when, mono ms. In the order of their ends. */
   readonly #ends = new Map<number, number>();
   /** Batches of others that the engine was given: who is told when it refuses one. */
@@ -49,6 +50,13 @@ export class Replica<F> {
     this.#o = options;
     this.#hub = hubOf(options.self);
     this.#reads = new ReadDesk(options.patienceMs);
+    this.#handovers = new Handovers({
+      hubId: this.#hub,
+      patienceMs: options.patienceMs,
+      newId: () => this.#nextCall++,
+      replicaOf: (hubId) => options.state.books.members.replicaOf(hubId),
+      transfer: (now, call, to) => options.engine.step(now, { kind: "transfer", call, to }, this.#effects),
+    });
   }
 
   get state(): FederationState {
@@ -93,6 +101,7 @@ export class Replica<F> {
     this.#ends.delete(call);
     this.#o.proposer.abandon(call);
     this.#reads.cancel(call);
+    this.#handovers.cancel(call);
   }
 
   /** reconfigure asks the engine for another membership; answered by `done` or `refused`, unless the call is 0. */
@@ -100,9 +109,12 @@ export class Replica<F> {
     this.#step(now, { kind: "reconfigure", call: this.#control(call), voters, learners }, out);
   }
 
-  /** transfer asks the engine to hand leadership to another voter; answered by `done` or `refused`. */
+  /** transfer asks whoever leads to hand leadership to another voter; answered by `done` or `refused`. */
   transfer(now: Now, call: number, to: ReplicaId, out: ReplicaEffect<F>[]): void {
-    this.#step(now, { kind: "transfer", call: this.#control(call), to }, out);
+    if (this.#asks === this.#hub) return this.#step(now, { kind: "transfer", call: this.#control(call), to }, out);
+    const refusal = this.#refusal(now);
+    if (refusal !== undefined) return this.#refuse(call, refusal, out);
+    this.#handovers.want(now, call, hubOf(to), this.#asks, out);
   }
 
   /** hint tells the engine of the clock, or of a session with a replica. */
@@ -148,6 +160,12 @@ export class Replica<F> {
         this.#reads.remote(call, peer, frame.id, now.mono);
         return this.#step(now, { kind: "read", call }, out);
       }
+      case "lead_ask":
+        if (!this.#isMember(peer)) return void out.push({ kind: "observe", what: "stray_frame" });
+        this.#handovers.asked(now, peer, frame, out);
+        return this.#route(now, out);
+      case "lead_answer":
+        return this.#handovers.answered(now, peer, frame, out);
       case "read_answer":
         if (peer !== this.#confirmer) return void out.push({ kind: "observe", what: "stray_frame" });
         this.#reads.answered(frame.id, frame.failure === undefined ? frame.index : undefined);
@@ -170,16 +188,30 @@ export class Replica<F> {
     }
     this.#expire(now, out);
     if (this.#reads.due(now.mono)) this.#askReads(now, out);
+    this.#handovers.turn(now, this.#asks, out);
     this.#passTime(now, out);
   }
 
   deadline(now: Now): number | undefined {
-    const times = [this.#o.engine.deadline(), this.#o.proposer.deadline(), this.#reads.deadline(), this.#firstEnd(), this.#clockAt(now)];
+    const times = [
+      this.#o.engine.deadline(),
+      this.#o.proposer.deadline(),
+      this.#reads.deadline(),
+      this.#ends.values().next().value,
+      this.#clockAt(now),
+      this.#handovers.deadline(),
+    ];
     return times.reduce((least, time) => (time === undefined ? least : least === undefined ? time : Math.min(least, time)), undefined);
   }
 
   describe(): string {
-    return [this.#o.engine.describe(), this.#o.state.describe(), this.#o.proposer.describe(), this.#reads.describe()].join("\n");
+    return [
+      this.#o.engine.describe(),
+      this.#o.state.describe(),
+      this.#o.proposer.describe(),
+      this.#reads.describe(),
+      this.#handovers.describe(),
+    ].join("\n");
   }
 
   /** mayAsk: a member puts to who leads what is to be decided. Where nobody leads, each has its own engine for that, and its own room there. */
@@ -243,7 +275,7 @@ export class Replica<F> {
         const call = this.#controls.get(effect.call) ?? 0;
         this.#controls.delete(effect.call);
         if (call !== 0) out.push({ kind: "done", call });
-        return;
+        return this.#handovers.over(now, effect.call, undefined, out);
       }
       case "persist":
       case "stored":
@@ -280,6 +312,7 @@ export class Replica<F> {
   #follow(now: Now, leader: string | undefined, out: ReplicaEffect<F>[]): void {
     if (leader === this.#leader) return;
     this.#leader = leader;
+    this.#handovers.turn(now, leader, out);
     if (leader === undefined) return;
     this.#send(now, this.#o.proposer.again(now.mono), out);
     this.#sendNext(now, out);
@@ -339,6 +372,7 @@ export class Replica<F> {
         frame: { kind: "read_answer", id: read.id, index: 0, failure },
         early: true,
       });
+    this.#handovers.over(now, call, failure, out);
     // A batch of our own that the engine did not take is sent again in time; what is left are controls.
     const control = this.#controls.get(call) ?? 0;
     this.#controls.delete(call);
@@ -411,11 +445,6 @@ export class Replica<F> {
 
   #refuse(call: number, failure: Failure, out: ReplicaEffect<F>[]): void {
     if (call !== 0) out.push({ kind: "refused", call, failure });
-  }
-
-  #firstEnd(): number | undefined {
-    for (const end of this.#ends.values()) return end;
-    return undefined;
   }
 
   /** clockAt is when log time has to pass although nobody writes; only who leads sees to that. */

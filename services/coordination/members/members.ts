@@ -2,7 +2,7 @@ import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
 import { problemOf as shapeProblem } from "#kernel/wire/shape.ts";
 import type { Book, LogInstant, Outcome } from "../log/book.ts";
-import type { ReplicaId } from "../log/engine.ts";
+import { type ReplicaId, replicaIdOf } from "../log/engine.ts";
 import { lifeProblem, memberActionProblem } from "./actions.ts";
 import { Admission, memberOf } from "./admission.ts";
 import { describeMembers } from "./describe.ts";
@@ -112,6 +112,12 @@ export class Members implements Book<MemberCommand, MemberValue, MemberNews, Mem
   /** members by hub id. */
   members(): readonly Member[] {
     return this.#roster.all();
+  }
+
+  /** replicaOf is the replica of a member; undefined of a hub that is none. */
+  replicaOf(hubId: string): ReplicaId | undefined {
+    const member = this.member(hubId);
+    return member === undefined ? undefined : replicaIdOf(hubId, member.incarnation);
   }
 
   /** endpoint at which a hub is dialled, with the fence of who answers there. */

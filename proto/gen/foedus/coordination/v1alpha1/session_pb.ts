@@ -26,7 +26,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/coordination/v1alpha1/session.proto.
  */
 export const file_foedus_coordination_v1alpha1_session: GenFile = /*@__PURE__*/
-  fileDesc("Cipmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL3Nlc3Npb24ucHJvdG8SHGZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEiugIKCEdyZWV0aW5nEhsKCWNhbmRpZGF0ZRgBIAEoDEIIukgFegMYgCASGwoKZmVkZXJhdGlvbhgCIAEoDEIHukgEegIYEBIiCgtpbmNhcm5hdGlvbhgDIAEoBEINukgKMggYgICAgICAQBIbCgRsaWZlGAQgASgEQg26SAoyCBiAgICAgIBAEiYKD3JlbWVtYmVyZWRfbGlmZRgFIAEoBEINukgKMggYgICAgICAQBInChByZW1lbWJlcmVkX2luZGV4GAYgASgEQg26SAoyCBiAgICAgIBAEiYKD3JlbWVtYmVyZWRfdGVybRgHIAEoBEINukgKMggYgICAgICAQBItChZyZW1lbWJlcmVkX2luY2FybmF0aW9uGAggASgEQg26SAoyCBiAgICAgIBAOguS2xgHCgEBEAIYAiKgAQoLRW5naW5lRnJhbWUSGwoKZmVkZXJhdGlvbhgBIAEoDEIHukgEegJoEBIbCgRmcm9tGAIgASgEQg26SAoyCBiAgICAgIBAEhkKAnRvGAMgASgEQg26SAoyCBiAgICAgIBAEhcKBHJhZnQYBCABKAxCCbpIBnoEGIDADxIWCgNiZnQYBSABKAxCCbpIBnoEGIDADzoLktsYBwoBARACGAEiUgoKTG9nUHJvcG9zZRIbCgpmZWRlcmF0aW9uGAEgASgMQge6SAR6AmgQEhoKB3BheWxvYWQYAiABKAxCCbpIBnoEGIDgCDoLktsYBwoBARACGAEivAEKC0xvZ0RlY2xpbmVkEhsKCmZlZGVyYXRpb24YASABKAxCB7pIBHoCaBASHwoHc2Vzc2lvbhgCIAEoBEIOukgLMgkY/////////w8SHQoFZmlyc3QYAyABKARCDrpICzIJGP////////8PEhcKBmxlYWRlchgEIAEoCUIHukgEcgIoPxIqCgdmYWlsdXJlGAUgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlOguS2xgHCgEBEAIYASJPCgdSZWFkQXNrEhsKCmZlZGVyYXRpb24YASABKAxCB7pIBHoCaBASGgoCaWQYAiABKARCDrpICzIJGP////////8POguS2xgHCgEBEAIYASKcAQoKUmVhZEFuc3dlchIbCgpmZWRlcmF0aW9uGAEgASgMQge6SAR6AmgQEhoKAmlkGAIgASgEQg66SAsyCRj/////////DxIcCgVpbmRleBgDIAEoBEINukgKMggYgICAgICAQBIqCgdmYWlsdXJlGAQgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlOguS2xgHCgEBEAIYASJZCg1Gb3VuZGluZ09mZmVyEhsKCGZvdW5kaW5nGAEgASgMQgm6SAZ6BBiAgAQSHgoNZmVkZXJhdGlvbl9pZBgCIAEoCUIHukgEcgIoPzoLktsYBwoBARACGAIiWgoPRm91bmRpbmdDb25zZW50Eh4KDWZlZGVyYXRpb25faWQYASABKAlCB7pIBHICKD8SGgoJc2lnbmF0dXJlGAIgASgMQge6SAR6AhhAOguS2xgHCgEBEAIYAiJgChBGb3VuZGluZ0NvbXBsZXRlEhsKCGZvdW5kaW5nGAEgASgMQgm6SAZ6BBiAgAQSIgoLaW5jYXJuYXRpb24YAiABKARCDbpICjIIGICAgICAgEA6C5LbGAcKAQEQAhgCIm8KB0pvaW5Bc2sSHgoNZmVkZXJhdGlvbl9pZBgBIAEoCUIHukgEcgIoPxIbCgljYW5kaWRhdGUYAiABKAxCCLpIBXoDGIAgEhoKCXNpZ25hdHVyZRgDIAEoDEIHukgEegJoQDoLktsYBwoBARACGAIiiQEKCkpvaW5BbnN3ZXISHgoNZmVkZXJhdGlvbl9pZBgBIAEoCUIHukgEcgIoPxIqCgdmYWlsdXJlGAIgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlEiIKC2luY2FybmF0aW9uGAMgASgEQg26SAoyCBiAgICAgIBAOguS2xgHCgEBEAIYAiJZCglEaXNtaXNzZWQSGwoKZmVkZXJhdGlvbhgBIAEoDEIHukgEegJoEBIiCgtpbmNhcm5hdGlvbhgCIAEoBEINukgKMggYgICAgICAQDoLktsYBwoBARACGAIi1g8KDFNlc3Npb25GcmFtZRIzCgdjb250cm9sGAEgASgLMiAuZm9lZHVzLmNvbW1vbi52MS5TZXNzaW9uQ29udHJvbEgAEjoKCGdyZWV0aW5nGAIgASgLMiYuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5HcmVldGluZ0gAEjsKBmVuZ2luZRgDIAEoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuRW5naW5lRnJhbWVIABI7Cgdwcm9wb3NlGAQgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5Mb2dQcm9wb3NlSAASPQoIZGVjbGluZWQYBSABKAsyKS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxvZ0RlY2xpbmVkSAASOQoIcmVhZF9hc2sYBiABKAsyJS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlYWRBc2tIABI/CgtyZWFkX2Fuc3dlchgHIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVhZEFuc3dlckgAEkUKDmZvdW5kaW5nX29mZmVyGAggASgLMisuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5Gb3VuZGluZ09mZmVySAASSQoQZm91bmRpbmdfY29uc2VudBgJIAEoCzItLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuRm91bmRpbmdDb25zZW50SAASQQoHZm91bmRlZBgKIAEoCzIuLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuRm91bmRpbmdDb21wbGV0ZUgAEjkKCGpvaW5fYXNrGAsgASgLMiUuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5Kb2luQXNrSAASPwoLam9pbl9hbnN3ZXIYDCABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkpvaW5BbnN3ZXJIABI8CglkaXNtaXNzZWQYDSABKAsyJy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkRpc21pc3NlZEgAEkMKDWxpdmVuZXNzX3BpbmcYDiABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxpdmVuZXNzUGluZ0gAEkEKDGxpdmVuZXNzX2FjaxgPIAEoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGl2ZW5lc3NBY2tIABJSChVsaXZlbmVzc19waW5nX3JlcXVlc3QYECABKAsyMS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxpdmVuZXNzUGluZ1JlcXVlc3RIABJDCg1saXZlbmVzc19uYWNrGBEgASgLMiouZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5MaXZlbmVzc05hY2tIABJMChJsZW5kaW5nX3JlcG9ydF9hc2sYHiABKAsyLi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxlbmRpbmdSZXBvcnRBc2tIABJFCg5sZW5kaW5nX3JlcG9ydBgfIAEoCzIrLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGVuZGluZ1JlcG9ydEgAEkEKDHNoYXJlZF9oZWFkcxggIAEoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkSGVhZHNIABI/CgtzaGFyZWRfcGFydBghIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkUGFydEgAEj8KC3NoYXJlZF93YW50GCIgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5TaGFyZWRXYW50SAASTQoSbWlncmF0aW9uX21hbmlmZXN0GCggASgLMi8uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpb25NYW5pZmVzdEgAEksKEW1pZ3JhdGlvbl9taXNzaW5nGCkgASgLMi4uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpb25NaXNzaW5nSAASSQoQbWlncmF0aW9uX3BhcmNlbBgqIAEoCzItLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTWlncmF0aW9uUGFyY2VsSAASRQoObWlncmF0aW9uX2hhdmUYKyABKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLk1pZ3JhdGlvbkhhdmVIABJDCg1taWdyYXRpb25fYXNrGCwgASgLMiouZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpb25Bc2tIABJNChJtaWdyYXRpb25fZmluaXNoZWQYLSABKAsyLy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLk1pZ3JhdGlvbkZpbmlzaGVkSAASSwoRbWlncmF0aW9uX2NvbmZpcm0YLiABKAsyLi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLk1pZ3JhdGlvbkNvbmZpcm1IAEIHCgVmcmFtZSJLCg5TZXNzaW9uUmVxdWVzdBI5CgVmcmFtZRgBIAEoCzIqLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2Vzc2lvbkZyYW1lIkwKD1Nlc3Npb25SZXNwb25zZRI5CgVmcmFtZRgBIAEoCzIqLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2Vzc2lvbkZyYW1lYgZwcm90bzM", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_error, file_foedus_common_v1_session, file_foedus_coordination_v1alpha1_lending, file_foedus_coordination_v1alpha1_liveness, file_foedus_coordination_v1alpha1_migration, file_foedus_coordination_v1alpha1_shared]);
+  fileDesc("Cipmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL3Nlc3Npb24ucHJvdG8SHGZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEiugIKCEdyZWV0aW5nEhsKCWNhbmRpZGF0ZRgBIAEoDEIIukgFegMYgCASGwoKZmVkZXJhdGlvbhgCIAEoDEIHukgEegIYEBIiCgtpbmNhcm5hdGlvbhgDIAEoBEINukgKMggYgICAgICAQBIbCgRsaWZlGAQgASgEQg26SAoyCBiAgICAgIBAEiYKD3JlbWVtYmVyZWRfbGlmZRgFIAEoBEINukgKMggYgICAgICAQBInChByZW1lbWJlcmVkX2luZGV4GAYgASgEQg26SAoyCBiAgICAgIBAEiYKD3JlbWVtYmVyZWRfdGVybRgHIAEoBEINukgKMggYgICAgICAQBItChZyZW1lbWJlcmVkX2luY2FybmF0aW9uGAggASgEQg26SAoyCBiAgICAgIBAOguS2xgHCgEBEAIYAiKgAQoLRW5naW5lRnJhbWUSGwoKZmVkZXJhdGlvbhgBIAEoDEIHukgEegJoEBIbCgRmcm9tGAIgASgEQg26SAoyCBiAgICAgIBAEhkKAnRvGAMgASgEQg26SAoyCBiAgICAgIBAEhcKBHJhZnQYBCABKAxCCbpIBnoEGIDADxIWCgNiZnQYBSABKAxCCbpIBnoEGIDADzoLktsYBwoBARACGAEiUgoKTG9nUHJvcG9zZRIbCgpmZWRlcmF0aW9uGAEgASgMQge6SAR6AmgQEhoKB3BheWxvYWQYAiABKAxCCbpIBnoEGIDgCDoLktsYBwoBARACGAEivAEKC0xvZ0RlY2xpbmVkEhsKCmZlZGVyYXRpb24YASABKAxCB7pIBHoCaBASHwoHc2Vzc2lvbhgCIAEoBEIOukgLMgkY/////////w8SHQoFZmlyc3QYAyABKARCDrpICzIJGP////////8PEhcKBmxlYWRlchgEIAEoCUIHukgEcgIoPxIqCgdmYWlsdXJlGAUgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlOguS2xgHCgEBEAIYASJPCgdSZWFkQXNrEhsKCmZlZGVyYXRpb24YASABKAxCB7pIBHoCaBASGgoCaWQYAiABKARCDrpICzIJGP////////8POguS2xgHCgEBEAIYASKcAQoKUmVhZEFuc3dlchIbCgpmZWRlcmF0aW9uGAEgASgMQge6SAR6AmgQEhoKAmlkGAIgASgEQg66SAsyCRj/////////DxIcCgVpbmRleBgDIAEoBEINukgKMggYgICAgICAQBIqCgdmYWlsdXJlGAQgASgLMhkuZm9lZHVzLmNvbW1vbi52MS5GYWlsdXJlOguS2xgHCgEBEAIYASJtCgdMZWFkQXNrEhsKCmZlZGVyYXRpb24YASABKAxCB7pIBHoCaBASGgoCaWQYAiABKARCDrpICzIJGP////////8PEhwKCXRvX2h1Yl9pZBgDIAEoCUIJukgGcgQQASg/OguS2xgHCgEBEAIYAiJ+CgpMZWFkQW5zd2VyEhsKCmZlZGVyYXRpb24YASABKAxCB7pIBHoCaBASGgoCaWQYAiABKARCDrpICzIJGP////////8PEioKB2ZhaWx1cmUYAyABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmU6C5LbGAcKAQEQAhgCIlkKDUZvdW5kaW5nT2ZmZXISGwoIZm91bmRpbmcYASABKAxCCbpIBnoEGICABBIeCg1mZWRlcmF0aW9uX2lkGAIgASgJQge6SARyAig/OguS2xgHCgEBEAIYAiJaCg9Gb3VuZGluZ0NvbnNlbnQSHgoNZmVkZXJhdGlvbl9pZBgBIAEoCUIHukgEcgIoPxIaCglzaWduYXR1cmUYAiABKAxCB7pIBHoCGEA6C5LbGAcKAQEQAhgCImAKEEZvdW5kaW5nQ29tcGxldGUSGwoIZm91bmRpbmcYASABKAxCCbpIBnoEGICABBIiCgtpbmNhcm5hdGlvbhgCIAEoBEINukgKMggYgICAgICAQDoLktsYBwoBARACGAIibwoHSm9pbkFzaxIeCg1mZWRlcmF0aW9uX2lkGAEgASgJQge6SARyAig/EhsKCWNhbmRpZGF0ZRgCIAEoDEIIukgFegMYgCASGgoJc2lnbmF0dXJlGAMgASgMQge6SAR6AmhAOguS2xgHCgEBEAIYAiKJAQoKSm9pbkFuc3dlchIeCg1mZWRlcmF0aW9uX2lkGAEgASgJQge6SARyAig/EioKB2ZhaWx1cmUYAiABKAsyGS5mb2VkdXMuY29tbW9uLnYxLkZhaWx1cmUSIgoLaW5jYXJuYXRpb24YAyABKARCDbpICjIIGICAgICAgEA6C5LbGAcKAQEQAhgCIlkKCURpc21pc3NlZBIbCgpmZWRlcmF0aW9uGAEgASgMQge6SAR6AmgQEiIKC2luY2FybmF0aW9uGAIgASgEQg26SAoyCBiAgICAgIBAOguS2xgHCgEBEAIYAiLSEAoMU2Vzc2lvbkZyYW1lEjMKB2NvbnRyb2wYASABKAsyIC5mb2VkdXMuY29tbW9uLnYxLlNlc3Npb25Db250cm9sSAASOgoIZ3JlZXRpbmcYAiABKAsyJi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkdyZWV0aW5nSAASOwoGZW5naW5lGAMgASgLMikuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5FbmdpbmVGcmFtZUgAEjsKB3Byb3Bvc2UYBCABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxvZ1Byb3Bvc2VIABI9CghkZWNsaW5lZBgFIAEoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTG9nRGVjbGluZWRIABI5CghyZWFkX2FzaxgGIAEoCzIlLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVhZEFza0gAEj8KC3JlYWRfYW5zd2VyGAcgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZWFkQW5zd2VySAASRQoOZm91bmRpbmdfb2ZmZXIYCCABKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkZvdW5kaW5nT2ZmZXJIABJJChBmb3VuZGluZ19jb25zZW50GAkgASgLMi0uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5Gb3VuZGluZ0NvbnNlbnRIABJBCgdmb3VuZGVkGAogASgLMi4uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5Gb3VuZGluZ0NvbXBsZXRlSAASOQoIam9pbl9hc2sYCyABKAsyJS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkpvaW5Bc2tIABI/Cgtqb2luX2Fuc3dlchgMIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuSm9pbkFuc3dlckgAEjwKCWRpc21pc3NlZBgNIAEoCzInLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuRGlzbWlzc2VkSAASOQoIbGVhZF9hc2sYEiABKAsyJS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxlYWRBc2tIABI/CgtsZWFkX2Fuc3dlchgTIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGVhZEFuc3dlckgAEkMKDWxpdmVuZXNzX3BpbmcYDiABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxpdmVuZXNzUGluZ0gAEkEKDGxpdmVuZXNzX2FjaxgPIAEoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGl2ZW5lc3NBY2tIABJSChVsaXZlbmVzc19waW5nX3JlcXVlc3QYECABKAsyMS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxpdmVuZXNzUGluZ1JlcXVlc3RIABJDCg1saXZlbmVzc19uYWNrGBEgASgLMiouZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5MaXZlbmVzc05hY2tIABJMChJsZW5kaW5nX3JlcG9ydF9hc2sYHiABKAsyLi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxlbmRpbmdSZXBvcnRBc2tIABJFCg5sZW5kaW5nX3JlcG9ydBgfIAEoCzIrLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGVuZGluZ1JlcG9ydEgAEkEKDHNoYXJlZF9oZWFkcxggIAEoCzIpLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkSGVhZHNIABI/CgtzaGFyZWRfcGFydBghIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkUGFydEgAEj8KC3NoYXJlZF93YW50GCIgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5TaGFyZWRXYW50SAASTQoSbWlncmF0aW9uX21hbmlmZXN0GCggASgLMi8uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpb25NYW5pZmVzdEgAEksKEW1pZ3JhdGlvbl9taXNzaW5nGCkgASgLMi4uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpb25NaXNzaW5nSAASSQoQbWlncmF0aW9uX3BhcmNlbBgqIAEoCzItLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTWlncmF0aW9uUGFyY2VsSAASRQoObWlncmF0aW9uX2hhdmUYKyABKAsyKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLk1pZ3JhdGlvbkhhdmVIABJDCg1taWdyYXRpb25fYXNrGCwgASgLMiouZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5NaWdyYXRpb25Bc2tIABJNChJtaWdyYXRpb25fZmluaXNoZWQYLSABKAsyLy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLk1pZ3JhdGlvbkZpbmlzaGVkSAASSwoRbWlncmF0aW9uX2NvbmZpcm0YLiABKAsyLi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLk1pZ3JhdGlvbkNvbmZpcm1IAEIHCgVmcmFtZSJLCg5TZXNzaW9uUmVxdWVzdBI5CgVmcmFtZRgBIAEoCzIqLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2Vzc2lvbkZyYW1lIkwKD1Nlc3Npb25SZXNwb25zZRI5CgVmcmFtZRgBIAEoCzIqLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2Vzc2lvbkZyYW1lYgZwcm90bzM", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_common_v1_error, file_foedus_common_v1_session, file_foedus_coordination_v1alpha1_lending, file_foedus_coordination_v1alpha1_liveness, file_foedus_coordination_v1alpha1_migration, file_foedus_coordination_v1alpha1_shared]);
 
 /**
  * Greeting is sent whenever a session comes up, and when what it says changes: who the sender is for federations.
@@ -295,6 +295,76 @@ export const ReadAnswerSchema: GenMessage<ReadAnswer> = /*@__PURE__*/
   messageDesc(file_foedus_coordination_v1alpha1_session, 5);
 
 /**
+ * LeadAsk asks the hub that leads to hand leadership to another voter.
+ *
+ * @generated from message foedus.coordination.v1alpha1.LeadAsk
+ */
+export type LeadAsk = Message<"foedus.coordination.v1alpha1.LeadAsk"> & {
+  /**
+   * The federation.
+   *
+   * @generated from field: bytes federation = 1;
+   */
+  federation: Uint8Array;
+
+  /**
+   * Repeated by the answer.
+   *
+   * @generated from field: uint64 id = 2;
+   */
+  id: bigint;
+
+  /**
+   * The hub that is to lead.
+   *
+   * @generated from field: string to_hub_id = 3;
+   */
+  toHubId: string;
+};
+
+/**
+ * Describes the message foedus.coordination.v1alpha1.LeadAsk.
+ * Use `create(LeadAskSchema)` to create a new message.
+ */
+export const LeadAskSchema: GenMessage<LeadAsk> = /*@__PURE__*/
+  messageDesc(file_foedus_coordination_v1alpha1_session, 6);
+
+/**
+ * LeadAnswer answers it.
+ *
+ * @generated from message foedus.coordination.v1alpha1.LeadAnswer
+ */
+export type LeadAnswer = Message<"foedus.coordination.v1alpha1.LeadAnswer"> & {
+  /**
+   * The federation.
+   *
+   * @generated from field: bytes federation = 1;
+   */
+  federation: Uint8Array;
+
+  /**
+   * Of the LeadAsk.
+   *
+   * @generated from field: uint64 id = 2;
+   */
+  id: bigint;
+
+  /**
+   * Why not; absent if it was handed over.
+   *
+   * @generated from field: foedus.common.v1.Failure failure = 3;
+   */
+  failure?: Failure | undefined;
+};
+
+/**
+ * Describes the message foedus.coordination.v1alpha1.LeadAnswer.
+ * Use `create(LeadAnswerSchema)` to create a new message.
+ */
+export const LeadAnswerSchema: GenMessage<LeadAnswer> = /*@__PURE__*/
+  messageDesc(file_foedus_coordination_v1alpha1_session, 7);
+
+/**
  * FoundingOffer asks a peer to found a federation together. Sent again on each session until it is answered or given up.
  *
  * @generated from message foedus.coordination.v1alpha1.FoundingOffer
@@ -320,7 +390,7 @@ export type FoundingOffer = Message<"foedus.coordination.v1alpha1.FoundingOffer"
  * Use `create(FoundingOfferSchema)` to create a new message.
  */
 export const FoundingOfferSchema: GenMessage<FoundingOffer> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 6);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 8);
 
 /**
  * FoundingConsent is a founder's signature over the founding.
@@ -348,7 +418,7 @@ export type FoundingConsent = Message<"foedus.coordination.v1alpha1.FoundingCons
  * Use `create(FoundingConsentSchema)` to create a new message.
  */
 export const FoundingConsentSchema: GenMessage<FoundingConsent> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 7);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 9);
 
 /**
  * FoundingComplete is the founding entry with all signatures: sent to founders, and to hubs that were let in, until they have it.
@@ -376,7 +446,7 @@ export type FoundingComplete = Message<"foedus.coordination.v1alpha1.FoundingCom
  * Use `create(FoundingCompleteSchema)` to create a new message.
  */
 export const FoundingCompleteSchema: GenMessage<FoundingComplete> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 8);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 10);
 
 /**
  * JoinAsk asks a member to bring the sender's request to join into the log.
@@ -411,7 +481,7 @@ export type JoinAsk = Message<"foedus.coordination.v1alpha1.JoinAsk"> & {
  * Use `create(JoinAskSchema)` to create a new message.
  */
 export const JoinAskSchema: GenMessage<JoinAsk> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 9);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 11);
 
 /**
  * JoinAnswer says what became of it.
@@ -446,7 +516,7 @@ export type JoinAnswer = Message<"foedus.coordination.v1alpha1.JoinAnswer"> & {
  * Use `create(JoinAnswerSchema)` to create a new message.
  */
 export const JoinAnswerSchema: GenMessage<JoinAnswer> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 10);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 12);
 
 /**
  * Dismissed tells a hub that its replica is not among those that keep the log any more.
@@ -474,7 +544,7 @@ export type Dismissed = Message<"foedus.coordination.v1alpha1.Dismissed"> & {
  * Use `create(DismissedSchema)` to create a new message.
  */
 export const DismissedSchema: GenMessage<Dismissed> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 11);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 13);
 
 /**
  * SessionFrame is one frame.
@@ -591,6 +661,22 @@ export type SessionFrame = Message<"foedus.coordination.v1alpha1.SessionFrame"> 
      */
     value: Dismissed;
     case: "dismissed";
+  } | {
+    /**
+     * Another hub is to lead.
+     *
+     * @generated from field: foedus.coordination.v1alpha1.LeadAsk lead_ask = 18;
+     */
+    value: LeadAsk;
+    case: "leadAsk";
+  } | {
+    /**
+     * It does, or why not.
+     *
+     * @generated from field: foedus.coordination.v1alpha1.LeadAnswer lead_answer = 19;
+     */
+    value: LeadAnswer;
+    case: "leadAnswer";
   } | {
     /**
      * The failure detector's question.
@@ -727,7 +813,7 @@ export type SessionFrame = Message<"foedus.coordination.v1alpha1.SessionFrame"> 
  * Use `create(SessionFrameSchema)` to create a new message.
  */
 export const SessionFrameSchema: GenMessage<SessionFrame> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 12);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 14);
 
 /**
  * SessionRequest is a frame from the dialer.
@@ -748,7 +834,7 @@ export type SessionRequest = Message<"foedus.coordination.v1alpha1.SessionReques
  * Use `create(SessionRequestSchema)` to create a new message.
  */
 export const SessionRequestSchema: GenMessage<SessionRequest> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 13);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 15);
 
 /**
  * SessionResponse is a frame from the acceptor.
@@ -769,5 +855,5 @@ export type SessionResponse = Message<"foedus.coordination.v1alpha1.SessionRespo
  * Use `create(SessionResponseSchema)` to create a new message.
  */
 export const SessionResponseSchema: GenMessage<SessionResponse> = /*@__PURE__*/
-  messageDesc(file_foedus_coordination_v1alpha1_session, 14);
+  messageDesc(file_foedus_coordination_v1alpha1_session, 16);
 
