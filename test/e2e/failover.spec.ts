@@ -159,12 +159,15 @@ test("S1-17 with the data it serves: links, feeds, commands and decisions go thr
   await votes(standing);
 }, 120_000);
 
-test("LF1 DM3 the old primary comes back with an older fence: it does nothing, and says what to do", async () => {
+test("LF1 DM3 the old primary comes back, and knows of no other: its peers refuse its fence, by which it learns why, and stands by", async () => {
   const lab = federation.hub("lab");
+  // As from a backup of before the hub had a standby.
+  rmSync(join(data(lab), "hub.seat.json"));
   lab.startProcess("hub");
   await waits(lab, /dialled at .*stands by and does nothing/);
   expect(await refusal(status(clients.lab))).toMatch(/stands by and does nothing.*--primary/);
   expect(await refusal(execute(clients.lab, "lab", "bench", "state", text("OFF")))).toMatch(/stands by and does nothing/);
+  expect(lab.log("hub")).toMatch(/Hello to home .*acts for it with fence \d+, and this one has none/);
   expect(await isOperational(clients.home, "lab")).toBe(true);
 }, 60_000);
 

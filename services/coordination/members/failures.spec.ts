@@ -182,6 +182,24 @@ describe("S1-17 failover", () => {
     expect(host()).toBe("a.example");
   });
 
+  test("PROTOCOL G14 BM6 whom its operator moved is not moved back before it had time to come up; who only names another standby is as before", () => {
+    const standbys = [{ host: "s1", port: 1 }];
+    const books = new FederationBooks([candidateOf("a", { standbys }), "b", "c"]);
+    const primary = { host: "p2", port: 1 };
+    const host = (): string => books.members.endpoint("a")!.endpoint.host;
+    const set = (more: object) => reasonOf(books.member("a", { kind: "set_endpoints", primary, standbys, ...more }));
+    expect(set({})).toBe("ok");
+    fail(books, "a");
+    expect(host()).toBe("p2");
+    books.instant(HOLD);
+    expect(host()).toBe("s1");
+    books.instant(HOLD);
+    refute(books, "a");
+    expect(set({ primary: { host: "S1", port: 1 }, standbys: [{ host: "s3", port: 1 }] })).toBe("ok");
+    fail(books, "a");
+    expect(host()).toBe("s3");
+  });
+
   test("BM7 a hub that flaps gets no role for a time that doubles", () => {
     const books = new FederationBooks(letters(4));
     for (let i = 0; i < 3; i++) {

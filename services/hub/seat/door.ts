@@ -38,7 +38,7 @@ export async function openDoor(ground: Ground, credentials: Credentials, { feder
   const authority = new ViewAuthority(config.hub_id, () => credentials.trusted);
   // Peers prove who they are as always, so that they are told the reason, and not only that nobody knows them.
   authority.update(federation.peers.map(viewOf), log);
-  const refusals = [...SERVICES.map((name) => TABLE[name].rpc), HubService].map((service) => refusing(service, why, known));
+  const refusals = doorBindings({ why, known });
   const verifier = new JwtVerifier({ hubId: config.hub_id, clock, authority });
   // Its numbers are not those of the hub that is to run in this process.
   const serve = new Serve(
@@ -48,6 +48,11 @@ export async function openDoor(ground: Ground, credentials: Credentials, { feder
   const module = serve.module();
   await module.start();
   return { serve, close: () => module.stop(0) };
+}
+
+/** doorBindings are what an installation that does not act answers: every call of every service. */
+export function doorBindings({ why, known }: Pick<DoorOptions, "why" | "known">): readonly ServiceBinding[] {
+  return [...SERVICES.map((name) => TABLE[name].rpc), HubService].map((service) => refusing(service, why, known));
 }
 
 function refusing(service: DescService, why: DoorOptions["why"], known: DoorOptions["known"]): ServiceBinding {
