@@ -9,6 +9,8 @@ export interface RaftTuning {
   readonly electionMs: number;
   /** How often a leader that has nothing to say is heard. */
   readonly heartbeatMs: number;
+  /** A replica that is called so much later than it asked for did not run meanwhile; timers of a healthy event loop are late by less. */
+  readonly jitterMs: number;
   /** Added to the time before this replica asks for votes: a hint that others are to lead, and no rule of safety. */
   readonly reluctanceMs: number;
   /** How long after a decision followers are told of it, if nothing else is sent to them. */
@@ -57,6 +59,7 @@ export interface RaftTuning {
 export const RAFT_TUNING: RaftTuning = {
   electionMs: 300,
   heartbeatMs: 60,
+  jitterMs: 20,
   reluctanceMs: 0,
   noticeMs: 5,
   transferMs: 600,

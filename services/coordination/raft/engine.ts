@@ -69,6 +69,8 @@ export class RaftEngine implements LogEngine<RaftFrame> {
   #capturing = false;
   /** The position of the newest state that the application gave, also of one that could not be used. */
   #capturedAt = 0;
+  /** The instant at which it asked to be called, `mono`; undefined once it was. */
+  #due: number | undefined;
   #told: { readonly role: Role; readonly term: number; readonly leader: ReplicaId | undefined };
 
   constructor(options: RaftOptions, stored: StoredLog, parts: RaftParts = RAFT_PARTS) {
@@ -110,7 +112,10 @@ export class RaftEngine implements LogEngine<RaftFrame> {
 
   deadline(): number | undefined {
     if (this.#began !== "begun") return 0;
-    return Math.min(this.#election.dueAt, this.#r.hintDueAt, this.#transfer.dueAt, this.#leadership?.deadline ?? Number.POSITIVE_INFINITY);
+    const led = this.#leadership?.deadline ?? Number.POSITIVE_INFINITY;
+    const due = Math.min(this.#election.dueAt, this.#r.hintDueAt, this.#transfer.dueAt, led);
+    this.#due = Math.max(due, this.#r.now.mono);
+    return due;
   }
 
   status(now: Now): LogStatus {
@@ -139,7 +144,7 @@ export class RaftEngine implements LogEngine<RaftFrame> {
   #enter(now: Now, out: EngineEffect<RaftFrame>[]): void {
     const r = this.#r;
     [r.now, r.out] = [now, out];
-    if (this.#began === "begun") return;
+    if (this.#began === "begun") return this.#woke(now);
     // Nobody is voted for by a replica that may just have heard a leader, in the process before this one (RL2).
     r.heardAt = now.mono;
     this.#election.rearm();
@@ -151,6 +156,16 @@ export class RaftEngine implements LogEngine<RaftFrame> {
       if (r.commit > r.box.index) out.push({ kind: "committed", entries: r.log.range(r.box.index + 1, r.commit) });
     }
     this.#began = "begun";
+  }
+
+  /** woke looks how late this call is. */
+  #woke({ mono }: Now): void {
+    const late = mono - (this.#due ?? mono);
+    this.#due = undefined;
+    if (late <= this.#r.tuning.jitterMs) return;
+    this.#r.observe("own_delay", undefined, Math.round(late));
+    if (this.#leadership === undefined) this.#election.woke(late);
+    else this.#leadership.woke(late);
   }
 
   #take(input: EngineInput<RaftFrame>): void {

@@ -3,6 +3,7 @@ import type { VoteAnswer, VoteRequest } from "../frames.ts";
 import { everyoneIn, isVoterOf } from "../state/members.ts";
 import { isQuorum } from "../state/quorum.ts";
 import type { Replica } from "../state/replica.ts";
+import { Spare } from "../state/spare.ts";
 
 /** Part of `electionMs` that is between the turns of two voters when the session with their leader went down. */
 const TURN = 1 / 6;
@@ -30,6 +31,8 @@ export interface ElectionOutcome {
  *    comes to be known by those who stay, and ask them.
  * RL7 a session with the leader that went down, as when its process ends, shortens the wait; a hint that is wrong leads to nothing, as a quorum
  *    that hears the leader does not answer (RL1, RL2). With a leader that reads by a lease nobody hurries.
+ * RL8 the time in which this replica did not run is no silence of the leader, neither for its own candidacy nor when others ask it for votes
+ *    (RP1 to RP3). A leader whose session went down is not spared: that was read, not missed.
  */
 export class Election {
   readonly #r: Replica;
@@ -37,6 +40,7 @@ export class Election {
   /** Answers to the candidacy under way. */
   readonly #granted = new Set<ReplicaId>();
   readonly #refused = new Set<ReplicaId>();
+  readonly #spare = new Spare();
   dueAt = Number.POSITIVE_INFINITY;
 
   constructor(r: Replica, outcome: ElectionOutcome) {
@@ -48,6 +52,7 @@ export class Election {
   rearm(): void {
     const { electionMs, reluctanceMs } = this.#r.tuning;
     const { prng } = this.#r.options;
+    this.#spare.anew();
     this.dueAt = this.#r.now.mono + electionMs + reluctanceMs + Math.floor(prng.unit() * electionMs);
   }
 
@@ -67,6 +72,15 @@ export class Election {
     const turn = r.membership.voters.filter((id) => id !== r.leader).indexOf(r.self);
     r.heardAt = Number.NEGATIVE_INFINITY;
     if (turn >= 0) this.dueAt = Math.min(this.dueAt, r.now.mono + reluctanceMs + this.#turns(turn));
+  }
+
+  /** woke takes that this replica was called so much later than it asked for, ms (RL8). */
+  woke(lateMs: number): void {
+    const r = this.#r;
+    if (this.dueAt === Number.POSITIVE_INFINITY || r.heardAt === Number.NEGATIVE_INFINITY) return;
+    const { electionMs, heartbeatMs } = r.tuning;
+    this.dueAt = this.#spare.until(this.dueAt, r.now.mono, lateMs, heartbeatMs, electionMs);
+    r.heardAt = Math.min(r.now.mono, r.heardAt + lateMs);
   }
 
   /** turns is the time of so many turns, and up to half of one more. */

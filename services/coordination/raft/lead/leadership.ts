@@ -2,6 +2,7 @@ import type { EngineInput, ReplicaId } from "../../log/engine.ts";
 import type { AppendAnswer, RaftFrame, SnapshotAnswer } from "../frames.ts";
 import { isVoterOf } from "../state/members.ts";
 import type { Replica } from "../state/replica.ts";
+import { Spare } from "../state/spare.ts";
 import type { Change } from "./change.ts";
 import type { Replication } from "./replication.ts";
 import type { SnapshotSender } from "./snapshot-sender.ts";
@@ -11,7 +12,8 @@ import type { Transfer } from "./transfer.ts";
  * Leadership is one term of a leader.
  *
  * Besides what its parts promise (RQ1, RX1, RD1, RW1), it steps down when no quorum was heard
- * for `electionMs` (CheckQuorum), and when a membership without it is decided (zoo 20).
+ * for `electionMs` (CheckQuorum), in which the time does not count that it did not run itself (RP1 to RP3; leases and what it says of its
+ * quorum go by the clock alone), and when a membership without it is decided (zoo 20).
  */
 export class Leadership {
   readonly #r: Replica;
@@ -20,6 +22,10 @@ export class Leadership {
   readonly replication: Replication;
   readonly change: Change;
   #beatDueAt = 0;
+  readonly #spare = new Spare();
+  /** Until when this replica leads without a quorum because it did not run, `mono`, and the silence for which that is. */
+  #sparedUntil = Number.NEGATIVE_INFINITY;
+  #sparedFor = Number.NEGATIVE_INFINITY;
 
   constructor(r: Replica, transfer: Transfer, sender: SnapshotSender, replication: Replication, change: Change) {
     this.#r = r;
@@ -30,7 +36,21 @@ export class Leadership {
   }
 
   get deadline(): number {
-    return Math.min(this.#beatDueAt, this.replication.noticeDueAt, this.replication.quorumUntil);
+    return Math.min(this.#beatDueAt, this.replication.noticeDueAt, this.#until);
+  }
+
+  /** until is when this leader steps down unless a quorum is heard. */
+  get #until(): number {
+    return Math.max(this.replication.quorumUntil, this.#sparedUntil);
+  }
+
+  /** woke takes that this replica was called so much later than it asked for, ms. */
+  woke(lateMs: number): void {
+    const { now, tuning } = this.#r;
+    const { quorumUntil } = this.replication;
+    if (quorumUntil !== this.#sparedFor) this.#spare.anew();
+    this.#sparedFor = quorumUntil;
+    this.#sparedUntil = this.#spare.until(this.#until, now.mono, lateMs, tuning.heartbeatMs, tuning.electionMs);
   }
 
   /** begin writes an entry of this term, without which nothing is decided, and is heard by all. */
@@ -93,7 +113,7 @@ export class Leadership {
   /** tick does what is due; true if this replica must step down. */
   tick(): boolean {
     const { mono } = this.#r.now;
-    if (mono >= this.replication.quorumUntil) {
+    if (mono >= this.#until) {
       this.#r.observe("quorum_lost");
       return true;
     }
