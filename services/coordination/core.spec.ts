@@ -112,7 +112,7 @@ describe("a federation", () => {
     for (let i = 0; i < 20; i++) expect(read(hubs, leader, `k${i}`)).toBe(String(i));
   });
 
-  test("PROTOCOL G9 HO1 leadership is handed over by the word of any member's hub: when that is told the hub, it sees the other one lead", () => {
+  test("PROTOCOL G13 HO1 leadership is handed over by the word of any member's hub: when that is told the hub, it sees the other one lead", () => {
     const hubs = three();
     for (let turn = 0; turn < 4; turn++) {
       const leader = leaderOf(hubs, "a");
