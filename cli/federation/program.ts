@@ -76,7 +76,7 @@ function roleVerbs(verb: Declare, federation: Command, operator: (command: Comma
       "say where other installations of the hub are, in the order in which they are dialled when it has failed; none takes them away",
       async () => (await load()).setStandbys,
     ),
-  ).option("--primary <address>", "where it is dialled first (default: as before)");
+  ).option("--primary <address>", "where it is dialled first (default: where it is dialled now)");
 }
 
 function ballotVerbs(verb: Declare, federation: Command, operator: (command: Command) => Command): void {

@@ -1,6 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { type DialledMember, DiscoveryService, GetDialledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
-import { FoedusError } from "#kernel/error.ts";
+import { FoedusError, fail } from "#kernel/error.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Word } from "../../coordination/index.ts";
 import type { Federation } from "../../discovery/index.ts";
@@ -9,11 +9,20 @@ import type { Credentials, Target } from "../credentials.ts";
 /** An answer is waited for so long, ms. */
 const TIMEOUT_MS = 2_000;
 
+/** Largest fence, and number of a replica, that the log has. */
+const TOKEN_MAX = 2n ** 48n;
+
 /** Answers are what was said by hub; undefined for one that knows of no standbys. Who did not answer is not in it. */
 export type Answers = ReadonlyMap<string, Word | undefined>;
 
 /** askPeers asks peers which installation of this hub they have dialled. Each proves who it is, by the CA that is pinned to it. */
-export async function askPeers(credentials: Credentials, { peers }: Federation, hubs: ReadonlySet<string>, log: Logger): Promise<Answers> {
+export async function askPeers(
+  credentials: Credentials,
+  { peers }: Federation,
+  own: string,
+  hubs: ReadonlySet<string>,
+  log: Logger,
+): Promise<Answers> {
   const answers = new Map<string, Word | undefined>();
   await Promise.all(
     peers
@@ -23,7 +32,7 @@ export async function askPeers(credentials: Credentials, { peers }: Federation, 
         for (const { host, port } of addresses) {
           const target = { host, port, expected: { hubId }, caPems, revoked: revoked.map(({ thumbprint }) => thumbprint) };
           try {
-            answers.set(hubId, await ask(credentials, target));
+            answers.set(hubId, await ask(credentials, target, own));
             return;
           } catch (error) {
             log.debug({ peer: hubId, error }, "peer did not say which installation of this hub is dialled");
@@ -40,21 +49,26 @@ export function askOwn(
   hubId: string,
   at: { readonly host: string; readonly port: number },
 ): Promise<Word | undefined> {
-  return ask(credentials, { ...at, expected: { hubId }, caPems: () => credentials.caPems });
+  return ask(credentials, { ...at, expected: { hubId }, caPems: () => credentials.caPems }, hubId);
 }
 
-async function ask(credentials: Credentials, target: Target): Promise<Word | undefined> {
+async function ask(credentials: Credentials, target: Target, own: string): Promise<Word | undefined> {
   const client = credentials.client(DiscoveryService, target);
   try {
-    return wordOf((await client.getDialled(create(GetDialledRequestSchema), { timeoutMs: TIMEOUT_MS })).member);
+    return wordOf((await client.getDialled(create(GetDialledRequestSchema), { timeoutMs: TIMEOUT_MS })).member, own);
   } finally {
     client.close();
   }
 }
 
-function wordOf(member: DialledMember | undefined): Word | undefined {
+/** wordOf reads what a hub said; undefined: that there are no standbys. It throws a FoedusError for what cannot be: that hub has said nothing. */
+export function wordOf(member: DialledMember | undefined, hubId: string): Word | undefined {
   if (member === undefined) return undefined;
   const { host, port, fence, incarnation } = member;
+  const isPlace = /^[A-Za-z0-9.:_-]{1,253}$/.test(host) && port >= 1 && port <= 65_535;
+  const isToken = fence >= 1n && fence <= TOKEN_MAX && incarnation >= 1n && incarnation <= TOKEN_MAX;
+  if (member.hubId !== hubId || !isPlace || !isToken)
+    throw fail("INVALID_FIELD", "the answer to who acts for this hub is about another one, or names no place or no fence that can be");
   return { endpoint: { host, port }, fence: Number(fence), incarnation: Number(incarnation) };
 }
 

@@ -178,7 +178,7 @@ export class Seat implements SeatPort {
     const { config, log } = this.#ground;
     const federation = this.#federation();
     const hubs = this.#counted(federation);
-    const words = await askPeers(credentials, federation, new Set(hubs), log);
+    const words = await askPeers(credentials, federation, config.hub_id, new Set(hubs), log);
     return seatOf({ hub: config.hub_id, own, standby: config.standby.enabled, hubs, words });
   }
 
