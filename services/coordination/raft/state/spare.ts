@@ -1,7 +1,8 @@
 /**
  * Spare is the time that a replica gives others because it did not run itself: what they sent meanwhile waits to be read.
  *
- * RP1 how late a replica was called after it asked to be (a busy event loop, SIGSTOP, a sleeping machine) is no silence of others.
+ * RP1 how late a replica was called after it asked to be (a busy event loop, SIGSTOP, a sleeping machine) is no silence of others. A pause that
+ *    ends within `jitterMs` of that instant is not seen; what comes of it is a question to those who hear the leader (RL1).
  * RP2 for one heartbeat after it was that late nobody is given up.
  * RP3 for one silence others get at most `mostMs` more than without, counted from when it ran again: a hub that is always late gives
  *    them up in time, too.
