@@ -177,6 +177,30 @@ describe("a federation", () => {
     hubs.until(() => hubs.ask("a", "status", { kind: "status" }).status.members.length === 1);
     expect(read(hubs, "a", "k")).toBe("2");
   });
+
+  test("PROTOCOL G4 AQ1 a voter that was away while others were let in follows one of them, by the word of one that it knows", () => {
+    const hubs = new CoordinationHubs("a", "b", "c", "d");
+    hubs.advance(10);
+    hubs.ask("a", "standing", found(["b", "c"]));
+    hubs.advance(10);
+    for (const id of ["b", "c"]) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
+    hubs.until(() => ["a", "b", "c"].every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    hubs.stop("c");
+    hubs.ask("d", "standing", { kind: "join", federationId: "street", via: "a" });
+    hubs.advance(100);
+    hubs.ask("a", "changed", { kind: "admit", hubId: "d", weight: 1 });
+    hubs.until(() => hubs.ask("a", "status", { kind: "status" }).status.members.filter(({ voter }) => voter).length === 4);
+    hubs.ask(leaderOf(hubs, "a"), "done", { kind: "transfer", hubId: "d" });
+    hubs.ask("a", "changed", put("k", "1"));
+    // Who knows it is met later than who leads.
+    hubs.start("c");
+    hubs.cut("c");
+    hubs.advance(2_000);
+    expect(hubs.ask("a", "status", { kind: "status" }).status.leader).toBe("d");
+    hubs.heal();
+    hubs.until(() => hubs.ask("c", "status", { kind: "status" }).status.leader === "d");
+    expect(read(hubs, "c", "k")).toBe("1");
+  });
 });
 
 describe("a federation that endures lies", () => {

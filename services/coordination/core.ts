@@ -231,6 +231,9 @@ export class CoordinationCore implements Core<Input, Effect> {
         // Before the greeting it is not known yet whether this replica is to be trusted (CO7).
         if (this.#part === undefined || !this.#isMet(peer) || !sameBytes(frame.federation, this.#part.federation))
           return void out.push({ kind: "observe", what: "stray_frame" });
+        // Nor does who is no member keep the log, or lead it.
+        if (frame.frame.kind === "engine" && !this.#part.acquaintance.takes(peer))
+          return void out.push({ kind: "observe", what: "stray_frame" });
         this.#part.frame(now, peer, frame.frame, out);
         return this.#settle(now, out);
       case "dismissed":
@@ -315,9 +318,10 @@ export class CoordinationCore implements Core<Input, Effect> {
     }
   }
 
-  /** settle ends the part of a hub that left. */
+  /** settle ends the part of a hub that left, and tells the others of members who came. */
   #settle(_now: Now, out: Effect[]): void {
     if (this.#part?.isOver === true) this.#end(out);
+    else if (this.#part?.acquaintance.isWider() === true) for (const peer of this.#peers.keys()) this.#greet(peer, out);
   }
 
   #end(out: Effect[]): void {
@@ -373,6 +377,7 @@ export class CoordinationCore implements Core<Input, Effect> {
         incarnation: part?.incarnation ?? 0,
         life: this.#ground.life,
         remembered: part?.remembered(peer) ?? { incarnation: 0, life: 0, term: 0, index: 0 },
+        members: part?.acquaintance.named(peer) ?? [],
       },
     });
   }

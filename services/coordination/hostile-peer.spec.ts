@@ -59,6 +59,7 @@ const greeting = (more: Partial<Greeting> = {}): Greeting => ({
   incarnation: 0,
   life: 1,
   remembered: { incarnation: 0, life: 0, term: 0, index: 0 },
+  members: [],
   ...more,
 });
 
@@ -179,5 +180,32 @@ describe("a peer that lies", () => {
     for (const frame of frames) give(hubs, "z", frame);
     expect(Buffer.from(status().founding)).toEqual(Buffer.from(founding));
     expectWorks(hubs, "after-offers");
+  });
+
+  test("PROTOCOL G4 AQ1 a stranger leads nobody, is voted for by nobody, and stops nobody", () => {
+    const { hubs, federation } = three();
+    expectWorks(hubs, "before");
+    for (const id of HUBS) {
+      const { committed, term, leader } = hubs.ask(id, "status", { kind: "status" }).status;
+      const out: Effect[] = [];
+      const say = (frame: Frame): void => hubs.core(id).step(hubs.now, { kind: "frame", peer: "z", frame }, out);
+      say(greeting({ candidate: candidateOf("z"), federation, incarnation: 1, members: [...HUBS, "z"] }));
+      const membership = { voters: ["z/1"], outgoing: [], learners: [] };
+      const entry = { index: committed + 1, term: 1_000, time: 2 ** 42, payloads: [], membership };
+      const at = { term: 1_000, prevIndex: committed, commit: committed + 1, probe: 1, ageMs: 0, lease: false, entries: [entry] };
+      const asked = { term: 1_001, lastIndex: 2 ** 40, lastTerm: 1_000, transfer: true };
+      for (let prevTerm = 0; prevTerm <= term; prevTerm++) {
+        const from = { kind: "engine", from: "z/1", to: `${id}/1` } as const;
+        for (const frame of [
+          { type: "append", ...at, prevTerm },
+          { type: "vote_request", pre: false, ...asked },
+          { type: "transfer_now", term },
+        ] as const)
+          say({ kind: "log", federation, frame: { ...from, frame } });
+      }
+      expect(out.filter((effect) => effect.kind === "send" && effect.frame.kind === "log")).toEqual([]);
+      expect(hubs.ask(id, "status", { kind: "status" }).status).toMatchObject({ leader, term });
+    }
+    expectWorks(hubs, "after");
   });
 });

@@ -30,6 +30,8 @@ export interface Greeting {
   readonly life: number;
   /** What it remembers of the receiver's replica (members/memory.ts). */
   readonly remembered: Remembered;
+  /** Ids of the members, as far as it knows, for one of them where members do not lie (members/acquaintance.ts). */
+  readonly members: readonly string[];
 }
 
 /** FormationFrame is what hubs say to each other to found a federation, or to join one. */

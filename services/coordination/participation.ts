@@ -13,6 +13,7 @@ import { ClockTrust } from "./liveness/clock-trust.ts";
 import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine.ts";
 import type { Replica } from "./log/replica.ts";
 import type { ReplicaEffect, ReplicaFrame } from "./log/replica-messages.ts";
+import type { Acquaintance } from "./members/acquaintance.ts";
 import { Recall } from "./members/memory.ts";
 import type { Candidate, Remembered } from "./members/messages.ts";
 import { Sponsor } from "./members/sponsor.ts";
@@ -48,7 +49,6 @@ const READY_MS = 2_000;
  */
 export class Participation {
   readonly #ground: CoordinationGround;
-  readonly #founding: Begun["founding"];
   readonly #replica: Replica<EngineFrame>;
   readonly #self: ReplicaId;
   readonly #inContact: (peer: string) => boolean;
@@ -69,6 +69,7 @@ export class Participation {
   readonly #clock: ClockTrust;
   readonly #digest: StateDigest;
   #due: number | undefined;
+  readonly acquaintance: Acquaintance;
   readonly begun: Begun;
   readonly incarnation: number;
   /** Calls of its own, which nobody waits for, are below 0. */
@@ -84,7 +85,6 @@ export class Participation {
     const { founding, incarnation } = begun;
     this.begun = begun;
     this.#ground = ground;
-    this.#founding = founding;
     this.incarnation = incarnation;
     this.#self = replicaIdOf(ground.hubId, incarnation);
     this.#inContact = inContact;
@@ -113,6 +113,7 @@ export class Participation {
       membership: () => this.#replica.status(this.#now).membership,
       tell: (peer, errand) => void this.#errands.push({ peer, errand }),
     });
+    this.acquaintance = this.#steward.acquaintance;
     this.#belonged = this.#steward.isMember;
     const { hubId, crypto, prng } = ground;
     this.#desk = new BallotDesk({ hubId, crypto, prng, members: state.books.members, ballots: state.books.ballots, at: () => state.at });
@@ -135,7 +136,7 @@ export class Participation {
   }
 
   get federationId(): string {
-    return this.#founding.founding.federationId;
+    return this.begun.founding.founding.federationId;
   }
 
   /** federation is its short id. */
@@ -293,7 +294,7 @@ export class Participation {
     const { state } = this.#replica;
     const digest = withDigest ? this.#digest.of(state, now) : new Uint8Array();
     const inContact = (hubId: string): boolean => hubId === this.#ground.hubId || this.#inContact(hubId);
-    return statusView(state, this.#founding, this.#replica.status(now), digest, inContact);
+    return statusView(state, this.begun.founding, this.#replica.status(now), digest, inContact);
   }
 
   describe(): string {
@@ -428,7 +429,7 @@ export class Participation {
     this.#sentry.refute();
     // Where nobody leads for longer than a round, every voter asks for what is wanted; it is decided once.
     const step =
-      status.role === "leader" || (this.#founding.founding.engine === "bft" && status.membership.voters.includes(this.#self))
+      status.role === "leader" || (this.begun.founding.founding.engine === "bft" && status.membership.voters.includes(this.#self))
         ? this.#steward.next(status)
         : undefined;
     if (step !== undefined) this.#replica.reconfigure(now, 0, step.voters, step.learners, this.#effects);

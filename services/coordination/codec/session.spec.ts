@@ -21,6 +21,7 @@ const FRAMES: readonly Frame[] = [
     incarnation: 4,
     life: 9,
     remembered: { incarnation: 4, life: 2, term: 7, index: 2 ** 40 },
+    members: ["a", "b"],
   },
   {
     kind: "greeting",
@@ -29,6 +30,7 @@ const FRAMES: readonly Frame[] = [
     incarnation: 0,
     life: 1,
     remembered: { incarnation: 0, life: 0, term: 0, index: 0 },
+    members: [],
   },
   { kind: "dismissed", federation: FEDERATION, incarnation: 2 ** 48 },
   { kind: "founding_offer", federationId: "fed", founding: FOUNDING },

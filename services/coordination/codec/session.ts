@@ -40,7 +40,7 @@ function initOf(frame: Frame): FrameInit {
   }
 }
 
-function greetingInit({ candidate, federation, incarnation, life, remembered }: Greeting) {
+function greetingInit({ candidate, federation, incarnation, life, remembered, members }: Greeting) {
   return {
     ...(candidate === undefined ? {} : { candidate: encode(CANDIDATE, candidate) }),
     federation,
@@ -50,6 +50,7 @@ function greetingInit({ candidate, federation, incarnation, life, remembered }: 
     rememberedIndex: BigInt(remembered.index),
     rememberedTerm: BigInt(remembered.term),
     rememberedIncarnation: BigInt(remembered.incarnation),
+    members: [...members],
   };
 }
 
@@ -182,6 +183,7 @@ function greetingOf(value: Case<"greeting">["value"]): Greeting | undefined {
       term: Number(value.rememberedTerm),
       index: Number(value.rememberedIndex),
     },
+    members: value.members,
   };
 }
 

@@ -26,6 +26,7 @@ const greeting = (remembered: Partial<Remembered>): Greeting => ({
   incarnation: 1,
   life: 4,
   remembered: { ...NONE, incarnation: 1, ...remembered },
+  members: [],
 });
 
 describe("Memory", () => {

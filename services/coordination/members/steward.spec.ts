@@ -110,11 +110,11 @@ describe("the way to the membership that is wanted", () => {
 describe("a hub that is met", () => {
   test("SW2 gets the founding entry if it is a member and has not begun, each time, and when it becomes one", () => {
     const stage = new Stage();
-    stage.steward.meet("b", { federation: NONE, incarnation: 0 });
-    stage.steward.meet("b", { federation: NONE, incarnation: 0 });
+    stage.steward.meet("b", { federation: NONE, incarnation: 0, members: [] });
+    stage.steward.meet("b", { federation: NONE, incarnation: 0, members: [] });
     expect(stage.take()).toEqual(["founded b/1", "founded b/1"]);
-    stage.steward.meet("c", { federation: FEDERATION, incarnation: 1 });
-    stage.steward.meet("d", { federation: NONE, incarnation: 0 });
+    stage.steward.meet("c", { federation: FEDERATION, incarnation: 1, members: [] });
+    stage.steward.meet("d", { federation: NONE, incarnation: 0, members: [] });
     expect(stage.take()).toEqual([]);
     stage.wanted = { voters: ["a/1", "b/1", "c/1"], learners: ["d/7"] };
     stage.steward.introduce("d");
@@ -126,8 +126,8 @@ describe("a hub that is met", () => {
 
   test("SW3 is told that it keeps the log no more once that is so, and only then; one of another federation is left alone", () => {
     const stage = new Stage();
-    stage.steward.meet("c", { federation: FEDERATION, incarnation: 1 });
-    stage.steward.meet("z", { federation: OTHER, incarnation: 1 });
+    stage.steward.meet("c", { federation: FEDERATION, incarnation: 1, members: [] });
+    stage.steward.meet("z", { federation: OTHER, incarnation: 1, members: [] });
     stage.wanted = { voters: ["a/1", "b/1"], learners: [] };
     stage.steward.dismissAll();
     expect(stage.take()).toEqual([]);
@@ -137,7 +137,7 @@ describe("a hub that is met", () => {
     stage.membership = { voters: ["a/1", "b/1"], outgoing: [], learners: [] };
     stage.steward.dismissAll();
     expect(stage.take()).toEqual(["dismissed c/1"]);
-    stage.steward.meet("c", { federation: FEDERATION, incarnation: 1 });
+    stage.steward.meet("c", { federation: FEDERATION, incarnation: 1, members: [] });
     expect(stage.take()).toEqual(["dismissed c/1"]);
   });
 });
@@ -148,7 +148,7 @@ describe("the word that this replica keeps the log no more", () => {
     stage.wanted = { voters: ["a/1", "b/1"], learners: [] };
     stage.membership = { ...stage.wanted, outgoing: [] };
     stage.next = 2;
-    stage.steward.meet("c", { federation: FEDERATION, incarnation: 2 });
+    stage.steward.meet("c", { federation: FEDERATION, incarnation: 2, members: [] });
     expect(stage.take()).toEqual([]);
     stage.next = 3;
     stage.steward.dismissAll();

@@ -1,5 +1,6 @@
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { hubOf, type LogStatus, type Membership, type ReplicaId, replicaIdOf } from "../log/engine.ts";
+import { Acquaintance } from "./acquaintance.ts";
 import type { Members } from "./members.ts";
 import { type SignedFounding, VOTERS } from "./messages.ts";
 
@@ -8,6 +9,8 @@ export interface Met {
   /** Short id of its federation; empty for none. */
   readonly federation: Uint8Array;
   readonly incarnation: number;
+  /** Members as the peer knows them. */
+  readonly members: readonly string[];
 }
 
 /** Errand is something that a peer is to be told. */
@@ -42,13 +45,18 @@ export class Steward {
   readonly #ground: StewardGround;
   readonly #met = new Map<string, Met>();
   readonly #dismissedBy = new Set<string>();
+  readonly acquaintance: Acquaintance;
 
   constructor(ground: StewardGround) {
     this.#ground = ground;
+    const { hubId, founding, members, membership } = ground;
+    this.acquaintance = new Acquaintance({ engine: founding.founding.engine, hubId, members, membership });
   }
 
   /** meet takes what a peer says of itself; undefined when its session is gone. */
   meet(peer: string, met: Met | undefined): void {
+    const belongs = met !== undefined && sameBytes(met.federation, this.#ground.federation);
+    this.acquaintance.met(peer, belongs ? met.members : undefined);
     if (met === undefined) {
       this.#met.delete(peer);
       return;
@@ -66,8 +74,9 @@ export class Steward {
     tell(peer, { kind: "founded", founding, incarnation: member.incarnation });
   }
 
-  /** dismissAll tells each hub in contact whose replica does not keep the log any more (SW3). */
+  /** dismissAll tells each hub in contact whose replica does not keep the log any more (SW3), as the membership is another one. */
   dismissAll(): void {
+    this.acquaintance.widened();
     for (const [peer, met] of this.#met) this.#dismiss(peer, met);
   }
 
