@@ -31,6 +31,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/ballots/ballots.ts #ballots": ["const BALLOT_LIMITS", "ballots that are open or settled"],
   "services/coordination/ballots/certificate.ts #keys": ["one message", "keys in a certificate, while it is verified"],
   "services/coordination/ballots/certificate.ts #vouchers": ["one message", "hubs that signed a certificate, while it is verified"],
+  "services/coordination/bft/catch-up.ts #failed": ["peers", "members whose snapshots came to nothing"],
   "services/coordination/bft/catch-up.ts #attested": ["const ATTESTED_HEIGHTS", "heights, with a signature of each voter"],
   "services/coordination/bft/catch-up.ts #sent": ["peers", "replicas that catch up"],
   "services/coordination/bft/decisions.ts #decided": [

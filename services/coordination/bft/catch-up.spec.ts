@@ -117,6 +117,33 @@ describe("catching up", () => {
     expect(copy.height).toBe(0);
     expect(copy.seen.get("bad_chunk")).toBeGreaterThan(0);
   });
+
+  test("BC4 who offers a snapshot first, again and again, and brings another one, keeps nobody from getting it", () => {
+    const joiner = "joiner/1";
+    const liar = nameOf(0);
+    const wire = (frame: BftFrame, from: Copy): BftFrame =>
+      frame.kind === "chunk" && from.replica === liar ? { ...frame, bytes: frame.bytes.map((byte) => byte ^ 1) } : frame;
+    const world = new World({
+      n: 4,
+      learners: [joiner],
+      limits: { snapshotEvery: 10, keepHeights: 1 },
+      wire,
+      record: true,
+      delay: (from) => (from.replica === liar ? 1 : 5),
+    });
+    const copy = world.copies.find(({ replica }) => replica === joiner) as Copy;
+    copy.up = false;
+    decide(world, 12);
+    world.run(world.now + 300);
+    world.restart(copy);
+    const offer = (): void => {
+      const said = world.copy(0).sent.find(({ frame }) => frame.kind === "snapshot");
+      if (said !== undefined) world.deliver(liar, copy, said.frame);
+      world.at(world.now + 1, offer);
+    };
+    offer();
+    expect(world.run(world.now + 5_000, () => copy.height === 12)).toBe(true);
+  });
 });
 
 describe("changes of members", () => {

@@ -13,6 +13,11 @@ import { observe, send, type Turn } from "./turn.ts";
 /** Attestations of a replica for heights that this one has not reached are kept for so many heights. */
 const ATTESTED_HEIGHTS = 4;
 
+/** Times of `resendMs` without a chunk after which a snapshot is not waited for any more. */
+const PATIENCE = 3;
+/** The pause of a replica whose snapshots come to nothing doubles so often at the most. */
+const DOUBLINGS = 10;
+
 /** The snapshot that is on its way here. */
 interface Coming {
   readonly from: ReplicaId;
@@ -42,6 +47,8 @@ export class CatchUp {
   /** Signatures by height, of each replica the first. */
   readonly #attested = new Map<number, Map<ReplicaId, { readonly digest: string; readonly signature: Uint8Array }>>();
   #coming: Coming | undefined;
+  /** Replicas whose snapshots came to nothing, how often, and until when others go first: one that lies does not keep this one behind. */
+  readonly #failed = new Map<ReplicaId, { readonly times: number; readonly until: number }>();
 
   constructor(settings: Settings, decisions: Decisions) {
     this.#settings = settings;
@@ -76,7 +83,7 @@ export class CatchUp {
 
   /** forget drops what was noted of replicas that are no members any more. */
   forget(isMember: (replica: ReplicaId) => boolean): void {
-    for (const replica of this.#sent.keys()) if (!isMember(replica)) this.#sent.delete(replica);
+    for (const map of [this.#sent, this.#failed]) for (const replica of map.keys()) if (!isMember(replica)) map.delete(replica);
   }
 
   /** ask notes that the application is asked for its state at the newest decision. */
@@ -122,7 +129,9 @@ export class CatchUp {
       send(turn, from, { kind: "fetch", index: manifest.index, chunk: coming.chunks.length });
       return undefined;
     }
-    if (coming !== undefined && turn.now.mono - coming.at < 3 * this.#settings.limits.resendMs) return undefined;
+    if (coming !== undefined && turn.now.mono - coming.at < PATIENCE * this.#settings.limits.resendMs) return undefined;
+    if (coming !== undefined) this.#fails(turn, coming.from);
+    if (turn.now.mono < (this.#failed.get(from)?.until ?? Number.NEGATIVE_INFINITY)) return undefined;
     if (!isManifestSigned(this.#settings.verifier, new Members(head.membership), manifest, attestations)) return "bad";
     this.#coming = { from, manifest, attestations, chunks: [], at: turn.now.mono };
     send(turn, from, { kind: "fetch", index: manifest.index, chunk: 0 });
@@ -152,8 +161,19 @@ export class CatchUp {
     }
     this.#coming = undefined;
     const state = joined(chunks);
-    if (!sameBytes(this.#settings.crypto.hash(state), manifest.digest)) return "bad";
+    if (!sameBytes(this.#settings.crypto.hash(state), manifest.digest)) {
+      this.#fails(turn, from);
+      return "bad";
+    }
+    this.#failed.clear();
     return manifest.index > this.#decisions.head.index ? { manifest, attestations, state } : undefined;
+  }
+
+  #fails({ now }: Turn, replica: ReplicaId): void {
+    this.#coming = undefined;
+    const times = (this.#failed.get(replica)?.times ?? 0) + 1;
+    const pause = PATIENCE * this.#settings.limits.resendMs * 2 ** Math.min(times, DOUBLINGS);
+    this.#failed.set(replica, { times, until: now.mono + pause });
   }
 
   #attest(index: number, from: ReplicaId, digest: Uint8Array, signature: Uint8Array): void {

@@ -96,7 +96,7 @@ export interface WorldOptions {
   readonly onCopy?: BftOptions["onCopy"];
   readonly due?: BftOptions["due"];
   /** Frames as they come out of the wire; undefined for one that cannot be read. */
-  readonly wire?: (frame: BftFrame) => BftFrame | undefined;
+  readonly wire?: (frame: BftFrame, from: Copy) => BftFrame | undefined;
 }
 
 interface Event {
@@ -259,7 +259,7 @@ export class World {
       const delay = this.#delay(copy, other, frame, this);
       if (delay === undefined) continue;
       this.at(this.now + delay, () => {
-        const read = wire === undefined ? frame : wire(frame);
+        const read = wire === undefined ? frame : wire(frame, copy);
         if (read !== undefined) this.deliver(copy.replica, other, read);
       });
     }
