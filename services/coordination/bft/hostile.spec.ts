@@ -171,4 +171,22 @@ describe("what hostile and unlucky hubs do", () => {
     expect(copy.sent).toEqual([]);
     expect(copy.seen.get("stranger")).toBe(300);
   });
+
+  test("VK5 who asks for value after value gets a few of them in a while, and each frame is answered by no more than that", () => {
+    const world = new World({ n: 4, record: true });
+    for (let i = 0; i < 40; i++) {
+      world.propose(world.copy(0), `p${i}`);
+      world.run(world.now + 50);
+    }
+    const copy = world.copy(0);
+    expect(copy.height).toBe(40);
+    copy.sent.length = 0;
+    for (let times = 0; times < 10; times++)
+      for (let height = 1; height <= 40; height++) {
+        const { value } = copy.engine.decision(height)!.certificate;
+        world.deliver(nameOf(3), copy, { kind: "want", height, value });
+      }
+    expect(copy.sent.length).toBeGreaterThan(0);
+    expect(copy.sent.length).toBeLessThan(10);
+  });
 });
