@@ -2,6 +2,7 @@ import { assert } from "#kernel/assert.ts";
 import { Prng } from "#kernel/prng.ts";
 import { BftEngine } from "../../../services/coordination/bft/engine.ts";
 import type { BftFrame } from "../../../services/coordination/bft/frames.ts";
+import { hexOf } from "../../../services/coordination/bft/hex.ts";
 import type { BftLimits, BftOptions } from "../../../services/coordination/bft/options.ts";
 import { bftFrameBytes, readBftFrame } from "../../../services/coordination/codec/engines/bft-frames.ts";
 import { hubOf } from "../../../services/coordination/log/engine.ts";
@@ -39,6 +40,34 @@ function optionsOf(setup: EngineSetup): BftOptions {
   };
 }
 
+/** What a frame says once and for all, of its sender or of whoever signed it: others pass votes and proposals on. */
+function pledgesOf(frame: BftFrame, from: string): readonly Pledge[] {
+  switch (frame.kind) {
+    case "votes":
+      return frame.votes.map(({ height, round, step, voter, value, relies }) => ({
+        by: `voter ${voter}`,
+        key: `vote ${height}/${round}/${step}`,
+        value: `${value || "nil"} relying on ${relies}`,
+      }));
+    case "certificate": {
+      const { height, round, step, value, votes } = frame.certificate;
+      return votes.map(({ voter, relies }) => ({
+        by: `voter ${voter}`,
+        key: `vote ${height}/${round}/${step}`,
+        value: `${value || "nil"} relying on ${relies}`,
+      }));
+    }
+    case "proposal": {
+      const { height, round, value, validRound } = frame.proposal;
+      return [{ by: "the proposer", key: `proposal ${height}/${round}`, value: `${value} of round ${validRound}` }];
+    }
+    case "attest":
+      return [{ by: from, key: `state ${frame.index}`, value: hexOf(frame.digest) }];
+    default:
+      return [];
+  }
+}
+
 /** bftSubject is the shipping Tendermint, among hubs that fail and do not lie: those that do are for the Twins. */
 export const bftSubject: Subject<BftFrame> = {
   name: "bft",
@@ -54,14 +83,7 @@ export const bftSubject: Subject<BftFrame> = {
     return frame;
   },
   factsOf: () => [],
-  pledgesOf: (frame): readonly Pledge[] => {
-    if (frame.kind !== "votes") return [];
-    return frame.votes.map(({ height, round, step, voter, value }) => ({
-      by: `voter ${voter}`,
-      key: `vote ${height}/${round}/${step}`,
-      value,
-    }));
-  },
+  pledgesOf,
   nameOf: (frame) => JSON.stringify(frame, (_, value) => (value instanceof Uint8Array ? value.length : value)).slice(0, 200),
   enough: (n) => Math.floor((2 * n) / 3) + 1,
 };

@@ -74,6 +74,10 @@ export class Invariants<F> {
     if (effect.kind === "persist") for (const op of effect.ops) this.#persisted(life, op);
     else if (effect.kind === "role") this.#role(life, effect.role, effect.term);
     else if (effect.kind === "committed") for (const entry of effect.entries) this.#committed(life, entry, effect.entries[0] as Committed);
+    else if (effect.kind === "evidence")
+      this.violate("blame", `${life.replica} blames ${effect.against}, which is honest, for ${effect.what}`);
+    else if (effect.kind === "observe" && effect.what.startsWith("bad_"))
+      this.violate("blame", `${life.replica} takes a frame of ${effect.replica} for bad: ${effect.what}`);
     else if (effect.kind === "install") life.committed = Math.max(life.committed, effect.snapshot.index);
   }
 
