@@ -105,7 +105,7 @@ export class Liar {
   /** An entry of the log in the name of another hub, under a signature of the own key. */
   #batch({ federation }: LogFrame): Uint8Array {
     const { victim, command, crypto } = this.#ground;
-    return writeBatch({ federation, author: victim, session: 2 ** 45, first: 1, commands: [command] }, crypto);
+    return writeBatch({ federation, author: victim, incarnation: 1, session: 2 ** 45, first: 1, commands: [command] }, crypto);
   }
 
   /** Beside each own vote another one of the same step, as well signed. */

@@ -161,7 +161,7 @@ export class Replica<F> {
         return this.#step(now, { kind: "read", call }, out);
       }
       case "lead_ask":
-        if (!this.#isMember(peer)) return void out.push({ kind: "observe", what: "stray_frame" });
+        if (!this.#mayAsk(peer)) return void out.push({ kind: "observe", what: "stray_frame" });
         this.#handovers.asked(now, peer, frame, out);
         return this.#route(now, out);
       case "lead_answer":
