@@ -1,4 +1,5 @@
 // Discoveries that are wrong on purpose, as the cores in `sabotage.ts` are. Used by simulator.spec.ts only.
+import type { PeerView } from "#kernel/session/peer-view.ts";
 import type { Sabotage } from "./host.ts";
 import { bend } from "./sabotage.ts";
 
@@ -53,14 +54,22 @@ export const seeingDouble: Sabotage = {
 /** Says that it ended a link, and does not tell the services. */
 export const lenient: Sabotage = {
   ...WITH_DISCOVERY,
-  discovery: (core) =>
-    bend(core, {
+  discovery: (core) => {
+    const before = new Map<string, PeerView>();
+    return bend(core, {
       output: (effect) => {
         if (effect.kind !== "push") return [effect];
-        const pushes = effect.pushes.map((push) => (push.kind === "view" ? { ...push, view: { ...push.view, terminated: false } } : push));
+        const pushes = effect.pushes.map((push) => {
+          if (push.kind !== "view") return push;
+          const { hubId, terminated } = push.view;
+          if (!terminated) before.set(hubId, push.view);
+          // Without the void tokens, which would end the sessions as well.
+          return { ...push, view: { ...push.view, ...before.get(hubId), terminated: false } };
+        });
         return [{ ...effect, pushes }];
       },
-    }),
+    });
+  },
 };
 
 /** Does not tell the services which certificates are revoked. */

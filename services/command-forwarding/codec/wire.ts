@@ -31,7 +31,7 @@ export class CountError extends WireError {
 }
 
 const HIGH = 0x1_0000_0000;
-const decoder = new TextDecoder("utf-8", { fatal: true });
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const encoder = new TextEncoder();
 /** Up to this length a loop over the characters is faster than a call of TextDecoder or TextEncoder. */
 const SHORT = 48;

@@ -8,6 +8,7 @@ import { Handovers } from "./handovers.ts";
 import type { Outgoing } from "./proposer.ts";
 import { ReadDesk } from "./read-desk.ts";
 import type { ReplicaEffect, ReplicaFrame, ReplicaOptions } from "./replica-messages.ts";
+import { Standstill } from "./standstill.ts";
 
 /**
  * Replica is this hub's part in the log of a federation: what it wants decided goes in, what was decided is applied to the state.
@@ -43,8 +44,7 @@ export class Replica<F> {
   /** The term in which this replica leads, 0 if it does not, and the position up to which its log is durable, as far as it was told. */
   #ledTerm = 0;
   #durable = 0;
-  /** When it was last noticed that the monotonic clock stood still, mono ms, and for how long: what was known before is older by that. */
-  #standstill: { readonly at: number; readonly ms: number } | undefined;
+  readonly #standstill = new Standstill();
 
   constructor(options: ReplicaOptions<F>) {
     this.#o = options;
@@ -64,9 +64,7 @@ export class Replica<F> {
   }
 
   status(now: Now): LogStatus {
-    const status = this.#o.engine.status(now);
-    const asleep = this.#asleep(now, status.ageMs);
-    return asleep === 0 || status.ageMs === undefined ? status : { ...status, ageMs: status.ageMs + asleep };
+    return this.#standstill.aged(now, this.#o.engine.status(now));
   }
 
   /** submit wants a command decided; `call` is answered by `decided` or `refused`, 0 is nobody's. */
@@ -124,15 +122,8 @@ export class Replica<F> {
 
   /** distrust tells that this hub's clock cannot be relied on, and for how long the monotonic one may have stood still, ms (0: it ran). */
   distrust(now: Now, stoodStillMs: number, out: ReplicaEffect<F>[]): void {
-    const before = this.#asleep(now, this.#o.engine.status(now).ageMs);
-    if (stoodStillMs > 0) this.#standstill = { at: now.mono, ms: before + stoodStillMs };
+    this.#standstill.note(now, stoodStillMs, this.#o.engine.status(now));
     this.#step(now, { kind: "clock", trusted: false }, out);
-  }
-
-  /** asleep is how much older than `ageMs` what is known here is, ms. */
-  #asleep(now: Now, ageMs: number | undefined): number {
-    const still = this.#standstill;
-    return still === undefined || ageMs === undefined || now.mono - ageMs > still.at ? 0 : still.ms;
   }
 
   /** stored passes on that what the engine asked about is durable. */
@@ -365,13 +356,10 @@ export class Replica<F> {
     }
     const read = this.#reads.refused(call);
     if (read === "own") return this.#reads.again(now.mono);
-    if (read !== undefined)
-      return void out.push({
-        kind: "send",
-        peer: read.peer,
-        frame: { kind: "read_answer", id: read.id, index: 0, failure },
-        early: true,
-      });
+    if (read !== undefined) {
+      const frame = { kind: "read_answer", id: read.id, index: 0, failure } as const;
+      return void out.push({ kind: "send", peer: read.peer, frame, early: true });
+    }
     this.#handovers.over(now, call, failure, out);
     // A batch of our own that the engine did not take is sent again in time; what is left are controls.
     const control = this.#controls.get(call) ?? 0;
@@ -381,13 +369,8 @@ export class Replica<F> {
 
   #readable(now: Now, call: number, index: number, out: ReplicaEffect<F>[]): void {
     const read = this.#reads.confirmed(call, index);
-    if (read !== undefined)
-      out.push({
-        kind: "send",
-        peer: read.peer,
-        frame: { kind: "read_answer", id: read.id, index, failure: undefined },
-        early: true,
-      });
+    const frame = { kind: "read_answer", id: read?.id ?? 0, index, failure: undefined } as const;
+    if (read !== undefined) out.push({ kind: "send", peer: read.peer, frame, early: true });
     this.#serveReads(now, out);
   }
 
@@ -417,12 +400,7 @@ export class Replica<F> {
         out,
       );
     }
-    for (const call of this.#reads.expired(now.mono))
-      this.#refuse(
-        call,
-        { reason: "DEADLINE_EXPIRED", message: "who leads did not confirm the read in time; retry, or read what this hub has" },
-        out,
-      );
+    for (const call of this.#reads.expired(now.mono)) this.#refuse(call, UNCONFIRMED, out);
     if (this.#refusal(now) === undefined) return;
     for (const call of this.#o.proposer.dropUnsent()) {
       this.#ends.delete(call);
@@ -465,3 +443,8 @@ export class Replica<F> {
 const leaderIn = ({ leader }: { readonly leader: ReplicaId | undefined }): string | undefined => leader && hubOf(leader);
 
 const UNKNOWN: Failure = { reason: "OUTCOME_UNKNOWN", message: "no answer in time; it may still be decided: look before you repeat it" };
+
+const UNCONFIRMED: Failure = {
+  reason: "DEADLINE_EXPIRED",
+  message: "who leads did not confirm the read in time; retry, or read what this hub has",
+};

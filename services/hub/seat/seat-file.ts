@@ -41,7 +41,7 @@ export function readSeat(path: string): SeatMemory | undefined {
   try {
     text = readText(path);
   } catch (cause) {
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
+    if (cause instanceof Error && "code" in cause && (cause.code === "ENOENT" || cause.code === "ENOTDIR")) return undefined;
     throw fail("NOT_CONFIGURED", `the file ${path} cannot be read${notFile(cause)}; make it readable for the user that runs the hub`, {
       cause,
     });

@@ -74,7 +74,7 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** utf8 writes text as bytes. */
 export function utf8(text: string): Uint8Array {
