@@ -444,7 +444,4 @@ const leaderIn = ({ leader }: { readonly leader: ReplicaId | undefined }): strin
 
 const UNKNOWN: Failure = { reason: "OUTCOME_UNKNOWN", message: "no answer in time; it may still be decided: look before you repeat it" };
 
-const UNCONFIRMED: Failure = {
-  reason: "DEADLINE_EXPIRED",
-  message: "who leads did not confirm the read in time; retry, or read what this hub has",
-};
+const UNCONFIRMED: Failure = { reason: "DEADLINE_EXPIRED", message: "who leads did not confirm the read in time; retry, or read locally" };
