@@ -61,7 +61,9 @@ function inWords({ index, term, time, commands, further, membership, empty }: Re
     const also = learners.length === 0 ? "" : `; learners ${learners.join(", ")}`;
     lines.push({ author: "", text: `the log is kept by ${voters.join(", ")}${from}${also}`, refused: "" });
   }
-  if (empty && membership === undefined) lines.push({ author: "", text: "a new term begins", refused: "" });
+  // A batch that two leaders wrote has its effect where it stands first.
+  const nothing = empty ? "a new term begins" : "nothing new: what is written here was decided before, or has no effect";
+  if (lines.length === 0) lines.push({ author: "", text: nothing, refused: "" });
   return { index, term, time, lines };
 }
 
