@@ -150,6 +150,37 @@ describe("HR2 HR3 HR4 an agent is one program's", () => {
   });
 });
 
+describe("MX6 a start on a store", () => {
+  const told = (world: World, id: string) => world.hubs.events(id).filter((event) => event.startsWith("agent "));
+
+  test.each(["a", "b"])("SG4 of its own, with the agent at b: nothing is told at %s of a move that was over before", (id) => {
+    const world = new World();
+    world.move("b");
+    world.programs.until(() => told(world, id).length > 0);
+    world.hubs.restart(id);
+    world.programs.connect(id);
+    for (let n = 0; n < 3_000; n++, world.programs.pump()) world.hubs.advance(1);
+    expect(told(world, id)).toEqual(["agent counter has moved from a to b (migration 1)"]);
+    expect(world.programs.running("counter")).toEqual(["b"]);
+    expect(world.hubs.core("b").describe()).toContain("gates=counter open fence 2");
+  });
+
+  test("from a backup, older than the move that brought the agent: that is told", () => {
+    const world = new World();
+    const backup = world.hubs.backup("b");
+    world.move("b");
+    world.programs.until(() => told(world, "b").length > 0);
+    world.hubs.stop("b");
+    world.hubs.start("b", backup);
+    world.programs.until(() => told(world, "b").length > 1);
+    expect(told(world, "b").slice(1)).toEqual([
+      "agent counter was found in a store that is older than the log; its move from a to b was decided before (migration 1)",
+    ]);
+    for (let n = 0; n < 3_000; n++, world.programs.pump()) world.hubs.advance(1);
+    expect(told(world, "b")).toHaveLength(2);
+  });
+});
+
 describe("S1-13 SIGKILL of a hub at each step: exactly one place runs it, and nothing is lost", () => {
   const parties = ["source", "destination", "leader"] as const;
   test.each(STEPS.flatMap((step) => parties.map((party) => [party, step] as const)))("%s at %s", (party, step) => {

@@ -58,6 +58,7 @@ export interface SagasGround {
  * SG1 a saga hears frames only of the hub at its other end.
  * SG2 a source seals only to the key with which the destination is a member.
  * SG3 a destination lets a move be committed only while a program is there that takes in agents of that kind.
+ * SG4 a saga that is not stored begins only after a linearizable read of this process: before, the log may show a move that is long over.
  */
 export class Sagas {
   readonly #o: SagasGround;
@@ -94,19 +95,15 @@ export class Sagas {
 
   /** tell gives the log's news to all sagas and starts those that are needed. */
   tell(now: Now, out: Effect[]): void {
-    const { book, hubId } = this.#o;
-    for (const migration of [...book.migrations(), ...book.history()]) {
-      const side = sideNeeded(migration, hubId, this.#o.residents().fence(migration.agent));
-      if (side !== undefined && !this.#running.has(`${side} ${migration.transfer}`)) this.#run(side, migration);
-    }
+    const { book } = this.#o;
+    for (const migration of [...book.migrations(), ...book.history()]) this.#runNeeded(migration);
     for (const running of [...this.#running.values()]) this.#tellOne(running);
     this.#work(now, out);
   }
 
   /** tellOf gives the news of one migration. */
   tellOf(now: Now, migration: Migration, out: Effect[]): void {
-    const side = sideNeeded(migration, this.#o.hubId, this.#o.residents().fence(migration.agent));
-    if (side !== undefined && !this.#running.has(`${side} ${migration.transfer}`)) this.#run(side, migration);
+    this.#runNeeded(migration);
     for (const running of this.#both(migration.transfer)) this.#tellOne(running);
     this.#work(now, out);
   }
@@ -154,6 +151,15 @@ export class Sagas {
   #tellOne(running: Running): void {
     const { agent, transfer } = running.id;
     this.#todo.push({ running, input: { kind: "log", seen: this.#o.seen(agent, transfer) } });
+  }
+
+  #runNeeded(migration: Migration): void {
+    const { agent, transfer } = migration;
+    const { linear, agent: owned } = this.#o.seen(agent, transfer);
+    // After a start the log is read again from its beginning, and shows moves that were over long ago as if they were under way (SG4).
+    if (!linear) return;
+    const side = sideNeeded(migration, this.#o.hubId, this.#o.residents().fence(agent), owned);
+    if (side !== undefined && !this.#running.has(`${side} ${transfer}`)) this.#run(side, migration);
   }
 
   #run(side: Side, { transfer, agent, fence, from, to }: SagaIdentity, stored?: StoredSaga): void {

@@ -161,13 +161,20 @@ export class Pace {
   }
 }
 
-/** sideNeeded says which saga a hub runs for a migration that its log shows and for which it has none. */
-export function sideNeeded(migration: Migration, hubId: string, fenceHere: number | undefined): Side | undefined {
+/**
+ * sideNeeded says which saga a hub runs for a migration for which it has none, by a log that misses nothing that was decided before this
+ * process began; `fenceHere` is the fence of the copy that is here, and `owned` is who owns the agent.
+ */
+export function sideNeeded(migration: Migration, hubId: string, fenceHere = 0, owned?: AgentRecord): Side | undefined {
   const { status, from, to, fence } = migration;
   if (status === "aborted") return undefined;
   // A copy that should have been deleted, of a hub that was down or restored.
   if (from === hubId && (status === "open" || fenceHere === fence)) return "source";
+  if (to !== hubId) return undefined;
+  if (status === "open") return "destination";
   // What was committed and is not here yet, at a hub that lost what it had.
-  const wanted = status === "open" || (status === "committed" && (fenceHere ?? 0) <= fence);
-  return to === hubId && wanted ? "destination" : undefined;
+  if (fenceHere > fence) return undefined;
+  // What came, and is in no store here though the agent is still this hub's: the saga only tells it (MX6).
+  const missing = owned?.owner === hubId && owned.fence === fence + 1 && !owned.lost;
+  return status === "committed" || missing ? "destination" : undefined;
 }
