@@ -92,7 +92,11 @@ describe("a federation", () => {
     hubs.cut(leader);
     hubs.ask(other, "changed", put("k", "after"));
     hubs.advance(4_000);
-    expect(() => hubs.ask(leader, "changed", put("k", "never"))).toThrow("NO_QUORUM");
+    const lack = "NO_QUORUM: fewer than a quorum of the federation's voters (a, b, c) are in contact;";
+    const missing = "and `foedus federation status` shows who is missing";
+    expect(() => hubs.ask(leader, "changed", put("k", "never"))).toThrow(`${lack} nothing was done, ${missing}`);
+    const unread = "this read was not answered: `--local` shows what this hub has,";
+    expect(() => read(hubs, leader, "k")).toThrow(`${lack} ${unread} ${missing}`);
     expect(read(hubs, leader, "k", true)).toBe("before");
     expect(hubs.ask(leader, "status", { kind: "status" }).status.problem).toContain("too few voters are in contact");
     hubs.heal();

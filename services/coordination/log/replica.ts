@@ -88,7 +88,7 @@ export class Replica<F> {
 
   /** read asks for a state that has all that is decided by now; answered by `readable` or `refused`. */
   read(now: Now, call: number, out: ReplicaEffect<F>[]): void {
-    const refusal = this.#refusal(now);
+    const refusal = this.#refusal(now, UNREAD);
     if (refusal !== undefined) return this.#refuse(call, refusal, out);
     this.#reads.add(call, now.mono);
     this.#askReads(now, out);
@@ -408,17 +408,14 @@ export class Replica<F> {
     }
   }
 
-  #refusal(now: Now): Failure | undefined {
-    return this.#lostAt !== undefined && now.mono - this.#lostAt >= this.#o.graceMs ? this.#noQuorum(now) : undefined;
+  #refusal(now: Now, outcome = UNDONE): Failure | undefined {
+    return this.#lostAt !== undefined && now.mono - this.#lostAt >= this.#o.graceMs ? this.#noQuorum(now, outcome) : undefined;
   }
 
-  #noQuorum(now: Now): Failure {
-    const { membership } = this.#o.engine.status(now);
-    const hubs = membership.voters.map(hubOf).join(", ");
-    return {
-      reason: "NO_QUORUM",
-      message: `the federation decides nothing while fewer than a quorum of its voters (${hubs}) are in contact; reads go on, with their age`,
-    };
+  #noQuorum(now: Now, outcome = UNDONE): Failure {
+    const hubs = this.#o.engine.status(now).membership.voters.map(hubOf).join(", ");
+    const message = `fewer than a quorum of the federation's voters (${hubs}) are in contact; ${outcome} \`foedus federation status\` shows who is missing`;
+    return { reason: "NO_QUORUM", message };
   }
 
   #refuse(call: number, failure: Failure, out: ReplicaEffect<F>[]): void {
@@ -443,5 +440,9 @@ export class Replica<F> {
 const leaderIn = ({ leader }: { readonly leader: ReplicaId | undefined }): string | undefined => leader && hubOf(leader);
 
 const UNKNOWN: Failure = { reason: "OUTCOME_UNKNOWN", message: "no answer in time; it may still be decided: look before you repeat it" };
+
+/** How a call ends without a quorum, and where to go on. */
+const UNDONE = "nothing was done, and";
+const UNREAD = "this read was not answered: `--local` shows what this hub has, and";
 
 const UNCONFIRMED: Failure = { reason: "DEADLINE_EXPIRED", message: "who leads did not confirm the read in time; retry, or read locally" };
