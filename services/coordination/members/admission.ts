@@ -196,6 +196,8 @@ export class Admission {
   goProblem(hubId: string): Failure | undefined {
     const member = this.#roster.get(hubId);
     if (member === undefined) return refuse("PEER_NOT_FOUND", `hub ${hubId} is no member`, "hubId");
+    if (this.#roster.size === 1)
+      return refuse("VALUE_OUT_OF_RANGE", `hub ${hubId} is the last one, and the federation ends with it; --force leaves it all the same`);
     const least = Math.max(this.#policies.int("min_voters"), VOTERS[this.#roster.engine].min);
     if (member.voter && this.#roster.seatsWithout(hubId) < least)
       return refuse(
