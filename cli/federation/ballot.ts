@@ -30,6 +30,7 @@ import { clean, label, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
+import { versionOf } from "./policies.ts";
 
 /** BallotFlags are the options of `foedus federation ballot`. */
 export interface BallotFlags extends OperatorFlags {
@@ -114,8 +115,13 @@ type ActionKind = MessageInitShape<typeof BallotActionSchema>["kind"];
 /** propose opens a ballot. What is proposed: policy <key> <value>, remove <hub>, weight <hub> <n>, role <name> <hub> [standby...]. */
 export async function propose(io: Io, args: readonly string[], options: ProposeFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
+  const action = actionOf(args);
+  const based =
+    action.case === "setPolicy"
+      ? { ...action, value: { ...action.value, basis: await versionOf(io, connection, action.value.key ?? "") } }
+      : action;
   const request = create(OpenBallotRequestSchema, {
-    action: { kind: actionOf(args) },
+    action: { kind: based },
     reasoning: options.reasoning ?? "",
     durationMs: options.for === undefined ? 0n : BigInt(parseDuration(options.for)),
   });

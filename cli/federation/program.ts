@@ -96,6 +96,14 @@ function ballotVerbs(verb: Declare, federation: Command, operator: (command: Com
     .option("--reasoning <text>", "why, for the others")
     .option("--for <duration>", "how long it is open, e.g. 10m (default: what the policy ballot_ms says)");
   operator(
+    verb(
+      federation,
+      "policies",
+      "list what the federation has decided for all its hubs: a ballot changes it",
+      async () => (await import("./policies.ts")).policies,
+    ),
+  ).option("--local", "as this hub has them, also without a quorum, with their age");
+  operator(
     verb(federation, "vote <ballot> <vote>", "vote approve, reject or abstain; the first vote stands", async () => (await load()).vote),
   ).option("--reasoning <text>", "why, for the others");
   operator(

@@ -6,6 +6,7 @@ import type { LivenessFrame } from "./liveness/frames.ts";
 import type { ReplicaId, Role } from "./log/engine.ts";
 import type { ReplicaFrame } from "./log/replica-messages.ts";
 import type { Candidate, Endpoint, Engine, FederationRole, Remembered, SignedFounding } from "./members/messages.ts";
+import type { PolicyStatus } from "./members/policies.ts";
 import type { MigrationFrame } from "./migration/frames.ts";
 import type { AgentEffect, AgentInput } from "./migration/hosting/messages.ts";
 import type { AgentRecord, Migration } from "./migration/messages.ts";
@@ -136,6 +137,7 @@ export type Query =
   | { readonly kind: "values"; readonly prefix: string }
   | { readonly kind: "ballots" }
   | { readonly kind: "ballot"; readonly ballotId: string }
+  | { readonly kind: "policies" }
   | { readonly kind: "roles" };
 
 /** QueryAnswer is the answer to a query. */
@@ -145,6 +147,7 @@ export type QueryAnswer =
   | { readonly kind: "ballots"; readonly ballots: readonly Ballot[] }
   /** `certificate` is its bytes, or why there is none. */
   | { readonly kind: "ballot"; readonly ballot: Ballot | undefined; readonly certificate: Uint8Array | string }
+  | { readonly kind: "policies"; readonly policies: readonly PolicyStatus[] }
   | { readonly kind: "roles"; readonly roles: readonly FederationRole[]; readonly endpoints: readonly DialledEndpoint[] };
 
 /** DialledEndpoint is where a member is reached now. */

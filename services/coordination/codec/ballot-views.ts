@@ -6,9 +6,11 @@ import {
   BallotSchema,
   BallotVote,
 } from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
+import { type PolicyValue as PolicyValueProto, PolicyValueSchema } from "#gen/foedus/coordination/v1alpha1/members_pb.ts";
 import { fail } from "#kernel/error.ts";
 import { decode, encode } from "#kernel/wire/shape.ts";
 import { ACTION, type Action, BALLOT, type Ballot, type Vote } from "../ballots/messages.ts";
+import { POLICY_VALUE, type PolicyValue } from "../members/messages.ts";
 
 /** actionFromProto takes what is proposed from a request. Throws INVALID_FIELD with what is wrong. */
 export function actionFromProto(action: BallotAction): Action {
@@ -20,6 +22,11 @@ export function actionFromProto(action: BallotAction): Action {
 /** ballotToProto gives a ballot to a caller. */
 export function ballotToProto(ballot: Ballot): BallotProto {
   return fromBinary(BallotSchema, encode(BALLOT, ballot));
+}
+
+/** policyToProto gives the value of a policy to a caller. */
+export function policyToProto(value: PolicyValue): PolicyValueProto {
+  return fromBinary(PolicyValueSchema, encode(POLICY_VALUE, value));
 }
 
 /** voteFromProto takes a vote from a request. Throws INVALID_FIELD if there is none. */

@@ -111,6 +111,28 @@ export function policyProblem(key: string, value: PolicyValue): Failure | undefi
   return new Set(given).size === given.length ? undefined : out("has a word twice");
 }
 
+/** PolicyStatus is a policy as it holds. */
+export interface PolicyStatus {
+  readonly key: PolicyKey;
+  readonly value: PolicyValue;
+  /** 0 until it is changed for the first time. */
+  readonly version: number;
+  /** What holds until it is changed. */
+  readonly fallback: PolicyValue;
+}
+
+function fallbackOf(key: PolicyKey): PolicyValue {
+  const rule: IntRule | FractionRule | WordsRule = POLICIES[key];
+  switch (rule.kind) {
+    case "int":
+      return { kind: "int", value: rule.fallback };
+    case "fraction":
+      return { kind: "fraction", ...rule.fallback };
+    case "words":
+      return { kind: "words", words: rule.fallback };
+  }
+}
+
 /** Policies are the values that hold, changed or not. */
 export class Policies {
   readonly #changed: ReadonlyMap<string, { readonly value: PolicyValue; readonly version: number }>;
@@ -136,6 +158,14 @@ export class Policies {
   words(key: WordsPolicy): readonly string[] {
     const value = this.#changed.get(key)?.value;
     return value?.kind === "words" ? value.words : POLICIES[key].fallback;
+  }
+
+  /** all policies that there are, with what holds. */
+  all(): readonly PolicyStatus[] {
+    return (Object.keys(POLICIES) as PolicyKey[]).map((key) => {
+      const fallback = fallbackOf(key);
+      return { key, value: this.#changed.get(key)?.value ?? fallback, version: this.version(key), fallback };
+    });
   }
 
   /** version of a policy, 0 until it is changed for the first time. A change names the version that it is based on. */

@@ -23,13 +23,14 @@ import {
   RemoveMemberResponseSchema,
   TransferLeadershipResponseSchema,
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
+import { ListPoliciesResponseSchema } from "#gen/foedus/coordination/v1alpha1/policies_pb.ts";
 import type { SessionFrame } from "#gen/foedus/coordination/v1alpha1/session_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { bind, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import type { BallotValue } from "../ballots/messages.ts";
-import { actionFromProto, ballotToProto, voteFromProto } from "../codec/ballot-views.ts";
+import { actionFromProto, ballotToProto, policyToProto, voteFromProto } from "../codec/ballot-views.ts";
 import { valueCommandFromProto, valueToProto } from "../codec/values.ts";
 import type { Role } from "../log/engine.ts";
 import type { Answer, FederationStatus, Input, LogRecord, Request, Standing } from "../messages.ts";
@@ -198,7 +199,9 @@ function valueHandlers(ask: Ask): Pick<Handled, "changeValue" | "getValue" | "li
   };
 }
 
-function ballotHandlers(ask: Ask): Pick<Handled, "admitMember" | "removeMember" | "openBallot" | "castVote" | "listBallots" | "getBallot"> {
+function ballotHandlers(
+  ask: Ask,
+): Pick<Handled, "admitMember" | "removeMember" | "openBallot" | "castVote" | "listBallots" | "getBallot" | "listPolicies"> {
   const ballotOf = ({ value }: Extract<Answer, { kind: "changed" }>): string => (value as Partial<BallotValue>).ballotId ?? "";
   return {
     admitMember: async ({ hubId, weight }, context) => {
@@ -232,6 +235,17 @@ function ballotHandlers(ask: Ask): Pick<Handled, "admitMember" | "removeMember" 
       const { ballot, certificate } = answer;
       const proof = typeof certificate === "string" ? { noCertificate: certificate } : { certificate };
       return create(GetBallotResponseSchema, { ballot: ballotToProto(ballot), ...proof });
+    },
+    listPolicies: async ({ local }, context) => {
+      const { answer, ageMs } = await ask("queried", { kind: "query", query: { kind: "policies" }, local }, context);
+      const all = answer.kind === "policies" ? answer.policies : [];
+      const policies = all.map(({ key, value, version, fallback }) => ({
+        key,
+        value: policyToProto(value),
+        version: BigInt(version),
+        defaultValue: policyToProto(fallback),
+      }));
+      return create(ListPoliciesResponseSchema, { policies, ageMs: BigInt(Math.ceil(ageMs)) });
     },
   };
 }

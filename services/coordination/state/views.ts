@@ -16,6 +16,8 @@ export function answerQuery({ books: { values, ballots, members } }: FederationS
       return { kind: "ballots", ballots: ballots.ballots() };
     case "ballot":
       return { kind: "ballot", ballot: ballots.ballot(query.ballotId), certificate: ballots.certificate(query.ballotId) };
+    case "policies":
+      return { kind: "policies", policies: members.policies.all() };
     case "roles": {
       const endpoints = members.members().map((member) => {
         const { hubId, primary, dialled, standbys, fence } = member;
