@@ -16,10 +16,10 @@ export function parseDuration(text: string): number {
   return ms;
 }
 
-/** parseCount reads a whole number of at least 1. Throws CliError (usage). */
-export function parseCount(text: string): number {
-  const n = Number(text);
-  if (!Number.isSafeInteger(n) || n < 1) throw usage(`"${text}" is not a number of 1 or more`, "Write for example 20.");
+/** parseCount reads a whole number of at least `least`. Throws CliError (usage). */
+export function parseCount(text: string, least = 1): number {
+  const n = text.trim() === "" ? Number.NaN : Number(text);
+  if (!Number.isSafeInteger(n) || n < least) throw usage(`"${text}" is not a number of ${least} or more`, "Write for example 20.");
   return n;
 }
 

@@ -22,7 +22,7 @@ import {
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { own } from "#kernel/own.ts";
 import { createCrypto } from "#runtime/crypto.ts";
-import { verifyCertificate } from "../../services/coordination/index.ts";
+import { actionText, verifyCertificate } from "../../services/coordination/index.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseCount, parseDuration, parseHub } from "../parse.ts";
@@ -30,6 +30,7 @@ import { clean, label, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
+import { withBallots, withJoins, withMembers } from "./members.ts";
 import { versionOf } from "./policies.ts";
 
 /** BallotFlags are the options of `foedus federation ballot`. */
@@ -41,7 +42,9 @@ export interface BallotFlags extends OperatorFlags {
 export async function ballot(io: Io, [ballotId]: readonly string[], options: BallotFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
   if (ballotId !== undefined) {
-    const answer = await connection.coordination.getBallot(create(GetBallotRequestSchema, { ballotId }), { signal: io.stopped });
+    const request = create(GetBallotRequestSchema, { ballotId });
+    const call = () => connection.coordination.getBallot(request, { signal: io.stopped });
+    const answer = await withBallots(connection, ballotId, io.stopped, call);
     if (answer.ballot === undefined)
       throw new CliError(EXIT.notFound, `there is no ballot ${clean(ballotId)}`, "List them with `foedus federation ballot`.");
     if (options.certificate !== undefined) return certify(io, options.certificate, answer.certificate, answer.noCertificate);
@@ -71,19 +74,15 @@ const idOf = ({ opening }: Ballot): string => opening?.proposal?.ballotId ?? "";
 
 function resultCell({ result }: Ballot): Cell {
   const style = result === BallotResult.APPROVED ? "green" : result === BallotResult.UNSPECIFIED ? "yellow" : "red";
-  return { text: result === BallotResult.UNSPECIFIED ? "open" : label(BallotResultSchema, result), style };
+  return { text: resultText(result), style };
 }
 
 function detailText(io: Io, one: Ballot, noCertificate: string): string {
   const { opening, votes } = one;
   const wall = io.clock.wall();
-  const action = opening?.proposal?.action?.kind;
   const text = facts(io, [
     ["ballot", idOf(one)],
-    [
-      "proposes",
-      `${action?.case ?? ""} ${JSON.stringify(action?.value, (key, value) => (key === "$typeName" ? undefined : typeof value === "bigint" ? Number(value) : value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value))}`,
-    ],
+    ["proposes", `to ${actionText(opening?.proposal?.action)}`],
     ["by", opening?.proposal?.proposer ?? ""],
     ["reasoning", opening?.proposal?.reasoning ?? ""],
     ["opened", since(opening?.time ?? 0n, wall)],
@@ -125,14 +124,38 @@ export async function propose(io: Io, args: readonly string[], options: ProposeF
     reasoning: options.reasoning ?? "",
     durationMs: options.for === undefined ? 0n : BigInt(parseDuration(options.for)),
   });
-  const { ballotId } = await connection.coordination.openBallot(request, { signal: io.stopped });
-  if (options.json) await printJson(io, { ballot_id: ballotId });
+  const call = () => connection.coordination.openBallot(request, { signal: io.stopped });
+  const { ballotId, result } = await withMembers(connection, hubsOf(action), io.stopped, call);
+  if (options.json) await printJson(io, { ballot_id: ballotId, result: resultText(result) });
   else if (options.quiet) await io.out(`${ballotId}\n`);
+  else if (result !== BallotResult.UNSPECIFIED) await io.out(decidedText(ballotId, result, actionText(request.action)));
   else
     await io.out(
       `ballot ${ballotId} is open, and this hub approves it; the others vote with: foedus federation vote ${ballotId} approve\n`,
     );
   return EXIT.ok;
+}
+
+const resultText = (result: BallotResult): string => (result === BallotResult.UNSPECIFIED ? "open" : label(BallotResultSchema, result));
+
+/** decidedText tells of a ballot that was decided when it opened: nobody else has to vote any more. */
+function decidedText(ballotId: string, result: BallotResult, action: string): string {
+  return `ballot ${clean(ballotId)} is ${resultText(result)}, by this hub's vote alone: to ${clean(action)}\n`;
+}
+
+/** hubsOf are the hubs that have to be members for an action. */
+function hubsOf({ case: kind, value }: NonNullable<ActionKind>): readonly string[] {
+  switch (kind) {
+    case "remove":
+    case "weigh":
+      return [value.hubId ?? ""];
+    case "assignRole":
+      return [value.hubId ?? "", ...(value.standbys ?? [])];
+    case "allocate":
+      return [value.owner ?? "", value.borrower ?? ""];
+    default:
+      return [];
+  }
 }
 
 function actionOf([kind = "", ...args]: readonly string[]): NonNullable<ActionKind> {
@@ -196,10 +219,10 @@ export async function vote(
   const said = own(VOTES, word.toLowerCase());
   if (said === undefined) throw usage(`"${word}" is no vote`, "Say approve, reject or abstain.");
   const request = create(CastVoteRequestSchema, { ballotId, vote: said, reasoning: options.reasoning ?? "" });
-  const { result } = await connection.coordination.castVote(request, { signal: io.stopped });
-  const text = result === BallotResult.UNSPECIFIED ? "open" : label(BallotResultSchema, result);
-  if (options.json) await printJson(io, { ballot_id: ballotId, result: text });
-  else if (!options.quiet) await io.out(`voted; ballot ${clean(ballotId)} is ${text}\n`);
+  const call = () => connection.coordination.castVote(request, { signal: io.stopped });
+  const { result } = await withBallots(connection, ballotId, io.stopped, call);
+  if (options.json) await printJson(io, { ballot_id: ballotId, result: resultText(result) });
+  else if (!options.quiet) await io.out(`voted; ballot ${clean(ballotId)} is ${resultText(result)}\n`);
   return EXIT.ok;
 }
 
@@ -212,26 +235,39 @@ export async function admit(
   using connection = await connect(options, io);
   const hubId = parseHub(hub);
   const weight = options.weight === undefined ? {} : { weight: parseCount(options.weight) };
-  const { ballotId } = await connection.coordination.admitMember(create(AdmitMemberRequestSchema, { hubId, ...weight }), {
-    signal: io.stopped,
-  });
-  return outcome(io, ballotId, `${hubId} is a member now`, options);
+  const request = create(AdmitMemberRequestSchema, { hubId, ...weight });
+  const call = () => connection.coordination.admitMember(request, { signal: io.stopped });
+  const answer = await withJoins(connection, hubId, io.stopped, call);
+  return outcome(io, answer, { done: `${hubId} is a member now`, action: `let in hub ${hubId}` }, options);
 }
 
 /** remove removes a member. */
 export async function remove(io: Io, [hub = ""]: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
   const hubId = parseHub(hub);
-  const { ballotId } = await connection.coordination.removeMember(create(RemoveMemberRequestSchema, { hubId }), { signal: io.stopped });
-  return outcome(io, ballotId, `${hubId} is no member any more`, options);
+  const request = create(RemoveMemberRequestSchema, { hubId });
+  const call = () => connection.coordination.removeMember(request, { signal: io.stopped });
+  const answer = await withMembers(connection, [hubId], io.stopped, call);
+  return outcome(io, answer, { done: `${hubId} is no member any more`, action: `remove hub ${hubId}` }, options);
 }
 
-async function outcome(io: Io, ballotId: string, done: string, options: OperatorFlags): Promise<ExitCode> {
-  if (options.json) await printJson(io, { ballot_id: ballotId });
-  else if (!options.quiet)
-    await io.out(
-      ballotId === "" ? `${done}\n` : `ballot ${ballotId} is open; the members vote with: foedus federation vote ${ballotId} approve\n`,
-    );
+interface Outcome {
+  readonly ballotId: string;
+  readonly result: BallotResult;
+}
+
+async function outcome(
+  io: Io,
+  { ballotId, result }: Outcome,
+  { done, action }: { readonly done: string; readonly action: string },
+  options: OperatorFlags,
+): Promise<ExitCode> {
+  const decided = result !== BallotResult.UNSPECIFIED;
+  if (options.json) await printJson(io, ballotId === "" ? { ballot_id: "" } : { ballot_id: ballotId, result: resultText(result) });
+  else if (options.quiet) return EXIT.ok;
+  else if (ballotId === "") await io.out(`${done}\n`);
+  else if (decided) await io.out(decidedText(ballotId, result, action));
+  else await io.out(`ballot ${ballotId} is open; the members vote with: foedus federation vote ${ballotId} approve\n`);
   return EXIT.ok;
 }
 

@@ -22,6 +22,7 @@ import { type Cell, facts, table } from "../print/table.ts";
 import { prose } from "../print/text.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
+import { withMembers } from "./members.ts";
 
 /** status shows which federation the hub belongs to, and whether it can decide. Fails (1) if it belongs to one that cannot. */
 export async function status(io: Io, _args: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
@@ -171,7 +172,9 @@ export async function rejoin(
 export async function lead(io: Io, [hub = ""]: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
   const toHubId = parseHub(hub);
-  await connection.coordination.transferLeadership(create(TransferLeadershipRequestSchema, { toHubId }), { signal: io.stopped });
+  const request = create(TransferLeadershipRequestSchema, { toHubId });
+  const call = () => connection.coordination.transferLeadership(request, { signal: io.stopped });
+  await withMembers(connection, [toHubId], io.stopped, call);
   if (options.json) await printJson(io, { leader: toHubId });
   else if (!options.quiet) await io.out(`${toHubId} leads now\n`);
   return EXIT.ok;

@@ -61,16 +61,17 @@ export async function list(io: Io, [prefix = ""]: readonly string[], options: Op
 
 /** set sets an agreed value; it is decided when this returns. */
 export function set(io: Io, [key = "", value = ""]: readonly string[], options: ChangeFlags): Promise<ExitCode | undefined> {
-  return change(io, options, { case: "put", value: { key, value: new TextEncoder().encode(value), ...condition(options) } });
+  return change(io, options, { case: "put", value: { key, value: new TextEncoder().encode(value), ...condition(options, 0) } });
 }
 
 /** remove deletes an agreed value. */
 export function remove(io: Io, [key = ""]: readonly string[], options: ChangeFlags): Promise<ExitCode | undefined> {
-  return change(io, options, { case: "delete", value: { key, ...condition(options) } });
+  return change(io, options, { case: "delete", value: { key, ...condition(options, 1) } });
 }
 
-function condition({ ifVersion }: ChangeFlags): { readonly conditional: boolean; readonly expect: bigint } {
-  return { conditional: ifVersion !== undefined, expect: ifVersion === undefined ? 0n : BigInt(parseCount(ifVersion)) };
+/** condition is that a value has a version, of at least `least`: 0 is that of a value that is not there. */
+function condition({ ifVersion }: ChangeFlags, least: 0 | 1): { readonly conditional: boolean; readonly expect: bigint } {
+  return { conditional: ifVersion !== undefined, expect: ifVersion === undefined ? 0n : BigInt(parseCount(ifVersion, least)) };
 }
 
 type Change = NonNullable<NonNullable<Parameters<typeof create<typeof ChangeValueRequestSchema>>[1]>["change"]>["change"];

@@ -74,10 +74,11 @@ export function withPeers<T>(connection: Connection, hubId: string, signal: Abor
   });
 }
 
-async function corrected<T>(
+/** corrected makes a call; if it fails for a reason, the error says what `words` finds, if that finds anything better. */
+export async function corrected<T>(
   reason: Reason,
   call: () => Promise<T>,
-  words: () => Promise<{ readonly message: string; readonly remedy: string }>,
+  words: () => Promise<{ readonly message: string; readonly remedy: string } | undefined>,
 ): Promise<T> {
   try {
     return await call();
@@ -86,6 +87,8 @@ async function corrected<T>(
     // A hub that cannot be asked for candidates has still answered.
     const better = await words().catch(() => undefined);
     if (better === undefined) throw error;
-    throw new CliError(EXIT.notFound, better.message, better.remedy, { failure: error.failure, cause: error });
+    // The sentence says what was typed; the field of the request is nothing that was.
+    const { field: _field, ...failure } = error.failure;
+    throw new CliError(EXIT.notFound, better.message, better.remedy, { failure, cause: error });
   }
 }

@@ -68,12 +68,3 @@ export class Intents {
     return admission === "founder" && founders.some(({ hubId }) => hubId === this.#hubId);
   }
 }
-
-/** noMember refuses what needs a member. */
-export function noMember(hubId: string): Failure {
-  return {
-    reason: "PEER_NOT_FOUND",
-    message: `${hubId} is no member of the federation; foedus federation members lists them`,
-    field: "to_hub_id",
-  };
-}

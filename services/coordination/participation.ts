@@ -2,12 +2,13 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { BallotDesk } from "./ballots/desk.ts";
+import { Openings } from "./ballots/openings.ts";
 import { commandCodec } from "./codec/commands.ts";
 import { writeState } from "./codec/state.ts";
 import { createReplica } from "./create-replica.ts";
 import { Directions } from "./directions.ts";
 import type { Begun } from "./formation/record.ts";
-import { type Intent, Intents, noMember } from "./intents.ts";
+import { type Intent, Intents } from "./intents.ts";
 import { Lending } from "./lending.ts";
 import { ClockTrust } from "./liveness/clock-trust.ts";
 import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine.ts";
@@ -16,11 +17,13 @@ import type { ReplicaEffect, ReplicaFrame } from "./log/replica-messages.ts";
 import type { Acquaintance } from "./members/acquaintance.ts";
 import { Recall } from "./members/memory.ts";
 import type { Candidate, Remembered } from "./members/messages.ts";
+import { noMember } from "./members/roster.ts";
 import { Sponsor } from "./members/sponsor.ts";
 import { type Errand, Steward } from "./members/steward.ts";
 import type { Effect, EngineFrame, FederationStatus, Frame, Greeting, Query, Request } from "./messages.ts";
 import type { AgentInput } from "./migration/hosting/messages.ts";
 import { Mover } from "./migration/mover.ts";
+
 import type { Asked, Part, PartGround } from "./part.ts";
 import type { CoordinationGround } from "./ports.ts";
 import { RAFT_TUNING } from "./raft/config.ts";
@@ -57,7 +60,7 @@ export class Participation {
   readonly #effects: ReplicaEffect<EngineFrame>[] = [];
   readonly #steward: Steward;
   readonly #sponsor: Sponsor;
-  readonly #desk: BallotDesk;
+  readonly #openings: Openings;
   readonly #sentry: Sentry;
   readonly #mover: Mover;
   readonly #parts: readonly Part[];
@@ -116,7 +119,7 @@ export class Participation {
     this.acquaintance = this.#steward.acquaintance;
     this.#belonged = this.#steward.isMember;
     const { hubId, crypto, prng } = ground;
-    this.#desk = new BallotDesk({ hubId, crypto, prng, members: state.books.members, ballots: state.books.ballots, at: () => state.at });
+    const desk = new BallotDesk({ hubId, crypto, prng, members: state.books.members, ballots: state.books.ballots, at: () => state.at });
     const partGround: PartGround = {
       ground,
       self: this.#self,
@@ -132,7 +135,8 @@ export class Participation {
     this.#sentry = new Sentry(partGround);
     this.#mover = new Mover(partGround, now);
     this.#parts = [this.#sentry, new Lending(partGround), new Sharing(partGround), this.#mover, new Directions(partGround)];
-    this.#intents = new Intents(hubId, founding.founding, state.books.members, this.#desk);
+    this.#intents = new Intents(hubId, founding.founding, state.books.members, desk);
+    this.#openings = new Openings(desk, partGround.submit);
   }
 
   get federationId(): string {
@@ -157,7 +161,7 @@ export class Participation {
       }
       case "transfer": {
         const member = this.#replica.state.books.members.member(request.hubId);
-        if (member === undefined) return void out.push({ kind: "refused", call, failure: noMember(request.hubId) });
+        if (member === undefined) return void out.push({ kind: "refused", call, failure: noMember(request.hubId, "to_hub_id") });
         this.#asked.set(call, { kind: "transfer" });
         this.#replica.transfer(now, call, replicaIdOf(member.hubId, member.incarnation), this.#effects);
         return this.#route(now, out);
@@ -202,6 +206,7 @@ export class Participation {
 
   cancel(call: number): void {
     this.#asked.delete(call);
+    this.#openings.cancel(call);
     this.#replica.cancel(call);
   }
 
@@ -227,6 +232,7 @@ export class Participation {
   close(failure: Failure, out: Effect[]): void {
     for (const [call, { kind }] of this.#asked) if (kind !== "part") out.push({ kind: "refused", call, failure });
     this.#asked.clear();
+    this.#openings.close(failure, out);
   }
 
   /** introduce gives the founding entry to a member that has not begun. */
@@ -384,7 +390,8 @@ export class Participation {
     if (asked.kind === "part") return asked.then({ kind: "applied", applied }, now, out);
     if (!result.ok) return void out.push({ kind: "refused", call, failure: result.failure });
     if (asked.kind === "leave") return void out.push({ kind: "done", call });
-    out.push({ kind: "changed", call, index: at.index, value: result.value, early });
+    const answer = { kind: "changed", call, index: at.index, value: result.value, early } as const;
+    if (!this.#openings.holds(answer)) out.push(answer);
   }
 
   #refused(now: Now, call: number, failure: Failure, out: Effect[]): void {
@@ -404,10 +411,7 @@ export class Participation {
       if (news.kind === "admitted" || news.kind === "replaced") this.#steward.introduce(news.hubId);
       this.#lookAt = Math.min(this.#lookAt, now.mono);
     }
-    if (book === "ballots") {
-      const command = news.kind === "fruitless" ? undefined : this.#desk.onNews(news);
-      if (command !== undefined) this.#later({ book: "ballots", command });
-    }
+    if (book === "ballots" && news.kind !== "fruitless") this.#openings.onNews(news);
     for (const part of this.#parts) part.onNews(now, { book, news } as News, out, logTime);
     const event = newsEvent({ book, news } as News, this.#ground.hubId);
     if (event !== undefined) out.push(event);

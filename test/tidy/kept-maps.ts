@@ -84,6 +84,10 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/migration/book.ts #history": ["const BOUNDS", "`BOUNDS.history` migrations that are over; the oldest goes"],
   "services/coordination/migration/book.ts #open": ["const BOUNDS", "`BOUNDS.open`, of which each hub has a part"],
   "services/coordination/module.ts #up": ["peers", "peers with a session"],
+  "services/coordination/ballots/openings.ts #voting": [
+    "commands",
+    "ballots of this hub whose first vote is on its way, and calls that wait for it",
+  ],
   "services/coordination/participation.ts #asked": ["commands", "calls that wait for the log, and one of each peer that asks to join"],
   "services/coordination/resources/borrower.ts #held": ["configuration", "what this hub has of others: `Rules.requestsMax`"],
   "services/coordination/resources/executor.ts #goneAt": ["peers", "borrowers that are not connected"],

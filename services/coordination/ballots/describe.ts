@@ -12,7 +12,7 @@ export function showAction(action: Action): string {
     case "weigh":
       return `give hub ${action.hubId} weight ${action.weight}`;
     case "assign_role":
-      return `give role ${action.role} to hub ${action.hubId}`;
+      return `give role ${action.role} to hub ${[action.hubId, ...action.standbys].join(", then to ")}`;
     case "confirm_failed":
       return `confirm that hub ${action.hubId} has failed`;
     case "set_policy":

@@ -44,7 +44,10 @@ export class BallotDesk {
     const { hubId, crypto, ballots, members } = this.#ground;
     const ballot = ballots.ballot(ballotId);
     if (ballot === undefined || ballot.result !== undefined) {
-      const message = ballot === undefined ? `there is no ballot ${ballotId}` : `ballot ${ballotId} is ${ballot.result}`;
+      const message =
+        ballot === undefined
+          ? `there is no ballot ${ballotId}; foedus federation ballot lists them`
+          : `ballot ${ballotId} is ${ballot.result}`;
       return { reason: "BALLOT_CLOSED", message, field: "ballot_id" };
     }
     const own = ballot.opening.eligible.find((voter) => voter.hubId === hubId);

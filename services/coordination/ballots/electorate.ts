@@ -1,6 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import type { KeyLink, Member, MemberAction } from "../members/messages.ts";
 import type { Policies } from "../members/policies.ts";
+import { noMember } from "../members/roster.ts";
 import type { Action, Eligible } from "./messages.ts";
 
 /** Electorate is what the book of ballots asks the book of members, which is at the same position of the log. */
@@ -33,7 +34,7 @@ export function actionProblem(electorate: Electorate, action: Action): Failure |
   const { owner, borrower, resource, amount, durationMs, agentType } = action;
   if (owner === borrower) return { reason: "INVALID_FIELD", message: "a hub does not lend to itself", field: "action.borrower" };
   const unknown = [owner, borrower].find((hubId) => electorate.member(hubId) === undefined);
-  if (unknown !== undefined) return { reason: "PEER_NOT_FOUND", message: `hub ${unknown} is no member`, field: "action.owner" };
+  if (unknown !== undefined) return noMember(unknown, "action.owner");
   const beyond = (what: string, field: string): Failure => ({
     reason: "VALUE_OUT_OF_RANGE",
     message: `the federation's policy allows ${what}; ask for less, or have the policy changed by a ballot`,

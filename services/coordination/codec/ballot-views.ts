@@ -3,13 +3,15 @@ import {
   type BallotAction,
   BallotActionSchema,
   type Ballot as BallotProto,
+  BallotResult,
   BallotSchema,
   BallotVote,
 } from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
 import { type PolicyValue as PolicyValueProto, PolicyValueSchema } from "#gen/foedus/coordination/v1alpha1/members_pb.ts";
 import { fail } from "#kernel/error.ts";
 import { decode, encode } from "#kernel/wire/shape.ts";
-import { ACTION, type Action, BALLOT, type Ballot, type Vote } from "../ballots/messages.ts";
+import { showAction } from "../ballots/describe.ts";
+import { ACTION, type Action, BALLOT, type Ballot, type Result, type Vote } from "../ballots/messages.ts";
 import { POLICY_VALUE, type PolicyValue } from "../members/messages.ts";
 
 /** actionFromProto takes what is proposed from a request. Throws INVALID_FIELD with what is wrong. */
@@ -22,6 +24,17 @@ export function actionFromProto(action: BallotAction): Action {
 /** ballotToProto gives a ballot to a caller. */
 export function ballotToProto(ballot: Ballot): BallotProto {
   return fromBinary(BallotSchema, encode(BALLOT, ballot));
+}
+
+/** resultToProto gives the result of a ballot to a caller; UNSPECIFIED while it is open. */
+export function resultToProto(result: Result | undefined): BallotResult {
+  return result === undefined ? BallotResult.UNSPECIFIED : BallotResult[result];
+}
+
+/** actionText says what an action does, as it stands in a sentence after "to". */
+export function actionText(action: BallotAction | undefined): string {
+  const decoded = action === undefined ? undefined : decode(ACTION, toBinary(BallotActionSchema, action));
+  return decoded?.ok === true ? showAction(decoded.value) : "do something that is not known here: upgrade foedus";
 }
 
 /** policyToProto gives the value of a policy to a caller. */

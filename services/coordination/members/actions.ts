@@ -3,7 +3,7 @@ import { problemOf } from "#kernel/wire/shape.ts";
 import type { Admission } from "./admission.ts";
 import { MEMBER_ACTION, MEMBER_LIMITS, type Member, type MemberAction } from "./messages.ts";
 import { type Policies, policyProblem } from "./policies.ts";
-import type { Roster } from "./roster.ts";
+import { noMember, type Roster } from "./roster.ts";
 
 type Action<K extends MemberAction["kind"]> = Extract<MemberAction, { kind: K }>;
 
@@ -15,7 +15,7 @@ export function memberActionProblem(roster: Roster, admission: Admission, polici
   if (action.kind === "remove") return admission.goProblem(action.hubId);
   if (action.kind === "set_policy") return changeProblem(policies, action);
   const member = roster.get(action.hubId);
-  if (member === undefined) return { reason: "PEER_NOT_FOUND", message: `hub ${action.hubId} is no member`, field: "hubId" };
+  if (member === undefined) return noMember(action.hubId, "hubId");
   switch (action.kind) {
     case "weigh":
       if (action.weight > 0 || admission.hasWeightWithout(action.hubId)) return undefined;
@@ -39,7 +39,7 @@ function changeProblem(policies: Policies, { key, value, basis }: Action<"set_po
 function roleProblem(roster: Roster, { role, hubId, standbys }: Action<"assign_role">): Failure | undefined {
   const hubs = [hubId, ...standbys];
   const unknown = hubs.find((hub) => roster.get(hub) === undefined);
-  if (unknown !== undefined) return { reason: "PEER_NOT_FOUND", message: `hub ${unknown} is no member`, field: "standbys" };
+  if (unknown !== undefined) return noMember(unknown, "standbys");
   if (new Set(hubs).size < hubs.length)
     return { reason: "INVALID_FIELD", message: "a hub is named twice; who has a role is no standby for it", field: "standbys" };
   if (!roster.mayAct(hubId))

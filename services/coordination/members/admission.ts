@@ -5,7 +5,7 @@ import type { LogInstant } from "../log/book.ts";
 import type { Candidate, Join, Member, MemberAction, MemberNews } from "./messages.ts";
 import { JOINS_MAX, MEMBER_LIMITS, VOTERS } from "./messages.ts";
 import type { Policies } from "./policies.ts";
-import { byText, keyInForce, type Roster } from "./roster.ts";
+import { byText, keyInForce, noMember, type Roster } from "./roster.ts";
 import { joinBytes } from "./statements.ts";
 
 /** AdmittedBy says how a hub came in: by which ballot, or by which founder. */
@@ -195,7 +195,7 @@ export class Admission {
   /** goProblem says why a hub cannot go: too few would be left to decide, or nobody with a weight. */
   goProblem(hubId: string): Failure | undefined {
     const member = this.#roster.get(hubId);
-    if (member === undefined) return refuse("PEER_NOT_FOUND", `hub ${hubId} is no member`, "hubId");
+    if (member === undefined) return noMember(hubId, "hubId");
     if (this.#roster.size === 1)
       return refuse("VALUE_OUT_OF_RANGE", `hub ${hubId} is the last one, and the federation ends with it; --force leaves it all the same`);
     const least = Math.max(this.#policies.int("min_voters"), VOTERS[this.#roster.engine].min);

@@ -1,3 +1,4 @@
+import type { Failure } from "#kernel/error.ts";
 import type { ReplicaId } from "../log/engine.ts";
 import { replicaIdOf } from "../log/engine.ts";
 import type { Engine, FederationRole, KeyLink, KeyRecord, Member, MemberNews } from "./messages.ts";
@@ -21,6 +22,15 @@ export function linksOf(member: Member, after: number, through: number): KeyLink
   return member.keys
     .filter(({ serial }) => serial > after && serial <= through && serial > 1)
     .map(({ serial, publicKey, previous, signature, proof }) => ({ hubId: member.hubId, serial, publicKey, previous, signature, proof }));
+}
+
+/** noMember refuses what needs a member; `field` names it. */
+export function noMember(hubId: string, field: string): Failure {
+  return {
+    reason: "PEER_NOT_FOUND",
+    message: `hub ${hubId} is no member of the federation; foedus federation members lists them`,
+    field,
+  };
 }
 
 /** longestFirst orders members by how long they have been in. */

@@ -1,7 +1,6 @@
 import { create } from "@bufbuild/protobuf";
 import { whenAborted } from "#channel/abort.ts";
 import type { Clock } from "#channel/clock.ts";
-import { BallotResult } from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
 import {
   AdmitMemberResponseSchema,
   CastVoteResponseSchema,
@@ -30,7 +29,7 @@ import { bind, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import type { BallotValue } from "../ballots/messages.ts";
-import { actionFromProto, ballotToProto, policyToProto, voteFromProto } from "../codec/ballot-views.ts";
+import { actionFromProto, ballotToProto, policyToProto, resultToProto, voteFromProto } from "../codec/ballot-views.ts";
 import { valueCommandFromProto, valueToProto } from "../codec/values.ts";
 import type { Role } from "../log/engine.ts";
 import type { Answer, FederationStatus, Input, LogRecord, Request, Standing } from "../messages.ts";
@@ -202,23 +201,25 @@ function valueHandlers(ask: Ask): Pick<Handled, "changeValue" | "getValue" | "li
 function ballotHandlers(
   ask: Ask,
 ): Pick<Handled, "admitMember" | "removeMember" | "openBallot" | "castVote" | "listBallots" | "getBallot" | "listPolicies"> {
-  const ballotOf = ({ value }: Extract<Answer, { kind: "changed" }>): string => (value as Partial<BallotValue>).ballotId ?? "";
+  const ballotOf = ({ value }: Extract<Answer, { kind: "changed" }>) => {
+    const { ballotId = "", result } = value as Partial<BallotValue>;
+    return { ballotId, result: resultToProto(result) };
+  };
   return {
     admitMember: async ({ hubId, weight }, context) => {
       const answer = await ask("changed", { kind: "admit", hubId, weight: weight ?? 1 }, context);
-      return create(AdmitMemberResponseSchema, { ballotId: ballotOf(answer) });
+      return create(AdmitMemberResponseSchema, ballotOf(answer));
     },
     removeMember: async ({ hubId }, context) => {
-      return create(RemoveMemberResponseSchema, { ballotId: ballotOf(await ask("changed", { kind: "remove", hubId }, context)) });
+      return create(RemoveMemberResponseSchema, ballotOf(await ask("changed", { kind: "remove", hubId }, context)));
     },
     openBallot: async ({ action, reasoning, durationMs }, context) => {
       const request = { kind: "propose", action: actionFromProto(action!), reasoning, durationMs: Number(durationMs) } as const;
-      return create(OpenBallotResponseSchema, { ballotId: ballotOf(await ask("changed", request, context)) });
+      return create(OpenBallotResponseSchema, ballotOf(await ask("changed", request, context)));
     },
     castVote: async ({ ballotId, vote, reasoning }, context) => {
-      const { value } = await ask("changed", { kind: "vote", ballotId, vote: voteFromProto(vote), reasoning }, context);
-      const { result } = value as BallotValue;
-      return create(CastVoteResponseSchema, { result: result === undefined ? BallotResult.UNSPECIFIED : BallotResult[result] });
+      const answer = await ask("changed", { kind: "vote", ballotId, vote: voteFromProto(vote), reasoning }, context);
+      return create(CastVoteResponseSchema, { result: ballotOf(answer).result });
     },
     listBallots: async (_request, context) => {
       const { answer, ageMs } = await ask("queried", { kind: "query", query: { kind: "ballots" }, local: true }, context);
@@ -231,7 +232,11 @@ function ballotHandlers(
     getBallot: async ({ ballotId }, context) => {
       const { answer } = await ask("queried", { kind: "query", query: { kind: "ballot", ballotId }, local: true }, context);
       if (answer.kind !== "ballot" || answer.ballot === undefined)
-        throw fail("BALLOT_CLOSED", `there is no ballot ${ballotId} here; settled ones are kept for 7 days`, { field: "ballot_id" });
+        throw fail(
+          "BALLOT_CLOSED",
+          `there is no ballot ${ballotId} here (settled ones are kept for 7 days); foedus federation ballot lists them`,
+          { field: "ballot_id" },
+        );
       const { ballot, certificate } = answer;
       const proof = typeof certificate === "string" ? { noCertificate: certificate } : { certificate };
       return create(GetBallotResponseSchema, { ballot: ballotToProto(ballot), ...proof });

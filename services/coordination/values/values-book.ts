@@ -24,8 +24,13 @@ export class ValuesBook implements Book<ValueCommand, number, ValueChanged, Valu
     const { key, conditional, expect } = command;
     const before = this.#values.get(key);
     const version = before?.version ?? 0;
-    if (conditional && expect !== version)
-      return no("VERSION_CONFLICT", `${key} has version ${version}, not ${expect}; read it again and decide anew`, "expect", { version });
+    if (conditional && expect !== version) {
+      const is =
+        before === undefined
+          ? `there is no value ${key}, and so none of version ${expect}`
+          : `${key} has version ${version}, not ${expect}`;
+      return no("VERSION_CONFLICT", `${is}; read it again and decide anew`, "expect", { version });
+    }
     const size = sizeOf(before);
     if (command.kind === "delete") {
       if (before === undefined) return no("VALUE_NOT_FOUND", `there is no value ${key}`, "key");

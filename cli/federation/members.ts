@@ -1,0 +1,48 @@
+import { create } from "@bufbuild/protobuf";
+import {
+  GetFederationRequestSchema,
+  type GetFederationResponse,
+  ListBallotsRequestSchema,
+} from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
+import { nearest } from "#runtime/config/shape.ts";
+import { clean } from "../print/format.ts";
+import { corrected } from "../reach/candidates.ts";
+import type { Connection } from "../reach/connect.ts";
+import { didYouMean } from "../reach/did-you-mean.ts";
+
+type Coordination = Pick<Connection, "coordination">;
+
+const federationOf = ({ coordination }: Coordination, signal: AbortSignal): Promise<GetFederationResponse> =>
+  coordination.getFederation(create(GetFederationRequestSchema), { signal });
+
+/** withMembers makes a call about members; if one of the hubs is none, the error names the one that was probably meant. */
+export function withMembers<T>(connection: Coordination, hubs: readonly string[], signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  return corrected("PEER_NOT_FOUND", call, async () => {
+    const known = (await federationOf(connection, signal)).members.map(({ hubId }) => hubId);
+    const unknown = hubs.find((hub) => !known.includes(hub));
+    if (unknown === undefined) return undefined;
+    const remedy = didYouMean(unknown, known, "List them with `foedus federation members`.");
+    return { message: `hub ${unknown} is no member of the federation`, remedy };
+  });
+}
+
+/** withJoins makes a call about a hub that has asked to join; if it has not, the error names the one that was probably meant. */
+export function withJoins<T>(connection: Coordination, hub: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  return corrected("PEER_NOT_FOUND", call, async () => {
+    const { joins } = await federationOf(connection, signal);
+    const near = nearest(hub, joins);
+    return near === undefined ? undefined : { message: `hub ${hub} has not asked to join`, remedy: `Did you mean ${clean(near)}?` };
+  });
+}
+
+/** withBallots makes a call about a ballot; if there is none of that id, the error names the one that was probably meant. */
+export function withBallots<T>({ coordination }: Coordination, id: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  return corrected("BALLOT_CLOSED", call, async () => {
+    const { ballots } = await coordination.listBallots(create(ListBallotsRequestSchema), { signal });
+    const known = ballots.map(({ opening }) => opening?.proposal?.ballotId ?? "");
+    if (known.includes(id)) return undefined;
+    const near = nearest(id, known);
+    const remedy = near === undefined ? "List them with `foedus federation ballot`." : `Did you mean ${clean(near)}?`;
+    return { message: `there is no ballot ${id}`, remedy };
+  });
+}
