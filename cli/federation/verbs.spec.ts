@@ -67,11 +67,11 @@ test("a ballot that this hub's vote alone decides is said to be decided, and nob
   let admitted = "";
   await until("the request", async () => (admitted = (await say("home", "admit", "partner")).out) !== "", 10_000);
   expect(admitted).toMatch(/^ballot home-\w+ is approved, by this hub's vote alone: to let in hub partner\n$/);
-  await until("a second voter", async () => /^partner +(voter|leader) /m.test((await say("home", "members")).out), 20_000);
+  await until("a second voter", async () => /^partner +(voter|leader) /m.test((await say("home", "members")).out), 60_000);
   const open = await say("home", "propose", "policy", "flaps", "6");
   expect(open.out).toMatch(/^ballot \S+ is open, and this hub approves it; the others vote with: foedus federation vote \S+ approve\n$/);
   expect((await say("partner", "vote", idIn(open), "approve")).out).toContain("is approved");
-}, 60_000);
+}, 120_000);
 
 test.each([
   [["propose", "remove", "parter"]],
