@@ -1,4 +1,6 @@
 import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Command } from "commander";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -24,6 +26,38 @@ describe("the help", () => {
     const long = all.flatMap((text) => text.split("\n")).filter((line) => line.length > width && !line.startsWith("Usage: "));
     expect(long).toEqual([]);
   });
+});
+
+/** paths are the commands that can be given, as they are typed. */
+function paths(command: Command, before: readonly string[] = []): string[] {
+  return command.commands.flatMap((child) => {
+    const path = [...before, child.name()];
+    return child.commands.length === 0 ? [path.join(" ")] : paths(child, path);
+  });
+}
+
+/** listed are the commands in the table of a page: `peer list, add` names two, and so does `peers enable\|disable <hub>`. */
+function listed(page: string): string[] {
+  const cells = [...page.matchAll(/^\| (`.*?`) +\| .*\|$/gm)].map(([, cell = ""]) => cell);
+  return cells
+    .flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, span = ""]) => span))
+    .flatMap((span) => {
+      const [first = "", ...others] = span
+        .replace(/\[[^\]]*\]|<[^>]*>|--\w+ \w+/g, "")
+        .split(/, |\\\|/)
+        .map((part) => part.trim());
+      const group = first.split(" ").slice(0, -1);
+      return [first, ...others.map((word) => [...group, word].join(" "))];
+    });
+}
+
+test("cli/README.md lists every command, and none that does not exist", () => {
+  const page = readFileSync(join(import.meta.dirname, "README.md"), "utf8").split("\n## ")[0]!;
+  const [known, named] = [paths(buildProgram(async () => undefined)), listed(page)];
+  const takes = (path: string, command: string): boolean => path === command || path.startsWith(`${command} `);
+  expect(known.length).toBeGreaterThan(50);
+  expect(known.filter((command) => !named.some((path) => takes(path, command)))).toEqual([]);
+  expect(named.filter((path) => !known.some((command) => takes(path, command) || takes(command, path)))).toEqual([]);
 });
 
 test("paths are written as they would be typed here", () => {

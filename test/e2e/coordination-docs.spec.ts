@@ -1,5 +1,6 @@
 // docs/COORDINATION.md on four real hubs: every command is run by the hub in front of it, and prints what stands there.
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { runHere } from "../cli/here.ts";
@@ -8,7 +9,10 @@ import { Federation, ROOT, until } from "../support/federation.ts";
 const PAGE = readFileSync(join(ROOT, "docs/COORDINATION.md"), "utf8");
 const HUBS = ["home", "factory", "lab", "office"] as const;
 /** Commands that do something each time; they are not tried again. */
-const ONCE = /^foedus federation (propose|admit|value set)/;
+const ONCE = /^foedus (federation (propose|admit|value set)|resources (request|release)) /;
+/** The row of an allocation, with its number, and a command that names one. */
+const ROW = /^ *(\d+) +[\w-]+\/[\w-]+ /m;
+const ALLOCATION = /^(foedus resources (?:renew|release) )(\d+)\b/;
 
 /** Step is a command of the page, who gives it, and what it prints. */
 interface Step {
@@ -67,16 +71,36 @@ describe("docs/COORDINATION.md", () => {
     const text = all.map(({ command }) => command).join("\n");
     for (const verb of ["found", "join", "admit", "value set", "propose", "vote", "ballot", "founding", "verify", "lead", "leave"])
       expect(text).toContain(`foedus federation ${verb}`);
+    for (const verb of ["offer", "quota", "offers", "request", "renew", "allocations", "release", "requests", "audit", "withdraw"])
+      expect(text).toMatch(new RegExp(`foedus resources ${verb}\\b`));
     expect(
       [...PAGE.matchAll(/^```(\w*)$/gm)].map(([, language]) => language).filter((language) => language !== "" && language !== "console"),
     ).toEqual([]);
     for (const { hub } of all) expect(HUBS).toContain(hub);
   });
 
+  test("the hubs to try it with can be created as the page says, on ports of their own, and each has a context in its folder", async () => {
+    const cwd = mkdtempSync(join(tmpdir(), "foedus-try-"));
+    try {
+      const commands = [...PAGE.matchAll(/^foedus (hub init .*)$/gm)].map(([, command = ""]) => command.split(" "));
+      for (const command of commands) expect(await runHere(command, { cwd })).toMatchObject({ code: 0 });
+      const ports = HUBS.map((hub) => JSON.parse(readFileSync(join(cwd, hub, "hub.json"), "utf8")).listen.port as number);
+      expect(ports).toEqual([18_800, 18_820, 18_840, 18_860]);
+      for (const hub of HUBS)
+        expect(await runHere(["contexts", "list", "-q"], { cwd: join(cwd, hub) })).toMatchObject({ code: 0, out: `${hub}\n` });
+    } finally {
+      rmSync(cwd, { recursive: true, force: true });
+    }
+  });
+
   test("each command prints what stands below it", async () => {
-    /** Ids of ballots on the page, and those of this run. */
+    /** Ids of ballots and numbers of allocations on the page, and those of this run. */
     const ids = new Map<string, string>();
-    const here = (text: string): string => [...ids].reduce((now, [page, real]) => now.replaceAll(page, real), text);
+    const numbers = new Map<string, string>();
+    const here = (text: string): string =>
+      [...ids]
+        .reduce((now, [page, real]) => now.replaceAll(page, real), text)
+        .replace(ALLOCATION, (whole, verb, number) => (numbers.has(number) ? `${verb}${numbers.get(number)}` : whole));
     for (const { hub, command, prints } of all) {
       let last = "";
       const wanted = /ballot (\S+) is open/.exec(prints)?.[1];
@@ -85,6 +109,8 @@ describe("docs/COORDINATION.md", () => {
         last = `${out}${err}`;
         const real = /ballot (\S+) is open/.exec(last)?.[1];
         if (wanted !== undefined && real !== undefined && !ids.has(wanted)) ids.set(wanted, real);
+        const [row, realRow] = [ROW.exec(prints)?.[1], ROW.exec(last)?.[1]];
+        if (row !== undefined && realRow !== undefined && !numbers.has(row)) numbers.set(row, realRow);
         if (patternOf(here(prints)).test(last)) return true;
         throw new Error(`${hub}$ ${here(command)}\n${last}\n\ninstead of\n${here(prints)}`);
       };
