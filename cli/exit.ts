@@ -29,6 +29,7 @@ const CODE_OF_REASON: Readonly<Partial<Record<Reason, ExitCode>>> = {
   NODE_NOT_FOUND: EXIT.notFound,
   PEER_NOT_FOUND: EXIT.notFound,
   CAPABILITY_NOT_FOUND: EXIT.notFound,
+  OFFER_NOT_FOUND: EXIT.notFound,
   // At another hub's node it is the share that does not let it be invoked, or the node itself: the answer does not tell.
   CAPABILITY_ACCESS: EXIT.refused,
   DEADLINE_EXPIRED: EXIT.timeout,

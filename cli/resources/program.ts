@@ -3,18 +3,39 @@ import type { Declare } from "../declare.ts";
 
 const many = (text: string, list: readonly string[] = []): string[] => [...list, text];
 
+const KINDS = `
+Kinds: agents:<type>, compute:inference|batch|analysis, storage:weights|data|cache, network:bandwidth|pooling.
+Amounts: agents, cpu-milli and gpu-milli (thousandths), memory-mb, storage-mb, network-kbps.
+Agents are counted in the first four, compute in cpu-milli, gpu-milli and memory-mb.`;
+const OFFER = `${KINDS}
+Examples:
+  foedus resources offer bots agents:planner --with ada --with bob
+  foedus resources offer box compute:inference gpu-milli=4000 --with llama-3`;
+const REQUEST = `${KINDS}
+Examples:
+  foedus resources request agents:planner agents=1 --for 30m
+  foedus resources request storage:data storage-mb=500 --of factory`;
+
+/** told puts a text below the help of a command, wrapped as commander wraps the rest. */
+function told(command: Command, text: string): Command {
+  return command.addHelpText("after", () => command.createHelp().boxWrap(text, command.configureOutput().getOutHelpWidth?.() ?? 80));
+}
+
 /** resourceVerbs declares what hubs lend each other by. `operator` adds the options of verbs that talk to a hub. */
 export function resourceVerbs(verb: Declare, program: Command, operator: (command: Command) => Command): void {
   const resources = program.command("resources").description("lend and borrow between the hubs of a federation");
   const load = async (): Promise<typeof import("./verbs.ts")> => import("./verbs.ts");
   operator(verb(resources, "offers [owner]", "list what is offered", async () => (await load()).offers));
-  operator(
-    verb(
-      resources,
-      "offer <name> <kind> [amounts...]",
-      "offer agents, compute, storage or network of this hub",
-      async () => (await load()).offer,
+  told(
+    operator(
+      verb(
+        resources,
+        "offer <name> <kind> [amounts...]",
+        "offer agents, compute, storage or network of this hub",
+        async () => (await load()).offer,
+      ),
     ),
+    OFFER,
   )
     .option("--with <name>", "agent or model of the offer (repeatable)", many)
     .option("--price <amount>", "units per unit and hour, e.g. agents=0.5 (repeatable)", many)
@@ -50,7 +71,12 @@ export function resourceVerbs(verb: Declare, program: Command, operator: (comman
 
 function borrowVerbs(verb: Declare, resources: Command, operator: (command: Command) => Command): void {
   const load = async (): Promise<typeof import("./verbs.ts")> => import("./verbs.ts");
-  operator(verb(resources, "request <what> <amounts...>", "borrow agents, compute, storage or network", async () => (await load()).request))
+  told(
+    operator(
+      verb(resources, "request <what> <amounts...>", "borrow agents, compute, storage or network", async () => (await load()).request),
+    ),
+    REQUEST,
+  )
     .option("--of <hub[/offer]>", "of this hub, and this offer of it (default: of any)")
     .option("--for <duration>", "for how long (default: 1h)")
     .option("--model <name>", "model that must be there, of compute")

@@ -81,12 +81,47 @@ export function parseLimit(texts: readonly string[]): MessageInitShape<typeof Re
   return { ...none, ...parseAmounts(texts) };
 }
 
-/** parseKind reads what is offered: agents:<type>, compute:<work>, storage:<content> or network:<mode>, with names of agents or models. */
+/** Words that follow a kind; agents are followed by any type. */
+const WORDS_OF = { compute: WORKS, storage: CONTENTS, network: MODES } as const;
+
+/** KIND_WORDS are the kinds with what may follow them, as they are typed: agents:<type>, compute:inference|batch|analysis, … */
+export const KIND_WORDS: readonly string[] = [
+  "agents:<type>",
+  ...Object.entries(WORDS_OF).map(([kind, words]) => `${kind}:${Object.keys(words).join("|")}`),
+];
+
+/** split takes a kind apart. Throws CliError (usage) for what hubs do not lend. */
+function split(text: string): readonly [kind: string, type: string] {
+  const at = text.indexOf(":");
+  const [kind, type] = at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
+  if (kind === "agents" && type === "")
+    throw usage(`"${text}" does not say which type of agents`, "Write agents:<type>, for example agents:planner.");
+  const words = own<Readonly<Record<string, unknown>>>(WORDS_OF, kind);
+  if (words !== undefined && own(words, type) === undefined)
+    throw usage(
+      type === "" ? `"${text}" does not say which kind of ${kind}` : `"${text}" is no kind of ${kind} that hubs lend`,
+      `Write ${Object.keys(words)
+        .map((word) => `${kind}:${word}`)
+        .join(", ")
+        .replace(/, ([^,]*)$/, " or $1")}.`,
+    );
+  return [kind, type];
+}
+
+/**
+ * parseKind reads what is offered: agents:<type>, compute:<work>, storage:<content> or network:<mode>, with names of agents or models.
+ * Throws CliError (usage), also for agents without names.
+ */
 export function parseKind(text: string, names: readonly string[]): MessageInitShape<typeof ResourceKindSchema> {
-  const [kind = "", type = ""] = text.split(":", 2);
+  const [kind, type] = split(text);
   const sorted = [...names].sort();
   switch (kind) {
     case "agents":
+      if (sorted.length === 0)
+        throw usage(
+          "an offer of agents says which agents they are",
+          `Name each with --with, for example: foedus resources offer bots ${text} --with ada --with bob.`,
+        );
       return { what: { case: "agent", value: { type, agents: sorted } } };
     case "compute":
       return { what: { case: "compute", value: { work: wordOf(WORKS, type, "work"), models: sorted, maxBatch: 1n } } };
@@ -101,9 +136,9 @@ export function parseKind(text: string, names: readonly string[]): MessageInitSh
   }
 }
 
-/** parseWant reads what is asked for, as parseKind reads what is offered. */
+/** parseWant reads what is asked for, as parseKind reads what is offered. Throws CliError (usage). */
 export function parseWant(text: string, model = ""): MessageInitShape<typeof ResourceWantSchema> {
-  const [kind = "", type = ""] = text.split(":", 2);
+  const [kind, type] = split(text);
   switch (kind) {
     case "agents":
       return { what: { case: "agent", value: { type } } };
@@ -119,10 +154,27 @@ export function parseWant(text: string, model = ""): MessageInitShape<typeof Res
 }
 
 function noKind(text: string): Error {
-  return usage(
-    `"${text}" is nothing that hubs lend`,
-    "Write agents:<type>, compute:inference|batch|analysis, storage:weights|data|cache or network:bandwidth|pooling.",
-  );
+  return usage(`"${text}" is nothing that hubs lend`, `Write ${KIND_WORDS.join(", ").replace(/, ([^,]*)$/, " or $1")}.`);
+}
+
+/** Dimensions in which each kind is counted. An offer or request has an amount above zero of at least one of them. */
+const COUNTED_IN: Readonly<Record<string, readonly string[]>> = {
+  agents: ["agents", "cpu-milli", "gpu-milli", "memory-mb"],
+  compute: ["cpu-milli", "gpu-milli", "memory-mb"],
+  storage: ["storage-mb"],
+  network: ["network-kbps"],
+};
+
+/** parseAmountsOf reads the amounts of a kind, as parseAmounts does. Throws CliError (usage) for none, and for those in which it is not counted. */
+export function parseAmountsOf(kind: string, texts: readonly string[]): MessageInitShape<typeof ResourceAmountsSchema> {
+  const amounts = parseAmounts(texts);
+  const [word] = split(kind);
+  const counted = own(COUNTED_IN, word) ?? [];
+  const odd = Object.entries(DIMENSIONS).find(([dimension, field]) => amounts[field] !== undefined && !counted.includes(dimension));
+  if (odd !== undefined) throw usage(`${word} is not counted in ${odd[0]}`, `Write an amount of ${counted.join(", ")}.`);
+  if (word !== "agents" && texts.length === 0)
+    throw usage(`there is no amount of ${kind}`, `Write for example ${counted[0]}=1000; ${word} is counted in ${counted.join(", ")}.`);
+  return amounts;
 }
 
 /** takeOf is what the hub does with what is reserved. */

@@ -36,11 +36,13 @@ import { clean, duration, label } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
+import { withOffers } from "./near.ts";
 import {
   amountsText,
   kindText,
   leftText,
   parseAmounts,
+  parseAmountsOf,
   parseKind,
   parseLimit,
   parsePriority,
@@ -105,7 +107,7 @@ export async function offer(io: Io, [name = "", kind = "", ...amounts]: readonly
     one.replace(/=(\d+(?:\.\d{1,6})?)$/, (_, units: string) => `=${Math.round(Number(units) * 1_000_000)}`),
   );
   const what = parseKind(kind, options.with ?? []);
-  const capacity = parseAmounts(amounts);
+  const capacity = parseAmountsOf(kind, amounts);
   if (what.what?.case === "agent") capacity.agents ??= BigInt(options.with?.length ?? 0);
   const request = create(OfferResourceRequestSchema, {
     offer: { name, what, capacity, prices: parseAmounts(prices), shared: true, automatic: options.ask !== true },
@@ -117,7 +119,9 @@ export async function offer(io: Io, [name = "", kind = "", ...amounts]: readonly
 /** withdraw has no more of an offer lent. */
 export async function withdraw(io: Io, [name = ""]: readonly string[], options: OperatorFlags): Done {
   using connection = await connect(options, io);
-  await connection.coordination.withdrawOffer(create(WithdrawOfferRequestSchema, { name }), { signal: io.stopped });
+  await withOffers(connection, { owner: connection.target.hubId, name }, io.stopped, () =>
+    connection.coordination.withdrawOffer(create(WithdrawOfferRequestSchema, { name }), { signal: io.stopped }),
+  );
   return said(io, options, { name, withdrawn: true }, `${clean(name)} is withdrawn; what is lent of it goes on to its end`);
 }
 
@@ -142,7 +146,7 @@ export async function request(io: Io, [what = "", ...amounts]: readonly string[]
   const asked = create(RequestResourceRequestSchema, {
     take: takeOf(options),
     request: {
-      ...{ id: options.id ?? "", owner, name, want: parseWant(what, options.model), amounts: parseAmounts(amounts) },
+      ...{ id: options.id ?? "", owner, name, want: parseWant(what, options.model), amounts: parseAmountsOf(what, amounts) },
       durationMs: BigInt(parseDuration(options.for ?? "1h")),
       priority: options.priority === undefined ? LeasePriority.MEDIUM : parsePriority(options.priority),
       maxCostMicro: options.maxCost === undefined ? 0n : BigInt(parseCount(options.maxCost)) * 1_000_000n,
@@ -150,7 +154,9 @@ export async function request(io: Io, [what = "", ...amounts]: readonly string[]
       context: options.why ?? "",
     },
   });
-  const answer = await connection.coordination.requestResource(asked, { signal: io.stopped });
+  const answer = await withOffers(connection, { owner, name, kind: what }, io.stopped, () =>
+    connection.coordination.requestResource(asked, { signal: io.stopped }),
+  );
   const { decision, allocation, request: view, confirmMs } = answer;
   const id = clean(view?.id ?? "");
   if (options.json) await printJson(io, messageJson(RequestResourceResponseSchema, answer));
@@ -383,7 +389,9 @@ export async function quota(io: Io, [name = "", hub = ""]: readonly string[], op
   using connection = await connect(options, io);
   const limit = options.limit === undefined ? {} : { limit: parseLimit(options.limit) };
   const quotaOf = { name, borrower: parseHub(hub), nominal: parseAmounts(options.nominal ?? []), ...limit };
-  await connection.coordination.setQuota(create(SetQuotaRequestSchema, { quota: quotaOf }), { signal: io.stopped });
+  await withOffers(connection, { owner: connection.target.hubId, name }, io.stopped, () =>
+    connection.coordination.setQuota(create(SetQuotaRequestSchema, { quota: quotaOf }), { signal: io.stopped }),
+  );
   return said(io, options, { name, borrower: hub }, `the quota of ${clean(hub)} of ${clean(name)} is in force`);
 }
 

@@ -62,6 +62,14 @@ describe("three hubs that lend each other", () => {
       async () => (await foedus("factory", "resources", "offers", "-q")).stdout === "home/coders\n",
       20_000,
     );
+    expect(await foedus("factory", "resources", "request", "agents:coder", "agents=1", "--of", "hmoe")).toMatchObject({
+      code: 5,
+      stderr: "foedus: nobody offers agents:coder at hmoe. Did you mean home?\n",
+    });
+    expect(await foedus("home", "resources", "quota", "coder", "lab", "--nominal", "agents=1")).toMatchObject({
+      code: 5,
+      stderr: "foedus: there is no offer home/coder. Did you mean home/coders?\n",
+    });
     const borrowed = await foedus("factory", "resources", "request", "agents:coder", "agents=2", "--for", "1m", "--json");
     expect(borrowed.stderr).toBe("");
     const { allocation } = JSON.parse(borrowed.stdout) as { allocation: { lease: { lease: string; fence: string; agents: string[] } } };

@@ -80,15 +80,20 @@ const duration = (field: string, value: unknown): Problem => count(field, value,
 
 function name(field: string, value: unknown): Problem {
   if (typeof value === "string" && NAME.test(value)) return undefined;
-  return [field, `${field} is not a name of 1 to ${NAME_LENGTH} letters, digits and . _ : / - that begins with a letter or digit`];
+  return [
+    field,
+    `${field} is not a name of 1 to ${NAME_LENGTH} letters, digits and . _ : / - that begins with a letter or digit; write for example coder-1`,
+  ];
 }
 
 function hub(field: string, value: unknown): Problem {
-  return typeof value === "string" && isHubId(value) ? undefined : [field, `${field} is not the id of a hub`];
+  return typeof value === "string" && isHubId(value)
+    ? undefined
+    : [field, `${field} is not the id of a hub: 1 to 63 of a-z, 0-9 and hyphens, for example home-1`];
 }
 
 function word(field: string, value: unknown, words: readonly string[]): Problem {
-  return words.includes(value as string) ? undefined : [field, `${field} is none of ${words.join(", ")}`];
+  return words.includes(value as string) ? undefined : [field, `${field} is none of ${words.join(", ")}; choose one`];
 }
 
 function flag(field: string, value: unknown): Problem {
@@ -102,7 +107,10 @@ function vector(field: string, value: unknown): Problem {
 
 /** A list is sorted and says each thing once, so that there is one way to write it. */
 function names(field: string, values: unknown, min: number, max: number): Problem {
-  if (!Array.isArray(values) || values.length < min || values.length > max) return [field, `${field} has not ${min} to ${max} names`];
+  if (!Array.isArray(values) || values.length < min || values.length > max) {
+    const has = Array.isArray(values) ? `has ${values.length} names` : "is no list of names";
+    return [field, `${field} ${has}; give ${min} to ${max}`];
+  }
   const bad = values.map((value, at) => name(`${field}[${at}]`, value)).find((problem) => problem !== undefined);
   if (bad !== undefined) return bad;
   const at = values.findIndex((value, index) => index > 0 && value <= values[index - 1]);
