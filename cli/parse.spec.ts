@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { CliError } from "./exit.ts";
-import { parseCount, parseDuration, parseHub, parseLabel, parseNode, parseValue } from "./parse.ts";
+import { parseCount, parseDuration, parseFederation, parseHub, parseLabel, parseNode, parseValue, parseValueKey } from "./parse.ts";
 
 function refused(work: () => unknown): number {
   try {
@@ -74,4 +74,20 @@ describe("parse", () => {
       }),
     );
   });
+});
+
+test("ids and keys that are none are answered with what is allowed, and an example", () => {
+  expect([parseFederation("street-7"), parseValueKey("street/speed-limit")]).toEqual(["street-7", "street/speed-limit"]);
+  expect(() => parseFederation("Street!")).toThrow(
+    expect.objectContaining({
+      message: '"Street!" is not the id of a federation',
+      remedy: "An id is 1 to 63 of a-z, 0-9 and hyphens, for example street.",
+    }),
+  );
+  expect(() => parseValueKey("bad key")).toThrow(
+    expect.objectContaining({
+      message: '"bad key" is not the key of a value',
+      remedy: "A key has letters, digits and . _ / : - only, and begins with a letter or digit, for example street/speed-limit.",
+    }),
+  );
 });

@@ -3,6 +3,7 @@ import { type Value, ValueSchema, ValueType } from "#gen/foedus/common/v1/value_
 import { isHubId } from "#kernel/hub-id.ts";
 import { type NodeName, parseNodeText } from "#kernel/node-name.ts";
 import { own } from "#kernel/own.ts";
+import { VALUE_KEY } from "#kernel/wire/text-forms.ts";
 import { usage } from "./exit.ts";
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, min: 60_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
@@ -32,7 +33,24 @@ export function parseNode(text: string): NodeName {
 
 /** parseHub reads the id of a hub. Throws CliError (usage). */
 export function parseHub(text: string): string {
-  if (!isHubId(text)) throw usage(`"${text}" is not the id of a hub`, "A hub id is 1 to 63 of a-z, 0-9 and hyphens.");
+  if (!isHubId(text)) throw usage(`"${text}" is not the id of a hub`, "A hub id is 1 to 63 of a-z, 0-9 and hyphens, for example home-1.");
+  return text;
+}
+
+/** parseFederation reads the id of a federation. Throws CliError (usage). */
+export function parseFederation(text: string): string {
+  if (!isHubId(text))
+    throw usage(`"${text}" is not the id of a federation`, "An id is 1 to 63 of a-z, 0-9 and hyphens, for example street.");
+  return text;
+}
+
+/** parseValueKey reads the key of an agreed value. Throws CliError (usage). */
+export function parseValueKey(text: string): string {
+  if (!VALUE_KEY.test(text))
+    throw usage(
+      `"${text}" is not the key of a value`,
+      "A key has letters, digits and . _ / : - only, and begins with a letter or digit, for example street/speed-limit.",
+    );
   return text;
 }
 

@@ -16,7 +16,7 @@ import {
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
-import { parseCount, parseHub } from "../parse.ts";
+import { parseCount, parseFederation, parseHub } from "../parse.ts";
 import { ago, clean, count, label, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
 import { prose } from "../print/text.ts";
@@ -94,7 +94,8 @@ export interface FoundFlags extends OperatorFlags {
 }
 
 /** found founds a federation, alone or with peers. */
-export async function found(io: Io, [federationId = ""]: readonly string[], options: FoundFlags): Promise<ExitCode | undefined> {
+export async function found(io: Io, [id = ""]: readonly string[], options: FoundFlags): Promise<ExitCode | undefined> {
+  const federationId = parseFederation(id);
   using connection = await connect(options, io);
   const founders = (options.with ?? []).map(parseHub);
   const request = create(FoundFederationRequestSchema, {
@@ -116,9 +117,10 @@ export async function found(io: Io, [federationId = ""]: readonly string[], opti
 /** join takes part in a federation that a peer founds with this hub, or asks a member to be let in. */
 export async function join(
   io: Io,
-  [federationId = ""]: readonly string[],
+  [id = ""]: readonly string[],
   options: OperatorFlags & { readonly via?: string },
 ): Promise<ExitCode | undefined> {
+  const federationId = parseFederation(id);
   using connection = await connect(options, io);
   const via = options.via === undefined ? "" : parseHub(options.via);
   const { state } = await connection.coordination.joinFederation(create(JoinFederationRequestSchema, { federationId, via }), {
@@ -145,9 +147,10 @@ const WORDS: Readonly<Record<FederationState, string>> = {
 /** leave leaves the federation. */
 export async function leave(
   io: Io,
-  [federationId = ""]: readonly string[],
+  [id = ""]: readonly string[],
   options: OperatorFlags & { readonly force?: boolean },
 ): Promise<ExitCode | undefined> {
+  const federationId = parseFederation(id);
   using connection = await connect(options, io);
   const request = create(LeaveFederationRequestSchema, { federationId, force: options.force ?? false });
   await connection.coordination.leaveFederation(request, { signal: io.stopped });
@@ -158,9 +161,10 @@ export async function leave(
 /** rejoin has the hub take part with another replica, or go on with the store that it has. */
 export async function rejoin(
   io: Io,
-  [federationId = ""]: readonly string[],
+  [id = ""]: readonly string[],
   options: OperatorFlags & { readonly trustStore?: boolean },
 ): Promise<ExitCode | undefined> {
+  const federationId = parseFederation(id);
   using connection = await connect(options, io);
   const request = create(RejoinFederationRequestSchema, { federationId, trust: options.trustStore ?? false });
   const { state } = await connection.coordination.rejoinFederation(request, { signal: io.stopped });

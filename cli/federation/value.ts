@@ -7,7 +7,7 @@ import {
 import { type AgreedValue, AgreedValueSchema } from "#gen/foedus/coordination/v1alpha1/values_pb.ts";
 import { CliError, EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
-import { parseCount } from "../parse.ts";
+import { parseCount, parseValueKey } from "../parse.ts";
 import { clean, duration } from "../print/format.ts";
 import { table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
@@ -23,9 +23,10 @@ const text = ({ value }: AgreedValue): string => clean(new TextDecoder().decode(
 /** get shows an agreed value: confirmed by who leads, or as this hub has it. */
 export async function get(
   io: Io,
-  [key = ""]: readonly string[],
+  [typed = ""]: readonly string[],
   options: OperatorFlags & { readonly local?: boolean },
 ): Promise<ExitCode | undefined> {
+  const key = parseValueKey(typed);
   using connection = await connect(options, io);
   const request = create(GetValueRequestSchema, { key, local: options.local ?? false });
   const { value, ageMs } = await connection.coordination.getValue(request, { signal: io.stopped });
@@ -60,13 +61,16 @@ export async function list(io: Io, [prefix = ""]: readonly string[], options: Op
 }
 
 /** set sets an agreed value; it is decided when this returns. */
-export function set(io: Io, [key = "", value = ""]: readonly string[], options: ChangeFlags): Promise<ExitCode | undefined> {
-  return change(io, options, { case: "put", value: { key, value: new TextEncoder().encode(value), ...condition(options, 0) } });
+export async function set(io: Io, [key = "", value = ""]: readonly string[], options: ChangeFlags): Promise<ExitCode | undefined> {
+  return change(io, options, {
+    case: "put",
+    value: { key: parseValueKey(key), value: new TextEncoder().encode(value), ...condition(options, 0) },
+  });
 }
 
 /** remove deletes an agreed value. */
-export function remove(io: Io, [key = ""]: readonly string[], options: ChangeFlags): Promise<ExitCode | undefined> {
-  return change(io, options, { case: "delete", value: { key, ...condition(options, 1) } });
+export async function remove(io: Io, [key = ""]: readonly string[], options: ChangeFlags): Promise<ExitCode | undefined> {
+  return change(io, options, { case: "delete", value: { key: parseValueKey(key), ...condition(options, 1) } });
 }
 
 /** condition is that a value has a version, of at least `least`: 0 is that of a value that is not there. */

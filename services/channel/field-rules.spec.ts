@@ -107,7 +107,7 @@ describe("rules of fields", () => {
       labels: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`k${i}`, ""])),
     });
     expect(brokenRules(NodeSchema, node).map(({ field, message }) => `${field}: ${message}`)).toEqual([
-      "node_id: must match ^[A-Za-z0-9][A-Za-z0-9._:-]*$",
+      "node_id: must have letters, digits and . _ : - only, and begin with a letter or digit, for example lamp-1",
       "name: must have at most 255 bytes",
       "capabilities[1].name: must have at least 1 characters",
       "labels: must have at most 32 entries",

@@ -1,6 +1,7 @@
 import { type DescField, type DescMessage, getOption, hasOption, type Message } from "@bufbuild/protobuf";
 import { type FieldRules, field as rulesOption } from "#gen/buf/validate/validate_pb.ts";
 import { assert } from "#kernel/assert.ts";
+import { formOf } from "#kernel/wire/text-forms.ts";
 
 /** Violation is a field that breaks a rule. */
 export interface Violation {
@@ -274,7 +275,8 @@ function limit<T>(
 function patternCheck(pattern: string | undefined): Check[] {
   if (pattern === undefined) return [];
   const expression = new RegExp(pattern, "u");
-  return [(text: string) => (expression.test(text) ? undefined : `must match ${pattern}`)];
+  const says = formOf(pattern);
+  return [(text: string) => (expression.test(text) ? undefined : says)];
 }
 
 function codePoints(text: string): number {

@@ -1,13 +1,11 @@
 import { bytes, choice, flag, message, type Of, text, uint } from "#kernel/wire/shape.ts";
+import { VALUE_KEY } from "#kernel/wire/text-forms.ts";
 
 /** VALUES bounds agreed values: they are for what hubs must not disagree on, not for data. */
 export const VALUES = { keyBytes: 255, valueBytes: 4 * 1024, count: 10_000, bytes: 8 * 1024 * 1024 } as const;
 
-/** KEY is how keys look: paths that people can type, of letters, digits and a few marks, without blanks. */
-export const KEY = /^[A-Za-z0-9][A-Za-z0-9._/:-]*$/;
-
 const LOG_MAX = 2 ** 48;
-const CONDITION = { key: text(1, VALUES.keyBytes, KEY), conditional: flag(4), expect: uint(5, LOG_MAX) };
+const CONDITION = { key: text(1, VALUES.keyBytes, VALUE_KEY), conditional: flag(4), expect: uint(5, LOG_MAX) };
 
 /**
  * VALUE_COMMAND changes an agreed value. If it is `conditional`, this happens only to the version `expect`, 0 for a value that is not
@@ -22,7 +20,7 @@ export type ValueCommand = Of<typeof VALUE_COMMAND>;
 
 /** AGREED_VALUE is a value that all hubs of a federation agree on. */
 export const AGREED_VALUE = message({
-  key: text(1, VALUES.keyBytes, KEY),
+  key: text(1, VALUES.keyBytes, VALUE_KEY),
   value: bytes(2, VALUES.valueBytes),
   /** Rises with each change of any value. */
   version: uint(3, LOG_MAX),

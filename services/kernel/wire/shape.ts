@@ -1,6 +1,8 @@
+import { assert } from "../assert.ts";
 import { copyOf } from "./bytes.ts";
 import { ProtoReader, WireError } from "./proto-reader.ts";
 import { ProtoWriter } from "./proto-writer.ts";
+import { formOf, TEXT_FORMS } from "./text-forms.ts";
 
 /**
  * Shape is what is known of a message: its fields with their numbers and bounds. One table of fields checks a plain object of whatever
@@ -91,6 +93,7 @@ function singleUint(max: number, min: number): Single<number> {
 }
 
 function singleText(max: number, pattern: RegExp | undefined, min: number): Single<string> {
+  assert(pattern === undefined || TEXT_FORMS.has(pattern.source), "a pattern is also put into words", { pattern: pattern?.source ?? "" });
   return {
     kind: "text",
     max,
@@ -99,7 +102,7 @@ function singleText(max: number, pattern: RegExp | undefined, min: number): Sing
       if (value.length > max || (3 * value.length > max && encoder.encode(value).length > max))
         return wrong(path, `must have at most ${max} bytes of UTF-8`);
       if (value.length < min) return wrong(path, "must not be empty");
-      return pattern === undefined || pattern.test(value) ? undefined : wrong(path, `must match ${pattern.source}`);
+      return pattern === undefined || pattern.test(value) ? undefined : wrong(path, formOf(pattern.source));
     },
     put: (out, no, value) => out.text(no, value),
     item: (out, no, value) => out.textItem(no, value),
