@@ -15,6 +15,20 @@ const SHAPE = message({
 });
 const PLAIN = { count: 0, name: "", key: new Uint8Array(0), on: false, how: "red", inner: undefined, list: [], words: [] };
 
+test("WS2 long bytes differ by their first, their last and any between, whatever words they lie in", () => {
+  const zeros = (offset: number): Uint8Array => new Uint8Array(2_048).subarray(offset, offset + 1_027);
+  const overlooked: number[][] = [];
+  for (let left = 0; left < 8; left++)
+    for (let right = 0; right < 8; right++)
+      for (const at of [0, 1, 2, 3, 4, 512, 1_023, 1_024, 1_025, 1_026]) {
+        const [a, b] = [zeros(left), zeros(right)];
+        expect(sameBytes(a, b)).toBe(true);
+        b[at] = 1;
+        if (sameBytes(a, b)) overlooked.push([left, right, at]);
+      }
+  expect(overlooked).toEqual([]);
+});
+
 test("bytes are the same wherever they lie, and differ if any of them does", () => {
   const length = fc.integer({ min: 0, max: 3_000 });
   const offset = fc.integer({ min: 0, max: 7 });

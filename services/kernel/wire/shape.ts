@@ -343,6 +343,8 @@ export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   let from = 0;
   if (a.length >= LONG && (a.byteOffset - b.byteOffset) % WORD === 0) {
     from = (WORD - (a.byteOffset % WORD)) % WORD;
+    // What lies before the first whole word.
+    for (let i = 0; i < from; i++) if (a[i] !== b[i]) return false;
     const words = Math.floor((a.length - from) / WORD);
     const [left, right] = [a, b].map((bytes) => new Uint32Array(bytes.buffer, bytes.byteOffset + from, words)) as [
       Uint32Array,
