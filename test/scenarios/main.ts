@@ -14,9 +14,10 @@ function chosen(): { readonly scenarios: readonly Scenario[]; readonly ways: rea
   const ids = values.only === undefined ? SCENARIOS.map(({ id }) => id) : values.only.split(",");
   const unknown = ids.filter((id) => !SCENARIOS.some((one) => one.id === id));
   if (unknown.length > 0)
-    throw new RangeError(`there is no scenario ${unknown.join(", ")}; there are ${SCENARIOS.map(({ id }) => id).join(", ")}`);
+    throw new RangeError(`there is no scenario ${unknown.join(", ")}; say ONLY= with some of ${SCENARIOS.map(({ id }) => id).join(",")}`);
   const ways = values.how === undefined ? (["simulated", "processes"] as const) : [values.how as How];
-  if (!ways.every((way) => way === "simulated" || way === "processes")) throw new RangeError("--how is simulated or processes");
+  if (!ways.every((way) => way === "simulated" || way === "processes"))
+    throw new RangeError(`HOW=${values.how} is no way to play them; say HOW=simulated or HOW=processes, or leave it out for both`);
   return { scenarios: SCENARIOS.filter(({ id }) => ids.includes(id)), ways };
 }
 

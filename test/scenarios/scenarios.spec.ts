@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { bundle } from "../../cli/build.ts";
+import { ROOT } from "../support/federation.ts";
+import { run } from "../support/grpcurl.ts";
 import { BYZANTINE } from "./byzantine.ts";
 import { HAPPY } from "./happy.ts";
 import { LOAD } from "./load.ts";
@@ -55,6 +57,16 @@ test("S1-36 S1-37 S1-39 what is measured by numbers gets across whole: messages,
 test("S1-35 all die at once and come back with what was decided, lent and counted", async () => {
   expect(await broken(RECOVERY, "simulated", "processes")).toEqual([]);
 }, 240_000);
+
+test.each([
+  ["--how", "real", "HOW=real is no way to play them; say HOW=simulated or HOW=processes, or leave it out for both"],
+  ["--only", "T9", "there is no scenario T9; say ONLY= with some of T1,T2,T3,T4,T5,numbers"],
+])("what is mistyped is answered in the words of `make scenarios`: %s %s", async (option, value, says) => {
+  expect(await run(process.execPath, [join(ROOT, "test/scenarios/main.ts"), option, value])).toMatchObject({
+    code: 2,
+    stderr: `scenarios: ${says}\n`,
+  });
+});
 
 test("each scenario has a name of its own, and shows a requirement", () => {
   expect(new Set(SCENARIOS.map(({ id }) => id)).size).toBe(SCENARIOS.length);
