@@ -8,8 +8,8 @@ import { Federation, ROOT, until } from "../support/federation.ts";
 
 const PAGE = readFileSync(join(ROOT, "docs/COORDINATION.md"), "utf8");
 const HUBS = ["home", "factory", "lab", "office"] as const;
-/** Commands that do something each time; they are not tried again. */
-const ONCE = /^foedus (federation (propose|admit|value set)|resources (request|release)) /;
+/** Commands that do something each time; they are not tried again. `admit` is: what was asked elsewhere may still be on its way, and a refusal does nothing. */
+const ONCE = /^foedus (federation (propose|value set)|resources (request|release)) /;
 /** The row of an allocation, with its number, and a command that names one. */
 const ROW = /^ *(\d+) +[\w-]+\/[\w-]+ /m;
 const ALLOCATION = /^(foedus resources (?:renew|release) )(\d+)\b/;
