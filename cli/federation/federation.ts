@@ -20,6 +20,7 @@ import { parseCount, parseFederation, parseHub } from "../parse.ts";
 import { ago, clean, count, label, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
 import { prose } from "../print/text.ts";
+import { withSessions } from "../reach/candidates.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
 import { withMembers } from "./members.ts";
@@ -105,7 +106,9 @@ export async function found(io: Io, [id = ""]: readonly string[], options: Found
     name: options.title ?? "",
     admission: options.admission ?? "ballot",
   });
-  const { state } = await connection.coordination.foundFederation(request, { signal: io.stopped });
+  const { state } = await withSessions(connection, io.stopped, () =>
+    connection.coordination.foundFederation(request, { signal: io.stopped }),
+  );
   await standing(io, state, federationId, options);
   if (state === FederationState.FOUNDING && options.quiet !== true)
     io.note(
@@ -123,9 +126,10 @@ export async function join(
   const federationId = parseFederation(id);
   using connection = await connect(options, io);
   const via = options.via === undefined ? "" : parseHub(options.via);
-  const { state } = await connection.coordination.joinFederation(create(JoinFederationRequestSchema, { federationId, via }), {
-    signal: io.stopped,
-  });
+  const request = create(JoinFederationRequestSchema, { federationId, via });
+  const { state } = await withSessions(connection, io.stopped, () =>
+    connection.coordination.joinFederation(request, { signal: io.stopped }),
+  );
   await standing(io, state, federationId, options);
   return EXIT.ok;
 }

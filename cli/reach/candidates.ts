@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { ListPeersRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { ListNodesRequestSchema } from "#gen/foedus/registry_sync/v1alpha1/registry_sync_service_pb.ts";
-import { FoedusError, type Reason } from "#kernel/error.ts";
+import { type Failure, FoedusError, type Reason } from "#kernel/error.ts";
 import { nearest } from "#runtime/config/shape.ts";
 import { CliError, EXIT } from "../exit.ts";
 import { parseNode } from "../parse.ts";
@@ -66,26 +66,46 @@ export function withNodes<T>(connection: Connection, text: string, signal: Abort
 
 /** withPeers makes a call about a peer; when there is no such peer, the error names the one that was probably meant. */
 export function withPeers<T>(connection: Connection, hubId: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
-  return corrected("PEER_NOT_FOUND", call, async () => {
-    const { peers } = await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal });
-    const add = "Add it in the hub's folder with `foedus peer invite` or `foedus peer add`.";
-    const known = peers.map((peer) => peer.hubId);
-    return { message: `there is no peer ${hubId}`, remedy: didYouMean(hubId, known, add) || add };
+  return corrected("PEER_NOT_FOUND", call, async () => noPeer(hubId, await peersOf(connection, signal)));
+}
+
+/** withSessions makes a call that needs sessions with peers; when there is none because there is no such peer, the error names the one meant. */
+export function withSessions<T>(connection: Connection, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  return corrected("PEER_UNREACHABLE", call, async ({ facts }) => {
+    const hubId = facts?.["hub_id"];
+    if (hubId === undefined) return undefined;
+    const known = await peersOf(connection, signal);
+    return known.includes(hubId) ? undefined : noPeer(hubId, known);
   });
+}
+
+async function peersOf(connection: Connection, signal: AbortSignal): Promise<string[]> {
+  const { peers } = await connection.discovery.listPeers(create(ListPeersRequestSchema), { signal });
+  return peers.map(({ hubId }) => hubId);
+}
+
+function noPeer(hubId: string, known: readonly string[]): Better {
+  const add = "Add it in the hub's folder with `foedus peer invite` or `foedus peer add`.";
+  return { message: `there is no peer ${clean(hubId)}`, remedy: didYouMean(hubId, known, add) || add };
+}
+
+interface Better {
+  readonly message: string;
+  readonly remedy: string;
 }
 
 /** corrected makes a call; if it fails for a reason, the error says what `words` finds, if that finds anything better. */
 export async function corrected<T>(
   reason: Reason,
   call: () => Promise<T>,
-  words: () => Promise<{ readonly message: string; readonly remedy: string } | undefined>,
+  words: (failure: Failure) => Promise<Better | undefined>,
 ): Promise<T> {
   try {
     return await call();
   } catch (error) {
     if (!(error instanceof FoedusError) || error.failure.reason !== reason) throw error;
     // A hub that cannot be asked for candidates has still answered.
-    const better = await words().catch(() => undefined);
+    const better = await words(error.failure).catch(() => undefined);
     if (better === undefined) throw error;
     // The sentence says what was typed; the field of the request is nothing that was.
     const { field: _field, ...failure } = error.failure;

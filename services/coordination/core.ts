@@ -4,7 +4,9 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { Formation } from "./formation/formation.ts";
+import { JoinCalls } from "./formation/join-calls.ts";
 import { type Begun, beginning, ending, lastIncarnation, SPACE, storedFederation } from "./formation/record.ts";
+import { alreadyIn, declined, NONE, notIn } from "./formation/refusals.ts";
 import { storedWayBack, WayBack, type WayBackGround } from "./formation/way-back.ts";
 import type { LogStatus, StoredLog } from "./log/engine.ts";
 import type { Candidate } from "./members/messages.ts";
@@ -38,10 +40,12 @@ type Program = Extract<AgentInput, { kind: "host" }>;
  * CO6 two hubs with a session know what the other says of itself, whichever side of the session stood first.
  * CO7 the store holds a number that changes at every start, every clean stop and now and then, and its shell keeps the same beside the store.
  *    A hub whose store is another one than that which ran last, or that hears that it had more, takes no part until it has another replica.
+ * CO8 who asks a hub to be let in that is no member hears that, and asks again when that hub has become one.
  */
 export class CoordinationCore implements Core<Input, Effect> {
   readonly #ground: CoordinationGround;
   readonly #formation: Formation;
+  readonly #joins = new JoinCalls();
   readonly #peers = new Map<string, Peer>();
   /** Programs that have agents, by number. */
   readonly #programs = new Map<number, Program>();
@@ -83,10 +87,16 @@ export class CoordinationCore implements Core<Input, Effect> {
     const now = whole(instant);
     this.#writeFirst(out);
     this.#part?.enter(now, out);
+    this.#take(now, input, out);
+    this.#joins.look(now, this.#standing, this.#formation.answer, out);
+  }
+
+  #take(now: Now, input: Input, out: Effect[]): void {
     switch (input.kind) {
       case "call":
         return this.#call(now, input.call, input.request, out);
       case "cancel":
+        this.#joins.cancel(input.call);
         return this.#part?.cancel(input.call);
       case "up":
         // A session that takes the place of another: the peer may have moved first, and what it said there stands.
@@ -119,10 +129,11 @@ export class CoordinationCore implements Core<Input, Effect> {
     this.#back?.tick(now, out);
     this.#part?.tick(now, out);
     this.#settle(now, out);
+    this.#joins.look(now, this.#standing, this.#formation.answer, out);
   }
 
   deadline(): number | undefined {
-    return this.#part?.deadline() ?? this.#back?.deadline();
+    return this.#part?.deadline() ?? this.#back?.deadline() ?? this.#joins.deadline();
   }
 
   describe(): string {
@@ -157,7 +168,7 @@ export class CoordinationCore implements Core<Input, Effect> {
         const failure =
           present === undefined ? this.#formation.join(request.federationId, request.via, out) : alreadyIn(present.federationId);
         if (failure !== undefined) return void out.push({ kind: "refused", call, failure });
-        return void out.push({ kind: "standing", call, standing: this.#standing });
+        return this.#joins.wait(now, call);
       }
       case "leave":
         return this.#leave(now, call, request.federationId, request.force, out);
@@ -241,9 +252,7 @@ export class CoordinationCore implements Core<Input, Effect> {
         this.#part.dismissed(peer, frame.incarnation);
         return this.#settle(now, out);
       case "join_ask":
-        if (this.#part?.federationId === frame.federationId && frame.candidate.hubId === peer)
-          return this.#part.sponsor(now, peer, frame.candidate, frame.signature, out);
-        return;
+        return this.#joinAsked(now, peer, frame, out);
       case "founding_consent":
         // Whose consent comes again has not heard that all have signed: it gets the founding entry (CO4).
         if (this.#part?.federationId === frame.federationId) return this.#part.introduce(peer, out);
@@ -256,6 +265,18 @@ export class CoordinationCore implements Core<Input, Effect> {
         this.#part?.partFrame(now, peer, frame, out);
         return this.#settle(now, out);
     }
+  }
+
+  /** joinAsked says to who asks here by mistake whose member this hub is; one that is on its way into the same is asked again (CO8). */
+  #joinAsked(now: Now, peer: string, asked: Extract<FormationFrame, { kind: "join_ask" }>, out: Effect[]): void {
+    const { federationId, candidate, signature } = asked;
+    if (candidate.hubId !== peer) return;
+    if (this.#part?.federationId === federationId) return this.#part.sponsor(now, peer, candidate, signature, out);
+    const present = this.#part ?? this.#back;
+    const own = (present ?? this.#formation).federationId;
+    if (own === federationId) return;
+    const frame = declined(federationId, { federationId: own, member: present !== undefined });
+    out.push({ kind: "send", peer, early: false, frame });
   }
 
   #isMet(peer: string): boolean {
@@ -286,7 +307,9 @@ export class CoordinationCore implements Core<Input, Effect> {
   #greeted(now: Now, peer: string, greeting: Greeting, out: Effect[]): void {
     const known = this.#peers.get(peer);
     if (known === undefined || (greeting.candidate !== undefined && greeting.candidate.hubId !== peer)) return;
+    const before = known.greeting?.federation ?? greeting.federation;
     known.greeting = greeting;
+    if (!sameBytes(before, greeting.federation)) this.#formation.up(peer, out);
     if (!known.answered) {
       known.answered = true;
       this.#greet(peer, out);
@@ -399,7 +422,7 @@ export class CoordinationCore implements Core<Input, Effect> {
       appliedTime: 0,
       canDecide: false,
       ageMs: undefined,
-      problem: back?.problem ?? (this.#formation.standing === "none" ? NONE.message : WAITING),
+      problem: back?.problem ?? this.#formation.problem ?? NONE.message,
       members: [],
       invitations,
       stateDigest: new Uint8Array(),
@@ -414,29 +437,9 @@ function whole({ mono, wall }: Now): Now {
   return { mono, wall: Math.floor(wall) };
 }
 
-const NONE: Failure = {
-  reason: "NOT_FEDERATED",
-  message: "this hub belongs to no federation; found one (foedus federation found NAME), or join one (foedus federation join NAME)",
-};
-
-function notIn(federationId: string): Failure {
-  const message = `this hub does not belong to federation ${federationId}, and is not on its way into it`;
-  return { reason: "NOT_FEDERATED", message, field: "federation_id" };
-}
-
 function event(severity: Event["severity"], name: string, message: string): Event {
   return { kind: "event", severity, name, message, hubId: "" };
 }
 
 /** NOTHING_STORED is what a replica begins with. */
 const NOTHING_STORED: StoredLog = { read: () => [], get: () => undefined, space: () => [] };
-
-const WAITING = "this hub waits for the others: founders have to join, or members have to let it in";
-
-function alreadyIn(federationId: string): Failure {
-  return {
-    reason: "ALREADY_EXISTS",
-    message: `this hub belongs to federation ${federationId}, and a hub belongs to one at a time; leave that first`,
-    field: "federation_id",
-  };
-}

@@ -163,7 +163,9 @@ describe("a peer that lies", () => {
       signature: new Uint8Array(64),
     });
     expect(give(hubs, "z", ask("y"))).toEqual([]);
-    expect(give(hubs, "z", { ...ask("z"), federationId: "road" } as Frame)).toEqual([]);
+    expect(give(hubs, "z", { ...ask("z"), federationId: "road" } as Frame)).toMatchObject([
+      { kind: "send", peer: "z", frame: { kind: "join_answer", federationId: "road", failure: { reason: "NOT_FEDERATED" } } },
+    ]);
     expect(proposals(give(hubs, "z", ask("z")))).toBeGreaterThan(0);
     for (let i = 0; i < 10; i++) expect(proposals(give(hubs, "z", ask("z")))).toBe(0);
   });

@@ -119,3 +119,15 @@ describe("docs/COORDINATION.md", () => {
     }
   }, 120_000);
 });
+
+test("CO8 what is mistyped ends with a sentence that names what was meant, and nothing is waited for", async () => {
+  const none = async () => (await say("office", "foedus federation status")).out.includes("this hub belongs to no federation");
+  await until("office having left", none, 15_000);
+  const wanted = [
+    ["join stret --via home", 1, "foedus: home refused: it does not belong to federation stret, but to street; did you mean street?\n"],
+    ["join street --via hmoe", 5, "foedus: there is no peer hmoe. Did you mean home?\n"],
+    ["found road --with home --with factroy", 5, "foedus: there is no peer factroy. Did you mean factory?\n"],
+  ] as const;
+  for (const [command, code, err] of wanted) expect(await say("office", `foedus federation ${command}`)).toMatchObject({ code, err });
+  expect(await none()).toBe(true);
+}, 60_000);

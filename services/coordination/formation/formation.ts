@@ -15,6 +15,7 @@ import {
 } from "../members/messages.ts";
 import { foundingBytes, foundingProblem, joinBytes } from "../members/statements.ts";
 import type { Effect, FormationFrame, FoundRequest, InvitationStatus, Standing } from "../messages.ts";
+import type { JoinAnswer } from "./join-calls.ts";
 import { type Begun, SPACE } from "./record.ts";
 
 const KEY = "formation";
@@ -59,6 +60,7 @@ export class Formation {
   #stage: Stage = { kind: "none" };
   /** The newest offer of each peer. */
   readonly #invitations = new Map<string, SignedFounding>();
+  #answer: JoinAnswer = "none";
 
   constructor(ground: FormationGround) {
     this.#ground = ground;
@@ -74,6 +76,32 @@ export class Formation {
     const stage = this.#stage;
     if (stage.kind === "joining") return stage.federationId;
     return stage.kind === "none" ? "" : stage.founding.founding.federationId;
+  }
+
+  /** answer is what the member said that was asked last to let this hub in. */
+  get answer(): JoinAnswer {
+    return this.#answer;
+  }
+
+  /** problem says what is waited for, and what to do about it, for people; undefined if nothing is. */
+  get problem(): string | undefined {
+    const stage = this.#stage;
+    if (stage.kind === "none") return undefined;
+    const { federationId } = this;
+    const otherwise = `or give it up with foedus federation leave ${federationId}`;
+    if (stage.kind === "joining") {
+      const { via } = stage;
+      if (this.#answer === "taken")
+        return `the members of ${federationId} have to let this hub in: foedus federation admit ${this.#ground.hubId} at one of them, ${otherwise}`;
+      return this.#ground.candidateOf(via) === undefined
+        ? `this hub waits for a session with ${via}, to ask it to be let into ${federationId}: see to the link (foedus peers), ${otherwise}`
+        : `this hub has asked ${via} to be let into ${federationId}, and waits for its answer: see whether ${via} is a member that can decide (foedus federation status), ${otherwise}`;
+    }
+    const { founding, signatures } = stage.founding;
+    if (stage.kind === "consenting")
+      return `this hub has joined ${federationId}, and waits until ${stage.from} says that all founders have: see to the link, ${otherwise}`;
+    const missing = founding.founders.map(({ hubId }) => hubId).filter((hub) => signatures.every(({ hubId }) => hubId !== hub));
+    return `this hub waits until ${missing.join(", ")} ${missing.length === 1 ? "has" : "have"} joined: foedus federation join ${federationId} there, ${otherwise}`;
   }
 
   /** restore reads what was stored; a problem with it is told as a text. */
@@ -124,12 +152,12 @@ export class Formation {
     const [from, invitation] =
       [...this.#invitations].find(([peer, { founding }]) => founding.federationId === federationId && (via === "" || via === peer)) ?? [];
     if (from !== undefined && invitation !== undefined) return this.#consent(from, invitation, out);
-    if (via === "")
-      return {
-        reason: "PEER_NOT_FOUND",
-        message: `no peer founds a federation ${federationId} with this hub; name a member to join through (--via)`,
-        field: "via",
-      };
+    if (via === "") {
+      const others = [...new Set(this.invitations().map((one) => one.federationId))];
+      const meant = others.length === 0 ? "" : `did you mean ${others.join(" or ")}? Else `;
+      const message = `no peer founds a federation ${federationId} with this hub; ${meant}name a member to join through (--via)`;
+      return { reason: "PEER_NOT_FOUND", message, field: "via" };
+    }
     if (this.#ground.candidateOf(via) === undefined) return notThere(via);
     this.#keep({ kind: "joining", federationId, via, incarnation: this.#ground.draw() }, out);
     this.#ask(via, out);
@@ -269,8 +297,12 @@ export class Formation {
       this.#keep({ ...stage, incarnation }, out);
       return this.#ask(peer, out);
     }
+    this.#answer = "taken";
     if (failure === undefined) return;
-    out.push({ kind: "event", severity: "warning", name: "join_refused", message: `${peer} refused: ${failure.message}`, hubId: peer });
+    const message = `${peer} refused: ${failure.message}`;
+    // What a peer says of fields and facts is not about the call of this hub's operator.
+    this.#answer = { reason: failure.reason, message };
+    out.push({ kind: "event", severity: "warning", name: "join_refused", message, hubId: peer });
     this.#keep({ kind: "none" }, out);
   }
 
@@ -295,6 +327,7 @@ export class Formation {
   #ask(peer: string, out: Effect[]): void {
     const stage = this.#stage;
     if (stage.kind !== "joining") return;
+    this.#answer = "none";
     const { federationId, incarnation } = stage;
     const candidate = this.#ground.own(incarnation);
     send(peer, { kind: "join_ask", federationId, candidate, signature: this.#ground.crypto.sign(joinBytes(federationId, candidate)) }, out);

@@ -1,0 +1,77 @@
+import { describe, expect, test } from "vitest";
+import { CoordinationHubs } from "../../../test/support/coordination-hubs.ts";
+import type { FederationStatus, Request } from "../messages.ts";
+
+const found = (federationId: string, ...founders: string[]): Request => ({
+  kind: "found",
+  federationId,
+  name: "",
+  engine: "raft",
+  admission: "ballot",
+  founders,
+});
+const join = (federationId: string, via = ""): Request => ({ kind: "join", federationId, via });
+
+/** world is hubs with sessions, of which `a` has founded a federation alone. */
+function world(): CoordinationHubs {
+  const hubs = new CoordinationHubs("a", "b", "c");
+  hubs.advance(10);
+  hubs.ask("a", "standing", found("street"));
+  hubs.until(() => statusOf(hubs, "a").canDecide);
+  return hubs;
+}
+
+const statusOf = (hubs: CoordinationHubs, id: string): FederationStatus => hubs.ask(id, "status", { kind: "status" }).status;
+
+describe("CO8 JC1 a request to be let in, through a hub that", () => {
+  test("has another federation: ends at once with a sentence that names it", () => {
+    const hubs = world();
+    const before = hubs.now.mono;
+    const refusal = "NOT_FEDERATED: a refused: it does not belong to federation stret, but to street; did you mean street?";
+    expect(() => hubs.ask("c", "standing", join("stret", "a"))).toThrow(refusal);
+    expect(hubs.now.mono - before).toBeLessThan(100);
+    expect(statusOf(hubs, "c")).toMatchObject({ standing: "none", federationId: "" });
+    expect(hubs.ask("c", "standing", join("street", "a")).standing).toBe("joining");
+    expect(statusOf(hubs, "c").problem).toBe(
+      "the members of street have to let this hub in: foedus federation admit c at one of them, or give it up with foedus federation leave street",
+    );
+  });
+
+  test("has none, or founds another one: ends as well", () => {
+    const hubs = world();
+    const none = "NOT_FEDERATED: b refused: it belongs to no federation; name a member of street (--via)";
+    expect(() => hubs.ask("c", "standing", join("street", "b"))).toThrow(none);
+    hubs.ask("b", "standing", found("road", "a", "c"));
+    hubs.advance(10);
+    const founds = "b refused: it does not belong to federation raod, but is on its way into road; did you mean road?";
+    expect(() => hubs.ask("c", "standing", join("raod", "b"))).toThrow(founds);
+    expect(() => hubs.ask("c", "standing", join("raod"))).toThrow("did you mean road? Else name a member to join through (--via)");
+  });
+
+  test("is about to become a member: goes on, says whom it waits for, and is asked anew when that one is a member", () => {
+    const hubs = new CoordinationHubs("a", "b", "c");
+    hubs.advance(10);
+    hubs.ask("a", "standing", found("street", "b"));
+    hubs.advance(10);
+    expect(statusOf(hubs, "a").problem).toContain("waits until b has joined: foedus federation join street there, or give it up with");
+    const before = hubs.now.mono;
+    expect(hubs.ask("c", "standing", join("street", "a")).standing).toBe("joining");
+    expect(hubs.now.mono - before).toBeGreaterThanOrEqual(5_000);
+    expect(statusOf(hubs, "c").problem).toContain("this hub has asked a to be let into street, and waits for its answer");
+    hubs.ask("b", "standing", join("street"));
+    hubs.until(() => statusOf(hubs, "a").joins.includes("c"));
+    hubs.until(() => statusOf(hubs, "c").problem.includes("foedus federation admit c"));
+  });
+
+  test("goes away: the request outlives that, and the status says that it waits for the session", () => {
+    const hubs = world();
+    hubs.forge("a", (frame) => (frame.kind === "join_answer" ? [] : frame));
+    const call = hubs.call("c", join("street", "a"));
+    hubs.advance(10);
+    hubs.cut("c");
+    expect(hubs.wait("c", call)).toMatchObject({ kind: "standing", standing: "joining" });
+    expect(statusOf(hubs, "c").problem).toContain("waits for a session with a, to ask it to be let into street: see to the link");
+    hubs.ask("c", "done", { kind: "leave", federationId: "street", force: false });
+    expect(statusOf(hubs, "c").problem).toContain("belongs to no federation");
+  });
+});

@@ -1,0 +1,39 @@
+import type { Failure } from "#kernel/error.ts";
+import type { FormationFrame } from "../messages.ts";
+
+/** NONE is told to who wants something of a federation at a hub that belongs to none. */
+export const NONE: Failure = {
+  reason: "NOT_FEDERATED",
+  message: "this hub belongs to no federation; found one (foedus federation found NAME), or join one (foedus federation join NAME)",
+};
+
+/** notIn refuses what concerns another federation than this hub's. */
+export function notIn(federationId: string): Failure {
+  const message = `this hub does not belong to federation ${federationId}, and is not on its way into it`;
+  return { reason: "NOT_FEDERATED", message, field: "federation_id" };
+}
+
+/** alreadyIn refuses the way into a second federation. */
+export function alreadyIn(federationId: string): Failure {
+  return {
+    reason: "ALREADY_EXISTS",
+    message: `this hub belongs to federation ${federationId}, and a hub belongs to one at a time; leave that first`,
+    field: "federation_id",
+  };
+}
+
+/** Own is the federation of a hub, or the one that it is on its way into. */
+interface Own {
+  readonly federationId: string;
+  readonly member: boolean;
+}
+
+/** declined is the answer of a hub to who asks it to be let into a federation that it is no member of. */
+export function declined(federationId: string, own: Own): FormationFrame {
+  const { federationId: other, member } = own;
+  const message =
+    other === ""
+      ? `it belongs to no federation; name a member of ${federationId} (--via)`
+      : `it does not belong to federation ${federationId}, but ${member ? "to" : "is on its way into"} ${other}; did you mean ${other}?`;
+  return { kind: "join_answer", federationId, failure: { reason: "NOT_FEDERATED", message }, incarnation: 0 };
+}
