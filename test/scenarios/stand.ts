@@ -24,7 +24,7 @@ import {
 import { type Lease, ResourceKindSchema, ResourceOfferSchema, ResourceWantSchema } from "#gen/foedus/coordination/v1alpha1/resources_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { sleep } from "#runtime/clock.ts";
-import { foundTogether, joinTogether, statusOf } from "../support/deciding.ts";
+import { foundTogether, joinTogether, stateIn, statusOf } from "../support/deciding.ts";
 import { type Clients, Federation, type HubProcess, until } from "../support/federation.ts";
 import { Relay } from "../support/relay.ts";
 import type { Play } from "./promises.ts";
@@ -108,6 +108,12 @@ export class Stand {
     return statusOf(this.of(id));
   }
 
+  /** same is the state of some hubs if they have the same one; undefined if not, or if that cannot be told at the moment. */
+  async same(ids: readonly string[]): Promise<string | undefined> {
+    const [first, ...rest] = (await Promise.all(ids.map((id) => statusOf(this.of(id), true)))).map(stateIn);
+    return rest.every((state) => state === first) ? first : undefined;
+  }
+
   /** isolate swallows all that passes between a hub and each other one. */
   isolate(id: string): void {
     for (const [pair, relay] of this.#relays) if (pair.split(" ").includes(id)) relay.set("stall");
@@ -140,15 +146,7 @@ export class Stand {
 
   /** equal resolves when all hubs have the same state, which is that of the last decision; it gives its digest. */
   equal(): Promise<string> {
-    return until(
-      "equal states",
-      async () => {
-        const all = await Promise.all(this.ids.map((id) => this.status(id)));
-        const said = new Set(all.map(({ applied, stateDigest }) => `${applied} ${Buffer.from(stateDigest).toString("hex")}`));
-        return said.size === 1 ? [...said][0] : undefined;
-      },
-      60_000,
-    );
+    return until("equal states", () => this.same(this.ids), 60_000);
   }
 
   /** offer has a hub offer agents. */

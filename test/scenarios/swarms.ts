@@ -4,6 +4,7 @@ import type { LeaseView } from "../../services/coordination/resources/commands.t
 import type { LendingAnswer, LendingAsk } from "../../services/coordination/resources/desk/asks.ts";
 import { coders, want } from "../lending/parts.ts";
 import { CoordinationHubs } from "../support/coordination-hubs.ts";
+import { stateIn } from "../support/deciding.ts";
 import type { Line } from "./promises.ts";
 
 const FEDERATION = "street";
@@ -86,8 +87,8 @@ export class Swarms {
     return this.hubs.now.mono;
   }
 
-  status(id: string): Extract<Answer, { kind: "status" }>["status"] {
-    return this.hubs.ask(id, "status", { kind: "status" }).status;
+  status(id: string, withDigest = false): Extract<Answer, { kind: "status" }>["status"] {
+    return this.hubs.ask(id, "status", { kind: "status", withDigest }).status;
   }
 
   /** come lets time pass until something holds. */
@@ -110,11 +111,9 @@ export class Swarms {
     return answer.kind === "value" && answer.value !== undefined ? new TextDecoder().decode(answer.value.value) : undefined;
   }
 
-  /** digests are the states of hubs, each once: one if all have the same. */
-  digests(): string[] {
-    return [
-      ...new Set(this.ids.map((id) => this.status(id)).map((one) => `${one.applied} ${Buffer.from(one.stateDigest).toString("hex")}`)),
-    ];
+  /** digests are the states of hubs, each once: one if all have the same. A hub that makes none at the moment has one of its own. */
+  digests(ids: readonly string[] = this.ids): string[] {
+    return [...new Set(ids.map((id) => stateIn(this.status(id, true)) ?? `not told by ${id}`))];
   }
 
   /** offer has each hub offer so many agents. */

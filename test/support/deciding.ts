@@ -11,9 +11,20 @@ import {
 import type { Clients, Federation } from "./federation.ts";
 import { until } from "./until.ts";
 
-/** statusOf is what a hub says of its federation. */
-export function statusOf(clients: Pick<Clients, "coordination">): Promise<GetFederationResponse> {
-  return clients.coordination.getFederation(create(GetFederationRequestSchema));
+/** statusOf is what a hub says of its federation, with the digest of its state if that is wanted. */
+export function statusOf(clients: Pick<Clients, "coordination">, withStateDigest = false): Promise<GetFederationResponse> {
+  return clients.coordination.getFederation(create(GetFederationRequestSchema, { withStateDigest }));
+}
+
+/** stateIn is the state of a hub by its status, for comparing; undefined while the hub makes no digest, as it made one a moment ago. */
+export function stateIn({
+  applied,
+  stateDigest,
+}: {
+  readonly applied: bigint | number;
+  readonly stateDigest: Uint8Array;
+}): string | undefined {
+  return stateDigest.length === 0 ? undefined : `${applied} ${Buffer.from(stateDigest).toString("hex")}`;
 }
 
 /** foundTogether has the first of the hubs found a federation with the others, and resolves when each can decide. Founders let others in. */
