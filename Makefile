@@ -40,6 +40,12 @@ ONLY ?=
 FAULTS ?=
 HOW ?=
 BROKEN ?=
+ENGINE ?=
+REPLICAS ?=
+ZOO ?=
+ROW ?=
+BASE ?=
+PAIRS ?=
 PREFIX ?= /usr/local
 DESTDIR ?=
 
