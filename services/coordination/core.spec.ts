@@ -182,6 +182,22 @@ describe("a federation", () => {
     expect(read(hubs, "a", "k")).toBe("2");
   });
 
+  test.each([1, 5])("RX4 RP1 a hub that decides alone lets another one in, also after it was called late: %i times", (times) => {
+    const hubs = new CoordinationHubs("a", "b");
+    hubs.advance(10);
+    hubs.ask("a", "standing", found());
+    hubs.until(() => leaderOf(hubs, "a") === "a");
+    for (let i = 0; i < times; i++) hubs.starve(1_000);
+    hubs.ask("b", "standing", { kind: "join", federationId: "street", via: "a" });
+    hubs.until(() => hubs.ask("a", "status", { kind: "status" }).status.joins.length === 1);
+    hubs.ask("a", "changed", { kind: "admit", hubId: "b", weight: 1 });
+    hubs.until(() => hubs.ask("b", "status", { kind: "status" }).status.members.filter(({ voter }) => voter).length === 2, 5_000);
+    // It is no quorum by itself any more, and gives up in time.
+    const leader = leaderOf(hubs, "a");
+    hubs.cut("a", "b");
+    hubs.until(() => hubs.observed(leader).includes("quorum_lost"), 2_000);
+  });
+
   test("PROTOCOL G4 AQ1 a voter that was away while others were let in follows one of them, by the word of one that it knows", () => {
     const hubs = new CoordinationHubs("a", "b", "c", "d");
     hubs.advance(10);

@@ -1,3 +1,4 @@
+import { assert } from "#kernel/assert.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import { Prng } from "#kernel/prng.ts";
 import { CoordinationCore } from "../../services/coordination/core.ts";
@@ -174,6 +175,7 @@ export class CoordinationHubs {
       for (const hub of this.#hubs.values()) {
         if (!hub.running) continue;
         hub.due ??= hub.core.deadline() ?? Number.POSITIVE_INFINITY;
+        assert(!Number.isNaN(hub.due), "a deadline is an instant");
         if (hub.due > this.#mono) continue;
         const out: Effect[] = [];
         hub.due = undefined;
@@ -181,6 +183,14 @@ export class CoordinationHubs {
         this.#route(hub, out);
       }
     }
+  }
+
+  /** starve lets time pass in which no hub runs, as on a machine that has other things to do. */
+  starve(ms: number): void {
+    // Each has said before when it wants to be called.
+    this.advance(1);
+    this.#mono += ms;
+    this.advance(1);
   }
 
   /** cut ends the sessions of a hub with others, or of two hubs. */

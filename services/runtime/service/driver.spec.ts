@@ -389,6 +389,14 @@ describe("driver", () => {
     expect(r.fatal.length).toBe(1);
   });
 
+  test("DC4 DC6 a deadline that is no number stops the driver: its timer would fire for ever", () => {
+    const r = rig(new MemoryStore());
+    r.driver.post({ kind: "wake", at: Number.NaN });
+    expect(r.fatal).toEqual([new AssertionFailure("a core wants to be called at an instant that is no number")]);
+    expect(r.driver.state).toBe("failed");
+    expect(r.clock.pending).toBe(0);
+  });
+
   test("CM4 a conflict in the store is fatal: somebody else writes", () => {
     const store = new MemoryStore();
     expect(store.commit([{ op: "append", log: "n", seq: 1, bytes: new Uint8Array(1) }])).toEqual({ ok: true });

@@ -1,5 +1,6 @@
 import type { Registry } from "prom-client";
 import type { Clock, Timer } from "#channel/clock.ts";
+import { assert } from "#kernel/assert.ts";
 import { BoundedQueue } from "#kernel/bounds/bounded-queue.ts";
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Core, Effect, Observe, Persist, StoreOp } from "#kernel/core.ts";
@@ -375,6 +376,8 @@ class CoreDriver<I, E extends Effect> implements Driver<I> {
   #arm(): void {
     const deadline = this.#core.deadline();
     if (deadline === undefined || deadline >= this.#armedFor) return;
+    // No comparison with it holds: the timer would fire all the time, and the core not find that anything is due.
+    assert(!Number.isNaN(deadline), "a core wants to be called at an instant that is no number");
     this.#timer?.cancel();
     this.#armedFor = deadline;
     this.#timer = this.#o.clock.setTimer(Math.max(0, deadline - this.#o.clock.mono()), () => this.#onTimer());

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { RaftCluster } from "../../../../test/support/raft-cluster.ts";
+import { RAFT_TUNING } from "../config.ts";
 import { RAFT_PARTS, type RaftParts } from "../engine.ts";
 import { Leadership } from "../lead/leadership.ts";
 import { Spare } from "../state/spare.ts";
@@ -95,6 +96,17 @@ describe("a replica that did not run", () => {
     // An election takes 300 to 600 ms by itself; what is spared is as much again, for each try.
     expect(cluster.mono - from).toBeLessThan(3_000);
   });
+});
+
+test("RP1 who is a quorum by itself waits for nobody: however often it was late, it is called for the next heartbeat, which a learner hears", () => {
+  const cluster = new RaftCluster(["a/1"]);
+  cluster.until(() => cluster.leader !== undefined, 5_000);
+  const [node] = [...cluster.nodes.values()] as [NonNullable<typeof cluster.leader>];
+  for (const ms of [150, 1_000, 90, 5_000]) {
+    cluster.mono += ms;
+    node.tick();
+    expect(node.engine.deadline()).toBe(cluster.mono + RAFT_TUNING.heartbeatMs);
+  }
 });
 
 describe("Spare", () => {

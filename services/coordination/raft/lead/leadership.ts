@@ -48,6 +48,8 @@ export class Leadership {
   woke(lateMs: number): void {
     const { now, tuning } = this.#r;
     const { quorumUntil } = this.replication;
+    // A quorum by itself waits for nobody, and has nothing to spare when others come.
+    if (quorumUntil === Number.POSITIVE_INFINITY) return;
     if (quorumUntil !== this.#sparedFor) this.#spare.anew();
     this.#sparedFor = quorumUntil;
     this.#sparedUntil = this.#spare.until(this.#until, now.mono, lateMs, tuning.heartbeatMs, tuning.electionMs);

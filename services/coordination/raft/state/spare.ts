@@ -15,7 +15,7 @@ export class Spare {
     this.#given = 0;
   }
 
-  /** until is when others are given up that were to be at `due`, after a call at `mono` that was `lateMs` late. */
+  /** until is when others are given up that were to be at `due`, which is not infinity, after a call at `mono` that was `lateMs` late. */
   until(due: number, mono: number, lateMs: number, leastMs: number, mostMs: number): number {
     const from = Math.max(due, mono);
     const until = Math.min(Math.max(due + lateMs, mono + leastMs), from + mostMs - this.#given);
