@@ -141,7 +141,7 @@ class Move {
   #ofDestination(effect: DestinationEffect): void {
     switch (effect.kind) {
       case "judge":
-        return this.#toDestination({ kind: "judged", bytes: 16 * 1024 * 1024, until: Date.now() + 60_000, allocation: "" });
+        return this.#toDestination({ kind: "judged", bytes: 16 * 1024 * 1024, until: Date.now() + 60_000 });
       case "reserve":
         return this.#toDestination({ kind: "reserved" });
       case "open": {

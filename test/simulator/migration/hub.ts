@@ -278,7 +278,7 @@ export class ToyHub {
         return;
       case "judge": {
         const until = this.#world.now().wall + this.#world.roomMs;
-        return later({ kind: "judged", bytes: 1024 * 1024, until, allocation: `room-${running.migration.transfer}` });
+        return later({ kind: "judged", bytes: 1024 * 1024, until });
       }
       case "reserve":
         return later({ kind: "reserved" });

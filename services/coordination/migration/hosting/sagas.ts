@@ -249,7 +249,7 @@ export class Sagas {
     const until = now.wall + ROOM_MS;
     const answer = (message?: string): void => {
       const failure = message === undefined ? {} : { failure: { reason: "NO_EXECUTOR", message } as const };
-      this.#todo.push({ running, input: { kind: "judged", ...failure, bytes: CHECKPOINT_MAX, until, allocation: "" } });
+      this.#todo.push({ running, input: { kind: "judged", ...failure, bytes: CHECKPOINT_MAX, until } });
     };
     const held = this.#o.book.migrations().filter(({ to, status, step }) => to === this.#o.hubId && status === "open" && stepAt(step) >= 2);
     if (held.reduce((sum, { bytes }) => sum + bytes, migration.bytes) > ROOM_MAX)

@@ -7,14 +7,8 @@ import type { SagaEffect, Seen } from "./saga.ts";
 /** DestinationInput is what the destination's saga takes. */
 export type DestinationInput =
   | { readonly kind: "log"; readonly seen: Seen }
-  /** The policy of this hub takes the agent, with at most so many bytes, until a log time, in an allocation (empty for none); or not. */
-  | {
-      readonly kind: "judged";
-      readonly failure?: Failure;
-      readonly bytes: number;
-      readonly until: number;
-      readonly allocation: string;
-    }
+  /** The policy of this hub takes the agent, with at most so many bytes, until a log time; or not. */
+  | { readonly kind: "judged"; readonly failure?: Failure; readonly bytes: number; readonly until: number }
   | { readonly kind: "reserved"; readonly failure?: Failure }
   /** From the source; anybody else's frames do not get here. */
   | { readonly kind: "frame"; readonly frame: MigrationFrame }

@@ -205,8 +205,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
         } else if (this.#judged.failure !== undefined) {
           this.#propose(now, { kind: "abort", transfer, cause: "REFUSED", message: this.#judged.failure.message }, out);
         } else {
-          const { bytes, until, allocation } = this.#judged;
-          this.#propose(now, { kind: "accept", transfer, bytes, until, allocation, sealingKey: this.#keys.sealing }, out);
+          const { bytes, until } = this.#judged;
+          this.#propose(now, { kind: "accept", transfer, bytes, until, sealingKey: this.#keys.sealing }, out);
         }
         return;
       case "ACCEPT":

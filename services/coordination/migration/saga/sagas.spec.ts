@@ -42,7 +42,6 @@ function seenAt(step: Step, more: Partial<Migration> = {}, owner = stepAt(step) 
     bytes: stepAt(step) === 0 ? 0 : AGREED,
     sealingKey: stepAt(step) < stepAt("ACCEPT") ? new Uint8Array(0) : new Uint8Array(32),
     until: 0,
-    allocation: "",
     digest: new Uint8Array(0),
     claim: new Uint8Array(0),
     index: 1,
