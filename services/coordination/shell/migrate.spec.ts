@@ -142,8 +142,6 @@ class Move {
     switch (effect.kind) {
       case "judge":
         return this.#toDestination({ kind: "judged", bytes: 16 * 1024 * 1024, until: Date.now() + 60_000 });
-      case "reserve":
-        return this.#toDestination({ kind: "reserved" });
       case "open": {
         const { round, numbers, info, aad, rawLength } = effect;
         void this.#open.open(effect, info, aad, rawLength).then((raw) => this.#toDestination({ kind: "opened", round, numbers, raw }));

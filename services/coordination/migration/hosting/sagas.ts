@@ -220,10 +220,6 @@ export class Sagas {
         return void out.push(overEvent(running, effect.outcome));
       case "judge":
         return this.#judge(now, running, effect.migration);
-      case "reserve":
-        return later({ kind: "reserved" });
-      case "unreserve":
-        return;
       case "seal":
         if (!sameBytes(effect.key, this.#o.members.member(running.id.to)?.sealingKey ?? EMPTY))
           return later({ kind: "abort", cause: "FAILED", message: `${running.id.to} is no member with the key that it said` });

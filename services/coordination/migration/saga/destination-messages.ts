@@ -9,7 +9,6 @@ export type DestinationInput =
   | { readonly kind: "log"; readonly seen: Seen }
   /** The policy of this hub takes the agent, with at most so many bytes, until a log time; or not. */
   | { readonly kind: "judged"; readonly failure?: Failure; readonly bytes: number; readonly until: number }
-  | { readonly kind: "reserved"; readonly failure?: Failure }
   /** From the source; anybody else's frames do not get here. */
   | { readonly kind: "frame"; readonly frame: MigrationFrame }
   /** What a parcel held; undefined if it did not open. */
@@ -25,9 +24,6 @@ export type DestinationInput =
 export type DestinationEffect =
   | SagaEffect
   | { readonly kind: "judge"; readonly migration: Migration }
-  /** Room for an agent, durably, until `unreserve` or the start. */
-  | { readonly kind: "reserve"; readonly transfer: number; readonly agent: string; readonly bytes: number }
-  | { readonly kind: "unreserve"; readonly transfer: number; readonly agent: string }
   | {
       readonly kind: "open";
       readonly round: number;

@@ -59,6 +59,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   #phase: Phase = "copying";
   #seen: Seen | undefined;
   #judged: Extract<DestinationInput, { kind: "judged" }> | undefined;
+  /** It is stored that the agent is taken in. */
   #reserved = false;
   #signed: SignedManifest | undefined;
   #claim: Uint8Array = EMPTY;
@@ -144,13 +145,6 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
       case "judged":
         this.#judged = input;
         return;
-      case "reserved":
-        if (input.failure !== undefined) this.#wish ??= { cause: "REFUSED", message: input.failure.message };
-        else if (!this.#reserved) {
-          this.#reserved = true;
-          this.#keep(this.#phase, out);
-        }
-        return;
       case "frame":
         return this.#frame(now, input.frame, out);
       case "opened":
@@ -210,10 +204,12 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
         }
         return;
       case "ACCEPT":
-        if (this.#reserved) this.#propose(now, { kind: "prepare", transfer }, out);
-        else if (this.#pace.ready(now.mono, "reserve"))
-          out.push({ kind: "reserve", transfer, agent: this.#id.agent, bytes: migration.bytes });
-        return;
+        // Behind the record: by that this hub goes on with the move, and so has room for it, after a restart too.
+        if (!this.#reserved) {
+          this.#reserved = true;
+          this.#keep(this.#phase, out);
+        }
+        return this.#propose(now, { kind: "prepare", transfer }, out);
       case "PREPARE":
         return this.#ask(now, out);
       case "CHECKPOINT":
@@ -412,7 +408,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     this.#over = true;
     if (outcome === "stale") out.push({ kind: "observe", what: "stale", value: 1 });
     out.push({ kind: "persist", ops: this.#store.forget() });
-    if (outcome !== "moved") out.push({ kind: "unreserve", transfer, agent }, { kind: "unstage", transfer, agent });
+    if (outcome !== "moved") out.push({ kind: "unstage", transfer, agent });
     out.push({ kind: "over", outcome });
   }
 

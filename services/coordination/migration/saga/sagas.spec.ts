@@ -93,7 +93,6 @@ const kinds = (effects: readonly { readonly kind: string }[]): string[] => effec
 function destinationAt(step: Step): Side<DestinationInput, DestinationEffect> {
   const side = new Side<DestinationInput, DestinationEffect>(new DestinationSaga(ID, simCrypto("factory"), keys, TIMES));
   side.do({ kind: "log", seen: seenAt("ACCEPT") });
-  side.do({ kind: "reserved" });
   side.do({ kind: "log", seen: seenAt(step) });
   return side;
 }
@@ -267,13 +266,13 @@ describe("the destination", () => {
   test("MX6 does not start what has run here before its store was set back", () => {
     const { side, signed } = complete();
     const effects = side.do({ kind: "log", seen: seenAt("RELEASE", { digest: signed.digest }) });
-    expect(kinds(effects)).toEqual(["observe", "unreserve", "unstage", "over"]);
+    expect(kinds(effects)).toEqual(["observe", "unstage", "over"]);
     expect(effects.at(-1)).toMatchObject({ outcome: "stale" });
   });
 
   test("an abort takes everything away", () => {
     const { side } = complete();
-    expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toEqual(["unreserve", "unstage", "over"]);
+    expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toEqual(["unstage", "over"]);
     expect([...side.store.space(chunkSpace("destination", 7))]).toEqual([]);
     expect(side.store.get(recordSpace("destination"), "7")).toBeUndefined();
   });
