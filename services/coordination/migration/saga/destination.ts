@@ -15,7 +15,7 @@ import {
 } from "../checkpoint/checkpoint.ts";
 import { sealAad, sealInfo } from "../checkpoint/parcel.ts";
 import { type MigrationFrame, SEALED_MORE } from "../frames.ts";
-import type { Cause, Migration } from "../messages.ts";
+import { type Cause, type Migration, stepAt } from "../messages.ts";
 import type { DestinationEffect, DestinationInput } from "./destination-messages.ts";
 import { Held } from "./held.ts";
 import { Pace, SAGA_TIMES, SagaStore, type SagaTimes, type Seen, type StoredSaga } from "./saga.ts";
@@ -284,7 +284,9 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
 
   #manifest(now: Now, frame: Extract<MigrationFrame, { kind: "manifest" }>, out: DestinationEffect[]): void {
     const migration = this.#seen?.migration;
-    if (migration === undefined || migration.bytes === 0 || !this.#reserved || this.#phase === "started") return;
+    if (migration === undefined || migration.bytes === 0 || this.#phase === "started") return;
+    // The log may say PREPARE by a store that is gone; what was in it comes again.
+    if (!this.#reserved && stepAt(migration.step) < stepAt("PREPARE")) return;
     const current = this.#signed;
     if (current !== undefined && sameBytes(current.bytes, frame.bytes)) {
       this.#pace.answered("missing");

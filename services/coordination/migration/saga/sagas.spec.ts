@@ -263,6 +263,17 @@ describe("the destination", () => {
     expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toContain("unstage");
   });
 
+  test.each(["PREPARE", "CHECKPOINT", "TRANSFER", "CONFIRM"] as const)("MX7 takes again all that was lost with its store at %s", (step) => {
+    const side = new Side<DestinationInput, DestinationEffect>(new DestinationSaga(ID, simCrypto("factory"), keys, TIMES));
+    const { frame, signed } = manifestFrame({ final: true }, checkpointOf(1));
+    const digest = stepAt(step) < stepAt("TRANSFER") ? {} : { digest: signed.digest };
+    side.do({ kind: "log", seen: seenAt(step, digest) });
+    feed(side, signed, asked(side.do({ kind: "frame", frame })));
+    const started = side.do({ kind: "log", seen: seenAt("CONFIRM", { digest: signed.digest }) });
+    const effects = step === "CONFIRM" ? side.wait(200) : started;
+    expect(effects.find(({ kind }) => kind === "start")).toMatchObject({ fence: 4 });
+  });
+
   test("MX6 does not start what has run here before its store was set back", () => {
     const { side, signed } = complete();
     const effects = side.do({ kind: "log", seen: seenAt("RELEASE", { digest: signed.digest }) });
