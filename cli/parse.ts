@@ -31,6 +31,13 @@ export function parseNode(text: string): NodeName {
   return name;
 }
 
+/** parseWord reads one of some words, and gives what it stands for; `what` is that in the message. Throws CliError (usage). */
+export function parseWord<T>(words: Readonly<Record<string, T>>, word: string, what: string): T {
+  const found = own(words, word);
+  if (found === undefined) throw usage(`"${word}" is no ${what}`, `Say one of ${Object.keys(words).join(", ")}.`);
+  return found;
+}
+
 /** parseHub reads the id of a hub. Throws CliError (usage). */
 export function parseHub(text: string): string {
   if (!isHubId(text)) throw usage(`"${text}" is not the id of a hub`, "A hub id is 1 to 63 of a-z, 0-9 and hyphens, for example home-1.");

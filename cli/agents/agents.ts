@@ -15,12 +15,15 @@ import {
   MigrationStepSchema,
 } from "#gen/foedus/coordination/v1alpha1/migration_pb.ts";
 import { sleep } from "#runtime/clock.ts";
-import { CliError, EXIT, type ExitCode } from "../exit.ts";
+import { EXIT, type ExitCode } from "../exit.ts";
+import { withMembers } from "../federation/members.ts";
 import type { Io } from "../io.ts";
 import { parseCount, parseDuration, parseHub } from "../parse.ts";
 import { clean, label, since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
-import { connect } from "../reach/connect.ts";
+import { corrected } from "../reach/candidates.ts";
+import { type Connection, connect } from "../reach/connect.ts";
+import { didYouMean } from "../reach/did-you-mean.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
 
 /** How often a move is looked at, ms. */
@@ -59,6 +62,17 @@ export async function list(io: Io, _args: readonly string[], options: OperatorFl
   return EXIT.ok;
 }
 
+/** withAgents makes a call about an agent; if the federation has none of that name, the error names the one that was probably meant. */
+function withAgents<T>({ coordination }: Connection, agent: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+  return corrected("NODE_NOT_FOUND", call, async () => {
+    const { agents } = await coordination.listAgents(create(ListAgentsRequestSchema), { signal });
+    const known = agents.map((one) => one.agent?.agent ?? "");
+    if (known.includes(agent)) return undefined;
+    const remedy = didYouMean(agent, known, "List them with `foedus agents list`.");
+    return { message: `no hub of this federation has an agent ${clean(agent)}`, remedy };
+  });
+}
+
 /** MigrateFlags are the options of `foedus agents migrate`. */
 export interface MigrateFlags extends OperatorFlags {
   readonly to?: string;
@@ -71,8 +85,10 @@ export interface MigrateFlags extends OperatorFlags {
 export async function migrate(io: Io, [agent = ""]: readonly string[], options: MigrateFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
   const stepMs = BigInt(options.step === undefined ? 0 : parseDuration(options.step));
-  const request = create(MigrateAgentRequestSchema, { agent, toHubId: parseHub(options.to ?? ""), stepMs, why: options.why ?? "" });
-  const { transfer } = await connection.coordination.migrateAgent(request, { signal: io.stopped });
+  const toHubId = parseHub(options.to ?? "");
+  const request = create(MigrateAgentRequestSchema, { agent, toHubId, stepMs, why: options.why ?? "" });
+  const call = () => connection.coordination.migrateAgent(request, { signal: io.stopped });
+  const { transfer } = await withMembers(connection, [toHubId], io.stopped, () => withAgents(connection, agent, io.stopped, call));
   const look = async (): Promise<Migration | undefined> => {
     const { migrations: all } = await connection.coordination.listMigrations(create(ListMigrationsRequestSchema), { signal: io.stopped });
     return all.find((one) => one.transfer === transfer);
@@ -139,7 +155,6 @@ export async function abort(
 ): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
   const transfer = parseCount(number);
-  if (transfer === 0) throw new CliError(EXIT.usage, "migrations are numbered from 1", "List them with `foedus agents migrations`.");
   const request = create(AbortMigrationRequestSchema, { transfer: BigInt(transfer), why: options.why ?? "" });
   await connection.coordination.abortMigration(request, { signal: io.stopped });
   if (options.json) await printJson(io, { transfer: String(transfer), aborted: true });

@@ -4,11 +4,9 @@ import {
   type GetFederationResponse,
   ListBallotsRequestSchema,
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
-import { nearest } from "#runtime/config/shape.ts";
-import { clean } from "../print/format.ts";
 import { corrected } from "../reach/candidates.ts";
 import type { Connection } from "../reach/connect.ts";
-import { didYouMean } from "../reach/did-you-mean.ts";
+import { didYouMean, meant } from "../reach/did-you-mean.ts";
 
 type Coordination = Pick<Connection, "coordination">;
 
@@ -30,8 +28,8 @@ export function withMembers<T>(connection: Coordination, hubs: readonly string[]
 export function withJoins<T>(connection: Coordination, hub: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
   return corrected("PEER_NOT_FOUND", call, async () => {
     const { joins } = await federationOf(connection, signal);
-    const near = nearest(hub, joins);
-    return near === undefined ? undefined : { message: `hub ${hub} has not asked to join`, remedy: `Did you mean ${clean(near)}?` };
+    const remedy = meant(hub, joins);
+    return remedy === undefined ? undefined : { message: `hub ${hub} has not asked to join`, remedy };
   });
 }
 
@@ -41,8 +39,6 @@ export function withBallots<T>({ coordination }: Coordination, id: string, signa
     const { ballots } = await coordination.listBallots(create(ListBallotsRequestSchema), { signal });
     const known = ballots.map(({ opening }) => opening?.proposal?.ballotId ?? "");
     if (known.includes(id)) return undefined;
-    const near = nearest(id, known);
-    const remedy = near === undefined ? "List them with `foedus federation ballot`." : `Did you mean ${clean(near)}?`;
-    return { message: `there is no ballot ${id}`, remedy };
+    return { message: `there is no ballot ${id}`, remedy: meant(id, known) ?? "List them with `foedus federation ballot`." };
   });
 }

@@ -11,6 +11,7 @@ import type { Io } from "../io.ts";
 import { parseCount } from "../parse.ts";
 import { clean } from "../print/format.ts";
 import { table } from "../print/table.ts";
+import { addressText } from "../reach/address.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
 
@@ -86,9 +87,7 @@ export async function setStandbys(
 }
 
 function shown(endpoint: MemberEndpoint | undefined): string {
-  if (endpoint === undefined) return "";
-  const { host, port } = endpoint;
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  return endpoint === undefined ? "" : addressText(endpoint.host, endpoint.port);
 }
 
 function endpointOf(text: string): MemberEndpoint {

@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { SharedKind, SharedKindSchema } from "#gen/foedus/coordination/v1alpha1/shared_pb.ts";
 import { ListSharedRequestSchema, ListSharedResponseSchema, type SharedFact } from "#gen/foedus/coordination/v1alpha1/sharing_pb.ts";
-import { own } from "#kernel/own.ts";
-import { EXIT, type ExitCode, usage } from "../exit.ts";
+import { EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
+import { parseWord } from "../parse.ts";
 import { clean, label, since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
@@ -21,8 +21,7 @@ const KINDS: Readonly<Record<string, SharedKind>> = {
 /** shared lists what hubs tell each other beside the log. */
 export async function shared(io: Io, [word = ""]: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
-  const kind = word === "" ? SharedKind.UNSPECIFIED : own(KINDS, word);
-  if (kind === undefined) throw usage(`"${word}" is no kind of shared state`, `Say one of ${Object.keys(KINDS).join(", ")}.`);
+  const kind = word === "" ? SharedKind.UNSPECIFIED : parseWord(KINDS, word, "kind of shared state");
   const answer = await connection.coordination.listShared(create(ListSharedRequestSchema, { kind }), { signal: io.stopped });
   if (options.json) await printJson(io, messageJson(ListSharedResponseSchema, answer));
   else if (options.quiet) await io.out(answer.facts.map(({ key }) => `${clean(key)}\n`).join(""));

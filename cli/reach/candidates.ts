@@ -89,7 +89,8 @@ function noPeer(hubId: string, known: readonly string[]): Better {
   return { message: `there is no peer ${clean(hubId)}`, remedy: didYouMean(hubId, known, add) || add };
 }
 
-interface Better {
+/** Better is what is said instead of a failure: the sentence, and what to do. */
+export interface Better {
   readonly message: string;
   readonly remedy: string;
 }

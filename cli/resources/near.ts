@@ -1,19 +1,14 @@
 import { create } from "@bufbuild/protobuf";
 import { ListOffersRequestSchema } from "#gen/foedus/coordination/v1alpha1/lending_pb.ts";
-import { nearest } from "#runtime/config/shape.ts";
 import { clean } from "../print/format.ts";
-import { corrected } from "../reach/candidates.ts";
+import { type Better, corrected } from "../reach/candidates.ts";
 import type { Connection } from "../reach/connect.ts";
+import { meant } from "../reach/did-you-mean.ts";
 import { kindText } from "./text.ts";
 
 /** Owners that are listed at most. */
 const LISTED_MAX = 8;
 const LIST = "List what is offered with `foedus resources offers`.";
-
-interface Advice {
-  readonly message: string;
-  readonly remedy: string;
-}
 
 /** Looked is what somebody looked for: an offer by its name, or any of a kind; of one owner, or of any. */
 export interface Looked {
@@ -36,7 +31,7 @@ export interface Offered {
  * nearOffer says what was probably meant by somebody who found no offer, or where what is looked for is offered. Undefined if it is offered
  * as it was typed: then the hub's own words say why it is not for this caller.
  */
-export function nearOffer({ owner = "", name = "", kind = "" }: Looked, offers: readonly Offered[]): Advice | undefined {
+export function nearOffer({ owner = "", name = "", kind = "" }: Looked, offers: readonly Offered[]): Better | undefined {
   if (name !== "") {
     const names = offers.map((offer) => `${offer.owner}/${offer.name}`);
     const text = `${owner}/${name}`;
@@ -48,13 +43,8 @@ export function nearOffer({ owner = "", name = "", kind = "" }: Looked, offers: 
   const kinds = [...new Set(offers.filter((offer) => owner === "" || offer.owner === owner).map((offer) => offer.kind))];
   return {
     message: `nobody offers ${clean(kind)}${owner === "" ? "" : ` at ${clean(owner)}`}`,
-    remedy: meant(owner, owners) ?? by ?? meant(kind, kinds) ?? LIST,
+    remedy: (owner === "" ? undefined : meant(owner, owners)) ?? by ?? meant(kind, kinds) ?? LIST,
   };
-}
-
-function meant(word: string, known: readonly string[]): string | undefined {
-  const near = word === "" ? undefined : nearest(word, known);
-  return near === undefined ? undefined : `Did you mean ${clean(near)}?`;
 }
 
 /** withOffers makes a call about offers; when what is looked for is not offered, the error says what was probably meant. */

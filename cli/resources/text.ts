@@ -17,6 +17,7 @@ import {
 } from "#gen/foedus/coordination/v1alpha1/resources_pb.ts";
 import { own } from "#kernel/own.ts";
 import { usage } from "../exit.ts";
+import { parseWord } from "../parse.ts";
 import { duration, label } from "../print/format.ts";
 import type { Cell } from "../print/table.ts";
 
@@ -47,15 +48,9 @@ const PRIORITIES: Readonly<Record<string, LeasePriority>> = {
   critical: LeasePriority.CRITICAL,
 };
 
-function wordOf<T>(words: Readonly<Record<string, T>>, word: string, what: string): T {
-  const found = own(words, word);
-  if (found === undefined) throw usage(`"${word}" is no ${what}`, `Say one of ${Object.keys(words).join(", ")}.`);
-  return found;
-}
-
 /** parsePriority reads a priority. Throws CliError (usage). */
 export function parsePriority(text: string): LeasePriority {
-  return wordOf(PRIORITIES, text, "priority");
+  return parseWord(PRIORITIES, text, "priority");
 }
 
 /** parseAmounts reads amounts such as agents=3 or cpu-milli=4000. Throws CliError (usage). */
@@ -124,13 +119,13 @@ export function parseKind(text: string, names: readonly string[]): MessageInitSh
         );
       return { what: { case: "agent", value: { type, agents: sorted } } };
     case "compute":
-      return { what: { case: "compute", value: { work: wordOf(WORKS, type, "work"), models: sorted, maxBatch: 1n } } };
+      return { what: { case: "compute", value: { work: parseWord(WORKS, type, "work"), models: sorted, maxBatch: 1n } } };
     case "storage":
       return {
-        what: { case: "storage", value: { holds: wordOf(CONTENTS, type, "content"), retentionMs: 2_592_000_000n, replication: 1n } },
+        what: { case: "storage", value: { holds: parseWord(CONTENTS, type, "content"), retentionMs: 2_592_000_000n, replication: 1n } },
       };
     case "network":
-      return { what: { case: "network", value: { mode: wordOf(MODES, type, "mode") } } };
+      return { what: { case: "network", value: { mode: parseWord(MODES, type, "mode") } } };
     default:
       throw noKind(text);
   }
@@ -143,11 +138,11 @@ export function parseWant(text: string, model = ""): MessageInitShape<typeof Res
     case "agents":
       return { what: { case: "agent", value: { type } } };
     case "compute":
-      return { what: { case: "compute", value: { work: wordOf(WORKS, type, "work"), model } } };
+      return { what: { case: "compute", value: { work: parseWord(WORKS, type, "work"), model } } };
     case "storage":
-      return { what: { case: "storage", value: { holds: wordOf(CONTENTS, type, "content") } } };
+      return { what: { case: "storage", value: { holds: parseWord(CONTENTS, type, "content") } } };
     case "network":
-      return { what: { case: "network", value: { mode: wordOf(MODES, type, "mode") } } };
+      return { what: { case: "network", value: { mode: parseWord(MODES, type, "mode") } } };
     default:
       throw noKind(text);
   }

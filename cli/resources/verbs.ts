@@ -29,9 +29,9 @@ import {
   ResourceRequestViewSchema,
 } from "#gen/foedus/coordination/v1alpha1/resources_pb.ts";
 import { own } from "#kernel/own.ts";
-import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
+import { CliError, EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
-import { parseCount, parseDuration, parseHub } from "../parse.ts";
+import { parseCount, parseDuration, parseHub, parseWord } from "../parse.ts";
 import { clean, duration, label } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
@@ -247,7 +247,11 @@ export async function requests(io: Io, _args: readonly string[], options: Operat
   return EXIT.ok;
 }
 
-const REPLIES = { accept: ResourceReply.ACCEPT, counter: ResourceReply.COUNTER, decline: ResourceReply.DECLINE } as const;
+const REPLIES: Readonly<Record<string, ResourceReply>> = {
+  accept: ResourceReply.ACCEPT,
+  counter: ResourceReply.COUNTER,
+  decline: ResourceReply.DECLINE,
+};
 
 /** AnswerFlags are the options of `foedus resources answer`. */
 export interface AnswerFlags extends OperatorFlags {
@@ -260,8 +264,7 @@ export interface AnswerFlags extends OperatorFlags {
 /** answer accepts, counters or declines the terms of a request. */
 export async function answer(io: Io, [borrower = "", id = "", word = ""]: readonly string[], options: AnswerFlags): Done {
   using connection = await connect(options, io);
-  const reply = Object.entries(REPLIES).find(([key]) => key === word)?.[1];
-  if (reply === undefined) throw usage(`"${word}" is no answer`, `Say one of ${Object.keys(REPLIES).join(", ")}.`);
+  const reply = parseWord(REPLIES, word, "answer");
   const { requests: all } = await connection.coordination.listRequests(create(ListRequestsRequestSchema), { signal: io.stopped });
   const view = all.find((one) => one.borrower === parseHub(borrower) && one.id === id);
   if (view === undefined)

@@ -52,7 +52,7 @@ function claim(fence: number, more: object = {}): Uint8Array {
 /** steps of the first move, by who makes them. */
 const STEPS_OF = (transfer = 1, until = 1_000_000_000): readonly (readonly [string, MigrationCommand])[] => [
   ["home", { kind: "validate", transfer, bytes: 1_000 }],
-  ["factory", { kind: "accept", transfer, bytes: 2_000, sealingKey: SEALING, until, allocation: "room" }],
+  ["factory", { kind: "accept", transfer, bytes: 2_000, sealingKey: SEALING, until }],
   ["factory", { kind: "prepare", transfer }],
   ["home", { kind: "checkpoint", transfer, bytes: 500 }],
   ["home", { kind: "transfer", transfer, digest: DIGEST }],
@@ -299,7 +299,6 @@ const wild = fc.record({
   bytes: odd,
   sealingKey: blob,
   until: fc.constantFrom(0, 1_000_500, 1e12),
-  allocation: fc.constantFrom("", "room"),
   digest: blob,
   claim: blob,
   nodeKey: blob,

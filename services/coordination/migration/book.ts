@@ -169,15 +169,6 @@ export class MigrationBook implements Book<MigrationCommand, MigrationAnswer, Mi
     return [...news, ...this.#agents.lose(at.time, hub)];
   }
 
-  /** ended is told that an allocation of the book of resources ended or was preempted: no move into it is committed any more. */
-  ended(at: LogInstant, allocation: string, cause: "PREEMPTED" | "LEASE_ENDED"): readonly MigrationNews[] {
-    if (allocation === "") return [];
-    this.#due = undefined;
-    return [...this.#open.values()]
-      .filter((migration) => migration.status === "open" && migration.allocation === allocation)
-      .map((migration) => this.#abort(at, migration, cause, `the allocation ${allocation} at ${migration.to} is over`));
-  }
-
   dump(): MigrationData {
     return {
       transfers: this.#transfers,
@@ -239,7 +230,6 @@ export class MigrationBook implements Book<MigrationCommand, MigrationAnswer, Mi
       bytes: 0,
       sealingKey: EMPTY,
       until: 0,
-      allocation: "",
       digest: EMPTY,
       claim: EMPTY,
       index: at.index,
@@ -314,8 +304,8 @@ export class MigrationBook implements Book<MigrationCommand, MigrationAnswer, Mi
         if (command.until <= at.time) return refused("VALUE_OUT_OF_RANGE", "the room at the destination has ended already");
         if (command.bytes < next.bytes)
           return refused("VALUE_OUT_OF_RANGE", `the checkpoint may have ${next.bytes} bytes, for which the destination has no room`);
-        const { sealingKey, until, allocation } = command;
-        return this.#put({ ...next, sealingKey: sealingKey.slice(), until, allocation });
+        const { sealingKey, until } = command;
+        return this.#put({ ...next, sealingKey: sealingKey.slice(), until });
       }
       case "checkpoint":
         if (command.bytes > next.bytes)

@@ -77,8 +77,8 @@ export type MigrationCommand =
   /** VALIDATE, by the source: the agent may go; its checkpoint has at most so many bytes. */
   | { readonly kind: "validate"; readonly transfer: number; readonly bytes: number }
   /**
-   * ACCEPT, by the destination: it takes at most so many bytes, sealed to its X25519 key. `until` is the log time at which its room or its
-   * lease ends, and `allocation` names that lease in the book of resources (empty for none): without either there is no commit.
+   * ACCEPT, by the destination: it takes at most so many bytes, sealed to its X25519 key. `until` is the log time at which its room ends:
+   * from then on there is no commit.
    */
   | {
       readonly kind: "accept";
@@ -86,7 +86,6 @@ export type MigrationCommand =
       readonly bytes: number;
       readonly sealingKey: Uint8Array;
       readonly until: number;
-      readonly allocation: string;
     }
   /** PREPARE, by the destination: the room is taken, durably. */
   | { readonly kind: "prepare"; readonly transfer: number }
@@ -149,7 +148,6 @@ export interface Migration {
   /** X25519 key of the destination; empty before ACCEPT. */
   readonly sealingKey: Uint8Array;
   readonly until: number;
-  readonly allocation: string;
   /** Digest of the manifest; empty before TRANSFER. */
   readonly digest: Uint8Array;
   /** Claim of the agent; empty before CONFIRM. */

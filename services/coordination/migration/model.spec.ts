@@ -108,13 +108,15 @@ describe("one place at every instant, and no count lost or repeated, when", () =
     }
   });
 
-  test.each(STEPS)("its allocation at the destination is preempted at %s", (step) => {
+  test.each(STEPS)("the destination needs its room for something else at %s", (step) => {
     const { world } = begin(3);
     ask(world, "factory");
     expect(runUntil(world, () => reached(world, step))).toBe(true);
-    world.decide({ kind: "ended", allocation: `room-${newest(world)!.transfer}` });
+    const { transfer } = newest(world)!;
+    const abort = { kind: "abort", transfer, cause: "PREEMPTED", message: "the room is needed" } as const;
+    world.decide({ kind: "command", author: "factory", command: abort });
     expect(settle(world)).toEqual([]);
-    const late = stepAt(step) >= stepAt("CONFIRM") || stepAt(step) < stepAt("ACCEPT");
+    const late = stepAt(step) >= stepAt("CONFIRM");
     expect(newest(world)).toMatchObject(late ? { status: "released" } : { status: "aborted", cause: "PREEMPTED" });
   });
 

@@ -17,7 +17,6 @@ const NODE = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$/;
 const LABEL = /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/;
 
 const MESSAGE_BYTES = 1_500;
-const ALLOCATION_BYTES = 128;
 
 const agent = (no: number) => text(no, 63, NODE);
 const hub = (no: number) => text(no, 63, LABEL);
@@ -40,13 +39,7 @@ export const MIGRATION_COMMAND = choice({
     why: text(5, BOUNDS.whyBytes),
   }),
   validate: SIZED,
-  accept: message({
-    transfer: count(1),
-    bytes: size(2),
-    sealingKey: bytes(3, 32, 32),
-    until: count(4),
-    allocation: text(5, ALLOCATION_BYTES),
-  }),
+  accept: message({ transfer: count(1), bytes: size(2), sealingKey: bytes(3, 32, 32), until: count(4) }),
   prepare: ONLY,
   checkpoint: SIZED,
   transfer: message({ transfer: count(1), digest: digest(2) }),
@@ -82,7 +75,6 @@ export const MIGRATION = message({
   bytes: uint(13, BOUNDS.checkpointBytes),
   sealingKey: bytes(14, 32),
   until: uint(15),
-  allocation: text(16, ALLOCATION_BYTES),
   digest: bytes(17, 32),
   claim: bytes(18, 64),
   index: uint(19),

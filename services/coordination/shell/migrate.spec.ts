@@ -141,9 +141,7 @@ class Move {
   #ofDestination(effect: DestinationEffect): void {
     switch (effect.kind) {
       case "judge":
-        return this.#toDestination({ kind: "judged", bytes: 16 * 1024 * 1024, until: Date.now() + 60_000, allocation: "" });
-      case "reserve":
-        return this.#toDestination({ kind: "reserved" });
+        return this.#toDestination({ kind: "judged", bytes: 16 * 1024 * 1024, until: Date.now() + 60_000 });
       case "open": {
         const { round, numbers, info, aad, rawLength } = effect;
         void this.#open.open(effect, info, aad, rawLength).then((raw) => this.#toDestination({ kind: "opened", round, numbers, raw }));

@@ -173,7 +173,7 @@ const moves: readonly Say[] = [
 /** on brings a migration on by whatever step is next. */
 const on: Say = say("migration", (books, _, n) => {
   const { transfer, from, to, fence } = moveOf(books, n);
-  const room = { sealingKey: signed(32), until: 2_000_000, allocation: "" };
+  const room = { sealingKey: signed(32), until: 2_000_000 };
   switch (books.migration.migration(transfer)?.step) {
     case "REQUEST":
       return [{ kind: "validate", transfer, bytes: 100 }, from];

@@ -278,12 +278,8 @@ export class ToyHub {
         return;
       case "judge": {
         const until = this.#world.now().wall + this.#world.roomMs;
-        return later({ kind: "judged", bytes: 1024 * 1024, until, allocation: `room-${running.migration.transfer}` });
+        return later({ kind: "judged", bytes: 1024 * 1024, until });
       }
-      case "reserve":
-        return later({ kind: "reserved" });
-      case "unreserve":
-        return;
       case "claim": {
         const claim = simCrypto(`node ${agent}`).sign(claimBytes(effect.claim));
         return later({ kind: "claimed", round: effect.round, claim });

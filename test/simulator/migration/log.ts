@@ -7,7 +7,6 @@ import type { MigrationCommand, MigrationNews } from "../../../services/coordina
 export type Entry = { readonly index: number; readonly time: number } & (
   | { readonly kind: "command"; readonly author: string; readonly command: MigrationCommand }
   | { readonly kind: "removed"; readonly hub: string }
-  | { readonly kind: "ended"; readonly allocation: string }
   | { readonly kind: "time" }
 );
 
@@ -25,7 +24,6 @@ export function carryOut(book: MigrationBook, entry: Entry): Carried {
   const at = { index: entry.index, term: 1, time: entry.time };
   const news = [...book.expire(at)];
   if (entry.kind === "removed") return { news: [...news, ...book.removed(at, entry.hub)] };
-  if (entry.kind === "ended") return { news: [...news, ...book.ended(at, entry.allocation, "PREEMPTED")] };
   if (entry.kind === "time") return { news };
   const outcome = book.apply(at, entry.author, entry.command);
   return outcome.ok ? { news: [...news, ...outcome.news] } : { news, failure: outcome.failure };

@@ -3,6 +3,38 @@ import { inContext } from "../bytes.ts";
 import { PARCEL_BYTES, PARCEL_CHUNKS } from "../frames.ts";
 import type { Chunk, Manifest } from "./checkpoint.ts";
 
+/** Sealing is some chunks of a round that are to be sealed together. */
+export interface Sealing {
+  readonly round: number;
+  readonly numbers: readonly number[];
+  readonly key: Uint8Array;
+  readonly info: Uint8Array;
+  readonly aad: Uint8Array;
+  readonly raw: Uint8Array;
+}
+
+/** Sealed are such chunks, sealed. */
+export interface Sealed {
+  readonly round: number;
+  readonly numbers: readonly number[];
+  readonly enc: Uint8Array;
+  readonly sealed: Uint8Array;
+}
+
+/** Opening is what is to be opened of them: exactly `rawLength` bytes come out, and no more are ever unpacked. */
+export interface Opening extends Sealed {
+  readonly rawLength: number;
+  readonly info: Uint8Array;
+  readonly aad: Uint8Array;
+}
+
+/** Opened is what they held; `raw` is undefined if they did not open. */
+export interface Opened {
+  readonly round: number;
+  readonly numbers: readonly number[];
+  readonly raw: Uint8Array | undefined;
+}
+
 /** sealInfo binds what is sealed to one transfer and fence (`info` of HPKE): nothing of another move opens. */
 export function sealInfo(transfer: number, fence: number): Uint8Array {
   return inContext("foedus.migration.v1", new ProtoWriter().uint(1, transfer).uint(2, fence).finish());

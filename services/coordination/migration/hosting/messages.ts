@@ -1,5 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Checkpoint, Laid } from "../checkpoint/checkpoint.ts";
+import type { Opened, Opening, Sealing } from "../checkpoint/parcel.ts";
 
 /** DEEDS are what a hub wants of a program for one of its agents (ADR 0018). */
 export const DEEDS = ["CAPTURE", "FREEZE", "CLAIM", "RESUME", "START", "DISCARD"] as const;
@@ -68,14 +69,7 @@ export type AgentInput =
       readonly numbers: readonly number[];
       readonly parcel: { readonly enc: Uint8Array; readonly sealed: Uint8Array } | undefined;
     }
-  /** `raw` undefined: it did not open. */
-  | {
-      readonly kind: "opened";
-      readonly transfer: number;
-      readonly round: number;
-      readonly numbers: readonly number[];
-      readonly raw: Uint8Array | undefined;
-    };
+  | ({ readonly kind: "opened"; readonly transfer: number } & Opened);
 
 /** AgentEffect is what the shell has to do for agents. */
 export type AgentEffect =
@@ -85,25 +79,6 @@ export type AgentEffect =
   | { readonly kind: "stage"; readonly host: number; readonly agent: string; readonly transfer: number; readonly checkpoint: Laid }
   | { readonly kind: "unstage"; readonly agent: string; readonly transfer: number }
   /** Answered by `sealed`. */
-  | {
-      readonly kind: "seal";
-      readonly transfer: number;
-      readonly round: number;
-      readonly numbers: readonly number[];
-      readonly key: Uint8Array;
-      readonly info: Uint8Array;
-      readonly aad: Uint8Array;
-      readonly raw: Uint8Array;
-    }
+  | ({ readonly kind: "seal"; readonly transfer: number } & Sealing)
   /** Answered by `opened`. */
-  | {
-      readonly kind: "open";
-      readonly transfer: number;
-      readonly round: number;
-      readonly numbers: readonly number[];
-      readonly enc: Uint8Array;
-      readonly sealed: Uint8Array;
-      readonly rawLength: number;
-      readonly info: Uint8Array;
-      readonly aad: Uint8Array;
-    };
+  | ({ readonly kind: "open"; readonly transfer: number } & Opening);

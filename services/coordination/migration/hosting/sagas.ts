@@ -220,10 +220,6 @@ export class Sagas {
         return void out.push(overEvent(running, effect.outcome));
       case "judge":
         return this.#judge(now, running, effect.migration);
-      case "reserve":
-        return later({ kind: "reserved" });
-      case "unreserve":
-        return;
       case "seal":
         if (!sameBytes(effect.key, this.#o.members.member(running.id.to)?.sealingKey ?? EMPTY))
           return later({ kind: "abort", cause: "FAILED", message: `${running.id.to} is no member with the key that it said` });
@@ -249,7 +245,7 @@ export class Sagas {
     const until = now.wall + ROOM_MS;
     const answer = (message?: string): void => {
       const failure = message === undefined ? {} : { failure: { reason: "NO_EXECUTOR", message } as const };
-      this.#todo.push({ running, input: { kind: "judged", ...failure, bytes: CHECKPOINT_MAX, until, allocation: "" } });
+      this.#todo.push({ running, input: { kind: "judged", ...failure, bytes: CHECKPOINT_MAX, until } });
     };
     const held = this.#o.book.migrations().filter(({ to, status, step }) => to === this.#o.hubId && status === "open" && stepAt(step) >= 2);
     if (held.reduce((sum, { bytes }) => sum + bytes, migration.bytes) > ROOM_MAX)

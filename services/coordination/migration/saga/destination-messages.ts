@@ -1,5 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Laid } from "../checkpoint/checkpoint.ts";
+import type { Opened, Opening } from "../checkpoint/parcel.ts";
 import type { MigrationFrame } from "../frames.ts";
 import type { Cause, Migration } from "../messages.ts";
 import type { SagaEffect, Seen } from "./saga.ts";
@@ -7,19 +8,11 @@ import type { SagaEffect, Seen } from "./saga.ts";
 /** DestinationInput is what the destination's saga takes. */
 export type DestinationInput =
   | { readonly kind: "log"; readonly seen: Seen }
-  /** The policy of this hub takes the agent, with at most so many bytes, until a log time, in an allocation (empty for none); or not. */
-  | {
-      readonly kind: "judged";
-      readonly failure?: Failure;
-      readonly bytes: number;
-      readonly until: number;
-      readonly allocation: string;
-    }
-  | { readonly kind: "reserved"; readonly failure?: Failure }
+  /** The policy of this hub takes the agent, with at most so many bytes, until a log time; or not. */
+  | { readonly kind: "judged"; readonly failure?: Failure; readonly bytes: number; readonly until: number }
   /** From the source; anybody else's frames do not get here. */
   | { readonly kind: "frame"; readonly frame: MigrationFrame }
-  /** What a parcel held; undefined if it did not open. */
-  | { readonly kind: "opened"; readonly round: number; readonly numbers: readonly number[]; readonly raw: Uint8Array | undefined }
+  | ({ readonly kind: "opened" } & Opened)
   /** CONFIRM came before TRANSFER stood in the log, and was refused by it. */
   | { readonly kind: "too_early" }
   | { readonly kind: "started" }
@@ -31,20 +24,7 @@ export type DestinationInput =
 export type DestinationEffect =
   | SagaEffect
   | { readonly kind: "judge"; readonly migration: Migration }
-  /** Room for an agent, durably, until `unreserve` or the start. */
-  | { readonly kind: "reserve"; readonly transfer: number; readonly agent: string; readonly bytes: number }
-  | { readonly kind: "unreserve"; readonly transfer: number; readonly agent: string }
-  | {
-      readonly kind: "open";
-      readonly round: number;
-      readonly numbers: readonly number[];
-      readonly enc: Uint8Array;
-      readonly sealed: Uint8Array;
-      /** Exactly so many bytes come out, and no more are ever unpacked. */
-      readonly rawLength: number;
-      readonly info: Uint8Array;
-      readonly aad: Uint8Array;
-    }
+  | ({ readonly kind: "open" } & Opening)
   /** The agent runs here from now on, with this fence. Repeated with a fence that it has already, it changes nothing. */
   | { readonly kind: "start"; readonly agent: string; readonly fence: number; readonly checkpoint: Laid }
   /** What may start here is shown to the program that takes it in, so that the start brings only what changed. It may get lost. */

@@ -15,7 +15,7 @@ import {
 } from "../checkpoint/checkpoint.ts";
 import { sealAad, sealInfo } from "../checkpoint/parcel.ts";
 import { type MigrationFrame, SEALED_MORE } from "../frames.ts";
-import type { Cause, Migration } from "../messages.ts";
+import { type Cause, type Migration, stepAt } from "../messages.ts";
 import type { DestinationEffect, DestinationInput } from "./destination-messages.ts";
 import { Held } from "./held.ts";
 import { Pace, SAGA_TIMES, SagaStore, type SagaTimes, type Seen, type StoredSaga } from "./saga.ts";
@@ -59,6 +59,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   #phase: Phase = "copying";
   #seen: Seen | undefined;
   #judged: Extract<DestinationInput, { kind: "judged" }> | undefined;
+  /** It is stored that the agent is taken in. */
   #reserved = false;
   #signed: SignedManifest | undefined;
   #claim: Uint8Array = EMPTY;
@@ -144,13 +145,6 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
       case "judged":
         this.#judged = input;
         return;
-      case "reserved":
-        if (input.failure !== undefined) this.#wish ??= { cause: "REFUSED", message: input.failure.message };
-        else if (!this.#reserved) {
-          this.#reserved = true;
-          this.#keep(this.#phase, out);
-        }
-        return;
       case "frame":
         return this.#frame(now, input.frame, out);
       case "opened":
@@ -205,15 +199,17 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
         } else if (this.#judged.failure !== undefined) {
           this.#propose(now, { kind: "abort", transfer, cause: "REFUSED", message: this.#judged.failure.message }, out);
         } else {
-          const { bytes, until, allocation } = this.#judged;
-          this.#propose(now, { kind: "accept", transfer, bytes, until, allocation, sealingKey: this.#keys.sealing }, out);
+          const { bytes, until } = this.#judged;
+          this.#propose(now, { kind: "accept", transfer, bytes, until, sealingKey: this.#keys.sealing }, out);
         }
         return;
       case "ACCEPT":
-        if (this.#reserved) this.#propose(now, { kind: "prepare", transfer }, out);
-        else if (this.#pace.ready(now.mono, "reserve"))
-          out.push({ kind: "reserve", transfer, agent: this.#id.agent, bytes: migration.bytes });
-        return;
+        // Behind the record: by that this hub goes on with the move, and so has room for it, after a restart too.
+        if (!this.#reserved) {
+          this.#reserved = true;
+          this.#keep(this.#phase, out);
+        }
+        return this.#propose(now, { kind: "prepare", transfer }, out);
       case "PREPARE":
         return this.#ask(now, out);
       case "CHECKPOINT":
@@ -288,7 +284,9 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
 
   #manifest(now: Now, frame: Extract<MigrationFrame, { kind: "manifest" }>, out: DestinationEffect[]): void {
     const migration = this.#seen?.migration;
-    if (migration === undefined || migration.bytes === 0 || !this.#reserved || this.#phase === "started") return;
+    if (migration === undefined || migration.bytes === 0 || this.#phase === "started") return;
+    // The log may say PREPARE by a store that is gone; what was in it comes again.
+    if (!this.#reserved && stepAt(migration.step) < stepAt("PREPARE")) return;
     const current = this.#signed;
     if (current !== undefined && sameBytes(current.bytes, frame.bytes)) {
       this.#pace.answered("missing");
@@ -412,7 +410,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     this.#over = true;
     if (outcome === "stale") out.push({ kind: "observe", what: "stale", value: 1 });
     out.push({ kind: "persist", ops: this.#store.forget() });
-    if (outcome !== "moved") out.push({ kind: "unreserve", transfer, agent }, { kind: "unstage", transfer, agent });
+    if (outcome !== "moved") out.push({ kind: "unstage", transfer, agent });
     out.push({ kind: "over", outcome });
   }
 

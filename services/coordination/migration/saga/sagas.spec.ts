@@ -42,7 +42,6 @@ function seenAt(step: Step, more: Partial<Migration> = {}, owner = stepAt(step) 
     bytes: stepAt(step) === 0 ? 0 : AGREED,
     sealingKey: stepAt(step) < stepAt("ACCEPT") ? new Uint8Array(0) : new Uint8Array(32),
     until: 0,
-    allocation: "",
     digest: new Uint8Array(0),
     claim: new Uint8Array(0),
     index: 1,
@@ -94,7 +93,6 @@ const kinds = (effects: readonly { readonly kind: string }[]): string[] => effec
 function destinationAt(step: Step): Side<DestinationInput, DestinationEffect> {
   const side = new Side<DestinationInput, DestinationEffect>(new DestinationSaga(ID, simCrypto("factory"), keys, TIMES));
   side.do({ kind: "log", seen: seenAt("ACCEPT") });
-  side.do({ kind: "reserved" });
   side.do({ kind: "log", seen: seenAt(step) });
   return side;
 }
@@ -265,16 +263,27 @@ describe("the destination", () => {
     expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toContain("unstage");
   });
 
+  test.each(["PREPARE", "CHECKPOINT", "TRANSFER", "CONFIRM"] as const)("MX7 takes again all that was lost with its store at %s", (step) => {
+    const side = new Side<DestinationInput, DestinationEffect>(new DestinationSaga(ID, simCrypto("factory"), keys, TIMES));
+    const { frame, signed } = manifestFrame({ final: true }, checkpointOf(1));
+    const digest = stepAt(step) < stepAt("TRANSFER") ? {} : { digest: signed.digest };
+    side.do({ kind: "log", seen: seenAt(step, digest) });
+    feed(side, signed, asked(side.do({ kind: "frame", frame })));
+    const started = side.do({ kind: "log", seen: seenAt("CONFIRM", { digest: signed.digest }) });
+    const effects = step === "CONFIRM" ? side.wait(200) : started;
+    expect(effects.find(({ kind }) => kind === "start")).toMatchObject({ fence: 4 });
+  });
+
   test("MX6 does not start what has run here before its store was set back", () => {
     const { side, signed } = complete();
     const effects = side.do({ kind: "log", seen: seenAt("RELEASE", { digest: signed.digest }) });
-    expect(kinds(effects)).toEqual(["observe", "unreserve", "unstage", "over"]);
+    expect(kinds(effects)).toEqual(["observe", "unstage", "over"]);
     expect(effects.at(-1)).toMatchObject({ outcome: "stale" });
   });
 
   test("an abort takes everything away", () => {
     const { side } = complete();
-    expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toEqual(["unreserve", "unstage", "over"]);
+    expect(kinds(side.do({ kind: "log", seen: seenAt("TRANSFER", { status: "aborted" }) }))).toEqual(["unstage", "over"]);
     expect([...side.store.space(chunkSpace("destination", 7))]).toEqual([]);
     expect(side.store.get(recordSpace("destination"), "7")).toBeUndefined();
   });

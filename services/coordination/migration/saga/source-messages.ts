@@ -1,5 +1,6 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Checkpoint, Laid } from "../checkpoint/checkpoint.ts";
+import type { Sealed, Sealing } from "../checkpoint/parcel.ts";
 import type { MigrationFrame } from "../frames.ts";
 import type { Cause, Claim, Migration } from "../messages.ts";
 import type { SagaEffect, Seen } from "./saga.ts";
@@ -12,13 +13,7 @@ export type SourceInput =
   | { readonly kind: "captured"; readonly round: number; readonly checkpoint: Checkpoint }
   | { readonly kind: "not_captured"; readonly round: number; readonly failure: Failure }
   | { readonly kind: "claimed"; readonly round: number; readonly claim: Uint8Array }
-  | {
-      readonly kind: "sealed";
-      readonly round: number;
-      readonly numbers: readonly number[];
-      readonly enc: Uint8Array;
-      readonly sealed: Uint8Array;
-    }
+  | ({ readonly kind: "sealed" } & Sealed)
   /** From the destination; anybody else's frames do not get here. */
   | { readonly kind: "frame"; readonly frame: MigrationFrame }
   | { readonly kind: "resumed" }
@@ -44,15 +39,7 @@ export type SourceEffect =
     }
   /** The agent's signature by its node key, over `claimBytes`. */
   | { readonly kind: "claim"; readonly agent: string; readonly round: number; readonly claim: Claim }
-  | {
-      readonly kind: "seal";
-      readonly round: number;
-      readonly numbers: readonly number[];
-      readonly key: Uint8Array;
-      readonly info: Uint8Array;
-      readonly aad: Uint8Array;
-      readonly raw: Uint8Array;
-    }
+  | ({ readonly kind: "seal" } & Sealing)
   /** No move: the agent goes on here; from the checkpoint if its program has lost what it was. */
   | {
       readonly kind: "resume";

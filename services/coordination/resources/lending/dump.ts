@@ -1,5 +1,4 @@
-import type { Amounts } from "../amounts.ts";
-import type { LeaseView, Offer, Policy, RequestState, Terms } from "../commands.ts";
+import type { LeaseView, Offer, Policy, RequestView } from "../commands.ts";
 import { newOffer } from "./offers.ts";
 import {
   type LeaseRecord,
@@ -7,6 +6,7 @@ import {
   leaseView,
   type OfferRecord,
   offerKey,
+  type Quota,
   type RequestCommand,
   requestDeadline,
   requestKey,
@@ -22,10 +22,8 @@ export interface HubData {
 }
 
 /** QuotaData is the quota of a borrower. */
-export interface QuotaData {
+export interface QuotaData extends Quota {
   readonly borrower: string;
-  readonly nominal: Amounts;
-  readonly limit: Amounts;
 }
 
 /** OfferData is an offer. Quotas are by borrower. */
@@ -44,21 +42,11 @@ export interface LeaseData {
   readonly nominal: boolean;
 }
 
-/** RequestData is a request. */
-export interface RequestData {
-  readonly borrower: string;
+/** RequestData is a request. Its id stands in the command. */
+export interface RequestData extends Omit<RequestView, "id"> {
   readonly seq: number;
   readonly since: number;
   readonly command: RequestCommand;
-  readonly state: RequestState;
-  readonly owner: string;
-  readonly name: string;
-  readonly terms: Terms;
-  readonly round: number;
-  readonly turn: "owner" | "borrower";
-  readonly lease: number;
-  readonly until: number;
-  readonly why: string;
   /** The offer that is kept for it, as `<owner>/<name>`, or empty. */
   readonly claim: string;
 }
