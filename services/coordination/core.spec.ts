@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
+import { stateIn } from "../../test/support/deciding.ts";
 import { verifyCertificate } from "./ballots/certificate.ts";
 import { holdingProblem } from "./members/holding.ts";
 import type { Request } from "./messages.ts";
@@ -65,8 +66,9 @@ describe("a federation", () => {
     const hubs = three();
     for (const id of ["a", "b", "c"]) hubs.ask(id, "changed", put(`by/${id}`, id));
     for (const id of ["a", "b", "c"]) for (const by of ["a", "b", "c"]) expect(read(hubs, id, `by/${by}`)).toBe(by);
-    const digests = ["a", "b", "c"].map((id) => text(hubs.ask(id, "status", { kind: "status", withDigest: true }).status.stateDigest));
-    expect(new Set(digests).size).toBe(1);
+    const states = ["a", "b", "c"].map((id) => stateIn(hubs.ask(id, "status", { kind: "status", withDigest: true }).status));
+    expect(states[0]).toMatch(/^\d+ [0-9a-f]{64}$/);
+    expect(new Set(states).size).toBe(1);
     expect(hubs.ask("a", "status", { kind: "status" }).status.stateDigest).toHaveLength(0);
   });
 
@@ -80,7 +82,7 @@ describe("a federation", () => {
     hubs.ask("a", "changed", put("k", "v"));
     expect(digest()).toBe("");
     hubs.advance(1_001);
-    expect(digest()).not.toBe(before);
+    expect(["", before]).not.toContain(digest());
   });
 
   test("S1-18 RO2 who is alone decides nothing and says why, and goes on reading what it has; afterwards all agree", () => {

@@ -179,6 +179,7 @@ describe("lending through faults", () => {
     const lease = all.borrow("b", 5);
     all.check(lease);
     all.hubs.until(() => all.allocations("b").some(({ usableMs }) => usableMs > 0));
+    expect(all.hubs.core("b").describe()).toMatch(/ usable/);
     all.hubs.cut("b");
     const { answer } = all.ask("c", "answer", { kind: "request", command: want("next", 5, { waitMs: 300_000 }), take: "once" });
     expect(answer.status).toBe("waiting");
@@ -244,7 +245,9 @@ describe("lending through faults", () => {
     all.synced("b");
     all.hubs.advance(5_000);
     const { records } = all.hubs.ask("a", "log", { kind: "log", limit: 100, before: 0 });
-    expect(records.flatMap(({ lines }) => lines).filter(({ author, refused }) => author === "b" && refused !== "")).toEqual([]);
+    const asked = records.flatMap(({ lines }) => lines).filter(({ author }) => author === "b");
+    expect(asked.length).toBeGreaterThan(0);
+    expect(asked.filter(({ refused }) => refused !== "")).toEqual([]);
     all.audit();
   });
 

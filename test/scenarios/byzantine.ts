@@ -23,6 +23,8 @@ const LIAR = "mallory";
 const DENIABLE = LIES.filter((lie) => lie !== "equivocate");
 /** What is forged is counted as this. */
 const BAD = ["bad_votes", "bad_certificate", "bad_proposal", "bad_evidence"] as const;
+/** Kinds of frames that it forges, also where there is little to say. */
+const FORGED = ["votes", "certificate", "proposal", "payload"] as const;
 /** Callers that decide one value after the other, by honest hub. */
 const CALLERS = 4;
 
@@ -70,7 +72,9 @@ function oneLies(decisions: number): Line[] {
   swarms.come(() => swarms.digests(honest).length === 1);
   const states = swarms.digests(honest).length;
   const blamed = new Set(honest.flatMap((id) => hubs.reported(id)));
+  const refused = honest.filter((id) => hubs.observed(id).includes(`dropped: a batch with a signature that is not ${victim}'s`)).length;
   const believed = honest.filter((id) => swarms.read(id, FORGED_KEY) !== undefined).length;
+  const forged = FORGED.filter((kind) => lying.forged.has(kind));
   const wanted = DENIABLE.length * decisions;
   return [
     holds(
@@ -80,8 +84,8 @@ function oneLies(decisions: number): Line[] {
     ),
     holds(
       "what it wrote in the name of another is believed by none; what proves nothing accuses nobody",
-      believed === 0 && named === 0,
-      `believed by ${believed}, accused by ${named}`,
+      refused === honest.length && believed === 0 && named === 0 && forged.length === FORGED.length,
+      `${forged.join(", ")} were forged; refused in the log by ${refused}, believed by ${believed}, accused by ${named}`,
     ),
     holds(
       "it votes twice: each of the others has proof, and they go on",

@@ -34,6 +34,8 @@ export class Liar {
   lie: Lie = "honest";
   /** Frames that it changed, left out, or made. */
   lied = 0;
+  /** Kinds of frames that it forged. */
+  readonly forged = new Set<BftFrame["kind"]>();
   readonly #ground: LiarGround;
   readonly #prng = new Prng(7);
   readonly #kept: { readonly peer: string; readonly frame: Frame }[] = [];
@@ -58,8 +60,11 @@ export class Liar {
         return [frame];
       case "withhold":
         return inner.kind === "votes" || inner.kind === "proposal" || inner.kind === "part" || inner.kind === "certificate" ? [] : [frame];
-      case "forge":
-        return [...this.#forged(frame, inner).map((forged) => around(frame, forged)), frame];
+      case "forge": {
+        const forged = this.#forged(frame, inner);
+        for (const { kind } of forged) this.forged.add(kind);
+        return [...forged.map((one) => around(frame, one)), frame];
+      }
       case "replay": {
         const old = this.#kept.filter((one) => one.peer === peer);
         return old.length === 0 ? [frame] : [old[this.#prng.below(old.length)]!.frame, frame, old[0]!.frame];
@@ -86,7 +91,10 @@ export class Liar {
         ];
       }
       case "proposal":
-        return [{ ...inner, proposal: { ...inner.proposal, signature: spoilt(inner.proposal.signature) } }];
+        return [
+          { ...inner, proposal: { ...inner.proposal, signature: spoilt(inner.proposal.signature) } },
+          { kind: "payload", marker: false, bytes: this.#batch(frame) },
+        ];
       case "payload":
         return [
           { ...inner, bytes: this.#batch(frame) },

@@ -38,10 +38,12 @@ export function holds(promised: string, held: boolean, measured: string): Line {
   return { promised, measured, held };
 }
 
-/** below is a promise that a number stays under a limit. */
+/** below is a promise that a number stays under a limit. What was not measured (of no values there is no largest one) is not under it. */
 export function below(what: string, limit: number, unit: string, value: number, note = "", digits = 1): Line {
   const also = note === "" ? "" : ` (${note})`;
-  return { promised: `${what} < ${limit} ${unit}`, measured: `${value.toFixed(digits)} ${unit}${also}`, held: value < limit, timed: true };
+  const isMeasured = Number.isFinite(value);
+  const measured = `${value.toFixed(digits)} ${unit}${also}`;
+  return { promised: `${what} < ${limit} ${unit}`, measured, held: isMeasured && value < limit, timed: isMeasured };
 }
 
 /** said is what a reader should know beside the promises. */

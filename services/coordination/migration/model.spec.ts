@@ -121,6 +121,7 @@ describe("one place at every instant, and no count lost or repeated, when", () =
   });
 
   test("its lease ends while it moves", () => {
+    const causes = new Set<string | undefined>();
     for (let roomMs = 60; roomMs < 640; roomMs += 40) {
       const { world } = begin(roomMs);
       world.roomMs = roomMs;
@@ -128,7 +129,10 @@ describe("one place at every instant, and no count lost or repeated, when", () =
       runUntil(world, () => !world.log.head.migrations().some(({ status }) => status === "open"));
       expect(settle(world)).toEqual([]);
       expect(["LEASE_ENDED", undefined], `${roomMs} ${newest(world)?.step} ${newest(world)?.message}`).toContain(newest(world)?.cause);
+      causes.add(newest(world)?.cause);
     }
+    // Some ended before the move was over, and some after it.
+    expect(causes.size).toBe(2);
   });
 
   test.each(["home", "factory"])("%s is removed from the federation, at any step", (hub) => {

@@ -100,6 +100,7 @@ export const LOGS: readonly Mutant[] = [
     what: "a sync that failed is tried again, and believed",
     seed: 1,
     by: "crash",
+    says: "position is taken",
     faults: ["sync", "crash"],
     around: { trustsDisk: true },
   },

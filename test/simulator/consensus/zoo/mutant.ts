@@ -15,6 +15,8 @@ export interface Mutant {
   /** A seed that finds it, with the checker that does. */
   readonly seed: number;
   readonly by: string;
+  /** Words of the assertion or error, where the checker is that nothing throws. */
+  readonly says?: string;
   readonly voters?: number;
   /** Kinds of trouble in which it shows; as the seed says if absent. */
   readonly faults?: readonly Fault[];

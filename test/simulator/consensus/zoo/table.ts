@@ -9,12 +9,15 @@ interface Found {
   readonly text: string;
 }
 
-/** find runs seeds until one of them finds a mutant; undefined if none of `most` did. */
+/**
+ * find runs seeds until one of them finds a mutant by its checker; undefined if none of `most` did. What breaks otherwise does not count: a
+ * mutant that merely throws, because an engine has changed under it, shows nothing of the checker.
+ */
 export async function find(mutant: Mutant, from: number, most: number): Promise<Found | undefined> {
   for (let i = 0; i < most; i++) {
     const { violations } = await runMutant(mutant, from + i);
-    const first = violations[0];
-    if (first !== undefined) return { seeds: i + 1, seed: from + i, by: first.checker, text: first.text };
+    const found = violations.find(({ checker, text }) => checker === mutant.by && text.includes(mutant.says ?? ""));
+    if (found !== undefined) return { seeds: i + 1, seed: from + i, by: found.checker, text: found.text };
   }
   return undefined;
 }

@@ -122,6 +122,7 @@ export const VOTES: readonly Mutant[] = [
     what: "entries are durable before their term, by a torn write",
     seed: 7,
     by: "crash",
+    says: "the log is of a later term than the stored one",
     faults: ["crash", "power", "partition", "stall"],
     around: {
       disk: {

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { ZOO } from "./index.ts";
 import { runMutant } from "./mutant.ts";
@@ -28,5 +30,11 @@ describe("the zoo of COORDINATION.md: what is wrong on purpose is found", () => 
   test("every row of the Raft list is there", () => {
     const rows = new Set(ZOO.map(({ row }) => Number.parseInt(row, 10)));
     expect(Array.from({ length: 29 }, (_, i) => i + 1).filter((row) => !rows.has(row))).toEqual([]);
+  });
+
+  test("README.md shows what is recorded", () => {
+    const page = readFileSync(join(import.meta.dirname, "../README.md"), "utf8");
+    const shown = [...page.matchAll(/^\| (\d+[a-z]?) +\| (.+?) +\| (\d+) +\| (.+?) +\|$/gm)].map(([, ...cells]) => cells);
+    expect(shown).toEqual(ZOO.map(({ row, what, seed, by }) => [row, what, `${seed}`, by]));
   });
 });
