@@ -2,31 +2,16 @@ import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "
 import { fail, type Reason } from "#kernel/error.ts";
 import { notFile, placeNew, readText } from "./files.ts";
 
-/** KeyFileKind is one kind of key file. */
+/** KeyFileKind is one kind of key file, which is JSON. */
 export interface KeyFileKind<K> {
   /** As people call it, e.g. "feed key". */
   readonly name: string;
-  /** Field `format` of the file. */
-  readonly format: string;
   /** Why a damaged one is refused. */
   readonly reason: Reason;
-  /** A new key: its raw private half (32 bytes), and the public one, after which the file is named while it is written. */
-  readonly make: () => { readonly seed: Uint8Array; readonly publicKey: Uint8Array };
-  readonly open: (seed: Uint8Array) => K;
-}
-
-/** KeptKey is a key as it is kept. */
-export interface KeptKey<K> {
-  readonly key: K;
-  /** Rises with each key of this hub, from 1. */
-  readonly serial: number;
-}
-
-interface KeyFile {
-  readonly format: string;
-  readonly serial: number;
-  /** Raw private key, 32 bytes in base64. */
-  readonly private_key: string;
+  /** What is in a new file, and a public key of it, after which the file is named while it is written. */
+  readonly make: () => { readonly content: object; readonly publicKey: Uint8Array };
+  /** open reads what is in a file; undefined, or an error, for what is none of this kind. */
+  readonly open: (content: Readonly<Record<string, unknown>>) => K | undefined;
 }
 
 /**
@@ -34,11 +19,11 @@ interface KeyFile {
  * time end up with the same key. It throws the kind's reason for a file that is damaged, NOT_CONFIGURED for one that cannot be read, made
  * or kept private.
  */
-export function loadKeyFile<K>(path: string, kind: KeyFileKind<K>): KeptKey<K> {
+export function loadKeyFile<K>(path: string, kind: KeyFileKind<K>): K {
   return readKey(path, kind) ?? createKey(path, kind);
 }
 
-function readKey<K>(path: string, kind: KeyFileKind<K>): KeptKey<K> | undefined {
+function readKey<K>(path: string, kind: KeyFileKind<K>): K | undefined {
   let text: string;
   try {
     text = readText(path);
@@ -50,19 +35,23 @@ function readKey<K>(path: string, kind: KeyFileKind<K>): KeptKey<K> | undefined 
   return parseKey(path, text, kind);
 }
 
-function parseKey<K>(path: string, text: string, { name, format, reason, open }: KeyFileKind<K>): KeptKey<K> {
+function parseKey<K>(path: string, text: string, { name, reason, open }: KeyFileKind<K>): K {
   try {
-    const file = JSON.parse(text) as Partial<KeyFile>;
-    const seed = Buffer.from(file.private_key ?? "", "base64");
-    if (file.format === format && seed.length === 32 && Number.isInteger(file.serial) && Number(file.serial) >= 1)
-      return { key: open(seed), serial: Number(file.serial) };
+    const key = open(JSON.parse(text));
+    if (key !== undefined) return key;
   } catch (cause) {
     throw fail(reason, `the ${name} file ${path} is not valid JSON; restore it from a backup`, { cause });
   }
   throw fail(reason, `the ${name} file ${path} is damaged; restore it from a backup`);
 }
 
-function createKey<K>(path: string, kind: KeyFileKind<K>): KeptKey<K> {
+/** seedOf reads a raw private key of 32 bytes in base64; undefined for what is none. */
+export function seedOf(value: unknown): Uint8Array | undefined {
+  const seed = typeof value === "string" ? Buffer.from(value, "base64") : undefined;
+  return seed?.length === 32 ? seed : undefined;
+}
+
+function createKey<K>(path: string, kind: KeyFileKind<K>): K {
   try {
     writeKey(path, kind);
   } catch (cause) {
@@ -79,13 +68,12 @@ function unmade(path: string, name: string, cause: unknown): Error {
   return fail("NOT_CONFIGURED", `the ${name} file ${path} cannot be made: ${why}`, { cause });
 }
 
-function writeKey<K>(path: string, { format, make }: KeyFileKind<K>): void {
-  const { seed, publicKey } = make();
-  const file: KeyFile = { format, serial: 1, private_key: Buffer.from(seed).toString("base64") };
+function writeKey<K>(path: string, { make }: KeyFileKind<K>): void {
+  const { content, publicKey } = make();
   const fresh = `${path}.${Buffer.from(publicKey.subarray(0, 6)).toString("hex")}.new`;
   const handle = openSync(fresh, "wx", 0o600);
   try {
-    writeSync(handle, `${JSON.stringify(file)}\n`);
+    writeSync(handle, `${JSON.stringify(content)}\n`);
     fsyncSync(handle);
   } finally {
     closeSync(handle);

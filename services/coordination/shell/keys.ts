@@ -1,9 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
-import { chmodSync, closeSync, fsyncSync, openSync, statSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { fail } from "#kernel/error.ts";
 import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#runtime/crypto.ts";
-import { placeNew, readText } from "#runtime/files.ts";
+import { type KeyFileKind, loadKeyFile, seedOf } from "#runtime/key-file.ts";
 
 /** CoordinationKeys are this hub's keys for deciding together. */
 export interface CoordinationKeys {
@@ -33,34 +31,29 @@ export const KEY_FILE = "coordination.key";
 const SPKI = Buffer.from("302a300506032b656e032100", "hex");
 const PKCS8 = Buffer.from("302e020100300506032b656e04220420", "hex");
 
-/**
- * loadKeys reads this hub's keys for deciding together, or makes them: once, mode 0600, complete or not at all. Two processes that start at
- * the same time end up with the same. NOT_CONFIGURED for a file that is damaged, or that cannot be read, made or kept private.
- */
-export function loadKeys(folder: string): CoordinationKeys {
-  const path = join(folder, KEY_FILE);
-  return readKeys(path) ?? makeKeys(path);
-}
+const FILE: KeyFileKind<CoordinationKeys> = {
+  name: "coordination key",
+  reason: "NOT_CONFIGURED",
+  make: () => {
+    const signing = generateFeedKey();
+    const sealing = generateKeyPairSync("x25519").privateKey.export({ format: "der", type: "pkcs8" }).subarray(PKCS8.length);
+    const content: KeyFile = {
+      format: "foedus-coordination-keys-1",
+      signing_key: Buffer.from(exportFeedKey(signing)).toString("base64"),
+      sealing_key: sealing.toString("base64"),
+    };
+    return { content, publicKey: signing.publicKey };
+  },
+  open: ({ format, signing_key, sealing_key }: Partial<Record<keyof KeyFile, unknown>>) => {
+    const [signing, sealing] = [seedOf(signing_key), seedOf(sealing_key)];
+    if (format !== "foedus-coordination-keys-1" || signing === undefined || sealing === undefined) return undefined;
+    return { signing: importFeedKey(signing), sealing: sealingKeyOf(sealing) };
+  },
+};
 
-function readKeys(path: string): CoordinationKeys | undefined {
-  let text: string;
-  try {
-    text = readText(path);
-    if ((statSync(path).mode & 0o077) !== 0) chmodSync(path, 0o600);
-  } catch (cause) {
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
-    throw fail("NOT_CONFIGURED", `the key file ${path} cannot be read and kept private`, { cause });
-  }
-  try {
-    const file = JSON.parse(text) as Partial<KeyFile>;
-    const signing = Buffer.from(file.signing_key ?? "", "base64");
-    const sealing = Buffer.from(file.sealing_key ?? "", "base64");
-    if (file.format === "foedus-coordination-keys-1" && signing.length === 32 && sealing.length === 32)
-      return { signing: importFeedKey(signing), sealing: sealingKeyOf(sealing) };
-  } catch (cause) {
-    throw fail("NOT_CONFIGURED", `the key file ${path} is not valid JSON; restore it from a backup`, { cause });
-  }
-  throw fail("NOT_CONFIGURED", `the key file ${path} is damaged; restore it from a backup`);
+/** loadKeys reads this hub's keys for deciding together, or makes them (`loadKeyFile`); NOT_CONFIGURED also for a file that is damaged. */
+export function loadKeys(folder: string): CoordinationKeys {
+  return loadKeyFile(join(folder, KEY_FILE), FILE);
 }
 
 /** privateKeyOf reads a raw X25519 private key of 32 bytes. */
@@ -77,39 +70,4 @@ export function publicKeyOf(raw: Uint8Array): KeyObject {
 export function sealingKeyOf(seed: Uint8Array): SealingKey {
   const publicKey = createPublicKey(privateKeyOf(seed)).export({ format: "der", type: "spki" }).subarray(SPKI.length);
   return { seed: new Uint8Array(seed), publicKey: new Uint8Array(publicKey) };
-}
-
-function makeKeys(path: string): CoordinationKeys {
-  try {
-    writeKeys(path);
-  } catch (cause) {
-    throw fail("NOT_CONFIGURED", `the key file ${path} cannot be made: make data_dir writable for the user that runs the hub`, { cause });
-  }
-  const made = readKeys(path);
-  if (made === undefined) throw fail("NOT_CONFIGURED", `the key file ${path} cannot be made: move away what stands in its place`);
-  return made;
-}
-
-function writeKeys(path: string): void {
-  const signing = generateFeedKey();
-  const sealing = generateKeyPairSync("x25519").privateKey.export({ format: "der", type: "pkcs8" }).subarray(PKCS8.length);
-  const file: KeyFile = {
-    format: "foedus-coordination-keys-1",
-    signing_key: Buffer.from(exportFeedKey(signing)).toString("base64"),
-    sealing_key: sealing.toString("base64"),
-  };
-  const fresh = `${path}.${Buffer.from(signing.publicKey.subarray(0, 6)).toString("hex")}.new`;
-  const handle = openSync(fresh, "wx", 0o600);
-  try {
-    writeSync(handle, `${JSON.stringify(file)}\n`);
-    fsyncSync(handle);
-  } finally {
-    closeSync(handle);
-  }
-  try {
-    // Whoever was first wins, and the file is complete the moment it has its name.
-    placeNew(fresh, path);
-  } catch (cause) {
-    if (!(cause instanceof Error && "code" in cause && cause.code === "EEXIST")) throw cause;
-  }
 }

@@ -4,7 +4,7 @@ import type { KeyMaterial } from "#channel/tls/material.ts";
 import { FeedKeyStatementSchema, SignedKeyStatementSchema } from "#gen/foedus/registry_sync/segment/v1/segment_pb.ts";
 import { type Failure, fail } from "#kernel/error.ts";
 import { exportFeedKey, type FeedKey, generateFeedKey, importFeedKey } from "#runtime/crypto.ts";
-import { type KeptKey, type KeyFileKind, loadKeyFile } from "#runtime/key-file.ts";
+import { type KeyFileKind, loadKeyFile, seedOf } from "#runtime/key-file.ts";
 import { KeptStatement, leafOf, type StatementCheck, type StatementKind, signStatement, statementProblem } from "#runtime/tls/statement.ts";
 
 /** STATEMENT is what a service's certificate signs: any service that the schema knows, or the one process of single mode (PROTOCOL K2). */
@@ -14,19 +14,34 @@ const STATEMENT: StatementKind = {
   signers: ["hub", "registry-sync", "discovery", "command-forwarding", "telemetry"],
 };
 
-const FILE: KeyFileKind<FeedKey> = {
+/** HeldKey is this hub's feed key as it is kept. */
+export interface HeldKey {
+  readonly key: FeedKey;
+  /** Rises with each key of this hub, from 1. */
+  readonly serial: number;
+}
+
+interface KeyFile {
+  readonly format: "foedus-feed-key-1";
+  readonly serial: number;
+  /** Raw private key, 32 bytes in base64. */
+  readonly private_key: string;
+}
+
+const FILE: KeyFileKind<HeldKey> = {
   name: "feed key",
-  format: "foedus-feed-key-1",
   reason: "FEED_KEY_INVALID",
   make: () => {
     const key = generateFeedKey();
-    return { seed: exportFeedKey(key), publicKey: key.publicKey };
+    const content: KeyFile = { format: "foedus-feed-key-1", serial: 1, private_key: Buffer.from(exportFeedKey(key)).toString("base64") };
+    return { content, publicKey: key.publicKey };
   },
-  open: importFeedKey,
+  open: ({ format, serial, private_key }: Partial<Record<keyof KeyFile, unknown>>) => {
+    const seed = seedOf(private_key);
+    const isOne = format === "foedus-feed-key-1" && Number.isInteger(serial) && Number(serial) >= 1;
+    return isOne && seed !== undefined ? { key: importFeedKey(seed), serial: Number(serial) } : undefined;
+  },
 };
-
-/** HeldKey is this hub's feed key as it is kept. */
-export type HeldKey = KeptKey<FeedKey>;
 
 /** PeerKey is a peer's feed key, proved by its hub. */
 export interface PeerKey {
