@@ -1,4 +1,4 @@
-import { inContext } from "../../services/coordination/migration/bytes.ts";
+import { inDomain } from "#kernel/wire/bytes.ts";
 import { type Checkpoint, wholeOf } from "../../services/coordination/migration/checkpoint/checkpoint.ts";
 import type { AgentEffect, AskReply, AskSpec, OfferedAgent } from "../../services/coordination/migration/hosting/messages.ts";
 import { fastHash, feedKeyOf, simCrypto } from "../simulator/crypto.ts";
@@ -154,7 +154,7 @@ export class AgentPrograms {
         if (deed === "FREEZE") resident.frozen = true;
         return { checkpoint: this.#checkpointOf(resident) };
       case "CLAIM":
-        return { signature: simCrypto(`node ${agent}`).sign(inContext("foedus.agent-claim.v1", spec.claim)) };
+        return { signature: simCrypto(`node ${agent}`).sign(inDomain("foedus.agent-claim.v1", spec.claim)) };
       case "RESUME":
         if (spec.checkpoint !== undefined) resident.count = countIn(wholeOf(spec.checkpoint));
         resident.frozen = false;

@@ -1,10 +1,10 @@
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
+import { compareText } from "#kernel/wire/bytes.ts";
 import { encode, problemOf, sameBytes } from "#kernel/wire/shape.ts";
 import type { Book, LogInstant, Outcome } from "../log/book.ts";
 import type { KeyLink } from "../members/messages.ts";
 import { isMoreThan } from "../members/policies.ts";
-import { byText } from "../members/roster.ts";
 import { linkHolds } from "../members/statements.ts";
 import { describeBallots } from "./describe.ts";
 import { aboutOf, actionProblem, type Electorate } from "./electorate.ts";
@@ -47,7 +47,7 @@ const refuse = (reason: Failure["reason"], message: string, field?: string): Ans
 
 /** insertion puts an item into a list that is sorted by hub id. */
 function insertion<T>(items: readonly T[], item: T, hubOf: (item: T) => string): readonly T[] {
-  return [...items, item].sort((a, b) => byText(hubOf(a), hubOf(b)));
+  return [...items, item].sort((a, b) => compareText(hubOf(a), hubOf(b)));
 }
 
 /**
@@ -94,7 +94,7 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
 
   /** ballots that are open or kept, by id. */
   ballots(): readonly Ballot[] {
-    return [...this.#ballots.values()].sort((a, b) => byText(idOf(a), idOf(b)));
+    return [...this.#ballots.values()].sort((a, b) => compareText(idOf(a), idOf(b)));
   }
 
   /** digestOf is what the votes of a ballot are about. */
@@ -268,7 +268,7 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
       const message = `hub ${hubId} has changed its key too often since the ballot opened, or came back with another one: nobody could verify what it says now`;
       return wrong("SIGNATURE_INVALID", message, "keySerial");
     }
-    return [...keys, ...more].sort((a, b) => byText(a.hubId, b.hubId) || a.serial - b.serial);
+    return [...keys, ...more].sort((a, b) => compareText(a.hubId, b.hubId) || a.serial - b.serial);
   }
 
   #withdraw(at: LogInstant, author: string, ballot: Ballot): Answer {
@@ -328,7 +328,7 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
   #forget(time: number): void {
     const settled = this.ballots()
       .filter(({ result }) => result !== undefined)
-      .sort((a, b) => a.closedIndex - b.closedIndex || byText(idOf(a), idOf(b)));
+      .sort((a, b) => a.closedIndex - b.closedIndex || compareText(idOf(a), idOf(b)));
     const [decided, fruitless] = [settled.filter(decides), settled.filter((ballot) => !decides(ballot))];
     const old = settled.filter(({ closedTime }) => closedTime + BALLOT_LIMITS.settledMs <= time);
     for (const ballot of [...decided.slice(0, -BALLOT_LIMITS.settled), ...fruitless.slice(0, -BALLOT_LIMITS.fruitless), ...old])
@@ -346,7 +346,7 @@ export class Ballots implements Book<BallotCommand, BallotValue, BallotNews, Bal
     const news: BallotNews[] = [];
     const over = this.ballots()
       .filter(({ opening, result }) => result === undefined && opening.deadline <= at.time)
-      .sort((a, b) => a.opening.deadline - b.opening.deadline || byText(idOf(a), idOf(b)));
+      .sort((a, b) => a.opening.deadline - b.opening.deadline || compareText(idOf(a), idOf(b)));
     for (const ballot of over) {
       const { opening, votes } = ballot;
       this.#close(at, ballot, resultAt(tallyOf(opening.eligible, votes), opening), false, news);

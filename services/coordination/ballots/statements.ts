@@ -1,6 +1,6 @@
 import type { Crypto } from "#kernel/crypto.ts";
+import { inDomain } from "#kernel/wire/bytes.ts";
 import { encode } from "#kernel/wire/shape.ts";
-import { inDomain } from "../members/statements.ts";
 import {
   CLOSING_STATEMENT,
   type ClosingStatement,
@@ -12,9 +12,9 @@ import {
   type VoteStatement,
 } from "./messages.ts";
 
-const VOTE_DOMAIN = "foedus.coordination.vote.v1\0";
-const CLOSING_DOMAIN = "foedus.coordination.ballot-result.v1\0";
-const OPENING_DOMAIN = "foedus.coordination.ballot.v1\0";
+const VOTE_DOMAIN = "foedus.coordination.vote.v1";
+const CLOSING_DOMAIN = "foedus.coordination.ballot-result.v1";
+const OPENING_DOMAIN = "foedus.coordination.ballot.v1";
 
 /** openingDigest stands for a ballot in every vote: SHA-256 over all that was fixed when it opened. */
 export function openingDigest(opening: Opening, crypto: Pick<Crypto, "hash">): Uint8Array {

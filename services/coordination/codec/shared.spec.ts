@@ -11,7 +11,7 @@ import {
   SharedWantSchema,
 } from "#gen/foedus/coordination/v1alpha1/shared_pb.ts";
 import { KINDS, type PartHead, type SharedEntry, type SharedFrame, type SharedKind } from "../shared/messages.ts";
-import { contentsBytes, readStored, rootBytes, SHARED_DOMAIN, statementBytes, writeStored } from "../shared/part-bytes.ts";
+import { contentsBytes, readStored, rootBytes, statementBytes, writeStored } from "../shared/part-bytes.ts";
 import { readShared, type SharedMessage, writeShared } from "./shared.ts";
 
 const FEDERATION = new Uint8Array(16).fill(3);
@@ -86,7 +86,7 @@ describe("codec of shared state", () => {
         const root = create(SharedRootSchema, { heads: heads.map(headOf) });
         expect(Buffer.from(rootBytes(heads))).toEqual(Buffer.from(toBinary(SharedRootSchema, root)));
         const statement = toBinary(SharedStatementSchema, create(SharedStatementSchema, { federation: FEDERATION, ...headOf(one) }));
-        expect(Buffer.from(statementBytes(FEDERATION, one))).toEqual(Buffer.concat([SHARED_DOMAIN, statement]));
+        expect(Buffer.from(statementBytes(FEDERATION, one))).toEqual(Buffer.concat([Buffer.from("foedus.shared-part.v1\0"), statement]));
         const removals = entries.map(({ kind: of, key: name, version }) => ({ kind: of, key: name, version }));
         const stored = { head: one, signature: new Uint8Array(64).fill(1), floor: 4, entries, removals };
         const message = create(SharedStoredSchema, {

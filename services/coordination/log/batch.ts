@@ -1,7 +1,7 @@
 import { LIMITS } from "#kernel/bounds/limits.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import { isHubId } from "#kernel/hub-id.ts";
-import { copyOf } from "#kernel/wire/bytes.ts";
+import { copyOf, inDomain } from "#kernel/wire/bytes.ts";
 import { ProtoReader } from "#kernel/wire/proto-reader.ts";
 import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
 
@@ -19,9 +19,6 @@ export const COMMAND_BYTES = 120 * 1024;
 const ENCODED_BYTES = BATCH_BYTES + 8 * BATCH_COMMANDS + 256;
 
 const SIGNATURE_BYTES = 64;
-
-/** Context of the signature over a batch: no signature made for another purpose can pass for it. */
-const CONTEXT = new TextEncoder().encode("foedus.log-batch.v1\0");
 
 /**
  * AuthorBatch is what one hub wants decided in one go: commands with consecutive numbers, under one signature.
@@ -116,8 +113,5 @@ function readBody(body: Uint8Array): AuthorBatch {
 }
 
 function signedBytes(body: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(CONTEXT.length + body.length);
-  bytes.set(CONTEXT);
-  bytes.set(body, CONTEXT.length);
-  return bytes;
+  return inDomain("foedus.log-batch.v1", body);
 }

@@ -1,11 +1,12 @@
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
+import { compareText } from "#kernel/wire/bytes.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import type { LogInstant } from "../log/book.ts";
 import type { Candidate, Join, Member, MemberAction, MemberNews } from "./messages.ts";
 import { JOINS_MAX, MEMBER_LIMITS, VOTERS } from "./messages.ts";
 import type { Policies } from "./policies.ts";
-import { byText, keyInForce, noMember, type Roster } from "./roster.ts";
+import { keyInForce, noMember, type Roster } from "./roster.ts";
 import { joinBytes } from "./statements.ts";
 
 /** AdmittedBy says how a hub came in: by which ballot, or by which founder. */
@@ -65,12 +66,12 @@ export class Admission {
 
   /** joins that wait, by hub id. */
   joins(): Join[] {
-    return [...this.#joins.values()].sort((a, b) => byText(a.candidate.hubId, b.candidate.hubId));
+    return [...this.#joins.values()].sort((a, b) => compareText(a.candidate.hubId, b.candidate.hubId));
   }
 
   /** retired hubs with their last incarnations, by hub id. */
   retired(): { readonly hubId: string; readonly incarnation: number }[] {
-    return [...this.#retired].map(([hubId, incarnation]) => ({ hubId, incarnation })).sort((a, b) => byText(a.hubId, b.hubId));
+    return [...this.#retired].map(([hubId, incarnation]) => ({ hubId, incarnation })).sort((a, b) => compareText(a.hubId, b.hubId));
   }
 
   load(joins: readonly Join[], retired: readonly { readonly hubId: string; readonly incarnation: number }[]): void {

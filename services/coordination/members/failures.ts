@@ -1,7 +1,8 @@
+import { compareText } from "#kernel/wire/bytes.ts";
 import type { Endpoint, Member, MemberNews } from "./messages.ts";
 import { MEMBER_LIMITS } from "./messages.ts";
 import type { Policies } from "./policies.ts";
-import { byText, type Roster } from "./roster.ts";
+import type { Roster } from "./roster.ts";
 
 /** Longest time of being damped, ms of log time, unless the policy says more. */
 const DAMPED_MAX_MS = 3_600_000;
@@ -29,7 +30,7 @@ export class Failures {
 
   /** accuse notes an accusation, renews it if there is one, and confirms the failure if it is the last one needed. */
   accuse(time: number, by: string, accused: Member, news: MemberNews[]): void {
-    const accusations = [...accused.accusations.filter((one) => one.by !== by), { by, time }].sort((a, b) => byText(a.by, b.by));
+    const accusations = [...accused.accusations.filter((one) => one.by !== by), { by, time }].sort((a, b) => compareText(a.by, b.by));
     const member = { ...accused, accusations };
     this.#roster.put(member);
     const needed = this.needed(member.hubId);

@@ -1,5 +1,6 @@
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
+import { compareText } from "#kernel/wire/bytes.ts";
 import { problemOf as shapeProblem } from "#kernel/wire/shape.ts";
 import type { Book, LogInstant, Outcome } from "../log/book.ts";
 import { type ReplicaId, replicaIdOf } from "../log/engine.ts";
@@ -25,7 +26,7 @@ import {
   VOTERS,
 } from "./messages.ts";
 import { Policies } from "./policies.ts";
-import { byText, keyInForce, LEADER, linksOf, Roster } from "./roster.ts";
+import { keyInForce, LEADER, linksOf, Roster } from "./roster.ts";
 import { foundingDigest, foundingProblem, linkHolds } from "./statements.ts";
 
 type Command<K extends MemberCommand["kind"]> = Extract<MemberCommand, { kind: K }>;
@@ -421,7 +422,7 @@ export class Members implements Book<MemberCommand, MemberValue, MemberNews, Mem
       retired: this.#admission.retired(),
       roles: this.#roster.roles(),
       fence: this.#roster.fence,
-      policies: [...this.#changed].map(([key, item]) => ({ key, ...item })).sort((a, b) => byText(a.key, b.key)),
+      policies: [...this.#changed].map(([key, item]) => ({ key, ...item })).sort((a, b) => compareText(a.key, b.key)),
     };
   }
 

@@ -1,4 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
+import { compareText } from "#kernel/wire/bytes.ts";
 import type { ReplicaId } from "../log/engine.ts";
 import { replicaIdOf } from "../log/engine.ts";
 import type { Engine, FederationRole, KeyLink, KeyRecord, Member, MemberNews } from "./messages.ts";
@@ -6,11 +7,6 @@ import { MEMBER_LIMITS, VOTERS } from "./messages.ts";
 
 /** LEADER is the role that every federation has. */
 export const LEADER = "leader";
-
-/** byText orders ids the same way everywhere: by their characters. */
-export function byText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
 
 /** keyInForce is the key with which a member signs now. */
 export function keyInForce(member: Member): KeyRecord {
@@ -35,7 +31,7 @@ export function noMember(hubId: string, field: string): Failure {
 
 /** longestFirst orders members by how long they have been in. */
 function longestFirst(a: Member, b: Member): number {
-  return a.admittedIndex - b.admittedIndex || byText(a.hubId, b.hubId);
+  return a.admittedIndex - b.admittedIndex || compareText(a.hubId, b.hubId);
 }
 
 /** Roster is who is in a federation, who of them decides (BM8), and who has which role (BM9). Members are never changed, only replaced. */
@@ -69,12 +65,12 @@ export class Roster {
 
   /** all members, by hub id. */
   all(): Member[] {
-    return [...this.#members.values()].sort((a, b) => byText(a.hubId, b.hubId));
+    return [...this.#members.values()].sort((a, b) => compareText(a.hubId, b.hubId));
   }
 
   /** roles, by name. */
   roles(): FederationRole[] {
-    return [...this.#roles.values()].sort((a, b) => byText(a.role, b.role));
+    return [...this.#roles.values()].sort((a, b) => compareText(a.role, b.role));
   }
 
   role(name: string): FederationRole | undefined {
@@ -101,7 +97,7 @@ export class Roster {
       this.all()
         .filter((member) => member.voter === voter)
         .map(({ hubId, incarnation }) => replicaIdOf(hubId, incarnation))
-        .sort(byText);
+        .sort(compareText);
     return { voters: ids(true), learners: ids(false) };
   }
 

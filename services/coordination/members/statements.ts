@@ -1,5 +1,6 @@
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
+import { inDomain } from "#kernel/wire/bytes.ts";
 import { bytes, encode, message, text, uint } from "#kernel/wire/shape.ts";
 import { CANDIDATE, type Candidate, FOUNDING, type Founding, type KeyLink, type SignedFounding, VOTERS } from "./messages.ts";
 
@@ -8,22 +9,11 @@ import { CANDIDATE, type Candidate, FOUNDING, type Founding, type KeyLink, type 
  * requests to join, changes of keys. The statements of votes are in `ballots/statements.ts`.
  */
 const DOMAINS = {
-  found: "foedus.coordination.founding.v1\0",
-  join: "foedus.coordination.join.v1\0",
-  rotate: "foedus.coordination.key-rotation.v1\0",
-  hold: "foedus.coordination.key-possession.v1\0",
+  found: "foedus.coordination.founding.v1",
+  join: "foedus.coordination.join.v1",
+  rotate: "foedus.coordination.key-rotation.v1",
+  hold: "foedus.coordination.key-possession.v1",
 } as const;
-
-const encoder = new TextEncoder();
-
-/** inDomain puts the line of its kind in front of what is signed. */
-export function inDomain(domain: string, body: Uint8Array): Uint8Array {
-  const head = encoder.encode(domain);
-  const all = new Uint8Array(head.length + body.length);
-  all.set(head);
-  all.set(body, head.length);
-  return all;
-}
 
 const JOIN_STATEMENT = message({ federationId: text(1, 63), candidate: bytes(2, 4_096) });
 const ROTATION = message({

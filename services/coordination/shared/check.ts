@@ -1,9 +1,9 @@
 import { validHlc } from "#kernel/crdt/hlc.ts";
-import { compareText } from "#kernel/crdt/lww.ts";
 import type { Failure } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { own } from "#kernel/own.ts";
 import { printable } from "#kernel/printable.ts";
+import { compareText } from "#kernel/wire/bytes.ts";
 import { KINDS, type KindRule, type PartFrame, type PartHead, SHARED_LIMITS, type SharedChange, type SharedSlot } from "./messages.ts";
 
 const encoder = new TextEncoder();

@@ -2,11 +2,11 @@ import { assert } from "#kernel/assert.ts";
 import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { Core } from "#kernel/core.ts";
 import { Hlc, tooFarAhead } from "#kernel/crdt/hlc.ts";
-import { compareText, lwwProblem } from "#kernel/crdt/lww.ts";
+import { lwwProblem } from "#kernel/crdt/lww.ts";
 import { VersionVector } from "#kernel/crdt/version-vector.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import { compareBytes, copyOf } from "#kernel/wire/bytes.ts";
+import { compareBytes, compareText, copyOf } from "#kernel/wire/bytes.ts";
 import { checkChanges, checkPart, HASH_BYTES, hasTombstones, slotOf, validHead } from "./check.ts";
 import {
   KINDS,

@@ -1,11 +1,8 @@
 import type { HlcReading } from "#kernel/crdt/hlc.ts";
-import { copyOf } from "#kernel/wire/bytes.ts";
+import { copyOf, inDomain } from "#kernel/wire/bytes.ts";
 import { ProtoReader, WireError } from "#kernel/wire/proto-reader.ts";
 import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
 import { KINDS, type PartHead, SHARED_LIMITS, type SharedEntry, type SharedKind, type SharedSlot } from "./messages.ts";
-
-/** SHARED_DOMAIN stands in front of what is signed, so that a signature means one thing only. */
-export const SHARED_DOMAIN: Uint8Array = new TextEncoder().encode("foedus.shared-part.v1\0");
 
 /** KIND_OF gives a kind by its number on the wire. */
 export const KIND_OF: ReadonlyMap<number, SharedKind> = new Map(
@@ -47,10 +44,7 @@ export function contentsBytes(entries: readonly SharedEntry[]): Uint8Array {
 /** statementBytes are what a hub signs about its part: the domain and a SharedStatement. */
 export function statementBytes(federation: Uint8Array, { hub, incarnation, version, digest }: PartHead): Uint8Array {
   const body = new ProtoWriter().bytes(1, federation).text(2, hub).uint(3, incarnation).uint(4, version).bytes(5, digest).finish();
-  const bytes = new Uint8Array(SHARED_DOMAIN.length + body.length);
-  bytes.set(SHARED_DOMAIN);
-  bytes.set(body, SHARED_DOMAIN.length);
-  return bytes;
+  return inDomain("foedus.shared-part.v1", body);
 }
 
 /** rootBytes are the heads of all parts, sorted by hub, as they are hashed: a SharedRoot. */

@@ -1,7 +1,6 @@
-import { compareText } from "#kernel/crdt/lww.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
-import { compareBytes } from "#kernel/wire/bytes.ts";
+import { compareBytes, compareText } from "#kernel/wire/bytes.ts";
 import { compareSlots, slotOf } from "./check.ts";
 import { type PartFrame, type PartHead, SHARED_LIMITS, type SharedEntry, type SharedSlot } from "./messages.ts";
 import { contentsBytes, type Removal, type StoredPart, statementBytes } from "./part-bytes.ts";

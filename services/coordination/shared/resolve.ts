@@ -1,5 +1,6 @@
 import { compareHlc } from "#kernel/crdt/hlc.ts";
-import { compareLww, compareText } from "#kernel/crdt/lww.ts";
+import { compareLww } from "#kernel/crdt/lww.ts";
+import { compareText } from "#kernel/wire/bytes.ts";
 import type { Conflict, SharedEntry } from "./messages.ts";
 
 /** Said is what one hub says under a key. */

@@ -1,4 +1,4 @@
-import { compareBytes } from "../wire/bytes.ts";
+import { compareBytes, compareText } from "../wire/bytes.ts";
 import { compareHlc, type HlcReading, tooFarAhead, validHlc } from "./hlc.ts";
 
 /** Lww is one write of a register whose last writer wins: what it was set to, when and by whom. */
@@ -38,11 +38,6 @@ export function laterLww<W extends Lww>(a: W | undefined, b: W | undefined): W |
 export function lwwProblem(write: Lww, wall: number, maxSkewMs: number): LwwProblem | undefined {
   if (!validHlc(write.at)) return "MALFORMED";
   return tooFarAhead(write.at, wall, maxSkewMs) ? "TOO_FAR_AHEAD" : undefined;
-}
-
-/** compareText orders texts by their code units, as `sort` does. */
-export function compareText(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 function compareValues(a: Uint8Array | undefined, b: Uint8Array | undefined): number {

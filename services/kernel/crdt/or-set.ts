@@ -1,8 +1,7 @@
 import { assert } from "../assert.ts";
-import { compareBytes } from "../wire/bytes.ts";
+import { compareBytes, compareText } from "../wire/bytes.ts";
 import { ProtoReader, WireError } from "../wire/proto-reader.ts";
 import { ProtoWriter } from "../wire/proto-writer.ts";
-import { compareText } from "./lww.ts";
 import { isWriter, type VersionCount, VersionVector } from "./version-vector.ts";
 
 /** OrSetLimits bound a set. All replicas of it have the same. */

@@ -1,8 +1,7 @@
 import { assert } from "../assert.ts";
-import { compareBytes } from "../wire/bytes.ts";
+import { compareBytes, compareText } from "../wire/bytes.ts";
 import { ProtoReader, WireError } from "../wire/proto-reader.ts";
 import { ProtoWriter } from "../wire/proto-writer.ts";
-import { compareText } from "./lww.ts";
 
 /** VersionCount says how much of a writer is known: everything up to the count, which begins with 1. */
 export interface VersionCount {

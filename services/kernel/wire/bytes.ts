@@ -39,7 +39,21 @@ export function compareBytes(a: Uint8Array, b: Uint8Array): number {
   return a.length - b.length;
 }
 
+/** compareText orders texts by their code units, as `sort` does. */
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
 const encoder = new TextEncoder();
+
+/** inDomain puts the name of a purpose, and a zero, before what is signed or hashed: what is made for one purpose passes for no other. */
+export function inDomain(domain: string, body: Uint8Array): Uint8Array {
+  const head = encoder.encode(`${domain}\0`);
+  const whole = new Uint8Array(head.length + body.length);
+  whole.set(head);
+  whole.set(body, head.length);
+  return whole;
+}
 
 /** clipText is as much of a text, from its start, as fits into so many bytes of UTF-8; no character is cut. */
 export function clipText(text: string, maxBytes: number): string {

@@ -9,11 +9,12 @@ import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
 import { isHubId } from "#kernel/hub-id.ts";
 import { isNodeId } from "#kernel/node-name.ts";
+import { inDomain } from "#kernel/wire/bytes.ts";
 import { ProtoReader, WireError } from "#kernel/wire/proto-reader.ts";
 import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { isCount } from "../book-check.ts";
-import { EMPTY, inContext } from "../bytes.ts";
+import { EMPTY } from "../bytes.ts";
 import { BOUNDS } from "../messages.ts";
 import { CHUNK_MAX, CHUNK_MIN, chunkAfter } from "./chunker.ts";
 
@@ -166,7 +167,7 @@ function newChunk(crypto: Crypto, part: Uint8Array, at: number): Chunk {
   return { digest: hexOf(crypto.hash(part.subarray(at, at + length))), length };
 }
 
-const signedBytes = (bytes: Uint8Array): Uint8Array => inContext("foedus.checkpoint.v1", bytes);
+const signedBytes = (bytes: Uint8Array): Uint8Array => inDomain("foedus.checkpoint.v1", bytes);
 
 /** writeManifest gives `foedus.coordination.v1alpha1.CheckpointManifest`. */
 export function writeManifest(manifest: Manifest): Uint8Array {

@@ -1,5 +1,5 @@
+import { inDomain } from "#kernel/wire/bytes.ts";
 import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
-import { inContext } from "../bytes.ts";
 import { PARCEL_BYTES, PARCEL_CHUNKS } from "../frames.ts";
 import type { Chunk, Manifest } from "./checkpoint.ts";
 
@@ -37,7 +37,7 @@ export interface Opened {
 
 /** sealInfo binds what is sealed to one transfer and fence (`info` of HPKE): nothing of another move opens. */
 export function sealInfo(transfer: number, fence: number): Uint8Array {
-  return inContext("foedus.migration.v1", new ProtoWriter().uint(1, transfer).uint(2, fence).finish());
+  return inDomain("foedus.migration.v1", new ProtoWriter().uint(1, transfer).uint(2, fence).finish());
 }
 
 /** sealAad binds a parcel to its place (`aad` of HPKE): the round, and the numbers of its chunks. */

@@ -1,3 +1,4 @@
+import { inDomain } from "#kernel/wire/bytes.ts";
 import { ProtoReader, WireError } from "#kernel/wire/proto-reader.ts";
 import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
 import { StoredError } from "#kernel/wire/stored-json.ts";
@@ -37,7 +38,6 @@ export interface Manifest {
 /** Bytes of a stored record. */
 const RECORD_BYTES = 16 * 1024 * 1024;
 const LIMIT = FRAME_LIMITS.position - 1;
-const DOMAIN = new TextEncoder().encode("foedus raft snapshot manifest v1\0");
 
 /** sumOf is FNV-1a (32 bits): no change of a single byte goes unseen. */
 function sumOf(bytes: Uint8Array): number {
@@ -204,10 +204,7 @@ export function parseManifest(bytes: Uint8Array): Manifest | undefined {
 
 /** signedBytes is what the signature of a manifest is over: its own kind of text, so that it can be taken for nothing else. */
 export function signedBytes(manifest: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(DOMAIN.length + manifest.length);
-  bytes.set(DOMAIN);
-  bytes.set(manifest, DOMAIN.length);
-  return bytes;
+  return inDomain("foedus raft snapshot manifest v1", manifest);
 }
 
 /** writeManifest writes a manifest for the store. */

@@ -1,3 +1,4 @@
+import { compareText } from "#kernel/wire/bytes.ts";
 import type { LeaseView, Offer, Policy, RequestView } from "../commands.ts";
 import { newOffer } from "./offers.ts";
 import {
@@ -63,8 +64,6 @@ export interface ResourceDump {
   readonly writtenOff: number;
 }
 
-const byName = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
-
 /** dumpOf writes the state down. */
 export function dumpOf(state: ResourceState): ResourceDump {
   return {
@@ -72,8 +71,8 @@ export function dumpOf(state: ResourceState): ResourceDump {
     hubs: [...state.hubs]
       .filter(([, { stated, absent }]) => stated || absent)
       .map(([hub, { policy, stated, absent }]) => ({ hub, policy: stated ? policy : undefined, absent }))
-      .sort((a, b) => byName(a.hub, b.hub)),
-    offers: [...state.offers.values()].sort((a, b) => byName(a.key, b.key)).map(offerData),
+      .sort((a, b) => compareText(a.hub, b.hub)),
+    offers: [...state.offers.values()].sort((a, b) => compareText(a.key, b.key)).map(offerData),
     leases: [...state.leases.values()]
       .sort((a, b) => a.lease - b.lease)
       .map((record) => ({ view: leaseView(record), paidMs: record.paidMs, nominal: record.nominal })),
@@ -88,7 +87,7 @@ export function dumpOf(state: ResourceState): ResourceDump {
 
 function offerData({ owner, offer, revision, withdrawn, quotas }: OfferRecord): OfferData {
   const list = [...quotas].map(([borrower, { nominal, limit }]) => ({ borrower, nominal, limit }));
-  return { owner, offer, revision, withdrawn, quotas: list.sort((a, b) => byName(a.borrower, b.borrower)) };
+  return { owner, offer, revision, withdrawn, quotas: list.sort((a, b) => compareText(a.borrower, b.borrower)) };
 }
 
 /** loadInto fills a state that is empty. */
