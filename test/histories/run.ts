@@ -7,7 +7,7 @@ import { CoordinationService, GetValueRequestSchema } from "#gen/foedus/coordina
 import { Prng } from "#kernel/prng.ts";
 import { foundTogether } from "../support/deciding.ts";
 import { Federation, type HubProcess, type HubSpec } from "../support/federation.ts";
-import { type HistoryVerdict, judgeHistory } from "../support/porcupine.ts";
+import { type HistoryOp, type HistoryVerdict, judgeHistory } from "../support/porcupine.ts";
 import { until } from "../support/until.ts";
 import { Clients, type Tally } from "./clients.ts";
 import { type Fault, Nemesis } from "./nemesis.ts";
@@ -45,7 +45,7 @@ export interface RunReport {
   readonly history: string;
 }
 
-/** runHistory plays one run. It throws when hubs do not recover. */
+/** runHistory plays one run. It throws when hubs do not recover, and when clients wrote nothing, or never saw what was written. */
 export async function runHistory(options: RunOptions): Promise<RunReport> {
   const star = options.parted ? await Star.make(options.hubs) : undefined;
   const names = NAMES.slice(0, options.hubs);
@@ -80,6 +80,7 @@ async function play(federation: Federation, star: Star | undefined, options: Run
     await Promise.all(hubs.map((hub) => answers(hub)));
     const recoveryMs = Math.round(systemClock.mono() - healedAt);
     await clients.stop();
+    expectTold(clients.history);
     return { ...report(clients, options), deeds: nemesis.deeds, recoveryMs };
   } catch (error) {
     await clients.stop();
@@ -103,6 +104,14 @@ async function answers(hub: HubProcess): Promise<void> {
   } finally {
     rpc.close();
   }
+}
+
+/** expectTold throws if a history is one that would be linearizable whatever hubs do: without a write that was done, or a read that saw one. */
+function expectTold(history: readonly HistoryOp[]): void {
+  const writes = history.filter((one) => one.op !== "read" && one.return_ns !== null && (one.op === "write" || one.result));
+  const reads = history.filter((one) => one.op === "read" && one.result !== null);
+  if (writes.length === 0 || reads.length === 0)
+    throw new Error(`the history tells nothing: ${writes.length} writes were done, and ${reads.length} reads saw one`);
 }
 
 function report(clients: Clients, { dir }: RunOptions): Pick<RunReport, "verdict" | "tally" | "history"> {
