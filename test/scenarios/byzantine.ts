@@ -1,4 +1,4 @@
-import { writeFileSync } from "node:fs";
+import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { systemClock } from "#channel/clock.ts";
@@ -136,7 +136,10 @@ async function processes(play: Play): Promise<Line[]> {
 }
 
 function lieNow(stand: Stand, lie: Lie): void {
-  writeFileSync(join(stand.hub(LIAR).dir, "lie"), lie);
+  const path = join(stand.hub(LIAR).dir, "lie");
+  // The hub reads it at any instant, and never half of it.
+  writeFileSync(`${path}.new`, lie);
+  renameSync(`${path}.new`, path);
 }
 
 /** rate has honest hubs decide values for a while, one after the other at each caller. */
@@ -164,6 +167,7 @@ async function twice(stand: Stand, forMs: number): Promise<Line[]> {
   const lowered = await until(
     "each honest hub having proof",
     async () => {
+      stand.hub(LIAR).running();
       await stand.put("factory", "while", "it lies");
       const all = await levels(stand);
       return all.every(({ level }) => level === TrustLevel.MINIMAL) && all;
@@ -203,6 +207,7 @@ async function levels(stand: Stand): Promise<Pick<Peer, "level" | "decision">[]>
 
 /** countedAll tells whether the honest hubs have counted each kind of what is forged; a decision gives the liar an occasion for more. */
 async function countedAll(stand: Stand): Promise<boolean> {
+  stand.hub(LIAR).running();
   await stand.put("factory", "while", "it forges");
   return (await Promise.all(BAD.map((what) => counted(stand, what)))).every((count) => count > 0);
 }

@@ -6,7 +6,7 @@ import { commandCodec } from "../../services/coordination/codec/commands.ts";
 import { CoordinationCore } from "../../services/coordination/core.ts";
 import type { Effect } from "../../services/coordination/messages.ts";
 import { loadKeys } from "../../services/coordination/shell/keys.ts";
-import { FORGED_KEY, Liar, type Lie } from "./lies.ts";
+import { FORGED_KEY, isLie, Liar } from "./lies.ts";
 
 const LOOK_MS = 20;
 
@@ -23,9 +23,12 @@ function liarOf(): Liar {
   liar = made;
   setInterval(() => {
     try {
-      made.lie = readFileSync("lie", "utf8").trim() as Lie;
-    } catch {
-      // Not yet.
+      const lie = readFileSync("lie", "utf8").trim();
+      if (!isLie(lie)) throw new Error(`the file "lie" names no way to lie: ${lie}`);
+      made.lie = lie;
+    } catch (error) {
+      // Not yet: it lies as before.
+      if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
     }
   }, LOOK_MS).unref();
   return made;

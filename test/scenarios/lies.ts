@@ -12,6 +12,11 @@ export const LIES = ["honest", "withhold", "forge", "replay", "equivocate"] as c
 /** Lie is one way. */
 export type Lie = (typeof LIES)[number];
 
+/** isLie tells whether a word is the name of one. */
+export function isLie(word: string): word is Lie {
+  return (LIES as readonly string[]).includes(word);
+}
+
 /** Frames that a liar keeps, to say them again. */
 const KEPT = 256;
 /** What a lie would have the others believe: a value under this key. */

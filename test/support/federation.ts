@@ -191,6 +191,13 @@ export class HubProcess {
     });
   }
 
+  /** running throws GivenUp, with the end of its log, if a process has ended that nobody ended: what waits for what it does waits in vain. */
+  running(): void {
+    for (const [name, child] of this.#children)
+      if (!isRunning(child))
+        throw new GivenUp(this.#withLog(name, `${this.id} ${name} ended (${child.exitCode ?? child.signalCode})`).message);
+  }
+
   #withLog(name: string, error: unknown): Error {
     const message = error instanceof Error ? error.message : String(error);
     return new Error(`${message}; its log ends:\n${this.log(name).slice(-2_000)}`, { cause: error });
