@@ -365,7 +365,8 @@ export class CoordinationCore implements Core<Input, Effect> {
   }
 
   #partOf(ground: CoordinationGround, begun: Begun, now: Now): Participation {
-    return new Participation(ground, begun, now, (peer) => this.#peers.has(peer));
+    const keySaid = (peer: string): Uint8Array | undefined => this.#peers.get(peer)?.greeting?.candidate?.publicKey;
+    return new Participation(ground, begun, now, { inContact: (peer) => this.#peers.has(peer), keySaid });
   }
 
   get #wayBackGround(): WayBackGround {

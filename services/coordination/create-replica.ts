@@ -1,12 +1,12 @@
 import type { Now } from "#kernel/instant.ts";
 import { commandCodec } from "./codec/commands.ts";
 import { readState, writeState } from "./codec/state.ts";
+import type { Begun } from "./formation/record.ts";
 import { writeBatch } from "./log/batch.ts";
 import { hubOf, incarnationOf, type ReplicaId } from "./log/engine.ts";
 import { createEngine, type EngineGround } from "./log/engines.ts";
 import { Proposer } from "./log/proposer.ts";
 import { Replica } from "./log/replica.ts";
-import type { SignedFounding } from "./members/messages.ts";
 import type { EngineFrame } from "./messages.ts";
 import type { CoordinationGround } from "./ports.ts";
 import type { FederationState } from "./state/federation-state.ts";
@@ -15,27 +15,27 @@ import type { FederationState } from "./state/federation-state.ts";
 const PROPOSING = { window: 4, waiting: 8_192, waitingBytes: 16 * 1024 * 1024, resendMs: 1_000 } as const;
 
 /** ReplicaGround is what this hub's replica of a federation's log is made with. */
-export interface ReplicaGround extends Pick<EngineGround, "step"> {
+export interface ReplicaGround extends Pick<EngineGround, "step" | "keySaid"> {
   readonly ground: CoordinationGround;
-  readonly founding: SignedFounding;
+  readonly begun: Begun;
   readonly self: ReplicaId;
   readonly state: FederationState;
   readonly now: Now;
 }
 
 /** createReplica makes this hub's replica, with the engine that the founding entry names, on what the store has. */
-export function createReplica({ ground, founding, self, state, now, step }: ReplicaGround): Replica<EngineFrame> {
+export function createReplica({ ground, begun, self, state, now, step, keySaid }: ReplicaGround): Replica<EngineFrame> {
   const { crypto, prng, stored, tuning } = ground;
   const { patienceMs, graceMs } = tuning;
   // Batches of a hub that are on their way together may be decided in another order there, and what comes too early has no effect.
-  const leaderless = founding.founding.engine === "bft";
+  const leaderless = begun.founding.founding.engine === "bft";
   const limits = leaderless ? { ...PROPOSING, window: 1 } : PROPOSING;
   // Sessions of a hub rise with its clock; one whose clock went back learns of that from the log, and begins another one.
   const author = { federation: state.federation, author: hubOf(self), incarnation: incarnationOf(self) };
   const proposer = new Proposer(limits, Math.max(1, Math.floor(now.wall)), (session, first, commands) =>
     writeBatch({ ...author, session, first, commands }, crypto),
   );
-  const engine = createEngine({ founding }, { self, crypto, prng, stored, raft: tuning.raft, state, step });
+  const engine = createEngine(begun, { self, crypto, prng, stored, raft: tuning.raft, state, step, keySaid });
   const codecs = { codec: commandCodec, stateCodec: { write: writeState, read: readState } };
   return new Replica<EngineFrame>({ self, engine, leaderless, state, proposer, ...codecs, patienceMs, graceMs });
 }

@@ -5,7 +5,7 @@ import type { BftFrame } from "./bft/frames.ts";
 import type { LivenessFrame } from "./liveness/frames.ts";
 import type { ReplicaId, Role } from "./log/engine.ts";
 import type { ReplicaFrame } from "./log/replica-messages.ts";
-import type { Candidate, Endpoint, Engine, FederationRole, Remembered, SignedFounding } from "./members/messages.ts";
+import type { Candidate, Endpoint, Engine, FederationRole, Introduced, Remembered, SignedFounding } from "./members/messages.ts";
 import type { PolicyStatus } from "./members/policies.ts";
 import type { MigrationFrame } from "./migration/frames.ts";
 import type { AgentEffect, AgentInput } from "./migration/hosting/messages.ts";
@@ -41,7 +41,13 @@ export type FormationFrame =
   | { readonly kind: "founding_offer"; readonly federationId: string; readonly founding: SignedFounding | undefined }
   /** A founder's signature; undefined: it does not want to. */
   | { readonly kind: "founding_consent"; readonly federationId: string; readonly signature: Uint8Array | undefined }
-  | { readonly kind: "founded"; readonly founding: SignedFounding; readonly incarnation: number }
+  /** `voters` are those of today, as the sender knows them; none where the founders still are. */
+  | {
+      readonly kind: "founded";
+      readonly founding: SignedFounding;
+      readonly incarnation: number;
+      readonly voters: readonly Introduced[];
+    }
   | { readonly kind: "join_ask"; readonly federationId: string; readonly candidate: Candidate; readonly signature: Uint8Array }
   | { readonly kind: "join_answer"; readonly federationId: string; readonly failure: Failure | undefined; readonly incarnation: number };
 

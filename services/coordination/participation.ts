@@ -6,15 +6,15 @@ import { Openings } from "./ballots/openings.ts";
 import { commandCodec } from "./codec/commands.ts";
 import { writeState } from "./codec/state.ts";
 import { createReplica } from "./create-replica.ts";
-import { Directions } from "./directions.ts";
 import type { Begun } from "./formation/record.ts";
+import { VoterRecord } from "./formation/voter-record.ts";
 import { type Intent, Intents } from "./intents.ts";
-import { Lending } from "./lending.ts";
 import { ClockTrust } from "./liveness/clock-trust.ts";
 import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine.ts";
 import type { Replica } from "./log/replica.ts";
 import type { ReplicaEffect, ReplicaFrame } from "./log/replica-messages.ts";
 import type { Acquaintance } from "./members/acquaintance.ts";
+import { introducedOf } from "./members/introduction.ts";
 import { Recall } from "./members/memory.ts";
 import type { Candidate, Remembered } from "./members/messages.ts";
 import { noMember } from "./members/roster.ts";
@@ -22,13 +22,11 @@ import { Sponsor } from "./members/sponsor.ts";
 import { type Errand, Steward } from "./members/steward.ts";
 import type { Effect, EngineFrame, FederationStatus, Frame, Greeting, Query, Request } from "./messages.ts";
 import type { AgentInput } from "./migration/hosting/messages.ts";
-import { Mover } from "./migration/mover.ts";
 
-import type { Asked, Part, PartGround } from "./part.ts";
-import type { CoordinationGround } from "./ports.ts";
+import type { Asked, PartGround } from "./part.ts";
+import { createParts, type Parts } from "./parts.ts";
+import type { CoordinationGround, SessionView } from "./ports.ts";
 import { RAFT_TUNING } from "./raft/config.ts";
-import { Sentry } from "./sentry.ts";
-import { Sharing } from "./sharing.ts";
 import type { LogCommand, News } from "./state/commands.ts";
 import { evidenceOf, newsEvent } from "./state/events.ts";
 import { FederationState } from "./state/federation-state.ts";
@@ -61,9 +59,7 @@ export class Participation {
   readonly #steward: Steward;
   readonly #sponsor: Sponsor;
   readonly #openings: Openings;
-  readonly #sentry: Sentry;
-  readonly #mover: Mover;
-  readonly #parts: readonly Part[];
+  readonly #parts: Parts;
   readonly #intents: Intents;
   /** What peers are to be told, and commands of this hub itself, once the step is done. */
   readonly #errands: { readonly peer: string; readonly errand: Errand }[] = [];
@@ -73,7 +69,7 @@ export class Participation {
   readonly #digest: StateDigest;
   #due: number | undefined;
   readonly acquaintance: Acquaintance;
-  readonly begun: Begun;
+  readonly #voters: VoterRecord;
   readonly incarnation: number;
   /** Calls of its own, which nobody waits for, are below 0. */
   #nextOwn = -1;
@@ -84,9 +80,9 @@ export class Participation {
   #belonged = false;
   isOver = false;
 
-  constructor(ground: CoordinationGround, begun: Begun, now: Now, inContact: (peer: string) => boolean) {
+  constructor(ground: CoordinationGround, begun: Begun, now: Now, { inContact, keySaid }: SessionView) {
     const { founding, incarnation } = begun;
-    this.begun = begun;
+    this.#voters = new VoterRecord(begun);
     this.#ground = ground;
     this.incarnation = incarnation;
     this.#self = replicaIdOf(ground.hubId, incarnation);
@@ -97,10 +93,11 @@ export class Participation {
     const state = new FederationState({ crypto: ground.crypto, codec: commandCodec }, founding);
     this.#replica = createReplica({
       ground,
-      founding,
+      begun,
       self: this.#self,
       state,
       now,
+      keySaid,
       step: (membership) => this.#steward.next({ membership }),
     });
     this.#recall = new Recall({ stored: ground.stored, engine: founding.founding.engine, incarnation, life: ground.life });
@@ -132,11 +129,14 @@ export class Participation {
         this.#later(undefined, (outcome, at, out) => then(outcome?.kind === "refused" ? outcome.failure : undefined, at, out)),
     };
     this.#sponsor = new Sponsor({ federationId: this.federationId, members: state.books.members, submit: partGround.submit });
-    this.#sentry = new Sentry(partGround);
-    this.#mover = new Mover(partGround, now);
-    this.#parts = [this.#sentry, new Lending(partGround), new Sharing(partGround), this.#mover, new Directions(partGround)];
+    this.#parts = createParts(partGround, now);
     this.#intents = new Intents(hubId, founding.founding, state.books.members, desk);
     this.#openings = new Openings(desk, partGround.submit);
+  }
+
+  /** begun is the federation as it is stored. */
+  get begun(): Begun {
+    return this.#voters.begun;
   }
 
   get federationId(): string {
@@ -149,7 +149,7 @@ export class Participation {
   }
 
   call(now: Now, call: number, request: Exclude<Request, { kind: "status" | "found" | "join" | "leave" | "rejoin" }>, out: Effect[]): void {
-    const part = this.#parts.find(({ requests }) => requests.includes(request.kind));
+    const part = this.#parts.all.find(({ requests }) => requests.includes(request.kind));
     if (part !== undefined) {
       part.call(now, call, request, out);
       return this.#route(now, out);
@@ -212,7 +212,7 @@ export class Participation {
 
   contact(now: Now, peer: string, up: boolean, out: Effect[]): void {
     if (!up) this.#steward.meet(peer, undefined);
-    for (const part of this.#parts) part.contact(now, peer, up, out);
+    for (const part of this.#parts.all) part.contact(now, peer, up, out);
     const member = this.#replica.state.books.members.member(peer);
     if (member === undefined) return;
     this.#replica.hint(now, { kind: "reachable", replica: replicaIdOf(peer, member.incarnation), up }, this.#effects);
@@ -249,13 +249,13 @@ export class Participation {
   /** partFrame gives a frame to the part that takes its kind. */
   partFrame(now: Now, peer: string, frame: Frame, out: Effect[]): void {
     this.#now = now;
-    for (const part of this.#parts) if (part.frames.includes(frame.kind)) part.frame(now, peer, frame, out);
+    for (const part of this.#parts.all) if (part.frames.includes(frame.kind)) part.frame(now, peer, frame, out);
     this.#route(now, out);
   }
 
   /** agent gives the part that moves agents what the shell tells it. */
   agent(now: Now, input: AgentInput, out: Effect[]): void {
-    this.#mover.agent(now, input, out);
+    this.#parts.mover.agent(now, input, out);
     this.#route(now, out);
   }
 
@@ -272,7 +272,7 @@ export class Participation {
 
   tick(now: Now, out: Effect[]): void {
     this.#replica.tick(now, this.#effects);
-    for (const part of this.#parts) part.tick(now, out);
+    for (const part of this.#parts.all) part.tick(now, out);
     this.#route(now, out);
     if (now.mono < this.#lookAt) return;
     this.#lookAt = now.mono + LOOK_MS;
@@ -282,7 +282,11 @@ export class Participation {
 
   deadline(): number | undefined {
     const never = Number.POSITIVE_INFINITY;
-    this.#due = Math.min(this.#replica.deadline(this.#now) ?? never, this.#lookAt, ...this.#parts.map((part) => part.deadline() ?? never));
+    this.#due = Math.min(
+      this.#replica.deadline(this.#now) ?? never,
+      this.#lookAt,
+      ...this.#parts.all.map((part) => part.deadline() ?? never),
+    );
     return this.#due;
   }
 
@@ -307,7 +311,7 @@ export class Participation {
     return [
       `federation=${this.federationId} replica=${this.#self} asked=${this.#asked.size}`,
       this.#replica.describe(),
-      ...this.#parts.map((part) => part.describe()),
+      ...this.#parts.all.map((part) => part.describe()),
     ].join("\n");
   }
 
@@ -369,7 +373,7 @@ export class Participation {
         for (const news of effect.news) this.#onNews(now, news, out, effect.entry.time);
         return;
       case "replaced":
-        for (const part of this.#parts) part.onReplaced(now, out);
+        for (const part of this.#parts.all) part.onReplaced(now, out);
         return this.#checkMembership();
       case "role":
         this.#lookAt = now.mono;
@@ -412,7 +416,7 @@ export class Participation {
       this.#lookAt = Math.min(this.#lookAt, now.mono);
     }
     if (book === "ballots" && news.kind !== "fruitless") this.#openings.onNews(news);
-    for (const part of this.#parts) part.onNews(now, { book, news } as News, out, logTime);
+    for (const part of this.#parts.all) part.onNews(now, { book, news } as News, out, logTime);
     const event = newsEvent({ book, news } as News, this.#ground.hubId);
     if (event !== undefined) out.push(event);
   }
@@ -430,7 +434,8 @@ export class Participation {
     const status = this.#replica.status(now);
     if (this.#clock.heard(now, status.ageMs)) this.#replica.hint(now, { kind: "clock", trusted: true }, this.#effects);
     this.#recall.look(now, status, (hubId) => members.member(hubId) !== undefined, out);
-    this.#sentry.refute();
+    if (this.begun.founding.founding.engine === "bft") this.#voters.look(introducedOf(status.membership, members), out);
+    this.#parts.sentry.refute();
     // Where nobody leads for longer than a round, every voter asks for what is wanted; it is decided once.
     const step =
       status.role === "leader" || (this.begun.founding.founding.engine === "bft" && status.membership.voters.includes(this.#self))

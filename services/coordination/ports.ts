@@ -22,6 +22,14 @@ export interface CoordinationGround {
   readonly tuning: CoordinationTuning;
 }
 
+/** SessionView is what is known of sessions with other hubs. */
+export interface SessionView {
+  /** inContact tells whether there is one with a hub. */
+  readonly inContact: (hubId: string) => boolean;
+  /** keySaid is the key with which a hub says there that it signs; undefined without a session. */
+  readonly keySaid: (hubId: string) => Uint8Array | undefined;
+}
+
 /** CoordinationTuning are times and bounds, from the configuration. */
 export interface CoordinationTuning {
   readonly raft: Partial<RaftTuning>;

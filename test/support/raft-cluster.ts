@@ -70,7 +70,7 @@ export class RaftNode {
         self: this.id,
         crypto: fakeCrypto(this.id),
         prng: new Prng(Number.parseInt(this.id, 36) + this.#cluster.restarts++),
-        keyOf: fakeKey,
+        keysOf: (replica) => [fakeKey(replica)],
         ...(check === undefined ? {} : { check }),
         ...(bootstrap === undefined ? {} : { bootstrap }),
         tuning,

@@ -6,7 +6,7 @@ import { hexOf, sameBytes } from "./hex.ts";
 import { Members } from "./members.ts";
 import type { Settings } from "./options.ts";
 import { joined, partsOf } from "./parts.ts";
-import { isIndex, isManifestFormed, isManifestSigned } from "./proof/certificate.ts";
+import { isIndex, isManifestFormed, judgeManifest } from "./proof/certificate.ts";
 import { isSigned, manifestBytes } from "./proof/signed.ts";
 import { observe, send, type Turn } from "./turn.ts";
 
@@ -31,9 +31,9 @@ interface Coming {
  * CatchUp brings replicas that are behind up to date: decided heights with their certificates, of which the receiver verifies each; or, where
  * those are not kept any more, a snapshot that more than two thirds of its voters signed.
  *
- * A joiner trusts a snapshot by the voters that it was told of when it was invited (`membership` of its options), or knows from its own log:
- * f + 1 of those must be among the signers (BC4), so that an honest one is. If they have all been replaced meanwhile, it has to be invited
- * anew.
+ * A joiner trusts a snapshot by the founders, or the voters that it was told of when it was let in (`introduced` of its options); later by those
+ * that it knows from its own log: f + 1 of those must be among the signers (BC4), so that an honest one is. If they have all been replaced
+ * meanwhile, it has to be let in anew.
  */
 export class CatchUp {
   readonly #settings: Settings;
@@ -132,10 +132,21 @@ export class CatchUp {
     if (coming !== undefined && turn.now.mono - coming.at < PATIENCE * this.#settings.limits.resendMs) return undefined;
     if (coming !== undefined) this.#fails(turn, coming.from);
     if (turn.now.mono < (this.#failed.get(from)?.until ?? Number.NEGATIVE_INFINITY)) return undefined;
-    if (!isManifestSigned(this.#settings.verifier, new Members(head.membership), manifest, attestations)) return "bad";
+    const worth = this.#judge(manifest, attestations);
+    if (worth === "bad") return "bad";
+    if (worth === "unproven") return observe(turn, "snapshot_unproven", from, manifest.index) as undefined;
     this.#coming = { from, manifest, attestations, chunks: [], at: turn.now.mono };
     send(turn, from, { kind: "fetch", index: manifest.index, chunk: 0 });
     return undefined;
+  }
+
+  /** Of who has nothing yet those voters count too of whom it was told; later it knows by itself. */
+  #judge(manifest: Manifest, attestations: readonly Attestation[]): ReturnType<typeof judgeManifest> {
+    const { verifier, introduced = [], keysOf } = this.#settings;
+    const { head } = this.#decisions;
+    const own = new Members(head.membership);
+    const told = head.index === 0 && introduced.length > 0 ? [new Members({ voters: introduced, outgoing: [], learners: [] })] : [];
+    return judgeManifest(verifier, keysOf, [own, ...told], manifest, attestations);
   }
 
   /** fetched answers a request for a chunk of the snapshot that is kept. */

@@ -1,6 +1,7 @@
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Membership, ReplicaId } from "../log/engine.ts";
 import { type ProposerRule, roundRobin } from "./members.ts";
+import type { KeysOf } from "./proof/certificate.ts";
 import type { KeyOf, Verifier } from "./proof/signed.ts";
 
 /** BFT_LIMITS are times and bounds of a BFT log unless its configuration says otherwise. Times in ms. */
@@ -49,13 +50,17 @@ export interface BftOptions {
   readonly federation: string;
   readonly crypto: Crypto;
   readonly keyOf: KeyOf;
+  /** keysOf are all keys with which a hub is known to sign statements about states, of one who was away: the newest it cannot know; else that of keyOf. */
+  readonly keysOf?: (replica: ReplicaId) => readonly Uint8Array[];
+  /** Voters that a hub was told of when it came in, whose word counts until it has a state of its own. */
+  readonly introduced?: readonly ReplicaId[];
   /** check tells whether a payload may be decided. Pure, the same at every hub. */
   readonly check: (payload: Uint8Array) => boolean;
   /** checkMembership tells whether the log, as it is decided so far, calls for this membership. Pure, the same at every hub. */
   readonly checkMembership: (membership: Membership) => boolean;
   /** due is the log time at which the application needs a height though nobody has a payload, or undefined. */
   readonly due?: () => number | undefined;
-  /** The membership that the log was founded with, or that a joining hub was told by whoever invited it. */
+  /** The membership that the log was founded with. */
   readonly membership: Membership;
   readonly limits?: Partial<BftLimits>;
   /** roundRobin by default. */
@@ -72,12 +77,15 @@ export interface Settings extends BftOptions {
   readonly limits: BftLimits;
   readonly proposer: ProposerRule;
   readonly verifier: Verifier;
+  readonly keysOf: KeysOf;
 }
 
 /** settingsOf fills in what options leave out. */
 export function settingsOf(options: BftOptions): Settings {
   const { federation, crypto, keyOf } = options;
+  const keysOf = (replica: ReplicaId): readonly Uint8Array[] => [keyOf(replica) ?? []].flat();
   return {
+    keysOf,
     ...options,
     limits: { ...BFT_LIMITS, ...options.limits },
     proposer: options.proposer ?? roundRobin,

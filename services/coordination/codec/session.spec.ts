@@ -37,7 +37,7 @@ const FRAMES: readonly Frame[] = [
   { kind: "founding_offer", federationId: "fed", founding: undefined },
   { kind: "founding_consent", federationId: "fed", signature: new Uint8Array(64).fill(1) },
   { kind: "founding_consent", federationId: "fed", signature: undefined },
-  { kind: "founded", founding: FOUNDING, incarnation: 1 },
+  { kind: "founded", founding: FOUNDING, incarnation: 1, voters: [{ hubId: "a", incarnation: 3, publicKey: new Uint8Array(32).fill(7) }] },
   { kind: "join_ask", federationId: "fed", candidate: candidateOf("b"), signature: new Uint8Array(64).fill(2) },
   { kind: "join_answer", federationId: "fed", failure: undefined, incarnation: 7 },
   { kind: "join_answer", federationId: "fed", failure, incarnation: 7 },

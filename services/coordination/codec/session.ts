@@ -97,7 +97,11 @@ function formationInit(frame: FormationFrame): FrameInit {
     case "founded":
       return {
         case: "founded",
-        value: { founding: encode(SIGNED_FOUNDING, frame.founding), incarnation: BigInt(frame.incarnation) },
+        value: {
+          founding: encode(SIGNED_FOUNDING, frame.founding),
+          incarnation: BigInt(frame.incarnation),
+          voters: frame.voters.map(({ incarnation, ...voter }) => ({ ...voter, incarnation: BigInt(incarnation) })),
+        },
       };
     case "join_ask": {
       const { federationId, candidate, signature } = frame;
@@ -239,7 +243,13 @@ function formationFrameOf(frame: SessionFrame["frame"]): FormationFrame | undefi
     }
     case "founded": {
       const founding = decode(SIGNED_FOUNDING, frame.value.founding);
-      return founding.ok ? { kind: "founded", founding: founding.value, incarnation: Number(frame.value.incarnation) } : undefined;
+      if (!founding.ok) return undefined;
+      const voters = frame.value.voters.map(({ hubId, incarnation, publicKey }) => ({
+        hubId,
+        incarnation: Number(incarnation),
+        publicKey,
+      }));
+      return { kind: "founded", founding: founding.value, incarnation: Number(frame.value.incarnation), voters };
     }
     case "joinAsk": {
       const candidate = decode(CANDIDATE, frame.value.candidate);

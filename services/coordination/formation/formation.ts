@@ -1,6 +1,7 @@
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
 import { choice, decode, encode, message, type Of, part, problemOf, sameBytes, text, uint } from "#kernel/wire/shape.ts";
+import { isIntroduction } from "../members/introduction.ts";
 import {
   CANDIDATE,
   type Candidate,
@@ -54,6 +55,7 @@ export interface FormationGround {
  * FO2 a hub is on the way into one federation at a time; what it signed or asked for survives its restart.
  * FO3 offers, consents and answers are sent again whenever a session comes up, so that none is lost with a connection.
  * FO4 all founders begin with the same weight: what one says of its own counts for nobody. Others are given by ballot.
+ * FO5 whose word a hub takes for the state, which it has not seen come about, is said by the member through which it joins, and by nobody else.
  */
 export class Formation {
   readonly #ground: FormationGround;
@@ -147,7 +149,12 @@ export class Formation {
   join(federationId: string, via: string, out: Effect[]): Failure | undefined {
     const stage = this.#stage;
     if (stage.kind !== "none" && this.federationId !== federationId) return busy(this.federationId);
-    if (stage.kind === "joining") this.#ask(stage.via, out);
+    if (stage.kind === "joining") {
+      const next = via === "" ? stage.via : via;
+      if (next !== stage.via && this.#ground.candidateOf(next) === undefined) return notThere(next);
+      if (next !== stage.via) this.#keep({ ...stage, via: next }, out);
+      this.#ask(next, out);
+    }
     if (stage.kind !== "none") return undefined;
     const [from, invitation] =
       [...this.#invitations].find(([peer, { founding }]) => founding.federationId === federationId && (via === "" || via === peer)) ?? [];
@@ -192,7 +199,7 @@ export class Formation {
       case "founding_consent":
         return this.#consented(peer, frame.federationId, frame.signature, out);
       case "founded":
-        return this.#founded(frame.founding, frame.incarnation, out);
+        return this.#founded(peer, frame, out);
       case "join_answer":
         return void this.#answered(peer, frame, out);
       case "join_ask":
@@ -275,7 +282,8 @@ export class Formation {
     return undefined;
   }
 
-  #founded(founding: SignedFounding, incarnation: number, out: Effect[]): Begun | undefined {
+  #founded(peer: string, frame: Extract<FormationFrame, { kind: "founded" }>, out: Effect[]): Begun | undefined {
+    const { founding, incarnation, voters } = frame;
     const stage = this.#stage;
     if (stage.kind === "none" || stage.kind === "offering") return undefined;
     if (founding.founding.federationId !== this.federationId || foundingProblem(founding, this.#ground.crypto) !== undefined)
@@ -285,8 +293,11 @@ export class Formation {
       return this.#begin(founding, out);
     }
     if (incarnation !== stage.incarnation) return undefined;
+    const isVia = peer === stage.via;
+    // Whose word is taken for the state is not for any peer to say (FO5).
+    if ((founding.founding.engine === "bft" && !isVia) || !isIntroduction(voters)) return undefined;
     this.#keep({ kind: "none" }, out);
-    return { founding, incarnation };
+    return { founding, incarnation, voters: isVia ? voters : [] };
   }
 
   #answered(peer: string, { federationId, failure, incarnation }: Extract<FormationFrame, { kind: "join_answer" }>, out: Effect[]): void {
@@ -311,8 +322,8 @@ export class Formation {
     this.#invitations.clear();
     const own = founding.founding.founders.find(({ hubId }) => hubId === this.#ground.hubId) as Candidate;
     for (const { hubId, incarnation } of founding.founding.founders)
-      if (hubId !== this.#ground.hubId) send(hubId, { kind: "founded", founding, incarnation }, out);
-    return { founding, incarnation: own.incarnation };
+      if (hubId !== this.#ground.hubId) send(hubId, { kind: "founded", founding, incarnation, voters: [] }, out);
+    return { founding, incarnation: own.incarnation, voters: [] };
   }
 
   #offer(peer: string, founding: SignedFounding, out: Effect[]): void {

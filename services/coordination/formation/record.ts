@@ -1,9 +1,9 @@
 import type { StoreOp } from "#kernel/core.ts";
-import { decode, encode, message, type Of, part, uint } from "#kernel/wire/shape.ts";
+import { decode, encode, list, message, type Of, part, uint } from "#kernel/wire/shape.ts";
 import { COPIED } from "../bft/height/consensus.ts";
 import type { StoredLog } from "../log/engine.ts";
 import { MEMORY_SPACE } from "../members/memory.ts";
-import { LOG_MAX, SIGNED_FOUNDING, type SignedFounding } from "../members/messages.ts";
+import { INTRODUCED, type Introduced, LOG_MAX, SIGNED_FOUNDING, type SignedFounding, VOTERS } from "../members/messages.ts";
 import { RESIDENTS } from "../migration/hosting/residents.ts";
 import { Sagas } from "../migration/hosting/sagas.ts";
 import { WANTED_SPACE } from "../resources/desk/wanted.ts";
@@ -13,7 +13,11 @@ import { SHARED_SPACE } from "../shared/messages.ts";
 /** SPACE is where the core keeps what it must not forget. */
 export const SPACE = "coordination";
 const KEY = "federation";
-const STORED = message({ founding: part(1, SIGNED_FOUNDING), incarnation: uint(2, LOG_MAX, 1) });
+const STORED = message({
+  founding: part(1, SIGNED_FOUNDING),
+  incarnation: uint(2, LOG_MAX, 1),
+  voters: list(3, VOTERS.bft.max, INTRODUCED),
+});
 
 /** Where it keeps what outlasts a federation. */
 const PAST = "coordination-past";
@@ -28,6 +32,8 @@ export interface Begun {
   readonly founding: SignedFounding;
   /** Of its replica. */
   readonly incarnation: number;
+  /** Voters that this hub was told of when it came in, or has known since; none where founders are all that it knows. */
+  readonly voters: readonly Introduced[];
 }
 
 /** storedFederation reads which federation this hub belongs to; undefined for none. It throws what is wrong with what is there. */
@@ -50,10 +56,12 @@ export function lastIncarnation(store: StoredLog): number {
 
 /** beginning is how a federation that begins is stored. `last` is the largest incarnation from now on. */
 export function beginning(begun: Begun, last: number): StoreOp[] {
-  return [
-    { op: "put", space: SPACE, key: KEY, bytes: encode(STORED, begun as Of<typeof STORED>) },
-    { op: "put", space: PAST, key: LAST, bytes: encode(LAST_USED, { incarnation: last }) },
-  ];
+  return [remembering(begun), { op: "put", space: PAST, key: LAST, bytes: encode(LAST_USED, { incarnation: last }) }];
+}
+
+/** remembering is how what is stored of a federation is written anew, with other voters. */
+export function remembering(begun: Begun): StoreOp {
+  return { op: "put", space: SPACE, key: KEY, bytes: encode(STORED, begun as Of<typeof STORED>) };
 }
 
 /** Where the engines keep their part. */

@@ -136,7 +136,8 @@ export class WayBack {
     if (frame.kind === "founded") {
       const { founding, incarnation } = frame;
       const same = sameBytes(encode(SIGNED_FOUNDING, founding), encode(SIGNED_FOUNDING, this.begun.founding));
-      return same && incarnation === this.#record.incarnation ? { founding: this.begun.founding, incarnation } : undefined;
+      // Whose word counts for the state is what this hub knew itself.
+      return same && incarnation === this.#record.incarnation ? { ...this.begun, incarnation } : undefined;
     }
     if (frame.kind !== "join_answer" || peer !== this.#asked || frame.federationId !== this.federationId) return undefined;
     const isNew = Number.isSafeInteger(frame.incarnation) && frame.incarnation > this.#record.incarnation && frame.incarnation < LOG_MAX;

@@ -5,6 +5,7 @@ import { BftEngine } from "../bft/engine.ts";
 import type { BftFrame } from "../bft/frames.ts";
 import type { Begun } from "../formation/record.ts";
 import { LOG } from "../formation/record.ts";
+import { introducedReplicas } from "../members/introduction.ts";
 import type { EngineFrame } from "../messages.ts";
 import type { RaftTuning } from "../raft/config.ts";
 import { RaftEngine } from "../raft/engine.ts";
@@ -21,6 +22,8 @@ export interface EngineGround {
   readonly stored: StoredLog;
   readonly raft: Partial<RaftTuning>;
   readonly state: FederationState;
+  /** keySaid is the key that a hub says on its own session that it signs with; undefined without one. */
+  readonly keySaid: (hubId: string) => Uint8Array | undefined;
   /** step is the next membership on the way to the one that the members want, from the present one. */
   readonly step: (now: Membership) => { readonly voters: readonly ReplicaId[]; readonly learners: readonly ReplicaId[] } | undefined;
 }
@@ -30,18 +33,22 @@ export interface EngineGround {
  *
  * EN1 a frame of another engine than the federation's has no effect.
  */
-export function createEngine({ founding }: Pick<Begun, "founding">, ground: EngineGround): LogEngine<EngineFrame> {
+export function createEngine({ founding, voters: told }: Pick<Begun, "founding" | "voters">, ground: EngineGround): LogEngine<EngineFrame> {
   const { founders, engine } = founding.founding;
   const voters = founders.map((founder) => replicaIdOf(founder.hubId, founder.incarnation)).sort((a, b) => (a < b ? -1 : 1));
   const first: Membership = { voters, outgoing: [], learners: [] };
   const keys = new Map(founders.map(({ hubId, publicKey }) => [hubId, publicKey]));
-  const { self, crypto, prng, stored, state } = ground;
+  const { self, crypto, prng, stored, state, keySaid } = ground;
   // A hub that joins checks what it is sent before it has a state of its own: by the founders' keys.
   const keyOf = (replica: ReplicaId): Uint8Array | undefined =>
     state.books.members.key(hubOf(replica))?.publicKey ?? keys.get(hubOf(replica));
+  // Who was away, or has just come, cannot know with which key a hub signs states now. That hub says so itself, or the member does who let it in.
+  const introduced = new Map(told.map(({ hubId, publicKey }) => [hubId, publicKey]));
+  const keysOf = (replica: ReplicaId): Uint8Array[] =>
+    [keyOf(replica), introduced.get(hubOf(replica)), keySaid(hubOf(replica))].filter((key) => key !== undefined);
   if (engine === "raft") {
     const bootstrap = voters.includes(self) ? { bootstrap: first } : {};
-    const raft = new RaftEngine({ self, crypto, prng, keyOf, ...bootstrap, name: LOG, tuning: ground.raft }, stored);
+    const raft = new RaftEngine({ self, crypto, prng, keysOf, ...bootstrap, name: LOG, tuning: ground.raft }, stored);
     return narrowed<RaftFrame>(raft, (frame): frame is RaftFrame => "type" in frame);
   }
   const bft = new BftEngine(
@@ -50,6 +57,8 @@ export function createEngine({ founding }: Pick<Begun, "founding">, ground: Engi
       federation: hex(state.federation),
       crypto,
       keyOf,
+      keysOf,
+      introduced: introducedReplicas(told),
       check: (payload) => isBatchOf(state.federation, payload),
       checkMembership: (membership) => isStep(membership, ground.step(previous())),
       due: () => state.due(),

@@ -107,6 +107,11 @@ export const SIGNED_FOUNDING = message({
 /** SignedFounding is the founding entry. */
 export type SignedFounding = Of<typeof SIGNED_FOUNDING>;
 
+/** INTRODUCED is a voter of whom a hub is told that comes in: whose word it may take for the state, and with which key that hub signs. */
+export const INTRODUCED = message({ hubId: hub(1), incarnation: uint(2, LOG_MAX, 1), publicKey: bytes(3, 32, 32) });
+/** Introduced is such a voter. */
+export type Introduced = Of<typeof INTRODUCED>;
+
 /** KEY_LINK takes a hub from one signing key to the next: the old key says so, and the new one that somebody holds it. */
 export const KEY_LINK = message({
   hubId: hub(1),

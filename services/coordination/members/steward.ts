@@ -1,6 +1,8 @@
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { hubOf, type LogStatus, type Membership, type ReplicaId, replicaIdOf } from "../log/engine.ts";
+import type { FormationFrame } from "../messages.ts";
 import { Acquaintance } from "./acquaintance.ts";
+import { introducedOf } from "./introduction.ts";
 import type { Members } from "./members.ts";
 import { type SignedFounding, VOTERS } from "./messages.ts";
 
@@ -15,7 +17,7 @@ export interface Met {
 
 /** Errand is something that a peer is to be told. */
 export type Errand =
-  | { readonly kind: "founded"; readonly founding: SignedFounding; readonly incarnation: number }
+  | Extract<FormationFrame, { kind: "founded" }>
   | { readonly kind: "dismissed"; readonly federation: Uint8Array; readonly incarnation: number };
 
 /** StewardGround is what it looks at. */
@@ -37,7 +39,7 @@ export interface StewardGround {
  *    the old one goes first, so that no hub ever has two; who becomes a voter is a learner before, so that its vote counts only when it has
  *    what was decided. Only where too few voters would be left of a BFT log meanwhile, one follows the other in one step: a replica that
  *    has nothing yet is no worse there than one that has failed.
- * SW2 a member that has not begun gets the founding entry whenever its session comes up.
+ * SW2 a member that has not begun gets the founding entry whenever its session comes up, and is told who the voters are now.
  * SW3 a hub that left or was removed takes part until the log is kept without it, so that this can be decided. It learns of it from any voter
  *    if its own state says that it went, else from a majority of the voters that it knows.
  */
@@ -68,10 +70,10 @@ export class Steward {
 
   /** introduce gives the founding entry to a member that has not begun (SW2). */
   introduce(peer: string): void {
-    const { members, founding, tell } = this.#ground;
+    const { members, founding, membership, tell } = this.#ground;
     const member = members.member(peer);
     if (member === undefined || this.#met.get(peer)?.federation.length !== 0) return;
-    tell(peer, { kind: "founded", founding, incarnation: member.incarnation });
+    tell(peer, { kind: "founded", founding, incarnation: member.incarnation, voters: introducedOf(membership(), members) });
   }
 
   /** dismissAll tells each hub in contact whose replica does not keep the log any more (SW3), as the membership is another one. */

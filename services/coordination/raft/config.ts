@@ -111,8 +111,8 @@ export interface RaftOptions {
   readonly crypto: Crypto;
   /** For the chance in election timeouts. */
   readonly prng: Prng;
-  /** keyOf is the public key (32 bytes) of a replica's hub, by which the manifests of snapshots are verified; undefined if not known. */
-  readonly keyOf: (replica: ReplicaId) => Uint8Array | undefined;
+  /** keysOf are the public keys (32 bytes) that a replica's hub is known by, with one of which the manifest of its snapshot is signed. */
+  readonly keysOf: (replica: ReplicaId) => readonly Uint8Array[];
   /** check tells what is wrong with a payload, the same at every replica; undefined for nothing. Everything is right by default. */
   readonly check?: (payload: Uint8Array) => string | undefined;
   /** The first membership, the same at all that found the log. Only looked at when nothing is stored; absent at one that joins later. */

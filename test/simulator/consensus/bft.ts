@@ -36,6 +36,7 @@ function optionsOf(setup: EngineSetup): BftOptions {
     check: () => true,
     checkMembership: () => true,
     membership: setup.founding,
+    introduced: setup.told,
     limits: limitsOf(setup),
   };
 }
@@ -74,6 +75,7 @@ export const bftSubject: Subject<BftFrame> = {
   voters: [4, 10],
   fewest: 4,
   oneLeader: false,
+  introduces: true,
   changes: true,
   create: (setup) => new BftEngine(optionsOf(setup), setup.stored),
   encode: bftFrameBytes,

@@ -55,6 +55,8 @@ export class Cluster<F> {
   crashes = 0;
   readonly #tickets = new Map<number, Ticket>();
   #nextTicket = 1;
+  /** Memberships whose newcomers were told who the voters are. */
+  #introduced = 1;
 
   constructor(options: ConsensusOptions, subject: Subject<F>, sabotage: Sabotage<F>, keepTrace: boolean) {
     this.options = options;
@@ -161,6 +163,7 @@ export class Cluster<F> {
     for (;;) {
       const { commits } = this;
       if (!this.scheduler.next(until)) return;
+      this.#introduce();
       if (this.scheduler.steps > MAX_STEPS) {
         this.invariants.violate("spin", `more than ${MAX_STEPS} steps`, "liveness");
         return;
@@ -168,6 +171,18 @@ export class Cluster<F> {
       if (this.broken || over()) return;
       // Only the end of a commit is a promise that others wait for.
       if (commits !== this.commits) await settled();
+    }
+  }
+
+  /** Who is newly a member is told who the voters are, once. */
+  #introduce(): void {
+    const { memberships, membership } = this.invariants.canon;
+    if (!this.subject.introduces || memberships.length === this.#introduced) return;
+    this.#introduced = memberships.length;
+    const { voters } = this.founding;
+    for (const replica of [...membership.voters, ...membership.learners]) {
+      const hub = this.hubFor(replica);
+      if (hub?.replica === replica && hub.told.length === 0 && !voters.includes(replica)) hub.letIn(membership.voters);
     }
   }
 

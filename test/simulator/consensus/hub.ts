@@ -36,6 +36,7 @@ export class Process<F> {
     const setup = {
       self: this.replica,
       founding: cluster.founding,
+      told: hub.told,
       stored: store,
       prng: new Prng(cluster.prng.u32()),
       now: this.clock.now(),
@@ -127,6 +128,8 @@ export class Hub<F> {
   readonly disk: Disk;
   incarnation = 1;
   process: Process<F> | undefined;
+  /** Voters of whom its replica was told when it was let in. */
+  told: readonly ReplicaId[] = [];
   /** Newest position that a local read of this replica has shown. */
   shown = 0;
   readonly #cluster: Cluster<F>;
@@ -186,6 +189,15 @@ export class Hub<F> {
     if (this.paused) this.process?.clock.resume(this.#cluster.prng);
   }
 
+  /** letIn begins anew, as a replica does that is let in and told who the voters are. */
+  letIn(told: readonly ReplicaId[]): void {
+    this.told = told;
+    this.#cluster.note(this.no, "let in", () => told.join());
+    if (!this.up) return;
+    this.crash("process");
+    this.start();
+  }
+
   /** backup keeps a copy of the disk for `restore`. */
   backup(): void {
     this.#backup = { tables: this.disk.backup(), incarnation: this.incarnation };
@@ -201,6 +213,7 @@ export class Hub<F> {
     const backup = restored ? this.#backup?.tables : undefined;
     this.#backup = undefined;
     this.shown = 0;
+    this.told = [];
     if (this.#cluster.sabotage.keepsIncarnation === true) this.disk.replace(backup ?? new Tables());
     else {
       this.disk.replace(new Tables());

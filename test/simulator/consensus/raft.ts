@@ -46,7 +46,7 @@ export function raftOptions(setup: EngineSetup): RaftOptions {
     self,
     prng,
     crypto: simCrypto(hubOf(self)),
-    keyOf: (replica) => feedKeyOf(hubOf(replica)),
+    keysOf: (replica) => [feedKeyOf(hubOf(replica))],
     ...(founding.voters.includes(self) ? { bootstrap: founding } : {}),
     tuning: { ...tuningOf(setup), ...(setup.tuning as Partial<RaftTuning> | undefined) },
   };
@@ -58,6 +58,7 @@ export const raftSubject: Subject<RaftFrame> = {
   voters: [3, 7],
   fewest: 2,
   oneLeader: true,
+  introduces: false,
   changes: true,
   create: (setup): LogEngine<RaftFrame> =>
     new RaftEngine(raftOptions(setup), setup.stored, { ...RAFT_PARTS, ...(setup.parts as Partial<RaftParts> | undefined) }),

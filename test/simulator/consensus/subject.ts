@@ -8,6 +8,8 @@ export interface EngineSetup {
   readonly self: ReplicaId;
   /** The members that the federation was founded with; a replica that is not among them waits to be told. */
   readonly founding: Membership;
+  /** Voters of whom this replica was told when it was let in; none for a founder, and before. */
+  readonly told: readonly ReplicaId[];
   readonly stored: StoredLog;
   readonly prng: Prng;
   readonly now: Now;
@@ -54,6 +56,8 @@ export interface Subject<F> {
   readonly fewest: number;
   /** Terms never go back, what is committed is on the disks of a quorum by then, and a replica whose role is "leader" is the only one of its term. */
   readonly oneLeader: boolean;
+  /** A replica that is let in begins anew with the voters of whom it is told, as it does not know whose word to take. */
+  readonly introduces: boolean;
   /** Members are changed by `reconfigure`, and leadership by `transfer`. */
   readonly changes: boolean;
   create(setup: EngineSetup): LogEngine<F>;

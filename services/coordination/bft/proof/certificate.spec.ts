@@ -12,7 +12,7 @@ import { FEDERATION, keyOf, replicasOf } from "../../../../test/simulator/twins/
 import { hubOf, type ReplicaId } from "../../log/engine.ts";
 import { type Certificate, GENESIS, type Manifest, NIL, NO_ROUND, STEP, type Vote } from "../frames.ts";
 import { Members } from "../members.ts";
-import { isCertificate, isManifestSigned, isWellFormed, verifyCommitCertificate } from "./certificate.ts";
+import { isCertificate, isWellFormed, judgeManifest, verifyCommitCertificate } from "./certificate.ts";
 import { manifestBytes, type Verifier, voteBytes } from "./signed.ts";
 
 const VALUE = "a".repeat(64);
@@ -144,23 +144,44 @@ describe("snapshots", () => {
     });
   const trusting = (voters: readonly ReplicaId[]): Members => new Members({ voters, outgoing: [], learners: [] });
 
+  const judge = (trusted: readonly Members[], manifest: Manifest, who: readonly number[], keys = verifier.keyOf) =>
+    judgeManifest(verifier, (replica) => [keys(replica) ?? []].flat(), trusted, manifest, attest(manifest, who));
+
   test("BC4 more than two thirds of the voters sign, among them f + 1 of those that are trusted", () => {
     const voters = replicasOf(4);
     const manifest = manifestFor(voters);
-    const trusted = trusting(voters);
-    expect(isManifestSigned(verifier, trusted, manifest, attest(manifest, [0, 1, 3]))).toBe(true);
-    expect(isManifestSigned(verifier, trusted, manifest, attest(manifest, [0, 1]))).toBe(false);
-    expect(isManifestSigned(verifier, trusted, manifest, attest(manifest, [1, 1, 1]))).toBe(false);
-    expect(isManifestSigned(verifier, trusted, { ...manifest, size: 4 }, attest(manifest, [0, 1, 3]))).toBe(false);
+    const trusted = [trusting(voters)];
+    expect(judge(trusted, manifest, [0, 1, 3])).toBe("proven");
+    expect(judge(trusted, manifest, [0, 1])).toBe("bad");
+    expect(judge(trusted, manifest, [1, 1, 1])).toBe("bad");
+    const forged = { ...manifest, size: 4 };
+    expect(judgeManifest(verifier, (replica) => [verifier.keyOf(replica)!], trusted, forged, attest(manifest, [0, 1, 3]))).toBe("unproven");
+    const short = attest(manifest, [0, 1, 3]).map((one) => ({ ...one, signature: new Uint8Array(63) }));
+    expect(judgeManifest(verifier, () => [], trusted, manifest, short)).toBe("bad");
   });
 
-  test("BC4 members that nobody knows cannot make a snapshot of their own", () => {
+  test("BC4 members that nobody knows cannot make a snapshot of their own; those of whom a newcomer was told can", () => {
     const strangers = replicasOf(10).slice(6);
     const manifest = manifestFor(strangers);
-    expect(isManifestSigned(verifier, trusting(replicasOf(4)), manifest, attest(manifest, [0, 1, 2, 3]))).toBe(false);
+    const founders = trusting(replicasOf(4));
+    expect(judge([founders], manifest, [0, 1, 2, 3])).toBe("unproven");
+    expect(judge([founders, trusting(strangers)], manifest, [0, 1, 2, 3])).toBe("proven");
     const mixed = manifestFor([...replicasOf(1), ...replicasOf(10).slice(6)]);
-    expect(isManifestSigned(verifier, trusting(replicasOf(4)), mixed, attest(mixed, [0, 1, 2, 3]))).toBe(false);
+    expect(judge([founders], mixed, [0, 1, 2, 3])).toBe("unproven");
     const half = manifestFor([...replicasOf(2), ...replicasOf(10).slice(8)]);
-    expect(isManifestSigned(verifier, trusting(replicasOf(4)), half, attest(half, [0, 1, 2, 3]))).toBe(true);
+    expect(judge([founders], half, [0, 1, 2, 3])).toBe("proven");
+    // f + 1 are of one set: one of the founders and one of those of whom it was told are two that may both lie.
+    const split = manifestFor([...replicasOf(1), ...replicasOf(10).slice(7)]);
+    expect(judge([founders, trusting(replicasOf(10).slice(3, 8))], split, [0, 1, 2, 3])).toBe("unproven");
+  });
+
+  test("BC4 a voter whose key is not known counts for nothing, and does no harm", () => {
+    const manifest = manifestFor(replicasOf(4));
+    const knows =
+      (...known: readonly number[]) =>
+      (replica: ReplicaId) =>
+        known.some((i) => replicasOf(4)[i] === replica) ? verifier.keyOf(replica) : undefined;
+    expect(judge([trusting(replicasOf(4))], manifest, [0, 1, 2], knows(0, 1))).toBe("proven");
+    expect(judge([trusting(replicasOf(4))], manifest, [0, 1, 2], knows(0, 3))).toBe("unproven");
   });
 });

@@ -82,18 +82,32 @@ export function isManifestFormed({ index, term, time, previous, digest, size }: 
   return isValueId(previous) && digest.length === 32 && isIndex(size, BFT_BOUNDS.stateBytes + 1);
 }
 
-/** isManifestSigned checks a snapshot's signatures (BC4). `trusted` are the voters that the reader knows, from its start or from the log. */
-export function isManifestSigned(verifier: Verifier, trusted: Members, manifest: Manifest, attestations: readonly Attestation[]): boolean {
-  if (problemOf(manifest.membership) !== undefined) return false;
+/** KeysOf gives the keys with which a replica's hub may have signed a statement about a state. */
+export type KeysOf = (replica: ReplicaId) => readonly Uint8Array[];
+
+/**
+ * judgeManifest tells what the signatures of a snapshot are worth (BC4): "proven" by f + 1 of the voters that the reader knows, from the log or
+ * from whoever let it in, so that an honest one is among them; "unproven" where fewer of those can be verified, which is nobody's fault: voters
+ * have been replaced, or have other keys; "bad" for what no honest replica sends.
+ */
+export function judgeManifest(
+  { federation, crypto }: Pick<Verifier, "federation" | "crypto">,
+  keysOf: KeysOf,
+  trusted: readonly Members[],
+  manifest: Manifest,
+  attestations: readonly Attestation[],
+): "proven" | "unproven" | "bad" {
+  if (problemOf(manifest.membership) !== undefined) return "bad";
   const members = new Members(manifest.membership);
-  if (!members.isQuorum(attestations.length) || !members.areDistinct(attestations)) return false;
-  const data = manifestBytes(verifier.federation, manifest);
-  if (
-    !attestations.every(
-      ({ voter, signature }) => isIndex(voter, members.size) && isSigned(verifier, members.replicas[voter], data, signature),
-    )
-  )
-    return false;
-  const known = attestations.filter(({ voter }) => trusted.indexOf(members.replicas[voter] as ReplicaId) >= 0);
-  return trusted.hasHonest(known.length);
+  if (!members.isQuorum(attestations.length) || !members.areDistinct(attestations)) return "bad";
+  if (!attestations.every(({ voter, signature }) => isIndex(voter, members.size) && signature.length === 64)) return "bad";
+  const data = manifestBytes(federation, manifest);
+  const known = attestations.filter(({ voter }) => trusted.some((those) => those.indexOf(members.replicas[voter] as ReplicaId) >= 0));
+  const signers = known.filter(({ voter, signature }) =>
+    keysOf(members.replicas[voter] as ReplicaId).some((key) => crypto.verify(key, data, signature)),
+  );
+  const isProven = trusted.some((those) =>
+    those.hasHonest(signers.filter(({ voter }) => those.indexOf(members.replicas[voter] as ReplicaId) >= 0).length),
+  );
+  return isProven ? "proven" : "unproven";
 }

@@ -79,9 +79,9 @@ export class SnapshotReceiver {
   }
 
   #verified(from: ReplicaId, { manifest: bytes, signature, term }: SnapshotOffer): Manifest | undefined {
-    const { keyOf, crypto } = this.#r.options;
-    const key = keyOf(from);
-    if (key === undefined || !crypto.verify(key, signedBytes(bytes), signature)) return undefined;
+    const { keysOf, crypto } = this.#r.options;
+    const signed = signedBytes(bytes);
+    if (!keysOf(from).some((key) => crypto.verify(key, signed, signature))) return undefined;
     const manifest = parseManifest(bytes);
     if (manifest === undefined || manifest.sender !== from || manifest.term > term) return undefined;
     return manifest.length <= this.#r.tuning.stateBytes && manifest.index > 0 ? manifest : undefined;

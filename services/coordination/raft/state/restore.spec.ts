@@ -23,7 +23,7 @@ function settled(): RaftNode {
 }
 
 function options(self = "a/1"): RaftOptions {
-  return { self, crypto: fakeCrypto(self), prng: new Prng(1), keyOf: fakeKey };
+  return { self, crypto: fakeCrypto(self), prng: new Prng(1), keysOf: (replica) => [fakeKey(replica)] };
 }
 
 function rewritten(node: RaftNode, seq: number, change: (entry: Committed) => Committed): StoreOp[] {

@@ -1,0 +1,28 @@
+import { sameVoters } from "../members/introduction.ts";
+import type { Introduced } from "../members/messages.ts";
+import type { Effect } from "../messages.ts";
+import { type Begun, remembering } from "./record.ts";
+
+/**
+ * VoterRecord keeps what is stored of a federation up to date with who its voters are: a hub that comes back with an empty log knows from
+ * that whose word to take for the state (BC4).
+ */
+export class VoterRecord {
+  #begun: Begun;
+
+  constructor(begun: Begun) {
+    this.#begun = begun;
+  }
+
+  /** begun is the federation, with the voters that are known. */
+  get begun(): Begun {
+    return this.#begun;
+  }
+
+  /** look takes who the voters are, as the log of this replica says. */
+  look(voters: readonly Introduced[], out: Effect[]): void {
+    if (voters.length === 0 || sameVoters(voters, this.#begun.voters)) return;
+    this.#begun = { ...this.#begun, voters };
+    out.push({ kind: "persist", ops: [remembering(this.#begun)] });
+  }
+}

@@ -1,0 +1,123 @@
+import { describe, expect, test } from "vitest";
+import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
+import { storedFederation } from "./formation/record.ts";
+import type { Introduced } from "./members/messages.ts";
+import type { Frame } from "./messages.ts";
+
+const statusOf = (hubs: CoordinationHubs, id: string) => hubs.ask(id, "status", { kind: "status" }).status;
+
+/** put has values agreed on, so that the log is cut behind a snapshot. */
+function put(hubs: CoordinationHubs, by: string, count: number): void {
+  for (let i = 0; i < count; i++)
+    hubs.ask(by, "changed", {
+      kind: "change",
+      command: { book: "values", command: { kind: "put", key: `k${i % 3}`, value: Uint8Array.of(i), conditional: false, expect: 0 } },
+    });
+}
+
+function found(engine: "raft" | "bft", founders: readonly string[], ...more: readonly string[]): CoordinationHubs {
+  const hubs = new CoordinationHubs(...founders, ...more);
+  hubs.tune({ snapshotEntries: 20, keepEntries: 5 });
+  for (const id of founders) hubs.restart(id);
+  for (const id of more) hubs.restart(id);
+  hubs.advance(10);
+  const [first = "", ...others] = founders;
+  hubs.ask(first, "standing", { kind: "found", federationId: "street", name: "", engine, admission: "founder", founders: others });
+  hubs.advance(10);
+  for (const id of others) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
+  hubs.until(() => statusOf(hubs, first).canDecide);
+  return hubs;
+}
+
+function join(hubs: CoordinationHubs, id: string, via: string, by: string): void {
+  hubs.wait(id, hubs.call(id, { kind: "join", federationId: "street", via }));
+  hubs.until(() => statusOf(hubs, by).joins.includes(id));
+  hubs.ask(by, "changed", { kind: "admit", hubId: id, weight: 1 });
+}
+
+/** leads hands the leadership to a hub. */
+function leads(hubs: CoordinationHubs, by: string, id: string): void {
+  hubs.until(() => statusOf(hubs, id).role === "follower");
+  hubs.ask(by, "done", { kind: "transfer", hubId: id });
+  hubs.until(() => statusOf(hubs, id).role === "leader");
+}
+
+const isIn = (hubs: CoordinationHubs, id: string, as: string): boolean => {
+  const { standing, applied } = statusOf(hubs, id);
+  return standing === "member" && applied > 0 && applied === statusOf(hubs, as).applied;
+};
+
+describe("S1-6 who comes when the log is cut", () => {
+  test("CO4 takes the state of a leader that came later than the founders", () => {
+    const hubs = found("raft", ["a", "b", "c"], "d", "e");
+    join(hubs, "d", "a", "a");
+    leads(hubs, "a", "d");
+    put(hubs, "d", 60);
+    join(hubs, "e", "b", "a");
+    hubs.until(() => isIn(hubs, "e", "d"));
+  });
+
+  test("CO4 takes the state of voters that came later than the founders", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e", "f", "g");
+    for (const id of ["e", "f"]) join(hubs, id, "a", "a");
+    hubs.until(() => ["e", "f"].every((id) => isIn(hubs, id, "a")));
+    put(hubs, "e", 300);
+    join(hubs, "g", "e", "a");
+    hubs.until(() => isIn(hubs, "g", "e"), 60_000);
+  });
+
+  test("FO5 with liars about, it takes the word of the member through which it joins, and of nobody else", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "n", "o", "p", "e");
+    for (const id of ["n", "o", "p"]) join(hubs, id, "a", "a");
+    hubs.until(() => ["n", "o", "p"].every((id) => statusOf(hubs, id).role === "follower"));
+    for (const id of ["c", "d"]) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    put(hubs, "a", 300);
+    const forged = ["x", "y", "z", "w"].map((hubId) => ({
+      hubId,
+      incarnation: 1,
+      publicKey: hubs.crypto(hubId).hash(new TextEncoder().encode(hubId)),
+    }));
+    const lie = (frame: Frame): Frame => (frame.kind === "founded" ? { ...frame, voters: forged } : frame);
+    for (const id of ["b", "n", "o", "p"]) hubs.forge(id, lie);
+    join(hubs, "e", "a", "a");
+    hubs.until(() => isIn(hubs, "e", "a"));
+    expect(storedFederation(hubs.stored("e"))?.voters.map(({ hubId }) => hubId)).toEqual(["a", "b", "e", "n", "o", "p"]);
+  });
+
+  test.each<[string, (voters: readonly Introduced[]) => readonly Introduced[]]>([
+    ["a hub twice", (voters) => [...voters, { ...voters[0]!, publicKey: new Uint8Array(32) }]],
+    ["a key twice", (voters) => [...voters, { ...voters[0]!, hubId: "z" }]],
+    [
+      "more voters than there can be",
+      (voters) => Array.from({ length: 31 }, (_, i) => ({ ...voters[0]!, hubId: `h${i}`, publicKey: new Uint8Array(32).fill(i) })),
+    ],
+  ])("FO5 it does not begin with an introduction that has %s", (_what, change) => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e");
+    hubs.forge("a", (frame) => (frame.kind === "founded" ? { ...frame, voters: change(frame.voters) } : frame));
+    join(hubs, "e", "a", "a");
+    hubs.advance(2_000);
+    expect(statusOf(hubs, "e").standing).toBe("joining");
+    // Another member can be named.
+    hubs.wait("e", hubs.call("e", { kind: "join", federationId: "street", via: "b" }));
+    hubs.until(() => isIn(hubs, "e", "b"));
+  });
+
+  test("BC4 WB2 a hub that was restored comes back among voters of whom it has known, though founders have gone", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e", "f", "g");
+    for (const id of ["e", "f", "g"]) join(hubs, id, "a", "a");
+    hubs.until(() => ["e", "f", "g"].every((id) => isIn(hubs, id, "a") && statusOf(hubs, id).role === "follower"));
+    hubs.advance(2_000);
+    const backup = hubs.backup("f");
+    for (const id of ["b", "c", "d"]) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    put(hubs, "a", 300);
+    hubs.stop("f");
+    hubs.start("f", backup, "the number beside the store is another one");
+    hubs.until(() => statusOf(hubs, "f").standing === "member" && isIn(hubs, "f", "a"), 60_000);
+  });
+});
