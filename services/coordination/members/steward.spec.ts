@@ -37,6 +37,7 @@ class Stage {
         wanted: () => this.wanted,
         member: (hub: string) => (incarnationOf(hub) === undefined ? undefined : { incarnation: incarnationOf(hub) }),
         nextIncarnation: () => this.next,
+        key: (hub: string) => (incarnationOf(hub) === undefined ? undefined : { publicKey: new TextEncoder().encode(`key of ${hub}`) }),
       } as unknown as Members,
       membership: () => this.membership,
       tell: (peer, errand) => void this.told.push({ peer, errand }),
@@ -108,7 +109,7 @@ describe("the way to the membership that is wanted", () => {
 });
 
 describe("a hub that is met", () => {
-  test("SW2 gets the founding entry if it is a member and has not begun, each time, and when it becomes one", () => {
+  test("SW2 gets the founding entry if it is a member and has not begun, each time, and when it becomes one, with the voters of today", () => {
     const stage = new Stage();
     stage.steward.meet("b", { federation: NONE, incarnation: 0, members: [] });
     stage.steward.meet("b", { federation: NONE, incarnation: 0, members: [] });
@@ -118,6 +119,12 @@ describe("a hub that is met", () => {
     expect(stage.take()).toEqual([]);
     stage.wanted = { voters: ["a/1", "b/1", "c/1"], learners: ["d/7"] };
     stage.steward.introduce("d");
+    const { errand } = stage.told[0]!;
+    expect(errand.kind === "founded" && errand.voters.map(({ hubId, incarnation }) => `${hubId}/${incarnation}`)).toEqual([
+      "a/1",
+      "b/1",
+      "c/1",
+    ]);
     expect(stage.take()).toEqual(["founded d/7"]);
     stage.steward.meet("d", undefined);
     stage.steward.introduce("d");
