@@ -14,7 +14,6 @@ import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine
 import type { Replica } from "./log/replica.ts";
 import type { ReplicaEffect, ReplicaFrame } from "./log/replica-messages.ts";
 import type { Acquaintance } from "./members/acquaintance.ts";
-import { introducedOf } from "./members/introduction.ts";
 import { Recall } from "./members/memory.ts";
 import type { Candidate, Remembered } from "./members/messages.ts";
 import { noMember } from "./members/roster.ts";
@@ -22,7 +21,6 @@ import { Sponsor } from "./members/sponsor.ts";
 import { type Errand, Steward } from "./members/steward.ts";
 import type { Effect, EngineFrame, FederationStatus, Frame, Greeting, Query, Request } from "./messages.ts";
 import type { AgentInput } from "./migration/hosting/messages.ts";
-
 import type { Asked, PartGround } from "./part.ts";
 import { createParts, type Parts } from "./parts.ts";
 import type { CoordinationGround, SessionView } from "./ports.ts";
@@ -434,7 +432,7 @@ export class Participation {
     const status = this.#replica.status(now);
     if (this.#clock.heard(now, status.ageMs)) this.#replica.hint(now, { kind: "clock", trusted: true }, this.#effects);
     this.#recall.look(now, status, (hubId) => members.member(hubId) !== undefined, out);
-    if (this.begun.founding.founding.engine === "bft") this.#voters.look(introducedOf(status.membership, members), out);
+    this.#voters.look(status.membership, members, out);
     this.#parts.sentry.refute();
     // Where nobody leads for longer than a round, every voter asks for what is wanted; it is decided once.
     const step =

@@ -1,6 +1,6 @@
 import type { Now } from "#kernel/instant.ts";
-import { Directions } from "./directions.ts";
 import { Lending } from "./lending.ts";
+import { Directions } from "./liveness/directions.ts";
 import { Mover } from "./migration/mover.ts";
 import type { Part, PartGround } from "./part.ts";
 import { Sentry } from "./sentry.ts";

@@ -1,5 +1,6 @@
-import { sameVoters } from "../members/introduction.ts";
-import type { Introduced } from "../members/messages.ts";
+import type { Membership } from "../log/engine.ts";
+import { introducedOf, sameVoters } from "../members/introduction.ts";
+import type { Members } from "../members/members.ts";
 import type { Effect } from "../messages.ts";
 import { type Begun, remembering } from "./record.ts";
 
@@ -20,7 +21,10 @@ export class VoterRecord {
   }
 
   /** look takes who the voters are, as the log of this replica says. */
-  look(voters: readonly Introduced[], out: Effect[]): void {
+  look(membership: Pick<Membership, "voters">, members: Pick<Members, "key">, out: Effect[]): void {
+    // Of the other engine nobody asks whose word counts.
+    if (this.#begun.founding.founding.engine !== "bft") return;
+    const voters = introducedOf(membership, members);
     if (voters.length === 0 || sameVoters(voters, this.#begun.voters)) return;
     this.#begun = { ...this.#begun, voters };
     out.push({ kind: "persist", ops: [remembering(this.#begun)] });

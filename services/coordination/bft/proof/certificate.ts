@@ -10,8 +10,8 @@ import { isSigned, manifestBytes, proposalBytes, type Verifier, voteBytes } from
  *    not, or a voter that is named twice or out of order, refuses the whole.
  * BC2 what was signed names the federation, the height, the round, the step, the value and the round relied on: nothing can be moved.
  * BC3 a decision is proved by a commit certificate whose value is the hash of the batch.
- * BC4 a snapshot is proved by the signatures of more than two thirds of the voters that it names, among them f + 1 of those whom the reader
- *    trusts already: so that an honest one of these vouches for it.
+ * BC4 a snapshot comes with the signatures of more than two thirds of the voters that it names, and is proved by those of f + 1 of the voters
+ *    whom the reader trusts already: so that an honest one of these vouches for it. Signatures of others it may not be able to verify.
  */
 
 const ID = /^[0-9a-f]{64}$/;

@@ -1,10 +1,10 @@
 import type { Now } from "#kernel/instant.ts";
-import { endpointOf } from "./members/failures.ts";
-import type { Members } from "./members/members.ts";
-import type { Member, MemberNews } from "./members/messages.ts";
-import type { DialledMember, Effect } from "./messages.ts";
-import type { Part, PartGround } from "./part.ts";
-import type { News } from "./state/commands.ts";
+import { endpointOf } from "../members/failures.ts";
+import type { Members } from "../members/members.ts";
+import type { Member, MemberNews } from "../members/messages.ts";
+import type { DialledMember, Effect } from "../messages.ts";
+import type { Part, PartGround } from "../part.ts";
+import type { News } from "../state/commands.ts";
 
 /** How often what was told is confirmed, ms: who asks who acts for a hub hears nothing that is much older. */
 const CONFIRM_MS = 2_000;
