@@ -44,6 +44,8 @@ export interface RaftTuning {
   /** Entries that are kept before a snapshot, for replicas that are a little behind, as far as they have no more than `keepBytes`. */
   readonly keepEntries: number;
   readonly keepBytes: number;
+  /** Bytes of entries that a leader keeps for replicas that it serves and that lack them: else who is slower than the log grows would never have all. */
+  readonly heldBytes: number;
   /** Bytes of a part of a snapshot, and parts on the way to one replica. */
   readonly partBytes: number;
   readonly partWindow: number;
@@ -79,6 +81,7 @@ export const RAFT_TUNING: RaftTuning = {
   snapshotBytes: 16 * 1024 * 1024,
   keepEntries: 5_000,
   keepBytes: 8 * 1024 * 1024,
+  heldBytes: 32 * 1024 * 1024,
   partBytes: 128 * 1024,
   partWindow: 4,
   stateBytes: 256 * 1024 * 1024,

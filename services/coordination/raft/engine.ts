@@ -309,6 +309,6 @@ export class RaftEngine implements LogEngine<RaftFrame> {
     if (membership.voters.length === 0) return r.observe("capture_refused");
     const { stateBytes, partBytes } = r.tuning;
     if (state.length > Math.min(stateBytes, FRAME_LIMITS.parts * partBytes)) return r.observe("capture_too_long", undefined, state.length);
-    r.snapshot(cutState({ index, term, time, membership }, state, partBytes, r.options.crypto));
+    r.snapshot(cutState({ index, term, time, membership }, state, partBytes, r.options.crypto), this.#leadership?.replication.held());
   }
 }

@@ -38,6 +38,8 @@ export class Progress {
   /** The commit index that it was told. */
   told = 0;
   sending: Sending | undefined;
+  /** It needed a snapshot, and has not had everything since (RX6). */
+  behind = false;
 
   constructor(next: number, heardAt: number) {
     this.next = next;

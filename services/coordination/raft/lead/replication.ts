@@ -22,6 +22,8 @@ const NO_ENTRIES: readonly Committed[] = [];
  *    goes over to a snapshot when the log does not go back far enough (zoo 21, 22).
  * RX5 log time is the leader's wall clock and never goes back. Where an earlier leader's clock was far ahead it goes on from there, as fast as
  *    this leader's monotonic clock: what lasts a minute still ends, and one wrong clock stops nothing for longer than it is there.
+ * RX6 what a replica still lacks that takes a snapshot, and answers, is kept in the log, up to `heldBytes`: it goes on from there, and does not
+ *    need the next snapshot as soon as it has this one, however much others write.
  */
 export class Replication {
   readonly #r: Replica;
@@ -67,6 +69,18 @@ export class Replication {
     const { lastTime } = this.#r.log;
     const passed = this.#behind === undefined ? lastTime : this.#behind.time + Math.floor(mono - this.#behind.mono);
     return Math.max(lastTime, passed, Math.floor(wall));
+  }
+
+  /** held is the position from which on entries are kept for replicas that take a snapshot (RX6); undefined for none. */
+  held(): number | undefined {
+    const { now, tuning } = this.#r;
+    let held: number | undefined;
+    for (const { behind, heardAt, match, sending } of this.peers.values()) {
+      if (!behind || now.mono - heardAt >= tuning.electionMs) continue;
+      const at = sending?.snapshot.manifest.index ?? match;
+      held = Math.min(held ?? at, at);
+    }
+    return held;
   }
 
   /** write appends an entry of this term, and sends it. */
@@ -169,6 +183,7 @@ export class Replication {
   #agreed(peer: Progress, index: number): void {
     const { match } = peer;
     peer.acknowledge(index);
+    if (peer.match >= this.#r.commit) peer.behind = false;
     if (peer.state === "probe" && (index > match || index === peer.next - 1)) peer.become("replicate");
     if (peer.state === "snapshot" && peer.match > 0 && peer.match >= this.#r.log.base) peer.become("replicate");
   }

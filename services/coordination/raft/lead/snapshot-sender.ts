@@ -20,6 +20,7 @@ export class SnapshotSender {
   begin(id: ReplicaId, peer: Progress): void {
     const { snapshot } = this.#r.box;
     peer.become("snapshot");
+    peer.behind = true;
     if (snapshot === undefined) return;
     const { manifest, signature } = this.#sign(snapshot);
     peer.sending = { snapshot, manifest, signature, have: undefined, next: 0, quiet: 0 };

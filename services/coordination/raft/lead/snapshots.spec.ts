@@ -1,12 +1,16 @@
 import { describe, expect, test } from "vitest";
 import { RaftCluster, type RaftNode } from "../../../../test/support/raft-cluster.ts";
+import type { RaftTuning } from "../config.ts";
 import { readStoredManifest } from "../state/record.ts";
 
 const THREE = ["a/1", "b/1", "c/1"];
 
 /** A leader whose log does not go back to what one follower, which is cut off, has. */
-function purged(partBytes = 64): { readonly cluster: RaftCluster; readonly leader: RaftNode; readonly away: RaftNode } {
-  const cluster = new RaftCluster(THREE, { tuning: { snapshotEntries: 20, keepEntries: 0, partBytes, partWindow: 2 } });
+function purged(
+  partBytes = 64,
+  more: Partial<RaftTuning> = {},
+): { readonly cluster: RaftCluster; readonly leader: RaftNode; readonly away: RaftNode } {
+  const cluster = new RaftCluster(THREE, { tuning: { snapshotEntries: 20, keepEntries: 0, partBytes, partWindow: 2, ...more } });
   const leader = cluster.elect();
   const away = cluster.node(THREE.find((id) => id !== leader.id) as string);
   cluster.cut.add(away.id);
@@ -50,6 +54,45 @@ describe("snapshots", () => {
     expect(away.applied).toHaveLength(60);
     // The new leader's snapshot has the same state, so that its first parts were there.
     expect(Math.min(...again)).toBe(4);
+  });
+
+  test("RX6 bring a replica on while others write faster than it takes one", () => {
+    const { cluster, leader, away } = purged(8);
+    cluster.cut.clear();
+    const installs = (): number => away.answers.filter(({ kind }) => kind === "install").length;
+    let written = 60;
+    const reach = (): number => leader.applied.length - away.applied.length;
+    while (reach() > 3 && written < 600) {
+      cluster.propose(leader, `value-${written++}`);
+      cluster.pass(5);
+    }
+    // It took so long that it would have been too late for the log that is kept otherwise.
+    expect(written).toBeGreaterThan(60 + 20);
+    expect(written).toBeLessThan(600);
+    expect(installs()).toBe(1);
+    // When it has everything, no more is kept for it.
+    for (let i = 0; i < 40; i++) cluster.propose(leader, "more");
+    cluster.pass(100);
+    const { base, kept } = /log=(?<base>\d+)\+(?<kept>\d+) /.exec(leader.engine.describe())!.groups!;
+    expect([Number(base) > written, Number(kept) <= 20]).toEqual([true, true]);
+  });
+
+  test("RX6 keep no more of the log for it than heldBytes, and nothing for one that does not answer", () => {
+    const kept = (heldBytes: number, answers: boolean): number => {
+      const { cluster, leader, away } = purged(2, { heldBytes, keepBytes: 0 });
+      cluster.cut.clear();
+      cluster.pass(60);
+      if (!answers) cluster.cut.add(away.id);
+      cluster.pass(answers ? 0 : 400);
+      for (let i = 0; i < 100; i++) {
+        cluster.propose(leader, `value-${i}`);
+        cluster.pass(5);
+      }
+      return leader.engine.status(cluster.now).committed - Number(/log=(\d+)\+/.exec(leader.engine.describe())![1]);
+    };
+    expect(kept(1_000_000, true)).toBeGreaterThan(60);
+    expect(kept(40 * 30, true)).toBeLessThan(60);
+    expect(kept(1_000_000, false)).toBeLessThanOrEqual(20);
   });
 
   test("a part that is lost is sent again", () => {

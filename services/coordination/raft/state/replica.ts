@@ -141,16 +141,10 @@ export class Replica {
     return this.members.commit(index);
   }
 
-  /** snapshot keeps a snapshot of what is committed here, and forgets entries before it that are more than are kept. */
-  snapshot(snapshot: Snapshot): void {
+  /** snapshot keeps a snapshot of what is committed here, and forgets entries before it that are more than are kept. `held`: as `#baseFor` says. */
+  snapshot(snapshot: Snapshot, held: number | undefined): void {
     const { index } = snapshot.manifest;
-    const { keepEntries, keepBytes } = this.tuning;
-    let base = Math.max(this.log.base, index - keepEntries);
-    let kept = 0;
-    for (let at = index; at > base; at--) {
-      kept += entryBytes(this.log.at(at) as Committed);
-      if (kept > keepBytes) base = at;
-    }
+    const base = this.#baseFor(index, held ?? index);
     this.log.trim(base);
     this.members.trim(index);
     this.box.put(snapshot);
@@ -158,6 +152,18 @@ export class Replica {
     for (const entry of this.log.range(index + 1, this.commit)) this.sinceSnapshot += entryBytes(entry);
     // The entry at the base stays on disk: a start reads its term there.
     this.pen.snapshot(snapshot.manifest, snapshot.parts, base, this.commit, this.out);
+  }
+
+  /** Where the log begins behind a snapshot: entries after `held` are kept for those that lack them, within bounds of their own (RX6). */
+  #baseFor(index: number, held: number): number {
+    const { keepEntries, keepBytes, heldBytes } = this.tuning;
+    let base = Math.max(this.log.base, Math.min(index - keepEntries, held));
+    let kept = 0;
+    for (let at = index; at > base; at--) {
+      kept += entryBytes(this.log.at(at) as Committed);
+      if (kept > (at > held ? Math.max(heldBytes, keepBytes) : keepBytes)) base = at;
+    }
+    return base;
   }
 
   /** isFresh tells whether what is committed is no older than what this replica may have shown before it started. */
