@@ -104,7 +104,12 @@ function anchorOfKeys({ federationId, foundingDigest: digest, keys }: TrustedKey
 
 function anchorOfFounding(statement: Uint8Array, history: KeyHistory | undefined, crypto: Verifier): Anchor {
   const read = decode(SIGNED_FOUNDING, statement);
-  demand(read.ok, "ANCHOR_INVALID", () => `this is no founding entry: ${read.ok ? "" : read.problem}`);
+  demand(
+    read.ok,
+    "ANCHOR_INVALID",
+    () =>
+      `this is no founding entry, or a damaged one (${read.ok ? "" : read.problem}); foedus federation founding <file> writes one at a member`,
+  );
   const problem = foundingProblem(read.value, crypto);
   demand(problem === undefined, "ANCHOR_INVALID", () => `the founding entry is not valid: ${problem?.message}`);
   const { founding } = read.value;
@@ -322,7 +327,12 @@ export function verifyCertificate(bytes: Uint8Array, anchor: TrustAnchor, crypto
       sentence: `a certificate has at most ${BALLOT_LIMITS.certificate} bytes, and this has ${bytes.length}`,
     };
   const read = decode(CERTIFICATE, bytes);
-  if (!read.ok) return { ok: false, reason: "MALFORMED", sentence: `this is no certificate: ${read.problem}` };
+  if (!read.ok)
+    return {
+      ok: false,
+      reason: "MALFORMED",
+      sentence: `this is no certificate of a ballot, or a damaged one (${read.problem}); foedus federation ballot <id> --certificate <file> writes one`,
+    };
   const certificate = read.value;
   try {
     const tally = new Check(certificate, anchorOf(anchor, crypto), crypto).run();

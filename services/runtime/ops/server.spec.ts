@@ -130,7 +130,9 @@ describe("ops server", () => {
     expect(metricsPort).toBeUndefined();
     expect((await fetchFrom(healthPort, "/healthz")).status).toBe(200);
     expect((await fetchFrom(healthPort, "/readyz")).status).toBe(200);
-    expect((await fetchFrom(healthPort, "/metrics")).status).toBe(404);
+    const { status, body } = await fetchFrom(healthPort, "/metrics");
+    const words = "not served here: /healthz, /readyz are; the others are served at a loopback address, or with ops.metrics_host\n";
+    expect([status, body]).toEqual([404, words]);
     expect((await fetchFrom(healthPort, "/statusz")).status).toBe(404);
   });
 

@@ -172,7 +172,8 @@ function handler(options: OpsOptions, routes: Routes): (request: IncomingMessage
     busy.add(socket);
     response.once("close", () => busy.delete(socket));
     const route = routes.get(pathOf(request));
-    if (route === undefined) return answer(response, 404, "not served here\n");
+    if (route === undefined)
+      return answer(response, 404, `not served here: ${[...routes.keys()].join(", ")} are${elsewhere(options, routes)}\n`);
     if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, "only GET\n");
     const served = new Promise<void>((resolve) => resolve(route(request, response)));
     served.catch((error: unknown) => {
@@ -180,6 +181,14 @@ function handler(options: OpsOptions, routes: Routes): (request: IncomingMessage
       if (!response.headersSent) answer(response, 500, "failed; see the log\n");
     });
   };
+}
+
+/** elsewhere says where the pages of the inside are, for whoever asks for them at the port of probes. */
+function elsewhere({ metrics }: OpsOptions, routes: Routes): string {
+  if (routes.has("/statusz")) return "";
+  return metrics === undefined
+    ? "; the others are served at a loopback address, or with ops.metrics_host"
+    : `; /metrics and /statusz are at ${metrics.host}:${metrics.port}`;
 }
 
 function answer(response: ServerResponse, status: number, body: string, type = "text/plain; charset=utf-8"): void {
