@@ -28,6 +28,7 @@ import type { Asked, Part, PartGround } from "./part.ts";
 import type { CoordinationGround } from "./ports.ts";
 import { RAFT_TUNING } from "./raft/config.ts";
 import { Sentry } from "./sentry.ts";
+import { Rebalancing } from "./migration/rebalancing.ts";
 import { Sharing } from "./sharing.ts";
 import type { LogCommand, News } from "./state/commands.ts";
 import { evidenceOf, newsEvent } from "./state/events.ts";
@@ -134,7 +135,9 @@ export class Participation {
     this.#sponsor = new Sponsor({ federationId: this.federationId, members: state.books.members, submit: partGround.submit });
     this.#sentry = new Sentry(partGround);
     this.#mover = new Mover(partGround, now);
-    this.#parts = [this.#sentry, new Lending(partGround), new Sharing(partGround), this.#mover, new Directions(partGround)];
+    const sharing = new Sharing(partGround);
+    const rebalancing = new Rebalancing(partGround, { rooms: () => sharing.rooms(), runs: (agent) => this.#mover.runs(agent) }, now);
+    this.#parts = [this.#sentry, new Lending(partGround), sharing, this.#mover, rebalancing, new Directions(partGround)];
     this.#intents = new Intents(hubId, founding.founding, state.books.members, desk);
     this.#openings = new Openings(desk, partGround.submit);
   }

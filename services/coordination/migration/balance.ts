@@ -1,63 +1,12 @@
-import { PRIORITIES } from "./commands.ts";
-
 /** LOAD_MAX is the load, per mille, from which a hub is given nothing more (S1-30). */
 export const LOAD_MAX = 800;
 
-/** Candidate is a hub that could do something. Load is per mille, free memory in megabytes. */
-export interface Candidate {
-  readonly hub: string;
-  readonly load: number;
-  readonly freeMemoryMb: number;
-}
-
-/** candidatesByLoad are those with a load below LOAD_MAX: the least loaded first, then the one with the most free memory, then by name. */
-export function candidatesByLoad<C extends Candidate>(candidates: readonly C[]): C[] {
-  return candidates
-    .filter(({ load }) => load < LOAD_MAX)
-    .sort((a, b) => a.load - b.load || b.freeMemoryMb - a.freeMemoryMb || (a.hub < b.hub ? -1 : 1));
-}
-
-/** AGENT_STATES are those of an agent of the pool; only an idle one is moved or chosen. */
-export const AGENT_STATES = ["idle", "busy", "migrating", "reserved", "offline"] as const;
-
-/** PoolAgent is an agent of the pool that all hubs form. Performance and success are per mille. */
-export interface PoolAgent {
+/** MovableAgent is an agent that may be moved. */
+export interface MovableAgent {
   readonly hub: string;
   readonly agent: string;
-  readonly type: string;
-  readonly state: (typeof AGENT_STATES)[number];
-  readonly performance: number;
-  readonly success: number;
-  /** How long ago it was used, ms. */
-  readonly idleMs: number;
-}
-
-/** Factors of the score, in tenths: of the same hub, for high and critical priority, and of an agent that was used a moment ago. */
-const SAME_HUB = 15;
-const URGENT: readonly number[] = [10, 10, 12, 15];
-const JUST_USED = 8;
-const JUST_USED_MS = 60_000;
-
-/**
- * poolScore is how well an agent suits a request of a hub, per mille of a perfect agent elsewhere: performance times success, times 1.5 at the
- * same hub, times 1.2 for high and 1.5 for critical priority, times 0.8 if it was used in the last minute. Computed in whole numbers, rounded down.
- */
-export function poolScore(agent: PoolAgent, hub: string, priority: (typeof PRIORITIES)[number]): number {
-  const factor =
-    (agent.hub === hub ? SAME_HUB : 10) * (URGENT[PRIORITIES.indexOf(priority)] ?? 10) * (agent.idleMs < JUST_USED_MS ? JUST_USED : 10);
-  return Math.floor((agent.performance * agent.success * factor) / 1_000_000);
-}
-
-/** bestAgents are the idle agents of a type, the highest score first, then by hub and name. */
-export function bestAgents(agents: readonly PoolAgent[], type: string, hub: string, priority: (typeof PRIORITIES)[number]): PoolAgent[] {
-  return agents
-    .filter((agent) => agent.type === type && agent.state === "idle")
-    .map((agent) => ({ agent, score: poolScore(agent, hub, priority) }))
-    .sort(
-      (a, b) =>
-        b.score - a.score || (a.agent.hub === b.agent.hub ? (a.agent.agent < b.agent.agent ? -1 : 1) : a.agent.hub < b.agent.hub ? -1 : 1),
-    )
-    .map(({ agent }) => agent);
+  /** How long it has been where it is, ms. */
+  readonly sinceMs: number;
 }
 
 /** BalanceConfig is when the balancer proposes moves. Loads are per mille. */
@@ -73,7 +22,7 @@ export interface BalanceConfig {
   readonly movesMax: number;
 }
 
-/** BALANCE_DEFAULTS are those of the first swarm protocol: every 300 s, for a difference of more than 0.2. */
+/** BALANCE_DEFAULTS are a look every 300 s, and moves for a difference of more than 0.2. */
 export const BALANCE_DEFAULTS: BalanceConfig = { intervalMs: 300_000, threshold: 200, settled: 100, cooldownMs: 900_000, movesMax: 16 };
 
 /** HubLoad is a hub with its load and what part of it an agent is: both per mille. */
@@ -98,17 +47,20 @@ const COOLING_MAX = 4_096;
  * Balancer proposes which agents to move from hubs that have much to do to hubs that have little (S1-30). It never acts.
  *
  * A hub is out of balance from when it differs from the mean by more than the threshold until it does by less than `settled`. One above sends;
- * to one below, all who are above the mean do. Nobody receives who would then be above the mean itself, or have LOAD_MAX. Only idle agents are moved, each once in a cooldown: so nothing goes to and fro.
+ * to one below, all who are above the mean do. Nobody receives who would then be above the mean itself, or have LOAD_MAX. Each agent is moved
+ * once in a cooldown, those first that have been where they are for longest: so nothing goes to and fro.
  */
 export class Balancer {
   readonly #config: BalanceConfig;
   readonly #sending = new Set<string>();
   readonly #receiving = new Set<string>();
   readonly #cooling = new Map<string, number>();
-  #nextAt = Number.NEGATIVE_INFINITY;
+  #nextAt: number;
 
-  constructor(config: BalanceConfig = BALANCE_DEFAULTS) {
+  /** `mono` is the monotonic instant of the first look, ms. */
+  constructor(config: BalanceConfig, mono: number) {
     this.#config = config;
+    this.#nextAt = mono;
   }
 
   /** deadline is the monotonic instant of the next look. */
@@ -117,9 +69,10 @@ export class Balancer {
   }
 
   /** look gives the moves that are due at a monotonic instant, ms: none before the interval has passed. */
-  look(mono: number, hubs: readonly HubLoad[], agents: readonly PoolAgent[]): Move[] {
-    if (mono < this.#nextAt || hubs.length < 2) return [];
+  look(mono: number, hubs: readonly HubLoad[], agents: readonly MovableAgent[]): Move[] {
+    if (mono < this.#nextAt) return [];
     this.#nextAt = mono + this.#config.intervalMs;
+    if (hubs.length < 2) return [];
     for (const [agent, until] of this.#cooling) if (until <= mono) this.#cooling.delete(agent);
     const loads = new Map(hubs.map(({ hub, load }) => [hub, load]));
     const sum = hubs.reduce((all, { load }) => all + load, 0);
@@ -157,10 +110,10 @@ export class Balancer {
     }
   }
 
-  #movable(hub: string, agents: readonly PoolAgent[]): PoolAgent[] {
+  #movable(hub: string, agents: readonly MovableAgent[]): MovableAgent[] {
     return agents
-      .filter((agent) => agent.hub === hub && agent.state === "idle" && !this.#cooling.has(agent.agent))
-      .sort((a, b) => b.idleMs - a.idleMs || (a.agent < b.agent ? -1 : 1));
+      .filter((agent) => agent.hub === hub && !this.#cooling.has(agent.agent))
+      .sort((a, b) => b.sinceMs - a.sinceMs || (a.agent < b.agent ? -1 : 1));
   }
 
   #cool(agent: string, mono: number): void {

@@ -1,40 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { BALANCE_DEFAULTS, Balancer, bestAgents, candidatesByLoad, type HubLoad, type PoolAgent, poolScore } from "./balance.ts";
+import { BALANCE_DEFAULTS, type BalanceConfig, Balancer, type HubLoad, type MovableAgent } from "./balance.ts";
 
-const idle = (hub: string, agent: string, more: Partial<PoolAgent> = {}): PoolAgent => ({
-  ...{ hub, agent, type: "coder", state: "idle", performance: 800, success: 900, idleMs: 600_000 },
-  ...more,
-});
+const idle = (hub: string, agent: string, sinceMs = 600_000): MovableAgent => ({ hub, agent, sinceMs });
 
-describe("S1-30 load balancing across hubs", () => {
-  test("S1-2 owners are taken below a load of 0.8, the least loaded first, then by free memory", () => {
-    const hubs = [
-      { hub: "d", load: 800, freeMemoryMb: 9_000 },
-      { hub: "c", load: 450, freeMemoryMb: 1_024 },
-      { hub: "b", load: 450, freeMemoryMb: 2_048 },
-      { hub: "a", load: 799, freeMemoryMb: 1 },
-    ];
-    expect(candidatesByLoad(hubs).map(({ hub }) => hub)).toEqual(["b", "c", "a"]);
-  });
-
-  test("the score of the pool is performance x success x 1.5 at home x 1.2 or 1.5 when urgent x 0.8 when just used", () => {
-    const agent = idle("home", "a1");
-    expect(poolScore(agent, "factory", "medium")).toBe(720);
-    expect(poolScore(agent, "home", "medium")).toBe(1_080);
-    expect(poolScore(agent, "factory", "high")).toBe(864);
-    expect(poolScore(agent, "home", "critical")).toBe(1_620);
-    expect(poolScore({ ...agent, idleMs: 59_999 }, "home", "critical")).toBe(1_296);
-    const pool = [agent, idle("factory", "a2"), idle("home", "a3", { state: "busy" }), idle("home", "a4", { type: "tester" })];
-    expect(bestAgents(pool, "coder", "home", "low").map((one) => one.agent)).toEqual(["a1", "a2"]);
-  });
-
+describe("S1-30 agents are spread over the hubs that have room for them", () => {
+  const begin = (config: BalanceConfig = BALANCE_DEFAULTS): Balancer => new Balancer(config, 0);
   const load = (hub: string, per: number): HubLoad => ({ hub, load: per, perAgent: 100 });
 
-  test("moves are proposed when a load differs from the mean by more than 0.2, of idle agents only, and each once in a cooldown", () => {
+  test("moves are proposed when a load differs from the mean by more than 0.2, each agent once in a cooldown, the ones first that have been there for longest", () => {
     const hubs = [load("a", 900), load("b", 300), load("c", 300)];
-    const agents = [idle("a", "a1", { state: "busy" }), idle("a", "a2"), idle("a", "a3", { idleMs: 900_000 }), idle("b", "b1")];
-    const balancer = new Balancer();
+    const agents = [idle("a", "a2"), idle("a", "a3", 900_000), idle("b", "b1")];
+    const balancer = begin();
     expect(balancer.look(0, hubs, agents)).toEqual([
       { agent: "a3", from: "a", to: "b" },
       { agent: "a2", from: "a", to: "c" },
@@ -46,8 +23,8 @@ describe("S1-30 load balancing across hubs", () => {
 
   test("a difference of 0.2 moves nothing, and one that began to be settled is settled to 0.1", () => {
     const agents = Array.from({ length: 9 }, (_, i) => idle("a", `a${i}`));
-    expect(new Balancer().look(0, [load("a", 600), load("b", 200)], agents)).toEqual([]);
-    const balancer = new Balancer({ ...BALANCE_DEFAULTS, movesMax: 1 });
+    expect(begin().look(0, [load("a", 600), load("b", 200)], agents)).toEqual([]);
+    const balancer = begin({ ...BALANCE_DEFAULTS, movesMax: 1 });
     expect(balancer.look(0, [load("a", 700), load("b", 200)], agents)).toHaveLength(1);
     expect(balancer.look(300_000, [load("a", 600), load("b", 300)], agents)).toHaveLength(1);
     expect(balancer.look(600_000, [load("a", 540), load("b", 360)], agents)).toEqual([]);
@@ -55,7 +32,7 @@ describe("S1-30 load balancing across hubs", () => {
 
   test("a hub far below the mean is given something by those a little above it", () => {
     const hubs = [load("a", 500), load("b", 500), load("c", 500), load("d", 0)];
-    expect(new Balancer().look(0, hubs, [idle("b", "b1"), idle("d", "d1")])).toEqual([{ agent: "b1", from: "b", to: "d" }]);
+    expect(begin().look(0, hubs, [idle("b", "b1"), idle("d", "d1")])).toEqual([{ agent: "b1", from: "b", to: "d" }]);
   });
 
   test("whatever the loads, no move makes the largest difference larger, and no agent goes to and fro", () => {
@@ -66,7 +43,7 @@ describe("S1-30 load balancing across hubs", () => {
         const home = new Map<string, string>(
           given.flatMap((_, i) => Array.from({ length: 5 }, (_none, n) => [`h${i}-${n}`, `h${i}`] as const)),
         );
-        const balancer = new Balancer();
+        const balancer = begin();
         const spread = (): number => {
           const mean = [...now.values()].reduce((a, b) => a + b, 0) / now.size;
           return Math.max(...[...now.values()].map((per) => Math.abs(per - mean)));
