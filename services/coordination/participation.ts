@@ -23,12 +23,11 @@ import { type Errand, Steward } from "./members/steward.ts";
 import type { Effect, EngineFrame, FederationStatus, Frame, Greeting, Query, Request } from "./messages.ts";
 import type { AgentInput } from "./migration/hosting/messages.ts";
 import { Mover } from "./migration/mover.ts";
-
+import { Rebalancing } from "./migration/rebalancing.ts";
 import type { Asked, Part, PartGround } from "./part.ts";
 import type { CoordinationGround } from "./ports.ts";
 import { RAFT_TUNING } from "./raft/config.ts";
 import { Sentry } from "./sentry.ts";
-import { Rebalancing } from "./migration/rebalancing.ts";
 import { Sharing } from "./sharing.ts";
 import type { LogCommand, News } from "./state/commands.ts";
 import { evidenceOf, newsEvent } from "./state/events.ts";

@@ -117,9 +117,11 @@ export class Sharing implements MemberPart {
   /** rooms says for how many agents each hub has room that has some, by its own word. */
   rooms(): Map<string, number> {
     const rooms = new Map<string, number>();
-    for (const { hub, entry } of this.#core.list("swarms")) {
-      const room = entry.key !== hub || entry.value === undefined ? 0 : agentsMaxIn(entry.value);
-      if (room > 0) rooms.set(hub, room);
+    for (const { head, entries } of this.#core.parts()) {
+      // Of its own summary a hub is the only writer.
+      const summary = entries.get(`swarms ${head.hub}`)?.value;
+      const room = summary === undefined ? 0 : agentsMaxIn(summary);
+      if (room > 0) rooms.set(head.hub, room);
     }
     return rooms;
   }
@@ -226,12 +228,13 @@ export class Sharing implements MemberPart {
   }
 }
 
-/** agentsMaxIn reads one field of a SwarmSummary, whose fields are all numbers; 0 of what is no such message. */
+/** agentsMaxIn reads one field of a SwarmSummary, before which there are only numbers; 0 of what is no such message. */
 function agentsMaxIn(summary: Uint8Array): number {
   const reader = new ProtoReader(summary);
   let room = 0;
   try {
-    for (let field = reader.next(); field !== 0; field = reader.next())
+    // What comes behind it is of a later version.
+    for (let field = reader.next(); field !== 0 && field <= AGENTS_MAX_FIELD; field = reader.next())
       if (field === AGENTS_MAX_FIELD) room = reader.uint(AGENTS_MAX);
       else reader.uint();
   } catch (error) {

@@ -14,6 +14,9 @@ const WALL = 1_800_000_000_000;
 /** Delivery of a frame between hubs, ms. */
 const DELAY_MS = 2;
 
+/** REBALANCE_MS is how often hubs with room for agents look whether some should move. */
+export const REBALANCE_MS = 5_000;
+
 interface Hub {
   readonly id: string;
   core: CoordinationCore;
@@ -276,7 +279,14 @@ export class CoordinationHubs {
       doubt,
       endpoint: () => ({ host: id, port: 18_804 }),
       stored,
-      tuning: { raft: this.#raft, patienceMs: 5_000, graceMs: 3_000, livenessMs: 1_000, agentsMax: this.#rooms[id] ?? 0, rebalanceMs: 60_000 },
+      tuning: {
+        raft: this.#raft,
+        patienceMs: 5_000,
+        graceMs: 3_000,
+        livenessMs: 1_000,
+        agentsMax: this.#rooms[id] ?? 0,
+        rebalanceMs: REBALANCE_MS,
+      },
     });
     core.restore(this.at(id));
     return core;
