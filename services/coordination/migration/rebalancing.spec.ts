@@ -13,6 +13,12 @@ type Id = (typeof IDS)[number];
 /** Counts are numbers by hub. */
 type Counts = Readonly<Partial<Record<Id, number>>>;
 
+interface WorldOptions {
+  /** Kinds of agents that programs take in. */
+  readonly kinds?: readonly string[];
+  readonly engine?: "raft" | "bft";
+}
+
 /** World is four hubs of a federation with a program at each, some with room for agents and some with agents. */
 class World {
   readonly hubs = new CoordinationHubs(...IDS);
@@ -21,13 +27,13 @@ class World {
   /** How often each agent was counted at, wherever it ran. */
   readonly counted = new Map<string, number>();
 
-  constructor(rooms: Counts, agents: Counts, kinds?: readonly string[]) {
+  constructor(rooms: Counts, agents: Counts, { kinds, engine = "raft" }: WorldOptions = {}) {
     this.hubs.rooms(rooms);
     for (const id of IDS) this.hubs.restart(id);
     this.programs = new AgentPrograms(this.hubs, IDS, kinds);
     this.programs.ballast = 1_000;
     this.hubs.advance(10);
-    const street = { federationId: "street", name: "", engine: "raft", admission: "founder", founders: ["b", "c", "d"] } as const;
+    const street = { federationId: "street", name: "", engine, admission: "founder", founders: ["b", "c", "d"] } as const;
     this.hubs.ask("a", "standing", { kind: "found", ...street });
     this.hubs.advance(10);
     for (const id of ["b", "c", "d"]) this.hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
@@ -106,20 +112,23 @@ const SETTLED_LOOKS = COOLDOWN_LOOKS + 2;
 const everyone: Counts = { a: 10, b: 10, c: 10 };
 
 describe("S1-30 a hub that is fuller than others", () => {
-  test("gives agents until loads settle, none of which runs twice or loses a count; then nothing goes to and fro", () => {
-    const world = new World(everyone, { a: 9 });
-    world.looks(SETTLED_LOOKS);
-    expect(world.spread).toEqual([3, 3, 3, 0]);
-    expect(world.moves).toHaveLength(6);
-    expect([world.observed("a", "rebalance_asked"), world.observed("b", "rebalance_asked")]).toEqual([6, 0]);
-    expect(world.migrations()[0]).toMatchObject({ by: "a", status: "released" });
-    expect(world.migrations().at(-1)?.why).toBe("rebalancing: a has 9 agents and room for 10, b has 0 agents and room for 10");
-    expect(world.hubs.events("a").filter((event) => event.includes("moves to b; rebalancing: "))).toHaveLength(3);
-    world.looks(4 * COOLDOWN_LOOKS);
-    expect(world.moves).toHaveLength(6);
-    expect(world.spread).toEqual([3, 3, 3, 0]);
-    expect(Math.min(...world.counted.values())).toBeGreaterThan(1_000);
-  });
+  test.each(["raft", "bft"] as const)(
+    "%s: gives agents until loads settle, none of which runs twice or loses a count; then nothing goes to and fro",
+    (engine) => {
+      const world = new World(everyone, { a: 9 }, { engine });
+      world.looks(SETTLED_LOOKS);
+      expect(world.spread).toEqual([3, 3, 3, 0]);
+      expect(world.moves).toHaveLength(6);
+      expect([world.observed("a", "rebalance_asked"), world.observed("b", "rebalance_asked")]).toEqual([6, 0]);
+      expect(world.migrations()[0]).toMatchObject({ by: "a", status: "released" });
+      expect(world.migrations().at(-1)?.why).toBe("rebalancing: a has 9 agents and room for 10, b has 0 agents and room for 10");
+      expect(world.hubs.events("a").filter((event) => event.includes("moves to b; rebalancing: "))).toHaveLength(3);
+      world.looks(4 * COOLDOWN_LOOKS);
+      expect(world.moves).toHaveLength(6);
+      expect(world.spread).toEqual([3, 3, 3, 0]);
+      expect(Math.min(...world.counted.values())).toBeGreaterThan(1_000);
+    },
+  );
 
   test("waits until agents have been there for some looks, and gives those first that have been there for longest", () => {
     const world = new World({ a: 4, b: 4 }, { a: 2 });
@@ -227,7 +236,7 @@ describe("S1-30 a hub that is fuller than others", () => {
 
 describe("LB5 what came to nothing", () => {
   test("no program takes the agents in: they run on, few are tried, and a restart does not begin again", () => {
-    const world = new World({ a: 20, b: 20 }, { a: 14 }, ["painting"]);
+    const world = new World({ a: 20, b: 20 }, { a: 14 }, { kinds: ["painting"] });
     const looks = MEMORY_LOOKS + COOLDOWN_LOOKS - 1;
     world.looks(looks / 2);
     world.restart("a");
