@@ -43,8 +43,9 @@ export async function shared(io: Io, [word = ""]: readonly string[], options: Op
 function valueText({ value }: SharedFact): string {
   switch (value.case) {
     case "swarm": {
-      const { offers, lent, borrowed, load, inContact } = value.value;
-      return `${offers} offers, ${lent} lent, ${borrowed} borrowed, load ${Number(load) / 10} %, ${inContact} in contact`;
+      const { offers, lent, borrowed, load, inContact, agentsMax } = value.value;
+      const room = agentsMax > 0n ? `, room for ${agentsMax} agents` : "";
+      return `${offers} offers, ${lent} lent, ${borrowed} borrowed, load ${Number(load) / 10} %, ${inContact} in contact${room}`;
     }
     case "free":
       return `free: ${amountsText(value.value.free)}, load ${Number(value.value.load) / 10} %`;

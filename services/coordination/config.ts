@@ -21,6 +21,17 @@ export const coordinationConfig = z
       1_000,
       "how often members hear each other; a member that is silent for some three of these, and cannot be reached through others either, is accused",
     ),
+    agents_max: z.int().min(0).max(1_000).default(0).meta({
+      unit: "agents",
+      description:
+        "agents that this hub has room for: those of hubs that are fuller move here by themselves, up to four fifths of it, and its own to hubs that are emptier. It bounds nothing else. 0: agents move only when someone says so",
+    }),
+    rebalance_ms: ms(
+      1_000,
+      86_400_000,
+      300_000,
+      "how often a hub with agents_max looks whether some of its agents should move; an agent stays where it is for three of these at the least",
+    ),
     lease_reads: z.boolean().default(false).meta({
       description:
         "the leader answers reads without asking the others while it was heard lately: faster, and right only while the clocks of all hubs run alike",

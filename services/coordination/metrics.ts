@@ -22,7 +22,7 @@ export function createMetrics(
 ): CoordinationMetrics {
   const happened = counter(registry, {
     name: "foedus_coordination_events_total",
-    help: "What happened in the log of the federation, by kind: elections, frames that were refused, entries without effect, commands of other hubs that were refused.",
+    help: "What happened in the log of the federation, by kind: elections, frames that were refused, entries without effect, commands of other hubs that were refused, moves of agents that this hub asked for by itself.",
     labels: ["what"],
   });
   happened.inc({ what: "evidence" }, 0);

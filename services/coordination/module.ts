@@ -175,6 +175,8 @@ class CoordinationModule implements ServiceModule {
         patienceMs: config.decision_timeout_ms,
         graceMs: config.quorum_grace_ms,
         livenessMs: config.liveness_ms,
+        agentsMax: config.agents_max,
+        rebalanceMs: config.rebalance_ms,
       },
     });
     restoring("coordination", store, () => core.restore(platform.clock.now()));

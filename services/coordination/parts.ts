@@ -2,6 +2,7 @@ import type { Now } from "#kernel/instant.ts";
 import { Lending } from "./lending.ts";
 import { Directions } from "./liveness/directions.ts";
 import { Mover } from "./migration/mover.ts";
+import { Rebalancing } from "./migration/rebalancing.ts";
 import type { Part, PartGround } from "./part.ts";
 import { Sentry } from "./sentry.ts";
 import { Sharing } from "./sharing.ts";
@@ -17,5 +18,7 @@ export interface Parts {
 export function createParts(ground: PartGround, now: Now): Parts {
   const sentry = new Sentry(ground);
   const mover = new Mover(ground, now);
-  return { all: [sentry, new Lending(ground), new Sharing(ground), mover, new Directions(ground)], sentry, mover };
+  const sharing = new Sharing(ground);
+  const rebalancing = new Rebalancing(ground, { rooms: () => sharing.rooms(), runs: (agent) => mover.runs(agent) }, now);
+  return { all: [sentry, new Lending(ground), sharing, mover, rebalancing, new Directions(ground)], sentry, mover };
 }

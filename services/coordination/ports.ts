@@ -39,4 +39,7 @@ export interface CoordinationTuning {
   readonly graceMs: number;
   /** Heartbeats between members, ms. */
   readonly livenessMs: number;
+  /** Agents that this hub has room for (0: it takes part in no rebalancing), and how often it looks whether some should move, ms. */
+  readonly agentsMax: number;
+  readonly rebalanceMs: number;
 }

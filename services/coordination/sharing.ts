@@ -1,4 +1,5 @@
 import type { Now } from "#kernel/instant.ts";
+import { ProtoReader, WireError } from "#kernel/wire/proto-reader.ts";
 import { ProtoWriter } from "#kernel/wire/proto-writer.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { writeAmounts } from "./codec/resources.ts";
@@ -22,6 +23,10 @@ import type { News } from "./state/commands.ts";
 
 /** Times of shared state: how far ahead a reading may be (D-9), and how changes are gathered, relayed and compared, ms. */
 const TIMES = { maxSkewMs: 1_000, lingerMs: 200, relayMs: 1_000, syncMs: 10_000 };
+
+/** Field `agents_max` of a SwarmSummary, and its greatest value. */
+const AGENTS_MAX_FIELD = 6;
+const AGENTS_MAX = 1_000;
 
 /** How often this hub looks whether what it says of itself is still so, ms. */
 const LOOK_MS = 1_000;
@@ -109,6 +114,18 @@ export class Sharing implements MemberPart {
     return `shared\n${this.#core.describe()}`;
   }
 
+  /** rooms says for how many agents each hub has room that has some, by its own word. */
+  rooms(): Map<string, number> {
+    const rooms = new Map<string, number>();
+    for (const { head, entries } of this.#core.parts()) {
+      // Of its own summary a hub is the only writer.
+      const summary = entries.get(`swarms ${head.hub}`)?.value;
+      const room = summary === undefined ? 0 : agentsMaxIn(summary);
+      if (room > 0) rooms.set(head.hub, room);
+    }
+    return rooms;
+  }
+
   #members(now: Now, out: Effect[]): void {
     this.#begun = true;
     const { members: book } = this.#ground.state.books;
@@ -161,8 +178,9 @@ export class Sharing implements MemberPart {
     const borrowed = this.#book.leases({ borrower: this.#hubId }).length;
     const load = Math.max(0, ...offers.map((offer) => offer.load));
     const inContact = this.#ground.state.books.members.members().filter(({ hubId }) => this.#ground.inContact(hubId)).length;
-    const bytes = new ProtoWriter().uint(1, offers.length).uint(2, lent).uint(3, borrowed).uint(4, load).uint(5, inContact).finish();
-    return [[`swarms ${this.#hubId}`, bytes]];
+    const { agentsMax } = this.#ground.ground.tuning;
+    const writer = new ProtoWriter().uint(1, offers.length).uint(2, lent).uint(3, borrowed).uint(4, load).uint(5, inContact);
+    return [[`swarms ${this.#hubId}`, writer.uint(AGENTS_MAX_FIELD, agentsMax).finish()]];
   }
 
   #free(): [string, Uint8Array][] {
@@ -208,6 +226,23 @@ export class Sharing implements MemberPart {
           break;
       }
   }
+}
+
+/** agentsMaxIn reads one field of a SwarmSummary, before which there are only numbers; 0 of what is no such message. */
+function agentsMaxIn(summary: Uint8Array): number {
+  const reader = new ProtoReader(summary);
+  let room = 0;
+  try {
+    // What comes behind it is of a later version.
+    for (let field = reader.next(); field !== 0 && field <= AGENTS_MAX_FIELD; field = reader.next())
+      if (field === AGENTS_MAX_FIELD) room = reader.uint(AGENTS_MAX);
+      else reader.uint();
+  } catch (error) {
+    // What another hub says of itself may be anything.
+    if (error instanceof WireError) return 0;
+    throw error;
+  }
+  return room;
 }
 
 function placeOf(slot: string): { readonly kind: SharedKind; readonly key: string } {

@@ -30,6 +30,7 @@ export class AgentPrograms {
   readonly #hubs: CoordinationHubs;
   readonly #programs = new Map<string, Program>();
   readonly #kinds: readonly string[];
+  readonly #muted = new Set<string>();
   #nextHost = 1;
   /** Bytes that each agent has beside its count. */
   ballast = 100_000;
@@ -83,9 +84,16 @@ export class AgentPrograms {
     }, forMs);
   }
 
+  /** mute has the program of a hub, and what seals and opens there, answer nothing until it is let speak again. */
+  mute(id: string, muted = true): void {
+    if (muted) this.#muted.add(id);
+    else this.#muted.delete(id);
+  }
+
   /** pump answers what the cores have asked for. */
   pump(): void {
-    for (const id of this.#programs.keys()) for (const effect of this.#hubs.agentEffects(id)) this.#one(id, effect);
+    for (const id of this.#programs.keys())
+      if (!this.#muted.has(id)) for (const effect of this.#hubs.agentEffects(id)) this.#one(id, effect);
   }
 
   #say(id: string): void {

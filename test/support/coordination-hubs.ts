@@ -14,6 +14,9 @@ const WALL = 1_800_000_000_000;
 /** Delivery of a frame between hubs, ms. */
 const DELAY_MS = 2;
 
+/** REBALANCE_MS is how often hubs with room for agents look whether some should move. */
+export const REBALANCE_MS = 5_000;
+
 interface Hub {
   readonly id: string;
   core: CoordinationCore;
@@ -43,6 +46,7 @@ export class CoordinationHubs {
   readonly #forged = new Map<string, (frame: Frame, to: string) => Frame | readonly Frame[]>();
   #sent: (from: string, to: string, frame: Frame) => void = () => undefined;
   #raft: Partial<RaftTuning> = {};
+  #rooms: Readonly<Record<string, number>> = {};
   readonly #steps = new Map<string, number>();
   #mono = 1_000;
   #calls = 0;
@@ -74,6 +78,11 @@ export class CoordinationHubs {
   /** tune sets times and bounds of replicas, for hubs that start from then on. */
   tune(raft: Partial<RaftTuning>): void {
     this.#raft = raft;
+  }
+
+  /** rooms sets for how many agents hubs have room, for hubs that start from then on. */
+  rooms(rooms: Readonly<Record<string, number>>): void {
+    this.#rooms = rooms;
   }
 
   /** step steps the wall clock of a hub, ms. */
@@ -270,7 +279,14 @@ export class CoordinationHubs {
       doubt,
       endpoint: () => ({ host: id, port: 18_804 }),
       stored,
-      tuning: { raft: this.#raft, patienceMs: 5_000, graceMs: 3_000, livenessMs: 1_000 },
+      tuning: {
+        raft: this.#raft,
+        patienceMs: 5_000,
+        graceMs: 3_000,
+        livenessMs: 1_000,
+        agentsMax: this.#rooms[id] ?? 0,
+        rebalanceMs: REBALANCE_MS,
+      },
     });
     core.restore(this.at(id));
     return core;

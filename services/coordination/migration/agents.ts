@@ -20,6 +20,10 @@ export class Agents {
     return this.#agents.get(agent);
   }
 
+  records(): Iterable<AgentRecord> {
+    return this.#agents.values();
+  }
+
   movedTo(hub: string, agent: string): { readonly hub: string; readonly fence: number } | undefined {
     const record = this.#agents.get(agent);
     if (record === undefined || record.lost || record.owner === hub || !this.#redirects.has(nameOf(hub, agent))) return undefined;

@@ -74,6 +74,11 @@ export class MigrationBook implements Book<MigrationCommand, MigrationAnswer, Mi
     return this.#agents.dump().agents;
   }
 
+  /** records are the agents, by no order. */
+  records(): Iterable<AgentRecord> {
+    return this.#agents.records();
+  }
+
   /** migration by number; undefined for one that never was, or is forgotten. */
   migration(transfer: number): Migration | undefined {
     return this.#open.get(transfer) ?? this.#history.get(transfer);

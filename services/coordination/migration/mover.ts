@@ -65,6 +65,11 @@ export class Mover implements Part {
     });
   }
 
+  /** runs tells whether an agent runs at this hub, in a program that is connected. */
+  runs(agent: string): boolean {
+    return this.#residents.runs(agent);
+  }
+
   onNews(now: Now, { book, news }: News, out: Effect[]): void {
     if (book !== "migration") return;
     if (news.kind === "step") this.#sagas.tellOf(now, news.migration, out);
