@@ -120,4 +120,61 @@ describe("S1-6 who comes when the log is cut", () => {
     hubs.start("f", backup, "the number beside the store is another one");
     hubs.until(() => statusOf(hubs, "f").standing === "member" && isIn(hubs, "f", "a"), 60_000);
   });
+
+  test.each(["raft", "bft"] as const)("CO4 takes the state of voters of whom none is a founder (%s)", (engine) => {
+    const founders = ["a", "b", "c", "d"];
+    const hubs = found(engine, founders, "n", "o", "p", "q", "e");
+    for (const id of ["n", "o", "p", "q"]) join(hubs, id, "a", "a");
+    // There are seven seats with Raft.
+    hubs.until(() =>
+      ["n", "o", "p", "q"].every((id) => statusOf(hubs, id).role === (engine === "raft" && id === "q" ? "learner" : "follower")),
+    );
+    hubs.wait("e", hubs.call("e", { kind: "join", federationId: "street", via: "n" }));
+    hubs.until(() => statusOf(hubs, "a").joins.includes("e"));
+    hubs.cut("e");
+    hubs.ask("a", "changed", { kind: "admit", hubId: "e", weight: 1 });
+    for (const id of founders) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    put(hubs, "n", 300);
+    hubs.heal();
+    hubs.until(() => isIn(hubs, "e", "n"), 60_000);
+  });
+
+  test("CO4 it knows the voters of whom it was told also after a restart, until its own log has it", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "n", "o", "p", "e");
+    for (const id of ["n", "o", "p"]) join(hubs, id, "a", "a");
+    hubs.until(() => ["n", "o", "p"].every((id) => statusOf(hubs, id).role === "follower"));
+    for (const id of ["b", "c", "d"]) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    put(hubs, "a", 300);
+    join(hubs, "e", "a", "a");
+    hubs.until(() => statusOf(hubs, "e").standing === "member");
+    hubs.cut("e");
+    hubs.advance(3_000);
+    hubs.restart("e");
+    hubs.heal();
+    hubs.until(() => isIn(hubs, "e", "a"), 60_000);
+  });
+
+  test("CO4 it goes by the voters of whom it was told also when it has taken some of the log", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "n", "o", "p", "e");
+    put(hubs, "a", 40);
+    for (const id of ["n", "o", "p"]) join(hubs, id, "a", "a");
+    hubs.until(() => ["n", "o", "p"].every((id) => statusOf(hubs, id).role === "follower"));
+    for (const id of ["b", "c", "d"]) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    join(hubs, "e", "a", "a");
+    hubs.until(() => statusOf(hubs, "e").applied > 0);
+    hubs.cut("e");
+    expect(statusOf(hubs, "e").applied).toBeLessThan(40);
+    put(hubs, "a", 300);
+    hubs.heal();
+    hubs.until(() => isIn(hubs, "e", "a"), 60_000);
+  });
 });

@@ -2,13 +2,13 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { BallotDesk } from "./ballots/desk.ts";
+import { type Intent, Intents } from "./ballots/intents.ts";
 import { Openings } from "./ballots/openings.ts";
 import { commandCodec } from "./codec/commands.ts";
 import { writeState } from "./codec/state.ts";
 import { createReplica } from "./create-replica.ts";
 import type { Begun } from "./formation/record.ts";
 import { VoterRecord } from "./formation/voter-record.ts";
-import { type Intent, Intents } from "./intents.ts";
 import { ClockTrust } from "./liveness/clock-trust.ts";
 import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine.ts";
 import type { Replica } from "./log/replica.ts";
@@ -434,7 +434,8 @@ export class Participation {
     const status = this.#replica.status(now);
     if (this.#clock.heard(now, status.ageMs)) this.#replica.hint(now, { kind: "clock", trusted: true }, this.#effects);
     this.#recall.look(now, status, (hubId) => members.member(hubId) !== undefined, out);
-    if (this.begun.founding.founding.engine === "bft") this.#voters.look(introducedOf(status.membership, members), out);
+    if (this.begun.founding.founding.engine === "bft" && this.#steward.isMember)
+      this.#voters.look(introducedOf(status.membership, members), out);
     this.#parts.sentry.refute();
     // Where nobody leads for longer than a round, every voter asks for what is wanted; it is decided once.
     const step =
