@@ -228,13 +228,6 @@ export class Participation {
     return isFellow ? this.#recall.greeted(peer, greeting, this.#replica.status(now)) : undefined;
   }
 
-  /** close ends all calls that wait, because this replica takes no part any more. */
-  close(failure: Failure, out: Effect[]): void {
-    for (const [call, { kind }] of this.#asked) if (kind !== "part") out.push({ kind: "refused", call, failure });
-    this.#asked.clear();
-    this.#openings.close(failure, out);
-  }
-
   /** introduce gives the founding entry to a member that has not begun. */
   introduce(peer: string, out: Effect[]): void {
     this.#steward.introduce(peer);

@@ -57,6 +57,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/members/sponsor.ts #asking": ["peers", "one request of each peer"],
   "services/coordination/liveness/roster.ts #members": ["const MEMBERS_MAX", "members that the failure detector watches"],
   "services/coordination/formation/join-calls.ts #until": ["commands", "calls of operators who want this hub let in, for seconds"],
+  "services/coordination/formation/open-calls.ts #open": ["commands", "calls that wait for the log, or for what other members say"],
   "services/coordination/log/author-sessions.ts #authors": ["peers", "members of the federation; those that left are forgotten"],
   "services/coordination/log/handovers.ts #wanted": ["const WAITING_MAX", "own wishes that another hub leads"],
   "services/coordination/log/handovers.ts #remote": ["peers", "one wish of each member"],

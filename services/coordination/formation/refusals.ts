@@ -13,6 +13,12 @@ export function notIn(federationId: string): Failure {
   return { reason: "NOT_FEDERATED", message, field: "federation_id" };
 }
 
+/** over ends what waits for a federation that this hub does not belong to any more. */
+export function over(federationId: string): Failure {
+  const message = `this hub does not belong to federation ${federationId} any more; what was asked may still be decided: ask one of its members`;
+  return { reason: "OUTCOME_UNKNOWN", message };
+}
+
 /** alreadyIn refuses the way into a second federation. */
 export function alreadyIn(federationId: string): Failure {
   return {

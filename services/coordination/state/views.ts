@@ -63,6 +63,33 @@ export function statusView(
   };
 }
 
+/** outsideView is how a hub stands that takes no part in a federation's log. */
+export function outsideView(
+  standing: FederationStatus["standing"],
+  federationId: string,
+  problem: string,
+): Omit<FederationStatus, "invitations"> {
+  return {
+    standing,
+    federationId,
+    name: "",
+    engine: "",
+    role: "outside",
+    term: 0,
+    leader: "",
+    committed: 0,
+    applied: 0,
+    appliedTime: 0,
+    canDecide: false,
+    ageMs: undefined,
+    problem,
+    members: [],
+    stateDigest: new Uint8Array(),
+    founding: new Uint8Array(),
+    joins: [],
+  };
+}
+
 function problemOf(members: readonly MemberStatus[]): string {
   const away = members.filter(({ voter, inContact }) => voter && !inContact).map(({ hubId }) => hubId);
   if (away.length === 0) return "no leader is known at the moment: an election is under way, or this hub is not let in yet";
