@@ -89,6 +89,7 @@ describe("S1-6 who comes when the log is cut", () => {
 
   test.each<[string, (voters: readonly Introduced[]) => readonly Introduced[]]>([
     ["a hub twice", (voters) => [...voters, { ...voters[0]!, publicKey: new Uint8Array(32) }]],
+    ["a hub id that is none", (voters) => voters.map((voter) => ({ ...voter, hubId: `${voter.hubId} b` }))],
     ["a key twice", (voters) => [...voters, { ...voters[0]!, hubId: "z" }]],
     [
       "more voters than there can be",

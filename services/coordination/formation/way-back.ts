@@ -3,11 +3,12 @@ import type { Crypto } from "#kernel/crypto.ts";
 import type { Now } from "#kernel/instant.ts";
 import { decode, encode, message, type Of, sameBytes, text, uint } from "#kernel/wire/shape.ts";
 import type { StoredLog } from "../log/engine.ts";
-import { type Candidate, LOG_MAX, SIGNED_FOUNDING } from "../members/messages.ts";
+import { type Candidate, LOG_MAX, SIGNED_FOUNDING, TOLD_MAX } from "../members/messages.ts";
 import { joinBytes } from "../members/statements.ts";
 import type { Effect, FormationFrame } from "../messages.ts";
 import { federationId } from "../state/federation-state.ts";
 import { type Begun, SPACE } from "./record.ts";
+import { tooHigh } from "./refusals.ts";
 
 const KEY = "way-back";
 const RECORD = message({
@@ -140,14 +141,15 @@ export class WayBack {
       return same && incarnation === this.#record.incarnation ? { ...this.begun, incarnation } : undefined;
     }
     if (frame.kind !== "join_answer" || peer !== this.#asked || frame.federationId !== this.federationId) return undefined;
-    const isNew = Number.isSafeInteger(frame.incarnation) && frame.incarnation > this.#record.incarnation && frame.incarnation < LOG_MAX;
+    const isTooHigh = frame.incarnation > Math.max(TOLD_MAX, this.#record.incarnation);
+    const isNew = Number.isSafeInteger(frame.incarnation) && frame.incarnation > this.#record.incarnation && frame.incarnation <= TOLD_MAX;
     if (isNew) {
       // Members know later replicas of this hub than the store does.
       this.#record = { ...this.#record, incarnation: frame.incarnation };
       out.push({ kind: "persist", ops: [this.keeping()] });
       this.#ask(peer, out);
     }
-    this.#refusal = frame.failure?.message ?? "";
+    this.#refusal = (isTooHigh ? tooHigh(frame.incarnation) : frame.failure)?.message ?? "";
     return undefined;
   }
 
