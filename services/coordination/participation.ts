@@ -14,7 +14,7 @@ import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine
 import type { Replica } from "./log/replica.ts";
 import type { ReplicaEffect, ReplicaFrame } from "./log/replica-messages.ts";
 import type { Acquaintance } from "./members/acquaintance.ts";
-import { introducedOf } from "./members/introduction.ts";
+import { introducedOf, introducedReplicas } from "./members/introduction.ts";
 import { Recall } from "./members/memory.ts";
 import type { Candidate, Remembered } from "./members/messages.ts";
 import { noMember } from "./members/roster.ts";
@@ -22,7 +22,6 @@ import { Sponsor } from "./members/sponsor.ts";
 import { type Errand, Steward } from "./members/steward.ts";
 import type { Effect, EngineFrame, FederationStatus, Frame, Greeting, Query, Request } from "./messages.ts";
 import type { AgentInput } from "./migration/hosting/messages.ts";
-
 import type { Asked, PartGround } from "./part.ts";
 import { createParts, type Parts } from "./parts.ts";
 import type { CoordinationGround, SessionView } from "./ports.ts";
@@ -111,6 +110,7 @@ export class Participation {
       federation: state.federation,
       members: state.books.members,
       membership: () => this.#replica.status(this.#now).membership,
+      told: () => introducedReplicas(this.begun.voters),
       tell: (peer, errand) => void this.#errands.push({ peer, errand }),
     });
     this.acquaintance = this.#steward.acquaintance;
@@ -296,8 +296,9 @@ export class Participation {
   status(now: Now, withDigest: boolean): Omit<FederationStatus, "invitations"> {
     const { state } = this.#replica;
     const digest = withDigest ? this.#digest.of(state, now) : new Uint8Array();
+    const log = this.#replica.status(now);
     const inContact = (hubId: string): boolean => hubId === this.#ground.hubId || this.#inContact(hubId);
-    return statusView(state, this.begun.founding, this.#replica.status(now), digest, inContact);
+    return statusView(state, this.begun.founding, log, digest, { inContact, ...this.#steward.around(log) });
   }
 
   describe(): string {
@@ -373,9 +374,11 @@ export class Participation {
         return void out.push({ kind: "observe", what: `role_${effect.role}`, value: effect.term });
       case "evidence":
         return void out.push(...evidenceOf(hubOf(effect.against), effect.what, this.#ground.hubId));
+      case "observe":
+        if (effect.what === "snapshot_unproven") this.#steward.unproven(effect.value ?? 0);
+        return void out.push(effect);
       case "persist":
       case "stored":
-      case "observe":
         return void out.push(effect);
     }
   }
