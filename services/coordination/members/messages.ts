@@ -28,7 +28,7 @@ export const MEMBER_LIMITS = {
   /** Requests to join that wait, and those that one member brought; beyond those in all, one of each member that has brought none. */
   joins: 64,
   joinsPerSponsor: 8,
-  /** Hubs that are no members any more. Their last incarnation is never forgotten: when there are so many, no hub with a new name is let in. */
+  /** Hubs that are no members any more. Their last incarnation is never forgotten: when these and the members are so many, no hub with a new name is let in. */
   retired: 4_096,
   /** Keys of one hub that are remembered, the one in force included. */
   keys: 16,
