@@ -49,6 +49,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/core.ts #peers": ["peers", "what a peer says of itself on its session"],
   "services/coordination/formation/formation.ts #invitations": ["peers", "the newest offer of each peer to found a federation"],
   "services/coordination/formation/way-back.ts #members": ["peers", "peers in contact that belong to the federation"],
+  "services/coordination/formation/way-back.ts #said": ["peers", "peers that say that this hub was let in again"],
   "services/coordination/members/acquaintance.ts #fellows": ["peers", "hubs in contact, with at most 256 names"],
   "services/coordination/members/memory.ts #of": ["peers", "members; others are forgotten"],
   "services/coordination/members/memory.ts #acknowledged": ["peers", "members; others are forgotten"],
