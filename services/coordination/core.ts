@@ -5,8 +5,9 @@ import type { Now } from "#kernel/instant.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { Formation } from "./formation/formation.ts";
 import { JoinCalls } from "./formation/join-calls.ts";
+import { OpenCalls } from "./formation/open-calls.ts";
 import { type Begun, beginning, ending, lastIncarnation, SPACE, storedFederation } from "./formation/record.ts";
-import { alreadyIn, declined, NONE, notIn } from "./formation/refusals.ts";
+import { alreadyIn, declined, NONE, notIn, over } from "./formation/refusals.ts";
 import { storedWayBack, WayBack, type WayBackGround } from "./formation/way-back.ts";
 import type { LogStatus, StoredLog } from "./log/engine.ts";
 import type { Candidate } from "./members/messages.ts";
@@ -14,6 +15,7 @@ import type { Effect, Event, FederationStatus, FormationFrame, Frame, Greeting, 
 import type { AgentInput } from "./migration/hosting/messages.ts";
 import { Participation } from "./participation.ts";
 import type { CoordinationGround } from "./ports.ts";
+import { outsideView } from "./state/views.ts";
 
 /** WITNESS_SPACE is where the store holds the number that is kept beside it too. It outlives the federation. */
 export const WITNESS_SPACE = "witness";
@@ -46,6 +48,7 @@ export class CoordinationCore implements Core<Input, Effect> {
   readonly #ground: CoordinationGround;
   readonly #formation: Formation;
   readonly #joins = new JoinCalls();
+  readonly #open = new OpenCalls();
   readonly #peers = new Map<string, Peer>();
   /** Programs that have agents, by number. */
   readonly #programs = new Map<number, Program>();
@@ -88,7 +91,7 @@ export class CoordinationCore implements Core<Input, Effect> {
     this.#writeFirst(out);
     this.#part?.enter(now, out);
     this.#take(now, input, out);
-    this.#joins.look(now, this.#standing, this.#formation.answer, out);
+    this.#finish(now, out);
   }
 
   #take(now: Now, input: Input, out: Effect[]): void {
@@ -96,7 +99,7 @@ export class CoordinationCore implements Core<Input, Effect> {
       case "call":
         return this.#call(now, input.call, input.request, out);
       case "cancel":
-        this.#joins.cancel(input.call);
+        for (const calls of [this.#joins, this.#open]) calls.cancel(input.call);
         return this.#part?.cancel(input.call);
       case "up":
         // A session that takes the place of another: the peer may have moved first, and what it said there stands.
@@ -129,7 +132,12 @@ export class CoordinationCore implements Core<Input, Effect> {
     this.#back?.tick(now, out);
     this.#part?.tick(now, out);
     this.#settle(now, out);
+    this.#finish(now, out);
+  }
+
+  #finish(now: Now, out: Effect[]): void {
     this.#joins.look(now, this.#standing, this.#formation.answer, out);
+    this.#open.answered(out);
   }
 
   deadline(): number | undefined {
@@ -178,6 +186,7 @@ export class CoordinationCore implements Core<Input, Effect> {
         if (this.#back !== undefined)
           return void out.push({ kind: "refused", call, failure: { reason: "TOO_STALE", message: this.#back.problem } });
         if (this.#part === undefined) return void out.push({ kind: "refused", call, failure: NONE });
+        this.#open.add(call);
         this.#part.call(now, call, request, out);
         return this.#settle(now, out);
     }
@@ -196,7 +205,10 @@ export class CoordinationCore implements Core<Input, Effect> {
     if (this.#part === undefined || this.#part.federationId !== federationId) {
       return void out.push({ kind: "refused", call, failure: notIn(federationId) });
     }
-    if (!force) return this.#part.leave(now, call, out);
+    if (!force) {
+      this.#open.add(call);
+      return this.#part.leave(now, call, out);
+    }
     this.#end(out);
     out.push({ kind: "done", call });
   }
@@ -226,7 +238,7 @@ export class CoordinationCore implements Core<Input, Effect> {
     const part = this.#part;
     if (part === undefined) return;
     this.#back = WayBack.begin(this.#wayBackGround, part.begun, why);
-    part.close({ reason: "OUTCOME_UNKNOWN", message: `${this.#back.problem}; what was asked may still be decided` }, out);
+    this.#open.end({ reason: "OUTCOME_UNKNOWN", message: `${this.#back.problem}; what was asked may still be decided` }, out);
     this.#part = undefined;
     out.push({ kind: "persist", ops: [this.#back.keeping()] });
     out.push(event("error", "distrusted", `this hub takes no part in the federation until it has another replica: ${why}`));
@@ -350,6 +362,7 @@ export class CoordinationCore implements Core<Input, Effect> {
   #end(out: Effect[]): void {
     const federationId = (this.#part ?? this.#back)?.federationId ?? "";
     out.push({ kind: "persist", ops: ending(this.#ground.stored) });
+    this.#open.end(over(federationId), out);
     this.#part = undefined;
     this.#back = undefined;
     // Where members are dialled is for its operator to say again.
@@ -409,27 +422,8 @@ export class CoordinationCore implements Core<Input, Effect> {
   #status(now: Now, withDigest: boolean): FederationStatus {
     const invitations = this.#formation.invitations();
     if (this.#part !== undefined) return { ...this.#part.status(now, withDigest), invitations };
-    const back = this.#back;
-    return {
-      standing: this.#standing,
-      federationId: back?.federationId ?? this.#formation.federationId,
-      name: "",
-      engine: "",
-      role: "outside",
-      term: 0,
-      leader: "",
-      committed: 0,
-      applied: 0,
-      appliedTime: 0,
-      canDecide: false,
-      ageMs: undefined,
-      problem: back?.problem ?? this.#formation.problem ?? NONE.message,
-      members: [],
-      invitations,
-      stateDigest: new Uint8Array(),
-      founding: new Uint8Array(),
-      joins: [],
-    };
+    const { federationId, problem = NONE.message } = this.#back ?? this.#formation;
+    return { ...outsideView(this.#standing, federationId, problem), invitations };
   }
 }
 

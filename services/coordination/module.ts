@@ -90,6 +90,7 @@ class CoordinationModule implements ServiceModule {
   readonly #witness: Witness | undefined;
   #unsubscribe: (() => void) | undefined;
   #stopped = false;
+  #opened = 0;
 
   constructor(options: CoordinationOptions) {
     this.#o = options;
@@ -163,6 +164,7 @@ class CoordinationModule implements ServiceModule {
       prng: new Prng(platform.entropy.seed()),
       doubt: doubts.find((doubt) => doubt !== undefined),
       life: platform.incarnation,
+      opened: this.#opened++,
       endpoint: this.#o.endpoint,
       stored: store,
       tuning: {

@@ -89,6 +89,7 @@ describe("S1-6 who comes when the log is cut", () => {
 
   test.each<[string, (voters: readonly Introduced[]) => readonly Introduced[]]>([
     ["a hub twice", (voters) => [...voters, { ...voters[0]!, publicKey: new Uint8Array(32) }]],
+    ["a hub id that is none", (voters) => voters.map((voter) => ({ ...voter, hubId: `${voter.hubId} b` }))],
     ["a key twice", (voters) => [...voters, { ...voters[0]!, hubId: "z" }]],
     [
       "more voters than there can be",
@@ -119,5 +120,171 @@ describe("S1-6 who comes when the log is cut", () => {
     hubs.stop("f");
     hubs.start("f", backup, "the number beside the store is another one");
     hubs.until(() => statusOf(hubs, "f").standing === "member" && isIn(hubs, "f", "a"), 60_000);
+  });
+
+  test.each(["raft", "bft"] as const)("CO4 takes the state of voters of whom none is a founder (%s)", (engine) => {
+    const founders = ["a", "b", "c", "d"];
+    const hubs = found(engine, founders, "n", "o", "p", "q", "e");
+    for (const id of ["n", "o", "p", "q"]) join(hubs, id, "a", "a");
+    // There are seven seats with Raft.
+    hubs.until(() =>
+      ["n", "o", "p", "q"].every((id) => statusOf(hubs, id).role === (engine === "raft" && id === "q" ? "learner" : "follower")),
+    );
+    hubs.wait("e", hubs.call("e", { kind: "join", federationId: "street", via: "n" }));
+    hubs.until(() => statusOf(hubs, "a").joins.includes("e"));
+    hubs.cut("e");
+    hubs.ask("a", "changed", { kind: "admit", hubId: "e", weight: 1 });
+    for (const id of founders) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    put(hubs, "n", 300);
+    hubs.heal();
+    hubs.until(() => isIn(hubs, "e", "n"), 60_000);
+  });
+
+  test("CO4 it knows the voters of whom it was told also after a restart, until its own log has it", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "n", "o", "p", "e");
+    for (const id of ["n", "o", "p"]) join(hubs, id, "a", "a");
+    hubs.until(() => ["n", "o", "p"].every((id) => statusOf(hubs, id).role === "follower"));
+    for (const id of ["b", "c", "d"]) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    put(hubs, "a", 300);
+    join(hubs, "e", "a", "a");
+    hubs.until(() => statusOf(hubs, "e").standing === "member");
+    hubs.cut("e");
+    hubs.advance(3_000);
+    hubs.restart("e");
+    hubs.heal();
+    hubs.until(() => isIn(hubs, "e", "a"), 60_000);
+  });
+
+  test("CO4 it goes by the voters of whom it was told also when it has taken some of the log", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "n", "o", "p", "e");
+    put(hubs, "a", 40);
+    for (const id of ["n", "o", "p"]) join(hubs, id, "a", "a");
+    hubs.until(() => ["n", "o", "p"].every((id) => statusOf(hubs, id).role === "follower"));
+    for (const id of ["b", "c", "d"]) {
+      hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+      hubs.until(() => statusOf(hubs, id).standing === "none");
+    }
+    join(hubs, "e", "a", "a");
+    hubs.until(() => statusOf(hubs, "e").applied > 0);
+    hubs.cut("e");
+    expect(statusOf(hubs, "e").applied).toBeLessThan(40);
+    put(hubs, "a", 300);
+    hubs.heal();
+    hubs.until(() => isIn(hubs, "e", "a"), 60_000);
+  });
+});
+
+const leave = (hubs: CoordinationHubs, ...ids: readonly string[]): void => {
+  for (const id of ids) {
+    hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+    hubs.until(() => statusOf(hubs, id).standing === "none");
+  }
+};
+const areVoters = (hubs: CoordinationHubs, ...ids: readonly string[]): void =>
+  hubs.until(() => ids.every((id) => statusOf(hubs, id).members.find(({ hubId }) => hubId === id)?.voter === true));
+
+/** anew is what the operator of a hub does that cannot come back by itself, as its status says. */
+function anew(hubs: CoordinationHubs, id: string, via: string): void {
+  hubs.ask(id, "done", { kind: "leave", federationId: "street", force: true });
+  hubs.wait(id, hubs.call(id, { kind: "join", federationId: "street", via }));
+  hubs.until(() => isIn(hubs, id, via), 60_000);
+}
+
+describe("SW3 SW4 who was away while others took the places of those whom it knew", () => {
+  test.each(["raft", "bft"] as const)("is told what to do, and that helps (%s)", (engine) => {
+    const founders = engine === "raft" ? ["a", "b", "c"] : ["a", "b", "c", "d"];
+    const hubs = found(engine, founders, "e", "n", "o", "p", "q");
+    join(hubs, "e", "a", "a");
+    areVoters(hubs, "e");
+    hubs.cut("e");
+    for (const id of ["n", "o", "p", "q"].slice(0, engine === "raft" ? 3 : 4)) {
+      join(hubs, id, "a", "a");
+      areVoters(hubs, id);
+    }
+    leave(hubs, ...founders);
+    put(hubs, "n", 300);
+    hubs.heal();
+    hubs.advance(20_000);
+    expect(statusOf(hubs, "e")).toMatchObject({ standing: "member", canDecide: false });
+    expect(statusOf(hubs, "e").problem).toBe(
+      `${engine === "raft" ? "n, o, p" : "n, o, p, q"} say that they keep the log of street, and this hub cannot know that: of the voters that it knows too few are there. Bring those back into contact that are members still (foedus peers), or have this hub let in anew: foedus federation leave street --force, then foedus federation join street --via n`,
+    );
+    anew(hubs, "e", "n");
+    expect(statusOf(hubs, "e").problem).toBe("");
+  });
+
+  test("is told so too if it had only just come in, and each of those has another replica now", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e");
+    put(hubs, "a", 300);
+    join(hubs, "e", "a", "a");
+    hubs.until(() => statusOf(hubs, "e").standing === "member");
+    hubs.cut("e");
+    for (const id of ["a", "b", "c", "d"]) {
+      hubs.ask(id, "standing", { kind: "rejoin", federationId: "street", trust: false });
+      const by = id === "a" ? "b" : "a";
+      hubs.until(() => statusOf(hubs, id).standing === "member" && isIn(hubs, id, by) && statusOf(hubs, id).canDecide, 60_000);
+      areVoters(hubs, id);
+    }
+    put(hubs, "a", 300);
+    hubs.heal();
+    hubs.advance(20_000);
+    expect(statusOf(hubs, "e").problem).toMatch(/^a, b, c, d say that they keep the log of street, and this hub cannot know that/);
+    anew(hubs, "e", "a");
+  });
+
+  test("is told so too by one whom it knows, whose state too few have signed whom it knows", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e", "n", "o", "p");
+    join(hubs, "e", "a", "a");
+    areVoters(hubs, "e");
+    hubs.cut("e");
+    for (const id of ["n", "o", "p"]) {
+      join(hubs, id, "a", "a");
+      areVoters(hubs, id);
+    }
+    leave(hubs, "b", "c", "d");
+    put(hubs, "a", 300);
+    hubs.heal();
+    for (const id of ["n", "o", "p"]) hubs.cut("e", id);
+    hubs.until(() => hubs.observed("e").includes("snapshot_unproven"));
+    expect(statusOf(hubs, "e").problem).toMatch(/^a says that it keeps the log of street, and this hub cannot know that/);
+    anew(hubs, "e", "a");
+  });
+
+  test("no such thing is said while it only takes over what was decided", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "n", "o", "p", "q", "e");
+    for (const id of ["n", "o", "p", "q"]) join(hubs, id, "a", "a");
+    areVoters(hubs, "n", "o", "p", "q");
+    hubs.wait("e", hubs.call("e", { kind: "join", federationId: "street", via: "n" }));
+    hubs.until(() => statusOf(hubs, "a").joins.includes("e"));
+    hubs.ask("a", "changed", { kind: "admit", hubId: "e", weight: 1 });
+    const problems = new Set<string>();
+    hubs.until(() => {
+      problems.add(statusOf(hubs, "e").problem);
+      return isIn(hubs, "e", "n");
+    });
+    expect([...problems].filter((problem) => problem.includes("cannot know"))).toEqual([]);
+  });
+
+  test.each(["raft", "bft"] as const)("learns that it was removed before it had anything of the log (%s)", (engine) => {
+    const founders = engine === "raft" ? ["a", "b", "c"] : ["a", "b", "c", "d"];
+    const hubs = found(engine, founders, "n", "o", "p", "q", "e");
+    for (const id of ["n", "o", "p", "q"]) join(hubs, id, "a", "a");
+    areVoters(hubs, "n", "o", "p", "q");
+    put(hubs, "a", 300);
+    hubs.wait("e", hubs.call("e", { kind: "join", federationId: "street", via: "n" }));
+    hubs.until(() => statusOf(hubs, "a").joins.includes("e"));
+    // What is said of the log does not come.
+    for (const id of [...founders, "n", "o", "p", "q"]) hubs.forge(id, (frame, to) => (frame.kind === "log" && to === "e" ? [] : frame));
+    hubs.ask("a", "changed", { kind: "admit", hubId: "e", weight: 1 });
+    hubs.until(() => statusOf(hubs, "e").standing === "member");
+    hubs.ask("a", "changed", { kind: "remove", hubId: "e" });
+    leave(hubs, ...founders);
+    hubs.until(() => statusOf(hubs, "e").standing === "none");
   });
 });

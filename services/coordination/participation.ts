@@ -2,18 +2,19 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { BallotDesk } from "./ballots/desk.ts";
+import { type Intent, Intents } from "./ballots/intents.ts";
 import { Openings } from "./ballots/openings.ts";
 import { commandCodec } from "./codec/commands.ts";
 import { writeState } from "./codec/state.ts";
 import { createReplica } from "./create-replica.ts";
 import type { Begun } from "./formation/record.ts";
 import { VoterRecord } from "./formation/voter-record.ts";
-import { type Intent, Intents } from "./intents.ts";
 import { ClockTrust } from "./liveness/clock-trust.ts";
 import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine.ts";
 import type { Replica } from "./log/replica.ts";
 import type { ReplicaEffect, ReplicaFrame } from "./log/replica-messages.ts";
 import type { Acquaintance } from "./members/acquaintance.ts";
+import { introducedReplicas } from "./members/introduction.ts";
 import { Recall } from "./members/memory.ts";
 import type { Candidate, Remembered } from "./members/messages.ts";
 import { noMember } from "./members/roster.ts";
@@ -109,6 +110,7 @@ export class Participation {
       federation: state.federation,
       members: state.books.members,
       membership: () => this.#replica.status(this.#now).membership,
+      told: () => introducedReplicas(this.begun.voters),
       tell: (peer, errand) => void this.#errands.push({ peer, errand }),
     });
     this.acquaintance = this.#steward.acquaintance;
@@ -226,13 +228,6 @@ export class Participation {
     return isFellow ? this.#recall.greeted(peer, greeting, this.#replica.status(now)) : undefined;
   }
 
-  /** close ends all calls that wait, because this replica takes no part any more. */
-  close(failure: Failure, out: Effect[]): void {
-    for (const [call, { kind }] of this.#asked) if (kind !== "part") out.push({ kind: "refused", call, failure });
-    this.#asked.clear();
-    this.#openings.close(failure, out);
-  }
-
   /** introduce gives the founding entry to a member that has not begun. */
   introduce(peer: string, out: Effect[]): void {
     this.#steward.introduce(peer);
@@ -301,8 +296,9 @@ export class Participation {
   status(now: Now, withDigest: boolean): Omit<FederationStatus, "invitations"> {
     const { state } = this.#replica;
     const digest = withDigest ? this.#digest.of(state, now) : new Uint8Array();
+    const log = this.#replica.status(now);
     const inContact = (hubId: string): boolean => hubId === this.#ground.hubId || this.#inContact(hubId);
-    return statusView(state, this.begun.founding, this.#replica.status(now), digest, inContact);
+    return statusView(state, this.begun.founding, log, digest, { inContact, ...this.#steward.around(log) });
   }
 
   describe(): string {
@@ -378,9 +374,11 @@ export class Participation {
         return void out.push({ kind: "observe", what: `role_${effect.role}`, value: effect.term });
       case "evidence":
         return void out.push(...evidenceOf(hubOf(effect.against), effect.what, this.#ground.hubId));
+      case "observe":
+        if (effect.what === "snapshot_unproven") this.#steward.unproven(effect.value ?? 0);
+        return void out.push(effect);
       case "persist":
       case "stored":
-      case "observe":
         return void out.push(effect);
     }
   }
@@ -432,7 +430,7 @@ export class Participation {
     const status = this.#replica.status(now);
     if (this.#clock.heard(now, status.ageMs)) this.#replica.hint(now, { kind: "clock", trusted: true }, this.#effects);
     this.#recall.look(now, status, (hubId) => members.member(hubId) !== undefined, out);
-    this.#voters.look(status.membership, members, out);
+    if (this.#steward.isMember) this.#voters.look(status.membership, members, out);
     this.#parts.sentry.refute();
     // Where nobody leads for longer than a round, every voter asks for what is wanted; it is decided once.
     const step =

@@ -16,6 +16,8 @@ export interface CoordinationGround {
   readonly doubt?: string | undefined;
   /** Number of this start of the service. */
   readonly life: number;
+  /** How often this process had opened the store before; 0 unless that failed. */
+  readonly opened?: number;
   /** Where this hub's service is reached. */
   readonly endpoint: () => Endpoint;
   readonly stored: StoredLog;

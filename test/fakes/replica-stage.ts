@@ -80,6 +80,7 @@ export class Stage {
       codec: commandCodec,
       stateCodec: { write: writeState, read: readState },
       leaderless,
+      start: 5,
       patienceMs: 10_000,
       graceMs: 3_000,
     });

@@ -71,13 +71,4 @@ describe("an answer that waits for this hub's vote", () => {
     openings.cancel(7);
     expect(settle(unknown)).toEqual([]);
   });
-
-  test("is a refusal when this replica takes no part any more", () => {
-    const { openings, settle } = waiting();
-    openings.holds(answer);
-    const out: Effect[] = [];
-    openings.close(unknown.failure, out);
-    expect(out).toEqual([{ kind: "refused", call: 7, failure: unknown.failure }]);
-    expect(settle(unknown)).toEqual([]);
-  });
 });

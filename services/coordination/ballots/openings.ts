@@ -1,4 +1,3 @@
-import type { Failure } from "#kernel/error.ts";
 import type { Answer, Effect } from "../messages.ts";
 import type { PartGround, Settled } from "../part.ts";
 import type { BallotDesk } from "./desk.ts";
@@ -47,12 +46,6 @@ export class Openings {
         ballotId,
         waiting.filter((answer) => answer.call !== call),
       );
-  }
-
-  /** close refuses what waits, because this replica takes no part any more. */
-  close(failure: Failure, out: Effect[]): void {
-    for (const { call } of [...this.#voting.values()].flat()) out.push({ kind: "refused", call, failure });
-    this.#voting.clear();
   }
 
   #settle(ballotId: string, outcome: Settled, out: Effect[]): void {

@@ -1,6 +1,7 @@
 import { copyOf } from "#kernel/wire/bytes.ts";
 import type { ReplicaId } from "../log/engine.ts";
 import type { Decisions, Head, HeldSnapshot } from "./decisions.ts";
+import type { Fellows } from "./fellows.ts";
 import { type Attestation, BFT_BOUNDS, type BftFrame, type Manifest } from "./frames.ts";
 import { hexOf, sameBytes } from "./hex.ts";
 import { Members } from "./members.ts";
@@ -31,13 +32,14 @@ interface Coming {
  * CatchUp brings replicas that are behind up to date: decided heights with their certificates, of which the receiver verifies each; or, where
  * those are not kept any more, a snapshot that more than two thirds of its voters signed.
  *
- * A joiner trusts a snapshot by the founders, or the voters that it was told of when it was let in (`introduced` of its options); later by those
- * that it knows from its own log: f + 1 of those must be among the signers (BC4), so that an honest one is. If they have all been replaced
- * meanwhile, it has to be let in anew.
+ * A replica trusts a snapshot by the voters that it knows from its own log, the founders at first; and, until that log has it as a member, by
+ * those of whom it was told when it was let in (`introduced` of its options): f + 1 of those must be among the signers (BC4), so that an honest
+ * one is. If they have all been replaced meanwhile, it has to be let in anew.
  */
 export class CatchUp {
   readonly #settings: Settings;
   readonly #decisions: Decisions;
+  readonly #fellows: Fellows;
   /** What was sent to a replica, up to which height, when. */
   readonly #sent = new Map<ReplicaId, { upTo: number; at: number }>();
   /** The decision for whose state the application was asked. */
@@ -50,9 +52,10 @@ export class CatchUp {
   /** Replicas whose snapshots came to nothing, how often, and until when others go first: one that lies does not keep this one behind. */
   readonly #failed = new Map<ReplicaId, { readonly times: number; readonly until: number }>();
 
-  constructor(settings: Settings, decisions: Decisions) {
+  constructor(settings: Settings, decisions: Decisions, fellows: Fellows) {
     this.#settings = settings;
     this.#decisions = decisions;
+    this.#fellows = fellows;
   }
 
   /** serve sends a replica at `height` what was decided from there on, a window at a time; nothing twice within `resendMs`. */
@@ -140,12 +143,12 @@ export class CatchUp {
     return undefined;
   }
 
-  /** Of who has nothing yet those voters count too of whom it was told; later it knows by itself. */
+  /** Until the log of this replica has it as a member, those voters count too of whom it was told: they are newer than what it knows. */
   #judge(manifest: Manifest, attestations: readonly Attestation[]): ReturnType<typeof judgeManifest> {
-    const { verifier, introduced = [], keysOf } = this.#settings;
-    const { head } = this.#decisions;
-    const own = new Members(head.membership);
-    const told = head.index === 0 && introduced.length > 0 ? [new Members({ voters: introduced, outgoing: [], learners: [] })] : [];
+    const { verifier, keysOf } = this.#settings;
+    const { told: voters } = this.#fellows;
+    const own = new Members(this.#decisions.head.membership);
+    const told = voters.length > 0 ? [new Members({ voters, outgoing: [], learners: [] })] : [];
     return judgeManifest(verifier, keysOf, [own, ...told], manifest, attestations);
   }
 

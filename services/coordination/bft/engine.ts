@@ -4,6 +4,7 @@ import { copyOf } from "#kernel/wire/bytes.ts";
 import type { EngineEffect, EngineInput, LogEngine, LogStatus, Membership, ReplicaId, StoredLog } from "../log/engine.ts";
 import { CatchUp } from "./catch-up.ts";
 import { Decisions, type HeldSnapshot } from "./decisions.ts";
+import { Fellows } from "./fellows.ts";
 import { BFT_BOUNDS, type BftFrame, type Proposal } from "./frames.ts";
 import { type Around, Consensus } from "./height/consensus.ts";
 import { Height } from "./height/height.ts";
@@ -42,6 +43,7 @@ interface Change {
 export class BftEngine implements LogEngine<BftFrame> {
   readonly #settings: Settings;
   readonly #decisions: Decisions;
+  readonly #fellows: Fellows;
   readonly #evidence: EvidenceBook;
   readonly #catchUp: CatchUp;
   readonly #pool = new Pool();
@@ -64,7 +66,8 @@ export class BftEngine implements LogEngine<BftFrame> {
     this.#settings = settings;
     this.#decisions = new Decisions(stored, options.membership);
     this.#evidence = new EvidenceBook(settings, stored);
-    this.#catchUp = new CatchUp(settings, this.#decisions);
+    this.#fellows = new Fellows(settings, this.#decisions);
+    this.#catchUp = new CatchUp(settings, this.#decisions, this.#fellows);
     const { head } = this.#decisions;
     const height = new Height(head.index + 1, new Members(head.membership), head);
     this.#consensus = new Consensus(settings, this.#around(), height, stored);
@@ -72,6 +75,7 @@ export class BftEngine implements LogEngine<BftFrame> {
     this.#inbox = new Inbox(settings, {
       consensus: this.#consensus,
       decisions: this.#decisions,
+      fellows: this.#fellows,
       catchUp: this.#catchUp,
       evidence: this.#evidence,
       peers: this.#peers,
@@ -211,24 +215,19 @@ export class BftEngine implements LogEngine<BftFrame> {
     const { resendMs } = this.#settings.limits;
     this.#resendAt = turn.now.mono + resendMs;
     this.#consensus.resend(turn);
-    for (const replica of this.#others()) this.#greet(turn, replica);
+    for (const replica of this.#fellows.others) this.#greet(turn, replica);
     for (const { marker, bytes } of this.#pool.of(this.#settings.self)) this.#consensus.broadcast(turn, { kind: "payload", marker, bytes });
   }
 
   /** A replica is within reach again: it is told what it may have missed and nobody would repeat. */
   #met(turn: Turn, replica: ReplicaId): void {
     this.#greet(turn, replica);
-    if (this.#others().includes(replica)) for (const proof of this.#evidence.proofs()) send(turn, replica, { kind: "evidence", proof });
+    if (this.#fellows.has(replica)) for (const proof of this.#evidence.proofs()) send(turn, replica, { kind: "evidence", proof });
   }
 
   #greet(turn: Turn, to: ReplicaId): void {
     const { height, machine, before } = this.#consensus.height;
     send(turn, to, { kind: "status", height, round: machine.round, previous: before.previous });
-  }
-
-  #others(): ReplicaId[] {
-    const { voters, learners } = this.#decisions.head.membership;
-    return [...voters, ...learners].filter((replica) => replica !== this.#settings.self);
   }
 
   #role(): LogStatus["role"] {
@@ -366,11 +365,8 @@ export class BftEngine implements LogEngine<BftFrame> {
     this.#inbox.decided();
     this.#consensus.begin(turn, head.index + 1, new Members(head.membership), head);
     if (head.membership === before) return;
-    const isMember = (replica: ReplicaId): boolean =>
-      head.membership.voters.includes(replica) || head.membership.learners.includes(replica);
-    this.#pool.forget(isMember);
-    this.#peers.forget(isMember);
-    this.#catchUp.forget(isMember);
+    const isMember = (replica: ReplicaId): boolean => this.#fellows.has(replica);
+    for (const part of [this.#pool, this.#peers, this.#catchUp, this.#inbox]) part.forget(isMember);
     this.#roleNow(turn);
     this.#changed(turn, head.membership);
   }
@@ -411,7 +407,7 @@ export class BftEngine implements LogEngine<BftFrame> {
   #tell(turn: Turn, proof: Uint8Array): "bad" | undefined {
     const recorded = this.#evidence.record(turn, proof);
     if (recorded === undefined) return "bad";
-    if (recorded !== "known") for (const replica of this.#others()) send(turn, replica, { kind: "evidence", proof });
+    if (recorded !== "known") for (const replica of this.#fellows.others) send(turn, replica, { kind: "evidence", proof });
     return undefined;
   }
 }

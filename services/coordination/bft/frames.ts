@@ -23,8 +23,8 @@ export const BFT_BOUNDS = {
   /** Members that decide. */
   votersMax: 30,
   votersMin: 4,
-  /** Members that only get what was decided. */
-  learnersMax: 100,
+  /** Members that only get what was decided: as many as a federation has members. */
+  learnersMax: 256,
   /** Heights are below this. */
   heights: 2 ** 48,
   /** Rounds are below this. */

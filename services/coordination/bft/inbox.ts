@@ -2,6 +2,7 @@ import { copyOf } from "#kernel/wire/bytes.ts";
 import type { ReplicaId } from "../log/engine.ts";
 import type { CatchUp } from "./catch-up.ts";
 import type { Decisions, HeldSnapshot } from "./decisions.ts";
+import type { Fellows } from "./fellows.ts";
 import { BFT_BOUNDS, type BftFrame, NO_ROUND, STEP, type ValueId, type Vote } from "./frames.ts";
 import type { Consensus } from "./height/consensus.ts";
 import type { Height } from "./height/height.ts";
@@ -17,6 +18,7 @@ import { observe, send, type Turn } from "./turn.ts";
 export interface InboxParts {
   readonly consensus: Consensus;
   readonly decisions: Decisions;
+  readonly fellows: Fellows;
   readonly catchUp: CatchUp;
   readonly evidence: EvidenceBook;
   readonly peers: Peers;
@@ -57,7 +59,7 @@ export class Inbox {
   /** take takes a frame of a replica. */
   take(turn: Turn, from: ReplicaId, frame: BftFrame): void {
     if (from === this.#settings.self) return;
-    const verdict = this.#isMember(from) ? this.#take(turn, from, frame) : "stranger";
+    const verdict = this.#parts.fellows.has(from) ? this.#take(turn, from, frame) : "stranger";
     if (verdict !== undefined) observe(turn, verdict === "bad" ? `bad_${frame.kind}` : "stranger", from);
   }
 
@@ -79,6 +81,11 @@ export class Inbox {
     this.#incoming.clear();
   }
 
+  /** forget drops frames that wait of replicas that are no members any more. */
+  forget(isMember: (replica: ReplicaId) => boolean): void {
+    for (const replica of this.#next.keys()) if (!isMember(replica)) this.#next.delete(replica);
+  }
+
   /** want asks for a value that is missing: of those who must have it, one after the other. */
   want(turn: Turn): void {
     const { height } = this.#parts.consensus;
@@ -90,11 +97,6 @@ export class Inbox {
     if (isProposal || others.length === 0 || !this.#parts.peers.mayAnswer(turn, this.#settings.self, `want ${value}`)) return;
     const at = Math.floor(turn.now.mono / Math.max(1, this.#settings.limits.resendMs / 2)) % others.length;
     for (const i of [at, (at + 1) % others.length]) send(turn, others[i] as ReplicaId, { kind: "want", height: height.height, value });
-  }
-
-  #isMember(replica: ReplicaId): boolean {
-    const { voters, learners } = this.#parts.decisions.head.membership;
-    return voters.includes(replica) || learners.includes(replica);
   }
 
   #take(turn: Turn, from: ReplicaId, frame: BftFrame): "bad" | undefined {

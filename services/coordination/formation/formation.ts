@@ -12,12 +12,14 @@ import {
   MEMBER_LIMITS,
   SIGNED_FOUNDING,
   type SignedFounding,
+  TOLD_MAX,
   VOTERS,
 } from "../members/messages.ts";
 import { foundingBytes, foundingProblem, joinBytes } from "../members/statements.ts";
 import type { Effect, FormationFrame, FoundRequest, InvitationStatus, Standing } from "../messages.ts";
 import type { JoinAnswer } from "./join-calls.ts";
 import { type Begun, SPACE } from "./record.ts";
+import { tooHigh } from "./refusals.ts";
 
 const KEY = "formation";
 
@@ -300,10 +302,12 @@ export class Formation {
     return { founding, incarnation, voters: isVia ? voters : [] };
   }
 
-  #answered(peer: string, { federationId, failure, incarnation }: Extract<FormationFrame, { kind: "join_answer" }>, out: Effect[]): void {
+  #answered(peer: string, said: Extract<FormationFrame, { kind: "join_answer" }>, out: Effect[]): void {
+    const { federationId, incarnation } = said;
     const stage = this.#stage;
     if (stage.kind !== "joining" || stage.via !== peer || stage.federationId !== federationId) return;
-    if (incarnation > stage.incarnation) {
+    const failure = incarnation > TOLD_MAX ? tooHigh(incarnation) : said.failure;
+    if (incarnation > stage.incarnation && incarnation <= TOLD_MAX) {
       // Its members remember a replica of this hub: another one has a number that was not used.
       this.#keep({ ...stage, incarnation }, out);
       return this.#ask(peer, out);

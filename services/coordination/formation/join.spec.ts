@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { CoordinationHubs } from "../../../test/support/coordination-hubs.ts";
+import { frameFromProto, frameToProto } from "../codec/session.ts";
+import { LOG_MAX } from "../members/messages.ts";
 import type { FederationStatus, Request } from "../messages.ts";
 
 const found = (federationId: string, ...founders: string[]): Request => ({
@@ -73,5 +75,55 @@ describe("CO8 JC1 a request to be let in, through a hub that", () => {
     expect(statusOf(hubs, "c").problem).toContain("waits for a session with a, to ask it to be let into street: see to the link");
     hubs.ask("c", "done", { kind: "leave", federationId: "street", force: false });
     expect(statusOf(hubs, "c").problem).toContain("belongs to no federation");
+  });
+});
+
+/** lies has a hub say that others have had a replica with a number that is nearly the last one. */
+const lies = (hubs: CoordinationHubs, id: string, incarnation: number): void =>
+  hubs.forge(id, (frame) => (frame.kind === "join_answer" ? { ...frame, incarnation } : frame));
+
+describe("CO5 numbers for replicas", () => {
+  test.each([LOG_MAX, LOG_MAX - 1, LOG_MAX / 2 + 1])(
+    "are not used up by the word of a hub that is asked to let this one in: %s",
+    (number) => {
+      const hubs = world();
+      lies(hubs, "a", number);
+      const spoken: boolean[] = [];
+      hubs.watch((from, to, frame) => void spoken.push(frameFromProto(frameToProto(frame), from, to) !== undefined));
+      expect(() => hubs.ask("c", "standing", join("street", "a"))).toThrow("a refused: it says that this hub has had replica");
+      expect(statusOf(hubs, "c").standing).toBe("none");
+      hubs.restart("c");
+      hubs.advance(100);
+      hubs.ask("c", "standing", found("road"));
+      hubs.restart("c");
+      expect(statusOf(hubs, "c").federationId).toBe("road");
+      expect(spoken).not.toContain(false);
+    },
+  );
+
+  test("nor by that of a member that is asked to let it in again", () => {
+    const hubs = new CoordinationHubs("a", "b", "c");
+    hubs.advance(10);
+    hubs.ask("a", "standing", found("street", "b", "c"));
+    hubs.advance(10);
+    for (const id of ["b", "c"]) hubs.ask(id, "standing", join("street"));
+    hubs.until(() => ["a", "b", "c"].every((id) => statusOf(hubs, id).canDecide));
+    hubs.forge("a", (frame, to) => {
+      if (frame.kind === "founded" && to === "c") return [];
+      return frame.kind === "join_answer" ? { ...frame, incarnation: LOG_MAX - 1 } : frame;
+    });
+    hubs.cut("c", "b");
+    const numbers: number[] = [];
+    hubs.watch((from, _to, frame) => void (frame.kind === "join_ask" && from === "c" && numbers.push(frame.candidate.incarnation)));
+    hubs.ask("c", "standing", { kind: "rejoin", federationId: "street", trust: false });
+    hubs.advance(5_000);
+    expect(statusOf(hubs, "c").problem).toContain("a could not let it in again: it says that this hub has had replica");
+    hubs.heal();
+    hubs.until(() => statusOf(hubs, "c").standing === "member");
+    expect(numbers.every((number) => number <= LOG_MAX / 2)).toBe(true);
+    // And once more.
+    hubs.ask("c", "standing", { kind: "rejoin", federationId: "street", trust: false });
+    hubs.restart("c");
+    hubs.until(() => statusOf(hubs, "c").standing === "member");
   });
 });

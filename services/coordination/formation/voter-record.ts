@@ -6,7 +6,7 @@ import { type Begun, remembering } from "./record.ts";
 
 /**
  * VoterRecord keeps what is stored of a federation up to date with who its voters are: a hub that comes back with an empty log knows from
- * that whose word to take for the state (BC4).
+ * that whose word to take for the state (BC4). As long as its log has not come to where it was let in, it was told of newer ones than the log has.
  */
 export class VoterRecord {
   #begun: Begun;
@@ -20,7 +20,7 @@ export class VoterRecord {
     return this.#begun;
   }
 
-  /** look takes who the voters are, as the log of this replica says. */
+  /** look takes who the voters are, as the log of this replica says, in which it is a member. */
   look(membership: Pick<Membership, "voters">, members: Pick<Members, "key">, out: Effect[]): void {
     // Of the other engine nobody asks whose word counts.
     if (this.#begun.founding.founding.engine !== "bft") return;

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../../test/fakes/memory-store.ts";
 import { CoordinationHubs } from "../../../test/support/coordination-hubs.ts";
 import type { FederationStatus, Frame, Request } from "../messages.ts";
+import { type Begun, storedFederation } from "./record.ts";
 
 const DOUBT = "its witness says so";
 const text = (value: Uint8Array | undefined): string | undefined => (value === undefined ? undefined : new TextDecoder().decode(value));
@@ -145,6 +146,34 @@ describe("a hub whose store was put back", () => {
     hubs.until(() => status(hubs, "d").standing === "returning", 5_000);
     hubs.until(() => isVoterAgain(hubs, "d", "d/1"), 60_000);
     hasAll(hubs, "d");
+  });
+
+  test("WB2 comes back where a member lies that says at once, and to it alone, that it was let in", () => {
+    // One is silent for the others, and one away: with seven that does no harm.
+    const hubs = founded(["a", "b", "c", "d", "e", "f", "g"], "bft");
+    const back = hubs.backup("d");
+    for (let i = 0; i < 10; i++) hubs.ask("b", "changed", put(`late/${i}`));
+    hubs.stop("d");
+    let entry: Extract<Frame, { kind: "founded" }> | undefined;
+    hubs.watch((_from, to, frame) => {
+      if (frame.kind !== "join_ask" || to !== "a") return;
+      const { founding } = storedFederation(back) as Begun;
+      entry = { kind: "founded", founding, incarnation: frame.candidate.incarnation, voters: [] };
+    });
+    hubs.forge("a", (frame, to) => {
+      if (frame.kind === "log" || frame.kind === "join_answer") return [];
+      return to === "d" && entry !== undefined ? [entry, frame] : frame;
+    });
+    hubs.start("d", back, DOUBT);
+    hubs.until(() => entry !== undefined);
+    for (const id of ["b", "c", "e", "f", "g"]) hubs.cut("d", id);
+    hubs.advance(3_000);
+    expect(status(hubs, "d").problem).toContain(
+      "a says that it has been let in, which counts when more of the voters do that it knew (a, b,",
+    );
+    hubs.heal();
+    hubs.until(() => isVoterAgain(hubs, "d", "d/1"), 60_000);
+    expect(read(hubs, "d", "late/9")).toBe("late/9");
   });
 
   test("WB3 with all others: they go on with what they have by their operators' word", () => {

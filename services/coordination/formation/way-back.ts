@@ -3,11 +3,12 @@ import type { Crypto } from "#kernel/crypto.ts";
 import type { Now } from "#kernel/instant.ts";
 import { decode, encode, message, type Of, sameBytes, text, uint } from "#kernel/wire/shape.ts";
 import type { StoredLog } from "../log/engine.ts";
-import { type Candidate, LOG_MAX, SIGNED_FOUNDING } from "../members/messages.ts";
+import { type Candidate, LOG_MAX, SIGNED_FOUNDING, TOLD_MAX } from "../members/messages.ts";
 import { joinBytes } from "../members/statements.ts";
 import type { Effect, FormationFrame } from "../messages.ts";
 import { federationId } from "../state/federation-state.ts";
 import { type Begun, SPACE } from "./record.ts";
+import { tooHigh } from "./refusals.ts";
 
 const KEY = "way-back";
 const RECORD = message({
@@ -46,7 +47,8 @@ export function storedWayBack(store: StoredLog): Record | undefined {
  * WB1 the replica that is not trusted takes no part from the moment on at which that is known, also not after a restart: it gives no vote
  *    and acknowledges nothing.
  * WB2 the hub comes back with a number for its replica that no replica of it has had, by a word that its key has signed and a member brings
- *    into the log. It learns everything anew, and has a vote again when it has all.
+ *    into the log. It learns everything anew, and has a vote again when it has all. Where members may lie, it begins by the word of more voters
+ *    than may: one that lies does not have it wait for ever with a number that nobody knows.
  * WB3 what the store has is kept until a member has given it its new number, so that a federation of which every store was restored can
  *    still be saved, by its operators' word.
  */
@@ -60,12 +62,17 @@ export class WayBack {
   #askAt = Number.NEGATIVE_INFINITY;
   #asked = "";
   #refusal = "";
+  /** Voters that this hub knew, and those of them that say that it has been let in, with the number that it asks for. */
+  readonly #known: ReadonlySet<string>;
+  readonly #said = new Set<string>();
 
   constructor(ground: WayBackGround, begun: Begun, record: Record) {
     this.#ground = ground;
     this.begun = begun;
     this.#record = record;
     this.#federation = federationId(begun.founding, ground.crypto);
+    const { founders } = begun.founding.founding;
+    this.#known = new Set((begun.voters.length > 0 ? begun.voters : founders).map(({ hubId }) => hubId));
   }
 
   /** begin is the way back of a replica that is not to be trusted any more, for the reason given. */
@@ -91,12 +98,15 @@ export class WayBack {
   /** problem says how it stands, for people. */
   get problem(): string {
     const { why } = this.#record;
+    const said = [...this.#said].sort().join(", ");
     const next =
-      this.#members.size === 0
-        ? "no member is in contact that could let it in again; see to the links to them"
-        : this.#refusal === ""
-          ? `it asks ${[...this.#members].sort().join(", ")} to be let in again`
-          : `${this.#asked} could not let it in again: ${this.#refusal}`;
+      said !== ""
+        ? `${said} ${this.#said.size === 1 ? "says" : "say"} that it has been let in, which counts when more of the voters do that it knew (${[...this.#known].sort().join(", ")}): see to the links to them. If they have gone, have it let in anew: foedus federation leave ${this.federationId} --force, then foedus federation join ${this.federationId} --via MEMBER`
+        : this.#members.size === 0
+          ? "no member is in contact that could let it in again; see to the links to them"
+          : this.#refusal === ""
+            ? `it asks ${[...this.#members].sort().join(", ")} to be let in again`
+            : `${this.#asked} could not let it in again: ${this.#refusal}`;
     return `this hub takes no part, because its store is not the one that ran last: ${why}. It comes back with another replica, and learns everything anew: ${next}`;
   }
 
@@ -136,19 +146,30 @@ export class WayBack {
     if (frame.kind === "founded") {
       const { founding, incarnation } = frame;
       const same = sameBytes(encode(SIGNED_FOUNDING, founding), encode(SIGNED_FOUNDING, this.begun.founding));
+      if (!same || incarnation !== this.#record.incarnation) return undefined;
+      this.#said.add(peer);
       // Whose word counts for the state is what this hub knew itself.
-      return same && incarnation === this.#record.incarnation ? { ...this.begun, incarnation } : undefined;
+      return this.#isSaid ? { ...this.begun, incarnation } : undefined;
     }
     if (frame.kind !== "join_answer" || peer !== this.#asked || frame.federationId !== this.federationId) return undefined;
-    const isNew = Number.isSafeInteger(frame.incarnation) && frame.incarnation > this.#record.incarnation && frame.incarnation < LOG_MAX;
+    const isTooHigh = frame.incarnation > Math.max(TOLD_MAX, this.#record.incarnation);
+    const isNew = Number.isSafeInteger(frame.incarnation) && frame.incarnation > this.#record.incarnation && frame.incarnation <= TOLD_MAX;
     if (isNew) {
       // Members know later replicas of this hub than the store does.
       this.#record = { ...this.#record, incarnation: frame.incarnation };
+      this.#said.clear();
       out.push({ kind: "persist", ops: [this.keeping()] });
       this.#ask(peer, out);
     }
-    this.#refusal = frame.failure?.message ?? "";
+    this.#refusal = (isTooHigh ? tooHigh(frame.incarnation) : frame.failure)?.message ?? "";
     return undefined;
+  }
+
+  /** isSaid tells whether the word of those counts that say that it has been let in. */
+  get #isSaid(): boolean {
+    if (this.begun.founding.founding.engine === "raft") return this.#said.size > 0;
+    const said = [...this.#said].filter((peer) => this.#known.has(peer)).length;
+    return said > Math.floor((this.#known.size - 1) / 3);
   }
 
   describe(): string {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { AuthorSessions } from "./author-sessions.ts";
+import { AuthorSessions, sessionAfter } from "./author-sessions.ts";
 
 interface Sent {
   readonly author: string;
@@ -89,4 +89,24 @@ describe("commands of an author", () => {
     expect(sessions.dump()).toEqual([]);
     expect(carryOut(sessions, [{ author: "a", session: 1, first: 1, count: 1 }])).toEqual(["a 1 1"]);
   });
+});
+
+test("PO2 a new session is larger than all that is known, close to the clock, and never that of another start", () => {
+  const count = fc.integer({ min: 0, max: 2 ** 48 });
+  fc.assert(
+    fc.property(
+      count,
+      fc.double({ min: 0, max: 2 ** 48, noNaN: true }),
+      count,
+      fc.integer({ min: 1, max: 511 }),
+      (known, wall, start, later) => {
+        const session = sessionAfter(known, wall, start);
+        expect(Number.isSafeInteger(session)).toBe(true);
+        expect(session).toBeGreaterThan(known);
+        expect(session).toBeGreaterThanOrEqual(Math.floor(wall));
+        expect(session).toBeLessThan(Math.max(known + 1, wall, 1) + 512);
+        expect(sessionAfter(known, wall, start + later)).not.toBe(session);
+      },
+    ),
+  );
 });

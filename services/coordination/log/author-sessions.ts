@@ -48,6 +48,18 @@ export class AuthorSessions {
   }
 }
 
+/** Starts of a hub in a row whose sessions have different numbers, whatever its clock does. Sessions are ahead of it by less than so many ms. */
+const STARTS = 512;
+
+/**
+ * sessionAfter is the number of a new session of a hub: larger than the one that the log knows, by its clock, and never one of an earlier start.
+ * What that sent last may still be decided, and the log does not know it yet. `start` rises by one with each start.
+ */
+export function sessionAfter(known: number, wall: number, start: number): number {
+  const least = Math.max(known + 1, Math.floor(wall), 1);
+  return least + ((((start - least) % STARTS) + STARTS) % STARTS);
+}
+
 /** AuthorPosition is the last command of an author that was carried out. */
 export interface AuthorPosition {
   readonly session: number;

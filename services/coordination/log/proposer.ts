@@ -1,3 +1,4 @@
+import type { AuthorPosition } from "./author-sessions.ts";
 import { BATCH_BYTES, BATCH_COMMANDS } from "./batch.ts";
 
 /** ProposerLimits bound what one hub wants decided at a time. */
@@ -67,6 +68,11 @@ export class Proposer {
     return this.#session;
   }
 
+  /** isBehind tells whether the log knows a larger session of this hub, or numbers of this one that were not given here. */
+  isBehind({ session, last }: AuthorPosition): boolean {
+    return session > this.#session || (session === this.#session && last > this.#settled + this.#sent);
+  }
+
   /** waiting is how many commands are not decided. */
   get waiting(): number {
     return this.#commands.length;
@@ -121,7 +127,7 @@ export class Proposer {
 
   /** settle notes that the log decided a command; it gives the call that waits for that, or undefined. */
   settle(mono: number, session: number, number: number): number | undefined {
-    if (session !== this.#session || number !== this.#settled + 1) return undefined;
+    if (session !== this.#session || number !== this.#settled + 1 || this.#sent === 0) return undefined;
     const waiting = this.#commands.shift() as Waiting;
     this.#bytes -= waiting.command.length;
     this.#settled = number;

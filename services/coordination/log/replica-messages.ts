@@ -46,6 +46,8 @@ export interface ReplicaOptions<F> {
   readonly stateCodec: { readonly write: (data: StateData) => Uint8Array; readonly read: (bytes: Uint8Array) => StateData };
   /** Nobody leads for longer than a round: every replica takes commands and confirms reads by itself. */
   readonly leaderless: boolean;
+  /** Tells this start of the hub from those before it (`sessionAfter`). */
+  readonly start: number;
   /** A command waits so long for its decision, and a read for its confirmation, ms. */
   readonly patienceMs: number;
   /** After so long without a quorum commands are refused at once, ms: an election takes less. */

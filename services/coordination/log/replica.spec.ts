@@ -116,6 +116,16 @@ describe("a command", () => {
     expect(stage.told()).toEqual(["2 decided"]);
   });
 
+  test("RO1 gets a number of another session where the log has numbers of this one that were never given here", () => {
+    const stage = new Stage();
+    stage.lead("b/1");
+    stage.commit(batchOf("a", { session: 5 }));
+    stage.submit(1);
+    stage.commit(...payloadsOf(stage.sent()));
+    expect(stage.told()).toEqual(["1 decided"]);
+    expect(stage.state.books.values.get("k1")).toBeDefined();
+  });
+
   test("PROTOCOL G6 that was declined goes to whoever leads, also if that is the same hub again", () => {
     const stage = new Stage();
     stage.lead("b/1");

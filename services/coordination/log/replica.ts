@@ -2,6 +2,7 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { LogCommand } from "../state/commands.ts";
 import type { Applied, FederationState } from "../state/federation-state.ts";
+import { sessionAfter } from "./author-sessions.ts";
 import { COMMAND_BYTES, readBatch } from "./batch.ts";
 import { type Committed, type EngineEffect, type EngineInput, hubOf, type LogStatus, type ReplicaId } from "./engine.ts";
 import { Handovers } from "./handovers.ts";
@@ -281,8 +282,7 @@ export class Replica<F> {
     for (const what of dropped) out.push({ kind: "observe", what: `dropped: ${what}` });
     out.push({ kind: "applied", entry, commands, news });
     for (const applied of commands) if (applied.author === this.#hub) this.#settle(now, applied, out);
-    const { session } = this.#o.state.position(this.#hub);
-    if (session > this.#o.proposer.session) this.#caughtUp(now, out);
+    if (this.#o.proposer.isBehind(this.#o.state.position(this.#hub))) this.#caughtUp(now, out);
   }
 
   #settle(now: Now, applied: Applied, out: ReplicaEffect<F>[]): void {
@@ -294,9 +294,10 @@ export class Replica<F> {
 
   /** caughtUp deals with what was applied without being told here, and with a session of this hub that is larger than the present one. */
   #caughtUp(now: Now, out: ReplicaEffect<F>[]): void {
-    const { session, last } = this.#o.state.position(this.#hub);
+    const position = this.#o.state.position(this.#hub);
+    const { session, last } = position;
     for (const call of this.#o.proposer.passOver(now.mono, session, last)) this.#refuse(call, UNKNOWN, out);
-    if (session > this.#o.proposer.session) this.#o.proposer.renew(Math.max(session + 1, Math.floor(now.wall)));
+    if (this.#o.proposer.isBehind(position)) this.#o.proposer.renew(sessionAfter(session, now.wall, this.#o.start));
     this.#sendNext(now, out);
   }
 

@@ -1,7 +1,7 @@
 import type { Failure } from "#kernel/error.ts";
 import { problemOf } from "#kernel/wire/shape.ts";
 import type { Admission } from "./admission.ts";
-import { MEMBER_ACTION, MEMBER_LIMITS, type Member, type MemberAction } from "./messages.ts";
+import { MEMBER_ACTION, MEMBER_LIMITS, type Member, type MemberAction, VOTERS } from "./messages.ts";
 import { type Policies, policyProblem } from "./policies.ts";
 import { noMember, type Roster } from "./roster.ts";
 
@@ -13,7 +13,7 @@ export function memberActionProblem(roster: Roster, admission: Admission, polici
   if (malformed !== undefined) return { reason: "INVALID_FIELD", message: `${malformed.path} ${malformed.message}`, field: malformed.path };
   if (action.kind === "admit") return admission.admitProblem(action);
   if (action.kind === "remove") return admission.goProblem(action.hubId);
-  if (action.kind === "set_policy") return changeProblem(policies, action);
+  if (action.kind === "set_policy") return changeProblem(roster, policies, action);
   const member = roster.get(action.hubId);
   if (member === undefined) return noMember(action.hubId, "hubId");
   switch (action.kind) {
@@ -27,9 +27,14 @@ export function memberActionProblem(roster: Roster, admission: Admission, polici
   }
 }
 
-function changeProblem(policies: Policies, { key, value, basis }: Action<"set_policy">): Failure | undefined {
+function changeProblem({ engine }: Roster, policies: Policies, { key, value, basis }: Action<"set_policy">): Failure | undefined {
   const problem = policyProblem(key, value);
   if (problem !== undefined) return problem;
+  const { max } = VOTERS[engine];
+  if (key === "min_voters" && value.kind === "int" && value.value > max) {
+    const message = `a federation that decides by ${engine} has at most ${max} voters, and with a policy ${key} above that no voter could ever go`;
+    return { reason: "VALUE_OUT_OF_RANGE", message, field: "value" };
+  }
   const version = policies.version(key);
   if (version === basis) return undefined;
   const message = `policy ${key} is at version ${version}, and this change is based on ${basis}; propose it anew on what holds now`;

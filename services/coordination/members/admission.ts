@@ -20,6 +20,8 @@ type Admit = Omit<Extract<MemberAction, { kind: "admit" }>, "kind">;
 const refuse = (reason: Failure["reason"], message: string, field?: string): Failure =>
   field === undefined ? { reason, message } : { reason, message, field };
 
+const TOO_MANY = refuse("LIMIT_EXCEEDED", "too many hubs have left this federation for one more to be told from them; found a new one");
+
 /** memberOf is a member as it comes in. */
 export function memberOf(candidate: Candidate, weight: number, at: LogInstant, { by, ref }: AdmittedBy, fence: number): Member {
   const { hubId, incarnation, publicKey, sealingKey, primary, standbys } = candidate;
@@ -136,8 +138,7 @@ export class Admission {
     if (keyProblem !== undefined) return keyProblem;
     const problem = this.incarnationProblem(hubId, incarnation, "candidate.incarnation");
     if (problem !== undefined) return problem;
-    if (!this.#retired.has(hubId) && this.#retired.size >= MEMBER_LIMITS.retired)
-      return refuse("LIMIT_EXCEEDED", "too many hubs have left this federation for one more to be told from them; found a new one");
+    if (!this.#isTold(hubId)) return TOO_MANY;
     const waiting = this.#joins.get(hubId);
     if (waiting !== undefined) {
       if (author === hubId || author === waiting.sponsor) return undefined;
@@ -178,9 +179,15 @@ export class Admission {
       );
     const keyProblem = this.keyProblem(publicKey, "publicKey");
     if (keyProblem !== undefined) return keyProblem;
+    if (!this.#isTold(hubId)) return TOO_MANY;
     return this.#roster.size < MEMBER_LIMITS.members
       ? undefined
       : refuse("LIMIT_EXCEEDED", `the federation has ${MEMBER_LIMITS.members} members, and no room for more`);
+  }
+
+  /** isTold tells whether there is room for the number of a hub's replica also when all members have left (BM2). */
+  #isTold(hubId: string): boolean {
+    return this.#retired.has(hubId) || this.#retired.size + this.#roster.size < MEMBER_LIMITS.retired;
   }
 
   /** admit lets a hub in that `admitProblem` finds nothing wrong with. */

@@ -28,7 +28,7 @@ export const MEMBER_LIMITS = {
   /** Requests to join that wait, and those that one member brought; beyond those in all, one of each member that has brought none. */
   joins: 64,
   joinsPerSponsor: 8,
-  /** Hubs that are no members any more. Their last incarnation is never forgotten: when there are so many, no hub with a new name is let in. */
+  /** Hubs that are no members any more. Their last incarnation is never forgotten: when these and the members are so many, no hub with a new name is let in. */
   retired: 4_096,
   /** Keys of one hub that are remembered, the one in force included. */
   keys: 16,
@@ -57,6 +57,12 @@ const HOST = /^(?:[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,251}[a-zA-Z0-9])?|[0-9a-fA-F:.]
 
 /** LOG_MAX bounds positions and terms of the log, serials and incarnations. */
 export const LOG_MAX = 2 ** 48;
+
+/**
+ * TOLD_MAX is the largest number of a replica that a hub takes another one's word for, that a replica of it had it: one who lies must not use up
+ * the numbers that are left.
+ */
+export const TOLD_MAX = LOG_MAX / 2;
 
 const hub = (no: number) => text(no, ID_BYTES, LABEL);
 

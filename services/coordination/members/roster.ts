@@ -161,8 +161,9 @@ export class Roster {
     return first?.hubId;
   }
 
-  /** mayAddRole tells whether there is room for a role of this name. */
+  /** mayAddRole tells whether there is room for a role of this name; LEADER has its place also while nobody can be it. */
   mayAddRole(name: string): boolean {
-    return this.#roles.has(name) || this.#roles.size < MEMBER_LIMITS.roles;
+    const places = MEMBER_LIMITS.roles - (name === LEADER || this.#roles.has(LEADER) ? 0 : 1);
+    return this.#roles.has(name) || this.#roles.size < places;
   }
 }

@@ -20,6 +20,8 @@ class Stage {
   wanted: Wanted = this.membership;
   /** The lowest incarnation that no hub had, as far as this one knows. */
   next = 9;
+  /** Voters of whom it was told when it came in. */
+  voters: readonly ReplicaId[] = [];
   readonly told: { readonly peer: string; readonly errand: Errand }[] = [];
   readonly steward: Steward;
 
@@ -40,6 +42,7 @@ class Stage {
         key: (hub: string) => (incarnationOf(hub) === undefined ? undefined : { publicKey: new TextEncoder().encode(`key of ${hub}`) }),
       } as unknown as Members,
       membership: () => this.membership,
+      told: () => this.voters,
       tell: (peer, errand) => void this.told.push({ peer, errand }),
     });
   }

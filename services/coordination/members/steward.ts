@@ -1,6 +1,7 @@
 import { sameBytes } from "#kernel/wire/shape.ts";
 import { hubOf, type LogStatus, type Membership, type ReplicaId, replicaIdOf } from "../log/engine.ts";
 import type { FormationFrame } from "../messages.ts";
+import type { Around } from "../state/views.ts";
 import { Acquaintance } from "./acquaintance.ts";
 import { introducedOf } from "./introduction.ts";
 import type { Members } from "./members.ts";
@@ -29,6 +30,8 @@ export interface StewardGround {
   readonly federation: Uint8Array;
   readonly members: Members;
   readonly membership: () => Membership;
+  /** told are the voters of whom this hub was told when it came in. */
+  readonly told: () => readonly ReplicaId[];
   readonly tell: (peer: string, errand: Errand) => void;
 }
 
@@ -41,12 +44,16 @@ export interface StewardGround {
  *    has nothing yet is no worse there than one that has failed.
  * SW2 a member that has not begun gets the founding entry whenever its session comes up, and is told who the voters are now.
  * SW3 a hub that left or was removed takes part until the log is kept without it, so that this can be decided. It learns of it from any voter
- *    if its own state says that it went, else from a majority of the voters that it knows.
+ *    if its own state says that it went, else from a majority of the voters that it knows: until its own log has it, those of whom it was told.
+ * SW4 a hub that cannot know whether those in contact keep the log, as they took the places of those whom it knows while it was away, or had only
+ *    just come in, says so.
  */
 export class Steward {
   readonly #ground: StewardGround;
   readonly #met = new Map<string, Met>();
   readonly #dismissedBy = new Set<string>();
+  /** The newest position whose state was offered here, signed by too few whom this hub knows. */
+  #unproven = 0;
   readonly acquaintance: Acquaintance;
 
   constructor(ground: StewardGround) {
@@ -84,11 +91,47 @@ export class Steward {
 
   /** dismissed takes a peer's word that this replica does not keep the log any more; true if it is to be believed (SW3). */
   dismissed(peer: string, incarnation: number): boolean {
-    const { hubId, membership } = this.#ground;
-    const { voters } = membership();
+    const { hubId } = this.#ground;
+    const voters = this.#voters;
     if (incarnation !== this.#ground.incarnation || peer === hubId || !voters.map(hubOf).includes(peer)) return false;
     this.#dismissedBy.add(peer);
     return !this.isMember || 2 * this.#dismissedBy.size > voters.length;
+  }
+
+  /** unproven notes that the state at a position was offered that this hub could not check. */
+  unproven(index: number): void {
+    this.#unproven = Math.max(this.#unproven, index);
+  }
+
+  /** around is how this hub stands to the others. */
+  around(log: Pick<LogStatus, "committed">): Pick<Around, "fellows" | "strangers" | "isMember"> {
+    return { fellows: this.#fellows, strangers: this.#strangers(log), isMember: this.isMember };
+  }
+
+  /** #fellows are the hubs in contact that say that they belong to the federation. */
+  get #fellows(): string[] {
+    return [...this.#met].flatMap(([peer, { federation }]) => (sameBytes(federation, this.#ground.federation) ? [peer] : [])).sort();
+  }
+
+  /** #strangers are those of whom this hub cannot know that they keep the log, where it knows nobody else that it could take the log from (SW4). */
+  #strangers({ committed }: Pick<LogStatus, "committed">): string[] {
+    const fellows = this.#fellows;
+    if (this.#ground.founding.founding.engine === "raft") return fellows.filter((peer) => !this.acquaintance.takes(peer));
+    const replicas = new Map(fellows.map((peer) => [replicaIdOf(peer, this.#met.get(peer)?.incarnation ?? 0), peer]));
+    const known = this.#voters;
+    if (known.filter((replica) => replicas.has(replica)).length > Math.floor((known.length - 1) / 3)) return [];
+    if (this.#unproven > committed) return fellows;
+    const { learners } = this.#ground.membership();
+    return [...replicas].flatMap(([replica, peer]) => ([...known, ...learners].includes(replica) ? [] : [peer]));
+  }
+
+  /** #voters are the voters that this hub knows. */
+  get #voters(): readonly ReplicaId[] {
+    const { hubId, incarnation, founding, membership, told } = this.#ground;
+    const { voters, outgoing, learners } = membership();
+    if ([...voters, ...outgoing, ...learners].includes(replicaIdOf(hubId, incarnation))) return voters;
+    const founders = founding.founding.founders.map((founder) => replicaIdOf(founder.hubId, founder.incarnation));
+    return [told(), voters, founders].find(({ length }) => length > 0) as readonly ReplicaId[];
   }
 
   /** isMember: the state says that this hub is one, with this replica. */

@@ -28,19 +28,31 @@ export function answerQuery({ books: { values, ballots, members } }: FederationS
   }
 }
 
-/** statusView is how a member stands, for people and programs. `inContact` tells whether this hub has a session with another one, or is it. */
+/** Around is how a hub stands to the others of its federation. */
+export interface Around {
+  /** inContact tells whether this hub has a session with another one, or is it. */
+  readonly inContact: (hubId: string) => boolean;
+  /** Hubs in contact that say that they belong to the federation. */
+  readonly fellows: readonly string[];
+  /** Those that this hub cannot know to be members, where it knows no others (SW4). */
+  readonly strangers: readonly string[];
+  /** The state has this hub, with this replica. */
+  readonly isMember: boolean;
+}
+
+/** statusView is how a member stands, for people and programs. */
 export function statusView(
   state: FederationState,
   founding: SignedFounding,
   log: LogStatus,
   stateDigest: Uint8Array,
-  inContact: (hubId: string) => boolean,
+  around: Around,
 ): Omit<FederationStatus, "invitations"> {
   const { name, engine, federationId } = founding.founding;
   const { role, term, leader, committed, quorum, ageMs, membership } = log;
   const members = state.books.members.members().map(({ hubId, incarnation, weight, failed }): MemberStatus => {
     const replica = replicaIdOf(hubId, incarnation);
-    return { hubId, replica, voter: membership.voters.includes(replica), weight, failed, inContact: inContact(hubId) };
+    return { hubId, replica, voter: membership.voters.includes(replica), weight, failed, inContact: around.inContact(hubId) };
   });
   return {
     standing: "member",
@@ -55,12 +67,49 @@ export function statusView(
     appliedTime: state.at.time,
     canDecide: quorum,
     ageMs,
-    problem: quorum ? "" : problemOf(members),
+    problem: quorum ? "" : (absenceOf(federationId, state.at.index, around) ?? problemOf(members)),
     members,
     stateDigest,
     founding: encode(SIGNED_FOUNDING, founding),
     joins: state.books.members.dump().joins.map(({ candidate }) => candidate.hubId),
   };
+}
+
+/** outsideView is how a hub stands that takes no part in a federation's log. */
+export function outsideView(
+  standing: FederationStatus["standing"],
+  federationId: string,
+  problem: string,
+): Omit<FederationStatus, "invitations"> {
+  return {
+    standing,
+    federationId,
+    name: "",
+    engine: "",
+    role: "outside",
+    term: 0,
+    leader: "",
+    committed: 0,
+    applied: 0,
+    appliedTime: 0,
+    canDecide: false,
+    ageMs: undefined,
+    problem,
+    members: [],
+    stateDigest: new Uint8Array(),
+    founding: new Uint8Array(),
+    joins: [],
+  };
+}
+
+/** absenceOf says why a hub has not all that was decided, if it is not for links and hubs that are down. */
+function absenceOf(federationId: string, applied: number, { fellows, strangers, isMember }: Around): string | undefined {
+  if (strangers.length > 0)
+    return `${strangers.join(", ")} ${strangers.length === 1 ? "says that it keeps" : "say that they keep"} the log of ${federationId}, and this hub cannot know that: of the voters that it knows too few are there. Bring those back into contact that are members still (foedus peers), or have this hub let in anew: foedus federation leave ${federationId} --force, then foedus federation join ${federationId} --via ${strangers[0]}`;
+  if (isMember) return undefined;
+  return fellows.length === 0
+    ? `no member of ${federationId} is in contact that could give this hub what was decided before it came; see to the links (foedus peers)`
+    : `this hub takes over what was decided before it came, and is at position ${applied}; ${fellows.join(", ")} ${fellows.length === 1 ? "has" : "have"} more`;
 }
 
 function problemOf(members: readonly MemberStatus[]): string {

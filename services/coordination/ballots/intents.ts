@@ -1,10 +1,10 @@
 import type { Failure } from "#kernel/error.ts";
-import type { BallotDesk } from "./ballots/desk.ts";
-import type { Action } from "./ballots/messages.ts";
-import type { Members } from "./members/members.ts";
-import type { Founding } from "./members/messages.ts";
-import type { Request } from "./messages.ts";
-import type { LogCommand } from "./state/commands.ts";
+import type { Members } from "../members/members.ts";
+import type { Founding } from "../members/messages.ts";
+import type { Request } from "../messages.ts";
+import type { LogCommand } from "../state/commands.ts";
+import type { BallotDesk } from "./desk.ts";
+import type { Action } from "./messages.ts";
 
 /** Intent is a request that becomes a command of the log. */
 export type Intent = Extract<Request, { readonly kind: "change" | "propose" | "vote" | "admit" | "remove" }>;
