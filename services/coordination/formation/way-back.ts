@@ -7,6 +7,7 @@ import { type Candidate, LOG_MAX, SIGNED_FOUNDING } from "../members/messages.ts
 import { joinBytes } from "../members/statements.ts";
 import type { Effect, FormationFrame } from "../messages.ts";
 import { federationId } from "../state/federation-state.ts";
+import { numberProblem } from "./numbers.ts";
 import { type Begun, SPACE } from "./record.ts";
 
 const KEY = "way-back";
@@ -49,6 +50,7 @@ export function storedWayBack(store: StoredLog): Record | undefined {
  *    into the log. It learns everything anew, and has a vote again when it has all.
  * WB3 what the store has is kept until a member has given it its new number, so that a federation of which every store was restored can
  *    still be saved, by its operators' word.
+ * WB4 who only says that it belongs to the federation gives no number while one is in contact that this hub knew as a founder or a voter.
  */
 export class WayBack {
   readonly #ground: WayBackGround;
@@ -135,20 +137,28 @@ export class WayBack {
   frame(peer: string, frame: FormationFrame, out: Effect[]): Begun | undefined {
     if (frame.kind === "founded") {
       const { founding, incarnation } = frame;
+      if (!this.#mayGive(peer)) return undefined;
       const same = sameBytes(encode(SIGNED_FOUNDING, founding), encode(SIGNED_FOUNDING, this.begun.founding));
       // Whose word counts for the state is what this hub knew itself.
       return same && incarnation === this.#record.incarnation ? { ...this.begun, incarnation } : undefined;
     }
     if (frame.kind !== "join_answer" || peer !== this.#asked || frame.federationId !== this.federationId) return undefined;
-    const isNew = Number.isSafeInteger(frame.incarnation) && frame.incarnation > this.#record.incarnation && frame.incarnation < LOG_MAX;
-    if (isNew) {
+    const problem = numberProblem(peer, frame.incarnation, this.begun.incarnation);
+    if (frame.incarnation > this.#record.incarnation && problem === undefined) {
       // Members know later replicas of this hub than the store does.
       this.#record = { ...this.#record, incarnation: frame.incarnation };
       out.push({ kind: "persist", ops: [this.keeping()] });
       this.#ask(peer, out);
     }
-    this.#refusal = frame.failure?.message ?? "";
+    this.#refusal = problem ?? frame.failure?.message ?? "";
     return undefined;
+  }
+
+  /** mayGive: this hub's own store cannot say who is a member now (WB4). */
+  #mayGive(peer: string): boolean {
+    const { founding, voters } = this.begun;
+    const known = new Set([...founding.founding.founders, ...voters].map(({ hubId }) => hubId));
+    return this.#members.has(peer) && (known.has(peer) || ![...this.#members].some((member) => known.has(member)));
   }
 
   describe(): string {
