@@ -34,6 +34,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/bft/catch-up.ts #failed": ["peers", "members whose snapshots came to nothing"],
   "services/coordination/bft/catch-up.ts #attested": ["const ATTESTED_HEIGHTS", "heights, with a signature of each voter"],
   "services/coordination/bft/catch-up.ts #sent": ["peers", "replicas that catch up"],
+  "services/coordination/bft/catch-up.ts #fetched": ["peers", "replicas that asked for a chunk of a snapshot"],
   "services/coordination/bft/decisions.ts #decided": [
     "configuration",
     "`snapshotEvery` and `keepHeights`, as long as voters agree on the state",
