@@ -17,5 +17,5 @@ export interface Parts {
 export function createParts(ground: PartGround, now: Now): Parts {
   const sentry = new Sentry(ground);
   const mover = new Mover(ground, now);
-  return { all: [sentry, new Lending(ground), new Sharing(ground), mover, new Directions(ground)], sentry, mover };
+  return { all: [sentry, new Lending(ground, now), new Sharing(ground), mover, new Directions(ground)], sentry, mover };
 }

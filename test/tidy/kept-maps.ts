@@ -410,8 +410,10 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/telemetry/core.ts #watchers": ["streams", "WatchEvents"],
   "services/coordination/lending.ts #confirming": ["streams", "one per call that waits for a confirmation"],
   "services/coordination/lending.ts #releasing": ["streams", "one per call that gives something back"],
-  "services/coordination/resources/desk/auditor.ts #audits": ["streams", "one per audit, for two seconds"],
-  "services/coordination/resources/desk/guard.ts #until": ["commands", "leases of this hub that something acted under"],
+  "services/coordination/resources/desk/guard.ts #until": [
+    "commands",
+    "leases of this hub that something acted under, with `PROGRAMS_MAX` programs each",
+  ],
   "services/coordination/resources/desk/guard.ts #idleAt": ["commands", "leases of this hub that stop"],
   "services/coordination/resources/desk/wanted.ts #takes": [
     "commands",
