@@ -16,7 +16,6 @@ import {
   CastVoteRequestSchema,
   GetBallotRequestSchema,
   GetFederationRequestSchema,
-  ListBallotsRequestSchema,
   OpenBallotRequestSchema,
   RemoveMemberRequestSchema,
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
@@ -30,7 +29,7 @@ import { clean, label, since } from "../print/format.ts";
 import { type Cell, facts, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
-import { withBallots, withJoins, withMembers } from "./members.ts";
+import { allBallots, withBallots, withJoins, withMembers } from "./members.ts";
 import { versionOf } from "./policies.ts";
 
 /** BallotFlags are the options of `foedus federation ballot`. */
@@ -52,7 +51,7 @@ export async function ballot(io: Io, [ballotId]: readonly string[], options: Bal
     else await io.out(detailText(io, answer.ballot, answer.noCertificate));
     return EXIT.ok;
   }
-  const { ballots } = await connection.coordination.listBallots(create(ListBallotsRequestSchema), { signal: io.stopped });
+  const ballots = await allBallots(connection, io.stopped);
   if (options.json) await printJson(io, { ballots: ballots.map((one) => messageJson(BallotSchema, one)) });
   else if (options.quiet) await io.out(ballots.map((one) => `${clean(idOf(one))}\n`).join(""));
   else if (ballots.length === 0) io.note("no ballots yet: `foedus federation propose` opens one\n");

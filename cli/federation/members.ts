@@ -1,9 +1,11 @@
 import { create } from "@bufbuild/protobuf";
+import type { Ballot } from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
 import {
   GetFederationRequestSchema,
   type GetFederationResponse,
   ListBallotsRequestSchema,
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
+import { CliError, EXIT } from "../exit.ts";
 import { corrected } from "../reach/candidates.ts";
 import type { Connection } from "../reach/connect.ts";
 import { didYouMean, meant } from "../reach/did-you-mean.ts";
@@ -33,10 +35,27 @@ export function withJoins<T>(connection: Coordination, hub: string, signal: Abor
   });
 }
 
+/** More ballots than a hub keeps. */
+const BALLOTS_MAX = 2_000;
+
+/** allBallots reads page after page; what has no end is no answer of a hub that can be believed. */
+export async function allBallots({ coordination }: Coordination, signal: AbortSignal): Promise<Ballot[]> {
+  const ballots = new Map<string, Ballot>();
+  for (let after = "", read = 0; ; ) {
+    const page = await coordination.listBallots(create(ListBallotsRequestSchema, { after }), { signal });
+    for (const ballot of page.ballots) ballots.set(ballot.opening?.proposal?.ballotId ?? "", ballot);
+    read += page.ballots.length;
+    if (page.next === "") return [...ballots.values()];
+    if (page.next <= after || page.ballots.length === 0 || read > BALLOTS_MAX)
+      throw new CliError(EXIT.failed, "the hub lists ballots without an end", "See whether it runs the software that it should.");
+    after = page.next;
+  }
+}
+
 /** withBallots makes a call about a ballot; if there is none of that id, the error names the one that was probably meant. */
 export function withBallots<T>({ coordination }: Coordination, id: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
   return corrected("BALLOT_CLOSED", call, async () => {
-    const { ballots } = await coordination.listBallots(create(ListBallotsRequestSchema), { signal });
+    const ballots = await allBallots({ coordination }, signal);
     const known = ballots.map(({ opening }) => opening?.proposal?.ballotId ?? "");
     if (known.includes(id)) return undefined;
     return { message: `there is no ballot ${id}`, remedy: meant(id, known) ?? "List them with `foedus federation ballot`." };

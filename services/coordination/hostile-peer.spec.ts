@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { candidateOf } from "../../test/fakes/federation-books.ts";
+import { feedKeyOf } from "../../test/simulator/crypto.ts";
 import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
 import { stateIn } from "../../test/support/deciding.ts";
+import { joinBytes } from "./members/statements.ts";
 import type { Effect, Frame, Greeting, Request } from "./messages.ts";
 import type { LogCommand } from "./state/commands.ts";
 
@@ -157,12 +159,11 @@ describe("a peer that lies", () => {
     const { hubs } = three();
     const proposals = (effects: readonly Effect[]): number =>
       effects.filter((effect) => effect.kind === "persist" || effect.kind === "send").length;
-    const ask = (hub: string): Frame => ({
-      kind: "join_ask",
-      federationId: "street",
-      candidate: candidateOf(hub),
-      signature: new Uint8Array(64),
-    });
+    const ask = (hub: string): Frame => {
+      const candidate = candidateOf(hub, { publicKey: feedKeyOf(hub) });
+      const signature = hubs.crypto(hub).sign(joinBytes("street", candidate));
+      return { kind: "join_ask", federationId: "street", candidate, signature };
+    };
     expect(give(hubs, "z", ask("y"))).toEqual([]);
     expect(give(hubs, "z", { ...ask("z"), federationId: "road" } as Frame)).toMatchObject([
       { kind: "send", peer: "z", frame: { kind: "join_answer", federationId: "road", failure: { reason: "NOT_FEDERATED" } } },

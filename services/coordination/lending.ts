@@ -18,6 +18,9 @@ import type { News } from "./state/commands.ts";
 /** How the book is read again until that succeeds. */
 const READING = { baseMs: 500, maxMs: 10_000, factor: 2 };
 
+/** OPERATORS is under which name this hub's operators act. */
+const OPERATORS = "operators";
+
 type Ask<K extends LendingAsk["kind"]> = Extract<LendingAsk, { kind: K }>;
 
 /**
@@ -37,7 +40,7 @@ export class Lending implements Part {
   readonly #book: ResourceBook;
   readonly #executor: LeaseExecutor;
   readonly #borrower: LeaseBorrower;
-  readonly #guard = new FenceGuard();
+  readonly #guard: FenceGuard;
   readonly #wanted: Wanted;
   readonly #auditor: Auditor;
   readonly #reading = new Retry(READING);
@@ -47,8 +50,9 @@ export class Lending implements Part {
   readonly #confirming = new Map<string, readonly number[]>();
   readonly #releasing = new Map<string, readonly number[]>();
 
-  constructor(ground: PartGround) {
+  constructor(ground: PartGround, now: Now) {
     const { hubId, stored } = ground.ground;
+    this.#guard = new FenceGuard(now.mono);
     this.#ground = ground;
     this.#hubId = hubId;
     this.#book = ground.state.books.resources;
@@ -254,16 +258,16 @@ export class Lending implements Part {
     this.#borrow(now, { kind: "give_back", id: view.id }, out);
   }
 
-  #check(now: Now, call: number, { lease, fence, done }: Ask<"check">, out: Effect[]): void {
+  #check(now: Now, call: number, { lease, fence, done, by }: Ask<"check">, out: Effect[]): void {
     if (done) {
-      if (this.#executor.report().some((item) => item.lease === lease && item.fence === fence)) this.#guard.done(now, lease);
+      if (this.#executor.holds(lease, fence)) this.#guard.done(now, lease, by);
       return answer(out, call, { kind: "done" });
     }
-    if (!this.#synced || this.#executor.knows(lease, fence)) return this.#execute(now, { kind: "admit", call, lease, fence }, out);
+    if (!this.#synced || this.#executor.knows(lease, fence)) return this.#execute(now, { kind: "admit", call, lease, fence }, out, by);
     // It may have been decided a moment ago, and not be known here.
     this.#ground.read((failure, at, then) => {
       if (failure !== undefined) return void then.push({ kind: "refused", call, failure });
-      this.#execute(at, { kind: "admit", call, lease, fence }, then);
+      this.#execute(at, { kind: "admit", call, lease, fence }, then, by);
     });
   }
 
@@ -273,13 +277,13 @@ export class Lending implements Part {
     answer(out, call, listOf(what, this.#book, this.#ground.state.at.time, Math.ceil(ageMs), this.#borrower, now));
   }
 
-  #execute(now: Now, input: ExecutorInput, out: Effect[]): void {
+  #execute(now: Now, input: ExecutorInput, out: Effect[], by = OPERATORS): void {
     const effects: ExecutorEffect[] = [];
     this.#executor.step(now, input, effects);
-    this.#executorEffects(now, effects, out, input.kind === "admit" ? input.lease : 0);
+    this.#executorEffects(now, effects, out, input.kind === "admit" ? input.lease : 0, by);
   }
 
-  #executorEffects(now: Now, effects: readonly ExecutorEffect[], out: Effect[], asked = 0): void {
+  #executorEffects(now: Now, effects: readonly ExecutorEffect[], out: Effect[], asked = 0, by = OPERATORS): void {
     for (const effect of effects)
       switch (effect.kind) {
         case "persist":
@@ -292,7 +296,7 @@ export class Lending implements Part {
           out.push({ kind: "refused", call: effect.call, failure: effect.failure });
           break;
         case "admitted": {
-          const validMs = this.#guard.admitted(now, asked, effect.forMs);
+          const validMs = this.#guard.admitted(now, asked, by, effect.forMs);
           answer(out, effect.call, { kind: "admitted", agents: effect.agents, validMs });
           break;
         }

@@ -140,7 +140,8 @@ export type AgentsRequest =
 /** Query is a question to the state of the federation. */
 export type Query =
   | { readonly kind: "value"; readonly key: string }
-  | { readonly kind: "values"; readonly prefix: string }
+  /** A page of those behind the key `after`. */
+  | { readonly kind: "values"; readonly prefix: string; readonly after: string }
   | { readonly kind: "ballots" }
   | { readonly kind: "ballot"; readonly ballotId: string }
   | { readonly kind: "policies" }
@@ -149,7 +150,8 @@ export type Query =
 /** QueryAnswer is the answer to a query. */
 export type QueryAnswer =
   | { readonly kind: "value"; readonly value: AgreedValue | undefined }
-  | { readonly kind: "values"; readonly values: readonly AgreedValue[] }
+  /** `next` is the last key of a page behind which there are more; empty if there are none. */
+  | { readonly kind: "values"; readonly values: readonly AgreedValue[]; readonly next: string }
   | { readonly kind: "ballots"; readonly ballots: readonly Ballot[] }
   /** `certificate` is its bytes, or why there is none. */
   | { readonly kind: "ballot"; readonly ballot: Ballot | undefined; readonly certificate: Uint8Array | string }

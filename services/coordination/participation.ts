@@ -10,7 +10,7 @@ import { createReplica } from "./create-replica.ts";
 import type { Begun } from "./formation/record.ts";
 import { VoterRecord } from "./formation/voter-record.ts";
 import { ClockTrust } from "./liveness/clock-trust.ts";
-import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "./log/engine.ts";
+import { hubOf, type LogStatus, type Membership, type ReplicaId, replicaIdOf } from "./log/engine.ts";
 import type { Replica } from "./log/replica.ts";
 import type { ReplicaEffect, ReplicaFrame } from "./log/replica-messages.ts";
 import type { Acquaintance } from "./members/acquaintance.ts";
@@ -81,42 +81,36 @@ export class Participation {
 
   constructor(ground: CoordinationGround, begun: Begun, now: Now, { inContact, keySaid }: SessionView) {
     const { founding, incarnation } = begun;
+    const { hubId, crypto, prng } = ground;
     this.#voters = new VoterRecord(begun);
     this.#ground = ground;
     this.incarnation = incarnation;
-    this.#self = replicaIdOf(ground.hubId, incarnation);
+    this.#self = replicaIdOf(hubId, incarnation);
     this.#inContact = inContact;
     this.#lookAt = now.mono + LOOK_MS;
     this.#now = now;
     this.#digest = new StateDigest((all) => ground.crypto.hash(writeState(all.dump())));
     const state = new FederationState({ crypto: ground.crypto, codec: commandCodec }, founding);
-    this.#replica = createReplica({
-      ground,
-      begun,
-      self: this.#self,
-      state,
-      now,
-      keySaid,
-      step: (membership) => this.#steward.next({ membership }),
-    });
+    const { members } = state.books;
+    const step = (membership: Membership) => this.#steward.next({ membership });
+    this.#replica = createReplica({ ground, begun, self: this.#self, state, now, keySaid, step });
     this.#recall = new Recall({ stored: ground.stored, engine: founding.founding.engine, incarnation, life: ground.life });
     const { electionMs, leaseDrift } = { ...RAFT_TUNING, ...ground.tuning.raft };
     // What a lease is shorter than the time in which nobody votes must not be slept through twice over without being noticed.
     this.#clock = new ClockTrust({ pauseMs: electionMs, stepMs: (electionMs * leaseDrift) / 2 });
     this.#steward = new Steward({
-      hubId: ground.hubId,
+      hubId,
       incarnation,
       founding,
       federation: state.federation,
-      members: state.books.members,
+      members,
       membership: () => this.#replica.status(this.#now).membership,
       told: () => introducedReplicas(this.begun.voters),
       tell: (peer, errand) => void this.#errands.push({ peer, errand }),
     });
     this.acquaintance = this.#steward.acquaintance;
     this.#belonged = this.#steward.isMember;
-    const { hubId, crypto, prng } = ground;
-    const desk = new BallotDesk({ hubId, crypto, prng, members: state.books.members, ballots: state.books.ballots, at: () => state.at });
+    const desk = new BallotDesk({ hubId, crypto, prng, members, ballots: state.books.ballots, at: () => state.at });
     const partGround: PartGround = {
       ground,
       self: this.#self,
@@ -128,9 +122,9 @@ export class Participation {
       read: (then) =>
         this.#later(undefined, (outcome, at, out) => then(outcome?.kind === "refused" ? outcome.failure : undefined, at, out)),
     };
-    this.#sponsor = new Sponsor({ federationId: this.federationId, members: state.books.members, submit: partGround.submit });
+    this.#sponsor = new Sponsor({ federationId: this.federationId, crypto, members, submit: partGround.submit });
     this.#parts = createParts(partGround, now);
-    this.#intents = new Intents(hubId, founding.founding, state.books.members, desk);
+    this.#intents = new Intents(hubId, founding.founding, members, desk);
     this.#openings = new Openings(desk, partGround.submit);
   }
 
@@ -199,8 +193,8 @@ export class Participation {
 
   /** sponsor brings a hub's request to join, or to come back, into the log. */
   sponsor(now: Now, peer: string, candidate: Candidate, signature: Uint8Array, out: Effect[]): void {
-    if (this.#replica.state.books.members.member(peer) !== undefined) this.introduce(peer, out);
-    this.#sponsor.ask(peer, candidate, signature, out);
+    this.#steward.introduce(peer);
+    this.#sponsor.ask(now, peer, candidate, signature, out);
     this.#route(now, out);
   }
 
@@ -419,9 +413,9 @@ export class Participation {
 
   #checkMembership(): void {
     this.#steward.dismissAll();
-    const { role } = this.#replica.status(this.#now);
     this.#belonged ||= this.#steward.isMember;
-    if (this.#belonged && !this.#steward.isMember && role === "outside" && this.#replica.state.at.index > 0) this.isOver = true;
+    const isOutside = this.#replica.status(this.#now).role === "outside" && this.#replica.state.at.index > 0;
+    if (this.#belonged && !this.#steward.isMember && isOutside) this.isOver = true;
   }
 
   /** look does what has to be done from time to time (PT1, PT2). */

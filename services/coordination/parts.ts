@@ -20,5 +20,5 @@ export function createParts(ground: PartGround, now: Now): Parts {
   const mover = new Mover(ground, now);
   const sharing = new Sharing(ground);
   const rebalancing = new Rebalancing(ground, { rooms: () => sharing.rooms(), runs: (agent) => mover.runs(agent) }, now);
-  return { all: [sentry, new Lending(ground), sharing, mover, rebalancing, new Directions(ground)], sentry, mover };
+  return { all: [sentry, new Lending(ground, now), sharing, mover, rebalancing, new Directions(ground)], sentry, mover };
 }

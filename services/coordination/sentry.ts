@@ -17,7 +17,7 @@ const CHANGES: ReadonlySet<MemberNews["kind"]> = new Set(["founded", "admitted",
  *
  * SE1 a hub accuses a member in the life in which the book has it, once for each time its detector says so, and only as a voter that has not
  *    failed itself.
- * SE2 a hub that reads that it is accused, or counts as failed, says that it lives, with the next life.
+ * SE2 a hub that reads that it is accused, or counts as failed, says that it lives, with the next life, until that is decided.
  */
 export class Sentry implements Part {
   readonly frames = ["liveness"] as const;
@@ -91,7 +91,10 @@ export class Sentry implements Part {
     const own = this.#members.member(this.#hubId);
     if (own === undefined || (!own.failed && own.accusations.length === 0) || own.life + 1 <= this.#refuted) return;
     this.#refuted = own.life + 1;
-    this.#submit({ book: "members", command: { kind: "refute", life: own.life + 1 } });
+    this.#submit({ book: "members", command: { kind: "refute", life: own.life + 1 } }, ({ kind }) => {
+      // What was not decided is said again, else this hub counts as failed for good.
+      if (kind === "refused") this.#refuted = 0;
+    });
   }
 
   describe(): string {

@@ -253,6 +253,11 @@ export class CoordinationHubs {
     this.#forged.set(id, change);
   }
 
+  /** say has a hub send a frame of which its core knows nothing. */
+  say(from: string, to: string, frame: Frame): void {
+    this.#send(from, to, frame);
+  }
+
   /** start starts a hub that was stopped: on what it stored, or on what was put back instead; `doubt` is what its witness says to that. */
   start(id: string, store?: MemoryStore, doubt?: string): void {
     const hub = this.#hub(id);

@@ -34,6 +34,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/bft/catch-up.ts #failed": ["peers", "members whose snapshots came to nothing"],
   "services/coordination/bft/catch-up.ts #attested": ["const ATTESTED_HEIGHTS", "heights, with a signature of each voter"],
   "services/coordination/bft/catch-up.ts #sent": ["peers", "replicas that catch up"],
+  "services/coordination/bft/catch-up.ts #fetched": ["peers", "replicas that asked for a chunk of a snapshot"],
   "services/coordination/bft/decisions.ts #decided": [
     "configuration",
     "`snapshotEvery` and `keepHeights`, as long as voters agree on the state",
@@ -411,8 +412,10 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/telemetry/core.ts #watchers": ["streams", "WatchEvents"],
   "services/coordination/lending.ts #confirming": ["streams", "one per call that waits for a confirmation"],
   "services/coordination/lending.ts #releasing": ["streams", "one per call that gives something back"],
-  "services/coordination/resources/desk/auditor.ts #audits": ["streams", "one per audit, for two seconds"],
-  "services/coordination/resources/desk/guard.ts #until": ["commands", "leases of this hub that something acted under"],
+  "services/coordination/resources/desk/guard.ts #until": [
+    "commands",
+    "leases of this hub that something acted under, with `PROGRAMS_MAX` programs each",
+  ],
   "services/coordination/resources/desk/guard.ts #idleAt": ["commands", "leases of this hub that stop"],
   "services/coordination/resources/desk/wanted.ts #takes": [
     "commands",

@@ -42,6 +42,8 @@ export class CatchUp {
   readonly #fellows: Fellows;
   /** What was sent to a replica, up to which height, when. */
   readonly #sent = new Map<ReplicaId, { upTo: number; at: number }>();
+  /** The chunk of a snapshot that a replica got last, and when. */
+  readonly #fetched = new Map<ReplicaId, { readonly index: number; readonly chunk: number; readonly at: number }>();
   /** The decision for whose state the application was asked. */
   #asked: Head | undefined;
   /** State of this replica at a height, while voters sign it. */
@@ -86,7 +88,8 @@ export class CatchUp {
 
   /** forget drops what was noted of replicas that are no members any more. */
   forget(isMember: (replica: ReplicaId) => boolean): void {
-    for (const map of [this.#sent, this.#failed]) for (const replica of map.keys()) if (!isMember(replica)) map.delete(replica);
+    for (const map of [this.#sent, this.#fetched, this.#failed])
+      for (const replica of map.keys()) if (!isMember(replica)) map.delete(replica);
   }
 
   /** ask notes that the application is asked for its state at the newest decision. */
@@ -152,10 +155,14 @@ export class CatchUp {
     return judgeManifest(verifier, keysOf, [own, ...told], manifest, attestations);
   }
 
-  /** fetched answers a request for a chunk of the snapshot that is kept. */
+  /** fetched answers a request for a chunk of the snapshot that is kept: for the next one at once, for any other one after a while. */
   fetched(turn: Turn, to: ReplicaId, { index, chunk }: Extract<BftFrame, { kind: "fetch" }>): void {
     const { snapshot } = this.#decisions;
     if (snapshot?.manifest.index !== index || !isIndex(chunk, chunksOf(snapshot.manifest.size))) return;
+    const last = this.#fetched.get(to);
+    const isNext = last === undefined || (last.index === index && last.chunk + 1 === chunk);
+    if (!isNext && turn.now.mono - last.at < this.#settings.limits.resendMs / 2) return;
+    this.#fetched.set(to, { index, chunk, at: turn.now.mono });
     const bytes = snapshot.state.subarray(chunk * BFT_BOUNDS.partBytes, (chunk + 1) * BFT_BOUNDS.partBytes);
     send(turn, to, { kind: "chunk", index, chunk, bytes });
   }

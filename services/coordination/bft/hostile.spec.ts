@@ -189,4 +189,20 @@ describe("what hostile and unlucky hubs do", () => {
     expect(copy.sent.length).toBeGreaterThan(0);
     expect(copy.sent.length).toBeLessThan(10);
   });
+
+  test("F-6 who asks for the same chunk of a snapshot on and on gets it once in a while", () => {
+    const world = new World({ n: 4, record: true, limits: { snapshotEvery: 2, keepHeights: 1 } });
+    for (let i = 0; i < 6; i++) {
+      world.propose(world.copy(0), `p${i}`);
+      world.run(world.now + 200);
+    }
+    const copy = world.copy(0);
+    expect(copy.engine.describe()).toMatch(/snapshot 6/);
+    copy.sent.length = 0;
+    for (let i = 0; i < 100; i++) world.deliver(nameOf(3), copy, { kind: "fetch", index: 6, chunk: 0 });
+    expect(copy.sent.filter(({ frame }) => frame.kind === "chunk")).toHaveLength(1);
+    world.run(world.now + 1_000);
+    world.deliver(nameOf(3), copy, { kind: "fetch", index: 6, chunk: 0 });
+    expect(copy.sent.filter(({ frame }) => frame.kind === "chunk")).toHaveLength(2);
+  });
 });

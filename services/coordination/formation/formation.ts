@@ -12,14 +12,13 @@ import {
   MEMBER_LIMITS,
   SIGNED_FOUNDING,
   type SignedFounding,
-  TOLD_MAX,
   VOTERS,
 } from "../members/messages.ts";
 import { foundingBytes, foundingProblem, joinBytes } from "../members/statements.ts";
 import type { Effect, FormationFrame, FoundRequest, InvitationStatus, Standing } from "../messages.ts";
 import type { JoinAnswer } from "./join-calls.ts";
+import { numberProblem } from "./numbers.ts";
 import { type Begun, SPACE } from "./record.ts";
-import { tooHigh } from "./refusals.ts";
 
 const KEY = "formation";
 
@@ -158,9 +157,12 @@ export class Formation {
       this.#ask(next, out);
     }
     if (stage.kind !== "none") return undefined;
-    const [from, invitation] =
-      [...this.#invitations].find(([peer, { founding }]) => founding.federationId === federationId && (via === "" || via === peer)) ?? [];
-    if (from !== undefined && invitation !== undefined) return this.#consent(from, invitation, out);
+    const invited = [...this.#invitations].filter(
+      ([peer, { founding }]) => founding.federationId === federationId && (via === "" || via === peer),
+    );
+    // A name is anybody's, and which of the two is meant is for the operator to say.
+    if (invited.length > 1) return ambiguous(federationId, invited);
+    for (const [from, invitation] of invited) return this.#consent(from, invitation, out);
     if (via === "") {
       const others = [...new Set(this.invitations().map((one) => one.federationId))];
       const meant = others.length === 0 ? "" : `did you mean ${others.join(" or ")}? Else `;
@@ -287,36 +289,36 @@ export class Formation {
   #founded(peer: string, frame: Extract<FormationFrame, { kind: "founded" }>, out: Effect[]): Begun | undefined {
     const { founding, incarnation, voters } = frame;
     const stage = this.#stage;
-    if (stage.kind === "none" || stage.kind === "offering") return undefined;
-    if (founding.founding.federationId !== this.federationId || foundingProblem(founding, this.#ground.crypto) !== undefined)
-      return undefined;
+    if (stage.kind === "none" || stage.kind === "offering" || founding.founding.federationId !== this.federationId) return undefined;
+    // Last of all, as it costs the most: thirty signatures.
+    const isSigned = (): boolean => foundingProblem(founding, this.#ground.crypto) === undefined;
     if (stage.kind === "consenting") {
-      if (!sameBytes(encode(FOUNDING, founding.founding), encode(FOUNDING, stage.founding.founding))) return undefined;
+      if (!sameBytes(encode(FOUNDING, founding.founding), encode(FOUNDING, stage.founding.founding)) || !isSigned()) return undefined;
       return this.#begin(founding, out);
     }
     if (incarnation !== stage.incarnation) return undefined;
     const isVia = peer === stage.via;
     // Whose word is taken for the state is not for any peer to say (FO5).
-    if ((founding.founding.engine === "bft" && !isVia) || !isIntroduction(voters)) return undefined;
+    if ((founding.founding.engine === "bft" && !isVia) || !isIntroduction(voters) || !isSigned()) return undefined;
     this.#keep({ kind: "none" }, out);
     return { founding, incarnation, voters: isVia ? voters : [] };
   }
 
   #answered(peer: string, said: Extract<FormationFrame, { kind: "join_answer" }>, out: Effect[]): void {
-    const { federationId, incarnation } = said;
+    const { federationId, failure, incarnation } = said;
     const stage = this.#stage;
     if (stage.kind !== "joining" || stage.via !== peer || stage.federationId !== federationId) return;
-    const failure = incarnation > TOLD_MAX ? tooHigh(incarnation) : said.failure;
-    if (incarnation > stage.incarnation && incarnation <= TOLD_MAX) {
+    const problem = numberProblem(peer, incarnation, this.#ground.own().incarnation - 1);
+    if (incarnation > stage.incarnation && problem === undefined) {
       // Its members remember a replica of this hub: another one has a number that was not used.
       this.#keep({ ...stage, incarnation }, out);
       return this.#ask(peer, out);
     }
     this.#answer = "taken";
-    if (failure === undefined) return;
-    const message = `${peer} refused: ${failure.message}`;
+    if (failure === undefined && problem === undefined) return;
+    const message = problem ?? `${peer} refused: ${failure?.message}`;
     // What a peer says of fields and facts is not about the call of this hub's operator.
-    this.#answer = { reason: failure.reason, message };
+    this.#answer = { reason: problem === undefined && failure !== undefined ? failure.reason : "VALUE_OUT_OF_RANGE", message };
     out.push({ kind: "event", severity: "warning", name: "join_refused", message, hubId: peer });
     this.#keep({ kind: "none" }, out);
   }
@@ -371,6 +373,12 @@ function busy(federationId: string): Failure {
     reason: "ALREADY_EXISTS",
     message: `this hub is on its way into federation ${federationId}; give that up first (foedus federation leave ${federationId})`,
   };
+}
+
+function ambiguous(federationId: string, invited: readonly (readonly [string, unknown])[]): Failure {
+  const peers = invited.map(([peer]) => peer).sort();
+  const message = `${peers.join(" and ")} each found a federation ${federationId} with this hub; say which one is meant (--via ${peers.join(" or --via ")})`;
+  return { reason: "INVALID_FIELD", message, field: "via" };
 }
 
 function uneven({ hubId, weight }: Candidate): Failure {

@@ -90,7 +90,7 @@ describe("CO5 numbers for replicas", () => {
       lies(hubs, "a", number);
       const spoken: boolean[] = [];
       hubs.watch((from, to, frame) => void spoken.push(frameFromProto(frameToProto(frame), from, to) !== undefined));
-      expect(() => hubs.ask("c", "standing", join("street", "a"))).toThrow("a refused: it says that this hub has had replica");
+      expect(() => hubs.ask("c", "standing", join("street", "a"))).toThrow("a wants this hub to go on with replica");
       expect(statusOf(hubs, "c").standing).toBe("none");
       hubs.restart("c");
       hubs.advance(100);
@@ -117,7 +117,7 @@ describe("CO5 numbers for replicas", () => {
     hubs.watch((from, _to, frame) => void (frame.kind === "join_ask" && from === "c" && numbers.push(frame.candidate.incarnation)));
     hubs.ask("c", "standing", { kind: "rejoin", federationId: "street", trust: false });
     hubs.advance(5_000);
-    expect(statusOf(hubs, "c").problem).toContain("a could not let it in again: it says that this hub has had replica");
+    expect(statusOf(hubs, "c").problem).toContain("a wants this hub to go on with replica");
     hubs.heal();
     hubs.until(() => statusOf(hubs, "c").standing === "member");
     expect(numbers.every((number) => number <= LOG_MAX / 2)).toBe(true);

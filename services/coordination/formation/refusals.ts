@@ -13,12 +13,6 @@ export function notIn(federationId: string): Failure {
   return { reason: "NOT_FEDERATED", message, field: "federation_id" };
 }
 
-/** tooHigh refuses the word of a hub that was asked to let this one in for a number that its replicas have had. */
-export function tooHigh(incarnation: number): Failure {
-  const message = `it says that this hub has had replica ${incarnation - 1}, which no hub comes to; see whether it is well, and name another member (--via)`;
-  return { reason: "VALUE_OUT_OF_RANGE", message };
-}
-
 /** over ends what waits for a federation that this hub does not belong to any more. */
 export function over(federationId: string): Failure {
   const message = `this hub does not belong to federation ${federationId} any more; what was asked may still be decided: ask one of its members`;

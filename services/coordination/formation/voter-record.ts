@@ -6,7 +6,8 @@ import { type Begun, remembering } from "./record.ts";
 
 /**
  * VoterRecord keeps what is stored of a federation up to date with who its voters are: a hub that comes back with an empty log knows from
- * that whose word to take for the state (BC4). As long as its log has not come to where it was let in, it was told of newer ones than the log has.
+ * that whose word to take for the state (BC4), and one whose store fell back who may give it another number (WB4). As long as its log has not
+ * come to where it was let in, it was told of newer ones than the log has.
  */
 export class VoterRecord {
   #begun: Begun;
@@ -22,8 +23,6 @@ export class VoterRecord {
 
   /** look takes who the voters are, as the log of this replica says, in which it is a member. */
   look(membership: Pick<Membership, "voters">, members: Pick<Members, "key">, out: Effect[]): void {
-    // Of the other engine nobody asks whose word counts.
-    if (this.#begun.founding.founding.engine !== "bft") return;
     const voters = introducedOf(membership, members);
     if (voters.length === 0 || sameVoters(voters, this.#begun.voters)) return;
     this.#begun = { ...this.#begun, voters };

@@ -3,12 +3,12 @@ import type { Crypto } from "#kernel/crypto.ts";
 import type { Now } from "#kernel/instant.ts";
 import { decode, encode, message, type Of, sameBytes, text, uint } from "#kernel/wire/shape.ts";
 import type { StoredLog } from "../log/engine.ts";
-import { type Candidate, LOG_MAX, SIGNED_FOUNDING, TOLD_MAX } from "../members/messages.ts";
+import { type Candidate, LOG_MAX, SIGNED_FOUNDING } from "../members/messages.ts";
 import { joinBytes } from "../members/statements.ts";
 import type { Effect, FormationFrame } from "../messages.ts";
 import { federationId } from "../state/federation-state.ts";
+import { numberProblem } from "./numbers.ts";
 import { type Begun, SPACE } from "./record.ts";
-import { tooHigh } from "./refusals.ts";
 
 const KEY = "way-back";
 const RECORD = message({
@@ -51,6 +51,7 @@ export function storedWayBack(store: StoredLog): Record | undefined {
  *    than may: one that lies does not have it wait for ever with a number that nobody knows.
  * WB3 what the store has is kept until a member has given it its new number, so that a federation of which every store was restored can
  *    still be saved, by its operators' word.
+ * WB4 who only says that it belongs to the federation gives no number while one is in contact that this hub knew as a founder or a voter.
  */
 export class WayBack {
   readonly #ground: WayBackGround;
@@ -145,6 +146,7 @@ export class WayBack {
   frame(peer: string, frame: FormationFrame, out: Effect[]): Begun | undefined {
     if (frame.kind === "founded") {
       const { founding, incarnation } = frame;
+      if (!this.#mayGive(peer)) return undefined;
       const same = sameBytes(encode(SIGNED_FOUNDING, founding), encode(SIGNED_FOUNDING, this.begun.founding));
       if (!same || incarnation !== this.#record.incarnation) return undefined;
       this.#said.add(peer);
@@ -152,16 +154,15 @@ export class WayBack {
       return this.#isSaid ? { ...this.begun, incarnation } : undefined;
     }
     if (frame.kind !== "join_answer" || peer !== this.#asked || frame.federationId !== this.federationId) return undefined;
-    const isTooHigh = frame.incarnation > Math.max(TOLD_MAX, this.#record.incarnation);
-    const isNew = Number.isSafeInteger(frame.incarnation) && frame.incarnation > this.#record.incarnation && frame.incarnation <= TOLD_MAX;
-    if (isNew) {
+    const problem = numberProblem(peer, frame.incarnation, this.begun.incarnation);
+    if (frame.incarnation > this.#record.incarnation && problem === undefined) {
       // Members know later replicas of this hub than the store does.
       this.#record = { ...this.#record, incarnation: frame.incarnation };
       this.#said.clear();
       out.push({ kind: "persist", ops: [this.keeping()] });
       this.#ask(peer, out);
     }
-    this.#refusal = (isTooHigh ? tooHigh(frame.incarnation) : frame.failure)?.message ?? "";
+    this.#refusal = problem ?? frame.failure?.message ?? "";
     return undefined;
   }
 
@@ -170,6 +171,13 @@ export class WayBack {
     if (this.begun.founding.founding.engine === "raft") return this.#said.size > 0;
     const said = [...this.#said].filter((peer) => this.#known.has(peer)).length;
     return said > Math.floor((this.#known.size - 1) / 3);
+  }
+
+  /** mayGive: this hub's own store cannot say who is a member now (WB4). */
+  #mayGive(peer: string): boolean {
+    const { founding, voters } = this.begun;
+    const known = new Set([...founding.founding.founders, ...voters].map(({ hubId }) => hubId));
+    return this.#members.has(peer) && (known.has(peer) || ![...this.#members].some((member) => known.has(member)));
   }
 
   describe(): string {

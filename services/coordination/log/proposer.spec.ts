@@ -219,15 +219,24 @@ describe("the commands of a hub", () => {
   });
 
   test("too many, or too many bytes, are not taken; room comes back with what is decided", () => {
-    const proposer = new Proposer({ ...LIMITS, waiting: 2, waitingBytes: 10 }, 1, write);
-    expect(proposer.add(1, new Uint8Array(11))).toBe(false);
+    const proposer = new Proposer({ ...LIMITS, waiting: 2, waitingBytes: 16 }, 1, write);
+    expect(proposer.add(1, new Uint8Array(15))).toBe(false);
     expect(proposer.add(1, new Uint8Array(6))).toBe(true);
-    expect(proposer.add(2, new Uint8Array(5))).toBe(false);
-    expect(proposer.add(2, new Uint8Array(4))).toBe(true);
+    expect(proposer.add(2, new Uint8Array(9))).toBe(false);
+    expect(proposer.add(2, new Uint8Array(8))).toBe(true);
     expect(proposer.add(3, new Uint8Array())).toBe(false);
     proposer.next(0);
     proposer.settle(1, 1, 1);
     expect(proposer.add(3, new Uint8Array(6))).toBe(true);
+  });
+
+  test("PO6 what this hub itself wants decided is taken, however many commands of callers wait", () => {
+    const proposer = new Proposer({ ...LIMITS, waiting: 8, waitingBytes: 80 }, 1, write);
+    for (let call = 1; call <= 7; call++) expect(proposer.add(call, new Uint8Array(10))).toBe(true);
+    expect(proposer.add(8, new Uint8Array())).toBe(false);
+    expect(proposer.add(-1, new Uint8Array(11))).toBe(false);
+    expect(proposer.add(-1, new Uint8Array(10))).toBe(true);
+    expect(proposer.add(0, new Uint8Array())).toBe(false);
   });
 
   test("a batch has at most so many commands and bytes, and so many batches are on their way", () => {

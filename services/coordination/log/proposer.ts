@@ -13,6 +13,9 @@ export interface ProposerLimits {
   readonly resendMs: number;
 }
 
+/** Part of the room that callers may fill (PO6). */
+const CALLERS_PART = 7 / 8;
+
 /** Outgoing is a batch to be sent to whoever leads. */
 export interface Outgoing {
   readonly session: number;
@@ -39,6 +42,7 @@ interface Flying extends Outgoing {
  * PO4 what the log says of a number settles the call that waits for it; a call whose session is over without that is unknown.
  * PO5 a command is sent at once when nothing is on its way, and with many others when much is: each batch costs a signature, an entry, and
  *    a message to each replica, whatever is in it.
+ * PO6 callers fill seven eighths of the room at the most: there is some for what this hub itself wants decided, that it lives above all.
  */
 export class Proposer {
   readonly #limits: ProposerLimits;
@@ -78,9 +82,11 @@ export class Proposer {
     return this.#commands.length;
   }
 
-  /** add takes a command; false if too many wait already. */
+  /** add takes a command; false if too many wait already. Calls of this hub itself are below 1. */
   add(call: number, command: Uint8Array): boolean {
-    if (this.#commands.length >= this.#limits.waiting || this.#bytes + command.length > this.#limits.waitingBytes) return false;
+    const { waiting, waitingBytes } = this.#limits;
+    const part = call < 1 ? 1 : CALLERS_PART;
+    if (this.#commands.length >= part * waiting || this.#bytes + command.length > part * waitingBytes) return false;
     this.#commands.push({ call, command });
     this.#bytes += command.length;
     return true;

@@ -40,6 +40,6 @@ test("PO2 a hub whose clock went back does not take for its own what it sent bef
   const call = hubs.call("b", put("after"));
   hubs.heal();
   expect(hubs.wait("b", call)).toMatchObject({ kind: "changed" });
-  const { answer } = hubs.ask("a", "queried", { kind: "query", query: { kind: "values", prefix: "" }, local: false });
+  const { answer } = hubs.ask("a", "queried", { kind: "query", query: { kind: "values", prefix: "", after: "" }, local: false });
   expect(answer.kind === "values" && answer.values.map(({ key }) => key)).toEqual(["after", "ahead", "before"]);
 });

@@ -58,12 +58,6 @@ const HOST = /^(?:[a-zA-Z0-9](?:[a-zA-Z0-9._-]{0,251}[a-zA-Z0-9])?|[0-9a-fA-F:.]
 /** LOG_MAX bounds positions and terms of the log, serials and incarnations. */
 export const LOG_MAX = 2 ** 48;
 
-/**
- * TOLD_MAX is the largest number of a replica that a hub takes another one's word for, that a replica of it had it: one who lies must not use up
- * the numbers that are left.
- */
-export const TOLD_MAX = LOG_MAX / 2;
-
 const hub = (no: number) => text(no, ID_BYTES, LABEL);
 
 /** ENDPOINT is an address at which a hub is dialled: that of its discovery, which tells where its other services are. */

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { feedKeyOf } from "../../../test/simulator/crypto.ts";
 import { AgentPrograms } from "../../../test/support/agent-programs.ts";
 import { CoordinationHubs } from "../../../test/support/coordination-hubs.ts";
 import type { Request } from "../messages.ts";
+import { ROOM_MAX } from "./hosting/sagas.ts";
 import { type Migration, type MigrationAnswer, STEPS } from "./messages.ts";
 
 const IDS = ["a", "b", "c"] as const;
@@ -98,6 +100,73 @@ describe("S1-13 S1-14 an agent of a program moves between hubs", () => {
     world.hubs.ask("a", "changed", { kind: "abort_migration", transfer, why: "not now" });
     world.programs.until(() => world.programs.running("counter").join() === "a" && world.migrations("a")[0]?.status === "aborted");
     expect(world.migrations("b")[0]).toMatchObject({ cause: "WITHDRAWN", message: "not now" });
+  });
+});
+
+describe("MX4 S1-14 a hub that others send agents to", () => {
+  test("SG5 takes in no more at a time than it has room for, also of those that are asked for at once", () => {
+    const world = new World();
+    const agents = Array.from({ length: 12 }, (_, i) => `agent-${i}`);
+    for (const agent of agents) world.programs.create("a", agent);
+    world.programs.until(() => agents.every((agent) => world.programs.running(agent).join() === "a"));
+    // It hears of all of them at once.
+    world.hubs.cut("b");
+    for (const agent of agents) world.hubs.call("c", migrate("b", agent));
+    world.programs.until(() => world.migrations("c").filter(({ step }) => step === "VALIDATE").length === agents.length);
+    world.hubs.heal();
+    let most = 0;
+    world.programs.until(() => {
+      const all = world.migrations("b");
+      const held = all.filter(({ step, status }) => status === "open" && STEPS.indexOf(step) >= STEPS.indexOf("ACCEPT"));
+      most = Math.max(
+        most,
+        held.reduce((sum, { bytes }) => sum + bytes, 0),
+      );
+      return all.length === agents.length && all.every(({ status }) => status === "released" || status === "aborted");
+    });
+    expect(most).toBeGreaterThan(0);
+    expect(most).toBeLessThanOrEqual(ROOM_MAX);
+    const refused = world.migrations("b").filter(({ status }) => status === "aborted");
+    expect(refused.map(({ message }) => message)).toEqual(
+      refused.map(() => "b takes in too many agents at once; ask again when some have arrived"),
+    );
+    // What was promised to moves that are over is free again.
+    for (const { agent } of refused) world.hubs.ask("c", "changed", migrate("b", agent));
+    world.programs.until(() => agents.every((agent) => world.programs.running(agent).join() === "b"));
+  });
+});
+
+describe("HR5 a program that names agents on and on", () => {
+  const named = (from: number, count: number) =>
+    Array.from({ length: count }, (_, i) => ({ agent: `n${from + i}`, nodeKey: feedKeyOf(`n${from + i}`), fence: 0 }));
+  const names = (world: World, offered: ReturnType<typeof named>): void =>
+    world.hubs.tellAgents("a", { kind: "host", host: 99, principal: "gateway", offer: { agents: offered, kinds: [] } });
+
+  test("fills no log: others' commands are decided as before", () => {
+    const world = new World();
+    const refusals = () => world.hubs.observed("c").filter((what) => what.startsWith("refused_command: of a, LIMIT_EXCEEDED")).length;
+    for (let i = 0; i < 4; i++) {
+      names(world, named(2_000 * i, 2_000));
+      world.hubs.advance(1_500);
+    }
+    expect(world.hubs.ask("c", "agents", { kind: "agents", unless: 0 }).agents).toHaveLength(2_000);
+    expect(refusals()).toBeGreaterThan(0);
+    expect(refusals()).toBeLessThan(1_000);
+  });
+
+  test("is told again of one that it named long ago: nothing is kept of what it does not name any more", () => {
+    const world = new World();
+    const told = () => world.hubs.agentEffects("a").flatMap((effect) => (effect.kind === "hosted" ? effect.agents : []));
+    names(world, named(0, 1));
+    world.hubs.advance(100);
+    expect(told()).toMatchObject([{ agent: "n0", runs: true }]);
+    names(world, named(0, 1));
+    expect(told()).toEqual([]);
+    names(world, named(1, 1));
+    world.hubs.advance(100);
+    told();
+    names(world, named(0, 1));
+    expect(told()).toMatchObject([{ agent: "n0", runs: true }]);
   });
 });
 

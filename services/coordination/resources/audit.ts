@@ -37,7 +37,7 @@ export function audit(book: ResourceDump, { executors, borrowers }: Reports): Fi
     ...accounts(book),
     ...[...executors].flatMap(([hub, report]) => runs(hub, report, leases)),
     ...[...borrowers].flatMap(([hub, report]) => uses(hub, report, leases)),
-    ...book.leases.flatMap(({ view }) => missing(view, executors, borrowers)),
+    ...absent(book.leases, executors, borrowers),
   ]);
 }
 
@@ -132,19 +132,26 @@ function uses(hub: string, report: ReturnType<LeaseBorrower["report"]>, leases: 
   });
 }
 
-/** missing finds leases that their owner or borrower knows nothing of: nobody would end them, or use them. */
-function missing(view: LeaseView, executors: Reports["executors"], borrowers: Reports["borrowers"]): Finding[] {
-  const { lease, owner, borrower, state, id } = view;
-  if (state === "reserved") return [];
-  const found: Finding[] = [];
-  const there = executors.get(owner);
+/** absent finds leases that their owner or borrower knows nothing of: nobody would end them, or use them. */
+function absent(leases: ResourceDump["leases"], executors: Reports["executors"], borrowers: Reports["borrowers"]): Finding[] {
+  const ran = new Map([...executors].map(([hub, report]) => [hub, new Set(report.map(({ lease }) => lease))]));
+  const held = new Map([...borrowers].map(([hub, report]) => [hub, new Set(report.map(({ id }) => id))]));
   // A report that is full has left something out, which is not missing.
-  if (there !== undefined && there.length !== REPORT_MAX && !there.some((item) => item.lease === lease))
-    found.push(
-      finding("stuck", owner, lease, `${owner} does not know lease ${lease}, so it never says that it stopped; let it read the book again`),
-    );
-  const held = borrowers.get(borrower);
-  if (state === "live" && held !== undefined && held.length !== REPORT_MAX && !held.some((item) => item.id === id))
-    found.push(finding("unheld", borrower, lease, `${borrower} does not know lease ${lease} of ${owner}; release it`));
-  return found;
+  const isWhole = (report: readonly unknown[] | undefined): boolean => report !== undefined && report.length !== REPORT_MAX;
+  return leases.flatMap(({ view: { lease, owner, borrower, state, id } }) => {
+    if (state === "reserved") return [];
+    const found: Finding[] = [];
+    if (isWhole(executors.get(owner)) && !ran.get(owner)?.has(lease))
+      found.push(
+        finding(
+          "stuck",
+          owner,
+          lease,
+          `${owner} does not know lease ${lease}, so it never says that it stopped; let it read the book again`,
+        ),
+      );
+    if (state === "live" && isWhole(borrowers.get(borrower)) && !held.get(borrower)?.has(id))
+      found.push(finding("unheld", borrower, lease, `${borrower} does not know lease ${lease} of ${owner}; release it`));
+    return found;
+  });
 }

@@ -171,6 +171,11 @@ export class LeaseExecutor implements Core<ExecutorInput, ExecutorEffect> {
     return this.#held.has(lease) || fence <= this.#floor;
   }
 
+  /** holds tells whether something runs, or may run, under this lease with this fence. */
+  holds(lease: number, fence: number): boolean {
+    return this.#held.get(lease)?.fence === fence;
+  }
+
   /** report is what runs or may run here, for the audit (RB12). */
   report(): { readonly lease: number; readonly fence: number; readonly ran: boolean; readonly orphan: boolean }[] {
     return [...this.#held.values()]

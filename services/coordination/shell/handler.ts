@@ -29,6 +29,7 @@ import { bind, type Handlers, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import type { PeerLinks } from "#runtime/sessions/peer-links.ts";
 import type { BallotValue } from "../ballots/messages.ts";
+import { ballotPage } from "../codec/ballot-pages.ts";
 import { actionFromProto, ballotToProto, policyToProto, resultToProto, voteFromProto } from "../codec/ballot-views.ts";
 import { valueCommandFromProto, valueToProto } from "../codec/values.ts";
 import type { Role } from "../log/engine.ts";
@@ -190,10 +191,12 @@ function valueHandlers(ask: Ask): Pick<Handled, "changeValue" | "getValue" | "li
       const value = answer.kind === "value" && answer.value !== undefined ? { value: valueToProto(answer.value) } : {};
       return create(GetValueResponseSchema, { ...value, applied: BigInt(applied), ageMs: BigInt(Math.ceil(ageMs)) });
     },
-    listValues: async ({ prefix }, context) => {
-      const { answer, applied, ageMs } = await ask("queried", { kind: "query", query: { kind: "values", prefix }, local: true }, context);
-      const values = answer.kind === "values" ? answer.values.map(valueToProto) : [];
-      return create(ListValuesResponseSchema, { values, applied: BigInt(applied), ageMs: BigInt(Math.ceil(ageMs)) });
+    listValues: async ({ prefix, after }, context) => {
+      const query = { kind: "values", prefix, after } as const;
+      const { answer, applied, ageMs } = await ask("queried", { kind: "query", query, local: true }, context);
+      const { values, next } = answer.kind === "values" ? answer : { values: [], next: "" };
+      const page = { values: values.map(valueToProto), next };
+      return create(ListValuesResponseSchema, { ...page, applied: BigInt(applied), ageMs: BigInt(Math.ceil(ageMs)) });
     },
   };
 }
@@ -221,13 +224,10 @@ function ballotHandlers(
       const answer = await ask("changed", { kind: "vote", ballotId, vote: voteFromProto(vote), reasoning }, context);
       return create(CastVoteResponseSchema, { result: ballotOf(answer).result });
     },
-    listBallots: async (_request, context) => {
+    listBallots: async ({ after }, context) => {
       const { answer, ageMs } = await ask("queried", { kind: "query", query: { kind: "ballots" }, local: true }, context);
-      const all = answer.kind === "ballots" ? answer.ballots : [];
-      const order = [...all].sort(
-        (a, b) => Number(a.result !== undefined) - Number(b.result !== undefined) || b.opening.index - a.opening.index,
-      );
-      return create(ListBallotsResponseSchema, { ballots: order.map(ballotToProto), ageMs: BigInt(Math.ceil(ageMs)) });
+      const { ballots, next } = ballotPage(answer.kind === "ballots" ? answer.ballots : [], after);
+      return create(ListBallotsResponseSchema, { ballots: [...ballots], next, ageMs: BigInt(Math.ceil(ageMs)) });
     },
     getBallot: async ({ ballotId }, context) => {
       const { answer } = await ask("queried", { kind: "query", query: { kind: "ballot", ballotId }, local: true }, context);

@@ -156,7 +156,7 @@ describe("the state of a federation", () => {
     expect(commands[0]?.result.ok).toBe(true);
     expect(dropped).toHaveLength(1);
     expect(commands).toHaveLength(1);
-    expect(log.state.books.values.list("")).toEqual([]);
+    expect(log.state.books.values.page("", "").values).toEqual([]);
     expect(log.state.position("b")).toEqual({ session: 0, last: 0 });
   });
 

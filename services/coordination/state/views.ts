@@ -11,7 +11,7 @@ export function answerQuery({ books: { values, ballots, members } }: FederationS
     case "value":
       return { kind: "value", value: values.get(query.key) };
     case "values":
-      return { kind: "values", values: values.list(query.prefix) };
+      return { kind: "values", ...values.page(query.prefix, query.after) };
     case "ballots":
       return { kind: "ballots", ballots: ballots.ballots() };
     case "ballot":

@@ -1,5 +1,8 @@
+import { create, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { ListValuesResponseSchema } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
+import { valueToProto } from "../codec/values.ts";
 import { VALUES, type ValueCommand } from "./messages.ts";
 import { ValuesBook } from "./values-book.ts";
 
@@ -108,7 +111,28 @@ describe("agreed values", () => {
     book.apply(at(1), "h", { kind: "put", key: "k", value: bytes, conditional: false, expect: 0 });
     bytes.fill(0);
     expect(new TextDecoder().decode(book.get("k")?.value)).toBe("before");
-    expect(book.list("k").map(({ author }) => author)).toEqual(["h"]);
-    expect(book.list("z")).toEqual([]);
+    expect(book.page("k", "").values.map(({ author }) => author)).toEqual(["h"]);
+    expect(book.page("z", "").values).toEqual([]);
+  });
+
+  test("VB3 a full book is read in pages that fit into messages, each value once and in order", () => {
+    for (const bytes of [0, 700, VALUES.valueBytes]) {
+      const book = new ValuesBook();
+      let taken = 0;
+      const value = new Uint8Array(bytes);
+      const key = () => `k/${String((taken * 7_919) % 10_007).padStart(5, "0")}`;
+      while (book.apply(at(taken + 1), "h", { kind: "put", key: key(), value, conditional: false, expect: 0 }).ok) taken++;
+      const read: string[] = [];
+      for (let after = "", first = true; first || after !== ""; first = false) {
+        const { values, next } = book.page("k/", after);
+        const message = toBinary(ListValuesResponseSchema, create(ListValuesResponseSchema, { values: values.map(valueToProto), next }));
+        expect(message.length).toBeLessThan(1024 * 1024);
+        read.push(...values.map((one) => one.key));
+        after = next;
+      }
+      expect(read).toEqual([...read].sort());
+      expect(new Set(read).size).toBe(taken);
+      expect(read).toHaveLength(taken);
+    }
   });
 });

@@ -4,6 +4,10 @@ import { problemOf } from "#kernel/wire/shape.ts";
 import type { Book, LogInstant, Outcome } from "../log/book.ts";
 import { type AgreedValue, VALUE_COMMAND, VALUES, type ValueChanged, type ValueCommand, type ValuesDump } from "./messages.ts";
 
+/** Bytes of a page, and what a value has in it beside key and value. */
+const PAGE_BYTES = 512 * 1024;
+const OVERHEAD_BYTES = 96;
+
 /**
  * ValuesBook keeps the values that the hubs of a federation agree on: small, few, each changed by one entry of the log. A
  * conditional change happens only to the version that its author has seen.
@@ -11,6 +15,7 @@ import { type AgreedValue, VALUE_COMMAND, VALUES, type ValueChanged, type ValueC
  * VB1 a version rises with each change of any value, and never comes again: two changes in one entry of the log have two versions, and a
  *     value that was deleted comes back with another.
  * VB2 at most `VALUES.count` values with `VALUES.bytes` bytes of keys and values.
+ * VB3 a page of them fits into a message, however many there are: who fills the book takes nobody the sight of it.
  */
 export class ValuesBook implements Book<ValueCommand, number, ValueChanged, ValuesDump> {
   readonly #values = new Map<string, AgreedValue>();
@@ -60,9 +65,13 @@ export class ValuesBook implements Book<ValueCommand, number, ValueChanged, Valu
     return this.#values.get(key);
   }
 
-  /** list gives the values whose keys begin with a prefix, by key. */
-  list(prefix: string): AgreedValue[] {
-    return this.dump().values.filter(({ key }) => key.startsWith(prefix));
+  /** page gives values whose keys begin with a prefix and are behind another one, by key: as many as fit into a message (VB3). */
+  page(prefix: string, after: string): { readonly values: readonly AgreedValue[]; readonly next: string } {
+    const all = [...this.#values.values()].filter(({ key }) => key > after && key.startsWith(prefix)).sort(byKey);
+    let bytes = 0;
+    const end = all.findIndex((value) => (bytes += OVERHEAD_BYTES + sizeOf(value)) > PAGE_BYTES);
+    const values = end < 0 ? all : all.slice(0, end);
+    return { values, next: end < 0 ? "" : (values.at(-1) as AgreedValue).key };
   }
 
   due(): undefined {
@@ -74,7 +83,7 @@ export class ValuesBook implements Book<ValueCommand, number, ValueChanged, Valu
   }
 
   dump(): ValuesDump {
-    return { revision: this.#revision, values: [...this.#values.values()].sort((a, b) => (a.key < b.key ? -1 : 1)) };
+    return { revision: this.#revision, values: [...this.#values.values()].sort(byKey) };
   }
 
   load({ revision, values }: ValuesDump): void {
@@ -92,6 +101,8 @@ export class ValuesBook implements Book<ValueCommand, number, ValueChanged, Valu
     return `values=${this.#values.size} bytes=${this.#bytes}`;
   }
 }
+
+const byKey = (a: AgreedValue, b: AgreedValue): number => (a.key < b.key ? -1 : 1);
 
 function sizeOf(value: AgreedValue | undefined): number {
   return value === undefined ? 0 : value.key.length + value.value.length;

@@ -7,7 +7,7 @@ import type { PartGround } from "../../part.ts";
 import type { MigrationBook } from "../book.ts";
 import { EMPTY } from "../bytes.ts";
 import type { Laid } from "../checkpoint/checkpoint.ts";
-import type { AgentRecord } from "../messages.ts";
+import { type AgentRecord, BOUNDS } from "../messages.ts";
 import { AgentGate } from "../saga/gate.ts";
 import type { GateState, Seen } from "../saga/saga.ts";
 import { Asks, type Then } from "./asks.ts";
@@ -20,6 +20,9 @@ export const RESIDENTS = "migration-agents";
 const KEPT = message({ fence: uint(1, undefined, 1), principal: text(2, 1_024), started: flag(3) });
 
 type Kept = Of<typeof KEPT>;
+
+/** Agents that are brought into the log without a pause, and how many more between two calls of `retry`: each is an entry for all members. */
+const ENLISTS = { burst: BOUNDS.agentsPerHub, again: 50 } as const;
 
 interface Host {
   readonly principal: string;
@@ -48,6 +51,7 @@ export interface ResidentsGround {
  * HR2 a program that took an agent in is the only one that has it: another one, and one that lost it, do not run it.
  * HR3 an agent and a kind are one program's at a time.
  * HR4 a copy with an old fence, of which no move is under way, is deleted.
+ * HR5 programs that name agents on and on fill neither the log nor this hub: what is kept of a program is what it named last.
  */
 export class Residents {
   readonly #o: ResidentsGround;
@@ -62,6 +66,8 @@ export class Residents {
   /** Agents that could not be brought into the log: again at the next `retry`. */
   readonly #again = new Set<string>();
   readonly #asks = new Asks();
+  /** How many agents may be brought into the log at the moment (HR5). */
+  #enlists: number = ENLISTS.burst;
 
   constructor(ground: ResidentsGround) {
     this.#o = ground;
@@ -105,6 +111,8 @@ export class Residents {
         this.#tell(host, known, refusal(agent, `the agent ${agent} moved into the program with the certificate ${kept.principal}`), out);
       else this.#holders.set(agent, host);
     }
+    const named = new Set(offer.agents.map(({ agent }) => agent));
+    for (const agent of known.told.keys()) if (!named.has(agent)) known.told.delete(agent);
     for (const kind of offer.kinds) if (!this.#takers.has(kind)) this.#takers.set(kind, host);
     this.#refused.clear();
     for (const { agent } of offer.agents) this.look(agent, out);
@@ -165,6 +173,7 @@ export class Residents {
 
   /** retry looks again at agents that could not be brought into the log. */
   retry(out: Effect[]): void {
+    this.#enlists = Math.min(ENLISTS.burst, this.#enlists + ENLISTS.again);
     const agents = [...this.#again];
     this.#again.clear();
     for (const agent of agents) this.look(agent, out);
@@ -231,6 +240,8 @@ export class Residents {
     const refused = this.#refused.get(agent);
     if (refused !== undefined) return { agent, fence: 0, runs: false, movedTo: "", failure: refused };
     if (this.#enlisting.has(agent)) return undefined;
+    if (this.#enlists === 0) return void this.#again.add(agent);
+    this.#enlists--;
     this.#enlisting.add(agent);
     this.#o.submit({ book: "migration", command: { kind: "enlist", agent, nodeKey } }, (outcome, _now, out) => {
       this.#enlisting.delete(agent);

@@ -59,6 +59,7 @@ export interface SagasGround {
  * SG2 a source seals only to the key with which the destination is a member.
  * SG3 a destination lets a move be committed only while a program is there that takes in agents of that kind.
  * SG4 a saga that is not stored begins only after a linearizable read of this process: before, the log may show a move that is long over.
+ * SG5 what is promised to moves to here, and what is held of them until programs have the agents, has at most ROOM_MAX bytes together.
  */
 export class Sagas {
   readonly #o: SagasGround;
@@ -247,11 +248,23 @@ export class Sagas {
       const failure = message === undefined ? {} : { failure: { reason: "NO_EXECUTOR", message } as const };
       this.#todo.push({ running, input: { kind: "judged", ...failure, bytes: CHECKPOINT_MAX, until } });
     };
-    const held = this.#o.book.migrations().filter(({ to, status, step }) => to === this.#o.hubId && status === "open" && stepAt(step) >= 2);
-    if (held.reduce((sum, { bytes }) => sum + bytes, migration.bytes) > ROOM_MAX)
+    if (migration.bytes + this.#roomTaken(running) > ROOM_MAX)
       return answer(`${this.#o.hubId} takes in too many agents at once; ask again when some have arrived`);
     if (residents.takes()) return answer();
     if (now.mono - this.#o.beganAt >= PROGRAMS_MS) answer(`no program is connected to ${this.#o.hubId} that takes agents in; start one`);
+  }
+
+  /** roomTaken is how much room other agents have that are on their way here, or were told that they may come (SG5), bytes. */
+  #roomTaken(judged: Running): number {
+    let bytes = 0;
+    for (const running of this.#running.values()) {
+      if (running.side !== "destination" || running === judged) continue;
+      const migration = this.#o.book.migration(running.id.transfer);
+      if (migration === undefined) continue;
+      const isAccepted = migration.status === "open" && stepAt(migration.step) >= stepAt("ACCEPT");
+      if (isAccepted || running.saga.holds) bytes += migration.bytes;
+    }
+    return bytes;
   }
 
   /** confirm has the move committed; the log refuses what comes before TRANSFER. */

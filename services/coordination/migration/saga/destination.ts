@@ -40,7 +40,8 @@ export interface DestinationKeys {
  * MX2 CONFIRM is proposed only for a final checkpoint all of which is stored here; once before TRANSFER was read, as the log takes it only
  *    behind a TRANSFER that names the same.
  * MX3 nothing is stored that a signed manifest of the source does not name; every chunk is checked against its digest first.
- * MX4 what is held of a transfer is never more than the hubs agreed on, and what is asked for or being opened is one window.
+ * MX4 what is held of a transfer is never more than the hubs agreed on, and nothing once the program has the agent; what is asked for or
+ *    being opened is one window.
  * MX5 commands reach the agent only after it is stored that it runs here: a start that is repeated after a crash repeats no command.
  * MX6 if the log says RELEASE of an agent that this store has not started, this store is older than the log (a restored backup): the agent
  *    does not start, because it has run here already.
@@ -97,6 +98,11 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
   /** agentKind is the first dependency of the agent that comes; undefined before that is known. */
   get agentKind(): string | undefined {
     return this.#signed?.manifest.dependencies[0];
+  }
+
+  /** holds tells whether there has to be room here for the checkpoint: it was promised, or comes, and the program does not have the agent yet. */
+  get holds(): boolean {
+    return this.#phase !== "started" && (this.#reserved || (this.#judged !== undefined && this.#judged.failure === undefined));
   }
 
   /** heldBytes is what it holds in memory of the checkpoint (MX4). */
@@ -238,6 +244,8 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     const { transfer, from, agent, fence } = this.#id;
     const released = this.#status() === "released";
     if (this.#phase === "started") {
+      // The program has it, and the source may take a week to say that it knows.
+      if (this.#held.bytes > 0) out.push({ kind: "persist", ops: this.#held.clear(), hard: false });
       // Not before: a source that was restored from a backup asks again.
       if (released) return this.#end("moved", out);
       if (this.#confirmed) return;
@@ -276,10 +284,7 @@ export class DestinationSaga implements Core<DestinationInput, DestinationEffect
     else if (frame.kind === "ask") {
       this.#confirmed = false;
       this.#pace.answered("finished");
-    } else if (frame.kind === "confirm" && frame.fence === fence + 1 && this.#phase === "started" && !this.#confirmed) {
-      this.#confirmed = true;
-      out.push({ kind: "persist", ops: this.#held.clear(), hard: false });
-    }
+    } else if (frame.kind === "confirm" && frame.fence === fence + 1 && this.#phase === "started") this.#confirmed = true;
   }
 
   #manifest(now: Now, frame: Extract<MigrationFrame, { kind: "manifest" }>, out: DestinationEffect[]): void {

@@ -250,6 +250,16 @@ describe("the destination", () => {
     expect(kinds(side.do({ kind: "started" }))).toEqual(["gate", "observe", "send"]);
   });
 
+  test("MX4 holds nothing any more once the program has the agent, though the source never says that it knows", () => {
+    const { side, signed } = complete();
+    const saga = side.saga as DestinationSaga;
+    side.do({ kind: "log", seen: seenAt("CONFIRM", { digest: signed.digest }) });
+    expect(saga.heldBytes).toBeGreaterThan(0);
+    side.do({ kind: "started" });
+    expect(saga.heldBytes).toBe(0);
+    expect([...side.store.space(chunkSpace("destination", 7))]).toEqual([]);
+  });
+
   test("MX8 shows the program each round that is whole, once, and starts nothing by that; what changed is all that differs", () => {
     const side = destinationAt("CHECKPOINT");
     const shown: Laid[] = [];

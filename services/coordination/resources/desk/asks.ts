@@ -18,8 +18,8 @@ export type LendingAsk =
   | { readonly kind: "confirm"; readonly id: string; readonly take: Exclude<Take, "no"> }
   | { readonly kind: "renew"; readonly lease: number; readonly fence: number; readonly durationMs: number }
   | { readonly kind: "release"; readonly lease: number; readonly fence: number }
-  /** May something act under this lease now; or with `done`, nothing does any more. */
-  | { readonly kind: "check"; readonly lease: number; readonly fence: number; readonly done: boolean }
+  /** May the program `by` act under this lease now; or with `done`, it does nothing any more. Without `by`, this hub's operators ask, for all. */
+  | { readonly kind: "check"; readonly lease: number; readonly fence: number; readonly done: boolean; readonly by?: string }
   | { readonly kind: "audit" }
   /** What this hub has of the book. */
   | { readonly kind: "list"; readonly what: "offers" | "requests" | "allocations" };

@@ -1,3 +1,5 @@
+import { BoundedMap } from "#kernel/bounds/bounded-map.ts";
+import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Effect } from "../../messages.ts";
 import { audit, type Reports } from "../audit.ts";
@@ -7,6 +9,12 @@ import type { LendingFrame, LendingReport } from "./asks.ts";
 
 /** How long reports of other hubs are waited for, ms. */
 const WAIT_MS = 2_000;
+
+/** An audit begins so long after the one before, ms: every member makes a report for it, and all that is lent is gone through. */
+const GAP_MS = 1_000;
+
+/** Reports that one member gets: an honest one asks once in GAP_MS. */
+const REPORTS: Rate = { perSecond: 2, burst: 8 };
 
 /** AuditorGround is what the auditor looks at. */
 export interface AuditorGround {
@@ -19,55 +27,77 @@ export interface AuditorGround {
 }
 
 interface Audit {
-  readonly call: number;
+  readonly id: number;
+  readonly calls: readonly number[];
   readonly endsAt: number;
   readonly awaited: Set<string>;
   readonly reports: Map<string, LendingReport>;
 }
 
-/** Auditor compares the book with what every hub that can be reached says of itself (RB12); who does not answer is named. */
+/**
+ * Auditor compares the book with what every hub that can be reached says of itself (RB12); who does not answer is named.
+ *
+ * AU1 one audit is under way at a time, and who asks meanwhile gets the answer of the next one: many callers cost no more than one.
+ */
 export class Auditor {
   readonly #ground: AuditorGround;
-  readonly #audits = new Map<number, Audit>();
+  /** Calls that wait for the next audit. */
+  #waiting: number[] = [];
+  #audit: Audit | undefined;
+  #nextAt = Number.NEGATIVE_INFINITY;
   #last = 0;
+  readonly #rates = new BoundedMap<TokenBucket>();
 
   constructor(ground: AuditorGround) {
     this.#ground = ground;
   }
 
+  /** begin has the next audit answer a call too. */
   begin(now: Now, call: number, out: Effect[]): void {
-    const { hubId, peers, inContact, own } = this.#ground;
-    const id = ++this.#last;
-    const awaited = new Set(peers().filter((peer) => peer !== hubId && inContact(peer)));
-    this.#audits.set(id, { call, endsAt: now.mono + WAIT_MS, awaited, reports: new Map([[hubId, own()]]) });
-    for (const peer of awaited)
-      out.push({ kind: "send", peer, early: false, frame: { kind: "lending", frame: { kind: "report_ask", id } } });
-    if (awaited.size === 0) this.#finish(id, out);
+    this.#waiting.push(call);
+    this.#next(now, out);
   }
 
-  frame(_now: Now, peer: string, frame: LendingFrame, out: Effect[]): void {
-    if (frame.kind === "report_ask") {
-      const { runs, uses } = this.#ground.own();
-      const report = { kind: "report", id: frame.id, runs: runs.slice(0, REPORT_MAX), uses: uses.slice(0, REPORT_MAX) } as const;
-      return void out.push({ kind: "send", peer, early: false, frame: { kind: "lending", frame: report } });
-    }
-    const one = this.#audits.get(frame.id);
-    if (one?.awaited.delete(peer) !== true) return;
-    one.reports.set(peer, frame);
-    if (one.awaited.size === 0) this.#finish(frame.id, out);
+  frame(now: Now, peer: string, frame: LendingFrame, out: Effect[]): void {
+    if (frame.kind === "report_ask") return this.#report(now, peer, frame.id, out);
+    if (this.#audit?.id !== frame.id || !this.#audit.awaited.delete(peer)) return;
+    this.#audit.reports.set(peer, frame);
+    if (this.#audit.awaited.size === 0) this.#finish(this.#audit, out);
   }
 
   tick(now: Now, out: Effect[]): void {
-    for (const [id, { endsAt }] of this.#audits) if (now.mono >= endsAt) this.#finish(id, out);
+    if (this.#audit !== undefined && now.mono >= this.#audit.endsAt) this.#finish(this.#audit, out);
+    this.#next(now, out);
   }
 
   deadline(): number | undefined {
-    return this.#audits.size === 0 ? undefined : Math.min(...[...this.#audits.values()].map(({ endsAt }) => endsAt));
+    return this.#audit?.endsAt ?? (this.#waiting.length === 0 ? undefined : this.#nextAt);
   }
 
-  #finish(id: number, out: Effect[]): void {
-    const { call, reports } = this.#audits.get(id)!;
-    this.#audits.delete(id);
+  #next({ mono }: Now, out: Effect[]): void {
+    if (this.#audit !== undefined || this.#waiting.length === 0 || mono < this.#nextAt) return;
+    const { hubId, peers, inContact, own } = this.#ground;
+    this.#nextAt = mono + GAP_MS;
+    const id = ++this.#last;
+    const awaited = new Set(peers().filter((peer) => peer !== hubId && inContact(peer)));
+    this.#audit = { id, calls: this.#waiting, endsAt: mono + WAIT_MS, awaited, reports: new Map([[hubId, own()]]) };
+    this.#waiting = [];
+    for (const peer of awaited)
+      out.push({ kind: "send", peer, early: false, frame: { kind: "lending", frame: { kind: "report_ask", id } } });
+    if (awaited.size === 0) this.#finish(this.#audit, out);
+  }
+
+  #report({ mono }: Now, peer: string, id: number, out: Effect[]): void {
+    let rate = this.#rates.get(peer);
+    if (rate === undefined) this.#rates.set(peer, (rate = new TokenBucket(REPORTS, mono)));
+    if (rate.take(REPORTS, mono) > 0) return;
+    const { runs, uses } = this.#ground.own();
+    const report = { kind: "report", id, runs: runs.slice(0, REPORT_MAX), uses: uses.slice(0, REPORT_MAX) } as const;
+    out.push({ kind: "send", peer, early: false, frame: { kind: "lending", frame: report } });
+  }
+
+  #finish({ calls, reports }: Audit, out: Effect[]): void {
+    this.#audit = undefined;
     const asked = [...reports.keys()].sort();
     const silent = this.#ground.peers().filter((peer) => !reports.has(peer));
     const said: Reports = {
@@ -75,6 +105,6 @@ export class Auditor {
       borrowers: new Map([...reports].map(([hub, { uses }]) => [hub, [...uses]])),
     };
     const findings = audit(this.#ground.book.dump(), said);
-    out.push({ kind: "lent", call, answer: { kind: "audit", findings, asked, silent } });
+    for (const call of calls) out.push({ kind: "lent", call, answer: { kind: "audit", findings, asked, silent } });
   }
 }

@@ -800,7 +800,7 @@ export type CheckFenceRequest = Message<"foedus.coordination.v1alpha1.CheckFence
   fence: bigint;
 
   /**
-   * True: nothing acts under it any more; its units go back sooner.
+   * True: the caller does nothing under it any more; an operator says so of all that act. Its units go back sooner.
    *
    * @generated from field: bool done = 3;
    */
