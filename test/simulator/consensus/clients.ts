@@ -187,9 +187,10 @@ class Client<F> {
     this.#cluster.ask(this.#target(), { kind: "read", key }, (answer) => {
       if (answer.kind === "value") {
         this.#history.read(this.name, key, floor, answer.register?.value, answer.applied);
+        // As with writes, what is answered late was served.
+        this.#read = true;
         if (answered) return;
         answered = true;
-        this.#read = true;
         if (round === this.#round) this.#next();
       } else if (!answered) {
         answered = true;
