@@ -59,7 +59,7 @@ describe("replicas in trouble keep one log", () => {
 
   test("BFT: four seeds that were run before", { timeout: 240_000 }, async () => {
     const counts = new Map<string, number>();
-    expect(await broke("bft", 1, 4, counts)).toBe("");
+    expect(await broke("bft", 50, 4, counts)).toBe("");
     expect(["install", "observe decided", "fault crash"].filter((event) => (counts.get(event) ?? 0) === 0)).toEqual([]);
   });
 
