@@ -75,8 +75,6 @@ export class Participation {
   #lookAt: number;
   #readyAt = Number.NEGATIVE_INFINITY;
   #now: Now;
-  /** The state said at some position that this hub is a member with this replica. Before, who catches up reads of times without it. */
-  #belonged = false;
   isOver = false;
 
   constructor(ground: CoordinationGround, begun: Begun, now: Now, { inContact, keySaid }: SessionView) {
@@ -114,7 +112,6 @@ export class Participation {
       tell: (peer, errand) => void this.#errands.push({ peer, errand }),
     });
     this.acquaintance = this.#steward.acquaintance;
-    this.#belonged = this.#steward.isMember;
     const { hubId, crypto, prng } = ground;
     const desk = new BallotDesk({ hubId, crypto, prng, members: state.books.members, ballots: state.books.ballots, at: () => state.at });
     const partGround: PartGround = {
@@ -420,8 +417,7 @@ export class Participation {
   #checkMembership(): void {
     this.#steward.dismissAll();
     const { role } = this.#replica.status(this.#now);
-    this.#belonged ||= this.#steward.isMember;
-    if (this.#belonged && !this.#steward.isMember && role === "outside" && this.#replica.state.at.index > 0) this.isOver = true;
+    if (this.#steward.hasGone && role === "outside" && this.#replica.state.at.index > 0) this.isOver = true;
   }
 
   /** look does what has to be done from time to time (PT1, PT2). */

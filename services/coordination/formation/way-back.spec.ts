@@ -168,7 +168,9 @@ describe("a hub whose store was put back", () => {
     hubs.until(() => entry !== undefined);
     for (const id of ["b", "c", "e", "f", "g"]) hubs.cut("d", id);
     hubs.advance(3_000);
-    expect(status(hubs, "d").problem).toContain("a says that it has been let in, which counts when more of the voters do that it knew (a, b,");
+    expect(status(hubs, "d").problem).toContain(
+      "a says that it has been let in, which counts when more of the voters do that it knew (a, b,",
+    );
     hubs.heal();
     hubs.until(() => isVoterAgain(hubs, "d", "d/1"), 60_000);
     expect(read(hubs, "d", "late/9")).toBe("late/9");
