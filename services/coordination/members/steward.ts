@@ -109,8 +109,9 @@ export class Steward {
   }
 
   /** around is how this hub stands to the others. */
-  around(log: Pick<LogStatus, "committed">): Pick<Around, "fellows" | "strangers" | "isMember"> {
-    return { fellows: this.#fellows, strangers: this.#strangers(log), isMember: this.isMember };
+  around(log: Pick<LogStatus, "committed">): Omit<Around, "inContact"> {
+    const { hubId, incarnation } = this.#ground;
+    return { self: replicaIdOf(hubId, incarnation), fellows: this.#fellows, strangers: this.#strangers(log), isMember: this.isMember };
   }
 
   /** #fellows are the hubs in contact that say that they belong to the federation. */
