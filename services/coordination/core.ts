@@ -7,7 +7,7 @@ import { Formation } from "./formation/formation.ts";
 import { JoinCalls } from "./formation/join-calls.ts";
 import { OpenCalls } from "./formation/open-calls.ts";
 import { type Begun, beginning, ending, lastIncarnation, SPACE, storedFederation } from "./formation/record.ts";
-import { alreadyIn, declined, NONE, notIn, over } from "./formation/refusals.ts";
+import { alreadyIn, declined, lastVoice, NONE, notIn, over } from "./formation/refusals.ts";
 import { storedWayBack, WayBack, type WayBackGround } from "./formation/way-back.ts";
 import type { LogStatus, StoredLog } from "./log/engine.ts";
 import type { Candidate } from "./members/messages.ts";
@@ -226,8 +226,8 @@ export class CoordinationCore implements Core<Input, Effect> {
       this.#meetAll(now, out);
     } else if (this.#back !== undefined) this.#back.again(now, out);
     else if (!trust && this.#part !== undefined) {
-      if (this.#part.logStatus(now).members === 1)
-        return refuse({ reason: "NO_QUORUM", message: "this hub is the only member of its federation: nobody could let it in again" });
+      const failure = lastVoice(this.#part.logStatus(now), this.#ground.hubId);
+      if (failure !== undefined) return refuse(failure);
       this.#distrust(now, "its operator gave it up", out);
     }
     out.push({ kind: "standing", call, standing: this.#standing });

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
-import { storedFederation } from "./formation/record.ts";
+import { type Begun, storedFederation } from "./formation/record.ts";
 import type { Introduced } from "./members/messages.ts";
 import type { Frame } from "./messages.ts";
+import { federationId } from "./state/federation-state.ts";
 
 const statusOf = (hubs: CoordinationHubs, id: string) => hubs.ask(id, "status", { kind: "status" }).status;
 
@@ -189,6 +190,10 @@ const leave = (hubs: CoordinationHubs, ...ids: readonly string[]): void => {
 const areVoters = (hubs: CoordinationHubs, ...ids: readonly string[]): void =>
   hubs.until(() => ids.every((id) => statusOf(hubs, id).members.find(({ hubId }) => hubId === id)?.voter === true));
 
+/** federationOf is the short id of the federation that a hub belongs to. */
+const federationOf = (hubs: CoordinationHubs, id: string): Uint8Array =>
+  federationId((storedFederation(hubs.stored(id)) as Begun).founding, hubs.crypto(id));
+
 /** anew is what the operator of a hub does that cannot come back by itself, as its status says. */
 function anew(hubs: CoordinationHubs, id: string, via: string): void {
   hubs.ask(id, "done", { kind: "leave", federationId: "street", force: true });
@@ -269,6 +274,20 @@ describe("SW3 SW4 who was away while others took the places of those whom it kne
       return isIn(hubs, "e", "n");
     });
     expect([...problems].filter((problem) => problem.includes("cannot know"))).toEqual([]);
+  });
+
+  test("is not thrown out by one that lies before it has come to where it was let in", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e");
+    put(hubs, "b", 300);
+    let incarnation = 0;
+    hubs.watch((from, _to, frame) => void (from === "e" && frame.kind === "join_ask" && (incarnation = frame.candidate.incarnation)));
+    hubs.forge("a", (frame, to) => (to === "e" ? [{ kind: "dismissed", federation: federationOf(hubs, "b"), incarnation }, frame] : frame));
+    join(hubs, "e", "b", "b");
+    hubs.until(() => statusOf(hubs, "e").standing === "member");
+    hubs.until(() => {
+      expect(statusOf(hubs, "e").standing).toBe("member");
+      return isIn(hubs, "e", "b");
+    });
   });
 
   test.each(["raft", "bft"] as const)("learns that it was removed before it had anything of the log (%s)", (engine) => {

@@ -75,8 +75,6 @@ export class Participation {
   #lookAt: number;
   #readyAt = Number.NEGATIVE_INFINITY;
   #now: Now;
-  /** The state said at some position that this hub is a member with this replica. Before, who catches up reads of times without it. */
-  #belonged = false;
   isOver = false;
 
   constructor(ground: CoordinationGround, begun: Begun, now: Now, { inContact, keySaid }: SessionView) {
@@ -109,7 +107,6 @@ export class Participation {
       tell: (peer, errand) => void this.#errands.push({ peer, errand }),
     });
     this.acquaintance = this.#steward.acquaintance;
-    this.#belonged = this.#steward.isMember;
     const desk = new BallotDesk({ hubId, crypto, prng, members, ballots: state.books.ballots, at: () => state.at });
     const partGround: PartGround = {
       ground,
@@ -413,9 +410,8 @@ export class Participation {
 
   #checkMembership(): void {
     this.#steward.dismissAll();
-    this.#belonged ||= this.#steward.isMember;
     const isOutside = this.#replica.status(this.#now).role === "outside" && this.#replica.state.at.index > 0;
-    if (this.#belonged && !this.#steward.isMember && isOutside) this.isOver = true;
+    if (this.#steward.hasGone && isOutside) this.isOver = true;
   }
 
   /** look does what has to be done from time to time (PT1, PT2). */

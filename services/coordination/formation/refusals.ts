@@ -1,4 +1,5 @@
 import type { Failure } from "#kernel/error.ts";
+import { hubOf, type LogStatus, type ReplicaId } from "../log/engine.ts";
 import type { FormationFrame } from "../messages.ts";
 
 /** NONE is told to who wants something of a federation at a hub that belongs to none. */
@@ -11,6 +12,19 @@ export const NONE: Failure = {
 export function notIn(federationId: string): Failure {
   const message = `this hub does not belong to federation ${federationId}, and is not on its way into it`;
   return { reason: "NOT_FEDERATED", message, field: "federation_id" };
+}
+
+/** lastVoice refuses that a hub gives its replica up without which the others can decide nothing, so that they could not let it in again. */
+export function lastVoice(
+  { membership, members }: Pick<LogStatus, "membership"> & { readonly members: number },
+  hubId: string,
+): Failure | undefined {
+  if (members === 1) return { reason: "NO_QUORUM", message: "this hub is the only member of its federation: nobody could let it in again" };
+  const isOne = (replica: ReplicaId): boolean => hubOf(replica) === hubId;
+  const needs = [membership.voters, membership.outgoing].find((voters) => voters.some(isOne) && voters.length <= 2);
+  if (needs === undefined) return undefined;
+  const message = `${needs.map(hubOf).join(" and ")} decide only together, so that nobody could let this hub in again: have a third hub join first`;
+  return { reason: "NO_QUORUM", message };
 }
 
 /** over ends what waits for a federation that this hub does not belong to any more. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { MemoryStore } from "../../../test/fakes/memory-store.ts";
 import { CoordinationHubs } from "../../../test/support/coordination-hubs.ts";
+import { COPIED } from "../bft/height/consensus.ts";
 import type { FederationStatus, Frame, Request } from "../messages.ts";
 import { type Begun, storedFederation } from "./record.ts";
 
@@ -209,6 +210,28 @@ describe("a hub that gives up its replica", () => {
   test("a hub that is the only member keeps it", () => {
     const hubs = founded(["a"]);
     expect(() => hubs.ask("a", "standing", rejoin())).toThrow("NO_QUORUM");
+  });
+
+  test("a hub without which the other one can decide nothing keeps it, until there is a third", () => {
+    const hubs = founded(["a", "b"]);
+    expect(() => hubs.ask("b", "standing", rejoin())).toThrow("NO_QUORUM: a and b decide only together");
+    expect(status(hubs, "b")).toMatchObject({ standing: "member", canDecide: true });
+    const three = founded(["a", "b", "c"]);
+    three.ask("b", "standing", rejoin());
+    three.until(() => isVoterAgain(three, "b", "b/1"));
+  });
+
+  test("BF6 a hub that has seen a vote of its own that it did not cast says what to do, and that helps", () => {
+    const hubs = founded(["a", "b", "c", "d"], "bft");
+    hubs.stop("d");
+    void hubs.stored("d").commit([{ op: "put", space: COPIED, key: "d/1", bytes: new Uint8Array(1) }]);
+    hubs.start("d");
+    hubs.advance(3_000);
+    expect(status(hubs, "d")).toMatchObject({ standing: "member", role: "outside", canDecide: false });
+    expect(status(hubs, "d").problem).toMatch(/^this hub signs nothing any more, .*: foedus federation rejoin street$/);
+    hubs.ask("d", "standing", rejoin());
+    hubs.until(() => isVoterAgain(hubs, "d", "d/1"), 60_000);
+    expect(status(hubs, "d").problem).toBe("");
   });
 
   test("zoo 27 FO2 a hub that lost its store and kept its key joins with another replica, without anybody's word", () => {

@@ -44,7 +44,7 @@ export interface StewardGround {
  *    has nothing yet is no worse there than one that has failed.
  * SW2 a member that has not begun gets the founding entry whenever its session comes up, and is told who the voters are now.
  * SW3 a hub that left or was removed takes part until the log is kept without it, so that this can be decided. It learns of it from any voter
- *    if its own state says that it went, else from a majority of the voters that it knows: until its own log has it, those of whom it was told.
+ *    if its own state says that it went, or, where members do not lie, does not have it yet; else from a majority of the voters that it knows: until its own log has it, those of whom it was told.
  * SW4 a hub that cannot know whether those in contact keep the log, as they took the places of those whom it knows while it was away, or had only
  *    just come in, says so.
  */
@@ -54,12 +54,15 @@ export class Steward {
   readonly #dismissedBy = new Set<string>();
   /** The newest position whose state was offered here, signed by too few whom this hub knows. */
   #unproven = 0;
+  /** The state said at some position that this hub is a member with this replica. Before, who catches up reads of times without it. */
+  #belonged: boolean;
   readonly acquaintance: Acquaintance;
 
   constructor(ground: StewardGround) {
     this.#ground = ground;
     const { hubId, founding, members, membership } = ground;
     this.acquaintance = new Acquaintance({ engine: founding.founding.engine, hubId, members, membership });
+    this.#belonged = this.isMember;
   }
 
   /** meet takes what a peer says of itself; undefined when its session is gone. */
@@ -85,6 +88,7 @@ export class Steward {
 
   /** dismissAll tells each hub in contact whose replica does not keep the log any more (SW3), as the membership is another one. */
   dismissAll(): void {
+    this.#belonged ||= this.isMember;
     this.acquaintance.widened();
     for (const [peer, met] of this.#met) this.#dismiss(peer, met);
   }
@@ -95,7 +99,8 @@ export class Steward {
     const voters = this.#voters;
     if (incarnation !== this.#ground.incarnation || peer === hubId || !voters.map(hubOf).includes(peer)) return false;
     this.#dismissedBy.add(peer);
-    return !this.isMember || 2 * this.#dismissedBy.size > voters.length;
+    const isEnough = this.#ground.founding.founding.engine === "raft" ? !this.isMember : this.hasGone;
+    return isEnough || 2 * this.#dismissedBy.size > voters.length;
   }
 
   /** unproven notes that the state at a position was offered that this hub could not check. */
@@ -104,8 +109,9 @@ export class Steward {
   }
 
   /** around is how this hub stands to the others. */
-  around(log: Pick<LogStatus, "committed">): Pick<Around, "fellows" | "strangers" | "isMember"> {
-    return { fellows: this.#fellows, strangers: this.#strangers(log), isMember: this.isMember };
+  around(log: Pick<LogStatus, "committed">): Omit<Around, "inContact"> {
+    const { hubId, incarnation } = this.#ground;
+    return { self: replicaIdOf(hubId, incarnation), fellows: this.#fellows, strangers: this.#strangers(log), isMember: this.isMember };
   }
 
   /** #fellows are the hubs in contact that say that they belong to the federation. */
@@ -132,6 +138,11 @@ export class Steward {
     if ([...voters, ...outgoing, ...learners].includes(replicaIdOf(hubId, incarnation))) return voters;
     const founders = founding.founding.founders.map((founder) => replicaIdOf(founder.hubId, founder.incarnation));
     return [told(), voters, founders].find(({ length }) => length > 0) as readonly ReplicaId[];
+  }
+
+  /** hasGone: the state said that this hub was a member with this replica, and says so no more. */
+  get hasGone(): boolean {
+    return this.#belonged && !this.isMember;
   }
 
   /** isMember: the state says that this hub is one, with this replica. */

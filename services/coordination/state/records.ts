@@ -9,13 +9,15 @@ import type { Applied } from "./federation-state.ts";
 const KEPT = 1_000;
 /** Lines that are remembered of one entry. */
 const LINES = 64;
+/** Bytes of a value that are kept with the command that sets it. */
+const SHORT = 64;
 
 /** Record is an entry as it was applied; the words for it are found when somebody asks. */
 interface Record {
   readonly index: number;
   readonly term: number;
   readonly time: number;
-  readonly commands: readonly Pick<Applied, "author" | "command" | "result">[];
+  readonly commands: readonly (Pick<Applied, "author" | "result"> & { readonly command: LogCommand | string | undefined })[];
   readonly further: number;
   readonly membership: Membership | undefined;
   readonly empty: boolean;
@@ -27,7 +29,7 @@ export class Records {
 
   add({ index, term, time, payloads, membership }: Committed, commands: readonly Applied[]): void {
     const further = Math.max(0, commands.length - LINES);
-    const first = commands.slice(0, LINES).map(({ author, command, result }) => ({ author, command, result }));
+    const first = commands.slice(0, LINES).map(({ author, command, result }) => ({ author, command: withoutBytes(command), result }));
     this.#records.push({ index, term, time, commands: first, further, membership, empty: payloads.length === 0 });
     if (this.#records.length >= 2 * KEPT) this.#records = this.#records.slice(-KEPT);
   }
@@ -41,6 +43,12 @@ export class Records {
   }
 }
 
+/** withoutBytes is what is kept of a command: its words at once where it holds much that they do not need. */
+function withoutBytes(command: LogCommand | undefined): LogCommand | string | undefined {
+  const isLong = command?.book === "values" && command.command.kind === "put" && command.command.value.length > SHORT;
+  return isLong ? commandText(command) : command;
+}
+
 /** refusedOfOthers is what is counted of commands that were refused. What this hub itself wanted is answered, and counted, where it was asked for. */
 export function refusedOfOthers(commands: readonly Applied[], hubId: string): string[] {
   return commands.flatMap(({ author, result }) =>
@@ -51,7 +59,7 @@ export function refusedOfOthers(commands: readonly Applied[], hubId: string): st
 function inWords({ index, term, time, commands, further, membership, empty }: Record): LogRecord {
   const lines = commands.map(({ author, command, result }) => ({
     author,
-    text: command === undefined ? "a command that is none" : commandText(command),
+    text: command === undefined ? "a command that is none" : typeof command === "string" ? command : commandText(command),
     refused: result.ok ? "" : result.failure.message,
   }));
   if (further > 0) lines.push({ author: "", text: `${further} further commands`, refused: "" });

@@ -1,5 +1,5 @@
 import { encode } from "#kernel/wire/shape.ts";
-import { hubOf, type LogStatus, replicaIdOf } from "../log/engine.ts";
+import { hubOf, type LogStatus, type ReplicaId, replicaIdOf } from "../log/engine.ts";
 import { endpointOf } from "../members/failures.ts";
 import { SIGNED_FOUNDING, type SignedFounding } from "../members/messages.ts";
 import type { FederationStatus, MemberStatus, Query, QueryAnswer } from "../messages.ts";
@@ -36,6 +36,8 @@ export interface Around {
   readonly fellows: readonly string[];
   /** Those that this hub cannot know to be members, where it knows no others (SW4). */
   readonly strangers: readonly string[];
+  /** Replica of this hub. */
+  readonly self: ReplicaId;
   /** The state has this hub, with this replica. */
   readonly isMember: boolean;
 }
@@ -50,6 +52,7 @@ export function statusView(
 ): Omit<FederationStatus, "invitations"> {
   const { name, engine, federationId } = founding.founding;
   const { role, term, leader, committed, quorum, ageMs, membership } = log;
+  const copied = copiedOf(federationId, log, around.self);
   const members = state.books.members.members().map(({ hubId, incarnation, weight, failed }): MemberStatus => {
     const replica = replicaIdOf(hubId, incarnation);
     return { hubId, replica, voter: membership.voters.includes(replica), weight, failed, inContact: around.inContact(hubId) };
@@ -65,9 +68,9 @@ export function statusView(
     committed,
     applied: state.at.index,
     appliedTime: state.at.time,
-    canDecide: quorum,
+    canDecide: quorum && copied === undefined,
     ageMs,
-    problem: quorum ? "" : (absenceOf(federationId, state.at.index, around) ?? problemOf(members)),
+    problem: copied !== undefined ? copied : quorum ? "" : (absenceOf(federationId, state.at.index, around) ?? problemOf(members)),
     members,
     stateDigest,
     founding: encode(SIGNED_FOUNDING, founding),
@@ -100,6 +103,12 @@ export function outsideView(
     founding: new Uint8Array(),
     joins: [],
   };
+}
+
+/** copiedOf says that a replica that the log has takes no part in it, as another one speaks with its key (BF6). */
+function copiedOf(federationId: string, { role, membership }: LogStatus, self: ReplicaId): string | undefined {
+  if (role !== "outside" || ![...membership.voters, ...membership.learners].includes(self)) return undefined;
+  return `this hub signs nothing any more, because it has seen a vote of its own that it did not cast: another copy of it is at work, or its store was restored from a backup. See that it runs once, then give it another replica: foedus federation rejoin ${federationId}`;
 }
 
 /** absenceOf says why a hub has not all that was decided, if it is not for links and hubs that are down. */
