@@ -66,6 +66,26 @@ describe("S1-6 who comes when the log is cut", () => {
     hubs.until(() => isIn(hubs, "g", "e"), 60_000);
   });
 
+  test("SW3 PROTOCOL G8 with liars about, no single one of them puts it out again while it catches up", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e");
+    put(hubs, "a", 100);
+    let lies = 0;
+    hubs.forge("d", (frame, to) => {
+      if (to !== "e" || frame.kind !== "log") return frame;
+      lies++;
+      const { incarnation } = statusOf(hubs, "a")
+        .members.map(({ hubId, replica }) => ({ hubId, incarnation: Number(replica.split("/")[1]) }))
+        .find(({ hubId }) => hubId === "e")!;
+      return [{ kind: "dismissed", federation: frame.federation, incarnation }, frame];
+    });
+    join(hubs, "e", "a", "a");
+    hubs.until(() => isIn(hubs, "e", "a"));
+    hubs.advance(1_000);
+    expect(lies).toBeGreaterThan(0);
+    expect(statusOf(hubs, "e").standing).toBe("member");
+    expect(hubs.events("e").filter((event) => event.includes("does not belong"))).toEqual([]);
+  });
+
   test("FO5 with liars about, it takes the word of the member through which it joins, and of nobody else", () => {
     const hubs = found("bft", ["a", "b", "c", "d"], "n", "o", "p", "e");
     for (const id of ["n", "o", "p"]) join(hubs, id, "a", "a");

@@ -235,7 +235,7 @@ export class Participation {
 
   /** dismissed takes a member's word that this replica does not keep the log any more. */
   dismissed(peer: string, incarnation: number): void {
-    if (this.#steward.dismissed(peer, incarnation)) this.isOver = true;
+    if (this.#steward.dismissed(peer, incarnation, this.#belonged)) this.isOver = true;
   }
 
   /** partFrame gives a frame to the part that takes its kind. */

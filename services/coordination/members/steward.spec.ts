@@ -166,16 +166,16 @@ describe("the word that this replica keeps the log no more", () => {
     const stage = new Stage();
     stage.wanted = { voters: ["b/1", "c/1"], learners: [] };
     expect(stage.steward.isMember).toBe(false);
-    expect(stage.steward.dismissed("b", 2)).toBe(false);
-    expect(stage.steward.dismissed("d", 1)).toBe(false);
-    expect(stage.steward.dismissed("a", 1)).toBe(false);
-    expect(stage.steward.dismissed("b", 1)).toBe(true);
+    expect(stage.steward.dismissed("b", 2, true)).toBe(false);
+    expect(stage.steward.dismissed("d", 1, true)).toBe(false);
+    expect(stage.steward.dismissed("a", 1, true)).toBe(false);
+    expect(stage.steward.dismissed("b", 1, true)).toBe(true);
   });
 
   test("SW3 counts from a majority of the voters that it knows if its own state says otherwise", () => {
     const stage = new Stage();
-    expect(stage.steward.dismissed("b", 1)).toBe(false);
-    expect(stage.steward.dismissed("b", 1)).toBe(false);
-    expect(stage.steward.dismissed("c", 1)).toBe(true);
+    expect(stage.steward.dismissed("b", 1, true)).toBe(false);
+    expect(stage.steward.dismissed("b", 1, true)).toBe(false);
+    expect(stage.steward.dismissed("c", 1, true)).toBe(true);
   });
 });

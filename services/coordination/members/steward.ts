@@ -41,7 +41,8 @@ export interface StewardGround {
  *    has nothing yet is no worse there than one that has failed.
  * SW2 a member that has not begun gets the founding entry whenever its session comes up, and is told who the voters are now.
  * SW3 a hub that left or was removed takes part until the log is kept without it, so that this can be decided. It learns of it from any voter
- *    if its own state says that it went, else from a majority of the voters that it knows.
+ *    if its own state says that it went, else from a majority of the voters that it knows. That its state does not say yet that it came is
+ *    enough only where members do not lie.
  */
 export class Steward {
   readonly #ground: StewardGround;
@@ -82,13 +83,17 @@ export class Steward {
     for (const [peer, met] of this.#met) this.#dismiss(peer, met);
   }
 
-  /** dismissed takes a peer's word that this replica does not keep the log any more; true if it is to be believed (SW3). */
-  dismissed(peer: string, incarnation: number): boolean {
-    const { hubId, membership } = this.#ground;
+  /**
+   * dismissed takes a peer's word that this replica does not keep the log any more; true if it is to be believed (SW3). `belonged`: the state
+   * has said that it is a member. That of who catches up is of times before it was.
+   */
+  dismissed(peer: string, incarnation: number, belonged: boolean): boolean {
+    const { hubId, membership, founding } = this.#ground;
     const { voters } = membership();
     if (incarnation !== this.#ground.incarnation || peer === hubId || !voters.map(hubOf).includes(peer)) return false;
     this.#dismissedBy.add(peer);
-    return !this.isMember || 2 * this.#dismissedBy.size > voters.length;
+    const mayTell = belonged || founding.founding.engine === "raft";
+    return (mayTell && !this.isMember) || 2 * this.#dismissedBy.size > voters.length;
   }
 
   /** isMember: the state says that this hub is one, with this replica. */
