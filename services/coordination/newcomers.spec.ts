@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { feedKeyOf, simCrypto } from "../../test/simulator/crypto.ts";
 import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
 import { storedFederation } from "./formation/record.ts";
-import type { Introduced } from "./members/messages.ts";
+import type { Candidate, Introduced } from "./members/messages.ts";
+import { joinBytes } from "./members/statements.ts";
 import type { Frame } from "./messages.ts";
 
 const statusOf = (hubs: CoordinationHubs, id: string) => hubs.ask(id, "status", { kind: "status" }).status;
@@ -84,6 +86,33 @@ describe("S1-6 who comes when the log is cut", () => {
     expect(lies).toBeGreaterThan(0);
     expect(statusOf(hubs, "e").standing).toBe("member");
     expect(hubs.events("e").filter((event) => event.includes("does not belong"))).toEqual([]);
+  });
+
+  test("NM1 with liars about, nobody comes in under the name of a hub that says that it has another key", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "v");
+    const candidate: Candidate = {
+      hubId: "v",
+      incarnation: 1,
+      publicKey: feedKeyOf("mallory"),
+      sealingKey: feedKeyOf("mallory", 2),
+      weight: 1,
+      primary: { host: "mallory", port: 1 },
+      standbys: [],
+    };
+    const signature = simCrypto("mallory").sign(joinBytes("street", candidate));
+    const command = { kind: "request_join", candidate, signature } as const;
+    hubs.ask("d", "changed", { kind: "change", command: { book: "members", command } });
+    expect(() => hubs.ask("a", "changed", { kind: "admit", hubId: "v", weight: 1 })).toThrow(
+      "IDENTITY_MISMATCH: the request of v that d brought",
+    );
+    const { incarnation, publicKey } = candidate;
+    const action = { kind: "admit", hubId: "v", incarnation, publicKey, weight: 1 } as const;
+    const opened = hubs.ask("d", "changed", { kind: "propose", action, reasoning: "", durationMs: 0 });
+    const { ballotId } = opened.value as { readonly ballotId: string };
+    const vote = (vote: "APPROVE" | "REJECT") => hubs.ask("b", "changed", { kind: "vote", ballotId, vote, reasoning: "" });
+    expect(() => vote("APPROVE")).toThrow("IDENTITY_MISMATCH");
+    expect(vote("REJECT").kind).toBe("changed");
+    expect(statusOf(hubs, "a").members.map(({ hubId }) => hubId)).toEqual(["a", "b", "c", "d"]);
   });
 
   test("FO5 with liars about, it takes the word of the member through which it joins, and of nobody else", () => {
