@@ -68,7 +68,8 @@ export class Intents {
 
   /** admit lets in a hub that asked: by this founder's word where the founding entry says so, else by a ballot. */
   #admit(hubId: string, weight: number): LogCommand | Failure {
-    const join = this.#members.dump().joins.find(({ candidate }) => candidate.hubId === hubId);
+    const requests = this.#members.dump().joins.filter(({ candidate }) => candidate.hubId === hubId);
+    const join = requests.find(({ candidate }) => this.#nameProblem(hubId, candidate.publicKey) === undefined) ?? requests[0];
     if (join === undefined) {
       const message = `${hubId} has not asked to join; its operator does that with foedus federation join ${this.#founding.federationId} --via ${this.#hubId}`;
       return { reason: "PEER_NOT_FOUND", message, field: "hub_id" };

@@ -113,6 +113,10 @@ describe("S1-6 who comes when the log is cut", () => {
     expect(() => vote("APPROVE")).toThrow("IDENTITY_MISMATCH");
     expect(vote("REJECT").kind).toBe("changed");
     expect(statusOf(hubs, "a").members.map(({ hubId }) => hubId)).toEqual(["a", "b", "c", "d"]);
+    // Nor does that keep the hub itself out.
+    join(hubs, "v", "a", "a");
+    hubs.until(() => isIn(hubs, "v", "a"));
+    expect(statusOf(hubs, "a").joins).toEqual([]);
   });
 
   test("FO5 with liars about, it takes the word of the member through which it joins, and of nobody else", () => {
