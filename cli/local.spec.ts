@@ -16,6 +16,18 @@ afterEach(() => rm(folder, { recursive: true, force: true }));
 const foedus = (...args: readonly string[]): Promise<Finished> => start(args, { cwd: folder }).done;
 
 describe("verbs that need no hub", () => {
+  test("verify takes no file that has no end, and says what it takes for none", async () => {
+    await writeFile(join(folder, "any"), "{}");
+    for (const [certificate, founding] of [
+      ["/dev/zero", "any"],
+      ["any", "/dev/zero"],
+    ] as const) {
+      const { code, err } = await foedus("federation", "verify", certificate, "--founding", founding);
+      expect({ code, err }).toEqual({ code: 2, err: expect.stringContaining("/dev/zero cannot be read") });
+    }
+    expect(await foedus("federation", "verify", "any", "--founding", "any")).toMatchObject({ code: 1 });
+  });
+
   test("version, help and an unknown word", async () => {
     expect(await foedus("version", "-q")).toEqual({ code: 0, out: `${manifest.version}\n`, err: "" });
     expect(JSON.parse((await foedus("version", "--json")).out)).toMatchObject({ version: manifest.version });

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
@@ -21,6 +21,7 @@ import {
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { own } from "#kernel/own.ts";
 import { createCrypto } from "#runtime/crypto.ts";
+import { readBytes } from "#runtime/files.ts";
 import { actionText, verifyCertificate } from "../../services/coordination/index.ts";
 import { CliError, EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
@@ -288,7 +289,7 @@ export async function verify(
 ): Promise<ExitCode | undefined> {
   if (options.founding === undefined)
     throw usage("the founding entry is missing", "Give --founding <file>; a member writes it with `foedus federation founding <file>`.");
-  const [certificate, statement] = await Promise.all([read(io, file), read(io, options.founding)]);
+  const [certificate, statement] = [read(io, file), read(io, options.founding)];
   const verdict = verifyCertificate(certificate, { kind: "founding", statement }, createCrypto());
   if (options.json)
     await printJson(
@@ -299,9 +300,10 @@ export async function verify(
   return verdict.ok ? EXIT.ok : EXIT.failed;
 }
 
-async function read(io: Io, file: string): Promise<Uint8Array> {
+/** read takes no pipe and no device, which may have no end, and no file that is longer than any certificate. */
+function read(io: Io, file: string): Uint8Array {
   try {
-    return await readFile(resolve(io.cwd, file));
+    return readBytes(resolve(io.cwd, file));
   } catch (error) {
     throw usage(`${clean(file)} cannot be read`, "Check the path.", error);
   }

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { feedKeyOf, simCrypto } from "../../test/simulator/crypto.ts";
 import { CoordinationHubs } from "../../test/support/coordination-hubs.ts";
 import { type Begun, storedFederation } from "./formation/record.ts";
-import type { Introduced } from "./members/messages.ts";
+import type { Candidate, Introduced } from "./members/messages.ts";
+import { joinBytes } from "./members/statements.ts";
 import type { Frame } from "./messages.ts";
 import { federationId } from "./state/federation-state.ts";
 
@@ -65,6 +67,57 @@ describe("S1-6 who comes when the log is cut", () => {
     put(hubs, "e", 300);
     join(hubs, "g", "e", "a");
     hubs.until(() => isIn(hubs, "g", "e"), 60_000);
+  });
+
+  test("SW3 PROTOCOL G8 with liars about, no single one of them puts it out again while it catches up", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "e");
+    put(hubs, "a", 100);
+    let lies = 0;
+    hubs.forge("d", (frame, to) => {
+      if (to !== "e" || frame.kind !== "log") return frame;
+      lies++;
+      const { incarnation } = statusOf(hubs, "a")
+        .members.map(({ hubId, replica }) => ({ hubId, incarnation: Number(replica.split("/")[1]) }))
+        .find(({ hubId }) => hubId === "e")!;
+      return [{ kind: "dismissed", federation: frame.federation, incarnation }, frame];
+    });
+    join(hubs, "e", "a", "a");
+    hubs.until(() => isIn(hubs, "e", "a"));
+    hubs.advance(1_000);
+    expect(lies).toBeGreaterThan(0);
+    expect(statusOf(hubs, "e").standing).toBe("member");
+    expect(hubs.events("e").filter((event) => event.includes("does not belong"))).toEqual([]);
+  });
+
+  test("NM1 with liars about, nobody comes in under the name of a hub that says that it has another key", () => {
+    const hubs = found("bft", ["a", "b", "c", "d"], "v");
+    const candidate: Candidate = {
+      hubId: "v",
+      incarnation: 1,
+      publicKey: feedKeyOf("mallory"),
+      sealingKey: feedKeyOf("mallory", 2),
+      weight: 1,
+      primary: { host: "mallory", port: 1 },
+      standbys: [],
+    };
+    const signature = simCrypto("mallory").sign(joinBytes("street", candidate));
+    const command = { kind: "request_join", candidate, signature } as const;
+    hubs.ask("d", "changed", { kind: "change", command: { book: "members", command } });
+    expect(() => hubs.ask("a", "changed", { kind: "admit", hubId: "v", weight: 1 })).toThrow(
+      "IDENTITY_MISMATCH: the request of v that d brought",
+    );
+    const { incarnation, publicKey } = candidate;
+    const action = { kind: "admit", hubId: "v", incarnation, publicKey, weight: 1 } as const;
+    const opened = hubs.ask("d", "changed", { kind: "propose", action, reasoning: "", durationMs: 0 });
+    const { ballotId } = opened.value as { readonly ballotId: string };
+    const vote = (vote: "APPROVE" | "REJECT") => hubs.ask("b", "changed", { kind: "vote", ballotId, vote, reasoning: "" });
+    expect(() => vote("APPROVE")).toThrow("IDENTITY_MISMATCH");
+    expect(vote("REJECT").kind).toBe("changed");
+    expect(statusOf(hubs, "a").members.map(({ hubId }) => hubId)).toEqual(["a", "b", "c", "d"]);
+    // Nor does that keep the hub itself out.
+    join(hubs, "v", "a", "a");
+    hubs.until(() => isIn(hubs, "v", "a"));
+    expect(statusOf(hubs, "a").joins).toEqual([]);
   });
 
   test("FO5 with liars about, it takes the word of the member through which it joins, and of nobody else", () => {

@@ -121,7 +121,7 @@ export class Participation {
     };
     this.#sponsor = new Sponsor({ federationId: this.federationId, crypto, members, submit: partGround.submit });
     this.#parts = createParts(partGround, now);
-    this.#intents = new Intents(hubId, founding.founding, members, desk);
+    this.#intents = new Intents(hubId, founding.founding, state.books, desk, keySaid);
     this.#openings = new Openings(desk, partGround.submit);
   }
 

@@ -44,12 +44,16 @@ function tooLarge(path: string, maxBytes: number): Error {
   return Object.assign(new Error(message), { code: "ETOOLARGE", syscall: "read", path });
 }
 
+/** readText reads a whole text file that people wrote or another program made: without the mark that some editors put before UTF-8. It throws as readBytes does. */
+export function readText(path: string, maxBytes = READ_MAX_BYTES): string {
+  return withoutBom(readBytes(path, maxBytes).toString("utf8"));
+}
+
 /**
- * readText reads a whole text file that people wrote or another program made: without the mark that some editors put before UTF-8. It
- * throws what the system says, for what is no file (a pipe would hold the process until somebody writes, a device may have no end)
+ * readBytes reads a whole file. It throws what the system says, for what is no file (a pipe would hold the process until somebody writes, a device may have no end)
  * an error with the code ENOTFILE or EISDIR, and ETOOLARGE for more than `maxBytes`.
  */
-export function readText(path: string, maxBytes = READ_MAX_BYTES): string {
+export function readBytes(path: string, maxBytes = READ_MAX_BYTES): Buffer {
   // Without O_NONBLOCK the open itself waits for a pipe's other end.
   const handle = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
@@ -59,7 +63,7 @@ export function readText(path: string, maxBytes = READ_MAX_BYTES): string {
       throw Object.assign(new Error(`${path} is a folder and not a file`), { code: "EISDIR", syscall: "read", path });
     if (kind !== undefined) throw notAFile(path, kind);
     if (stats.size > maxBytes) throw tooLarge(path, maxBytes);
-    return withoutBom(readUpTo(handle, path, maxBytes).toString("utf8"));
+    return readUpTo(handle, path, maxBytes);
   } finally {
     closeSync(handle);
   }

@@ -480,6 +480,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/coordination/shared/core.ts #peers": ["peers", "members that a session stands with"],
   "services/coordination/shared/core.ts #sessions": ["peers", "hubs that a session stands with"],
   "services/coordination/shared/core.ts known": ["peers", "heads that a peer has told, one per member"],
+  "services/coordination/shared/core.ts sent": ["peers", "heads that a peer was sent, one per member"],
   "services/kernel/crdt/or-set.ts #additions": ["const DEFAULTS", "elements that stand, of which each writer has a part"],
 };
 

@@ -54,6 +54,7 @@ export function memberOf(candidate: Candidate, weight: number, at: LogInstant, {
 
 /** Admission is how hubs come into a federation and go out of it (BM1 to BM4). */
 export class Admission {
+  /** By hub and sponsor: a request that somebody made up in another hub's name keeps that hub's own from nobody. */
   readonly #joins = new Map<string, Join>();
   readonly #retired = new Map<string, number>();
   readonly #roster: Roster;
@@ -66,9 +67,9 @@ export class Admission {
     this.#crypto = crypto;
   }
 
-  /** joins that wait, by hub id. */
+  /** joins that wait, by hub id; of one that several members have brought, by sponsor. */
   joins(): Join[] {
-    return [...this.#joins.values()].sort((a, b) => compareText(a.candidate.hubId, b.candidate.hubId));
+    return [...this.#joins.values()].sort((a, b) => compareText(a.candidate.hubId, b.candidate.hubId) || compareText(a.sponsor, b.sponsor));
   }
 
   /** retired hubs with their last incarnations, by hub id. */
@@ -79,7 +80,7 @@ export class Admission {
   load(joins: readonly Join[], retired: readonly { readonly hubId: string; readonly incarnation: number }[]): void {
     this.#joins.clear();
     this.#retired.clear();
-    for (const join of joins) this.#joins.set(join.candidate.hubId, join);
+    for (const join of joins) this.#joins.set(keyOf(join.candidate.hubId, join.sponsor), join);
     for (const { hubId, incarnation } of retired) this.#retired.set(hubId, incarnation);
   }
 
@@ -111,7 +112,7 @@ export class Admission {
       return refuse("SIGNATURE_INVALID", "the request is not signed by the key that is in it; sign it with that key", "signature");
     if (member !== undefined) return undefined;
     const expires = at.time + this.#policies.int("join_ms");
-    this.#joins.set(candidate.hubId, { candidate, sponsor: author, index: at.index, expires });
+    this.#joins.set(keyOf(candidate.hubId, author), { candidate, sponsor: author, index: at.index, expires });
     return undefined;
   }
 
@@ -139,14 +140,7 @@ export class Admission {
     const problem = this.incarnationProblem(hubId, incarnation, "candidate.incarnation");
     if (problem !== undefined) return problem;
     if (!this.#isTold(hubId)) return TOO_MANY;
-    const waiting = this.#joins.get(hubId);
-    if (waiting !== undefined) {
-      if (author === hubId || author === waiting.sponsor) return undefined;
-      return refuse(
-        "ALREADY_EXISTS",
-        `a request of hub ${hubId} waits already, brought by ${waiting.sponsor}; only that one or the hub renews it`,
-      );
-    }
+    if (this.#joins.has(keyOf(hubId, author))) return undefined;
     const own = this.joins().filter(({ sponsor }) => sponsor === author).length;
     // However many requests others have brought, a member brings one.
     const isFirst = own === 0 && this.#roster.get(author) !== undefined;
@@ -167,11 +161,11 @@ export class Admission {
 
   /** admitProblem says why a hub cannot be let in, or undefined. */
   admitProblem({ hubId, incarnation, publicKey }: Admit): Failure | undefined {
-    const join = this.#joins.get(hubId)?.candidate;
+    const requests = this.joins().filter(({ candidate }) => candidate.hubId === hubId);
     if (this.#roster.get(hubId) !== undefined) return refuse("ALREADY_EXISTS", `hub ${hubId} is a member already`, "hubId");
-    if (join === undefined)
+    if (requests.length === 0)
       return refuse("PEER_NOT_FOUND", `hub ${hubId} does not ask to join, or its request has expired; have it ask first`, "hubId");
-    if (join.incarnation !== incarnation || !sameBytes(join.publicKey, publicKey))
+    if (this.#asked(hubId, incarnation, publicKey) === undefined)
       return refuse(
         "IDENTITY_MISMATCH",
         `hub ${hubId} asks to join with another replica or key than this; look at its request again`,
@@ -190,11 +184,18 @@ export class Admission {
     return this.#retired.has(hubId) || this.#retired.size + this.#roster.size < MEMBER_LIMITS.retired;
   }
 
+  /** asked is the request of a hub for this replica, with this key. */
+  #asked(hubId: string, incarnation: number, publicKey: Uint8Array): Join | undefined {
+    return this.joins().find(
+      ({ candidate }) => candidate.hubId === hubId && candidate.incarnation === incarnation && sameBytes(candidate.publicKey, publicKey),
+    );
+  }
+
   /** admit lets a hub in that `admitProblem` finds nothing wrong with. */
   admit(at: LogInstant, action: Admit, how: AdmittedBy, news: MemberNews[]): void {
-    const { hubId, incarnation, weight } = action;
-    const { candidate } = this.#joins.get(hubId) as Join;
-    this.#joins.delete(hubId);
+    const { hubId, incarnation, weight, publicKey } = action;
+    const { candidate } = this.#asked(hubId, incarnation, publicKey) as Join;
+    for (const [key, join] of this.#joins) if (join.candidate.hubId === hubId) this.#joins.delete(key);
     this.#retired.delete(hubId);
     this.#roster.put(memberOf(candidate, weight, at, how, this.#roster.nextFence()));
     news.push({ kind: "admitted", hubId, incarnation, by: how.by, ref: how.ref }, { kind: "seats_changed" });
@@ -247,10 +248,14 @@ export class Admission {
 
   /** expire forgets requests that waited for too long. */
   expire(time: number, news: MemberNews[]): void {
-    for (const { candidate, expires } of this.joins()) {
+    for (const { candidate, sponsor, expires } of this.joins()) {
       if (expires > time) continue;
-      this.#joins.delete(candidate.hubId);
+      this.#joins.delete(keyOf(candidate.hubId, sponsor));
       news.push({ kind: "join_expired", hubId: candidate.hubId });
     }
   }
+}
+
+function keyOf(hubId: string, sponsor: string): string {
+  return `${hubId} ${sponsor}`;
 }

@@ -99,18 +99,20 @@ describe("BM1 BM2 who comes and goes", () => {
     expect(ask("x", "x", joinOf(candidateOf("x"), "other"))).toBe("SIGNATURE_INVALID");
     expect(ask("y", "x")).toBe("ACCESS_DENIED");
     expect(ask("b", "x")).toBe("ok");
-    expect(ask("c", "x")).toBe("ALREADY_EXISTS");
+    // Another one may have brought it in x's name, with a key of its own.
+    expect(ask("c", "x")).toBe("ok");
+    expect(ask("x", "x")).toBe("ok");
     expect(ask("x", "x")).toBe("ok");
     expect(ask("x", "x", joinOf(candidateOf("x", { publicKey: keyOf("a").publicKey }), "fed", keyOf("a")))).toBe("ALREADY_EXISTS");
-    for (let i = 0; i < 8; i++) expect(ask("b", `b${i}`)).toBe("ok");
+    for (let i = 0; i < 7; i++) expect(ask("b", `b${i}`)).toBe("ok");
     expect(ask("b", "b8")).toBe("LIMIT_EXCEEDED");
-    for (let i = 0; i < 55; i++) expect(ask(`z${i}`, `z${i}`)).toBe("ok");
-    expect(ask("z55", "z55")).toBe("LIMIT_EXCEEDED");
-    expect([ask("a", "late"), ask("a", "later"), ask("c", "other")]).toEqual(["ok", "LIMIT_EXCEEDED", "ok"]);
+    for (let i = 0; i < 54; i++) expect(ask(`z${i}`, `z${i}`)).toBe("ok");
+    expect(ask("z54", "z54")).toBe("LIMIT_EXCEEDED");
+    expect([ask("a", "late"), ask("a", "later"), ask("c", "other")]).toEqual(["ok", "LIMIT_EXCEEDED", "LIMIT_EXCEEDED"]);
     expect(membersCodec.dump.decode(membersCodec.dump.encode(books.members.dump())).ok).toBe(true);
     books.instant(POLICIES.join_ms.fallback);
     expect(books.members.dump().joins).toEqual([]);
-    expect(kinds(books).filter((kind) => kind === "join_expired")).toHaveLength(66);
+    expect(kinds(books).filter((kind) => kind === "join_expired")).toHaveLength(65);
     expect(books.members.due()).toBeUndefined();
   });
 

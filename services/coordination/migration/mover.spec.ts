@@ -7,6 +7,7 @@ import { ROOM_MAX } from "./hosting/sagas.ts";
 import { type Migration, type MigrationAnswer, STEPS } from "./messages.ts";
 
 const IDS = ["a", "b", "c"] as const;
+const FOUR = ["a", "b", "c", "d"] as const;
 const migrate = (to: string, agent = "counter"): Request => ({ kind: "migrate", agent, to, stepMs: 0, why: "" });
 
 /** World is three hubs of a federation with a program at each; that of `a` has an agent. */
@@ -133,6 +134,40 @@ describe("MX4 S1-14 a hub that others send agents to", () => {
     // What was promised to moves that are over is free again.
     for (const { agent } of refused) world.hubs.ask("c", "changed", migrate("b", agent));
     world.programs.until(() => agents.every((agent) => world.programs.running(agent).join() === "b"));
+  });
+});
+
+describe("SG6 where members may lie", () => {
+  /** Four hubs that endure lies; the program of `a` has an agent. */
+  function four(): { readonly hubs: CoordinationHubs; readonly programs: AgentPrograms } {
+    const hubs = new CoordinationHubs(...FOUR);
+    const programs = new AgentPrograms(hubs, FOUR);
+    hubs.advance(10);
+    const [first, ...others] = FOUR;
+    const founders = [...others];
+    hubs.ask(first, "standing", { kind: "found", federationId: "street", name: "", engine: "bft", admission: "founder", founders });
+    hubs.advance(10);
+    for (const id of others) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
+    hubs.until(() => FOUR.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    for (const id of FOUR) programs.connect(id);
+    programs.create(first, "counter");
+    programs.until(() => programs.running("counter").join() === first);
+    return { hubs, programs };
+  }
+
+  test("no other hub takes an agent away, whatever it has decided; that hub's own operators move it", () => {
+    const { hubs, programs } = four();
+    expect(() => hubs.ask("d", "changed", migrate("d"))).toThrow("ACCESS_DENIED: a moves its agents itself");
+    // The liar's hub asks all the same.
+    const record = hubs.ask("d", "agents", { kind: "agents", unless: 0 }).agents[0]!.agent;
+    const command = { kind: "request", agent: "counter", fence: record.fence, to: "d", stepMs: 60_000, why: "" } as const;
+    hubs.ask("d", "changed", { kind: "change", command: { book: "migration", command } });
+    const moves = () => hubs.ask("a", "migrations", { kind: "migrations" }).migrations;
+    programs.until(() => moves().length === 1 && moves()[0]?.status === "aborted");
+    expect(moves()[0]).toMatchObject({ cause: "REFUSED", message: expect.stringContaining("a moves its agents itself") });
+    expect(programs.running("counter")).toEqual(["a"]);
+    hubs.ask("a", "changed", migrate("d"));
+    programs.until(() => programs.running("counter").join() === "d");
   });
 });
 

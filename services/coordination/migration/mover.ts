@@ -3,6 +3,7 @@ import type { Effect, Frame, Request } from "../messages.ts";
 import type { Part, PartGround } from "../part.ts";
 import type { News } from "../state/commands.ts";
 import type { MigrationBook } from "./book.ts";
+import { askerProblem } from "./hosting/asker.ts";
 import type { AgentInput } from "./hosting/messages.ts";
 import { Residents } from "./hosting/residents.ts";
 import { Sagas } from "./hosting/sagas.ts";
@@ -203,6 +204,9 @@ export class Mover implements Part {
         const message = `${to} is no member of the federation; foedus federation members lists them`;
         return void out.push({ kind: "refused", call, failure: { reason: "PEER_NOT_FOUND", message, field: "to_hub_id" } });
       }
+      const problem = askerProblem(this.#o.state.books.members, record.owner, this.#o.ground.hubId);
+      if (problem !== undefined)
+        return void out.push({ kind: "refused", call, failure: { reason: "ACCESS_DENIED", message: problem, field: "agent" } });
       this.#submit(call, { kind: "request", agent, fence: record.fence, to, stepMs: stepMs === 0 ? STEP_MS : stepMs, why });
     });
   }

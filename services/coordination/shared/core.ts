@@ -45,10 +45,12 @@ export interface SharedSettings extends PartKeys {
 interface Peer {
   /** What it has, as far as it said or was sent it, by hub. */
   readonly known: Map<string, PartHead>;
+  /** What it was sent last, whatever it says that it has, by hub. */
+  readonly sent: Map<string, PartHead>;
   readonly wholes: TokenBucket;
 }
 
-/** Whole parts that one peer is sent: as many as there are hubs at once, and what a slow link carries after that. */
+/** Whole parts, and what it had before, that one peer is sent: as many as there are hubs at once, and what a slow link carries after that. */
 const WHOLES: Rate = { perSecond: 4, burst: 2 * SHARED_LIMITS.hubs };
 
 /**
@@ -264,7 +266,7 @@ export class SharedState implements Core<SharedInput, SharedEffect> {
       if (this.#members.get(hub)?.incarnation === part.head.incarnation) continue;
       this.#parts.delete(hub);
       this.#root = undefined;
-      for (const { known } of this.#peers.values()) known.delete(hub);
+      for (const { known, sent } of this.#peers.values()) for (const map of [known, sent]) map.delete(hub);
       out.push({ kind: "persist", ops: [{ op: "delete", space: SHARED_SPACE, key: hub }] });
       out.push({ kind: "news", hub, slots: slotsOf(part.entries.values()) });
     }
@@ -282,7 +284,7 @@ export class SharedState implements Core<SharedInput, SharedEffect> {
   /** #meet begins with a hub that a session stands with, once it is a member. */
   #meet(now: Now, hub: string, out: SharedEffect[]): void {
     if (!this.#members.has(hub)) return;
-    this.#peers.set(hub, { known: new Map(), wholes: new TokenBucket(WHOLES, now.mono) });
+    this.#peers.set(hub, { known: new Map(), sent: new Map(), wholes: new TokenBucket(WHOLES, now.mono) });
     this.#sendHeads(hub, false, out);
   }
 
@@ -297,9 +299,12 @@ export class SharedState implements Core<SharedInput, SharedEffect> {
     if (!whole && known !== undefined && compareHeads(known, part.head) >= 0) return;
     const since = whole || known?.incarnation !== part.head.incarnation ? 0 : known.version;
     const frame = part.frame(since);
+    // It says that it does not have what it was sent.
+    const sent = peer.sent.get(part.head.hub);
+    const isAgain = sent !== undefined && (known === undefined || compareHeads(known, sent) < 0);
     // What is not sent now is found missing at the next comparison.
-    if (frame.since === 0 && peer.wholes.take(WHOLES, now.mono) > 0) return;
-    peer.known.set(part.head.hub, part.head);
+    if ((frame.since === 0 || isAgain) && peer.wholes.take(WHOLES, now.mono) > 0) return;
+    for (const map of [peer.known, peer.sent]) map.set(part.head.hub, part.head);
     out.push({ kind: "send", to, frame });
   }
 

@@ -351,6 +351,19 @@ describe("parts from outside", () => {
     expect(sent).toBeGreaterThan(0);
   });
 
+  test("SH6 so is what changed long ago, for one that says on and on that it does not have it", () => {
+    const hub = new Hub();
+    for (let i = 0; i < 8; i++) hub.change(...Array.from({ length: 32 }, (_, j) => fact(`k${i}/${j}`)));
+    let sent = 0;
+    const head = { hub: "north", incarnation: memberOf("north").incarnation, version: 1, digest: new Uint8Array(32) };
+    for (let i = 0; i < 1_000; i++) {
+      const out = hub.frame({ kind: "heads", root: new Uint8Array(32), heads: [head], answer: false });
+      sent += out.filter((effect) => effect.kind === "send" && effect.frame.kind === "part").length;
+    }
+    expect(sent).toBeLessThanOrEqual(2 * SHARED_LIMITS.hubs + 1);
+    expect(sent).toBeGreaterThan(0);
+  });
+
   test("SH1 SH3 a hub that signed two states as one version is told, and the others agree on one of them", () => {
     const forks = [signedPart({ entries: [entryAt("facts", "a")] }), signedPart({ entries: [entryAt("facts", "b")] })];
     const hubs = [forks, [...forks].reverse()].map((order) => {

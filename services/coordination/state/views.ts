@@ -74,7 +74,7 @@ export function statusView(
     members,
     stateDigest,
     founding: encode(SIGNED_FOUNDING, founding),
-    joins: state.books.members.dump().joins.map(({ candidate }) => candidate.hubId),
+    joins: [...new Set(state.books.members.dump().joins.map(({ candidate }) => candidate.hubId))],
   };
 }
 

@@ -16,6 +16,7 @@ import type { SagaIdentity } from "../saga/saga-record.ts";
 import { SourceSaga } from "../saga/source.ts";
 import type { SourceEffect, SourceInput } from "../saga/source-messages.ts";
 import { AGENT_CLAIM } from "../shapes.ts";
+import { askerProblem } from "./asker.ts";
 import type { AskReply, AskSpec } from "./messages.ts";
 import type { Residents } from "./residents.ts";
 
@@ -60,6 +61,7 @@ export interface SagasGround {
  * SG3 a destination lets a move be committed only while a program is there that takes in agents of that kind.
  * SG4 a saga that is not stored begins only after a linearizable read of this process: before, the log may show a move that is long over.
  * SG5 what is promised to moves to here, and what is held of them until programs have the agents, has at most ROOM_MAX bytes together.
+ * SG6 where members may lie, a source gives an agent away by its own hub's word only.
  */
 export class Sagas {
   readonly #o: SagasGround;
@@ -240,6 +242,9 @@ export class Sagas {
   #judge(now: Now, running: Running, migration: Migration): void {
     const residents = this.#o.residents();
     if (running.side === "source") {
+      const message = askerProblem(this.#o.members, migration.from, migration.by);
+      const failure = message === undefined ? undefined : ({ reason: "ACCESS_DENIED", message } as const);
+      if (failure !== undefined) return void this.#todo.push({ running, input: { kind: "judged", failure, bytes: 0 } });
       if (residents.connected(migration.agent)) this.#todo.push({ running, input: { kind: "judged", bytes: CHECKPOINT_MAX } });
       return;
     }
