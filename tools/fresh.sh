@@ -53,7 +53,11 @@ inside() {
     mount --rbind /sys "$root/sys"
     mount --rbind /dev "$root/dev"
     mount -t tmpfs tmpfs "$root/run"
-    exec chroot "$root" "$@"' inside "$root" \
+    # A process that joins a container starts at the root of its mount namespace, so that this must be it too: chroot alone is not enough.
+    mkdir -p "$root/mnt/outside"
+    cd "$root"
+    pivot_root . mnt/outside
+    exec chroot . /bin/bash -c "umount -l /mnt/outside && exec \"\$@\"" inside "$@"' inside "$root" \
     /usr/bin/env -i "${variables[@]}" HOME=/root LANG=C.UTF-8 CI=true PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     bash -c "$1" </dev/null
 }

@@ -319,6 +319,8 @@ export class Formation {
     const message = problem ?? `${peer} refused: ${failure?.message}`;
     // What a peer says of fields and facts is not about the call of this hub's operator.
     this.#answer = { reason: problem === undefined && failure !== undefined ? failure.reason : "VALUE_OUT_OF_RANGE", message };
+    // That it was asked too often does not end what it was asked for, which may be before the members.
+    if (this.#answer.reason === "RATE_LIMITED") return;
     out.push({ kind: "event", severity: "warning", name: "join_refused", message, hubId: peer });
     this.#keep({ kind: "none" }, out);
   }

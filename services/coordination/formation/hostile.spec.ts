@@ -116,6 +116,19 @@ describe("a stranger", () => {
     hubs.until(() => statusOf(hubs, "z").standing === "member");
   });
 
+  test("SN2 CO8 whose operator asks on and on is before the members all the same, and comes in", () => {
+    const hubs = founded(["a", "b", "c"], "z");
+    const call = (): string => {
+      const answer = hubs.wait("z", hubs.call("z", join("a")));
+      return answer.kind === "refused" ? answer.failure.reason : answer.kind;
+    };
+    const answers = Array.from({ length: 20 }, call);
+    expect(new Set(answers)).toEqual(new Set(["standing", "RATE_LIMITED"]));
+    expect(statusOf(hubs, "z").standing).toBe("joining");
+    hubs.ask("a", "changed", { kind: "admit", hubId: "z", weight: 1 });
+    hubs.until(() => statusOf(hubs, "z").standing === "member");
+  });
+
   test("SN2 nothing comes into the log that its key has not signed", () => {
     const hubs = founded(["a", "b", "c"], "z");
     const out = give(hubs, "a", "z", { ...signed(hubs, own), signature: new Uint8Array(64) } as Frame);

@@ -30,7 +30,7 @@ export class JoinCalls {
     for (const [call, until] of this.#until) {
       if (standing === "joining" && answer === "none" && now.mono < until) continue;
       this.#until.delete(call);
-      if (standing === "none" && typeof answer === "object") out.push({ kind: "refused", call, failure: answer });
+      if (standing !== "member" && typeof answer === "object") out.push({ kind: "refused", call, failure: answer });
       else out.push({ kind: "standing", call, standing });
     }
   }
