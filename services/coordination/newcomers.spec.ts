@@ -360,3 +360,22 @@ describe("SW3 SW4 who was away while others took the places of those whom it kne
     hubs.until(() => statusOf(hubs, "e").standing === "none");
   });
 });
+
+test("BM1 a founder that left and came back lets nobody in by its own word: it asks the members", () => {
+  const hubs = found("raft", ["a", "b", "c"]);
+  const leave = (id: string): void => {
+    hubs.ask(id, "done", { kind: "leave", federationId: "street", force: false });
+    hubs.until(() => statusOf(hubs, id).standing === "none");
+    hubs.advance(1_000);
+  };
+  leave("c");
+  join(hubs, "c", "a", "a");
+  hubs.until(() => isIn(hubs, "c", "a"));
+  leave("b");
+  hubs.wait("b", hubs.call("b", { kind: "join", federationId: "street", via: "c" }));
+  hubs.until(() => statusOf(hubs, "c").joins.includes("b"));
+  const { value } = hubs.ask("c", "changed", { kind: "admit", hubId: "b", weight: 1 });
+  const { ballotId } = value as { readonly ballotId: string };
+  hubs.ask("a", "changed", { kind: "vote", ballotId, vote: "APPROVE", reasoning: "" });
+  hubs.until(() => isIn(hubs, "b", "a"));
+});

@@ -1,8 +1,10 @@
 // What happens to the hubs while clients use them, drawn from a seed.
 import { create } from "@bufbuild/protobuf";
 import { systemClock } from "#channel/clock.ts";
+import { BallotVote } from "#gen/foedus/coordination/v1alpha1/ballots_pb.ts";
 import {
   AdmitMemberRequestSchema,
+  CastVoteRequestSchema,
   FederationState,
   JoinFederationRequestSchema,
   LeaveFederationRequestSchema,
@@ -154,19 +156,33 @@ export class Nemesis {
     const { federationId } = this.#o;
     const join = create(JoinFederationRequestSchema, { federationId, via: sponsor.id });
     const admit = create(AdmitMemberRequestSchema, { hubId: leaver.id });
+    let ballotId = "";
     await until(
       `${leaver.id} coming back`,
       async () => {
         const { state, leader } = await this.#status(leaver);
         if (state === FederationState.MEMBER && leader !== "") return true;
         await this.#ask(leaver, async ({ coordination }) => void (await coordination.joinFederation(join, CALL)));
-        await this.#ask(sponsor, async ({ coordination }) => void (await coordination.admitMember(admit, CALL)));
+        // Who was a founder, left and came back lets nobody in by its own word: then the others vote.
+        if (ballotId === "")
+          await this.#ask(sponsor, async ({ coordination }) => void ({ ballotId } = await coordination.admitMember(admit, CALL)));
+        else if (!(await this.#approve(ballotId, leaver))) ballotId = "";
         await sleep(systemClock, 200);
         return false;
       },
       60_000,
     );
     this.#note(`${leaver.id} is back`);
+  }
+
+  /** approve has all others vote for a ballot; false once it is no more open, and has not brought the hub in. */
+  async #approve(ballotId: string, leaver: HubProcess): Promise<boolean> {
+    const request = create(CastVoteRequestSchema, { ballotId, vote: BallotVote.APPROVE });
+    let any = false;
+    for (const hub of this.#o.hubs)
+      if (hub !== leaver)
+        any = (await this.#ask(hub, async ({ coordination }) => void (await coordination.castVote(request, CALL)))) || any;
+    return any;
   }
 
   async #status(hub: HubProcess) {

@@ -91,12 +91,15 @@ export class Intents {
 
   #remove(hubId: string): LogCommand {
     const action = { kind: "remove", hubId } as const;
-    const isFounder = this.#founding.founders.some((founder) => founder.hubId === hubId);
-    return this.#byWord && !isFounder ? { book: "members", command: action } : this.#propose(action);
+    return this.#byWord && !this.#isFounder(hubId) ? { book: "members", command: action } : this.#propose(action);
   }
 
   get #byWord(): boolean {
-    const { admission, founders } = this.#founding;
-    return admission === "founder" && founders.some(({ hubId }) => hubId === this.#hubId);
+    return this.#founding.admission === "founder" && this.#isFounder(this.#hubId);
+  }
+
+  /** A founder that left and was let in again is one no more. */
+  #isFounder(hubId: string): boolean {
+    return this.#members.member(hubId)?.admittedBy === "founding";
   }
 }
