@@ -69,7 +69,7 @@ export class Nemesis {
       case "transfer":
         return this.#transfer();
       case "member":
-        return this.#member(forMs);
+        return this.#leave(forMs);
     }
   }
 
@@ -140,21 +140,20 @@ export class Nemesis {
     });
   }
 
-  /** member has a hub leave the federation and come back through another one, as another replica. */
-  async #member(forMs: number): Promise<void> {
+  /** leave has a hub leave the federation and come back through another one, as another replica. */
+  async #leave(forMs: number): Promise<void> {
     const { hubs, prng, federationId } = this.#o;
-    const at = prng.below(hubs.length);
-    const [leaver, sponsor] = [hubs[at]!, hubs[(at + 1) % hubs.length]!];
+    const leaver = hubs[prng.below(hubs.length)]!;
     this.#note(`${leaver.id} leaves`);
     const leave = create(LeaveFederationRequestSchema, { federationId });
-    const left = await this.#ask(leaver, async ({ coordination }) => void (await coordination.leaveFederation(leave, CALL)));
+    await this.#ask(leaver, async ({ coordination }) => void (await coordination.leaveFederation(leave, CALL)));
     await sleep(systemClock, forMs);
-    if (left) await this.#comeBack(leaver, sponsor);
+    // A call that failed may have been carried out.
+    await this.#comeBack(leaver);
   }
 
-  async #comeBack(leaver: HubProcess, sponsor: HubProcess): Promise<void> {
+  async #comeBack(leaver: HubProcess): Promise<void> {
     const { federationId } = this.#o;
-    const join = create(JoinFederationRequestSchema, { federationId, via: sponsor.id });
     const admit = create(AdmitMemberRequestSchema, { hubId: leaver.id });
     let ballotId = "";
     await until(
@@ -162,6 +161,9 @@ export class Nemesis {
       async () => {
         const { state, leader } = await this.#status(leaver);
         if (state === FederationState.MEMBER && leader !== "") return true;
+        const sponsor = await this.#member(leaver);
+        if (sponsor === undefined) return false;
+        const join = create(JoinFederationRequestSchema, { federationId, via: sponsor.id });
         await this.#ask(leaver, async ({ coordination }) => void (await coordination.joinFederation(join, CALL)));
         // Who was a founder, left and came back lets nobody in by its own word: then the others vote.
         if (ballotId === "")
@@ -173,6 +175,13 @@ export class Nemesis {
       60_000,
     );
     this.#note(`${leaver.id} is back`);
+  }
+
+  /** member is another hub that is a member. */
+  async #member(leaver: HubProcess): Promise<HubProcess | undefined> {
+    for (const hub of this.#o.hubs)
+      if (hub !== leaver && (await this.#status(hub).catch(() => undefined))?.state === FederationState.MEMBER) return hub;
+    return undefined;
   }
 
   /** approve has all others vote for a ballot; false once it is no more open, and has not brought the hub in. */
