@@ -6,13 +6,7 @@ const HUBS = ["a", "b", "c", "d"];
 test.each(["raft", "bft"] as const)(
   "PO3 however many commands a hub has at once, and whatever their size, all are decided (%s)",
   (engine) => {
-    const hubs = new CoordinationHubs(...HUBS);
-    hubs.advance(10);
-    const founders = HUBS.slice(1);
-    hubs.ask("a", "standing", { kind: "found", federationId: "street", name: "", engine, admission: "founder", founders });
-    hubs.advance(10);
-    for (const id of founders) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-    hubs.until(() => HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    const hubs = new CoordinationHubs(...HUBS).found(HUBS, { engine });
     for (const id of ["a", "b"]) {
       const calls = Array.from({ length: 2_000 }, (_, i) => {
         const value = new Uint8Array(120 + (i % 40));

@@ -30,7 +30,7 @@ function read(hubs: CoordinationHubs, id: string, key: string, local = false): s
   return answer.kind === "value" ? text(answer.value?.value) : undefined;
 }
 
-const leaderOf = (hubs: CoordinationHubs, id: string): string => hubs.ask(id, "status", { kind: "status" }).status.leader;
+const leaderOf = (hubs: CoordinationHubs, id: string): string => hubs.status(id).leader;
 
 /** Three hubs that founded a federation together. */
 function three(): CoordinationHubs {
@@ -69,7 +69,7 @@ describe("a federation", () => {
     const states = ["a", "b", "c"].map((id) => stateIn(hubs.ask(id, "status", { kind: "status", withDigest: true }).status));
     expect(states[0]).toMatch(/^\d+ [0-9a-f]{64}$/);
     expect(new Set(states).size).toBe(1);
-    expect(hubs.ask("a", "status", { kind: "status" }).status.stateDigest).toHaveLength(0);
+    expect(hubs.status("a").stateDigest).toHaveLength(0);
   });
 
   test("a digest of the state is made once for a position, and not again within a second", () => {
@@ -100,9 +100,9 @@ describe("a federation", () => {
     const unread = "this read was not answered: `--local` shows what this hub has,";
     expect(() => read(hubs, leader, "k")).toThrow(`${lack} ${unread} ${missing}`);
     expect(read(hubs, leader, "k", true)).toBe("before");
-    expect(hubs.ask(leader, "status", { kind: "status" }).status.problem).toContain("too few voters are in contact");
+    expect(hubs.status(leader).problem).toContain("too few voters are in contact");
     hubs.heal();
-    hubs.until(() => hubs.ask(leader, "status", { kind: "status" }).status.canDecide);
+    hubs.until(() => hubs.status(leader).canDecide);
     for (const id of ["a", "b", "c"]) expect(read(hubs, id, "k")).toBe("after");
   });
 
@@ -155,16 +155,16 @@ describe("a federation", () => {
     const [leader] = ["a", "b", "c"].filter((id) => id === leaderOf(hubs, "a")) as [string];
     const [back, other] = ["a", "b", "c"].filter((id) => id !== leader) as [string, string];
     hubs.ask(back, "done", { kind: "leave", federationId: "street", force: false });
-    hubs.until(() => hubs.ask(back, "status", { kind: "status" }).status.standing === "none");
+    hubs.until(() => hubs.status(back).standing === "none");
     // More than one append has: it learns that it left before it has the rest.
     for (let i = 0; i < 60; i++) hubs.ask(other, "changed", put(`k${i}`, "x".repeat(4_000)));
     hubs.ask(back, "standing", { kind: "join", federationId: "street", via: leader });
     hubs.advance(50);
     hubs.ask(leader, "changed", { kind: "admit", hubId: back, weight: 1 });
     hubs.advance(2_000);
-    expect(hubs.ask(back, "status", { kind: "status" }).status.standing).toBe("member");
+    expect(hubs.status(back).standing).toBe("member");
     expect(read(hubs, back, "k59")).toHaveLength(4_000);
-    expect(hubs.ask(leader, "status", { kind: "status" }).status.members.find(({ hubId }) => hubId === back)?.voter).toBe(true);
+    expect(hubs.status(leader).members.find(({ hubId }) => hubId === back)?.voter).toBe(true);
   });
 
   test("PT1 PT2 CO4 a hub joins later, has all that was decided, and gets a seat; it leaves by its own word", () => {
@@ -175,12 +175,12 @@ describe("a federation", () => {
     expect(hubs.ask("b", "standing", { kind: "join", federationId: "street", via: "a" }).standing).toBe("joining");
     hubs.advance(100);
     hubs.ask("a", "changed", { kind: "admit", hubId: "b", weight: 1 });
-    hubs.until(() => hubs.ask("b", "status", { kind: "status" }).status.members.filter(({ voter }) => voter).length === 2);
+    hubs.until(() => hubs.status("b").members.filter(({ voter }) => voter).length === 2);
     expect(read(hubs, "b", "k")).toBe("1");
     hubs.ask("b", "changed", put("k", "2"));
     hubs.ask("b", "done", { kind: "leave", federationId: "street", force: false });
-    hubs.until(() => hubs.ask("b", "status", { kind: "status" }).status.standing === "none");
-    hubs.until(() => hubs.ask("a", "status", { kind: "status" }).status.members.length === 1);
+    hubs.until(() => hubs.status("b").standing === "none");
+    hubs.until(() => hubs.status("a").members.length === 1);
     expect(read(hubs, "a", "k")).toBe("2");
   });
 
@@ -191,9 +191,9 @@ describe("a federation", () => {
     hubs.until(() => leaderOf(hubs, "a") === "a");
     for (let i = 0; i < times; i++) hubs.starve(1_000);
     hubs.ask("b", "standing", { kind: "join", federationId: "street", via: "a" });
-    hubs.until(() => hubs.ask("a", "status", { kind: "status" }).status.joins.length === 1);
+    hubs.until(() => hubs.status("a").joins.length === 1);
     hubs.ask("a", "changed", { kind: "admit", hubId: "b", weight: 1 });
-    hubs.until(() => hubs.ask("b", "status", { kind: "status" }).status.members.filter(({ voter }) => voter).length === 2, 5_000);
+    hubs.until(() => hubs.status("b").members.filter(({ voter }) => voter).length === 2, 5_000);
     // It is no quorum by itself any more, and gives up in time.
     const leader = leaderOf(hubs, "a");
     hubs.cut("a", "b");
@@ -206,21 +206,21 @@ describe("a federation", () => {
     hubs.ask("a", "standing", found(["b", "c"]));
     hubs.advance(10);
     for (const id of ["b", "c"]) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-    hubs.until(() => ["a", "b", "c"].every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    hubs.until(() => ["a", "b", "c"].every((id) => hubs.status(id).canDecide));
     hubs.stop("c");
     hubs.ask("d", "standing", { kind: "join", federationId: "street", via: "a" });
     hubs.advance(100);
     hubs.ask("a", "changed", { kind: "admit", hubId: "d", weight: 1 });
-    hubs.until(() => hubs.ask("a", "status", { kind: "status" }).status.members.filter(({ voter }) => voter).length === 4);
+    hubs.until(() => hubs.status("a").members.filter(({ voter }) => voter).length === 4);
     hubs.ask(leaderOf(hubs, "a"), "done", { kind: "transfer", hubId: "d" });
     hubs.ask("a", "changed", put("k", "1"));
     // Who knows it is met later than who leads.
     hubs.start("c");
     hubs.cut("c");
     hubs.advance(2_000);
-    expect(hubs.ask("a", "status", { kind: "status" }).status.leader).toBe("d");
+    expect(hubs.status("a").leader).toBe("d");
     hubs.heal();
-    hubs.until(() => hubs.ask("c", "status", { kind: "status" }).status.leader === "d");
+    hubs.until(() => hubs.status("c").leader === "d");
     expect(read(hubs, "c", "k")).toBe("1");
   });
 });
@@ -233,7 +233,7 @@ describe("a federation that endures lies", () => {
     hubs.ask("a", "standing", found(["b", "c", "d"], { engine: "bft" }));
     hubs.advance(10);
     for (const id of ["b", "c", "d"]) hubs.ask(id, "standing", join);
-    hubs.until(() => ids.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    hubs.until(() => ids.every((id) => hubs.status(id).canDecide));
     for (const id of ids) hubs.ask(id, "changed", put(`by/${id}`, id));
     for (const id of ids) for (const by of ids) expect(read(hubs, id, `by/${by}`)).toBe(by);
     hubs.stop("d");
@@ -245,12 +245,12 @@ describe("a federation that endures lies", () => {
     expect(refused.kind).toBe("refused");
     hubs.start("c");
     hubs.start("d");
-    hubs.until(() => hubs.ask("d", "status", { kind: "status" }).status.canDecide);
+    hubs.until(() => hubs.status("d").canDecide);
     expect(read(hubs, "d", "without")).toBe("d");
     hubs.ask("e", "standing", { kind: "join", federationId: "street", via: "a" });
-    hubs.until(() => hubs.ask("a", "status", { kind: "status" }).status.joins.length === 1);
+    hubs.until(() => hubs.status("a").joins.length === 1);
     hubs.ask("a", "changed", { kind: "admit", hubId: "e", weight: 1 });
-    hubs.until(() => hubs.ask("e", "status", { kind: "status" }).status.members.filter(({ voter }) => voter).length === 5, 60_000);
+    hubs.until(() => hubs.status("e").members.filter(({ voter }) => voter).length === 5, 60_000);
     hubs.ask("e", "changed", put("by/e", "e"));
     expect(read(hubs, "a", "by/e")).toBe("e");
   });
@@ -275,7 +275,7 @@ describe("ballots", () => {
       return answer.kind === "ballot" ? answer.certificate : "";
     };
     hubs.until(() => typeof certificate() !== "string");
-    const { founding } = hubs.ask("c", "status", { kind: "status" }).status;
+    const { founding } = hubs.status("c");
     const verdict = verifyCertificate(certificate() as Uint8Array, { kind: "founding", statement: founding }, hubs.crypto("nobody"));
     expect(verdict.ok, verdict.sentence).toBe(true);
   });
@@ -310,7 +310,7 @@ describe("what a hub that fails had", () => {
     expect(after.hubId).not.toBe(holder);
     expect(after.fence).toBeGreaterThan(before.fence);
     hubs.start(holder);
-    hubs.until(() => hubs.ask(holder, "status", { kind: "status" }).status.canDecide);
+    hubs.until(() => hubs.status(holder).canDecide);
     expect(holdingProblem(rolesOf(hubs, holder).roles, "leader", holder, before.fence)?.reason).toBe("FENCE_STALE");
     expect(holdingProblem(rolesOf(hubs, after.hubId).roles, "leader", after.hubId, after.fence)).toBeUndefined();
   });
@@ -320,7 +320,7 @@ describe("who has failed", () => {
   test("S1-15 S1-16 SE1 SE2 a hub that is silent is confirmed failed by the others, and lives again by its own word", () => {
     const hubs = three();
     hubs.advance(30_000);
-    const failed = (of: string) => hubs.ask("a", "status", { kind: "status" }).status.members.find(({ hubId }) => hubId === of)?.failed;
+    const failed = (of: string) => hubs.status("a").members.find(({ hubId }) => hubId === of)?.failed;
     expect(["a", "b", "c"].map(failed)).toEqual([false, false, false]);
     hubs.stop("c");
     hubs.until(() => failed("c") === true, 60_000);

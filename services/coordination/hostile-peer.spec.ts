@@ -15,19 +15,7 @@ const put = (key: string): Request => ({
 
 /** Three hubs with a federation, and z, with whom they have a session and which is in none. */
 function three(): { readonly hubs: CoordinationHubs; readonly federation: Uint8Array } {
-  const hubs = new CoordinationHubs(...HUBS, "z");
-  hubs.advance(10);
-  hubs.ask("a", "standing", {
-    kind: "found",
-    federationId: "street",
-    name: "",
-    engine: "raft",
-    admission: "founder",
-    founders: ["b", "c"],
-  });
-  hubs.advance(10);
-  for (const id of ["b", "c"]) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-  hubs.until(() => HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+  const hubs = new CoordinationHubs(...HUBS, "z").found(HUBS);
   const said = hear(() => hubs.core("a").step(hubs.now, { kind: "up", peer: "spy" }, heard));
   const greeting = said.flatMap((effect) => (effect.kind === "send" && effect.frame.kind === "greeting" ? [effect.frame] : []))[0]!;
   return { hubs, federation: greeting.federation };
@@ -48,7 +36,7 @@ function give(hubs: CoordinationHubs, peer: string, frame: Frame): Effect[] {
 /** expectWorks looks whether the federation still decides, at every hub alike. */
 function expectWorks(hubs: CoordinationHubs, key: string): void {
   const { index } = hubs.ask("b", "changed", put(key));
-  hubs.until(() => HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.applied >= index));
+  hubs.until(() => HUBS.every((id) => hubs.status(id).applied >= index));
   // A hub that made a digest a moment ago makes none: then there is nothing to compare yet.
   const states = () => HUBS.map((id) => stateIn(hubs.ask(id, "status", { kind: "status", withDigest: true }).status));
   hubs.until(() => !states().includes(undefined));
@@ -100,7 +88,7 @@ describe("a peer that lies", () => {
   test("PROTOCOL G8 SW3 the word of one voter, or of a stranger, puts nobody out", () => {
     const { hubs, federation } = three();
     for (const peer of ["b", "b", "z"]) give(hubs, peer, { kind: "dismissed", federation, incarnation: 1 });
-    expect(hubs.ask("a", "status", { kind: "status" }).status.standing).toBe("member");
+    expect(hubs.status("a").standing).toBe("member");
     expectWorks(hubs, "still-here");
   });
 
@@ -174,7 +162,7 @@ describe("a peer that lies", () => {
 
   test("PROTOCOL G2 an offer to a member, and consents and founding entries that nobody waits for, change nothing", () => {
     const { hubs } = three();
-    const status = () => hubs.ask("a", "status", { kind: "status" }).status;
+    const status = () => hubs.status("a");
     const { founding } = status();
     const frames: readonly Frame[] = [
       { kind: "founding_consent", federationId: "street", signature: new Uint8Array(64) },
@@ -190,7 +178,7 @@ describe("a peer that lies", () => {
     const { hubs, federation } = three();
     expectWorks(hubs, "before");
     for (const id of HUBS) {
-      const { committed, term, leader } = hubs.ask(id, "status", { kind: "status" }).status;
+      const { committed, term, leader } = hubs.status(id);
       const out: Effect[] = [];
       const say = (frame: Frame): void => hubs.core(id).step(hubs.now, { kind: "frame", peer: "z", frame }, out);
       say(greeting({ candidate: candidateOf("z"), federation, incarnation: 1, members: [...HUBS, "z"] }));
@@ -208,7 +196,7 @@ describe("a peer that lies", () => {
           say({ kind: "log", federation, frame: { ...from, frame } });
       }
       expect(out.filter((effect) => effect.kind === "send" && effect.frame.kind === "log")).toEqual([]);
-      expect(hubs.ask(id, "status", { kind: "status" }).status).toMatchObject({ leader, term });
+      expect(hubs.status(id)).toMatchObject({ leader, term });
     }
     expectWorks(hubs, "after");
   });

@@ -15,12 +15,7 @@ class Lenders {
 
   constructor() {
     const { hubs } = this;
-    hubs.advance(10);
-    const founding = { federationId: "street", name: "", engine: "raft", admission: "founder", founders: ["b", "c"] } as const;
-    hubs.ask("a", "standing", { kind: "found", ...founding });
-    hubs.advance(10);
-    for (const id of ["b", "c"]) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-    hubs.until(() => IDS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    hubs.found(IDS);
     this.command("a", coders(10));
     // The executor has read the book.
     hubs.until(() => !hubs.core("a").describe().includes("not synced"));
@@ -82,7 +77,7 @@ class Lenders {
   }
 
   leader(of = "a"): string {
-    return this.hubs.ask(of, "status", { kind: "status" }).status.leader;
+    return this.hubs.status(of).leader;
   }
 }
 
@@ -264,7 +259,7 @@ describe("lending through faults", () => {
       confirmed.kind === "lent" || (confirmed.kind === "refused" && /NEGOTIATION_OVER|PEER_UNREACHABLE/.test(confirmed.failure.reason)),
     ).toBe(true);
     all.hubs.start(leader);
-    all.hubs.until(() => IDS.every((id) => all.hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    all.hubs.until(() => IDS.every((id) => all.hubs.status(id).canDecide));
     expect(all.allocations(borrower).filter(({ lease }) => lease.id === "through").length).toBeLessThanOrEqual(1);
     all.settle();
   });

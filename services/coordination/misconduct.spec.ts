@@ -11,14 +11,7 @@ const put = (key: string): Request => ({
 });
 
 function founded(): CoordinationHubs {
-  const hubs = new CoordinationHubs(...HUBS);
-  hubs.advance(10);
-  const founders = HUBS.slice(1);
-  hubs.ask("a", "standing", { kind: "found", federationId: "street", name: "", engine: "bft", admission: "founder", founders });
-  hubs.advance(10);
-  for (const id of founders) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-  hubs.until(() => HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
-  return hubs;
+  return new CoordinationHubs(...HUBS).found(HUBS, { engine: "bft" });
 }
 
 /** Adds to each vote of d in a frame another one of the same step. */

@@ -7,7 +7,7 @@ import { joinBytes } from "./members/statements.ts";
 import type { Frame } from "./messages.ts";
 import { federationId } from "./state/federation-state.ts";
 
-const statusOf = (hubs: CoordinationHubs, id: string) => hubs.ask(id, "status", { kind: "status" }).status;
+const statusOf = (hubs: CoordinationHubs, id: string) => hubs.status(id);
 
 /** put has values agreed on, so that the log is cut behind a snapshot. */
 function put(hubs: CoordinationHubs, by: string, count: number): void {
@@ -23,13 +23,7 @@ function found(engine: "raft" | "bft", founders: readonly string[], ...more: rea
   hubs.tune({ snapshotEntries: 20, keepEntries: 5 });
   for (const id of founders) hubs.restart(id);
   for (const id of more) hubs.restart(id);
-  hubs.advance(10);
-  const [first = "", ...others] = founders;
-  hubs.ask(first, "standing", { kind: "found", federationId: "street", name: "", engine, admission: "founder", founders: others });
-  hubs.advance(10);
-  for (const id of others) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-  hubs.until(() => statusOf(hubs, first).canDecide);
-  return hubs;
+  return hubs.found(founders, { engine });
 }
 
 function join(hubs: CoordinationHubs, id: string, via: string, by: string): void {

@@ -14,17 +14,11 @@ const read: Request = { kind: "query", query: { kind: "value", key: "k" }, local
 
 /** Three hubs whose leader answers reads from its lease, and that leader. */
 function leasing(): { readonly hubs: CoordinationHubs; readonly leader: string; readonly takes: () => number } {
-  const hubs = new CoordinationHubs(...HUBS);
-  hubs.advance(10);
-  const founders = ["b", "c"];
-  hubs.ask("a", "standing", { kind: "found", federationId: "street", name: "", engine: "raft", admission: "founder", founders });
-  hubs.advance(10);
-  for (const id of founders) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
+  const hubs = new CoordinationHubs(...HUBS).found(HUBS);
   hubs.tune({ leaseReads: true });
-  hubs.until(() => HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
   for (const id of HUBS) hubs.restart(id);
-  const leaderOf = (): string => hubs.ask("a", "status", { kind: "status" }).status.leader;
-  hubs.until(() => leaderOf() !== "" && HUBS.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+  const leaderOf = (): string => hubs.status("a").leader;
+  hubs.until(() => leaderOf() !== "" && HUBS.every((id) => hubs.status(id).canDecide));
   hubs.advance(2_000);
   const leader = leaderOf();
   const takes = (): number => {
@@ -68,7 +62,7 @@ test("RX5 a leader whose clock is years ahead takes nothing from the others when
   hubs.stop(leader);
   const left = HUBS.filter((id) => id !== leader);
   const [one] = left as [string];
-  hubs.until(() => left.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+  hubs.until(() => left.every((id) => hubs.status(id).canDecide));
   hubs.ask(one, "changed", { kind: "change", command: putOf("after") });
   const action = { kind: "remove", hubId: leader } as const;
   const { value } = hubs.ask(one, "changed", { kind: "propose", action, reasoning: "", durationMs: 5_000 });

@@ -2,7 +2,16 @@ import { assert } from "#kernel/assert.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import { Prng } from "#kernel/prng.ts";
 import { CoordinationCore } from "../../services/coordination/core.ts";
-import type { Answer, Effect, Frame, Input, Output, Request } from "../../services/coordination/messages.ts";
+import type {
+  Answer,
+  Effect,
+  FederationStatus,
+  FoundRequest,
+  Frame,
+  Input,
+  Output,
+  Request,
+} from "../../services/coordination/messages.ts";
 import type { AgentEffect, AgentInput } from "../../services/coordination/migration/hosting/messages.ts";
 import type { RaftTuning } from "../../services/coordination/raft/config.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
@@ -148,6 +157,30 @@ export class CoordinationHubs {
     if (answer.kind === "refused") throw new Error(`${answer.failure.reason}: ${answer.failure.message}`);
     if (answer.kind !== kind) throw new Error(`${answer.kind} instead of ${kind}`);
     return answer as Extract<Answer, { kind: K }>;
+  }
+
+  /** status is how a federation stands at a hub. */
+  status(id: string): FederationStatus {
+    return this.ask(id, "status", { kind: "status" }).status;
+  }
+
+  /** found has hubs found the federation "street" together, and lets time pass until each of them can decide. */
+  found(ids: readonly string[], more: Partial<Omit<FoundRequest, "kind" | "founders">> = {}): this {
+    const [first = "", ...founders] = ids;
+    this.advance(10);
+    this.ask(first, "standing", {
+      kind: "found",
+      federationId: "street",
+      name: "",
+      engine: "raft",
+      admission: "founder",
+      ...more,
+      founders,
+    });
+    this.advance(10);
+    for (const id of founders) this.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
+    this.until(() => ids.every((id) => this.status(id).canDecide));
+    return this;
   }
 
   call(id: string, request: Request): number {

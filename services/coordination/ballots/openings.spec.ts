@@ -20,12 +20,7 @@ describe("who opens a ballot", () => {
   });
 
   test("OV1 hears that it is open when this hub's vote has counted and others have one", () => {
-    const hubs = new CoordinationHubs("a", "b");
-    hubs.advance(10);
-    hubs.ask("a", "standing", { kind: "found", federationId: "street", name: "", engine: "raft", admission: "ballot", founders: ["b"] });
-    hubs.advance(10);
-    hubs.ask("b", "standing", { kind: "join", federationId: "street", via: "" });
-    hubs.until(() => ["a", "b"].every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    const hubs = new CoordinationHubs("a", "b").found(["a", "b"], { admission: "ballot" });
     for (const id of ["a", "b"]) {
       const { ballotId, result } = hubs.ask(id, "changed", PROPOSE).value as BallotValue;
       expect(result).toBeUndefined();

@@ -15,17 +15,10 @@ const found = (...founders: string[]): Request => ({
   founders,
 });
 const join = (via = ""): Request => ({ kind: "join", federationId: "street", via });
-const statusOf = (hubs: CoordinationHubs, id: string): FederationStatus => hubs.ask(id, "status", { kind: "status" }).status;
+const statusOf = (hubs: CoordinationHubs, id: string): FederationStatus => hubs.status(id);
 
 function founded(ids: readonly string[], ...more: readonly string[]): CoordinationHubs {
-  const [first = "", ...others] = ids;
-  const hubs = new CoordinationHubs(...more, ...ids);
-  hubs.advance(10);
-  hubs.ask(first, "standing", found(...others));
-  hubs.advance(10);
-  for (const id of others) hubs.ask(id, "standing", join());
-  hubs.until(() => ids.every((id) => statusOf(hubs, id).canDecide));
-  return hubs;
+  return new CoordinationHubs(...more, ...ids).found(ids);
 }
 
 /** give gives a frame of a peer to a hub, and what comes of it. */

@@ -23,7 +23,7 @@ function world(): CoordinationHubs {
   return hubs;
 }
 
-const statusOf = (hubs: CoordinationHubs, id: string): FederationStatus => hubs.ask(id, "status", { kind: "status" }).status;
+const statusOf = (hubs: CoordinationHubs, id: string): FederationStatus => hubs.status(id);
 
 describe("CO8 JC1 a request to be let in, through a hub that", () => {
   test("has another federation: ends at once with a sentence that names it", () => {

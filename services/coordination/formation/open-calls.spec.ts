@@ -21,19 +21,7 @@ const WAITING: readonly Request[] = [
 
 /** Three hubs, of which c has lost the others, and calls there that wait. */
 function waiting() {
-  const hubs = new CoordinationHubs("a", "b", "c");
-  hubs.advance(10);
-  hubs.ask("a", "standing", {
-    kind: "found",
-    federationId: "street",
-    name: "",
-    engine: "raft",
-    admission: "founder",
-    founders: ["b", "c"],
-  });
-  hubs.advance(10);
-  for (const id of ["b", "c"]) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-  hubs.until(() => ["a", "b", "c"].every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+  const hubs = new CoordinationHubs("a", "b", "c").found(["a", "b", "c"]);
   hubs.advance(2_000);
   hubs.cut("c");
   const calls = WAITING.map((request) => hubs.call("c", request)).filter((call) => hubs.answered("c", call) === undefined);
@@ -56,12 +44,12 @@ describe("OC1 no call is left without an answer", () => {
     const { hubs } = waiting();
     // A ballot lets nobody go whose word is not asked: here c goes by its own word, which the others carry out.
     hubs.heal();
-    hubs.until(() => hubs.ask("c", "status", { kind: "status" }).status.canDecide);
+    hubs.until(() => hubs.status("c").canDecide);
     hubs.call("c", { kind: "leave", federationId: "street", force: false });
     const later: number[] = [];
     hubs.until(() => {
       for (const request of WAITING) later.push(hubs.call("c", request));
-      return hubs.ask("c", "status", { kind: "status" }).status.standing === "none";
+      return hubs.status("c").standing === "none";
     });
     const given = later.at(-1) as number;
     hubs.advance(1);

@@ -14,18 +14,9 @@ const put = (key: string): Request => ({
   command: { book: "values", command: { kind: "put", key, value: new TextEncoder().encode(key), conditional: false, expect: 0 } },
 });
 
-function founded(ids: readonly string[], engine: "raft" | "bft" = "raft"): CoordinationHubs {
-  const [first = "", ...others] = ids;
-  const hubs = new CoordinationHubs(...ids);
-  hubs.advance(10);
-  hubs.ask(first, "standing", { kind: "found", federationId: "street", name: "", engine, admission: "founder", founders: others });
-  hubs.advance(10);
-  for (const id of others) hubs.ask(id, "standing", join());
-  hubs.until(() => ids.every((id) => status(hubs, id).canDecide));
-  return hubs;
-}
+const founded = (ids: readonly string[], engine: "raft" | "bft" = "raft") => new CoordinationHubs(...ids).found(ids, { engine });
 
-const status = (hubs: CoordinationHubs, id: string): FederationStatus => hubs.ask(id, "status", { kind: "status" }).status;
+const status = (hubs: CoordinationHubs, id: string): FederationStatus => hubs.status(id);
 const memberOf = (hubs: CoordinationHubs, at: string, id: string) => status(hubs, at).members.find(({ hubId }) => hubId === id);
 const isVoterAgain = (hubs: CoordinationHubs, id: string, ...before: readonly string[]): boolean => {
   const member = memberOf(hubs, id, id);

@@ -17,19 +17,7 @@ class World {
 
   constructor(kinds?: readonly string[]) {
     this.programs = new AgentPrograms(this.hubs, IDS, kinds);
-    this.hubs.advance(10);
-    const founding = {
-      kind: "found",
-      federationId: "street",
-      name: "",
-      engine: "raft",
-      admission: "founder",
-      founders: ["b", "c"],
-    } as const;
-    this.hubs.ask("a", "standing", founding);
-    this.hubs.advance(10);
-    for (const id of ["b", "c"]) this.hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-    this.hubs.until(() => this.leader !== "");
+    this.hubs.found(IDS);
     for (const id of IDS) this.programs.connect(id);
     this.programs.create("a", "counter");
     this.programs.until(() => this.programs.running("counter").join() === "a");
@@ -37,7 +25,7 @@ class World {
 
   get leader(): string {
     const up = IDS.find((id) => this.hubs.running(id))!;
-    return this.hubs.ask(up, "status", { kind: "status" }).status.leader;
+    return this.hubs.status(up).leader;
   }
 
   migrations(id: string): readonly Migration[] {
@@ -142,13 +130,8 @@ describe("SG6 where members may lie", () => {
   function four(): { readonly hubs: CoordinationHubs; readonly programs: AgentPrograms } {
     const hubs = new CoordinationHubs(...FOUR);
     const programs = new AgentPrograms(hubs, FOUR);
-    hubs.advance(10);
-    const [first, ...others] = FOUR;
-    const founders = [...others];
-    hubs.ask(first, "standing", { kind: "found", federationId: "street", name: "", engine: "bft", admission: "founder", founders });
-    hubs.advance(10);
-    for (const id of others) hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-    hubs.until(() => FOUR.every((id) => hubs.ask(id, "status", { kind: "status" }).status.canDecide));
+    hubs.found(FOUR, { engine: "bft" });
+    const [first] = FOUR;
     for (const id of FOUR) programs.connect(id);
     programs.create(first, "counter");
     programs.until(() => programs.running("counter").join() === first);

@@ -32,18 +32,13 @@ class World {
     for (const id of IDS) this.hubs.restart(id);
     this.programs = new AgentPrograms(this.hubs, IDS, kinds);
     this.programs.ballast = 1_000;
-    this.hubs.advance(10);
-    const street = { federationId: "street", name: "", engine, admission: "founder", founders: ["b", "c", "d"] } as const;
-    this.hubs.ask("a", "standing", { kind: "found", ...street });
-    this.hubs.advance(10);
-    for (const id of ["b", "c", "d"]) this.hubs.ask(id, "standing", { kind: "join", federationId: "street", via: "" });
-    this.hubs.until(() => this.leader !== "");
+    this.hubs.found(IDS, { engine });
     for (const id of IDS) this.programs.connect(id);
     for (const [id, count] of Object.entries(agents)) this.create(id as Id, count);
   }
 
   get leader(): string {
-    return this.hubs.ask("a", "status", { kind: "status" }).status.leader;
+    return this.hubs.status("a").leader;
   }
 
   create(id: Id, count: number): void {
