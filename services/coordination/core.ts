@@ -136,12 +136,14 @@ export class CoordinationCore implements Core<Input, Effect> {
   }
 
   #finish(now: Now, out: Effect[]): void {
+    this.#formation.tick(now, out);
     this.#joins.look(now, this.#standing, this.#formation.answer, out);
     this.#open.answered(out);
   }
 
   deadline(): number | undefined {
-    return this.#part?.deadline() ?? this.#back?.deadline() ?? this.#joins.deadline();
+    const [first] = [this.#joins.deadline(), this.#formation.deadline()].filter((at) => at !== undefined).sort((a, b) => a - b);
+    return this.#part?.deadline() ?? this.#back?.deadline() ?? first;
   }
 
   describe(): string {

@@ -1,5 +1,6 @@
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
+import type { Now } from "#kernel/instant.ts";
 import { choice, decode, encode, message, type Of, part, problemOf, sameBytes, text, uint } from "#kernel/wire/shape.ts";
 import { isIntroduction } from "../members/introduction.ts";
 import {
@@ -21,6 +22,9 @@ import { numberProblem } from "./numbers.ts";
 import { type Begun, SPACE } from "./record.ts";
 
 const KEY = "formation";
+
+/** A member that was asked too often is asked again after so long, ms: it brings one request of a hub into the log in this time. */
+const AGAIN_MS = 10_000;
 
 /** Weight of every founder in ballots. */
 const WEIGHT = 1;
@@ -57,6 +61,7 @@ export interface FormationGround {
  * FO3 offers, consents and answers are sent again whenever a session comes up, so that none is lost with a connection.
  * FO4 all founders begin with the same weight: what one says of its own counts for nobody. Others are given by ballot.
  * FO5 whose word a hub takes for the state, which it has not seen come about, is said by the member through which it joins, and by nobody else.
+ * FO6 that a member was asked too often ends nothing: what was asked may be before the members, and it is asked again after a while.
  */
 export class Formation {
   readonly #ground: FormationGround;
@@ -64,6 +69,7 @@ export class Formation {
   /** The newest offer of each peer. */
   readonly #invitations = new Map<string, SignedFounding>();
   #answer: JoinAnswer = "none";
+  #againAt: number | undefined;
 
   constructor(ground: FormationGround) {
     this.#ground = ground;
@@ -94,6 +100,8 @@ export class Formation {
     const otherwise = `or give it up with foedus federation leave ${federationId}`;
     if (stage.kind === "joining") {
       const { via } = stage;
+      if (typeof this.#answer === "object")
+        return `${this.#answer.message}. This hub asks again by itself; give it up with foedus federation leave ${federationId}`;
       if (this.#answer === "taken")
         return `the members of ${federationId} have to let this hub in: foedus federation admit ${this.#ground.hubId} at one of them, ${otherwise}`;
       return this.#ground.candidateOf(via) === undefined
@@ -150,6 +158,8 @@ export class Formation {
   join(federationId: string, via: string, out: Effect[]): Failure | undefined {
     const stage = this.#stage;
     if (stage.kind !== "none" && this.federationId !== federationId) return busy(this.federationId);
+    // What was answered before was answered to another call.
+    this.#answer = "none";
     if (stage.kind === "joining") {
       const next = via === "" ? stage.via : via;
       if (next !== stage.via && this.#ground.candidateOf(next) === undefined) return notThere(next);
@@ -210,6 +220,18 @@ export class Formation {
         // Only a member can do something about it; the asker asks again.
         return undefined;
     }
+  }
+
+  /** tick asks again (FO6). */
+  tick({ mono }: Now, out: Effect[]): void {
+    if (this.#stage.kind !== "joining" || typeof this.#answer !== "object") return void (this.#againAt = undefined);
+    this.#againAt ??= mono + AGAIN_MS;
+    if (mono >= this.#againAt) this.#ask(this.#stage.via, out);
+  }
+
+  /** deadline is when it asks again; undefined if it does not. */
+  deadline(): number | undefined {
+    return this.#againAt;
   }
 
   /** done forgets the way: this hub is a member, or wants nothing any more. */
@@ -319,7 +341,7 @@ export class Formation {
     const message = problem ?? `${peer} refused: ${failure?.message}`;
     // What a peer says of fields and facts is not about the call of this hub's operator.
     this.#answer = { reason: problem === undefined && failure !== undefined ? failure.reason : "VALUE_OUT_OF_RANGE", message };
-    // That it was asked too often does not end what it was asked for, which may be before the members.
+    // FO6.
     if (this.#answer.reason === "RATE_LIMITED") return;
     out.push({ kind: "event", severity: "warning", name: "join_refused", message, hubId: peer });
     this.#keep({ kind: "none" }, out);
@@ -347,6 +369,7 @@ export class Formation {
     const stage = this.#stage;
     if (stage.kind !== "joining") return;
     this.#answer = "none";
+    this.#againAt = undefined;
     const { federationId, incarnation } = stage;
     const candidate = this.#ground.own(incarnation);
     send(peer, { kind: "join_ask", federationId, candidate, signature: this.#ground.crypto.sign(joinBytes(federationId, candidate)) }, out);

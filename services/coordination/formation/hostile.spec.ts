@@ -122,6 +122,25 @@ describe("a stranger", () => {
     hubs.until(() => statusOf(hubs, "z").standing === "member");
   });
 
+  test("FO6 who is told that it asked too often asks again by itself, and says so", () => {
+    const hubs = founded(["a", "b", "c"], "z");
+    // Each time with another replica.
+    for (let i = 0; i < 8; i++) {
+      hubs.ask("z", "standing", join("a"));
+      hubs.ask("z", "done", { kind: "leave", federationId: "street", force: false });
+    }
+    hubs.until(() => statusOf(hubs, "a").joins.includes("z"));
+    expect(() => hubs.ask("z", "standing", join("a"))).toThrow("RATE_LIMITED: a refused: it has asked often enough lately");
+    expect(statusOf(hubs, "z").problem).toContain("ask again in 10 s. This hub asks again by itself");
+    const asks: number[] = [];
+    hubs.watch((from, _to, frame) => void (from === "z" && frame.kind === "join_ask" && asks.push(hubs.now.mono)));
+    hubs.advance(30_000);
+    expect(asks).toHaveLength(1);
+    expect(statusOf(hubs, "z").problem).toContain("the members of street have to let this hub in");
+    hubs.ask("a", "changed", { kind: "admit", hubId: "z", weight: 1 });
+    hubs.until(() => statusOf(hubs, "z").standing === "member");
+  });
+
   test("SN2 nothing comes into the log that its key has not signed", () => {
     const hubs = founded(["a", "b", "c"], "z");
     const out = give(hubs, "a", "z", { ...signed(hubs, own), signature: new Uint8Array(64) } as Frame);

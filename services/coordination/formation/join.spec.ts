@@ -82,6 +82,15 @@ describe("CO8 JC1 a request to be let in, through a hub that", () => {
 const lies = (hubs: CoordinationHubs, id: string, incarnation: number): void =>
   hubs.forge(id, (frame) => (frame.kind === "join_answer" ? { ...frame, incarnation } : frame));
 
+test("JC1 what a member answered once is no answer to a later call", () => {
+  const hubs = world();
+  expect(() => hubs.ask("c", "standing", join("stret", "a"))).toThrow("NOT_FEDERATED");
+  hubs.ask("b", "standing", found("road", "c"));
+  hubs.advance(10);
+  // No member is asked now: founders sign.
+  expect(hubs.ask("c", "standing", join("road")).standing).toBe("founding");
+});
+
 describe("CO5 numbers for replicas", () => {
   test.each([LOG_MAX, LOG_MAX - 1, LOG_MAX / 2 + 1])(
     "are not used up by the word of a hub that is asked to let this one in: %s",
