@@ -140,7 +140,7 @@ export class CatchUp {
     if (turn.now.mono < (this.#failed.get(from)?.until ?? Number.NEGATIVE_INFINITY)) return undefined;
     const worth = this.#judge(manifest, attestations);
     if (worth === "bad") return "bad";
-    if (worth === "unproven") return observe(turn, "snapshot_unproven", from, manifest.index) as undefined;
+    if (worth === "unproven") return void observe(turn, "snapshot_unproven", from, manifest.index);
     this.#coming = { from, manifest, attestations, chunks: [], at: turn.now.mono };
     send(turn, from, { kind: "fetch", index: manifest.index, chunk: 0 });
     return undefined;

@@ -51,7 +51,7 @@ export interface BftOptions {
   readonly crypto: Crypto;
   readonly keyOf: KeyOf;
   /** keysOf are all keys with which a hub is known to sign statements about states, of one who was away: the newest it cannot know; else that of keyOf. */
-  readonly keysOf?: (replica: ReplicaId) => readonly Uint8Array[];
+  readonly keysOf?: KeysOf;
   /** Voters that a hub was told of when it came in, whose word counts until it has a state of its own. */
   readonly introduced?: readonly ReplicaId[];
   /** check tells whether a payload may be decided. Pure, the same at every hub. */
@@ -83,7 +83,10 @@ export interface Settings extends BftOptions {
 /** settingsOf fills in what options leave out. */
 export function settingsOf(options: BftOptions): Settings {
   const { federation, crypto, keyOf } = options;
-  const keysOf = (replica: ReplicaId): readonly Uint8Array[] => [keyOf(replica) ?? []].flat();
+  const keysOf = (replica: ReplicaId): readonly Uint8Array[] => {
+    const key = keyOf(replica);
+    return key === undefined ? [] : [key];
+  };
   return {
     keysOf,
     ...options,

@@ -234,11 +234,6 @@ export class Formation {
     return this.#againAt;
   }
 
-  /** done forgets the way: this hub is a member, or wants nothing any more. */
-  done(out: Effect[]): void {
-    this.#keep({ kind: "none" }, out);
-  }
-
   invitations(): InvitationStatus[] {
     return [...this.#invitations]
       .sort(([a], [b]) => (a < b ? -1 : 1))

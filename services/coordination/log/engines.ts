@@ -45,7 +45,10 @@ export function createEngine({ founding, voters: told }: Pick<Begun, "founding" 
   // Who was away, or has just come, cannot know with which key a hub signs states now. That hub says so itself, or the member does who let it in.
   const introduced = new Map(told.map(({ hubId, publicKey }) => [hubId, publicKey]));
   const keysOf = (replica: ReplicaId): Uint8Array[] =>
-    [keyOf(replica), introduced.get(hubOf(replica)), keySaid(hubOf(replica))].filter((key) => key !== undefined);
+    // Mostly they are one, and each costs a check.
+    [keyOf(replica), introduced.get(hubOf(replica)), keySaid(hubOf(replica))].filter(
+      (key, i, all) => key !== undefined && all.findIndex((other) => other !== undefined && sameBytes(other, key)) === i,
+    ) as Uint8Array[];
   if (engine === "raft") {
     const bootstrap = voters.includes(self) ? { bootstrap: first } : {};
     const raft = new RaftEngine({ self, crypto, prng, keysOf, ...bootstrap, name: LOG, tuning: ground.raft }, stored);

@@ -1,5 +1,5 @@
-import { BoundedMap } from "#kernel/bounds/bounded-map.ts";
-import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
+import type { Rate } from "#kernel/bounds/token-bucket.ts";
+import { TokenBuckets } from "#kernel/bounds/token-buckets.ts";
 import type { Crypto } from "#kernel/crypto.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
@@ -29,7 +29,7 @@ export interface SponsorGround {
 export class Sponsor {
   readonly #ground: SponsorGround;
   readonly #asking = new Set<string>();
-  readonly #rates = new BoundedMap<TokenBucket>();
+  readonly #rates = new TokenBuckets();
 
   constructor(ground: SponsorGround) {
     this.#ground = ground;
@@ -57,9 +57,7 @@ export class Sponsor {
 
   #problem({ mono }: Now, peer: string, candidate: Candidate, signature: Uint8Array): Failure | undefined {
     const { federationId, crypto } = this.#ground;
-    let rate = this.#rates.get(peer);
-    if (rate === undefined) this.#rates.set(peer, (rate = new TokenBucket(RATE, mono)));
-    const waitMs = rate.take(RATE, mono);
+    const waitMs = this.#rates.take(peer, RATE, mono);
     if (waitMs > 0) {
       const seconds = Math.ceil(waitMs / 1_000);
       return { reason: "RATE_LIMITED", message: `it has asked often enough lately; ask again in ${seconds} s` };

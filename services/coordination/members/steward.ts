@@ -44,7 +44,8 @@ export interface StewardGround {
  *    has nothing yet is no worse there than one that has failed.
  * SW2 a member that has not begun gets the founding entry whenever its session comes up, and is told who the voters are now.
  * SW3 a hub that left or was removed takes part until the log is kept without it, so that this can be decided. It learns of it from any voter
- *    if its own state says that it went, or, where members do not lie, does not have it yet; else from a majority of the voters that it knows: until its own log has it, those of whom it was told.
+ *    if its own state says that it went, or, where members do not lie, does not have it yet; else from a majority of the voters that it
+ *    knows: until its own log has it, those of whom it was told.
  * SW4 a hub that cannot know whether those in contact keep the log, as they took the places of those whom it knows while it was away, or had only
  *    just come in, says so.
  */

@@ -3,12 +3,12 @@ import { describe, expect, test } from "vitest";
 import { systemClock } from "#channel/clock.ts";
 import { RefreshSchema, SessionControlSchema, SessionOpenSchema } from "#gen/foedus/common/v1/session_pb.ts";
 import { DiscoveryService, HelloRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { TokenBuckets } from "#kernel/bounds/token-buckets.ts";
 import { EchoService, OpenService } from "../../../test/proto/echo-service.gen.ts";
 import { authorise, frameRule, methodRule, requireMethodRule } from "./access.ts";
 import type { Caller } from "./call.ts";
 import { rateInterceptor } from "./interceptors/rate.ts";
 import { ServerCall } from "./server/call-context.ts";
-import { TokenBuckets } from "./token-buckets.ts";
 
 describe("authorise", () => {
   const peer = (level: number) => ({ kind: "peer", level, role: 0 }) as const;

@@ -1,5 +1,5 @@
-import { BoundedMap } from "#kernel/bounds/bounded-map.ts";
-import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
+import type { Rate } from "#kernel/bounds/token-bucket.ts";
+import { TokenBuckets } from "#kernel/bounds/token-buckets.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Effect } from "../../messages.ts";
 import { audit, type Reports } from "../audit.ts";
@@ -46,7 +46,7 @@ export class Auditor {
   #audit: Audit | undefined;
   #nextAt = Number.NEGATIVE_INFINITY;
   #last = 0;
-  readonly #rates = new BoundedMap<TokenBucket>();
+  readonly #rates = new TokenBuckets();
 
   constructor(ground: AuditorGround) {
     this.#ground = ground;
@@ -88,9 +88,7 @@ export class Auditor {
   }
 
   #report({ mono }: Now, peer: string, id: number, out: Effect[]): void {
-    let rate = this.#rates.get(peer);
-    if (rate === undefined) this.#rates.set(peer, (rate = new TokenBucket(REPORTS, mono)));
-    if (rate.take(REPORTS, mono) > 0) return;
+    if (this.#rates.take(peer, REPORTS, mono) > 0) return;
     const { runs, uses } = this.#ground.own();
     const report = { kind: "report", id, runs: runs.slice(0, REPORT_MAX), uses: uses.slice(0, REPORT_MAX) } as const;
     out.push({ kind: "send", peer, early: false, frame: { kind: "lending", frame: report } });

@@ -1,6 +1,6 @@
 import type { ServerHttp2Stream } from "node:http2";
 import type { Rate } from "#kernel/bounds/token-bucket.ts";
-import { TokenBuckets } from "../token-buckets.ts";
+import { TokenBuckets } from "#kernel/bounds/token-buckets.ts";
 import type { Account } from "./accounts.ts";
 
 /** Streams of one own caller that are refused, with how long to wait, before its connection is closed: a refusal costs as much as a call. */

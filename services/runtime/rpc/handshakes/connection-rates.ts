@@ -1,7 +1,7 @@
 import type { HandshakeGuard } from "#channel/tls/handshake-guard.ts";
+import { TokenBuckets } from "#kernel/bounds/token-buckets.ts";
 import { payerOf } from "../connections/chatter.ts";
 import type { Connection } from "../connections/connection.ts";
-import { TokenBuckets } from "../token-buckets.ts";
 import type { HandshakeCosts } from "./handshake-costs.ts";
 
 /** Processor time that a connection takes which is made and does nothing, ms: its handshake with both certificates, and HTTP/2. */

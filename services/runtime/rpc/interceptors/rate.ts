@@ -2,11 +2,11 @@ import { type DescMessage, getOption, type Message } from "@bufbuild/protobuf";
 import type { Clock } from "#channel/clock.ts";
 import { costs } from "#gen/foedus/common/v1/access_pb.ts";
 import type { Rate } from "#kernel/bounds/token-bucket.ts";
+import { TokenBuckets } from "#kernel/bounds/token-buckets.ts";
 import type { Failure } from "#kernel/error.ts";
 import type { Cost } from "../access.ts";
 import { principalOf } from "../connections/principal.ts";
 import type { ServerCall } from "../server/call-context.ts";
-import { TokenBuckets } from "../token-buckets.ts";
 import type { Interceptor } from "./interceptor.ts";
 
 /** Rates per cost class; a class without one is not limited. */

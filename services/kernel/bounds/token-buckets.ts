@@ -1,9 +1,9 @@
-import { type Rate, TokenBucket } from "#kernel/bounds/token-bucket.ts";
+import { type Rate, TokenBucket } from "./token-bucket.ts";
 
 /** Callers remembered at once; beyond it the one that was quiet longest is forgotten and starts with a full bucket. */
 const BUCKETS_MAX = 10_000;
 
-/** TokenBuckets are the rates of many callers. Pure but for the Map: time is an argument. */
+/** TokenBuckets are the rates of many callers. */
 export class TokenBuckets {
   readonly #buckets = new Map<string, TokenBucket>();
 
