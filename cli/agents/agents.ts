@@ -2,8 +2,10 @@ import { create } from "@bufbuild/protobuf";
 import {
   AbortMigrationRequestSchema,
   ListAgentsRequestSchema,
+  type ListAgentsResponse,
   ListAgentsResponseSchema,
   ListMigrationsRequestSchema,
+  type ListMigrationsResponse,
   ListMigrationsResponseSchema,
   MigrateAgentRequestSchema,
 } from "#gen/foedus/coordination/v1alpha1/agents_pb.ts";
@@ -24,15 +26,33 @@ import { type Cell, table } from "../print/table.ts";
 import { corrected } from "../reach/candidates.ts";
 import { type Connection, connect } from "../reach/connect.ts";
 import { didYouMean } from "../reach/did-you-mean.ts";
+import { everyPage } from "../reach/pages.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
 
 /** How often a move is looked at, ms. */
 const LOOK_MS = 200;
 
+type Coordination = Pick<Connection, "coordination">;
+
+async function allAgents({ coordination }: Coordination, signal: AbortSignal): Promise<ListAgentsResponse> {
+  const pages = await everyPage("agents", (after) => coordination.listAgents(create(ListAgentsRequestSchema, { after }), { signal }));
+  const agents = pages.flatMap((page) => page.agents);
+  const formerly = pages.flatMap((page) => page.formerly);
+  return { ...(pages[0] as ListAgentsResponse), agents, formerly, next: "" };
+}
+
+/** One that ended while they were read is there once. */
+async function allMigrations({ coordination }: Coordination, signal: AbortSignal): Promise<ListMigrationsResponse> {
+  const read = (after: string) => coordination.listMigrations(create(ListMigrationsRequestSchema, { after }), { signal });
+  const pages = await everyPage("moves", read);
+  const migrations = new Map(pages.flatMap((page) => page.migrations).map((one) => [one.transfer, one]));
+  return { ...(pages[0] as ListMigrationsResponse), migrations: [...migrations.values()], next: "" };
+}
+
 /** list lists the agents of the federation. */
 export async function list(io: Io, _args: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
-  const response = await connection.coordination.listAgents(create(ListAgentsRequestSchema), { signal: io.stopped });
+  const response = await allAgents(connection, io.stopped);
   if (options.json) await printJson(io, messageJson(ListAgentsResponseSchema, response));
   else if (options.quiet) await io.out(response.agents.map(({ agent }) => `${clean(agent?.agent ?? "")}\n`).join(""));
   else if (response.agents.length === 0) io.note("no program of this federation has agents that can move\n");
@@ -63,9 +83,9 @@ export async function list(io: Io, _args: readonly string[], options: OperatorFl
 }
 
 /** withAgents makes a call about an agent; if the federation has none of that name, the error names the one that was probably meant. */
-function withAgents<T>({ coordination }: Connection, agent: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
+function withAgents<T>({ coordination }: Coordination, agent: string, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
   return corrected("NODE_NOT_FOUND", call, async () => {
-    const { agents } = await coordination.listAgents(create(ListAgentsRequestSchema), { signal });
+    const { agents } = await allAgents({ coordination }, signal);
     const known = agents.map((one) => one.agent?.agent ?? "");
     if (known.includes(agent)) return undefined;
     const remedy = didYouMean(agent, known, "List them with `foedus agents list`.");
@@ -90,7 +110,7 @@ export async function migrate(io: Io, [agent = ""]: readonly string[], options: 
   const call = () => connection.coordination.migrateAgent(request, { signal: io.stopped });
   const { transfer } = await withMembers(connection, [toHubId], io.stopped, () => withAgents(connection, agent, io.stopped, call));
   const look = async (): Promise<Migration | undefined> => {
-    const { migrations: all } = await connection.coordination.listMigrations(create(ListMigrationsRequestSchema), { signal: io.stopped });
+    const { migrations: all } = await allMigrations(connection, io.stopped);
     return all.find((one) => one.transfer === transfer);
   };
   let migration = await look();
@@ -118,7 +138,7 @@ function sentence({ agent, from, to, status, message }: Migration): string {
 /** migrations lists moves. */
 export async function migrations(io: Io, _args: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
-  const response = await connection.coordination.listMigrations(create(ListMigrationsRequestSchema), { signal: io.stopped });
+  const response = await allMigrations(connection, io.stopped);
   if (options.json) await printJson(io, messageJson(ListMigrationsResponseSchema, response));
   else if (options.quiet) await io.out(response.migrations.map(({ transfer }) => `${transfer}\n`).join(""));
   else if (response.migrations.length === 0) io.note("no agent has moved, or is to\n");

@@ -5,10 +5,10 @@ import {
   type GetFederationResponse,
   ListBallotsRequestSchema,
 } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
-import { CliError, EXIT } from "../exit.ts";
 import { corrected } from "../reach/candidates.ts";
 import type { Connection } from "../reach/connect.ts";
 import { didYouMean, meant } from "../reach/did-you-mean.ts";
+import { everyPage } from "../reach/pages.ts";
 
 type Coordination = Pick<Connection, "coordination">;
 
@@ -35,21 +35,11 @@ export function withJoins<T>(connection: Coordination, hub: string, signal: Abor
   });
 }
 
-/** More ballots than a hub keeps. */
-const BALLOTS_MAX = 2_000;
-
-/** allBallots reads page after page; what has no end is no answer of a hub that can be believed. */
+/** allBallots are the ballots that a hub has; one that ended while they were read is there once. */
 export async function allBallots({ coordination }: Coordination, signal: AbortSignal): Promise<Ballot[]> {
-  const ballots = new Map<string, Ballot>();
-  for (let after = "", read = 0; ; ) {
-    const page = await coordination.listBallots(create(ListBallotsRequestSchema, { after }), { signal });
-    for (const ballot of page.ballots) ballots.set(ballot.opening?.proposal?.ballotId ?? "", ballot);
-    read += page.ballots.length;
-    if (page.next === "") return [...ballots.values()];
-    if (page.next <= after || page.ballots.length === 0 || read > BALLOTS_MAX)
-      throw new CliError(EXIT.failed, "the hub lists ballots without an end", "See whether it runs the software that it should.");
-    after = page.next;
-  }
+  const pages = await everyPage("ballots", (after) => coordination.listBallots(create(ListBallotsRequestSchema, { after }), { signal }));
+  const ballots = pages.flatMap((page) => page.ballots);
+  return [...new Map(ballots.map((ballot) => [ballot.opening?.proposal?.ballotId ?? "", ballot])).values()];
 }
 
 /** withBallots makes a call about a ballot; if there is none of that id, the error names the one that was probably meant. */

@@ -1,12 +1,18 @@
 import { create } from "@bufbuild/protobuf";
 import { SharedKind, SharedKindSchema } from "#gen/foedus/coordination/v1alpha1/shared_pb.ts";
-import { ListSharedRequestSchema, ListSharedResponseSchema, type SharedFact } from "#gen/foedus/coordination/v1alpha1/sharing_pb.ts";
+import {
+  ListSharedRequestSchema,
+  type ListSharedResponse,
+  ListSharedResponseSchema,
+  type SharedFact,
+} from "#gen/foedus/coordination/v1alpha1/sharing_pb.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseWord } from "../parse.ts";
 import { clean, label, since } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
+import { everyPage } from "../reach/pages.ts";
 import { amountsText } from "../resources/text.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
 
@@ -22,7 +28,9 @@ const KINDS: Readonly<Record<string, SharedKind>> = {
 export async function shared(io: Io, [word = ""]: readonly string[], options: OperatorFlags): Promise<ExitCode | undefined> {
   using connection = await connect(options, io);
   const kind = word === "" ? SharedKind.UNSPECIFIED : parseWord(KINDS, word, "kind of shared state");
-  const answer = await connection.coordination.listShared(create(ListSharedRequestSchema, { kind }), { signal: io.stopped });
+  const request = (after: string) => create(ListSharedRequestSchema, { kind, after });
+  const pages = await everyPage("shared state", (after) => connection.coordination.listShared(request(after), { signal: io.stopped }));
+  const answer = { ...(pages[0] as ListSharedResponse), facts: pages.flatMap(({ facts }) => facts), next: "" };
   if (options.json) await printJson(io, messageJson(ListSharedResponseSchema, answer));
   else if (options.quiet) await io.out(answer.facts.map(({ key }) => `${clean(key)}\n`).join(""));
   else if (answer.facts.length === 0) io.note("no hub has said anything yet\n");

@@ -265,6 +265,8 @@ export type Answer =
       readonly kind: "migrations";
       readonly call: number;
       readonly migrations: readonly Migration[];
+      /** How many of them, which stand first, are not over. */
+      readonly open: number;
       readonly doing: readonly string[];
       readonly ageMs: number;
     };

@@ -20,7 +20,7 @@ test("BA9 whatever ballots members have opened, all are seen: in pages that fit 
   const read: { readonly id: string; readonly index: number; readonly open: boolean }[] = [];
   let pages = 0;
   for (let after = "", first = true; first || after !== ""; first = false) {
-    const { ballots, next } = ballotPage(all, after);
+    const { items: ballots, next } = ballotPage(all, after);
     expect(toBinary(ListBallotsResponseSchema, create(ListBallotsResponseSchema, { ballots: [...ballots], next })).length).toBeLessThan(
       1024 * 1024,
     );

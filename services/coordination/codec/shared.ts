@@ -1,4 +1,4 @@
-import { create, fromBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type SharedEntry as EntryMessage,
   type SharedHead as HeadMessage,
@@ -28,6 +28,7 @@ import {
 } from "../shared/messages.ts";
 import { KIND_OF } from "../shared/part-bytes.ts";
 import type { Resolved } from "../shared/resolve.ts";
+import { type Page, pageOf } from "./pages.ts";
 
 /** SharedMessage is a frame of shared state as it stands in the session's oneof. */
 export type SharedMessage =
@@ -142,6 +143,12 @@ function valueOf(kind: SharedKind, bytes: Uint8Array): FactMessage["value"] {
     // Another version of it may be written otherwise.
   }
   return { case: "data", value: bytes };
+}
+
+/** factPage gives a page of what counts, by kind and key. */
+export function factPage(facts: readonly Resolved[], after: string): Page<FactMessage> {
+  const placeOf = ({ entry: { kind, key } }: Resolved): string => `${KINDS[kind].number}${key}`;
+  return pageOf(facts, after, { placeOf, write: factToProto, sizeOf: (one) => toBinary(SharedFactSchema, one).length });
 }
 
 /** headToProto gives a head to a caller. */

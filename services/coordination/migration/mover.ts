@@ -135,8 +135,9 @@ export class Mover implements Part {
         return void out.push({ ...common, agents, formerly: this.#book.formerly() });
       }
       case "migrations": {
-        const migrations = [...this.#book.migrations(), ...this.#book.history()];
-        return void out.push({ kind: "migrations", call, migrations, doing: this.#sagas.describe(), ageMs: this.#o.log().ageMs ?? 0 });
+        const open = this.#book.migrations();
+        const common = { kind: "migrations", call, doing: this.#sagas.describe(), ageMs: this.#o.log().ageMs ?? 0 } as const;
+        return void out.push({ ...common, migrations: [...open, ...this.#book.history()], open: open.length });
       }
     }
   }

@@ -1,14 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import {
   AbortMigrationResponseSchema,
-  AgentFormerlySchema,
   ListAgentsResponseSchema,
   ListMigrationsResponseSchema,
   MigrateAgentResponseSchema,
 } from "#gen/foedus/coordination/v1alpha1/agents_pb.ts";
 import type { CoordinationService } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import type { Handlers } from "#runtime/rpc/call.ts";
-import { agentToView, migrationToView } from "../codec/agents.ts";
+import { agentPage, migrationPage } from "../codec/agent-pages.ts";
 import type { MigrationAnswer } from "../migration/messages.ts";
 import type { AgentPrograms } from "./agent-programs.ts";
 import type { Ask } from "./ask.ts";
@@ -25,16 +24,15 @@ export function agentHandlers(
       const { transfer, fence } = value as MigrationAnswer;
       return create(MigrateAgentResponseSchema, { transfer: BigInt(transfer), fence: BigInt(fence) });
     },
-    listAgents: async ({ unlessIndex }, context) => {
-      const { agents, formerly, index, ageMs } = await ask("agents", { kind: "agents", unless: Number(unlessIndex) }, context);
-      const views = agents.map(({ agent, connected, runs }) => agentToView(agent, connected, runs));
-      const names = formerly.map(({ hub, agent }) => create(AgentFormerlySchema, { hubId: hub, agent }));
-      return create(ListAgentsResponseSchema, { agents: views, formerly: names, index: BigInt(index), ageMs: BigInt(Math.ceil(ageMs)) });
+    listAgents: async ({ unlessIndex, after }, context) => {
+      const { index, ageMs, ...all } = await ask("agents", { kind: "agents", unless: Number(unlessIndex) }, context);
+      return create(ListAgentsResponseSchema, { ...agentPage(all, after), index: BigInt(index), ageMs: BigInt(Math.ceil(ageMs)) });
     },
-    listMigrations: async (_request, context) => {
-      const { migrations, doing, ageMs } = await ask("migrations", { kind: "migrations" }, context);
-      const views = migrations.map(migrationToView);
-      return create(ListMigrationsResponseSchema, { migrations: views, doing: [...doing], ageMs: BigInt(Math.ceil(ageMs)) });
+    listMigrations: async ({ after }, context) => {
+      const { migrations, open, doing, ageMs } = await ask("migrations", { kind: "migrations" }, context);
+      const { items, next } = migrationPage(migrations, open, after);
+      const first = after === "" ? [...doing] : [];
+      return create(ListMigrationsResponseSchema, { migrations: items, next, doing: first, ageMs: BigInt(Math.ceil(ageMs)) });
     },
     abortMigration: async ({ transfer, why }, context) => {
       await ask("changed", { kind: "abort_migration", transfer: Number(transfer), why }, context);

@@ -226,8 +226,8 @@ function ballotHandlers(
     },
     listBallots: async ({ after }, context) => {
       const { answer, ageMs } = await ask("queried", { kind: "query", query: { kind: "ballots" }, local: true }, context);
-      const { ballots, next } = ballotPage(answer.kind === "ballots" ? answer.ballots : [], after);
-      return create(ListBallotsResponseSchema, { ballots: [...ballots], next, ageMs: BigInt(Math.ceil(ageMs)) });
+      const { items: ballots, next } = ballotPage(answer.kind === "ballots" ? answer.ballots : [], after);
+      return create(ListBallotsResponseSchema, { ballots, next, ageMs: BigInt(Math.ceil(ageMs)) });
     },
     getBallot: async ({ ballotId }, context) => {
       const { answer } = await ask("queried", { kind: "query", query: { kind: "ballot", ballotId }, local: true }, context);

@@ -59,4 +59,33 @@ describe("S1-13 where agents are, as commands know it", () => {
     await turn(60_000);
     expect(asked.length).toBe(4);
   });
+
+  test("of many agents all are asked for, page after page, and of a coordination whose pages have no end not more than there can be", async () => {
+    const clock = new ManualClock();
+    const asked: string[] = [];
+    let answerTo = (after: string) =>
+      after === "" ? answer({ agents: [agent("factory", 2n)], index: 9n, next: "~" }) : answer({ ...AT_FACTORY, agents: [], index: 11n });
+    const client = {
+      listAgents: async ({ after, unlessIndex }: ListAgentsRequest) => {
+        asked.push(`${after} ${unlessIndex}`);
+        return answerTo(after);
+      },
+    };
+    const told: AgentPlaces[] = [];
+    const places = createAgentPlaces(() => client as never, clock);
+    places.subscribe((place) => told.push(place));
+    const turn = async (ms: number): Promise<void> => {
+      clock.advance(ms);
+      for (let at = 0; at < 1_000; at++) await Promise.resolve();
+    };
+    places.start();
+    await turn(0);
+    expect(told[0]!.movedTo("home", "counter")).toEqual({ hubId: "factory", fence: 2 });
+    // What was decided between the two pages is asked for with the next round.
+    answerTo = () => answer({ agents: [agent("home", 3n)], index: 12n, next: "more" });
+    await turn(500);
+    expect(asked.slice(0, 3)).toEqual([" 0", "~ 0", " 9"]);
+    expect(asked).toHaveLength(102);
+    places.stop();
+  });
 });

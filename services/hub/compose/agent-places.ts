@@ -10,6 +10,8 @@ import type { AgentPlaces, AgentPlacesSource } from "../../command-forwarding/in
 const POLL_MS = 500;
 const IDLE_MS = 5_000;
 const TIMEOUT_MS = 2_000;
+/** More pages than coordination has. */
+const PAGES_MAX = 100;
 
 /**
  * createAgentPlaces asks coordination, in this process or elsewhere, where agents are, and tells it on when something was decided. What is told
@@ -25,9 +27,19 @@ export function createAgentPlaces(
   let timer: Timer | undefined;
   let stopped = false;
 
+  /** all reads page after page. What is decided meanwhile shows with the next round, as the index is that of the first page. */
+  const all = async (): Promise<Pick<ListAgentsResponse, "agents" | "formerly" | "index">> => {
+    const read = (after: string): Promise<ListAgentsResponse> =>
+      client().listAgents(create(ListAgentsRequestSchema, { unlessIndex: after === "" ? index : 0n, after }), { timeoutMs: TIMEOUT_MS });
+    const first = await read("");
+    const pages = [first];
+    for (let { next } = first; next !== "" && pages.length < PAGES_MAX; { next } = pages.at(-1) as ListAgentsResponse)
+      pages.push(await read(next));
+    return { agents: pages.flatMap(({ agents }) => agents), formerly: pages.flatMap(({ formerly }) => formerly), index: first.index };
+  };
   const ask = async (): Promise<void> => {
     try {
-      const answer = await client().listAgents(create(ListAgentsRequestSchema, { unlessIndex: index }), { timeoutMs: TIMEOUT_MS });
+      const answer = await all();
       if (answer.index !== index || index === 0n) {
         index = answer.index;
         waitMs = answer.agents.length > 0 ? POLL_MS : IDLE_MS;

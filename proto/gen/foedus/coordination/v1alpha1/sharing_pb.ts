@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file foedus/coordination/v1alpha1/sharing.proto.
  */
 export const file_foedus_coordination_v1alpha1_sharing: GenFile = /*@__PURE__*/
-  fileDesc("Cipmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL3NoYXJpbmcucHJvdG8SHGZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEitQEKDFN3YXJtU3VtbWFyeRIZCgZvZmZlcnMYASABKARCCbpIBjIEGMCEPRIYCgRsZW50GAIgASgEQgq6SAcyBRiAreIEEhwKCGJvcnJvd2VkGAMgASgEQgq6SAcyBRiAreIEEhYKBGxvYWQYBCABKARCCLpIBTIDGOgHEhwKCmluX2NvbnRhY3QYBSABKARCCLpIBTIDGOgHEhwKCmFnZW50c19tYXgYBiABKARCCLpIBTIDGOgHImMKDEZyZWVDYXBhY2l0eRI7CgRmcmVlGAEgASgLMi0uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZUFtb3VudHMSFgoEbG9hZBgCIAEoBEIIukgFMgMY6AcizQIKClNoYXJlZEZhY3QSNgoEa2luZBgBIAEoDjIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkS2luZBIVCgNrZXkYAiABKAlCCLpIBXIDKL4BEhcKBmh1Yl9pZBgDIAEoCUIHukgEcgIoPxIfCgdzYWlkX2F0GAQgASgEQg66SAsyCRj/////////DxIaCghwcmlvcml0eRgFIAEoDUIIukgFKgMY/wESOwoFc3dhcm0YBiABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlN3YXJtU3VtbWFyeUgAEjoKBGZyZWUYByABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkZyZWVDYXBhY2l0eUgAEhgKBGRhdGEYCCABKAxCCLpIBXoDGIAgSABCBwoFdmFsdWUiSwoRTGlzdFNoYXJlZFJlcXVlc3QSNgoEa2luZBgBIAEoDjIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkS2luZCKdAQoSTGlzdFNoYXJlZFJlc3BvbnNlEjcKBWZhY3RzGAEgAygLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5TaGFyZWRGYWN0EjcKBWhlYWRzGAIgAygLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5TaGFyZWRIZWFkEhUKBHJvb3QYAyABKAxCB7pIBHoCGCAiUwoQU2hhcmVGYWN0UmVxdWVzdBIXCgNrZXkYASABKAlCCrpIB3IFEAEovgESHAoFdmFsdWUYAiABKAxCCLpIBXoDGIAgSACIAQFCCAoGX3ZhbHVlIjQKEVNoYXJlRmFjdFJlc3BvbnNlEh8KB3ZlcnNpb24YASABKARCDrpICzIJGP////////8PYgZwcm90bzM", [file_buf_validate_validate, file_foedus_coordination_v1alpha1_resources, file_foedus_coordination_v1alpha1_shared]);
+  fileDesc("Cipmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL3NoYXJpbmcucHJvdG8SHGZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEitQEKDFN3YXJtU3VtbWFyeRIZCgZvZmZlcnMYASABKARCCbpIBjIEGMCEPRIYCgRsZW50GAIgASgEQgq6SAcyBRiAreIEEhwKCGJvcnJvd2VkGAMgASgEQgq6SAcyBRiAreIEEhYKBGxvYWQYBCABKARCCLpIBTIDGOgHEhwKCmluX2NvbnRhY3QYBSABKARCCLpIBTIDGOgHEhwKCmFnZW50c19tYXgYBiABKARCCLpIBTIDGOgHImMKDEZyZWVDYXBhY2l0eRI7CgRmcmVlGAEgASgLMi0uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZUFtb3VudHMSFgoEbG9hZBgCIAEoBEIIukgFMgMY6AcizQIKClNoYXJlZEZhY3QSNgoEa2luZBgBIAEoDjIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkS2luZBIVCgNrZXkYAiABKAlCCLpIBXIDKL4BEhcKBmh1Yl9pZBgDIAEoCUIHukgEcgIoPxIfCgdzYWlkX2F0GAQgASgEQg66SAsyCRj/////////DxIaCghwcmlvcml0eRgFIAEoDUIIukgFKgMY/wESOwoFc3dhcm0YBiABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlN3YXJtU3VtbWFyeUgAEjoKBGZyZWUYByABKAsyKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkZyZWVDYXBhY2l0eUgAEhgKBGRhdGEYCCABKAxCCLpIBXoDGIAgSABCBwoFdmFsdWUiZAoRTGlzdFNoYXJlZFJlcXVlc3QSNgoEa2luZBgBIAEoDjIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkS2luZBIXCgVhZnRlchgCIAEoCUIIukgFcgMoyAEitQEKEkxpc3RTaGFyZWRSZXNwb25zZRI3CgVmYWN0cxgBIAMoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkRmFjdBI3CgVoZWFkcxgCIAMoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuU2hhcmVkSGVhZBIVCgRyb290GAMgASgMQge6SAR6AhggEhYKBG5leHQYBCABKAlCCLpIBXIDKMgBIlMKEFNoYXJlRmFjdFJlcXVlc3QSFwoDa2V5GAEgASgJQgq6SAdyBRABKL4BEhwKBXZhbHVlGAIgASgMQgi6SAV6AxiAIEgAiAEBQggKBl92YWx1ZSI0ChFTaGFyZUZhY3RSZXNwb25zZRIfCgd2ZXJzaW9uGAEgASgEQg66SAsyCRj/////////D2IGcHJvdG8z", [file_buf_validate_validate, file_foedus_coordination_v1alpha1_resources, file_foedus_coordination_v1alpha1_shared]);
 
 /**
  * SwarmSummary is what a hub says of itself: the value of SWARMS under its id.
@@ -195,6 +195,13 @@ export type ListSharedRequest = Message<"foedus.coordination.v1alpha1.ListShared
    * @generated from field: foedus.coordination.v1alpha1.SharedKind kind = 1;
    */
   kind: SharedKind;
+
+  /**
+   * `next` of the page before; empty for the first one.
+   *
+   * @generated from field: string after = 2;
+   */
+  after: string;
 };
 
 /**
@@ -205,7 +212,7 @@ export const ListSharedRequestSchema: GenMessage<ListSharedRequest> = /*@__PURE_
   messageDesc(file_foedus_coordination_v1alpha1_sharing, 3);
 
 /**
- * ListSharedResponse gives it as this hub has it.
+ * ListSharedResponse gives a page of it, as this hub has it.
  *
  * @generated from message foedus.coordination.v1alpha1.ListSharedResponse
  */
@@ -230,6 +237,13 @@ export type ListSharedResponse = Message<"foedus.coordination.v1alpha1.ListShare
    * @generated from field: bytes root = 3;
    */
   root: Uint8Array;
+
+  /**
+   * Where the next page begins; empty if there is none.
+   *
+   * @generated from field: string next = 4;
+   */
+  next: string;
 };
 
 /**
