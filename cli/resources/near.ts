@@ -4,6 +4,7 @@ import { clean } from "../print/format.ts";
 import { type Better, corrected } from "../reach/candidates.ts";
 import type { Connection } from "../reach/connect.ts";
 import { meant } from "../reach/did-you-mean.ts";
+import { everyPage } from "../reach/pages.ts";
 import { kindText } from "./text.ts";
 
 /** Owners that are listed at most. */
@@ -50,7 +51,8 @@ export function nearOffer({ owner = "", name = "", kind = "" }: Looked, offers: 
 /** withOffers makes a call about offers; when what is looked for is not offered, the error says what was probably meant. */
 export function withOffers<T>(connection: Connection, looked: Looked, signal: AbortSignal, call: () => Promise<T>): Promise<T> {
   return corrected("OFFER_NOT_FOUND", call, async () => {
-    const { offers } = await connection.coordination.listOffers(create(ListOffersRequestSchema), { signal });
+    const read = (after: string) => connection.coordination.listOffers(create(ListOffersRequestSchema, { after }), { signal });
+    const offers = (await everyPage("offers", read)).flatMap((page) => page.offers);
     // A hub does not lend to itself.
     const others = (owner: string): boolean => looked.kind === undefined || owner !== connection.target.hubId;
     const inForce = offers.filter(({ withdrawn, offer, owner }) => !withdrawn && offer !== undefined && others(owner));

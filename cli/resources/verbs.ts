@@ -26,6 +26,7 @@ import {
   OnDisconnect,
   ResourceOfferViewSchema,
   ResourceRequestStateSchema,
+  type ResourceRequestView,
   ResourceRequestViewSchema,
 } from "#gen/foedus/coordination/v1alpha1/resources_pb.ts";
 import { own } from "#kernel/own.ts";
@@ -35,6 +36,7 @@ import { parseCount, parseDuration, parseHub, parseWord } from "../parse.ts";
 import { clean, duration, label } from "../print/format.ts";
 import { type Cell, table } from "../print/table.ts";
 import { connect } from "../reach/connect.ts";
+import { everyPage } from "../reach/pages.ts";
 import { messageJson, type OperatorFlags, printJson } from "../verb.ts";
 import { withOffers } from "./near.ts";
 import {
@@ -64,9 +66,10 @@ async function said(io: Io, options: OperatorFlags, json: object, text: string):
 /** offers lists what the hubs of the federation offer. */
 export async function offers(io: Io, [owner = ""]: readonly string[], options: OperatorFlags): Done {
   using connection = await connect(options, io);
-  const { offers: all, ageMs } = await connection.coordination.listOffers(create(ListOffersRequestSchema, { owner }), {
-    signal: io.stopped,
-  });
+  const offersAfter = (after: string) => create(ListOffersRequestSchema, { owner, after });
+  const pages = await everyPage("offers", (after) => connection.coordination.listOffers(offersAfter(after), { signal: io.stopped }));
+  const all = pages.flatMap(({ offers }) => offers);
+  const ageMs = pages[0]?.ageMs ?? 0n;
   if (options.json) await printJson(io, { offers: all.map((one) => messageJson(ResourceOfferViewSchema, one)) });
   else if (options.quiet) await io.out(all.map(({ owner: hub, offer }) => `${clean(hub)}/${clean(offer?.name ?? "")}\n`).join(""));
   else if (all.length === 0) io.note("nothing is offered yet: `foedus resources offer` offers something of this hub\n");
@@ -213,11 +216,26 @@ function allocationText(io: Io, one: Allocation): string {
   return table(io, COLUMNS, [allocationRow(one)]);
 }
 
+async function allRequests(io: Io, { coordination }: Connection, mineToAnswer = false): Promise<ResourceRequestView[]> {
+  const request = (after: string) => create(ListRequestsRequestSchema, { mineToAnswer, after });
+  const pages = await everyPage("requests", (after) => coordination.listRequests(request(after), { signal: io.stopped }));
+  return pages.flatMap((page) => page.requests);
+}
+
+async function allAllocations(
+  io: Io,
+  { coordination }: Connection,
+  of: { readonly owner?: string; readonly borrower?: string } = {},
+): Promise<Allocation[]> {
+  const request = (after: string) => create(ListAllocationsRequestSchema, { ...of, after });
+  const pages = await everyPage("allocations", (after) => coordination.listAllocations(request(after), { signal: io.stopped }));
+  return pages.flatMap((page) => page.allocations);
+}
+
 /** requests lists requests. */
 export async function requests(io: Io, _args: readonly string[], options: OperatorFlags & { readonly mine?: boolean }): Done {
   using connection = await connect(options, io);
-  const asked = create(ListRequestsRequestSchema, { mineToAnswer: options.mine ?? false });
-  const { requests: all } = await connection.coordination.listRequests(asked, { signal: io.stopped });
+  const all = await allRequests(io, connection, options.mine ?? false);
   if (options.json) await printJson(io, { requests: all.map((one) => messageJson(ResourceRequestViewSchema, one)) });
   else if (options.quiet) await io.out(all.map(({ borrower, id }) => `${clean(borrower)} ${clean(id)}\n`).join(""));
   else if (all.length === 0) io.note("there are no requests: `foedus resources request` makes one\n");
@@ -265,7 +283,7 @@ export interface AnswerFlags extends OperatorFlags {
 export async function answer(io: Io, [borrower = "", id = "", word = ""]: readonly string[], options: AnswerFlags): Done {
   using connection = await connect(options, io);
   const reply = parseWord(REPLIES, word, "answer");
-  const { requests: all } = await connection.coordination.listRequests(create(ListRequestsRequestSchema), { signal: io.stopped });
+  const all = await allRequests(io, connection);
   const view = all.find((one) => one.borrower === parseHub(borrower) && one.id === id);
   if (view === undefined)
     throw new CliError(EXIT.notFound, `${clean(borrower)} has no request ${clean(id)}`, "List them with `foedus resources requests`.");
@@ -296,8 +314,7 @@ export async function allocations(
 ): Done {
   using connection = await connect(options, io);
   const { owner = "", borrower = "" } = options;
-  const asked = create(ListAllocationsRequestSchema, { owner, borrower });
-  const { allocations: all } = await connection.coordination.listAllocations(asked, { signal: io.stopped });
+  const all = await allAllocations(io, connection, { owner, borrower });
   if (options.json) await printJson(io, { allocations: all.map((one) => messageJson(AllocationSchema, one)) });
   else if (options.quiet) await io.out(all.map(({ lease }) => `${lease?.lease ?? 0n}\n`).join(""));
   else if (all.length === 0) io.note("nothing is lent\n");
@@ -315,7 +332,7 @@ type Connection = Awaited<ReturnType<typeof connect>>;
 /** fenceOf is the fence that is given, or the one that the hub knows. */
 async function fenceOf(io: Io, connection: Connection, number: number, { fence }: FenceFlags): Promise<bigint> {
   if (fence !== undefined) return BigInt(parseCount(fence));
-  const { allocations: all } = await connection.coordination.listAllocations(create(ListAllocationsRequestSchema), { signal: io.stopped });
+  const all = await allAllocations(io, connection);
   const lease = all.find((one) => one.lease?.lease === BigInt(number))?.lease;
   if (lease === undefined)
     throw new CliError(EXIT.notFound, `there is no allocation ${number}`, "List them with `foedus resources allocations`.");

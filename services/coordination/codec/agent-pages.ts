@@ -4,7 +4,7 @@ import { type Migration as MigrationMessage, MigrationSchema } from "#gen/foedus
 import type { Answer } from "../messages.ts";
 import type { Migration } from "../migration/messages.ts";
 import { agentToView, migrationToView } from "./agents.ts";
-import { newestFirst, type Page, pageOf } from "./pages.ts";
+import { newestFirst, numberPlace, type Page, pageOf } from "./pages.ts";
 
 type Agents = Pick<Extract<Answer, { kind: "agents" }>, "agents" | "formerly">;
 
@@ -35,6 +35,6 @@ export function agentPage({ agents, formerly }: Agents, after: string): AgentPag
 /** migrationPage gives a page of migrations: the first `open` of them are not over, and stand first, by number; of the others the newest first. */
 export function migrationPage(all: readonly Migration[], open: number, after: string): Page<MigrationMessage> {
   const placeOf = ({ transfer, index }: Migration, i: number): string =>
-    i < open ? `0${String(transfer).padStart(16, "0")}` : `1${newestFirst(index)}${newestFirst(transfer)}`;
+    i < open ? `0${numberPlace(transfer)}` : `1${newestFirst(index)}${newestFirst(transfer)}`;
   return pageOf(all, after, { placeOf, write: migrationToView, sizeOf: (one) => toBinary(MigrationSchema, one).length });
 }

@@ -13,6 +13,7 @@ import { decode, encode } from "#kernel/wire/shape.ts";
 import { showAction } from "../ballots/describe.ts";
 import { ACTION, type Action, BALLOT, type Ballot, type Result, type Vote } from "../ballots/messages.ts";
 import { POLICY_VALUE, type PolicyValue } from "../members/messages.ts";
+import { newestFirst, type Page, pageOf } from "./pages.ts";
 
 /** actionFromProto takes what is proposed from a request. Throws INVALID_FIELD with what is wrong. */
 export function actionFromProto(action: BallotAction): Action {
@@ -54,4 +55,12 @@ export function voteFromProto(vote: BallotVote): Vote {
     default:
       throw fail("INVALID_FIELD", "vote: say APPROVE, REJECT or ABSTAIN", { field: "vote" });
   }
+}
+
+/** ballotPage gives a page of ballots: open ones first, then the newest first. */
+export function ballotPage(all: readonly Ballot[], after: string): Page<BallotProto> {
+  // Of one position of the log there may be several.
+  const placeOf = ({ opening, result }: Ballot): string =>
+    `${result === undefined ? 0 : 1}${newestFirst(opening.index)}${opening.proposal.ballotId}`;
+  return pageOf(all, after, { placeOf, write: ballotToProto, sizeOf: (one) => toBinary(BallotSchema, one).length });
 }

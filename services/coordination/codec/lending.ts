@@ -29,6 +29,7 @@ import type { Finding } from "../resources/audit.ts";
 import type { OfferView } from "../resources/book.ts";
 import type { Answer, REQUEST_STATES, RequestView, ResourceCommand } from "../resources/commands.ts";
 import type { Allocation, LendingFrame, Take } from "../resources/desk/asks.ts";
+import { numberPlace, type Page, pageOf } from "./pages.ts";
 import { writeLease } from "./resource-dump.ts";
 import { decodeResourceCommand, writeAmounts, writeOffer, writeTerms } from "./resources.ts";
 
@@ -83,7 +84,7 @@ const STATES: Readonly<Record<RequestView["state"], ResourceRequestState>> = {
 } satisfies Record<(typeof REQUEST_STATES)[number], ResourceRequestState>;
 
 /** requestToProto gives a request to a caller. */
-export function requestToProto(view: RequestView): ResourceRequestView {
+export function requestToProto(view: Omit<RequestView, "seq">): ResourceRequestView {
   const { borrower, id, state, owner, name, terms, round, turn, lease, until, why } = view;
   return create(ResourceRequestViewSchema, {
     ...{ borrower, id, state: STATES[state], owner, name, why, borrowersTurn: turn === "borrower" },
@@ -123,4 +124,22 @@ export function reportFromProto({ id, runs, uses }: ReportMessage): LendingFrame
     runs: runs.map(({ lease, fence, ran, orphan }) => ({ lease: Number(lease), fence: Number(fence), ran, orphan })),
     uses: uses.map(({ id: of, lease, fence, usable, inUse }) => ({ id: of, lease: Number(lease), fence: Number(fence), usable, inUse })),
   };
+}
+
+/** offerPage gives a page of offers, by owner and name. */
+export function offerPage(offers: readonly OfferView[], after: string): Page<ResourceOfferView> {
+  const placeOf = ({ owner, offer }: OfferView): string => `${owner}/${offer.name}`;
+  return pageOf(offers, after, { placeOf, write: offerToProto, sizeOf: (one) => toBinary(ResourceOfferViewSchema, one).length });
+}
+
+/** requestPage gives a page of requests, in the order in which they came. */
+export function requestPage(requests: readonly RequestView[], after: string): Page<ResourceRequestView> {
+  const placeOf = ({ seq }: RequestView): string => numberPlace(seq);
+  return pageOf(requests, after, { placeOf, write: requestToProto, sizeOf: (one) => toBinary(ResourceRequestViewSchema, one).length });
+}
+
+/** allocationPage gives a page of allocations, by number. */
+export function allocationPage(allocations: readonly Allocation[], after: string): Page<AllocationMessage> {
+  const placeOf = ({ lease }: Allocation): string => numberPlace(lease.lease);
+  return pageOf(allocations, after, { placeOf, write: allocationToProto, sizeOf: (one) => toBinary(AllocationSchema, one).length });
 }

@@ -1,11 +1,23 @@
+import { createHash } from "node:crypto";
 import { create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { ListAgentsResponseSchema, ListMigrationsResponseSchema } from "#gen/foedus/coordination/v1alpha1/agents_pb.ts";
+import {
+  ListAllocationsResponseSchema,
+  ListOffersResponseSchema,
+  ListRequestsResponseSchema,
+} from "#gen/foedus/coordination/v1alpha1/lending_pb.ts";
 import { ListSharedResponseSchema } from "#gen/foedus/coordination/v1alpha1/sharing_pb.ts";
+import { coders } from "../../../test/lending/parts.ts";
 import { type AgentRecord, BOUNDS, type Migration } from "../migration/messages.ts";
+import { DIMENSIONS } from "../resources/amounts.ts";
+import type { OfferView } from "../resources/book.ts";
+import type { RequestView } from "../resources/commands.ts";
+import type { Allocation } from "../resources/desk/asks.ts";
 import { SHARED_LIMITS } from "../shared/messages.ts";
 import { agentPage, migrationPage } from "./agent-pages.ts";
+import { allocationPage, offerPage, requestPage } from "./lending.ts";
 import { pageOf } from "./pages.ts";
 import { factPage } from "./shared.ts";
 
@@ -114,6 +126,43 @@ test("as much shared state as hubs can say is seen once, by kind and key", () =>
   expect(pages.flatMap((page) => page.facts.map(({ kind, key }) => `${kind} ${key}`))).toEqual(
     facts.map(({ entry }) => `${kinds.indexOf(entry.kind) + 1} ${entry.key}`),
   );
+});
+
+test("as much as hubs may lend and ask for is seen once: offers by name, requests as they came, allocations by number", () => {
+  const noise = (i: number): string => createHash("sha256").update(String(i)).digest("hex").slice(0, 60);
+  const terms = { amounts: DIMENSIONS.map((_, i) => 2 ** 40 + i), durationMs: 2 ** 34, costMicro: 2 ** 49 };
+  const offers = Array.from({ length: 4_000 }, (_, i): OfferView => {
+    const { offer } = coders(20);
+    const named = { ...offer, name: noise(i) };
+    const { amounts } = terms;
+    return { owner: noise(i % 64), offer: named, revision: 1, withdrawn: false, absent: false, ceiling: amounts, used: amounts, load: 800 };
+  });
+  const requests = Array.from({ length: 9_000 }, (_, i): RequestView => {
+    const names = { borrower: noise(i % 64), id: noise(i), owner: noise(i % 7), name: noise(i % 11), why: "w".repeat(60) };
+    // As they came, and numbers of any length.
+    return { ...names, seq: 3 * i + 7, state: "waiting", terms, round: 1, turn: "owner", lease: 0, until: 2 ** 42 };
+  });
+  const allocations = Array.from({ length: 9_000 }, (_, i): Allocation => {
+    const names = { owner: noise(i % 64), name: noise(i % 11), borrower: noise(i % 7), id: noise(i), agents: [noise(i + 1)] };
+    const times = { startedAt: 2 ** 41, endsAt: 2 ** 42, costMicro: 2 ** 49, onDisconnect: "keep" } as const;
+    const lease = { ...names, ...times, lease: i + 1, amounts: terms.amounts, priority: "high", state: "live", fence: 2 ** 47 } as const;
+    return { lease, remainingMs: 1, usableMs: 1 };
+  });
+  const someOffers = read(ListOffersResponseSchema, 130, (after) => {
+    const { items, next } = offerPage(offers, after);
+    return { next, message: create(ListOffersResponseSchema, { offers: items, next }) };
+  }).flatMap((page) => page.offers.map(({ owner, offer }) => `${owner}/${offer?.name}`));
+  expect(someOffers).toEqual(offers.map(({ owner, offer }) => `${owner}/${offer.name}`).sort());
+  const someRequests = read(ListRequestsResponseSchema, 130, (after) => {
+    const { items, next } = requestPage(requests, after);
+    return { next, message: create(ListRequestsResponseSchema, { requests: items, next }) };
+  }).flatMap((page) => page.requests.map(({ id }) => id));
+  expect(someRequests).toEqual(requests.map(({ id }) => id));
+  const someAllocations = read(ListAllocationsResponseSchema, 130, (after) => {
+    const { items, next } = allocationPage(allocations, after);
+    return { next, message: create(ListAllocationsResponseSchema, { allocations: items, next }) };
+  }).flatMap((page) => page.allocations.map(({ lease }) => Number(lease?.lease)));
+  expect(someAllocations).toEqual(allocations.map(({ lease }) => lease.lease));
 });
 
 test("what is put in or goes between two pages hides nothing that stays", () => {

@@ -33,6 +33,11 @@ export function pageOf<T, M>(all: readonly T[], after: string, { placeOf, write,
   return { items, next: "" };
 }
 
+/** numberPlace puts numbers below 2^53 in their order: sixteen characters. */
+export function numberPlace(number: number): string {
+  return String(number).padStart(16, "0");
+}
+
 /** newestFirst is a place that puts a later position of the log first: ten characters. */
 export function newestFirst(index: number): string {
   return (2 ** 48 - index).toString(36).padStart(10, "0");

@@ -151,6 +151,8 @@ export type RequestState = (typeof REQUEST_STATES)[number];
 
 /** RequestView is what can be seen of a request. */
 export interface RequestView {
+  /** Its place among all that was numbered: who came first. */
+  readonly seq: number;
   readonly borrower: string;
   readonly id: string;
   readonly state: RequestState;

@@ -23,11 +23,13 @@ import { LeasePriority, type LeaseTerms, ResourceAmountsSchema } from "#gen/foed
 import { fail } from "#kernel/error.ts";
 import type { CallContext, Handlers } from "#runtime/rpc/call.ts";
 import {
+  allocationPage,
   allocationToProto,
   commandFromProto,
   decisionToProto,
   findingToProto,
-  offerToProto,
+  offerPage,
+  requestPage,
   requestToProto,
   takeFromProto,
 } from "../codec/lending.ts";
@@ -226,25 +228,28 @@ function termsOf(terms: LeaseTerms | undefined) {
 
 function listHandlers(lend: Lend, hubId: string): Pick<Handled, "listOffers" | "listRequests" | "listAllocations"> {
   return {
-    listOffers: async ({ owner }, context) => {
+    listOffers: async ({ owner, after }, context) => {
       const { offers, ageMs } = await lend<"offers">({ kind: "list", what: "offers" }, context);
       const some = offers.filter((offer) => owner === "" || offer.owner === owner);
-      return create(ListOffersResponseSchema, { offers: some.map(offerToProto), ageMs: BigInt(ageMs) });
+      const { items, next } = offerPage(some, after);
+      return create(ListOffersResponseSchema, { offers: items, next, ageMs: BigInt(ageMs) });
     },
-    listRequests: async ({ mineToAnswer }, context) => {
+    listRequests: async ({ mineToAnswer, after }, context) => {
       const { requests, ageMs } = await lend<"requests">({ kind: "list", what: "requests" }, context);
       const some = requests.filter(
         ({ state, turn, borrower, owner }) =>
           !mineToAnswer || (state === "negotiating" && (turn === "owner" ? owner === hubId : borrower === hubId)),
       );
-      return create(ListRequestsResponseSchema, { requests: some.map(requestToProto), ageMs: BigInt(ageMs) });
+      const { items, next } = requestPage(some, after);
+      return create(ListRequestsResponseSchema, { requests: items, next, ageMs: BigInt(ageMs) });
     },
-    listAllocations: async ({ owner, borrower }, context) => {
+    listAllocations: async ({ owner, borrower, after }, context) => {
       const { allocations, ageMs } = await lend<"allocations">({ kind: "list", what: "allocations" }, context);
       const some = allocations.filter(
         ({ lease }) => (owner === "" || lease.owner === owner) && (borrower === "" || lease.borrower === borrower),
       );
-      return create(ListAllocationsResponseSchema, { allocations: some.map(allocationToProto), ageMs: BigInt(ageMs) });
+      const { items, next } = allocationPage(some, after);
+      return create(ListAllocationsResponseSchema, { allocations: items, next, ageMs: BigInt(ageMs) });
     },
   };
 }

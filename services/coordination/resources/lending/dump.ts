@@ -45,7 +45,6 @@ export interface LeaseData {
 
 /** RequestData is a request. Its id stands in the command. */
 export interface RequestData extends Omit<RequestView, "id"> {
-  readonly seq: number;
   readonly since: number;
   readonly command: RequestCommand;
   /** The offer that is kept for it, as `<owner>/<name>`, or empty. */

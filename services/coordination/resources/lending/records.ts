@@ -150,8 +150,8 @@ export function leaseView(record: LeaseRecord): LeaseView {
 
 /** requestView is what can be seen of a request. */
 export function requestView(record: RequestRecord): RequestView {
-  const { borrower, command, state, owner, name, terms, round, turn, lease, until, why } = record;
-  return { borrower, id: command.id, state, owner, name, terms, round, turn, lease, until, why };
+  const { seq, borrower, command, state, owner, name, terms, round, turn, lease, until, why } = record;
+  return { seq, borrower, id: command.id, state, owner, name, terms, round, turn, lease, until, why };
 }
 
 /** loadOfOffer is how much of what may be lent is, per mille. */

@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file foedus/coordination/v1alpha1/lending.proto.
  */
 export const file_foedus_coordination_v1alpha1_lending: GenFile = /*@__PURE__*/
-  fileDesc("Cipmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL2xlbmRpbmcucHJvdG8SHGZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEigwEKCkFsbG9jYXRpb24SMgoFbGVhc2UYASABKAsyIy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxlYXNlEiEKDHJlbWFpbmluZ19tcxgCIAEoBEILukgIMgYYgNjEvXUSHgoJdXNhYmxlX21zGAMgASgEQgu6SAgyBhiA2MS9dSJaChRPZmZlclJlc291cmNlUmVxdWVzdBJCCgVvZmZlchgBIAEoCzIrLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVzb3VyY2VPZmZlckIGukgDyAEBIjkKFU9mZmVyUmVzb3VyY2VSZXNwb25zZRIgCghyZXZpc2lvbhgBIAEoBEIOukgLMgkQ/////////w8iLwoUV2l0aGRyYXdPZmZlclJlcXVlc3QSFwoEbmFtZRgBIAEoCUIJukgGcgQQASg/IhcKFVdpdGhkcmF3T2ZmZXJSZXNwb25zZSIrChFMaXN0T2ZmZXJzUmVxdWVzdBIWCgVvd25lchgBIAEoCUIHukgEcgIoPyJ1ChJMaXN0T2ZmZXJzUmVzcG9uc2USPwoGb2ZmZXJzGAEgAygLMi8uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZU9mZmVyVmlldxIeCgZhZ2VfbXMYAiABKARCDrpICzIJEP////////8PIpoBChZSZXF1ZXN0UmVzb3VyY2VSZXF1ZXN0EkYKB3JlcXVlc3QYASABKAsyLS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlcXVlc3RSZXNvdXJjZUIGukgDyAEBEjgKBHRha2UYAiABKA4yKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlVGFrZSLGAgoXUmVxdWVzdFJlc291cmNlUmVzcG9uc2USQAoIZGVjaXNpb24YASABKA4yLi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlRGVjaXNpb24SQgoHcmVxdWVzdBgCIAEoCzIxLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVzb3VyY2VSZXF1ZXN0VmlldxI8CgphbGxvY2F0aW9uGAMgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BbGxvY2F0aW9uEh8KCmNvbmZpcm1fbXMYBCABKARCC7pICDIGGIDYxL11EiMKDHdpbmRvd19zdGFydBgFIAEoBEINukgKMggY////////PxIhCgp3aW5kb3dfZW5kGAYgASgEQg26SAoyCBj///////8/IpACChRBbnN3ZXJSZXF1ZXN0UmVxdWVzdBIZCghib3Jyb3dlchgBIAEoCUIHukgEcgIoPxIVCgJpZBgCIAEoCUIJukgGcgQQASg/EjoKBXJlcGx5GAMgASgOMisuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZVJlcGx5EhcKBXJvdW5kGAQgASgEQgi6SAUyAxjoBxI3CgV0ZXJtcxgFIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGVhc2VUZXJtcxI4CgR0YWtlGAYgASgOMiouZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZVRha2Ui2wEKFUFuc3dlclJlcXVlc3RSZXNwb25zZRJACghkZWNpc2lvbhgBIAEoDjIuLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVzb3VyY2VEZWNpc2lvbhJCCgdyZXF1ZXN0GAIgASgLMjEuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZVJlcXVlc3RWaWV3EjwKCmFsbG9jYXRpb24YAyABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFsbG9jYXRpb24iPAoVQ29uZmlybVJlcXVlc3RSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABKD8SDAoEa2VlcBgCIAEoCCJWChZDb25maXJtUmVxdWVzdFJlc3BvbnNlEjwKCmFsbG9jYXRpb24YASABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFsbG9jYXRpb24iLQoTTGlzdFJlcXVlc3RzUmVxdWVzdBIWCg5taW5lX3RvX2Fuc3dlchgBIAEoCCJ7ChRMaXN0UmVxdWVzdHNSZXNwb25zZRJDCghyZXF1ZXN0cxgBIAMoCzIxLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVzb3VyY2VSZXF1ZXN0VmlldxIeCgZhZ2VfbXMYAiABKARCDrpICzIJEP////////8PIksKFkxpc3RBbGxvY2F0aW9uc1JlcXVlc3QSFgoFb3duZXIYASABKAlCB7pIBHICKD8SGQoIYm9ycm93ZXIYAiABKAlCB7pIBHICKD8ieAoXTGlzdEFsbG9jYXRpb25zUmVzcG9uc2USPQoLYWxsb2NhdGlvbnMYASADKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFsbG9jYXRpb24SHgoGYWdlX21zGAIgASgEQg66SAsyCRD/////////DyJ6ChZSZW5ld0FsbG9jYXRpb25SZXF1ZXN0Eh0KBWxlYXNlGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SIgoLZHVyYXRpb25fbXMYAyABKARCDbpICjIIGIDYxL11KAEiVwoXUmVuZXdBbGxvY2F0aW9uUmVzcG9uc2USPAoKYWxsb2NhdGlvbhgBIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWxsb2NhdGlvbiJYChhSZWxlYXNlQWxsb2NhdGlvblJlcXVlc3QSHQoFbGVhc2UYASABKARCDrpICzIJGP////////8PEh0KBWZlbmNlGAIgASgEQg66SAsyCRj/////////DyIbChlSZWxlYXNlQWxsb2NhdGlvblJlc3BvbnNlIlcKGFByZWVtcHRBbGxvY2F0aW9uUmVxdWVzdBIdCgVsZWFzZRgBIAEoBEIOukgLMgkY/////////w8SHAoIZ3JhY2VfbXMYAiABKARCCrpIBzIFGIDd2wEiWQoZUHJlZW1wdEFsbG9jYXRpb25SZXNwb25zZRI8CgphbGxvY2F0aW9uGAEgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BbGxvY2F0aW9uImAKGFNldFJlc291cmNlUG9saWN5UmVxdWVzdBJECgZwb2xpY3kYASABKAsyLC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlUG9saWN5Qga6SAPIAQEiGwoZU2V0UmVzb3VyY2VQb2xpY3lSZXNwb25zZSJYCg9TZXRRdW90YVJlcXVlc3QSRQoFcXVvdGEYASABKAsyLi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlNldFJlc291cmNlUXVvdGFCBrpIA8gBASISChBTZXRRdW90YVJlc3BvbnNlIhcKFUF1ZGl0UmVzb3VyY2VzUmVxdWVzdCJ4ChZBdWRpdFJlc291cmNlc1Jlc3BvbnNlEj8KCGZpbmRpbmdzGAEgAygLMi0uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZUZpbmRpbmcSDQoFYXNrZWQYAiADKAkSDgoGc2lsZW50GAMgAygJIl8KEUNoZWNrRmVuY2VSZXF1ZXN0Eh0KBWxlYXNlGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SDAoEZG9uZRgDIAEoCCJBChJDaGVja0ZlbmNlUmVzcG9uc2USGwoIdmFsaWRfbXMYASABKARCCbpIBjIEGODUAxIOCgZhZ2VudHMYAiADKAkiOwoQTGVuZGluZ1JlcG9ydEFzaxIaCgJpZBgBIAEoBEIOukgLMgkY/////////w86C5LbGAcKAQEQAhgCImcKCkxlbmRpbmdSdW4SHQoFbGVhc2UYASABKARCDrpICzIJGP////////8PEh0KBWZlbmNlGAIgASgEQg66SAsyCRj/////////DxILCgNyYW4YAyABKAgSDgoGb3JwaGFuGAQgASgIIn8KCkxlbmRpbmdVc2USEwoCaWQYASABKAlCB7pIBHICKD8SHQoFbGVhc2UYAiABKARCDrpICzIJGP////////8PEh0KBWZlbmNlGAMgASgEQg66SAsyCRj/////////DxIOCgZ1c2FibGUYBCABKAgSDgoGaW5fdXNlGAUgASgIIr4BCg1MZW5kaW5nUmVwb3J0EhoKAmlkGAEgASgEQg66SAsyCRj/////////DxJBCgRydW5zGAIgAygLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5MZW5kaW5nUnVuQgm6SAaSAQMQgCASQQoEdXNlcxgDIAMoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGVuZGluZ1VzZUIJukgGkgEDEIAgOguS2xgHCgEBEAIYAip0CgxSZXNvdXJjZVRha2USHQoZUkVTT1VSQ0VfVEFLRV9VTlNQRUNJRklFRBAAEhYKElJFU09VUkNFX1RBS0VfSE9MRBABEhYKElJFU09VUkNFX1RBS0VfS0VFUBACEhUKEVJFU09VUkNFX1RBS0VfQVNLEAMqlwEKEFJlc291cmNlRGVjaXNpb24SIQodUkVTT1VSQ0VfREVDSVNJT05fVU5TUEVDSUZJRUQQABIeChpSRVNPVVJDRV9ERUNJU0lPTl9BQ0NFUFRFRBABEiEKHVJFU09VUkNFX0RFQ0lTSU9OX05FR09USUFUSU5HEAISHQoZUkVTT1VSQ0VfREVDSVNJT05fV0FJVElORxADKoIBCg1SZXNvdXJjZVJlcGx5Eh4KGlJFU09VUkNFX1JFUExZX1VOU1BFQ0lGSUVEEAASGQoVUkVTT1VSQ0VfUkVQTFlfQUNDRVBUEAESGgoWUkVTT1VSQ0VfUkVQTFlfQ09VTlRFUhACEhoKFlJFU09VUkNFX1JFUExZX0RFQ0xJTkUQA2IGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_coordination_v1alpha1_resources]);
+  fileDesc("Cipmb2VkdXMvY29vcmRpbmF0aW9uL3YxYWxwaGExL2xlbmRpbmcucHJvdG8SHGZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEigwEKCkFsbG9jYXRpb24SMgoFbGVhc2UYASABKAsyIy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkxlYXNlEiEKDHJlbWFpbmluZ19tcxgCIAEoBEILukgIMgYYgNjEvXUSHgoJdXNhYmxlX21zGAMgASgEQgu6SAgyBhiA2MS9dSJaChRPZmZlclJlc291cmNlUmVxdWVzdBJCCgVvZmZlchgBIAEoCzIrLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVzb3VyY2VPZmZlckIGukgDyAEBIjkKFU9mZmVyUmVzb3VyY2VSZXNwb25zZRIgCghyZXZpc2lvbhgBIAEoBEIOukgLMgkQ/////////w8iLwoUV2l0aGRyYXdPZmZlclJlcXVlc3QSFwoEbmFtZRgBIAEoCUIJukgGcgQQASg/IhcKFVdpdGhkcmF3T2ZmZXJSZXNwb25zZSJEChFMaXN0T2ZmZXJzUmVxdWVzdBIWCgVvd25lchgBIAEoCUIHukgEcgIoPxIXCgVhZnRlchgCIAEoCUIIukgFcgMoggEijQEKEkxpc3RPZmZlcnNSZXNwb25zZRI/CgZvZmZlcnMYASADKAsyLy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlT2ZmZXJWaWV3Eh4KBmFnZV9tcxgCIAEoBEIOukgLMgkQ/////////w8SFgoEbmV4dBgDIAEoCUIIukgFcgMoggEimgEKFlJlcXVlc3RSZXNvdXJjZVJlcXVlc3QSRgoHcmVxdWVzdBgBIAEoCzItLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVxdWVzdFJlc291cmNlQga6SAPIAQESOAoEdGFrZRgCIAEoDjIqLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVzb3VyY2VUYWtlIsYCChdSZXF1ZXN0UmVzb3VyY2VSZXNwb25zZRJACghkZWNpc2lvbhgBIAEoDjIuLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuUmVzb3VyY2VEZWNpc2lvbhJCCgdyZXF1ZXN0GAIgASgLMjEuZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZVJlcXVlc3RWaWV3EjwKCmFsbG9jYXRpb24YAyABKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFsbG9jYXRpb24SHwoKY29uZmlybV9tcxgEIAEoBEILukgIMgYYgNjEvXUSIwoMd2luZG93X3N0YXJ0GAUgASgEQg26SAoyCBj///////8/EiEKCndpbmRvd19lbmQYBiABKARCDbpICjIIGP///////z8ikAIKFEFuc3dlclJlcXVlc3RSZXF1ZXN0EhkKCGJvcnJvd2VyGAEgASgJQge6SARyAig/EhUKAmlkGAIgASgJQgm6SAZyBBABKD8SOgoFcmVwbHkYAyABKA4yKy5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlUmVwbHkSFwoFcm91bmQYBCABKARCCLpIBTIDGOgHEjcKBXRlcm1zGAUgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5MZWFzZVRlcm1zEjgKBHRha2UYBiABKA4yKi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlVGFrZSLbAQoVQW5zd2VyUmVxdWVzdFJlc3BvbnNlEkAKCGRlY2lzaW9uGAEgASgOMi4uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZURlY2lzaW9uEkIKB3JlcXVlc3QYAiABKAsyMS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlUmVxdWVzdFZpZXcSPAoKYWxsb2NhdGlvbhgDIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWxsb2NhdGlvbiI8ChVDb25maXJtUmVxdWVzdFJlcXVlc3QSFQoCaWQYASABKAlCCbpIBnIEEAEoPxIMCgRrZWVwGAIgASgIIlYKFkNvbmZpcm1SZXF1ZXN0UmVzcG9uc2USPAoKYWxsb2NhdGlvbhgBIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWxsb2NhdGlvbiJGChNMaXN0UmVxdWVzdHNSZXF1ZXN0EhYKDm1pbmVfdG9fYW5zd2VyGAEgASgIEhcKBWFmdGVyGAIgASgJQgi6SAVyAyiCASKTAQoUTGlzdFJlcXVlc3RzUmVzcG9uc2USQwoIcmVxdWVzdHMYASADKAsyMS5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlUmVxdWVzdFZpZXcSHgoGYWdlX21zGAIgASgEQg66SAsyCRD/////////DxIWCgRuZXh0GAMgASgJQgi6SAVyAyiCASJkChZMaXN0QWxsb2NhdGlvbnNSZXF1ZXN0EhYKBW93bmVyGAEgASgJQge6SARyAig/EhkKCGJvcnJvd2VyGAIgASgJQge6SARyAig/EhcKBWFmdGVyGAMgASgJQgi6SAVyAyiCASKQAQoXTGlzdEFsbG9jYXRpb25zUmVzcG9uc2USPQoLYWxsb2NhdGlvbnMYASADKAsyKC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLkFsbG9jYXRpb24SHgoGYWdlX21zGAIgASgEQg66SAsyCRD/////////DxIWCgRuZXh0GAMgASgJQgi6SAVyAyiCASJ6ChZSZW5ld0FsbG9jYXRpb25SZXF1ZXN0Eh0KBWxlYXNlGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SIgoLZHVyYXRpb25fbXMYAyABKARCDbpICjIIGIDYxL11KAEiVwoXUmVuZXdBbGxvY2F0aW9uUmVzcG9uc2USPAoKYWxsb2NhdGlvbhgBIAEoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuQWxsb2NhdGlvbiJYChhSZWxlYXNlQWxsb2NhdGlvblJlcXVlc3QSHQoFbGVhc2UYASABKARCDrpICzIJGP////////8PEh0KBWZlbmNlGAIgASgEQg66SAsyCRj/////////DyIbChlSZWxlYXNlQWxsb2NhdGlvblJlc3BvbnNlIlcKGFByZWVtcHRBbGxvY2F0aW9uUmVxdWVzdBIdCgVsZWFzZRgBIAEoBEIOukgLMgkY/////////w8SHAoIZ3JhY2VfbXMYAiABKARCCrpIBzIFGIDd2wEiWQoZUHJlZW1wdEFsbG9jYXRpb25SZXNwb25zZRI8CgphbGxvY2F0aW9uGAEgASgLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5BbGxvY2F0aW9uImAKGFNldFJlc291cmNlUG9saWN5UmVxdWVzdBJECgZwb2xpY3kYASABKAsyLC5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlJlc291cmNlUG9saWN5Qga6SAPIAQEiGwoZU2V0UmVzb3VyY2VQb2xpY3lSZXNwb25zZSJYCg9TZXRRdW90YVJlcXVlc3QSRQoFcXVvdGEYASABKAsyLi5mb2VkdXMuY29vcmRpbmF0aW9uLnYxYWxwaGExLlNldFJlc291cmNlUXVvdGFCBrpIA8gBASISChBTZXRRdW90YVJlc3BvbnNlIhcKFUF1ZGl0UmVzb3VyY2VzUmVxdWVzdCJ4ChZBdWRpdFJlc291cmNlc1Jlc3BvbnNlEj8KCGZpbmRpbmdzGAEgAygLMi0uZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5SZXNvdXJjZUZpbmRpbmcSDQoFYXNrZWQYAiADKAkSDgoGc2lsZW50GAMgAygJIl8KEUNoZWNrRmVuY2VSZXF1ZXN0Eh0KBWxlYXNlGAEgASgEQg66SAsyCRj/////////DxIdCgVmZW5jZRgCIAEoBEIOukgLMgkY/////////w8SDAoEZG9uZRgDIAEoCCJBChJDaGVja0ZlbmNlUmVzcG9uc2USGwoIdmFsaWRfbXMYASABKARCCbpIBjIEGODUAxIOCgZhZ2VudHMYAiADKAkiOwoQTGVuZGluZ1JlcG9ydEFzaxIaCgJpZBgBIAEoBEIOukgLMgkY/////////w86C5LbGAcKAQEQAhgCImcKCkxlbmRpbmdSdW4SHQoFbGVhc2UYASABKARCDrpICzIJGP////////8PEh0KBWZlbmNlGAIgASgEQg66SAsyCRj/////////DxILCgNyYW4YAyABKAgSDgoGb3JwaGFuGAQgASgIIn8KCkxlbmRpbmdVc2USEwoCaWQYASABKAlCB7pIBHICKD8SHQoFbGVhc2UYAiABKARCDrpICzIJGP////////8PEh0KBWZlbmNlGAMgASgEQg66SAsyCRj/////////DxIOCgZ1c2FibGUYBCABKAgSDgoGaW5fdXNlGAUgASgIIr4BCg1MZW5kaW5nUmVwb3J0EhoKAmlkGAEgASgEQg66SAsyCRj/////////DxJBCgRydW5zGAIgAygLMiguZm9lZHVzLmNvb3JkaW5hdGlvbi52MWFscGhhMS5MZW5kaW5nUnVuQgm6SAaSAQMQgCASQQoEdXNlcxgDIAMoCzIoLmZvZWR1cy5jb29yZGluYXRpb24udjFhbHBoYTEuTGVuZGluZ1VzZUIJukgGkgEDEIAgOguS2xgHCgEBEAIYAip0CgxSZXNvdXJjZVRha2USHQoZUkVTT1VSQ0VfVEFLRV9VTlNQRUNJRklFRBAAEhYKElJFU09VUkNFX1RBS0VfSE9MRBABEhYKElJFU09VUkNFX1RBS0VfS0VFUBACEhUKEVJFU09VUkNFX1RBS0VfQVNLEAMqlwEKEFJlc291cmNlRGVjaXNpb24SIQodUkVTT1VSQ0VfREVDSVNJT05fVU5TUEVDSUZJRUQQABIeChpSRVNPVVJDRV9ERUNJU0lPTl9BQ0NFUFRFRBABEiEKHVJFU09VUkNFX0RFQ0lTSU9OX05FR09USUFUSU5HEAISHQoZUkVTT1VSQ0VfREVDSVNJT05fV0FJVElORxADKoIBCg1SZXNvdXJjZVJlcGx5Eh4KGlJFU09VUkNFX1JFUExZX1VOU1BFQ0lGSUVEEAASGQoVUkVTT1VSQ0VfUkVQTFlfQUNDRVBUEAESGgoWUkVTT1VSQ0VfUkVQTFlfQ09VTlRFUhACEhoKFlJFU09VUkNFX1JFUExZX0RFQ0xJTkUQA2IGcHJvdG8z", [file_buf_validate_validate, file_foedus_common_v1_access, file_foedus_coordination_v1alpha1_resources]);
 
 /**
  * Allocation is a lease as the hub that is asked sees it.
@@ -143,6 +143,13 @@ export type ListOffersRequest = Message<"foedus.coordination.v1alpha1.ListOffers
    * @generated from field: string owner = 1;
    */
   owner: string;
+
+  /**
+   * `next` of the page before; empty for the first one.
+   *
+   * @generated from field: string after = 2;
+   */
+  after: string;
 };
 
 /**
@@ -153,7 +160,7 @@ export const ListOffersRequestSchema: GenMessage<ListOffersRequest> = /*@__PURE_
   messageDesc(file_foedus_coordination_v1alpha1_lending, 5);
 
 /**
- * ListOffersResponse gives them as this hub has them.
+ * ListOffersResponse gives a page of them, as this hub has them.
  *
  * @generated from message foedus.coordination.v1alpha1.ListOffersResponse
  */
@@ -171,6 +178,13 @@ export type ListOffersResponse = Message<"foedus.coordination.v1alpha1.ListOffer
    * @generated from field: uint64 age_ms = 2;
    */
   ageMs: bigint;
+
+  /**
+   * Where the next page begins; empty if there is none.
+   *
+   * @generated from field: string next = 3;
+   */
+  next: string;
 };
 
 /**
@@ -416,6 +430,13 @@ export type ListRequestsRequest = Message<"foedus.coordination.v1alpha1.ListRequ
    * @generated from field: bool mine_to_answer = 1;
    */
   mineToAnswer: boolean;
+
+  /**
+   * `next` of the page before; empty for the first one.
+   *
+   * @generated from field: string after = 2;
+   */
+  after: string;
 };
 
 /**
@@ -426,7 +447,7 @@ export const ListRequestsRequestSchema: GenMessage<ListRequestsRequest> = /*@__P
   messageDesc(file_foedus_coordination_v1alpha1_lending, 13);
 
 /**
- * ListRequestsResponse gives them as this hub has them.
+ * ListRequestsResponse gives a page of them, as this hub has them.
  *
  * @generated from message foedus.coordination.v1alpha1.ListRequestsResponse
  */
@@ -444,6 +465,13 @@ export type ListRequestsResponse = Message<"foedus.coordination.v1alpha1.ListReq
    * @generated from field: uint64 age_ms = 2;
    */
   ageMs: bigint;
+
+  /**
+   * Where the next page begins; empty if there is none.
+   *
+   * @generated from field: string next = 3;
+   */
+  next: string;
 };
 
 /**
@@ -472,6 +500,13 @@ export type ListAllocationsRequest = Message<"foedus.coordination.v1alpha1.ListA
    * @generated from field: string borrower = 2;
    */
   borrower: string;
+
+  /**
+   * `next` of the page before; empty for the first one.
+   *
+   * @generated from field: string after = 3;
+   */
+  after: string;
 };
 
 /**
@@ -482,7 +517,7 @@ export const ListAllocationsRequestSchema: GenMessage<ListAllocationsRequest> = 
   messageDesc(file_foedus_coordination_v1alpha1_lending, 15);
 
 /**
- * ListAllocationsResponse gives them as this hub has them.
+ * ListAllocationsResponse gives a page of them, as this hub has them.
  *
  * @generated from message foedus.coordination.v1alpha1.ListAllocationsResponse
  */
@@ -500,6 +535,13 @@ export type ListAllocationsResponse = Message<"foedus.coordination.v1alpha1.List
    * @generated from field: uint64 age_ms = 2;
    */
   ageMs: bigint;
+
+  /**
+   * Where the next page begins; empty if there is none.
+   *
+   * @generated from field: string next = 3;
+   */
+  next: string;
 };
 
 /**

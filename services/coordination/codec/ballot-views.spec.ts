@@ -2,7 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
 import { ListBallotsResponseSchema } from "#gen/foedus/coordination/v1alpha1/coordination_service_pb.ts";
 import { FederationBooks } from "../../../test/fakes/federation-books.ts";
-import { ballotPage } from "./ballot-pages.ts";
+import { ballotPage } from "./ballot-views.ts";
 
 test("BA9 whatever ballots members have opened, all are seen: in pages that fit into messages, open ones first, then the newest", () => {
   const hubs = Array.from({ length: 30 }, (_, i) => `hub-${String(i).padStart(2, "0")}`);
