@@ -32,6 +32,19 @@ const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 const has = (copy: Copy, what: string): boolean =>
   [...copy.committed.values()].some(({ payloads }) => payloads.some((p) => text(p) === what));
 
+/** A log of which the heights before a snapshot are not kept, and a copy that has said nothing since. */
+function cut() {
+  const world = new World({ n: 4, record: true, limits: { snapshotEvery: 2, keepHeights: 1 } });
+  for (let i = 0; i < 6; i++) {
+    world.propose(world.copy(0), `p${i}`);
+    world.run(world.now + 200);
+  }
+  const copy = world.copy(0);
+  expect(copy.engine.describe()).toMatch(/snapshot 6/);
+  copy.sent.length = 0;
+  return { world, copy };
+}
+
 describe("what hostile and unlucky hubs do", () => {
   test("BF5 with f hubs down, who left a round tells who did not the votes of that round, also what it votes no more", () => {
     const world: World = new World({
@@ -155,14 +168,7 @@ describe("what hostile and unlucky hubs do", () => {
   });
 
   test("PROTOCOL G4 who is no member gets nothing of the log, whatever numbers it gives itself", () => {
-    const world = new World({ n: 4, record: true, limits: { snapshotEvery: 2, keepHeights: 1 } });
-    for (let i = 0; i < 6; i++) {
-      world.propose(world.copy(0), `p${i}`);
-      world.run(world.now + 200);
-    }
-    const copy = world.copy(0);
-    expect(copy.engine.describe()).toMatch(/snapshot 6/);
-    copy.sent.length = 0;
+    const { world, copy } = cut();
     for (let i = 1; i <= 100; i++) {
       world.deliver(`z/${i}`, copy, { kind: "status", height: 1, round: 0, previous: GENESIS });
       world.deliver(`z/${i}`, copy, { kind: "status", height: 6, round: 0, previous: GENESIS });
@@ -191,14 +197,7 @@ describe("what hostile and unlucky hubs do", () => {
   });
 
   test("F-6 who asks for the same chunk of a snapshot on and on gets it once in a while", () => {
-    const world = new World({ n: 4, record: true, limits: { snapshotEvery: 2, keepHeights: 1 } });
-    for (let i = 0; i < 6; i++) {
-      world.propose(world.copy(0), `p${i}`);
-      world.run(world.now + 200);
-    }
-    const copy = world.copy(0);
-    expect(copy.engine.describe()).toMatch(/snapshot 6/);
-    copy.sent.length = 0;
+    const { world, copy } = cut();
     for (let i = 0; i < 100; i++) world.deliver(nameOf(3), copy, { kind: "fetch", index: 6, chunk: 0 });
     expect(copy.sent.filter(({ frame }) => frame.kind === "chunk")).toHaveLength(1);
     world.run(world.now + 1_000);
