@@ -124,6 +124,16 @@ export class HubProcess {
     return this.spec.mode === "split";
   }
 
+  /** processes are the names of all its processes: "hub" in single mode, its services in split mode. */
+  get processes(): readonly string[] {
+    return this.split ? this.services : ["hub"];
+  }
+
+  /** processOf names the process in which a service runs. */
+  processOf(service: ServiceName): string {
+    return this.split ? service : "hub";
+  }
+
   /** pids of the running processes, by service ("hub" in single mode). */
   get pids(): ReadonlyMap<string, number> {
     return new Map([...this.#children].filter(([, child]) => isRunning(child)).map(([name, child]) => [name, child.pid!]));
@@ -150,9 +160,13 @@ export class HubProcess {
 
   /** start starts all processes and resolves when each is ready. */
   async start(): Promise<void> {
-    const names = this.split ? [...this.services] : ["hub"];
-    for (const name of names) this.startProcess(name);
-    await Promise.all(names.map((name) => this.ready(name)));
+    this.spawn();
+    await this.ready();
+  }
+
+  /** spawn starts all processes, and does not wait until they are ready. */
+  spawn(): void {
+    for (const name of this.processes) this.startProcess(name);
   }
 
   /** startProcess starts one process ("hub", or a service in split mode). */
@@ -174,8 +188,12 @@ export class HubProcess {
     this.#children.set(name, child);
   }
 
-  /** ready resolves when a process answers that it is ready; it fails at once when the process ends. */
-  async ready(name: string, timeoutMs = 60_000): Promise<void> {
+  /** ready resolves when a process, or each of them, answers that it is ready; it fails at once when one ends. */
+  async ready(name?: string, timeoutMs = 60_000): Promise<void> {
+    await Promise.all((name === undefined ? this.processes : [name]).map((process) => this.#ready(process, timeoutMs)));
+  }
+
+  async #ready(name: string, timeoutMs: number): Promise<void> {
     const child = this.#children.get(name)!;
     await until(
       `${this.id} ${name} getting ready`,
@@ -210,7 +228,7 @@ export class HubProcess {
   }
 
   /** ops gets a page of the ops server. */
-  async ops(page: string, name: string = this.split ? "registry-sync" : "hub"): Promise<string> {
+  async ops(page: string, name: string = this.processOf("registry-sync")): Promise<string> {
     return (await fetch(`http://${this.host}:${this.opsPort(name)}${page}`)).text();
   }
 
@@ -241,7 +259,7 @@ export class HubProcess {
     const name = nameOfRpc(service.typeName) ?? "discovery";
     const files = typeof principal === "string" ? this.pki(principal) : principal;
     const material = { ca: [readFileSync(files.ca, "utf8")], cert: readFileSync(files.cert, "utf8"), key: readFileSync(files.key, "utf8") };
-    const expected = { hubId: this.id, name: this.split ? name : "hub" };
+    const expected = { hubId: this.id, name: this.processOf(name) };
     return createClient(service, {
       address: this.address(name),
       credentials: createPeerCredentials(expected, material, systemClock),
