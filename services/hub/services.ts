@@ -15,6 +15,7 @@ import { type TelemetryConfig, telemetryConfig } from "../telemetry/config.ts";
 import type { CommandSettings } from "./compose/command-forwarding.ts";
 import type { CoordinationSettings } from "./compose/coordination.ts";
 import type { FederationSettings } from "./files/federation-file.ts";
+import type { Data } from "./seat/whole.ts";
 import type { Wiring } from "./wiring.ts";
 
 /** ServiceRow is all that is known of one service outside of its own folder. Whatever lists services is derived from these rows. */
@@ -34,10 +35,10 @@ export interface ServiceRow {
   /** Size of its volume in the chart. */
   readonly volume: string;
   /**
-   * data loads how its store is judged before an installation serves its hub: why it has not what a hub left, whose replica of the log has the
-   * number `incarnation`; undefined if it has. Without it the store may be empty.
+   * data loads how its store is read before an installation serves its hub, whose every process waits for those that have it to find theirs.
+   * Without it the store has to be there, whatever it holds.
    */
-  readonly data?: () => Promise<(store: Store, hub: string, incarnation: number) => string | undefined>;
+  readonly data?: () => Promise<(store: Store, hub: string) => Data>;
   /** Heading of its metrics in docs/METRICS.md. */
   readonly heading: string;
   /** make loads its code and makes its module; nothing runs before that is started. A process loads only what it runs. */
@@ -67,7 +68,10 @@ export const TABLE = {
     calls: [],
     volume: "2Gi",
     heading: "Registry",
-    data: async () => (await import("../registry-sync/index.ts")).feedProblem,
+    data: async () => {
+      const { feedProblem } = await import("../registry-sync/index.ts");
+      return (store, hub) => ({ problem: feedProblem(store, hub) });
+    },
     make: async (wiring: Wiring<FederationSettings>) => (await import("./compose/registry-sync.ts")).registrySync(wiring),
   },
   "command-forwarding": {
@@ -104,7 +108,10 @@ export const TABLE = {
     calls: [],
     volume: "1Gi",
     heading: "Coordination",
-    data: async () => (await import("../coordination/index.ts")).replicaProblem,
+    data: async () => {
+      const { heldReplica } = await import("../coordination/index.ts");
+      return (store) => ({ replica: heldReplica(store) });
+    },
     make: async (wiring: Wiring<CoordinationSettings>) => (await import("./compose/coordination.ts")).coordination(wiring),
   },
 } as const satisfies Readonly<Record<string, ServiceRow>>;

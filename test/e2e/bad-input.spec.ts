@@ -574,6 +574,8 @@ describe("a hostile hub that is a configured peer", () => {
       await until("mallory's honest feed", async () => (await theirs()) === 1);
       one.set("trap", "power", 2);
       await until("its next segment", async () => (await theirs()) === 2);
+      // What is seen there may be seen before its acknowledgement is here.
+      await until("its acknowledgement", () => one.acked === one.sent);
       // The next two honest segments are made now and kept, for the test to spoil.
       one.hold();
       one.set("trap", "power", 3);

@@ -171,6 +171,20 @@ describe.each(["single", "split"] as const)("a hub with a standby in %s mode", (
     await votes(standing);
   }, 120_000);
 
+  test.runIf(mode === "split")(
+    "SI6 discovery alone is started again: it acts as those do that went on, and none of them ends",
+    async () => {
+      const before = new Map(standby.pids);
+      await standby.end("SIGKILL", "discovery");
+      standby.startProcess("discovery");
+      await standby.ready();
+      for (const by of [clients.home, clients.factory]) await until("the link to the standby", () => isOperational(by, "lab"), 30_000);
+      for (const [name, pid] of standby.pids) expect([name, pid === before.get(name)]).toEqual([name, name !== "discovery"]);
+      expect(standby.pids.size).toBe(before.size);
+    },
+    60_000,
+  );
+
   test("LF1 DM3 the old primary comes back, and knows of no other: its peers refuse its fence, by which it learns why, and stands by", async () => {
     const lab = federation.hub("lab");
     // As from a backup of before the hub had a standby.

@@ -13,7 +13,7 @@ import { writePki } from "../../certs/issue.ts";
 import { type ExecutorClient, Hub } from "../../clients/typescript/index.ts";
 import { execute, get, lamp, number, register, text, update } from "../support/acts.ts";
 import { Federation, type HubProcess, ROOT, SERVICES, until } from "../support/federation.ts";
-import { Prometheus, processesOf } from "../support/prometheus.ts";
+import { Prometheus } from "../support/prometheus.ts";
 import { anyMissing, tool } from "../support/tools.ts";
 
 const [prometheusTool, promtool] = [tool("prometheus"), tool("promtool")];
@@ -126,7 +126,7 @@ describe.skipIf(missing)("Prometheus over mutual TLS", () => {
   }
 
   const everyProcess = (): [HubProcess, string][] =>
-    [...federation.hubs.values()].flatMap((hub) => processesOf(hub).map((name): [HubProcess, string] => [hub, name]));
+    [...federation.hubs.values()].flatMap((hub) => hub.processes.map((name): [HubProcess, string] => [hub, name]));
 
   /** firing lists the alerts that fire, as "name instance peer". */
   const firing = async (): Promise<string[]> =>

@@ -14,6 +14,7 @@ import {
 } from "#gen/foedus/registry_sync/v1alpha1/session_pb.ts";
 import type { Failure } from "#kernel/error.ts";
 import { frameFromProto, frameToProto } from "../../services/registry-sync/codec/frame-codec.ts";
+import { segmentCodec } from "../../services/registry-sync/codec/segment-codec.ts";
 import type { FeedPosition, PeerFrame } from "../../services/registry-sync/messages.ts";
 import { VALUE_TYPE } from "../../services/registry-sync/ports.ts";
 import { makeKeyStatement } from "../../services/registry-sync/shell/key.ts";
@@ -167,6 +168,13 @@ export class Mallory {
   /** lastSegment is the newest segment that was sent. */
   get lastSegment(): Uint8Array {
     return this.#last;
+  }
+
+  /** sent is the place of that one. */
+  get sent(): string {
+    const header = segmentCodec.decodeHeader(segmentCodec.decodeSegment(this.#last)?.header ?? new Uint8Array(0));
+    if (header === undefined) throw new Error("no segment was sent");
+    return place(header);
   }
 
   /** acked is how far the hub says that it is. */

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#channel/clock.ts";
-import { type HubProcess, ROOT, SERVICES } from "./federation.ts";
+import { ROOT, SERVICES } from "./federation.ts";
 import { endProcess, isRunning } from "./processes.ts";
 import { GivenUp, until } from "./until.ts";
 
@@ -47,11 +47,6 @@ export interface PrometheusOptions {
   readonly principal: string;
 }
 
-/** processesOf names the processes of a hub. */
-export function processesOf(hub: HubProcess): readonly string[] {
-  return hub.split ? [...SERVICES] : ["hub"];
-}
-
 /** configOf is the documented configuration with a job per hub, for the hub's own PKI and ports, and every second. */
 function configOf({ hubs, principal }: PrometheusOptions): string {
   const documented = readFileSync(join(ROOT, "ops/prometheus/prometheus.yml"), "utf8");
@@ -60,7 +55,7 @@ function configOf({ hubs, principal }: PrometheusOptions): string {
   const job = documented.slice(start, end);
   const head = documented.slice(0, start).replaceAll("15s", "1s").replace("scrape_interval", "scrape_timeout: 1s\n  scrape_interval");
   const jobs = hubs.map((hub) => {
-    const targets = processesOf(hub).map((name) => `"${hub.host}:${hub.metricsPort(name)}"`);
+    const targets = hub.processes.map((name) => `"${hub.host}:${hub.metricsPort(name)}"`);
     return job
       .replace("job_name: foedus", `job_name: foedus-${hub.id}`)
       .replaceAll("pki/operator-prometheus", `pki/${principal}`)

@@ -1,10 +1,18 @@
-import { create } from "@bufbuild/protobuf";
-import { type DialledMember, DiscoveryService, GetDialledRequestSchema } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type DataHeld,
+  type DialledMember,
+  DiscoveryService,
+  GetDialledRequestSchema,
+  type GetDialledResponse,
+} from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { FoedusError, fail } from "#kernel/error.ts";
 import type { Logger } from "#runtime/log/log.ts";
 import type { Word } from "../../coordination/index.ts";
 import type { Federation } from "../../discovery/index.ts";
 import type { Credentials, Target } from "../credentials.ts";
+import { SERVICES, type ServiceName } from "../services.ts";
+import type { Report } from "./whole.ts";
 
 /** An answer is waited for so long, ms. */
 const TIMEOUT_MS = 2_000;
@@ -32,7 +40,7 @@ export async function askPeers(
         for (const { host, port } of addresses) {
           const target = { host, port, expected: { hubId }, caPems, revoked: revoked.map(({ thumbprint }) => thumbprint) };
           try {
-            answers.set(hubId, await ask(credentials, target, own));
+            answers.set(hubId, wordOf((await ask(credentials, target, {})).member, own));
             return;
           } catch (error) {
             log.debug({ peer: hubId, error }, "peer did not say which installation of this hub is dialled");
@@ -43,19 +51,63 @@ export async function askPeers(
   return answers;
 }
 
-/** askOwn asks discovery of this hub, which runs as another process, whether this installation acts. It throws a FoedusError if not. */
-export function askOwn(
-  credentials: Credentials,
-  hubId: string,
-  at: { readonly host: string; readonly port: number },
-): Promise<Word | undefined> {
-  return ask(credentials, { ...at, expected: { hubId }, caPems: () => credentials.caPems }, hubId);
+/** OwnQuestion is with what a process asks discovery of its hub. */
+export interface OwnQuestion {
+  readonly hubId: string;
+  /** Where discovery listens. */
+  readonly at: { readonly host: string; readonly port: number };
+  /** What the process runs. */
+  readonly service: string;
+  readonly report: Report;
 }
 
-async function ask(credentials: Credentials, target: Target, own: string): Promise<Word | undefined> {
+/** Longest sentence that is sent of what is wrong with the data here. */
+const PROBLEM_MAX = 2_000;
+
+/**
+ * askOwn asks discovery of this hub, which runs as another process, whether this installation acts, and says what is here of its data. It throws
+ * a FoedusError if it does not act: one that `isRefusal` knows, if another installation does.
+ */
+export async function askOwn(credentials: Credentials, { hubId, at, service, report }: OwnQuestion): Promise<Word | undefined> {
+  const { data, fence } = report;
+  const held = {
+    service,
+    acts: data === undefined,
+    fence: BigInt(fence ?? 0),
+    problem: (data?.problem ?? "").slice(0, PROBLEM_MAX),
+    incarnation: BigInt(data?.replica?.incarnation ?? 0),
+    returning: BigInt(data?.replica?.returning ?? 0),
+  };
+  const { member, waits } = await ask(credentials, { ...at, expected: { hubId }, caPems: () => credentials.caPems }, { held });
+  if (waits !== "") throw fail("NOT_CONFIGURED", waits);
+  return wordOf(member, hubId);
+}
+
+/** reportOf reads what a process of this hub said of itself; undefined if it names no service. */
+export function reportOf(held: DataHeld | undefined): { readonly service: ServiceName; readonly report: Report } | undefined {
+  const service = SERVICES.find((name) => name === held?.service);
+  if (held === undefined || service === undefined) return undefined;
+  const { acts, fence, problem, incarnation, returning } = held;
+  const data = {
+    problem: problem === "" ? undefined : problem,
+    replica: service === "coordination" ? { incarnation: numberOf(incarnation), returning: numberOf(returning) } : undefined,
+  };
+  return { service, report: { data: acts ? undefined : data, fence: acts ? numberOf(fence) : undefined } };
+}
+
+/** numberOf is a number of the log; undefined for 0, which is none. */
+function numberOf(value: bigint): number | undefined {
+  return value === 0n ? undefined : Number(value);
+}
+
+async function ask(
+  credentials: Credentials,
+  target: Target,
+  request: MessageInitShape<typeof GetDialledRequestSchema>,
+): Promise<GetDialledResponse> {
   const client = credentials.client(DiscoveryService, target);
   try {
-    return wordOf((await client.getDialled(create(GetDialledRequestSchema), { timeoutMs: TIMEOUT_MS })).member, own);
+    return await client.getDialled(create(GetDialledRequestSchema, request), { timeoutMs: TIMEOUT_MS });
   } finally {
     client.close();
   }

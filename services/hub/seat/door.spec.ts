@@ -1,5 +1,10 @@
+import { create } from "@bufbuild/protobuf";
 import { describe, expect, test } from "vitest";
-import { DiscoveryService } from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
+import {
+  DiscoveryService,
+  GetDialledRequestSchema,
+  GetDialledResponseSchema,
+} from "#gen/foedus/discovery/v1alpha1/discovery_service_pb.ts";
 import { FoedusError } from "#kernel/error.ts";
 import { doorBindings } from "./door.ts";
 
@@ -16,7 +21,15 @@ function reasonOf(act: () => unknown): string {
 }
 
 describe("the door of an installation that does not act", () => {
-  const bindings = doorBindings({ why: () => WHY, known: (hubId) => (hubId === "home" ? HOME : undefined) });
+  const told: unknown[] = [];
+  const bindings = doorBindings({
+    why: () => WHY,
+    known: (hubId) => (hubId === "home" ? HOME : undefined),
+    said: (...report) => {
+      told.push(report);
+      return "the log has no data";
+    },
+  });
   const handlersOf = (typeName: string) =>
     bindings.find(({ service }) => service.typeName === typeName)!.handlers as Record<
       string,
@@ -31,6 +44,25 @@ describe("the door of an installation that does not act", () => {
     });
     for (const context of [by("peer", "factory"), by("service", "lab"), by("service", "home"), by("operator", "home")])
       expect(reasonOf(() => getDialled!({}, context))).toBe(`FENCE_STALE ${WHY}`);
+  });
+
+  test("SI6 a process of its own hub hears why it has to wait, and what it found of the data is taken; no other caller's word of that is", () => {
+    const { getDialled } = handlersOf(DiscoveryService.typeName);
+    const held = (more: object) => create(GetDialledRequestSchema, { held: { service: "coordination", ...more } });
+    expect(getDialled!(held({ incarnation: 7n }), by("service", "lab"))).toEqual(
+      create(GetDialledResponseSchema, { waits: "the log has no data" }),
+    );
+    expect(getDialled!(held({ acts: true, fence: 4n, incarnation: 9n }), by("service", "lab"))).toMatchObject({
+      waits: "the log has no data",
+    });
+    expect(told.splice(0)).toEqual([
+      ["coordination", { data: { problem: undefined, replica: { incarnation: 7, returning: undefined } }, fence: undefined }],
+      ["coordination", { data: undefined, fence: 4 }],
+    ]);
+    for (const context of [by("peer", "factory"), by("operator", "lab"), by("node", "lab"), by("gateway", "lab"), by("stranger", "lab")])
+      expect(reasonOf(() => getDialled!(held({ acts: true, fence: 4n }), context))).toBe(`FENCE_STALE ${WHY}`);
+    expect(reasonOf(() => getDialled!(held({ service: "coordination2" }), by("service", "lab")))).toBe(`FENCE_STALE ${WHY}`);
+    expect(told).toEqual([]);
   });
 
   test("SI1 every other call of every service is refused, with the sentence of the moment", () => {

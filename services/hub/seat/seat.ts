@@ -1,17 +1,22 @@
 import { existsSync } from "node:fs";
 import type { Timer } from "#channel/clock.ts";
-import { FoedusError } from "#kernel/error.ts";
+import { FoedusError, fail } from "#kernel/error.ts";
 import { sleep } from "#runtime/clock.ts";
 import { seatOf, type Seat as Verdict, type Word } from "../../coordination/index.ts";
 import { type DialledMember, type Federation, NO_FEDERATION, type SeatPort } from "../../discovery/index.ts";
 import type { Credentials } from "../credentials.ts";
 import { readFederation } from "../files/federation-file.ts";
 import { dataDirOf, type Ground } from "../ground.ts";
+import { SERVICES, type ServiceName, type ServiceRow, TABLE } from "../services.ts";
 import { ownAddress } from "./address.ts";
 import { askOwn, askPeers, isRefusal } from "./ask.ts";
 import { type Door, openDoor } from "./door.ts";
-import { dataProblem } from "./holding.ts";
+import { dataOf } from "./holding.ts";
 import { readSeat, type SeatMemory, seatPath, writeSeat } from "./seat-file.ts";
+import { dataProblem, type Report, Whole } from "./whole.ts";
+
+/** What a process said of its data counts for so many times of asking. */
+const FRESH_ASKS = 4;
 
 /** Superseded ends a process whose installation does not act any more. It is no bug: started again, it stands by. */
 export class Superseded extends Error {}
@@ -26,6 +31,8 @@ export class Superseded extends Error {}
  * SI4 an installation that waits tells those of other hubs what it was told of them: after a power cut all wait, and go on by each other's word.
  * SI5 data that another installation may have gone on with since begins with a replica of its own, so that those who have the older data
  *    are known by that (LF2).
+ *
+ * For a hub in several processes, see SI6 in `whole.ts`.
  */
 export class Seat implements SeatPort {
   readonly #ground: Ground;
@@ -38,6 +45,9 @@ export class Seat implements SeatPort {
   #isContested = false;
   #timer: Timer | undefined;
   #stopped = false;
+  readonly #whole: Whole;
+  /** What was heard last while this installation does not act. */
+  #heard: Verdict | undefined;
   /** Why it does not act; empty once it does. */
   why = "";
 
@@ -46,6 +56,9 @@ export class Seat implements SeatPort {
     this.#own = own;
     this.#path = seatPath(dataDirOf(ground), ground.runs);
     this.#memory = readSeat(this.#path);
+    const { hub_id: hub, standby } = ground.config;
+    const needed = ground.runs === "discovery" ? SERVICES.filter((name) => (TABLE[name] as ServiceRow).data !== undefined) : [];
+    this.#whole = new Whole({ hub, needed, freshMs: FRESH_ASKS * standby.ask_ms });
   }
 
   /** isOneOfSeveral tells whether the hub has further installations, as far as this one knows. */
@@ -85,7 +98,8 @@ export class Seat implements SeatPort {
     this.#say(`this installation of ${config.hub_id} has not asked yet whether it acts`, waiting);
     const known = (hubId: string) => this.#memory?.members.find((member) => member.hubId === hubId);
     try {
-      door = await openDoor(this.#ground, credentials, { federation: this.#federation(), why: () => this.why, known });
+      const said = (service: ServiceName, report: Report) => this.#said(service, report);
+      door = await openDoor(this.#ground, credentials, { federation: this.#federation(), why: () => this.why, known, said });
       const own = ownAddress(config.hub_id, door.serve.endpoints());
       while (!signal.aborted) {
         const why = await this.#mayAct(credentials, own);
@@ -135,21 +149,35 @@ export class Seat implements SeatPort {
     waiting(why);
   }
 
+  /** #said takes what another process of this installation found, and tells why it has to wait. FENCE_STALE if it acts, and may not. */
+  #said(service: ServiceName, report: Report): string {
+    this.#whole.told(service, report, this.#ground.clock.mono());
+    const heard = this.#heard;
+    const isOver =
+      heard?.kind === "superseded" || (heard?.kind === "acts" && report.data === undefined && report.fence !== heard.word.fence);
+    if (isOver) throw fail("FENCE_STALE", this.why);
+    return this.why;
+  }
+
   /** #mayAct asks whether this installation acts; undefined if it does and has the data. */
   async #mayAct(credentials: Credentials, own: Word["endpoint"]): Promise<string | undefined> {
+    const data = await dataOf(this.#ground);
     let word: Word | undefined;
     if (this.#asksPeers) {
       const seat = await this.#ask(credentials, own);
+      this.#heard = seat;
       if (seat.kind === "waits" || seat.kind === "superseded") return seat.why;
       word = seat.kind === "acts" ? seat.word : undefined;
     } else {
       try {
-        word = await this.#askDiscovery(credentials);
+        word = await this.#askDiscovery(credentials, { data, fence: undefined });
       } catch (error) {
         return error instanceof FoedusError ? `discovery of this hub says: ${error.message}` : "discovery of this hub cannot be asked";
       }
     }
-    const problem = word === undefined ? undefined : await dataProblem(this.#ground, word.incarnation);
+    if (word === undefined) return undefined;
+    const { hub_id: hubId } = this.#ground.config;
+    const problem = dataProblem(hubId, data, word.incarnation) ?? this.#whole.problem(word, this.#ground.clock.mono());
     if (problem === undefined) this.#word = word;
     return problem;
   }
@@ -159,9 +187,10 @@ export class Seat implements SeatPort {
       const seat = await this.#ask(credentials, this.#own());
       return seat.kind === "superseded" && seat.word.fence > (this.#word?.fence ?? 0) ? seat.why : undefined;
     }
+    const fence = Math.max(this.#word?.fence ?? 0, this.#memory?.fence ?? 0);
     try {
       // With that fence its store is the hub's from now on.
-      const word = await this.#askDiscovery(credentials);
+      const word = await this.#askDiscovery(credentials, { data: undefined, fence: fence > 0 ? fence : undefined });
       if (word !== undefined) this.#remember({ hubs: [], fence: word.fence, members: [] });
       return undefined;
     } catch (error) {
@@ -169,9 +198,9 @@ export class Seat implements SeatPort {
     }
   }
 
-  #askDiscovery(credentials: Credentials): Promise<Word | undefined> {
-    const { hub_id: hubId, services } = this.#ground.config;
-    return askOwn(credentials, hubId, services.discovery);
+  #askDiscovery(credentials: Credentials, report: Report): Promise<Word | undefined> {
+    const { runs, config } = this.#ground;
+    return askOwn(credentials, { hubId: config.hub_id, at: config.services.discovery, service: runs, report });
   }
 
   async #ask(credentials: Credentials, own: Word["endpoint"]): Promise<Verdict> {
