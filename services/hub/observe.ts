@@ -23,6 +23,7 @@ import { hubConfig, opsPorts } from "./config.ts";
 import type { Credentials } from "./credentials.ts";
 import { resolveFrom } from "./files/identity.ts";
 import { certificateFilesOf, dataDirOf, type Ground, listenOf, servicesOf } from "./ground.ts";
+import { SEAT_STATES, type SeatState } from "./seat/seat.ts";
 import { SERVICES } from "./services.ts";
 import { SOFTWARE } from "./version.ts";
 
@@ -40,6 +41,7 @@ export interface Observed {
   readonly credentials: () => Credentials | undefined;
   /** revoked tells whether a certificate is refused. */
   readonly revoked: (thumbprint: string) => boolean;
+  readonly seat: () => SeatState;
 }
 
 /** Observe is how a process shows itself: readiness, grpc.health.v1, /statusz, metrics of itself, and the operator's surface. */
@@ -249,6 +251,11 @@ export class Observe {
       help: "1 while a module of this process is ready.",
       labels: ["module"],
     });
+    const seat = sampledGauge(metrics, {
+      name: "foedus_installation",
+      help: "1 for what this installation does of those of its hub: acts, stands_by for the one that acts, or waits: it should act and cannot.",
+      labels: ["state"],
+    });
     const failing = { name: "foedus_log_failing", help: "1 while the log cannot be written; the hub runs on without it." };
     const lost = {
       name: "foedus_log_lines_lost_total",
@@ -265,6 +272,7 @@ export class Observe {
       sampledCounter<never>(metrics, lost)({}, () => sink?.lost ?? 0),
       sampledGauge(metrics, self)({ hub: config.hub_id, runs, version: SOFTWARE }, () => 1),
       showDisk(metrics, dataDirOf(this.#ground)),
+      ...SEAT_STATES.map((state) => seat({ state }, () => (this.#seen.seat() === state ? 1 : 0))),
       ...modules.map((module) => ready({ module }, () => (isReady(module) ? 1 : 0))),
     ];
     return () => {

@@ -94,6 +94,7 @@ export class HubProcess {
       port: () => this.port,
       credentials: () => this.#credentials,
       revoked: (thumbprint) => this.#parts?.flow.authority.revoked(thumbprint) === true,
+      seat: () => this.#seat.state,
     });
   }
 

@@ -4,7 +4,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "#channel/clock.ts";
-import { ROOT, SERVICES } from "./federation.ts";
+import { type HubProcess, ROOT } from "./federation.ts";
 import { endProcess, isRunning } from "./processes.ts";
 import { GivenUp, until } from "./until.ts";
 

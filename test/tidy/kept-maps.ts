@@ -314,6 +314,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/hub/flow.ts #listeners": ["schema", "services that follow the peers"],
   "services/hub/peers/authority.ts #revoked": ["configuration", "revoked certificates of this hub's own callers"],
   "services/hub/process.ts #modules": ["schema", "services"],
+  "services/hub/seat/whole.ts #reports": ["schema", "services that have data without which no installation acts"],
   "services/hub/clients.ts #made": ["schema", "services"],
   "services/hub/files/revoked-file.ts #known": ["configuration", "revoked certificates of this hub's own callers"],
   "services/introduction/core.ts #exchanges": [

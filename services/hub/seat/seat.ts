@@ -21,6 +21,11 @@ const FRESH_ASKS = 4;
 /** Superseded ends a process whose installation does not act any more. It is no bug: started again, it stands by. */
 export class Superseded extends Error {}
 
+/** SEAT_STATES are what an installation may do. */
+export const SEAT_STATES = ["acts", "stands_by", "waits"] as const;
+/** SeatState is one of them. */
+export type SeatState = (typeof SEAT_STATES)[number];
+
 /**
  * Seat is this process's place among the installations of its hub. Of a hub with one installation it asks nobody and costs nothing.
  *
@@ -31,8 +36,8 @@ export class Superseded extends Error {}
  * SI4 an installation that waits tells those of other hubs what it was told of them: after a power cut all wait, and go on by each other's word.
  * SI5 data that another installation may have gone on with since begins with a replica of its own, so that those who have the older data
  *    are known by that (LF2).
- *
- * For a hub in several processes, see SI6 in `whole.ts`.
+ * SI6 an installation acts as a whole or not at all: discovery, for which all its processes wait, does not act before those with the feed and
+ *    the log have the data. A process that acts with another fence than the one that is dialled ends, so that it says so from its store.
  */
 export class Seat implements SeatPort {
   readonly #ground: Ground;
@@ -48,6 +53,7 @@ export class Seat implements SeatPort {
   readonly #whole: Whole;
   /** What was heard last while this installation does not act. */
   #heard: Verdict | undefined;
+  #standsBy = false;
   /** Why it does not act; empty once it does. */
   why = "";
 
@@ -59,6 +65,12 @@ export class Seat implements SeatPort {
     const { hub_id: hub, standby } = ground.config;
     const needed = ground.runs === "discovery" ? SERVICES.filter((name) => (TABLE[name] as ServiceRow).data !== undefined) : [];
     this.#whole = new Whole({ hub, needed, freshMs: FRESH_ASKS * standby.ask_ms });
+  }
+
+  /** state is whether this installation acts, stands by for the one that does, or cannot act and should. */
+  get state(): SeatState {
+    if (this.why === "") return "acts";
+    return this.#standsBy ? "stands_by" : "waits";
   }
 
   /** isOneOfSeveral tells whether the hub has further installations, as far as this one knows. */
@@ -166,12 +178,15 @@ export class Seat implements SeatPort {
     if (this.#asksPeers) {
       const seat = await this.#ask(credentials, own);
       this.#heard = seat;
+      this.#standsBy = seat.kind === "superseded";
       if (seat.kind === "waits" || seat.kind === "superseded") return seat.why;
       word = seat.kind === "acts" ? seat.word : undefined;
     } else {
       try {
         word = await this.#askDiscovery(credentials, { data, fence: undefined });
+        this.#standsBy = false;
       } catch (error) {
+        this.#standsBy = isRefusal(error);
         return error instanceof FoedusError ? `discovery of this hub says: ${error.message}` : "discovery of this hub cannot be asked";
       }
     }

@@ -1,5 +1,4 @@
 import { type Held, mayServe, type Word } from "../../coordination/index.ts";
-import type { ServiceName } from "../services.ts";
 
 /** Data is what a process has of its hub's data. */
 export interface Data {
@@ -28,27 +27,22 @@ export function dataProblem(hub: string, { problem, replica }: Data, incarnation
 export interface WholeOptions {
   readonly hub: string;
   /** Services in other processes that have data without which the installation does not act. */
-  readonly needed: readonly ServiceName[];
+  readonly needed: readonly string[];
   /** A report counts so long, ms. */
   readonly freshMs: number;
 }
 
-/**
- * Whole is what the processes of an installation found of their hub's data.
- *
- * SI6 an installation acts as a whole or not at all: discovery, for which all its processes wait, does not act before those with the feed and
- *    the log have the data. A process that acts with another fence than the one that is dialled ends, so that it says so from its store.
- */
+/** Whole is what the processes of an installation found of their hub's data (SI6). */
 export class Whole {
   readonly #options: WholeOptions;
-  readonly #reports = new Map<ServiceName, { readonly report: Report; readonly at: number }>();
+  readonly #reports = new Map<string, { readonly report: Report; readonly at: number }>();
 
   constructor(options: WholeOptions) {
     this.#options = options;
   }
 
   /** told takes a process's report; `now` is monotonic ms. */
-  told(service: ServiceName, report: Report, now: number): void {
+  told(service: string, report: Report, now: number): void {
     if (this.#options.needed.includes(service)) this.#reports.set(service, { report, at: now });
   }
 
@@ -59,7 +53,7 @@ export class Whole {
     return (problems.find((problem) => problem?.said) ?? problems.find((problem) => problem !== undefined))?.why;
   }
 
-  #problemOf(service: ServiceName, word: Word, now: number): { readonly why: string; readonly said: boolean } | undefined {
+  #problemOf(service: string, word: Word, now: number): { readonly why: string; readonly said: boolean } | undefined {
     const { hub, freshMs } = this.#options;
     const last = this.#reports.get(service);
     if (last === undefined || now - last.at > freshMs)
