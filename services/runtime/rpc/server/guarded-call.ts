@@ -41,9 +41,13 @@ const EMPTY = Buffer.alloc(0);
 const DEADLINE_RACE_MS = 20;
 const LATE = { code: grpc.status.DEADLINE_EXCEEDED, details: "the deadline passed" };
 
-/** How long the client of a call that is over may take to read its answer, ms; after it the stream is reset all the same. */
-const UNREAD_MS = 10_000;
-const UNREAD: Failure = { reason: "OVERLOADED", message: "the caller does not read the answer" };
+/** LATE_FAILURE is what a call ends with at its deadline. */
+export const LATE_FAILURE: Failure = { reason: "DEADLINE_EXPIRED", message: "the deadline passed" };
+
+/** UNREAD_MS is how long the client of a call that is over may take to read its answer; after it the answer is dropped. */
+export const UNREAD_MS = 10_000;
+/** UNREAD_FAILURE is why it was. */
+export const UNREAD_FAILURE: Failure = { reason: "OVERLOADED", message: "the caller does not read the answer" };
 
 /** explain gives the statuses that grpc-js makes itself the same details as ours. */
 function explain(status: PartialStatus, maxMessageBytes: number): Status | PartialStatus {
@@ -248,7 +252,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
 
   /** awaitReader gives the client of a call that was answered some time to read it, whatever deadline it named. */
   #awaitReader(call: ServerCall): void {
-    if (call.unread > 0) this.#unreadTimer ??= this.#guard.setTimer(UNREAD_MS, () => this.#giveUp(UNREAD));
+    if (call.unread > 0) this.#unreadTimer ??= this.#guard.setTimer(UNREAD_MS, () => this.#giveUp(UNREAD_FAILURE));
   }
 
   get #stream(): ServerHttp2Stream {
