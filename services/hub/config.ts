@@ -1,6 +1,7 @@
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
 import { DEFAULT_PORT, HTTP_PORT, portsOf, SERVICES, type ServiceName, type Snake, sectionOf, TABLE, withSessions } from "./services.ts";
+import { webhooksConfig } from "./webhooks/config.ts";
 
 const path = (description: string) => z.string().min(1).meta({ description, unit: "path, relative to the configuration file" });
 const anyPort = z.int().min(0).max(65_535);
@@ -205,6 +206,7 @@ export const hubShape = {
         .meta({ unit: "ms", description: "time that the collector has to take spans, repetitions included; then they are dropped" }),
     })
     .prefault({}),
+  webhooks: webhooksConfig,
   stop_grace_ms: z
     .int()
     .min(0)

@@ -32,7 +32,7 @@ afterAll(() => fixture.close());
 
 const post = (body: string | Buffer, headers: Readonly<Record<string, string>> = {}, path = ECHO) =>
   call(fixture.httpPort, operator, alpha.caPem, { path, body, headers });
-const nothingHeld = () =>
+const nothingHeld = (): Promise<void> =>
   expect
     .poll(() => [fixture.server.calls, fixture.server.held, fixture.server.unreadBytes, fixture.server.requestBytes])
     .toEqual([0, 0, 0, 0]);
@@ -46,7 +46,7 @@ const ended = (socket: TLSSocket): Promise<string> =>
 
 describe("who is not let in", () => {
   test.each([
-    ["without a certificate", () => undefined],
+    ["without a certificate", (): Credential | undefined => undefined],
     ["of a CA that is not pinned", () => delta.operator()],
     ["that has expired", () => alpha.expired()],
     ["that is not valid yet", () => alpha.notYetValid()],
