@@ -41,11 +41,9 @@ async function prepare(webhooks: Readonly<Record<string, object>>, more: object 
 async function report(count: number, severity: Severity = Severity.INFO): Promise<string[]> {
   const texts = Array.from({ length: count }, () => `event ${++number}`);
   const clients = home.clients("service-hub");
-  const wallMs = BigInt(systemClock.wall() | 0 || 1);
+  const wallMs = BigInt(Math.round(systemClock.wall()));
   for (let from = 0; from < count; from += 500) {
-    const events = texts
-      .slice(from, from + 500)
-      .map((text) => ({ kind: EventKind.NODE, severity, text, wallMs: 1_800_000_000_000n + wallMs }));
+    const events = texts.slice(from, from + 500).map((text) => ({ kind: EventKind.NODE, severity, text, wallMs }));
     await clients.telemetry.reportEvents(create(ReportEventsRequestSchema, { service: "registry-sync", events }));
   }
   clients.close();

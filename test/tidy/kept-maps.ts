@@ -185,6 +185,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/sessions/link-book.ts known": ["peers", "one per peer"],
   "services/runtime/rpc/rpc-metrics.ts handled": ["schema", "codes of a method"],
   "services/runtime/rpc/server/server.ts #entries": ["schema", "methods"],
+  "services/runtime/rpc/server/server.ts #routes": ["schema", "methods"],
   "services/kernel/bounds/token-buckets.ts #buckets": ["const BUCKETS_MAX", "callers; the one that was quiet longest goes"],
   "services/runtime/rpc/server/identities.ts #admitted": ["const CACHE_MAX", "certificates; the oldest goes"],
   "services/runtime/rpc/server/token-verifier.ts #known": ["const CACHE_MAX", "tokens; the oldest goes"],

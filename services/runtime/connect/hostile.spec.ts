@@ -1,19 +1,15 @@
 import { X509Certificate } from "node:crypto";
 import type { TLSSocket } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Clock, systemClock } from "#channel/clock.ts";
 import { thumbprintOf } from "#channel/tls/peer-identity.ts";
 import { EchoService } from "../../../test/proto/echo-service.gen.ts";
-import { call, connectClient, type HttpFixture, rawTls, serveHttp, toldBy } from "../../../test/rpc/connect-fixture.ts";
+import { call, connectClient, type HttpFixture, quickClock, rawTls, serveHttp, toldBy } from "../../../test/rpc/connect-fixture.ts";
 import { shiftedClock, until } from "../../../test/rpc/fixture.ts";
 import { type Credential, type TestHub, testHub } from "../../../test/testca/index.ts";
 
 const ECHO = "/foedus.test.v1.EchoService/Echo";
 const COUNT = "/foedus.test.v1.EchoService/Count";
 const RESET = "/foedus.test.v1.EchoService/Reset";
-
-/** Waits of the listener last a hundredth of what they do: half a minute is 0.3 s. */
-const quick: Clock = { ...systemClock, setTimer: (delayMs, fn) => systemClock.setTimer(delayMs / 100, fn) };
 
 let alpha: TestHub;
 let beta: TestHub;
@@ -24,7 +20,7 @@ let service: Credential;
 
 beforeAll(async () => {
   [alpha, beta, delta] = await Promise.all([testHub("alpha"), testHub("beta"), testHub("delta")]);
-  fixture = await serveHttp(alpha, [beta], {}, quick);
+  fixture = await serveHttp(alpha, [beta], {}, quickClock);
   operator = alpha.operator();
   service = alpha.service();
 });

@@ -171,12 +171,16 @@ export function toProtobuf(schema: DescMessage, json: Buffer, strict: boolean): 
     // Keys that come twice are refused: JSON.parse would take the last of them, and what stands before it another.
     return asBuffer(toBinary(schema, fromJsonString(schema, UTF8.decode(json), { ignoreUnknownFields: !strict })));
   } catch (cause) {
-    const of = (cause as Error).cause;
-    throw fail("INVALID_FIELD", `the JSON is no valid request: ${told(cause)}`, {
-      ...(isFieldError(of) ? { field: of.field().name } : {}),
-      cause,
-    });
+    const field = fieldOf(cause as Error);
+    throw fail("INVALID_FIELD", `the JSON is no valid request: ${told(cause)}`, { ...(field === undefined ? {} : { field }), cause });
   }
+}
+
+/** fieldOf is the field at fault, if the parser says one: that of the schema, or the key that is not in it. */
+function fieldOf({ cause, message }: Error): string | undefined {
+  if (isFieldError(cause)) return cause.field().name;
+  const key = /: key "(.{1,64})" is unknown$/.exec(message)?.[1];
+  return key === undefined ? undefined : printable(key.toWellFormed());
 }
 
 function told(error: unknown): string {
