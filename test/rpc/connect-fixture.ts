@@ -44,16 +44,19 @@ export async function serveHttp(
   return { ...fixture, httpPort };
 }
 
-/** connectClient is the client of @connectrpc/connect-node for a service, with the credential shown. It keeps one connection. */
+/**
+ * connectClient is the client of @connectrpc/connect-node for a service, with the credential shown, at a port of this machine or an address. It
+ * keeps one connection.
+ */
 export function connectClient<S extends DescService>(
   service: S,
-  port: number,
-  credential: Credential,
+  at: number | string,
+  credential: Pick<Credential, "certificatePem" | "keyPem">,
   caPem: string,
   binary = false,
 ): Client<S> {
   const transport = createConnectTransport({
-    baseUrl: `https://localhost:${port}`,
+    baseUrl: `https://${typeof at === "number" ? `localhost:${at}` : at}`,
     httpVersion: "1.1",
     useBinaryFormat: binary,
     nodeOptions: {
