@@ -168,9 +168,13 @@ export class Exchange implements Answers {
   }
 
   #handOver(call: DirectCall, body: Buffer): void {
+    // JSON takes long to read for its bytes: who sends a lot of it waits, and others are served meanwhile.
+    const pause = call.turn();
+    if (pause !== undefined) return void pause.then(() => this.#handOver(call, body));
+    if (call.over) return;
     const read = attempt(() => this.#protobufOf(call, body));
     if (read.value === undefined) return this.#failWith(read.problem);
-    if (this.#format.stream && !call.over) {
+    if (this.#format.stream) {
       this.#response.writeHead(200, { ...SAME, "content-type": this.#format.contentType });
       // Else a client hears of a quiet stream with its first message only.
       this.#response.flushHeaders();

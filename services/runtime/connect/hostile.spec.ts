@@ -157,7 +157,7 @@ describe("hostile JSON", () => {
     ["bytes that are no UTF-8", Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])],
     ["nested 33 deep", `{"items":${"[".repeat(32)}${"]".repeat(32)}}`],
     ["nested 500,000 deep", "[".repeat(500_000)],
-    ["65,537 values", `{"items":[${"{},".repeat(65_536)}{}]}`],
+    ["32,769 values", `{"items":[${"1,".repeat(32_767)}1]}`],
     ["a million empty objects in strings that never end", `"${"{".repeat(1_000_000)}`],
   ] as const)("%s is refused in a sentence", async (_, body) => {
     const answer = await post(body);

@@ -1,7 +1,7 @@
 /** JSON_DEPTH_MAX is how deep a JSON request may be nested: twice what the deepest of ours needs. */
 export const JSON_DEPTH_MAX = 32;
-/** JSON_VALUES_MAX is how many values a JSON request may have: three bytes of text become an object of hundreds. */
-export const JSON_VALUES_MAX = 65_536;
+/** JSON_VALUES_MAX is how many values a JSON request may have, a thousand nodes with 32 each: three bytes of text become an object of hundreds. */
+export const JSON_VALUES_MAX = 32_768;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;

@@ -107,6 +107,11 @@ export class DirectCall {
     return true;
   }
 
+  /** turn says to go on with the call now, or, by a promise, to ask again in the next turn of the event loop (`call-pace.ts`). */
+  turn(): Promise<void> | undefined {
+    return this.#over ? undefined : this.#account?.pace.next();
+  }
+
   /** arrived counts bytes of the request, which its caller pays for as long as the call is open; false if the call has ended. */
   arrived(bytes: number): boolean {
     const account = this.#account;
