@@ -1,6 +1,6 @@
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
-import { DEFAULT_PORT, HTTP_PORT, portsOf, SERVICES, type ServiceName, type Snake, sectionOf, TABLE, withSessions } from "./services.ts";
+import { CONSOLE_PORT, DEFAULT_PORT, HTTP_PORT, portsOf, SERVICES, type ServiceName, type Snake, sectionOf, TABLE, withSessions } from "./services.ts";
 import { webhooksConfig } from "./webhooks/config.ts";
 
 const path = (description: string) => z.string().min(1).meta({ description, unit: "path, relative to the configuration file" });
@@ -86,6 +86,15 @@ export const hubShape = {
       }),
       host: z.string().min(1).default("127.0.0.1").meta({ description: "address that it listens on" }),
       port: port(HTTP_PORT, "port that it listens on; 0 takes a free one"),
+    })
+    .prefault({}),
+  console: z
+    .strictObject({
+      enabled: z.boolean().default(false).meta({
+        description: "a page for browsers, which need no certificate: whoever logs in by a link of `foedus console`; single mode only",
+      }),
+      host: z.string().min(1).default("127.0.0.1").meta({ description: "address that it listens on" }),
+      port: port(CONSOLE_PORT, "port that it listens on; 0 takes a free one"),
     })
     .prefault({}),
   advertise_host: z

@@ -57,6 +57,7 @@ export class Serve {
         this.#port = await server.listen(host, port, setting);
         this.#server = server;
         await this.#serveHttp(server);
+        await this.#serveConsole(server);
         this.#parts.credentials.onRenewed(() => {
           this.#parts.authority().bump();
           server.rotate(this.#material());
@@ -83,6 +84,17 @@ export class Serve {
     const parts = { entrance: server.entrance, material: this.#material(), clock, ids: entropy, log, metrics };
     this.#httpPort = await serveConnect({ ...parts, host, port, setting: "http.port" });
     log.info({ host, port: this.#httpPort }, "http is served");
+  }
+
+  /** serveConsole opens the port for browsers, if there is to be one. */
+  async #serveConsole(server: RpcServer): Promise<void> {
+    const { config, runs, clock, entropy, log, metrics } = this.#ground;
+    const { enabled, host, port } = config.console;
+    if (!enabled) return;
+    if (runs !== "hub") return log.warn({ setting: "console.enabled" }, "the console is served by a hub in one process only; this process does not");
+    const { serveConsole } = await import("./console/serve.ts");
+    const parts = { entrance: server.entrance, material: this.#material(), clock, entropy, log, metrics };
+    log.info({ host, port: await serveConsole({ ...parts, host, port }) }, "the console is served");
   }
 
   /** casChanged offers the CA certificates of the peers as they are now to TLS. */

@@ -185,6 +185,8 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/sessions/link-book.ts known": ["peers", "one per peer"],
   "services/runtime/rpc/rpc-metrics.ts handled": ["schema", "codes of a method"],
   "services/runtime/rpc/server/server.ts #entries": ["schema", "methods"],
+  "services/hub/console/sessions.ts #links": ["const LINKS_MAX", "links that operators asked for in the last minute; the oldest goes"],
+  "services/hub/console/sessions.ts #sessions": ["const SESSIONS_MAX", "browsers that are logged in; the oldest goes"],
   "services/runtime/rpc/server/server.ts #routes": ["schema", "methods"],
   "services/kernel/bounds/token-buckets.ts #buckets": ["const BUCKETS_MAX", "callers; the one that was quiet longest goes"],
   "services/runtime/rpc/server/identities.ts #admitted": ["const CACHE_MAX", "certificates; the oldest goes"],

@@ -27,6 +27,8 @@ interface Visit {
 
 /** HttpDoorOptions are what a door is made of. */
 export interface HttpDoorOptions {
+  /** True for browsers, which need not show a certificate. */
+  readonly strangers?: boolean;
   readonly material: ServerMaterial;
   readonly clock: Clock;
   /** serve answers one request. */
@@ -36,22 +38,24 @@ export interface HttpDoorOptions {
 }
 
 /**
- * HttpDoor speaks HTTP/1.1 over mutual TLS 1.3 with whoever the server lets in: one request at a time on a connection, whose head comes
+ * HttpDoor speaks HTTP/1.1 over TLS 1.3, mutual unless it is for browsers, with whoever the server lets in: one request at a time on a connection, whose head comes
  * within half a minute. It has no port: it is handed connections.
  */
 export class HttpDoor implements Door {
   readonly tls: Server;
+  readonly strangers: boolean;
   readonly #o: HttpDoorOptions;
   readonly #visits = new WeakMap<Duplex, Visit>();
   readonly #byConnection = new WeakMap<Connection, Visit>();
 
   constructor(options: HttpDoorOptions) {
     this.#o = options;
+    this.strangers = options.strangers === true;
     this.tls = createServer(
       {
         ...contextOf(options.material).options,
         requestCert: true,
-        rejectUnauthorized: true,
+        rejectUnauthorized: !this.strangers,
         handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
         ALPNProtocols: ["http/1.1"],
         maxHeaderSize: HEADER_LIST_BYTES,

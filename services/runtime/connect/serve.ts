@@ -29,7 +29,7 @@ export interface ConnectOptions {
 /** serveConnect serves the RPCs of a server as JSON over HTTPS at a port of its own, and resolves with its number. */
 export function serveConnect(options: ConnectOptions): Promise<number> {
   const { entrance, material, host, port, setting, clock, ids, log, metrics } = options;
-  const count = counting(metrics);
+  const count = httpCounts(metrics);
   const parts: ExchangeParts = { entrance, clock, bugs: { ids, log } };
   const door = new HttpDoor({
     material,
@@ -37,13 +37,18 @@ export function serveConnect(options: ConnectOptions): Promise<number> {
     refused: count.refused,
     serve: (connection, request, response) => {
       response.once("finish", () => count.answered(response.statusCode));
-      serve(parts, connection, request, response);
+      connection.chatter.stream();
+      const tooSoonMs = entrance.begins(connection);
+      if (tooSoonMs === undefined) return;
+      if (fromElsewhere(request)) return refuse(response, 403, "permission_denied", "a page of another site may not call this hub");
+      serveCall(parts, { connection, request, response, tooSoonMs });
     },
   });
   return entrance.listen(host, port, setting, door);
 }
 
-function counting(metrics: Registry) {
+/** httpCounts declares what ports for HTTP count. */
+export function httpCounts(metrics: Registry) {
   const answered = counter(metrics, {
     name: "foedus_http_responses_total",
     help: "Answers over HTTP, by status. Calls are counted with those of gRPC as well; a stream that failed has status 200.",
@@ -64,13 +69,17 @@ function counting(metrics: Registry) {
 /** Characters of a path that are told back. */
 const PATH_CHARS = 120;
 
-/** serve finds out which RPC a request is for, and refuses what is for none. */
-function serve(parts: ExchangeParts, connection: Connection, request: IncomingMessage, response: ServerResponse): void {
+/** HttpRequest is one request, with the connection that it counts on, and how long its caller should have waited. */
+export interface HttpRequest {
+  readonly connection: Connection;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly tooSoonMs: number;
+}
+
+/** serveCall finds out which RPC a request is for, and refuses what is for none. */
+export function serveCall(parts: ExchangeParts, { connection, request, response, tooSoonMs }: HttpRequest): void {
   const { entrance } = parts;
-  connection.chatter.stream();
-  const tooSoonMs = entrance.begins(connection);
-  if (tooSoonMs === undefined) return;
-  if (fromElsewhere(request)) return refuse(response, 403, "permission_denied", "a page of another site may not call this hub");
   const [path = "", query = ""] = (request.url ?? "").split("?", 2);
   const route = entrance.route(path);
   if (route === undefined)
@@ -106,14 +115,18 @@ function serve(parts: ExchangeParts, connection: Connection, request: IncomingMe
   });
 }
 
-/** A browser shows a certificate to whichever page asks: what a page of another origin sends is not what its user wants. */
-function fromElsewhere({ headers }: IncomingMessage): boolean {
+/**
+ * fromElsewhere tells that a page of another origin made a request. A browser shows its certificate and cookies to whichever page asks, so what
+ * such a page sends is not what its user wants.
+ */
+export function fromElsewhere({ headers }: IncomingMessage): boolean {
   const { origin, host } = headers;
   if (headers["sec-fetch-site"] === "cross-site" || headers["sec-fetch-site"] === "same-site") return true;
   return origin !== undefined && origin !== `https://${host}`;
 }
 
-function refuse(
+/** refuse answers a request that is no call, as Connect writes errors. */
+export function refuse(
   response: ServerResponse,
   status: number,
   code: string,

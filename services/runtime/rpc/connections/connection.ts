@@ -40,6 +40,8 @@ export interface Connection {
  * others are; from then on they are the door's.
  */
 export interface Door {
+  /** Lets in who shows no certificate, or one that TLS does not take, which then counts as none: for browsers. */
+  readonly strangers: boolean;
   /** tls takes over connections whose hello has come. It has no port of its own. */
   readonly tls: Server;
   /** rotate puts new certificates and CAs in place for new connections. */

@@ -132,7 +132,7 @@ export class ConnectionTable {
     this.#rooms.shook(connection);
     const guard = guardOf(socket);
     const { accounts, identities } = this.#o;
-    const leaf = socket.getPeerX509Certificate();
+    const leaf = connection.door?.strangers === true && !socket.authorized ? undefined : socket.getPeerX509Certificate();
     if (leaf !== undefined) {
       connection.hearing.shook(this.#o.clock.mono(), connection.socket.bytesWritten);
       connection.leaf = leaf;
@@ -378,7 +378,7 @@ export class ConnectionTable {
     for (const connection of this.#bySocket.values()) {
       const { hearing, socket, account } = connection;
       // Nobody can be asked for a sign of life at a door: TCP does, and who is served there has bounds of its own.
-      if (connection.door !== undefined && connection.leaf !== undefined) continue;
+      if (connection.door !== undefined && connection.secure !== undefined) continue;
       const verdict = hearing.look(socket, now, unseenMs, limits);
       if (verdict === "gone") this.#refuse(connection, "silent", { caller: account?.key, quietMs: hearing.quietMs(now) });
       else if (verdict === "ask") askFor(connection);
@@ -423,7 +423,7 @@ export class ConnectionTable {
   closeSessions(): Promise<void> {
     this.#injector.destroy();
     for (const connection of [...this.#bySocket.values()]) {
-      if (connection.leaf === undefined) connection.socket.destroy();
+      if (connection.leaf === undefined && connection.door?.strangers !== true) connection.socket.destroy();
       else connection.door?.retire(connection);
     }
     if (this.#bySocket.size === 0) return Promise.resolve();

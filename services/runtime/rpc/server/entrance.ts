@@ -1,3 +1,4 @@
+import type { Caller } from "../call.ts";
 import type { Connection, Door } from "../connections/connection.ts";
 import type { Answers, DirectCall, Route } from "./direct-call.ts";
 
@@ -22,6 +23,8 @@ export interface Entrance {
   route(path: string): Route | undefined;
   /** begins counts a call of a connection: how long its caller should have waited with it, ms. Undefined if the connection was closed for it. */
   begins(connection: Connection): number | undefined;
+  /** who is the caller that the certificate of a connection proves; undefined without one, or if that is refused. */
+  who(connection: Pick<Connection, "leaf" | "thumbprint">): Caller | undefined;
   /** crumbs ends the connections of whoever sends its requests in far too many pieces. */
   crumbs(connection: Connection): void;
   /** begin makes a call, which is then opened. */

@@ -283,6 +283,10 @@ class Server implements RpcServer {
       listen: (host, port, setting, door) => this.#table.listen(host, port, setting, door),
       route: (path) => this.#routes.get(path),
       begins: (connection) => this.#table.begins(connection),
+      who: ({ leaf, thumbprint }) => {
+        const answer = leaf === undefined ? undefined : this.#identities.admission(leaf, thumbprint);
+        return answer !== undefined && "caller" in answer ? answer.caller : undefined;
+      },
       crumbs: (connection) => this.#table.crumbs(connection),
       begin: (route, arrival, answers) => {
         const call = new ServerCall({ ...arrival, entry: route, startedMono: this.#options.clock.mono() });
