@@ -1,6 +1,17 @@
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
-import { CONSOLE_PORT, DEFAULT_PORT, HTTP_PORT, portsOf, SERVICES, type ServiceName, type Snake, sectionOf, TABLE, withSessions } from "./services.ts";
+import {
+  CONSOLE_PORT,
+  DEFAULT_PORT,
+  HTTP_PORT,
+  portsOf,
+  SERVICES,
+  type ServiceName,
+  type Snake,
+  sectionOf,
+  TABLE,
+  withSessions,
+} from "./services.ts";
 import { webhooksConfig } from "./webhooks/config.ts";
 
 const path = (description: string) => z.string().min(1).meta({ description, unit: "path, relative to the configuration file" });

@@ -91,7 +91,8 @@ export class Serve {
     const { config, runs, clock, entropy, log, metrics } = this.#ground;
     const { enabled, host, port } = config.console;
     if (!enabled) return;
-    if (runs !== "hub") return log.warn({ setting: "console.enabled" }, "the console is served by a hub in one process only; this process does not");
+    if (runs !== "hub")
+      return log.warn({ setting: "console.enabled" }, "the console is served by a hub in one process only; this process does not");
     const { serveConsole } = await import("./console/serve.ts");
     const parts = { entrance: server.entrance, material: this.#material(), clock, entropy, log, metrics };
     log.info({ host, port: await serveConsole({ ...parts, host, port }) }, "the console is served");

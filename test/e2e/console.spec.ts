@@ -90,7 +90,7 @@ afterAll(async () => {
 });
 
 describe("the console", () => {
-  test("CS1 who is not logged in gets the page, and nothing of the hub", async () => {
+  test("DP1 who is not logged in gets the page, and nothing of the hub", async () => {
     const page = await ask("/", { method: "GET" });
     expect([page.status, page.headers["content-type"]]).toEqual([200, "text/html; charset=utf-8"]);
     expect(page.headers["content-security-policy"]).toMatch(/default-src 'none'; script-src 'self'; .*frame-ancestors 'none'/);
@@ -107,7 +107,7 @@ describe("the console", () => {
       expect((await ask("/login", { headers: fromPage(), body: { link } })).status).toBe(401);
   });
 
-  test("CO1 CS3 a link logs in once, and then the page calls as the operator who asked for it", async () => {
+  test("CZ1 DP3 a link logs in once, and then the page calls as the operator who asked for it", async () => {
     const link = await linkFor("admin");
     const cookie = await sessionOf(link);
     expect((await ask("/login", { headers: fromPage(), body: { link } })).status).toBe(401);
@@ -122,7 +122,24 @@ describe("the console", () => {
     expect((await ask(STATUS, { headers: fromPage(cookie), body: {} })).status).toBe(401);
   }, 30_000);
 
-  test("CS3 a viewer looks, and changes nothing", async () => {
+  test("DP4 a stream of events ends when its session does", async () => {
+    const cookie = await sessionOf(await linkFor("admin"));
+    const headers = { ...(fromPage(cookie) as Record<string, string>), "content-type": "application/connect+json" };
+    const path = "/foedus.telemetry.v1alpha1.TelemetryService/WatchEvents";
+    const ended = new Promise((resolve) => {
+      const options = { method: "POST", agent: false, ca: readFileSync(home.pki("ca").ca), headers } as const;
+      const request = httpsRequest(`${origin}${path}`, options, (response) => {
+        response.once("data", () => void ask("/logout", { headers: fromPage(cookie), body: {} }));
+        response.once("close", () => resolve("ended"));
+        response.on("error", () => undefined);
+      });
+      request.end(Buffer.concat([Buffer.from([0, 0, 0, 0, 15]), Buffer.from('{"fromSeq":"1"}')]));
+    });
+    expect(await ended).toBe("ended");
+    await until("nobody watching", async () => /watchers=0/.test(await home.ops("/statusz")));
+  }, 30_000);
+
+  test("DP3 a viewer looks, and changes nothing", async () => {
     const cookie = await sessionOf(await linkFor("viewer"));
     expect((await ask(STATUS, { headers: fromPage(cookie), body: {} })).status).toBe(200);
     const denied = await ask(ENABLE, { headers: fromPage(cookie), body: { hubId: "nobody" } });
@@ -131,7 +148,7 @@ describe("the console", () => {
     expect((await ask("/link", { headers: fromPage(cookie), body: {} })).status).toBe(403);
   }, 30_000);
 
-  test("CS2 what another site's page, a form, or a link has a browser send is refused, cookie or certificate notwithstanding", async () => {
+  test("DP2 what another site's page, a form, or a link has a browser send is refused, cookie or certificate notwithstanding", async () => {
     const cookie = await sessionOf(await linkFor("admin"));
     const good = fromPage(cookie) as Record<string, string>;
     const { origin: _origin, ...noOrigin } = good;
@@ -156,7 +173,7 @@ describe("the console", () => {
     for (const as of ["gateway-zigbee", "service-hub"]) expect((await ask(STATUS, { headers: fromPage(), body: {}, as })).status).toBe(401);
   });
 
-  test("CO2 a session ends with the certificate that it is of", async () => {
+  test("CZ2 a session ends with the certificate that it is of", async () => {
     const cookie = await sessionOf(await linkFor("viewer"));
     const done = await start(["pki", "revoke", home.pki("operator-viewer").cert, "--config", "hub.json"], { cwd: home.dir }).done;
     expect([done.code, done.err]).toEqual([0, expect.any(String)]);

@@ -68,7 +68,7 @@ describe("docs/HTTP.md", () => {
     expect(counted).toEqual([[SETUP, 2], ...Object.entries(SHOWN).map(([title, shown]) => [title, shown.length])]);
   });
 
-  test.each(["HTTP", "WEBHOOKS"])("%s.md names only files that exist", (page) => {
+  test.each(["HTTP", "WEBHOOKS", "CONSOLE"])("%s.md names only files that exist", (page) => {
     const links = [...readFileSync(join(ROOT, `docs/${page}.md`), "utf8").matchAll(/\]\(((?!https:)[^)#]+)(?:#[^)]*)?\)/g)].map(
       (match) => match[1]!,
     );

@@ -185,6 +185,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "services/runtime/sessions/link-book.ts known": ["peers", "one per peer"],
   "services/runtime/rpc/rpc-metrics.ts handled": ["schema", "codes of a method"],
   "services/runtime/rpc/server/server.ts #entries": ["schema", "methods"],
+  "services/hub/console/serve.ts #open": ["streams", "sessions of the console with calls that are open"],
   "services/hub/console/sessions.ts #links": ["const LINKS_MAX", "links that operators asked for in the last minute; the oldest goes"],
   "services/hub/console/sessions.ts #sessions": ["const SESSIONS_MAX", "browsers that are logged in; the oldest goes"],
   "services/runtime/rpc/server/server.ts #routes": ["schema", "methods"],

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Registry } from "prom-client";
-import type { Clock } from "#channel/clock.ts";
+import type { Clock, Timer } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
 import { ROLE_VIEWER } from "#channel/tls/peer-identity.ts";
 import type { ExchangeParts } from "#runtime/connect/exchange.ts";
@@ -25,6 +25,8 @@ export interface ConsoleOptions {
   readonly metrics: Registry;
 }
 
+/** How often it is looked at whether the sessions that have calls open still are, ms. */
+const LOOK_MS = 10_000;
 /** Bytes of a login, and how long it may take to arrive, ms. */
 const LOGIN_BYTES = 1_024;
 const LOGIN_MS = 5_000;
@@ -35,9 +37,10 @@ const COOKIE_RULES = "Path=/; Secure; HttpOnly; SameSite=Strict";
 /**
  * serveConsole serves a page for browsers, and the RPCs to whoever is logged in at it, at a port of its own. It resolves with its number.
  *
- * CS1 without a session or an operator's certificate there is nothing but the page, which has nothing of the hub in it.
- * CS2 what changes or tells something is a POST that the page itself made: by its origin, and with a header that no form can send.
- * CS3 a call is made as the operator that the session is of, with the access rules of every call: a viewer only looks.
+ * DP1 without a session or an operator's certificate there is nothing but the page, which has nothing of the hub in it.
+ * DP2 what changes or tells something is a POST that the page itself made: by its origin, and with a header that no form can send.
+ * DP3 a call is made as the operator that the session is of, with the access rules of every call: a viewer only looks.
+ * DP4 what a session has open ends with it.
  */
 export function serveConsole(options: ConsoleOptions): Promise<number> {
   const console = new Console(options);
@@ -49,6 +52,9 @@ class Console {
   readonly #parts: ExchangeParts;
   readonly #sessions: ConsoleSessions;
   readonly #clock: Clock;
+  /** Calls that are open, by the secret of their session. */
+  readonly #open = new Map<string, Set<ServerResponse>>();
+  #timer: Timer | undefined;
 
   constructor({ entrance, material, clock, entropy, log, metrics }: ConsoleOptions) {
     const count = httpCounts(metrics);
@@ -87,6 +93,7 @@ class Console {
       return refuse(response, 401, "unauthenticated", "log in first; `foedus console` prints a link that can be used once");
     if (path === "/link") return this.#link(connection, operator, response);
     if (path === "/logout") return this.#logout(request, response);
+    this.#keep(cookieOf(request), response);
     serveCall(this.#parts, { connection: as(connection, operator), request, response, tooSoonMs } satisfies HttpRequest);
   }
 
@@ -98,6 +105,30 @@ class Console {
     if (leaf === undefined) return undefined;
     const caller = this.#parts.entrance.who({ leaf, thumbprint });
     return caller?.kind === "operator" && caller.role >= ROLE_VIEWER ? { leaf, thumbprint, hubId } : undefined;
+  }
+
+  /** keep has a call end with its session (DP4). */
+  #keep(secret: string | undefined, response: ServerResponse): void {
+    if (secret === undefined) return;
+    const open = this.#open.get(secret) ?? new Set();
+    this.#open.set(secret, open.add(response));
+    response.once("close", () => {
+      open.delete(response);
+      if (open.size === 0) this.#open.delete(secret);
+    });
+    this.#arm();
+  }
+
+  #arm(): void {
+    this.#timer ??= this.#clock.setTimer(LOOK_MS, () => {
+      this.#timer = undefined;
+      for (const secret of [...this.#open.keys()]) if (this.#sessions.of(secret) === undefined) this.#end(secret);
+      if (this.#open.size > 0) this.#arm();
+    });
+  }
+
+  #end(secret: string): void {
+    for (const response of [...(this.#open.get(secret) ?? [])]) response.destroy();
   }
 
   /** link gives a secret for one login to who shows the certificate itself: a session cannot make itself last. */
@@ -117,13 +148,16 @@ class Console {
 
   #logout(request: IncomingMessage, response: ServerResponse): void {
     const secret = cookieOf(request);
-    if (secret !== undefined) this.#sessions.logout(secret);
+    if (secret !== undefined) {
+      this.#sessions.logout(secret);
+      this.#end(secret);
+    }
     response.setHeader("set-cookie", `${COOKIE}=; ${COOKIE_RULES}; Max-Age=0`);
     answer(response, 200, {});
   }
 }
 
-/** as is a connection as if it showed the certificate of an operator, of whom its calls are (CO2). */
+/** as is a connection as if it showed the certificate of an operator, of whom its calls are (CZ2). */
 function as(connection: Connection, { leaf, thumbprint, hubId }: Operator): Connection {
   return { ...connection, leaf, thumbprint, hubId, account: undefined };
 }

@@ -18,7 +18,7 @@ function at(): { readonly sessions: ConsoleSessions; readonly clock: { now: numb
 }
 
 describe("links and sessions of the console", () => {
-  test("CO1 a link is good for one login", () => {
+  test("CZ1 a link is good for one login", () => {
     const { sessions } = at();
     const link = sessions.link(operator);
     const secret = sessions.login(link)!;
@@ -26,7 +26,7 @@ describe("links and sessions of the console", () => {
     expect([sessions.login(link), sessions.login(""), sessions.login(secret), sessions.of(link)]).toEqual(Array(4).fill(undefined));
   });
 
-  test("CO1 within a minute, and a failed try at it is the last", () => {
+  test("CZ1 within a minute, and a failed try at it is the last", () => {
     const { sessions, clock } = at();
     const [late, intime] = [sessions.link(operator), sessions.link(operator)];
     clock.now = LINK_MS - 1;
@@ -35,7 +35,7 @@ describe("links and sessions of the console", () => {
     expect(sessions.login(late)).toBeUndefined();
   });
 
-  test("CO3 a session ends when nobody uses it, and at last", () => {
+  test("CZ3 a session ends when nobody uses it, and at last", () => {
     const { sessions, clock } = at();
     const idle = sessions.login(sessions.link(operator))!;
     const used = sessions.login(sessions.link(operator))!;

@@ -26,10 +26,10 @@ interface Session extends Operator {
 /**
  * ConsoleSessions are who is at the console. Secrets are 256 random bits, and only their digests are kept.
  *
- * CO1 a link is good for one login, within a minute.
- * CO2 a session is of the operator whose certificate asked for the link. Each call of it is made with that certificate: what the certificate may
+ * CZ1 a link is good for one login, within a minute.
+ * CZ2 a session is of the operator whose certificate asked for the link. Each call of it is made with that certificate: what the certificate may
  *    no longer do, because it was revoked or has ended, the session may not either.
- * CO3 a session ends after half an hour without a call, after twelve hours, and with the process.
+ * CZ3 a session ends after half an hour without a call, after twelve hours, and with the process.
  */
 export class ConsoleSessions {
   readonly #clock: Pick<Clock, "mono">;
