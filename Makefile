@@ -111,6 +111,10 @@ upgrade-baseline: setup ## at a release: record the committed version, which the
 build: setup ## bundle the installed command into dist/
 	@node cli/build.ts
 
+.PHONY: console
+console: setup ## build the page of the console, which a hub in this checkout then serves
+	@node console/build.ts
+
 .PHONY: packages
 packages: setup ## build the packages of the SDKs in dist/packages/: npm, and a Python wheel (Python 3.11 or newer with venv)
 	@node tools/packages/typescript.ts
@@ -138,6 +142,7 @@ tools: setup ## get the programs that tests and charts need: helm, grpcurl, prom
 check: setup ## format, types, schema lint and compatibility, generated code, house rules
 	@biome check --error-on-warnings .
 	@tsc --noEmit -p .
+	@tsc --noEmit -p console
 	@buf lint
 	@buf format --diff --exit-code >/dev/null || { echo "schema files are not formatted: run make generate" >&2; exit 1; }
 	@buf breaking proto --against test/tidy/baseline.binpb

@@ -2,8 +2,10 @@
 import { appendFile, chmod, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { isBuiltin } from "node:module";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { parseArgs, promisify } from "node:util";
+import { brotliCompress } from "node:zlib";
 import { build, type Plugin } from "esbuild";
+import { buildPage } from "../console/build.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 
@@ -17,6 +19,19 @@ const MARK = "globalThis.foedusLoadsBuiltins()";
 const marked: Plugin = {
   name: "builtins",
   setup: ({ onLoad }) => onLoad({ filter: /[/\\]cli[/\\]builtins\.ts$/ }, () => ({ contents: `${MARK};`, loader: "js" })),
+};
+
+/** page puts the page of the console into `built.ts`. */
+const page: Plugin = {
+  name: "page",
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /[/\\]hub[/\\]console[/\\]built\.ts$/ }, async () => {
+      const files = Object.entries(await buildPage()).map(async ([name, text]) => [
+        name,
+        (await promisify(brotliCompress)(text)).toString("base64"),
+      ]);
+      return { contents: `export const BUILT = ${JSON.stringify(Object.fromEntries(await Promise.all(files)))};`, loader: "js" };
+    }),
 };
 
 /** An import of one of Node's own modules, as esbuild writes it when it minifies: `import d,{a as b}from"node:x";`. */
@@ -66,6 +81,9 @@ export const INSTALLED: { readonly env: Readonly<Record<string, string>>; readon
 /** Files that say under which terms a package may be passed on. */
 const TERMS = /^(?:licen[cs]e|notice|copying)(?:[.-].*)?$/i;
 
+/** Files of the packages that are in the page of the console. */
+const PAGE_PACKAGES = ["preact", "uplot", "cytoscape"].map((name) => `node_modules/${name}/package.json`);
+
 /** Bundled is what was written. */
 export interface Bundled {
   readonly sizeBytes: number;
@@ -88,13 +106,13 @@ export async function bundle(outfile: string, shebang: string = SHEBANG): Promis
     banner: { js: BANNER },
     legalComments: "linked",
     metafile: true,
-    plugins: [marked],
+    plugins: [marked, page],
     logLevel: "warning",
   });
   const code = await readFile(outfile, "utf8");
   await writeFile(outfile, `${shebang}\n${late(code.replace(/^#!.*\n/, ""))}`);
   await chmod(outfile, 0o755);
-  await appendFile(`${outfile}.LEGAL.txt`, await termsOf(Object.keys(metafile.inputs)));
+  await appendFile(`${outfile}.LEGAL.txt`, await termsOf([...Object.keys(metafile.inputs), ...PAGE_PACKAGES]));
   return { sizeBytes: (await stat(outfile)).size, inputs: Object.keys(metafile.inputs).length };
 }
 

@@ -1,83 +1,67 @@
-/** The page of the console, as it is until there is more of one: who is logged in, the modules of the hub, and its peers. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { brotliCompress, brotliDecompress, constants } from "node:zlib";
+import { BUILT } from "./built.ts";
 
-const INDEX = `<!doctype html>
+/** PageFile is a file that is served to anybody: there is nothing of the hub in it. */
+export interface PageFile {
+  readonly type: string;
+  readonly plain: Buffer;
+  readonly brotli: Buffer;
+}
+
+/** Files of the page, as they are called where they are built, and the types that they are served with. */
+const TYPES: Readonly<Record<string, string>> = {
+  "index.html": "text/html; charset=utf-8",
+  "app.js": "text/javascript; charset=utf-8",
+  "style.css": "text/css; charset=utf-8",
+  "icon.svg": "image/svg+xml",
+};
+
+/** PAGE_DIR is where `make console` puts the page in a checkout. */
+const PAGE_DIR = join(import.meta.dirname, "..", "..", "..", "dist", "console");
+
+const NOT_BUILT = `<!doctype html>
 <html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Foedus</title>
-<link rel="stylesheet" href="/style.css">
-<script type="module" src="/app.js"></script>
-</head>
+<head><meta charset="utf-8"><title>Foedus</title></head>
 <body>
-<header><h1>Foedus</h1><button id="logout" hidden>Log out</button></header>
-<main>
-<p id="message" role="status">Loading …</p>
-<section aria-labelledby="modules-title" hidden><h2 id="modules-title">Modules</h2><ul id="modules"></ul></section>
-<section aria-labelledby="peers-title" hidden><h2 id="peers-title">Peers</h2><ul id="peers"></ul></section>
-</main>
+<h1>Foedus</h1>
+<p>The page of the console is not built in this checkout. Run <code>make console</code>, then restart the hub and print another link with
+<code>foedus console</code>.</p>
 </body>
 </html>
 `;
 
-const STYLE = `:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 60rem; margin: 0 auto; padding: 1rem; }
-header { display: flex; justify-content: space-between; align-items: center; }
-`;
+const compressed = promisify(brotliCompress);
+const decompressed = promisify(brotliDecompress);
 
-/** Names come from other hubs and devices: they are put in as text, never as HTML. */
-const APP = `const headers = { "content-type": "application/json", "x-foedus-console": "1" };
-const post = (path, body) => fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
-const find = (id) => document.getElementById(id);
-const say = (text) => { find("message").textContent = text; };
-
-async function call(rpc, request = {}) {
-  const answer = await post("/" + rpc, request);
-  const body = await answer.json();
-  if (!answer.ok) throw Object.assign(new Error(body.message), { code: body.code });
-  return body;
-}
-
-function list(id, lines) {
-  const items = lines.map((text) => Object.assign(document.createElement("li"), { textContent: text }));
-  find(id).replaceChildren(...items);
-  find(id).parentElement.hidden = false;
-}
-
-async function show() {
-  const status = await call("foedus.hub.v1alpha1.HubService/GetStatus");
-  const { peers = [] } = await call("foedus.discovery.v1alpha1.DiscoveryService/ListPeers");
-  document.title = status.hubId + " – Foedus";
-  say(status.hubId + ", version " + status.software);
-  list("modules", (status.modules ?? []).map(({ name, ready, reason }) => name + ": " + (ready ? "ready" : reason || "not ready")));
-  list("peers", peers.map(({ hubId, state }) => hubId + ": " + (state ?? "").replace("LINK_STATE_", "").toLowerCase()));
-  find("logout").hidden = false;
-}
-
-async function begin() {
-  const link = /^#login=([\\w-]+)$/.exec(location.hash)?.[1];
-  if (link !== undefined) {
-    // The link is used up: it is taken out of the address before anything else happens.
-    history.replaceState(null, "", "/");
-    const answer = await post("/login", { link });
-    if (!answer.ok) return say("This link was used before or is too old. Print another one with: foedus console");
+/** pageFiles are the files of the page by path: those in the installed command, else those of a checkout, else one that says that they are missing. */
+export async function pageFiles(dir = PAGE_DIR): Promise<ReadonlyMap<string, PageFile>> {
+  const names = Object.keys(TYPES);
+  const built = names.map((name) => BUILT[name]);
+  if (built.every((text) => text !== undefined))
+    return served(await Promise.all(names.map(async (name, index) => fromBrotli(name, Buffer.from(built[index] ?? "", "base64")))));
+  try {
+    return served(await Promise.all(names.map(async (name) => fromPlain(name, await readFile(join(dir, name))))));
+  } catch {
+    return served([await fromPlain("index.html", Buffer.from(NOT_BUILT))]);
   }
-  await show();
 }
 
-find("logout").addEventListener("click", async () => {
-  await post("/logout", {});
-  location.reload();
-});
-begin().catch((error) => say(error.code === "unauthenticated" ? "Not logged in. Print a link with: foedus console" : error.message));
-`;
+type Named = readonly [string, PageFile];
 
-/** FILES are what is served to anybody: there is nothing of the hub in it. */
-export const FILES: ReadonlyMap<string, { readonly type: string; readonly body: string }> = new Map([
-  ["/", { type: "text/html; charset=utf-8", body: INDEX }],
-  ["/app.js", { type: "text/javascript; charset=utf-8", body: APP }],
-  ["/style.css", { type: "text/css; charset=utf-8", body: STYLE }],
-]);
+async function fromBrotli(name: string, brotli: Buffer): Promise<Named> {
+  return [name, { type: TYPES[name] ?? "", plain: await decompressed(brotli), brotli }];
+}
+
+async function fromPlain(name: string, plain: Buffer): Promise<Named> {
+  return [name, { type: TYPES[name] ?? "", plain, brotli: await compressed(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }) }];
+}
+
+function served(files: readonly Named[]): ReadonlyMap<string, PageFile> {
+  return new Map(files.map(([name, file]) => [name === "index.html" ? "/" : `/${name}`, file]));
+}
 
 /** PAGE_HEADERS keep a browser from doing more than the page needs: nothing from elsewhere, nothing inline, in no frame, told to nobody. */
 export const PAGE_HEADERS: Readonly<Record<string, string>> = {

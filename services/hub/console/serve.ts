@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Registry } from "prom-client";
 import type { Clock, Timer } from "#channel/clock.ts";
 import type { Entropy } from "#channel/entropy.ts";
-import { ROLE_VIEWER } from "#channel/tls/peer-identity.ts";
+import { ROLE_ADMIN, ROLE_VIEWER } from "#channel/tls/peer-identity.ts";
 import type { ExchangeParts } from "#runtime/connect/exchange.ts";
 import { HttpDoor } from "#runtime/connect/http-door.ts";
 import { fromElsewhere, type HttpRequest, httpCounts, refuse, serveCall } from "#runtime/connect/serve.ts";
@@ -10,7 +10,7 @@ import type { Logger } from "#runtime/log/log.ts";
 import type { Connection } from "#runtime/rpc/connections/connection.ts";
 import type { Entrance } from "#runtime/rpc/server/entrance.ts";
 import type { ServerMaterial } from "#runtime/tls/credentials.ts";
-import { FILES, PAGE_HEADERS } from "./page.ts";
+import { PAGE_HEADERS, type PageFile, pageFiles } from "./page.ts";
 import { ConsoleSessions, LIFE_MS, type Operator } from "./sessions.ts";
 
 /** ConsoleOptions are what serving the console takes. */
@@ -42,8 +42,8 @@ const COOKIE_RULES = "Path=/; Secure; HttpOnly; SameSite=Strict";
  * DP3 a call is made as the operator that the session is of, with the access rules of every call: a viewer only looks.
  * DP4 what a session has open ends with it.
  */
-export function serveConsole(options: ConsoleOptions): Promise<number> {
-  const console = new Console(options);
+export async function serveConsole(options: ConsoleOptions): Promise<number> {
+  const console = new Console(options, await pageFiles());
   return options.entrance.listen(options.host, options.port, "console.port", console.door);
 }
 
@@ -52,15 +52,17 @@ class Console {
   readonly #parts: ExchangeParts;
   readonly #sessions: ConsoleSessions;
   readonly #clock: Clock;
+  readonly #files: ReadonlyMap<string, PageFile>;
   /** Calls that are open, by the secret of their session. */
   readonly #open = new Map<string, Set<ServerResponse>>();
   #timer: Timer | undefined;
 
-  constructor({ entrance, material, clock, entropy, log, metrics }: ConsoleOptions) {
+  constructor({ entrance, material, clock, entropy, log, metrics }: ConsoleOptions, files: ReadonlyMap<string, PageFile>) {
     const count = httpCounts(metrics);
     this.#parts = { entrance, clock, bugs: { ids: entropy, log } };
     this.#sessions = new ConsoleSessions(clock, entropy);
     this.#clock = clock;
+    this.#files = files;
     this.door = new HttpDoor({
       strangers: true,
       material,
@@ -82,7 +84,7 @@ class Console {
     if (tooSoonMs === undefined) return;
     if (tooSoonMs > 0) return refuse(response, 429, "resource_exhausted", "too many requests; try again in a moment");
     const path = (request.url ?? "").split("?", 1)[0] ?? "";
-    if (request.method === "GET" || request.method === "HEAD") return file(request, response, path);
+    if (request.method === "GET" || request.method === "HEAD") return file(request, response, this.#files.get(path));
     if (request.method !== "POST")
       return refuse(response, 405, "unimplemented", "only GET and POST are served here", { allow: "GET, POST" });
     // The command line shows a certificate and has no origin; a browser always says where a POST comes from.
@@ -93,6 +95,7 @@ class Console {
       return refuse(response, 401, "unauthenticated", "log in first; `foedus console` prints a link that can be used once");
     if (path === "/link") return this.#link(connection, operator, response);
     if (path === "/logout") return this.#logout(request, response);
+    if (path === "/me") return this.#me(operator, response);
     this.#keep(cookieOf(request), response);
     serveCall(this.#parts, { connection: as(connection, operator), request, response, tooSoonMs } satisfies HttpRequest);
   }
@@ -138,6 +141,13 @@ class Console {
     answer(response, 200, { link: this.#sessions.link(operator) });
   }
 
+  /** me tells the page as whom it calls, so that it does not offer what the hub would refuse. */
+  #me({ leaf, thumbprint, hubId }: Operator, response: ServerResponse): void {
+    const caller = this.#parts.entrance.who({ leaf, thumbprint });
+    const operator = caller?.kind === "operator" ? caller : undefined;
+    answer(response, 200, { hubId, name: operator?.name ?? "", admin: operator?.role === ROLE_ADMIN });
+  }
+
   async #login(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await smallBody(request, this.#clock);
     const secret = body === undefined ? undefined : this.#sessions.login(linkIn(body));
@@ -166,11 +176,16 @@ function fromPage({ headers }: IncomingMessage): boolean {
   return headers["x-foedus-console"] === "1";
 }
 
-function file({ method }: IncomingMessage, response: ServerResponse, path: string): void {
-  const found = FILES.get(path);
+function file({ method, headers }: IncomingMessage, response: ServerResponse, found: PageFile | undefined): void {
   if (found === undefined) return refuse(response, 404, "not_found", "there is no such page; begin at /");
-  response.writeHead(200, { "content-type": found.type, "content-length": Buffer.byteLength(found.body) });
-  response.end(method === "HEAD" ? undefined : found.body);
+  const brotli = /\bbr\b/.test(headers["accept-encoding"]?.toString() ?? "");
+  const body = brotli ? found.brotli : found.plain;
+  response.writeHead(200, {
+    "content-type": found.type,
+    "content-length": body.length,
+    ...(brotli ? { "content-encoding": "br" } : {}),
+  });
+  response.end(method === "HEAD" ? undefined : body);
 }
 
 function answer(response: ServerResponse, status: number, body: object): void {
