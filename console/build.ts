@@ -1,5 +1,5 @@
 // Builds the console's page into dist/console: `make console`.
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { build } from "vite";
 
@@ -14,13 +14,11 @@ export async function buildPage(outDir?: string): Promise<Readonly<Record<string
     configFile: false,
     root: import.meta.dirname,
     logLevel: "warn",
-    oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+    oxc: { jsx: { runtime: "automatic", importSource: "preact", development: false } },
     resolve: { alias: { "#kernel": join(ROOT, "services", "kernel") } },
     build: {
       target: "es2023",
-      outDir: outDir ?? PAGE_DIR,
-      write: outDir !== undefined,
-      emptyOutDir: outDir !== undefined,
+      write: false,
       modulePreload: false,
       chunkSizeWarningLimit: 1_024,
       rollupOptions: {
@@ -30,16 +28,19 @@ export async function buildPage(outDir?: string): Promise<Readonly<Record<string
     },
   });
   if (!("output" in made)) throw new Error("vite made more than one bundle of the console");
-  const files: Record<string, string> = { };
+  const files: Record<string, string> = {};
   for (const name of ["index.html", "icon.svg"]) files[name] = await readFile(join(import.meta.dirname, name), "utf8");
   for (const part of made.output)
-    files[part.fileName] = part.type === "chunk" ? part.code : typeof part.source === "string" ? part.source : new TextDecoder().decode(part.source);
+    files[part.fileName] =
+      part.type === "chunk" ? part.code : typeof part.source === "string" ? part.source : new TextDecoder().decode(part.source);
+  if (outDir !== undefined) {
+    await mkdir(outDir, { recursive: true });
+    for (const [name, text] of Object.entries(files)) await writeFile(join(outDir, name), text);
+  }
   return files;
 }
 
 if (import.meta.main) {
-  const { writeFile } = await import("node:fs/promises");
   const files = await buildPage(PAGE_DIR);
-  for (const name of ["index.html", "icon.svg"]) await writeFile(join(PAGE_DIR, name), files[name] ?? "");
   for (const [name, text] of Object.entries(files)) console.log(`${join(PAGE_DIR, name)}: ${Math.round(text.length / 1024)} KiB`);
 }

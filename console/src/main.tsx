@@ -2,7 +2,7 @@ import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import "uplot/dist/uPlot.min.css";
 import "./style.css";
-import { CallError, call, onStanding, type Standing } from "./api.ts";
+import { type CallError, call, onStanding, type Standing } from "./api.ts";
 import { EventsView } from "./events/events.tsx";
 import { FlowView } from "./flow/flow.tsx";
 import { useTraffic } from "./flow/traffic.ts";
@@ -80,9 +80,9 @@ function Page({ me }: { readonly me: Me }) {
   }, [view, me]);
   return (
     <>
-      <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.getElementById("main")?.focus())}>
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
         Skip to the content
-      </a>
+      </button>
       <header>
         <h1>
           <Name text={me.hubId} />
@@ -102,7 +102,7 @@ function Page({ me }: { readonly me: Me }) {
         </p>
       </header>
       <Banner standing={standing} />
-      <main id="main" tabIndex={-1} class={view}>
+      <main id="main" tabIndex={-1} class={`view-${view}`}>
         {view === "nodes" ? <NodesView me={me} /> : null}
         {view === "map" ? <MapView me={me} traffic={traffic} /> : null}
         {view === "events" ? <EventsView /> : null}
@@ -112,6 +112,11 @@ function Page({ me }: { readonly me: Me }) {
     </>
   );
 }
+
+// A link that is opened where the page is already loads nothing by itself: only what is behind the # changes.
+addEventListener("hashchange", () => {
+  if (location.hash.startsWith("#login=")) location.reload();
+});
 
 const root = document.getElementById("app");
 if (root !== null) {

@@ -26,7 +26,6 @@ export function usePoll<T>(ask: (signal: AbortSignal) => Promise<T>, everyMs: nu
   const [polled, set] = useState<Omit<Polled<T>, "again">>({ data: undefined, error: undefined, atMs: 0 });
   const nudge = useRef(() => {});
   // What it is about decides; the function is another one each time.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
   useEffect(() => {
     set({ data: undefined, error: undefined, atMs: 0 });
     const ended = new AbortController();

@@ -18,7 +18,8 @@ export function shortened(text: string, most = SHORT): string {
 export function valueText(value: Value | undefined, unit?: string): string {
   if (value === undefined) return "–";
   const { boolValue, intValue, doubleValue, stringValue, bytesValue, jsonValue } = value;
-  const text = boolValue ?? intValue ?? doubleValue ?? stringValue ?? jsonValue ?? (bytesValue === undefined ? undefined : `base64 ${bytesValue}`);
+  const text =
+    boolValue ?? intValue ?? doubleValue ?? stringValue ?? jsonValue ?? (bytesValue === undefined ? undefined : `base64 ${bytesValue}`);
   if (text === undefined) return "–";
   return shown(unit === undefined || unit === "" ? String(text) : `${text} ${unit}`);
 }

@@ -75,7 +75,12 @@ export interface Peer {
   readonly share?: string;
   readonly state?: string;
   readonly stateAgeMs?: string;
-  readonly sessions?: readonly { readonly service?: string; readonly state?: string; readonly rttMs?: number; readonly failure?: Failure }[];
+  readonly sessions?: readonly {
+    readonly service?: string;
+    readonly state?: string;
+    readonly rttMs?: number;
+    readonly failure?: Failure;
+  }[];
   readonly software?: string;
   readonly clockSkewMs?: string;
   readonly failure?: Failure;

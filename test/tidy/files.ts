@@ -30,7 +30,9 @@ export function read(path: string): string {
 
 /** sources lists the TypeScript files of the project, generated code left out. */
 export function sources(): string[] {
-  return ["services", "clients", "cli", "certs", "test", "tools"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")));
+  return ["services", "clients", "cli", "certs", "console", "test", "tools"].flatMap((folder) =>
+    filesUnder(folder, (path) => /\.tsx?$/.test(path)),
+  );
 }
 
 /** isTest tells tests and what only tests use from what ships. */
@@ -56,6 +58,7 @@ export type Area =
   | "hub"
   | "cli"
   | "certs"
+  | "console"
   | "test"
   | "tools"
   | "npm"
@@ -74,6 +77,7 @@ export function areaOf(path: string): Area {
   if (service !== undefined) return `service:${service}`;
   if (path.startsWith("cli/")) return "cli";
   if (path.startsWith("certs/")) return "certs";
+  if (path.startsWith("console/")) return "console";
   if (path.startsWith("test/")) return "test";
   if (path.startsWith("tools/")) return "tools";
   throw new Error(`${path} has no room in the house`);
@@ -102,7 +106,7 @@ export function importsOf(path: string): Import[] {
       found.push({ from: path, line, target, area: areaOf(target) });
     } else if (name.startsWith(".")) {
       const target = normalize(join(dirname(path), name));
-      if (target.endsWith(".json")) continue;
+      if (/\.(?:json|css)$/.test(target)) continue;
       found.push({ from: path, line, target, area: areaOf(target) });
     } else found.push({ from: path, line, target: name, area: "npm" });
   }

@@ -57,8 +57,8 @@ function longer(lines: readonly (readonly [string, number])[], limit: number): R
 }
 
 describe("sizes", () => {
-  const paths = ["services", "cli", "clients", "certs"].flatMap((folder) =>
-    filesUnder(folder, (path) => path.endsWith(".ts") && !isTest(path)),
+  const paths = ["services", "cli", "clients", "certs", "console"].flatMap((folder) =>
+    filesUnder(folder, (path) => /\.tsx?$/.test(path) && !isTest(path)),
   );
   const texts = new Map(paths.map((path) => [path, read(path)] as const));
 

@@ -66,6 +66,13 @@ function allowed(item: Import): string | undefined {
       // A development hub has certificates for what a hub runs.
       if (item.from === "certs/dev.ts" && item.target === "services/hub/services.ts") return undefined;
       return ["certs", "npm", "node", "kernel"].includes(item.area) ? undefined : "the PKI stands alone";
+    case "console":
+      // What builds the page runs in Node; the page itself has what a browser has.
+      if (item.from === "console/build.ts")
+        return ["console", "npm", "node"].includes(item.area) ? undefined : "it builds the page and nothing else";
+      return ["console", "npm", "kernel"].includes(item.area)
+        ? undefined
+        : "the page knows its own files, the kernel, and packages for browsers";
     default: {
       if (item.area.startsWith("service:") && item.area !== from)
         return "services do not import each other: declare a port, the hub wires it";

@@ -66,11 +66,16 @@ export async function follow(filter: EventFilter, signal: AbortSignal, tell: (ch
         tell((old) => ({ ...old, events }));
       }
       tell((old) => ({ ...old, live: true, problem: "" }));
-      await stream<Push>(RPC.watchEvents, { filter: requestOf(filter), fromSeq: next }, signal, ({ events = [], missed = "0", nextSeq }) => {
-        waitMs = RETRY_MS;
-        next = nextSeq ?? next;
-        tell((old) => ({ ...old, events: added(old.events, events), missed: old.missed + Number(missed) }));
-      });
+      await stream<Push>(
+        RPC.watchEvents,
+        { filter: requestOf(filter), fromSeq: next },
+        signal,
+        ({ events = [], missed = "0", nextSeq }) => {
+          waitMs = RETRY_MS;
+          next = nextSeq ?? next;
+          tell((old) => ({ ...old, events: added(old.events, events), missed: old.missed + Number(missed) }));
+        },
+      );
     } catch (error) {
       if (signal.aborted) return;
       tell((old) => ({ ...old, live: false, problem: error instanceof Error ? error.message : String(error) }));

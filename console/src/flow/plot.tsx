@@ -22,7 +22,6 @@ export function Plot({ title, summary, times, lines, text }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<UPlot>(undefined);
   // The lines are always the same ones, and only their values change.
-  // biome-ignore lint/correctness/useExhaustiveDependencies: see above
   useEffect(() => {
     const element = box.current;
     if (element === null) return;
@@ -36,7 +35,7 @@ export function Plot({ title, summary, times, lines, text }: Props) {
         cursor: { show: false },
         scales: { y: { range: (_plot, _least, most) => [0, most > 0 ? most * 1.1 : 1] } },
         axes: [axis, { ...axis, size: 80, values: (_plot, values) => values.map(text) }],
-        series: [{}, ...lines.map((line) => ({ stroke: line.color, width: 2, spanGaps: false }))],
+        series: [{}, ...lines.map((line) => ({ stroke: line.color, width: 2, spanGaps: false, points: { show: false } }))],
       },
       [[], ...lines.map(() => [])],
       element,

@@ -11,6 +11,9 @@ const MANY = 20;
 /** SAMPLES is how many samples are kept: ten minutes of them. */
 export const SAMPLES = 300;
 
+/** A rate is over so many looks: services report their counters each few seconds only. */
+const OVER = 5;
+
 /** Sample is what went over the links of one peer, or of all, in a second, and how long a round trip took. */
 export interface Sample {
   /** Unix s. */
@@ -69,16 +72,16 @@ export function useTraffic(): Traffic {
     return { peers, links };
   };
   const { data, error, atMs } = usePoll(ask, many ? LOOK_MANY_MS : LOOK_MS, []);
-  const before = useRef<{ readonly totals: ReadonlyMap<string, Totals>; readonly atMs: number }>(undefined);
+  const readings = useRef<readonly Reading[]>([]);
   const samples = useRef<ReadonlyMap<string, readonly Sample[]>>(new Map());
   const [, redraw] = useState(0);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new answer is a new sample
   useEffect(() => {
     if (data === undefined) return;
     setMany(data.peers.length > MANY);
     const totals = totalsOf(data.links);
-    if (before.current !== undefined) samples.current = sampled(samples.current, before.current, { totals, atMs }, data.peers);
-    before.current = { totals, atMs };
+    const [before] = readings.current;
+    if (before !== undefined) samples.current = sampled(samples.current, before, { totals, atMs }, data.peers);
+    readings.current = [...readings.current, { totals, atMs }].slice(-OVER);
     redraw(monoMs());
   }, [data]);
   return {

@@ -27,12 +27,30 @@ function styleFor(element: HTMLElement): cytoscape.StylesheetJson {
   return [
     {
       selector: "node",
-      style: { label: "data(label)", color: color("ink"), "font-size": 13, "text-valign": "bottom", "text-margin-y": 4, width: 26, height: 26 },
+      style: {
+        label: "data(label)",
+        color: color("ink"),
+        "font-size": 13,
+        "text-valign": "bottom",
+        "text-margin-y": 4,
+        "text-background-color": color("card"),
+        "text-background-opacity": 1,
+        width: 26,
+        height: 26,
+      },
     },
     { selector: "node[?own]", style: { width: 40, height: 40, "font-weight": "bold" } },
     {
       selector: "edge",
-      style: { width: "data(width)", label: "data(label)", color: color("soft"), "font-size": 10, "curve-style": "straight" },
+      style: {
+        width: "data(width)",
+        label: "data(label)",
+        color: color("soft"),
+        "font-size": 10,
+        "text-background-color": color("card"),
+        "text-background-opacity": 1,
+        "curve-style": "straight",
+      },
     },
     { selector: "edge[tone = 'bad'], edge[tone = 'warn']", style: { "line-style": "dashed" } },
     { selector: "edge[tone = 'plain']", style: { "line-style": "dotted" } },
@@ -50,7 +68,7 @@ export function Canvas({ own, dots, edges, choose }: Props) {
   useEffect(() => {
     const element = box.current;
     if (element === null) return;
-    const made = cytoscape({ container: element, style: styleFor(element), minZoom: 0.2, maxZoom: 3 });
+    const made = cytoscape({ container: element, style: styleFor(element), minZoom: 0.2, maxZoom: 1.5 });
     made.on("tap", "node", ({ target }) => chosen.current(String(target.data("hub"))));
     graph.current = made;
     const scheme = matchMedia("(prefers-color-scheme: dark)");
@@ -65,7 +83,10 @@ export function Canvas({ own, dots, edges, choose }: Props) {
     const made = graph.current;
     if (made === undefined) return;
     const known = new Set([...dots, ...edges].map(({ id }) => id));
-    made.elements().filter((element) => !known.has(element.id())).remove();
+    made
+      .elements()
+      .filter((element) => !known.has(element.id()))
+      .remove();
     let fresh = false;
     for (const { id, ...data } of dots) {
       const old = made.getElementById(id);
@@ -78,7 +99,15 @@ export function Canvas({ own, dots, edges, choose }: Props) {
       if (old.empty()) made.add({ group: "edges", data: { id, source: `hub:${own}`, target: `hub:${peer}`, ...data } });
       else old.data(data);
     }
-    if (fresh) made.layout({ name: "concentric", concentric: (node: { data(name: string): unknown }) => (node.data("own") ? 2 : 1), levelWidth: () => 1, minNodeSpacing: 24 }).run();
+    if (fresh)
+      made
+        .layout({
+          name: "concentric",
+          concentric: (node: { data(name: string): unknown }) => (node.data("own") ? 2 : 1),
+          levelWidth: () => 1,
+          minNodeSpacing: 60,
+        })
+        .run();
   }, [dots, edges, own]);
   return <div class="graph" ref={box} role="img" aria-label={`Map of this hub and ${edges.length} peers; the table below says the same`} />;
 }

@@ -46,13 +46,25 @@ export function widthOf(bytesPerSecond: number): number {
 }
 
 /** graphOf is the map: this hub, its peers, and the links between. */
-export function graphOf(hubId: string, { peers, samples }: Pick<Traffic, "peers" | "samples">): { readonly dots: readonly Dot[]; readonly edges: readonly Edge[] } {
+export function graphOf(
+  hubId: string,
+  { peers, samples }: Pick<Traffic, "peers" | "samples">,
+): { readonly dots: readonly Dot[]; readonly edges: readonly Edge[] } {
   const label = (text: string): string => shortened(shown(text), LABEL);
   const dots = peers.map((peer): Dot => ({ id: `hub:${peer.hubId}`, label: label(peer.hubId), tone: toneOf(peer.state), own: false }));
   const edges = peers.map((peer): Edge => {
     const last = samples.get(peer.hubId)?.at(-1);
     const width = widthOf((last?.bytesIn ?? 0) + (last?.bytesOut ?? 0));
-    return { id: `link:${peer.hubId}`, peer: peer.hubId, tone: toneOf(peer.state), width, label: wordOf("TRUST_LEVEL_", peer.level, "none") };
+    return {
+      id: `link:${peer.hubId}`,
+      peer: peer.hubId,
+      tone: toneOf(peer.state),
+      width,
+      label: wordOf("TRUST_LEVEL_", peer.level, "none"),
+    };
   });
-  return { dots: [{ id: `hub:${hubId}`, label: label(hubId), tone: "good", own: true }, ...dots.filter(({ id }) => id !== `hub:${hubId}`)], edges };
+  return {
+    dots: [{ id: `hub:${hubId}`, label: label(hubId), tone: "good", own: true }, ...dots.filter(({ id }) => id !== `hub:${hubId}`)],
+    edges,
+  };
 }

@@ -1,5 +1,5 @@
 import { useRef, useState } from "preact/hooks";
-import { CallError, call, RPC } from "../api.ts";
+import { type CallError, call, RPC } from "../api.ts";
 import { freshKey, wallMs } from "../browser.ts";
 import { Badge, Name } from "../parts.tsx";
 import { asCallError } from "../poll.ts";
@@ -51,7 +51,13 @@ export function Command({ target, capability, now, done }: Props) {
   const send = async (key: string, value: Value | undefined): Promise<void> => {
     setSending(true);
     try {
-      const command = { target, capability: capability.name, idempotencyKey: key, timeoutMs: COMMAND_MS, ...(value === undefined ? {} : { value }) };
+      const command = {
+        target,
+        capability: capability.name,
+        idempotencyKey: key,
+        timeoutMs: COMMAND_MS,
+        ...(value === undefined ? {} : { value }),
+      };
       const { result: answer } = await call<Executed>(RPC.execute, { command }, { timeoutMs: COMMAND_MS });
       const back = answer?.value === undefined ? "" : `, answered ${valueText(answer.value, capability.unit)}`;
       const outcome = wordOf("OUTCOME_", answer?.outcome);
@@ -70,7 +76,7 @@ export function Command({ target, capability, now, done }: Props) {
   };
   const range = rangeText(capability);
   return (
-    <form class="command" onSubmit={onSubmit} noValidate aria-labelledby={`${id}-title`}>
+    <form class="command" onSubmit={onSubmit} noValidate aria-label={`Command ${shown(capability.name)}`}>
       <div class="tools">
         <Field id={id} capability={capability} text={text} change={setTyped} problem={problem} />
         <button type="submit" class="main" disabled={sending}>

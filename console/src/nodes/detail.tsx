@@ -1,10 +1,11 @@
 import type { Ref } from "preact";
+import { useEffect } from "preact/hooks";
 import { call, RPC } from "../api.ts";
 import { Badge, Fresh, Name, Problem, Table } from "../parts.tsx";
 import { usePoll } from "../poll.ts";
-import { shown, valueText, wordOf } from "../text.ts";
-import { rangeText } from "../value.ts";
+import { shortened, shown, valueText, wordOf } from "../text.ts";
 import type { Capability, Me, NodeName, NodeRecord } from "../types.ts";
+import { rangeText } from "../value.ts";
 import { Command } from "./command.tsx";
 
 /** How often the node that is looked at is asked for, ms. */
@@ -14,13 +15,23 @@ interface Props {
   readonly name: NodeName;
   readonly me: Me;
   readonly heading: Ref<HTMLHeadingElement>;
+  /** looked is told what was found, which is newer than what the list has. */
+  readonly looked: (record: NodeRecord) => void;
+}
+
+/** takesText says what a capability takes. */
+function takesText(capability: Capability): string {
+  if (capability.invocable !== true) return "read only";
+  const { allowed = [] } = capability;
+  return allowed.length > 0 ? shown(shortened(allowed.join(", "))) : rangeText(capability) || "any";
 }
 
 /** Detail is one node: what it is, what it says, and what it can be told. */
-export function Detail({ name, me, heading }: Props) {
+export function Detail({ name, me, heading, looked }: Props) {
   const ask = async (signal: AbortSignal): Promise<NodeRecord | undefined> =>
     (await call<{ record?: NodeRecord }>(RPC.getNode, { name }, { signal })).record;
   const { data: record, error, again } = usePoll(ask, LOOK_MS, [name.hubId, name.nodeId]);
+  useEffect(() => void (record && looked(record)), [record]);
   const { node, state = [] } = record ?? {};
   const capabilities = node?.capabilities ?? [];
   const invocable = capabilities.filter((capability) => capability.invocable === true);
@@ -98,7 +109,7 @@ function State({ capabilities, record }: { readonly capabilities: readonly Capab
               <bdi class="name">{valueText(values.get(capability.name), capability.unit)}</bdi>
             </td>
             <td>{wordOf("VALUE_TYPE_", capability.type, "none")}</td>
-            <td>{capability.invocable === true ? rangeText(capability) || "any" : "read only"}</td>
+            <td>{takesText(capability)}</td>
           </tr>
         ))}
       </Table>

@@ -14,13 +14,13 @@ interface Props {
 /** Field is what a value of a capability is typed or chosen in. */
 export function Field({ id, capability, text, change, problem }: Props) {
   return (
-    <label for={id}>
-      <span id={`${id}-title`}>
+    <div class="field">
+      <label for={id} id={`${id}-title`}>
         <Name text={capability.name} />
         {capability.unit === undefined || capability.unit === "" ? "" : ` in ${shown(capability.unit)}`}
-      </span>
+      </label>
       <Input id={id} capability={capability} text={text} change={change} problem={problem} />
-    </label>
+    </div>
   );
 }
 
@@ -49,7 +49,14 @@ function Input({ id, capability, text, change, problem }: Props) {
   if (type === "VALUE_TYPE_JSON") return <textarea {...common} value={text} maxLength={16_384} />;
   if (type === "VALUE_TYPE_DOUBLE")
     return (
-      <input {...common} type="number" value={text} min={numberOf(capability.min)} max={numberOf(capability.max)} step={numberOf(capability.step) ?? "any"} />
+      <input
+        {...common}
+        type="number"
+        value={text}
+        min={numberOf(capability.min)}
+        max={numberOf(capability.max)}
+        step={numberOf(capability.step) ?? "any"}
+      />
     );
   if (type === "VALUE_TYPE_SINT64") return <input {...common} inputMode="numeric" value={text} maxLength={20} size={12} />;
   if (type === "VALUE_TYPE_STRING" || type === "VALUE_TYPE_BYTES") return <input {...common} value={text} maxLength={8_192} />;

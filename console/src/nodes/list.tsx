@@ -25,7 +25,7 @@ interface Props {
 
 /** List shows the nodes that are on the screen, and draws no others. */
 export function List({ records, total, chosen, choose, open, more, loading, seen }: Props) {
-  const box = useRef<HTMLUListElement>(null);
+  const box = useRef<HTMLDivElement>(null);
   const [span, setSpan] = useState<Span>({ from: 0, to: 0 });
   const look = (): void => {
     const { scrollTop = 0, clientHeight = 0 } = box.current ?? {};
@@ -51,11 +51,10 @@ export function List({ records, total, chosen, choose, open, more, loading, seen
     event.preventDefault();
     choose(record);
     const element = box.current;
-    if (element !== null)
-      element.scrollTop = Math.min(to * ROW_PX, Math.max(element.scrollTop, (to + 1) * ROW_PX - element.clientHeight));
+    if (element !== null) element.scrollTop = Math.min(to * ROW_PX, Math.max(element.scrollTop, (to + 1) * ROW_PX - element.clientHeight));
   };
   return (
-    <ul
+    <div
       class="rows"
       ref={box}
       role="listbox"
@@ -66,7 +65,7 @@ export function List({ records, total, chosen, choose, open, more, loading, seen
       onScroll={look}
       onKeyDown={onKeyDown}
     >
-      <li role="presentation" class="all" style={{ height: `${records.length * ROW_PX}px` }} />
+      <div role="presentation" class="all" style={{ height: `${records.length * ROW_PX}px` }} />
       {records.slice(span.from, span.to).map((record, index) => (
         <Row
           key={keyOf(record)}
@@ -77,7 +76,7 @@ export function List({ records, total, chosen, choose, open, more, loading, seen
           choose={() => choose(record)}
         />
       ))}
-    </ul>
+    </div>
   );
 }
 
@@ -96,7 +95,7 @@ function Row({ record, at, total, chosen, choose }: RowProps) {
     // Keys are those of the list.
     // biome-ignore lint/a11y/useKeyWithClickEvents: see above
     // biome-ignore lint/a11y/useFocusableInteractive: the list has the focus
-    <li
+    <div
       id={`row-${at}`}
       class="row"
       role="option"
@@ -117,6 +116,6 @@ function Row({ record, at, total, chosen, choose }: RowProps) {
         <Name text={`${name.hubId}/${name.nodeId}`} /> <Name text={node?.type} />
       </span>
       <span class="second">{values.join(" · ")}</span>
-    </li>
+    </div>
   );
 }

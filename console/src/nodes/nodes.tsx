@@ -46,7 +46,7 @@ export function NodesView({ me }: { readonly me: Me }) {
         {chosen === undefined ? (
           <h2 id="detail-title">Choose a node</h2>
         ) : (
-          <Detail key={keyOf({ name: chosen })} name={chosen} me={me} heading={heading} />
+          <Detail key={keyOf({ name: chosen })} name={chosen} me={me} heading={heading} looked={nodes.looked} />
         )}
       </section>
     </>

@@ -22,6 +22,8 @@ export interface Nodes {
   readonly more: () => void;
   /** seen says which nodes are on the screen. */
   readonly seen: (names: readonly NodeName[]) => void;
+  /** looked puts what was asked for elsewhere into the list. */
+  readonly looked: (record: NodeRecord) => void;
 }
 
 /** replaced puts newer records in the place of older ones. */
@@ -78,7 +80,9 @@ export function useNodes(filter: Filter): Nodes {
       const mine = ended.current.signal;
       const name = document.hidden || names.current.length === 0 ? undefined : names.current[at++ % names.current.length];
       if (name !== undefined) {
-        const { record } = await call<{ record?: NodeRecord }>(RPC.getNode, { name }, { signal: mine }).catch(() => ({ record: undefined }));
+        const { record } = await call<{ record?: NodeRecord }>(RPC.getNode, { name }, { signal: mine }).catch(() => ({
+          record: undefined,
+        }));
         if (record !== undefined && !mine.aborted) setListed((now) => replaced(now, record));
       }
       cancel = after(LOOK_MS, () => void look());
@@ -101,5 +105,6 @@ export function useNodes(filter: Filter): Nodes {
       .catch((failed: unknown) => void (signal.aborted || setError(asCallError(failed))))
       .finally(() => setLoading(false));
   };
-  return { listed, error, loading, more, seen: (now) => (names.current = now) };
+  const looked = (record: NodeRecord): void => setListed((now) => replaced(now, record));
+  return { listed, error, loading, more, seen: (now) => (names.current = now), looked };
 }

@@ -66,7 +66,11 @@ function Members({ federation }: { readonly federation: Federation }) {
             </th>
             <td>{voter === true ? `yes, weight ${weight}` : "no"}</td>
             <td>
-              {failed === true ? <Badge tone="bad">failed</Badge> : <Badge tone={inContact === true ? "good" : "warn"}>{inContact === true ? "in contact" : "not in contact"}</Badge>}
+              {failed === true ? (
+                <Badge tone="bad">failed</Badge>
+              ) : (
+                <Badge tone={inContact === true ? "good" : "warn"}>{inContact === true ? "in contact" : "not in contact"}</Badge>
+              )}
             </td>
           </tr>
         ))}
