@@ -1,4 +1,5 @@
 import type { ComponentChildren } from "preact";
+import { own } from "#kernel/own.ts";
 import { ageText, shown, wordOf } from "./text.ts";
 
 /** Name shows a text that others chose: isolated, so that its direction stays its own, with nothing hidden in it. */
@@ -13,7 +14,7 @@ export function Fresh({ freshness, ageMs }: { readonly freshness: string | undef
   const word = wordOf("FRESHNESS_", freshness);
   const age = Number(ageMs ?? 0);
   return (
-    <span class={`badge ${FRESHNESS[word] ?? "bad"}`}>
+    <span class={`badge ${own(FRESHNESS, word) ?? "bad"}`}>
       {word}
       {age > 0 ? ` ${ageText(age)}` : ""}
     </span>

@@ -5,9 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { bundle } from "../../cli/build.ts";
 import { pageFiles } from "../../services/hub/console/page.ts";
 import { CONSOLE_PORT } from "../../services/hub/services.ts";
 import { type Finished, start } from "../cli/fixture.ts";
+import { originOf, withConsole } from "../support/console-page.ts";
 import { Federation, type HubProcess, until } from "../support/federation.ts";
 
 interface Answer {
@@ -188,6 +190,31 @@ describe("the console", () => {
     expect(await foedus("admin", "console")).toMatchObject({ code: 1, err: expect.stringContaining('"console": { "enabled": true }') });
   }, 60_000);
 });
+
+test("the installed command has the page in it, compressed", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "foedus-installed-"));
+  const program = join(folder, "foedus.mjs");
+  await bundle(program);
+  const installed = await Federation.prepare({ hubs: [{ id: "home", peers: [] }], entry: [program] });
+  try {
+    home = installed.hub("home");
+    withConsole(home);
+    origin = originOf(home);
+    await home.start();
+    for (const agent of agents.values()) agent.destroy();
+    agents.clear();
+    expect((await ask("/", { method: "GET" })).body).toContain('src="/app.js"');
+    const plain = await ask("/app.js", { method: "GET" });
+    const packed = await ask("/app.js", { method: "GET", headers: { "accept-encoding": "gzip, br" } });
+    expect([packed.headers["content-encoding"], plain.headers["content-encoding"]]).toEqual(["br", undefined]);
+    expect(plain.body).toContain("RegistrySyncService/ListNodes");
+    expect(Number(packed.headers["content-length"])).toBeLessThan(Number(plain.headers["content-length"]) / 2);
+    expect(readFileSync(`${program}.LEGAL.txt`, "utf8")).toMatch(/^preact \d[^]*^uplot \d/m);
+  } finally {
+    await installed.stop();
+    rmSync(folder, { recursive: true });
+  }
+}, 120_000);
 
 test("a checkout without the page says how to get it, and what was built is served as it is", async () => {
   const none = await pageFiles(join(federation.dir, "nowhere"));

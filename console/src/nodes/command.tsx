@@ -1,4 +1,4 @@
-import { useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { type CallError, call, RPC } from "../api.ts";
 import { freshKey, wallMs } from "../browser.ts";
 import { Badge, Name } from "../parts.tsx";
@@ -38,16 +38,10 @@ function typedOf({ type, allowed = [] }: Capability, now: Value | undefined): st
   return String(now.intValue ?? now.doubleValue ?? now.stringValue ?? now.jsonValue ?? allowed[0] ?? "");
 }
 
-/** Command is a form that is made from what a capability says it takes. */
-export function Command({ target, capability, now, done }: Props) {
-  const [typed, setTyped] = useState<string>();
-  const [problem, setProblem] = useState("");
+/** useSending sends commands of one capability, one at a time. */
+function useSending(target: NodeName, capability: Capability, done: () => void) {
   const [sending, setSending] = useState(false);
   const [result, setResult] = useState<Result>();
-  const alive = useRef(true);
-  const id = `command-${capability.name.replaceAll(/[^\w]/g, (character) => `-${character.codePointAt(0)?.toString(16)}-`)}`;
-  const text = typed ?? typedOf(capability, now);
-
   const send = async (key: string, value: Value | undefined): Promise<void> => {
     setSending(true);
     try {
@@ -66,8 +60,19 @@ export function Command({ target, capability, now, done }: Props) {
       setResult(failed(asCallError(error), key, value));
     }
     setSending(false);
-    if (alive.current) done();
+    done();
   };
+  return { sending, result, send };
+}
+
+/** Command is a form that is made from what a capability says it takes. */
+export function Command({ target, capability, now, done }: Props) {
+  const [typed, setTyped] = useState<string>();
+  const [problem, setProblem] = useState("");
+  const { sending, result, send } = useSending(target, capability, done);
+  const id = `command-${capability.name.replaceAll(/[^\w]/g, (character) => `-${character.codePointAt(0)?.toString(16)}-`)}`;
+  const text = typed ?? typedOf(capability, now);
+
   const onSubmit = (event: Event): void => {
     event.preventDefault();
     const read = parsed(capability, text);

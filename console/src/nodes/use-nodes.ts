@@ -33,6 +33,9 @@ function replaced(listed: Listed | undefined, record: NodeRecord): Listed | unde
   return { ...listed, records: listed.records.with(at, record) };
 }
 
+/** Ref is what a hook keeps between two drawings. */
+type Ref<T> = { current: T };
+
 /** useNodes keeps a list of nodes. */
 export function useNodes(filter: Filter): Nodes {
   const [listed, setListed] = useState<Listed>();
@@ -42,6 +45,7 @@ export function useNodes(filter: Filter): Nodes {
   newest.current = listed;
   const names = useRef<readonly NodeName[]>([]);
   const ended = useRef(new AbortController());
+  const looked = (record: NodeRecord): void => setListed((now) => replaced(now, record));
 
   useEffect(() => {
     const mine = new AbortController();
@@ -73,27 +77,7 @@ export function useNodes(filter: Filter): Nodes {
     };
   }, [filter]);
 
-  useEffect(() => {
-    let cancel = () => {};
-    let at = 0;
-    const look = async (): Promise<void> => {
-      const mine = ended.current.signal;
-      const name = document.hidden || names.current.length === 0 ? undefined : names.current[at++ % names.current.length];
-      if (name !== undefined) {
-        const { record } = await call<{ record?: NodeRecord }>(RPC.getNode, { name }, { signal: mine }).catch(() => ({
-          record: undefined,
-        }));
-        if (record !== undefined && !mine.aborted) setListed((now) => replaced(now, record));
-      }
-      cancel = after(LOOK_MS, () => void look());
-    };
-    let over = false;
-    void look().then(() => over && cancel());
-    return () => {
-      over = true;
-      cancel();
-    };
-  }, []);
+  useLooks(names, ended, looked);
 
   const more = (): void => {
     const known = newest.current;
@@ -105,6 +89,30 @@ export function useNodes(filter: Filter): Nodes {
       .catch((failed: unknown) => void (signal.aborted || setError(asCallError(failed))))
       .finally(() => setLoading(false));
   };
-  const looked = (record: NodeRecord): void => setListed((now) => replaced(now, record));
   return { listed, error, loading, more, seen: (now) => (names.current = now), looked };
+}
+
+/** useLooks asks for one after the other of the nodes that are seen, over one connection: as little as keeps a screen up to date. */
+function useLooks(names: Ref<readonly NodeName[]>, ended: Ref<AbortController>, looked: (record: NodeRecord) => void): void {
+  useEffect(() => {
+    let cancel = () => {};
+    let at = 0;
+    const look = async (): Promise<void> => {
+      const mine = ended.current.signal;
+      const name = document.hidden || names.current.length === 0 ? undefined : names.current[at++ % names.current.length];
+      if (name !== undefined) {
+        const { record } = await call<{ record?: NodeRecord }>(RPC.getNode, { name }, { signal: mine }).catch(() => ({
+          record: undefined,
+        }));
+        if (record !== undefined && !mine.aborted) looked(record);
+      }
+      cancel = after(LOOK_MS, () => void look());
+    };
+    let over = false;
+    void look().then(() => over && cancel());
+    return () => {
+      over = true;
+      cancel();
+    };
+  }, []);
 }

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { brotliCompress, brotliDecompress, constants } from "node:zlib";
+import { own } from "#kernel/own.ts";
 import { BUILT } from "./built.ts";
 
 /** PageFile is a file that is served to anybody: there is nothing of the hub in it. */
@@ -39,7 +40,7 @@ const decompressed = promisify(brotliDecompress);
 /** pageFiles are the files of the page by path: those in the installed command, else those of a checkout, else one that says that they are missing. */
 export async function pageFiles(dir = PAGE_DIR): Promise<ReadonlyMap<string, PageFile>> {
   const names = Object.keys(TYPES);
-  const built = names.map((name) => BUILT[name]);
+  const built = names.map((name) => own(BUILT, name));
   if (built.every((text) => text !== undefined))
     return served(await Promise.all(names.map(async (name, index) => fromBrotli(name, Buffer.from(built[index] ?? "", "base64")))));
   try {
@@ -52,11 +53,14 @@ export async function pageFiles(dir = PAGE_DIR): Promise<ReadonlyMap<string, Pag
 type Named = readonly [string, PageFile];
 
 async function fromBrotli(name: string, brotli: Buffer): Promise<Named> {
-  return [name, { type: TYPES[name] ?? "", plain: await decompressed(brotli), brotli }];
+  return [name, { type: own(TYPES, name) ?? "", plain: await decompressed(brotli), brotli }];
 }
 
 async function fromPlain(name: string, plain: Buffer): Promise<Named> {
-  return [name, { type: TYPES[name] ?? "", plain, brotli: await compressed(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }) }];
+  return [
+    name,
+    { type: own(TYPES, name) ?? "", plain, brotli: await compressed(plain, { params: { [constants.BROTLI_PARAM_QUALITY]: 5 } }) },
+  ];
 }
 
 function served(files: readonly Named[]): ReadonlyMap<string, PageFile> {
