@@ -1,6 +1,8 @@
 // Measures the console's page in Chromium at a hub with many nodes: first paint, interaction, and what twenty open pages cost the hub.
 // `node test/bench/console.ts [--nodes 100000] [--pages 20]`
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { create } from "@bufbuild/protobuf";
 import type { Page } from "playwright-core";
@@ -8,7 +10,7 @@ import { systemClock } from "#channel/clock.ts";
 import { NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { sleep } from "#runtime/clock.ts";
-import { buildPage, PAGE_DIR } from "../../console/build.ts";
+import { bundle, INSTALLED } from "../../cli/build.ts";
 import { register } from "../support/acts.ts";
 import { launch, linkOf, visit, withConsole } from "../support/console-page.ts";
 import { type Clients, Federation, type HubProcess } from "../support/federation.ts";
@@ -72,8 +74,14 @@ async function timed(page: Page, act: string, done: string): Promise<number[]> {
 
 const { values } = parseArgs({ options: { nodes: { type: "string", default: "100000" }, pages: { type: "string", default: "20" } } });
 const nodes = Number(values.nodes);
-await buildPage(PAGE_DIR);
-const federation = await Federation.prepare({ hubs: [{ id: "home", peers: [] }] });
+// As it is installed: with the flags for small machines.
+const folder = mkdtempSync(join(tmpdir(), "foedus-console-"));
+const program = join(folder, "foedus.mjs");
+await bundle(program);
+const federation = await Federation.prepare({
+  hubs: [{ id: "home", peers: [], env: INSTALLED.env }],
+  entry: [...INSTALLED.flags, program],
+});
 const home = federation.hub("home");
 withConsole(home);
 await home.start();
@@ -137,4 +145,5 @@ try {
 } finally {
   await browser.close();
   await federation.stop();
+  rmSync(folder, { recursive: true });
 }

@@ -209,7 +209,7 @@ test("the installed command has the page in it, compressed", async () => {
     expect([packed.headers["content-encoding"], plain.headers["content-encoding"]]).toEqual(["br", undefined]);
     expect(plain.body).toContain("RegistrySyncService/ListNodes");
     expect(Number(packed.headers["content-length"])).toBeLessThan(Number(plain.headers["content-length"]) / 2);
-    expect(readFileSync(`${program}.LEGAL.txt`, "utf8")).toMatch(/^preact \d[^]*^uplot \d/m);
+    expect(readFileSync(`${program}.LEGAL.txt`, "utf8")).toMatch(/^preact \d[\s\S]*^uplot \d/m);
   } finally {
     await installed.stop();
     rmSync(folder, { recursive: true });

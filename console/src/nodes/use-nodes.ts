@@ -9,6 +9,8 @@ import { type Filter, firstPage, keyOf, type Listed, nextPage } from "./pages.ts
 const LOOK_MS = 100;
 /** How often a list that is short is listed again, for what appeared and disappeared, ms; and how often after a failure. */
 const AGAIN_MS = 5_000;
+/** The same of one of which only the first page is loaded: the hub sorts and keeps all of it. */
+const AGAIN_LONG_MS = 30_000;
 const RETRY_MS = 1_000;
 /** A list of more pages than one is not listed again by itself: it would cost the hub too much. */
 const SHORT_ROWS = 100;
@@ -63,6 +65,7 @@ export function useNodes(filter: Filter): Nodes {
           // Further pages that came meanwhile are not lost.
           setListed((now) => (now !== undefined && now.records.length > answer.records.length && now.next !== "" ? now : answer));
           setError(undefined);
+          if (answer.next !== "") waitMs = AGAIN_LONG_MS;
         } catch (failed) {
           if (mine.signal.aborted) return;
           setError(asCallError(failed));
