@@ -8,7 +8,7 @@ import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
 import { buildPage, PAGE_DIR } from "../../console/build.ts";
 import { attach, deregister, lamp, number, register, text, update } from "../support/acts.ts";
-import { CHROMIUM, launch, linkOf, originOf, type Visit, visit, withConsole } from "../support/console-page.ts";
+import { CHROMIUM, foedusAt, launch, linkOf, originOf, type Visit, visit, withConsole } from "../support/console-page.ts";
 import { type Clients, Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
 
 const AXE = readFileSync(join(ROOT, "node_modules/axe-core/axe.min.js"), "utf8");
@@ -183,6 +183,24 @@ describe.skipIf(CHROMIUM.path === undefined)("the console's page", () => {
     await deregister(near, "late-lamp");
     await go(made, "Coordination");
     await made.page.getByText("takes part in no federation").waitFor();
+    expect(made.complaints).toEqual([]);
+  });
+
+  test("a federation that decides together is shown with its members and what they vote on", async () => {
+    await foedusAt(home, "admin", "federation", "found", "street", "--with", "factory");
+    await foedusAt(factory, "admin", "federation", "join", "street");
+    await until("the federation deciding", async () =>
+      (await foedusAt(home, "admin", "federation", "propose", "policy", "ballot_ms", "600000")).includes("is open"),
+    );
+    const made = await open("admin");
+    await go(made, "Coordination");
+    await made.page.getByText("can decide").waitFor();
+    const ballot = made.page.getByRole("row").filter({ hasText: "federation policy" });
+    await ballot.getByText("home: approve").waitFor();
+    const id = (await ballot.getByRole("rowheader").textContent()) ?? "";
+    await foedusAt(factory, "admin", "federation", "vote", id, "approve");
+    await ballot.getByText("factory: approve").waitFor();
+    await ballot.getByText("approved").waitFor();
     expect(made.complaints).toEqual([]);
   });
 

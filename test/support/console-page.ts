@@ -22,14 +22,18 @@ export function originOf(hub: HubProcess): string {
   return `https://${hub.host}:${CONSOLE_PORT}`;
 }
 
-/** linkOf has an operator print a link. */
-export async function linkOf(hub: HubProcess, who: "admin" | "viewer"): Promise<string> {
+/** foedusAt runs a command at a hub as one of its operators, and gives what it printed. */
+export async function foedusAt(hub: HubProcess, who: "admin" | "viewer", ...args: readonly string[]): Promise<string> {
   const { ca, cert, key } = hub.pki(`operator-${who}`);
-  const { code, out, err } = await start(["console", "--address", hub.address("discovery"), "--ca", ca, "--cert", cert, "--key", key], {
-    cwd: hub.dir,
-  }).done;
-  if (code !== 0) throw new Error(`foedus console: ${err}`);
+  const flags = ["--address", hub.address("discovery"), "--ca", ca, "--cert", cert, "--key", key];
+  const { code, out, err } = await start([...args, ...flags], { cwd: hub.dir }).done;
+  if (code !== 0) throw new Error(`foedus ${args.join(" ")}: ${err}`);
   return out.trim();
+}
+
+/** linkOf has an operator print a link. */
+export function linkOf(hub: HubProcess, who: "admin" | "viewer"): Promise<string> {
+  return foedusAt(hub, who, "console");
 }
 
 /** launch starts a Chromium. As root it has no sandbox of its own; it sees nothing but the hubs of the test. */

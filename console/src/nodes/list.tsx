@@ -39,7 +39,8 @@ export function List({ records, total, chosen, choose, open, more, loading, seen
   });
   useEffect(() => {
     seen(records.slice(span.from, span.to).map(({ name }) => name));
-    if (span.to > records.length - NEAR) more();
+    // Nothing follows on nothing: a list that is only being asked for has no next page.
+    if (records.length > 0 && span.to > records.length - NEAR) more();
   }, [span, records.length]);
   const at = records.findIndex((record) => keyOf(record) === chosen);
   const onKeyDown = (event: KeyboardEvent): void => {
