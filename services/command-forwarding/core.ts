@@ -259,13 +259,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
         this.#directory.places = input.places;
         return;
       case "stored":
-        this.#refusing = input.ok ? undefined : input.failure;
-        this.#p.audit.refusing = !input.ok;
-        if (input.ok) this.#p.journal.accepted();
-        else this.#p.journal.refused(input.unstored);
-        this.#owner.refusing = this.#refusing;
-        if (input.failure !== undefined && !input.ok) this.#caller.refuseWaiting(now, input.failure);
-        return;
+        return this.#stored(now, input);
       case "denied":
         return this.#p.audit.denied(now, input.principal, input.failure, input.times);
       case "audit-copied":
@@ -279,6 +273,16 @@ export class CommandCore implements Core<Input, CommandEffect> {
       default:
         return unreachable(input);
     }
+  }
+
+  #stored(now: Now, { ok, failure, unstored }: Extract<Input, { readonly kind: "stored" }>): void {
+    const { audit, journal } = this.#p;
+    this.#refusing = ok ? undefined : failure;
+    this.#owner.refusing = this.#refusing;
+    audit.refusing = !ok;
+    if (ok) journal.accepted();
+    else journal.refused(unstored);
+    if (this.#refusing !== undefined) this.#caller.refuseWaiting(now, this.#refusing);
   }
 
   #invocations(now: Now, hubId: string, session: number, frame: InvocationsFrame): void {
@@ -298,7 +302,7 @@ export class CommandCore implements Core<Input, CommandEffect> {
       this.#caller.log();
       this.#owner.books.log();
     }
-    // Records of commands that the journal notes as resolved go with those notes (AU2).
+    // Records of commands that the journal notes as resolved go with those notes (WW2).
     this.#p.outbox.flush(out, writes ? audit : undefined);
   }
 

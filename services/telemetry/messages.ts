@@ -116,6 +116,9 @@ export type Output =
     }
   | { readonly kind: "refuse"; readonly watch: number; readonly failure: Failure };
 
+/** Answer is what the core says to a unary call. */
+export type Answer = Extract<Output, { readonly call: number }>;
+
 /** Seen is counted at once. */
 export interface Seen extends Observe {
   readonly service: string;

@@ -5,14 +5,15 @@ import { counter, LabelBound, sampledGauge } from "#runtime/metrics/declare.ts";
 import { Calls } from "#runtime/service/calls.ts";
 import { createDriver, type Driver } from "#runtime/service/driver.ts";
 import { notDurable, type Platform, type ServiceModule } from "#runtime/service/module.ts";
+import type { Store } from "#runtime/store/port.ts";
 import { restoring } from "#runtime/store/restoring.ts";
 import { happeningCodec } from "./codec/events.ts";
 import { retentionOf, type TelemetryConfig } from "./config.ts";
 import { AUDIT_KEY, EVENT_LOG, META_SPACE, TelemetryCore } from "./core.ts";
 import { SUMMARY_SPACE, TAIL_LOG } from "./log/event-log.ts";
-import type { Effect, Input, Output } from "./messages.ts";
+import type { Answer, Effect, Input, Output } from "./messages.ts";
 import { EventReader } from "./shell/event-reader.ts";
-import { type Answer, createBinding } from "./shell/handler.ts";
+import { createBinding } from "./shell/handler.ts";
 import type { Watch } from "./shell/watches.ts";
 
 const STOPPING: Failure = { reason: "SHUTTING_DOWN", message: "the hub is stopping; watch again in a moment" };
@@ -31,7 +32,6 @@ export function createTelemetry(options: TelemetryOptions): ServiceModule {
   const core = new TelemetryCore({ codec: happeningCodec, retention: retentionOf(config), watchers: config.watchers });
   const calls = new Calls<Input, Answer>("telemetry");
   const watches = new Map<number, Watch>();
-  const observe = eventCounter(platform.metrics);
   let driver: Driver<Input> | undefined;
 
   const execute = (output: Output): void => {
@@ -43,10 +43,7 @@ export function createTelemetry(options: TelemetryOptions): ServiceModule {
 
   const reader = new EventReader(store, platform.clock, platform.hubId);
   const bindings = [createBinding(calls, watches, () => reader)];
-  const unsample = sampledGauge<never>(platform.metrics, {
-    name: "foedus_telemetry_stored_bytes",
-    help: "Bytes of the events that are kept.",
-  })({}, () => core.bytes);
+  const unsample = sampleBytes(platform.metrics, core);
 
   return {
     name: "telemetry",
@@ -60,27 +57,7 @@ export function createTelemetry(options: TelemetryOptions): ServiceModule {
           audit: store.get(META_SPACE, AUDIT_KEY),
         }),
       );
-      driver = createDriver<Input, Effect>({
-        service: "telemetry",
-        core,
-        store,
-        clock: platform.clock,
-        log: platform.log,
-        metrics: platform.metrics,
-        execute,
-        observe,
-        // Events are taken with their report: the committer writes them as soon as it can. A refusal would only bring them again (TE6).
-        reject: (output) => {
-          if (output.kind !== "reported") return "keep";
-          execute(output);
-          return "drop";
-        },
-        onStored: (report) =>
-          report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
-        onFatal: options.onFatal,
-        commit: "turn",
-        ...platform.mailbox,
-      });
+      driver = drive(options, store, core, execute);
       calls.attach(driver);
       calls.tell({ kind: "start" });
     },
@@ -96,6 +73,42 @@ export function createTelemetry(options: TelemetryOptions): ServiceModule {
       if (!durable) throw notDurable("telemetry");
     },
   };
+}
+
+/** drive runs the core over its store. */
+function drive(
+  { platform, onFatal }: TelemetryOptions,
+  store: Store,
+  core: TelemetryCore,
+  execute: (output: Output) => void,
+): Driver<Input> {
+  return createDriver<Input, Effect>({
+    service: "telemetry",
+    core,
+    store,
+    clock: platform.clock,
+    log: platform.log,
+    metrics: platform.metrics,
+    execute,
+    observe: eventCounter(platform.metrics),
+    // Events are taken with their report: the committer writes them as soon as it can. A refusal would only bring them again (TE6).
+    reject: (output) => {
+      if (output.kind !== "reported") return "keep";
+      execute(output);
+      return "drop";
+    },
+    onStored: (report) =>
+      report.ok && !report.recovered ? undefined : { kind: "stored", ok: report.ok, failure: report.ok ? undefined : report.failure },
+    onFatal,
+    commit: "turn",
+    ...platform.mailbox,
+  });
+}
+
+/** sampleBytes shows how much is kept. */
+function sampleBytes(registry: Registry, core: TelemetryCore): () => void {
+  const stored = { name: "foedus_telemetry_stored_bytes", help: "Bytes of the events that are kept." };
+  return sampledGauge<never>(registry, stored)({}, () => core.bytes);
 }
 
 /** eventCounter gives what counts events that were kept. */

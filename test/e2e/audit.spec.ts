@@ -6,7 +6,7 @@ import { audited, contradictions, repeated, Switchboard } from "../support/audit
 import { until } from "../support/federation.ts";
 
 /** 100,000 in `make audit`. */
-const COMMANDS = Number(process.env["FOEDUS_AUDIT_COMMANDS"] ?? 4_000);
+const COMMANDS = Number(process.env["AUDIT_COMMANDS"] ?? 4_000);
 const IN_FLIGHT = 64;
 
 describe("commands under SIGKILL", () => {

@@ -33,13 +33,13 @@ export interface Audited {
 /**
  * Audit is who did what: a record of each command that was accepted or refused, in the transaction of the journal that its outcome rests on.
  *
- * AU1 records are numbered one by one, over all starts; a start writes them under an epoch of its own, which is higher than those before.
- * AU2 a command has one record, when its outcome is final. A command that is in the journal gets it in the transaction in which the journal
+ * WW1 records are numbered one by one, over all starts; a start writes them under an epoch of its own, which is higher than those before.
+ * WW2 a command has one record, when its outcome is final. A command that is in the journal gets it in the transaction in which the journal
  *    notes the outcome: whatever crashes, there is neither none nor a second one.
- * AU3 nobody is told the outcome of a command that is in no journal before its record is durable, while the store takes any.
- * AU4 refusals that are in no journal are kept at a bounded rate; those without a record are counted, and the count is a record.
- * AU5 the value of a secret capability is in no record, nor is what was said about it; of others so many bytes.
- * AU6 records are kept until telemetry has them, and while they fit into `auditBytes`; the oldest go first, and the numbers show it.
+ * WW3 nobody is told the outcome of a command that is in no journal before its record is durable, while the store takes any.
+ * WW4 refusals that are in no journal are kept at a bounded rate; those without a record are counted, and the count is a record.
+ * WW5 the value of a secret capability is in no record, nor is what was said about it; of others so many bytes.
+ * WW6 records are kept until telemetry has them, and while they fit into `auditBytes`; the oldest go first, and the numbers show it.
  */
 export class Audit {
   readonly open = new OpenCommands();
@@ -96,13 +96,13 @@ export class Audit {
     return this.open.restore(open);
   }
 
-  /** ended keeps the final outcome of a command that is in the journal (AU2). `later`: the journal notes it later. */
+  /** ended keeps the final outcome of a command that is in the journal (WW2). `later`: the journal notes it later. */
   ended(now: Now, command: Audited, result: Result, durationMs: number, later: boolean): void {
     this.#add(now, command, result.outcome, result.failure, durationMs);
     if (!later) this.#urgent = true;
   }
 
-  /** refused keeps that a command was not started, of which the journal knows nothing (AU4). */
+  /** refused keeps that a command was not started, of which the journal knows nothing (WW4). */
   refused(now: Now, command: Audited, outcome: number, failure: Failure | undefined, durationMs: number): void {
     if (this.refusing || !this.#refusals.admit(command.caller, now.mono)) return this.#refusals.leaveOut(command.caller, now.mono);
     this.#add(now, command, outcome, failure, durationMs);

@@ -1,12 +1,17 @@
 import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
-import type { Parts } from "../caller/caller.ts";
 import type { Pending } from "../caller/pending.ts";
 import { type Command, NO_VALUE, OUTCOME, type Outcome, type ReceivedInvocation, type Result } from "../messages.ts";
 import type { CallerEpoch, Run } from "../owner/run.ts";
-import type { Audited } from "./audit.ts";
+import type { Audit, Audited } from "./audit.ts";
 import { WAY } from "./batch.ts";
 import type { Found } from "./open-commands.ts";
+
+/** AuditParts are what of the core's parts the audit needs. */
+export interface AuditParts {
+  readonly hubId: string;
+  readonly audit: Audit;
+}
 
 /** didNotStart tells the outcomes of what provably did not run. */
 export function didNotStart(outcome: Outcome): boolean {
@@ -14,7 +19,7 @@ export function didNotStart(outcome: Outcome): boolean {
 }
 
 /** auditPending keeps the final outcome of a command of a caller of this hub. It comes before the journal drops the command. */
-export function auditPending({ hubId, audit }: Parts, now: Now, pending: Pending, result: Result): void {
+export function auditPending({ hubId, audit }: AuditParts, now: Now, pending: Pending, result: Result): void {
   const local = pending.hubId === hubId;
   const { nodeId, capability, value, secret, epoch, seq, keyed, recovered } = pending;
   const command: Audited = {
@@ -38,14 +43,14 @@ export function auditPending({ hubId, audit }: Parts, now: Now, pending: Pending
 }
 
 /** auditRefused keeps that a command of a caller of this hub was not accepted. `secret`: its capability is, as far as it is known. */
-export function auditRefused({ audit }: Parts, now: Now, caller: string, command: Command, failure: Failure, secret: boolean): void {
+export function auditRefused({ audit }: AuditParts, now: Now, caller: string, command: Command, failure: Failure, secret: boolean): void {
   const { hubId: hub, nodeId, capability, value, key } = command;
   const audited = { way: WAY.NONE, caller, hub, nodeId, capability, value, secret, epoch: 0, seq: 0, key };
   audit.refused(now, audited, OUTCOME.REJECTED, failure, 0);
 }
 
 /** auditRun keeps the final outcome of a peer's command. `kept`: the journal notes it in this step. */
-export function auditRun({ hubId, audit }: Parts, now: Now, run: Run, value: Uint8Array, result: Result, kept: boolean): void {
+export function auditRun({ hubId, audit }: AuditParts, now: Now, run: Run, value: Uint8Array, result: Result, kept: boolean): void {
   const { nodeId, capability, secret, seq } = run;
   const { book, epoch } = run.origin as CallerEpoch;
   const command: Audited = {
@@ -68,7 +73,7 @@ export function auditRun({ hubId, audit }: Parts, now: Now, run: Run, value: Uin
 
 /** auditTurnedAway keeps that a peer's command was refused as it came. */
 export function auditTurnedAway(
-  { hubId, audit }: Parts,
+  { hubId, audit }: AuditParts,
   now: Now,
   caller: CallerEpoch,
   item: ReceivedInvocation,
@@ -85,7 +90,7 @@ export function auditTurnedAway(
  * beginRun notes what the audit must know of a run that starts if the hub stops before its outcome. It tells whether its task waits until
  * the step is durable.
  */
-export function beginRun({ audit: { open } }: Parts, now: Now, run: Run): boolean {
+export function beginRun({ audit: { open } }: AuditParts, now: Now, run: Run): boolean {
   const { origin } = run;
   if (origin !== undefined) {
     if (run.idempotent) return false;
@@ -109,7 +114,7 @@ const STOPPED: Result = {
  * auditFound keeps what became of commands that had begun when the hub stopped, and of which the journal says nothing more: those of this hub's
  * callers for its own nodes, and peers' that are in the journal as begun (`unfinished`).
  */
-export function auditFound({ hubId, audit }: Parts, now: Now, found: Iterable<Found>, unfinished: (command: Found) => boolean): void {
+export function auditFound({ hubId, audit }: AuditParts, now: Now, found: Iterable<Found>, unfinished: (command: Found) => boolean): void {
   for (const command of found) {
     const { way, who: caller, nodeId, capability, epoch, seq, wallMs } = command;
     audit.open.end(command);

@@ -84,8 +84,8 @@ export interface Found extends OpenCommand {
  * OpenCommands keeps on disk, beside the journal, what the audit needs of a command that has no outcome if the hub stops before that: who
  * sent it, and what it was. It is a journal of its own, because software that does not audit reads the other one.
  *
- * OC1 a record is in the transaction in which its command is journalled, or is written while its task is on its way.
- * OC2 a command of this hub's callers for its own node that is journalled nowhere else is noted when it ends, in the transaction of its audit:
+ * BG1 a record is in the transaction in which its command is journalled, or is written while its task is on its way.
+ * BG2 a command of this hub's callers for its own node that is journalled nowhere else is noted when it ends, in the transaction of its audit:
  *    what is found after a stop has no outcome in the audit. Of all others the journal says that.
  */
 export class OpenCommands {

@@ -264,7 +264,8 @@ export class OwnerSide {
     }
     const first = item.seq > caller.maxSeen;
     caller.maxSeen = Math.max(caller.maxSeen, item.seq);
-    const perhaps = item.retry && !this.#leavesIntent(item);
+    // Had it been started before a restart of this hub, its INTENT would be here. An idempotent command leaves none.
+    const perhaps = item.retry && this.#capability(item.nodeId, item.capability)?.idempotent !== false;
     const target = this.#admit(peer, book, item);
     const { seq, nodeId, capability, value, trace } = item;
     if (!isTarget(target) || item.timeoutMs === 0) {
@@ -287,11 +288,6 @@ export class OwnerSide {
     book.open++;
     book.openBytes += value.length;
     this.#queue(now, run, target.node);
-  }
-
-  /** leavesIntent: had it been started before a restart of this hub, its INTENT would be here. An idempotent command leaves none. */
-  #leavesIntent({ nodeId, capability }: ReceivedInvocation): boolean {
-    return this.#capability(nodeId, capability)?.idempotent === false;
   }
 
   #capability(nodeId: string, capability: string): CapabilityInfo | undefined {

@@ -9,16 +9,13 @@ import {
 import { bind, type ServiceBinding } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import { auditBatchFrom, filterFromProto, linkFromProto, linkToProto, reportFromProto, wantedBy } from "../codec/events.ts";
-import type { Input, LinkCount, Output } from "../messages.ts";
+import type { Answer, Input, LinkCount } from "../messages.ts";
 import type { EventReader } from "./event-reader.ts";
 import { type Watch, watcher } from "./watches.ts";
 
 /** Page sizes of ListEvents. */
 const PAGE_DEFAULT = 100;
 const PAGE_MAX = 1_000;
-
-/** Answer is what the core says to a unary call. */
-export type Answer = Extract<Output, { readonly call: number }>;
 
 /** createBinding binds the RPCs of the service to the calls of its shell. Watches are in `watches` as long as they are open. */
 export function createBinding(calls: Calls<Input, Answer>, watches: Map<number, Watch>, reader: () => EventReader): ServiceBinding {

@@ -11,9 +11,8 @@ import { type Failure, FoedusError } from "#kernel/error.ts";
 import type { CallContext } from "#runtime/rpc/call.ts";
 import type { Calls } from "#runtime/service/calls.ts";
 import { filterFromProto, wantedBy } from "../codec/events.ts";
-import type { HappeningFilter, Input, Output } from "../messages.ts";
+import type { Answer, HappeningFilter, Input, Output } from "../messages.ts";
 import type { EventReader } from "./event-reader.ts";
-import type { Answer } from "./handler.ts";
 
 /** Most events in one message. */
 const MESSAGE_EVENTS = 200;
