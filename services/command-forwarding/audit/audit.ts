@@ -104,7 +104,8 @@ export class Audit {
 
   /** refused keeps that a command was not started, of which the journal knows nothing (WW4). */
   refused(now: Now, command: Audited, outcome: number, failure: Failure | undefined, durationMs: number): void {
-    if (this.refusing || !this.#refusals.admit(command.caller, now.mono)) return this.#refusals.leaveOut(command.caller, now.mono);
+    const { way, caller } = command;
+    if (this.refusing || !this.#refusals.admit(caller, now.mono)) return this.#refusals.leaveOut(way, caller, now.mono);
     this.#add(now, command, outcome, failure, durationMs);
     this.#urgent = true;
   }
@@ -112,15 +113,15 @@ export class Audit {
   /** denied keeps that a caller was refused before its commands were read, so many times. */
   denied(now: Now, caller: string, failure: Failure, times: number): void {
     this.refused(now, { ...NOBODYS, caller }, OUTCOME.REJECTED, failure, 0);
-    if (times > 1) this.#refusals.leaveOut(caller, now.mono, times - 1);
+    if (times > 1) this.#refusals.leaveOut(WAY.NONE, caller, now.mono, times - 1);
   }
 
   /** tell writes down how many refusals were left out, once that is due. */
   tell(now: Now): void {
     const { deadline } = this;
     if (deadline === undefined || deadline > now.mono) return;
-    for (const { caller, count } of this.#refusals.take()) {
-      this.#write({ ...NO_RECORD, wallMs: wallOf(now), caller, suppressed: count });
+    for (const { way, caller, count } of this.#refusals.take()) {
+      this.#write({ ...NO_RECORD, way, wallMs: wallOf(now), caller, suppressed: count });
       this.#urgent = true;
     }
   }

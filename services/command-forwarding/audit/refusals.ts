@@ -1,5 +1,6 @@
 import { TokenBucket } from "#kernel/bounds/token-bucket.ts";
 import { TokenBuckets } from "#kernel/bounds/token-buckets.ts";
+import { WAY, type Way } from "./batch.ts";
 
 /** Callers whose left out refusals are counted apart; what is left out of others is counted together. */
 const COUNTED_MAX = 64;
@@ -12,8 +13,9 @@ const ALL = 10;
 
 /** LeftOut is how many refusals of a caller have no record. */
 export interface LeftOut {
+  readonly way: Way;
   readonly caller: string;
-  readonly count: number;
+  count: number;
 }
 
 /**
@@ -25,7 +27,7 @@ export class Refusals {
   readonly #all: { readonly perSecond: number; readonly burst: number };
   readonly #buckets = new TokenBuckets();
   #total: TokenBucket | undefined;
-  readonly #leftOut = new Map<string, number>();
+  readonly #leftOut = new Map<string, LeftOut>();
   #tellAt: number | undefined;
 
   constructor(perSecond: number, burst: number) {
@@ -45,15 +47,20 @@ export class Refusals {
   }
 
   /** leaveOut counts refusals without a record. */
-  leaveOut(caller: string, nowMono: number, count = 1): void {
-    const key = this.#leftOut.has(caller) || this.#leftOut.size < COUNTED_MAX ? caller : OTHERS;
-    this.#leftOut.set(key, (this.#leftOut.get(key) ?? 0) + count);
+  leaveOut(way: Way, caller: string, nowMono: number, count = 1): void {
+    // A hub may have the name of a caller.
+    const own = `${way === WAY.RECEIVED ? "hub" : "own"} ${caller}`;
+    const fits = this.#leftOut.has(own) || this.#leftOut.size < COUNTED_MAX;
+    const key = fits ? own : OTHERS;
+    const known = this.#leftOut.get(key);
+    if (known !== undefined) known.count += count;
+    else this.#leftOut.set(key, { way: fits && way === WAY.RECEIVED ? way : WAY.NONE, caller: fits ? caller : OTHERS, count });
     this.#tellAt ??= nowMono + TELL_MS;
   }
 
   /** take gives what was left out so far. */
   take(): LeftOut[] {
-    const all = [...this.#leftOut].map(([caller, count]) => ({ caller, count }));
+    const all = [...this.#leftOut.values()];
     this.#leftOut.clear();
     this.#tellAt = undefined;
     return all;

@@ -32,5 +32,5 @@ export class SecretNames {
 }
 
 function literal(text: string): string {
-  return text.replaceAll(/[\\^$.|?+()[\]{}/-]/g, "\\$&");
+  return text.replaceAll(/[\\^$.|?+()[\]{}/]/g, "\\$&");
 }

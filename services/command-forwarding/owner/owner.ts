@@ -262,7 +262,8 @@ export class OwnerSide {
       const why = lost ? "the owner's journal is another one than when it was sent" : "the owner knows nothing of it any more";
       return this.#p.outbox.answer(caller, item.seq, unknown(why), false, item.trace);
     }
-    const first = item.seq > caller.maxSeen;
+    // Asked again it is no second command, and with no time left it only asks what became of one (CA7).
+    const asks = item.retry && (item.timeoutMs === 0 || item.seq <= caller.maxSeen);
     caller.maxSeen = Math.max(caller.maxSeen, item.seq);
     // Had it been started before a restart of this hub, its INTENT would be here. An idempotent command leaves none.
     const perhaps = item.retry && this.#capability(item.nodeId, item.capability)?.idempotent !== false;
@@ -270,16 +271,14 @@ export class OwnerSide {
     const { seq, nodeId, capability, value, trace } = item;
     if (!isTarget(target) || item.timeoutMs === 0) {
       const result = perhaps ? PERHAPS : isTarget(target) ? EXPIRED_ON_ARRIVAL : refused(target);
-      // A question that is asked again is no second command.
-      if (first) auditTurnedAway(this.#p, now, caller, item, result, this.#capability(nodeId, capability)?.secret === true);
+      if (!asks) auditTurnedAway(this.#p, now, caller, item, result, this.#capability(nodeId, capability)?.secret === true);
       return this.#p.outbox.answer(caller, seq, result, false, trace);
     }
     const timeoutMs = Math.min(item.timeoutMs, this.#p.settings.maxTimeoutMs);
     const deadline = now.mono + timeoutMs;
     const keepMs = timeoutMs + this.#p.settings.keepMs;
     const { idempotent, secret = false } = target.capability;
-    const acceptedAt = now.mono;
-    const spec = { seq, nodeId, capability, value: unpinned(value), deadline, idempotent, keepMs, trace, acceptedAt, secret };
+    const spec = { seq, nodeId, capability, value: unpinned(value), deadline, idempotent, keepMs, trace, acceptedAt: now.mono, secret };
     const run = new Run(spec, caller, undefined);
     run.perhaps = perhaps;
     run.policy = this.#policies;
