@@ -341,10 +341,9 @@ export class OwnerSide {
     if (!run.idempotent && run.origin !== undefined) this.#p.journal.add(run);
     const { nodeId, capability, value, deadline, taskId, trace } = run;
     const callerHubId = run.origin?.book.hubId ?? this.#p.hubId;
-    const journalled = beginRun(this.#p, now, run);
     const fence = this.#directory.places.fence(this.#p.hubId, nodeId);
     const task = { taskId, nodeId, capability, value, deadline, callerHubId, trace };
-    this.#p.outbox.task(executor.id, fence === 0 ? task : { ...task, agentFence: fence }, journalled);
+    this.#p.outbox.task(executor.id, fence === 0 ? task : { ...task, agentFence: fence }, beginRun(this.#p, now, run));
   }
 
   /** overdue answers UNKNOWN while it runs; a report may still correct it once. */
