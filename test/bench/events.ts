@@ -24,6 +24,8 @@ const RECORDS = 64;
 const BATCHES = 32;
 /** Events of one report: the most. */
 const REPORTED = 1_000;
+/** Services that report at the same time, as many as a hub has. */
+const REPORTERS = 4;
 
 const ON = Uint8Array.of(0x22, 2, 0x4f, 0x4e);
 
@@ -67,7 +69,11 @@ function auditSource(): Source {
 }
 
 /** reportSource reports events as services do, a thousand at a time. */
-const reportSource: Source = async ({ telemetry }, count) => {
+const reportSource: Source = async (service, count) => {
+  await Promise.all(Array.from({ length: REPORTERS }, () => report(service, count / REPORTERS)));
+};
+
+const report: Source = async ({ telemetry }, count) => {
   for (let sent = 0; sent < count; sent += REPORTED) {
     const wallMs = BigInt(Math.floor(systemClock.wall()));
     const event = {
