@@ -31,9 +31,9 @@ class Stage {
   readonly out: Effect[] = [];
   now = { ...NOW };
 
-  constructor(events = 100, store = new MemoryStore(), ms = YEARS, watchers = 2) {
+  constructor(events = 100, store = new MemoryStore(), ms = YEARS, watchers = 2, bytes = 2 ** 40) {
     this.store = store;
-    this.core = new TelemetryCore({ codec: happeningCodec, retention: { events, bytes: 2 ** 40, ms }, watchers });
+    this.core = new TelemetryCore({ codec: happeningCodec, retention: { events, bytes, ms }, watchers });
     this.core.restore({
       tail: store.read(TAIL_LOG, 0),
       summaries: store.space(SUMMARY_SPACE),
@@ -139,6 +139,15 @@ describe("events", () => {
     const again = new Stage(1_000, stage.store, 3_600_000);
     again.now = stage.now;
     expect((await again.list()).map(({ seq, text }) => [Number(seq), text])).toEqual([[301, "new"]]);
+  });
+
+  test("TE2 beyond so many bytes the oldest go", async () => {
+    const stage = new Stage(1_000_000, new MemoryStore(), YEARS, 2, 300_000);
+    for (let i = 0; i < 400; i++) stage.drive(report([event(`${i} ${"x".repeat(2_000)}`)]));
+    expect(stage.core.bytes).toBeLessThan(450_000);
+    const kept = texts(await stage.list()).map((text) => Number(text.split(" ")[0]));
+    expect(kept).toEqual(Array.from({ length: kept.length }, (_, i) => 399 - i));
+    expect(kept.length).toBeGreaterThan(100);
   });
 
   test("TE3 a watcher gets each matching event once, in order, whatever the rhythm", () => {

@@ -7,7 +7,7 @@ import { ExecuteRequestSchema } from "#gen/foedus/command_forwarding/v1alpha1/co
 import { Outcome } from "#gen/foedus/command_forwarding/v1alpha1/command_pb.ts";
 import { type Node, NodeSchema } from "#gen/foedus/common/v1/node_pb.ts";
 import { ValueType } from "#gen/foedus/common/v1/value_pb.ts";
-import { CommandWay } from "#gen/foedus/telemetry/v1alpha1/audit_pb.ts";
+import { CommandWay, CopyAuditRequestSchema } from "#gen/foedus/telemetry/v1alpha1/audit_pb.ts";
 import { EventKind, ReportEventsRequestSchema, Severity } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import type { FoedusError } from "#kernel/error.ts";
 import { ExecutorClient, type ExecutorTask } from "../../clients/typescript/command-stream.ts";
@@ -199,6 +199,10 @@ describe("who did what, at a hub in several processes", () => {
     await service.reportEvents(create(ReportEventsRequestSchema, { service: "telemetry", events: [debug] }));
     expect(foedus("--kind", "module")).not.toContain("for tracing");
     expect(foedus("--kind", "module", "--severity", "debug")).toContain("for tracing");
+    const forged = viewer.telemetry.copyAudit(create(CopyAuditRequestSchema, { batches: [Uint8Array.of(1)] }));
+    await expect(forged).rejects.toMatchObject({ failure: { reason: "ACCESS_DENIED" } });
+    const broken = home.clients("service-hub").telemetry.copyAudit(create(CopyAuditRequestSchema, { batches: [Uint8Array.of(1)] }));
+    await expect(broken).rejects.toMatchObject({ failure: { reason: "INVALID_FIELD" } });
     expect(() => foedus("--outcome", "maybe")).toThrow(/there is no outcome "maybe"/);
   });
 });
