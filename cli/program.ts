@@ -250,9 +250,14 @@ function insightVerbs(verb: Declare, program: Command): void {
   operator(verb(program, "events", "list what happened, oldest first", async () => (await import("./verbs/events.ts")).run))
     .option("-f, --follow", "continue with new events")
     .option("--kind <kind>", "only this kind, e.g. link-state (repeatable)", many)
-    .option("--severity <severity>", "minimum severity: debug, info, warning or error")
+    .option("--severity <severity>", "minimum severity: debug, info, warning or error (default: info)")
     .option("--peer <hub>", "only about this peer")
     .option("--node <hub/node>", "only about this node")
+    .option("--caller <name>", "only commands of this caller, e.g. admin, operator/admin, or a peer's hub")
+    .option("--outcome <outcome>", "only commands with this outcome: done, failed, rejected, expired or unknown (repeatable)", many)
+    .option("--command <name>", "only the command with this name (hub/epoch/number) or idempotency key")
+    .option("--since <duration>", "not older than, e.g. 1h")
+    .option("--until <duration>", "older than, e.g. 10m")
     .option("--limit <n>", "maximum number of events (default: 50; 10 before following)");
   operator(verb(program, "links", "show counters of each link", async () => (await import("./verbs/links.ts")).run));
   operator(

@@ -5,7 +5,7 @@ import type { Timer } from "#channel/clock.ts";
 import { decodedSizeOf } from "#channel/decoded-size.ts";
 import { Malformed } from "#channel/messages.ts";
 import type { RequestFailure } from "#channel/status.ts";
-import type { Failure } from "#kernel/error.ts";
+import type { Failure, Reason } from "#kernel/error.ts";
 import type { Account } from "../connections/accounts.ts";
 import type { Intake } from "../connections/intake.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";
@@ -40,6 +40,14 @@ const EMPTY = Buffer.alloc(0);
 /** A cancellation this shortly before the deadline is the deadline, as the caller's timer saw it. */
 const DEADLINE_RACE_MS = 20;
 const LATE = { code: grpc.status.DEADLINE_EXCEEDED, details: "the deadline passed" };
+
+/** Codes that say that a call was refused, with what they most often stand for. */
+const REFUSED: ReadonlyMap<number, Reason> = new Map<number, Reason>([
+  [grpc.status.PERMISSION_DENIED, "ACCESS_DENIED"],
+  [grpc.status.UNAUTHENTICATED, "TOKEN_INVALID"],
+  [grpc.status.INVALID_ARGUMENT, "INVALID_FIELD"],
+  [grpc.status.RESOURCE_EXHAUSTED, "RATE_LIMITED"],
+]);
 
 /** How long the client of a call that is over may take to read its answer, ms; after it the stream is reset all the same. */
 const UNREAD_MS = 10_000;
@@ -228,7 +236,14 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     const outcome: Outcome = { code, reason: grpc.status[code] ?? "", details: status?.details ?? "cancelled" };
     if (failure !== undefined) call.abort(failure);
     for (const interceptor of this.#guard.interceptors) interceptor.close?.(call, outcome);
+    this.#tellRefused(call, outcome);
     this.#guard.over(call);
+  }
+
+  /** tellRefused tells who wants to know that a call was refused before its handler began. */
+  #tellRefused(call: ServerCall, { code, details: message }: Outcome): void {
+    const reason = REFUSED.get(code);
+    if (reason !== undefined && !call.handled && call.identified) call.entry.refused?.(call.caller, { reason, message });
   }
 
   /** charged gives back what the call holds when the last of it is gone from this process. */
