@@ -126,9 +126,7 @@ export function processIo(options: { readonly quiet: boolean }): Io {
       if (!options.quiet) errorOut(paragraphs(text, columnsOf(process.stderr)));
     },
     error: errorOut,
-    ...(overwritable(process.stdout, process.env)
-      ? { status: (text: string) => line.set(printableOutput(text)) }
-      : {}),
+    ...(overwritable(process.stdout, process.env) ? { status: (text: string) => line.set(printableOutput(text)) } : {}),
     ask: (question) => {
       questions ??= new Questions(controller.signal);
       return questions.ask(question);

@@ -62,7 +62,8 @@ export async function run(io: Io, [text = ""]: readonly string[], flags: AddFlag
     await printJson(io, { hub_id: place.hubId, node_id: nodeId, ...files, language, program });
     return EXIT.ok;
   }
-  const made = place.issued === undefined ? "is used" : place.issued.action === "kept" ? "is there already, and kept" : `was ${place.issued.action}`;
+  const made =
+    place.issued === undefined ? "is used" : place.issued.action === "kept" ? "is there already, and kept" : `was ${place.issued.action}`;
   io.note(
     `The certificate of ${place.hubId}/${nodeId} ${made}: ${cert}, with its key. The program on stdout registers the node and answers its ` +
       `commands. Next, in this folder${io.columns === undefined ? "" : ", save it"}, run it and switch it:\n${stepsOf(io, language, nodeId, place.hubId)}`,

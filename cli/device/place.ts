@@ -92,7 +92,8 @@ async function reachOf(io: Io, flags: PlaceFlags): Promise<Reach> {
   if (flags.config !== undefined) return reachOfConfig(io, flags);
   const file = contextsFileOf(flags.contexts, io);
   const here = file === undefined || dirname(dirname(file)) !== io.cwd;
-  if (context === undefined && flags.contexts === undefined && here && existsSync(resolve(io.cwd, "hub.json"))) return reachOfConfig(io, flags);
+  if (context === undefined && flags.contexts === undefined && here && existsSync(resolve(io.cwd, "hub.json")))
+    return reachOfConfig(io, flags);
   if (file === undefined) throw noContexts();
   return reachOfContexts(file, context);
 }

@@ -41,5 +41,7 @@ export function nodeAddVerb(verb: Declare, node: Command): void {
     "issue the certificate of a new node, and print a program to begin with",
     async () => (await import("./add.ts")).run,
   );
-  place(add).addOption(new Option("--language <language>", "language of the program (default: typescript)").choices(Object.keys(LANGUAGES)));
+  place(add).addOption(
+    new Option("--language <language>", "language of the program (default: typescript)").choices(Object.keys(LANGUAGES)),
+  );
 }

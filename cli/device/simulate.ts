@@ -1,7 +1,7 @@
 import { whenAborted } from "#channel/abort.ts";
 import type { Timer } from "#channel/clock.ts";
 import { NodeKind } from "#gen/foedus/common/v1/node_pb.ts";
-import { type Failure, FoedusError } from "#kernel/error.ts";
+import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { Hub } from "../../clients/typescript/hub.ts";
 import type { NodeInit } from "../../clients/typescript/kept-nodes.ts";
 import type { Updater } from "../../clients/typescript/updater.ts";
@@ -54,7 +54,7 @@ export function nodeOf(device: SimulatedDevice, nodeId: string): NodeInit {
     labels: { [SIMULATED]: "true" },
     capabilities: device.features.map(({ name, type, invocable, description, unit = "", allowed = [], min, max }) => ({
       name,
-      type: type as number,
+      type,
       readable: true,
       invocable,
       description,
@@ -119,16 +119,16 @@ class Simulation {
   async run(): Promise<ExitCode> {
     const { nodeId, keep } = this.#terms;
     const begunAt = this.#io.clock.mono();
-    this.#teller.begins(keep);
     await this.#mustBeFree();
     if (this.#io.stopped.aborted) {
       this.#teller.ends("ends; it was not registered");
       return EXIT.ok;
     }
+    this.#teller.begins(keep);
     const updater = this.#hub.updater({
       nodes: [nodeOf(this.#device, nodeId)],
       onLink: (failure, willRetry) => this.#link(failure, willRetry, false),
-      onRefused: ({ failure }) => this.#over.reject(new FoedusError(failure)),
+      onRefused: ({ failure }) => this.#over.reject(refusedAs(nodeId, failure)),
     });
     for (const [key, value] of this.#device.state) updater.set(nodeId, key, value);
     const executor = this.#serve(updater);
@@ -201,7 +201,7 @@ class Simulation {
       },
       onAttached: (_nodes, refused) => {
         const [failure] = refused;
-        if (failure !== undefined) return this.#over.reject(new FoedusError(failure));
+        if (failure !== undefined) return this.#over.reject(refusedAs(nodeId, failure));
         this.#link(undefined, true, true);
       },
       onDetached: (failure, willRetry) => this.#link(failure, willRetry, true),
@@ -214,7 +214,7 @@ class Simulation {
     if (this.#io.stopped.aborted || !commands) return;
     this.#linked = failure === undefined;
     if (failure === undefined) this.#teller.connected();
-    else this.#teller.away(`${clean(this.#terms.place.hubId)} is away: ${failure.message}`);
+    else this.#teller.away(`${clean(this.#terms.place.hubId)} is away (${failure.message})`);
   }
 
   #report(updater: Updater, changes: readonly Change[]): void {
@@ -230,7 +230,7 @@ class Simulation {
     this.#timer = this.#io.clock.setTimer(STEP_MS, () => {
       const changes = this.#device.step();
       this.#report(updater, changes);
-      this.#teller.changed(changes);
+      this.#teller.reads(changes);
       this.#teller.passes();
       this.#tick(updater);
     });
@@ -243,21 +243,23 @@ class Simulation {
     const kept = `${hubId} keeps it, as offline, with its last state`;
     if (keep) return kept;
     if (!this.#linked) return `${hubId} is away and was not told, so it keeps it, as offline`;
-    const { clock } = this.#io;
-    return new Promise((resolve) => {
-      const late = clock.setTimer(FORGET_MS, () => resolve(`${hubId} did not answer in time, so it may keep it`));
-      this.#hub
-        .deregister(nodeId)
-        .then(
-          () => `${hubId} no longer has it`,
-          (error: unknown) => `${kept}, for it could not be told: ${clean(error instanceof Error ? error.message : String(error))}`,
-        )
-        .then((told) => {
-          late.cancel();
-          resolve(told);
-        });
-    });
+    const late = Promise.withResolvers<string>();
+    const timer = this.#io.clock.setTimer(FORGET_MS, () => late.resolve(`${hubId} did not answer in time, so it may keep it`));
+    const gone = this.#hub.deregister(nodeId).then(
+      () => `${hubId} no longer has it`,
+      (error: unknown) => `${kept}, for it could not be told: ${clean(error instanceof Error ? error.message : String(error))}`,
+    );
+    try {
+      return await Promise.race([gone, late.promise]);
+    } finally {
+      timer.cancel();
+    }
   }
+}
+
+/** refusedAs names the node in what a hub says of one; there is no field that anybody typed. */
+function refusedAs(nodeId: string, { reason, message }: Failure): FoedusError {
+  return fail(reason, `${nodeId} was refused: ${message}`);
 }
 
 const nameOf = (hubId: string, nodeId: string) => ({ $typeName: "foedus.common.v1.NodeName", hubId, nodeId }) as const;

@@ -8,6 +8,9 @@ import type { Change, FeatureValue, SimulatedDevice } from "./kinds.ts";
 const LINES_PER_SECOND = 20;
 const SECOND_MS = 1_000;
 
+/** What a device measures by itself is printed so seldom, ms, and on a terminal only in its last line. JSON has all of it. */
+const READINGS_MS = 10_000;
+
 /** Named is who a device is. */
 export interface Named {
   readonly hubId: string;
@@ -48,6 +51,7 @@ export class Teller {
   #second = Number.NEGATIVE_INFINITY;
   #lines = 0;
   #unsaid = 0;
+  #readAt = Number.NEGATIVE_INFINITY;
 
   constructor(io: Io, flags: OutputFlags, device: SimulatedDevice, name: Named) {
     this.#io = io;
@@ -92,14 +96,15 @@ export class Teller {
     if (this.#link === "away") return;
     this.#link = "away";
     if (this.#flags.json) this.#json({ event: "disconnected", message });
-    else this.#io.error(`foedus: ${clean(message)}; trying again until it answers${remedy === "" ? "" : `. ${clean(remedy)}`}\n`);
+    else this.#io.error(`foedus: ${clean(message)}; trying until it answers${remedy === "" ? "" : `. ${clean(remedy)}`}\n`);
     this.#show();
   }
 
   /** ran says what a command did. */
   ran({ capability, value, callerHubId }: Invoked, changes: readonly Change[]): void {
     this.#lastBy = this.#who(callerHubId);
-    if (this.#flags.json) this.#limited(() => this.#json({ event: "command", capability, ...plain(value), by: callerHubId, outcome: "DONE" }));
+    if (this.#flags.json)
+      this.#limited(() => this.#json({ event: "command", capability, ...plain(value), by: callerHubId, outcome: "DONE" }));
     const by = `by ${this.#lastBy}`;
     if (changes.length === 0) this.#limited(() => this.#said(`${clean(capability)} ${argumentOf(value)}`, `already, ${by}`));
     this.changed(changes, by);
@@ -108,7 +113,9 @@ export class Teller {
   /** refused says which command was not done. */
   refused({ capability, value, callerHubId }: Invoked, { reason, message }: Failure): void {
     if (this.#flags.json)
-      return this.#limited(() => this.#json({ event: "command", capability, ...plain(value), by: callerHubId, outcome: "REJECTED", reason }));
+      return this.#limited(() =>
+        this.#json({ event: "command", capability, ...plain(value), by: callerHubId, outcome: "REJECTED", reason }),
+      );
     const what = `${clean(capability)} ${argumentOf(value)}`.trim();
     this.#limited(() => this.#said(what, `${this.#io.style("yellow", "refused")}: ${clean(message)}, by ${this.#who(callerHubId)}`));
   }
@@ -123,6 +130,15 @@ export class Teller {
         return this.#said(`${key} ${by === "" ? now : `${valueOf(this.#device, key, before)} -> ${now}`}`, by);
       });
     this.#show();
+  }
+
+  /** reads says what the device measured by itself. */
+  reads(changes: readonly Change[]): void {
+    const now = this.#io.clock.mono();
+    const seldom = this.#flags.json !== true && this.#flags.quiet !== true;
+    if (seldom && (this.#io.status !== undefined || now < this.#readAt + READINGS_MS)) return this.#show();
+    if (changes.length > 0) this.#readAt = now;
+    this.changed(changes);
   }
 
   /** passes lets a second pass: what was not said for lack of room is counted. */
@@ -175,7 +191,9 @@ export class Teller {
     const values = [...state].map(([key, value]) => `${key} ${valueOf(this.#device, key, value)}`).join("   ");
     const mark = lit ? this.#io.style("yellow", "(*)") : this.#io.style("dim", "( )");
     const link = this.#link === "connected" ? this.#io.style("green", "connected") : this.#io.style("red", this.#link);
-    this.#io.status?.(`${mark} ${this.#io.style("bold", this.#node)}   ${values}   ${link}${this.#lastBy === "" ? "" : `   last by ${this.#lastBy}`}`);
+    this.#io.status?.(
+      `${mark} ${this.#io.style("bold", this.#node)}   ${values}   ${link}${this.#lastBy === "" ? "" : `   last by ${this.#lastBy}`}`,
+    );
   }
 }
 
