@@ -22,9 +22,11 @@ function languageOf(text = "typescript"): Language {
 }
 
 /** sdkOf is what a program in TypeScript imports: the SDK of this checkout, or the package. */
-function sdkOf(): string {
+function sdkOf({ cwd }: Io): string {
   const file = join(CHECKOUT, "clients/typescript/index.ts");
-  return existsSync(file) ? file : "foedus-client";
+  if (!existsSync(file)) return "foedus-client";
+  const near = nearPath(cwd, file);
+  return /^\.{0,2}\//.test(near) ? near : `./${near}`;
 }
 
 /** runnersOf are the commands that install what a program needs, and the one that runs it. */
@@ -56,7 +58,7 @@ export async function run(io: Io, [text = ""]: readonly string[], flags: AddFlag
   const place = await placeOf(io, nodeId, flags);
   const near = (file: string): string => nearPath(io.cwd, file);
   const [ca, cert, key] = [near(place.ca), near(place.cert), near(place.key)];
-  const program = starterOf(language, { nodeId, address: place.address, ca, cert, key, sdk: sdkOf() });
+  const program = starterOf(language, { nodeId, address: place.address, ca, cert, key, sdk: sdkOf(io) });
   if (flags.json) {
     const files = { ca_file: place.ca, certificate_file: place.cert, key_file: place.key };
     await printJson(io, { hub_id: place.hubId, node_id: nodeId, ...files, language, program });
