@@ -2,6 +2,7 @@ import { whenAborted } from "#channel/abort.ts";
 import type { Timer } from "#channel/clock.ts";
 import { NodeKind } from "#gen/foedus/common/v1/node_pb.ts";
 import { type Failure, FoedusError, fail } from "#kernel/error.ts";
+import { own } from "#kernel/own.ts";
 import { Hub } from "../../clients/typescript/hub.ts";
 import type { NodeInit } from "../../clients/typescript/kept-nodes.ts";
 import type { Updater } from "../../clients/typescript/updater.ts";
@@ -155,7 +156,7 @@ class Simulation {
       try {
         const request = { $typeName: "foedus.registry_sync.v1alpha1.GetNodeRequest", name: nameOf(place.hubId, nodeId) } as const;
         const { record } = await this.#hub.clients.registry.getNode(request, { signal: this.#io.stopped });
-        if (record?.node?.labels[SIMULATED] !== undefined) return;
+        if (own(record?.node?.labels ?? {}, SIMULATED) !== undefined) return;
         throw new CliError(
           EXIT.failed,
           `${clean(place.hubId)} has a node ${clean(nodeId)} that is not a simulated one`,
