@@ -291,7 +291,7 @@ async function main(): Promise<number> {
     // A tour that was interrupted between the end of a hub and its return may have started it again meanwhile.
     if (stop.signal.aborted) await federation.stop();
     rmSync(PID_FILE, { force: true });
-    if (live) process.stdout.write("all hubs stopped\n");
+    if (process.stdout.isTTY && !only) process.stdout.write("all hubs stopped\n");
   }
 }
 
