@@ -1,6 +1,7 @@
 // The commands of the how-to pages are run here, as they stand there, by hubs that are made for it.
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { ROOT, until } from "../support/federation.ts";
@@ -175,3 +176,27 @@ describe("one hub", () => {
     120_000,
   );
 });
+
+const helm = tool("helm");
+describe.skipIf(helm.reason !== undefined)(
+  `add a peer on Kubernetes${helm.reason === undefined ? "" : ` (skipped: ${helm.reason})`}`,
+  () => {
+    test("the values of the page are a peer and a share in the hub's configuration", () => {
+      const [peers = "", shares = ""] = [...sectionsOf(page("docs/howto/kubernetes-peer.md")).values()].flatMap((section) =>
+        section.blocks("yaml"),
+      );
+      const dir = mkdtempSync(join(tmpdir(), "foedus-values-"));
+      try {
+        writeFileSync(join(dir, "peers.yaml"), peers);
+        writeFileSync(join(dir, "shares.yaml"), shares);
+        const values = ["--values", join(dir, "peers.yaml"), "--values", join(dir, "shares.yaml")];
+        const set = ["--set", "hubId=factory", "--set", "image.repository=registry.example.org/foedus"];
+        const out = execFileSync(helm.path, ["template", "factory", join(ROOT, "helm/foedus"), ...set, ...values], { encoding: "utf8" });
+        expect(out).toMatch(/"hub_id": "home"/);
+        expect(out).toMatch(/"shares": \{\s*"limited": \{\s*"nodes": \[\s*"line-1-\*"/);
+      } finally {
+        rmSync(dir, { recursive: true, force: true });
+      }
+    }, 60_000);
+  },
+);

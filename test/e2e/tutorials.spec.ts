@@ -91,6 +91,25 @@ test("the pages are of one device and one agent, in few lines, and a device is t
   }
 });
 
+test.skipIf(python.reason !== undefined)(
+  "the program that `node add --language python` prints registers its node and does what it is told",
+  async () => {
+    const { code, out } = await start(["node", "add", "begun", "--language", "python"], { cwd: home.dir }).done;
+    expect(code).toBe(0);
+    writeFileSync(join(home.dir, "begun.py"), out);
+    const child = spawn(python.path, ["begun.py"], { cwd: home.dir, env: client!.env });
+    children.push(child);
+    let printed = "";
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (part: string) => (printed += part));
+    const on = async (): Promise<boolean> => (await execute(factory, "home", "begun", "state", text("ON"), 10_000)).result !== undefined;
+    await until("a command that is done", on, BACK_MS);
+    await until("its state at the peer", async () => stateOf(await get(factory, "home", "begun"), "state") === "ON");
+    await until("what it prints", () => printed.includes("ON, by factory\n"));
+    child.kill("SIGKILL");
+  },
+  120_000,
+);
+
 for (const language of ["js", "python"] as const) {
   const missing = language === "python" ? python.reason : undefined;
   describe.skipIf(missing !== undefined)(`in ${language}${missing === undefined ? "" : ` (skipped: ${missing})`}`, () => {
