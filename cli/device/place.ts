@@ -9,6 +9,7 @@ import type { Io } from "../io.ts";
 import { issueLeaf } from "../pki/pki.ts";
 import { clean } from "../print/format.ts";
 import { addressText, dialable } from "../reach/address.ts";
+import { asUsage } from "../reach/as-usage.ts";
 import { type HubContext, noContexts, readContexts, unknownContext } from "../reach/contexts-file.ts";
 import { nearPath, shellWord } from "../reach/near-path.ts";
 import type { ConnectionFlags, OutputFlags } from "../verb.ts";
@@ -76,7 +77,7 @@ async function reachOfConfig(io: Io, flags: PlaceFlags): Promise<Reach> {
 
 function reachOfAddress(io: Io, texts: readonly string[], ca: string | undefined): Reach {
   if (ca === undefined) throw usage("an address needs --ca", "Give the hub's CA, or use a context (--hub).");
-  const { address, services } = addressesOf(texts, SERVICE_NAMES);
+  const { address, services } = asUsage(() => addressesOf(texts, SERVICE_NAMES));
   return { hubId: undefined, address: addressIn({ address, services: services as Record<string, string> }), ca: resolve(io.cwd, ca) };
 }
 
@@ -125,7 +126,7 @@ export async function placeOf(io: Io, nodeId: string, flags: PlaceFlags): Promis
   );
 }
 
-/** withHub adds the hub that a certificate belongs to, where nothing else says it. Throws FoedusError (NOT_CONFIGURED). */
+/** withHub adds the hub that a certificate belongs to, where nothing else says it. Throws CliError (usage). */
 function withHub(reach: Reach, files: Pick<Place, "cert" | "key" | "issued">): Place {
-  return { ...reach, ...files, hubId: reach.hubId ?? hubOf(readMaterial({ ...files, ca: reach.ca })) };
+  return { ...reach, ...files, hubId: asUsage(() => reach.hubId ?? hubOf(readMaterial({ ...files, ca: reach.ca }))) };
 }

@@ -272,6 +272,22 @@ describe("whose certificate it is", () => {
     expect(await foedus("device", "simulate", "home/other")).toMatchObject({ code: 2, err: expect.stringContaining("node only: other") });
   }, 60_000);
 
+  test("what cannot be reached or read is said with what to do, and nothing is started", async () => {
+    const at = ["--address", "127.0.0.1:1"];
+    for (const [args, said] of [
+      [["--address", "nonsense", "--ca", "ca.pem"], '"nonsense" is not an address. Write host:port'],
+      [at, "an address needs --ca. Give the hub's CA"],
+      [[...at, "--ca", "none.pem", "--cert", "x.pem", "--key", "x.key"], "none.pem cannot be read. Check the path"],
+      [["--hub", "home", ...at], "--hub and --address cannot be used together."],
+      [["--type", "fridge"], "Allowed choices are lamp, thermostat, sensor, plug"],
+      [["--config", "none.json"], "there is no configuration file"],
+    ] as const) {
+      const { code, out, err } = await foedus("device", "simulate", ...args);
+      expect([args, out, err]).toEqual([args, "", expect.stringContaining(said)]);
+      expect([args, code]).toEqual([args, said.startsWith("there is no conf") ? 5 : 2]);
+    }
+  }, 90_000);
+
   test("one that was revoked is not used again", async () => {
     expect(await foedus("pki", "issue", "node", "stolen")).toMatchObject({ code: 0 });
     expect((await foedus("pki", "revoke", "node/stolen")).code).toBe(0);

@@ -5,11 +5,13 @@ import { type Failure, FoedusError, fail } from "#kernel/error.ts";
 import { own } from "#kernel/own.ts";
 import { Hub } from "../../clients/typescript/hub.ts";
 import type { NodeInit } from "../../clients/typescript/kept-nodes.ts";
+import { readMaterial } from "../../clients/typescript/reach/file-credentials.ts";
 import type { Updater } from "../../clients/typescript/updater.ts";
 import { CliError, EXIT, type ExitCode, exitCodeOf, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseNode } from "../parse.ts";
 import { clean, count, duration } from "../print/format.ts";
+import { asUsage } from "../reach/as-usage.ts";
 import { shellWord } from "../reach/near-path.ts";
 import { type Change, DEVICE_TYPES, type DeviceType, isDeviceType, SimulatedDevice } from "./kinds.ts";
 import { type Place, type PlaceFlags, placeOf } from "./place.ts";
@@ -75,6 +77,8 @@ export async function run(io: Io, [text]: readonly string[], flags: SimulateFlag
   const device = new SimulatedDevice(type, nodeId);
   const teller = new Teller(io, flags, device, { hubId: place.hubId, nodeId });
   const { hubId, address, ca, cert, key } = place;
+  // A file that cannot be read is a mistake of the command line.
+  asUsage(() => readMaterial(place));
   const hub = await Hub.connect({
     ...{ hubId, address, ca, cert, key, clock: io.clock },
     onError: (error) => io.error(`foedus: ${clean(error instanceof Error ? error.message : String(error))}\n`),

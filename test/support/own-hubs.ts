@@ -29,7 +29,7 @@ export class OwnHubs {
 
   /** run types a line in a folder, and gives what it prints to stdout. */
   run(line: string, folder = ".", input?: string): string {
-    const options = { cwd: this.in(folder), env: this.env, encoding: "utf8", timeout: 100_000 } as const;
+    const options = { cwd: this.in(folder), env: this.env, encoding: "utf8", timeout: 100_000, stdio: "pipe" } as const;
     return execFileSync("bash", typed(line), input === undefined ? options : { ...options, input });
   }
 
