@@ -1,6 +1,7 @@
 import { Command, Option } from "commander";
 import { agentVerbs } from "./agents/program.ts";
 import type { Declare, Loaded } from "./declare.ts";
+import { deviceVerbs, nodeAddVerb } from "./device/program.ts";
 import { federationVerbs } from "./federation/program.ts";
 import { resourceVerbs } from "./resources/program.ts";
 import { VERSION } from "./version.ts";
@@ -219,7 +220,7 @@ function nodeVerbs(verb: Declare, program: Command): void {
   nodeFilter(
     operator(verb(program, "nodes", "list nodes of this hub and of its peers", async () => (await import("./verbs/nodes.ts")).run)),
   ).option("--limit <n>", "maximum number of results");
-  operator(
+  const node = operator(
     verb(
       program,
       "node <node>",
@@ -227,6 +228,8 @@ function nodeVerbs(verb: Declare, program: Command): void {
       async () => (await import("./verbs/node.ts")).run,
     ),
   ).option("--max-staleness <duration>", "fail if the answer would be older than this");
+  nodeAddVerb(verb, node);
+  deviceVerbs(verb, program);
   operator(
     verb(
       program,
