@@ -217,7 +217,7 @@ export class HubProcess {
 
   /** takeSeat waits until this installation acts for its hub, if that has several. */
   async #takeSeat(credentials: Credentials): Promise<void> {
-    if (!this.#seat.isOneOfSeveral) return;
+    if (!this.#seat.isOneOfSeveral) return this.#seat.alone();
     await this.#seat.take(credentials, this.#interrupted.signal, (why) => {
       this.#observe.waiting = why;
     });
