@@ -328,3 +328,21 @@ test("a caller whose certificate ends while its connection lives is refused", as
   await expect(client.echo({ text: "x" }).catch((error: unknown) => toldBy(error).reason)).resolves.toBe("CERTIFICATE_EXPIRED");
   await mine.close();
 });
+
+test("a renewed certificate is shown to new connections over HTTP as well, and a new CA lets its callers in", async () => {
+  const mine = await serveHttp(alpha, []);
+  const shown = async (): Promise<string> => {
+    const socket = await rawTls(mine.httpPort, operator, alpha.caPem);
+    const { fingerprint256 } = socket.getPeerCertificate();
+    socket.destroy();
+    return fingerprint256;
+  };
+  const before = await shown();
+  const { certificatePem: cert, keyPem: key } = alpha.service();
+  mine.server.rotate({ cert, key, ca: [alpha.caPem, beta.caPem] });
+  expect([before === (await shown()), await shown()]).toEqual([false, new X509Certificate(cert).fingerprint256]);
+  mine.authority.trust(beta, 3);
+  const { status, body } = await call(mine.httpPort, beta.service(), alpha.caPem, { path: ECHO, body: "{}" });
+  expect([status, JSON.parse(body).details[0].debug.reason]).toEqual([401, "TOKEN_INVALID"]);
+  await mine.close();
+});
