@@ -236,6 +236,17 @@ describe("sizes and times", () => {
     expect(fixture.seen.aborts.slice(before)).toEqual(["CANCELLED"]);
   });
 
+  test("a request that comes as soon as the answer before it is there is none of these, however fast", async () => {
+    const clients = Array.from({ length: 8 }, () => connectClient(EchoService, fixture.httpPort, operator, alpha.caPem));
+    const before = await fixture.metric("foedus_http_connections_ended_total", { reason: "pipelined" });
+    const one = async (client: (typeof clients)[number]): Promise<void> => {
+      for (let i = 0; i < 250; i++) expect((await client.echo({ text: String(i) })).text).toBe(String(i));
+    };
+    await Promise.all(clients.map(one));
+    expect(await fixture.metric("foedus_http_connections_ended_total", { reason: "pipelined" })).toBe(before);
+    await nothingHeld();
+  }, 30_000);
+
   test("two ways to say how long a body is are none", async () => {
     const socket = await rawTls(fixture.httpPort, operator, alpha.caPem);
     const over = ended(socket);
