@@ -165,6 +165,19 @@ describe("webhooks of a running hub", () => {
     expect(await home.ops("/readyz")).toContain('"ready":true');
   }, 60_000);
 
+  test("one that telemetry has no room for says so, and the others go on", async () => {
+    await prepare({ one: sink(), two: sink() }, { telemetry: { watchers: 1 } });
+    await home.start();
+    const status = await until("one of them saying so", async () => {
+      const page = await home.ops("/statusz");
+      return /webhook \w+ position=[1-9]/.test(page) && /webhook \w+ position=0 .*why="/.test(page) ? page : undefined;
+    });
+    expect(status.match(/why="/g)?.length).toBe(1);
+    const told = await report(2);
+    await posted(told);
+    expect(texts(receiver.taken)).toEqual(told);
+  }, 60_000);
+
   test("an answer that has no end, and one that never comes, hold nothing up", async () => {
     await prepare({ all: sink({ timeout_ms: 500 }) });
     receiver.answer = (_, response, count) => {
