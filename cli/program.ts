@@ -192,6 +192,14 @@ function operatorVerbs(verb: Declare, program: Command): void {
       async () => (await import("./verbs/peers.ts")).disable,
     ),
   );
+  operator(
+    verb(
+      program,
+      "console",
+      "print a link that logs a browser in at the hub's console, once",
+      async () => (await import("./verbs/console.ts")).run,
+    ),
+  );
   shareVerbs(verb, program);
   federationVerbs(verb, program, operator);
   resourceVerbs(verb, program, operator);

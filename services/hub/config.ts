@@ -1,6 +1,18 @@
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
-import { DEFAULT_PORT, portsOf, SERVICES, type ServiceName, type Snake, sectionOf, TABLE, withSessions } from "./services.ts";
+import {
+  CONSOLE_PORT,
+  DEFAULT_PORT,
+  HTTP_PORT,
+  portsOf,
+  SERVICES,
+  type ServiceName,
+  type Snake,
+  sectionOf,
+  TABLE,
+  withSessions,
+} from "./services.ts";
+import { webhooksConfig } from "./webhooks/config.ts";
 
 const path = (description: string) => z.string().min(1).meta({ description, unit: "path, relative to the configuration file" });
 const anyPort = z.int().min(0).max(65_535);
@@ -75,6 +87,25 @@ export const hubShape = {
     .strictObject({
       host: z.string().min(1).default("127.0.0.1").meta({ description: "address of the single port in single mode" }),
       port: port(DEFAULT_PORT, "the single port in single mode; 0 takes a free one"),
+    })
+    .prefault({}),
+  http: z
+    .strictObject({
+      enabled: z.boolean().default(false).meta({
+        description:
+          "the services as JSON over HTTPS (the Connect protocol) for curl and scripts, with the same certificates and rules; single mode only",
+      }),
+      host: z.string().min(1).default("127.0.0.1").meta({ description: "address that it listens on" }),
+      port: port(HTTP_PORT, "port that it listens on; 0 takes a free one"),
+    })
+    .prefault({}),
+  console: z
+    .strictObject({
+      enabled: z.boolean().default(false).meta({
+        description: "a page for browsers, which need no certificate: whoever logs in by a link of `foedus console`; single mode only",
+      }),
+      host: z.string().min(1).default("127.0.0.1").meta({ description: "address that it listens on" }),
+      port: port(CONSOLE_PORT, "port that it listens on; 0 takes a free one"),
     })
     .prefault({}),
   advertise_host: z
@@ -195,6 +226,7 @@ export const hubShape = {
         .meta({ unit: "ms", description: "time that the collector has to take spans, repetitions included; then they are dropped" }),
     })
     .prefault({}),
+  webhooks: webhooksConfig,
   stop_grace_ms: z
     .int()
     .min(0)

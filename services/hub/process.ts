@@ -51,6 +51,8 @@ interface Parts {
   readonly flow: Flow;
   readonly serve: Serve;
   readonly tracer: Tracer | undefined;
+  /** What posts events, where telemetry runs and there is somebody to post to. */
+  readonly webhooks: ServiceModule | undefined;
 }
 
 /**
@@ -244,9 +246,15 @@ export class HubProcess {
     const tracing = config.tracing.endpoint === "" ? undefined : await import("./tracing.ts");
     const tracer = await tracing?.startTracing({ ...this.#ground, credentials, metrics });
     const serve = new Serve(this.#ground, { credentials, authority: () => flow.authority, verifier, tracer, bindings });
-    const parts: Parts = { credentials, clients, verifier, flow, serve, tracer };
+    const parts: Parts = { credentials, clients, verifier, flow, serve, tracer, webhooks: await this.#makeWebhooks(clients) };
     this.#parts = parts;
     return parts;
+  }
+
+  /** makeWebhooks loads what posts events only where it has something to do: in the process of telemetry. */
+  async #makeWebhooks(clients: OwnClients): Promise<ServiceModule | undefined> {
+    const wanted = servicesOf(this.#ground).includes("telemetry") && Object.keys(this.#ground.config.webhooks).length > 0;
+    return wanted ? (await import("./webhooks/module.ts")).createWebhooks(this.#ground, clients) : undefined;
   }
 
   async #loadCredentials(): Promise<Credentials> {
@@ -380,6 +388,7 @@ export class HubProcess {
       ...modules.map((module) => ({ module, after: afterOf(module) })),
       { module: parts.serve.module(), after: before.map(({ name }) => name) },
       { module: this.#flowModule(parts), needs: ["rpc"], after: modules.map(({ name }) => name) },
+      ...(parts.webhooks === undefined ? [] : [{ module: parts.webhooks, needs: ["telemetry"], after: ["flow"] }]),
     ];
   }
 

@@ -28,6 +28,8 @@ export class Serve {
   readonly #parts: ServeParts;
   #server: RpcServer | undefined;
   #port = 0;
+  #httpPort = 0;
+  #consolePort = 0;
 
   constructor(ground: Ground, parts: ServeParts) {
     this.#ground = ground;
@@ -55,6 +57,8 @@ export class Serve {
         const server = this.#create();
         this.#port = await server.listen(host, port, setting);
         this.#server = server;
+        await this.#serveHttp(server);
+        await this.#serveConsole(server);
         this.#parts.credentials.onRenewed(() => {
           this.#parts.authority().bump();
           server.rotate(this.#material());
@@ -69,6 +73,31 @@ export class Serve {
         await this.#server?.drain(graceMs);
       },
     };
+  }
+
+  /** serveHttp opens the port for HTTP, if there is to be one. A hub without loads nothing of it. */
+  async #serveHttp(server: RpcServer): Promise<void> {
+    const { config, runs, clock, entropy, log, metrics } = this.#ground;
+    const { enabled, host, port } = config.http;
+    if (!enabled) return;
+    if (runs !== "hub") return log.warn({ setting: "http.enabled" }, "http is served by a hub in one process only; this process does not");
+    const { serveConnect } = await import("#runtime/connect/serve.ts");
+    const parts = { entrance: server.entrance, material: this.#material(), clock, ids: entropy, log, metrics };
+    this.#httpPort = await serveConnect({ ...parts, host, port, setting: "http.port" });
+    log.info({ host, port: this.#httpPort }, "http is served");
+  }
+
+  /** serveConsole opens the port for browsers, if there is to be one. */
+  async #serveConsole(server: RpcServer): Promise<void> {
+    const { config, runs, clock, entropy, log, metrics } = this.#ground;
+    const { enabled, host, port } = config.console;
+    if (!enabled) return;
+    if (runs !== "hub")
+      return log.warn({ setting: "console.enabled" }, "the console is served by a hub in one process only; this process does not");
+    const { serveConsole } = await import("./console/serve.ts");
+    const parts = { entrance: server.entrance, material: this.#material(), clock, entropy, log, metrics };
+    this.#consolePort = await serveConsole({ ...parts, host, port });
+    log.info({ host, port: this.#consolePort }, "the console is served");
   }
 
   /** casChanged offers the CA certificates of the peers as they are now to TLS. */
@@ -117,7 +146,8 @@ export class Serve {
 
   #describe(): string {
     const server = this.#server;
-    return `connections=${server?.connections ?? 0} calls=${server?.calls ?? 0}\n${describeHoldings(server?.shared() ?? [])}`.trimEnd();
+    const http = (this.#httpPort === 0 ? "" : ` http=${this.#httpPort}`) + (this.#consolePort === 0 ? "" : ` console=${this.#consolePort}`);
+    return `connections=${server?.connections ?? 0} calls=${server?.calls ?? 0}${http}\n${describeHoldings(server?.shared() ?? [])}`.trimEnd();
   }
 
   /** judge says when a peer's CA keeps TLS from taking our own certificate: two CAs of one name cannot always be told apart. */

@@ -125,6 +125,12 @@ export const SERVICES = Object.keys(TABLE) as readonly ServiceName[];
 /** DEFAULT_PORT is the port of a hub in single mode: the first service's. */
 export const DEFAULT_PORT = 18_800;
 
+/** HTTP_PORT is the port of HTTP in single mode: the last before those of health. */
+export const HTTP_PORT = 18_809;
+
+/** CONSOLE_PORT is the port of the console in single mode. */
+export const CONSOLE_PORT = 18_820;
+
 /** Ports of health begin so far after those of the services, and each is followed by that of metrics: services on one machine need one each. */
 const OPS_OFFSET = 10;
 

@@ -29,7 +29,10 @@ export async function declaredMetrics(): Promise<Declared[]> {
     const ports = { listen: { port: 0 }, ops: { port: 0 }, federation_config_path: "federation.json" };
     // Metrics of tracing are declared where it is on; nothing is sent.
     const tracing = { endpoint: "http://127.0.0.1:9", ratio: 0 };
-    writeFileSync(join(folder, "hub.json"), JSON.stringify({ hub_id: "docs", tls, ...ports, tracing }));
+    // So are those of HTTP, and of webhooks, of which the one here gets nothing.
+    writeFileSync(join(folder, "secret"), `whsec_${Buffer.alloc(32).toString("base64")}`, { mode: 0o600 });
+    const doors = { http: { enabled: true, port: 0 }, webhooks: { docs: { url: "http://127.0.0.1:9/", secret_file: "secret" } } };
+    writeFileSync(join(folder, "hub.json"), JSON.stringify({ hub_id: "docs", tls, ...ports, ...doors, tracing }));
     const loaded = loadHubConfig({ file: join(folder, "hub.json") });
     const onFatal = (error: unknown): never => {
       throw error;

@@ -1,8 +1,9 @@
 import type { X509Certificate } from "node:crypto";
 import type { ServerHttp2Session } from "node:http2";
 import type net from "node:net";
-import type { TLSSocket } from "node:tls";
+import type { Server, TLSSocket } from "node:tls";
 import type { Chatter } from "#channel/tls/chatter.ts";
+import type { ServerMaterial } from "#runtime/tls/credentials.ts";
 import type { Charge } from "../handshakes/handshake-costs.ts";
 import type { Account } from "./accounts.ts";
 import type { Hearing } from "./hearing.ts";
@@ -10,6 +11,8 @@ import type { Hearing } from "./hearing.ts";
 /** Connection is one accepted TCP connection and, after the TLS handshake, whose it is. */
 export interface Connection {
   readonly socket: net.Socket;
+  /** Where it came in, if gRPC is not spoken there. */
+  readonly door: Door | undefined;
   /** Remote address, also when the socket is gone. */
   readonly address: string;
   /** The client's leaf certificate; undefined until the handshake is done. */
@@ -30,4 +33,21 @@ export interface Connection {
   readonly chatter: Chatter;
   /** widen lets it carry more to us at a time: for one on which this hub does not send in bulk (`windows.ts`). */
   widen(): void;
+}
+
+/**
+ * Door is a port of its own on which a protocol other than gRPC is spoken. Its connections are accepted, bounded, identified and cut as all
+ * others are; from then on they are the door's.
+ */
+export interface Door {
+  /** Lets in who shows no certificate, or one that TLS does not take, which then counts as none: for browsers. */
+  readonly strangers: boolean;
+  /** tls takes over connections whose hello has come. It has no port of its own. */
+  readonly tls: Server;
+  /** rotate puts new certificates and CAs in place for new connections. */
+  rotate(material: ServerMaterial): void;
+  /** opened is told of each connection whose caller may be here. */
+  opened(connection: Connection, secure: TLSSocket): void;
+  /** retire ends a connection as soon as nothing runs on it any more, and takes no more calls on it. */
+  retire(connection: Connection): void;
 }

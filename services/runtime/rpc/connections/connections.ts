@@ -11,14 +11,15 @@ import { POST_HANDSHAKE_MS, stopReading, watchPostHandshake } from "#channel/tls
 import { NARROW_WINDOW_BYTES } from "#channel/windows.ts";
 import { type LimitedLogger, limitedLogger } from "#runtime/log/limited.ts";
 import { ConnectionRates } from "../handshakes/connection-rates.ts";
+import { HandshakeFailures } from "../handshakes/failures.ts";
 import { HandshakeCosts } from "../handshakes/handshake-costs.ts";
-import { type ClosedReason, connectionMetrics, type TlsReason, tlsReason, UnknownCas } from "../handshakes/handshakes.ts";
-import { HelloTurns, type NoHello } from "../handshakes/hello-turns.ts";
+import { type ClosedReason, connectionMetrics } from "../handshakes/handshakes.ts";
+import { HelloTurns } from "../handshakes/hello-turns.ts";
 import { Listeners } from "../handshakes/listeners.ts";
 import { type Limit, Rooms } from "../handshakes/rooms.ts";
 import { CallerBounds } from "./caller-bounds.ts";
 import { ChatterWatch } from "./chatter.ts";
-import type { Connection } from "./connection.ts";
+import type { Connection, Door } from "./connection.ts";
 import type { ConnectionLimits, ConnectionOptions } from "./connection-options.ts";
 import { keepRead } from "./headers.ts";
 import { askFor, Hearing } from "./hearing.ts";
@@ -32,8 +33,6 @@ export type CutTarget = string | ((connection: { readonly hubId: string; readonl
 
 /** How long the calls of a connection that is retired have to end by themselves, ms. */
 const RETIRE_MS = 5_000;
-/** A client that has sent more and has not finished its handshake does not mean to. */
-const LARGE_BYTES = 2 * CLIENT_FLIGHT_BYTES;
 
 /**
  * ConnectionTable accepts connections itself and hands them to grpc-js. So it can bound them per address before TLS and per caller
@@ -44,12 +43,13 @@ export class ConnectionTable {
   /** Also those that are gone: what a handshake failed with is told after the end of its socket. */
   readonly #ever = new WeakMap<net.Socket, Connection>();
   readonly #bySession = new WeakMap<ServerHttp2Session, Connection>();
-  readonly #unknownCas = new UnknownCas();
+  readonly #failures: HandshakeFailures;
   readonly #costs = new HandshakeCosts();
   readonly #rates: ConnectionRates;
   readonly #rooms: Rooms<Connection>;
   readonly #injector: ReturnType<grpc.Server["createConnectionInjector"]>;
-  readonly #listeners: Listeners;
+  readonly #listeners: Listeners[] = [];
+  readonly #doors: Door[] = [];
   readonly #turns: HelloTurns;
   readonly #o: ConnectionOptions;
   readonly #limits: ConnectionLimits;
@@ -64,6 +64,7 @@ export class ConnectionTable {
   readonly #chatter: ChatterWatch<Connection>;
   #watchTimer: Timer | undefined;
   #lookedAt = 0;
+  #stopped = false;
   #empty: PromiseWithResolvers<void> | undefined;
 
   constructor(server: grpc.Server, credentials: grpc.ServerCredentials, options: ConnectionOptions) {
@@ -78,10 +79,15 @@ export class ConnectionTable {
     this.#rooms = new Rooms(options.limits, (address) => this.#costs.known(address), end);
     this.#log = limitedLogger(options.log, options.clock);
     this.#metrics = connectionMetrics(options.metrics);
+    this.#failures = new HandshakeFailures({
+      clock: options.clock,
+      log: this.#log,
+      metrics: this.#metrics,
+      costs: this.#costs,
+      addressOf: (socket) => this.#ever.get(socket)?.address,
+    });
     this.#chatter = new ChatterWatch(options.clock, this.#bySocket, (connection, waitMs) => this.#refuseChatter(connection, waitMs));
     this.#turns = new HelloTurns(options.clock, HANDSHAKE_TIMEOUT_MS);
-    const failed = (err: Error): void => this.#log.log("error", "", { err }, "listener failed");
-    this.#listeners = new Listeners((socket) => this.#accept(socket), failed);
     this.#injector = server.createConnectionInjector(credentials);
     // grpc-js keeps its HTTP/2 server to itself, but it is the only one that tells about TLS failures and sessions.
     const servers = Reflect.get(server, "http2Servers") as Map<Http2SecureServer, unknown>;
@@ -90,7 +96,7 @@ export class ConnectionTable {
 
   #watch(http2: Http2SecureServer): void {
     let current: Connection | undefined;
-    http2.on("tlsClientError", (error: NodeJS.ErrnoException, socket: TLSSocket) => this.#failed(error, socket));
+    http2.on("tlsClientError", (error: NodeJS.ErrnoException, socket: TLSSocket) => this.#failures.failed(error, socket));
     // Before Node's own listener, which makes the session and tells of it at once: so each session is known by its connection.
     http2.prependListener("secureConnection", (socket: TLSSocket) => {
       current = this.#under(socket);
@@ -122,48 +128,11 @@ export class ConnectionTable {
     return socket === undefined ? undefined : this.#bySocket.get(socket);
   }
 
-  #failed(error: NodeJS.ErrnoException, secure: TLSSocket): void {
-    const raw = socketUnder(secure);
-    const known = raw === undefined ? undefined : this.#ever.get(raw);
-    const bytesRead = raw?.bytesRead ?? 0;
-    const reason = tlsReason(error, { authorizationError: secure.authorizationError, bytesRead });
-    const costly = known !== undefined && this.#charge(known.address, guardOf(secure), bytesRead, reason);
-    // Null where the certificate was not judged; whose it is TLS does not tell once it has refused it.
-    const { authorizationError: why } = secure as { readonly authorizationError?: unknown };
-    this.#tell(reason, costly, { remote: known?.address, code: error.code, ...(why ? { why } : {}), bytes: bytesRead });
-  }
-
-  /** noHello tells of a connection that ended before TLS had a look. */
-  #noHello({ address }: Connection, why: NoHello, bytes: number): void {
-    this.#tell(why !== "closed" ? why : bytes === 0 ? "probe" : "reset", false, { remote: address, bytes });
-  }
-
-  #tell(reason: TlsReason, costly: boolean, fields: object): void {
-    this.#metrics.tls.inc({ reason });
-    const passes = !costly && reason === "unknown_ca" && !this.#unknownCas.lasts(this.#o.clock.mono());
-    this.#log.log(
-      reason === "probe" ? "debug" : passes ? "info" : "warn",
-      reason,
-      { reason, ...fields },
-      // It may be a hub that is not a peer yet, one that is none any more, or a stranger.
-      reason === "unknown_ca" ? "tls handshake failed: no CA that is pinned here signed the client's certificate" : "tls handshake failed",
-    );
-  }
-
-  /** charge notes what a failed handshake cost, and tells whether it was more than that of an honest client. */
-  #charge(address: string, guard: HandshakeGuard | undefined, bytesRead: number, reason: TlsReason): boolean {
-    const now = this.#o.clock.mono();
-    const tooLarge = reason === "too_large" || (guard === undefined && bytesRead > LARGE_BYTES);
-    if (guard !== undefined) this.#costs.failed(address, guard.charge(), now);
-    if (tooLarge) this.#costs.tooLarge(address, guard === undefined ? bytesRead : 0, now);
-    return tooLarge || this.#costs.waitMs(address, now) > 0;
-  }
-
   #identify(connection: Connection, socket: TLSSocket): void {
     this.#rooms.shook(connection);
     const guard = guardOf(socket);
     const { accounts, identities } = this.#o;
-    const leaf = socket.getPeerX509Certificate();
+    const leaf = connection.door?.strangers === true && !socket.authorized ? undefined : socket.getPeerX509Certificate();
     if (leaf !== undefined) {
       connection.hearing.shook(this.#o.clock.mono(), connection.socket.bytesWritten);
       connection.leaf = leaf;
@@ -210,15 +179,55 @@ export class ConnectionTable {
   #begin(connection: Connection, session: ServerHttp2Session): void {
     connection.session = session;
     this.#bySession.set(session, connection);
-    const { account, tooSoonMs } = connection;
-    if (tooSoonMs > 0) return this.#refuse(connection, "connection_rate", { caller: account?.key, waitMs: tooSoonMs });
-    const met = account === undefined ? undefined : this.#bounds.met(account);
-    if (met !== undefined) return this.#refuse(connection, met.reason, { caller: account?.key, limit: met.limit });
-    const waitMs = this.#chatter.begins(connection);
-    if (waitMs > 0) return this.#refuseChatter(connection, waitMs);
+    if (!this.#mayStay(connection)) return;
     // Clients of this hub's own callers have narrow windows, so what they send may come in a wide one (WI2).
     if (connection.hubId === this.#o.identities.authority.hubId) connection.widen();
     askFor(connection);
+  }
+
+  /** mayStay closes a connection that comes too soon, or is one too many of its caller, and then answers false. */
+  #mayStay(connection: Connection): boolean {
+    const { account, tooSoonMs } = connection;
+    const met = account === undefined ? undefined : this.#bounds.met(account);
+    const waitMs = tooSoonMs > 0 || met !== undefined ? 0 : this.#chatter.begins(connection);
+    if (tooSoonMs > 0) this.#refuse(connection, "connection_rate", { caller: account?.key, waitMs: tooSoonMs });
+    else if (met !== undefined) this.#refuse(connection, met.reason, { caller: account?.key, limit: met.limit });
+    else if (waitMs > 0) this.#refuseChatter(connection, waitMs);
+    else return true;
+    return false;
+  }
+
+  /** attend has the TLS server of a door say whose its connections are, before the door itself hears of them. */
+  #attend(door: Door): void {
+    this.#doors.push(door);
+    door.tls.on("tlsClientError", (error: NodeJS.ErrnoException, socket: TLSSocket) => this.#failures.failed(error, socket));
+    door.tls.prependListener("secureConnection", (socket: TLSSocket) => {
+      const connection = this.#under(socket);
+      if (connection === undefined) return void socket.destroy();
+      this.#identify(connection, socket);
+      if (this.#mayStay(connection)) door.opened(connection, socket);
+    });
+  }
+
+  /** doors are the ports on which another protocol is spoken. */
+  get doors(): readonly Door[] {
+    return this.#doors;
+  }
+
+  /** begins counts a call at a door as a stream: how long its caller should have waited, ms. Undefined if its connection is closed for it. */
+  begins(connection: Connection): number | undefined {
+    const { account } = connection;
+    const rate = account?.bounds.streams;
+    const call = {};
+    if (account === undefined || rate === undefined) return 0;
+    if (this.#streams.begun(call, account, rate, this.#o.clock.mono())) return this.#streams.tooSoonMs(call);
+    this.#refuse(connection, "stream_rate", { caller: account.key, perSecond: rate.perSecond });
+    return undefined;
+  }
+
+  /** crumbs ends the connections of whoever sends its requests at a door in far too many pieces. */
+  crumbs(connection: Connection): void {
+    this.#floods(connection, "chatter");
   }
 
   /** begun counts a stream. A connection on which they come too fast is closed at once: what else was read of it is then not looked at. */
@@ -268,12 +277,17 @@ export class ConnectionTable {
     this.#log.log("warn", reason, { reason, remote, ...fields }, "connection closed");
   }
 
-  /** listen binds a port (0 picks a free one) and resolves with it. A taken port fails with what to do. */
-  listen(host: string, port: number, setting?: string): Promise<number> {
-    return this.#listeners.listen(host, port, setting);
+  /** listen binds a port (0 picks a free one), of gRPC or of a door, and resolves with it. A taken port fails with what to do. */
+  listen(host: string, port: number, setting?: string, door?: Door): Promise<number> {
+    const failed = (err: Error): void => this.#log.log("error", "", { err }, "listener failed");
+    const listeners = new Listeners((socket) => this.#accept(socket, door), failed);
+    this.#listeners.push(listeners);
+    if (this.#stopped) listeners.close();
+    if (door !== undefined) this.#attend(door);
+    return listeners.listen(host, port, setting);
   }
 
-  #accept(socket: net.Socket): void {
+  #accept(socket: net.Socket, door: Door | undefined): void {
     const address = socket.remoteAddress ?? "?";
     const mono = this.#o.clock.mono();
     if (!this.#costs.hears(address, mono)) {
@@ -289,7 +303,7 @@ export class ConnectionTable {
       // Node holds the update back until it writes something else.
       session.ping(() => undefined);
     };
-    const connection: Connection = { socket, address, ...state, hearing: new Hearing(mono), chatter: new Chatter(), widen };
+    const connection: Connection = { socket, address, door, ...state, hearing: new Hearing(mono), chatter: new Chatter(), widen };
     socket.on("error", (err) => this.#o.log.debug({ remote: address, err }, "connection failed"));
     const met = this.#rooms.enter(connection, mono);
     if (met !== undefined) return this.#refuse(connection, met.reason, { limit: met.limit });
@@ -309,17 +323,19 @@ export class ConnectionTable {
         if (connection.charge !== undefined && connection.leaf === undefined) this.#costs.took(connection.charge, ms, this.#o.clock.mono());
       },
       refuse: (waitMs) => this.#refuse(connection, "handshake_cost", { waitMs: Math.ceil(waitMs) }),
-      none: (why, bytes) => this.#noHello(connection, why, bytes),
+      none: (why, bytes) => this.#failures.noHello(address, why, bytes),
     });
   }
 
   #beginHandshake(connection: Connection): void {
-    const { socket, address } = connection;
+    const { socket, address, door } = connection;
     const mono = this.#o.clock.mono();
     connection.charge = this.#costs.begins(address, mono);
-    socket.setNoDelay(true).setKeepAlive(true);
+    socket.setNoDelay(true).setKeepAlive(true, door === undefined ? undefined : this.#limits.keepaliveTimeMs);
     const guarded = this.#limits.strangers === true || this.#costs.guarded(address, mono);
-    this.#injector.injectConnection(guarded ? new HandshakeGuard(socket, CLIENT_FLIGHT_BYTES) : socket);
+    const below = guarded ? new HandshakeGuard(socket, CLIENT_FLIGHT_BYTES) : socket;
+    if (door === undefined) this.#injector.injectConnection(below);
+    else door.tls.emit("connection", below);
   }
 
   #forget(connection: Connection): void {
@@ -361,6 +377,8 @@ export class ConnectionTable {
     const limits = { ...this.#limits, handshakeTimeoutMs: HANDSHAKE_TIMEOUT_MS };
     for (const connection of this.#bySocket.values()) {
       const { hearing, socket, account } = connection;
+      // Nobody can be asked for a sign of life at a door: TCP does, and who is served there has bounds of its own.
+      if (connection.door !== undefined && connection.secure !== undefined) continue;
       const verdict = hearing.look(socket, now, unseenMs, limits);
       if (verdict === "gone") this.#refuse(connection, "silent", { caller: account?.key, quietMs: hearing.quietMs(now) });
       else if (verdict === "ask") askFor(connection);
@@ -383,9 +401,10 @@ export class ConnectionTable {
 
   /** retire says GOAWAY on a connection, so that its client makes a new one, and destroys it when its calls do not end. */
   retire(connection: Connection): void {
-    const { session, socket } = connection;
-    if (session === undefined || session.destroyed) return void socket.destroy();
-    session.close();
+    const { session, socket, door } = connection;
+    if (door === undefined && (session === undefined || session.destroyed)) return void socket.destroy();
+    session?.close();
+    door?.retire(connection);
     const timer = this.#o.clock.setTimer(RETIRE_MS, () => socket.destroy());
     socket.once("close", () => timer.cancel());
   }
@@ -396,13 +415,17 @@ export class ConnectionTable {
 
   /** stopAccepting closes the listening ports; connections live on. */
   stopAccepting(): void {
-    this.#listeners.close();
+    this.#stopped = true;
+    for (const listeners of this.#listeners) listeners.close();
   }
 
   /** closeSessions says GOAWAY to every client; sessions close when their calls are over. Resolves when all are closed. */
   closeSessions(): Promise<void> {
     this.#injector.destroy();
-    for (const { leaf, socket } of this.#bySocket.values()) if (leaf === undefined) socket.destroy();
+    for (const connection of [...this.#bySocket.values()]) {
+      if (connection.leaf === undefined && connection.door?.strangers !== true) connection.socket.destroy();
+      else connection.door?.retire(connection);
+    }
     if (this.#bySocket.size === 0) return Promise.resolve();
     this.#empty ??= Promise.withResolvers();
     return this.#empty.promise;

@@ -47,7 +47,7 @@ const REQUEST_REASONS: readonly IntakeReason[] = ["late", "bytes", "pieces"];
 /** connectionMetrics declares what connections count. */
 export function connectionMetrics(registry: Registry) {
   const made = {
-    open: gauge(registry, { name: "foedus_connections", help: "Open gRPC connections." }),
+    open: gauge(registry, { name: "foedus_connections", help: "Open connections of callers: gRPC, and HTTP where it is served." }),
     tls: counter(registry, {
       name: "foedus_tls_handshake_failures_total",
       help: "TLS handshakes that clients did not complete, by reason.",

@@ -5,12 +5,13 @@ import type { Timer } from "#channel/clock.ts";
 import { decodedSizeOf } from "#channel/decoded-size.ts";
 import { Malformed } from "#channel/messages.ts";
 import type { RequestFailure } from "#channel/status.ts";
-import type { Failure, Reason } from "#kernel/error.ts";
+import type { Failure } from "#kernel/error.ts";
 import type { Account } from "../connections/accounts.ts";
 import type { Intake } from "../connections/intake.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";
 import { type BugReporter, errorToStatus, failureToStatus, type Status } from "../status.ts";
 import type { Outcome, ServerCall } from "./call-context.ts";
+import { tellRefused } from "./refused-call.ts";
 
 type Listener = Parameters<grpc.ServerInterceptingCallInterface["start"]>[0];
 type PartialStatus = Parameters<grpc.ServerInterceptingCallInterface["sendStatus"]>[0];
@@ -41,17 +42,13 @@ const EMPTY = Buffer.alloc(0);
 const DEADLINE_RACE_MS = 20;
 const LATE = { code: grpc.status.DEADLINE_EXCEEDED, details: "the deadline passed" };
 
-/** Codes that say that a call was refused, with what they most often stand for. */
-const REFUSED: ReadonlyMap<number, Reason> = new Map<number, Reason>([
-  [grpc.status.PERMISSION_DENIED, "ACCESS_DENIED"],
-  [grpc.status.UNAUTHENTICATED, "TOKEN_INVALID"],
-  [grpc.status.INVALID_ARGUMENT, "INVALID_FIELD"],
-  [grpc.status.RESOURCE_EXHAUSTED, "RATE_LIMITED"],
-]);
+/** LATE_FAILURE is what a call ends with at its deadline. */
+export const LATE_FAILURE: Failure = { reason: "DEADLINE_EXPIRED", message: "the deadline passed" };
 
-/** How long the client of a call that is over may take to read its answer, ms; after it the stream is reset all the same. */
-const UNREAD_MS = 10_000;
-const UNREAD: Failure = { reason: "OVERLOADED", message: "the caller does not read the answer" };
+/** UNREAD_MS is how long the client of a call that is over may take to read its answer; after it the answer is dropped. */
+export const UNREAD_MS = 10_000;
+/** UNREAD_FAILURE is why it was. */
+export const UNREAD_FAILURE: Failure = { reason: "OVERLOADED", message: "the caller does not read the answer" };
 
 /** explain gives the statuses that grpc-js makes itself the same details as ours. */
 function explain(status: PartialStatus, maxMessageBytes: number): Status | PartialStatus {
@@ -236,14 +233,8 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
     const outcome: Outcome = { code, reason: grpc.status[code] ?? "", details: status?.details ?? "cancelled" };
     if (failure !== undefined) call.abort(failure);
     for (const interceptor of this.#guard.interceptors) interceptor.close?.(call, outcome);
-    this.#tellRefused(call, outcome);
+    tellRefused(call, outcome);
     this.#guard.over(call);
-  }
-
-  /** tellRefused tells who wants to know that a call was refused before its handler began. */
-  #tellRefused(call: ServerCall, { code, details: message }: Outcome): void {
-    const reason = REFUSED.get(code);
-    if (reason !== undefined && !call.handled && call.identified) call.entry.refused?.(call.caller, { reason, message });
   }
 
   /** charged gives back what the call holds when the last of it is gone from this process. */
@@ -263,7 +254,7 @@ export class GuardedCall implements grpc.ServerInterceptingCallInterface {
 
   /** awaitReader gives the client of a call that was answered some time to read it, whatever deadline it named. */
   #awaitReader(call: ServerCall): void {
-    if (call.unread > 0) this.#unreadTimer ??= this.#guard.setTimer(UNREAD_MS, () => this.#giveUp(UNREAD));
+    if (call.unread > 0) this.#unreadTimer ??= this.#guard.setTimer(UNREAD_MS, () => this.#giveUp(UNREAD_FAILURE));
   }
 
   get #stream(): ServerHttp2Stream {

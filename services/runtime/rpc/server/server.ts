@@ -27,6 +27,8 @@ import { createInterceptors } from "../interceptors/index.ts";
 import type { Interceptor } from "../interceptors/interceptor.ts";
 import type { Rates } from "../interceptors/rate.ts";
 import { type MethodEntry, ServerCall } from "./call-context.ts";
+import { DirectCall, type Route } from "./direct-call.ts";
+import type { Entrance } from "./entrance.ts";
 import { type Guard, GuardedCall } from "./guarded-call.ts";
 import { type HandlerEnv, toGrpcHandler } from "./handlers.ts";
 import { createHealth, type HealthService } from "./health.ts";
@@ -125,6 +127,8 @@ export interface RpcServer {
   readonly requestBytes: number;
   /** shared is who holds how much of this server. */
   shared(): Shared[];
+  /** entrance is the way in for calls that come by another protocol. */
+  readonly entrance: Entrance;
 }
 
 const STRIPPED_PREFIX = "x-foedus-";
@@ -136,6 +140,8 @@ class Server implements RpcServer {
   readonly #grpc: grpc.Server;
   readonly #table: ConnectionTable;
   readonly #entries = new Map<string, MethodEntry>();
+  readonly #routes = new Map<string, Route>();
+  readonly #guarded: Guard;
   readonly #byMetadata = new WeakMap<grpc.Metadata, ServerCall>();
   readonly #live = new Set<ServerCall>();
   readonly #accounts: Accounts;
@@ -159,6 +165,7 @@ class Server implements RpcServer {
     const bindings = this.#bindings();
     const methods = this.#index(bindings);
     const guard = this.#guard(methods);
+    this.#guarded = guard;
     this.#interceptors = guard.interceptors;
     const { maxConnectionAgeMs } = this.#limits;
     this.#grpc = new grpc.Server({
@@ -261,10 +268,33 @@ class Server implements RpcServer {
       tooSoonMs: this.#table.tooSoonMs(inner),
     });
     this.#byMetadata.set(metadata, call);
+    return this.#counted(call);
+  }
+
+  /** counted has a call be one of those that run, and that hear of a shutdown. */
+  #counted(call: ServerCall): ServerCall {
     this.#live.add(call);
     this.#longLived.add(call);
     if (this.#draining && call.entry.rule.longLived) call.abort(SHUTDOWN);
     return call;
+  }
+
+  get entrance(): Entrance {
+    return {
+      maxMessageBytes: this.#limits.maxMessageBytes,
+      listen: (host, port, setting, door) => this.#table.listen(host, port, setting, door),
+      route: (path) => this.#routes.get(path),
+      begins: (connection) => this.#table.begins(connection),
+      who: ({ leaf, thumbprint }) => {
+        const answer = leaf === undefined ? undefined : this.#identities.admission(leaf, thumbprint);
+        return answer !== undefined && "caller" in answer ? answer.caller : undefined;
+      },
+      crumbs: (connection) => this.#table.crumbs(connection),
+      begin: (route, arrival, answers) => {
+        const call = new ServerCall({ ...arrival, entry: route, startedMono: this.#options.clock.mono() });
+        return new DirectCall(route, this.#counted(call), this.#guarded, answers);
+      },
+    };
   }
 
   #register(bindings: readonly ServiceBinding[]): void {
@@ -283,6 +313,8 @@ class Server implements RpcServer {
         const handler = handlers[method.localName];
         if (typeof handler !== "function") throw fail("NOT_CONFIGURED", `${service.typeName}.${method.name} has no handler`);
         implementation[method.localName] = toGrpcHandler(method, handler, env);
+        const entry = this.#entries.get(methodPath(method)) as MethodEntry;
+        this.#routes.set(methodPath(method), { ...entry, handler, raw: rawRequests?.has(method.localName) === true });
       }
       this.#grpc.addService(toServiceDefinition(service, rawRequests), implementation);
     }
@@ -294,6 +326,7 @@ class Server implements RpcServer {
 
   rotate(material: ServerMaterial): void {
     this.#options.credentials.rotate(material);
+    for (const door of this.#table.doors) door.rotate(material);
   }
 
   cut(target: CutTarget): number {
