@@ -301,7 +301,7 @@ describe("node add", () => {
     expect(added).toMatchObject({ code: 0, err: expect.stringContaining("was created: pki/node-desk.pem") });
     expect(added.err).toContain("foedus send home/desk state ON\n");
     expect(added.out.trim().split("\n").length).toBeLessThanOrEqual(15);
-    const file = join(home.dir, "desk.mts");
+    const file = join(home.dir, "desk.mjs");
     writeFileSync(file, added.out);
     const program = new Running(spawn(process.execPath, [file], { cwd: home.dir, stdio: ["ignore", "pipe", "pipe"] }));
     running.push(program);

@@ -1,7 +1,7 @@
 // Programs to begin with: a device in TypeScript or in Python that registers, reports its state and does what it is told.
 
-/** LANGUAGES are those that `node add` writes programs in, with the endings of their files: an .mts is a module wherever it lies. */
-export const LANGUAGES = { typescript: "mts", python: "py" } as const;
+/** LANGUAGES are those that `node add` writes programs in, with the endings of their files. The program in TypeScript has no types, and an .mjs is a module wherever it lies. */
+export const LANGUAGES = { typescript: "mjs", python: "py" } as const;
 
 /** Language is one of them. */
 export type Language = keyof typeof LANGUAGES;

@@ -119,9 +119,9 @@ describe("two hubs of one's own", () => {
     expect(lamp.text).toMatch(/home\/lamp ends: it answered 1 command in [^\n]+; home no longer has it\n$/);
     const [add, run, sendToIt] = DEVICE.commands as [string, string, string];
     hubs.run(add, "home");
-    const file = join(hubs.in("home"), "desk-lamp.mts");
+    const file = join(hubs.in("home"), "desk-lamp.mjs");
     const program = readFileSync(file, "utf8");
-    const [shown = ""] = DEVICE.blocks("ts");
+    const [shown = ""] = DEVICE.blocks("js");
     const sdk = `${ROOT}/clients/typescript/index.ts`;
     expect(program.replaceAll(hubs.host, "127.0.0.1").replace(sdk, "../clients/typescript/index.ts")).toBe(shown);
     expect(shown.trim().split("\n").length).toBeLessThanOrEqual(LINES_MOST);
@@ -150,10 +150,10 @@ describe("two hubs of one's own", () => {
   }, 90_000);
 
   test("it waits while the hub is away", async () => {
-    const [shown = ""] = DEVICE.blocks("ts");
-    const file = join(hubs.in("home"), "lost.mts");
+    const [shown = ""] = DEVICE.blocks("js");
+    const file = join(hubs.in("home"), "lost.mjs");
     writeFileSync(file, shown.replace("../clients", `${ROOT}/clients`).replace("127.0.0.1:18800", "127.0.0.1:1"));
-    const lost = hubs.begin(`'${ROOT}/node_modules/.bin/node' lost.mts`, "home");
+    const lost = hubs.begin(`'${ROOT}/node_modules/.bin/node' lost.mjs`, "home");
     await lost.prints("nothing listens at 127.0.0.1:1. Start the hub, or correct the address.");
     expect(lost.text).not.toMatch(/^ +at /m);
   }, 60_000);

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { pack } from "../../tools/packages/typescript.ts";
-import { start } from "../cli/fixture.ts";
+import { type Finished, start } from "../cli/fixture.ts";
 import { execute, get, stateOf, text } from "../support/acts.ts";
 import { type Clients, Federation, type HubProcess, ROOT, until } from "../support/federation.ts";
 import { page, sectionsOf } from "../support/pages.ts";
@@ -69,6 +69,13 @@ async function certify(line: string, id: string): Promise<void> {
   for (const end of ["pem", "key"]) copyFileSync(join(home.pkiDir, `node-${id}.${end}`), join(folder, `node-${id}.${end}`));
 }
 
+/** typed runs a line of a page in the folder of the hub, which has no context here as `hub init` makes one: so the line says which hub. */
+function typed(line: string): Promise<Finished> {
+  const { ca, cert, key } = home.pki("operator-admin");
+  const [, ...words] = [...line.matchAll(/"([^"]*)"|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain ?? "");
+  return start([...words, "--address", home.address("discovery"), "--ca", ca, "--cert", cert, "--key", key], { cwd: home.dir }).done;
+}
+
 /** begin starts a program of a page. */
 function begin(language: "js" | "python", program: string): { readonly child: ChildProcess; printed(): string } {
   const file = join(folder, language === "js" ? "program.mjs" : "program.py");
@@ -127,13 +134,9 @@ for (const language of ["js", "python"] as const) {
         },
         BACK_MS,
       );
-      // As a person would: by the command line, in the folder of the hub.
-      const admin = ["--address", home.address("discovery"), "--ca", home.pki("operator-admin").ca];
-      const as = [...admin, "--cert", home.pki("operator-admin").cert, "--key", home.pki("operator-admin").key];
-      const agents = await start([...list.split(" ").slice(1), ...as], { cwd: home.dir }).done;
-      expect(agents.out).toContain("home/scribe");
-      const [, target = "", capability = "", value = ""] = /^foedus send (\S+) (\S+) "([^"]+)" --timeout 30s$/.exec(send) ?? [];
-      const { out, err } = await start(["send", target, capability, value, "--timeout", "30s", ...as], { cwd: home.dir }).done;
+      expect((await typed(list)).out).toContain("home/scribe");
+      expect(send).toMatch(/^foedus send home\/scribe summarise "[^"]+" --timeout 30s$/);
+      const { out, err } = await typed(send);
       expect([out, err]).toEqual([expect.stringMatching(/done in .*, value Foedus joins hubs\.\n$/), ""]);
       expect(AGENT).toContain("`value Foedus joins hubs.`");
       await until("the agent at the peer", async () => (await get(factory, "home", "scribe"))?.online === true);
@@ -153,6 +156,9 @@ for (const language of ["js", "python"] as const) {
         BACK_MS,
       );
       await until("its state at the peer", async () => stateOf(await get(factory, "home", "lamp"), "state") === "ON");
+      const [send, show] = sectionsOf(DEVICE).get("In TypeScript or JavaScript")!.commands as [string, string];
+      expect((await typed(send)).out).toMatch(/^home\/lamp state: done in /);
+      expect((await typed(show)).out).toMatch(/state +string .*ON/);
       lamp.child.kill("SIGKILL");
     }, 120_000);
   });

@@ -4,6 +4,7 @@ import { CommandAuditSchema, type CommandWay } from "#gen/foedus/telemetry/v1alp
 import { type Event, EventKind, EventSchema } from "#gen/foedus/telemetry/v1alpha1/telemetry_service_pb.ts";
 import { printable } from "#kernel/printable.ts";
 import { clipText } from "#kernel/wire/bytes.ts";
+import { WireError } from "#kernel/wire/proto-reader.ts";
 import type { HappeningFilter, SeverityGrade } from "../messages.ts";
 import { type AuditHead, type AuditRow, readAuditHead, readAuditRow } from "./audit-reader.ts";
 import { shownValue } from "./shown-value.ts";
@@ -54,8 +55,8 @@ export class AuditFrame {
     const { count, records } = this.head;
     if (filter.kinds.length > 0 && !filter.kinds.includes(EventKind.COMMAND)) return;
     for (let i = Math.max(0, from - first); i < count; i++) {
-      const row = readAuditRow(this.#bytes, records[2 * i] as number, records[2 * i + 1] as number);
-      if (this.#matches(row, filter)) yield this.#event(first + i, this.head.first + i, row);
+      const row = rowOf(this.#bytes, records[2 * i] as number, records[2 * i + 1] as number);
+      if (row !== undefined && this.#matches(row, filter)) yield this.#event(first + i, this.head.first + i, row);
     }
   }
 
@@ -133,6 +134,16 @@ export class AuditFrame {
     if (node === "") return `a command of ${who} was refused before it was read${because}`;
     const given = row.hidden ? " = (hidden)" : value === "" ? "" : ` = ${value}`;
     return `${who}: ${printable(this.#text(row.capability))} of ${printable(node)}${given}: ${OUTCOMES[row.outcome] ?? ""}${because}`;
+  }
+}
+
+/** rowOf reads a record; one that cannot be read is none: nobody writes any but this software, and others must still be found. */
+function rowOf(bytes: Uint8Array, from: number, to: number): AuditRow | undefined {
+  try {
+    return readAuditRow(bytes, from, to);
+  } catch (error) {
+    if (error instanceof WireError) return undefined;
+    throw error;
   }
 }
 

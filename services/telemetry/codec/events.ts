@@ -17,6 +17,8 @@ import { type AuditHead, readAuditHead, readAuditRow } from "./audit-reader.ts";
 
 /** Number of EVENT_KIND_COMMAND, which all records of the audit are. */
 const KIND_COMMAND = 7;
+/** Outcomes that are warnings: none, of a record that counts others, and unknown. */
+const WARNINGS = bitOf(0) | bitOf(5);
 
 /** reportFromProto reads a reported event; the reporter's service name wins over the one in the event. */
 export function reportFromProto(event: Event, service: string): HappeningReport {
@@ -59,7 +61,7 @@ function partOfAudit({ count, wallFrom, wallTo, outcomes, namesFrom, namesTo, te
     const name = /^automation:(.*)$/su.exec(text)?.[1];
     if (name !== undefined) tokens.push(tokenOf(name));
   }
-  const severity = (outcomes & (bitOf(0) | bitOf(5))) === 0 ? 2 : 3;
+  const severity = (outcomes & WARNINGS) === 0 ? 2 : 3;
   return { count, wallFrom, wallTo, kinds: bitOf(KIND_COMMAND), severity, outcomes, namesFrom, namesTo, tokens };
 }
 
@@ -87,16 +89,20 @@ export const happeningCodec: HappeningCodec = {
 export function auditBatchFrom(bytes: Uint8Array): AuditBatch {
   try {
     const head = readAuditHead(bytes);
-    let warnings = 0;
-    for (let i = 0; i < head.count; i++) {
-      const { outcome } = readAuditRow(bytes, head.records[2 * i] as number, head.records[2 * i + 1] as number);
-      if (severityOf(outcome) > 2) warnings++;
-    }
-    return { epoch: head.epoch, first: head.first, bytes, part: partOfAudit(head), warnings };
+    return { epoch: head.epoch, first: head.first, bytes, part: partOfAudit(head), warnings: warningsIn(bytes, head) };
   } catch (error) {
     if (error instanceof WireError) throw invalidBatch(error);
     throw error;
   }
+}
+
+/** warningsIn counts records that are warnings. Most batches have none, and their records are not looked at. */
+function warningsIn(bytes: Uint8Array, { count, records, outcomes }: AuditHead): number {
+  let warnings = 0;
+  if ((outcomes & WARNINGS) === 0) return warnings;
+  for (let i = 0; i < count; i++)
+    if (severityOf(readAuditRow(bytes, records[2 * i] as number, records[2 * i + 1] as number).outcome) > 2) warnings++;
+  return warnings;
 }
 
 function invalidBatch(cause: WireError): FoedusError {
