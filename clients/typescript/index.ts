@@ -1,7 +1,9 @@
 // The SDK: what a program outside a hub needs to call one. Everything here is public; nothing else is.
+export { whenAborted } from "#channel/abort.ts";
 export type { CallOptions, ClientDuplex, ClientOf } from "#channel/call.ts";
 export { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 export type { BackoffConfig } from "#kernel/backoff.ts";
+export { printable } from "#kernel/printable.ts";
 export type { StateChange } from "../../services/registry-sync/table/changes.ts";
 export { AgentHost, type AgentHostOptions, type HostedAgentOptions, type TakeIn, type TakesIn } from "./agents/agent-host.ts";
 export { type AgentCheckpoint, type AgentStanding, MovableAgent, type MovableOptions, movedTo } from "./agents/movable-agent.ts";
@@ -45,6 +47,7 @@ export {
   type WatchOptions,
 } from "./hub.ts";
 export { type GiveUp, type OnError, STREAM_BACKOFF, type StreamIdentity } from "./kept-stream.ts";
+export { type CallerIdentity, type CallerRole, callerIn, callerOf, caOf } from "./reach/caller.ts";
 export { SERVICE_NAMES, type ServiceName, type TargetOptions } from "./reach/target.ts";
 export {
   Mirror,
@@ -65,4 +68,5 @@ export {
   VALUE_TYPE,
   type ValueType,
 } from "./registry-client.ts";
+export { valueProblem } from "./value-check.ts";
 export { VALUE_CHANGES_MOST, type ValueCondition, ValueStream, type ValueStreamOptions } from "./values/value-stream.ts";
