@@ -151,7 +151,8 @@ class Listener implements HttpListener {
     if (theirs === undefined) return refuse(response, 403, `show the certificate of an operator of ${this.#parts.hub.hubId}`);
     const body = request.method === "POST" ? await bodyOf(request) : "";
     if (body === undefined) return refuse(response, 413, `a request has at most ${BODY_MAX_BYTES} bytes`);
-    const caller: Caller = { id: theirs.id, role: lesser(own.role, theirs.role) };
+    const role = lesser(own.role, theirs.role);
+    const caller: Caller = { id: theirs.id, role, limited: role !== own.role };
     await this.#forward(request, response, body, caller);
   }
 

@@ -42,11 +42,12 @@ function listed({ name, title, description, annotations, input, output }: Tool):
   };
 }
 
+/** allowed tells whether a role is enough for a tool. */
+const allowed = (tool: Tool, role: Caller["role"]): boolean => role === "admin" || (role === "viewer" && tool.role === "viewer");
+
 /** offered are the tools that a role may use. A tool that is not offered can be called all the same: then the hub refuses. */
 export function offered(role: Caller["role"]): ListedTool[] {
-  return TOOLS.filter((tool) => role === "admin" || (role === "viewer" && tool.role === "viewer")).map(
-    ({ name }) => SCHEMAS.get(name) as ListedTool,
-  );
+  return TOOLS.filter((tool) => allowed(tool, role)).map(({ name }) => SCHEMAS.get(name) as ListedTool);
 }
 
 /** problemsIn says what is wrong with arguments. */
@@ -66,6 +67,12 @@ export async function callTool(name: string, given: unknown, caller: Caller, sig
         "INVALID_FIELD",
         `there is no tool "${shown(name, TEXT_MAX.word)}"`,
         `Tools are ${TOOLS.map((one) => one.name).join(", ")}.`,
+      );
+    if (caller.limited === true && !allowed(tool, caller.role))
+      throw new ToolError(
+        "ACCESS_DENIED",
+        `this needs an operator with the role ${tool.role}`,
+        "Call with the certificate of such an operator.",
       );
     const args = tool.input.safeParse(given ?? {});
     if (!args.success)

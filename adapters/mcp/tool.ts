@@ -7,6 +7,8 @@ export interface Caller {
   /** Tells callers apart, such as the name of an operator. */
   readonly id: string;
   readonly role: CallerRole;
+  /** The hub is called by a certificate with more rights than this caller has, so that the hub cannot refuse what the caller may not do. */
+  readonly limited?: boolean;
 }
 
 /** ToolContext is what a tool has for one call. */
