@@ -52,15 +52,15 @@ export function complaintOf(error: unknown): Complaint {
 }
 
 /** What an outcome says about what was done. */
-const DID: Readonly<Record<string, string>> = {
-  FAILED: " The command ran and failed.",
-  REJECTED: " The command was not run.",
-  EXPIRED: " The command was not run.",
-};
+const DID: ReadonlyMap<string, string> = new Map([
+  ["FAILED", " The command ran and failed."],
+  ["REJECTED", " The command was not run."],
+  ["EXPIRED", " The command was not run."],
+]);
 
 /** complaintText is a complaint as a model reads it. */
 export function complaintText({ reason, message, remedy, retryable, outcome = "" }: Complaint): string {
-  const said = `${/[.!?"]$/.test(message) ? message : `${message}.`}${DID[outcome] ?? ""}`;
+  const said = `${/[.!?"]$/.test(message) ? message : `${message}.`}${DID.get(outcome) ?? ""}`;
   const again = retryable ? " The same call may succeed later." : "";
   return cut(`${reason}: ${said} ${remedy}${again}`.trim(), 2 * TEXT_MAX.sentence);
 }

@@ -63,7 +63,7 @@ const members = (value: Json): number => Object.keys(value as object).length;
 const atLeast = (a: number, b: number): boolean => a >= b;
 const atMost = (a: number, b: number): boolean => a <= b;
 
-const KEYWORDS: Readonly<Record<string, Keyword>> = {
+const RULES: Readonly<Record<string, Keyword>> = {
   type: (rule, value, at) => {
     const wanted = (Array.isArray(rule) ? rule : [rule]).map(String);
     const is = typeOf(value);
@@ -91,6 +91,8 @@ const KEYWORDS: Readonly<Record<string, Keyword>> = {
   },
 };
 
+const KEYWORDS: ReadonlyMap<string, Keyword> = new Map(Object.entries(RULES));
+
 class Checker {
   readonly problems: string[] = [];
   readonly unchecked = new Set<string>();
@@ -103,9 +105,8 @@ class Checker {
     if (depth > DEPTH_MAX || ++this.#steps > STEPS_MAX) return void this.unchecked.add("what is nested too deeply or too long");
     for (const [word, rule] of Object.entries(schema)) {
       if (SILENT.has(word)) continue;
-      const problem = Object.hasOwn(KEYWORDS, word)
-        ? KEYWORDS[word]?.(rule, value, at)
-        : this.#nested(word, rule, schema, value, at, depth);
+      const keyword = KEYWORDS.get(word);
+      const problem = keyword === undefined ? this.#nested(word, rule, schema, value, at, depth) : keyword(rule, value, at);
       if (problem !== undefined && this.problems.length < PROBLEMS_MAX) this.problems.push(problem);
     }
   }

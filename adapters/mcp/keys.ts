@@ -28,10 +28,10 @@ interface Open {
 /**
  * Keys gives each intent its idempotency key, so that a tool call that is repeated does not act twice, and one that is meant again does.
  *
- * MK1 calls with the same intent that run at the same time share a key: the hub runs one command for all of them.
- * MK2 a call whose answer did not reach its caller (cancelled, cut, timed out, UNKNOWN) leaves its key to the next call with this intent.
- * MK3 after an answer, or for a command that provably did not start, the same intent gets a new key.
- * MK4 keys of two runs of this program, and of two callers, are never the same.
+ * TC1 calls with the same intent that run at the same time share a key: the hub runs one command for all of them.
+ * TC2 a call whose answer did not reach its caller (cancelled, cut, timed out, UNKNOWN) leaves its key to the next call with this intent.
+ * TC3 after an answer, or for a command that provably did not start, the same intent gets a new key.
+ * TC4 keys of two runs of this program, and of two callers, are never the same.
  */
 export class Keys {
   /** The intents without an answer; those that were used last are last. */

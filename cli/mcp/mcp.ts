@@ -2,8 +2,17 @@ import { once } from "node:events";
 import { open, readFile, stat } from "node:fs/promises";
 import { systemEntropy } from "#channel/entropy.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { isLoopback, TOKEN_MIN_CHARS } from "../../adapters/mcp/http-guard.ts";
-import { type Caller, Gate, type HttpOptions, Keys, type ServerParts, serveHttp, serveOverStdio } from "../../adapters/mcp/index.ts";
+import {
+  type Caller,
+  Gate,
+  type HttpOptions,
+  isLoopback,
+  Keys,
+  type ServerParts,
+  serveHttp,
+  serveOverStdio,
+  TOKEN_MIN_CHARS,
+} from "../../adapters/mcp/index.ts";
 import { callerOf, caOf, Hub, remedyOf, type TargetOptions } from "../../clients/typescript/index.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";

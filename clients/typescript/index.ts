@@ -47,6 +47,7 @@ export {
   type WatchOptions,
 } from "./hub.ts";
 export { type GiveUp, type OnError, STREAM_BACKOFF, type StreamIdentity } from "./kept-stream.ts";
+export { valueProblem } from "./plain.ts";
 export { type CallerIdentity, type CallerRole, callerIn, callerOf, caOf } from "./reach/caller.ts";
 export { SERVICE_NAMES, type ServiceName, type TargetOptions } from "./reach/target.ts";
 export {
@@ -68,5 +69,4 @@ export {
   VALUE_TYPE,
   type ValueType,
 } from "./registry-client.ts";
-export { valueProblem } from "./value-check.ts";
 export { VALUE_CHANGES_MOST, type ValueCondition, ValueStream, type ValueStreamOptions } from "./values/value-stream.ts";
