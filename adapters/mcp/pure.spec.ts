@@ -155,9 +155,9 @@ describe("a JSON Schema of a device", () => {
 
 describe("a command that is tried", () => {
   const capabilities = [
-    { name: "level", type: DOUBLE, readable: true, invocable: true, min: 0, max: 10, step: 2.5 },
-    { name: "plan", type: JSON_TYPE, invocable: true, schema: '{"type":"array"}' },
-    { name: "power", type: DOUBLE, readable: true },
+    create(node.CapabilitySchema, { name: "level", type: DOUBLE, readable: true, invocable: true, min: 0, max: 10, step: 2.5 }),
+    create(node.CapabilitySchema, { name: "plan", type: JSON_TYPE, invocable: true, schema: '{"type":"array"}' }),
+    create(node.CapabilitySchema, { name: "power", type: DOUBLE, readable: true }),
   ];
   const record = create(registrySync.NodeRecordSchema, {
     name: { hubId: "home", nodeId: "x" },
@@ -168,7 +168,7 @@ describe("a command that is tried", () => {
   test("gets the hub's own words for a value that does not fit", () => {
     for (const value of [0, 2.5, 3, 11]) {
       const { unfit } = checkCommand(record, "level", value);
-      expect(unfit[0]).toBe(valueProblem(create(node.CapabilitySchema, capabilities[0]!), value)?.message);
+      expect(unfit[0]).toBe(valueProblem(capabilities[0]!, value)?.message);
     }
     expect(checkCommand(record, "level", 2.5)).toMatchObject({ value: 2.5, unfit: [], obstacles: [] });
     expect(checkCommand(record, "plan", { a: 1 }).unfit).toEqual(["value must be of type array and is object"]);
@@ -295,7 +295,9 @@ test("a node of any size is shown within its room, and says what it left out", (
   const words = fc.string({ minLength: 1, maxLength: 60, unit: "grapheme" });
   fc.assert(
     fc.property(fc.array(words, { maxLength: 200 }), fc.integer({ min: 4_000, max: 20_000 }), (names, room) => {
-      const capabilities = names.map((name, i) => ({ name: `${i}${name}`, type: STRING, description: name.repeat(20) }));
+      const capabilities = names.map((name, i) =>
+        create(node.CapabilitySchema, { name: `${i}${name}`, type: STRING, description: name.repeat(20) }),
+      );
       const state = names.map((name, i) => ({ key: `${i}${name}`, value: { kind: { case: "stringValue" as const, value: name } } }));
       const record = create(registrySync.NodeRecordSchema, {
         name: { hubId: "home", nodeId: "x" },
