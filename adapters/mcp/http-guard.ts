@@ -13,6 +13,8 @@ export interface GuardOptions {
   readonly hosts: readonly string[];
   /** Origins of pages that may call, such as https://console.example.org. Programs send none. */
   readonly origins: readonly string[];
+  /** Pages of this machine may call too, for a listener on loopback. They need the token as everybody does. */
+  readonly loopbackOrigins: boolean;
   /** Undefined: callers prove who they are by certificate. */
   readonly token: string | undefined;
 }
@@ -44,6 +46,12 @@ export function hostNameOf(header: string | undefined): string | undefined {
   return (bracketed ?? plain)?.toLowerCase();
 }
 
+/** isLoopbackOrigin tells whether a page comes from this machine. */
+function isLoopbackOrigin(origin: string): boolean {
+  const [, host] = /^https?:\/\/(.+)$/.exec(origin) ?? [];
+  return isLoopback(hostNameOf(host) ?? "");
+}
+
 const digest = (text: string): Buffer => createHash("sha256").update(text).digest();
 
 /** isToken compares a token with the one that is wanted, in the same time whatever it is. */
@@ -55,10 +63,11 @@ function isToken(given: string, wanted: string): boolean {
  * refusalOf decides whether a request is served. A page in a browser that was lured here is told by its Origin, or by a Host that is not this
  * server's (DNS rebinding); everybody else by the token.
  */
-export function refusalOf(head: Head, { hosts, origins, token }: GuardOptions): Refusal | undefined {
+export function refusalOf(head: Head, { hosts, origins, loopbackOrigins, token }: GuardOptions): Refusal | undefined {
   const host = hostNameOf(head.host);
   if (host === undefined || !hosts.includes(host)) return { status: 421, message: "this server does not have the name in the Host header" };
-  if (head.origin !== undefined && !origins.includes(head.origin))
+  const { origin } = head;
+  if (origin !== undefined && !origins.includes(origin) && !(loopbackOrigins && isLoopbackOrigin(origin)))
     return { status: 403, message: "pages of this origin may not call; allow it with --allow-origin" };
   if (token !== undefined) {
     const [, given] = /^Bearer ([\x21-\x7e]{1,512})$/i.exec(head.authorization ?? "") ?? [];

@@ -249,7 +249,7 @@ test("a gate lets in so many at once, and so many a second", () => {
 
 describe("who may speak HTTP with it", () => {
   const token = "t".repeat(43);
-  const options = { hosts: ["127.0.0.1", "localhost"], origins: ["https://ok.example"], token };
+  const options = { hosts: ["127.0.0.1", "localhost"], origins: ["https://ok.example"], loopbackOrigins: true, token };
   const head: Head = { method: "POST", path: "/mcp", host: "127.0.0.1:80", origin: undefined, authorization: `Bearer ${token}` };
 
   test.each<[Partial<Head>, number | undefined]>([
@@ -258,7 +258,10 @@ describe("who may speak HTTP with it", () => {
     [{ host: "LOCALHOST" }, undefined],
     [{ origin: "https://ok.example" }, undefined],
     [{ origin: "https://ok.example.evil" }, 403],
-    [{ origin: "http://127.0.0.1:80" }, 403],
+    [{ origin: "http://localhost:5173" }, undefined],
+    [{ origin: "http://[::1]:80" }, undefined],
+    [{ origin: "http://127.0.0.1.evil.example" }, 403],
+    [{ origin: "null" }, 403],
     [{ host: undefined }, 421],
     [{ host: "127.0.0.1.evil.example" }, 421],
     [{ host: "127.0.0.1@evil" }, 421],

@@ -127,7 +127,7 @@ async function httpOptions(io: Io, flags: McpFlags): Promise<HttpOptions> {
   const token = tokenFile === undefined ? undefined : await tokenOf(io, tokenFile);
   const tls = tlsCert === undefined || tlsKey === undefined ? undefined : await tlsOf(tlsCert, tlsKey, mutualTls ? flags : undefined);
   const hosts = [host, ...(isLoopback(host) ? ["localhost", "127.0.0.1", "::1"] : []), ...allowHost].map((name) => name.toLowerCase());
-  return { host, port, guard: { hosts, origins: allowOrigin, token }, tls };
+  return { host, port, guard: { hosts, origins: allowOrigin, loopbackOrigins: isLoopback(host), token }, tls };
 }
 
 function parseListen(text: string): { readonly host: string; readonly port: number } {

@@ -1,11 +1,11 @@
 import { z } from "zod";
-import { hasReason, REASONS, type Reason, remedyOf } from "../../../clients/typescript/index.ts";
+import { hasReason, REASONS, remedyOf } from "../../../clients/typescript/index.ts";
 import { access, create, discovery, peer as peers, type registrySync } from "../../../clients/typescript/schema.ts";
 import { capabilityOf } from "../check.ts";
 import { sentenceOf } from "../complaints.ts";
 import { freshnessView, nodeName } from "../node-view.ts";
 import { counted, shown, TEXT_MAX } from "../text.ts";
-import { READS, type Tool, type ToolContext, tool } from "../tool.ts";
+import { READS, type Tool, type ToolContext, ToolError, tool } from "../tool.ts";
 import { level, word } from "./federation.ts";
 import { CAPABILITY, HUB_ID, NODE_NAME, recordOf, splitName } from "./names.ts";
 
@@ -130,7 +130,11 @@ export const EXPLAIN_REFUSAL: Tool = tool({
     node: NODE_NAME.optional().describe("hub/node that was refused"),
     capability: CAPABILITY.optional(),
     hub: HUB_ID.optional().describe("without a node: a hub whose nodes are missing"),
-    reason: z.enum(REASONS).optional().describe("reason code of an error, such as NOT_SHARED"),
+    reason: z
+      .string()
+      .regex(/^[A-Z_]{3,40}$/, "write the code at the beginning of an error")
+      .optional()
+      .describe("reason code at the beginning of an error, such as NOT_SHARED"),
   }),
   output: z.object({
     findings: z.array(FINDING),
@@ -142,7 +146,10 @@ export const EXPLAIN_REFUSAL: Tool = tool({
       found.push(...(capability === undefined ? [] : [roleFinding(context)]), ...(await findings(node, capability, context)));
     else if (hub !== undefined) found.push(...(await hubFindings(hub, context)));
     const bad = found.filter(({ ok }) => !ok).length;
-    const explained = reason === undefined ? null : { code: reason, remedy: remedyOf(reason as Reason) };
+    const known = REASONS.find((one) => one === reason);
+    if (reason !== undefined && known === undefined)
+      throw new ToolError("INVALID_FIELD", `there is no reason ${reason}`, "Nothing was done. Give the code at the beginning of an error.");
+    const explained = known === undefined ? null : { code: known, remedy: remedyOf(known) };
     const text =
       bad === 0
         ? `${counted(found.length, "check")}, nothing wrong found here; the owner's own rules are not visible from here.`
