@@ -2,17 +2,8 @@ import { once } from "node:events";
 import { open, readFile, stat } from "node:fs/promises";
 import { systemEntropy } from "#channel/entropy.ts";
 import { FoedusError } from "#kernel/error.ts";
-import {
-  type Caller,
-  Gate,
-  type HttpOptions,
-  isLoopback,
-  Keys,
-  type ServerParts,
-  serveHttp,
-  serveOverStdio,
-  TOKEN_MIN_CHARS,
-} from "../../adapters/mcp/index.ts";
+import { isLoopback, type ListenOptions, TOKEN_MIN_CHARS } from "../../adapters/listen/index.ts";
+import { type Caller, Gate, Keys, type ServerParts, serveHttp, serveOverStdio } from "../../adapters/mcp/index.ts";
 import { callerOf, caOf, Hub, remedyOf, type TargetOptions } from "../../clients/typescript/index.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
@@ -75,7 +66,13 @@ function told(io: Io, error: unknown): void {
   io.error(`foedus mcp: ${clean(error instanceof Error ? error.message : String(error))}\n`);
 }
 
-async function serveUntilStopped(io: Io, http: HttpOptions, callerNow: () => Caller, parts: ServerParts, options: McpFlags): Promise<void> {
+async function serveUntilStopped(
+  io: Io,
+  http: ListenOptions,
+  callerNow: () => Caller,
+  parts: ServerParts,
+  options: McpFlags,
+): Promise<void> {
   const listener = await serveHttp(http, callerNow, parts);
   if (options.json) await printJson(io, { url: listener.url }, "line");
   else io.note(`serving ${parts.hub.hubId} at ${listener.url}; press Ctrl-C to end\n`);
@@ -113,7 +110,7 @@ function refuseHttpFlags({ tokenFile, tlsCert, tlsKey, mutualTls, allowOrigin, a
 }
 
 /** httpOptions reads how HTTP is served. It is never open to whoever finds it. Throws CliError (usage). */
-async function httpOptions(io: Io, flags: McpFlags): Promise<HttpOptions> {
+async function httpOptions(io: Io, flags: McpFlags): Promise<ListenOptions> {
   const { tokenFile, tlsCert, tlsKey, mutualTls = false, allowOrigin = [], allowHost = [] } = flags;
   const { host, port } = parseListen(flags.http === true ? "" : (flags.http ?? ""));
   if (tokenFile === undefined && !mutualTls)
@@ -147,7 +144,7 @@ async function readSecret(file: string, what: string): Promise<string> {
   }
 }
 
-async function tlsOf(certFile: string, keyFile: string, mutual: McpFlags | undefined): Promise<NonNullable<HttpOptions["tls"]>> {
+async function tlsOf(certFile: string, keyFile: string, mutual: McpFlags | undefined): Promise<NonNullable<ListenOptions["tls"]>> {
   const [cert, key] = await Promise.all([readSecret(certFile, "the certificate"), readSecret(keyFile, "the key")]);
   return { cert, key, clientCa: mutual === undefined ? undefined : asUsage(() => caOf(targetOf(mutual))) };
 }

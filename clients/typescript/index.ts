@@ -31,7 +31,7 @@ export {
   plainOf,
   valueOfPlain,
 } from "./command-stream.ts";
-export { type Failure, FoedusError, hasReason, isRetryable, REASONS, type Reason, remedyOf } from "./errors.ts";
+export { type Failure, FoedusError, fail, hasReason, isRetryable, REASONS, type Reason, remedyOf } from "./errors.ts";
 export { type Event, type EventFilterInit, EventKind, type EventOptions, EventStream, Severity } from "./event-stream.ts";
 export { type ExecutorAnswer, ExecutorClient, type ExecutorOptions, type ExecutorTask } from "./executor-client.ts";
 export { Following, type FollowOptions } from "./following.ts";

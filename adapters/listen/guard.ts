@@ -1,9 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 
-/** MCP_PATH is where the server is. */
-export const MCP_PATH = "/mcp";
-
 /** TOKEN_MIN_CHARS is how long a bearer token is at least. */
 export const TOKEN_MIN_CHARS = 32;
 
@@ -21,8 +18,6 @@ export interface GuardOptions {
 
 /** Head is what a request says before its body. */
 export interface Head {
-  readonly method: string;
-  readonly path: string;
   readonly host: string | undefined;
   readonly origin: string | undefined;
   readonly authorization: string | undefined;
@@ -75,7 +70,5 @@ export function refusalOf(head: Head, { hosts, origins, loopbackOrigins, token }
     if (given === undefined) return { status: 401, message: "a bearer token is needed", headers };
     if (!isToken(given, token)) return { status: 401, message: "the bearer token is not the one of this server", headers };
   }
-  if (head.path !== MCP_PATH) return { status: 404, message: `the server is at ${MCP_PATH}` };
-  if (!["POST", "GET", "DELETE"].includes(head.method)) return { status: 405, message: "use POST", headers: { allow: "POST" } };
   return undefined;
 }

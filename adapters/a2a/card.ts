@@ -1,0 +1,155 @@
+import { createPublicKey, type JsonWebKey } from "node:crypto";
+import { type AgentCard, type AgentSkill, verifyAgentCardSignature } from "@a2a-js/sdk";
+import { DefaultAgentCardResolver } from "@a2a-js/sdk/client";
+import { fail, type NodeInit, printable, VALUE_TYPE } from "../../clients/typescript/index.ts";
+
+/** ASK is the capability of every agent: text in, what it answers out. */
+export const ASK = "ask";
+/** TASK is the state in which the progress of an agent's task is shown. */
+export const TASK = "task";
+
+/** Skills of a card that are taken: the schema's bound. */
+const SKILLS_MAX = 64;
+const LIST_MAX = 32;
+
+/** PublicKeys are the keys of one agent, by their ids. */
+export type PublicKeys = ReadonlyMap<string, JsonWebKey>;
+
+/** keysOf reads a JWK set. Throws FoedusError (INVALID_FIELD). */
+export function keysOf(text: string): PublicKeys {
+  const found = new Map<string, JsonWebKey>();
+  let set: unknown;
+  try {
+    set = JSON.parse(text);
+  } catch {
+    set = undefined;
+  }
+  const { keys } = (set ?? {}) as { readonly keys?: unknown };
+  for (const key of Array.isArray(keys) ? (keys as readonly (JsonWebKey & { readonly kid?: unknown })[]) : [])
+    if (typeof key.kid === "string" && key.d === undefined) found.set(key.kid, key);
+  if (found.size === 0) throw fail("INVALID_FIELD", "the file of keys is no JWK set with public keys that have ids (kid)");
+  return found;
+}
+
+/** Verified is a card, and the key that its signature was made with. */
+export interface Verified {
+  readonly card: AgentCard;
+  /** SPKI, DER; empty for a card that nobody signed. */
+  readonly publicKey: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** readCard reads a card of version 1.0 or 0.3. Throws FoedusError (INVALID_FIELD) for what is none. */
+export function readCard(json: unknown): AgentCard {
+  if (typeof json !== "object" || json === null || Array.isArray(json))
+    throw fail("INVALID_FIELD", "the agent's card is not an object of JSON");
+  let card: AgentCard;
+  try {
+    card = new DefaultAgentCardResolver({ legacyCompat: { enabled: true } }).normalizeAgentCard(json);
+  } catch (cause) {
+    throw fail("INVALID_FIELD", "the agent's card cannot be read", { cause });
+  }
+  if (typeof card.name !== "string" || card.name === "") throw fail("INVALID_FIELD", "the agent's card has no name");
+  if (!Array.isArray(card.supportedInterfaces) || card.supportedInterfaces.length === 0)
+    throw fail("INVALID_FIELD", "the agent's card names no interface to call it by");
+  return card;
+}
+
+/**
+ * verifyCard checks a card's signature with the keys that its owner gave the operator. Where the card says that its keys are (jku) is not asked:
+ * a card that lies would name its own. Throws FoedusError (SIGNATURE_INVALID).
+ */
+export async function verifyCard(card: AgentCard, keys: PublicKeys): Promise<Verified> {
+  let used: string | undefined;
+  const verify = verifyAgentCardSignature((kid) => {
+    const key = keys.get(kid);
+    if (key === undefined) return Promise.reject(new Error("no such key"));
+    used = kid;
+    return Promise.resolve(key as never);
+  });
+  try {
+    await verify(card);
+  } catch (cause) {
+    const message =
+      card.signatures?.length > 0
+        ? "no signature of the agent's card was made with a key that is known for it"
+        : "the agent's card is not signed";
+    throw fail("SIGNATURE_INVALID", message, { cause });
+  }
+  const publicKey = createPublicKey({ key: keys.get(used ?? "") as JsonWebKey, format: "jwk" }).export({ type: "spki", format: "der" });
+  const signature = Buffer.from(card.signatures[0]?.signature ?? "", "base64url");
+  return { card, publicKey: fitting(publicKey), signature: fitting(signature) };
+}
+
+const fitting = (bytes: Uint8Array): Uint8Array => (bytes.length <= 1_024 ? bytes : NOTHING);
+
+/** unsigned takes a card that nobody signed. */
+export function unsigned(card: AgentCard): Verified {
+  return { card, publicKey: NOTHING, signature: NOTHING };
+}
+
+/** clipped shortens a text to so many bytes, and shows what is invisible in it. */
+export function clipped(text: unknown, maxBytes: number): string {
+  const shown = printable(typeof text === "string" ? text : "");
+  if (Buffer.byteLength(shown) <= maxBytes) return shown;
+  let kept = "";
+  let size = 3;
+  for (const character of shown) {
+    size += Buffer.byteLength(character);
+    if (size > maxBytes) break;
+    kept += character;
+  }
+  return `${kept}…`;
+}
+
+const words = (list: unknown, maxBytes = 127): string[] =>
+  Array.isArray(list) ? list.slice(0, LIST_MAX).map((word) => clipped(word, maxBytes)) : [];
+
+const isJson = (mode: string): boolean => /^application\/(?:[\w.-]+\+)?json$/.test(mode);
+
+/** takesJson tells whether a skill takes data, and no text. */
+export function takesJson({ inputModes }: Pick<AgentSkill, "inputModes">, defaults: readonly string[]): boolean {
+  const modes = inputModes?.length > 0 ? inputModes : defaults;
+  return modes.length > 0 && modes.every(isJson);
+}
+
+/** nodeOf makes the node that an agent becomes. What its card says is text from elsewhere: shortened, and visible to the last character. */
+export function nodeOf(nodeId: string, url: string, { card, publicKey, signature }: Verified): NodeInit {
+  const skills = (card.skills ?? []).filter(({ id }) => typeof id === "string" && id !== "").slice(0, SKILLS_MAX);
+  const named = new Map(skills.map((skill) => [clipped(skill.id, 127), skill]));
+  const capabilities = [...named].flatMap(([name, skill]) => {
+    if (name === ASK || name === TASK) return [];
+    const type = takesJson(skill, card.defaultInputModes ?? []) ? VALUE_TYPE.JSON : VALUE_TYPE.STRING;
+    return [{ name, type, invocable: true, description: clipped(skill.description, 1_024) }];
+  });
+  return {
+    nodeId,
+    kind: 2,
+    type: "a2a-agent",
+    name: clipped(card.name, 255),
+    vendor: clipped(card.provider?.organization, 255),
+    description: clipped(card.description, 2_048),
+    labels: { "a2a.signed": publicKey.length > 0 ? "yes" : "no" },
+    capabilities: [
+      { name: ASK, type: VALUE_TYPE.STRING, invocable: true, description: "send a message, and get what the agent answers" },
+      { name: TASK, type: VALUE_TYPE.JSON, readable: true, description: "state of the task that the agent worked on last" },
+      ...capabilities,
+    ],
+    agent: {
+      version: clipped(card.version, 63),
+      endpoint: clipped(url, 2_048),
+      publicKey,
+      signature,
+      skills: [...named].map(([id, skill]) => ({
+        id,
+        name: clipped(skill.name, 255),
+        description: clipped(skill.description, 1_024),
+        tags: words(skill.tags),
+        inputModes: words(skill.inputModes),
+        outputModes: words(skill.outputModes),
+      })),
+    },
+  };
+}

@@ -1,0 +1,119 @@
+import type { Client } from "@a2a-js/sdk/client";
+import {
+  type Clock,
+  type ExecutorAnswer,
+  type ExecutorClient,
+  type ExecutorTask,
+  FoedusError,
+  type Hub,
+  type Updater,
+} from "../../clients/typescript/index.ts";
+import { Calls, clientFor } from "./calls.ts";
+import { nodeOf, type PublicKeys, readCard, TASK, unsigned, type Verified, verifyCard } from "./card.ts";
+import { cardJson, fetchFor } from "./fetching.ts";
+import { progressOf } from "./outcome.ts";
+
+/** ImportOptions are an agent that becomes a node. */
+export interface ImportOptions {
+  readonly node: string;
+  readonly url: string;
+  /** Undefined: its card need not be signed. */
+  readonly keys: PublicKeys | undefined;
+  readonly token: string | undefined;
+}
+
+/** ImportParts are what it works with. */
+export interface ImportParts {
+  readonly hub: Hub;
+  readonly clock: Clock;
+  /** Makes ids of messages. */
+  readonly id: () => string;
+  /** Told once about each change between reachable and not, and why. */
+  readonly onChange: (node: string, problem: string | undefined) => void;
+  readonly onError: (error: unknown) => void;
+}
+
+/** How often a card is read again while its agent is there, and how long at first and at most between tries while it is not, ms. */
+const LOOK_MS = 30_000;
+const AGAIN_LEAST_MS = 500;
+const AGAIN_MOST_MS = 30_000;
+/** Commands that one agent works on at the same time. */
+const IN_FLIGHT = 16;
+
+/**
+ * Imported is an agent as a node of the hub. While its card can be read and is signed as it has to be, the node is registered and its commands
+ * are served; while not, nobody serves them, and the hub shows the node as offline.
+ */
+export class Imported {
+  readonly #o: ImportOptions;
+  readonly #p: ImportParts;
+  readonly #fetch: typeof fetch;
+  #updater: Updater | undefined;
+  #executor: ExecutorClient | undefined;
+  #calls: Calls | undefined;
+  #registered = "";
+  #problem: string | undefined = "";
+  #failed = 0;
+  #timer: { cancel(): void } | undefined;
+  #closed = false;
+
+  constructor(options: ImportOptions, parts: ImportParts) {
+    this.#o = options;
+    this.#p = parts;
+    this.#fetch = fetchFor(options.url, options.token);
+    void this.#look();
+  }
+
+  /** close serves the agent no more. The node stays registered, offline. */
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#executor?.close();
+    this.#updater?.close();
+  }
+
+  async #look(): Promise<void> {
+    let problem: string | undefined;
+    try {
+      const verified = await this.#verified();
+      const client = await clientFor(verified.card, this.#fetch);
+      if (this.#closed) return;
+      this.#serve(verified, client);
+      this.#failed = 0;
+    } catch (error) {
+      problem = error instanceof FoedusError ? error.message : "the agent cannot be reached";
+      this.#failed++;
+      this.#executor?.close();
+      this.#executor = undefined;
+    }
+    if (this.#closed) return;
+    if (problem !== this.#problem) this.#p.onChange(this.#o.node, problem);
+    this.#problem = problem;
+    const waitMs = problem === undefined ? LOOK_MS : Math.min(AGAIN_MOST_MS, AGAIN_LEAST_MS * 2 ** Math.min(10, this.#failed - 1));
+    this.#timer = this.#p.clock.setTimer(waitMs, () => void this.#look());
+  }
+
+  async #verified(): Promise<Verified> {
+    const card = readCard(await cardJson(this.#o.url, this.#fetch));
+    return this.#o.keys === undefined ? unsigned(card) : verifyCard(card, this.#o.keys);
+  }
+
+  #serve(verified: Verified, client: Client): void {
+    const { hub, clock, id, onError } = this.#p;
+    const node = nodeOf(this.#o.node, this.#o.url, verified);
+    const text = JSON.stringify(node);
+    this.#calls = new Calls(client, clock, id);
+    if (text !== this.#registered) {
+      this.#registered = text;
+      if (this.#updater === undefined)
+        this.#updater = hub.updater({ nodes: [node], onRefused: ({ failure }) => onError(new FoedusError(failure)), onError });
+      else this.#updater.register(node);
+    }
+    this.#executor ??= hub.serve({ nodeIds: [this.#o.node], maxInFlight: IN_FLIGHT, run: (task) => this.#run(task), onError });
+  }
+
+  #run({ capability, value, signal }: ExecutorTask): Promise<ExecutorAnswer> {
+    const calls = this.#calls as Calls;
+    return calls.run({ capability, value, signal, onProgress: (heard) => this.#updater?.set(this.#o.node, TASK, progressOf(heard)) });
+  }
+}
