@@ -273,6 +273,15 @@ function insightVerbs(verb: Declare, program: Command): void {
 
 /** adapterVerbs are those of programs that join a hub with what speaks another protocol. */
 function adapterVerbs(verb: Declare, program: Command): void {
+  const adapter = program.command("adapter").description("join a hub with what speaks another protocol");
+  output(
+    verb(
+      adapter,
+      "a2a",
+      "agents as nodes, and agents of other hubs for local agents (A2A)",
+      async () => (await import("./adapter/a2a.ts")).run,
+    ),
+  ).option("--config <file>", "configuration file (default: a2a.json)");
   operator(
     verb(program, "mcp", "serve the tools of a hub to agents (Model Context Protocol)", async () => (await import("./mcp/mcp.ts")).run),
   )

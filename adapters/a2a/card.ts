@@ -7,6 +7,10 @@ import { fail, type NodeInit, printable, VALUE_TYPE } from "../../clients/typesc
 export const ASK = "ask";
 /** TASK is the state in which the progress of an agent's task is shown. */
 export const TASK = "task";
+/** REACHABLE is the state that says whether the agent can be reached. */
+export const REACHABLE = "reachable";
+/** Names that no skill takes. */
+const OWN_NAMES: ReadonlySet<string> = new Set([ASK, TASK, REACHABLE]);
 
 /** Skills of a card that are taken: the schema's bound. */
 const SKILLS_MAX = 64;
@@ -120,7 +124,7 @@ export function nodeOf(nodeId: string, url: string, { card, publicKey, signature
   const skills = (card.skills ?? []).filter(({ id }) => typeof id === "string" && id !== "").slice(0, SKILLS_MAX);
   const named = new Map(skills.map((skill) => [clipped(skill.id, 127), skill]));
   const capabilities = [...named].flatMap(([name, skill]) => {
-    if (name === ASK || name === TASK) return [];
+    if (OWN_NAMES.has(name)) return [];
     const type = takesJson(skill, card.defaultInputModes ?? []) ? VALUE_TYPE.JSON : VALUE_TYPE.STRING;
     return [{ name, type, invocable: true, description: clipped(skill.description, 1_024) }];
   });
@@ -135,6 +139,12 @@ export function nodeOf(nodeId: string, url: string, { card, publicKey, signature
     capabilities: [
       { name: ASK, type: VALUE_TYPE.STRING, invocable: true, description: "send a message, and get what the agent answers" },
       { name: TASK, type: VALUE_TYPE.JSON, readable: true, description: "state of the task that the agent worked on last" },
+      {
+        name: REACHABLE,
+        type: VALUE_TYPE.BOOL,
+        readable: true,
+        description: "whether the agent's card can be read, and is signed as it has to be",
+      },
       ...capabilities,
     ],
     agent: {

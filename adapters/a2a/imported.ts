@@ -6,10 +6,12 @@ import {
   type ExecutorTask,
   FoedusError,
   type Hub,
+  type Refusal,
   type Updater,
+  VALUE_TYPE,
 } from "../../clients/typescript/index.ts";
 import { Calls, clientFor } from "./calls.ts";
-import { nodeOf, type PublicKeys, readCard, TASK, unsigned, type Verified, verifyCard } from "./card.ts";
+import { nodeOf, type PublicKeys, REACHABLE, readCard, TASK, unsigned, type Verified, verifyCard } from "./card.ts";
 import { cardJson, fetchFor } from "./fetching.ts";
 import { progressOf } from "./outcome.ts";
 
@@ -42,7 +44,7 @@ const IN_FLIGHT = 16;
 
 /**
  * Imported is an agent as a node of the hub. While its card can be read and is signed as it has to be, the node is registered and its commands
- * are served; while not, nobody serves them, and the hub shows the node as offline.
+ * are served; while not, nobody serves them, and its state says that it is not reachable.
  */
 export class Imported {
   readonly #o: ImportOptions;
@@ -78,13 +80,14 @@ export class Imported {
       const verified = await this.#verified();
       const client = await clientFor(verified.card, this.#fetch);
       if (this.#closed) return;
-      this.#serve(verified, client);
+      await this.#serve(verified, client);
       this.#failed = 0;
     } catch (error) {
       problem = error instanceof FoedusError ? error.message : "the agent cannot be reached";
       this.#failed++;
       this.#executor?.close();
       this.#executor = undefined;
+      this.#set(REACHABLE, false);
     }
     if (this.#closed) return;
     if (problem !== this.#problem) this.#p.onChange(this.#o.node, problem);
@@ -98,22 +101,32 @@ export class Imported {
     return this.#o.keys === undefined ? unsigned(card) : verifyCard(card, this.#o.keys);
   }
 
-  #serve(verified: Verified, client: Client): void {
+  async #serve(verified: Verified, client: Client): Promise<void> {
     const { hub, clock, id, onError } = this.#p;
     const node = nodeOf(this.#o.node, this.#o.url, verified);
     const text = JSON.stringify(node);
     this.#calls = new Calls(client, clock, id);
-    if (text !== this.#registered) {
-      this.#registered = text;
-      if (this.#updater === undefined)
-        this.#updater = hub.updater({ nodes: [node], onRefused: ({ failure }) => onError(new FoedusError(failure)), onError });
-      else this.#updater.register(node);
-    }
+    if (this.#updater === undefined) {
+      const onRefused = ({ failure }: Refusal): void => onError(new FoedusError(failure));
+      this.#updater = hub.updater({ nodes: [node], onRefused, onError });
+      this.#updater.field(this.#o.node, TASK, VALUE_TYPE.JSON);
+    } else if (text !== this.#registered) await hub.register(node);
+    this.#registered = text;
+    this.#set(REACHABLE, true);
     this.#executor ??= hub.serve({ nodeIds: [this.#o.node], maxInFlight: IN_FLIGHT, run: (task) => this.#run(task), onError });
   }
 
   #run({ capability, value, signal }: ExecutorTask): Promise<ExecutorAnswer> {
     const calls = this.#calls as Calls;
-    return calls.run({ capability, value, signal, onProgress: (heard) => this.#updater?.set(this.#o.node, TASK, progressOf(heard)) });
+    return calls.run({ capability, value, signal, onProgress: (heard) => this.#set(TASK, progressOf(heard)) });
+  }
+
+  #set(key: string, value: string | boolean): void {
+    try {
+      this.#updater?.set(this.#o.node, key, value);
+    } catch (error) {
+      // Far too much waits, or the hub takes nothing any more: it was told why.
+      this.#p.onError(error);
+    }
   }
 }

@@ -85,9 +85,9 @@ export function stateWord(state: TaskState | undefined): string {
   return (name ?? "TASK_STATE_UNKNOWN").slice("TASK_STATE_".length).toLowerCase().replaceAll("_", "-");
 }
 
-/** progressOf is what the node's state `task` shows. */
-export function progressOf({ taskId, state, says }: Heard): PlainValue {
-  return { json: JSON.stringify({ task: clipped(taskId, 127), state: stateWord(state), says }) };
+/** progressOf is what the node's state `task` shows, in JSON. */
+export function progressOf({ taskId, state, says }: Heard): string {
+  return JSON.stringify({ task: clipped(taskId, 127), state: stateWord(state), says });
 }
 
 /** valueOf is what an agent answered: text, or JSON where there is more than text or more of it than a text may have. */

@@ -1,10 +1,10 @@
 import { once } from "node:events";
-import { open, readFile, stat } from "node:fs/promises";
 import { systemEntropy } from "#channel/entropy.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { isLoopback, type ListenOptions, TOKEN_MIN_CHARS } from "../../adapters/listen/index.ts";
+import { isLoopback, type ListenOptions } from "../../adapters/listen/index.ts";
 import { type Caller, Gate, Keys, type ServerParts, serveHttp, serveOverStdio } from "../../adapters/mcp/index.ts";
 import { callerOf, caOf, Hub, remedyOf, type TargetOptions } from "../../clients/typescript/index.ts";
+import { readSecret, tokenOf } from "../adapter/secrets.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { parseDuration } from "../parse.ts";
@@ -136,41 +136,7 @@ function parseListen(text: string): { readonly host: string; readonly port: numb
   return { host, port: Number(port) };
 }
 
-async function readSecret(file: string, what: string): Promise<string> {
-  try {
-    return await readFile(file, "utf8");
-  } catch (error) {
-    throw usage(`${what} ${file} cannot be read`, "Check the path and its permissions.", error);
-  }
-}
-
 async function tlsOf(certFile: string, keyFile: string, mutual: McpFlags | undefined): Promise<NonNullable<ListenOptions["tls"]>> {
   const [cert, key] = await Promise.all([readSecret(certFile, "the certificate"), readSecret(keyFile, "the key")]);
   return { cert, key, clientCa: mutual === undefined ? undefined : asUsage(() => caOf(targetOf(mutual))) };
-}
-
-/** tokenOf reads the bearer token from its file, which nobody else may read; a missing file is made with a new token. Throws CliError (usage). */
-async function tokenOf(io: Io, file: string): Promise<string> {
-  const known = await stat(file).catch(() => undefined);
-  if (known === undefined) {
-    const made = Buffer.from(systemEntropy.bytes(32)).toString("base64url");
-    try {
-      const handle = await open(file, "wx", 0o600);
-      await handle.writeFile(`${made}\n`);
-      await handle.close();
-    } catch (error) {
-      throw usage(`the token file ${file} cannot be made`, "Check the path and its permissions.", error);
-    }
-    io.note(`a new token is in ${file}; clients send it as "Authorization: Bearer <token>"\n`);
-    return made;
-  }
-  if ((known.mode & 0o077) !== 0)
-    throw usage(`others may read the token in ${file}`, `Run \`chmod 600 ${file}\`, and make a new token if anybody did.`);
-  const token = (await readSecret(file, "the token file")).trim();
-  if (token.length < TOKEN_MIN_CHARS || !/^[\x21-\x7e]+$/.test(token))
-    throw usage(
-      `the token in ${file} is too short, or not one word`,
-      `Write at least ${TOKEN_MIN_CHARS} letters and digits, or delete the file to have one made.`,
-    );
-  return token;
 }

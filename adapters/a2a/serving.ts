@@ -1,0 +1,270 @@
+import { createHash } from "node:crypto";
+import { AgentCard, formatSSEEvent, type Message, type Part, Role, SSE_HEADERS, type Task, TaskState, type TaskStatus } from "@a2a-js/sdk";
+import { isLegacyJsonRpcMethod } from "@a2a-js/sdk/compat/v0_3";
+import { LegacyJsonRpcTransportHandler } from "@a2a-js/sdk/compat/v0_3/server";
+import {
+  AgentEvent,
+  type AgentExecutor,
+  DefaultRequestHandler,
+  type ExecutionEventBus,
+  JsonRpcTransportHandler,
+  type RequestContext,
+  ServerCallContext,
+} from "@a2a-js/sdk/server";
+import { type Clock, type CommandResult, type Hub, type PlainValue, remedyOf, VALUE_TYPE } from "../../clients/typescript/index.ts";
+import { create, registrySync } from "../../clients/typescript/schema.ts";
+import { type Asked, Listener, type ListenOptions, problem } from "../listen/index.ts";
+import { clipped } from "./card.ts";
+import { agentAt, agentCard, catalogueCard, legacyFields, meantBy, OFFERED_MAX, type Offered, offeredOf } from "./offered.ts";
+import { textOf } from "./outcome.ts";
+import { BoundedTaskStore } from "./store.ts";
+
+/** ServingParts are what the server works with. */
+export interface ServingParts {
+  readonly hub: Hub;
+  readonly clock: Clock;
+  /** Deadline of a command, ms. */
+  readonly timeoutMs: number;
+  /** Makes ids of messages and artifacts. */
+  readonly id: () => string;
+  readonly onError: (error: unknown) => void;
+}
+
+const CARD_PATH = "/.well-known/agent-card.json";
+/** How long what is offered counts as current, ms. */
+const CURRENT_MS = 1_000;
+
+/** valueFor reads a message as a value of a capability's type; a text is why it is none. */
+export function valueFor(parts: readonly Part[], type: number): { readonly value: PlainValue | undefined } | string {
+  const data = parts.flatMap(({ content }) => (content?.$case === "data" ? [content.value as unknown] : []));
+  const text = textOf(parts);
+  if (type === VALUE_TYPE.NONE) return { value: undefined };
+  if (type === VALUE_TYPE.STRING) return text === "" ? "the skill takes text, and the message has none" : { value: text };
+  if (data.length > 1) return "the skill takes one part with data, and the message has more";
+  if (data.length === 1) return { value: { json: JSON.stringify(data[0]) } };
+  try {
+    JSON.parse(text);
+    return { value: { json: text } };
+  } catch {
+    return "the skill takes data, and the message has none";
+  }
+}
+
+function partOf(value: PlainValue | undefined): Part {
+  const base = { metadata: undefined, filename: "" };
+  if (typeof value === "object" && !(value instanceof Uint8Array))
+    return { ...base, mediaType: "application/json", content: { $case: "data", value: JSON.parse(value.json) as unknown } };
+  if (value instanceof Uint8Array)
+    return { ...base, mediaType: "application/octet-stream", content: { $case: "raw", value: Buffer.from(value) } };
+  return { ...base, mediaType: "text/plain", content: { $case: "text", value: value === undefined ? "done" : String(value) } };
+}
+
+/** Runner runs what local agents ask for as commands of the hub. */
+class Runner implements AgentExecutor {
+  readonly #p: ServingParts;
+  readonly #offered: () => Promise<readonly Offered[]>;
+  readonly #running = new Map<string, AbortController>();
+
+  constructor(parts: ServingParts, offered: () => Promise<readonly Offered[]>) {
+    this.#p = parts;
+    this.#offered = offered;
+  }
+
+  execute = async (request: RequestContext, bus: ExecutionEventBus): Promise<void> => {
+    const { taskId, contextId, userMessage, context } = request;
+    const status = (state: TaskState, says = ""): TaskStatus => ({
+      state,
+      message: says === "" ? undefined : this.#message(request, says),
+      timestamp: this.#now(),
+    });
+    const end = (state: TaskState, says = ""): void => {
+      bus.publish(AgentEvent.statusUpdate({ taskId, contextId, status: status(state, says), metadata: undefined }));
+      bus.finished();
+    };
+    const task: Task = {
+      id: taskId,
+      contextId,
+      status: status(TaskState.TASK_STATE_SUBMITTED),
+      artifacts: [],
+      history: [userMessage],
+      metadata: undefined,
+    };
+    bus.publish(AgentEvent.task(task));
+    const all = await this.#offered();
+    const [hubId, nodeId] = (context.tenant ?? "").split("/");
+    const one = all.find((offered) => offered.hubId === hubId && offered.nodeId === nodeId);
+    if ((context.tenant ?? "") !== "" && one === undefined) return end(TaskState.TASK_STATE_REJECTED, "there is no such agent any more");
+    const meant = meantBy(userMessage.metadata?.["skill"], one, all);
+    if (typeof meant === "string") return end(TaskState.TASK_STATE_REJECTED, meant);
+    const given = valueFor(userMessage.parts, meant.capability.type);
+    if (typeof given === "string") return end(TaskState.TASK_STATE_REJECTED, given);
+    bus.publish(AgentEvent.statusUpdate({ taskId, contextId, status: status(TaskState.TASK_STATE_WORKING), metadata: undefined }));
+    const controller = new AbortController();
+    this.#running.set(taskId, controller);
+    try {
+      const { hub, timeoutMs } = this.#p;
+      const { offered, capability } = meant;
+      // A message that is sent again does not act again.
+      const idempotencyKey = `a2a-${createHash("sha256")
+        .update(JSON.stringify([context.tenant, userMessage.messageId]))
+        .digest("base64url")
+        .slice(0, 40)}`;
+      const target = { hubId: offered.hubId, nodeId: offered.nodeId, capability: capability.name };
+      const value = given.value === undefined ? {} : { value: given.value };
+      const result = await hub.execute({ ...target, ...value, timeoutMs, idempotencyKey }, { signal: controller.signal });
+      this.#tell(result, controller.signal.aborted, request, bus, end);
+    } catch (error) {
+      this.#p.onError(error);
+      end(TaskState.TASK_STATE_FAILED, "the command could not be sent");
+    } finally {
+      this.#running.delete(taskId);
+    }
+  };
+
+  cancelTask = (taskId: string): Promise<void> => {
+    this.#running.get(taskId)?.abort();
+    return Promise.resolve();
+  };
+
+  /** close gives up all that runs. */
+  close(): void {
+    for (const controller of this.#running.values()) controller.abort();
+  }
+
+  #tell(
+    { outcome, value, failure }: CommandResult,
+    aborted: boolean,
+    { taskId, contextId }: RequestContext,
+    bus: ExecutionEventBus,
+    end: (state: TaskState, says?: string) => void,
+  ): void {
+    if (outcome === "DONE") {
+      const artifact = {
+        artifactId: this.#p.id(),
+        name: "answer",
+        description: "",
+        parts: [partOf(value)],
+        metadata: undefined,
+        extensions: [],
+      };
+      bus.publish(AgentEvent.artifactUpdate({ taskId, contextId, artifact, append: false, lastChunk: true, metadata: undefined }));
+      return end(TaskState.TASK_STATE_COMPLETED);
+    }
+    const says = failure === undefined ? outcome : `${clipped(failure.message, 512)}. ${remedyOf(failure)}`;
+    if (aborted)
+      return end(
+        TaskState.TASK_STATE_CANCELED,
+        outcome === "UNKNOWN" ? `cancelled; what was done until then is not known: ${says}` : "cancelled; nothing was done",
+      );
+    if (outcome === "REJECTED") return end(TaskState.TASK_STATE_REJECTED, says);
+    end(TaskState.TASK_STATE_FAILED, outcome === "UNKNOWN" ? `nobody knows whether it was done: ${says}` : says);
+  }
+
+  #message({ taskId, contextId }: RequestContext, says: string): Message {
+    const part: Part = { content: { $case: "text", value: says }, metadata: undefined, filename: "", mediaType: "text/plain" };
+    return {
+      messageId: this.#p.id(),
+      contextId,
+      taskId,
+      role: Role.ROLE_AGENT,
+      parts: [part],
+      metadata: undefined,
+      extensions: [],
+      referenceTaskIds: [],
+    };
+  }
+
+  #now(): string {
+    return new Date(this.#p.clock.wall()).toISOString();
+  }
+}
+
+/** Serving offers agents of other hubs to local agents. */
+export class Serving {
+  readonly #p: ServingParts;
+  readonly #runner: Runner;
+  readonly #modern: JsonRpcTransportHandler;
+  readonly #legacy: LegacyJsonRpcTransportHandler;
+  #listener: Listener | undefined;
+  #known: { readonly all: readonly Offered[]; readonly at: number } | undefined;
+
+  private constructor(parts: ServingParts) {
+    this.#p = parts;
+    this.#runner = new Runner(parts, () => this.#offered());
+    const handler = new DefaultRequestHandler(catalogueCard([], parts.hub.hubId, ""), new BoundedTaskStore(), this.#runner);
+    this.#modern = new JsonRpcTransportHandler(handler);
+    this.#legacy = new LegacyJsonRpcTransportHandler(handler);
+  }
+
+  /** open listens. Throws what the system says when it cannot. */
+  static async open(options: ListenOptions, parts: ServingParts): Promise<Serving> {
+    const serving = new Serving(parts);
+    serving.#listener = await Listener.open(options, { answer: (asked) => serving.#answer(asked) }, parts);
+    return serving;
+  }
+
+  /** origin is where it listens. */
+  get origin(): string {
+    return this.#listener?.origin ?? "";
+  }
+
+  /** close takes no more messages, and gives up what runs. */
+  async close(): Promise<void> {
+    this.#runner.close();
+    await this.#listener?.close();
+  }
+
+  async #offered(): Promise<readonly Offered[]> {
+    const { hub, clock } = this.#p;
+    const now = clock.mono();
+    if (this.#known !== undefined && now - this.#known.at < CURRENT_MS) return this.#known.all;
+    const request = create(registrySync.ListNodesRequestSchema, {
+      filter: create(registrySync.NodeFilterSchema, { kind: 2 }),
+      pageSize: 2 * OFFERED_MAX,
+    });
+    const { records } = await hub.clients.registry.listNodes(request);
+    this.#known = { all: offeredOf(records, hub.hubId).slice(0, OFFERED_MAX), at: now };
+    return this.#known.all;
+  }
+
+  async #answer({ method, path, headers, body }: Asked): Promise<Response> {
+    const at = agentAt(path);
+    const all = await this.#offered();
+    const one = at && all.find(({ hubId, nodeId }) => hubId === at.hubId && nodeId === at.nodeId);
+    if (at !== undefined && one === undefined) return problem(404, "there is no such agent");
+    const rest = at === undefined ? path : at.rest;
+    if (method === "GET" && rest === CARD_PATH) {
+      const card = one === undefined ? catalogueCard(all, this.#p.hub.hubId, this.origin) : agentCard(one, this.origin);
+      const json = AgentCard.toJSON(card) as object;
+      return Response.json(headers.get("a2a-version") === "1.0" ? json : { ...json, ...legacyFields(card) });
+    }
+    if (method !== "POST" || (rest !== "" && rest !== "/"))
+      return problem(404, `send messages to ${at === undefined ? "/" : path} with POST; cards are at ${CARD_PATH}`);
+    return this.#message(body, one === undefined ? undefined : `${one.hubId}/${one.nodeId}`, headers.get("a2a-version") ?? undefined);
+  }
+
+  async #message(body: string, tenant: string | undefined, requestedVersion: string | undefined): Promise<Response> {
+    let request: Record<string, unknown>;
+    try {
+      request = JSON.parse(body) as Record<string, unknown>;
+    } catch {
+      return Response.json({ jsonrpc: "2.0", error: { code: -32_700, message: "the request is not JSON" }, id: null }, { status: 400 });
+    }
+    const method = typeof request === "object" && request !== null ? request["method"] : undefined;
+    const legacy = typeof method === "string" && isLegacyJsonRpcMethod(method);
+    const user = { isAuthenticated: true, userName: "local" };
+    const context = new ServerCallContext({
+      user,
+      requestedVersion: legacy ? "0.3" : (requestedVersion ?? "1.0"),
+      ...(tenant === undefined ? {} : { tenant }),
+    });
+    const answer = await (legacy ? this.#legacy : this.#modern).handle(request, context);
+    if (!(Symbol.asyncIterator in answer)) return Response.json(answer);
+    return new Response(ReadableStream.from(eventsOf(answer)), { headers: SSE_HEADERS });
+  }
+}
+
+async function* eventsOf(answers: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
+  const encoder = new TextEncoder();
+  for await (const answer of answers) yield encoder.encode(formatSSEEvent(answer));
+}
