@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { adapterVerbs } from "./adapter/program.ts";
 import { agentVerbs } from "./agents/program.ts";
 import type { Declare, Loaded } from "./declare.ts";
 import { federationVerbs } from "./federation/program.ts";
@@ -66,10 +67,11 @@ export function buildProgram(handle: Handle): Command {
   };
   hubVerbs(verb, program);
   ownHubVerbs(verb, program);
+  adapterVerbs(verb, program);
   operatorVerbs(verb, program);
   nodeVerbs(verb, program);
   insightVerbs(verb, program);
-  adapterVerbs(verb, program);
+  mcpVerbs(verb, program);
   pkiVerbs(verb, program);
   otherVerbs(verb, program, handle);
   return program;
@@ -271,17 +273,8 @@ function insightVerbs(verb: Declare, program: Command): void {
     .option("--diff <file>", "show what another file would change, and what of it needs a restart");
 }
 
-/** adapterVerbs are those of programs that join a hub with what speaks another protocol. */
-function adapterVerbs(verb: Declare, program: Command): void {
-  const adapter = program.command("adapter").description("join a hub with what speaks another protocol");
-  output(
-    verb(
-      adapter,
-      "a2a",
-      "agents as nodes, and agents of other hubs for local agents (A2A)",
-      async () => (await import("./adapter/a2a.ts")).run,
-    ),
-  ).option("--config <file>", "configuration file (default: a2a.json)");
+/** mcpVerbs serve a hub to agents. */
+function mcpVerbs(verb: Declare, program: Command): void {
   operator(
     verb(program, "mcp", "serve the tools of a hub to agents (Model Context Protocol)", async () => (await import("./mcp/mcp.ts")).run),
   )

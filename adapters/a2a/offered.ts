@@ -3,7 +3,7 @@ import { VALUE_TYPE } from "../../clients/typescript/index.ts";
 import type { node as nodes, registrySync } from "../../clients/typescript/schema.ts";
 import { ASK, clipped } from "./card.ts";
 
-/** Agents of other hubs that are offered. */
+/** OFFERED_MAX is how many agents of other hubs are offered. */
 export const OFFERED_MAX = 256;
 
 /** Offered is an agent of another hub, as local agents may call it. */

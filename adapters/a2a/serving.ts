@@ -13,7 +13,7 @@ import {
 } from "@a2a-js/sdk/server";
 import { type Clock, type CommandResult, type Hub, type PlainValue, remedyOf, VALUE_TYPE } from "../../clients/typescript/index.ts";
 import { create, registrySync } from "../../clients/typescript/schema.ts";
-import { type Asked, Listener, type ListenOptions, problem } from "../listen/index.ts";
+import { type Asked, Listener, type ListenOptions, problem } from "../shared/http/index.ts";
 import { clipped } from "./card.ts";
 import { agentAt, agentCard, catalogueCard, legacyFields, meantBy, OFFERED_MAX, type Offered, offeredOf } from "./offered.ts";
 import { textOf } from "./outcome.ts";

@@ -1,7 +1,7 @@
 import type { TLSSocket } from "node:tls";
 import { type AuthInfo, createMcpHandler } from "@modelcontextprotocol/server";
 import { callerIn, whenAborted } from "../../clients/typescript/index.ts";
-import { type Asked, Listener, type ListenOptions, problem } from "../listen/index.ts";
+import { type Asked, Listener, type ListenOptions, problem } from "../shared/http/index.ts";
 import { createServer, type ServerParts } from "./server.ts";
 import type { Caller } from "./tool.ts";
 

@@ -1,9 +1,9 @@
 import { printable } from "../../clients/typescript/index.ts";
 
-/** What others write is shown up to these lengths, in characters. */
+/** TEXT_MAX is how much of what others write is shown, in characters. */
 export const TEXT_MAX = { name: 120, word: 64, description: 300, value: 1_000, sentence: 500 } as const;
 
-/** Labels of a node that are shown. */
+/** LABELS_MAX is how many labels of a node are shown. */
 export const LABELS_MAX = 8;
 
 /** DATA_LABEL stands before everything that others may have written. */

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { dirname, resolve } from "node:path";
 import { systemEntropy } from "#channel/entropy.ts";
 import { A2A_CONFIG, type A2aConfig, configProblems, Imported, keysOf, Serving } from "../../adapters/a2a/index.ts";
-import { isLoopback, type ListenOptions } from "../../adapters/listen/index.ts";
+import { isLoopback, type ListenOptions } from "../../adapters/shared/http/index.ts";
 import { callerOf, FoedusError, Hub, type TargetOptions } from "../../clients/typescript/index.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";

@@ -1,6 +1,6 @@
 import { open, readFile, stat } from "node:fs/promises";
 import { systemEntropy } from "#channel/entropy.ts";
-import { TOKEN_MIN_CHARS } from "../../adapters/listen/index.ts";
+import { TOKEN_MIN_CHARS } from "../../adapters/shared/http/index.ts";
 import { usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 

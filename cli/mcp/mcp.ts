@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import { systemEntropy } from "#channel/entropy.ts";
 import { FoedusError } from "#kernel/error.ts";
-import { isLoopback, type ListenOptions } from "../../adapters/listen/index.ts";
 import { type Caller, Gate, Keys, type ServerParts, serveHttp, serveOverStdio } from "../../adapters/mcp/index.ts";
+import { isLoopback, type ListenOptions } from "../../adapters/shared/http/index.ts";
 import { callerOf, caOf, Hub, remedyOf, type TargetOptions } from "../../clients/typescript/index.ts";
 import { readSecret, tokenOf } from "../adapter/secrets.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";

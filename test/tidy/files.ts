@@ -55,7 +55,6 @@ export type Area =
   | "channel"
   | "runtime"
   | "sdk"
-  | `adapter:${string}`
   | "hub"
   | "cli"
   | "certs"
@@ -63,6 +62,7 @@ export type Area =
   | "tools"
   | "npm"
   | "node"
+  | `adapter:${string}`
   | `service:${string}`;
 
 /** areaOf a file, by its path from the root. */

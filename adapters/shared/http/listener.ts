@@ -5,7 +5,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { ReadableStream } from "node:stream/web";
-import type { Clock } from "../../clients/typescript/index.ts";
+import type { Clock } from "../../../clients/typescript/index.ts";
 import { type GuardOptions, refusalOf } from "./guard.ts";
 
 /** Bytes of a request, and of its headers. */
