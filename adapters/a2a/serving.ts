@@ -30,6 +30,9 @@ export interface ServingParts {
   readonly onError: (error: unknown) => void;
 }
 
+/** Commands that run at the same time for local agents: a client need not wait for its task. */
+const RUNNING_MAX = 64;
+
 const CARD_PATH = "/.well-known/agent-card.json";
 /** How long what is offered counts as current, ms. */
 const CURRENT_MS = 1_000;
@@ -99,6 +102,8 @@ class Runner implements AgentExecutor {
     const given = valueFor(userMessage.parts, meant.capability.type);
     if (typeof given === "string") return end(TaskState.TASK_STATE_REJECTED, given);
     bus.publish(AgentEvent.statusUpdate({ taskId, contextId, status: status(TaskState.TASK_STATE_WORKING), metadata: undefined }));
+    if (this.#running.size >= RUNNING_MAX)
+      return end(TaskState.TASK_STATE_REJECTED, `${RUNNING_MAX} tasks run already; wait for one to end`);
     const controller = new AbortController();
     this.#running.set(taskId, controller);
     try {

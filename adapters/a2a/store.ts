@@ -1,16 +1,26 @@
 import type { ListTasksRequest, ListTasksResponse, Task } from "@a2a-js/sdk";
 import { InMemoryTaskStore, type ServerCallContext, type TaskStore } from "@a2a-js/sdk/server";
 
-/** Tasks that are kept, of all callers. */
+/** Tasks that are kept, of all callers, and the characters of all of them. */
 const TASKS_MAX = 500;
+const CHARACTERS_MAX = 16_777_216;
 
-/** BoundedTaskStore keeps so many tasks; for one more it forgets the one that changed longest ago. */
+interface Kept {
+  readonly tenant: string;
+  readonly task: Task;
+  readonly characters: number;
+}
+
+/** BoundedTaskStore keeps so many tasks, and so much of them; for one more it forgets those that changed longest ago. */
 export class BoundedTaskStore implements TaskStore {
   readonly #most: number;
-  readonly #tasks = new Map<string, { readonly tenant: string; readonly task: Task }>();
+  readonly #mostCharacters: number;
+  readonly #tasks = new Map<string, Kept>();
+  #characters = 0;
 
-  constructor(most = TASKS_MAX) {
+  constructor(most = TASKS_MAX, mostCharacters = CHARACTERS_MAX) {
     this.#most = most;
+    this.#mostCharacters = mostCharacters;
   }
 
   /** size is how many tasks are kept. */
@@ -20,11 +30,13 @@ export class BoundedTaskStore implements TaskStore {
 
   save(task: Task, { tenant = "" }: ServerCallContext): Promise<void> {
     const key = `${tenant}\n${task.id}`;
-    this.#tasks.delete(key);
-    this.#tasks.set(key, { tenant, task: structuredClone(task) });
+    this.#forget(key);
+    const kept: Kept = { tenant, task: structuredClone(task), characters: JSON.stringify(task).length };
+    this.#tasks.set(key, kept);
+    this.#characters += kept.characters;
     for (const oldest of this.#tasks.keys()) {
-      if (this.#tasks.size <= this.#most) break;
-      this.#tasks.delete(oldest);
+      if (oldest === key || (this.#tasks.size <= this.#most && this.#characters <= this.#mostCharacters)) break;
+      this.#forget(oldest);
     }
     return Promise.resolve();
   }
@@ -39,5 +51,10 @@ export class BoundedTaskStore implements TaskStore {
     const store = new InMemoryTaskStore();
     for (const { tenant, task } of this.#tasks.values()) if (tenant === (context.tenant ?? "")) await store.save(task, context);
     return store.list(params, context);
+  }
+
+  #forget(key: string): void {
+    this.#characters -= this.#tasks.get(key)?.characters ?? 0;
+    this.#tasks.delete(key);
   }
 }
