@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { AgentCard, formatSSEEvent, type Message, type Part, Role, SSE_HEADERS, type Task, TaskState, type TaskStatus } from "@a2a-js/sdk";
+import { AgentCard, formatSSEEvent, type Message, type Part, Role, SSE_HEADERS, TaskState, type TaskStatus } from "@a2a-js/sdk";
 import { isLegacyJsonRpcMethod } from "@a2a-js/sdk/compat/v0_3";
 import { LegacyJsonRpcTransportHandler } from "@a2a-js/sdk/compat/v0_3/server";
 import {
@@ -11,11 +11,19 @@ import {
   type RequestContext,
   ServerCallContext,
 } from "@a2a-js/sdk/server";
-import { type Clock, type CommandResult, type Hub, type PlainValue, remedyOf, VALUE_TYPE } from "../../clients/typescript/index.ts";
+import {
+  type Clock,
+  type CommandResult,
+  type Hub,
+  type PlainValue,
+  plainOf,
+  remedyOf,
+  VALUE_TYPE,
+} from "../../clients/typescript/index.ts";
 import { create, registrySync } from "../../clients/typescript/schema.ts";
 import { type Asked, Listener, type ListenOptions, problem } from "../shared/http/index.ts";
-import { clipped } from "./card.ts";
-import { agentAt, agentCard, catalogueCard, legacyFields, meantBy, OFFERED_MAX, type Offered, offeredOf } from "./offered.ts";
+import { clipped, TASK } from "./card.ts";
+import { agentAt, agentCard, catalogueCard, legacyFields, type Meant, meantBy, OFFERED_MAX, type Offered, offeredOf } from "./offered.ts";
 import { textOf } from "./outcome.ts";
 import { BoundedTaskStore } from "./store.ts";
 
@@ -74,57 +82,84 @@ class Runner implements AgentExecutor {
   }
 
   execute = async (request: RequestContext, bus: ExecutionEventBus): Promise<void> => {
-    const { taskId, contextId, userMessage, context } = request;
-    const status = (state: TaskState, says = ""): TaskStatus => ({
-      state,
-      message: says === "" ? undefined : this.#message(request, says),
-      timestamp: this.#now(),
-    });
-    const end = (state: TaskState, says = ""): void => {
-      bus.publish(AgentEvent.statusUpdate({ taskId, contextId, status: status(state, says), metadata: undefined }));
-      bus.finished();
-    };
-    const task: Task = {
-      id: taskId,
-      contextId,
-      status: status(TaskState.TASK_STATE_SUBMITTED),
-      artifacts: [],
-      history: [userMessage],
-      metadata: undefined,
-    };
-    bus.publish(AgentEvent.task(task));
-    const all = await this.#offered();
-    const [hubId, nodeId] = (context.tenant ?? "").split("/");
-    const one = all.find((offered) => offered.hubId === hubId && offered.nodeId === nodeId);
-    if ((context.tenant ?? "") !== "" && one === undefined) return end(TaskState.TASK_STATE_REJECTED, "there is no such agent any more");
-    const meant = meantBy(userMessage.metadata?.["skill"], one, all);
-    if (typeof meant === "string") return end(TaskState.TASK_STATE_REJECTED, meant);
-    const given = valueFor(userMessage.parts, meant.capability.type);
-    if (typeof given === "string") return end(TaskState.TASK_STATE_REJECTED, given);
-    bus.publish(AgentEvent.statusUpdate({ taskId, contextId, status: status(TaskState.TASK_STATE_WORKING), metadata: undefined }));
+    const { taskId, contextId } = request;
+    const told = new Told(request, bus, this.#p);
+    bus.publish(
+      AgentEvent.task({ id: taskId, contextId, status: told.status(SUBMITTED), artifacts: [], history: [], metadata: undefined }),
+    );
     if (this.#running.size >= RUNNING_MAX)
-      return end(TaskState.TASK_STATE_REJECTED, `${RUNNING_MAX} tasks run already; wait for one to end`);
+      return told.end(TaskState.TASK_STATE_REJECTED, `${RUNNING_MAX} tasks run already; wait for one to end`);
     const controller = new AbortController();
     this.#running.set(taskId, controller);
     try {
-      const { hub, timeoutMs } = this.#p;
-      const { offered, capability } = meant;
-      // A message that is sent again does not act again.
-      const idempotencyKey = `a2a-${createHash("sha256")
-        .update(JSON.stringify([context.tenant, userMessage.messageId]))
-        .digest("base64url")
-        .slice(0, 40)}`;
-      const target = { hubId: offered.hubId, nodeId: offered.nodeId, capability: capability.name };
-      const value = given.value === undefined ? {} : { value: given.value };
-      const result = await hub.execute({ ...target, ...value, timeoutMs, idempotencyKey }, { signal: controller.signal });
-      this.#tell(result, controller.signal.aborted, request, bus, end);
+      const meant = await this.#meant(request);
+      if (typeof meant === "string") return told.end(TaskState.TASK_STATE_REJECTED, meant);
+      told.update(TaskState.TASK_STATE_WORKING);
+      await this.#run(meant, request, told, controller.signal);
     } catch (error) {
       this.#p.onError(error);
-      end(TaskState.TASK_STATE_FAILED, "the command could not be sent");
+      told.end(TaskState.TASK_STATE_FAILED, "the command could not be sent");
     } finally {
       this.#running.delete(taskId);
     }
   };
+
+  async #meant({ userMessage, context }: RequestContext): Promise<(Meant & { readonly value: PlainValue | undefined }) | string> {
+    const all = await this.#offered();
+    const [hubId, nodeId] = (context.tenant ?? "").split("/");
+    const one = all.find((offered) => offered.hubId === hubId && offered.nodeId === nodeId);
+    if ((context.tenant ?? "") !== "" && one === undefined) return "there is no such agent any more";
+    const meant = meantBy(userMessage.metadata?.["skill"], one, all);
+    if (typeof meant === "string") return meant;
+    const given = valueFor(userMessage.parts, meant.capability.type);
+    return typeof given === "string" ? given : { ...meant, value: given.value };
+  }
+
+  async #run(
+    { offered, capability, value: given }: Meant & { readonly value: PlainValue | undefined },
+    request: RequestContext,
+    told: Told,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { hub, timeoutMs, id } = this.#p;
+    const { context, userMessage } = request;
+    // A message that is sent again does not act again.
+    const named = JSON.stringify([context.tenant, userMessage.messageId || id()]);
+    const idempotencyKey = `a2a-${createHash("sha256").update(named).digest("base64url").slice(0, 40)}`;
+    const over = new AbortController();
+    void this.#progress(offered, told, over.signal);
+    try {
+      const target = { hubId: offered.hubId, nodeId: offered.nodeId, capability: capability.name };
+      const value = given === undefined ? {} : { value: given };
+      const result = await hub.execute({ ...target, ...value, timeoutMs, idempotencyKey }, { signal });
+      told.result(result, signal.aborted);
+    } finally {
+      over.abort();
+    }
+  }
+
+  /** progress tells what an agent that shows the state of its task says while it works. */
+  async #progress({ hubId, nodeId, record }: Offered, told: Told, signal: AbortSignal): Promise<void> {
+    if (record.node?.capabilities.some(({ name, readable }) => name === TASK && readable) !== true) return;
+    const changes = this.#p.hub.changes({
+      filter: { hubIds: [hubId], nodeIdPrefix: nodeId },
+      latestOnly: true,
+      giveUp: () => true,
+      signal,
+    });
+    let current = false;
+    try {
+      for await (const change of changes) {
+        current ||= change.kind === "current";
+        if (!current || change.kind !== "event" || change.event.name?.nodeId !== nodeId || change.event.change.case !== "state") continue;
+        const { key, value } = change.event.change.value;
+        const says = key === TASK ? saysOf(plainOf(value)) : "";
+        if (says !== "") told.update(TaskState.TASK_STATE_WORKING, says);
+      }
+    } catch {
+      // Over, or not to be watched: the answer comes all the same.
+    }
+  }
 
   cancelTask = (taskId: string): Promise<void> => {
     this.#running.get(taskId)?.abort();
@@ -135,14 +170,58 @@ class Runner implements AgentExecutor {
   close(): void {
     for (const controller of this.#running.values()) controller.abort();
   }
+}
 
-  #tell(
-    { outcome, value, failure }: CommandResult,
-    aborted: boolean,
-    { taskId, contextId }: RequestContext,
-    bus: ExecutionEventBus,
-    end: (state: TaskState, says?: string) => void,
-  ): void {
+const SUBMITTED = TaskState.TASK_STATE_SUBMITTED;
+
+/** saysOf is what the state of a task says, for people; empty for one that says nothing while it works. */
+function saysOf(value: PlainValue | undefined): string {
+  if (typeof value !== "object" || value instanceof Uint8Array) return "";
+  try {
+    const { state, says } = JSON.parse(value.json) as { readonly state?: unknown; readonly says?: unknown };
+    return state === "working" ? clipped(says, 512) : "";
+  } catch {
+    return "";
+  }
+}
+
+/** Told tells a local agent how its task fares. */
+class Told {
+  readonly #request: RequestContext;
+  readonly #bus: ExecutionEventBus;
+  readonly #p: Pick<ServingParts, "id" | "clock">;
+  #over = false;
+
+  constructor(request: RequestContext, bus: ExecutionEventBus, parts: Pick<ServingParts, "id" | "clock">) {
+    this.#request = request;
+    this.#bus = bus;
+    this.#p = parts;
+  }
+
+  /** status is a state, with what is said about it. */
+  status(state: TaskState, says = ""): TaskStatus {
+    const timestamp = new Date(this.#p.clock.wall()).toISOString();
+    return { state, message: says === "" ? undefined : this.#message(says), timestamp };
+  }
+
+  /** update tells a state, unless all is told. */
+  update(state: TaskState, says = ""): void {
+    if (this.#over) return;
+    const { taskId, contextId } = this.#request;
+    this.#bus.publish(AgentEvent.statusUpdate({ taskId, contextId, status: this.status(state, says), metadata: undefined }));
+  }
+
+  /** end tells the last state. */
+  end(state: TaskState, says = ""): void {
+    if (this.#over) return;
+    this.update(state, says);
+    this.#over = true;
+    this.#bus.finished();
+  }
+
+  /** result tells what became of the command. */
+  result({ outcome, value, failure }: CommandResult, aborted: boolean): void {
+    const { taskId, contextId } = this.#request;
     if (outcome === "DONE") {
       const artifact = {
         artifactId: this.#p.id(),
@@ -152,20 +231,20 @@ class Runner implements AgentExecutor {
         metadata: undefined,
         extensions: [],
       };
-      bus.publish(AgentEvent.artifactUpdate({ taskId, contextId, artifact, append: false, lastChunk: true, metadata: undefined }));
-      return end(TaskState.TASK_STATE_COMPLETED);
+      this.#bus.publish(AgentEvent.artifactUpdate({ taskId, contextId, artifact, append: false, lastChunk: true, metadata: undefined }));
+      return this.end(TaskState.TASK_STATE_COMPLETED);
     }
     const says = failure === undefined ? outcome : `${clipped(failure.message, 512)}. ${remedyOf(failure)}`;
-    if (aborted)
-      return end(
-        TaskState.TASK_STATE_CANCELED,
-        outcome === "UNKNOWN" ? `cancelled; what was done until then is not known: ${says}` : "cancelled; nothing was done",
-      );
-    if (outcome === "REJECTED") return end(TaskState.TASK_STATE_REJECTED, says);
-    end(TaskState.TASK_STATE_FAILED, outcome === "UNKNOWN" ? `nobody knows whether it was done: ${says}` : says);
+    if (aborted) {
+      const begun = outcome === "UNKNOWN" || outcome === "FAILED";
+      return this.end(TaskState.TASK_STATE_CANCELED, begun ? `cancelled; it had begun: ${says}` : "cancelled; nothing was done");
+    }
+    if (outcome === "REJECTED") return this.end(TaskState.TASK_STATE_REJECTED, says);
+    this.end(TaskState.TASK_STATE_FAILED, outcome === "UNKNOWN" ? `nobody knows whether it was done: ${says}` : says);
   }
 
-  #message({ taskId, contextId }: RequestContext, says: string): Message {
+  #message(says: string): Message {
+    const { taskId, contextId } = this.#request;
     const part: Part = { content: { $case: "text", value: says }, metadata: undefined, filename: "", mediaType: "text/plain" };
     return {
       messageId: this.#p.id(),
@@ -177,10 +256,6 @@ class Runner implements AgentExecutor {
       extensions: [],
       referenceTaskIds: [],
     };
-  }
-
-  #now(): string {
-    return new Date(this.#p.clock.wall()).toISOString();
   }
 }
 
