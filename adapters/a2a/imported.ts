@@ -13,6 +13,7 @@ import {
 import { Calls, clientFor } from "./calls.ts";
 import { nodeOf, type PublicKeys, REACHABLE, readCard, TASK, unsigned, type Verified, verifyCard } from "./card.ts";
 import { cardJson, fetchFor } from "./fetching.ts";
+import { Latest } from "./latest.ts";
 import { progressOf } from "./outcome.ts";
 
 /** ImportOptions are an agent that becomes a node. */
@@ -39,6 +40,8 @@ export interface ImportParts {
 const LOOK_MS = 30_000;
 const AGAIN_LEAST_MS = 500;
 const AGAIN_MOST_MS = 30_000;
+/** How often the progress of an agent's task is told, ms: it may say more than a hub should keep. */
+const PROGRESS_MS = 200;
 /** Commands that one agent works on at the same time. */
 const IN_FLIGHT = 16;
 
@@ -50,6 +53,7 @@ export class Imported {
   readonly #o: ImportOptions;
   readonly #p: ImportParts;
   readonly #fetch: typeof fetch;
+  readonly #progress: Latest<string>;
   #updater: Updater | undefined;
   #executor: ExecutorClient | undefined;
   #calls: Calls | undefined;
@@ -63,6 +67,7 @@ export class Imported {
     this.#o = options;
     this.#p = parts;
     this.#fetch = fetchFor(options.url, options.token);
+    this.#progress = new Latest(parts.clock, PROGRESS_MS, (text) => this.#set(TASK, text));
     void this.#look();
   }
 
@@ -71,6 +76,7 @@ export class Imported {
     this.#closed = true;
     this.#timer?.cancel();
     this.#executor?.close();
+    this.#progress.close();
     this.#updater?.close();
   }
 
@@ -118,7 +124,7 @@ export class Imported {
 
   #run({ capability, value, signal }: ExecutorTask): Promise<ExecutorAnswer> {
     const calls = this.#calls as Calls;
-    return calls.run({ capability, value, signal, onProgress: (heard) => this.#set(TASK, progressOf(heard)) });
+    return calls.run({ capability, value, signal, onProgress: (heard) => this.#progress.put(progressOf(heard)) });
   }
 
   #set(key: string, value: string | boolean): void {

@@ -11,6 +11,7 @@ import { HOSTILE } from "../../test/support/hostile-text.ts";
 import { clipped, keysOf, nodeOf, readCard, unsigned, verifyCard } from "./card.ts";
 import { A2A_CONFIG, configProblems } from "./config.ts";
 import { cardJson, fetchFor } from "./fetching.ts";
+import { Latest } from "./latest.ts";
 import { agentAt, agentCard, catalogueCard, meantBy, offeredOf, pathOf } from "./offered.ts";
 import { answerOf, hear, isOver, NOTHING_HEARD, stateWord, valueOf } from "./outcome.ts";
 import { valueFor } from "./serving.ts";
@@ -313,6 +314,29 @@ test("no more tasks are kept than there is room for, and nobody sees another age
   expect(roomy.size).toBe(1);
   const { tasks } = await store.list({ tenant: "", contextId: "", status: 0, pageToken: "", statusTimestampAfter: undefined }, at("a/b"));
   expect(tasks.map(({ id }) => id).sort()).toEqual(["2", "3", "4"]);
+});
+
+test("of what an agent says at work, the first, some and the last are told", () => {
+  let due: (() => void) | undefined;
+  const told: number[] = [];
+  const cancel = (): void => {
+    due = undefined;
+  };
+  const setTimer = (_ms: number, fire: () => void) => {
+    due = fire;
+    return { cancel };
+  };
+  const latest = new Latest<number>({ setTimer }, 200, (value) => told.push(value));
+  for (let i = 1; i <= 1_000; i++) latest.put(i);
+  expect(told).toEqual([1]);
+  due?.();
+  expect(told).toEqual([1, 1_000]);
+  due?.();
+  latest.put(1_001);
+  latest.put(1_002);
+  expect(told).toEqual([1, 1_000, 1_001]);
+  latest.close();
+  expect([told.at(-1), due]).toEqual([1_002, undefined]);
 });
 
 test("a configuration is read strictly", () => {

@@ -113,4 +113,28 @@ describe("a tool call that is repeated", () => {
     expect(late).toMatchObject({ outcome: "DONE", replayed: true });
     expect(begun).toBe(before + 1);
   });
+
+  test("after the hub was killed in the middle, continues the command that it had journalled", async () => {
+    const before = begun;
+    const lost = agent.call("execute", order("ON"));
+    await begins(before + 1);
+    await here.home.end("SIGKILL");
+    const { content, isError, _meta } = await lost;
+    expect(isError).toBe(true);
+    expect(content[0]?.text).toMatch(
+      /^OUTCOME_UNKNOWN: no answer came; it is not known whether the command ran\. Read the node's state first\./,
+    );
+    expect(_meta).toMatchObject({ "foedus/error": { reason: "OUTCOME_UNKNOWN", outcome: "UNKNOWN" } });
+    expect(await agent.refusal("list_peers")).toMatch(/^PEER_UNREACHABLE: .* The same call may succeed later\.$/);
+    await here.home.start();
+    await here.federation.operational();
+    answerAll();
+    // The same arguments are the same command until its outcome is known here.
+    const done = await until("the outcome of the command", async () => {
+      const result = await agent.call("execute", order("ON"));
+      return result.isError === true ? undefined : (result.structuredContent as unknown as Done);
+    });
+    expect([done.outcome, done.replayed]).toEqual(["DONE", true]);
+    expect(begun).toBe(before + 1);
+  });
 });
