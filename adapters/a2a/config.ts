@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 
 /** NODE_ID is how ids of nodes look. */
 const NODE_ID = z

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { plainOf } from "../../clients/typescript/index.ts";
 import type { node as nodes, registrySync, value } from "../../clients/typescript/schema.ts";
 import { LABELS_MAX, shown, TEXT_MAX } from "./text.ts";

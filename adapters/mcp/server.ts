@@ -1,5 +1,5 @@
 import { type CallToolResult, type Tool as ListedTool, Server } from "@modelcontextprotocol/server";
-import { z } from "zod";
+import * as z from "zod";
 import type { Clock, Hub } from "../../clients/typescript/index.ts";
 import { complaintOf } from "./complaints.ts";
 import type { Gate } from "./gate.ts";

@@ -1,4 +1,4 @@
-import type { z } from "zod";
+import type * as z from "zod";
 import type { CallerRole, Clock, Hub } from "../../clients/typescript/index.ts";
 import type { Keys } from "./keys.ts";
 

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { FoedusError, plainOf, valueOfPlain } from "../../../clients/typescript/index.ts";
 import { command, commandForwarding, create, type registrySync } from "../../../clients/typescript/schema.ts";
 import { type Checked, capabilityOf, checkCommand } from "../check.ts";

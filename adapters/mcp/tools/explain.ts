@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { hasReason, REASONS, remedyOf } from "../../../clients/typescript/index.ts";
 import { access, create, discovery, peer as peers, type registrySync } from "../../../clients/typescript/schema.ts";
 import { capabilityOf } from "../check.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { access, create, discovery, lending, peer as peers, type resources, telemetry } from "../../../clients/typescript/schema.ts";
 import { RESULT_MAX_BYTES } from "../result.ts";
 import { counted, shown, TEXT_MAX } from "../text.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import type { Hub } from "../../../clients/typescript/index.ts";
 import { create, registrySync } from "../../../clients/typescript/schema.ts";
 import { ToolError } from "../tool.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { create, registrySync } from "../../../clients/typescript/schema.ts";
 import { HUB_FRESHNESS, hubFreshness, NODE_DETAIL, NODE_SUMMARY, nodeDetail, nodeSummary } from "../node-view.ts";
 import { RESULT_MAX_BYTES } from "../result.ts";

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import * as z from "zod";
 import { type NodeFilterInit, plainOf, type RegistryChange, type WatchEvent } from "../../../clients/typescript/index.ts";
 import { nodeName, SHOWN_VALUE } from "../node-view.ts";
 import { RESULT_MAX_BYTES } from "../result.ts";
