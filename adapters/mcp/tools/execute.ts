@@ -2,7 +2,7 @@ import * as z from "zod";
 import { FoedusError, plainOf, valueOfPlain } from "../../../clients/typescript/index.ts";
 import { command, commandForwarding, create, type registrySync } from "../../../clients/typescript/schema.ts";
 import { type Checked, capabilityOf, checkCommand } from "../check.ts";
-import { neverConnected } from "../complaints.ts";
+import { neverConnected, sentenceOf } from "../complaints.ts";
 import { commandText, type Ending, givenKey, type Intent } from "../keys.ts";
 import { nodeName, SHOWN_VALUE, stateView } from "../node-view.ts";
 import { shown, TEXT_MAX } from "../text.ts";
@@ -115,8 +115,9 @@ function endingOf(error: unknown): Ending {
 /** explained says of a call without an answer that its outcome is not known, and how to learn it. */
 function explained(error: unknown, key: string): unknown {
   if (endingOf(error) !== "unknown") return error;
-  const { facts, message } = (error as FoedusError).failure;
-  const why = facts?.["outcome"] === undefined ? "no answer came" : shown(message, TEXT_MAX.name);
+  const { failure } = error as FoedusError;
+  const { facts } = failure;
+  const why = facts?.["outcome"] === undefined ? "no answer came" : sentenceOf(failure);
   const remedy = `Read the node's state first. To ask again without acting twice, repeat the call with idempotency_key "${key}".`;
   return new ToolError("OUTCOME_UNKNOWN", `${why}; it is not known whether the command ran`, remedy, {
     outcome: "UNKNOWN",
