@@ -1,4 +1,6 @@
 import type { Client } from "@a2a-js/sdk/client";
+import { Backoff, type BackoffConfig } from "#kernel/backoff.ts";
+import { Prng } from "#kernel/prng.ts";
 import {
   type Clock,
   type ExecutorAnswer,
@@ -29,6 +31,8 @@ export interface ImportOptions {
 export interface ImportParts {
   readonly hub: Hub;
   readonly clock: Clock;
+  /** For how waits differ. */
+  readonly seed: number;
   /** Makes ids of messages. */
   readonly id: () => string;
   /** Told once about each change between reachable and not, and why. */
@@ -36,10 +40,9 @@ export interface ImportParts {
   readonly onError: (error: unknown) => void;
 }
 
-/** How often a card is read again while its agent is there, and how long at first and at most between tries while it is not, ms. */
+/** How often a card is read again while its agent is there, ms, and how it is tried again while it is not. */
 const LOOK_MS = 30_000;
-const AGAIN_LEAST_MS = 500;
-const AGAIN_MOST_MS = 30_000;
+const AGAIN: BackoffConfig = { baseMs: 500, maxMs: 30_000, factor: 2, jitter: 0.25 };
 /** How often the progress of an agent's task is told, ms: it may say more than a hub should keep. */
 const PROGRESS_MS = 200;
 /** Commands that one agent works on at the same time. */
@@ -54,12 +57,12 @@ export class Imported {
   readonly #p: ImportParts;
   readonly #fetch: typeof fetch;
   readonly #progress: Latest<string>;
+  readonly #again: Backoff;
   #updater: Updater | undefined;
   #executor: ExecutorClient | undefined;
   #calls: Calls | undefined;
   #registered = "";
   #problem: string | undefined = "";
-  #failed = 0;
   #timer: { cancel(): void } | undefined;
   #closed = false;
 
@@ -68,6 +71,7 @@ export class Imported {
     this.#p = parts;
     this.#fetch = fetchFor(options.url, options.token);
     this.#progress = new Latest(parts.clock, PROGRESS_MS, (text) => this.#set(TASK, text));
+    this.#again = new Backoff(new Prng(parts.seed), AGAIN);
     void this.#look();
   }
 
@@ -87,10 +91,9 @@ export class Imported {
       const client = await clientFor(verified.card, this.#fetch);
       if (this.#closed) return;
       await this.#serve(verified, client);
-      this.#failed = 0;
+      this.#again.succeeded();
     } catch (error) {
       problem = error instanceof FoedusError ? error.message : "the agent cannot be reached";
-      this.#failed++;
       this.#executor?.close();
       this.#executor = undefined;
       this.#set(REACHABLE, false);
@@ -98,7 +101,7 @@ export class Imported {
     if (this.#closed) return;
     if (problem !== this.#problem) this.#p.onChange(this.#o.node, problem);
     this.#problem = problem;
-    const waitMs = problem === undefined ? LOOK_MS : Math.min(AGAIN_MOST_MS, AGAIN_LEAST_MS * 2 ** Math.min(10, this.#failed - 1));
+    const waitMs = problem === undefined ? LOOK_MS : this.#again.failed(this.#p.clock.mono());
     this.#timer = this.#p.clock.setTimer(waitMs, () => void this.#look());
   }
 

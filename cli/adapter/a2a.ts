@@ -39,7 +39,8 @@ export async function run(io: Io, _args: readonly string[], options: AdapterFlag
       const keys = agent.keys === undefined ? undefined : keysOf(await readSecret(at(agent.keys), "the keys"));
       const token = agent.token_file === undefined ? undefined : await tokenIn(at(agent.token_file));
       const onChange = (node: string, problem: string | undefined): void => io.note(`${node}: ${clean(problem ?? "reachable")}\n`);
-      imported.push(new Imported({ node: agent.node, url: agent.url, keys, token }, { ...parts, onChange }));
+      const seed = systemEntropy.seed();
+      imported.push(new Imported({ node: agent.node, url: agent.url, keys, token }, { ...parts, seed, onChange }));
     }
     const where = serving === undefined ? {} : { url: serving.origin };
     if (options.json) await printJson(io, { hub_id: hub.hubId, agents: config.agents.map(({ node }) => node), ...where }, "line");
