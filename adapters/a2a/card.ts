@@ -1,5 +1,5 @@
-import { createPublicKey, type JsonWebKey } from "node:crypto";
-import { type AgentCard, type AgentSkill, canonicalizeAgentCard } from "@a2a-js/sdk";
+import { createHash, createPrivateKey, createPublicKey, type JsonWebKey, type KeyObject } from "node:crypto";
+import { type AgentCard, type AgentSkill, canonicalizeAgentCard, generateAgentCardSignature } from "@a2a-js/sdk";
 import { DefaultAgentCardResolver } from "@a2a-js/sdk/client";
 import { flattenedVerify } from "jose";
 import { fail, type NodeInit, printable, VALUE_TYPE } from "../../clients/typescript/index.ts";
@@ -98,6 +98,31 @@ function keyNamed(header: string, keys: PublicKeys): JsonWebKey | undefined {
 }
 
 const fitting = (bytes: Uint8Array): Uint8Array => (bytes.length <= 1_024 ? bytes : NOTHING);
+
+/** Signer signs cards, and shows the key by which others verify them. */
+export interface Signer {
+  readonly sign: (card: AgentCard) => Promise<AgentCard>;
+  /** JWK set. */
+  readonly jwks: object;
+}
+
+/** signerOf makes one of a private key in PEM. Throws FoedusError (INVALID_FIELD). */
+export function signerOf(pem: string): Signer {
+  let privateKey: KeyObject;
+  try {
+    privateKey = createPrivateKey(pem);
+  } catch (cause) {
+    throw fail("INVALID_FIELD", "sign_key is no private key in PEM", { cause });
+  }
+  if (privateKey.asymmetricKeyDetails?.namedCurve !== "prime256v1") throw fail("INVALID_FIELD", "sign_key is no key of the curve P-256");
+  const jwk = createPublicKey(privateKey).export({ format: "jwk" });
+  // Named by what it is (RFC 7638), so that a new key has a new name.
+  const kid = createHash("sha256")
+    .update(JSON.stringify({ crv: jwk.crv, kty: jwk.kty, x: jwk.x, y: jwk.y }))
+    .digest("base64url");
+  const sign = generateAgentCardSignature(privateKey, { alg: "ES256", kid, typ: "JOSE" });
+  return { sign, jwks: { keys: [{ ...jwk, kid, alg: "ES256", use: "sig" }] } };
+}
 
 /** unsigned takes a card that nobody signed. */
 export function unsigned(card: AgentCard): Verified {

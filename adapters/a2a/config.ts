@@ -31,6 +31,10 @@ const SERVE = z.strictObject({
   token_file: z.string().describe("file with the bearer token that local agents send; made if it is not there"),
   tls_cert: z.string().optional(),
   tls_key: z.string().optional(),
+  sign_key: z
+    .string()
+    .optional()
+    .describe("private key (PEM, P-256) with which offered cards are signed; its public half is at /.well-known/jwks.json"),
   timeout_ms: z.int().min(100).max(3_600_000).default(60_000).describe("deadline of what a local agent asks for"),
 });
 

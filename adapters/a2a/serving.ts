@@ -22,7 +22,7 @@ import {
 } from "../../clients/typescript/index.ts";
 import { create, registrySync } from "../../clients/typescript/schema.ts";
 import { type Asked, Listener, type ListenOptions, problem } from "../shared/http/index.ts";
-import { clipped, TASK } from "./card.ts";
+import { clipped, type Signer, TASK } from "./card.ts";
 import { agentAt, agentCard, catalogueCard, legacyFields, type Meant, meantBy, OFFERED_MAX, type Offered, offeredOf } from "./offered.ts";
 import { textOf } from "./outcome.ts";
 import { BoundedTaskStore } from "./store.ts";
@@ -31,6 +31,8 @@ import { BoundedTaskStore } from "./store.ts";
 export interface ServingParts {
   readonly hub: Hub;
   readonly clock: Clock;
+  /** Undefined: cards are not signed. */
+  readonly signer: Signer | undefined;
   /** Deadline of a command, ms. */
   readonly timeoutMs: number;
   /** Makes ids of messages and artifacts. */
@@ -42,6 +44,7 @@ export interface ServingParts {
 const RUNNING_MAX = 64;
 
 const CARD_PATH = "/.well-known/agent-card.json";
+const KEYS_PATH = "/.well-known/jwks.json";
 /** How long what is offered counts as current, ms. */
 const CURRENT_MS = 1_000;
 
@@ -313,8 +316,11 @@ export class Serving {
     const one = at && all.find(({ hubId, nodeId }) => hubId === at.hubId && nodeId === at.nodeId);
     if (at !== undefined && one === undefined) return problem(404, "there is no such agent");
     const rest = at === undefined ? path : at.rest;
+    const { signer } = this.#p;
+    if (method === "GET" && path === KEYS_PATH && signer !== undefined) return Response.json(signer.jwks);
     if (method === "GET" && rest === CARD_PATH) {
-      const card = one === undefined ? catalogueCard(all, this.#p.hub.hubId, this.origin) : agentCard(one, this.origin);
+      const plain = one === undefined ? catalogueCard(all, this.#p.hub.hubId, this.origin) : agentCard(one, this.origin);
+      const card = signer === undefined ? plain : await signer.sign(plain);
       const json = AgentCard.toJSON(card) as object;
       return Response.json(headers.get("a2a-version") === "1.0" ? json : { ...json, ...legacyFields(card) });
     }

@@ -1,14 +1,14 @@
 import { once } from "node:events";
 import { dirname, resolve } from "node:path";
 import { systemEntropy } from "#channel/entropy.ts";
-import { A2A_CONFIG, type A2aConfig, configProblems, Imported, keysOf, Serving } from "../../adapters/a2a/index.ts";
+import { A2A_CONFIG, type A2aConfig, configProblems, Imported, keysOf, Serving, signerOf } from "../../adapters/a2a/index.ts";
 import { isLoopback, type ListenOptions } from "../../adapters/shared/http/index.ts";
 import { callerOf, FoedusError, Hub, type TargetOptions } from "../../clients/typescript/index.ts";
 import { EXIT, type ExitCode, usage } from "../exit.ts";
 import type { Io } from "../io.ts";
 import { clean } from "../print/format.ts";
 import { type OutputFlags, printJson } from "../verb.ts";
-import { readSecret, tokenIn, tokenOf } from "./secrets.ts";
+import { privateIn, readSecret, tokenIn, tokenOf } from "./secrets.ts";
 
 /** AdapterFlags are the options of an adapter. */
 export interface AdapterFlags extends OutputFlags {
@@ -34,7 +34,11 @@ export async function run(io: Io, _args: readonly string[], options: AdapterFlag
   let serving: Serving | undefined;
   try {
     if (config.serve !== undefined)
-      serving = await Serving.open(await listenOf(io, config.serve, at), { ...parts, timeoutMs: config.serve.timeout_ms });
+      serving = await Serving.open(await listenOf(io, config.serve, at), {
+        ...parts,
+        timeoutMs: config.serve.timeout_ms,
+        signer: await signerFor(config.serve, at),
+      });
     for (const agent of config.agents) {
       const keys = agent.keys === undefined ? undefined : keysOf(await readSecret(at(agent.keys), "the keys"));
       const token = agent.token_file === undefined ? undefined : await tokenIn(at(agent.token_file));
@@ -83,6 +87,13 @@ function targetOf({ hub: { context, contexts, address, ca, cert, key } }: A2aCon
     ...(cert === undefined ? {} : { cert: at(cert) }),
     ...(key === undefined ? {} : { key: at(key) }),
   };
+}
+
+async function signerFor(
+  { sign_key: file }: NonNullable<A2aConfig["serve"]>,
+  at: (path: string) => string,
+): Promise<ReturnType<typeof signerOf> | undefined> {
+  return file === undefined ? undefined : signerOf(await privateIn(at(file), "the key that signs cards,"));
 }
 
 async function listenOf(io: Io, serve: NonNullable<A2aConfig["serve"]>, at: (path: string) => string): Promise<ListenOptions> {

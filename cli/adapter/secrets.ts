@@ -13,14 +13,19 @@ export async function readSecret(file: string, what: string): Promise<string> {
   }
 }
 
-/** tokenIn reads a token from its file, which nobody else may read. Throws CliError (usage). */
-export async function tokenIn(file: string): Promise<string> {
+/** privateIn reads a secret from its file, which nobody else may read. Throws CliError (usage). */
+export async function privateIn(file: string, what: string): Promise<string> {
   const { mode } = await stat(file).catch((error: unknown) => {
-    throw usage(`the token file ${file} cannot be read`, "Check the path and its permissions.", error);
+    throw usage(`${what} ${file} cannot be read`, "Check the path and its permissions.", error);
   });
   if ((mode & 0o077) !== 0)
-    throw usage(`others may read the token in ${file}`, `Run \`chmod 600 ${file}\`, and make a new token if anybody did.`);
-  const token = (await readSecret(file, "the token file")).trim();
+    throw usage(`others may read ${what} ${file}`, `Run \`chmod 600 ${file}\`, and make a new secret if anybody read this one.`);
+  return readSecret(file, what);
+}
+
+/** tokenIn reads a token from its file, which nobody else may read. Throws CliError (usage). */
+export async function tokenIn(file: string): Promise<string> {
+  const token = (await privateIn(file, "the token file")).trim();
   if (!/^[\x21-\x7e]+$/.test(token)) throw usage(`the token in ${file} is not one word`, "Write letters and digits only.");
   return token;
 }

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { type Message, type Part, Role, type Task, TaskState } from "@a2a-js/sdk";
 import { ClientFactory, ClientFactoryOptions, DefaultAgentCardResolver, JsonRpcTransportFactory } from "@a2a-js/sdk/client";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { keysOf, verifyCard } from "../../adapters/a2a/card.ts";
 import { Hub } from "../../clients/typescript/index.ts";
 import { type Running, start } from "../cli/fixture.ts";
 import { get, stateOf } from "../support/acts.ts";
@@ -62,6 +63,7 @@ beforeAll(async () => {
   liar.lie = (card) => ({ ...card, description: "not what was signed" });
   writeFileSync(join(folder, "planner.jwks"), signing.jwks);
   writeFileSync(join(folder, "other.jwks"), others.jwks);
+  writeFileSync(join(folder, "sign.pem"), others.privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 });
   importing = await adapter("importing", {
     hub: hubOf(factory),
     agents: [
@@ -72,7 +74,10 @@ beforeAll(async () => {
       { node: "nobody", url: unsignedOne.url, keys: "planner.jwks" },
     ],
   });
-  serving = await adapter("serving", { hub: hubOf(home), serve: { port: 0, token_file: "token", timeout_ms: 20_000 } });
+  serving = await adapter("serving", {
+    hub: hubOf(home),
+    serve: { port: 0, token_file: "token", timeout_ms: 20_000, sign_key: "sign.pem" },
+  });
   token = readFileSync(join(folder, "token"), "utf8").trim();
   expect(statSync(join(folder, "token")).mode & 0o777).toBe(0o600);
   for (const nodeId of ["planner", "veteran"])
@@ -252,6 +257,14 @@ describe("agents of peers, for local agents", () => {
     agent.worker.cancelled = 0;
   });
 
+  test("cards are signed, and verified with the key that the server shows", async () => {
+    const { card } = await clientOf("/agents/factory/planner/");
+    const jwks = await (await fetch(`${serving.url}/.well-known/jwks.json`, { headers: { authorization: `Bearer ${token}` } })).text();
+    expect((await verifyCard(card, keysOf(jwks))).publicKey.length).toBeGreaterThan(60);
+    await expect(verifyCard({ ...card, name: "another" }, keysOf(jwks))).rejects.toThrow("no signature");
+    expect(jwks).not.toContain('"d"');
+  });
+
   test("a message that is sent again does not act again", async () => {
     const { client } = await clientOf("/agents/factory/planner/");
     const before = agent.worker.heard.length;
@@ -286,8 +299,14 @@ test.each<[string, object, RegExp]>([
   ["neither keys nor unsigned", { agents: [{ node: "x", url: "https://x.example" }] }, /"unsigned": true/],
   ["plain HTTP to another machine", { agents: [{ node: "x", url: "http://x.example", unsigned: true }] }, /use https/],
   ["an unknown field", { agents: [], serve: { port: 0, token_file: "t", evil: 1 } }, /evil/],
+  [
+    "a key that others may read",
+    { serve: { port: 0, token_file: "t", sign_key: "loose.pem" } },
+    /others may read the key that signs cards/,
+  ],
   ["a token in the clear", { serve: { host: "0.0.0.0", port: 0, token_file: "t" } }, /in the clear/],
 ])("a configuration with %s is refused", async (_what, config, says) => {
+  writeFileSync(join(folder, "loose.pem"), "", { mode: 0o644 });
   const file = join(folder, "bad.json");
   writeFileSync(file, JSON.stringify({ hub: hubOf(home), ...config }));
   const { code, err } = await start(["adapter", "a2a", "--config", file]).done;
