@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { adapterVerbs } from "./adapter/program.ts";
 import { agentVerbs } from "./agents/program.ts";
 import type { Declare, Loaded } from "./declare.ts";
 import { deviceVerbs, nodeAddVerb } from "./device/program.ts";
@@ -67,9 +68,11 @@ export function buildProgram(handle: Handle): Command {
   };
   hubVerbs(verb, program);
   ownHubVerbs(verb, program);
+  adapterVerbs(verb, program);
   operatorVerbs(verb, program);
   nodeVerbs(verb, program);
   insightVerbs(verb, program);
+  mcpVerbs(verb, program);
   pkiVerbs(verb, program);
   otherVerbs(verb, program, handle);
   return program;
@@ -284,6 +287,20 @@ function insightVerbs(verb: Declare, program: Command): void {
   )
     .option("--file <file>", "read this file instead of asking the running hub")
     .option("--diff <file>", "show what another file would change, and what of it needs a restart");
+}
+
+/** mcpVerbs serve a hub to agents. */
+function mcpVerbs(verb: Declare, program: Command): void {
+  operator(
+    verb(program, "mcp", "serve the tools of a hub to agents (Model Context Protocol)", async () => (await import("./mcp/mcp.ts")).run),
+  )
+    .option("--http [host:port]", "serve over HTTP instead of stdio (default: 127.0.0.1:18828)")
+    .option("--token-file <file>", "HTTP: callers send the bearer token in this file, which is made if it is not there")
+    .option("--tls-cert <file>", "HTTP: serve over TLS with this certificate, PEM")
+    .option("--tls-key <file>", "HTTP: its key, PEM")
+    .option("--mutual-tls", "HTTP: callers show the certificate of an operator of the hub")
+    .option("--allow-origin <origin>", "HTTP: pages of this origin may call (repeatable)", many)
+    .option("--allow-host <name>", "HTTP: another name of this server (repeatable)", many);
 }
 
 const dir = (command: Command): Command => output(command).option("--dir <folder>", "folder with ca.pem and ca.key (default: pki)");
