@@ -1,4 +1,5 @@
 import { Command, Option } from "commander";
+import { adapterVerbs } from "./adapter/program.ts";
 import { agentVerbs } from "./agents/program.ts";
 import type { Declare, Loaded } from "./declare.ts";
 import { federationVerbs } from "./federation/program.ts";
@@ -66,6 +67,7 @@ export function buildProgram(handle: Handle): Command {
   };
   hubVerbs(verb, program);
   ownHubVerbs(verb, program);
+  adapterVerbs(verb, program);
   operatorVerbs(verb, program);
   nodeVerbs(verb, program);
   insightVerbs(verb, program);

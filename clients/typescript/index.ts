@@ -2,6 +2,7 @@
 export type { CallOptions, ClientDuplex, ClientOf } from "#channel/call.ts";
 export { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 export type { BackoffConfig } from "#kernel/backoff.ts";
+export { type Freshness, SOURCE_FRESHNESS, SOURCE_REFRESH, SOURCE_STALE } from "#kernel/freshness.ts";
 export type { StateChange } from "../../services/registry-sync/table/changes.ts";
 export { AgentHost, type AgentHostOptions, type HostedAgentOptions, type TakeIn, type TakesIn } from "./agents/agent-host.ts";
 export { type AgentCheckpoint, type AgentStanding, MovableAgent, type MovableOptions, movedTo } from "./agents/movable-agent.ts";

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { isHubId } from "#kernel/hub-id.ts";
+import { ADAPTERS } from "./adapters/adapters.ts";
 import { DEFAULT_PORT, portsOf, SERVICES, type ServiceName, type Snake, sectionOf, TABLE, withSessions } from "./services.ts";
 
 const path = (description: string) => z.string().min(1).meta({ description, unit: "path, relative to the configuration file" });
@@ -209,6 +210,7 @@ export const hubShape = {
     })
     .prefault({})
     .meta({ live: true }),
+  adapters: z.strictObject(ADAPTERS).prefault({}),
 } as const;
 
 /** Sections are what each service has of its own, by its name in snake case. */

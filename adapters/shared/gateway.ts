@@ -1,0 +1,282 @@
+import { Backoff } from "#kernel/backoff.ts";
+import { Prng } from "#kernel/prng.ts";
+import {
+  type Clock,
+  type ExecutorClient,
+  type Failure,
+  FoedusError,
+  type Hub,
+  isRetryable,
+  type NodeInit,
+  type SetValue,
+  STREAM_BACKOFF,
+  type Timer,
+  type Updater,
+  VALUE_TYPE,
+  type ValueType,
+} from "../../clients/typescript/index.ts";
+import type { HubSide, OnRefused, RunTask } from "./port.ts";
+
+/** Nodes of one call. */
+const PAGE = 250;
+/** Tasks that may be under way. */
+const TASKS_MAX = 1_024;
+
+/** Kept is a node as the adapter last said that it is. */
+interface Kept {
+  readonly node: NodeInit;
+  readonly types: ReadonlyMap<string, ValueType>;
+  /** The newest value of each key, for a hub that has lost its own. */
+  readonly values: Map<string, SetValue>;
+  /** Keys whose newest value was not handed to the updater. */
+  readonly unsent: Set<string>;
+  readonly fields: Map<string, number>;
+  registered: boolean;
+}
+
+/** GatewayOptions say who is told what. */
+export interface GatewayOptions {
+  readonly clock: Clock;
+  /** Seed of the waits. */
+  readonly seed: number;
+  readonly run: RunTask;
+  readonly onRefused: OnRefused;
+  /** The hub is there, or is not; with a failure that nothing here can mend, the gateway is over. */
+  readonly onLink: (up: boolean, failure: Failure | undefined, over: boolean) => void;
+}
+
+/**
+ * Gateway is the side of an adapter that faces the hub: it keeps nodes registered, tells their values, and takes their commands.
+ *
+ * GW1 of each key only the newest value is kept, however fast it changes and however long the hub is away.
+ * GW2 a value is handed to the hub when its node is registered there, never before.
+ * GW3 a hub that comes back is told everything again: it may have lost what it had.
+ */
+export class Gateway implements HubSide {
+  readonly #hub: Hub;
+  readonly #o: GatewayOptions;
+  readonly #backoff: Backoff;
+  readonly #nodes = new Map<string, Kept>();
+  /** Nodes with something that the hub was not told. */
+  readonly #todo = new Set<string>();
+  readonly #dirty = new Set<Kept>();
+  readonly #updater: Updater;
+  readonly #executor: ExecutorClient;
+  #pumping: Promise<void> | undefined;
+  #timer: Timer | undefined;
+  #offering: Timer | undefined;
+  #blocked = false;
+  #up = false;
+  #closed = false;
+
+  constructor(hub: Hub, options: GatewayOptions) {
+    this.#hub = hub;
+    this.#o = options;
+    this.#backoff = new Backoff(new Prng(options.seed), STREAM_BACKOFF);
+    this.#updater = hub.updater({
+      nodes: [],
+      onRefused: ({ nodeId, key, failure }) => options.onRefused({ about: key === "" ? nodeId : `${nodeId} ${key}`, why: failure.message }),
+      onLink: (failure, willRetry) => this.#onLink(failure, willRetry),
+    });
+    this.#executor = hub.serve({
+      nodeIds: [],
+      maxInFlight: TASKS_MAX,
+      run: options.run,
+      onDetached: (failure, willRetry) => {
+        if (!willRetry && !this.#closed) options.onLink(false, failure, true);
+      },
+    });
+  }
+
+  /** up tells whether the hub is there. */
+  get up(): boolean {
+    return this.#up;
+  }
+
+  /** size is how many nodes there are. */
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  /** has tells whether a node is there. */
+  has(nodeId: string): boolean {
+    return this.#nodes.has(nodeId);
+  }
+
+  put(node: NodeInit): void {
+    const nodeId = node.nodeId ?? "";
+    const types = new Map((node.capabilities ?? []).map(({ name, type }) => [name ?? "", (type ?? VALUE_TYPE.STRING) as ValueType]));
+    const before = this.#nodes.get(nodeId);
+    const kept: Kept = { node, types, values: new Map(), unsent: new Set(), fields: new Map(), registered: false };
+    for (const [key, value] of before?.values ?? []) {
+      if (types.get(key) !== before?.types.get(key)) continue;
+      kept.values.set(key, value);
+      kept.unsent.add(key);
+    }
+    if (before !== undefined) this.#dirty.delete(before);
+    this.#nodes.set(nodeId, kept);
+    this.#change(nodeId);
+  }
+
+  remove(nodeId: string): void {
+    const kept = this.#nodes.get(nodeId);
+    if (kept !== undefined) this.#dirty.delete(kept);
+    this.#nodes.delete(nodeId);
+    this.#change(nodeId);
+  }
+
+  set(nodeId: string, key: string, value: SetValue): void {
+    const kept = this.#nodes.get(nodeId);
+    if (kept === undefined || !kept.types.has(key)) return;
+    kept.values.set(key, value);
+    if (kept.registered && !this.#blocked) return this.#send(nodeId, kept, key, value);
+    kept.unsent.add(key);
+    this.#dirty.add(kept);
+  }
+
+  /** stored resolves when the hub has on disk what it was told so far. Without a link it resolves at once: what is kept here is told later. */
+  async stored(): Promise<void> {
+    await this.#pumping;
+    if (!this.#up || this.#closed) return;
+    await this.#updater.drain().catch(() => undefined);
+  }
+
+  /** close tells the rest, as far as that goes at once, and ends. */
+  async close(withinMs: number): Promise<void> {
+    this.#executor.close();
+    if (this.#up) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const timer = this.#o.clock.setTimer(withinMs, resolve);
+      await Promise.race([promise, this.stored()]);
+      timer.cancel();
+    }
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#offering?.cancel();
+    this.#hub.close();
+  }
+
+  #onLink(failure: Failure | undefined, willRetry: boolean): void {
+    this.#up = failure === undefined;
+    if (this.#up) {
+      for (const kept of this.#nodes.values()) this.#again(kept);
+      this.#flush();
+      this.#pump();
+    }
+    if (!this.#closed) this.#o.onLink(this.#up, failure, failure !== undefined && !willRetry);
+  }
+
+  #again(kept: Kept): void {
+    for (const key of kept.values.keys()) kept.unsent.add(key);
+    if (kept.unsent.size > 0) this.#dirty.add(kept);
+  }
+
+  #change(nodeId: string): void {
+    this.#todo.add(nodeId);
+    if (this.#pumping === undefined && this.#timer === undefined) this.#timer = this.#o.clock.setImmediate(() => this.#pump());
+  }
+
+  #pump(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    if (this.#pumping !== undefined || this.#todo.size === 0 || !this.#up || this.#closed) return;
+    this.#pumping = this.#tellAll().finally(() => {
+      this.#pumping = undefined;
+      if (this.#todo.size > 0 && this.#timer === undefined && !this.#closed) this.#timer = this.#o.clock.setImmediate(() => this.#pump());
+    });
+  }
+
+  async #tellAll(): Promise<void> {
+    const page = [...this.#todo].slice(0, PAGE);
+    for (const nodeId of page) this.#todo.delete(nodeId);
+    const puts = page.flatMap((nodeId) => this.#nodes.get(nodeId) ?? []);
+    const gone = page.filter((nodeId) => !this.#nodes.has(nodeId));
+    try {
+      if (puts.length > 0) await this.#register(puts);
+      for (const nodeId of gone) await this.#hub.deregister(nodeId);
+      this.#backoff.succeeded();
+    } catch (error) {
+      this.#failed(page, error);
+    }
+    this.#offerSoon();
+  }
+
+  async #register(puts: readonly Kept[]): Promise<void> {
+    const results = await this.#hub.registry().registerNodes(puts.map(({ node }) => node));
+    for (const [at, { failure, nodeId }] of results.entries()) {
+      const kept = puts[at] as Kept;
+      if (failure !== undefined) this.#o.onRefused({ about: nodeId, why: failure.message });
+      // Another may have taken its place meanwhile, and is in line.
+      else if (this.#nodes.get(kept.node.nodeId ?? "") === kept) {
+        kept.registered = true;
+        if (kept.unsent.size > 0) this.#dirty.add(kept);
+      }
+    }
+    this.#flush();
+  }
+
+  /** failed puts nodes in line again, or tells that the hub does not take them. */
+  #failed(page: readonly string[], error: unknown): void {
+    if (this.#closed) return;
+    if (error instanceof FoedusError && !isRetryable(error)) {
+      const [about = ""] = page;
+      return this.#o.onRefused({ about: page.length === 1 ? about : `${about} and ${page.length - 1} more`, why: error.message });
+    }
+    for (const nodeId of page) this.#todo.add(nodeId);
+    this.#timer ??= this.#o.clock.setTimer(this.#backoff.failed(this.#o.clock.mono()), () => this.#pump());
+  }
+
+  #offerSoon(): void {
+    this.#offering ??= this.#o.clock.setImmediate(() => {
+      this.#offering = undefined;
+      if (!this.#closed) this.#executor.offer([...this.#nodes].flatMap(([nodeId, { registered }]) => (registered ? [nodeId] : [])));
+    });
+  }
+
+  /** flush sends what was kept back, as much as the hub takes. */
+  #flush(): void {
+    for (const kept of this.#dirty) {
+      if (this.#blocked) return;
+      this.#dirty.delete(kept);
+      if (!kept.registered) continue;
+      for (const key of kept.unsent) {
+        if (this.#blocked) {
+          this.#dirty.add(kept);
+          return;
+        }
+        kept.unsent.delete(key);
+        this.#send(kept.node.nodeId ?? "", kept, key, kept.values.get(key) as SetValue);
+      }
+    }
+  }
+
+  #send(nodeId: string, kept: Kept, key: string, value: SetValue): void {
+    let field = kept.fields.get(key);
+    if (field === undefined) {
+      field = this.#updater.field(nodeId, key, kept.types.get(key) as Exclude<ValueType, 0>);
+      kept.fields.set(key, field);
+    }
+    try {
+      if (this.#updater.setField(field, value)) return;
+    } catch (error) {
+      if (!(error instanceof FoedusError) || error.failure.reason !== "OVERLOADED")
+        return this.#o.onRefused({ about: `${nodeId} ${key}`, why: error instanceof Error ? error.message : String(error) });
+      kept.unsent.add(key);
+      this.#dirty.add(kept);
+    }
+    this.#wait();
+  }
+
+  /** wait holds back what comes until the hub takes more. */
+  #wait(): void {
+    if (this.#blocked) return;
+    this.#blocked = true;
+    this.#updater.writable().then(
+      () => {
+        this.#blocked = false;
+        this.#flush();
+      },
+      () => undefined,
+    );
+  }
+}
