@@ -14,7 +14,7 @@ const MOSQUITTO = tool("mosquitto");
 /** MosquittoOptions are further lines of its configuration. */
 export interface MosquittoOptions {
   readonly lines?: readonly string[];
-  /** TLS: certificate, key, and the CA of clients. */
+  /** TLS: certificate, key, and the CA of both. */
   readonly tls?: { readonly cert: string; readonly key: string; readonly ca: string };
 }
 
