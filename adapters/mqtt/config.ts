@@ -56,16 +56,11 @@ export const mqttConfig = z
       .regex(/^([A-Za-z0-9][A-Za-z0-9._:-]*)?$/, "must be the beginning of a node id")
       .default("")
       .meta({ description: "beginning of the ids of its nodes, as the gateway certificate may ask for", live: true }),
-    confirm_ms: z
-      .int()
-      .min(100)
-      .max(600_000)
-      .default(5_000)
-      .meta({
-        unit: "ms",
-        description: "time that a device has to report what it was asked to do; then the outcome is unknown",
-        live: true,
-      }),
+    confirm_ms: z.int().min(100).max(600_000).default(5_000).meta({
+      unit: "ms",
+      description: "time that a device has to report what it was asked to do; then the outcome is unknown",
+      live: true,
+    }),
     max_nodes: z.int().min(1).max(100_000).default(10_000).meta({ unit: "nodes", description: "most nodes; more are refused", live: true }),
     max_payload_bytes: z
       .int()

@@ -13,7 +13,7 @@ export function writeLine(line: Line): string {
   return `${JSON.stringify(line)}\n`;
 }
 
-/** Task is what a hub gives an adapter that it runs, as JSON on its standard input, which stays open as long as the hub runs. */
+/** AdapterTask is what a hub gives an adapter that it runs, as JSON on its standard input, which stays open as long as the hub runs. */
 export interface AdapterTask {
   readonly hub: { readonly hub_id: string; readonly address: string; readonly ca: string };
   /** Relative paths of the configuration start here. */

@@ -1,6 +1,6 @@
 import type { ExecutorAnswer, ExecutorTask, NodeInit, SetValue } from "../../clients/typescript/index.ts";
 
-/** Told is a word that an adapter counts: what it did, or refused. */
+/** Counts are what an adapter did, and refused, by words of its own. */
 export type Counts = Readonly<Record<string, number>>;
 
 /** HubSide is what an adapter tells its hub: which nodes there are, and how they are. */

@@ -1,6 +1,6 @@
 import { type SetValue, VALUE_TYPE, type ValueType } from "../../clients/typescript/index.ts";
 
-/** Longest values that a hub takes, bytes. */
+/** STRING_MAX_BYTES and JSON_MAX_BYTES are the longest values that a hub takes. */
 export const STRING_MAX_BYTES = 4 * 1024;
 export const JSON_MAX_BYTES = 16 * 1024;
 

@@ -30,7 +30,9 @@ export function read(path: string): string {
 
 /** sources lists the TypeScript files of the project, generated code left out. */
 export function sources(): string[] {
-  return ["services", "clients", "cli", "certs", "test", "tools"].flatMap((folder) => filesUnder(folder, (path) => path.endsWith(".ts")));
+  return ["services", "clients", "adapters", "cli", "certs", "test", "tools"].flatMap((folder) =>
+    filesUnder(folder, (path) => path.endsWith(".ts")),
+  );
 }
 
 /** isTest tells tests and what only tests use from what ships. */
@@ -60,6 +62,7 @@ export type Area =
   | "tools"
   | "npm"
   | "node"
+  | `adapter:${string}`
   | `service:${string}`;
 
 /** areaOf a file, by its path from the root. */
@@ -72,6 +75,8 @@ export function areaOf(path: string): Area {
   if (path.startsWith("services/hub/")) return "hub";
   const service = /^services\/([a-z-]+)\//.exec(path)?.[1];
   if (service !== undefined) return `service:${service}`;
+  const adapter = /^adapters\/([a-z0-9-]+)\//.exec(path)?.[1];
+  if (adapter !== undefined) return `adapter:${adapter}`;
   if (path.startsWith("cli/")) return "cli";
   if (path.startsWith("certs/")) return "certs";
   if (path.startsWith("test/")) return "test";

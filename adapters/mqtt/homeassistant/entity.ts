@@ -85,7 +85,7 @@ export function writeBy(options: Options, template: string): Write {
   return write;
 }
 
-/** Names of the options that a part is made of. */
+/** PartNames are the options that a part is made of. */
 export interface PartNames {
   readonly part: string;
   readonly state?: string;

@@ -27,7 +27,7 @@ export interface PublishedDevice {
   readonly byId: ReadonlyMap<string, Published>;
 }
 
-/** Names say where the topics of a device are. */
+/** DeviceTopics say where the topics of a device are. */
 export interface DeviceTopics {
   readonly id: string;
   readonly base: string;

@@ -19,6 +19,8 @@ const LOOK_MS = 2_000;
 const PUBLISHED_MAX = 10_000;
 /** Commands to peers that may be under way. */
 const COMMANDS_MAX = 256;
+/** Configurations of an earlier run that are looked at. */
+const FOUND_MAX = 2 * PUBLISHED_MAX;
 
 /** PublisherOptions say which nodes are published, and where. */
 export interface PublisherOptions {
@@ -171,7 +173,7 @@ export class Publisher {
   #configuration(topic: string, id: string, payload: Buffer): void {
     if (payload.length === 0) return void this.#found.delete(topic);
     const origin = parseJson(payload.toString());
-    if (!isTree(origin)) return;
+    if (!isTree(origin) || this.#found.size >= FOUND_MAX) return;
     this.#found.add(topic);
     if (this.#ready && !this.#byId.has(id)) this.#sweep();
   }

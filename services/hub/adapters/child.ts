@@ -18,33 +18,33 @@ export interface ChildOptions {
 /** Child is one run of an adapter. */
 export class Child {
   readonly #o: ChildOptions;
-  readonly #process: ChildProcess;
+  readonly #running: ChildProcess;
   #ended = false;
   readonly #gone = Promise.withResolvers<void>();
 
   constructor(options: ChildOptions) {
     this.#o = options;
     const [program = "", ...args] = options.command;
-    this.#process = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
-    const { stdin, stdout, stderr } = this.#process;
+    this.#running = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    const { stdin, stdout, stderr } = this.#running;
     stdout?.setEncoding("utf8").on("data", lines(options.onLine));
     stderr?.setEncoding("utf8").on("data", lines(options.onError));
     stdin?.on("error", () => undefined);
     stdin?.write(`${options.given}\n`);
-    this.#process.once("error", (error) => this.#end(`it could not be started: ${error.message}`));
-    this.#process.once("exit", (code, signal) => this.#end(code === null ? `it was ended by ${signal}` : `it ended with ${code}`));
+    this.#running.once("error", (error) => this.#end(`it could not be started: ${error.message}`));
+    this.#running.once("exit", (code, signal) => this.#end(code === null ? `it was ended by ${signal}` : `it ended with ${code}`));
   }
 
   get pid(): number | undefined {
-    return this.#process.pid;
+    return this.#running.pid;
   }
 
   /** stop asks it to end, and ends it if it has not after `graceMs`. */
   async stop(graceMs: number): Promise<void> {
     if (this.#ended) return;
-    this.#process.stdin?.end();
-    this.#process.kill("SIGTERM");
-    const timer = this.#o.clock.setTimer(graceMs, () => void this.#process.kill("SIGKILL"));
+    this.#running.stdin?.end();
+    this.#running.kill("SIGTERM");
+    const timer = this.#o.clock.setTimer(graceMs, () => void this.#running.kill("SIGKILL"));
     await this.#gone.promise;
     timer.cancel();
   }
