@@ -16,6 +16,8 @@ const LIST_MAX_BYTES = 32 * 1024 * 1024;
 const ANNOUNCED_MAX_BYTES = 1024 * 1024;
 /** The broker gives back what it is given within this time, or it does not let this client write there. */
 const MARK_MS = 5_000;
+/** How often it is looked whether an earlier run left nodes behind, until that is known. */
+const LEFTOVERS_MS = 5_000;
 /** A stop waits so long for the hub. */
 const STOP_MS = 2_000;
 /** Time that a command has before its deadline to say what became of it. */
@@ -52,6 +54,9 @@ export class MqttAdapter implements Adapter {
   #timer: Timer | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #markTimer: Timer | undefined;
+  #leftoversTimer: Timer | undefined;
+  /** Mappings of which that is not known. */
+  #unswept: readonly Mapping[];
   #stopped = false;
   #problem = "";
 
@@ -94,6 +99,7 @@ export class MqttAdapter implements Adapter {
           ]
         : []),
     ];
+    this.#unswept = this.#mappings;
     this.#publisher = publishes
       ? new Publisher(
           hub,
@@ -106,6 +112,7 @@ export class MqttAdapter implements Adapter {
   start(): void {
     this.#publisher?.start();
     this.#broker.connect();
+    this.#sweepLater();
   }
 
   status(): AdapterStatus {
@@ -123,11 +130,36 @@ export class MqttAdapter implements Adapter {
     this.#stopped = true;
     this.#timer?.cancel();
     this.#markTimer?.cancel();
+    this.#leftoversTimer?.cancel();
     await this.#publisher?.stop();
     const now = this.#o.clock.mono();
     for (const mapping of this.#mappings) mapping.disconnected(now);
     await this.#broker.close();
     await this.#gateway.close(STOP_MS);
+  }
+
+  #sweepLater(): void {
+    if (this.#unswept.length === 0 || this.#stopped) return;
+    this.#leftoversTimer = this.#o.clock.setTimer(LEFTOVERS_MS, () => void this.#sweep().finally(() => this.#sweepLater()));
+  }
+
+  async #sweep(): Promise<void> {
+    if (!this.#gateway.up) return;
+    for (const mapping of this.#unswept) {
+      if (!mapping.settled) continue;
+      try {
+        const left = await this.#gateway.leftovers({ source: mapping.source, ...this.#label });
+        if (left > 0) this.#o.onChange(`${left} nodes of an earlier run are not there any more`);
+        this.#unswept = this.#unswept.filter((other) => other !== mapping);
+      } catch {
+        // The hub is away: the next look asks again.
+      }
+    }
+  }
+
+  /** label tells the nodes of this adapter from those of another one at the same hub. */
+  get #label(): Readonly<Record<string, string>> {
+    return { adapter: `mqtt/${this.#clientId}` };
   }
 
   get #clientId(): string {
@@ -155,7 +187,7 @@ export class MqttAdapter implements Adapter {
 
   #out(): Out {
     return {
-      put: (node) => this.#gateway.put(node),
+      put: (node) => this.#gateway.put({ ...node, labels: { ...node.labels, ...this.#label } }),
       remove: (nodeId) => this.#gateway.remove(nodeId),
       set: (nodeId, key, value) => this.#gateway.set(nodeId, key, value),
       publish: (topic, payload, delivery, done) => {

@@ -16,6 +16,10 @@ export interface Out extends HubSide {
 
 /** Mapping makes nodes of what one kind of program says at the broker. It is pure: times are `mono` ms, and all that it does goes out by `Out`. */
 export interface Mapping {
+  /** Label of its nodes. */
+  readonly source: string;
+  /** It has heard of all that is there: a node of its label that it does not know is left from an earlier run. */
+  readonly settled: boolean;
   /** connected: the broker is reached. What comes until `synced` is what it had before. */
   connected(now: number): void;
   /** synced: what comes from now on is live. */

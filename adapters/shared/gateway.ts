@@ -15,6 +15,7 @@ import {
   VALUE_TYPE,
   type ValueType,
 } from "../../clients/typescript/index.ts";
+import { create, registrySync } from "../../clients/typescript/schema.ts";
 import type { HubSide, OnRefused, RunTask } from "./port.ts";
 
 /** Nodes of one call. */
@@ -132,6 +133,21 @@ export class Gateway implements HubSide {
     if (kept.registered && !this.#blocked) return this.#send(nodeId, kept, key, value);
     kept.unsent.add(key);
     this.#dirty.add(kept);
+  }
+
+  /** leftovers takes away the nodes with some labels that are not among those here: an earlier run left them. How many there were. */
+  async leftovers(labels: Record<string, string>): Promise<number> {
+    const { hubId, clients } = this.#hub;
+    const gone: string[] = [];
+    for (let pageToken = ""; ; ) {
+      const filter = { hubIds: [hubId], labels };
+      const page = await clients.registry.listNodes(create(registrySync.ListNodesRequestSchema, { filter, pageToken, summary: true }));
+      for (const { name } of page.records) if (name !== undefined && !this.#nodes.has(name.nodeId)) gone.push(name.nodeId);
+      pageToken = page.nextPageToken;
+      if (pageToken === "") break;
+    }
+    for (const nodeId of gone) this.#change(nodeId);
+    return gone.length;
   }
 
   /** stored resolves when the hub has on disk what it was told so far. Without a link it resolves at once: what is kept here is told later. */

@@ -40,6 +40,7 @@ const ANNOUNCED_PER_NODE = 64;
  * HA3 what this program announces itself, for nodes of peers, is never a device here.
  */
 export class HomeAssistant implements Mapping {
+  readonly source: string;
   readonly #o: HomeAssistantOptions;
   readonly #out: Out;
   readonly #confirmations: Confirmations;
@@ -54,11 +55,17 @@ export class HomeAssistant implements Mapping {
   #nextExpiry = Number.POSITIVE_INFINITY;
   #forgetAt = Number.POSITIVE_INFINITY;
   #left = 0;
+  #settled = false;
 
   constructor(options: HomeAssistantOptions, out: Out, confirmations: Confirmations) {
+    this.source = `homeassistant/${options.discovery}`;
     this.#o = options;
     this.#out = out;
     this.#confirmations = confirmations;
+  }
+
+  get settled(): boolean {
+    return this.#settled;
   }
 
   connected(now: number): void {
@@ -114,6 +121,7 @@ export class HomeAssistant implements Mapping {
   tick(now: number): void {
     if (now >= this.#forgetAt) {
       this.#forgetAt = Number.POSITIVE_INFINITY;
+      this.#settled = true;
       for (const [topic, { announced }] of this.#announced) if (!announced.seen) this.#forget(topic, now);
     }
     if (now < this.#nextExpiry) return;
@@ -325,7 +333,7 @@ export class HomeAssistant implements Mapping {
     if (left > 0) this.#out.refused({ about: group.nodeId, why: `${left} of its capabilities have no place in a node` });
     this.#left += left;
     this.#bind(group);
-    const node = group.node(`homeassistant/${this.#o.discovery}`);
+    const node = group.node(this.source);
     const said = JSON.stringify(node);
     if (said !== group.said) this.#out.put(node);
     group.said = said;

@@ -38,6 +38,7 @@ interface Device {
  * ZM3 what cannot be read is told and counted, and changes nothing else.
  */
 export class Zigbee2Mqtt implements Mapping {
+  readonly source: string;
   readonly #o: Zigbee2MqttOptions;
   readonly #out: Out;
   readonly #confirmations: Confirmations;
@@ -49,11 +50,17 @@ export class Zigbee2Mqtt implements Mapping {
   #asking: Device[] = [];
   #askAt = Number.POSITIVE_INFINITY;
   #unmapped = 0;
+  #listed = false;
 
   constructor(options: Zigbee2MqttOptions, out: Out, confirmations: Confirmations) {
+    this.source = sourceOf(options.base);
     this.#o = options;
     this.#out = out;
     this.#confirmations = confirmations;
+  }
+
+  get settled(): boolean {
+    return this.#listed;
   }
 
   connected(now: number): void {
@@ -171,6 +178,7 @@ export class Zigbee2Mqtt implements Mapping {
     const list = payload.length === 0 ? [] : parseJson(payload.toString());
     if (!Array.isArray(list)) return this.#out.refused({ about, why: "it is not a list of devices; what was known stays" });
     const before = this.#devices;
+    this.#listed = true;
     this.#devices = new Map();
     this.#byName = new Map();
     this.#unmapped = 0;
@@ -298,9 +306,13 @@ function nodeInit(
     description: textOf(definition["description"], 1_024),
     capabilities: [...sourceCapabilities(refreshes), ...[...keys.values()].map(({ capability }) => capability)],
     labels: {
-      source: `zigbee2mqtt/${base}`,
+      source: sourceOf(base),
       ...(model === "" ? {} : { model }),
       ...(address === "" ? {} : { ieee_address: address }),
     },
   };
+}
+
+function sourceOf(base: string): string {
+  return `zigbee2mqtt/${base}`;
 }
