@@ -180,6 +180,7 @@ export class MqttAdapter implements Adapter {
       ca: read(config.ca),
       cert: read(config.client_cert),
       key: read(config.client_key),
+      inFlight: config.in_flight,
       maxPacketBytes: LIST_MAX_BYTES,
       will: this.#publisher === undefined ? undefined : { topic: `${config.publish.base}/${hub.hubId}/status`, payload: "offline" },
     };

@@ -31,6 +31,8 @@ export interface BrokerAddress {
   readonly ca: string | undefined;
   readonly cert: string | undefined;
   readonly key: string | undefined;
+  /** Messages that the broker gives before it must be told that they came. */
+  readonly inFlight: number;
   /** Longest packet that is taken, bytes. */
   readonly maxPacketBytes: number;
   /** What the broker says when this client is lost. */
@@ -55,7 +57,7 @@ export interface BrokerOptions {
  *
  * BR1 each connection is a new client: nothing of an earlier one is sent again, so that no command is given twice or late.
  * BR2 the session at the broker outlives connections. A message of QoS 1 is acknowledged when the hub has it, so that one that was not is
- *    given again.
+ *    given again; but so many only wait for that as leave room for others, for a broker drops what it cannot give.
  */
 export class Broker {
   readonly #o: BrokerOptions;
@@ -67,6 +69,9 @@ export class Broker {
   /** Why the last attempt failed. */
   #why = "";
   #acks: (() => void)[] = [];
+  /** Acknowledgements that wait for the hub, and how many may. */
+  #held: (() => void)[] = [];
+  #holdMost = 0;
   #acking = false;
 
   constructor(options: BrokerOptions) {
@@ -89,7 +94,9 @@ export class Broker {
     if (this.#closed) return;
     let client: MqttClient;
     try {
-      const { url, ...rest } = optionsOf(this.#o.address());
+      const address = this.#o.address();
+      this.#holdMost = Math.floor(address.inFlight / 2);
+      const { url, ...rest } = optionsOf(address);
       client = mqtt.connect(url, rest);
     } catch (error) {
       return this.#lost(undefined, error instanceof Error ? error.message : String(error));
@@ -156,6 +163,7 @@ export class Broker {
     this.#client = undefined;
     this.#connected = false;
     this.#acks = [];
+    this.#held = [];
     this.#why = why;
     client?.removeAllListeners();
     client?.on("error", () => undefined);
@@ -178,14 +186,15 @@ export class Broker {
   }
 
   async #acknowledge(): Promise<void> {
+    for (const ack of this.#acks.splice(0, this.#acks.length + this.#held.length - this.#holdMost)) ack();
     if (this.#acking) return;
     this.#acking = true;
     while (this.#acks.length > 0) {
-      const client = this.#client;
+      // What comes in one turn goes to the hub together.
       await new Promise<void>((resolve) => void this.#o.clock.setImmediate(resolve));
-      const acks = this.#acks.splice(0);
+      this.#held = this.#acks.splice(0);
       await this.#o.stored();
-      if (client === this.#client) for (const ack of acks) ack();
+      for (const ack of this.#held.splice(0)) ack();
     }
     this.#acking = false;
   }
@@ -204,7 +213,9 @@ function optionsOf(address: BrokerAddress): IClientOptions & { readonly url: str
     connectTimeout: CONNECT_MS,
     queueQoSZero: false,
     resubscribe: false,
-    ...(five ? { properties: { sessionExpiryInterval: SESSION_S, maximumPacketSize: address.maxPacketBytes } } : {}),
+    ...(five
+      ? { properties: { sessionExpiryInterval: SESSION_S, maximumPacketSize: address.maxPacketBytes, receiveMaximum: address.inFlight } }
+      : {}),
     ...(address.username === "" ? {} : { username: address.username }),
     ...(address.password === "" ? {} : { password: address.password }),
     ...(address.ca === undefined ? {} : { ca: address.ca }),

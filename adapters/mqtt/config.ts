@@ -48,6 +48,12 @@ export const mqttConfig = z
       .max(3_600)
       .default(10)
       .meta({ unit: "s", description: "a broker that is silent for one and a half times as long is taken for lost", live: true }),
+    in_flight: z.int().min(2).max(65_535).default(20).meta({
+      unit: "messages",
+      description:
+        "as max_inflight_messages of mosquitto: half of them may wait until the hub has them on disk before they are acknowledged",
+      live: true,
+    }),
     cert: z.string().default("pki/gateway-mqtt.pem").meta({ unit: "path", description: "gateway certificate for the hub", live: true }),
     key: z.string().default("pki/gateway-mqtt.key").meta({ unit: "path", description: "its key", live: true }),
     prefix: z

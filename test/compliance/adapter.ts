@@ -153,7 +153,7 @@ export function adapterCompliance(world: AdapterWorld): void {
       await federation.operational(30_000);
       await shows(factory, "one", 15, Freshness.FRESH);
       expect((await command("one", 16)).result?.value?.kind.value).toBe(16);
-    });
+    }, 120_000);
 
     test("what went while the adapter was away is gone, and leaves nothing behind", async () => {
       await world.kill();
@@ -162,7 +162,7 @@ export function adapterCompliance(world: AdapterWorld): void {
       await until("the other one being gone", async () => (await all(factory)).length === 1, 90_000);
       await world.report("one", 17);
       await shows(factory, "one", 17, Freshness.FRESH);
-    });
+    }, 120_000);
 
     test("names that are no ids, and names that are alike, are nodes of their own", async () => {
       await world.appear(HOSTILE);

@@ -32,7 +32,8 @@ function world(version: "5.0" | "3.1.1"): AdapterWorld {
     capability: LEVEL,
     value: (number) => create(ValueSchema, { kind: { case: "doubleValue", value: number } }),
     begin: async () => {
-      broker = await Mosquitto.start();
+      // A broker drops what it cannot give: by default more than a thousand messages that wait.
+      broker = await Mosquitto.start({ lines: ["max_queued_messages 0"] });
       client = await broker.client();
       bridge = new Bridge(client);
       await bridge.start([]);
