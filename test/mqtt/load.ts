@@ -50,7 +50,14 @@ const device = (n: number): Z2mDevice => ({
 /** measure runs a load on hubs and a broker of its own. */
 export async function measure({ devices, perSecond, seconds, inFlight, entry }: Load): Promise<Seen> {
   const broker = await Mosquitto.start({ lines: [`max_inflight_messages ${inFlight}`, "max_queued_messages 0"] });
-  const mqtt = { enabled: true, broker: broker.url, plaintext: true, in_flight: inFlight, cert: "pki/gateway-zigbee.pem", key: "pki/gateway-zigbee.key" };
+  const mqtt = {
+    enabled: true,
+    broker: broker.url,
+    plaintext: true,
+    in_flight: inFlight,
+    cert: "pki/gateway-zigbee.pem",
+    key: "pki/gateway-zigbee.key",
+  };
   const adapters = { mqtt: { ...mqtt, zigbee2mqtt: { ask_per_second: 0 } } };
   const hubs = [
     { id: "a", peers: [{ hub: "b" }], config: { adapters } },
