@@ -6,6 +6,7 @@ import type { MqttClient } from "mqtt";
 import { systemClock } from "#channel/clock.ts";
 import { sleep } from "#runtime/clock.ts";
 import { Hub, type Mirror, NO_SLOT, numbersOf } from "../../clients/typescript/index.ts";
+import { cpuDuring } from "../bench/measure.ts";
 import { Federation, ROOT, until } from "../support/federation.ts";
 import { Bridge, type Z2mDevice } from "./bridge.ts";
 import { Mosquitto } from "./mosquitto.ts";
@@ -34,6 +35,7 @@ export interface Seen {
 }
 
 const TURN_MS = 5;
+const WARM_SECONDS = 5;
 
 const device = (n: number): Z2mDevice => ({
   ieee_address: `0x${(0x00158d0000000000n + BigInt(n)).toString(16).padStart(16, "0")}`,
@@ -47,8 +49,13 @@ const device = (n: number): Z2mDevice => ({
   },
 });
 
+/** Measured is that, with what it cost: microseconds of processor time per message, by process. */
+export interface Measured extends Seen {
+  readonly cpuUs: Readonly<Record<string, number>>;
+}
+
 /** measure runs a load on hubs and a broker of its own. */
-export async function measure({ devices, perSecond, seconds, inFlight, entry }: Load): Promise<Seen> {
+export async function measure({ devices, perSecond, seconds, inFlight, entry }: Load): Promise<Measured> {
   const broker = await Mosquitto.start({ lines: [`max_inflight_messages ${inFlight}`, "max_queued_messages 0"] });
   const mqtt = {
     enabled: true,
@@ -72,7 +79,18 @@ export async function measure({ devices, perSecond, seconds, inFlight, entry }: 
     await new Bridge(publisher).start(Array.from({ length: devices }, (_, n) => device(n)));
     const watcher = new Watcher(hub);
     await until("all devices at the second hub", () => watcher.nodes >= devices, 60_000);
-    return await watcher.measure(publisher, { devices, perSecond, seconds, inFlight });
+    const adapter = Number(/mqtt pid=(\d+)/.exec(await federation.hub("a").ops("/statusz"))?.[1]);
+    const pids = {
+      broker: [broker.pid],
+      adapter: [adapter],
+      "hub A": [...federation.hub("a").pids.values()],
+      "hub B": [...b.pids.values()],
+      "publisher and watcher": [process.pid],
+    };
+    const { result, cpu } = await cpuDuring(pids, () => watcher.measure(publisher, { devices, perSecond, seconds, inFlight }));
+    const messages = result.sent + WARM_SECONDS * perSecond;
+    const cpuUs = Object.fromEntries(Object.entries(cpu).map(([name, used]) => [name, Math.round((used / messages) * 1e6)]));
+    return { ...result, cpuUs };
   } finally {
     hub.close();
     await federation.stop();
@@ -111,8 +129,9 @@ class Watcher {
 
   async measure(publisher: MqttClient, { devices, perSecond, seconds }: Load): Promise<Seen> {
     // A start that is not counted: the code is not compiled yet.
-    await this.#send(publisher, devices, perSecond, 3);
+    await this.#send(publisher, devices, perSecond, WARM_SECONDS);
     this.#from = this.#newest;
+    this.#late.length = 0;
     const started = systemClock.mono();
     await this.#send(publisher, devices, perSecond, seconds);
     const took = systemClock.mono() - started;

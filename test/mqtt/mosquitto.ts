@@ -60,6 +60,11 @@ export class Mosquitto {
     return broker;
   }
 
+  /** pid of its process. */
+  get pid(): number {
+    return this.#child?.pid ?? 0;
+  }
+
   /** log is what it wrote. */
   get log(): string {
     return this.#text;
