@@ -14,7 +14,14 @@ export default defineConfig({
         extends: true,
         test: {
           name: "together",
-          include: ["services/**/*.spec.ts", "clients/**/*.spec.ts", "adapters/**/*.spec.ts", "certs/**/*.spec.ts", "cli/**/*.spec.ts", "test/**/*.spec.ts"],
+          include: [
+            "services/**/*.spec.ts",
+            "clients/**/*.spec.ts",
+            "adapters/**/*.spec.ts",
+            "certs/**/*.spec.ts",
+            "cli/**/*.spec.ts",
+            "test/**/*.spec.ts",
+          ],
           exclude: [...configDefaults.exclude, ...ALONE],
           // Half of what the suite takes is waiting for processes: two files at a time use a machine with two cores well.
           maxWorkers: 2,
