@@ -20,6 +20,8 @@ import type { HubSide, OnRefused, RunTask } from "./port.ts";
 
 /** Nodes of one call. */
 const PAGE = 250;
+/** Keys that one updater is told of: nodes come and go. */
+const TYPED_MAX = 1_000_000;
 /** Tasks that may be under way. */
 const TASKS_MAX = 1_024;
 
@@ -61,7 +63,9 @@ export class Gateway implements HubSide {
   /** Nodes with something that the hub was not told. */
   readonly #todo = new Set<string>();
   readonly #dirty = new Set<Kept>();
-  readonly #updater: Updater;
+  #updater: Updater;
+  /** Types that the updater knows keys by, which it does not change. */
+  #typed = new Map<string, ValueType>();
   readonly #executor: ExecutorClient;
   #pumping: Promise<void> | undefined;
   #timer: Timer | undefined;
@@ -74,11 +78,7 @@ export class Gateway implements HubSide {
     this.#hub = hub;
     this.#o = options;
     this.#backoff = new Backoff(new Prng(options.seed), STREAM_BACKOFF);
-    this.#updater = hub.updater({
-      nodes: [],
-      onRefused: ({ nodeId, key, failure }) => options.onRefused({ about: key === "" ? nodeId : `${nodeId} ${key}`, why: failure.message }),
-      onLink: (failure, willRetry) => this.#onLink(failure, willRetry),
-    });
+    this.#updater = this.#open();
     this.#executor = hub.serve({
       nodeIds: [],
       maxInFlight: TASKS_MAX,
@@ -170,6 +170,36 @@ export class Gateway implements HubSide {
     this.#timer?.cancel();
     this.#offering?.cancel();
     this.#hub.close();
+  }
+
+  #open(): Updater {
+    const updater: Updater = this.#hub.updater({
+      nodes: [],
+      onRefused: ({ nodeId, key, failure }) => this.#o.onRefused({ about: key === "" ? nodeId : `${nodeId} ${key}`, why: failure.message }),
+      onLink: (failure, willRetry) => {
+        if (updater === this.#updater) this.#onLink(failure, willRetry);
+      },
+    });
+    return updater;
+  }
+
+  /** renew goes on with another updater: one that knows a key by its type knows it by that for ever. All is told again when it is there (GW3). */
+  #renew(): void {
+    const before = this.#updater;
+    this.#typed = new Map();
+    for (const { fields } of this.#nodes.values()) fields.clear();
+    this.#blocked = false;
+    this.#up = false;
+    this.#updater = this.#open();
+    before.close();
+  }
+
+  /** knows tells whether the updater knows a key by this type, or does not know it yet. */
+  #knows(nodeId: string, key: string, type: ValueType): boolean {
+    const name = `${nodeId} ${key}`;
+    const known = this.#typed.get(name);
+    if (known === undefined && this.#typed.size < TYPED_MAX) this.#typed.set(name, type);
+    return known === undefined ? this.#typed.size < TYPED_MAX : known === type;
   }
 
   #onLink(failure: Failure | undefined, willRetry: boolean): void {
@@ -269,7 +299,13 @@ export class Gateway implements HubSide {
   #send(nodeId: string, kept: Kept, key: string, value: SetValue): void {
     let field = kept.fields.get(key);
     if (field === undefined) {
-      field = this.#updater.field(nodeId, key, kept.types.get(key) as Exclude<ValueType, 0>);
+      const type = kept.types.get(key) as ValueType;
+      if (!this.#knows(nodeId, key, type)) {
+        kept.unsent.add(key);
+        this.#dirty.add(kept);
+        return this.#renew();
+      }
+      field = this.#updater.field(nodeId, key, type as Exclude<ValueType, 0>);
       kept.fields.set(key, field);
     }
     try {
@@ -287,8 +323,10 @@ export class Gateway implements HubSide {
   #wait(): void {
     if (this.#blocked) return;
     this.#blocked = true;
-    this.#updater.writable().then(
+    const updater = this.#updater;
+    updater.writable().then(
       () => {
+        if (updater !== this.#updater) return;
         this.#blocked = false;
         this.#flush();
       },

@@ -34,6 +34,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "adapters/shared/gateway.ts #dirty": ["own nodes", "nodes with values that wait"],
   "adapters/shared/gateway.ts #nodes": ["own nodes", "nodes of the adapter"],
   "adapters/shared/gateway.ts #todo": ["own nodes", "nodes that the hub is to be told of"],
+  "adapters/shared/gateway.ts #typed": ["const TYPED_MAX", "keys that one updater was told of"],
   "adapters/shared/gateway.ts fields": ["own nodes", "capabilities of a node"],
   "adapters/shared/gateway.ts unsent": ["own nodes", "capabilities of a node"],
   "adapters/shared/gateway.ts values": ["own nodes", "capabilities of a node"],
