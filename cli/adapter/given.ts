@@ -72,6 +72,7 @@ export async function fromHub<S extends z.ZodType>(io: Pick<Io, "stopped">, sche
   stdin.on("end", over).on("error", over).on("close", over);
   io.stopped.throwIfAborted();
   const task = parseJson(await first.promise) as AdapterTask;
-  if (!isTree(task)) throw usage("no configuration came on stdin", "A hub starts adapters with --supervised; give --config instead.");
+  if (!isTree(task) || isUnreadable(task) || !isTree(task.hub) || typeof task.folder !== "string")
+    throw usage("no configuration came on stdin", "A hub starts adapters with --supervised; give --config instead.");
   return { config: schema.parse(task.config), folder: task.folder, hub: task.hub, hubGone: gone.promise };
 }
