@@ -159,7 +159,7 @@ export class Broker {
 
   #lost(client: MqttClient | undefined, why: string): void {
     if (this.#closed || client !== this.#client) return;
-    const was = this.#connected;
+    const news = this.#connected || why !== this.#why;
     this.#client = undefined;
     this.#connected = false;
     this.#acks = [];
@@ -168,7 +168,7 @@ export class Broker {
     client?.removeAllListeners();
     client?.on("error", () => undefined);
     client?.end(true);
-    if (was || client === undefined) this.#o.onDown(why);
+    if (news) this.#o.onDown(why);
     this.#timer = this.#o.clock.setTimer(this.#backoff.failed(this.#o.clock.mono()), () => this.connect());
   }
 

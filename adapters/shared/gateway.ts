@@ -62,6 +62,8 @@ export class Gateway implements HubSide {
   readonly #nodes = new Map<string, Kept>();
   /** Nodes with something that the hub was not told. */
   readonly #todo = new Set<string>();
+  /** Nodes of a call that was refused: each is told alone, so that the one at fault keeps no other from being there. */
+  readonly #suspects = new Set<string>();
   readonly #dirty = new Set<Kept>();
   #updater: Updater;
   /** Types that the updater knows keys by, which it does not change. */
@@ -233,7 +235,8 @@ export class Gateway implements HubSide {
   }
 
   async #tellAll(): Promise<void> {
-    const page = [...this.#todo].slice(0, PAGE);
+    const [first = ""] = this.#todo;
+    const page = this.#suspects.has(first) ? [first] : [...this.#todo].slice(0, PAGE);
     for (const nodeId of page) this.#todo.delete(nodeId);
     const puts = page.flatMap((nodeId) => this.#nodes.get(nodeId) ?? []);
     const gone = page.filter((nodeId) => !this.#nodes.has(nodeId));
@@ -241,6 +244,7 @@ export class Gateway implements HubSide {
       if (puts.length > 0) await this.#register(puts);
       for (const nodeId of gone) await this.#hub.deregister(nodeId);
       this.#backoff.succeeded();
+      for (const nodeId of page) this.#suspects.delete(nodeId);
     } catch (error) {
       this.#failed(page, error);
     }
@@ -266,7 +270,13 @@ export class Gateway implements HubSide {
     if (this.#closed) return;
     if (error instanceof FoedusError && !isRetryable(error)) {
       const [about = ""] = page;
-      return this.#o.onRefused({ about: page.length === 1 ? about : `${about} and ${page.length - 1} more`, why: error.message });
+      this.#suspects.delete(about);
+      if (page.length === 1) return this.#o.onRefused({ about, why: error.message });
+      for (const nodeId of page) {
+        this.#suspects.add(nodeId);
+        this.#todo.add(nodeId);
+      }
+      return;
     }
     for (const nodeId of page) this.#todo.add(nodeId);
     this.#timer ??= this.#o.clock.setTimer(this.#backoff.failed(this.#o.clock.mono()), () => this.#pump());

@@ -119,8 +119,9 @@ test("the neighbour's lamp is a device of the app, with its state, and follows w
   });
   const { state_topic: state = "", command_topic: command = "" } = components["state"] as Component;
   await until("its state", () => retained.get(state) === "OFF");
-  const availability = [...retained].filter(([topic]) => topic.endsWith("/availability") || topic.endsWith("/status"));
-  expect(availability.map(([, text]) => text)).toEqual(["online", "online"]);
+  const availability = () => [...retained].filter(([topic]) => /^foedus\/.*\/(availability|status)$/.test(topic));
+  await until("both being there", () => availability().length === 2);
+  expect(availability().map(([, text]) => text)).toEqual(["online", "online"]);
   await app.publishAsync(command, "ON", { qos: 1 });
   await until("what it did", () => retained.get(state) === "ON");
   expect(ran).toEqual(["home state ON"]);

@@ -19,6 +19,8 @@ const LOOK_MS = 2_000;
 const PUBLISHED_MAX = 10_000;
 /** Commands to peers that may be under way. */
 const COMMANDS_MAX = 256;
+/** Messages that the broker has not taken yet; of each topic the newest waits behind them. */
+const SENDING_MAX = 256;
 /** Configurations of an earlier run that are looked at. */
 const FOUND_MAX = 2 * PUBLISHED_MAX;
 
@@ -40,6 +42,8 @@ interface Shown {
   readonly id: string;
   readonly topic: string;
   readonly device: PublishedDevice;
+  /** What was said last, by topic. */
+  readonly said: Map<string, string>;
   there: boolean | undefined;
 }
 
@@ -64,6 +68,7 @@ export function matcher(patterns: readonly string[]): (name: string) => boolean 
  * PU1 only nodes of peers are published, and under an origin that the mapping of Home Assistant leaves out: nothing comes back as a device.
  * PU2 a retained command is never run: it was meant for another time.
  * PU3 what is not published any more is taken away at the broker, also what an earlier run left there.
+ * PU4 of each topic the newest message is the last, and few are under way, however fast values change.
  */
 export class Publisher {
   readonly #hub: Hub;
@@ -76,6 +81,9 @@ export class Publisher {
   readonly #byId = new Map<string, Shown>();
   /** Configurations of this hub's publisher that the broker has. */
   readonly #found = new Set<string>();
+  /** Newest message of each topic that waits. */
+  readonly #waiting = new Map<string, string>();
+  #sending = 0;
   #mirror: Mirror | undefined;
   #timer: Timer | undefined;
   #connected = false;
@@ -133,6 +141,8 @@ export class Publisher {
     this.#connected = true;
     const { base, hubId, discovery } = this.#o;
     this.#found.clear();
+    this.#waiting.clear();
+    this.#sending = 0;
     this.#out.subscribe([`${base}/${hubId}/+/+/set`, `${discovery}/device/+/config`, `${discovery}/status`]);
     this.#out.publish(`${base}/${hubId}/status`, "online", { retain: true });
     for (const shown of this.#shown.values()) this.#announce(shown);
@@ -182,7 +192,7 @@ export class Publisher {
     if (!this.#ready || !this.#connected) return;
     for (const topic of this.#found) {
       const id = topic.split("/").at(-2) ?? "";
-      if (!this.#byId.has(id)) this.#out.publish(topic, "", { retain: true });
+      if (!this.#byId.has(id)) this.#say(topic, "");
     }
   }
 
@@ -212,7 +222,7 @@ export class Publisher {
     if (known?.device.config === device.config) return this.#presence(known, online);
     if (known === undefined && this.#shown.size >= PUBLISHED_MAX)
       return this.#out.refused({ about: shortened(name), why: `${PUBLISHED_MAX} nodes are published already` });
-    const shown: Shown = { hubId, nodeId, id, topic, device, there: undefined };
+    const shown: Shown = { hubId, nodeId, id, topic, device, said: new Map(), there: undefined };
     this.#shown.set(name, shown);
     this.#byId.set(id, shown);
     this.#found.add(`${discovery}/device/${id}/config`);
@@ -221,20 +231,38 @@ export class Publisher {
   }
 
   #announce(shown: Shown): void {
-    if (!this.#connected) return;
-    this.#out.publish(`${this.#o.discovery}/device/${shown.id}/config`, shown.device.config, { retain: true });
-    const there = shown.there ?? false;
-    this.#out.publish(`${shown.topic}/availability`, there ? "online" : "offline", { retain: true });
+    shown.said.clear();
+    this.#say(`${this.#o.discovery}/device/${shown.id}/config`, shown.device.config);
+    this.#say(`${shown.topic}/availability`, shown.there === true ? "online" : "offline");
     this.#values(shown);
   }
 
-  #values({ hubId, nodeId, topic, device }: Shown): void {
+  /** values says what is not said yet; `again`: also what is. */
+  #values({ hubId, nodeId, topic, device, said }: Shown, again = false): void {
     if (!this.#connected) return;
     for (const { key, value } of this.#mirror?.state(hubId, nodeId) ?? []) {
       const published = device.byName.get(key);
       const text = published?.show(value as SetValue);
-      if (published !== undefined && text !== undefined) this.#out.publish(`${topic}/${published.id}`, text, { retain: true });
+      if (published === undefined || text === undefined || (!again && said.get(published.id) === text)) continue;
+      said.set(published.id, text);
+      this.#say(`${topic}/${published.id}`, text);
     }
+  }
+
+  /** say gives the broker a message that it keeps: however fast a peer's values change, few are under way, and the newest is the last. */
+  #say(topic: string, text: string): void {
+    if (!this.#connected) return;
+    if (this.#sending >= SENDING_MAX || this.#waiting.has(topic)) return void this.#waiting.set(topic, text);
+    this.#sending++;
+    this.#out.publish(topic, text, { retain: true }, () => this.#sent());
+  }
+
+  #sent(): void {
+    if (this.#sending > 0) this.#sending--;
+    const [next] = this.#waiting;
+    if (next === undefined || this.#sending >= SENDING_MAX) return;
+    this.#waiting.delete(next[0]);
+    this.#say(...next);
   }
 
   #remove(name: string): void {
@@ -243,9 +271,8 @@ export class Publisher {
     this.#shown.delete(name);
     this.#byId.delete(shown.id);
     if (!this.#connected) return;
-    for (const topic of [`${this.#o.discovery}/device/${shown.id}/config`, `${shown.topic}/availability`])
-      this.#out.publish(topic, "", { retain: true });
-    for (const { id } of shown.device.byName.values()) this.#out.publish(`${shown.topic}/${id}`, "", { retain: true });
+    for (const topic of [`${this.#o.discovery}/device/${shown.id}/config`, `${shown.topic}/availability`]) this.#say(topic, "");
+    for (const { id } of shown.device.byName.values()) this.#say(`${shown.topic}/${id}`, "");
   }
 
   /** look tells what has become of the way to each peer. */
@@ -265,7 +292,7 @@ export class Publisher {
     const there = online && link !== undefined && link !== "UNKNOWN" && source !== "UNKNOWN";
     if (there === shown.there) return;
     shown.there = there;
-    if (this.#connected) this.#out.publish(`${shown.topic}/availability`, there ? "online" : "offline", { retain: true });
+    this.#say(`${shown.topic}/availability`, there ? "online" : "offline");
   }
 
   #command(topic: string, id: string, key: string, payload: Buffer, retained: boolean): void {
@@ -287,7 +314,7 @@ export class Publisher {
         this.#failed++;
         refused(`${hubId}/${nodeId} ${published.name}: ${outcome} ${failure?.message ?? ""}`);
         // What was asked for is not so: the app shows again what is.
-        this.#values(shown);
+        this.#values(shown, true);
       },
       (error: unknown) => {
         this.#commands--;

@@ -25,7 +25,8 @@ export class Child {
   constructor(options: ChildOptions) {
     this.#o = options;
     const [program = "", ...args] = options.command;
-    this.#running = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"] });
+    // A group of its own: ctrl-c in a terminal stops the hub, and the hub stops it.
+    this.#running = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], detached: true });
     const { stdin, stdout, stderr } = this.#running;
     stdout?.setEncoding("utf8").on("data", lines(options.onLine));
     stderr?.setEncoding("utf8").on("data", lines(options.onError));
