@@ -27,6 +27,7 @@ export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
   "adapters/mqtt/publishing/publisher.ts #found": ["const FOUND_MAX", "configurations that an earlier run left at the broker"],
   "adapters/mqtt/publishing/publisher.ts #shown": ["const PUBLISHED_MAX", "nodes of peers that are published"],
   "adapters/mqtt/publishing/publisher.ts #waiting": ["const PUBLISHED_MAX", "topics of nodes that are published"],
+  "adapters/mqtt/publishing/publisher.ts said": ["const PUBLISHED_MAX", "capabilities of a node that is published"],
   "adapters/mqtt/zigbee2mqtt/exposes.ts verbs": ["own nodes", "values of one capability"],
   "adapters/mqtt/zigbee2mqtt/exposes.ts wire": ["own nodes", "values of one capability"],
   "adapters/mqtt/zigbee2mqtt/zigbee2mqtt.ts #byName": ["own nodes", "`max_nodes`"],
