@@ -219,6 +219,10 @@ audit: setup ## 100,000 commands with SIGKILL in the middle against their audit,
 bench: setup ## measure against raw TLS, unary gRPC, NATS and etcd; writes docs/BENCHMARKS.md (ONLY=commands,push,...)
 	@node test/bench/main.ts $(if $(ONLY),--only "$(ONLY)")
 
+.PHONY: mqtt-load
+mqtt-load: setup build ## 2,000 devices at a real broker, 5,000 messages a second, and how late a second hub sees them (SECONDS=20)
+	@node test/mqtt/load.ts --bundle $(if $(SECONDS),--seconds $(SECONDS))
+
 .PHONY: pairs
 pairs: setup ## measure this checkout against an earlier commit, in pairs of runs (BASE=<commit> PAIRS=12 ONLY=push)
 	@node test/bench/pairs.ts $(if $(BASE),--base $(BASE)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(ONLY),--only "$(ONLY)")

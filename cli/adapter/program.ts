@@ -10,4 +10,11 @@ export function adapterVerbs(verb: Declare, program: Command): void {
     .option("--config <file>", "configuration file (default: a2a.json)")
     .option("--json", "print where it serves as one JSON line when ready")
     .option("-q, --quiet", "print nothing while all is well");
+  verb(adapter, "mqtt", "join devices of an MQTT broker: Zigbee2MQTT, and what announces itself to Home Assistant", async () => {
+    return (await import("./mqtt.ts")).run;
+  })
+    .option("--config <file>", "hub.json, or a file of the adapter's own (default: hub.json)")
+    .option("--supervised", "take the configuration from the hub that runs it, on stdin")
+    .option("--json", "print how it fares, one JSON document a line")
+    .option("-q, --quiet", "print nothing while all is well");
 }

@@ -3,6 +3,7 @@ export { whenAborted } from "#channel/abort.ts";
 export type { CallOptions, ClientDuplex, ClientOf } from "#channel/call.ts";
 export { type Clock, systemClock, type Timer } from "#channel/clock.ts";
 export type { BackoffConfig } from "#kernel/backoff.ts";
+export { type Freshness, SOURCE_FRESHNESS, SOURCE_REFRESH, SOURCE_STALE } from "#kernel/freshness.ts";
 export { printable } from "#kernel/printable.ts";
 export type { StateChange } from "../../services/registry-sync/table/changes.ts";
 export { AgentHost, type AgentHostOptions, type HostedAgentOptions, type TakeIn, type TakesIn } from "./agents/agent-host.ts";
