@@ -74,7 +74,7 @@ describe("values", () => {
   });
 });
 
-test("ST1 ST2 a node is fresh only while all that it has is live, its source is reached, and it is available", () => {
+test("VL1 VL2 a node is fresh only while all that it has is live, its source is reached, and it is available", () => {
   const standing = new Standing();
   expect(standing.show(0).freshness).toBe("UNKNOWN");
   standing.reached(true);

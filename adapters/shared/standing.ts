@@ -18,8 +18,8 @@ export interface Shown {
 /**
  * Standing judges how current the values of one node are.
  *
- * ST1 a value is live only from something live on, until its time is over or its source was lost.
- * ST2 a node is FRESH only while its source is reached, it is available, and each value that it has is live.
+ * VL1 a value is live only from something live on, until its time is over or its source was lost.
+ * VL2 a node is FRESH only while its source is reached, it is available, and each value that it has is live.
  */
 export class Standing {
   readonly #values = new Map<string, Value>();

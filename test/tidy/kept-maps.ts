@@ -14,6 +14,10 @@ export const CLASSES = ["schema", "configuration", "peers", "own nodes", "nodes 
 
 /** BOUNDS says for each map and set that is kept how many keys it can have, and who decides. A test wants an entry for each. */
 export const BOUNDS: Readonly<Record<string, readonly [Bound, string]>> = {
+  "adapters/a2a/serving.ts #running": ["const RUNNING_MAX", "tasks that run"],
+  "adapters/a2a/store.ts #tasks": ["const TASKS_MAX", "tasks of all callers; the oldest are forgotten"],
+  "adapters/mcp/json-schema.ts unchecked": ["one message", "words of a schema that are not checked"],
+  "adapters/mcp/keys.ts #open": ["const OPEN_MAX", "intents of calls that have no answer yet"],
   "adapters/mqtt/homeassistant/availability.ts #said": ["own nodes", "16 topics of an entity"],
   "adapters/mqtt/homeassistant/groups.ts announced": ["own nodes", "512 announcements of a device"],
   "adapters/mqtt/homeassistant/groups.ts bounds": ["own nodes", "capabilities of a node"],

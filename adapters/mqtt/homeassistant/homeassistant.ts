@@ -35,9 +35,9 @@ const ANNOUNCED_PER_NODE = 64;
 /**
  * HomeAssistant makes nodes of what announces itself to Home Assistant.
  *
- * HA1 a device is one node, however many topics and in whichever form its parts are announced; which is announced first does not matter.
- * HA2 an empty announcement takes away what was announced there, and a node that nothing announces is gone, with its subscriptions.
- * HA3 what this program announces itself, for nodes of peers, is never a device here.
+ * HD1 a device is one node, however many topics and in whichever form its parts are announced; which is announced first does not matter.
+ * HD2 an empty announcement takes away what was announced there, and a node that nothing announces is gone, with its subscriptions.
+ * HD3 what this program announces itself, for nodes of peers, is never a device here.
  */
 export class HomeAssistant implements Mapping {
   readonly source: string;

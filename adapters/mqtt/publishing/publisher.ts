@@ -65,10 +65,10 @@ export function matcher(patterns: readonly string[]): (name: string) => boolean 
 /**
  * Publisher shows nodes of peers to Home Assistant, by way of the broker, and runs there what is asked of them.
  *
- * PU1 only nodes of peers are published, and under an origin that the mapping of Home Assistant leaves out: nothing comes back as a device.
- * PU2 a retained command is never run: it was meant for another time.
- * PU3 what is not published any more is taken away at the broker, also what an earlier run left there.
- * PU4 of each topic the newest message is the last, and few are under way, however fast values change.
+ * PN1 only nodes of peers are published, and under an origin that the mapping of Home Assistant leaves out: nothing comes back as a device.
+ * PN2 a retained command is never run: it was meant for another time.
+ * PN3 what is not published any more is taken away at the broker, also what an earlier run left there.
+ * PN4 of each topic the newest message is the last, and few are under way, however fast values change.
  */
 export class Publisher {
   readonly #hub: Hub;
