@@ -248,12 +248,38 @@ describe("WW2 a command has one record, whatever crashes", () => {
     pair.execute();
     pair.deliver();
     expect(pair.tasks).toHaveLength(1);
+    pair.advance(150);
     pair.crash(pair.b);
     expect(records(pair.b)).toMatchObject([
       { way: WAY.RECEIVED, outcome: OUTCOME.UNKNOWN, texts: { caller: "a", hub: "b", node: "lamp", capability: "say" } },
     ]);
     pair.crash(pair.b);
     expect(records(pair.b)).toHaveLength(1);
+  });
+
+  test("BG3 an owner that stopped as soon as a peer's command ran knows whose it was, and its name", () => {
+    const pair = new Pair();
+    pair.deliver();
+    pair.execute();
+    pair.deliver();
+    pair.crash(pair.b);
+    expect(records(pair.b)).toMatchObject([
+      { way: WAY.RECEIVED, outcome: OUTCOME.UNKNOWN, nameNumber: 1n, texts: { caller: "a", node: "" } },
+    ]);
+  });
+
+  test("BG1 callers who take turns are told apart after a restart", () => {
+    const pair = new Pair();
+    pair.deliver();
+    const callers = ["x", "x", "y", "x", "z", "z", "y"].map((name) => `spiffe://a/node/${name}`);
+    for (const principal of callers) {
+      const command = { hubId: "b", nodeId: "lamp", capability: "say", value: string("on"), timeoutMs: 1_000, key: "", hops: [] };
+      pair.give(pair.a, { kind: "execute", client: 2, principal, commands: [{ ...command, corr: ++pair.corr }] });
+    }
+    pair.crash(pair.a);
+    pair.settle();
+    const kept = records(pair.a).sort((one, other) => Number(one.nameNumber - other.nameNumber));
+    expect(kept.map(({ texts }) => texts.caller)).toEqual(callers);
   });
 
   test("WW3 the answer to a command for an own node leaves behind its record, and its task does not wait for that it has begun", () => {

@@ -5,7 +5,7 @@ import type { CommandEffect, Result } from "../messages.ts";
 import { NO_VALUE, OUTCOME } from "../messages.ts";
 import type { Settings } from "../settings.ts";
 import { type AuditRecord, BatchWriter, readHead, WAY, type Way } from "./batch.ts";
-import { type Found, OpenCommands } from "./open-commands.ts";
+import { type Begun, OpenCommands } from "./open-commands.ts";
 import { Refusals } from "./refusals.ts";
 import { Row, Rows } from "./rows.ts";
 import { SecretNames } from "./secret-names.ts";
@@ -80,14 +80,17 @@ export class Audit {
 
   /** deadline is when something is to be told, mono ms. */
   get deadline(): number | undefined {
-    return this.refusing ? undefined : this.#refusals.tellAt;
+    if (this.refusing) return undefined;
+    const { ripensAt } = this.open;
+    const { tellAt } = this.#refusals;
+    return ripensAt === undefined || (tellAt !== undefined && tellAt < ripensAt) ? tellAt : ripensAt;
   }
 
   /** restore reads back what is stored, and answers what had begun when the hub stopped. */
   restore(
     rows: Iterable<{ readonly seq: number; readonly bytes: Uint8Array }>,
     open: Iterable<{ readonly seq: number; readonly bytes: Uint8Array }>,
-  ): Map<string, Found> {
+  ): Begun {
     for (const { bytes } of rows) {
       const { epoch, first, count } = readHead(bytes);
       this.#rows.push(new Row(epoch, first, count, bytes.length));
@@ -118,8 +121,10 @@ export class Audit {
 
   /** tell writes down how many refusals were left out, once that is due. */
   tell(now: Now): void {
-    const { deadline } = this;
-    if (deadline === undefined || deadline > now.mono) return;
+    if (this.refusing) return;
+    this.open.ripen(now.mono);
+    const { tellAt } = this.#refusals;
+    if (tellAt === undefined || tellAt > now.mono) return;
     for (const { way, caller, count } of this.#refusals.take()) {
       this.#write({ ...NO_RECORD, way, wallMs: wallOf(now), caller, suppressed: count });
       this.#urgent = true;

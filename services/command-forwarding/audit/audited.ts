@@ -4,8 +4,8 @@ import type { Pending } from "../caller/pending.ts";
 import { type Command, NO_VALUE, OUTCOME, type Outcome, type ReceivedInvocation, type Result } from "../messages.ts";
 import type { CallerEpoch, Run } from "../owner/run.ts";
 import type { Audit, Audited } from "./audit.ts";
-import { WAY } from "./batch.ts";
-import type { Found } from "./open-commands.ts";
+import { WAY, type Way } from "./batch.ts";
+import { type Found, openName } from "./open-commands.ts";
 
 /** AuditParts are what of the core's parts the audit needs. */
 export interface AuditParts {
@@ -94,13 +94,13 @@ export function beginRun({ audit: { open } }: AuditParts, now: Now, run: Run): b
   const { origin } = run;
   if (origin !== undefined) {
     if (run.idempotent) return false;
-    if (run.begun === undefined) open.begin(WAY.RECEIVED, origin.book.hubId, origin.epoch, Math.floor(now.wall), run);
+    if (run.begun === undefined) open.begin(WAY.RECEIVED, origin.book.hubId, origin.epoch, now, run);
     return true;
   }
   const pending = run.pending as Pending;
   // Its key has it in the journal, and nobody must be told anything else under that (IK2).
   if (pending.keyed !== undefined) return true;
-  if (pending.begun === undefined) open.begin(WAY.LOCAL, pending.principal, pending.epoch, pending.acceptedWall, pending);
+  if (pending.begun === undefined) open.begin(WAY.LOCAL, pending.principal, pending.epoch, now, pending);
   return false;
 }
 
@@ -111,15 +111,21 @@ const STOPPED: Result = {
 };
 
 /**
- * auditFound keeps what became of commands that had begun when the hub stopped, and of which the journal says nothing more: those of this hub's
- * callers for its own nodes, and peers' that are in the journal as begun (`unfinished`).
+ * auditFound keeps what became of commands that had begun when the hub stopped: those of this hub's callers for its own nodes (`found`), and
+ * peers' that are in the journal as begun and have no outcome (`unfinished`). What a peer's command was is known if it ran for a while.
  */
-export function auditFound({ hubId, audit }: AuditParts, now: Now, found: Iterable<Found>, unfinished: (command: Found) => boolean): void {
-  for (const command of found) {
-    const { way, who: caller, nodeId, capability, epoch, seq, wallMs } = command;
-    audit.open.end(command);
-    if (way !== WAY.LOCAL && !(way === WAY.RECEIVED && unfinished(command))) continue;
+export function auditFound({ hubId, audit }: AuditParts, now: Now, found: ReadonlyMap<string, Found>, unfinished: Iterable<Run>): void {
+  const keep = (way: Way, caller: string, epoch: number, seq: number, known: Found | undefined): void => {
+    const { nodeId = "", capability = "", wallMs = now.wall } = known ?? {};
     const audited = { way, caller, hub: hubId, nodeId, capability, value: NO_VALUE, secret: false, epoch, seq, key: "" };
     audit.ended(now, audited, STOPPED, Math.max(0, now.wall - wallMs), false);
+  };
+  for (const { origin, seq } of unfinished) {
+    const { book, epoch } = origin as CallerEpoch;
+    keep(WAY.RECEIVED, book.hubId, epoch, seq, found.get(openName(book.hubId, epoch, seq)));
+  }
+  for (const command of found.values()) {
+    audit.open.end(command);
+    if (command.way === WAY.LOCAL) keep(WAY.LOCAL, command.who, command.epoch, command.seq, command);
   }
 }

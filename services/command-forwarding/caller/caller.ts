@@ -2,7 +2,6 @@ import type { Failure } from "#kernel/error.ts";
 import type { Now } from "#kernel/instant.ts";
 import type { Audit } from "../audit/audit.ts";
 import { auditPending } from "../audit/audited.ts";
-import { WAY } from "../audit/batch.ts";
 import type { Journal } from "../journal/journal.ts";
 import { writeResolved } from "../journal/records.ts";
 import {
@@ -139,8 +138,7 @@ export class CallerSide {
     book.pending.set(pending.seq, pending);
     journal.add(pending);
     // The key says whose it is.
-    if (pending.keyed === undefined)
-      this.#p.audit.open.begin(WAY.FORWARDED, pending.principal, pending.epoch, pending.acceptedWall, pending);
+    if (pending.keyed === undefined) this.#p.audit.open.own(pending.principal, pending.epoch, pending.seq);
     deadlines.add(pending, pending.deadline + settings.verdictMs);
     outbox.submit(peer, book, itemOf(pending, false), pending.keyed !== undefined);
     if (peer.queue.leaves(pending)) outbox.push({ kind: "tell-room", peer: peer.hubId });

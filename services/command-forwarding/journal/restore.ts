@@ -1,6 +1,6 @@
 import type { Now } from "#kernel/instant.ts";
 import { auditFound } from "../audit/audited.ts";
-import { type Found, openName } from "../audit/open-commands.ts";
+import type { Begun } from "../audit/open-commands.ts";
 import type { CallerSide, Parts } from "../caller/caller.ts";
 import { leftOf } from "../caller/idempotency.ts";
 import { Keyed, OUTCOME_DATE, Pending } from "../caller/pending.ts";
@@ -86,7 +86,7 @@ export class Restoration {
   }
 
   /** finish hands over what is left. */
-  finish(now: Now, begun: Map<string, Found>): void {
+  finish(now: Now, begun: Begun): void {
     const keys = [...this.#keyed.values()];
     for (const keyed of keys) this.#p.keys.restored(keyed, this.#newestWall, now.mono);
     for (const keyed of keys) if (keyed.expiresMono <= now.mono) this.#p.journal.drop(keyed);
@@ -94,15 +94,10 @@ export class Restoration {
     keys.sort((a, b) => a.expiresMono - b.expiresMono);
     for (const keyed of keys) if (keyed.expiresMono > now.mono) this.#p.keys.add(keyed);
     for (const pending of this.#pending.values()) {
-      this.#own(pending, begun);
+      pending.principal = pending.keyed?.principal ?? begun.callerOf(pending.epoch, pending.seq);
       this.#resume(now, pending);
     }
-    const unfinished = ({ who, epoch, seq }: Found): boolean => {
-      const run = this.#owner.books.find(who, epoch, seq);
-      return run !== undefined && run.result === undefined;
-    };
-    auditFound(this.#p, now, begun.values(), unfinished);
-    this.#owner.books.finishRecovery();
+    auditFound(this.#p, now, begun.found, this.#owner.books.finishRecovery());
   }
 
   #record(now: Now, reader: Reader): void {
@@ -238,15 +233,6 @@ export class Restoration {
     caller.floor = Math.max(caller.floor, reader.uint());
     book.epochFloor = Math.max(book.epochFloor, reader.uint());
     this.#p.journal.adopt(caller, reader.pos - this.#start);
-  }
-
-  /** own says whose a command was, for the audit. */
-  #own(pending: Pending, begun: Map<string, Found>): void {
-    const name = openName("", pending.epoch, pending.seq);
-    const found = begun.get(name);
-    begun.delete(name);
-    pending.principal = found?.who ?? pending.keyed?.principal ?? "";
-    if (found !== undefined) this.#p.audit.open.passOn(found, pending);
   }
 
   /** A command of our own node was started, perhaps, and nobody can tell; one for a peer's node is asked again. */

@@ -131,6 +131,7 @@ export class AuditFrame {
     const why = [this.#text(row.reason), this.#text(row.message)].filter((text) => text !== "").map(printable);
     const because = row.outcome === DONE || why.length === 0 ? "" : ` (${why.join(": ")})`;
     const node = this.#node(row);
+    if (node === "" && row.nameNumber > 0) return `${who}: command ${printable(this.#name(row))}: ${OUTCOMES[row.outcome] ?? ""}${because}`;
     if (node === "") return `a command of ${who} was refused before it was read${because}`;
     const given = row.hidden ? " = (hidden)" : value === "" ? "" : ` = ${value}`;
     return `${who}: ${printable(this.#text(row.capability))} of ${printable(node)}${given}: ${OUTCOMES[row.outcome] ?? ""}${because}`;
